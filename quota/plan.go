@@ -1,0 +1,119 @@
+package quota
+
+import (
+	"fmt"
+	"slices"
+)
+
+// MaxRequests bounds a limit: the arithmetic stays exact in a store that
+// computes with 53 bits, as Redis's Lua does.
+const MaxRequests = 1_000_000_000_000
+
+// A Limit allows a number of requests in each window, of one endpoint or of all
+// together. Zero Requests is a limit too: none are allowed.
+type Limit struct {
+	Requests int64 // 0 to MaxRequests
+	Per      Per
+	Endpoint string // empty: all endpoints together
+}
+
+// Name identifies the limit within its plan: "month", "image-analysis-month".
+func (l Limit) Name() string {
+	if l.Endpoint == "" {
+		return l.Per.String()
+	}
+	return l.Endpoint + "-" + l.Per.String()
+}
+
+// Applies reports whether a request to endpoint counts towards the limit.
+func (l Limit) Applies(endpoint string) bool { return l.Endpoint == "" || l.Endpoint == endpoint }
+
+// A Counter is a number that a store keeps for each user and each window of the
+// kind Per: the requests to one endpoint or, with an empty Endpoint, to all.
+type Counter struct {
+	Per      Per
+	Endpoint string
+}
+
+// A Plan is a named list of limits, made ready for use. It is immutable and safe
+// for concurrent use.
+type Plan struct {
+	name      string
+	limits    []Limit
+	endpoints []string
+	warnAt    int64
+	headline  int // index into limits, -1: none
+	kinds     []Per
+	counters  []Counter
+}
+
+// NewPlan checks limits and prepares a plan. endpoints are all the endpoints of
+// the configuration: usage is reported for each of them, whether it has a limit
+// or not. warnAt is the percentage of a limit from which the status is
+// StatusWarning, 1 to 100.
+func NewPlan(name string, limits []Limit, endpoints []string, warnAt int) (*Plan, error) {
+	if warnAt < 1 || warnAt > 100 {
+		return nil, fmt.Errorf("plan %s: warning threshold must be 1 to 100 percent, got %d", name, warnAt)
+	}
+	p := &Plan{
+		name:      name,
+		limits:    slices.Clone(limits),
+		endpoints: slices.Clone(endpoints),
+		warnAt:    int64(warnAt),
+		headline:  slices.IndexFunc(limits, func(l Limit) bool { return l.Endpoint == "" }),
+	}
+	slices.Sort(p.endpoints)
+	for i, l := range limits {
+		switch {
+		case l.Per < Minute || l.Per > Year:
+			return nil, fmt.Errorf("plan %s: limit %d: %v is not a kind of window", name, i, l.Per)
+		case l.Requests < 0 || l.Requests > MaxRequests:
+			return nil, fmt.Errorf("plan %s: limit %s: requests must be 0 to %d, got %d", name, l.Name(), int64(MaxRequests), l.Requests)
+		case l.Endpoint != "" && !slices.Contains(endpoints, l.Endpoint):
+			return nil, fmt.Errorf("plan %s: limit %s: no route counts under this endpoint", name, l.Name())
+		case slices.ContainsFunc(limits[:i], func(o Limit) bool { return o.Per == l.Per && o.Endpoint == l.Endpoint }):
+			return nil, fmt.Errorf("plan %s: limit %s is given twice", name, l.Name())
+		}
+		p.counters = append(p.counters, Counter{l.Per, l.Endpoint})
+	}
+	p.counters = append(p.counters, Counter{Per: p.Period()})
+	for _, e := range p.endpoints {
+		p.counters = append(p.counters, Counter{p.Period(), e})
+	}
+	for _, c := range p.counters {
+		if !slices.Contains(p.kinds, c.Per) {
+			p.kinds = append(p.kinds, c.Per)
+		}
+	}
+	return p, nil
+}
+
+// Name is the plan's name in the configuration.
+func (p *Plan) Name() string { return p.name }
+
+// Limits returns the plan's limits in the order of the configuration. The caller
+// must not change them.
+func (p *Plan) Limits() []Limit { return p.limits }
+
+// Headline returns the index of the limit that X-Usage and the top of the usage
+// object speak of: the first one without an endpoint. False: there is none.
+func (p *Plan) Headline() (int, bool) { return p.headline, p.headline >= 0 }
+
+// Period is the kind of window that usage is reported over: the headline
+// limit's, or the month without one.
+func (p *Plan) Period() Per {
+	if p.headline < 0 {
+		return Month
+	}
+	return p.limits[p.headline].Per
+}
+
+// Kinds returns the kinds of windows that a request of this plan is counted in,
+// without repeats: those of the limits and that of the period. The caller must
+// not change them.
+func (p *Plan) Kinds() []Per { return p.kinds }
+
+// Counters returns what a store reads to make a Snapshot, in the order that
+// NewSnapshot takes: one for each limit, the period's total, and one for each
+// endpoint over the period. The caller must not change them.
+func (p *Plan) Counters() []Counter { return p.counters }

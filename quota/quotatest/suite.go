@@ -1,0 +1,409 @@
+// Package quotatest is the suite that every quota store passes: the rules of
+// reserving and settling, whatever the store is made of.
+package quotatest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"metergate/quota"
+)
+
+// Store is what the suite exercises.
+type Store interface {
+	Reserve(context.Context, quota.Request) (quota.Decision, error)
+	Commit(context.Context, quota.Reservation) (quota.Snapshot, error)
+	Release(context.Context, quota.Reservation) (quota.Snapshot, error)
+	Read(ctx context.Context, user string, p *quota.Plan) (quota.Snapshot, error)
+}
+
+// Open opens a store that works by clock and knows no user yet. What it opens it
+// closes with the test.
+type Open func(t testing.TB, clock *Clock, calendar *quota.Calendar) Store
+
+// A Clock stands still until a test moves it. A store whose clock goes on by
+// itself may be ahead of it by the real time since, and may round it; the suite
+// keeps 5 seconds away from every instant at which something changes.
+type Clock struct{ at atomic.Int64 }
+
+// NewClock returns a clock that stands at t.
+func NewClock(t time.Time) *Clock {
+	c := new(Clock)
+	c.Set(t)
+	return c
+}
+
+// Now is the clock's time.
+func (c *Clock) Now() time.Time { return time.Unix(0, c.at.Load()).UTC() }
+
+// Set moves the clock to t.
+func (c *Clock) Set(t time.Time) { c.at.Store(t.UnixNano()) }
+
+// Advance moves the clock on.
+func (c *Clock) Advance(d time.Duration) { c.at.Add(int64(d)) }
+
+var endpoints = []string{"analyze", "image-analysis", "report"}
+
+// NewPlan makes a plan over the suite's endpoints, with a warning from 80 %.
+func NewPlan(name string, limits ...quota.Limit) *quota.Plan {
+	p, err := quota.NewPlan(name, limits, endpoints, 80)
+	if err != nil {
+		panic(err)
+	}
+	return p
+}
+
+// noon is far from every window's end but a minute's.
+var noon = time.Date(2026, time.November, 17, 12, 0, 32, 0, time.UTC)
+
+// Run runs the suite.
+func Run(t *testing.T, open Open) {
+	for name, test := range map[string]func(*testing.T, *bench){
+		"a 2xx is counted under its endpoint":       testCommit,
+		"a release gives the unit back":             testRelease,
+		"a refused request changes nothing":         testRefusal,
+		"exactly the limit of many at once":         testConcurrent,
+		"units that come back are used again":       testConcurrentRelease,
+		"every call is safe to send twice":          testTwice,
+		"a release overtakes its reserve":           testOvertaken,
+		"a hold ends with its lease":                testLease,
+		"a commit after the lease counts":           testLateCommit,
+		"a count belongs to the window of its hold": testWindowTurn,
+		"an endpoint's limit and the plan's":        testEndpointLimit,
+		"a minute's limit renews":                   testMinute,
+		"another plan keeps the counts":             testPlanChange,
+		"a plan without limits counts":              testUnlimited,
+		"a limit of nothing":                        testZero,
+		"users do not touch each other":             testUsers,
+		"a window that is long over":                testForgotten,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, newBench(t, open, noon))
+		})
+	}
+	t.Run("any interleaving keeps to the model", func(t *testing.T) {
+		t.Parallel()
+		testModel(t, open)
+	})
+}
+
+// A bench is a store with helpers that fail the test on an error.
+type bench struct {
+	t     *testing.T
+	clock *Clock
+	store Store
+}
+
+func newBench(t *testing.T, open Open, at time.Time) *bench {
+	clock := NewClock(at)
+	return &bench{t, clock, open(t, clock, quota.NewCalendar(nil))}
+}
+
+func request(user, endpoint string, p *quota.Plan) quota.Request {
+	return quota.Request{ID: quota.NewID(), User: user, Endpoint: endpoint, Plan: p, Lease: 130 * time.Second}
+}
+
+func (b *bench) reserve(r quota.Request) quota.Decision {
+	b.t.Helper()
+	d, err := b.store.Reserve(context.Background(), r)
+	if err != nil {
+		b.t.Fatalf("Reserve: %v", err)
+	}
+	return d
+}
+
+func (b *bench) admit(user, endpoint string, p *quota.Plan) quota.Reservation {
+	b.t.Helper()
+	d := b.reserve(request(user, endpoint, p))
+	if !d.Admitted {
+		b.t.Fatalf("a request to %s was refused at %v", endpoint, numbers(d.Snapshot))
+	}
+	return d.Reservation
+}
+
+func (b *bench) refuse(user, endpoint string, p *quota.Plan) quota.Snapshot {
+	b.t.Helper()
+	d := b.reserve(request(user, endpoint, p))
+	if d.Admitted {
+		b.t.Fatalf("a request to %s was admitted at %v", endpoint, numbers(d.Snapshot))
+	}
+	return d.Snapshot
+}
+
+func (b *bench) commit(r quota.Reservation) quota.Snapshot {
+	b.t.Helper()
+	s, err := b.store.Commit(context.Background(), r)
+	if err != nil {
+		b.t.Fatalf("Commit: %v", err)
+	}
+	return s
+}
+
+func (b *bench) release(r quota.Reservation) quota.Snapshot {
+	b.t.Helper()
+	s, err := b.store.Release(context.Background(), r)
+	if err != nil {
+		b.t.Fatalf("Release: %v", err)
+	}
+	return s
+}
+
+// use makes n requests that succeed.
+func (b *bench) use(n int, user, endpoint string, p *quota.Plan) {
+	b.t.Helper()
+	for range n {
+		b.commit(b.admit(user, endpoint, p))
+	}
+}
+
+// want reads a user's state and compares it with want, see numbers.
+func (b *bench) want(user string, p *quota.Plan, want string) {
+	b.t.Helper()
+	s, err := b.store.Read(context.Background(), user, p)
+	if err != nil {
+		b.t.Fatalf("Read: %v", err)
+	}
+	b.same(s, want)
+}
+
+func (b *bench) same(s quota.Snapshot, want string) {
+	b.t.Helper()
+	if got := numbers(s); got != want {
+		b.t.Errorf("state is %q, want %q", got, want)
+	}
+}
+
+// numbers shows a snapshot as "used+held" of the period and of each limit, and
+// what was used of analyze, image-analysis and report.
+func numbers(s quota.Snapshot) string {
+	text := fmt.Sprintf("%d+%d", s.Period.Used, s.Period.Held)
+	for _, c := range s.Limits {
+		text += fmt.Sprintf(" %d+%d", c.Used, c.Held)
+	}
+	return text + fmt.Sprint(" ", s.Endpoints)
+}
+
+var hundred = NewPlan("free", quota.Limit{Requests: 100, Per: quota.Month})
+
+func testCommit(t *testing.T, b *bench) {
+	b.want("u", hundred, "0+0 0+0 [0 0 0]")
+	r := b.admit("u", "analyze", hundred)
+	b.want("u", hundred, "0+1 0+1 [0 0 0]")
+	b.same(b.commit(r), "1+0 1+0 [1 0 0]")
+	b.want("u", hundred, "1+0 1+0 [1 0 0]")
+	b.use(2, "u", "image-analysis", hundred)
+	b.want("u", hundred, "3+0 3+0 [1 2 0]")
+
+	s, _ := b.store.Read(context.Background(), "u", hundred)
+	if late := s.At.Sub(b.clock.Now()); late < 0 || late > 5*time.Second {
+		t.Errorf("the snapshot is of %v, want %v", s.At, b.clock.Now())
+	}
+	start, end := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
+	if w := s.Period.Window; !w.Start.Equal(start) || !w.End.Equal(end) {
+		t.Errorf("the period is %v to %v, want %v to %v", w.Start, w.End, start, end)
+	}
+}
+
+func testRelease(t *testing.T, b *bench) {
+	one := NewPlan("one", quota.Limit{Requests: 1, Per: quota.Month})
+	r := b.admit("u", "analyze", one)
+	b.refuse("u", "analyze", one)
+	b.same(b.release(r), "0+0 0+0 [0 0 0]")
+	b.commit(b.admit("u", "analyze", one))
+	b.refuse("u", "analyze", one)
+	b.want("u", one, "1+0 1+0 [1 0 0]")
+}
+
+func testRefusal(t *testing.T, b *bench) {
+	p := NewPlan("p", quota.Limit{Requests: 10, Per: quota.Month},
+		quota.Limit{Requests: 1, Per: quota.Day}, quota.Limit{Requests: 5, Per: quota.Day, Endpoint: "report"})
+	b.use(1, "u", "report", p)
+	for range 3 {
+		b.same(b.refuse("u", "report", p), "1+0 1+0 1+0 1+0 [0 0 1]")
+	}
+	b.want("u", p, "1+0 1+0 1+0 1+0 [0 0 1]")
+}
+
+func testConcurrent(t *testing.T, b *bench) {
+	admitted := b.race(300, func(r quota.Reservation) { b.commit(r) })
+	if admitted != 100 {
+		t.Errorf("%d of 300 were admitted, want 100", admitted)
+	}
+	b.want("u", hundred, "100+0 100+0 [100 0 0]")
+}
+
+func testConcurrentRelease(t *testing.T, b *bench) {
+	var n atomic.Int64
+	for range 10 {
+		b.race(50, func(r quota.Reservation) {
+			if n.Add(1)%2 == 0 {
+				b.commit(r)
+			} else {
+				b.release(r)
+			}
+		})
+	}
+	s, _ := b.store.Read(context.Background(), "u", hundred)
+	if s.Period.Held != 0 || s.Period.Used > 100 || s.Period.Used > n.Load()/2 {
+		t.Errorf("state is %s after %d requests of which every other one was counted", numbers(s), n.Load())
+	}
+	b.use(int(100-s.Period.Used), "u", "analyze", hundred)
+	b.refuse("u", "analyze", hundred)
+}
+
+// race sends n requests at once and settles those that are admitted.
+func (b *bench) race(n int, settle func(quota.Reservation)) int64 {
+	var wait sync.WaitGroup
+	var admitted atomic.Int64
+	for range n {
+		wait.Go(func() {
+			d, err := b.store.Reserve(context.Background(), request("u", "analyze", hundred))
+			if err != nil {
+				b.t.Errorf("Reserve: %v", err)
+			} else if d.Admitted {
+				admitted.Add(1)
+				settle(d.Reservation)
+			}
+		})
+	}
+	wait.Wait()
+	return admitted.Load()
+}
+
+func testTwice(t *testing.T, b *bench) {
+	req := request("u", "analyze", hundred)
+	b.reserve(req)
+	r := b.reserve(req).Reservation
+	b.want("u", hundred, "0+1 0+1 [0 0 0]")
+	for range 3 {
+		b.same(b.commit(r), "1+0 1+0 [1 0 0]")
+	}
+	b.same(b.release(r), "1+0 1+0 [1 0 0]")
+
+	r = b.admit("u", "analyze", hundred)
+	for range 2 {
+		b.same(b.release(r), "1+0 1+0 [1 0 0]")
+	}
+	b.same(b.commit(r), "1+0 1+0 [1 0 0]")
+}
+
+// Whoever gives up waiting for a reserve releases it by its id; the reserve may
+// still be on its way.
+func testOvertaken(t *testing.T, b *bench) {
+	req := request("u", "analyze", hundred)
+	cal := quota.NewCalendar(nil)
+	b.release(quota.Reservation{Request: req, Windows: cal.Windows(hundred.Kinds(), b.clock.Now())})
+	d, err := b.store.Reserve(context.Background(), req)
+	if !errors.Is(err, quota.ErrSettled) || d.Admitted {
+		t.Errorf("reserving a released id: admitted %v, error %v; want false, %v", d.Admitted, err, quota.ErrSettled)
+	}
+	b.want("u", hundred, "0+0 0+0 [0 0 0]")
+}
+
+func testLease(t *testing.T, b *bench) {
+	one := NewPlan("one", quota.Limit{Requests: 1, Per: quota.Month})
+	b.admit("u", "analyze", one)
+	b.clock.Advance(120 * time.Second)
+	b.same(b.refuse("u", "analyze", one), "0+1 0+1 [0 0 0]")
+	b.clock.Advance(15 * time.Second)
+	b.want("u", one, "0+0 0+0 [0 0 0]")
+	b.admit("u", "analyze", one)
+}
+
+func testLateCommit(t *testing.T, b *bench) {
+	r := b.admit("u", "analyze", hundred)
+	b.clock.Advance(5 * time.Minute)
+	b.want("u", hundred, "0+0 0+0 [0 0 0]")
+	b.same(b.commit(r), "1+0 1+0 [1 0 0]")
+	b.same(b.commit(r), "1+0 1+0 [1 0 0]")
+}
+
+func testWindowTurn(t *testing.T, b *bench) {
+	p := NewPlan("p", quota.Limit{Requests: 2, Per: quota.Month}, quota.Limit{Requests: 5, Per: quota.Year})
+	b.clock.Set(time.Date(2026, 11, 30, 23, 59, 50, 0, time.UTC))
+	november := b.admit("u", "analyze", p)
+	b.use(1, "u", "report", p)
+	b.refuse("u", "analyze", p)
+	b.clock.Advance(20 * time.Second)
+	b.want("u", p, "0+0 0+0 1+1 [0 0 0]")
+	b.same(b.commit(november), "0+0 0+0 2+0 [0 0 0]")
+	b.use(2, "u", "analyze", p)
+	b.same(b.refuse("u", "analyze", p), "2+0 2+0 4+0 [2 0 0]")
+	b.clock.Set(time.Date(2026, 11, 30, 23, 59, 55, 0, time.UTC)) // look back
+	b.want("u", p, "2+0 2+0 4+0 [1 0 1]")
+}
+
+func testEndpointLimit(t *testing.T, b *bench) {
+	p := NewPlan("p", quota.Limit{Requests: 4, Per: quota.Month},
+		quota.Limit{Requests: 2, Per: quota.Month, Endpoint: "image-analysis"})
+	b.use(1, "u", "image-analysis", p)
+	held := b.admit("u", "image-analysis", p)
+	b.same(b.refuse("u", "image-analysis", p), "1+1 1+1 1+1 [0 1 0]")
+	b.use(2, "u", "analyze", p)
+	b.refuse("u", "analyze", p)
+	b.release(held)
+	b.use(1, "u", "image-analysis", p)
+	b.same(b.refuse("u", "report", p), "4+0 4+0 2+0 [2 2 0]")
+}
+
+func testMinute(t *testing.T, b *bench) {
+	p := NewPlan("p", quota.Limit{Requests: 100, Per: quota.Month}, quota.Limit{Requests: 2, Per: quota.Minute})
+	for minute := range 3 {
+		b.use(2, "u", "analyze", p)
+		s := b.refuse("u", "analyze", p)
+		if s.Limits[1].Used != 2 || s.Period.Used != int64(2*minute+2) {
+			t.Errorf("in minute %d the state is %s", minute, numbers(s))
+		}
+		b.clock.Advance(time.Minute)
+	}
+}
+
+func testPlanChange(t *testing.T, b *bench) {
+	b.use(3, "u", "analyze", hundred)
+	lower := NewPlan("lower", quota.Limit{Requests: 2, Per: quota.Month})
+	b.same(b.refuse("u", "analyze", lower), "3+0 3+0 [3 0 0]")
+	daily := NewPlan("daily", quota.Limit{Requests: 1, Per: quota.Day}, quota.Limit{Requests: 5, Per: quota.Month})
+	b.want("u", daily, "0+0 0+0 3+0 [0 0 0]")
+	b.use(1, "u", "report", daily)
+	b.refuse("u", "report", daily)
+	b.want("u", hundred, "4+0 4+0 [3 0 1]")
+}
+
+func testUnlimited(t *testing.T, b *bench) {
+	p := NewPlan("enterprise")
+	b.use(3, "u", "report", p)
+	b.admit("u", "analyze", p)
+	b.want("u", p, "3+1 [0 0 3]")
+}
+
+func testZero(t *testing.T, b *bench) {
+	p := NewPlan("p", quota.Limit{Requests: 5, Per: quota.Month}, quota.Limit{Per: quota.Month, Endpoint: "report"})
+	b.refuse("u", "report", p)
+	b.use(1, "u", "analyze", p)
+}
+
+func testUsers(t *testing.T, b *bench) {
+	one := NewPlan("one", quota.Limit{Requests: 1, Per: quota.Month})
+	for _, user := range []string{"u", "U", "u ", "{u}", "u/analyze", "used/2026-11", "user", "*", "日本", "a:b", "\"", "u-17@example.com"} {
+		b.want(user, one, "0+0 0+0 [0 0 0]")
+		b.use(1, user, "analyze", one)
+		b.refuse(user, "analyze", one)
+	}
+}
+
+// A reservation that is settled when even the retained counts of its windows
+// are gone must not bring them back.
+func testForgotten(t *testing.T, b *bench) {
+	p := NewPlan("p", quota.Limit{Requests: 5, Per: quota.Month}, quota.Limit{Requests: 5, Per: quota.Minute})
+	r := b.admit("u", "analyze", p)
+	b.clock.Advance(25 * time.Hour)
+	b.same(b.commit(r), "1+0 1+0 0+0 [1 0 0]")
+	b.clock.Set(noon)
+	b.want("u", p, "1+0 1+0 0+0 [1 0 0]")
+}

@@ -1,0 +1,281 @@
+// Package redisstore keeps quotas in Redis, so that any number of gateways share
+// them.
+//
+// Each call is one script, which is atomic: one round trip to reserve, one to
+// settle, one to read. The scripts stand beside this file; common.lua says what
+// Redis holds. They work by Redis's clock. The gateway sends the windows that it
+// believes to hold, by Redis's time as it last saw it; when one does not hold,
+// the script says so and the gateway asks once more. So gateways with wrong
+// clocks agree on what counts in which month.
+package redisstore
+
+import (
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"metergate/quota"
+)
+
+var (
+	//go:embed common.lua
+	commonLua string
+	//go:embed reserve.lua
+	reserveLua string
+	//go:embed settle.lua
+	settleLua string
+	//go:embed read.lua
+	readLua string
+
+	reserveScript = redis.NewScript(commonLua + reserveLua)
+	settleScript  = redis.NewScript(commonLua + settleLua)
+	readScript    = redis.NewScript(commonLua + readLua)
+)
+
+// The codes of a script's answer, see common.lua.
+const (
+	codeOK int64 = iota
+	codeRefused
+	codeTurned
+	codeSettled
+)
+
+// Options say how to reach Redis and how to count. Only URL is needed.
+type Options struct {
+	// URL is redis://, rediss:// or unix://, as go-redis parses it; a password
+	// stands in it.
+	URL string
+	// Prefix is the first part of every key; empty means "metergate".
+	Prefix string
+	// Timeout is the longest to wait for one answer, without the time in which
+	// the gateway itself has no connection free; 0 means 250 ms.
+	Timeout time.Duration
+	// Calendar cuts time into windows; nil means UTC.
+	Calendar *quota.Calendar
+	// Keep is how long the counts of past windows stay, see quota.Window.Retain;
+	// 0 means 400 days.
+	Keep time.Duration
+	// Connections is the most that are open at a time; 0 means 32. Scripts take
+	// microseconds, so more of them would wait in Redis instead of here.
+	Connections int
+	// Now is the gateway's clock; nil means time.Now.
+	Now func() time.Time
+	// Offset is added to Redis's clock; nil means 0. Tests move time with it.
+	Offset func() time.Duration
+}
+
+// Store is a quota store in Redis. It is safe for concurrent use.
+type Store struct {
+	client   redis.UniversalClient
+	prefix   string
+	timeout  time.Duration
+	calendar *quota.Calendar
+	keep     time.Duration
+	now      func() time.Time
+	offset   func() time.Duration
+	// slots has as many places as there are connections. Who waits for one waits
+	// for the gateway, not for Redis, and Redis's timeout does not run.
+	slots chan struct{}
+	// ahead is what Redis's clock was ahead of the gateway's when last seen, ns.
+	ahead atomic.Int64
+}
+
+// queueTimeout bounds the wait for a connection. A request that waits longer
+// finds a gateway with more to do than it can.
+const queueTimeout = 5 * time.Second
+
+// Open prepares a store. It does not connect: a Redis that is down shows in the
+// calls, and in Ping. An error means that opt.URL cannot be used; it does not
+// show the URL, which may hold a password.
+func Open(opt Options) (*Store, error) {
+	ro, err := redis.ParseURL(opt.URL)
+	if err != nil {
+		return nil, errors.New("the store's URL is not one of redis://, rediss:// or unix:// with known options")
+	}
+	s := &Store{
+		prefix:   withDefault(opt.Prefix, "metergate"),
+		timeout:  withDefault(opt.Timeout, 250*time.Millisecond),
+		calendar: opt.Calendar,
+		keep:     withDefault(opt.Keep, 400*24*time.Hour),
+		now:      opt.Now,
+		offset:   opt.Offset,
+		slots:    make(chan struct{}, withDefault(opt.Connections, 32)),
+	}
+	if s.calendar == nil {
+		s.calendar = quota.NewCalendar(nil)
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.offset == nil {
+		s.offset = func() time.Duration { return 0 }
+	}
+	s.client = redis.NewClient(clientOptions(ro, s.timeout, cap(s.slots)))
+	return s, nil
+}
+
+func withDefault[T comparable](value, def T) T {
+	var zero T
+	if value == zero {
+		return def
+	}
+	return value
+}
+
+// Ping asks Redis for a sign of life, within the store's timeout.
+func (s *Store) Ping(ctx context.Context) error {
+	return s.exclusively(ctx, func(ctx context.Context) error {
+		return s.client.Ping(ctx).Err()
+	})
+}
+
+// Close closes the connections. Calls under way fail.
+func (s *Store) Close() error { return s.client.Close() }
+
+// Reserve holds one unit for r in every limit of its plan that applies, or none.
+// It is safe to send twice. Errors: quota.ErrOverloaded, quota.ErrSettled, or
+// Redis's; then the unit may be held or not, and the Decision holds a Reservation
+// to settle.
+func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, error) {
+	limits := r.Plan.Limits()
+	args := make([]any, 0, 4+len(limits))
+	args = append(args, r.ID, r.Lease.Milliseconds(), r.Endpoint, len(limits))
+	for _, l := range limits {
+		if l.Applies(r.Endpoint) {
+			args = append(args, l.Requests)
+		} else {
+			args = append(args, -1)
+		}
+	}
+	a, err := s.run(ctx, reserveScript, r.User, r.Plan, args)
+	if err == nil && a.code == codeSettled {
+		err = quota.ErrSettled
+	}
+	return quota.Decision{
+		Admitted:    err == nil && a.code == codeOK,
+		Reservation: quota.Reservation{Request: r, Windows: a.windows},
+		Snapshot:    a.snapshot,
+	}, err
+}
+
+// Commit counts a reservation in its windows, once however often it is called.
+// The snapshot is the user's state afterwards, in the windows of now. After an
+// error it may be counted or not: call again.
+func (s *Store) Commit(ctx context.Context, r quota.Reservation) (quota.Snapshot, error) {
+	return s.settle(ctx, r, 1)
+}
+
+// Release gives a reservation back, once however often it is called, and also
+// before it arrives: a Reserve of a released id holds nothing. Snapshot and
+// errors are those of Commit.
+func (s *Store) Release(ctx context.Context, r quota.Reservation) (quota.Snapshot, error) {
+	return s.settle(ctx, r, 0)
+}
+
+func (s *Store) settle(ctx context.Context, r quota.Reservation, count int) (quota.Snapshot, error) {
+	args := make([]any, 0, 4+2*len(r.Windows))
+	args = append(args, r.ID, count, r.Endpoint, len(r.Windows))
+	for _, w := range r.Windows {
+		args = append(args, w.ID, w.Retain(s.keep).UnixMilli())
+	}
+	a, err := s.run(ctx, settleScript, r.User, r.Plan, args)
+	return a.snapshot, err
+}
+
+// Read returns a user's state, laid out by a plan. A user never seen has used
+// nothing.
+func (s *Store) Read(ctx context.Context, user string, p *quota.Plan) (quota.Snapshot, error) {
+	a, err := s.run(ctx, readScript, user, p, nil)
+	return a.snapshot, err
+}
+
+// An answer is what a script said. The windows are those that it was asked
+// about; they are there also when it did not answer.
+type answer struct {
+	code     int64
+	windows  []quota.Window
+	snapshot quota.Snapshot
+}
+
+// run asks a script with the windows of Redis's time as last seen, and once or
+// twice more when they do not hold.
+func (s *Store) run(ctx context.Context, script *redis.Script, user string, p *quota.Plan, own []any) (answer, error) {
+	keys := []string{s.key(user)}
+	at := s.now().Add(time.Duration(s.ahead.Load()))
+	var a answer
+	for range 3 {
+		a.windows = s.calendar.Windows(p.Kinds(), at)
+		var reply []int64
+		var sent, received time.Time
+		err := s.exclusively(ctx, func(ctx context.Context) (err error) {
+			sent = s.now()
+			reply, err = script.Run(ctx, s.client, keys, s.args(user, p, a.windows, own)...).Int64Slice()
+			received = s.now()
+			return err
+		})
+		if err != nil {
+			return a, err
+		}
+		if want := 2 + 2*len(p.Counters()); len(reply) < 2 || reply[0] != codeTurned && len(reply) != want {
+			return a, fmt.Errorf("a script of the store answered %d numbers, want %d", len(reply), want)
+		}
+		at = time.UnixMilli(reply[1]).In(s.calendar.Location())
+		s.ahead.Store(int64(at.Sub(sent.Add(received.Sub(sent) / 2))))
+		if a.code = reply[0]; a.code != codeTurned {
+			a.snapshot = p.NewSnapshot(at, countsOf(p, a.windows, reply[2:]))
+			return a, nil
+		}
+	}
+	return a, errors.New("the store's clock moved across three windows during one call")
+}
+
+// args lays out the view, see common.lua.
+func (s *Store) args(user string, p *quota.Plan, windows []quota.Window, own []any) []any {
+	counters := p.Counters()
+	args := make([]any, 0, 4+4*len(windows)+len(counters)+len(own))
+	args = append(args, s.offset().Milliseconds(), user, len(windows))
+	for _, w := range windows {
+		args = append(args, w.ID, w.Start.UnixMilli(), w.End.UnixMilli(), w.Retain(s.keep).UnixMilli())
+	}
+	args = append(args, len(counters))
+	for _, c := range counters {
+		name := windowOf(c.Per, windows).ID
+		if c.Endpoint != "" {
+			name += "/" + c.Endpoint
+		}
+		args = append(args, name)
+	}
+	return append(args, own...)
+}
+
+func countsOf(p *quota.Plan, windows []quota.Window, numbers []int64) []quota.Count {
+	counts := make([]quota.Count, len(p.Counters()))
+	for i, c := range p.Counters() {
+		counts[i] = quota.Count{Window: windowOf(c.Per, windows), Used: numbers[2*i], Held: numbers[2*i+1]}
+	}
+	return counts
+}
+
+func windowOf(per quota.Per, windows []quota.Window) quota.Window {
+	for _, w := range windows {
+		if w.Per == per {
+			return w
+		}
+	}
+	panic("redisstore: no window per " + strconv.Quote(per.String()))
+}
+
+// key names a user's hash. The id is hashed, so that none can be chosen to look
+// like another key, and is Redis Cluster's hash tag.
+func (s *Store) key(user string) string {
+	sum := sha256.Sum256([]byte(user))
+	return s.prefix + ":{" + base64.RawURLEncoding.EncodeToString(sum[:16]) + "}"
+}

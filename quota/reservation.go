@@ -1,0 +1,42 @@
+package quota
+
+import (
+	"crypto/rand"
+	"time"
+)
+
+// A Request asks for one unit of a user's quota.
+type Request struct {
+	// ID is unique for each request, see NewID. A store recognises by it what it
+	// has done already, so that every call is safe to send twice.
+	ID       string
+	User     string // 1 to 256 bytes of UTF-8 without control characters
+	Endpoint string // never empty
+	Plan     *Plan
+	// Lease is how long the unit is held when nobody settles it: longer than the
+	// request can take.
+	Lease time.Duration
+}
+
+// NewID returns 26 letters and digits with 130 bits of chance.
+func NewID() string { return rand.Text() }
+
+// A Reservation is a Request with the windows in which it was admitted, one for
+// each of the plan's kinds. It counts in these, whenever it is settled.
+type Reservation struct {
+	Request
+	Windows []Window
+}
+
+// A Decision is a store's answer to a Request.
+type Decision struct {
+	// Admitted: one unit is held in every limit that applies. Otherwise nothing
+	// has changed.
+	Admitted bool
+	// Reservation is what to commit or release. A store that failed fills it all
+	// the same, with the windows that it believes in, so that a request that is
+	// let through without an answer can still be counted.
+	Reservation Reservation
+	// Snapshot is the state after the decision.
+	Snapshot Snapshot
+}

@@ -1,0 +1,82 @@
+package quota
+
+import "time"
+
+// A Count is what one user has used, and holds, in one window.
+type Count struct {
+	Window Window
+	Used   int64 // counted requests
+	Held   int64 // units of requests in flight
+}
+
+// A Snapshot is what a store knew of one user at one instant, laid out by a plan.
+type Snapshot struct {
+	At time.Time // by the store's clock
+	// Limits has one count for each of the plan's limits, in their order.
+	Limits []Count
+	// Period counts all endpoints over the plan's period.
+	Period Count
+	// Endpoints has what was used of each endpoint over the period, in the order
+	// of their names.
+	Endpoints []int64
+}
+
+// NewSnapshot lays out the numbers that a store read for p.Counters: counts has
+// one Count for each of them, in their order.
+func (p *Plan) NewSnapshot(at time.Time, counts []Count) Snapshot {
+	n := len(p.limits)
+	s := Snapshot{At: at, Limits: counts[:n:n], Period: counts[n]}
+	s.Endpoints = make([]int64, len(p.endpoints))
+	for i, c := range counts[n+1:] {
+		s.Endpoints[i] = c.Used
+	}
+	return s
+}
+
+// open reports whether limit i has a unit left in s.
+func (p *Plan) open(i int, s Snapshot) bool {
+	return s.Limits[i].Used+s.Limits[i].Held < p.limits[i].Requests
+}
+
+// Admits reports whether one more request to endpoint fits into every limit that
+// applies to it. It is the rule by which stores admit.
+func (p *Plan) Admits(endpoint string, s Snapshot) bool {
+	for i, l := range p.limits {
+		if l.Applies(endpoint) && !p.open(i, s) {
+			return false
+		}
+	}
+	return true
+}
+
+// A Refusal says why a request was not admitted.
+type Refusal struct {
+	// Violated holds the indices of the limits that are reached.
+	Violated []int
+	// Binding is the one of them that keeps the request out the longest, as an
+	// index into the plan's limits.
+	Binding int
+	// RetryAfter is when it is worth asking again, in seconds: when the binding
+	// limit renews, or 1 when only requests still in flight hold its last units.
+	RetryAfter int64
+}
+
+// Refusal explains why s admits no request to endpoint. Its zero value is
+// returned when it does.
+func (p *Plan) Refusal(endpoint string, s Snapshot) Refusal {
+	var r Refusal
+	for i, l := range p.limits {
+		if !l.Applies(endpoint) || p.open(i, s) {
+			continue
+		}
+		r.Violated = append(r.Violated, i)
+		wait := int64(1)
+		if s.Limits[i].Used >= l.Requests {
+			wait = max(1, s.Limits[i].Window.SecondsLeft(s.At))
+		}
+		if wait > r.RetryAfter {
+			r.Binding, r.RetryAfter = i, wait
+		}
+	}
+	return r
+}

@@ -1,0 +1,128 @@
+package quota
+
+import "time"
+
+// Status is how close a user is to a limit.
+type Status string
+
+// The statuses, which the UI shows green, yellow and red.
+const (
+	StatusOK      Status = "ok"
+	StatusWarning Status = "warning" // used*100 >= limit*warn_at
+	StatusBlocked Status = "blocked" // used >= limit
+)
+
+// Usage is the object that GET /usage answers. The numbers at its top are those
+// of the headline limit; without one, Limit, Remaining and Percent are null and
+// Used counts the month.
+type Usage struct {
+	User      string                   `json:"user"`
+	Plan      string                   `json:"plan"`
+	Used      int64                    `json:"used"`
+	Limit     *int64                   `json:"limit"`
+	Remaining *int64                   `json:"remaining"` // limit - used, never below 0
+	InFlight  int64                    `json:"in_flight"` // held by requests that are running
+	Percent   *int64                   `json:"percent"`   // rounded down; over 100 after a limit was lowered
+	Status    Status                   `json:"status"`
+	Allowed   bool                     `json:"allowed"` // every limit without an endpoint has a unit left
+	Period    Period                   `json:"period"`
+	Endpoints map[string]EndpointUsage `json:"endpoints"` // every endpoint of the configuration
+	Limits    []LimitUsage             `json:"limits"`
+	Stale     bool                     `json:"stale"` // the store did not answer: the last known numbers
+	AsOf      time.Time                `json:"as_of"`
+}
+
+// Period is the window that Usage reports over.
+type Period struct {
+	Per   Per       `json:"per"`
+	Start time.Time `json:"start"`
+	End   time.Time `json:"end"`
+}
+
+// EndpointUsage is what was used of one endpoint over the period. Limit,
+// Remaining, Percent and Status are there when the endpoint has a limit of its
+// own over the period, Allowed when it has a limit of its own at all.
+type EndpointUsage struct {
+	Used      int64  `json:"used"`
+	Limit     *int64 `json:"limit,omitempty"`
+	Remaining *int64 `json:"remaining,omitempty"`
+	Percent   *int64 `json:"percent,omitempty"`
+	Status    Status `json:"status,omitempty"`
+	Allowed   *bool  `json:"allowed,omitempty"` // a request to it would be admitted
+}
+
+// LimitUsage is the state of one limit.
+type LimitUsage struct {
+	Name      string    `json:"name"`
+	Endpoint  string    `json:"endpoint,omitempty"`
+	Per       Per       `json:"per"`
+	Used      int64     `json:"used"`
+	Limit     int64     `json:"limit"`
+	Remaining int64     `json:"remaining"`
+	ResetsAt  time.Time `json:"resets_at"`
+}
+
+// Usage computes the usage object of a user from a snapshot that was laid out
+// by p.
+func (p *Plan) Usage(user string, s Snapshot) Usage {
+	u := Usage{
+		User:     user,
+		Plan:     p.name,
+		Used:     s.Period.Used,
+		InFlight: s.Period.Held,
+		Status:   StatusOK,
+		Allowed:  p.Admits("", s),
+		Period:   Period{Per: s.Period.Window.Per, Start: s.Period.Window.Start, End: s.Period.Window.End},
+		Limits:   make([]LimitUsage, 0, len(p.limits)),
+		AsOf:     s.At.Truncate(time.Millisecond),
+	}
+	u.Endpoints = make(map[string]EndpointUsage, len(p.endpoints))
+	for i, name := range p.endpoints {
+		u.Endpoints[name] = EndpointUsage{Used: s.Endpoints[i]}
+	}
+	for i, l := range p.limits {
+		c := s.Limits[i]
+		left := Remaining(c.Used, l.Requests)
+		u.Limits = append(u.Limits, LimitUsage{
+			Name: l.Name(), Endpoint: l.Endpoint, Per: l.Per,
+			Used: c.Used, Limit: l.Requests, Remaining: left, ResetsAt: c.Window.End,
+		})
+		percent, limit := percentOf(c.Used, l.Requests), l.Requests
+		if i == p.headline {
+			u.Limit, u.Remaining, u.Percent = &limit, &left, &percent
+			u.Status = p.status(c.Used, l.Requests)
+		}
+		if l.Endpoint != "" {
+			e := u.Endpoints[l.Endpoint]
+			if l.Per == p.Period() {
+				e.Limit, e.Remaining, e.Percent = &limit, &left, &percent
+				e.Status = p.status(c.Used, l.Requests)
+			}
+			allowed := p.Admits(l.Endpoint, s)
+			e.Allowed = &allowed
+			u.Endpoints[l.Endpoint] = e
+		}
+	}
+	return u
+}
+
+// Remaining is what is left of a limit, never below 0.
+func Remaining(used, limit int64) int64 { return max(0, limit-used) }
+
+// percentOf rounds down. Of a limit of nothing everything is used.
+func percentOf(used, limit int64) int64 {
+	if limit == 0 {
+		return 100
+	}
+	return used * 100 / limit
+}
+
+func (p *Plan) status(used, limit int64) Status {
+	switch {
+	case used >= limit:
+		return StatusBlocked
+	case used*100 >= limit*p.warnAt:
+		return StatusWarning
+	}
+	return StatusOK
+}
