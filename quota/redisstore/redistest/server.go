@@ -5,10 +5,13 @@ package redistest
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -129,6 +132,28 @@ func (s *Server) start() error {
 	}
 	s.end(syscall.SIGKILL)
 	return fmt.Errorf("no answer within 30 s")
+}
+
+// Calls is how many scripts the server has been asked to run so far.
+func (s *Server) Calls() int {
+	s.t.Helper()
+	conn, err := net.DialTimeout("tcp", s.Addr, 10*time.Second)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	fmt.Fprint(conn, "INFO commandstats\r\nQUIT\r\n")
+	text, err := io.ReadAll(conn)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	total := 0
+	for _, m := range regexp.MustCompile(`cmdstat_eval(?:sha)?:calls=(\d+)`).FindAllSubmatch(text, -1) {
+		n, _ := strconv.Atoi(string(m[1]))
+		total += n
+	}
+	return total
 }
 
 func (s *Server) pong() bool {

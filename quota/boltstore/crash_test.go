@@ -1,0 +1,121 @@
+package boltstore
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"metergate/quota"
+)
+
+// childDir, when set, makes the test binary a gateway of its own: it commits
+// without end and writes each user's name when a commit is answered.
+const childDir = "BOLTSTORE_TEST_CHILD_DIR"
+
+const childUsers = 20
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childDir); dir != "" {
+		child(dir)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func child(dir string) {
+	s, err := Open(dir, Options{})
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	var wait sync.WaitGroup
+	for i := range childUsers {
+		wait.Go(func() {
+			user, p := fmt.Sprint("user-", i), plan(quota.MaxRequests)
+			for {
+				d, err := s.Reserve(ctx, request(user, p))
+				if err == nil {
+					_, err = s.Commit(ctx, d.Reservation)
+				}
+				if err != nil {
+					fmt.Println(err)
+					os.Exit(1)
+				}
+				os.Stdout.WriteString(user + "\n") // in one piece, and at once
+			}
+		})
+	}
+	wait.Wait()
+}
+
+// A gateway is killed while it commits, again and again. Each commit that was
+// answered is there once, and besides those at most the one that each user had
+// under way.
+func TestCrash(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, acknowledged := t.TempDir(), map[string]int64{}
+	for life := range int64(4) {
+		cmd := exec.Command(exe)
+		cmd.Env = append(os.Environ(), childDir+"="+dir)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewReader(out)
+		for n := 0; ; n++ {
+			line, err := lines.ReadString('\n')
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			user := strings.TrimSpace(line)
+			if err != nil || !strings.HasPrefix(user, "user-") {
+				cmd.Process.Kill()
+				t.Fatalf("the child wrote %q, error %v", line, err)
+			}
+			acknowledged[user]++
+			switch n {
+			case 0:
+				if _, err := Open(dir, Options{}); !errors.Is(err, ErrInUse) {
+					t.Errorf("Open beside another process: %v, want %v", err, ErrInUse)
+				}
+			case 200 + int(life)*7:
+				if err := cmd.Process.Kill(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		cmd.Wait() // "signal: killed"
+
+		s, p := open(t, dir, Options{}), plan(quota.MaxRequests)
+		for i := range childUsers {
+			user := fmt.Sprint("user-", i)
+			snap, err := s.Read(ctx, user, p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			low := acknowledged[user]
+			if used := snap.Period.Used; used < low || used > low+1 || snap.Period.Held != 0 {
+				t.Errorf("life %d: %s has used %d and holds %d after %d commits that were answered, want at most one more used",
+					life, user, used, snap.Period.Held, low)
+			}
+			acknowledged[user] = snap.Period.Used // the next life starts from there
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

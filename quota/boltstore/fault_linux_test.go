@@ -1,0 +1,79 @@
+package boltstore
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// fillDisk puts /dev/full, which has room for nothing, in the place of the open
+// file at path, until the returned function is called.
+func fillDisk(t *testing.T, path string) (empty func()) {
+	t.Helper()
+	full, err := os.OpenFile("/dev/full", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd := -1
+	for _, e := range entries {
+		if target, _ := os.Readlink("/proc/self/fd/" + e.Name()); target == path {
+			fd, _ = strconv.Atoi(e.Name())
+		}
+	}
+	if fd < 0 {
+		t.Fatalf("%s is not open", path)
+	}
+	saved, err := syscall.Dup(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Dup3(int(full.Fd()), fd, syscall.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := syscall.Dup3(saved, fd, syscall.O_CLOEXEC); err != nil {
+			t.Fatal(err)
+		}
+		syscall.Close(saved)
+		full.Close()
+	}
+}
+
+func TestDiskIsFull(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := func() time.Time { return noon }
+	s, p := open(t, dir, Options{Now: now}), plan(10)
+	count(t, s, admit(t, s, request("u", p)))
+	r := admit(t, s, request("u", p))
+
+	empty := fillDisk(t, filepath.Join(dir, "usage.db"))
+	for range 2 {
+		if _, err := s.Commit(ctx, r); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("Commit: %v, want %v", err, syscall.ENOSPC)
+		}
+		want(t, s, "u", p, 1, 1)
+	}
+	other := admit(t, s, request("u", p)) // needs no disk
+	empty()
+
+	count(t, s, other)
+	want(t, s, "u", p, 2, 1)
+	count(t, s, r)
+	count(t, s, r)
+	want(t, s, "u", p, 3, 0)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	want(t, open(t, dir, Options{Now: now}), "u", p, 3, 0)
+}

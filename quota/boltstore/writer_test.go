@@ -1,0 +1,256 @@
+package boltstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"metergate/quota"
+	"metergate/quota/quotatest"
+)
+
+// slowDisk makes each write of s say that it is there and wait for an answer: an
+// error with which to fail, or nil to be done.
+func slowDisk(s *Store) (writing <-chan struct{}, disk chan<- error) {
+	w, d := make(chan struct{}), make(chan error)
+	update := s.update
+	s.update = func(fn func(*bolt.Tx) error) error {
+		w <- struct{}{}
+		if err := <-d; err != nil {
+			return update(func(tx *bolt.Tx) error { fn(tx); return err })
+		}
+		return update(fn)
+	}
+	return w, d
+}
+
+func TestCommitsShareAWrite(t *testing.T) { synctest.Test(t, testCommitsShareAWrite) }
+
+func testCommitsShareAWrite(t *testing.T) {
+	s, p := open(t, t.TempDir(), Options{Now: func() time.Time { return noon }}), plan(1000)
+	writing, disk := slowDisk(s)
+	before := writes(t, s)
+	done := make(chan error)
+	begin := func(i int) {
+		r := admit(t, s, request(fmt.Sprint("user-", i%10), p))
+		go func() { _, err := s.Commit(ctx, r); done <- err }()
+	}
+	begin(0)
+	<-writing // alone, and does not wait for others
+	for i := 1; i < 200; i++ {
+		begin(i)
+	}
+	synctest.Wait()
+	disk <- nil
+	<-writing
+	disk <- nil
+	for range 200 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	if got := writes(t, s) - before; got != 2 {
+		t.Errorf("200 commits took %d writes, want 2", got)
+	}
+	for i := range 10 {
+		want(t, s, fmt.Sprint("user-", i), p, 20, 0)
+	}
+}
+
+// At every step of a write the unit is seen exactly once, and it is not given to
+// another when the lease runs out under way.
+func TestUnitsAreSeenOnceWhileTheyAreCounted(t *testing.T) {
+	clock, p := quotatest.NewClock(noon), plan(2)
+	s := open(t, t.TempDir(), Options{Now: clock.Now})
+	steps := 0
+	check := func(used, held int64) {
+		t.Helper()
+		steps++
+		want(t, s, "u", p, used, held)
+		// One more fits, and then none.
+		one, two := request("u", p), request("u", p)
+		d, err := s.Reserve(ctx, one)
+		if err != nil || !d.Admitted || d.Snapshot.Period.Used != used || d.Snapshot.Period.Held != held+1 {
+			t.Errorf("Reserve of the last unit: %+v, error %v", d.Snapshot.Period, err)
+		}
+		if d, err := s.Reserve(ctx, two); err != nil || d.Admitted {
+			t.Errorf("Reserve over the limit: %+v, error %v", d.Snapshot.Period, err)
+		}
+		if _, err := s.Release(ctx, quota.Reservation{Request: one}); err != nil {
+			t.Error(err)
+		}
+	}
+	s.update = func(fn func(*bolt.Tx) error) error {
+		check(0, 1) // queued
+		clock.Advance(time.Hour)
+		check(0, 1) // and its lease is over
+		err := s.db.Update(func(tx *bolt.Tx) error {
+			err := fn(tx)
+			check(0, 1) // it has its write's number, which nobody sees yet
+			return err
+		})
+		check(1, 0) // the write can be seen, the hold is still there
+		return err
+	}
+	r := admit(t, s, request("u", p))
+	check(0, 1)
+	count(t, s, r)
+	check(1, 0)
+	if steps != 6 {
+		t.Errorf("%d steps were checked, want 6", steps)
+	}
+}
+
+// A reader for whom a write becomes visible at the worst time: when it has begun
+// and not yet looked at the file.
+func TestReaderMeetsAWrite(t *testing.T) {
+	s, p := open(t, t.TempDir(), Options{Now: func() time.Time { return noon }}), plan(10)
+	writing, disk := slowDisk(s)
+	update, visible := s.update, make(chan struct{})
+	s.update = func(fn func(*bolt.Tx) error) error {
+		err := update(fn)
+		visible <- struct{}{}
+		return err
+	}
+	r, done := admit(t, s, request("u", p)), make(chan error)
+	go func() { _, err := s.Commit(ctx, r); done <- err }()
+	<-writing
+	s.view = func(fn func(*bolt.Tx) error) error {
+		s.view = s.db.View
+		disk <- nil
+		<-visible
+		return s.db.View(fn)
+	}
+	want(t, s, "u", p, 1, 0)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// The caller leaves, the count does not; who comes again waits for the same one.
+func TestCallerLeaves(t *testing.T) { synctest.Test(t, testCallerLeaves) }
+
+func testCallerLeaves(t *testing.T) {
+	s, p := open(t, t.TempDir(), Options{Now: func() time.Time { return noon }}), plan(10)
+	writing, disk := slowDisk(s)
+	before := writes(t, s)
+	r := admit(t, s, request("u", p))
+	leaving, leave := context.WithCancel(ctx)
+	done := make(chan error)
+	go func() { _, err := s.Commit(leaving, r); done <- err }()
+	<-writing
+	leave()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("Commit returned %v, want %v", err, context.Canceled)
+	}
+
+	// While it is on its way, it can neither be reserved again nor given back.
+	if d, err := s.Reserve(ctx, r.Request); d.Admitted || !errors.Is(err, quota.ErrSettled) {
+		t.Errorf("Reserve: admitted %v, error %v, want %v", d.Admitted, err, quota.ErrSettled)
+	}
+	if snap, err := s.Release(ctx, r); err != nil || snap.Period.Held != 1 {
+		t.Errorf("Release: %+v, error %v", snap.Period, err)
+	}
+	for range 3 {
+		go func() {
+			snap, err := s.Commit(ctx, r)
+			if err == nil && snap.Period.Used != 1 {
+				err = fmt.Errorf("used %d", snap.Period.Used)
+			}
+			done <- err
+		}()
+	}
+	synctest.Wait()
+	disk <- nil
+	for range 3 {
+		if err := <-done; err != nil {
+			t.Errorf("a repeated Commit: %v", err)
+		}
+	}
+	want(t, s, "u", p, 1, 0)
+	if got := writes(t, s) - before; got != 1 {
+		t.Errorf("%d writes, want 1", got)
+	}
+}
+
+// With a disk that fails the unit stays held, and can be counted or given back.
+func TestWriteFails(t *testing.T) {
+	clock, p := quotatest.NewClock(noon), plan(10)
+	s := open(t, t.TempDir(), Options{Now: clock.Now})
+	writing, disk := slowDisk(s)
+	answer := func(err error) { <-writing; disk <- err }
+	broken := errors.New("broken")
+
+	r := admit(t, s, request("u", p))
+	for range 2 {
+		go answer(broken)
+		if _, err := s.Commit(ctx, r); !errors.Is(err, broken) {
+			t.Errorf("Commit: %v, want %v", err, broken)
+		}
+		if err := s.Ping(ctx); !errors.Is(err, broken) {
+			t.Errorf("Ping: %v, want %v", err, broken)
+		}
+		want(t, s, "u", p, 0, 1)
+	}
+	go answer(nil)
+	count(t, s, r)
+	count(t, s, r)
+	want(t, s, "u", p, 1, 0)
+	if err := s.Ping(ctx); err != nil {
+		t.Errorf("Ping: %v", err)
+	}
+
+	r = admit(t, s, request("u", p))
+	go answer(broken)
+	if _, err := s.Commit(ctx, r); !errors.Is(err, broken) {
+		t.Errorf("Commit: %v, want %v", err, broken)
+	}
+	if snap, err := s.Release(ctx, r); err != nil || snap.Period.Used != 1 || snap.Period.Held != 0 {
+		t.Errorf("Release: %+v, error %v", snap.Period, err)
+	}
+
+	// The lease of one whose commit failed goes on, and ends.
+	r = admit(t, s, request("u", p))
+	go answer(broken)
+	s.Commit(ctx, r)
+	clock.Advance(time.Minute)
+	want(t, s, "u", p, 1, 0)
+	go answer(nil)
+	count(t, s, r)
+	want(t, s, "u", p, 2, 0)
+}
+
+// A sync that fails after the last page was written leaves what everybody sees
+// and a crash may undo. That is used at once, an error for who waits, and
+// counted no second time when it is sent again.
+func TestWriteFailsAtItsEnd(t *testing.T) {
+	s, p := open(t, t.TempDir(), Options{Now: func() time.Time { return noon }}), plan(10)
+	broken := errors.New("broken")
+	s.update = func(fn func(*bolt.Tx) error) error { return errors.Join(s.db.Update(fn), broken) }
+	r := admit(t, s, request("u", p))
+	for range 2 {
+		if _, err := s.Commit(ctx, r); !errors.Is(err, broken) {
+			t.Errorf("Commit: %v, want %v", err, broken)
+		}
+		want(t, s, "u", p, 1, 0)
+	}
+	if snap, err := s.Release(ctx, r); err != nil || snap.Period.Used != 1 {
+		t.Errorf("Release: %+v, error %v", snap.Period, err)
+	}
+	if d, err := s.Reserve(ctx, r.Request); d.Admitted || !errors.Is(err, quota.ErrSettled) {
+		t.Errorf("Reserve: admitted %v, error %v, want %v", d.Admitted, err, quota.ErrSettled)
+	}
+	s.update = s.db.Update
+	before := writes(t, s)
+	count(t, s, r)
+	if got := writes(t, s) - before; got != 1 {
+		t.Errorf("the commit that succeeded took %d writes, want 1 that brings the count to disk", got)
+	}
+	count(t, s, r)
+	want(t, s, "u", p, 1, 0)
+}
