@@ -1,0 +1,289 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A checker sees to the rules that one value alone cannot break, and fills in
+// what depends on other values. It says nothing about what has not been decoded:
+// that has been reported.
+type checker struct {
+	src *source
+	dir string // of the configuration file
+	cfg *Config
+}
+
+func (c *checker) check() {
+	c.listeners()
+	c.store()
+	c.jwt()
+	c.upstreams()
+	c.routes()
+	c.plans()
+	c.cors()
+}
+
+// usable reports whether all paths are given and hold what they should.
+func (c *checker) usable(paths ...string) bool {
+	for _, p := range paths {
+		if !c.src.given(p) || c.src.failed[p] {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *checker) listeners() {
+	if c.src.failed["listen"] || c.src.failed["admin"] || c.src.failed["admin.listen"] {
+		return
+	}
+	host, port, _ := net.SplitHostPort(c.cfg.Listen)
+	adminHost, adminPort, _ := net.SplitHostPort(c.cfg.Admin.Listen)
+	if port == adminPort && port != "0" && (host == adminHost || everywhere(host) || everywhere(adminHost)) {
+		path := "admin.listen"
+		if !c.src.given(path) {
+			path = "listen"
+		}
+		c.src.at(path, "listen and admin.listen must have different ports, both have %s", port)
+	}
+}
+
+// everywhere reports whether a host stands for all interfaces.
+func everywhere(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "" || err == nil && ip.IsUnspecified()
+}
+
+func (c *checker) store() {
+	if c.src.failed["store.url"] {
+		return
+	}
+	s := &c.cfg.Store
+	if dir, ok := s.Embedded(); ok {
+		if dir == "" || strings.HasPrefix(dir, "//") {
+			c.src.at("store.url", "must be embedded:DIR, such as embedded:./data or embedded:/var/lib/metergate")
+			return
+		}
+		s.URL = Secret(embedded + within(c.dir, dir))
+		return
+	}
+	if message := redisFault(string(s.URL)); message != "" {
+		c.src.at("store.url", "%s", message)
+	}
+}
+
+// redisFault says what is wrong with the URL of a Redis, without showing any of it.
+func redisFault(text string) string {
+	const supported = "embedded:DIR, redis://HOST:PORT, rediss://HOST:PORT or unix:///PATH"
+	scheme, _, _ := strings.Cut(text, ":")
+	switch scheme {
+	case "redis", "rediss", "unix":
+	case "redis+cluster", "redis+sentinel":
+		return scheme + ":// is not supported yet; use " + supported
+	default:
+		return "must be " + supported
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		return "is not a URL; the port must be a number, and special characters of a password must be encoded (%23 for #, %2F for /, %40 for @)"
+	case u.Fragment != "" || strings.Contains(text, "#"):
+		return "must not have a fragment; write a # of a password as %23"
+	case u.Opaque != "" || !strings.HasPrefix(text, scheme+"://"):
+		return fmt.Sprintf("must go on with // after %s:", scheme)
+	case scheme == "unix":
+		if u.Host != "" || strings.Trim(u.Path, "/") == "" {
+			return "must be unix:///PATH with three slashes, such as unix:///run/redis/redis.sock"
+		}
+		return ""
+	case u.Hostname() == "":
+		return fmt.Sprintf("must have a host, such as %s://127.0.0.1:6379", scheme)
+	case u.Port() != "" && (!isPort(u.Port()) || u.Port() == "0"):
+		return "must have a port of 1 to 65535"
+	case strings.Trim(strings.Trim(u.Path, "/"), "0123456789") != "":
+		return fmt.Sprintf("must have nothing but the number of a database after the host, such as %s://127.0.0.1:6379/0", scheme)
+	}
+	return ""
+}
+
+// minSecret is the least length of an HMAC secret, in bytes: as long as the hash
+// (RFC 7518, section 3.2).
+const minSecret = 32
+
+func (c *checker) jwt() {
+	const secret, key, algs = "auth.jwt.secret", "auth.jwt.public_key_file", "auth.jwt.algorithms"
+	if !c.usable("auth", "auth.jwt") {
+		return
+	}
+	jwt := &c.cfg.Auth.JWT
+	// One that could not be read is there all the same.
+	haveSecret := jwt.Secret != "" || c.src.failed[secret]
+	haveKey := jwt.PublicKeyFile != "" || c.src.failed[key]
+	if !haveSecret && !haveKey {
+		path := "auth.jwt"
+		if c.src.given(secret) {
+			path = secret // given, but empty
+		}
+		c.src.at(path, "needs a secret, a secret_file or a public_key_file to verify tokens with")
+		return
+	}
+	if n := len(jwt.Secret); n > 0 && n < minSecret {
+		c.src.at(secret, "must have at least %d bytes, got %d; make one with: openssl rand -hex 32", minSecret, n)
+	}
+	if jwt.PublicKeyFile != "" {
+		jwt.PublicKeyFile = within(c.dir, jwt.PublicKeyFile)
+		if _, err := readSmall("", jwt.PublicKeyFile); err != nil {
+			c.src.at(key, "%v%s", err, c.src.got(key))
+		}
+	}
+	switch {
+	case c.src.failed[algs]:
+		return
+	case !c.src.given(algs) && haveKey:
+		c.src.at(algs, "is required with a public_key_file: list what the issuer signs with, such as [RS256]")
+	case !c.src.given(algs):
+		jwt.Algorithms = []string{"HS256"}
+	case len(jwt.Algorithms) == 0:
+		c.src.at(algs, "must not be empty; list what the issuer signs with, such as [HS256]")
+	}
+	for i, a := range jwt.Algorithms {
+		path := index(algs, i)
+		switch hmac := strings.HasPrefix(a, "HS"); {
+		case c.src.failed[path]:
+		case hmac && !haveSecret:
+			c.src.at(path, "%s needs auth.jwt.secret", a)
+		case !hmac && !haveKey:
+			c.src.at(path, "%s needs auth.jwt.public_key_file", a)
+		}
+	}
+}
+
+func (c *checker) upstreams() {
+	if !c.usable("upstreams") {
+		return
+	}
+	if len(c.cfg.Upstreams) == 0 {
+		c.src.at("upstreams", "must have at least one upstream")
+	}
+	longest := time.Duration(0)
+	for _, name := range slices.Sorted(maps.Keys(c.cfg.Upstreams)) {
+		u := c.cfg.Upstreams[name]
+		path := join("upstreams", name)
+		c.checkName(path, name)
+		longest = max(longest, u.Timeout)
+		if targets := join(path, "targets"); c.usable(targets) && len(u.Targets) != 1 {
+			c.src.at(targets, "must have exactly one target for now, got %d", len(u.Targets))
+		}
+	}
+	if !c.src.given("shutdown_timeout") {
+		c.cfg.ShutdownTimeout = longest + 10*time.Second
+	}
+}
+
+func (c *checker) checkName(path, name string) {
+	if !nameRule.MatchString(name) {
+		c.src.at(path, "a name must have 1 to 64 letters, digits, - and _")
+	}
+}
+
+func (c *checker) plans() {
+	if !c.usable("plans") {
+		return
+	}
+	names := slices.Sorted(maps.Keys(c.cfg.Plans))
+	if len(names) == 0 {
+		c.src.at("plans", "must have at least one plan")
+	} else if c.usable("default_plan") && !slices.Contains(names, c.cfg.DefaultPlan) {
+		c.src.at("default_plan", "there is no such plan%s; the plans are %s", c.src.got("default_plan"), listed(names))
+	}
+	endpoints, complete := c.endpoints()
+	for _, name := range names {
+		path := join("plans", name)
+		c.checkName(path, name)
+		first := map[[2]string]string{} // by endpoint and window: the path of its limit
+		for i, l := range c.cfg.Plans[name].Limits {
+			at := index(join(path, "limits"), i)
+			endpoint := at + ".endpoint"
+			c.requests(at+".requests", l.Requests)
+			if c.src.failed[endpoint] {
+				continue
+			}
+			if l.Endpoint != "" && complete && !slices.Contains(endpoints, l.Endpoint) {
+				c.src.at(endpoint, "no route counts under it%s; the endpoints are %s", c.src.got(endpoint), listed(endpoints))
+			}
+			if !c.usable(at + ".per") {
+				continue
+			}
+			kind := [2]string{l.Endpoint, l.Per}
+			if other, ok := first[kind]; ok {
+				c.src.at(at, "is for the same window and endpoint as %s on line %d; keep one of them", other, c.src.line(other))
+			} else {
+				first[kind] = at
+			}
+		}
+	}
+}
+
+// maxRequests bounds a limit: stores compute with 53 bits.
+const maxRequests = 1_000_000_000_000
+
+func (c *checker) requests(path string, n int64) {
+	switch {
+	case !c.usable(path):
+	case n < 0:
+		c.src.at(path, "must be positive%s", c.src.got(path))
+	case n > maxRequests:
+		c.src.at(path, "must be at most %d%s", maxRequests, c.src.got(path))
+	}
+}
+
+// endpoints returns those of all routes; complete: none is missing because of a
+// fault.
+func (c *checker) endpoints() (names []string, complete bool) {
+	if !c.usable("routes") {
+		return nil, false
+	}
+	for i, r := range c.cfg.Routes {
+		route := index("routes", i)
+		if c.src.failed[route] || c.src.failed[route+".endpoint"] {
+			return nil, false
+		}
+		if r.Endpoint != "" && !slices.Contains(names, r.Endpoint) {
+			names = append(names, r.Endpoint)
+		}
+	}
+	slices.Sort(names)
+	return names, true
+}
+
+// listed is the end of a message that says what there is.
+func listed(names []string) string {
+	const most = 20
+	switch {
+	case len(names) == 0:
+		return "none"
+	case len(names) > most:
+		return strings.Join(names[:most], ", ") + " and others"
+	}
+	return strings.Join(names, ", ")
+}
+
+func (c *checker) cors() {
+	const origins, credentials = "cors.allowed_origins", "cors.allow_credentials"
+	if c.cfg.CORS == nil || !c.usable(origins) {
+		return
+	}
+	switch {
+	case len(c.cfg.CORS.AllowedOrigins) == 0:
+		c.src.at(origins, `must not be empty; list the origins of your front ends, or remove cors`)
+	case c.cfg.CORS.AllowCredentials && slices.Contains(c.cfg.CORS.AllowedOrigins, "*"):
+		c.src.at(credentials, `must not be true with the origin "*": every site could act for its visitors; list the origins`)
+	}
+}

@@ -1,0 +1,274 @@
+// Package config reads the gateway's configuration, a YAML file.
+//
+// The types are the manual: each field says what it does, its default and its
+// bounds, and the keys of the file are in the yaml tags. [Load] is strict. An
+// unknown or repeated key, a wrong type, a name that is defined nowhere, two
+// routes that contend for a request: each is an [Error] with file and line, and
+// all of them are reported at once.
+//
+//	gateway.yaml:12: plans.free.limits[0].requests: must be positive, got -1
+//
+// # Variables
+//
+// ${NAME} in a value is replaced by the environment variable NAME, which must be
+// set; ${NAME:-default} takes the default when NAME is not set or empty. The
+// default is plain text up to the first }. $$ is a $, and a $ before anything
+// else is itself. This happens after the YAML has been read: what a variable
+// holds can become text, a number or a truth value, but never a key, a list or a
+// second value. Between { } and [ ] YAML wants quotes around "${NAME}"; a number
+// is still a number there.
+//
+// # Secrets
+//
+// A field of type [Secret], say secret, can be given as secret_file instead: its
+// value is then the content of that file without the newline at its end. No
+// error shows a secret or the value of a variable: messages quote what stands in
+// the file.
+//
+// # Units and paths
+//
+// Durations are written as 250ms, 1m30s, 400d or 1d12h, sizes as 65536, 500KB or
+// 32MiB. A relative path is relative to the folder of the configuration file.
+package config
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"time"
+)
+
+// Config is a checked configuration with all defaults filled in.
+type Config struct {
+	// Listen is the address of the public listener, HOST:PORT; no HOST: on all
+	// interfaces. Default ":8080".
+	Listen string `yaml:"listen" default:":8080" as:"address"`
+	// ShutdownTimeout is how long requests in flight may take to finish when the
+	// gateway stops. Default: the longest upstream timeout plus 10s; 1ms to 1d.
+	ShutdownTimeout time.Duration `yaml:"shutdown_timeout" min:"1ms" max:"1d"`
+	Admin           Admin         `yaml:"admin"`
+	Store           Store         `yaml:"store"`
+	Auth            Auth          `yaml:"auth" required:"true"`
+	// DefaultPlan is for tokens without a plan or with an unknown one. Required,
+	// one of Plans.
+	DefaultPlan string `yaml:"default_plan" required:"true"`
+	// Plans by name, at least one. A name has 1 to 64 letters, digits, - and _.
+	Plans map[string]Plan `yaml:"plans" required:"true"`
+	// Timezone is where a day, week, month or year begins: a name of the IANA
+	// database such as Europe/Berlin. "Local" is refused, gateways on two machines
+	// could differ. Default UTC.
+	Timezone *time.Location `yaml:"timezone" default:"UTC"`
+	// WarnAt is the percentage of a limit from which a user is warned. Default 80;
+	// 1 to 100.
+	WarnAt int `yaml:"warn_at" default:"80" min:"1" max:"100"`
+	// UpgradeURL is sent to users who reached a limit: http or https, absolute.
+	// Default: none is sent.
+	UpgradeURL string `yaml:"upgrade_url" as:"url"`
+	// Upstreams by name, at least one. Names are like those of plans.
+	Upstreams map[string]Upstream `yaml:"upstreams" required:"true"`
+	// Routes, at least one. Their order means nothing.
+	Routes []Route `yaml:"routes" required:"true"`
+	// CORS lets browsers on other origins call the gateway. Default nil: it is off.
+	CORS *CORS `yaml:"cors"`
+	Log  Log   `yaml:"log"`
+}
+
+// Admin is the listener for health and metrics. It has no authentication:
+// keep it off public networks.
+type Admin struct {
+	// Listen is its address, HOST:PORT, another one than the public listener's.
+	// Default "127.0.0.1:9090".
+	Listen string `yaml:"listen" default:"127.0.0.1:9090" as:"address"`
+}
+
+// Store is where the gateway counts.
+type Store struct {
+	// URL is one of
+	//	embedded:DIR                        in a folder, for one process
+	//	redis://[USER:PASSWORD@]HOST[:PORT][/DB]   one Redis
+	//	rediss://...                        the same over TLS
+	//	unix:///PATH                        one Redis on a socket
+	// The embedded store's DIR is resolved against the configuration's folder.
+	// Default "embedded:./data".
+	URL Secret `yaml:"url" default:"embedded:./data"`
+	// Prefix is the first part of every key in Redis: 1 to 64 letters, digits and
+	// any of _ . : -. Default "metergate".
+	Prefix string `yaml:"prefix" default:"metergate" as:"prefix"`
+	// Timeout is the longest that a request waits for one answer of the store.
+	// Default 250ms; 1ms to 60s.
+	Timeout time.Duration `yaml:"timeout" default:"250ms" min:"1ms" max:"60s"`
+	// OnFailure says what happens to a metered request when the store does not
+	// answer. Default Allow.
+	OnFailure OnFailure `yaml:"on_failure" default:"allow" oneof:"allow, deny"`
+	// Keep is how long the counts of past windows can still be read. Default 400d,
+	// at least 1d.
+	Keep time.Duration `yaml:"keep" default:"400d" min:"1d"`
+}
+
+const embedded = "embedded:"
+
+// Embedded returns the folder of the embedded store. Not ok: the store is a Redis.
+func (s Store) Embedded() (dir string, ok bool) {
+	return strings.CutPrefix(string(s.URL), embedded)
+}
+
+// OnFailure is what to do with a request that the store does not answer.
+type OnFailure string
+
+// The two answers.
+const (
+	Allow OnFailure = "allow" // forward it
+	Deny  OnFailure = "deny"  // refuse it with 503
+)
+
+// Auth says how users are known.
+type Auth struct {
+	JWT JWT `yaml:"jwt" required:"true"`
+}
+
+// JWT says which tokens are good. At least one of Secret and PublicKeyFile is
+// required.
+type JWT struct {
+	// Secret verifies HS256, HS384 and HS512: at least 32 bytes. Empty: none.
+	Secret Secret `yaml:"secret"`
+	// PublicKeyFile is a PEM file that verifies all other algorithms. Here only
+	// checked to be readable. Empty: none.
+	PublicKeyFile string `yaml:"public_key_file"`
+	// Algorithms are the only ones accepted: HS256, HS384, HS512, RS256, RS384,
+	// RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA. Each must have its
+	// kind of key. Default [HS256] with a secret alone; otherwise required.
+	Algorithms []string `yaml:"algorithms" as:"algorithm"`
+	// Issuer is what the iss claim must be. Empty: anything.
+	Issuer string `yaml:"issuer"`
+	// Audience is what the aud claim must contain. Empty: anything.
+	Audience string `yaml:"audience"`
+	// Leeway is how far clocks may differ when exp and nbf are checked. Default 5s;
+	// 0s to 5m.
+	Leeway time.Duration `yaml:"leeway" default:"5s" min:"0s" max:"5m"`
+	Claims Claims        `yaml:"claims"`
+}
+
+// Claims name the claims that are read from a token. A dotted path reaches into
+// objects: app.plan is the member plan of the claim app.
+type Claims struct {
+	User string `yaml:"user" default:"sub" as:"claim"`  // default "sub"
+	Plan string `yaml:"plan" default:"plan" as:"claim"` // default "plan"
+}
+
+// A Plan is a list of limits, all of which hold. Without limits its users are
+// counted and never blocked.
+type Plan struct {
+	// Limits. The first one without an endpoint is the headline limit. Default
+	// none. One endpoint and window has one limit.
+	Limits []Limit `yaml:"limits"`
+}
+
+// A Limit allows a number of requests in each window.
+type Limit struct {
+	// Requests is required, 0 to 1,000,000,000,000. 0: not in this plan.
+	Requests int64 `yaml:"requests" required:"true"`
+	// Per is the window: minute, hour, day, week, month or year. Required.
+	Per string `yaml:"per" required:"true" oneof:"minute, hour, day, week, month, year"`
+	// Endpoint is the one that the limit is for; a route must have it. Default:
+	// all endpoints together.
+	Endpoint string `yaml:"endpoint" as:"endpoint"`
+}
+
+// An Upstream is a service behind the gateway.
+type Upstream struct {
+	// Targets are where it runs. Required; exactly one for now.
+	Targets []Target `yaml:"targets" required:"true"`
+	// Timeout runs from the admission of a request to the headers of its final
+	// response. Default 120s; 1ms to 1h.
+	Timeout time.Duration `yaml:"timeout" default:"120s" min:"1ms" max:"1h"`
+	// MaxBody is the largest body of a request, in bytes. Default 32MiB, at least 1.
+	MaxBody int64 `yaml:"max_body" default:"32MiB" min:"1" as:"size"`
+}
+
+// A Target is one address of an upstream.
+type Target struct {
+	// URL is http or https with a host. Its path is put before the path of every
+	// request. No query, fragment, user or password. Required.
+	URL *url.URL `yaml:"url" required:"true"`
+}
+
+// A Route says which requests go where, and under which name they count.
+type Route struct {
+	// Match is a pattern of http.ServeMux: "POST /api/analyze", "GET /items/{id}",
+	// "example.com/files/". The more specific of two patterns wins; two that
+	// overlap without that are an error. Nothing at or below /usage, which belongs
+	// to the gateway. Required.
+	Match string `yaml:"match" required:"true"`
+	// Endpoint is the name that requests count under: 1 to 64 of a-z, 0-9 and -.
+	// Default: they are forwarded and not metered.
+	Endpoint string `yaml:"endpoint" as:"endpoint"`
+	// Upstream is the name of one of the upstreams. Required.
+	Upstream string `yaml:"upstream" required:"true"`
+	// Public: no token is asked for. In the file "auth: none", which only a route
+	// without an endpoint can have; the default is "auth: jwt", false.
+	Public bool `yaml:"auth" as:"public"`
+	// Line is where the route stands in the file, from 1.
+	Line int
+}
+
+// CORS says which other origins may call the gateway from a browser.
+type CORS struct {
+	// AllowedOrigins are like https://app.example.com or http://localhost:5173, or
+	// "*" for any. Required, at least one.
+	AllowedOrigins []string `yaml:"allowed_origins" required:"true" as:"origin"`
+	// AllowCredentials lets browsers send cookies. Default false; not with "*".
+	AllowCredentials bool `yaml:"allow_credentials"`
+}
+
+// Log says what is logged, and how.
+type Log struct {
+	// Level is the least important one that is logged: debug, info, warn or error.
+	// Default info.
+	Level slog.Level `yaml:"level" default:"info"`
+	// Format is "json" or "text". Default "json".
+	Format string `yaml:"format" default:"json" oneof:"json, text"`
+}
+
+// maxFile bounds the configuration file, in bytes: a larger one is some other file.
+const maxFile = 1 << 20
+
+// Load reads a configuration file of at most 1 MiB, with the environment of the
+// process. The error is an [Errors] when the file could be read but is not valid.
+func Load(file string) (*Config, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	if len(data) > maxFile {
+		return nil, fmt.Errorf("reading the configuration: %s is larger than 1 MiB", file)
+	}
+	return Parse(file, data, os.LookupEnv)
+}
+
+// Parse reads a configuration from memory. file is its name in messages, and
+// relative paths are relative to its folder; lookup finds variables. The error
+// is an [Errors].
+func Parse(file string, data []byte, lookup func(string) (string, bool)) (*Config, error) {
+	src := newSource(file, data)
+	if root := parseYAML(src, data); root != nil {
+		cfg := new(Config)
+		d := decoder{src: src, dir: filepath.Dir(file), lookup: lookup}
+		d.decode(root, reflect.ValueOf(cfg).Elem())
+		c := checker{src: src, dir: filepath.Dir(file), cfg: cfg}
+		c.check()
+		if len(src.errs) == 0 {
+			return cfg, nil
+		}
+	}
+	return nil, src.sorted()
+}

@@ -1,0 +1,249 @@
+package config
+
+import (
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// environment is what the files in testdata may look up.
+func environment(name string) (string, bool) {
+	v, ok := map[string]string{
+		"LONG_SECRET":  "0123456789012345678901234567890123456789",
+		"SHORT_SECRET": "hunter2",
+		"EMPTY":        "",
+		"N":            "5000",
+		"WORD":         "many",
+		"LIST":         "[a, b]",
+		"STRUCTURE":    "x\nlisten: :1",
+		"NULL":         "null",
+		"DOLLARS":      "$$${N}",
+		"ORIGIN":       "https://app.example.com",
+	}[name]
+	return v, ok
+}
+
+func parseFile(t *testing.T, file string) (*Config, error) {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Parse(file, data, environment)
+}
+
+// TestBad: each file in testdata/bad is refused with the text beside it.
+func TestBad(t *testing.T) {
+	files, _ := filepath.Glob("testdata/bad/*.yaml")
+	if len(files) < 35 {
+		t.Fatalf("only %d files", len(files))
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			want, err := os.ReadFile(strings.TrimSuffix(file, ".yaml") + ".txt")
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg, err := parseFile(t, file)
+			if err == nil || cfg != nil {
+				t.Fatalf("accepted: %v, %v", cfg, err)
+			}
+			got := strings.ReplaceAll(err.Error(), "testdata/bad/", "") + "\n"
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+			if strings.Contains(got, "hunter2") {
+				t.Error("shows a secret")
+			}
+		})
+	}
+}
+
+var compare = []cmp.Option{
+	cmp.Comparer(func(a, b *time.Location) bool { return a.String() == b.String() }),
+	cmp.Comparer(func(a, b *url.URL) bool { return a.String() == b.String() }),
+	// A Secret formats as nothing that could tell two apart.
+	cmp.Transformer("text", func(s Secret) string { return string(s) }),
+}
+
+func address(t *testing.T, s string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+// TestDefaults: what is not given has the values of the manual.
+func TestDefaults(t *testing.T) {
+	cfg, err := parseFile(t, "testdata/good/minimal.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Config{
+		Listen:          ":8080",
+		ShutdownTimeout: 130 * time.Second,
+		Admin:           Admin{Listen: "127.0.0.1:9090"},
+		Store: Store{
+			URL: "embedded:testdata/good/data", Prefix: "metergate", Timeout: 250 * time.Millisecond,
+			OnFailure: Allow, Keep: 400 * 24 * time.Hour,
+		},
+		Auth: Auth{JWT: JWT{
+			Secret: "0123456789abcdef0123456789abcdef", Algorithms: []string{"HS256"}, Leeway: 5 * time.Second,
+			Claims: Claims{User: "sub", Plan: "plan"},
+		}},
+		DefaultPlan: "free",
+		Plans:       map[string]Plan{"free": {}},
+		Timezone:    time.UTC,
+		WarnAt:      80,
+		Upstreams: map[string]Upstream{"api": {
+			Targets: []Target{{URL: address(t, "http://127.0.0.1:9000")}}, Timeout: 2 * time.Minute, MaxBody: 33554432,
+		}},
+		Routes: []Route{{Match: "/", Upstream: "api", Line: 7}},
+		Log:    Log{Level: slog.LevelInfo, Format: "json"},
+	}
+	if diff := cmp.Diff(want, cfg, compare...); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if dir, ok := cfg.Store.Embedded(); !ok || dir != "testdata/good/data" {
+		t.Errorf("Embedded() = %q, %v", dir, ok)
+	}
+}
+
+// TestEverything: every key is read into its field.
+func TestEverything(t *testing.T) {
+	cfg, err := parseFile(t, "testdata/good/everything.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	zone, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	limits := []Limit{
+		{Requests: 5000, Per: "month"},
+		{Requests: 0, Per: "month", Endpoint: "image-analysis"},
+		{Requests: 1, Per: "minute"}, {Requests: 2, Per: "hour"}, {Requests: 3, Per: "day"},
+		{Requests: 4, Per: "week"}, {Requests: 1_000_000_000_000, Per: "year"},
+	}
+	want := &Config{
+		Listen:          "[::1]:0",
+		ShutdownTimeout: 90 * time.Second,
+		Admin:           Admin{Listen: "localhost:9091"},
+		Store: Store{
+			URL: "rediss://user:p%23ss@redis.example:6380/3", Prefix: "a.b:c_d-e", Timeout: time.Second,
+			OnFailure: Deny, Keep: 36 * time.Hour,
+		},
+		Auth: Auth{JWT: JWT{
+			Secret: "from-a-file-0123456789abcdef0123", PublicKeyFile: "testdata/key.pem",
+			Algorithms: []string{"HS512", "ES256", "EdDSA"}, Issuer: "https://issuer.example", Audience: "analysis",
+			Claims: Claims{User: "app.user.id", Plan: "app.plan"},
+		}},
+		DefaultPlan: "pro",
+		Plans:       map[string]Plan{"pro": {Limits: limits}, "also_PRO-2": {Limits: limits}, "none": {Limits: []Limit{}}},
+		Timezone:    zone,
+		WarnAt:      100,
+		UpgradeURL:  "https://example.com/pricing?from=api",
+		Upstreams: map[string]Upstream{
+			"analysis": {Targets: []Target{{URL: address(t, "https://api.example:8443/v1/")}}, Timeout: time.Hour, MaxBody: 2_000_000},
+			"unused":   {Targets: []Target{{URL: address(t, "http://[::1]:9000")}}, Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30},
+		},
+		Routes: []Route{
+			{Match: "POST /api/image-analysis", Endpoint: "image-analysis", Upstream: "analysis", Line: 53},
+			{Match: "/api/", Upstream: "analysis", Line: 54},
+			{Match: "GET example.com/api/{id}/{$}", Upstream: "analysis", Public: true, Line: 56},
+			{Match: "GET /gr%C3%B6%C3%9Fe/a%20b", Upstream: "analysis", Line: 60},
+			{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Line: 61},
+		},
+		CORS: &CORS{
+			AllowedOrigins:   []string{"https://app.example.com", "http://localhost:5173", "http://[::1]:80", "capacitor://localhost"},
+			AllowCredentials: true,
+		},
+		Log: Log{Level: slog.LevelWarn, Format: "text"},
+	}
+	if diff := cmp.Diff(want, cfg, compare...); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if dir, ok := cfg.Store.Embedded(); ok {
+		t.Errorf("Embedded() = %q, true", dir)
+	}
+}
+
+// TestVariables: variables become text, numbers and truth values, and nothing else.
+func TestVariables(t *testing.T) {
+	cfg, err := parseFile(t, "testdata/good/variables.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	jwt := cfg.Auth.JWT
+	for _, c := range []struct{ what, got, want string }{
+		{"a number in a text", string(jwt.Secret), "0123456789012345678901234567890123456789"},
+		{"lines in a text", jwt.Issuer, "x\nlisten: :1"},
+		{"null and an empty text", jwt.Audience, "null"},
+		{"dollars", jwt.Claims.User, "a$b$${N}$c$"},
+		{"what a variable holds is not looked at again", jwt.Claims.Plan, "$$${N}"},
+		{"several in one", cfg.Listen, "localhost:5000"},
+		{"empty", cfg.UpgradeURL, ""},
+		{"in a list", cfg.CORS.AllowedOrigins[0], "https://app.example.com"},
+		{"in a pattern", cfg.Routes[0].Match, "GET /items/{$}"},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: got %q, want %q", c.what, c.got, c.want)
+		}
+	}
+	want := []Limit{{Requests: 5000, Per: "month"}, {Requests: 5, Per: "day"}, {Requests: 50007, Per: "hour"}}
+	if diff := cmp.Diff(want, cfg.Plans["free"].Limits); diff != "" {
+		t.Error(diff)
+	}
+	if cfg.Store.Timeout != 5*time.Second || !cfg.CORS.AllowCredentials {
+		t.Errorf("timeout %v, credentials %v", cfg.Store.Timeout, cfg.CORS.AllowCredentials)
+	}
+}
+
+// TestShipped: the example runs as it stands.
+func TestShipped(t *testing.T) {
+	t.Setenv("JWT_SECRET", strings.Repeat("5f", 32))
+	t.Setenv("REDIS_URL", "")
+	t.Setenv("UPSTREAM_URL", "")
+	cfg, err := Load("../gateway.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Listen != ":8080" || cfg.Admin.Listen != "127.0.0.1:9090" || cfg.DefaultPlan != "free" || len(cfg.Plans) != 3 || len(cfg.Routes) != 7 {
+		t.Errorf("got %+v", cfg)
+	}
+	if dir, ok := cfg.Store.Embedded(); !ok || dir != "../data" {
+		t.Errorf("embedded store in %q, %v", dir, ok)
+	}
+	t.Setenv("REDIS_URL", "redis://127.0.0.1:6379")
+	if cfg, err = Load("../gateway.yaml"); err != nil || cfg.Store.URL != "redis://127.0.0.1:6379" {
+		t.Errorf("with REDIS_URL: %v", err)
+	}
+}
+
+func TestLoadFails(t *testing.T) {
+	dir := t.TempDir()
+	large := filepath.Join(dir, "large.yaml")
+	if err := os.WriteFile(large, make([]byte, 1<<20+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	missing := filepath.Join(dir, "missing.yaml")
+	if _, err := Load(missing); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), missing) {
+		t.Errorf("missing: %v", err)
+	}
+	for _, file := range []string{dir, large} {
+		var faults Errors
+		if cfg, err := Load(file); err == nil || cfg != nil || errors.As(err, &faults) {
+			t.Errorf("%s: %v, %v", file, cfg, err)
+		}
+	}
+}

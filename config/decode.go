@@ -1,0 +1,358 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// maxValues bounds what aliases can make of a file.
+const maxValues = 100_000
+
+// A decoder fills the types of this package from a tree of YAML nodes. It reads
+// the tags of their fields:
+//
+//	yaml      the key
+//	required  it must be given
+//	default   its value when it is not
+//	as        which rules its text follows, see convert
+//	oneof     the texts that are allowed
+//	min, max  the bounds of a number, duration or size
+//
+// It reports all that is wrong with values one by one, and notes their places for
+// the checker, which sees to what concerns several of them.
+type decoder struct {
+	src    *source
+	dir    string // of the configuration file
+	lookup func(string) (string, bool)
+	values int // decoded so far
+}
+
+func (d *decoder) decode(root *yaml.Node, v reflect.Value) {
+	d.src.places[""] = place{line: root.Line}
+	d.value(root, v, "", root.Line, "")
+}
+
+// value decodes n into v. line is where messages point to.
+func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, line int, tag reflect.StructTag) {
+	n = target(n)
+	if d.values++; d.values > maxValues {
+		if d.values == maxValues+1 {
+			d.src.fault(path, line, "aliases make more than %d values of this file; use fewer", maxValues)
+		}
+		return
+	}
+	d.src.places[path] = place{path: path, line: line}
+	switch {
+	case n.Style&yaml.TaggedStyle != 0:
+		// The tag is not shown: it may be a secret that begins with a !.
+		d.src.fault(path, line, "has a YAML tag (!...), which is not supported; remove it, or quote text that begins with !")
+	case isNull(n):
+		d.src.fault(path, line, "needs a value; give it one, or remove the key")
+	case isScalar(v.Type()):
+		d.scalar(n, v, path, line, tag)
+	case v.Kind() == reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		d.value(n, v.Elem(), path, line, tag)
+	case v.Kind() == reflect.Struct && n.Kind == yaml.MappingNode:
+		d.structure(n, v, path)
+	case v.Kind() == reflect.Map && n.Kind == yaml.MappingNode:
+		v.Set(reflect.MakeMap(v.Type()))
+		for _, p := range d.pairs(n, path) {
+			elem := reflect.New(v.Type().Elem()).Elem()
+			d.value(p.value, elem, join(path, p.key), p.line, tag)
+			v.SetMapIndex(reflect.ValueOf(p.key), elem)
+		}
+	case v.Kind() == reflect.Slice && n.Kind == yaml.SequenceNode:
+		v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
+		for i, c := range n.Content {
+			d.value(c, v.Index(i), index(path, i), c.Line, tag)
+		}
+	case v.Kind() == reflect.Slice:
+		d.src.fault(path, line, "must be a list ([a, b] or lines with - ), got %s", kindOf(n))
+	default:
+		d.src.fault(path, line, "must be a mapping (key: value), got %s", kindOf(n))
+	}
+}
+
+// A pair is a key of a mapping and its value.
+type pair struct {
+	key   string
+	value *yaml.Node
+	line  int // of a scalar where it stands, of a collection where its key stands
+}
+
+// pairs returns the pairs of a mapping, and reports keys that are repeated or no
+// plain keys at all.
+func (d *decoder) pairs(n *yaml.Node, path string) []pair {
+	var pairs []pair
+	first := map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, value := target(n.Content[i]), n.Content[i+1]
+		line := n.Content[i].Line
+		switch {
+		case k.Kind != yaml.ScalarNode || k.Style&yaml.TaggedStyle != 0 || isNull(k):
+			d.src.fault(path, line, "has a key that is not plain text; did you mean to quote a value that begins with { or [?")
+			continue
+		case k.ShortTag() == "!!merge":
+			d.src.fault(path, line, "merge keys (<<) are not supported; write the keys out, or use an alias for the whole value")
+			continue
+		case first[k.Value] > 0:
+			d.src.fault(join(path, k.Value), line, "is given twice, first on line %d", first[k.Value])
+			continue
+		}
+		first[k.Value] = line
+		if value.Kind == yaml.ScalarNode || value.Kind == yaml.AliasNode {
+			line = value.Line
+		}
+		pairs = append(pairs, pair{k.Value, value, line})
+	}
+	return pairs
+}
+
+const fileSuffix = "_file"
+
+// structure decodes a mapping into a struct.
+func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
+	d.defaults(v)
+	excused := map[string]bool{} // keys that are given, or that a misspelt one was meant to be
+	for _, p := range d.pairs(n, path) {
+		at := join(path, p.key)
+		f, isFile := field(v.Type(), p.key)
+		if f == nil {
+			known := keys(v.Type())
+			if name := suggest(p.key, known); name != "" {
+				d.src.fault(at, p.line, "unknown key, did you mean %s?", name)
+				d.src.failed[join(path, strings.TrimSuffix(name, fileSuffix))] = true
+				d.src.failed[join(path, name)] = true
+				excused[name] = true
+			} else {
+				d.src.fault(at, p.line, "unknown key, there are: %s", strings.Join(known, ", "))
+			}
+			continue
+		}
+		name := f.Tag.Get("yaml")
+		if f.Type == reflect.TypeFor[Secret]() && d.src.given(join(path, name)) {
+			d.src.fault(at, p.line, "give %s or %s, not both", name, name+fileSuffix)
+			continue
+		}
+		excused[name] = true
+		if isFile {
+			d.secretFile(p.value, v.FieldByIndex(f.Index), join(path, name), p.line)
+		} else {
+			d.value(p.value, v.FieldByIndex(f.Index), at, p.line, f.Tag)
+		}
+	}
+	for f := range fields(v.Type()) {
+		if name := f.Tag.Get("yaml"); f.Tag.Get("required") != "" && !excused[name] {
+			d.src.at(join(path, name), "is required")
+		}
+	}
+}
+
+// fields yields the fields that have a key.
+func fields(t reflect.Type) func(yield func(reflect.StructField) bool) {
+	return func(yield func(reflect.StructField) bool) {
+		for i := range t.NumField() {
+			if f := t.Field(i); f.Tag.Get("yaml") != "" && !yield(f) {
+				return
+			}
+		}
+	}
+}
+
+// field finds the field of a key; isFile: key is the x_file of a secret x.
+func field(t reflect.Type, key string) (found *reflect.StructField, isFile bool) {
+	for f := range fields(t) {
+		switch name := f.Tag.Get("yaml"); {
+		case name == key:
+			return &f, false
+		case name+fileSuffix == key && f.Type == reflect.TypeFor[Secret]():
+			return &f, true
+		}
+	}
+	return nil, false
+}
+
+// keys returns all keys of a struct, in their order.
+func keys(t reflect.Type) []string {
+	var names []string
+	for f := range fields(t) {
+		name := f.Tag.Get("yaml")
+		names = append(names, name)
+		if f.Type == reflect.TypeFor[Secret]() {
+			names = append(names, name+fileSuffix)
+		}
+	}
+	return names
+}
+
+// defaults fills in a struct and the structs in it.
+func (d *decoder) defaults(v reflect.Value) {
+	for f := range fields(v.Type()) {
+		fv := v.FieldByIndex(f.Index)
+		if text, ok := f.Tag.Lookup("default"); ok {
+			mustConvert(text, fv, f.Tag)
+		} else if fv.Kind() == reflect.Struct && !isScalar(f.Type) {
+			d.defaults(fv)
+		}
+	}
+}
+
+// mustConvert is for the texts in tags.
+func mustConvert(text string, v reflect.Value, tag reflect.StructTag) {
+	if err := convert(&yaml.Node{Kind: yaml.ScalarNode, Value: text}, v, tag); err != nil {
+		panic(fmt.Sprintf("config: in a tag: %q %v", text, err))
+	}
+}
+
+// scalar decodes a single value.
+func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string, line int, tag reflect.StructTag) {
+	n, ok := d.expanded(n, path, line)
+	if !ok {
+		return
+	}
+	_, secret := v.Interface().(Secret)
+	shown := ""
+	if !secret {
+		shown = d.src.places[path].text
+	}
+	d.src.places[path] = place{path, line, shown}
+	if n.Value == "" && v.Kind() != reflect.String {
+		d.src.fault(path, line, "needs a value%s", got(shown))
+		return
+	}
+	into := reflect.New(v.Type()).Elem()
+	if err := convert(n, into, tag); err != nil {
+		d.src.fault(path, line, "%v%s", err, got(shown))
+		return
+	}
+	if message := outOfBounds(into, tag); message != "" {
+		d.src.fault(path, line, "%s%s", message, got(shown))
+		return
+	}
+	v.Set(into)
+}
+
+// expanded replaces the variables of a scalar. What they give is looked at anew:
+// it may be a number, also within quotes, which YAML wants around a ${...} in
+// brackets. The place of path gets the text as the file has it.
+func (d *decoder) expanded(n *yaml.Node, path string, line int) (_ *yaml.Node, ok bool) {
+	if n.Kind != yaml.ScalarNode {
+		d.src.fault(path, line, "must be a single value, got %s", kindOf(n))
+		return nil, false
+	}
+	text, expanded, err := expand(n.Value, d.lookup)
+	if err != nil {
+		d.src.fault(path, line, "%v", err)
+		return nil, false
+	}
+	shown := shorten(n.Value)
+	if tag := n.ShortTag(); tag == "!!int" || tag == "!!float" || tag == "!!bool" {
+		shown = n.Value
+	}
+	d.src.places[path] = place{path, line, shown}
+	if expanded {
+		return &yaml.Node{Kind: yaml.ScalarNode, Value: text}, true
+	}
+	same := *n
+	same.Value = text // $$ has become $
+	return &same, true
+}
+
+// outOfBounds compares a value with the tags min and max.
+func outOfBounds(v reflect.Value, tag reflect.StructTag) string {
+	bound := func(name string) (int64, string) {
+		text, ok := tag.Lookup(name)
+		if !ok {
+			return 0, ""
+		}
+		b := reflect.New(v.Type()).Elem()
+		mustConvert(text, b, tag)
+		return b.Int(), text
+	}
+	low, from := bound("min")
+	high, to := bound("max")
+	switch {
+	case from != "" && to != "" && (v.Int() < low || v.Int() > high):
+		return fmt.Sprintf("must be %s to %s", from, to)
+	case from != "" && v.Int() < low:
+		return "must be at least " + from
+	}
+	return ""
+}
+
+// secretFile sets the secret at path from the file that its x_file names.
+func (d *decoder) secretFile(n *yaml.Node, v reflect.Value, path string, line int) {
+	filePath := path + fileSuffix
+	var name string
+	d.value(n, reflect.ValueOf(&name).Elem(), filePath, line, "")
+	d.src.places[path] = place{path: filePath, line: line}
+	if !d.src.failed[filePath] {
+		text, err := readSmall(d.dir, name)
+		if err != nil {
+			d.src.fault(filePath, line, "%v", err)
+		}
+		text, trimmed := strings.CutSuffix(text, "\n")
+		if trimmed {
+			text = strings.TrimSuffix(text, "\r")
+		}
+		v.SetString(text)
+	}
+	d.src.failed[path] = d.src.failed[filePath]
+}
+
+// maxSmall bounds a key or a secret, in bytes.
+const maxSmall = 64 << 10
+
+// readSmall returns the content of a file in dir. Its errors do not name it: it
+// may be a secret that was given where its file's name belongs.
+func readSmall(dir, name string) (string, error) {
+	if name == "" {
+		return "", errors.New("must be the name of a file")
+	}
+	name = within(dir, name)
+	info, err := os.Stat(name)
+	switch {
+	case err != nil:
+		return "", fileError(err)
+	case !info.Mode().IsRegular():
+		return "", errors.New("must be a regular file")
+	case info.Size() > maxSmall:
+		return "", fmt.Errorf("must be a file of at most %d KiB", maxSmall>>10)
+	}
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return "", fileError(err)
+	}
+	return string(data), nil
+}
+
+func fileError(err error) error {
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) {
+		err = pathErr.Err
+	}
+	return fmt.Errorf("cannot read this file (%v); a relative name starts at the folder of the configuration", err)
+}
+
+// within resolves a relative path.
+func within(dir, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
+
+// isScalar reports whether values of a type are written as one scalar.
+func isScalar(t reflect.Type) bool {
+	return slices.Contains([]reflect.Kind{reflect.String, reflect.Bool, reflect.Int, reflect.Int64}, t.Kind()) ||
+		t == locationType || t == urlType
+}

@@ -1,0 +1,113 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// TestTags: every tag of the types is one that the decoder can use.
+func TestTags(t *testing.T) {
+	seen := map[reflect.Type]bool{}
+	var visit func(reflect.Type)
+	visit = func(typ reflect.Type) {
+		switch {
+		case isScalar(typ) || seen[typ]:
+			return
+		case typ.Kind() != reflect.Struct:
+			visit(typ.Elem())
+			return
+		}
+		seen[typ] = true
+		for f := range fields(typ) {
+			v := reflect.New(f.Type).Elem()
+			if text, ok := f.Tag.Lookup("default"); ok {
+				mustConvert(text, v, f.Tag)
+				if message := outOfBounds(v, f.Tag); message != "" {
+					t.Errorf("%v.%s: its default %s", typ, f.Name, message)
+				}
+			} else if f.Tag.Get("min") != "" {
+				outOfBounds(v, f.Tag)
+			}
+			visit(f.Type)
+		}
+	}
+	visit(reflect.TypeFor[Config]())
+	if len(seen) != 13 {
+		t.Errorf("%d types", len(seen))
+	}
+}
+
+// base is valid; %s stands where a test adds something.
+const base = `auth: { jwt: { secret: 0123456789abcdef0123456789abcdef } }
+default_plan: free
+plans: { free: {} }
+upstreams: { api: { targets: [{ url: "http://127.0.0.1:9000" }] } }
+routes: [{ match: /, upstream: api }]
+%s
+`
+
+// TestSecretFile: one newline at the end is not a part of the secret.
+func TestSecretFile(t *testing.T) {
+	dir := t.TempDir()
+	for content, want := range map[string]string{
+		"redis://h": "redis://h", "redis://h\n": "redis://h", "redis://h\r\n": "redis://h", "redis://h?x=1\r": "",
+		"redis://h?x=${N}\n": "redis://h?x=${N}", // no variables in there
+	} {
+		for _, name := range []string{"url.txt", filepath.Join(dir, "url.txt")} {
+			if err := os.WriteFile(filepath.Join(dir, "url.txt"), []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cfg, err := Parse(filepath.Join(dir, "x.yaml"), fmt.Appendf(nil, base, "store: { url_file: '"+name+"' }"), environment)
+			switch {
+			case want == "" && err == nil:
+				t.Errorf("%q: got %q", content, string(cfg.Store.URL))
+			case want != "" && err != nil:
+				t.Errorf("%q: %v", content, err)
+			case want != "" && string(cfg.Store.URL) != want:
+				t.Errorf("%q: got %q", content, string(cfg.Store.URL))
+			}
+		}
+	}
+}
+
+// TestPathsAreRelativeToTheFile: wherever the program was started.
+func TestPathsAreRelativeToTheFile(t *testing.T) {
+	for file, want := range map[string]string{
+		"x.yaml": "data", "conf/x.yaml": "conf/data", "/etc/metergate/x.yaml": "/etc/metergate/data",
+	} {
+		cfg, err := Parse(file, fmt.Appendf(nil, base, "store: { url: 'embedded:./data' }"), environment)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if dir, _ := cfg.Store.Embedded(); dir != want {
+			t.Errorf("%s: got %s, want %s", file, dir, want)
+		}
+	}
+	cfg, err := Parse("conf/x.yaml", fmt.Appendf(nil, base, "store: { url: 'embedded:/var/lib/x' }"), environment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if dir, _ := cfg.Store.Embedded(); dir != "/var/lib/x" {
+		t.Errorf("absolute: got %s", dir)
+	}
+}
+
+// TestAliasBomb: a small file cannot become a large configuration.
+func TestAliasBomb(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("plans:\n  a: &a\n    limits:\n")
+	for range 3000 {
+		b.WriteString("    - { requests: 1, per: day }\n")
+	}
+	for i := range 3000 {
+		fmt.Fprintf(&b, "  p%d: *a\n", i)
+	}
+	_, err := Parse("x.yaml", []byte(b.String()), environment)
+	if err == nil || !strings.Contains(err.Error(), "aliases make more than") {
+		t.Fatal("accepted")
+	}
+}

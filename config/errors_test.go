@@ -1,0 +1,33 @@
+package config
+
+import (
+	"errors"
+	"testing"
+)
+
+func TestErrors(t *testing.T) {
+	one := &Error{"x.yaml", 12, "plans.free.limits[0].requests", "must be positive, got -1"}
+	two := &Error{"x.yaml", 13, "", "is odd"}
+	err := error(Errors{one, two})
+	want := "x.yaml:12: plans.free.limits[0].requests: must be positive, got -1\nx.yaml:13: is odd"
+	if err.Error() != want {
+		t.Errorf("got %s", err)
+	}
+	if !errors.Is(err, one) || !errors.Is(err, two) {
+		t.Error("does not unwrap")
+	}
+}
+
+func TestShownKey(t *testing.T) {
+	for key, want := range map[string]string{
+		"image-analysis": "image-analysis",
+		"two words":      `"two words"`,
+		"":               `""`,
+		"secret:hunter2": `"secret:..."`,
+		"line\nbreak":    `"line\nbreak"`,
+	} {
+		if got := shownKey(key); got != want {
+			t.Errorf("%q: got %s, want %s", key, got, want)
+		}
+	}
+}

@@ -1,0 +1,68 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+var (
+	errUnterminated = errors.New("has a ${ without its }; write $$ for a $ itself")
+	errVariable     = errors.New("${...} must be ${NAME} or ${NAME:-default}, with a NAME of letters, digits and _; write $$ for a $ itself")
+	errNested       = errors.New("the default in ${NAME:-default} is plain text, it cannot hold another variable")
+)
+
+// expand replaces the variables of a value, see the package comment. What a
+// variable holds is not looked at again. expanded reports whether there were any.
+// Errors show names of variables, never other parts of the value.
+func expand(value string, lookup func(string) (string, bool)) (text string, expanded bool, err error) {
+	var b strings.Builder
+	for {
+		before, rest, found := strings.Cut(value, "$")
+		b.WriteString(before)
+		if !found {
+			return b.String(), expanded, nil
+		}
+		switch {
+		case strings.HasPrefix(rest, "$"):
+			b.WriteByte('$')
+			value = rest[1:]
+		case strings.HasPrefix(rest, "{"):
+			inner, after, closed := strings.Cut(rest[1:], "}")
+			if !closed {
+				return "", expanded, errUnterminated
+			}
+			v, err := variable(inner, lookup)
+			if err != nil {
+				return "", expanded, err
+			}
+			b.WriteString(v)
+			value, expanded = after, true
+		default:
+			b.WriteByte('$')
+			value = rest
+		}
+	}
+}
+
+// variable is the value of what stands between ${ and }.
+func variable(inner string, lookup func(string) (string, bool)) (string, error) {
+	name, fallback, hasDefault := strings.Cut(inner, ":-")
+	if !variableName.MatchString(name) {
+		return "", errVariable
+	}
+	if strings.Contains(fallback, "${") {
+		return "", errNested
+	}
+	v, set := lookup(name)
+	switch {
+	case hasDefault && v == "": // not set or empty, as in a shell
+		return fallback, nil
+	case !set:
+		return "", fmt.Errorf("the environment variable %s is not set; set it, or write ${%s:-default}", name, name)
+	}
+	return v, nil
+}

@@ -1,0 +1,152 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+func (c *checker) routes() {
+	if !c.usable("routes") {
+		return
+	}
+	if len(c.cfg.Routes) == 0 {
+		c.src.at("routes", "must have at least one route")
+	}
+	mux := http.NewServeMux()
+	var registered []int
+	same := map[string]int{} // the route of a pattern
+	for i := range c.cfg.Routes {
+		r := &c.cfg.Routes[i]
+		path := index("routes", i)
+		r.Line = c.src.line(path)
+		if r.Public && r.Endpoint != "" {
+			c.src.at(path+".auth", "none is only for a route without an endpoint: who is counted needs a token")
+		}
+		if up := path + ".upstream"; c.usable(up, "upstreams") {
+			if _, ok := c.cfg.Upstreams[r.Upstream]; !ok {
+				c.src.at(up, "there is no such upstream%s; the upstreams are %s", c.src.got(up), listed(slices.Sorted(maps.Keys(c.cfg.Upstreams))))
+			}
+		}
+		match := path + ".match"
+		if !c.usable(match) {
+			continue
+		}
+		if err := checkPattern(r.Match); err != nil {
+			c.src.at(match, "%v%s", err, c.src.got(match))
+			continue
+		}
+		if j, ok := same[r.Match]; ok {
+			c.src.at(match, "is the same pattern as %s", c.other(j))
+			continue
+		}
+		if register(mux, r.Match) == nil {
+			registered = append(registered, i)
+			same[r.Match] = i
+			continue
+		}
+		// The mux says only in prose which one it conflicts with.
+		j := slices.IndexFunc(registered, func(j int) bool {
+			pair := http.NewServeMux()
+			return register(pair, c.cfg.Routes[j].Match) == nil && register(pair, r.Match) != nil
+		})
+		c.src.at(match, "conflicts with %s: some requests match both, and neither is more specific%s",
+			c.other(registered[max(0, j)]), c.src.got(match))
+	}
+}
+
+// other names route j in a message.
+func (c *checker) other(j int) string {
+	match := index("routes", j) + ".match"
+	return fmt.Sprintf("%s of %s on line %d", c.src.places[match].text, index("routes", j), c.src.line(match))
+}
+
+// register adds a pattern. The mux panics when it is bad or conflicts.
+func register(mux *http.ServeMux, pattern string) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%v", p)
+		}
+	}()
+	mux.Handle(pattern, http.NotFoundHandler())
+	return nil
+}
+
+var (
+	methodRule  = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$") // a token of RFC 9110
+	patternHost = regexp.MustCompile(`^[a-z0-9._-]{1,253}$`)
+)
+
+// checkPattern says why a pattern can be no route's. What the mux would accept
+// but no request could ever reach is an error too: the gateway routes only
+// canonical paths.
+func checkPattern(pattern string) error {
+	rest := pattern
+	if i := strings.IndexAny(pattern, " \t"); i >= 0 {
+		if err := checkMethod(pattern[:i]); err != nil {
+			return err
+		}
+		rest = strings.TrimLeft(pattern[i:], " \t")
+	}
+	slash := strings.IndexByte(rest, '/')
+	if slash < 0 {
+		return errors.New(`must contain a path, such as "GET /api/items"`)
+	}
+	host, path := rest[:slash], rest[slash:]
+	if host != "" && !patternHost.MatchString(host) {
+		return errors.New("must have a host in lower case and without a port, or none: what is before the first / of the path is a host")
+	}
+	segments := strings.Split(path[1:], "/")
+	for i, s := range segments {
+		last := i == len(segments)-1
+		if strings.Contains(s, "{") || s == "" && last {
+			continue
+		}
+		if err := checkSegment(s); err != nil {
+			return err
+		}
+	}
+	if first, _ := url.PathUnescape(segments[0]); first == "usage" {
+		return errors.New("/usage and all below belongs to the gateway")
+	}
+	if err := register(http.NewServeMux(), pattern); err != nil {
+		message := err.Error() // parsing "...": at offset 5: bad wildcard ...
+		return fmt.Errorf("is not a pattern of http.ServeMux:%s", message[strings.LastIndex(message, ": ")+1:])
+	}
+	return nil
+}
+
+func checkMethod(method string) error {
+	switch upper := strings.ToUpper(method); {
+	case !methodRule.MatchString(method):
+		return errors.New(`must begin with a method such as GET, or with a host or path: "GET /api/items"`)
+	case method != upper && slices.Contains([]string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}, upper):
+		return fmt.Errorf("must have its method in upper case, %s: methods are case-sensitive", upper)
+	case upper == http.MethodConnect || upper == http.MethodTrace:
+		return fmt.Errorf("%s cannot be routed", upper)
+	}
+	return nil
+}
+
+// checkSegment checks a literal segment of a path.
+func checkSegment(s string) error {
+	literal, err := url.PathUnescape(s)
+	switch {
+	case err != nil:
+		return errors.New("must have two hexadecimal digits after each % of its path; % itself is %25")
+	case literal == "", literal == ".", literal == "..":
+		return errors.New("must have a path without //, /./ and /../: no request could reach it")
+	case strings.ContainsAny(literal, `/\`):
+		return errors.New(`must have a path without \ and encoded slashes (%2F): no request could reach it`)
+	case strings.ContainsFunc(literal, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		return errors.New("must have a path without control characters: no request could reach it")
+	case strings.ContainsAny(s, "?# \t"):
+		return errors.New("must have a path without a query, a fragment and blanks (write a blank as %20)")
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"gopkg.in/yaml.v3"
+)
+
+const planted = "hunter2-hunter2-hunter2-hunter2-hunter2"
+
+// TestSecretsDoNotShow: nothing that prints a Config prints its secrets.
+func TestSecretsDoNotShow(t *testing.T) {
+	cfg, err := Parse("x.yaml", []byte(`
+auth: { jwt: { secret: "${SECRET}" } }
+store: { url: "redis://:${SECRET}@localhost:6379" }
+default_plan: free
+plans: { free: {} }
+upstreams: { api: { targets: [{ url: "http://127.0.0.1:9000" }] } }
+routes: [{ match: /, upstream: api }]
+`), func(string) (string, bool) { return planted, true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(cfg.Auth.JWT.Secret) != planted || string(cfg.Store.URL) != "redis://:"+planted+"@localhost:6379" {
+		t.Fatal("the secrets themselves are not there")
+	}
+	var out bytes.Buffer
+	for _, v := range []any{cfg, *cfg, cfg.Auth, cfg.Auth.JWT.Secret, &cfg.Auth.JWT.Secret, []Secret{cfg.Store.URL}} {
+		fmt.Fprintf(&out, "%v %+v %#v %s %q %x %d %t\n", v, v, v, v, v, v, v, v)
+		slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "value", v)
+		slog.New(slog.NewTextHandler(&out, nil)).Info("x", "value", v)
+	}
+	for _, marshal := range []func(any) ([]byte, error){json.Marshal, yaml.Marshal} {
+		data, err := marshal(cfg.Store)
+		if err != nil || !bytes.Contains(data, []byte("[redacted]")) {
+			t.Errorf("marshalled: %s, %v", data, err)
+		}
+		auth, err := marshal(cfg.Auth)
+		if err != nil {
+			t.Error(err)
+		}
+		out.Write(data)
+		out.Write(auth)
+	}
+	whole, err := json.Marshal(cfg)
+	if err != nil {
+		t.Error(err)
+	}
+	out.Write(whole)
+	for _, form := range []string{"hunter2", fmt.Sprintf("%x", "hunter2"), fmt.Sprintf("%X", "hunter2")} {
+		if strings.Contains(out.String(), form) {
+			t.Errorf("%q in:\n%s", form, out.String())
+		}
+	}
+	if s := fmt.Sprint(Secret("")); s != "" {
+		t.Errorf("an empty secret is %q", s)
+	}
+}
+
+// TestSecretsNotInErrors: whatever is wrong with a secret or beside it, no error
+// has its text.
+func TestSecretsNotInErrors(t *testing.T) {
+	values := []string{
+		"X", `"X"`, "${S}", `"${S}"`, "[X]", "{X: 1}", "{a: X}", "X: 1", "*X", "&X", "!X", "!!int X", "@X", "%X", "|X", "`X", "- X",
+		`"\qX"`, `"X`, "${X", "${X-}", "${X:-${Y}}", "${NOT_SET}${S}", "$${S}${", "redis://:X@h:port", "redis://u:X/@h", "redis+cluster://:X@h",
+		"X://h", "unix://X/y", "embedded://X", "redis://h/X", "redis://X/a/b", "rediss://h:6379#X", "http://X@h", "http://u:X@h:1x", "-1X",
+	}
+	// Each of these is followed by a value.
+	fields := []string{
+		"auth: { jwt: { secret: ", "auth: { jwt: { secret_file: ", "store: { url: ", "store: { url_file: ",
+		"auth:\n  jwt:\n    secret: ", "auth:\n  jwt:\n    secret_file: ", "store:\n  url: ", "store:\n  url_file: ",
+	}
+	beside := "\nlisten: ${S}\nwarn_at: ${S}\nupgrade_url: http://u:${S}@\nstore2: ${S}\ntimezone: ${S}\ndefault_plan: ${S}\n"
+	for _, secret := range []string{"hunter2", planted} {
+		for _, f := range fields {
+			for _, v := range values {
+				text := f + strings.ReplaceAll(v, "X", secret)
+				if open := strings.Count(f, "{"); open > 0 {
+					text += strings.Repeat(" }", open)
+				}
+				text += beside
+				cfg, err := Parse("x.yaml", []byte(text), func(name string) (string, bool) { return secret, name == "S" })
+				var faults Errors
+				if cfg != nil || !errors.As(err, &faults) {
+					t.Fatalf("%s\naccepted: %v", text, err)
+				}
+				if strings.Contains(err.Error(), "hunter2") {
+					t.Errorf("%s\nshown:\n%v", text, err)
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,46 @@
+package config
+
+import "strings"
+
+// suggest returns the name that word was probably meant to be, or "".
+func suggest(word string, names []string) string {
+	best, distance := "", max(1, min(len(word), 64)/3)+1
+	for _, name := range names {
+		if d := typos(strings.ToLower(strings.ReplaceAll(word, "-", "_")), name); d < distance {
+			best, distance = name, d
+		}
+	}
+	return best
+}
+
+// typos is the least number of letters to insert, drop, replace or swap with
+// their neighbour to make a into b (optimal string alignment). Words longer than
+// any name count as wholly different.
+func typos(a, b string) int {
+	if len(a) > 64 || len(b) > 64 {
+		return 64
+	}
+	var rows [3][]int // d[i-2], d[i-1] and d[i] of the usual table
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+	}
+	for j := range rows[2] {
+		rows[2][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		rows[0], rows[1], rows[2] = rows[1], rows[2], rows[0]
+		rows[2][0] = i
+		for j := 1; j <= len(b); j++ {
+			differ := 0
+			if a[i-1] != b[j-1] {
+				differ = 1
+			}
+			d := min(rows[1][j]+1, rows[2][j-1]+1, rows[1][j-1]+differ)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				d = min(d, rows[0][j-2]+1)
+			}
+			rows[2][j] = d
+		}
+	}
+	return rows[2][len(b)]
+}
