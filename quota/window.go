@@ -76,11 +76,14 @@ func (w Window) SecondsLeft(t time.Time) int64 {
 }
 
 // Retain is the time until which a store keeps the window's counts. Days and
-// longer windows stay readable for keep after their end. Minutes and hours stay
-// for a day at the most: they serve only limits, and a busy user would leave
-// half a million of them a year.
+// longer windows stay readable for keep after their end. Hours stay for a day at
+// the most and minutes for two hours, which is longer than any lease into them:
+// they serve only limits, and a busy user would leave half a million a year.
 func (w Window) Retain(keep time.Duration) time.Time {
-	if w.Per <= Hour {
+	switch w.Per {
+	case Minute:
+		keep = min(keep, 2*time.Hour)
+	case Hour:
 		keep = min(keep, 24*time.Hour)
 	}
 	return w.End.Add(keep)

@@ -129,6 +129,12 @@ func (sh *shard) settle(user, id string) {
 	sh.settled[marker{user, id}] = struct{}{}
 }
 
+// forget ends the memory of a settled id.
+func (sh *shard) forget(user, id string) {
+	delete(sh.settled, marker{user, id})
+	delete(sh.settledBefore, marker{user, id})
+}
+
 func (sh *shard) isSettled(user, id string) bool {
 	m := marker{user, id}
 	_, now := sh.settled[m]

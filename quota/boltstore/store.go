@@ -206,6 +206,15 @@ func (s *Store) Release(_ context.Context, r quota.Reservation) (quota.Snapshot,
 	return s.snapshot(sh, r.User, r.Plan, now)
 }
 
+// Forget says that no call for r will come again. The store drops what it keeps to
+// recognise a repeated call; without Forget it does so after 10 to 20 minutes.
+func (s *Store) Forget(r quota.Reservation) {
+	sh := s.shard(r.User)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.forget(r.User, r.ID)
+}
+
 // Read returns what user has used and holds now, laid out by p. Errors:
 // ErrClosed, ctx's and those of the disk.
 func (s *Store) Read(ctx context.Context, user string, p *quota.Plan) (quota.Snapshot, error) {

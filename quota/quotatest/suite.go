@@ -19,6 +19,7 @@ type Store interface {
 	Reserve(context.Context, quota.Request) (quota.Decision, error)
 	Commit(context.Context, quota.Reservation) (quota.Snapshot, error)
 	Release(context.Context, quota.Reservation) (quota.Snapshot, error)
+	Forget(quota.Reservation)
 	Read(ctx context.Context, user string, p *quota.Plan) (quota.Snapshot, error)
 }
 
@@ -80,7 +81,8 @@ func Run(t *testing.T, open Open) {
 		"a plan without limits counts":              testUnlimited,
 		"a limit of nothing":                        testZero,
 		"users do not touch each other":             testUsers,
-		"a window that is long over":                testForgotten,
+		"a window that is long over":                testLongOver,
+		"what was settled can be forgotten":         testForget,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -399,11 +401,23 @@ func testUsers(t *testing.T, b *bench) {
 
 // A reservation that is settled when even the retained counts of its windows
 // are gone must not bring them back.
-func testForgotten(t *testing.T, b *bench) {
+func testLongOver(t *testing.T, b *bench) {
 	p := NewPlan("p", quota.Limit{Requests: 5, Per: quota.Month}, quota.Limit{Requests: 5, Per: quota.Minute})
 	r := b.admit("u", "analyze", p)
 	b.clock.Advance(25 * time.Hour)
 	b.same(b.commit(r), "1+0 1+0 0+0 [1 0 0]")
 	b.clock.Set(noon)
 	b.want("u", p, "1+0 1+0 0+0 [1 0 0]")
+}
+
+// To forget a reservation moves no number.
+func testForget(t *testing.T, b *bench) {
+	counted, released := b.admit("u", "analyze", hundred), b.admit("u", "report", hundred)
+	held := b.admit("u", "analyze", hundred)
+	b.commit(counted)
+	b.release(released)
+	b.store.Forget(counted)
+	b.store.Forget(released)
+	b.want("u", hundred, "1+1 1+1 [1 0 0]")
+	b.same(b.commit(held), "2+0 2+0 [2 0 0]")
 }

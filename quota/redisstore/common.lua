@@ -7,7 +7,7 @@
 --   used/W   used/W/E     requests counted in window W: all, of endpoint E
 --   held/W   held/W/E     units held in window W: all, of endpoint E
 --   lease/ID              a hold: "EXPIRY E W W ...": when it ends, what it holds
---   done/ID               the expiry of the marker of a settled reservation
+--   done/ID               a marker: this reservation is settled; until when it stays
 --   retain/W              when the counts of window W are deleted
 --   sweep                 a time before which nothing expires
 --
@@ -31,7 +31,7 @@
 -- of now.
 
 local OK, REFUSED, TURNED, SETTLED = 0, 1, 2, 3
-local MARKER_LIFE = 600000 -- longer than any call of one reservation can be repeated
+local GRACE = 600000 -- longer than a call can be on its way, ms
 
 local key = KEYS[1]
 local time = redis.call('TIME')
@@ -103,8 +103,8 @@ local function expire(first, last)
     redis.call('HSET', key, 'sweep', text(first))
   end
   local left = redis.call('PTTL', key)
-  if left < 0 or now + left < last + MARKER_LIFE then
-    redis.call('PEXPIREAT', key, text(last + MARKER_LIFE - ARGV[1]))
+  if left < 0 or now + left < last + GRACE then
+    redis.call('PEXPIREAT', key, text(last + GRACE - ARGV[1]))
   end
 end
 

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -86,6 +87,10 @@ type Store struct {
 	slots chan struct{}
 	// ahead is what Redis's clock was ahead of the gateway's when last seen, ns.
 	ahead atomic.Int64
+
+	forgotten forgotten
+	closing   chan struct{}
+	close     func() error
 }
 
 // queueTimeout bounds the wait for a connection. A request that waits longer
@@ -108,6 +113,7 @@ func Open(opt Options) (*Store, error) {
 		now:      opt.Now,
 		offset:   opt.Offset,
 		slots:    make(chan struct{}, withDefault(opt.Connections, 32)),
+		closing:  make(chan struct{}),
 	}
 	if s.calendar == nil {
 		s.calendar = quota.NewCalendar(nil)
@@ -119,6 +125,13 @@ func Open(opt Options) (*Store, error) {
 		s.offset = func() time.Duration { return 0 }
 	}
 	s.client = redis.NewClient(clientOptions(ro, s.timeout, cap(s.slots)))
+	var background sync.WaitGroup
+	background.Go(s.forget)
+	s.close = sync.OnceValue(func() error {
+		close(s.closing)
+		background.Wait()
+		return s.client.Close()
+	})
 	return s, nil
 }
 
@@ -137,8 +150,9 @@ func (s *Store) Ping(ctx context.Context) error {
 	})
 }
 
-// Close closes the connections. Calls under way fail.
-func (s *Store) Close() error { return s.client.Close() }
+// Close deletes the markers that Forget was told of and closes the connections.
+// Calls under way fail.
+func (s *Store) Close() error { return s.close() }
 
 // Reserve holds one unit for r in every limit of its plan that applies, or none.
 // It is safe to send twice. Errors: quota.ErrOverloaded, quota.ErrSettled, or
