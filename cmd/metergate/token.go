@@ -1,0 +1,137 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"metergate/config"
+)
+
+func token(c *console) error {
+	f := c.flags("token")
+	file := configFlag(f)
+	user := f.String("user", "", "the `USER` that the token is for (needed)")
+	plan := f.String("plan", "", "a `PLAN` of the configuration; none: the default plan")
+	ttl := f.Duration("ttl", time.Hour, "how long the token is good")
+	if err := c.parse(f); err != nil {
+		return err
+	}
+	if *user == "" {
+		return errUsage("token: -user is needed")
+	}
+	if *ttl <= 0 {
+		return errUsage("token: -ttl must be positive")
+	}
+	cfg, err := load(*file)
+	if err != nil {
+		return err
+	}
+	if *plan != "" {
+		if _, ok := cfg.Plans[*plan]; !ok {
+			return errUsage(fmt.Sprintf("token: %s has no plan %q", *file, *plan))
+		}
+	}
+	signed, err := signToken(cfg, *user, *plan, *ttl)
+	if err != nil {
+		return errUsage(fmt.Sprintf("token: %v", err))
+	}
+	fmt.Fprintln(c.stdout, signed)
+	return nil
+}
+
+// hmacMethods are what a token can be signed with here: for all other algorithms
+// only the issuer has the key.
+var hmacMethods = map[string]jwt.SigningMethod{
+	"HS256": jwt.SigningMethodHS256, "HS384": jwt.SigningMethodHS384, "HS512": jwt.SigningMethodHS512,
+}
+
+// signToken signs a token that is good now and for ttl, rounded up to a second. It
+// is one that a gateway with this configuration accepts, or an error; plan may be
+// empty. Errors: the configuration has no secret or no HMAC algorithm, its claims
+// are in each other's way, or its gateway would refuse the token.
+func signToken(cfg *config.Config, user, plan string, ttl time.Duration) (string, error) {
+	auth := cfg.Auth.JWT
+	if auth.Secret == "" {
+		return "", errors.New("the configuration has no auth.jwt.secret to sign with; get a token from the issuer, or use a configuration with a secret of your own")
+	}
+	var method jwt.SigningMethod
+	for _, name := range auth.Algorithms {
+		if method = hmacMethods[name]; method != nil {
+			break
+		}
+	}
+	if method == nil {
+		return "", fmt.Errorf("auth.jwt.algorithms is %v, and the secret signs only HS256, HS384 and HS512; get a token from the issuer, or add HS256",
+			auth.Algorithms)
+	}
+	now := time.Now()
+	claims := jwt.MapClaims{
+		"iat": now.Unix(),
+		"exp": now.Add(ttl).Add(time.Second - 1).Unix(),
+	}
+	if auth.Issuer != "" {
+		claims["iss"] = auth.Issuer
+	}
+	if auth.Audience != "" {
+		claims["aud"] = auth.Audience
+	}
+	if err := setClaim(claims, auth.Claims.User, user); err != nil {
+		return "", fmt.Errorf("auth.jwt.claims.user: %w", err)
+	}
+	if plan != "" {
+		if err := setClaim(claims, auth.Claims.Plan, plan); err != nil {
+			return "", fmt.Errorf("auth.jwt.claims.plan: %w", err)
+		}
+	}
+	signed, err := jwt.NewWithClaims(method, claims).SignedString([]byte(auth.Secret))
+	if err != nil {
+		return "", fmt.Errorf("signing: %w", err)
+	}
+	if err := checkToken(cfg, signed, user, plan); err != nil {
+		return "", err
+	}
+	return signed, nil
+}
+
+// setClaim sets the claim at a path, whose parts but the last are objects.
+func setClaim(claims map[string]any, path, value string) error {
+	names := strings.Split(path, ".")
+	last := len(names) - 1
+	for _, name := range names[:last] {
+		if _, ok := claims[name]; !ok {
+			claims[name] = map[string]any{}
+		}
+		inner, ok := claims[name].(map[string]any)
+		if !ok {
+			return fmt.Errorf("%s: the token needs the claim %s for something else", path, name)
+		}
+		claims = inner
+	}
+	if _, ok := claims[names[last]]; ok {
+		return fmt.Errorf("%s: the token needs this claim for something else", path)
+	}
+	claims[names[last]] = value
+	return nil
+}
+
+// checkToken verifies a token as the gateway will.
+func checkToken(cfg *config.Config, signed, user, plan string) error {
+	v, err := buildVerifier(cfg)
+	if err != nil {
+		return err
+	}
+	who, err := v.Verify(&http.Request{Header: http.Header{"Authorization": {"Bearer " + signed}}})
+	if err != nil {
+		return fmt.Errorf("the gateway would refuse it: %w", err)
+	}
+	// JSON has no way to write what is not UTF-8: it would be for another user.
+	if who.User != user || who.Plan != plan {
+		return errors.New("user and plan must be valid UTF-8")
+	}
+	return nil
+}

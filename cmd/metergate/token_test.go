@@ -1,0 +1,120 @@
+package main
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"metergate/config"
+)
+
+// jwtConfig is a configuration with nothing but auth.jwt.
+func jwtConfig(change func(*config.JWT)) *config.Config {
+	cfg := &config.Config{}
+	jwt := &cfg.Auth.JWT
+	jwt.Secret, jwt.Algorithms = testSecret, []string{"HS256"}
+	jwt.Claims = config.Claims{User: "sub", Plan: "plan"}
+	if change != nil {
+		change(jwt)
+	}
+	return cfg
+}
+
+// TestSignToken: what is signed is in the claims where the configuration says, and
+// its gateway accepts it, also without leeway.
+func TestSignToken(t *testing.T) {
+	for name, c := range map[string]struct {
+		change      func(*config.JWT)
+		plan        string
+		alg, claims string // but for iat and exp
+	}{
+		"plain":   {nil, "", "HS256", `{"sub":"u"}`},
+		"a plan":  {nil, "pro", "HS256", `{"plan":"pro","sub":"u"}`},
+		"dots":    {func(j *config.JWT) { j.Claims = config.Claims{User: "app.user.id", Plan: "app.plan"} }, "pro", "HS256", `{"app":{"plan":"pro","user":{"id":"u"}}}`},
+		"issuer":  {func(j *config.JWT) { j.Issuer, j.Audience = "https://i.example", "a" }, "", "HS256", `{"aud":"a","iss":"https://i.example","sub":"u"}`},
+		"another": {func(j *config.JWT) { j.Algorithms = []string{"HS512", "HS256"} }, "", "HS512", `{"sub":"u"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg, before := jwtConfig(c.change), time.Now()
+			signed, err := signToken(cfg, "u", c.plan, 90*time.Minute)
+			if err != nil {
+				t.Fatal(err)
+			}
+			v, err := buildVerifier(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			who, err := v.Verify(&http.Request{Header: http.Header{"Authorization": {"Bearer " + signed}}})
+			if err != nil || who.User != "u" || who.Plan != c.plan {
+				t.Errorf("got %+v, %v", who, err)
+			}
+			parts := strings.Split(signed, ".")
+			var header struct{ Alg, Typ string }
+			var claims map[string]any
+			for i, v := range []any{&header, &claims} {
+				text, err := base64.RawURLEncoding.DecodeString(parts[i])
+				if err == nil {
+					err = json.Unmarshal(text, v)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if header.Alg != c.alg || header.Typ != "JWT" {
+				t.Errorf("the header is %+v", header)
+			}
+			iat, exp := int64(claims["iat"].(float64)), int64(claims["exp"].(float64))
+			if now := time.Now().Unix(); iat < before.Unix() || iat > now {
+				t.Errorf("issued at %d, now is %d", iat, now)
+			}
+			if d := exp - iat; d < 5400 || d > 5401 {
+				t.Errorf("good for %d s", d)
+			}
+			delete(claims, "iat")
+			delete(claims, "exp")
+			if got, _ := json.Marshal(claims); string(got) != c.claims {
+				t.Errorf("the claims are %s, want %s", got, c.claims)
+			}
+		})
+	}
+	if _, err := signToken(jwtConfig(nil), strings.Repeat("x", 256), "", time.Millisecond); err != nil {
+		t.Errorf("a long user and a short time: %v", err)
+	}
+}
+
+func TestSignTokenRefuses(t *testing.T) {
+	for name, c := range map[string]struct {
+		user, plan string
+		change     func(*config.JWT)
+		want       string
+	}{
+		"a long user":    {strings.Repeat("x", 257), "", nil, "the gateway would refuse it: the token's user must be a text of 1 to 256 bytes"},
+		"a line break":   {"a\nb", "", nil, "without control characters"},
+		"no user":        {"", "", nil, "the token's user must be a text of 1 to 256 bytes"},
+		"not UTF-8":      {"a\xff", "", nil, "user and plan must be valid UTF-8"},
+		"plan not UTF-8": {"u", "\xff", nil, "user and plan must be valid UTF-8"},
+		"a long plan":    {"u", strings.Repeat("x", 8192), nil, "the token is too long"},
+		"no secret":      {"u", "", func(j *config.JWT) { j.Secret = "" }, "no auth.jwt.secret to sign with; get a token from the issuer"},
+		"no HMAC":        {"u", "", func(j *config.JWT) { j.Algorithms = []string{"RS256", "EdDSA"} }, "auth.jwt.algorithms is [RS256 EdDSA], and the secret signs only HS256"},
+		"a short secret": {"u", "", func(j *config.JWT) { j.Secret = "short" }, "at least 32 bytes"},
+		"the time taken": {"u", "", func(j *config.JWT) { j.Claims.User = "exp" }, "auth.jwt.claims.user: exp: the token needs this claim for something else"},
+		"one claim":      {"u", "pro", func(j *config.JWT) { j.Claims.Plan = "sub" }, "auth.jwt.claims.plan: sub: "},
+		"through a text": {"u", "pro", func(j *config.JWT) { j.Claims.Plan = "sub.plan" }, "the token needs the claim sub for something else"},
+		"over an object": {"u", "pro", func(j *config.JWT) { j.Claims = config.Claims{User: "app.id", Plan: "app"} }, "auth.jwt.claims.plan: app: "},
+		"no key file": {"u", "", func(j *config.JWT) { j.PublicKeyFile = "missing.pem" },
+			"auth.jwt.public_key_file: open missing.pem"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			signed, err := signToken(jwtConfig(c.change), c.user, c.plan, time.Hour)
+			if signed != "" || err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %q and %v, want error: %s", signed, err, c.want)
+			}
+			if err != nil && strings.Contains(err.Error(), testSecret) {
+				t.Errorf("the secret is in the error: %v", err)
+			}
+		})
+	}
+}

@@ -1,0 +1,148 @@
+package jwtauth
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"math/big"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// FuzzVerify: refused for one of the reasons, or the identity is what a decoding
+// of its own says, and all the rules hold. With signed the token is made of header
+// and claims and signed; otherwise field is the Authorization field.
+func FuzzVerify(f *testing.F) {
+	for _, s := range []struct{ header, claims string }{
+		{hs256, `{"app":{"id":"u"},"plan":"pro",` + expires + `,"iss":"i","aud":"a"}`},
+		{hs256, `{"app":{"id":"Zoë \ud83d\ude00"},"exp":1800000000.5,"nbf":18e8,"iat":1,"iss":"i","aud":["x","a"],"x":[[{}]]}`},
+		{`{"alg":"HS256","typ":"JWT","kid":"k"}`, `{"app":{"id":"u","plan":1},"exp":1799999996,"iss":"i","aud":"a"}`},
+		{`{"alg":"none"}`, `{"app":{"id":"u"},"exp":1e300,"iss":"i","aud":"a"}`},
+		{`{"alg":"HS256","crit":["exp"]}`, `{"app":{"ID":"u"},"exp":"1800000060","iss":7,"aud":[]}`},
+		{`{"alg":"HS256","alg":"none"}`, `{"app":{"id":"u","id":"v"},"app":null}`},
+		{`{"alg":"HS256"}x`, `{"app":{"id":"a\u2028\n"},"plan":null,"exp":-1}`},
+		{hs256, "{\"app\":{\"id\":\"\xff\\ud800\"}}"},
+	} {
+		f.Add("", []byte(s.header), []byte(s.claims), true)
+		f.Add("bearer  "+sign(s.header, s.claims), []byte{}, []byte{}, false)
+		f.Add("Bearer "+sign(s.header, s.claims)+"=", []byte{}, []byte{}, false)
+	}
+	for _, s := range []string{"", "Bearer", "Basic dTpw", "Bearer a.b.c", "Bearer ..", "Bearer a.b.c Bearer a.b.c", "Bearer\ta.b.c"} {
+		f.Add(s, []byte{}, []byte{}, false)
+	}
+	o := good()
+	o.UserClaim, o.Issuer, o.Audience, o.Leeway = "app.id", "i", "a", 5*time.Second
+	v, err := New(o)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, field string, header, claims []byte, signed bool) {
+		if signed {
+			field = "Bearer " + sign(string(header), string(claims))
+		}
+		r := request(field)
+		got, err := v.Verify(r)
+		if len(r.Header) != 1 || len(r.Header["Authorization"]) != 1 || r.Header["Authorization"][0] != field {
+			t.Fatal("the request was changed")
+		}
+		if err != nil {
+			if e, ok := err.(*Error); !ok || !slices.Contains(reasons, e) || got != (Identity{}) {
+				t.Fatalf("got %+v and %#v", got, err)
+			}
+			return
+		}
+		obeysRules(t, field, got)
+	})
+}
+
+var bearerToken = regexp.MustCompile(`^[Bb][Ee][Aa][Rr][Ee][Rr] +(([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+))$`)
+
+// obeysRules checks an accepted field without the code under test.
+func obeysRules(t *testing.T, field string, id Identity) {
+	t.Helper()
+	m := bearerToken.FindStringSubmatch(field)
+	if m == nil || len(m[1]) > 8192 {
+		t.Fatalf("accepted the field %q", field)
+	}
+	var parts [3]string
+	for i := range parts {
+		b, err := base64.URLEncoding.DecodeString(m[i+2] + strings.Repeat("=", (4-len(m[i+2])%4)%4))
+		if err != nil || strings.TrimRight(base64.URLEncoding.EncodeToString(b), "=") != m[i+2] {
+			t.Fatalf("accepted the part %q, %v", m[i+2], err)
+		}
+		parts[i] = string(b)
+	}
+	mac := hmac.New(sha256.New, secret)
+	mac.Write([]byte(m[2] + "." + m[3]))
+	if string(mac.Sum(nil)) != parts[2] {
+		t.Fatal("accepted a bad signature")
+	}
+	var objects [2]map[string]any
+	for i := range objects {
+		var err error
+		if objects[i], err = lenient(parts[i]); err != nil || !utf8.ValidString(parts[i]) {
+			t.Fatalf("accepted %q, %v", parts[i], err)
+		}
+	}
+	header, claims := objects[0], objects[1]
+	_, crit := header["crit"]
+	if header["alg"] != "HS256" || crit {
+		t.Errorf("accepted the header %v", header)
+	}
+	app, _ := claims["app"].(map[string]any)
+	user, ok := app["id"].(string)
+	if !ok || user != id.User || user == "" || len(user) > 256 || !utf8.ValidString(user) {
+		t.Errorf("the user is %q of %v", id.User, claims)
+	}
+	for _, r := range user {
+		if unicode.Is(unicode.Cc, r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r) {
+			t.Errorf("%q in the user %q", r, user)
+		}
+	}
+	plan, there := claims["plan"]
+	if !there {
+		plan = ""
+	}
+	if plan != id.Plan {
+		t.Errorf("the plan is %q of %v", id.Plan, claims)
+	}
+	if claims["iss"] != "i" {
+		t.Errorf("the issuer is %v", claims["iss"])
+	}
+	audience, ok := claims["aud"].([]any)
+	if !ok {
+		audience = []any{claims["aud"]}
+	}
+	if !slices.Contains(audience, any("a")) {
+		t.Errorf("the audience is %v", audience)
+	}
+	seconds := func(name string) float64 {
+		v, there := claims[name]
+		n, ok := v.(interface{ String() string })
+		if !there {
+			return -1
+		}
+		if !ok {
+			t.Fatalf("%s is %v", name, v)
+		}
+		f, _, err := big.ParseFloat(n.String(), 10, 53, big.ToNearestEven)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, _ := f.Float64()
+		return s
+	}
+	// A double has 0.2 microseconds at this size.
+	now, exp := float64(noon.Unix()), seconds("exp")
+	if exp < now-5 || seconds("nbf") > now+5.000001 || seconds("iat") > now+5.000001 {
+		t.Errorf("accepted the times of %v", claims)
+	}
+	if d := float64(id.Expires.UnixMicro())/1e6 - exp; d > 1e-5 || d < -1e-5 {
+		t.Errorf("expires at %v of %v", id.Expires, exp)
+	}
+}

@@ -1,0 +1,220 @@
+package jwtauth
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdh"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+func pemOf(kind string, der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+}
+
+func publicPEM(key crypto.PublicKey) []byte {
+	return pemOf("PUBLIC KEY", must(x509.MarshalPKIXPublicKey(key)))
+}
+
+func certificatePEM(key crypto.Signer) []byte {
+	// Long expired: the key is all that counts.
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: noon.AddDate(-10, 0, 0)}
+	return pemOf("CERTIFICATE", must(x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)))
+}
+
+// optionsFor accepts one algorithm, with a secret and a public key both at hand
+// where that makes sense.
+func optionsFor(alg string) Options {
+	o := good()
+	o.Algorithms = []string{alg}
+	if !strings.HasPrefix(alg, "HS") {
+		o.PublicKeyPEM = publicPEM(signerFor(alg).Public())
+	}
+	return o
+}
+
+// signWith signs with a method and whatever key it needs.
+func signWith(alg string) string {
+	var key any = secret
+	if !strings.HasPrefix(alg, "HS") {
+		key = signerFor(alg)
+	}
+	token := jwt.NewWithClaims(jwt.GetSigningMethod(alg), jwt.MapClaims{"sub": "u", "exp": noon.Unix() + 60})
+	return must(token.SignedString(key))
+}
+
+var allAlgorithms = []string{
+	"HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
+}
+
+// TestAlgorithms: a token of each algorithm is good for a Verifier of that one
+// alone, though the Verifier has keys for both families.
+func TestAlgorithms(t *testing.T) {
+	tokens := map[string]string{}
+	for _, alg := range allAlgorithms {
+		tokens[alg] = signWith(alg)
+	}
+	for _, accepted := range allAlgorithms {
+		v := newVerifier(t, optionsFor(accepted))
+		for _, alg := range allAlgorithms {
+			var want *Error
+			if alg != accepted {
+				want = errSignature
+			}
+			check(t, v, request("Bearer "+tokens[alg]), Identity{User: "u", Expires: noon.Add(time.Minute)}, want)
+		}
+	}
+}
+
+func TestSeveralAlgorithms(t *testing.T) {
+	o := optionsFor("RS256")
+	o.Algorithms = []string{"HS256", "RS256", "PS512"}
+	v := newVerifier(t, o)
+	for _, alg := range allAlgorithms {
+		var want *Error
+		if !slices.Contains(o.Algorithms, alg) {
+			want = errSignature
+		}
+		check(t, v, request("Bearer "+signWith(alg)), Identity{User: "u", Expires: noon.Add(time.Minute)}, want)
+	}
+}
+
+// TestConfusion: nobody can sign with what is public.
+func TestConfusion(t *testing.T) {
+	for _, family := range []string{"RS256", "PS256", "ES256", "ES384", "ES512", "EdDSA"} {
+		for _, algorithms := range [][]string{{family}, {family, "HS256", "HS384", "HS512"}} {
+			o := optionsFor(family)
+			o.Algorithms = algorithms
+			v := newVerifier(t, o)
+			block, _ := pem.Decode(o.PublicKeyPEM)
+			for _, key := range [][]byte{o.PublicKeyPEM, bytes.TrimSpace(o.PublicKeyPEM), block.Bytes, {}} {
+				for _, method := range []*jwt.SigningMethodHMAC{jwt.SigningMethodHS256, jwt.SigningMethodHS384, jwt.SigningMethodHS512} {
+					token := jwt.NewWithClaims(method, jwt.MapClaims{"sub": "u", "exp": noon.Unix() + 60})
+					check(t, v, request("Bearer "+must(token.SignedString(key))), Identity{}, errSignature)
+					// Signed by HMAC, but labelled as the public key's algorithm.
+					token.Header["alg"] = family
+					check(t, v, request("Bearer "+must(token.SignedString(key))), Identity{}, errSignature)
+				}
+			}
+		}
+	}
+	t.Run("labelled HS256, signed by the private key", func(t *testing.T) {
+		o := optionsFor("RS256")
+		o.Algorithms = []string{"RS256", "HS256"}
+		token := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{"sub": "u", "exp": noon.Unix() + 60})
+		token.Header["alg"] = "HS256"
+		check(t, newVerifier(t, o), request("Bearer "+must(token.SignedString(rsaKey()))), Identity{}, errSignature)
+	})
+	t.Run("another's key", func(t *testing.T) {
+		token := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.MapClaims{"sub": "u", "exp": noon.Unix() + 60})
+		check(t, newVerifier(t, optionsFor("ES256")), request("Bearer "+must(token.SignedString(ecKey(elliptic.P256())))), Identity{}, errSignature)
+	})
+	t.Run("an ES256 signature of zeros", func(t *testing.T) {
+		token := encode(`{"alg":"ES256"}`) + "." + encode(`{"sub":"u",`+expires+`}`) + "." + encode(strings.Repeat("\x00", 64))
+		check(t, newVerifier(t, optionsFor("ES256")), request("Bearer "+token), Identity{}, errSignature)
+	})
+}
+
+func TestKeyFiles(t *testing.T) {
+	for name, c := range map[string]struct {
+		alg string
+		pem []byte
+	}{
+		"PKIX":                {"RS256", publicPEM(rsaKey().Public())},
+		"PKCS 1":              {"PS384", pemOf("RSA PUBLIC KEY", x509.MarshalPKCS1PublicKey(&rsaKey().PublicKey))},
+		"RSA certificate":     {"RS512", certificatePEM(rsaKey())},
+		"EC certificate":      {"ES384", certificatePEM(p384Key())},
+		"Ed25519 certificate": {"EdDSA", certificatePEM(edKey())},
+		"text around it":      {"EdDSA", append([]byte("Public-Key: (256 bit)\n"), append(publicPEM(edKey().Public()), "\nend\n"...)...)},
+		"Windows line ends":   {"RS256", bytes.ReplaceAll(publicPEM(rsaKey().Public()), []byte("\n"), []byte("\r\n"))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := good()
+			o.Algorithms, o.PublicKeyPEM = []string{c.alg}, c.pem
+			check(t, newVerifier(t, o), request("Bearer "+signWith(c.alg)), Identity{User: "u", Expires: noon.Add(time.Minute)}, nil)
+		})
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	small := must(rsa.GenerateKey(rand.Reader, 1024))
+	x25519 := must(ecdh.X25519().GenerateKey(rand.Reader)).PublicKey()
+	pkcs8 := pemOf("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(p256Key())))
+	rsaPublic := publicPEM(rsaKey().Public())
+	with := func(pem []byte, algorithms ...string) Options {
+		return Options{PublicKeyPEM: pem, Algorithms: algorithms}
+	}
+	for name, c := range map[string]struct {
+		o    Options
+		want string
+	}{
+		"no algorithm":         {Options{Secret: secret}, "algorithms: none are given"},
+		"an unknown algorithm": {Options{Secret: secret, Algorithms: []string{"HS256", "HS255"}}, `"HS255" is not one of ES256, `},
+		"none":                 {Options{Secret: secret, Algorithms: []string{"none"}}, `"none" is not one of`},
+		"another case":         {Options{Secret: secret, Algorithms: []string{"hs256"}}, `"hs256" is not one of`},
+		"no secret":            {with(rsaPublic, "RS256", "HS256"), "algorithm HS256: needs a secret, and none"},
+		"a short secret":       {Options{Secret: secret[:31], Algorithms: []string{"HS512"}}, "HS512: needs a secret of at least 32 bytes, got 31"},
+		"a public secret":      {Options{Secret: rsaPublic, Algorithms: []string{"HS256"}}, "HS256: the secret is a PEM file"},
+		"no public key":        {Options{Secret: secret, Algorithms: []string{"HS256", "EdDSA"}}, "EdDSA: needs a public key, and none"},
+		"a small RSA key":      {with(publicPEM(small.Public()), "PS256"), "PS256: needs an RSA key of at least 2048 bits; the public key has 1024"},
+		"RSA for ES":           {with(rsaPublic, "ES256"), "ES256: needs an EC key on the curve P-256; the public key is an RSA key"},
+		"RSA for EdDSA":        {with(rsaPublic, "EdDSA"), "EdDSA: needs an Ed25519 key; the public key is an RSA key"},
+		"EC for RS":            {with(publicPEM(p256Key().Public()), "RS256"), "RS256: needs an RSA key; the public key is an EC key on the curve P-256"},
+		"EC for PS":            {with(publicPEM(p256Key().Public()), "PS256"), "PS256: needs an RSA key"},
+		"Ed25519 for ES":       {with(publicPEM(edKey().Public()), "ES256"), "the public key is an Ed25519 key"},
+		"P-384 for ES256":      {with(publicPEM(p384Key().Public()), "ES256"), "curve P-256; the public key is an EC key on the curve P-384"},
+		"P-256 for ES512":      {with(publicPEM(p256Key().Public()), "ES512"), "curve P-521; the public key is an EC key on the curve P-256"},
+		"the second one":       {with(publicPEM(p256Key().Public()), "ES256", "ES384"), "ES384: needs an EC key on the curve P-384"},
+		"X25519":               {with(publicPEM(x25519), "EdDSA"), "the public key is of another kind (*ecdh.PublicKey)"},
+		"not PEM":              {with([]byte("ssh-rsa AAAA"), "RS256"), "no PEM block is in it; it must have -----BEGIN PUBLIC KEY-----"},
+		"a broken key":         {with(pemOf("PUBLIC KEY", []byte("x")), "RS256"), "the PEM block PUBLIC KEY cannot be read: "},
+		"a broken PKCS 1 key":  {with(pemOf("RSA PUBLIC KEY", []byte("x")), "RS256"), "the PEM block RSA PUBLIC KEY cannot be read: "},
+		"a broken certificate": {with(pemOf("CERTIFICATE", []byte("x")), "RS256"), "the PEM block CERTIFICATE cannot be read: "},
+		"another block":        {with(pemOf("CERTIFICATE REQUEST", []byte("x")), "RS256"), `a PEM block "CERTIFICATE REQUEST" cannot be used`},
+		"two keys":             {with(append(publicPEM(edKey().Public()), rsaPublic...), "RS256"), "there must be one PEM block, not several"},
+		"a private key":        {with(pkcs8, "ES256"), "this is a private key, which the gateway must not have"},
+		"a PKCS 1 private key": {with(pemOf("RSA PRIVATE KEY", []byte("x")), "RS256"), "this is a private key"},
+		"an EC private key":    {with(pemOf("EC PRIVATE KEY", []byte("x")), "ES256"), "this is a private key"},
+		"an encrypted key":     {with(pemOf("ENCRYPTED PRIVATE KEY", []byte("x")), "ES256"), "this is a private key"},
+		"a private key second": {with(append(bytes.Clone(rsaPublic), pkcs8...), "RS256"), "this is a private key"},
+		"an unused bad file":   {Options{Secret: secret, Algorithms: []string{"HS256"}, PublicKeyPEM: pkcs8}, "this is a private key"},
+		"a negative leeway":    {Options{Secret: secret, Algorithms: []string{"HS256"}, Leeway: -1}, "leeway: must not be negative, got -1ns"},
+		"an empty user part":   {Options{Secret: secret, Algorithms: []string{"HS256"}, UserClaim: "app."}, `claim "app.": must be the name of a claim`},
+		"an empty plan part":   {Options{Secret: secret, Algorithms: []string{"HS256"}, PlanClaim: "."}, `claim ".": must be the name of a claim`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v, err := New(c.o)
+			if v != nil || err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Fatalf("got %v and %v, want error: %s", v, err, c.want)
+			}
+			for _, part := range []string{string(secret[:8]), string(pkcs8[40:60])} {
+				if strings.Contains(err.Error(), part) {
+					t.Errorf("a key is in the error: %v", err)
+				}
+			}
+		})
+	}
+}
+
+// TestOptionsAreCopied: what the caller does with its slices does not matter.
+func TestOptionsAreCopied(t *testing.T) {
+	o := optionsFor("RS256")
+	o.Secret, o.Algorithms = bytes.Clone(secret), []string{"HS256", "RS256"}
+	v := newVerifier(t, o)
+	clear(o.Secret)
+	clear(o.PublicKeyPEM)
+	clear(o.Algorithms)
+	for _, alg := range []string{"HS256", "RS256"} {
+		check(t, v, request("Bearer "+signWith(alg)), Identity{User: "u", Expires: noon.Add(time.Minute)}, nil)
+	}
+}

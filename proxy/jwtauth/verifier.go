@@ -1,0 +1,239 @@
+// Package jwtauth tells who sent a request, from the signed token (JWT, RFC 7519)
+// that came with it:
+//
+//	v, err := jwtauth.New(jwtauth.Options{Secret: secret, Algorithms: []string{"HS256"}})
+//	...
+//	who, err := v.Verify(r) // who.User, who.Plan
+//
+// What a user is charged for hangs on this, so a token is good only when nobody
+// can read it in two ways, and everything else is an *Error, which can be shown to
+// the client. The order of the checks is the point:
+//
+//  1. One Authorization field, one token in it, of at most 8 KiB: verifier.go.
+//  2. The header: strict base64url and strict JSON, see strictjson.go. Of its
+//     names only alg and crit mean something; keys that a token brings or names
+//     (jwk, jku, x5u, kid) are never used, and nothing is ever fetched.
+//  3. The signature, by a configured algorithm with the key that New gave it, see
+//     keys.go. Until here nothing has read the claims.
+//  4. The claims: the times, issuer and audience, then user and plan, see
+//     claims.go.
+//
+// Cryptography and the comparison of times, issuer and audience are golang-jwt's.
+// Its Parser is not used: it decodes the claims before it checks the signature,
+// and takes names given twice, line breaks in base64 and any crit.
+package jwtauth
+
+import (
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// Identity is what a good token says.
+type Identity struct {
+	// User is 1 to 256 bytes of UTF-8 without control characters and line breaks.
+	User string
+	// Plan is the token's claim, any text; "" when it has none.
+	Plan string
+	// Expires is the token's exp claim, in UTC. The leeway is not in it: the token
+	// is good that much longer.
+	Expires time.Time
+}
+
+// Options say which tokens are good. Algorithms and their keys are required.
+type Options struct {
+	// Secret is the key of HS256, HS384 and HS512: at least 32 bytes. Empty: none.
+	Secret []byte
+	// PublicKeyPEM is the key of all other algorithms, as a PEM file with one
+	// PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE. Empty: none.
+	PublicKeyPEM []byte
+	// Algorithms are the only ones accepted: HS256, HS384, HS512, RS256, RS384,
+	// RS512, PS256, PS384, PS512 (RSA of at least 2048 bits), ES256, ES384, ES512
+	// (EC on the curve P-256, P-384, P-521), EdDSA (Ed25519).
+	Algorithms []string
+	// Issuer is what the iss claim must be. Empty: anything.
+	Issuer string
+	// Audience is what the aud claim must be or contain. Empty: anything.
+	Audience string
+	// Leeway is how far the issuer's clock and this one may differ when exp, nbf and
+	// iat are checked. 0: not at all; negative: an error of New.
+	Leeway time.Duration
+	// UserClaim and PlanClaim name the claims that Identity is from. A dotted path
+	// reaches into objects: app.plan is the member plan of the claim app. Empty:
+	// "sub" and "plan".
+	UserClaim, PlanClaim string
+	// Now is the clock; nil means time.Now. Tests move time with it.
+	Now func() time.Time
+}
+
+// A Verifier verifies tokens. It never changes and is safe for concurrent use.
+type Verifier struct {
+	schemes    map[string]scheme // by alg
+	validator  *jwt.Validator
+	user, plan []string // the paths of the claims
+}
+
+// New returns a Verifier; later changes of what o refers to do not reach it.
+// Errors: no algorithm, one that is not known or lacks its kind of key, a secret
+// or key that is too weak, a public key that cannot be read, a negative leeway, a
+// claim's path with an empty part. They say what to do and hold nothing secret.
+func New(o Options) (*Verifier, error) {
+	s, err := schemes(o.Algorithms, bytes.Clone(o.Secret), o.PublicKeyPEM)
+	if err != nil {
+		return nil, err
+	}
+	if o.Leeway < 0 {
+		return nil, fmt.Errorf("leeway: must not be negative, got %v", o.Leeway)
+	}
+	user, err := claimPath(o.UserClaim, "sub")
+	if err != nil {
+		return nil, err
+	}
+	plan, err := claimPath(o.PlanClaim, "plan")
+	if err != nil {
+		return nil, err
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	checks := []jwt.ParserOption{
+		jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithLeeway(o.Leeway), jwt.WithTimeFunc(o.Now),
+	}
+	if o.Issuer != "" {
+		checks = append(checks, jwt.WithIssuer(o.Issuer))
+	}
+	if o.Audience != "" { // WithAudience("") would ask for one
+		checks = append(checks, jwt.WithAudience(o.Audience))
+	}
+	return &Verifier{schemes: s, validator: jwt.NewValidator(checks...), user: user, plan: plan}, nil
+}
+
+func claimPath(path, byDefault string) ([]string, error) {
+	if path == "" {
+		path = byDefault
+	}
+	names := strings.Split(path, ".")
+	for _, name := range names {
+		if name == "" {
+			return nil, fmt.Errorf("claim %q: must be the name of a claim, or several joined by dots", path)
+		}
+	}
+	return names, nil
+}
+
+// Verify returns who sent r, by the token in its Authorization field. Nothing of r
+// is changed, no other field is looked at, and nothing is sent anywhere. Errors
+// are *Error, all of them reasons for a 401; the Identity is then zero.
+func (v *Verifier) Verify(r *http.Request) (Identity, error) {
+	token, err := bearer(r.Header["Authorization"])
+	if err != nil {
+		return Identity{}, err
+	}
+	c, err := v.signedClaims(token)
+	if err != nil {
+		return Identity{}, err
+	}
+	if err := v.validator.Validate(c); err != nil {
+		return Identity{}, reasonFor(err)
+	}
+	user, err := c.user(v.user)
+	if err != nil {
+		return Identity{}, err
+	}
+	plan, err := c.plan(v.plan)
+	if err != nil {
+		return Identity{}, err
+	}
+	exp, err := c.GetExpirationTime()
+	if err != nil {
+		return Identity{}, err
+	}
+	return Identity{User: user, Plan: plan, Expires: exp.Time}, nil
+}
+
+// maxToken is the most bytes that a token can have. Real ones have 300 to 2000.
+const maxToken = 8 << 10
+
+// bearer returns the token in the Authorization fields of a request. With two of
+// them, or two tokens in one, the upstream might believe the other one.
+func bearer(fields []string) (string, error) {
+	switch len(fields) {
+	case 0:
+		return "", errNoToken
+	case 1:
+	default:
+		return "", errSeveralFields
+	}
+	name, token := fields[0], ""
+	if i := strings.IndexAny(name, " \t"); i >= 0 {
+		name, token = name[:i], name[i:]
+	}
+	if !strings.EqualFold(name, "Bearer") { // RFC 9110, section 11.1
+		// Another scheme, such as Basic, brings no token. Nothing at all is a mistake.
+		if strings.Trim(name, ", \t") == "" {
+			return "", errField
+		}
+		return "", errNoToken
+	}
+	token = strings.TrimLeft(token, " ") // RFC 9110, section 11.4
+	switch {
+	case len(token) > maxToken:
+		return "", errTooLong
+	case token == "" || strings.ContainsAny(token, " \t\r\n,"):
+		return "", errField
+	}
+	return token, nil
+}
+
+// signedClaims returns the claims of a token whose signature is good.
+func (v *Verifier) signedClaims(token string) (claims, error) {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return nil, errParts
+	}
+	var decoded [3][]byte
+	for i, part := range parts {
+		var err error
+		if decoded[i], err = decodeSegment(part); err != nil {
+			return nil, err
+		}
+	}
+	header, err := decodeObject(decoded[0])
+	if err != nil {
+		return nil, errHeader
+	}
+	// RFC 7515, section 4.1.11: what is listed must be understood. Nothing is.
+	if _, ok := header["crit"]; ok {
+		return nil, errCritical
+	}
+	alg, _ := header["alg"].(string)
+	s, ok := v.schemes[alg]
+	if !ok || !s.verify(token[:strings.LastIndexByte(token, '.')], decoded[2]) {
+		return nil, errSignature
+	}
+	c, err := decodeObject(decoded[1])
+	if err != nil {
+		return nil, errClaims
+	}
+	return c, nil
+}
+
+var base64url = base64.RawURLEncoding.Strict()
+
+// decodeSegment decodes a part of a token. Each value has exactly one encoding.
+func decodeSegment(part string) ([]byte, error) {
+	// Even a strict Encoding skips line breaks.
+	if strings.ContainsAny(part, "\r\n") {
+		return nil, errBase64
+	}
+	b, err := base64url.DecodeString(part)
+	if err != nil {
+		return nil, errBase64
+	}
+	return b, nil
+}
