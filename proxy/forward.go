@@ -1,0 +1,223 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"strings"
+	"sync/atomic"
+
+	"metergate/quota"
+)
+
+var (
+	errBodyTooLarge    = errors.New("the request's body is too large")
+	errUpgrade         = errors.New("the request asks for another protocol")
+	errUpstreamTimeout = errors.New("the upstream did not answer in time")
+	errUninvited101    = errors.New("the upstream switched protocols unasked")
+)
+
+// checkForwardable refuses what must not reach an upstream, before anything is
+// reserved. Errors: errBodyTooLarge, errUpgrade.
+func (x *exchange) checkForwardable() error {
+	if x.in.ContentLength > x.route.Upstream.maxBody {
+		return errBodyTooLarge
+	}
+	// What follows a switch of protocols is not metered. HTTP/2 on a plain
+	// connection is what Java's client offers with every request; as RFC 9110
+	// section 7.8 allows, the offer is ignored: see rewrite.
+	for _, line := range x.in.Header["Upgrade"] {
+		for protocol := range strings.SplitSeq(line, ",") {
+			if p := strings.TrimSpace(protocol); p != "" && !strings.EqualFold(p, "h2c") {
+				return errUpgrade
+			}
+		}
+	}
+	return nil
+}
+
+// reserve holds a unit of the user's quota. It returns an *errQuota when there is
+// none, and the store's error when the request may not pass without its answer.
+func (x *exchange) reserve() error {
+	d, err := x.g.store.Reserve(x.in.Context(), quota.Request{
+		ID:       quota.NewID(),
+		User:     x.user.User,
+		Endpoint: x.route.Endpoint,
+		Plan:     x.plan,
+		Lease:    x.route.Upstream.timeout + leaseMargin,
+	})
+	switch {
+	case err != nil && (!x.g.allow || errors.Is(err, quota.ErrOverloaded) || x.in.Context().Err() != nil):
+		x.outcome = "error"
+		return &errStore{err}
+	case err != nil:
+		x.outcome = "unchecked"
+		x.g.log.Warn("the store did not answer; the request passes unchecked", "request_id", x.id, "error", err)
+	case !d.Admitted:
+		x.outcome = "refused"
+		return &errQuota{x.plan, x.route.Endpoint, x.user.User, d.Snapshot}
+	default:
+		x.outcome = "admitted"
+	}
+	x.reservation, x.certain = &d.Reservation, err == nil
+	return nil
+}
+
+// settle ends the reservation, once: it counts it or gives it back. Whether the
+// client is still there does not matter. The snapshot is not valid after an
+// error, nor when there was nothing to settle: then ok is false.
+func (x *exchange) settle(count bool) (s quota.Snapshot, ok bool) {
+	r := x.reservation
+	if r == nil {
+		return s, false
+	}
+	x.reservation = nil
+	ctx := context.WithoutCancel(x.in.Context())
+	var err error
+	if count {
+		s, err = x.g.store.Commit(ctx, *r)
+	} else {
+		s, err = x.g.store.Release(ctx, *r)
+	}
+	if err != nil {
+		x.g.metrics.unsettled.Inc()
+		x.g.log.Error("the store did not answer; a request is not settled",
+			"request_id", x.id, "reservation", r.ID, "endpoint", r.Endpoint, "counted", count, "error", err)
+		return s, false
+	}
+	if x.certain {
+		x.g.store.Forget(*r)
+	}
+	if count {
+		x.g.metrics.counted.WithLabelValues(r.Endpoint).Inc()
+	}
+	return s, true
+}
+
+// forward sends the request to the upstream and its response to the client. The
+// reservation, if there is one, is settled in between.
+func (x *exchange) forward() {
+	up := x.route.Upstream
+	// Given back also when something below panics.
+	defer x.settle(false)
+
+	ctx, cancel := context.WithCancelCause(x.in.Context())
+	defer cancel(nil)
+	x.cutoff = startCutoff(up.timeout, x.w, cancel)
+	defer x.cutoff.stop()
+
+	// An informational response (1xx) clears w's header, as ReverseProxy has it.
+	x.own = x.w.Header().Clone()
+	clear(x.w.Header())
+
+	in := x.in.WithContext(ctx)
+	if in.ContentLength < 0 {
+		x.body = &limitedBody{ReadCloser: in.Body, left: up.maxBody}
+		in.Body = x.body
+	}
+	proxy := httputil.ReverseProxy{
+		Rewrite:        x.rewrite,
+		ModifyResponse: x.answered,
+		ErrorHandler:   x.failed,
+		Transport:      up.transport,
+		BufferPool:     &buffers,
+		ErrorLog:       x.g.errorLog,
+	}
+	proxy.ServeHTTP(x.w, in)
+}
+
+// rewrite makes the request that the upstream gets.
+func (x *exchange) rewrite(r *httputil.ProxyRequest) {
+	r.SetURL(x.route.Upstream.target)
+	// ReverseProxy leaves out parameters that Go cannot parse. The query is the
+	// upstream's business.
+	r.Out.URL.RawQuery = r.In.URL.RawQuery
+	r.SetXForwarded()
+	r.Out.Header.Set(fieldRequestID, x.id)
+	// ReverseProxy adds them back for protocols other than HTTP.
+	r.Out.Header.Del("Upgrade")
+	r.Out.Header.Del("Connection")
+	r.Out.Header.Del("Http2-Settings")
+}
+
+// answered sees the final response's headers before the client does.
+func (x *exchange) answered(res *http.Response) error {
+	if !x.cutoff.stop() {
+		return errUpstreamTimeout
+	}
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		return errUninvited101
+	}
+	if x.route.Endpoint != "" {
+		if s, ok := x.settle(res.StatusCode/100 == 2); ok {
+			setUsageFields(res.Header, x.plan, x.route.Endpoint, s, -1)
+		} else {
+			clearUsageFields(res.Header)
+		}
+	}
+	if x.g.cors != nil {
+		for name := range res.Header {
+			if strings.HasPrefix(name, "Access-Control-") {
+				res.Header.Del(name)
+			}
+		}
+	}
+	for name, values := range x.own {
+		if name == "Vary" {
+			values = append(values, res.Header[name]...)
+		}
+		res.Header[name] = values
+	}
+	x.status = res.StatusCode
+	return nil
+}
+
+// failed answers in place of an upstream that did not.
+func (x *exchange) failed(_ http.ResponseWriter, out *http.Request, err error) {
+	switch {
+	case x.body != nil && x.body.exceeded.Load():
+		err = errBodyTooLarge
+	case errors.Is(context.Cause(out.Context()), errUpstreamTimeout):
+		err = errUpstreamTimeout
+	case x.in.Context().Err() != nil:
+		err = errClientGone
+	default:
+		err = &errUpstream{err}
+	}
+	h := x.w.Header()
+	clear(h)
+	for name, values := range x.own {
+		h[name] = values
+	}
+	if s, ok := x.settle(false); ok {
+		setUsageFields(h, x.plan, x.route.Endpoint, s, -1)
+	}
+	x.fail(err)
+}
+
+// A limitedBody is a request's body of unknown length that ends with an error
+// after left bytes. http.MaxBytesReader would need net/http's own ResponseWriter.
+type limitedBody struct {
+	io.ReadCloser
+	left     int64
+	exceeded atomic.Bool
+}
+
+func (b *limitedBody) Read(p []byte) (int, error) {
+	if b.exceeded.Load() {
+		return 0, errBodyTooLarge
+	}
+	// One byte more than is left tells a body that ends there from a longer one.
+	if int64(len(p)) > b.left+1 {
+		p = p[:b.left+1]
+	}
+	n, err := b.ReadCloser.Read(p)
+	if int64(n) > b.left {
+		b.exceeded.Store(true)
+		return int(b.left), errBodyTooLarge
+	}
+	b.left -= int64(n)
+	return n, err
+}

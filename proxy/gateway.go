@@ -1,0 +1,187 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/rs/cors"
+
+	"metergate/proxy/jwtauth"
+	"metergate/quota"
+)
+
+// Options are what a Gateway is made of. All are needed but those that say what
+// their zero value means.
+type Options struct {
+	Store    Store
+	Verifier *jwtauth.Verifier
+	// Plans by name; DefaultPlan, one of them, is for tokens with no plan or with
+	// an unknown one.
+	Plans       map[string]*quota.Plan
+	DefaultPlan string
+	Routes      []Route
+	// AllowUnchecked lets a request pass when the store does not answer its
+	// reserve; false: 503.
+	AllowUnchecked bool
+	// UpgradeURL is sent with a 429; empty: it is left out.
+	UpgradeURL string
+	// CORS answers browsers on other origins; nil: it is off.
+	CORS    *CORS
+	Metrics *Metrics
+	Log     *slog.Logger
+}
+
+// CORS says which other origins may call the gateway from a browser.
+type CORS struct {
+	// AllowedOrigins are like "https://app.example.com", or "*" for any.
+	AllowedOrigins []string
+	// AllowCredentials allows cookies; not with "*".
+	AllowCredentials bool
+}
+
+// A Gateway is the public handler. It does not change: to reload is to make
+// another one on the same Store.
+type Gateway struct {
+	store       Store
+	verifier    *jwtauth.Verifier
+	plans       map[string]*quota.Plan
+	defaultPlan *quota.Plan
+	router      *router
+	allow       bool
+	upgradeURL  string
+	cors        *cors.Cors // nil: off
+	metrics     *Metrics
+	log         *slog.Logger
+	errorLog    *log.Logger
+}
+
+// New makes a Gateway. Errors: an unknown default plan, routes that conflict or
+// that are metered without a token, CORS for any origin with credentials.
+func New(o Options) (*Gateway, error) {
+	g := &Gateway{
+		store:       measured{o.Store, o.Metrics},
+		verifier:    o.Verifier,
+		plans:       o.Plans,
+		defaultPlan: o.Plans[o.DefaultPlan],
+		allow:       o.AllowUnchecked,
+		upgradeURL:  o.UpgradeURL,
+		metrics:     o.Metrics,
+		log:         o.Log,
+		errorLog:    slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
+	}
+	if g.defaultPlan == nil {
+		return nil, fmt.Errorf("default plan %q is not defined", o.DefaultPlan)
+	}
+	routes := ownRoutes()
+	for _, r := range o.Routes {
+		routes = append(routes, &route{Route: r})
+	}
+	var err error
+	if g.router, err = newRouter(routes); err != nil {
+		return nil, err
+	}
+	if c := o.CORS; c != nil {
+		if c.AllowCredentials && slices.Contains(c.AllowedOrigins, "*") {
+			return nil, errors.New("cors: any origin (*) with credentials would let every site act for its visitors")
+		}
+		g.cors = cors.New(cors.Options{
+			AllowedOrigins:   c.AllowedOrigins,
+			AllowCredentials: c.AllowCredentials,
+			AllowedMethods:   []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"},
+			AllowedHeaders:   []string{"*"},
+			ExposedHeaders:   exposedFields,
+			MaxAge:           600,
+		})
+	}
+	return g, nil
+}
+
+// An exchange is one request and its response.
+type exchange struct {
+	g  *Gateway
+	w  http.ResponseWriter
+	in *http.Request
+	id string // X-Request-Id
+
+	route *route           // nil until found
+	user  jwtauth.Identity // zero where no token is needed
+	plan  *quota.Plan      // the user's; nil where no token is needed
+	// reservation is what forward has to settle; nil: nothing, or nothing more.
+	reservation *quota.Reservation
+	certain     bool // the store has answered the reserve: no copy of it is on its way
+
+	cutoff *cutoff
+	own    http.Header  // the gateway's own fields of the response
+	body   *limitedBody // nil when the request says its length
+
+	status  int    // of the response, for metrics and log
+	outcome string // of the reserve; empty: none was made
+}
+
+// ServeHTTP serves one request.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := &exchange{g: g, w: w, in: r, id: quota.NewID()}
+	start := time.Now()
+	g.metrics.inFlight.Inc()
+	defer func() {
+		g.metrics.inFlight.Dec()
+		x.observe(time.Since(start))
+	}()
+	w.Header().Set(fieldRequestID, x.id)
+
+	if g.cors != nil {
+		// Sets the fields of the response; a preflight is answered with them alone.
+		g.cors.HandlerFunc(w, r)
+		if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+			x.status = http.StatusNoContent
+			return
+		}
+	}
+	if err := x.serve(); err != nil {
+		x.fail(err)
+	}
+}
+
+// serve is the policy: what happens to a request, in this order. An error has not
+// been answered yet.
+func (x *exchange) serve() (err error) {
+	if err := canonicalTarget(x.in); err != nil {
+		return err
+	}
+	if x.route, err = x.g.router.find(x.in); err != nil {
+		return err
+	}
+	if !x.route.Public {
+		if x.user, err = x.g.verifier.Verify(x.in); err != nil {
+			return err
+		}
+		x.plan = x.g.planOf(x.user)
+	}
+	if x.route.own != nil {
+		x.route.own(x)
+		return nil
+	}
+	if err := x.checkForwardable(); err != nil {
+		return err
+	}
+	if x.route.Endpoint != "" {
+		if err := x.reserve(); err != nil {
+			return err
+		}
+	}
+	x.forward()
+	return nil
+}
+
+// planOf is the plan of the token's claim, or the default.
+func (g *Gateway) planOf(user jwtauth.Identity) *quota.Plan {
+	if p := g.plans[user.Plan]; p != nil {
+		return p
+	}
+	return g.defaultPlan
+}

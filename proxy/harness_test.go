@@ -1,0 +1,249 @@
+package proxy_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"metergate/proxy"
+	"metergate/proxy/jwtauth"
+	"metergate/quota"
+	"metergate/quota/boltstore"
+)
+
+var secret = []byte("a secret that is long enough for HS256")
+
+// token signs a token for an hour; an empty plan leaves the claim out.
+func token(user, plan string) string {
+	claims := jwt.MapClaims{"sub": user, "exp": time.Now().Add(time.Hour).Unix()}
+	if plan != "" {
+		claims["plan"] = plan
+	}
+	s, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString(secret)
+	if err != nil {
+		panic(err)
+	}
+	return s
+}
+
+// A rig is a gateway in front of an upstream, on loopback, with a real store.
+type rig struct {
+	t       *testing.T
+	store   *counting
+	plans   map[string]*quota.Plan
+	options proxy.Options
+	gateway *httptest.Server
+	target  *url.URL
+	// sent is what reached the upstream, in order.
+	mu   sync.Mutex
+	sent []*http.Request
+}
+
+type setup struct {
+	upstream http.HandlerFunc // nil: 200 "ok"
+	timeout  time.Duration    // 0: a minute
+	maxBody  int64            // 0: 32 MiB
+	store    proxy.Store      // nil: the embedded one
+	routes   []proxy.Route    // more routes; their upstream is filled in
+	change   func(*proxy.Options)
+}
+
+var endpoints = []string{"analyze", "image-analysis", "lookup"}
+
+func newPlan(name string, limits ...quota.Limit) *quota.Plan {
+	p, err := quota.NewPlan(name, limits, endpoints, 80)
+	if err != nil {
+		panic(err)
+	}
+	return p
+}
+
+func newRig(t *testing.T, s setup) *rig {
+	t.Helper()
+	r := &rig{t: t, plans: map[string]*quota.Plan{
+		"free": newPlan("free", quota.Limit{Requests: 100, Per: quota.Month},
+			quota.Limit{Requests: 20, Per: quota.Month, Endpoint: "image-analysis"}),
+		"one":        newPlan("one", quota.Limit{Requests: 1, Per: quota.Month}),
+		"enterprise": newPlan("enterprise"),
+	}}
+	if s.upstream == nil {
+		s.upstream = func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "ok") }
+	}
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		r.mu.Lock()
+		r.sent = append(r.sent, req)
+		r.mu.Unlock()
+		s.upstream(w, req)
+	}))
+	t.Cleanup(upstream.Close)
+	r.target, _ = url.Parse(upstream.URL)
+	if s.timeout == 0 {
+		s.timeout = time.Minute
+	}
+	if s.maxBody == 0 {
+		s.maxBody = 32 << 20
+	}
+	up := proxy.NewUpstream(r.target, s.timeout, s.maxBody)
+	t.Cleanup(up.Close)
+
+	if s.store == nil {
+		store, err := boltstore.Open(t.TempDir(), boltstore.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { store.Close() })
+		s.store = store
+	}
+	r.store = &counting{Store: s.store}
+	verifier, err := jwtauth.New(jwtauth.Options{Secret: secret, Algorithms: []string{"HS256"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.options = proxy.Options{
+		Store: r.store, Verifier: verifier, Plans: r.plans, DefaultPlan: "free",
+		Routes: []proxy.Route{
+			{Pattern: "POST /api/analyze", Endpoint: "analyze", Upstream: up},
+			{Pattern: "POST /api/image-analysis", Endpoint: "image-analysis", Upstream: up},
+			{Pattern: "GET /api/lookup/{id}", Endpoint: "lookup", Upstream: up},
+			{Pattern: "GET /api/status", Upstream: up},
+			{Pattern: "GET /api/health", Public: true, Upstream: up},
+		},
+		UpgradeURL: "https://example.com/pricing",
+		Metrics:    proxy.NewMetrics(prometheus.NewRegistry()),
+		Log:        slog.New(slog.NewTextHandler(t.Output(), nil)),
+	}
+	for _, route := range s.routes {
+		route.Upstream = up
+		r.options.Routes = append(r.options.Routes, route)
+	}
+	if s.change != nil {
+		s.change(&r.options)
+	}
+	g, err := proxy.New(r.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.gateway = httptest.NewUnstartedServer(g)
+	r.gateway.Config.DisableGeneralOptionsHandler = true // as the program has it
+	r.gateway.Start()
+	t.Cleanup(r.gateway.Close)
+	return r
+}
+
+// A reply is a response that has been read.
+type reply struct {
+	*http.Response
+	body string
+}
+
+// do sends a request; fields are "Name: value". An empty token sends none.
+func (r *rig) do(token, method, path string, body io.Reader, fields ...string) reply {
+	r.t.Helper()
+	res, err := r.try(token, method, path, body, fields...)
+	if err != nil {
+		r.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return res
+}
+
+func (r *rig) try(token, method, path string, body io.Reader, fields ...string) (reply, error) {
+	req, err := http.NewRequest(method, r.gateway.URL, body)
+	if err != nil {
+		return reply{}, err
+	}
+	// As it stands, not as package url would write it. With two slashes in front it
+	// goes into the absolute form; Opaque takes them for a host.
+	req.URL.Opaque = path
+	if strings.HasPrefix(path, "//") {
+		req.URL.Opaque = "//" + r.gateway.Listener.Addr().String() + path
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	for _, f := range fields {
+		name, value, _ := strings.Cut(f, ": ")
+		req.Header.Add(name, value)
+	}
+	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	res, err := client.Do(req)
+	if err != nil {
+		return reply{}, err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	return reply{res, string(text)}, err
+}
+
+// usage reads a user's usage object.
+func (r *rig) usage(user, plan string) quota.Usage {
+	r.t.Helper()
+	res := r.do(token(user, plan), "GET", "/usage", nil)
+	var u quota.Usage
+	if err := json.Unmarshal([]byte(res.body), &u); err != nil || res.StatusCode != 200 {
+		r.t.Fatalf("GET /usage: %s %v: %s", res.Status, err, res.body)
+	}
+	return u
+}
+
+// want checks what a user has used and holds.
+func (r *rig) want(user, plan string, used int64) {
+	r.t.Helper()
+	if u := r.usage(user, plan); u.Used != used || u.InFlight != 0 {
+		r.t.Errorf("%s has used %d and holds %d, want %d and 0", user, u.Used, u.InFlight, used)
+	}
+}
+
+// eventually waits for a condition that the gateway reaches by itself.
+func eventually(t *testing.T, what string, reached func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if reached() {
+			return
+		}
+	}
+	t.Fatalf("not within 30 s: %s", what)
+}
+
+func (r *rig) requests() []*http.Request {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sent
+}
+
+// counting is a Store that counts its calls.
+type counting struct {
+	proxy.Store
+	calls atomic.Int64
+}
+
+func (c *counting) Reserve(ctx context.Context, r quota.Request) (quota.Decision, error) {
+	c.calls.Add(1)
+	return c.Store.Reserve(ctx, r)
+}
+
+func (c *counting) Commit(ctx context.Context, r quota.Reservation) (quota.Snapshot, error) {
+	c.calls.Add(1)
+	return c.Store.Commit(ctx, r)
+}
+
+func (c *counting) Release(ctx context.Context, r quota.Reservation) (quota.Snapshot, error) {
+	c.calls.Add(1)
+	return c.Store.Release(ctx, r)
+}
+
+func (c *counting) Read(ctx context.Context, user string, p *quota.Plan) (quota.Snapshot, error) {
+	c.calls.Add(1)
+	return c.Store.Read(ctx, user, p)
+}

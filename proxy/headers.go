@@ -1,0 +1,77 @@
+package proxy
+
+import (
+	"net/http"
+	"strconv"
+
+	"metergate/quota"
+)
+
+// The fields that say what is left. RateLimit and RateLimit-Policy are those of
+// draft-ietf-httpapi-ratelimit-headers-11, in the syntax of RFC 9651.
+const (
+	fieldRequestID = "X-Request-Id"
+	fieldUsage     = "X-Usage"
+	fieldPolicy    = "Ratelimit-Policy"
+	fieldRateLimit = "Ratelimit"
+	fieldLimit     = "X-Ratelimit-Limit"
+	fieldRemaining = "X-Ratelimit-Remaining"
+	fieldReset     = "X-Ratelimit-Reset"
+)
+
+// usageFields are what setUsageFields sets, or leaves out.
+var usageFields = []string{fieldUsage, fieldPolicy, fieldRateLimit, fieldLimit, fieldRemaining, fieldReset}
+
+// exposedFields are those that a script on another origin may read.
+var exposedFields = append([]string{fieldRequestID, "Retry-After"}, usageFields...)
+
+// setUsageFields replaces the fields in h by the state s after a request to
+// endpoint. hit is the index of the limit that refused it, -1 for none.
+func setUsageFields(h http.Header, p *quota.Plan, endpoint string, s quota.Snapshot, hit int) {
+	clearUsageFields(h)
+	var policy, state []byte
+	for i, l := range p.Limits() {
+		if !l.Applies(endpoint) {
+			continue
+		}
+		if len(policy) > 0 {
+			policy, state = append(policy, ", "...), append(state, ", "...)
+		}
+		// Names are made of a-z, 0-9 and "-": nothing in them needs quoting.
+		count, name := s.Limits[i], l.Name()
+		policy = append(append(append(policy, '"'), name...), `";q=`...)
+		policy = strconv.AppendInt(policy, l.Requests, 10)
+		policy = strconv.AppendInt(append(policy, ";w="...), count.Window.Seconds(), 10)
+		state = append(append(append(state, '"'), name...), `";r=`...)
+		state = strconv.AppendInt(state, quota.Remaining(count.Used, l.Requests), 10)
+		state = strconv.AppendInt(append(state, ";t="...), count.Window.SecondsLeft(s.At), 10)
+	}
+	if len(policy) > 0 {
+		h.Set(fieldPolicy, string(policy))
+		h.Set(fieldRateLimit, string(state))
+	}
+
+	used := strconv.FormatInt(s.Period.Used, 10)
+	headline, limited := p.Headline()
+	if limited {
+		h.Set(fieldUsage, used+"/"+strconv.FormatInt(p.Limits()[headline].Requests, 10))
+	} else {
+		h.Set(fieldUsage, used+"/unlimited")
+	}
+	if hit < 0 {
+		if !limited {
+			return
+		}
+		hit = headline
+	}
+	limit, count := p.Limits()[hit].Requests, s.Limits[hit]
+	h.Set(fieldLimit, strconv.FormatInt(limit, 10))
+	h.Set(fieldRemaining, strconv.FormatInt(quota.Remaining(count.Used, limit), 10))
+	h.Set(fieldReset, strconv.FormatInt(count.Window.End.Unix(), 10))
+}
+
+func clearUsageFields(h http.Header) {
+	for _, name := range usageFields {
+		h.Del(name)
+	}
+}

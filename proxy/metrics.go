@@ -1,0 +1,128 @@
+package proxy
+
+import (
+	"context"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"metergate/quota"
+)
+
+// Metrics are the numbers of a gateway. No label holds anything that a client
+// chooses.
+type Metrics struct {
+	requests  *prometheus.CounterVec
+	duration  *prometheus.HistogramVec
+	inFlight  prometheus.Gauge
+	decisions *prometheus.CounterVec
+	counted   *prometheus.CounterVec
+	unsettled prometheus.Counter
+	storeTime *prometheus.HistogramVec
+	storeErrs *prometheus.CounterVec
+}
+
+// NewMetrics registers the metrics.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	f := promauto.With(r)
+	return &Metrics{
+		requests: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_requests_total",
+			Help: "Requests answered, by the pattern of their route, method and class of status."},
+			[]string{"route", "method", "code"}),
+		duration: f.NewHistogramVec(prometheus.HistogramOpts{Name: "metergate_request_duration_seconds",
+			Help:    "Time from a request's headers to the end of its response.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300}},
+			[]string{"route"}),
+		inFlight: f.NewGauge(prometheus.GaugeOpts{Name: "metergate_requests_in_flight",
+			Help: "Requests being served now."}),
+		decisions: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_decisions_total",
+			Help: "Answers to the question whether a request fits the quota: admitted, refused, unchecked (the store did not answer, on_failure is allow), error."},
+			[]string{"plan", "outcome"}),
+		counted: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_counted_total",
+			Help: "Requests counted, by endpoint."}, []string{"endpoint"}),
+		unsettled: f.NewCounter(prometheus.CounterOpts{Name: "metergate_unsettled_total",
+			Help: "Reservations whose end the store did not confirm. Their units come back with the lease; a success among them may not be counted."}),
+		storeTime: f.NewHistogramVec(prometheus.HistogramOpts{Name: "metergate_store_duration_seconds",
+			Help:    "Time of a call of the store, waiting for a connection included.",
+			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5}},
+			[]string{"operation"}),
+		storeErrs: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_store_errors_total",
+			Help: "Calls of the store that failed."}, []string{"operation"}),
+	}
+}
+
+// observe writes one request into metrics and log.
+func (x *exchange) observe(took time.Duration) {
+	route, plan := "none", ""
+	if x.route != nil {
+		route = x.route.Pattern
+	}
+	if x.plan != nil {
+		plan = x.plan.Name()
+	}
+	code := "aborted" // a panic: net/http cuts the connection
+	if x.status != 0 {
+		code = strconv.Itoa(x.status/100) + "xx"
+	}
+	m := x.g.metrics
+	m.requests.WithLabelValues(route, knownMethod(x.in.Method), code).Inc()
+	m.duration.WithLabelValues(route).Observe(took.Seconds())
+	if x.outcome != "" {
+		m.decisions.WithLabelValues(plan, x.outcome).Inc()
+	}
+	x.g.log.LogAttrs(context.Background(), slog.LevelInfo, "request",
+		slog.String("request_id", x.id),
+		slog.String("method", x.in.Method),
+		slog.String("path", x.in.URL.Path),
+		slog.Int("status", x.status),
+		slog.String("user", x.user.User),
+		slog.String("plan", plan),
+		slog.String("decision", x.outcome),
+		slog.String("usage", x.w.Header().Get(fieldUsage)),
+		slog.Duration("duration", took))
+}
+
+// knownMethod keeps methods that clients make up out of the labels.
+func knownMethod(method string) string {
+	switch method {
+	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS":
+		return method
+	}
+	return "other"
+}
+
+// measured is a Store with metrics.
+type measured struct {
+	Store
+	m *Metrics
+}
+
+func (s measured) observe(operation string, start time.Time, err *error) {
+	s.m.storeTime.WithLabelValues(operation).Observe(time.Since(start).Seconds())
+	if *err != nil {
+		s.m.storeErrs.WithLabelValues(operation).Inc()
+	}
+}
+
+func (s measured) Reserve(ctx context.Context, r quota.Request) (_ quota.Decision, err error) {
+	defer s.observe("reserve", time.Now(), &err)
+	return s.Store.Reserve(ctx, r)
+}
+
+func (s measured) Commit(ctx context.Context, r quota.Reservation) (_ quota.Snapshot, err error) {
+	defer s.observe("commit", time.Now(), &err)
+	return s.Store.Commit(ctx, r)
+}
+
+func (s measured) Release(ctx context.Context, r quota.Reservation) (_ quota.Snapshot, err error) {
+	defer s.observe("release", time.Now(), &err)
+	return s.Store.Release(ctx, r)
+}
+
+func (s measured) Read(ctx context.Context, user string, p *quota.Plan) (_ quota.Snapshot, err error) {
+	defer s.observe("read", time.Now(), &err)
+	return s.Store.Read(ctx, user, p)
+}

@@ -1,0 +1,150 @@
+package proxy
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+
+	"metergate/proxy/jwtauth"
+	"metergate/quota"
+)
+
+// Problem types of the IANA registry, defined in
+// draft-ietf-httpapi-ratelimit-headers-11 section 4.
+const (
+	typeQuotaExceeded   = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+	typeReducedCapacity = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
+)
+
+// statusClientGone is what nginx calls 499: nobody is there to read the answer.
+const statusClientGone = 499
+
+var errClientGone = errors.New("the client is gone")
+
+// errQuota: a limit is reached.
+type errQuota struct {
+	plan     *quota.Plan
+	endpoint string
+	user     string
+	snapshot quota.Snapshot
+}
+
+func (*errQuota) Error() string { return "a limit is reached" }
+
+// errStore: the store did not answer a call that the request cannot do without.
+type errStore struct{ err error }
+
+func (e *errStore) Error() string { return "the store did not answer: " + e.err.Error() }
+func (e *errStore) Unwrap() error { return e.err }
+
+// errUpstream: no response could be had from the upstream.
+type errUpstream struct{ err error }
+
+func (e *errUpstream) Error() string { return "the upstream failed: " + e.err.Error() }
+func (e *errUpstream) Unwrap() error { return e.err }
+
+// A problem is the body of an error that the gateway makes itself (RFC 9457).
+type problem struct {
+	Type     string       `json:"type"`
+	Title    string       `json:"title"`
+	Status   int          `json:"status"`
+	Detail   string       `json:"detail,omitempty"`
+	Violated []string     `json:"violated-policies,omitempty"`
+	Endpoint string       `json:"endpoint,omitempty"`
+	Usage    *quota.Usage `json:"usage,omitempty"`
+	Upgrade  string       `json:"upgrade_url,omitempty"`
+}
+
+// fail answers with an error. It is the one place where errors become responses;
+// what the client reads says nothing of the gateway's inside, the log does.
+func (x *exchange) fail(err error) {
+	h := x.w.Header()
+	p := problem{Type: "about:blank"}
+	var (
+		notAllowed errMethod
+		token      *jwtauth.Error
+		exceeded   *errQuota
+		noStore    *errStore
+		noUpstream *errUpstream
+	)
+	switch {
+	case errors.Is(err, errPath):
+		p.Status, p.Detail = http.StatusBadRequest, err.Error()
+	case errors.Is(err, errUpgrade):
+		p.Status, p.Detail = http.StatusBadRequest, "This route does not switch protocols; send the request without Upgrade."
+	case errors.As(err, &token):
+		p.Status, p.Detail = http.StatusUnauthorized, token.Error()
+		h.Set("WWW-Authenticate", token.Challenge())
+	case errors.Is(err, errNoRoute):
+		p.Status, p.Detail = http.StatusNotFound, "No route leads here."
+	case errors.As(err, &notAllowed):
+		p.Status, p.Detail = http.StatusMethodNotAllowed, "This path is served for "+notAllowed.allow+"."
+		h.Set("Allow", notAllowed.allow)
+	case errors.Is(err, errBodyTooLarge):
+		p.Status = http.StatusRequestEntityTooLarge
+		p.Detail = "The body may have " + strconv.FormatInt(x.route.Upstream.maxBody, 10) + " bytes at the most."
+	case errors.As(err, &exceeded):
+		x.refuse(&p, exceeded)
+	case errors.Is(err, quota.ErrOverloaded):
+		p.Type, p.Status, p.Detail = typeReducedCapacity, http.StatusServiceUnavailable, "The gateway is overloaded. Try again shortly."
+		h.Set("Retry-After", "1")
+	case errors.As(err, &noStore):
+		p.Type, p.Status, p.Detail = typeReducedCapacity, http.StatusServiceUnavailable, "Usage cannot be checked at the moment. Try again shortly."
+		h.Set("Retry-After", "1")
+	case errors.Is(err, errUpstreamTimeout):
+		p.Status, p.Detail = http.StatusGatewayTimeout, "The service behind the gateway did not answer in time. Nothing was counted."
+	case errors.Is(err, errClientGone):
+		p.Status = statusClientGone
+	case errors.As(err, &noUpstream):
+		p.Status, p.Detail = http.StatusBadGateway, "The service behind the gateway did not answer. Nothing was counted."
+	default:
+		p.Status = http.StatusInternalServerError
+	}
+	if p.Status >= 500 {
+		x.g.log.Warn("request failed", "request_id", x.id, "status", p.Status, "error", err)
+	}
+	x.writeProblem(p)
+}
+
+// refuse fills in a 429.
+func (x *exchange) refuse(p *problem, e *errQuota) {
+	refusal := e.plan.Refusal(e.endpoint, e.snapshot)
+	usage := e.plan.Usage(e.user, e.snapshot)
+	p.Type, p.Status, p.Title = typeQuotaExceeded, http.StatusTooManyRequests, "Quota exceeded"
+	p.Endpoint, p.Usage, p.Upgrade = e.endpoint, &usage, x.g.upgradeURL
+	for _, i := range refusal.Violated {
+		p.Violated = append(p.Violated, e.plan.Limits()[i].Name())
+	}
+	p.Detail = "The limit " + e.plan.Limits()[refusal.Binding].Name() + " of the plan " + e.plan.Name() + " is reached."
+	setUsageFields(x.w.Header(), e.plan, e.endpoint, e.snapshot, refusal.Binding)
+	x.w.Header().Set("Retry-After", strconv.FormatInt(refusal.RetryAfter, 10))
+}
+
+func (x *exchange) writeProblem(p problem) {
+	if p.Title == "" {
+		p.Title = http.StatusText(p.Status)
+	}
+	// net/http reads up to 256 KiB of a body that nobody wanted before it sends the
+	// answer, and a client may hold its body back. On a connection that is to be
+	// closed it does not.
+	if x.in.ProtoMajor == 1 && x.in.ContentLength != 0 {
+		x.w.Header().Set("Connection", "close")
+	}
+	x.writeJSON(p.Status, "application/problem+json", p)
+}
+
+func (x *exchange) writeJSON(status int, contentType string, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		panic("proxy: " + err.Error()) // our own types always marshal
+	}
+	h := x.w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Length", strconv.Itoa(len(body)+1))
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	x.status = status
+	x.w.WriteHeader(status)
+	x.w.Write(append(body, '\n'))
+}

@@ -1,0 +1,255 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// A Route says which requests go where, and under which name they count.
+type Route struct {
+	// Pattern is that of an http.ServeMux: "POST /api/analyze", "/api/{id}".
+	Pattern string
+	// Endpoint is what a request counts under; empty: it is not metered.
+	Endpoint string
+	// Public: no token is asked for. Only without an Endpoint.
+	Public   bool
+	Upstream *Upstream
+}
+
+// route is a Route, or one of the gateway's own resources.
+type route struct {
+	Route
+	// own answers instead of an upstream; nil for a Route of the configuration.
+	own func(*exchange)
+}
+
+var errNoRoute = errors.New("no route")
+
+// errMethod: the path has a route, but not for the request's method.
+type errMethod struct{ allow string }
+
+func (errMethod) Error() string { return "method not allowed" }
+
+// A router finds the route of a request. The patterns are those of http.ServeMux,
+// and a ServeMux says which are good and which conflict. It does not find the
+// routes: it would redirect /tree to /tree/, also when another pattern matches
+// /tree, and name methods in Allow that only /tree/ has.
+type router struct {
+	// The gateway's own resources come first and hide what is configured. They are
+	// apart because a ServeMux finds that "/usage/" and "GET /" conflict.
+	own, configured table
+}
+
+// newRouter returns an error for a pattern that is malformed, conflicts with
+// another or can never match, and for a metered route without a token.
+func newRouter(routes []*route) (*router, error) {
+	r := &router{own: table{}, configured: table{}}
+	ownMux, mux := http.NewServeMux(), http.NewServeMux()
+	for _, rt := range routes {
+		var err error
+		switch {
+		case rt.own != nil:
+			err = r.own.add(ownMux, rt)
+		case rt.Endpoint != "" && rt.Public:
+			err = errors.New("a metered route needs a token")
+		default:
+			err = r.configured.add(mux, rt)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("routes: %s: %w", rt.Pattern, err)
+		}
+	}
+	for _, rt := range routes {
+		if _, host, path := splitPattern(rt.Pattern); rt.own == nil && len(r.own.methods(host, path)) > 0 {
+			return nil, fmt.Errorf("routes: %s: the path is the gateway's own", rt.Pattern)
+		}
+	}
+	return r, nil
+}
+
+// find returns the route of a request whose path is canonical. Errors: errNoRoute,
+// errMethod.
+func (r *router) find(req *http.Request) (*route, error) {
+	host, path := hostOf(req), req.URL.EscapedPath()
+	for _, t := range [...]table{r.own, r.configured} {
+		if rt := t.find(host, req.Method, path); rt != nil {
+			return rt, nil
+		}
+		if allow := t.methods(host, path); len(allow) > 0 {
+			return nil, errMethod{strings.Join(allow, ", ")}
+		}
+	}
+	return nil, errNoRoute
+}
+
+// hostOf returns the host that a request is for, in lower case, without the port.
+func hostOf(req *http.Request) string {
+	host := req.Host
+	if strings.Contains(host, ":") {
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
+	}
+	return strings.ToLower(host)
+}
+
+// A table holds a tree of paths for each host and method of its patterns. The
+// empty host and the empty method stand for any.
+type table map[string]map[string]*node
+
+// find returns the most specific route, nil if there is none: one for the host
+// before one for any, then one for the method, then one for the path. That this
+// is right for method and path is the work of the mux: of two patterns of which
+// each is more specific in one of them, it refuses the second.
+func (t table) find(host, method, path string) *route {
+	for _, trees := range [...]map[string]*node{t[host], t[""]} {
+		if rt := trees[method].find(path); rt != nil {
+			return rt
+		}
+		if method == http.MethodHead {
+			if rt := trees[http.MethodGet].find(path); rt != nil {
+				return rt
+			}
+		}
+		if rt := trees[""].find(path); rt != nil {
+			return rt
+		}
+	}
+	return nil
+}
+
+// methods returns, sorted, the methods for which there is a route. HEAD comes with
+// GET; one empty method stands for any.
+func (t table) methods(host, path string) []string {
+	var found []string
+	for _, trees := range [...]map[string]*node{t[host], t[""]} {
+		for method, tree := range trees {
+			if tree.find(path) != nil {
+				found = append(found, method)
+				if method == http.MethodGet {
+					found = append(found, http.MethodHead)
+				}
+			}
+		}
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
+}
+
+// add adds a route when mux takes its pattern.
+func (t table) add(mux *http.ServeMux, rt *route) (err error) {
+	defer func() {
+		if p := recover(); p != nil { // how ServeMux says that a pattern is bad
+			err = fmt.Errorf("%v", p)
+		}
+	}()
+	mux.Handle(rt.Pattern, http.NotFoundHandler())
+	method, host, path := splitPattern(rt.Pattern)
+	if host != strings.ToLower(host) {
+		return errors.New("the host must be in lower case")
+	}
+	if t[host] == nil {
+		t[host] = map[string]*node{}
+	}
+	if t[host][method] == nil {
+		t[host][method] = &node{}
+	}
+	return t[host][method].add(path, rt)
+}
+
+// splitPattern splits a well-formed pattern, "[METHOD ][HOST]/[PATH]".
+func splitPattern(pattern string) (method, host, path string) {
+	if i := strings.IndexAny(pattern, " \t"); i >= 0 {
+		method, pattern = pattern[:i], strings.TrimLeft(pattern[i:], " \t")
+	}
+	slash := strings.IndexByte(pattern, '/')
+	return method, pattern[:slash], pattern[slash:]
+}
+
+// A node is where the paths that begin with the same segments part.
+type node struct {
+	literal map[string]*node // by the next segment, decoded
+	wild    *node            // {name}: any next segment
+	end     *route           // the path ends here,
+	slash   *route           // {$}: after one more slash,
+	rest    *route           // {name...} or a slash: anywhere after one
+}
+
+// add puts a route below n. path is what is left of its pattern.
+func (n *node) add(path string, rt *route) error {
+	if path == "" {
+		n.end = rt
+		return nil
+	}
+	segment, rest := firstSegment(path)
+	switch {
+	case path == "/", strings.HasPrefix(segment, "{") && strings.HasSuffix(segment, "...}"):
+		n.rest = rt
+		return nil
+	case segment == "{$}":
+		n.slash = rt
+		return nil
+	case strings.HasPrefix(segment, "{"):
+		if n.wild == nil {
+			n.wild = &node{}
+		}
+		return n.wild.add(rest, rt)
+	}
+	segment = decoded(segment)
+	if _, err := canonicalPath("/" + url.PathEscape(segment) + "/"); err != nil {
+		return errors.New("it can never match: such paths are refused")
+	}
+	if n.literal == nil {
+		n.literal = map[string]*node{}
+	}
+	if n.literal[segment] == nil {
+		n.literal[segment] = &node{}
+	}
+	return n.literal[segment].add(rest, rt)
+}
+
+// find returns the most specific route for path, nil if there is none. path is
+// what is left of the request's. A literal is more specific than a wildcard, and
+// that one more than the rest.
+func (n *node) find(path string) *route {
+	switch {
+	case n == nil:
+		return nil
+	case path == "":
+		return n.end
+	case path == "/" && n.slash != nil:
+		return n.slash
+	case path == "/":
+		return n.rest
+	}
+	segment, rest := firstSegment(path)
+	if rt := n.literal[decoded(segment)].find(rest); rt != nil {
+		return rt
+	}
+	if rt := n.wild.find(rest); rt != nil {
+		return rt
+	}
+	return n.rest
+}
+
+// firstSegment splits a path that begins with a slash: "/a/b" is "a" and "/b".
+func firstSegment(path string) (segment, rest string) {
+	path = path[1:]
+	if i := strings.IndexByte(path, '/'); i >= 0 {
+		return path[:i], path[i:]
+	}
+	return path, ""
+}
+
+// decoded returns a segment as ServeMux compares it.
+func decoded(segment string) string {
+	if s, err := url.PathUnescape(segment); err == nil {
+		return s
+	}
+	return segment
+}

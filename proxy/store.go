@@ -1,0 +1,25 @@
+package proxy
+
+import (
+	"context"
+
+	"metergate/quota"
+)
+
+// A Store keeps what users have used and hold. The packages redisstore and
+// boltstore have one each; quotatest says what it must do.
+type Store interface {
+	// Reserve holds one unit in every limit that applies, or changes nothing. With
+	// an error, whether it holds is not known, and the Decision still carries the
+	// Reservation to settle.
+	Reserve(context.Context, quota.Request) (quota.Decision, error)
+	// Commit counts a reservation, Release gives it back; each once, however often
+	// they are called. The Snapshot is the user's state afterwards.
+	Commit(context.Context, quota.Reservation) (quota.Snapshot, error)
+	Release(context.Context, quota.Reservation) (quota.Snapshot, error)
+	// Forget says that no call for a reservation will come again. It only lets the
+	// store save memory, and does not wait.
+	Forget(quota.Reservation)
+	// Read returns a user's state, laid out by a plan.
+	Read(ctx context.Context, user string, p *quota.Plan) (quota.Snapshot, error)
+}

@@ -1,0 +1,35 @@
+package proxy
+
+import "net/http"
+
+// trackDeprecated is when POST /usage/track became deprecated, 1 December 2026,
+// as a field of RFC 9745.
+const trackDeprecated = "@1796083200"
+
+// ownRoutes are the gateway's own resources. No other route is at or below
+// /usage.
+func ownRoutes() []*route {
+	return []*route{
+		{Route: Route{Pattern: "GET /usage"}, own: (*exchange).usage},
+		{Route: Route{Pattern: "POST /usage/track"}, own: (*exchange).track},
+		// Keeps routes with wildcards away from what is below /usage.
+		{Route: Route{Pattern: "/usage/", Public: true}, own: func(x *exchange) { x.fail(errNoRoute) }},
+	}
+}
+
+// usage answers GET /usage.
+func (x *exchange) usage() {
+	s, err := x.g.store.Read(x.in.Context(), x.user.User, x.plan)
+	if err != nil {
+		x.fail(&errStore{err})
+		return
+	}
+	x.writeJSON(http.StatusOK, "application/json", x.plan.Usage(x.user.User, s))
+}
+
+// track answers front ends that still report their own calls. The gateway has
+// counted them already.
+func (x *exchange) track() {
+	x.w.Header().Set("Deprecation", trackDeprecated)
+	x.usage()
+}
