@@ -1,0 +1,24 @@
+FROM golang:1.26 AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+ARG VERSION=""
+ARG COMMIT=""
+RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=${VERSION} -X main.commit=${COMMIT}" -o /out/metergate ./cmd/metergate
+# The shipped gateway.yaml keeps its files in ./data, beside itself: here that is
+# the volume.
+RUN mkdir -p /out/data /out/etc && cp gateway.yaml /out/etc/ && ln -s /var/lib/metergate /out/etc/data
+
+FROM gcr.io/distroless/static-debian12:nonroot
+COPY --from=build /out/metergate /metergate
+COPY --from=build /out/etc /etc/metergate
+# A new volume takes the owner of the folder that it covers.
+COPY --from=build --chown=nonroot:nonroot /out/data /var/lib/metergate
+ENV REDIS_URL=embedded:/var/lib/metergate
+VOLUME /var/lib/metergate
+USER nonroot
+EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=6s --start-period=10s CMD ["/metergate", "healthcheck"]
+ENTRYPOINT ["/metergate"]
+CMD ["serve", "-config", "/etc/metergate/gateway.yaml"]

@@ -1,0 +1,49 @@
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
+FUZZTIME ?= 60s
+
+# git refuses to read a clone that is another user's, and with it go build would.
+export GOFLAGS := -buildvcs=false $(GOFLAGS)
+
+.PHONY: help build test lint format vet bench fuzz clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
+
+build: ## build ./metergate, static
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)' -o metergate ./cmd/metergate
+
+# With METERGATE_TEST_REQUIRE a test that lacks a component fails instead of
+# skipping; gotest fails on any other skip.
+test: ## install what the tests need and run all of them, with the race detector
+	@.ci/install
+	@$(MAKE) --no-print-directory format vet
+	METERGATE_TEST_REQUIRE=1 go run ./.ci/gotest -race -timeout 12m ./... ./.ci/gotest
+
+lint: format vet ## check format, vet, go.mod
+	go mod tidy -diff
+
+# To the go tool ./... is without .ci.
+format:
+	@files=$$(gofmt -l $$(find . -path ./.tools -prune -o -name '*.go' -print)); \
+	if [ -n "$$files" ]; then echo "gofmt these:"; echo "$$files"; exit 1; fi
+
+vet:
+	go vet ./... ./.ci/gotest
+
+bench: ## compare the gateway with a plain reverse proxy
+	go test ./cmd/metergate -run '^$$' -bench Compare -benchtime 1x -timeout 20m
+
+fuzz: ## run each fuzz target for FUZZTIME=60s
+	@grep -rEo --include='*_test.go' --exclude-dir=.tools '^func Fuzz[A-Za-z0-9_]*' . | \
+	while IFS=: read -r file func; do \
+		echo "$$(dirname "$$file") $${func#func }"; \
+		go test "$$(dirname "$$file")" -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) </dev/null; \
+	done
+
+clean: ## remove what was built
+	rm -rf metergate dist

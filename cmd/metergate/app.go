@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"metergate/config"
+	"metergate/proxy"
+	"metergate/proxy/admin"
+)
+
+// An app is a whole gateway: both listeners and what stands behind them.
+type app struct {
+	cfg       *config.Config
+	log       *slog.Logger
+	store     store
+	upstreams map[string]*proxy.Upstream
+
+	public, admin         *http.Server
+	publicAddr, adminAddr net.Addr
+	draining              atomic.Bool
+	failed                chan error // a listener that broke
+}
+
+// startApp builds a gateway and serves. When it returns without an error, both
+// listeners accept connections. A store that cannot be reached is no error: the
+// gateway runs by its on_failure rule until it can.
+func startApp(cfg *config.Config, log *slog.Logger) (_ *app, err error) {
+	a := &app{cfg: cfg, log: log, failed: make(chan error, 2)}
+	if a.store, err = buildStore(cfg); err != nil {
+		return nil, fmt.Errorf("opening the store: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			a.store.Close()
+		}
+	}()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
+	a.upstreams = buildUpstreams(cfg)
+	gateway, err := buildGateway(cfg, a.store, a.upstreams, proxy.NewMetrics(registry), log)
+	if err != nil {
+		return nil, err
+	}
+	errorLog := slog.NewLogLogger(log.Handler(), slog.LevelDebug)
+	a.public = &http.Server{
+		Handler:                      gateway,
+		ReadHeaderTimeout:            10 * time.Second,
+		IdleTimeout:                  2 * time.Minute,
+		MaxHeaderBytes:               64 << 10,
+		ErrorLog:                     errorLog,
+		DisableGeneralOptionsHandler: true, // OPTIONS * is not answered behind the gateway's back
+	}
+	a.admin = &http.Server{
+		Handler: admin.Handler(admin.Options{
+			Draining: a.draining.Load,
+			Checks:   map[string]func(context.Context) error{"store": a.store.Ping},
+			Gatherer: registry,
+		}),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		ErrorLog:          errorLog,
+	}
+	publicListener, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	adminListener, err := net.Listen("tcp", cfg.Admin.Listen)
+	if err != nil {
+		publicListener.Close()
+		return nil, fmt.Errorf("admin.listen: %w", err)
+	}
+	a.publicAddr, a.adminAddr = publicListener.Addr(), adminListener.Addr()
+	go a.serve(a.public, publicListener)
+	go a.serve(a.admin, adminListener)
+	if err := a.store.Ping(context.Background()); err != nil {
+		log.Warn("the store cannot be reached", "on_failure", string(cfg.Store.OnFailure), "error", err)
+	}
+	return a, nil
+}
+
+func (a *app) serve(s *http.Server, l net.Listener) {
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		a.failed <- err
+	}
+}
+
+// stop drains: readiness turns 503 at once, requests in flight have until the
+// shutdown timeout, then their connections are cut.
+func (a *app) stop() error {
+	a.draining.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), a.cfg.ShutdownTimeout)
+	defer cancel()
+	err := a.public.Shutdown(ctx)
+	if err != nil {
+		err = fmt.Errorf("requests were still running after %v: %w", a.cfg.ShutdownTimeout, err)
+		a.public.Close()
+	}
+	for _, u := range a.upstreams {
+		u.Close()
+	}
+	// The admin listener goes last: it tells that the gateway drains.
+	return errors.Join(err, a.admin.Close(), a.store.Close())
+}
+
+func buildInfo() prometheus.Collector {
+	version, commit := buildVersion()
+	g := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "metergate_build_info", Help: "1, with the version that runs.",
+		ConstLabels: prometheus.Labels{"version": version, "commit": commit},
+	})
+	g.Set(1)
+	return g
+}

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"metergate/config"
+	"metergate/proxy"
+	"metergate/proxy/jwtauth"
+	"metergate/quota"
+	"metergate/quota/boltstore"
+	"metergate/quota/redisstore"
+)
+
+// A store is what a gateway counts in.
+type store interface {
+	proxy.Store
+	Ping(context.Context) error
+	io.Closer
+}
+
+func buildLog(cfg config.Log, w io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: cfg.Level}
+	if cfg.Format == "text" {
+		return slog.New(slog.NewTextHandler(w, options))
+	}
+	return slog.New(slog.NewJSONHandler(w, options))
+}
+
+func buildStore(cfg *config.Config) (store, error) {
+	calendar := quota.NewCalendar(cfg.Timezone)
+	if dir, ok := cfg.Store.Embedded(); ok {
+		return boltstore.Open(dir, boltstore.Options{Calendar: calendar, Keep: cfg.Store.Keep})
+	}
+	return redisstore.Open(redisstore.Options{
+		URL:      string(cfg.Store.URL),
+		Prefix:   cfg.Store.Prefix,
+		Timeout:  cfg.Store.Timeout,
+		Calendar: calendar,
+		Keep:     cfg.Store.Keep,
+	})
+}
+
+func buildVerifier(cfg *config.Config) (*jwtauth.Verifier, error) {
+	jwt := cfg.Auth.JWT
+	var pem []byte
+	if jwt.PublicKeyFile != "" {
+		var err error
+		if pem, err = os.ReadFile(jwt.PublicKeyFile); err != nil {
+			return nil, fmt.Errorf("auth.jwt.public_key_file: %w", err)
+		}
+	}
+	v, err := jwtauth.New(jwtauth.Options{
+		Secret:       []byte(jwt.Secret),
+		PublicKeyPEM: pem,
+		Algorithms:   jwt.Algorithms,
+		Issuer:       jwt.Issuer,
+		Audience:     jwt.Audience,
+		Leeway:       jwt.Leeway,
+		UserClaim:    jwt.Claims.User,
+		PlanClaim:    jwt.Claims.Plan,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("auth.jwt: %w", err)
+	}
+	return v, nil
+}
+
+// checkBuild reports what shows only when a configuration is put together: keys
+// that do not fit their algorithms, say.
+func checkBuild(cfg *config.Config) error {
+	log := slog.New(slog.DiscardHandler)
+	_, err := buildGateway(cfg, nil, buildUpstreams(cfg), proxy.NewMetrics(prometheus.NewRegistry()), log)
+	return err
+}
+
+// endpointsOf returns the endpoints of all routes, each once, sorted.
+func endpointsOf(cfg *config.Config) []string {
+	names := map[string]bool{}
+	for _, r := range cfg.Routes {
+		if r.Endpoint != "" {
+			names[r.Endpoint] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+func buildPlans(cfg *config.Config) (map[string]*quota.Plan, error) {
+	endpoints := endpointsOf(cfg)
+	plans := make(map[string]*quota.Plan, len(cfg.Plans))
+	for name, p := range cfg.Plans {
+		limits := make([]quota.Limit, len(p.Limits))
+		for i, l := range p.Limits {
+			limits[i] = quota.Limit{Requests: l.Requests, Endpoint: l.Endpoint}
+			if err := limits[i].Per.UnmarshalText([]byte(l.Per)); err != nil {
+				return nil, fmt.Errorf("plans.%s.limits[%d].per: %w", name, i, err)
+			}
+		}
+		var err error
+		if plans[name], err = quota.NewPlan(name, limits, endpoints, cfg.WarnAt); err != nil {
+			return nil, err
+		}
+	}
+	return plans, nil
+}
+
+func buildUpstreams(cfg *config.Config) map[string]*proxy.Upstream {
+	upstreams := make(map[string]*proxy.Upstream, len(cfg.Upstreams))
+	for name, u := range cfg.Upstreams {
+		upstreams[name] = proxy.NewUpstream(u.Targets[0].URL, u.Timeout, u.MaxBody)
+	}
+	return upstreams
+}
+
+// buildGateway makes the public handler of a configuration. It touches nothing
+// that lives.
+func buildGateway(cfg *config.Config, s store, upstreams map[string]*proxy.Upstream, m *proxy.Metrics, log *slog.Logger) (*proxy.Gateway, error) {
+	verifier, err := buildVerifier(cfg)
+	if err != nil {
+		return nil, err
+	}
+	plans, err := buildPlans(cfg)
+	if err != nil {
+		return nil, err
+	}
+	o := proxy.Options{
+		Store:          s,
+		Verifier:       verifier,
+		Plans:          plans,
+		DefaultPlan:    cfg.DefaultPlan,
+		AllowUnchecked: cfg.Store.OnFailure == config.Allow,
+		UpgradeURL:     cfg.UpgradeURL,
+		Metrics:        m,
+		Log:            log,
+	}
+	for _, r := range cfg.Routes {
+		o.Routes = append(o.Routes, proxy.Route{
+			Pattern: r.Match, Endpoint: r.Endpoint, Public: r.Public, Upstream: upstreams[r.Upstream],
+		})
+	}
+	if cfg.CORS != nil {
+		o.CORS = &proxy.CORS{AllowedOrigins: cfg.CORS.AllowedOrigins, AllowCredentials: cfg.CORS.AllowCredentials}
+	}
+	return proxy.New(o)
+}

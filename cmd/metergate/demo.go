@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"metergate/cmd/metergate/demoapi"
+	"metergate/config"
+	"metergate/quota"
+)
+
+//go:embed demo.yaml
+var demoYAML []byte
+
+// A demoUser comes with a token. One with left has that many requests left of
+// the plan's first limit.
+type demoUser struct {
+	name, plan string
+	left       int64 // 0: all
+}
+
+var (
+	alice = demoUser{name: "alice", plan: "free"}
+	bob   = demoUser{name: "bob", plan: "pro"}
+	carol = demoUser{name: "carol", plan: "free", left: 2}
+)
+
+func demo(c *console) error {
+	f := c.flags("demo")
+	listen := f.String("listen", "127.0.0.1:8080", "public `ADDR`ess of the gateway")
+	data := f.String("data", "", "`DIR` for the counts (default: a temporary one)")
+	upstream := f.String("upstream", "", "run the analysis API alone, on this `ADDR`ess")
+	if err := c.parse(f); err != nil {
+		return err
+	}
+	stopped := stopSignals()
+	if *upstream != "" {
+		api, err := startAPI(*upstream)
+		if err != nil {
+			return fmt.Errorf("demo: -upstream: %w", err)
+		}
+		fmt.Fprintf(c.stdout, "The analysis API serves on http://%s\n", api.addr)
+		<-stopped
+		return api.server.Close()
+	}
+
+	api, err := startAPI("127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer api.server.Close()
+	dir := *data
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "metergate-demo-"); err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+	}
+	cfg, err := demoConfig(*listen, dir, "http://"+api.addr)
+	if err != nil {
+		return errUsage(err.Error())
+	}
+	a, err := startApp(cfg, demoLog(c.stderr))
+	if err != nil {
+		return fmt.Errorf("demo: %w; -listen takes another address", err)
+	}
+	if err := a.seed(carol); err != nil {
+		return errors.Join(err, a.stop())
+	}
+	if err := printDemo(c.stdout, a, api.addr, dir, *data == ""); err != nil {
+		return errors.Join(err, a.stop())
+	}
+	return a.wait(stopped)
+}
+
+type demoServer struct {
+	server *http.Server
+	addr   string
+}
+
+// startAPI serves the analysis API.
+func startAPI(addr string) (*demoServer, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	s := &http.Server{Handler: demoapi.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute}
+	go s.Serve(l)
+	return &demoServer{s, l.Addr().String()}, nil
+}
+
+func demoConfig(listen, dir, upstream string) (*config.Config, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	vars := map[string]string{
+		"LISTEN": listen, "DATA": dir, "UPSTREAM": upstream,
+		// 52 random characters: nobody else can sign tokens for the demo.
+		"SECRET": quota.NewID() + quota.NewID(),
+	}
+	return config.Parse("demo.yaml", demoYAML, func(name string) (string, bool) {
+		value, ok := vars[name]
+		return value, ok
+	})
+}
+
+// demoLog writes the line of each request, without what only machines read.
+func demoLog(w io.Writer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			switch a.Key {
+			case slog.TimeKey, slog.LevelKey, "request_id":
+				return slog.Attr{}
+			}
+			return a
+		},
+	}))
+}
+
+// seed uses up a user's quota until left requests are left, as requests would.
+func (a *app) seed(u demoUser) error {
+	plans, err := buildPlans(a.cfg)
+	if err != nil {
+		return err
+	}
+	ctx, p := context.Background(), plans[u.plan]
+	s, err := a.store.Read(ctx, u.name, p)
+	if err != nil {
+		return err
+	}
+	var group errgroup.Group
+	for range p.Limits()[0].Requests - u.left - s.Period.Used {
+		group.Go(func() error {
+			d, err := a.store.Reserve(ctx, quota.Request{
+				ID: quota.NewID(), User: u.name, Endpoint: "analyze", Plan: p, Lease: time.Minute,
+			})
+			if err != nil || !d.Admitted {
+				return err
+			}
+			_, err = a.store.Commit(ctx, d.Reservation)
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+// pixels is a PNG image of 8 by 8 pixels, in base64.
+const pixels = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEUlEQVR42mPQrjqBFTEMLQkAgJVbQa2tJlAAAAAASUVORK5CYII="
+
+func printDemo(w io.Writer, a *app, api, dir string, temporary bool) error {
+	base := "http://" + a.publicAddr.String()
+	tokens := map[string]string{}
+	for _, u := range []demoUser{alice, bob, carol} {
+		t, err := signToken(a.cfg, u.name, u.plan, 24*time.Hour)
+		if err != nil {
+			return err
+		}
+		tokens[u.name] = t
+	}
+	kept := "kept in " + dir
+	if temporary {
+		kept = "gone when the demo stops"
+	}
+	fmt.Fprintf(w, `Metergate is running.
+
+  gateway   %s
+  API       http://%s (behind it)
+  admin     http://%s (/readyz, /metrics)
+  counts    %s
+
+Three users, with tokens for a day:
+
+  alice     free: 100 requests a month, 20 of them image-analysis
+            %s
+  bob       pro: 5000 a month, 60 a minute
+            %s
+  carol     free, with two requests left
+            %s
+
+Paste these into another terminal. Each ends with the usage line that the UI shows.
+
+# alice makes a call; it is counted
+%s
+# one that fails is not
+%s
+# an image counts under its own name too
+echo %s | base64 -d | %s
+# what she has used
+%s
+# carol's last two, and one too many
+for i in 1 2 3; do %s; done
+
+Ctrl-C stops the demo. A line for each request:
+
+`, base, api, a.adminAddr, kept, tokens["alice"], tokens["bob"], tokens["carol"],
+		curl(base+"/api/analyze", tokens["alice"], `-d 'Metergate counts what succeeds and nothing else.' `),
+		curl(base+"/api/analyze?fail=500", tokens["alice"], `-d 'This one fails.' `),
+		pixels,
+		curl(base+"/api/image-analysis", tokens["alice"], `-H 'Content-Type: image/png' --data-binary @- `),
+		curl(base+"/usage", tokens["alice"], ""),
+		curl(base+"/api/report", tokens["carol"], `-d 'Nearly there.' `))
+	return nil
+}
+
+// curl is a command line. -w prints the usage line behind the body; GET /usage
+// has no such field and says it all.
+func curl(url, token, args string) string {
+	if args != "" {
+		args += `-w 'usage: %header{x-usage}\n' `
+	}
+	return fmt.Sprintf("curl -sS '%s' %s-H 'Authorization: Bearer %s'", url, args, token)
+}

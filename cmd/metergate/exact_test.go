@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"metergate/quota"
+	"metergate/quota/redisstore/redistest"
+)
+
+// crowd is a client that opens as many connections as it has requests.
+func crowd(t *testing.T) *http.Client {
+	transport := &http.Transport{MaxIdleConnsPerHost: 2000}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: 2 * time.Minute}
+}
+
+func usageOf(t *testing.T, gateway *process, token string) quota.Usage {
+	t.Helper()
+	status, body := get(gateway.url+"/usage", token)
+	var u quota.Usage
+	if err := json.Unmarshal([]byte(body), &u); err != nil || status != 200 {
+		t.Fatalf("GET /usage: %d %v: %s", status, err, body)
+	}
+	return u
+}
+
+// A thousand requests at once, through two gateways, on a plan of a hundred:
+// a hundred pass, not one more and not one less.
+func TestExactlyTheLimit(t *testing.T) {
+	var sent atomic.Int64
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sent.Add(1)
+		io.Copy(io.Discard, r.Body)
+	}))
+	defer upstream.Close()
+	redis := redistest.Start(t)
+	gateways := []*process{startGateway(t, redis.URL(), upstream.URL), startGateway(t, redis.URL(), upstream.URL)}
+	client := crowd(t)
+	for round := range 20 {
+		sent.Store(0)
+		token := testToken(fmt.Sprint("user-", round), "free")
+		var statuses sync.Map
+		var wait sync.WaitGroup
+		for i := range 1000 {
+			wait.Go(func() {
+				req, _ := http.NewRequest("POST", gateways[i%2].url+"/api/analyze", nil)
+				req.Header.Set("Authorization", "Bearer "+token)
+				status := "no answer"
+				res, err := client.Do(req)
+				if err == nil {
+					io.Copy(io.Discard, res.Body)
+					res.Body.Close()
+					status = res.Status
+				} else {
+					t.Log(err)
+				}
+				n, _ := statuses.LoadOrStore(status, new(atomic.Int64))
+				n.(*atomic.Int64).Add(1)
+			})
+		}
+		wait.Wait()
+		got := map[string]int64{}
+		statuses.Range(func(status, n any) bool { got[status.(string)] = n.(*atomic.Int64).Load(); return true })
+		if got["200 OK"] != 100 || got["429 Too Many Requests"] != 900 || sent.Load() != 100 {
+			t.Fatalf("round %d: %v, and %d reached the upstream; want 100 times 200, 900 times 429, 100", round, got, sent.Load())
+		}
+		for _, g := range gateways {
+			if u := usageOf(t, g, token); u.Used != 100 || u.InFlight != 0 || u.Status != quota.StatusBlocked || u.Endpoints["analyze"].Used != 100 {
+				t.Fatalf("round %d: usage %+v", round, u)
+			}
+		}
+	}
+}
+
+// Successes, errors, broken connections and clients that hang up, all mixed: what
+// is counted lies between what clients saw succeed and what the upstream sent.
+func TestOnlySuccessesInAMix(t *testing.T) {
+	type tally struct{ seen, sent atomic.Int64 }
+	var users [8]tally
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		q := r.URL.Query()
+		user, _ := strconv.Atoi(q.Get("user"))
+		if delay, _ := time.ParseDuration(q.Get("delay")); delay > 0 {
+			select {
+			case <-time.After(delay):
+			case <-r.Context().Done():
+			}
+		}
+		status, _ := strconv.Atoi(q.Get("status"))
+		if status == 0 {
+			panic(http.ErrAbortHandler)
+		}
+		if status/100 == 2 {
+			users[user].sent.Add(1)
+		}
+		w.WriteHeader(status)
+		if q.Get("break") != "" && status == 200 {
+			w.Write(make([]byte, 10_000))
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		}
+	}))
+	defer upstream.Close()
+	redis := redistest.Start(t)
+	gateways := []*process{startGateway(t, redis.URL(), upstream.URL), startGateway(t, redis.URL(), upstream.URL)}
+	client := crowd(t)
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	var wait sync.WaitGroup
+	for worker := range 32 {
+		wait.Go(func() {
+			random := rand.New(rand.NewPCG(1, uint64(worker)))
+			for range 100 {
+				user := random.IntN(len(users))
+				status := []int{200, 200, 201, 204, 302, 404, 500, 503, 0}[random.IntN(9)]
+				query := fmt.Sprintf("?user=%d&status=%d&delay=%dms", user, status, random.IntN(20))
+				ctx, cancel := context.WithCancel(context.Background())
+				if random.IntN(4) == 0 {
+					time.AfterFunc(time.Duration(random.IntN(25))*time.Millisecond, cancel)
+				}
+				if random.IntN(5) == 0 {
+					query += "&break=1"
+				}
+				url := gateways[random.IntN(2)].url + "/api/analyze" + query
+				req, _ := http.NewRequestWithContext(ctx, "POST", url, strings.NewReader(strings.Repeat("x", random.IntN(10_000))))
+				req.Header.Set("Authorization", "Bearer "+testToken(fmt.Sprint("mixed-", user), "enterprise"))
+				if res, err := client.Do(req); err == nil {
+					if res.StatusCode/100 == 2 {
+						users[user].seen.Add(1)
+					}
+					io.Copy(io.Discard, res.Body)
+					res.Body.Close()
+				}
+				cancel()
+			}
+		})
+	}
+	wait.Wait()
+	for i := range users {
+		token := testToken(fmt.Sprint("mixed-", i), "enterprise")
+		// Who hung up does not wait for the gateway to give the unit back.
+		eventually(t, "nothing is in flight", func() bool { return usageOf(t, gateways[0], token).InFlight == 0 })
+		used, seen, sent := usageOf(t, gateways[1], token).Used, users[i].seen.Load(), users[i].sent.Load()
+		if used < seen || used > sent || seen == 0 {
+			t.Errorf("user %d: clients saw %d, counted %d, the upstream sent %d", i, seen, used, sent)
+		}
+	}
+}
+
+// What a request costs in Redis, by Redis's own count.
+func TestRoundTrips(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer upstream.Close()
+	redis := redistest.Start(t)
+	gateway := startGateway(t, redis.URL(), upstream.URL)
+	token := testToken("u", "free")
+	do := func(method, path string) {
+		req, _ := http.NewRequest(method, gateway.url+path, nil)
+		req.Header.Set("Authorization", "Bearer "+token)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil || res.StatusCode != 200 {
+			t.Fatalf("%s %s: %v %v", method, path, res, err)
+		}
+		res.Body.Close()
+	}
+	do("POST", "/api/analyze") // connects, and loads the scripts
+	do("GET", "/usage")
+	for _, c := range []struct {
+		method, path string
+		calls        int
+	}{{"POST", "/api/analyze", 2}, {"GET", "/usage", 1}, {"GET", "/api/status", 0}} {
+		before := redis.Calls()
+		for range 10 {
+			do(c.method, c.path)
+		}
+		if n := redis.Calls() - before; n != 10*c.calls {
+			t.Errorf("10 times %s %s: %d round trips to Redis, want %d", c.method, c.path, n, 10*c.calls)
+		}
+	}
+}
+
+// Images pass through; they are not collected.
+func TestUploadsTakeLittleMemory(t *testing.T) {
+	const size = 30 << 20
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		if n != size || err != nil {
+			w.WriteHeader(500)
+		}
+	}))
+	defer upstream.Close()
+	redis := redistest.Start(t)
+	gateway := startGateway(t, redis.URL(), upstream.URL)
+	token := testToken("u", "enterprise")
+	upload := func() {
+		req, _ := http.NewRequest("POST", gateway.url+"/api/image-analysis", io.LimitReader(zeros{}, size))
+		req.ContentLength = size
+		req.Header.Set("Authorization", "Bearer "+token)
+		req.Header.Set("Content-Type", "image/png")
+		res, err := http.DefaultClient.Do(req)
+		if err != nil || res.StatusCode != 200 {
+			t.Errorf("%v, error %v", res, err)
+			return
+		}
+		res.Body.Close()
+	}
+	upload()
+	before := peakMemory(t, gateway)
+	var wait sync.WaitGroup
+	for range 16 {
+		wait.Go(upload)
+	}
+	wait.Wait()
+	// A tenth of what passed through.
+	if grown := peakMemory(t, gateway) - before; grown > 16*size/10 {
+		t.Errorf("16 uploads of %d MiB at once took %d MiB of memory", size>>20, grown>>20)
+	}
+	if u := usageOf(t, gateway, token); u.Endpoints["image-analysis"].Used != 17 {
+		t.Errorf("usage: %+v", u)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// peakMemory is the most that a process had in memory, in bytes.
+func peakMemory(t *testing.T, p *process) int {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		t.Skip("no /proc on this system")
+	}
+	kib := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(status)
+	n, _ := strconv.Atoi(string(kib[1]))
+	return n << 10
+}

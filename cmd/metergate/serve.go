@@ -1,0 +1,60 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	_ "time/tzdata" // the container has no time zones
+)
+
+func serve(c *console) error {
+	f := c.flags("serve")
+	file := configFlag(f)
+	if err := c.parse(f); err != nil {
+		return err
+	}
+	cfg, err := load(*file)
+	if err != nil {
+		return err
+	}
+	if err := checkBuild(cfg); err != nil {
+		return errUsage(fmt.Sprintf("%s: %v", *file, err))
+	}
+	log := buildLog(cfg.Log, c.stderr)
+	stopped := stopSignals()
+	a, err := startApp(cfg, log)
+	if err != nil {
+		return err
+	}
+	log.Info("serving", "listen", a.publicAddr.String(), "admin", a.adminAddr.String(),
+		"plans", len(cfg.Plans), "routes", len(cfg.Routes), "on_failure", string(cfg.Store.OnFailure))
+	return a.wait(stopped)
+}
+
+// stopSignals subscribes to the signals that end the program.
+func stopSignals() <-chan os.Signal {
+	ch := make(chan os.Signal, 2)
+	signal.Notify(ch, syscall.SIGTERM, syscall.SIGINT)
+	return ch
+}
+
+// wait returns when the gateway has drained after a signal; a second one, or a
+// listener that breaks, ends the wait at once.
+func (a *app) wait(signals <-chan os.Signal) error {
+	select {
+	case err := <-a.failed:
+		return errors.Join(err, a.store.Close())
+	case s := <-signals:
+		a.log.Info("draining", "signal", s.String(), "timeout", a.cfg.ShutdownTimeout.String())
+	}
+	done := make(chan error, 1)
+	go func() { done <- a.stop() }()
+	select {
+	case err := <-done:
+		return err
+	case <-signals:
+		return errors.New("stopped by a second signal; requests in flight were cut off")
+	}
+}

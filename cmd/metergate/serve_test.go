@@ -1,0 +1,184 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"syscall"
+	"testing"
+
+	"metergate/quota/redisstore/redistest"
+)
+
+// A request in flight when the gateway is told to stop gets its answer, and is
+// counted; readiness has turned before.
+func TestDrain(t *testing.T) {
+	arrived, release := make(chan bool), make(chan bool)
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		arrived <- true
+		<-release
+	}))
+	defer upstream.Close()
+	dir := t.TempDir()
+	gateway := startGateway(t, "embedded:"+dir, upstream.URL)
+	if status, body := get(gateway.admin+"/readyz", ""); status != 200 || !strings.Contains(body, `"store":"ok"`) {
+		t.Errorf("/readyz before: %d %s", status, body)
+	}
+	token := testToken("u", "free")
+	answered := make(chan string)
+	go func() {
+		req, _ := http.NewRequest("POST", gateway.url+"/api/analyze", nil)
+		req.Header.Set("Authorization", "Bearer "+token)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			answered <- err.Error()
+			return
+		}
+		res.Body.Close()
+		answered <- res.Status + ", " + res.Header.Get("X-Usage")
+	}()
+	<-arrived
+	gateway.signal(syscall.SIGTERM)
+	eventually(t, "/readyz says 503", func() bool { status, _ := get(gateway.admin+"/readyz", ""); return status == 503 })
+	eventually(t, "new connections are refused", func() bool {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(gateway.url, "http://"))
+		if err == nil {
+			conn.Close()
+		}
+		return err != nil
+	})
+	if status, _ := get(gateway.admin+"/livez", ""); status != 200 {
+		t.Errorf("/livez while draining: %d", status)
+	}
+	close(release)
+	if got := <-answered; got != "200 OK, 1/100" {
+		t.Errorf("the request in flight got %s", got)
+	}
+	<-gateway.done
+	if gateway.code != 0 {
+		t.Errorf("exit status %d, want 0", gateway.code)
+	}
+	again := startGateway(t, "embedded:"+dir, upstream.URL)
+	if u := usageOf(t, again, token); u.Used != 1 {
+		t.Errorf("after a restart %d are used, want 1", u.Used)
+	}
+}
+
+func TestSecondSignal(t *testing.T) {
+	arrived := make(chan bool, 1)
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		arrived <- true
+		<-r.Context().Done()
+	}))
+	defer upstream.Close()
+	gateway := startGateway(t, "embedded:"+t.TempDir(), upstream.URL)
+	go func() {
+		req, _ := http.NewRequest("POST", gateway.url+"/api/analyze", nil)
+		req.Header.Set("Authorization", "Bearer "+testToken("u", "free"))
+		http.DefaultClient.Do(req)
+	}()
+	<-arrived
+	gateway.signal(syscall.SIGINT)
+	gateway.until(func(text string) bool { return strings.Contains(text, "draining") })
+	gateway.signal(syscall.SIGINT)
+	<-gateway.done
+	if gateway.code != 1 {
+		t.Errorf("exit status %d, want 1", gateway.code)
+	}
+}
+
+// A gateway whose Redis is not there at start runs by its on_failure rule, and
+// says what is wrong.
+func TestRedisDownAtStart(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer upstream.Close()
+	redis := redistest.Start(t)
+	redis.Stop()
+	post := func(g *process) int {
+		req, _ := http.NewRequest("POST", g.url+"/api/analyze", nil)
+		req.Header.Set("Authorization", "Bearer "+testToken("u", "free"))
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return 0
+		}
+		io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+		return res.StatusCode
+	}
+	allow := startGateway(t, redis.URL(), upstream.URL, "ON_FAILURE=allow")
+	deny := startGateway(t, redis.URL(), upstream.URL, "ON_FAILURE=deny")
+	for _, g := range []*process{allow, deny} {
+		g.until(func(text string) bool { return strings.Contains(text, "the store cannot be reached") })
+		if status, body := get(g.admin+"/readyz", ""); status != 200 || !strings.Contains(body, "connection refused") {
+			t.Errorf("/readyz: %d %s", status, body)
+		}
+	}
+	if got := post(allow); got != 200 {
+		t.Errorf("allow: %d, want 200", got)
+	}
+	if got := post(deny); got != 503 {
+		t.Errorf("deny: %d, want 503", got)
+	}
+	redis.Start()
+	for _, g := range []*process{allow, deny} {
+		eventually(t, "the gateway counts again", func() bool { return post(g) == 200 && strings.Contains(readyz(g), `"store":"ok"`) })
+	}
+	if u := usageOf(t, deny, testToken("u", "free")); u.Used == 0 {
+		t.Error("nothing was counted after Redis came back")
+	}
+}
+
+func readyz(g *process) string { _, body := get(g.admin+"/readyz", ""); return body }
+
+func TestEmbeddedStoreInUse(t *testing.T) {
+	dir := t.TempDir()
+	first := startGateway(t, "embedded:"+dir, "http://127.0.0.1:9")
+	file := first.cmd.Args[len(first.cmd.Args)-1]
+	second := start(t, []string{"STORE=embedded:" + dir, "UPSTREAM=http://127.0.0.1:9"}, "serve", "-config", file)
+	<-second.done
+	if text := second.output.String(); second.code != 1 || !strings.Contains(text, "in use") {
+		t.Errorf("a second gateway on the same folder: exit status %d:\n%s", second.code, text)
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer upstream.Close()
+	g := startGateway(t, "embedded:"+t.TempDir(), upstream.URL)
+	token := testToken("u-secret", "free")
+	for i := range 3 {
+		req, _ := http.NewRequest("POST", fmt.Sprint(g.url, "/api/analyze?", i), nil)
+		req.Header.Set("Authorization", "Bearer "+token)
+		if res, err := http.DefaultClient.Do(req); err != nil || res.StatusCode != 200 {
+			t.Fatal(res, err)
+		}
+	}
+	get(g.url+"/nowhere", token)
+	// The last request is noted after its response has gone out.
+	var body string
+	eventually(t, "all requests are in the metrics", func() bool {
+		_, body = get(g.admin+"/metrics", "")
+		return strings.Contains(body, `metergate_requests_total{code="4xx",method="GET",route="none"} 1`)
+	})
+	for _, line := range []string{
+		`metergate_requests_total{code="2xx",method="POST",route="POST /api/analyze"} 3`,
+		`metergate_decisions_total{outcome="admitted",plan="free"} 3`,
+		`metergate_counted_total{endpoint="analyze"} 3`,
+		`metergate_store_duration_seconds_count{operation="reserve"} 3`,
+		`metergate_requests_in_flight 0`,
+		`metergate_build_info{`,
+	} {
+		if !strings.Contains(body, line) {
+			t.Errorf("/metrics has no %s", line)
+		}
+	}
+	if strings.Contains(body, "u-secret") {
+		t.Error("/metrics names a user")
+	}
+	if status, _ := get(g.url+"/metrics", token); status != 404 {
+		t.Errorf("/metrics on the public listener: %d", status)
+	}
+}
