@@ -2,6 +2,7 @@ package quota
 
 import (
 	"crypto/rand"
+	"slices"
 	"time"
 )
 
@@ -26,12 +27,22 @@ func NewID() string { return rand.Text() }
 type Reservation struct {
 	Request
 	Windows []Window
+	// Unchecked: the store did not answer, and the request was let through all the
+	// same. Whether a unit is held is not known.
+	Unchecked bool
+}
+
+// In reports whether r counts towards endpoint, or all when that is empty, in the
+// window with this id.
+func (r Reservation) In(endpoint, window string) bool {
+	return (endpoint == "" || endpoint == r.Endpoint) &&
+		slices.ContainsFunc(r.Windows, func(w Window) bool { return w.ID == window })
 }
 
 // A Decision is a store's answer to a Request.
 type Decision struct {
-	// Admitted: one unit is held in every limit that applies. Otherwise nothing
-	// has changed.
+	// Admitted: one unit is held in every limit that applies, or the Reservation is
+	// Unchecked. Otherwise nothing has changed.
 	Admitted bool
 	// Reservation is what to commit or release. A store that failed fills it all
 	// the same, with the windows that it believes in, so that a request that is

@@ -1,6 +1,9 @@
 package quota
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // A Count is what one user has used, and holds, in one window.
 type Count struct {
@@ -12,6 +15,9 @@ type Count struct {
 // A Snapshot is what a store knew of one user at one instant, laid out by a plan.
 type Snapshot struct {
 	At time.Time // by the store's clock
+	// Stale: the store did not answer. The numbers are the last known ones and what
+	// has been counted here since.
+	Stale bool
 	// Limits has one count for each of the plan's limits, in their order.
 	Limits []Count
 	// Period counts all endpoints over the plan's period.
@@ -31,6 +37,27 @@ func (p *Plan) NewSnapshot(at time.Time, counts []Count) Snapshot {
 		s.Endpoints[i] = c.Used
 	}
 	return s
+}
+
+// Used looks up a number in a snapshot that was laid out by p: what was used of
+// endpoint, or of all when that is empty, in the window with this id. False: s does
+// not say.
+func (p *Plan) Used(s Snapshot, window, endpoint string) (used int64, ok bool) {
+	for i, l := range p.limits {
+		if l.Endpoint == endpoint && s.Limits[i].Window.ID == window {
+			return s.Limits[i].Used, true
+		}
+	}
+	if s.Period.Window.ID != window {
+		return 0, false
+	}
+	if endpoint == "" {
+		return s.Period.Used, true
+	}
+	if i, found := slices.BinarySearch(p.endpoints, endpoint); found {
+		return s.Endpoints[i], true
+	}
+	return 0, false
 }
 
 // open reports whether limit i has a unit left in s.

@@ -74,6 +74,7 @@ func (p *Plan) Usage(user string, s Snapshot) Usage {
 		Allowed:  p.Admits("", s),
 		Period:   Period{Per: s.Period.Window.Per, Start: s.Period.Window.Start, End: s.Period.Window.End},
 		Limits:   make([]LimitUsage, 0, len(p.limits)),
+		Stale:    s.Stale,
 		AsOf:     s.At.Truncate(time.Millisecond),
 	}
 	u.Endpoints = make(map[string]EndpointUsage, len(p.endpoints))

@@ -2,6 +2,7 @@ package quota
 
 import (
 	"fmt"
+	"sort"
 	"sync/atomic"
 	"time"
 )
@@ -180,30 +181,48 @@ func clockWindow(per Per, t time.Time, length time.Duration, layout string) Wind
 	end := start.Add(length)
 	// The name comes before the cut: it is that of the whole hour.
 	id := start.In(time.FixedZone("", offset)).Format(layout)
-	if changed, changes := t.ZoneBounds(); true {
-		if !changed.IsZero() && changed.After(start) {
-			start = changed
-		}
-		if !changes.IsZero() && changes.Before(end) {
-			end = changes
-		}
+	if offsetAt(start) != offset {
+		start = offsetChange(start, t)
+	}
+	if last := end.Add(-time.Second); offsetAt(last) != offset {
+		end = offsetChange(t, last)
 	}
 	return Window{Per: per, ID: id, Start: start, End: end}
 }
 
+func offsetAt(t time.Time) int {
+	_, offset := t.Zone()
+	return offset
+}
+
+// offsetChange is the instant after from, up to to, at which the zone's offset is
+// no longer that of from; it changes once between them. Time.ZoneBounds does not
+// serve here: it also names instants at which no clock is moved, as the turn of
+// the year in UTC, and on the last day of a leap year the end that it answers has
+// passed already (golang/go#70633, #81583).
+func offsetChange(from, to time.Time) time.Time {
+	from = time.Unix(from.Unix(), 0).In(from.Location())
+	seconds := sort.Search(int(to.Unix()-from.Unix()), func(n int) bool {
+		return offsetAt(from.Add(time.Duration(n)*time.Second)) != offsetAt(from)
+	})
+	return from.Add(time.Duration(seconds) * time.Second)
+}
+
 // startOfDay is the first instant of a local date; month and day may be out of
 // range, as in time.Date. Where clocks are set forward across midnight that is
-// the moment of the change; where midnight happens twice, the first of them.
+// the moment of the change, and of a day that a zone left out altogether (Samoa
+// went from 29 to 31 December 2011) too; where midnight happens twice, the first
+// of them.
 func startOfDay(year int, month time.Month, day int, loc *time.Location) time.Time {
 	t := time.Date(year, month, day, 0, 0, 0, 0, loc)
 	changed, changes := t.ZoneBounds()
-	if t.Hour() != 0 || t.Minute() != 0 || t.Second() != 0 {
-		// Midnight was skipped, and time.Date answered in the offset before or
-		// after the change, it does not say which.
-		if t.Day() == time.Date(year, month, day, 0, 0, 0, 0, time.UTC).Day() {
-			return changed
-		}
+	// Where that midnight, or the whole day, was skipped, time.Date answers in the
+	// offset before or after the change, it does not say which. The clock tells.
+	switch midnight := time.Date(year, month, day, 0, 0, 0, 0, time.UTC); reading(t).Compare(midnight) {
+	case -1:
 		return changes
+	case 1:
+		return changed
 	}
 	if !changed.IsZero() {
 		_, after := t.Zone()
@@ -214,6 +233,9 @@ func startOfDay(year int, month time.Month, day int, loc *time.Location) time.Ti
 	}
 	return t
 }
+
+// reading is what the clock shows at t, as if it were UTC.
+func reading(t time.Time) time.Time { return t.Add(time.Duration(offsetAt(t)) * time.Second).UTC() }
 
 // Windows returns the windows of several kinds that t lies in, in the order of
 // kinds.

@@ -22,6 +22,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"metergate/quota"
+	"metergate/quota/internal/queue"
 )
 
 // Errors besides those of package quota and those of the disk.
@@ -53,7 +54,7 @@ type Store struct {
 	seed   maphash.Seed
 	shards [256]shard
 
-	queue queue
+	queue queue.Queue[*hold] // to be counted
 	// update and view are those of db; tests make them slow or let them fail.
 	update, view func(func(*bolt.Tx) error) error
 	// lastWrite is how the last write ended; nil: none has failed.
@@ -94,7 +95,6 @@ func Open(dir string, opt Options) (*Store, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	s.queue.init()
 	s.writer.Go(s.write)
 	s.close = sync.OnceValue(s.shutDown)
 	return s, nil
@@ -184,7 +184,7 @@ func (s *Store) startCommit(r quota.Reservation) (*commit, error) {
 	if h.commit == nil {
 		h.endpoint, h.windows = r.Endpoint, r.Windows
 		h.commit = &commit{done: make(chan struct{})}
-		s.queue.add(h)
+		s.queue.Add(h)
 	}
 	return h.commit, nil
 }
@@ -257,7 +257,7 @@ func (s *Store) shutDown() error {
 	}
 	s.commits.Wait()
 	// Callers who did not wait to the end have left their holds in the queue.
-	s.queue.close()
+	s.queue.Close()
 	s.writer.Wait()
 	return s.db.Close()
 }

@@ -2,53 +2,15 @@ package boltstore
 
 import (
 	"fmt"
-	"sync"
 
 	bolt "go.etcd.io/bbolt"
 )
-
-// A queue has the holds that wait to be counted.
-type queue struct {
-	mu     sync.Mutex
-	more   sync.Cond
-	holds  []*hold
-	closed bool
-}
-
-func (q *queue) init() { q.more.L = &q.mu }
-
-func (q *queue) add(h *hold) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.holds = append(q.holds, h)
-	q.more.Signal()
-}
-
-// take waits for holds and returns all there are; none: the queue is closed and
-// empty.
-func (q *queue) take() []*hold {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for len(q.holds) == 0 && !q.closed {
-		q.more.Wait()
-	}
-	holds := q.holds
-	q.holds = nil
-	return holds
-}
-
-func (q *queue) close() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.closed = true
-	q.more.Signal()
-}
 
 // write counts what is queued until the queue is closed. A lone hold is written
 // at once; those that come while the disk is busy are written together.
 func (s *Store) write() {
 	for {
-		batch := s.queue.take()
+		batch := s.queue.Take()
 		if len(batch) == 0 {
 			return
 		}

@@ -1,0 +1,195 @@
+package quota_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"metergate/quota"
+)
+
+var endpoints = []string{"report", "analyze", "image-analysis"}
+
+// newPlan makes a plan over endpoints that warns at 80 percent.
+func newPlan(t testing.TB, limits ...quota.Limit) *quota.Plan {
+	t.Helper()
+	p, err := quota.NewPlan("pro", limits, endpoints, 80)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestNewPlanRefuses(t *testing.T) {
+	month := quota.Limit{Requests: 100, Per: quota.Month}
+	for _, tt := range []struct {
+		name   string
+		limits []quota.Limit
+		warnAt int
+		want   []string // what the message must name, besides the plan
+	}{
+		{"a warning at 0 percent", []quota.Limit{month}, 0, []string{"warning threshold", "1 to 100", "got 0"}},
+		{"a warning below 0 percent", nil, -1, []string{"warning threshold", "got -1"}},
+		{"a warning over 100 percent", nil, 101, []string{"warning threshold", "got 101"}},
+		{"no kind of window", []quota.Limit{month, {Requests: 1}}, 80, []string{"limit 1", "Per(0)"}},
+		{"a kind too many", []quota.Limit{{Requests: 1, Per: quota.Year + 1}}, 80, []string{"limit 0", "Per(7)"}},
+		{"fewer than no requests", []quota.Limit{{Requests: -1, Per: quota.Day}}, 80, []string{"limit day", "got -1"}},
+		{"too many requests", []quota.Limit{{Requests: quota.MaxRequests + 1, Per: quota.Day, Endpoint: "report"}}, 80,
+			[]string{"limit report-day", "0 to 1000000000000", "got 1000000000001"}},
+		{"an unknown endpoint", []quota.Limit{month, {Requests: 1, Per: quota.Month, Endpoint: "reports"}}, 80, []string{"limit reports-month", "endpoint"}},
+		{"a limit twice", []quota.Limit{month, {Requests: 5, Per: quota.Minute}, {Requests: 200, Per: quota.Month}}, 80, []string{"limit month", "twice"}},
+		{"an endpoint's limit twice", []quota.Limit{{Requests: 1, Per: quota.Day, Endpoint: "report"}, {Requests: 1, Per: quota.Day, Endpoint: "report"}}, 80,
+			[]string{"limit report-day", "twice"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p, err := quota.NewPlan("pro", tt.limits, endpoints, tt.warnAt)
+			if err == nil || p != nil {
+				t.Fatalf("got %v, %v", p, err)
+			}
+			for _, want := range append(tt.want, "plan pro") {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%q does not say %q", err, want)
+				}
+			}
+		})
+	}
+}
+
+func TestNewPlanAccepts(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		limits []quota.Limit
+		warnAt int
+	}{
+		{"no limits", nil, 80},
+		{"the bounds", []quota.Limit{{Requests: 0, Per: quota.Minute}, {Requests: quota.MaxRequests, Per: quota.Year}}, 1},
+		{"a warning at the limit itself", []quota.Limit{{Requests: 1, Per: quota.Day}}, 100},
+		{"one endpoint in two windows, one window for two endpoints", []quota.Limit{
+			{Requests: 1, Per: quota.Day, Endpoint: "report"}, {Requests: 1, Per: quota.Month, Endpoint: "report"},
+			{Requests: 1, Per: quota.Day, Endpoint: "analyze"}, {Requests: 1, Per: quota.Day},
+		}, 80},
+	} {
+		p, err := quota.NewPlan("pro", tt.limits, endpoints, tt.warnAt)
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		if p.Name() != "pro" || !slices.Equal(p.Limits(), tt.limits) {
+			t.Errorf("%s: %s has %v", tt.name, p.Name(), p.Limits())
+		}
+	}
+	if p, err := quota.NewPlan("none", []quota.Limit{{Requests: 1, Per: quota.Day}}, nil, 80); err != nil {
+		t.Errorf("a configuration without endpoints: %v", err)
+	} else if want := []quota.Counter{{Per: quota.Day}, {Per: quota.Day}}; !slices.Equal(p.Counters(), want) {
+		t.Errorf("a configuration without endpoints counts %v, want %v", p.Counters(), want)
+	}
+}
+
+// A reload builds new plans from slices that it may reuse.
+func TestPlanKeepsItsOwnCopy(t *testing.T) {
+	limits := []quota.Limit{{Requests: 100, Per: quota.Month}}
+	names := []string{"report", "analyze"}
+	p, err := quota.NewPlan("free", limits, names, 80)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if names[0] != "report" {
+		t.Errorf("the caller's endpoints are sorted: %v", names)
+	}
+	limits[0].Requests, names[0] = 1, "drill"
+	if p.Limits()[0].Requests != 100 {
+		t.Errorf("the plan's limit is now %v", p.Limits()[0])
+	}
+	if want := (quota.Counter{Per: quota.Month, Endpoint: "report"}); !slices.Contains(p.Counters(), want) {
+		t.Errorf("the plan counts %v", p.Counters())
+	}
+}
+
+// What a plan makes of its limits: the headline is the first without an endpoint,
+// the period is its window, and a store counts one number for each limit, one for
+// the period and one for each endpoint over it, by name.
+func TestPlanLayout(t *testing.T) {
+	type counter = quota.Counter
+	for _, tt := range []struct {
+		name     string
+		limits   []quota.Limit
+		headline int // -1: none
+		period   quota.Per
+		kinds    []quota.Per // in any order
+		counters []quota.Counter
+	}{
+		{
+			name: "no limits", headline: -1, period: quota.Month,
+			kinds: []quota.Per{quota.Month},
+			counters: []counter{
+				{quota.Month, ""}, {quota.Month, "analyze"}, {quota.Month, "image-analysis"}, {quota.Month, "report"},
+			},
+		}, {
+			name: "limits of endpoints only", headline: -1, period: quota.Month,
+			limits: []quota.Limit{{Requests: 5, Per: quota.Day, Endpoint: "report"}},
+			kinds:  []quota.Per{quota.Day, quota.Month},
+			counters: []counter{
+				{quota.Day, "report"},
+				{quota.Month, ""}, {quota.Month, "analyze"}, {quota.Month, "image-analysis"}, {quota.Month, "report"},
+			},
+		}, {
+			name: "the contract's pro", headline: 0, period: quota.Month,
+			limits: []quota.Limit{
+				{Requests: 5000, Per: quota.Month},
+				{Requests: 500, Per: quota.Month, Endpoint: "image-analysis"},
+				{Requests: 60, Per: quota.Minute},
+			},
+			kinds: []quota.Per{quota.Month, quota.Minute},
+			counters: []counter{
+				{quota.Month, ""}, {quota.Month, "image-analysis"}, {quota.Minute, ""},
+				{quota.Month, ""}, {quota.Month, "analyze"}, {quota.Month, "image-analysis"}, {quota.Month, "report"},
+			},
+		}, {
+			name: "the headline stands later and is not the longest", headline: 1, period: quota.Day,
+			limits: []quota.Limit{
+				{Requests: 5, Per: quota.Week, Endpoint: "report"},
+				{Requests: 10, Per: quota.Day},
+				{Requests: 100, Per: quota.Year},
+				{Requests: 6, Per: quota.Week, Endpoint: "analyze"},
+			},
+			kinds: []quota.Per{quota.Week, quota.Day, quota.Year},
+			counters: []counter{
+				{quota.Week, "report"}, {quota.Day, ""}, {quota.Year, ""}, {quota.Week, "analyze"},
+				{quota.Day, ""}, {quota.Day, "analyze"}, {quota.Day, "image-analysis"}, {quota.Day, "report"},
+			},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := newPlan(t, tt.limits...)
+			if i, ok := p.Headline(); ok != (tt.headline >= 0) || ok && i != tt.headline {
+				t.Errorf("Headline = %d, %v, want %d", i, ok, tt.headline)
+			}
+			if p.Period() != tt.period {
+				t.Errorf("Period = %v, want %v", p.Period(), tt.period)
+			}
+			slices.Sort(tt.kinds)
+			if diff := cmp.Diff(tt.kinds, slices.Sorted(slices.Values(p.Kinds()))); diff != "" {
+				t.Errorf("Kinds (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(tt.counters, p.Counters()); diff != "" {
+				t.Errorf("Counters (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestLimit(t *testing.T) {
+	all := quota.Limit{Requests: 1, Per: quota.Month}
+	one := quota.Limit{Requests: 1, Per: quota.Week, Endpoint: "image-analysis"}
+	if all.Name() != "month" || one.Name() != "image-analysis-week" {
+		t.Errorf("names: %s, %s", all.Name(), one.Name())
+	}
+	if !all.Applies("report") || !all.Applies("image-analysis") {
+		t.Error("a limit without an endpoint does not apply to each")
+	}
+	if !one.Applies("image-analysis") || one.Applies("report") || one.Applies("image") || one.Applies("") {
+		t.Error("an endpoint's limit applies to others, or not to its own")
+	}
+}

@@ -1,0 +1,220 @@
+package quota_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"metergate/quota"
+)
+
+// A tally is what one counter stands at. Both parts are given for the counter's
+// own window.
+type tally struct{ used, held int64 }
+
+// tallies are by counter; what is not named stands at 0.
+type tallies map[quota.Counter]tally
+
+// snapshot lays out what a store read at an instant, in UTC.
+func snapshot(p *quota.Plan, at time.Time, n tallies) quota.Snapshot {
+	cal := quota.NewCalendar(nil)
+	var counts []quota.Count
+	for _, c := range p.Counters() {
+		counts = append(counts, quota.Count{Window: cal.Window(c.Per, at), Used: n[c].used, Held: n[c].held})
+	}
+	return p.NewSnapshot(at, counts)
+}
+
+// Counters of TestRefusal and of the usage tests.
+var (
+	minute      = quota.Counter{Per: quota.Minute}
+	day         = quota.Counter{Per: quota.Day}
+	month       = quota.Counter{Per: quota.Month}
+	imageDay    = quota.Counter{Per: quota.Day, Endpoint: "image-analysis"}
+	imageMonth  = quota.Counter{Per: quota.Month, Endpoint: "image-analysis"}
+	reportMonth = quota.Counter{Per: quota.Month, Endpoint: "report"}
+)
+
+func limit(c quota.Counter, requests int64) quota.Limit {
+	return quota.Limit{Requests: requests, Per: c.Per, Endpoint: c.Endpoint}
+}
+
+func TestNewSnapshot(t *testing.T) {
+	p := newPlan(t, limit(month, 100), limit(imageMonth, 20), limit(minute, 5))
+	at := instant(t, "2026-11-23T12:00:00Z")
+	s := snapshot(p, at, tallies{
+		month: {42, 2}, minute: {3, 1}, imageMonth: {12, 1},
+		{Per: quota.Month, Endpoint: "analyze"}: {23, 1}, reportMonth: {7, 0},
+	})
+	if !s.At.Equal(at) {
+		t.Errorf("At = %v", s.At)
+	}
+	want := []quota.Count{
+		{Window: windowAt(quota.Month, at, nil), Used: 42, Held: 2},
+		{Window: windowAt(quota.Month, at, nil), Used: 12, Held: 1},
+		{Window: windowAt(quota.Minute, at, nil), Used: 3, Held: 1},
+	}
+	if !slices.Equal(s.Limits, want) {
+		t.Errorf("Limits = %+v\nwant     %+v", s.Limits, want)
+	}
+	if s.Period != want[0] {
+		t.Errorf("Period = %+v", s.Period)
+	}
+	if byName := []int64{23, 12, 7}; !slices.Equal(s.Endpoints, byName) {
+		t.Errorf("Endpoints = %v, want %v", s.Endpoints, byName)
+	}
+
+	// Without limits there is still the period.
+	s = snapshot(newPlan(t), at, tallies{month: {9, 1}})
+	if len(s.Limits) != 0 || s.Period.Used != 9 || s.Period.Held != 1 || s.Period.Window.ID != "2026-11" || len(s.Endpoints) != len(endpoints) {
+		t.Errorf("without limits: %+v", s)
+	}
+}
+
+// At noon of 23 November the month has 7.5 days to go, 648,000 seconds.
+func TestRefusal(t *testing.T) {
+	const noon, later = "2026-11-23T12:00:00Z", "2026-11-23T12:00:29.4Z"
+	const toDecember = 648_000
+	limits := func(l ...quota.Limit) []quota.Limit { return l }
+	for _, tt := range []struct {
+		name       string
+		limits     []quota.Limit
+		tallies    tallies
+		endpoint   string
+		at         string
+		violated   []int
+		binding    int
+		retryAfter int64
+	}{
+		{"one unit is left", limits(limit(month, 100)), tallies{month: {98, 1}}, "report", noon, nil, 0, 0},
+		{"the 101st of 100", limits(limit(month, 100)), tallies{month: {100, 0}}, "report", noon, []int{0}, 0, toDecember},
+		{"a limit lowered below what was used", limits(limit(month, 100)), tallies{month: {250, 3}}, "report", noon, []int{0}, 0, toDecember},
+		{"used up with others in flight", limits(limit(month, 100)), tallies{month: {100, 1}}, "report", noon, []int{0}, 0, toDecember},
+		{"seconds are rounded up", limits(limit(minute, 5)), tallies{minute: {5, 0}}, "report", later, []int{0}, 0, 31},
+		{"the last instant of a window", limits(limit(minute, 5)), tallies{minute: {5, 0}}, "report", "2026-11-23T12:00:59.999999999Z", []int{0}, 0, 1},
+		{"not in this plan", limits(limit(imageMonth, 0)), nil, "image-analysis", noon, []int{0}, 0, toDecember},
+		{"a whole plan of nothing", limits(limit(month, 0)), nil, "report", noon, []int{0}, 0, toDecember},
+
+		{"the last unit is held", limits(limit(month, 100)), tallies{month: {99, 1}}, "report", noon, []int{0}, 0, 1},
+		{"all units are held", limits(limit(month, 100)), tallies{month: {0, 100}}, "report", noon, []int{0}, 0, 1},
+
+		{"of two, the one that renews last", limits(limit(month, 100), limit(minute, 5)), tallies{month: {100, 0}, minute: {5, 0}}, "report", later, []int{0, 1}, 0, toDecember - 29},
+		{"in whatever order they stand", limits(limit(minute, 5), limit(month, 100)), tallies{month: {100, 0}, minute: {5, 0}}, "report", later, []int{0, 1}, 1, toDecember - 29},
+		{"of three", limits(limit(minute, 5), limit(day, 10), limit(month, 100)), tallies{minute: {5, 0}, day: {10, 0}, month: {50, 0}}, "report", noon, []int{0, 1}, 1, 43_200},
+		// The month frees its unit when a request in flight fails; the minute is full.
+		{"one used up, a longer one held", limits(limit(month, 100), limit(minute, 5)), tallies{month: {99, 1}, minute: {5, 0}}, "report", later, []int{0, 1}, 1, 31},
+		{"one used up, a shorter one held", limits(limit(month, 100), limit(minute, 5)), tallies{month: {100, 1}, minute: {4, 1}}, "report", later, []int{0, 1}, 0, toDecember - 29},
+
+		{"another endpoint's limit is used up", limits(limit(month, 100), limit(imageMonth, 20)), tallies{month: {42, 0}, imageMonth: {20, 0}}, "report", noon, nil, 0, 0},
+		{"its own limit is used up", limits(limit(month, 100), limit(imageMonth, 20)), tallies{month: {42, 0}, imageMonth: {20, 0}}, "image-analysis", noon, []int{1}, 1, toDecember},
+		{"its own limit is held", limits(limit(month, 100), limit(imageMonth, 20)), tallies{month: {42, 1}, imageMonth: {19, 1}}, "image-analysis", noon, []int{1}, 1, 1},
+		{"its own of the day, and the month of all", limits(limit(imageDay, 5), limit(month, 100)), tallies{month: {100, 0}, imageDay: {5, 0}}, "image-analysis", noon, []int{0, 1}, 1, toDecember},
+		{"no limits", nil, tallies{month: {1_000_000, 9}}, "report", noon, nil, 0, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := newPlan(t, tt.limits...)
+			s := snapshot(p, instant(t, tt.at), tt.tallies)
+			if admits := p.Admits(tt.endpoint, s); admits != (tt.violated == nil) {
+				t.Errorf("Admits = %v", admits)
+			}
+			r := p.Refusal(tt.endpoint, s)
+			if !slices.Equal(r.Violated, tt.violated) || r.Binding != tt.binding || r.RetryAfter != tt.retryAfter {
+				t.Errorf("got %+v, want violated %v, binding %d, retry after %d", r, tt.violated, tt.binding, tt.retryAfter)
+			}
+		})
+	}
+
+	// Holds only, in several limits: none of them renews sooner or later than a
+	// request in flight may end.
+	p := newPlan(t, limit(minute, 5), limit(month, 100))
+	r := p.Refusal("report", snapshot(p, instant(t, noon), tallies{minute: {4, 1}, month: {99, 1}}))
+	if !slices.Equal(r.Violated, []int{0, 1}) || !slices.Contains(r.Violated, r.Binding) || r.RetryAfter != 1 {
+		t.Errorf("held in two limits: %+v", r)
+	}
+	// A snapshot of a window that has just ended, as the last known one is when the
+	// store does not answer: never "retry after 0".
+	p = newPlan(t, limit(minute, 5))
+	s := snapshot(p, instant(t, noon), tallies{minute: {5, 0}})
+	s.At = s.Limits[0].Window.End.Add(time.Second)
+	if r := p.Refusal("report", s); r.RetryAfter != 1 {
+		t.Errorf("after the window's end: %+v", r)
+	}
+}
+
+// drawn is a plan and a snapshot of it, most of the limits near their edge.
+type drawn struct {
+	plan     *quota.Plan
+	snapshot quota.Snapshot
+	tallies  tallies
+}
+
+func drawSnapshot(t *rapid.T) drawn {
+	var counters []quota.Counter
+	for _, per := range kinds {
+		for _, e := range append([]string{""}, endpoints...) {
+			counters = append(counters, quota.Counter{Per: per, Endpoint: e})
+		}
+	}
+	counters = rapid.Permutation(counters).Draw(t, "limits")[:rapid.IntRange(0, 6).Draw(t, "number of limits")]
+	n := tallies{}
+	var limits []quota.Limit
+	for _, c := range counters {
+		requests := rapid.Int64Range(0, 6).Draw(t, "requests")
+		limits = append(limits, limit(c, requests))
+		n[c] = tally{rapid.Int64Range(0, 7).Draw(t, "used"), rapid.Int64Range(0, 3).Draw(t, "held")}
+	}
+	p, err := quota.NewPlan("pro", limits, endpoints, rapid.IntRange(1, 100).Draw(t, "warn at"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return drawn{p, snapshot(p, drawInstant(t, time.UTC, "at"), n), n}
+}
+
+// A refusal names exactly the limits that have no unit left, and its wait is right
+// for each: when it is over, what was used up has renewed.
+func TestRefusalProperties(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		d := drawSnapshot(t)
+		endpoint := rapid.SampledFrom(endpoints).Draw(t, "endpoint")
+		var violated, usedUp []int
+		for i, l := range d.plan.Limits() {
+			n := d.tallies[quota.Counter{Per: l.Per, Endpoint: l.Endpoint}]
+			if (l.Endpoint == "" || l.Endpoint == endpoint) && n.used+n.held >= l.Requests {
+				violated = append(violated, i)
+				if n.used >= l.Requests {
+					usedUp = append(usedUp, i)
+				}
+			}
+		}
+		r := d.plan.Refusal(endpoint, d.snapshot)
+		if !slices.Equal(r.Violated, violated) || d.plan.Admits(endpoint, d.snapshot) != (len(violated) == 0) {
+			t.Fatalf("got %+v, violated are %v", r, violated)
+		}
+		switch {
+		case len(violated) == 0:
+			if r.RetryAfter != 0 || r.Binding != 0 {
+				t.Fatalf("nothing is violated and %+v", r)
+			}
+			return
+		case len(usedUp) == 0:
+			if r.RetryAfter != 1 || !slices.Contains(violated, r.Binding) {
+				t.Fatalf("only holds, of %v: %+v", violated, r)
+			}
+			return
+		}
+		then := d.snapshot.At.Add(time.Duration(r.RetryAfter) * time.Second)
+		for _, i := range usedUp {
+			if end := d.snapshot.Limits[i].Window.End; end.After(then) {
+				t.Fatalf("limit %d renews at %v, after %+v", i, end, r)
+			}
+		}
+		if !slices.Contains(violated, r.Binding) {
+			t.Fatalf("%+v binds by a limit that is not violated", r)
+		}
+		if end := d.snapshot.Limits[r.Binding].Window.End; r.RetryAfter > 1 && !end.After(then.Add(-time.Second)) {
+			t.Fatalf("limit %d renews at %v already: %+v", r.Binding, end, r)
+		}
+	})
+}

@@ -1,0 +1,358 @@
+package quota_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/big"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"metergate/quota"
+)
+
+// A snapshot that holds what the contract's example shows is written as that
+// example, member for member: what it leaves out is left out.
+func TestUsageIsTheContractsObject(t *testing.T) {
+	const example = `{
+	  "user": "u-17", "plan": "free",
+	  "used": 42, "limit": 100, "remaining": 58, "in_flight": 1,
+	  "percent": 42, "status": "ok", "allowed": true,
+	  "period": { "per": "month", "start": "2026-11-01T00:00:00Z", "end": "2026-12-01T00:00:00Z" },
+	  "endpoints": {
+	    "analyze":        { "used": 30 },
+	    "image-analysis": { "used": 12, "limit": 20, "remaining": 8, "percent": 60, "status": "ok", "allowed": true }
+	  },
+	  "limits": [
+	    { "name": "month", "per": "month", "used": 42, "limit": 100, "remaining": 58, "resets_at": "2026-12-01T00:00:00Z" },
+	    { "name": "image-analysis-month", "endpoint": "image-analysis", "per": "month", "used": 12, "limit": 20, "remaining": 8, "resets_at": "2026-12-01T00:00:00Z" }
+	  ],
+	  "stale": false, "as_of": "2026-11-23T12:00:00Z"
+	}`
+	p, err := quota.NewPlan("free", []quota.Limit{limit(month, 100), limit(imageMonth, 20)}, []string{"analyze", "image-analysis"}, 80)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := p.Usage("u-17", snapshot(p, instant(t, "2026-11-23T12:00:00Z"), tallies{
+		month: {42, 1}, imageMonth: {12, 0}, {Per: quota.Month, Endpoint: "analyze"}: {30, 1},
+	}))
+	if diff := cmp.Diff(decode(t, []byte(example)), object(t, u)); diff != "" {
+		t.Errorf("(-contract +got):\n%s", diff)
+	}
+	stale := snapshot(p, instant(t, "2026-11-23T12:00:00Z"), nil)
+	stale.Stale = true // the store did not answer
+	if got := object(t, p.Usage("u-17", stale)); got["stale"] != true {
+		t.Errorf("of a stale snapshot: stale is %v", got["stale"])
+	}
+	// What a client of ours reads back is what was sent.
+	var back quota.Usage
+	if err := json.Unmarshal([]byte(example), &back); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(u, back); diff != "" {
+		t.Errorf("read back (-sent +got):\n%s", diff)
+	}
+}
+
+func TestUsageWithoutHeadline(t *testing.T) {
+	at := instant(t, "2026-11-23T12:00:00Z")
+	period := map[string]any{"per": "month", "start": "2026-11-01T00:00:00Z", "end": "2026-12-01T00:00:00Z"}
+	for _, tt := range []struct {
+		name   string
+		limits []quota.Limit
+		want   map[string]any // members that must be there
+	}{
+		{"no limits", nil, map[string]any{
+			"endpoints": map[string]any{
+				"analyze": map[string]any{"used": 0.0}, "report": map[string]any{"used": 7.0}, "image-analysis": map[string]any{"used": 12.0},
+			},
+			"limits": []any{}, // a list all the same: clients loop over it
+		}},
+		{"limits of endpoints only", []quota.Limit{limit(imageMonth, 12)}, map[string]any{
+			"endpoints": map[string]any{
+				"analyze": map[string]any{"used": 0.0}, "report": map[string]any{"used": 7.0},
+				"image-analysis": map[string]any{"used": 12.0, "limit": 12.0, "remaining": 0.0, "percent": 100.0, "status": "blocked", "allowed": false},
+			},
+			"limits": []any{map[string]any{
+				"name": "image-analysis-month", "endpoint": "image-analysis", "per": "month",
+				"used": 12.0, "limit": 12.0, "remaining": 0.0, "resets_at": "2026-12-01T00:00:00Z",
+			}},
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := newPlan(t, tt.limits...)
+			got := object(t, p.Usage("u-17", snapshot(p, at, tallies{month: {19, 2}, imageMonth: {12, 0}, reportMonth: {7, 0}})))
+			want := map[string]any{
+				"user": "u-17", "plan": "pro", "used": 19.0, "limit": nil, "remaining": nil, "percent": nil, "in_flight": 2.0,
+				"status": "ok", "allowed": true, "period": period, "stale": false, "as_of": "2026-11-23T12:00:00Z",
+			}
+			maps.Copy(want, tt.want)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+	t.Run("no endpoints", func(t *testing.T) {
+		p, err := quota.NewPlan("pro", nil, nil, 80)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := object(t, p.Usage("u-17", snapshot(p, at, nil)))["endpoints"]; !cmp.Equal(got, any(map[string]any{})) {
+			t.Errorf("endpoints: %v", got)
+		}
+	})
+}
+
+func decode(t testing.TB, text []byte) map[string]any {
+	t.Helper()
+	var v map[string]any
+	if err := json.Unmarshal(text, &v); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	return v
+}
+
+func object(t testing.TB, u quota.Usage) map[string]any {
+	t.Helper()
+	text, err := json.Marshal(u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return decode(t, text)
+}
+
+// The numbers of a limit, both of the headline and of an endpoint's own.
+func TestUsageNumbers(t *testing.T) {
+	const tril = quota.MaxRequests
+	for _, tt := range []struct {
+		used, held, limit int64
+		warnAt            int
+		remaining         int64
+		percent           int64
+		status            quota.Status
+		allowed           bool
+	}{
+		{0, 0, 100, 80, 100, 0, "ok", true},
+		{1, 0, 100, 80, 99, 1, "ok", true},
+		{79, 0, 100, 80, 21, 79, "ok", true},
+		{80, 0, 100, 80, 20, 80, "warning", true},
+		{99, 0, 100, 80, 1, 99, "warning", true},
+		{100, 0, 100, 80, 0, 100, "blocked", false},
+		// A limit that was lowered below what was used.
+		{101, 0, 100, 80, 0, 101, "blocked", false},
+		{250, 0, 100, 80, 0, 250, "blocked", false},
+		// What is held shows in none of them but allowed.
+		{79, 20, 100, 80, 21, 79, "ok", true},
+		{79, 21, 100, 80, 21, 79, "ok", false},
+		{0, 100, 100, 80, 100, 0, "ok", false},
+		{99, 1, 100, 80, 1, 99, "warning", false},
+		{80, 19, 100, 80, 20, 80, "warning", true},
+		// Limits that 80 percent of is no whole number: 80% of 7 is 5.6.
+		{5, 0, 7, 80, 2, 71, "ok", true},
+		{6, 0, 7, 80, 1, 85, "warning", true},
+		// 2 of 3 are 66.67 percent: over 66, not yet 67, and shown as 66.
+		{2, 0, 3, 66, 1, 66, "warning", true},
+		{2, 0, 3, 67, 1, 66, "ok", true},
+		// 33% of 150 is 49.5.
+		{49, 0, 150, 33, 101, 32, "ok", true},
+		{50, 0, 150, 33, 100, 33, "warning", true},
+		// 199 of 200 are 99.5 percent; 100 is reached by the last only.
+		{199, 0, 200, 100, 1, 99, "ok", true},
+		{200, 0, 200, 100, 0, 100, "blocked", false},
+		{0, 0, 1, 1, 1, 0, "ok", true},
+		{1, 0, 100, 1, 99, 1, "warning", true},
+		{9, 0, 1000, 1, 991, 0, "ok", true},
+		{10, 0, 1000, 1, 990, 1, "warning", true},
+		{1, 0, 1, 80, 0, 100, "blocked", false},
+		// No requests at all: blocked before the first.
+		{0, 0, 0, 80, 0, 100, "blocked", false},
+		{5, 0, 0, 80, 0, 100, "blocked", false},
+		// The largest limit, exactly.
+		{0, 0, tril, 80, tril, 0, "ok", true},
+		{tril/10*8 - 1, 0, tril, 80, tril/10*2 + 1, 79, "ok", true},
+		{tril / 10 * 8, 0, tril, 80, tril / 10 * 2, 80, "warning", true},
+		{tril - 1, 0, tril, 100, 1, 99, "ok", true},
+		{tril - 1, 1, tril, 100, 1, 99, "ok", false},
+		{tril, 0, tril, 100, 0, 100, "blocked", false},
+		{tril, tril, tril, 100, 0, 100, "blocked", false},
+		{tril, 0, 1, 100, 0, 100 * tril, "blocked", false},
+	} {
+		t.Run(fmt.Sprintf("%d and %d held of %d, warning at %d", tt.used, tt.held, tt.limit, tt.warnAt), func(t *testing.T) {
+			p, err := quota.NewPlan("pro", []quota.Limit{limit(imageMonth, tt.limit), limit(month, tt.limit)}, endpoints, tt.warnAt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			u := p.Usage("u", snapshot(p, instant(t, "2026-11-23T12:00:00Z"), tallies{
+				month: {tt.used, tt.held}, imageMonth: {tt.used, tt.held},
+			}))
+			// numbers has the endpoint's members, which the top has as well.
+			numbers := quota.EndpointUsage{
+				Used: tt.used, Limit: &tt.limit, Remaining: &tt.remaining, Percent: &tt.percent, Status: tt.status, Allowed: &tt.allowed,
+			}
+			top := quota.EndpointUsage{
+				Used: u.Used, Limit: u.Limit, Remaining: u.Remaining, Percent: u.Percent, Status: u.Status, Allowed: &u.Allowed,
+			}
+			if diff := cmp.Diff(numbers, top); diff != "" {
+				t.Errorf("the top (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(numbers, u.Endpoints["image-analysis"]); diff != "" {
+				t.Errorf("the endpoint (-want +got):\n%s", diff)
+			}
+			if u.InFlight != tt.held {
+				t.Errorf("in flight: %d, want %d", u.InFlight, tt.held)
+			}
+			for _, l := range u.Limits {
+				if l.Used != tt.used || l.Limit != tt.limit || l.Remaining != tt.remaining {
+					t.Errorf("in limits: %+v", l)
+				}
+			}
+			if got := quota.Remaining(tt.used, tt.limit); got != tt.remaining {
+				t.Errorf("Remaining = %d, want %d", got, tt.remaining)
+			}
+		})
+	}
+}
+
+// allowed looks at every limit without an endpoint, whatever its window; that of
+// an endpoint at its own as well.
+func TestUsageAllowed(t *testing.T) {
+	limits := []quota.Limit{limit(month, 100), limit(minute, 5), limit(imageMonth, 20), limit(imageDay, 3)}
+	for _, tt := range []struct {
+		name                string
+		tallies             tallies
+		allowed, ofEndpoint bool
+		status, image       quota.Status
+	}{
+		{"nothing used", nil, true, true, "ok", "ok"},
+		{"the minute is used up", tallies{month: {5, 0}, minute: {5, 0}}, false, false, "ok", "ok"},
+		{"the minute's last unit is held", tallies{month: {4, 1}, minute: {4, 1}}, false, false, "ok", "ok"},
+		{"the minute has one left", tallies{month: {3, 1}, minute: {3, 1}}, true, true, "ok", "ok"},
+		{"the month is used up", tallies{month: {100, 0}}, false, false, "blocked", "ok"},
+		{"the endpoint's month is used up", tallies{month: {20, 0}, imageMonth: {20, 0}}, true, false, "ok", "blocked"},
+		{"the endpoint's month is held", tallies{month: {19, 1}, imageMonth: {19, 1}}, true, false, "ok", "warning"},
+		{"the endpoint's day is used up", tallies{month: {3, 0}, imageMonth: {3, 0}, imageDay: {3, 0}}, true, false, "ok", "ok"},
+		{"the endpoint's day is held", tallies{month: {0, 3}, imageMonth: {0, 3}, imageDay: {0, 3}}, true, false, "ok", "ok"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := newPlan(t, limits...)
+			u := p.Usage("u", snapshot(p, instant(t, "2026-11-23T12:00:00Z"), tt.tallies))
+			if u.Allowed != tt.allowed || u.Status != tt.status {
+				t.Errorf("the top: allowed %v, %s, want %v, %s", u.Allowed, u.Status, tt.allowed, tt.status)
+			}
+			image := u.Endpoints["image-analysis"]
+			if image.Allowed == nil || *image.Allowed != tt.ofEndpoint || image.Status != tt.image {
+				t.Errorf("the endpoint: %+v, want allowed %v, %s", image, tt.ofEndpoint, tt.image)
+			}
+		})
+	}
+}
+
+// endpoints is over the period, whatever windows the limits have; the limits have
+// each its own.
+func TestUsageWindows(t *testing.T) {
+	p := newPlan(t, limit(imageMonth, 20), limit(day, 10), limit(minute, 5), limit(month, 100))
+	u := p.Usage("u", snapshot(p, instant(t, "2026-11-23T12:00:00Z"), tallies{
+		minute: {1, 0}, day: {6, 2}, month: {42, 3}, imageDay: {2, 0}, imageMonth: {12, 1}, reportMonth: {30, 0},
+		{Per: quota.Day, Endpoint: "report"}: {4, 0},
+	}))
+	// The headline is the first without an endpoint, the day.
+	if u.Used != 6 || *u.Limit != 10 || *u.Remaining != 4 || *u.Percent != 60 || u.InFlight != 2 || u.Status != quota.StatusOK {
+		t.Errorf("the top: %+v", u)
+	}
+	wantPeriod := quota.Period{Per: quota.Day, Start: instant(t, "2026-11-23T00:00:00Z"), End: instant(t, "2026-11-24T00:00:00Z")}
+	if diff := cmp.Diff(wantPeriod, u.Period); diff != "" {
+		t.Errorf("period (-want +got):\n%s", diff)
+	}
+	// The endpoint's limit is of another window: its numbers are in limits only.
+	yes := true
+	if diff := cmp.Diff(map[string]quota.EndpointUsage{
+		"analyze": {Used: 0}, "image-analysis": {Used: 2, Allowed: &yes}, "report": {Used: 4},
+	}, u.Endpoints); diff != "" {
+		t.Errorf("endpoints (-want +got):\n%s", diff)
+	}
+	december := instant(t, "2026-12-01T00:00:00Z")
+	if diff := cmp.Diff([]quota.LimitUsage{
+		{Name: "image-analysis-month", Endpoint: "image-analysis", Per: quota.Month, Used: 12, Limit: 20, Remaining: 8, ResetsAt: december},
+		{Name: "day", Per: quota.Day, Used: 6, Limit: 10, Remaining: 4, ResetsAt: instant(t, "2026-11-24T00:00:00Z")},
+		{Name: "minute", Per: quota.Minute, Used: 1, Limit: 5, Remaining: 4, ResetsAt: instant(t, "2026-11-23T12:01:00Z")},
+		{Name: "month", Per: quota.Month, Used: 42, Limit: 100, Remaining: 58, ResetsAt: december},
+	}, u.Limits); diff != "" {
+		t.Errorf("limits (-want +got):\n%s", diff)
+	}
+}
+
+// The rules of the contract for any plan and any counts, computed anew.
+func TestUsageProperties(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		d := drawSnapshot(t)
+		u := d.plan.Usage("u", d.snapshot)
+		if got := slices.Sorted(maps.Keys(u.Endpoints)); !slices.Equal(got, slices.Sorted(slices.Values(endpoints))) {
+			t.Fatalf("endpoints are %v", got)
+		}
+		open := map[string]bool{"": true}
+		for _, e := range endpoints {
+			open[e] = true
+		}
+		for i, l := range d.plan.Limits() {
+			n := d.tallies[quota.Counter{Per: l.Per, Endpoint: l.Endpoint}]
+			for e := range open {
+				if l.Endpoint == "" || l.Endpoint == e {
+					open[e] = open[e] && n.used+n.held < l.Requests
+				}
+			}
+			if got := u.Limits[i]; got.Used != n.used || got.Limit != l.Requests || got.Remaining < 0 || !got.ResetsAt.After(d.snapshot.At) {
+				t.Fatalf("limit %+v with %+v is %+v", l, n, got)
+			}
+		}
+		if u.Allowed != open[""] {
+			t.Fatalf("allowed: %v", u.Allowed)
+		}
+		for _, e := range endpoints {
+			own := slices.ContainsFunc(d.plan.Limits(), func(l quota.Limit) bool { return l.Endpoint == e })
+			period := slices.ContainsFunc(d.plan.Limits(), func(l quota.Limit) bool { return l.Endpoint == e && l.Per == u.Period.Per })
+			got := u.Endpoints[e]
+			if (got.Allowed != nil) != own || own && *got.Allowed != open[e] {
+				t.Fatalf("%s, which is open: %v, has %+v", e, open[e], got)
+			}
+			if (got.Limit != nil) != period || (got.Remaining != nil) != period || (got.Percent != nil) != period || (got.Status != "") != period {
+				t.Fatalf("%s, which has a limit over the period: %v, has %+v", e, period, got)
+			}
+		}
+		if u.AsOf.After(d.snapshot.At) || d.snapshot.At.Sub(u.AsOf) >= time.Second {
+			t.Fatalf("as of %v, read at %v", u.AsOf, d.snapshot.At)
+		}
+	})
+}
+
+// percent and status are exact over the whole range, where used*100 has 15 digits.
+func TestUsageIsExact(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		requests := rapid.OneOf(rapid.Int64Range(1, 1000), rapid.Int64Range(1, quota.MaxRequests)).Draw(t, "requests")
+		warnAt := rapid.IntRange(1, 100).Draw(t, "warn at")
+		// Around the border of the warning, where rounding would show.
+		border := new(big.Int).Mul(big.NewInt(requests), big.NewInt(int64(warnAt)))
+		used := max(0, border.Div(border, big.NewInt(100)).Int64()+rapid.Int64Range(-2, 2).Draw(t, "used, off the border by"))
+		p, err := quota.NewPlan("pro", []quota.Limit{limit(month, requests)}, endpoints, warnAt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u := p.Usage("u", snapshot(p, time.Unix(1_800_000_000, 0), tallies{month: {used, 0}}))
+
+		hundredfold := new(big.Int).Mul(big.NewInt(used), big.NewInt(100))
+		percent := new(big.Int).Div(hundredfold, big.NewInt(requests)).Int64()
+		status := quota.StatusOK
+		switch {
+		case used >= requests:
+			status = quota.StatusBlocked
+		case hundredfold.Cmp(new(big.Int).Mul(big.NewInt(requests), big.NewInt(int64(warnAt)))) >= 0:
+			status = quota.StatusWarning
+		}
+		if *u.Percent != percent || u.Status != status {
+			t.Fatalf("%d of %d, warning at %d: %d percent, %s, want %d, %s", used, requests, warnAt, *u.Percent, u.Status, percent, status)
+		}
+	})
+}
