@@ -93,7 +93,11 @@ type Store struct {
 	//	redis://[USER:PASSWORD@]HOST[:PORT][/DB]   one Redis
 	//	rediss://...                        the same over TLS
 	//	unix:///PATH                        one Redis on a socket
-	// The embedded store's DIR is resolved against the configuration's folder.
+	//	redis+cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT             some nodes of a Redis Cluster
+	//	redis+sentinel://[USER:PASSWORD@]HOST:PORT,HOST:PORT/NAME[/DB]  Sentinels, and their name of the master
+	//	rediss+cluster://... and rediss+sentinel://...   the same over TLS
+	// Every host of a list has its port. Sentinels get the same user and password as
+	// the master, where they want any. The embedded store's DIR is resolved against the configuration's folder.
 	// Default "embedded:./data".
 	URL Secret `yaml:"url" default:"embedded:./data"`
 	// Prefix is the first part of every key in Redis: 1 to 64 letters, digits and
@@ -105,6 +109,10 @@ type Store struct {
 	// OnFailure says what happens to a metered request when the store does not
 	// answer. Default Allow.
 	OnFailure OnFailure `yaml:"on_failure" default:"allow" oneof:"allow, deny"`
+	// Journal is a folder in which counts wait for a Redis that does not answer. It
+	// must be writable, and each gateway needs one of its own. The embedded store
+	// has no use for it. Default "./data/journal".
+	Journal string `yaml:"journal" default:"./data/journal"`
 	// Keep is how long the counts of past windows can still be read. Default 400d,
 	// at least 1d.
 	Keep time.Duration `yaml:"keep" default:"400d" min:"1d"`

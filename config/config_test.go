@@ -95,7 +95,7 @@ func TestDefaults(t *testing.T) {
 		Admin:           Admin{Listen: "127.0.0.1:9090"},
 		Store: Store{
 			URL: "embedded:testdata/good/data", Prefix: "metergate", Timeout: 250 * time.Millisecond,
-			OnFailure: Allow, Keep: 400 * 24 * time.Hour,
+			OnFailure: Allow, Journal: "testdata/good/data/journal", Keep: 400 * 24 * time.Hour,
 		},
 		Auth: Auth{JWT: JWT{
 			Secret: "0123456789abcdef0123456789abcdef", Algorithms: []string{"HS256"}, Leeway: 5 * time.Second,
@@ -141,7 +141,7 @@ func TestEverything(t *testing.T) {
 		Admin:           Admin{Listen: "localhost:9091"},
 		Store: Store{
 			URL: "rediss://user:p%23ss@redis.example:6380/3", Prefix: "a.b:c_d-e", Timeout: time.Second,
-			OnFailure: Deny, Keep: 36 * time.Hour,
+			OnFailure: Deny, Journal: "/var/lib/metergate/journal", Keep: 36 * time.Hour,
 		},
 		Auth: Auth{JWT: JWT{
 			Secret: "from-a-file-0123456789abcdef0123", PublicKeyFile: "testdata/key.pem",
@@ -158,11 +158,11 @@ func TestEverything(t *testing.T) {
 			"unused":   {Targets: []Target{{URL: address(t, "http://[::1]:9000")}}, Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30},
 		},
 		Routes: []Route{
-			{Match: "POST /api/image-analysis", Endpoint: "image-analysis", Upstream: "analysis", Line: 53},
-			{Match: "/api/", Upstream: "analysis", Line: 54},
-			{Match: "GET example.com/api/{id}/{$}", Upstream: "analysis", Public: true, Line: 56},
-			{Match: "GET /gr%C3%B6%C3%9Fe/a%20b", Upstream: "analysis", Line: 60},
-			{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Line: 61},
+			{Match: "POST /api/image-analysis", Endpoint: "image-analysis", Upstream: "analysis", Line: 54},
+			{Match: "/api/", Upstream: "analysis", Line: 55},
+			{Match: "GET example.com/api/{id}/{$}", Upstream: "analysis", Public: true, Line: 57},
+			{Match: "GET /gr%C3%B6%C3%9Fe/a%20b", Upstream: "analysis", Line: 61},
+			{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Line: 62},
 		},
 		CORS: &CORS{
 			AllowedOrigins:   []string{"https://app.example.com", "http://localhost:5173", "http://[::1]:80", "capacitor://localhost"},

@@ -69,6 +69,8 @@ func TestSecretsNotInErrors(t *testing.T) {
 	values := []string{
 		"X", `"X"`, "${S}", `"${S}"`, "[X]", "{X: 1}", "{a: X}", "X: 1", "*X", "&X", "!X", "!!int X", "@X", "%X", "|X", "`X", "- X",
 		`"\qX"`, `"X`, "${X", "${X-}", "${X:-${Y}}", "${NOT_SET}${S}", "$${S}${", "redis://:X@h:port", "redis://u:X/@h", "redis+cluster://:X@h",
+		`"redis+cluster://h:1,X"`, "redis+cluster://X/y@h:1", "redis+cluster://:X%@h:1", "redis+cluster://X@", "redis+cluster:X",
+		"redis+sentinel://:X@h:1", "redis+sentinel://:X@h:1/main/X", "redis+sentinel://:X@h:1/main?X",
 		"X://h", "unix://X/y", "embedded://X", "redis://h/X", "redis://X/a/b", "rediss://h:6379#X", "http://X@h", "http://u:X@h:1x", "-1X",
 	}
 	// Each of these is followed by a value.

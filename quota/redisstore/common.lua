@@ -18,7 +18,7 @@
 --
 --   ARGV[1]               added to Redis's clock, ms; 0 but in tests
 --   ARGV[2]               the user's id, 1 to 256 bytes
---   ARGV[3]               n, the number of windows, 1 to 6; n times:
+--   ARGV[3]               n, the number of windows, 0 to 6; n times:
 --     id, start, end      a window that the gateway believes to hold
 --     retain              when its counts may be deleted
 --   then                  m, the number of counters; m times:
@@ -59,6 +59,9 @@ end
 
 -- counts returns used, held, used, held, ... of the view.
 local function counts()
+  if #fields == 0 then
+    return {}
+  end
   local values = redis.call('HMGET', key, unpack(fields))
   for i = 1, #values do
     values[i] = tonumber(values[i]) or 0

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -42,6 +43,29 @@ func (s *Store) exclusively(ctx context.Context, call func(context.Context) erro
 	return err
 }
 
+// connect prepares the client for a target; close ends it. It dials nothing yet.
+func connect(t target, timeout time.Duration, connections int) (client redis.UniversalClient, close func() error) {
+	ro := clientOptions(t.options, timeout, connections)
+	switch {
+	case len(t.cluster) > 0:
+		cluster := redis.NewClusterClient(clusterOptions(ro, t.cluster))
+		// By itself it notices a failover when a node redirects it, and a node that is
+		// dead does not: it would ask that one again for up to a minute.
+		cluster.AddHook(hook{once: true, failed: func() { cluster.ReloadState(context.Background()) }})
+		return cluster, cluster.Close
+	case len(t.sentinels) > 0:
+		f := newFailover(t, ro, timeout)
+		one := redis.NewClient(ro)
+		one.AddHook(hook{failed: f.suspect})
+		return one, func() error {
+			defer f.close()
+			return one.Close()
+		}
+	}
+	one := redis.NewClient(ro)
+	return one, one.Close
+}
+
 // clientOptions makes go-redis keep the store's promises: one try, and never
 // longer than the timeout. By default it sends a script up to four times and
 // does not heed a deadline.
@@ -67,7 +91,9 @@ func clientOptions(ro *redis.Options, timeout time.Duration, connections int) *r
 		if tlsConfig == nil {
 			return conn, nil
 		}
-		secure := tls.Client(conn, tlsConfig)
+		config := tlsConfig.Clone()
+		config.ServerName = serverName(addr, tlsConfig.ServerName)
+		secure := tls.Client(conn, config)
 		if err := secure.HandshakeContext(ctx); err != nil {
 			conn.Close()
 			return nil, err
@@ -75,6 +101,92 @@ func clientOptions(ro *redis.Options, timeout time.Duration, connections int) *r
 		return secure, nil
 	}
 	return ro
+}
+
+// clusterOptions carries the options of one Redis over to a cluster. Redirects
+// are followed, up to three for a call, as a slot that moves needs. Routing by the
+// server's table of commands is off: each call would look into it under one lock,
+// and while it cannot be fetched, try to without heeding the call's deadline.
+func clusterOptions(ro *redis.Options, nodes []string) *redis.ClusterOptions {
+	return &redis.ClusterOptions{
+		Addrs:                    nodes,
+		Username:                 ro.Username,
+		Password:                 ro.Password,
+		Dialer:                   ro.Dialer,
+		ContextTimeoutEnabled:    ro.ContextTimeoutEnabled,
+		MaxRetries:               ro.MaxRetries,
+		DialerRetries:            ro.DialerRetries,
+		DialTimeout:              ro.DialTimeout,
+		ReadTimeout:              ro.ReadTimeout,
+		WriteTimeout:             ro.WriteTimeout,
+		PoolSize:                 ro.PoolSize,
+		PoolTimeout:              ro.PoolTimeout,
+		DisableIdentity:          ro.DisableIdentity,
+		MaintNotificationsConfig: ro.MaintNotificationsConfig,
+		DisableRoutingPolicies:   true,
+	}
+}
+
+// serverName is the name that the certificate of a dialled address must have. A
+// cluster or a Sentinel may name nodes by addresses that no certificate has: when
+// the URL has a name, that one holds for them.
+func serverName(addr, first string) string {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil || net.ParseIP(host) != nil && net.ParseIP(first) == nil {
+		return first
+	}
+	return host
+}
+
+// A hook sees each command and what became of it.
+type hook struct {
+	// once keeps a cluster's client from sending a command again after a network
+	// error, which by default it does up to three times, until the deadline.
+	once bool
+	// failed is told that a command failed; it does not wait.
+	failed func()
+}
+
+func (h hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if h.once {
+			cmd = single{cmd}
+		}
+		err := next(ctx, cmd)
+		if err != nil && !redis.HasErrorPrefix(err, "NOSCRIPT") {
+			h.failed()
+		}
+		return err
+	}
+}
+
+func (h hook) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// A single command is not sent again, except to where a redirect points.
+type single struct{ redis.Cmder }
+
+func (single) NoRetry() bool { return true }
+
+// eachMaster calls fn for the master of each part of the keys, at once in a
+// cluster, and returns one of the errors.
+func (s *Store) eachMaster(ctx context.Context, fn func(context.Context, *redis.Client) error) error {
+	cluster, ok := s.client.(*redis.ClusterClient)
+	if !ok {
+		return fn(ctx, s.client.(*redis.Client))
+	}
+	var masters atomic.Int64
+	err := cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
+		masters.Add(1)
+		return fn(ctx, c)
+	})
+	if err == nil && masters.Load() == 0 {
+		err = errors.New("no node of the cluster has any slots")
+	}
+	return err
 }
 
 // A lateReader looks once more when a deadline has passed. On a busy machine the

@@ -1,32 +1,39 @@
--- Ends a reservation: counts it or gives it back. Sent twice, it does so once.
--- A reservation whose lease has run out can still be counted.
+-- Ends reservations of one user: counts them or gives them back. Sent twice, it
+-- does so once. A reservation whose lease has run out can still be counted.
 --
--- That it was settled is remembered by a marker, which stays until the gateway
+-- That one was settled is remembered by a marker, which stays until the gateway
 -- deletes it because it knows that no call will come again. One that died, or got
 -- no answer, does not: then the marker of a count stays as long as the count
 -- itself, since a gateway may send it again after an outage of any length.
 --
---   ARGV[rest]      the reservation's id
---   ARGV[rest + 1]  1 to count it, 0 to give it back
---   ARGV[rest + 2]  its endpoint
---   ARGV[rest + 3]  r, the number of windows in which it was admitted; r times:
---     id            a window, which need not hold any more
---     retain        when its counts may be deleted; in the past: not counted
+--   ARGV[rest]      e, the number of reservations, 1 or more; e times:
+--     id            the reservation's
+--     count         1 to count it, 0 to give it back
+--     endpoint      its
+--     r             the number of windows in which it was admitted; r times:
+--       id          a window, which need not hold any more
+--       retain      when its counts may be deleted; in the past: not counted
 --
--- Codes: OK, TURNED (the reservation is settled all the same).
+-- Codes: OK, TURNED (the reservations are settled all the same).
 
 sweep()
 
-local id, endpoint = ARGV[rest], ARGV[rest + 2]
-local known = redis.call('HMGET', key, 'lease/' .. id, 'done/' .. id)
-if not known[2] then
+-- settle takes the reservation that begins at ARGV[at] and returns where the next
+-- one does.
+local function settle(at)
+  local id, count, endpoint = ARGV[at], ARGV[at + 1] == '1', ARGV[at + 2]
+  local after = at + 4 + 2 * ARGV[at + 3]
+  local known = redis.call('HMGET', key, 'lease/' .. id, 'done/' .. id)
+  if known[2] then
+    return after
+  end
   if known[1] then
     redis.call('HDEL', key, 'lease/' .. id)
     hold(known[1], -1)
   end
   local marker, first = now + GRACE, nil
-  if ARGV[rest + 1] == '1' then
-    for i = rest + 4, rest + 2 + 2 * ARGV[rest + 3], 2 do
+  if count then
+    for i = at + 4, after - 2, 2 do
       local window, retain = ARGV[i], tonumber(ARGV[i + 1])
       if retain > now then
         redis.call('HINCRBY', key, 'used/' .. window .. '/' .. endpoint, 1)
@@ -38,6 +45,12 @@ if not known[2] then
   end
   redis.call('HSET', key, 'user', ARGV[2], 'done/' .. id, text(marker))
   expire(first or marker, marker)
+  return after
+end
+
+local at = rest + 1
+for _ = 1, tonumber(ARGV[rest]) do
+  at = settle(at)
 end
 
 if turned then

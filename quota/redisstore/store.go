@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 
 	"metergate/quota"
 )
@@ -51,8 +52,13 @@ const (
 
 // Options say how to reach Redis and how to count. Only URL is needed.
 type Options struct {
-	// URL is redis://, rediss:// or unix://, as go-redis parses it; a password
-	// stands in it.
+	// URL is redis://, rediss:// or unix://, as go-redis parses it, or one of
+	//	redis+cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT          some nodes of a cluster
+	//	redis+sentinel://[USER:PASSWORD@]HOST:PORT,HOST:PORT/NAME[/DB]   Sentinels, and their name of the master
+	// and with rediss+ the same over TLS. Sentinels get the same user and password
+	// where they want any. With TLS the certificates must be for the hosts in the
+	// URL; a node that the cluster or a Sentinel names by its IP address may have
+	// that of the first host.
 	URL string
 	// Prefix is the first part of every key; empty means "metergate".
 	Prefix string
@@ -101,10 +107,13 @@ const queueTimeout = 5 * time.Second
 // calls, and in Ping. An error means that opt.URL cannot be used; it does not
 // show the URL, which may hold a password.
 func Open(opt Options) (*Store, error) {
-	ro, err := redis.ParseURL(opt.URL)
+	t, err := parseURL(opt.URL)
 	if err != nil {
-		return nil, errors.New("the store's URL is not one of redis://, rediss:// or unix:// with known options")
+		return nil, err
 	}
+	// It writes of each failed dial to stderr, for the whole process. Who calls the
+	// store gets the error, and has a log.
+	logging.Disable()
 	s := &Store{
 		prefix:   withDefault(opt.Prefix, "metergate"),
 		timeout:  withDefault(opt.Timeout, 250*time.Millisecond),
@@ -124,13 +133,14 @@ func Open(opt Options) (*Store, error) {
 	if s.offset == nil {
 		s.offset = func() time.Duration { return 0 }
 	}
-	s.client = redis.NewClient(clientOptions(ro, s.timeout, cap(s.slots)))
+	client, closeClient := connect(t, s.timeout, cap(s.slots))
+	s.client = client
 	var background sync.WaitGroup
 	background.Go(s.forget)
 	s.close = sync.OnceValue(func() error {
 		close(s.closing)
 		background.Wait()
-		return s.client.Close()
+		return closeClient()
 	})
 	return s, nil
 }
@@ -143,10 +153,11 @@ func withDefault[T comparable](value, def T) T {
 	return value
 }
 
-// Ping asks Redis for a sign of life, within the store's timeout.
+// Ping asks Redis for a sign of life, within the store's timeout; of a cluster,
+// all masters.
 func (s *Store) Ping(ctx context.Context) error {
 	return s.exclusively(ctx, func(ctx context.Context) error {
-		return s.client.Ping(ctx).Err()
+		return s.eachMaster(ctx, func(ctx context.Context, c *redis.Client) error { return c.Ping(ctx).Err() })
 	})
 }
 
@@ -169,15 +180,16 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, e
 			args = append(args, -1)
 		}
 	}
-	a, err := s.run(ctx, reserveScript, r.User, r.Plan, args)
-	if err == nil && a.code == codeSettled {
+	a, err := s.run(ctx, reserveScript, r.User, viewOf(r.Plan), args)
+	d := quota.Decision{Reservation: quota.Reservation{Request: r, Windows: a.windows}}
+	if err != nil {
+		return d, err
+	}
+	d.Admitted, d.Snapshot = a.code == codeOK, r.Plan.NewSnapshot(a.at, a.counts)
+	if a.code == codeSettled {
 		err = quota.ErrSettled
 	}
-	return quota.Decision{
-		Admitted:    err == nil && a.code == codeOK,
-		Reservation: quota.Reservation{Request: r, Windows: a.windows},
-		Snapshot:    a.snapshot,
-	}, err
+	return d, err
 }
 
 // Commit counts a reservation in its windows, once however often it is called.
@@ -195,56 +207,93 @@ func (s *Store) Release(ctx context.Context, r quota.Reservation) (quota.Snapsho
 }
 
 func (s *Store) settle(ctx context.Context, r quota.Reservation, count int) (quota.Snapshot, error) {
-	args := make([]any, 0, 4+2*len(r.Windows))
+	args := s.appendSettle([]any{1}, r, count)
+	return s.snapshot(ctx, settleScript, r.User, r.Plan, args)
+}
+
+// appendSettle appends a reservation as settle.lua takes it.
+func (s *Store) appendSettle(args []any, r quota.Reservation, count int) []any {
 	args = append(args, r.ID, count, r.Endpoint, len(r.Windows))
 	for _, w := range r.Windows {
 		args = append(args, w.ID, w.Retain(s.keep).UnixMilli())
 	}
-	a, err := s.run(ctx, settleScript, r.User, r.Plan, args)
-	return a.snapshot, err
+	return args
 }
+
+// Replay counts several reservations of one user, at most MaxReplay, in one round
+// trip; each of them once, also if a Commit of it has been sent before. Their plan
+// may be nil. After an error some of them, or all, may be counted: call again.
+func (s *Store) Replay(ctx context.Context, user string, rs []quota.Reservation) error {
+	args := []any{len(rs)}
+	for _, r := range rs {
+		args = s.appendSettle(args, r, 1)
+	}
+	_, err := s.run(ctx, settleScript, user, view{}, args)
+	return err
+}
+
+// MaxReplay bounds a call of Replay: Redis does nothing else meanwhile.
+const MaxReplay = 200
 
 // Read returns a user's state, laid out by a plan. A user never seen has used
 // nothing.
 func (s *Store) Read(ctx context.Context, user string, p *quota.Plan) (quota.Snapshot, error) {
-	a, err := s.run(ctx, readScript, user, p, nil)
-	return a.snapshot, err
+	return s.snapshot(ctx, readScript, user, p, nil)
 }
 
-// An answer is what a script said. The windows are those that it was asked
-// about; they are there also when it did not answer.
+func (s *Store) snapshot(ctx context.Context, script *redis.Script, user string, p *quota.Plan, own []any) (quota.Snapshot, error) {
+	a, err := s.run(ctx, script, user, viewOf(p), own)
+	if err != nil {
+		return quota.Snapshot{}, err
+	}
+	return p.NewSnapshot(a.at, a.counts), nil
+}
+
+// A view is what a script is to look at: windows of these kinds, and counters in
+// them.
+type view struct {
+	kinds    []quota.Per
+	counters []quota.Counter
+}
+
+func viewOf(p *quota.Plan) view { return view{p.Kinds(), p.Counters()} }
+
+// An answer is what a script said: the time and one count for each counter of the
+// view. The windows are those that it was asked about; they are there also when
+// it did not answer.
 type answer struct {
-	code     int64
-	windows  []quota.Window
-	snapshot quota.Snapshot
+	code    int64
+	windows []quota.Window
+	at      time.Time
+	counts  []quota.Count
 }
 
 // run asks a script with the windows of Redis's time as last seen, and once or
 // twice more when they do not hold.
-func (s *Store) run(ctx context.Context, script *redis.Script, user string, p *quota.Plan, own []any) (answer, error) {
+func (s *Store) run(ctx context.Context, script *redis.Script, user string, v view, own []any) (answer, error) {
 	keys := []string{s.key(user)}
-	at := s.now().Add(time.Duration(s.ahead.Load()))
+	at := s.Now()
 	var a answer
 	for range 3 {
-		a.windows = s.calendar.Windows(p.Kinds(), at)
+		a.windows = s.calendar.Windows(v.kinds, at)
 		var reply []int64
 		var sent, received time.Time
 		err := s.exclusively(ctx, func(ctx context.Context) (err error) {
 			sent = s.now()
-			reply, err = script.Run(ctx, s.client, keys, s.args(user, p, a.windows, own)...).Int64Slice()
+			reply, err = script.Run(ctx, s.client, keys, s.args(user, v, a.windows, own)...).Int64Slice()
 			received = s.now()
 			return err
 		})
 		if err != nil {
 			return a, err
 		}
-		if want := 2 + 2*len(p.Counters()); len(reply) < 2 || reply[0] != codeTurned && len(reply) != want {
+		if want := 2 + 2*len(v.counters); len(reply) < 2 || reply[0] != codeTurned && len(reply) != want {
 			return a, fmt.Errorf("a script of the store answered %d numbers, want %d", len(reply), want)
 		}
 		at = time.UnixMilli(reply[1]).In(s.calendar.Location())
 		s.ahead.Store(int64(at.Sub(sent.Add(received.Sub(sent) / 2))))
 		if a.code = reply[0]; a.code != codeTurned {
-			a.snapshot = p.NewSnapshot(at, countsOf(p, a.windows, reply[2:]))
+			a.at, a.counts = at, countsOf(v, a.windows, reply[2:])
 			return a, nil
 		}
 	}
@@ -252,15 +301,14 @@ func (s *Store) run(ctx context.Context, script *redis.Script, user string, p *q
 }
 
 // args lays out the view, see common.lua.
-func (s *Store) args(user string, p *quota.Plan, windows []quota.Window, own []any) []any {
-	counters := p.Counters()
-	args := make([]any, 0, 4+4*len(windows)+len(counters)+len(own))
+func (s *Store) args(user string, v view, windows []quota.Window, own []any) []any {
+	args := make([]any, 0, 4+4*len(windows)+len(v.counters)+len(own))
 	args = append(args, s.offset().Milliseconds(), user, len(windows))
 	for _, w := range windows {
 		args = append(args, w.ID, w.Start.UnixMilli(), w.End.UnixMilli(), w.Retain(s.keep).UnixMilli())
 	}
-	args = append(args, len(counters))
-	for _, c := range counters {
+	args = append(args, len(v.counters))
+	for _, c := range v.counters {
 		name := windowOf(c.Per, windows).ID
 		if c.Endpoint != "" {
 			name += "/" + c.Endpoint
@@ -270,9 +318,9 @@ func (s *Store) args(user string, p *quota.Plan, windows []quota.Window, own []a
 	return append(args, own...)
 }
 
-func countsOf(p *quota.Plan, windows []quota.Window, numbers []int64) []quota.Count {
-	counts := make([]quota.Count, len(p.Counters()))
-	for i, c := range p.Counters() {
+func countsOf(v view, windows []quota.Window, numbers []int64) []quota.Count {
+	counts := make([]quota.Count, len(v.counters))
+	for i, c := range v.counters {
 		counts[i] = quota.Count{Window: windowOf(c.Per, windows), Used: numbers[2*i], Held: numbers[2*i+1]}
 	}
 	return counts

@@ -4,6 +4,8 @@ package redistest
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -16,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // RequireEnv is the environment variable with which a missing redis-server fails
@@ -30,6 +34,11 @@ type Server struct {
 	t    testing.TB
 	dir  string
 	args []string
+	// conf is what a Sentinel starts with; empty: the server is a Redis.
+	conf string
+	// password is what Do authenticates with; empty: it does not.
+	password string
+
 	cmd  *exec.Cmd
 	done chan struct{} // closed when cmd has ended
 }
@@ -39,23 +48,29 @@ type Server struct {
 // test is skipped, or fails if RequireEnv is set.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
+	return (&Server{t: t, args: args}).launch(freeAddr)
+}
+
+// launch starts a new server on an address that free finds.
+func (s *Server) launch(free func(testing.TB) string) *Server {
+	s.t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		if os.Getenv(RequireEnv) != "" {
-			t.Fatal("redis-server is not installed")
+			s.t.Fatal("redis-server is not installed")
 		}
-		t.Skip("redis-server is not installed")
+		s.t.Skip("redis-server is not installed")
 	}
-	s := &Server{t: t, dir: t.TempDir(), args: args}
-	t.Cleanup(s.Kill)
+	s.dir = s.t.TempDir()
+	s.t.Cleanup(s.Kill)
 	// Between finding a free port and using it another process may take it.
 	var err error
 	for range 10 {
-		s.Addr = freeAddr(t)
+		s.Addr = free(s.t)
 		if err = s.start(); err == nil {
 			return s
 		}
 	}
-	t.Fatalf("starting redis-server: %v", err)
+	s.t.Fatalf("starting redis-server: %v", err)
 	return nil
 }
 
@@ -103,6 +118,13 @@ func (s *Server) end(sig syscall.Signal) {
 func (s *Server) start() error {
 	_, port, _ := net.SplitHostPort(s.Addr)
 	args := append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--daemonize", "no"}, s.args...)
+	if s.conf != "" {
+		args = []string{filepath.Join(s.dir, "sentinel.conf"), "--sentinel"}
+		text := fmt.Sprintf("port %s\nbind 127.0.0.1\ndir %s\n%s", port, s.dir, s.conf)
+		if err := os.WriteFile(args[0], []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
 	logPath := filepath.Join(s.dir, "redis.log")
 	log, err := os.Create(logPath)
 	if err != nil {
@@ -156,6 +178,84 @@ func (s *Server) Calls() int {
 	return total
 }
 
+// Do asks the server one thing, and fails the test if it answers with an error.
+func (s *Server) Do(args ...any) any {
+	s.t.Helper()
+	v, err := s.try(args...)
+	if err != nil {
+		s.t.Fatalf("%v to %s: %v", args, s.Addr, err)
+	}
+	return v
+}
+
+func (s *Server) try(args ...any) (v any, err error) {
+	err = s.session(func(ctx context.Context, c *redis.Conn) (err error) {
+		v, err = c.Do(ctx, args...).Result()
+		return err
+	})
+	return v, err
+}
+
+// session lends a connection of its own.
+func (s *Server) session(use func(context.Context, *redis.Conn) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	client := redis.NewClient(&redis.Options{
+		Addr: s.Addr, Password: s.password, ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1,
+		DisableIdentity: true, Protocol: 2, ReadTimeout: 20 * time.Second,
+	})
+	defer client.Close()
+	conn := client.Conn()
+	defer conn.Close()
+	return use(ctx, conn)
+}
+
+// Replicated waits until one replica has all that this server has answered to. It
+// writes a key beside key, in the same slot.
+func (s *Server) Replicated(key string) {
+	s.t.Helper()
+	err := s.session(func(ctx context.Context, c *redis.Conn) error {
+		// WAIT asks for the writes of its own connection, and a replica takes all
+		// writes in their order.
+		if err := c.Set(ctx, key+":wait", 1, time.Minute).Err(); err != nil {
+			return err
+		}
+		n, err := c.Wait(ctx, 1, 10*time.Second).Result()
+		if err == nil && n < 1 {
+			err = errors.New("no replica has it")
+		}
+		return err
+	})
+	if err != nil {
+		s.t.Fatalf("waiting for the replica of %s: %v", s.Addr, err)
+	}
+}
+
+// running reports whether the process runs, paused or not.
+func (s *Server) running() bool { return s.cmd != nil }
+
+// info returns the fields of one section of INFO, or of CLUSTER INFO.
+func (s *Server) info(args ...any) map[string]string {
+	text, _ := s.try(args...)
+	fields := map[string]string{}
+	for line := range strings.Lines(fmt.Sprint(text)) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			fields[name] = value
+		}
+	}
+	return fields
+}
+
+// within polls processes from outside until they are in a state, at most a minute.
+func within(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within a minute: %s", what)
+		}
+	}
+}
+
 func (s *Server) pong() bool {
 	conn, err := net.DialTimeout("tcp", s.Addr, time.Second)
 	if err != nil {
@@ -165,7 +265,7 @@ func (s *Server) pong() bool {
 	conn.SetDeadline(time.Now().Add(time.Second))
 	fmt.Fprint(conn, "PING\r\n")
 	line, _ := bufio.NewReader(conn).ReadString('\n')
-	return strings.HasPrefix(line, "+PONG")
+	return strings.HasPrefix(line, "+PONG") || strings.HasPrefix(line, "-NOAUTH")
 }
 
 func freeAddr(t testing.TB) string {

@@ -1,0 +1,69 @@
+package redisstore
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"metergate/quota/redisstore/redistest"
+)
+
+// wantWarnings compares what Check says with parts of it.
+func wantWarnings(t *testing.T, what, url string, want ...string) {
+	t.Helper()
+	got := openStore(t, url).Check(ctx)
+	ok := len(got) == len(want)
+	for i := range want {
+		ok = ok && strings.Contains(got[i], want[i])
+	}
+	if !ok {
+		t.Errorf("%s: warnings %q, want %q", what, got, want)
+	}
+}
+
+func TestCheck(t *testing.T) {
+	const nothing, evicts = "keeps nothing on disk", "maxmemory-policy "
+	s := redistest.Start(t)
+	set := func(pairs ...string) {
+		for i := 0; i < len(pairs); i += 2 {
+			s.Do("CONFIG", "SET", pairs[i], pairs[i+1])
+		}
+	}
+	wantWarnings(t, "no persistence", s.URL(), nothing)
+	set("save", "3600 1")
+	wantWarnings(t, "save points", s.URL())
+	set("save", "", "appendonly", "yes", "appendfsync", "everysec")
+	wantWarnings(t, "an AOF", s.URL())
+	set("maxmemory-policy", "allkeys-lru")
+	wantWarnings(t, "a policy, but no limit", s.URL())
+	set("maxmemory", "100mb")
+	wantWarnings(t, "evicts any key", s.URL(), evicts+"allkeys-lru")
+	set("maxmemory-policy", "volatile-ttl")
+	wantWarnings(t, "evicts keys that end", s.URL(), evicts+"volatile-ttl")
+	set("maxmemory-policy", "noeviction")
+	wantWarnings(t, "refuses writes", s.URL())
+	set("appendonly", "no", "maxmemory-policy", "allkeys-lfu")
+	wantWarnings(t, "both", s.URL(), "Redis deletes", nothing)
+
+	s.Do("ACL", "SETUSER", "store", "on", ">secret", "~*", "+@all", "-config")
+	wantWarnings(t, "CONFIG not permitted", "redis://store:secret@"+s.Addr, "Redis deletes")
+	s.Do("ACL", "SETUSER", "store", "-info")
+	wantWarnings(t, "nothing permitted", "redis://store:secret@"+s.Addr)
+	if err := openStore(t, "redis://store:secret@"+s.Addr).Ping(ctx); err != nil {
+		t.Error(err) // or it was silent for another reason
+	}
+	s.Kill()
+	wantWarnings(t, "no Redis", s.URL())
+	wantWarnings(t, "another kind of server", "redis://"+miniredis.RunT(t).Addr())
+}
+
+func TestTooOld(t *testing.T) {
+	for version, want := range map[string]bool{
+		"2.8.24": true, "3.2.0": true, "4.0.14": true, "4.9.1": true, "5.0.0": false, "7.0.15": false, "10.1": false, "": false, "unknown": false,
+	} {
+		if got := tooOld(version); got != want {
+			t.Errorf("tooOld(%q) = %v", version, got)
+		}
+	}
+}
