@@ -39,7 +39,7 @@ func (x *exchange) checkForwardable() error {
 }
 
 // reserve holds a unit of the user's quota. It returns an *errQuota when there is
-// none, and the store's error when the request may not pass without its answer.
+// none, and an *errStore when the store does not let the request pass.
 func (x *exchange) reserve() error {
 	d, err := x.g.store.Reserve(x.in.Context(), quota.Request{
 		ID:       quota.NewID(),
@@ -49,19 +49,18 @@ func (x *exchange) reserve() error {
 		Lease:    x.route.Upstream.timeout + leaseMargin,
 	})
 	switch {
-	case err != nil && (!x.g.allow || errors.Is(err, quota.ErrOverloaded) || x.in.Context().Err() != nil):
+	case err != nil:
 		x.outcome = "error"
 		return &errStore{err}
-	case err != nil:
-		x.outcome = "unchecked"
-		x.g.log.Warn("the store did not answer; the request passes unchecked", "request_id", x.id, "error", err)
 	case !d.Admitted:
 		x.outcome = "refused"
 		return &errQuota{x.plan, x.route.Endpoint, x.user.User, d.Snapshot}
+	case d.Reservation.Unchecked:
+		x.outcome = "unchecked"
 	default:
 		x.outcome = "admitted"
 	}
-	x.reservation, x.certain = &d.Reservation, err == nil
+	x.reservation = &d.Reservation
 	return nil
 }
 
@@ -83,11 +82,12 @@ func (x *exchange) settle(count bool) (s quota.Snapshot, ok bool) {
 	}
 	if err != nil {
 		x.g.metrics.unsettled.Inc()
-		x.g.log.Error("the store did not answer; a request is not settled",
-			"request_id", x.id, "reservation", r.ID, "endpoint", r.Endpoint, "counted", count, "error", err)
+		x.g.log.Error("a request may not be counted",
+			"request_id", x.id, "reservation", r.ID, "endpoint", r.Endpoint, "succeeded", count, "error", err)
 		return s, false
 	}
-	if x.certain {
+	if !r.Unchecked && !s.Stale {
+		// Reserve and settle were answered: no copy of them is on its way.
 		x.g.store.Forget(*r)
 	}
 	if count {

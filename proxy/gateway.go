@@ -25,9 +25,6 @@ type Options struct {
 	Plans       map[string]*quota.Plan
 	DefaultPlan string
 	Routes      []Route
-	// AllowUnchecked lets a request pass when the store does not answer its
-	// reserve; false: 503.
-	AllowUnchecked bool
 	// UpgradeURL is sent with a 429; empty: it is left out.
 	UpgradeURL string
 	// CORS answers browsers on other origins; nil: it is off.
@@ -52,7 +49,6 @@ type Gateway struct {
 	plans       map[string]*quota.Plan
 	defaultPlan *quota.Plan
 	router      *router
-	allow       bool
 	upgradeURL  string
 	cors        *cors.Cors // nil: off
 	metrics     *Metrics
@@ -68,7 +64,6 @@ func New(o Options) (*Gateway, error) {
 		verifier:    o.Verifier,
 		plans:       o.Plans,
 		defaultPlan: o.Plans[o.DefaultPlan],
-		allow:       o.AllowUnchecked,
 		upgradeURL:  o.UpgradeURL,
 		metrics:     o.Metrics,
 		log:         o.Log,
@@ -113,7 +108,6 @@ type exchange struct {
 	plan  *quota.Plan      // the user's; nil where no token is needed
 	// reservation is what forward has to settle; nil: nothing, or nothing more.
 	reservation *quota.Reservation
-	certain     bool // the store has answered the reserve: no copy of it is on its way
 
 	cutoff *cutoff
 	own    http.Header  // the gateway's own fields of the response

@@ -15,6 +15,7 @@ import (
 
 	"metergate/proxy"
 	"metergate/quota"
+	"metergate/quota/guard"
 	"metergate/quota/redisstore"
 	"metergate/quota/redisstore/redistest"
 )
@@ -465,13 +466,25 @@ func TestTrackCountsNothing(t *testing.T) {
 
 func TestStoreDown(t *testing.T) {
 	redis := redistest.Start(t)
-	store, err := redisstore.Open(redisstore.Options{URL: redis.URL()})
-	if err != nil {
-		t.Fatal(err)
+	open := func(allow bool) proxy.Store {
+		remote, err := redisstore.Open(redisstore.Options{URL: redis.URL()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { remote.Close() })
+		journal, err := guard.OpenJournal(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := guard.New(guard.Options{Remote: remote, Journal: journal, Allow: allow, Timeout: 250 * time.Millisecond,
+			Calendar: quota.NewCalendar(nil), Keep: 24 * time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		return s
 	}
-	defer store.Close()
-	deny := newRig(t, setup{store: store})
-	allow := newRig(t, setup{store: store, change: func(o *proxy.Options) { o.AllowUnchecked = true }})
+	deny, allow := newRig(t, setup{store: open(false)}), newRig(t, setup{store: open(true)})
 	if res := deny.do(token("u", ""), "POST", "/api/analyze", nil); res.Header.Get("X-Usage") != "1/100" {
 		t.Errorf("before: %s, %v", res.Status, res.Header)
 	}
@@ -480,8 +493,11 @@ func TestStoreDown(t *testing.T) {
 	if res.StatusCode != 503 || !strings.Contains(res.body, "#temporary-reduced-capacity") || len(deny.requests()) != 1 {
 		t.Errorf("deny: %s: %s", res.Status, res.body)
 	}
-	if res := deny.do(token("u", ""), "GET", "/usage", nil); res.StatusCode != 503 {
-		t.Errorf("usage: %s: %s", res.Status, res.body)
+	if u := deny.usage("u", ""); !u.Stale || u.Used != 1 {
+		t.Errorf("usage: %d used, stale %v; want the last known 1, and that it is stale", u.Used, u.Stale)
+	}
+	if res := deny.do(token("v", ""), "GET", "/usage", nil); res.StatusCode != 503 {
+		t.Errorf("usage of one never seen: %s: %s", res.Status, res.body)
 	}
 	if res := allow.do(token("u", ""), "POST", "/api/analyze", nil); res.StatusCode != 200 || len(allow.requests()) != 1 {
 		t.Errorf("allow: %s: %s", res.Status, res.body)

@@ -6,12 +6,11 @@ import (
 	"metergate/quota"
 )
 
-// A Store keeps what users have used and hold. The packages redisstore and
-// boltstore have one each; quotatest says what it must do.
+// A Store keeps what users have used and hold: that of package guard, around one
+// of redisstore or boltstore.
 type Store interface {
 	// Reserve holds one unit in every limit that applies, or changes nothing. With
-	// an error, whether it holds is not known, and the Decision still carries the
-	// Reservation to settle.
+	// an error the request must not pass, and there is nothing to settle.
 	Reserve(context.Context, quota.Request) (quota.Decision, error)
 	// Commit counts a reservation, Release gives it back; each once, however often
 	// they are called. The Snapshot is the user's state afterwards.

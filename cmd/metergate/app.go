@@ -22,7 +22,7 @@ import (
 type app struct {
 	cfg       *config.Config
 	log       *slog.Logger
-	store     store
+	store     *guardedStore
 	upstreams map[string]*proxy.Upstream
 
 	public, admin         *http.Server
@@ -36,7 +36,7 @@ type app struct {
 // gateway runs by its on_failure rule until it can.
 func startApp(cfg *config.Config, log *slog.Logger) (_ *app, err error) {
 	a := &app{cfg: cfg, log: log, failed: make(chan error, 2)}
-	if a.store, err = buildStore(cfg); err != nil {
+	if a.store, err = buildStore(cfg, log); err != nil {
 		return nil, fmt.Errorf("opening the store: %w", err)
 	}
 	defer func() {
@@ -46,7 +46,7 @@ func startApp(cfg *config.Config, log *slog.Logger) (_ *app, err error) {
 	}()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(), guardMetrics{a.store.Store})
 	a.upstreams = buildUpstreams(cfg)
 	gateway, err := buildGateway(cfg, a.store, a.upstreams, proxy.NewMetrics(registry), log)
 	if err != nil {

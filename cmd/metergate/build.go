@@ -1,7 +1,7 @@
 package main
 
 import (
-	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -16,15 +16,9 @@ import (
 	"metergate/proxy/jwtauth"
 	"metergate/quota"
 	"metergate/quota/boltstore"
+	"metergate/quota/guard"
 	"metergate/quota/redisstore"
 )
-
-// A store is what a gateway counts in.
-type store interface {
-	proxy.Store
-	Ping(context.Context) error
-	io.Closer
-}
 
 func buildLog(cfg config.Log, w io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: cfg.Level}
@@ -34,19 +28,53 @@ func buildLog(cfg config.Log, w io.Writer) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(w, options))
 }
 
-func buildStore(cfg *config.Config) (store, error) {
+func buildStore(cfg *config.Config, log *slog.Logger) (_ *guardedStore, err error) {
+	s := new(guardedStore)
 	calendar := quota.NewCalendar(cfg.Timezone)
-	if dir, ok := cfg.Store.Embedded(); ok {
-		return boltstore.Open(dir, boltstore.Options{Calendar: calendar, Keep: cfg.Store.Keep})
-	}
-	return redisstore.Open(redisstore.Options{
-		URL:      string(cfg.Store.URL),
-		Prefix:   cfg.Store.Prefix,
+	o := guard.Options{
+		Allow:    cfg.Store.OnFailure == config.Allow,
 		Timeout:  cfg.Store.Timeout,
 		Calendar: calendar,
 		Keep:     cfg.Store.Keep,
-	})
+		Log:      log,
+	}
+	if dir, ok := cfg.Store.Embedded(); ok {
+		local, err := boltstore.Open(dir, boltstore.Options{Calendar: calendar, Keep: cfg.Store.Keep})
+		if err != nil {
+			return nil, err
+		}
+		o.Remote, s.remote = local, local
+	} else {
+		remote, err := redisstore.Open(redisstore.Options{
+			URL:      string(cfg.Store.URL),
+			Prefix:   cfg.Store.Prefix,
+			Timeout:  cfg.Store.Timeout,
+			Calendar: calendar,
+			Keep:     cfg.Store.Keep,
+		})
+		if err != nil {
+			return nil, err
+		}
+		o.Remote, s.remote = remote, remote
+		if o.Journal, err = guard.OpenJournal(cfg.Store.Journal); err != nil {
+			remote.Close()
+			return nil, err
+		}
+	}
+	if s.Store, err = guard.New(o); err != nil {
+		s.remote.Close()
+		return nil, err
+	}
+	return s, nil
 }
+
+// A guardedStore is what a gateway counts in.
+type guardedStore struct {
+	*guard.Store
+	remote io.Closer
+}
+
+func (s *guardedStore) Close() error { return errors.Join(s.Store.Close(), s.remote.Close()) }
 
 func buildVerifier(cfg *config.Config) (*jwtauth.Verifier, error) {
 	jwt := cfg.Auth.JWT
@@ -121,7 +149,7 @@ func buildUpstreams(cfg *config.Config) map[string]*proxy.Upstream {
 
 // buildGateway makes the public handler of a configuration. It touches nothing
 // that lives.
-func buildGateway(cfg *config.Config, s store, upstreams map[string]*proxy.Upstream, m *proxy.Metrics, log *slog.Logger) (*proxy.Gateway, error) {
+func buildGateway(cfg *config.Config, s proxy.Store, upstreams map[string]*proxy.Upstream, m *proxy.Metrics, log *slog.Logger) (*proxy.Gateway, error) {
 	verifier, err := buildVerifier(cfg)
 	if err != nil {
 		return nil, err
@@ -131,14 +159,13 @@ func buildGateway(cfg *config.Config, s store, upstreams map[string]*proxy.Upstr
 		return nil, err
 	}
 	o := proxy.Options{
-		Store:          s,
-		Verifier:       verifier,
-		Plans:          plans,
-		DefaultPlan:    cfg.DefaultPlan,
-		AllowUnchecked: cfg.Store.OnFailure == config.Allow,
-		UpgradeURL:     cfg.UpgradeURL,
-		Metrics:        m,
-		Log:            log,
+		Store:       s,
+		Verifier:    verifier,
+		Plans:       plans,
+		DefaultPlan: cfg.DefaultPlan,
+		UpgradeURL:  cfg.UpgradeURL,
+		Metrics:     m,
+		Log:         log,
 	}
 	for _, r := range cfg.Routes {
 		o.Routes = append(o.Routes, proxy.Route{

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"metergate/quota/guard"
+)
+
+// guardMetrics shows what package guard does.
+type guardMetrics struct{ store *guard.Store }
+
+var (
+	openDesc = prometheus.NewDesc("metergate_store_breakers_open",
+		"Parts of the store that do not answer and are not asked, 1 for the whole of it; of a cluster up to 16.", nil, nil)
+	backlogDesc = prometheus.NewDesc("metergate_journal_backlog",
+		"Counts that wait in the journal for the store.", nil, nil)
+	journaledDesc = prometheus.NewDesc("metergate_journal_written_total",
+		"Counts that have gone to the journal because the store did not answer.", nil, nil)
+	replayedDesc = prometheus.NewDesc("metergate_journal_replayed_total",
+		"Counts that have come from the journal into the store.", nil, nil)
+	droppedDesc = prometheus.NewDesc("metergate_journal_dropped_total",
+		"Counts in the journal that were too old to be read by anybody.", nil, nil)
+	journalErrorsDesc = prometheus.NewDesc("metergate_journal_errors_total",
+		"Counts that the journal did not take; they wait in memory.", nil, nil)
+)
+
+// Describe names the metrics.
+func (m guardMetrics) Describe(ch chan<- *prometheus.Desc) {
+	prometheus.DescribeByCollect(m, ch)
+}
+
+// Collect reads them.
+func (m guardMetrics) Collect(ch chan<- prometheus.Metric) {
+	st := m.store.Stats()
+	gauge := func(d *prometheus.Desc, v int64) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v))
+	}
+	counter := func(d *prometheus.Desc, v int64) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v))
+	}
+	gauge(openDesc, int64(st.Open))
+	gauge(backlogDesc, st.Backlog)
+	counter(journaledDesc, st.Journaled)
+	counter(replayedDesc, st.Replayed)
+	counter(droppedDesc, st.Dropped)
+	counter(journalErrorsDesc, st.JournalErrors)
+}

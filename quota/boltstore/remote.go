@@ -1,0 +1,43 @@
+package boltstore
+
+import (
+	"context"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"metergate/quota"
+)
+
+// Replay commits reservations of one user, see Commit, in one write.
+func (s *Store) Replay(ctx context.Context, _ string, rs []quota.Reservation) error {
+	commits := make([]*commit, 0, len(rs))
+	for _, r := range rs {
+		c, err := s.startCommit(r)
+		if err != nil {
+			return err
+		}
+		defer s.commits.Done()
+		commits = append(commits, c)
+	}
+	for _, c := range commits {
+		if err := c.wait(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Probe tries a write that changes nothing. Errors: those of the disk.
+func (s *Store) Probe(context.Context, string) error {
+	return s.update(func(*bolt.Tx) error { return nil })
+}
+
+// Partition is 0: the store fails as a whole.
+func (s *Store) Partition(string) int { return 0 }
+
+// Partitions is 1.
+func (s *Store) Partitions() int { return 1 }
+
+// Now is the store's clock.
+func (s *Store) Now() time.Time { return s.now() }

@@ -1,0 +1,228 @@
+package guard
+
+import (
+	"hash/maphash"
+	"sync"
+	"time"
+
+	"metergate/quota"
+)
+
+// A ledger has what a gateway can say of its users without the store: the last
+// known usage, what it owes the store, and what it let through unchecked.
+type ledger struct {
+	seed     maphash.Seed
+	calendar *quota.Calendar
+	shards   [64]ledgerShard
+}
+
+type ledgerShard struct {
+	mu sync.Mutex
+	// known is bounded: when young is full it becomes old, and what was old and not
+	// asked for since goes.
+	young, old map[string]*known
+	owed       map[string]*owed
+}
+
+// maxKnown bounds the users whose last usage is kept, twice over, a shard.
+const maxKnown = 1024
+
+// known is a user's last answer of the store.
+type known struct {
+	plan     *quota.Plan
+	snapshot quota.Snapshot
+	// paid is what was counted in the store since, by a replay, which answers no
+	// numbers.
+	paid tally
+}
+
+// owed is what the store does not know of a user.
+type owed struct {
+	journaled tally
+	entries   int
+	// unchecked are the requests in flight that the store did not admit, by id.
+	unchecked map[string]quota.Reservation
+}
+
+// A tally has numbers by window and endpoint; an empty endpoint is all of them.
+type tally map[cell]int64
+
+type cell struct{ window, endpoint string }
+
+func (t tally) add(r quota.Reservation, by int64) {
+	for _, w := range r.Windows {
+		for _, c := range [...]cell{{w.ID, ""}, {w.ID, r.Endpoint}} {
+			if t[c] += by; t[c] == 0 {
+				delete(t, c)
+			}
+		}
+	}
+}
+
+func newLedger(calendar *quota.Calendar) *ledger {
+	return &ledger{seed: maphash.MakeSeed(), calendar: calendar}
+}
+
+// shard returns the locked shard of a user.
+func (l *ledger) shard(user string) *ledgerShard {
+	sh := &l.shards[maphash.String(l.seed, user)%uint64(len(l.shards))]
+	sh.mu.Lock()
+	return sh
+}
+
+// learn notes an answer of the store.
+func (l *ledger) learn(user string, p *quota.Plan, s quota.Snapshot) {
+	sh := l.shard(user)
+	defer sh.mu.Unlock()
+	if k := sh.lookup(user); k != nil {
+		if !k.snapshot.At.After(s.At) { // answers may overtake one another
+			k.plan, k.snapshot, k.paid = p, s, nil
+		}
+		return
+	}
+	if sh.young == nil || len(sh.young) >= maxKnown {
+		sh.old, sh.young = sh.young, make(map[string]*known)
+	}
+	sh.young[user] = &known{plan: p, snapshot: s}
+}
+
+// lookup finds what is known of a user, nil if nothing is.
+func (sh *ledgerShard) lookup(user string) *known {
+	if k := sh.young[user]; k != nil {
+		return k
+	}
+	k := sh.old[user]
+	if k != nil && len(sh.young) < maxKnown {
+		sh.young[user] = k
+		delete(sh.old, user)
+	}
+	return k
+}
+
+func (sh *ledgerShard) owe(user string) *owed {
+	if sh.owed == nil {
+		sh.owed = make(map[string]*owed)
+	}
+	o := sh.owed[user]
+	if o == nil {
+		o = &owed{journaled: tally{}, unchecked: map[string]quota.Reservation{}}
+		sh.owed[user] = o
+	}
+	return o
+}
+
+// clean forgets a user to whom nothing is owed any more.
+func (sh *ledgerShard) clean(user string) {
+	if o := sh.owed[user]; o != nil && o.entries == 0 && len(o.unchecked) == 0 {
+		delete(sh.owed, user)
+	}
+}
+
+// admit decides on a request without the store and notes it when it may pass.
+func (l *ledger) admit(r quota.Reservation, now time.Time) (admitted bool, s quota.Snapshot) {
+	sh := l.shard(r.User)
+	defer sh.mu.Unlock()
+	if admitted = r.Plan.Admits(r.Endpoint, l.snapshot(sh, r.User, r.Plan, now)); admitted {
+		sh.owe(r.User).unchecked[r.ID] = r
+	}
+	return admitted, l.snapshot(sh, r.User, r.Plan, now)
+}
+
+// settled notes that a request is not in flight any more.
+func (l *ledger) settled(r quota.Reservation) {
+	sh := l.shard(r.User)
+	defer sh.mu.Unlock()
+	if o := sh.owed[r.User]; o != nil {
+		delete(o.unchecked, r.ID)
+		sh.clean(r.User)
+	}
+}
+
+// journaled notes an entry of the journal.
+func (l *ledger) journaled(r quota.Reservation) {
+	sh := l.shard(r.User)
+	defer sh.mu.Unlock()
+	o := sh.owe(r.User)
+	delete(o.unchecked, r.ID)
+	o.journaled.add(r, 1)
+	o.entries++
+}
+
+// paid notes that entries of one user's have been counted in the store or, if not
+// counted, dropped.
+func (l *ledger) paid(user string, rs []quota.Reservation, counted bool) {
+	sh := l.shard(user)
+	defer sh.mu.Unlock()
+	o, k := sh.owe(user), sh.lookup(user)
+	for _, r := range rs {
+		o.journaled.add(r, -1)
+		o.entries--
+		if counted && k != nil {
+			if k.paid == nil {
+				k.paid = tally{}
+			}
+			k.paid.add(r, 1)
+		}
+	}
+	sh.clean(user)
+}
+
+// owes reports how many entries of the journal are a user's.
+func (l *ledger) owes(user string) int {
+	sh := l.shard(user)
+	defer sh.mu.Unlock()
+	if o := sh.owed[user]; o != nil {
+		return o.entries
+	}
+	return 0
+}
+
+// debtors returns all users who have entries in the journal.
+func (l *ledger) debtors() (users []string) {
+	for i := range l.shards {
+		sh := &l.shards[i]
+		sh.mu.Lock()
+		for user, o := range sh.owed {
+			if o.entries > 0 {
+				users = append(users, user)
+			}
+		}
+		sh.mu.Unlock()
+	}
+	return users
+}
+
+// read returns what can be said of a user at now. Not ok: nothing.
+func (l *ledger) read(user string, p *quota.Plan, now time.Time) (s quota.Snapshot, ok bool) {
+	sh := l.shard(user)
+	defer sh.mu.Unlock()
+	return l.snapshot(sh, user, p, now), sh.lookup(user) != nil || sh.owed[user] != nil
+}
+
+// snapshot lays out what can be said of a user whose shard is locked. A counter of
+// which nothing is known starts at 0.
+func (l *ledger) snapshot(sh *ledgerShard, user string, p *quota.Plan, now time.Time) quota.Snapshot {
+	k, o := sh.lookup(user), sh.owed[user]
+	counts := make([]quota.Count, len(p.Counters()))
+	for i, c := range p.Counters() {
+		n := &counts[i]
+		n.Window = l.calendar.Window(c.Per, now)
+		at := cell{n.Window.ID, c.Endpoint}
+		if k != nil {
+			n.Used, _ = k.plan.Used(k.snapshot, at.window, at.endpoint)
+			n.Used += k.paid[at]
+		}
+		if o == nil {
+			continue
+		}
+		n.Used += o.journaled[at]
+		for _, r := range o.unchecked {
+			if r.In(c.Endpoint, at.window) {
+				n.Held++
+			}
+		}
+	}
+	s := p.NewSnapshot(now.In(l.calendar.Location()), counts)
+	s.Stale = true
+	return s
+}

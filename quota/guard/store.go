@@ -1,0 +1,296 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"metergate/quota"
+)
+
+// A Remote is a store that may not answer.
+type Remote interface {
+	// Reserve holds one unit in every limit that applies, or changes nothing. With
+	// an error, whether it holds is not known, and the Decision still carries the
+	// Reservation to settle.
+	Reserve(context.Context, quota.Request) (quota.Decision, error)
+	// Commit counts a reservation, Release gives it back; each once, however often
+	// they are called.
+	Commit(context.Context, quota.Reservation) (quota.Snapshot, error)
+	Release(context.Context, quota.Reservation) (quota.Snapshot, error)
+	// Replay commits several reservations of one user, at most MaxReplay.
+	Replay(ctx context.Context, user string, rs []quota.Reservation) error
+	Read(ctx context.Context, user string, p *quota.Plan) (quota.Snapshot, error)
+	Forget(quota.Reservation)
+	// Probe writes something of no account where the user's counts are. It succeeds
+	// when calls for the user would.
+	Probe(ctx context.Context, user string) error
+	// Partition says which part of the store has the user's counts, 0 to
+	// Partitions()-1. The parts may fail by themselves.
+	Partition(user string) int
+	Partitions() int
+	// Ping asks all parts for a sign of life.
+	Ping(context.Context) error
+	// Now is the store's time as last seen.
+	Now() time.Time
+}
+
+// MaxReplay bounds a call of Remote.Replay: the store may do nothing else
+// meanwhile.
+const MaxReplay = 200
+
+// Options are what a Store needs.
+type Options struct {
+	Remote Remote
+	// Journal keeps commits that the remote store does not answer. The Store closes
+	// it. nil: they are kept in memory, and die with the process.
+	Journal *Journal
+	// Allow lets a request pass when the store does not answer its reserve and the
+	// last known usage permits. False: the reserve returns the error.
+	Allow bool
+	// Timeout is the longest to wait for one answer of the remote store.
+	Timeout time.Duration
+	// Calendar and Keep are the remote store's.
+	Calendar *quota.Calendar
+	Keep     time.Duration
+	Log      *slog.Logger // nil: nothing is logged
+}
+
+// Store is a remote store that keeps counting when that one does not answer. It is
+// safe for concurrent use.
+type Store struct {
+	Options
+	breakers []breaker
+	ledger   *ledger
+	debts    debts
+	stats    stats
+
+	replays    singleflight.Group // one a user
+	background sync.WaitGroup
+	closing    chan struct{}
+	close      func() error
+}
+
+// New wraps a store. What the journal holds is counted from now on, in the
+// background. Error: the journal cannot be read.
+func New(o Options) (*Store, error) {
+	s := &Store{
+		Options:  o,
+		breakers: make([]breaker, o.Remote.Partitions()),
+		ledger:   newLedger(o.Calendar),
+		debts:    debts{wake: make(chan struct{}, 1)},
+		closing:  make(chan struct{}),
+	}
+	if s.Log == nil {
+		s.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Journal != nil {
+		if err := o.Journal.each(s.owe); err != nil {
+			return nil, err
+		}
+	}
+	s.background.Go(s.payDebts)
+	s.close = sync.OnceValue(s.shutDown)
+	s.debts.call()
+	return s, nil
+}
+
+// owe notes an entry of the journal.
+func (s *Store) owe(r quota.Reservation) {
+	s.ledger.journaled(r)
+	s.stats.backlog.Add(1)
+}
+
+// breaker is that of a user.
+func (s *Store) breaker(user string) *breaker { return &s.breakers[s.Remote.Partition(user)] }
+
+// answered notes how a call of the remote store ended, and reports whether it was
+// answered. What says nothing about the store changes nothing.
+func (s *Store) answered(user string, err error) bool {
+	b := s.breaker(user)
+	switch {
+	case err == nil || errors.Is(err, quota.ErrSettled):
+		b.success()
+		return true
+	case errors.Is(err, quota.ErrOverloaded) || errors.Is(err, errOpened):
+	case b.failure(user, err):
+		s.Log.Error("the store does not answer; counts go to the journal", "on_failure_allow", s.Allow, "error", err)
+		s.background.Go(func() { s.probe(b) })
+	}
+	return false
+}
+
+// Reserve asks the remote store, or decides without it, see the package comment.
+// An error is the remote store's, or quota.ErrOverloaded; then the request must not
+// pass, and there is nothing to settle.
+func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, error) {
+	call, err := s.breaker(r.User).enter(ctx)
+	if err == nil {
+		err = s.payUser(r.User)
+	}
+	if err != nil {
+		windows := s.Calendar.Windows(r.Plan.Kinds(), s.Remote.Now())
+		return s.decide(quota.Reservation{Request: r, Windows: windows}, err)
+	}
+	d, err := s.Remote.Reserve(call, r)
+	switch {
+	case s.answered(r.User, err):
+		if err == nil {
+			s.ledger.learn(r.User, r.Plan, d.Snapshot)
+		}
+		return d, err
+	case errors.Is(err, quota.ErrOverloaded), errors.Is(err, errOpened): // nothing was sent
+		return s.decide(d.Reservation, err)
+	}
+	unanswered := d.Reservation
+	d, err = s.decide(unanswered, err)
+	if !d.Admitted {
+		// Its reserve may be on its way, or done.
+		s.releaseLater(unanswered)
+	}
+	return d, err
+}
+
+// decide admits a request, or not, without an answer of the store.
+func (s *Store) decide(r quota.Reservation, cause error) (quota.Decision, error) {
+	if !s.Allow || errors.Is(cause, quota.ErrOverloaded) {
+		return quota.Decision{Reservation: r}, cause
+	}
+	r.Unchecked = true
+	admitted, snapshot := s.ledger.admit(r, s.Remote.Now())
+	if admitted {
+		s.stats.unchecked.Add(1)
+	}
+	return quota.Decision{Admitted: admitted, Reservation: r, Snapshot: snapshot}, nil
+}
+
+// Commit counts r, in the remote store or in the journal. The snapshot of a count
+// in the journal is stale. An error means that the journal did not take it: it will
+// be counted only if the process lives until the store is back.
+func (s *Store) Commit(ctx context.Context, r quota.Reservation) (quota.Snapshot, error) {
+	if call, err := s.breaker(r.User).enter(ctx); err == nil {
+		snapshot, err := s.Remote.Commit(call, r)
+		if s.answered(r.User, err) {
+			s.ledger.settled(r)
+			s.ledger.learn(r.User, r.Plan, snapshot)
+			return snapshot, nil
+		}
+	}
+	var err error
+	if s.Journal != nil {
+		err = s.Journal.add(r)
+	}
+	if err != nil || s.Journal == nil {
+		s.debts.keep(r)
+	}
+	s.owe(r)
+	s.stats.journaled.Add(1)
+	s.debts.call()
+	if err != nil {
+		s.stats.journalErrors.Add(1)
+		s.Log.Error("the journal cannot be written; a count waits in memory alone", "reservation", r.ID, "error", err)
+	}
+	snapshot, _ := s.ledger.read(r.User, r.Plan, s.Remote.Now())
+	return snapshot, err
+}
+
+// Release gives r back, in the remote store or later. The snapshot is stale when
+// it is later. It returns no error.
+func (s *Store) Release(ctx context.Context, r quota.Reservation) (quota.Snapshot, error) {
+	s.ledger.settled(r)
+	if call, err := s.breaker(r.User).enter(ctx); err == nil {
+		snapshot, err := s.Remote.Release(call, r)
+		if s.answered(r.User, err) {
+			s.ledger.learn(r.User, r.Plan, snapshot)
+			return snapshot, nil
+		}
+	}
+	s.releaseLater(r)
+	snapshot, _ := s.ledger.read(r.User, r.Plan, s.Remote.Now())
+	return snapshot, nil
+}
+
+// Forget is the remote store's.
+func (s *Store) Forget(r quota.Reservation) { s.Remote.Forget(r) }
+
+// Read returns a user's state, the last known one if the store does not answer.
+// The error is the store's when nothing is known.
+func (s *Store) Read(ctx context.Context, user string, p *quota.Plan) (quota.Snapshot, error) {
+	call, err := s.breaker(user).enter(ctx)
+	if err == nil {
+		err = s.payUser(user)
+	}
+	if err == nil {
+		var snapshot quota.Snapshot
+		snapshot, err = s.Remote.Read(call, user, p)
+		if s.answered(user, err) {
+			s.ledger.learn(user, p, snapshot)
+			return snapshot, nil
+		}
+	}
+	if snapshot, ok := s.ledger.read(user, p, s.Remote.Now()); ok {
+		return snapshot, nil
+	}
+	return quota.Snapshot{}, err
+}
+
+// Ping asks the remote store, unless a breaker knows better.
+func (s *Store) Ping(ctx context.Context) error {
+	for i := range s.breakers {
+		if err := s.breakers[i].isOpen(); err != nil {
+			return err
+		}
+	}
+	return s.Remote.Ping(ctx)
+}
+
+// Close ends the work in the background, after a last try to count what the
+// journal holds, and closes the journal; not the remote store.
+func (s *Store) Close() error { return s.close() }
+
+func (s *Store) shutDown() error {
+	close(s.closing)
+	s.background.Wait()
+	if s.Journal == nil {
+		return nil
+	}
+	return s.Journal.close()
+}
+
+// Stats are the numbers of a Store since New.
+type Stats struct {
+	Open          int   // breakers that are open
+	Backlog       int64 // counts that wait for the store
+	Journaled     int64 // counts that have gone to the journal
+	Replayed      int64 // counts that have come from there into the store
+	Dropped       int64 // counts that were too old to be read by anybody
+	Unchecked     int64 // requests that passed without an answer of the store
+	JournalErrors int64 // counts that the journal did not take
+}
+
+type stats struct {
+	backlog, journaled, replayed, dropped, unchecked, journalErrors atomic.Int64
+}
+
+// Stats returns the numbers of now.
+func (s *Store) Stats() Stats {
+	st := Stats{
+		Backlog:       s.stats.backlog.Load(),
+		Journaled:     s.stats.journaled.Load(),
+		Replayed:      s.stats.replayed.Load(),
+		Dropped:       s.stats.dropped.Load(),
+		Unchecked:     s.stats.unchecked.Load(),
+		JournalErrors: s.stats.journalErrors.Load(),
+	}
+	for i := range s.breakers {
+		if s.breakers[i].isOpen() != nil {
+			st.Open++
+		}
+	}
+	return st
+}
