@@ -86,6 +86,9 @@ func startApp(cfg *config.Config, log *slog.Logger) (_ *app, err error) {
 	if err := a.store.Ping(context.Background()); err != nil {
 		log.Warn("the store cannot be reached", "on_failure", string(cfg.Store.OnFailure), "error", err)
 	}
+	for _, warning := range a.store.check(context.Background()) {
+		log.Warn(warning)
+	}
 	return a, nil
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -44,6 +45,7 @@ func buildStore(cfg *config.Config, log *slog.Logger) (_ *guardedStore, err erro
 			return nil, err
 		}
 		o.Remote, s.remote = local, local
+		s.check = func(context.Context) []string { return nil }
 	} else {
 		remote, err := redisstore.Open(redisstore.Options{
 			URL:      string(cfg.Store.URL),
@@ -55,7 +57,7 @@ func buildStore(cfg *config.Config, log *slog.Logger) (_ *guardedStore, err erro
 		if err != nil {
 			return nil, err
 		}
-		o.Remote, s.remote = remote, remote
+		o.Remote, s.remote, s.check = remote, remote, remote.Check
 		if o.Journal, err = guard.OpenJournal(cfg.Store.Journal); err != nil {
 			remote.Close()
 			return nil, err
@@ -72,6 +74,8 @@ func buildStore(cfg *config.Config, log *slog.Logger) (_ *guardedStore, err erro
 type guardedStore struct {
 	*guard.Store
 	remote io.Closer
+	// check warns of what can cost counts in how the store is set up.
+	check func(context.Context) []string
 }
 
 func (s *guardedStore) Close() error { return errors.Join(s.Store.Close(), s.remote.Close()) }

@@ -152,7 +152,7 @@ const serveYAML = `
 listen: 127.0.0.1:0
 shutdown_timeout: 30s
 admin: { listen: 127.0.0.1:0 }
-store: { url: "${STORE}", on_failure: "${ON_FAILURE:-deny}" }
+store: { url: "${STORE}", on_failure: "${ON_FAILURE:-deny}", journal: "${JOURNAL:-journal}" }
 auth: { jwt: { secret: "` + testSecret + `", algorithms: [HS256] } }
 default_plan: free
 plans:
@@ -176,6 +176,13 @@ func startGateway(t testing.TB, store, upstream string, env ...string) *process 
 	}
 	env = append([]string{"STORE=" + store, "UPSTREAM=" + upstream, "LEVEL=info"}, env...)
 	p := start(t, env, "serve", "-config", file)
+	p.serving()
+	return p
+}
+
+// serving waits until a gateway serves, and notes where.
+func (p *process) serving() {
+	p.t.Helper()
 	p.until(func(text string) bool {
 		lines := bufio.NewScanner(strings.NewReader(text))
 		for lines.Scan() {
@@ -187,7 +194,6 @@ func startGateway(t testing.TB, store, upstream string, env ...string) *process 
 		}
 		return false
 	})
-	return p
 }
 
 // get reads a URL with an optional token; status 0: no answer.

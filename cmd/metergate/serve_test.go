@@ -182,3 +182,88 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("/metrics on the public listener: %d", status)
 	}
 }
+
+// What can cost counts in how Redis is set up is said at the start.
+func TestWarningsAtStart(t *testing.T) {
+	careless := redistest.Start(t, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
+	g := startGateway(t, careless.URL(), "http://127.0.0.1:9")
+	for _, want := range []string{"Redis keeps nothing on disk", "maxmemory-policy allkeys-lru"} {
+		g.until(func(text string) bool { return strings.Contains(text, want) })
+	}
+	careful := redistest.Start(t, "--appendonly", "yes")
+	g = startGateway(t, careful.URL(), "http://127.0.0.1:9")
+	if text := g.output.String(); strings.Contains(text, `"WARN"`) {
+		t.Errorf("it warns of a Redis that is set up well:\n%s", text)
+	}
+}
+
+// A journal that cannot be written is found out at the start, not in an outage.
+func TestJournalInUse(t *testing.T) {
+	redis := redistest.Start(t)
+	journal := "JOURNAL=" + t.TempDir()
+	first := startGateway(t, redis.URL(), "http://127.0.0.1:9", journal)
+	file := first.cmd.Args[len(first.cmd.Args)-1]
+	second := start(t, []string{"STORE=" + redis.URL(), "UPSTREAM=http://127.0.0.1:9", journal}, "serve", "-config", file)
+	<-second.done
+	if text := second.output.String(); second.code != 1 || !strings.Contains(text, "in use") {
+		t.Errorf("a second gateway with the same journal: exit status %d:\n%s", second.code, text)
+	}
+	third := start(t, []string{"STORE=" + redis.URL(), "UPSTREAM=http://127.0.0.1:9", "JOURNAL=" + file}, "serve", "-config", file)
+	<-third.done
+	if text := third.output.String(); third.code != 1 || !strings.Contains(text, "opening the journal") || !strings.Contains(text, file) {
+		t.Errorf("a journal that is no folder: exit status %d:\n%s", third.code, text)
+	}
+}
+
+// An outage from outside: 503 or an answer by the last known usage, stale usage, a
+// backlog in the metrics, and after it exact numbers.
+func TestOutage(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer upstream.Close()
+	redis := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
+	allow := startGateway(t, redis.URL(), upstream.URL, "ON_FAILURE=allow")
+	deny := startGateway(t, redis.URL(), upstream.URL, "ON_FAILURE=deny")
+	token := testToken("u", "free")
+	post := func(g *process) *http.Response {
+		req, _ := http.NewRequest("POST", g.url+"/api/analyze", nil)
+		req.Header.Set("Authorization", "Bearer "+token)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		return res
+	}
+	post(allow)
+	post(deny)
+	redis.Kill()
+	for i := range 10 {
+		if res := post(allow); res.StatusCode != 200 || res.Header.Get("X-Usage") != fmt.Sprintf("%d/100", 2+i) {
+			// It had its own answer last, when one was used.
+			t.Errorf("allow: %s, X-Usage %s", res.Status, res.Header.Get("X-Usage"))
+		}
+		if res := post(deny); res.StatusCode != 503 {
+			t.Errorf("deny: %s", res.Status)
+		}
+	}
+	if u := usageOf(t, allow, token); !u.Stale || u.Used != 11 {
+		t.Errorf("usage in an outage: %d, stale %v", u.Used, u.Stale)
+	}
+	if _, body := get(allow.admin+"/metrics", ""); !strings.Contains(body, "metergate_journal_backlog 10") || !strings.Contains(body, "metergate_store_breakers_open 1") {
+		t.Errorf("metrics do not show the outage:\n%s", body)
+	}
+	// Killed in the outage; its journal is counted by the next one.
+	allow.signal(syscall.SIGKILL)
+	<-allow.done
+	redis.Start()
+	again := start(t, allow.cmd.Env, allow.cmd.Args[1:]...)
+	again.serving()
+	eventually(t, "all is counted", func() bool {
+		u := usageOf(t, again, token)
+		return u.Used == 12 && u.InFlight == 0 && !u.Stale
+	})
+	eventually(t, "the other one serves", func() bool { return post(deny).StatusCode == 200 })
+	if u := usageOf(t, again, token); u.Used != 13 {
+		t.Errorf("%d used, want 13", u.Used)
+	}
+}
