@@ -78,6 +78,7 @@ func Run(t *testing.T, open Open) {
 		"an endpoint's limit and the plan's":        testEndpointLimit,
 		"a minute's limit renews":                   testMinute,
 		"another plan keeps the counts":             testPlanChange,
+		"a limit that is changed while in use":      testLimitChange,
 		"a plan without limits counts":              testUnlimited,
 		"a limit of nothing":                        testZero,
 		"users do not touch each other":             testUsers,
@@ -375,6 +376,36 @@ func testPlanChange(t *testing.T, b *bench) {
 	b.use(1, "u", "report", daily)
 	b.refuse("u", "report", daily)
 	b.want("u", hundred, "4+0 4+0 [3 0 1]")
+}
+
+// Raised, lowered below what is used, removed and back: counts stay, and the limit of
+// now decides.
+func testLimitChange(t *testing.T, b *bench) {
+	limit := func(n int64) *quota.Plan {
+		return NewPlan("p", quota.Limit{Requests: n, Per: quota.Month}, quota.Limit{Requests: n, Per: quota.Day})
+	}
+	b.use(3, "u", "analyze", limit(3))
+	b.refuse("u", "analyze", limit(3))
+	held := b.admit("u", "analyze", limit(5))
+	b.same(b.refuse("u", "analyze", limit(2)), "3+1 3+1 3+1 [3 0 0]")
+	// Admitted under a limit of 5, counted under one of 2.
+	b.same(b.commit(quota.Reservation{Request: quota.Request{ID: held.ID, User: "u", Endpoint: "analyze", Plan: limit(2)}, Windows: held.Windows}),
+		"4+0 4+0 4+0 [4 0 0]")
+	s, err := b.store.Read(context.Background(), "u", limit(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := limit(2).Usage("u", s)
+	if u.Used != 4 || *u.Limit != 2 || *u.Remaining != 0 || *u.Percent != 200 || u.Status != quota.StatusBlocked || u.Allowed {
+		t.Errorf("4 used of 2: remaining %d, %d percent, %s, allowed %v", *u.Remaining, *u.Percent, u.Status, u.Allowed)
+	}
+	// A kind of window that no plan had before starts at 0; the others go on.
+	weekly := NewPlan("q", quota.Limit{Requests: 1, Per: quota.Week}, quota.Limit{Requests: 9, Per: quota.Month})
+	b.use(1, "u", "analyze", weekly)
+	b.same(b.refuse("u", "analyze", weekly), "1+0 1+0 5+0 [1 0 0]")
+	b.use(1, "u", "report", NewPlan("none"))
+	b.refuse("u", "analyze", limit(6))
+	b.use(1, "u", "analyze", limit(7))
 }
 
 func testUnlimited(t *testing.T, b *bench) {

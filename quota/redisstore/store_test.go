@@ -1,6 +1,8 @@
 package redisstore_test
 
 import (
+	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,6 +36,51 @@ func TestSuite(t *testing.T) {
 	url := redistest.Start(t).URL()
 	quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quotatest.Store {
 		return open(t, url, clock, calendar)
+	})
+}
+
+// gateways are several with clocks that are wrong, and one Redis: each call goes to
+// another of them.
+type gateways struct {
+	all  []*redisstore.Store
+	next atomic.Int64
+}
+
+func (g *gateways) one() *redisstore.Store { return g.all[int(g.next.Add(1))%len(g.all)] }
+
+func (g *gateways) Reserve(ctx context.Context, r quota.Request) (quota.Decision, error) {
+	return g.one().Reserve(ctx, r)
+}
+func (g *gateways) Commit(ctx context.Context, r quota.Reservation) (quota.Snapshot, error) {
+	return g.one().Commit(ctx, r)
+}
+func (g *gateways) Release(ctx context.Context, r quota.Reservation) (quota.Snapshot, error) {
+	return g.one().Release(ctx, r)
+}
+func (g *gateways) Read(ctx context.Context, user string, p *quota.Plan) (quota.Snapshot, error) {
+	return g.one().Read(ctx, user, p)
+}
+func (g *gateways) Forget(r quota.Reservation) { g.one().Forget(r) }
+
+// The suite on three gateways whose clocks are ten minutes slow, right and ten
+// minutes fast: Redis's time is what counts.
+func TestSuiteWithWrongClocks(t *testing.T) {
+	url := redistest.Start(t).URL()
+	quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quotatest.Store {
+		g, prefix := new(gateways), "test-"+quota.NewID()
+		for _, wrong := range []time.Duration{-10 * time.Minute, 0, 10 * time.Minute} {
+			s, err := redisstore.Open(redisstore.Options{
+				URL: url, Prefix: prefix, Timeout: slow, Calendar: calendar,
+				Now:    func() time.Time { return clock.Now().Add(wrong) },
+				Offset: func() time.Duration { return clock.Now().Sub(time.Now()) },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { s.Close() })
+			g.all = append(g.all, s)
+		}
+		return g
 	})
 }
 
