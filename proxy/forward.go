@@ -72,7 +72,6 @@ func (x *exchange) settle(count bool) (s quota.Snapshot, ok bool) {
 	if r == nil {
 		return s, false
 	}
-	x.reservation = nil
 	ctx := context.WithoutCancel(x.in.Context())
 	var err error
 	if count {
@@ -80,6 +79,7 @@ func (x *exchange) settle(count bool) (s quota.Snapshot, ok bool) {
 	} else {
 		s, err = x.g.store.Release(ctx, *r)
 	}
+	x.reservation = nil // only now: after a panic it is to be given back
 	if err != nil {
 		x.g.metrics.unsettled.Inc()
 		x.g.log.Error("a request may not be counted",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -22,6 +23,9 @@ import (
 	"metergate/quota"
 	"metergate/quota/boltstore"
 )
+
+// quiet takes what net/http says of panics that are made on purpose.
+var quiet = log.New(io.Discard, "", 0)
 
 var secret = []byte("a secret that is long enough for HS256")
 
