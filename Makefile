@@ -9,7 +9,7 @@ FUZZTIME ?= 60s
 # git refuses to read a clone that is another user's, and with it go build would.
 export GOFLAGS := -buildvcs=false $(GOFLAGS)
 
-.PHONY: help build test lint format vet bench fuzz clean
+.PHONY: help build test chaos long lint format vet bench fuzz clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
@@ -23,6 +23,16 @@ test: ## install what the tests need and run all of them, with the race detector
 	@.ci/install
 	@$(MAKE) --no-print-directory format vet
 	METERGATE_TEST_REQUIRE=1 go run ./.ci/gotest -race -timeout 12m ./... ./.ci/gotest
+
+# Flags of the tests come after the package.
+chaos: ## ten minutes of faults on two gateways and a Redis
+	@.ci/install
+	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate -race -v -run '^TestChaos$$' -timeout 25m -chaos 10m
+
+long: ## what takes too long for make test: 100 kills, 200,000 steps on the model
+	@.ci/install
+	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate -race -v -run '^TestKill' -timeout 30m -long
+	METERGATE_TEST_REQUIRE=1 go test ./quota/boltstore ./quota/redisstore -race -run '^TestSuite' -timeout 30m -rapid.checks 2000
 
 lint: format vet ## check format, vet, go.mod
 	go mod tidy -diff

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 )
 
 // A breaker is open while a store does not answer. Then nobody asks it but the
@@ -83,16 +84,16 @@ var errOpened = errors.New("the store does not answer other calls")
 // enter returns a context for a call of the store: it is done when the breaker
 // opens, so that who waits for one of few connections does not wait in vain. What
 // has been sent is not ended by it. Not ok: the breaker is open.
-func (b *breaker) enter(ctx context.Context) (_ context.Context, err error) {
+func (b *breaker) enter(ctx context.Context) (call, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.open {
-		return nil, b.err
+		return call{}, b.err
 	}
 	if b.opened == nil {
 		b.opened = make(chan struct{})
 	}
-	return call{ctx, b.opened}, nil
+	return call{Context: ctx, opened: b.opened}, nil
 }
 
 // A call is the context of one. Of its parent it has the values: whether the client
@@ -100,7 +101,10 @@ func (b *breaker) enter(ctx context.Context) (_ context.Context, err error) {
 type call struct {
 	context.Context
 	opened <-chan struct{}
+	until  time.Time // when the answer has to be there; zero: after the store's timeout
 }
+
+func (c call) Deadline() (time.Time, bool) { return c.until, !c.until.IsZero() }
 
 func (c call) Done() <-chan struct{} { return c.opened }
 

@@ -146,6 +146,7 @@ func (l *ledger) journaled(r quota.Reservation) {
 	delete(o.unchecked, r.ID)
 	o.journaled.add(r, 1)
 	o.entries++
+	sh.clean(r.User) // a replay may have been faster
 }
 
 // paid notes that entries of one user's have been counted in the store or, if not

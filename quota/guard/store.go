@@ -125,14 +125,22 @@ func (s *Store) answered(user string, err error) bool {
 	return false
 }
 
+// enter returns the context for a call about a user, after all that is owed of him
+// has been counted. Both together take no longer than the store's timeout.
+func (s *Store) enter(ctx context.Context, user string) (call, error) {
+	c, err := s.breaker(user).enter(ctx)
+	if err != nil || s.ledger.owes(user) == 0 {
+		return c, err
+	}
+	c.until = time.Now().Add(s.Timeout)
+	return c, s.payUser(user)
+}
+
 // Reserve asks the remote store, or decides without it, see the package comment.
 // An error is the remote store's, or quota.ErrOverloaded; then the request must not
 // pass, and there is nothing to settle.
 func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, error) {
-	call, err := s.breaker(r.User).enter(ctx)
-	if err == nil {
-		err = s.payUser(r.User)
-	}
+	call, err := s.enter(ctx, r.User)
 	if err != nil {
 		windows := s.Calendar.Windows(r.Plan.Kinds(), s.Remote.Now())
 		return s.decide(quota.Reservation{Request: r, Windows: windows}, err)
@@ -221,10 +229,7 @@ func (s *Store) Forget(r quota.Reservation) { s.Remote.Forget(r) }
 // Read returns a user's state, the last known one if the store does not answer.
 // The error is the store's when nothing is known.
 func (s *Store) Read(ctx context.Context, user string, p *quota.Plan) (quota.Snapshot, error) {
-	call, err := s.breaker(user).enter(ctx)
-	if err == nil {
-		err = s.payUser(user)
-	}
+	call, err := s.enter(ctx, user)
 	if err == nil {
 		var snapshot quota.Snapshot
 		snapshot, err = s.Remote.Read(call, user, p)

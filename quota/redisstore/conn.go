@@ -17,8 +17,9 @@ import (
 )
 
 // exclusively runs one call of Redis in one of the store's slots, within the
-// store's timeout. ctx ends the wait for a slot, but not the call: whether a
-// script that was sent has run is known only from its answer.
+// store's timeout, or by ctx's deadline when that is earlier. ctx ends the wait for
+// a slot, but not the call: whether a script that was sent has run is known only
+// from its answer.
 func (s *Store) exclusively(ctx context.Context, call func(context.Context) error) error {
 	select {
 	case s.slots <- struct{}{}:
@@ -34,7 +35,11 @@ func (s *Store) exclusively(ctx context.Context, call func(context.Context) erro
 		}
 	}
 	defer func() { <-s.slots }()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.timeout)
+	until := time.Now().Add(s.timeout)
+	if d, ok := ctx.Deadline(); ok && d.Before(until) {
+		until = d
+	}
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), until)
 	defer cancel()
 	err := call(ctx)
 	if errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) {
