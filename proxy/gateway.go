@@ -28,7 +28,9 @@ type Options struct {
 	// UpgradeURL is sent with a 429; empty: it is left out.
 	UpgradeURL string
 	// CORS answers browsers on other origins; nil: it is off.
-	CORS    *CORS
+	CORS *CORS
+	// Streams are the open streams of usage; nil: a set of their own.
+	Streams *Streams
 	Metrics *Metrics
 	Log     *slog.Logger
 }
@@ -51,6 +53,7 @@ type Gateway struct {
 	router      *router
 	upgradeURL  string
 	cors        *cors.Cors // nil: off
+	streams     *Streams
 	metrics     *Metrics
 	log         *slog.Logger
 	errorLog    *log.Logger
@@ -65,9 +68,13 @@ func New(o Options) (*Gateway, error) {
 		plans:       o.Plans,
 		defaultPlan: o.Plans[o.DefaultPlan],
 		upgradeURL:  o.UpgradeURL,
+		streams:     o.Streams,
 		metrics:     o.Metrics,
 		log:         o.Log,
 		errorLog:    slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
+	}
+	if g.streams == nil {
+		g.streams = NewStreams()
 	}
 	if g.defaultPlan == nil {
 		return nil, fmt.Errorf("default plan %q is not defined", o.DefaultPlan)

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
 	"strconv"
@@ -86,6 +85,12 @@ func (x *exchange) fail(err error) {
 		p.Detail = "The body may have " + strconv.FormatInt(x.route.Upstream.maxBody, 10) + " bytes at the most."
 	case errors.As(err, &exceeded):
 		x.refuse(&p, exceeded)
+	case errors.Is(err, errUserStreams):
+		p.Status, p.Detail = http.StatusTooManyRequests, "You have too many streams open. Close one, or ask GET /usage."
+		h.Set("Retry-After", retryStreams)
+	case errors.Is(err, errStreams):
+		p.Type, p.Status, p.Detail = typeReducedCapacity, http.StatusServiceUnavailable, "The gateway has too many streams open. Ask GET /usage meanwhile."
+		h.Set("Retry-After", retryStreams)
 	case errors.Is(err, quota.ErrOverloaded):
 		p.Type, p.Status, p.Detail = typeReducedCapacity, http.StatusServiceUnavailable, "The gateway is overloaded. Try again shortly."
 		h.Set("Retry-After", "1")
@@ -135,10 +140,7 @@ func (x *exchange) writeProblem(p problem) {
 }
 
 func (x *exchange) writeJSON(status int, contentType string, v any) {
-	body, err := json.Marshal(v)
-	if err != nil {
-		panic("proxy: " + err.Error()) // our own types always marshal
-	}
+	body := marshal(v)
 	h := x.w.Header()
 	h.Set("Content-Type", contentType)
 	h.Set("Content-Length", strconv.Itoa(len(body)+1))

@@ -19,6 +19,9 @@ type Store interface {
 	// Forget says that no call for a reservation will come again. It only lets the
 	// store save memory, and does not wait.
 	Forget(quota.Reservation)
+	// Watch sends to ch, without waiting, whenever a user's numbers may have changed,
+	// until stop is called.
+	Watch(user string, ch chan<- struct{}) (stop func())
 	// Read returns a user's state, laid out by a plan.
 	Read(ctx context.Context, user string, p *quota.Plan) (quota.Snapshot, error)
 }

@@ -11,6 +11,7 @@ const trackDeprecated = "@1796083200"
 func ownRoutes() []*route {
 	return []*route{
 		{Route: Route{Pattern: "GET /usage"}, own: (*exchange).usage},
+		{Route: Route{Pattern: "GET /usage/stream"}, own: (*exchange).stream},
 		{Route: Route{Pattern: "POST /usage/track"}, own: (*exchange).track},
 		// Keeps routes with wildcards away from what is below /usage.
 		{Route: Route{Pattern: "/usage/", Public: true}, own: func(x *exchange) { x.fail(errNoRoute) }},

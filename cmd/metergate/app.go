@@ -24,6 +24,7 @@ type app struct {
 	log       *slog.Logger
 	store     *guardedStore
 	upstreams map[string]*proxy.Upstream
+	streams   *proxy.Streams
 
 	public, admin         *http.Server
 	publicAddr, adminAddr net.Addr
@@ -35,7 +36,7 @@ type app struct {
 // listeners accept connections. A store that cannot be reached is no error: the
 // gateway runs by its on_failure rule until it can.
 func startApp(cfg *config.Config, log *slog.Logger) (_ *app, err error) {
-	a := &app{cfg: cfg, log: log, failed: make(chan error, 2)}
+	a := &app{cfg: cfg, log: log, streams: proxy.NewStreams(), failed: make(chan error, 2)}
 	if a.store, err = buildStore(cfg, log); err != nil {
 		return nil, fmt.Errorf("opening the store: %w", err)
 	}
@@ -46,9 +47,9 @@ func startApp(cfg *config.Config, log *slog.Logger) (_ *app, err error) {
 	}()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(), guardMetrics{a.store.Store})
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(), guardMetrics{a.store.Store}, openStreams(a.streams))
 	a.upstreams = buildUpstreams(cfg)
-	gateway, err := buildGateway(cfg, a.store, a.upstreams, proxy.NewMetrics(registry), log)
+	gateway, err := buildGateway(cfg, a.store, a.upstreams, a.streams, proxy.NewMetrics(registry), log)
 	if err != nil {
 		return nil, err
 	}
@@ -61,6 +62,7 @@ func startApp(cfg *config.Config, log *slog.Logger) (_ *app, err error) {
 		ErrorLog:                     errorLog,
 		DisableGeneralOptionsHandler: true, // OPTIONS * is not answered behind the gateway's back
 	}
+	a.public.RegisterOnShutdown(a.streams.End)
 	a.admin = &http.Server{
 		Handler: admin.Handler(admin.Options{
 			Draining: a.draining.Load,

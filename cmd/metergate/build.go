@@ -109,7 +109,7 @@ func buildVerifier(cfg *config.Config) (*jwtauth.Verifier, error) {
 // that do not fit their algorithms, say.
 func checkBuild(cfg *config.Config) error {
 	log := slog.New(slog.DiscardHandler)
-	_, err := buildGateway(cfg, nil, buildUpstreams(cfg), proxy.NewMetrics(prometheus.NewRegistry()), log)
+	_, err := buildGateway(cfg, nil, buildUpstreams(cfg), nil, proxy.NewMetrics(prometheus.NewRegistry()), log)
 	return err
 }
 
@@ -153,7 +153,7 @@ func buildUpstreams(cfg *config.Config) map[string]*proxy.Upstream {
 
 // buildGateway makes the public handler of a configuration. It touches nothing
 // that lives.
-func buildGateway(cfg *config.Config, s proxy.Store, upstreams map[string]*proxy.Upstream, m *proxy.Metrics, log *slog.Logger) (*proxy.Gateway, error) {
+func buildGateway(cfg *config.Config, s proxy.Store, upstreams map[string]*proxy.Upstream, streams *proxy.Streams, m *proxy.Metrics, log *slog.Logger) (*proxy.Gateway, error) {
 	verifier, err := buildVerifier(cfg)
 	if err != nil {
 		return nil, err
@@ -168,6 +168,7 @@ func buildGateway(cfg *config.Config, s proxy.Store, upstreams map[string]*proxy
 		Plans:       plans,
 		DefaultPlan: cfg.DefaultPlan,
 		UpgradeURL:  cfg.UpgradeURL,
+		Streams:     streams,
 		Metrics:     m,
 		Log:         log,
 	}

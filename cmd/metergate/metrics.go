@@ -3,8 +3,15 @@ package main
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"metergate/proxy"
 	"metergate/quota/guard"
 )
+
+func openStreams(s *proxy.Streams) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "metergate_streams_open", Help: "Streams of usage that are open.",
+	}, func() float64 { return float64(s.Open()) })
+}
 
 // guardMetrics shows what package guard does.
 type guardMetrics struct{ store *guard.Store }

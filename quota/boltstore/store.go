@@ -22,6 +22,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"metergate/quota"
+	"metergate/quota/internal/hub"
 	"metergate/quota/internal/queue"
 )
 
@@ -54,7 +55,8 @@ type Store struct {
 	seed   maphash.Seed
 	shards [256]shard
 
-	queue queue.Queue[*hold] // to be counted
+	queue    queue.Queue[*hold] // to be counted
+	watchers hub.Hub
 	// update and view are those of db; tests make them slow or let them fail.
 	update, view func(func(*bolt.Tx) error) error
 	// lastWrite is how the last write ended; nil: none has failed.
@@ -138,6 +140,7 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, e
 			}
 		}
 		d.Snapshot.Period.Held++
+		s.watchers.Notify(r.User)
 	}
 	return d, nil
 }
@@ -202,6 +205,7 @@ func (s *Store) Release(_ context.Context, r quota.Reservation) (quota.Snapshot,
 	defer sh.mu.Unlock()
 	if h := sh.holds[r.User][r.ID]; h == nil || !h.committing() {
 		sh.settle(r.User, r.ID)
+		s.watchers.Notify(r.User)
 	}
 	return s.snapshot(sh, r.User, r.Plan, now)
 }
@@ -213,6 +217,14 @@ func (s *Store) Forget(r quota.Reservation) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	sh.forget(r.User, r.ID)
+}
+
+// Watch sends to ch, without waiting, whenever the user's numbers may have changed,
+// until stop is called. ch should have a capacity of 1. A lease that runs out is
+// not noticed: read from time to time besides.
+func (s *Store) Watch(user string, ch chan<- struct{}) (stop func()) {
+	stop, _ = s.watchers.Watch(user, ch, nil)
+	return stop
 }
 
 // Read returns what user has used and holds now, laid out by p. Errors:

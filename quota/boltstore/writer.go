@@ -72,4 +72,7 @@ func (s *Store) finish(h *hold, err error) {
 	sh.mu.Unlock()
 	c.err = err
 	close(c.done)
+	if err == nil {
+		s.watchers.Notify(h.user)
+	}
 }

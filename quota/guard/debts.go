@@ -95,6 +95,7 @@ func (s *Store) probe(b *breaker) {
 		if err == nil {
 			s.Log.Info("the store answers again", "after", time.Since(began).Round(time.Millisecond).String(), "backlog", s.stats.backlog.Load())
 			s.debts.call()
+			s.watchers.NotifyAll()
 			return
 		}
 	}

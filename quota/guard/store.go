@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"metergate/quota"
+	"metergate/quota/internal/hub"
 )
 
 // A Remote is a store that may not answer.
@@ -27,6 +28,9 @@ type Remote interface {
 	Replay(ctx context.Context, user string, rs []quota.Reservation) error
 	Read(ctx context.Context, user string, p *quota.Plan) (quota.Snapshot, error)
 	Forget(quota.Reservation)
+	// Watch sends to ch, without waiting, whenever a user's numbers may have
+	// changed, on whichever gateway, until stop is called.
+	Watch(user string, ch chan<- struct{}) (stop func())
 	// Probe writes something of no account where the user's counts are. It succeeds
 	// when calls for the user would.
 	Probe(ctx context.Context, user string) error
@@ -69,6 +73,7 @@ type Store struct {
 	ledger   *ledger
 	debts    debts
 	stats    stats
+	watchers hub.Hub // of what happens here and not in the remote store
 
 	replays    singleflight.Group // one a user
 	background sync.WaitGroup
@@ -121,6 +126,7 @@ func (s *Store) answered(user string, err error) bool {
 	case b.failure(user, err):
 		s.Log.Error("the store does not answer; counts go to the journal", "on_failure_allow", s.Allow, "error", err)
 		s.background.Go(func() { s.probe(b) })
+		s.watchers.NotifyAll()
 	}
 	return false
 }
@@ -173,6 +179,7 @@ func (s *Store) decide(r quota.Reservation, cause error) (quota.Decision, error)
 	admitted, snapshot := s.ledger.admit(r, s.Remote.Now())
 	if admitted {
 		s.stats.unchecked.Add(1)
+		s.watchers.Notify(r.User)
 	}
 	return quota.Decision{Admitted: admitted, Reservation: r, Snapshot: snapshot}, nil
 }
@@ -198,6 +205,7 @@ func (s *Store) Commit(ctx context.Context, r quota.Reservation) (quota.Snapshot
 	}
 	s.owe(r)
 	s.stats.journaled.Add(1)
+	s.watchers.Notify(r.User)
 	s.debts.call()
 	if err != nil {
 		s.stats.journalErrors.Add(1)
@@ -219,6 +227,7 @@ func (s *Store) Release(ctx context.Context, r quota.Reservation) (quota.Snapsho
 		}
 	}
 	s.releaseLater(r)
+	s.watchers.Notify(r.User)
 	snapshot, _ := s.ledger.read(r.User, r.Plan, s.Remote.Now())
 	return snapshot, nil
 }
@@ -242,6 +251,16 @@ func (s *Store) Read(ctx context.Context, user string, p *quota.Plan) (quota.Sna
 		return snapshot, nil
 	}
 	return quota.Snapshot{}, err
+}
+
+// Watch sends to ch, without waiting, whenever a user's numbers may have changed,
+// until stop is called: on whichever gateway, or because the store has ceased to
+// answer or answers again. ch should have a capacity of 1. Announcements can be
+// lost: read from time to time besides.
+func (s *Store) Watch(user string, ch chan<- struct{}) (stop func()) {
+	here, _ := s.watchers.Watch(user, ch, nil)
+	there := s.Remote.Watch(user, ch)
+	return func() { here(); there() }
 }
 
 // Ping asks the remote store, unless a breaker knows better.

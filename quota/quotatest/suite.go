@@ -20,6 +20,7 @@ type Store interface {
 	Commit(context.Context, quota.Reservation) (quota.Snapshot, error)
 	Release(context.Context, quota.Reservation) (quota.Snapshot, error)
 	Forget(quota.Reservation)
+	Watch(user string, ch chan<- struct{}) (stop func())
 	Read(ctx context.Context, user string, p *quota.Plan) (quota.Snapshot, error)
 }
 
@@ -84,6 +85,7 @@ func Run(t *testing.T, open Open) {
 		"users do not touch each other":             testUsers,
 		"a window that is long over":                testLongOver,
 		"what was settled can be forgotten":         testForget,
+		"who watches is told of each change":        testWatch,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -451,4 +453,57 @@ func testForget(t *testing.T, b *bench) {
 	b.store.Forget(released)
 	b.want("u", hundred, "1+1 1+1 [1 0 0]")
 	b.same(b.commit(held), "2+0 2+0 [2 0 0]")
+}
+
+// Whoever watches a user is told of a hold, of its end, and of nobody else's.
+func testWatch(t *testing.T, b *bench) {
+	told, other := make(chan struct{}, 1), make(chan struct{}, 1)
+	stop, stopOther := b.store.Watch("u", told), b.store.Watch("v", other)
+	defer stopOther()
+	// It begins to listen some time soon.
+	for listening := false; !listening; {
+		b.release(b.admit("v", "analyze", hundred))
+		select {
+		case <-other:
+			listening = true
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	drain := func(ch chan struct{}) {
+		for {
+			select {
+			case <-ch:
+			case <-time.After(100 * time.Millisecond):
+				return
+			}
+		}
+	}
+	wait := func(what string) {
+		t.Helper()
+		select {
+		case <-told:
+		case <-time.After(30 * time.Second):
+			t.Fatalf("not told of %s within 30 s", what)
+		}
+	}
+	drain(told)
+	drain(other)
+	r := b.admit("u", "analyze", hundred)
+	wait("a reserve")
+	b.commit(r)
+	wait("a commit")
+	r = b.admit("u", "analyze", hundred)
+	wait("a second reserve")
+	b.release(r)
+	wait("a release")
+	if len(other) > 0 {
+		t.Error("told of another user's change")
+	}
+	stop()
+	drain(told)
+	b.use(1, "u", "analyze", hundred)
+	drain(other)
+	if len(told) > 0 {
+		t.Error("told after stop")
+	}
 }

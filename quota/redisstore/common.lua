@@ -69,7 +69,18 @@ local function counts()
   return values
 end
 
+local changed = false -- the user's numbers, by this call
+
+-- announce tells the gateways that the user's numbers have changed. Who may not
+-- publish does without.
+local function announce()
+  if changed then
+    redis.pcall('PUBLISH', key .. ':changes', '')
+  end
+end
+
 local function answer(code, values)
+  announce()
   local reply = { code, now }
   for i = 1, #values do
     reply[i + 2] = values[i]
@@ -86,6 +97,7 @@ end
 
 -- hold adds by to what is held in the windows of a lease.
 local function hold(lease, by)
+  changed = true
   local n, endpoint = 0, nil
   for word in string.gmatch(lease, '%S+') do
     n = n + 1

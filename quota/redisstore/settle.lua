@@ -33,6 +33,7 @@ local function settle(at)
   end
   local marker, first = now + GRACE, nil
   if count then
+    changed = true
     for i = at + 4, after - 2, 2 do
       local window, retain = ARGV[i], tonumber(ARGV[i + 1])
       if retain > now then
@@ -54,6 +55,7 @@ for _ = 1, tonumber(ARGV[rest]) do
 end
 
 if turned then
+  announce()
   return { TURNED, now }
 end
 return answer(OK, counts())

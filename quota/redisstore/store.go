@@ -95,6 +95,7 @@ type Store struct {
 	ahead atomic.Int64
 
 	forgotten forgotten
+	watchers  watchers
 	closing   chan struct{}
 	close     func() error
 }
@@ -140,6 +141,7 @@ func Open(opt Options) (*Store, error) {
 	s.close = sync.OnceValue(func() error {
 		close(s.closing)
 		background.Wait()
+		s.watchers.close()
 		return closeClient()
 	})
 	return s, nil

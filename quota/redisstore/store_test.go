@@ -60,6 +60,9 @@ func (g *gateways) Release(ctx context.Context, r quota.Reservation) (quota.Snap
 func (g *gateways) Read(ctx context.Context, user string, p *quota.Plan) (quota.Snapshot, error) {
 	return g.one().Read(ctx, user, p)
 }
+func (g *gateways) Watch(user string, ch chan<- struct{}) (stop func()) {
+	return g.one().Watch(user, ch)
+}
 func (g *gateways) Forget(r quota.Reservation) { g.one().Forget(r) }
 
 // The suite on three gateways whose clocks are ten minutes slow, right and ten

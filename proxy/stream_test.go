@@ -1,0 +1,345 @@
+package proxy_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"metergate/proxy"
+	"metergate/proxy/jwtauth"
+	"metergate/quota"
+	"metergate/quota/boltstore"
+	"metergate/quota/guard"
+	"metergate/quota/redisstore"
+	"metergate/quota/redisstore/redistest"
+)
+
+// A stream is what a client reads of GET /usage/stream.
+type stream struct {
+	t     *testing.T
+	res   *http.Response
+	lines *bufio.Scanner
+	close func()
+}
+
+// An event is one of a stream.
+type event struct {
+	name, data string
+	comment    bool
+}
+
+func (r *rig) stream(token string) *stream {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
+	req, _ := http.NewRequestWithContext(ctx, "GET", r.gateway.URL+"/usage/stream", nil)
+	req.Header.Set("Authorization", "Bearer "+token)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	s := &stream{t: r.t, res: res, lines: bufio.NewScanner(res.Body), close: func() { cancel(); res.Body.Close() }}
+	r.t.Cleanup(s.close)
+	return s
+}
+
+// next reads an event; not ok: the stream has ended.
+func (s *stream) next() (e event, ok bool) {
+	for s.lines.Scan() {
+		switch name, value, _ := strings.Cut(s.lines.Text(), ": "); name {
+		case "event":
+			e.name = value
+		case "data":
+			e.data = value
+		case ":":
+			e.comment = true
+		case "":
+			if e != (event{}) {
+				return e, true
+			}
+		}
+	}
+	return e, false
+}
+
+// usage reads the next usage object.
+func (s *stream) usage() (u quota.Usage) {
+	s.t.Helper()
+	for {
+		e, ok := s.next()
+		if !ok {
+			s.t.Fatalf("the stream ended: %v", s.lines.Err())
+		}
+		if e.comment {
+			continue
+		}
+		if e.name != "usage" || json.Unmarshal([]byte(e.data), &u) != nil {
+			s.t.Fatalf("event %+v, want usage", e)
+		}
+		return u
+	}
+}
+
+// until reads until a usage object says so many used and held.
+func (s *stream) until(used, held int64) quota.Usage {
+	s.t.Helper()
+	for {
+		if u := s.usage(); u.Used == used && u.InFlight == held {
+			return u
+		}
+	}
+}
+
+func TestStream(t *testing.T) {
+	release := make(chan bool)
+	r := newRig(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) { <-release }})
+	tok := token("u", "")
+	s := r.stream(tok)
+	if s.res.StatusCode != 200 || s.res.Header.Get("Content-Type") != "text/event-stream" || s.res.Header.Get("Cache-Control") != "no-store" {
+		t.Errorf("%s %v", s.res.Status, s.res.Header)
+	}
+	first, now := s.usage(), r.usage("u", "")
+	first.AsOf = now.AsOf
+	if fmt.Sprint(first) == "" || first.Used != 0 || first.User != "u" || *first.Limit != 100 || len(first.Endpoints) != len(now.Endpoints) {
+		t.Errorf("the first event is %+v", first)
+	}
+	other := r.stream(token("other", ""))
+	other.usage()
+	done := make(chan reply)
+	go func() {
+		res, _ := r.try(tok, "POST", "/api/analyze", nil)
+		done <- res
+	}()
+	s.until(0, 1)
+	release <- true
+	s.until(1, 0)
+	if res := <-done; res.StatusCode != 200 {
+		t.Error(res.Status)
+	}
+	// Another user's stream says nothing of it; its own change comes next.
+	go r.try(token("other", ""), "POST", "/api/analyze", nil)
+	other.until(0, 1)
+	release <- true
+	other.until(1, 0)
+}
+
+// A client that does not read gets the newest state when it does, not all of them.
+func TestStreamCoalesces(t *testing.T) {
+	r := newRig(t, setup{})
+	tok := token("u", "enterprise")
+	s := r.stream(tok)
+	s.usage()
+	const calls = 300
+	var wait sync.WaitGroup
+	for range 10 {
+		wait.Go(func() {
+			for range calls / 10 {
+				r.try(tok, "POST", "/api/analyze", nil)
+			}
+		})
+	}
+	wait.Wait()
+	events := 0
+	for {
+		events++
+		if u := s.usage(); u.Used == calls && u.InFlight == 0 {
+			break
+		}
+	}
+	// Each call is two changes.
+	if events > calls {
+		t.Errorf("%d events for %d changes", events, 2*calls)
+	}
+}
+
+func TestStreamLimits(t *testing.T) {
+	r := newRig(t, setup{})
+	tok := token("u", "")
+	var open []*stream
+	for {
+		s := r.stream(tok)
+		if s.res.StatusCode != 200 {
+			body, _ := io.ReadAll(s.res.Body)
+			if s.res.StatusCode != 429 || s.res.Header.Get("Retry-After") == "" || s.res.Header.Get("Content-Type") != "application/problem+json" {
+				t.Errorf("one too many: %s %v %s", s.res.Status, s.res.Header, body)
+			}
+			break
+		}
+		s.usage()
+		if open = append(open, s); len(open) > 1000 {
+			t.Fatal("no limit")
+		}
+	}
+	if s := r.stream(token("other", "")); s.res.StatusCode != 200 {
+		t.Errorf("another user: %s", s.res.Status)
+	}
+	open[0].close()
+	eventually(t, "there is room for another", func() bool { return r.stream(tok).res.StatusCode == 200 })
+	if res := r.do("", "GET", "/usage/stream", nil); res.StatusCode != 401 {
+		t.Errorf("without a token: %s", res.Status)
+	}
+}
+
+func TestStreamEndsAtShutdown(t *testing.T) {
+	streams := proxy.NewStreams()
+	r := newRig(t, setup{change: func(o *proxy.Options) { o.Streams = streams }})
+	s := r.stream(token("u", ""))
+	s.usage()
+	streams.End()
+	if e, ok := s.next(); !ok || e.name != "end" || e.data != `{"reason":"shutting_down"}` {
+		t.Errorf("event %+v, want end", e)
+	}
+	if e, ok := s.next(); ok {
+		t.Errorf("after the end: %+v", e)
+	}
+	eventually(t, "nothing is open", func() bool { return streams.Open() == 0 })
+}
+
+// Changes on another gateway arrive, and also what happened while the connection to
+// Redis was gone.
+func TestStreamAcrossGateways(t *testing.T) {
+	redis := redistest.Start(t)
+	cable := redistest.Connect(t, redis.Addr)
+	open := func(url string) proxy.Store {
+		remote, err := redisstore.Open(redisstore.Options{URL: url, Timeout: 5 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { remote.Close() })
+		s, err := guard.New(guard.Options{Remote: remote, Timeout: 5 * time.Second, Calendar: quota.NewCalendar(nil), Keep: 24 * time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		return s
+	}
+	here, there := newRig(t, setup{store: open(cable.URL())}), newRig(t, setup{store: open(redis.URL())})
+	tok := token("u", "")
+	s := here.stream(tok)
+	s.until(0, 0)
+	there.do(tok, "POST", "/api/analyze", nil)
+	s.until(1, 0)
+
+	cable.Refuse(true)
+	cable.CutAll()
+	there.do(tok, "POST", "/api/analyze", nil)
+	cable.Heal()
+	s.until(2, 0)
+	there.do(tok, "POST", "/api/analyze", nil)
+	s.until(3, 0)
+}
+
+// A recorder keeps what is written, in a bubble of synctest, where there is no
+// network.
+type recorder struct {
+	mu   sync.Mutex
+	text strings.Builder
+	h    http.Header
+}
+
+func (r *recorder) Header() http.Header { return r.h }
+func (r *recorder) WriteHeader(int)     {}
+func (r *recorder) Flush()              {}
+func (r *recorder) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.Write(p)
+}
+
+// take returns what has been written since, events and comments, a line each.
+func (r *recorder) take() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer r.text.Reset()
+	var lines []string
+	for line := range strings.Lines(r.text.String()) {
+		line = strings.TrimSpace(line)
+		var u quota.Usage
+		switch data, isData := strings.CutPrefix(line, "data: "); {
+		case line == ":":
+			lines = append(lines, "heartbeat")
+		case isData && json.Unmarshal([]byte(data), &u) == nil && u.User != "":
+			lines = append(lines, fmt.Sprintf("%d+%d", u.Limits[1].Used, u.InFlight))
+		case isData:
+			lines = append(lines, data)
+		}
+	}
+	return strings.Join(lines, " ")
+}
+
+// What nobody announces: heartbeats, leases that run out, windows that end, and a
+// token that does.
+func TestStreamInTime(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(5 * time.Second) // to 5 seconds past a minute
+		store, err := boltstore.Open(dir, boltstore.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		verifier, err := jwtauth.New(jwtauth.Options{Secret: secret, Algorithms: []string{"HS256"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan := newPlan("free", quota.Limit{Requests: 100, Per: quota.Month}, quota.Limit{Requests: 5, Per: quota.Minute})
+		g, err := proxy.New(proxy.Options{
+			Store: store, Verifier: verifier, Plans: map[string]*quota.Plan{"free": plan}, DefaultPlan: "free",
+			Metrics: proxy.NewMetrics(prometheus.NewRegistry()), Log: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		claims := jwt.MapClaims{"sub": "u", "exp": time.Now().Add(100 * time.Second).Unix()}
+		tok, _ := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString(secret)
+		req := httptest.NewRequestWithContext(t.Context(), "GET", "/usage/stream", nil)
+		req.Header.Set("Authorization", "Bearer "+tok)
+		rec := &recorder{h: http.Header{}}
+		ended := make(chan bool)
+		go func() { g.ServeHTTP(rec, req); close(ended) }()
+		want := func(after time.Duration, what string) {
+			t.Helper()
+			time.Sleep(after)
+			synctest.Wait()
+			if got := rec.take(); got != what {
+				t.Errorf("%v: got %q, want %q", time.Now().Format("05.000"), got, what)
+			}
+		}
+		want(0, "0+0")
+		want(15*time.Second, "heartbeat")
+		request := func() quota.Request {
+			return quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Plan: plan, Lease: 12 * time.Second}
+		}
+		d, err := store.Reserve(t.Context(), request())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := store.Commit(t.Context(), d.Reservation); err != nil {
+			t.Fatal(err)
+		}
+		want(time.Second, "0+1 1+0") // the second not before the gap is over
+		if _, err := store.Reserve(t.Context(), request()); err != nil {
+			t.Fatal(err)
+		}
+		want(time.Second, "1+1")
+		want(10*time.Second, "")
+		want(11*time.Second, "heartbeat 1+0") // the lease ran out 2 s ago or more: read again every 10 s
+		want(16*time.Second, "heartbeat")     // 59 s
+		want(2*time.Second, "0+0")            // a new minute
+		want(40*time.Second, "heartbeat heartbeat")
+		want(10*time.Second, `{"reason":"token_expired"}`)
+		<-ended
+		store.Close()
+	})
+}
