@@ -45,8 +45,8 @@ format:
 vet:
 	go vet ./... ./.ci/gotest
 
-bench: ## compare the gateway with a plain reverse proxy
-	go test ./cmd/metergate -run '^$$' -bench Compare -benchtime 1x -timeout 20m
+bench: ## compare the gateway with a plain reverse proxy, and measure streams
+	go test ./cmd/metergate -run '^$$' -bench . -benchtime 1x -timeout 20m
 
 fuzz: ## run each fuzz target for FUZZTIME=60s
 	@grep -rEo --include='*_test.go' --exclude-dir=.tools '^func Fuzz[A-Za-z0-9_]*' . | \

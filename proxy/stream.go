@@ -20,9 +20,10 @@ const (
 
 	rereadEvery    = 10 * time.Second // announcements of the store can be lost
 	heartbeatEvery = 15 * time.Second
-	// readGap is the least time between two reads of one stream. What changes
-	// meanwhile is in the next.
-	readGap = 25 * time.Millisecond
+	// A stream reads once in readGap, over time; readBurst times it may do so before.
+	// What changes meanwhile is in the next.
+	readGap   = 50 * time.Millisecond
+	readBurst = 4
 	// writeTimeout ends a stream whose client does not read.
 	writeTimeout = 20 * time.Second
 	// retryStreams is what a client is told to wait that has too many, in seconds.
@@ -124,7 +125,7 @@ func (x *exchange) stream() {
 
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	read := time.Now()
+	paced := time.Now() // when the reads so far would be done, one every readGap
 	for due := nextRead(s); e.err == nil; {
 		wake := e.written.Add(heartbeatEvery)
 		for _, t := range [...]time.Time{due, x.user.Expires} {
@@ -149,14 +150,17 @@ func (x *exchange) stream() {
 			e.end(endExpired)
 			return
 		case now.Before(due):
-		case now.Sub(read) < readGap:
-			due = read.Add(readGap)
+		case now.Before(paced.Add(-readBurst * readGap)):
+			due = paced.Add(-readBurst * readGap)
 		default:
 			// An error says that nothing is known any more. What the client has stays.
 			if s, err = x.g.store.Read(x.in.Context(), user, x.plan); err == nil {
 				e.usage(x.plan.Usage(user, s))
 			}
-			read, due = now, nextRead(s)
+			if due = nextRead(s); paced.Before(now) {
+				paced = now
+			}
+			paced = paced.Add(readGap)
 		}
 		if time.Since(e.written) >= heartbeatEvery {
 			e.text(":\n\n")

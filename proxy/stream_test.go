@@ -328,7 +328,7 @@ func TestStreamInTime(t *testing.T) {
 		if _, err := store.Commit(t.Context(), d.Reservation); err != nil {
 			t.Fatal(err)
 		}
-		want(time.Second, "0+1 1+0") // the second not before the gap is over
+		want(time.Second, "0+1 1+0")
 		if _, err := store.Reserve(t.Context(), request()); err != nil {
 			t.Fatal(err)
 		}

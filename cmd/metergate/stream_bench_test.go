@@ -1,0 +1,100 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"metergate/quota"
+	"metergate/quota/redisstore/redistest"
+)
+
+// BenchmarkStreams opens 5,000 streams on one gateway, of as many users, and has
+// another gateway make calls for them. It reports the memory that a stream takes in
+// the gateway, and the delay from a 2xx to the event that shows it.
+func BenchmarkStreams(b *testing.B) {
+	const streams, calls = 5000, 1000
+	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer upstream.Close()
+	redis := redistest.Start(b)
+	here := startGateway(b, redis.URL(), upstream.URL)
+	there := startGateway(b, redis.URL(), upstream.URL)
+	token := func(i int) string { return testToken(fmt.Sprint("stream-", i), "enterprise") }
+	before := memory(b, here)
+
+	// Each stream tells when it has seen its user's next count.
+	seen := make([]chan time.Time, streams)
+	transport := &http.Transport{MaxConnsPerHost: 0}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport}
+	var ready sync.WaitGroup
+	for i := range streams {
+		seen[i] = make(chan time.Time, calls)
+		req, _ := http.NewRequest("GET", here.url+"/usage/stream", nil)
+		req.Header.Set("Authorization", "Bearer "+token(i))
+		res, err := client.Do(req)
+		if err != nil || res.StatusCode != 200 {
+			b.Fatal(res, err)
+		}
+		defer res.Body.Close()
+		ready.Add(1)
+		go func() {
+			used, first := int64(0), true
+			for lines := bufio.NewScanner(res.Body); lines.Scan(); {
+				data, ok := strings.CutPrefix(lines.Text(), "data: ")
+				if !ok {
+					continue
+				}
+				at := time.Now()
+				var u quota.Usage
+				if json.Unmarshal([]byte(data), &u) != nil {
+					continue
+				}
+				if first {
+					first = false
+					ready.Done()
+				} else if u.Used > used {
+					seen[i] <- at
+				}
+				used = u.Used
+			}
+		}()
+	}
+	ready.Wait()
+	perStream := (memory(b, here) - before) / streams
+
+	for b.Loop() {
+		var delays []time.Duration
+		for n := range calls {
+			i := n * 7919 % streams
+			req, _ := http.NewRequest("POST", there.url+"/api/analyze", nil)
+			req.Header.Set("Authorization", "Bearer "+token(i))
+			res, err := client.Do(req)
+			answered := time.Now()
+			if err != nil || res.StatusCode != 200 {
+				b.Fatal(res, err)
+			}
+			res.Body.Close()
+			// The event may be there before the response is.
+			delays = append(delays, max(0, (<-seen[i]).Sub(answered)))
+		}
+		slices.Sort(delays)
+		b.ReportMetric(float64(delays[len(delays)/2].Microseconds())/1000, "ms-p50")
+		b.ReportMetric(float64(delays[len(delays)*99/100].Microseconds())/1000, "ms-p99")
+	}
+	b.ReportMetric(perStream/1024, "KiB/stream")
+	b.ReportMetric(0, "ns/op") // says nothing here
+}
+
+// memory is what a process has in memory, in bytes.
+func memory(b *testing.B, p *process) float64 {
+	s := subject{name: "metergate", admin: p.admin}
+	return s.metric(b, "process_resident_memory_bytes")
+}
