@@ -204,6 +204,7 @@ func (c *checker) jwt() {
 	}
 	if jwt.PublicKeyFile != "" {
 		jwt.PublicKeyFile = within(c.dir, jwt.PublicKeyFile)
+		c.src.files = append(c.src.files, jwt.PublicKeyFile)
 		if _, err := readSmall("", jwt.PublicKeyFile); err != nil {
 			c.src.at(key, "%v%s", err, c.src.got(key))
 		}

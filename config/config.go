@@ -76,6 +76,9 @@ type Config struct {
 	// CORS lets browsers on other origins call the gateway. Default nil: it is off.
 	CORS *CORS `yaml:"cors"`
 	Log  Log   `yaml:"log"`
+	// Files are the files that the configuration was read from: its own, and those
+	// with secrets and keys that it names.
+	Files []string
 }
 
 // Admin is the listener for health and metrics. It has no authentication:
@@ -84,6 +87,8 @@ type Admin struct {
 	// Listen is its address, HOST:PORT, another one than the public listener's.
 	// Default "127.0.0.1:9090".
 	Listen string `yaml:"listen" default:"127.0.0.1:9090" as:"address"`
+	// Token is what the admin API asks for. Empty: the API answers 403.
+	Token Secret `yaml:"token"`
 }
 
 // Store is where the gateway counts.
@@ -274,6 +279,7 @@ func Parse(file string, data []byte, lookup func(string) (string, bool)) (*Confi
 		d.decode(root, reflect.ValueOf(cfg).Elem())
 		c := checker{src: src, dir: filepath.Dir(file), cfg: cfg}
 		c.check()
+		cfg.Files = append([]string{file}, src.files...)
 		if len(src.errs) == 0 {
 			return cfg, nil
 		}

@@ -111,6 +111,7 @@ func TestDefaults(t *testing.T) {
 		Routes: []Route{{Match: "/", Upstream: "api", Line: 7}},
 		Log:    Log{Level: slog.LevelInfo, Format: "json"},
 	}
+	want.Files = []string{"testdata/good/minimal.yaml"}
 	if diff := cmp.Diff(want, cfg, compare...); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
@@ -170,6 +171,7 @@ func TestEverything(t *testing.T) {
 		},
 		Log: Log{Level: slog.LevelWarn, Format: "text"},
 	}
+	want.Files = []string{"testdata/good/everything.yaml", "testdata/secret.txt", "testdata/key.pem"}
 	if diff := cmp.Diff(want, cfg, compare...); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}

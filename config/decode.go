@@ -296,6 +296,7 @@ func (d *decoder) secretFile(n *yaml.Node, v reflect.Value, path string, line in
 	d.value(n, reflect.ValueOf(&name).Elem(), filePath, line, "")
 	d.src.places[path] = place{path: filePath, line: line}
 	if !d.src.failed[filePath] {
+		d.src.files = append(d.src.files, within(d.dir, name))
 		text, err := readSmall(d.dir, name)
 		if err != nil {
 			d.src.fault(filePath, line, "%v", err)

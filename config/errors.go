@@ -55,6 +55,7 @@ type source struct {
 	places map[string]place // by path, of all values that are given
 	failed map[string]bool  // the paths whose value cannot be used
 	errs   Errors
+	files  []string // that it names and that have been looked at
 }
 
 // A place is where a value stands.

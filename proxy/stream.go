@@ -39,6 +39,7 @@ var (
 const (
 	endExpired  = "token_expired"
 	endShutdown = "shutting_down"
+	endReload   = "reload" // the token is not good any more
 )
 
 // Streams are the open streams of usage. They are shared by the Gateways that
@@ -49,17 +50,38 @@ type Streams struct {
 	open  int
 	ended chan struct{}
 	end   func()
+	// next is the Gateway that serves from now on, nil until Follow; moved is closed
+	// when another one does.
+	next  *Gateway
+	moved chan struct{}
 }
 
 // NewStreams returns a set of streams with none open.
 func NewStreams() *Streams {
-	s := &Streams{users: map[string]int{}, ended: make(chan struct{})}
+	s := &Streams{users: map[string]int{}, ended: make(chan struct{}), moved: make(chan struct{})}
 	s.end = sync.OnceFunc(func() { close(s.ended) })
 	return s
 }
 
 // End tells the clients of all streams that the gateway shuts down, and ends them.
 func (s *Streams) End() { s.end() }
+
+// Follow has all streams go on by the plans and keys of g.
+func (s *Streams) Follow(g *Gateway) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.next = g
+	close(s.moved)
+	s.moved = make(chan struct{})
+}
+
+// gateway returns the one to go by, nil for the stream's own, and what is closed
+// when there is another.
+func (s *Streams) gateway() (g *Gateway, moved <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.next, s.moved
+}
 
 // enter counts a stream. Errors: errUserStreams, errStreams.
 func (s *Streams) enter(user string) error {
@@ -126,6 +148,7 @@ func (x *exchange) stream() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	paced := time.Now() // when the reads so far would be done, one every readGap
+	_, moved := streams.gateway()
 	for due := nextRead(s); e.err == nil; {
 		wake := e.written.Add(heartbeatEvery)
 		for _, t := range [...]time.Time{due, x.user.Expires} {
@@ -140,6 +163,15 @@ func (x *exchange) stream() {
 		case <-streams.ended:
 			e.end(endShutdown)
 			return
+		case <-moved:
+			var g *Gateway
+			g, moved = streams.gateway()
+			if x.user, err = g.verifier.Verify(x.in); err != nil || x.user.User != user {
+				e.end(endReload)
+				return
+			}
+			x.plan = g.planOf(x.user)
+			due = time.Now()
 		case <-changes:
 			due = time.Now()
 		case <-timer.C:

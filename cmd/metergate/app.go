@@ -20,23 +20,34 @@ import (
 
 // An app is a whole gateway: both listeners and what stands behind them.
 type app struct {
-	cfg       *config.Config
-	log       *slog.Logger
-	store     *guardedStore
-	upstreams map[string]*proxy.Upstream
-	streams   *proxy.Streams
+	cfg     *config.Config // at the start
+	log     *slog.Logger
+	store   *guardedStore
+	streams *proxy.Streams
+	*reloader
 
 	public, admin         *http.Server
 	publicAddr, adminAddr net.Addr
 	draining              atomic.Bool
-	failed                chan error // a listener that broke
+	stopping              chan struct{} // closed when the app stops
+	failed                chan error    // a listener that broke
+}
+
+// appOptions are what an app is made of.
+type appOptions struct {
+	cfg *config.Config
+	// load loads the configuration again; nil: it is never reloaded.
+	load  func() (*config.Config, error)
+	log   *slog.Logger
+	level *slog.LevelVar // of log; nil: reloads leave it
 }
 
 // startApp builds a gateway and serves. When it returns without an error, both
 // listeners accept connections. A store that cannot be reached is no error: the
 // gateway runs by its on_failure rule until it can.
-func startApp(cfg *config.Config, log *slog.Logger) (_ *app, err error) {
-	a := &app{cfg: cfg, log: log, streams: proxy.NewStreams(), failed: make(chan error, 2)}
+func startApp(o appOptions) (_ *app, err error) {
+	cfg, log := o.cfg, o.log
+	a := &app{cfg: cfg, log: log, streams: proxy.NewStreams(), stopping: make(chan struct{}), failed: make(chan error, 2)}
 	if a.store, err = buildStore(cfg, log); err != nil {
 		return nil, fmt.Errorf("opening the store: %w", err)
 	}
@@ -46,16 +57,25 @@ func startApp(cfg *config.Config, log *slog.Logger) (_ *app, err error) {
 		}
 	}()
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(), guardMetrics{a.store.Store}, openStreams(a.streams))
-	a.upstreams = buildUpstreams(cfg)
-	gateway, err := buildGateway(cfg, a.store, a.upstreams, a.streams, proxy.NewMetrics(registry), log)
-	if err != nil {
+	metrics := proxy.NewMetrics(registry)
+	a.reloader = newReloader(a.streams)
+	a.reloader.load = o.load
+	a.reloader.build = func(cfg *config.Config, before *generation) (*generation, error) {
+		g, err := buildGeneration(cfg, before, a.store, a.streams, metrics, log)
+		if err == nil && o.level != nil {
+			o.level.Set(cfg.Log.Level)
+		}
+		return g, err
+	}
+	if err := a.reloader.start(cfg); err != nil {
 		return nil, err
 	}
+	registry.MustRegister(collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(), guardMetrics{a.store.Store}, openStreams(a.streams))
+	registry.MustRegister(a.reloader.metrics()...)
 	errorLog := slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 	a.public = &http.Server{
-		Handler:                      gateway,
+		Handler:                      a.reloader,
 		ReadHeaderTimeout:            10 * time.Second,
 		IdleTimeout:                  2 * time.Minute,
 		MaxHeaderBytes:               64 << 10,
@@ -68,6 +88,8 @@ func startApp(cfg *config.Config, log *slog.Logger) (_ *app, err error) {
 			Draining: a.draining.Load,
 			Checks:   map[string]func(context.Context) error{"store": a.store.Ping},
 			Gatherer: registry,
+			Token:    func() string { return string(a.current.Load().cfg.Admin.Token) },
+			Reload:   a.reloadAndLog,
 		}),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
@@ -91,7 +113,30 @@ func startApp(cfg *config.Config, log *slog.Logger) (_ *app, err error) {
 	for _, warning := range a.store.check(context.Background()) {
 		log.Warn(warning)
 	}
+	if o.load != nil {
+		go watchFiles(a.files, func() { a.reloadAndLog() }, log, a.stopping)
+	}
 	return a, nil
+}
+
+// files are those of the configuration in force, and the hash of what they held.
+func (a *app) files() (names []string, hash string) {
+	g := a.current.Load()
+	return g.cfg.Files, g.hash
+}
+
+// reloadAndLog reloads and says in the log how it went.
+func (a *app) reloadAndLog() (warnings []string, err error) {
+	warnings, err = a.reloader.reload()
+	if err != nil {
+		a.log.Error("the configuration was not reloaded; the one before stays in force", "faults", faults(err))
+		return nil, err
+	}
+	a.log.Info("the configuration was reloaded", "hash", a.current.Load().hash[:16])
+	for _, warning := range warnings {
+		a.log.Warn(warning)
+	}
+	return warnings, nil
 }
 
 func (a *app) serve(s *http.Server, l net.Listener) {
@@ -104,6 +149,7 @@ func (a *app) serve(s *http.Server, l net.Listener) {
 // shutdown timeout, then their connections are cut.
 func (a *app) stop() error {
 	a.draining.Store(true)
+	close(a.stopping)
 	ctx, cancel := context.WithTimeout(context.Background(), a.cfg.ShutdownTimeout)
 	defer cancel()
 	err := a.public.Shutdown(ctx)
@@ -111,7 +157,7 @@ func (a *app) stop() error {
 		err = fmt.Errorf("requests were still running after %v: %w", a.cfg.ShutdownTimeout, err)
 		a.public.Close()
 	}
-	for _, u := range a.upstreams {
+	for _, u := range a.current.Load().upstreams {
 		u.Close()
 	}
 	// The admin listener goes last: it tells that the gateway drains.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"reflect"
 	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,12 +22,15 @@ import (
 	"metergate/quota/redisstore"
 )
 
-func buildLog(cfg config.Log, w io.Writer) *slog.Logger {
-	options := &slog.HandlerOptions{Level: cfg.Level}
+// buildLog returns a log whose level can be changed.
+func buildLog(cfg config.Log, w io.Writer) (*slog.Logger, *slog.LevelVar) {
+	level := new(slog.LevelVar)
+	level.Set(cfg.Level)
+	options := &slog.HandlerOptions{Level: level}
 	if cfg.Format == "text" {
-		return slog.New(slog.NewTextHandler(w, options))
+		return slog.New(slog.NewTextHandler(w, options)), level
 	}
-	return slog.New(slog.NewJSONHandler(w, options))
+	return slog.New(slog.NewJSONHandler(w, options)), level
 }
 
 func buildStore(cfg *config.Config, log *slog.Logger) (_ *guardedStore, err error) {
@@ -109,7 +113,7 @@ func buildVerifier(cfg *config.Config) (*jwtauth.Verifier, error) {
 // that do not fit their algorithms, say.
 func checkBuild(cfg *config.Config) error {
 	log := slog.New(slog.DiscardHandler)
-	_, err := buildGateway(cfg, nil, buildUpstreams(cfg), nil, proxy.NewMetrics(prometheus.NewRegistry()), log)
+	_, err := buildGateway(cfg, nil, buildUpstreams(cfg, nil), nil, proxy.NewMetrics(prometheus.NewRegistry()), log)
 	return err
 }
 
@@ -143,9 +147,28 @@ func buildPlans(cfg *config.Config) (map[string]*quota.Plan, error) {
 	return plans, nil
 }
 
-func buildUpstreams(cfg *config.Config) map[string]*proxy.Upstream {
+// buildGeneration makes what a configuration says, and touches nothing that lives.
+func buildGeneration(cfg *config.Config, before *generation, s proxy.Store, streams *proxy.Streams, m *proxy.Metrics, log *slog.Logger) (*generation, error) {
+	// Before the files are read by others, so that a change in between is seen.
+	hash := hashFiles(cfg.Files)
+	if before != nil {
+		cfg = keepFixed(before.cfg, cfg)
+	}
+	g := &generation{cfg: cfg, hash: hash, upstreams: buildUpstreams(cfg, before)}
+	var err error
+	g.gateway, err = buildGateway(cfg, s, g.upstreams, streams, m, log)
+	return g, err
+}
+
+// buildUpstreams makes new upstreams and takes over what has not changed, with its
+// connections and what it knows of its targets.
+func buildUpstreams(cfg *config.Config, before *generation) map[string]*proxy.Upstream {
 	upstreams := make(map[string]*proxy.Upstream, len(cfg.Upstreams))
 	for name, u := range cfg.Upstreams {
+		if before != nil && reflect.DeepEqual(before.cfg.Upstreams[name], u) && before.upstreams[name] != nil {
+			upstreams[name] = before.upstreams[name]
+			continue
+		}
 		upstreams[name] = proxy.NewUpstream(u.Targets[0].URL, u.Timeout, u.MaxBody)
 	}
 	return upstreams

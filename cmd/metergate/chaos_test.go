@@ -47,9 +47,9 @@ func TestChaos(t *testing.T) {
 
 const (
 	chaosClients = 12
-	// generation is how long one user with a small quota is in use: there is always
+	// cohort is how long one user with a small quota is in use: there is always
 	// one that reaches its limit.
-	generation = 2 * time.Second
+	cohort = 2 * time.Second
 )
 
 func runChaos(t *testing.T, onFailure string) {
@@ -63,7 +63,7 @@ func runChaos(t *testing.T, onFailure string) {
 	users := []*account{{user: "unlimited", plan: "unlimited"}, {user: "high", plan: "high"},
 		{user: "minutes", plan: "minutes", limit: 100000}, {user: "failing", plan: "high", fails: true}}
 	steady := len(users)
-	for i := range int(*chaosFor/generation) + 1 {
+	for i := range int(*chaosFor/cohort) + 1 {
 		if i%4 == 0 {
 			users = append(users, &account{user: fmt.Sprint("low-", i), plan: "low", limit: 300})
 		} else {
@@ -76,7 +76,7 @@ func runChaos(t *testing.T, onFailure string) {
 		if random.IntN(2) == 0 {
 			return random.IntN(steady)
 		}
-		return min(steady+int(time.Since(begun)/generation), len(users)-1)
+		return min(steady+int(time.Since(begun)/cohort), len(users)-1)
 	}
 	for i := range c.sites {
 		c.cables[i] = redistest.Connect(t, c.redis.Addr)

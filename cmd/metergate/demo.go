@@ -71,7 +71,7 @@ func demo(c *console) error {
 	if err != nil {
 		return errUsage(err.Error())
 	}
-	a, err := startApp(cfg, demoLog(c.stderr))
+	a, err := startApp(appOptions{cfg: cfg, log: demoLog(c.stderr)})
 	if err != nil {
 		return fmt.Errorf("demo: %w; -listen takes another address", err)
 	}

@@ -28,7 +28,7 @@ func crowd(t *testing.T) *http.Client {
 	return &http.Client{Transport: transport, Timeout: 2 * time.Minute}
 }
 
-func usageOf(t *testing.T, gateway *process, token string) quota.Usage {
+func usageOf(t testing.TB, gateway *process, token string) quota.Usage {
 	t.Helper()
 	status, body := get(gateway.url+"/usage", token)
 	var u quota.Usage

@@ -7,6 +7,8 @@ import (
 	"os/signal"
 	"syscall"
 	_ "time/tzdata" // the container has no time zones
+
+	"metergate/config"
 )
 
 func serve(c *console) error {
@@ -22,14 +24,27 @@ func serve(c *console) error {
 	if err := checkBuild(cfg); err != nil {
 		return errUsage(fmt.Sprintf("%s: %v", *file, err))
 	}
-	log := buildLog(cfg.Log, c.stderr)
+	log, level := buildLog(cfg.Log, c.stderr)
 	stopped := stopSignals()
-	a, err := startApp(cfg, log)
+	hangup := make(chan os.Signal, 1) // one slot: many are one reload
+	signal.Notify(hangup, syscall.SIGHUP)
+	a, err := startApp(appOptions{cfg: cfg, log: log, level: level,
+		load: func() (*config.Config, error) { return config.Load(*file) }})
 	if err != nil {
 		return err
 	}
 	log.Info("serving", "listen", a.publicAddr.String(), "admin", a.adminAddr.String(),
 		"plans", len(cfg.Plans), "routes", len(cfg.Routes), "on_failure", string(cfg.Store.OnFailure))
+	go func() {
+		for {
+			select {
+			case <-hangup:
+				a.reloadAndLog()
+			case <-a.stopping:
+				return
+			}
+		}
+	}()
 	return a.wait(stopped)
 }
 

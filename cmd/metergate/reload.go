@@ -1,0 +1,160 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"metergate/config"
+	"metergate/proxy"
+)
+
+// A generation is what one configuration has been built into. It does not change;
+// a reload makes the next one.
+type generation struct {
+	cfg       *config.Config
+	hash      string // of the configuration's files
+	upstreams map[string]*proxy.Upstream
+	gateway   *proxy.Gateway
+}
+
+// A reloader has the current generation and replaces it.
+type reloader struct {
+	current atomic.Pointer[generation]
+
+	mu   sync.Mutex // one reload at a time
+	load func() (*config.Config, error)
+	// build makes a generation and touches nothing that lives; before may be nil.
+	build   func(cfg *config.Config, before *generation) (*generation, error)
+	streams *proxy.Streams
+
+	successful, at prometheus.Gauge
+	loaded         *prometheus.GaugeVec
+}
+
+func newReloader(streams *proxy.Streams) *reloader {
+	return &reloader{
+		streams: streams,
+		successful: prometheus.NewGauge(prometheus.GaugeOpts{Name: "metergate_config_last_reload_successful",
+			Help: "1 if the configuration as it is now was loaded, 0 if it was refused and the one before is in force."}),
+		at: prometheus.NewGauge(prometheus.GaugeOpts{Name: "metergate_config_last_reload_success_timestamp_seconds",
+			Help: "When the configuration in force was loaded."}),
+		loaded: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "metergate_config_hash",
+			Help: "1, with the SHA-256 of the configuration in force, its first 16 digits."}, []string{"sha256"}),
+	}
+}
+
+func (r *reloader) metrics() []prometheus.Collector {
+	return []prometheus.Collector{r.successful, r.at, r.loaded}
+}
+
+// ServeHTTP serves a request by the current generation, to its end.
+func (r *reloader) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	r.current.Load().gateway.ServeHTTP(w, req)
+}
+
+// start builds the first generation.
+func (r *reloader) start(cfg *config.Config) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.swap(cfg)
+}
+
+// reload loads the configuration again and puts it in force, or says why not; then
+// nothing has changed. The warnings name what cannot change in a running process.
+func (r *reloader) reload() (warnings []string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before := r.current.Load()
+	cfg, err := r.load()
+	if err == nil {
+		err = r.swap(cfg)
+	}
+	if err != nil {
+		r.successful.Set(0)
+		return nil, err
+	}
+	return fixed(before.cfg, cfg), nil
+}
+
+func (r *reloader) swap(cfg *config.Config) error {
+	before := r.current.Load()
+	g, err := r.build(cfg, before)
+	if err != nil {
+		return err
+	}
+	r.current.Store(g)
+	r.streams.Follow(g.gateway)
+	if before != nil {
+		for name, u := range before.upstreams {
+			if g.upstreams[name] != u {
+				u.Close()
+			}
+		}
+	}
+	r.successful.Set(1)
+	r.at.Set(float64(time.Now().UnixMilli()) / 1000)
+	r.loaded.Reset()
+	r.loaded.WithLabelValues(g.hash[:16]).Set(1)
+	return nil
+}
+
+// fixed names what differs between two configurations and takes a restart.
+func fixed(running, wanted *config.Config) (warnings []string) {
+	for _, f := range []struct {
+		name string
+		same bool
+	}{
+		{"listen", running.Listen == wanted.Listen},
+		{"admin.listen", running.Admin.Listen == wanted.Admin.Listen},
+		{"store", reflect.DeepEqual(running.Store, wanted.Store)},
+		{"timezone", running.Timezone.String() == wanted.Timezone.String()},
+		{"log.format", running.Log.Format == wanted.Log.Format},
+	} {
+		if !f.same {
+			warnings = append(warnings, f.name+" has changed in the file; it takes a restart, and the old value stays in force")
+		}
+	}
+	return warnings
+}
+
+// keepFixed puts what takes a restart into a configuration, so that what follows
+// sees what is in force.
+func keepFixed(running, wanted *config.Config) *config.Config {
+	c := *wanted
+	c.Listen, c.Store, c.Timezone = running.Listen, running.Store, running.Timezone
+	c.Admin.Listen, c.Log.Format = running.Admin.Listen, running.Log.Format
+	return &c
+}
+
+// hashFiles is over names and contents; a file that cannot be read counts as empty.
+func hashFiles(files []string) string {
+	h := sha256.New()
+	for _, name := range files {
+		data, _ := os.ReadFile(name)
+		fmt.Fprintf(h, "%q %d\n", name, len(data))
+		h.Write(data)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// faults are the lines that say what is wrong with a configuration.
+func faults(err error) (lines []string) {
+	var list config.Errors
+	if !errors.As(err, &list) {
+		return []string{err.Error()}
+	}
+	for _, f := range list {
+		lines = append(lines, f.Error())
+	}
+	return lines
+}
