@@ -51,13 +51,7 @@ func buildStore(cfg *config.Config, log *slog.Logger) (_ *guardedStore, err erro
 		o.Remote, s.remote = local, local
 		s.check = func(context.Context) []string { return nil }
 	} else {
-		remote, err := redisstore.Open(redisstore.Options{
-			URL:      string(cfg.Store.URL),
-			Prefix:   cfg.Store.Prefix,
-			Timeout:  cfg.Store.Timeout,
-			Calendar: calendar,
-			Keep:     cfg.Store.Keep,
-		})
+		remote, err := openRedis(cfg, calendar)
 		if err != nil {
 			return nil, err
 		}
@@ -72,6 +66,16 @@ func buildStore(cfg *config.Config, log *slog.Logger) (_ *guardedStore, err erro
 		return nil, err
 	}
 	return s, nil
+}
+
+func openRedis(cfg *config.Config, calendar *quota.Calendar) (*redisstore.Store, error) {
+	return redisstore.Open(redisstore.Options{
+		URL:      string(cfg.Store.URL),
+		Prefix:   cfg.Store.Prefix,
+		Timeout:  cfg.Store.Timeout,
+		Calendar: calendar,
+		Keep:     cfg.Store.Keep,
+	})
 }
 
 // A guardedStore is what a gateway counts in.

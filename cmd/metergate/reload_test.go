@@ -21,7 +21,7 @@ import (
 	"metergate/quota"
 )
 
-const adminToken = "an admin token for tests"
+const adminToken = "an-admin-token-for-tests-0123456789"
 
 // reloadYAML is a configuration that tests change; %s is the upstream's URL, %d the
 // free plan's limit.

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestValidateOnline(t *testing.T) {
+	up := httptest.NewServer(http.NotFoundHandler())
+	defer up.Close()
+	file := filepath.Join(t.TempDir(), "gateway.yaml")
+	for name, c := range map[string]struct {
+		upstream string
+		store    string
+		code     int
+		want     []string
+	}{
+		"all is there":   {up.URL, "embedded:data", 0, []string{"store: ok", "upstreams.analysis.targets[0] (" + up.URL + "): ok"}},
+		"nothing is":     {"http://127.0.0.1:1", "redis://127.0.0.1:1", 1, []string{"store: ", "targets[0] (http://127.0.0.1:1): ", "connection refused"}},
+		"no upstream is": {"http://127.0.0.1:1", "embedded:data", 1, []string{"store: ok", "connection refused"}},
+	} {
+		text := strings.Replace(fmt.Sprintf(reloadYAML, c.upstream, 5), "embedded:data", c.store, 1)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p := start(t, nil, "validate", "-config", file, "-online")
+		<-p.done
+		if p.code != c.code {
+			t.Errorf("%s: exit status %d, want %d:\n%s", name, p.code, c.code, p.output)
+		}
+		for _, want := range c.want {
+			if !strings.Contains(p.output.String(), want) {
+				t.Errorf("%s: no %q in:\n%s", name, want, p.output)
+			}
+		}
+	}
+}
