@@ -15,6 +15,16 @@ const (
 	// maxReleases bounds the releases that wait. What they would give back ends
 	// with its lease anyway.
 	maxReleases = 10_000
+	// maxLoose bounds the commits that wait in memory because no journal takes them.
+	maxLoose = 100_000
+	// closeTimeout bounds the last try to count what the journal holds. The rest stays
+	// in it for the next process.
+	closeTimeout = 2 * time.Second
+	// forgetAfter is how long the store has to recognise a count that came from the
+	// journal: copies of the call that was not answered may still arrive.
+	forgetAfter = time.Minute
+	// maxReplayed bounds the replayed counts that wait for it.
+	maxReplayed = 200_000
 )
 
 // debts are what is to be done when the store answers again, besides what the
@@ -23,7 +33,9 @@ type debts struct {
 	wake     chan struct{} // one slot: there is something to do
 	mu       sync.Mutex
 	loose    map[string][]quota.Reservation // commits by user that no journal has taken
+	kept     int                            // how many they are
 	releases []release
+	replayed []release // to be forgotten
 }
 
 type release struct {
@@ -38,13 +50,19 @@ func (d *debts) call() {
 	}
 }
 
-func (d *debts) keep(r quota.Reservation) {
+// keep keeps a commit in memory. False: there are too many already.
+func (d *debts) keep(r quota.Reservation) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.kept >= maxLoose {
+		return false
+	}
 	if d.loose == nil {
 		d.loose = map[string][]quota.Reservation{}
 	}
 	d.loose[r.User] = append(d.loose[r.User], r)
+	d.kept++
+	return true
 }
 
 // looseOf returns some of a user's commits that no journal has taken.
@@ -59,6 +77,7 @@ func (d *debts) looseOf(user string) []quota.Reservation {
 func (d *debts) drop(user string, n int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.kept -= n
 	if d.loose[user] = d.loose[user][n:]; len(d.loose[user]) == 0 {
 		delete(d.loose, user)
 	}
@@ -107,25 +126,57 @@ func (s *Store) payDebts() {
 	for {
 		select {
 		case <-s.debts.wake:
+		case <-time.After(forgetAfter / 2):
+			s.forgetReplayed()
+			continue
 		case <-s.closing:
-			s.payAll() // a last try
+			s.payAll(time.Now().Add(closeTimeout)) // a last try
 			return
 		}
-		for !s.payAll() {
+		for !s.payAll(time.Time{}) {
 			// A breaker that closes calls too, but there may be none that is open.
 			select {
 			case <-time.After(probeEvery):
 			case <-s.closing:
+				s.payAll(time.Now().Add(closeTimeout))
 				return
 			}
 		}
 	}
 }
 
-// payAll reports whether nothing is left to do.
-func (s *Store) payAll() bool {
+// forgetReplayed has the store forget what came from the journal some time ago and
+// is removed from it, so that no call for it will come again.
+func (s *Store) forgetReplayed() {
+	s.debts.mu.Lock()
+	defer s.debts.mu.Unlock()
+	now := s.Remote.Now()
+	due := 0
+	for due < len(s.debts.replayed) && !now.Before(s.debts.replayed[due].until) {
+		if r := s.debts.replayed[due].r; s.Journal.removed(r) {
+			s.Remote.Forget(r)
+		}
+		due++
+	}
+	s.debts.replayed = slices.Delete(s.debts.replayed, 0, due)
+}
+
+// payAll reports whether nothing is left to do. It gives up when the store is closing
+// and, then, at until.
+func (s *Store) payAll(until time.Time) bool {
 	done := true
+	late := func() bool {
+		select {
+		case <-s.closing:
+			return until.IsZero() || time.Now().After(until)
+		default:
+			return false
+		}
+	}
 	for _, user := range s.ledger.debtors() {
+		if late() {
+			return false
+		}
 		if s.breaker(user).isOpen() != nil || s.payUser(user) != nil {
 			done = false
 		}
@@ -135,13 +186,16 @@ func (s *Store) payAll() bool {
 	s.debts.releases = nil
 	s.debts.mu.Unlock()
 	for _, rel := range releases {
+		if late() {
+			return false // leases end by themselves
+		}
 		if !s.Remote.Now().Before(rel.until) {
 			continue // it has ended by itself
 		}
 		call, err := s.breaker(rel.r.User).enter(context.Background())
 		if err == nil {
 			_, err = s.Remote.Release(call, rel.r)
-			s.answered(rel.r.User, err)
+			s.answered(call, rel.r.User, err)
 		}
 		if err != nil {
 			done = false
@@ -200,6 +254,13 @@ func (s *Store) replay(user string) error {
 			return err
 		}
 		s.Journal.remove(rs)
+		s.debts.mu.Lock()
+		for _, r := range rs {
+			if len(s.debts.replayed) < maxReplayed {
+				s.debts.replayed = append(s.debts.replayed, release{r, s.Remote.Now().Add(forgetAfter)})
+			}
+		}
+		s.debts.mu.Unlock()
 	}
 }
 
@@ -222,7 +283,7 @@ func (s *Store) count(user string, rs []quota.Reservation) error {
 		if err != nil {
 			return err
 		}
-		if err = s.Remote.Replay(call, user, counted); !s.answered(user, err) {
+		if err = s.Remote.Replay(call, user, counted); !s.answered(call, user, err) {
 			return err
 		}
 	}

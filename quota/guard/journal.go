@@ -150,7 +150,22 @@ func (j *Journal) add(r quota.Reservation) error {
 	if !j.changes.Add(c) {
 		return errors.New("the journal is closed")
 	}
-	return <-c.done
+	if err = <-c.done; err != nil {
+		// It may be in the file all the same, as far as this process can see. The
+		// caller keeps it elsewhere.
+		j.mu.Lock()
+		j.gone[string(c.key)] = struct{}{}
+		j.mu.Unlock()
+	}
+	return err
+}
+
+// removed reports whether the removal of r is on disk.
+func (j *Journal) removed(r quota.Reservation) bool {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	_, gone := j.gone[string(entryKey(r.User, r.ID))]
+	return !gone
 }
 
 // remove removes entries that have been counted: for this process at once, on disk

@@ -9,7 +9,7 @@ import (
 )
 
 // A ledger has what a gateway can say of its users without the store: the last
-// known usage, what it owes the store, and what it let through unchecked.
+// known usage, what it owes the store, and what it has running.
 type ledger struct {
 	seed     maphash.Seed
 	calendar *quota.Calendar
@@ -36,12 +36,18 @@ type known struct {
 	paid tally
 }
 
-// owed is what the store does not know of a user.
+// owed is what is going on with a user here.
 type owed struct {
-	journaled tally
+	journaled tally // what the store does not know yet
 	entries   int
-	// unchecked are the requests in flight that the store did not admit, by id.
-	unchecked map[string]quota.Reservation
+	// running are the requests in flight, by id, whether the store has admitted them
+	// or not.
+	running map[string]running
+}
+
+type running struct {
+	quota.Reservation
+	until time.Time // when its lease has run out
 }
 
 // A tally has numbers by window and endpoint; an empty endpoint is all of them.
@@ -74,16 +80,25 @@ func (l *ledger) shard(user string) *ledgerShard {
 func (l *ledger) learn(user string, p *quota.Plan, s quota.Snapshot) {
 	sh := l.shard(user)
 	defer sh.mu.Unlock()
+	sh.learn(user, p, s)
+}
+
+func (sh *ledgerShard) learn(user string, p *quota.Plan, s quota.Snapshot) {
 	if k := sh.lookup(user); k != nil {
 		if !k.snapshot.At.After(s.At) { // answers may overtake one another
 			k.plan, k.snapshot, k.paid = p, s, nil
 		}
 		return
 	}
+	sh.keep(user, &known{plan: p, snapshot: s})
+}
+
+// keep keeps what is known of a user, for as long as maxKnown others are not.
+func (sh *ledgerShard) keep(user string, k *known) {
 	if sh.young == nil || len(sh.young) >= maxKnown {
 		sh.old, sh.young = sh.young, make(map[string]*known)
 	}
-	sh.young[user] = &known{plan: p, snapshot: s}
+	sh.young[user] = k
 }
 
 // lookup finds what is known of a user, nil if nothing is.
@@ -92,9 +107,9 @@ func (sh *ledgerShard) lookup(user string) *known {
 		return k
 	}
 	k := sh.old[user]
-	if k != nil && len(sh.young) < maxKnown {
-		sh.young[user] = k
+	if k != nil {
 		delete(sh.old, user)
+		sh.keep(user, k)
 	}
 	return k
 }
@@ -105,7 +120,7 @@ func (sh *ledgerShard) owe(user string) *owed {
 	}
 	o := sh.owed[user]
 	if o == nil {
-		o = &owed{journaled: tally{}, unchecked: map[string]quota.Reservation{}}
+		o = &owed{journaled: tally{}, running: map[string]running{}}
 		sh.owed[user] = o
 	}
 	return o
@@ -113,7 +128,7 @@ func (sh *ledgerShard) owe(user string) *owed {
 
 // clean forgets a user to whom nothing is owed any more.
 func (sh *ledgerShard) clean(user string) {
-	if o := sh.owed[user]; o != nil && o.entries == 0 && len(o.unchecked) == 0 {
+	if o := sh.owed[user]; o != nil && o.entries == 0 && len(o.running) == 0 {
 		delete(sh.owed, user)
 	}
 }
@@ -123,9 +138,18 @@ func (l *ledger) admit(r quota.Reservation, now time.Time) (admitted bool, s quo
 	sh := l.shard(r.User)
 	defer sh.mu.Unlock()
 	if admitted = r.Plan.Admits(r.Endpoint, l.snapshot(sh, r.User, r.Plan, now)); admitted {
-		sh.owe(r.User).unchecked[r.ID] = r
+		sh.owe(r.User).running[r.ID] = running{r, now.Add(r.Lease)}
 	}
 	return admitted, l.snapshot(sh, r.User, r.Plan, now)
+}
+
+// admitted notes a request that the store has admitted, and its answer.
+func (l *ledger) admitted(d quota.Decision) {
+	r := d.Reservation
+	sh := l.shard(r.User)
+	defer sh.mu.Unlock()
+	sh.learn(r.User, r.Plan, d.Snapshot)
+	sh.owe(r.User).running[r.ID] = running{r, d.Snapshot.At.Add(r.Lease)}
 }
 
 // settled notes that a request is not in flight any more.
@@ -133,7 +157,7 @@ func (l *ledger) settled(r quota.Reservation) {
 	sh := l.shard(r.User)
 	defer sh.mu.Unlock()
 	if o := sh.owed[r.User]; o != nil {
-		delete(o.unchecked, r.ID)
+		delete(o.running, r.ID)
 		sh.clean(r.User)
 	}
 }
@@ -143,7 +167,7 @@ func (l *ledger) journaled(r quota.Reservation) {
 	sh := l.shard(r.User)
 	defer sh.mu.Unlock()
 	o := sh.owe(r.User)
-	delete(o.unchecked, r.ID)
+	delete(o.running, r.ID)
 	o.journaled.add(r, 1)
 	o.entries++
 	sh.clean(r.User) // a replay may have been faster
@@ -217,8 +241,8 @@ func (l *ledger) snapshot(sh *ledgerShard, user string, p *quota.Plan, now time.
 			continue
 		}
 		n.Used += o.journaled[at]
-		for _, r := range o.unchecked {
-			if r.In(c.Endpoint, at.window) {
+		for _, r := range o.running {
+			if now.Before(r.until) && r.In(c.Endpoint, at.window) {
 				n.Held++
 			}
 		}

@@ -52,7 +52,7 @@ const MaxReplay = 200
 type Options struct {
 	Remote Remote
 	// Journal keeps commits that the remote store does not answer. The Store closes
-	// it. nil: they are kept in memory, and die with the process.
+	// it. nil: they are kept in memory, as many as fit, and Commit returns an error.
 	Journal *Journal
 	// Allow lets a request pass when the store does not answer its reserve and the
 	// last known usage permits. False: the reserve returns the error.
@@ -116,15 +116,20 @@ func (s *Store) breaker(user string) *breaker { return &s.breakers[s.Remote.Part
 
 // answered notes how a call of the remote store ended, and reports whether it was
 // answered. What says nothing about the store changes nothing.
-func (s *Store) answered(user string, err error) bool {
+func (s *Store) answered(c call, user string, err error) bool {
 	b := s.breaker(user)
 	switch {
 	case err == nil || errors.Is(err, quota.ErrSettled):
 		b.success()
 		return true
 	case errors.Is(err, quota.ErrOverloaded) || errors.Is(err, errOpened):
+	case !c.until.IsZero() && errors.Is(err, context.DeadlineExceeded): // it had less than its time
 	case b.failure(user, err):
-		s.Log.Error("the store does not answer; counts go to the journal", "on_failure_allow", s.Allow, "error", err)
+		where := "the journal"
+		if s.Journal == nil {
+			where = "memory alone"
+		}
+		s.Log.Error("the store does not answer; what succeeds is kept in "+where, "on_failure_allow", s.Allow, "error", err)
 		s.background.Go(func() { s.probe(b) })
 		s.watchers.NotifyAll()
 	}
@@ -153,8 +158,11 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, e
 	}
 	d, err := s.Remote.Reserve(call, r)
 	switch {
-	case s.answered(r.User, err):
-		if err == nil {
+	case s.answered(call, r.User, err):
+		switch {
+		case d.Admitted:
+			s.ledger.admitted(d)
+		case err == nil:
 			s.ledger.learn(r.User, r.Plan, d.Snapshot)
 		}
 		return d, err
@@ -184,13 +192,16 @@ func (s *Store) decide(r quota.Reservation, cause error) (quota.Decision, error)
 	return quota.Decision{Admitted: admitted, Reservation: r, Snapshot: snapshot}, nil
 }
 
+// errNoJournal: neither the store nor a journal has a count on disk.
+var errNoJournal = errors.New("the store cannot be written, and it has no journal")
+
 // Commit counts r, in the remote store or in the journal. The snapshot of a count
-// in the journal is stale. An error means that the journal did not take it: it will
-// be counted only if the process lives until the store is back.
+// in the journal is stale. An error means that neither took it: it will be counted
+// only if the process lives until the store is back.
 func (s *Store) Commit(ctx context.Context, r quota.Reservation) (quota.Snapshot, error) {
 	if call, err := s.breaker(r.User).enter(ctx); err == nil {
 		snapshot, err := s.Remote.Commit(call, r)
-		if s.answered(r.User, err) {
+		if s.answered(call, r.User, err) {
 			s.ledger.settled(r)
 			s.ledger.learn(r.User, r.Plan, snapshot)
 			return snapshot, nil
@@ -199,18 +210,22 @@ func (s *Store) Commit(ctx context.Context, r quota.Reservation) (quota.Snapshot
 	var err error
 	if s.Journal != nil {
 		err = s.Journal.add(r)
+	} else {
+		err = errNoJournal
 	}
-	if err != nil || s.Journal == nil {
-		s.debts.keep(r)
+	switch {
+	case err == nil:
+		s.stats.journaled.Add(1)
+	case s.debts.keep(r):
+		s.stats.journalErrors.Add(1)
+	default:
+		s.stats.journalErrors.Add(1)
+		s.ledger.settled(r)
+		return quota.Snapshot{}, err // memory is full, too
 	}
 	s.owe(r)
-	s.stats.journaled.Add(1)
 	s.watchers.Notify(r.User)
 	s.debts.call()
-	if err != nil {
-		s.stats.journalErrors.Add(1)
-		s.Log.Error("the journal cannot be written; a count waits in memory alone", "reservation", r.ID, "error", err)
-	}
 	snapshot, _ := s.ledger.read(r.User, r.Plan, s.Remote.Now())
 	return snapshot, err
 }
@@ -221,7 +236,7 @@ func (s *Store) Release(ctx context.Context, r quota.Reservation) (quota.Snapsho
 	s.ledger.settled(r)
 	if call, err := s.breaker(r.User).enter(ctx); err == nil {
 		snapshot, err := s.Remote.Release(call, r)
-		if s.answered(r.User, err) {
+		if s.answered(call, r.User, err) {
 			s.ledger.learn(r.User, r.Plan, snapshot)
 			return snapshot, nil
 		}
@@ -242,10 +257,13 @@ func (s *Store) Read(ctx context.Context, user string, p *quota.Plan) (quota.Sna
 	if err == nil {
 		var snapshot quota.Snapshot
 		snapshot, err = s.Remote.Read(call, user, p)
-		if s.answered(user, err) {
+		if s.answered(call, user, err) {
 			s.ledger.learn(user, p, snapshot)
 			return snapshot, nil
 		}
+	}
+	if errors.Is(err, quota.ErrOverloaded) {
+		return quota.Snapshot{}, err
 	}
 	if snapshot, ok := s.ledger.read(user, p, s.Remote.Now()); ok {
 		return snapshot, nil
@@ -294,7 +312,7 @@ type Stats struct {
 	Replayed      int64 // counts that have come from there into the store
 	Dropped       int64 // counts that were too old to be read by anybody
 	Unchecked     int64 // requests that passed without an answer of the store
-	JournalErrors int64 // counts that the journal did not take
+	JournalErrors int64 // counts that no journal took
 }
 
 type stats struct {

@@ -432,7 +432,7 @@ func TestOldEntriesAreDropped(t *testing.T) {
 // In an outage Redis is asked by the probe and nobody else, and nobody waits for
 // it, not even for a free connection.
 func TestBreaker(t *testing.T) {
-	r := newRig(t, setup{timeout: time.Second, connections: 1})
+	r := newRig(t, setup{timeout: time.Second, connections: 8})
 	r.use(1, "u", five)
 	var calls, probes atomic.Int64
 	r.cable.OnCommand(func(c redistest.Command) redistest.Fate {
@@ -456,7 +456,7 @@ func TestBreaker(t *testing.T) {
 		t.Fatal("the breaker is not open")
 	}
 	// The connections are made anew, which takes commands of its own each time.
-	if n := calls.Load(); n > 20 {
+	if n := calls.Load(); n > 40 {
 		t.Errorf("50 calls reached Redis as %d commands", n)
 	}
 	before := calls.Load()
@@ -489,7 +489,8 @@ func TestOverloadIsNoOutage(t *testing.T) {
 	}
 	defer local.Close()
 	remote := &busy{Store: local}
-	s := open(t, guard.Options{Remote: remote, Allow: true, Timeout: time.Second, Calendar: quota.NewCalendar(nil), Keep: 24 * time.Hour})
+	s := open(t, guard.Options{Remote: remote, Journal: openJournal(t, t.TempDir()), Allow: true, Timeout: time.Second,
+		Calendar: quota.NewCalendar(nil), Keep: 24 * time.Hour})
 	d, err := s.Reserve(ctx, request("u", five))
 	if err != nil {
 		t.Fatal(err)
@@ -505,6 +506,79 @@ func TestOverloadIsNoOutage(t *testing.T) {
 	}
 	if s.Stats().Open != 0 {
 		t.Error("the breaker is open")
+	}
+	remote.yes.Store(false)
+	eventually(t, "it is counted", func() bool { s, err := s.Read(ctx, "u", five); return err == nil && numbers(s) == "1+0" })
+}
+
+// What runs here counts as held when the store is gone, whoever admitted it.
+func TestRunningRequestsBound(t *testing.T) {
+	r := newRig(t, setup{allow: true})
+	for range 4 {
+		r.admit("u", five)
+	}
+	r.down()
+	last := r.admit("u", five)
+	if d, err := r.Reserve(ctx, request("u", five)); err != nil || d.Admitted {
+		t.Errorf("the sixth of five at once: admitted %v, error %v", d.Admitted, err)
+	}
+	r.want("u", five, "0+5 stale")
+	r.Release(ctx, last)
+	r.admit("u", five)
+}
+
+// A slow Redis is slow, not down: connections that take several answers to be made,
+// and scripts that have to be loaded, do not use up the time of one call for ever.
+func TestSlowButUp(t *testing.T) {
+	r := newRig(t, setup{timeout: time.Second})
+	r.cable.Delay(700 * time.Millisecond) // a new connection takes two answers, a new script one more
+	eventually(t, "it serves", func() bool {
+		d, err := r.Reserve(ctx, request("u", five))
+		if err == nil && d.Admitted {
+			r.Release(ctx, d.Reservation)
+		}
+		return err == nil
+	})
+	r.cable.CutAll()
+	eventually(t, "it serves again", func() bool {
+		_, err := r.Read(ctx, "u", five)
+		return err == nil && r.Stats().Open == 0
+	})
+}
+
+// To close does not wait for a long backlog; it is in the file.
+func TestCloseIsBounded(t *testing.T) {
+	r := newRig(t, setup{allow: true})
+	r.down()
+	for i := range 100 {
+		r.use(1, fmt.Sprint("user-", i), five)
+	}
+	r.up()
+	r.cable.Delay(300 * time.Millisecond)
+	began := time.Now()
+	r.Close()
+	if took := time.Since(began); took > 15*time.Second { // one after the other they would take 30
+		t.Errorf("Close took %v", took)
+	}
+}
+
+// Without a journal a count that the store does not take is said to be lost if the
+// process dies.
+func TestNoJournal(t *testing.T) {
+	local, err := boltstore.Open(t.TempDir(), boltstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer local.Close()
+	remote := &busy{Store: local}
+	s := open(t, guard.Options{Remote: remote, Timeout: time.Second, Calendar: quota.NewCalendar(nil), Keep: 24 * time.Hour})
+	d, err := s.Reserve(ctx, request("u", five))
+	if err != nil {
+		t.Fatal(err)
+	}
+	remote.yes.Store(true)
+	if _, err := s.Commit(ctx, d.Reservation); err == nil || s.Stats().JournalErrors != 1 {
+		t.Errorf("error %v, %+v; want an error, and that it is counted as such", err, s.Stats())
 	}
 	remote.yes.Store(false)
 	eventually(t, "it is counted", func() bool { s, err := s.Read(ctx, "u", five); return err == nil && numbers(s) == "1+0" })

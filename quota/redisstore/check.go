@@ -33,6 +33,8 @@ func (s *Store) Check(ctx context.Context) []string {
 			return nil
 		})
 	})
+	mu.Lock() // the call may still be under way
+	defer mu.Unlock()
 	var warnings []string
 	for w, masters := range found {
 		if _, ok := s.client.(*redis.ClusterClient); ok {

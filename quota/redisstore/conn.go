@@ -4,10 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
-	"os"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -16,37 +15,85 @@ import (
 	"metergate/quota"
 )
 
-// exclusively runs one call of Redis in one of the store's slots, within the
-// store's timeout, or by ctx's deadline when that is earlier. ctx ends the wait for
-// a slot, but not the call: whether a script that was sent has run is known only
-// from its answer.
+// setupTimeout is how much longer than its caller a call may take. A connection that
+// has to be made, and a script that has to be loaded, take several answers of Redis;
+// who waits for them gives up, they go on, and the next call finds them done. So a
+// slow Redis is slow, and not down.
+const setupTimeout = 2 * time.Second
+
+// errClosed: the store was closed before the call.
+var errClosed = errors.New("the store is closed")
+
+// A job is a call of Redis for a worker. There are as many workers as connections:
+// who waits for one waits for the gateway, not for Redis.
+type job struct {
+	ctx  context.Context
+	call func(context.Context) error
+	done chan error
+}
+
+func (s *Store) work() {
+	for {
+		select {
+		case j := <-s.jobs:
+			ctx, cancel := context.WithTimeout(j.ctx, s.timeout+setupTimeout)
+			j.done <- j.call(ctx)
+			cancel()
+		case <-s.stopped:
+			return
+		}
+	}
+}
+
+// exclusively has a worker run one call of Redis, and waits for it as long as the
+// store's timeout, or until ctx's deadline when that is earlier. Then the call may
+// still be under way: what it writes must not be looked at after an error. ctx ends
+// the wait for a worker, but not the call: whether a script that was sent has run is
+// known only from its answer.
 func (s *Store) exclusively(ctx context.Context, call func(context.Context) error) error {
+	j := job{context.WithoutCancel(ctx), call, make(chan error, 1)}
 	select {
-	case s.slots <- struct{}{}:
+	case s.jobs <- j:
 	default:
 		timer := time.NewTimer(queueTimeout)
 		defer timer.Stop()
 		select {
-		case s.slots <- struct{}{}:
+		case s.jobs <- j:
 		case <-timer.C:
 			return quota.ErrOverloaded
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-s.stopped:
+			return errClosed
 		}
 	}
-	defer func() { <-s.slots }()
 	until := time.Now().Add(s.timeout)
 	if d, ok := ctx.Deadline(); ok && d.Before(until) {
 		until = d
 	}
-	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), until)
-	defer cancel()
-	err := call(ctx)
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
+	var err error
+	select {
+	case err = <-j.done:
+	case <-timer.C:
+		// On a busy machine the answer may have been there in time, and only the
+		// goroutine that reads it was late, as this one is then. Waiting for a processor
+		// is not a failure of Redis.
+		select {
+		case err = <-j.done:
+		case <-time.After(min(time.Since(until), maxLate)):
+			err = fmt.Errorf("no answer within %v: %w", s.timeout, context.DeadlineExceeded)
+		}
+	}
 	if errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) {
 		return quota.ErrOverloaded
 	}
 	return err
 }
+
+// maxLate bounds the allowance for a process that gets no processor.
+const maxLate = time.Second
 
 // connect prepares the client for a target; close ends it. It dials nothing yet.
 func connect(t target, timeout time.Duration, connections int) (client redis.UniversalClient, close func() error) {
@@ -78,23 +125,19 @@ func clientOptions(ro *redis.Options, timeout time.Duration, connections int) *r
 	ro.ContextTimeoutEnabled = true
 	ro.MaxRetries = -1
 	ro.DialerRetries = 1
-	ro.DialTimeout = timeout
-	ro.ReadTimeout = timeout
-	ro.WriteTimeout = timeout
+	ro.DialTimeout = timeout + setupTimeout
+	ro.ReadTimeout = timeout + setupTimeout
+	ro.WriteTimeout = timeout + setupTimeout
 	ro.PoolSize = connections
 	ro.PoolTimeout = timeout
 	ro.DisableIdentity = true
 	ro.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	tlsConfig := ro.TLSConfig
 	ro.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		dialer := net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second}
+		dialer := net.Dialer{Timeout: timeout + setupTimeout, KeepAlive: 30 * time.Second}
 		conn, err := dialer.DialContext(ctx, network, addr)
-		if err != nil {
-			return nil, err
-		}
-		conn = lateReader{conn}
-		if tlsConfig == nil {
-			return conn, nil
+		if err != nil || tlsConfig == nil {
+			return conn, err
 		}
 		config := tlsConfig.Clone()
 		config.ServerName = serverName(addr, tlsConfig.ServerName)
@@ -192,38 +235,4 @@ func (s *Store) eachMaster(ctx context.Context, fn func(context.Context, *redis.
 		err = errors.New("no node of the cluster has any slots")
 	}
 	return err
-}
-
-// A lateReader looks once more when a deadline has passed. On a busy machine the
-// answer may have been there in time, and only the goroutine that reads it was
-// late; net.Conn then reports a timeout without looking. Such an answer counts:
-// waiting for a processor is not a failure of Redis.
-type lateReader struct{ net.Conn }
-
-func (c lateReader) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || len(p) == 0 {
-		return n, err
-	}
-	raw, rawErr := c.SyscallConn()
-	if rawErr != nil {
-		return n, err
-	}
-	late := 0
-	// Control does not heed the deadline, and the descriptor does not block.
-	rawErr = raw.Control(func(fd uintptr) { late, _ = syscall.Read(int(fd), p) })
-	if rawErr != nil || late <= 0 {
-		return n, err
-	}
-	return late, nil
-}
-
-// SyscallConn lets go-redis see whether an idle connection was closed, so that a
-// restart of Redis costs no request.
-func (c lateReader) SyscallConn() (syscall.RawConn, error) {
-	sc, ok := c.Conn.(syscall.Conn)
-	if !ok {
-		return nil, errors.ErrUnsupported
-	}
-	return sc.SyscallConn()
 }

@@ -22,7 +22,7 @@ const (
 	// maxForget bounds the memory of what waits: ids a generation. More than that
 	// keep their markers in Redis, which costs room there and nothing else.
 	maxForget = 1 << 17
-	// forgetBatch bounds a round trip, in keys.
+	// forgetBatch bounds a round trip, in fields.
 	forgetBatch = 1000
 )
 
@@ -46,6 +46,22 @@ func (f *forgotten) add(key, id string) {
 	}
 	f.young[key] = append(f.young[key], "done/"+id)
 	f.n++
+}
+
+// again has fields wait for another turn.
+func (f *forgotten) again(due map[string][]string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.young == nil {
+		f.young = make(map[string][]string)
+	}
+	for key, fields := range due {
+		if f.n+len(fields) > maxForget {
+			return
+		}
+		f.young[key] = append(f.young[key], fields...)
+		f.n += len(fields)
+	}
 }
 
 // turn returns what is due.
@@ -78,23 +94,35 @@ func (s *Store) forget() {
 	}
 }
 
-// deleteMarkers ignores errors: what stays ends by its own time.
+// deleteMarkers deletes what is due, and keeps what it could not delete for another
+// turn.
 func (s *Store) deleteMarkers(due map[string][]string) {
 	for len(due) > 0 {
+		batch, n := map[string][]string{}, 0
+		for key, fields := range due {
+			some := fields[:min(len(fields), forgetBatch-n)]
+			batch[key] = some
+			if n += len(some); len(some) == len(fields) {
+				delete(due, key)
+			} else {
+				due[key] = fields[len(some):]
+			}
+			if n == forgetBatch {
+				break
+			}
+		}
 		err := s.exclusively(context.Background(), func(ctx context.Context) error {
 			_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-				for key, fields := range due {
+				for key, fields := range batch {
 					p.HDel(ctx, key, fields...)
-					delete(due, key)
-					if p.Len() == forgetBatch {
-						break
-					}
 				}
 				return nil
 			})
 			return err
 		})
 		if err != nil {
+			s.forgotten.again(batch)
+			s.forgotten.again(due)
 			return
 		}
 	}

@@ -88,15 +88,14 @@ type Store struct {
 	keep     time.Duration
 	now      func() time.Time
 	offset   func() time.Duration
-	// slots has as many places as there are connections. Who waits for one waits
-	// for the gateway, not for Redis, and Redis's timeout does not run.
-	slots chan struct{}
+	jobs     chan job // to the workers
 	// ahead is what Redis's clock was ahead of the gateway's when last seen, ns.
 	ahead atomic.Int64
 
 	forgotten forgotten
 	watchers  watchers
-	closing   chan struct{}
+	closing   chan struct{} // closed when Close begins
+	stopped   chan struct{} // closed when the workers are to end
 	close     func() error
 }
 
@@ -122,7 +121,8 @@ func Open(opt Options) (*Store, error) {
 		keep:     withDefault(opt.Keep, 400*24*time.Hour),
 		now:      opt.Now,
 		offset:   opt.Offset,
-		slots:    make(chan struct{}, withDefault(opt.Connections, 32)),
+		jobs:     make(chan job),
+		stopped:  make(chan struct{}),
 		closing:  make(chan struct{}),
 	}
 	if s.calendar == nil {
@@ -134,15 +134,22 @@ func Open(opt Options) (*Store, error) {
 	if s.offset == nil {
 		s.offset = func() time.Duration { return 0 }
 	}
-	client, closeClient := connect(t, s.timeout, cap(s.slots))
+	connections := withDefault(opt.Connections, 32)
+	client, closeClient := connect(t, s.timeout, connections)
 	s.client = client
-	var background sync.WaitGroup
+	var workers, background sync.WaitGroup
+	for range connections {
+		workers.Go(s.work)
+	}
 	background.Go(s.forget)
 	s.close = sync.OnceValue(func() error {
 		close(s.closing)
 		background.Wait()
 		s.watchers.close()
-		return closeClient()
+		close(s.stopped)
+		err := closeClient() // ends the calls under way
+		workers.Wait()
+		return err
 	})
 	return s, nil
 }
