@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 )
 
 // A checker sees to the rules that one value alone cannot break, and fills in
@@ -22,10 +21,12 @@ type checker struct {
 
 func (c *checker) check() {
 	c.listeners()
+	c.token()
 	c.store()
 	c.jwt()
 	c.upstreams()
 	c.routes()
+	c.shutdownTimeout()
 	c.plans()
 	c.cors()
 }
@@ -52,6 +53,25 @@ func (c *checker) listeners() {
 			path = "listen"
 		}
 		c.src.at(path, "listen and admin.listen must have different ports, both have %s", port)
+	}
+}
+
+// minToken is the least length of the admin API's token, in bytes: 128 bits.
+const minToken = 16
+
+func (c *checker) token() {
+	const path = "admin.token"
+	token := string(c.cfg.Admin.Token)
+	if c.src.failed["admin"] || c.src.failed[path] {
+		return
+	}
+	switch n := len(token); {
+	case n == 0 && c.src.places[path].path == path+fileSuffix:
+		c.src.at(path, "is empty; put a token into this file, or remove the key: the admin API is then off")
+	case n > 0 && n < minToken:
+		c.src.at(path, "must have at least %d bytes, got %d; make one with: openssl rand -hex 32", minToken, n)
+	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
+		c.src.at(path, "must be printable ASCII without blanks, it is sent in a header; make one with: openssl rand -hex 32")
 	}
 }
 
@@ -91,23 +111,29 @@ func redisFault(text string) string {
 		return "must be embedded:DIR, redis://HOST:PORT, rediss://HOST:PORT, unix:///PATH, redis+cluster://HOST:PORT,HOST:PORT or redis+sentinel://HOST:PORT,HOST:PORT/NAME"
 	}
 	u, err := url.Parse(text)
+	_, query, options := strings.Cut(text, "?")
 	switch {
+	case strings.Contains(text, "#"):
+		return noFragment
+	case options && scheme != "unix":
+		return noOptions
 	case err != nil:
 		return "is not a URL; the port must be a number, and " + encoded
-	case u.Fragment != "" || strings.Contains(text, "#"):
-		return noFragment
 	case u.Opaque != "" || !strings.HasPrefix(text, scheme+"://"):
 		return fmt.Sprintf("must go on with // after %s:", scheme)
 	case scheme == "unix":
 		if u.Host != "" || strings.Trim(u.Path, "/") == "" {
 			return "must be unix:///PATH with three slashes, such as unix:///run/redis/redis.sock"
 		}
+		if number, _ := strings.CutPrefix(query, "db="); options && (number == query || number == "" || !databaseRule.MatchString(number)) {
+			return "must have no option but the number of a database, such as unix:///run/redis/redis.sock?db=1"
+		}
 		return ""
 	case u.Hostname() == "":
 		return fmt.Sprintf("must have a host, such as %s://127.0.0.1:6379", scheme)
 	case u.Port() != "" && (!isPort(u.Port()) || u.Port() == "0"):
 		return "must have a port of 1 to 65535"
-	case strings.Trim(strings.Trim(u.Path, "/"), "0123456789") != "":
+	case !databaseRule.MatchString(strings.Trim(u.Path, "/")):
 		return fmt.Sprintf("must have nothing but the number of a database after the host, such as %s://127.0.0.1:6379/0", scheme)
 	}
 	return ""
@@ -116,6 +142,7 @@ func redisFault(text string) string {
 const (
 	encoded    = "special characters of a password must be encoded (%23 for #, %2F for /, %40 for @)"
 	noFragment = "must not have a fragment; write a # of a password as %23"
+	noOptions  = "must not have options; write a ? of a password as %3F"
 )
 
 // hostsFault is redisFault for a URL with a list of hosts, which net/url refuses.
@@ -138,7 +165,7 @@ func hostsFault(scheme, text string) string {
 	case strings.Contains(rest, "#"):
 		return noFragment
 	case strings.Contains(rest, "?"):
-		return "must not have options; write a ? of a password as %3F"
+		return noOptions
 	case err != nil || strings.Contains(path, "@"):
 		return "is not a URL; " + encoded
 	case list == "":
@@ -187,6 +214,7 @@ func (c *checker) jwt() {
 	if !c.usable("auth", "auth.jwt") {
 		return
 	}
+	c.claims()
 	jwt := &c.cfg.Auth.JWT
 	// One that could not be read is there all the same.
 	haveSecret := jwt.Secret != "" || c.src.failed[secret]
@@ -199,16 +227,17 @@ func (c *checker) jwt() {
 		c.src.at(path, "needs a secret, a secret_file or a public_key_file to verify tokens with")
 		return
 	}
-	if n := len(jwt.Secret); n > 0 && n < minSecret {
+	switch n := len(jwt.Secret); {
+	case n > 0 && n < minSecret:
 		c.src.at(secret, "must have at least %d bytes, got %d; make one with: openssl rand -hex 32", minSecret, n)
+	case isPEM(jwt.Secret):
+		c.src.at(secret, "is a PEM file; give that as public_key_file, with the issuer's algorithm such as RS256")
 	}
-	if jwt.PublicKeyFile != "" {
-		jwt.PublicKeyFile = within(c.dir, jwt.PublicKeyFile)
-		c.src.files = append(c.src.files, jwt.PublicKeyFile)
-		if _, err := readSmall("", jwt.PublicKeyFile); err != nil {
-			c.src.at(key, "%v%s", err, c.src.got(key))
-		}
-	}
+	var public any // nil: there is none, or it is not good
+	c.pemFile(key, &jwt.PublicKeyFile, maxSmall, func(data []byte) (err error) {
+		public, err = parsePublicKey(data)
+		return err
+	})
 	switch {
 	case c.src.failed[algs]:
 		return
@@ -221,35 +250,33 @@ func (c *checker) jwt() {
 	}
 	for i, a := range jwt.Algorithms {
 		path := index(algs, i)
+		first := slices.Index(jwt.Algorithms, a)
 		switch hmac := strings.HasPrefix(a, "HS"); {
 		case c.src.failed[path]:
+		case first < i:
+			c.src.at(path, "is the same as %s; keep one of them%s", index(algs, first), c.src.got(path))
 		case hmac && !haveSecret:
 			c.src.at(path, "%s needs auth.jwt.secret", a)
 		case !hmac && !haveKey:
 			c.src.at(path, "%s needs auth.jwt.public_key_file", a)
+		case !hmac && public != nil && neededKey(a) != keyKind(public):
+			c.src.at(path, "%s needs %s; auth.jwt.public_key_file has %s", a, neededKey(a), keyKind(public))
 		}
 	}
 }
 
-func (c *checker) upstreams() {
-	if !c.usable("upstreams") {
-		return
-	}
-	if len(c.cfg.Upstreams) == 0 {
-		c.src.at("upstreams", "must have at least one upstream")
-	}
-	longest := time.Duration(0)
-	for _, name := range slices.Sorted(maps.Keys(c.cfg.Upstreams)) {
-		u := c.cfg.Upstreams[name]
-		path := join("upstreams", name)
-		c.checkName(path, name)
-		longest = max(longest, u.Timeout)
-		if targets := join(path, "targets"); c.usable(targets) && len(u.Targets) != 1 {
-			c.src.at(targets, "must have exactly one target for now, got %d", len(u.Targets))
-		}
-	}
-	if !c.src.given("shutdown_timeout") {
-		c.cfg.ShutdownTimeout = longest + 10*time.Second
+// claims sees to it that user and plan are two texts: what has another claim within
+// is an object.
+func (c *checker) claims() {
+	const user, plan = "auth.jwt.claims.user", "auth.jwt.claims.plan"
+	names := c.cfg.Auth.JWT.Claims
+	a, b := names.User+".", names.Plan+"."
+	switch {
+	case c.src.failed[user] || c.src.failed[plan] || !strings.HasPrefix(a, b) && !strings.HasPrefix(b, a):
+	case c.src.given(plan):
+		c.src.at(plan, "must be another claim than user, and neither within the other%s", c.src.got(plan))
+	default:
+		c.src.at(user, "must be another claim than plan, and neither within the other%s", c.src.got(user))
 	}
 }
 

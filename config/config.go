@@ -27,7 +27,7 @@
 //
 // # Units and paths
 //
-// Durations are written as 250ms, 1m30s, 400d or 1d12h, sizes as 65536, 500KB or
+// Whole numbers are written in decimal, without a leading 0. Durations are written as 250ms, 1m30s, 400d or 1d12h, sizes as 65536, 500KB or
 // 32MiB. A relative path is relative to the folder of the configuration file.
 package config
 
@@ -49,7 +49,8 @@ type Config struct {
 	// interfaces. Default ":8080".
 	Listen string `yaml:"listen" default:":8080" as:"address"`
 	// ShutdownTimeout is how long requests in flight may take to finish when the
-	// gateway stops. Default: the longest upstream timeout plus 10s; 1ms to 1d.
+	// gateway stops. Default: the longest timeout of upstreams and routes plus 10s;
+	// 1ms to 1d.
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout" min:"1ms" max:"1d"`
 	Admin           Admin         `yaml:"admin"`
 	Store           Store         `yaml:"store"`
@@ -77,17 +78,18 @@ type Config struct {
 	CORS *CORS `yaml:"cors"`
 	Log  Log   `yaml:"log"`
 	// Files are the files that the configuration was read from: its own, and those
-	// with secrets and keys that it names.
+	// with secrets, keys and certificates that it names.
 	Files []string
 }
 
-// Admin is the listener for health and metrics. It has no authentication:
-// keep it off public networks.
+// Admin is the listener for health, metrics and the admin API. Health and metrics
+// have no authentication: keep it off public networks.
 type Admin struct {
 	// Listen is its address, HOST:PORT, another one than the public listener's.
 	// Default "127.0.0.1:9090".
 	Listen string `yaml:"listen" default:"127.0.0.1:9090" as:"address"`
-	// Token is what the admin API asks for. Empty: the API answers 403.
+	// Token is what the admin API asks for: at least 16 bytes of printable ASCII
+	// without blanks. Empty: the API answers 403.
 	Token Secret `yaml:"token"`
 }
 
@@ -97,7 +99,7 @@ type Store struct {
 	//	embedded:DIR                        in a folder, for one process
 	//	redis://[USER:PASSWORD@]HOST[:PORT][/DB]   one Redis
 	//	rediss://...                        the same over TLS
-	//	unix:///PATH                        one Redis on a socket
+	//	unix:///PATH[?db=DB]                one Redis on a socket
 	//	redis+cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT             some nodes of a Redis Cluster
 	//	redis+sentinel://[USER:PASSWORD@]HOST:PORT,HOST:PORT/NAME[/DB]  Sentinels, and their name of the master
 	//	rediss+cluster://... and rediss+sentinel://...   the same over TLS
@@ -116,8 +118,8 @@ type Store struct {
 	OnFailure OnFailure `yaml:"on_failure" default:"allow" oneof:"allow, deny"`
 	// Journal is a folder in which counts wait for a Redis that does not answer. It
 	// must be writable, and each gateway needs one of its own. The embedded store
-	// has no use for it. Default "./data/journal".
-	Journal string `yaml:"journal" default:"./data/journal"`
+	// has no use for it. Not empty. Default "./data/journal".
+	Journal string `yaml:"journal" default:"./data/journal" as:"folder"`
 	// Keep is how long the counts of past windows can still be read. Default 400d,
 	// at least 1d.
 	Keep time.Duration `yaml:"keep" default:"400d" min:"1d"`
@@ -149,12 +151,13 @@ type Auth struct {
 type JWT struct {
 	// Secret verifies HS256, HS384 and HS512: at least 32 bytes. Empty: none.
 	Secret Secret `yaml:"secret"`
-	// PublicKeyFile is a PEM file that verifies all other algorithms. Here only
-	// checked to be readable. Empty: none.
+	// PublicKeyFile is a PEM file that verifies all other algorithms, with one PUBLIC
+	// KEY, RSA PUBLIC KEY or CERTIFICATE: RSA of at least 2048 bits, EC on the curve
+	// P-256, P-384 or P-521, or Ed25519. Empty: none.
 	PublicKeyFile string `yaml:"public_key_file"`
 	// Algorithms are the only ones accepted: HS256, HS384, HS512, RS256, RS384,
-	// RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA. Each must have its
-	// kind of key. Default [HS256] with a secret alone; otherwise required.
+	// RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA. Each once, and each
+	// must have its kind of key. Default [HS256] with a secret alone; otherwise required.
 	Algorithms []string `yaml:"algorithms" as:"algorithm"`
 	// Issuer is what the iss claim must be. Empty: anything.
 	Issuer string `yaml:"issuer"`
@@ -167,7 +170,8 @@ type JWT struct {
 }
 
 // Claims name the claims that are read from a token. A dotted path reaches into
-// objects: app.plan is the member plan of the claim app.
+// objects: app.plan is the member plan of the claim app. They must differ, and
+// neither can be within the other.
 type Claims struct {
 	User string `yaml:"user" default:"sub" as:"claim"`  // default "sub"
 	Plan string `yaml:"plan" default:"plan" as:"claim"` // default "plan"
@@ -194,20 +198,97 @@ type Limit struct {
 
 // An Upstream is a service behind the gateway.
 type Upstream struct {
-	// Targets are where it runs. Required; exactly one for now.
+	// Targets are where it runs. Required, at least one; each URL once, and not all
+	// with weight 0.
 	Targets []Target `yaml:"targets" required:"true"`
+	// Balance says which target a request goes to. Default LeastInFlight.
+	Balance Balance `yaml:"balance" default:"least_in_flight" oneof:"least_in_flight, round_robin"`
+	// Health asks the targets whether they are well. Default nil: nobody asks.
+	Health *Health `yaml:"health"`
+	// Eject keeps requests away from targets that fail them.
+	Eject Eject `yaml:"eject"`
+	// TLS is for https targets. Default nil: they are verified with the system's
+	// authorities, and see no certificate.
+	TLS *UpstreamTLS `yaml:"tls"`
+	// Host is the Host field of requests to the targets: HostTarget, HostClient, or
+	// a name or IP address with or without a port, the same for all. Default
+	// HostTarget.
+	Host string `yaml:"host" default:"target" as:"host"`
 	// Timeout runs from the admission of a request to the headers of its final
-	// response. Default 120s; 1ms to 1h.
+	// response. Default 120s; 1ms to 1h. Routes can have their own.
 	Timeout time.Duration `yaml:"timeout" default:"120s" min:"1ms" max:"1h"`
 	// MaxBody is the largest body of a request, in bytes. Default 32MiB, at least 1.
+	// Routes can have their own.
 	MaxBody int64 `yaml:"max_body" default:"32MiB" min:"1" as:"size"`
 }
+
+// Two words that may stand for the name of a host.
+const (
+	HostTarget = "target" // what the target's URL has
+	HostClient = "client" // what the client sent
+)
+
+// Balance is a way to choose between targets.
+type Balance string
+
+// The two ways. Both give targets their share by weight.
+const (
+	LeastInFlight Balance = "least_in_flight" // of two at random, the one with fewer requests
+	RoundRobin    Balance = "round_robin"     // in turn
+)
 
 // A Target is one address of an upstream.
 type Target struct {
 	// URL is http or https with a host. Its path is put before the path of every
 	// request. No query, fragment, user or password. Required.
 	URL *url.URL `yaml:"url" required:"true"`
+	// Weight is its share of the requests, beside those of the other targets. 0: it
+	// gets no new ones. Default 1; 0 to 1000.
+	Weight int `yaml:"weight" default:"1" min:"0" max:"1000"`
+}
+
+// Health asks each target at regular intervals. One that does not answer 2xx gets
+// no requests until it does.
+type Health struct {
+	// Path is asked for with GET, after the target's own path, like that of every
+	// request. It begins with / and is canonical, without a query. Required.
+	Path string `yaml:"path" required:"true" as:"path"`
+	// Interval is the time from one question to the next. Default 5s; 100ms to 1h.
+	Interval time.Duration `yaml:"interval" default:"5s" min:"100ms" max:"1h"`
+	// Timeout is how long an answer may take. Default 2s, or the interval if that is
+	// shorter; at least 10ms and not longer than the interval.
+	Timeout time.Duration `yaml:"timeout" default:"2s" min:"10ms" max:"1h"`
+}
+
+// Eject keeps requests away from a target for a while after several in a row have
+// failed there. The last target is never ejected.
+type Eject struct {
+	// ConnectFailures is how many connections in a row must fail. Default 3; 1 to 100.
+	ConnectFailures int `yaml:"connect_failures" default:"3" min:"1" max:"100"`
+	// ServerErrors is how many responses in a row must be 5xx. Default 0: they are
+	// no reason; 0 to 1000.
+	ServerErrors int `yaml:"server_errors" default:"0" min:"0" max:"1000"`
+	// For is how long. Default 10s; 100ms to 1h.
+	For time.Duration `yaml:"for" default:"10s" min:"100ms" max:"1h"`
+}
+
+// UpstreamTLS is how the gateway speaks TLS to targets. At least one of them must
+// be https.
+type UpstreamTLS struct {
+	// CAFile is a PEM file with the certificates of the authorities, at most 1 MiB,
+	// that are trusted instead of the system's. Empty: the system's.
+	CAFile string `yaml:"ca_file"`
+	// CertFile and KeyFile are PEM files with the certificate that the gateway shows,
+	// followed by the intermediate ones, and its private key, without a password.
+	// Only together. Empty: it shows none.
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
+	// ServerName is the name or IP address that the targets' certificates must have,
+	// and the name that targets are asked for (SNI). Empty: that of the target's URL.
+	ServerName string `yaml:"server_name" as:"servername"`
+	// Digest is of what the files held when they were checked: two configurations
+	// differ when a file has changed. Empty without files.
+	Digest string
 }
 
 // A Route says which requests go where, and under which name they count.
@@ -224,7 +305,28 @@ type Route struct {
 	Upstream string `yaml:"upstream" required:"true"`
 	// Public: no token is asked for. In the file "auth: none", which only a route
 	// without an endpoint can have; the default is "auth: jwt", false.
-	Public bool `yaml:"auth" as:"public"`
+	Public bool `yaml:"auth" oneof:"jwt, none"`
+	// Timeout is like the upstream's, whose it is by default; 1ms to 1h.
+	Timeout time.Duration `yaml:"timeout" min:"1ms" max:"1h"`
+	// MaxBody is like the upstream's, whose it is by default; at least 1.
+	MaxBody int64 `yaml:"max_body" min:"1" as:"size"`
+	// StripPrefix is taken off the path before it is put after the target's; what is
+	// left of all of it is /. It is made of whole segments, and Match must begin with
+	// them, without wildcards. No slash at its end. Default: nothing is taken off.
+	StripPrefix string `yaml:"strip_prefix" as:"strip"`
+	// Upgrade: a client may change to another protocol, WebSocket say. In the file
+	// "upgrade: allow", which only a route without an endpoint can have; the default
+	// is "upgrade: refuse", false.
+	Upgrade bool `yaml:"upgrade" oneof:"refuse, allow"`
+	// UserHeader and PlanHeader name the header fields that tell the upstream who the
+	// user is and which plan they have, in canonical form (X-User). Two different
+	// names, only for a route with "auth: jwt". What a client sends in them must not
+	// reach the upstream. Default: it is not told.
+	UserHeader string `yaml:"user_header" as:"header"`
+	PlanHeader string `yaml:"plan_header" as:"header"`
+	// DropAuthorization: the upstream does not get the Authorization field. In the
+	// file "authorization: drop"; the default is "authorization: forward", false.
+	DropAuthorization bool `yaml:"authorization" oneof:"forward, drop"`
 	// Line is where the route stands in the file, from 1.
 	Line int
 }
@@ -242,7 +344,7 @@ type CORS struct {
 type Log struct {
 	// Level is the least important one that is logged: debug, info, warn or error.
 	// Default info.
-	Level slog.Level `yaml:"level" default:"info"`
+	Level slog.Level `yaml:"level" default:"info" oneof:"debug, info, warn, error"`
 	// Format is "json" or "text". Default "json".
 	Format string `yaml:"format" default:"json" oneof:"json, text"`
 }

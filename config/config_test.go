@@ -1,12 +1,15 @@
 package config
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io/fs"
 	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -83,6 +86,19 @@ func address(t *testing.T, s string) *url.URL {
 	return u
 }
 
+func digest(t *testing.T, files ...string) string {
+	t.Helper()
+	h := sha256.New()
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Write(data)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
 // TestDefaults: what is not given has the values of the manual.
 func TestDefaults(t *testing.T) {
 	cfg, err := parseFile(t, "testdata/good/minimal.yaml")
@@ -106,12 +122,14 @@ func TestDefaults(t *testing.T) {
 		Timezone:    time.UTC,
 		WarnAt:      80,
 		Upstreams: map[string]Upstream{"api": {
-			Targets: []Target{{URL: address(t, "http://127.0.0.1:9000")}}, Timeout: 2 * time.Minute, MaxBody: 33554432,
+			Targets: []Target{{URL: address(t, "http://127.0.0.1:9000"), Weight: 1}}, Balance: LeastInFlight,
+			Eject: Eject{ConnectFailures: 3, For: 10 * time.Second}, Host: HostTarget,
+			Timeout: 2 * time.Minute, MaxBody: 33554432,
 		}},
-		Routes: []Route{{Match: "/", Upstream: "api", Line: 7}},
+		Routes: []Route{{Match: "/", Upstream: "api", Timeout: 2 * time.Minute, MaxBody: 33554432, Line: 7}},
 		Log:    Log{Level: slog.LevelInfo, Format: "json"},
+		Files:  []string{"testdata/good/minimal.yaml"},
 	}
-	want.Files = []string{"testdata/good/minimal.yaml"}
 	if diff := cmp.Diff(want, cfg, compare...); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
@@ -139,14 +157,14 @@ func TestEverything(t *testing.T) {
 	want := &Config{
 		Listen:          "[::1]:0",
 		ShutdownTimeout: 90 * time.Second,
-		Admin:           Admin{Listen: "localhost:9091"},
+		Admin:           Admin{Listen: "localhost:9091", Token: "0123456789abcdef"},
 		Store: Store{
 			URL: "rediss://user:p%23ss@redis.example:6380/3", Prefix: "a.b:c_d-e", Timeout: time.Second,
 			OnFailure: Deny, Journal: "/var/lib/metergate/journal", Keep: 36 * time.Hour,
 		},
 		Auth: Auth{JWT: JWT{
 			Secret: "from-a-file-0123456789abcdef0123", PublicKeyFile: "testdata/key.pem",
-			Algorithms: []string{"HS512", "ES256", "EdDSA"}, Issuer: "https://issuer.example", Audience: "analysis",
+			Algorithms: []string{"HS512", "ES256"}, Issuer: "https://issuer.example", Audience: "analysis",
 			Claims: Claims{User: "app.user.id", Plan: "app.plan"},
 		}},
 		DefaultPlan: "pro",
@@ -155,23 +173,48 @@ func TestEverything(t *testing.T) {
 		WarnAt:      100,
 		UpgradeURL:  "https://example.com/pricing?from=api",
 		Upstreams: map[string]Upstream{
-			"analysis": {Targets: []Target{{URL: address(t, "https://api.example:8443/v1/")}}, Timeout: time.Hour, MaxBody: 2_000_000},
-			"unused":   {Targets: []Target{{URL: address(t, "http://[::1]:9000")}}, Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30},
+			"analysis": {
+				Targets: []Target{
+					{URL: address(t, "https://api.example:8443/v1/"), Weight: 1},
+					{URL: address(t, "http://api.example:8443/v1/"), Weight: 1000},
+					{URL: address(t, "https://api.example:8443/v2/")},
+				},
+				Balance: RoundRobin,
+				Health:  &Health{Path: "/healthz/%C3%A4/", Interval: 100 * time.Millisecond, Timeout: 10 * time.Millisecond},
+				Eject:   Eject{ConnectFailures: 100, ServerErrors: 1000, For: time.Hour},
+				TLS: &UpstreamTLS{
+					CAFile: "testdata/tls/ca.pem", CertFile: "testdata/tls/client.pem", KeyFile: "testdata/tls/client.key",
+					ServerName: "api.internal",
+					Digest:     digest(t, "testdata/tls/ca.pem", "testdata/tls/client.pem", "testdata/tls/client.key"),
+				},
+				Host: "api.internal:8443", Timeout: time.Hour, MaxBody: 2_000_000,
+			},
+			"unused": {
+				Targets: []Target{{URL: address(t, "http://[::1]:9000"), Weight: 1}}, Balance: LeastInFlight,
+				Health: &Health{Path: "/", Interval: time.Second, Timeout: time.Second},
+				Eject:  Eject{ConnectFailures: 1, For: 10 * time.Second}, Host: HostClient,
+				Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30,
+			},
 		},
 		Routes: []Route{
-			{Match: "POST /api/image-analysis", Endpoint: "image-analysis", Upstream: "analysis", Line: 54},
-			{Match: "/api/", Upstream: "analysis", Line: 55},
-			{Match: "GET example.com/api/{id}/{$}", Upstream: "analysis", Public: true, Line: 57},
-			{Match: "GET /gr%C3%B6%C3%9Fe/a%20b", Upstream: "analysis", Line: 61},
-			{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Line: 62},
+			{Match: "POST /api/image-analysis", Endpoint: "image-analysis", Upstream: "analysis",
+				Timeout: time.Hour, MaxBody: 2_000_000, Line: 70},
+			{Match: "/api/", Upstream: "analysis", Timeout: time.Millisecond, MaxBody: 1, StripPrefix: "/api", Upgrade: true,
+				UserHeader: "X-User", PlanHeader: "X-Plan", DropAuthorization: true, Line: 71},
+			{Match: "GET example.com/api/{id}/{$}", Upstream: "analysis", Public: true,
+				Timeout: time.Hour, MaxBody: 2_000_000, Line: 81},
+			{Match: "GET /gr%C3%B6%C3%9Fe/a%20b", Upstream: "unused", StripPrefix: "/gr%C3%B6%C3%9Fe/a%20b",
+				Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30, Line: 87},
+			{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Timeout: time.Hour, MaxBody: 2_000_000, Line: 88},
 		},
 		CORS: &CORS{
 			AllowedOrigins:   []string{"https://app.example.com", "http://localhost:5173", "http://[::1]:80", "capacitor://localhost"},
 			AllowCredentials: true,
 		},
 		Log: Log{Level: slog.LevelWarn, Format: "text"},
+		Files: []string{"testdata/good/everything.yaml", "testdata/secret.txt", "testdata/key.pem",
+			"testdata/tls/ca.pem", "testdata/tls/client.pem", "testdata/tls/client.key"},
 	}
-	want.Files = []string{"testdata/good/everything.yaml", "testdata/secret.txt", "testdata/key.pem"}
 	if diff := cmp.Diff(want, cfg, compare...); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
@@ -202,6 +245,13 @@ func TestVariables(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", c.what, c.got, c.want)
 		}
 	}
+	api := cfg.Upstreams["api"]
+	if cfg.Admin.Token != "" || api.Targets[0].Weight != 7 || *api.TLS != (UpstreamTLS{}) || api.Host != HostClient || api.MaxBody != 3072 {
+		t.Errorf("the token is %q, the upstream %+v", string(cfg.Admin.Token), api)
+	}
+	if r := cfg.Routes[0]; !r.Upgrade || r.UserHeader != "X-User" || r.MaxBody != 3072 {
+		t.Errorf("the route is %+v", r)
+	}
 	want := []Limit{{Requests: 5000, Per: "month"}, {Requests: 5, Per: "day"}, {Requests: 50007, Per: "hour"}}
 	if diff := cmp.Diff(want, cfg.Plans["free"].Limits); diff != "" {
 		t.Error(diff)
@@ -215,12 +265,13 @@ func TestVariables(t *testing.T) {
 func TestShipped(t *testing.T) {
 	t.Setenv("JWT_SECRET", strings.Repeat("5f", 32))
 	t.Setenv("REDIS_URL", "")
+	t.Setenv("METERGATE_ADMIN_TOKEN", "")
 	t.Setenv("UPSTREAM_URL", "")
 	cfg, err := Load("../gateway.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.Listen != ":8080" || cfg.Admin.Listen != "127.0.0.1:9090" || cfg.DefaultPlan != "free" || len(cfg.Plans) != 3 || len(cfg.Routes) != 7 {
+	if cfg.Listen != ":8080" || cfg.Admin.Listen != "127.0.0.1:9090" || cfg.Admin.Token != "" || cfg.DefaultPlan != "free" || len(cfg.Plans) != 3 || len(cfg.Routes) != 7 {
 		t.Errorf("got %+v", cfg)
 	}
 	if dir, ok := cfg.Store.Embedded(); !ok || dir != "../data" {
@@ -229,6 +280,31 @@ func TestShipped(t *testing.T) {
 	t.Setenv("REDIS_URL", "redis://127.0.0.1:6379")
 	if cfg, err = Load("../gateway.yaml"); err != nil || cfg.Store.URL != "redis://127.0.0.1:6379" {
 		t.Errorf("with REDIS_URL: %v", err)
+	}
+}
+
+// TestShippedComments: the keys that the example has commented out are real ones,
+// and the values beside them good.
+func TestShippedComments(t *testing.T) {
+	data, err := os.ReadFile("../gateway.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	commented := regexp.MustCompile(`(?m)^( *)# ([a-z_]+: |- \{)`)
+	if n := len(commented.FindAll(data, -1)); n < 10 {
+		t.Fatalf("only %d", n)
+	}
+	_, err = Parse("../gateway.yaml", commented.ReplaceAll(data, []byte("$1$2")), func(name string) (string, bool) {
+		return map[string]string{"JWT_SECRET": strings.Repeat("5f", 32)}[name], name == "JWT_SECRET"
+	})
+	var faults Errors
+	if !errors.As(err, &faults) {
+		t.Fatal("its files are there")
+	}
+	for _, fault := range faults {
+		if !strings.HasSuffix(fault.Path, "_file") && !strings.Contains(fault.Message, "is only for https") {
+			t.Error(fault)
+		}
 	}
 }
 

@@ -23,7 +23,7 @@ const maxValues = 100_000
 //	required  it must be given
 //	default   its value when it is not
 //	as        which rules its text follows, see convert
-//	oneof     the texts that are allowed
+//	oneof     the texts that are allowed; of a bool, those for false and true
 //	min, max  the bounds of a number, duration or size
 //
 // It reports all that is wrong with values one by one, and notes their places for
@@ -319,15 +319,19 @@ func readSmall(dir, name string) (string, error) {
 	if name == "" {
 		return "", errors.New("must be the name of a file")
 	}
-	name = within(dir, name)
+	return readFile(within(dir, name), maxSmall)
+}
+
+// readFile is readSmall with a limit in bytes.
+func readFile(name string, limit int64) (string, error) {
 	info, err := os.Stat(name)
 	switch {
 	case err != nil:
 		return "", fileError(err)
 	case !info.Mode().IsRegular():
 		return "", errors.New("must be a regular file")
-	case info.Size() > maxSmall:
-		return "", fmt.Errorf("must be a file of at most %d KiB", maxSmall>>10)
+	case info.Size() > limit:
+		return "", fmt.Errorf("must be a file of at most %d KiB", limit>>10)
 	}
 	data, err := os.ReadFile(name)
 	if err != nil {

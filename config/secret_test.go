@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 
@@ -18,10 +19,14 @@ const planted = "hunter2-hunter2-hunter2-hunter2-hunter2"
 func TestSecretsDoNotShow(t *testing.T) {
 	cfg, err := Parse("x.yaml", []byte(`
 auth: { jwt: { secret: "${SECRET}" } }
+admin: { token: "${SECRET}" }
 store: { url: "redis://:${SECRET}@localhost:6379" }
 default_plan: free
 plans: { free: {} }
-upstreams: { api: { targets: [{ url: "http://127.0.0.1:9000" }] } }
+upstreams:
+  api:
+    targets: [{ url: "https://127.0.0.1:9000" }]
+    tls: { cert_file: testdata/tls/client.pem, key_file: testdata/tls/client.key }
 routes: [{ match: /, upstream: api }]
 `), func(string) (string, bool) { return planted, true })
 	if err != nil {
@@ -31,7 +36,7 @@ routes: [{ match: /, upstream: api }]
 		t.Fatal("the secrets themselves are not there")
 	}
 	var out bytes.Buffer
-	for _, v := range []any{cfg, *cfg, cfg.Auth, cfg.Auth.JWT.Secret, &cfg.Auth.JWT.Secret, []Secret{cfg.Store.URL}} {
+	for _, v := range []any{cfg, *cfg, cfg.Auth, cfg.Upstreams["api"].TLS, cfg.Auth.JWT.Secret, &cfg.Auth.JWT.Secret, []Secret{cfg.Store.URL}} {
 		fmt.Fprintf(&out, "%v %+v %#v %s %q %x %d %t\n", v, v, v, v, v, v, v, v)
 		slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "value", v)
 		slog.New(slog.NewTextHandler(&out, nil)).Info("x", "value", v)
@@ -53,7 +58,12 @@ routes: [{ match: /, upstream: api }]
 		t.Error(err)
 	}
 	out.Write(whole)
-	for _, form := range []string{"hunter2", fmt.Sprintf("%x", "hunter2"), fmt.Sprintf("%X", "hunter2")} {
+	pem, err := os.ReadFile("testdata/tls/client.key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := strings.Split(string(pem), "\n")[1]
+	for _, form := range []string{"hunter2", fmt.Sprintf("%x", "hunter2"), fmt.Sprintf("%X", "hunter2"), key} {
 		if strings.Contains(out.String(), form) {
 			t.Errorf("%q in:\n%s", form, out.String())
 		}
@@ -71,11 +81,12 @@ func TestSecretsNotInErrors(t *testing.T) {
 		`"\qX"`, `"X`, "${X", "${X-}", "${X:-${Y}}", "${NOT_SET}${S}", "$${S}${", "redis://:X@h:port", "redis://u:X/@h", "redis+cluster://:X@h",
 		`"redis+cluster://h:1,X"`, "redis+cluster://X/y@h:1", "redis+cluster://:X%@h:1", "redis+cluster://X@", "redis+cluster:X",
 		"redis+sentinel://:X@h:1", "redis+sentinel://:X@h:1/main/X", "redis+sentinel://:X@h:1/main?X",
-		"X://h", "unix://X/y", "embedded://X", "redis://h/X", "redis://X/a/b", "rediss://h:6379#X", "http://X@h", "http://u:X@h:1x", "-1X",
+		"X://h", "unix://X/y", "redis://h?X=1", "redis://:X?@h", "unix:///y?X", "unix:///y#X", "embedded://X", "redis://h/X", "redis://X/a/b", "rediss://h:6379#X", "http://X@h", "http://u:X@h:1x", "-1X",
 	}
 	// Each of these is followed by a value.
 	fields := []string{
 		"auth: { jwt: { secret: ", "auth: { jwt: { secret_file: ", "store: { url: ", "store: { url_file: ",
+		"admin: { token: ", "admin: { token_file: ", "upstreams: { api: { tls: { key_file: ",
 		"auth:\n  jwt:\n    secret: ", "auth:\n  jwt:\n    secret_file: ", "store:\n  url: ", "store:\n  url_file: ",
 	}
 	beside := "\nlisten: ${S}\nwarn_at: ${S}\nupgrade_url: http://u:${S}@\nstore2: ${S}\ntimezone: ${S}\ndefault_plan: ${S}\n"

@@ -9,7 +9,7 @@ import (
 // nothing of it.
 func TestRedisURL(t *testing.T) {
 	for _, good := range []string{
-		"redis://h", "redis://:p@h:6379/3", "rediss://[::1]:1", "unix:///run/redis.sock",
+		"redis://h", "redis://:p@h:6379/3", "rediss://[::1]:1", "unix:///run/redis.sock", "unix://:p@/run/redis.sock?db=3", "redis://h/999999999",
 		"redis+cluster://h:1", "redis+cluster://u:p%40%2F@h1:1,[::1]:65535,10.0.0.1:2", "rediss+cluster://:p@a-b.example:1,h:2/",
 		"redis+sentinel://h1:1,h2:2/main", "rediss+sentinel://u:p@h1:1/my_main.1-a/15",
 	} {
@@ -18,10 +18,25 @@ func TestRedisURL(t *testing.T) {
 		}
 	}
 	const (
+		single   = "redis://:hunter2@"
 		cluster  = "redis+cluster://:hunter2@"
 		sentinel = "redis+sentinel://:hunter2@"
 	)
 	for bad, want := range map[string]string{
+		single + "h:1/0?pool_size=5&foo=1":           "must not have options; write a ? of a password as %3F",
+		single + "h:1/0?db=1":                        "must not have options",
+		single + "h?":                                "must not have options",
+		"rediss://h?hunter2=1":                       "must not have options",
+		"redis://:hunter?2@h:1":                      "write a ? of a password as %3F",
+		"redis://:hunter#2@h:1":                      "must not have a fragment",
+		single + "h/0#":                              "must not have a fragment",
+		single + "h/1000000000":                      "must have nothing but the number of a database",
+		"unix:///run/redis.sock#hunter2":             "must not have a fragment",
+		"unix:///run/redis.sock?":                    "must have no option but the number of a database, such as unix:///run/redis/redis.sock?db=1",
+		"unix:///run/redis.sock?db=":                 "must have no option but",
+		"unix:///run/redis.sock?db=-1":               "must have no option but",
+		"unix:///run/redis.sock?db=1&hunter2=2":      "must have no option but",
+		"unix:///run/redis.sock?hunter2=2":           "must have no option but",
 		"redis+cluster":                              "must go on with // after redis+cluster:",
 		"redis+ring://h:1":                           "must be embedded:DIR",
 		"unix+cluster://h:1":                         "must be embedded:DIR",

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"reflect"
@@ -35,8 +36,6 @@ func convert(n *yaml.Node, v reflect.Value, tag reflect.StructTag) error {
 	switch as := tag.Get("as"); {
 	case as == "size":
 		value, err = parseSize(text)
-	case as == "public":
-		value, err = text == "none", oneOf(text, "jwt", "none")
 	case v.Type() == durationType:
 		value, err = parseDuration(text)
 	case v.Type() == levelType:
@@ -45,16 +44,21 @@ func convert(n *yaml.Node, v reflect.Value, tag reflect.StructTag) error {
 		value, err = parseZone(text)
 	case v.Type() == urlType:
 		value, err = parseTarget(text)
+	case v.Kind() == reflect.Bool && tag.Get("oneof") != "":
+		no, yes, _ := strings.Cut(tag.Get("oneof"), ", ")
+		value, err = text == yes, oneOf(text, no, yes)
 	case v.Kind() == reflect.Bool:
 		if n.ShortTag() != "!!bool" {
 			return errors.New("must be true or false")
 		}
 		return n.Decode(v.Addr().Interface())
 	case v.Kind() == reflect.Int || v.Kind() == reflect.Int64:
-		// Decode alone would cut 1.5 down to 1.
-		if n.ShortTag() != "!!int" || n.Decode(v.Addr().Interface()) != nil {
-			return errors.New("must be a whole number")
+		// To YAML, 0100 is 64.
+		number, err := parseDecimal(text, v.Type().Bits())
+		if n.ShortTag() != "!!int" || err != nil {
+			return errors.New("must be a whole number, written in decimal")
 		}
+		v.SetInt(number)
 		return nil
 	default:
 		if list, ok := tag.Lookup("oneof"); ok {
@@ -63,6 +67,9 @@ func convert(n *yaml.Node, v reflect.Value, tag reflect.StructTag) error {
 			}
 		}
 		v.SetString(text)
+		if as == "header" {
+			v.SetString(http.CanonicalHeaderKey(text))
+		}
 		return checkText(text, as)
 	}
 	if err == nil {
@@ -110,12 +117,34 @@ func checkText(text, as string) error {
 		if !endpointRule.MatchString(text) {
 			return errors.New("must have 1 to 64 of a-z, 0-9 and -")
 		}
+	case "folder":
+		if text == "" {
+			return errors.New("must be the name of a folder")
+		}
+	case "header":
+		return checkHeader(text)
+	case "host":
+		return checkHost(text)
 	case "origin":
 		return checkOrigin(text)
+	case "path":
+		return checkPath(text)
 	case "prefix":
 		if !prefixRule.MatchString(text) {
 			return errors.New("must have 1 to 64 letters, digits and any of _ . : -")
 		}
+	case "servername":
+		if _, err := netip.ParseAddr(text); err != nil && !hostRule.MatchString(text) {
+			return errors.New("must be a name or an IP address, without a port")
+		}
+	case "strip":
+		switch {
+		case strings.Contains(text, "{"):
+			return errors.New("must not have wildcards")
+		case strings.HasSuffix(text, "/"):
+			return errors.New("must not end with a slash; /api stands for all below /api/ too")
+		}
+		return checkPath(text)
 	case "url":
 		if text == "" {
 			return nil // off
@@ -153,15 +182,24 @@ func parseDuration(text string) (time.Duration, error) {
 	return time.Duration(days)*24*time.Hour + d, nil
 }
 
+// parseDecimal reads a number that can be written in this way only.
+func parseDecimal(text string, bits int) (int64, error) {
+	n, err := strconv.ParseInt(text, 10, bits)
+	if err == nil && text != strconv.FormatInt(n, 10) {
+		err = strconv.ErrSyntax
+	}
+	return n, err
+}
+
 // parseSize reads a number of bytes.
 func parseSize(text string) (int64, error) {
 	digits := strings.TrimRight(text, "KMGiB")
 	unit, ok := map[string]int64{
 		"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30,
 	}[text[len(digits):]]
-	n, err := strconv.ParseInt(strings.TrimSpace(digits), 10, 64)
+	n, err := parseDecimal(strings.TrimSpace(digits), 64)
 	if !ok || err != nil || n < 0 || n > math.MaxInt64/unit {
-		return 0, errors.New("must be a number of bytes, or one with KB, MB, GB, KiB, MiB or GiB")
+		return 0, errors.New("must be a number of bytes in decimal, or one with KB, MB, GB, KiB, MiB or GiB")
 	}
 	return n * unit, nil
 }
@@ -202,6 +240,53 @@ func checkAddress(text string) error {
 func isPort(text string) bool {
 	n, err := strconv.ParseUint(text, 10, 16)
 	return err == nil && text == strconv.FormatUint(n, 10)
+}
+
+// checkHost checks what is sent as the Host of a request.
+func checkHost(text string) error {
+	if text == HostTarget || text == HostClient {
+		return nil
+	}
+	host, port := text, "1"
+	if i := strings.LastIndexByte(text, ':'); i > strings.LastIndexByte(text, ']') {
+		host, port = text[:i], text[i+1:]
+	} else if meant := suggest(text, []string{HostTarget, HostClient}); meant != "" {
+		return fmt.Errorf("did you mean %s? A host with a name like that must be written with its port", meant)
+	}
+	good := hostRule.MatchString(host)
+	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
+		ip, err := netip.ParseAddr(host[1 : len(host)-1])
+		good = err == nil && ip.Is6() && ip.Zone() == ""
+	}
+	switch {
+	case !good || strings.Trim(port, "0123456789") != "":
+		return errors.New("must be target, client, or a name or IP address with or without a port, such as api.internal:8080; IPv6 in brackets")
+	case !isPort(port) || port == "0":
+		return errors.New("must have a port of 1 to 65535, or none")
+	}
+	return nil
+}
+
+var headerRule = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
+
+// takenFields mean something to HTTP, to proxies or to the gateway itself.
+var takenFields = []string{
+	// Of one connection: RFC 9110, section 7.6.1.
+	"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings",
+	"Proxy-Authenticate", "Proxy-Authorization", "Authorization", "Cookie", "Expect", "Forwarded", "Host", "Via", "X-Request-Id",
+}
+
+func checkHeader(text string) error {
+	// An underscore would be allowed. But CGI, WSGI and their kin take X_User for
+	// X-User, and others drop such fields.
+	if !headerRule.MatchString(text) {
+		return errors.New("must be the name of a header field, 1 to 64 letters, digits and -, such as X-User")
+	}
+	name := http.CanonicalHeaderKey(text)
+	if slices.Contains(takenFields, name) || strings.HasPrefix(name, "Content-") || strings.HasPrefix(name, "X-Forwarded-") {
+		return errors.New("must not be a field that has a meaning of its own; take another one, such as X-User")
+	}
+	return nil
 }
 
 // checkOrigin: browsers send scheme://host[:port] and nothing more.

@@ -38,7 +38,7 @@ func TestParseSize(t *testing.T) {
 	}
 	for _, text := range []string{
 		"", "B", "KiB", "-1", "-1KB", "1.5MiB", "1mb", "1K", "1M", "1TB", "1KiKiB", "1 0", "9223372036854775808", "8589934592GiB",
-		"0x10", "1_000",
+		"0x10", "1_000", "010", "00", "+1", "010KiB",
 	} {
 		if got, err := parseSize(text); err == nil {
 			t.Errorf("%q: got %d", text, got)

@@ -6,8 +6,10 @@ import (
 	"io"
 	"net/http"
 	"net/http/httputil"
+	"net/url"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"metergate/quota"
 )
@@ -19,10 +21,14 @@ var (
 	errUninvited101    = errors.New("the upstream switched protocols unasked")
 )
 
+// leaseMargin is how much longer a unit is held than its request can take: the
+// time to settle, and clocks that do not run alike.
+const leaseMargin = 10 * time.Second
+
 // checkForwardable refuses what must not reach an upstream, before anything is
 // reserved. Errors: errBodyTooLarge, errUpgrade.
 func (x *exchange) checkForwardable() error {
-	if x.in.ContentLength > x.route.Upstream.maxBody {
+	if x.in.ContentLength > x.route.MaxBody {
 		return errBodyTooLarge
 	}
 	// What follows a switch of protocols is not metered. HTTP/2 on a plain
@@ -30,7 +36,8 @@ func (x *exchange) checkForwardable() error {
 	// section 7.8 allows, the offer is ignored: see rewrite.
 	for _, line := range x.in.Header["Upgrade"] {
 		for protocol := range strings.SplitSeq(line, ",") {
-			if p := strings.TrimSpace(protocol); p != "" && !strings.EqualFold(p, "h2c") {
+			p := strings.TrimSpace(protocol)
+			if p != "" && !strings.EqualFold(p, "h2c") && !x.route.Upgrade {
 				return errUpgrade
 			}
 		}
@@ -46,7 +53,7 @@ func (x *exchange) reserve() error {
 		User:     x.user.User,
 		Endpoint: x.route.Endpoint,
 		Plan:     x.plan,
-		Lease:    x.route.Upstream.timeout + leaseMargin,
+		Lease:    x.route.Timeout + leaseMargin,
 	})
 	switch {
 	case err != nil:
@@ -99,13 +106,12 @@ func (x *exchange) settle(count bool) (s quota.Snapshot, ok bool) {
 // forward sends the request to the upstream and its response to the client. The
 // reservation, if there is one, is settled in between.
 func (x *exchange) forward() {
-	up := x.route.Upstream
 	// Given back also when something below panics.
 	defer x.settle(false)
 
 	ctx, cancel := context.WithCancelCause(x.in.Context())
 	defer cancel(nil)
-	x.cutoff = startCutoff(up.timeout, x.w, cancel)
+	x.cutoff = startCutoff(x.route.Timeout, x.w, cancel)
 	defer x.cutoff.stop()
 
 	// An informational response (1xx) clears w's header, as ReverseProxy has it.
@@ -113,15 +119,15 @@ func (x *exchange) forward() {
 	clear(x.w.Header())
 
 	in := x.in.WithContext(ctx)
-	if in.ContentLength < 0 {
-		x.body = &limitedBody{ReadCloser: in.Body, left: up.maxBody}
+	if in.ContentLength != 0 {
+		x.body = &requestBody{ReadCloser: in.Body, left: x.route.MaxBody}
 		in.Body = x.body
 	}
 	proxy := httputil.ReverseProxy{
 		Rewrite:        x.rewrite,
 		ModifyResponse: x.answered,
 		ErrorHandler:   x.failed,
-		Transport:      up.transport,
+		Transport:      x.route.Upstream,
 		BufferPool:     &buffers,
 		ErrorLog:       x.g.errorLog,
 	}
@@ -130,16 +136,50 @@ func (x *exchange) forward() {
 
 // rewrite makes the request that the upstream gets.
 func (x *exchange) rewrite(r *httputil.ProxyRequest) {
-	r.SetURL(x.route.Upstream.target)
+	r.Out.URL.Scheme, r.Out.URL.Host = "http", "upstream" // for the Upstream to fill in
 	// ReverseProxy leaves out parameters that Go cannot parse. The query is the
 	// upstream's business.
 	r.Out.URL.RawQuery = r.In.URL.RawQuery
+	stripPrefix(r.Out.URL, x.route.StripPrefix)
 	r.SetXForwarded()
-	r.Out.Header.Set(fieldRequestID, x.id)
+	h := r.Out.Header
+	h.Set(fieldRequestID, x.id)
 	// ReverseProxy adds them back for protocols other than HTTP.
-	r.Out.Header.Del("Upgrade")
-	r.Out.Header.Del("Connection")
-	r.Out.Header.Del("Http2-Settings")
+	if !x.route.Upgrade || strings.EqualFold(h.Get("Upgrade"), "h2c") {
+		h.Del("Upgrade")
+		h.Del("Connection")
+	}
+	h.Del("Http2-Settings")
+	x.g.identity.remove(h)
+	x.g.identity.remove(r.Out.Trailer)
+	if x.route.UserField != "" {
+		h.Set(x.route.UserField, fieldText(x.user.User))
+	}
+	if x.route.PlanField != "" {
+		h.Set(x.route.PlanField, x.plan.Name())
+	}
+	if x.route.DropAuthorization {
+		h.Del("Authorization")
+	}
+}
+
+// stripPrefix cuts as many segments off the path of u as prefix has. Not its bytes:
+// routes match decoded segments, and the request may have escaped one that the prefix
+// has not.
+func stripPrefix(u *url.URL, prefix string) {
+	raw := u.EscapedPath()
+	for range strings.Count(prefix, "/") {
+		_, rest, more := strings.Cut(raw[1:], "/")
+		if raw = "/"; more {
+			raw += rest
+		}
+	}
+	if prefix == "" {
+		return
+	}
+	if path, err := url.PathUnescape(raw); err == nil {
+		u.Path, u.RawPath = path, raw
+	}
 }
 
 // answered sees the final response's headers before the client does.
@@ -147,7 +187,7 @@ func (x *exchange) answered(res *http.Response) error {
 	if !x.cutoff.stop() {
 		return errUpstreamTimeout
 	}
-	if res.StatusCode == http.StatusSwitchingProtocols {
+	if res.StatusCode == http.StatusSwitchingProtocols && !x.route.Upgrade {
 		return errUninvited101
 	}
 	if x.route.Endpoint != "" {
@@ -169,6 +209,11 @@ func (x *exchange) answered(res *http.Response) error {
 			values = append(values, res.Header[name]...)
 		}
 		res.Header[name] = values
+	}
+	if x.body != nil && !x.body.ended.Load() && x.in.ProtoMajor == 1 {
+		// The upstream answers before it has the whole body, or while it reads it.
+		// net/http would hold the answer back, see leaveBody.
+		res.Header.Set("Connection", "close")
 	}
 	x.status = res.StatusCode
 	return nil
@@ -197,15 +242,15 @@ func (x *exchange) failed(_ http.ResponseWriter, out *http.Request, err error) {
 	x.fail(err)
 }
 
-// A limitedBody is a request's body of unknown length that ends with an error
-// after left bytes. http.MaxBytesReader would need net/http's own ResponseWriter.
-type limitedBody struct {
+// A requestBody is a request's body on its way to the upstream. After left bytes it
+// ends with an error; http.MaxBytesReader would need net/http's own ResponseWriter.
+type requestBody struct {
 	io.ReadCloser
-	left     int64
-	exceeded atomic.Bool
+	left            int64
+	exceeded, ended atomic.Bool
 }
 
-func (b *limitedBody) Read(p []byte) (int, error) {
+func (b *requestBody) Read(p []byte) (int, error) {
 	if b.exceeded.Load() {
 		return 0, errBodyTooLarge
 	}
@@ -214,6 +259,9 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 		p = p[:b.left+1]
 	}
 	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		b.ended.Store(true)
+	}
 	if int64(n) > b.left {
 		b.exceeded.Store(true)
 		return int(b.left), errBodyTooLarge

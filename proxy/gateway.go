@@ -54,6 +54,7 @@ type Gateway struct {
 	upgradeURL  string
 	cors        *cors.Cors // nil: off
 	streams     *Streams
+	identity    identityFields
 	metrics     *Metrics
 	log         *slog.Logger
 	errorLog    *log.Logger
@@ -69,6 +70,7 @@ func New(o Options) (*Gateway, error) {
 		defaultPlan: o.Plans[o.DefaultPlan],
 		upgradeURL:  o.UpgradeURL,
 		streams:     o.Streams,
+		identity:    newIdentityFields(o.Routes),
 		metrics:     o.Metrics,
 		log:         o.Log,
 		errorLog:    slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
@@ -118,7 +120,7 @@ type exchange struct {
 
 	cutoff *cutoff
 	own    http.Header  // the gateway's own fields of the response
-	body   *limitedBody // nil when the request says its length
+	body   *requestBody // nil when there is none
 
 	status  int    // of the response, for metrics and log
 	outcome string // of the reserve; empty: none was made

@@ -20,6 +20,7 @@ import (
 
 	"metergate/proxy"
 	"metergate/proxy/jwtauth"
+	"metergate/proxy/upstream"
 	"metergate/quota"
 	"metergate/quota/boltstore"
 )
@@ -85,22 +86,25 @@ func newRig(t *testing.T, s setup) *rig {
 	if s.upstream == nil {
 		s.upstream = func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "ok") }
 	}
-	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+	behind := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		r.mu.Lock()
 		r.sent = append(r.sent, req)
 		r.mu.Unlock()
 		s.upstream(w, req)
 	}))
-	t.Cleanup(upstream.Close)
-	r.target, _ = url.Parse(upstream.URL)
+	t.Cleanup(behind.Close)
+	r.target, _ = url.Parse(behind.URL)
 	if s.timeout == 0 {
 		s.timeout = time.Minute
 	}
 	if s.maxBody == 0 {
 		s.maxBody = 32 << 20
 	}
-	up := proxy.NewUpstream(r.target, s.timeout, s.maxBody)
-	t.Cleanup(up.Close)
+	up, err := upstream.New(upstream.Options{Targets: []upstream.Target{{URL: r.target}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(up.Retire)
 
 	if s.store == nil {
 		store, err := boltstore.Open(t.TempDir(), boltstore.Options{})
@@ -118,19 +122,20 @@ func newRig(t *testing.T, s setup) *rig {
 	r.options = proxy.Options{
 		Store: r.store, Verifier: verifier, Plans: r.plans, DefaultPlan: "free",
 		Routes: []proxy.Route{
-			{Pattern: "POST /api/analyze", Endpoint: "analyze", Upstream: up},
-			{Pattern: "POST /api/image-analysis", Endpoint: "image-analysis", Upstream: up},
-			{Pattern: "GET /api/lookup/{id}", Endpoint: "lookup", Upstream: up},
-			{Pattern: "GET /api/status", Upstream: up},
-			{Pattern: "GET /api/health", Public: true, Upstream: up},
+			{Pattern: "POST /api/analyze", Endpoint: "analyze"},
+			{Pattern: "POST /api/image-analysis", Endpoint: "image-analysis"},
+			{Pattern: "GET /api/lookup/{id}", Endpoint: "lookup"},
+			{Pattern: "GET /api/status"},
+			{Pattern: "GET /api/health", Public: true},
 		},
 		UpgradeURL: "https://example.com/pricing",
 		Metrics:    proxy.NewMetrics(prometheus.NewRegistry()),
 		Log:        slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
-	for _, route := range s.routes {
-		route.Upstream = up
-		r.options.Routes = append(r.options.Routes, route)
+	r.options.Routes = append(r.options.Routes, s.routes...)
+	for i := range r.options.Routes {
+		route := &r.options.Routes[i]
+		route.Upstream, route.Timeout, route.MaxBody = up, s.timeout, s.maxBody
 	}
 	if s.change != nil {
 		s.change(&r.options)

@@ -415,6 +415,57 @@ func TestStreams(t *testing.T) {
 	}
 }
 
+// An upstream may answer while it reads; what it says arrives then, not after the
+// upload.
+func TestEarlyAnswer(t *testing.T) {
+	r := newRig(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
+		http.NewResponseController(w).EnableFullDuplex()
+		lines := bufio.NewScanner(r.Body)
+		for lines.Scan() {
+			fmt.Fprintf(w, "got %s\n", lines.Text())
+			w.(http.Flusher).Flush()
+		}
+	}})
+	conn := r.dial()
+	fmt.Fprintf(conn, "POST /api/analyze HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nTransfer-Encoding: chunked\r\n\r\n4\r\none\n\r\n", token("u", ""))
+	read := bufio.NewReader(conn)
+	res, err := http.ReadResponse(read, nil)
+	if err != nil || res.StatusCode != 200 {
+		t.Fatal(res, err)
+	}
+	body := bufio.NewReader(res.Body)
+	for _, line := range []string{"one", "two", "three"} {
+		if got, err := body.ReadString('\n'); got != "got "+line+"\n" {
+			t.Fatalf("%q, error %v", got, err)
+		}
+		switch line {
+		case "one":
+			io.WriteString(conn, "4\r\ntwo\n\r\n")
+		case "two":
+			io.WriteString(conn, "6\r\nthree\n\r\n")
+		default:
+			io.WriteString(conn, "0\r\n\r\n")
+		}
+	}
+	if rest, err := io.ReadAll(body); err != nil || len(rest) > 0 {
+		t.Errorf("%q, error %v", rest, err)
+	}
+	r.want("u", "", 1)
+}
+
+// The gateway's own resources do not wait for a body that nobody asked for.
+func TestOwnResourcesWithABody(t *testing.T) {
+	r := newRig(t, setup{})
+	for _, line := range []string{"POST /usage/track", "GET /usage", "GET /usage/stream"} {
+		conn := r.dial()
+		fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: 100\r\n\r\nhalf", line, token("u", ""))
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil || res.StatusCode != 200 || !res.Close {
+			t.Errorf("%s: %v, error %v", line, res, err)
+		}
+	}
+}
+
 func TestCallsOfTheStore(t *testing.T) {
 	r := newRig(t, setup{})
 	tok := token("u", "one")

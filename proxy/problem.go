@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"metergate/proxy/jwtauth"
+	"metergate/proxy/upstream"
 	"metergate/quota"
 )
 
@@ -82,7 +83,7 @@ func (x *exchange) fail(err error) {
 		h.Set("Allow", notAllowed.allow)
 	case errors.Is(err, errBodyTooLarge):
 		p.Status = http.StatusRequestEntityTooLarge
-		p.Detail = "The body may have " + strconv.FormatInt(x.route.Upstream.maxBody, 10) + " bytes at the most."
+		p.Detail = "The body may have " + strconv.FormatInt(x.route.MaxBody, 10) + " bytes at the most."
 	case errors.As(err, &exceeded):
 		x.refuse(&p, exceeded)
 	case errors.Is(err, errUserStreams):
@@ -96,6 +97,9 @@ func (x *exchange) fail(err error) {
 		h.Set("Retry-After", "1")
 	case errors.As(err, &noStore):
 		p.Type, p.Status, p.Detail = typeReducedCapacity, http.StatusServiceUnavailable, "Usage cannot be checked at the moment. Try again shortly."
+		h.Set("Retry-After", "1")
+	case errors.Is(err, upstream.ErrNoTarget):
+		p.Type, p.Status, p.Detail = typeReducedCapacity, http.StatusServiceUnavailable, "The service behind the gateway is not available. Nothing was counted."
 		h.Set("Retry-After", "1")
 	case errors.Is(err, errUpstreamTimeout):
 		p.Status, p.Detail = http.StatusGatewayTimeout, "The service behind the gateway did not answer in time. Nothing was counted."
@@ -130,17 +134,21 @@ func (x *exchange) writeProblem(p problem) {
 	if p.Title == "" {
 		p.Title = http.StatusText(p.Status)
 	}
-	// net/http reads up to 256 KiB of a body that nobody wanted before it sends the
-	// answer, and a client may hold its body back. On a connection that is to be
-	// closed it does not.
+	x.writeJSON(p.Status, "application/problem+json", p)
+}
+
+// leaveBody is called before an answer that does not need the request's body. net/http
+// reads up to 256 KiB of it before it sends the answer, and a client may hold it
+// back. On a connection that is to be closed it does not.
+func (x *exchange) leaveBody() {
 	if x.in.ProtoMajor == 1 && x.in.ContentLength != 0 {
 		x.w.Header().Set("Connection", "close")
 	}
-	x.writeJSON(p.Status, "application/problem+json", p)
 }
 
 func (x *exchange) writeJSON(status int, contentType string, v any) {
 	body := marshal(v)
+	x.leaveBody()
 	h := x.w.Header()
 	h.Set("Content-Type", contentType)
 	h.Set("Content-Length", strconv.Itoa(len(body)+1))

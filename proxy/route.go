@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 )
 
 // A Route says which requests go where, and under which name they count.
@@ -17,8 +18,26 @@ type Route struct {
 	// Endpoint is what a request counts under; empty: it is not metered.
 	Endpoint string
 	// Public: no token is asked for. Only without an Endpoint.
-	Public   bool
-	Upstream *Upstream
+	Public bool
+	// Upstream sends a request to where it is served: it fills in scheme and host,
+	// and may put something before the path.
+	Upstream http.RoundTripper
+	// Timeout runs from the reservation to the headers of the final response.
+	Timeout time.Duration
+	// MaxBody bounds a request's body, in bytes.
+	MaxBody int64
+	// StripPrefix is cut off the path that the upstream gets; empty: nothing. The
+	// Pattern's path begins with it, up to a slash or its end.
+	StripPrefix string
+	// Upgrade lets client and upstream switch to another protocol, of which nothing
+	// is metered. Only without an Endpoint.
+	Upgrade bool
+	// UserField and PlanField are header fields in which the upstream gets the user
+	// and the plan; empty: it does not. What clients send in fields of such names is
+	// removed, on all routes.
+	UserField, PlanField string
+	// DropAuthorization keeps the token from the upstream.
+	DropAuthorization bool
 }
 
 // route is a Route, or one of the gateway's own resources.
@@ -41,22 +60,31 @@ func (errMethod) Error() string { return "method not allowed" }
 // /tree, and name methods in Allow that only /tree/ has.
 type router struct {
 	// The gateway's own resources come first and hide what is configured. They are
-	// apart because a ServeMux finds that "/usage/" and "GET /" conflict.
-	own, configured table
+	// apart because a ServeMux finds that "/usage/" and "GET /" conflict. Those for
+	// any method come after the others, whose Allow they would hide.
+	own, ownRest, configured table
 }
 
 // newRouter returns an error for a pattern that is malformed, conflicts with
 // another or can never match, and for a metered route without a token.
 func newRouter(routes []*route) (*router, error) {
-	r := &router{own: table{}, configured: table{}}
+	r := &router{own: table{}, ownRest: table{}, configured: table{}}
 	ownMux, mux := http.NewServeMux(), http.NewServeMux()
 	for _, rt := range routes {
 		var err error
 		switch {
 		case rt.own != nil:
-			err = r.own.add(ownMux, rt)
+			t := r.own
+			if method, _, _ := splitPattern(rt.Pattern); method == "" {
+				t = r.ownRest
+			}
+			err = t.add(ownMux, rt)
 		case rt.Endpoint != "" && rt.Public:
 			err = errors.New("a metered route needs a token")
+		case rt.Public && (rt.UserField != "" || rt.PlanField != ""):
+			err = errors.New("without a token there is no user to tell the upstream of")
+		case rt.Endpoint != "" && rt.Upgrade:
+			err = errors.New("what follows an upgrade cannot be metered")
 		default:
 			err = r.configured.add(mux, rt)
 		}
@@ -65,7 +93,8 @@ func newRouter(routes []*route) (*router, error) {
 		}
 	}
 	for _, rt := range routes {
-		if _, host, path := splitPattern(rt.Pattern); rt.own == nil && len(r.own.methods(host, path)) > 0 {
+		_, host, path := splitPattern(rt.Pattern)
+		if rt.own == nil && len(r.own.methods(host, path))+len(r.ownRest.methods(host, path)) > 0 {
 			return nil, fmt.Errorf("routes: %s: the path is the gateway's own", rt.Pattern)
 		}
 	}
@@ -76,7 +105,7 @@ func newRouter(routes []*route) (*router, error) {
 // errMethod.
 func (r *router) find(req *http.Request) (*route, error) {
 	host, path := hostOf(req), req.URL.EscapedPath()
-	for _, t := range [...]table{r.own, r.configured} {
+	for _, t := range [...]table{r.own, r.ownRest, r.configured} {
 		if rt := t.find(host, req.Method, path); rt != nil {
 			return rt, nil
 		}

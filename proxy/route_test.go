@@ -88,6 +88,12 @@ func TestRoute(t *testing.T) {
 		"GET /usage":         "GET /usage",
 		"POST /usage":        "405 GET, HEAD",
 		"POST /usage/track":  "POST /usage/track",
+		"GET /usage/track":   "405 POST",
+		"HEAD /usage/track":  "405 POST",
+		"GET /usage/stream":  "GET /usage/stream",
+		"POST /usage/stream": "405 GET, HEAD",
+		"GET /usage/track/":  "/usage/",
+		"GET /usage/":        "/usage/",
 		"GET /usage/nothing": "/usage/",
 	} {
 		method, target, _ := strings.Cut(request, " ")
@@ -110,6 +116,8 @@ func TestRouteForTheRest(t *testing.T) {
 		"GET /usage":         "GET /usage",
 		"POST /usage":        "405 GET, HEAD",
 		"POST /usage/x":      "/usage/",
+		"PUT /usage/stream":  "405 GET, HEAD",
+		"GET /usage/track":   "405 POST",
 		"GET /usages":        "GET /",
 		"GET any.host/usage": "GET /usage",
 	} {

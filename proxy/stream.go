@@ -136,6 +136,7 @@ func (x *exchange) stream() {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // nginx would collect them
 	h.Set("X-Content-Type-Options", "nosniff")
+	x.leaveBody()
 	x.status = http.StatusOK
 	x.w.WriteHeader(x.status)
 	if x.in.Method == http.MethodHead {
@@ -143,7 +144,7 @@ func (x *exchange) stream() {
 	}
 	e := events{w: x.w, control: http.NewResponseController(x.w)}
 	e.text("retry: 1000\n\n")
-	e.usage(x.plan.Usage(user, s))
+	e.usage(x.usageObject(s))
 
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -170,7 +171,7 @@ func (x *exchange) stream() {
 				e.end(endReload)
 				return
 			}
-			x.plan = g.planOf(x.user)
+			x.g, x.plan = g, g.planOf(x.user)
 			due = time.Now()
 		case <-changes:
 			due = time.Now()
@@ -187,7 +188,7 @@ func (x *exchange) stream() {
 		default:
 			// An error says that nothing is known any more. What the client has stays.
 			if s, err = x.g.store.Read(x.in.Context(), user, x.plan); err == nil {
-				e.usage(x.plan.Usage(user, s))
+				e.usage(x.usageObject(s))
 			}
 			if due = nextRead(s); paced.Before(now) {
 				paced = now
@@ -234,7 +235,7 @@ func (e *events) text(s string) {
 }
 
 // usage sends the object unless it is as before.
-func (e *events) usage(u quota.Usage) {
+func (e *events) usage(u usageObject) {
 	full := marshal(u)
 	u.AsOf = time.Time{}
 	if same := marshal(u); !bytes.Equal(same, e.last) {

@@ -1,6 +1,11 @@
 package proxy
 
-import "net/http"
+import (
+	"net/http"
+
+	"metergate/proxy/browser"
+	"metergate/quota"
+)
 
 // trackDeprecated is when POST /usage/track became deprecated, 1 December 2026,
 // as a field of RFC 9745.
@@ -13,6 +18,9 @@ func ownRoutes() []*route {
 		{Route: Route{Pattern: "GET /usage"}, own: (*exchange).usage},
 		{Route: Route{Pattern: "GET /usage/stream"}, own: (*exchange).stream},
 		{Route: Route{Pattern: "POST /usage/track"}, own: (*exchange).track},
+		{Route: Route{Pattern: "GET /usage/client.js", Public: true}, own: browserFile("client.js")},
+		{Route: Route{Pattern: "GET /usage/client.d.ts", Public: true}, own: browserFile("client.d.ts")},
+		{Route: Route{Pattern: "GET /usage/meter.js", Public: true}, own: browserFile("meter.js")},
 		// Keeps routes with wildcards away from what is below /usage.
 		{Route: Route{Pattern: "/usage/", Public: true}, own: func(x *exchange) { x.fail(errNoRoute) }},
 	}
@@ -25,7 +33,18 @@ func (x *exchange) usage() {
 		x.fail(&errStore{err})
 		return
 	}
-	x.writeJSON(http.StatusOK, "application/json", x.plan.Usage(x.user.User, s))
+	x.writeJSON(http.StatusOK, "application/json", x.usageObject(s))
+}
+
+// usageObject is what clients read of their usage: also where to upgrade, so that a
+// user at the limit can be told without a request that is refused.
+type usageObject struct {
+	quota.Usage
+	Upgrade string `json:"upgrade_url,omitempty"`
+}
+
+func (x *exchange) usageObject(s quota.Snapshot) usageObject {
+	return usageObject{x.plan.Usage(x.user.User, s), x.g.upgradeURL}
 }
 
 // track answers front ends that still report their own calls. The gateway has
@@ -33,4 +52,9 @@ func (x *exchange) usage() {
 func (x *exchange) track() {
 	x.w.Header().Set("Deprecation", trackDeprecated)
 	x.usage()
+}
+
+// browserFile answers with a file for front ends.
+func browserFile(name string) func(*exchange) {
+	return func(x *exchange) { x.status = browser.Serve(x.w, x.in, name) }
 }

@@ -16,6 +16,7 @@ import (
 	"metergate/config"
 	"metergate/proxy"
 	"metergate/proxy/admin"
+	"metergate/proxy/upstream"
 )
 
 // An app is a whole gateway: both listeners and what stands behind them.
@@ -73,6 +74,7 @@ func startApp(o appOptions) (_ *app, err error) {
 	registry.MustRegister(collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(), guardMetrics{a.store.Store}, openStreams(a.streams))
 	registry.MustRegister(a.reloader.metrics()...)
+	registry.MustRegister(targetMetrics{a.reloader})
 	errorLog := slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 	a.public = &http.Server{
 		Handler:                      a.reloader,
@@ -86,7 +88,7 @@ func startApp(o appOptions) (_ *app, err error) {
 	a.admin = &http.Server{
 		Handler: admin.Handler(admin.Options{
 			Draining: a.draining.Load,
-			Checks:   map[string]func(context.Context) error{"store": a.store.Ping},
+			Checks:   a.checks,
 			Gatherer: registry,
 			Token:    func() string { return string(a.current.Load().cfg.Admin.Token) },
 			Reload:   a.reloadAndLog,
@@ -117,6 +119,29 @@ func startApp(o appOptions) (_ *app, err error) {
 		go watchFiles(a.files, func() { a.reloadAndLog() }, log, a.stopping)
 	}
 	return a, nil
+}
+
+// checks are what /readyz shows: the store, and each upstream.
+func (a *app) checks() map[string]func(context.Context) error {
+	checks := map[string]func(context.Context) error{"store": a.store.Ping}
+	for name, pool := range a.current.Load().upstreams {
+		checks["upstream "+name] = func(context.Context) error { return poolFaults(pool) }
+	}
+	return checks
+}
+
+// poolFaults names the targets that get no requests; nil: there are none.
+func poolFaults(pool *upstream.Pool) error {
+	var faults []error
+	for _, t := range pool.Targets() {
+		switch {
+		case !t.Healthy:
+			faults = append(faults, fmt.Errorf("%s is not healthy: %w", t.URL, t.CheckError))
+		case !t.EjectedUntil.IsZero():
+			faults = append(faults, fmt.Errorf("%s has failed requests and is left out", t.URL))
+		}
+	}
+	return errors.Join(faults...)
 }
 
 // files are those of the configuration in force, and the hash of what they held.
@@ -158,7 +183,7 @@ func (a *app) stop() error {
 		a.public.Close()
 	}
 	for _, u := range a.current.Load().upstreams {
-		u.Close()
+		u.Retire()
 	}
 	// The admin listener goes last: it tells that the gateway drains.
 	return errors.Join(err, a.admin.Close(), a.store.Close())

@@ -16,6 +16,7 @@ import (
 	"metergate/config"
 	"metergate/proxy"
 	"metergate/proxy/jwtauth"
+	"metergate/proxy/upstream"
 	"metergate/quota"
 	"metergate/quota/boltstore"
 	"metergate/quota/guard"
@@ -117,7 +118,7 @@ func buildVerifier(cfg *config.Config) (*jwtauth.Verifier, error) {
 // that do not fit their algorithms, say.
 func checkBuild(cfg *config.Config) error {
 	log := slog.New(slog.DiscardHandler)
-	_, err := buildGateway(cfg, nil, buildUpstreams(cfg, nil), nil, proxy.NewMetrics(prometheus.NewRegistry()), log)
+	_, err := buildGeneration(cfg, nil, nil, nil, proxy.NewMetrics(prometheus.NewRegistry()), log)
 	return err
 }
 
@@ -158,29 +159,68 @@ func buildGeneration(cfg *config.Config, before *generation, s proxy.Store, stre
 	if before != nil {
 		cfg = keepFixed(before.cfg, cfg)
 	}
-	g := &generation{cfg: cfg, hash: hash, upstreams: buildUpstreams(cfg, before)}
+	g := &generation{cfg: cfg, hash: hash}
 	var err error
+	if g.upstreams, err = buildUpstreams(cfg, before, log); err != nil {
+		return nil, err
+	}
 	g.gateway, err = buildGateway(cfg, s, g.upstreams, streams, m, log)
 	return g, err
 }
 
 // buildUpstreams makes new upstreams and takes over what has not changed, with its
 // connections and what it knows of its targets.
-func buildUpstreams(cfg *config.Config, before *generation) map[string]*proxy.Upstream {
-	upstreams := make(map[string]*proxy.Upstream, len(cfg.Upstreams))
+func buildUpstreams(cfg *config.Config, before *generation, log *slog.Logger) (map[string]*upstream.Pool, error) {
+	pools := make(map[string]*upstream.Pool, len(cfg.Upstreams))
 	for name, u := range cfg.Upstreams {
-		if before != nil && reflect.DeepEqual(before.cfg.Upstreams[name], u) && before.upstreams[name] != nil {
-			upstreams[name] = before.upstreams[name]
+		if before != nil && before.upstreams[name] != nil && samePool(before.cfg.Upstreams[name], u) {
+			pools[name] = before.upstreams[name]
 			continue
 		}
-		upstreams[name] = proxy.NewUpstream(u.Targets[0].URL, u.Timeout, u.MaxBody)
+		tlsConfig, err := u.TLS.Client()
+		if err != nil {
+			return nil, fmt.Errorf("upstreams.%s.tls: %w", name, err)
+		}
+		o := upstream.Options{
+			Ejection: upstream.Ejection{ConnectionErrors: u.Eject.ConnectFailures, ServerErrors: u.Eject.ServerErrors, For: u.Eject.For},
+			TLS:      tlsConfig,
+			Log:      log.With("upstream", name),
+		}
+		for _, t := range u.Targets {
+			if t.Weight > 0 {
+				o.Targets = append(o.Targets, upstream.Target{URL: t.URL, Weight: t.Weight})
+			}
+		}
+		if u.Balance == config.RoundRobin {
+			o.Balance = upstream.RoundRobin
+		}
+		if h := u.Health; h != nil {
+			o.Health = &upstream.Health{Path: h.Path, Interval: h.Interval, Timeout: h.Timeout}
+		}
+		switch u.Host {
+		case config.HostTarget:
+		case config.HostClient:
+			o.KeepHost = true
+		default:
+			o.Host = u.Host
+		}
+		if pools[name], err = upstream.New(o); err != nil {
+			return nil, fmt.Errorf("upstreams.%s: %w", name, err)
+		}
 	}
-	return upstreams
+	return pools, nil
+}
+
+// samePool reports whether two upstreams differ in nothing that concerns a pool. The
+// rest are the defaults of routes.
+func samePool(a, b config.Upstream) bool {
+	a.Timeout, a.MaxBody = b.Timeout, b.MaxBody
+	return reflect.DeepEqual(a, b)
 }
 
 // buildGateway makes the public handler of a configuration. It touches nothing
 // that lives.
-func buildGateway(cfg *config.Config, s proxy.Store, upstreams map[string]*proxy.Upstream, streams *proxy.Streams, m *proxy.Metrics, log *slog.Logger) (*proxy.Gateway, error) {
+func buildGateway(cfg *config.Config, s proxy.Store, upstreams map[string]*upstream.Pool, streams *proxy.Streams, m *proxy.Metrics, log *slog.Logger) (*proxy.Gateway, error) {
 	verifier, err := buildVerifier(cfg)
 	if err != nil {
 		return nil, err
@@ -202,6 +242,8 @@ func buildGateway(cfg *config.Config, s proxy.Store, upstreams map[string]*proxy
 	for _, r := range cfg.Routes {
 		o.Routes = append(o.Routes, proxy.Route{
 			Pattern: r.Match, Endpoint: r.Endpoint, Public: r.Public, Upstream: upstreams[r.Upstream],
+			Timeout: r.Timeout, MaxBody: r.MaxBody, StripPrefix: r.StripPrefix, Upgrade: r.Upgrade,
+			UserField: r.UserHeader, PlanField: r.PlanHeader, DropAuthorization: r.DropAuthorization,
 		})
 	}
 	if cfg.CORS != nil {

@@ -52,3 +52,33 @@ func (m guardMetrics) Collect(ch chan<- prometheus.Metric) {
 	counter(droppedDesc, st.Dropped)
 	counter(journalErrorsDesc, st.JournalErrors)
 }
+
+// targetMetrics shows the targets of the upstreams in force.
+type targetMetrics struct{ reloader *reloader }
+
+var (
+	targetUpDesc = prometheus.NewDesc("metergate_upstream_target_up",
+		"1 if a target gets requests, 0 if checks or failed requests keep it out.", []string{"upstream", "target"}, nil)
+	targetInFlightDesc = prometheus.NewDesc("metergate_upstream_target_requests_in_flight",
+		"Requests that a target is serving.", []string{"upstream", "target"}, nil)
+)
+
+// Describe names the metrics.
+func (m targetMetrics) Describe(ch chan<- *prometheus.Desc) {
+	ch <- targetUpDesc
+	ch <- targetInFlightDesc
+}
+
+// Collect reads them.
+func (m targetMetrics) Collect(ch chan<- prometheus.Metric) {
+	for name, pool := range m.reloader.current.Load().upstreams {
+		for _, t := range pool.Targets() {
+			up := 0.0
+			if t.Healthy && t.EjectedUntil.IsZero() {
+				up = 1
+			}
+			ch <- prometheus.MustNewConstMetric(targetUpDesc, prometheus.GaugeValue, up, name, t.URL)
+			ch <- prometheus.MustNewConstMetric(targetInFlightDesc, prometheus.GaugeValue, float64(t.InFlight), name, t.URL)
+		}
+	}
+}

@@ -16,6 +16,7 @@ import (
 
 	"metergate/config"
 	"metergate/proxy"
+	"metergate/proxy/upstream"
 )
 
 // A generation is what one configuration has been built into. It does not change;
@@ -23,7 +24,7 @@ import (
 type generation struct {
 	cfg       *config.Config
 	hash      string // of the configuration's files
-	upstreams map[string]*proxy.Upstream
+	upstreams map[string]*upstream.Pool
 	gateway   *proxy.Gateway
 }
 
@@ -92,12 +93,15 @@ func (r *reloader) swap(cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
+	for _, u := range g.upstreams {
+		u.Start() // those that are taken over have been
+	}
 	r.current.Store(g)
 	r.streams.Follow(g.gateway)
 	if before != nil {
 		for name, u := range before.upstreams {
 			if g.upstreams[name] != u {
-				u.Close()
+				u.Retire()
 			}
 		}
 	}

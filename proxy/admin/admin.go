@@ -21,9 +21,9 @@ import (
 type Options struct {
 	// Draining: the gateway takes no new requests; nil: never.
 	Draining func() bool
-	// Checks ask for faults, by name, each within checkTimeout. A fault is shown
-	// and does not make the gateway unready: it serves on by its on_failure rule.
-	Checks map[string]func(context.Context) error
+	// Checks are what asks for faults, by name, each within checkTimeout; nil: nothing
+	// does. A fault is shown and does not make the gateway unready: it serves on.
+	Checks func() map[string]func(context.Context) error
 	// Gatherer collects the metrics; nil: /metrics is 404.
 	Gatherer prometheus.Gatherer
 	// Token is what the admin API asks for; nil or empty: the API answers 403.
@@ -113,12 +113,15 @@ type readiness struct {
 func (o Options) check(ctx context.Context) map[string]string {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
+	if o.Checks == nil {
+		return nil
+	}
 	var (
 		mu      sync.Mutex
 		wait    sync.WaitGroup
-		results = make(map[string]string, len(o.Checks))
+		results = map[string]string{}
 	)
-	for name, check := range o.Checks {
+	for name, check := range o.Checks() {
 		wait.Go(func() {
 			result := "ok"
 			if err := check(ctx); err != nil {

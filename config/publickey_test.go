@@ -1,0 +1,197 @@
+package config
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/dsa"
+	"crypto/ecdh"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// pemOf returns a PEM block.
+func pemOf(kind string, der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+}
+
+// pkix returns a public key as PEM.
+func pkix(t *testing.T, key crypto.PublicKey) string {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pemOf("PUBLIC KEY", der)
+}
+
+// certificate returns a self-signed one as PEM.
+func certificate(t *testing.T, key crypto.Signer) string {
+	t.Helper()
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pemOf("CERTIFICATE", der)
+}
+
+func ecKey(t *testing.T, curve elliptic.Curve) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(curve, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// parseWithKey parses a configuration with this public key file.
+func parseWithKey(t *testing.T, key, algorithms string) error {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "key.pem"), []byte(key), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(fmt.Sprintf(base, ""), "}", ", public_key_file: key.pem, algorithms: ["+algorithms+"] }", 1)
+	_, err := Parse(filepath.Join(dir, "x.yaml"), []byte(text), environment)
+	return err
+}
+
+// TestPublicKey: each kind of key verifies its algorithms and no others.
+func TestPublicKey(t *testing.T) {
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	edPublic, edKey, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p256, p384, p521 := ecKey(t, elliptic.P256()), ecKey(t, elliptic.P384()), ecKey(t, elliptic.P521())
+	for _, c := range []struct {
+		name, key string
+		fit       []string
+	}{
+		{"RSA", pkix(t, &rsaKey.PublicKey), []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}},
+		{"PKCS #1", pemOf("RSA PUBLIC KEY", x509.MarshalPKCS1PublicKey(&rsaKey.PublicKey)), []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}},
+		{"P-256", "a comment\n" + pkix(t, &p256.PublicKey), []string{"ES256"}},
+		{"P-384", pkix(t, &p384.PublicKey), []string{"ES384"}},
+		{"P-521", pkix(t, &p521.PublicKey), []string{"ES512"}},
+		{"Ed25519", pkix(t, edPublic), []string{"EdDSA"}},
+		{"certificate", certificate(t, edKey), []string{"EdDSA"}},
+		{"certificate of P-384", certificate(t, p384), []string{"ES384"}},
+	} {
+		for _, a := range algorithms {
+			fits := strings.HasPrefix(a, "HS")
+			for _, f := range c.fit {
+				fits = fits || f == a
+			}
+			err := parseWithKey(t, c.key, a)
+			switch {
+			case fits && err != nil:
+				t.Errorf("%s, %s: %v", c.name, a, err)
+			case !fits && (err == nil || !strings.Contains(err.Error(), "x.yaml:1: auth.jwt.algorithms[0]: "+a+" needs an ")):
+				t.Errorf("%s, %s: error %v", c.name, a, err)
+			}
+		}
+	}
+}
+
+// TestPublicKeyRefused: what is no public key, or none that is good enough, is
+// refused for its own sake. Nothing of a private key is shown.
+func TestPublicKeyRefused(t *testing.T) {
+	weak, err := os.ReadFile("testdata/key-weak.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	good, err := os.ReadFile("testdata/key.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := os.ReadFile("testdata/tls/client.key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	odd := new(big.Int).SetBit(big.NewInt(1), 2047, 1)
+	x25519, err := ecdh.X25519().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p224 := ecKey(t, elliptic.P224())
+	spoilt := bytes.Replace(bytes.Clone(private), []byte("\nM"), []byte("\n!M"), 1)
+	for name, c := range map[string]struct{ key, want string }{
+		"empty":                {"", "has no PEM block"},
+		"text":                 {"hunter2", "has no PEM block"},
+		"cut short":            {string(good[:60]), "has no PEM block"},
+		"private":              {string(private), "has a private key"},
+		"private, spoilt":      {string(spoilt), "has a private key"},
+		"private, second":      {string(good) + string(private), "has a private key"},
+		"two":                  {string(good) + string(good), "has several PEM blocks"},
+		"something else":       {pemOf("CERTIFICATE REQUEST", []byte("x")), "has another kind of PEM block"},
+		"no key inside":        {pemOf("PUBLIC KEY", []byte("x")), "has a PEM block that cannot be read"},
+		"no key inside, PKCS1": {pemOf("RSA PUBLIC KEY", []byte("x")), "has a PEM block that cannot be read"},
+		"no certificate":       {pemOf("CERTIFICATE", []byte("x")), "has a PEM block that cannot be read"},
+		"weak":                 {string(weak), "has an RSA key of 1024 bits"},
+		"even exponent":        {pkix(t, &rsa.PublicKey{N: odd, E: 4}), "has an RSA key that verifies nothing"},
+		"exponent 1":           {pkix(t, &rsa.PublicKey{N: odd, E: 1}), "has an RSA key that verifies nothing"},
+		"even modulus":         {pkix(t, &rsa.PublicKey{N: new(big.Int).Add(odd, big.NewInt(1)), E: 65537}), "has an RSA key that verifies nothing"},
+		"P-224":                {pkix(t, &p224.PublicKey), "has an EC key on the curve P-224, which no algorithm has"},
+		"X25519":               {pkix(t, x25519.PublicKey()), "has a key of another kind"},
+		"too large":            {strings.Repeat("x", maxSmall+1), "must be a file of at most 64 KiB"},
+	} {
+		err := parseWithKey(t, c.key, "RS256")
+		if err == nil || !strings.HasPrefix(err.Error()[strings.LastIndexByte(err.Error(), '/')+1:], "x.yaml:1: auth.jwt.public_key_file: "+c.want) {
+			t.Errorf("%s: error %v, want: %s", name, err, c.want)
+			continue
+		}
+		// The algorithms are not to blame.
+		if strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), strings.Split(string(private), "\n")[1]) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if fault := publicKeyFault(&dsa.PublicKey{}); !strings.HasPrefix(fault, "has a key of another kind") {
+		t.Errorf("DSA: %q", fault)
+	}
+}
+
+// TestSecretIsNoKey: with a public key as the secret everybody could sign.
+func TestSecretIsNoKey(t *testing.T) {
+	text := strings.Replace(fmt.Sprintf(base, ""), "secret: 0123456789abcdef0123456789abcdef", "secret_file: testdata/key.pem", 1)
+	_, err := Parse("x.yaml", []byte(text), environment)
+	if want := "x.yaml:1: auth.jwt.secret_file: is a PEM file; "; err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("error %v, want: %s", err, want)
+	}
+}
+
+// TestClaims: user and plan are two claims, neither within the other, defaults
+// included.
+func TestClaims(t *testing.T) {
+	for claims, want := range map[string]string{
+		"user: id":                         "",
+		"user: a.b, plan: a.c":             "",
+		"user: plan2":                      "",
+		"user: plan":                       "claims.user: must be another claim than plan",
+		"plan: sub":                        "claims.plan: must be another claim than user",
+		"user: a.b, plan: a.b":             "claims.plan: must be another claim than user",
+		"user: a, plan: a.b":               "claims.plan: must be another claim than user",
+		"user: a.b, plan: a":               "claims.plan: must be another claim than user",
+		"user: plan.id":                    "claims.user: must be another claim than plan",
+		`user: "${A:-x}", plan: "${A:-x}"`: "claims.plan: must be another claim than user",
+	} {
+		text := strings.Replace(fmt.Sprintf(base, ""), "}", ", claims: { "+claims+" } }", 1)
+		_, err := Parse("x.yaml", []byte(text), environment)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.HasPrefix(err.Error(), "x.yaml:1: auth.jwt."+want)) {
+			t.Errorf("{ %s }: error %v, want: %q", claims, err, want)
+		}
+	}
+}

@@ -1,0 +1,236 @@
+package config
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+func (c *checker) upstreams() {
+	if !c.usable("upstreams") {
+		return
+	}
+	if len(c.cfg.Upstreams) == 0 {
+		c.src.at("upstreams", "must have at least one upstream")
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.cfg.Upstreams)) {
+		u := c.cfg.Upstreams[name]
+		path := join("upstreams", name)
+		c.checkName(path, name)
+		c.targets(path+".targets", u.Targets)
+		c.health(path+".health", u.Health)
+		c.upstreamTLS(path, u)
+	}
+}
+
+func (c *checker) targets(path string, targets []Target) {
+	if !c.usable(path) {
+		return
+	}
+	if len(targets) == 0 {
+		c.src.at(path, "must have at least one target")
+		return
+	}
+	first := map[string]string{} // by address: the path of the target's URL
+	weight, complete := 0, true
+	for i, t := range targets {
+		at := index(path, i)
+		complete = complete && !c.src.failed[at] && !c.src.failed[at+".weight"]
+		weight += t.Weight
+		if at += ".url"; !c.usable(at) {
+			continue
+		}
+		address := addressOf(t.URL)
+		if other, ok := first[address]; ok {
+			c.src.at(at, "is the same as %s on line %d; keep one of them, with a larger weight if it should get more", other, c.src.line(other))
+		} else {
+			first[address] = at
+		}
+	}
+	if complete && weight == 0 {
+		c.src.at(path, "must not all have weight 0: no request could go anywhere")
+	}
+}
+
+// addressOf returns a URL in a form that is the same for all ways to write it.
+func addressOf(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return u.Scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), port) + strings.TrimSuffix(u.EscapedPath(), "/")
+}
+
+func (c *checker) health(path string, h *Health) {
+	interval, timeout := path+".interval", path+".timeout"
+	switch {
+	case h == nil || c.src.failed[interval] || c.src.failed[timeout]:
+	case !c.src.given(timeout):
+		h.Timeout = min(h.Timeout, h.Interval)
+	case h.Timeout > h.Interval:
+		c.src.at(timeout, "must not be longer than the interval%s", c.src.got(timeout))
+	}
+}
+
+// maxCA bounds a file of authorities, in bytes: those of a system take 220 KiB.
+const maxCA = 1 << 20
+
+func (c *checker) upstreamTLS(upstream string, u Upstream) {
+	path, t := upstream+".tls", u.TLS
+	if t == nil || !c.usable(path) {
+		return
+	}
+	if c.onlyPlain(upstream+".targets", u.Targets) {
+		c.src.at(path, "is only for https, and no target has it; write https:// in their URLs, or remove this key")
+	}
+	ca, cert, key := path+".ca_file", path+".cert_file", path+".key_file"
+	authorities := c.pemFile(ca, &t.CAFile, maxCA, checkCertificates)
+	certificate := c.pemFile(cert, &t.CertFile, maxSmall, checkCertificates)
+	private := c.pemFile(key, &t.KeyFile, maxSmall, checkKey)
+	if all := authorities + certificate + private; all != "" {
+		t.Digest = fmt.Sprintf("%x", sha256.Sum256([]byte(all)))
+	}
+	switch {
+	case t.CertFile != "" && t.KeyFile == "" && !c.src.failed[key]:
+		c.src.at(cert, "needs its private key beside it, as key_file")
+	case t.KeyFile != "" && t.CertFile == "" && !c.src.failed[cert]:
+		c.src.at(key, "needs its certificate beside it, as cert_file")
+	case certificate != "" && private != "":
+		if _, err := tls.X509KeyPair([]byte(certificate), []byte(private)); err != nil {
+			c.src.at(key, "is not the key of the first certificate in cert_file; the gateway's own certificate comes first, then the intermediate ones")
+		}
+	}
+}
+
+// onlyPlain: all targets are known, and none is https.
+func (c *checker) onlyPlain(path string, targets []Target) bool {
+	if !c.usable(path) {
+		return false
+	}
+	for i, t := range targets {
+		if !c.usable(index(path, i), index(path, i)+".url") || t.URL.Scheme == "https" {
+			return false
+		}
+	}
+	return true
+}
+
+// pemFile returns what is in the file at path, whose name it resolves. An error of
+// check is reported.
+func (c *checker) pemFile(path string, name *string, limit int64, check func([]byte) error) string {
+	if !c.usable(path) || *name == "" {
+		return ""
+	}
+	*name = within(c.dir, *name)
+	c.src.files = append(c.src.files, *name)
+	text, err := readFile(*name, limit)
+	if err == nil {
+		err = check([]byte(text))
+	}
+	if err != nil {
+		c.src.at(path, "%v", err) // the name is not shown: it may be a key that was pasted there
+		return ""
+	}
+	return text
+}
+
+// checkCertificates: data is PEM with certificates and nothing else.
+func checkCertificates(data []byte) error {
+	n := 0
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		switch {
+		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
+			return errors.New("must be a file of certificates, and this one has a private key")
+		case block.Type != "CERTIFICATE":
+			return errors.New("must be a file of certificates, each between BEGIN CERTIFICATE and END CERTIFICATE, and this one has something else")
+		}
+		n++
+		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+			return fmt.Errorf("certificate %d of this file cannot be read (%v); copy it again, or ask its issuer", n, err)
+		}
+	}
+	if n == 0 {
+		return errors.New("has no PEM certificate; of a binary file make one with: openssl x509 -inform der -in FILE")
+	}
+	return nil
+}
+
+// checkKey: data is PEM with a private key. Errors show nothing of it.
+func checkKey(data []byte) error {
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		switch {
+		case block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED"):
+			return errors.New("has a password, which nobody could type in; remove it with: openssl pkey -in FILE -out NEW, and let nobody else read that file")
+		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
+			if !isKey(block.Bytes) {
+				return errors.New("has a private key that cannot be read; it must be RSA, ECDSA or Ed25519, in PKCS #8, PKCS #1 or SEC 1")
+			}
+			return nil
+		}
+	}
+	return errors.New("has no PEM private key; of a binary file make one with: openssl pkey -inform der -in FILE")
+}
+
+func isKey(der []byte) bool {
+	if _, err := x509.ParsePKCS8PrivateKey(der); err == nil {
+		return true
+	}
+	if _, err := x509.ParsePKCS1PrivateKey(der); err == nil {
+		return true
+	}
+	_, err := x509.ParseECPrivateKey(der)
+	return err == nil
+}
+
+// Client reads the files and returns what an http.Transport wants. A nil t gives
+// nil: the defaults. There is an error only if a file has changed since it was
+// checked.
+func (t *UpstreamTLS) Client() (*tls.Config, error) {
+	if t == nil {
+		return nil, nil
+	}
+	cfg := &tls.Config{ServerName: t.ServerName, MinVersion: tls.VersionTLS12}
+	if t.CAFile != "" {
+		authorities, err := os.ReadFile(t.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("ca_file: %w", err)
+		}
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(authorities) {
+			return nil, errors.New("ca_file has no certificate")
+		}
+	}
+	if t.CertFile != "" {
+		pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("cert_file and key_file: %w", err)
+		}
+		cfg.Certificates = []tls.Certificate{pair}
+	}
+	return cfg, nil
+}
+
+// shutdownTimeout fills in its default: enough for the longest request.
+func (c *checker) shutdownTimeout() {
+	if c.src.given("shutdown_timeout") {
+		return
+	}
+	longest := time.Duration(0)
+	for _, u := range c.cfg.Upstreams {
+		longest = max(longest, u.Timeout)
+	}
+	for _, r := range c.cfg.Routes {
+		longest = max(longest, r.Timeout)
+	}
+	c.cfg.ShutdownTimeout = longest + 10*time.Second
+}

@@ -1,0 +1,179 @@
+package browser_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"metergate/proxy/browser"
+)
+
+// A gateway stands in for the real one where a test needs faults that the real one
+// does not have. The tests of cmd/metergate run the real one.
+type gateway struct {
+	*httptest.Server
+	mu      sync.Mutex
+	used    int
+	extra   map[string]any // replaces members of the usage object
+	changed chan struct{}  // closed at each change
+	open    int            // streams
+	opened  int
+	asked   []string // "METHOD path Authorization" of each request under /usage and /api
+	// instead answers a request, if it returns true.
+	instead func(w http.ResponseWriter, r *http.Request) bool
+}
+
+const emptyPage = `<!doctype html><html lang="en"><meta charset="utf-8"><title>test</title>
+<body><script type="module">
+import * as client from '/usage/client.js';
+import '/usage/meter.js';
+Object.assign(window, client);
+window.ready = true;
+</script>`
+
+func newGateway(t testing.TB) *gateway {
+	g := &gateway{changed: make(chan struct{})}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		w.Write([]byte(emptyPage))
+	})
+	for _, name := range []string{"client.js", "meter.js"} {
+		mux.HandleFunc("/usage/"+name, func(w http.ResponseWriter, r *http.Request) { browser.Serve(w, r, name) })
+	}
+	mux.HandleFunc("/usage", g.answer(func(w http.ResponseWriter, r *http.Request) { w.Write(g.usage()) }))
+	mux.HandleFunc("/usage/stream", g.answer(g.stream))
+	mux.HandleFunc("/api/", g.answer(func(w http.ResponseWriter, r *http.Request) {}))
+	g.Server = httptest.NewServer(mux)
+	t.Cleanup(func() {
+		g.CloseClientConnections()
+		g.Close()
+	})
+	return g
+}
+
+func (g *gateway) answer(h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		g.mu.Lock()
+		g.asked = append(g.asked, r.Method+" "+r.URL.Path+" "+r.Header.Get("Authorization"))
+		instead := g.instead
+		g.mu.Unlock()
+		if instead == nil || !instead(w, r) {
+			h(w, r)
+		}
+	}
+}
+
+// usage is the usage object as JSON.
+func (g *gateway) usage() []byte {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	status := "ok"
+	switch {
+	case g.used >= 100:
+		status = "blocked"
+	case g.used >= 80:
+		status = "warning"
+	}
+	u := map[string]any{
+		"user": "u-17", "plan": "free", "used": g.used, "limit": 100, "remaining": max(0, 100-g.used),
+		"in_flight": 0, "percent": g.used, "status": status, "allowed": g.used < 100,
+		"period":    map[string]any{"per": "month", "start": "2026-11-01T00:00:00Z", "end": "2126-12-01T00:00:00Z"},
+		"endpoints": map[string]any{"analyze": map[string]any{"used": g.used}, "report": map[string]any{"used": 0}},
+		"limits":    []any{map[string]any{"name": "month", "per": "month", "used": g.used, "limit": 100, "remaining": max(0, 100-g.used), "resets_at": "2126-12-01T00:00:00Z"}},
+		"stale":     false, "as_of": time.Now().UTC().Format("2006-01-02T15:04:05.000Z07:00"),
+	}
+	maps.Copy(u, g.extra)
+	b, err := json.Marshal(u)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// set changes the count and, with pairs of name and value, other members.
+func (g *gateway) set(used int, extra ...any) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.used, g.extra = used, map[string]any{}
+	for i := 0; i < len(extra); i += 2 {
+		g.extra[extra[i].(string)] = extra[i+1]
+	}
+	close(g.changed)
+	g.changed = make(chan struct{})
+}
+
+func (g *gateway) answerWith(instead func(w http.ResponseWriter, r *http.Request) bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.instead = instead
+}
+
+func (g *gateway) streams() (open, opened int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.open, g.opened
+}
+
+func (g *gateway) requests() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return append([]string(nil), g.asked...)
+}
+
+func (g *gateway) stream(w http.ResponseWriter, r *http.Request) {
+	g.mu.Lock()
+	g.open++
+	g.opened++
+	g.mu.Unlock()
+	defer func() {
+		g.mu.Lock()
+		g.open--
+		g.mu.Unlock()
+	}()
+	w.Header().Set("Content-Type", "text/event-stream")
+	fmt.Fprint(w, "retry: 1000\n\n")
+	beat := time.NewTicker(100 * time.Millisecond)
+	defer beat.Stop()
+	var changed chan struct{}
+	for text := ""; ; {
+		if text == "" {
+			// Not at a heartbeat: a change that came with it would be lost.
+			g.mu.Lock()
+			changed = g.changed
+			g.mu.Unlock()
+			text = fmt.Sprintf("event: usage\ndata: %s\n\n", g.usage())
+		}
+		fmt.Fprint(w, text)
+		w.(http.Flusher).Flush()
+		select {
+		case <-changed:
+			text = ""
+		case <-beat.C:
+			text = ":\n\n"
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+// fakeToken says who it is for; nobody signed it.
+func fakeToken(claims string) string {
+	return "e30." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".sig"
+}
+
+// until waits for a condition outside of the browser.
+func until(t *testing.T, what string, reached func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !reached(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 30 s: %s", what)
+		}
+	}
+}

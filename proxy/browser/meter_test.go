@@ -1,0 +1,162 @@
+package browser_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"metergate/proxy/browser/browsertest"
+)
+
+// openMeter opens a page with an element that follows `client`, and with part(name),
+// which finds its parts.
+func openMeter(t *testing.T, b *browsertest.Browser, g *gateway, options string) *browsertest.Tab {
+	t.Helper()
+	tab := openClient(t, b, g, options)
+	tab.Eval(`void (window.meter = document.createElement('usage-meter'), meter.client = client, document.body.append(meter),
+		window.part = (name) => meter.shadowRoot.querySelector('[part="' + name + '"]'),
+		window.text = (name) => part(name).hidden ? '' : part(name).textContent.trim(),
+		window.spoken = () => meter.shadowRoot.querySelector('[role=status]').textContent,
+		window.aria = () => ['role', 'aria-label', 'aria-valuemin', 'aria-valuenow', 'aria-valuemax', 'aria-valuetext'].map(n => part('bar').getAttribute(n)).join('|'))`, nil)
+	return tab
+}
+
+func testMeter(t *testing.T, b *browsertest.Browser, g *gateway) {
+	g.set(42)
+	tab := openMeter(t, b, g, "")
+	tab.Want("text('count')", "42 of 100 used")
+	tab.Want("aria()", "meter|Usage this month|0|42|100|42 of 100 used, Resets December 1, 2126")
+	tab.Want("spoken()", "")
+	tab.Want("text('status') + text('notice') + text('prompt')", "")
+	tab.Eval("void meter.setAttribute('label', 'My calls')", nil)
+	tab.Want("part('bar').ariaLabel + text('label')", "My callsMy calls")
+
+	// It speaks when the status changes, and not at each count.
+	g.set(43)
+	tab.Want("text('count')", "43 of 100 used")
+	tab.Want("spoken()", "")
+	g.set(85)
+	tab.Want("spoken()", "Almost used up: 85 of 100 used")
+	g.set(86)
+	tab.Want("text('count')", "86 of 100 used")
+	tab.Want("spoken()", "Almost used up: 85 of 100 used")
+
+	// More than all is no value that a meter may have.
+	g.set(120)
+	tab.Want("aria()", "meter|My calls|0|100|100|120 of 100 used, Limit reached, Resets December 1, 2126")
+	g.set(5, "limit", nil, "remaining", nil, "percent", nil, "status", "ok", "allowed", true, "limits", []any{})
+	tab.Want("aria()", "|||||")
+	tab.Want("[text('count'), text('remaining'), part('bar').hidden].join()", "5 used,Unlimited,true")
+	g.set(0, "limit", 0, "remaining", 0, "percent", 100, "status", "blocked", "allowed", false)
+	tab.Want("aria() + text('status')", "|||||Not in this plan")
+
+	// The breakdown, with the keyboard.
+	g.set(42, "endpoints", map[string]any{"analyze": map[string]any{"used": 25}, "image-analysis": map[string]any{"used": 17, "limit": 20, "remaining": 3, "percent": 85, "status": "warning", "allowed": true}})
+	tab.Want("text('summary')", "By endpoint")
+	tab.Do(chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.Enter))
+	tab.Want("part('details').open", "true")
+	tab.Want("[...part('endpoints').children].map(li => li.innerText.replace(/\\s+/g, ' ')).join()", "analyze 25,image-analysis 17 of 20")
+	g.set(43)
+	tab.Want("[...part('endpoints').children].map(li => li.innerText.replace(/\\s+/g, ' ')).join()", "analyze 43,report 0")
+	tab.Want("meter.shadowRoot.activeElement?.localName", "summary")
+
+	// Compact, and back.
+	tab.Eval("void (meter.compact = true)", nil)
+	tab.Want("[text('count'), part('details').hidden, part('label').checkVisibility()].join()", "43/100,true,true")
+	tab.Eval("void (meter.compact = false)", nil)
+	tab.Want("[text('count'), part('details').hidden, part('label').checkVisibility()].join()", "43 of 100 used,false,true")
+
+	// Motion, and none for those who want none.
+	tab.Want("getComputedStyle(part('fill')).transitionDuration.split(',')[0]", "0.45s")
+	tab.Media("prefers-reduced-motion", "reduce")
+	tab.Want("getComputedStyle(part('fill')).transitionDuration.split(',')[0]", "0s")
+	tab.Media()
+
+	// Taken out, it lets go; it leaves a client that it was given open.
+	tab.Eval("meter.remove()", nil)
+	tab.Want("client.connection", "live")
+	tab.Eval("client.close()", nil)
+	until(t, "no stream", func() bool { open, _ := g.streams(); return open == 0 })
+	// With attributes alone it makes its own, and closes it.
+	tab.Eval("void (meter = document.createElement('usage-meter'), meter.token = '"+fakeToken(`{"sub":"x"}`)+"', document.body.append(meter))", nil)
+	tab.Want("text('count')", "43 of 100 used")
+	tab.Eval("void (document.body.append(document.createElement('div')), document.body.lastChild.append(meter))", nil)
+	tab.Want("text('count')", "43 of 100 used")
+	until(t, "one stream", func() bool { open, _ := g.streams(); return open == 1 })
+	tab.Eval("meter.remove()", nil)
+	until(t, "no stream", func() bool { open, _ := g.streams(); return open == 0 })
+	if log := tab.Console(); len(log) > 0 {
+		t.Errorf("the console has %q", log)
+	}
+}
+
+func testMeterWords(t *testing.T, b *browsertest.Browser, g *gateway) {
+	g.set(1234, "limit", 5000, "remaining", 3766, "percent", 24, "status", "ok", "allowed", true)
+	tab := openMeter(t, b, g, "")
+	tab.Want("text('count')", "1,234 of 5,000 used")
+	tab.Eval(`void (meter.lang = 'de', meter.messages = { used: (used, limit) => used + ' von ' + limit + ' verbraucht', resets: 'Neu am', remaining: (n) => 'noch ' + n })`, nil)
+	tab.Want("[text('count'), text('remaining'), text('reset')].join()", "1.234 von 5.000 verbraucht,noch 3.766,Neu am 1. Dezember 2126")
+	tab.Want("part('reset').querySelector('time').dateTime", "2126-12-01T00:00:00Z")
+}
+
+func testUpgrade(t *testing.T, b *browsertest.Browser, g *gateway) {
+	g.set(100)
+	tab := openMeter(t, b, g, "")
+	// Without an address there is nothing to press.
+	tab.Want("text('prompt-title') + part('upgrade-button').hidden", "Limit reachedtrue")
+	tab.Eval("void meter.setAttribute('upgrade-url', 'javascript:alert(1)')", nil)
+	tab.Want("part('upgrade-button').hidden", "true")
+	tab.Eval("void meter.setAttribute('upgrade-url', '/pricing')", nil)
+	tab.Want("[part('upgrade-button').href, part('upgrade-button').target, part('upgrade-button').rel, part('upgrade-button').hidden].join()", g.URL+"/pricing,_blank,noopener,false")
+	tab.Eval("void (window.seen = [], addEventListener('upgrade', e => { e.preventDefault(); seen.push(e.detail.url + ' ' + e.detail.state.used) }), addEventListener('click', e => seen.push(e.defaultPrevented)))", nil)
+	tab.Eval("void (part('upgrade-button').focus(), part('upgrade-button').click())", nil)
+	tab.Want("seen.join()", fmt.Sprintf("%s/pricing 100,true", g.URL))
+	// The application's own.
+	tab.Eval(`void (window.button = document.createElement('button'), button.slot = 'upgrade', button.textContent = 'Buy', meter.append(button), meter.removeAttribute('upgrade-url'), meter.compact = true)`, nil)
+	tab.Want("button.checkVisibility() + ' ' + part('upgrade-button').checkVisibility()", "true false")
+	g.set(10)
+	tab.Want("button.checkVisibility()", "false")
+}
+
+// contrast finds text and bars that stand out too little (WCAG 2.2, 1.4.3 and 1.4.11).
+const contrast = `((meters) => {
+	const rgb = (c) => c.match(/[\d.]+/g).map(Number);
+	const light = (c) => rgb(c).slice(0, 3).map(v => (v /= 255) <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4).reduce((s, v, i) => s + v * [.2126, .7152, .0722][i], 0);
+	const ratio = (a, b) => { const [x, y] = [light(a), light(b)].sort((p, q) => q - p); return (x + .05) / (y + .05); };
+	const behind = (e) => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor; if ((rgb(c)[3] ?? 1) === 1) return c; } return getComputedStyle(document.body).backgroundColor; };
+	const faults = [];
+	for (const m of meters) for (const e of m.shadowRoot.querySelectorAll('*')) {
+		if (!e.checkVisibility()) continue;
+		const where = m.shadowRoot.querySelector('[part=card]').className + ' ' + (e.getAttribute('part') || e.className || e.localName);
+		if ([...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) {
+			const r = ratio(getComputedStyle(e).color, behind(e));
+			if (r < 4.5) faults.push(where + ' text ' + r.toFixed(2));
+		}
+		if (e.className === 'fill' && e.getBoundingClientRect().width && getComputedStyle(e).opacity === '1') {
+			const r = ratio(getComputedStyle(e).backgroundColor, behind(e.parentElement.parentElement));
+			if (r < 3) faults.push(where + ' bar ' + r.toFixed(2));
+		}
+	}
+	return faults;
+})([...document.querySelectorAll('usage-meter')])`
+
+func testContrast(t *testing.T, b *browsertest.Browser, g *gateway) {
+	tab := b.Open(t, serveGallery(t), "")
+	tab.Until("window.ready")
+	for _, scheme := range []string{"light", "dark"} {
+		tab.Media("prefers-color-scheme", scheme, "prefers-reduced-motion", "reduce")
+		var faults []string
+		tab.Eval(contrast, &faults)
+		if len(faults) > 0 {
+			t.Errorf("%s: %q", scheme, faults)
+		}
+		shot(t, tab, scheme)
+	}
+	tab.Media("forced-colors", "active", "prefers-reduced-motion", "reduce")
+	shot(t, tab, "forced-colors")
+	if log := tab.Console(); len(log) > 0 {
+		t.Errorf("the console has %q", log)
+	}
+}

@@ -1,0 +1,64 @@
+package upstream_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"metergate/proxy/upstream"
+)
+
+// Over loopback: what a Pool and a bare http.Transport take for a request.
+func BenchmarkRoundTrip(b *testing.B) {
+	s := serve(b, nil, func(s *httptest.Server) {
+		s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {})
+	})
+	transport := &http.Transport{MaxIdleConnsPerHost: 1024, DisableCompression: true}
+	b.Cleanup(transport.CloseIdleConnections)
+	bench(b, "transport", transport, s.URL)
+	bench(b, "pool", newPool(b, upstream.Options{}, s.URL, s.URL+"/2"), s.URL)
+}
+
+// Without a network: what a Pool itself takes.
+func BenchmarkOverhead(b *testing.B) {
+	answer := answerer{&http.Response{StatusCode: 200, Body: http.NoBody}}
+	transport := new(http.Transport)
+	transport.RegisterProtocol("http", answer)
+	bench(b, "transport", transport, "http://a")
+	for i, name := range []string{upstream.LeastInFlight: "least in flight", upstream.RoundRobin: "round robin"} {
+		p := newPool(b, upstream.Options{Balance: upstream.Balance(i)}, "http://a", "http://b", "http://c")
+		p.Answer(answer)
+		bench(b, name, p, "http://a")
+	}
+}
+
+type answerer struct{ *http.Response }
+
+func (a answerer) RoundTrip(*http.Request) (*http.Response, error) {
+	res := *a.Response
+	return &res, nil
+}
+
+func bench(b *testing.B, name string, rt http.RoundTripper, url string) {
+	for _, body := range []string{"", "text"} {
+		b.Run(strings.TrimSpace(name+" "+body), func(b *testing.B) {
+			host := target(url).URL.Host
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					req := newRequest("POST", "/api/analyze", body)
+					req.URL.Host = host
+					res, err := rt.RoundTrip(req)
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					io.Copy(io.Discard, res.Body)
+					res.Body.Close()
+				}
+			})
+		})
+	}
+}

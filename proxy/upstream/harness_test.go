@@ -1,0 +1,247 @@
+package upstream_test
+
+import (
+	"context"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"metergate/proxy/upstream"
+)
+
+// No test leaves a goroutine.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A server is a target on loopback that keeps a log of what reached it.
+type server struct {
+	*httptest.Server
+	mu  sync.Mutex
+	log []string // method, target, body
+}
+
+// serve starts a server; a nil handler answers 200. It reads each request's body
+// first, unless there is an Expect field.
+func serve(t testing.TB, h http.HandlerFunc, change ...func(*httptest.Server)) *server {
+	s := new(server)
+	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		line := r.Method + " " + r.RequestURI
+		if r.Header.Get("Expect") == "" {
+			body, _ := io.ReadAll(r.Body)
+			line = strings.TrimSpace(line + " " + string(body))
+		}
+		s.mu.Lock()
+		s.log = append(s.log, line)
+		s.mu.Unlock()
+		if h != nil {
+			h(w, r)
+		}
+	}))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	for _, c := range change {
+		c(s.Server)
+	}
+	if s.TLS != nil || s.EnableHTTP2 {
+		s.StartTLS()
+	} else {
+		s.Start()
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+func withHTTP2(s *httptest.Server) { s.EnableHTTP2 = true }
+
+func (s *server) got() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]string{}, s.log...)
+}
+
+// abort breaks the connection off, or resets the stream, without an answer.
+func abort(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+
+// target is a Target of weight 1.
+func target(u string) upstream.Target {
+	parsed, err := url.Parse(u)
+	if err != nil {
+		panic(err)
+	}
+	return upstream.Target{URL: parsed}
+}
+
+// refused is a URL where nobody listens.
+func refused(t testing.TB) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return "http://" + l.Addr().String()
+}
+
+func newPool(t testing.TB, o upstream.Options, urls ...string) *upstream.Pool {
+	t.Helper()
+	for _, u := range urls {
+		o.Targets = append(o.Targets, target(u))
+	}
+	p, err := upstream.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Retire)
+	return p
+}
+
+// newRequest makes a request as a reverse proxy has it: a body knows nothing but how
+// it is read. fields are "Name: value".
+func newRequest(method, path, body string, fields ...string) *http.Request {
+	var r io.Reader
+	if body != "" {
+		r = struct{ io.Reader }{strings.NewReader(body)}
+	}
+	req, err := http.NewRequest(method, "http://client.example"+path, r)
+	if err != nil {
+		panic(err)
+	}
+	req.ContentLength = int64(len(body))
+	for _, f := range fields {
+		name, value, _ := strings.Cut(f, ": ")
+		req.Header.Add(name, value)
+	}
+	return req
+}
+
+// send sends a request and reads the response.
+func send(p *upstream.Pool, req *http.Request) (res *http.Response, body string, err error) {
+	if res, err = p.RoundTrip(req); err != nil {
+		return nil, "", err
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	return res, string(b), err
+}
+
+// want sends a request and expects status 200.
+func want(t testing.TB, p *upstream.Pool, req *http.Request) (body string) {
+	t.Helper()
+	res, body, err := send(p, req)
+	if err != nil {
+		t.Fatalf("%s %s: %v", req.Method, req.URL.Path, err)
+	}
+	if res.StatusCode != 200 {
+		t.Fatalf("%s %s: %s", req.Method, req.URL.Path, res.Status)
+	}
+	return body
+}
+
+// A network is one of pipes: nothing in it waits for the world outside, so that time
+// in a synctest bubble passes.
+type network struct {
+	mu    sync.Mutex
+	hosts map[string]*host
+}
+
+// A host is a server of a network.
+type host struct {
+	name  string
+	conns chan net.Conn
+	up    bool
+	// hold, if it is not nil, is what a connection waits for.
+	hold  chan bool
+	dials int
+	// gets counts requests; checks, to /healthz, are not among them.
+	gets int
+	// status and health are what requests and checks are answered with.
+	status, health int
+}
+
+// newNetwork makes hosts that answer 200. They end with the test.
+func newNetwork(t *testing.T, names ...string) *network {
+	n := &network{hosts: map[string]*host{}}
+	for _, name := range names {
+		h := &host{name: name, conns: make(chan net.Conn), up: true, status: 200, health: 200}
+		n.hosts[name] = h
+		s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			if r.URL.Path == "/healthz" {
+				w.WriteHeader(h.health)
+				return
+			}
+			h.gets++
+			w.WriteHeader(h.status)
+			io.WriteString(w, name)
+		})}
+		served := make(chan error)
+		go func() { served <- s.Serve(h) }()
+		t.Cleanup(func() { s.Close(); <-served })
+	}
+	return n
+}
+
+func (n *network) dial(ctx context.Context, _, addr string) (net.Conn, error) {
+	n.mu.Lock()
+	h := n.hosts[strings.TrimSuffix(addr, ":80")]
+	h.dials++
+	up, hold := h.up, h.hold
+	n.mu.Unlock()
+	if hold != nil {
+		<-hold
+	}
+	if !up {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+	}
+	ours, theirs := net.Pipe()
+	h.conns <- theirs
+	return ours, nil
+}
+
+// pool makes a pool of hosts.
+func (n *network) pool(t *testing.T, o upstream.Options, names ...string) *upstream.Pool {
+	for _, name := range names {
+		o.Targets = append(o.Targets, target("http://"+name))
+	}
+	p, err := upstream.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.SetDial(n.dial)
+	t.Cleanup(p.Retire)
+	return p
+}
+
+// set changes a host and forgets what it has counted.
+func (n *network) set(name string, change func(*host)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	h := n.hosts[name]
+	h.dials, h.gets = 0, 0
+	if change != nil {
+		change(h)
+	}
+}
+
+func (n *network) counts(name string) (dials, gets int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.hosts[name].dials, n.hosts[name].gets
+}
+
+func (h *host) Accept() (net.Conn, error) {
+	c, ok := <-h.conns
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+func (h *host) Close() error   { close(h.conns); return nil }
+func (h *host) Addr() net.Addr { return &net.UnixAddr{Name: h.name} }
