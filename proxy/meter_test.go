@@ -463,6 +463,7 @@ func TestOwnResourcesWithABody(t *testing.T) {
 		if err != nil || res.StatusCode != 200 || !res.Close {
 			t.Errorf("%s: %v, error %v", line, res, err)
 		}
+		conn.Close() // a stream goes on
 	}
 }
 

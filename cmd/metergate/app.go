@@ -72,7 +72,7 @@ func startApp(o appOptions) (_ *app, err error) {
 		return nil, err
 	}
 	registry.MustRegister(collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(), guardMetrics{a.store.Store}, openStreams(a.streams))
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(), guardMetrics{a.store}, openStreams(a.streams))
 	registry.MustRegister(a.reloader.metrics()...)
 	registry.MustRegister(targetMetrics{a.reloader})
 	errorLog := slog.NewLogLogger(log.Handler(), slog.LevelDebug)

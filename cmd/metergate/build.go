@@ -51,12 +51,13 @@ func buildStore(cfg *config.Config, log *slog.Logger) (_ *guardedStore, err erro
 		}
 		o.Remote, s.remote = local, local
 		s.check = func(context.Context) []string { return nil }
+		s.lost = func() int64 { return 0 } // what is held is in this process
 	} else {
 		remote, err := openRedis(cfg, calendar)
 		if err != nil {
 			return nil, err
 		}
-		o.Remote, s.remote, s.check = remote, remote, remote.Check
+		o.Remote, s.remote, s.check, s.lost = remote, remote, remote.Check, remote.Lost
 		if o.Journal, err = guard.OpenJournal(cfg.Store.Journal); err != nil {
 			remote.Close()
 			return nil, err
@@ -85,6 +86,8 @@ type guardedStore struct {
 	remote io.Closer
 	// check warns of what can cost counts in how the store is set up.
 	check func(context.Context) []string
+	// lost is how many requests were counted whose hold the store had lost.
+	lost func() int64
 }
 
 func (s *guardedStore) Close() error { return errors.Join(s.Store.Close(), s.remote.Close()) }

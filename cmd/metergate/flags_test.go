@@ -10,7 +10,7 @@ import (
 // They stand behind the package: go test ./cmd/metergate -run Chaos -chaos 10m
 var (
 	long     = flag.Bool("long", false, "run what takes minutes: 100 kills instead of 10")
-	chaosFor = flag.Duration("chaos", 45*time.Second, "how `long` TestChaos puts a load on the gateways")
+	chaosFor = flag.Duration("chaos", 60*time.Second, "how `long` TestChaos puts a load on the gateways")
 	seedFlag = flag.Uint64("seed", 0, "repeat the schedule that a test has printed the `seed` of; 0: a new one")
 )
 

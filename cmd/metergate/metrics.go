@@ -4,7 +4,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"metergate/proxy"
-	"metergate/quota/guard"
 )
 
 func openStreams(s *proxy.Streams) prometheus.Collector {
@@ -13,8 +12,8 @@ func openStreams(s *proxy.Streams) prometheus.Collector {
 	}, func() float64 { return float64(s.Open()) })
 }
 
-// guardMetrics shows what package guard does.
-type guardMetrics struct{ store *guard.Store }
+// guardMetrics shows what the store and package guard do.
+type guardMetrics struct{ store *guardedStore }
 
 var (
 	openDesc = prometheus.NewDesc("metergate_store_breakers_open",
@@ -27,8 +26,10 @@ var (
 		"Counts that have come from the journal into the store.", nil, nil)
 	droppedDesc = prometheus.NewDesc("metergate_journal_dropped_total",
 		"Counts in the journal that were too old to be read by anybody.", nil, nil)
+	lostDesc = prometheus.NewDesc("metergate_store_holds_lost_total",
+		"Requests counted whose hold the store did not have any more: it lost it, or the lease ran out.", nil, nil)
 	journalErrorsDesc = prometheus.NewDesc("metergate_journal_errors_total",
-		"Counts that the journal did not take; they wait in memory.", nil, nil)
+		"Counts that no journal took; they wait in memory, and die with the process.", nil, nil)
 )
 
 // Describe names the metrics.
@@ -51,6 +52,7 @@ func (m guardMetrics) Collect(ch chan<- prometheus.Metric) {
 	counter(replayedDesc, st.Replayed)
 	counter(droppedDesc, st.Dropped)
 	counter(journalErrorsDesc, st.JournalErrors)
+	counter(lostDesc, m.store.lost())
 }
 
 // targetMetrics shows the targets of the upstreams in force.

@@ -95,6 +95,29 @@ func TestLeastInFlight(t *testing.T) {
 	}
 }
 
+// In flight is in relation to the weight: 2 of 3 is less than 1 of 1.
+func TestInFlightForWeight(t *testing.T) {
+	p := newPool(t, upstream.Options{Targets: weighted(t, 3, 1)})
+	for need := map[string]int{"a": 2, "b": 1}; need["a"]+need["b"] > 0; {
+		res, err := p.RoundTrip(newRequest("GET", "/", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		name, _ := io.ReadAll(res.Body)
+		if need[string(name)]--; need[string(name)] >= 0 {
+			defer res.Body.Close()
+		} else {
+			need[string(name)] = 0
+			res.Body.Close()
+		}
+	}
+	for range 100 {
+		if want(t, p, newRequest("GET", "/", "")) == "b" {
+			t.Fatal("the fuller one was taken")
+		}
+	}
+}
+
 // A request counts until its response is closed.
 func TestInFlight(t *testing.T) {
 	p := newPool(t, upstream.Options{}, serve(t, nil).URL)

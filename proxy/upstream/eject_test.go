@@ -223,8 +223,9 @@ func TestNotTheTargetsFault(t *testing.T) {
 	p := newPool(t, upstream.Options{Balance: upstream.RoundRobin}, slow.URL, drain.URL)
 	for range 10 {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Millisecond)
-		if res, _, err := send(p, newRequest("GET", "/", "").WithContext(ctx)); err == nil && res.Request.URL.Host != drain.Listener.Addr().String() {
-			t.Error("the slow one answered")
+		_, _, err := send(p, newRequest("GET", "/", "").WithContext(ctx))
+		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error %v, want the context's", err)
 		}
 		cancel()
 	}

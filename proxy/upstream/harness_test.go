@@ -155,11 +155,13 @@ type host struct {
 	name  string
 	conns chan net.Conn
 	up    bool
+	end   chan bool // of a stream
 	// hold, if it is not nil, is what a connection waits for.
 	hold  chan bool
 	dials int
-	// gets counts requests; checks, to /healthz, are not among them.
-	gets int
+	open  int // connections
+	// gets counts requests, but not checks, which go to /healthz.
+	gets, checks int
 	// status and health are what requests and checks are answered with.
 	status, health int
 }
@@ -168,19 +170,36 @@ type host struct {
 func newNetwork(t *testing.T, names ...string) *network {
 	n := &network{hosts: map[string]*host{}}
 	for _, name := range names {
-		h := &host{name: name, conns: make(chan net.Conn), up: true, status: 200, health: 200}
+		h := &host{name: name, conns: make(chan net.Conn), end: make(chan bool), up: true, status: 200, health: 200}
 		n.hosts[name] = h
 		s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			n.mu.Lock()
 			defer n.mu.Unlock()
+			if r.URL.Path == "/stream" {
+				w.(http.Flusher).Flush()
+				n.mu.Unlock()
+				<-h.end
+				n.mu.Lock()
+				return
+			}
 			if r.URL.Path == "/healthz" {
+				h.checks++
 				w.WriteHeader(h.health)
 				return
 			}
 			h.gets++
 			w.WriteHeader(h.status)
 			io.WriteString(w, name)
-		})}
+		}), ConnState: func(_ net.Conn, state http.ConnState) {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			switch state {
+			case http.StateNew:
+				h.open++
+			case http.StateClosed:
+				h.open--
+			}
+		}}
 		served := make(chan error)
 		go func() { served <- s.Serve(h) }()
 		t.Cleanup(func() { s.Close(); <-served })

@@ -19,6 +19,12 @@ func TestHealth(t *testing.T) {
 		p := n.pool(t, upstream.Options{Balance: upstream.RoundRobin, Health: &upstream.Health{Path: "/healthz"}}, "a", "b")
 		p.Start()
 		p.Start() // again: nothing
+		synctest.Wait()
+		n.mu.Lock()
+		if checks := n.hosts["a"].checks; checks != 1 {
+			t.Errorf("%d checks at the start", checks)
+		}
+		n.mu.Unlock()
 		const s = time.Second
 		for _, step := range []struct {
 			wait    time.Duration

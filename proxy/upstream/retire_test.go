@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"metergate/proxy/upstream"
@@ -38,6 +39,38 @@ func countConns(s *httptest.Server) *conns {
 		}
 	}
 	return c
+}
+
+// Connections are closed at once when they are idle, whenever that is.
+func TestRetireAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t, "a")
+		p := n.pool(t, upstream.Options{}, "a")
+		open := func(when string, want int) {
+			t.Helper()
+			synctest.Wait() // no time passes
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			if got := n.hosts["a"].open; got != want {
+				t.Errorf("%s: %d connections, want %d", when, got, want)
+			}
+		}
+		stream, err := p.RoundTrip(newRequest("GET", "/stream", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want(t, p, newRequest("GET", "/", ""))
+		open("before", 2)
+		p.Retire()
+		open("retired", 1)
+		time.Sleep(time.Minute)
+		want(t, p, newRequest("GET", "/late", ""))
+		open("a late request", 2)
+		close(n.hosts["a"].end)
+		io.ReadAll(stream.Body)
+		stream.Body.Close()
+		open("the stream has ended", 0)
+	})
 }
 
 // A retired pool closes what it does not use, lets a stream end in its own time, and

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"metergate/proxy/upstream"
@@ -278,6 +279,40 @@ func TestBodyIsTaken(t *testing.T) {
 		return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
 	}))
 	want(t, p, newRequest("POST", "/", "text"))
+}
+
+// A connection that broke before a byte could be written: not even a POST with a body
+// is lost, though there is no other target.
+func TestNothingWritten(t *testing.T) {
+	s := serve(t, nil)
+	p := newPool(t, upstream.Options{}, s.URL)
+	var broken atomic.Bool
+	p.SetDial(func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, network, addr)
+		if broken.Load() {
+			return c, err
+		}
+		return breaking{c, &broken}, err
+	})
+	want(t, p, newRequest("GET", "/warm", ""))
+	broken.Store(true)
+	want(t, p, newRequest("POST", "/x", "text"))
+	if got := s.got(); len(got) != 2 || got[1] != "POST /x text" {
+		t.Errorf("the target got %q", got)
+	}
+}
+
+// breaking is a connection on which nothing can be written once it is broken.
+type breaking struct {
+	net.Conn
+	broken *atomic.Bool
+}
+
+func (b breaking) Write(p []byte) (int, error) {
+	if b.broken.Load() {
+		return 0, syscall.EPIPE
+	}
+	return b.Conn.Write(p)
 }
 
 type transport func(*http.Request) (*http.Response, error)

@@ -78,22 +78,25 @@ func TestBodyIsClosed(t *testing.T) {
 	for name, c := range map[string]struct {
 		targets []string
 		fields  []string
+		ok      bool
 	}{
-		"answered":           {targets: []string{alive.URL}},
-		"refused once":       {targets: []string{refused(t), alive.URL}},
+		"answered":           {targets: []string{alive.URL}, ok: true},
+		"refused once":       {targets: []string{refused(t), alive.URL}, ok: true},
 		"refused":            {targets: []string{refused(t)}},
 		"refused twice":      {targets: []string{refused(t), refused(t)}},
 		"broken off":         {targets: []string{broken.URL}},
 		"never asked for":    {targets: []string{broken.URL}, fields: []string{"Expect: 100-continue"}},
 		"cannot be sent":     {targets: []string{alive.URL}, fields: []string{"Bad\x00name: 1"}},
-		"answered untouched": {targets: []string{alive.URL}, fields: []string{"Expect: 100-continue"}},
+		"answered untouched": {targets: []string{alive.URL}, fields: []string{"Expect: 100-continue"}, ok: true},
 	} {
 		o := roundRobin
 		o.Health = health // not started
 		req := newRequest("PUT", "/", "text", c.fields...)
 		body := &closing{Reader: req.Body, closed: make(chan bool, 10)}
 		req.Body = body
-		send(newPool(t, o, c.targets...), req)
+		if _, _, err := send(newPool(t, o, c.targets...), req); (err == nil) != c.ok {
+			t.Errorf("%s: error %v", name, err)
+		}
 		select {
 		case <-body.closed:
 		case <-time.After(10 * time.Second):
@@ -111,6 +114,13 @@ type closing struct {
 }
 
 func (c *closing) Close() error { c.closed <- true; return nil }
+
+func (c *closing) Read(p []byte) (int, error) {
+	if len(c.closed) > 0 {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	return c.Reader.Read(p)
+}
 
 // A custom authority, a client's certificate, and HTTP/2 by ALPN.
 func TestTLS(t *testing.T) {

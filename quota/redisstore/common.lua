@@ -30,7 +30,7 @@
 -- clock is off or the window has just turned, and it asks again with the windows
 -- of now.
 
-local OK, REFUSED, TURNED, SETTLED = 0, 1, 2, 3
+local OK, REFUSED, TURNED, SETTLED, UNHELD = 0, 1, 2, 3, 4
 local GRACE = 600000 -- longer than a call can be on its way, ms
 
 local key = KEYS[1]

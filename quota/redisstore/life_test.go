@@ -50,3 +50,25 @@ func TestKeyLives(t *testing.T) {
 		}
 	}
 }
+
+// A hold that Redis has lost is counted all the same, and seen.
+func TestLostHold(t *testing.T) {
+	s := openStore(t, redistest.Start(t).URL())
+	for i, lose := range []bool{false, true} {
+		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Plan: plan, Lease: time.Minute})
+		if err != nil || !d.Admitted {
+			t.Fatal(d.Admitted, err)
+		}
+		if lose {
+			if err := s.client.FlushAll(ctx).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := s.Commit(ctx, d.Reservation); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Lost(); got != int64(i) {
+			t.Errorf("hold lost %v: %d counts without a hold, want %d", lose, got, i)
+		}
+	}
+}

@@ -14,9 +14,12 @@
 --       id          a window, which need not hold any more
 --       retain      when its counts may be deleted; in the past: not counted
 --
--- Codes: OK, TURNED (the reservations are settled all the same).
+-- Codes: OK, TURNED (the reservations are settled all the same), UNHELD (as OK, and
+-- one was counted that was not held any more).
 
 sweep()
+
+local unheld = false
 
 -- settle takes the reservation that begins at ARGV[at] and returns where the next
 -- one does.
@@ -34,6 +37,7 @@ local function settle(at)
   local marker, first = now + GRACE, nil
   if count then
     changed = true
+    unheld = unheld or not known[1]
     for i = at + 4, after - 2, 2 do
       local window, retain = ARGV[i], tonumber(ARGV[i + 1])
       if retain > now then
@@ -58,4 +62,4 @@ if turned then
   announce()
   return { TURNED, now }
 end
-return answer(OK, counts())
+return answer(unheld and UNHELD or OK, counts())

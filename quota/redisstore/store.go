@@ -48,6 +48,7 @@ const (
 	codeRefused
 	codeTurned
 	codeSettled
+	codeUnheld
 )
 
 // Options say how to reach Redis and how to count. Only URL is needed.
@@ -91,6 +92,7 @@ type Store struct {
 	jobs     chan job // to the workers
 	// ahead is what Redis's clock was ahead of the gateway's when last seen, ns.
 	ahead atomic.Int64
+	lost  atomic.Int64 // see Lost
 
 	forgotten forgotten
 	watchers  watchers
@@ -217,8 +219,20 @@ func (s *Store) Release(ctx context.Context, r quota.Reservation) (quota.Snapsho
 
 func (s *Store) settle(ctx context.Context, r quota.Reservation, count int) (quota.Snapshot, error) {
 	args := s.appendSettle([]any{1}, r, count)
-	return s.snapshot(ctx, settleScript, r.User, r.Plan, args)
+	a, err := s.run(ctx, settleScript, r.User, viewOf(r.Plan), args)
+	if err != nil {
+		return quota.Snapshot{}, err
+	}
+	if a.code == codeUnheld && !r.Unchecked {
+		s.lost.Add(1)
+	}
+	return r.Plan.NewSnapshot(a.at, a.counts), nil
 }
+
+// Lost is how many requests were counted whose hold was not there any more: Redis had
+// lost it, in a failover say, or the lease had run out. Another request may have been
+// admitted in their place.
+func (s *Store) Lost() int64 { return s.lost.Load() }
 
 // appendSettle appends a reservation as settle.lua takes it.
 func (s *Store) appendSettle(args []any, r quota.Reservation, count int) []any {
