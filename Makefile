@@ -9,10 +9,10 @@ FUZZTIME ?= 60s
 # git refuses to read a clone that is another user's, and with it go build would.
 export GOFLAGS := -buildvcs=false $(GOFLAGS)
 
-.PHONY: help build test chaos long lint format vet bench fuzz clean
+.PHONY: help build test chaos long lint format vet bench fuzz screenshots clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
 build: ## build ./metergate, static
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)' -o metergate ./cmd/metergate
@@ -54,6 +54,10 @@ fuzz: ## run each fuzz target for FUZZTIME=60s
 		echo "$$(dirname "$$file") $${func#func }"; \
 		go test "$$(dirname "$$file")" -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) </dev/null; \
 	done
+
+# The page asks for the font Inter; without it the pictures have another.
+screenshots: ## make the pictures of the demo in docs/
+	go test ./cmd/metergate -count 1 -run '^TestDemoScreenshots$$' -screenshots "$(CURDIR)/docs"
 
 clean: ## remove what was built
 	rm -rf metergate dist

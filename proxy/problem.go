@@ -86,6 +86,8 @@ func (x *exchange) fail(err error) {
 		p.Detail = "The body may have " + strconv.FormatInt(x.route.MaxBody, 10) + " bytes at the most."
 	case errors.As(err, &exceeded):
 		x.refuse(&p, exceeded)
+	case errors.Is(err, errBody):
+		p.Status, p.Detail = http.StatusBadRequest, "This resource takes no body."
 	case errors.Is(err, errUserStreams):
 		p.Status, p.Detail = http.StatusTooManyRequests, "You have too many streams open. Close one, or ask GET /usage."
 		h.Set("Retry-After", retryStreams)

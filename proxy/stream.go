@@ -33,6 +33,7 @@ const (
 var (
 	errUserStreams = errors.New("the user has too many streams open")
 	errStreams     = errors.New("the gateway has too many streams open")
+	errBody        = errors.New("the request has a body")
 )
 
 // Why a stream is ended by the gateway.
@@ -118,6 +119,11 @@ func (s *Streams) Open() int {
 // as server-sent events.
 func (x *exchange) stream() {
 	streams, user := x.g.streams, x.user.User
+	if x.in.ContentLength != 0 {
+		// net/http notices that a client is gone only once its body has been read.
+		x.fail(errBody)
+		return
+	}
 	if err := streams.enter(user); err != nil {
 		x.fail(err)
 		return
@@ -136,7 +142,6 @@ func (x *exchange) stream() {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // nginx would collect them
 	h.Set("X-Content-Type-Options", "nosniff")
-	x.leaveBody()
 	x.status = http.StatusOK
 	x.w.WriteHeader(x.status)
 	if x.in.Method == http.MethodHead {

@@ -27,13 +27,14 @@ var demoYAML []byte
 // the plan's first limit.
 type demoUser struct {
 	name, plan string
-	left       int64 // 0: all
+	about      string // for the page
+	left       int64  // 0: all
 }
 
 var (
-	alice = demoUser{name: "alice", plan: "free"}
-	bob   = demoUser{name: "bob", plan: "pro"}
-	carol = demoUser{name: "carol", plan: "free", left: 2}
+	alice = demoUser{name: "alice", plan: "free", about: "100 calls a month"}
+	bob   = demoUser{name: "bob", plan: "pro", about: "5,000 a month, 60 a minute"}
+	carol = demoUser{name: "carol", plan: "free", about: "had two calls left", left: 2}
 )
 
 func demo(c *console) error {
@@ -46,20 +47,24 @@ func demo(c *console) error {
 	}
 	stopped := stopSignals()
 	if *upstream != "" {
-		api, err := startAPI(*upstream)
+		l, err := net.Listen("tcp", *upstream)
 		if err != nil {
 			return fmt.Errorf("demo: -upstream: %w", err)
 		}
-		fmt.Fprintf(c.stdout, "The analysis API serves on http://%s\n", api.addr)
+		api := serveAPI(l, demoapi.Handler())
+		fmt.Fprintf(c.stdout, "The analysis API serves on http://%s\n", l.Addr())
 		<-stopped
-		return api.server.Close()
+		return api.Close()
 	}
 
-	api, err := startAPI("127.0.0.1:0")
+	// The API's address is in the configuration, and with that are signed the tokens
+	// that the API's page hands out.
+	apiListener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	defer api.server.Close()
+	defer apiListener.Close()
+	api := apiListener.Addr().String()
 	dir := *data
 	if dir == "" {
 		if dir, err = os.MkdirTemp("", "metergate-demo-"); err != nil {
@@ -67,10 +72,15 @@ func demo(c *console) error {
 		}
 		defer os.RemoveAll(dir)
 	}
-	cfg, err := demoConfig(*listen, dir, "http://"+api.addr)
+	cfg, err := demoConfig(*listen, dir, "http://"+api)
 	if err != nil {
 		return errUsage(err.Error())
 	}
+	users, err := signDemoUsers(cfg)
+	if err != nil {
+		return err
+	}
+	defer serveAPI(apiListener, demoapi.WithPage(users)).Close()
 	a, err := startApp(appOptions{cfg: cfg, log: demoLog(c.stderr)})
 	if err != nil {
 		return fmt.Errorf("demo: %w; -listen takes another address", err)
@@ -78,26 +88,27 @@ func demo(c *console) error {
 	if err := a.seed(carol); err != nil {
 		return errors.Join(err, a.stop())
 	}
-	if err := printDemo(c.stdout, a, api.addr, dir, *data == ""); err != nil {
-		return errors.Join(err, a.stop())
-	}
+	printDemo(c.stdout, a, users, api, dir, *data == "")
 	return a.wait(stopped)
 }
 
-type demoServer struct {
-	server *http.Server
-	addr   string
+// serveAPI serves an analysis API on l until it is closed.
+func serveAPI(l net.Listener, h http.Handler) *http.Server {
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute}
+	go s.Serve(l)
+	return s
 }
 
-// startAPI serves the analysis API.
-func startAPI(addr string) (*demoServer, error) {
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, err
+// signDemoUsers gives the users tokens for a day.
+func signDemoUsers(cfg *config.Config) (users []demoapi.User, err error) {
+	for _, u := range []demoUser{alice, bob, carol} {
+		token, err := signToken(cfg, u.name, u.plan, 24*time.Hour)
+		if err != nil {
+			return nil, err
+		}
+		users = append(users, demoapi.User{Name: u.name, Plan: u.plan, About: u.about, Token: token})
 	}
-	s := &http.Server{Handler: demoapi.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute}
-	go s.Serve(l)
-	return &demoServer{s, l.Addr().String()}, nil
+	return users, nil
 }
 
 func demoConfig(listen, dir, upstream string) (*config.Config, error) {
@@ -159,21 +170,19 @@ func (a *app) seed(u demoUser) error {
 // pixels is a PNG image of 8 by 8 pixels, in base64.
 const pixels = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEUlEQVR42mPQrjqBFTEMLQkAgJVbQa2tJlAAAAAASUVORK5CYII="
 
-func printDemo(w io.Writer, a *app, api, dir string, temporary bool) error {
+func printDemo(w io.Writer, a *app, users []demoapi.User, api, dir string, temporary bool) {
 	base := "http://" + a.publicAddr.String()
 	tokens := map[string]string{}
-	for _, u := range []demoUser{alice, bob, carol} {
-		t, err := signToken(a.cfg, u.name, u.plan, 24*time.Hour)
-		if err != nil {
-			return err
-		}
-		tokens[u.name] = t
+	for _, u := range users {
+		tokens[u.Name] = u.Token
 	}
 	kept := "kept in " + dir
 	if temporary {
 		kept = "gone when the demo stops"
 	}
-	fmt.Fprintf(w, `Metergate is running.
+	fmt.Fprintf(w, `Metergate is running. Open its page in a browser:
+
+  %s/
 
   gateway   %s
   API       http://%s (behind it)
@@ -204,14 +213,13 @@ for i in 1 2 3; do %s; done
 
 Ctrl-C stops the demo. A line for each request:
 
-`, base, api, a.adminAddr, kept, tokens["alice"], tokens["bob"], tokens["carol"],
+`, base, base, api, a.adminAddr, kept, tokens["alice"], tokens["bob"], tokens["carol"],
 		curl(base+"/api/analyze", tokens["alice"], `-d 'Metergate counts what succeeds and nothing else.' `),
 		curl(base+"/api/analyze?fail=500", tokens["alice"], `-d 'This one fails.' `),
 		pixels,
 		curl(base+"/api/image-analysis", tokens["alice"], `-H 'Content-Type: image/png' --data-binary @- `),
 		curl(base+"/usage", tokens["alice"], ""),
 		curl(base+"/api/report", tokens["carol"], `-d 'Nearly there.' `))
-	return nil
 }
 
 // curl is a command line. -w prints the usage line behind the body; GET /usage

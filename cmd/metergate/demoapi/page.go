@@ -1,0 +1,66 @@
+package demoapi
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"net/http"
+	"path"
+	"time"
+)
+
+//go:embed page
+var pageFiles embed.FS
+
+// pagePolicy allows what the page's own origin serves, and nothing inline.
+const pagePolicy = "default-src 'self'; base-uri 'none'; object-src 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+
+// A User is one as whom the page can make calls.
+type User struct {
+	Name  string `json:"name"`
+	Plan  string `json:"plan"`
+	About string `json:"about"` // the plan in a few words
+	Token string `json:"token"`
+}
+
+// WithPage serves the API and a page to try it on, which gives the users' tokens to
+// whoever opens it. The page expects a gateway in front that lets these pass:
+//
+//	GET /                 the page
+//	GET /demo/            its files
+//	GET /demo/users.json  the users
+func WithPage(users []User) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", Handler())
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { servePage(w, r, "index.html") })
+	mux.HandleFunc("GET /demo/{file}", func(w http.ResponseWriter, r *http.Request) { servePage(w, r, r.PathValue("file")) })
+	mux.HandleFunc("GET /demo/users.json", func(w http.ResponseWriter, r *http.Request) {
+		// The demo's gateway allows any origin. The tokens are for the page alone.
+		if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" {
+			http.Error(w, "only for the page of this demo", http.StatusForbidden)
+			return
+		}
+		w.Header().Set("Cache-Control", "no-store")
+		writeJSON(w, http.StatusOK, users)
+	})
+	return mux
+}
+
+// servePage serves a file of the page.
+func servePage(w http.ResponseWriter, r *http.Request, name string) {
+	body, err := pageFiles.ReadFile(path.Join("page", name))
+	if err != nil {
+		http.NotFound(w, r)
+		return
+	}
+	sum := sha256.Sum256(body)
+	h := w.Header()
+	h.Set("Content-Security-Policy", pagePolicy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cache-Control", "no-cache")
+	h.Set("Etag", `"`+hex.EncodeToString(sum[:8])+`"`)
+	// It answers 304, too, and knows the type by the name.
+	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(body))
+}

@@ -1,0 +1,477 @@
+// The dashboard of `metergate demo`. All it knows of the usage comes from client.js;
+// it counts nothing itself.
+import { createUsageClient } from '/usage/client.js';
+
+const $ = (id) => document.getElementById(id);
+const number = new Intl.NumberFormat('en');
+const clock = new Intl.DateTimeFormat('en', { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
+
+const USAGE_FIELDS = [
+  'X-Usage', 'RateLimit', 'RateLimit-Policy', 'X-RateLimit-Limit', 'X-RateLimit-Remaining',
+  'X-RateLimit-Reset', 'Retry-After', 'X-Request-Id',
+];
+const KEPT = 50; // calls in the history
+
+/** Makes an element. Properties that are functions listen to events. */
+function h(tag, properties, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties ?? {})) {
+    if (typeof value === 'function') element.addEventListener(name, value);
+    else if (name in element) element[name] = value;
+    else element.setAttribute(name, value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+const capital = (text) => text[0].toUpperCase() + text.slice(1);
+const plural = (n, one) => `${number.format(n)} ${one}${n === 1 ? '' : 's'}`;
+
+// Who is signed in.
+
+/** @type {Map<string, { name: string, plan: string, about: string, token: string }>} */
+let users = new Map();
+let user = null; // the name of one
+let loading = null;
+
+/** Gets users and tokens. A demo that was started again has other ones. */
+function loadUsers() {
+  loading ??= (async () => {
+    try {
+      const response = await fetch('/demo/users.json', { cache: 'no-store' });
+      if (!response.ok) throw new Error(`/demo/users.json: ${response.status}`);
+      users = new Map((await response.json()).map((u) => [u.name, u]));
+    } finally {
+      loading = null;
+    }
+  })();
+  return loading;
+}
+
+const usage = createUsageClient({
+  baseUrl: '/',
+  getToken: async ({ refresh }) => {
+    if (refresh || !users.size) await loadUsers();
+    user ??= users.has(location.hash.slice(1)) ? location.hash.slice(1) : [...users.keys()][0];
+    return users.get(user)?.token ?? null;
+  },
+});
+for (const id of ['full', 'small']) $(id).client = usage;
+
+function showUsers() {
+  $('users').replaceChildren(...[...users.values()].map((u) => h('label', { className: 'user' },
+    h('input', { type: 'radio', name: 'user', value: u.name, checked: u.name === user, change: () => signIn(u.name) }),
+    h('span', { className: 'face', ariaHidden: 'true' }, capital(u.name)[0]),
+    h('span', { className: 'name' }, u.name),
+    h('span', { className: 'plan' }, u.plan),
+    h('span', { className: 'more' }, u.about))));
+  $('users').removeAttribute('aria-busy');
+}
+
+function signIn(name) {
+  user = name;
+  history.replaceState(null, '', `#${name}`);
+  for (const input of $('users').querySelectorAll('input')) input.checked = input.value === name;
+  usage.refresh();
+  say(`Signed in as ${name}`);
+}
+
+addEventListener('hashchange', () => {
+  const name = location.hash.slice(1);
+  if (users.has(name) && name !== user) signIn(name);
+});
+
+// What the connection and the title say.
+
+const CONNECTIONS = { idle: 'Connecting', live: 'Live', polling: 'Every 10 seconds', offline: 'Offline' };
+
+function showConnection() {
+  const { connection, problem, current } = usage;
+  $('connection').dataset.state = connection;
+  $('connection').lastElementChild.textContent = CONNECTIONS[connection];
+  const offline = connection === 'offline';
+  $('banner').textContent = !offline ? ''
+    : problem === 'unauthorized' ? 'The gateway does not accept the token. Was the demo started again? Reload the page.'
+    : `The gateway does not answer.${current ? ' The numbers are the last known ones.' : ''} Is metergate demo still running? The page goes on by itself.`;
+  if (!users.size) {
+    if (offline) $('users').replaceChildren(h('p', { className: 'dim' }, 'The users are not there yet.'));
+    return;
+  }
+  if (!$('users').querySelector('input')) showUsers();
+  for (const button of document.querySelectorAll('.compose button')) button.disabled = false;
+}
+
+usage.addEventListener('connection', showConnection);
+usage.subscribe((state) => {
+  showConnection();
+  document.title = state ? `${state.used}${state.limit === null ? '' : `/${state.limit}`} · Metergate demo` : 'Metergate demo';
+});
+
+let speaking;
+function say(words) {
+  clearTimeout(speaking); // fast calls: only the last is spoken
+  speaking = setTimeout(() => { $('spoken').textContent = words; }, 300);
+}
+
+// Calls. An entry is one in the history; a burst is many in one.
+
+let entries = [];
+let shown = null; // the entry whose result is shown
+let lastId = 0;
+
+function begin(properties) {
+  const entry = { id: ++lastId, user, at: new Date(), status: null, ms: null, fields: {}, ...properties };
+  entry.item = h('li', { className: 'new' });
+  entries = [entry, ...entries].slice(0, KEPT);
+  shown = entry;
+  show(entry);
+  return entry;
+}
+
+/** Makes one request. It never throws: status 0 is one without an answer. */
+async function request(path, body, type) {
+  const started = performance.now();
+  const send = () => usage.fetch(path, { method: 'POST', body, headers: { 'Content-Type': type } });
+  try {
+    let response = await send();
+    if (response.status === 401) { // the demo was started again
+      await loadUsers();
+      response = await send();
+    }
+    const text = await response.text();
+    const fields = Object.fromEntries(USAGE_FIELDS.map((name) => [name, response.headers.get(name)]).filter(([, value]) => value !== null));
+    let answer = text;
+    try {
+      answer = JSON.parse(text);
+    } catch { /* stays a text */ }
+    return { status: response.status, fields, answer, ms: performance.now() - started };
+  } catch (error) {
+    return { status: 0, fields: {}, answer: String(error), ms: performance.now() - started };
+  }
+}
+
+async function call(endpoint, { query = '', body = $('text').value, type = 'text/plain; charset=utf-8', picture } = {}) {
+  const path = `/api/${endpoint}${query}`;
+  const entry = begin({ endpoint, path, query, picture });
+  Object.assign(entry, await request(path, body, type));
+  show(entry);
+  say(`${endpoint}: ${entry.status || 'no answer'}. ${verdict(entry).join(' ')}`);
+}
+
+async function burst(n) {
+  const path = '/api/analyze';
+  const entry = begin({ endpoint: 'analyze', path, query: '', results: Array(n).fill(null) });
+  const started = performance.now();
+  await Promise.all(entry.results.map(async (_, i) => {
+    const result = await request(path, $('text').value, 'text/plain; charset=utf-8');
+    entry.results[i] = result;
+    const used = (r) => parseInt(r?.fields['X-Usage'] ?? '0', 10);
+    if (!entry.fields['X-Usage'] || used(result) >= used(entry) || result.fields['Retry-After']) entry.fields = result.fields;
+    showSoon(entry);
+  }));
+  entry.ms = performance.now() - started;
+  entry.status = Math.max(...entry.results.map((r) => r.status));
+  show(entry);
+  say(`${n} at once. ${verdict(entry).join(' ')}`);
+}
+
+const kindOf = (status) => (status === null ? 'running' : status >= 200 && status < 300 ? 'ok' : status === 429 ? 'refused' : 'failed');
+const kind = (entry) => (entry.results && entry.status !== null && entry.results.some((r) => r.status === 429) ? 'refused' : kindOf(entry.status));
+const duration = (ms) => (ms === null ? '' : ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
+
+/** Says what a call did to the count: a word and the reason. */
+function verdict(entry) {
+  const now = entry.fields['X-Usage'] ? `X-Usage is ${entry.fields['X-Usage']}.` : '';
+  if (entry.results) {
+    const ended = entry.results.filter((r) => r);
+    const counted = ended.filter((r) => kindOf(r.status) === 'ok').length;
+    const refused = ended.filter((r) => r.status === 429).length;
+    const failed = ended.length - counted - refused;
+    if (entry.status === null) return [`${ended.length} of ${entry.results.length} have ended.`, now];
+    return [`${counted} counted${refused ? `, ${refused} refused` : ''}${failed ? `, ${failed} failed` : ''}.`, now];
+  }
+  switch (kind(entry)) {
+    case 'running': return ['Running.', 'A unit is held for it, nothing is counted yet.'];
+    case 'ok': return ['Counted.', now];
+    case 'refused': return ['Refused.', `The API was not asked. ${now}`];
+    default: return entry.status
+      ? ['Not counted.', `It did not succeed: the unit was given back. ${now}`]
+      : ['Lost.', 'It counts only if it succeeded before. The meter will say.'];
+  }
+}
+
+// What is shown of them.
+
+let scheduled = null;
+function showSoon(entry) {
+  scheduled ??= requestAnimationFrame(() => {
+    scheduled = null;
+    show(entry);
+  });
+}
+
+function show(entry) {
+  showItem(entry);
+  const items = entries.map((e) => e.item);
+  if ($('history').children.length !== items.length || $('history').firstElementChild !== items[0]) $('history').replaceChildren(...items);
+  $('history-empty').hidden = entries.length > 0;
+  $('history-columns').hidden = $('clear').hidden = !entries.length;
+  if (entry === shown) showResult(entry);
+}
+
+function badge(entry) {
+  const text = entry.status === null ? '···' : entry.results ? `${entry.results.length}×` : entry.status || 'none';
+  return h('span', { className: `status ${kind(entry)}`, title: entry.status === 0 ? 'no answer' : '' }, text);
+}
+
+function showItem(entry) {
+  const { fields, item } = entry;
+  const open = item.querySelector('details')?.open ?? false;
+  const limit = fields['Retry-After'] ? `Retry-After: ${fields['Retry-After']}` : fields.RateLimit ?? '';
+  const running = entry.status === null;
+  const details = h('details', { open },
+    h('summary', null,
+      badge(entry), ' ',
+      h('span', { className: 'call' }, entry.endpoint, h('span', null, ` ${entry.results ? 'at once' : entry.query}`)), ' ',
+      h('span', { className: 'used' }, fields['X-Usage'] ?? (running ? '' : '–')), ' ',
+      h('span', { className: 'limit' }, limit || (running ? '' : '–')), ' ',
+      h('span', { className: 'ms' }, duration(entry.ms))),
+    h('dl', { className: 'fields' }, ...[
+      ['Request', `POST ${entry.path}`],
+      ['Sent', `${clock.format(entry.at)}, as ${entry.user}`],
+      ...Object.entries(fields),
+    ].flatMap(([name, value]) => [h('dt', null, name), h('dd', null, value)])));
+  const had = item.contains(document.activeElement);
+  item.replaceChildren(details);
+  if (had) details.firstElementChild.focus();
+}
+
+function showResult(entry) {
+  $('result-facts').replaceChildren(badge(entry), entry.ms === null ? '' : duration(entry.ms));
+  const parts = [answer(entry)];
+  const [word, reason] = verdict(entry);
+  parts.push(h('p', { className: `verdict ${kind(entry)}` }, h('i'), h('span', null, h('b', null, word), ` ${reason}`)));
+  if (entry.status && !entry.results) {
+    const raw = typeof entry.answer === 'string' ? entry.answer : JSON.stringify(entry.answer, null, 2);
+    if (raw) parts.push(h('details', { className: 'raw' }, h('summary', null, 'The body as it came'), h('pre', { tabIndex: 0, role: 'region', ariaLabel: 'The body' }, raw)));
+  }
+  $('result').replaceChildren(...parts);
+}
+
+function answer(entry) {
+  const box = (...children) => h('div', { className: 'answer' }, ...children);
+  if (entry.results) {
+    return box(
+      h('h3', null, `${entry.results.length} calls of ${entry.endpoint} at once`),
+      h('div', { className: 'dots', role: 'img', ariaLabel: verdict(entry)[0] }, ...entry.results.map((r) => h('i', { className: r ? kindOf(r.status) : '' }))),
+      h('p', { className: 'dim' }, 'One atomic step holds a unit for each before it is forwarded. No more pass than are left.'));
+  }
+  const { answer, status } = entry;
+  switch (kind(entry)) {
+    case 'running': return box(h('h3', null, `POST ${entry.path}`), h('div', { className: 'waiting' }), h('div', { className: 'waiting' }));
+    case 'refused': return box(
+      h('h3', null, answer.title ?? 'Too many requests'),
+      h('p', null, answer.detail ?? ''),
+      h('p', { className: 'dim' }, entry.fields['Retry-After'] ? `Retry-After says: again in ${ago(Number(entry.fields['Retry-After']))}.` : ''));
+    case 'failed': return box(
+      h('h3', null, status ? `The API answered ${status}` : 'No answer'),
+      h('p', { className: 'dim' }, status ? problemText(entry) : 'The gateway could not be reached, or the connection broke.'));
+  }
+  try {
+    return box(...RESULTS[entry.endpoint](answer, entry));
+  } catch { // another API behind the gateway
+    return box(h('h3', null, `${entry.endpoint} answered ${status}`));
+  }
+}
+
+function problemText({ status, answer }) {
+  if (status === 502) return 'It is the gateway that says so: the API broke the connection.';
+  if (typeof answer === 'object') return capital(answer.detail ?? answer.error ?? answer.title ?? 'without a reason') + '.';
+  return status === 304 ? 'A redirect or a 304 is not a success either.' : '';
+}
+
+function ago(seconds) {
+  const [size, unit] = [[86400, 'day'], [3600, 'hour'], [60, 'minute'], [1, 'second']].find(([size]) => seconds >= size) ?? [1, 'second'];
+  return plural(Math.round(seconds / size), unit);
+}
+
+const figures = (...pairs) => h('dl', { className: 'figures' }, ...pairs.filter(Boolean).map(([name, value, word]) => h('div', null,
+  h('dt', null, name), h('dd', { className: word ? 'word' : '' }, ...[value].flat()))));
+const chips = (pairs) => h('ul', { className: 'chips' }, ...pairs.map(([name, n]) => h('li', null, name, h('span', null, ` ${number.format(n)}`))));
+const languages = new Intl.DisplayNames('en', { type: 'language' });
+
+const RESULTS = {
+  analyze: (a) => [
+    figures(['Words', number.format(a.words)], ['Characters', number.format(a.characters)], ['Sentences', number.format(a.sentences)]),
+    figures(['Language', a.language === 'und' ? 'unknown' : languages.of(a.language), true], ['Sentiment', capital(a.sentiment.label), true], ['Score', a.sentiment.score, true]),
+    a.key_terms.length ? chips(a.key_terms.map((t) => [t.term, t.count])) : null,
+  ],
+  redact: (a) => [
+    h('p', { className: 'quote' }, ...a.text.split(/(\[(?:EMAIL|IBAN|PHONE|NAME)\])/).map((piece, i) => (i % 2 ? h('mark', null, piece.slice(1, -1)) : piece))),
+    chips(Object.entries(a.found)),
+  ],
+  report: (a) => [
+    h('h3', null, a.title),
+    h('p', { className: 'dim' }, `${plural(a.words, 'word')}, ${plural(a.reading_seconds, 'second')} to read`),
+    h('ul', { className: 'list' }, ...a.sections.map((s) => h('li', null, h('b', null, s.heading), h('span', { className: 'dim' }, `${s.summary} (${plural(s.words, 'word')})`)))),
+  ],
+  drill: (a) => [
+    h('ol', { className: 'list' }, ...a.questions.map((q) => h('li', null, q.question,
+      h('details', null, h('summary', { className: 'dim' }, 'Show the answer'), h('b', null, q.answer))))),
+  ],
+  'image-analysis': (a, { picture }) => {
+    const canvas = h('canvas', { width: picture.width, height: picture.height, role: 'img', ariaLabel: 'The image that was sent' });
+    canvas.getContext('2d').drawImage(picture, 0, 0);
+    const swatch = a.average_color ? h('i', { className: 'swatch' }) : null;
+    swatch?.style.setProperty('background', a.average_color);
+    return [
+      canvas,
+      figures(['Format', a.format.toUpperCase(), true], ['Size', `${a.width} × ${a.height}`, true], ['Bytes', number.format(a.bytes), true]),
+      figures(swatch && ['Average colour', [swatch, a.average_color], true], ['SHA-256', `${a.sha256.slice(0, 12)}…`, true]),
+    ];
+  },
+};
+
+// The image: one that is made here, until somebody brings another.
+
+let image = null; // what is sent
+let picture = null; // what is shown of it: a canvas
+
+/** A canvas with the image on it, no larger than the space it gets. */
+function drawn(source, width, height, most = 640) {
+  const scale = Math.min(1, most / Math.max(width, height, 1));
+  const canvas = h('canvas', { width: Math.max(1, width * scale), height: Math.max(1, height * scale) });
+  canvas.getContext('2d').drawImage(source, 0, 0, canvas.width, canvas.height);
+  return canvas;
+}
+
+function showImage(name, facts) {
+  $('image-name').textContent = name;
+  $('image-facts').textContent = facts;
+  const { width, height } = $('thumbnail');
+  const context = $('thumbnail').getContext('2d');
+  context.clearRect(0, 0, width, height);
+  if (!picture.width) return;
+  const scale = Math.max(width / picture.width, height / picture.height);
+  context.drawImage(picture, (width - picture.width * scale) / 2, (height - picture.height * scale) / 2, picture.width * scale, picture.height * scale);
+}
+
+const size = (bytes) => (bytes < 1000 ? `${bytes} bytes` : bytes < 1e6 ? `${Math.round(bytes / 1000)} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
+
+async function takeImage(file) {
+  image = file;
+  try {
+    const bitmap = await createImageBitmap(file);
+    picture = drawn(bitmap, bitmap.width, bitmap.height);
+    showImage(file.name, `${bitmap.width} × ${bitmap.height}, ${size(file.size)}`);
+  } catch { // the API will say so
+    picture = h('canvas', { width: 0, height: 0 });
+    showImage(file.name, `${size(file.size)}, not an image that this browser knows`);
+  }
+}
+
+async function sampleImage() {
+  const canvas = h('canvas', { width: 480, height: 270 });
+  const c = canvas.getContext('2d');
+  const fill = (colours, from, to) => {
+    const gradient = c.createLinearGradient(0, from, 0, to);
+    colours.forEach((colour, i) => gradient.addColorStop(i / (colours.length - 1), colour));
+    c.fillStyle = gradient;
+  };
+  fill(['#2b3a67', '#7a6a9b', '#e59a8f', '#ffd9a0'], 0, 200);
+  c.fillRect(0, 0, 480, 270);
+  c.fillStyle = '#fff1cf';
+  c.beginPath();
+  c.arc(312, 138, 34, 0, 2 * Math.PI);
+  c.fill();
+  for (const [y, height, step, colours] of [[168, 26, 90, ['#8a6f96', '#6a5a86']], [196, 20, 64, ['#57507c', '#423f69']], [230, 15, 110, ['#2f3158', '#1d2140']]]) {
+    fill(colours, y - height, 270);
+    c.beginPath();
+    c.moveTo(0, 270);
+    for (let x = 0; x <= 480; x += 4) c.lineTo(x, y + Math.sin(x / step + y) * height + Math.sin(x / 23 + y) * height / 6);
+    c.lineTo(480, 270);
+    c.fill();
+  }
+  const blob = await new Promise((done) => { canvas.toBlob(done, 'image/png'); });
+  if (image) return; // somebody was faster
+  image = new File([blob], 'sunrise.png', { type: 'image/png' });
+  picture = canvas;
+  showImage(image.name, `480 × 270, ${size(image.size)}`);
+}
+
+$('file').addEventListener('change', ({ target }) => { if (target.files[0]) takeImage(target.files[0]); });
+// Beside the zone, a dropped file would take the page's place.
+addEventListener('dragover', (event) => event.preventDefault());
+addEventListener('drop', (event) => event.preventDefault());
+$('drop').addEventListener('dragenter', () => $('drop').classList.add('over-it'));
+$('drop').addEventListener('dragleave', (event) => {
+  if (!$('drop').contains(event.relatedTarget)) $('drop').classList.remove('over-it');
+});
+$('drop').addEventListener('drop', (event) => {
+  $('drop').classList.remove('over-it');
+  const [file] = event.dataTransfer.files;
+  if (file) takeImage(file);
+});
+
+function analyzeImage() {
+  const form = new FormData();
+  form.append('image', image);
+  // With a form, the browser writes the Content-Type.
+  const encoded = new Response(form);
+  return encoded.blob().then((body) => call('image-analysis', { body, type: encoded.headers.get('Content-Type'), picture }));
+}
+
+// Buttons.
+
+/** Runs a job and shows so on its button, which can be pressed again meanwhile. */
+function onPress(button, job) {
+  let running = 0;
+  button.addEventListener('click', async () => {
+    running++;
+    const slow = setTimeout(() => { button.ariaBusy = 'true'; }, 150); // most are faster
+    try {
+      await job();
+    } finally {
+      clearTimeout(slow);
+      if (--running === 0) button.ariaBusy = null;
+    }
+  });
+}
+
+for (const button of document.querySelectorAll('[data-call]')) {
+  const endpoint = button.dataset.call;
+  onPress(button, () => (endpoint === 'image-analysis' ? analyzeImage() : call(endpoint)));
+}
+onPress($('fail'), () => call('analyze', { query: `?fail=${$('fail-status').value}` }));
+onPress($('slow'), () => call('analyze', { query: '?delay=3s' }));
+onPress($('burst'), () => burst(50));
+
+const sampleText = $('text').value;
+$('text').addEventListener('input', () => { $('sample-text').hidden = $('text').value === sampleText; });
+$('sample-text').addEventListener('click', () => {
+  $('text').value = sampleText;
+  $('sample-text').hidden = true;
+  $('text').focus();
+});
+$('clear').addEventListener('click', () => {
+  entries = [];
+  $('history').replaceChildren();
+  $('history-empty').hidden = false;
+  $('history-columns').hidden = $('clear').hidden = true;
+  $('history-title').tabIndex = -1;
+  $('history-title').focus();
+});
+
+// A product would open its pricing page. Here the pro plan is one click away.
+document.addEventListener('upgrade', (event) => {
+  event.preventDefault();
+  $('upgrade-url').textContent = event.detail.url;
+  $('upgrade-switch').hidden = user === 'bob';
+  $('upgrade').showModal();
+});
+$('upgrade').addEventListener('close', () => {
+  if ($('upgrade').returnValue === 'switch') signIn('bob');
+  $('upgrade').returnValue = '';
+});
+
+sampleImage();
