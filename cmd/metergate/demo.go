@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -45,8 +46,16 @@ func demo(c *console) error {
 	if err := c.parse(f); err != nil {
 		return err
 	}
+	given := map[string]bool{}
+	f.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	if given["upstream"] && (given["listen"] || given["data"]) {
+		return errUsage("demo: -upstream runs the API alone; -listen and -data are the gateway's")
+	}
+	if _, _, err := net.SplitHostPort(*listen); err != nil {
+		return errUsage(fmt.Sprintf("demo: -listen: must be HOST:PORT, got %q", *listen))
+	}
 	stopped := stopSignals()
-	if *upstream != "" {
+	if given["upstream"] {
 		l, err := net.Listen("tcp", *upstream)
 		if err != nil {
 			return fmt.Errorf("demo: -upstream: %w", err)
@@ -195,7 +204,7 @@ Three users, with tokens for a day:
             %s
   bob       pro: 5000 a month, 60 a minute
             %s
-  carol     free, with two requests left
+  carol     free, with two requests left at the first start
             %s
 
 Paste these into another terminal. Each ends with the usage line that the UI shows.
