@@ -29,9 +29,9 @@ chaos: ## ten minutes of faults on two gateways and a Redis
 	@.ci/install
 	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate -race -v -run '^TestChaos$$' -timeout 25m -chaos 10m
 
-long: ## what takes too long for make test: 100 kills, 200,000 steps on the model
+long: ## what takes too long for make test: 100 kills, 1000 reloads, 200,000 steps on the model
 	@.ci/install
-	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate -race -v -run '^TestKill' -timeout 30m -long
+	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate -race -v -run 'TestKill|TestSwap|TestBrokenFiles|TestTargetDies' -timeout 30m -long
 	METERGATE_TEST_REQUIRE=1 go test ./quota/boltstore ./quota/redisstore -race -run '^TestSuite' -timeout 30m -rapid.checks 2000
 
 lint: format vet ## check format, vet, go.mod
