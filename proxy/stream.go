@@ -20,6 +20,8 @@ const (
 
 	rereadEvery    = 10 * time.Second // announcements of the store can be lost
 	heartbeatEvery = 15 * time.Second
+	// windowJitter spreads the reads of all streams when a minute ends.
+	windowJitter = 250 * time.Millisecond
 	// A stream reads once in readGap, over time; readBurst times it may do so before.
 	// What changes meanwhile is in the next.
 	readGap   = 50 * time.Millisecond
@@ -212,7 +214,7 @@ func nextRead(s quota.Snapshot) time.Time {
 	wait := rereadEvery - rand.N(rereadEvery/10)
 	for _, c := range append([]quota.Count{s.Period}, s.Limits...) {
 		if left := c.Window.End.Sub(s.At); left > 0 && left < wait {
-			wait = left
+			wait = left + rand.N(windowJitter)
 		}
 	}
 	return time.Now().Add(wait)
