@@ -355,25 +355,37 @@ const maxFile = 1 << 20
 // Load reads a configuration file of at most 1 MiB, with the environment of the
 // process. The error is an [Errors] when the file could be read but is not valid.
 func Load(file string) (*Config, error) {
+	cfg, _, err := LoadFiles(file)
+	return cfg, err
+}
+
+// LoadFiles does what Load does, and returns the names of the files that it looked
+// at, also with an error: one of them may be what is wrong.
+func LoadFiles(file string) (cfg *Config, files []string, err error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return nil, fmt.Errorf("reading the configuration: %w", err)
+		return nil, []string{file}, fmt.Errorf("reading the configuration: %w", err)
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
-		return nil, fmt.Errorf("reading the configuration: %w", err)
+		return nil, []string{file}, fmt.Errorf("reading the configuration: %w", err)
 	}
 	if len(data) > maxFile {
-		return nil, fmt.Errorf("reading the configuration: %s is larger than 1 MiB", file)
+		return nil, []string{file}, fmt.Errorf("reading the configuration: %s is larger than 1 MiB", file)
 	}
-	return Parse(file, data, os.LookupEnv)
+	return parse(file, data, os.LookupEnv)
 }
 
 // Parse reads a configuration from memory. file is its name in messages, and
 // relative paths are relative to its folder; lookup finds variables. The error
 // is an [Errors].
 func Parse(file string, data []byte, lookup func(string) (string, bool)) (*Config, error) {
+	cfg, _, err := parse(file, data, lookup)
+	return cfg, err
+}
+
+func parse(file string, data []byte, lookup func(string) (string, bool)) (*Config, []string, error) {
 	src := newSource(file, data)
 	if root := parseYAML(src, data); root != nil {
 		cfg := new(Config)
@@ -383,8 +395,8 @@ func Parse(file string, data []byte, lookup func(string) (string, bool)) (*Confi
 		c.check()
 		cfg.Files = append([]string{file}, src.files...)
 		if len(src.errs) == 0 {
-			return cfg, nil
+			return cfg, cfg.Files, nil
 		}
 	}
-	return nil, src.sorted()
+	return nil, append([]string{file}, src.files...), src.sorted()
 }

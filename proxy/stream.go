@@ -132,8 +132,13 @@ func (x *exchange) stream() {
 	}
 	defer streams.leave(user)
 	changes := make(chan struct{}, 1)
-	// Before the first read, so that no change falls in between.
+	// Both before the first read, so that no change falls in between.
 	defer x.g.store.Watch(user, changes)()
+	g, moved := streams.gateway()
+	if err := x.follow(g); err != nil {
+		x.fail(err)
+		return
+	}
 	s, err := x.g.store.Read(x.in.Context(), user, x.plan)
 	if err != nil {
 		x.fail(&errStore{err})
@@ -156,7 +161,6 @@ func (x *exchange) stream() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	paced := time.Now() // when the reads so far would be done, one every readGap
-	_, moved := streams.gateway()
 	for due := nextRead(s); e.err == nil; {
 		wake := e.written.Add(heartbeatEvery)
 		for _, t := range [...]time.Time{due, x.user.Expires} {
@@ -172,13 +176,10 @@ func (x *exchange) stream() {
 			e.end(endShutdown)
 			return
 		case <-moved:
-			var g *Gateway
-			g, moved = streams.gateway()
-			if x.user, err = g.verifier.Verify(x.in); err != nil || x.user.User != user {
+			if g, moved = streams.gateway(); x.follow(g) != nil {
 				e.end(endReload)
 				return
 			}
-			x.g, x.plan = g, g.planOf(x.user)
 			due = time.Now()
 		case <-changes:
 			due = time.Now()
@@ -206,6 +207,23 @@ func (x *exchange) stream() {
 			e.text(":\n\n")
 		}
 	}
+}
+
+// follow has the exchange go on by the plans and keys of g, unless that is nil or its
+// own. The error says that the token is not good there, or is somebody else's.
+func (x *exchange) follow(g *Gateway) error {
+	if g == nil || g == x.g {
+		return nil
+	}
+	user, err := g.verifier.Verify(x.in)
+	if err != nil {
+		return err
+	}
+	if user.User != x.user.User {
+		return errNoRoute
+	}
+	x.g, x.user, x.plan = g, user, g.planOf(user)
+	return nil
 }
 
 // nextRead is when to read again after s if nothing is announced: when the first of

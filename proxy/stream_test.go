@@ -207,6 +207,43 @@ func TestStreamEndsAtShutdown(t *testing.T) {
 	eventually(t, "nothing is open", func() bool { return streams.Open() == 0 })
 }
 
+// slowStore lets a test do something while a stream reads for the first time.
+type slowStore struct {
+	proxy.Store
+	first func()
+}
+
+func (s *slowStore) Read(ctx context.Context, user string, p *quota.Plan) (quota.Snapshot, error) {
+	if f := s.first; f != nil {
+		s.first = nil
+		f()
+	}
+	return s.Store.Read(ctx, user, p)
+}
+
+// A reload that comes while a stream begins is not missed.
+func TestStreamSeesAReloadAtItsBeginning(t *testing.T) {
+	streams := proxy.NewStreams()
+	r := newRig(t, setup{change: func(o *proxy.Options) { o.Streams = streams }})
+	next := r.options
+	next.Plans = map[string]*quota.Plan{"free": newPlan("free", quota.Limit{Requests: 200, Per: quota.Month})}
+	g, err := proxy.New(next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow := &slowStore{Store: r.store, first: func() { streams.Follow(g) }}
+	first := r.options
+	first.Store = slow
+	old, err := proxy.New(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.gateway.Config.Handler = old
+	s := r.stream(token("u", ""))
+	for *s.usage().Limit != 200 {
+	}
+}
+
 // Changes on another gateway arrive, and also what happened while the connection to
 // Redis was gone.
 func TestStreamAcrossGateways(t *testing.T) {

@@ -38,7 +38,7 @@ type app struct {
 type appOptions struct {
 	cfg *config.Config
 	// load loads the configuration again; nil: it is never reloaded.
-	load  func() (*config.Config, error)
+	load  func() (*config.Config, []string, error)
 	log   *slog.Logger
 	level *slog.LevelVar // of log; nil: reloads leave it
 }
@@ -144,10 +144,10 @@ func poolFaults(pool *upstream.Pool) error {
 	return errors.Join(faults...)
 }
 
-// files are those of the configuration in force, and the hash of what they held.
+// files are those that were looked at last, and the hash of what they held then.
 func (a *app) files() (names []string, hash string) {
-	g := a.current.Load()
-	return g.cfg.Files, g.hash
+	last := a.attempt.Load()
+	return last.files, last.hash
 }
 
 // reloadAndLog reloads and says in the log how it went.
@@ -175,11 +175,12 @@ func (a *app) serve(s *http.Server, l net.Listener) {
 func (a *app) stop() error {
 	a.draining.Store(true)
 	close(a.stopping)
-	ctx, cancel := context.WithTimeout(context.Background(), a.cfg.ShutdownTimeout)
+	timeout := a.current.Load().cfg.ShutdownTimeout
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	err := a.public.Shutdown(ctx)
 	if err != nil {
-		err = fmt.Errorf("requests were still running after %v: %w", a.cfg.ShutdownTimeout, err)
+		err = fmt.Errorf("requests were still running after %v: %w", timeout, err)
 		a.public.Close()
 	}
 	for _, u := range a.current.Load().upstreams {

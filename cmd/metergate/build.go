@@ -10,6 +10,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -157,12 +158,10 @@ func buildPlans(cfg *config.Config) (map[string]*quota.Plan, error) {
 
 // buildGeneration makes what a configuration says, and touches nothing that lives.
 func buildGeneration(cfg *config.Config, before *generation, s proxy.Store, streams *proxy.Streams, m *proxy.Metrics, log *slog.Logger) (*generation, error) {
-	// Before the files are read by others, so that a change in between is seen.
-	hash := hashFiles(cfg.Files)
 	if before != nil {
 		cfg = keepFixed(before.cfg, cfg)
 	}
-	g := &generation{cfg: cfg, hash: hash}
+	g := &generation{cfg: cfg}
 	var err error
 	if g.upstreams, err = buildUpstreams(cfg, before, log); err != nil {
 		return nil, err
@@ -176,7 +175,8 @@ func buildGeneration(cfg *config.Config, before *generation, s proxy.Store, stre
 func buildUpstreams(cfg *config.Config, before *generation, log *slog.Logger) (map[string]*upstream.Pool, error) {
 	pools := make(map[string]*upstream.Pool, len(cfg.Upstreams))
 	for name, u := range cfg.Upstreams {
-		if before != nil && before.upstreams[name] != nil && samePool(before.cfg.Upstreams[name], u) {
+		if before != nil && before.upstreams[name] != nil && samePool(before.cfg.Upstreams[name], u) &&
+			shortestTimeout(before.cfg, name) == shortestTimeout(cfg, name) {
 			pools[name] = before.upstreams[name]
 			continue
 		}
@@ -188,6 +188,8 @@ func buildUpstreams(cfg *config.Config, before *generation, log *slog.Logger) (m
 			Ejection: upstream.Ejection{ConnectionErrors: u.Eject.ConnectFailures, ServerErrors: u.Eject.ServerErrors, For: u.Eject.For},
 			TLS:      tlsConfig,
 			Log:      log.With("upstream", name),
+			// Some of a request's time is left for another target.
+			DialTimeout: min(10*time.Second, max(100*time.Millisecond, shortestTimeout(cfg, name)/3)),
 		}
 		for _, t := range u.Targets {
 			if t.Weight > 0 {
@@ -212,6 +214,17 @@ func buildUpstreams(cfg *config.Config, before *generation, log *slog.Logger) (m
 		}
 	}
 	return pools, nil
+}
+
+// shortestTimeout is that of the routes to an upstream.
+func shortestTimeout(cfg *config.Config, name string) time.Duration {
+	shortest := cfg.Upstreams[name].Timeout
+	for _, r := range cfg.Routes {
+		if r.Upstream == name {
+			shortest = min(shortest, r.Timeout)
+		}
+	}
+	return shortest
 }
 
 // samePool reports whether two upstreams differ in nothing that concerns a pool. The

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,14 +33,23 @@ type generation struct {
 type reloader struct {
 	current atomic.Pointer[generation]
 
+	// attempt is the last try to load, whoever asked for it and however it ended.
+	attempt atomic.Pointer[attempt]
+
 	mu   sync.Mutex // one reload at a time
-	load func() (*config.Config, error)
+	load func() (*config.Config, []string, error)
 	// build makes a generation and touches nothing that lives; before may be nil.
 	build   func(cfg *config.Config, before *generation) (*generation, error)
 	streams *proxy.Streams
 
 	successful, at prometheus.Gauge
 	loaded         *prometheus.GaugeVec
+}
+
+// An attempt has the files that were looked at, and the hash of what they held.
+type attempt struct {
+	files []string
+	hash  string
 }
 
 func newReloader(streams *proxy.Streams) *reloader {
@@ -67,7 +77,8 @@ func (r *reloader) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 func (r *reloader) start(cfg *config.Config) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.swap(cfg)
+	r.attempt.Store(&attempt{cfg.Files, hashFiles(cfg.Files)})
+	return r.swap(cfg, r.attempt.Load().hash)
 }
 
 // reload loads the configuration again and puts it in force, or says why not; then
@@ -76,9 +87,10 @@ func (r *reloader) reload() (warnings []string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	before := r.current.Load()
-	cfg, err := r.load()
+	cfg, tried, err := r.loadWhole()
+	r.attempt.Store(&tried)
 	if err == nil {
-		err = r.swap(cfg)
+		err = r.swap(cfg, tried.hash)
 	}
 	if err != nil {
 		r.successful.Set(0)
@@ -87,11 +99,33 @@ func (r *reloader) reload() (warnings []string, err error) {
 	return fixed(before.cfg, cfg), nil
 }
 
-func (r *reloader) swap(cfg *config.Config) error {
+// loadWhole loads until the files are the same before and after, so that the hash is
+// of what was loaded. A few times will do: who writes all the time is loaded again.
+func (r *reloader) loadWhole() (cfg *config.Config, tried attempt, err error) {
+	files := r.attempt.Load().files
+	for range 5 {
+		before := hashFiles(files)
+		cfg, tried.files, err = r.load()
+		tried.hash = hashFiles(tried.files)
+		if slices.Equal(files, tried.files) && before == tried.hash {
+			break
+		}
+		files = tried.files
+	}
+	return cfg, tried, err
+}
+
+func (r *reloader) swap(cfg *config.Config, hash string) error {
 	before := r.current.Load()
 	g, err := r.build(cfg, before)
 	if err != nil {
 		return err
+	}
+	g.hash = hash
+	for name, u := range g.upstreams {
+		if before != nil && before.upstreams[name] != nil && before.upstreams[name] != u {
+			u.Inherit(before.upstreams[name])
+		}
 	}
 	for _, u := range g.upstreams {
 		u.Start() // those that are taken over have been

@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"metergate/quota"
 )
@@ -218,10 +219,93 @@ func TestBrokenFiles(t *testing.T) {
 	if status := post(http.DefaultClient, g.url+"/api/analyze", testToken("u", "free")); status != 200 {
 		t.Errorf("a request: %d", status)
 	}
+	// The same file again, byte for byte: the broken edit is undone.
+	g.save(good)
+	eventually(t, "the metric says that all is well", func() bool {
+		_, body := get(g.admin+"/metrics", "")
+		return strings.Contains(body, "metergate_config_last_reload_successful 1")
+	})
 	g.save(strings.Replace(good, "100", "101", 1))
 	eventually(t, "a good file is in force", func() bool { return g.limit() == 101 })
-	if _, body := get(g.admin+"/metrics", ""); !strings.Contains(body, "metergate_config_last_reload_successful 1") {
-		t.Error("the metric does not say that the reload succeeded")
+}
+
+// Reloads of all origins, mixed: what is in the file in the end is in force.
+func TestMixedReloads(t *testing.T) {
+	upstream := named(t, "ok")
+	g := startReloadable(t, upstream.URL)
+	text := func(limit int) string { return fmt.Sprintf(reloadYAML, upstream.URL, limit) }
+	for range 5 {
+		g.save(text(200))
+		eventually(t, "the watcher's reload", func() bool { return g.limit() == 200 })
+		g.save(text(100))
+		g.reload(adminToken)
+		os.WriteFile(g.file+".backup", []byte(text(1)), 0o600) // the folder's events go on
+		if got := g.limit(); got != 100 {
+			t.Fatalf("after the API's reload the limit is %d", got)
+		}
+	}
+	// A file that comes after the one that names it.
+	g.save(strings.Replace(text(300), `secret: "`+testSecret+`"`, "secret_file: late", 1))
+	g.until(func(text string) bool { return strings.Contains(text, "was not reloaded") })
+	os.WriteFile(filepath.Join(filepath.Dir(g.file), "late"), []byte(testSecret), 0o600)
+	eventually(t, "the late file", func() bool { return g.limit() == 300 })
+}
+
+// A folder in which something is written all the time does not hide a change.
+func TestBusyFolder(t *testing.T) {
+	upstream := named(t, "ok")
+	g := startReloadable(t, upstream.URL)
+	stop := make(chan struct{})
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(20 * time.Millisecond):
+				os.WriteFile(filepath.Join(filepath.Dir(g.file), "gateway.log"), []byte(time.Now().String()), 0o600)
+			}
+		}
+	})
+	g.save(fmt.Sprintf(reloadYAML, upstream.URL, 200))
+	began := time.Now()
+	eventually(t, "the new limit", func() bool { return g.limit() == 200 })
+	close(stop)
+	wait.Wait()
+	if took := time.Since(began); took > 20*time.Second { // the poll comes every 30
+		t.Errorf("it took %v", took)
+	}
+}
+
+// Another weight is not another target: what is known of its health stays.
+func TestWeightKeepsHealth(t *testing.T) {
+	good := named(t, "ok")
+	bad := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) }))
+	defer bad.Close()
+	g := startReloadable(t, good.URL)
+	text := func(weight int) string {
+		return strings.Replace(fmt.Sprintf(reloadYAML, good.URL, 100), `targets: [{ url: "`+good.URL+`" }]`,
+			fmt.Sprintf(`targets: [{ url: "%s", weight: %d }, { url: "%s" }], health: { path: / }`, good.URL, weight, bad.URL), 1)
+	}
+	g.save(text(1))
+	up := func(n int) func() bool {
+		return func() bool { _, body := get(g.admin+"/metrics", ""); return targetsUp(body) == n }
+	}
+	eventually(t, "the second target is there", func() bool {
+		_, body := get(g.admin+"/metrics", "")
+		return strings.Contains(body, `target="`+bad.URL)
+	})
+	eventually(t, "it is out", up(1))
+	for weight := range 5 {
+		g.save(text(2 + weight))
+		if status, body := g.reload(adminToken); status != 200 {
+			t.Fatal(status, body)
+		}
+		for range 20 {
+			if status := post(http.DefaultClient, g.url+"/api/analyze", testToken("u", "enterprise")); status != 200 {
+				t.Fatalf("after another weight a request got %d", status)
+			}
+		}
 	}
 }
 

@@ -29,7 +29,7 @@ func serve(c *console) error {
 	hangup := make(chan os.Signal, 1) // one slot: many are one reload
 	signal.Notify(hangup, syscall.SIGHUP)
 	a, err := startApp(appOptions{cfg: cfg, log: log, level: level,
-		load: func() (*config.Config, error) { return config.Load(*file) }})
+		load: func() (*config.Config, []string, error) { return config.LoadFiles(*file) }})
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func (a *app) wait(signals <-chan os.Signal) error {
 	case err := <-a.failed:
 		return errors.Join(err, a.store.Close())
 	case s := <-signals:
-		a.log.Info("draining", "signal", s.String(), "timeout", a.cfg.ShutdownTimeout.String())
+		a.log.Info("draining", "signal", s.String(), "timeout", a.current.Load().cfg.ShutdownTimeout.String())
 	}
 	done := make(chan error, 1)
 	go func() { done <- a.stop() }()

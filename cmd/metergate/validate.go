@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
 	"net"
+	"net/http"
 	"net/url"
 	"slices"
 	"time"
@@ -43,7 +45,7 @@ func validate(c *console) error {
 	report("store", tryStore(c, cfg))
 	for _, name := range slices.Sorted(maps.Keys(cfg.Upstreams)) {
 		for i, target := range cfg.Upstreams[name].Targets {
-			report(fmt.Sprintf("upstreams.%s.targets[%d] (%s)", name, i, target.URL.Redacted()), tryTarget(target.URL))
+			report(fmt.Sprintf("upstreams.%s.targets[%d] (%s)", name, i, target.URL.Redacted()), tryTarget(cfg.Upstreams[name], target.URL))
 		}
 	}
 	if failed {
@@ -73,13 +75,43 @@ func tryStore(c *console, cfg *config.Config) error {
 	return nil
 }
 
-// tryTarget connects to a target. What it would answer is not asked: that may cost.
-func tryTarget(u *url.URL) error {
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+// tryTarget connects to a target, with TLS where it has that, and asks its health
+// where there is a path for it. Nothing else is asked: that may cost.
+func tryTarget(u config.Upstream, target *url.URL) error {
+	tlsConfig, err := u.TLS.Client()
+	if err != nil {
+		return err
 	}
-	conn, err := net.DialTimeout("tcp", net.JoinHostPort(u.Hostname(), port), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if u.Health != nil {
+		transport := &http.Transport{TLSClientConfig: tlsConfig}
+		defer transport.CloseIdleConnections()
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.JoinPath(u.Health.Path).String(), nil)
+		if err != nil {
+			return err
+		}
+		res, err := transport.RoundTrip(req)
+		if err != nil {
+			return err
+		}
+		defer res.Body.Close()
+		if res.StatusCode/100 != 2 {
+			return fmt.Errorf("%s answers %s", u.Health.Path, res.Status)
+		}
+		return nil
+	}
+	port := target.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[target.Scheme]
+	}
+	addr := net.JoinHostPort(target.Hostname(), port)
+	var conn net.Conn
+	if target.Scheme == "https" {
+		conn, err = (&tls.Dialer{Config: tlsConfig}).DialContext(ctx, "tcp", addr)
+	} else {
+		conn, err = new(net.Dialer).DialContext(ctx, "tcp", addr)
+	}
 	if err != nil {
 		return err
 	}

@@ -9,16 +9,18 @@ import (
 )
 
 const (
-	// settleFor is how long files must be left alone after a change: an editor
-	// truncates, writes, renames.
-	settleFor = 100 * time.Millisecond
+	// settleFor is how long the folder must be left alone after a change: an editor
+	// truncates, writes, renames. In a folder that is never quiet settleMost is enough.
+	settleFor  = 100 * time.Millisecond
+	settleMost = time.Second
 	// pollEvery finds what the system did not tell: file systems on a network, a
 	// folder that was replaced.
 	pollEvery = 30 * time.Second
 )
 
-// watchFiles calls changed when the content of a file is another one than hash says,
-// until stop is closed. files names them anew each time. It watches their folders:
+// watchFiles calls changed when the content of the files is another one than at the
+// last attempt to load them, until stop is closed. files says each time which they
+// are, and the hash of what they held then. It watches their folders:
 // a watch on a file ends with the first rename over it, and Kubernetes swaps a link
 // beside it.
 func watchFiles(files func() (names []string, hash string), changed func(), log *slog.Logger, stop <-chan struct{}) {
@@ -33,10 +35,10 @@ func watchFiles(files func() (names []string, hash string), changed func(), log 
 	defer poll.Stop()
 	quiet := time.NewTimer(0)
 	defer quiet.Stop()
-	seen := "" // the content that changed was called for
+	var since time.Time // when what is being waited for began; zero: nothing is
 	for {
-		names, hash := files()
 		if err == nil {
+			names, _ := files()
 			for _, name := range names {
 				watcher.Add(filepath.Dir(name)) // again: the folder may be another one; an error leaves the poll
 			}
@@ -45,17 +47,20 @@ func watchFiles(files func() (names []string, hash string), changed func(), log 
 		case <-stop:
 			return
 		case <-watcher.Events:
-			quiet.Reset(settleFor)
-			continue
 		case <-watcher.Errors: // an overflow: something has happened
-			quiet.Reset(settleFor)
-			continue
 		case <-quiet.C:
+			since = time.Time{}
+			if names, hash := files(); hashFiles(names) != hash {
+				changed()
+			}
+			continue
 		case <-poll.C:
 		}
-		if now := hashFiles(names); now != hash && now != seen {
-			seen = now
-			changed()
+		if since.IsZero() {
+			since = time.Now()
+		}
+		if time.Since(since) < settleMost {
+			quiet.Reset(settleFor)
 		}
 	}
 }

@@ -404,12 +404,14 @@ export class UsageClient extends EventTarget {
    */
   #use({ key, user }) {
     if (this.#life.signal.aborted || this.#session?.key === key) return;
+    if (typeof document === 'undefined') return; // a server has nobody to show a stream to
     const before = this.#session;
     this.#endSession();
     if (before) {
       this.#refused = null;
       this.#dropFloor();
-      if (before.user !== user) this.#usage = null;
+      // What is not known to be the same user's is not shown to the next.
+      if (before.user === null || before.user !== user) this.#usage = null;
       this.#emit();
     }
     // A tab without a token has to ask for one itself.

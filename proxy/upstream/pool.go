@@ -106,6 +106,28 @@ func New(o Options) (*Pool, error) {
 	return p, nil
 }
 
+// Inherit takes over what another Pool knows of the targets that both have: their
+// health and their ejections. Before Start, and before any request.
+func (p *Pool) Inherit(from *Pool) {
+	from.mu.Lock()
+	defer from.mu.Unlock()
+	p.born = from.born // moments count from it
+	for _, t := range p.targets {
+		for _, old := range from.targets {
+			if old.name != t.name {
+				continue
+			}
+			t.down.Store(old.down.Load() && p.options.Health != nil)
+			t.failures.Store(old.failures.Load())
+			t.serverErrors.Store(old.serverErrors.Load())
+			t.ejected.Store(old.ejected.Load())
+			t.until.Store(old.until.Load())
+			t.back.Store(old.back.Load())
+			t.repeats, t.readmitted, t.checkErr = old.repeats, old.readmitted, old.checkErr
+		}
+	}
+}
+
 // Start begins the health checks, the first of each target at once. Until two of
 // them have failed, a target counts as healthy. Again, or without Options.Health,
 // or after Retire, it does nothing.

@@ -97,6 +97,10 @@ func (x *exchange) try(t *target, trial bool) (res *http.Response, err error, ag
 
 	stage := a.stage.Load()
 	switch {
+	case stage == stageDial && x.in.Context().Err() != nil && context.Cause(x.in.Context()) != context.Canceled:
+		// Its time was up, and it had not even connected. A client that goes is nobody's
+		// fault.
+		p.judge(t, trial, broken)
 	case x.in.Context().Err() != nil, x.upload != nil && x.upload.hasFailed():
 		p.judge(t, trial, nothing)
 	case ctx.Err() != nil: // by attempt.stopped

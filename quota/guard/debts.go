@@ -123,10 +123,12 @@ func (s *Store) probe(b *breaker) {
 // payDebts counts what the journal holds and releases what waits, whenever there is
 // something and the store answers.
 func (s *Store) payDebts() {
+	forget := time.NewTicker(forgetAfter / 2)
+	defer forget.Stop()
 	for {
 		select {
 		case <-s.debts.wake:
-		case <-time.After(forgetAfter / 2):
+		case <-forget.C:
 			s.forgetReplayed()
 			continue
 		case <-s.closing:

@@ -1,0 +1,70 @@
+package upstream_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"testing"
+	"time"
+
+	"metergate/proxy/upstream"
+)
+
+// A target that takes connections and says nothing is left out, also when requests
+// have less time than a connection may take; a client that goes is nobody's fault.
+func TestBlackHole(t *testing.T) {
+	hole, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hole.Close() // it never accepts, and no handshake comes
+	good := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer good.Close()
+	parse := func(s string) *url.URL {
+		u, err := url.Parse(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
+	p, err := upstream.New(upstream.Options{Balance: upstream.RoundRobin, Targets: []upstream.Target{
+		{URL: parse("https://" + hole.Addr().String())}, {URL: parse(good.URL)},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Retire()
+	send := func(cause error) error {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		defer cancel(nil)
+		timer := time.AfterFunc(50*time.Millisecond, func() { cancel(cause) })
+		defer timer.Stop()
+		req, _ := http.NewRequestWithContext(ctx, "POST", "http://upstream/", nil)
+		res, err := p.RoundTrip(req)
+		if err == nil {
+			io.Copy(io.Discard, res.Body)
+			res.Body.Close()
+		}
+		return err
+	}
+	ejected := func() bool { return !p.Targets()[0].EjectedUntil.IsZero() }
+	for range 10 {
+		send(nil) // the client goes
+	}
+	if ejected() {
+		t.Fatal("clients that went have ejected a target")
+	}
+	failed := 0
+	for range 20 {
+		if send(errors.New("out of time")) != nil {
+			failed++
+		}
+	}
+	if !ejected() || failed > 3 {
+		t.Errorf("ejected %v after %d failures, want it after 3", ejected(), failed)
+	}
+}
