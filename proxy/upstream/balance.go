@@ -39,7 +39,11 @@ func (p *Pool) pick(not *target) (t *target, trial bool) {
 			return c.target, false
 		}
 		if c.target.trial.CompareAndSwap(false, true) {
-			return c.target, true
+			if c.target.until.Load() != 0 {
+				return c.target, true
+			}
+			c.target.trial.Store(false) // it came back meanwhile
+			return c.target, false
 		}
 		// Another request is the trial. Choose again, without this one.
 	}

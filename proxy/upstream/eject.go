@@ -99,6 +99,7 @@ func clearRun(run interface {
 func (p *Pool) eject(t *target, trial bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	trial = trial && t.until.Load() != 0 // else it came back meanwhile
 	// Without a trial it is late news of a target that is ejected already.
 	if !trial && (t.until.Load() != 0 || !p.another(t)) {
 		return
