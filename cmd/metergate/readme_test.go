@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"metergate/config"
 	"metergate/quota/redisstore/redistest"
 )
 
@@ -43,6 +44,29 @@ func TestREADME(t *testing.T) {
 	}
 	if ran != 2 {
 		t.Errorf("%d blocks with curl, want 2", ran)
+	}
+}
+
+// The README's configuration is a valid one.
+func TestREADMEConfiguration(t *testing.T) {
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllSubmatch(text, -1)
+	if len(blocks) == 0 {
+		t.Fatal("there is none")
+	}
+	for _, block := range blocks {
+		_, err := config.Parse("README.md", block[1], func(name string) (string, bool) {
+			if name == "JWT_SECRET" {
+				return testSecret, true
+			}
+			return "", false
+		})
+		if err != nil {
+			t.Error(err)
+		}
 	}
 }
 
