@@ -1,0 +1,88 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"metergate/quota"
+	"metergate/quota/boltstore"
+	"metergate/quota/quotatest"
+)
+
+// flaky is a store that can be made to fail a commit, and counts what it is told to
+// forget.
+type flaky struct {
+	*boltstore.Store
+	fail      atomic.Bool
+	forgotten atomic.Int64
+}
+
+func (f *flaky) Commit(ctx context.Context, r quota.Reservation) (quota.Snapshot, error) {
+	if f.fail.Load() {
+		return quota.Snapshot{}, errors.New("no answer")
+	}
+	return f.Store.Commit(ctx, r)
+}
+
+func (f *flaky) Forget(r quota.Reservation) {
+	f.forgotten.Add(1)
+	f.Store.Forget(r)
+}
+
+// What came from the journal is forgotten when no copy of its call can come any more,
+// and not before.
+func TestReplayedAreForgotten(t *testing.T) {
+	clock := quotatest.NewClock(time.Date(2026, time.November, 17, 12, 0, 32, 0, time.UTC))
+	local, err := boltstore.Open(t.TempDir(), boltstore.Options{Now: clock.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer local.Close()
+	journal, err := OpenJournal(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	remote := &flaky{Store: local}
+	s, err := New(Options{Remote: remote, Journal: journal, Timeout: time.Second,
+		Calendar: quota.NewCalendar(nil), Keep: 24 * time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	plan := quotatest.NewPlan("p", quota.Limit{Requests: 5, Per: quota.Month})
+	d, err := s.Reserve(context.Background(), quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Plan: plan, Lease: time.Minute})
+	if err != nil || !d.Admitted {
+		t.Fatal(d.Admitted, err)
+	}
+	remote.fail.Store(true)
+	if snapshot, err := s.Commit(context.Background(), d.Reservation); err != nil || !snapshot.Stale {
+		t.Fatalf("stale %v, error %v", snapshot.Stale, err)
+	}
+	remote.fail.Store(false)
+	settled := func() bool { return s.Stats().Backlog == 0 && journal.removed(d.Reservation) }
+	for deadline := time.Now().Add(30 * time.Second); !settled(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("not replayed within 30 s")
+		}
+	}
+	s.forgetReplayed()
+	if n := remote.forgotten.Load(); n != 0 {
+		t.Errorf("%d forgotten at once", n)
+	}
+	clock.Advance(forgetAfter)
+	// The replay may still be about to say what it has replayed.
+	for deadline := time.Now().Add(30 * time.Second); remote.forgotten.Load() == 0; time.Sleep(time.Millisecond) {
+		s.forgetReplayed()
+		if time.Now().After(deadline) {
+			t.Fatal("never forgotten")
+		}
+		clock.Advance(time.Second)
+	}
+	s.forgetReplayed()
+	if n := remote.forgotten.Load(); n != 1 {
+		t.Errorf("forgotten %d times", n)
+	}
+}
