@@ -16,6 +16,7 @@ import (
 
 var (
 	errBodyTooLarge    = errors.New("the request's body is too large")
+	errBodyBroken      = errors.New("the request's body is malformed, or broke off")
 	errUpgrade         = errors.New("the request asks for another protocol")
 	errUpstreamTimeout = errors.New("the upstream did not answer in time")
 	errUninvited101    = errors.New("the upstream switched protocols unasked")
@@ -228,6 +229,8 @@ func (x *exchange) failed(_ http.ResponseWriter, out *http.Request, err error) {
 		err = errUpstreamTimeout
 	case x.in.Context().Err() != nil:
 		err = errClientGone
+	case x.body != nil && x.body.broken.Load():
+		err = errBodyBroken
 	default:
 		err = &errUpstream{err}
 	}
@@ -246,8 +249,10 @@ func (x *exchange) failed(_ http.ResponseWriter, out *http.Request, err error) {
 // ends with an error; http.MaxBytesReader would need net/http's own ResponseWriter.
 type requestBody struct {
 	io.ReadCloser
-	left            int64
-	exceeded, ended atomic.Bool
+	left     int64
+	exceeded atomic.Bool
+	ended    atomic.Bool // well or not
+	broken   atomic.Bool // by the client
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
@@ -261,6 +266,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil {
 		b.ended.Store(true)
+		b.broken.Store(err != io.EOF)
 	}
 	if int64(n) > b.left {
 		b.exceeded.Store(true)

@@ -135,3 +135,21 @@ func TestNoContent(t *testing.T) {
 	}
 	r.want("u", "", 1)
 }
+
+// A body that the client breaks is the client's fault, and not the upstream's.
+func TestBrokenBody(t *testing.T) {
+	r := newRig(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			panic(http.ErrAbortHandler)
+		}
+	}})
+	for name, chunks := range map[string]string{"at once": "zz\r\n", "later": "5\r\nhello\r\nzz\r\n"} {
+		conn := r.dial()
+		fmt.Fprintf(conn, "POST /api/analyze HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nTransfer-Encoding: chunked\r\n\r\n%s", token("u", ""), chunks)
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil || res.StatusCode != 400 || !res.Close || res.Header.Get("X-Usage") != "0/100" {
+			t.Errorf("%s: %v, error %v; want 400 and 0/100", name, res, err)
+		}
+	}
+	r.want("u", "", 0)
+}

@@ -88,6 +88,8 @@ func (x *exchange) fail(err error) {
 		x.refuse(&p, exceeded)
 	case errors.Is(err, errBody):
 		p.Status, p.Detail = http.StatusBadRequest, "This resource takes no body."
+	case errors.Is(err, errBodyBroken):
+		p.Status, p.Detail = http.StatusBadRequest, "The body is malformed, or broke off. Nothing was counted."
 	case errors.Is(err, errUserStreams):
 		p.Status, p.Detail = http.StatusTooManyRequests, "You have too many streams open. Close one, or ask GET /usage."
 		h.Set("Retry-After", retryStreams)

@@ -243,8 +243,8 @@ func (s *Store) appendSettle(args []any, r quota.Reservation, count int) []any {
 	return args
 }
 
-// Replay counts several reservations of one user, at most MaxReplay, in one round
-// trip; each of them once, also if a Commit of it has been sent before. Their plan
+// Replay counts several reservations of one user in one round trip, some hundreds at
+// most, since Redis does nothing else meanwhile; each of them once, also if a Commit of it has been sent before. Their plan
 // may be nil. After an error some of them, or all, may be counted: call again.
 func (s *Store) Replay(ctx context.Context, user string, rs []quota.Reservation) error {
 	args := []any{len(rs)}
@@ -254,9 +254,6 @@ func (s *Store) Replay(ctx context.Context, user string, rs []quota.Reservation)
 	_, err := s.run(ctx, settleScript, user, view{}, args)
 	return err
 }
-
-// MaxReplay bounds a call of Replay: Redis does nothing else meanwhile.
-const MaxReplay = 200
 
 // Read returns a user's state, laid out by a plan. A user never seen has used
 // nothing.
