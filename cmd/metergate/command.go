@@ -123,12 +123,19 @@ func configFlag(f *flag.FlagSet) *string {
 	return f.String("config", "gateway.yaml", "configuration `FILE`")
 }
 
-// load reads a configuration. That it cannot be read is wrong usage too.
+// load reads a configuration and sees to it that a gateway can be built from it. That
+// it cannot be read is wrong usage too.
 func load(file string) (*config.Config, error) {
 	cfg, err := config.Load(file)
 	var faults config.Errors
-	if err != nil && !errors.As(err, &faults) {
+	switch {
+	case errors.As(err, &faults):
+		return nil, err
+	case err != nil:
 		return nil, errUsage(err.Error())
 	}
-	return cfg, err
+	if err := checkBuild(cfg); err != nil {
+		return nil, errUsage(fmt.Sprintf("%s: %v", file, err))
+	}
+	return cfg, nil
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -20,9 +19,6 @@ func serve(c *console) error {
 	cfg, err := load(*file)
 	if err != nil {
 		return err
-	}
-	if err := checkBuild(cfg); err != nil {
-		return errUsage(fmt.Sprintf("%s: %v", *file, err))
 	}
 	log, level := buildLog(cfg.Log, c.stderr)
 	stopped := stopSignals()

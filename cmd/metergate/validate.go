@@ -26,9 +26,6 @@ func validate(c *console) error {
 	if err != nil {
 		return err
 	}
-	if err := checkBuild(cfg); err != nil {
-		return errUsage(fmt.Sprintf("%s: %v", *file, err))
-	}
 	fmt.Fprintf(c.stdout, "%s: valid: %d plans, %d routes, %d upstreams\n", *file, len(cfg.Plans), len(cfg.Routes), len(cfg.Upstreams))
 	if !*online {
 		return nil
