@@ -62,7 +62,7 @@ func (x *exchange) reserve() error {
 		return &errStore{err}
 	case !d.Admitted:
 		x.outcome = "refused"
-		return &errQuota{x.plan, x.route.Endpoint, x.user.User, d.Snapshot}
+		return &errQuota{x.route.Endpoint, x.user.User, d.Snapshot}
 	case d.Reservation.Unchecked:
 		x.outcome = "unchecked"
 	default:
@@ -193,7 +193,7 @@ func (x *exchange) answered(res *http.Response) error {
 	}
 	if x.route.Endpoint != "" {
 		if s, ok := x.settle(res.StatusCode/100 == 2); ok {
-			setUsageFields(res.Header, x.plan, x.route.Endpoint, s, -1)
+			setUsageFields(res.Header, x.route.Endpoint, s, -1)
 		} else {
 			clearUsageFields(res.Header)
 		}
@@ -240,7 +240,7 @@ func (x *exchange) failed(_ http.ResponseWriter, out *http.Request, err error) {
 		h[name] = values
 	}
 	if s, ok := x.settle(false); ok {
-		setUsageFields(h, x.plan, x.route.Endpoint, s, -1)
+		setUsageFields(h, x.route.Endpoint, s, -1)
 	}
 	x.fail(err)
 }

@@ -68,7 +68,7 @@ type setup struct {
 var endpoints = []string{"analyze", "image-analysis", "lookup"}
 
 func newPlan(name string, limits ...quota.Limit) *quota.Plan {
-	p, err := quota.NewPlan(name, limits, endpoints, 80)
+	p, err := quota.NewPlan(quota.PlanOptions{Name: name, Limits: limits, Endpoints: endpoints, WarnAt: 80})
 	if err != nil {
 		panic(err)
 	}

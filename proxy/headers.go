@@ -27,8 +27,9 @@ var exposedFields = append([]string{fieldRequestID, "Retry-After"}, usageFields.
 
 // setUsageFields replaces the fields in h by the state s after a request to
 // endpoint. hit is the index of the limit that refused it, -1 for none.
-func setUsageFields(h http.Header, p *quota.Plan, endpoint string, s quota.Snapshot, hit int) {
+func setUsageFields(h http.Header, endpoint string, s quota.Snapshot, hit int) {
 	clearUsageFields(h)
+	p := s.Plan
 	var policy, state []byte
 	for i, l := range p.Limits() {
 		if !l.Applies(endpoint) {

@@ -24,7 +24,6 @@ var errClientGone = errors.New("the client is gone")
 
 // errQuota: a limit is reached.
 type errQuota struct {
-	plan     *quota.Plan
 	endpoint string
 	user     string
 	snapshot quota.Snapshot
@@ -122,15 +121,15 @@ func (x *exchange) fail(err error) {
 
 // refuse fills in a 429.
 func (x *exchange) refuse(p *problem, e *errQuota) {
-	refusal := e.plan.Refusal(e.endpoint, e.snapshot)
-	usage := e.plan.Usage(e.user, e.snapshot)
+	refusal, plan := e.snapshot.Refusal(e.endpoint), e.snapshot.Plan
+	usage := e.snapshot.Usage(e.user)
 	p.Type, p.Status, p.Title = typeQuotaExceeded, http.StatusTooManyRequests, "Quota exceeded"
 	p.Endpoint, p.Usage, p.Upgrade = e.endpoint, &usage, x.g.upgradeURL
 	for _, i := range refusal.Violated {
-		p.Violated = append(p.Violated, e.plan.Limits()[i].Name())
+		p.Violated = append(p.Violated, plan.Limits()[i].Name())
 	}
-	p.Detail = "The limit " + e.plan.Limits()[refusal.Binding].Name() + " of the plan " + e.plan.Name() + " is reached."
-	setUsageFields(x.w.Header(), e.plan, e.endpoint, e.snapshot, refusal.Binding)
+	p.Detail = "The limit " + plan.Limits()[refusal.Binding].Name() + " of the plan " + plan.Name() + " is reached."
+	setUsageFields(x.w.Header(), e.endpoint, e.snapshot, refusal.Binding)
 	x.w.Header().Set("Retry-After", strconv.FormatInt(refusal.RetryAfter, 10))
 }
 

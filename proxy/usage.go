@@ -44,7 +44,7 @@ type usageObject struct {
 }
 
 func (x *exchange) usageObject(s quota.Snapshot) usageObject {
-	return usageObject{x.plan.Usage(x.user.User, s), x.g.upgradeURL}
+	return usageObject{s.Usage(x.user.User), x.g.upgradeURL}
 }
 
 // track answers front ends that still report their own calls. The gateway has

@@ -11,7 +11,7 @@
 //	decision, err := store.Reserve(ctx, quota.Request{ID: quota.NewID(), ...})
 //	...                                     // forward, look at the status
 //	snapshot, err := store.Commit(ctx, decision.Reservation)
-//	usage := plan.Usage(user, snapshot)     // what GET /usage answers
+//	usage := snapshot.Usage(user)           // what GET /usage answers
 //
 // The stores are in the packages redisstore and boltstore; quotatest holds both
 // to the same rules. Everything in this package itself is arithmetic: no I/O, and

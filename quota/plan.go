@@ -47,19 +47,29 @@ type Plan struct {
 	counters  []Counter
 }
 
-// NewPlan checks limits and prepares a plan. endpoints are all the endpoints of
-// the configuration: usage is reported for each of them, whether it has a limit
-// or not. warnAt is the percentage of a limit from which the status is
-// StatusWarning, 1 to 100.
-func NewPlan(name string, limits []Limit, endpoints []string, warnAt int) (*Plan, error) {
-	if warnAt < 1 || warnAt > 100 {
-		return nil, fmt.Errorf("plan %s: warning threshold must be 1 to 100 percent, got %d", name, warnAt)
+// PlanOptions are what a Plan is made of.
+type PlanOptions struct {
+	Name   string  // in the configuration
+	Limits []Limit // none: its users are counted and never blocked
+	// Endpoints are all the endpoints of the configuration: usage is reported for
+	// each of them, whether it has a limit or not.
+	Endpoints []string
+	// WarnAt is the percentage of a limit from which the status is StatusWarning,
+	// 1 to 100.
+	WarnAt int
+}
+
+// NewPlan checks limits and prepares a plan. It keeps nothing of o.
+func NewPlan(o PlanOptions) (*Plan, error) {
+	name, limits := o.Name, o.Limits
+	if o.WarnAt < 1 || o.WarnAt > 100 {
+		return nil, fmt.Errorf("plan %s: warning threshold must be 1 to 100 percent, got %d", name, o.WarnAt)
 	}
 	p := &Plan{
 		name:      name,
 		limits:    slices.Clone(limits),
-		endpoints: slices.Clone(endpoints),
-		warnAt:    int64(warnAt),
+		endpoints: slices.Clone(o.Endpoints),
+		warnAt:    int64(o.WarnAt),
 		headline:  slices.IndexFunc(limits, func(l Limit) bool { return l.Endpoint == "" }),
 	}
 	slices.Sort(p.endpoints)
@@ -69,7 +79,7 @@ func NewPlan(name string, limits []Limit, endpoints []string, warnAt int) (*Plan
 			return nil, fmt.Errorf("plan %s: limit %d: %v is not a kind of window", name, i, l.Per)
 		case l.Requests < 0 || l.Requests > MaxRequests:
 			return nil, fmt.Errorf("plan %s: limit %s: requests must be 0 to %d, got %d", name, l.Name(), int64(MaxRequests), l.Requests)
-		case l.Endpoint != "" && !slices.Contains(endpoints, l.Endpoint):
+		case l.Endpoint != "" && !slices.Contains(o.Endpoints, l.Endpoint):
 			return nil, fmt.Errorf("plan %s: limit %s: no route counts under this endpoint", name, l.Name())
 		case slices.ContainsFunc(limits[:i], func(o Limit) bool { return o.Per == l.Per && o.Endpoint == l.Endpoint }):
 			return nil, fmt.Errorf("plan %s: limit %s is given twice", name, l.Name())

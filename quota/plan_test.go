@@ -15,7 +15,7 @@ var endpoints = []string{"report", "analyze", "image-analysis"}
 // newPlan makes a plan over endpoints that warns at 80 percent.
 func newPlan(t testing.TB, limits ...quota.Limit) *quota.Plan {
 	t.Helper()
-	p, err := quota.NewPlan("pro", limits, endpoints, 80)
+	p, err := quota.NewPlan(quota.PlanOptions{Name: "pro", Limits: limits, Endpoints: endpoints, WarnAt: 80})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func TestNewPlanRefuses(t *testing.T) {
 			[]string{"limit report-day", "twice"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p, err := quota.NewPlan("pro", tt.limits, endpoints, tt.warnAt)
+			p, err := quota.NewPlan(quota.PlanOptions{Name: "pro", Limits: tt.limits, Endpoints: endpoints, WarnAt: tt.warnAt})
 			if err == nil || p != nil {
 				t.Fatalf("got %v, %v", p, err)
 			}
@@ -71,7 +71,7 @@ func TestNewPlanAccepts(t *testing.T) {
 			{Requests: 1, Per: quota.Day, Endpoint: "analyze"}, {Requests: 1, Per: quota.Day},
 		}, 80},
 	} {
-		p, err := quota.NewPlan("pro", tt.limits, endpoints, tt.warnAt)
+		p, err := quota.NewPlan(quota.PlanOptions{Name: "pro", Limits: tt.limits, Endpoints: endpoints, WarnAt: tt.warnAt})
 		if err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 			continue
@@ -80,7 +80,7 @@ func TestNewPlanAccepts(t *testing.T) {
 			t.Errorf("%s: %s has %v", tt.name, p.Name(), p.Limits())
 		}
 	}
-	if p, err := quota.NewPlan("none", []quota.Limit{{Requests: 1, Per: quota.Day}}, nil, 80); err != nil {
+	if p, err := quota.NewPlan(quota.PlanOptions{Name: "none", Limits: []quota.Limit{{Requests: 1, Per: quota.Day}}, WarnAt: 80}); err != nil {
 		t.Errorf("a configuration without endpoints: %v", err)
 	} else if want := []quota.Counter{{Per: quota.Day}, {Per: quota.Day}}; !slices.Equal(p.Counters(), want) {
 		t.Errorf("a configuration without endpoints counts %v, want %v", p.Counters(), want)
@@ -91,7 +91,7 @@ func TestNewPlanAccepts(t *testing.T) {
 func TestPlanKeepsItsOwnCopy(t *testing.T) {
 	limits := []quota.Limit{{Requests: 100, Per: quota.Month}}
 	names := []string{"report", "analyze"}
-	p, err := quota.NewPlan("free", limits, names, 80)
+	p, err := quota.NewPlan(quota.PlanOptions{Name: "free", Limits: limits, Endpoints: names, WarnAt: 80})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,8 @@ type Count struct {
 
 // A Snapshot is what a store knew of one user at one instant, laid out by a plan.
 type Snapshot struct {
-	At time.Time // by the store's clock
+	Plan *Plan
+	At   time.Time // by the store's clock
 	// Stale: the store did not answer. The numbers are the last known ones and what
 	// has been counted here since.
 	Stale bool
@@ -31,7 +32,7 @@ type Snapshot struct {
 // one Count for each of them, in their order.
 func (p *Plan) NewSnapshot(at time.Time, counts []Count) Snapshot {
 	n := len(p.limits)
-	s := Snapshot{At: at, Limits: counts[:n:n], Period: counts[n]}
+	s := Snapshot{Plan: p, At: at, Limits: counts[:n:n], Period: counts[n]}
 	s.Endpoints = make([]int64, len(p.endpoints))
 	for i, c := range counts[n+1:] {
 		s.Endpoints[i] = c.Used
@@ -39,11 +40,10 @@ func (p *Plan) NewSnapshot(at time.Time, counts []Count) Snapshot {
 	return s
 }
 
-// Used looks up a number in a snapshot that was laid out by p: what was used of
-// endpoint, or of all when that is empty, in the window with this id. False: s does
-// not say.
-func (p *Plan) Used(s Snapshot, window, endpoint string) (used int64, ok bool) {
-	for i, l := range p.limits {
+// Used looks up what was used of endpoint, or of all when that is empty, in the
+// window with this id. False: s does not say.
+func (s Snapshot) Used(window, endpoint string) (used int64, ok bool) {
+	for i, l := range s.Plan.limits {
 		if l.Endpoint == endpoint && s.Limits[i].Window.ID == window {
 			return s.Limits[i].Used, true
 		}
@@ -54,22 +54,22 @@ func (p *Plan) Used(s Snapshot, window, endpoint string) (used int64, ok bool) {
 	if endpoint == "" {
 		return s.Period.Used, true
 	}
-	if i, found := slices.BinarySearch(p.endpoints, endpoint); found {
+	if i, found := slices.BinarySearch(s.Plan.endpoints, endpoint); found {
 		return s.Endpoints[i], true
 	}
 	return 0, false
 }
 
-// open reports whether limit i has a unit left in s.
-func (p *Plan) open(i int, s Snapshot) bool {
-	return s.Limits[i].Used+s.Limits[i].Held < p.limits[i].Requests
+// open reports whether limit i has a unit left.
+func (s Snapshot) open(i int) bool {
+	return s.Limits[i].Used+s.Limits[i].Held < s.Plan.limits[i].Requests
 }
 
 // Admits reports whether one more request to endpoint fits into every limit that
 // applies to it. It is the rule by which stores admit.
-func (p *Plan) Admits(endpoint string, s Snapshot) bool {
-	for i, l := range p.limits {
-		if l.Applies(endpoint) && !p.open(i, s) {
+func (s Snapshot) Admits(endpoint string) bool {
+	for i, l := range s.Plan.limits {
+		if l.Applies(endpoint) && !s.open(i) {
 			return false
 		}
 	}
@@ -90,10 +90,10 @@ type Refusal struct {
 
 // Refusal explains why s admits no request to endpoint. Its zero value is
 // returned when it does.
-func (p *Plan) Refusal(endpoint string, s Snapshot) Refusal {
+func (s Snapshot) Refusal(endpoint string) Refusal {
 	var r Refusal
-	for i, l := range p.limits {
-		if !l.Applies(endpoint) || p.open(i, s) {
+	for i, l := range s.Plan.limits {
+		if !l.Applies(endpoint) || s.open(i) {
 			continue
 		}
 		r.Violated = append(r.Violated, i)

@@ -116,10 +116,10 @@ func TestRefusal(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newPlan(t, tt.limits...)
 			s := snapshot(p, instant(t, tt.at), tt.tallies)
-			if admits := p.Admits(tt.endpoint, s); admits != (tt.violated == nil) {
+			if admits := s.Admits(tt.endpoint); admits != (tt.violated == nil) {
 				t.Errorf("Admits = %v", admits)
 			}
-			r := p.Refusal(tt.endpoint, s)
+			r := s.Refusal(tt.endpoint)
 			if !slices.Equal(r.Violated, tt.violated) || r.Binding != tt.binding || r.RetryAfter != tt.retryAfter {
 				t.Errorf("got %+v, want violated %v, binding %d, retry after %d", r, tt.violated, tt.binding, tt.retryAfter)
 			}
@@ -129,7 +129,7 @@ func TestRefusal(t *testing.T) {
 	// Holds only, in several limits: none of them renews sooner or later than a
 	// request in flight may end.
 	p := newPlan(t, limit(minute, 5), limit(month, 100))
-	r := p.Refusal("report", snapshot(p, instant(t, noon), tallies{minute: {4, 1}, month: {99, 1}}))
+	r := snapshot(p, instant(t, noon), tallies{minute: {4, 1}, month: {99, 1}}).Refusal("report")
 	if !slices.Equal(r.Violated, []int{0, 1}) || !slices.Contains(r.Violated, r.Binding) || r.RetryAfter != 1 {
 		t.Errorf("held in two limits: %+v", r)
 	}
@@ -138,7 +138,7 @@ func TestRefusal(t *testing.T) {
 	p = newPlan(t, limit(minute, 5))
 	s := snapshot(p, instant(t, noon), tallies{minute: {5, 0}})
 	s.At = s.Limits[0].Window.End.Add(time.Second)
-	if r := p.Refusal("report", s); r.RetryAfter != 1 {
+	if r := s.Refusal("report"); r.RetryAfter != 1 {
 		t.Errorf("after the window's end: %+v", r)
 	}
 }
@@ -165,7 +165,7 @@ func drawSnapshot(t *rapid.T) drawn {
 		limits = append(limits, limit(c, requests))
 		n[c] = tally{rapid.Int64Range(0, 7).Draw(t, "used"), rapid.Int64Range(0, 3).Draw(t, "held")}
 	}
-	p, err := quota.NewPlan("pro", limits, endpoints, rapid.IntRange(1, 100).Draw(t, "warn at"))
+	p, err := quota.NewPlan(quota.PlanOptions{Name: "pro", Limits: limits, Endpoints: endpoints, WarnAt: rapid.IntRange(1, 100).Draw(t, "warn at")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,8 +188,8 @@ func TestRefusalProperties(t *testing.T) {
 				}
 			}
 		}
-		r := d.plan.Refusal(endpoint, d.snapshot)
-		if !slices.Equal(r.Violated, violated) || d.plan.Admits(endpoint, d.snapshot) != (len(violated) == 0) {
+		r := d.snapshot.Refusal(endpoint)
+		if !slices.Equal(r.Violated, violated) || d.snapshot.Admits(endpoint) != (len(violated) == 0) {
 			t.Fatalf("got %+v, violated are %v", r, violated)
 		}
 		switch {

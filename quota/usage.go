@@ -62,16 +62,16 @@ type LimitUsage struct {
 	ResetsAt  time.Time `json:"resets_at"`
 }
 
-// Usage computes the usage object of a user from a snapshot that was laid out
-// by p.
-func (p *Plan) Usage(user string, s Snapshot) Usage {
+// Usage computes the usage object of a user.
+func (s Snapshot) Usage(user string) Usage {
+	p := s.Plan
 	u := Usage{
 		User:     user,
 		Plan:     p.name,
 		Used:     s.Period.Used,
 		InFlight: s.Period.Held,
 		Status:   StatusOK,
-		Allowed:  p.Admits("", s),
+		Allowed:  s.Admits(""),
 		Period:   Period{Per: s.Period.Window.Per, Start: s.Period.Window.Start, End: s.Period.Window.End},
 		Limits:   make([]LimitUsage, 0, len(p.limits)),
 		Stale:    s.Stale,
@@ -99,7 +99,7 @@ func (p *Plan) Usage(user string, s Snapshot) Usage {
 				e.Limit, e.Remaining, e.Percent = &limit, &left, &percent
 				e.Status = p.status(c.Used, l.Requests)
 			}
-			allowed := p.Admits(l.Endpoint, s)
+			allowed := s.Admits(l.Endpoint)
 			e.Allowed = &allowed
 			u.Endpoints[l.Endpoint] = e
 		}

@@ -33,19 +33,20 @@ func TestUsageIsTheContractsObject(t *testing.T) {
 	  ],
 	  "stale": false, "as_of": "2026-11-23T12:00:00Z"
 	}`
-	p, err := quota.NewPlan("free", []quota.Limit{limit(month, 100), limit(imageMonth, 20)}, []string{"analyze", "image-analysis"}, 80)
+	p, err := quota.NewPlan(quota.PlanOptions{Name: "free", Limits: []quota.Limit{limit(month, 100), limit(imageMonth, 20)}, Endpoints: []string{"analyze", "image-analysis"}, WarnAt: 80})
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := p.Usage("u-17", snapshot(p, instant(t, "2026-11-23T12:00:00Z"), tallies{
+	u := snapshot(p, instant(t, "2026-11-23T12:00:00Z"), tallies{
 		month: {42, 1}, imageMonth: {12, 0}, {Per: quota.Month, Endpoint: "analyze"}: {30, 1},
-	}))
+	}).Usage("u-17")
+
 	if diff := cmp.Diff(decode(t, []byte(example)), object(t, u)); diff != "" {
 		t.Errorf("(-contract +got):\n%s", diff)
 	}
 	stale := snapshot(p, instant(t, "2026-11-23T12:00:00Z"), nil)
 	stale.Stale = true // the store did not answer
-	if got := object(t, p.Usage("u-17", stale)); got["stale"] != true {
+	if got := object(t, stale.Usage("u-17")); got["stale"] != true {
 		t.Errorf("of a stale snapshot: stale is %v", got["stale"])
 	}
 	// What a client of ours reads back is what was sent.
@@ -85,7 +86,7 @@ func TestUsageWithoutHeadline(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newPlan(t, tt.limits...)
-			got := object(t, p.Usage("u-17", snapshot(p, at, tallies{month: {19, 2}, imageMonth: {12, 0}, reportMonth: {7, 0}})))
+			got := object(t, snapshot(p, at, tallies{month: {19, 2}, imageMonth: {12, 0}, reportMonth: {7, 0}}).Usage("u-17"))
 			want := map[string]any{
 				"user": "u-17", "plan": "pro", "used": 19.0, "limit": nil, "remaining": nil, "percent": nil, "in_flight": 2.0,
 				"status": "ok", "allowed": true, "period": period, "stale": false, "as_of": "2026-11-23T12:00:00Z",
@@ -97,11 +98,11 @@ func TestUsageWithoutHeadline(t *testing.T) {
 		})
 	}
 	t.Run("no endpoints", func(t *testing.T) {
-		p, err := quota.NewPlan("pro", nil, nil, 80)
+		p, err := quota.NewPlan(quota.PlanOptions{Name: "pro", WarnAt: 80})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := object(t, p.Usage("u-17", snapshot(p, at, nil)))["endpoints"]; !cmp.Equal(got, any(map[string]any{})) {
+		if got := object(t, snapshot(p, at, nil).Usage("u-17"))["endpoints"]; !cmp.Equal(got, any(map[string]any{})) {
 			t.Errorf("endpoints: %v", got)
 		}
 	})
@@ -182,13 +183,14 @@ func TestUsageNumbers(t *testing.T) {
 		{tril, 0, 1, 100, 0, 100 * tril, "blocked", false},
 	} {
 		t.Run(fmt.Sprintf("%d and %d held of %d, warning at %d", tt.used, tt.held, tt.limit, tt.warnAt), func(t *testing.T) {
-			p, err := quota.NewPlan("pro", []quota.Limit{limit(imageMonth, tt.limit), limit(month, tt.limit)}, endpoints, tt.warnAt)
+			p, err := quota.NewPlan(quota.PlanOptions{Name: "pro", Limits: []quota.Limit{limit(imageMonth, tt.limit), limit(month, tt.limit)}, Endpoints: endpoints, WarnAt: tt.warnAt})
 			if err != nil {
 				t.Fatal(err)
 			}
-			u := p.Usage("u", snapshot(p, instant(t, "2026-11-23T12:00:00Z"), tallies{
+			u := snapshot(p, instant(t, "2026-11-23T12:00:00Z"), tallies{
 				month: {tt.used, tt.held}, imageMonth: {tt.used, tt.held},
-			}))
+			}).Usage("u")
+
 			// numbers has the endpoint's members, which the top has as well.
 			numbers := quota.EndpointUsage{
 				Used: tt.used, Limit: &tt.limit, Remaining: &tt.remaining, Percent: &tt.percent, Status: tt.status, Allowed: &tt.allowed,
@@ -239,7 +241,7 @@ func TestUsageAllowed(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newPlan(t, limits...)
-			u := p.Usage("u", snapshot(p, instant(t, "2026-11-23T12:00:00Z"), tt.tallies))
+			u := snapshot(p, instant(t, "2026-11-23T12:00:00Z"), tt.tallies).Usage("u")
 			if u.Allowed != tt.allowed || u.Status != tt.status {
 				t.Errorf("the top: allowed %v, %s, want %v, %s", u.Allowed, u.Status, tt.allowed, tt.status)
 			}
@@ -255,10 +257,11 @@ func TestUsageAllowed(t *testing.T) {
 // each its own.
 func TestUsageWindows(t *testing.T) {
 	p := newPlan(t, limit(imageMonth, 20), limit(day, 10), limit(minute, 5), limit(month, 100))
-	u := p.Usage("u", snapshot(p, instant(t, "2026-11-23T12:00:00Z"), tallies{
+	u := snapshot(p, instant(t, "2026-11-23T12:00:00Z"), tallies{
 		minute: {1, 0}, day: {6, 2}, month: {42, 3}, imageDay: {2, 0}, imageMonth: {12, 1}, reportMonth: {30, 0},
 		{Per: quota.Day, Endpoint: "report"}: {4, 0},
-	}))
+	}).Usage("u")
+
 	// The headline is the first without an endpoint, the day.
 	if u.Used != 6 || *u.Limit != 10 || *u.Remaining != 4 || *u.Percent != 60 || u.InFlight != 2 || u.Status != quota.StatusOK {
 		t.Errorf("the top: %+v", u)
@@ -289,7 +292,7 @@ func TestUsageWindows(t *testing.T) {
 func TestUsageProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		d := drawSnapshot(t)
-		u := d.plan.Usage("u", d.snapshot)
+		u := d.snapshot.Usage("u")
 		if got := slices.Sorted(maps.Keys(u.Endpoints)); !slices.Equal(got, slices.Sorted(slices.Values(endpoints))) {
 			t.Fatalf("endpoints are %v", got)
 		}
@@ -336,11 +339,11 @@ func TestUsageIsExact(t *testing.T) {
 		// Around the border of the warning, where rounding would show.
 		border := new(big.Int).Mul(big.NewInt(requests), big.NewInt(int64(warnAt)))
 		used := max(0, border.Div(border, big.NewInt(100)).Int64()+rapid.Int64Range(-2, 2).Draw(t, "used, off the border by"))
-		p, err := quota.NewPlan("pro", []quota.Limit{limit(month, requests)}, endpoints, warnAt)
+		p, err := quota.NewPlan(quota.PlanOptions{Name: "pro", Limits: []quota.Limit{limit(month, requests)}, Endpoints: endpoints, WarnAt: warnAt})
 		if err != nil {
 			t.Fatal(err)
 		}
-		u := p.Usage("u", snapshot(p, time.Unix(1_800_000_000, 0), tallies{month: {used, 0}}))
+		u := snapshot(p, time.Unix(1_800_000_000, 0), tallies{month: {used, 0}}).Usage("u")
 
 		hundredfold := new(big.Int).Mul(big.NewInt(used), big.NewInt(100))
 		percent := new(big.Int).Div(hundredfold, big.NewInt(requests)).Int64()

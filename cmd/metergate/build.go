@@ -149,7 +149,7 @@ func buildPlans(cfg *config.Config) (map[string]*quota.Plan, error) {
 			}
 		}
 		var err error
-		if plans[name], err = quota.NewPlan(name, limits, endpoints, cfg.WarnAt); err != nil {
+		if plans[name], err = quota.NewPlan(quota.PlanOptions{Name: name, Limits: limits, Endpoints: endpoints, WarnAt: cfg.WarnAt}); err != nil {
 			return nil, err
 		}
 	}

@@ -128,7 +128,7 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, e
 	case h != nil && now.Before(h.until):
 		d.Admitted = true
 		d.Reservation.Windows = h.windows
-	case r.Plan.Admits(r.Endpoint, d.Snapshot):
+	case d.Snapshot.Admits(r.Endpoint):
 		d.Admitted = true
 		sh.add(&hold{
 			user: r.User, id: r.ID, endpoint: r.Endpoint,

@@ -29,7 +29,6 @@ const maxKnown = 1024
 
 // known is a user's last answer of the store.
 type known struct {
-	plan     *quota.Plan
 	snapshot quota.Snapshot
 	// paid is what was counted in the store since, by a replay, which answers no
 	// numbers.
@@ -77,20 +76,20 @@ func (l *ledger) shard(user string) *ledgerShard {
 }
 
 // learn notes an answer of the store.
-func (l *ledger) learn(user string, p *quota.Plan, s quota.Snapshot) {
+func (l *ledger) learn(user string, s quota.Snapshot) {
 	sh := l.shard(user)
 	defer sh.mu.Unlock()
-	sh.learn(user, p, s)
+	sh.learn(user, s)
 }
 
-func (sh *ledgerShard) learn(user string, p *quota.Plan, s quota.Snapshot) {
+func (sh *ledgerShard) learn(user string, s quota.Snapshot) {
 	if k := sh.lookup(user); k != nil {
 		if !k.snapshot.At.After(s.At) { // answers may overtake one another
-			k.plan, k.snapshot, k.paid = p, s, nil
+			k.snapshot, k.paid = s, nil
 		}
 		return
 	}
-	sh.keep(user, &known{plan: p, snapshot: s})
+	sh.keep(user, &known{snapshot: s})
 }
 
 // keep keeps what is known of a user, for as long as maxKnown others are not.
@@ -137,7 +136,7 @@ func (sh *ledgerShard) clean(user string) {
 func (l *ledger) admit(r quota.Reservation, now time.Time) (admitted bool, s quota.Snapshot) {
 	sh := l.shard(r.User)
 	defer sh.mu.Unlock()
-	if admitted = r.Plan.Admits(r.Endpoint, l.snapshot(sh, r.User, r.Plan, now)); admitted {
+	if admitted = l.snapshot(sh, r.User, r.Plan, now).Admits(r.Endpoint); admitted {
 		sh.owe(r.User).running[r.ID] = running{r, now.Add(r.Lease)}
 	}
 	return admitted, l.snapshot(sh, r.User, r.Plan, now)
@@ -148,7 +147,7 @@ func (l *ledger) admitted(d quota.Decision) {
 	r := d.Reservation
 	sh := l.shard(r.User)
 	defer sh.mu.Unlock()
-	sh.learn(r.User, r.Plan, d.Snapshot)
+	sh.learn(r.User, d.Snapshot)
 	sh.owe(r.User).running[r.ID] = running{r, d.Snapshot.At.Add(r.Lease)}
 }
 
@@ -234,7 +233,7 @@ func (l *ledger) snapshot(sh *ledgerShard, user string, p *quota.Plan, now time.
 		n.Window = l.calendar.Window(c.Per, now)
 		at := cell{n.Window.ID, c.Endpoint}
 		if k != nil {
-			n.Used, _ = k.plan.Used(k.snapshot, at.window, at.endpoint)
+			n.Used, _ = k.snapshot.Used(at.window, at.endpoint)
 			n.Used += k.paid[at]
 		}
 		if o == nil {

@@ -163,7 +163,7 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, e
 		case d.Admitted:
 			s.ledger.admitted(d)
 		case err == nil:
-			s.ledger.learn(r.User, r.Plan, d.Snapshot)
+			s.ledger.learn(r.User, d.Snapshot)
 		}
 		return d, err
 	case errors.Is(err, quota.ErrOverloaded), errors.Is(err, errOpened): // nothing was sent
@@ -203,7 +203,7 @@ func (s *Store) Commit(ctx context.Context, r quota.Reservation) (quota.Snapshot
 		snapshot, err := s.Remote.Commit(call, r)
 		if s.answered(call, r.User, err) {
 			s.ledger.settled(r)
-			s.ledger.learn(r.User, r.Plan, snapshot)
+			s.ledger.learn(r.User, snapshot)
 			return snapshot, nil
 		}
 	}
@@ -237,7 +237,7 @@ func (s *Store) Release(ctx context.Context, r quota.Reservation) (quota.Snapsho
 	if call, err := s.breaker(r.User).enter(ctx); err == nil {
 		snapshot, err := s.Remote.Release(call, r)
 		if s.answered(call, r.User, err) {
-			s.ledger.learn(r.User, r.Plan, snapshot)
+			s.ledger.learn(r.User, snapshot)
 			return snapshot, nil
 		}
 	}
@@ -258,7 +258,7 @@ func (s *Store) Read(ctx context.Context, user string, p *quota.Plan) (quota.Sna
 		var snapshot quota.Snapshot
 		snapshot, err = s.Remote.Read(call, user, p)
 		if s.answered(call, user, err) {
-			s.ledger.learn(user, p, snapshot)
+			s.ledger.learn(user, snapshot)
 			return snapshot, nil
 		}
 	}

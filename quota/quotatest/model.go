@@ -123,7 +123,7 @@ func testModel(t *testing.T, open Open) {
 				n++
 				r := quota.Request{ID: fmt.Sprintf("%04d-%s", n, run), User: user, Plan: p, Lease: 65 * time.Second,
 					Endpoint: rapid.SampledFrom(endpoints).Draw(t, "endpoint")}
-				want := p.Admits(r.Endpoint, models[user].snapshot(p, cal, clock.Now()))
+				want := models[user].snapshot(p, cal, clock.Now()).Admits(r.Endpoint)
 				d, err := store.Reserve(ctx, r)
 				if want && d.Admitted {
 					for i, l := range p.Limits() {

@@ -53,7 +53,7 @@ var endpoints = []string{"analyze", "image-analysis", "report"}
 
 // NewPlan makes a plan over the suite's endpoints, with a warning from 80 %.
 func NewPlan(name string, limits ...quota.Limit) *quota.Plan {
-	p, err := quota.NewPlan(name, limits, endpoints, 80)
+	p, err := quota.NewPlan(quota.PlanOptions{Name: name, Limits: limits, Endpoints: endpoints, WarnAt: 80})
 	if err != nil {
 		panic(err)
 	}
@@ -397,7 +397,7 @@ func testLimitChange(t *testing.T, b *bench) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := limit(2).Usage("u", s)
+	u := s.Usage("u")
 	if u.Used != 4 || *u.Limit != 2 || *u.Remaining != 0 || *u.Percent != 200 || u.Status != quota.StatusBlocked || u.Allowed {
 		t.Errorf("4 used of 2: remaining %d, %d percent, %s, allowed %v", *u.Remaining, *u.Percent, u.Status, u.Allowed)
 	}
