@@ -65,7 +65,7 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, line int, ta
 		d.structure(n, v, path)
 	case v.Kind() == reflect.Map && n.Kind == yaml.MappingNode:
 		v.Set(reflect.MakeMap(v.Type()))
-		for _, p := range d.pairs(n, path) {
+		for _, p := range d.pairs(n, v.Type(), path) {
 			elem := reflect.New(v.Type().Elem()).Elem()
 			d.value(p.value, elem, join(path, p.key), p.line, tag)
 			v.SetMapIndex(reflect.ValueOf(p.key), elem)
@@ -87,12 +87,17 @@ type pair struct {
 	key   string
 	value *yaml.Node
 	line  int // of a scalar where it stands, of a collection where its key stands
+	// after is a secret's key that stands before this one in { }, which may be the rest
+	// of it: in {secret: a,b} YAML takes b for a key. Then this one is not to be shown,
+	// unless it is known.
+	after string
 }
 
-// pairs returns the pairs of a mapping, and reports keys that are repeated or no
-// plain keys at all.
-func (d *decoder) pairs(n *yaml.Node, path string) []pair {
+// pairs returns the pairs of a mapping, which is to become a t, and reports keys that
+// are repeated or no plain keys at all.
+func (d *decoder) pairs(n *yaml.Node, t reflect.Type, path string) []pair {
 	var pairs []pair
+	secret := ""
 	first := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, value := target(n.Content[i]), n.Content[i+1]
@@ -104,6 +109,8 @@ func (d *decoder) pairs(n *yaml.Node, path string) []pair {
 		case k.ShortTag() == "!!merge":
 			d.src.fault(path, line, "merge keys (<<) are not supported; write the keys out, or use an alias for the whole value")
 			continue
+		case first[k.Value] > 0 && secret != "" && !hasKey(t, k.Value):
+			continue // reported when it came first
 		case first[k.Value] > 0:
 			d.src.fault(join(path, k.Value), line, "is given twice, first on line %d", first[k.Value])
 			continue
@@ -112,7 +119,10 @@ func (d *decoder) pairs(n *yaml.Node, path string) []pair {
 		if value.Kind == yaml.ScalarNode || value.Kind == yaml.AliasNode {
 			line = value.Line
 		}
-		pairs = append(pairs, pair{k.Value, value, line})
+		pairs = append(pairs, pair{k.Value, value, line, secret})
+		if n.Style&yaml.FlowStyle != 0 && isSecret(t, k.Value) {
+			secret = k.Value
+		}
 	}
 	return pairs
 }
@@ -123,12 +133,14 @@ const fileSuffix = "_file"
 func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 	d.defaults(v)
 	excused := map[string]bool{} // keys that are given, or that a misspelt one was meant to be
-	for _, p := range d.pairs(n, path) {
+	for _, p := range d.pairs(n, v.Type(), path) {
 		at := join(path, p.key)
 		f, isFile := field(v.Type(), p.key)
 		if f == nil {
 			known := keys(v.Type())
-			if name := suggest(p.key, known); name != "" {
+			if p.after != "" {
+				d.src.fault(path, p.line, "has an unknown key after %s, not shown since it may be the rest of that: put text with a comma in quotes; there are: %s", p.after, strings.Join(known, ", "))
+			} else if name := suggest(p.key, known); name != "" {
 				d.src.fault(at, p.line, "unknown key, did you mean %s?", name)
 				d.src.failed[join(path, strings.TrimSuffix(name, fileSuffix))] = true
 				d.src.failed[join(path, name)] = true
@@ -179,6 +191,25 @@ func field(t reflect.Type, key string) (found *reflect.StructField, isFile bool)
 		}
 	}
 	return nil, false
+}
+
+// hasKey reports whether a mapping that becomes a t can have key.
+func hasKey(t reflect.Type, key string) bool {
+	if t.Kind() != reflect.Struct {
+		return true
+	}
+	f, _ := field(t, key)
+	return f != nil
+}
+
+// isSecret reports whether key, in a mapping that becomes a t, is that of a secret or of
+// its file.
+func isSecret(t reflect.Type, key string) bool {
+	if t.Kind() != reflect.Struct {
+		return false
+	}
+	f, _ := field(t, key)
+	return f != nil && f.Type == reflect.TypeFor[Secret]()
 }
 
 // keys returns all keys of a struct, in their order.
