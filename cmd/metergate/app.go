@@ -92,6 +92,7 @@ func startApp(o appOptions) (_ *app, err error) {
 			Gatherer: registry,
 			Token:    func() string { return string(a.current.Load().cfg.Admin.Token) },
 			Reload:   a.reloadAndLog,
+			Config:   func() any { return a.current.Load().cfg.Effective() },
 		}),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,

@@ -31,6 +31,9 @@ type Options struct {
 	// Reload loads the configuration again and says what takes a restart; nil:
 	// POST /admin/reload is 404. Its error's lines are for the operator to read.
 	Reload func() (warnings []string, err error)
+	// Config returns the configuration in force, without secrets, to be shown as JSON;
+	// nil: GET /admin/config is 404.
+	Config func() any
 }
 
 const checkTimeout = time.Second
@@ -50,6 +53,11 @@ func Handler(o Options) http.Handler {
 	})
 	if o.Gatherer != nil {
 		mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{}))
+	}
+	if o.Config != nil {
+		mux.HandleFunc("GET /admin/config", o.authorized(func(w http.ResponseWriter, _ *http.Request) {
+			writeJSON(w, http.StatusOK, o.Config())
+		}))
 	}
 	if o.Reload != nil {
 		mux.HandleFunc("POST /admin/reload", o.authorized(o.reload))

@@ -1,0 +1,62 @@
+package config
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// TestEffective: what is shown is the configuration itself, but for its secrets.
+func TestEffective(t *testing.T) {
+	files, _ := filepath.Glob("testdata/good/*.yaml")
+	for _, file := range append(files, "../gateway.yaml") {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := Parse(file, data, func(name string) (string, bool) {
+				if name == "JWT_SECRET" {
+					return planted, true
+				}
+				return environment(name)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := json.Marshal(want.Effective())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, secret := range []Secret{want.Auth.JWT.Secret, want.Admin.Token, want.Store.URL} {
+				if secret != "" && strings.Contains(string(text), string(secret)) {
+					t.Errorf("shows %q: %s", string(secret), text)
+				}
+			}
+			// Secrets are put back as files, since what stands here is not one.
+			secrets := map[string]string{
+				"secret": string(want.Auth.JWT.Secret), "token": string(want.Admin.Token), "url": string(want.Store.URL),
+			}
+			again := string(text)
+			for key, secret := range secrets {
+				name := filepath.Join(t.TempDir(), key)
+				if err := os.WriteFile(name, []byte(secret), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				again = strings.ReplaceAll(again, `"`+key+`":"[redacted]"`, `"`+key+`_file":"`+name+`"`)
+			}
+			got, err := Parse("gateway.yaml", []byte(again), func(string) (string, bool) { return "", false })
+			if err != nil {
+				t.Fatalf("%v\n%s", err, again)
+			}
+			if diff := cmp.Diff(want, got, append(compare, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(Config{}, "Files"), cmpopts.IgnoreFields(Route{}, "Line"))...); diff != "" {
+				t.Errorf("-file +shown:\n%s", diff)
+			}
+		})
+	}
+}
