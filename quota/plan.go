@@ -40,6 +40,7 @@ type Counter struct {
 type Plan struct {
 	name      string
 	limits    []Limit
+	attempts  Attempts
 	endpoints []string
 	warnAt    int64
 	headline  int // index into limits, -1: none
@@ -51,6 +52,8 @@ type Plan struct {
 type PlanOptions struct {
 	Name   string  // in the configuration
 	Limits []Limit // none: its users are counted and never blocked
+	// Attempts bound how often a user may try; the zero value: not at all.
+	Attempts Attempts
 	// Endpoints are all the endpoints of the configuration: usage is reported for
 	// each of them, whether it has a limit or not.
 	Endpoints []string
@@ -65,9 +68,13 @@ func NewPlan(o PlanOptions) (*Plan, error) {
 	if o.WarnAt < 1 || o.WarnAt > 100 {
 		return nil, fmt.Errorf("plan %s: warning threshold must be 1 to 100 percent, got %d", name, o.WarnAt)
 	}
+	if err := o.Attempts.check(); err != nil {
+		return nil, fmt.Errorf("plan %s: attempts: %w", name, err)
+	}
 	p := &Plan{
 		name:      name,
 		limits:    slices.Clone(limits),
+		attempts:  o.Attempts,
 		endpoints: slices.Clone(o.Endpoints),
 		warnAt:    int64(o.WarnAt),
 		headline:  slices.IndexFunc(limits, func(l Limit) bool { return l.Endpoint == "" }),
@@ -104,6 +111,9 @@ func (p *Plan) Name() string { return p.name }
 // Limits returns the plan's limits in the order of the configuration. The caller
 // must not change them.
 func (p *Plan) Limits() []Limit { return p.limits }
+
+// Attempts bound how often a user of the plan may try.
+func (p *Plan) Attempts() Attempts { return p.attempts }
 
 // Headline returns the index of the limit that X-Usage and the top of the usage
 // object speak of: the first one without an endpoint. False: there is none.

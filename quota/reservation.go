@@ -42,8 +42,11 @@ func (r Reservation) In(endpoint, window string) bool {
 // A Decision is a store's answer to a Request.
 type Decision struct {
 	// Admitted: one unit is held in every limit that applies, or the Reservation is
-	// Unchecked. Otherwise nothing has changed.
+	// Unchecked. Otherwise no count and no hold has changed.
 	Admitted bool
+	// RetryAttempt is how long until the user has an attempt again, when it was the
+	// plan's Attempts that refused the request; 0: it was not.
+	RetryAttempt time.Duration
 	// Reservation is what to commit or release. A store that failed fills it all
 	// the same, with the windows that it believes in, so that a request that is
 	// let through without an answer can still be counted.

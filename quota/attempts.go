@@ -1,0 +1,77 @@
+package quota
+
+import (
+	"fmt"
+	"time"
+)
+
+// MaxAttemptRate bounds Attempts, in requests a second. A token then comes back no
+// faster than every 100 µs, beside which the microsecond that it is rounded to is
+// little.
+const MaxAttemptRate = 10_000
+
+// Attempts bound how often a user may try, whatever becomes of the request: one that
+// fails costs nothing of a limit, but the upstream had the work.
+//
+// They are a bucket of Requests tokens, from which each request takes one. An empty
+// bucket fills up evenly in Per. So Requests come through at once, and over any time
+// t no more than Requests + t/Interval. All that is kept of a bucket is the time at
+// which it is full again, as the generic cell rate algorithm has it (ITU-T I.371;
+// ratelimits/gcra.go of letsencrypt/boulder is another of its kind):
+//
+//	2 a minute, a token every 30 s    bucket full at    at 12:00:00
+//	first attempt, at 12:00:00        12:00:30          one token left
+//	second attempt                    12:01:00          none left
+//	third attempt                     12:01:00          refused, for 30 s
+//
+// The zero value bounds nothing.
+type Attempts struct {
+	Requests int64         // 0: no bound
+	Per      time.Duration // 1 s to 24 h
+}
+
+// check returns what is wrong with a.
+func (a Attempts) check() error {
+	switch {
+	case a == Attempts{}:
+		return nil
+	case a.Per < time.Second || a.Per > 24*time.Hour:
+		return fmt.Errorf("must be per 1s to 24h, got %v", a.Per)
+	case a.Requests < 1 || a.Requests > int64(a.Per/(time.Second/MaxAttemptRate)):
+		return fmt.Errorf("requests must be 1 or more, and at most %d a second, got %d per %v", MaxAttemptRate, a.Requests, a.Per)
+	}
+	return nil
+}
+
+// Interval is the time in which a token comes back, whole microseconds; 0: no bound.
+func (a Attempts) Interval() time.Duration {
+	if a.Requests == 0 {
+		return 0
+	}
+	n := time.Duration(a.Requests) * time.Microsecond
+	return (a.Per + n - 1) / n * time.Microsecond
+}
+
+// Take takes a token at now from a bucket that is full at full; the zero time is that
+// of one never used. It returns when the bucket is full now or, when there was no
+// token, how long to wait for one; then nothing is taken.
+//
+// A bucket that would be full later than an empty one, by more than an Interval, was
+// kept under another rule, or by a clock that has been set back. It has one token. So
+// nobody waits for more than two Intervals.
+func (a Attempts) Take(full, now time.Time) (after time.Time, wait time.Duration) {
+	interval := a.Interval()
+	fill := time.Duration(a.Requests) * interval // the time to fill an empty bucket
+	start := full
+	switch {
+	case start.Before(now):
+		start = now
+	case start.After(now.Add(fill + interval)):
+		start = now.Add(fill - interval)
+	}
+	after = start.Add(interval)
+	if wait = after.Sub(now) - fill; wait > 0 {
+		return full, wait
+	}
+	return after, 0
+}

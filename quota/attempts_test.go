@@ -1,0 +1,151 @@
+package quota
+
+import (
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+func TestAttemptsInterval(t *testing.T) {
+	for _, c := range []struct {
+		a    Attempts
+		want time.Duration
+	}{
+		{Attempts{}, 0},
+		{Attempts{120, time.Minute}, 500 * time.Millisecond},
+		{Attempts{1, 24 * time.Hour}, 24 * time.Hour},
+		{Attempts{10_000, time.Second}, 100 * time.Microsecond},
+		// Never too often: what does not divide is rounded up.
+		{Attempts{7, time.Minute}, 8_571_429 * time.Microsecond},
+		{Attempts{9_999, time.Second}, 101 * time.Microsecond},
+	} {
+		if err := c.a.check(); err != nil {
+			t.Errorf("%v: %v", c.a, err)
+		}
+		if got := c.a.Interval(); got != c.want {
+			t.Errorf("%d per %v: a token every %v, want %v", c.a.Requests, c.a.Per, got, c.want)
+		}
+	}
+}
+
+func TestAttemptsBounds(t *testing.T) {
+	for _, a := range []Attempts{
+		{Requests: 1}, {Per: time.Minute}, {-1, time.Minute}, {10_001, time.Second}, {600_001, time.Minute},
+		{1, time.Second - 1}, {1, 24*time.Hour + 1}, {1, -time.Minute},
+	} {
+		if _, err := NewPlan(PlanOptions{Name: "p", WarnAt: 80, Attempts: a}); err == nil {
+			t.Errorf("%d attempts per %v make a plan", a.Requests, a.Per)
+		}
+	}
+}
+
+// A timeline of 2 a minute.
+func TestAttemptsTimeline(t *testing.T) {
+	a, start := Attempts{2, time.Minute}, time.Date(2026, 11, 17, 12, 0, 0, 0, time.UTC)
+	var full time.Time
+	for i, step := range []struct {
+		at, wait time.Duration
+	}{
+		{0, 0}, {0, 0}, {0, 30 * time.Second}, // both at once
+		{10 * time.Second, 20 * time.Second}, // a refusal has cost nothing
+		{30 * time.Second, 0}, {30 * time.Second, 30 * time.Second},
+		{59 * time.Second, time.Second}, {time.Minute, 0},
+		{2 * time.Minute, 0}, {2 * time.Minute, 0}, {2 * time.Minute, 30 * time.Second}, // full again
+		{time.Hour, 0}, {time.Hour, 0}, {time.Hour, 30 * time.Second}, // and no fuller than full
+	} {
+		var wait time.Duration
+		if full, wait = a.Take(full, start.Add(step.at)); wait != step.wait {
+			t.Errorf("step %d, +%v: wait %v, want %v", i, step.at, wait, step.wait)
+		}
+	}
+}
+
+func anyAttempts(t *rapid.T) Attempts {
+	per := rapid.SampledFrom([]time.Duration{time.Second, time.Minute, time.Hour, 24 * time.Hour}).Draw(t, "per")
+	return Attempts{rapid.Int64Range(1, 40).Draw(t, "requests"), per}
+}
+
+// However a user tries, between any two of his attempts that passed, and with them, lie
+// no more than fit into a full bucket and what came back meanwhile.
+func TestAttemptsNeverMore(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a := anyAttempts(t)
+		now := time.Date(2026, 11, 17, 12, 0, 0, 0, time.UTC)
+		var full time.Time
+		var passed []time.Time
+		for _, step := range rapid.SliceOfN(rapid.Int64Range(0, int64(2*a.Interval())), 1, 200).Draw(t, "steps") {
+			if step%3 > 0 { // most come at once
+				now = now.Add(time.Duration(step).Truncate(time.Microsecond))
+			}
+			after, wait := a.Take(full, now)
+			if wait > 0 {
+				if !after.Equal(full) {
+					t.Fatal("a refused attempt has changed the bucket")
+				}
+				continue
+			}
+			full = after
+			passed = append(passed, now)
+			for i, first := range passed {
+				// Whole intervals: a token is whole when it can be taken.
+				if n, most := int64(len(passed)-i), a.Requests+int64(now.Sub(first)/a.Interval()); n > most {
+					t.Fatalf("%d attempts passed within %v, at most %d may", n, now.Sub(first), most)
+				}
+			}
+		}
+	})
+}
+
+// A user who was away for the period has the whole bucket, at once; and after the wait
+// that he is told an attempt passes, a microsecond before it does not.
+func TestAttemptsNeverLess(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a := anyAttempts(t)
+		now := time.Date(2026, 11, 17, 12, 0, 0, 0, time.UTC)
+		var full time.Time
+		for range rapid.IntRange(1, 4).Draw(t, "rounds") {
+			for i := range a.Requests {
+				var wait time.Duration
+				if full, wait = a.Take(full, now); wait > 0 {
+					t.Fatalf("attempt %d of %d at once has to wait %v", i+1, a.Requests, wait)
+				}
+			}
+			for range 3 {
+				now = now.Add(time.Duration(rapid.Int64Range(0, int64(a.Interval())-1).Draw(t, "pause")).Truncate(time.Microsecond))
+				_, wait := a.Take(full, now)
+				if wait <= 0 || wait > a.Interval() {
+					t.Fatalf("with an empty bucket one waits %v, a token comes every %v", wait, a.Interval())
+				}
+				if _, early := a.Take(full, now.Add(wait-time.Microsecond)); early != time.Microsecond {
+					t.Fatalf("a microsecond before the wait of %v is over it is %v", wait, early)
+				}
+				now = now.Add(wait)
+				if full, wait = a.Take(full, now); wait != 0 {
+					t.Fatalf("after the wait there are %v more", wait)
+				}
+			}
+			now = now.Add(time.Duration(a.Requests) * a.Interval())
+		}
+	})
+}
+
+// What was kept under a rule that fills more slowly, or before the clock went back,
+// keeps nobody out for longer than the rule of now would.
+func TestAttemptsOfAnotherRule(t *testing.T) {
+	now := time.Date(2026, 11, 17, 12, 0, 0, 0, time.UTC)
+	full := now.Add(20 * time.Hour)
+	a := Attempts{120, time.Minute}
+	full, wait := a.Take(full, now)
+	if wait != 0 {
+		t.Errorf("the first attempt waits %v", wait)
+	}
+	full, wait = a.Take(full, now)
+	if wait != a.Interval() {
+		t.Errorf("the second attempt waits %v, want %v", wait, a.Interval())
+	}
+	// A clock that jitters gives nothing away.
+	if _, wait = a.Take(full, now.Add(-time.Millisecond)); wait != a.Interval()+time.Millisecond {
+		t.Errorf("a millisecond back an attempt waits %v, want %v more than %v", wait, time.Millisecond, a.Interval())
+	}
+}
