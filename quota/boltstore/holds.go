@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"metergate/quota"
+	"metergate/quota/internal/bucket"
 )
 
 // markerLife is the least time for which a settled id is remembered: longer than
@@ -86,8 +87,8 @@ func (h *hold) in(endpoint string, w quota.Window) bool {
 	return false
 }
 
-// A shard has the holds of some of the users, and the ids of theirs that are
-// settled. Its lock is held for microseconds and never while something is
+// A shard has the holds and the attempts of some of the users, and the ids of theirs
+// that are settled. Its lock is held for microseconds and never while something is
 // written.
 type shard struct {
 	mu     sync.Mutex
@@ -97,6 +98,7 @@ type shard struct {
 	// before: two maps, so that the old ones go without a look at each.
 	settled, settledBefore map[marker]struct{}
 	turn                   time.Time // when settled becomes settledBefore
+	attempts               bucket.Set
 }
 
 type marker struct{ user, id string }

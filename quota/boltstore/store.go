@@ -3,10 +3,10 @@
 // quotas in Redis, see package redisstore.
 //
 // What is used is in the file, see file.go for its layout. What is held is in
-// memory and dies with the process, as do the requests that hold it. A commit
-// returns when its count is on disk; those that come at the same time share one
-// write, see writer.go. So that nothing is seen in both places at once, or in
-// neither, a hold that is being counted knows the number of the write that counts
+// memory and dies with the process, as do the requests that hold it; attempts do,
+// too. A commit returns when its count is on disk; those that come at the same time
+// share one write, see writer.go. So that nothing is seen in both places at once, or
+// in neither, a hold that is being counted knows the number of the write that counts
 // it, see holds.go.
 package boltstore
 
@@ -102,9 +102,10 @@ func Open(dir string, opt Options) (*Store, error) {
 	return s, nil
 }
 
-// Reserve holds one unit for r in every limit of its plan that applies, or none.
-// It is safe to send twice: an id that is held is admitted again, in the windows
-// in which it is held. Nothing is written to disk. Errors: quota.ErrSettled,
+// Reserve holds one unit for r in every limit of its plan that applies, or none, if
+// the plan's Attempts let the user try; whatever comes of that, it was an attempt. It
+// is safe to send twice: an id that is held is admitted again, in the windows in
+// which it is held. Nothing is written to disk. Errors: quota.ErrSettled,
 // ErrClosed, ctx's and those of the disk; then the request holds nothing more
 // than before, and the Decision holds a Reservation to settle.
 func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, error) {
@@ -124,11 +125,13 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, e
 	if d.Snapshot, err = s.snapshot(sh, r.User, r.Plan, now); err != nil {
 		return d, err
 	}
-	switch {
-	case h != nil && now.Before(h.until):
+	if h != nil && now.Before(h.until) {
 		d.Admitted = true
 		d.Reservation.Windows = h.windows
-	case d.Snapshot.Admits(r.Endpoint):
+		return d, nil
+	}
+	d.RetryAttempt = sh.attempts.Take(r.User, r.Plan.Attempts(), now)
+	if d.RetryAttempt == 0 && d.Snapshot.Admits(r.Endpoint) {
 		d.Admitted = true
 		sh.add(&hold{
 			user: r.User, id: r.ID, endpoint: r.Endpoint,

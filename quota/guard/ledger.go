@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"metergate/quota"
+	"metergate/quota/internal/bucket"
 )
 
 // A ledger has what a gateway can say of its users without the store: the last
@@ -22,6 +23,8 @@ type ledgerShard struct {
 	// asked for since goes.
 	young, old map[string]*known
 	owed       map[string]*owed
+	// attempts are those that were made without the store.
+	attempts bucket.Set
 }
 
 // maxKnown bounds the users whose last usage is kept, twice over, a shard.
@@ -133,13 +136,17 @@ func (sh *ledgerShard) clean(user string) {
 }
 
 // admit decides on a request without the store and notes it when it may pass.
-func (l *ledger) admit(r quota.Reservation, now time.Time) (admitted bool, s quota.Snapshot) {
+func (l *ledger) admit(r quota.Reservation, now time.Time) quota.Decision {
 	sh := l.shard(r.User)
 	defer sh.mu.Unlock()
-	if admitted = l.snapshot(sh, r.User, r.Plan, now).Admits(r.Endpoint); admitted {
+	d := quota.Decision{Reservation: r}
+	d.RetryAttempt = sh.attempts.Take(r.User, r.Plan.Attempts(), now)
+	if d.RetryAttempt == 0 && l.snapshot(sh, r.User, r.Plan, now).Admits(r.Endpoint) {
+		d.Admitted = true
 		sh.owe(r.User).running[r.ID] = running{r, now.Add(r.Lease)}
 	}
-	return admitted, l.snapshot(sh, r.User, r.Plan, now)
+	d.Snapshot = l.snapshot(sh, r.User, r.Plan, now)
+	return d
 }
 
 // admitted notes a request that the store has admitted, and its answer.

@@ -16,9 +16,9 @@ import (
 
 // A Remote is a store that may not answer.
 type Remote interface {
-	// Reserve holds one unit in every limit that applies, or changes nothing. With
-	// an error, whether it holds is not known, and the Decision still carries the
-	// Reservation to settle.
+	// Reserve holds one unit in every limit that applies, or none, if the plan's
+	// Attempts let the user try. With an error, whether it holds is not known, and the Decision still
+	// carries the Reservation to settle.
 	Reserve(context.Context, quota.Request) (quota.Decision, error)
 	// Commit counts a reservation, Release gives it back; each once, however often
 	// they are called.
@@ -184,12 +184,12 @@ func (s *Store) decide(r quota.Reservation, cause error) (quota.Decision, error)
 		return quota.Decision{Reservation: r}, cause
 	}
 	r.Unchecked = true
-	admitted, snapshot := s.ledger.admit(r, s.Remote.Now())
-	if admitted {
+	d := s.ledger.admit(r, s.Remote.Now())
+	if d.Admitted {
 		s.stats.unchecked.Add(1)
 		s.watchers.Notify(r.User)
 	}
-	return quota.Decision{Admitted: admitted, Reservation: r, Snapshot: snapshot}, nil
+	return d, nil
 }
 
 // errNoJournal: neither the store nor a journal has a count on disk.

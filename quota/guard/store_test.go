@@ -183,7 +183,7 @@ func TestSuite(t *testing.T) {
 	t.Run("redis", func(t *testing.T) {
 		quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quotatest.Store {
 			remote, err := redisstore.Open(redisstore.Options{URL: url, Prefix: "test-" + quota.NewID(), Timeout: 20 * time.Second,
-				Calendar: calendar, Now: clock.Now, Offset: func() time.Duration { return time.Until(clock.Now()) }})
+				Calendar: calendar, Now: clock.Now, Offset: clock.Offset})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -261,6 +261,41 @@ func TestAllow(t *testing.T) {
 	r.settled()
 	r.want("seen", five, "5+0")
 	r.want("new", five, "5+0")
+}
+
+// Attempts are bounded without the store, too, by a bucket of the gateway's own, and
+// what is refused leaves nothing to settle.
+func TestAttemptsInAnOutage(t *testing.T) {
+	r := newRig(t, setup{allow: true})
+	p := quotatest.NewBoundPlan("p", quota.Attempts{Requests: 3, Per: 24 * time.Hour}, quota.Limit{Requests: 2, Per: quota.Month})
+	throttled := func(user, state string) {
+		t.Helper()
+		d, err := r.Reserve(ctx, request(user, p))
+		if err != nil || d.Admitted || d.RetryAttempt <= 0 || d.RetryAttempt > 8*time.Hour || numbers(d.Snapshot) != state {
+			t.Errorf("%s: admitted %v at %s, attempts again in %v, error %v; want false at %s, up to 8h",
+				user, d.Admitted, numbers(d.Snapshot), d.RetryAttempt, err, state)
+		}
+	}
+	r.use(1, "u", p)
+	r.Release(ctx, r.admit("u", p))
+	r.Release(ctx, r.admit("u", p))
+	throttled("u", "1+0")
+	r.down()
+	for user, used := range map[string]int{"u": 1, "new": 0} {
+		r.Release(ctx, r.admit(user, p))
+		r.use(2-used, user, p)
+		for range used {
+			if d, err := r.Reserve(ctx, request(user, p)); err != nil || d.Admitted || d.RetryAttempt != 0 {
+				t.Errorf("the third of two: admitted %v, attempts again in %v, error %v", d.Admitted, d.RetryAttempt, err)
+			}
+		}
+		throttled(user, "2+0 stale")
+		throttled(user, "2+0 stale")
+	}
+	r.up()
+	r.settled()
+	throttled("u", "2+0")
+	r.want("new", p, "2+0")
 }
 
 // A second outage after the first: what was counted from the journal in between is

@@ -19,6 +19,7 @@ import (
 type model struct {
 	used  map[string]map[string]int64 // by window id and endpoint
 	holds map[string]*hold            // by reservation id
+	full  time.Time                   // when the bucket of attempts is
 }
 
 type hold struct {
@@ -54,6 +55,19 @@ func (m *model) snapshot(p *quota.Plan, cal *quota.Calendar, now time.Time) quot
 	return p.NewSnapshot(now, counts)
 }
 
+// attempt makes one and returns how long it would have to wait; then it was not made.
+// Not sure: a store whose clock is a little ahead may say otherwise, and it was not made
+// either.
+func (m *model) attempt(a quota.Attempts, now time.Time) (wait time.Duration, sure bool) {
+	full, wait := a.Take(m.full, now)
+	_, ahead := a.Take(m.full, now.Add(5*time.Second))
+	_, behind := a.Take(m.full.Add(5*time.Second), now)
+	if sure = (wait > 0) == (ahead > 0) && (wait > 0) == (behind > 0); sure && wait == 0 && a.Requests > 0 {
+		m.full = full
+	}
+	return wait, sure
+}
+
 func (m *model) commit(r quota.Reservation, now time.Time) {
 	for _, w := range r.Windows {
 		if !w.Retain(400 * 24 * time.Hour).After(now) {
@@ -77,14 +91,15 @@ func testModel(t *testing.T, open Open) {
 	clock, cal := NewClock(noon), quota.NewCalendar(nil)
 	store := open(t, clock, cal)
 	plans := []*quota.Plan{
-		NewPlan("small", quota.Limit{Requests: 4, Per: quota.Month},
+		// Their attempts come back at 5 seconds past the steps of the clock, too.
+		NewBoundPlan("small", quota.Attempts{Requests: 3, Per: 3 * 105 * time.Second}, quota.Limit{Requests: 4, Per: quota.Month},
 			quota.Limit{Requests: 2, Per: quota.Minute}, quota.Limit{Requests: 2, Per: quota.Day, Endpoint: "report"}),
 		// Another number for the same counters: a limit that was changed while in use.
-		NewPlan("lowered", quota.Limit{Requests: 2, Per: quota.Month}),
+		NewBoundPlan("lowered", quota.Attempts{Requests: 2, Per: 70 * time.Second}, quota.Limit{Requests: 2, Per: quota.Month}),
 		NewPlan("raised", quota.Limit{Requests: 6, Per: quota.Month},
 			quota.Limit{Requests: 3, Per: quota.Minute}, quota.Limit{Requests: 1, Per: quota.Day, Endpoint: "report"}),
 		NewPlan("other", quota.Limit{Requests: 3, Per: quota.Week}, quota.Limit{Requests: 3, Per: quota.Hour, Endpoint: "analyze"}),
-		NewPlan("unlimited"),
+		NewBoundPlan("unlimited", quota.Attempts{Requests: 1, Per: 15 * time.Minute}),
 	}
 	ctx := context.Background()
 	rapid.Check(t, func(t *rapid.T) {
@@ -92,7 +107,7 @@ func testModel(t *testing.T, open Open) {
 		run := quota.NewID()
 		models := map[string]*model{}
 		for i := range 2 {
-			models[fmt.Sprint("user-", i, "-", run)] = &model{map[string]map[string]int64{}, map[string]*hold{}}
+			models[fmt.Sprint("user-", i, "-", run)] = &model{used: map[string]map[string]int64{}, holds: map[string]*hold{}}
 		}
 		user := func(t *rapid.T) string { return fmt.Sprint("user-", rapid.IntRange(0, 1).Draw(t, "user"), "-", run) }
 		plan := func(t *rapid.T) *quota.Plan { return plans[rapid.IntRange(0, len(plans)-1).Draw(t, "plan")] }
@@ -116,6 +131,20 @@ func testModel(t *testing.T, open Open) {
 			// Maps have no order, and rapid has to draw the same again.
 			return models[user].holds[rapid.SampledFrom(slices.Sorted(slices.Values(ids))).Draw(t, "reservation")]
 		}
+		// attempt makes one in the model.
+		attempt := func(t *rapid.T, user string, p *quota.Plan) (wait time.Duration) {
+			wait, sure := models[user].attempt(p.Attempts(), clock.Now())
+			if !sure {
+				t.Skip("an attempt comes back just now")
+			}
+			return wait
+		}
+		throttled := func(t *rapid.T, d quota.Decision, wait time.Duration) {
+			t.Helper()
+			if (d.RetryAttempt > 0) != (wait > 0) || (d.RetryAttempt-wait).Abs() > 5*time.Second {
+				t.Fatalf("attempts again in %v, the rules say %v", d.RetryAttempt, wait)
+			}
+		}
 		n := 0
 		t.Repeat(map[string]func(*rapid.T){
 			"reserve": func(t *rapid.T) {
@@ -123,7 +152,8 @@ func testModel(t *testing.T, open Open) {
 				n++
 				r := quota.Request{ID: fmt.Sprintf("%04d-%s", n, run), User: user, Plan: p, Lease: 65 * time.Second,
 					Endpoint: rapid.SampledFrom(endpoints).Draw(t, "endpoint")}
-				want := models[user].snapshot(p, cal, clock.Now()).Admits(r.Endpoint)
+				wait := attempt(t, user, p)
+				want := wait == 0 && models[user].snapshot(p, cal, clock.Now()).Admits(r.Endpoint)
 				d, err := store.Reserve(ctx, r)
 				if want && d.Admitted {
 					for i, l := range p.Limits() {
@@ -135,6 +165,7 @@ func testModel(t *testing.T, open Open) {
 				if err != nil || d.Admitted != want {
 					t.Fatalf("admitted %v (error %v), the rules say %v", d.Admitted, err, want)
 				}
+				throttled(t, d, wait)
 				if want {
 					models[user].holds[r.ID] = &hold{reservation: d.Reservation, expires: clock.Now().Add(r.Lease)}
 				}
@@ -143,6 +174,10 @@ func testModel(t *testing.T, open Open) {
 			"reserve again": func(t *rapid.T) {
 				user := user(t)
 				h := known(t, user)
+				var wait time.Duration
+				if h.settled.IsZero() && !h.live(clock.Now()) { // a new hold, or none; nobody does this
+					wait = attempt(t, user, h.reservation.Plan)
+				}
 				d, err := store.Reserve(ctx, h.reservation.Request)
 				switch {
 				case !h.settled.IsZero():
@@ -154,7 +189,8 @@ func testModel(t *testing.T, open Open) {
 						t.Fatalf("admitted %v (error %v), it was already", d.Admitted, err)
 					}
 					same(t, user, h.reservation.Plan, d.Snapshot)
-				default: // a new hold, or none; nobody does this
+				default:
+					throttled(t, d, wait)
 					h.settled = clock.Now()
 					if _, err := store.Release(ctx, d.Reservation); err != nil {
 						t.Fatal(err)

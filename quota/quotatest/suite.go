@@ -31,7 +31,7 @@ type Open func(t testing.TB, clock *Clock, calendar *quota.Calendar) Store
 // A Clock stands still until a test moves it. A store whose clock goes on by
 // itself may be ahead of it by the real time since, and may round it; the suite
 // keeps 5 seconds away from every instant at which something changes.
-type Clock struct{ at atomic.Int64 }
+type Clock struct{ at, offset atomic.Int64 } // ns
 
 // NewClock returns a clock that stands at t.
 func NewClock(t time.Time) *Clock {
@@ -43,17 +43,29 @@ func NewClock(t time.Time) *Clock {
 // Now is the clock's time.
 func (c *Clock) Now() time.Time { return time.Unix(0, c.at.Load()).UTC() }
 
+// Offset is what a store adds to the real time. It goes on from where the clock was set,
+// and does not jitter.
+func (c *Clock) Offset() time.Duration { return time.Duration(c.offset.Load()) }
+
 // Set moves the clock to t.
-func (c *Clock) Set(t time.Time) { c.at.Store(t.UnixNano()) }
+func (c *Clock) Set(t time.Time) {
+	c.at.Store(t.UnixNano())
+	c.offset.Store(int64(time.Until(t)))
+}
 
 // Advance moves the clock on.
-func (c *Clock) Advance(d time.Duration) { c.at.Add(int64(d)) }
+func (c *Clock) Advance(d time.Duration) { c.Set(c.Now().Add(d)) }
 
 var endpoints = []string{"analyze", "image-analysis", "report"}
 
 // NewPlan makes a plan over the suite's endpoints, with a warning from 80 %.
 func NewPlan(name string, limits ...quota.Limit) *quota.Plan {
-	p, err := quota.NewPlan(quota.PlanOptions{Name: name, Limits: limits, Endpoints: endpoints, WarnAt: 80})
+	return NewBoundPlan(name, quota.Attempts{}, limits...)
+}
+
+// NewBoundPlan is NewPlan with a bound of attempts.
+func NewBoundPlan(name string, attempts quota.Attempts, limits ...quota.Limit) *quota.Plan {
+	p, err := quota.NewPlan(quota.PlanOptions{Name: name, Limits: limits, Attempts: attempts, Endpoints: endpoints, WarnAt: 80})
 	if err != nil {
 		panic(err)
 	}
@@ -85,6 +97,12 @@ func Run(t *testing.T, open Open) {
 		"users do not touch each other":             testUsers,
 		"a window that is long over":                testLongOver,
 		"what was settled can be forgotten":         testForget,
+		"attempts, whatever becomes of them":        testAttempts,
+		"an attempt that a limit refuses":           testRefusedAttempt,
+		"an attempt that is sent twice":             testAttemptTwice,
+		"exactly the attempts of many at once":      testConcurrentAttempts,
+		"attempts come back evenly":                 testAttemptsRefill,
+		"a bound of attempts that is changed":       testAttemptsChange,
 		"who watches is told of each change":        testWatch,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -135,8 +153,18 @@ func (b *bench) admit(user, endpoint string, p *quota.Plan) quota.Reservation {
 func (b *bench) refuse(user, endpoint string, p *quota.Plan) quota.Snapshot {
 	b.t.Helper()
 	d := b.reserve(request(user, endpoint, p))
-	if d.Admitted {
-		b.t.Fatalf("a request to %s was admitted at %v", endpoint, numbers(d.Snapshot))
+	if d.Admitted || d.RetryAttempt != 0 {
+		b.t.Fatalf("a request to %s was admitted %v, or has to wait %v, at %v", endpoint, d.Admitted, d.RetryAttempt, numbers(d.Snapshot))
+	}
+	return d.Snapshot
+}
+
+// throttle makes a request for which no attempt is left, and one comes back in wait.
+func (b *bench) throttle(user string, p *quota.Plan, wait time.Duration) quota.Snapshot {
+	b.t.Helper()
+	d := b.reserve(request(user, "analyze", p))
+	if d.Admitted || d.RetryAttempt <= 0 || (d.RetryAttempt-wait).Abs() > 5*time.Second {
+		b.t.Fatalf("admitted %v, attempts again in %v; want false, %v", d.Admitted, d.RetryAttempt, wait)
 	}
 	return d.Snapshot
 }

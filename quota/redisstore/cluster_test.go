@@ -26,7 +26,7 @@ func TestCluster(t *testing.T) {
 		quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quotatest.Store {
 			s, err := Open(Options{
 				URL: c.URL(), Prefix: "test-" + quota.NewID(), Timeout: patient, Calendar: calendar, Now: clock.Now,
-				Offset: func() time.Duration { return clock.Now().Sub(time.Now()) },
+				Offset: clock.Offset,
 			})
 			if err != nil {
 				t.Fatal(err)

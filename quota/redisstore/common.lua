@@ -10,9 +10,11 @@
 --   done/ID               a marker: this reservation is settled; until when it stays
 --   retain/W              when the counts of window W are deleted
 --   sweep                 a time before which nothing expires
+--   attempts              when the user's bucket of attempts is full, µs; not there, or
+--                         in the past: it is
 --
 -- W is a window's id, "2026-11" say; E an endpoint; all times are milliseconds
--- since 1970. Nothing relies on Redis's own expiry but the end of the whole key.
+-- since 1970 where they are not µs. Nothing relies on Redis's own expiry but the end of the whole key.
 --
 -- Every script takes the view that the gateway has of the user:
 --
@@ -30,7 +32,7 @@
 -- clock is off or the window has just turned, and it asks again with the windows
 -- of now.
 
-local OK, REFUSED, TURNED, SETTLED, UNHELD = 0, 1, 2, 3, 4
+local OK, REFUSED, TURNED, SETTLED, UNHELD, THROTTLED = 0, 1, 2, 3, 4, 5
 local GRACE = 600000 -- longer than a call can be on its way, ms
 
 local key = KEYS[1]
@@ -110,6 +112,14 @@ local function hold(lease, by)
   end
 end
 
+-- live keeps the key until after a time.
+local function live(last)
+  local left = redis.call('PTTL', key)
+  if left < 0 or now + left < last + GRACE then
+    redis.call('PEXPIREAT', key, text(last + GRACE - ARGV[1]))
+  end
+end
+
 -- expire notes that things end between two times, and keeps the key until after
 -- the last of them.
 local function expire(first, last)
@@ -117,14 +127,11 @@ local function expire(first, last)
   if not sweep or first < sweep then
     redis.call('HSET', key, 'sweep', text(first))
   end
-  local left = redis.call('PTTL', key)
-  if left < 0 or now + left < last + GRACE then
-    redis.call('PEXPIREAT', key, text(last + GRACE - ARGV[1]))
-  end
+  live(last)
 end
 
 -- sweep ends what has expired. It reads the whole hash, but only once something
--- in it is due.
+-- in it is due; a bucket that is full is not due, and only goes along.
 local function sweep()
   local due = tonumber(redis.call('HGET', key, 'sweep'))
   if not due or now < due then
@@ -146,6 +153,8 @@ local function sweep()
           gone[name] = true
         end
       end
+    elseif all[i] == 'attempts' and tonumber(all[i + 1]) <= now * 1000 then
+      redis.call('HDEL', key, 'attempts')
     end
   end
   if next(gone) then

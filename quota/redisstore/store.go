@@ -49,6 +49,7 @@ const (
 	codeTurned
 	codeSettled
 	codeUnheld
+	codeThrottled
 )
 
 // Options say how to reach Redis and how to count. Only URL is needed.
@@ -176,14 +177,16 @@ func (s *Store) Ping(ctx context.Context) error {
 // Calls under way fail.
 func (s *Store) Close() error { return s.close() }
 
-// Reserve holds one unit for r in every limit of its plan that applies, or none.
-// It is safe to send twice. Errors: quota.ErrOverloaded, quota.ErrSettled, or
+// Reserve holds one unit for r in every limit of its plan that applies, or none, if
+// the plan's Attempts let the user try; whatever comes of that, it was an attempt. It
+// is safe to send twice. Errors: quota.ErrOverloaded, quota.ErrSettled, or
 // Redis's; then the unit may be held or not, and the Decision holds a Reservation
 // to settle.
 func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, error) {
-	limits := r.Plan.Limits()
-	args := make([]any, 0, 4+len(limits))
-	args = append(args, r.ID, r.Lease.Milliseconds(), r.Endpoint, len(limits))
+	limits, attempts := r.Plan.Limits(), r.Plan.Attempts()
+	args := make([]any, 0, 6+len(limits))
+	args = append(args, r.ID, r.Lease.Milliseconds(), r.Endpoint,
+		attempts.Requests, attempts.Interval().Microseconds(), len(limits))
 	for _, l := range limits {
 		if l.Applies(r.Endpoint) {
 			args = append(args, l.Requests)
@@ -196,7 +199,7 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, e
 	if err != nil {
 		return d, err
 	}
-	d.Admitted, d.Snapshot = a.code == codeOK, r.Plan.NewSnapshot(a.at, a.counts)
+	d.Admitted, d.RetryAttempt, d.Snapshot = a.code == codeOK, a.wait, r.Plan.NewSnapshot(a.at, a.counts)
 	if a.code == codeSettled {
 		err = quota.ErrSettled
 	}
@@ -286,6 +289,7 @@ type answer struct {
 	windows []quota.Window
 	at      time.Time
 	counts  []quota.Count
+	wait    time.Duration // for an attempt; only with codeThrottled
 }
 
 // run asks a script with the windows of Redis's time as last seen, and once or
@@ -307,13 +311,20 @@ func (s *Store) run(ctx context.Context, script *redis.Script, user string, v vi
 		if err != nil {
 			return a, err
 		}
-		if want := 2 + 2*len(v.counters); len(reply) < 2 || reply[0] != codeTurned && len(reply) != want {
-			return a, fmt.Errorf("a script of the store answered %d numbers, want %d", len(reply), want)
+		numbers := 2 + 2*len(v.counters)
+		if len(reply) > 0 && reply[0] == codeThrottled {
+			numbers++
+		}
+		if len(reply) < 2 || reply[0] != codeTurned && len(reply) != numbers {
+			return a, fmt.Errorf("a script of the store answered %d numbers, want %d", len(reply), numbers)
 		}
 		at = time.UnixMilli(reply[1]).In(s.calendar.Location())
 		s.ahead.Store(int64(at.Sub(sent.Add(received.Sub(sent) / 2))))
 		if a.code = reply[0]; a.code != codeTurned {
 			a.at, a.counts = at, countsOf(v, a.windows, reply[2:])
+			if a.code == codeThrottled {
+				a.wait = time.Duration(reply[numbers-1]) * time.Microsecond
+			}
 			return a, nil
 		}
 	}

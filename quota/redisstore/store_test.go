@@ -23,7 +23,7 @@ func open(t testing.TB, url string, clock *quotatest.Clock, calendar *quota.Cale
 	s, err := redisstore.Open(redisstore.Options{
 		URL: url, Prefix: "test-" + quota.NewID(), Timeout: slow, Calendar: calendar,
 		Now:    clock.Now,
-		Offset: func() time.Duration { return clock.Now().Sub(time.Now()) },
+		Offset: clock.Offset,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +75,7 @@ func TestSuiteWithWrongClocks(t *testing.T) {
 			s, err := redisstore.Open(redisstore.Options{
 				URL: url, Prefix: prefix, Timeout: slow, Calendar: calendar,
 				Now:    func() time.Time { return clock.Now().Add(wrong) },
-				Offset: func() time.Duration { return clock.Now().Sub(time.Now()) },
+				Offset: clock.Offset,
 			})
 			if err != nil {
 				t.Fatal(err)

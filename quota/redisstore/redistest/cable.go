@@ -328,7 +328,7 @@ func (c Command) Script() string {
 	if len(args) == 0 {
 		return Read
 	}
-	if l := number(3); l >= 0 && number(1) > 1 && len(args) == 4+l {
+	if l := number(5); l >= 0 && number(1) > 1 && len(args) == 6+l {
 		return Reserve
 	}
 	settles := number(0)

@@ -254,8 +254,8 @@ func TestScript(t *testing.T) {
 		want string
 	}{
 		{call(), Read},
-		{call("id", "12000", "analyze", "2", "100", "-1"), Reserve},
-		{call("id", "12000", "analyze", "0"), Reserve},
+		{call("id", "12000", "analyze", "120", "500000", "2", "100", "-1"), Reserve},
+		{call("id", "12000", "analyze", "0", "0", "0"), Reserve},
 		{call("1", "id", "1", "analyze", "1", "2026", "9"), Commit},
 		{call("2", "id", "1", "analyze", "1", "2026", "9", "id2", "1", "analyze", "0"), Commit},
 		{call("1", "id", "0", "analyze", "1", "2026", "9"), Release},

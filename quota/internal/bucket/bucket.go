@@ -1,0 +1,58 @@
+// Package bucket keeps the buckets of quota.Attempts in memory.
+package bucket
+
+import (
+	"time"
+
+	"metergate/quota"
+)
+
+// Most bounds the buckets of a Set. Where so many users have one that is not full,
+// half of them, whoever they are, start anew with a full one.
+const Most = 4096
+
+// A Set has the buckets of many users. The zero value is empty and ready. It is not
+// safe for concurrent use.
+type Set struct {
+	full map[string]time.Time // when a user's is; one that is full now need not be there
+	room int                  // how many buckets there may be before it is tidied up
+}
+
+// Take takes a token from a user's bucket. It returns 0 or, when there was none, how
+// long to wait for one.
+func (s *Set) Take(user string, a quota.Attempts, now time.Time) (wait time.Duration) {
+	if a.Requests == 0 {
+		return 0
+	}
+	full, wait := a.Take(s.full[user], now)
+	if wait > 0 {
+		return wait
+	}
+	if s.full == nil {
+		s.full = make(map[string]time.Time)
+	}
+	s.full[user] = full
+	if len(s.full) > s.room {
+		s.tidy(now)
+	}
+	return 0
+}
+
+// tidy forgets the buckets that are full. Since it leaves room for as many as it
+// leaves, a call of Take costs little on average.
+func (s *Set) tidy(now time.Time) {
+	for user, full := range s.full {
+		if !full.After(now) {
+			delete(s.full, user)
+		}
+	}
+	if len(s.full) >= Most {
+		for user := range s.full {
+			if len(s.full) <= Most/2 {
+				break
+			}
+			delete(s.full, user)
+		}
+	}
+	s.room = min(Most, max(64, 2*len(s.full)))
+}

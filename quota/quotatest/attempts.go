@@ -1,0 +1,114 @@
+package quotatest
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"metergate/quota"
+)
+
+// three attempts at once, and one more each 20 minutes.
+var three = quota.Attempts{Requests: 3, Per: time.Hour}
+
+func testAttempts(t *testing.T, b *bench) {
+	p := NewBoundPlan("p", three, quota.Limit{Requests: 10, Per: quota.Month})
+	b.use(1, "u", "analyze", p)
+	b.release(b.admit("u", "report", p))
+	held := b.admit("u", "analyze", p)
+	for range 3 {
+		b.same(b.throttle("u", p, 20*time.Minute), "1+1 1+1 [1 0 0]")
+	}
+	b.want("u", p, "1+1 1+1 [1 0 0]")
+	b.same(b.release(held), "1+0 1+0 [1 0 0]")
+	b.throttle("u", p, 20*time.Minute) // a failure gives no attempt back
+	b.use(3, "v", "analyze", p)        // another user has his own
+}
+
+func testRefusedAttempt(t *testing.T, b *bench) {
+	p := NewBoundPlan("p", three, quota.Limit{Requests: 1, Per: quota.Month})
+	b.use(1, "u", "analyze", p)
+	b.refuse("u", "analyze", p)
+	b.refuse("u", "analyze", p)
+	b.same(b.throttle("u", p, 20*time.Minute), "1+0 1+0 [1 0 0]")
+}
+
+func testAttemptTwice(t *testing.T, b *bench) {
+	p := NewBoundPlan("p", three)
+	first := request("u", "analyze", p)
+	for range 5 {
+		if d := b.reserve(first); !d.Admitted {
+			t.Fatalf("refused for %v when sent again", d.RetryAttempt)
+		}
+	}
+	b.admit("u", "analyze", p)
+	b.admit("u", "analyze", p)
+	b.throttle("u", p, 20*time.Minute)
+	// It is still held, and then settled, whether there are attempts or not.
+	r := b.reserve(first).Reservation
+	b.same(b.commit(r), "1+2 [1 0 0]")
+	if d, err := b.store.Reserve(context.Background(), first); d.Admitted || !errors.Is(err, quota.ErrSettled) {
+		t.Errorf("reserving what was counted: admitted %v, error %v; want false, %v", d.Admitted, err, quota.ErrSettled)
+	}
+}
+
+func testConcurrentAttempts(t *testing.T, b *bench) {
+	p := NewBoundPlan("p", quota.Attempts{Requests: 40, Per: 24 * time.Hour}, quota.Limit{Requests: 25, Per: quota.Month})
+	var admitted, refused, throttled atomic.Int64
+	var wait sync.WaitGroup
+	for range 200 {
+		wait.Go(func() {
+			switch d, err := b.store.Reserve(context.Background(), request("u", "analyze", p)); {
+			case err != nil:
+				t.Errorf("Reserve: %v", err)
+			case d.Admitted:
+				admitted.Add(1)
+			case d.RetryAttempt > 0:
+				throttled.Add(1)
+			default:
+				refused.Add(1)
+			}
+		})
+	}
+	wait.Wait()
+	if admitted.Load() != 25 || refused.Load() != 15 || throttled.Load() != 160 {
+		t.Errorf("of 200 at once %d were admitted, %d refused by the limit, %d by the attempts; want 25, 15, 160",
+			admitted.Load(), refused.Load(), throttled.Load())
+	}
+	b.want("u", p, "0+25 0+25 [0 0 0]")
+}
+
+func testAttemptsRefill(t *testing.T, b *bench) {
+	p := NewBoundPlan("p", three)
+	b.use(3, "u", "analyze", p)
+	b.clock.Advance(10 * time.Minute)
+	b.throttle("u", p, 10*time.Minute)
+	b.clock.Advance(10*time.Minute + 5*time.Second)
+	b.use(1, "u", "analyze", p)
+	b.throttle("u", p, 20*time.Minute-5*time.Second)
+	b.clock.Advance(41 * time.Minute)
+	b.use(2, "u", "analyze", p)
+	b.throttle("u", p, 19*time.Minute-5*time.Second)
+	b.clock.Advance(48 * time.Hour) // full, and no more
+	b.use(3, "u", "analyze", p)
+	b.throttle("u", p, 20*time.Minute)
+}
+
+func testAttemptsChange(t *testing.T, b *bench) {
+	free, slow := NewPlan("free"), NewBoundPlan("slow", quota.Attempts{Requests: 2, Per: 24 * time.Hour})
+	quick := NewBoundPlan("quick", quota.Attempts{Requests: 2, Per: 10 * time.Minute})
+	b.use(5, "u", "analyze", free) // not bounded, not noted
+	b.use(2, "u", "analyze", slow)
+	b.throttle("u", slow, 12*time.Hour)
+	b.use(5, "u", "analyze", free)
+	// A bucket that takes longer to fill than the rule of now says does not keep the user
+	// out for that long.
+	b.use(1, "u", "analyze", quick)
+	b.throttle("u", quick, 5*time.Minute)
+	b.clock.Advance(5*time.Minute + 5*time.Second)
+	b.use(1, "u", "analyze", quick)
+	b.throttle("u", quick, 5*time.Minute-5*time.Second)
+}
