@@ -269,10 +269,10 @@ func (c *checker) jwt() {
 // is an object.
 func (c *checker) claims() {
 	const user, plan = "auth.jwt.claims.user", "auth.jwt.claims.plan"
-	names := c.cfg.Auth.JWT.Claims
-	a, b := names.User+".", names.Plan+"."
+	a, b := claimPath(c.cfg.Auth.JWT.Claims.User), claimPath(c.cfg.Auth.JWT.Claims.Plan)
+	shorter := min(len(a), len(b))
 	switch {
-	case c.src.failed[user] || c.src.failed[plan] || !strings.HasPrefix(a, b) && !strings.HasPrefix(b, a):
+	case c.src.failed[user] || c.src.failed[plan] || !slices.Equal(a[:shorter], b[:shorter]):
 	case c.src.given(plan):
 		c.src.at(plan, "must be another claim than user, and neither within the other%s", c.src.got(plan))
 	default:

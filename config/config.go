@@ -170,8 +170,9 @@ type JWT struct {
 }
 
 // Claims name the claims that are read from a token. A dotted path reaches into
-// objects: app.plan is the member plan of the claim app. They must differ, and
-// neither can be within the other.
+// objects: app.plan is the member plan of the claim app. A dot within a name is
+// written \., a backslash \\: the claim https://example.com/plan is
+// https://example\.com/plan. They must differ, and neither can be within the other.
 type Claims struct {
 	User string `yaml:"user" default:"sub" as:"claim"`  // default "sub"
 	Plan string `yaml:"plan" default:"plan" as:"claim"` // default "plan"

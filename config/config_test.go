@@ -165,7 +165,7 @@ func TestEverything(t *testing.T) {
 		Auth: Auth{JWT: JWT{
 			Secret: "from-a-file-0123456789abcdef0123", PublicKeyFile: "testdata/key.pem",
 			Algorithms: []string{"HS512", "ES256"}, Issuer: "https://issuer.example", Audience: "analysis",
-			Claims: Claims{User: "app.user.id", Plan: "app.plan"},
+			Claims: Claims{User: "app.user.id", Plan: `https://example\.com/app.plan`},
 		}},
 		DefaultPlan: "pro",
 		Plans:       map[string]Plan{"pro": {Limits: limits}, "also_PRO-2": {Limits: limits}, "none": {Limits: []Limit{}}},

@@ -110,9 +110,7 @@ func checkText(text, as string) error {
 	case "algorithm":
 		return oneOf(text, algorithms...)
 	case "claim":
-		if slices.Contains(strings.Split(text, "."), "") {
-			return errors.New("must be the name of a claim, or several joined by dots")
-		}
+		return checkClaim(text)
 	case "endpoint":
 		if !endpointRule.MatchString(text) {
 			return errors.New("must have 1 to 64 of a-z, 0-9 and -")

@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 
 	"metergate/config"
+	"metergate/proxy/jwtauth"
 )
 
 func token(c *console) error {
@@ -100,7 +100,10 @@ func signToken(cfg *config.Config, user, plan string, ttl time.Duration) (string
 
 // setClaim sets the claim at a path, whose parts but the last are objects.
 func setClaim(claims map[string]any, path, value string) error {
-	names := strings.Split(path, ".")
+	names, err := jwtauth.ClaimPath(path)
+	if err != nil {
+		return err
+	}
 	last := len(names) - 1
 	for _, name := range names[:last] {
 		if _, ok := claims[name]; !ok {

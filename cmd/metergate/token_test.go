@@ -3,12 +3,15 @@ package main
 import (
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"metergate/config"
+	"metergate/proxy/jwtauth"
 )
 
 // jwtConfig is a configuration with nothing but auth.jwt.
@@ -33,6 +36,7 @@ func TestSignToken(t *testing.T) {
 	}{
 		"plain":   {nil, "", "HS256", `{"sub":"u"}`},
 		"a plan":  {nil, "pro", "HS256", `{"plan":"pro","sub":"u"}`},
+		"URLs":    {func(j *config.JWT) { j.Claims.Plan = `https://example\.com/plan` }, "pro", "HS256", `{"https://example.com/plan":"pro","sub":"u"}`},
 		"dots":    {func(j *config.JWT) { j.Claims = config.Claims{User: "app.user.id", Plan: "app.plan"} }, "pro", "HS256", `{"app":{"plan":"pro","user":{"id":"u"}}}`},
 		"issuer":  {func(j *config.JWT) { j.Issuer, j.Audience = "https://i.example", "a" }, "", "HS256", `{"aud":"a","iss":"https://i.example","sub":"u"}`},
 		"another": {func(j *config.JWT) { j.Algorithms = []string{"HS512", "HS256"} }, "", "HS512", `{"sub":"u"}`},
@@ -116,5 +120,41 @@ func TestSignTokenRefuses(t *testing.T) {
 				t.Errorf("the secret is in the error: %v", err)
 			}
 		})
+	}
+}
+
+// TestClaimPathsAgree: a path is good in a configuration when a gateway can be built of
+// it, and means the same to both: what config takes for one claim within another is one
+// that a token cannot have.
+func TestClaimPathsAgree(t *testing.T) {
+	for _, path := range []string{
+		"sub", "app.user.id", "7", "a b", "Zoë", `a\.b`, `a\\`, `a\\.b`, `a\\\.b`, `\.`, `\\`, "://", "https://a", "https://a.b",
+		`https://a\.b/c`, `https://a\.b/c.d`, `https://a\.b/c\.d`, `https://a\\\.b/c`, "a/b.c/d",
+		"", ".", "a.", ".a", "a..b", `\`, `a\`, `\a`, `a\b`, `a\\\`, `a\.` + ".", "https://a.b/c", `https://a\.b.c/d`, `https://a\\.b/c`, "https://a/b.c/d",
+	} {
+		_, err := config.Parse("gateway.yaml", fmt.Appendf(nil, `
+auth: { jwt: { secret: %s, claims: { user: '%s', plan: one-that-is-none-of-them } } }
+default_plan: free
+plans: { free: {} }
+upstreams: { api: { targets: [{ url: "http://127.0.0.1:9000" }] } }
+routes: [{ match: /, upstream: api }]`, strings.Repeat("5f", 32), path), os.LookupEnv)
+		names, own := jwtauth.ClaimPath(path)
+		if (err == nil) != (own == nil) {
+			t.Errorf("%q: %v, but %v", path, err, own)
+		}
+		if own != nil {
+			continue
+		}
+		claims := map[string]any{}
+		if err := setClaim(claims, path, "u"); err != nil {
+			t.Errorf("%q: %v", path, err)
+		}
+		var v any = claims
+		for _, name := range names {
+			v = v.(map[string]any)[name]
+		}
+		if v != "u" {
+			t.Errorf("%q: %v has no %q", path, claims, names)
+		}
 	}
 }

@@ -25,6 +25,7 @@ package jwtauth
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"fmt"
 	"net/http"
@@ -63,9 +64,8 @@ type Options struct {
 	// Leeway is how far the issuer's clock and this one may differ when exp, nbf and
 	// iat are checked. 0: not at all; negative: an error of New.
 	Leeway time.Duration
-	// UserClaim and PlanClaim name the claims that Identity is from. A dotted path
-	// reaches into objects: app.plan is the member plan of the claim app. Empty:
-	// "sub" and "plan".
+	// UserClaim and PlanClaim name the claims that Identity is from, see ClaimPath.
+	// Empty: "sub" and "plan".
 	UserClaim, PlanClaim string
 	// Now is the clock; nil means time.Now. Tests move time with it.
 	Now func() time.Time
@@ -90,11 +90,11 @@ func New(o Options) (*Verifier, error) {
 	if o.Leeway < 0 {
 		return nil, fmt.Errorf("leeway: must not be negative, got %v", o.Leeway)
 	}
-	user, err := claimPath(o.UserClaim, "sub")
+	user, err := ClaimPath(cmp.Or(o.UserClaim, "sub"))
 	if err != nil {
 		return nil, err
 	}
-	plan, err := claimPath(o.PlanClaim, "plan")
+	plan, err := ClaimPath(cmp.Or(o.PlanClaim, "plan"))
 	if err != nil {
 		return nil, err
 	}
@@ -111,19 +111,6 @@ func New(o Options) (*Verifier, error) {
 		checks = append(checks, jwt.WithAudience(o.Audience))
 	}
 	return &Verifier{schemes: s, validator: jwt.NewValidator(checks...), user: user, plan: plan}, nil
-}
-
-func claimPath(path, byDefault string) ([]string, error) {
-	if path == "" {
-		path = byDefault
-	}
-	names := strings.Split(path, ".")
-	for _, name := range names {
-		if name == "" {
-			return nil, fmt.Errorf("claim %q: must be the name of a claim, or several joined by dots", path)
-		}
-	}
-	return names, nil
 }
 
 // Verify returns who sent r, by the token in its Authorization field. Nothing of r

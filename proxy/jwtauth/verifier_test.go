@@ -407,6 +407,38 @@ func TestClaimPaths(t *testing.T) {
 	check(t, newVerifier(t, o), request("Bearer "+sign(hs256, `{"sub":"u",`+expires+`}`)), Identity{}, errPlan)
 }
 
+// Paths to claims whose names have dots, which is what issuers do who want a name of
+// their own: a URL.
+func TestClaimNamesWithDots(t *testing.T) {
+	id := func(user, plan string) Identity {
+		return Identity{User: user, Plan: plan, Expires: noon.Add(time.Minute)}
+	}
+	for _, c := range []struct {
+		user, plan string // paths
+		claims     string
+		id         Identity
+		want       *Error
+	}{
+		{"", `https://example\.com/plan`, `"sub":"u","https://example.com/plan":"pro"`, id("u", "pro"), nil},
+		{"", `https://example\.com/plan`, `"sub":"u","https://example":{"com/plan":"pro"}`, id("u", ""), nil},
+		{`https://example\.com/user\.id`, "", `"https://example.com/user.id":"u"`, id("u", ""), nil},
+		{`https://issuer\.example/claims.user`, "", `"https://issuer.example/claims":{"user":"u"}`, id("u", ""), nil},
+		{`issuer\.example.user`, `issuer\.example.plan`, `"issuer.example":{"user":"u","plan":"pro"}`, id("u", "pro"), nil},
+		{`issuer\.example.user`, "", `"issuer":{"example":{"user":"u"}}`, Identity{}, errNoUser},
+		{`app.user`, "", `"app.user":"u"`, Identity{}, errNoUser},
+		{`app\.user`, "", `"app":{"user":"u"}`, Identity{}, errNoUser},
+		{`a\\b`, "", `"a\\b":"u"`, id("u", ""), nil},
+		{`a\\.b`, "", `"a\\":{"b":"u"}`, id("u", ""), nil},
+		{`a\\\.b`, "", `"a\\.b":"u"`, id("u", ""), nil},
+	} {
+		o := good()
+		o.UserClaim, o.PlanClaim = c.user, c.plan
+		t.Run(c.user+" "+c.plan+" "+c.claims, func(t *testing.T) {
+			check(t, newVerifier(t, o), request("Bearer "+sign(hs256, `{`+expires+`,`+c.claims+`}`)), c.id, c.want)
+		})
+	}
+}
+
 func TestTimes(t *testing.T) {
 	const second, leeway = time.Second, 5 * time.Second
 	for _, c := range []struct {
