@@ -159,6 +159,10 @@ type JWT struct {
 	// RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA. Each once, and each
 	// must have its kind of key. Default [HS256] with a secret alone; otherwise required.
 	Algorithms []string `yaml:"algorithms" as:"algorithm"`
+	// Type is what the typ of a token's header must be, such as at+jwt for access tokens
+	// of RFC 9068: a media type, in any case, with or without application/ in front.
+	// Empty: anything.
+	Type string `yaml:"type" as:"mediatype"`
 	// Issuer is what the iss claim must be. Empty: anything.
 	Issuer string `yaml:"issuer"`
 	// Audience is what the aud claim must contain. Empty: anything.

@@ -164,7 +164,7 @@ func TestEverything(t *testing.T) {
 		},
 		Auth: Auth{JWT: JWT{
 			Secret: "from-a-file-0123456789abcdef0123", PublicKeyFile: "testdata/key.pem",
-			Algorithms: []string{"HS512", "ES256"}, Issuer: "https://issuer.example", Audience: "analysis",
+			Algorithms: []string{"HS512", "ES256"}, Type: "application/at+jwt", Issuer: "https://issuer.example", Audience: "analysis",
 			Claims: Claims{User: "app.user.id", Plan: `https://example\.com/app.plan`},
 		}},
 		DefaultPlan: "pro",

@@ -215,6 +215,8 @@ func (s *schemaTest) scalar(typ reflect.Type, tag reflect.StructTag, pointer str
 		good, bad = append(good, ":80", "[::1]:0"), append(bad, "80", "a", "http://a:80")
 	case as == "claim":
 		good, bad = append(good, "app.plan", `https://a\.b/c`, `a\\b`), append(bad, "app..plan", ".a", "", `a\b`, `a\`)
+	case as == "mediatype":
+		good, bad = append(good, "", "at+jwt", "application/at+jwt"), append(bad, "at jwt", "a/b/c", "a/")
 	case as == "origin":
 		good, bad = append(good, "*", "http://[::1]:80"), append(bad, "a.example", "https://a/b", "")
 	case as == "prefix":

@@ -93,6 +93,7 @@ var (
 	hostRule     = regexp.MustCompile(`^[A-Za-z0-9._-]{1,253}$`)
 	masterRule   = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 	databaseRule = regexp.MustCompile(`^[0-9]{0,9}$`)
+	typeRule     = regexp.MustCompile(`^([A-Za-z0-9!#$&^_.+-]{1,127}/)?[A-Za-z0-9!#$&^_.+-]{1,127}$`)
 	schemeRule   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*$`)
 )
 
@@ -123,6 +124,10 @@ func checkText(text, as string) error {
 		return checkHeader(text)
 	case "host":
 		return checkHost(text)
+	case "mediatype":
+		if text != "" && !typeRule.MatchString(text) {
+			return errors.New("must be a media type, such as at+jwt or JWT")
+		}
 	case "origin":
 		return checkOrigin(text)
 	case "path":

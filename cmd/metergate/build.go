@@ -106,6 +106,7 @@ func buildVerifier(cfg *config.Config) (*jwtauth.Verifier, error) {
 		Secret:       []byte(jwt.Secret),
 		PublicKeyPEM: pem,
 		Algorithms:   jwt.Algorithms,
+		Type:         jwt.Type,
 		Issuer:       jwt.Issuer,
 		Audience:     jwt.Audience,
 		Leeway:       jwt.Leeway,

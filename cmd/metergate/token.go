@@ -88,7 +88,11 @@ func signToken(cfg *config.Config, user, plan string, ttl time.Duration) (string
 			return "", fmt.Errorf("auth.jwt.claims.plan: %w", err)
 		}
 	}
-	signed, err := jwt.NewWithClaims(method, claims).SignedString([]byte(auth.Secret))
+	unsigned := jwt.NewWithClaims(method, claims)
+	if auth.Type != "" {
+		unsigned.Header["typ"] = auth.Type
+	}
+	signed, err := unsigned.SignedString([]byte(auth.Secret))
 	if err != nil {
 		return "", fmt.Errorf("signing: %w", err)
 	}

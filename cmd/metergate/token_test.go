@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -36,6 +37,7 @@ func TestSignToken(t *testing.T) {
 	}{
 		"plain":   {nil, "", "HS256", `{"sub":"u"}`},
 		"a plan":  {nil, "pro", "HS256", `{"plan":"pro","sub":"u"}`},
+		"a type":  {func(j *config.JWT) { j.Type = "at+jwt" }, "", "HS256", `{"sub":"u"}`},
 		"URLs":    {func(j *config.JWT) { j.Claims.Plan = `https://example\.com/plan` }, "pro", "HS256", `{"https://example.com/plan":"pro","sub":"u"}`},
 		"dots":    {func(j *config.JWT) { j.Claims = config.Claims{User: "app.user.id", Plan: "app.plan"} }, "pro", "HS256", `{"app":{"plan":"pro","user":{"id":"u"}}}`},
 		"issuer":  {func(j *config.JWT) { j.Issuer, j.Audience = "https://i.example", "a" }, "", "HS256", `{"aud":"a","iss":"https://i.example","sub":"u"}`},
@@ -67,7 +69,7 @@ func TestSignToken(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if header.Alg != c.alg || header.Typ != "JWT" {
+			if header.Alg != c.alg || header.Typ != cmp.Or(cfg.Auth.JWT.Type, "JWT") {
 				t.Errorf("the header is %+v", header)
 			}
 			iat, exp := int64(claims["iat"].(float64)), int64(claims["exp"].(float64))

@@ -43,6 +43,7 @@ var (
 	errBase64     = invalid("the token's parts must be base64url without padding")
 	errHeader     = invalid("the token's header must be one JSON object in which no name is given twice")
 	errCritical   = invalid("the token needs an extension (crit) that is not supported")
+	errType       = invalid("the token's type (typ) is not accepted")
 	errSignature  = invalid("the token's signature or algorithm is not accepted")
 	errClaims     = invalid("the token's claims must be one JSON object in which no name is given twice")
 	errTime       = invalid("the token's exp, nbf and iat must be numbers: seconds since 1970")

@@ -191,6 +191,7 @@ func TestNewRefuses(t *testing.T) {
 		"a negative leeway":    {Options{Secret: secret, Algorithms: []string{"HS256"}, Leeway: -1}, "leeway: must not be negative, got -1ns"},
 		"an empty user part":   {Options{Secret: secret, Algorithms: []string{"HS256"}, UserClaim: "app."}, `claim "app.": must be the name of a claim`},
 		"an empty plan part":   {Options{Secret: secret, Algorithms: []string{"HS256"}, PlanClaim: "."}, `claim ".": must be the name of a claim`},
+		"no media type":        {Options{Secret: secret, Algorithms: []string{"HS256"}, Type: "at jwt"}, `type "at jwt": must be a media type`},
 		"half an escape":       {Options{Secret: secret, Algorithms: []string{"HS256"}, PlanClaim: `plan\`}, `claim "plan\\": must be the name of a claim`},
 		"another escape":       {Options{Secret: secret, Algorithms: []string{"HS256"}, PlanClaim: `a\b`}, `a dot within a name is \., a backslash \\`},
 		"a URL's own dots":     {Options{Secret: secret, Algorithms: []string{"HS256"}, PlanClaim: "https://example.com/plan"}, `such as https://example\.com/plan`},

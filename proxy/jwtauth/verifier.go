@@ -11,7 +11,7 @@
 //
 //  1. One Authorization field, one token in it, of at most 8 KiB: verifier.go.
 //  2. The header: strict base64url and strict JSON, see strictjson.go. Of its
-//     names only alg and crit mean something; keys that a token brings or names
+//     names only alg, crit and typ mean something; keys that a token brings or names
 //     (jwk, jku, x5u, kid) are never used, and nothing is ever fetched.
 //  3. The signature, by a configured algorithm with the key that New gave it, see
 //     keys.go. Until here nothing has read the claims.
@@ -29,6 +29,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 
@@ -57,6 +58,10 @@ type Options struct {
 	// RS512, PS256, PS384, PS512 (RSA of at least 2048 bits), ES256, ES384, ES512
 	// (EC on the curve P-256, P-384, P-521), EdDSA (Ed25519).
 	Algorithms []string
+	// Type is what the typ of the header must be, such as at+jwt for access tokens of
+	// RFC 9068: a media type, in any case, with or without "application/" in front.
+	// Empty: anything, or none.
+	Type string
 	// Issuer is what the iss claim must be. Empty: anything.
 	Issuer string
 	// Audience is what the aud claim must be or contain. Empty: anything.
@@ -74,6 +79,7 @@ type Options struct {
 // A Verifier verifies tokens. It never changes and is safe for concurrent use.
 type Verifier struct {
 	schemes    map[string]scheme // by alg
+	typ        string            // the full media type; empty: any
 	validator  *jwt.Validator
 	user, plan []string // the paths of the claims
 }
@@ -86,6 +92,9 @@ func New(o Options) (*Verifier, error) {
 	s, err := schemes(o.Algorithms, bytes.Clone(o.Secret), o.PublicKeyPEM)
 	if err != nil {
 		return nil, err
+	}
+	if o.Type != "" && !typeRule.MatchString(o.Type) {
+		return nil, fmt.Errorf("type %q: must be a media type, such as at+jwt or JWT", o.Type)
 	}
 	if o.Leeway < 0 {
 		return nil, fmt.Errorf("leeway: must not be negative, got %v", o.Leeway)
@@ -110,7 +119,7 @@ func New(o Options) (*Verifier, error) {
 	if o.Audience != "" { // WithAudience("") would ask for one
 		checks = append(checks, jwt.WithAudience(o.Audience))
 	}
-	return &Verifier{schemes: s, validator: jwt.NewValidator(checks...), user: user, plan: plan}, nil
+	return &Verifier{schemes: s, typ: fullType(o.Type), validator: jwt.NewValidator(checks...), user: user, plan: plan}, nil
 }
 
 // Verify returns who sent r, by the token in its Authorization field. Nothing of r
@@ -141,6 +150,29 @@ func (v *Verifier) Verify(r *http.Request) (Identity, error) {
 		return Identity{}, err
 	}
 	return Identity{User: user, Plan: plan, Expires: exp.Time}, nil
+}
+
+// typeRule is for media types without parameters, and without "application/" (RFC
+// 6838, section 4.2).
+var typeRule = regexp.MustCompile(`^([A-Za-z0-9!#$&^_.+-]{1,127}/)?[A-Za-z0-9!#$&^_.+-]{1,127}$`)
+
+// fullType is a typ as a whole media type (RFC 7515, section 4.1.9).
+func fullType(typ string) string {
+	if typ == "" || strings.Contains(typ, "/") {
+		return typ
+	}
+	return "application/" + typ
+}
+
+// typeIs reports whether a header's typ is the one that is asked for.
+func (v *Verifier) typeIs(header map[string]any) bool {
+	if v.typ == "" {
+		return true
+	}
+	typ, _ := header["typ"].(string)
+	typ = fullType(typ)
+	// Characters that only fold to ASCII, such as the long s, have more bytes.
+	return len(typ) == len(v.typ) && strings.EqualFold(typ, v.typ)
 }
 
 // maxToken is the most bytes that a token can have. Real ones have 300 to 2000.
@@ -197,6 +229,9 @@ func (v *Verifier) signedClaims(token string) (claims, error) {
 	// RFC 7515, section 4.1.11: what is listed must be understood. Nothing is.
 	if _, ok := header["crit"]; ok {
 		return nil, errCritical
+	}
+	if !v.typeIs(header) {
+		return nil, errType
 	}
 	alg, _ := header["alg"].(string)
 	s, ok := v.schemes[alg]

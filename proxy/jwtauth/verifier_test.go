@@ -303,6 +303,50 @@ func TestHeader(t *testing.T) {
 	})
 }
 
+// The type of a token is a media type (RFC 7515, section 4.1.9).
+func TestType(t *testing.T) {
+	for _, c := range []struct {
+		typ, header string
+		want        *Error
+	}{
+		{"", ``, nil},
+		{"", `"typ":7`, nil},
+		{"", `"typ":"at+jwt"`, nil},
+		{"at+jwt", `"typ":"at+jwt"`, nil},
+		{"at+jwt", `"typ":"AT+JWT"`, nil},
+		{"at+jwt", `"typ":"application/at+jwt"`, nil},
+		{"at+jwt", `"typ":"Application/At+Jwt"`, nil},
+		{"application/at+jwt", `"typ":"at+jwt"`, nil},
+		{"APPLICATION/AT+JWT", `"typ":"at+jwt"`, nil},
+		{"example/x", `"typ":"example/X"`, nil},
+		{"jws", `"typ":"JWS"`, nil},
+		{"at+jwt", ``, errType},
+		{"at+jwt", `"TYP":"at+jwt"`, errType},
+		{"at+jwt", `"typ":""`, errType},
+		{"at+jwt", `"typ":null`, errType},
+		{"at+jwt", `"typ":7`, errType},
+		{"at+jwt", `"typ":["at+jwt"]`, errType},
+		{"at+jwt", `"typ":"JWT"`, errType},
+		{"at+jwt", `"typ":"at+jwt "`, errType},
+		{"at+jwt", `"typ":"/at+jwt"`, errType},
+		{"at+jwt", `"typ":"text/at+jwt"`, errType},
+		{"at+jwt", `"typ":"application/application/at+jwt"`, errType},
+		{"at+jwt", `"typ":"at+jwt;charset=utf-8"`, errType},
+		{"at+jwt", `"cty":"at+jwt"`, errType},
+		{"jws", `"typ":"jw\u017f"`, errType}, // folds to s
+		{"example/x", `"typ":"x"`, errType},
+		{"at+jwt", `"typ":"at+jwt","typ":"at+jwt"`, errHeader},
+	} {
+		t.Run(c.typ+" "+c.header, func(t *testing.T) {
+			o := good()
+			o.Type = c.typ
+			header := strings.TrimSuffix(`{"alg":"HS256",`+c.header, ",") + "}"
+			check(t, newVerifier(t, o), request("Bearer "+sign(header, `{"sub":"u",`+expires+`}`)),
+				Identity{User: "u", Expires: noon.Add(time.Minute)}, c.want)
+		})
+	}
+}
+
 func TestClaims(t *testing.T) {
 	id := func(user, plan string) Identity {
 		return Identity{User: user, Plan: plan, Expires: noon.Add(time.Minute)}
@@ -595,7 +639,7 @@ func TestErrors(t *testing.T) {
 }
 
 var reasons = []*Error{
-	errNoToken, errSeveralFields, errField, errTooLong, errParts, errBase64, errHeader, errCritical, errSignature, errClaims, errTime,
+	errNoToken, errSeveralFields, errField, errTooLong, errParts, errBase64, errHeader, errCritical, errType, errSignature, errClaims, errTime,
 	errNoExpiry, errExpired, errNotYet, errIssuedLate, errIssuer, errAudience, errRefused, errNoUser, errUser, errPlan,
 }
 
