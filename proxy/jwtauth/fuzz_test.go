@@ -16,11 +16,15 @@ import (
 
 // FuzzVerify: refused for one of the reasons, or the identity is what a decoding
 // of its own says, and all the rules hold. With signed the token is made of header
-// and claims and signed; otherwise field is the Authorization field.
+// and claims and signed; otherwise field is the Authorization field. What a Verifier
+// remembers changes none of its answers, after any time; and one that asks for a type
+// accepts what has it, and nothing more.
 func FuzzVerify(f *testing.F) {
 	for _, s := range []struct{ header, claims string }{
 		{hs256, `{"app":{"id":"u"},"plan":"pro",` + expires + `,"iss":"i","aud":"a"}`},
 		{hs256, `{"app":{"id":"Zoë \ud83d\ude00"},"exp":1800000000.5,"nbf":18e8,"iat":1,"iss":"i","aud":["x","a"],"x":[[{}]]}`},
+		{`{"alg":"HS256","typ":"at+jwt"}`, `{"app":{"id":"u"},` + expires + `,"iss":"i","aud":"a"}`},
+		{`{"alg":"HS256","typ":"APPLICATION/AT+JWT"}`, `{"app":{"id":"u"},` + expires + `,"iss":"i","aud":"a"}`},
 		{`{"alg":"HS256","typ":"JWT","kid":"k"}`, `{"app":{"id":"u","plan":1},"exp":1799999996,"iss":"i","aud":"a"}`},
 		{`{"alg":"none"}`, `{"app":{"id":"u"},"exp":1e300,"iss":"i","aud":"a"}`},
 		{`{"alg":"HS256","crit":["exp"]}`, `{"app":{"ID":"u"},"exp":"1800000060","iss":7,"aud":[]}`},
@@ -28,42 +32,64 @@ func FuzzVerify(f *testing.F) {
 		{`{"alg":"HS256"}x`, `{"app":{"id":"a\u2028\n"},"plan":null,"exp":-1}`},
 		{hs256, "{\"app\":{\"id\":\"\xff\\ud800\"}}"},
 	} {
-		f.Add("", []byte(s.header), []byte(s.claims), true)
-		f.Add("bearer  "+sign(s.header, s.claims), []byte{}, []byte{}, false)
-		f.Add("Bearer "+sign(s.header, s.claims)+"=", []byte{}, []byte{}, false)
+		f.Add("", []byte(s.header), []byte(s.claims), true, int64(-5e9))
+		f.Add("bearer  "+sign(s.header, s.claims), []byte{}, []byte{}, false, int64(5e9))
+		f.Add("Bearer "+sign(s.header, s.claims)+"=", []byte{}, []byte{}, false, int64(60e9))
 	}
 	for _, s := range []string{"", "Bearer", "Basic dTpw", "Bearer a.b.c", "Bearer ..", "Bearer a.b.c Bearer a.b.c", "Bearer\ta.b.c"} {
-		f.Add(s, []byte{}, []byte{}, false)
+		f.Add(s, []byte{}, []byte{}, false, int64(0))
 	}
+	now := noon
 	o := good()
-	o.UserClaim, o.Issuer, o.Audience, o.Leeway = "app.id", "i", "a", 5*time.Second
-	v, err := New(o)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Fuzz(func(t *testing.T, field string, header, claims []byte, signed bool) {
+	o.UserClaim, o.Issuer, o.Audience, o.Leeway, o.Now = "app.id", "i", "a", 5*time.Second, func() time.Time { return now }
+	v := newVerifier(f, o)
+	o.Type = "at+jwt"
+	typed := newVerifier(f, o)
+	f.Fuzz(func(t *testing.T, field string, header, claims []byte, signed bool, after int64) {
 		if signed {
 			field = "Bearer " + sign(string(header), string(claims))
 		}
 		r := request(field)
+		now = noon
 		got, err := v.Verify(r)
 		if len(r.Header) != 1 || len(r.Header["Authorization"]) != 1 || r.Header["Authorization"][0] != field {
 			t.Fatal("the request was changed")
 		}
+		withType, typeErr := typed.Verify(r)
 		if err != nil {
 			if e, ok := err.(*Error); !ok || !slices.Contains(reasons, e) || got != (Identity{}) {
 				t.Fatalf("got %+v and %#v", got, err)
 			}
+			if typeErr == nil || typeErr != err && typeErr != errType {
+				t.Fatalf("with a type: %v, else %v", typeErr, err)
+			}
 			return
 		}
-		obeysRules(t, field, got)
+		typ := obeysRules(t, field, got)
+		if good := typ == "at+jwt" || typ == "application/at+jwt"; good != (typeErr == nil) || good && withType != got || !good && typeErr != errType {
+			t.Errorf("the type %q: %+v, %v", typ, withType, typeErr)
+		}
+		now = noon.Add(time.Duration(after))
+		token, err := bearer(r.Header["Authorization"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want Identity
+		d, wantErr := v.verify(token)
+		if wantErr == nil {
+			want = d.id
+		}
+		if again, err := v.Verify(r); again != want || err != wantErr {
+			t.Errorf("after %v: %+v, %v; verified anew %+v, %v", time.Duration(after), again, err, want, wantErr)
+		}
 	})
 }
 
 var bearerToken = regexp.MustCompile(`^[Bb][Ee][Aa][Rr][Ee][Rr] +(([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+))$`)
 
-// obeysRules checks an accepted field without the code under test.
-func obeysRules(t *testing.T, field string, id Identity) {
+// obeysRules checks an accepted field without the code under test. It returns the
+// token's type in lower case, as far as that is ASCII; empty without one.
+func obeysRules(t *testing.T, field string, id Identity) (typ string) {
 	t.Helper()
 	m := bearerToken.FindStringSubmatch(field)
 	if m == nil || len(m[1]) > 8192 {
@@ -145,4 +171,11 @@ func obeysRules(t *testing.T, field string, id Identity) {
 	if d := float64(id.Expires.UnixMicro())/1e6 - exp; d > 1e-5 || d < -1e-5 {
 		t.Errorf("expires at %v of %v", id.Expires, exp)
 	}
+	typ, _ = header["typ"].(string)
+	return strings.Map(func(r rune) rune {
+		if r >= 'A' && r <= 'Z' {
+			r += 'a' - 'A'
+		}
+		return r
+	}, typ)
 }

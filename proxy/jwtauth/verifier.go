@@ -18,6 +18,9 @@
 //  4. The claims: the times, issuer and audience, then user and plan, see
 //     claims.go.
 //
+// A token that was good is known again by its hash for as long as it is good, see
+// cache.go: then only the first of these steps is done.
+//
 // Cryptography and the comparison of times, issuer and audience are golang-jwt's.
 // Its Parser is not used: it decodes the claims before it checks the signature,
 // and takes names given twice, line breaks in base64 and any crit.
@@ -26,6 +29,7 @@ package jwtauth
 import (
 	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"net/http"
@@ -76,12 +80,16 @@ type Options struct {
 	Now func() time.Time
 }
 
-// A Verifier verifies tokens. It never changes and is safe for concurrent use.
+// A Verifier verifies tokens. It is safe for concurrent use. What it accepts never
+// changes; it remembers tokens that it has found good, see cache.go.
 type Verifier struct {
 	schemes    map[string]scheme // by alg
 	typ        string            // the full media type; empty: any
 	validator  *jwt.Validator
+	leeway     time.Duration
 	user, plan []string // the paths of the claims
+	now        func() time.Time
+	cache      *cache
 }
 
 // New returns a Verifier; later changes of what o refers to do not reach it.
@@ -119,7 +127,10 @@ func New(o Options) (*Verifier, error) {
 	if o.Audience != "" { // WithAudience("") would ask for one
 		checks = append(checks, jwt.WithAudience(o.Audience))
 	}
-	return &Verifier{schemes: s, typ: fullType(o.Type), validator: jwt.NewValidator(checks...), user: user, plan: plan}, nil
+	return &Verifier{
+		schemes: s, typ: fullType(o.Type), validator: jwt.NewValidator(checks...), leeway: o.Leeway,
+		user: user, plan: plan, now: o.Now, cache: new(cache),
+	}, nil
 }
 
 // Verify returns who sent r, by the token in its Authorization field. Nothing of r
@@ -130,26 +141,50 @@ func (v *Verifier) Verify(r *http.Request) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
+	now, sum := v.now(), sha256.Sum256([]byte(token))
+	if d := v.cache.get(&sum, now, 0); d != nil {
+		return d.id, nil
+	}
+	d, err := v.verify(token)
+	if err != nil {
+		return Identity{}, err
+	}
+	d.sum = sum
+	v.cache.put(d, now)
+	return d.id, nil
+}
+
+// verify says who a token is for, and how long that holds.
+func (v *Verifier) verify(token string) (*verdict, error) {
 	c, err := v.signedClaims(token)
 	if err != nil {
-		return Identity{}, err
+		return nil, err
 	}
 	if err := v.validator.Validate(c); err != nil {
-		return Identity{}, reasonFor(err)
+		return nil, reasonFor(err)
 	}
-	user, err := c.user(v.user)
-	if err != nil {
-		return Identity{}, err
+	d := new(verdict)
+	if d.id.User, err = c.user(v.user); err != nil {
+		return nil, err
 	}
-	plan, err := c.plan(v.plan)
-	if err != nil {
-		return Identity{}, err
+	if d.id.Plan, err = c.plan(v.plan); err != nil {
+		return nil, err
 	}
 	exp, err := c.GetExpirationTime()
 	if err != nil {
-		return Identity{}, err
+		return nil, err
 	}
-	return Identity{User: user, Plan: plan, Expires: exp.Time}, nil
+	d.id.Expires, d.until = exp.Time, exp.Add(v.leeway)
+	for _, name := range [...]string{"nbf", "iat"} {
+		t, err := c.time(name)
+		if err != nil {
+			return nil, err
+		}
+		if t != nil && t.Add(-v.leeway).After(d.from) {
+			d.from = t.Add(-v.leeway)
+		}
+	}
+	return d, nil
 }
 
 // typeRule is for media types without parameters, and without "application/" (RFC

@@ -1,0 +1,238 @@
+package jwtauth
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// held is the number of verdicts in a cache.
+func (c *cache) held() (n int) {
+	for i := range c.places {
+		if c.places[i].Load() != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// moving accepts HS256 at a time that a test moves.
+func moving(t testing.TB, leeway time.Duration) (v *Verifier, now *time.Time) {
+	now = new(time.Time)
+	*now = noon
+	o := good()
+	o.Leeway, o.Now = leeway, func() time.Time { return *now }
+	return newVerifier(t, o), now
+}
+
+// A token that was good is not verified again: it would fail, there is no key.
+func TestVerifiedOnce(t *testing.T) {
+	v, now := moving(t, 5*time.Second)
+	first, other := sign(hs256, `{"sub":"u","plan":"pro",`+expires+`}`), sign(hs256, `{"sub":"v",`+expires+`}`)
+	id := Identity{User: "u", Plan: "pro", Expires: noon.Add(time.Minute)}
+	check(t, v, request("Bearer "+first), id, nil)
+	v.schemes = nil
+	check(t, v, request("Bearer "+first), id, nil)
+	check(t, v, request("bearer  "+first), id, nil)
+	check(t, v, request("Bearer "+other), Identity{}, errSignature)
+	*now = noon.Add(65*time.Second - 1)
+	check(t, v, request("Bearer "+first), id, nil)
+	*now = noon.Add(65 * time.Second)
+	check(t, v, request("Bearer "+first), Identity{}, errSignature) // verified again
+}
+
+// A Verifier that remembers answers at each time what one does that has never seen the
+// token, whichever way the clock goes.
+func TestCacheTellsNothingNew(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		offset := rapid.Int64Range(-20, 20)
+		leeway := time.Duration(rapid.Int64Range(0, 7).Draw(t, "leeway")) * time.Second
+		claims := fmt.Sprintf(`{"sub":"u","exp":%d.5`, noon.Unix()+offset.Draw(t, "exp"))
+		for _, name := range []string{"nbf", "iat"} {
+			if rapid.Bool().Draw(t, name+" is there") {
+				claims += fmt.Sprintf(`,%q:%d`, name, noon.Unix()+offset.Draw(t, name))
+			}
+		}
+		r := request("Bearer " + sign(hs256, claims+"}"))
+		now := noon
+		o := good()
+		o.Leeway, o.Now = leeway, func() time.Time { return now }
+		v, err := New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 30 {
+			now = noon.Add(time.Duration(offset.Draw(t, "now"))*time.Second + time.Duration(rapid.SampledFrom([]int{-1, 0, 1, 5e8}).Draw(t, "and")))
+			fresh, err := New(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, wantErr := fresh.Verify(r)
+			if got, err := v.Verify(r); got != want || err != wantErr {
+				t.Fatalf("%s at %v, leeway %v: %+v, %v; without a cache %+v, %v", claims, now.Sub(noon), leeway, got, err, want, wantErr)
+			}
+		}
+	})
+}
+
+// What resembles a token that is remembered is not it, and bad ones leave nothing.
+func TestOnlyTheWholeTokenIsKnown(t *testing.T) {
+	v := newVerifier(t, good())
+	token := sign(hs256, `{"sub":"u",`+expires+`}`)
+	check(t, v, request("Bearer "+token), Identity{User: "u", Expires: noon.Add(time.Minute)}, nil)
+	for i := range len(token) {
+		for _, c := range "Aa0-_." {
+			if changed := token[:i] + string(c) + token[i+1:]; changed != token {
+				if id, err := v.Verify(request("Bearer " + changed)); err == nil {
+					t.Errorf("%s is %+v", changed, id)
+				}
+			}
+		}
+	}
+	for _, changed := range []string{token[:len(token)-1], token + "A", token + ".", "A" + token, ""} {
+		if id, err := v.Verify(request("Bearer " + changed)); err == nil {
+			t.Errorf("%s is %+v", changed, id)
+		}
+	}
+	if n := v.cache.held(); n != 1 {
+		t.Errorf("%d verdicts are kept, want 1", n)
+	}
+}
+
+// However many tokens come, and however long their texts are, the memory is bounded,
+// and those that came last are mostly there.
+func TestCacheIsBounded(t *testing.T) {
+	var c cache
+	random := rand.NewChaCha8([32]byte{})
+	put := func(user string) *verdict {
+		d := &verdict{id: Identity{User: strings.Clone(user), Plan: strings.Clone(user)}, until: noon.Add(time.Hour)}
+		random.Read(d.sum[:])
+		c.put(d, noon)
+		return d
+	}
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	longest := strings.Repeat("x", 256)
+	for range 8 * cacheSize {
+		put(longest)
+	}
+	if grown := heap() - before; grown > 24<<20 {
+		t.Errorf("the cache takes %d bytes", grown)
+	}
+	if n := c.held(); n > 32768 || n < 32000 {
+		t.Errorf("%d verdicts are kept", n)
+	}
+	var last [cacheSize / 4]*verdict
+	for i := range last {
+		last[i] = put("u")
+	}
+	there := 0
+	for _, d := range last {
+		if c.get(&d.sum, noon, 0) == d {
+			there++
+		}
+	}
+	if there < len(last)*3/4 {
+		t.Errorf("of the last %d verdicts %d are there", len(last), there)
+	}
+}
+
+// Of the plan's texts only those are kept that can be the name of one.
+func TestLongPlansAreNotKept(t *testing.T) {
+	v := newVerifier(t, good())
+	for n, kept := range map[int]int{257: 0, 256: 1} {
+		plan := strings.Repeat("p", n)
+		token := sign(hs256, `{"sub":"u","plan":"`+plan+`",`+expires+`}`)
+		for range 2 {
+			check(t, v, request("Bearer "+token), Identity{User: "u", Plan: plan, Expires: noon.Add(time.Minute)}, nil)
+		}
+		if got := v.cache.held(); got != kept {
+			t.Errorf("%d bytes: %d verdicts are kept, want %d", n, got, kept)
+		}
+		v.cache = new(cache)
+	}
+}
+
+// sumIn makes a hash whose places begin at the first one.
+func sumIn(n uint64) (sum [sha256.Size]byte) {
+	binary.LittleEndian.PutUint64(sum[8:], n)
+	return sum
+}
+
+// A place is free again when its verdict ends, or the keys have changed; two tokens in
+// use find a place each, also among others that are not.
+func TestPlaces(t *testing.T) {
+	var c cache
+	put := func(n uint64, until time.Time, now time.Time, keys uint64) {
+		c.put(&verdict{sum: sumIn(n), until: until, keys: keys}, now)
+	}
+	there := func(n uint64, now time.Time, keys uint64) bool {
+		sum := sumIn(n)
+		return c.get(&sum, now, keys) != nil
+	}
+	for n := range uint64(cacheWays) {
+		put(n, noon.Add(time.Duration(n+1)*time.Minute), noon, 1)
+	}
+	later := noon.Add(time.Minute) // the first has ended
+	put(9, noon.Add(time.Hour), later, 1)
+	for _, n := range []uint64{1, 2, 3, 9} {
+		if !there(n, later, 1) {
+			t.Errorf("%d is not there", n)
+		}
+		if there(n, later, 2) || there(n, later, 0) {
+			t.Errorf("%d is there for other keys", n)
+		}
+	}
+	if there(0, later, 1) {
+		t.Error("one that has ended is there")
+	}
+	put(9, noon.Add(2*time.Hour), later, 1) // again: in its own place
+	if !there(1, later, 1) || !there(2, later, 1) || !there(3, later, 1) {
+		t.Error("a token that was there took another's place")
+	}
+	hits := 0
+	for range 1000 {
+		for _, n := range []uint64{20, 21} {
+			if there(n, later, 1) {
+				hits++
+			} else {
+				put(n, noon.Add(time.Second+time.Minute), later, 1)
+			}
+		}
+	}
+	if hits < 1900 {
+		t.Errorf("%d of 2000 lookups of two tokens in use found them", hits)
+	}
+}
+
+// Many at once in the same places: whoever finds a verdict finds their own.
+func TestCacheConcurrent(t *testing.T) {
+	var c cache
+	var wait sync.WaitGroup
+	for n := range uint64(8) {
+		wait.Go(func() {
+			user, sum := fmt.Sprint("u-", n), sumIn(n)
+			for range 5000 {
+				if d := c.get(&sum, noon, 0); d == nil {
+					c.put(&verdict{sum: sum, id: Identity{User: user}, until: noon.Add(time.Hour)}, noon)
+				} else if d.id.User != user {
+					t.Errorf("got %q, want %q", d.id.User, user)
+				}
+			}
+		})
+	}
+	wait.Wait()
+}
