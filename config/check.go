@@ -47,7 +47,7 @@ func (c *checker) listeners() {
 	}
 	host, port, _ := net.SplitHostPort(c.cfg.Listen)
 	adminHost, adminPort, _ := net.SplitHostPort(c.cfg.Admin.Listen)
-	if port == adminPort && port != "0" && (host == adminHost || everywhere(host) || everywhere(adminHost)) {
+	if port == adminPort && port != "0" && sameHost(host, adminHost) {
 		path := "admin.listen"
 		if !c.src.given(path) {
 			path = "listen"
@@ -75,10 +75,27 @@ func (c *checker) token() {
 	}
 }
 
-// everywhere reports whether a host stands for all interfaces.
-func everywhere(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "" || err == nil && ip.IsUnspecified()
+// sameHost reports whether two hosts have an address in common, as far as that can be
+// known: all interfaces overlap with any host, and localhost is either loopback address.
+// Other names are looked up only when the listeners open, and then one of them fails.
+func sameHost(a, b string) bool {
+	x, xErr := netip.ParseAddr(a)
+	y, yErr := netip.ParseAddr(b)
+	x, y = x.Unmap(), y.Unmap()
+	local := func(name string, ip netip.Addr) bool {
+		return strings.EqualFold(name, "localhost") && (ip == netip.IPv6Loopback() || ip == netip.AddrFrom4([4]byte{127, 0, 0, 1}))
+	}
+	switch {
+	case a == "" || b == "" || x.IsUnspecified() || y.IsUnspecified():
+		return true
+	case xErr == nil && yErr == nil:
+		return x == y
+	case xErr == nil:
+		return local(b, x)
+	case yErr == nil:
+		return local(a, y)
+	}
+	return strings.EqualFold(a, b)
 }
 
 func (c *checker) store() {
