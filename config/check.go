@@ -21,6 +21,7 @@ type checker struct {
 
 func (c *checker) check() {
 	c.listeners()
+	c.tls()
 	c.token()
 	c.store()
 	c.jwt()

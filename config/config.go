@@ -52,9 +52,12 @@ type Config struct {
 	// gateway stops. Default: the longest timeout of upstreams and routes plus 10s;
 	// 1ms to 1d.
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout" min:"1ms" max:"1d"`
-	Admin           Admin         `yaml:"admin"`
-	Store           Store         `yaml:"store"`
-	Auth            Auth          `yaml:"auth" required:"true"`
+	// TLS makes the public listener speak TLS, with HTTP/1.1 and HTTP/2. Default nil:
+	// it speaks HTTP/1.1 without it.
+	TLS   *TLS  `yaml:"tls"`
+	Admin Admin `yaml:"admin"`
+	Store Store `yaml:"store"`
+	Auth  Auth  `yaml:"auth" required:"true"`
 	// DefaultPlan is for tokens without a plan or with an unknown one. Required,
 	// one of Plans.
 	DefaultPlan string `yaml:"default_plan" required:"true"`
@@ -80,6 +83,18 @@ type Config struct {
 	// Files are the files that the configuration was read from: its own, and those
 	// with secrets, keys and certificates that it names.
 	Files []string
+}
+
+// TLS is the certificate of the public listener. Connections speak TLS 1.2 or 1.3.
+type TLS struct {
+	// CertFile and KeyFile are PEM files of at most 64 KiB with the certificate,
+	// followed by the intermediate ones, and its private key, without a password.
+	// Both are required.
+	CertFile string `yaml:"cert_file" required:"true" as:"file"`
+	KeyFile  string `yaml:"key_file" required:"true" as:"file"`
+	// Digest is of what the files held when they were checked: two configurations
+	// differ when a file has changed.
+	Digest string
 }
 
 // Admin is the listener for health, metrics and the admin API. Health and metrics

@@ -157,7 +157,9 @@ func TestEverything(t *testing.T) {
 	want := &Config{
 		Listen:          "[::1]:0",
 		ShutdownTimeout: 90 * time.Second,
-		Admin:           Admin{Listen: "localhost:9091", Token: "0123456789abcdef"},
+		TLS: &TLS{CertFile: "testdata/tls/client.pem", KeyFile: "testdata/tls/client.key",
+			Digest: digest(t, "testdata/tls/client.pem", "testdata/tls/client.key")},
+		Admin: Admin{Listen: "localhost:9091", Token: "0123456789abcdef"},
 		Store: Store{
 			URL: "rediss://user:p%23ss@redis.example:6380/3", Prefix: "a.b:c_d-e", Timeout: time.Second,
 			OnFailure: Deny, Journal: "/var/lib/metergate/journal", Keep: 36 * time.Hour,
@@ -198,22 +200,22 @@ func TestEverything(t *testing.T) {
 		},
 		Routes: []Route{
 			{Match: "POST /api/image-analysis", Endpoint: "image-analysis", Upstream: "analysis",
-				Timeout: time.Hour, MaxBody: 2_000_000, Line: 70},
+				Timeout: time.Hour, MaxBody: 2_000_000, Line: 71},
 			{Match: "/api/", Upstream: "analysis", Timeout: time.Millisecond, MaxBody: 1, StripPrefix: "/api", Upgrade: true,
-				UserHeader: "X-User", PlanHeader: "X-Plan", DropAuthorization: true, Line: 71},
+				UserHeader: "X-User", PlanHeader: "X-Plan", DropAuthorization: true, Line: 72},
 			{Match: "GET example.com/api/{id}/{$}", Upstream: "analysis", Public: true,
-				Timeout: time.Hour, MaxBody: 2_000_000, Line: 81},
+				Timeout: time.Hour, MaxBody: 2_000_000, Line: 82},
 			{Match: "GET /gr%C3%B6%C3%9Fe/a%20b", Upstream: "unused", StripPrefix: "/gr%C3%B6%C3%9Fe/a%20b",
-				Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30, Line: 87},
-			{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Timeout: time.Hour, MaxBody: 2_000_000, Line: 88},
+				Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30, Line: 88},
+			{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Timeout: time.Hour, MaxBody: 2_000_000, Line: 89},
 		},
 		CORS: &CORS{
 			AllowedOrigins:   []string{"https://app.example.com", "http://localhost:5173", "http://[::1]:80", "capacitor://localhost"},
 			AllowCredentials: true,
 		},
 		Log: Log{Level: slog.LevelWarn, Format: "text"},
-		Files: []string{"testdata/good/everything.yaml", "testdata/secret.txt", "testdata/key.pem",
-			"testdata/tls/ca.pem", "testdata/tls/client.pem", "testdata/tls/client.key"},
+		Files: []string{"testdata/good/everything.yaml", "testdata/secret.txt", "testdata/tls/client.pem", "testdata/tls/client.key",
+			"testdata/key.pem", "testdata/tls/ca.pem", "testdata/tls/client.pem", "testdata/tls/client.key"},
 	}
 	if diff := cmp.Diff(want, cfg, compare...); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

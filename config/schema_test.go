@@ -209,6 +209,8 @@ func (s *schemaTest) scalar(typ reflect.Type, tag reflect.StructTag, pointer str
 		good, bad = append(good, "api.internal", "10.0.0.1", "::1"), append(bad, "a/b", "")
 	case as == "endpoint":
 		good, bad = append(good, "image-analysis"), append(bad, "Image", "")
+	case as == "file":
+		good, bad = append(good, "cert.pem", json.Number("7")), append(bad, "")
 	case as == "folder":
 		good, bad = append(good, "./data", json.Number("7")), append(bad, "")
 	case as == "address":
@@ -301,7 +303,7 @@ func document(file string) (any, error) {
 // concern several values, other files, or the text rather than what it says.
 var unknowable = []string{
 	"algorithms-hmac", "algorithms-key", "claims", "claims-url", "claims-within", "cors-credentials",
-	"duplicate-key", "empty-secret", "listen-shared", "merge-key", "odd-keys", "public-key-private",
+	"duplicate-key", "empty-secret", "listen-shared", "listen-tls", "merge-key", "odd-keys", "public-key-private",
 	"routes-conflict", "routes-usage", "same-limit", "second-document", "secret-comma-twice", "secret-file-folder",
 	"secret-file-short", "short-secret", "store-cluster", "store-cluster-empty", "store-cluster-port",
 	"store-database", "store-host", "store-password", "store-port", "store-sentinel", "store-sentinel-database",

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"maps"
@@ -93,22 +92,10 @@ func (c *checker) upstreamTLS(upstream string, u Upstream) {
 	if c.onlyPlain(upstream+".targets", u.Targets) {
 		c.src.at(path, "is only for https, and no target has it; write https:// in their URLs, or remove this key")
 	}
-	ca, cert, key := path+".ca_file", path+".cert_file", path+".key_file"
-	authorities := c.pemFile(ca, &t.CAFile, maxCA, checkCertificates)
-	certificate := c.pemFile(cert, &t.CertFile, maxSmall, checkCertificates)
-	private := c.pemFile(key, &t.KeyFile, maxSmall, checkKey)
+	authorities := c.pemFile(path+".ca_file", &t.CAFile, maxCA, checkCertificates)
+	certificate, private := c.keyPair(path, &t.CertFile, &t.KeyFile)
 	if all := authorities + certificate + private; all != "" {
 		t.Digest = fmt.Sprintf("%x", sha256.Sum256([]byte(all)))
-	}
-	switch {
-	case t.CertFile != "" && t.KeyFile == "" && !c.src.failed[key]:
-		c.src.at(cert, "needs its private key beside it, as key_file")
-	case t.KeyFile != "" && t.CertFile == "" && !c.src.failed[cert]:
-		c.src.at(key, "needs its certificate beside it, as cert_file")
-	case certificate != "" && private != "":
-		if _, err := tls.X509KeyPair([]byte(certificate), []byte(private)); err != nil {
-			c.src.at(key, "is not the key of the first certificate in cert_file; the gateway's own certificate comes first, then the intermediate ones")
-		}
 	}
 }
 
@@ -123,73 +110,6 @@ func (c *checker) onlyPlain(path string, targets []Target) bool {
 		}
 	}
 	return true
-}
-
-// pemFile returns what is in the file at path, whose name it resolves. An error of
-// check is reported.
-func (c *checker) pemFile(path string, name *string, limit int64, check func([]byte) error) string {
-	if !c.usable(path) || *name == "" {
-		return ""
-	}
-	*name = within(c.dir, *name)
-	c.src.files = append(c.src.files, *name)
-	text, err := readFile(*name, limit)
-	if err == nil {
-		err = check([]byte(text))
-	}
-	if err != nil {
-		c.src.at(path, "%v", err) // the name is not shown: it may be a key that was pasted there
-		return ""
-	}
-	return text
-}
-
-// checkCertificates: data is PEM with certificates and nothing else.
-func checkCertificates(data []byte) error {
-	n := 0
-	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
-		switch {
-		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
-			return errors.New("must be a file of certificates, and this one has a private key")
-		case block.Type != "CERTIFICATE":
-			return errors.New("must be a file of certificates, each between BEGIN CERTIFICATE and END CERTIFICATE, and this one has something else")
-		}
-		n++
-		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-			return fmt.Errorf("certificate %d of this file cannot be read (%v); copy it again, or ask its issuer", n, err)
-		}
-	}
-	if n == 0 {
-		return errors.New("has no PEM certificate; of a binary file make one with: openssl x509 -inform der -in FILE")
-	}
-	return nil
-}
-
-// checkKey: data is PEM with a private key. Errors show nothing of it.
-func checkKey(data []byte) error {
-	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
-		switch {
-		case block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED"):
-			return errors.New("has a password, which nobody could type in; remove it with: openssl pkey -in FILE -out NEW, and let nobody else read that file")
-		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
-			if !isKey(block.Bytes) {
-				return errors.New("has a private key that cannot be read; it must be RSA, ECDSA or Ed25519, in PKCS #8, PKCS #1 or SEC 1")
-			}
-			return nil
-		}
-	}
-	return errors.New("has no PEM private key; of a binary file make one with: openssl pkey -inform der -in FILE")
-}
-
-func isKey(der []byte) bool {
-	if _, err := x509.ParsePKCS8PrivateKey(der); err == nil {
-		return true
-	}
-	if _, err := x509.ParsePKCS1PrivateKey(der); err == nil {
-		return true
-	}
-	_, err := x509.ParseECPrivateKey(der)
-	return err == nil
 }
 
 // Client reads the files and returns what an http.Transport wants. A nil t gives

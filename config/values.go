@@ -116,6 +116,10 @@ func checkText(text, as string) error {
 		if !endpointRule.MatchString(text) {
 			return errors.New("must have 1 to 64 of a-z, 0-9 and -")
 		}
+	case "file":
+		if text == "" {
+			return errors.New("must be the name of a file")
+		}
 	case "folder":
 		if text == "" {
 			return errors.New("must be the name of a folder")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -76,14 +77,12 @@ func startApp(o appOptions) (_ *app, err error) {
 	registry.MustRegister(a.reloader.metrics()...)
 	registry.MustRegister(targetMetrics{a.reloader})
 	errorLog := slog.NewLogLogger(log.Handler(), slog.LevelDebug)
-	a.public = &http.Server{
-		Handler:                      a.reloader,
-		ReadHeaderTimeout:            10 * time.Second,
-		IdleTimeout:                  2 * time.Minute,
-		MaxHeaderBytes:               64 << 10,
-		ErrorLog:                     errorLog,
-		DisableGeneralOptionsHandler: true, // OPTIONS * is not answered behind the gateway's back
+	var certificate func() *tls.Certificate
+	if cfg.TLS != nil {
+		certificate = func() *tls.Certificate { return a.current.Load().certificate }
+		registry.MustRegister(certificateExpiry(a.reloader))
 	}
+	a.public = publicServer(a.reloader, certificate, errorLog)
 	a.public.RegisterOnShutdown(a.streams.End)
 	a.admin = &http.Server{
 		Handler: admin.Handler(admin.Options{
@@ -114,6 +113,9 @@ func startApp(o appOptions) (_ *app, err error) {
 		log.Warn("the store cannot be reached", "on_failure", string(cfg.Store.OnFailure), "error", err)
 	}
 	for _, warning := range a.store.check(context.Background()) {
+		log.Warn(warning)
+	}
+	for _, warning := range certificateWarnings(a.current.Load().certificate, time.Now()) {
 		log.Warn(warning)
 	}
 	if o.load != nil {
@@ -163,12 +165,6 @@ func (a *app) reloadAndLog() (warnings []string, err error) {
 		a.log.Warn(warning)
 	}
 	return warnings, nil
-}
-
-func (a *app) serve(s *http.Server, l net.Listener) {
-	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		a.failed <- err
-	}
 }
 
 // stop drains: readiness turns 503 at once, requests in flight have until the

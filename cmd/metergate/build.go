@@ -164,6 +164,9 @@ func buildGeneration(cfg *config.Config, before *generation, s proxy.Store, stre
 	}
 	g := &generation{cfg: cfg}
 	var err error
+	if g.certificate, err = buildCertificate(cfg, before); err != nil {
+		return nil, err
+	}
 	if g.upstreams, err = buildUpstreams(cfg, before, log); err != nil {
 		return nil, err
 	}

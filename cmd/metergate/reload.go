@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -23,10 +24,11 @@ import (
 // A generation is what one configuration has been built into. It does not change;
 // a reload makes the next one.
 type generation struct {
-	cfg       *config.Config
-	hash      string // of the configuration's files
-	upstreams map[string]*upstream.Pool
-	gateway   *proxy.Gateway
+	cfg         *config.Config
+	hash        string           // of the configuration's files
+	certificate *tls.Certificate // of the public listener; nil: it speaks no TLS
+	upstreams   map[string]*upstream.Pool
+	gateway     *proxy.Gateway
 }
 
 // A reloader has the current generation and replaces it.
@@ -82,7 +84,8 @@ func (r *reloader) start(cfg *config.Config) error {
 }
 
 // reload loads the configuration again and puts it in force, or says why not; then
-// nothing has changed. The warnings name what cannot change in a running process.
+// nothing has changed. The warnings name what cannot change in a running process, and
+// what is in force and still not right.
 func (r *reloader) reload() (warnings []string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -96,7 +99,7 @@ func (r *reloader) reload() (warnings []string, err error) {
 		r.successful.Set(0)
 		return nil, err
 	}
-	return fixed(before.cfg, cfg), nil
+	return append(fixed(before.cfg, cfg), certificateWarnings(r.current.Load().certificate, time.Now())...), nil
 }
 
 // loadWhole loads until the files are the same before and after, so that the hash is
@@ -153,6 +156,7 @@ func fixed(running, wanted *config.Config) (warnings []string) {
 		same bool
 	}{
 		{"listen", running.Listen == wanted.Listen},
+		{"tls (on or off)", (running.TLS != nil) == (wanted.TLS != nil)},
 		{"admin.listen", running.Admin.Listen == wanted.Admin.Listen},
 		{"store", reflect.DeepEqual(running.Store, wanted.Store)},
 		{"timezone", running.Timezone.String() == wanted.Timezone.String()},
@@ -171,6 +175,9 @@ func keepFixed(running, wanted *config.Config) *config.Config {
 	c := *wanted
 	c.Listen, c.Store, c.Timezone = running.Listen, running.Store, running.Timezone
 	c.Admin.Listen, c.Log.Format = running.Admin.Listen, running.Log.Format
+	if (running.TLS != nil) != (wanted.TLS != nil) {
+		c.TLS = running.TLS
+	}
 	return &c
 }
 

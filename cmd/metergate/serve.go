@@ -29,7 +29,7 @@ func serve(c *console) error {
 	if err != nil {
 		return err
 	}
-	log.Info("serving", "listen", a.publicAddr.String(), "admin", a.adminAddr.String(),
+	log.Info("serving", "listen", a.publicAddr.String(), "tls", cfg.TLS != nil, "admin", a.adminAddr.String(),
 		"plans", len(cfg.Plans), "routes", len(cfg.Routes), "on_failure", string(cfg.Store.OnFailure))
 	go func() {
 		for {

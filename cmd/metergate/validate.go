@@ -27,6 +27,13 @@ func validate(c *console) error {
 		return err
 	}
 	fmt.Fprintf(c.stdout, "%s: valid: %d plans, %d routes, %d upstreams\n", *file, len(cfg.Plans), len(cfg.Routes), len(cfg.Upstreams))
+	certificate, err := buildCertificate(cfg, nil)
+	if err != nil {
+		return err
+	}
+	for _, warning := range certificateWarnings(certificate, time.Now()) {
+		fmt.Fprintf(c.stdout, "%s: warning: %s\n", *file, warning)
+	}
 	if !*online {
 		return nil
 	}

@@ -1,0 +1,119 @@
+package config
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// tls checks the certificate of the public listener.
+func (c *checker) tls() {
+	t := c.cfg.TLS
+	if t == nil || !c.usable("tls") {
+		return
+	}
+	if certificate, key := c.keyPair("tls", &t.CertFile, &t.KeyFile); certificate != "" && key != "" {
+		t.Digest = fmt.Sprintf("%x", sha256.Sum256([]byte(certificate+key)))
+	}
+}
+
+// Certificate reads the files. The Leaf of what it returns is set. There is an error
+// only if a file has changed since it was checked.
+func (t *TLS) Certificate() (*tls.Certificate, error) {
+	pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("cert_file and key_file: %w", err)
+	}
+	return &pair, nil
+}
+
+// keyPair returns what is in the files of a certificate and its private key, the keys
+// cert_file and key_file below path, whose names it resolves. An empty name: there is
+// none.
+func (c *checker) keyPair(path string, certName, keyName *string) (certificate, private string) {
+	cert, key := path+".cert_file", path+".key_file"
+	certificate = c.pemFile(cert, certName, maxSmall, checkCertificates)
+	private = c.pemFile(key, keyName, maxSmall, checkKey)
+	switch {
+	case *certName != "" && *keyName == "" && !c.src.failed[key]:
+		c.src.at(cert, "needs its private key beside it, as key_file")
+	case *keyName != "" && *certName == "" && !c.src.failed[cert]:
+		c.src.at(key, "needs its certificate beside it, as cert_file")
+	case certificate != "" && private != "":
+		if _, err := tls.X509KeyPair([]byte(certificate), []byte(private)); err != nil {
+			c.src.at(key, "is not the key of the first certificate in cert_file; the gateway's own certificate comes first, then the intermediate ones")
+		}
+	}
+	return certificate, private
+}
+
+// pemFile returns what is in the file at path, whose name it resolves. An error of
+// check is reported.
+func (c *checker) pemFile(path string, name *string, limit int64, check func([]byte) error) string {
+	if !c.usable(path) || *name == "" {
+		return ""
+	}
+	*name = within(c.dir, *name)
+	c.src.files = append(c.src.files, *name)
+	text, err := readFile(*name, limit)
+	if err == nil {
+		err = check([]byte(text))
+	}
+	if err != nil {
+		c.src.at(path, "%v", err) // the name is not shown: it may be a key that was pasted there
+		return ""
+	}
+	return text
+}
+
+// checkCertificates: data is PEM with certificates and nothing else.
+func checkCertificates(data []byte) error {
+	n := 0
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		switch {
+		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
+			return errors.New("must be a file of certificates, and this one has a private key")
+		case block.Type != "CERTIFICATE":
+			return errors.New("must be a file of certificates, each between BEGIN CERTIFICATE and END CERTIFICATE, and this one has something else")
+		}
+		n++
+		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+			return fmt.Errorf("certificate %d of this file cannot be read (%v); copy it again, or ask its issuer", n, err)
+		}
+	}
+	if n == 0 {
+		return errors.New("has no PEM certificate; of a binary file make one with: openssl x509 -inform der -in FILE")
+	}
+	return nil
+}
+
+// checkKey: data is PEM with a private key. Errors show nothing of it.
+func checkKey(data []byte) error {
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		switch {
+		case block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED"):
+			return errors.New("has a password, which nobody could type in; remove it with: openssl pkey -in FILE -out NEW, and let nobody else read that file")
+		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
+			if !isKey(block.Bytes) {
+				return errors.New("has a private key that cannot be read; it must be RSA, ECDSA or Ed25519, in PKCS #8, PKCS #1 or SEC 1")
+			}
+			return nil
+		}
+	}
+	return errors.New("has no PEM private key; of a binary file make one with: openssl pkey -inform der -in FILE")
+}
+
+func isKey(der []byte) bool {
+	if _, err := x509.ParsePKCS8PrivateKey(der); err == nil {
+		return true
+	}
+	if _, err := x509.ParsePKCS1PrivateKey(der); err == nil {
+		return true
+	}
+	_, err := x509.ParseECPrivateKey(der)
+	return err == nil
+}
