@@ -325,13 +325,13 @@ func TestTLSReload(t *testing.T) {
 	goesOn("after a renewal")
 
 	g.put("key.pem", third.key)
-	refused(place+"key_file: is not the key of the first certificate")
+	refused(place + "key_file: is not the key of the first certificate")
 	g.put("cert.pem", []byte("no certificate"))
-	refused(place+"cert_file: has no PEM certificate")
+	refused(place + "cert_file: has no PEM certificate")
 	if err := os.Remove(filepath.Join(filepath.Dir(g.file), "cert.pem")); err != nil {
 		t.Fatal(err)
 	}
-	refused(place+"cert_file: cannot read this file")
+	refused(place + "cert_file: cannot read this file")
 	goesOn("after broken files")
 
 	// Other names.
@@ -343,7 +343,9 @@ func TestTLSReload(t *testing.T) {
 
 	// Off takes a restart, and until then its files are not needed any more.
 	g.save(strings.Replace(g.text, tlsLine, "", 1))
-	g.until(func(text string) bool { return strings.Contains(text, "tls (on or off) has changed in the file; it takes a restart") })
+	g.until(func(text string) bool {
+		return strings.Contains(text, "tls (on or off) has changed in the file; it takes a restart")
+	})
 	for _, name := range []string{"third.pem", "third.key"} {
 		if err := os.Remove(filepath.Join(filepath.Dir(g.file), name)); err != nil {
 			t.Fatal(err)
