@@ -22,6 +22,7 @@ type checker struct {
 func (c *checker) check() {
 	c.listeners()
 	c.tls()
+	c.trustedProxies()
 	c.token()
 	c.store()
 	c.jwt()
@@ -54,6 +55,15 @@ func (c *checker) listeners() {
 			path = "listen"
 		}
 		c.src.at(path, "listen and admin.listen must have different ports, both have %s", port)
+	}
+}
+
+func (c *checker) trustedProxies() {
+	for i, p := range c.cfg.TrustedProxies {
+		path := index("trusted_proxies", i)
+		if first := slices.Index(c.cfg.TrustedProxies, p); first < i && c.usable(path) {
+			c.src.at(path, "is the same as %s; keep one of them%s", index("trusted_proxies", first), c.src.got(path))
+		}
 	}
 }
 

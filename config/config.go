@@ -35,6 +35,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -54,10 +55,16 @@ type Config struct {
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout" min:"1ms" max:"1d"`
 	// TLS makes the public listener speak TLS, with HTTP/1.1 and HTTP/2. Default nil:
 	// it speaks HTTP/1.1 without it.
-	TLS   *TLS  `yaml:"tls"`
-	Admin Admin `yaml:"admin"`
-	Store Store `yaml:"store"`
-	Auth  Auth  `yaml:"auth" required:"true"`
+	TLS *TLS `yaml:"tls"`
+	// TrustedProxies are the networks (10.0.0.0/8, 2001:db8::/32) or single addresses
+	// of the proxies in front of the gateway. What a peer from there sends in
+	// X-Forwarded-For and its kin is believed, and its X-Request-Id taken over; from
+	// anybody else such fields are removed. Each once, and not all of the Internet
+	// (/0). Default none.
+	TrustedProxies []netip.Prefix `yaml:"trusted_proxies"`
+	Admin          Admin          `yaml:"admin"`
+	Store          Store          `yaml:"store"`
+	Auth           Auth           `yaml:"auth" required:"true"`
 	// DefaultPlan is for tokens without a plan or with an unknown one. Required,
 	// one of Plans.
 	DefaultPlan string `yaml:"default_plan" required:"true"`

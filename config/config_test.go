@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -73,6 +74,7 @@ func TestBad(t *testing.T) {
 var compare = []cmp.Option{
 	cmp.Comparer(func(a, b *time.Location) bool { return a.String() == b.String() }),
 	cmp.Comparer(func(a, b *url.URL) bool { return a.String() == b.String() }),
+	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 	// A Secret formats as nothing that could tell two apart.
 	cmp.Transformer("text", func(s Secret) string { return string(s) }),
 }
@@ -159,6 +161,8 @@ func TestEverything(t *testing.T) {
 		ShutdownTimeout: 90 * time.Second,
 		TLS: &TLS{CertFile: "testdata/tls/client.pem", KeyFile: "testdata/tls/client.key",
 			Digest: digest(t, "testdata/tls/client.pem", "testdata/tls/client.key")},
+		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"),
+			netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("::1/128")},
 		Admin: Admin{Listen: "localhost:9091", Token: "0123456789abcdef"},
 		Store: Store{
 			URL: "rediss://user:p%23ss@redis.example:6380/3", Prefix: "a.b:c_d-e", Timeout: time.Second,

@@ -390,5 +390,5 @@ func within(dir, path string) string {
 // isScalar reports whether values of a type are written as one scalar.
 func isScalar(t reflect.Type) bool {
 	return slices.Contains([]reflect.Kind{reflect.String, reflect.Bool, reflect.Int, reflect.Int64}, t.Kind()) ||
-		t == locationType || t == urlType
+		t == locationType || t == prefixType || t == urlType
 }

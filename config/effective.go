@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"net/url"
 	"reflect"
 	"strconv"
@@ -64,6 +65,8 @@ func showScalar(v reflect.Value, tag reflect.StructTag) any {
 	case slog.Level:
 		return strings.ToLower(x.String())
 	case *time.Location:
+		return x.String()
+	case netip.Prefix:
 		return x.String()
 	case *url.URL:
 		return x.String()

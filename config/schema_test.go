@@ -225,6 +225,8 @@ func (s *schemaTest) scalar(typ reflect.Type, tag reflect.StructTag, pointer str
 		good, bad = append(good, "a.b:c_d-e"), append(bad, "a b", "")
 	case as == "url":
 		good, bad = append(good, "", "https://a/?b"), append(bad, "a", "ftp://a")
+	case typ == prefixType:
+		good, bad = append(good, "10.0.0.0/8", "192.0.2.7", "2001:db8::/32", "::1"), append(bad, "10.0.0.0/0", "::/0", "10.0.0.0-10.0.0.9", "proxy", "fe80::1%eth0", "")
 	case typ == urlType:
 		good, bad = append(good, "http://a", "https://[::1]:80/b/"), append(bad, "a", "ftp://a", "http://a?b", "http://u@a", "http://a#b")
 	case typ == locationType:
@@ -308,7 +310,7 @@ var unknowable = []string{
 	"secret-file-short", "short-secret", "store-cluster", "store-cluster-empty", "store-cluster-port",
 	"store-database", "store-host", "store-password", "store-port", "store-sentinel", "store-sentinel-database",
 	"syntax", "syntax-open-quote", "syntax-tab", "syntax-unquoted-variable", "syntax-utf8", "timezone-unknown",
-	"token-file-empty", "unknown-anchor",
+	"token-file-empty", "trusted-proxies-odd", "unknown-anchor",
 }
 
 // TestSchemaOnFiles: the schema accepts what is good, and refuses all that is bad

@@ -24,6 +24,7 @@ var (
 	durationType = reflect.TypeFor[time.Duration]()
 	levelType    = reflect.TypeFor[slog.Level]()
 	locationType = reflect.TypeFor[*time.Location]()
+	prefixType   = reflect.TypeFor[netip.Prefix]()
 	urlType      = reflect.TypeFor[*url.URL]()
 )
 
@@ -42,6 +43,8 @@ func convert(n *yaml.Node, v reflect.Value, tag reflect.StructTag) error {
 		value, err = parseLevel(text)
 	case v.Type() == locationType:
 		value, err = parseZone(text)
+	case v.Type() == prefixType:
+		value, err = parseNetwork(text)
 	case v.Type() == urlType:
 		value, err = parseTarget(text)
 	case v.Kind() == reflect.Bool && tag.Get("oneof") != "":
@@ -230,6 +233,28 @@ func parseZone(text string) (*time.Location, error) {
 	return loc, nil
 }
 
+// parseNetwork reads a network, or an address as a network of its own.
+func parseNetwork(text string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(text)
+	if a, addrErr := netip.ParseAddr(text); addrErr == nil {
+		p, err = netip.PrefixFrom(a, a.BitLen()), nil
+		if a.Zone() != "" {
+			return p, errors.New("must not have a zone (%...)")
+		}
+	}
+	switch {
+	case err != nil:
+		return p, errors.New("must be a network such as 10.0.0.0/8 or 2001:db8::/32, or an IP address")
+	case p.Addr().Is4In6():
+		return p, errors.New("must be written as IPv4, such as 10.0.0.0/8")
+	case p.Bits() == 0:
+		return p, errors.New("must not be everybody: they could all choose the address that they are taken for; list the networks of your proxies")
+	case p != p.Masked():
+		return p, fmt.Errorf("must be %s if the network is meant, or without its / and what follows if the address is", p.Masked())
+	}
+	return p, nil
+}
+
 func checkAddress(text string) error {
 	host, port, err := net.SplitHostPort(text)
 	if err != nil {
@@ -280,7 +305,8 @@ var headerRule = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
 var takenFields = []string{
 	// Of one connection: RFC 9110, section 7.6.1.
 	"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings",
-	"Proxy-Authenticate", "Proxy-Authorization", "Authorization", "Cookie", "Expect", "Forwarded", "Host", "Via", "X-Request-Id",
+	"Proxy-Authenticate", "Proxy-Authorization", "Authorization", "Cookie", "Expect", "Forwarded", "Host", "Via",
+	"X-Request-Id", "X-Real-Ip", "Traceparent", "Tracestate",
 }
 
 func checkHeader(text string) error {

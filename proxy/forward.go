@@ -142,7 +142,7 @@ func (x *exchange) rewrite(r *httputil.ProxyRequest) {
 	// upstream's business.
 	r.Out.URL.RawQuery = r.In.URL.RawQuery
 	stripPrefix(r.Out.URL, x.route.StripPrefix)
-	r.SetXForwarded()
+	x.origin.tell(r)
 	h := r.Out.Header
 	h.Set(fieldRequestID, x.id)
 	// ReverseProxy adds them back for protocols other than HTTP.

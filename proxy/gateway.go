@@ -6,6 +6,7 @@ import (
 	"log"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -25,6 +26,9 @@ type Options struct {
 	Plans       map[string]*quota.Plan
 	DefaultPlan string
 	Routes      []Route
+	// TrustedProxies are the networks of the operator's own proxies, whose word on
+	// where a request comes from is believed; nil: nobody's is.
+	TrustedProxies []netip.Prefix
 	// UpgradeURL is sent with a 429; empty: it is left out.
 	UpgradeURL string
 	// CORS answers browsers on other origins; nil: it is off.
@@ -51,6 +55,7 @@ type Gateway struct {
 	plans       map[string]*quota.Plan
 	defaultPlan *quota.Plan
 	router      *router
+	proxies     trustedProxies
 	upgradeURL  string
 	cors        *cors.Cors // nil: off
 	streams     *Streams
@@ -68,6 +73,7 @@ func New(o Options) (*Gateway, error) {
 		verifier:    o.Verifier,
 		plans:       o.Plans,
 		defaultPlan: o.Plans[o.DefaultPlan],
+		proxies:     o.TrustedProxies,
 		upgradeURL:  o.UpgradeURL,
 		streams:     o.Streams,
 		identity:    newIdentityFields(o.Routes),
@@ -111,6 +117,8 @@ type exchange struct {
 	w  http.ResponseWriter
 	in *http.Request
 	id string // X-Request-Id
+	// origin is where the request comes from.
+	origin origin
 
 	route *route           // nil until found
 	user  jwtauth.Identity // zero where no token is needed
@@ -128,7 +136,7 @@ type exchange struct {
 
 // ServeHTTP serves one request.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := &exchange{g: g, w: w, in: r, id: quota.NewID()}
+	x := &exchange{g: g, w: w, in: r, id: quota.NewID(), origin: g.proxies.originOf(r)}
 	start := time.Now()
 	g.metrics.inFlight.Inc()
 	defer func() {

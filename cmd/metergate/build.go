@@ -259,6 +259,7 @@ func buildGateway(cfg *config.Config, s proxy.Store, upstreams map[string]*upstr
 		Metrics:     m,
 		Log:         log,
 	}
+	o.TrustedProxies = cfg.TrustedProxies
 	for _, r := range cfg.Routes {
 		o.Routes = append(o.Routes, proxy.Route{
 			Pattern: r.Match, Endpoint: r.Endpoint, Public: r.Public, Upstream: upstreams[r.Upstream],
