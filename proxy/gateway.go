@@ -136,7 +136,8 @@ type exchange struct {
 
 // ServeHTTP serves one request.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := &exchange{g: g, w: w, in: r, id: quota.NewID(), origin: g.proxies.originOf(r)}
+	x := &exchange{g: g, w: w, in: r, origin: g.proxies.originOf(r)}
+	x.id = x.origin.requestID(r)
 	start := time.Now()
 	g.metrics.inFlight.Inc()
 	defer func() {

@@ -73,8 +73,13 @@ func (x *exchange) observe(took time.Duration) {
 	if x.outcome != "" {
 		m.decisions.WithLabelValues(plan, x.outcome).Inc()
 	}
+	var trace slog.Attr // empty: left out
+	if id := traceID(x.in.Header); id != "" {
+		trace = slog.String("trace_id", id)
+	}
 	x.g.log.LogAttrs(context.Background(), slog.LevelInfo, "request",
 		slog.String("request_id", x.id),
+		trace,
 		slog.String("method", x.in.Method),
 		slog.String("path", x.in.URL.Path),
 		slog.Int("status", x.status),

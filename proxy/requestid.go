@@ -1,0 +1,60 @@
+package proxy
+
+import (
+	"net/http"
+	"strings"
+
+	"metergate/quota"
+)
+
+// requestID names a request in its response, to the upstream and in the log: by the
+// X-Request-Id of a trusted proxy, so that one name leads through all logs, or by a new
+// one. It need not be unique, and nothing is counted by it.
+func (o origin) requestID(r *http.Request) string {
+	if id := only(r.Header, fieldRequestID); o.trusted && isRequestID(id) {
+		return id
+	}
+	return quota.NewID()
+}
+
+// isRequestID: id has 1 to 128 characters that need no quoting anywhere.
+func isRequestID(id string) bool {
+	if id == "" || len(id) > 128 {
+		return false
+	}
+	for i := range len(id) {
+		c := id[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '.' || c == '_' || c == '-') {
+			return false
+		}
+	}
+	return true
+}
+
+// traceID returns the trace that a request belongs to by its traceparent field (W3C
+// Trace Context, section 3.2), 32 hexadecimal digits. Empty: it has none that is well
+// formed. Fields of the trace context reach the upstream as they came in any case.
+//
+//	00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01
+func traceID(h http.Header) string {
+	const (
+		zeros = "00000000000000000000000000000000"
+		size  = len("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	)
+	parent := only(h, "Traceparent")
+	if len(parent) < size || parent[2] != '-' || parent[35] != '-' || parent[52] != '-' {
+		return ""
+	}
+	version, trace, span, flags := parent[:2], parent[3:35], parent[36:52], parent[53:55]
+	switch {
+	case !isLowerHex(version) || !isLowerHex(trace) || !isLowerHex(span) || !isLowerHex(flags):
+		return ""
+	case version == "ff" || trace == zeros || span == zeros[:16]:
+		return ""
+	case version == "00" && len(parent) > size, len(parent) > size && parent[size] != '-':
+		return "" // a later version may have more, after a dash
+	}
+	return trace
+}
+
+func isLowerHex(s string) bool { return strings.Trim(s, "0123456789abcdef") == "" }
