@@ -23,6 +23,7 @@ func (c *checker) check() {
 	c.listeners()
 	c.tls()
 	c.trustedProxies()
+	c.maxInFlight()
 	c.token()
 	c.store()
 	c.jwt()
@@ -64,6 +65,13 @@ func (c *checker) trustedProxies() {
 		if first := slices.Index(c.cfg.TrustedProxies, p); first < i && c.usable(path) {
 			c.src.at(path, "is the same as %s; keep one of them%s", index("trusted_proxies", first), c.src.got(path))
 		}
+	}
+}
+
+func (c *checker) maxInFlight() {
+	const path = "max_in_flight.per_user"
+	if m := c.cfg.MaxInFlight; c.usable(path) && !c.src.failed["max_in_flight.total"] && m.PerUser > m.Total {
+		c.src.at(path, "must not be more than the total, which is %d%s", m.Total, c.src.got(path))
 	}
 }
 

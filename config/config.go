@@ -62,6 +62,7 @@ type Config struct {
 	// anybody else such fields are removed. Each once, and not all of the Internet
 	// (/0). Default none.
 	TrustedProxies []netip.Prefix `yaml:"trusted_proxies"`
+	MaxInFlight    MaxInFlight    `yaml:"max_in_flight"`
 	Admin          Admin          `yaml:"admin"`
 	Store          Store          `yaml:"store"`
 	Auth           Auth           `yaml:"auth" required:"true"`
@@ -102,6 +103,17 @@ type TLS struct {
 	// Digest is of what the files held when they were checked: two configurations
 	// differ when a file has changed.
 	Digest string
+}
+
+// MaxInFlight bounds the requests that one gateway serves at once: 503 or 429 above it,
+// at once, and nothing is counted. The streams of GET /usage/stream are not among them.
+type MaxInFlight struct {
+	// Total is for all of them. A waiting one takes about 60 KiB and two file
+	// descriptors. Default 10000; 1 to 1,000,000.
+	Total int `yaml:"total" default:"10000" min:"1" max:"1000000"`
+	// PerUser is for those of one user, and not more than Total. 0: no bound but that.
+	// Default 1000; 0 to 1,000,000.
+	PerUser int `yaml:"per_user" default:"1000" min:"0" max:"1000000"`
 }
 
 // Admin is the listener for health, metrics and the admin API. Health and metrics

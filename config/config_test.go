@@ -110,6 +110,7 @@ func TestDefaults(t *testing.T) {
 	want := &Config{
 		Listen:          ":8080",
 		ShutdownTimeout: 130 * time.Second,
+		MaxInFlight:     MaxInFlight{Total: 10_000, PerUser: 1000},
 		Admin:           Admin{Listen: "127.0.0.1:9090"},
 		Store: Store{
 			URL: "embedded:testdata/good/data", Prefix: "metergate", Timeout: 250 * time.Millisecond,
@@ -163,7 +164,8 @@ func TestEverything(t *testing.T) {
 			Digest: digest(t, "testdata/tls/client.pem", "testdata/tls/client.key")},
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"),
 			netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("::1/128")},
-		Admin: Admin{Listen: "localhost:9091", Token: "0123456789abcdef"},
+		MaxInFlight: MaxInFlight{Total: 1_000_000},
+		Admin:       Admin{Listen: "localhost:9091", Token: "0123456789abcdef"},
 		Store: Store{
 			URL: "rediss://user:p%23ss@redis.example:6380/3", Prefix: "a.b:c_d-e", Timeout: time.Second,
 			OnFailure: Deny, Journal: "/var/lib/metergate/journal", Keep: 36 * time.Hour,

@@ -305,7 +305,7 @@ func document(file string) (any, error) {
 // concern several values, other files, or the text rather than what it says.
 var unknowable = []string{
 	"algorithms-hmac", "algorithms-key", "claims", "claims-url", "claims-within", "cors-credentials",
-	"duplicate-key", "empty-secret", "listen-shared", "listen-tls", "merge-key", "odd-keys", "public-key-private",
+	"duplicate-key", "empty-secret", "listen-shared", "listen-tls", "max-in-flight-user", "merge-key", "odd-keys", "public-key-private",
 	"routes-conflict", "routes-usage", "same-limit", "second-document", "secret-comma-twice", "secret-file-folder",
 	"secret-file-short", "short-secret", "store-cluster", "store-cluster-empty", "store-cluster-port",
 	"store-database", "store-host", "store-password", "store-port", "store-sentinel", "store-sentinel-database",

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log"
@@ -29,6 +30,12 @@ type Options struct {
 	// TrustedProxies are the networks of the operator's own proxies, whose word on
 	// where a request comes from is believed; nil: nobody's is.
 	TrustedProxies []netip.Prefix
+	// MaxInFlight bounds the requests that are served at once, MaxUserInFlight those of
+	// one user; 0: 10,000 in all, and no bound for a user. Streams of usage have bounds
+	// of their own.
+	MaxInFlight, MaxUserInFlight int
+	// InFlight counts them; nil: a count of its own.
+	InFlight *InFlight
 	// UpgradeURL is sent with a 429; empty: it is left out.
 	UpgradeURL string
 	// CORS answers browsers on other origins; nil: it is off.
@@ -63,6 +70,9 @@ type Gateway struct {
 	metrics     *Metrics
 	log         *slog.Logger
 	errorLog    *log.Logger
+
+	inFlight                     *InFlight
+	maxInFlight, maxUserInFlight int
 }
 
 // New makes a Gateway. Errors: an unknown default plan, routes that conflict or
@@ -84,6 +94,10 @@ func New(o Options) (*Gateway, error) {
 	if g.streams == nil {
 		g.streams = NewStreams()
 	}
+	if g.inFlight = o.InFlight; g.inFlight == nil {
+		g.inFlight = NewInFlight()
+	}
+	g.maxInFlight, g.maxUserInFlight = cmp.Or(o.MaxInFlight, 10_000), o.MaxUserInFlight
 	if g.defaultPlan == nil {
 		return nil, fmt.Errorf("default plan %q is not defined", o.DefaultPlan)
 	}
@@ -119,6 +133,8 @@ type exchange struct {
 	id string // X-Request-Id
 	// origin is where the request comes from.
 	origin origin
+	// entered, enteredUser: the request is counted in g.inFlight.
+	entered, enteredUser bool
 
 	route *route           // nil until found
 	user  jwtauth.Identity // zero where no token is needed
@@ -142,6 +158,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.metrics.inFlight.Inc()
 	defer func() {
 		g.metrics.inFlight.Dec()
+		x.leave()
 		x.observe(time.Since(start))
 	}()
 	w.Header().Set(fieldRequestID, x.id)
@@ -168,11 +185,21 @@ func (x *exchange) serve() (err error) {
 	if x.route, err = x.g.router.find(x.in); err != nil {
 		return err
 	}
+	if !x.route.apart {
+		if err := x.enter(); err != nil {
+			return err
+		}
+	}
 	if !x.route.Public {
 		if x.user, err = x.g.verifier.Verify(x.in); err != nil {
 			return err
 		}
 		x.plan = x.g.planOf(x.user)
+		if !x.route.apart {
+			if err := x.enterUser(); err != nil {
+				return err
+			}
+		}
 	}
 	if x.route.own != nil {
 		x.route.own(x)

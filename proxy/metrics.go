@@ -23,12 +23,14 @@ type Metrics struct {
 	unsettled prometheus.Counter
 	storeTime *prometheus.HistogramVec
 	storeErrs *prometheus.CounterVec
+	// overloaded counts what found no room, see inflight.go.
+	overloaded *prometheus.CounterVec
 }
 
 // NewMetrics registers the metrics.
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	f := promauto.With(r)
-	return &Metrics{
+	m := &Metrics{
 		requests: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_requests_total",
 			Help: "Requests answered, by the pattern of their route, method and class of status."},
 			[]string{"route", "method", "code"}),
@@ -51,7 +53,14 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			[]string{"operation"}),
 		storeErrs: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_store_errors_total",
 			Help: "Calls of the store that failed."}, []string{"operation"}),
+		overloaded: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_overload_refused_total",
+			Help: "Requests refused because too many were running, in all (total) or of their user (per_user)."},
+			[]string{"reason"}),
 	}
+	for _, reason := range []string{"total", "per_user"} {
+		m.overloaded.WithLabelValues(reason) // so that the first one shows as a rise
+	}
+	return m
 }
 
 // observe writes one request into metrics and log.

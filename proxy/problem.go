@@ -95,6 +95,13 @@ func (x *exchange) fail(err error) {
 	case errors.Is(err, errStreams):
 		p.Type, p.Status, p.Detail = typeReducedCapacity, http.StatusServiceUnavailable, "The gateway has too many streams open. Ask GET /usage meanwhile."
 		h.Set("Retry-After", retryStreams)
+	case errors.Is(err, errUserInFlight):
+		p.Status = http.StatusTooManyRequests
+		p.Detail = "You have " + strconv.Itoa(x.g.maxUserInFlight) + " requests running, as many as may run at once. Send this one again when one of them has ended; nothing was counted."
+		h.Set("Retry-After", retryInFlight)
+	case errors.Is(err, errTotalInFlight):
+		p.Type, p.Status, p.Detail = typeReducedCapacity, http.StatusServiceUnavailable, "The gateway has as many requests running as it can. Try again shortly."
+		h.Set("Retry-After", retryInFlight)
 	case errors.Is(err, quota.ErrOverloaded):
 		p.Type, p.Status, p.Detail = typeReducedCapacity, http.StatusServiceUnavailable, "The gateway is overloaded. Try again shortly."
 		h.Set("Retry-After", "1")

@@ -45,6 +45,8 @@ type route struct {
 	Route
 	// own answers instead of an upstream; nil for a Route of the configuration.
 	own func(*exchange)
+	// apart: it has bounds of its own, and does not count among the requests in flight.
+	apart bool
 }
 
 var errNoRoute = errors.New("no route")

@@ -16,7 +16,7 @@ const trackDeprecated = "@1796083200"
 func ownRoutes() []*route {
 	return []*route{
 		{Route: Route{Pattern: "GET /usage"}, own: (*exchange).usage},
-		{Route: Route{Pattern: "GET /usage/stream"}, own: (*exchange).stream},
+		{Route: Route{Pattern: "GET /usage/stream"}, own: (*exchange).stream, apart: true},
 		{Route: Route{Pattern: "POST /usage/track"}, own: (*exchange).track},
 		{Route: Route{Pattern: "GET /usage/client.js", Public: true}, own: browserFile("client.js")},
 		{Route: Route{Pattern: "GET /usage/client.d.ts", Public: true}, own: browserFile("client.d.ts")},

@@ -58,12 +58,13 @@ func startApp(o appOptions) (_ *app, err error) {
 			a.store.Close()
 		}
 	}()
+	inFlight := proxy.NewInFlight()
 	registry := prometheus.NewRegistry()
 	metrics := proxy.NewMetrics(registry)
 	a.reloader = newReloader(a.streams)
 	a.reloader.load = o.load
 	a.reloader.build = func(cfg *config.Config, before *generation) (*generation, error) {
-		g, err := buildGeneration(cfg, before, a.store, a.streams, metrics, log)
+		g, err := buildGeneration(cfg, before, a.store, a.streams, inFlight, metrics, log)
 		if err == nil && o.level != nil {
 			o.level.Set(cfg.Log.Level)
 		}

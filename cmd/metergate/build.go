@@ -123,7 +123,7 @@ func buildVerifier(cfg *config.Config) (*jwtauth.Verifier, error) {
 // that do not fit their algorithms, say.
 func checkBuild(cfg *config.Config) error {
 	log := slog.New(slog.DiscardHandler)
-	_, err := buildGeneration(cfg, nil, nil, nil, proxy.NewMetrics(prometheus.NewRegistry()), log)
+	_, err := buildGeneration(cfg, nil, nil, nil, nil, proxy.NewMetrics(prometheus.NewRegistry()), log)
 	return err
 }
 
@@ -158,7 +158,7 @@ func buildPlans(cfg *config.Config) (map[string]*quota.Plan, error) {
 }
 
 // buildGeneration makes what a configuration says, and touches nothing that lives.
-func buildGeneration(cfg *config.Config, before *generation, s proxy.Store, streams *proxy.Streams, m *proxy.Metrics, log *slog.Logger) (*generation, error) {
+func buildGeneration(cfg *config.Config, before *generation, s proxy.Store, streams *proxy.Streams, inFlight *proxy.InFlight, m *proxy.Metrics, log *slog.Logger) (*generation, error) {
 	if before != nil {
 		cfg = keepFixed(before.cfg, cfg)
 	}
@@ -170,7 +170,7 @@ func buildGeneration(cfg *config.Config, before *generation, s proxy.Store, stre
 	if g.upstreams, err = buildUpstreams(cfg, before, log); err != nil {
 		return nil, err
 	}
-	g.gateway, err = buildGateway(cfg, s, g.upstreams, streams, m, log)
+	g.gateway, err = buildGateway(cfg, s, g.upstreams, streams, inFlight, m, log)
 	return g, err
 }
 
@@ -240,7 +240,7 @@ func samePool(a, b config.Upstream) bool {
 
 // buildGateway makes the public handler of a configuration. It touches nothing
 // that lives.
-func buildGateway(cfg *config.Config, s proxy.Store, upstreams map[string]*upstream.Pool, streams *proxy.Streams, m *proxy.Metrics, log *slog.Logger) (*proxy.Gateway, error) {
+func buildGateway(cfg *config.Config, s proxy.Store, upstreams map[string]*upstream.Pool, streams *proxy.Streams, inFlight *proxy.InFlight, m *proxy.Metrics, log *slog.Logger) (*proxy.Gateway, error) {
 	verifier, err := buildVerifier(cfg)
 	if err != nil {
 		return nil, err
@@ -260,6 +260,7 @@ func buildGateway(cfg *config.Config, s proxy.Store, upstreams map[string]*upstr
 		Log:         log,
 	}
 	o.TrustedProxies = cfg.TrustedProxies
+	o.InFlight, o.MaxInFlight, o.MaxUserInFlight = inFlight, cfg.MaxInFlight.Total, cfg.MaxInFlight.PerUser
 	for _, r := range cfg.Routes {
 		o.Routes = append(o.Routes, proxy.Route{
 			Pattern: r.Match, Endpoint: r.Endpoint, Public: r.Public, Upstream: upstreams[r.Upstream],

@@ -1,0 +1,131 @@
+package proxy
+
+import (
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// Of many that come at once, exactly as many as there is room for get in, and nothing
+// is left of those who have left.
+func TestInFlight(t *testing.T) {
+	f := NewInFlight()
+	const limit, userLimit, users, each = 500, 3, 200, 20
+	var total, perUser atomic.Int64
+	var came, done sync.WaitGroup
+	came.Add(users * each)
+	leave := make(chan bool)
+	for i := range users * each {
+		user := strconv.Itoa(i % users)
+		done.Go(func() {
+			in, userIn := f.enter(limit), f.enterUser(user, userLimit)
+			if in {
+				total.Add(1)
+			}
+			if userIn {
+				perUser.Add(1)
+			}
+			came.Done()
+			<-leave
+			if in {
+				f.leave()
+			}
+			if userIn {
+				f.leaveUser(user)
+			}
+		})
+	}
+	came.Wait()
+	if total.Load() != limit || perUser.Load() != users*userLimit {
+		t.Errorf("%d and %d got in, want %d and %d", total.Load(), perUser.Load(), limit, users*userLimit)
+	}
+	close(leave)
+	done.Wait()
+	if n := f.total.Load(); n != 0 {
+		t.Errorf("%d are counted", n)
+	}
+	for i := range f.shards {
+		if n := len(f.shards[i].users); n != 0 {
+			t.Errorf("shard %d has %d users", i, n)
+		}
+	}
+	// Never two where there is room for one.
+	var inside atomic.Int64
+	for range 4 {
+		done.Go(func() {
+			for range 200_000 {
+				if f.enter(1) {
+					if inside.Add(1) > 1 {
+						t.Error("two are in")
+					}
+					inside.Add(-1)
+					f.leave()
+				}
+			}
+		})
+	}
+	done.Wait()
+	if n := f.total.Load(); n != 0 {
+		t.Errorf("%d are counted", n)
+	}
+	// One who is refused takes nobody's place, not even for a moment: with one in, a
+	// second always finds room under a limit of 2, whoever tries under one of 1.
+	f.enter(1)
+	stop := make(chan bool)
+	for range 3 {
+		done.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					if f.enter(1) {
+						t.Error("one is in already")
+						return
+					}
+				}
+			}
+		})
+	}
+	for range 200_000 {
+		if !f.enter(2) {
+			t.Error("there was room for a second")
+			break
+		}
+		f.leave()
+	}
+	close(stop)
+	done.Wait()
+	f.leave()
+	for range 100 {
+		if !f.enter(1) || f.enter(1) || !f.enterUser("u", 1) || f.enterUser("u", 1) {
+			t.Fatal("one at a time")
+		}
+		f.leave()
+		f.leaveUser("u")
+	}
+	// Without a limit they are counted all the same: a reload may bring one.
+	for range 5 {
+		if !f.enterUser("u", 0) {
+			t.Fatal("no limit")
+		}
+	}
+	if f.enterUser("u", 5) {
+		t.Error("a sixth got in")
+	}
+}
+
+func BenchmarkInFlight(b *testing.B) {
+	f := NewInFlight()
+	var n atomic.Int64
+	b.RunParallel(func(pb *testing.PB) {
+		user := "user-" + strconv.FormatInt(n.Add(1), 10)
+		for pb.Next() {
+			f.enter(1000)
+			f.enterUser(user, 1000)
+			f.leaveUser(user)
+			f.leave()
+		}
+	})
+}
