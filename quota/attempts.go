@@ -5,10 +5,9 @@ import (
 	"time"
 )
 
-// MaxAttemptRate bounds Attempts, in requests a second. A token then comes back no
-// faster than every 100 µs, beside which the microsecond that it is rounded to is
-// little.
-const MaxAttemptRate = 10_000
+// MaxAttempts bounds Attempts: a token then comes back no faster than every 100 µs,
+// beside which the microsecond that it is rounded to is little.
+const MaxAttempts = 10_000
 
 // Attempts bound how often a user may try, whatever becomes of the request: one that
 // fails costs nothing of a limit, but the upstream had the work.
@@ -26,8 +25,27 @@ const MaxAttemptRate = 10_000
 //
 // The zero value bounds nothing.
 type Attempts struct {
-	Requests int64         // 0: no bound
+	Requests int64         // 1 to MaxAttempts; 0: no bound
 	Per      time.Duration // 1 s to 24 h
+}
+
+// String is like "120 times per minute"; of lengths that are no word, "3 times per 5m0s".
+func (a Attempts) String() string {
+	per := a.Per.String()
+	switch a.Per {
+	case time.Second:
+		per = "second"
+	case time.Minute:
+		per = "minute"
+	case time.Hour:
+		per = "hour"
+	case 24 * time.Hour:
+		per = "day"
+	}
+	if a.Requests == 1 {
+		return "once per " + per
+	}
+	return fmt.Sprintf("%d times per %s", a.Requests, per)
 }
 
 // check returns what is wrong with a.
@@ -35,10 +53,10 @@ func (a Attempts) check() error {
 	switch {
 	case a == Attempts{}:
 		return nil
+	case a.Requests < 1 || a.Requests > MaxAttempts:
+		return fmt.Errorf("requests must be 1 to %d, got %d", MaxAttempts, a.Requests)
 	case a.Per < time.Second || a.Per > 24*time.Hour:
-		return fmt.Errorf("must be per 1s to 24h, got %v", a.Per)
-	case a.Requests < 1 || a.Requests > int64(a.Per/(time.Second/MaxAttemptRate)):
-		return fmt.Errorf("requests must be 1 or more, and at most %d a second, got %d per %v", MaxAttemptRate, a.Requests, a.Per)
+		return fmt.Errorf("per must be 1s to 24h, got %v", a.Per)
 	}
 	return nil
 }

@@ -31,7 +31,7 @@ func TestAttemptsInterval(t *testing.T) {
 
 func TestAttemptsBounds(t *testing.T) {
 	for _, a := range []Attempts{
-		{Requests: 1}, {Per: time.Minute}, {-1, time.Minute}, {10_001, time.Second}, {600_001, time.Minute},
+		{Requests: 1}, {Per: time.Minute}, {-1, time.Minute}, {10_001, time.Minute},
 		{1, time.Second - 1}, {1, 24*time.Hour + 1}, {1, -time.Minute},
 	} {
 		if _, err := NewPlan(PlanOptions{Name: "p", WarnAt: 80, Attempts: a}); err == nil {
