@@ -47,7 +47,8 @@ func (x *exchange) checkForwardable() error {
 }
 
 // reserve holds a unit of the user's quota. It returns an *errQuota when there is
-// none, and an *errStore when the store does not let the request pass.
+// none, an *errAttempts when the user has tried too often, and an *errStore when the
+// store does not let the request pass.
 func (x *exchange) reserve() error {
 	d, err := x.g.store.Reserve(x.in.Context(), quota.Request{
 		ID:       quota.NewID(),
@@ -60,6 +61,9 @@ func (x *exchange) reserve() error {
 	case err != nil:
 		x.outcome = "error"
 		return &errStore{err}
+	case d.RetryAttempt > 0:
+		x.outcome = "throttled"
+		return &errAttempts{x.route.Endpoint, x.user.User, d.RetryAttempt, d.Snapshot}
 	case !d.Admitted:
 		x.outcome = "refused"
 		return &errQuota{x.route.Endpoint, x.user.User, d.Snapshot}

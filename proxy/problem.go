@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"time"
 
 	"metergate/proxy/jwtauth"
 	"metergate/proxy/upstream"
@@ -14,6 +15,7 @@ import (
 // draft-ietf-httpapi-ratelimit-headers-11 section 4.
 const (
 	typeQuotaExceeded   = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+	typeAbnormalUsage   = "https://iana.org/assignments/http-problem-types#abnormal-usage-detected"
 	typeReducedCapacity = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
 )
 
@@ -30,6 +32,16 @@ type errQuota struct {
 }
 
 func (*errQuota) Error() string { return "a limit is reached" }
+
+// errAttempts: the user has no attempt left, until wait is over.
+type errAttempts struct {
+	endpoint string
+	user     string
+	wait     time.Duration
+	snapshot quota.Snapshot
+}
+
+func (*errAttempts) Error() string { return "no attempt is left" }
 
 // errStore: the store did not answer a call that the request cannot do without.
 type errStore struct{ err error }
@@ -64,6 +76,7 @@ func (x *exchange) fail(err error) {
 		notAllowed errMethod
 		token      *jwtauth.Error
 		exceeded   *errQuota
+		throttled  *errAttempts
 		noStore    *errStore
 		noUpstream *errUpstream
 	)
@@ -85,6 +98,8 @@ func (x *exchange) fail(err error) {
 		p.Detail = "The body may have " + strconv.FormatInt(x.route.MaxBody, 10) + " bytes at the most."
 	case errors.As(err, &exceeded):
 		x.refuse(&p, exceeded)
+	case errors.As(err, &throttled):
+		x.throttle(&p, throttled)
 	case errors.Is(err, errBody):
 		p.Status, p.Detail = http.StatusBadRequest, "This resource takes no body."
 	case errors.Is(err, errBodyBroken):
@@ -138,6 +153,19 @@ func (x *exchange) refuse(p *problem, e *errQuota) {
 	p.Detail = "The limit " + plan.Limits()[refusal.Binding].Name() + " of the plan " + plan.Name() + " is reached."
 	setUsageFields(x.w.Header(), e.endpoint, e.snapshot, refusal.Binding)
 	x.w.Header().Set("Retry-After", strconv.FormatInt(refusal.RetryAfter, 10))
+}
+
+// throttle fills in a 429 for too many attempts. The limits have nothing to do with it,
+// nor has an upgrade.
+func (x *exchange) throttle(p *problem, e *errAttempts) {
+	plan, usage := e.snapshot.Plan, e.snapshot.Usage(e.user)
+	wait := strconv.FormatInt(int64((e.wait+time.Second-1)/time.Second), 10)
+	p.Type, p.Status, p.Title = typeAbnormalUsage, http.StatusTooManyRequests, "Too many attempts"
+	p.Endpoint, p.Usage = e.endpoint, &usage
+	p.Detail = "The plan " + plan.Name() + " lets you try " + plan.Attempts().String() +
+		", counted or not. Nothing was counted. Try again in " + wait + " s."
+	setUsageFields(x.w.Header(), e.endpoint, e.snapshot, -1)
+	x.w.Header().Set("Retry-After", wait)
 }
 
 func (x *exchange) writeProblem(p problem) {

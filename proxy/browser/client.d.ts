@@ -56,7 +56,7 @@ export type Connection = 'idle' | 'live' | 'polling' | 'offline';
  */
 export type ConnectionProblem = null | 'unreachable' | 'unavailable' | 'unauthorized' | 'token';
 
-/** Why a call of this tab got 429. */
+/** The limit that refused a call of this tab. A 429 for too many attempts is none. */
 export interface Refusal {
   endpoint: string | null;
   /** Names of the limits that are reached. */

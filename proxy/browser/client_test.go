@@ -221,6 +221,22 @@ func testRefused(t *testing.T, b *browsertest.Browser, g *gateway) {
 	g.set(10)
 	tab.Want("client.current.refused", "null")
 
+	// Who tried too often has not reached a limit, and no upgrade would help.
+	g.answerWith(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(r.URL.Path, "/api/") {
+			return false
+		}
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.Header().Set("Retry-After", "1")
+		w.Header().Set("X-Usage", "10/100")
+		w.WriteHeader(429)
+		fmt.Fprintf(w, `{"type":"https://iana.org/assignments/http-problem-types#abnormal-usage-detected","status":429,"endpoint":"analyze","usage":%s}`, g.usage())
+		return true
+	})
+	tab.Want("client.fetch('/api/analyze').then(r => r.json()).then(p => p.type.split('#')[1])", "abnormal-usage-detected")
+	tab.Want("[seen.length, client.current.refused].join()", "1,")
+	tab.Want(shown, "10,0")
+
 	// Another 429 is not ours.
 	g.answerWith(func(w http.ResponseWriter, r *http.Request) bool {
 		if strings.HasPrefix(r.URL.Path, "/api/") {
