@@ -222,6 +222,9 @@ type Plan struct {
 	// Limits. The first one without an endpoint is the headline limit. Default
 	// none. One endpoint and window has one limit.
 	Limits []Limit `yaml:"limits"`
+	// Attempts bound how often a user may try, whatever becomes of the request, on all
+	// metered routes together. Default nil: they do not.
+	Attempts *Attempts `yaml:"attempts"`
 }
 
 // A Limit allows a number of requests in each window.
@@ -233,6 +236,21 @@ type Limit struct {
 	// Endpoint is the one that the limit is for; a route must have it. Default:
 	// all endpoints together.
 	Endpoint string `yaml:"endpoint" as:"endpoint"`
+}
+
+// Attempts are a number of requests that a user may send at once. They come back
+// evenly, all of them within the time that Per says.
+type Attempts struct {
+	// Requests is required, 1 to 10000.
+	Requests int64 `yaml:"requests" required:"true" min:"1" max:"10000"`
+	// Per is a length of time, not a window of the calendar: second, minute, hour or
+	// day, which has 24 hours. Required.
+	Per string `yaml:"per" required:"true" oneof:"second, minute, hour, day"`
+}
+
+// Length is how long Per is.
+func (a Attempts) Length() time.Duration {
+	return map[string]time.Duration{"second": time.Second, "minute": time.Minute, "hour": time.Hour, "day": 24 * time.Hour}[a.Per]
 }
 
 // An Upstream is a service behind the gateway.

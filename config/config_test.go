@@ -176,10 +176,14 @@ func TestEverything(t *testing.T) {
 			Claims: Claims{User: "app.user.id", Plan: `https://example\.com/app.plan`},
 		}},
 		DefaultPlan: "pro",
-		Plans:       map[string]Plan{"pro": {Limits: limits}, "also_PRO-2": {Limits: limits}, "none": {Limits: []Limit{}}},
-		Timezone:    zone,
-		WarnAt:      100,
-		UpgradeURL:  "https://example.com/pricing?from=api",
+		Plans: map[string]Plan{
+			"pro":        {Limits: limits, Attempts: &Attempts{Requests: 10000, Per: "second"}},
+			"also_PRO-2": {Limits: limits, Attempts: &Attempts{Requests: 10000, Per: "second"}},
+			"none":       {Limits: []Limit{}, Attempts: &Attempts{Requests: 1, Per: "day"}},
+		},
+		Timezone:   zone,
+		WarnAt:     100,
+		UpgradeURL: "https://example.com/pricing?from=api",
 		Upstreams: map[string]Upstream{
 			"analysis": {
 				Targets: []Target{
@@ -206,14 +210,14 @@ func TestEverything(t *testing.T) {
 		},
 		Routes: []Route{
 			{Match: "POST /api/image-analysis", Endpoint: "image-analysis", Upstream: "analysis",
-				Timeout: time.Hour, MaxBody: 2_000_000, Line: 71},
+				Timeout: time.Hour, MaxBody: 2_000_000, Line: 73},
 			{Match: "/api/", Upstream: "analysis", Timeout: time.Millisecond, MaxBody: 1, StripPrefix: "/api", Upgrade: true,
-				UserHeader: "X-User", PlanHeader: "X-Plan", DropAuthorization: true, Line: 72},
+				UserHeader: "X-User", PlanHeader: "X-Plan", DropAuthorization: true, Line: 74},
 			{Match: "GET example.com/api/{id}/{$}", Upstream: "analysis", Public: true,
-				Timeout: time.Hour, MaxBody: 2_000_000, Line: 82},
+				Timeout: time.Hour, MaxBody: 2_000_000, Line: 84},
 			{Match: "GET /gr%C3%B6%C3%9Fe/a%20b", Upstream: "unused", StripPrefix: "/gr%C3%B6%C3%9Fe/a%20b",
-				Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30, Line: 88},
-			{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Timeout: time.Hour, MaxBody: 2_000_000, Line: 89},
+				Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30, Line: 90},
+			{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Timeout: time.Hour, MaxBody: 2_000_000, Line: 91},
 		},
 		CORS: &CORS{
 			AllowedOrigins:   []string{"https://app.example.com", "http://localhost:5173", "http://[::1]:80", "capacitor://localhost"},

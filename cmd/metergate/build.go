@@ -149,8 +149,12 @@ func buildPlans(cfg *config.Config) (map[string]*quota.Plan, error) {
 				return nil, fmt.Errorf("plans.%s.limits[%d].per: %w", name, i, err)
 			}
 		}
+		o := quota.PlanOptions{Name: name, Limits: limits, Endpoints: endpoints, WarnAt: cfg.WarnAt}
+		if a := p.Attempts; a != nil {
+			o.Attempts = quota.Attempts{Requests: a.Requests, Per: a.Length()}
+		}
 		var err error
-		if plans[name], err = quota.NewPlan(quota.PlanOptions{Name: name, Limits: limits, Endpoints: endpoints, WarnAt: cfg.WarnAt}); err != nil {
+		if plans[name], err = quota.NewPlan(o); err != nil {
 			return nil, err
 		}
 	}

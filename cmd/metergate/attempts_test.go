@@ -1,0 +1,84 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"metergate/quota/redisstore/redistest"
+)
+
+// A plan of five attempts a minute in front of an API that fails: five requests reach
+// it, one by one or many at once through two gateways, and nothing is counted or held.
+func TestExactlyTheAttempts(t *testing.T) {
+	var sent atomic.Int64
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sent.Add(1)
+		io.Copy(io.Discard, r.Body)
+		w.WriteHeader(500)
+	}))
+	defer upstream.Close()
+	redis := redistest.Start(t)
+	gateways := []*process{startGateway(t, redis.URL(), upstream.URL), startGateway(t, redis.URL(), upstream.URL)}
+	client := crowd(t)
+	try := func(i int, token string) (status, retry int) {
+		req, _ := http.NewRequest("POST", gateways[i%2].url+"/api/analyze", nil)
+		req.Header.Set("Authorization", "Bearer "+token)
+		res, err := client.Do(req)
+		if err != nil {
+			t.Error(err)
+			return 0, 0
+		}
+		io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+		retry, _ = strconv.Atoi(res.Header.Get("Retry-After"))
+		return res.StatusCode, retry
+	}
+	for name, each := range map[string]func(func(i int)){
+		"one by one": func(f func(int)) {
+			for i := range 8 {
+				f(i)
+			}
+		},
+		"50 at once": func(f func(int)) {
+			var wait sync.WaitGroup
+			for i := range 50 {
+				wait.Go(func() { f(i) })
+			}
+			wait.Wait()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sent.Store(0)
+			token := testToken("user "+name, "tries")
+			var failed, throttled atomic.Int64
+			began := time.Now()
+			each(func(i int) {
+				switch status, retry := try(i, token); {
+				case status == 500:
+					failed.Add(1)
+				case status == 429 && retry >= 1 && retry <= 12:
+					throttled.Add(1)
+				default:
+					t.Errorf("status %d, Retry-After %d", status, retry)
+				}
+			})
+			took := time.Since(began)
+			// One comes back every 12 seconds; a machine that is that slow gets it.
+			most := 5 + int64(took/(12*time.Second))
+			if n := failed.Load(); n != sent.Load() || n < 5 || n > most || throttled.Load() == 0 {
+				t.Errorf("%d got the API's 500 and %d 429, %d reached it in %v; want 5", n, throttled.Load(), sent.Load(), took)
+			}
+			for _, g := range gateways {
+				if u := usageOf(t, g, token); u.Used != 0 || u.InFlight != 0 || !u.Allowed {
+					t.Errorf("usage %+v", u)
+				}
+			}
+		})
+	}
+}
