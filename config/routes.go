@@ -126,7 +126,7 @@ func register(mux *http.ServeMux, pattern string) (err error) {
 
 var (
 	methodRule  = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$") // a token of RFC 9110
-	patternHost = regexp.MustCompile(`^[a-z0-9._-]{1,253}$`)
+	patternHost = regexp.MustCompile(`^[a-z0-9_-]+(\.[a-z0-9_-]+)*$`)
 )
 
 // checkPattern says why a pattern can be no route's. What the mux would accept
@@ -145,8 +145,8 @@ func checkPattern(pattern string) error {
 		return errors.New(`must contain a path, such as "GET /api/items"`)
 	}
 	host, path := rest[:slash], rest[slash:]
-	if host != "" && !patternHost.MatchString(host) {
-		return errors.New("must have a host in lower case and without a port, or none: what is before the first / of the path is a host")
+	if host != "" && (!patternHost.MatchString(host) || len(host) > 253) {
+		return errors.New("must have a host in lower case, without a port and a dot at its end, or none: what is before the first / of the path is a host")
 	}
 	segments := strings.Split(path[1:], "/")
 	for i, s := range segments {

@@ -34,7 +34,7 @@ var errPath = errors.New("the request target is not canonical")
 func refusePath(why string) error { return fmt.Errorf("%w: %s", errPath, why) }
 
 // canonicalTarget gives the request the one path in which it is routed, counted
-// and forwarded, or says why it has none. It leaves the query alone.
+// and forwarded, or says why it has none. The query stays as it is.
 func canonicalTarget(r *http.Request) error {
 	u := r.URL
 	switch {
@@ -46,10 +46,16 @@ func canonicalTarget(r *http.Request) error {
 		return refusePath("the target has a scheme other than http and https")
 	case u.Scheme != "" && (u.Host == "" || u.User != nil):
 		return refusePath("the target has no host, or has a user name") // RFC 9110 sections 4.2.1 and 4.2.4
-	// HTTP/2 can carry a blank, and an upstream that speaks HTTP/1 would see its
-	// request line end there.
-	case strings.Contains(u.RawQuery, " "):
-		return refusePath("the query has a blank")
+	}
+	for i := range len(u.RawQuery) {
+		switch c := u.RawQuery[i]; {
+		case c == '#':
+			return refusePath("the query has a fragment") // see canonicalChar
+		case c <= ' ' || c > '~':
+			// HTTP/2 can carry a blank, and an upstream that speaks HTTP/1 would see
+			// its request line end there.
+			return refusePath("the query has a byte that is not printable ASCII")
+		}
 	}
 	// The path as it was sent. Not EscapedPath: when a byte in RawPath should have
 	// been escaped, that one decodes everything and escapes it anew, and an encoded

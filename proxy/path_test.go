@@ -140,7 +140,7 @@ func TestPathOfTarget(t *testing.T) {
 		{"GET", "/%61?x", "/a?x"},
 		{"GET", "/a?", "/a?"},
 		{"GET", "/a??", "/a??"},
-		{"GET", "/%61?%zz&a;b&%2e%2e//%c3#\xff\\", "/a?%zz&a;b&%2e%2e//%c3#\xff\\"},
+		{"GET", `/%61?%zz&a;b&%2e%2e//%c3%23|^{}"<>\`, `/a?%zz&a;b&%2e%2e//%c3%23|^{}"<>\`},
 		{"GET", "/a|b%3b?|", "/a%7Cb%3B?|"},
 		{"GET", "/[a]%3B", "/[a]%3B"},
 		{"POST", "http://other.example/a%7eb", "/a~b"},
@@ -168,6 +168,9 @@ func TestPathOfTarget(t *testing.T) {
 		{"GET", `/a\b`, ""},
 		{"GET", "/ä", ""},
 		{"GET", "/a#b", ""},
+		{"GET", "/a?b#c", ""},
+		{"GET", "/a?ä", ""},
+		{"GET", "/a?\xff", ""},
 	} {
 		req, err := readTarget(c.method, c.target)
 		if err != nil {

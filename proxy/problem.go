@@ -81,7 +81,7 @@ func (x *exchange) fail(err error) {
 		noUpstream *errUpstream
 	)
 	switch {
-	case errors.Is(err, errPath):
+	case errors.Is(err, errPath), errors.Is(err, errHost):
 		p.Status, p.Detail = http.StatusBadRequest, err.Error()
 	case errors.Is(err, errUpgrade):
 		p.Status, p.Detail = http.StatusBadRequest, "This route does not switch protocols; send the request without Upgrade."

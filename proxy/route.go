@@ -3,7 +3,6 @@ package proxy
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -108,7 +107,7 @@ func newRouter(routes []*route) (*router, error) {
 func (r *router) find(req *http.Request) (*route, error) {
 	host, path := hostOf(req), req.URL.EscapedPath()
 	for _, t := range [...]table{r.own, r.ownRest, r.configured} {
-		if rt := t.find(host, req.Method, path); rt != nil {
+		if rt := t.find(host, req.Method, path); rt != nil && req.Method != http.MethodTrace {
 			return rt, nil
 		}
 		if allow := t.methods(host, path); len(allow) > 0 {
@@ -116,17 +115,6 @@ func (r *router) find(req *http.Request) (*route, error) {
 		}
 	}
 	return nil, errNoRoute
-}
-
-// hostOf returns the host that a request is for, in lower case, without the port.
-func hostOf(req *http.Request) string {
-	host := req.Host
-	if strings.Contains(host, ":") {
-		if h, _, err := net.SplitHostPort(host); err == nil {
-			host = h
-		}
-	}
-	return strings.ToLower(host)
 }
 
 // A table holds a tree of paths for each host and method of its patterns. The
@@ -154,16 +142,23 @@ func (t table) find(host, method, path string) *route {
 	return nil
 }
 
-// methods returns, sorted, the methods for which there is a route. HEAD comes with
-// GET; one empty method stands for any.
+// anyMethod is what a route without a method is said to serve. TRACE is not in it: its
+// answer would show the fields that the gateway adds.
+var anyMethod = []string{"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
+
+// methods returns, sorted, the methods for which there is a route. HEAD comes with GET.
 func (t table) methods(host, path string) []string {
 	var found []string
 	for _, trees := range [...]map[string]*node{t[host], t[""]} {
 		for method, tree := range trees {
 			if tree.find(path) != nil {
-				found = append(found, method)
-				if method == http.MethodGet {
-					found = append(found, http.MethodHead)
+				switch method {
+				case "":
+					found = append(found, anyMethod...)
+				case http.MethodGet:
+					found = append(found, method, http.MethodHead)
+				default:
+					found = append(found, method)
 				}
 			}
 		}
@@ -183,6 +178,9 @@ func (t table) add(mux *http.ServeMux, rt *route) (err error) {
 	method, host, path := splitPattern(rt.Pattern)
 	if host != strings.ToLower(host) {
 		return errors.New("the host must be in lower case")
+	}
+	if host != "" && !hostName(host) && !hostAddress(host) {
+		return errors.New("it can never match: such hosts are refused")
 	}
 	if t[host] == nil {
 		t[host] = map[string]*node{}
