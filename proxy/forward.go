@@ -146,8 +146,18 @@ func (x *exchange) rewrite(r *httputil.ProxyRequest) {
 	// upstream's business.
 	r.Out.URL.RawQuery = r.In.URL.RawQuery
 	stripPrefix(r.Out.URL, x.route.StripPrefix)
-	x.origin.tell(r)
 	h := r.Out.Header
+	x.g.untrusted.remove(h)
+	x.origin.tell(r)
+	// ReverseProxy announces the trailers of a client and does not send them.
+	r.Out.Trailer = nil
+	// A client's "Connection: Authorization" would have the upstream take the request
+	// for one that needs none.
+	if token := r.In.Header["Authorization"]; token != nil && !x.route.DropAuthorization {
+		h["Authorization"] = token
+	} else {
+		h.Del("Authorization")
+	}
 	h.Set(fieldRequestID, x.id)
 	// ReverseProxy adds them back for protocols other than HTTP.
 	if !x.route.Upgrade || strings.EqualFold(h.Get("Upgrade"), "h2c") {
@@ -155,16 +165,11 @@ func (x *exchange) rewrite(r *httputil.ProxyRequest) {
 		h.Del("Connection")
 	}
 	h.Del("Http2-Settings")
-	x.g.identity.remove(h)
-	x.g.identity.remove(r.Out.Trailer)
 	if x.route.UserField != "" {
 		h.Set(x.route.UserField, fieldText(x.user.User))
 	}
 	if x.route.PlanField != "" {
-		h.Set(x.route.PlanField, x.plan.Name())
-	}
-	if x.route.DropAuthorization {
-		h.Del("Authorization")
+		h.Set(x.route.PlanField, fieldText(x.plan.Name()))
 	}
 }
 

@@ -115,7 +115,6 @@ func addressOf(text string) netip.Addr {
 func (o origin) tell(r *httputil.ProxyRequest) {
 	in, out := r.In.Header, r.Out.Header
 	removeForwarded(out, o.trusted)
-	removeForwarded(r.Out.Trailer, false)
 	if o.chain != "" {
 		out.Set("X-Forwarded-For", o.chain)
 		out.Set("X-Real-Ip", o.client)
@@ -154,7 +153,6 @@ func isHost(text string) bool {
 
 // forwardedFields are the fields, besides all that begin with X-Forwarded, from which
 // frameworks and content delivery networks learn who the client is and how it came.
-// X-Request-Id is set anew.
 var forwardedFields = map[string]bool{
 	"forwarded": true, "forwarded-for": true, "x-original-forwarded-for": true,
 	"x-real-ip": true, "client-ip": true, "x-client-ip": true, "x-cluster-client-ip": true,
@@ -163,16 +161,15 @@ var forwardedFields = map[string]bool{
 	"fastly-client-ip": true, "fly-client-ip": true, "do-connecting-ip": true, "x-appengine-user-ip": true,
 	"x-azure-clientip": true, "x-azure-socketip": true,
 	"front-end-https": true, "x-scheme": true, "x-url-scheme": true,
-	"x-request-id": true,
 }
 
 // removeForwarded removes these fields. Of a trusted peer it leaves those that it has
-// spelt as they are meant; other spellings (see plainName) no proxy writes, so a client
+// spelt as they are meant; other spellings (see appendPlain) no proxy writes, so a client
 // has. Forwarded is left to nobody: it says again what X-Forwarded-For says, and here
 // nobody has read it. ReverseProxy has removed it already, in its usual spelling.
 func removeForwarded(h http.Header, trusted bool) {
 	for name := range h {
-		if isForwarded(name) && !(trusted && !strings.Contains(name, "_")) {
+		if isForwarded(name) && !(trusted && !strings.ContainsAny(name, "_.")) {
 			delete(h, name)
 		}
 	}
@@ -180,17 +177,8 @@ func removeForwarded(h http.Header, trusted bool) {
 
 // isForwarded does not allocate: it is asked for every field of every request.
 func isForwarded(name string) bool {
-	var buffer [32]byte // longer than all names above
-	plain := buffer[:0]
-	for i := 0; i < len(name) && i < len(buffer); i++ {
-		c := name[i]
-		if 'A' <= c && c <= 'Z' {
-			c += 'a' - 'A'
-		} else if c == '_' {
-			c = '-'
-		}
-		plain = append(plain, c)
-	}
+	var buf [64]byte
+	plain := appendPlain(buf[:0], name)
 	rest, ok := bytes.CutPrefix(plain, []byte("x-forwarded"))
-	return ok && (len(rest) == 0 || rest[0] == '-') || len(name) <= len(buffer) && forwardedFields[string(plain)]
+	return ok && (len(rest) == 0 || rest[0] == '-') || forwardedFields[string(plain)]
 }

@@ -66,7 +66,7 @@ type Gateway struct {
 	upgradeURL  string
 	cors        *cors.Cors // nil: off
 	streams     *Streams
-	identity    identityFields
+	untrusted   untrustedFields
 	metrics     *Metrics
 	log         *slog.Logger
 	errorLog    *log.Logger
@@ -86,7 +86,7 @@ func New(o Options) (*Gateway, error) {
 		proxies:     o.TrustedProxies,
 		upgradeURL:  o.UpgradeURL,
 		streams:     o.Streams,
-		identity:    newIdentityFields(o.Routes),
+		untrusted:   newUntrustedFields(o.Routes),
 		metrics:     o.Metrics,
 		log:         o.Log,
 		errorLog:    slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/http"
+	"net/url"
 	"strconv"
 
 	"metergate/quota"
@@ -75,4 +76,15 @@ func clearUsageFields(h http.Header) {
 	for _, name := range usageFields {
 		h.Del(name)
 	}
+}
+
+// fieldText is text as a field's value: a user's id can have characters that none may
+// have, which are then percent-encoded as UTF-8, and so is the percent sign.
+func fieldText(text string) string {
+	for i := range len(text) {
+		if c := text[i]; c <= ' ' || c > '~' || c == '%' {
+			return url.PathEscape(text)
+		}
+	}
+	return text
 }

@@ -162,7 +162,7 @@ func TestPlacesComeBack(t *testing.T) {
 	opened, release := make(chan bool), make(chan bool)
 	r := newRig(t, setup{
 		maxBody: 10,
-		routes: []proxy.Route{{Pattern: "GET /socket", Upgrade: true}, {Pattern: "POST /open", Public: true}},
+		routes:  []proxy.Route{{Pattern: "GET /socket", Upgrade: true}, {Pattern: "POST /open", Public: true}},
 		upstream: func(w http.ResponseWriter, r *http.Request) {
 			switch r.URL.RawQuery {
 			case "fail":
