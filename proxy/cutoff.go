@@ -18,8 +18,9 @@ type cutoff struct {
 
 // startCutoff cancels a request with errUpstreamTimeout after d, and the read of
 // its body, too: the transport does not return before that has ended, and a client
-// may hold its body back for ever.
-func startCutoff(d time.Duration, w http.ResponseWriter, cancel context.CancelCauseFunc) *cutoff {
+// may hold its body back for ever. In HTTP/1 that read may hang in a write, of
+// "100 Continue".
+func startCutoff(d time.Duration, x *exchange, cancel context.CancelCauseFunc) *cutoff {
 	c := new(cutoff)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -30,7 +31,11 @@ func startCutoff(d time.Duration, w http.ResponseWriter, cancel context.CancelCa
 		if !c.ended {
 			c.fired = true
 			cancel(errUpstreamTimeout)
-			http.NewResponseController(w).SetReadDeadline(time.Now())
+			control := http.NewResponseController(x.w)
+			control.SetReadDeadline(time.Now())
+			if x.in.ProtoMajor == 1 {
+				control.SetWriteDeadline(time.Now()) // until the next write
+			}
 		}
 	})
 	return c

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -34,15 +35,20 @@ func (x *exchange) checkForwardable() error {
 	}
 	// What follows a switch of protocols is not metered. HTTP/2 on a plain
 	// connection is what Java's client offers with every request; as RFC 9110
-	// section 7.8 allows, the offer is ignored: see rewrite.
+	// section 7.8 allows, the offer is ignored. So is any other that comes with it,
+	// with a body, or with HTTP/1.0.
+	h2c, other := false, false
 	for _, line := range x.in.Header["Upgrade"] {
 		for protocol := range strings.SplitSeq(line, ",") {
 			p := strings.TrimSpace(protocol)
-			if p != "" && !strings.EqualFold(p, "h2c") && !x.route.Upgrade {
-				return errUpgrade
-			}
+			h2c = h2c || strings.EqualFold(p, "h2c")
+			other = other || p != "" && !strings.EqualFold(p, "h2c")
 		}
 	}
+	if other && !x.route.Upgrade {
+		return errUpgrade
+	}
+	x.upgrade = other && !h2c && x.in.ContentLength == 0 && x.in.ProtoAtLeast(1, 1)
 	return nil
 }
 
@@ -116,7 +122,7 @@ func (x *exchange) forward() {
 
 	ctx, cancel := context.WithCancelCause(x.in.Context())
 	defer cancel(nil)
-	x.cutoff = startCutoff(x.route.Timeout, x.w, cancel)
+	x.cutoff = startCutoff(x.route.Timeout, x, cancel)
 	defer x.cutoff.stop()
 
 	// An informational response (1xx) clears w's header, as ReverseProxy has it.
@@ -137,6 +143,12 @@ func (x *exchange) forward() {
 		ErrorLog:       x.g.errorLog,
 	}
 	proxy.ServeHTTP(x.w, in)
+	// Trailers that were not announced. With one of them, all are here.
+	for name := range x.w.Header() {
+		if field, ok := strings.CutPrefix(name, http.TrailerPrefix); ok && x.owns(field) {
+			x.w.Header().Del(name)
+		}
+	}
 }
 
 // rewrite makes the request that the upstream gets.
@@ -160,7 +172,7 @@ func (x *exchange) rewrite(r *httputil.ProxyRequest) {
 	}
 	h.Set(fieldRequestID, x.id)
 	// ReverseProxy adds them back for protocols other than HTTP.
-	if !x.route.Upgrade || strings.EqualFold(h.Get("Upgrade"), "h2c") {
+	if !x.upgrade {
 		h.Del("Upgrade")
 		h.Del("Connection")
 	}
@@ -197,21 +209,14 @@ func (x *exchange) answered(res *http.Response) error {
 	if !x.cutoff.stop() {
 		return errUpstreamTimeout
 	}
-	if res.StatusCode == http.StatusSwitchingProtocols && !x.route.Upgrade {
+	if res.StatusCode == http.StatusSwitchingProtocols && !x.upgrade {
 		return errUninvited101
 	}
+	x.disown(res.Header)
+	x.disown(res.Trailer) // as announced
 	if x.route.Endpoint != "" {
 		if s, ok := x.settle(res.StatusCode/100 == 2); ok {
 			setUsageFields(res.Header, x.route.Endpoint, s, -1)
-		} else {
-			clearUsageFields(res.Header)
-		}
-	}
-	if x.g.cors != nil {
-		for name := range res.Header {
-			if strings.HasPrefix(name, "Access-Control-") {
-				res.Header.Del(name)
-			}
 		}
 	}
 	for name, values := range x.own {
@@ -236,10 +241,10 @@ func (x *exchange) failed(_ http.ResponseWriter, out *http.Request, err error) {
 		err = errBodyTooLarge
 	case errors.Is(context.Cause(out.Context()), errUpstreamTimeout):
 		err = errUpstreamTimeout
-	case x.in.Context().Err() != nil:
-		err = errClientGone
 	case x.body != nil && x.body.broken.Load():
 		err = errBodyBroken
+	case x.in.Context().Err() != nil:
+		err = errClientGone
 	default:
 		err = &errUpstream{err}
 	}
@@ -261,7 +266,7 @@ type requestBody struct {
 	left     int64
 	exceeded atomic.Bool
 	ended    atomic.Bool // well or not
-	broken   atomic.Bool // by the client
+	broken   atomic.Bool // by what the client sent, or its end
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
@@ -275,7 +280,8 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil {
 		b.ended.Store(true)
-		b.broken.Store(err != io.EOF)
+		var network net.Error // also the cutoff's
+		b.broken.Store(err != io.EOF && !errors.As(err, &network))
 	}
 	if int64(n) > b.left {
 		b.exceeded.Store(true)

@@ -73,6 +73,8 @@ type Gateway struct {
 
 	inFlight                     *InFlight
 	maxInFlight, maxUserInFlight int
+	// stallTimeout and lingerTimeout; tests have smaller ones.
+	stall, linger time.Duration
 }
 
 // New makes a Gateway. Errors: an unknown default plan, routes that conflict or
@@ -90,6 +92,8 @@ func New(o Options) (*Gateway, error) {
 		metrics:     o.Metrics,
 		log:         o.Log,
 		errorLog:    slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
+		stall:       stallTimeout,
+		linger:      lingerTimeout,
 	}
 	if g.streams == nil {
 		g.streams = NewStreams()
@@ -128,7 +132,7 @@ func New(o Options) (*Gateway, error) {
 // An exchange is one request and its response.
 type exchange struct {
 	g  *Gateway
-	w  http.ResponseWriter
+	w  *writer
 	in *http.Request
 	id string // X-Request-Id
 	// origin is where the request comes from.
@@ -142,9 +146,10 @@ type exchange struct {
 	// reservation is what forward has to settle; nil: nothing, or nothing more.
 	reservation *quota.Reservation
 
-	cutoff *cutoff
-	own    http.Header  // the gateway's own fields of the response
-	body   *requestBody // nil when there is none
+	upgrade bool // client and route agree to switch protocols
+	cutoff  *cutoff
+	own     http.Header  // the gateway's own fields of the response
+	body    *requestBody // nil when there is none
 
 	status  int    // of the response, for metrics and log
 	outcome string // of the reserve; empty: none was made
@@ -152,21 +157,31 @@ type exchange struct {
 
 // ServeHTTP serves one request.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := &exchange{g: g, w: w, in: r, origin: g.proxies.originOf(r)}
+	x := &exchange{g: g, in: r, origin: g.proxies.originOf(r)}
 	x.id = x.origin.requestID(r)
+	x.w = &writer{w, x}
+	x.w.end() // the server's WriteTimeout is for its own answers
 	start := time.Now()
 	g.metrics.inFlight.Inc()
 	defer func() {
 		g.metrics.inFlight.Dec()
 		x.leave()
 		x.observe(time.Since(start))
+		x.w.finish()
 	}()
-	w.Header().Set(fieldRequestID, x.id)
+	x.w.Header().Set(fieldRequestID, x.id)
+	if x.framingInDoubt() {
+		x.w.Header().Set("Connection", "close")
+	}
 
 	if g.cors != nil {
+		preflight := r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
+		if preflight {
+			x.leaveBody()
+		}
 		// Sets the fields of the response; a preflight is answered with them alone.
-		g.cors.HandlerFunc(w, r)
-		if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+		g.cors.HandlerFunc(x.w, r)
+		if preflight {
 			x.status = http.StatusNoContent
 			return
 		}
@@ -205,6 +220,7 @@ func (x *exchange) serve() (err error) {
 		}
 	}
 	if x.route.own != nil {
+		x.leaveBody()
 		x.route.own(x)
 		return nil
 	}

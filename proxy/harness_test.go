@@ -49,6 +49,7 @@ type rig struct {
 	store   *counting
 	plans   map[string]*quota.Plan
 	options proxy.Options
+	handler *proxy.Gateway
 	gateway *httptest.Server
 	target  *url.URL
 	// sent is what reached the upstream, in order.
@@ -144,8 +145,13 @@ func newRig(t *testing.T, s setup) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.handler = g
 	r.gateway = httptest.NewUnstartedServer(g)
-	r.gateway.Config.DisableGeneralOptionsHandler = true // as the program has it
+	// As the program has it.
+	r.gateway.Config.DisableGeneralOptionsHandler = true
+	r.gateway.Config.MaxHeaderBytes = 64 << 10
+	r.gateway.Config.ReadHeaderTimeout = 10 * time.Second
+	r.gateway.Config.WriteTimeout = time.Minute
 	r.gateway.Start()
 	t.Cleanup(r.gateway.Close)
 	return r

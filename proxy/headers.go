@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"metergate/quota"
 )
@@ -70,6 +71,26 @@ func setUsageFields(h http.Header, endpoint string, s quota.Snapshot, hit int) {
 	h.Set(fieldLimit, strconv.FormatInt(limit, 10))
 	h.Set(fieldRemaining, strconv.FormatInt(quota.Remaining(count.Used, limit), 10))
 	h.Set(fieldReset, strconv.FormatInt(count.Window.End.Unix(), 10))
+}
+
+// disown removes from what an upstream sent, in whatever section of a response, the
+// fields that only the gateway sends.
+func (x *exchange) disown(h http.Header) {
+	for name := range h {
+		if x.owns(name) {
+			delete(h, name)
+		}
+	}
+}
+
+func (x *exchange) owns(field string) bool {
+	switch {
+	case field == fieldRequestID:
+		return true
+	case field == fieldUsage, strings.HasPrefix(field, "Ratelimit"), strings.HasPrefix(field, "X-Ratelimit-"):
+		return x.route.Endpoint != "" // others say what the upstream likes
+	}
+	return x.g.cors != nil && strings.HasPrefix(field, "Access-Control-")
 }
 
 func clearUsageFields(h http.Header) {

@@ -175,15 +175,6 @@ func (x *exchange) writeProblem(p problem) {
 	x.writeJSON(p.Status, "application/problem+json", p)
 }
 
-// leaveBody is called before an answer that does not need the request's body. net/http
-// reads up to 256 KiB of it before it sends the answer, and a client may hold it
-// back. On a connection that is to be closed it does not.
-func (x *exchange) leaveBody() {
-	if x.in.ProtoMajor == 1 && x.in.ContentLength != 0 {
-		x.w.Header().Set("Connection", "close")
-	}
-}
-
 func (x *exchange) writeJSON(status int, contentType string, v any) {
 	body := marshal(v)
 	x.leaveBody()

@@ -26,8 +26,6 @@ const (
 	// What changes meanwhile is in the next.
 	readGap   = 50 * time.Millisecond
 	readBurst = 4
-	// writeTimeout ends a stream whose client does not read.
-	writeTimeout = 20 * time.Second
 	// retryStreams is what a client is told to wait that has too many, in seconds.
 	retryStreams = "10"
 )
@@ -251,8 +249,8 @@ func (e *events) text(s string) {
 	if e.err != nil {
 		return
 	}
-	// Of a client that does not read, the newest state waits here, and no backlog.
-	e.control.SetWriteDeadline(time.Now().Add(writeTimeout))
+	// Of a client that does not read, the newest state waits here, and no backlog,
+	// until the writer's time is up.
 	if _, e.err = e.w.Write([]byte(s)); e.err == nil {
 		e.err = e.control.Flush()
 	}

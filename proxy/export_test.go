@@ -1,0 +1,7 @@
+package proxy
+
+import "time"
+
+// SetBounds changes how long a client may take to read an answer, and to send the
+// rest of a body after it.
+func (g *Gateway) SetBounds(stall, linger time.Duration) { g.stall, g.linger = stall, linger }

@@ -1,0 +1,232 @@
+package proxy_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// oneConn is a net.Listener with one connection.
+type oneConn chan net.Conn
+
+func (l oneConn) Accept() (net.Conn, error) {
+	c, ok := <-l
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+
+func (l oneConn) Close() error   { close(l); return nil }
+func (l oneConn) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
+
+// pipe serves a connection without a buffer: what is written waits until it is read.
+// gone is closed when the gateway has closed it.
+func (r *rig) pipe() (client net.Conn, gone chan bool) {
+	client, server := net.Pipe()
+	gone = make(chan bool)
+	s := &http.Server{Handler: r.handler, ErrorLog: quiet, ConnState: func(_ net.Conn, state http.ConnState) {
+		if state == http.StateClosed {
+			close(gone)
+		}
+	}}
+	l := make(oneConn, 1)
+	l <- server
+	go s.Serve(l)
+	r.t.Cleanup(func() { s.Close(); client.Close() })
+	return client, gone
+}
+
+func wait(t *testing.T, what string, done <-chan bool) {
+	t.Helper()
+	select {
+	case <-done:
+	case <-time.After(30 * time.Second):
+		t.Fatalf("not within 30 s: %s", what)
+	}
+}
+
+// A client that stops to read holds neither the upstream nor a goroutine.
+func TestClientDoesNotRead(t *testing.T) {
+	for _, proto := range []int{1, 2} {
+		t.Run(fmt.Sprint("HTTP/", proto), func(t *testing.T) {
+			ended := make(chan bool)
+			r := newRig(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
+				defer close(ended)
+				for piece := make([]byte, 32<<10); ; {
+					if _, err := w.Write(piece); err != nil {
+						return
+					}
+				}
+			}})
+			r.handler.SetBounds(200*time.Millisecond, time.Minute)
+			client, url := r.secure(proto)
+			req, _ := http.NewRequest("POST", url+"/api/analyze", nil)
+			req.Header.Set("Authorization", "Bearer "+token("u", ""))
+			res, err := client.Do(req)
+			if err != nil || res.ProtoMajor != proto {
+				t.Fatal(res, err)
+			}
+			defer res.Body.Close()
+			wait(t, "the upstream is told", ended)
+			if n, err := io.Copy(io.Discard, res.Body); err == nil {
+				t.Errorf("%d bytes, and no error", n)
+			}
+			r.want("u", "", 1)
+		})
+	}
+}
+
+// secure serves the gateway with TLS in HTTP/1 or HTTP/2.
+func (r *rig) secure(proto int) (*http.Client, string) {
+	s := httptest.NewUnstartedServer(r.handler)
+	s.EnableHTTP2 = proto == 2
+	s.Config.WriteTimeout = 300 * time.Millisecond // must not touch what the gateway forwards
+	s.Config.ErrorLog = quiet
+	s.StartTLS()
+	r.t.Cleanup(s.Close)
+	return s.Client(), s.URL
+}
+
+// A stream that is silent for longer than a write may take is honest, and so is a
+// client that reads slowly but does.
+func TestHonestStreams(t *testing.T) {
+	const stall = 500 * time.Millisecond
+	for _, proto := range []int{1, 2} {
+		t.Run(fmt.Sprint("silent, HTTP/", proto), func(t *testing.T) {
+			next := make(chan bool)
+			r := newRig(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", "text/event-stream")
+				for i := range 2 {
+					fmt.Fprintf(w, "data: %d\n\n", i)
+					w.(http.Flusher).Flush()
+					<-next
+				}
+			}})
+			r.handler.SetBounds(stall, time.Minute)
+			client, url := r.secure(proto)
+			req, _ := http.NewRequest("POST", url+"/api/analyze", nil)
+			req.Header.Set("Authorization", "Bearer "+token("u", ""))
+			res, err := client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			lines := bufio.NewScanner(res.Body)
+			for i := range 2 {
+				if !lines.Scan() || lines.Text() != fmt.Sprint("data: ", i) || !lines.Scan() {
+					t.Fatalf("event %d: %q, error %v", i, lines.Text(), lines.Err())
+				}
+				<-time.After(2 * stall)
+				next <- true
+			}
+			if lines.Scan() || lines.Err() != nil {
+				t.Errorf("after the last event: %q, error %v", lines.Text(), lines.Err())
+			}
+		})
+	}
+	t.Run("slow", func(t *testing.T) {
+		const size = 4 << 20
+		r := newRig(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, size)) }})
+		r.handler.SetBounds(stall, time.Minute)
+		conn, _ := r.pipe()
+		go fmt.Fprintf(conn, "POST /api/analyze HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", token("u", ""))
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// In all it takes twice the time that one write may.
+		total := 0
+		for piece := make([]byte, size/16); err == nil; {
+			<-time.After(2 * stall / 16)
+			var n int
+			n, err = io.ReadFull(res.Body, piece)
+			total += n
+		}
+		if total != size {
+			t.Errorf("%d bytes, want %d: %v", total, size, err)
+		}
+	})
+}
+
+// The gateway's own answers wait for a client no longer than others.
+func TestClientDoesNotReadOwnAnswers(t *testing.T) {
+	for name, request := range map[string]string{
+		"usage":   "GET /usage HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n",
+		"stream":  "GET /usage/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n",
+		"file":    "GET /usage/client.js HTTP/1.1\r\nHost: x\r\n\r\n",
+		"problem": "GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, setup{})
+			r.handler.SetBounds(200*time.Millisecond, time.Minute)
+			conn, gone := r.pipe()
+			io.WriteString(conn, strings.Replace(request, "{token}", token("u", ""), 1))
+			wait(t, "the connection is closed", gone)
+		})
+	}
+}
+
+// "100 Continue" is written while the body is read. A client that does not take it
+// does not hold its unit for longer than the route's timeout.
+func TestClientDoesNotReadContinue(t *testing.T) {
+	r := newRig(t, setup{timeout: 200 * time.Millisecond, upstream: func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+	}})
+	r.handler.SetBounds(200*time.Millisecond, time.Minute)
+	conn, gone := r.pipe()
+	fmt.Fprintf(conn, "POST /api/analyze HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n", token("u", ""))
+	wait(t, "the connection is closed", gone)
+	r.want("u", "", 0)
+}
+
+// A body that comes one byte at a time, for ever, ends with the route's timeout; what
+// follows an answer that did not need it, with the time for that.
+func TestSlowBodies(t *testing.T) {
+	for name, c := range map[string]struct {
+		token   string
+		timeout time.Duration
+		linger  time.Duration
+		status  int
+	}{
+		"to the upstream": {token("u", ""), 200 * time.Millisecond, time.Minute, 504},
+		"after a 401":     {"", time.Minute, 200 * time.Millisecond, 401},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, setup{timeout: c.timeout, upstream: func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }})
+			r.handler.SetBounds(time.Minute, c.linger)
+			conn := r.dial()
+			fmt.Fprintf(conn, "POST /api/analyze HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nTransfer-Encoding: chunked\r\n\r\n", c.token)
+			var closed atomic.Bool
+			sent := make(chan error)
+			go func() {
+				for {
+					if _, err := io.WriteString(conn, "1\r\na\r\n"); err != nil || closed.Load() {
+						sent <- err
+						return
+					}
+					time.Sleep(5 * time.Millisecond)
+				}
+			}()
+			read := bufio.NewReader(conn)
+			m, status, err := readResponse(read, "POST")
+			if err != nil || status != c.status {
+				t.Errorf("%+v, error %v, want %d", m, err, c.status)
+			}
+			_, err = read.ReadByte()
+			if timeout := net.Error(nil); err == nil || errors.As(err, &timeout) && timeout.Timeout() {
+				t.Errorf("the connection is not closed: %v", err)
+			}
+			closed.Store(true)
+			<-sent
+		})
+	}
+}
