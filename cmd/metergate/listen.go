@@ -19,7 +19,7 @@ func publicServer(h http.Handler, certificate func() *tls.Certificate, errorLog 
 	s := &http.Server{
 		Handler:                      h,
 		ReadHeaderTimeout:            10 * time.Second, // and a TLS handshake's
-		WriteTimeout:                 time.Minute, // for what net/http answers itself; package proxy has its own
+		WriteTimeout:                 time.Minute,      // for what net/http answers itself; package proxy has its own
 		IdleTimeout:                  2 * time.Minute,
 		MaxHeaderBytes:               64 << 10,
 		ErrorLog:                     errorLog,
