@@ -36,7 +36,7 @@ func TestTags(t *testing.T) {
 		}
 	}
 	visit(reflect.TypeFor[Config]())
-	if len(seen) != 18 {
+	if len(seen) != 19 {
 		t.Errorf("%d types", len(seen))
 	}
 }
