@@ -126,7 +126,7 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 	before := heap()
 	longest := strings.Repeat("x", 256)
-	for range 8 * cacheSize {
+	for range 4 * cacheSize {
 		put(longest)
 	}
 	if grown := heap() - before; grown > 24<<20 {

@@ -75,7 +75,7 @@ func FuzzVerify(f *testing.F) {
 			t.Fatal(err)
 		}
 		var want Identity
-		d, wantErr := v.verify(token)
+		d, wantErr := v.verify(t.Context(), token)
 		if wantErr == nil {
 			want = d.id
 		}

@@ -33,21 +33,23 @@ var methods = map[string]jwt.SigningMethod{
 	"EdDSA": jwt.SigningMethodEdDSA,
 }
 
-// A scheme is an algorithm with the one key that it is used with. Since they are
-// put together before there is a token, no token can bring an algorithm to a key
-// of another kind.
+// A scheme is an algorithm with the key that it is used with: the secret for HMAC, the
+// key of the file for all others, or nil if they have only a KeySet. Since they are put
+// together before there is a token, no token can bring an algorithm to a key of another
+// kind; for keys of a KeySet, fits sees to that.
 type scheme struct {
 	method jwt.SigningMethod
 	key    any
 }
 
-// verify reports whether signature is good for signed.
-func (s scheme) verify(signed string, signature []byte) bool {
-	return s.method.Verify(signed, signature, s.key) == nil
+func (s scheme) symmetric() bool {
+	_, ok := s.method.(*jwt.SigningMethodHMAC)
+	return ok
 }
 
-// schemes gives each algorithm its kind of key, and checks both.
-func schemes(algorithms []string, secret, publicKeyPEM []byte) (map[string]scheme, error) {
+// schemes gives each algorithm its kind of key, and checks both. With a keySet the file
+// may lack, or have a key for some of the algorithms only.
+func schemes(algorithms []string, secret, publicKeyPEM []byte, keySet bool) (map[string]scheme, error) {
 	if len(algorithms) == 0 {
 		return nil, errors.New("algorithms: none are given; list what the issuer signs with, such as HS256")
 	}
@@ -66,6 +68,9 @@ func schemes(algorithms []string, secret, publicKeyPEM []byte) (map[string]schem
 			return nil, fmt.Errorf("algorithms: %q is not one of %s", name, known)
 		}
 		key, err := keyFor(method, secret, public)
+		if _, hmac := method.(*jwt.SigningMethodHMAC); err != nil && keySet && !hmac {
+			key, err = nil, nil
+		}
 		if err != nil {
 			return nil, fmt.Errorf("algorithm %s: %w", name, err)
 		}
@@ -83,27 +88,34 @@ func keyFor(method jwt.SigningMethod, secret []byte, public crypto.PublicKey) (a
 	if public == nil {
 		return nil, errors.New("needs a public key, and none is given")
 	}
+	return public, fits(method, public)
+}
+
+// fits checks that a public key is of the kind that a method uses, and good enough.
+func fits(method jwt.SigningMethod, public crypto.PublicKey) error {
 	switch m := method.(type) {
 	case *jwt.SigningMethodRSA, *jwt.SigningMethodRSAPSS:
 		key, ok := public.(*rsa.PublicKey)
 		if !ok {
-			return nil, fmt.Errorf("needs an RSA key; the public key is %s", kindOf(public))
+			return fmt.Errorf("needs an RSA key; the public key is %s", kindOf(public))
 		}
 		if n := key.N.BitLen(); n < minRSABits {
-			return nil, fmt.Errorf("needs an RSA key of at least %d bits; the public key has %d", minRSABits, n)
+			return fmt.Errorf("needs an RSA key of at least %d bits; the public key has %d", minRSABits, n)
 		}
 	case *jwt.SigningMethodECDSA:
 		// crypto/ecdsa verifies with any curve; RFC 7518, section 3.4 has one each.
 		key, ok := public.(*ecdsa.PublicKey)
 		if !ok || key.Curve.Params().BitSize != m.CurveBits {
-			return nil, fmt.Errorf("needs an EC key on the curve P-%d; the public key is %s", m.CurveBits, kindOf(public))
+			return fmt.Errorf("needs an EC key on the curve P-%d; the public key is %s", m.CurveBits, kindOf(public))
 		}
 	case *jwt.SigningMethodEd25519:
 		if _, ok := public.(ed25519.PublicKey); !ok {
-			return nil, fmt.Errorf("needs an Ed25519 key; the public key is %s", kindOf(public))
+			return fmt.Errorf("needs an Ed25519 key; the public key is %s", kindOf(public))
 		}
+	default:
+		return errors.New("verifies with a secret, not with a public key")
 	}
-	return public, nil
+	return nil
 }
 
 func checkSecret(secret []byte) error {

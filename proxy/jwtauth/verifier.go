@@ -11,10 +11,11 @@
 //
 //  1. One Authorization field, one token in it, of at most 8 KiB: verifier.go.
 //  2. The header: strict base64url and strict JSON, see strictjson.go. Of its
-//     names only alg, crit and typ mean something; keys that a token brings or names
-//     (jwk, jku, x5u, kid) are never used, and nothing is ever fetched.
+//     names only alg, crit and typ mean something, and kid where there is a KeySet.
+//     Keys that a token brings or leads to (jwk, jku, x5u) are never used nor fetched.
 //  3. The signature, by a configured algorithm with the key that New gave it, see
-//     keys.go. Until here nothing has read the claims.
+//     keys.go, or that the issuer publishes under the token's kid, see keyset.go.
+//     Until here nothing has read the claims.
 //  4. The claims: the times, issuer and audience, then user and plan, see
 //     claims.go.
 //
@@ -29,6 +30,7 @@ package jwtauth
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
@@ -58,6 +60,11 @@ type Options struct {
 	// PublicKeyPEM is the key of all other algorithms, as a PEM file with one
 	// PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE. Empty: none.
 	PublicKeyPEM []byte
+	// KeySet has more keys for all other algorithms; nil: none. A token of one of these
+	// algorithms that has a kid is verified with the key of that name in the KeySet, and
+	// nothing else; one without a kid with PublicKeyPEM, and not at all if that is empty.
+	// The KeySet is the caller's to start and to retire.
+	KeySet *KeySet
 	// Algorithms are the only ones accepted: HS256, HS384, HS512, RS256, RS384,
 	// RS512, PS256, PS384, PS512 (RSA of at least 2048 bits), ES256, ES384, ES512
 	// (EC on the curve P-256, P-384, P-521), EdDSA (Ed25519).
@@ -84,6 +91,7 @@ type Options struct {
 // changes; it remembers tokens that it has found good, see cache.go.
 type Verifier struct {
 	schemes    map[string]scheme // by alg
+	keys       *KeySet           // nil: none
 	typ        string            // the full media type; empty: any
 	validator  *jwt.Validator
 	leeway     time.Duration
@@ -97,7 +105,7 @@ type Verifier struct {
 // or key that is too weak, a public key that cannot be read, a negative leeway, a
 // claim's path with an empty part. They say what to do and hold nothing secret.
 func New(o Options) (*Verifier, error) {
-	s, err := schemes(o.Algorithms, bytes.Clone(o.Secret), o.PublicKeyPEM)
+	s, err := schemes(o.Algorithms, bytes.Clone(o.Secret), o.PublicKeyPEM, o.KeySet != nil)
 	if err != nil {
 		return nil, err
 	}
@@ -128,35 +136,39 @@ func New(o Options) (*Verifier, error) {
 		checks = append(checks, jwt.WithAudience(o.Audience))
 	}
 	return &Verifier{
-		schemes: s, typ: fullType(o.Type), validator: jwt.NewValidator(checks...), leeway: o.Leeway,
+		schemes: s, keys: o.KeySet, typ: fullType(o.Type), validator: jwt.NewValidator(checks...), leeway: o.Leeway,
 		user: user, plan: plan, now: o.Now, cache: new(cache),
 	}, nil
 }
 
 // Verify returns who sent r, by the token in its Authorization field. Nothing of r
-// is changed, no other field is looked at, and nothing is sent anywhere. Errors
-// are *Error, all of them reasons for a 401; the Identity is then zero.
+// is changed, no other field is looked at, and nothing is sent anywhere but what the
+// KeySet sends of its own. It takes 50 ms longer at most when that has to ask for
+// keys. Errors are *Error, all of them reasons for a 401, and ErrNoKeys; the Identity
+// is then zero.
 func (v *Verifier) Verify(r *http.Request) (Identity, error) {
 	token, err := bearer(r.Header["Authorization"])
 	if err != nil {
 		return Identity{}, err
 	}
 	now, sum := v.now(), sha256.Sum256([]byte(token))
-	if d := v.cache.get(&sum, now, 0); d != nil {
+	// Before any key is looked at: a verdict by keys that change meanwhile is by old ones.
+	keys := v.keys.version()
+	if d := v.cache.get(&sum, now, keys); d != nil {
 		return d.id, nil
 	}
-	d, err := v.verify(token)
+	d, err := v.verify(r.Context(), token)
 	if err != nil {
 		return Identity{}, err
 	}
-	d.sum = sum
+	d.sum, d.keys = sum, keys
 	v.cache.put(d, now)
 	return d.id, nil
 }
 
 // verify says who a token is for, and how long that holds.
-func (v *Verifier) verify(token string) (*verdict, error) {
-	c, err := v.signedClaims(token)
+func (v *Verifier) verify(ctx context.Context, token string) (*verdict, error) {
+	c, err := v.signedClaims(ctx, token)
 	if err != nil {
 		return nil, err
 	}
@@ -245,7 +257,7 @@ func bearer(fields []string) (string, error) {
 }
 
 // signedClaims returns the claims of a token whose signature is good.
-func (v *Verifier) signedClaims(token string) (claims, error) {
+func (v *Verifier) signedClaims(ctx context.Context, token string) (claims, error) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
 		return nil, errParts
@@ -270,7 +282,14 @@ func (v *Verifier) signedClaims(token string) (claims, error) {
 	}
 	alg, _ := header["alg"].(string)
 	s, ok := v.schemes[alg]
-	if !ok || !s.verify(token[:strings.LastIndexByte(token, '.')], decoded[2]) {
+	if !ok {
+		return nil, errSignature
+	}
+	key, err := v.key(ctx, header, s)
+	if err != nil {
+		return nil, err
+	}
+	if s.method.Verify(token[:strings.LastIndexByte(token, '.')], decoded[2], key) != nil {
 		return nil, errSignature
 	}
 	c, err := decodeObject(decoded[1])
@@ -278,6 +297,29 @@ func (v *Verifier) signedClaims(token string) (claims, error) {
 		return nil, errClaims
 	}
 	return c, nil
+}
+
+// key returns the one key that a token with this header may be signed with. What the
+// token says chooses between keys for the same kind of algorithm, and no more.
+func (v *Verifier) key(ctx context.Context, header map[string]any, s scheme) (any, error) {
+	kid, named := header["kid"]
+	switch {
+	case s.symmetric() || v.keys == nil || !named && s.key != nil:
+		return s.key, nil
+	case !named:
+		return nil, errNoKeyID
+	}
+	if name, _ := kid.(string); name == "" || len(name) > maxKeyID {
+		return nil, errKeyID
+	}
+	key, err := v.keys.key(ctx, header)
+	if err != nil {
+		return nil, err
+	}
+	if fits(s.method, key) != nil {
+		return nil, errSignature
+	}
+	return key, nil
 }
 
 var base64url = base64.RawURLEncoding.Strict()

@@ -225,7 +225,7 @@ func TestParts(t *testing.T) {
 	}
 	// bearer refuses these; base64 would not.
 	for _, b := range []string{"\n", "\r", "\r\n"} {
-		if _, err := v.signedClaims(parts[0] + "." + parts[1] + b + "." + parts[2]); err != errBase64 {
+		if _, err := v.signedClaims(t.Context(), parts[0]+"."+parts[1]+b+"."+parts[2]); err != errBase64 {
 			t.Errorf("a line break: %v", err)
 		}
 	}
@@ -639,7 +639,7 @@ func TestErrors(t *testing.T) {
 }
 
 var reasons = []*Error{
-	errNoToken, errSeveralFields, errField, errTooLong, errParts, errBase64, errHeader, errCritical, errType, errSignature, errClaims, errTime,
+	errNoToken, errSeveralFields, errField, errTooLong, errParts, errBase64, errHeader, errCritical, errType, errNoKeyID, errKeyID, errUnknownKey, errSignature, errClaims, errTime,
 	errNoExpiry, errExpired, errNotYet, errIssuedLate, errIssuer, errAudience, errRefused, errNoUser, errUser, errPlan,
 }
 

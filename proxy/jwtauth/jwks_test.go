@@ -1,0 +1,116 @@
+package jwtauth
+
+import (
+	"crypto/ecdh"
+	"crypto/rand"
+	"crypto/rsa"
+	"strings"
+	"testing"
+
+	"github.com/MicahParks/jwkset"
+)
+
+// Of a set those keys are used that verify signatures, each by its own name; one that
+// is odd does not cost the others.
+func TestParseSet(t *testing.T) {
+	rsaPublic, ecPublic, edPublic := rsaKey().Public(), p256Key().Public(), edKey().Public()
+	small := must(rsa.GenerateKey(rand.Reader, 1024)).Public()
+	x25519 := must(ecdh.X25519().GenerateKey(rand.Reader)).PublicKey()
+	private := must(jwkset.NewJWKFromKey(p256Key(), jwkset.JWKOptions{
+		Marshal: jwkset.JWKMarshalOptions{Private: true}, Metadata: jwkset.JWKMetadataOptions{KID: "k"},
+	})).Marshal()
+	coordinate := strings.Repeat("A", 43) // (0, 0) is on no curve
+	for name, c := range map[string]struct {
+		key  string
+		want string // the reason; empty: it is used
+	}{
+		"RSA":                     {jwk("k", rsaPublic), ""},
+		"RSA of 1024 bits":        {jwk("k", small), "at least 2048 bits; the public key has 1024"},
+		"RSA of 1024 bits, PS":    {jwk("k", small, `"alg":"PS256"`), "at least 2048 bits; the public key has 1024"},
+		"RSA, an even exponent":   {`{"kty":"RSA","kid":"k","n":"` + private.X + private.Y + private.X + private.Y + private.X + private.Y + private.X + private.Y + `","e":"Ag"}`, "odd"},
+		"RSA, a long exponent":    {strings.Replace(jwk("k", rsaPublic), `"e":"AQAB"`, `"e":"AQAAAAAAAQAB"`, 1), "E in marshal"},
+		"RSA without a modulus":   {`{"kty":"RSA","kid":"k","e":"AQAB"}`, `requires parameters "n" and "e"`},
+		"P-256":                   {jwk("k", ecPublic), ""},
+		"P-384":                   {jwk("k", p384Key().Public()), ""},
+		"P-521":                   {jwk("k", p521Key().Public()), ""},
+		"P-224":                   {`{"kty":"EC","kid":"k","crv":"P-224","x":"AAAA","y":"AAAA"}`, "unsupported curve"},
+		"secp256k1":               {`{"kty":"EC","kid":"k","crv":"secp256k1","x":"` + coordinate + `","y":"` + coordinate + `"}`, "unsupported curve"},
+		"not on the curve":        {`{"kty":"EC","kid":"k","crv":"P-256","x":"` + coordinate + `","y":"` + coordinate + `"}`, "not on the specified curve"},
+		"the wrong curve":         {jwk("k", p384Key().Public(), `"alg":"ES256"`), "on the curve P-256; the public key is an EC key on the curve P-384"},
+		"the wrong kind":          {jwk("k", ecPublic, `"alg":"RS256"`), "needs an RSA key"},
+		"Ed25519":                 {jwk("k", edPublic), ""},
+		"Ed25519, short":          {`{"kty":"OKP","kid":"k","crv":"Ed25519","x":"AAAA"}`, "should be 32 bytes"},
+		"X25519":                  {jwk("k", x25519), "agreement"},
+		"Ed448":                   {`{"kty":"OKP","kid":"k","crv":"Ed448","x":"AAAA"}`, "unsupported curve"},
+		"a secret":                {`{"kty":"oct","kid":"k","k":"` + coordinate + `"}`, "a secret (oct)"},
+		"a secret for HS256":      {`{"kty":"oct","kid":"k","alg":"HS256","k":"` + coordinate + `"}`, "a secret (oct)"},
+		"a private key":           {jwk("k", ecPublic, `"d":"`+private.D+`"`), "a private key"},
+		"of no kind":              {`{"kid":"k"}`, "unsupported key"},
+		"of a new kind":           {`{"kty":"AKP","kid":"k","alg":"ML-DSA-44","pub":"AAAA"}`, "not known"},
+		"for signatures":          {jwk("k", rsaPublic, `"use":"sig"`), ""},
+		"for encryption":          {jwk("k", rsaPublic, `"use":"enc"`), `its use is "enc"`},
+		"for something else":      {jwk("k", rsaPublic, `"use":"SIG"`), `its use is "SIG"`},
+		"to verify":               {jwk("k", rsaPublic, `"key_ops":["verify"]`), ""},
+		"to verify and more":      {jwk("k", rsaPublic, `"key_ops":["x-own","verify"]`), ""},
+		"to encrypt":              {jwk("k", rsaPublic, `"key_ops":["encrypt","wrapKey"]`), "key_ops"},
+		"to sign":                 {jwk("k", rsaPublic, `"key_ops":["sign"]`), "key_ops"},
+		"to do nothing":           {jwk("k", rsaPublic, `"key_ops":[]`), "key_ops"},
+		"alg":                     {jwk("k", rsaPublic, `"alg":"RS512"`), ""},
+		"alg of HMAC":             {jwk("k", rsaPublic, `"alg":"HS256"`), "verifies with a secret"},
+		"alg none":                {jwk("k", rsaPublic, `"alg":"none"`), `its alg "none" is not known`},
+		"alg for encryption":      {jwk("k", rsaPublic, `"alg":"RSA-OAEP"`), `its alg "RSA-OAEP" is not known`},
+		"alg in lower case":       {jwk("k", rsaPublic, `"alg":"rs256"`), `its alg "rs256" is not known`},
+		"no kid":                  {strings.Replace(jwk("k", rsaPublic), `"kid":"k",`, "", 1), "must have a kid"},
+		"an empty kid":            {strings.Replace(jwk("k", rsaPublic), `"kid":"k"`, `"kid":""`, 1), "must have a kid"},
+		"a number as kid":         {strings.Replace(jwk("k", rsaPublic), `"kid":"k"`, `"kid":7`, 1), "not written as RFC 7517"},
+		"a long kid":              {jwk(strings.Repeat("k", 257), rsaPublic), "must have a kid"},
+		"a kid of 256 bytes":      {jwk(strings.Repeat("k", 256), rsaPublic), ""},
+		"x5u":                     {jwk("k", rsaPublic, `"x5u":"http://127.0.0.1:1/certificate"`), ""},
+		"x5c that is none":        {jwk("k", rsaPublic, `"x5c":["AAAA"]`, `"x5t":"AAAA"`), ""},
+		"members of other makers": {jwk("k", rsaPublic, `"issuer":"https://issuer.example"`, `"iat":1`), ""},
+		"no object":               {`"k"`, "not written as RFC 7517"},
+		"null":                    {`null`, "must have a kid"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			keys, others, err := parseSet([]byte(jwksOf(jwk("first", ecPublic), c.key, jwk("last", edPublic))))
+			if err != nil {
+				t.Fatal(err)
+			}
+			used := len(keys) == 3 && len(others) == 0
+			if len(keys) < 2 || keys[0].Marshal().KID != "first" || keys[len(keys)-1].Marshal().KID != "last" {
+				t.Errorf("the other keys are not there: %d", len(keys))
+			}
+			switch {
+			case c.want == "" && !used:
+				t.Errorf("it is not used: %v", others)
+			case c.want != "" && (used || len(others) != 1 || !strings.Contains(others[0].reason.Error(), c.want)):
+				t.Errorf("used %v, %v, want reason: %s", used, others, c.want)
+			}
+		})
+	}
+}
+
+// Two keys of one name are none, unless it makes no difference which is taken.
+func TestSameKeyID(t *testing.T) {
+	a, b := rsaKey().Public(), p256Key().Public()
+	for name, c := range map[string]struct {
+		keys []any
+		want int
+	}{
+		"two":                     {[]any{jwk("k", a), jwk("k", b)}, 0},
+		"two of one kind":         {[]any{jwk("k", b), jwk("k", ecKey(p256Key().Curve).Public())}, 0},
+		"three":                   {[]any{jwk("k", a), jwk("k", a), jwk("k", b)}, 0},
+		"one twice":               {[]any{jwk("k", a), jwk("k", a)}, 1},
+		"one twice, said more":    {[]any{jwk("k", a), jwk("k", a, `"use":"sig"`, `"key_ops":["verify"]`)}, 1},
+		"one for two algs":        {[]any{jwk("k", a, `"alg":"RS256"`), jwk("k", a, `"alg":"PS256"`)}, 0},
+		"one for signatures":      {[]any{jwk("k", a, `"use":"enc"`), jwk("k", b)}, 1},
+		"one that cannot be used": {[]any{`{"kty":"oct","kid":"k","k":"AAAA"}`, jwk("k", b)}, 1},
+		"two names":               {[]any{jwk("k", a), jwk("K", a)}, 2},
+		"two, and one of its own": {[]any{jwk("k", a), jwk("k", b), jwk("l", b)}, 1},
+	} {
+		keys, others, err := parseSet([]byte(jwksOf(c.keys...)))
+		if err != nil || len(keys) != c.want || len(keys) == 0 && len(others) == 0 {
+			t.Errorf("%s: %d keys, %v, %v, want %d", name, len(keys), others, err, c.want)
+		}
+	}
+}
