@@ -246,7 +246,7 @@ func hostsFault(scheme, text string) string {
 const minSecret = 32
 
 func (c *checker) jwt() {
-	const secret, key, algs = "auth.jwt.secret", "auth.jwt.public_key_file", "auth.jwt.algorithms"
+	const secret, key, set, algs = "auth.jwt.secret", "auth.jwt.public_key_file", "auth.jwt.jwks_url", "auth.jwt.algorithms"
 	if !c.usable("auth", "auth.jwt") {
 		return
 	}
@@ -255,12 +255,13 @@ func (c *checker) jwt() {
 	// One that could not be read is there all the same.
 	haveSecret := jwt.Secret != "" || c.src.failed[secret]
 	haveKey := jwt.PublicKeyFile != "" || c.src.failed[key]
-	if !haveSecret && !haveKey {
+	haveSet := jwt.JWKSURL != "" || c.src.failed[set]
+	if !haveSecret && !haveKey && !haveSet {
 		path := "auth.jwt"
 		if c.src.given(secret) {
 			path = secret // given, but empty
 		}
-		c.src.at(path, "needs a secret, a secret_file or a public_key_file to verify tokens with")
+		c.src.at(path, "needs a secret, a secret_file, a public_key_file or a jwks_url to verify tokens with")
 		return
 	}
 	switch n := len(jwt.Secret); {
@@ -277,27 +278,41 @@ func (c *checker) jwt() {
 	switch {
 	case c.src.failed[algs]:
 		return
-	case !c.src.given(algs) && haveKey:
-		c.src.at(algs, "is required with a public_key_file: list what the issuer signs with, such as [RS256]")
+	case !c.src.given(algs) && (haveKey || haveSet):
+		c.src.at(algs, "is required with a public_key_file or a jwks_url: list what the issuer signs with, such as [RS256]")
 	case !c.src.given(algs):
 		jwt.Algorithms = []string{"HS256"}
 	case len(jwt.Algorithms) == 0:
 		c.src.at(algs, "must not be empty; list what the issuer signs with, such as [HS256]")
 	}
+	faults, keyUsed, setUsed := len(c.src.errs), false, false
 	for i, a := range jwt.Algorithms {
 		path := index(algs, i)
 		first := slices.Index(jwt.Algorithms, a)
 		switch hmac := strings.HasPrefix(a, "HS"); {
 		case c.src.failed[path]:
+			keyUsed, setUsed = true, true // as far as one can know
 		case first < i:
 			c.src.at(path, "is the same as %s; keep one of them%s", index(algs, first), c.src.got(path))
 		case hmac && !haveSecret:
 			c.src.at(path, "%s needs auth.jwt.secret", a)
-		case !hmac && !haveKey:
-			c.src.at(path, "%s needs auth.jwt.public_key_file", a)
-		case !hmac && public != nil && neededKey(a) != keyKind(public):
+		case !hmac && !haveKey && !haveSet:
+			c.src.at(path, "%s needs auth.jwt.public_key_file or auth.jwt.jwks_url", a)
+		case !hmac && public != nil && !haveSet && neededKey(a) != keyKind(public):
 			c.src.at(path, "%s needs %s; auth.jwt.public_key_file has %s", a, neededKey(a), keyKind(public))
+		case !hmac:
+			setUsed = true
+			keyUsed = keyUsed || public == nil || neededKey(a) == keyKind(public)
 		}
+	}
+	// Who forgets the algorithm would wonder why every token is refused.
+	const unused = "is for none of auth.jwt.algorithms; add what its issuer signs with, such as RS256, or remove this key"
+	switch {
+	case len(c.src.errs) > faults || len(jwt.Algorithms) == 0:
+	case haveSet && !c.src.failed[set] && !setUsed:
+		c.src.at(set, unused)
+	case haveSet && haveKey && !c.src.failed[key] && !keyUsed:
+		c.src.at(key, unused)
 	}
 }
 

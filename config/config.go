@@ -180,7 +180,7 @@ type Auth struct {
 	JWT JWT `yaml:"jwt" required:"true"`
 }
 
-// JWT says which tokens are good. At least one of Secret and PublicKeyFile is
+// JWT says which tokens are good. At least one of Secret, PublicKeyFile and JWKSURL is
 // required.
 type JWT struct {
 	// Secret verifies HS256, HS384 and HS512: at least 32 bytes. Empty: none.
@@ -189,9 +189,16 @@ type JWT struct {
 	// KEY, RSA PUBLIC KEY or CERTIFICATE: RSA of at least 2048 bits, EC on the curve
 	// P-256, P-384 or P-521, or Ed25519. Empty: none.
 	PublicKeyFile string `yaml:"public_key_file"`
+	// JWKSURL is where the issuer publishes its public keys as a JSON Web Key Set, which
+	// verify all other algorithms, too: https, or http on this machine (localhost,
+	// 127.0.0.1, [::1]). No user, password or fragment. With it, a token that has a kid is
+	// verified with the key of that name in the set, and one without a kid with
+	// PublicKeyFile. Empty: none.
+	JWKSURL string `yaml:"jwks_url" as:"jwks"`
 	// Algorithms are the only ones accepted: HS256, HS384, HS512, RS256, RS384,
 	// RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA. Each once, and each
-	// must have its kind of key. Default [HS256] with a secret alone; otherwise required.
+	// must have its kind of key, and each key one of them. Default [HS256] with a secret
+	// alone; otherwise required.
 	Algorithms []string `yaml:"algorithms" as:"algorithm"`
 	// Type is what the typ of a token's header must be, such as at+jwt for access tokens
 	// of RFC 9068: a media type, in any case, with or without application/ in front.

@@ -217,6 +217,9 @@ func (s *schemaTest) scalar(typ reflect.Type, tag reflect.StructTag, pointer str
 		good, bad = append(good, ":80", "[::1]:0"), append(bad, "80", "a", "http://a:80")
 	case as == "claim":
 		good, bad = append(good, "app.plan", `https://a\.b/c`, `a\\b`), append(bad, "app..plan", ".a", "", `a\b`, `a\`)
+	case as == "jwks":
+		good = append(good, "", "https://a", "https://a:8443/b?c=d", "http://localhost/", "http://127.0.0.1:80/", "http://[::1]:80")
+		bad = append(bad, "a", "ftp://a", "http://a/", "http://localhost.example/", "https://u@a/", "https://a/#b")
 	case as == "mediatype":
 		good, bad = append(good, "", "at+jwt", "application/at+jwt"), append(bad, "at jwt", "a/b/c", "a/")
 	case as == "origin":
@@ -305,7 +308,7 @@ func document(file string) (any, error) {
 // concern several values, other files, or the text rather than what it says.
 var unknowable = []string{
 	"algorithms-hmac", "algorithms-key", "claims", "claims-url", "claims-within", "cors-credentials",
-	"duplicate-key", "empty-secret", "listen-shared", "listen-tls", "max-in-flight-user", "merge-key", "odd-keys", "public-key-private",
+	"duplicate-key", "empty-secret", "jwks-key", "jwks-key-unused", "jwks-unused", "listen-shared", "listen-tls", "max-in-flight-user", "merge-key", "odd-keys", "public-key-private",
 	"routes-conflict", "routes-usage", "same-limit", "second-document", "secret-comma-twice", "secret-file-folder",
 	"secret-file-short", "short-secret", "store-cluster", "store-cluster-empty", "store-cluster-port",
 	"store-database", "store-host", "store-password", "store-port", "store-sentinel", "store-sentinel-database",

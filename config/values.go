@@ -131,6 +131,11 @@ func checkText(text, as string) error {
 		return checkHeader(text)
 	case "host":
 		return checkHost(text)
+	case "jwks":
+		if text == "" {
+			return nil // none
+		}
+		return checkJWKS(text)
 	case "mediatype":
 		if text != "" && !typeRule.MatchString(text) {
 			return errors.New("must be a media type, such as at+jwt or JWT")
@@ -366,6 +371,24 @@ func parseHTTP(text string) (*url.URL, error) {
 		return nil, errors.New("must be a URL with a port of 1 to 65535")
 	}
 	return u, nil
+}
+
+// checkJWKS checks where keys come from: who can change them on the way can sign.
+func checkJWKS(text string) error {
+	u, err := parseHTTP(text)
+	if err != nil {
+		return err
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	switch here := u.Hostname() == "localhost" || err == nil && ip.IsLoopback(); {
+	case u.Scheme == "http" && !here:
+		return errors.New("must be https; http is only for this machine (localhost, 127.0.0.1, [::1])")
+	case u.User != nil:
+		return errors.New("must not have a user or a password")
+	case u.Fragment != "" || strings.Contains(text, "#"):
+		return errors.New("must not have a fragment (#)")
+	}
+	return nil
 }
 
 func parseTarget(text string) (*url.URL, error) {

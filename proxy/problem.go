@@ -88,6 +88,9 @@ func (x *exchange) fail(err error) {
 	case errors.As(err, &token):
 		p.Status, p.Detail = http.StatusUnauthorized, token.Error()
 		h.Set("WWW-Authenticate", token.Challenge())
+	case errors.Is(err, jwtauth.ErrNoKeys):
+		p.Type, p.Status, p.Detail = typeReducedCapacity, http.StatusServiceUnavailable, "Tokens cannot be verified at the moment. Try again shortly."
+		h.Set("Retry-After", "1")
 	case errors.Is(err, errNoRoute):
 		p.Status, p.Detail = http.StatusNotFound, "No route leads here."
 	case errors.As(err, &notAllowed):

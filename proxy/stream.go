@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"metergate/proxy/jwtauth"
 	"metergate/quota"
 )
 
@@ -40,7 +41,7 @@ var (
 const (
 	endExpired  = "token_expired"
 	endShutdown = "shutting_down"
-	endReload   = "reload" // the token is not good any more
+	endReload   = "reload" // the token is not good any more: another configuration, or its key was withdrawn
 )
 
 // Streams are the open streams of usage. They are shared by the Gateways that
@@ -191,6 +192,9 @@ func (x *exchange) stream() {
 		case now.Before(due):
 		case now.Before(paced.Add(-readBurst * readGap)):
 			due = paced.Add(-readBurst * readGap)
+		case x.refused():
+			e.end(endReload)
+			return
 		default:
 			// An error says that nothing is known any more. What the client has stays.
 			if s, err = x.g.store.Read(x.in.Context(), user, x.plan); err == nil {
@@ -205,6 +209,14 @@ func (x *exchange) stream() {
 			e.text(":\n\n")
 		}
 	}
+}
+
+// refused reports whether the token is bad by now: its issuer may have withdrawn the
+// key. That it cannot be judged at the moment is no reason to end.
+func (x *exchange) refused() bool {
+	_, err := x.g.verifier.Verify(x.in)
+	var bad *jwtauth.Error
+	return errors.As(err, &bad)
 }
 
 // follow has the exchange go on by the plans and keys of g, unless that is nil or its

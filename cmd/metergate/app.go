@@ -88,6 +88,7 @@ func startApp(o appOptions) (_ *app, err error) {
 	a.admin = &http.Server{
 		Handler: admin.Handler(admin.Options{
 			Draining: a.draining.Load,
+			Waiting:  a.waiting,
 			Checks:   a.checks,
 			Gatherer: registry,
 			Token:    func() string { return string(a.current.Load().cfg.Admin.Token) },
@@ -125,13 +126,24 @@ func startApp(o appOptions) (_ *app, err error) {
 	return a, nil
 }
 
-// checks are what /readyz shows: the store, and each upstream.
+// checks are what /readyz shows: the store, each upstream, and the key server.
 func (a *app) checks() map[string]func(context.Context) error {
 	checks := map[string]func(context.Context) error{"store": a.store.Ping}
 	for name, pool := range a.current.Load().upstreams {
 		checks["upstream "+name] = func(context.Context) error { return poolFaults(pool) }
 	}
+	if keys := a.current.Load().tokens.keys(); keys != nil {
+		checks["jwks_url"] = func(context.Context) error { return keys.Fault() }
+	}
 	return checks
+}
+
+// waiting says what the gateway lacks to serve at all; nil: nothing.
+func (a *app) waiting() error {
+	if keys := a.current.Load().tokens.keys(); keys != nil {
+		return keys.Missing()
+	}
+	return nil
 }
 
 // poolFaults names the targets that get no requests; nil: there are none.
@@ -183,6 +195,9 @@ func (a *app) stop() error {
 	}
 	for _, u := range a.current.Load().upstreams {
 		u.Retire()
+	}
+	if keys := a.current.Load().tokens.keys(); keys != nil {
+		keys.Retire()
 	}
 	// The admin listener goes last: it tells that the gateway drains.
 	return errors.Join(err, a.admin.Close(), a.store.Close())

@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"os"
 	"reflect"
 	"slices"
 	"time"
@@ -93,32 +92,6 @@ type guardedStore struct {
 
 func (s *guardedStore) Close() error { return errors.Join(s.Store.Close(), s.remote.Close()) }
 
-func buildVerifier(cfg *config.Config) (*jwtauth.Verifier, error) {
-	jwt := cfg.Auth.JWT
-	var pem []byte
-	if jwt.PublicKeyFile != "" {
-		var err error
-		if pem, err = os.ReadFile(jwt.PublicKeyFile); err != nil {
-			return nil, fmt.Errorf("auth.jwt.public_key_file: %w", err)
-		}
-	}
-	v, err := jwtauth.New(jwtauth.Options{
-		Secret:       []byte(jwt.Secret),
-		PublicKeyPEM: pem,
-		Algorithms:   jwt.Algorithms,
-		Type:         jwt.Type,
-		Issuer:       jwt.Issuer,
-		Audience:     jwt.Audience,
-		Leeway:       jwt.Leeway,
-		UserClaim:    jwt.Claims.User,
-		PlanClaim:    jwt.Claims.Plan,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("auth.jwt: %w", err)
-	}
-	return v, nil
-}
-
 // checkBuild reports what shows only when a configuration is put together: keys
 // that do not fit their algorithms, say.
 func checkBuild(cfg *config.Config) error {
@@ -174,7 +147,10 @@ func buildGeneration(cfg *config.Config, before *generation, s proxy.Store, stre
 	if g.upstreams, err = buildUpstreams(cfg, before, log); err != nil {
 		return nil, err
 	}
-	g.gateway, err = buildGateway(cfg, s, g.upstreams, streams, inFlight, m, log)
+	if g.tokens, err = buildTokens(cfg, before, log); err != nil {
+		return nil, err
+	}
+	g.gateway, err = buildGateway(cfg, s, g.upstreams, g.tokens.verifier, streams, inFlight, m, log)
 	return g, err
 }
 
@@ -244,11 +220,7 @@ func samePool(a, b config.Upstream) bool {
 
 // buildGateway makes the public handler of a configuration. It touches nothing
 // that lives.
-func buildGateway(cfg *config.Config, s proxy.Store, upstreams map[string]*upstream.Pool, streams *proxy.Streams, inFlight *proxy.InFlight, m *proxy.Metrics, log *slog.Logger) (*proxy.Gateway, error) {
-	verifier, err := buildVerifier(cfg)
-	if err != nil {
-		return nil, err
-	}
+func buildGateway(cfg *config.Config, s proxy.Store, upstreams map[string]*upstream.Pool, verifier *jwtauth.Verifier, streams *proxy.Streams, inFlight *proxy.InFlight, m *proxy.Metrics, log *slog.Logger) (*proxy.Gateway, error) {
 	plans, err := buildPlans(cfg)
 	if err != nil {
 		return nil, err

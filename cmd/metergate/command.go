@@ -33,7 +33,7 @@ func commands() []command {
 	return []command{
 		{"serve", "[-config FILE]", "run the gateway (also without a command)", serve},
 		{"demo", "[-listen ADDR] [-data DIR] | -upstream ADDR", "run a gateway with an API, users and tokens to try", demo},
-		{"validate", "[-config FILE] [-online]", "check a configuration, -online also that store and upstreams can be reached", validate},
+		{"validate", "[-config FILE] [-online]", "check a configuration, -online also that store, key server and upstreams can be reached", validate},
 		{"token", "-config FILE -user U [-plan P] [-ttl 1h]", "sign a token for development", token},
 		{"healthcheck", "[-admin URL]", "exit 0 when the gateway is ready", healthcheck},
 		{"version", "", "print the version", printVersion},

@@ -28,6 +28,7 @@ type generation struct {
 	hash        string           // of the configuration's files
 	certificate *tls.Certificate // of the public listener; nil: it speaks no TLS
 	upstreams   map[string]*upstream.Pool
+	tokens      tokens
 	gateway     *proxy.Gateway
 }
 
@@ -133,6 +134,10 @@ func (r *reloader) swap(cfg *config.Config, hash string) error {
 	for _, u := range g.upstreams {
 		u.Start() // those that are taken over have been
 	}
+	keys := g.tokens.keys()
+	if keys != nil {
+		keys.Start() // as above
+	}
 	r.current.Store(g)
 	r.streams.Follow(g.gateway)
 	if before != nil {
@@ -140,6 +145,9 @@ func (r *reloader) swap(cfg *config.Config, hash string) error {
 			if g.upstreams[name] != u {
 				u.Retire()
 			}
+		}
+		if old := before.tokens.keys(); old != nil && old != keys {
+			old.Retire()
 		}
 	}
 	r.successful.Set(1)

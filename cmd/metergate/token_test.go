@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"strings"
@@ -49,11 +50,11 @@ func TestSignToken(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			v, err := buildVerifier(cfg)
+			tokens, err := buildTokens(cfg, nil, slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)
 			}
-			who, err := v.Verify(&http.Request{Header: http.Header{"Authorization": {"Bearer " + signed}}})
+			who, err := tokens.verifier.Verify(&http.Request{Header: http.Header{"Authorization": {"Bearer " + signed}}})
 			if err != nil || who.User != "u" || who.Plan != c.plan {
 				t.Errorf("got %+v, %v", who, err)
 			}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -13,12 +14,13 @@ import (
 	"time"
 
 	"metergate/config"
+	"metergate/proxy/jwtauth"
 )
 
 func validate(c *console) error {
 	f := c.flags("validate")
 	file := configFlag(f)
-	online := f.Bool("online", false, "also try to reach the store and the targets of the upstreams")
+	online := f.Bool("online", false, "also try to reach the store, the key server and the targets of the upstreams")
 	if err := c.parse(f); err != nil {
 		return err
 	}
@@ -47,6 +49,9 @@ func validate(c *console) error {
 		fmt.Fprintf(c.stdout, "%s: ok\n", what)
 	}
 	report("store", tryStore(c, cfg))
+	if url := cfg.Auth.JWT.JWKSURL; url != "" {
+		report("auth.jwt.jwks_url ("+url+")", jwtauth.NewKeySet(url, slog.New(slog.DiscardHandler)).Fetch(context.Background()))
+	}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Upstreams)) {
 		for i, target := range cfg.Upstreams[name].Targets {
 			report(fmt.Sprintf("upstreams.%s.targets[%d] (%s)", name, i, target.URL.Redacted()), tryTarget(cfg.Upstreams[name], target.URL))

@@ -21,6 +21,9 @@ import (
 type Options struct {
 	// Draining: the gateway takes no new requests; nil: never.
 	Draining func() bool
+	// Waiting says what the gateway still lacks to serve anybody; nil, or a nil error:
+	// nothing.
+	Waiting func() error
 	// Checks are what asks for faults, by name, each within checkTimeout; nil: nothing
 	// does. A fault is shown and does not make the gateway unready: it serves on.
 	Checks func() map[string]func(context.Context) error
@@ -49,7 +52,11 @@ func Handler(o Options) http.Handler {
 			writeJSON(w, http.StatusServiceUnavailable, readiness{Status: "draining"})
 			return
 		}
-		writeJSON(w, http.StatusOK, readiness{Status: "ready", Checks: o.check(r.Context())})
+		status, state := http.StatusOK, "ready"
+		if o.Waiting != nil && o.Waiting() != nil {
+			status, state = http.StatusServiceUnavailable, "waiting"
+		}
+		writeJSON(w, status, readiness{Status: state, Checks: o.check(r.Context())})
 	})
 	if o.Gatherer != nil {
 		mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{}))

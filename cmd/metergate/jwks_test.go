@@ -1,0 +1,313 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"go.uber.org/goleak"
+
+	"metergate/config"
+)
+
+// An issuer signs tokens and publishes its key, unless it is down.
+type issuer struct {
+	*httptest.Server
+	key   *ecdsa.PrivateKey
+	down  atomic.Bool
+	asked atomic.Int64
+}
+
+func newIssuer(t testing.TB) *issuer {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := &issuer{key: key}
+	point, err := key.PublicKey.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	encode := base64.RawURLEncoding.EncodeToString
+	i.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		i.asked.Add(1)
+		if i.down.Load() {
+			http.Error(w, "down", http.StatusBadGateway)
+			return
+		}
+		fmt.Fprintf(w, `{"keys":[{"kty":"EC","kid":"k","crv":"P-256","x":%q,"y":%q}]}`, encode(point[1:33]), encode(point[33:]))
+	}))
+	t.Cleanup(i.Close)
+	return i
+}
+
+func (i *issuer) token(user string) string {
+	token := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.MapClaims{"sub": user, "exp": time.Now().Add(time.Hour).Unix()})
+	token.Header["kid"] = "k"
+	signed, err := token.SignedString(i.key)
+	if err != nil {
+		panic(err)
+	}
+	return signed
+}
+
+// jwksYAML is reloadYAML with other tokens; auth is what stands within auth.jwt.
+func jwksYAML(upstream string, limit int, auth string) string {
+	text := fmt.Sprintf(reloadYAML, upstream, limit)
+	before, rest, _ := strings.Cut(text, "auth: ")
+	_, after, _ := strings.Cut(rest, "\n")
+	return before + "auth: { jwt: { " + auth + " } }\n" + after
+}
+
+func jwksAuth(i *issuer) string { return fmt.Sprintf("jwks_url: %q, algorithms: [ES256]", i.URL) }
+
+func startWith(t *testing.T, text string) *reloadable {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "gateway.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := &reloadable{start(t, nil, "serve", "-config", file), file}
+	r.serving()
+	return r
+}
+
+// A gateway whose key server is down starts, says what it waits for, and judges no
+// token: 503. It is ready with the first keys, and stays so when the server is gone.
+func TestKeyServerDownAtStart(t *testing.T) {
+	upstream, key := named(t, "ok"), newIssuer(t)
+	key.down.Store(true)
+	g := startWith(t, jwksYAML(upstream.URL, 100, jwksAuth(key)))
+	g.until(func(text string) bool { return strings.Contains(text, "answers 502 Bad Gateway") })
+	if log := g.output.String(); !strings.Contains(log, "the gateway is not ready") {
+		t.Errorf("the log:\n%s", log)
+	}
+	if status, body := get(g.admin+"/readyz", ""); status != 503 || !strings.Contains(body, `"status":"waiting"`) || !strings.Contains(body, `"jwks_url":"`+key.URL+` answers 502`) {
+		t.Errorf("/readyz: %d %s", status, body)
+	}
+	if status, _ := get(g.admin+"/livez", ""); status != 200 {
+		t.Errorf("/livez: %d", status)
+	}
+	check := start(t, nil, "healthcheck", "-admin", g.admin)
+	<-check.done
+	if check.code != 1 {
+		t.Errorf("healthcheck: exit status %d", check.code)
+	}
+	req, _ := http.NewRequest("POST", g.url+"/api/analyze", strings.NewReader("text"))
+	req.Header.Set("Authorization", "Bearer "+key.token("u"))
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var problem struct{ Type string }
+	err = json.NewDecoder(res.Body).Decode(&problem)
+	res.Body.Close()
+	if res.StatusCode != 503 || res.Header.Get("Retry-After") != "1" || err != nil ||
+		problem.Type != "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity" {
+		t.Errorf("before the first keys: %v %+v %v", res, problem, err)
+	}
+	if status, body := get(g.url+"/usage", testToken("u", "free")); status != 401 {
+		t.Errorf("a bad token before the first keys: %d %s", status, body)
+	}
+
+	key.down.Store(false)
+	eventually(t, "the gateway is ready", func() bool { status, _ := get(g.admin+"/readyz", ""); return status == 200 })
+	if status := post(http.DefaultClient, g.url+"/api/analyze", key.token("u")); status != 200 {
+		t.Errorf("with keys: %d", status)
+	}
+	key.CloseClientConnections()
+	key.Close()
+	if status, body := get(g.admin+"/readyz", ""); status != 200 {
+		t.Errorf("/readyz once the key server is gone: %d %s", status, body)
+	}
+	if status, body := get(g.url+"/usage", key.token("u")); status != 200 || !strings.Contains(body, `"used":1,`) {
+		t.Errorf("GET /usage: %d %s", status, body)
+	}
+}
+
+// A reload takes the keys of a URL over, asks another URL before it changes anything,
+// and is refused when that has none.
+func TestReloadOfKeys(t *testing.T) {
+	upstream, a, b := named(t, "ok"), newIssuer(t), newIssuer(t)
+	g := startWith(t, jwksYAML(upstream.URL, 100, jwksAuth(a)))
+	eventually(t, "ready", func() bool { status, _ := get(g.admin+"/readyz", ""); return status == 200 })
+	reload := func(text string, want int) string {
+		t.Helper()
+		g.save(text)
+		status, body := g.reload(adminToken)
+		if status != want {
+			t.Fatalf("reload: %d %s", status, body)
+		}
+		return body
+	}
+	wants := func(token string, want int) {
+		t.Helper()
+		if status, body := get(g.url+"/usage", token); status != want {
+			t.Errorf("%d %s, want %d", status, body, want)
+		}
+	}
+	wants(a.token("u"), 200)
+	wants(b.token("u"), 401)
+
+	a.down.Store(true)
+	reload(jwksYAML(upstream.URL, 101, jwksAuth(a)), 200)
+	wants(a.token("u"), 200)
+	reload(jwksYAML(upstream.URL, 101, jwksAuth(a)+", leeway: 1s"), 200)
+	wants(a.token("u"), 200)
+	if n := a.asked.Load(); n != 1 {
+		t.Errorf("the key server was asked %d times", n)
+	}
+
+	b.down.Store(true)
+	body := reload(jwksYAML(upstream.URL, 5, jwksAuth(b)), 422)
+	if !strings.Contains(body, "auth.jwt.jwks_url: its keys cannot be fetched") || !strings.Contains(body, "answers 502 Bad Gateway") {
+		t.Errorf("the reload says %s", body)
+	}
+	wants(a.token("u"), 200)
+	wants(b.token("u"), 401)
+	if _, body := get(g.url+"/usage", a.token("u")); !strings.Contains(body, `"limit":101,`) {
+		t.Errorf("after a reload that was refused: %s", body)
+	}
+
+	b.down.Store(false)
+	reload(jwksYAML(upstream.URL, 5, jwksAuth(b)), 200)
+	wants(a.token("u"), 401)
+	wants(b.token("u"), 200)
+	if status, body := get(g.admin+"/readyz", ""); status != 200 || !strings.Contains(body, `"jwks_url":"ok"`) {
+		t.Errorf("/readyz: %d %s", status, body)
+	}
+
+	reload(jwksYAML(upstream.URL, 5, fmt.Sprintf("secret: %q", testSecret)), 200)
+	wants(b.token("u"), 401)
+	wants(testToken("u", "free"), 200)
+	if _, body := get(g.admin+"/readyz", ""); strings.Contains(body, "jwks_url") {
+		t.Errorf("/readyz: %s", body)
+	}
+}
+
+// What is known of tokens is kept by a reload that leaves auth alone, and by no other;
+// a hundred reloads leave nothing running.
+func TestReloadsLeaveNoKeySets(t *testing.T) {
+	upstream, a, b := named(t, "ok"), newIssuer(t), newIssuer(t)
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	dir := t.TempDir()
+	text := jwksYAML(upstream.URL, 100, jwksAuth(a))
+	load := func() (*config.Config, []string, error) {
+		cfg, err := config.Parse(filepath.Join(dir, "gateway.yaml"), []byte(text), os.LookupEnv)
+		return cfg, nil, err
+	}
+	cfg, _, err := load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	app, err := startApp(appOptions{cfg: cfg, load: load, log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reload := func(to string) tokens {
+		t.Helper()
+		text = to
+		if _, err := app.reloadAndLog(); err != nil {
+			t.Fatal(err)
+		}
+		return app.current.Load().tokens
+	}
+	before := app.current.Load().tokens
+	if now := reload(jwksYAML(upstream.URL, 5, jwksAuth(a))); now.verifier != before.verifier || now.keys() != before.keys() {
+		t.Error("a reload of a plan forgets the tokens that are known, or the keys")
+	}
+	if now := reload(jwksYAML(upstream.URL, 5, jwksAuth(a)+", audience: x")); now.verifier == before.verifier || now.keys() != before.keys() {
+		t.Error("another audience: the tokens known before still are, or the keys are not")
+	}
+	for n := range 100 {
+		last := app.current.Load().tokens
+		now := reload(jwksYAML(upstream.URL, 5, jwksAuth([]*issuer{b, a}[n%2])))
+		if now.verifier == last.verifier || now.keys() == last.keys() || now.keys().Missing() != nil {
+			t.Fatal("the keys of another URL are those of the one before, or missing")
+		}
+	}
+	// Nor does one that is refused.
+	b.down.Store(true)
+	text = jwksYAML(upstream.URL, 5, jwksAuth(b))
+	if _, err := app.reloadAndLog(); err == nil {
+		t.Error("a key server that is down: reloaded")
+	}
+	if err := app.stop(); err != nil {
+		t.Error(err)
+	}
+	http.DefaultClient.CloseIdleConnections()
+}
+
+// The file of a public key can change under its name.
+func TestReloadOfAKeyFile(t *testing.T) {
+	upstream := named(t, "ok")
+	dir := t.TempDir()
+	cfg := func(i *issuer) *config.Config {
+		t.Helper()
+		der, err := x509.MarshalPKIXPublicKey(i.key.Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+		if err := os.WriteFile(filepath.Join(dir, "key.pem"), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cfg, err := config.Parse(filepath.Join(dir, "gateway.yaml"), []byte(jwksYAML(upstream.URL, 5, "public_key_file: key.pem, algorithms: [ES256]")), os.LookupEnv)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cfg
+	}
+	log := slog.New(slog.DiscardHandler)
+	a, b := newIssuer(t), newIssuer(t)
+	first := &generation{cfg: cfg(a)}
+	var err error
+	if first.tokens, err = buildTokens(first.cfg, nil, log); err != nil {
+		t.Fatal(err)
+	}
+	if same, err := buildTokens(cfg(a), first, log); err != nil || same.verifier != first.tokens.verifier {
+		t.Errorf("the same key: another verifier, %v", err)
+	}
+	if other, err := buildTokens(cfg(b), first, log); err != nil || other.verifier == first.tokens.verifier {
+		t.Errorf("another key: the same verifier, %v", err)
+	}
+}
+
+func TestValidateAsksTheKeyServer(t *testing.T) {
+	upstream, key := named(t, "ok"), newIssuer(t)
+	file := filepath.Join(t.TempDir(), "gateway.yaml")
+	if err := os.WriteFile(file, []byte(jwksYAML(upstream.URL, 5, jwksAuth(key))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	validate := func(args ...string) (int, string) {
+		p := start(t, nil, append([]string{"validate", "-config", file}, args...)...)
+		<-p.done
+		return p.code, p.output.String()
+	}
+	if code, out := validate(); code != 0 || key.asked.Load() != 0 {
+		t.Errorf("exit status %d, asked %d times:\n%s", code, key.asked.Load(), out)
+	}
+	if code, out := validate("-online"); code != 0 || !strings.Contains(out, "auth.jwt.jwks_url ("+key.URL+"): ok") {
+		t.Errorf("-online: exit status %d:\n%s", code, out)
+	}
+	key.down.Store(true)
+	if code, out := validate("-online"); code != 1 || !strings.Contains(out, "answers 502 Bad Gateway") {
+		t.Errorf("-online, and down: exit status %d:\n%s", code, out)
+	}
+}
