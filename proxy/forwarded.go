@@ -177,7 +177,7 @@ func removeForwarded(h http.Header, trusted bool) {
 
 // isForwarded does not allocate: it is asked for every field of every request.
 func isForwarded(name string) bool {
-	var buf [64]byte
+	var buf [maxPlain]byte
 	plain := appendPlain(buf[:0], name)
 	rest, ok := bytes.CutPrefix(plain, []byte("x-forwarded"))
 	return ok && (len(rest) == 0 || rest[0] == '-') || forwardedFields[string(plain)]

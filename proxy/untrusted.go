@@ -17,7 +17,7 @@ import "net/http"
 //
 // Those that tell where a request comes from are in forwarded.go: a proxy in front may
 // be believed.
-type untrustedFields map[string]struct{} // by plainName
+type untrustedFields map[string]struct{} // by appendPlain
 
 // rerouting are the fields that replace a part of the request line, and who heeds them.
 var rerouting = []string{
@@ -51,9 +51,11 @@ func newUntrustedFields(routes []Route) untrustedFields {
 	return fields
 }
 
+const maxPlain = 64 // what the configuration allows a name
+
 // remove removes these fields in every spelling.
 func (f untrustedFields) remove(h http.Header) {
-	var buf [64]byte
+	var buf [maxPlain]byte
 	for name := range h {
 		if _, ok := f[string(appendPlain(buf[:0], name))]; ok {
 			delete(h, name)
@@ -63,9 +65,9 @@ func (f untrustedFields) remove(h http.Header) {
 
 // appendPlain appends a name as it is the same for all spellings that some server
 // takes for one: to CGI and its heirs X_User_Id is HTTP_X_USER_ID, as X-User-Id is,
-// and in PHP X.User.Id is, too.
+// and in PHP X.User.Id is, too. Names that are alike for maxPlain bytes are the same.
 func appendPlain(b []byte, name string) []byte {
-	for i := range len(name) {
+	for i := range min(len(name), maxPlain) {
 		c := name[i]
 		switch {
 		case 'A' <= c && c <= 'Z':

@@ -1,14 +1,17 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"metergate/quota/redisstore/redistest"
 )
@@ -265,5 +268,34 @@ func TestOutage(t *testing.T) {
 	eventually(t, "the other one serves", func() bool { return post(deny).StatusCode == 200 })
 	if u := usageOf(t, again, token); u.Used != 13 {
 		t.Errorf("%d used, want 13", u.Used)
+	}
+}
+
+// A client that sends its request's fields one byte at a time, for ever, is cut off.
+func TestSlowFields(t *testing.T) {
+	t.Parallel() // it takes the ten seconds that such a client has
+	gateway := startGateway(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")
+	conn, err := net.Dial("tcp", strings.TrimPrefix(gateway.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(time.Minute))
+	closed := make(chan error)
+	go func() {
+		_, err := io.Copy(io.Discard, conn)
+		closed <- err
+	}()
+	io.WriteString(conn, "GET /usage HTTP/1.1\r\nX-Slow: ")
+	for {
+		select {
+		case err := <-closed:
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error("the connection is still open after a minute")
+			}
+			return
+		case <-time.After(50 * time.Millisecond):
+			io.WriteString(conn, "a")
+		}
 	}
 }

@@ -1,0 +1,83 @@
+package proxy
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// Whoever the user is, and whatever the plan is called: a reader of the stream finds the
+// objects that were sent, one event each, and nothing that is not the gateway's.
+func FuzzEvents(f *testing.F) {
+	f.Add("u-17", "free", "https://example.com/pricing", int64(43))
+	f.Add("a\n\nevent: end\ndata: {}\n\n", "p\rid: 7\r", "https://example.com/\r\nretry: 1\r\n", int64(0))
+	f.Add("\u2028\u2029\ufeff\x00\x85", "data: x", ":", int64(1))
+	f.Add("\xff\xfe\xc3", "日本", "<script>", int64(2))
+	f.Fuzz(func(t *testing.T, user, plan, upgrade string, used int64) {
+		x, s := fuzzExchange(t, user, plan, 100, 20, used, 0, 4, 1_800_000_000)
+		x.g.upgradeURL = upgrade
+		object := x.usageObject(s)
+		w := httptest.NewRecorder()
+		e := events{w: w, control: http.NewResponseController(w)}
+		e.text("retry: 1000\n\n")
+		e.usage(object)
+		e.usage(object) // as before: not sent
+		e.text(":\n\n")
+		e.end(endReload)
+		if e.err != nil {
+			t.Fatal(e.err)
+		}
+
+		got := readEvents(w.Body.String())
+		if len(got) != 2 || got[0].kind != "usage" || got[1] != (event{"end", `{"reason":"reload"}`}) {
+			t.Fatalf("%q is read as %q", w.Body, got)
+		}
+		if want := string(marshal(object)); got[0].data != want {
+			t.Fatalf("the data is %s, want %s", got[0].data, want)
+		}
+		var read struct {
+			User    string `json:"user"`
+			Plan    string `json:"plan"`
+			Upgrade string `json:"upgrade_url"`
+		}
+		want := read
+		want.User, want.Plan, want.Upgrade = validText(user), validText(plan), validText(upgrade)
+		if err := json.Unmarshal([]byte(got[0].data), &read); err != nil || !reflect.DeepEqual(read, want) {
+			t.Fatalf("it says %q, want %q, error %v", read, want, err)
+		}
+	})
+}
+
+// validText is text as JSON can carry it: with U+FFFD for each byte that is not UTF-8.
+func validText(s string) string { return string([]rune(s)) }
+
+type event struct{ kind, data string }
+
+// readEvents reads a stream as the HTML standard has it (section 9.2.6). An id, or
+// another retry than the gateway's, is an event of its own here.
+func readEvents(stream string) (events []event) {
+	stream = strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(strings.TrimPrefix(stream, "\ufeff"))
+	lines := strings.Split(stream, "\n")
+	kind, data := "", []string(nil)
+	for _, line := range lines[:len(lines)-1] {
+		name, value, _ := strings.Cut(line, ":")
+		value = strings.TrimPrefix(value, " ")
+		switch {
+		case line == "":
+			if data != nil {
+				events = append(events, event{kind, strings.Join(data, "\n")})
+			}
+			kind, data = "", nil
+		case name == "event":
+			kind = value
+		case name == "data":
+			data = append(data, value)
+		case name == "id", name == "retry" && value != "1000":
+			events = append(events, event{name, value})
+		}
+	}
+	return events
+}

@@ -1,0 +1,44 @@
+package proxy
+
+import (
+	"maps"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// The README names each field that clients cannot send.
+func TestUntrustedFieldsAreInTheREADME(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range rerouting {
+		if !strings.Contains(string(readme), "`"+name+"`") {
+			t.Errorf("%s is not in README.md", name)
+		}
+	}
+}
+
+func TestUntrustedFields(t *testing.T) {
+	fields := newUntrustedFields([]Route{{UserField: "X-User-Id"}, {PlanField: "Plan1"}})
+	long := "X-" + strings.Repeat("A", 200)
+	h := http.Header{}
+	for _, name := range []string{
+		"X-User-Id", "x-user-id", "X_USER-ID", "X.User.Id", "X!User~Id", "Plan1", "PLAN1", "X-Original-Url", "X_Original_URL", "SCRIPT_NAME",
+		"Content_Length", "Transfer.Encoding",
+		"X-User", "X-User-Id-2", "XUserId", "Plan", "Plan-1", "Authorization", "Cookie", long,
+	} {
+		h[name] = []string{"1"}
+	}
+	fields.remove(h)
+	want := []string{"Authorization", "Cookie", "Plan", "Plan-1", long, "X-User", "X-User-Id-2", "XUserId"}
+	if got := slices.Sorted(maps.Keys(h)); !slices.Equal(got, want) {
+		t.Errorf("left are %q, want %q", got, want)
+	}
+	if n := testing.AllocsPerRun(100, func() { fields.remove(h) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
