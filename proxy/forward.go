@@ -53,9 +53,14 @@ func (x *exchange) checkForwardable() error {
 }
 
 // reserve holds a unit of the user's quota. It returns an *errQuota when there is
-// none, an *errAttempts when the user has tried too often, and an *errStore when the
-// store does not let the request pass.
+// none, an *errAttempts when the user has tried too often, an *errStore when the store
+// does not let the request pass, and errClientGone when nobody waits for the answer any
+// more: who opens and resets requests in a loop (CVE-2023-44487) does not have the store
+// work.
 func (x *exchange) reserve() error {
+	if x.in.Context().Err() != nil {
+		return errClientGone
+	}
 	d, err := x.g.store.Reserve(x.in.Context(), quota.Request{
 		ID:       quota.NewID(),
 		User:     x.user.User,
@@ -64,6 +69,8 @@ func (x *exchange) reserve() error {
 		Lease:    x.route.Timeout + leaseMargin,
 	})
 	switch {
+	case err != nil && x.in.Context().Err() != nil:
+		return errClientGone
 	case err != nil:
 		x.outcome = "error"
 		return &errStore{err}

@@ -3,11 +3,13 @@ package proxy_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
@@ -560,4 +562,18 @@ func TestStoreDown(t *testing.T) {
 	eventually(t, "the gateway serves again", func() bool {
 		return deny.do(token("u", ""), "POST", "/api/analyze", nil).StatusCode == 200
 	})
+}
+
+// Who is gone before there is a reservation does not have the store make one.
+func TestGoneBeforeReserve(t *testing.T) {
+	r := newRig(t, setup{})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	req := httptest.NewRequestWithContext(ctx, "POST", "/api/analyze", nil)
+	req.Header.Set("Authorization", "Bearer "+token("alice", "free"))
+	r.gateway.Config.Handler.ServeHTTP(httptest.NewRecorder(), req)
+	if n := r.store.calls.Load(); n != 0 || len(r.requests()) != 0 {
+		t.Errorf("%d calls of the store, %d of the upstream", n, len(r.requests()))
+	}
+	r.want("alice", "free", 0)
 }
