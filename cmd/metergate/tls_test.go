@@ -72,18 +72,20 @@ func validPair(t testing.TB) pair {
 // A secured gateway has a TLS listener, and a file that it runs by.
 type secured struct {
 	*reloadable
+	pair pair   // at first
 	addr string // of the TLS listener
 	text string // of the file, at first
 }
 
 const tlsLine = "tls: { cert_file: cert.pem, key_file: key.pem }\n"
 
-// startSecured runs a gateway with reloadYAML, p, and more lines of configuration.
-func startSecured(t *testing.T, p pair, upstream, more string) *secured {
+// startSecured runs a gateway with reloadYAML and p. edits are what to replace in the
+// file, and by what.
+func startSecured(t *testing.T, p pair, upstream string, edits ...string) *secured {
 	t.Helper()
 	dir := t.TempDir()
-	g := &secured{reloadable: &reloadable{file: filepath.Join(dir, "gateway.yaml")}}
-	g.text = fmt.Sprintf(reloadYAML, upstream, 100) + tlsLine + more
+	g := &secured{pair: p, reloadable: &reloadable{file: filepath.Join(dir, "gateway.yaml")}}
+	g.text = strings.NewReplacer(edits...).Replace(fmt.Sprintf(reloadYAML, upstream, 100) + tlsLine)
 	for name, data := range map[string][]byte{"gateway.yaml": []byte(g.text), "cert.pem": p.cert, "key.pem": p.key} {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
 			t.Fatal(err)
@@ -130,14 +132,19 @@ func trusting(t testing.TB, p pair, http2 bool) *http.Client {
 	return &http.Client{Transport: transport, Timeout: time.Minute}
 }
 
-// ask sends a request of user, and reads the answer.
+// ask sends a request of a user on the plan free, and reads the answer.
 func ask(t testing.TB, client *http.Client, method, url, user string, body io.Reader) (*http.Response, string) {
+	t.Helper()
+	return askAs(t, client, method, url, testToken(user, "free"), body)
+}
+
+func askAs(t testing.TB, client *http.Client, method, url, token string, body io.Reader) (*http.Response, string) {
 	t.Helper()
 	req, err := http.NewRequest(method, url, body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header.Set("Authorization", "Bearer "+testToken(user, "free"))
+	req.Header.Set("Authorization", "Bearer "+token)
 	res, err := client.Do(req)
 	if err != nil {
 		t.Fatalf("%s %s: %v", method, url, err)
@@ -168,7 +175,7 @@ func TestTLS(t *testing.T) {
 	}))
 	defer upstream.Close()
 	p := validPair(t)
-	g := startSecured(t, p, upstream.URL, "")
+	g := startSecured(t, p, upstream.URL)
 	for version, http2 := range map[int]bool{1: false, 2: true} {
 		client, user := trusting(t, p, http2), fmt.Sprint("user-", version)
 		for n := range 100 {
@@ -207,7 +214,7 @@ func TestTLS(t *testing.T) {
 
 // What is older than TLS 1.2, and what is no TLS at all.
 func TestTLSRefusals(t *testing.T) {
-	g := startSecured(t, validPair(t), "http://127.0.0.1:9", "")
+	g := startSecured(t, validPair(t), "http://127.0.0.1:9")
 	for version, good := range map[uint16]bool{tls.VersionTLS10: false, tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true} {
 		conn, err := tls.Dial("tcp", g.addr, &tls.Config{InsecureSkipVerify: true, MinVersion: version, MaxVersion: version})
 		if (err == nil) != good {
@@ -283,7 +290,7 @@ func TestTLSReload(t *testing.T) {
 	}))
 	defer upstream.Close()
 	first, second, third := validPair(t), validPair(t), validPair(t)
-	g := startSecured(t, first, upstream.URL, "")
+	g := startSecured(t, first, upstream.URL)
 	client := trusting(t, first, true)
 	req, _ := http.NewRequest("GET", g.url+"/api/stream", nil)
 	req.Header.Set("Authorization", "Bearer "+testToken("u", "free"))
@@ -377,7 +384,7 @@ func TestCertificateDates(t *testing.T) {
 	day := 24 * time.Hour
 	now := time.Now()
 	expired, early := newPair(t, now.Add(-2*day), now.Add(-day)), newPair(t, now.Add(day), now.Add(2*day))
-	g := startSecured(t, expired, "http://127.0.0.1:9", "")
+	g := startSecured(t, expired, "http://127.0.0.1:9")
 	on := expired.parsed.NotAfter.UTC().Format("2006-01-02 15:04 UTC")
 	g.until(func(text string) bool { return strings.Contains(text, "its certificate expired on "+on) })
 	expiry := func() string {
@@ -426,7 +433,7 @@ func TestDrainHTTP2(t *testing.T) {
 	}))
 	defer upstream.Close()
 	p := validPair(t)
-	g := startSecured(t, p, upstream.URL, "")
+	g := startSecured(t, p, upstream.URL)
 	client := trusting(t, p, true)
 	req, _ := http.NewRequest("GET", g.url+"/usage/stream", nil)
 	req.Header.Set("Authorization", "Bearer "+testToken("u", "free"))
