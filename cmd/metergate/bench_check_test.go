@@ -1,0 +1,213 @@
+package main
+
+import (
+	"bufio"
+	"math"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The instruments themselves: what they show is what was.
+
+func TestPercentile(t *testing.T) {
+	var hundred []time.Duration
+	for i := range 100 {
+		hundred = append(hundred, time.Duration(i+1))
+	}
+	for perMille, want := range map[int]time.Duration{500: 50, 900: 90, 990: 99, 999: 100} {
+		if got := percentile(hundred, perMille); got != want {
+			t.Errorf("of 1 to 100, %d of a thousand are at most %d, want %d", perMille, got, want)
+		}
+	}
+	if got := percentile([]time.Duration{7}, 500); got != 7 {
+		t.Errorf("the median of one number 7 is %d", got)
+	}
+	if got := percentile(nil, 500); got != 0 {
+		t.Errorf("the median of none is %d", got)
+	}
+}
+
+// A ratio is one of the same round: a machine that was slow in the second round was so
+// for both.
+func TestTables(t *testing.T) {
+	base := series{"base", []round{{p50: time.Millisecond}, {p50: 10 * time.Millisecond}, {p50: 2 * time.Millisecond}}}
+	twice := series{"twice", []round{{p50: 2 * time.Millisecond}, {p50: 20 * time.Millisecond}, {p50: 5 * time.Millisecond}}}
+	got := ratioTable("loads", []column{p50Column}, []series{base, twice}, base)
+	want := `| loads | p50                      |
+|-------|--------------------------|
+| base  | 2 ms (1 ms..10 ms)       |
+| twice | 5 ms = 2.00 (2.00..2.50) |
+`
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	got = differenceTable("", []column{p50Column}, base, twice)
+	if !strings.Contains(got, "| difference | 3 ms (1 ms..10 ms)") {
+		t.Errorf("no difference of 3 ms (1 to 10) in\n%s", got)
+	}
+}
+
+// A server that answers none of the first requests until the fiftieth has arrived: who
+// waits for answers before sending more, waits for ever; and what the first one took
+// is all of the time in which the others were due.
+func TestRateWaitsForNobody(t *testing.T) {
+	const stalled = 50
+	var arrived atomic.Int64
+	var enough sync.WaitGroup
+	enough.Add(1)
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if arrived.Add(1) == stalled {
+			enough.Done()
+		}
+		enough.Wait()
+	}))
+	defer backend.Close()
+	s := &server{name: "stalled", address: backend.Listener.Addr().String(), pid: os.Getpid()}
+	f := traffic{requests: [][]byte{[]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n")}, rate: 1000, lasts: 100 * time.Millisecond}
+	free := make(chan *caller, maxWaiting)
+	r := f.pace(t, s, free)
+	for range len(free) {
+		(<-free).hangUp()
+	}
+	if r.sent != 100 || r.failed != 0 {
+		t.Errorf("%d requests sent, %d failed, want 100 and none", r.sent, r.failed)
+	}
+	// The first was due 49 ms before the fiftieth, the others each one millisecond less;
+	// the ten slowest of a hundred are at least the first ten.
+	if want := (stalled - 10) * time.Millisecond; r.p90 < want {
+		t.Errorf("one in ten took more than %v, want %v at the least", r.p90, want)
+	}
+}
+
+// A closed model has as many requests under way as it has busy connections, no more.
+func TestPressKeepsToItsConnections(t *testing.T) {
+	var now, most atomic.Int64
+	conns := map[string]bool{}
+	var mu sync.Mutex
+	backend := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n := now.Add(1)
+		defer now.Add(-1)
+		mu.Lock()
+		defer mu.Unlock()
+		if n > most.Load() {
+			most.Store(n)
+		}
+		if r.URL.Path == "/fails" {
+			w.WriteHeader(500)
+		}
+	}))
+	backend.Config.ConnState = func(c net.Conn, state http.ConnState) {
+		mu.Lock()
+		defer mu.Unlock()
+		conns[c.RemoteAddr().String()] = true
+	}
+	backend.Start()
+	defer backend.Close()
+	s := &server{name: "counting", address: backend.Listener.Addr().String(), pid: os.Getpid()}
+	f := traffic{requests: [][]byte{[]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n")}, connections: 9, busy: 3, lasts: 20 * time.Millisecond}
+	// All of them are made, though only three are busy at a time.
+	r := f.run(t, s)
+	mu.Lock()
+	if len(conns) != 9 {
+		t.Errorf("%d connections, want 9", len(conns))
+	}
+	mu.Unlock()
+	if r.sent == 0 || r.failed != 0 || r.rate <= 0 || r.p50 <= 0 {
+		t.Errorf("round: %+v", r)
+	}
+	most.Store(0)
+	free := make(chan *caller, 9)
+	for range 9 {
+		free <- &caller{address: s.address}
+	}
+	f.requests = append(f.requests, []byte("GET /fails HTTP/1.1\r\nHost: a\r\n\r\n"))
+	r = f.press(t, s, free)
+	if n := most.Load(); n > 3 {
+		t.Errorf("%d requests at a time, want 3 at the most", n)
+	}
+	if d := r.sent - 2*r.failed; d < -1 || d > 1 {
+		t.Errorf("%d of %d requests failed, want every second one", r.failed, r.sent)
+	}
+	for range 9 {
+		(<-free).hangUp()
+	}
+}
+
+// A connection that the server closes is made again; what had no answer is status 0.
+func TestCaller(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for _, answer := range []string{
+			"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", // and the connection is closed
+			"",
+			"HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\n\r\nno more",
+			"HTTP/1.1 204 No Content\r\n\r\n",
+		} {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			http.ReadRequest(bufio.NewReader(conn))
+			conn.Write([]byte(answer))
+			conn.(*net.TCPConn).CloseWrite()
+		}
+	}()
+	c := &caller{address: l.Addr().String()}
+	defer c.hangUp()
+	request := []byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	for _, want := range []int{200, 0, 0, 429, 204} {
+		status, err := c.call(request)
+		if status != want || (err != nil) != (want == 0) {
+			t.Fatalf("status %d, error %v, want %d", status, err, want)
+		}
+	}
+}
+
+// The time of this process, from /proc and from the system call.
+func TestCPU(t *testing.T) {
+	s := &server{name: "this process", pid: os.Getpid()}
+	if _, err := os.Stat("/proc/self/stat"); err != nil {
+		t.Skip("no /proc on this system")
+	}
+	used := func() time.Duration {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+			t.Fatal(err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	burned := 0.0
+	for start := s.cpu(t); s.cpu(t) < start+100*time.Millisecond; {
+		burned = math.Sqrt(burned + 1) // until a tenth of a second has been used
+	}
+	const steps = 20 * time.Millisecond // of user and of system time
+	before := used()
+	got := s.cpu(t)
+	after := used()
+	if got < before-steps || got > after+steps {
+		t.Errorf("%v, want between %v and %v", got, before, after)
+	}
+	if n := s.resident(t); n < 1<<20 || n > 1<<40 {
+		t.Errorf("%.0f bytes are in memory", n)
+	}
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if n := s.descriptors(t); n < 4 {
+		t.Errorf("%.0f descriptors are open, and there are stdin, stdout, stderr and one file", n)
+	}
+}

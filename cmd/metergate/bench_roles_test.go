@@ -1,0 +1,77 @@
+package main
+
+import (
+	"io"
+	"log"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+// roleEnv makes the test binary play a role, "NAME ADDRESS [UPSTREAM]", and no test.
+const roleEnv = "METERGATE_TEST_ROLE"
+
+// playRole does not return if there is a role to play.
+func playRole() {
+	role := strings.Fields(os.Getenv(roleEnv))
+	if len(role) == 0 {
+		return
+	}
+	var handler http.Handler
+	switch role[0] {
+	case "upstream":
+		handler = http.HandlerFunc(serveUpstream)
+	case "bare":
+		handler = bareProxy(role[2], http.DefaultTransport)
+	case "tuned":
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		transport.MaxIdleConnsPerHost, transport.MaxIdleConns = 1024, 0
+		handler = bareProxy(role[2], transport)
+	}
+	log.Fatal(http.ListenAndServe(role[1], handler))
+}
+
+// serveUpstream answers as a small analysis would; "?wait=2s" takes its time.
+func serveUpstream(w http.ResponseWriter, r *http.Request) {
+	io.Copy(io.Discard, r.Body)
+	if wait, err := time.ParseDuration(r.URL.Query().Get("wait")); err == nil {
+		select {
+		case <-time.After(wait):
+		case <-r.Context().Done():
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	io.WriteString(w, `{"words":7,"sentences":1,"language":"en","sentiment":0.25}`)
+}
+
+// bareProxy is what the ratios are to: the standard library's proxy, that does
+// nothing else.
+func bareProxy(upstream string, transport http.RoundTripper) http.Handler {
+	target, err := url.Parse(upstream)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return &httputil.ReverseProxy{Transport: transport, Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(target)
+		r.SetXForwarded()
+	}}
+}
+
+// startRole runs the test binary in a role.
+func startRole(t testing.TB, name, role string, upstream ...string) *server {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startServer(t, name, func(address string) *exec.Cmd {
+		cmd := exec.Command(self)
+		cmd.Env = append(os.Environ(), roleEnv+"="+strings.Join(append([]string{role, address}, upstream...), " "))
+		return cmd
+	})
+}

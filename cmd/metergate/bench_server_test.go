@@ -1,0 +1,271 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Benchmarks of whole processes: what is measured runs in one of its own, so that
+// its processor time and its memory can be told from those of the load, of the
+// upstream and of Redis, which share the machine with it.
+//
+//	bench_server_test.go  the processes, and what they take
+//	bench_roles_test.go   those that the test binary plays: the upstream, plain proxies
+//	bench_others_test.go  nginx, HAProxy and Caddy, where they are installed
+//	bench_load_test.go    the load: as fast as it goes, or at a fixed rate
+//	bench_table_test.go   medians and ratios, as tables for docs/performance.md
+//
+// Figures of different runs or machines cannot be compared; the ratios of one run can.
+
+// A server is a process under load. It ends with its test.
+type server struct {
+	name    string
+	address string // HOST:PORT of the listener that the load goes to
+	admin   string // URL of a gateway's admin listener; empty: it is no gateway
+	pid     int
+}
+
+// url is what a proxy in front of s takes.
+func (s *server) url() string { return "http://" + s.address }
+
+// startServer runs what command makes for an address to listen on, and waits until
+// connections are accepted there. What the process prints goes to a file, as a
+// service's would.
+func startServer(t testing.TB, name string, command func(address string) *exec.Cmd) *server {
+	t.Helper()
+	printed := filepath.Join(t.TempDir(), "printed")
+	// Between finding a free port and using it another process may take it.
+	for range 3 {
+		s := &server{name: name, address: freeAddress(t)}
+		cmd := command(s.address)
+		out, err := os.Create(printed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd.Stdout, cmd.Stderr = out, out
+		err = cmd.Start()
+		out.Close()
+		if err != nil {
+			t.Fatalf("starting %s: %v", name, err)
+		}
+		ended := make(chan struct{})
+		go func() { cmd.Wait(); close(ended) }()
+		s.pid = cmd.Process.Pid
+		t.Cleanup(func() { cmd.Process.Kill(); <-ended })
+		if accepts(s.address, ended) {
+			return s
+		}
+		cmd.Process.Kill()
+		<-ended
+	}
+	text, _ := os.ReadFile(printed)
+	t.Fatalf("%s does not serve; it printed:\n%s", name, lastLines(string(text), 30))
+	return nil
+}
+
+// accepts waits until a connection can be made, at most a minute.
+func accepts(address string, ended <-chan struct{}) bool {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+		if conn, err := net.DialTimeout("tcp", address, time.Second); err == nil {
+			conn.Close()
+			return true
+		}
+		select {
+		case <-ended:
+			return false
+		case <-time.After(5 * time.Millisecond): // polling a process from outside
+		}
+	}
+	return false
+}
+
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// loadYAML is a configuration for gateways under load; the verbs are the limits of
+// its only plan and its routes. No limit is ever reached.
+const loadYAML = `
+listen: ${LISTEN}
+shutdown_timeout: 30s
+admin: { listen: "${ADMIN}", token: "` + adminToken + `" }
+store: { url: "${STORE}", on_failure: "${ON_FAILURE:-deny}", timeout: "${STORE_TIMEOUT:-250ms}", journal: journal }
+auth: { jwt: { secret: "` + testSecret + `", algorithms: [HS256] } }
+default_plan: load
+plans:
+  load:
+    limits:
+%s
+upstreams:
+  analysis: { targets: [{ url: "${UPSTREAM}" }], timeout: 60s }
+routes:
+%s
+log: { level: info }
+`
+
+// loadLimits are what a plan under load has, of which most tests take the first two:
+// the example's plan has a month's and a minute's.
+var loadLimits = []string{
+	"per: month", "per: minute", "per: day", "per: hour", "per: week", "per: year",
+	"per: month, endpoint: analyze", "per: day, endpoint: analyze",
+}
+
+// loadPaths are the paths of n routes, all of one endpoint.
+func loadPaths(n int) []string {
+	paths := []string{"/api/analyze"}
+	for i := 1; i < n; i++ {
+		paths = append(paths, fmt.Sprint("/api/analyze/", i))
+	}
+	return paths
+}
+
+// startLoaded runs a gateway with the first of loadLimits and loadPaths, and the
+// file that it runs by.
+func startLoaded(t testing.TB, name, store, upstream string, limits int, paths []string, env ...string) (_ *server, file string) {
+	t.Helper()
+	var plan, routes strings.Builder
+	for _, l := range loadLimits[:limits] {
+		fmt.Fprintf(&plan, "      - { requests: 1000000000, %s }\n", l)
+	}
+	for _, path := range paths {
+		fmt.Fprintf(&routes, "  - { match: \"POST %s\", endpoint: analyze, upstream: analysis }\n", path)
+	}
+	file = filepath.Join(t.TempDir(), "gateway.yaml")
+	if err := os.WriteFile(file, fmt.Appendf(nil, loadYAML, &plan, &routes), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var admin string
+	s := startServer(t, name, func(address string) *exec.Cmd {
+		admin = freeAddress(t)
+		cmd := exec.Command(binary, "serve", "-config", file)
+		cmd.Env = append(os.Environ(), "LISTEN="+address, "ADMIN="+admin, "STORE="+store, "UPSTREAM="+upstream)
+		cmd.Env = append(cmd.Env, env...)
+		return cmd
+	})
+	s.admin = "http://" + admin
+	return s, file
+}
+
+// cpu is the processor time that the process has used, in steps of 10 ms.
+func (s *server) cpu(t testing.TB) time.Duration {
+	t.Helper()
+	// The fields after the name, which may hold anything and stands in brackets;
+	// proc(5) calls the first of them number 3. utime is number 14, stime 15.
+	stat := s.proc(t, "stat")
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	var ticks int64
+	for _, field := range fields[14-3 : 16-3] {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * (time.Second / 100) // USER_HZ is 100 on all of Linux
+}
+
+var residentLine = regexp.MustCompile(`VmRSS:\s+(\d+) kB`)
+
+// resident is what the process has in memory, in bytes.
+func (s *server) resident(t testing.TB) float64 {
+	t.Helper()
+	kib := residentLine.FindStringSubmatch(s.proc(t, "status"))
+	if kib == nil {
+		t.Fatalf("%s has no VmRSS", s.name)
+	}
+	n, _ := strconv.ParseFloat(kib[1], 64)
+	return n * 1024
+}
+
+// descriptors is how many files and sockets the process has open.
+func (s *server) descriptors(t testing.TB) float64 {
+	t.Helper()
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return float64(len(open))
+}
+
+func (s *server) proc(t testing.TB, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", s.pid, file))
+	if err != nil {
+		t.Fatalf("%s: %v", s.name, err)
+	}
+	return string(text)
+}
+
+// connectionsThatFit is how many of wanted connections a proxy can serve, each with
+// one to the upstream, within the limit of open files, which is raised as far as
+// this process may. It fails the test if that is less than half of them.
+func connectionsThatFit(t testing.TB, wanted int) int {
+	t.Helper()
+	const others = 250 // listeners, Redis, logs
+	need := uint64(2*wanted + others)
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if limit.Max < need && syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: need, Max: need}) == nil {
+		limit.Max = need
+	}
+	// Having been set once, it is handed on to processes that are started from here.
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: limit.Max, Max: limit.Max}); err != nil {
+		t.Fatal(err)
+	}
+	fit := min(wanted, (int(limit.Max)-others)/2)
+	if fit < wanted/2 {
+		t.Fatalf("%d open files are allowed, too few for %d connections: run ulimit -n %d first", limit.Max, wanted, need)
+	}
+	if fit < wanted {
+		t.Logf("%d connections instead of %d: only %d open files are allowed (ulimit -n)", fit, wanted, limit.Max)
+	}
+	return fit
+}
+
+// machine tells on what the figures were measured.
+func machine() string {
+	cpu := "unknown processor"
+	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		if m := regexp.MustCompile(`model name\s*: (.*)`).FindSubmatch(text); m != nil {
+			cpu = string(m[1])
+		}
+	}
+	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	load, _ := os.ReadFile("/proc/loadavg")
+	about := fmt.Sprintf("%d CPUs (%s), Linux %s, %s", runtime.NumCPU(), cpu, bytes.TrimSpace(kernel), runtime.Version())
+	for _, ask := range [][]string{{"redis-server", "--version"}, {"nginx", "-v"}, {"haproxy", "-v"}, {"caddy", "version"}} {
+		if out, err := exec.Command(ask[0], ask[1:]...).CombinedOutput(); err == nil {
+			about += ", " + ask[0] + " " + regexp.MustCompile(`\d+\.\d+\.\d+`).FindString(string(out))
+		}
+	}
+	return about + "; load average before: " + strings.Join(strings.Fields(string(load))[:1], "")
+}
+
+// hostOf is a URL's host and port.
+func hostOf(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		panic(err)
+	}
+	return u.Host
+}

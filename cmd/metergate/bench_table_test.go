@@ -1,0 +1,189 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	"unicode/utf8"
+)
+
+// A round is what one run of a load showed.
+type round struct {
+	rate                float64 // requests a second
+	p50, p90, p99, p999 time.Duration
+	late50, late99      time.Duration // how late requests were sent; only at a fixed rate
+	cpu                 time.Duration // of the server's process, a request
+	sent, failed        int           // requests; those that were not answered with 200
+}
+
+// of fills in the percentiles of what requests took, which it sorts.
+func (r *round) of(took []time.Duration) {
+	slices.Sort(took)
+	r.p50, r.p90, r.p99, r.p999 = percentile(took, 500), percentile(took, 900), percentile(took, 990), percentile(took, 999)
+}
+
+// percentile is the shortest of the sorted times that is not exceeded by so many in
+// a thousand of them; 0 if there are none.
+func percentile(sorted []time.Duration, perMille int) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[(len(sorted)*perMille+999)/1000-1]
+}
+
+// A column is one number of a round.
+type column struct {
+	name string
+	of   func(round) float64
+	text func(float64) string
+}
+
+func number(v float64) string { return fmt.Sprintf("%.0f", v) }
+
+// duration is for nanoseconds, with three digits.
+func duration(v float64) string {
+	d, sign := time.Duration(v), ""
+	if d < 0 {
+		d, sign = -d, "-"
+	}
+	switch {
+	case d >= time.Second:
+		return fmt.Sprintf("%s%.3g s", sign, d.Seconds())
+	case d >= time.Millisecond:
+		return fmt.Sprintf("%s%.3g ms", sign, float64(d)/1e6)
+	}
+	return fmt.Sprintf("%s%.3g µs", sign, float64(d)/1e3)
+}
+
+var (
+	rateColumn   = column{"requests/s", func(r round) float64 { return r.rate }, number}
+	p50Column    = column{"p50", func(r round) float64 { return float64(r.p50) }, duration}
+	p90Column    = column{"p90", func(r round) float64 { return float64(r.p90) }, duration}
+	p99Column    = column{"p99", func(r round) float64 { return float64(r.p99) }, duration}
+	p999Column   = column{"p99.9", func(r round) float64 { return float64(r.p999) }, duration}
+	late50Column = column{"sent late, p50", func(r round) float64 { return float64(r.late50) }, duration}
+	late99Column = column{"sent late, p99", func(r round) float64 { return float64(r.late99) }, duration}
+	cpuColumn    = column{"CPU/request", func(r round) float64 { return float64(r.cpu) }, duration}
+	failedColumn = column{"failed", func(r round) float64 { return float64(r.failed) }, number}
+)
+
+// A series is the rounds of one server, in the order of those of the others.
+type series struct {
+	name   string
+	rounds []round
+}
+
+// ratioTable shows medians with their ratios to base, and the least and the greatest
+// of these: each ratio is one to base in the same round, since a machine that others
+// use is not the same a minute later. The row of base has the least and the greatest
+// of its own numbers.
+func ratioTable(first string, columns []column, all []series, base series) string {
+	rows := [][]string{append([]string{first}, names(columns)...)}
+	for _, s := range all {
+		row := []string{s.name}
+		for _, c := range columns {
+			cell := c.text(median(s.values(c)))
+			if s.name == base.name {
+				row = append(row, cell+spread(s.values(c), c.text))
+				continue
+			}
+			ratios := s.against(base, c, func(a, b float64) float64 { return a / b })
+			// Of two zeros, and of a zero that did not stay one, there is no ratio.
+			if median(base.values(c)) > 0 {
+				two := func(v float64) string { return fmt.Sprintf("%.2f", v) }
+				cell += " = " + two(median(ratios)) + spread(ratios, two)
+			}
+			row = append(row, cell)
+		}
+		rows = append(rows, row)
+	}
+	return markdown(rows)
+}
+
+// differenceTable shows medians with the least and the greatest, and in the last row
+// what the second series has more than the first, in the same round.
+func differenceTable(first string, columns []column, one, two series) string {
+	rows := [][]string{append([]string{first}, names(columns)...)}
+	for _, s := range []series{one, two} {
+		row := []string{s.name}
+		for _, c := range columns {
+			row = append(row, c.text(median(s.values(c)))+spread(s.values(c), c.text))
+		}
+		rows = append(rows, row)
+	}
+	row := []string{"difference"}
+	for _, c := range columns {
+		more := two.against(one, c, func(a, b float64) float64 { return a - b })
+		row = append(row, c.text(median(more))+spread(more, c.text))
+	}
+	return markdown(append(rows, row))
+}
+
+func names(columns []column) (names []string) {
+	for _, c := range columns {
+		names = append(names, c.name)
+	}
+	return names
+}
+
+func (s series) values(c column) []float64 {
+	values := make([]float64, len(s.rounds))
+	for i, r := range s.rounds {
+		values[i] = c.of(r)
+	}
+	return values
+}
+
+// against compares each round with the same one of another series.
+func (s series) against(base series, c column, compare func(a, b float64) float64) []float64 {
+	values := s.values(c)
+	for i, v := range base.values(c) {
+		values[i] = compare(values[i], v)
+	}
+	return values
+}
+
+// median is the middle one, the upper of two.
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	return sorted[len(sorted)/2]
+}
+
+func spread(values []float64, text func(float64) string) string {
+	return fmt.Sprintf(" (%s..%s)", text(slices.Min(values)), text(slices.Max(values)))
+}
+
+// show prints a table as it can be pasted, with the machine above the first one.
+func show(t testing.TB, table string) {
+	showMachine.Do(func() { fmt.Printf("\n%s\n", machine()) })
+	fmt.Printf("\n%s\n", table)
+}
+
+var showMachine sync.Once
+
+// markdown lays out a table, the first row of which is its head.
+func markdown(rows [][]string) string {
+	widths := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	var text strings.Builder
+	for n, row := range rows {
+		for i, cell := range row {
+			text.WriteString("| " + cell + strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+1))
+		}
+		text.WriteString("|\n")
+		if n == 0 {
+			for _, w := range widths {
+				text.WriteString("|" + strings.Repeat("-", w+2))
+			}
+			text.WriteString("|\n")
+		}
+	}
+	return text.String()
+}

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"fmt"
+	"testing"
+
+	"metergate/quota/redisstore/redistest"
+)
+
+// BenchmarkCompare sends the same load straight to an upstream, through plain
+// proxies, and through the gateway on Redis and on its embedded store. Every metered
+// request verifies a token, reserves and settles in two limits and sets its fields.
+func BenchmarkCompare(b *testing.B) {
+	redis := redistest.Start(b)
+	upstream := startRole(b, "upstream, no proxy", "upstream")
+	bare := startRole(b, "bare ReverseProxy", "bare", upstream.url())
+	servers := []*server{upstream, bare, startRole(b, "bare, keeps connections", "tuned", upstream.url())}
+	servers = append(servers, startOthers(b, upstream.url())...)
+	onRedis, _ := startLoaded(b, "metergate, Redis", redis.URL(), upstream.url(), 2, loadPaths(1))
+	onBolt, _ := startLoaded(b, "metergate, embedded", "embedded:"+b.TempDir(), upstream.url(), 2, loadPaths(1))
+	servers = append(servers, onRedis, onBolt)
+	for b.Loop() {
+		all := inTurn(b, *rounds, servers, traffic{requests: loadRequests(100, loadPaths(1)...), connections: 32, lasts: *roundFor})
+		fewFailed(b, all)
+		show(b, ratioTable(fmt.Sprintf("32 connections, %d rounds of %v", *rounds, *roundFor),
+			[]column{rateColumn, p50Column, p99Column, cpuColumn}, all, all[1]))
+	}
+}
+
+// BenchmarkRate sends 1,000 requests a second through the bare proxy and through the
+// gateway, whether they are answered or not: what a user feels of the gateway.
+func BenchmarkRate(b *testing.B) {
+	redis := redistest.Start(b)
+	upstream := startRole(b, "upstream", "upstream")
+	bare := startRole(b, "bare ReverseProxy", "bare", upstream.url())
+	gateway, _ := startLoaded(b, "metergate, Redis", redis.URL(), upstream.url(), 2, loadPaths(1))
+	f := traffic{requests: loadRequests(100, loadPaths(1)...), connections: 32, rate: 1000, lasts: 5 * *roundFor}
+	for b.Loop() {
+		all := inTurn(b, *rounds, []*server{bare, gateway}, f)
+		fewFailed(b, all)
+		show(b, differenceTable(fmt.Sprintf("%d requests/s, %d rounds of %v", f.rate, *rounds, f.lasts),
+			[]column{p50Column, p90Column, p99Column, p999Column, cpuColumn, late50Column, late99Column}, all[0], all[1]))
+	}
+}
+
+// fewFailed reports failed requests, and fails the benchmark if they are more than one
+// in a thousand: the rest would say something else than it seems to.
+func fewFailed(t testing.TB, all []series) {
+	t.Helper()
+	for _, s := range all {
+		for i, r := range s.rounds {
+			if r.failed > 0 {
+				t.Logf("%s: %d of %d requests failed in round %d", s.name, r.failed, r.sent, i+1)
+			}
+			if r.failed*1000 > r.sent {
+				t.Fail()
+			}
+		}
+	}
+}
