@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"testing"
+)
+
+// A sample is what a gateway takes at one moment.
+type sample struct {
+	inFlight       float64 // requests
+	resident, heap float64 // bytes: in memory; of the Go heap, in use
+	goroutines     float64
+	descriptors    float64
+}
+
+// sampleColumns are what is shown of samples.
+var sampleColumns = []struct {
+	name string
+	of   func(sample) float64
+	text func(float64) string
+	// slack is what may come and go without a leak: a pool that fills, a collection
+	// that comes late.
+	slack float64
+}{
+	{"resident", func(s sample) float64 { return s.resident }, mebibytes, 8 << 20},
+	{"heap in use", func(s sample) float64 { return s.heap }, mebibytes, 4 << 20},
+	{"goroutines", func(s sample) float64 { return s.goroutines }, number, 20},
+	{"descriptors", func(s sample) float64 { return s.descriptors }, number, 20},
+}
+
+func mebibytes(v float64) string { return fmt.Sprintf("%.1f MiB", v/(1<<20)) }
+
+func valuesOf(samples []sample, of func(sample) float64) []float64 {
+	values := make([]float64, len(samples))
+	for i, s := range samples {
+		values[i] = of(s)
+	}
+	return values
+}
+
+var sampleMetrics = regexp.MustCompile(`(?m)^(metergate_requests_in_flight|go_memstats_heap_inuse_bytes|go_goroutines) (\S+)$`)
+
+// sampleOf looks at a gateway from outside, and asks it for its metrics.
+func sampleOf(t testing.TB, s *server) sample {
+	t.Helper()
+	status, body := get(s.admin+"/metrics", "")
+	found := map[string]float64{}
+	for _, m := range sampleMetrics.FindAllStringSubmatch(body, -1) {
+		found[m[1]], _ = strconv.ParseFloat(m[2], 64)
+	}
+	if status != 200 || len(found) != 3 {
+		t.Fatalf("GET /metrics of %s: status %d, of the metrics only %v", s.name, status, found)
+	}
+	return sample{
+		inFlight:    found["metergate_requests_in_flight"],
+		heap:        found["go_memstats_heap_inuse_bytes"],
+		goroutines:  found["go_goroutines"],
+		resident:    s.resident(t),
+		descriptors: s.descriptors(t),
+	}
+}
