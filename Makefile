@@ -9,7 +9,7 @@ FUZZTIME ?= 60s
 # git refuses to read a clone that is another user's, and with it go build would.
 export GOFLAGS := -buildvcs=false $(GOFLAGS)
 
-.PHONY: help build test chaos long lint format vet bench fuzz screenshots clean
+.PHONY: help build test chaos long soak lint format vet bench growth fuzz screenshots clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -34,6 +34,11 @@ long: ## what takes too long for make test: 100 kills, 1000 reloads, 200,000 ste
 	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate -race -v -run 'TestKill|TestSwap|TestBrokenFiles|TestTargetDies' -timeout 30m -long
 	METERGATE_TEST_REQUIRE=1 go test ./quota/boltstore ./quota/redisstore -race -run '^TestSuite' -timeout 30m -rapid.checks 2000
 
+# Without the race detector, which keeps memory of its own.
+soak: ## ten minutes of all kinds of traffic on one gateway, that must not grow
+	@.ci/install
+	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate -v -count 1 -run '^TestSoak$$' -timeout 25m -soak 10m
+
 lint: format vet ## check format, vet, go.mod
 	go mod tidy -diff
 
@@ -45,8 +50,14 @@ format:
 vet:
 	go vet ./... ./.ci/gotest
 
-bench: ## compare the gateway with a plain reverse proxy, and measure streams
-	go test ./cmd/metergate -run '^$$' -bench . -benchtime 1x -timeout 20m
+# BENCH takes flags of the benchmarks of whole processes, such as "-rounds 3 -round 1s".
+# The other proxies are measured where they are installed.
+bench: ## compare the gateway with other proxies, and measure each part of it
+	go test ./proxy/... ./quota/... -run '^$$' -bench . -benchmem -timeout 20m
+	go test ./cmd/metergate -run '^$$' -bench . -skip '^BenchmarkGrowth$$' -benchtime 1x -timeout 20m $(BENCH)
+
+growth: ## what grows with connections, users, limits and routes
+	go test ./cmd/metergate -run '^$$' -bench '^BenchmarkGrowth$$' -benchtime 1x -timeout 30m $(BENCH)
 
 fuzz: ## run each fuzz target for FUZZTIME=60s
 	@grep -rEo --include='*_test.go' --exclude-dir=.tools '^func Fuzz[A-Za-z0-9_]*' . | \
