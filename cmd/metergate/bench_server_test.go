@@ -102,7 +102,7 @@ func freeAddress(t testing.TB) string {
 }
 
 // loadYAML is a configuration for gateways under load; the verbs are the limits of
-// its only plan and its routes. No limit is ever reached.
+// its only plan and its routes. Nothing of the plan is ever reached.
 const loadYAML = `
 listen: ${LISTEN}
 shutdown_timeout: 30s
@@ -112,6 +112,7 @@ auth: { jwt: { secret: "` + testSecret + `", algorithms: [HS256] } }
 default_plan: load
 plans:
   load:
+    attempts: { requests: 10000, per: second }
     limits:
 %s
 upstreams:

@@ -1,0 +1,106 @@
+package proxy
+
+import (
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"metergate/proxy/jwtauth"
+	"metergate/quota"
+)
+
+// What a gateway adds to a request beside the parts that have benchmarks of their own:
+// the path (BenchmarkPath), the route (BenchmarkRoute), the token (package jwtauth), and
+// the store (packages redisstore and boltstore).
+
+// benchPlan is like the example's: an endpoint with a limit of its own, 100 and 20
+// requests and no more.
+func benchPlan(b *testing.B) (*quota.Plan, quota.Snapshot) {
+	b.Helper()
+	p, err := quota.NewPlan(quota.PlanOptions{Name: "bench", WarnAt: 80,
+		Limits: []quota.Limit{
+			{Requests: 100, Per: quota.Month},
+			{Requests: 20, Per: quota.Month, Endpoint: "image-analysis"},
+			{Requests: 60, Per: quota.Minute},
+		},
+		Endpoints: []string{"analyze", "drill", "image-analysis", "redact", "report"}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	at := time.Date(2026, time.November, 17, 12, 0, 32, 0, time.UTC)
+	windows := quota.NewCalendar(nil).Windows(p.Kinds(), at)
+	counts := make([]quota.Count, len(p.Counters()))
+	for i, c := range p.Counters() {
+		counts[i].Used = 20
+		for _, w := range windows {
+			if w.Per == c.Per {
+				counts[i].Window = w
+			}
+		}
+	}
+	return p, p.NewSnapshot(at, counts)
+}
+
+func BenchmarkUsageFields(b *testing.B) {
+	_, s := benchPlan(b)
+	for _, endpoint := range []string{"analyze", "image-analysis"} {
+		b.Run(endpoint, func(b *testing.B) {
+			h := http.Header{}
+			b.ReportAllocs()
+			for b.Loop() {
+				setUsageFields(h, endpoint, s, -1)
+			}
+		})
+	}
+}
+
+// benchExchange is a request that has been reserved and not yet answered.
+func benchExchange(b *testing.B, log *slog.Logger) *exchange {
+	b.Helper()
+	p, _ := benchPlan(b)
+	g := &Gateway{metrics: NewMetrics(prometheus.NewRegistry()), log: log, upgradeURL: "https://example.com/pricing"}
+	return &exchange{g: g, in: httptest.NewRequest("POST", "/api/image-analysis", nil), id: quota.NewID(),
+		route: &route{Route: Route{Pattern: "POST /api/image-analysis", Endpoint: "image-analysis"}},
+		user:  jwtauth.Identity{User: "u-17", Plan: "bench"}, plan: p, outcome: "admitted"}
+}
+
+// An answer that the gateway makes itself, with its document.
+func BenchmarkProblem(b *testing.B) {
+	_, s := benchPlan(b)
+	for _, c := range []struct {
+		name string
+		err  error
+	}{
+		{"404", errNoRoute},
+		{"429", &errQuota{endpoint: "image-analysis", user: "u-17", snapshot: s}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			x := benchExchange(b, slog.New(slog.DiscardHandler))
+			b.ReportAllocs()
+			for b.Loop() {
+				x.w = httptest.NewRecorder()
+				x.fail(c.err)
+			}
+		})
+	}
+}
+
+// The metrics of one request and, with the level INFO, its line in the log.
+func BenchmarkObserve(b *testing.B) {
+	for _, level := range []slog.Level{slog.LevelInfo, slog.LevelWarn} {
+		b.Run(level.String(), func(b *testing.B) {
+			x := benchExchange(b, slog.New(slog.NewJSONHandler(io.Discard, &slog.HandlerOptions{Level: level})))
+			x.w, x.status = httptest.NewRecorder(), 200
+			x.w.Header().Set(fieldUsage, "43/5000")
+			b.ReportAllocs()
+			for b.Loop() {
+				x.observe(3 * time.Millisecond)
+			}
+		})
+	}
+}
