@@ -83,7 +83,7 @@ func BenchmarkProblem(b *testing.B) {
 			x := benchExchange(b, slog.New(slog.DiscardHandler))
 			b.ReportAllocs()
 			for b.Loop() {
-				x.w = httptest.NewRecorder()
+				x.w = &writer{httptest.NewRecorder(), x}
 				x.fail(c.err)
 			}
 		})
@@ -95,7 +95,7 @@ func BenchmarkObserve(b *testing.B) {
 	for _, level := range []slog.Level{slog.LevelInfo, slog.LevelWarn} {
 		b.Run(level.String(), func(b *testing.B) {
 			x := benchExchange(b, slog.New(slog.NewJSONHandler(io.Discard, &slog.HandlerOptions{Level: level})))
-			x.w, x.status = httptest.NewRecorder(), 200
+			x.w, x.status = &writer{httptest.NewRecorder(), x}, 200
 			x.w.Header().Set(fieldUsage, "43/5000")
 			b.ReportAllocs()
 			for b.Loop() {
