@@ -26,6 +26,14 @@ func TestParseDuration(t *testing.T) {
 	}
 }
 
+func TestAttemptsLength(t *testing.T) {
+	for per, want := range map[string]time.Duration{"second": time.Second, "minute": time.Minute, "hour": time.Hour, "day": 24 * time.Hour} {
+		if got := (Attempts{Per: per}).Length(); got != want {
+			t.Errorf("per %s: %v, want %v", per, got, want)
+		}
+	}
+}
+
 func TestParseSize(t *testing.T) {
 	for text, want := range map[string]int64{
 		"0": 0, "1": 1, "65536": 65536, "7B": 7, "3KB": 3000, "2MB": 2_000_000, "1GB": 1_000_000_000,

@@ -39,6 +39,7 @@ func TestExactlyTheAttempts(t *testing.T) {
 		retry, _ = strconv.Atoi(res.Header.Get("Retry-After"))
 		return res.StatusCode, retry
 	}
+	try(0, testToken("somebody", "enterprise")) // Redis has the scripts from now on
 	for name, each := range map[string]func(func(i int)){
 		"one by one": func(f func(int)) {
 			for i := range 8 {
@@ -56,6 +57,7 @@ func TestExactlyTheAttempts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			sent.Store(0)
 			token := testToken("user "+name, "tries")
+			calls := redis.Calls()
 			var failed, throttled atomic.Int64
 			began := time.Now()
 			each(func(i int) {
@@ -69,6 +71,10 @@ func TestExactlyTheAttempts(t *testing.T) {
 				}
 			})
 			took := time.Since(began)
+			// One to reserve, which is also asked about the attempt, and one to release.
+			if got, want := int64(redis.Calls()-calls), failed.Load()*2+throttled.Load(); got != want {
+				t.Errorf("%d calls of Redis, want %d", got, want)
+			}
 			// One comes back every 12 seconds; a machine that is that slow gets it.
 			most := 5 + int64(took/(12*time.Second))
 			if n := failed.Load(); n != sent.Load() || n < 5 || n > most || throttled.Load() == 0 {
