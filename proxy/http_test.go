@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"metergate/proxy"
 )
@@ -202,6 +203,17 @@ func TestCORS(t *testing.T) {
 		return o
 	}()); err == nil {
 		t.Error("any origin with credentials was accepted")
+	}
+}
+
+// A preflight has no body. One that says it has does not wait for it.
+func TestPreflightWithABody(t *testing.T) {
+	r := newRig(t, setup{change: func(o *proxy.Options) { o.CORS = &proxy.CORS{AllowedOrigins: []string{"*"}} }})
+	r.handler.SetBounds(time.Minute, time.Minute)
+	conn := r.dial()
+	io.WriteString(conn, "OPTIONS /api/analyze HTTP/1.1\r\nHost: x\r\nOrigin: https://app.example.com\r\nAccess-Control-Request-Method: POST\r\nContent-Length: 100\r\n\r\nhalf")
+	if m, status, err := readResponse(bufio.NewReader(conn), "OPTIONS"); err != nil || status != 204 {
+		t.Errorf("%+v, error %v", m, err)
 	}
 }
 

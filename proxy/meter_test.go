@@ -458,7 +458,8 @@ func TestEarlyAnswer(t *testing.T) {
 // The gateway's own resources do not wait for a body that nobody asked for.
 func TestOwnResourcesWithABody(t *testing.T) {
 	r := newRig(t, setup{})
-	for line, status := range map[string]int{"POST /usage/track": 200, "GET /usage": 200, "GET /usage/stream": 400} {
+	r.handler.SetBounds(time.Minute, time.Minute)
+	for line, status := range map[string]int{"POST /usage/track": 200, "GET /usage": 200, "GET /usage/client.js": 200, "GET /usage/stream": 400} {
 		conn := r.dial()
 		fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: 100\r\n\r\nhalf", line, token("u", ""))
 		res, err := http.ReadResponse(bufio.NewReader(conn), nil)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -35,32 +36,7 @@ func TestRequests(t *testing.T) {
 	if len(cases) < 150 {
 		t.Fatalf("%d cases in %d files", len(cases), len(files))
 	}
-	rec := newStrictUpstream(t)
-	r := newRig(t, setup{
-		maxBody: 1 << 20,
-		routes: []proxy.Route{
-			{Pattern: "GET /files/{rest...}", Endpoint: "lookup"},
-			{Pattern: "/any/", Endpoint: "lookup"},
-			{Pattern: "POST /sites/{$}", Endpoint: "lookup"},
-			{Pattern: "POST free.example/sites/{$}"},
-			{Pattern: "GET /socket", Upgrade: true},
-		},
-		change: func(o *proxy.Options) {
-			up, err := upstream.New(upstream.Options{Targets: []upstream.Target{{URL: rec.url}}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(up.Retire)
-			for i := range o.Routes {
-				route := &o.Routes[i]
-				route.Upstream = up
-				if !route.Public {
-					route.UserField, route.PlanField = "X-User-Id", "X-User-Plan"
-				}
-			}
-		},
-	})
-	r.handler.SetBounds(time.Minute, 100*time.Millisecond)
+	r, rec := newRequestsRig(t)
 	total := 0
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -76,6 +52,69 @@ func TestRequests(t *testing.T) {
 	r.gateway.Close()
 	if n := len(rec.requests()); n != total && !t.Failed() {
 		t.Errorf("%d requests reached the upstream in all, want %d", n, total)
+	}
+}
+
+// newRequestsRig is a gateway with the routes of testdata/requests/README.md.
+func newRequestsRig(t *testing.T) (*rig, *strictUpstream) {
+	u := newStrictUpstream(t)
+	r := newRig(t, setup{
+		maxBody: 1 << 20,
+		routes: []proxy.Route{
+			{Pattern: "GET /files/{rest...}", Endpoint: "lookup"},
+			{Pattern: "/any/", Endpoint: "lookup"},
+			{Pattern: "POST /sites/{$}", Endpoint: "lookup"},
+			{Pattern: "POST free.example/sites/{$}"},
+			{Pattern: "GET /socket", Upgrade: true},
+		},
+		change: func(o *proxy.Options) {
+			up, err := upstream.New(upstream.Options{Targets: []upstream.Target{{URL: u.url}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(up.Retire)
+			for i := range o.Routes {
+				route := &o.Routes[i]
+				route.Upstream = up
+				if !route.Public {
+					route.UserField, route.PlanField = "X-User-Id", "X-User-Plan"
+				}
+			}
+		},
+	})
+	r.handler.SetBounds(time.Minute, 100*time.Millisecond)
+	return r, u
+}
+
+// Wherever a client leaves, and however, nothing stays held, and what was counted lies
+// between what clients saw and what the upstream sent.
+func TestEarlyCloses(t *testing.T) {
+	r, u := newRequestsRig(t)
+	request := fmt.Sprintf("POST /api/analyze HTTP/1.1\r\nHost: api.example\r\nAuthorization: Bearer %s\r\nContent-Length: 64\r\n\r\n%064d", token("u", ""), 0)
+	seen := int64(0)
+	for cut := 0; cut <= len(request)+16; cut += 16 {
+		for _, leave := range []func(*net.TCPConn){
+			func(c *net.TCPConn) { c.Close() },
+			func(c *net.TCPConn) { c.SetLinger(0); c.Close() },
+			func(c *net.TCPConn) {
+				c.CloseWrite()
+				if _, status, err := readResponse(bufio.NewReader(c), "POST"); err == nil && status == 200 {
+					seen++
+				}
+			},
+		} {
+			conn := r.dial().(*net.TCPConn)
+			io.WriteString(conn, request[:min(cut, len(request))])
+			leave(conn)
+		}
+	}
+	r.gateway.Close() // waits for the requests that run
+	server := httptest.NewServer(r.handler)
+	defer server.Close()
+	r.gateway = server
+	used, sent := r.usage("u", ""), int64(len(u.requests()))
+	if used.InFlight != 0 || used.Used < seen || used.Used > sent {
+		t.Errorf("clients saw %d, %d are counted and %d held, the upstream sent %d", seen, used.Used, used.InFlight, sent)
 	}
 }
 
