@@ -411,7 +411,22 @@ type Log struct {
 	Level slog.Level `yaml:"level" default:"info" oneof:"debug, info, warn, error"`
 	// Format is "json" or "text". Default "json".
 	Format string `yaml:"format" default:"json" oneof:"json, text"`
+	// User says how the line of a request names its user. Default LogPlain.
+	User LogUser `yaml:"user" default:"plain" oneof:"plain, hash, omit"`
+	// SampleSuccesses is the share of the requests answered 2xx that get a line; all
+	// others do. 0.1 is one in ten. Default 1; 0 to 1.
+	SampleSuccesses float64 `yaml:"sample_successes" default:"1" min:"0" max:"1"`
 }
+
+// LogUser is how the log names users.
+type LogUser string
+
+// The three ways.
+const (
+	LogPlain LogUser = "plain" // by their id
+	LogHash  LogUser = "hash"  // by the first 16 hexadecimal digits of its SHA-256
+	LogOmit  LogUser = "omit"  // not at all
+)
 
 // maxFile bounds the configuration file, in bytes: a larger one is some other file.
 const maxFile = 1 << 20

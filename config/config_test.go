@@ -130,7 +130,7 @@ func TestDefaults(t *testing.T) {
 			Timeout: 2 * time.Minute, MaxBody: 33554432,
 		}},
 		Routes: []Route{{Match: "/", Upstream: "api", Timeout: 2 * time.Minute, MaxBody: 33554432, Line: 7}},
-		Log:    Log{Level: slog.LevelInfo, Format: "json"},
+		Log:    Log{Level: slog.LevelInfo, Format: "json", User: LogPlain, SampleSuccesses: 1},
 		Files:  []string{"testdata/good/minimal.yaml"},
 	}
 	if diff := cmp.Diff(want, cfg, compare...); diff != "" {
@@ -224,7 +224,7 @@ func TestEverything(t *testing.T) {
 			AllowedOrigins:   []string{"https://app.example.com", "http://localhost:5173", "http://[::1]:80", "capacitor://localhost"},
 			AllowCredentials: true,
 		},
-		Log: Log{Level: slog.LevelWarn, Format: "text"},
+		Log: Log{Level: slog.LevelWarn, Format: "text", User: LogHash, SampleSuccesses: 0.25},
 		Files: []string{"testdata/good/everything.yaml", "testdata/secret.txt", "testdata/tls/client.pem", "testdata/tls/client.key",
 			"testdata/key.pem", "testdata/tls/ca.pem", "testdata/tls/client.pem", "testdata/tls/client.key"},
 	}

@@ -300,21 +300,27 @@ func (d *decoder) expanded(n *yaml.Node, path string, line int) (_ *yaml.Node, o
 
 // outOfBounds compares a value with the tags min and max.
 func outOfBounds(v reflect.Value, tag reflect.StructTag) string {
-	bound := func(name string) (int64, string) {
+	number := func(v reflect.Value) float64 {
+		if v.CanFloat() {
+			return v.Float()
+		}
+		return float64(v.Int()) // exact enough: bounds have far less than 53 bits
+	}
+	bound := func(name string) (float64, string) {
 		text, ok := tag.Lookup(name)
 		if !ok {
 			return 0, ""
 		}
 		b := reflect.New(v.Type()).Elem()
 		mustConvert(text, b, tag)
-		return b.Int(), text
+		return number(b), text
 	}
 	low, from := bound("min")
 	high, to := bound("max")
 	switch {
-	case from != "" && to != "" && (v.Int() < low || v.Int() > high):
+	case from != "" && to != "" && (number(v) < low || number(v) > high):
 		return fmt.Sprintf("must be %s to %s", from, to)
-	case from != "" && v.Int() < low:
+	case from != "" && number(v) < low:
 		return "must be at least " + from
 	}
 	return ""
@@ -389,6 +395,6 @@ func within(dir, path string) string {
 
 // isScalar reports whether values of a type are written as one scalar.
 func isScalar(t reflect.Type) bool {
-	return slices.Contains([]reflect.Kind{reflect.String, reflect.Bool, reflect.Int, reflect.Int64}, t.Kind()) ||
+	return slices.Contains([]reflect.Kind{reflect.String, reflect.Bool, reflect.Int, reflect.Int64, reflect.Float64}, t.Kind()) ||
 		t == locationType || t == prefixType || t == urlType
 }

@@ -82,6 +82,9 @@ func showScalar(v reflect.Value, tag reflect.StructTag) any {
 	if tag.Get("as") == "size" {
 		return strconv.FormatInt(v.Int(), 10)
 	}
+	if v.CanFloat() {
+		return v.Float()
+	}
 	if v.CanInt() {
 		return v.Int()
 	}

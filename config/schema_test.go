@@ -197,6 +197,9 @@ func (s *schemaTest) scalar(typ reflect.Type, tag reflect.StructTag, pointer str
 			low, high = "0", strconv.Itoa(maxRequests) // by the checker
 		}
 		good, bad = append(good, json.Number(low), json.Number(high)), append(bad, json.Number("1.5"), "1", beside(s.T, low, -1), beside(s.T, high, +1))
+	case typ.Kind() == reflect.Float64:
+		low, high := tag.Get("min"), tag.Get("max")
+		good, bad = append(good, json.Number(low), json.Number(high), json.Number("0.25")), append(bad, "0.5", beside(s.T, low, -1), json.Number(high+".01"))
 	case typ.Kind() == reflect.Bool:
 		good, bad = append(good, true, false), append(bad[:0], nil, "yes", json.Number("1"), []any{})
 	case as == "path", as == "strip":
@@ -308,7 +311,7 @@ func document(file string) (any, error) {
 // concern several values, other files, or the text rather than what it says.
 var unknowable = []string{
 	"algorithms-hmac", "algorithms-key", "claims", "claims-url", "claims-within", "cors-credentials",
-	"duplicate-key", "empty-secret", "jwks-key", "jwks-key-unused", "jwks-unused", "listen-shared", "listen-tls", "max-in-flight-user", "merge-key", "odd-keys", "public-key-private",
+	"duplicate-key", "empty-secret", "jwks-key", "jwks-key-unused", "jwks-unused", "listen-shared", "listen-tls", "log-sample-exponent", "log-sample-infinite", "max-in-flight-user", "merge-key", "odd-keys", "public-key-private",
 	"routes-conflict", "routes-usage", "same-limit", "second-document", "secret-comma-twice", "secret-file-folder",
 	"secret-file-short", "short-secret", "store-cluster", "store-cluster-empty", "store-cluster-port",
 	"store-database", "store-host", "store-password", "store-port", "store-sentinel", "store-sentinel-database",

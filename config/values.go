@@ -55,6 +55,14 @@ func convert(n *yaml.Node, v reflect.Value, tag reflect.StructTag) error {
 			return errors.New("must be true or false")
 		}
 		return n.Decode(v.Addr().Interface())
+	case v.Kind() == reflect.Float64:
+		// To YAML, 1e-1 and .inf are numbers, too.
+		number, err := strconv.ParseFloat(text, 64)
+		if tag := n.ShortTag(); tag != "!!int" && tag != "!!float" || err != nil || strings.Trim(text, "-.0123456789") != "" {
+			return errors.New("must be a number, written in decimal")
+		}
+		v.SetFloat(number)
+		return nil
 	case v.Kind() == reflect.Int || v.Kind() == reflect.Int64:
 		// To YAML, 0100 is 64.
 		number, err := parseDecimal(text, v.Type().Bits())

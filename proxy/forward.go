@@ -58,6 +58,7 @@ func (x *exchange) checkForwardable() error {
 // more: who opens and resets requests in a loop (CVE-2023-44487) does not have the store
 // work.
 func (x *exchange) reserve() error {
+	defer took(&x.took.reserve)()
 	if x.in.Context().Err() != nil {
 		return errClientGone
 	}
@@ -97,6 +98,7 @@ func (x *exchange) settle(count bool) (s quota.Snapshot, ok bool) {
 	if r == nil {
 		return s, false
 	}
+	defer took(&x.took.settle)()
 	ctx := context.WithoutCancel(x.in.Context())
 	var err error
 	if count {
@@ -149,6 +151,7 @@ func (x *exchange) forward() {
 		BufferPool:     &buffers,
 		ErrorLog:       x.g.errorLog,
 	}
+	x.asked = time.Now()
 	proxy.ServeHTTP(x.w, in)
 	// Trailers that were not announced. With one of them, all are here.
 	for name := range x.w.Header() {
@@ -213,6 +216,10 @@ func stripPrefix(u *url.URL, prefix string) {
 
 // answered sees the final response's headers before the client does.
 func (x *exchange) answered(res *http.Response) error {
+	x.took.upstream = time.Since(x.asked)
+	if res.Request != nil {
+		x.target = res.Request.URL
+	}
 	if !x.cutoff.stop() {
 		return errUpstreamTimeout
 	}
@@ -223,7 +230,7 @@ func (x *exchange) answered(res *http.Response) error {
 	x.disown(res.Trailer) // as announced
 	if x.route.Endpoint != "" {
 		if s, ok := x.settle(res.StatusCode/100 == 2); ok {
-			setUsageFields(res.Header, x.route.Endpoint, s, -1)
+			x.tellUsage(res.Header, s, -1)
 		}
 	}
 	for name, values := range x.own {
@@ -243,6 +250,7 @@ func (x *exchange) answered(res *http.Response) error {
 
 // failed answers in place of an upstream that did not.
 func (x *exchange) failed(_ http.ResponseWriter, out *http.Request, err error) {
+	x.took.upstream = time.Since(x.asked)
 	switch {
 	case x.body != nil && x.body.exceeded.Load():
 		err = errBodyTooLarge
@@ -261,7 +269,7 @@ func (x *exchange) failed(_ http.ResponseWriter, out *http.Request, err error) {
 		h[name] = values
 	}
 	if s, ok := x.settle(false); ok {
-		setUsageFields(h, x.route.Endpoint, s, -1)
+		x.tellUsage(h, s, -1)
 	}
 	x.fail(err)
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"time"
 
@@ -44,6 +45,11 @@ type Options struct {
 	Streams *Streams
 	Metrics *Metrics
 	Log     *slog.Logger
+	// LogUser says how the access log names users; zero: by their id.
+	LogUser LogUser
+	// QuietSuccesses is the share of the requests answered 2xx that get no line in the
+	// access log, 0 to 1; 0: each gets one.
+	QuietSuccesses float64
 }
 
 // CORS says which other origins may call the gateway from a browser.
@@ -75,6 +81,9 @@ type Gateway struct {
 	maxInFlight, maxUserInFlight int
 	// stallTimeout and lingerTimeout; tests have smaller ones.
 	stall, linger time.Duration
+
+	logUser        LogUser
+	quietSuccesses float64
 }
 
 // New makes a Gateway. Errors: an unknown default plan, routes that conflict or
@@ -101,6 +110,7 @@ func New(o Options) (*Gateway, error) {
 	if g.inFlight = o.InFlight; g.inFlight == nil {
 		g.inFlight = NewInFlight()
 	}
+	g.logUser, g.quietSuccesses = o.LogUser, o.QuietSuccesses
 	g.maxInFlight, g.maxUserInFlight = cmp.Or(o.MaxInFlight, 10_000), o.MaxUserInFlight
 	if g.defaultPlan == nil {
 		return nil, fmt.Errorf("default plan %q is not defined", o.DefaultPlan)
@@ -151,8 +161,16 @@ type exchange struct {
 	own     http.Header  // the gateway's own fields of the response
 	body    *requestBody // nil when there is none
 
-	status  int    // of the response, for metrics and log
-	outcome string // of the reserve; empty: none was made
+	// The rest is for metrics and log.
+	status  int            // of the response; 0: there was none
+	bytes   int64          // of its body, as far as they were written; of HEAD's, too
+	err     error          // that was answered; nil: none
+	outcome string         // of the reserve; empty: none was made
+	told    quota.Snapshot // what the client was told of his usage; its Plan nil: nothing
+	target  *url.URL       // that answered; nil: none
+	asked   time.Time      // when the upstream was asked
+	took    phases
+	ended   bool // and not by a panic, which is how net/http and ReverseProxy break off
 }
 
 // ServeHTTP serves one request.
@@ -166,7 +184,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		g.metrics.inFlight.Dec()
 		x.leave()
-		x.observe(time.Since(start))
+		duration := time.Since(start)
+		x.observe(duration)
+		x.logLine(duration)
 		x.w.finish()
 	}()
 	x.w.Header().Set(fieldRequestID, x.id)
@@ -182,13 +202,14 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// Sets the fields of the response; a preflight is answered with them alone.
 		g.cors.HandlerFunc(x.w, r)
 		if preflight {
-			x.status = http.StatusNoContent
+			x.status, x.ended = http.StatusNoContent, true
 			return
 		}
 	}
 	if err := x.serve(); err != nil {
 		x.fail(err)
 	}
+	x.ended = true
 }
 
 // serve is the policy: what happens to a request, in this order. An error has not
@@ -209,10 +230,9 @@ func (x *exchange) serve() (err error) {
 		}
 	}
 	if !x.route.Public {
-		if x.user, err = x.g.verifier.Verify(x.in); err != nil {
+		if err := x.authenticate(); err != nil {
 			return err
 		}
-		x.plan = x.g.planOf(x.user)
 		if !x.route.apart {
 			if err := x.enterUser(); err != nil {
 				return err
@@ -234,6 +254,15 @@ func (x *exchange) serve() (err error) {
 	}
 	x.forward()
 	return nil
+}
+
+// authenticate finds out who the user is. Errors: those of the verifier.
+func (x *exchange) authenticate() (err error) {
+	defer took(&x.took.auth)()
+	if x.user, err = x.g.verifier.Verify(x.in); err == nil {
+		x.plan = x.g.planOf(x.user)
+	}
+	return err
 }
 
 // planOf is the plan of the token's claim, or the default.

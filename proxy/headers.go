@@ -27,6 +27,12 @@ var usageFields = []string{fieldUsage, fieldPolicy, fieldRateLimit, fieldLimit, 
 // exposedFields are those that a script on another origin may read.
 var exposedFields = append([]string{fieldRequestID, "Retry-After"}, usageFields...)
 
+// tellUsage sets the fields and remembers what they say.
+func (x *exchange) tellUsage(h http.Header, s quota.Snapshot, hit int) {
+	x.told = s
+	setUsageFields(h, x.route.Endpoint, s, hit)
+}
+
 // setUsageFields replaces the fields in h by the state s after a request to
 // endpoint. hit is the index of the limit that refused it, -1 for none.
 func setUsageFields(h http.Header, endpoint string, s quota.Snapshot, hit int) {

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"log/slog"
 	"strconv"
 	"time"
 
@@ -63,7 +62,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	return m
 }
 
-// observe writes one request into metrics and log.
+// observe writes one request that has ended into the metrics.
 func (x *exchange) observe(took time.Duration) {
 	route, plan := "none", ""
 	if x.route != nil {
@@ -82,21 +81,6 @@ func (x *exchange) observe(took time.Duration) {
 	if x.outcome != "" {
 		m.decisions.WithLabelValues(plan, x.outcome).Inc()
 	}
-	var trace slog.Attr // empty: left out
-	if id := traceID(x.in.Header); id != "" {
-		trace = slog.String("trace_id", id)
-	}
-	x.g.log.LogAttrs(context.Background(), slog.LevelInfo, "request",
-		slog.String("request_id", x.id),
-		trace,
-		slog.String("method", x.in.Method),
-		slog.String("path", x.in.URL.Path),
-		slog.Int("status", x.status),
-		slog.String("user", x.user.User),
-		slog.String("plan", plan),
-		slog.String("decision", x.outcome),
-		slog.String("usage", x.w.Header().Get(fieldUsage)),
-		slog.Duration("duration", took))
 }
 
 // knownMethod keeps methods that clients make up out of the labels.

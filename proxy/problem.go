@@ -70,6 +70,7 @@ type problem struct {
 // fail answers with an error. It is the one place where errors become responses;
 // what the client reads says nothing of the gateway's inside, the log does.
 func (x *exchange) fail(err error) {
+	x.err = err
 	h := x.w.Header()
 	p := problem{Type: "about:blank"}
 	var (
@@ -138,9 +139,6 @@ func (x *exchange) fail(err error) {
 	default:
 		p.Status = http.StatusInternalServerError
 	}
-	if p.Status >= 500 {
-		x.g.log.Warn("request failed", "request_id", x.id, "status", p.Status, "error", err)
-	}
 	x.writeProblem(p)
 }
 
@@ -154,7 +152,7 @@ func (x *exchange) refuse(p *problem, e *errQuota) {
 		p.Violated = append(p.Violated, plan.Limits()[i].Name())
 	}
 	p.Detail = "The limit " + plan.Limits()[refusal.Binding].Name() + " of the plan " + plan.Name() + " is reached."
-	setUsageFields(x.w.Header(), e.endpoint, e.snapshot, refusal.Binding)
+	x.tellUsage(x.w.Header(), e.snapshot, refusal.Binding)
 	x.w.Header().Set("Retry-After", strconv.FormatInt(refusal.RetryAfter, 10))
 }
 

@@ -21,6 +21,8 @@ type Route struct {
 	// Upstream sends a request to where it is served: it fills in scheme and host,
 	// and may put something before the path.
 	Upstream http.RoundTripper
+	// UpstreamName is its name in the log and in metrics.
+	UpstreamName string
 	// Timeout runs from the reservation to the headers of the final response.
 	Timeout time.Duration
 	// MaxBody bounds a request's body, in bytes.

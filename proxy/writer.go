@@ -26,7 +26,9 @@ func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func (w *writer) Write(p []byte) (int, error) {
 	w.begin()
 	defer w.end()
-	return w.ResponseWriter.Write(p)
+	n, err := w.ResponseWriter.Write(p)
+	w.x.bytes += int64(n)
+	return n, err
 }
 
 // FlushError is what http.ResponseController calls.

@@ -237,9 +237,11 @@ func buildGateway(cfg *config.Config, s proxy.Store, upstreams map[string]*upstr
 	}
 	o.TrustedProxies = cfg.TrustedProxies
 	o.InFlight, o.MaxInFlight, o.MaxUserInFlight = inFlight, cfg.MaxInFlight.Total, cfg.MaxInFlight.PerUser
+	o.LogUser = map[config.LogUser]proxy.LogUser{config.LogHash: proxy.LogUserHash, config.LogOmit: proxy.LogUserOmit}[cfg.Log.User]
+	o.QuietSuccesses = 1 - cfg.Log.SampleSuccesses
 	for _, r := range cfg.Routes {
 		o.Routes = append(o.Routes, proxy.Route{
-			Pattern: r.Match, Endpoint: r.Endpoint, Public: r.Public, Upstream: upstreams[r.Upstream],
+			Pattern: r.Match, Endpoint: r.Endpoint, Public: r.Public, Upstream: upstreams[r.Upstream], UpstreamName: r.Upstream,
 			Timeout: r.Timeout, MaxBody: r.MaxBody, StripPrefix: r.StripPrefix, Upgrade: r.Upgrade,
 			UserField: r.UserHeader, PlanField: r.PlanHeader, DropAuthorization: r.DropAuthorization,
 		})

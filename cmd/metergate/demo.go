@@ -141,7 +141,8 @@ func demoLog(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{
 		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 			switch a.Key {
-			case slog.TimeKey, slog.LevelKey, "request_id":
+			case slog.TimeKey, slog.LevelKey, "request_id", "trace_id", "client", "route", "endpoint", "upstream", "target",
+				"bytes", "auth_ms", "reserve_ms", "upstream_ms", "settle_ms":
 				return slog.Attr{}
 			}
 			return a
