@@ -24,7 +24,7 @@ func TestExactlyTheAttempts(t *testing.T) {
 	}))
 	defer upstream.Close()
 	redis := redistest.Start(t)
-	gateways := []*process{startGateway(t, redis.URL(), upstream.URL), startGateway(t, redis.URL(), upstream.URL)}
+	gateways := []*process{startGateway(t, redis.URL(), upstream.URL, patient), startGateway(t, redis.URL(), upstream.URL, patient)}
 	client := crowd(t)
 	try := func(i int, token string) (status, retry int) {
 		req, _ := http.NewRequest("POST", gateways[i%2].url+"/api/analyze", nil)

@@ -48,7 +48,7 @@ func TestExactlyTheLimit(t *testing.T) {
 	}))
 	defer upstream.Close()
 	redis := redistest.Start(t)
-	gateways := []*process{startGateway(t, redis.URL(), upstream.URL), startGateway(t, redis.URL(), upstream.URL)}
+	gateways := []*process{startGateway(t, redis.URL(), upstream.URL, patient), startGateway(t, redis.URL(), upstream.URL, patient)}
 	client := crowd(t)
 	for round := range 20 {
 		sent.Store(0)
@@ -117,7 +117,7 @@ func TestOnlySuccessesInAMix(t *testing.T) {
 	}))
 	defer upstream.Close()
 	redis := redistest.Start(t)
-	gateways := []*process{startGateway(t, redis.URL(), upstream.URL), startGateway(t, redis.URL(), upstream.URL)}
+	gateways := []*process{startGateway(t, redis.URL(), upstream.URL, patient), startGateway(t, redis.URL(), upstream.URL, patient)}
 	client := crowd(t)
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	var wait sync.WaitGroup

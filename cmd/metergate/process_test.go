@@ -153,7 +153,7 @@ const serveYAML = `
 listen: 127.0.0.1:0
 shutdown_timeout: 30s
 admin: { listen: 127.0.0.1:0 }
-store: { url: "${STORE}", on_failure: "${ON_FAILURE:-deny}", journal: "${JOURNAL:-journal}" }
+store: { url: "${STORE}", timeout: "${STORE_TIMEOUT:-250ms}", on_failure: "${ON_FAILURE:-deny}", journal: "${JOURNAL:-journal}" }
 auth: { jwt: { secret: "` + testSecret + `", algorithms: [HS256] } }
 default_plan: free
 plans:
@@ -168,6 +168,10 @@ routes:
   - { match: "GET /api/status",          upstream: analysis }
 log: { level: "${LEVEL:-warn}" }
 `
+
+// patient is for tests that are about anything but time: on a busy machine Redis may
+// not get a processor for a while.
+const patient = "STORE_TIMEOUT=20s"
 
 // startGateway runs a gateway with serveYAML and waits until it serves.
 func startGateway(t testing.TB, store, upstream string, env ...string) *process {

@@ -302,7 +302,7 @@ func TestHostileUsers(t *testing.T) {
 	t.Run("redis", func(t *testing.T) {
 		redis, journal := redistest.Start(t), t.TempDir()
 		cable := redistest.Connect(t, redis.Addr)
-		env := []string{"ON_FAILURE=allow", "JOURNAL=" + journal}
+		env := []string{patient, "ON_FAILURE=allow", "JOURNAL=" + journal}
 		h, upstream := setup(t, cable.URL(), env...)
 		h.everybody()
 
