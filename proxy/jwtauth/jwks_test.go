@@ -27,7 +27,9 @@ func TestParseSet(t *testing.T) {
 		"RSA":                     {jwk("k", rsaPublic), ""},
 		"RSA of 1024 bits":        {jwk("k", small), "at least 2048 bits; the public key has 1024"},
 		"RSA of 1024 bits, PS":    {jwk("k", small, `"alg":"PS256"`), "at least 2048 bits; the public key has 1024"},
-		"RSA, an even exponent":   {`{"kty":"RSA","kid":"k","n":"` + private.X + private.Y + private.X + private.Y + private.X + private.Y + private.X + private.Y + `","e":"Ag"}`, "odd"},
+		"RSA, an even exponent":   {strings.Replace(jwk("k", rsaPublic), `"e":"AQAB"`, `"e":"Ag"`, 1), "odd"},
+		"RSA, an exponent of 1":   {strings.Replace(jwk("k", rsaPublic), `"e":"AQAB"`, `"e":"AQ"`, 1), `"e" is out of range`},
+		"RSA, an even modulus":    {`{"kty":"RSA","kid":"k","n":"` + strings.Repeat("AAAA", 85) + `","e":"AQAB"}`, "odd"},
 		"RSA, a long exponent":    {strings.Replace(jwk("k", rsaPublic), `"e":"AQAB"`, `"e":"AQAAAAAAAQAB"`, 1), "E in marshal"},
 		"RSA without a modulus":   {`{"kty":"RSA","kid":"k","e":"AQAB"}`, `requires parameters "n" and "e"`},
 		"P-256":                   {jwk("k", ecPublic), ""},
@@ -113,4 +115,41 @@ func TestSameKeyID(t *testing.T) {
 			t.Errorf("%s: %d keys, %v, %v, want %d", name, len(keys), others, err, c.want)
 		}
 	}
+}
+
+// FuzzParseSet: whatever a key server sends, it is refused, or each key has a name of
+// its own, is public, and verifies by an algorithm that New knows.
+func FuzzParseSet(f *testing.F) {
+	for _, key := range []string{
+		jwk("a", rsaKey().Public(), `"use":"sig"`, `"alg":"RS256"`), jwk("b", p256Key().Public()), jwk("c", p521Key().Public()),
+		jwk("d", edKey().Public(), `"key_ops":["verify"]`, `"x5u":"http://127.0.0.1:1/"`), `{"kty":"oct","kid":"e","k":"AAAA"}`,
+		`{"kty":"RSA","kid":"f","n":"AQ","e":"AQ"}`, `{"kty":"EC","kid":"g","crv":"P-256","x":"_____________________________________________w","y":"AA"}`,
+		`{"kty":"OKP","kid":"h","crv":"X25519","x":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}`, `null`, `{"kid":7}`,
+	} {
+		f.Add([]byte(jwksOf(key)))
+		f.Add([]byte(jwksOf(key, jwk("a", rsaKey().Public()))))
+	}
+	f.Add([]byte(`{"keys":[]}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		keys, _, err := parseSet(text)
+		if err != nil && keys != nil {
+			t.Fatal("keys beside an error")
+		}
+		seen := map[string]bool{}
+		for _, k := range keys {
+			kid := k.Marshal().KID
+			if kid == "" || len(kid) > 256 || seen[kid] {
+				t.Errorf("the kid %q", kid)
+			}
+			seen[kid] = true
+			verifies := false
+			for name, method := range methods {
+				alg := k.Marshal().ALG.String()
+				verifies = verifies || (alg == "" || alg == name) && fits(method, k.Key()) == nil
+			}
+			if !verifies {
+				t.Errorf("no algorithm for %T", k.Key())
+			}
+		}
+	})
 }
