@@ -127,7 +127,7 @@ func TestBadTokens(t *testing.T) {
 	for name, fields := range map[string][]string{
 		"no token":                     {},
 		"too long":                     {"Bearer " + hmacToken(secret, header, claims(`"app":{"user":"u"},"x":"`+strings.Repeat("x", 6200)+`"`))},
-		"far too long":                 {"Bearer " + strings.Repeat("A.", 100_000)},
+		"far too long":                 {"Bearer " + strings.Repeat("A.", 30_000)},
 		"an unknown crit":              {"Bearer " + signed(`{"alg":"HS256","typ":"at+jwt","crit":["exp"]}`)},
 		"an empty crit":                {"Bearer " + signed(`{"alg":"HS256","typ":"at+jwt","crit":[]}`)},
 		"alg twice":                    {"Bearer " + signed(`{"alg":"none","alg":"HS256","typ":"at+jwt"}`)},
