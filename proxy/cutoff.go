@@ -19,7 +19,9 @@ type cutoff struct {
 // startCutoff cancels a request with errUpstreamTimeout after d, and the read of
 // its body, too: the transport does not return before that has ended, and a client
 // may hold its body back for ever. In HTTP/1 that read may hang in a write, of
-// "100 Continue".
+// "100 Continue". A request without a body has no such read, but net/http has one, to
+// see whether the client goes: if that times out, all requests that follow on the
+// connection begin with a context that is cancelled.
 func startCutoff(d time.Duration, x *exchange, cancel context.CancelCauseFunc) *cutoff {
 	c := new(cutoff)
 	c.mu.Lock()
@@ -31,6 +33,9 @@ func startCutoff(d time.Duration, x *exchange, cancel context.CancelCauseFunc) *
 		if !c.ended {
 			c.fired = true
 			cancel(errUpstreamTimeout)
+			if x.in.ContentLength == 0 {
+				return
+			}
 			control := http.NewResponseController(x.w)
 			control.SetReadDeadline(time.Now())
 			if x.in.ProtoMajor == 1 {

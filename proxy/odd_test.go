@@ -82,6 +82,31 @@ func TestUploadSlowerThanTheTimeout(t *testing.T) {
 	r.want("u", "", 0)
 }
 
+// After a 504 the connection of a request without a body is as good as before.
+func TestTimeoutKeepsTheConnection(t *testing.T) {
+	r := newRig(t, setup{timeout: 100 * time.Millisecond, upstream: func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.RawQuery == "slow" {
+			<-r.Context().Done()
+		}
+	}})
+	conn := r.dial()
+	read := bufio.NewReader(conn)
+	for _, method := range []string{"GET", "POST"} {
+		for _, query := range []string{"", "?slow", ""} {
+			path := map[string]string{"GET": "/api/lookup/7", "POST": "/api/analyze"}[method]
+			fmt.Fprintf(conn, "%s %s%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: 0\r\n\r\n", method, path, query, token("u", ""))
+			res, err := http.ReadResponse(read, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			io.Copy(io.Discard, res.Body)
+			if res.StatusCode == 499 || res.Close || query == "?slow" && res.StatusCode != 504 {
+				t.Errorf("%s %s: %s, close %v", method, query, res.Status, res.Close)
+			}
+		}
+	}
+}
+
 // faulty panics where its fields say so.
 type faulty struct {
 	proxy.Store
