@@ -95,6 +95,7 @@ func TestPressKeepsToItsConnections(t *testing.T) {
 	backend := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n := now.Add(1)
 		defer now.Add(-1)
+		time.Sleep(time.Millisecond) // the work, in which others may come
 		mu.Lock()
 		defer mu.Unlock()
 		if n > most.Load() {

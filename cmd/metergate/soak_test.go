@@ -118,7 +118,7 @@ func TestJudgeSamples(t *testing.T) {
 		grown    bool
 	}{
 		"flat":                     {func(i int) float64 { return 60 }, false},
-		"warming up":               {func(i int) float64 { return 20 + min(40, float64(i)) }, false},
+		"warming up":               {func(i int) float64 { return 20 + min(40, float64(i)/3) }, false},
 		"a saw":                    {func(i int) float64 { return 50 + float64(i%37) }, false},
 		"one peak":                 {func(i int) float64 { return 50 + 1000*float64(i/599) }, false},
 		"a leak":                   {func(i int) float64 { return 50 + float64(i)/20 }, true},
