@@ -62,7 +62,7 @@ func TestSoak(t *testing.T) {
 	begun := time.Now()
 	var samples []sample
 	all := func() bool {
-		return l.answered.Load() > 0 && s.streams.Load() > 0 && s.reloads.Load() > 2 && s.failures.Load() > 0
+		return l.answered.Load() > 200 && s.streams.Load() > 100 && s.reloads.Load() > 2 && s.failures.Load() > 0
 	}
 	for every := time.NewTicker(min(time.Second, *soakFor/10)); time.Since(begun) < *soakFor || !all(); <-every.C {
 		if time.Since(begun) > *soakFor+2*time.Minute {
@@ -76,8 +76,12 @@ func TestSoak(t *testing.T) {
 	l.CloseClientConnections()
 
 	t.Logf("%d requests were answered, %d streams opened, %d reloads, %d outages", l.answered.Load(), s.streams.Load(), s.reloads.Load(), s.failures.Load())
+	var now sample
+	defer func() {
+		t.Logf("goroutines: %.0f before, %.0f after; descriptors: %.0f before, %.0f after", base.goroutines, now.goroutines, base.descriptors, now.descriptors)
+	}()
 	eventually(t, "nothing is left of the traffic", func() bool {
-		now := sampleOf(t, gateway)
+		now = sampleOf(t, gateway)
 		// What stays is bounded: connections to Redis, and a reader for each.
 		return now.inFlight == 0 && now.goroutines <= base.goroutines+80 && now.descriptors <= base.descriptors+40
 	})
@@ -149,7 +153,7 @@ type soak struct {
 // first events, or with the gateway's end of it.
 func (s *soak) watch(ctx context.Context, user string) {
 	for ctx.Err() == nil {
-		own, hangUp := context.WithTimeout(ctx, 3*time.Second)
+		own, hangUp := context.WithTimeout(ctx, min(3*time.Second, *soakFor/10))
 		req, _ := http.NewRequestWithContext(own, "GET", s.gateway.url()+"/usage/stream", nil)
 		req.Header.Set("Authorization", "Bearer "+testToken(user, "load"))
 		transport := &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{}).DialContext}
