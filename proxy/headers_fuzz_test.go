@@ -31,6 +31,7 @@ func FuzzFields(f *testing.F) {
 	f.Add("a\r\nX-Admin: 1", "p\r\n\r\nbody", int64(0), int64(1e12), int64(0), int64(1e12), byte(0), int64(0), int8(0))
 	f.Add("日本 100%", "größte", int64(1), int64(1), int64(1e15), int64(0), byte(5), int64(253_402_300_799), int8(1))
 	f.Add("\x00\x7f\xff\xfe", `"quoted\`, int64(5), int64(5), int64(4), int64(6), byte(2), int64(951_782_399), int8(-1))
+	f.Add("50%41", "100%", int64(5), int64(5), int64(4), int64(6), byte(1), int64(7), int8(-1))
 	f.Add(" ", "", int64(5), int64(5), int64(4), int64(6), byte(3), int64(1), int8(-1))
 	f.Fuzz(func(t *testing.T, user, plan string, all, images, used, usedImages int64, per byte, unix int64, hit int8) {
 		x, s := fuzzExchange(t, user, plan, all, images, used, usedImages, per, unix)
