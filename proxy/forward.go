@@ -90,10 +90,10 @@ func (x *exchange) reserve() error {
 	return nil
 }
 
-// settle ends the reservation, once: it counts it or gives it back. Whether the
-// client is still there does not matter. The snapshot is not valid after an
+// settle ends the reservation, once: with a reason it gives it back, with counted it
+// counts it. Whether the client is still there does not matter. The snapshot is not valid after an
 // error, nor when there was nothing to settle: then ok is false.
-func (x *exchange) settle(count bool) (s quota.Snapshot, ok bool) {
+func (x *exchange) settle(reason string) (s quota.Snapshot, ok bool) {
 	r := x.reservation
 	if r == nil {
 		return s, false
@@ -101,7 +101,7 @@ func (x *exchange) settle(count bool) (s quota.Snapshot, ok bool) {
 	defer took(&x.took.settle)()
 	ctx := context.WithoutCancel(x.in.Context())
 	var err error
-	if count {
+	if reason == counted {
 		s, err = x.g.store.Commit(ctx, *r)
 	} else {
 		s, err = x.g.store.Release(ctx, *r)
@@ -110,15 +110,17 @@ func (x *exchange) settle(count bool) (s quota.Snapshot, ok bool) {
 	if err != nil {
 		x.g.metrics.unsettled.Inc()
 		x.g.log.Error("a request may not be counted",
-			"request_id", x.id, "reservation", r.ID, "endpoint", r.Endpoint, "succeeded", count, "error", err)
+			"request_id", x.id, "reservation", r.ID, "endpoint", r.Endpoint, "succeeded", reason == counted, "error", err)
 		return s, false
 	}
 	if !r.Unchecked && !s.Stale {
 		// Reserve and settle were answered: no copy of them is on its way.
 		x.g.store.Forget(*r)
 	}
-	if count {
+	if reason == counted {
 		x.g.metrics.counted.WithLabelValues(r.Endpoint).Inc()
+	} else {
+		x.g.metrics.released.WithLabelValues(reason).Inc()
 	}
 	return s, true
 }
@@ -127,7 +129,7 @@ func (x *exchange) settle(count bool) (s quota.Snapshot, ok bool) {
 // reservation, if there is one, is settled in between.
 func (x *exchange) forward() {
 	// Given back also when something below panics.
-	defer x.settle(false)
+	defer x.settle(releasedOther)
 
 	ctx, cancel := context.WithCancelCause(x.in.Context())
 	defer cancel(nil)
@@ -229,7 +231,7 @@ func (x *exchange) answered(res *http.Response) error {
 	x.disown(res.Header)
 	x.disown(res.Trailer) // as announced
 	if x.route.Endpoint != "" {
-		if s, ok := x.settle(res.StatusCode/100 == 2); ok {
+		if s, ok := x.settle(settlementOf(res.StatusCode)); ok {
 			x.tellUsage(res.Header, s, -1)
 		}
 	}
@@ -251,24 +253,25 @@ func (x *exchange) answered(res *http.Response) error {
 // failed answers in place of an upstream that did not.
 func (x *exchange) failed(_ http.ResponseWriter, out *http.Request, err error) {
 	x.took.upstream = time.Since(x.asked)
+	var reason string
 	switch {
 	case x.body != nil && x.body.exceeded.Load():
-		err = errBodyTooLarge
+		err, reason = errBodyTooLarge, releasedBody
 	case errors.Is(context.Cause(out.Context()), errUpstreamTimeout):
-		err = errUpstreamTimeout
+		err, reason = errUpstreamTimeout, releasedTimeout
 	case x.body != nil && x.body.broken.Load():
-		err = errBodyBroken
+		err, reason = errBodyBroken, releasedBody
 	case x.in.Context().Err() != nil:
-		err = errClientGone
+		err, reason = errClientGone, releasedClientGone
 	default:
-		err = &errUpstream{err}
+		err, reason = &errUpstream{err}, releasedUnreachable
 	}
 	h := x.w.Header()
 	clear(h)
 	for name, values := range x.own {
 		h[name] = values
 	}
-	if s, ok := x.settle(false); ok {
+	if s, ok := x.settle(reason); ok {
 		x.tellUsage(h, s, -1)
 	}
 	x.fail(err)

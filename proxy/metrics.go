@@ -19,11 +19,46 @@ type Metrics struct {
 	inFlight  prometheus.Gauge
 	decisions *prometheus.CounterVec
 	counted   *prometheus.CounterVec
+	released  *prometheus.CounterVec
+	upstream  *prometheus.HistogramVec
 	unsettled prometheus.Counter
 	storeTime *prometheus.HistogramVec
 	storeErrs *prometheus.CounterVec
 	// overloaded counts what found no room, see inflight.go.
 	overloaded *prometheus.CounterVec
+}
+
+// requestBuckets reach to minutes: what is behind the gateway may be a model.
+var requestBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300}
+
+// Why a reservation is given back, as metergate_released_total has it. None: it is not.
+const (
+	counted             = ""
+	released3xx         = "status_3xx"
+	released4xx         = "status_4xx"
+	released5xx         = "status_5xx"
+	releasedTimeout     = "timeout"
+	releasedUnreachable = "unreachable" // no response could be had
+	releasedClientGone  = "client_gone"
+	releasedBody        = "body" // the request's was too large, or broke off
+	releasedOther       = "other"
+)
+
+var releaseReasons = []string{released3xx, released4xx, released5xx, releasedTimeout, releasedUnreachable, releasedClientGone, releasedBody, releasedOther}
+
+// settlementOf is what the status of a response makes of a reservation.
+func settlementOf(status int) string {
+	switch status / 100 {
+	case 2:
+		return counted
+	case 3:
+		return released3xx
+	case 4:
+		return released4xx
+	case 5:
+		return released5xx
+	}
+	return releasedOther
 }
 
 // NewMetrics registers the metrics.
@@ -35,8 +70,12 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			[]string{"route", "method", "code"}),
 		duration: f.NewHistogramVec(prometheus.HistogramOpts{Name: "metergate_request_duration_seconds",
 			Help:    "Time from a request's headers to the end of its response.",
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300}},
+			Buckets: requestBuckets},
 			[]string{"route"}),
+		upstream: f.NewHistogramVec(prometheus.HistogramOpts{Name: "metergate_upstream_duration_seconds",
+			Help:    "Time from sending a request to an upstream, all tries included, to the headers of its response or to their failure.",
+			Buckets: requestBuckets},
+			[]string{"upstream"}),
 		inFlight: f.NewGauge(prometheus.GaugeOpts{Name: "metergate_requests_in_flight",
 			Help: "Requests being served now."}),
 		decisions: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_decisions_total",
@@ -44,6 +83,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			[]string{"plan", "outcome"}),
 		counted: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_counted_total",
 			Help: "Requests counted, by endpoint."}, []string{"endpoint"}),
+		released: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_released_total",
+			Help: "Reservations given back, by reason: the upstream's status, timeout, unreachable, client_gone, body (of the request, too large or broken off), other."},
+			[]string{"reason"}),
 		unsettled: f.NewCounter(prometheus.CounterOpts{Name: "metergate_unsettled_total",
 			Help: "Successful requests that neither the store nor the journal took. They are counted only if the process lives until the store answers."}),
 		storeTime: f.NewHistogramVec(prometheus.HistogramOpts{Name: "metergate_store_duration_seconds",
@@ -56,8 +98,15 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Help: "Requests refused because too many were running, in all (total) or of their user (per_user)."},
 			[]string{"reason"}),
 	}
+	// All that can be, so that the first one shows as a rise.
 	for _, reason := range []string{"total", "per_user"} {
-		m.overloaded.WithLabelValues(reason) // so that the first one shows as a rise
+		m.overloaded.WithLabelValues(reason)
+	}
+	for _, reason := range releaseReasons {
+		m.released.WithLabelValues(reason)
+	}
+	for _, operation := range []string{"reserve", "commit", "release", "read"} {
+		m.storeErrs.WithLabelValues(operation)
 	}
 	return m
 }
@@ -78,6 +127,9 @@ func (x *exchange) observe(took time.Duration) {
 	m := x.g.metrics
 	m.requests.WithLabelValues(route, knownMethod(x.in.Method), code).Inc()
 	m.duration.WithLabelValues(route).Observe(took.Seconds())
+	if x.took.upstream > 0 {
+		m.upstream.WithLabelValues(x.route.UpstreamName).Observe(x.took.upstream.Seconds())
+	}
 	if x.outcome != "" {
 		m.decisions.WithLabelValues(plan, x.outcome).Inc()
 	}

@@ -47,6 +47,7 @@ type reloader struct {
 
 	successful, at prometheus.Gauge
 	loaded         *prometheus.GaugeVec
+	reloads        *prometheus.CounterVec
 }
 
 // An attempt has the files that were looked at, and the hash of what they held.
@@ -56,7 +57,7 @@ type attempt struct {
 }
 
 func newReloader(streams *proxy.Streams) *reloader {
-	return &reloader{
+	r := &reloader{
 		streams: streams,
 		successful: prometheus.NewGauge(prometheus.GaugeOpts{Name: "metergate_config_last_reload_successful",
 			Help: "1 if the configuration as it is now was loaded, 0 if it was refused and the one before is in force."}),
@@ -64,11 +65,17 @@ func newReloader(streams *proxy.Streams) *reloader {
 			Help: "When the configuration in force was loaded."}),
 		loaded: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "metergate_config_hash",
 			Help: "1, with the SHA-256 of the configuration in force, its first 16 digits."}, []string{"sha256"}),
+		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "metergate_config_reloads_total",
+			Help: "Tries to load the configuration again, by result: success or failure."}, []string{"result"}),
 	}
+	for _, result := range []string{"success", "failure"} {
+		r.reloads.WithLabelValues(result) // so that the first one shows as a rise
+	}
+	return r
 }
 
 func (r *reloader) metrics() []prometheus.Collector {
-	return []prometheus.Collector{r.successful, r.at, r.loaded}
+	return []prometheus.Collector{r.successful, r.at, r.loaded, r.reloads}
 }
 
 // ServeHTTP serves a request by the current generation, to its end.
@@ -98,8 +105,10 @@ func (r *reloader) reload() (warnings []string, err error) {
 	}
 	if err != nil {
 		r.successful.Set(0)
+		r.reloads.WithLabelValues("failure").Inc()
 		return nil, err
 	}
+	r.reloads.WithLabelValues("success").Inc()
 	return append(fixed(before.cfg, cfg), certificateWarnings(r.current.Load().certificate, time.Now())...), nil
 }
 
