@@ -1,0 +1,70 @@
+package redisstore_test
+
+import (
+	"context"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"metergate/quota"
+	"metergate/quota/quotatest"
+	"metergate/quota/redisstore"
+	"metergate/quota/redisstore/redistest"
+)
+
+// TestLeastCommands runs the suite as the user that docs/operate.md makes, who may do no
+// more than the store does: every command that the rule allows is used.
+func TestLeastCommands(t *testing.T) {
+	text, err := os.ReadFile("../../docs/operate.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := regexp.MustCompile(`(?m)^ACL SETUSER metergate .*$`).Find(text)
+	if line == nil {
+		t.Fatal("docs/operate.md has no ACL SETUSER")
+	}
+	server := redistest.Start(t)
+	var args []any
+	for word := range strings.FieldsSeq(strings.Replace(string(line), "PASSWORD", "secret", 1)) {
+		args = append(args, word)
+	}
+	server.Do(args...)
+	url := strings.Replace(server.URL(), "redis://", "redis://metergate:secret@", 1)
+	t.Run("suite", func(t *testing.T) {
+		quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quotatest.Store {
+			s, err := redisstore.Open(redisstore.Options{
+				URL: url, Prefix: "metergate:" + quota.NewID(), Timeout: slow, Calendar: calendar,
+				Now:    clock.Now,
+				Offset: func() time.Duration { return clock.Now().Sub(time.Now()) },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { s.Close() })
+			return s
+		})
+	})
+	s, err := redisstore.Open(redisstore.Options{URL: url, Timeout: slow})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.Probe(context.Background(), "u"); err != nil {
+		t.Error("probe:", err)
+	}
+	if err := s.Ping(context.Background()); err != nil {
+		t.Error("ping:", err)
+	}
+	stats := server.Do("INFO", "commandstats").(string)
+	for _, word := range args {
+		if command, ok := strings.CutPrefix(word.(string), "+"); ok && !strings.Contains(stats, "cmdstat_"+command+":") {
+			t.Errorf("nothing uses %s", command)
+		}
+	}
+	log := server.Do("ACL", "LOG").([]any)
+	for _, entry := range log {
+		t.Errorf("refused: %v", entry)
+	}
+}

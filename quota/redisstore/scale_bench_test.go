@@ -1,0 +1,108 @@
+package redisstore_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"metergate/quota"
+	"metergate/quota/quotatest"
+	"metergate/quota/redisstore"
+	"metergate/quota/redisstore/redistest"
+)
+
+var scaleUsers = flag.Int("users", 100_000, "users of BenchmarkScale")
+
+// BenchmarkScale measures what docs/scale.md computes with: the bytes that a user takes
+// in Redis, and the requests that one core of Redis carries, by the processor time that
+// Redis itself says it has used. Run it once:
+//
+//	go test ./quota/redisstore -run '^$' -bench Scale -benchtime 1x -users 1000000
+func BenchmarkScale(b *testing.B) {
+	month := quota.Limit{Requests: 1e6, Per: quota.Month}
+	for _, plan := range []*quota.Plan{
+		quotatest.NewPlan("month", month),
+		quotatest.NewPlan("three limits", month, quota.Limit{Requests: 1e6, Per: quota.Month, Endpoint: "image-analysis"},
+			quota.Limit{Requests: 1e6, Per: quota.Minute}),
+	} {
+		b.Run(plan.Name(), func(b *testing.B) {
+			server := redistest.Start(b)
+			client := redis.NewClient(&redis.Options{Addr: server.Addr})
+			defer client.Close()
+			s, err := redisstore.Open(redisstore.Options{URL: server.URL(), Timeout: slow})
+			if err != nil {
+				b.Fatal(err)
+			}
+			// request is one that succeeds, to one of three endpoints.
+			request := func(user int) {
+				d, err := s.Reserve(context.Background(), quota.Request{
+					ID: quota.NewID(), User: "auth0|" + fmt.Sprintf("%024d", user), Plan: plan, Lease: 130 * time.Second,
+					Endpoint: []string{"analyze", "image-analysis", "report"}[rand.IntN(3)],
+				})
+				if err == nil {
+					_, err = s.Commit(context.Background(), d.Reservation)
+					s.Forget(d.Reservation)
+				}
+				if err != nil {
+					b.Error(err)
+				}
+			}
+			each := func(n int, do func(i int)) {
+				var next atomic.Int64
+				var wait sync.WaitGroup
+				for range 64 {
+					wait.Go(func() {
+						for i := int(next.Add(1)); i <= n && !b.Failed(); i = int(next.Add(1)) {
+							do(i)
+						}
+					})
+				}
+				wait.Wait()
+			}
+			request(0) // loads the scripts
+			for b.Loop() {
+				empty := number(b, client, "memory", "used_memory")
+				// Ten requests of each, so that most users have all three endpoints.
+				each(10**scaleUsers, func(i int) { request(i % *scaleUsers) })
+				if err := s.Close(); err != nil { // deletes the markers of what is settled
+					b.Fatal(err)
+				}
+				b.ReportMetric((number(b, client, "memory", "used_memory")-empty)/float64(*scaleUsers), "B/user")
+				if s, err = redisstore.Open(redisstore.Options{URL: server.URL(), Timeout: slow}); err != nil {
+					b.Fatal(err)
+				}
+				const requests = 200_000
+				before, began := cpu(b, client), time.Now()
+				each(requests, func(int) { request(rand.IntN(*scaleUsers)) })
+				used := cpu(b, client) - before
+				b.ReportMetric(requests/used, "requests/core-s")
+				b.ReportMetric(requests/time.Since(began).Seconds(), "requests/s")
+			}
+			b.ReportMetric(0, "ns/op")
+			s.Close()
+		})
+	}
+}
+
+// cpu is the processor time that a Redis has used, in seconds.
+func cpu(b *testing.B, c *redis.Client) float64 {
+	return number(b, c, "cpu", "used_cpu_sys") + number(b, c, "cpu", "used_cpu_user")
+}
+
+func number(b *testing.B, c *redis.Client, section, name string) float64 {
+	b.Helper()
+	text := c.InfoMap(context.Background(), section).Item(map[string]string{"memory": "Memory", "cpu": "CPU"}[section], name)
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		b.Fatalf("INFO %s has %s %q", section, name, text)
+	}
+	return n
+}
