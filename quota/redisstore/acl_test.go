@@ -6,7 +6,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"metergate/quota"
 	"metergate/quota/quotatest"
@@ -37,7 +36,7 @@ func TestLeastCommands(t *testing.T) {
 			s, err := redisstore.Open(redisstore.Options{
 				URL: url, Prefix: "metergate:" + quota.NewID(), Timeout: slow, Calendar: calendar,
 				Now:    clock.Now,
-				Offset: func() time.Duration { return clock.Now().Sub(time.Now()) },
+				Offset: clock.Offset,
 			})
 			if err != nil {
 				t.Fatal(err)
