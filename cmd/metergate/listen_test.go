@@ -4,13 +4,20 @@ import (
 	"crypto/tls"
 	"io"
 	"log"
+	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/net/http2"
+
+	"metergate/proxy"
+	"metergate/proxy/jwtauth"
+	"metergate/quota"
 )
 
 // A pipe is a listener in memory, of which each connection is a net.Pipe: what one end
@@ -68,6 +75,50 @@ func timeline(t *testing.T, s *http.Server, client func(t *testing.T, conn net.C
 	return took
 }
 
+// readFunc is an io.Reader.
+type readFunc func(p []byte) (int, error)
+
+func (f readFunc) Read(p []byte) (int, error) { return f(p) }
+
+// roundTrip is an http.RoundTripper, an upstream without connections.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// boundedGateway is the public handler, in front of an upstream that answers 200 with
+// what it returns. All but /nowhere goes there.
+func boundedGateway(t *testing.T, upstream func(r *http.Request) io.Reader) http.Handler {
+	t.Helper()
+	verifier, err := jwtauth.New(jwtauth.Options{Secret: []byte(testSecret), Algorithms: []string{"HS256"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	free, err := quota.NewPlan(quota.PlanOptions{Name: "free", WarnAt: 80})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := proxy.Options{
+		Verifier: verifier, Plans: map[string]*quota.Plan{"free": free}, DefaultPlan: "free",
+		Metrics: proxy.NewMetrics(prometheus.NewRegistry()), Log: slog.New(slog.DiscardHandler),
+	}
+	for _, path := range []string{"/{$}", "/slow", "/stream", "/endless"} {
+		o.Routes = append(o.Routes, proxy.Route{Pattern: path, Public: true, Timeout: 2 * time.Minute, MaxBody: 1 << 20,
+			Upstream: roundTrip(func(r *http.Request) (*http.Response, error) {
+				res := &http.Response{StatusCode: 200, ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Request: r,
+					Body: io.NopCloser(upstream(r)), ContentLength: -1}
+				if path == "/endless" {
+					res.ContentLength = 1 << 40 // without it ReverseProxy writes under a lock, which stops synctest's time
+				}
+				return res, r.Context().Err()
+			})})
+	}
+	g, err := proxy.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
 // When a connection ends that gives nothing, or takes nothing, and that one goes on that
 // has its reasons.
 func TestPublicBounds(t *testing.T) {
@@ -77,24 +128,25 @@ func TestPublicBounds(t *testing.T) {
 		t.Fatal(err)
 	}
 	const forever = 3 * time.Hour // as an open stream may last
-	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case "/stream":
-			w.(http.Flusher).Flush()
+	gateway := boundedGateway(t, func(r *http.Request) io.Reader {
+		wait := func(d time.Duration) {
 			select {
 			case <-r.Context().Done():
-			case <-time.After(forever):
-			}
-		case "/endless":
-			for block := make([]byte, 16<<10); r.Context().Err() == nil; {
-				if _, err := w.Write(block); err != nil {
-					return
-				}
+			case <-time.After(d):
 			}
 		}
+		switch r.URL.Path {
+		case "/slow":
+			wait(100 * time.Second)
+		case "/stream":
+			return io.MultiReader(strings.NewReader("first"), readFunc(func([]byte) (int, error) { wait(forever); return 0, io.EOF }))
+		case "/endless":
+			return zeros{}
+		}
+		return strings.NewReader("")
 	})
-	raw := func(t *testing.T, conn net.Conn) *rawHTTP2 {
-		c, err := newRawHTTP2(conn)
+	raw := func(t *testing.T, conn net.Conn, settings ...http2.Setting) *rawHTTP2 {
+		c, err := newRawHTTP2(conn, settings...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,13 +154,45 @@ func TestPublicBounds(t *testing.T) {
 		return c
 	}
 	drain := func(r io.Reader) { io.Copy(io.Discard, r) }
-	answer := func(c *rawHTTP2) {
+	// answer answers pings until the connection, or stream 1, has ended.
+	answer := func(c *rawHTTP2) (reset bool) {
 		c.read(func(f http2.Frame) bool {
-			if ping, ok := f.(*http2.PingFrame); ok && !ping.IsAck() {
-				c.WritePing(true, ping.Data)
+			switch f := f.(type) {
+			case *http2.PingFrame:
+				if !f.IsAck() {
+					c.WritePing(true, f.Data)
+				}
+			case *http2.RSTStreamFrame:
+				reset = true
 			}
-			return false
+			return reset || f.Header().StreamID == 1 && f.Header().Flags.Has(http2.FlagDataEndStream)
 		})
+		return reset
+	}
+	get := func(t *testing.T, c *rawHTTP2, path string) {
+		if _, err := c.request("GET", path, "", true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// held asks for path and gives no room for the answer.
+	held := func(path string) func(t *testing.T, conn net.Conn) {
+		return func(t *testing.T, conn net.Conn) {
+			c := raw(t, conn, http2.Setting{ID: http2.SettingInitialWindowSize})
+			get(t, c, path)
+			if !answer(c) {
+				t.Error("the stream was not reset")
+			}
+		}
+	}
+	// patient asks for path and wants all of the answer.
+	patient := func(path string) func(t *testing.T, conn net.Conn) {
+		return func(t *testing.T, conn net.Conn) {
+			c := raw(t, conn)
+			get(t, c, path)
+			if answer(c) {
+				t.Error("the stream was reset")
+			}
+		}
 	}
 	for _, c := range []struct {
 		name    string
@@ -153,36 +237,18 @@ func TestPublicBounds(t *testing.T) {
 		}, 45},
 		{"HTTP/2, no request, but answers to pings", true, func(t *testing.T, conn net.Conn) { answer(raw(t, conn)) }, 121}, // one for the GOAWAY
 		{"HTTP/2, takes no byte", true, func(t *testing.T, conn net.Conn) {
-			c := raw(t, conn)
-			if _, err := c.request("GET", "/endless", "", true); err != nil {
-				t.Fatal(err)
-			}
+			get(t, raw(t, conn), "/endless")
 			<-serverClosed(conn)
 		}, 35}, // five for TLS to say goodbye
-		{"HTTP/2, a stream on which nothing happens", true, func(t *testing.T, conn net.Conn) {
-			c := raw(t, conn)
-			if _, err := c.request("GET", "/stream", "", true); err != nil {
-				t.Fatal(err)
-			}
-			var ended time.Duration
-			began := time.Now()
-			c.read(func(f http2.Frame) bool {
-				if ping, ok := f.(*http2.PingFrame); ok && !ping.IsAck() {
-					c.WritePing(true, ping.Data)
-				}
-				data, ok := f.(*http2.DataFrame)
-				ended = time.Since(began)
-				return ok && data.StreamEnded()
-			})
-			if ended != forever {
-				t.Errorf("it ended after %v", ended)
-			}
-		}, int(forever / time.Second)},
+		{"HTTP/2, gives no room for an answer of the upstream", true, held("/endless"), 60},
+		{"HTTP/2, gives no room for an answer of the gateway", true, held("/nowhere"), 60},
+		{"HTTP/2, waits for a slow upstream", true, patient("/slow"), 100},
+		{"HTTP/2, a stream on which nothing happens", true, patient("/stream"), int(forever / time.Second)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := publicServer(handler, nil, log.New(io.Discard, "", 0))
+			s := publicServer(gateway, nil, log.New(io.Discard, "", 0))
 			if c.secure {
-				s = publicServer(handler, func() *tls.Certificate { return &certificate }, s.ErrorLog)
+				s = publicServer(gateway, func() *tls.Certificate { return &certificate }, s.ErrorLog)
 			}
 			if took, want := timeline(t, s, c.client), time.Duration(c.seconds)*time.Second; took < want || took > want+time.Second {
 				t.Errorf("the connection ended after %v, want %v", took, want)
