@@ -85,20 +85,16 @@ func startApp(o appOptions) (_ *app, err error) {
 	}
 	a.public = publicServer(a.reloader, certificate, errorLog)
 	a.public.RegisterOnShutdown(a.streams.End)
-	a.admin = &http.Server{
-		Handler: admin.Handler(admin.Options{
-			Draining: a.draining.Load,
-			Waiting:  a.waiting,
-			Checks:   a.checks,
-			Gatherer: registry,
-			Token:    func() string { return string(a.current.Load().cfg.Admin.Token) },
-			Reload:   a.reloadAndLog,
-			Config:   func() any { return a.current.Load().cfg.Effective() },
-		}),
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		ErrorLog:          errorLog,
-	}
+	a.admin = adminServer(admin.Handler(admin.Options{
+		Draining: a.draining.Load,
+		Waiting:  a.waiting,
+		Checks:   a.checks,
+		Registry: registry,
+		Token:    func() string { return string(a.current.Load().cfg.Admin.Token) },
+		Reload:   a.reloadAndLog,
+		Config:   func() any { return a.current.Load().cfg.Effective() },
+		Log:      log,
+	}), errorLog)
 	publicListener, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)

@@ -49,6 +49,19 @@ func publicServer(h http.Handler, certificate func() *tls.Certificate, errorLog 
 	return s
 }
 
+// adminServer serves the admin listener, plain HTTP/1.1. Requests are small; how long a
+// response may take is the handler's to say, for a list of all users takes its time.
+func adminServer(h http.Handler, errorLog *log.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second, // of the whole request
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          errorLog,
+	}
+}
+
 // serve serves l, with TLS where s has that, until it is closed.
 func (a *app) serve(s *http.Server, l net.Listener) {
 	var err error

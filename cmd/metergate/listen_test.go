@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/tls"
 	"io"
 	"log"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"metergate/proxy"
+	"metergate/proxy/admin"
 	"metergate/proxy/jwtauth"
 	"metergate/quota"
 )
@@ -251,6 +253,58 @@ func TestPublicBounds(t *testing.T) {
 				s = publicServer(gateway, func() *tls.Certificate { return &certificate }, s.ErrorLog)
 			}
 			if took, want := timeline(t, s, c.client), time.Duration(c.seconds)*time.Second; took < want || took > want+time.Second {
+				t.Errorf("the connection ended after %v, want %v", took, want)
+			}
+		})
+	}
+}
+
+// The admin listener has bounds too, and a list of all users that takes an hour.
+func TestAdminBounds(t *testing.T) {
+	small := admin.Handler(admin.Options{
+		Token:  func() string { return adminToken },
+		Reload: func() ([]string, error) { return nil, nil },
+	})
+	list := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		control := http.NewResponseController(w)
+		for range 360 {
+			control.SetWriteDeadline(time.Now().Add(10 * time.Second))
+			io.WriteString(w, "a user\n")
+			control.Flush()
+			select {
+			case <-time.After(10 * time.Second):
+			case <-r.Context().Done():
+				return
+			}
+		}
+	})
+	for _, c := range []struct {
+		name    string
+		handler http.Handler
+		client  func(conn net.Conn)
+		seconds int
+	}{
+		{"no byte of a request", small, func(conn net.Conn) { io.Copy(io.Discard, conn) }, 10},
+		{"no body", small, func(conn net.Conn) {
+			io.WriteString(conn, "POST /admin/reload HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
+			io.Copy(io.Discard, conn)
+		}, 30},
+		{"takes no byte", small, func(conn net.Conn) {
+			io.WriteString(conn, "GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+			<-serverClosed(conn)
+		}, 30},
+		{"a long list", list, func(conn net.Conn) {
+			io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+			all, err := io.ReadAll(conn)
+			if n := bytes.Count(all, []byte("a user")); n != 360 || err != nil {
+				t.Errorf("%d users, error %v", n, err)
+			}
+		}, 3600},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := adminServer(c.handler, log.New(io.Discard, "", 0))
+			took := timeline(t, s, func(_ *testing.T, conn net.Conn) { c.client(conn) })
+			if want := time.Duration(c.seconds) * time.Second; took < want || took > want+time.Second {
 				t.Errorf("the connection ended after %v, want %v", took, want)
 			}
 		})

@@ -4,10 +4,10 @@ package admin
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
+	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -27,8 +27,8 @@ type Options struct {
 	// Checks are what asks for faults, by name, each within checkTimeout; nil: nothing
 	// does. A fault is shown and does not make the gateway unready: it serves on.
 	Checks func() map[string]func(context.Context) error
-	// Gatherer collects the metrics; nil: /metrics is 404.
-	Gatherer prometheus.Gatherer
+	// Registry has the metrics, and gets the handler's own; nil: /metrics is 404.
+	Registry *prometheus.Registry
 	// Token is what the admin API asks for; nil or empty: the API answers 403.
 	Token func() string
 	// Reload loads the configuration again and says what takes a restart; nil:
@@ -37,12 +37,47 @@ type Options struct {
 	// Config returns the configuration in force, without secrets, to be shown as JSON;
 	// nil: GET /admin/config is 404.
 	Config func() any
+	// Log gets a line when somebody guesses the token; nil: none.
+	Log *slog.Logger
 }
 
-const checkTimeout = time.Second
+const (
+	checkTimeout = time.Second
+	// An answer is to be written within writeTimeout. One that takes longer, such as a
+	// long list, gives itself more with an http.ResponseController.
+	writeTimeout = 30 * time.Second
+	// maxBody bounds a request's body, in bytes.
+	maxBody = 1 << 20
+)
+
+// A handler is what serves Options.
+type handler struct {
+	Options
+	lockout *lockout
+	refused *prometheus.CounterVec // by reason
+}
+
+// The reasons.
+const (
+	noToken    = "no_token"
+	wrongToken = "wrong_token"
+	lockedOut  = "locked_out"
+)
 
 // Handler serves GET /livez, /readyz and /metrics, and the admin API below /admin/.
 func Handler(o Options) http.Handler {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	h := &handler{Options: o, lockout: newLockout(o.Log)}
+	opts := prometheus.CounterOpts{Name: "metergate_admin_refused_total",
+		Help: "Requests of the admin API that were refused: no_token, wrong_token, locked_out (their address had sent wrong ones; what they had was not looked at)."}
+	if h.refused = prometheus.NewCounterVec(opts, []string{"reason"}); o.Registry != nil {
+		o.Registry.MustRegister(h.refused)
+	}
+	for _, reason := range []string{noToken, wrongToken, lockedOut} {
+		h.refused.WithLabelValues(reason)
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusOK, readiness{Status: "alive"})
@@ -58,45 +93,83 @@ func Handler(o Options) http.Handler {
 		}
 		writeJSON(w, status, readiness{Status: state, Checks: o.check(r.Context())})
 	})
-	if o.Gatherer != nil {
-		mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{}))
+	if o.Registry != nil {
+		mux.Handle("GET /metrics", promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{}))
 	}
 	if o.Config != nil {
-		mux.HandleFunc("GET /admin/config", o.authorized(func(w http.ResponseWriter, _ *http.Request) {
+		mux.HandleFunc("GET /admin/config", h.authorized(func(w http.ResponseWriter, _ *http.Request) {
 			writeJSON(w, http.StatusOK, o.Config())
 		}))
 	}
 	if o.Reload != nil {
-		mux.HandleFunc("POST /admin/reload", o.authorized(o.reload))
+		mux.HandleFunc("POST /admin/reload", h.authorized(h.reload))
 	}
-	return mux
+	return bounded(ownSite(mux))
+}
+
+// bounded gives a request what all have in common: bounds, and the fields of a response
+// that is for programs and not for the pages of a browser. No field allows another origin.
+func bounded(serve http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		h := w.Header()
+		h.Set("Cache-Control", "no-store")
+		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("X-Content-Type-Options", "nosniff")
+		serve.ServeHTTP(w, r)
+	})
+}
+
+// ownSite refuses what a browser sends for another site's page, before it can do anything.
+func ownSite(serve http.Handler) http.Handler {
+	protection := http.NewCrossOriginProtection()
+	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		writeProblem(w, http.StatusForbidden, "The admin API does not serve the pages of other sites.", nil)
+	}))
+	return protection.Handler(serve)
 }
 
 // authorized serves who has the token.
-func (o Options) authorized(serve http.HandlerFunc) http.HandlerFunc {
+func (h *handler) authorized(serve http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		want := ""
-		if o.Token != nil {
-			want = o.Token()
+		if h.Token != nil {
+			want = h.Token()
 		}
 		if want == "" {
 			writeProblem(w, http.StatusForbidden, "The admin API is off: admin.token is not set.", nil)
 			return
 		}
 		scheme, got, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		// Hashes have one length, so that the time says nothing about the token's.
-		g, t := sha256.Sum256([]byte(got)), sha256.Sum256([]byte(want))
-		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(g[:], t[:]) != 1 {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="metergate admin"`)
-			writeProblem(w, http.StatusUnauthorized, "The admin API needs its token.", nil)
+		if !strings.EqualFold(scheme, "Bearer") || got == "" {
+			h.unauthorized(w, noToken)
+			return
+		}
+		same, wait := h.lockout.compare(r.RemoteAddr, got, want)
+		switch {
+		case wait > 0:
+			h.refused.WithLabelValues(lockedOut).Inc()
+			w.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
+			writeProblem(w, http.StatusTooManyRequests, "Wrong tokens came from this address. None is looked at for a while.", nil)
+			return
+		case !same:
+			h.unauthorized(w, wrongToken)
 			return
 		}
 		serve(w, r)
 	}
 }
 
-func (o Options) reload(w http.ResponseWriter, _ *http.Request) {
-	warnings, err := o.Reload()
+func (h *handler) unauthorized(w http.ResponseWriter, reason string) {
+	h.refused.WithLabelValues(reason).Inc()
+	w.Header().Set("WWW-Authenticate", `Bearer realm="metergate admin"`)
+	writeProblem(w, http.StatusUnauthorized, "The admin API needs its token.", nil)
+}
+
+func (h *handler) reload(w http.ResponseWriter, _ *http.Request) {
+	warnings, err := h.Reload()
 	if err != nil {
 		writeProblem(w, http.StatusUnprocessableEntity, "The configuration was refused; the one before stays in force.", strings.Split(err.Error(), "\n"))
 		return
@@ -157,7 +230,6 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 }
 
 func write(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(v)
 }
