@@ -182,9 +182,18 @@ func (x *exchange) writeJSON(status int, contentType string, v any) {
 	h := x.w.Header()
 	h.Set("Content-Type", contentType)
 	h.Set("Content-Length", strconv.Itoa(len(body)+1))
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
+	secure(h)
 	x.status = status
 	x.w.WriteHeader(status)
 	x.w.Write(append(body, '\n'))
+}
+
+// secure says of an answer that the gateway makes itself, and never of an upstream's,
+// that it is one user's data and no page: nobody keeps it, takes it for something else
+// or shows it in a frame, and nothing in it runs. What front ends load is package
+// browser's.
+func secure(h http.Header) {
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	h.Set("X-Content-Type-Options", "nosniff")
 }

@@ -145,9 +145,8 @@ func (x *exchange) stream() {
 	}
 	h := x.w.Header()
 	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // nginx would collect them
-	h.Set("X-Content-Type-Options", "nosniff")
+	secure(h)
 	x.status = http.StatusOK
 	x.w.WriteHeader(x.status)
 	if x.in.Method == http.MethodHead {
