@@ -8,7 +8,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -154,69 +153,6 @@ func TestDocsLog(t *testing.T) {
 	for name := range documented {
 		if !logged[name] {
 			t.Errorf("%s is documented, and no line has it", name)
-		}
-	}
-}
-
-// The metrics of docs/metrics.md are those that there are, and so are the labels.
-func TestDocsMetrics(t *testing.T) {
-	text, err := os.ReadFile("../../docs/metrics.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	labels := map[string]string{} // by metric, sorted
-	for _, row := range regexp.MustCompile("(?m)^\\| `(metergate_[a-z_]+)` \\| (.*?) ?\\|").FindAllStringSubmatch(string(text), -1) {
-		names := regexp.MustCompile(`[a-z0-9]+`).FindAllString(row[2], -1)
-		slices.Sort(names)
-		labels[row[1]] = strings.Join(names, " ")
-	}
-	api := httptest.NewServer(http.NotFoundHandler())
-	defer api.Close()
-	g := startReloadable(t, api.URL)
-	req, _ := http.NewRequest("POST", g.url+"/api/analyze", nil)
-	req.Header.Set("Authorization", "Bearer "+testToken("u-17", "free"))
-	if res, err := http.DefaultClient.Do(req); err != nil {
-		t.Fatal(err)
-	} else {
-		res.Body.Close()
-	}
-	_, served := get(g.admin+"/metrics", "")
-	seen := map[string]bool{}
-	for _, m := range regexp.MustCompile(`(?m)^(metergate_[a-z_]+)(?:\{(.*)\})? `).FindAllStringSubmatch(served, -1) {
-		name := m[1]
-		if _, ok := labels[name]; !ok {
-			name = regexp.MustCompile(`_(bucket|sum|count)$`).ReplaceAllString(name, "")
-		}
-		var names []string
-		for _, l := range regexp.MustCompile(`([a-z0-9]+)="`).FindAllStringSubmatch(m[2], -1) {
-			if l[1] != "le" {
-				names = append(names, l[1])
-			}
-		}
-		slices.Sort(names)
-		if want, ok := labels[name]; !ok || strings.Join(names, " ") != want {
-			t.Errorf("%s has the labels %q, documented %v: %q", name, names, ok, want)
-		}
-		seen[name] = true
-	}
-	for name := range labels {
-		switch name {
-		case "metergate_tls_certificate_expiry_timestamp_seconds", "metergate_counted_total": // no TLS here, and nothing counted
-		default:
-			if !seen[name] {
-				t.Errorf("%s is documented, and not there", name)
-			}
-		}
-	}
-	for _, file := range []string{"../../README.md", "../../docs/frontend.md", "../../docs/log.md"} {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range regexp.MustCompile(`metergate_[a-z_]+`).FindAllString(string(text), -1) {
-			if _, ok := labels[name]; !ok {
-				t.Errorf("%s names %s, which is none", file, name)
-			}
 		}
 	}
 }
