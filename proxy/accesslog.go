@@ -106,7 +106,7 @@ func (x *exchange) logLine(duration time.Duration) {
 	if p := x.told.Plan; p != nil {
 		number("used", x.told.Period.Used)
 		if i, limited := p.Headline(); limited {
-			number("limit", p.Limits()[i].Requests)
+			number("limit", x.told.Allowance(i))
 		}
 	}
 	if x.took.upstream > 0 {

@@ -109,7 +109,7 @@ type refusing struct {
 }
 
 func (s refusing) Reserve(ctx context.Context, r quota.Request) (quota.Decision, error) {
-	snapshot, err := s.Read(ctx, r.User, r.Plan)
+	snapshot, err := s.Read(ctx, r.User, r.Terms)
 	return quota.Decision{Reservation: quota.Reservation{Request: r}, RetryAttempt: s.wait, Snapshot: snapshot}, err
 }
 

@@ -66,9 +66,12 @@ func (x *exchange) reserve() error {
 		ID:       quota.NewID(),
 		User:     x.user.User,
 		Endpoint: x.route.Endpoint,
-		Plan:     x.plan,
+		Terms:    x.terms,
 		Lease:    x.route.Timeout + leaseMargin,
 	})
+	if d.Reservation.Plan != nil {
+		x.plan = d.Reservation.Plan
+	}
 	switch {
 	case err != nil && x.in.Context().Err() != nil:
 		return errClientGone

@@ -152,7 +152,10 @@ type exchange struct {
 
 	route *route           // nil until found
 	user  jwtauth.Identity // zero where no token is needed
-	plan  *quota.Plan      // the user's; nil where no token is needed
+	terms quota.Terms      // the user's; zero where no token is needed
+	// plan is the one that applies to the user, as far as is known: the claimed one
+	// until the store was asked; nil where no token is needed.
+	plan *quota.Plan
 	// reservation is what forward has to settle; nil: nothing, or nothing more.
 	reservation *quota.Reservation
 
@@ -260,15 +263,18 @@ func (x *exchange) serve() (err error) {
 func (x *exchange) authenticate() (err error) {
 	defer took(&x.took.auth)()
 	if x.user, err = x.g.verifier.Verify(x.in); err == nil {
-		x.plan = x.g.planOf(x.user)
+		x.terms = x.g.termsOf(x.user)
+		x.plan = x.terms.Claimed
 	}
 	return err
 }
 
-// planOf is the plan of the token's claim, or the default.
-func (g *Gateway) planOf(user jwtauth.Identity) *quota.Plan {
-	if p := g.plans[user.Plan]; p != nil {
-		return p
+// termsOf are the plan of the token's claim, or the default, and all that an
+// administrator can choose instead.
+func (g *Gateway) termsOf(user jwtauth.Identity) quota.Terms {
+	t := quota.Terms{Claimed: g.plans[user.Plan], Named: g.plans}
+	if t.Claimed == nil {
+		t.Claimed = g.defaultPlan
 	}
-	return g.defaultPlan
+	return t
 }

@@ -258,7 +258,7 @@ func (c *counting) Release(ctx context.Context, r quota.Reservation) (quota.Snap
 	return c.Store.Release(ctx, r)
 }
 
-func (c *counting) Read(ctx context.Context, user string, p *quota.Plan) (quota.Snapshot, error) {
+func (c *counting) Read(ctx context.Context, user string, t quota.Terms) (quota.Snapshot, error) {
 	c.calls.Add(1)
-	return c.Store.Read(ctx, user, p)
+	return c.Store.Read(ctx, user, t)
 }

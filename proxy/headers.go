@@ -47,12 +47,12 @@ func setUsageFields(h http.Header, endpoint string, s quota.Snapshot, hit int) {
 			policy, state = append(policy, ", "...), append(state, ", "...)
 		}
 		// Names are made of a-z, 0-9 and "-": nothing in them needs quoting.
-		count, name := s.Limits[i], l.Name()
+		count, limit, name := s.Limits[i], s.Allowance(i), l.Name()
 		policy = append(append(append(policy, '"'), name...), `";q=`...)
-		policy = strconv.AppendInt(policy, l.Requests, 10)
+		policy = strconv.AppendInt(policy, limit, 10)
 		policy = strconv.AppendInt(append(policy, ";w="...), count.Window.Seconds(), 10)
 		state = append(append(append(state, '"'), name...), `";r=`...)
-		state = strconv.AppendInt(state, quota.Remaining(count.Used, l.Requests), 10)
+		state = strconv.AppendInt(state, quota.Remaining(count.Used, limit), 10)
 		state = strconv.AppendInt(append(state, ";t="...), count.Window.SecondsLeft(s.At), 10)
 	}
 	if len(policy) > 0 {
@@ -63,7 +63,7 @@ func setUsageFields(h http.Header, endpoint string, s quota.Snapshot, hit int) {
 	used := strconv.FormatInt(s.Period.Used, 10)
 	headline, limited := p.Headline()
 	if limited {
-		h.Set(fieldUsage, used+"/"+strconv.FormatInt(p.Limits()[headline].Requests, 10))
+		h.Set(fieldUsage, used+"/"+strconv.FormatInt(s.Allowance(headline), 10))
 	} else {
 		h.Set(fieldUsage, used+"/unlimited")
 	}
@@ -73,7 +73,7 @@ func setUsageFields(h http.Header, endpoint string, s quota.Snapshot, hit int) {
 		}
 		hit = headline
 	}
-	limit, count := p.Limits()[hit].Requests, s.Limits[hit]
+	limit, count := s.Allowance(hit), s.Limits[hit]
 	h.Set(fieldLimit, strconv.FormatInt(limit, 10))
 	h.Set(fieldRemaining, strconv.FormatInt(quota.Remaining(count.Used, limit), 10))
 	h.Set(fieldReset, strconv.FormatInt(count.Window.End.Unix(), 10))

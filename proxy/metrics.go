@@ -172,7 +172,7 @@ func (s measured) Release(ctx context.Context, r quota.Reservation) (_ quota.Sna
 	return s.Store.Release(ctx, r)
 }
 
-func (s measured) Read(ctx context.Context, user string, p *quota.Plan) (_ quota.Snapshot, err error) {
+func (s measured) Read(ctx context.Context, user string, t quota.Terms) (_ quota.Snapshot, err error) {
 	defer s.observe("read", time.Now(), &err)
-	return s.Store.Read(ctx, user, p)
+	return s.Store.Read(ctx, user, t)
 }

@@ -22,6 +22,6 @@ type Store interface {
 	// Watch sends to ch, without waiting, whenever a user's numbers may have changed,
 	// until stop is called.
 	Watch(user string, ch chan<- struct{}) (stop func())
-	// Read returns a user's state, laid out by a plan.
-	Read(ctx context.Context, user string, p *quota.Plan) (quota.Snapshot, error)
+	// Read returns a user's state, laid out by the plan that applies.
+	Read(ctx context.Context, user string, t quota.Terms) (quota.Snapshot, error)
 }

@@ -138,7 +138,7 @@ func (x *exchange) stream() {
 		x.fail(err)
 		return
 	}
-	s, err := x.g.store.Read(x.in.Context(), user, x.plan)
+	s, err := x.g.store.Read(x.in.Context(), user, x.terms)
 	if err != nil {
 		x.fail(&errStore{err})
 		return
@@ -196,7 +196,7 @@ func (x *exchange) stream() {
 			return
 		default:
 			// An error says that nothing is known any more. What the client has stays.
-			if s, err = x.g.store.Read(x.in.Context(), user, x.plan); err == nil {
+			if s, err = x.g.store.Read(x.in.Context(), user, x.terms); err == nil {
 				e.usage(x.usageObject(s))
 			}
 			if due = nextRead(s); paced.Before(now) {
@@ -231,7 +231,8 @@ func (x *exchange) follow(g *Gateway) error {
 	if user.User != x.user.User {
 		return errNoRoute
 	}
-	x.g, x.user, x.plan = g, user, g.planOf(user)
+	x.g, x.user, x.terms = g, user, g.termsOf(user)
+	x.plan = x.terms.Claimed
 	return nil
 }
 

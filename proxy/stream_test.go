@@ -213,12 +213,12 @@ type slowStore struct {
 	first func()
 }
 
-func (s *slowStore) Read(ctx context.Context, user string, p *quota.Plan) (quota.Snapshot, error) {
+func (s *slowStore) Read(ctx context.Context, user string, t quota.Terms) (quota.Snapshot, error) {
 	if f := s.first; f != nil {
 		s.first = nil
 		f()
 	}
-	return s.Store.Read(ctx, user, p)
+	return s.Store.Read(ctx, user, t)
 }
 
 // A reload that comes while a stream begins is not missed.
@@ -356,7 +356,7 @@ func TestStreamInTime(t *testing.T) {
 		want(0, "0+0")
 		want(15*time.Second, "heartbeat")
 		request := func() quota.Request {
-			return quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Plan: plan, Lease: 12 * time.Second}
+			return quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Terms: plan.Terms(), Lease: 12 * time.Second}
 		}
 		d, err := store.Reserve(t.Context(), request())
 		if err != nil {

@@ -28,7 +28,7 @@ func ownRoutes() []*route {
 
 // usage answers GET /usage.
 func (x *exchange) usage() {
-	s, err := x.g.store.Read(x.in.Context(), x.user.User, x.plan)
+	s, err := x.g.store.Read(x.in.Context(), x.user.User, x.terms)
 	if err != nil {
 		x.fail(&errStore{err})
 		return

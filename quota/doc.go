@@ -19,4 +19,8 @@
 //
 // Counts belong to user, endpoint and window, not to the plan: a user whose plan
 // changes keeps what was used.
+//
+// An administrator's [Change] grants units, resets or sets what is used, or gives a user
+// another plan than the token's. Only the store knows the latter, so that a request
+// brings [Terms], the plans that may apply, and the [Snapshot] says which one does.
 package quota

@@ -11,3 +11,35 @@ var (
 	// store in time. It says nothing about the store; nothing was sent.
 	ErrOverloaded = errors.New("too many requests are waiting for the store")
 )
+
+// Errors of a Change, and of a look at the past. Nothing has changed then.
+var (
+	// ErrInvalid: a field of the Change is wrong; the error says which.
+	ErrInvalid = errors.New("invalid change")
+	// ErrNoLimit: the user's plan has no such limit to grant units to.
+	ErrNoLimit = errors.New("the user's plan has no such limit")
+	// ErrTooMany: the grants of one limit, or the count of one window, would exceed
+	// MaxRequests.
+	ErrTooMany = errors.New("the number would be too large")
+	// ErrConflict: the Change's ID was that of another change within ChangeIDLife.
+	ErrConflict = errors.New("the id belongs to another change")
+	// ErrTooManyIDs: MaxChangeIDs changes of this user have had an ID within
+	// ChangeIDLife. One without an ID is made.
+	ErrTooManyIDs = errors.New("too many changes of this user have an id")
+	// ErrNotKept: the window has not begun, or its counts are not kept any more.
+	ErrNotKept = errors.New("there are no counts of this time: it is in the future, or over for longer than counts are kept")
+)
+
+// Answered reports whether a store that returned err has done what it was asked, or
+// has decided not to. Other errors are of its medium, or ErrOverloaded.
+func Answered(err error) bool {
+	if err == nil {
+		return true
+	}
+	for _, target := range []error{ErrSettled, ErrInvalid, ErrNoLimit, ErrTooMany, ErrConflict, ErrTooManyIDs, ErrNotKept} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}

@@ -13,7 +13,7 @@ type Request struct {
 	ID       string
 	User     string // 1 to 256 bytes of UTF-8 without control characters
 	Endpoint string // never empty
-	Plan     *Plan
+	Terms    Terms
 	// Lease is how long the unit is held when nobody settles it: longer than the
 	// request can take.
 	Lease time.Duration
@@ -26,6 +26,8 @@ func NewID() string { return rand.Text() }
 // each of the plan's kinds. It counts in these, whenever it is settled.
 type Reservation struct {
 	Request
+	// Plan is the one that applied; nil when it is not known any more.
+	Plan    *Plan
 	Windows []Window
 	// Unchecked: the store did not answer, and the request was let through all the
 	// same. Whether a unit is held is not known.

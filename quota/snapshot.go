@@ -10,12 +10,18 @@ type Count struct {
 	Window Window
 	Used   int64 // counted requests
 	Held   int64 // units of requests in flight
+	// Granted are the units that an administrator has added to a limit for this
+	// window, 0 to MaxRequests; 0 where there is no limit.
+	Granted int64
 }
 
 // A Snapshot is what a store knew of one user at one instant, laid out by a plan.
 type Snapshot struct {
 	Plan *Plan
-	At   time.Time // by the store's clock
+	// Override is an administrator's choice of the plan. Plan is another one where the
+	// Terms do not have it.
+	Override Override
+	At       time.Time // by the store's clock
 	// Stale: the store did not answer. The numbers are the last known ones and what
 	// has been counted here since.
 	Stale bool
@@ -29,15 +35,32 @@ type Snapshot struct {
 }
 
 // NewSnapshot lays out the numbers that a store read for p.Counters: counts has
-// one Count for each of them, in their order.
+// one Count for each of them, in their order. In a window that is over nothing is held
+// any more, whatever they say.
 func (p *Plan) NewSnapshot(at time.Time, counts []Count) Snapshot {
 	n := len(p.limits)
+	for i := range counts {
+		if !at.Before(counts[i].Window.End) {
+			counts[i].Held = 0
+		}
+	}
 	s := Snapshot{Plan: p, At: at, Limits: counts[:n:n], Period: counts[n]}
 	s.Endpoints = make([]int64, len(p.endpoints))
 	for i, c := range counts[n+1:] {
 		s.Endpoints[i] = c.Used
 	}
 	return s
+}
+
+// Granted looks up what was granted to the limit on endpoint, or on all when that is
+// empty, in the window with this id. False: s does not say.
+func (s Snapshot) Granted(window, endpoint string) (granted int64, ok bool) {
+	for i, l := range s.Plan.limits {
+		if l.Endpoint == endpoint && s.Limits[i].Window.ID == window {
+			return s.Limits[i].Granted, true
+		}
+	}
+	return 0, false
 }
 
 // Used looks up what was used of endpoint, or of all when that is empty, in the
@@ -60,9 +83,13 @@ func (s Snapshot) Used(window, endpoint string) (used int64, ok bool) {
 	return 0, false
 }
 
+// Allowance is what limit i of the plan allows in its window, grants included: 0 to
+// twice MaxRequests.
+func (s Snapshot) Allowance(i int) int64 { return s.Plan.limits[i].Requests + s.Limits[i].Granted }
+
 // open reports whether limit i has a unit left.
 func (s Snapshot) open(i int) bool {
-	return s.Limits[i].Used+s.Limits[i].Held < s.Plan.limits[i].Requests
+	return s.Limits[i].Used+s.Limits[i].Held < s.Allowance(i)
 }
 
 // Admits reports whether one more request to endpoint fits into every limit that
@@ -98,7 +125,7 @@ func (s Snapshot) Refusal(endpoint string) Refusal {
 		}
 		r.Violated = append(r.Violated, i)
 		wait := int64(1)
-		if s.Limits[i].Used >= l.Requests {
+		if s.Limits[i].Used >= s.Allowance(i) {
 			wait = max(1, s.Limits[i].Window.SecondsLeft(s.At))
 		}
 		if wait > r.RetryAfter {

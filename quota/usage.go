@@ -51,7 +51,8 @@ type EndpointUsage struct {
 	Allowed   *bool  `json:"allowed,omitempty"` // a request to it would be admitted
 }
 
-// LimitUsage is the state of one limit.
+// LimitUsage is the state of one limit. Limit includes what an administrator has
+// granted for the running window.
 type LimitUsage struct {
 	Name      string    `json:"name"`
 	Endpoint  string    `json:"endpoint,omitempty"`
@@ -83,21 +84,21 @@ func (s Snapshot) Usage(user string) Usage {
 	}
 	for i, l := range p.limits {
 		c := s.Limits[i]
-		left := Remaining(c.Used, l.Requests)
+		limit := s.Allowance(i)
+		left, percent := Remaining(c.Used, limit), percentOf(c.Used, limit)
 		u.Limits = append(u.Limits, LimitUsage{
 			Name: l.Name(), Endpoint: l.Endpoint, Per: l.Per,
-			Used: c.Used, Limit: l.Requests, Remaining: left, ResetsAt: c.Window.End,
+			Used: c.Used, Limit: limit, Remaining: left, ResetsAt: c.Window.End,
 		})
-		percent, limit := percentOf(c.Used, l.Requests), l.Requests
 		if i == p.headline {
 			u.Limit, u.Remaining, u.Percent = &limit, &left, &percent
-			u.Status = p.status(c.Used, l.Requests)
+			u.Status = p.status(c.Used, limit)
 		}
 		if l.Endpoint != "" {
 			e := u.Endpoints[l.Endpoint]
 			if l.Per == p.Period() {
 				e.Limit, e.Remaining, e.Percent = &limit, &left, &percent
-				e.Status = p.status(c.Used, l.Requests)
+				e.Status = p.status(c.Used, limit)
 			}
 			allowed := s.Admits(l.Endpoint)
 			e.Allowed = &allowed

@@ -157,7 +157,7 @@ func (a *app) seed(u demoUser) error {
 		return err
 	}
 	ctx, p := context.Background(), plans[u.plan]
-	s, err := a.store.Read(ctx, u.name, p)
+	s, err := a.store.Read(ctx, u.name, p.Terms())
 	if err != nil {
 		return err
 	}
@@ -165,7 +165,7 @@ func (a *app) seed(u demoUser) error {
 	for range p.Limits()[0].Requests - u.left - s.Period.Used {
 		group.Go(func() error {
 			d, err := a.store.Reserve(ctx, quota.Request{
-				ID: quota.NewID(), User: u.name, Endpoint: "analyze", Plan: p, Lease: time.Minute,
+				ID: quota.NewID(), User: u.name, Endpoint: "analyze", Terms: p.Terms(), Lease: time.Minute,
 			})
 			if err != nil || !d.Admitted {
 				return err

@@ -103,7 +103,7 @@ func TestCrash(t *testing.T) {
 		s, p := open(t, dir, Options{}), plan(quota.MaxRequests)
 		for i := range childUsers {
 			user := fmt.Sprint("user-", i)
-			snap, err := s.Read(ctx, user, p)
+			snap, err := s.Read(ctx, user, p.Terms())
 			if err != nil {
 				t.Fatal(err)
 			}

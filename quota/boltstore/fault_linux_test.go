@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"metergate/quota"
 )
 
 // fillDisk puts /dev/full, which has room for nothing, in the place of the open
@@ -64,6 +66,13 @@ func TestDiskIsFull(t *testing.T) {
 		}
 		want(t, s, "u", p, 1, 1)
 	}
+	grant := quota.Change{Action: quota.ActionGrant, Requests: 5, ID: "17"}
+	if _, err := s.Change(ctx, "u", p.Terms(), grant); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("Change: %v, want %v", err, syscall.ENOSPC)
+	}
+	if err := s.Ping(ctx); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("Ping: %v, want %v", err, syscall.ENOSPC)
+	}
 	other := admit(t, s, request("u", p)) // needs no disk
 	empty()
 
@@ -72,6 +81,11 @@ func TestDiskIsFull(t *testing.T) {
 	count(t, s, r)
 	count(t, s, r)
 	want(t, s, "u", p, 3, 0)
+	for range 2 {
+		if snap := administer(t, s, "u", p, grant); snap.Limits[0].Granted != 5 {
+			t.Errorf("%d granted, want 5", snap.Limits[0].Granted)
+		}
+	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}

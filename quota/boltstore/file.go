@@ -14,27 +14,46 @@ import (
 	"metergate/quota"
 )
 
-// The file has three buckets. Numbers are 8 bytes, big-endian.
+// The file has these buckets. Numbers are 8 bytes, big-endian; times are milliseconds
+// since 1970 where it does not say seconds.
 //
-//	meta   "format" -> "1"
-//	used   user 0x00 window 0x00 endpoint -> number of requests counted;
-//	       an empty endpoint: all of them together
-//	ends   kind of window (1 byte, a quota.Per), its end (seconds since 1970),
-//	       key in used -> nothing
+//	meta    "format" -> "2"
+//	used    user 0x00 window 0x00 endpoint -> number of requests counted;
+//	        an empty endpoint: all of them together
+//	grants  as used -> number of units granted to the limit on endpoint, or on all
+//	plans   user -> when his override of the plan ends, 0: never; the plan's name
+//	audit   user 0x00 time, number -> a quota.Change as JSON
+//	once    user 0x00 id of a change -> until when it is known; its fingerprint
+//	ends    kind (1 byte), time in seconds, key -> nothing
 //
-// No part of a key has a control character, so that 0x00 ends it. ends finds what
-// is to be deleted: for each key in used there is one.
+// No user, window, endpoint or id has a control character, so that 0x00 ends it. ends
+// finds what is to be deleted. Its kind is a quota.Per, and then the time is a window's
+// end and the key one of used, of grants, or of both; or one of the kinds below. For
+// each key in used, grants, audit and once there is one, for a plan when it has an end.
+//
+// Format "1" had meta, used and ends.
 var (
-	metaBucket = []byte("meta")
-	usedBucket = []byte("used")
-	endsBucket = []byte("ends")
-	formatKey  = []byte("format")
+	metaBucket   = []byte("meta")
+	usedBucket   = []byte("used")
+	grantsBucket = []byte("grants")
+	plansBucket  = []byte("plans")
+	auditBucket  = []byte("audit")
+	onceBucket   = []byte("once")
+	endsBucket   = []byte("ends")
+	formatKey    = []byte("format")
+)
+
+// Kinds of keys in ends besides those of quota.Per.
+const (
+	auditEnds byte = 'a' // the time is that of the entry
+	onceEnds  byte = 'o' // the time is that until which the id is known, rounded up
+	planEnds  byte = 'p' // the time is the end of the override, rounded up
 )
 
 const (
 	fileName = "usage.db"
 	// format changes with the meaning of the buckets.
-	format = "1"
+	format = "2"
 )
 
 // openFile opens or makes the file in dir and its buckets.
@@ -79,27 +98,41 @@ func makeBuckets(tx *bolt.Tx) error {
 				return err
 			}
 		}
-		return tx.Bucket(metaBucket).Put(formatKey, []byte(format))
+		return upgrade(tx)
 	}
-	if got := meta.Get(formatKey); string(got) != format {
-		return fmt.Errorf("the file has format %q, this version of the program knows only %q", got, format)
+	switch got := meta.Get(formatKey); string(got) {
+	case format:
+		return nil
+	case "1":
+		return upgrade(tx)
+	default:
+		return fmt.Errorf("the file has format %q, this version of the program knows only \"1\" and %q", got, format)
 	}
-	return nil
 }
 
-// appendKey appends a key in used to b.
+// upgrade makes what format 2 has besides that of format 1.
+func upgrade(tx *bolt.Tx) error {
+	for _, name := range [][]byte{grantsBucket, plansBucket, auditBucket, onceBucket} {
+		if _, err := tx.CreateBucket(name); err != nil {
+			return err
+		}
+	}
+	return tx.Bucket(metaBucket).Put(formatKey, []byte(format))
+}
+
+// appendKey appends a key in used and grants to b.
 func appendKey(b []byte, user, window, endpoint string) []byte {
 	b = append(append(b, user...), 0)
 	b = append(append(b, window...), 0)
 	return append(b, endpoint...)
 }
 
-// number reads a value of used; 0 for one that is not there.
+// number reads a value of used or grants; 0 for one that is not there.
 func number(value []byte) int64 {
 	if value == nil {
 		return 0
 	}
-	return int64(binary.BigEndian.Uint64(value))
+	return int64(binary.BigEndian.Uint64(value[:8]))
 }
 
 // countUp counts h in each of its windows that is still kept at now. It returns
@@ -127,28 +160,37 @@ func countUp(tx *bolt.Tx, h *hold, now time.Time, keep time.Duration) (created i
 	return created, nil
 }
 
-// endKey is the key in ends for a key in used.
-func endKey(w quota.Window, key []byte) []byte {
-	b := binary.BigEndian.AppendUint64([]byte{byte(w.Per)}, uint64(w.End.Unix()))
-	return append(b, key...)
+// endKey is the key in ends for a key in used or grants.
+func endKey(w quota.Window, key []byte) []byte { return endKeyOf(byte(w.Per), w.End.Unix(), key) }
+
+func endKeyOf(kind byte, seconds int64, key []byte) []byte {
+	return append(binary.BigEndian.AppendUint64([]byte{kind}, uint64(seconds)), key...)
 }
 
-// prune deletes up to limit counts that are not kept any more at now.
+// prune deletes up to limit things that are not kept any more at now.
 func prune(tx *bolt.Tx, now time.Time, keep time.Duration, limit int) error {
-	used, ends := tx.Bucket(usedBucket), tx.Bucket(endsBucket)
+	ends := tx.Bucket(endsBucket)
 	cursor := ends.Cursor()
-	for per := quota.Minute; per <= quota.Year; per++ {
+	for _, kind := range [...]byte{byte(quota.Minute), byte(quota.Hour), byte(quota.Day), byte(quota.Week), byte(quota.Month), byte(quota.Year),
+		auditEnds, onceEnds, planEnds} {
 		for ; limit > 0; limit-- {
 			// Once more from the start: a deletion moves the cursor.
-			k, _ := cursor.Seek([]byte{byte(per)})
-			if k == nil || k[0] != byte(per) {
+			k, _ := cursor.Seek([]byte{kind})
+			if k == nil || k[0] != kind {
 				break
 			}
 			end := time.Unix(int64(binary.BigEndian.Uint64(k[1:9])), 0)
-			if now.Before(quota.Window{Per: per, End: end}.Retain(keep)) {
+			switch kind {
+			case auditEnds:
+				end = end.Add(keep)
+			case onceEnds, planEnds:
+			default:
+				end = quota.Window{Per: quota.Per(kind), End: end}.Retain(keep)
+			}
+			if now.Before(end) {
 				break
 			}
-			if err := used.Delete(k[9:]); err != nil {
+			if err := remove(tx, kind, k[9:], now); err != nil {
 				return err
 			}
 			if err := ends.Delete(k); err != nil {
@@ -158,3 +200,42 @@ func prune(tx *bolt.Tx, now time.Time, keep time.Duration, limit int) error {
 	}
 	return nil
 }
+
+// remove deletes what a key in ends stands for.
+func remove(tx *bolt.Tx, kind byte, key []byte, now time.Time) error {
+	switch kind {
+	case auditEnds:
+		return tx.Bucket(auditBucket).Delete(key)
+	case onceEnds:
+		// It may have come again, and have another end, and so may an override.
+		if once := tx.Bucket(onceBucket); number(once.Get(key)) <= now.UnixMilli() {
+			return once.Delete(key)
+		}
+		return nil
+	case planEnds:
+		if plans := tx.Bucket(plansBucket); overrideIn(plans, key).At(now) == (quota.Override{}) {
+			return plans.Delete(key)
+		}
+		return nil
+	}
+	if err := tx.Bucket(usedBucket).Delete(key); err != nil {
+		return err
+	}
+	return tx.Bucket(grantsBucket).Delete(key)
+}
+
+// overrideIn reads a user's override, also one that has ended.
+func overrideIn(plans *bolt.Bucket, user []byte) (o quota.Override) {
+	value := plans.Get(user)
+	if len(value) < 8 {
+		return o
+	}
+	o.Plan = string(value[8:])
+	if ms := number(value); ms != 0 {
+		o.Until = time.UnixMilli(ms).UTC()
+	}
+	return o
+}
+
+// secondsAfter is t in seconds, rounded up.
+func secondsAfter(t time.Time) int64 { return t.Add(time.Second - 1).Unix() }

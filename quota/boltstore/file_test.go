@@ -44,7 +44,7 @@ func TestOldWindowsAreDeleted(t *testing.T) {
 		}
 	}
 	clock.Advance(-24 * time.Hour)
-	snap, err := s.Read(ctx, "u", p)
+	snap, err := s.Read(ctx, "u", p.Terms())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,6 +30,8 @@ func (s *Store) Replay(ctx context.Context, _ string, rs []quota.Reservation) er
 
 // Probe tries a write that changes nothing. Errors: those of the disk.
 func (s *Store) Probe(context.Context, string) error {
+	s.writes.Lock()
+	defer s.writes.Unlock()
 	return s.update(func(*bolt.Tx) error { return nil })
 }
 

@@ -59,10 +59,15 @@ type Store struct {
 	watchers hub.Hub
 	// update and view are those of db; tests make them slow or let them fail.
 	update, view func(func(*bolt.Tx) error) error
+	// granted and overridden: there are, or have been, grants and overrides. Until then
+	// nobody looks for them.
+	granted, overridden atomic.Bool
+	// writes is held through a write, and until its number has been looked at.
+	writes sync.Mutex
 	// lastWrite is how the last write ended; nil: none has failed.
 	lastWrite atomic.Pointer[error]
 
-	commits sync.WaitGroup // the calls of Commit under way
+	commits sync.WaitGroup // the calls of Commit and Change under way
 	writer  sync.WaitGroup // the goroutine that writes
 	close   func() error
 }
@@ -97,6 +102,10 @@ func Open(dir string, opt Options) (*Store, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
+	if err := s.lookForChanges(); err != nil {
+		db.Close()
+		return nil, fmt.Errorf("opening store: %w", err)
+	}
 	s.writer.Go(s.write)
 	s.close = sync.OnceValue(s.shutDown)
 	return s, nil
@@ -110,10 +119,10 @@ func Open(dir string, opt Options) (*Store, error) {
 // than before, and the Decision holds a Reservation to settle.
 func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, error) {
 	if err := ctx.Err(); err != nil {
-		return quota.Decision{Reservation: s.reservation(r, s.now())}, err
+		return quota.Decision{Reservation: s.reservation(r, r.Terms.Claimed, s.now())}, err
 	}
 	sh, now, err := s.enter(r.User)
-	d := quota.Decision{Reservation: s.reservation(r, now)}
+	d := quota.Decision{Reservation: s.reservation(r, r.Terms.Claimed, now)}
 	if err != nil {
 		return d, err
 	}
@@ -122,22 +131,26 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, e
 	if sh.isSettled(r.User, r.ID) || h != nil && h.committing() {
 		return d, quota.ErrSettled
 	}
-	if d.Snapshot, err = s.snapshot(sh, r.User, r.Plan, now); err != nil {
+	if d.Snapshot, err = s.snapshot(sh, r.User, r.Terms, now, now); err != nil {
 		return d, err
+	}
+	p := d.Snapshot.Plan
+	if p != d.Reservation.Plan {
+		d.Reservation = s.reservation(r, p, now)
 	}
 	if h != nil && now.Before(h.until) {
 		d.Admitted = true
 		d.Reservation.Windows = h.windows
 		return d, nil
 	}
-	d.RetryAttempt = sh.attempts.Take(r.User, r.Plan.Attempts(), now)
+	d.RetryAttempt = sh.attempts.Take(r.User, p.Attempts(), now)
 	if d.RetryAttempt == 0 && d.Snapshot.Admits(r.Endpoint) {
 		d.Admitted = true
 		sh.add(&hold{
 			user: r.User, id: r.ID, endpoint: r.Endpoint,
 			windows: d.Reservation.Windows, until: now.Add(r.Lease),
 		})
-		for i, l := range r.Plan.Limits() {
+		for i, l := range p.Limits() {
 			if l.Applies(r.Endpoint) {
 				d.Snapshot.Limits[i].Held++
 			}
@@ -166,7 +179,8 @@ func (s *Store) Commit(ctx context.Context, r quota.Reservation) (quota.Snapshot
 	sh := s.shard(r.User)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	return s.snapshot(sh, r.User, r.Plan, s.now())
+	now := s.now()
+	return s.snapshot(sh, r.User, r.Terms, now, now)
 }
 
 // startCommit queues r for the writer, unless it is queued already, and returns
@@ -210,7 +224,7 @@ func (s *Store) Release(_ context.Context, r quota.Reservation) (quota.Snapshot,
 		sh.settle(r.User, r.ID)
 		s.watchers.Notify(r.User)
 	}
-	return s.snapshot(sh, r.User, r.Plan, now)
+	return s.snapshot(sh, r.User, r.Terms, now, now)
 }
 
 // Forget says that no call for r will come again. The store drops what it keeps to
@@ -230,9 +244,14 @@ func (s *Store) Watch(user string, ch chan<- struct{}) (stop func()) {
 	return stop
 }
 
-// Read returns what user has used and holds now, laid out by p. Errors:
-// ErrClosed, ctx's and those of the disk.
-func (s *Store) Read(ctx context.Context, user string, p *quota.Plan) (quota.Snapshot, error) {
+// Read returns what user has used and holds now, laid out by the plan that applies.
+// Errors: ErrClosed, ctx's and those of the disk.
+func (s *Store) Read(ctx context.Context, user string, t quota.Terms) (quota.Snapshot, error) {
+	return s.readAt(ctx, user, t, time.Time{})
+}
+
+// readAt reads in the windows of a time; zero: now.
+func (s *Store) readAt(ctx context.Context, user string, t quota.Terms, at time.Time) (quota.Snapshot, error) {
 	if err := ctx.Err(); err != nil {
 		return quota.Snapshot{}, err
 	}
@@ -241,7 +260,10 @@ func (s *Store) Read(ctx context.Context, user string, p *quota.Plan) (quota.Sna
 		return quota.Snapshot{}, err
 	}
 	defer sh.mu.Unlock()
-	return s.snapshot(sh, user, p, now)
+	if at.IsZero() {
+		at = now
+	}
+	return s.snapshot(sh, user, t, now, at)
 }
 
 // Ping returns ErrClosed, or the error of the last write when it failed; it does
@@ -296,22 +318,39 @@ func (s *Store) enter(user string) (*shard, time.Time, error) {
 	return sh, now, nil
 }
 
-func (s *Store) reservation(r quota.Request, now time.Time) quota.Reservation {
-	return quota.Reservation{Request: r, Windows: s.calendar.Windows(r.Plan.Kinds(), now)}
+func (s *Store) reservation(r quota.Request, p *quota.Plan, now time.Time) quota.Reservation {
+	return quota.Reservation{Request: r, Plan: p, Windows: s.calendar.Windows(p.Kinds(), now)}
 }
 
-// snapshot reads the state of user, whose shard is sh and locked by the caller.
-func (s *Store) snapshot(sh *shard, user string, p *quota.Plan, now time.Time) (quota.Snapshot, error) {
-	counters := p.Counters()
-	counts := make([]quota.Count, len(counters))
+// snapshot reads the state of user, whose shard is sh and locked by the caller, as of
+// now and in the windows that at lies in.
+func (s *Store) snapshot(sh *shard, user string, t quota.Terms, now, at time.Time) (quota.Snapshot, error) {
+	var p *quota.Plan
+	var override quota.Override
+	var counters []quota.Counter
+	var counts []quota.Count
 	var write int64
 	err := s.view(func(tx *bolt.Tx) error {
 		write = int64(tx.ID())
-		used, key := tx.Bucket(usedBucket), make([]byte, 0, 128)
+		key := append(make([]byte, 0, 128), user...)
+		if s.overridden.Load() {
+			override = overrideIn(tx.Bucket(plansBucket), key).At(now)
+		}
+		p = t.Plan(override)
+		counters = p.Counters()
+		counts = make([]quota.Count, len(counters))
+		used := tx.Bucket(usedBucket)
+		var grants *bolt.Bucket
+		if s.granted.Load() {
+			grants = tx.Bucket(grantsBucket)
+		}
 		for i, c := range counters {
-			w := s.calendar.Window(c.Per, now)
+			w := s.calendar.Window(c.Per, at)
 			key = appendKey(key[:0], user, w.ID, c.Endpoint)
 			counts[i] = quota.Count{Window: w, Used: number(used.Get(key))}
+			if grants != nil && i < len(p.Limits()) {
+				counts[i].Granted = number(grants.Get(key))
+			}
 		}
 		return nil
 	})
@@ -329,5 +368,7 @@ func (s *Store) snapshot(sh *shard, user string, p *quota.Plan, now time.Time) (
 			}
 		}
 	}
-	return p.NewSnapshot(now.In(s.calendar.Location()), counts), nil
+	snapshot := p.NewSnapshot(now.In(s.calendar.Location()), counts)
+	snapshot.Override = override
+	return snapshot, nil
 }

@@ -50,7 +50,7 @@ func plan(requests int64) *quota.Plan {
 }
 
 func request(user string, p *quota.Plan) quota.Request {
-	return quota.Request{ID: quota.NewID(), User: user, Endpoint: "analyze", Plan: p, Lease: time.Minute}
+	return quota.Request{ID: quota.NewID(), User: user, Endpoint: "analyze", Terms: p.Terms(), Lease: time.Minute}
 }
 
 func admit(t testing.TB, s *Store, r quota.Request) quota.Reservation {
@@ -72,7 +72,7 @@ func count(t testing.TB, s *Store, r quota.Reservation) {
 // want checks what a user has used and holds over the plan's period.
 func want(t testing.TB, s *Store, user string, p *quota.Plan, used, held int64) {
 	t.Helper()
-	snap, err := s.Read(ctx, user, p)
+	snap, err := s.Read(ctx, user, p.Terms())
 	if err != nil {
 		t.Fatalf("Read: %v", err)
 	}
@@ -128,9 +128,9 @@ func TestOpenRefuses(t *testing.T) {
 		"a newer format": {
 			file: func(t *testing.T, path string) {
 				open(t, filepath.Dir(path), Options{}).Close()
-				edit(t, path, func(tx *bolt.Tx) error { return tx.Bucket(metaBucket).Put(formatKey, []byte("2")) })
+				edit(t, path, func(tx *bolt.Tx) error { return tx.Bucket(metaBucket).Put(formatKey, []byte("3")) })
 			},
-			want: `usage.db: the file has format "2", this version of the program knows only "1"`,
+			want: `usage.db: the file has format "3", this version of the program knows only "1" and "2"`,
 		},
 		"another program's database": {
 			file: func(t *testing.T, path string) {
@@ -206,7 +206,7 @@ func TestExactlyTheLimit(t *testing.T) {
 					return
 				default:
 				}
-				snap, err := s.Read(ctx, "u", p)
+				snap, err := s.Read(ctx, "u", p.Terms())
 				taken := snap.Period.Used + snap.Period.Held
 				if err != nil || taken > 100 || taken < last {
 					t.Errorf("%d units are taken (error %v), after %d of 100", taken, err, last)
@@ -259,7 +259,7 @@ func TestReadersSeeEachUnitOnce(t *testing.T) {
 					return
 				default:
 				}
-				snap, err := s.Read(ctx, "u", p)
+				snap, err := s.Read(ctx, "u", p.Terms())
 				taken := snap.Period.Used + snap.Period.Held
 				if begun := begun.Load(); err != nil || taken > begun || taken < last {
 					t.Errorf("%d units are taken (error %v) of %d, after %d", taken, err, begun, last)
@@ -355,7 +355,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	sh := s.shard("u")
 	for turn, want := range []struct{ holds, ids int }{{0, 101}, {0, 0}} {
 		clock.Advance(markerLife)
-		if _, err := s.Read(ctx, "u", p); err != nil {
+		if _, err := s.Read(ctx, "u", p.Terms()); err != nil {
 			t.Fatal(err)
 		}
 		holds, ids := len(sh.holds), len(sh.settled)+len(sh.settledBefore)
@@ -438,8 +438,14 @@ func testClose(t *testing.T) {
 		"Reserve": func() error { _, err := s.Reserve(ctx, request("u", p)); return err },
 		"Commit":  func() error { _, err := s.Commit(ctx, waits); return err },
 		"Release": func() error { _, err := s.Release(ctx, waits); return err },
-		"Read":    func() error { _, err := s.Read(ctx, "u", p); return err },
+		"Read":    func() error { _, err := s.Read(ctx, "u", p.Terms()); return err },
 		"Ping":    func() error { return s.Ping(ctx) },
+		"Change": func() error {
+			_, err := s.Change(ctx, "u", p.Terms(), quota.Change{Action: quota.ActionReset})
+			return err
+		},
+		"ReadAt": func() error { _, err := s.ReadAt(ctx, "u", p.Terms(), noon); return err },
+		"Audit":  func() error { _, err := s.Audit(ctx, "u"); return err },
 	} {
 		if err := call(); !errors.Is(err, ErrClosed) {
 			t.Errorf("%s after Close: %v, want %v", name, err, ErrClosed)

@@ -24,6 +24,8 @@ func (s *Store) write() {
 
 // apply counts batch in one write. It returns when that is on disk or has failed.
 func (s *Store) apply(batch []*hold) error {
+	s.writes.Lock()
+	defer s.writes.Unlock()
 	var number int64
 	err := s.update(func(tx *bolt.Tx) error {
 		number = int64(tx.ID())
@@ -45,7 +47,8 @@ func (s *Store) apply(batch []*hold) error {
 	if err == nil {
 		return nil
 	}
-	// A disk that fails at the very end leaves a write that every reader sees, but
+	// The number of a write that has failed is that of the next one, too, which has to
+	// wait. A disk that fails at the very end leaves a write that every reader sees, but
 	// that a crash may undo. Its holds keep their number: they are used, and when
 	// they come again another write brings them to disk without counting them
 	// twice. All others are held as before.

@@ -53,7 +53,7 @@ func TestReplayedAreForgotten(t *testing.T) {
 	}
 	defer s.Close()
 	plan := quotatest.NewPlan("p", quota.Limit{Requests: 5, Per: quota.Month})
-	d, err := s.Reserve(context.Background(), quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Plan: plan, Lease: time.Minute})
+	d, err := s.Reserve(context.Background(), quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Terms: plan.Terms(), Lease: time.Minute})
 	if err != nil || !d.Admitted {
 		t.Fatal(d.Admitted, err)
 	}

@@ -12,7 +12,9 @@
 //     have its 2xx: it will be counted.
 //   - A release, and that of a reserve whose answer was lost, is tried again in the
 //     background until the lease has run out anyway.
-//   - A read answers the last known numbers, as stale.
+//   - A read answers the last known numbers, as stale. The plan and the grants that an
+//     administrator gave hold as last known, too.
+//   - An administrator's change fails, with the store's error.
 //
 // A breaker notices an outage after a few calls, so that the others do not each
 // wait for their timeout, and asks the store five times a second whether it is

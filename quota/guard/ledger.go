@@ -140,12 +140,13 @@ func (l *ledger) admit(r quota.Reservation, now time.Time) quota.Decision {
 	sh := l.shard(r.User)
 	defer sh.mu.Unlock()
 	d := quota.Decision{Reservation: r}
-	d.RetryAttempt = sh.attempts.Take(r.User, r.Plan.Attempts(), now)
-	if d.RetryAttempt == 0 && l.snapshot(sh, r.User, r.Plan, now).Admits(r.Endpoint) {
+	before := l.snapshot(sh, r.User, r.Terms, now)
+	d.RetryAttempt = sh.attempts.Take(r.User, before.Plan.Attempts(), now)
+	if d.RetryAttempt == 0 && before.Admits(r.Endpoint) {
 		d.Admitted = true
 		sh.owe(r.User).running[r.ID] = running{r, now.Add(r.Lease)}
 	}
-	d.Snapshot = l.snapshot(sh, r.User, r.Plan, now)
+	d.Snapshot = l.snapshot(sh, r.User, r.Terms, now)
 	return d
 }
 
@@ -223,17 +224,33 @@ func (l *ledger) debtors() (users []string) {
 	return users
 }
 
-// read returns what can be said of a user at now. Not ok: nothing.
-func (l *ledger) read(user string, p *quota.Plan, now time.Time) (s quota.Snapshot, ok bool) {
+// override is a user's, as last known.
+func (l *ledger) override(user string, now time.Time) quota.Override {
 	sh := l.shard(user)
 	defer sh.mu.Unlock()
-	return l.snapshot(sh, user, p, now), sh.lookup(user) != nil || sh.owed[user] != nil
+	return sh.override(user, now)
+}
+
+func (sh *ledgerShard) override(user string, now time.Time) quota.Override {
+	if k := sh.lookup(user); k != nil {
+		return k.snapshot.Override.At(now)
+	}
+	return quota.Override{}
+}
+
+// read returns what can be said of a user at now. Not ok: nothing.
+func (l *ledger) read(user string, t quota.Terms, now time.Time) (s quota.Snapshot, ok bool) {
+	sh := l.shard(user)
+	defer sh.mu.Unlock()
+	return l.snapshot(sh, user, t, now), sh.lookup(user) != nil || sh.owed[user] != nil
 }
 
 // snapshot lays out what can be said of a user whose shard is locked. A counter of
 // which nothing is known starts at 0.
-func (l *ledger) snapshot(sh *ledgerShard, user string, p *quota.Plan, now time.Time) quota.Snapshot {
+func (l *ledger) snapshot(sh *ledgerShard, user string, t quota.Terms, now time.Time) quota.Snapshot {
 	k, o := sh.lookup(user), sh.owed[user]
+	override := sh.override(user, now)
+	p := t.Plan(override)
 	counts := make([]quota.Count, len(p.Counters()))
 	for i, c := range p.Counters() {
 		n := &counts[i]
@@ -242,6 +259,9 @@ func (l *ledger) snapshot(sh *ledgerShard, user string, p *quota.Plan, now time.
 		if k != nil {
 			n.Used, _ = k.snapshot.Used(at.window, at.endpoint)
 			n.Used += k.paid[at]
+			if i < len(p.Limits()) {
+				n.Granted, _ = k.snapshot.Granted(at.window, at.endpoint)
+			}
 		}
 		if o == nil {
 			continue
@@ -254,6 +274,6 @@ func (l *ledger) snapshot(sh *ledgerShard, user string, p *quota.Plan, now time.
 		}
 	}
 	s := p.NewSnapshot(now.In(l.calendar.Location()), counts)
-	s.Stale = true
+	s.Override, s.Stale = override, true
 	return s
 }

@@ -26,7 +26,14 @@ type Remote interface {
 	Release(context.Context, quota.Reservation) (quota.Snapshot, error)
 	// Replay commits several reservations of one user, at most MaxReplay.
 	Replay(ctx context.Context, user string, rs []quota.Reservation) error
-	Read(ctx context.Context, user string, p *quota.Plan) (quota.Snapshot, error)
+	Read(ctx context.Context, user string, t quota.Terms) (quota.Snapshot, error)
+	// Change makes a change of an administrator's. An error that is not one of package
+	// quota's says nothing: it may have been made.
+	Change(ctx context.Context, user string, t quota.Terms, c quota.Change) (quota.Snapshot, error)
+	// ReadAt is Read for the windows of another time.
+	ReadAt(ctx context.Context, user string, t quota.Terms, at time.Time) (quota.Snapshot, error)
+	// Audit returns the changes of a user, the newest first.
+	Audit(ctx context.Context, user string) ([]quota.Entry, error)
 	Forget(quota.Reservation)
 	// Watch sends to ch, without waiting, whenever a user's numbers may have
 	// changed, on whichever gateway, until stop is called.
@@ -119,7 +126,7 @@ func (s *Store) breaker(user string) *breaker { return &s.breakers[s.Remote.Part
 func (s *Store) answered(c call, user string, err error) bool {
 	b := s.breaker(user)
 	switch {
-	case err == nil || errors.Is(err, quota.ErrSettled):
+	case quota.Answered(err):
 		b.success()
 		return true
 	case errors.Is(err, quota.ErrOverloaded) || errors.Is(err, errOpened):
@@ -153,8 +160,9 @@ func (s *Store) enter(ctx context.Context, user string) (call, error) {
 func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, error) {
 	call, err := s.enter(ctx, r.User)
 	if err != nil {
-		windows := s.Calendar.Windows(r.Plan.Kinds(), s.Remote.Now())
-		return s.decide(quota.Reservation{Request: r, Windows: windows}, err)
+		now := s.Remote.Now()
+		p := r.Terms.Plan(s.ledger.override(r.User, now))
+		return s.decide(quota.Reservation{Request: r, Plan: p, Windows: s.Calendar.Windows(p.Kinds(), now)}, err)
 	}
 	d, err := s.Remote.Reserve(call, r)
 	switch {
@@ -226,7 +234,7 @@ func (s *Store) Commit(ctx context.Context, r quota.Reservation) (quota.Snapshot
 	s.owe(r)
 	s.watchers.Notify(r.User)
 	s.debts.call()
-	snapshot, _ := s.ledger.read(r.User, r.Plan, s.Remote.Now())
+	snapshot, _ := s.ledger.read(r.User, r.Terms, s.Remote.Now())
 	return snapshot, err
 }
 
@@ -243,7 +251,7 @@ func (s *Store) Release(ctx context.Context, r quota.Reservation) (quota.Snapsho
 	}
 	s.releaseLater(r)
 	s.watchers.Notify(r.User)
-	snapshot, _ := s.ledger.read(r.User, r.Plan, s.Remote.Now())
+	snapshot, _ := s.ledger.read(r.User, r.Terms, s.Remote.Now())
 	return snapshot, nil
 }
 
@@ -252,11 +260,11 @@ func (s *Store) Forget(r quota.Reservation) { s.Remote.Forget(r) }
 
 // Read returns a user's state, the last known one if the store does not answer.
 // The error is the store's when nothing is known.
-func (s *Store) Read(ctx context.Context, user string, p *quota.Plan) (quota.Snapshot, error) {
+func (s *Store) Read(ctx context.Context, user string, t quota.Terms) (quota.Snapshot, error) {
 	call, err := s.enter(ctx, user)
 	if err == nil {
 		var snapshot quota.Snapshot
-		snapshot, err = s.Remote.Read(call, user, p)
+		snapshot, err = s.Remote.Read(call, user, t)
 		if s.answered(call, user, err) {
 			s.ledger.learn(user, snapshot)
 			return snapshot, nil
@@ -265,7 +273,7 @@ func (s *Store) Read(ctx context.Context, user string, p *quota.Plan) (quota.Sna
 	if errors.Is(err, quota.ErrOverloaded) {
 		return quota.Snapshot{}, err
 	}
-	if snapshot, ok := s.ledger.read(user, p, s.Remote.Now()); ok {
+	if snapshot, ok := s.ledger.read(user, t, s.Remote.Now()); ok {
 		return snapshot, nil
 	}
 	return quota.Snapshot{}, err

@@ -91,7 +91,7 @@ func (r *rig) down() { r.cable.Refuse(true); r.cable.CutAll() }
 func (r *rig) up()   { r.cable.Heal() }
 
 func request(user string, p *quota.Plan) quota.Request {
-	return quota.Request{ID: quota.NewID(), User: user, Endpoint: "analyze", Plan: p, Lease: 5 * time.Minute}
+	return quota.Request{ID: quota.NewID(), User: user, Endpoint: "analyze", Terms: p.Terms(), Lease: 5 * time.Minute}
 }
 
 // admit reserves a unit that there has to be.
@@ -129,7 +129,7 @@ func (r *rig) want(user string, p *quota.Plan, want string) {
 }
 
 func (r *rig) state(user string, p *quota.Plan) string {
-	s, err := r.Read(ctx, user, p)
+	s, err := r.Read(ctx, user, p.Terms())
 	if err != nil {
 		return err.Error()
 	}
@@ -221,7 +221,7 @@ func TestDeny(t *testing.T) {
 	if st := r.Stats(); st.Backlog != 1 || st.Journaled != 1 || st.Open != 1 {
 		t.Errorf("%+v", st)
 	}
-	if _, err := r.Read(ctx, "never seen", five); err == nil {
+	if _, err := r.Read(ctx, "never seen", five.Terms()); err == nil {
 		t.Error("something is known of a user who was never seen")
 	}
 	r.up()
@@ -432,7 +432,7 @@ func TestJournalOutlivesTheProcess(t *testing.T) {
 		t.Errorf("the second replayed %d, want %d", n, users*each)
 	}
 	for i := range users {
-		s, err := second.Read(ctx, fmt.Sprint("user-", i), five)
+		s, err := second.Read(ctx, fmt.Sprint("user-", i), five.Terms())
 		if err != nil || numbers(s) != "5+0" {
 			t.Errorf("user-%d: %s, error %v; want 5+0", i, numbers(s), err)
 		}
@@ -543,7 +543,7 @@ func TestOverloadIsNoOutage(t *testing.T) {
 		t.Error("the breaker is open")
 	}
 	remote.yes.Store(false)
-	eventually(t, "it is counted", func() bool { s, err := s.Read(ctx, "u", five); return err == nil && numbers(s) == "1+0" })
+	eventually(t, "it is counted", func() bool { s, err := s.Read(ctx, "u", five.Terms()); return err == nil && numbers(s) == "1+0" })
 }
 
 // What runs here counts as held when the store is gone, whoever admitted it.
@@ -576,7 +576,7 @@ func TestSlowButUp(t *testing.T) {
 	})
 	r.cable.CutAll()
 	eventually(t, "it serves again", func() bool {
-		_, err := r.Read(ctx, "u", five)
+		_, err := r.Read(ctx, "u", five.Terms())
 		return err == nil && r.Stats().Open == 0
 	})
 }
@@ -616,7 +616,7 @@ func TestNoJournal(t *testing.T) {
 		t.Errorf("error %v, %+v; want an error, and that it is counted as such", err, s.Stats())
 	}
 	remote.yes.Store(false)
-	eventually(t, "it is counted", func() bool { s, err := s.Read(ctx, "u", five); return err == nil && numbers(s) == "1+0" })
+	eventually(t, "it is counted", func() bool { s, err := s.Read(ctx, "u", five.Terms()); return err == nil && numbers(s) == "1+0" })
 }
 
 // busy is a store whose gateway has no connection free.

@@ -94,7 +94,7 @@ func Benchmark(b *testing.B, s Store) {
 	b.Run("read", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			_, err := s.Read(ctx, users[0], p)
+			_, err := s.Read(ctx, users[0], p.Terms())
 			must(b, err)
 		}
 	})

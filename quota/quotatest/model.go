@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -17,9 +18,16 @@ import (
 // A model is what the rules say of one user: the same as a store, without
 // concurrency, durability or economy.
 type model struct {
-	used  map[string]map[string]int64 // by window id and endpoint
-	holds map[string]*hold            // by reservation id
-	full  time.Time                   // when the bucket of attempts is
+	used     map[string]map[string]int64 // by window id and endpoint
+	granted  map[string]map[string]int64 // the same; an empty endpoint: all
+	holds    map[string]*hold            // by reservation id
+	full     time.Time                   // when the bucket of attempts is
+	override quota.Override
+	changes  []quota.Entry // newest last
+}
+
+func newModel() *model {
+	return &model{used: map[string]map[string]int64{}, granted: map[string]map[string]int64{}, holds: map[string]*hold{}}
 }
 
 type hold struct {
@@ -34,10 +42,17 @@ func (h *hold) live(now time.Time) bool { return h.settled.IsZero() && now.Befor
 // again; stores forget it after 10 minutes.
 const resettled = 9 * time.Minute
 
-func (m *model) snapshot(p *quota.Plan, cal *quota.Calendar, now time.Time) quota.Snapshot {
+func (m *model) snapshot(t quota.Terms, cal *quota.Calendar, now time.Time) quota.Snapshot {
+	p := t.Claimed
+	if named := t.Named[m.override.Plan]; named != nil && (m.override.Until.IsZero() || now.Before(m.override.Until)) {
+		p = named
+	}
 	var counts []quota.Count
-	for _, c := range p.Counters() {
+	for i, c := range p.Counters() {
 		count := quota.Count{Window: cal.Window(c.Per, now)}
+		if i < len(p.Limits()) {
+			count.Granted = m.granted[count.Window.ID][c.Endpoint]
+		}
 		for endpoint, n := range m.used[count.Window.ID] {
 			if c.Endpoint == "" || c.Endpoint == endpoint {
 				count.Used += n
@@ -68,9 +83,53 @@ func (m *model) attempt(a quota.Attempts, now time.Time) (wait time.Duration, su
 	return wait, sure
 }
 
+func (m *model) change(c quota.Change, t quota.Terms, cal *quota.Calendar, now time.Time) error {
+	for _, e := range m.changes {
+		if c.ID == "" || e.ID != c.ID || !now.Before(e.At.Add(quota.ChangeIDLife)) {
+			continue
+		}
+		if e.Action == c.Action && e.Requests == c.Requests && e.Endpoint == c.Endpoint && e.Per == c.Per &&
+			e.Plan == c.Plan && e.Until.Equal(c.Until) && maps.Equal(e.Counts, c.Counts) {
+			return nil
+		}
+		return quota.ErrConflict
+	}
+	at := func(all map[string]map[string]int64, per quota.Per) map[string]int64 {
+		id := cal.Window(per, now).ID
+		if all[id] == nil {
+			all[id] = map[string]int64{}
+		}
+		return all[id]
+	}
+	switch c.Action {
+	case quota.ActionGrant:
+		p := m.snapshot(t, cal, now).Plan
+		i := slices.IndexFunc(p.Limits(), func(l quota.Limit) bool {
+			return l.Endpoint == c.Endpoint && (l.Per == c.Per || c.Per == 0)
+		})
+		if i < 0 {
+			return quota.ErrNoLimit
+		}
+		l := p.Limits()[i]
+		at(m.granted, l.Per)[l.Endpoint] += c.Requests
+	case quota.ActionReset:
+		for per := quota.Minute; per <= quota.Year; per++ {
+			clear(at(m.used, per))
+		}
+	case quota.ActionSetPlan:
+		m.override = quota.Override{Plan: c.Plan, Until: c.Until}
+	case quota.ActionClearPlan:
+		m.override = quota.Override{}
+	case quota.ActionSetCounts:
+		maps.Copy(at(m.used, c.Per), c.Counts)
+	}
+	m.changes = append(m.changes, quota.Entry{At: now, Change: c})
+	return nil
+}
+
 func (m *model) commit(r quota.Reservation, now time.Time) {
 	for _, w := range r.Windows {
-		if !w.Retain(400 * 24 * time.Hour).After(now) {
+		if !w.Retain(keep).After(now) {
 			continue
 		}
 		if m.used[w.ID] == nil {
@@ -78,6 +137,17 @@ func (m *model) commit(r quota.Reservation, now time.Time) {
 		}
 		m.used[w.ID][r.Endpoint]++
 	}
+}
+
+// keep is how long stores keep counts by default.
+const keep = 400 * 24 * time.Hour
+
+// actions shows an audit list.
+func actions(entries []quota.Entry) (text string) {
+	for _, e := range entries {
+		text += fmt.Sprint(" ", e.Action, e.Requests, e.Endpoint, e.Plan, e.Counts)
+	}
+	return text
 }
 
 // testModel draws calls and jumps of the clock, makes them on the store and on
@@ -101,20 +171,28 @@ func testModel(t *testing.T, open Open) {
 		NewPlan("other", quota.Limit{Requests: 3, Per: quota.Week}, quota.Limit{Requests: 3, Per: quota.Hour, Endpoint: "analyze"}),
 		NewBoundPlan("unlimited", quota.Attempts{Requests: 1, Per: 15 * time.Minute}),
 	}
+	named := map[string]*quota.Plan{}
+	for _, p := range plans {
+		named[p.Name()] = p
+	}
 	ctx := context.Background()
 	rapid.Check(t, func(t *rapid.T) {
 		clock.Set(noon)
 		run := quota.NewID()
 		models := map[string]*model{}
 		for i := range 2 {
-			models[fmt.Sprint("user-", i, "-", run)] = &model{used: map[string]map[string]int64{}, holds: map[string]*hold{}}
+			models[fmt.Sprint("user-", i, "-", run)] = newModel()
 		}
 		user := func(t *rapid.T) string { return fmt.Sprint("user-", rapid.IntRange(0, 1).Draw(t, "user"), "-", run) }
-		plan := func(t *rapid.T) *quota.Plan { return plans[rapid.IntRange(0, len(plans)-1).Draw(t, "plan")] }
-		same := func(t *rapid.T, user string, p *quota.Plan, got quota.Snapshot) {
+		// terms have the plan that the token claims.
+		terms := func(t *rapid.T) quota.Terms {
+			return quota.Terms{Claimed: plans[rapid.IntRange(0, len(plans)-1).Draw(t, "plan")], Named: named}
+		}
+		same := func(t *rapid.T, user string, terms quota.Terms, got quota.Snapshot) {
 			t.Helper()
-			if want := models[user].snapshot(p, cal, clock.Now()); numbers(got) != numbers(want) {
-				t.Fatalf("plan %s: store has %s, the rules say %s", p.Name(), numbers(got), numbers(want))
+			want := models[user].snapshot(terms, cal, clock.Now())
+			if numbers(got) != numbers(want) || got.Plan != want.Plan {
+				t.Fatalf("store has %s of plan %s, the rules say %s of plan %s", numbers(got), got.Plan.Name(), numbers(want), want.Plan.Name())
 			}
 		}
 		// known draws one of a user's reservations that a call may still come for.
@@ -148,17 +226,19 @@ func testModel(t *testing.T, open Open) {
 		n := 0
 		t.Repeat(map[string]func(*rapid.T){
 			"reserve": func(t *rapid.T) {
-				user, p := user(t), plan(t)
+				user, terms := user(t), terms(t)
 				n++
-				r := quota.Request{ID: fmt.Sprintf("%04d-%s", n, run), User: user, Plan: p, Lease: 65 * time.Second,
+				r := quota.Request{ID: fmt.Sprintf("%04d-%s", n, run), User: user, Terms: terms, Lease: 65 * time.Second,
 					Endpoint: rapid.SampledFrom(endpoints).Draw(t, "endpoint")}
+				before := models[user].snapshot(terms, cal, clock.Now())
+				p := before.Plan
 				wait := attempt(t, user, p)
-				want := wait == 0 && models[user].snapshot(p, cal, clock.Now()).Admits(r.Endpoint)
+				want := wait == 0 && before.Admits(r.Endpoint)
 				d, err := store.Reserve(ctx, r)
 				if want && d.Admitted {
 					for i, l := range p.Limits() {
-						if c := d.Snapshot.Limits[i]; l.Applies(r.Endpoint) && c.Used+c.Held > l.Requests {
-							t.Fatalf("limit %s is at %d+%d of %d", l.Name(), c.Used, c.Held, l.Requests)
+						if c := d.Snapshot.Limits[i]; l.Applies(r.Endpoint) && c.Used+c.Held > l.Requests+c.Granted {
+							t.Fatalf("limit %s is at %d+%d of %d+%d", l.Name(), c.Used, c.Held, l.Requests, c.Granted)
 						}
 					}
 				}
@@ -169,14 +249,14 @@ func testModel(t *testing.T, open Open) {
 				if want {
 					models[user].holds[r.ID] = &hold{reservation: d.Reservation, expires: clock.Now().Add(r.Lease)}
 				}
-				same(t, user, p, d.Snapshot)
+				same(t, user, terms, d.Snapshot)
 			},
 			"reserve again": func(t *rapid.T) {
 				user := user(t)
 				h := known(t, user)
 				var wait time.Duration
 				if h.settled.IsZero() && !h.live(clock.Now()) { // a new hold, or none; nobody does this
-					wait = attempt(t, user, h.reservation.Plan)
+					wait = attempt(t, user, models[user].snapshot(h.reservation.Terms, cal, clock.Now()).Plan)
 				}
 				d, err := store.Reserve(ctx, h.reservation.Request)
 				switch {
@@ -188,7 +268,7 @@ func testModel(t *testing.T, open Open) {
 					if err != nil || !d.Admitted {
 						t.Fatalf("admitted %v (error %v), it was already", d.Admitted, err)
 					}
-					same(t, user, h.reservation.Plan, d.Snapshot)
+					same(t, user, h.reservation.Terms, d.Snapshot)
 				default:
 					throttled(t, d, wait)
 					h.settled = clock.Now()
@@ -208,7 +288,7 @@ func testModel(t *testing.T, open Open) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				same(t, user, h.reservation.Plan, s)
+				same(t, user, h.reservation.Terms, s)
 			},
 			"release": func(t *rapid.T) {
 				user := user(t)
@@ -220,19 +300,70 @@ func testModel(t *testing.T, open Open) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				same(t, user, h.reservation.Plan, s)
+				same(t, user, h.reservation.Terms, s)
+			},
+			"an administrator's change": func(t *rapid.T) {
+				user, terms := user(t), terms(t)
+				c := quota.Change{ID: rapid.SampledFrom([]string{"", "", "one", "two"}).Draw(t, "id")}
+				switch c.Action = rapid.SampledFrom([]quota.Action{quota.ActionGrant, quota.ActionReset, quota.ActionSetPlan,
+					quota.ActionClearPlan, quota.ActionSetCounts}).Draw(t, "action"); c.Action {
+				case quota.ActionGrant:
+					c.Requests = rapid.Int64Range(1, 3).Draw(t, "requests")
+					if c.Per = quota.Per(rapid.IntRange(0, int(quota.Year)).Draw(t, "per")); c.Per != 0 {
+						c.Endpoint = rapid.SampledFrom([]string{"", "analyze", "report"}).Draw(t, "endpoint")
+					}
+				case quota.ActionSetPlan:
+					c.Plan = rapid.SampledFrom([]string{"small", "raised", "other", "unlimited", "gone"}).Draw(t, "override")
+					if life := rapid.SampledFrom([]time.Duration{0, 65 * time.Second, 24*time.Hour + 5*time.Second}).Draw(t, "life"); life != 0 {
+						c.Until = clock.Now().Add(life)
+					}
+				case quota.ActionSetCounts:
+					c.Per = quota.Per(rapid.IntRange(int(quota.Minute), int(quota.Year)).Draw(t, "per"))
+					c.Counts = map[string]int64{}
+					for _, endpoint := range endpoints[:rapid.IntRange(1, len(endpoints)).Draw(t, "endpoints")] {
+						c.Counts[endpoint] = rapid.Int64Range(0, 4).Draw(t, "count")
+					}
+				}
+				want := models[user].change(c, terms, cal, clock.Now())
+				s, err := store.Change(ctx, user, terms, c)
+				if !errors.Is(err, want) {
+					t.Fatalf("%+v: error %v, the rules say %v", c, err, want)
+				}
+				if err == nil {
+					same(t, user, terms, s)
+				}
+			},
+			"audit": func(t *rapid.T) {
+				user := user(t)
+				entries, err := store.Audit(ctx, user)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var want []quota.Entry
+				for _, e := range slices.Backward(models[user].changes) {
+					// A gateway whose clock is wrong may have yet to learn the time.
+					if left := e.At.Add(keep).Sub(clock.Now()); left.Abs() < 11*time.Minute {
+						t.Skip("an entry is about to end")
+					}
+					if clock.Now().Before(e.At.Add(keep)) && len(want) < quota.MaxAudit {
+						want = append(want, e)
+					}
+				}
+				if got := actions(entries); got != actions(want) {
+					t.Fatalf("the audit list has %s, the rules say %s", got, actions(want))
+				}
 			},
 			"time goes on": func(t *rapid.T) {
 				clock.Advance(rapid.SampledFrom([]time.Duration{10 * time.Second, time.Minute, 5 * time.Minute,
 					time.Hour, 24 * time.Hour, 20 * 24 * time.Hour}).Draw(t, "step"))
 			},
 			"": func(t *rapid.T) {
-				user, p := user(t), plan(t)
-				s, err := store.Read(ctx, user, p)
+				user, terms := user(t), terms(t)
+				s, err := store.Read(ctx, user, terms)
 				if err != nil {
 					t.Fatal(err)
 				}
-				same(t, user, p, s)
+				same(t, user, terms, s)
 			},
 		})
 	})

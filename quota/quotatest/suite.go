@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,7 +22,10 @@ type Store interface {
 	Release(context.Context, quota.Reservation) (quota.Snapshot, error)
 	Forget(quota.Reservation)
 	Watch(user string, ch chan<- struct{}) (stop func())
-	Read(ctx context.Context, user string, p *quota.Plan) (quota.Snapshot, error)
+	Read(ctx context.Context, user string, t quota.Terms) (quota.Snapshot, error)
+	Change(ctx context.Context, user string, t quota.Terms, c quota.Change) (quota.Snapshot, error)
+	ReadAt(ctx context.Context, user string, t quota.Terms, at time.Time) (quota.Snapshot, error)
+	Audit(ctx context.Context, user string) ([]quota.Entry, error)
 }
 
 // Open opens a store that works by clock and knows no user yet. What it opens it
@@ -77,7 +81,7 @@ var noon = time.Date(2026, time.November, 17, 12, 0, 32, 0, time.UTC)
 
 // Run runs the suite.
 func Run(t *testing.T, open Open) {
-	for name, test := range map[string]func(*testing.T, *bench){
+	tests := map[string]func(*testing.T, *bench){
 		"a 2xx is counted under its endpoint":       testCommit,
 		"a release gives the unit back":             testRelease,
 		"a refused request changes nothing":         testRefusal,
@@ -104,7 +108,9 @@ func Run(t *testing.T, open Open) {
 		"attempts come back evenly":                 testAttemptsRefill,
 		"a bound of attempts that is changed":       testAttemptsChange,
 		"who watches is told of each change":        testWatch,
-	} {
+	}
+	maps.Copy(tests, adminTests)
+	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			test(t, newBench(t, open, noon))
@@ -129,7 +135,7 @@ func newBench(t *testing.T, open Open, at time.Time) *bench {
 }
 
 func request(user, endpoint string, p *quota.Plan) quota.Request {
-	return quota.Request{ID: quota.NewID(), User: user, Endpoint: endpoint, Plan: p, Lease: 130 * time.Second}
+	return quota.Request{ID: quota.NewID(), User: user, Endpoint: endpoint, Terms: p.Terms(), Lease: 130 * time.Second}
 }
 
 func (b *bench) reserve(r quota.Request) quota.Decision {
@@ -198,7 +204,7 @@ func (b *bench) use(n int, user, endpoint string, p *quota.Plan) {
 // want reads a user's state and compares it with want, see numbers.
 func (b *bench) want(user string, p *quota.Plan, want string) {
 	b.t.Helper()
-	s, err := b.store.Read(context.Background(), user, p)
+	s, err := b.store.Read(context.Background(), user, p.Terms())
 	if err != nil {
 		b.t.Fatalf("Read: %v", err)
 	}
@@ -212,12 +218,16 @@ func (b *bench) same(s quota.Snapshot, want string) {
 	}
 }
 
-// numbers shows a snapshot as "used+held" of the period and of each limit, and
-// what was used of analyze, image-analysis and report.
+// numbers shows a snapshot as "used+held" of the period and of each limit, there with
+// "/granted" behind it when something is, and what was used of analyze, image-analysis
+// and report.
 func numbers(s quota.Snapshot) string {
 	text := fmt.Sprintf("%d+%d", s.Period.Used, s.Period.Held)
 	for _, c := range s.Limits {
 		text += fmt.Sprintf(" %d+%d", c.Used, c.Held)
+		if c.Granted != 0 {
+			text += fmt.Sprintf("/%d", c.Granted)
+		}
 	}
 	return text + fmt.Sprint(" ", s.Endpoints)
 }
@@ -233,7 +243,7 @@ func testCommit(t *testing.T, b *bench) {
 	b.use(2, "u", "image-analysis", hundred)
 	b.want("u", hundred, "3+0 3+0 [1 2 0]")
 
-	s, _ := b.store.Read(context.Background(), "u", hundred)
+	s, _ := b.store.Read(context.Background(), "u", hundred.Terms())
 	if late := s.At.Sub(b.clock.Now()); late < 0 || late > 5*time.Second {
 		t.Errorf("the snapshot is of %v, want %v", s.At, b.clock.Now())
 	}
@@ -282,7 +292,7 @@ func testConcurrentRelease(t *testing.T, b *bench) {
 			}
 		})
 	}
-	s, _ := b.store.Read(context.Background(), "u", hundred)
+	s, _ := b.store.Read(context.Background(), "u", hundred.Terms())
 	if s.Period.Held != 0 || s.Period.Used > 100 || s.Period.Used > n.Load()/2 {
 		t.Errorf("state is %s after %d requests of which every other one was counted", numbers(s), n.Load())
 	}
@@ -419,9 +429,9 @@ func testLimitChange(t *testing.T, b *bench) {
 	held := b.admit("u", "analyze", limit(5))
 	b.same(b.refuse("u", "analyze", limit(2)), "3+1 3+1 3+1 [3 0 0]")
 	// Admitted under a limit of 5, counted under one of 2.
-	b.same(b.commit(quota.Reservation{Request: quota.Request{ID: held.ID, User: "u", Endpoint: "analyze", Plan: limit(2)}, Windows: held.Windows}),
+	b.same(b.commit(quota.Reservation{Request: quota.Request{ID: held.ID, User: "u", Endpoint: "analyze", Terms: limit(2).Terms()}, Windows: held.Windows}),
 		"4+0 4+0 4+0 [4 0 0]")
-	s, err := b.store.Read(context.Background(), "u", limit(2))
+	s, err := b.store.Read(context.Background(), "u", limit(2).Terms())
 	if err != nil {
 		t.Fatal(err)
 	}

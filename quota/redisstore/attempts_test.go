@@ -38,7 +38,7 @@ func TestAttemptsToTheMicrosecond(t *testing.T) {
 			redis.SetTime(now)
 			// One who is let try is refused by the limit, and leaves nothing but the attempt.
 			p := quotatest.NewBoundPlan("p", a, quota.Limit{Per: quota.Month})
-			d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: user, Endpoint: "analyze", Plan: p, Lease: time.Minute})
+			d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: user, Endpoint: "analyze", Terms: p.Terms(), Lease: time.Minute})
 			var wait time.Duration
 			full, wait = a.Take(full, now)
 			if err != nil || d.Admitted || d.RetryAttempt != wait {
@@ -67,7 +67,7 @@ func TestAttemptsAloneEnd(t *testing.T) {
 	}
 	try := func(p *quota.Plan) {
 		t.Helper()
-		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Plan: p, Lease: time.Minute})
+		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Terms: p.Terms(), Lease: time.Minute})
 		if err != nil || d.Admitted {
 			t.Fatalf("admitted %v, error %v", d.Admitted, err)
 		}
@@ -104,7 +104,7 @@ func TestFullBucketsAreSwept(t *testing.T) {
 	p := quotatest.NewBoundPlan("p", quota.Attempts{Requests: 2, Per: time.Hour})
 	reserve := func() {
 		t.Helper()
-		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Plan: p, Lease: time.Minute})
+		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Terms: p.Terms(), Lease: time.Minute})
 		if err != nil || !d.Admitted {
 			t.Fatalf("admitted %v, error %v", d.Admitted, err)
 		}
@@ -116,7 +116,7 @@ func TestFullBucketsAreSwept(t *testing.T) {
 		reserve()
 		reserve()
 		clock.Advance(step.after)
-		if _, err := s.Read(ctx, "u", p); err != nil { // sweeps the leases
+		if _, err := s.Read(ctx, "u", p.Terms()); err != nil { // sweeps the leases
 			t.Fatal(err)
 		}
 		got, err := s.client.HExists(ctx, s.key("u"), "attempts").Result()

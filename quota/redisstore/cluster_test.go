@@ -52,7 +52,7 @@ func testThreeGateways(t *testing.T, c *redistest.Cluster) {
 	for i := range 1000 {
 		wait.Go(func() {
 			s := stores[i%len(stores)]
-			d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "three", Endpoint: "analyze", Plan: plan, Lease: time.Minute})
+			d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "three", Endpoint: "analyze", Terms: plan.Terms(), Lease: time.Minute})
 			if err != nil {
 				t.Errorf("Reserve: %v", err)
 			}
@@ -70,7 +70,7 @@ func testThreeGateways(t *testing.T, c *redistest.Cluster) {
 		t.Errorf("%d of 1000 were admitted, want 100", n)
 	}
 	for i, s := range stores {
-		snap, err := s.Read(ctx, "three", plan)
+		snap, err := s.Read(ctx, "three", plan.Terms())
 		if err != nil || snap.Period.Used != 100 || snap.Period.Held != 0 {
 			t.Errorf("gateway %d: %d used, %d held (error %v), want 100 and 0", i, snap.Period.Used, snap.Period.Held, err)
 		}
@@ -103,7 +103,7 @@ func testMove(t *testing.T, c *redistest.Cluster) {
 	step, stopped := make(chan struct{}), make(chan struct{})
 	// once admits a request and settles it; not more: the limit is reached.
 	once := func(s *Store, i int, commit bool) (more bool, err error) {
-		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: users[i], Endpoint: "analyze", Plan: plan, Lease: 10 * time.Minute})
+		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: users[i], Endpoint: "analyze", Terms: plan.Terms(), Lease: 10 * time.Minute})
 		if n := d.Snapshot.Period; n.Used+n.Held > limit {
 			err = fmt.Errorf("%d used and %d held, the limit is %d", n.Used, n.Held, limit)
 		}
@@ -120,7 +120,7 @@ func testMove(t *testing.T, c *redistest.Cluster) {
 				return true, err
 			}
 		}
-		_, err = s.Read(ctx, users[i], plan)
+		_, err = s.Read(ctx, users[i], plan.Terms())
 		return true, err
 	}
 	work := func(i int, s *Store) {
@@ -184,7 +184,7 @@ func testMove(t *testing.T, c *redistest.Cluster) {
 				t.Fatal(err)
 			}
 		}
-		snap, err := stores[1].Read(ctx, user, plan)
+		snap, err := stores[1].Read(ctx, user, plan.Terms())
 		if n := counted[i].Load(); err != nil || n != limit || snap.Period.Used != limit || snap.Period.Held != 0 {
 			t.Errorf("%s: %d committed, %d used, %d held (error %v), want %d, %[6]d and 0", user, n, snap.Period.Used, snap.Period.Held, err, limit)
 		}
@@ -234,7 +234,7 @@ func TestClusterOneTry(t *testing.T) {
 			return redistest.Pass
 		})
 		before := node.Calls()
-		if _, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Plan: plan, Lease: time.Minute}); err == nil {
+		if _, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Terms: plan.Terms(), Lease: time.Minute}); err == nil {
 			t.Error("a lost answer: no error")
 		}
 		cable.OnReply(nil)
@@ -303,7 +303,7 @@ func (f *faulty) reserve() (quota.Reservation, error) {
 	var r quota.Reservation
 	var unanswered []quota.Reservation
 	err := f.eventually(func() error {
-		d, err := f.store.Reserve(ctx, quota.Request{ID: quota.NewID(), User: f.user, Endpoint: "analyze", Plan: f.plan, Lease: 10 * time.Minute})
+		d, err := f.store.Reserve(ctx, quota.Request{ID: quota.NewID(), User: f.user, Endpoint: "analyze", Terms: f.plan.Terms(), Lease: 10 * time.Minute})
 		if r = d.Reservation; err != nil {
 			unanswered = append(unanswered, r)
 		}
@@ -329,7 +329,7 @@ func (f *faulty) want(when string, used, held int64) {
 	f.t.Helper()
 	var snap quota.Snapshot
 	err := f.eventually(func() (err error) {
-		snap, err = f.store.Read(ctx, f.user, f.plan)
+		snap, err = f.store.Read(ctx, f.user, f.plan.Terms())
 		return err
 	})
 	if err != nil || snap.Period.Used != used || snap.Period.Held != held {
@@ -404,7 +404,7 @@ func (f *faulty) run(replicated, failover func()) {
 	workers.Wait()
 	var snap quota.Snapshot
 	err := f.eventually(func() (err error) {
-		snap, err = f.store.Read(ctx, f.user, f.plan)
+		snap, err = f.store.Read(ctx, f.user, f.plan.Terms())
 		return err
 	})
 	if n := snap.Period; err != nil || n.Used < 20 || n.Used > int64(len(committed)) || n.Held < 5 {

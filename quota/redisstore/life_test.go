@@ -26,7 +26,7 @@ func TestKeyLives(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Plan: plan, Lease: time.Hour + 10*time.Second})
+		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Terms: plan.Terms(), Lease: time.Hour + 10*time.Second})
 		if err != nil || !d.Admitted {
 			t.Fatal(d.Admitted, err)
 		}
@@ -55,7 +55,7 @@ func TestKeyLives(t *testing.T) {
 func TestLostHold(t *testing.T) {
 	s := openStore(t, redistest.Start(t).URL())
 	for i, lose := range []bool{false, true} {
-		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Plan: plan, Lease: time.Minute})
+		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Terms: plan.Terms(), Lease: time.Minute})
 		if err != nil || !d.Admitted {
 			t.Fatal(d.Admitted, err)
 		}

@@ -1,7 +1,7 @@
--- Reads the view. Codes: OK, TURNED.
+-- Reads the view. Codes: OK, OUTDATED.
 
-if turned then
-  return { TURNED, now }
+if outdated then
+  return { OUTDATED, now, override }
 end
 sweep()
 return answer(OK, counts())

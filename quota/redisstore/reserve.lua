@@ -6,16 +6,16 @@
 --   ARGV[rest + 2]  the endpoint
 --   ARGV[rest + 3]  the attempts that the user may make at once, 0: not bounded
 --   ARGV[rest + 4]  the time in which one of them comes back, µs
---   ARGV[rest + 5]  l, the number of limits, 0 or more; l times:
---     requests      the limit on the counter of the same place in the view,
---                   or -1 when it does not apply to the endpoint
+--   then            for each of the view's limits:
+--     requests      the limit without grants, or -1 when it does not apply to the
+--                   endpoint
 --
--- Codes: OK, REFUSED (a limit is reached), TURNED, SETTLED (the id was committed
+-- Codes: OK, REFUSED (a limit is reached), OUTDATED, SETTLED (the id was committed
 -- or released before; nothing is held), THROTTLED (there is no attempt left; the
 -- answer ends with one number more, the time until there is one, µs).
 
-if turned then
-  return { TURNED, now }
+if outdated then
+  return { OUTDATED, now, override }
 end
 sweep()
 
@@ -54,9 +54,9 @@ if wait > 0 then
   values[#values + 1] = wait
   return answer(THROTTLED, values)
 end
-for i = 1, tonumber(ARGV[rest + 5]) do
-  local requests = tonumber(ARGV[rest + 5 + i])
-  if requests >= 0 and values[2 * i - 1] + values[2 * i] >= requests then
+for i = 1, limits do
+  local requests = tonumber(ARGV[rest + 4 + i])
+  if requests >= 0 and values[2 * i - 1] + values[2 * i] >= requests + (values[2 * counters + i] or 0) then
     return answer(REFUSED, values)
   end
 end
@@ -69,4 +69,11 @@ end
 redis.call('HSET', key, 'user', ARGV[2], 'lease/' .. id, lease)
 hold(lease, 1)
 expire(expiry, expiry)
-return answer(OK, counts())
+-- The view's windows are those of the lease, so that there is no need to read again.
+for i = 1, counters do
+  local counted = string.match(fields[2 * i], '^[^/]+/[^/]+/(.+)$')
+  if not counted or counted == endpoint then
+    values[2 * i] = values[2 * i] + 1
+  end
+end
+return answer(OK, values)

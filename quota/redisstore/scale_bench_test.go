@@ -44,7 +44,7 @@ func BenchmarkScale(b *testing.B) {
 			// request is one that succeeds, to one of three endpoints.
 			request := func(user int) {
 				d, err := s.Reserve(context.Background(), quota.Request{
-					ID: quota.NewID(), User: "auth0|" + fmt.Sprintf("%024d", user), Plan: plan, Lease: 130 * time.Second,
+					ID: quota.NewID(), User: "auth0|" + fmt.Sprintf("%024d", user), Terms: plan.Terms(), Lease: 130 * time.Second,
 					Endpoint: []string{"analyze", "image-analysis", "report"}[rand.IntN(3)],
 				})
 				if err == nil {

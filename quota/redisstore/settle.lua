@@ -14,7 +14,7 @@
 --       id          a window, which need not hold any more
 --       retain      when its counts may be deleted; in the past: not counted
 --
--- Codes: OK, TURNED (the reservations are settled all the same), UNHELD (as OK, and
+-- Codes: OK, OUTDATED (the reservations are settled all the same), UNHELD (as OK, and
 -- one was counted that was not held any more).
 
 sweep()
@@ -58,8 +58,8 @@ for _ = 1, tonumber(ARGV[rest]) do
   at = settle(at)
 end
 
-if turned then
+if outdated then
   announce()
-  return { TURNED, now }
+  return { OUTDATED, now, override }
 end
 return answer(unheld and UNHELD or OK, counts())

@@ -14,9 +14,7 @@ import (
 	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
-	"errors"
-	"fmt"
-	"strconv"
+	"hash/maphash"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,20 +34,13 @@ var (
 	settleLua string
 	//go:embed read.lua
 	readLua string
+	//go:embed change.lua
+	changeLua string
 
 	reserveScript = redis.NewScript(commonLua + reserveLua)
 	settleScript  = redis.NewScript(commonLua + settleLua)
 	readScript    = redis.NewScript(commonLua + readLua)
-)
-
-// The codes of a script's answer, see common.lua.
-const (
-	codeOK int64 = iota
-	codeRefused
-	codeTurned
-	codeSettled
-	codeUnheld
-	codeThrottled
+	changeScript  = redis.NewScript(commonLua + changeLua)
 )
 
 // Options say how to reach Redis and how to count. Only URL is needed.
@@ -95,6 +86,7 @@ type Store struct {
 	ahead atomic.Int64
 	lost  atomic.Int64 // see Lost
 
+	overrides overrides // as last seen
 	forgotten forgotten
 	watchers  watchers
 	closing   chan struct{} // closed when Close begins
@@ -118,15 +110,16 @@ func Open(opt Options) (*Store, error) {
 	// store gets the error, and has a log.
 	logging.Disable()
 	s := &Store{
-		prefix:   withDefault(opt.Prefix, "metergate"),
-		timeout:  withDefault(opt.Timeout, 250*time.Millisecond),
-		calendar: opt.Calendar,
-		keep:     withDefault(opt.Keep, 400*24*time.Hour),
-		now:      opt.Now,
-		offset:   opt.Offset,
-		jobs:     make(chan job),
-		stopped:  make(chan struct{}),
-		closing:  make(chan struct{}),
+		prefix:    withDefault(opt.Prefix, "metergate"),
+		timeout:   withDefault(opt.Timeout, 250*time.Millisecond),
+		calendar:  opt.Calendar,
+		keep:      withDefault(opt.Keep, 400*24*time.Hour),
+		now:       opt.Now,
+		offset:    opt.Offset,
+		jobs:      make(chan job),
+		overrides: overrides{seed: maphash.MakeSeed()},
+		stopped:   make(chan struct{}),
+		closing:   make(chan struct{}),
 	}
 	if s.calendar == nil {
 		s.calendar = quota.NewCalendar(nil)
@@ -183,23 +176,23 @@ func (s *Store) Close() error { return s.close() }
 // Redis's; then the unit may be held or not, and the Decision holds a Reservation
 // to settle.
 func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, error) {
-	limits, attempts := r.Plan.Limits(), r.Plan.Attempts()
-	args := make([]any, 0, 6+len(limits))
-	args = append(args, r.ID, r.Lease.Milliseconds(), r.Endpoint,
-		attempts.Requests, attempts.Interval().Microseconds(), len(limits))
-	for _, l := range limits {
-		if l.Applies(r.Endpoint) {
-			args = append(args, l.Requests)
-		} else {
-			args = append(args, -1)
+	a, err := s.ask(ctx, question{script: reserveScript, user: r.User, terms: r.Terms, own: func(args []any, p *quota.Plan, _ []quota.Window) []any {
+		limits, attempts := p.Limits(), p.Attempts()
+		args = append(args, r.ID, r.Lease.Milliseconds(), r.Endpoint, attempts.Requests, attempts.Interval().Microseconds())
+		for _, l := range limits {
+			if l.Applies(r.Endpoint) {
+				args = append(args, l.Requests)
+			} else {
+				args = append(args, -1)
+			}
 		}
-	}
-	a, err := s.run(ctx, reserveScript, r.User, viewOf(r.Plan), args)
-	d := quota.Decision{Reservation: quota.Reservation{Request: r, Windows: a.windows}}
+		return args
+	}})
+	d := quota.Decision{Reservation: quota.Reservation{Request: r, Plan: a.plan, Windows: a.windows}}
 	if err != nil {
 		return d, err
 	}
-	d.Admitted, d.RetryAttempt, d.Snapshot = a.code == codeOK, a.wait, r.Plan.NewSnapshot(a.at, a.counts)
+	d.Admitted, d.RetryAttempt, d.Snapshot = a.code == codeOK, a.wait, a.snapshot()
 	if a.code == codeSettled {
 		err = quota.ErrSettled
 	}
@@ -207,8 +200,8 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, e
 }
 
 // Commit counts a reservation in its windows, once however often it is called.
-// The snapshot is the user's state afterwards, in the windows of now. After an
-// error it may be counted or not: call again.
+// The snapshot is the user's state afterwards, in the windows of now and by the plan
+// of now. After an error it may be counted or not: call again.
 func (s *Store) Commit(ctx context.Context, r quota.Reservation) (quota.Snapshot, error) {
 	return s.settle(ctx, r, 1)
 }
@@ -222,14 +215,14 @@ func (s *Store) Release(ctx context.Context, r quota.Reservation) (quota.Snapsho
 
 func (s *Store) settle(ctx context.Context, r quota.Reservation, count int) (quota.Snapshot, error) {
 	args := s.appendSettle([]any{1}, r, count)
-	a, err := s.run(ctx, settleScript, r.User, viewOf(r.Plan), args)
+	a, err := s.ask(ctx, question{script: settleScript, user: r.User, terms: r.Terms, own: always(args)})
 	if err != nil {
 		return quota.Snapshot{}, err
 	}
 	if a.code == codeUnheld && !r.Unchecked {
 		s.lost.Add(1)
 	}
-	return r.Plan.NewSnapshot(a.at, a.counts), nil
+	return a.snapshot(), nil
 }
 
 // Lost is how many requests were counted whose hold was not there any more: Redis had
@@ -247,123 +240,26 @@ func (s *Store) appendSettle(args []any, r quota.Reservation, count int) []any {
 }
 
 // Replay counts several reservations of one user in one round trip, some hundreds at
-// most, since Redis does nothing else meanwhile; each of them once, also if a Commit of it has been sent before. Their plan
-// may be nil. After an error some of them, or all, may be counted: call again.
+// most, since Redis does nothing else meanwhile; each of them once, also if a Commit
+// of it has been sent before. Their terms may be zero. After an error some of them, or
+// all, may be counted: call again.
 func (s *Store) Replay(ctx context.Context, user string, rs []quota.Reservation) error {
 	args := []any{len(rs)}
 	for _, r := range rs {
 		args = s.appendSettle(args, r, 1)
 	}
-	_, err := s.run(ctx, settleScript, user, view{}, args)
+	_, err := s.ask(ctx, question{script: settleScript, user: user, own: always(args)})
 	return err
 }
 
-// Read returns a user's state, laid out by a plan. A user never seen has used
-// nothing.
-func (s *Store) Read(ctx context.Context, user string, p *quota.Plan) (quota.Snapshot, error) {
-	return s.snapshot(ctx, readScript, user, p, nil)
-}
-
-func (s *Store) snapshot(ctx context.Context, script *redis.Script, user string, p *quota.Plan, own []any) (quota.Snapshot, error) {
-	a, err := s.run(ctx, script, user, viewOf(p), own)
+// Read returns a user's state, laid out by the plan that applies. A user never seen
+// has used nothing.
+func (s *Store) Read(ctx context.Context, user string, t quota.Terms) (quota.Snapshot, error) {
+	a, err := s.ask(ctx, question{script: readScript, user: user, terms: t})
 	if err != nil {
 		return quota.Snapshot{}, err
 	}
-	return p.NewSnapshot(a.at, a.counts), nil
-}
-
-// A view is what a script is to look at: windows of these kinds, and counters in
-// them.
-type view struct {
-	kinds    []quota.Per
-	counters []quota.Counter
-}
-
-func viewOf(p *quota.Plan) view { return view{p.Kinds(), p.Counters()} }
-
-// An answer is what a script said: the time and one count for each counter of the
-// view. The windows are those that it was asked about; they are there also when
-// it did not answer.
-type answer struct {
-	code    int64
-	windows []quota.Window
-	at      time.Time
-	counts  []quota.Count
-	wait    time.Duration // for an attempt; only with codeThrottled
-}
-
-// run asks a script with the windows of Redis's time as last seen, and once or
-// twice more when they do not hold.
-func (s *Store) run(ctx context.Context, script *redis.Script, user string, v view, own []any) (answer, error) {
-	keys := []string{s.key(user)}
-	at := s.Now()
-	var a answer
-	for range 3 {
-		a.windows = s.calendar.Windows(v.kinds, at)
-		var reply []int64
-		var sent, received time.Time
-		err := s.exclusively(ctx, func(ctx context.Context) (err error) {
-			sent = s.now()
-			reply, err = script.Run(ctx, s.client, keys, s.args(user, v, a.windows, own)...).Int64Slice()
-			received = s.now()
-			return err
-		})
-		if err != nil {
-			return a, err
-		}
-		numbers := 2 + 2*len(v.counters)
-		if len(reply) > 0 && reply[0] == codeThrottled {
-			numbers++
-		}
-		if len(reply) < 2 || reply[0] != codeTurned && len(reply) != numbers {
-			return a, fmt.Errorf("a script of the store answered %d numbers, want %d", len(reply), numbers)
-		}
-		at = time.UnixMilli(reply[1]).In(s.calendar.Location())
-		s.ahead.Store(int64(at.Sub(sent.Add(received.Sub(sent) / 2))))
-		if a.code = reply[0]; a.code != codeTurned {
-			a.at, a.counts = at, countsOf(v, a.windows, reply[2:])
-			if a.code == codeThrottled {
-				a.wait = time.Duration(reply[numbers-1]) * time.Microsecond
-			}
-			return a, nil
-		}
-	}
-	return a, errors.New("the store's clock moved across three windows during one call")
-}
-
-// args lays out the view, see common.lua.
-func (s *Store) args(user string, v view, windows []quota.Window, own []any) []any {
-	args := make([]any, 0, 4+4*len(windows)+len(v.counters)+len(own))
-	args = append(args, s.offset().Milliseconds(), user, len(windows))
-	for _, w := range windows {
-		args = append(args, w.ID, w.Start.UnixMilli(), w.End.UnixMilli(), w.Retain(s.keep).UnixMilli())
-	}
-	args = append(args, len(v.counters))
-	for _, c := range v.counters {
-		name := windowOf(c.Per, windows).ID
-		if c.Endpoint != "" {
-			name += "/" + c.Endpoint
-		}
-		args = append(args, name)
-	}
-	return append(args, own...)
-}
-
-func countsOf(v view, windows []quota.Window, numbers []int64) []quota.Count {
-	counts := make([]quota.Count, len(v.counters))
-	for i, c := range v.counters {
-		counts[i] = quota.Count{Window: windowOf(c.Per, windows), Used: numbers[2*i], Held: numbers[2*i+1]}
-	}
-	return counts
-}
-
-func windowOf(per quota.Per, windows []quota.Window) quota.Window {
-	for _, w := range windows {
-		if w.Per == per {
-			return w
-		}
-	}
-	panic("redisstore: no window per " + strconv.Quote(per.String()))
+	return a.snapshot(), nil
 }
 
 // key names a user's hash. The id is hashed, so that none can be chosen to look

@@ -57,8 +57,17 @@ func (g *gateways) Commit(ctx context.Context, r quota.Reservation) (quota.Snaps
 func (g *gateways) Release(ctx context.Context, r quota.Reservation) (quota.Snapshot, error) {
 	return g.one().Release(ctx, r)
 }
-func (g *gateways) Read(ctx context.Context, user string, p *quota.Plan) (quota.Snapshot, error) {
-	return g.one().Read(ctx, user, p)
+func (g *gateways) Read(ctx context.Context, user string, t quota.Terms) (quota.Snapshot, error) {
+	return g.one().Read(ctx, user, t)
+}
+func (g *gateways) Change(ctx context.Context, user string, t quota.Terms, c quota.Change) (quota.Snapshot, error) {
+	return g.one().Change(ctx, user, t, c)
+}
+func (g *gateways) ReadAt(ctx context.Context, user string, t quota.Terms, at time.Time) (quota.Snapshot, error) {
+	return g.one().ReadAt(ctx, user, t, at)
+}
+func (g *gateways) Audit(ctx context.Context, user string) ([]quota.Entry, error) {
+	return g.one().Audit(ctx, user)
 }
 func (g *gateways) Watch(user string, ch chan<- struct{}) (stop func()) {
 	return g.one().Watch(user, ch)

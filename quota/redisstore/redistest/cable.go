@@ -294,6 +294,7 @@ const (
 	Reserve = "reserve"
 	Commit  = "commit"  // settle.lua, to count
 	Release = "release" // settle.lua, to give back
+	Change  = "change"
 )
 
 // Script says which script of redisstore a command calls; empty: none. It goes by
@@ -322,14 +323,21 @@ func (c Command) Script() string {
 		}
 		return n
 	}
-	if !skip(2) || !skip(1+4*number(0)) || !skip(1+number(0)) {
+	if !skip(3) || !skip(1+4*number(0)) {
+		return ""
+	}
+	limits := number(1)
+	if !skip(2 + number(0)) {
 		return ""
 	}
 	if len(args) == 0 {
 		return Read
 	}
-	if l := number(5); l >= 0 && number(1) > 1 && len(args) == 6+l {
+	if number(1) > 1 && len(args) == 5+limits {
 		return Reserve
+	}
+	if len(args) > 8 && strings.HasPrefix(args[2], "{") {
+		return Change
 	}
 	settles := number(0)
 	count := number(2)

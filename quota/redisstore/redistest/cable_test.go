@@ -246,22 +246,24 @@ func TestCable(t *testing.T) {
 
 func TestScript(t *testing.T) {
 	call := func(own ...string) Command {
-		return append(Command{"evalsha", "sha", "1", "key", "0", "user",
-			"2", "2026", "1", "2", "3", "2026-11", "1", "2", "3", "2", "2026", "2026-11"}, own...)
+		return append(Command{"evalsha", "sha", "1", "key", "0", "user", "0 pro",
+			"2", "2026", "1", "2", "3", "2026-11", "1", "2", "3", "3", "2", "2026", "2026-11", "2026/analyze"}, own...)
 	}
 	for _, c := range []struct {
 		cmd  Command
 		want string
 	}{
 		{call(), Read},
-		{call("id", "12000", "analyze", "120", "500000", "2", "100", "-1"), Reserve},
-		{call("id", "12000", "analyze", "0", "0", "0"), Reserve},
+		{call("id", "12000", "analyze", "120", "500000", "100", "-1"), Reserve},
+		{call("id", "12000", "analyze", "0", "0", "100"), ""},
+		{Command{"evalsha", "sha", "1", "key", "0", "user", "", "0", "0", "0", "id", "12000", "analyze", "0", "0"}, Reserve},
+		{Command{"evalsha", "sha", "1", "key", "0", "user", "*", "0", "0", "0", "", "fp", "{}", "1", "1", "1", "1", "1", "reset"}, Change},
 		{call("1", "id", "1", "analyze", "1", "2026", "9"), Commit},
 		{call("2", "id", "1", "analyze", "1", "2026", "9", "id2", "1", "analyze", "0"), Commit},
 		{call("1", "id", "0", "analyze", "1", "2026", "9"), Release},
 		{call("1", "id", "0", "analyze", "1", "2026"), ""},
 		{call("something", "else"), ""},
-		{Command{"evalsha", "sha", "1", "key", "0", "user", "0", "0", "1", "id", "1", "analyze", "0"}, Commit},
+		{Command{"evalsha", "sha", "1", "key", "0", "user", "*", "0", "0", "0", "1", "id", "1", "analyze", "0"}, Commit},
 		{Command{"evalsha", "sha", "1", "key"}, ""},
 		{Command{"hdel", "key", "field"}, ""},
 		{nil, ""},

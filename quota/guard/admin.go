@@ -1,0 +1,52 @@
+package guard
+
+import (
+	"context"
+	"time"
+
+	"metergate/quota"
+)
+
+// What an administrator does goes through to the store, or fails with its error, at
+// once while the breaker is open: nothing of it is kept for later. What the journal here
+// has of the user is counted before, so that a reset or a set of counts ends it, too.
+// Counts that come later all the same are added to what was set: those in the journals
+// of other gateways after an outage, and those of requests whose commit went into this
+// one's at that very time.
+
+// Change makes a change, see the remote store's. After an error that is not one of
+// package quota's it may have been made: one with an ID can be sent again.
+func (s *Store) Change(ctx context.Context, user string, t quota.Terms, c quota.Change) (quota.Snapshot, error) {
+	call, err := s.enter(ctx, user)
+	if err != nil {
+		return quota.Snapshot{}, err
+	}
+	snapshot, err := s.Remote.Change(call, user, t, c)
+	s.answered(call, user, err)
+	if err == nil {
+		s.ledger.learn(user, snapshot)
+	}
+	return snapshot, err
+}
+
+// ReadAt is Read for the windows of another time. It is never stale.
+func (s *Store) ReadAt(ctx context.Context, user string, t quota.Terms, at time.Time) (quota.Snapshot, error) {
+	call, err := s.enter(ctx, user)
+	if err != nil {
+		return quota.Snapshot{}, err
+	}
+	snapshot, err := s.Remote.ReadAt(call, user, t, at)
+	s.answered(call, user, err)
+	return snapshot, err
+}
+
+// Audit returns the changes of a user, the newest first.
+func (s *Store) Audit(ctx context.Context, user string) ([]quota.Entry, error) {
+	call, err := s.breaker(user).enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := s.Remote.Audit(call, user)
+	s.answered(call, user, err)
+	return entries, err
+}

@@ -1,0 +1,580 @@
+package quotatest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"metergate/quota"
+)
+
+// adminTests are about what an administrator does.
+var adminTests = map[string]func(*testing.T, *bench){
+	"a grant lets exactly so many more pass":   testGrant,
+	"a grant raises one limit in one window":   testGrantIsOfOneLimit,
+	"a grant has a limit to raise":             testGrantWithoutLimit,
+	"a reset leaves holds, grants and history": testReset,
+	"a reset among requests":                   testResetAmongRequests,
+	"an override decides on the plan":          testOverride,
+	"an override changes under a request":      testOverrideUnderRequest,
+	"counts are set":                           testSetCounts,
+	"a change with an id is made once":         testChangeOnce,
+	"ids are bounded":                          testChangeIDs,
+	"the audit list says what was done":        testAudit,
+	"a change that is wrong changes nothing":   testInvalid,
+	"who watches is told of changes":           testWatchChanges,
+	"past windows can be read":                 testReadAt,
+}
+
+func (b *bench) change(user string, p *quota.Plan, c quota.Change) quota.Snapshot {
+	b.t.Helper()
+	s, err := b.store.Change(context.Background(), user, p.Terms(), c)
+	if err != nil {
+		b.t.Fatalf("Change %+v: %v", c, err)
+	}
+	return s
+}
+
+func (b *bench) noChange(user string, p *quota.Plan, c quota.Change, want error) {
+	b.t.Helper()
+	if _, err := b.store.Change(context.Background(), user, p.Terms(), c); !errors.Is(err, want) {
+		b.t.Errorf("Change %+v: error %v, want %v", c, err, want)
+	}
+}
+
+func (b *bench) audit(user string) []quota.Entry {
+	b.t.Helper()
+	entries, err := b.store.Audit(context.Background(), user)
+	if err != nil {
+		b.t.Fatalf("Audit: %v", err)
+	}
+	return entries
+}
+
+func testGrant(t *testing.T, b *bench) {
+	b.change("u", hundred, quota.Change{Action: quota.ActionSetCounts, Per: quota.Month, Counts: map[string]int64{"analyze": 100}})
+	b.refuse("u", "analyze", hundred)
+	s := b.change("u", hundred, quota.Change{Action: quota.ActionGrant, Requests: 7})
+	b.same(s, "100+0 100+0/7 [100 0 0]")
+	if u := s.Usage("u"); *u.Limit != 107 || *u.Remaining != 7 || !u.Allowed || u.Limits[0].Limit != 107 {
+		t.Errorf("limit %d, remaining %d, allowed %v", *u.Limit, *u.Remaining, u.Allowed)
+	}
+	if n := b.race(50, func(r quota.Reservation) { b.commit(r) }); n != 7 {
+		t.Errorf("%d of 50 were admitted after a grant of 7", n)
+	}
+	b.same(b.refuse("u", "analyze", hundred), "107+0 107+0/7 [107 0 0]")
+	// Grants add up, and do not outlive their window.
+	b.same(b.change("u", hundred, quota.Change{Action: quota.ActionGrant, Requests: 1, Per: quota.Month}), "107+0 107+0/8 [107 0 0]")
+	november := b.clock.Now()
+	b.clock.Advance(20 * 24 * time.Hour)
+	b.want("u", hundred, "0+0 0+0 [0 0 0]")
+	if s, err := b.store.ReadAt(context.Background(), "u", hundred.Terms(), november); err != nil {
+		t.Error(err)
+	} else {
+		b.same(s, "107+0 107+0/8 [107 0 0]")
+	}
+}
+
+func testGrantIsOfOneLimit(t *testing.T, b *bench) {
+	p := NewPlan("p", quota.Limit{Requests: 3, Per: quota.Month}, quota.Limit{Requests: 1, Per: quota.Day},
+		quota.Limit{Requests: 1, Per: quota.Month, Endpoint: "report"})
+	b.use(1, "u", "report", p)
+	b.refuse("u", "report", p)
+	b.change("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5, Per: quota.Day})
+	b.same(b.refuse("u", "report", p), "1+0 1+0 1+0/5 1+0 [0 0 1]")
+	b.same(b.change("u", p, quota.Change{Action: quota.ActionGrant, Requests: 1, Per: quota.Month, Endpoint: "report"}),
+		"1+0 1+0 1+0/5 1+0/1 [0 0 1]")
+	b.use(1, "u", "report", p)
+	b.refuse("u", "report", p)
+	b.use(1, "u", "analyze", p)
+	b.refuse("u", "analyze", p) // by the month, which was not raised
+	// It is the limit's, whatever the plan.
+	q := NewPlan("q", quota.Limit{Requests: 3, Per: quota.Week}, quota.Limit{Requests: 2, Per: quota.Month, Endpoint: "report"})
+	b.want("u", q, "0+0 0+0 2+0/1 [0 0 0]")
+	b.want("v", p, "0+0 0+0 0+0 0+0 [0 0 0]")
+	b.clock.Advance(24 * time.Hour)
+	b.want("u", p, "3+0 3+0 0+0 2+0/1 [1 0 2]")
+}
+
+func testGrantWithoutLimit(t *testing.T, b *bench) {
+	p := NewPlan("p", quota.Limit{Requests: 3, Per: quota.Month, Endpoint: "report"})
+	b.noChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5}, quota.ErrNoLimit)
+	b.noChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5, Per: quota.Month}, quota.ErrNoLimit)
+	b.noChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5, Per: quota.Day, Endpoint: "report"}, quota.ErrNoLimit)
+	b.noChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5, Per: quota.Month, Endpoint: "analyze"}, quota.ErrNoLimit)
+	most := quota.Change{Action: quota.ActionGrant, Requests: quota.MaxRequests, Per: quota.Month, Endpoint: "report"}
+	b.change("u", p, most)
+	most.Requests = 1
+	b.noChange("u", p, most, quota.ErrTooMany)
+	b.want("u", p, fmt.Sprintf("0+0 0+0/%d [0 0 0]", int64(quota.MaxRequests)))
+	if n := len(b.audit("u")); n != 1 {
+		t.Errorf("%d entries in the audit list after one change, want 1", n)
+	}
+}
+
+// allKinds has a limit in every kind of window.
+func allKinds(requests int64) *quota.Plan {
+	var limits []quota.Limit
+	for per := quota.Minute; per <= quota.Year; per++ {
+		limits = append(limits, quota.Limit{Requests: requests, Per: per})
+	}
+	return NewPlan("kinds", limits...)
+}
+
+func testReset(t *testing.T, b *bench) {
+	p := allKinds(10)
+	b.change("u", p, quota.Change{Action: quota.ActionSetCounts, Per: quota.Month, Counts: map[string]int64{"removed": 2}})
+	b.use(2, "u", "analyze", p)
+	b.use(1, "v", "analyze", p)
+	yesterday := b.clock.Now()
+	b.clock.Advance(24 * time.Hour)
+	b.use(3, "u", "analyze", p)
+	held := b.admit("u", "report", p)
+	b.change("u", p, quota.Change{Action: quota.ActionGrant, Requests: 4, Per: quota.Day})
+	// Of the period, the minute, and of minute, hour, day, week, month, year.
+	b.want("u", p, "3+1 3+1 3+1 3+1/4 5+1 7+1 5+1 [3 0 0]")
+	b.same(b.change("u", p, quota.Change{Action: quota.ActionReset}), "0+1 0+1 0+1 0+1/4 0+1 0+1 0+1 [0 0 0]")
+	b.same(b.change("u", p, quota.Change{Action: quota.ActionReset}), "0+1 0+1 0+1 0+1/4 0+1 0+1 0+1 [0 0 0]")
+	b.same(b.commit(held), "1+0 1+0 1+0 1+0/4 1+0 1+0 1+0 [0 0 1]")
+	daily := NewPlan("daily", quota.Limit{Requests: 5, Per: quota.Day})
+	if s, err := b.store.ReadAt(context.Background(), "u", daily.Terms(), yesterday); err != nil {
+		t.Error(err)
+	} else {
+		b.same(s, "2+0 2+0 [2 0 0]")
+	}
+	b.want("v", p, "0+0 0+0 0+0 0+0 1+0 1+0 1+0 [0 0 0]")
+}
+
+// Exactly what is committed after the reset is counted; what was held stays held.
+func testResetAmongRequests(t *testing.T, b *bench) {
+	p := NewPlan("p", quota.Limit{Requests: 1000, Per: quota.Month})
+	for range 3 {
+		b.admit("u", "analyze", p)
+	}
+	var phase atomic.Int32 // 1: the reset has begun, 2: it is done
+	var surely, perhaps atomic.Int64
+	var wait sync.WaitGroup
+	var committed atomic.Int64
+	half := make(chan struct{})
+	for range 100 {
+		wait.Go(func() {
+			r := b.admit2("u", p)
+			before := phase.Load()
+			if _, err := b.store.Commit(context.Background(), r); err != nil {
+				b.t.Errorf("Commit: %v", err)
+			}
+			if before == 2 {
+				surely.Add(1)
+			}
+			if phase.Load() > 0 {
+				perhaps.Add(1)
+			}
+			if committed.Add(1) == 50 {
+				close(half)
+			}
+		})
+	}
+	<-half
+	phase.Store(1)
+	_, err := b.store.Change(context.Background(), "u", p.Terms(), quota.Change{Action: quota.ActionReset})
+	phase.Store(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wait.Wait()
+	s, err := b.store.Read(context.Background(), "u", p.Terms())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := s.Period.Used; n < surely.Load() || n > perhaps.Load() || s.Period.Held != 3 || s.Limits[0] != s.Period || s.Endpoints[0] != n {
+		t.Errorf("state is %s; %d were committed after the reset, %d after or during it, 3 are held", numbers(s), surely.Load(), perhaps.Load())
+	}
+	used := s.Period.Used
+	b.use(2, "u", "analyze", p)
+	b.want("u", p, fmt.Sprintf("%d+3 %d+3 [%d 0 0]", used+2, used+2, used+2))
+}
+
+// admit2 is admit for a goroutine of a test.
+func (b *bench) admit2(user string, p *quota.Plan) quota.Reservation {
+	d, err := b.store.Reserve(context.Background(), request(user, "analyze", p))
+	if err != nil || !d.Admitted {
+		b.t.Errorf("admitted %v, error %v", d.Admitted, err)
+	}
+	return d.Reservation
+}
+
+func testOverride(t *testing.T, b *bench) {
+	small, large := NewPlan("small", quota.Limit{Requests: 1, Per: quota.Month}), NewPlan("large", quota.Limit{Requests: 3, Per: quota.Month}, quota.Limit{Requests: 2, Per: quota.Day})
+	terms := quota.Terms{Claimed: small, Named: map[string]*quota.Plan{"small": small, "large": large}}
+	try := func(admitted bool, plan *quota.Plan) {
+		t.Helper()
+		for range 4 { // on every gateway
+			r := request("u", "analyze", small)
+			r.Terms = terms
+			d := b.reserve(r)
+			if d.Admitted != admitted || d.Reservation.Plan != plan || d.Snapshot.Plan != plan {
+				t.Errorf("admitted %v by %s, snapshot by %s; want %v, %s", d.Admitted, d.Reservation.Plan.Name(), d.Snapshot.Plan.Name(), admitted, plan.Name())
+			}
+			if d.Admitted {
+				if s := b.release(d.Reservation); s.Plan != plan {
+					t.Errorf("released by the plan %s, want %s", s.Plan.Name(), plan.Name())
+				}
+			}
+			if s, err := b.store.Read(context.Background(), "u", terms); err != nil || s.Plan != plan {
+				t.Errorf("read by the plan %s (error %v), want %s", s.Plan.Name(), err, plan.Name())
+			}
+		}
+	}
+	set := func(c quota.Change) quota.Snapshot {
+		t.Helper()
+		s, err := b.store.Change(context.Background(), "u", terms, c)
+		if err != nil {
+			t.Fatalf("Change %+v: %v", c, err)
+		}
+		return s
+	}
+	b.use(1, "u", "analyze", small)
+	try(false, small)
+	if s := set(quota.Change{Action: quota.ActionSetPlan, Plan: "large"}); s.Plan != large || s.Override != (quota.Override{Plan: "large"}) {
+		t.Errorf("plan %s, override %+v", s.Plan.Name(), s.Override)
+	}
+	try(true, large)
+	if s, _ := b.store.Read(context.Background(), "v", terms); s.Plan != small || s.Override != (quota.Override{}) {
+		t.Errorf("another user has the plan %s, override %+v", s.Plan.Name(), s.Override)
+	}
+	// A grant goes by the plan that applies.
+	b.same(set(quota.Change{Action: quota.ActionGrant, Requests: 2, Per: quota.Day}), "1+0 1+0 0+0/2 [1 0 0]") // nothing was counted by the day before
+	// One that is not in the configuration any more leaves the claim.
+	if s := set(quota.Change{Action: quota.ActionSetPlan, Plan: "gone"}); s.Plan != small || s.Override.Plan != "gone" {
+		t.Errorf("plan %s, override %+v", s.Plan.Name(), s.Override)
+	}
+	try(false, small)
+	// With an end, by the store's clock.
+	until := b.clock.Now().Add(time.Hour)
+	if s := set(quota.Change{Action: quota.ActionSetPlan, Plan: "large", Until: until}); s.Plan != large || !s.Override.Until.Equal(until) {
+		t.Errorf("plan %s, override %+v", s.Plan.Name(), s.Override)
+	}
+	b.clock.Advance(time.Hour - 10*time.Second)
+	try(true, large)
+	b.clock.Advance(20 * time.Second)
+	try(false, small)
+	if s := set(quota.Change{Action: quota.ActionSetPlan, Plan: "large", Until: b.clock.Now().Add(-time.Minute)}); s.Plan != small {
+		t.Errorf("an end that has passed: plan %s", s.Plan.Name())
+	}
+	// Without an end it stays when all else is forgotten.
+	set(quota.Change{Action: quota.ActionSetPlan, Plan: "large"})
+	b.clock.Advance(3 * 366 * 24 * time.Hour)
+	try(true, large)
+	set(quota.Change{Action: quota.ActionClearPlan})
+	try(true, small)
+	b.use(1, "u", "analyze", small)
+	try(false, small)
+	set(quota.Change{Action: quota.ActionClearPlan})
+	try(false, small)
+}
+
+// A request that was admitted by one plan counts, whatever the plan is then.
+func testOverrideUnderRequest(t *testing.T, b *bench) {
+	monthly, daily := NewPlan("monthly", quota.Limit{Requests: 9, Per: quota.Month}), NewPlan("daily", quota.Limit{Requests: 5, Per: quota.Day})
+	terms := quota.Terms{Claimed: monthly, Named: map[string]*quota.Plan{"daily": daily, "monthly": monthly}}
+	reserve := func() quota.Reservation {
+		t.Helper()
+		r := request("u", "analyze", monthly)
+		r.Terms = terms
+		return b.reserve(r).Reservation
+	}
+	counted, released := reserve(), reserve()
+	if _, err := b.store.Change(context.Background(), "u", terms, quota.Change{Action: quota.ActionSetPlan, Plan: "daily"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []quota.Snapshot{b.commit(counted), b.commit(counted), b.release(released)} {
+		if s.Plan != daily || s.Period.Used != 0 {
+			t.Errorf("state %s by the plan %s", numbers(s), s.Plan.Name())
+		}
+	}
+	b.want("u", monthly, "1+0 1+0 [1 0 0]")
+	second := reserve()
+	if second.Plan != daily {
+		t.Errorf("reserved by the plan %s", second.Plan.Name())
+	}
+	if _, err := b.store.Change(context.Background(), "u", terms, quota.Change{Action: quota.ActionClearPlan}); err != nil {
+		t.Fatal(err)
+	}
+	b.same(b.commit(second), "1+0 1+0 [1 0 0]")
+	b.want("u", daily, "1+0 1+0 [1 0 0]")
+}
+
+func testSetCounts(t *testing.T, b *bench) {
+	p := NewPlan("p", quota.Limit{Requests: 50, Per: quota.Month}, quota.Limit{Requests: 50, Per: quota.Day}, quota.Limit{Requests: 9, Per: quota.Month, Endpoint: "report"})
+	b.use(3, "u", "analyze", p)
+	b.use(1, "u", "image-analysis", p)
+	b.admit("u", "report", p)
+	set := quota.Change{Action: quota.ActionSetCounts, Per: quota.Month, Counts: map[string]int64{"analyze": 40, "report": 9}}
+	for range 3 {
+		b.same(b.change("u", p, set), "50+1 50+1 4+1 9+1 [40 1 9]")
+	}
+	b.refuse("u", "analyze", p)
+	set.Counts = map[string]int64{"analyze": 0, "report": 8}
+	b.same(b.change("u", p, set), "9+1 9+1 4+1 8+1 [0 1 8]")
+	b.refuse("u", "report", p) // one is in flight
+	b.use(1, "u", "analyze", p)
+	b.want("u", p, "10+1 10+1 5+1 8+1 [1 1 8]")
+	set.Counts = map[string]int64{"analyze": 0, "report": 0, "image-analysis": 0}
+	b.same(b.change("u", p, set), "0+1 0+1 5+1 0+1 [0 0 0]")
+	// Into a window of a kind that no request has touched, by a user never seen.
+	set = quota.Change{Action: quota.ActionSetCounts, Per: quota.Year, Counts: map[string]int64{"analyze": quota.MaxRequests}}
+	yearly := NewPlan("yearly", quota.Limit{Requests: quota.MaxRequests, Per: quota.Year})
+	b.change("v", yearly, set)
+	b.refuse("v", "analyze", yearly)
+	set.Counts = map[string]int64{"report": 1}
+	b.noChange("v", yearly, set, quota.ErrTooMany)
+	b.want("v", yearly, fmt.Sprintf("%[1]d+0 %[1]d+0 [%[1]d 0 0]", int64(quota.MaxRequests)))
+}
+
+func testChangeOnce(t *testing.T, b *bench) {
+	grant := quota.Change{Action: quota.ActionGrant, Requests: 5, ID: `payment "17" /{x}*`, By: "ann", Reason: "paid"}
+	b.same(b.change("u", hundred, grant), "0+0 0+0/5 [0 0 0]")
+	grant.By, grant.Reason = "bob", "once more" // who and why do not matter
+	b.same(b.change("u", hundred, grant), "0+0 0+0/5 [0 0 0]")
+	other := grant
+	other.Requests = 6
+	b.noChange("u", hundred, other, quota.ErrConflict)
+	b.noChange("u", hundred, quota.Change{Action: quota.ActionReset, ID: grant.ID}, quota.ErrConflict)
+	b.same(b.change("v", hundred, other), "0+0 0+0/6 [0 0 0]")
+	// Also when the plan has no such limit any more.
+	s, err := b.store.Change(context.Background(), "u", NewPlan("unlimited").Terms(), grant)
+	if err != nil {
+		t.Errorf("again under another plan: %v", err)
+	}
+	b.same(s, "0+0 [0 0 0]")
+	b.clock.Advance(24 * time.Hour)
+	b.same(b.change("u", hundred, grant), "0+0 0+0/5 [0 0 0]")
+	b.clock.Advance(20 * time.Second)
+	b.same(b.change("u", hundred, grant), "0+0 0+0/10 [0 0 0]")
+	// At once on all gateways.
+	var wait sync.WaitGroup
+	grant.ID = "at once"
+	for range 20 {
+		wait.Go(func() {
+			if _, err := b.store.Change(context.Background(), "u", hundred.Terms(), grant); err != nil {
+				b.t.Errorf("Change: %v", err)
+			}
+		})
+	}
+	wait.Wait()
+	b.want("u", hundred, "0+0 0+0/15 [0 0 0]")
+	if entries := b.audit("u"); len(entries) != 3 || entries[2].By != "ann" {
+		t.Errorf("the audit list is %+v", entries)
+	}
+}
+
+func testChangeIDs(t *testing.T, b *bench) {
+	var wait sync.WaitGroup
+	grant := quota.Change{Action: quota.ActionGrant, Requests: 1}
+	next := make(chan int)
+	for range 4 {
+		wait.Go(func() {
+			for i := range next {
+				c := grant
+				c.ID = fmt.Sprint("id-", i)
+				if _, err := b.store.Change(context.Background(), "u", hundred.Terms(), c); err != nil {
+					b.t.Errorf("Change %d: %v", i, err)
+				}
+			}
+		})
+	}
+	for i := range quota.MaxChangeIDs {
+		next <- i
+	}
+	close(next)
+	wait.Wait()
+	last := grant
+	last.ID = "one more"
+	b.noChange("u", hundred, last, quota.ErrTooManyIDs)
+	known := grant
+	known.ID = "id-0"
+	b.change("u", hundred, known)
+	b.same(b.change("u", hundred, grant), fmt.Sprintf("0+0 0+0/%d [0 0 0]", quota.MaxChangeIDs+1))
+	b.change("v", hundred, last)
+	b.clock.Advance(25 * time.Hour)
+	b.same(b.change("u", hundred, last), fmt.Sprintf("0+0 0+0/%d [0 0 0]", quota.MaxChangeIDs+2))
+}
+
+func testAudit(t *testing.T, b *bench) {
+	if got := b.audit("u"); len(got) != 0 {
+		t.Errorf("a user never seen has %+v", got)
+	}
+	until := time.Date(2026, 12, 24, 18, 0, 0, 0, time.UTC)
+	changes := []quota.Change{
+		{Action: quota.ActionGrant, Requests: 5, By: "ann", Reason: "a \"big\" customer, <ü>\\n", ID: "17"},
+		{Action: quota.ActionReset},
+		{Action: quota.ActionSetPlan, Plan: "pro", Until: until},
+		{Action: quota.ActionSetCounts, Per: quota.Year, Counts: map[string]int64{"analyze": 3, "report": 0}},
+		{Action: quota.ActionClearPlan, By: strings.Repeat("b", 256), Reason: strings.Repeat("r", 1024), ID: strings.Repeat("~", 256)},
+	}
+	for _, c := range changes {
+		b.change("u", hundred, c)
+		b.clock.Advance(10 * time.Second)
+	}
+	changes[0].Per = quota.Month // the headline limit
+	got := b.audit("u")
+	slices.Reverse(got)
+	for i, c := range changes {
+		if i >= len(got) {
+			t.Fatalf("%d entries, want %d", len(got), len(changes))
+		}
+		e := got[i]
+		if late := e.At.Sub(noon.Add(time.Duration(i) * 10 * time.Second)); late < -time.Millisecond || late > 5*time.Second {
+			t.Errorf("entry %d is of %v", i, e.At)
+		}
+		sameCounts := maps.Equal(e.Counts, c.Counts)
+		e.Counts, c.Counts = nil, nil
+		if !e.Until.Equal(c.Until) || !sameCounts {
+			t.Errorf("entry %d is %+v, want %+v", i, got[i], changes[i])
+		}
+		e.Until, c.Until = time.Time{}, time.Time{}
+		if fmt.Sprintf("%+v", e.Change) != fmt.Sprintf("%+v", c) {
+			t.Errorf("entry %d is %+v, want %+v", i, e.Change, c)
+		}
+	}
+	for i := range quota.MaxAudit + 3 {
+		b.change("u", hundred, quota.Change{Action: quota.ActionReset, Reason: fmt.Sprint(i)})
+	}
+	got = b.audit("u")
+	if len(got) != quota.MaxAudit || got[0].Reason != fmt.Sprint(quota.MaxAudit+2) || got[quota.MaxAudit-1].Reason != "3" {
+		t.Errorf("%d entries, the newest %+v", len(got), got[0])
+	}
+	b.clock.Advance(keep - time.Hour)
+	b.change("u", hundred, quota.Change{Action: quota.ActionReset, Reason: "later"})
+	if got := b.audit("u"); len(got) != quota.MaxAudit || got[0].Reason != "later" {
+		t.Errorf("%d entries, the newest %+v", len(got), got[0])
+	}
+	b.clock.Advance(2 * time.Hour)
+	b.want("u", hundred, "0+0 0+0 [0 0 0]")
+	if got := b.audit("u"); len(got) != 1 {
+		t.Errorf("%d entries are kept for longer than they should be", len(got)-1)
+	}
+	b.clock.Advance(keep)
+	b.want("u", hundred, "0+0 0+0 [0 0 0]")
+	if got := b.audit("u"); len(got) != 0 {
+		t.Errorf("%d entries are kept for ever", len(got))
+	}
+}
+
+func testInvalid(t *testing.T, b *bench) {
+	many := map[string]int64{}
+	for i := range quota.MaxCounts + 1 {
+		many[fmt.Sprint("e", i)] = 1
+	}
+	for _, c := range []quota.Change{
+		{},
+		{Action: "other"},
+		{Action: quota.ActionGrant},
+		{Action: quota.ActionGrant, Requests: -1},
+		{Action: quota.ActionGrant, Requests: quota.MaxRequests + 1},
+		{Action: quota.ActionGrant, Requests: 1, Per: 9},
+		{Action: quota.ActionGrant, Requests: 1, Endpoint: "report"},
+		{Action: quota.ActionGrant, Requests: 1, Endpoint: "a/b", Per: quota.Day},
+		{Action: quota.ActionGrant, Requests: 1, Plan: "pro"},
+		{Action: quota.ActionReset, Requests: 1},
+		{Action: quota.ActionReset, Per: quota.Day},
+		{Action: quota.ActionReset, By: "a\nb"},
+		{Action: quota.ActionReset, By: strings.Repeat("b", 257)},
+		{Action: quota.ActionReset, Reason: "\x00"},
+		{Action: quota.ActionReset, Reason: "\xff"},
+		{Action: quota.ActionReset, Reason: strings.Repeat("r", 1025)},
+		{Action: quota.ActionReset, ID: "ü"},
+		{Action: quota.ActionReset, ID: strings.Repeat("i", 257)},
+		{Action: quota.ActionSetPlan},
+		{Action: quota.ActionSetPlan, Plan: "a b"},
+		{Action: quota.ActionSetPlan, Plan: strings.Repeat("p", 65)},
+		{Action: quota.ActionSetPlan, Plan: "pro", Until: time.Unix(0, 0)},
+		{Action: quota.ActionSetPlan, Plan: "pro", Until: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)},
+		{Action: quota.ActionClearPlan, Plan: "pro"},
+		{Action: quota.ActionSetCounts, Per: quota.Day},
+		{Action: quota.ActionSetCounts, Counts: map[string]int64{"report": 1}},
+		{Action: quota.ActionSetCounts, Per: quota.Day, Counts: map[string]int64{"": 1}},
+		{Action: quota.ActionSetCounts, Per: quota.Day, Counts: map[string]int64{"a b": 1}},
+		{Action: quota.ActionSetCounts, Per: quota.Day, Counts: map[string]int64{"report": -1}},
+		{Action: quota.ActionSetCounts, Per: quota.Day, Counts: map[string]int64{"report": quota.MaxRequests + 1}},
+		{Action: quota.ActionSetCounts, Per: quota.Day, Counts: many},
+	} {
+		b.noChange("u", hundred, c, quota.ErrInvalid)
+	}
+	for _, user := range []string{"", "a\x00b", "a\nb", "\xff", strings.Repeat("u", 257)} {
+		b.noChange(user, hundred, quota.Change{Action: quota.ActionReset}, quota.ErrInvalid)
+	}
+	if n := len(b.audit("u")); n != 0 {
+		t.Errorf("%d entries in the audit list", n)
+	}
+}
+
+func testWatchChanges(t *testing.T, b *bench) {
+	told := make(chan struct{}, 1)
+	defer b.store.Watch("u", told)()
+	wait := func(what string, change func()) {
+		t.Helper()
+		for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
+			change()
+			select {
+			case <-told:
+				return
+			case <-time.After(100 * time.Millisecond): // it begins to listen some time soon
+			}
+		}
+		t.Fatalf("not told of %s within 30 s", what)
+	}
+	for _, c := range []quota.Change{
+		{Action: quota.ActionGrant, Requests: 1},
+		{Action: quota.ActionReset},
+		{Action: quota.ActionSetPlan, Plan: "pro"},
+		{Action: quota.ActionClearPlan},
+		{Action: quota.ActionSetCounts, Per: quota.Month, Counts: map[string]int64{"report": 1}},
+	} {
+		wait(string(c.Action), func() { b.change("u", hundred, c) })
+	}
+}
+
+func testReadAt(t *testing.T, b *bench) {
+	at := func(user string, p *quota.Plan, at time.Time, want string) {
+		t.Helper()
+		s, err := b.store.ReadAt(context.Background(), user, p.Terms(), at)
+		if err != nil {
+			t.Errorf("%v: %v", at, err)
+			return
+		}
+		b.same(s, want)
+	}
+	b.use(2, "u", "analyze", hundred)
+	b.admit("u", "report", hundred)
+	november := b.clock.Now()
+	at("u", hundred, november.AddDate(0, 0, 10), "2+1 2+1 [2 0 0]") // the same month
+	lasting := request("u", "report", hundred)
+	lasting.Lease = 100 * 24 * time.Hour
+	b.reserve(lasting)
+	b.clock.Set(time.Date(2026, 12, 5, 12, 0, 0, 0, time.UTC))
+	b.use(1, "u", "report", hundred)
+	at("u", hundred, november, "2+0 2+0 [2 0 0]")
+	at("u", hundred, time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), "2+0 2+0 [2 0 0]")
+	at("u", hundred, time.Date(2026, 10, 31, 0, 0, 0, 0, time.UTC), "0+0 0+0 [0 0 0]")
+	at("u", hundred, b.clock.Now(), "1+0 1+0 [0 0 1]")
+	at("nobody", hundred, november, "0+0 0+0 [0 0 0]")
+	for _, wrong := range []time.Time{time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), b.clock.Now().Add(-keep - 63*24*time.Hour)} {
+		if _, err := b.store.ReadAt(context.Background(), "u", hundred.Terms(), wrong); !errors.Is(err, quota.ErrNotKept) {
+			t.Errorf("%v: error %v, want %v", wrong, err, quota.ErrNotKept)
+		}
+	}
+	b.clock.Advance(keep - 4*24*time.Hour - 13*time.Hour) // an hour before November is kept for the last time
+	at("u", hundred, november, "2+0 2+0 [2 0 0]")
+	b.clock.Advance(2 * time.Hour)
+	if _, err := b.store.ReadAt(context.Background(), "u", hundred.Terms(), november); !errors.Is(err, quota.ErrNotKept) {
+		t.Errorf("not kept any more: error %v, want %v", err, quota.ErrNotKept)
+	}
+}

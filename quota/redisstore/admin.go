@@ -1,0 +1,133 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"metergate/quota"
+)
+
+var changeErrors = map[int64]error{
+	codeConflict: quota.ErrConflict,
+	codeIDs:      quota.ErrTooManyIDs,
+	codeNoLimit:  quota.ErrNoLimit,
+	codeTooMany:  quota.ErrTooMany,
+}
+
+// everyPer are the kinds of windows there are.
+var everyPer = []quota.Per{quota.Minute, quota.Hour, quota.Day, quota.Week, quota.Month, quota.Year}
+
+// Change makes a change, in one step together with its entry in the audit list, and
+// announces it. The snapshot is the user's state some time after it. Errors:
+// quota.ErrInvalid, ErrNoLimit, ErrTooMany, ErrConflict and ErrTooManyIDs, when nothing
+// has changed; otherwise it may have: a change with an ID can be sent again.
+func (s *Store) Change(ctx context.Context, user string, t quota.Terms, c quota.Change) (quota.Snapshot, error) {
+	if err := c.Check(user); err != nil {
+		return quota.Snapshot{}, err
+	}
+	q := question{script: changeScript, user: user, silent: true}
+	own := func(done quota.Change, action ...any) []any {
+		return append([]any{c.ID, c.Fingerprint(), done.Encode(), s.keep.Milliseconds(), quota.MaxAudit,
+			quota.ChangeIDLife.Milliseconds(), quota.MaxChangeIDs, int64(quota.MaxRequests), string(c.Action)}, action...)
+	}
+	switch c.Action {
+	case quota.ActionGrant:
+		q.terms = t // which limit it is depends on the plan
+		q.kinds = func(p *quota.Plan) []quota.Per {
+			if i, ok := c.Limit(p); ok {
+				return []quota.Per{p.Limits()[i].Per}
+			}
+			return nil
+		}
+		q.own = func(args []any, p *quota.Plan, windows []quota.Window) []any {
+			counter, done := "", c
+			if i, ok := c.Limit(p); ok {
+				l := p.Limits()[i]
+				counter, done.Per = counterName(quota.Counter{Per: l.Per, Endpoint: l.Endpoint}, windows), l.Per
+			}
+			return append(args, own(done, counter, c.Requests)...)
+		}
+	case quota.ActionReset:
+		q.kinds = func(*quota.Plan) []quota.Per { return everyPer }
+		q.own = always(own(c))
+	case quota.ActionSetPlan:
+		until := int64(0)
+		if !c.Until.IsZero() {
+			until = c.Until.UnixMilli()
+		}
+		q.own = always(own(c, until, c.Plan))
+	case quota.ActionClearPlan:
+		q.own = always(own(c))
+	case quota.ActionSetCounts:
+		q.kinds = func(*quota.Plan) []quota.Per { return []quota.Per{c.Per} }
+		args := own(c)
+		for _, endpoint := range slices.Sorted(maps.Keys(c.Counts)) {
+			args = append(args, endpoint, c.Counts[endpoint])
+		}
+		q.own = always(args)
+	}
+	a, err := s.ask(ctx, q)
+	if err != nil {
+		return quota.Snapshot{}, err
+	}
+	if err := changeErrors[a.code]; err != nil {
+		return quota.Snapshot{}, err
+	}
+	return s.Read(ctx, user, t)
+}
+
+// ReadAt is Read for the windows that an instant lies in. In those that are over
+// nothing is held any more. Error: quota.ErrNotKept, when the period has not begun at the
+// instant, or its counts are not kept any more.
+func (s *Store) ReadAt(ctx context.Context, user string, t quota.Terms, at time.Time) (quota.Snapshot, error) {
+	a, err := s.ask(ctx, question{script: readScript, user: user, terms: t, at: at})
+	if err != nil {
+		return quota.Snapshot{}, err
+	}
+	snapshot := a.snapshot()
+	if w := snapshot.Period.Window; a.at.Before(w.Start) || !a.at.Before(w.Retain(s.keep)) {
+		return quota.Snapshot{}, quota.ErrNotKept
+	}
+	return snapshot, nil
+}
+
+// Audit returns a user's audit list, the newest entry first.
+func (s *Store) Audit(ctx context.Context, user string) ([]quota.Entry, error) {
+	var text string
+	err := s.exclusively(ctx, func(ctx context.Context) (err error) {
+		text, err = s.client.HGet(ctx, s.key(user), "audit").Result()
+		return err
+	})
+	if errors.Is(err, redis.Nil) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	_, list, _ := strings.Cut(text, "\n")
+	oldest := s.Now().Add(-s.keep)
+	var entries []quota.Entry
+	for line := range strings.Lines(list) {
+		at, change, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		ms, err := strconv.ParseInt(at, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("reading the audit list: %w", err)
+		}
+		e, err := quota.DecodeEntry(time.UnixMilli(ms).In(s.calendar.Location()), []byte(change))
+		if err != nil {
+			return nil, fmt.Errorf("reading the audit list: %w", err)
+		}
+		if e.At.After(oldest) {
+			entries = append(entries, e)
+		}
+	}
+	return entries, nil
+}
