@@ -187,3 +187,13 @@ type Entry struct {
 	At time.Time `json:"at"`
 	Change
 }
+
+// UserUsage is what one user has used in one window.
+type UserUsage struct {
+	User     string
+	Override Override // of now, whatever the window
+	Used     int64    // the sum of Endpoints
+	// Endpoints has what was used of each endpoint, also of those that the configuration
+	// does not know any more; none is 0.
+	Endpoints map[string]int64
+}

@@ -446,6 +446,7 @@ func testClose(t *testing.T) {
 		},
 		"ReadAt": func() error { _, err := s.ReadAt(ctx, "u", p.Terms(), noon); return err },
 		"Audit":  func() error { _, err := s.Audit(ctx, "u"); return err },
+		"Users":  func() error { return s.Users(ctx, quota.Month, noon, nil) },
 	} {
 		if err := call(); !errors.Is(err, ErrClosed) {
 			t.Errorf("%s after Close: %v, want %v", name, err, ErrClosed)

@@ -50,3 +50,15 @@ func (s *Store) Audit(ctx context.Context, user string) ([]quota.Entry, error) {
 	s.answered(call, user, err)
 	return entries, err
 }
+
+// Users calls yield with all users who have something counted in the window of kind per
+// that an instant lies in. What the journals hold is not in it. A breaker that is open
+// ends it at once, since some users could not be read; a scan that fails opens none.
+func (s *Store) Users(ctx context.Context, per quota.Per, at time.Time, yield func(quota.UserUsage) error) error {
+	for i := range s.breakers {
+		if err := s.breakers[i].isOpen(); err != nil {
+			return err
+		}
+	}
+	return s.Remote.Users(ctx, per, at, yield)
+}

@@ -43,6 +43,9 @@ func TestChangesNeedTheStore(t *testing.T) {
 	if _, err := r.ReadAt(ctx, "u", terms, time.Now()); err == nil {
 		t.Error("a look at the past without the store")
 	}
+	if err := r.Users(ctx, quota.Month, time.Now(), func(quota.UserUsage) error { return nil }); err == nil {
+		t.Error("a list of users without the store")
+	}
 	r.want("u", five, "2+0 stale")
 	r.up()
 	r.settled()

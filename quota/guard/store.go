@@ -34,6 +34,8 @@ type Remote interface {
 	ReadAt(ctx context.Context, user string, t quota.Terms, at time.Time) (quota.Snapshot, error)
 	// Audit returns the changes of a user, the newest first.
 	Audit(ctx context.Context, user string) ([]quota.Entry, error)
+	// Users calls yield with all users who have something counted in a window.
+	Users(ctx context.Context, per quota.Per, at time.Time, yield func(quota.UserUsage) error) error
 	Forget(quota.Reservation)
 	// Watch sends to ch, without waiting, whenever a user's numbers may have
 	// changed, on whichever gateway, until stop is called.

@@ -31,6 +31,7 @@ var adminTests = map[string]func(*testing.T, *bench){
 	"a change that is wrong changes nothing":   testInvalid,
 	"who watches is told of changes":           testWatchChanges,
 	"past windows can be read":                 testReadAt,
+	"all users of a window are found":          testUsersOfWindow,
 }
 
 func (b *bench) change(user string, p *quota.Plan, c quota.Change) quota.Snapshot {

@@ -26,6 +26,7 @@ type Store interface {
 	Change(ctx context.Context, user string, t quota.Terms, c quota.Change) (quota.Snapshot, error)
 	ReadAt(ctx context.Context, user string, t quota.Terms, at time.Time) (quota.Snapshot, error)
 	Audit(ctx context.Context, user string) ([]quota.Entry, error)
+	Users(ctx context.Context, per quota.Per, at time.Time, yield func(quota.UserUsage) error) error
 }
 
 // Open opens a store that works by clock and knows no user yet. What it opens it

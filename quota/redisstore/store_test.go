@@ -69,6 +69,9 @@ func (g *gateways) ReadAt(ctx context.Context, user string, t quota.Terms, at ti
 func (g *gateways) Audit(ctx context.Context, user string) ([]quota.Entry, error) {
 	return g.one().Audit(ctx, user)
 }
+func (g *gateways) Users(ctx context.Context, per quota.Per, at time.Time, yield func(quota.UserUsage) error) error {
+	return g.one().Users(ctx, per, at, yield)
+}
 func (g *gateways) Watch(user string, ch chan<- struct{}) (stop func()) {
 	return g.one().Watch(user, ch)
 }

@@ -1,0 +1,99 @@
+package quotatest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"metergate/quota"
+)
+
+func testUsersOfWindow(t *testing.T, b *bench) {
+	users := func(per quota.Per, at time.Time) (got map[string]quota.UserUsage) {
+		t.Helper()
+		got = map[string]quota.UserUsage{}
+		err := b.store.Users(context.Background(), per, at, func(u quota.UserUsage) error {
+			if _, twice := got[u.User]; twice {
+				t.Errorf("%q was found twice", u.User)
+			}
+			got[u.User] = u
+			return nil
+		})
+		if err != nil {
+			t.Errorf("Users: %v", err)
+		}
+		return got
+	}
+	if got := users(quota.Month, b.clock.Now()); len(got) != 0 {
+		t.Errorf("found %v, want nobody", got)
+	}
+	set := func(user string, counts map[string]int64) {
+		b.change(user, hundred, quota.Change{Action: quota.ActionSetCounts, Per: quota.Month, Counts: counts})
+	}
+	const many = 700
+	var wait sync.WaitGroup
+	for part := range 4 {
+		wait.Go(func() {
+			for i := part; i < many; i += 4 {
+				_, err := b.store.Change(context.Background(), fmt.Sprint("user-", i), hundred.Terms(),
+					quota.Change{Action: quota.ActionSetCounts, Per: quota.Month, Counts: map[string]int64{"analyze": int64(i) + 1}})
+				if err != nil {
+					b.t.Errorf("Change: %v", err)
+				}
+			}
+		})
+	}
+	wait.Wait()
+	odd := `ü {*}[?]\:/ "x"`
+	set(odd, map[string]int64{"analyze": 2, "removed": 3, "report": 0})
+	b.change(odd, hundred, quota.Change{Action: quota.ActionSetPlan, Plan: "pro"})
+	b.change("ended", hundred, quota.Change{Action: quota.ActionSetPlan, Plan: "pro", Until: b.clock.Now().Add(time.Hour)})
+	set("ended", map[string]int64{"report": 1})
+	b.use(1, "daily", "report", NewPlan("daily", quota.Limit{Requests: 5, Per: quota.Day}))
+	b.admit("holds", "report", hundred)
+	set("nothing", map[string]int64{"report": 0})
+	november := b.clock.Now()
+	b.clock.Advance(20 * 24 * time.Hour)
+	b.use(2, "december", "report", hundred)
+	b.use(1, odd, "report", hundred)
+
+	got := users(quota.Month, november)
+	for i := range many {
+		if u := got[fmt.Sprint("user-", i)]; u.Used != int64(i)+1 || u.Endpoints["analyze"] != int64(i)+1 {
+			t.Errorf("user-%d: %+v", i, u)
+		}
+	}
+	if u := got[odd]; u.Used != 5 || u.Endpoints["analyze"] != 2 || u.Endpoints["removed"] != 3 || len(u.Endpoints) != 2 || u.Override != (quota.Override{Plan: "pro"}) {
+		t.Errorf("%s: %+v", odd, u)
+	}
+	if u := got["ended"]; u.Used != 1 || u.Override != (quota.Override{}) {
+		t.Errorf("ended: %+v", u)
+	}
+	if len(got) != many+2 {
+		t.Errorf("%d users in November, want %d", len(got), many+2)
+	}
+	if got := users(quota.Day, november); len(got) != 1 || got["daily"].Used != 1 {
+		t.Errorf("on the day: %v, want daily", got)
+	}
+	if got := users(quota.Month, b.clock.Now()); len(got) != 2 || got["december"].Used != 2 || got[odd].Used != 1 {
+		t.Errorf("in December: %v", got)
+	}
+	stop, n := errors.New("enough"), 0
+	err := b.store.Users(context.Background(), quota.Month, november, func(quota.UserUsage) error {
+		if n++; n == 3 {
+			return stop
+		}
+		return nil
+	})
+	if !errors.Is(err, stop) || n != 3 {
+		t.Errorf("error %v after %d users, want that of the third", err, n)
+	}
+	for _, wrong := range []time.Time{b.clock.Now().AddDate(0, 2, 0), b.clock.Now().Add(-2 * keep)} {
+		if err := b.store.Users(context.Background(), quota.Month, wrong, func(quota.UserUsage) error { return nil }); !errors.Is(err, quota.ErrNotKept) {
+			t.Errorf("%v: error %v, want %v", wrong, err, quota.ErrNotKept)
+		}
+	}
+}
