@@ -250,13 +250,25 @@ func (x *exchange) serve() (err error) {
 	if err := x.checkForwardable(); err != nil {
 		return err
 	}
-	if x.route.Endpoint != "" {
+	switch {
+	case x.route.Endpoint != "":
 		if err := x.reserve(); err != nil {
 			return err
 		}
+	case x.route.PlanField != "":
+		x.lookUpPlan()
 	}
 	x.forward()
 	return nil
+}
+
+// lookUpPlan is for a request that is not metered and whose upstream is told the plan:
+// an administrator may have chosen another one than the token's. When the store cannot
+// say, it is the token's.
+func (x *exchange) lookUpPlan() {
+	if s, err := x.g.store.Read(x.in.Context(), x.user.User, x.terms); err == nil {
+		x.plan = s.Plan
+	}
 }
 
 // authenticate finds out who the user is. Errors: those of the verifier.

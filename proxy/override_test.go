@@ -18,7 +18,8 @@ func TestChangesOfAnAdministrator(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	r := newRig(t, setup{store: store, routes: []proxy.Route{{Pattern: "POST /who", Endpoint: "lookup", PlanField: "X-User-Plan"}}})
+	r := newRig(t, setup{store: store, routes: []proxy.Route{{Pattern: "POST /who", Endpoint: "lookup", PlanField: "X-User-Plan"},
+		{Pattern: "GET /who", PlanField: "X-User-Plan"}}})
 	change := func(c quota.Change) {
 		t.Helper()
 		if _, err := store.Change(context.Background(), "u", quota.Terms{Claimed: r.plans["one"], Named: r.plans}, c); err != nil {
@@ -67,11 +68,16 @@ func TestChangesOfAnAdministrator(t *testing.T) {
 		}
 	}
 	call(200, "4/unlimited", "enterprise")
+	// Nor does a request that is not metered tell the upstream the token's plan.
+	r.do(tok, "GET", "/who", nil)
+	if sent := r.requests(); sent[len(sent)-1].Method != "GET" || sent[len(sent)-1].Header.Get("X-User-Plan") != "enterprise" {
+		t.Errorf("the upstream is told the plan %q", sent[len(sent)-1].Header.Get("X-User-Plan"))
+	}
 	if u := r.usage("u", "one"); u.Plan != "enterprise" || u.Limit != nil || u.Used != 4 {
 		t.Errorf("usage %+v", u)
 	}
 	change(quota.Change{Action: quota.ActionClearPlan})
-	call(429, "4/3", "enterprise") // the last request that the upstream saw
+	call(429, "4/3", "enterprise") // of the last request that the upstream saw
 
 	change(quota.Change{Action: quota.ActionReset})
 	for {
