@@ -133,6 +133,7 @@ func (f traffic) pace(t testing.TB, s *server, free chan *caller) round {
 		default:
 			c = &caller{address: s.address}
 			if f.connections++; f.connections > maxWaiting {
+				waiting.Wait()
 				t.Fatalf("%s does not keep up: of %d requests, %d are waiting", s.name, i, maxWaiting)
 			}
 		}
