@@ -283,8 +283,12 @@ func (x *exchange) authenticate() (err error) {
 
 // termsOf are the plan of the token's claim, or the default, and all that an
 // administrator can choose instead.
-func (g *Gateway) termsOf(user jwtauth.Identity) quota.Terms {
-	t := quota.Terms{Claimed: g.plans[user.Plan], Named: g.plans}
+func (g *Gateway) termsOf(user jwtauth.Identity) quota.Terms { return g.Terms(user.Plan) }
+
+// Terms are those of a user whose token claims a plan. Without one, or with one that the
+// configuration does not have, it is the default.
+func (g *Gateway) Terms(claim string) quota.Terms {
+	t := quota.Terms{Claimed: g.plans[claim], Named: g.plans}
 	if t.Claimed == nil {
 		t.Claimed = g.defaultPlan
 	}

@@ -191,6 +191,7 @@ type Entry struct {
 // UserUsage is what one user has used in one window.
 type UserUsage struct {
 	User     string
+	Claimed  string   // the plan of his token when he was last admitted; empty: not known
 	Override Override // of now, whatever the window
 	Used     int64    // the sum of Endpoints
 	// Endpoints has what was used of each endpoint, also of those that the configuration

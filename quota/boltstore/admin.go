@@ -304,3 +304,24 @@ func (s *Store) Audit(ctx context.Context, user string) (entries []quota.Entry, 
 	slices.Reverse(entries)
 	return entries, nil
 }
+
+// Claimed returns the name of the plan that the user's token gave him when he was last
+// counted; empty: the store knows none.
+func (s *Store) Claimed(ctx context.Context, user string) (plan string, err error) {
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	sh, _, err := s.enter(user)
+	if err != nil {
+		return "", err
+	}
+	defer sh.mu.Unlock()
+	err = s.view(func(tx *bolt.Tx) error {
+		plan = string(tx.Bucket(claimedBucket).Get([]byte(user)))
+		return nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("reading the plan: %w", err)
+	}
+	return plan, nil
+}

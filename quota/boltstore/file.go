@@ -1,11 +1,13 @@
 package boltstore
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -21,6 +23,7 @@ import (
 //	used    user 0x00 window 0x00 endpoint -> number of requests counted;
 //	        an empty endpoint: all of them together
 //	grants  as used -> number of units granted to the limit on endpoint, or on all
+//	claimed user -> the plan by his token when he was last counted
 //	plans   user -> when his override of the plan ends, 0: never; the plan's name
 //	audit   user 0x00 time, number -> a quota.Change as JSON
 //	once    user 0x00 id of a change -> until when it is known; its fingerprint
@@ -29,18 +32,20 @@ import (
 // No user, window, endpoint or id has a control character, so that 0x00 ends it. ends
 // finds what is to be deleted. Its kind is a quota.Per, and then the time is a window's
 // end and the key one of used, of grants, or of both; or one of the kinds below. For
-// each key in used, grants, audit and once there is one, for a plan when it has an end.
+// each key in used, grants, audit, once and claimed there is one, for a plan when it has
+// an end.
 //
 // Format "1" had meta, used and ends.
 var (
-	metaBucket   = []byte("meta")
-	usedBucket   = []byte("used")
-	grantsBucket = []byte("grants")
-	plansBucket  = []byte("plans")
-	auditBucket  = []byte("audit")
-	onceBucket   = []byte("once")
-	endsBucket   = []byte("ends")
-	formatKey    = []byte("format")
+	metaBucket    = []byte("meta")
+	usedBucket    = []byte("used")
+	grantsBucket  = []byte("grants")
+	plansBucket   = []byte("plans")
+	claimedBucket = []byte("claimed")
+	auditBucket   = []byte("audit")
+	onceBucket    = []byte("once")
+	endsBucket    = []byte("ends")
+	formatKey     = []byte("format")
 )
 
 // Kinds of keys in ends besides those of quota.Per.
@@ -48,6 +53,9 @@ const (
 	auditEnds byte = 'a' // the time is that of the entry
 	onceEnds  byte = 'o' // the time is that until which the id is known, rounded up
 	planEnds  byte = 'p' // the time is the end of the override, rounded up
+	// claimedEnds: the time is the end of the longest window in which the user was
+	// counted when the key was made.
+	claimedEnds byte = 'c'
 )
 
 const (
@@ -102,7 +110,8 @@ func makeBuckets(tx *bolt.Tx) error {
 	}
 	switch got := meta.Get(formatKey); string(got) {
 	case format:
-		return nil
+		_, err := tx.CreateBucketIfNotExists(claimedBucket) // the first files of this format had none
+		return err
 	case "1":
 		return upgrade(tx)
 	default:
@@ -112,7 +121,7 @@ func makeBuckets(tx *bolt.Tx) error {
 
 // upgrade makes what format 2 has besides that of format 1.
 func upgrade(tx *bolt.Tx) error {
-	for _, name := range [][]byte{grantsBucket, plansBucket, auditBucket, onceBucket} {
+	for _, name := range [][]byte{grantsBucket, plansBucket, claimedBucket, auditBucket, onceBucket} {
 		if _, err := tx.CreateBucket(name); err != nil {
 			return err
 		}
@@ -157,7 +166,31 @@ func countUp(tx *bolt.Tx, h *hold, now time.Time, keep time.Duration) (created i
 			}
 		}
 	}
-	return created, nil
+	if h.claimed == "" {
+		return created, nil
+	}
+	return created, claim(tx, h)
+}
+
+// claim notes the plan by the token of a user who is counted.
+func claim(tx *bolt.Tx, h *hold) error {
+	claimed, user := tx.Bucket(claimedBucket), []byte(h.user)
+	known := claimed.Get(user)
+	if string(known) == h.claimed {
+		return nil
+	}
+	if known == nil {
+		last := h.windows[0].End
+		for _, w := range h.windows {
+			if w.End.After(last) {
+				last = w.End
+			}
+		}
+		if err := tx.Bucket(endsBucket).Put(endKeyOf(claimedEnds, last.Unix(), user), nil); err != nil {
+			return err
+		}
+	}
+	return claimed.Put(user, []byte(h.claimed))
 }
 
 // endKey is the key in ends for a key in used or grants.
@@ -172,7 +205,7 @@ func prune(tx *bolt.Tx, now time.Time, keep time.Duration, limit int) error {
 	ends := tx.Bucket(endsBucket)
 	cursor := ends.Cursor()
 	for _, kind := range [...]byte{byte(quota.Minute), byte(quota.Hour), byte(quota.Day), byte(quota.Week), byte(quota.Month), byte(quota.Year),
-		auditEnds, onceEnds, planEnds} {
+		auditEnds, onceEnds, planEnds, claimedEnds} {
 		for ; limit > 0; limit-- {
 			// Once more from the start: a deletion moves the cursor.
 			k, _ := cursor.Seek([]byte{kind})
@@ -181,7 +214,7 @@ func prune(tx *bolt.Tx, now time.Time, keep time.Duration, limit int) error {
 			}
 			end := time.Unix(int64(binary.BigEndian.Uint64(k[1:9])), 0)
 			switch kind {
-			case auditEnds:
+			case auditEnds, claimedEnds:
 				end = end.Add(keep)
 			case onceEnds, planEnds:
 			default:
@@ -217,6 +250,13 @@ func remove(tx *bolt.Tx, kind byte, key []byte, now time.Time) error {
 			return plans.Delete(key)
 		}
 		return nil
+	case claimedEnds:
+		// As long as anything is counted of the user, it is looked at again.
+		prefix := append(slices.Clone(key), 0)
+		if k, _ := tx.Bucket(usedBucket).Cursor().Seek(prefix); bytes.HasPrefix(k, prefix) {
+			return tx.Bucket(endsBucket).Put(endKeyOf(claimedEnds, now.Unix(), key), nil)
+		}
+		return tx.Bucket(claimedBucket).Delete(key)
 	}
 	if err := tx.Bucket(usedBucket).Delete(key); err != nil {
 		return err

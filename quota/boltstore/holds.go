@@ -32,6 +32,7 @@ type hold struct {
 	// while commit is set.
 	endpoint string
 	windows  []quota.Window
+	claimed  string    // the plan by the user's token; empty: not known
 	until    time.Time // when the lease runs out; zero: it was not reserved here
 	commit   *commit   // the one under way, or nil
 	// write is the number of the write that counts it; 0: none does. It stays when

@@ -54,11 +54,11 @@ func (s *Store) usersFrom(from []byte, per quota.Per, at time.Time) (users []quo
 		return nil, nil, quota.ErrNotKept
 	}
 	err = s.view(func(tx *bolt.Tx) error {
-		cursor, plans := tx.Bucket(usedBucket).Cursor(), tx.Bucket(plansBucket)
+		cursor, plans, claimed := tx.Bucket(usedBucket).Cursor(), tx.Bucket(plansBucket), tx.Bucket(claimedBucket)
 		k, _ := cursor.Seek(from)
 		for n := 0; k != nil && n < usersPerRead; n++ {
 			user, _, _ := bytes.Cut(k, []byte{0})
-			u := quota.UserUsage{User: string(user), Endpoints: map[string]int64{}, Override: overrideIn(plans, user).At(now)}
+			u := quota.UserUsage{User: string(user), Claimed: string(claimed.Get(user)), Endpoints: map[string]int64{}, Override: overrideIn(plans, user).At(now)}
 			prefix := appendKey(nil, u.User, w.ID, "")
 			for k, v := cursor.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = cursor.Next() {
 				if endpoint := string(k[len(prefix):]); endpoint != "" {

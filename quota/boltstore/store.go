@@ -203,6 +203,9 @@ func (s *Store) startCommit(r quota.Reservation) (*commit, error) {
 	}
 	if h.commit == nil {
 		h.endpoint, h.windows = r.Endpoint, r.Windows
+		if r.Terms.Claimed != nil {
+			h.claimed = r.Terms.Claimed.Name()
+		}
 		h.commit = &commit{done: make(chan struct{})}
 		s.queue.Add(h)
 	}

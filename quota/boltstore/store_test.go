@@ -444,9 +444,10 @@ func testClose(t *testing.T) {
 			_, err := s.Change(ctx, "u", p.Terms(), quota.Change{Action: quota.ActionReset})
 			return err
 		},
-		"ReadAt": func() error { _, err := s.ReadAt(ctx, "u", p.Terms(), noon); return err },
-		"Audit":  func() error { _, err := s.Audit(ctx, "u"); return err },
-		"Users":  func() error { return s.Users(ctx, quota.Month, noon, nil) },
+		"ReadAt":  func() error { _, err := s.ReadAt(ctx, "u", p.Terms(), noon); return err },
+		"Claimed": func() error { _, err := s.Claimed(ctx, "u"); return err },
+		"Audit":   func() error { _, err := s.Audit(ctx, "u"); return err },
+		"Users":   func() error { return s.Users(ctx, quota.Month, noon, nil) },
 	} {
 		if err := call(); !errors.Is(err, ErrClosed) {
 			t.Errorf("%s after Close: %v, want %v", name, err, ErrClosed)

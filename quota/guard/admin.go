@@ -40,6 +40,18 @@ func (s *Store) ReadAt(ctx context.Context, user string, t quota.Terms, at time.
 	return snapshot, err
 }
 
+// Claimed returns the name of the plan by the user's token when he was last admitted;
+// empty: the store knows none.
+func (s *Store) Claimed(ctx context.Context, user string) (string, error) {
+	call, err := s.breaker(user).enter(ctx)
+	if err != nil {
+		return "", err
+	}
+	plan, err := s.Remote.Claimed(call, user)
+	s.answered(call, user, err)
+	return plan, err
+}
+
 // Audit returns the changes of a user, the newest first.
 func (s *Store) Audit(ctx context.Context, user string) ([]quota.Entry, error) {
 	call, err := s.breaker(user).enter(ctx)

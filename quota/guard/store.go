@@ -32,6 +32,8 @@ type Remote interface {
 	Change(ctx context.Context, user string, t quota.Terms, c quota.Change) (quota.Snapshot, error)
 	// ReadAt is Read for the windows of another time.
 	ReadAt(ctx context.Context, user string, t quota.Terms, at time.Time) (quota.Snapshot, error)
+	// Claimed returns the plan by the user's token when he was last admitted, or "".
+	Claimed(ctx context.Context, user string) (plan string, err error)
 	// Audit returns the changes of a user, the newest first.
 	Audit(ctx context.Context, user string) ([]quota.Entry, error)
 	// Users calls yield with all users who have something counted in a window.

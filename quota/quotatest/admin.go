@@ -31,6 +31,7 @@ var adminTests = map[string]func(*testing.T, *bench){
 	"a change that is wrong changes nothing":   testInvalid,
 	"who watches is told of changes":           testWatchChanges,
 	"past windows can be read":                 testReadAt,
+	"the plan of the token is remembered":      testClaimed,
 	"all users of a window are found":          testUsersOfWindow,
 }
 
@@ -578,4 +579,43 @@ func testReadAt(t *testing.T, b *bench) {
 	if _, err := b.store.ReadAt(context.Background(), "u", hundred.Terms(), november); !errors.Is(err, quota.ErrNotKept) {
 		t.Errorf("not kept any more: error %v, want %v", err, quota.ErrNotKept)
 	}
+}
+
+func testClaimed(t *testing.T, b *bench) {
+	want := func(user, plan string) {
+		t.Helper()
+		if got, err := b.store.Claimed(context.Background(), user); err != nil || got != plan {
+			t.Errorf("%s: the plan is %q, error %v; want %q", user, got, err, plan)
+		}
+		err := b.store.Users(context.Background(), quota.Month, b.clock.Now(), func(u quota.UserUsage) error {
+			if u.User == user && u.Claimed != plan {
+				t.Errorf("%s is listed with the plan %q, want %q", user, u.Claimed, plan)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	pro, none := NewPlan("pro", quota.Limit{Requests: 100, Per: quota.Day}), NewPlan("none", quota.Limit{Per: quota.Month})
+	want("u", "")
+	b.change("u", hundred, quota.Change{Action: quota.ActionSetCounts, Per: quota.Month, Counts: map[string]int64{"analyze": 1}})
+	want("u", "") // no token has been seen
+	b.use(1, "u", "report", hundred)
+	want("u", "free")
+	b.refuse("u", "report", none)
+	want("u", "free")
+	// What an administrator chooses is another matter.
+	b.change("u", hundred, quota.Change{Action: quota.ActionSetPlan, Plan: "none"})
+	b.use(1, "u", "report", pro)
+	want("u", "pro")
+	b.change("u", hundred, quota.Change{Action: quota.ActionClearPlan})
+	b.change("u", hundred, quota.Change{Action: quota.ActionReset})
+	want("u", "pro")
+	want("u2", "")
+	// It stays with the counts, and goes on with them.
+	b.clock.Advance(100 * 24 * time.Hour)
+	want("u", "pro")
+	b.use(1, "u", "report", hundred)
+	want("u", "free")
 }

@@ -25,6 +25,7 @@ type Store interface {
 	Read(ctx context.Context, user string, t quota.Terms) (quota.Snapshot, error)
 	Change(ctx context.Context, user string, t quota.Terms, c quota.Change) (quota.Snapshot, error)
 	ReadAt(ctx context.Context, user string, t quota.Terms, at time.Time) (quota.Snapshot, error)
+	Claimed(ctx context.Context, user string) (plan string, err error)
 	Audit(ctx context.Context, user string) ([]quota.Entry, error)
 	Users(ctx context.Context, per quota.Per, at time.Time, yield func(quota.UserUsage) error) error
 }

@@ -99,6 +99,19 @@ func (s *Store) ReadAt(ctx context.Context, user string, t quota.Terms, at time.
 	return snapshot, nil
 }
 
+// Claimed returns the name of the plan that the user's token gave him when he was last
+// admitted; empty: the store knows none.
+func (s *Store) Claimed(ctx context.Context, user string) (plan string, err error) {
+	err = s.exclusively(ctx, func(ctx context.Context) (err error) {
+		plan, err = s.client.HGet(ctx, s.key(user), "claimed").Result()
+		return err
+	})
+	if errors.Is(err, redis.Nil) {
+		return "", nil
+	}
+	return plan, err
+}
+
 // Audit returns a user's audit list, the newest entry first.
 func (s *Store) Audit(ctx context.Context, user string) ([]quota.Entry, error) {
 	var text string

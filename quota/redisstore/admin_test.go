@@ -135,11 +135,11 @@ func TestLifeOfAnOverride(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, f := range fields {
-		if f != "user" && f != "sweep" && f != "plan" {
+		if f != "user" && f != "claimed" && f != "sweep" && f != "plan" {
 			t.Errorf("the field %s has not gone", f)
 		}
 	}
-	if len(fields) != 3 {
+	if len(fields) != 4 {
 		t.Errorf("fields are %v", fields)
 	}
 }

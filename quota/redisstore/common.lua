@@ -4,6 +4,7 @@
 -- script is atomic in Redis Cluster too while the key's slot moves between nodes.
 --
 --   user                  the user's id as the token had it
+--   claimed               the plan by his token when he was last admitted
 --   used/W   used/W/E     requests counted in window W: all, of endpoint E
 --   held/W   held/W/E     units held in window W: all, of endpoint E
 --   lease/ID              a hold: "EXPIRY E W W ...": when it ends, what it holds

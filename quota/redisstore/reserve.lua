@@ -9,6 +9,7 @@
 --   then            for each of the view's limits:
 --     requests      the limit without grants, or -1 when it does not apply to the
 --                   endpoint
+--   then            the plan of the user's token, for claimed
 --
 -- Codes: OK, REFUSED (a limit is reached), OUTDATED, SETTLED (the id was committed
 -- or released before; nothing is held), THROTTLED (there is no attempt left; the
@@ -66,7 +67,7 @@ local lease = text(expiry) .. ' ' .. endpoint
 for i = 1, #windows do
   lease = lease .. ' ' .. windows[i].id
 end
-redis.call('HSET', key, 'user', ARGV[2], 'lease/' .. id, lease)
+redis.call('HSET', key, 'user', ARGV[2], 'claimed', ARGV[rest + 5 + limits], 'lease/' .. id, lease)
 hold(lease, 1)
 expire(expiry, expiry)
 -- The view's windows are those of the lease, so that there is no need to read again.

@@ -155,7 +155,7 @@ func (sc *scan) read(ctx context.Context, keys map[string][16]byte) (map[string]
 	heads, used := map[string]*redis.SliceCmd{}, map[string]*redis.ScanCmd{}
 	_, err := sc.s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for key := range keys {
-			heads[key] = p.HMGet(ctx, key, "user", "plan")
+			heads[key] = p.HMGet(ctx, key, "user", "plan", "claimed")
 			used[key] = p.HScan(ctx, key, 0, prefix+"*", scanFields)
 		}
 		return nil
@@ -182,9 +182,10 @@ func (sc *scan) read(ctx context.Context, keys map[string][16]byte) (map[string]
 		for _, n := range u.Endpoints {
 			u.Used += n
 		}
-		if head := heads[key].Val(); u.Used > 0 && len(head) == 2 {
+		if head := heads[key].Val(); u.Used > 0 && len(head) == 3 {
 			plan, _ := head[1].(string)
 			u.User, _ = head[0].(string)
+			u.Claimed, _ = head[2].(string)
 			u.Override = parseOverride(plan).At(sc.now)
 			users[key] = u
 		}

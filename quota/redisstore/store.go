@@ -186,7 +186,7 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, e
 				args = append(args, -1)
 			}
 		}
-		return args
+		return append(args, r.Terms.Claimed.Name())
 	}})
 	d := quota.Decision{Reservation: quota.Reservation{Request: r, Plan: a.plan, Windows: a.windows}}
 	if err != nil {

@@ -66,6 +66,9 @@ func (g *gateways) Change(ctx context.Context, user string, t quota.Terms, c quo
 func (g *gateways) ReadAt(ctx context.Context, user string, t quota.Terms, at time.Time) (quota.Snapshot, error) {
 	return g.one().ReadAt(ctx, user, t, at)
 }
+func (g *gateways) Claimed(ctx context.Context, user string) (string, error) {
+	return g.one().Claimed(ctx, user)
+}
 func (g *gateways) Audit(ctx context.Context, user string) ([]quota.Entry, error) {
 	return g.one().Audit(ctx, user)
 }
