@@ -44,6 +44,7 @@ type Plan struct {
 	endpoints []string
 	warnAt    int64
 	headline  int // index into limits, -1: none
+	period    Per // see PlanOptions
 	kinds     []Per
 	counters  []Counter
 }
@@ -60,6 +61,9 @@ type PlanOptions struct {
 	// WarnAt is the percentage of a limit from which the status is StatusWarning,
 	// 1 to 100.
 	WarnAt int
+	// Period is what usage is reported over, for a look at another kind of window; 0: the
+	// window of the headline limit, or the month without one.
+	Period Per
 }
 
 // NewPlan checks limits and prepares a plan. It keeps nothing of o.
@@ -77,6 +81,7 @@ func NewPlan(o PlanOptions) (*Plan, error) {
 		attempts:  o.Attempts,
 		endpoints: slices.Clone(o.Endpoints),
 		warnAt:    int64(o.WarnAt),
+		period:    o.Period,
 		headline:  slices.IndexFunc(limits, func(l Limit) bool { return l.Endpoint == "" }),
 	}
 	slices.Sort(p.endpoints)
@@ -112,6 +117,25 @@ func (p *Plan) Name() string { return p.name }
 // must not change them.
 func (p *Plan) Limits() []Limit { return p.limits }
 
+// Endpoints returns all endpoints, sorted. The caller must not change them.
+func (p *Plan) Endpoints() []string { return p.endpoints }
+
+// Over is p for a look at windows of one kind: with only its limits for each of these,
+// and with usage reported over them. Nobody is admitted by it.
+func (p *Plan) Over(per Per) *Plan {
+	o := PlanOptions{Name: p.name, Endpoints: p.endpoints, WarnAt: int(p.warnAt), Period: per}
+	for _, l := range p.limits {
+		if l.Per == per {
+			o.Limits = append(o.Limits, l)
+		}
+	}
+	over, err := NewPlan(o)
+	if err != nil {
+		panic("quota: " + err.Error()) // p has passed the same checks
+	}
+	return over
+}
+
 // Attempts bound how often a user of the plan may try.
 func (p *Plan) Attempts() Attempts { return p.attempts }
 
@@ -120,8 +144,11 @@ func (p *Plan) Attempts() Attempts { return p.attempts }
 func (p *Plan) Headline() (int, bool) { return p.headline, p.headline >= 0 }
 
 // Period is the kind of window that usage is reported over: the headline
-// limit's, or the month without one.
+// limit's, or the month without one, if PlanOptions did not say.
 func (p *Plan) Period() Per {
+	if p.period != 0 {
+		return p.period
+	}
 	if p.headline < 0 {
 		return Month
 	}

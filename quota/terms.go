@@ -23,6 +23,15 @@ func (t Terms) Plan(o Override) *Plan {
 	return t.Claimed
 }
 
+// Over are the same plans for a look at windows of one kind, see Plan.Over.
+func (t Terms) Over(per Per) Terms {
+	over := Terms{Claimed: t.Claimed.Over(per), Named: make(map[string]*Plan, len(t.Named))}
+	for name, p := range t.Named {
+		over.Named[name] = p.Over(per)
+	}
+	return over
+}
+
 // An Override is the plan that an administrator has chosen for a user, instead of the
 // token's. The zero value is none.
 type Override struct {

@@ -18,6 +18,7 @@ import (
 	"metergate/proxy"
 	"metergate/proxy/admin"
 	"metergate/proxy/upstream"
+	"metergate/quota"
 )
 
 // An app is a whole gateway: both listeners and what stands behind them.
@@ -94,6 +95,10 @@ func startApp(o appOptions) (_ *app, err error) {
 		Reload:   a.reloadAndLog,
 		Config:   func() any { return a.current.Load().cfg.Effective() },
 		Log:      log,
+		Store:    a.store,
+		Terms:    func(claim string) quota.Terms { return a.current.Load().gateway.Terms(claim) },
+		Calendar: a.store.Calendar,
+		Now:      a.store.Remote.Now,
 	}), errorLog)
 	publicListener, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {

@@ -14,6 +14,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"metergate/quota"
 )
 
 // Options are what a Handler reports. The zero value is a process that is always
@@ -39,6 +41,15 @@ type Options struct {
 	Config func() any
 	// Log gets a line when somebody guesses the token; nil: none.
 	Log *slog.Logger
+	// Store keeps what users have used; nil: there is nothing at /admin/users, and the
+	// fields below are not used.
+	Store Store
+	// Terms are those of a user whose token claims a plan; empty, or a plan that there is
+	// not: the default.
+	Terms func(claim string) quota.Terms
+	// Calendar and Now are the store's.
+	Calendar *quota.Calendar
+	Now      func() time.Time
 }
 
 const (
@@ -104,8 +115,47 @@ func Handler(o Options) http.Handler {
 	if o.Reload != nil {
 		mux.HandleFunc("POST /admin/reload", h.authorized(h.reload))
 	}
-	return bounded(ownSite(mux))
+	return bounded(ownSite(h.route(mux)))
 }
+
+// route serves what is at and below usersPrefix, and the rest by mux.
+func (h *handler) route(mux *http.ServeMux) http.Handler {
+	users := h.authorized(h.users)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, ok := usersPath(r); ok && h.Store != nil {
+			users(w, r)
+			return
+		}
+		if none, pattern := mux.Handler(r); pattern == "" {
+			refuse(w, r, none)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// refuse says with a problem document what none, which a ServeMux answers with where it has
+// no pattern, says in plain text.
+func refuse(w http.ResponseWriter, r *http.Request, none http.Handler) {
+	said := answer{header: http.Header{}, status: http.StatusNotFound}
+	none.ServeHTTP(&said, r)
+	if allow := said.header.Get("Allow"); said.status == http.StatusMethodNotAllowed {
+		w.Header().Set("Allow", allow)
+		writeProblem(w, said.status, "This path is served for "+allow+".", nil)
+		return
+	}
+	writeProblem(w, http.StatusNotFound, "Nothing is here.", nil)
+}
+
+// An answer is a response without its body.
+type answer struct {
+	header http.Header
+	status int
+}
+
+func (a *answer) Header() http.Header         { return a.header }
+func (a *answer) WriteHeader(status int)      { a.status = status }
+func (a *answer) Write(p []byte) (int, error) { return len(p), nil }
 
 // bounded gives a request what all have in common: bounds, and the fields of a response
 // that is for programs and not for the pages of a browser. No field allows another origin.
@@ -182,6 +232,11 @@ func (h *handler) reload(w http.ResponseWriter, _ *http.Request) {
 
 // writeProblem answers with an error (RFC 9457); faults may be nil.
 func writeProblem(w http.ResponseWriter, status int, detail string, faults []string) {
+	kind := "about:blank"
+	if status == http.StatusServiceUnavailable {
+		kind = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
+		w.Header().Set("Retry-After", "1")
+	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	write(w, status, struct {
 		Type   string   `json:"type"`
@@ -189,7 +244,7 @@ func writeProblem(w http.ResponseWriter, status int, detail string, faults []str
 		Status int      `json:"status"`
 		Detail string   `json:"detail"`
 		Faults []string `json:"faults,omitempty"`
-	}{"about:blank", http.StatusText(status), status, detail, faults})
+	}{kind, http.StatusText(status), status, detail, faults})
 }
 
 type readiness struct {
