@@ -35,6 +35,13 @@ func commands() []command {
 		{"demo", "[-listen ADDR] [-data DIR] | -upstream ADDR", "run a gateway with an API, users and tokens to try", demo},
 		{"validate", "[-config FILE] [-online]", "check a configuration, -online also that store, key server and upstreams can be reached", validate},
 		{"token", "-config FILE -user U [-plan P] [-ttl 1h]", "sign a token for development", token},
+		{"usage", "USER [-at WINDOW] [-json]", "show what a user has used, now or in a past window", usage},
+		{"reset", "USER", "set what a user has used in the running windows to 0", reset},
+		{"grant", "USER N [-endpoint E -per P] [-reason R] [-key K]", "raise a limit of a user for the running window", grant},
+		{"plan", "USER PLAN [-until TIME] | USER -clear", "choose a user's plan, whatever the token says, or end that", plan},
+		{"audit", "USER [-json]", "show what administrators have changed of a user", audit},
+		{"import", "FILE|- [-per month]", "set counts from a CSV of user, endpoint, used; can be repeated", importCounts},
+		{"export", "-at WINDOW [-per P] [-format csv|jsonl]", "list what all users have used in a window", export},
 		{"healthcheck", "[-admin URL]", "exit 0 when the gateway is ready", healthcheck},
 		{"version", "", "print the version", printVersion},
 	}

@@ -3,15 +3,24 @@ package main
 import (
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
 // The scripts run the program as a shell would. "status N metergate ..." expects
-// an exit status.
+// an exit status. At $ADMIN is a gateway whose admin API wants $TOKEN; $MONTH is the id
+// of the running month.
 func TestScripts(t *testing.T) {
+	gateway := startAdministered(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("ADMIN", gateway.admin)
+			env.Setenv("TOKEN", adminToken)
+			env.Setenv("MONTH", time.Now().UTC().Format("2006-01"))
+			return nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"status": func(ts *testscript.TestScript, _ bool, args []string) {
 				want, err := strconv.Atoi(args[0])
