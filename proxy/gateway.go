@@ -7,6 +7,7 @@ import (
 	"log"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -185,6 +186,15 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	g.metrics.inFlight.Inc()
 	defer func() {
+		if v := recover(); v != nil {
+			// net/http would write it where few look. ErrAbortHandler is no fault, and has
+			// the connection cut without a word.
+			if v != http.ErrAbortHandler {
+				g.log.Error("the gateway panicked, which is a defect of it; please report it",
+					"request_id", x.id, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			}
+			defer panic(http.ErrAbortHandler)
+		}
 		g.metrics.inFlight.Dec()
 		x.leave()
 		duration := time.Since(start)
