@@ -147,11 +147,12 @@ func number(value []byte) int64 {
 // countUp counts h in each of its windows that is still kept at now. It returns
 // how many keys it has made.
 func countUp(tx *bolt.Tx, h *hold, now time.Time, keep time.Duration) (created int, err error) {
-	used, ends := tx.Bucket(usedBucket), tx.Bucket(endsBucket)
+	used, ends, counted := tx.Bucket(usedBucket), tx.Bucket(endsBucket), false
 	for _, w := range h.windows {
 		if !now.Before(w.Retain(keep)) {
 			continue
 		}
+		counted = true
 		for _, endpoint := range []string{"", h.endpoint} {
 			key := appendKey(nil, h.user, w.ID, endpoint)
 			n := number(used.Get(key))
@@ -166,20 +167,23 @@ func countUp(tx *bolt.Tx, h *hold, now time.Time, keep time.Duration) (created i
 			}
 		}
 	}
-	if h.claimed == "" {
+	if h.claimed == "" || !counted {
 		return created, nil
 	}
-	return created, claim(tx, h)
+	made, err := claim(tx, h)
+	return created + made, err
 }
 
-// claim notes the plan by the token of a user who is counted.
-func claim(tx *bolt.Tx, h *hold) error {
+// claim notes the plan by the token of a user who is counted, and returns how many keys
+// it has made.
+func claim(tx *bolt.Tx, h *hold) (created int, err error) {
 	claimed, user := tx.Bucket(claimedBucket), []byte(h.user)
 	known := claimed.Get(user)
 	if string(known) == h.claimed {
-		return nil
+		return 0, nil
 	}
 	if known == nil {
+		created++
 		last := h.windows[0].End
 		for _, w := range h.windows {
 			if w.End.After(last) {
@@ -187,10 +191,10 @@ func claim(tx *bolt.Tx, h *hold) error {
 			}
 		}
 		if err := tx.Bucket(endsBucket).Put(endKeyOf(claimedEnds, last.Unix(), user), nil); err != nil {
-			return err
+			return created, err
 		}
 	}
-	return claimed.Put(user, []byte(h.claimed))
+	return created, claimed.Put(user, []byte(h.claimed))
 }
 
 // endKey is the key in ends for a key in used or grants.

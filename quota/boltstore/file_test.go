@@ -38,10 +38,11 @@ func TestOldWindowsAreDeleted(t *testing.T) {
 	// ten that ended less than ten days before. Years: one, for 2026 ended in the
 	// winter. All of them in total and for the endpoint.
 	const want = 2 * (1 + 11 + 1)
-	for _, bucket := range [][]byte{usedBucket, endsBucket} {
-		if got := keys(t, s, bucket); got != want {
-			t.Errorf("%s has %d keys, want %d", bucket, got, want)
-		}
+	if got := keys(t, s, usedBucket); got != want {
+		t.Errorf("used has %d keys, want %d", got, want)
+	}
+	if got := keys(t, s, endsBucket); got != want+1 { // and the plan of the token
+		t.Errorf("ends has %d keys, want %d", got, want+1)
 	}
 	clock.Advance(-24 * time.Hour)
 	snap, err := s.Read(ctx, "u", p.Terms())
@@ -78,19 +79,27 @@ func TestDeletionIsBounded(t *testing.T) {
 	// What is in the file follows the new time to keep.
 	s = open(t, dir, Options{Now: clock.Now, Keep: time.Hour})
 	clock.Set(time.Date(2026, 12, 1, 1, 0, 0, 0, time.UTC))
-	left := 2 * users
+	// With the plans of the tokens, which go last.
+	left, all := 2*users, 3*users
 	for i := range 10 {
 		count(t, s, admit(t, s, request("u", month)))
 		created := 0
 		if i == 0 {
-			created = 2
+			created = 3
 		}
-		left = max(2, left+created-(2*created+100))
+		all = max(3, all+created-(2*created+100))
+		if left -= 2*created + 100; i == 0 {
+			left += 2
+		}
+		left = max(2, left)
 		if got := keys(t, s, usedBucket); got != left {
 			t.Errorf("after %d commits: %d keys, want %d", i+1, got, left)
 		}
-		if got := keys(t, s, endsBucket); got != left {
-			t.Errorf("after %d commits: %d keys by time, want %d", i+1, got, left)
+		if got := keys(t, s, endsBucket); got != all {
+			t.Errorf("after %d commits: %d keys by time, want %d", i+1, got, all)
+		}
+		if got := keys(t, s, claimedBucket); got != all-left {
+			t.Errorf("after %d commits: the plans of %d users, want %d", i+1, got, all-left)
 		}
 	}
 	want(t, s, "u", month, 10, 0)
