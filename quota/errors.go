@@ -43,3 +43,14 @@ func Answered(err error) bool {
 	}
 	return false
 }
+
+// A BrokenError is what calls of a store end with that were under way on one
+// connection when it broke. They have the same one, which so tells one fault from
+// several. Whether what they sent was done is not known.
+type BrokenError struct {
+	Err error // what the connection ended with; not nil
+}
+
+func (e *BrokenError) Error() string { return "the connection broke: " + e.Err.Error() }
+
+func (e *BrokenError) Unwrap() error { return e.Err }

@@ -5,15 +5,18 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"metergate/quota"
 )
 
 // A breaker is open while a store does not answer. Then nobody asks it but the
 // probe, which ends that.
 type breaker struct {
 	mu     sync.Mutex
-	failed int    // calls in a row
-	err    error  // of the last of them
-	user   string // whose call it was
+	failed int                // calls in a row
+	err    error              // of the last of them
+	user   string             // whose call it was
+	broken *quota.BrokenError // the last connection that broke
 	open   bool
 	// opened is closed when the breaker opens; nil: nobody has asked for it.
 	opened chan struct{}
@@ -34,10 +37,16 @@ func (b *breaker) isOpen() error {
 }
 
 // failure notes a call that was not answered, and reports whether that has opened
-// the breaker.
+// the breaker. Calls that broke with their connection are one failure.
 func (b *breaker) failure(user string, err error) (opened bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if broken := (*quota.BrokenError)(nil); errors.As(err, &broken) {
+		if broken == b.broken {
+			return false
+		}
+		b.broken = broken
+	}
 	b.failed++
 	b.err, b.user = err, user
 	if b.open || b.failed < failuresToOpen {

@@ -56,7 +56,7 @@ func newRig(t *testing.T, s setup) *rig {
 		offset = func() time.Duration { return time.Until(s.now()) }
 	}
 	remote, err := redisstore.Open(redisstore.Options{URL: r.cable.URL(), Timeout: s.timeout,
-		Connections: s.connections, Now: s.now, Offset: offset, Keep: s.keep})
+		InFlight: s.connections, Now: s.now, Offset: offset, Keep: s.keep})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -514,6 +514,34 @@ func TestOneFailureOpensNothing(t *testing.T) {
 	if r.Stats().Open != 0 {
 		t.Error("one failure has opened the breaker")
 	}
+}
+
+// Nor is a connection that breaks, however many calls were under way on it.
+func TestOneConnectionOpensNothing(t *testing.T) {
+	r := newRig(t, setup{timeout: time.Minute})
+	r.use(1, "u", five)
+	const calls = 20
+	sent := make(chan bool, calls)
+	r.cable.OnCommand(func(redistest.Command) redistest.Fate { sent <- true; return redistest.Pass })
+	r.cable.SwallowReplies(true)
+	var wait sync.WaitGroup
+	for range calls {
+		wait.Go(func() {
+			if s, err := r.Read(ctx, "u", five.Terms()); err != nil || !s.Stale {
+				t.Errorf("error %v, stale %v, want the last known numbers", err, s.Stale)
+			}
+		})
+	}
+	for range calls {
+		<-sent
+	}
+	r.cable.CutAll()
+	wait.Wait()
+	if r.Stats().Open != 0 {
+		t.Error("one connection has opened the breaker")
+	}
+	r.cable.Heal()
+	r.want("u", five, "1+0")
 }
 
 // An overloaded gateway says nothing about the store.

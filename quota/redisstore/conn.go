@@ -67,24 +67,11 @@ func (s *Store) exclusively(ctx context.Context, call func(context.Context) erro
 			return errClosed
 		}
 	}
-	until := time.Now().Add(s.timeout)
-	if d, ok := ctx.Deadline(); ok && d.Before(until) {
-		until = d
-	}
-	timer := time.NewTimer(time.Until(until))
-	defer timer.Stop()
-	var err error
-	select {
-	case err = <-j.done:
-	case <-timer.C:
-		// On a busy machine the answer may have been there in time, and only the
-		// goroutine that reads it was late, as this one is then. Waiting for a processor
-		// is not a failure of Redis.
-		select {
-		case err = <-j.done:
-		case <-time.After(min(time.Since(until), maxLate)):
-			err = fmt.Errorf("no answer within %v: %w", s.timeout, context.DeadlineExceeded)
-		}
+	until, _ := endOf(ctx, s.timeout)
+	timer := time.NewTimer(time.Hour)
+	answered, err := await(j.done, timer, until)
+	if !answered {
+		return s.noAnswer()
 	}
 	if errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) {
 		return quota.ErrOverloaded
@@ -92,30 +79,75 @@ func (s *Store) exclusively(ctx context.Context, call func(context.Context) erro
 	return err
 }
 
+// endOf is when a call has to be answered that is sent now; whole: that is the timeout
+// and not ctx's deadline, which is earlier.
+func endOf(ctx context.Context, timeout time.Duration) (end time.Time, whole bool) {
+	end = time.Now().Add(timeout)
+	if d, ok := ctx.Deadline(); ok && d.Before(end) {
+		return d, false
+	}
+	return end, true
+}
+
+// A sooner is a context with a deadline that is none of its parent's: it is not done
+// when that has passed.
+type sooner struct {
+	context.Context
+	deadline time.Time
+}
+
+func (s sooner) Deadline() (time.Time, bool) { return s.deadline, true }
+
+func (s *Store) noAnswer() error {
+	return fmt.Errorf("no answer within %v: %w", s.timeout, context.DeadlineExceeded)
+}
+
+// await waits for the end of a call until a time, by a timer that it sets and stops.
+func await(done <-chan error, timer *time.Timer, until time.Time) (answered bool, err error) {
+	timer.Reset(time.Until(until))
+	defer timer.Stop()
+	select {
+	case err = <-done:
+		return true, err
+	case <-timer.C:
+	}
+	// On a busy machine the answer may have been there in time, and only the goroutine
+	// that reads it was late, as this one is then. Waiting for a processor is not a
+	// failure of Redis.
+	select {
+	case err = <-done:
+		return true, err
+	case <-time.After(min(time.Since(until), maxLate)):
+		return false, nil
+	}
+}
+
 // maxLate bounds the allowance for a process that gets no processor.
 const maxLate = time.Second
 
 // connect prepares the client for a target; close ends it. It dials nothing yet.
-func connect(t target, timeout time.Duration, connections int) (client redis.UniversalClient, close func() error) {
+// failed is to be told of calls that failed on connections that are not the client's.
+func connect(t target, timeout time.Duration, connections int) (client redis.UniversalClient, failed func(), close func() error) {
 	ro := clientOptions(t.options, timeout, connections)
 	switch {
 	case len(t.cluster) > 0:
 		cluster := redis.NewClusterClient(clusterOptions(ro, t.cluster))
 		// By itself it notices a failover when a node redirects it, and a node that is
 		// dead does not: it would ask that one again for up to a minute.
-		cluster.AddHook(hook{once: true, failed: func() { cluster.ReloadState(context.Background()) }})
-		return cluster, cluster.Close
+		reload := func() { cluster.ReloadState(context.Background()) }
+		cluster.AddHook(hook{once: true, failed: reload})
+		return cluster, reload, cluster.Close
 	case len(t.sentinels) > 0:
 		f := newFailover(t, ro, timeout)
 		one := redis.NewClient(ro)
 		one.AddHook(hook{failed: f.suspect})
-		return one, func() error {
+		return one, f.suspect, func() error {
 			defer f.close()
 			return one.Close()
 		}
 	}
 	one := redis.NewClient(ro)
-	return one, one.Close
+	return one, func() {}, one.Close
 }
 
 // clientOptions makes go-redis keep the store's promises: one try, and never

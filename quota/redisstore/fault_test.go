@@ -24,7 +24,7 @@ const (
 // openWith opens a store with a timeout.
 func openWith(t testing.TB, url string, timeout time.Duration, connections int) *Store {
 	t.Helper()
-	s, err := Open(Options{URL: url, Timeout: timeout, Connections: connections})
+	s, err := Open(Options{URL: url, Timeout: timeout, InFlight: connections})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -405,19 +405,18 @@ func TestOutOfMemory(t *testing.T) {
 	wantState(t, s, "u", 2, 1)
 }
 
-// More calls than connections, and Redis holds those: the others learn that the
+// More calls than may be under way, and Redis holds those: the others learn that the
 // gateway is overloaded, which is not Redis's failure.
-func TestNoConnectionFree(t *testing.T) {
+func TestNoSlotFree(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)
 	past := openStore(t, redis.URL())
 	admit(t, past, "other") // loads the script
 	c := redistest.Connect(t, redis.Addr)
 	s := openWith(t, c.URL(), time.Minute, 2)
-	arrived, hold := make(chan bool, 2), make(chan bool)
+	hold := make(chan bool)
 	c.OnCommand(func(cmd redistest.Command) redistest.Fate {
 		if cmd.Script() == redistest.Reserve {
-			arrived <- true
 			select {
 			case <-hold:
 			case <-c.Closed():
@@ -425,28 +424,29 @@ func TestNoConnectionFree(t *testing.T) {
 		}
 		return redistest.Pass
 	})
-	var first, others sync.WaitGroup
-	for range 2 {
-		first.Go(func() {
-			if d, err := s.Reserve(ctx, newRequest("u")); err != nil || !d.Admitted {
-				t.Errorf("with a connection: admitted %v, error %v", d.Admitted, err)
-			}
-		})
-		<-arrived
-	}
-	for range 50 {
-		others.Go(func() {
-			d, err := s.Reserve(ctx, newRequest("u"))
-			if !errors.Is(err, quota.ErrOverloaded) || d.Admitted {
-				t.Errorf("without a connection: admitted %v, error %v, want %v", d.Admitted, err, quota.ErrOverloaded)
+	var all, others sync.WaitGroup
+	var admitted atomic.Int64
+	others.Add(50)
+	for range 52 {
+		all.Go(func() {
+			switch d, err := s.Reserve(ctx, newRequest("u")); {
+			case errors.Is(err, quota.ErrOverloaded) && !d.Admitted:
+				others.Done()
+			case err == nil && d.Admitted:
+				admitted.Add(1)
+			default:
+				t.Errorf("admitted %v, error %v, want true or %v", d.Admitted, err, quota.ErrOverloaded)
 			}
 		})
 	}
 	others.Wait()
 	wantState(t, past, "u", 0, 0)
 	close(hold)
-	first.Wait()
+	all.Wait()
 	wantState(t, past, "u", 0, 2)
+	if n := admitted.Load(); n != 2 {
+		t.Errorf("%d were admitted, want 2", n)
+	}
 }
 
 // Slow is not down.

@@ -73,7 +73,7 @@ func (a answer) snapshot() quota.Snapshot {
 // ask puts a question with the windows of Redis's time and the user's override, both
 // as last seen, and once or twice more when they do not hold.
 func (s *Store) ask(ctx context.Context, q question) (answer, error) {
-	keys := []string{s.key(q.user)}
+	key := s.key(q.user)
 	at, believed := s.Now(), "*"
 	if q.terms.Claimed != nil {
 		believed = s.overrides.of(q.user)
@@ -104,22 +104,16 @@ func (s *Store) ask(ctx context.Context, q question) (answer, error) {
 		if q.own != nil {
 			args = q.own(args, a.plan, a.windows)
 		}
-		var r reply
-		var sent, received time.Time
-		err := s.exclusively(ctx, func(ctx context.Context) error {
-			sent = s.now()
-			values, err := q.script.Run(ctx, s.client, keys, args...).Slice()
-			received = s.now()
-			if err == nil {
-				r, err = parseReply(values, 2*len(counters), limits)
-			}
-			return err
-		})
+		res, err := s.script(ctx, q.script, key, args)
+		if err != nil {
+			return a, err
+		}
+		r, err := parseReply(res, 2*len(counters), limits)
 		if err != nil {
 			return a, err
 		}
 		at = r.at.In(s.calendar.Location())
-		s.ahead.Store(int64(at.Sub(sent.Add(received.Sub(sent) / 2))))
+		s.ahead.Store(int64(at.Sub(res.sent.Add(res.received.Sub(res.sent) / 2))))
 		if r.code == codeOutdated {
 			if believed != "*" {
 				believed = r.override
@@ -173,7 +167,7 @@ func windowOf(per quota.Per, windows []quota.Window) quota.Window {
 	panic("redisstore: no window per " + strconv.Quote(per.String()))
 }
 
-// A reply is what a script sends.
+// A reply is what the result of a script means.
 type reply struct {
 	code     int64
 	at       time.Time
@@ -182,25 +176,17 @@ type reply struct {
 	numbers  []int64
 }
 
-// parseReply reads a reply of code, time, so many numbers and perhaps so many grants, or
-// the reply that the view is outdated.
-func parseReply(values []any, numbers, grants int) (r reply, err error) {
-	n := make([]int64, len(values))
-	for i, v := range values {
-		switch v := v.(type) {
-		case int64:
-			n[i] = v
-		case string:
-			r.override = v
-		}
-	}
+// parseReply reads a result of code, time, so many numbers and perhaps so many grants, or
+// one that says that the view is outdated.
+func parseReply(res result, numbers, grants int) (r reply, err error) {
+	n := res.numbers
 	if len(n) > 2 && n[0] == codeThrottled {
 		r.wait = time.Duration(n[len(n)-1]) * time.Microsecond
 		n = n[:len(n)-1]
 	}
 	if len(n) < 2 || n[0] != codeOutdated && len(n) != 2+numbers && len(n) != 2+numbers+grants {
-		return r, fmt.Errorf("a script of the store answered %d values, want %d", len(values), 2+numbers)
+		return r, fmt.Errorf("a script of the store answered %d values, want %d", len(res.numbers), 2+numbers)
 	}
-	r.code, r.at, r.numbers = n[0], time.UnixMilli(n[1]), n[2:]
+	r.code, r.at, r.override, r.numbers = n[0], time.UnixMilli(n[1]), res.text, n[2:]
 	return r, nil
 }

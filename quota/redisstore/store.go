@@ -7,6 +7,9 @@
 // believes to hold, by Redis's time as it last saw it; when one does not hold,
 // the script says so and the gateway asks once more. So gateways with wrong
 // clocks agree on what counts in which month.
+//
+// Scripts share one connection to each Redis, see pipe. What is rare, or has to find
+// its way in a cluster, goes over connections of go-redis's.
 package redisstore
 
 import (
@@ -63,9 +66,10 @@ type Options struct {
 	// Keep is how long the counts of past windows stay, see quota.Window.Retain;
 	// 0 means 400 days.
 	Keep time.Duration
-	// Connections is the most that are open at a time; 0 means 32. Scripts take
-	// microseconds, so more of them would wait in Redis instead of here.
-	Connections int
+	// InFlight is the most calls that are under way to one Redis at a time; 0 means
+	// 32. Scripts take microseconds, so more of them would wait in Redis instead of
+	// here.
+	InFlight int
 	// Now is the gateway's clock; nil means time.Now.
 	Now func() time.Time
 	// Offset is added to Redis's clock; nil means 0. Tests move time with it.
@@ -75,12 +79,15 @@ type Options struct {
 // Store is a quota store in Redis. It is safe for concurrent use.
 type Store struct {
 	client   redis.UniversalClient
+	lines    *lines
+	failed   func() // is told that a call failed, and does not wait
 	prefix   string
 	timeout  time.Duration
 	calendar *quota.Calendar
 	keep     time.Duration
 	now      func() time.Time
 	offset   func() time.Duration
+	inFlight int
 	jobs     chan job // to the workers
 	// ahead is what Redis's clock was ahead of the gateway's when last seen, ns.
 	ahead atomic.Int64
@@ -116,6 +123,7 @@ func Open(opt Options) (*Store, error) {
 		keep:      withDefault(opt.Keep, 400*24*time.Hour),
 		now:       opt.Now,
 		offset:    opt.Offset,
+		inFlight:  withDefault(opt.InFlight, 32),
 		jobs:      make(chan job),
 		overrides: overrides{seed: maphash.MakeSeed()},
 		stopped:   make(chan struct{}),
@@ -130,11 +138,11 @@ func Open(opt Options) (*Store, error) {
 	if s.offset == nil {
 		s.offset = func() time.Duration { return 0 }
 	}
-	connections := withDefault(opt.Connections, 32)
-	client, closeClient := connect(t, s.timeout, connections)
-	s.client = client
+	var closeClient func() error
+	s.client, s.failed, closeClient = connect(t, s.timeout, s.inFlight)
+	s.lines = newLines(s.client)
 	var workers, background sync.WaitGroup
-	for range connections {
+	for range s.inFlight {
 		workers.Go(s.work)
 	}
 	background.Go(s.forget)
@@ -143,7 +151,8 @@ func Open(opt Options) (*Store, error) {
 		background.Wait()
 		s.watchers.close()
 		close(s.stopped)
-		err := closeClient() // ends the calls under way
+		s.lines.close() // ends the calls under way
+		err := closeClient()
 		workers.Wait()
 		return err
 	})
