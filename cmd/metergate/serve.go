@@ -21,6 +21,7 @@ func serve(c *console) error {
 		return err
 	}
 	log, level := buildLog(cfg.Log, c.stderr)
+	giveRoom()
 	stopped := stopSignals()
 	hangup := make(chan os.Signal, 1) // one slot: many are one reload
 	signal.Notify(hangup, syscall.SIGHUP)
