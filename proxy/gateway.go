@@ -7,9 +7,9 @@ import (
 	"log"
 	"log/slog"
 	"net/http"
-	"runtime/debug"
 	"net/netip"
 	"net/url"
+	"runtime/debug"
 	"slices"
 	"time"
 
