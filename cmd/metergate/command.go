@@ -42,6 +42,7 @@ func commands() []command {
 		{"audit", "USER [-json]", "show what administrators have changed of a user", audit},
 		{"import", "FILE|- [-per month]", "set counts from a CSV of user, endpoint, used; can be repeated", importCounts},
 		{"export", "-at WINDOW [-per P] [-format csv|jsonl]", "list what all users have used in a window", export},
+		{"plan-check", "-config NEW [-n 20]", "say whom the limits of another configuration would block now", planCheck},
 		{"healthcheck", "[-admin URL]", "exit 0 when the gateway is ready", healthcheck},
 		{"version", "", "print the version", printVersion},
 	}

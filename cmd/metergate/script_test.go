@@ -9,14 +9,15 @@ import (
 )
 
 // The scripts run the program as a shell would. "status N metergate ..." expects
-// an exit status. At $ADMIN is a gateway whose admin API wants $TOKEN; $MONTH is the id
-// of the running month.
+// an exit status. At $ADMIN and at $OTHER is a gateway whose admin API wants $TOKEN; $MONTH
+// is the id of the running month.
 func TestScripts(t *testing.T) {
-	gateway := startAdministered(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")
+	gateway, other := startAdministered(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1"), startAdministered(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("ADMIN", gateway.admin)
+			env.Setenv("OTHER", other.admin)
 			env.Setenv("TOKEN", adminToken)
 			env.Setenv("MONTH", time.Now().UTC().Format("2006-01"))
 			return nil

@@ -63,9 +63,13 @@ func (c *call) list() error {
 			start()
 		}
 		extend()
+		var claimed *string
+		if u.Claimed != "" {
+			claimed = &u.Claimed
+		}
 		return write(&listed{
 			User: u.User, Plan: c.Terms(u.Claimed).Plan(u.Override).Name(), Used: u.Used, Endpoints: u.Endpoints,
-			Override: overrideObject(u.Override),
+			Claimed: claimed, Override: overrideObject(u.Override),
 		})
 	})
 	extend()
@@ -84,6 +88,7 @@ type listed struct {
 	Plan      string           `json:"plan"` // that applies now
 	Used      int64            `json:"used"`
 	Endpoints map[string]int64 `json:"endpoints"` // what was used of each
+	Claimed   *string          `json:"claimed"`   // as in userObject
 	Override  *override        `json:"override"`
 }
 

@@ -430,8 +430,8 @@ func TestList(t *testing.T) {
 	r.ok("PUT", "/admin/users/=cmd()/plan", `{"plan":"open","until":"2026-12-05T00:00:00Z"}`)
 	r.ok("PUT", "/admin/users/a%2C%22b/counts", `{"per":"day","endpoints":{"analyze":7}}`)
 	wantCSV := "user,plan,endpoint,used\r\n=cmd(),open,analyze,12\r\ntoken,pro,analyze,1\r\ntoken,pro,image-analysis,1\r\n"
-	wantLines := `{"user":"=cmd()","plan":"open","used":12,"endpoints":{"analyze":12},"override":{"plan":"open","until":"2026-12-05T00:00:00Z"}}` + "\n" +
-		`{"user":"token","plan":"pro","used":2,"endpoints":{"analyze":1,"image-analysis":1},"override":null}` + "\n"
+	wantLines := `{"user":"=cmd()","plan":"open","used":12,"endpoints":{"analyze":12},"claimed":null,"override":{"plan":"open","until":"2026-12-05T00:00:00Z"}}` + "\n" +
+		`{"user":"token","plan":"pro","used":2,"endpoints":{"analyze":1,"image-analysis":1},"claimed":"pro","override":null}` + "\n"
 	for _, later := range []time.Duration{0, 10 * 24 * time.Hour} { // the next month
 		r.advance(later)
 		for query, want := range map[string]string{
