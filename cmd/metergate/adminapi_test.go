@@ -8,7 +8,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -141,6 +143,57 @@ func TestAdministratorAndStreams(t *testing.T) {
 	for _, p := range []*process{one, two} {
 		if got, want := administer(t, p, "GET", "/admin/users?format=csv", ""), "user,plan,endpoint,used\r\nu/1,free,analyze,1\r\n"; got != want {
 			t.Errorf("listed:\n%s\nwant:\n%s", got, want)
+		}
+	}
+}
+
+// The commands of docs/admin.md work as they stand there.
+func TestDocsAdmin(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer upstream.Close()
+	gateway := startAdministered(t, "embedded:"+t.TempDir(), upstream.URL)
+	text, err := os.ReadFile("../../docs/admin.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.Symlink(binary, filepath.Join(dir, "metergate")); err != nil {
+		t.Fatal(err)
+	}
+	example, err := os.ReadFile("../../gateway.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "gateway.yaml"), example, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	script := ""
+	for _, block := range shellBlock.FindAllStringSubmatch(string(text), -1) {
+		script += block[1]
+	}
+	// The window of the examples need not be the running one, nor one that is over.
+	script = strings.ReplaceAll(script, "-at 2026-11", "-at "+time.Now().UTC().Format("2006-01"))
+	script = strings.ReplaceAll(script, "http://127.0.0.1:9090", gateway.admin)
+	script = regexp.MustCompile(`(?m)^metergate \S+`).ReplaceAllString(script, "$0 -admin "+gateway.admin)
+	cmd := exec.Command("bash", "-ec", script)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "METERGATE_ADMIN_TOKEN="+adminToken, "JWT_SECRET="+testSecret, "PATH="+dir+":"+os.Getenv("PATH"))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v:\n%s", err, out)
+	}
+	for _, want := range []string{"user u-17, plan enterprise, set by an administrator until 2035", `"granted":[{"name":"month"`,
+		"imported 3 counts of 2 users", "of 2 users with something counted now", "plan cleared"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("no %q in:\n%s", want, out)
+		}
+	}
+	for file, want := range map[string]string{
+		"november.csv":   "user,plan,endpoint,used\r\nu-17,free,analyze,30\r\nu-17,free,image-analysis,12\r\nu-18,free,analyze,99\r\n",
+		"november.jsonl": `{"user":"u-18","plan":"free","used":99,"endpoints":{"analyze":99},"claimed":null,"override":null}`,
+	} {
+		if got, err := os.ReadFile(filepath.Join(dir, file)); err != nil || !strings.Contains(string(got), want) {
+			t.Errorf("%s: error %v, %q; want %q", file, err, got, want)
 		}
 	}
 }
