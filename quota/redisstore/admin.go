@@ -35,7 +35,7 @@ func (s *Store) Change(ctx context.Context, user string, t quota.Terms, c quota.
 	}
 	q := question{script: changeScript, user: user, silent: true}
 	own := func(done quota.Change, action ...any) []any {
-		return append([]any{c.ID, c.Fingerprint(), done.Encode(), s.keep.Milliseconds(), quota.MaxAudit,
+		return append([]any{c.ID, c.Fingerprint(), string(done.Encode()), s.keep.Milliseconds(), quota.MaxAudit,
 			quota.ChangeIDLife.Milliseconds(), quota.MaxChangeIDs, int64(quota.MaxRequests), string(c.Action)}, action...)
 	}
 	switch c.Action {
