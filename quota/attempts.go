@@ -23,6 +23,9 @@ const MaxAttempts = 10_000
 //	second attempt                    12:01:00          none left
 //	third attempt                     12:01:00          refused, for 30 s
 //
+// A user has a bucket for each rule that has applied to him: if two shared one, a token of
+// the plan with the quicker one would have the slower one's forgotten.
+//
 // The zero value bounds nothing.
 type Attempts struct {
 	Requests int64         // 1 to MaxAttempts; 0: no bound
@@ -75,8 +78,8 @@ func (a Attempts) Interval() time.Duration {
 // token, how long to wait for one; then nothing is taken.
 //
 // A bucket that would be full later than an empty one, by more than an Interval, was
-// kept under another rule, or by a clock that has been set back. It has one token. So
-// nobody waits for more than two Intervals.
+// kept by a clock that has been set back. It has one token. So nobody waits for more than
+// two Intervals.
 func (a Attempts) Take(full, now time.Time) (after time.Time, wait time.Duration) {
 	interval := a.Interval()
 	fill := time.Duration(a.Requests) * interval // the time to fill an empty bucket

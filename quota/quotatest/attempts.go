@@ -104,11 +104,16 @@ func testAttemptsChange(t *testing.T, b *bench) {
 	b.use(2, "u", "analyze", slow)
 	b.throttle("u", slow, 12*time.Hour)
 	b.use(5, "u", "analyze", free)
-	// A bucket that takes longer to fill than the rule of now says does not keep the user
-	// out for that long.
-	b.use(1, "u", "analyze", quick)
-	b.throttle("u", quick, 5*time.Minute)
-	b.clock.Advance(5*time.Minute + 5*time.Second)
-	b.use(1, "u", "analyze", quick)
-	b.throttle("u", quick, 5*time.Minute-5*time.Second)
+	// Each rule has a bucket of its own: the quicker one is not held up by the other, and
+	// does not fill that up, however often a user changes between them.
+	const round = 10*time.Minute + 5*time.Second
+	for i := range time.Duration(3) {
+		b.use(2, "u", "analyze", quick)
+		b.throttle("u", quick, 5*time.Minute)
+		b.clock.Advance(round)
+		b.throttle("u", slow, 12*time.Hour-(i+1)*round)
+	}
+	b.clock.Advance(12*time.Hour - 3*round + 5*time.Second)
+	b.use(1, "u", "analyze", slow)
+	b.throttle("u", slow, 12*time.Hour-5*time.Second)
 }

@@ -18,16 +18,16 @@ import (
 // A model is what the rules say of one user: the same as a store, without
 // concurrency, durability or economy.
 type model struct {
-	used     map[string]map[string]int64 // by window id and endpoint
-	granted  map[string]map[string]int64 // the same; an empty endpoint: all
-	holds    map[string]*hold            // by reservation id
-	full     time.Time                   // when the bucket of attempts is
+	used     map[string]map[string]int64  // by window id and endpoint
+	granted  map[string]map[string]int64  // the same; an empty endpoint: all
+	holds    map[string]*hold             // by reservation id
+	full     map[quota.Attempts]time.Time // when the bucket of a rule is
 	override quota.Override
 	changes  []quota.Entry // newest last
 }
 
 func newModel() *model {
-	return &model{used: map[string]map[string]int64{}, granted: map[string]map[string]int64{}, holds: map[string]*hold{}}
+	return &model{used: map[string]map[string]int64{}, granted: map[string]map[string]int64{}, holds: map[string]*hold{}, full: map[quota.Attempts]time.Time{}}
 }
 
 type hold struct {
@@ -74,11 +74,11 @@ func (m *model) snapshot(t quota.Terms, cal *quota.Calendar, now time.Time) quot
 // Not sure: a store whose clock is a little ahead may say otherwise, and it was not made
 // either.
 func (m *model) attempt(a quota.Attempts, now time.Time) (wait time.Duration, sure bool) {
-	full, wait := a.Take(m.full, now)
-	_, ahead := a.Take(m.full, now.Add(5*time.Second))
-	_, behind := a.Take(m.full.Add(5*time.Second), now)
+	full, wait := a.Take(m.full[a], now)
+	_, ahead := a.Take(m.full[a], now.Add(5*time.Second))
+	_, behind := a.Take(m.full[a].Add(5*time.Second), now)
 	if sure = (wait > 0) == (ahead > 0) && (wait > 0) == (behind > 0); sure && wait == 0 && a.Requests > 0 {
-		m.full = full
+		m.full[a] = full
 	}
 	return wait, sure
 }

@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"testing"
@@ -22,7 +23,7 @@ func TestAttemptsToTheMicrosecond(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		user := quota.NewID()
 		now := time.Date(2026, time.November, 17, 12, 0, 0, 0, time.UTC)
-		var full time.Time
+		full := map[quota.Attempts]time.Time{} // each rule has a bucket
 		a := quota.Attempts{}
 		for i := range rapid.IntRange(1, 40).Draw(t, "calls") {
 			if i == 0 || rapid.IntRange(0, 9).Draw(t, "change") == 0 {
@@ -40,17 +41,23 @@ func TestAttemptsToTheMicrosecond(t *testing.T) {
 			p := quotatest.NewBoundPlan("p", a, quota.Limit{Per: quota.Month})
 			d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: user, Endpoint: "analyze", Terms: p.Terms(), Lease: time.Minute})
 			var wait time.Duration
-			full, wait = a.Take(full, now)
+			full[a], wait = a.Take(full[a], now)
 			if err != nil || d.Admitted || d.RetryAttempt != wait {
 				t.Fatalf("call %d: attempts again in %v, want %v; admitted %v, error %v", i, d.RetryAttempt, wait, d.Admitted, err)
 			}
-			kept, err := strconv.ParseInt(redis.HGet(s.key(user), "attempts"), 10, 64)
-			if err != nil || kept != full.UnixMicro() {
-				t.Fatalf("call %d: Redis keeps %d, want %d, error %v", i, kept, full.UnixMicro(), err)
+			kept, err := strconv.ParseInt(redis.HGet(s.key(user), bucketOf(p)), 10, 64)
+			if err != nil || kept != full[a].UnixMicro() {
+				t.Fatalf("call %d: Redis keeps %d, want %d, error %v", i, kept, full[a].UnixMicro(), err)
 			}
 		}
 		redis.Del(s.key(user))
 	})
+}
+
+// bucketOf is the field with a user's bucket under the rule of p.
+func bucketOf(p *quota.Plan) string {
+	a := p.Attempts()
+	return fmt.Sprintf("attempts/%d/%d", a.Requests, a.Interval().Microseconds())
 }
 
 // A user who was only ever refused does not stay in Redis.
@@ -82,7 +89,7 @@ func TestAttemptsAloneEnd(t *testing.T) {
 	for range 4 {
 		try(p)
 	}
-	if got, want := fields(), []string{"attempts", "user"}; !slices.Equal(got, want) {
+	if got, want := fields(), []string{bucketOf(p), "user"}; !slices.Equal(got, want) {
 		t.Errorf("attempts leave %v, want %v", got, want)
 	}
 	ttl, err := s.client.PTTL(ctx, s.key("u")).Result()
@@ -119,7 +126,7 @@ func TestFullBucketsAreSwept(t *testing.T) {
 		if _, err := s.Read(ctx, "u", p.Terms()); err != nil { // sweeps the leases
 			t.Fatal(err)
 		}
-		got, err := s.client.HExists(ctx, s.key("u"), "attempts").Result()
+		got, err := s.client.HExists(ctx, s.key("u"), bucketOf(p)).Result()
 		if err != nil || got != step.want {
 			t.Errorf("after %v there is a bucket: %v, want %v; error %v", step.after, got, step.want, err)
 		}

@@ -17,8 +17,8 @@
 --   once/ID               "UNTIL FINGERPRINT" of the change that had this ID
 --   retain/W              when the counts and grants of window W are deleted
 --   sweep                 a time before which nothing expires
---   attempts              when the user's bucket of attempts is full, µs; not there, or
---                         in the past: it is
+--   attempts/N/I          when the user's bucket of N attempts, of which one comes back
+--                         every I µs, is full, µs; not there, or in the past: it is
 --
 -- W is a window's id, "2026-11" say; E an endpoint; all times are milliseconds
 -- since 1970 where they are not µs. Nothing relies on Redis's own expiry but the end of
@@ -195,7 +195,7 @@ local function clean()
       if full > now then
         last = math.max(last or full, full)
       else
-        redis.call('HDEL', key, 'attempts')
+        redis.call('HDEL', key, all[i])
       end
     end
   end

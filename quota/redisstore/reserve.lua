@@ -21,7 +21,8 @@ end
 sweep()
 
 local id, endpoint = ARGV[rest], ARGV[rest + 2]
-local known = redis.call('HMGET', key, 'lease/' .. id, 'done/' .. id, 'attempts')
+local bucket = 'attempts/' .. ARGV[rest + 3] .. '/' .. ARGV[rest + 4]
+local known = redis.call('HMGET', key, 'lease/' .. id, 'done/' .. id, bucket)
 if known[2] then
   return answer(SETTLED, counts())
 end
@@ -44,7 +45,7 @@ local function attempt(most, interval)
   if full > at + fill then
     return full - at - fill
   end
-  redis.call('HSET', key, 'user', ARGV[2], 'attempts', text(full))
+  redis.call('HSET', key, 'user', ARGV[2], bucket, text(full))
   live(full / 1000)
   return 0
 end

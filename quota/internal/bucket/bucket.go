@@ -14,8 +14,13 @@ const Most = 4096
 // A Set has the buckets of many users. The zero value is empty and ready. It is not
 // safe for concurrent use.
 type Set struct {
-	full map[string]time.Time // when a user's is; one that is full now need not be there
-	room int                  // how many buckets there may be before it is tidied up
+	full map[key]time.Time // when one is; one that is full now need not be there
+	room int               // how many buckets there may be before it is tidied up
+}
+
+type key struct {
+	user string
+	rule quota.Attempts
 }
 
 // Take takes a token from a user's bucket. It returns 0 or, when there was none, how
@@ -24,14 +29,15 @@ func (s *Set) Take(user string, a quota.Attempts, now time.Time) (wait time.Dura
 	if a.Requests == 0 {
 		return 0
 	}
-	full, wait := a.Take(s.full[user], now)
+	k := key{user, a}
+	full, wait := a.Take(s.full[k], now)
 	if wait > 0 {
 		return wait
 	}
 	if s.full == nil {
-		s.full = make(map[string]time.Time)
+		s.full = make(map[key]time.Time)
 	}
-	s.full[user] = full
+	s.full[k] = full
 	if len(s.full) > s.room {
 		s.tidy(now)
 	}
@@ -41,17 +47,17 @@ func (s *Set) Take(user string, a quota.Attempts, now time.Time) (wait time.Dura
 // tidy forgets the buckets that are full. Since it leaves room for as many as it
 // leaves, a call of Take costs little on average.
 func (s *Set) tidy(now time.Time) {
-	for user, full := range s.full {
+	for k, full := range s.full {
 		if !full.After(now) {
-			delete(s.full, user)
+			delete(s.full, k)
 		}
 	}
 	if len(s.full) >= Most {
-		for user := range s.full {
+		for k := range s.full {
 			if len(s.full) <= Most/2 {
 				break
 			}
-			delete(s.full, user)
+			delete(s.full, k)
 		}
 	}
 	s.room = min(Most, max(64, 2*len(s.full)))
