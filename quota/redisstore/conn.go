@@ -67,7 +67,7 @@ func (s *Store) exclusively(ctx context.Context, call func(context.Context) erro
 			return errClosed
 		}
 	}
-	until, _ := endOf(ctx, s.timeout)
+	until := endOf(ctx, s.timeout)
 	timer := time.NewTimer(time.Hour)
 	answered, err := await(j.done, timer, until)
 	if !answered {
@@ -79,14 +79,13 @@ func (s *Store) exclusively(ctx context.Context, call func(context.Context) erro
 	return err
 }
 
-// endOf is when a call has to be answered that is sent now; whole: that is the timeout
-// and not ctx's deadline, which is earlier.
-func endOf(ctx context.Context, timeout time.Duration) (end time.Time, whole bool) {
-	end = time.Now().Add(timeout)
+// endOf is when a call has to be answered that is sent now.
+func endOf(ctx context.Context, timeout time.Duration) time.Time {
+	end := time.Now().Add(timeout)
 	if d, ok := ctx.Deadline(); ok && d.Before(end) {
-		return d, false
+		end = d
 	}
-	return end, true
+	return end
 }
 
 // A sooner is a context with a deadline that is none of its parent's: it is not done

@@ -103,13 +103,27 @@ func (p *pipe) call(ctx context.Context, c *call) (answered bool, err error) {
 		<-p.slots
 		return true, err
 	}
-	var whole bool
-	c.until, whole = endOf(ctx, p.timeout)
+	late := time.Now().Add(p.timeout)
+	c.until = endOf(ctx, p.timeout)
 	answered, err = await(c.done, c.timer, c.until)
-	if !answered && whole {
-		p.retire()
+	if !answered {
+		p.miss(c, late)
 	}
 	return answered, err
+}
+
+// miss gives the pipe up if a call that nobody waits for any more is not answered when
+// it is late.
+func (p *pipe) miss(c *call, late time.Time) {
+	if !time.Now().Before(late) {
+		p.retire()
+		return
+	}
+	time.AfterFunc(time.Until(late), func() {
+		if len(c.done) == 0 {
+			p.retire()
+		}
+	})
 }
 
 // enter waits for a slot.
@@ -313,7 +327,7 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 }
 
 // appendCommand appends the call of a script with one key, as Redis's protocol has it.
-// Arguments are strings and whole numbers.
+// Arguments are strings, bytes and whole numbers.
 func appendCommand(b []byte, sha, key string, args []any) []byte {
 	b = append(b, '*')
 	b = strconv.AppendInt(b, int64(4+len(args)), 10)
@@ -325,6 +339,8 @@ func appendCommand(b []byte, sha, key string, args []any) []byte {
 		switch arg := arg.(type) {
 		case string:
 			b = appendString(b, arg)
+		case []byte:
+			b = appendString(b, string(arg))
 		case int:
 			b = appendNumber(b, int64(arg))
 		case int64:

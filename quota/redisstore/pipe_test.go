@@ -52,9 +52,9 @@ func TestReadResult(t *testing.T) {
 }
 
 func TestAppendCommand(t *testing.T) {
-	got := string(appendCommand([]byte("before"), "0123", "m:{k}", []any{"a\r\nb", "", -1, int64(1796083200000)}))
-	want := "before*8\r\n$7\r\nEVALSHA\r\n$4\r\n0123\r\n$1\r\n1\r\n$5\r\nm:{k}\r\n" +
-		"$4\r\na\r\nb\r\n$0\r\n\r\n$2\r\n-1\r\n$13\r\n1796083200000\r\n"
+	got := string(appendCommand([]byte("before"), "0123", "m:{k}", []any{"a\r\nb", "", -1, int64(1796083200000), []byte("{}")}))
+	want := "before*9\r\n$7\r\nEVALSHA\r\n$4\r\n0123\r\n$1\r\n1\r\n$5\r\nm:{k}\r\n" +
+		"$4\r\na\r\nb\r\n$0\r\n\r\n$2\r\n-1\r\n$13\r\n1796083200000\r\n$2\r\n{}\r\n"
 	if got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -230,6 +230,32 @@ func TestLessTime(t *testing.T) {
 	if s.lines.slots[0].Load() != before || !before.usable() {
 		t.Error("the connection was given up")
 	}
+}
+
+// A connection without answers is given up, also when nobody has waited for so long.
+func TestNobodyWaits(t *testing.T) {
+	t.Parallel()
+	c := redistest.Connect(t, redistest.Start(t).Addr)
+	s := openWith(t, c.URL(), 4*short, 2)
+	for range 2 {
+		wantState(t, s, "u", 0, 0)
+	}
+	p := s.lines.slots[0].Load()
+	c.SwallowReplies(true)
+	for range 2 { // takes all slots
+		less, cancel := context.WithTimeout(ctx, time.Millisecond)
+		if _, err := s.Read(less, "u", plan.Terms()); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error %v, want %v", err, context.DeadlineExceeded)
+		}
+		cancel()
+	}
+	c.Heal()
+	select {
+	case <-p.retired:
+	case <-time.After(bound):
+		t.Fatal("the connection is not given up")
+	}
+	wantState(t, s, "u", 0, 0)
 }
 
 // Close ends what is under way.

@@ -20,7 +20,7 @@ func (s *Store) script(ctx context.Context, script *redis.Script, key string, ar
 	for range 3 {
 		p := slot.Load()
 		if p == nil || !p.usable() {
-			end, _ := endOf(ctx, s.timeout)
+			end := endOf(ctx, s.timeout)
 			ctx = sooner{ctx, end}
 			if p, err = s.line(key, end); err != nil {
 				return result{}, err
@@ -31,7 +31,7 @@ func (s *Store) script(ctx context.Context, script *redis.Script, key string, ar
 			return result{}, s.noAnswer() // c is not ours any more
 		}
 		if _, refused := err.(refusal); refused {
-			slot.CompareAndSwap(p, nil)
+			slot.CompareAndSwap(p, nil) // in a cluster the key may be elsewhere
 			return s.eval(sooner{ctx, c.until}, script, key, args)
 		}
 		if err != errRetired {
