@@ -26,6 +26,9 @@ const MaxAttempts = 10_000
 // A user has a bucket for each rule that has applied to him: if two shared one, a token of
 // the plan with the quicker one would have the slower one's forgotten.
 //
+// An attempt that is observed passes an empty bucket and takes nothing from it, like one
+// that is refused: so as many would be blocked as if they were.
+//
 // The zero value bounds nothing.
 type Attempts struct {
 	Requests int64         // 1 to MaxAttempts; 0: no bound

@@ -17,6 +17,8 @@
 // to the same rules. Everything in this package itself is arithmetic: no I/O, and
 // no clock but the one that is handed in.
 //
+// A plan or a request that observes is never blocked, see Request.Observes.
+//
 // Counts belong to user, endpoint and window, not to the plan: a user whose plan
 // changes keeps what was used.
 //

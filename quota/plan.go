@@ -41,6 +41,7 @@ type Plan struct {
 	name      string
 	limits    []Limit
 	attempts  Attempts
+	observe   bool
 	endpoints []string
 	warnAt    int64
 	headline  int // index into limits, -1: none
@@ -55,6 +56,9 @@ type PlanOptions struct {
 	Limits []Limit // none: its users are counted and never blocked
 	// Attempts bound how often a user may try; the zero value: not at all.
 	Attempts Attempts
+	// Observe blocks nothing: what the limits and Attempts would refuse is admitted, counted
+	// and reported, see Request.Observes. False: they hold.
+	Observe bool
 	// Endpoints are all the endpoints of the configuration: usage is reported for
 	// each of them, whether it has a limit or not.
 	Endpoints []string
@@ -79,6 +83,7 @@ func NewPlan(o PlanOptions) (*Plan, error) {
 		name:      name,
 		limits:    slices.Clone(limits),
 		attempts:  o.Attempts,
+		observe:   o.Observe,
 		endpoints: slices.Clone(o.Endpoints),
 		warnAt:    int64(o.WarnAt),
 		period:    o.Period,

@@ -17,6 +17,9 @@ type Request struct {
 	// Lease is how long the unit is held when nobody settles it: longer than the
 	// request can take.
 	Lease time.Duration
+	// Observe: nothing blocks the request, whatever its plan says, see Observes. False: as
+	// the plan says.
+	Observe bool
 }
 
 // NewID returns 26 letters and digits with 130 bits of chance.
@@ -46,6 +49,10 @@ type Decision struct {
 	// Admitted: one unit is held in every limit that applies, or the Reservation is
 	// Unchecked. Otherwise no count and no hold has changed.
 	Admitted bool
+	// WouldBlock names what would have refused the request if it were not observed, see
+	// Snapshot.WouldBlock; nil: nothing, or it is not observed. A Reserve that is sent twice
+	// says the second time what exceeds its limit by then.
+	WouldBlock []string
 	// RetryAttempt is how long until the user has an attempt again, when it was the
 	// plan's Attempts that refused the request; 0: it was not.
 	RetryAttempt time.Duration

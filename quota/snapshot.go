@@ -93,7 +93,7 @@ func (s Snapshot) open(i int) bool {
 }
 
 // Admits reports whether one more request to endpoint fits into every limit that
-// applies to it. It is the rule by which stores admit.
+// applies to it. It is the rule by which stores admit what is not observed.
 func (s Snapshot) Admits(endpoint string) bool {
 	for i, l := range s.Plan.limits {
 		if l.Applies(endpoint) && !s.open(i) {

@@ -24,7 +24,7 @@ type Usage struct {
 	InFlight  int64                    `json:"in_flight"` // held by requests that are running
 	Percent   *int64                   `json:"percent"`   // rounded down; over 100 after a limit was lowered
 	Status    Status                   `json:"status"`
-	Allowed   bool                     `json:"allowed"` // every limit without an endpoint has a unit left
+	Allowed   bool                     `json:"allowed"` // every limit without an endpoint has a unit left, or the plan observes
 	Period    Period                   `json:"period"`
 	Endpoints map[string]EndpointUsage `json:"endpoints"` // every endpoint of the configuration
 	Limits    []LimitUsage             `json:"limits"`
@@ -72,7 +72,7 @@ func (s Snapshot) Usage(user string) Usage {
 		Used:     s.Period.Used,
 		InFlight: s.Period.Held,
 		Status:   StatusOK,
-		Allowed:  s.Admits(""),
+		Allowed:  p.observe || s.Admits(""),
 		Period:   Period{Per: s.Period.Window.Per, Start: s.Period.Window.Start, End: s.Period.Window.End},
 		Limits:   make([]LimitUsage, 0, len(p.limits)),
 		Stale:    s.Stale,
@@ -100,7 +100,7 @@ func (s Snapshot) Usage(user string) Usage {
 				e.Limit, e.Remaining, e.Percent = &limit, &left, &percent
 				e.Status = p.status(c.Used, limit)
 			}
-			allowed := s.Admits(l.Endpoint)
+			allowed := p.observe || s.Admits(l.Endpoint)
 			e.Allowed = &allowed
 			u.Endpoints[l.Endpoint] = e
 		}

@@ -112,8 +112,8 @@ func Open(dir string, opt Options) (*Store, error) {
 }
 
 // Reserve holds one unit for r in every limit of its plan that applies, or none, if
-// the plan's Attempts let the user try; whatever comes of that, it was an attempt. It
-// is safe to send twice: an id that is held is admitted again, in the windows in
+// the plan's Attempts let the user try; whatever comes of that, it was an attempt. One
+// that is observed it holds in any case. It is safe to send twice: an id that is held is admitted again, in the windows in
 // which it is held. Nothing is written to disk. Errors: quota.ErrSettled,
 // ErrClosed, ctx's and those of the disk; then the request holds nothing more
 // than before, and the Decision holds a Reservation to settle.
@@ -141,10 +141,16 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, e
 	if h != nil && now.Before(h.until) {
 		d.Admitted = true
 		d.Reservation.Windows = h.windows
+		if r.Observes(p) {
+			d.WouldBlock = d.Snapshot.WouldBlock(r.Endpoint, false)
+		}
 		return d, nil
 	}
-	d.RetryAttempt = sh.attempts.Take(r.User, p.Attempts(), now)
-	if d.RetryAttempt == 0 && d.Snapshot.Admits(r.Endpoint) {
+	wait, observed := sh.attempts.Take(r.User, p.Attempts(), now), r.Observes(p)
+	if !observed {
+		d.RetryAttempt = wait
+	}
+	if observed || wait == 0 && d.Snapshot.Admits(r.Endpoint) {
 		d.Admitted = true
 		sh.add(&hold{
 			user: r.User, id: r.ID, endpoint: r.Endpoint,
@@ -156,6 +162,9 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, e
 			}
 		}
 		d.Snapshot.Period.Held++
+		if observed {
+			d.WouldBlock = d.Snapshot.WouldBlock(r.Endpoint, wait > 0)
+		}
 		s.watchers.Notify(r.User)
 	}
 	return d, nil

@@ -7,7 +7,8 @@
 //   - A reserve is refused with the store's error, or let through
 //     ([Options].Allow) as far as the last known usage and the journal permit: a
 //     user never seen starts at 0. Attempts are bounded, too, by a bucket of
-//     this gateway's own.
+//     this gateway's own. One that is observed is let through in any case: to observe
+//     is to block nothing.
 //   - A commit goes to the [Journal], on disk, before it returns. The client may
 //     have its 2xx: it will be counted.
 //   - A release, and that of a reserve whose answer was lost, is tried again in the

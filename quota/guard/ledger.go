@@ -141,12 +141,18 @@ func (l *ledger) admit(r quota.Reservation, now time.Time) quota.Decision {
 	defer sh.mu.Unlock()
 	d := quota.Decision{Reservation: r}
 	before := l.snapshot(sh, r.User, r.Terms, now)
-	d.RetryAttempt = sh.attempts.Take(r.User, before.Plan.Attempts(), now)
-	if d.RetryAttempt == 0 && before.Admits(r.Endpoint) {
+	wait, observed := sh.attempts.Take(r.User, before.Plan.Attempts(), now), r.Observes(before.Plan)
+	if !observed {
+		d.RetryAttempt = wait
+	}
+	if observed || wait == 0 && before.Admits(r.Endpoint) {
 		d.Admitted = true
 		sh.owe(r.User).running[r.ID] = running{r, now.Add(r.Lease)}
 	}
 	d.Snapshot = l.snapshot(sh, r.User, r.Terms, now)
+	if observed {
+		d.WouldBlock = d.Snapshot.WouldBlock(r.Endpoint, wait > 0)
+	}
 	return d
 }
 

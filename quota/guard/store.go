@@ -66,7 +66,8 @@ type Options struct {
 	// it. nil: they are kept in memory, as many as fit, and Commit returns an error.
 	Journal *Journal
 	// Allow lets a request pass when the store does not answer its reserve and the
-	// last known usage permits. False: the reserve returns the error.
+	// last known usage permits. False: the reserve returns the error. One that is observed
+	// passes in either case.
 	Allow bool
 	// Timeout is the longest to wait for one answer of the remote store.
 	Timeout time.Duration
@@ -192,7 +193,7 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, e
 
 // decide admits a request, or not, without an answer of the store.
 func (s *Store) decide(r quota.Reservation, cause error) (quota.Decision, error) {
-	if !s.Allow || errors.Is(cause, quota.ErrOverloaded) {
+	if !s.Allow && !r.Observes(r.Plan) || errors.Is(cause, quota.ErrOverloaded) {
 		return quota.Decision{Reservation: r}, cause
 	}
 	r.Unchecked = true

@@ -233,6 +233,47 @@ func TestDeny(t *testing.T) {
 	}
 }
 
+// To observe is to block nothing: an outage is no reason, whatever on_failure says. What
+// passes is in the journal, and counted once.
+func TestObserveInAnOutage(t *testing.T) {
+	for _, allow := range []bool{false, true} {
+		t.Run(fmt.Sprintf("allow %v", allow), func(t *testing.T) {
+			r := newRig(t, setup{allow: allow})
+			limit := quota.Limit{Requests: 2, Per: quota.Month}
+			enforcing := quotatest.NewPlan("p", limit)
+			observing := quotatest.NewObservingPlan("p", quota.Attempts{Requests: 3, Per: 24 * time.Hour}, limit)
+			// pass makes a request that would be blocked by so many names.
+			pass := func(q quota.Request, want string) {
+				t.Helper()
+				d, err := r.Reserve(ctx, q)
+				if err != nil || !d.Admitted || !d.Reservation.Unchecked || fmt.Sprint(d.WouldBlock) != want {
+					t.Fatalf("admitted %v, unchecked %v, would be blocked by %v, error %v; want true, true, %s", d.Admitted, d.Reservation.Unchecked, d.WouldBlock, err, want)
+				}
+				r.commit(d.Reservation)
+			}
+			r.use(1, "u", enforcing)
+			r.down()
+			pass(request("u", observing), "[]")
+			pass(request("u", observing), "[month]")
+			route := request("u", enforcing)
+			route.Observe = true
+			pass(route, "[month]")
+			pass(request("u", observing), "[month]")
+			pass(request("u", observing), "[month attempts]")
+			if d, err := r.Reserve(ctx, request("u", enforcing)); d.Admitted || (err == nil) != allow {
+				t.Errorf("not observed: admitted %v, error %v", d.Admitted, err)
+			}
+			r.want("u", observing, "6+0 stale")
+			r.up()
+			r.settled()
+			r.want("u", observing, "6+0")
+			if d, err := r.Reserve(ctx, request("u", enforcing)); err != nil || d.Admitted {
+				t.Errorf("the seventh of two: admitted %v, error %v", d.Admitted, err)
+			}
+		})
+	}
+}
+
 // Without the store the last known usage still bounds a user, and one never seen
 // starts at 0; nothing of it is lost when the store is back.
 func TestAllow(t *testing.T) {

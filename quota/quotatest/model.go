@@ -36,6 +36,20 @@ type hold struct {
 	settled     time.Time // zero: not yet
 }
 
+// exceeded says what refuses a request when s is the state before it, and there is an
+// attempt in wait.
+func exceeded(s quota.Snapshot, endpoint string, wait time.Duration) (names []string) {
+	for i, l := range s.Plan.Limits() {
+		if c := s.Limits[i]; l.Applies(endpoint) && c.Used+c.Held >= l.Requests+c.Granted {
+			names = append(names, l.Name())
+		}
+	}
+	if wait > 0 {
+		names = append(names, "attempts")
+	}
+	return names
+}
+
 func (h *hold) live(now time.Time) bool { return h.settled.IsZero() && now.Before(h.expires) }
 
 // resettled is how long after a reservation was settled a call for it may come
@@ -170,6 +184,8 @@ func testModel(t *testing.T, open Open) {
 			quota.Limit{Requests: 3, Per: quota.Minute}, quota.Limit{Requests: 1, Per: quota.Day, Endpoint: "report"}),
 		NewPlan("other", quota.Limit{Requests: 3, Per: quota.Week}, quota.Limit{Requests: 3, Per: quota.Hour, Endpoint: "analyze"}),
 		NewBoundPlan("unlimited", quota.Attempts{Requests: 1, Per: 15 * time.Minute}),
+		NewObservingPlan("observing", quota.Attempts{Requests: 2, Per: 70 * time.Second}, quota.Limit{Requests: 2, Per: quota.Month},
+			quota.Limit{Requests: 1, Per: quota.Minute}, quota.Limit{Requests: 1, Per: quota.Day, Endpoint: "report"}),
 	}
 	named := map[string]*quota.Plan{}
 	for _, p := range plans {
@@ -229,13 +245,16 @@ func testModel(t *testing.T, open Open) {
 				user, terms := user(t), terms(t)
 				n++
 				r := quota.Request{ID: fmt.Sprintf("%04d-%s", n, run), User: user, Terms: terms, Lease: 65 * time.Second,
-					Endpoint: rapid.SampledFrom(endpoints).Draw(t, "endpoint")}
+					Endpoint: rapid.SampledFrom(endpoints).Draw(t, "endpoint"),
+					Observe:  rapid.IntRange(0, 3).Draw(t, "observe") == 0}
 				before := models[user].snapshot(terms, cal, clock.Now())
 				p := before.Plan
 				wait := attempt(t, user, p)
-				want := wait == 0 && before.Admits(r.Endpoint)
+				observed := r.Observe || p.Name() == "observing"
+				wouldBlock := exceeded(before, r.Endpoint, wait)
+				want := observed || len(wouldBlock) == 0
 				d, err := store.Reserve(ctx, r)
-				if want && d.Admitted {
+				if want && d.Admitted && !observed {
 					for i, l := range p.Limits() {
 						if c := d.Snapshot.Limits[i]; l.Applies(r.Endpoint) && c.Used+c.Held > l.Requests+c.Granted {
 							t.Fatalf("limit %s is at %d+%d of %d+%d", l.Name(), c.Used, c.Held, l.Requests, c.Granted)
@@ -245,7 +264,15 @@ func testModel(t *testing.T, open Open) {
 				if err != nil || d.Admitted != want {
 					t.Fatalf("admitted %v (error %v), the rules say %v", d.Admitted, err, want)
 				}
-				throttled(t, d, wait)
+				if !observed {
+					throttled(t, d, wait)
+					wouldBlock = nil
+				} else if d.RetryAttempt != 0 {
+					t.Fatalf("has to wait %v, and is observed", d.RetryAttempt)
+				}
+				if !slices.Equal(d.WouldBlock, wouldBlock) {
+					t.Fatalf("would be blocked by %q, the rules say %q", d.WouldBlock, wouldBlock)
+				}
 				if want {
 					models[user].holds[r.ID] = &hold{reservation: d.Reservation, expires: clock.Now().Add(r.Lease)}
 				}
@@ -256,7 +283,10 @@ func testModel(t *testing.T, open Open) {
 				h := known(t, user)
 				var wait time.Duration
 				if h.settled.IsZero() && !h.live(clock.Now()) { // a new hold, or none; nobody does this
-					wait = attempt(t, user, models[user].snapshot(h.reservation.Terms, cal, clock.Now()).Plan)
+					p := models[user].snapshot(h.reservation.Terms, cal, clock.Now()).Plan
+					if wait = attempt(t, user, p); h.reservation.Observe || p.Name() == "observing" {
+						wait = 0
+					}
 				}
 				d, err := store.Reserve(ctx, h.reservation.Request)
 				switch {
@@ -313,7 +343,7 @@ func testModel(t *testing.T, open Open) {
 						c.Endpoint = rapid.SampledFrom([]string{"", "analyze", "report"}).Draw(t, "endpoint")
 					}
 				case quota.ActionSetPlan:
-					c.Plan = rapid.SampledFrom([]string{"small", "raised", "other", "unlimited", "gone"}).Draw(t, "override")
+					c.Plan = rapid.SampledFrom([]string{"small", "raised", "other", "unlimited", "observing", "gone"}).Draw(t, "override")
 					if life := rapid.SampledFrom([]time.Duration{0, 65 * time.Second, 24*time.Hour + 5*time.Second}).Draw(t, "life"); life != 0 {
 						c.Until = clock.Now().Add(life)
 					}

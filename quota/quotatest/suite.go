@@ -109,6 +109,11 @@ func Run(t *testing.T, open Open) {
 		"exactly the attempts of many at once":      testConcurrentAttempts,
 		"attempts come back evenly":                 testAttemptsRefill,
 		"a bound of attempts that is changed":       testAttemptsChange,
+		"an observing plan refuses nothing":         testObserve,
+		"one request is observed, the next is not":  testObserveRequest,
+		"a grant to who is observed":                testObserveGrant,
+		"attempts that are observed":                testObserveAttempts,
+		"many at once that are observed":            testConcurrentObserve,
 		"who watches is told of each change":        testWatch,
 	}
 	maps.Copy(tests, adminTests)

@@ -43,7 +43,7 @@
 -- does not hold: the override is another, the gateway's clock is off, or a window has
 -- just turned. Then it asks again with the windows of now and this override.
 
-local OK, REFUSED, OUTDATED, SETTLED, UNHELD, THROTTLED = 0, 1, 2, 3, 4, 5
+local OK, REFUSED, OUTDATED, SETTLED, UNHELD, THROTTLED, EXHAUSTED = 0, 1, 2, 3, 4, 5, 6
 local GRACE = 600000 -- longer than a call can be on its way, ms
 
 local key = KEYS[1]

@@ -20,6 +20,7 @@ const (
 	codeSettled
 	codeUnheld
 	codeThrottled
+	codeExhausted
 )
 
 const (

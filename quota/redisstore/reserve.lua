@@ -6,6 +6,7 @@
 --   ARGV[rest + 2]  the endpoint
 --   ARGV[rest + 3]  the attempts that the user may make at once, 0: not bounded
 --   ARGV[rest + 4]  the time in which one of them comes back, µs
+--   ARGV[rest + 5]  1: the request is observed, neither limits nor attempts refuse it; or 0
 --   then            for each of the view's limits:
 --     requests      the limit without grants, or -1 when it does not apply to the
 --                   endpoint
@@ -13,7 +14,8 @@
 --
 -- Codes: OK, REFUSED (a limit is reached), OUTDATED, SETTLED (the id was committed
 -- or released before; nothing is held), THROTTLED (there is no attempt left; the
--- answer ends with one number more, the time until there is one, µs).
+-- answer ends with one number more, the time until there is one, µs), EXHAUSTED (as OK,
+-- but there was no attempt left, and the request is observed).
 
 if outdated then
   return { OUTDATED, now, override }
@@ -50,15 +52,16 @@ local function attempt(most, interval)
   return 0
 end
 
+local observed = ARGV[rest + 5] == '1'
 local wait = attempt(tonumber(ARGV[rest + 3]), tonumber(ARGV[rest + 4]))
 local values = counts()
-if wait > 0 then
+if wait > 0 and not observed then
   values[#values + 1] = wait
   return answer(THROTTLED, values)
 end
 for i = 1, limits do
-  local requests = tonumber(ARGV[rest + 4 + i])
-  if requests >= 0 and values[2 * i - 1] + values[2 * i] >= requests + (values[2 * counters + i] or 0) then
+  local requests = tonumber(ARGV[rest + 5 + i])
+  if not observed and requests >= 0 and values[2 * i - 1] + values[2 * i] >= requests + (values[2 * counters + i] or 0) then
     return answer(REFUSED, values)
   end
 end
@@ -68,7 +71,7 @@ local lease = text(expiry) .. ' ' .. endpoint
 for i = 1, #windows do
   lease = lease .. ' ' .. windows[i].id
 end
-redis.call('HSET', key, 'user', ARGV[2], 'claimed', ARGV[rest + 5 + limits], 'lease/' .. id, lease)
+redis.call('HSET', key, 'user', ARGV[2], 'claimed', ARGV[rest + 6 + limits], 'lease/' .. id, lease)
 hold(lease, 1)
 expire(expiry, expiry)
 -- The view's windows are those of the lease, so that there is no need to read again.
@@ -78,4 +81,4 @@ for i = 1, counters do
     values[2 * i] = values[2 * i] + 1
   end
 end
-return answer(OK, values)
+return answer(wait > 0 and EXHAUSTED or OK, values)

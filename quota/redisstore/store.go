@@ -180,14 +180,18 @@ func (s *Store) Ping(ctx context.Context) error {
 func (s *Store) Close() error { return s.close() }
 
 // Reserve holds one unit for r in every limit of its plan that applies, or none, if
-// the plan's Attempts let the user try; whatever comes of that, it was an attempt. It
-// is safe to send twice. Errors: quota.ErrOverloaded, quota.ErrSettled, or
+// the plan's Attempts let the user try; whatever comes of that, it was an attempt. One
+// that is observed it holds in any case. It is safe to send twice. Errors: quota.ErrOverloaded, quota.ErrSettled, or
 // Redis's; then the unit may be held or not, and the Decision holds a Reservation
 // to settle.
 func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, error) {
 	a, err := s.ask(ctx, question{script: reserveScript, user: r.User, terms: r.Terms, own: func(args []any, p *quota.Plan, _ []quota.Window) []any {
 		limits, attempts := p.Limits(), p.Attempts()
-		args = append(args, r.ID, r.Lease.Milliseconds(), r.Endpoint, attempts.Requests, attempts.Interval().Microseconds())
+		observed := 0
+		if r.Observes(p) {
+			observed = 1
+		}
+		args = append(args, r.ID, r.Lease.Milliseconds(), r.Endpoint, attempts.Requests, attempts.Interval().Microseconds(), observed)
 		for _, l := range limits {
 			if l.Applies(r.Endpoint) {
 				args = append(args, l.Requests)
@@ -201,8 +205,16 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, e
 	if err != nil {
 		return d, err
 	}
-	d.Admitted, d.RetryAttempt, d.Snapshot = a.code == codeOK, a.wait, a.snapshot()
-	if a.code == codeSettled {
+	d.Snapshot = a.snapshot()
+	switch a.code {
+	case codeOK, codeExhausted:
+		d.Admitted = true
+		if r.Observes(a.plan) {
+			d.WouldBlock = d.Snapshot.WouldBlock(r.Endpoint, a.code == codeExhausted)
+		}
+	case codeThrottled:
+		d.RetryAttempt = a.wait
+	case codeSettled:
 		err = quota.ErrSettled
 	}
 	return d, err

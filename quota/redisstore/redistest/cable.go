@@ -333,7 +333,7 @@ func (c Command) Script() string {
 	if len(args) == 0 {
 		return Read
 	}
-	if number(1) > 1 && len(args) == 6+limits {
+	if number(1) > 1 && len(args) == 7+limits {
 		return Reserve
 	}
 	if len(args) > 8 && strings.HasPrefix(args[2], "{") {

@@ -254,9 +254,9 @@ func TestScript(t *testing.T) {
 		want string
 	}{
 		{call(), Read},
-		{call("id", "12000", "analyze", "120", "500000", "100", "-1", "free"), Reserve},
-		{call("id", "12000", "analyze", "0", "0", "100", "free"), ""},
-		{Command{"evalsha", "sha", "1", "key", "0", "user", "", "0", "0", "0", "id", "12000", "analyze", "0", "0", "free"}, Reserve},
+		{call("id", "12000", "analyze", "120", "500000", "0", "100", "-1", "free"), Reserve},
+		{call("id", "12000", "analyze", "0", "0", "0", "100", "free"), ""},
+		{Command{"evalsha", "sha", "1", "key", "0", "user", "", "0", "0", "0", "id", "12000", "analyze", "0", "0", "0", "free"}, Reserve},
 		{Command{"evalsha", "sha", "1", "key", "0", "user", "*", "0", "0", "0", "", "fp", "{}", "1", "1", "1", "1", "1", "reset"}, Change},
 		{call("1", "id", "1", "analyze", "1", "2026", "9"), Commit},
 		{call("2", "id", "1", "analyze", "1", "2026", "9", "id2", "1", "analyze", "0"), Commit},
