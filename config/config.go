@@ -232,6 +232,10 @@ type Plan struct {
 	// Attempts bound how often a user may try, whatever becomes of the request, on all
 	// metered routes together. Default nil: they do not.
 	Attempts *Attempts `yaml:"attempts"`
+	// Observe: limits and attempts block nothing. What they would refuse is forwarded and
+	// counted, and named in the log, in a metric and in X-Usage-Would-Block. In the file
+	// "mode: observe"; the default is "mode: enforce", false.
+	Observe bool `yaml:"mode" oneof:"enforce, observe"`
 }
 
 // A Limit allows a number of requests in each window.
@@ -391,6 +395,10 @@ type Route struct {
 	// DropAuthorization: the upstream does not get the Authorization field. In the
 	// file "authorization: drop"; the default is "authorization: forward", false.
 	DropAuthorization bool `yaml:"authorization" oneof:"forward, drop"`
+	// Observe: nothing that a plan limits blocks a request on this route, see Plan. In the
+	// file "mode: observe"; the default is "mode: enforce", false, which is as the plan says.
+	// Only a route with an endpoint can observe.
+	Observe bool `yaml:"mode" oneof:"enforce, observe"`
 	// Line is where the route stands in the file, from 1.
 	Line int
 }
@@ -414,7 +422,7 @@ type Log struct {
 	// User says how the line of a request names its user. Default LogPlain.
 	User LogUser `yaml:"user" default:"plain" oneof:"plain, hash, omit"`
 	// SampleSuccesses is the share of the requests answered 2xx that get a line; all
-	// others do. 0.1 is one in ten. Default 1; 0 to 1.
+	// others do, and those that are observed and would have been blocked. 0.1 is one in ten. Default 1; 0 to 1.
 	SampleSuccesses float64 `yaml:"sample_successes" default:"1" min:"0" max:"1"`
 }
 

@@ -79,6 +79,9 @@ func (c *checker) routeChoices(path string, r *Route) {
 	if r.Upgrade && r.Endpoint != "" {
 		c.src.at(path+".upgrade", "allow is only for a route without an endpoint: nothing is counted after a change of protocols")
 	}
+	if r.Observe && r.Endpoint == "" && !c.src.failed[path+".endpoint"] {
+		c.src.at(path+".mode", "observe is only for a route with an endpoint: without one nothing is limited")
+	}
 	user, plan := path+".user_header", path+".plan_header"
 	for _, header := range []string{user, plan} {
 		if r.Public && c.usable(header) {

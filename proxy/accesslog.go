@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -103,6 +104,7 @@ func (x *exchange) logLine(duration time.Duration) {
 	} else {
 		text("decision", x.outcome)
 	}
+	text("would_block", strings.Join(x.wouldBlock, ","))
 	if p := x.told.Plan; p != nil {
 		number("used", x.told.Period.Used)
 		if i, limited := p.Headline(); limited {
@@ -140,7 +142,7 @@ func (x *exchange) failedHere() bool { return x.err != nil && x.status >= 500 ||
 // isQuiet: the request is one of the successes that get no line. Which ones, its id
 // says: so it is the same for a gateway behind this one, and can be told afterwards.
 func (x *exchange) isQuiet() bool {
-	if x.g.quietSuccesses <= 0 || x.status/100 != 2 || !x.ended {
+	if x.g.quietSuccesses <= 0 || x.status/100 != 2 || !x.ended || len(x.wouldBlock) > 0 {
 		return false
 	}
 	sum := sha256.Sum256([]byte(x.id))

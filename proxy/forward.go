@@ -68,6 +68,7 @@ func (x *exchange) reserve() error {
 		Endpoint: x.route.Endpoint,
 		Terms:    x.terms,
 		Lease:    x.route.Timeout + leaseMargin,
+		Observe:  x.route.Observe,
 	})
 	if d.Reservation.Plan != nil {
 		x.plan = d.Reservation.Plan
@@ -84,6 +85,9 @@ func (x *exchange) reserve() error {
 	case !d.Admitted:
 		x.outcome = "refused"
 		return &errQuota{x.route.Endpoint, x.user.User, d.Snapshot}
+	case len(d.WouldBlock) > 0: // unchecked or not: that alone has a metric of its own
+		x.outcome = "observed"
+		x.tellObserved(d.WouldBlock)
 	case d.Reservation.Unchecked:
 		x.outcome = "unchecked"
 	default:

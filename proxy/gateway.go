@@ -49,7 +49,7 @@ type Options struct {
 	// LogUser says how the access log names users; zero: by their id.
 	LogUser LogUser
 	// QuietSuccesses is the share of the requests answered 2xx that get no line in the
-	// access log, 0 to 1; 0: each gets one.
+	// access log, 0 to 1; 0: each gets one. What would have been blocked always does.
 	QuietSuccesses float64
 }
 
@@ -166,15 +166,17 @@ type exchange struct {
 	body    *requestBody // nil when there is none
 
 	// The rest is for metrics and log.
-	status  int            // of the response; 0: there was none
-	bytes   int64          // of its body, as far as they were written; of HEAD's, too
-	err     error          // that was answered; nil: none
-	outcome string         // of the reserve; empty: none was made
-	told    quota.Snapshot // what the client was told of his usage; its Plan nil: nothing
-	target  *url.URL       // that answered; nil: none
-	asked   time.Time      // when the upstream was asked
-	took    phases
-	ended   bool // and not by a panic, which is how net/http and ReverseProxy break off
+	status  int    // of the response; 0: there was none
+	bytes   int64  // of its body, as far as they were written; of HEAD's, too
+	err     error  // that was answered; nil: none
+	outcome string // of the reserve; empty: none was made
+	// wouldBlock names what would have refused the request if it were not observed.
+	wouldBlock []string
+	told       quota.Snapshot // what the client was told of his usage; its Plan nil: nothing
+	target     *url.URL       // that answered; nil: none
+	asked      time.Time      // when the upstream was asked
+	took       phases
+	ended      bool // and not by a panic, which is how net/http and ReverseProxy break off
 }
 
 // ServeHTTP serves one request.

@@ -19,18 +19,30 @@ const (
 	fieldLimit     = "X-Ratelimit-Limit"
 	fieldRemaining = "X-Ratelimit-Remaining"
 	fieldReset     = "X-Ratelimit-Reset"
+	// fieldWouldBlock is a list of strings (RFC 9651): what would have refused a request
+	// that is observed. It is about the request's start, and so not among usageFields, which
+	// are about its end.
+	fieldWouldBlock = "X-Usage-Would-Block"
 )
 
 // usageFields are what setUsageFields sets, or leaves out.
 var usageFields = []string{fieldUsage, fieldPolicy, fieldRateLimit, fieldLimit, fieldRemaining, fieldReset}
 
 // exposedFields are those that a script on another origin may read.
-var exposedFields = append([]string{fieldRequestID, "Retry-After"}, usageFields...)
+var exposedFields = append([]string{fieldRequestID, "Retry-After", fieldWouldBlock}, usageFields...)
 
 // tellUsage sets the fields and remembers what they say.
 func (x *exchange) tellUsage(h http.Header, s quota.Snapshot, hit int) {
 	x.told = s
 	setUsageFields(h, x.route.Endpoint, s, hit)
+}
+
+// tellObserved sets the field that names what would have refused the request, for
+// whatever answer it gets.
+func (x *exchange) tellObserved(names []string) {
+	x.wouldBlock = names
+	// Names are made of a-z, 0-9 and "-": nothing in them needs quoting.
+	x.w.Header().Set(fieldWouldBlock, `"`+strings.Join(names, `", "`)+`"`)
 }
 
 // setUsageFields replaces the fields in h by the state s after a request to
@@ -93,7 +105,7 @@ func (x *exchange) owns(field string) bool {
 	switch {
 	case field == fieldRequestID:
 		return true
-	case field == fieldUsage, strings.HasPrefix(field, "Ratelimit"), strings.HasPrefix(field, "X-Ratelimit-"):
+	case field == fieldUsage, field == fieldWouldBlock, strings.HasPrefix(field, "Ratelimit"), strings.HasPrefix(field, "X-Ratelimit-"):
 		return x.route.Endpoint != "" // others say what the upstream likes
 	}
 	return x.g.cors != nil && strings.HasPrefix(field, "Access-Control-")

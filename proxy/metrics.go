@@ -79,7 +79,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		inFlight: f.NewGauge(prometheus.GaugeOpts{Name: "metergate_requests_in_flight",
 			Help: "Requests being served now."}),
 		decisions: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_decisions_total",
-			Help: "Answers to the question whether a request fits the quota: admitted, refused, throttled (too many attempts), unchecked (the store did not answer; admitted by the last known usage), error."},
+			Help: "Answers to the question whether a request fits the quota: admitted, refused, throttled (too many attempts), observed (admitted, because plan or route observes; would have been refused or throttled), unchecked (the store did not answer; admitted by the last known usage), error."},
 			[]string{"plan", "outcome"}),
 		counted: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_counted_total",
 			Help: "Requests counted, by endpoint."}, []string{"endpoint"}),

@@ -39,6 +39,9 @@ type Route struct {
 	UserField, PlanField string
 	// DropAuthorization keeps the token from the upstream.
 	DropAuthorization bool
+	// Observe: no limit and no bound of attempts blocks a request, whatever the plan says,
+	// see quota.Request.Observes. Only with an Endpoint. False: as the plan says.
+	Observe bool
 }
 
 // route is a Route, or one of the gateway's own resources.
@@ -69,7 +72,8 @@ type router struct {
 }
 
 // newRouter returns an error for a pattern that is malformed, conflicts with
-// another or can never match, and for a metered route without a token.
+// another or can never match, for a metered route without a token, and for one that
+// observes and is not metered.
 func newRouter(routes []*route) (*router, error) {
 	r := &router{own: table{}, ownRest: table{}, configured: table{}}
 	ownMux, mux := http.NewServeMux(), http.NewServeMux()
@@ -88,6 +92,8 @@ func newRouter(routes []*route) (*router, error) {
 			err = errors.New("without a token there is no user to tell the upstream of")
 		case rt.Endpoint != "" && rt.Upgrade:
 			err = errors.New("what follows an upgrade cannot be metered")
+		case rt.Observe && rt.Endpoint == "":
+			err = errors.New("without an endpoint there is nothing to observe")
 		default:
 			err = r.configured.add(mux, rt)
 		}

@@ -122,7 +122,7 @@ func buildPlans(cfg *config.Config) (map[string]*quota.Plan, error) {
 				return nil, fmt.Errorf("plans.%s.limits[%d].per: %w", name, i, err)
 			}
 		}
-		o := quota.PlanOptions{Name: name, Limits: limits, Endpoints: endpoints, WarnAt: cfg.WarnAt}
+		o := quota.PlanOptions{Name: name, Limits: limits, Observe: p.Observe, Endpoints: endpoints, WarnAt: cfg.WarnAt}
 		if a := p.Attempts; a != nil {
 			o.Attempts = quota.Attempts{Requests: a.Requests, Per: a.Length()}
 		}
@@ -244,6 +244,7 @@ func buildGateway(cfg *config.Config, s proxy.Store, upstreams map[string]*upstr
 			Pattern: r.Match, Endpoint: r.Endpoint, Public: r.Public, Upstream: upstreams[r.Upstream], UpstreamName: r.Upstream,
 			Timeout: r.Timeout, MaxBody: r.MaxBody, StripPrefix: r.StripPrefix, Upgrade: r.Upgrade,
 			UserField: r.UserHeader, PlanField: r.PlanHeader, DropAuthorization: r.DropAuthorization,
+			Observe: r.Observe,
 		})
 	}
 	if cfg.CORS != nil {
