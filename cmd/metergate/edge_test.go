@@ -121,7 +121,13 @@ func TestDocsLog(t *testing.T) {
 	}))
 	defer api.Close()
 	g := startReloadable(t, api.URL)
-	for _, query := range []string{"", "?cut", "?break"} {
+	for _, query := range []string{"", "?cut", "?break", "?observed"} {
+		if query == "?observed" {
+			g.save(strings.Replace(fmt.Sprintf(reloadYAML, api.URL, 0), "per: month }]", "per: month }], mode: observe", 1))
+			if status, body := g.reload(adminToken); status != 200 {
+				t.Fatalf("reload: %d %s", status, body)
+			}
+		}
 		req, _ := http.NewRequest("POST", g.url+"/api/analyze"+query, nil)
 		req.Header.Set("Authorization", "Bearer "+testToken("u-17", "free"))
 		req.Header.Set("Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
@@ -129,7 +135,7 @@ func TestDocsLog(t *testing.T) {
 			res.Body.Close()
 		}
 	}
-	g.until(func(text string) bool { return strings.Count(text, `"msg":"request"`) == 3 })
+	g.until(func(text string) bool { return strings.Count(text, `"msg":"request"`) == 4 })
 	logged := map[string]bool{}
 	first := true
 	for line := range strings.Lines(g.output.String()) {
