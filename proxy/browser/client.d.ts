@@ -35,6 +35,7 @@ export interface Usage {
   /** Units that running calls hold, of all devices. */
   in_flight: number;
   status: Status;
+  /** A call would pass now. With status blocked: the plan blocks nothing (mode: observe). */
   allowed: boolean;
   period: { per: Per; start: string; end: string };
   endpoints: Record<string, EndpointUsage>;

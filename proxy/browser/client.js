@@ -334,7 +334,8 @@ export class UsageClient extends EventTarget {
       remaining: Math.max(0, limit - used),
       percent: limit ? Math.floor((used * 100) / limit) : 100,
       status: blocked ? 'blocked' : usage.status,
-      allowed: usage.allowed && !blocked,
+      // At its limit and allowed all the same: the plan observes, and blocks nobody.
+      allowed: usage.allowed && (!blocked || usage.status === 'blocked'),
     };
   }
 

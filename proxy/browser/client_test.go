@@ -322,6 +322,12 @@ func testUsageField(t *testing.T, b *browsertest.Browser, g *gateway) {
 	tab.Want("[...new Set(seen)].join()", "42,45,100")
 	// Nothing confirms it: the gateway is asked, and believed.
 	tab.Want(shown, "45,0")
+	// A plan that observes is over its limit, and its user allowed all the same.
+	g.set(150, "allowed", true)
+	tab.Want(shown, "150,0")
+	tab.Eval("void (window.states = [], client.subscribe(s => states.push([s.used, s.status, s.allowed].join())))", nil)
+	call("151/100")
+	tab.Want("[...new Set(states)].slice(0, 2).join('; ')", "150,blocked,true; 151,blocked,true")
 }
 
 func testEvents(t *testing.T, b *browsertest.Browser, g *gateway) {

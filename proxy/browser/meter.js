@@ -520,7 +520,8 @@ export class UsageMeter extends (globalThis.HTMLElement ?? class {}) {
   #prompt(state) {
     const { slot, prompt, 'prompt-title': title, 'prompt-text': text, 'upgrade-button': button, buttonText } = this.#ui;
     const m = this.#messages;
-    const blocked = state.limit !== null && state.status === 'blocked';
+    // Who is allowed all the same has a plan that observes, and needs no other.
+    const blocked = state.limit !== null && state.status === 'blocked' && !state.allowed;
     if (!state.refused && !blocked) return;
     prompt.hidden = false;
     title.textContent = state.refused ? m.refusedTitle : state.limit === 0 ? m.notIncluded : m.promptTitle;

@@ -104,6 +104,11 @@ func testMeterWords(t *testing.T, b *browsertest.Browser, g *gateway) {
 func testUpgrade(t *testing.T, b *browsertest.Browser, g *gateway) {
 	g.set(100)
 	tab := openMeter(t, b, g, "")
+	// Who is allowed all the same is not asked for more.
+	tab.Want("part('prompt').hidden", "false")
+	g.set(150, "allowed", true)
+	tab.Want("text('count') + part('prompt').hidden", "150 of 100 usedtrue")
+	g.set(100)
 	// Without an address there is nothing to press.
 	tab.Want("text('prompt-title') + part('upgrade-button').hidden", "Limit reachedtrue")
 	tab.Eval("void meter.setAttribute('upgrade-url', 'javascript:alert(1)')", nil)
