@@ -30,8 +30,7 @@ func serve(c *console) error {
 	if err != nil {
 		return err
 	}
-	log.Info("serving", "listen", a.publicAddr.String(), "tls", cfg.TLS != nil, "admin", a.adminAddr.String(),
-		"plans", len(cfg.Plans), "routes", len(cfg.Routes), "on_failure", string(cfg.Store.OnFailure))
+	a.announce()
 	go func() {
 		for {
 			select {

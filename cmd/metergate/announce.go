@@ -1,0 +1,41 @@
+package main
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"metergate/config"
+)
+
+// announce says what runs where, in a line for each part. The last one, "serving", says
+// that both listeners accept connections.
+func (a *app) announce() {
+	cfg := a.cfg
+	store := []any{"at", storePlace(cfg.Store), "on_failure", string(cfg.Store.OnFailure)}
+	if _, embedded := cfg.Store.Embedded(); !embedded {
+		store = append(store, "journal", cfg.Store.Journal, "waiting", a.store.Stats().Backlog)
+	}
+	a.log.Info("store", store...)
+	for _, name := range slices.Sorted(maps.Keys(cfg.Upstreams)) {
+		u := cfg.Upstreams[name]
+		targets := make([]string, len(u.Targets))
+		for i, t := range u.Targets {
+			targets[i] = t.URL.String()
+		}
+		a.log.Info("upstream", "name", name, "targets", strings.Join(targets, ", "), "health_checks", u.Health != nil)
+	}
+	a.log.Info("serving", "listen", a.publicAddr.String(), "tls", cfg.TLS != nil, "admin", a.adminAddr.String(),
+		"admin_api", cfg.Admin.Token != "", "plans", len(cfg.Plans), "routes", len(cfg.Routes))
+}
+
+// storePlace is where the store is, without user, password and options.
+func storePlace(s config.Store) string {
+	if dir, ok := s.Embedded(); ok {
+		return "embedded in " + dir
+	}
+	scheme, rest, _ := strings.Cut(string(s.URL), "://")
+	rest = rest[strings.LastIndexByte(rest, '@')+1:]
+	rest, _, _ = strings.Cut(rest, "?")
+	return scheme + "://" + rest
+}
