@@ -37,10 +37,15 @@ func BenchmarkScale(b *testing.B) {
 			server := redistest.Start(b)
 			client := redis.NewClient(&redis.Options{Addr: server.Addr})
 			defer client.Close()
-			s, err := redisstore.Open(redisstore.Options{URL: server.URL(), Timeout: slow})
-			if err != nil {
-				b.Fatal(err)
+			var s *redisstore.Store
+			reopen := func(later time.Duration) {
+				var err error
+				s, err = redisstore.Open(redisstore.Options{URL: server.URL(), Timeout: slow, Offset: func() time.Duration { return later }})
+				if err != nil {
+					b.Fatal(err)
+				}
 			}
+			reopen(0)
 			// request is one that succeeds.
 			request := func(user int, endpoint string) {
 				d, err := s.Reserve(context.Background(), quota.Request{
@@ -70,15 +75,20 @@ func BenchmarkScale(b *testing.B) {
 			endpoints := []string{"analyze", "image-analysis", "report"}
 			request(0, "report") // loads the scripts
 			for b.Loop() {
-				empty := number(b, client, "memory", "used_memory")
-				each(len(endpoints)**scaleUsers, func(i int) { request(i%*scaleUsers, endpoints[(i-1) / *scaleUsers]) })
-				if err := s.Close(); err != nil { // deletes the markers of what is settled
-					b.Fatal(err)
+				// all has some users make a request to each endpoint, and returns the bytes
+				// that this costs for each of them.
+				all := func(users int) float64 {
+					before := number(b, client, "memory", "used_memory")
+					each(len(endpoints)*users, func(i int) { request(i%users, endpoints[(i-1)/users]) })
+					if err := s.Close(); err != nil { // deletes the markers of what is settled
+						b.Fatal(err)
+					}
+					return (number(b, client, "memory", "used_memory") - before) / float64(users)
 				}
-				b.ReportMetric((number(b, client, "memory", "used_memory")-empty)/float64(*scaleUsers), "B/user")
-				if s, err = redisstore.Open(redisstore.Options{URL: server.URL(), Timeout: slow}); err != nil {
-					b.Fatal(err)
-				}
+				b.ReportMetric(all(*scaleUsers), "B/user")
+				reopen(31 * 24 * time.Hour)
+				b.ReportMetric(all(*scaleUsers/10), "B/further-month")
+				reopen(0)
 				const requests = 200_000
 				before, began := cpu(b, client), time.Now()
 				each(requests, func(int) { request(rand.IntN(*scaleUsers), endpoints[rand.IntN(len(endpoints))]) })
