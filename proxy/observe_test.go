@@ -151,7 +151,7 @@ func TestWouldBlockIsTheGateways(t *testing.T) {
 			conn, _, _ := w.(http.Hijacker).Hijack()
 			defer conn.Close()
 			const lie = "X-Usage-Would-Block: \"lie\"\r\n"
-			fmt.Fprintf(conn, "HTTP/1.1 103 Early Hints\r\n%sLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n%sTrailer: X-Usage-Would-Block\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n%s\r\n", lie, lie, lie)
+			fmt.Fprintf(conn, "HTTP/1.1 103 Early Hints\r\n%sLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nConnection: close\r\n%sTrailer: X-Usage-Would-Block\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n%s\r\n", lie, lie, lie)
 		},
 		change: func(o *proxy.Options) {
 			o.Plans["watched"] = observingPlan(quota.Attempts{}, quota.Limit{Requests: 1, Per: quota.Month})
@@ -163,7 +163,7 @@ func TestWouldBlockIsTheGateways(t *testing.T) {
 		read := bufio.NewReader(conn)
 		m, status, err := readResponse(read, "POST")
 		if err != nil || status != 103 || len(m.values(wouldBlock)) != 0 {
-			t.Errorf("%d %+v, error %v", status, m, err)
+			t.Fatalf("%d %+v, error %v", status, m, err)
 		}
 		m, status, err = readResponse(read, "POST")
 		if got := fmt.Sprint(m.values(wouldBlock)); err != nil || status != 200 || got != want {
