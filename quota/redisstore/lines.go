@@ -122,6 +122,7 @@ func (s *Store) dial(ctx context.Context, o redis.Options) (*pipe, error) {
 	dial := o.Dialer
 	var conn net.Conn
 	o.PoolSize, o.PipelinePoolSize = 1, -1
+	o.MaxRetries = -1 // these have been through go-redis once, where -1 became 0, which is 3
 	o.Dialer = func(ctx context.Context, network, addr string) (c net.Conn, err error) {
 		c, err = dial(ctx, network, addr)
 		conn = c

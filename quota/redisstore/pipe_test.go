@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -275,5 +276,33 @@ func TestCloseEndsCalls(t *testing.T) {
 	}
 	if _, err := s.Read(ctx, "u", plan.Terms()); !errors.Is(err, errClosed) {
 		t.Errorf("a call after Close: %v, want %v", err, errClosed)
+	}
+}
+
+// A call that finds no connection tries one, once: with more tries, which go-redis makes
+// by default, every call of an outage would wait for their pauses.
+func TestOneConnectionIsTried(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var tried atomic.Int64
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			tried.Add(1)
+			conn.Close()
+		}
+	}()
+	s := openWith(t, "redis://"+l.Addr().String(), patient, 0)
+	if _, err := s.Reserve(ctx, newRequest("u")); err == nil {
+		t.Error("a reserve without a Redis had no error")
+	}
+	if n := tried.Load(); n != 1 {
+		t.Errorf("one call has tried %d connections", n)
 	}
 }
