@@ -135,7 +135,7 @@ func TestForwardedFieldsOfStrangers(t *testing.T) {
 	names := []string{
 		"Forwarded", "X-Forwarded", "X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Server", "X-Forwarded-Prefix", "X-Forwarded-Ssl",
 		"X-Forwarded-User", "X-Forwarded-Client-Cert", "X-Forwarded-" + strings.Repeat("A", 60), "X-Real-IP", "X-Client-IP", "Client-IP",
-		"True-Client-IP", "CF-Connecting-IP", "Fastly-Client-IP", "X-Cluster-Client-IP", "X-Envoy-External-Address", "Front-End-Https", "X-Request-Id",
+		"True-Client-IP", "Proxy-Client-IP", "WL-Proxy-Client-IP", "X-Originating-IP", "Remote-Addr", "Https", "CF-Connecting-IP", "Fastly-Client-IP", "X-Cluster-Client-IP", "X-Envoy-External-Address", "Front-End-Https", "X-Request-Id",
 	}
 	spellings := []func(string) string{
 		func(s string) string { return s }, strings.ToUpper, strings.ToLower,

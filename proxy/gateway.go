@@ -230,6 +230,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // serve is the policy: what happens to a request, in this order. An error has not
 // been answered yet.
 func (x *exchange) serve() (err error) {
+	if err := checkFraming(x.in); err != nil {
+		return err
+	}
 	if err := checkHost(x.in); err != nil {
 		return err
 	}

@@ -82,7 +82,7 @@ func (x *exchange) fail(err error) {
 		noUpstream *errUpstream
 	)
 	switch {
-	case errors.Is(err, errPath), errors.Is(err, errHost):
+	case errors.Is(err, errPath), errors.Is(err, errHost), errors.Is(err, errFraming):
 		p.Status, p.Detail = http.StatusBadRequest, err.Error()
 	case errors.Is(err, errUpgrade):
 		p.Status, p.Detail = http.StatusBadRequest, "This route does not switch protocols; send the request without Upgrade."

@@ -45,6 +45,8 @@ func newUntrustedFields(routes []Route) untrustedFields {
 	}
 	add(rerouting...)
 	add(fieldRequestID, "Content-Length", "Transfer-Encoding")
+	// What CGI takes for its own: HTTP_PROXY (httpoxy, CVE-2016-5385), and who has logged in.
+	add("Proxy", "Remote-User")
 	for _, r := range routes {
 		add(r.UserField, r.PlanField)
 	}

@@ -27,7 +27,7 @@ func TestUntrustedFields(t *testing.T) {
 	long := "X-" + strings.Repeat("A", 200)
 	h := http.Header{}
 	for _, name := range []string{
-		"X-User-Id", "x-user-id", "X_USER-ID", "X.User.Id", "X!User~Id", "Plan1", "PLAN1", "X-Original-Url", "X_Original_URL", "SCRIPT_NAME",
+		"X-User-Id", "x-user-id", "X_USER-ID", "X.User.Id", "X!User~Id", "Plan1", "PLAN1", "X-Original-Url", "X_Original_URL", "SCRIPT_NAME", "Proxy", "Remote-User", "remote_user",
 		"Content_Length", "Transfer.Encoding",
 		"X-User", "X-User-Id-2", "XUserId", "Plan", "Plan-1", "Authorization", "Cookie", long,
 	} {

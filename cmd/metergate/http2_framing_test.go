@@ -1,0 +1,64 @@
+package main
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+
+	"golang.org/x/net/http2"
+)
+
+// What HTTP/2 can carry and HTTP/1.1 cannot is refused, and reaches nobody.
+func TestHTTP2Framing(t *testing.T) {
+	var reached atomic.Int64
+	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Add(1) }))
+	defer upstream.Close()
+	g := startSecured(t, validPair(t), upstream.URL)
+	token := testToken("u", "free")
+	for name, c := range map[string]struct {
+		method, path string
+		more         []string // fields
+		want         string
+		reaches      int64
+	}{
+		"as it should be":             {"POST", "/api/analyze", []string{"content-length", "0"}, "200", 1},
+		"without a length":            {"POST", "/api/analyze", nil, "200", 1},
+		"a method with a blank":       {"GET /api/status HTTP/1.1", "/api/status", nil, "400", 0},
+		"a method with a quote":       {`G"ET`, "/api/status", nil, "400", 0},
+		"a method that is not ASCII":  {"GÉT", "/api/status", nil, "400", 0},
+		"a length without a body":     {"POST", "/api/analyze", []string{"content-length", "5"}, "400", 0},
+		"a length that is no number":  {"POST", "/api/analyze", []string{"content-length", "+0"}, "400", 0},
+		"two lengths":                 {"POST", "/api/analyze", []string{"content-length", "0", "content-length", "5"}, "400", 0},
+		"the same length, twice":      {"POST", "/api/analyze", []string{"content-length", "0", "content-length", "0"}, "400", 0},
+		"a path that is a whole URL":  {"GET", "https://other/api/status", nil, "400", 0},
+		"one that is for the gateway": {"GET", "https://gateway/api/status", nil, "400", 0},
+	} {
+		conn, err := dialHTTP2(g.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := reached.Load()
+		fields := append([]string{":method", c.method, ":scheme", "https", ":authority", "gateway", ":path", c.path, "authorization", "Bearer " + token}, c.more...)
+		if err := conn.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, EndStream: true, EndHeaders: true, BlockFragment: conn.fields(fields...)}); err != nil {
+			t.Fatal(err)
+		}
+		// net/http may reset the stream of what it finds malformed itself.
+		status := ""
+		err = conn.read(func(f http2.Frame) bool {
+			if h, ok := f.(*http2.MetaHeadersFrame); ok {
+				status = h.PseudoValue("status")
+			} else if _, reset := f.(*http2.RSTStreamFrame); reset {
+				status = "400"
+			}
+			return status != ""
+		})
+		if status != c.want || err != nil {
+			t.Errorf("%s: status %s, error %v; want %s", name, status, err, c.want)
+		}
+		if got := reached.Load() - before; got != c.reaches {
+			t.Errorf("%s: %d requests have reached the upstream, want %d", name, got, c.reaches)
+		}
+		conn.conn.Close()
+	}
+}
