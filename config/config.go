@@ -109,7 +109,8 @@ type TLS struct {
 // at once, and nothing is counted. The streams of GET /usage/stream are not among them.
 type MaxInFlight struct {
 	// Total is for all of them. A waiting one takes about 60 KiB and two file
-	// descriptors. Default 10000; 1 to 1,000,000.
+	// descriptors. Routes with auth: none have a quarter of it, rounded up. Default
+	// 10000; 1 to 1,000,000.
 	Total int `yaml:"total" default:"10000" min:"1" max:"1000000"`
 	// PerUser is for those of one user, and not more than Total. 0: no bound but that.
 	// Default 1000; 0 to 1,000,000.

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -99,7 +100,7 @@ func (x *exchange) logLine(duration time.Duration) {
 	} else if x.plan != nil {
 		text("plan", x.plan.Name())
 	}
-	if x.err == errTotalInFlight || x.err == errUserInFlight {
+	if errors.Is(x.err, errTotalInFlight) || errors.Is(x.err, errUserInFlight) {
 		text("decision", "overload")
 	} else {
 		text("decision", x.outcome)

@@ -33,8 +33,8 @@ type Options struct {
 	// where a request comes from is believed; nil: nobody's is.
 	TrustedProxies []netip.Prefix
 	// MaxInFlight bounds the requests that are served at once, MaxUserInFlight those of
-	// one user; 0: 10,000 in all, and no bound for a user. Streams of usage have bounds
-	// of their own.
+	// one user; 0: 10,000 in all, and no bound for a user. Those of Public routes may be a
+	// quarter of them, rounded up. Streams of usage have bounds of their own.
 	MaxInFlight, MaxUserInFlight int
 	// InFlight counts them; nil: a count of its own.
 	InFlight *InFlight
@@ -148,8 +148,8 @@ type exchange struct {
 	id string // X-Request-Id
 	// origin is where the request comes from.
 	origin origin
-	// entered, enteredUser: the request is counted in g.inFlight.
-	entered, enteredUser bool
+	// entered, enteredPublic, enteredUser: the request is counted in g.inFlight.
+	entered, enteredPublic, enteredUser bool
 
 	route *route           // nil until found
 	user  jwtauth.Identity // zero where no token is needed

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
@@ -9,7 +10,9 @@ import (
 
 var (
 	errTotalInFlight = errors.New("too many requests are running")
-	errUserInFlight  = errors.New("the user has too many requests running")
+	// errPublicInFlight is an errTotalInFlight: to clients they are the same.
+	errPublicInFlight = fmt.Errorf("%w without a token", errTotalInFlight)
+	errUserInFlight   = errors.New("the user has too many requests running")
 )
 
 // retryInFlight is what a client is told to wait that found no room, in seconds.
@@ -20,7 +23,9 @@ const retryInFlight = "1"
 // that is running. The zero value is not usable, see NewInFlight.
 type InFlight struct {
 	total atomic.Int64
-	seed  maphash.Seed
+	// public are those of the total that needed no token.
+	public atomic.Int64
+	seed   maphash.Seed
 	// A user is in one shard, by his id's hash: those of others hardly ever wait. One
 	// with no request is in none.
 	shards [64]inFlightShard
@@ -41,21 +46,34 @@ func NewInFlight() *InFlight {
 	return f
 }
 
-// enter counts a request unless there are limit, which is at least 1, already. Not add
-// and look: a request that is refused would keep another one out meanwhile.
-func (f *InFlight) enter(limit int) bool {
+// publicShare is how many of limit requests may be without a token, at least 1: strangers
+// cannot take the room of those who have one.
+func publicShare(limit int) int { return (limit + 3) / 4 }
+
+// enter counts a request unless there are limit, which is at least 1, already.
+func (f *InFlight) enter(limit int) bool { return countUpTo(&f.total, limit) }
+
+func (f *InFlight) leave() { f.total.Add(-1) }
+
+// enterPublic counts one that needed no token among those, unless there are limit already.
+// That is before enter: one that is refused here takes nobody's room in the total.
+func (f *InFlight) enterPublic(limit int) bool { return countUpTo(&f.public, limit) }
+
+func (f *InFlight) leavePublic() { f.public.Add(-1) }
+
+// countUpTo adds one unless there are limit already. Not add and look: a request that is
+// refused would keep another one out meanwhile.
+func countUpTo(count *atomic.Int64, limit int) bool {
 	for {
-		n := f.total.Load()
+		n := count.Load()
 		if n >= int64(limit) {
 			return false
 		}
-		if f.total.CompareAndSwap(n, n+1) {
+		if count.CompareAndSwap(n, n+1) {
 			return true
 		}
 	}
 }
-
-func (f *InFlight) leave() { f.total.Add(-1) }
 
 // enterUser counts a user's request unless there are limit already; 0: there is no
 // limit.
@@ -84,8 +102,16 @@ func (f *InFlight) shard(user string) *inFlightShard {
 	return &f.shards[maphash.String(f.seed, user)%uint64(len(f.shards))]
 }
 
-// enter takes a place among the requests of the gateway. Error: errTotalInFlight.
+// enter takes a place among the requests of the gateway. Errors: errTotalInFlight,
+// errPublicInFlight.
 func (x *exchange) enter() error {
+	if x.route.Public {
+		if !x.g.inFlight.enterPublic(publicShare(x.g.maxInFlight)) {
+			x.g.metrics.overloaded.WithLabelValues("public").Inc()
+			return errPublicInFlight
+		}
+		x.enteredPublic = true
+	}
 	if !x.g.inFlight.enter(x.g.maxInFlight) {
 		x.g.metrics.overloaded.WithLabelValues("total").Inc()
 		return errTotalInFlight
@@ -106,6 +132,9 @@ func (x *exchange) enterUser() error {
 
 // leave gives back what enter and enterUser have taken.
 func (x *exchange) leave() {
+	if x.enteredPublic {
+		x.g.inFlight.leavePublic()
+	}
 	if x.enteredUser {
 		x.g.inFlight.leaveUser(x.user.User)
 	}

@@ -116,8 +116,56 @@ func TestMaxInFlight(t *testing.T) {
 		t.Errorf("GET /usage/stream: %s", s.res.Status)
 	}
 	numbers := series(t, registry)
-	if total, user := numbers[`metergate_overload_refused_total{reason="total"}`], numbers[`metergate_overload_refused_total{reason="per_user"}`]; total != 56 || user != 0 {
-		t.Errorf("the metrics say that %v and %v were refused, want 56 and 0", total, user)
+	refused := func(reason string) float64 { return numbers[`metergate_overload_refused_total{reason="`+reason+`"}`] }
+	if all, user := refused("total")+refused("public"), refused("per_user"); all != 56 || user != 0 {
+		t.Errorf("the metrics say that %v and %v were refused, want 56 and 0", all, user)
+	}
+}
+
+// Strangers have a quarter of the places, rounded up. Whatever they hold, users have the
+// others.
+func TestMaxPublicInFlight(t *testing.T) {
+	for _, c := range []struct{ total, strangers int }{{1, 1}, {2, 1}, {4, 1}, {5, 2}, {8, 2}, {9, 3}} {
+		t.Run(fmt.Sprint(c.total), func(t *testing.T) {
+			arrived, release := make(chan bool, 100), make(chan bool)
+			registry := prometheus.NewRegistry()
+			r := newRig(t, setup{
+				routes: []proxy.Route{{Pattern: "POST /open", Public: true}},
+				upstream: func(w http.ResponseWriter, r *http.Request) {
+					switch r.URL.Path {
+					case "/open":
+						arrived <- true
+						io.Copy(io.Discard, r.Body)
+					case "/api/analyze":
+						arrived <- true
+						<-release
+					}
+				},
+				change: func(o *proxy.Options) { o.MaxInFlight, o.Metrics = c.total, proxy.NewMetrics(registry) },
+			})
+			// Bodies that are held back, on all the places that there are.
+			for range c.strangers {
+				io.WriteString(r.dial(), "POST /open HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n")
+				wait(t, "the upstream is asked", arrived)
+			}
+			for range 3 {
+				wantProblem(t, r.do("", "GET", "/api/health", nil), "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity", 503)
+			}
+			// What there is no route for, and a file, take no place.
+			if none, file := r.do("", "GET", "/usage/nothing", nil), r.do("", "GET", "/usage/meter.js", nil); none.StatusCode != 404 || file.StatusCode != 200 {
+				t.Errorf("below /usage: %s, %s", none.Status, file.Status)
+			}
+			var calls []call
+			for i := range c.total {
+				calls = append(calls, call{token(fmt.Sprint("u", i), ""), "POST", "/api/analyze"})
+			}
+			defer close(release)
+			r.rush(calls, 503, c.total-c.strangers, arrived)
+			numbers := series(t, registry)
+			if public, total := numbers[`metergate_overload_refused_total{reason="public"}`], numbers[`metergate_overload_refused_total{reason="total"}`]; public != 3 || total != float64(c.strangers) {
+				t.Errorf("the metrics say that %v and %v were refused, want 3 and %d", public, total, c.strangers)
+			}
+		})
 	}
 }
 
@@ -300,7 +348,7 @@ func TestInFlightThroughReload(t *testing.T) {
 		change: func(o *proxy.Options) { o.InFlight = proxy.NewInFlight() },
 	})
 	next := r.options
-	next.MaxUserInFlight = 1
+	next.MaxInFlight, next.MaxUserInFlight = 8, 1 // and 2 without a token
 	g, err := proxy.New(next)
 	if err != nil {
 		t.Fatal(err)
@@ -310,7 +358,9 @@ func TestInFlightThroughReload(t *testing.T) {
 	user := token("u", "")
 	status := func(token string) int {
 		req, _ := http.NewRequest("POST", reloaded.URL+"/api/analyze", nil)
-		req.Header.Set("Authorization", "Bearer "+token)
+		if req.Header.Set("Authorization", "Bearer "+token); token == "" {
+			req, _ = http.NewRequest("GET", reloaded.URL+"/api/health", nil)
+		}
 		res, err := http.DefaultClient.Do(req)
 		if err != nil {
 			t.Fatal(err)
@@ -319,14 +369,23 @@ func TestInFlightThroughReload(t *testing.T) {
 		return res.StatusCode
 	}
 	done := make(chan reply)
+	for range 2 {
+		go func() { done <- r.do("", "GET", "/api/health?wait", nil) }()
+		<-arrived
+	}
 	go func() { done <- r.do(user, "POST", "/api/analyze?wait", nil) }()
 	<-arrived
+	if got := status(""); got != 503 {
+		t.Errorf("while two strangers are served under the configuration before: %d for a third", got)
+	}
 	if got, other := status(user), status(token("other", "")); got != 429 || other != 200 {
 		t.Errorf("while one runs under the configuration before: %d, and %d for another user; want 429 and 200", got, other)
 	}
 	close(release)
-	if res := <-done; res.StatusCode != 200 {
-		t.Errorf("the one before: %s", res.Status)
+	for range 3 {
+		if res := <-done; res.StatusCode != 200 {
+			t.Errorf("one before: %s", res.Status)
+		}
 	}
-	eventually(t, "a place", func() bool { return status(user) == 200 })
+	eventually(t, "a place", func() bool { return status(user) == 200 && status("") == 200 })
 }

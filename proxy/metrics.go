@@ -95,11 +95,11 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		storeErrs: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_store_errors_total",
 			Help: "Calls of the store that failed."}, []string{"operation"}),
 		overloaded: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_overload_refused_total",
-			Help: "Requests refused because too many were running, in all (total) or of their user (per_user)."},
+			Help: "Requests refused because too many were running, in all (total), of those without a token (public) or of their user (per_user)."},
 			[]string{"reason"}),
 	}
 	// All that can be, so that the first one shows as a rise.
-	for _, reason := range []string{"total", "per_user"} {
+	for _, reason := range []string{"total", "public", "per_user"} {
 		m.overloaded.WithLabelValues(reason)
 	}
 	for _, reason := range releaseReasons {

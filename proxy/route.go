@@ -50,6 +50,7 @@ type route struct {
 	// own answers instead of an upstream; nil for a Route of the configuration.
 	own func(*exchange)
 	// apart: it has bounds of its own, and does not count among the requests in flight.
+	// Of a file, or a 404, that is the time in which a client takes it (stallTimeout).
 	apart bool
 }
 

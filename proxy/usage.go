@@ -18,11 +18,11 @@ func ownRoutes() []*route {
 		{Route: Route{Pattern: "GET /usage"}, own: (*exchange).usage},
 		{Route: Route{Pattern: "GET /usage/stream"}, own: (*exchange).stream, apart: true},
 		{Route: Route{Pattern: "POST /usage/track"}, own: (*exchange).track},
-		{Route: Route{Pattern: "GET /usage/client.js", Public: true}, own: browserFile("client.js")},
-		{Route: Route{Pattern: "GET /usage/client.d.ts", Public: true}, own: browserFile("client.d.ts")},
-		{Route: Route{Pattern: "GET /usage/meter.js", Public: true}, own: browserFile("meter.js")},
+		{Route: Route{Pattern: "GET /usage/client.js", Public: true}, own: browserFile("client.js"), apart: true},
+		{Route: Route{Pattern: "GET /usage/client.d.ts", Public: true}, own: browserFile("client.d.ts"), apart: true},
+		{Route: Route{Pattern: "GET /usage/meter.js", Public: true}, own: browserFile("meter.js"), apart: true},
 		// Keeps routes with wildcards away from what is below /usage.
-		{Route: Route{Pattern: "/usage/", Public: true}, own: func(x *exchange) { x.fail(errNoRoute) }},
+		{Route: Route{Pattern: "/usage/", Public: true}, own: func(x *exchange) { x.fail(errNoRoute) }, apart: true},
 	}
 }
 

@@ -208,9 +208,9 @@ func (a *attacked) comesToRest(t *testing.T) {
 }
 
 // requestsRunning is how many requests the gateway is serving.
-func (a *attacked) requestsRunning(t *testing.T) (n int) {
+func (g *secured) requestsRunning(t *testing.T) (n int) {
 	t.Helper()
-	_, body := get(a.admin+"/metrics", "")
+	_, body := get(g.admin+"/metrics", "")
 	_, after, _ := strings.Cut(body, "\nmetergate_requests_in_flight ")
 	if _, err := fmt.Sscan(after, &n); err != nil {
 		t.Fatal(err)
