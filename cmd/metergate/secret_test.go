@@ -20,7 +20,7 @@ listen: 127.0.0.1:0
 shutdown_timeout: 5s
 admin: { listen: 127.0.0.1:0, token: "${ADMIN_TOKEN}" }
 store: { url: "redis://${REDIS_USER}:${REDIS_PASSWORD}@${REDIS}/0", journal: journal, timeout: 100ms }
-auth: { jwt: { secret: "${JWT_SECRET}" } }
+auth: { jwt: { secret: "${JWT_SECRET}", jwks_url: "${KEYS}?key=planted-5-of-the-key-server", algorithms: [HS256, RS256] } }
 default_plan: free
 plans: { free: { limits: [{ requests: 100, per: month }] } }
 upstreams: { analysis: { targets: [{ url: "${UPSTREAM}" }] } }
@@ -39,6 +39,7 @@ func TestSecretsStayInside(t *testing.T) {
 		adminToken = "planted-2-admin-token"
 		password   = "planted-3-redis-password"
 		guess      = "planted-4-guessed-admin-token"
+		keysKey    = "planted-5-of-the-key-server"
 	)
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/api/cut" {
@@ -46,6 +47,8 @@ func TestSecretsStayInside(t *testing.T) {
 		}
 	}))
 	defer upstream.Close()
+	keys := httptest.NewServer(http.NotFoundHandler())
+	defer keys.Close()
 	redis := redistest.Start(t, "--requirepass", "another-password")
 	dir := t.TempDir()
 	file := filepath.Join(dir, "gateway.yaml")
@@ -57,7 +60,7 @@ func TestSecretsStayInside(t *testing.T) {
 	}
 	write(secretYAML)
 	env := []string{"JWT_SECRET=" + jwtSecret, "ADMIN_TOKEN=" + adminToken, "METERGATE_ADMIN_TOKEN=" + adminToken,
-		"REDIS_USER=default", "REDIS_PASSWORD=" + password, "REDIS=" + redis.Addr, "UPSTREAM=" + upstream.URL}
+		"REDIS_USER=default", "REDIS_PASSWORD=" + password, "REDIS=" + redis.Addr, "KEYS=" + keys.URL, "UPSTREAM=" + upstream.URL}
 	var said strings.Builder
 	command := func(args ...string) string {
 		cmd := exec.Command(binary, args...)
@@ -131,6 +134,9 @@ func TestSecretsStayInside(t *testing.T) {
 		fmt.Fprintln(&said, out)
 		call("POST", g.admin+"/admin/reload", "Authorization", "Bearer "+adminToken)
 	}
+	write(strings.Replace(secretYAML, "${KEYS}", "http://127.0.0.1:1/other", 1))
+	call("POST", g.admin+"/admin/reload", "Authorization", "Bearer "+adminToken)
+	fmt.Fprintln(&said, command("validate", "-config", file, "-online"))
 	write(secretYAML)
 	fmt.Fprintln(&said, command("validate", "-config", file, "-online"), command("healthcheck", "-config", file))
 	if args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", g.cmd.Process.Pid)); err == nil {
@@ -139,7 +145,7 @@ func TestSecretsStayInside(t *testing.T) {
 	g.signal(syscall.SIGTERM)
 	<-g.done
 	for what, text := range map[string]string{"the answers": said.String(), "the log": g.output.String()} {
-		for _, planted := range []string{jwtSecret[:20], adminToken, password, guess, signature} {
+		for _, planted := range []string{jwtSecret[:20], adminToken, password, guess, keysKey, signature} {
 			if i := strings.Index(text, planted); i >= 0 {
 				t.Errorf("%s: %s is in ...%s...", what, planted, text[max(0, i-300):min(len(text), i+300)])
 			}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"metergate/config"
@@ -50,7 +51,8 @@ func validate(c *console) error {
 	}
 	report("store", tryStore(c, cfg))
 	if url := cfg.Auth.JWT.JWKSURL; url != "" {
-		report("auth.jwt.jwks_url ("+url+")", jwtauth.NewKeySet(url, slog.New(slog.DiscardHandler)).Fetch(context.Background()))
+		shown, _, _ := strings.Cut(url, "?") // the rest may be a secret
+		report("auth.jwt.jwks_url ("+shown+")", jwtauth.NewKeySet(url, slog.New(slog.DiscardHandler)).Fetch(context.Background()))
 	}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Upstreams)) {
 		for i, target := range cfg.Upstreams[name].Targets {

@@ -8,6 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,6 +56,7 @@ var errNotAsked = errors.New("they have not been fetched yet")
 // It is safe for concurrent use.
 type KeySet struct {
 	url    string
+	shown  string // the URL without its query, which may hold a key
 	client *http.Client
 	log    *slog.Logger
 
@@ -81,9 +84,11 @@ type KeySet struct {
 // NewKeySet returns a KeySet of an http or https URL. It asks for nothing before Fetch
 // or Start.
 func NewKeySet(url string, log *slog.Logger) *KeySet {
+	shown, _, _ := strings.Cut(url, "?")
 	s := &KeySet{
-		url: url,
-		log: log.With("jwks_url", url),
+		url:   url,
+		shown: shown,
+		log:   log.With("jwks_url", shown),
 		client: &http.Client{
 			// One request in ten minutes needs no connection that stays.
 			Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10},
@@ -324,21 +329,25 @@ func (s *KeySet) get(ctx context.Context) ([]byte, error) {
 	req.Header.Set("User-Agent", "metergate")
 	res, err := s.client.Do(req)
 	if err != nil {
+		// A *url.Error shows the whole URL.
+		if of := (*url.Error)(nil); errors.As(err, &of) {
+			err = fmt.Errorf("asking %s: %w", s.shown, of.Err)
+		}
 		return nil, err
 	}
 	defer res.Body.Close()
 	switch {
 	case res.StatusCode/100 == 3:
-		return nil, fmt.Errorf("%s answers %s, and redirects are not followed; configure the URL that has the keys", s.url, res.Status)
+		return nil, fmt.Errorf("%s answers %s, and redirects are not followed; configure the URL that has the keys", s.shown, res.Status)
 	case res.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("%s answers %s", s.url, res.Status)
+		return nil, fmt.Errorf("%s answers %s", s.shown, res.Status)
 	}
 	text, err := io.ReadAll(io.LimitReader(res.Body, maxSet+1))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("reading the answer of %s: %w", s.url, err)
+		return nil, fmt.Errorf("reading the answer of %s: %w", s.shown, err)
 	case len(text) > maxSet:
-		return nil, fmt.Errorf("the answer of %s has more than 1 MiB", s.url)
+		return nil, fmt.Errorf("the answer of %s has more than 1 MiB", s.shown)
 	}
 	return text, nil
 }
