@@ -82,7 +82,7 @@ func Handler(o Options) http.Handler {
 	}
 	h := &handler{Options: o, lockout: newLockout(o.Log)}
 	opts := prometheus.CounterOpts{Name: "metergate_admin_refused_total",
-		Help: "Requests of the admin API that were refused: no_token, wrong_token, locked_out (their address had sent wrong ones; what they had was not looked at)."}
+		Help: "Requests of the admin API that were refused: no_token, wrong_token, locked_out (too many wrong ones had come; what they had was not looked at)."}
 	if h.refused = prometheus.NewCounterVec(opts, []string{"reason"}); o.Registry != nil {
 		o.Registry.MustRegister(h.refused)
 	}
@@ -202,7 +202,7 @@ func (h *handler) authorized(serve http.HandlerFunc) http.HandlerFunc {
 		case wait > 0:
 			h.refused.WithLabelValues(lockedOut).Inc()
 			w.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
-			writeProblem(w, http.StatusTooManyRequests, "Wrong tokens came from this address. None is looked at for a while.", nil)
+			writeProblem(w, http.StatusTooManyRequests, "Too many wrong tokens came. One a second is still looked at.", nil)
 			return
 		case !same:
 			h.unauthorized(w, wrongToken)

@@ -79,7 +79,8 @@ func (l *listener) counts(t *testing.T, noToken, wrongToken, lockedOut int) {
 	}
 }
 
-// Who guesses is not listened to for the rest of a minute, whatever he sends; others are.
+// Of who guesses one token a second is looked at for the rest of a minute; others are
+// heard as ever.
 func TestLockout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newListener()
@@ -94,28 +95,61 @@ func TestLockout(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		l.want(t, "10.0.0.1:1000", token, 200, "") // which forgives nothing
 		l.want(t, "10.0.0.1:1000", "wrong-10", 401, "")
-		l.want(t, "10.0.0.1:1000", "wrong-11", 429, "40")
-		l.want(t, "10.0.0.1:2000", token, 429, "40")
-		l.want(t, "[::ffff:10.0.0.1]:1", token, 429, "40") // the same address
+		l.want(t, "10.0.0.1:1000", "wrong-11", 429, "1")
+		l.want(t, "10.0.0.1:2000", token, 429, "1")
+		l.want(t, "[::ffff:10.0.0.1]:1", token, 429, "1") // the same address
 		l.want(t, "10.0.0.1:2000", "", 401, "")
 		l.want(t, "10.0.0.2:1000", token, 200, "")
 		l.want(t, "10.0.0.2:1000", "wrong", 401, "")
 		l.want(t, "10.0.0.2:1000", token, 200, "")
-		time.Sleep(39*time.Second + 500*time.Millisecond)
+		time.Sleep(999 * time.Millisecond)
 		l.want(t, "10.0.0.1:1000", token, 429, "1")
-		time.Sleep(500 * time.Millisecond)
+		time.Sleep(time.Millisecond) // a second after the last one that was looked at
 		l.want(t, "10.0.0.1:1000", token, 200, "")
+		l.want(t, "10.0.0.1:1000", token, 200, "") // no guess: as many as he likes
 		l.want(t, "10.0.0.1:1000", "wrong-12", 401, "")
-		l.counts(t, 41, 12, 4)
-		if got := l.reloads.Load(); got != 5 {
-			t.Errorf("%d reloads, want 5", got)
+		l.want(t, "10.0.0.1:1000", token, 429, "1")
+		time.Sleep(39 * time.Second) // the window is over
+		for i := range 10 {
+			l.want(t, "10.0.0.1:1000", fmt.Sprint("wrong-", i), 401, "")
+		}
+		l.want(t, "10.0.0.1:1000", token, 429, "1")
+		l.counts(t, 41, 22, 6)
+		if got := l.reloads.Load(); got != 6 {
+			t.Errorf("%d reloads, want 6", got)
 		}
 		log := l.log.String()
-		if strings.Count(log, "\n") != 1 || !strings.Contains(log, "address=10.0.0.1/32") {
-			t.Errorf("the log of one lock-out is\n%s", log)
+		if strings.Count(log, "\n") != 2 || strings.Count(log, "address=10.0.0.1/32") != 2 {
+			t.Errorf("the log of two lock-outs is\n%s", log)
 		}
 		if strings.Contains(log, "wrong-") || strings.Contains(log, token) {
 			t.Errorf("the log has a token:\n%s", log)
+		}
+	})
+}
+
+// Somebody who guesses all the time at the operator's own address is looked at ten times
+// a minute and once a second, and keeps the operator out for about a second.
+func TestOperatorBesideAGuesser(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newListener()
+		const tick, minutes = 10 * time.Millisecond, 10
+		looked, heard := 0, time.Now()
+		var longest time.Duration
+		for i := range int(minutes * time.Minute / tick) {
+			if i%30 == 0 && l.from("127.0.0.1:1", "wrong").StatusCode == 401 {
+				looked++
+			}
+			if i%7 == 0 && l.from("127.0.0.1:2", token).StatusCode == 200 {
+				longest, heard = max(longest, time.Since(heard)), time.Now()
+			}
+			time.Sleep(tick)
+		}
+		if longest = max(longest, time.Since(heard)); longest > lookEvery+2*7*tick { // one between two of his before the look, one after
+			t.Errorf("the operator was kept out for %v", longest)
+		}
+		if most := minutes * (guesses + 60); looked > most {
+			t.Errorf("%d guesses were looked at, want %d at the most", looked, most)
 		}
 	})
 }
@@ -127,7 +161,7 @@ func TestLockoutIPv6(t *testing.T) {
 		for i := range 10 {
 			l.want(t, fmt.Sprintf("[2001:db8:0:1::%x]:1", i), "wrong", 401, "")
 		}
-		l.want(t, "[2001:db8:0:1:ffff::]:1", token, 429, "60")
+		l.want(t, "[2001:db8:0:1:ffff::]:1", token, 429, "1")
 		l.want(t, "[2001:db8:0:2::1]:1", token, 200, "")
 	})
 }
@@ -160,7 +194,8 @@ func TestLockoutAtOnce(t *testing.T) {
 	})
 }
 
-// Many addresses have a guess each, and keep nobody out who has not guessed.
+// After many guesses each address has one a second, and those that have not guessed yet
+// have one together.
 func TestLockoutOfMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newListener()
@@ -168,41 +203,51 @@ func TestLockoutOfMany(t *testing.T) {
 		for i := range manyGuesses {
 			l.want(t, address(i), "wrong", 401, "")
 		}
-		for i := range manyGuesses {
-			l.want(t, address(i), "wrong", 429, "60")
+		for i := range 3 * manyGuesses {
+			l.want(t, address(i), "wrong", 429, "1")
 		}
+		l.want(t, "10.0.0.1:1", token, 429, "1")
+		time.Sleep(time.Second)
 		l.want(t, "10.0.0.1:1", token, 200, "")
-		l.want(t, "10.0.0.1:1", "wrong", 401, "")
-		l.want(t, "10.0.0.1:1", token, 429, "60")
 		l.want(t, "10.0.0.2:1", token, 200, "")
-		time.Sleep(time.Minute)
+		l.want(t, address(2*manyGuesses), "wrong", 401, "") // the one of this second
+		l.want(t, address(2*manyGuesses+1), "wrong", 429, "1")
+		l.want(t, "10.0.0.1:1", token, 429, "1")
+		l.want(t, address(0), "wrong", 401, "") // has one of his own
+		l.want(t, address(0), "wrong", 429, "1")
+		time.Sleep(59 * time.Second)
 		l.want(t, address(0), token, 200, "")
+		l.want(t, "10.0.0.1:1", token, 200, "")
 		if log := l.log.String(); strings.Count(log, "\n") != 1 || !strings.Contains(log, "many wrong tokens") {
 			t.Errorf("the log is\n%s", log)
 		}
 	})
 }
 
-// Thirty thousand addresses take the memory of ten thousand, log one line, and keep
-// nobody out.
+// Guesses from a fresh address each, five hundred a second for a minute, are looked at a
+// hundred times and once a second. They take the memory of no more addresses, and one
+// line of the log.
 func TestLockoutIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		l := newLockout(slog.New(slog.NewTextHandler(&log, nil)))
+		looked := 0
 		for i := range 30_000 {
 			from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 1).String()
-			if same, wait := l.compare(from, "wrong", token); same || wait != 0 {
-				t.Fatalf("guess %d: %v, %v", i, same, wait)
+			same, wait := l.compare(from, "wrong", token)
+			if same {
+				t.Fatalf("guess %d is the token", i)
 			}
-			if _, wait := l.compare(from, "wrong", token); i >= manyGuesses && wait == 0 {
-				t.Fatalf("address %d has a second guess", i)
+			if wait == 0 {
+				looked++
 			}
+			if wait < 0 || wait > lookEvery {
+				t.Fatalf("guess %d is to wait for %v", i, wait)
+			}
+			time.Sleep(2 * time.Millisecond)
 		}
-		if n := len(l.wrong); n != maxAddresses {
-			t.Errorf("%d addresses are remembered, want %d", n, maxAddresses)
-		}
-		if same, wait := l.compare("192.0.2.1:1", token, token); !same || wait != 0 {
-			t.Errorf("one who has the token: %v, %v", same, wait)
+		if most := manyGuesses + 60; looked < manyGuesses || looked > most || len(l.known) > most {
+			t.Errorf("%d guesses were looked at, %d addresses are remembered, want %d at the most", looked, len(l.known), most)
 		}
 		if lines := strings.Count(log.String(), "\n"); lines != 1 {
 			t.Errorf("%d lines of log", lines)

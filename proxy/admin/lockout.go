@@ -13,12 +13,15 @@ const (
 	// In a window that begins with a wrong token, an address can send guesses of them.
 	guessWindow = time.Minute
 	guesses     = 10
-	// After manyGuesses from all addresses, one that has sent any can send no more: who
-	// has a thousand addresses has a thousand guesses. One that has sent none is always
-	// heard, so that strangers keep nobody out who has the token.
+	// After manyGuesses from all addresses, each that has sent one is locked out, and all
+	// that have sent none are, together: who has a thousand addresses does not have a
+	// thousand guesses. It bounds the memory as well: to manyGuesses addresses, and one
+	// more a second.
 	manyGuesses = 100
-	// maxAddresses bounds the memory. When they are more, one of them is forgotten.
-	maxAddresses = 10_000
+	// Of who is locked out one wrong token is looked at in lookEvery, and any right one
+	// that comes when that is over: others at an operator's address do not keep him out
+	// for good. A token has 16 bytes at least: one a second is no guessing.
+	lookEvery = time.Second
 )
 
 // A lockout compares tokens, and stops listening to who guesses.
@@ -26,17 +29,24 @@ type lockout struct {
 	log *slog.Logger
 
 	mu    sync.Mutex
-	ends  time.Time            // of the window
-	wrong map[netip.Prefix]int // tokens in the window, by address
-	total int                  // of all addresses, also those that were forgotten
+	ends  time.Time                 // of the window
+	total int                       // wrong tokens in it
+	known map[netip.Prefix]*guessed // the addresses that have sent them
+	next  time.Time                 // when to look at a token of an address that has not
+}
+
+// guessed is what an address has sent in the window.
+type guessed struct {
+	wrong int       // tokens, at least one
+	next  time.Time // when to look at another one, if it is locked out
 }
 
 func newLockout(log *slog.Logger) *lockout {
-	return &lockout{log: log, wrong: map[netip.Prefix]int{}}
+	return &lockout{log: log, known: map[netip.Prefix]*guessed{}}
 }
 
 // compare says whether a token from an address is the one that is wanted. With a wait the
-// token was not looked at, nor will one be until that is over.
+// token was not looked at; one that comes after that may be.
 func (l *lockout) compare(remoteAddr, got, want string) (same bool, wait time.Duration) {
 	from := guesser(remoteAddr)
 	// Hashes have one length, so that the time says nothing about the token's.
@@ -47,11 +57,15 @@ func (l *lockout) compare(remoteAddr, got, want string) (same bool, wait time.Du
 	defer l.mu.Unlock()
 	now := time.Now()
 	if !now.Before(l.ends) {
-		l.wrong, l.total = map[netip.Prefix]int{}, 0
+		clear(l.known)
+		l.total = 0
 	}
-	sent := l.wrong[from]
-	if sent >= guesses || sent > 0 && l.total >= manyGuesses {
-		return false, l.ends.Sub(now)
+	sent, next := l.known[from], &l.next
+	if sent != nil {
+		next = &sent.next
+	}
+	if out := l.total >= manyGuesses || sent != nil && sent.wrong >= guesses; out && now.Before(*next) {
+		return false, next.Sub(now)
 	}
 	if subtle.ConstantTimeCompare(g[:], w[:]) == 1 {
 		// What was wrong before still counts, else it would pay to sit behind one
@@ -61,19 +75,18 @@ func (l *lockout) compare(remoteAddr, got, want string) (same bool, wait time.Du
 	if l.total == 0 {
 		l.ends = now.Add(guessWindow)
 	}
-	if sent == 0 && len(l.wrong) == maxAddresses {
-		for other := range l.wrong { // any
-			delete(l.wrong, other)
-			break
-		}
+	*next = now.Add(lookEvery)
+	if sent == nil {
+		sent = &guessed{next: *next}
+		l.known[from] = sent
 	}
-	l.wrong[from] = sent + 1
+	sent.wrong++
 	l.total++
 	switch {
 	case l.total == manyGuesses:
-		l.log.Warn("many wrong tokens for the admin API; who has sent one is locked out", "tokens", l.total, "until", l.ends)
-	case sent+1 == guesses:
-		l.log.Warn("wrong tokens for the admin API; their address is locked out", "address", from.String(), "tokens", guesses, "until", l.ends)
+		l.log.Warn("many wrong tokens for the admin API; one a second is looked at of each address that has sent one, and of all others together", "tokens", l.total, "until", l.ends)
+	case sent.wrong == guesses:
+		l.log.Warn("wrong tokens for the admin API; one a second of their address is looked at", "address", from.String(), "tokens", guesses, "until", l.ends)
 	}
 	return false, 0
 }
