@@ -51,13 +51,14 @@ func buildStore(cfg *config.Config, log *slog.Logger) (_ *guardedStore, err erro
 		}
 		o.Remote, s.remote = local, local
 		s.check = func(context.Context) []string { return nil }
-		s.lost = func() int64 { return 0 } // what is held is in this process
+		none := func() int64 { return 0 } // what is held is in this process
+		s.lost, s.expired = none, none
 	} else {
 		remote, err := openRedis(cfg, calendar)
 		if err != nil {
 			return nil, err
 		}
-		o.Remote, s.remote, s.check, s.lost = remote, remote, remote.Check, remote.Lost
+		o.Remote, s.remote, s.check, s.lost, s.expired = remote, remote, remote.Check, remote.Lost, remote.Expired
 		if o.Journal, err = guard.OpenJournal(cfg.Store.Journal); err != nil {
 			remote.Close()
 			return nil, err
@@ -86,8 +87,9 @@ type guardedStore struct {
 	remote io.Closer
 	// check warns of what can cost counts in how the store is set up.
 	check func(context.Context) []string
-	// lost is how many requests were counted whose hold the store had lost.
-	lost func() int64
+	// lost is how many requests were counted whose hold the store had lost, expired how
+	// many holds nobody has settled.
+	lost, expired func() int64
 }
 
 func (s *guardedStore) Close() error { return errors.Join(s.Store.Close(), s.remote.Close()) }

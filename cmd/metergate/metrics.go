@@ -28,6 +28,8 @@ var (
 		"Counts in the journal that were too old to be read by anybody.", nil, nil)
 	lostDesc = prometheus.NewDesc("metergate_store_holds_lost_total",
 		"Requests counted whose hold the store did not have any more: it lost it, or the lease ran out.", nil, nil)
+	expiredDesc = prometheus.NewDesc("metergate_store_leases_expired_total",
+		"Holds in the store that nobody had settled when their lease ran out: their gateway died.", nil, nil)
 	uncheckedDesc = prometheus.NewDesc("metergate_unchecked_total",
 		"Requests that passed while the store did not answer, by the last known usage.", nil, nil)
 	journalErrorsDesc = prometheus.NewDesc("metergate_journal_errors_total",
@@ -56,6 +58,7 @@ func (m guardMetrics) Collect(ch chan<- prometheus.Metric) {
 	counter(journalErrorsDesc, st.JournalErrors)
 	counter(uncheckedDesc, st.Unchecked)
 	counter(lostDesc, m.store.lost())
+	counter(expiredDesc, m.store.expired())
 }
 
 // targetMetrics shows the targets of the upstreams in force.

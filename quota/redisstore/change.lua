@@ -39,7 +39,7 @@ if id ~= '' then
 end
 if outdated then
   announce()
-  return { OUTDATED, now, override }
+  return { OUTDATED, now, expired, override }
 end
 
 -- keep has the counts of the view's only window stay as long as they should.

@@ -38,9 +38,10 @@
 --     name                W or W/E
 --   then                  the script's own arguments, from ARGV[rest] on
 --
--- and answers {code, now, used, held, used, held, ..., granted, granted, ...}, two for
--- each counter and then, if there are grants, one for each limit, or {OUTDATED, now, override} when the view
--- does not hold: the override is another, the gateway's clock is off, or a window has
+-- and answers {code, now, expired, used, held, used, held, ..., granted, granted, ...}:
+-- the leases that the call has found to have run out, two for each counter and then, if
+-- there are grants, one for each limit. Or {OUTDATED, now, expired, override} when the
+-- view does not hold: the override is another, the gateway's clock is off, or a window has
 -- just turned. Then it asks again with the windows of now and this override.
 
 local OK, REFUSED, OUTDATED, SETTLED, UNHELD, THROTTLED, EXHAUSTED = 0, 1, 2, 3, 4, 5, 6
@@ -105,6 +106,7 @@ local function counts()
 end
 
 local changed = false -- the user's numbers, by this call
+local expired = 0 -- leases that it has found to have run out
 
 -- announce tells the gateways that the user's numbers have changed. Who may not
 -- publish does without.
@@ -116,9 +118,9 @@ end
 
 local function answer(code, values)
   announce()
-  local reply = { code, now }
+  local reply = { code, now, expired }
   for i = 1, #values do
-    reply[i + 2] = values[i]
+    reply[i + 3] = values[i]
   end
   return reply
 end
@@ -183,6 +185,7 @@ local function clean()
       else
         redis.call('HDEL', key, all[i])
         if kind == 'lease' then
+          expired = expired + 1
           hold(all[i + 1], -1)
         elseif kind == 'retain' then
           gone[name] = true

@@ -113,6 +113,7 @@ func (s *Store) ask(ctx context.Context, q question) (answer, error) {
 		if err != nil {
 			return a, err
 		}
+		s.expired.Add(r.expired)
 		at = r.at.In(s.calendar.Location())
 		s.ahead.Store(int64(at.Sub(res.sent.Add(res.received.Sub(res.sent) / 2))))
 		if r.code == codeOutdated {
@@ -172,22 +173,23 @@ func windowOf(per quota.Per, windows []quota.Window) quota.Window {
 type reply struct {
 	code     int64
 	at       time.Time
+	expired  int64         // leases that were found to have run out
 	override string        // with codeOutdated
 	wait     time.Duration // with codeThrottled
 	numbers  []int64
 }
 
-// parseReply reads a result of code, time, so many numbers and perhaps so many grants, or
+// parseReply reads a result of code, time, expired leases, so many numbers and perhaps so many grants, or
 // one that says that the view is outdated.
 func parseReply(res result, numbers, grants int) (r reply, err error) {
 	n := res.numbers
-	if len(n) > 2 && n[0] == codeThrottled {
+	if len(n) > 3 && n[0] == codeThrottled {
 		r.wait = time.Duration(n[len(n)-1]) * time.Microsecond
 		n = n[:len(n)-1]
 	}
-	if len(n) < 2 || n[0] != codeOutdated && len(n) != 2+numbers && len(n) != 2+numbers+grants {
-		return r, fmt.Errorf("a script of the store answered %d values, want %d", len(res.numbers), 2+numbers)
+	if len(n) < 3 || n[0] != codeOutdated && len(n) != 3+numbers && len(n) != 3+numbers+grants {
+		return r, fmt.Errorf("a script of the store answered %d values, want %d", len(res.numbers), 3+numbers)
 	}
-	r.code, r.at, r.override, r.numbers = n[0], time.UnixMilli(n[1]), res.text, n[2:]
+	r.code, r.at, r.expired, r.override, r.numbers = n[0], time.UnixMilli(n[1]), n[2], res.text, n[3:]
 	return r, nil
 }

@@ -1,7 +1,7 @@
 -- Reads the view. Codes: OK, OUTDATED.
 
 if outdated then
-  return { OUTDATED, now, override }
+  return { OUTDATED, now, expired, override }
 end
 sweep()
 return answer(OK, counts())

@@ -18,7 +18,7 @@
 -- but there was no attempt left, and the request is observed).
 
 if outdated then
-  return { OUTDATED, now, override }
+  return { OUTDATED, now, expired, override }
 end
 sweep()
 

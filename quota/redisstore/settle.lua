@@ -60,6 +60,6 @@ end
 
 if outdated then
   announce()
-  return { OUTDATED, now, override }
+  return { OUTDATED, now, expired, override }
 end
 return answer(unheld and UNHELD or OK, counts())

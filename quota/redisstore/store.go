@@ -92,6 +92,8 @@ type Store struct {
 	// ahead is what Redis's clock was ahead of the gateway's when last seen, ns.
 	ahead atomic.Int64
 	lost  atomic.Int64 // see Lost
+	// expired is what Expired returns.
+	expired atomic.Int64
 
 	overrides overrides // as last seen
 	forgotten forgotten
@@ -250,6 +252,10 @@ func (s *Store) settle(ctx context.Context, r quota.Reservation, count int) (quo
 // lost it, in a failover say, or the lease had run out. Another request may have been
 // admitted in their place.
 func (s *Store) Lost() int64 { return s.lost.Load() }
+
+// Expired is how many leases this store has found to have run out: nobody has settled
+// them, since their gateway died, say.
+func (s *Store) Expired() int64 { return s.expired.Load() }
 
 // appendSettle appends a reservation as settle.lua takes it.
 func (s *Store) appendSettle(args []any, r quota.Reservation, count int) []any {
