@@ -62,7 +62,7 @@ func (u *adminUser) print(w io.Writer) {
 	if len(u.Limits) > 0 {
 		fmt.Fprintln(w)
 		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(t, "LIMIT\tUSED\tLIMIT\tLEFT\tGRANTED\tRESETS AT")
+		fmt.Fprintln(t, "LIMIT\tUSED\tOF\tLEFT\tGRANTED\tRESETS AT")
 		for _, l := range u.Limits {
 			granted := int64(0)
 			for _, g := range u.Granted {
