@@ -194,7 +194,7 @@ type JWT struct {
 	// verify all other algorithms, too: https, or http on this machine (localhost,
 	// 127.0.0.1, [::1]). No user, password or fragment. With it, a token that has a kid is
 	// verified with the key of that name in the set, and one without a kid with
-	// PublicKeyFile. Empty: none.
+	// PublicKeyFile. Its query, which may hold a key, is shown nowhere. Empty: none.
 	JWKSURL string `yaml:"jwks_url" as:"jwks"`
 	// Algorithms are the only ones accepted: HS256, HS384, HS512, RS256, RS384,
 	// RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA. Each once, and each

@@ -255,6 +255,9 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string, line int, t
 	if !secret {
 		shown = d.src.places[path].text
 	}
+	if tag.Get("as") == "jwks" && strings.Contains(shown, "?") {
+		shown = "" // a query may hold a key
+	}
 	d.src.places[path] = place{path, line, shown}
 	if n.Value == "" && v.Kind() != reflect.String {
 		d.src.fault(path, line, "needs a value%s", got(shown))

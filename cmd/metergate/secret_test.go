@@ -125,6 +125,7 @@ func TestSecretsStayInside(t *testing.T) {
 		strings.Replace(secretYAML, `@${REDIS}/0`, `@${REDIS}/zero`, 1),
 		strings.Replace(secretYAML, `:${REDIS_PASSWORD}@`, `:${REDIS_PASSWORD}#%zz@`, 1),
 		strings.Replace(secretYAML, `"redis://`, `"amqp://`, 1),
+		strings.Replace(secretYAML, `${KEYS}`, `http://issuer.example/keys`, 1),
 	} {
 		write(broken)
 		out := command("validate", "-config", file)

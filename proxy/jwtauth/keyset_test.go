@@ -74,6 +74,9 @@ type keyServer struct {
 	asked   atomic.Int64
 }
 
+// plantedKey is what the key server wants to see in the query, and nobody else is to.
+const plantedKey = "planted-key-of-the-key-server"
+
 // newKeyServer serves what set makes of the keys. It is to be called in a bubble.
 func newKeyServer(t *testing.T, keys ...any) (*keyServer, *KeySet, *logged) {
 	k := new(keyServer)
@@ -85,7 +88,7 @@ func newKeyServer(t *testing.T, keys ...any) (*keyServer, *KeySet, *logged) {
 	})}}
 	k.Start()
 	log := new(logged)
-	s := NewKeySet("http://issuer.example/keys?p=1", slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	s := NewKeySet("http://issuer.example/keys?key="+plantedKey, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	s.client.Transport.(*http.Transport).DialContext = p.dial
 	t.Cleanup(func() {
 		s.Retire()
@@ -331,6 +334,9 @@ func TestOutage(t *testing.T) {
 				}
 				if n := strings.Count(log.String(), "level=WARN msg=\"the issuer's keys cannot be fetched; those of before stay in use\""); n != 1 {
 					t.Errorf("%d warnings:\n%.2000s", n, log)
+				}
+				if said := log.String() + s.Fault().Error(); strings.Contains(said, plantedKey) || !strings.Contains(said, "jwks_url=http://issuer.example/keys ") {
+					t.Errorf("the key in the URL is shown, or the URL is not:\n%.2000s", said)
 				}
 				k.serve(answer(jwksOf(ecB())))
 				time.Sleep(13 * time.Second)
