@@ -156,7 +156,8 @@ func isHost(text string) bool {
 var forwardedFields = map[string]bool{
 	"forwarded": true, "forwarded-for": true, "x-original-forwarded-for": true,
 	"x-real-ip": true, "client-ip": true, "x-client-ip": true, "x-cluster-client-ip": true,
-	"x-remote-ip": true, "x-remote-addr": true, "remote-addr": true, "proxy-client-ip": true, "wl-proxy-client-ip": true, "x-originating-ip": true, "x-envoy-external-address": true,
+	"x-remote-ip": true, "x-remote-addr": true, "remote-addr": true, "x-envoy-external-address": true,
+	"proxy-client-ip": true, "wl-proxy-client-ip": true, "x-originating-ip": true,
 	"true-client-ip": true, "cf-connecting-ip": true, "cf-connecting-ipv6": true, "cf-pseudo-ipv4": true,
 	"fastly-client-ip": true, "fly-client-ip": true, "do-connecting-ip": true, "x-appengine-user-ip": true,
 	"x-azure-clientip": true, "x-azure-socketip": true,

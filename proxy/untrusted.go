@@ -10,6 +10,7 @@ import "net/http"
 //   - those that tell the upstream who the user is: user_header and plan_header of
 //     any route;
 //   - X-Request-Id, which the gateway sets;
+//   - those that CGI and its heirs take for a word of their own server: ofServers;
 //   - those that have a framework run something else than the request's method and
 //     path say, which are what was routed and counted: rerouting;
 //   - Content-Length and Transfer-Encoding in another spelling than HTTP's own, which
@@ -34,6 +35,12 @@ var rerouting = []string{
 	"X-Host", "X-Original-Host", "X-HTTP-Host-Override",
 }
 
+// ofServers are the fields that become a variable of a server's own (HTTP_PROXY).
+var ofServers = []string{
+	"Proxy",       // through which the program would call others: httpoxy, CVE-2016-5385
+	"Remote-User", // who has logged in, to frameworks that leave that to a server
+}
+
 func newUntrustedFields(routes []Route) untrustedFields {
 	fields := untrustedFields{}
 	add := func(names ...string) {
@@ -45,8 +52,7 @@ func newUntrustedFields(routes []Route) untrustedFields {
 	}
 	add(rerouting...)
 	add(fieldRequestID, "Content-Length", "Transfer-Encoding")
-	// What CGI takes for its own: HTTP_PROXY (httpoxy, CVE-2016-5385), and who has logged in.
-	add("Proxy", "Remote-User")
+	add(ofServers...)
 	for _, r := range routes {
 		add(r.UserField, r.PlanField)
 	}

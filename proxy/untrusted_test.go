@@ -15,7 +15,7 @@ func TestUntrustedFieldsAreInTheREADME(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range rerouting {
+	for _, name := range slices.Concat(rerouting, ofServers) {
 		if !strings.Contains(string(readme), "`"+name+"`") {
 			t.Errorf("%s is not in README.md", name)
 		}
