@@ -113,10 +113,10 @@ func Open(dir string, opt Options) (*Store, error) {
 
 // Reserve holds one unit for r in every limit of its plan that applies, or none, if
 // the plan's Attempts let the user try; whatever comes of that, it was an attempt. One
-// that is observed it holds in any case. It is safe to send twice: an id that is held is admitted again, in the windows in
-// which it is held. Nothing is written to disk. Errors: quota.ErrSettled,
-// ErrClosed, ctx's and those of the disk; then the request holds nothing more
-// than before, and the Decision holds a Reservation to settle.
+// that is observed it holds in any case. It is safe to send twice: an id that is held
+// is admitted again, in the windows in which it is held. Nothing is written to disk.
+// Errors: quota.ErrSettled, ErrClosed, ctx's and those of the disk; then the request
+// holds nothing more than before, and the Decision holds a Reservation to settle.
 func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, error) {
 	if err := ctx.Err(); err != nil {
 		return quota.Decision{Reservation: s.reservation(r, r.Terms.Claimed, s.now())}, err

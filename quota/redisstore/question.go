@@ -179,8 +179,8 @@ type reply struct {
 	numbers  []int64
 }
 
-// parseReply reads a result of code, time, expired leases, so many numbers and perhaps so many grants, or
-// one that says that the view is outdated.
+// parseReply reads a result of code, time, expired leases, so many numbers and perhaps
+// so many grants, or one that says that the view is outdated.
 func parseReply(res result, numbers, grants int) (r reply, err error) {
 	n := res.numbers
 	if len(n) > 3 && n[0] == codeThrottled {

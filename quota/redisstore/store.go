@@ -183,9 +183,9 @@ func (s *Store) Close() error { return s.close() }
 
 // Reserve holds one unit for r in every limit of its plan that applies, or none, if
 // the plan's Attempts let the user try; whatever comes of that, it was an attempt. One
-// that is observed it holds in any case. It is safe to send twice. Errors: quota.ErrOverloaded, quota.ErrSettled, or
-// Redis's; then the unit may be held or not, and the Decision holds a Reservation
-// to settle.
+// that is observed it holds in any case. It is safe to send twice. Errors:
+// quota.ErrOverloaded, quota.ErrSettled, or Redis's; then the unit may be held or not,
+// and the Decision holds a Reservation to settle.
 func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, error) {
 	a, err := s.ask(ctx, question{script: reserveScript, user: r.User, terms: r.Terms, own: func(args []any, p *quota.Plan, _ []quota.Window) []any {
 		limits, attempts := p.Limits(), p.Attempts()
