@@ -12,13 +12,13 @@ import (
 
 // Markers of settled reservations would fill Redis if they stayed as long as a
 // call might be repeated. Nearly every reservation is settled at the first try and
-// answered; then no copy of a call is on its way, and the marker goes a few
-// seconds later, with those of other users in one round trip of its own. What
+// answered; then no copy of a call is on its way, and the marker goes a second
+// or two later, with those of other users in one round trip of its own. What
 // remains are the markers of calls that got no answer, and the last few seconds'
 // of a gateway that was killed.
 
 const (
-	forgetEvery = 5 * time.Second
+	forgetEvery = time.Second
 	// maxForget bounds the memory of what waits: ids a generation. More than that
 	// keep their markers in Redis, which costs room there and nothing else.
 	maxForget = 1 << 17
