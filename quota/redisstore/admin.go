@@ -34,10 +34,23 @@ func (s *Store) Change(ctx context.Context, user string, t quota.Terms, c quota.
 		return quota.Snapshot{}, err
 	}
 	q := question{script: changeScript, user: user, silent: true}
-	own := func(done quota.Change, action ...any) []any {
-		return append([]any{c.ID, c.Fingerprint(), string(done.Encode()), s.keep.Milliseconds(), quota.MaxAudit,
-			quota.ChangeIDLife.Milliseconds(), quota.MaxChangeIDs, int64(quota.MaxRequests), string(c.Action)}, action...)
+	change := func(args *args, windows []quota.Window, done quota.Change) {
+		args.number(int64(len(windows)))
+		for _, w := range windows {
+			args.text(w.ID)
+			args.number(w.Retain(s.keep).UnixMilli())
+		}
+		args.text(c.ID)
+		args.text(c.Fingerprint())
+		args.text(string(done.Encode()))
+		args.number(s.keep.Milliseconds())
+		args.number(quota.MaxAudit)
+		args.number(quota.ChangeIDLife.Milliseconds())
+		args.number(quota.MaxChangeIDs)
+		args.number(quota.MaxRequests)
+		args.text(string(c.Action))
 	}
+	q.own = func(args *args, _ *quota.Plan, windows []quota.Window) { change(args, windows, c) }
 	switch c.Action {
 	case quota.ActionGrant:
 		q.terms = t // which limit it is depends on the plan
@@ -47,32 +60,37 @@ func (s *Store) Change(ctx context.Context, user string, t quota.Terms, c quota.
 			}
 			return nil
 		}
-		q.own = func(args []any, p *quota.Plan, windows []quota.Window) []any {
+		q.own = func(args *args, p *quota.Plan, windows []quota.Window) {
 			counter, done := "", c
 			if i, ok := c.Limit(p); ok {
 				l := p.Limits()[i]
-				counter, done.Per = counterName(quota.Counter{Per: l.Per, Endpoint: l.Endpoint}, windows), l.Per
+				counter, done.Per = counterName(windows[0], l.Endpoint), l.Per
 			}
-			return append(args, own(done, counter, c.Requests)...)
+			change(args, windows, done)
+			args.text(counter)
+			args.number(c.Requests)
 		}
 	case quota.ActionReset:
 		q.kinds = func(*quota.Plan) []quota.Per { return everyPer }
-		q.own = always(own(c))
 	case quota.ActionSetPlan:
-		until := int64(0)
-		if !c.Until.IsZero() {
-			until = c.Until.UnixMilli()
+		q.own = func(args *args, _ *quota.Plan, windows []quota.Window) {
+			change(args, windows, c)
+			until := int64(0)
+			if !c.Until.IsZero() {
+				until = c.Until.UnixMilli()
+			}
+			args.number(until)
+			args.text(c.Plan)
 		}
-		q.own = always(own(c, until, c.Plan))
-	case quota.ActionClearPlan:
-		q.own = always(own(c))
 	case quota.ActionSetCounts:
 		q.kinds = func(*quota.Plan) []quota.Per { return []quota.Per{c.Per} }
-		args := own(c)
-		for _, endpoint := range slices.Sorted(maps.Keys(c.Counts)) {
-			args = append(args, endpoint, c.Counts[endpoint])
+		q.own = func(args *args, _ *quota.Plan, windows []quota.Window) {
+			change(args, windows, c)
+			for _, endpoint := range slices.Sorted(maps.Keys(c.Counts)) {
+				args.text(endpoint)
+				args.number(c.Counts[endpoint])
+			}
 		}
-		q.own = always(args)
 	}
 	a, err := s.ask(ctx, q)
 	if err != nil {

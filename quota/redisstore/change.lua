@@ -1,15 +1,17 @@
 -- Makes a change as an administrator wants it, and writes it into the user's audit
 -- list. A change that has an id is made once.
 --
---   ARGV[rest]      the change's id, empty: none
---   ARGV[rest + 1]  its fingerprint, of letters, digits, - and _
---   ARGV[rest + 2]  the change, as JSON on one line, for the audit list
---   ARGV[rest + 3]  how long the audit list is kept, ms
---   ARGV[rest + 4]  the longest audit list, in entries
---   ARGV[rest + 5]  how long an id is known, ms
---   ARGV[rest + 6]  how many ids there may be
---   ARGV[rest + 7]  the most that a grant or a count may come to
---   ARGV[rest + 8]  the action, then its arguments, see below
+--   ARGV[rest]      n, how many windows the change concerns; n times:
+--     id, retain    a window that holds, and when its counts may be deleted
+--   ARGV[own]       after them, the change's id, empty: none
+--   ARGV[own + 1]   its fingerprint, of letters, digits, - and _
+--   ARGV[own + 2]   the change, as JSON on one line, for the audit list
+--   ARGV[own + 3]   how long the audit list is kept, ms
+--   ARGV[own + 4]   the longest audit list, in entries
+--   ARGV[own + 5]   how long an id is known, ms
+--   ARGV[own + 6]   how many ids there may be
+--   ARGV[own + 7]   the most that a grant or a count may come to
+--   ARGV[own + 8]   the action, then its arguments, see below
 --
 -- Codes: OK, OUTDATED, and if nothing has changed CONFLICT (the id is that of another
 -- change), IDS (there are too many), NOLIMIT, TOOMANY (a grant or a count would exceed
@@ -17,15 +19,22 @@
 
 local CONFLICT, IDS, NOLIMIT, TOOMANY = 10, 11, 12, 13
 
+local windows, own = {}, rest + 1
+for i = 1, tonumber(ARGV[rest]) do
+  windows[i] = { id = ARGV[own], retain = tonumber(ARGV[own + 1]) }
+  own = own + 2
+end
+
+local grants = look()[3]
 local all, last = clean()
-local id, fingerprint, entry = ARGV[rest], ARGV[rest + 1], ARGV[rest + 2]
-local most, action = tonumber(ARGV[rest + 7]), ARGV[rest + 8]
-local first = rest + 9 -- of the action's arguments
+local id, fingerprint, entry = ARGV[own], ARGV[own + 1], ARGV[own + 2]
+local most, action = tonumber(ARGV[own + 7]), ARGV[own + 8]
+local first = own + 9 -- of the action's arguments
 
 if id ~= '' then
-  local known = redis.call('HGET', key, 'once/' .. id)
+  local known = call('HGET', key, 'once/' .. id)
   if known then
-    return answer(string.match(known, ' (.*)$') == fingerprint and OK or CONFLICT, {})
+    return answer(string.match(known, ' (.*)$') == fingerprint and OK or CONFLICT, {}, 1)
   end
   local ids = 0
   for i = 1, #all, 2 do
@@ -33,28 +42,27 @@ if id ~= '' then
       ids = ids + 1
     end
   end
-  if ids >= tonumber(ARGV[rest + 6]) then
-    return answer(IDS, {})
+  if ids >= tonumber(ARGV[own + 6]) then
+    return answer(IDS, {}, 1)
   end
 end
 if outdated then
-  announce()
-  return { OUTDATED, now, expired, override }
+  return mismatch()
 end
 
 -- keep has the counts of the view's only window stay as long as they should.
 local function keep()
   local retain = windows[1].retain
-  redis.call('HSETNX', key, 'retain/' .. windows[1].id, text(retain))
+  call('HSETNX', key, 'retain/' .. windows[1].id, text(retain))
   expire(retain, retain)
 end
 
 -- put sets a number; what is 0 takes no room.
 local function put(field, n)
   if n > 0 then
-    redis.call('HSET', key, field, text(n))
+    call('HSET', key, field, text(n))
   else
-    redis.call('HDEL', key, field)
+    call('HDEL', key, field)
   end
 end
 
@@ -68,14 +76,14 @@ function actions.grant()
     return NOLIMIT
   end
   local field = 'grant/' .. ARGV[first]
-  local granted = tonumber(redis.call('HGET', key, field) or 0) + ARGV[first + 1]
+  local granted = tonumber(call('HGET', key, field) or 0) + ARGV[first + 1]
   if granted > most then
     return TOOMANY
   end
   put(field, granted)
   keep()
-  if windows[1].retain > tonumber(state[3] or 0) then
-    redis.call('HSET', key, 'grants', text(windows[1].retain))
+  if windows[1].retain > tonumber(grants or 0) then
+    call('HSET', key, 'grants', text(windows[1].retain))
   end
 end
 
@@ -88,7 +96,7 @@ function actions.reset()
   for i = 1, #all, 2 do
     local window = string.match(all[i], '^used/([^/]+)')
     if window and running[window] then
-      redis.call('HDEL', key, all[i])
+      call('HDEL', key, all[i])
     end
   end
 end
@@ -98,28 +106,28 @@ function actions.set_plan()
   local till = tonumber(ARGV[first])
   forever = till == 0
   if forever then
-    redis.call('HSET', key, 'plan', '0 ' .. ARGV[first + 1])
-    redis.call('PERSIST', key)
+    call('HSET', key, 'plan', '0 ' .. ARGV[first + 1])
+    call('PERSIST', key)
   elseif till <= now then
-    redis.call('HDEL', key, 'plan')
+    call('HDEL', key, 'plan')
   else
-    redis.call('HSET', key, 'plan', text(till) .. ' ' .. ARGV[first + 1])
+    call('HSET', key, 'plan', text(till) .. ' ' .. ARGV[first + 1])
     expire(till, till)
   end
 end
 
 function actions.clear_plan()
   forever = false
-  redis.call('HDEL', key, 'plan')
+  call('HDEL', key, 'plan')
 end
 
 -- Arguments: for each endpoint its name, and what is used of it. The view has the
 -- window.
 function actions.set_counts()
   local total = 'used/' .. windows[1].id
-  local sum = tonumber(redis.call('HGET', key, total) or 0)
+  local sum = tonumber(call('HGET', key, total) or 0)
   for i = first, #ARGV, 2 do
-    sum = sum + ARGV[i + 1] - (redis.call('HGET', key, total .. '/' .. ARGV[i]) or 0)
+    sum = sum + ARGV[i + 1] - (call('HGET', key, total .. '/' .. ARGV[i]) or 0)
   end
   if sum > most then
     return TOOMANY
@@ -133,16 +141,16 @@ end
 
 local code = actions[action]()
 if code then
-  return answer(code, {})
+  return answer(code, {}, 1)
 end
 
 -- The audit list stays as long as its newest entry; who reads it leaves out those that
 -- are older than they should be.
-local audit = string.match(redis.call('HGET', key, 'audit') or '', '(\n.*)$') or ''
+local audit = string.match(call('HGET', key, 'audit') or '', '(\n.*)$') or ''
 local n, cut = 1, nil
 for at in string.gmatch(audit, '()\n') do
   n = n + 1
-  if n > tonumber(ARGV[rest + 4]) then
+  if n > tonumber(ARGV[own + 4]) then
     cut = at
     break
   end
@@ -150,16 +158,16 @@ end
 if cut then
   audit = string.sub(audit, 1, cut - 1)
 end
-local until_audit = now + ARGV[rest + 3]
-redis.call('HSET', key, 'user', ARGV[2], 'audit', text(until_audit) .. '\n' .. text(now) .. ' ' .. entry .. audit)
+local until_audit = now + ARGV[own + 3]
+call('HSET', key, 'user', ARGV[2], 'audit', text(until_audit) .. '\n' .. text(now) .. ' ' .. entry .. audit)
 expire(until_audit, until_audit)
 if id ~= '' then
-  local known = now + ARGV[rest + 5]
-  redis.call('HSET', key, 'once/' .. id, text(known) .. ' ' .. fingerprint)
+  local known = now + ARGV[own + 5]
+  call('HSET', key, 'once/' .. id, text(known) .. ' ' .. fingerprint)
   expire(known, known)
 end
 if last then
   live(last) -- it may have had no end until now
 end
 changed = true
-return answer(OK, {})
+return answer(OK, {}, 1)

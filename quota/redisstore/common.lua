@@ -30,120 +30,68 @@
 --   ARGV[2]               the user's id, 1 to 256 bytes
 --   ARGV[3]               the override that the gateway believes in, as in plan; empty:
 --                         none; *: it does not matter
---   ARGV[4]               n, the number of windows, 0 to 6; n times:
---     id, start, end      a window that the gateway believes to hold
---     retain              when its counts may be deleted
---   then                  m, the number of counters
---   then                  l, how many of them, the first, are those of limits; m times:
---     name                W or W/E
---   then                  the script's own arguments, from ARGV[rest] on
+--   ARGV[4], ARGV[5]      from when to when the windows that the gateway believes to hold do
+--   ARGV[6]               m, how many fields of counts it wants
+--   ARGV[7]               l, how many of their pairs, the first, are those of limits
+--   from ARGV[8] on       these fields, in pairs: used/W, held/W or used/W/E, held/W/E
+--   from ARGV[rest] on    the script's own arguments
 --
 -- and answers {code, now, expired, used, held, used, held, ..., granted, granted, ...}:
--- the leases that the call has found to have run out, two for each counter and then, if
--- there are grants, one for each limit. Or {OUTDATED, now, expired, override} when the
--- view does not hold: the override is another, the gateway's clock is off, or a window has
--- just turned. Then it asks again with the windows of now and this override.
+-- the leases that the call has found to have run out, the fields and then, if there are
+-- grants, one for each limit; a count that is not there is 0. Or {OUTDATED, now, expired,
+-- override} when the view does not hold: the override is another, the gateway's clock is
+-- off, or a window has just turned. Then it asks again with the windows of now and this
+-- override.
+--
+-- Each call of Redis costs a script as much as twenty lines of Lua do, and each function
+-- that it makes as much as five.
 
-local OK, REFUSED, OUTDATED, SETTLED, UNHELD, THROTTLED, EXHAUSTED = 0, 1, 2, 3, 4, 5, 6
+local OK, REFUSED, OUTDATED, SETTLED, UNHELD, THROTTLED, EXHAUSTED, HELD = 0, 1, 2, 3, 4, 5, 6, 7
 local GRACE = 600000 -- longer than a call can be on its way, ms
 
-local key = KEYS[1]
-local time = redis.call('TIME')
+local call, key = redis.call, KEYS[1]
+local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[1]
+local rest = 8 + ARGV[6]
 
--- The fields that every call needs.
-local state = redis.call('HMGET', key, 'sweep', 'plan', 'grants')
-
--- ends is the time with which a value begins.
-local function ends(value)
-  return tonumber(string.match(value, '^%d+'))
-end
-
--- What applies of the override: none after its end.
-local override, forever = state[2] or '', false
-if override ~= '' then
-  forever = ends(override) == 0
-  if not forever and now >= ends(override) then
-    override = ''
-  end
-end
-
-local windows, outdated = {}, ARGV[3] ~= '*' and ARGV[3] ~= override
-local rest = 5
-for i = 1, tonumber(ARGV[4]) do
-  windows[i] = { id = ARGV[rest], retain = tonumber(ARGV[rest + 3]) }
-  outdated = outdated or now < tonumber(ARGV[rest + 1]) or now >= tonumber(ARGV[rest + 2])
-  rest = rest + 4
-end
-
-local counters, limits, fields = tonumber(ARGV[rest]), tonumber(ARGV[rest + 1]), {}
-for i = rest + 2, rest + 1 + counters do
-  fields[#fields + 1] = 'used/' .. ARGV[i]
-  fields[#fields + 1] = 'held/' .. ARGV[i]
-end
-if state[3] then
-  for i = rest + 2, rest + 1 + limits do
-    fields[#fields + 1] = 'grant/' .. ARGV[i]
-  end
-end
-rest = rest + 2 + counters
+local due = nil -- sweep, as a number
+local override, forever = '', false -- what applies of plan: nothing after its end; it has none
+local granted = nil -- to each limit of the view; nil: nothing
+local outdated = false -- the view does not hold
+local changed = false -- the user's numbers, by this call
+local expired = 0 -- leases that it has found to have run out
 
 -- string of a time; Lua's own would round it
 local function text(ms)
   return string.format('%.0f', ms)
 end
 
--- counts returns used, held, used, held, ..., granted, granted, ... of the view.
-local function counts()
-  if #fields == 0 then
-    return {}
-  end
-  local values = redis.call('HMGET', key, unpack(fields))
-  for i = 1, #values do
-    values[i] = tonumber(values[i]) or 0
-  end
-  return values
+-- ends is the time with which a value begins.
+local function ends(value)
+  return tonumber(string.match(value, '^%d+'))
 end
 
-local changed = false -- the user's numbers, by this call
-local expired = 0 -- leases that it has found to have run out
-
--- announce tells the gateways that the user's numbers have changed. Who may not
--- publish does without.
-local function announce()
-  if changed then
-    redis.pcall('PUBLISH', key .. ':changes', '')
-  end
-end
-
-local function answer(code, values)
-  announce()
-  local reply = { code, now, expired }
-  for i = 1, #values do
-    reply[i + 3] = values[i]
-  end
-  return reply
-end
-
--- add changes a number of holds; what is 0 takes no room.
-local function add(field, by)
-  if redis.call('HINCRBY', key, field, by) <= 0 then
-    redis.call('HDEL', key, field)
-  end
-end
-
--- hold adds by to what is held in the windows of a lease.
+-- hold adds '1' or '-1' to what is held in the windows of a lease. What is 0 takes no room.
 local function hold(lease, by)
   changed = true
-  local n, endpoint = 0, nil
+  local n, endpoint, empty = 0, nil, {}
   for word in string.gmatch(lease, '%S+') do
     n = n + 1
     if n == 2 then
-      endpoint = word
+      endpoint = '/' .. word
     elseif n > 2 then
-      add('held/' .. word, by)
-      add('held/' .. word .. '/' .. endpoint, by)
+      local all = 'held/' .. word
+      local one = all .. endpoint
+      if call('HINCRBY', key, all, by) <= 0 then
+        empty[#empty + 1] = all
+      end
+      if call('HINCRBY', key, one, by) <= 0 then
+        empty[#empty + 1] = one
+      end
     end
+  end
+  if #empty > 0 then
+    call('HDEL', key, unpack(empty))
   end
 end
 
@@ -152,29 +100,29 @@ local function live(last)
   if forever then
     return
   end
-  local left = redis.call('PTTL', key)
+  local left = call('PTTL', key)
   if left < 0 or now + left < last + GRACE then
-    redis.call('PEXPIREAT', key, text(last + GRACE - ARGV[1]))
+    call('PEXPIREAT', key, text(last + GRACE - ARGV[1]))
   end
 end
 
 -- expire notes that things end between two times, and keeps the key until after
 -- the last of them.
 local function expire(first, last)
-  local sweep = tonumber(redis.call('HGET', key, 'sweep'))
-  if not sweep or first < sweep then
-    redis.call('HSET', key, 'sweep', text(first))
+  if not due or first < due then
+    due = first
+    call('HSET', key, 'sweep', text(first))
   end
   live(last)
 end
 
--- What ends at the time with which its value begins, by the first word of its field.
-local ending = { lease = true, done = true, retain = true, once = true, audit = true, plan = true, grants = true }
-
--- clean ends what has expired, and a bucket that is full. It reads the whole hash, and returns it as it was before,
--- and the time at which the last thing in it will have ended; nil: nothing will.
+-- clean ends what has expired, and a bucket that is full. It reads the whole hash, and
+-- returns it as it was before, and the time at which the last thing in it will have ended;
+-- nil: nothing will.
 local function clean()
-  local all = redis.call('HGETALL', key)
+  -- What ends at the time with which its value begins, by the first word of its field.
+  local ending = { lease = true, done = true, retain = true, once = true, audit = true, plan = true, grants = true }
+  local all = call('HGETALL', key)
   local nearest, last, gone = nil, nil, {}
   for i = 1, #all, 2 do
     local kind, name = string.match(all[i], '^(%a+)/?(.*)$')
@@ -183,10 +131,10 @@ local function clean()
       if at > now then
         nearest, last = math.min(nearest or at, at), math.max(last or at, at)
       else
-        redis.call('HDEL', key, all[i])
+        call('HDEL', key, all[i])
         if kind == 'lease' then
           expired = expired + 1
-          hold(all[i + 1], -1)
+          hold(all[i + 1], '-1')
         elseif kind == 'retain' then
           gone[name] = true
         elseif kind == 'plan' then
@@ -198,7 +146,7 @@ local function clean()
       if full > now then
         last = math.max(last or full, full)
       else
-        redis.call('HDEL', key, all[i])
+        call('HDEL', key, all[i])
       end
     end
   end
@@ -206,21 +154,70 @@ local function clean()
     for i = 1, #all, 2 do
       local kind, window = string.match(all[i], '^(%a+)/([^/]+)')
       if (kind == 'used' or kind == 'grant') and gone[window] then
-        redis.call('HDEL', key, all[i])
+        call('HDEL', key, all[i])
       end
     end
   end
+  due = nearest
   if nearest then
-    redis.call('HSET', key, 'sweep', text(nearest))
+    call('HSET', key, 'sweep', text(nearest))
   else
-    redis.call('HDEL', key, 'sweep')
+    call('HDEL', key, 'sweep')
   end
   return all, last
 end
 
--- sweep cleans when something is due; a bucket that is full is not, and only goes along.
-local function sweep()
-  if state[1] and now >= tonumber(state[1]) then
+-- look returns a list that has, from FOUND on, the values of some fields. It looks at what
+-- concerns every call, too, and cleans when something is due; a bucket that is full is not,
+-- and only goes along.
+local FOUND = 4
+local function look(...)
+  local found = call('HMGET', key, 'sweep', 'plan', 'grants', ...)
+  due = tonumber(found[1])
+  if due and now >= due then
     clean()
+    return look(...)
   end
+  override = found[2] or ''
+  if override ~= '' then
+    forever = ends(override) == 0
+    if not forever and now >= ends(override) then
+      override = ''
+    end
+  end
+  outdated = ARGV[3] ~= override and ARGV[3] ~= '*' or now < tonumber(ARGV[4]) or now >= tonumber(ARGV[5])
+  if found[3] and ARGV[7] ~= '0' then
+    local names = {}
+    for i = 1, tonumber(ARGV[7]) do
+      names[i] = 'grant' .. string.sub(ARGV[6 + 2 * i], 5) -- instead of used
+    end
+    granted = call('HMGET', key, unpack(names))
+  end
+  return found
+end
+
+-- announce tells the gateways that the user's numbers have changed. Who may not
+-- publish does without.
+local function announce()
+  if changed then
+    redis.pcall('PUBLISH', key .. ':changes', '')
+  end
+end
+
+-- answer ends the call with the view's counts, which begin at a place of a list.
+local function answer(code, counts, first)
+  announce()
+  local reply = { code, now, expired, unpack(counts, first, first + rest - 9) }
+  if granted then
+    for i = 1, #granted do
+      reply[#reply + 1] = granted[i]
+    end
+  end
+  return reply
+end
+
+-- mismatch ends the call when the view does not hold.
+local function mismatch()
+  announce()
+  return { OUTDATED, now, expired, override }
 end

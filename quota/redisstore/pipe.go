@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"runtime"
@@ -56,7 +55,7 @@ type call struct {
 }
 
 // A result is what a script returns: a list of numbers, and at most one text among
-// them, whose number is 0.
+// them, whose number is 0. A number may come as text, too, and what is not there is 0.
 type result struct {
 	numbers []int64
 	text    string
@@ -295,23 +294,36 @@ func readResult(r *bufio.Reader, to *result) error {
 		if line, err = readLine(r); err != nil {
 			return err
 		}
+		if line[0] == '_' && len(line) == 1 {
+			continue // not there
+		}
 		number, err := strconv.ParseInt(string(line[1:]), 10, 64)
 		switch {
 		case err != nil:
 			return errProtocol
 		case line[0] == ':':
 			to.numbers[i] = number
+		case line[0] == '$' && number == -1: // not there, in the older protocol
 		case line[0] == '$' && number >= 0 && number < 1<<20:
 			text := make([]byte, number+2)
 			if _, err := io.ReadFull(r, text); err != nil {
 				return err
 			}
-			to.text = string(text[:number])
+			to.add(i, string(text[:number]))
 		default:
 			return errProtocol
 		}
 	}
 	return nil
+}
+
+// add takes a text as what it is.
+func (r *result) add(i int, text string) {
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		r.text = text
+	}
+	r.numbers[i] = n
 }
 
 // readLine reads a line of at least one byte without its end.
@@ -324,43 +336,4 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 		return nil, errProtocol
 	}
 	return line[:len(line)-2], nil
-}
-
-// appendCommand appends the call of a script with one key, as Redis's protocol has it.
-// Arguments are strings, bytes and whole numbers.
-func appendCommand(b []byte, sha, key string, args []any) []byte {
-	b = append(b, '*')
-	b = strconv.AppendInt(b, int64(4+len(args)), 10)
-	b = append(b, "\r\n$7\r\nEVALSHA\r\n"...)
-	b = appendString(b, sha)
-	b = append(b, "$1\r\n1\r\n"...)
-	b = appendString(b, key)
-	for _, arg := range args {
-		switch arg := arg.(type) {
-		case string:
-			b = appendString(b, arg)
-		case []byte:
-			b = appendString(b, string(arg))
-		case int:
-			b = appendNumber(b, int64(arg))
-		case int64:
-			b = appendNumber(b, arg)
-		default:
-			panic(fmt.Sprintf("redisstore: an argument of type %T", arg))
-		}
-	}
-	return b
-}
-
-func appendString(b []byte, s string) []byte {
-	b = append(b, '$')
-	b = strconv.AppendInt(b, int64(len(s)), 10)
-	b = append(b, "\r\n"...)
-	b = append(b, s...)
-	return append(b, "\r\n"...)
-}
-
-func appendNumber(b []byte, n int64) []byte {
-	var digits [20]byte
-	return appendString(b, string(strconv.AppendInt(digits[:0], n, 10)))
 }

@@ -30,7 +30,9 @@ func TestReadResult(t *testing.T) {
 		{"+OK\r\n", errProtocol.Error()},
 		{"*-1\r\n", errProtocol.Error()},
 		{"*1\r\n*0\r\n", errProtocol.Error()},
-		{"*1\r\n$-1\r\n", errProtocol.Error()},
+		{"*4\r\n:1\r\n$-1\r\n_\r\n$2\r\n42\r\n", "[1 0 0 42] "},
+		{"*1\r\n$-2\r\n", errProtocol.Error()},
+		{"*1\r\n_1\r\n", errProtocol.Error()},
 		{"*1\r\n:\r\n", errProtocol.Error()},
 		{"*1\n:1\n", errProtocol.Error()},
 		{"\r\n", errProtocol.Error()},
@@ -49,15 +51,6 @@ func TestReadResult(t *testing.T) {
 		if got != c.want {
 			t.Errorf("%q is read as %q, want %q", c.text, got, c.want)
 		}
-	}
-}
-
-func TestAppendCommand(t *testing.T) {
-	got := string(appendCommand([]byte("before"), "0123", "m:{k}", []any{"a\r\nb", "", -1, int64(1796083200000), []byte("{}")}))
-	want := "before*9\r\n$7\r\nEVALSHA\r\n$4\r\n0123\r\n$1\r\n1\r\n$5\r\nm:{k}\r\n" +
-		"$4\r\na\r\nb\r\n$0\r\n\r\n$2\r\n-1\r\n$13\r\n1796083200000\r\n$2\r\n{}\r\n"
-	if got != want {
-		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -21,6 +21,7 @@ const (
 	codeUnheld
 	codeThrottled
 	codeExhausted
+	codeHeld
 )
 
 const (
@@ -37,19 +38,14 @@ type question struct {
 	user   string
 	// terms are his; zero: neither the plan nor any number matters.
 	terms quota.Terms
-	// kinds are the windows that have to hold; nil: those of the plan.
-	kinds func(*quota.Plan) []quota.Per
-	// silent: no numbers are asked for.
+	// silent: no numbers are asked for, and the windows that have to hold are of kinds.
 	silent bool
+	kinds  func(*quota.Plan) []quota.Per // nil: none
 	// at is when to look at the numbers; zero: now.
 	at time.Time
 	// own appends the script's own arguments; nil: there are none. It is called again
 	// when the view was not right.
-	own func(args []any, p *quota.Plan, windows []quota.Window) []any
-}
-
-func always(own []any) func([]any, *quota.Plan, []quota.Window) []any {
-	return func(args []any, _ *quota.Plan, _ []quota.Window) []any { return append(args, own...) }
+	own func(*args, *quota.Plan, []quota.Window)
 }
 
 // An answer is what a script said: the time and one count for each counter of the
@@ -71,6 +67,21 @@ func (a answer) snapshot() quota.Snapshot {
 	return s
 }
 
+// view lays out what a question needs of a plan, nil if it needs none.
+func (s *Store) view(q question, p *quota.Plan, at time.Time) *view {
+	switch {
+	case p != nil && !q.silent && q.at.IsZero():
+		return s.views.of(p, at, s.calendar)
+	case p != nil && !q.silent: // in the past nothing has to hold
+		return newView(nil, p, s.calendar.Windows(p.Kinds(), q.at))
+	}
+	var kinds []quota.Per
+	if q.kinds != nil {
+		kinds = q.kinds(p)
+	}
+	return newView(s.calendar.Windows(kinds, at), nil, nil)
+}
+
 // ask puts a question with the windows of Redis's time and the user's override, both
 // as last seen, and once or twice more when they do not hold.
 func (s *Store) ask(ctx context.Context, q question) (answer, error) {
@@ -80,36 +91,28 @@ func (s *Store) ask(ctx context.Context, q question) (answer, error) {
 		believed = s.overrides.of(q.user)
 	}
 	var a answer
+	sent := buffers.Get().(*args)
+	defer buffers.Put(sent)
 	for range 3 {
-		var counters []quota.Counter
-		var kinds []quota.Per
-		limits := 0
 		if q.terms.Claimed != nil {
 			a.override = parseOverride(believed)
 			a.plan = q.terms.Plan(a.override)
-			kinds = a.plan.Kinds()
-			if !q.silent {
-				counters, limits = a.plan.Counters(), len(a.plan.Limits())
-			}
 		}
-		if q.kinds != nil {
-			kinds = q.kinds(a.plan)
-		}
-		a.windows = s.calendar.Windows(kinds, at)
-		// What must hold, and where to look, are the same but for a look at the past.
-		holding, looking := a.windows, a.windows
-		if !q.at.IsZero() {
-			holding, looking = nil, s.calendar.Windows(kinds, q.at)
-		}
-		args := s.args(q.user, believed, holding, counters, limits, looking)
+		v := s.view(q, a.plan, at)
+		a.windows = v.windows
+		sent.clear()
+		sent.number(s.offset().Milliseconds())
+		sent.text(q.user)
+		sent.text(believed)
+		sent.add(v.args)
 		if q.own != nil {
-			args = q.own(args, a.plan, a.windows)
+			q.own(sent, a.plan, a.windows)
 		}
-		res, err := s.script(ctx, q.script, key, args)
+		res, err := s.script(ctx, q.script, key, sent)
 		if err != nil {
 			return a, err
 		}
-		r, err := parseReply(res, 2*len(counters), limits)
+		r, err := parseReply(res, 2*v.pairs, v.limits)
 		if err != nil {
 			return a, err
 		}
@@ -124,50 +127,14 @@ func (s *Store) ask(ctx context.Context, q question) (answer, error) {
 			continue
 		}
 		a.code, a.at, a.wait = r.code, at, r.wait
-		a.counts = make([]quota.Count, len(counters))
-		for i, c := range counters {
-			a.counts[i] = quota.Count{Window: windowOf(c.Per, looking), Used: r.numbers[2*i], Held: r.numbers[2*i+1]}
-			if i < limits && len(r.numbers) > 2*len(counters) { // else there are no grants
-				a.counts[i].Granted = r.numbers[2*len(counters)+i]
-			}
-		}
+		a.counts = v.filled(r.numbers)
 		return a, nil
 	}
 	return a, errors.New("the store's clock or the user's plan changed three times during one call")
 }
 
-// args lays out the view, see common.lua.
-func (s *Store) args(user, override string, holding []quota.Window, counters []quota.Counter, limits int, looking []quota.Window) []any {
-	const own = 12 // room for the script's own arguments, as most calls have them
-	args := make([]any, 0, 6+4*len(holding)+len(counters)+own)
-	args = append(args, s.offset().Milliseconds(), user, override, len(holding))
-	for _, w := range holding {
-		args = append(args, w.ID, w.Start.UnixMilli(), w.End.UnixMilli(), w.Retain(s.keep).UnixMilli())
-	}
-	args = append(args, len(counters), limits)
-	for _, c := range counters {
-		args = append(args, counterName(c, looking))
-	}
-	return args
-}
-
-// counterName is W or W/E, as common.lua has it.
-func counterName(c quota.Counter, windows []quota.Window) string {
-	name := windowOf(c.Per, windows).ID
-	if c.Endpoint != "" {
-		name += "/" + c.Endpoint
-	}
-	return name
-}
-
-func windowOf(per quota.Per, windows []quota.Window) quota.Window {
-	for _, w := range windows {
-		if w.Per == per {
-			return w
-		}
-	}
-	panic("redisstore: no window per " + strconv.Quote(per.String()))
-}
+// buffers are for the arguments of calls under way.
+var buffers = sync.Pool{New: func() any { return new(args) }}
 
 // A reply is what the result of a script means.
 type reply struct {

@@ -1,7 +1,7 @@
 -- Reads the view. Codes: OK, OUTDATED.
 
+local found = look(unpack(ARGV, 8, rest - 1))
 if outdated then
-  return { OUTDATED, now, expired, override }
+  return mismatch()
 end
-sweep()
-return answer(OK, counts())
+return answer(OK, found, FOUND)

@@ -12,7 +12,7 @@ import (
 // than the store's timeout, or until ctx's deadline when that is earlier; the wait for
 // a slot, while too many calls are under way, does not count. ctx ends that wait, but
 // not the call. A script whose first answer is an error is sent once more.
-func (s *Store) script(ctx context.Context, script *redis.Script, key string, args []any) (result, error) {
+func (s *Store) script(ctx context.Context, script *redis.Script, key string, args *args) (result, error) {
 	c := calls.Get().(*call)
 	c.command = appendCommand(c.command[:0], script.Hash(), key, args)
 	slot := &s.lines.slots[s.lines.slot(key)]
@@ -48,11 +48,12 @@ func (s *Store) script(ctx context.Context, script *redis.Script, key string, ar
 
 // eval is script by way of go-redis, which follows a key to where it is, and with the
 // whole script, which Redis may not know. Who gets an error here gets Redis's.
-func (s *Store) eval(ctx context.Context, script *redis.Script, key string, args []any) (result, error) {
+func (s *Store) eval(ctx context.Context, script *redis.Script, key string, args *args) (result, error) {
 	var r result
+	list := args.split() // the call may take longer than args are ours
 	err := s.exclusively(ctx, func(ctx context.Context) error {
 		r.sent = s.now()
-		values, err := script.Eval(ctx, s.client, []string{key}, args...).Slice()
+		values, err := script.Eval(ctx, s.client, []string{key}, list...).Slice()
 		r.received = s.now()
 		r.numbers = make([]int64, len(values))
 		for i, v := range values {
@@ -60,7 +61,7 @@ func (s *Store) eval(ctx context.Context, script *redis.Script, key string, args
 			case int64:
 				r.numbers[i] = v
 			case string:
-				r.text = v
+				r.add(i, v)
 			}
 		}
 		return err

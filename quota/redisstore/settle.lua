@@ -7,7 +7,8 @@
 -- itself, since a gateway may send it again after an outage of any length.
 --
 --   ARGV[rest]      e, the number of reservations, 1 or more; e times:
---     id            the reservation's
+--     lease/ID      with the reservation's id
+--     done/ID
 --     count         1 to count it, 0 to give it back
 --     endpoint      its
 --     r             the number of windows in which it was admitted; r times:
@@ -17,49 +18,50 @@
 -- Codes: OK, OUTDATED (the reservations are settled all the same), UNHELD (as OK, and
 -- one was counted that was not held any more).
 
-sweep()
-
 local unheld = false
 
--- settle takes the reservation that begins at ARGV[at] and returns where the next
--- one does.
-local function settle(at)
-  local id, count, endpoint = ARGV[at], ARGV[at + 1] == '1', ARGV[at + 2]
-  local after = at + 4 + 2 * ARGV[at + 3]
-  local known = redis.call('HMGET', key, 'lease/' .. id, 'done/' .. id)
-  if known[2] then
+-- settle takes the reservation that begins at ARGV[at], with the values of its first two
+-- fields, and returns where the next one does.
+local function settle(at, lease, done)
+  local after = at + 5 + 2 * ARGV[at + 4]
+  if done then
     return after
   end
-  if known[1] then
-    redis.call('HDEL', key, 'lease/' .. id)
-    hold(known[1], -1)
+  if lease then
+    -- First: a Redis without memory refuses to count, but not after this.
+    call('HDEL', key, ARGV[at])
+    hold(lease, '-1')
   end
   local marker, first = now + GRACE, nil
-  if count then
+  if ARGV[at + 2] == '1' then
     changed = true
-    unheld = unheld or not known[1]
-    for i = at + 4, after - 2, 2 do
-      local window, retain = ARGV[i], tonumber(ARGV[i + 1])
+    unheld = unheld or not lease
+    for i = at + 5, after - 2, 2 do
+      local retain, used = tonumber(ARGV[i + 1]), 'used/' .. ARGV[i]
       if retain > now then
-        redis.call('HINCRBY', key, 'used/' .. window .. '/' .. endpoint, 1)
-        redis.call('HINCRBY', key, 'used/' .. window, 1)
-        redis.call('HSETNX', key, 'retain/' .. window, text(retain))
+        call('HINCRBY', key, used .. '/' .. ARGV[at + 3], '1')
+        if call('HINCRBY', key, used, '1') == 1 then
+          call('HSETNX', key, 'retain/' .. ARGV[i], text(retain))
+        end
         first, marker = math.min(first or retain, retain), math.max(marker, retain)
       end
     end
   end
-  redis.call('HSET', key, 'user', ARGV[2], 'done/' .. id, text(marker))
+  call('HSET', key, 'user', ARGV[2], ARGV[at + 1], text(marker))
   expire(first or marker, marker)
   return after
 end
 
 local at = rest + 1
-for _ = 1, tonumber(ARGV[rest]) do
-  at = settle(at)
+local found = look(ARGV[at], ARGV[at + 1])
+at = settle(at, found[FOUND], found[FOUND + 1])
+for _ = 2, tonumber(ARGV[rest]) do
+  found = call('HMGET', key, ARGV[at], ARGV[at + 1])
+  at = settle(at, found[1], found[2])
 end
 
 if outdated then
-  announce()
-  return { OUTDATED, now, expired, override }
+  return mismatch()
 end
-return answer(unheld and UNHELD or OK, counts())
+local counts = rest > 8 and call('HMGET', key, unpack(ARGV, 8, rest - 1)) or {}
+return answer(unheld and UNHELD or OK, counts, 1)

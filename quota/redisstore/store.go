@@ -18,6 +18,7 @@ import (
 	_ "embed"
 	"encoding/base64"
 	"hash/maphash"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -96,6 +97,7 @@ type Store struct {
 	expired atomic.Int64
 
 	overrides overrides // as last seen
+	views     views
 	forgotten forgotten
 	watchers  watchers
 	closing   chan struct{} // closed when Close begins
@@ -187,29 +189,48 @@ func (s *Store) Close() error { return s.close() }
 // quota.ErrOverloaded, quota.ErrSettled, or Redis's; then the unit may be held or not,
 // and the Decision holds a Reservation to settle.
 func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, error) {
-	a, err := s.ask(ctx, question{script: reserveScript, user: r.User, terms: r.Terms, own: func(args []any, p *quota.Plan, _ []quota.Window) []any {
+	a, err := s.ask(ctx, question{script: reserveScript, user: r.User, terms: r.Terms, own: func(args *args, p *quota.Plan, windows []quota.Window) {
 		limits, attempts := p.Limits(), p.Attempts()
-		observed := 0
+		observed := int64(0)
 		if r.Observes(p) {
 			observed = 1
 		}
-		args = append(args, r.ID, r.Lease.Milliseconds(), r.Endpoint, attempts.Requests, attempts.Interval().Microseconds(), observed)
+		rate, every := int64(attempts.Requests), attempts.Interval().Microseconds()
+		args.text("lease/" + r.ID)
+		args.text("done/" + r.ID)
+		args.text("attempts/" + strconv.FormatInt(rate, 10) + "/" + strconv.FormatInt(every, 10))
+		args.number(r.Lease.Milliseconds())
+		holds := r.Endpoint
+		for _, w := range windows {
+			holds += " " + w.ID
+		}
+		args.text(holds)
+		args.number(rate)
+		args.number(every)
+		args.number(observed)
+		args.text(r.Terms.Claimed.Name())
 		for _, l := range limits {
 			if l.Applies(r.Endpoint) {
-				args = append(args, l.Requests)
+				args.number(l.Requests)
 			} else {
-				args = append(args, -1)
+				args.number(-1)
 			}
 		}
-		return append(args, r.Terms.Claimed.Name())
 	}})
 	d := quota.Decision{Reservation: quota.Reservation{Request: r, Plan: a.plan, Windows: a.windows}}
 	if err != nil {
 		return d, err
 	}
+	if a.code == codeOK || a.code == codeExhausted { // the numbers are those before it
+		for i, c := range a.plan.Counters() {
+			if c.Endpoint == "" || c.Endpoint == r.Endpoint {
+				a.counts[i].Held++
+			}
+		}
+	}
 	d.Snapshot = a.snapshot()
 	switch a.code {
-	case codeOK, codeExhausted:
+	case codeOK, codeExhausted, codeHeld:
 		d.Admitted = true
 		if r.Observes(a.plan) {
 			d.WouldBlock = d.Snapshot.WouldBlock(r.Endpoint, a.code == codeExhausted)
@@ -237,8 +258,10 @@ func (s *Store) Release(ctx context.Context, r quota.Reservation) (quota.Snapsho
 }
 
 func (s *Store) settle(ctx context.Context, r quota.Reservation, count int) (quota.Snapshot, error) {
-	args := s.appendSettle([]any{1}, r, count)
-	a, err := s.ask(ctx, question{script: settleScript, user: r.User, terms: r.Terms, own: always(args)})
+	a, err := s.ask(ctx, question{script: settleScript, user: r.User, terms: r.Terms, own: func(args *args, _ *quota.Plan, _ []quota.Window) {
+		args.number(1)
+		s.appendSettle(args, r, count)
+	}})
 	if err != nil {
 		return quota.Snapshot{}, err
 	}
@@ -258,12 +281,16 @@ func (s *Store) Lost() int64 { return s.lost.Load() }
 func (s *Store) Expired() int64 { return s.expired.Load() }
 
 // appendSettle appends a reservation as settle.lua takes it.
-func (s *Store) appendSettle(args []any, r quota.Reservation, count int) []any {
-	args = append(args, r.ID, count, r.Endpoint, len(r.Windows))
+func (s *Store) appendSettle(args *args, r quota.Reservation, count int) {
+	args.text("lease/" + r.ID)
+	args.text("done/" + r.ID)
+	args.number(int64(count))
+	args.text(r.Endpoint)
+	args.number(int64(len(r.Windows)))
 	for _, w := range r.Windows {
-		args = append(args, w.ID, w.Retain(s.keep).UnixMilli())
+		args.text(w.ID)
+		args.number(w.Retain(s.keep).UnixMilli())
 	}
-	return args
 }
 
 // Replay counts several reservations of one user in one round trip, some hundreds at
@@ -271,11 +298,12 @@ func (s *Store) appendSettle(args []any, r quota.Reservation, count int) []any {
 // of it has been sent before. Their terms may be zero. After an error some of them, or
 // all, may be counted: call again.
 func (s *Store) Replay(ctx context.Context, user string, rs []quota.Reservation) error {
-	args := []any{len(rs)}
-	for _, r := range rs {
-		args = s.appendSettle(args, r, 1)
-	}
-	_, err := s.ask(ctx, question{script: settleScript, user: user, own: always(args)})
+	_, err := s.ask(ctx, question{script: settleScript, user: user, own: func(args *args, _ *quota.Plan, _ []quota.Window) {
+		args.number(int64(len(rs)))
+		for _, r := range rs {
+			s.appendSettle(args, r, 1)
+		}
+	}})
 	return err
 }
 

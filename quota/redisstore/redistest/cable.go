@@ -323,7 +323,7 @@ func (c Command) Script() string {
 		}
 		return n
 	}
-	if !skip(3) || !skip(1+4*number(0)) {
+	if !skip(5) || len(args) < 2 {
 		return ""
 	}
 	limits := number(1)
@@ -333,19 +333,25 @@ func (c Command) Script() string {
 	if len(args) == 0 {
 		return Read
 	}
-	if number(1) > 1 && len(args) == 7+limits {
-		return Reserve
-	}
-	if len(args) > 8 && strings.HasPrefix(args[2], "{") {
-		return Change
+	if strings.HasPrefix(args[0], "lease/") {
+		if len(args) == 9+limits {
+			return Reserve
+		}
+		return ""
 	}
 	settles := number(0)
-	count := number(2)
+	if len(args) < 2 || !strings.HasPrefix(args[1], "lease/") {
+		if skip(1+2*settles) && len(args) > 8 && strings.HasPrefix(args[2], "{") {
+			return Change
+		}
+		return ""
+	}
+	count := number(3)
 	if !skip(1) {
 		return ""
 	}
 	for range settles {
-		if r := number(3); r < 0 || !skip(4+2*r) {
+		if r := number(4); r < 0 || !skip(5+2*r) {
 			return ""
 		}
 	}

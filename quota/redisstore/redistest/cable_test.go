@@ -246,24 +246,28 @@ func TestCable(t *testing.T) {
 
 func TestScript(t *testing.T) {
 	call := func(own ...string) Command {
-		return append(Command{"evalsha", "sha", "1", "key", "0", "user", "0 pro",
-			"2", "2026", "1", "2", "3", "2026-11", "1", "2", "3", "3", "2", "2026", "2026-11", "2026/analyze"}, own...)
+		return append(Command{"evalsha", "sha", "1", "key", "0", "user", "0 pro", "1", "2",
+			"6", "2", "used/2026", "held/2026", "used/2026-11", "held/2026-11", "used/2026/analyze", "held/2026/analyze"}, own...)
+	}
+	none := func(own ...string) Command {
+		return append(Command{"evalsha", "sha", "1", "key", "0", "user", "*", "0", "9", "0", "0"}, own...)
 	}
 	for _, c := range []struct {
 		cmd  Command
 		want string
 	}{
 		{call(), Read},
-		{call("id", "12000", "analyze", "120", "500000", "0", "100", "-1", "free"), Reserve},
-		{call("id", "12000", "analyze", "0", "0", "0", "100", "free"), ""},
-		{Command{"evalsha", "sha", "1", "key", "0", "user", "", "0", "0", "0", "id", "12000", "analyze", "0", "0", "0", "free"}, Reserve},
-		{Command{"evalsha", "sha", "1", "key", "0", "user", "*", "0", "0", "0", "", "fp", "{}", "1", "1", "1", "1", "1", "reset"}, Change},
-		{call("1", "id", "1", "analyze", "1", "2026", "9"), Commit},
-		{call("2", "id", "1", "analyze", "1", "2026", "9", "id2", "1", "analyze", "0"), Commit},
-		{call("1", "id", "0", "analyze", "1", "2026", "9"), Release},
-		{call("1", "id", "0", "analyze", "1", "2026"), ""},
+		{call("lease/id", "done/id", "attempts/120/500000", "12000", "analyze 2026 2026-11", "120", "500000", "0", "free", "100", "-1"), Reserve},
+		{call("lease/id", "done/id", "attempts/0/0", "12000", "analyze 2026 2026-11", "0", "0", "0", "free", "100"), ""},
+		{none("lease/id", "done/id", "attempts/0/0", "12000", "analyze", "0", "0", "0", "free"), Reserve},
+		{none("1", "2026", "9", "", "fp", "{}", "1", "1", "1", "1", "1", "reset"), Change},
+		{none("0", "", "fp", "{}", "1", "1", "1", "1", "1", "set_plan", "0", "pro"), Change},
+		{call("1", "lease/id", "done/id", "1", "analyze", "1", "2026", "9"), Commit},
+		{call("2", "lease/id", "done/id", "1", "analyze", "1", "2026", "9", "lease/id2", "done/id2", "1", "analyze", "0"), Commit},
+		{call("1", "lease/id", "done/id", "0", "analyze", "1", "2026", "9"), Release},
+		{call("1", "lease/id", "done/id", "0", "analyze", "1", "2026"), ""},
 		{call("something", "else"), ""},
-		{Command{"evalsha", "sha", "1", "key", "0", "user", "*", "0", "0", "0", "1", "id", "1", "analyze", "0"}, Commit},
+		{none("1", "lease/id", "done/id", "1", "analyze", "0"), Commit},
 		{Command{"evalsha", "sha", "1", "key"}, ""},
 		{Command{"hdel", "key", "field"}, ""},
 		{nil, ""},
