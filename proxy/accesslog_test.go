@@ -15,6 +15,8 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"metergate/proxy"
 )
 
@@ -321,6 +323,51 @@ func TestQuietSuccesses(t *testing.T) {
 	for _, id := range quarter {
 		if !slices.Contains(half, id) {
 			t.Errorf("%s has a line in one of four, and not in one of two", id)
+		}
+	}
+}
+
+// A blocked is a log that writes a line only when it may.
+type blocked struct {
+	slog.Handler
+	may chan bool
+}
+
+func (b blocked) Handle(ctx context.Context, r slog.Record) error {
+	<-b.may
+	return b.Handler.Handle(ctx, r)
+}
+
+// requestsIn is how many requests the metrics know of.
+func requestsIn(t *testing.T, registry *prometheus.Registry) (sum int) {
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "metergate_requests_total" {
+			for _, m := range f.GetMetric() {
+				sum += int(m.GetCounter().GetValue())
+			}
+		}
+	}
+	return sum
+}
+
+// Who has a short answer does not wait for the log, and whoever sees it finds it in the
+// metrics already.
+func TestAccessLogKeepsNobodyWaiting(t *testing.T) {
+	may := make(chan bool)
+	registry := prometheus.NewRegistry()
+	r := newRig(t, setup{change: func(o *proxy.Options) {
+		o.Log = slog.New(blocked{o.Log.Handler(), may})
+		o.Metrics = proxy.NewMetrics(registry)
+	}})
+	defer close(may)
+	for i, c := range []struct{ method, path string }{{"POST", "/api/analyze"}, {"GET", "/usage"}, {"GET", "/nowhere"}, {"HEAD", "/api/status"}} {
+		r.do(token("u", ""), c.method, c.path, nil, "Connection: close") // its connection is busy for as long
+		if n := requestsIn(t, registry); n != i+1 {
+			t.Errorf("%s %s: the metrics know of %d requests, want %d", c.method, c.path, n, i+1)
 		}
 	}
 }

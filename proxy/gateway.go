@@ -201,6 +201,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.leave()
 		duration := time.Since(start)
 		x.observe(duration)
+		if x.ended {
+			x.w.hurry()
+		}
 		x.logLine(duration)
 		x.w.finish()
 	}()

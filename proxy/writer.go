@@ -68,6 +68,14 @@ func (w *writer) end() {
 	http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Time{})
 }
 
+// hurry sends what is buffered, so that the client need not wait for the log. Not when
+// net/http has still to find out how long the response is.
+func (w *writer) hurry() {
+	if w.x.in.ProtoMajor == 1 && w.Header()["Content-Length"] != nil {
+		w.FlushError() // the client may be gone
+	}
+}
+
 // finish gives time to what net/http does after the exchange: it writes what is
 // buffered, and reads the rest of the request's body.
 func (w *writer) finish() {

@@ -19,9 +19,9 @@ import (
 // their order. That takes a third of the processor time of a connection for each call,
 // as go-redis has it: with more goroutines to wake, and a write and a read each.
 //
-// Who calls does the writing. It lets other goroutines run first: on a busy processor
-// those that are about to call add theirs, and one write takes all of them; on an idle
-// one there is nothing to wait for.
+// Who calls does the writing. When other calls are under way it lets other goroutines
+// run first: those that are about to call add theirs, and one write takes all of them.
+// A lone call has nothing to wait for.
 //
 // A pipe that breaks, or that owes an answer for longer than the timeout, gets no new
 // calls: the next one lays another. What is under way on one that is only slow has
@@ -161,7 +161,9 @@ func (p *pipe) send(c *call) error {
 	if !mine {
 		return nil
 	}
-	runtime.Gosched()
+	if len(p.slots) > 1 {
+		runtime.Gosched()
+	}
 	if p.write() {
 		// Others have come meanwhile. The caller has its own answer to wait for.
 		go func() {
