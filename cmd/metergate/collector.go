@@ -12,11 +12,13 @@ import (
 // Go collects garbage when the heap has doubled. That of a gateway is some 8 MiB, which
 // has it collect many times a second. It may grow by garbageRoom instead: a number that
 // does not grow with the heap, as what GOGC says does, so that a gateway with many
-// requests in flight takes twice what it needs, as usual, and not nine times as much.
+// requests in flight takes half as much again as it needs, and not nine times as much.
 const garbageRoom = 64 << 20
 
-// maxPercent bounds GOGC: before the first collection nothing is known to be in use.
-const maxPercent = 800
+// These bound GOGC. Before the first collection nothing is known to be in use. With ten
+// thousand requests in flight 50 takes a fifth of the memory less than Go's 100, and a
+// fifth more of the processor; 25 another tenth, and half as much again of the processor.
+const minPercent, maxPercent = 50, 800
 
 // giveRoom has the collector wait for garbageRoom, or for a quarter of what a container
 // may have when that is less. With GOGC in the environment it leaves all as it is.
@@ -53,7 +55,7 @@ func (c *collections) adjust() {
 // steps of 25, since to set it stops the world for a moment.
 func percentFor(room, used uint64) int {
 	percent := min(maxPercent, 100*room/max(used, 1))
-	return int(max(100, percent-percent%25))
+	return int(max(minPercent, percent-percent%25))
 }
 
 // inUse is what GOGC is a percentage of: the bytes of heap, stacks and global variables

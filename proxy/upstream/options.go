@@ -177,7 +177,10 @@ func newTransport(o Options) *http.Transport {
 		MaxIdleConns:          0,    // no bound for all hosts,
 		MaxIdleConnsPerHost:   1024, // one for each; the default of 2 redials all the time
 		ForceAttemptHTTP2:     true,
-		DisableCompression:    true, // what the client asked for is what it gets
+		// A connection that waits for a slow answer keeps both. Longer bodies go past them.
+		ReadBufferSize:     2 << 10,
+		WriteBufferSize:    2 << 10,
+		DisableCompression: true, // what the client asked for is what it gets
 		// An HTTP/2 connection carries many requests. One that is dead without
 		// having been closed would hold all of them until their time is up.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
