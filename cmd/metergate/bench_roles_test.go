@@ -32,6 +32,8 @@ func playRole() {
 		transport := http.DefaultTransport.(*http.Transport).Clone()
 		transport.MaxIdleConnsPerHost, transport.MaxIdleConns = 1024, 0
 		handler = bareProxy(role[2], transport)
+	case "direct":
+		handler = bareProxy(role[2], newDirectTransport(hostOf(role[2])))
 	}
 	log.Fatal(http.ListenAndServe(role[1], handler))
 }
