@@ -20,9 +20,9 @@ import (
 // A directTransport sends requests to one host over HTTP/1.1, and does all of it in the
 // goroutine that calls it: it writes the request, waits, and reads the response.
 // http.Transport has two goroutines for each connection, one that reads and one that
-// writes, and four channels between them and the caller. An experiment shows what these
-// cost: docs/performance.md has the figures, and all that this would have to do in a
-// product. It is a sketch:
+// writes, and channels between them and the caller. An experiment shows what these cost:
+// docs/performance.md has the figures, and all that this would have to do in a product.
+// It is a sketch:
 //
 //   - While it writes the request's body it does not read. A server that answers first
 //     and reads no more, but keeps the connection, holds it up until the context ends. If
@@ -32,9 +32,11 @@ import (
 //   - It has no TLS, no HTTP/2, no proxies, no gzip, no 101, no timeouts but for dialing,
 //     no limit on connections nor on the response's header. Of httptrace it has
 //     Got1xxResponse, and what http.Request.Write calls.
-//   - It checks neither method nor fields; http.Request.Write does in part.
-//   - A connection that the server closes while it is idle stays open here until its turn
-//     comes.
+//   - It does not check methods, and fields that cannot be sent are left out.
+//   - A connection that the server closes while it is idle, or that is idle for too long,
+//     stays open here until its turn comes. CloseIdleConnections does not see to those
+//     that are idle later.
+//   - It peeks into sockets, which not every system lets it.
 type directTransport struct {
 	address string // HOST:PORT
 	dialer  net.Dialer
