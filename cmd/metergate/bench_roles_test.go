@@ -11,9 +11,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
-// roleEnv makes the test binary play a role, "NAME ADDRESS [UPSTREAM]", and no test.
+// roleEnv makes the test binary play a role, "NAME ADDRESS [UPSTREAM [REDIS]]", and no test.
 const roleEnv = "METERGATE_TEST_ROLE"
 
 // playRole does not return if there is a role to play.
@@ -29,9 +31,9 @@ func playRole() {
 	case "bare":
 		handler = bareProxy(role[2], http.DefaultTransport)
 	case "tuned":
-		transport := http.DefaultTransport.(*http.Transport).Clone()
-		transport.MaxIdleConnsPerHost, transport.MaxIdleConns = 1024, 0
-		handler = bareProxy(role[2], transport)
+		handler = bareProxy(role[2], tunedTransport())
+	case "pings":
+		handler = pingingProxy(role[2], role[3])
 	case "direct":
 		handler = bareProxy(role[2], newDirectTransport(hostOf(role[2])))
 	}
@@ -53,7 +55,7 @@ func serveUpstream(w http.ResponseWriter, r *http.Request) {
 
 // bareProxy is what the ratios are to: the standard library's proxy, that does
 // nothing else.
-func bareProxy(upstream string, transport http.RoundTripper) http.Handler {
+func bareProxy(upstream string, transport http.RoundTripper) *httputil.ReverseProxy {
 	target, err := url.Parse(upstream)
 	if err != nil {
 		log.Fatal(err)
@@ -62,6 +64,30 @@ func bareProxy(upstream string, transport http.RoundTripper) http.Handler {
 		r.SetURL(target)
 		r.SetXForwarded()
 	}}
+}
+
+func tunedTransport() *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.MaxIdleConnsPerHost, t.MaxIdleConns = 1024, 0
+	return t
+}
+
+// pingingProxy asks Redis for a sign of life before each request and after it.
+func pingingProxy(upstream, store string) http.Handler {
+	o, err := redis.ParseURL(store)
+	if err != nil {
+		log.Fatal(err)
+	}
+	client := redis.NewClient(o)
+	proxy := bareProxy(upstream, tunedTransport())
+	proxy.ModifyResponse = func(res *http.Response) error { return client.Ping(res.Request.Context()).Err() }
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := client.Ping(r.Context()).Err(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	})
 }
 
 // startRole runs the test binary in a role.

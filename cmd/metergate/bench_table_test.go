@@ -103,23 +103,26 @@ func ratioTable(first string, columns []column, all []series, base series) strin
 	return markdown(rows)
 }
 
-// differenceTable shows medians with the least and the greatest, and in the last row
-// what the second series has more than the first, in the same round.
-func differenceTable(first string, columns []column, one, two series) string {
+// differenceTable shows medians with the least and the greatest, and in the last rows
+// what each of the others has more than base, in the same round.
+func differenceTable(first string, columns []column, base series, others ...series) string {
 	rows := [][]string{append([]string{first}, names(columns)...)}
-	for _, s := range []series{one, two} {
+	for _, s := range append([]series{base}, others...) {
 		row := []string{s.name}
 		for _, c := range columns {
 			row = append(row, c.text(median(s.values(c)))+spread(s.values(c), c.text))
 		}
 		rows = append(rows, row)
 	}
-	row := []string{"difference"}
-	for _, c := range columns {
-		more := two.against(one, c, func(a, b float64) float64 { return a - b })
-		row = append(row, c.text(median(more))+spread(more, c.text))
+	for _, s := range others {
+		row := []string{s.name + ", more"}
+		for _, c := range columns {
+			more := s.against(base, c, func(a, b float64) float64 { return a - b })
+			row = append(row, c.text(median(more))+spread(more, c.text))
+		}
+		rows = append(rows, row)
 	}
-	return markdown(append(rows, row))
+	return markdown(rows)
 }
 
 func names(columns []column) (names []string) {

@@ -29,18 +29,20 @@ func BenchmarkCompare(b *testing.B) {
 }
 
 // BenchmarkRate sends 1,000 requests a second through the bare proxy and through the
-// gateway, whether they are answered or not: what a user feels of the gateway.
+// gateway, whether they are answered or not: what a user feels of the gateway. The bare
+// proxy with two PINGs of Redis a request shows how much of that are two round trips.
 func BenchmarkRate(b *testing.B) {
 	redis := redistest.Start(b)
 	upstream := startRole(b, "upstream", "upstream")
 	bare := startRole(b, "bare ReverseProxy", "bare", upstream.url())
+	pings := startRole(b, "bare, two PINGs", "pings", upstream.url(), redis.URL())
 	gateway, _ := startLoaded(b, "metergate, Redis", redis.URL(), upstream.url(), 2, loadPaths(1))
 	f := traffic{requests: loadRequests(100, loadPaths(1)...), connections: 32, rate: 1000, lasts: 5 * *roundFor}
 	for b.Loop() {
-		all := inTurn(b, *rounds, []*server{bare, gateway}, f)
+		all := inTurn(b, *rounds, []*server{bare, pings, gateway}, f)
 		fewFailed(b, all)
 		show(b, differenceTable(fmt.Sprintf("%d requests/s, %d rounds of %v", f.rate, *rounds, f.lasts),
-			[]column{p50Column, p90Column, p99Column, p999Column, cpuColumn, late50Column, late99Column}, all[0], all[1]))
+			[]column{p50Column, p90Column, p99Column, p999Column, cpuColumn, late50Column, late99Column}, all[0], all[1:]...))
 	}
 	b.ReportMetric(0, "ns/op") // says nothing here
 }
