@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -72,69 +73,86 @@ func (x *exchange) logLine(duration time.Duration) {
 	if !x.g.log.Enabled(context.Background(), level) || x.isQuiet() {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 24)
-	text := func(key, value string) {
-		if value != "" {
-			attrs = append(attrs, slog.String(key, value))
-		}
+	l := lines.Get().(*line)
+	l.describe(x, duration)
+	x.g.log.LogAttrs(context.Background(), level, "request", l.attrs...)
+	clear(l.attrs) // a pool need not keep what clients sent
+	l.attrs = l.attrs[:0]
+	lines.Put(l)
+}
+
+// A line is what becomes one of the log. It is made here and not on the stack on which
+// it is written: that one would not fit into 8 KiB with it.
+type line struct{ attrs []slog.Attr }
+
+var lines = sync.Pool{New: func() any { return &line{attrs: make([]slog.Attr, 0, 24)} }}
+
+func (l *line) text(key, value string) {
+	if value != "" {
+		l.attrs = append(l.attrs, slog.String(key, value))
 	}
-	number := func(key string, value int64) { attrs = append(attrs, slog.Int64(key, value)) }
-	milliseconds := func(key string, d time.Duration) {
-		if d > 0 {
-			attrs = append(attrs, slog.Float64(key, float64(d.Microseconds())/1000))
-		}
+}
+
+func (l *line) number(key string, value int64) { l.attrs = append(l.attrs, slog.Int64(key, value)) }
+
+func (l *line) milliseconds(key string, d time.Duration) {
+	if d > 0 {
+		l.attrs = append(l.attrs, slog.Float64(key, float64(d.Microseconds())/1000))
 	}
-	text("request_id", x.id)
-	text("trace_id", traceID(x.in.Header))
-	text("client", x.origin.client)
-	text("method", cut(x.in.Method, maxLoggedMethod))
-	text("path", cut(x.in.URL.EscapedPath(), maxLogged))
+}
+
+// describe adds all that is to be said of a request.
+func (l *line) describe(x *exchange, duration time.Duration) {
+	l.text("request_id", x.id)
+	l.text("trace_id", traceID(x.in.Header))
+	l.text("client", x.origin.client)
+	l.text("method", cut(x.in.Method, maxLoggedMethod))
+	l.text("path", cut(x.in.URL.EscapedPath(), maxLogged))
 	if x.route != nil {
-		text("route", x.route.Pattern)
-		text("endpoint", x.route.Endpoint)
+		l.text("route", x.route.Pattern)
+		l.text("endpoint", x.route.Endpoint)
 	}
-	number("status", int64(x.status))
-	text("user", x.g.logUser.of(x.user.User))
-	if p := x.told.Plan; p != nil {
-		text("plan", p.Name())
+	l.number("status", int64(x.status))
+	l.text("user", x.g.logUser.of(x.user.User))
+	if x.told != nil {
+		l.text("plan", x.told.Plan.Name())
 	} else if x.plan != nil {
-		text("plan", x.plan.Name())
+		l.text("plan", x.plan.Name())
 	}
 	if errors.Is(x.err, errTotalInFlight) || errors.Is(x.err, errUserInFlight) {
-		text("decision", "overload")
+		l.text("decision", "overload")
 	} else {
-		text("decision", x.outcome)
+		l.text("decision", x.outcome)
 	}
-	text("would_block", strings.Join(x.wouldBlock, ","))
-	if p := x.told.Plan; p != nil {
-		number("used", x.told.Period.Used)
-		if i, limited := p.Headline(); limited {
-			number("limit", x.told.Allowance(i))
+	l.text("would_block", strings.Join(x.wouldBlock, ","))
+	if x.told != nil {
+		l.number("used", x.told.Period.Used)
+		if i, limited := x.told.Plan.Headline(); limited {
+			l.number("limit", x.told.Allowance(i))
 		}
 	}
 	if x.took.upstream > 0 {
-		text("upstream", x.route.UpstreamName)
+		l.text("upstream", x.route.UpstreamName)
 	}
 	if t := x.target; t != nil {
-		text("target", t.Scheme+"://"+t.Host)
+		l.text("target", t.Scheme+"://"+t.Host)
 	}
 	sent := x.bytes
 	if x.in.Method == http.MethodHead {
 		sent = 0 // net/http has dropped it
 	}
-	number("bytes", sent)
+	l.number("bytes", sent)
 	if !x.ended {
-		attrs = append(attrs, slog.Bool("aborted", true))
+		l.attrs = append(l.attrs, slog.Bool("aborted", true))
 	}
-	milliseconds("auth_ms", x.took.auth)
-	milliseconds("reserve_ms", x.took.reserve)
-	milliseconds("upstream_ms", x.took.upstream)
-	milliseconds("settle_ms", x.took.settle)
-	milliseconds("duration_ms", duration)
+	l.milliseconds("auth_ms", x.took.auth)
+	l.milliseconds("reserve_ms", x.took.reserve)
+	l.milliseconds("upstream_ms", x.took.upstream)
+	l.milliseconds("settle_ms", x.took.settle)
+	l.milliseconds("duration_ms", duration)
 	if x.err != nil {
-		text("error", cut(x.err.Error(), maxLogged))
+		l.text("error", cut(x.err.Error(), maxLogged))
 	}
-	x.g.log.LogAttrs(context.Background(), level, "request", attrs...)
 }
 
 // failedHere: the gateway could not do its work, and answered 5xx or nothing.

@@ -108,9 +108,9 @@ type refusing struct {
 	wait time.Duration
 }
 
-func (s refusing) Reserve(ctx context.Context, r quota.Request) (quota.Decision, error) {
+func (s refusing) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, error) {
 	snapshot, err := s.Read(ctx, r.User, r.Terms)
-	return quota.Decision{Reservation: quota.Reservation{Request: r}, RetryAttempt: s.wait, Snapshot: snapshot}, err
+	return &quota.Decision{Reservation: quota.Reservation{Request: r}, RetryAttempt: s.wait, Snapshot: snapshot}, err
 }
 
 // Retry-After is in whole seconds, and who comes then is not too early.

@@ -81,10 +81,10 @@ func (x *exchange) reserve() error {
 		return &errStore{err}
 	case d.RetryAttempt > 0:
 		x.outcome = "throttled"
-		return &errAttempts{x.route.Endpoint, x.user.User, d.RetryAttempt, d.Snapshot}
+		return &errAttempts{x.route.Endpoint, x.user.User, d.RetryAttempt, &d.Snapshot}
 	case !d.Admitted:
 		x.outcome = "refused"
-		return &errQuota{x.route.Endpoint, x.user.User, d.Snapshot}
+		return &errQuota{x.route.Endpoint, x.user.User, &d.Snapshot}
 	case len(d.WouldBlock) > 0: // unchecked or not: that alone has a metric of its own
 		x.outcome = "observed"
 		x.tellObserved(d.WouldBlock)
@@ -98,38 +98,43 @@ func (x *exchange) reserve() error {
 }
 
 // settle ends the reservation, once: with a reason it gives it back, with counted it
-// counts it. Whether the client is still there does not matter. The snapshot is not valid after an
-// error, nor when there was nothing to settle: then ok is false.
-func (x *exchange) settle(reason string) (s quota.Snapshot, ok bool) {
+// counts it. Whether the client is still there does not matter. It returns nil after an
+// error, and when there was nothing to settle.
+func (x *exchange) settle(reason string) *quota.Snapshot {
 	r := x.reservation
 	if r == nil {
-		return s, false
+		return nil
 	}
 	defer took(&x.took.settle)()
 	ctx := context.WithoutCancel(x.in.Context())
+	var s *quota.Snapshot
 	var err error
 	if reason == counted {
-		s, err = x.g.store.Commit(ctx, *r)
+		s, err = x.g.store.Commit(ctx, r)
 	} else {
-		s, err = x.g.store.Release(ctx, *r)
+		s, err = x.g.store.Release(ctx, r)
 	}
 	x.reservation = nil // only now: after a panic it is to be given back
 	if err != nil {
-		x.g.metrics.unsettled.Inc()
-		x.g.log.Error("a request may not be counted",
-			"request_id", x.id, "reservation", r.ID, "endpoint", r.Endpoint, "succeeded", reason == counted, "error", err)
-		return s, false
+		x.unsettled(r, reason, err)
+		return nil
 	}
 	if !r.Unchecked && !s.Stale {
 		// Reserve and settle were answered: no copy of them is on its way.
-		x.g.store.Forget(*r)
+		x.g.store.Forget(r)
 	}
 	if reason == counted {
 		x.g.metrics.counted.WithLabelValues(r.Endpoint).Inc()
 	} else {
 		x.g.metrics.released.WithLabelValues(reason).Inc()
 	}
-	return s, true
+	return s
+}
+
+func (x *exchange) unsettled(r *quota.Reservation, reason string, err error) {
+	x.g.metrics.unsettled.Inc()
+	x.g.log.Error("a request may not be counted",
+		"request_id", x.id, "reservation", r.ID, "endpoint", r.Endpoint, "succeeded", reason == counted, "error", err)
 }
 
 // forward sends the request to the upstream and its response to the client. The
@@ -143,10 +148,7 @@ func (x *exchange) forward() {
 	x.cutoff = startCutoff(x.route.Timeout, x, cancel)
 	defer x.cutoff.stop()
 
-	// An informational response (1xx) clears w's header, as ReverseProxy has it.
-	x.own = x.w.Header().Clone()
-	clear(x.w.Header())
-
+	x.keepOwn()
 	in := x.in.WithContext(ctx)
 	if in.ContentLength != 0 {
 		x.body = &requestBody{ReadCloser: in.Body, left: x.route.MaxBody}
@@ -162,7 +164,19 @@ func (x *exchange) forward() {
 	}
 	x.asked = time.Now()
 	proxy.ServeHTTP(x.w, in)
-	// Trailers that were not announced. With one of them, all are here.
+	x.disownTrailers()
+}
+
+// keepOwn puts the gateway's own fields aside: an informational response (1xx) clears
+// w's header, as ReverseProxy has it.
+func (x *exchange) keepOwn() {
+	x.own = x.w.Header().Clone()
+	clear(x.w.Header())
+}
+
+// disownTrailers is disown for trailers that were not announced. With one of them, all
+// are here.
+func (x *exchange) disownTrailers() {
 	for name := range x.w.Header() {
 		if field, ok := strings.CutPrefix(name, http.TrailerPrefix); ok && x.owns(field) {
 			x.w.Header().Del(name)
@@ -238,7 +252,7 @@ func (x *exchange) answered(res *http.Response) error {
 	x.disown(res.Header)
 	x.disown(res.Trailer) // as announced
 	if x.route.Endpoint != "" {
-		if s, ok := x.settle(settlementOf(res.StatusCode)); ok {
+		if s := x.settle(settlementOf(res.StatusCode)); s != nil {
 			x.tellUsage(res.Header, s, -1)
 		}
 	}
@@ -278,7 +292,7 @@ func (x *exchange) failed(_ http.ResponseWriter, out *http.Request, err error) {
 	for name, values := range x.own {
 		h[name] = values
 	}
-	if s, ok := x.settle(reason); ok {
+	if s := x.settle(reason); s != nil {
 		x.tellUsage(h, s, -1)
 	}
 	x.fail(err)

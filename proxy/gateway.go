@@ -172,19 +172,24 @@ type exchange struct {
 	outcome string // of the reserve; empty: none was made
 	// wouldBlock names what would have refused the request if it were not observed.
 	wouldBlock []string
-	told       quota.Snapshot // what the client was told of his usage; its Plan nil: nothing
-	target     *url.URL       // that answered; nil: none
-	asked      time.Time      // when the upstream was asked
+	told       *quota.Snapshot // what the client was told of his usage; nil: nothing
+	target     *url.URL        // that answered; nil: none
+	asked      time.Time       // when the upstream was asked
 	took       phases
 	ended      bool // and not by a panic, which is how net/http and ReverseProxy break off
 }
 
-// ServeHTTP serves one request.
-func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (g *Gateway) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 	x := &exchange{g: g, in: r, origin: g.proxies.originOf(r)}
 	x.id = x.origin.requestID(r)
 	x.w = &writer{w, x}
 	x.w.end() // the server's WriteTimeout is for its own answers
+	return x
+}
+
+// ServeHTTP serves one request.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := g.newExchange(w, r)
 	start := time.Now()
 	g.metrics.inFlight.Inc()
 	defer func() {

@@ -243,17 +243,17 @@ type counting struct {
 	calls atomic.Int64
 }
 
-func (c *counting) Reserve(ctx context.Context, r quota.Request) (quota.Decision, error) {
+func (c *counting) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, error) {
 	c.calls.Add(1)
 	return c.Store.Reserve(ctx, r)
 }
 
-func (c *counting) Commit(ctx context.Context, r quota.Reservation) (quota.Snapshot, error) {
+func (c *counting) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
 	c.calls.Add(1)
 	return c.Store.Commit(ctx, r)
 }
 
-func (c *counting) Release(ctx context.Context, r quota.Reservation) (quota.Snapshot, error) {
+func (c *counting) Release(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
 	c.calls.Add(1)
 	return c.Store.Release(ctx, r)
 }

@@ -32,7 +32,7 @@ var usageFields = []string{fieldUsage, fieldPolicy, fieldRateLimit, fieldLimit, 
 var exposedFields = append([]string{fieldRequestID, "Retry-After", fieldWouldBlock}, usageFields...)
 
 // tellUsage sets the fields and remembers what they say.
-func (x *exchange) tellUsage(h http.Header, s quota.Snapshot, hit int) {
+func (x *exchange) tellUsage(h http.Header, s *quota.Snapshot, hit int) {
 	x.told = s
 	setUsageFields(h, x.route.Endpoint, s, hit)
 }
@@ -47,7 +47,7 @@ func (x *exchange) tellObserved(names []string) {
 
 // setUsageFields replaces the fields in h by the state s after a request to
 // endpoint. hit is the index of the limit that refused it, -1 for none.
-func setUsageFields(h http.Header, endpoint string, s quota.Snapshot, hit int) {
+func setUsageFields(h http.Header, endpoint string, s *quota.Snapshot, hit int) {
 	clearUsageFields(h)
 	p := s.Plan
 	var policy, state []byte

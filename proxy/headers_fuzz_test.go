@@ -39,7 +39,7 @@ func FuzzFields(f *testing.F) {
 		// What the client gets.
 		h := http.Header{}
 		limits := x.plan.Limits()
-		setUsageFields(h, "image-analysis", s, max(-1, min(int(hit), len(limits)-1)))
+		setUsageFields(h, "image-analysis", &s, max(-1, min(int(hit), len(limits)-1)))
 		for name, values := range h {
 			if len(values) != 1 || !fieldValue.MatchString(values[0]) {
 				t.Fatalf("%s: %q", name, values)

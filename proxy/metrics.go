@@ -157,17 +157,17 @@ func (s measured) observe(operation string, start time.Time, err *error) {
 	}
 }
 
-func (s measured) Reserve(ctx context.Context, r quota.Request) (_ quota.Decision, err error) {
+func (s measured) Reserve(ctx context.Context, r quota.Request) (_ *quota.Decision, err error) {
 	defer s.observe("reserve", time.Now(), &err)
 	return s.Store.Reserve(ctx, r)
 }
 
-func (s measured) Commit(ctx context.Context, r quota.Reservation) (_ quota.Snapshot, err error) {
+func (s measured) Commit(ctx context.Context, r *quota.Reservation) (_ *quota.Snapshot, err error) {
 	defer s.observe("commit", time.Now(), &err)
 	return s.Store.Commit(ctx, r)
 }
 
-func (s measured) Release(ctx context.Context, r quota.Reservation) (_ quota.Snapshot, err error) {
+func (s measured) Release(ctx context.Context, r *quota.Reservation) (_ *quota.Snapshot, err error) {
 	defer s.observe("release", time.Now(), &err)
 	return s.Store.Release(ctx, r)
 }

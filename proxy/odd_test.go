@@ -113,7 +113,7 @@ type faulty struct {
 	http.ResponseWriter
 }
 
-func (f faulty) Commit(context.Context, quota.Reservation) (quota.Snapshot, error) {
+func (f faulty) Commit(context.Context, *quota.Reservation) (*quota.Snapshot, error) {
 	panic("on purpose")
 }
 

@@ -53,7 +53,7 @@ func BenchmarkUsageFields(b *testing.B) {
 			h := http.Header{}
 			b.ReportAllocs()
 			for b.Loop() {
-				setUsageFields(h, endpoint, s, -1)
+				setUsageFields(h, endpoint, &s, -1)
 			}
 		})
 	}
@@ -85,7 +85,7 @@ func BenchmarkProblem(b *testing.B) {
 		err  error
 	}{
 		{"404", errNoRoute},
-		{"429", &errQuota{endpoint: "image-analysis", user: "u-17", snapshot: s}},
+		{"429", &errQuota{endpoint: "image-analysis", user: "u-17", snapshot: &s}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			x := benchExchange(b, slog.New(slog.DiscardHandler))

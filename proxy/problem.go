@@ -28,7 +28,7 @@ var errClientGone = errors.New("the client is gone")
 type errQuota struct {
 	endpoint string
 	user     string
-	snapshot quota.Snapshot
+	snapshot *quota.Snapshot
 }
 
 func (*errQuota) Error() string { return "a limit is reached" }
@@ -38,7 +38,7 @@ type errAttempts struct {
 	endpoint string
 	user     string
 	wait     time.Duration
-	snapshot quota.Snapshot
+	snapshot *quota.Snapshot
 }
 
 func (*errAttempts) Error() string { return "no attempt is left" }

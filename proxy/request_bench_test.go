@@ -190,12 +190,12 @@ func newInstantStore(p *quota.Plan) *instantStore {
 	return s
 }
 
-func (s *instantStore) Reserve(_ context.Context, r quota.Request) (quota.Decision, error) {
-	return quota.Decision{Admitted: true, Reservation: quota.Reservation{Request: r, Windows: s.windows}, Snapshot: s.snapshot}, nil
+func (s *instantStore) Reserve(_ context.Context, r quota.Request) (*quota.Decision, error) {
+	return &quota.Decision{Admitted: true, Reservation: quota.Reservation{Request: r, Windows: s.windows}, Snapshot: s.snapshot}, nil
 }
 
-func (s *instantStore) Commit(context.Context, quota.Reservation) (quota.Snapshot, error) {
-	return s.snapshot, nil
+func (s *instantStore) Commit(context.Context, *quota.Reservation) (*quota.Snapshot, error) {
+	return &s.snapshot, nil
 }
 
-func (s *instantStore) Forget(quota.Reservation) {}
+func (s *instantStore) Forget(*quota.Reservation) {}

@@ -363,7 +363,7 @@ func TestStreamInTime(t *testing.T) {
 			t.Fatal(err)
 		}
 		want(0, "0+1") // else it may be in one event with what follows
-		if _, err := store.Commit(t.Context(), d.Reservation); err != nil {
+		if _, err := store.Commit(t.Context(), &d.Reservation); err != nil {
 			t.Fatal(err)
 		}
 		want(time.Second, "1+0")

@@ -10,7 +10,7 @@
 //
 //	decision, err := store.Reserve(ctx, quota.Request{ID: quota.NewID(), ...})
 //	...                                     // forward, look at the status
-//	snapshot, err := store.Commit(ctx, decision.Reservation)
+//	snapshot, err := store.Commit(ctx, &decision.Reservation)
 //	usage := snapshot.Usage(user)           // what GET /usage answers
 //
 // The stores are in the packages redisstore and boltstore; quotatest holds both

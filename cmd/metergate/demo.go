@@ -170,7 +170,7 @@ func (a *app) seed(u demoUser) error {
 			if err != nil || !d.Admitted {
 				return err
 			}
-			_, err = a.store.Commit(ctx, d.Reservation)
+			_, err = a.store.Commit(ctx, &d.Reservation)
 			return err
 		})
 	}

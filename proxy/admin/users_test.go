@@ -90,7 +90,7 @@ func (r *rig) use(user, plan, endpoint string) {
 	if err != nil || !d.Admitted {
 		r.Fatalf("Reserve: admitted %v, error %v", d.Admitted, err)
 	}
-	if _, err := r.bolt.Commit(ctx, d.Reservation); err != nil {
+	if _, err := r.bolt.Commit(ctx, &d.Reservation); err != nil {
 		r.Fatal(err)
 	}
 }

@@ -43,7 +43,7 @@ func child(dir string) {
 			for {
 				d, err := s.Reserve(ctx, request(user, p))
 				if err == nil {
-					_, err = s.Commit(ctx, d.Reservation)
+					_, err = s.Commit(ctx, &d.Reservation)
 				}
 				if err != nil {
 					fmt.Println(err)

@@ -61,7 +61,7 @@ func TestDiskIsFull(t *testing.T) {
 
 	empty := fillDisk(t, filepath.Join(dir, "usage.db"))
 	for range 2 {
-		if _, err := s.Commit(ctx, r); !errors.Is(err, syscall.ENOSPC) {
+		if _, err := s.Commit(ctx, &r); !errors.Is(err, syscall.ENOSPC) {
 			t.Errorf("Commit: %v, want %v", err, syscall.ENOSPC)
 		}
 		want(t, s, "u", p, 1, 1)

@@ -65,7 +65,7 @@ func TestDeletionIsBounded(t *testing.T) {
 	const users = 300
 	for i := range users {
 		r := admit(t, s, request(fmt.Sprint("user-", i), month))
-		go func() { _, err := s.Commit(ctx, r); done <- err }()
+		go func() { _, err := s.Commit(ctx, &r); done <- err }()
 	}
 	for range users {
 		if err := <-done; err != nil {

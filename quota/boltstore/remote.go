@@ -12,8 +12,8 @@ import (
 // Replay commits reservations of one user, see Commit, in one write.
 func (s *Store) Replay(ctx context.Context, _ string, rs []quota.Reservation) error {
 	commits := make([]*commit, 0, len(rs))
-	for _, r := range rs {
-		c, err := s.startCommit(r)
+	for i := range rs {
+		c, err := s.startCommit(&rs[i])
 		if err != nil {
 			return err
 		}

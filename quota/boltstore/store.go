@@ -117,12 +117,12 @@ func Open(dir string, opt Options) (*Store, error) {
 // is admitted again, in the windows in which it is held. Nothing is written to disk.
 // Errors: quota.ErrSettled, ErrClosed, ctx's and those of the disk; then the request
 // holds nothing more than before, and the Decision holds a Reservation to settle.
-func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, error) {
+func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, error) {
 	if err := ctx.Err(); err != nil {
-		return quota.Decision{Reservation: s.reservation(r, r.Terms.Claimed, s.now())}, err
+		return &quota.Decision{Reservation: s.reservation(r, r.Terms.Claimed, s.now())}, err
 	}
 	sh, now, err := s.enter(r.User)
-	d := quota.Decision{Reservation: s.reservation(r, r.Terms.Claimed, now)}
+	d := &quota.Decision{Reservation: s.reservation(r, r.Terms.Claimed, now)}
 	if err != nil {
 		return d, err
 	}
@@ -176,26 +176,25 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, e
 // what is not held any more. Errors: ErrClosed; ctx's, while the count goes on
 // its way; those of the disk. After either of the latter two Commit can be called
 // again and counts once.
-func (s *Store) Commit(ctx context.Context, r quota.Reservation) (quota.Snapshot, error) {
+func (s *Store) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
 	c, err := s.startCommit(r)
 	if err != nil {
-		return quota.Snapshot{}, err
+		return nil, err
 	}
 	defer s.commits.Done()
 	if err := c.wait(ctx); err != nil {
-		return quota.Snapshot{}, err
+		return nil, err
 	}
 	sh := s.shard(r.User)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	now := s.now()
-	return s.snapshot(sh, r.User, r.Terms, now, now)
+	return s.settled(sh, r, s.now())
 }
 
 // startCommit queues r for the writer, unless it is queued already, and returns
 // the commit to wait for; nil: r is settled. Without an error the caller must call
 // s.commits.Done, for which Close waits.
-func (s *Store) startCommit(r quota.Reservation) (*commit, error) {
+func (s *Store) startCommit(r *quota.Reservation) (*commit, error) {
 	sh, _, err := s.enter(r.User)
 	if err != nil {
 		return nil, err
@@ -226,22 +225,32 @@ func (s *Store) startCommit(r quota.Reservation) (*commit, error) {
 // written to disk and ctx is not asked. Errors: ErrClosed, before anything is
 // done; those of the disk, when the unit is given back and only the Snapshot
 // could not be read.
-func (s *Store) Release(_ context.Context, r quota.Reservation) (quota.Snapshot, error) {
+func (s *Store) Release(_ context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
 	sh, now, err := s.enter(r.User)
 	if err != nil {
-		return quota.Snapshot{}, err
+		return nil, err
 	}
 	defer sh.mu.Unlock()
 	if h := sh.holds[r.User][r.ID]; h == nil || !h.committing() {
 		sh.settle(r.User, r.ID)
 		s.watchers.Notify(r.User)
 	}
-	return s.snapshot(sh, r.User, r.Terms, now, now)
+	return s.settled(sh, r, now)
+}
+
+// settled is the state of the user of r after a Commit or a Release of it, nil after
+// an error.
+func (s *Store) settled(sh *shard, r *quota.Reservation, now time.Time) (*quota.Snapshot, error) {
+	snapshot, err := s.snapshot(sh, r.User, r.Terms, now, now)
+	if err != nil {
+		return nil, err
+	}
+	return &snapshot, nil
 }
 
 // Forget says that no call for r will come again. The store drops what it keeps to
 // recognise a repeated call; without Forget it does so after 10 to 20 minutes.
-func (s *Store) Forget(r quota.Reservation) {
+func (s *Store) Forget(r *quota.Reservation) {
 	sh := s.shard(r.User)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()

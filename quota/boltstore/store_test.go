@@ -64,7 +64,7 @@ func admit(t testing.TB, s *Store, r quota.Request) quota.Reservation {
 
 func count(t testing.TB, s *Store, r quota.Reservation) {
 	t.Helper()
-	if _, err := s.Commit(ctx, r); err != nil {
+	if _, err := s.Commit(ctx, &r); err != nil {
 		t.Fatalf("Commit: %v", err)
 	}
 }
@@ -227,7 +227,7 @@ func TestExactlyTheLimit(t *testing.T) {
 				t.Errorf("refused when %d of 100 units were taken", taken)
 			case d.Admitted:
 				admitted.Add(1)
-				snap, err := s.Commit(ctx, d.Reservation)
+				snap, err := s.Commit(ctx, &d.Reservation)
 				if err != nil || snap.Period.Used < 1 || snap.Period.Used+snap.Period.Held > 100 {
 					t.Errorf("after a commit: used %d, held %d, error %v", snap.Period.Used, snap.Period.Held, err)
 				}
@@ -343,7 +343,8 @@ func TestMemoryIsBounded(t *testing.T) {
 	s := open(t, t.TempDir(), Options{Now: clock.Now})
 	first := admit(t, s, request("u", p))
 	for range 100 {
-		if _, err := s.Release(ctx, admit(t, s, request("u", p))); err != nil {
+		r := admit(t, s, request("u", p))
+		if _, err := s.Release(ctx, &r); err != nil {
 			t.Fatal(err)
 		}
 		admit(t, s, request("u", p)) // and never heard of again
@@ -400,9 +401,9 @@ func testClose(t *testing.T) {
 	waits, leaves := admit(t, s, request("u", p)), admit(t, s, request("u", p))
 	left, leave := context.WithCancel(ctx)
 	committed := make(chan error)
-	go func() { _, err := s.Commit(left, leaves); committed <- err }()
+	go func() { _, err := s.Commit(left, &leaves); committed <- err }()
 	<-writing
-	go func() { _, err := s.Commit(ctx, waits); committed <- err }()
+	go func() { _, err := s.Commit(ctx, &waits); committed <- err }()
 	synctest.Wait()
 	leave()
 	if err := <-committed; !errors.Is(err, context.Canceled) {
@@ -436,8 +437,8 @@ func testClose(t *testing.T) {
 	}
 	for name, call := range map[string]func() error{
 		"Reserve": func() error { _, err := s.Reserve(ctx, request("u", p)); return err },
-		"Commit":  func() error { _, err := s.Commit(ctx, waits); return err },
-		"Release": func() error { _, err := s.Release(ctx, waits); return err },
+		"Commit":  func() error { _, err := s.Commit(ctx, &waits); return err },
+		"Release": func() error { _, err := s.Release(ctx, &waits); return err },
 		"Read":    func() error { _, err := s.Read(ctx, "u", p.Terms()); return err },
 		"Ping":    func() error { return s.Ping(ctx) },
 		"Change": func() error {

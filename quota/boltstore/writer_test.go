@@ -38,7 +38,7 @@ func testCommitsShareAWrite(t *testing.T) {
 	done := make(chan error)
 	begin := func(i int) {
 		r := admit(t, s, request(fmt.Sprint("user-", i%10), p))
-		go func() { _, err := s.Commit(ctx, r); done <- err }()
+		go func() { _, err := s.Commit(ctx, &r); done <- err }()
 	}
 	begin(0)
 	<-writing // alone, and does not wait for others
@@ -81,7 +81,7 @@ func TestUnitsAreSeenOnceWhileTheyAreCounted(t *testing.T) {
 		if d, err := s.Reserve(ctx, two); err != nil || d.Admitted {
 			t.Errorf("Reserve over the limit: %+v, error %v", d.Snapshot.Period, err)
 		}
-		if _, err := s.Release(ctx, quota.Reservation{Request: one}); err != nil {
+		if _, err := s.Release(ctx, &quota.Reservation{Request: one}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -118,7 +118,7 @@ func TestReaderMeetsAWrite(t *testing.T) {
 		return err
 	}
 	r, done := admit(t, s, request("u", p)), make(chan error)
-	go func() { _, err := s.Commit(ctx, r); done <- err }()
+	go func() { _, err := s.Commit(ctx, &r); done <- err }()
 	<-writing
 	s.view = func(fn func(*bolt.Tx) error) error {
 		s.view = s.db.View
@@ -142,7 +142,7 @@ func testCallerLeaves(t *testing.T) {
 	r := admit(t, s, request("u", p))
 	leaving, leave := context.WithCancel(ctx)
 	done := make(chan error)
-	go func() { _, err := s.Commit(leaving, r); done <- err }()
+	go func() { _, err := s.Commit(leaving, &r); done <- err }()
 	<-writing
 	leave()
 	if err := <-done; !errors.Is(err, context.Canceled) {
@@ -153,12 +153,12 @@ func testCallerLeaves(t *testing.T) {
 	if d, err := s.Reserve(ctx, r.Request); d.Admitted || !errors.Is(err, quota.ErrSettled) {
 		t.Errorf("Reserve: admitted %v, error %v, want %v", d.Admitted, err, quota.ErrSettled)
 	}
-	if snap, err := s.Release(ctx, r); err != nil || snap.Period.Held != 1 {
+	if snap, err := s.Release(ctx, &r); err != nil || snap.Period.Held != 1 {
 		t.Errorf("Release: %+v, error %v", snap.Period, err)
 	}
 	for range 3 {
 		go func() {
-			snap, err := s.Commit(ctx, r)
+			snap, err := s.Commit(ctx, &r)
 			if err == nil && snap.Period.Used != 1 {
 				err = fmt.Errorf("used %d", snap.Period.Used)
 			}
@@ -189,7 +189,7 @@ func TestWriteFails(t *testing.T) {
 	r := admit(t, s, request("u", p))
 	for range 2 {
 		go answer(broken)
-		if _, err := s.Commit(ctx, r); !errors.Is(err, broken) {
+		if _, err := s.Commit(ctx, &r); !errors.Is(err, broken) {
 			t.Errorf("Commit: %v, want %v", err, broken)
 		}
 		if err := s.Ping(ctx); !errors.Is(err, broken) {
@@ -207,17 +207,17 @@ func TestWriteFails(t *testing.T) {
 
 	r = admit(t, s, request("u", p))
 	go answer(broken)
-	if _, err := s.Commit(ctx, r); !errors.Is(err, broken) {
+	if _, err := s.Commit(ctx, &r); !errors.Is(err, broken) {
 		t.Errorf("Commit: %v, want %v", err, broken)
 	}
-	if snap, err := s.Release(ctx, r); err != nil || snap.Period.Used != 1 || snap.Period.Held != 0 {
+	if snap, err := s.Release(ctx, &r); err != nil || snap.Period.Used != 1 || snap.Period.Held != 0 {
 		t.Errorf("Release: %+v, error %v", snap.Period, err)
 	}
 
 	// The lease of one whose commit failed goes on, and ends.
 	r = admit(t, s, request("u", p))
 	go answer(broken)
-	s.Commit(ctx, r)
+	s.Commit(ctx, &r)
 	clock.Advance(time.Minute)
 	want(t, s, "u", p, 1, 0)
 	go answer(nil)
@@ -234,12 +234,12 @@ func TestWriteFailsAtItsEnd(t *testing.T) {
 	s.update = func(fn func(*bolt.Tx) error) error { return errors.Join(s.db.Update(fn), broken) }
 	r := admit(t, s, request("u", p))
 	for range 2 {
-		if _, err := s.Commit(ctx, r); !errors.Is(err, broken) {
+		if _, err := s.Commit(ctx, &r); !errors.Is(err, broken) {
 			t.Errorf("Commit: %v, want %v", err, broken)
 		}
 		want(t, s, "u", p, 1, 0)
 	}
-	if snap, err := s.Release(ctx, r); err != nil || snap.Period.Used != 1 {
+	if snap, err := s.Release(ctx, &r); err != nil || snap.Period.Used != 1 {
 		t.Errorf("Release: %+v, error %v", snap.Period, err)
 	}
 	if d, err := s.Reserve(ctx, r.Request); d.Admitted || !errors.Is(err, quota.ErrSettled) {

@@ -24,7 +24,7 @@ func (s *Store) Change(ctx context.Context, user string, t quota.Terms, c quota.
 	snapshot, err := s.Remote.Change(call, user, t, c)
 	s.answered(call, user, err)
 	if err == nil {
-		s.ledger.learn(user, snapshot)
+		s.ledger.learn(user, &snapshot)
 	}
 	return snapshot, err
 }

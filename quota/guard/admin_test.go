@@ -80,7 +80,7 @@ func TestChangesOutliveAnOutage(t *testing.T) {
 			if want := terms.Plan(d.Snapshot.Override); d.Reservation.Plan != want || d.Snapshot.Plan != want {
 				t.Errorf("%s: reserved by the plan %s, want %s", user, d.Reservation.Plan.Name(), want.Name())
 			}
-			r.commit(d.Reservation)
+			r.commit(&d.Reservation)
 		}
 	}
 	r.up()

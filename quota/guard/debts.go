@@ -51,7 +51,7 @@ func (d *debts) call() {
 }
 
 // keep keeps a commit in memory. False: there are too many already.
-func (d *debts) keep(r quota.Reservation) bool {
+func (d *debts) keep(r *quota.Reservation) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.kept >= maxLoose {
@@ -60,7 +60,7 @@ func (d *debts) keep(r quota.Reservation) bool {
 	if d.loose == nil {
 		d.loose = map[string][]quota.Reservation{}
 	}
-	d.loose[r.User] = append(d.loose[r.User], r)
+	d.loose[r.User] = append(d.loose[r.User], *r)
 	d.kept++
 	return true
 }
@@ -84,11 +84,11 @@ func (d *debts) drop(user string, n int) {
 }
 
 // releaseLater gives r back when the store answers, before its lease runs out.
-func (s *Store) releaseLater(r quota.Reservation) {
+func (s *Store) releaseLater(r *quota.Reservation) {
 	s.debts.mu.Lock()
 	defer s.debts.mu.Unlock()
 	if len(s.debts.releases) < maxReleases {
-		s.debts.releases = append(s.debts.releases, release{r, s.Remote.Now().Add(r.Lease)})
+		s.debts.releases = append(s.debts.releases, release{*r, s.Remote.Now().Add(r.Lease)})
 		s.debts.call()
 	}
 }
@@ -155,7 +155,7 @@ func (s *Store) forgetReplayed() {
 	now := s.Remote.Now()
 	due := 0
 	for due < len(s.debts.replayed) && !now.Before(s.debts.replayed[due].until) {
-		if r := s.debts.replayed[due].r; s.Journal.removed(r) {
+		if r := &s.debts.replayed[due].r; s.Journal.removed(r) {
 			s.Remote.Forget(r)
 		}
 		due++
@@ -196,7 +196,7 @@ func (s *Store) payAll(until time.Time) bool {
 		}
 		call, err := s.breaker(rel.r.User).enter(context.Background())
 		if err == nil {
-			_, err = s.Remote.Release(call, rel.r)
+			_, err = s.Remote.Release(call, &rel.r)
 			s.answered(call, rel.r.User, err)
 		}
 		if err != nil {

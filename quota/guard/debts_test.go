@@ -20,14 +20,14 @@ type flaky struct {
 	forgotten atomic.Int64
 }
 
-func (f *flaky) Commit(ctx context.Context, r quota.Reservation) (quota.Snapshot, error) {
+func (f *flaky) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
 	if f.fail.Load() {
-		return quota.Snapshot{}, errors.New("no answer")
+		return nil, errors.New("no answer")
 	}
 	return f.Store.Commit(ctx, r)
 }
 
-func (f *flaky) Forget(r quota.Reservation) {
+func (f *flaky) Forget(r *quota.Reservation) {
 	f.forgotten.Add(1)
 	f.Store.Forget(r)
 }
@@ -58,11 +58,11 @@ func TestReplayedAreForgotten(t *testing.T) {
 		t.Fatal(d.Admitted, err)
 	}
 	remote.fail.Store(true)
-	if snapshot, err := s.Commit(context.Background(), d.Reservation); err != nil || !snapshot.Stale {
+	if snapshot, err := s.Commit(context.Background(), &d.Reservation); err != nil || !snapshot.Stale {
 		t.Fatalf("stale %v, error %v", snapshot.Stale, err)
 	}
 	remote.fail.Store(false)
-	settled := func() bool { return s.Stats().Backlog == 0 && journal.removed(d.Reservation) }
+	settled := func() bool { return s.Stats().Backlog == 0 && journal.removed(&d.Reservation) }
 	for deadline := time.Now().Add(30 * time.Second); !settled(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("not replayed within 30 s")

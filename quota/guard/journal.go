@@ -137,7 +137,7 @@ func entryKey(user, id string) []byte {
 }
 
 // add returns when r is on disk. To add it again changes nothing.
-func (j *Journal) add(r quota.Reservation) error {
+func (j *Journal) add(r *quota.Reservation) error {
 	rec := record{Endpoint: r.Endpoint}
 	for _, w := range r.Windows {
 		rec.Windows = append(rec.Windows, recordWindow{w.Per, w.ID, w.Start, w.End})
@@ -161,7 +161,7 @@ func (j *Journal) add(r quota.Reservation) error {
 }
 
 // removed reports whether the removal of r is on disk.
-func (j *Journal) removed(r quota.Reservation) bool {
+func (j *Journal) removed(r *quota.Reservation) bool {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
 	_, gone := j.gone[string(entryKey(r.User, r.ID))]
@@ -243,11 +243,11 @@ func (j *Journal) of(user string, limit int) (rs []quota.Reservation, err error)
 }
 
 // each calls f with every entry.
-func (j *Journal) each(f func(quota.Reservation)) error {
+func (j *Journal) each(f func(*quota.Reservation)) error {
 	return j.db.View(func(tx *bolt.Tx) error {
 		return tx.Bucket(entriesBucket).ForEach(func(k, v []byte) error {
 			if r, ok := decode(k, v); ok {
-				f(r)
+				f(&r)
 			}
 			return nil
 		})

@@ -57,7 +57,7 @@ type tally map[cell]int64
 
 type cell struct{ window, endpoint string }
 
-func (t tally) add(r quota.Reservation, by int64) {
+func (t tally) add(r *quota.Reservation, by int64) {
 	for _, w := range r.Windows {
 		for _, c := range [...]cell{{w.ID, ""}, {w.ID, r.Endpoint}} {
 			if t[c] += by; t[c] == 0 {
@@ -79,20 +79,20 @@ func (l *ledger) shard(user string) *ledgerShard {
 }
 
 // learn notes an answer of the store.
-func (l *ledger) learn(user string, s quota.Snapshot) {
+func (l *ledger) learn(user string, s *quota.Snapshot) {
 	sh := l.shard(user)
 	defer sh.mu.Unlock()
 	sh.learn(user, s)
 }
 
-func (sh *ledgerShard) learn(user string, s quota.Snapshot) {
+func (sh *ledgerShard) learn(user string, s *quota.Snapshot) {
 	if k := sh.lookup(user); k != nil {
 		if !k.snapshot.At.After(s.At) { // answers may overtake one another
-			k.snapshot, k.paid = s, nil
+			k.snapshot, k.paid = *s, nil
 		}
 		return
 	}
-	sh.keep(user, &known{snapshot: s})
+	sh.keep(user, &known{snapshot: *s})
 }
 
 // keep keeps what is known of a user, for as long as maxKnown others are not.
@@ -135,11 +135,11 @@ func (sh *ledgerShard) clean(user string) {
 	}
 }
 
-// admit decides on a request without the store and notes it when it may pass.
-func (l *ledger) admit(r quota.Reservation, now time.Time) quota.Decision {
+// admit decides on d.Reservation without the store and notes it when it may pass.
+func (l *ledger) admit(d *quota.Decision, now time.Time) {
+	r := &d.Reservation
 	sh := l.shard(r.User)
 	defer sh.mu.Unlock()
-	d := quota.Decision{Reservation: r}
 	before := l.snapshot(sh, r.User, r.Terms, now)
 	wait, observed := sh.attempts.Take(r.User, before.Plan.Attempts(), now), r.Observes(before.Plan)
 	if !observed {
@@ -147,26 +147,25 @@ func (l *ledger) admit(r quota.Reservation, now time.Time) quota.Decision {
 	}
 	if observed || wait == 0 && before.Admits(r.Endpoint) {
 		d.Admitted = true
-		sh.owe(r.User).running[r.ID] = running{r, now.Add(r.Lease)}
+		sh.owe(r.User).running[r.ID] = running{*r, now.Add(r.Lease)}
 	}
 	d.Snapshot = l.snapshot(sh, r.User, r.Terms, now)
 	if observed {
 		d.WouldBlock = d.Snapshot.WouldBlock(r.Endpoint, wait > 0)
 	}
-	return d
 }
 
 // admitted notes a request that the store has admitted, and its answer.
-func (l *ledger) admitted(d quota.Decision) {
-	r := d.Reservation
+func (l *ledger) admitted(d *quota.Decision) {
+	r := &d.Reservation
 	sh := l.shard(r.User)
 	defer sh.mu.Unlock()
-	sh.learn(r.User, d.Snapshot)
-	sh.owe(r.User).running[r.ID] = running{r, d.Snapshot.At.Add(r.Lease)}
+	sh.learn(r.User, &d.Snapshot)
+	sh.owe(r.User).running[r.ID] = running{*r, d.Snapshot.At.Add(r.Lease)}
 }
 
 // settled notes that a request is not in flight any more.
-func (l *ledger) settled(r quota.Reservation) {
+func (l *ledger) settled(r *quota.Reservation) {
 	sh := l.shard(r.User)
 	defer sh.mu.Unlock()
 	if o := sh.owed[r.User]; o != nil {
@@ -176,7 +175,7 @@ func (l *ledger) settled(r quota.Reservation) {
 }
 
 // journaled notes an entry of the journal.
-func (l *ledger) journaled(r quota.Reservation) {
+func (l *ledger) journaled(r *quota.Reservation) {
 	sh := l.shard(r.User)
 	defer sh.mu.Unlock()
 	o := sh.owe(r.User)
@@ -192,7 +191,8 @@ func (l *ledger) paid(user string, rs []quota.Reservation, counted bool) {
 	sh := l.shard(user)
 	defer sh.mu.Unlock()
 	o, k := sh.owe(user), sh.lookup(user)
-	for _, r := range rs {
+	for i := range rs {
+		r := &rs[i]
 		o.journaled.add(r, -1)
 		o.entries--
 		if counted && k != nil {

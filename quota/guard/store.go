@@ -18,12 +18,13 @@ import (
 type Remote interface {
 	// Reserve holds one unit in every limit that applies, or none, if the plan's
 	// Attempts let the user try. With an error, whether it holds is not known, and the Decision still
-	// carries the Reservation to settle.
-	Reserve(context.Context, quota.Request) (quota.Decision, error)
+	// carries the Reservation to settle: it is never nil.
+	Reserve(context.Context, quota.Request) (*quota.Decision, error)
 	// Commit counts a reservation, Release gives it back; each once, however often
-	// they are called.
-	Commit(context.Context, quota.Reservation) (quota.Snapshot, error)
-	Release(context.Context, quota.Reservation) (quota.Snapshot, error)
+	// they are called. The Snapshot is nil after an error. The Reservation is the
+	// caller's: it is neither changed nor kept.
+	Commit(context.Context, *quota.Reservation) (*quota.Snapshot, error)
+	Release(context.Context, *quota.Reservation) (*quota.Snapshot, error)
 	// Replay commits several reservations of one user, at most MaxReplay.
 	Replay(ctx context.Context, user string, rs []quota.Reservation) error
 	Read(ctx context.Context, user string, t quota.Terms) (quota.Snapshot, error)
@@ -38,7 +39,7 @@ type Remote interface {
 	Audit(ctx context.Context, user string) ([]quota.Entry, error)
 	// Users calls yield with all users who have something counted in a window.
 	Users(ctx context.Context, per quota.Per, at time.Time, yield func(quota.UserUsage) error) error
-	Forget(quota.Reservation)
+	Forget(*quota.Reservation)
 	// Watch sends to ch, without waiting, whenever a user's numbers may have
 	// changed, on whichever gateway, until stop is called.
 	Watch(user string, ch chan<- struct{}) (stop func())
@@ -118,7 +119,7 @@ func New(o Options) (*Store, error) {
 }
 
 // owe notes an entry of the journal.
-func (s *Store) owe(r quota.Reservation) {
+func (s *Store) owe(r *quota.Reservation) {
 	s.ledger.journaled(r)
 	s.stats.backlog.Add(1)
 }
@@ -162,12 +163,10 @@ func (s *Store) enter(ctx context.Context, user string) (call, error) {
 // Reserve asks the remote store, or decides without it, see the package comment.
 // An error is the remote store's, or quota.ErrOverloaded; then the request must not
 // pass, and there is nothing to settle.
-func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, error) {
+func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, error) {
 	call, err := s.enter(ctx, r.User)
 	if err != nil {
-		now := s.Remote.Now()
-		p := r.Terms.Plan(s.ledger.override(r.User, now))
-		return s.decide(quota.Reservation{Request: r, Plan: p, Windows: s.Calendar.Windows(p.Kinds(), now)}, err)
+		return s.decideAlone(r, err)
 	}
 	d, err := s.Remote.Reserve(call, r)
 	switch {
@@ -176,13 +175,13 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, e
 		case d.Admitted:
 			s.ledger.admitted(d)
 		case err == nil:
-			s.ledger.learn(r.User, d.Snapshot)
+			s.ledger.learn(r.User, &d.Snapshot)
 		}
 		return d, err
 	case errors.Is(err, quota.ErrOverloaded), errors.Is(err, errOpened): // nothing was sent
-		return s.decide(d.Reservation, err)
+		return s.decide(&d.Reservation, err)
 	}
-	unanswered := d.Reservation
+	unanswered := &d.Reservation
 	d, err = s.decide(unanswered, err)
 	if !d.Admitted {
 		// Its reserve may be on its way, or done.
@@ -191,13 +190,21 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, e
 	return d, err
 }
 
-// decide admits a request, or not, without an answer of the store.
-func (s *Store) decide(r quota.Reservation, cause error) (quota.Decision, error) {
+// decideAlone decides on a request that the store was not asked about.
+func (s *Store) decideAlone(r quota.Request, cause error) (*quota.Decision, error) {
+	now := s.Remote.Now()
+	p := r.Terms.Plan(s.ledger.override(r.User, now))
+	return s.decide(&quota.Reservation{Request: r, Plan: p, Windows: s.Calendar.Windows(p.Kinds(), now)}, cause)
+}
+
+// decide admits a request, or not, without an answer of the store. It leaves r as it is.
+func (s *Store) decide(r *quota.Reservation, cause error) (*quota.Decision, error) {
+	d := &quota.Decision{Reservation: *r}
 	if !s.Allow && !r.Observes(r.Plan) || errors.Is(cause, quota.ErrOverloaded) {
-		return quota.Decision{Reservation: r}, cause
+		return d, cause
 	}
-	r.Unchecked = true
-	d := s.ledger.admit(r, s.Remote.Now())
+	d.Reservation.Unchecked = true
+	s.ledger.admit(d, s.Remote.Now())
 	if d.Admitted {
 		s.stats.unchecked.Add(1)
 		s.watchers.Notify(r.User)
@@ -211,7 +218,7 @@ var errNoJournal = errors.New("the store cannot be written, and it has no journa
 // Commit counts r, in the remote store or in the journal. The snapshot of a count
 // in the journal is stale. An error means that neither took it: it will be counted
 // only if the process lives until the store is back.
-func (s *Store) Commit(ctx context.Context, r quota.Reservation) (quota.Snapshot, error) {
+func (s *Store) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
 	if call, err := s.breaker(r.User).enter(ctx); err == nil {
 		snapshot, err := s.Remote.Commit(call, r)
 		if s.answered(call, r.User, err) {
@@ -220,6 +227,11 @@ func (s *Store) Commit(ctx context.Context, r quota.Reservation) (quota.Snapshot
 			return snapshot, nil
 		}
 	}
+	return s.commitLater(r)
+}
+
+// commitLater has a count wait for the store, in the journal or in memory.
+func (s *Store) commitLater(r *quota.Reservation) (*quota.Snapshot, error) {
 	var err error
 	if s.Journal != nil {
 		err = s.Journal.add(r)
@@ -234,18 +246,26 @@ func (s *Store) Commit(ctx context.Context, r quota.Reservation) (quota.Snapshot
 	default:
 		s.stats.journalErrors.Add(1)
 		s.ledger.settled(r)
-		return quota.Snapshot{}, err // memory is full, too
+		return nil, err // memory is full, too
 	}
 	s.owe(r)
 	s.watchers.Notify(r.User)
 	s.debts.call()
+	if err != nil {
+		return nil, err
+	}
+	return s.lastKnown(r), nil
+}
+
+// lastKnown is what can be said without the store of the user of r.
+func (s *Store) lastKnown(r *quota.Reservation) *quota.Snapshot {
 	snapshot, _ := s.ledger.read(r.User, r.Terms, s.Remote.Now())
-	return snapshot, err
+	return &snapshot
 }
 
 // Release gives r back, in the remote store or later. The snapshot is stale when
 // it is later. It returns no error.
-func (s *Store) Release(ctx context.Context, r quota.Reservation) (quota.Snapshot, error) {
+func (s *Store) Release(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
 	s.ledger.settled(r)
 	if call, err := s.breaker(r.User).enter(ctx); err == nil {
 		snapshot, err := s.Remote.Release(call, r)
@@ -256,12 +276,11 @@ func (s *Store) Release(ctx context.Context, r quota.Reservation) (quota.Snapsho
 	}
 	s.releaseLater(r)
 	s.watchers.Notify(r.User)
-	snapshot, _ := s.ledger.read(r.User, r.Terms, s.Remote.Now())
-	return snapshot, nil
+	return s.lastKnown(r), nil
 }
 
 // Forget is the remote store's.
-func (s *Store) Forget(r quota.Reservation) { s.Remote.Forget(r) }
+func (s *Store) Forget(r *quota.Reservation) { s.Remote.Forget(r) }
 
 // Read returns a user's state, the last known one if the store does not answer.
 // The error is the store's when nothing is known.
@@ -271,7 +290,7 @@ func (s *Store) Read(ctx context.Context, user string, t quota.Terms) (quota.Sna
 		var snapshot quota.Snapshot
 		snapshot, err = s.Remote.Read(call, user, t)
 		if s.answered(call, user, err) {
-			s.ledger.learn(user, snapshot)
+			s.ledger.learn(user, &snapshot)
 			return snapshot, nil
 		}
 	}

@@ -95,13 +95,13 @@ func request(user string, p *quota.Plan) quota.Request {
 }
 
 // admit reserves a unit that there has to be.
-func (r *rig) admit(user string, p *quota.Plan) quota.Reservation {
+func (r *rig) admit(user string, p *quota.Plan) *quota.Reservation {
 	r.t.Helper()
 	d, err := r.Reserve(ctx, request(user, p))
 	if err != nil || !d.Admitted {
 		r.t.Fatalf("admitted %v, error %v; want true", d.Admitted, err)
 	}
-	return d.Reservation
+	return &d.Reservation
 }
 
 func (r *rig) use(n int, user string, p *quota.Plan) {
@@ -111,13 +111,13 @@ func (r *rig) use(n int, user string, p *quota.Plan) {
 	}
 }
 
-func (r *rig) commit(res quota.Reservation) quota.Snapshot {
+func (r *rig) commit(res *quota.Reservation) quota.Snapshot {
 	r.t.Helper()
 	s, err := r.Commit(ctx, res)
 	if err != nil {
 		r.t.Fatalf("Commit: %v", err)
 	}
-	return s
+	return *s
 }
 
 // want reads a user's state: "used+held", and "stale" behind it.
@@ -249,7 +249,7 @@ func TestObserveInAnOutage(t *testing.T) {
 				if err != nil || !d.Admitted || !d.Reservation.Unchecked || fmt.Sprint(d.WouldBlock) != want {
 					t.Fatalf("admitted %v, unchecked %v, would be blocked by %v, error %v; want true, true, %s", d.Admitted, d.Reservation.Unchecked, d.WouldBlock, err, want)
 				}
-				r.commit(d.Reservation)
+				r.commit(&d.Reservation)
 			}
 			r.use(1, "u", enforcing)
 			r.down()
@@ -417,14 +417,14 @@ func TestEntriesGoFirst(t *testing.T) {
 		r.down()
 		r.use(4, user, five)
 		r.up()
-		var d quota.Decision
+		var d *quota.Decision
 		eventually(t, "the store decides", func() bool {
 			var err error
 			if d, err = r.Reserve(ctx, request(user, five)); err != nil {
 				t.Fatal(err)
 			}
 			if d.Reservation.Unchecked {
-				r.Release(ctx, d.Reservation)
+				r.Release(ctx, &d.Reservation)
 			}
 			return !d.Reservation.Unchecked
 		})
@@ -450,7 +450,7 @@ func TestJournalOutlivesTheProcess(t *testing.T) {
 			if err != nil || !d.Admitted {
 				t.Fatal(d.Admitted, err)
 			}
-			if _, err := first.Commit(ctx, d.Reservation); err != nil {
+			if _, err := first.Commit(ctx, &d.Reservation); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -605,7 +605,7 @@ func TestOverloadIsNoOutage(t *testing.T) {
 			t.Fatalf("error %v, want %v: it must not pass", err, quota.ErrOverloaded)
 		}
 	}
-	if _, err := s.Commit(ctx, d.Reservation); err != nil {
+	if _, err := s.Commit(ctx, &d.Reservation); err != nil {
 		t.Errorf("a commit that finds the gateway overloaded: %v", err)
 	}
 	if s.Stats().Open != 0 {
@@ -639,7 +639,7 @@ func TestSlowButUp(t *testing.T) {
 	eventually(t, "it serves", func() bool {
 		d, err := r.Reserve(ctx, request("u", five))
 		if err == nil && d.Admitted {
-			r.Release(ctx, d.Reservation)
+			r.Release(ctx, &d.Reservation)
 		}
 		return err == nil
 	})
@@ -681,7 +681,7 @@ func TestNoJournal(t *testing.T) {
 		t.Fatal(err)
 	}
 	remote.yes.Store(true)
-	if _, err := s.Commit(ctx, d.Reservation); err == nil || s.Stats().JournalErrors != 1 {
+	if _, err := s.Commit(ctx, &d.Reservation); err == nil || s.Stats().JournalErrors != 1 {
 		t.Errorf("error %v, %+v; want an error, and that it is counted as such", err, s.Stats())
 	}
 	remote.yes.Store(false)
@@ -694,16 +694,16 @@ type busy struct {
 	yes atomic.Bool
 }
 
-func (b *busy) Reserve(ctx context.Context, r quota.Request) (quota.Decision, error) {
+func (b *busy) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, error) {
 	if b.yes.Load() {
-		return quota.Decision{Reservation: quota.Reservation{Request: r}}, quota.ErrOverloaded
+		return &quota.Decision{Reservation: quota.Reservation{Request: r}}, quota.ErrOverloaded
 	}
 	return b.Store.Reserve(ctx, r)
 }
 
-func (b *busy) Commit(ctx context.Context, r quota.Reservation) (quota.Snapshot, error) {
+func (b *busy) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
 	if b.yes.Load() {
-		return quota.Snapshot{}, quota.ErrOverloaded
+		return nil, quota.ErrOverloaded
 	}
 	return b.Store.Commit(ctx, r)
 }
@@ -737,7 +737,7 @@ func TestNothingIsLostAroundAnOutage(t *testing.T) {
 					t.Errorf("admitted %v, error %v", d.Admitted, err)
 					return
 				}
-				if _, err := r.Commit(ctx, d.Reservation); err != nil {
+				if _, err := r.Commit(ctx, &d.Reservation); err != nil {
 					t.Error(err)
 					return
 				}

@@ -169,7 +169,7 @@ func testResetAmongRequests(t *testing.T, b *bench) {
 		wait.Go(func() {
 			r := b.admit2("u", p)
 			before := phase.Load()
-			if _, err := b.store.Commit(context.Background(), r); err != nil {
+			if _, err := b.store.Commit(context.Background(), &r); err != nil {
 				b.t.Errorf("Commit: %v", err)
 			}
 			if before == 2 {

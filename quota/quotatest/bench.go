@@ -29,10 +29,10 @@ func Benchmark(b *testing.B, s Store) {
 		}
 		return d.Reservation
 	}
-	settle := func(b *testing.B, r quota.Reservation, call func(context.Context, quota.Reservation) (quota.Snapshot, error)) {
-		_, err := call(ctx, r)
+	settle := func(b *testing.B, r quota.Reservation, call func(context.Context, *quota.Reservation) (*quota.Snapshot, error)) {
+		_, err := call(ctx, &r)
 		must(b, err)
-		s.Forget(r)
+		s.Forget(&r)
 	}
 	// Nobody has very many requests in flight. What goes before and after is not
 	// measured, for a batch at a time, since to stop the clock takes its time, too.
@@ -61,7 +61,7 @@ func Benchmark(b *testing.B, s Store) {
 	})
 	for _, end := range []struct {
 		name string
-		call func(context.Context, quota.Reservation) (quota.Snapshot, error)
+		call func(context.Context, *quota.Reservation) (*quota.Snapshot, error)
 	}{{"commit", s.Commit}, {"release", s.Release}} {
 		b.Run(end.name, func(b *testing.B) {
 			b.ReportAllocs()
@@ -111,11 +111,11 @@ func Benchmark(b *testing.B, s Store) {
 					b.Errorf("admitted %v, error %v", d.Admitted, err)
 					return
 				}
-				if _, err := s.Commit(ctx, d.Reservation); err != nil {
+				if _, err := s.Commit(ctx, &d.Reservation); err != nil {
 					b.Error(err)
 					return
 				}
-				s.Forget(d.Reservation)
+				s.Forget(&d.Reservation)
 			}
 		})
 	})

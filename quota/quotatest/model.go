@@ -233,7 +233,7 @@ func testModel(t *testing.T, open Open) {
 			}
 			return wait
 		}
-		throttled := func(t *rapid.T, d quota.Decision, wait time.Duration) {
+		throttled := func(t *rapid.T, d *quota.Decision, wait time.Duration) {
 			t.Helper()
 			if (d.RetryAttempt > 0) != (wait > 0) || (d.RetryAttempt-wait).Abs() > 5*time.Second {
 				t.Fatalf("attempts again in %v, the rules say %v", d.RetryAttempt, wait)
@@ -302,7 +302,7 @@ func testModel(t *testing.T, open Open) {
 				default:
 					throttled(t, d, wait)
 					h.settled = clock.Now()
-					if _, err := store.Release(ctx, d.Reservation); err != nil {
+					if _, err := store.Release(ctx, &d.Reservation); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -314,11 +314,11 @@ func testModel(t *testing.T, open Open) {
 					models[user].commit(h.reservation, clock.Now())
 					h.settled = clock.Now()
 				}
-				s, err := store.Commit(ctx, h.reservation)
+				s, err := store.Commit(ctx, &h.reservation)
 				if err != nil {
 					t.Fatal(err)
 				}
-				same(t, user, h.reservation.Terms, s)
+				same(t, user, h.reservation.Terms, *s)
 			},
 			"release": func(t *rapid.T) {
 				user := user(t)
@@ -326,11 +326,11 @@ func testModel(t *testing.T, open Open) {
 				if h.settled.IsZero() {
 					h.settled = clock.Now()
 				}
-				s, err := store.Release(ctx, h.reservation)
+				s, err := store.Release(ctx, &h.reservation)
 				if err != nil {
 					t.Fatal(err)
 				}
-				same(t, user, h.reservation.Terms, s)
+				same(t, user, h.reservation.Terms, *s)
 			},
 			"an administrator's change": func(t *rapid.T) {
 				user, terms := user(t), terms(t)

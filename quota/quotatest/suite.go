@@ -17,10 +17,10 @@ import (
 
 // Store is what the suite exercises.
 type Store interface {
-	Reserve(context.Context, quota.Request) (quota.Decision, error)
-	Commit(context.Context, quota.Reservation) (quota.Snapshot, error)
-	Release(context.Context, quota.Reservation) (quota.Snapshot, error)
-	Forget(quota.Reservation)
+	Reserve(context.Context, quota.Request) (*quota.Decision, error)
+	Commit(context.Context, *quota.Reservation) (*quota.Snapshot, error)
+	Release(context.Context, *quota.Reservation) (*quota.Snapshot, error)
+	Forget(*quota.Reservation)
 	Watch(user string, ch chan<- struct{}) (stop func())
 	Read(ctx context.Context, user string, t quota.Terms) (quota.Snapshot, error)
 	Change(ctx context.Context, user string, t quota.Terms, c quota.Change) (quota.Snapshot, error)
@@ -145,7 +145,7 @@ func request(user, endpoint string, p *quota.Plan) quota.Request {
 	return quota.Request{ID: quota.NewID(), User: user, Endpoint: endpoint, Terms: p.Terms(), Lease: 130 * time.Second}
 }
 
-func (b *bench) reserve(r quota.Request) quota.Decision {
+func (b *bench) reserve(r quota.Request) *quota.Decision {
 	b.t.Helper()
 	d, err := b.store.Reserve(context.Background(), r)
 	if err != nil {
@@ -184,20 +184,20 @@ func (b *bench) throttle(user string, p *quota.Plan, wait time.Duration) quota.S
 
 func (b *bench) commit(r quota.Reservation) quota.Snapshot {
 	b.t.Helper()
-	s, err := b.store.Commit(context.Background(), r)
+	s, err := b.store.Commit(context.Background(), &r)
 	if err != nil {
 		b.t.Fatalf("Commit: %v", err)
 	}
-	return s
+	return *s
 }
 
 func (b *bench) release(r quota.Reservation) quota.Snapshot {
 	b.t.Helper()
-	s, err := b.store.Release(context.Background(), r)
+	s, err := b.store.Release(context.Background(), &r)
 	if err != nil {
 		b.t.Fatalf("Release: %v", err)
 	}
-	return s
+	return *s
 }
 
 // use makes n requests that succeed.
@@ -494,8 +494,8 @@ func testForget(t *testing.T, b *bench) {
 	held := b.admit("u", "analyze", hundred)
 	b.commit(counted)
 	b.release(released)
-	b.store.Forget(counted)
-	b.store.Forget(released)
+	b.store.Forget(&counted)
+	b.store.Forget(&released)
 	b.want("u", hundred, "1+1 1+1 [1 0 0]")
 	b.same(b.commit(held), "2+0 2+0 [2 0 0]")
 }

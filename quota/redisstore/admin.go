@@ -92,8 +92,8 @@ func (s *Store) Change(ctx context.Context, user string, t quota.Terms, c quota.
 			}
 		}
 	}
-	a, err := s.ask(ctx, q)
-	if err != nil {
+	var a answer
+	if err := s.ask(ctx, &q, &a); err != nil {
 		return quota.Snapshot{}, err
 	}
 	if err := changeErrors[a.code]; err != nil {
@@ -106,11 +106,12 @@ func (s *Store) Change(ctx context.Context, user string, t quota.Terms, c quota.
 // nothing is held any more. Error: quota.ErrNotKept, when the period has not begun at the
 // instant, or its counts are not kept any more.
 func (s *Store) ReadAt(ctx context.Context, user string, t quota.Terms, at time.Time) (quota.Snapshot, error) {
-	a, err := s.ask(ctx, question{script: readScript, user: user, terms: t, at: at})
-	if err != nil {
+	var a answer
+	if err := s.ask(ctx, &question{script: readScript, user: user, terms: t, at: at}, &a); err != nil {
 		return quota.Snapshot{}, err
 	}
-	snapshot := a.snapshot()
+	var snapshot quota.Snapshot
+	a.fill(&snapshot)
 	if w := snapshot.Period.Window; a.at.Before(w.Start) || !a.at.Before(w.Retain(s.keep)) {
 		return quota.Snapshot{}, quota.ErrNotKept
 	}

@@ -35,7 +35,7 @@ func TestOverrideCostsOneRoundTrip(t *testing.T) {
 		if err != nil || d.Reservation.Plan != by {
 			t.Fatalf("plan %s, error %v, want %s", d.Reservation.Plan.Name(), err, by.Name())
 		}
-		if snap, err := s.Commit(ctx, d.Reservation); err != nil || snap.Plan != by {
+		if snap, err := s.Commit(ctx, &d.Reservation); err != nil || snap.Plan != by {
 			t.Fatalf("error %v", err)
 		}
 		if got := scripts.Load() - before; got != want {
@@ -112,7 +112,7 @@ func TestLifeOfAnOverride(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Commit(ctx, admitted.Reservation); err != nil {
+	if _, err := s.Commit(ctx, &admitted.Reservation); err != nil {
 		t.Fatal(err)
 	}
 	life(-1)

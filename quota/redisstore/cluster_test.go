@@ -59,7 +59,7 @@ func testThreeGateways(t *testing.T, c *redistest.Cluster) {
 			if d.Admitted {
 				admitted.Add(1)
 				// It is settled through another gateway than the one that admitted it.
-				if _, err := stores[(i+1)%len(stores)].Commit(ctx, d.Reservation); err != nil {
+				if _, err := stores[(i+1)%len(stores)].Commit(ctx, &d.Reservation); err != nil {
 					t.Errorf("Commit: %v", err)
 				}
 			}
@@ -116,7 +116,7 @@ func testMove(t *testing.T, c *redistest.Cluster) {
 			counted[i].Add(1)
 		}
 		for range 2 {
-			if _, err := settle(ctx, d.Reservation); err != nil {
+			if _, err := settle(ctx, &d.Reservation); err != nil {
 				return true, err
 			}
 		}
@@ -320,7 +320,7 @@ func (f *faulty) reserve() (quota.Reservation, error) {
 // settle commits or releases until it is answered.
 func (f *faulty) settle(r quota.Reservation, count int) error {
 	return f.eventually(func() error {
-		_, err := f.store.settle(ctx, r, count)
+		_, err := f.store.settle(ctx, &r, count)
 		return err
 	})
 }

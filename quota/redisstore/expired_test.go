@@ -23,13 +23,13 @@ func TestExpired(t *testing.T) {
 		return s
 	}
 	dead, alive := gateway(), gateway()
-	reserve := func() quota.Reservation {
+	reserve := func() *quota.Reservation {
 		t.Helper()
 		d, err := dead.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Terms: plan.Terms(), Lease: time.Minute})
 		if err != nil || !d.Admitted {
 			t.Fatal(d.Admitted, err)
 		}
-		return d.Reservation
+		return &d.Reservation
 	}
 	for range 3 {
 		reserve()

@@ -145,8 +145,8 @@ func TestLostAnswers(t *testing.T) {
 				}
 				t.Errorf("not answered: %v", err)
 			}
-			commit := func(r quota.Reservation) error { _, err := s.Commit(ctx, r); return err }
-			release := func(r quota.Reservation) error { _, err := s.Release(ctx, r); return err }
+			commit := func(r quota.Reservation) error { _, err := s.Commit(ctx, &r); return err }
+			release := func(r quota.Reservation) error { _, err := s.Release(ctx, &r); return err }
 
 			for end, call := range map[string]func(quota.Reservation) error{"commit": commit, "release": release} {
 				used := int64(0)
@@ -154,7 +154,7 @@ func TestLostAnswers(t *testing.T) {
 					used = 1
 				}
 				u := user()
-				var d quota.Decision
+				var d *quota.Decision
 				fault.set(c, redistest.Reserve)
 				wantError(t, "reserve", func() (err error) { d, err = s.Reserve(ctx, newRequest(u)); return err })
 				c.Heal()
@@ -215,9 +215,9 @@ func TestReserveAfterItsRelease(t *testing.T) {
 		}
 		return redistest.Pass
 	})
-	var d quota.Decision
+	var d *quota.Decision
 	wantError(t, "reserve", func() (err error) { d, err = s.Reserve(ctx, newRequest("u")); return err })
-	if _, err := past.Release(ctx, d.Reservation); err != nil {
+	if _, err := past.Release(ctx, &d.Reservation); err != nil {
 		t.Fatal(err)
 	}
 	close(hold)
@@ -234,15 +234,15 @@ func TestRedisStandsStill(t *testing.T) {
 	s, past := openWith(t, redis.URL(), short, 0), openStore(t, redis.URL())
 	admitted := admit(t, past, "other")
 	redis.Pause()
-	var d quota.Decision
+	var d *quota.Decision
 	wantError(t, "reserve", func() (err error) { d, err = s.Reserve(ctx, newRequest("u")); return err })
-	wantError(t, "release", func() error { _, err := s.Release(ctx, d.Reservation); return err })
-	wantError(t, "commit", func() error { _, err := s.Commit(ctx, admitted); return err })
+	wantError(t, "release", func() error { _, err := s.Release(ctx, &d.Reservation); return err })
+	wantError(t, "commit", func() error { _, err := s.Commit(ctx, &admitted); return err })
 	redis.Resume()
-	if _, err := past.Release(ctx, d.Reservation); err != nil {
+	if _, err := past.Release(ctx, &d.Reservation); err != nil {
 		t.Error(err)
 	}
-	if _, err := past.Commit(ctx, admitted); err != nil {
+	if _, err := past.Commit(ctx, &admitted); err != nil {
 		t.Error(err)
 	}
 	wantState(t, past, "u", 0, 0)
@@ -268,12 +268,12 @@ func TestScriptsGone(t *testing.T) {
 			forget()
 			wantState(t, s, "u", used, 1)
 			forget()
-			if _, err := s.Commit(ctx, r); err != nil {
+			if _, err := s.Commit(ctx, &r); err != nil {
 				t.Errorf("commit: %v", err)
 			}
 			used++
 			forget()
-			if _, err := s.Commit(ctx, r); err != nil {
+			if _, err := s.Commit(ctx, &r); err != nil {
 				t.Errorf("the same commit: %v", err)
 			}
 			wantState(t, s, "u", used, 0)
@@ -313,9 +313,9 @@ func TestReadOnlyReplica(t *testing.T) {
 	if d.Admitted {
 		t.Error("admitted by a replica")
 	}
-	_, err = s.Commit(ctx, admitted[0])
+	_, err = s.Commit(ctx, &admitted[0])
 	readOnly("commit", err)
-	_, err = s.Release(ctx, admitted[1])
+	_, err = s.Release(ctx, &admitted[1])
 	readOnly("release", err)
 	wantState(t, s, "u", 0, 2)
 	if after := hash(t, s, "u"); !maps.Equal(before, after) {
@@ -325,10 +325,10 @@ func TestReadOnlyReplica(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if _, err := s.Commit(ctx, admitted[0]); err != nil {
+		if _, err := s.Commit(ctx, &admitted[0]); err != nil {
 			t.Error(err)
 		}
-		if _, err := s.Release(ctx, admitted[1]); err != nil {
+		if _, err := s.Release(ctx, &admitted[1]); err != nil {
 			t.Error(err)
 		}
 	}
@@ -368,15 +368,15 @@ func TestOutOfMemory(t *testing.T) {
 	if after := hash(t, s, "u"); !maps.Equal(before, after) {
 		t.Errorf("a reserve without memory changed %v to %v", before, after)
 	}
-	_, err = s.Release(ctx, quota.Reservation{Request: released})
+	_, err = s.Release(ctx, &quota.Reservation{Request: released})
 	if all := hash(t, s, "v"); (err == nil) != (len(all) > 0) {
 		t.Errorf("the release of what was not held: error %v, and Redis has %v", err, all)
 	}
-	if _, err := s.Commit(ctx, held[0]); err != nil {
+	if _, err := s.Commit(ctx, &held[0]); err != nil {
 		t.Errorf("commit of a held unit without memory: %v", err)
 	}
 	wantState(t, s, "u", 1, 1)
-	if _, err := s.Release(ctx, held[1]); err != nil {
+	if _, err := s.Release(ctx, &held[1]); err != nil {
 		t.Errorf("release of a held unit without memory: %v", err)
 	}
 	wantState(t, s, "u", 1, 0)
@@ -388,13 +388,13 @@ func TestOutOfMemory(t *testing.T) {
 	wantState(t, s, "u", 1, 0)
 	memory("1")
 	before = hash(t, s, "u")
-	_, err = s.Commit(ctx, late)
+	_, err = s.Commit(ctx, &late)
 	if after := hash(t, s, "u"); err != nil && !maps.Equal(before, after) {
 		t.Errorf("a commit that failed without memory (%v) changed %v to %v", err, before, after)
 	}
 	memory("0")
 	for range 2 {
-		if _, err := s.Commit(ctx, late); err != nil {
+		if _, err := s.Commit(ctx, &late); err != nil {
 			t.Error(err)
 		}
 		wantState(t, s, "u", 2, 0)
@@ -464,7 +464,7 @@ func TestSlowAnswers(t *testing.T) {
 				t.Errorf("admitted %v, error %v", d.Admitted, err)
 				return
 			}
-			if _, err := s.Commit(ctx, d.Reservation); err != nil {
+			if _, err := s.Commit(ctx, &d.Reservation); err != nil {
 				t.Error(err)
 			}
 		})

@@ -76,7 +76,7 @@ func (f *forgotten) turn() map[string][]string {
 // Forget says that no call for r will come again, because its reserve and its
 // settle were sent once each, and answered. The store drops what it keeps to
 // recognise a repeated call. It only saves memory, and does not wait.
-func (s *Store) Forget(r quota.Reservation) { s.forgotten.add(s.key(r.User), r.ID) }
+func (s *Store) Forget(r *quota.Reservation) { s.forgotten.add(s.key(r.User), r.ID) }
 
 // forget deletes markers until the store is closed, and then all that are left.
 func (s *Store) forget() {

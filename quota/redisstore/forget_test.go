@@ -35,7 +35,7 @@ func settled(t testing.TB, s *Store, user string, n int) (done []quota.Reservati
 		if err != nil || !d.Admitted {
 			t.Fatalf("admitted %v, error %v", d.Admitted, err)
 		}
-		if _, err := s.settle(ctx, d.Reservation, i%2); err != nil {
+		if _, err := s.settle(ctx, &d.Reservation, i%2); err != nil {
 			t.Fatal(err)
 		}
 		done = append(done, d.Reservation)
@@ -65,7 +65,7 @@ func TestForget(t *testing.T) {
 		name := fmt.Sprint("user-", user)
 		done := settled(t, s, name, 20)
 		for _, r := range done[2:] {
-			s.Forget(r)
+			s.Forget(&r)
 		}
 		repeatable = append(repeatable, done[:2]...)
 		if n := markers(t, s, name); n != 20 {
@@ -84,7 +84,7 @@ func TestForget(t *testing.T) {
 		}
 	}
 	for i, r := range repeatable {
-		snap, err := s.settle(ctx, r, 1) // the other one of two was given back
+		snap, err := s.settle(ctx, &r, 1) // the other one of two was given back
 		if err != nil || snap.Period.Used != 10 {
 			t.Errorf("%d: %d used after it was settled again (error %v), want 10", i, snap.Period.Used, err)
 		}
@@ -96,7 +96,7 @@ func TestCloseForgets(t *testing.T) {
 	url := redistest.Start(t).URL()
 	s := openStore(t, url)
 	for _, r := range settled(t, s, "u", 10) {
-		s.Forget(r)
+		s.Forget(&r)
 	}
 	s.Close()
 	if n := markers(t, openStore(t, url), "u"); n != 0 {
@@ -141,7 +141,7 @@ func TestMarkersOutliveOutages(t *testing.T) {
 	if n := markers(t, s, "u"); n != 1 {
 		t.Errorf("%d markers after 300 days, want 1", n)
 	}
-	if _, err := s.Commit(ctx, done[1]); err != nil {
+	if _, err := s.Commit(ctx, &done[1]); err != nil {
 		t.Fatal(err)
 	}
 	clock.Advance(-300 * 24 * time.Hour)

@@ -40,7 +40,7 @@ func TestKeyLives(t *testing.T) {
 		if ttl := left(); ttl < time.Hour+10*time.Second {
 			t.Errorf("%v: while a unit is held the key lives for %v, less than the lease", at, ttl)
 		}
-		if _, err := s.Commit(ctx, d.Reservation); err != nil {
+		if _, err := s.Commit(ctx, &d.Reservation); err != nil {
 			t.Fatal(err)
 		}
 		end := time.Date(at.Year(), at.Month()+1, 1, 0, 0, 0, 0, time.UTC)
@@ -64,7 +64,7 @@ func TestLostHold(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := s.Commit(ctx, d.Reservation); err != nil {
+		if _, err := s.Commit(ctx, &d.Reservation); err != nil {
 			t.Fatal(err)
 		}
 		if got := s.Lost(); got != int64(i) {

@@ -126,7 +126,7 @@ func TestOneConnection(t *testing.T) {
 		for i := range 200 {
 			wait.Go(func() {
 				r := admit(t, s, fmt.Sprint("user-", i))
-				if _, err := s.Commit(ctx, r); err != nil {
+				if _, err := s.Commit(ctx, &r); err != nil {
 					t.Error(err)
 				}
 			})
@@ -134,7 +134,8 @@ func TestOneConnection(t *testing.T) {
 		wait.Wait()
 	}
 	admit(t, s, "first")
-	if _, err := s.Commit(ctx, admit(t, s, "first")); err != nil {
+	first := admit(t, s, "first")
+	if _, err := s.Commit(ctx, &first); err != nil {
 		t.Fatal(err)
 	}
 	use()

@@ -61,14 +61,17 @@ type answer struct {
 	wait     time.Duration // for an attempt; only with codeThrottled
 }
 
-func (a answer) snapshot() quota.Snapshot {
-	s := a.plan.NewSnapshot(a.at, a.counts)
+// fill lays the numbers out. Inlined, its temporary Snapshot would be on the stack during
+// the call of Redis, too, which is the deepest of a request.
+//
+//go:noinline
+func (a *answer) fill(s *quota.Snapshot) {
+	*s = a.plan.NewSnapshot(a.at, a.counts)
 	s.Override = a.override
-	return s
 }
 
 // view lays out what a question needs of a plan, nil if it needs none.
-func (s *Store) view(q question, p *quota.Plan, at time.Time) *view {
+func (s *Store) view(q *question, p *quota.Plan, at time.Time) *view {
 	switch {
 	case p != nil && !q.silent && q.at.IsZero():
 		return s.views.of(p, at, s.calendar)
@@ -83,14 +86,14 @@ func (s *Store) view(q question, p *quota.Plan, at time.Time) *view {
 }
 
 // ask puts a question with the windows of Redis's time and the user's override, both
-// as last seen, and once or twice more when they do not hold.
-func (s *Store) ask(ctx context.Context, q question) (answer, error) {
+// as last seen, and once or twice more when they do not hold. It fills a; plan
+// and windows also with an error.
+func (s *Store) ask(ctx context.Context, q *question, a *answer) error {
 	key := s.key(q.user)
 	at, believed := s.Now(), "*"
 	if q.terms.Claimed != nil {
 		believed = s.overrides.of(q.user)
 	}
-	var a answer
 	sent := buffers.Get().(*args)
 	defer buffers.Put(sent)
 	for range 3 {
@@ -110,11 +113,11 @@ func (s *Store) ask(ctx context.Context, q question) (answer, error) {
 		}
 		res, err := s.script(ctx, q.script, key, sent)
 		if err != nil {
-			return a, err
+			return err
 		}
 		r, err := parseReply(res, 2*v.pairs, v.limits)
 		if err != nil {
-			return a, err
+			return err
 		}
 		s.expired.Add(r.expired)
 		at = r.at.In(s.calendar.Location())
@@ -128,9 +131,9 @@ func (s *Store) ask(ctx context.Context, q question) (answer, error) {
 		}
 		a.code, a.at, a.wait = r.code, at, r.wait
 		a.counts = v.filled(r.numbers)
-		return a, nil
+		return nil
 	}
-	return a, errors.New("the store's clock or the user's plan changed three times during one call")
+	return errors.New("the store's clock or the user's plan changed three times during one call")
 }
 
 // buffers are for the arguments of calls under way.

@@ -53,8 +53,8 @@ func BenchmarkScale(b *testing.B) {
 					Endpoint: endpoint,
 				})
 				if err == nil {
-					_, err = s.Commit(context.Background(), d.Reservation)
-					s.Forget(d.Reservation)
+					_, err = s.Commit(context.Background(), &d.Reservation)
+					s.Forget(&d.Reservation)
 				}
 				if err != nil {
 					b.Error(err)

@@ -50,10 +50,10 @@ func BenchmarkScripts(b *testing.B) {
 				if err != nil || !d.Admitted {
 					b.Fatalf("admitted %v, error %v", d.Admitted, err)
 				}
-				if _, err := s.Commit(ctx, d.Reservation); err != nil {
+				if _, err := s.Commit(ctx, &d.Reservation); err != nil {
 					b.Fatal(err)
 				}
-				s.Forget(d.Reservation)
+				s.Forget(&d.Reservation)
 			}
 			b.ReportMetric(scriptTime(b, s)/float64(n), "redis-µs/op")
 		})

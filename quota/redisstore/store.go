@@ -183,13 +183,16 @@ func (s *Store) Ping(ctx context.Context) error {
 // Calls under way fail.
 func (s *Store) Close() error { return s.close() }
 
-// Reserve holds one unit for r in every limit of its plan that applies, or none, if
+// Reserve holds one unit for a request in every limit of its plan that applies, or none, if
 // the plan's Attempts let the user try; whatever comes of that, it was an attempt. One
 // that is observed it holds in any case. It is safe to send twice. Errors:
 // quota.ErrOverloaded, quota.ErrSettled, or Redis's; then the unit may be held or not,
 // and the Decision holds a Reservation to settle.
-func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, error) {
-	a, err := s.ask(ctx, question{script: reserveScript, user: r.User, terms: r.Terms, own: func(args *args, p *quota.Plan, windows []quota.Window) {
+func (s *Store) Reserve(ctx context.Context, request quota.Request) (*quota.Decision, error) {
+	d := &quota.Decision{Reservation: quota.Reservation{Request: request}}
+	r := &d.Reservation
+	var a answer
+	err := s.ask(ctx, &question{script: reserveScript, user: r.User, terms: r.Terms, own: func(args *args, p *quota.Plan, windows []quota.Window) {
 		limits, attempts := p.Limits(), p.Attempts()
 		observed := int64(0)
 		if r.Observes(p) {
@@ -216,11 +219,18 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, e
 				args.number(-1)
 			}
 		}
-	}})
-	d := quota.Decision{Reservation: quota.Reservation{Request: r, Plan: a.plan, Windows: a.windows}}
+	}}, &a)
+	r.Plan, r.Windows = a.plan, a.windows
 	if err != nil {
 		return d, err
 	}
+	return d, a.decide(d)
+}
+
+// decide fills in what the script said of a request that was to be admitted. Error:
+// quota.ErrSettled.
+func (a *answer) decide(d *quota.Decision) error {
+	r := &d.Reservation
 	if a.code == codeOK || a.code == codeExhausted { // the numbers are those before it
 		for i, c := range a.plan.Counters() {
 			if c.Endpoint == "" || c.Endpoint == r.Endpoint {
@@ -228,7 +238,7 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, e
 			}
 		}
 	}
-	d.Snapshot = a.snapshot()
+	a.fill(&d.Snapshot)
 	switch a.code {
 	case codeOK, codeExhausted, codeHeld:
 		d.Admitted = true
@@ -238,37 +248,40 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (quota.Decision, e
 	case codeThrottled:
 		d.RetryAttempt = a.wait
 	case codeSettled:
-		err = quota.ErrSettled
+		return quota.ErrSettled
 	}
-	return d, err
+	return nil
 }
 
 // Commit counts a reservation in its windows, once however often it is called.
 // The snapshot is the user's state afterwards, in the windows of now and by the plan
 // of now. After an error it may be counted or not: call again.
-func (s *Store) Commit(ctx context.Context, r quota.Reservation) (quota.Snapshot, error) {
+func (s *Store) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
 	return s.settle(ctx, r, 1)
 }
 
 // Release gives a reservation back, once however often it is called, and also
 // before it arrives: a Reserve of a released id holds nothing. Snapshot and
 // errors are those of Commit.
-func (s *Store) Release(ctx context.Context, r quota.Reservation) (quota.Snapshot, error) {
+func (s *Store) Release(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
 	return s.settle(ctx, r, 0)
 }
 
-func (s *Store) settle(ctx context.Context, r quota.Reservation, count int) (quota.Snapshot, error) {
-	a, err := s.ask(ctx, question{script: settleScript, user: r.User, terms: r.Terms, own: func(args *args, _ *quota.Plan, _ []quota.Window) {
+func (s *Store) settle(ctx context.Context, r *quota.Reservation, count int) (*quota.Snapshot, error) {
+	var a answer
+	err := s.ask(ctx, &question{script: settleScript, user: r.User, terms: r.Terms, own: func(args *args, _ *quota.Plan, _ []quota.Window) {
 		args.number(1)
 		s.appendSettle(args, r, count)
-	}})
+	}}, &a)
 	if err != nil {
-		return quota.Snapshot{}, err
+		return nil, err
 	}
 	if a.code == codeUnheld && !r.Unchecked {
 		s.lost.Add(1)
 	}
-	return a.snapshot(), nil
+	snapshot := new(quota.Snapshot)
+	a.fill(snapshot)
+	return snapshot, nil
 }
 
 // Lost is how many requests were counted whose hold was not there any more: Redis had
@@ -281,7 +294,7 @@ func (s *Store) Lost() int64 { return s.lost.Load() }
 func (s *Store) Expired() int64 { return s.expired.Load() }
 
 // appendSettle appends a reservation as settle.lua takes it.
-func (s *Store) appendSettle(args *args, r quota.Reservation, count int) {
+func (s *Store) appendSettle(args *args, r *quota.Reservation, count int) {
 	args.text("lease/" + r.ID)
 	args.text("done/" + r.ID)
 	args.number(int64(count))
@@ -298,23 +311,22 @@ func (s *Store) appendSettle(args *args, r quota.Reservation, count int) {
 // of it has been sent before. Their terms may be zero. After an error some of them, or
 // all, may be counted: call again.
 func (s *Store) Replay(ctx context.Context, user string, rs []quota.Reservation) error {
-	_, err := s.ask(ctx, question{script: settleScript, user: user, own: func(args *args, _ *quota.Plan, _ []quota.Window) {
+	return s.ask(ctx, &question{script: settleScript, user: user, own: func(args *args, _ *quota.Plan, _ []quota.Window) {
 		args.number(int64(len(rs)))
-		for _, r := range rs {
-			s.appendSettle(args, r, 1)
+		for i := range rs {
+			s.appendSettle(args, &rs[i], 1)
 		}
-	}})
-	return err
+	}}, new(answer))
 }
 
 // Read returns a user's state, laid out by the plan that applies. A user never seen
 // has used nothing.
-func (s *Store) Read(ctx context.Context, user string, t quota.Terms) (quota.Snapshot, error) {
-	a, err := s.ask(ctx, question{script: readScript, user: user, terms: t})
-	if err != nil {
-		return quota.Snapshot{}, err
+func (s *Store) Read(ctx context.Context, user string, t quota.Terms) (snapshot quota.Snapshot, err error) {
+	var a answer
+	if err = s.ask(ctx, &question{script: readScript, user: user, terms: t}, &a); err == nil {
+		a.fill(&snapshot)
 	}
-	return a.snapshot(), nil
+	return snapshot, err
 }
 
 // key names a user's hash. The id is hashed, so that none can be chosen to look

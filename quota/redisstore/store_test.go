@@ -48,13 +48,13 @@ type gateways struct {
 
 func (g *gateways) one() *redisstore.Store { return g.all[int(g.next.Add(1))%len(g.all)] }
 
-func (g *gateways) Reserve(ctx context.Context, r quota.Request) (quota.Decision, error) {
+func (g *gateways) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, error) {
 	return g.one().Reserve(ctx, r)
 }
-func (g *gateways) Commit(ctx context.Context, r quota.Reservation) (quota.Snapshot, error) {
+func (g *gateways) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
 	return g.one().Commit(ctx, r)
 }
-func (g *gateways) Release(ctx context.Context, r quota.Reservation) (quota.Snapshot, error) {
+func (g *gateways) Release(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
 	return g.one().Release(ctx, r)
 }
 func (g *gateways) Read(ctx context.Context, user string, t quota.Terms) (quota.Snapshot, error) {
@@ -78,7 +78,7 @@ func (g *gateways) Users(ctx context.Context, per quota.Per, at time.Time, yield
 func (g *gateways) Watch(user string, ch chan<- struct{}) (stop func()) {
 	return g.one().Watch(user, ch)
 }
-func (g *gateways) Forget(r quota.Reservation) { g.one().Forget(r) }
+func (g *gateways) Forget(r *quota.Reservation) { g.one().Forget(r) }
 
 // The suite on three gateways whose clocks are ten minutes slow, right and ten
 // minutes fast: Redis's time is what counts.
