@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -93,7 +94,9 @@ func (x *exchange) reserve() error {
 	default:
 		x.outcome = "admitted"
 	}
-	x.reservation = &d.Reservation
+	// A copy: the numbers beside it need not wait for the upstream as well.
+	x.held = d.Reservation
+	x.reservation = &x.held
 	return nil
 }
 
@@ -170,7 +173,7 @@ func (x *exchange) forward() {
 // keepOwn puts the gateway's own fields aside: an informational response (1xx) clears
 // w's header, as ReverseProxy has it.
 func (x *exchange) keepOwn() {
-	x.own = x.w.Header().Clone()
+	x.own = maps.Clone(x.w.Header())
 	clear(x.w.Header())
 }
 

@@ -157,8 +157,10 @@ type exchange struct {
 	// plan is the one that applies to the user, as far as is known: the claimed one
 	// until the store was asked; nil where no token is needed.
 	plan *quota.Plan
-	// reservation is what forward has to settle; nil: nothing, or nothing more.
+	// reservation is what forward has to settle; nil: nothing, or nothing more. It points
+	// to held.
 	reservation *quota.Reservation
+	held        quota.Reservation
 
 	upgrade bool // client and route agree to switch protocols
 	cutoff  *cutoff

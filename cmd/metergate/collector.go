@@ -12,13 +12,13 @@ import (
 // Go collects garbage when the heap has doubled. That of a gateway is some 8 MiB, which
 // has it collect many times a second. It may grow by garbageRoom instead: a number that
 // does not grow with the heap, as what GOGC says does, so that a gateway with many
-// requests in flight takes half as much again as it needs, and not nine times as much.
+// requests in flight takes a third more than it needs, and not nine times as much.
 const garbageRoom = 64 << 20
 
 // These bound GOGC. Before the first collection nothing is known to be in use. With ten
-// thousand requests in flight 50 takes a fifth of the memory less than Go's 100, and a
-// fifth more of the processor; 25 another tenth, and half as much again of the processor.
-const minPercent, maxPercent = 50, 800
+// thousand requests in flight 30 takes less memory than 50, by a tenth, and more of the
+// processor, by a fifth.
+const minPercent, maxPercent = 30, 800
 
 // giveRoom has the collector wait for garbageRoom, or for a quarter of what a container
 // may have when that is less. With GOGC in the environment it leaves all as it is.

@@ -17,7 +17,7 @@ func TestPercentFor(t *testing.T) {
 		{64 * mib, 10 * mib, 625}, // 640, in steps of 25
 		{64 * mib, 63 * mib, 100},
 		{64 * mib, 85 * mib, 75},
-		{64 * mib, 500 * mib, 50}, // never less
+		{64 * mib, 500 * mib, 30}, // never less
 		{64 * mib, 0, 800},        // nothing collected yet
 		{64 * mib, 1 * mib, 800},  // never more
 		{8 * mib, 8 * mib, 100},
