@@ -108,7 +108,7 @@ type TLS struct {
 // MaxInFlight bounds the requests that one gateway serves at once: 503 or 429 above it,
 // at once, and nothing is counted. The streams of GET /usage/stream are not among them.
 type MaxInFlight struct {
-	// Total is for all of them. A waiting one takes about 100 KiB and two file
+	// Total is for all of them. A waiting one takes about 60 KiB and two file
 	// descriptors. Routes with auth: none have a quarter of it, rounded up. Default
 	// 10000; 1 to 1,000,000.
 	Total int `yaml:"total" default:"10000" min:"1" max:"1000000"`
