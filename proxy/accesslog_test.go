@@ -372,6 +372,33 @@ func TestAccessLogKeepsNobodyWaiting(t *testing.T) {
 	}
 }
 
+// A connection that was taken over has its line, too, also when the 101 has a length,
+// which it should not.
+func TestAccessLogOfUpgrade(t *testing.T) {
+	var log logged
+	r := newRig(t, setup{
+		routes: []proxy.Route{{Pattern: "GET /socket", Upgrade: true}},
+		upstream: func(w http.ResponseWriter, r *http.Request) {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				panic(err)
+			}
+			defer conn.Close()
+			io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\nContent-Length: 0\r\n\r\nbye")
+		},
+		change: log.to(slog.LevelInfo),
+	})
+	conn := r.dial()
+	fmt.Fprintf(conn, "GET /socket HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n", token("u", ""))
+	if said, err := io.ReadAll(conn); err != nil || !strings.HasSuffix(string(said), "bye") {
+		t.Errorf("%q, error %v", said, err)
+	}
+	conn.Close()
+	if got := log.line(t, 1); got["status"] != 101. || got["aborted"] != nil {
+		t.Errorf("%v", got)
+	}
+}
+
 // A level above info leaves what the gateway could not do.
 func TestAccessLogLevel(t *testing.T) {
 	var log logged

@@ -208,7 +208,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.leave()
 		duration := time.Since(start)
 		x.observe(duration)
-		if x.ended {
+		if x.ended && !x.upgrade {
 			x.w.hurry()
 		}
 		x.logLine(duration)
