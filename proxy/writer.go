@@ -70,7 +70,8 @@ func (w *writer) end() {
 
 // hurry sends what is buffered, so that the client need not wait for the log. Not when
 // net/http has still to find out how long the response is; and not on a connection that
-// may have been taken over, where it would panic.
+// may have been taken over, where it would panic. Whoever has left a body unread has told
+// net/http not to read it before it answers, see leaveBody.
 func (w *writer) hurry() {
 	if w.x.in.ProtoMajor == 1 && w.Header()["Content-Length"] != nil {
 		w.FlushError() // the client may be gone

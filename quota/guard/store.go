@@ -21,7 +21,8 @@ type Remote interface {
 	// carries the Reservation to settle: it is never nil.
 	Reserve(context.Context, quota.Request) (*quota.Decision, error)
 	// Commit counts a reservation, Release gives it back; each once, however often
-	// they are called. The Snapshot is nil after an error. The Reservation is the
+	// they are called. The Snapshot is nil after an error, which is never one that
+	// quota.Answered takes for an answer. The Reservation is the
 	// caller's: it is neither changed nor kept.
 	Commit(context.Context, *quota.Reservation) (*quota.Snapshot, error)
 	Release(context.Context, *quota.Reservation) (*quota.Snapshot, error)

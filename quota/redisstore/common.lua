@@ -43,8 +43,8 @@
 -- off, or a window has just turned. Then it asks again with the windows of now and this
 -- override.
 --
--- Each call of Redis costs a script as much as twenty lines of Lua do, and each function
--- that it makes as much as five.
+-- A script that does nothing takes Redis some 2 µs, a call in it 0.7 µs at the least, a
+-- function that it makes 0.1 µs.
 
 local OK, REFUSED, OUTDATED, SETTLED, UNHELD, THROTTLED, EXHAUSTED, HELD = 0, 1, 2, 3, 4, 5, 6, 7
 local GRACE = 600000 -- longer than a call can be on its way, ms

@@ -198,17 +198,17 @@ func (s *Store) Reserve(ctx context.Context, request quota.Request) (*quota.Deci
 		if r.Observes(p) {
 			observed = 1
 		}
-		rate, every := int64(attempts.Requests), attempts.Interval().Microseconds()
+		most, every := attempts.Requests, attempts.Interval().Microseconds()
 		args.text("lease/" + r.ID)
 		args.text("done/" + r.ID)
-		args.text("attempts/" + strconv.FormatInt(rate, 10) + "/" + strconv.FormatInt(every, 10))
+		args.text("attempts/" + strconv.FormatInt(most, 10) + "/" + strconv.FormatInt(every, 10))
 		args.number(r.Lease.Milliseconds())
 		holds := r.Endpoint
 		for _, w := range windows {
 			holds += " " + w.ID
 		}
 		args.text(holds)
-		args.number(rate)
+		args.number(most)
 		args.number(every)
 		args.number(observed)
 		args.text(r.Terms.Claimed.Name())
