@@ -17,8 +17,6 @@ import (
 	"metergate/config"
 	"metergate/proxy"
 	"metergate/proxy/admin"
-	"metergate/proxy/upstream"
-	"metergate/quota"
 )
 
 // An app is a whole gateway: both listeners and what stands behind them.
@@ -87,18 +85,13 @@ func startApp(o appOptions) (_ *app, err error) {
 	a.public = publicServer(a.reloader, certificate, errorLog)
 	a.public.RegisterOnShutdown(a.streams.End)
 	a.admin = adminServer(admin.Handler(admin.Options{
-		Draining: a.draining.Load,
-		Waiting:  a.waiting,
-		Checks:   a.checks,
+		Probes:   probes{a},
+		Gateway:  adminView{a},
 		Registry: registry,
-		Token:    func() string { return string(a.current.Load().cfg.Admin.Token) },
-		Reload:   a.reloadAndLog,
-		Config:   func() any { return a.current.Load().cfg.Effective() },
 		Log:      log,
 		Store:    a.store,
-		Terms:    func(claim string) quota.Terms { return a.current.Load().gateway.Terms(claim) },
 		Calendar: a.store.Calendar,
-		Now:      a.store.Remote.Now,
+		Clock:    a.store.Remote,
 	}), errorLog)
 	publicListener, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
@@ -125,40 +118,6 @@ func startApp(o appOptions) (_ *app, err error) {
 		go watchFiles(a.files, func() { a.reloadAndLog() }, log, a.stopping)
 	}
 	return a, nil
-}
-
-// checks are what /readyz shows: the store, each upstream, and the key server.
-func (a *app) checks() map[string]func(context.Context) error {
-	checks := map[string]func(context.Context) error{"store": a.store.Ping}
-	for name, pool := range a.current.Load().upstreams {
-		checks["upstream "+name] = func(context.Context) error { return poolFaults(pool) }
-	}
-	if keys := a.current.Load().tokens.keys(); keys != nil {
-		checks["jwks_url"] = func(context.Context) error { return keys.Fault() }
-	}
-	return checks
-}
-
-// waiting says what the gateway lacks to serve at all; nil: nothing.
-func (a *app) waiting() error {
-	if keys := a.current.Load().tokens.keys(); keys != nil {
-		return keys.Missing()
-	}
-	return nil
-}
-
-// poolFaults names the targets that get no requests; nil: there are none.
-func poolFaults(pool *upstream.Pool) error {
-	var faults []error
-	for _, t := range pool.Targets() {
-		switch {
-		case !t.Healthy:
-			faults = append(faults, fmt.Errorf("%s is not healthy: %w", t.URL, t.CheckError))
-		case !t.EjectedUntil.IsZero():
-			faults = append(faults, fmt.Errorf("%s has failed requests and is left out", t.URL))
-		}
-	}
-	return errors.Join(faults...)
 }
 
 // files are those that were looked at last, and the hash of what they held then.

@@ -18,38 +18,59 @@ import (
 	"metergate/quota"
 )
 
-// Options are what a Handler reports. The zero value is a process that is always
-// ready and has no metrics.
+// Options configure a Handler. With the zero value the process is always ready, has no
+// metrics and no admin API.
 type Options struct {
-	// Draining: the gateway takes no new requests; nil: never.
-	Draining func() bool
-	// Waiting says what the gateway still lacks to serve anybody; nil, or a nil error:
-	// nothing.
-	Waiting func() error
-	// Checks are what asks for faults, by name, each within checkTimeout; nil: nothing
-	// does. A fault is shown and does not make the gateway unready: it serves on.
-	Checks func() map[string]func(context.Context) error
+	// Probes are what /readyz reports; nil: always ready, without checks.
+	Probes Probes
+	// Gateway is what the admin API shows and reloads; nil: the API answers 403, and
+	// /admin/config and /admin/reload are 404.
+	Gateway Gateway
 	// Registry has the metrics, and gets the handler's own; nil: /metrics is 404.
 	Registry *prometheus.Registry
-	// Token is what the admin API asks for; nil or empty: the API answers 403.
-	Token func() string
-	// Reload loads the configuration again and says what takes a restart; nil:
-	// POST /admin/reload is 404. Its error's lines are for the operator to read.
-	Reload func() (warnings []string, err error)
-	// Config returns the configuration in force, without secrets, to be shown as JSON;
-	// nil: GET /admin/config is 404.
-	Config func() any
-	// Log gets a line when somebody guesses the token; nil: none.
+	// Log receives a warning when somebody guesses the token; nil: no log.
 	Log *slog.Logger
-	// Store keeps what users have used; nil: there is nothing at /admin/users, and the
-	// fields below are not used.
+	// Store keeps what users have used; nil: nothing is served at /admin/users. It needs
+	// Gateway, Calendar and Clock.
 	Store Store
-	// Terms are those of a user whose token claims a plan; empty, or a plan that there is
-	// not: the default.
-	Terms func(claim string) quota.Terms
-	// Calendar and Now are the store's.
+	// Calendar is the store's.
 	Calendar *quota.Calendar
-	Now      func() time.Time
+	// Clock is the store's.
+	Clock Clock
+}
+
+// Probes say whether the gateway can serve requests. The methods are called
+// concurrently.
+type Probes interface {
+	// Draining reports whether the gateway is shutting down and takes no new requests.
+	Draining() bool
+	// Waiting returns what the gateway still lacks before it can serve anybody; nil:
+	// nothing.
+	Waiting() error
+	// Checks returns the parts that /readyz asks for faults, by name. Each check gets a
+	// second. A fault is shown and does not make the gateway unready: it still serves.
+	Checks() map[string]func(context.Context) error
+}
+
+// A Gateway is what the admin API shows and changes. The methods are called
+// concurrently.
+type Gateway interface {
+	// AdminToken returns the token that the admin API asks for; empty: the API answers 403.
+	AdminToken() string
+	// ReloadConfig loads the configuration again and returns the changes that need a
+	// restart. Each line of the error's text is shown to the operator.
+	ReloadConfig() (warnings []string, err error)
+	// EffectiveConfig returns the configuration in force, without secrets, to be shown
+	// as JSON.
+	EffectiveConfig() any
+	// Terms returns what applies to a user whose token claims a plan. An empty or unknown
+	// claim means the default plan.
+	Terms(claim string) quota.Terms
+}
+
+// A Clock tells the time.
+type Clock interface {
+	Now() time.Time
 }
 
 const (
@@ -94,25 +115,27 @@ func Handler(o Options) http.Handler {
 		writeJSON(w, http.StatusOK, readiness{Status: "alive"})
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		if o.Draining != nil && o.Draining() {
+		if o.Probes == nil {
+			writeJSON(w, http.StatusOK, readiness{Status: "ready"})
+			return
+		}
+		if o.Probes.Draining() {
 			writeJSON(w, http.StatusServiceUnavailable, readiness{Status: "draining"})
 			return
 		}
 		status, state := http.StatusOK, "ready"
-		if o.Waiting != nil && o.Waiting() != nil {
+		if o.Probes.Waiting() != nil {
 			status, state = http.StatusServiceUnavailable, "waiting"
 		}
-		writeJSON(w, status, readiness{Status: state, Checks: o.check(r.Context())})
+		writeJSON(w, status, readiness{Status: state, Checks: runChecks(r.Context(), o.Probes.Checks())})
 	})
 	if o.Registry != nil {
 		mux.Handle("GET /metrics", promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{}))
 	}
-	if o.Config != nil {
+	if o.Gateway != nil {
 		mux.HandleFunc("GET /admin/config", h.authorized(func(w http.ResponseWriter, _ *http.Request) {
-			writeJSON(w, http.StatusOK, o.Config())
+			writeJSON(w, http.StatusOK, o.Gateway.EffectiveConfig())
 		}))
-	}
-	if o.Reload != nil {
 		mux.HandleFunc("POST /admin/reload", h.authorized(h.reload))
 	}
 	return bounded(ownSite(h.route(mux)))
@@ -185,8 +208,8 @@ func ownSite(serve http.Handler) http.Handler {
 func (h *handler) authorized(serve http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		want := ""
-		if h.Token != nil {
-			want = h.Token()
+		if h.Gateway != nil {
+			want = h.Gateway.AdminToken()
 		}
 		if want == "" {
 			writeProblem(w, http.StatusForbidden, "The admin API is off: admin.token is not set.", nil)
@@ -219,7 +242,7 @@ func (h *handler) unauthorized(w http.ResponseWriter, reason string) {
 }
 
 func (h *handler) reload(w http.ResponseWriter, _ *http.Request) {
-	warnings, err := h.Reload()
+	warnings, err := h.Gateway.ReloadConfig()
 	if err != nil {
 		writeProblem(w, http.StatusUnprocessableEntity, "The configuration was refused; the one before stays in force.", strings.Split(err.Error(), "\n"))
 		return
@@ -252,19 +275,16 @@ type readiness struct {
 	Checks map[string]string `json:"checks,omitempty"` // "ok", or what is wrong
 }
 
-// check runs all checks at once.
-func (o Options) check(ctx context.Context) map[string]string {
+// runChecks runs all checks at once and returns "ok" or the fault for each name.
+func runChecks(ctx context.Context, checks map[string]func(context.Context) error) map[string]string {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	if o.Checks == nil {
-		return nil
-	}
 	var (
 		mu      sync.Mutex
 		wait    sync.WaitGroup
 		results = map[string]string{}
 	)
-	for name, check := range o.Checks() {
+	for name, check := range checks {
 		wait.Go(func() {
 			result := "ok"
 			if err := check(ctx); err != nil {

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"metergate/quota"
 )
 
 const token = "the-token-of-the-tests"
@@ -32,13 +34,17 @@ type listener struct {
 func newListener() *listener {
 	l := &listener{registry: prometheus.NewRegistry()}
 	l.Handler = Handler(Options{
-		Token:    func() string { return token },
-		Reload:   func() ([]string, error) { l.reloads.Add(1); return nil, nil },
+		Gateway:  l,
 		Registry: l.registry,
 		Log:      slog.New(slog.NewTextHandler(&l.log, nil)),
 	})
 	return l
 }
+
+func (l *listener) AdminToken() string              { return token }
+func (l *listener) ReloadConfig() ([]string, error) { l.reloads.Add(1); return nil, nil }
+func (l *listener) EffectiveConfig() any            { return nil }
+func (l *listener) Terms(string) quota.Terms        { return quota.Terms{} }
 
 // from sends a token, as it is if it has a blank, from an address.
 func (l *listener) from(address, token string) *http.Response {

@@ -48,11 +48,11 @@ func (c *call) setPlan() error {
 	if change.Plan == "" {
 		return badRequest("body: plan: the name of a plan is needed")
 	}
-	if err := checkPlan("body: plan", change.Plan, c.Terms("")); err != nil {
+	if err := checkPlan("body: plan", change.Plan, c.Gateway.Terms("")); err != nil {
 		return err
 	}
 	change.Until = change.Until.Truncate(time.Millisecond) // as stores keep it
-	if now := c.Now(); !change.Until.IsZero() && !change.Until.After(now) {
+	if now := c.Clock.Now(); !change.Until.IsZero() && !change.Until.After(now) {
 		return unprocessable("body: until: %s is over; the store's clock says %s", change.Until.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
 	return c.change(change, "")
@@ -78,7 +78,7 @@ func (c *call) setCounts() error {
 		return err
 	}
 	change.Counts = counts
-	known := c.Terms("").Claimed.Endpoints()
+	known := c.Gateway.Terms("").Claimed.Endpoints()
 	for endpoint, n := range counts {
 		// Nobody would ever see it, but in the sum. What there has been can be taken back.
 		if n > 0 && !slices.Contains(known, endpoint) {

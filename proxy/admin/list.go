@@ -20,7 +20,7 @@ func (c *call) list() error {
 	if err != nil {
 		return err
 	}
-	per, at := quota.Month, c.Now()
+	per, at := quota.Month, c.Clock.Now()
 	if id, ok := query["at"]; ok {
 		w, err := c.window(id)
 		if err != nil {
@@ -68,7 +68,7 @@ func (c *call) list() error {
 			claimed = &u.Claimed
 		}
 		return write(&listed{
-			User: u.User, Plan: c.Terms(u.Claimed).Plan(u.Override).Name(), Used: u.Used, Endpoints: u.Endpoints,
+			User: u.User, Plan: c.Gateway.Terms(u.Claimed).Plan(u.Override).Name(), Used: u.Used, Endpoints: u.Endpoints,
 			Claimed: claimed, Override: overrideObject(u.Override),
 		})
 	})

@@ -187,13 +187,13 @@ func (c *call) window(id string) (quota.Window, error) {
 // one, else the one that the store has seen last, else the default.
 func (c *call) terms(plan string) (t quota.Terms, claimed string, err error) {
 	if plan != "" {
-		t = c.Terms(plan)
+		t = c.Gateway.Terms(plan)
 		return t, plan, checkPlan("plan", plan, t)
 	}
 	if claimed, err = c.Store.Claimed(c.r.Context(), c.user); err != nil {
 		return t, "", err
 	}
-	return c.Terms(claimed), claimed, nil
+	return c.Gateway.Terms(claimed), claimed, nil
 }
 
 // checkPlan says that there is no such plan.

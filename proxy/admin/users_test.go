@@ -57,18 +57,7 @@ func newRig(t *testing.T, change ...func(*admin.Options)) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.bolt.Close() })
-	o := admin.Options{
-		Token: func() string { return token },
-		Store: r.bolt,
-		Terms: func(claim string) quota.Terms {
-			t := quota.Terms{Claimed: r.plans[claim], Named: r.plans}
-			if t.Claimed == nil {
-				t.Claimed = r.plans["free"]
-			}
-			return t
-		},
-		Calendar: calendar, Now: now,
-	}
+	o := admin.Options{Gateway: &gateway{token, r.plans}, Store: r.bolt, Calendar: calendar, Clock: r.bolt}
 	for _, f := range change {
 		f(&o)
 	}
@@ -77,6 +66,23 @@ func newRig(t *testing.T, change ...func(*admin.Options)) *rig {
 	t.Cleanup(s.Close)
 	r.url = s.URL
 	return r
+}
+
+// A gateway serves three plans, of which free is the default.
+type gateway struct {
+	token string
+	plans map[string]*quota.Plan
+}
+
+func (g *gateway) AdminToken() string              { return g.token }
+func (g *gateway) ReloadConfig() ([]string, error) { return nil, nil }
+func (g *gateway) EffectiveConfig() any            { return nil }
+func (g *gateway) Terms(claim string) quota.Terms {
+	t := quota.Terms{Claimed: g.plans[claim], Named: g.plans}
+	if t.Claimed == nil {
+		t.Claimed = g.plans["free"]
+	}
+	return t
 }
 
 func (r *rig) advance(d time.Duration) { r.clock.Add(int64(d)) }
@@ -383,7 +389,7 @@ func TestRefusedChanges(t *testing.T) {
 		t.Errorf("something was changed: %s", text)
 	}
 	r.ok("POST", u+"/grants", `{"requests":5}`, "Content-Type: Application/JSON; charset=utf-8")
-	off := newRig(t, func(o *admin.Options) { o.Token = nil })
+	off := newRig(t, func(o *admin.Options) { o.Gateway.(*gateway).token = "" })
 	off.refused(403, "admin.token", "GET", u, "")
 }
 
