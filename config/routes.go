@@ -8,10 +8,9 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"metergate/proxy/urlpath"
 )
 
 func (c *checker) routes() {
@@ -56,7 +55,7 @@ func (c *checker) routes() {
 			c.src.at(match, "is the same pattern as %s", c.other(j))
 			continue
 		}
-		if register(mux, r.Match) == nil {
+		if urlpath.RegisterPattern(mux, r.Match) == nil {
 			registered = append(registered, i)
 			same[r.Match] = i
 			continue
@@ -64,7 +63,7 @@ func (c *checker) routes() {
 		// The mux says only in prose which one it conflicts with.
 		j := slices.IndexFunc(registered, func(j int) bool {
 			pair := http.NewServeMux()
-			return register(pair, c.cfg.Routes[j].Match) == nil && register(pair, r.Match) != nil
+			return urlpath.RegisterPattern(pair, c.cfg.Routes[j].Match) == nil && urlpath.RegisterPattern(pair, r.Match) != nil
 		})
 		c.src.at(match, "conflicts with %s: some requests match both, and neither is more specific%s",
 			c.other(registered[max(0, j)]), c.src.got(match))
@@ -101,9 +100,7 @@ func beginsWith(pattern, prefix string) bool {
 		if i >= len(segments) || strings.Contains(segments[i], "{") {
 			return false
 		}
-		// As the mux compares them.
-		segment, _ := url.PathUnescape(segments[i])
-		if literal, _ := url.PathUnescape(p); segment != literal {
+		if urlpath.DecodeSegment(segments[i]) != urlpath.DecodeSegment(p) {
 			return false
 		}
 	}
@@ -116,25 +113,10 @@ func (c *checker) other(j int) string {
 	return fmt.Sprintf("%s of %s on line %d", c.src.places[match].text, index("routes", j), c.src.line(match))
 }
 
-// register adds a pattern. The mux panics when it is bad or conflicts.
-func register(mux *http.ServeMux, pattern string) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%v", p)
-		}
-	}()
-	mux.Handle(pattern, http.NotFoundHandler())
-	return nil
-}
+var methodRule = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$") // a token of RFC 9110
 
-var (
-	methodRule  = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$") // a token of RFC 9110
-	patternHost = regexp.MustCompile(`^[a-z0-9_-]+(\.[a-z0-9_-]+)*$`)
-)
-
-// checkPattern says why a pattern can be no route's. What the mux would accept
-// but no request could ever reach is an error too: the gateway routes only
-// canonical paths.
+// checkPattern says why a route cannot have a pattern. A pattern that http.ServeMux
+// accepts is refused when no request can ever match it.
 func checkPattern(pattern string) error {
 	rest := pattern
 	if i := strings.IndexAny(pattern, " \t"); i >= 0 {
@@ -143,13 +125,12 @@ func checkPattern(pattern string) error {
 		}
 		rest = strings.TrimLeft(pattern[i:], " \t")
 	}
-	slash := strings.IndexByte(rest, '/')
-	if slash < 0 {
+	if !strings.Contains(rest, "/") {
 		return errors.New(`must contain a path, such as "GET /api/items"`)
 	}
-	host, path := rest[:slash], rest[slash:]
-	if host != "" && (!patternHost.MatchString(host) || len(host) > 253) {
-		return errors.New("must have a host in lower case, without a port and a dot at its end, or none: what is before the first / of the path is a host")
+	_, host, path := urlpath.SplitPattern(pattern)
+	if host != "" && (!urlpath.IsHostName(host) || host != strings.ToLower(host)) {
+		return errors.New("must have a host in lower case without a port or a final dot, or no host; everything before the first / of the path is the host")
 	}
 	segments := strings.Split(path[1:], "/")
 	for i, s := range segments {
@@ -161,12 +142,12 @@ func checkPattern(pattern string) error {
 			return err
 		}
 	}
-	if first, _ := url.PathUnescape(segments[0]); first == "usage" {
-		return errors.New("/usage and all below belongs to the gateway")
+	if urlpath.DecodeSegment(segments[0]) == "usage" {
+		return errors.New("must not be /usage or below it; these paths belong to the gateway")
 	}
-	if err := register(http.NewServeMux(), pattern); err != nil {
+	if err := urlpath.RegisterPattern(http.NewServeMux(), pattern); err != nil {
 		message := err.Error() // parsing "...": at offset 5: bad wildcard ...
-		return fmt.Errorf("is not a pattern of http.ServeMux:%s", message[strings.LastIndex(message, ": ")+1:])
+		return fmt.Errorf("must be a pattern of http.ServeMux:%s", message[strings.LastIndex(message, ": ")+1:])
 	}
 	return nil
 }
@@ -174,43 +155,31 @@ func checkPattern(pattern string) error {
 func checkMethod(method string) error {
 	switch upper := strings.ToUpper(method); {
 	case !methodRule.MatchString(method):
-		return errors.New(`must begin with a method such as GET, or with a host or path: "GET /api/items"`)
+		return errors.New(`must begin with a method such as GET, a host or a path: "GET /api/items"`)
 	case method != upper && slices.Contains([]string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}, upper):
 		return fmt.Errorf("must have its method in upper case, %s: methods are case-sensitive", upper)
 	case upper == http.MethodConnect || upper == http.MethodTrace:
-		return fmt.Errorf("%s cannot be routed", upper)
+		return fmt.Errorf("must have another method: %s cannot be routed", upper)
 	}
 	return nil
 }
 
 // checkSegment checks a literal segment of a path.
 func checkSegment(s string) error {
-	literal, err := url.PathUnescape(s)
-	// A Java server cuts a segment off there, and so finds /../ in /..;x/.
-	beforeSemicolon, _, _ := strings.Cut(literal, ";")
-	switch {
-	case err != nil:
-		return errors.New("must have two hexadecimal digits after each % of its path; % itself is %25")
-	case isDots(literal):
-		return errors.New("must have a path without //, /./ and /../: no request could reach it")
-	case isDots(beforeSemicolon):
-		return errors.New("must have a path without dot segments and empty ones before a ; (/..;x/): no request could reach it")
-	case !utf8.ValidString(literal):
-		return errors.New("must have a path in UTF-8, also in its escapes (ö is %C3%B6): no request could reach it")
-	case strings.ContainsAny(literal, `/\`):
-		return errors.New(`must have a path without \ and encoded slashes (%2F): no request could reach it`)
-	case strings.ContainsFunc(literal, unicode.IsControl):
-		return errors.New("must have a path without control characters: no request could reach it")
-	case strings.ContainsAny(s, "?# \t"):
-		return errors.New("must have a path without a query, a fragment and blanks (write a blank as %20)")
+	if _, err := url.PathUnescape(s); err != nil {
+		return errors.New("must have two hexadecimal digits after each % of its path; write a % itself as %25")
+	}
+	if err := urlpath.CheckSegment(s); err != nil {
+		return fmt.Errorf("must be a path that the gateway accepts in requests: %w", err)
+	}
+	if strings.ContainsAny(s, "?# \t") {
+		return errors.New("must have a path without a query, a fragment or blanks (write a space as %20)")
 	}
 	return nil
 }
 
-func isDots(segment string) bool { return segment == "" || segment == "." || segment == ".." }
-
-// checkPath checks a path that is used as it stands: like a route's, without
-// wildcards, and in the form that the gateway gives the paths of requests.
+// checkPath checks a path without wildcards that is used as it stands. It must have the
+// form that the gateway gives to the paths of requests.
 func checkPath(text string) error {
 	if !strings.HasPrefix(text, "/") {
 		return errors.New("must begin with a slash")
@@ -224,33 +193,8 @@ func checkPath(text string) error {
 			return err
 		}
 	}
-	if !isCanonical(text) {
+	if canonical, _ := urlpath.Canonicalize(text); canonical != text {
 		return errors.New("must have escapes where they are needed and only there, in upper case (ö as %C3%B6, ~ as it is)")
 	}
 	return nil
-}
-
-// isCanonical reports whether a path with good escapes stands as RFC 3986, section
-// 6.2.2, has it.
-func isCanonical(path string) bool {
-	for i := 0; i < len(path); i++ {
-		if path[i] != '%' {
-			if !unreserved(path[i]) && strings.IndexByte("/!$&'()*+,;=:@[]", path[i]) < 0 {
-				return false
-			}
-			continue
-		}
-		escape := path[i+1 : i+3]
-		c, _ := strconv.ParseUint(escape, 16, 8)
-		if escape != strings.ToUpper(escape) || unreserved(byte(c)) {
-			return false
-		}
-		i += 2
-	}
-	return true
-}
-
-// unreserved are the characters of RFC 3986, section 2.3.
-func unreserved(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~", c) >= 0
 }

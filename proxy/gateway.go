@@ -16,6 +16,7 @@ import (
 	"github.com/rs/cors"
 
 	"metergate/proxy/jwtauth"
+	"metergate/proxy/urlpath"
 	"metergate/quota"
 )
 
@@ -246,7 +247,7 @@ func (x *exchange) serve() (err error) {
 	if err := checkHost(x.in); err != nil {
 		return err
 	}
-	if err := canonicalTarget(x.in); err != nil {
+	if err := urlpath.CanonicalizeRequest(x.in); err != nil {
 		return err
 	}
 	if x.route, err = x.g.router.find(x.in); err != nil {

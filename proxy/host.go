@@ -4,8 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"strings"
+
+	"metergate/proxy/urlpath"
 )
 
 // One host.
@@ -26,7 +27,7 @@ func checkHost(r *http.Request) error {
 		return fmt.Errorf("%w: it is empty", errHost) // RFC 9110 section 4.2.1
 	}
 	name, port := splitHost(r.Host)
-	if !hostAddress(name) && !hostName(strings.TrimSuffix(name, ".")) || len(port) > 5 || strings.Trim(port, "0123456789") != "" {
+	if !urlpath.IsBracketedIPv6(name) && !urlpath.IsHostName(strings.TrimSuffix(name, ".")) || len(port) > 5 || strings.Trim(port, "0123456789") != "" {
 		return fmt.Errorf("%w: it must be a name or an IP address, with or without a port", errHost)
 	}
 	return nil
@@ -45,29 +46,4 @@ func splitHost(host string) (name, port string) {
 		return host[:i], host[i+1:]
 	}
 	return host, ""
-}
-
-// hostName: labels of letters, digits, - and _, joined by dots, 253 bytes at the most.
-// Names in other letters have a form of these (RFC 5891), which is what browsers send.
-func hostName(name string) bool {
-	for label := range strings.SplitSeq(name, ".") {
-		if label == "" {
-			return false
-		}
-		for i := range len(label) {
-			if c := label[i]; !unreserved(c) || c == '~' {
-				return false
-			}
-		}
-	}
-	return len(name) <= 253
-}
-
-// hostAddress: an IPv6 address in brackets.
-func hostAddress(name string) bool {
-	if !strings.HasPrefix(name, "[") || !strings.HasSuffix(name, "]") {
-		return false
-	}
-	ip, err := netip.ParseAddr(name[1 : len(name)-1])
-	return err == nil && ip.Is6() && ip.Zone() == ""
 }

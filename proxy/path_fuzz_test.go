@@ -9,6 +9,8 @@ import (
 	"testing"
 	"unicode"
 	"unicode/utf8"
+
+	"metergate/proxy/urlpath"
 )
 
 // What a canonical path consists of, and what it never has, put another way than
@@ -61,8 +63,8 @@ func FuzzPath(f *testing.F) {
 			return
 		}
 		sent := *in.URL
-		if err := canonicalTarget(in); err != nil {
-			if !errors.Is(err, errPath) {
+		if err := urlpath.CanonicalizeRequest(in); err != nil {
+			if !errors.Is(err, urlpath.ErrNotCanonical) {
 				t.Fatalf("another error: %v", err)
 			}
 			if harmless.MatchString(in.RequestURI) {
@@ -72,7 +74,7 @@ func FuzzPath(f *testing.F) {
 		}
 		path := in.URL.EscapedPath()
 
-		if again, err := canonicalPath(path); again != path || err != nil {
+		if again, err := urlpath.Canonicalize(path); again != path || err != nil {
 			t.Fatalf("%s becomes %s, error %v", path, again, err)
 		}
 		if !canonicalForm.MatchString(path) || neverInPath.MatchString(path) {
@@ -98,7 +100,7 @@ func FuzzPath(f *testing.F) {
 			t.Fatalf("the upstream gets %s, want %s", out.RequestURI, path)
 		}
 		out.Host = in.Host // the upstream has a name of its own
-		if err := canonicalTarget(out); err != nil || patternOf(out) != pattern {
+		if err := urlpath.CanonicalizeRequest(out); err != nil || patternOf(out) != pattern {
 			t.Fatalf("%s leads to %s here and to %s at the upstream, error %v", path, pattern, patternOf(out), err)
 		}
 	})

@@ -8,6 +8,7 @@ import (
 
 	"metergate/proxy/jwtauth"
 	"metergate/proxy/upstream"
+	"metergate/proxy/urlpath"
 	"metergate/quota"
 )
 
@@ -82,7 +83,7 @@ func (x *exchange) fail(err error) {
 		noUpstream *errUpstream
 	)
 	switch {
-	case errors.Is(err, errPath), errors.Is(err, errHost), errors.Is(err, errFraming):
+	case errors.Is(err, urlpath.ErrNotCanonical), errors.Is(err, errHost), errors.Is(err, errFraming):
 		p.Status, p.Detail = http.StatusBadRequest, err.Error()
 	case errors.Is(err, errUpgrade):
 		p.Status, p.Detail = http.StatusBadRequest, "This route does not switch protocols; send the request without Upgrade."

@@ -4,10 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
+
+	"metergate/proxy/urlpath"
 )
 
 // A Route says which requests go where, and under which name they count.
@@ -83,7 +84,7 @@ func newRouter(routes []*route) (*router, error) {
 		switch {
 		case rt.own != nil:
 			t := r.own
-			if method, _, _ := splitPattern(rt.Pattern); method == "" {
+			if method, _, _ := urlpath.SplitPattern(rt.Pattern); method == "" {
 				t = r.ownRest
 			}
 			err = t.add(ownMux, rt)
@@ -103,7 +104,7 @@ func newRouter(routes []*route) (*router, error) {
 		}
 	}
 	for _, rt := range routes {
-		_, host, path := splitPattern(rt.Pattern)
+		_, host, path := urlpath.SplitPattern(rt.Pattern)
 		if rt.own == nil && len(r.own.methods(host, path))+len(r.ownRest.methods(host, path)) > 0 {
 			return nil, fmt.Errorf("routes: %s: the path is the gateway's own", rt.Pattern)
 		}
@@ -177,18 +178,15 @@ func (t table) methods(host, path string) []string {
 }
 
 // add adds a route when mux takes its pattern.
-func (t table) add(mux *http.ServeMux, rt *route) (err error) {
-	defer func() {
-		if p := recover(); p != nil { // how ServeMux says that a pattern is bad
-			err = fmt.Errorf("%v", p)
-		}
-	}()
-	mux.Handle(rt.Pattern, http.NotFoundHandler())
-	method, host, path := splitPattern(rt.Pattern)
+func (t table) add(mux *http.ServeMux, rt *route) error {
+	if err := urlpath.RegisterPattern(mux, rt.Pattern); err != nil {
+		return err
+	}
+	method, host, path := urlpath.SplitPattern(rt.Pattern)
 	if host != strings.ToLower(host) {
 		return errors.New("the host must be in lower case")
 	}
-	if host != "" && !hostName(host) && !hostAddress(host) {
+	if host != "" && !urlpath.IsHostName(host) && !urlpath.IsBracketedIPv6(host) {
 		return errors.New("it can never match: such hosts are refused")
 	}
 	if t[host] == nil {
@@ -198,15 +196,6 @@ func (t table) add(mux *http.ServeMux, rt *route) (err error) {
 		t[host][method] = &node{}
 	}
 	return t[host][method].add(path, rt)
-}
-
-// splitPattern splits a well-formed pattern, "[METHOD ][HOST]/[PATH]".
-func splitPattern(pattern string) (method, host, path string) {
-	if i := strings.IndexAny(pattern, " \t"); i >= 0 {
-		method, pattern = pattern[:i], strings.TrimLeft(pattern[i:], " \t")
-	}
-	slash := strings.IndexByte(pattern, '/')
-	return method, pattern[:slash], pattern[slash:]
 }
 
 // A node is where the paths that begin with the same segments part.
@@ -238,10 +227,10 @@ func (n *node) add(path string, rt *route) error {
 		}
 		return n.wild.add(rest, rt)
 	}
-	segment = decoded(segment)
-	if _, err := canonicalPath("/" + url.PathEscape(segment) + "/"); err != nil {
-		return errors.New("it can never match: such paths are refused")
+	if err := urlpath.CheckSegment(segment); err != nil {
+		return fmt.Errorf("it can never match a request: %w", err)
 	}
+	segment = urlpath.DecodeSegment(segment)
 	if n.literal == nil {
 		n.literal = map[string]*node{}
 	}
@@ -266,7 +255,7 @@ func (n *node) find(path string) *route {
 		return n.rest
 	}
 	segment, rest := firstSegment(path)
-	if rt := n.literal[decoded(segment)].find(rest); rt != nil {
+	if rt := n.literal[urlpath.DecodeSegment(segment)].find(rest); rt != nil {
 		return rt
 	}
 	if rt := n.wild.find(rest); rt != nil {
@@ -282,12 +271,4 @@ func firstSegment(path string) (segment, rest string) {
 		return path[:i], path[i:]
 	}
 	return path, ""
-}
-
-// decoded returns a segment as ServeMux compares it.
-func decoded(segment string) string {
-	if s, err := url.PathUnescape(segment); err == nil {
-		return s
-	}
-	return segment
 }

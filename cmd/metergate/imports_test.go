@@ -10,51 +10,81 @@ import (
 	"testing"
 )
 
-// Imports point one way: cmd to everything, proxy to quota, config and quota to
-// none of ours, and the domain knows nothing of HTTP. Tests may reach further.
-func TestImportDirection(t *testing.T) {
+// A listedPackage is what the go command says about one of our packages.
+type listedPackage struct {
+	ImportPath    string
+	Imports, Deps []string
+}
+
+// Imports point one way: cmd imports everything, proxy imports quota, and the domain
+// knows nothing of HTTP. Packages config and quota import none of the others, except
+// that config may import leaf packages: those that import none of ours. Such a package
+// holds a rule that config and the package that uses the value both follow. Tests may
+// import more.
+func TestImportsPointOneWay(t *testing.T) {
+	packages := listPackages(t)
+	for path, p := range packages {
+		for _, imported := range ourImports(p) {
+			leaf := len(ourImports(packages["metergate/"+imported])) == 0
+			if !mayImport(strings.TrimPrefix(path, "metergate/"), imported, leaf) {
+				t.Errorf("%s imports metergate/%s", path, imported)
+			}
+		}
+	}
+	for _, dep := range packages["metergate/quota"].Deps {
+		if dep == "net/http" || dep == "net" {
+			t.Errorf("metergate/quota depends on %s: the domain is arithmetic", dep)
+		}
+	}
+}
+
+func listPackages(t *testing.T) map[string]listedPackage {
+	t.Helper()
 	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,Deps", "metergate/...").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	seen := 0
-	for dec := json.NewDecoder(bytes.NewReader(out)); ; seen++ {
-		var p struct {
-			ImportPath    string
-			Imports, Deps []string
-		}
+	packages := map[string]listedPackage{}
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p listedPackage
 		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		for _, imported := range p.Imports {
-			if ours, ok := strings.CutPrefix(imported, "metergate/"); ok && !mayImport(strings.TrimPrefix(p.ImportPath, "metergate/"), ours) {
-				t.Errorf("%s imports %s", p.ImportPath, imported)
-			}
-		}
-		if p.ImportPath == "metergate/quota" {
-			for _, dep := range p.Deps {
-				if dep == "net/http" || dep == "net" {
-					t.Errorf("%s depends on %s: the domain is arithmetic", p.ImportPath, dep)
-				}
-			}
-		}
+		packages[p.ImportPath] = p
 	}
-	if seen < 8 {
-		t.Errorf("only %d packages", seen)
+	if len(packages) < 8 {
+		t.Fatalf("go list knows only %d packages", len(packages))
 	}
+	return packages
 }
 
-func mayImport(importer, imported string) bool {
-	top := func(path string) string { first, _, _ := strings.Cut(path, "/"); return first }
-	switch top(importer) {
+// ourImports returns the packages of this module that p imports, without the module's
+// name.
+func ourImports(p listedPackage) []string {
+	var ours []string
+	for _, imported := range p.Imports {
+		if path, ok := strings.CutPrefix(imported, "metergate/"); ok {
+			ours = append(ours, path)
+		}
+	}
+	return ours
+}
+
+// mayImport reports whether one of our packages may import another one. A leaf imports
+// none of ours.
+func mayImport(importer, imported string, leaf bool) bool {
+	topFolder := func(path string) string { first, _, _ := strings.Cut(path, "/"); return first }
+	switch topFolder(importer) {
 	case "cmd":
 		return true
+	case "config":
+		return leaf
 	case "proxy":
-		return top(imported) == "quota" || top(imported) == "proxy"
+		return topFolder(imported) == "quota" || topFolder(imported) == "proxy"
 	case "quota":
-		return top(imported) == "quota" && importer != "quota"
+		return topFolder(imported) == "quota" && importer != "quota"
 	}
 	return false
 }
