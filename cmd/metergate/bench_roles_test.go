@@ -34,8 +34,6 @@ func playRole() {
 		handler = bareProxy(role[2], tunedTransport())
 	case "pings":
 		handler = pingingProxy(role[2], role[3])
-	case "direct":
-		handler = bareProxy(role[2], newDirectTransport(hostOf(role[2])))
 	}
 	log.Fatal(http.ListenAndServe(role[1], handler))
 }

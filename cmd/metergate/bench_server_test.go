@@ -23,7 +23,6 @@ import (
 //
 //	bench_server_test.go  the processes, and what they take
 //	bench_roles_test.go   those that the test binary plays: the upstream, plain proxies
-//	bench_direct_test.go  the transport of one of them, an experiment
 //	bench_others_test.go  nginx, HAProxy and Caddy, where they are installed
 //	bench_load_test.go    the load: as fast as it goes, or at a fixed rate
 //	bench_table_test.go   medians and ratios, as tables for docs/performance.md

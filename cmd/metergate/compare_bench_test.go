@@ -47,24 +47,6 @@ func BenchmarkRate(b *testing.B) {
 	b.ReportMetric(0, "ns/op") // says nothing here
 }
 
-// BenchmarkDirect shows what http.Transport costs a plain proxy: beside it is one that
-// writes and reads in the caller's goroutine.
-func BenchmarkDirect(b *testing.B) {
-	upstream := startRole(b, "upstream", "upstream")
-	servers := []*server{
-		startRole(b, "bare ReverseProxy", "bare", upstream.url()),
-		startRole(b, "bare, keeps connections", "tuned", upstream.url()),
-		startRole(b, "bare, caller's goroutine", "direct", upstream.url()),
-	}
-	for b.Loop() {
-		all := inTurn(b, *rounds, servers, traffic{requests: loadRequests(100, loadPaths(1)...), connections: 32, lasts: *roundFor})
-		fewFailed(b, all)
-		show(b, ratioTable(fmt.Sprintf("32 connections, %d rounds of %v", *rounds, *roundFor),
-			[]column{rateColumn, p50Column, p99Column, cpuColumn}, all, all[0]))
-	}
-	b.ReportMetric(0, "ns/op") // says nothing here
-}
-
 // fewFailed reports failed requests, and fails the benchmark if they are more than one
 // in a thousand: the rest would say something else than it seems to.
 func fewFailed(t testing.TB, all []series) {
