@@ -17,13 +17,14 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"metergate/internal/testkit"
 	"metergate/proxy"
 )
 
 // line waits for the n-th access line: a client has its answer a moment before.
 func (l *logged) line(t *testing.T, n int) map[string]any {
 	t.Helper()
-	eventually(t, fmt.Sprintf("%d lines", n), func() bool { return len(l.requests(t)) >= n })
+	testkit.Eventually(t, fmt.Sprintf("%d lines", n), func() bool { return len(l.requests(t)) >= n })
 	return l.requests(t)[n-1]
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"metergate/internal/testkit"
 	"metergate/proxy"
 )
 
@@ -166,7 +167,7 @@ func TestForwardedFieldsOfStrangers(t *testing.T) {
 	conn := r.dial()
 	before := len(r.requests())
 	fmt.Fprintf(conn, "GET /api/health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: X-Forwarded-For\r\n%s\r\n\r\n0\r\nX-Forwarded-For: %s\r\n\r\n", strings.Join(all, "\r\n"), lie)
-	eventually(t, "a request arrives", func() bool { return len(r.requests()) > before })
+	testkit.Eventually(t, "a request arrives", func() bool { return len(r.requests()) > before })
 	sent := r.requests()[before]
 	if got := lies(sent); len(got) > 0 {
 		t.Errorf("a stranger's %q reached the upstream", got)
@@ -206,7 +207,7 @@ func TestForwardedInConnection(t *testing.T) {
 	r := newRig(t, setup{change: trusting("127.0.0.0/8")})
 	conn := r.dial()
 	io.WriteString(conn, "GET /api/health HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: https\r\nConnection: X-Forwarded-For, X-Forwarded-Proto, X-Real-Ip\r\n\r\n")
-	eventually(t, "a request arrives", func() bool { return len(r.requests()) == 1 })
+	testkit.Eventually(t, "a request arrives", func() bool { return len(r.requests()) == 1 })
 	h := r.requests()[0].Header
 	if h.Get("X-Forwarded-For") != "203.0.113.9, 127.0.0.1" || h.Get("X-Real-Ip") != "203.0.113.9" || h.Get("X-Forwarded-Proto") != "https" {
 		t.Errorf("the upstream got %v", h)

@@ -15,9 +15,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"metergate/internal/testkit"
 	"metergate/proxy"
 	"metergate/proxy/jwtauth"
 	"metergate/proxy/upstream"
@@ -28,20 +28,10 @@ import (
 // quiet takes what net/http says of panics that are made on purpose.
 var quiet = log.New(io.Discard, "", 0)
 
-var secret = []byte("a secret that is long enough for HS256")
+var secret = []byte(testkit.Secret)
 
 // token signs a token for an hour; an empty plan leaves the claim out.
-func token(user, plan string) string {
-	claims := jwt.MapClaims{"sub": user, "exp": time.Now().Add(time.Hour).Unix()}
-	if plan != "" {
-		claims["plan"] = plan
-	}
-	s, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString(secret)
-	if err != nil {
-		panic(err)
-	}
-	return s
-}
+func token(user, plan string) string { return testkit.Token(user, plan) }
 
 // A rig is a gateway in front of an upstream, on loopback, with a real store.
 type rig struct {
@@ -218,17 +208,6 @@ func (r *rig) want(user, plan string, used int64) {
 	if u := r.usage(user, plan); u.Used != used || u.InFlight != 0 {
 		r.t.Errorf("%s has used %d and holds %d, want %d and 0", user, u.Used, u.InFlight, used)
 	}
-}
-
-// eventually waits for a condition that the gateway reaches by itself.
-func eventually(t *testing.T, what string, reached func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if reached() {
-			return
-		}
-	}
-	t.Fatalf("not within 30 s: %s", what)
 }
 
 func (r *rig) requests() []*http.Request {

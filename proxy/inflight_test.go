@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"metergate/internal/testkit"
 	"metergate/proxy"
 )
 
@@ -146,7 +147,7 @@ func TestMaxPublicInFlight(t *testing.T) {
 			// Bodies that are held back, on all the places that there are.
 			for range c.strangers {
 				io.WriteString(r.dial(), "POST /open HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n")
-				wait(t, "the upstream is asked", arrived)
+				testkit.Receive(t, "the upstream is asked", arrived)
 			}
 			for range 3 {
 				wantProblem(t, r.do("", "GET", "/api/health", nil), "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity", 503)
@@ -259,7 +260,7 @@ func TestPlacesComeBack(t *testing.T) {
 	free := func(name string) {
 		t.Helper()
 		// A client may have its answer a moment before the gateway is done with it.
-		eventually(t, "a place after "+name, func() bool {
+		testkit.Eventually(t, "a place after "+name, func() bool {
 			return r.do(user, "GET", "/api/status", nil).StatusCode == 200
 		})
 	}
@@ -286,7 +287,7 @@ func TestPlacesComeBack(t *testing.T) {
 
 	one := token("v", "one")
 	for range 2 { // the second is refused by the quota
-		eventually(t, "an answer about the quota", func() bool {
+		testkit.Eventually(t, "an answer about the quota", func() bool {
 			res := r.do(one, "POST", "/api/analyze", nil)
 			return res.StatusCode == 200 || strings.Contains(res.body, "quota-exceeded")
 		})
@@ -387,5 +388,5 @@ func TestInFlightThroughReload(t *testing.T) {
 			t.Errorf("one before: %s", res.Status)
 		}
 	}
-	eventually(t, "a place", func() bool { return status(user) == 200 && status("") == 200 })
+	testkit.Eventually(t, "a place", func() bool { return status(user) == 200 && status("") == 200 })
 }

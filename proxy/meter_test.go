@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"metergate/internal/testkit"
 	"metergate/proxy"
 	"metergate/quota"
 	"metergate/quota/guard"
@@ -262,9 +263,7 @@ func TestUpstreamFails(t *testing.T) {
 
 func TestUpstreamDown(t *testing.T) {
 	r := newRig(t, setup{})
-	free, _ := net.Listen("tcp", "127.0.0.1:0")
-	r.target.Host = free.Addr().String()
-	free.Close()
+	r.target.Host = testkit.FreeAddress(t)
 	if res := r.do(token("u", ""), "POST", "/api/analyze", nil); res.StatusCode != 502 {
 		t.Errorf("%s: %s", res.Status, res.body)
 	}
@@ -297,7 +296,7 @@ func TestClientHangsUp(t *testing.T) {
 	<-arrived
 	conn.Close()
 	<-gone // the upstream is told, so that it can stop its model
-	eventually(t, "the unit is given back", func() bool { return r.usage("u", "").InFlight == 0 })
+	testkit.Eventually(t, "the unit is given back", func() bool { return r.usage("u", "").InFlight == 0 })
 	r.want("u", "", 0)
 }
 
@@ -560,7 +559,7 @@ func TestStoreDown(t *testing.T) {
 		t.Errorf("a route that is not metered: %s", res.Status)
 	}
 	redis.Start()
-	eventually(t, "the gateway serves again", func() bool {
+	testkit.Eventually(t, "the gateway serves again", func() bool {
 		return deny.do(token("u", ""), "POST", "/api/analyze", nil).StatusCode == 200
 	})
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"metergate/internal/testkit"
 	"metergate/proxy"
 )
 
@@ -111,7 +112,7 @@ func TestReleasedByReason(t *testing.T) {
 		"status_3xx": 2, "status_4xx": 2, "status_5xx": 2, "unreachable": 1, "timeout": 1, "body": 2, "client_gone": 1,
 		"other": 2, // a status of no class, and a panic
 	}
-	eventually(t, "all are settled", func() bool { return series(t, registry)["metergate_requests_in_flight"] == 0 })
+	testkit.Eventually(t, "all are settled", func() bool { return series(t, registry)["metergate_requests_in_flight"] == 0 })
 	got := series(t, registry)
 	for reason, n := range want {
 		if got[fmt.Sprintf(`metergate_released_total{reason=%q}`, reason)] != n {

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"metergate/internal/testkit"
 )
 
 // oneConn is a net.Listener with one connection.
@@ -45,15 +47,6 @@ func (r *rig) pipe() (client net.Conn, gone chan bool) {
 	return client, gone
 }
 
-func wait(t *testing.T, what string, done <-chan bool) {
-	t.Helper()
-	select {
-	case <-done:
-	case <-time.After(30 * time.Second):
-		t.Fatalf("not within 30 s: %s", what)
-	}
-}
-
 // A client that stops to read holds neither the upstream nor a goroutine.
 func TestClientDoesNotRead(t *testing.T) {
 	for _, proto := range []int{1, 2} {
@@ -76,7 +69,7 @@ func TestClientDoesNotRead(t *testing.T) {
 				t.Fatal(res, err)
 			}
 			defer res.Body.Close()
-			wait(t, "the upstream is told", ended)
+			testkit.Receive(t, "the upstream is told", ended)
 			if n, err := io.Copy(io.Discard, res.Body); err == nil {
 				t.Errorf("%d bytes, and no error", n)
 			}
@@ -165,7 +158,7 @@ func TestClientDoesNotReadOwnAnswers(t *testing.T) {
 			r.handler.SetBounds(200*time.Millisecond, time.Minute)
 			conn, gone := r.pipe()
 			io.WriteString(conn, strings.Replace(request, "{token}", token("u", ""), 1))
-			wait(t, "the connection is closed", gone)
+			testkit.Receive(t, "the connection is closed", gone)
 		})
 	}
 }
@@ -184,8 +177,8 @@ func TestClientDoesNotReadContinue(t *testing.T) {
 	r.handler.SetBounds(200*time.Millisecond, time.Minute)
 	conn, gone := r.pipe()
 	fmt.Fprintf(conn, "POST /api/analyze HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n", token("u", ""))
-	wait(t, "the upstream is asked", asked)
-	wait(t, "the connection is closed", gone)
+	testkit.Receive(t, "the upstream is asked", asked)
+	testkit.Receive(t, "the connection is closed", gone)
 	r.want("u", "", 0)
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"metergate/internal/testkit"
 	"metergate/proxy"
 	"metergate/proxy/jwtauth"
 	"metergate/quota"
@@ -186,7 +187,7 @@ func TestStreamLimits(t *testing.T) {
 		t.Errorf("another user: %s", s.res.Status)
 	}
 	open[0].close()
-	eventually(t, "there is room for another", func() bool { return r.stream(tok).res.StatusCode == 200 })
+	testkit.Eventually(t, "there is room for another", func() bool { return r.stream(tok).res.StatusCode == 200 })
 	if res := r.do("", "GET", "/usage/stream", nil); res.StatusCode != 401 {
 		t.Errorf("without a token: %s", res.Status)
 	}
@@ -204,7 +205,7 @@ func TestStreamEndsAtShutdown(t *testing.T) {
 	if e, ok := s.next(); ok {
 		t.Errorf("after the end: %+v", e)
 	}
-	eventually(t, "nothing is open", func() bool { return streams.Open() == 0 })
+	testkit.Eventually(t, "nothing is open", func() bool { return streams.Open() == 0 })
 }
 
 // slowStore lets a test do something while a stream reads for the first time.

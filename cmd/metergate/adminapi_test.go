@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"metergate/internal/testkit"
 	"metergate/quota"
 	"metergate/quota/redisstore/redistest"
 )
@@ -87,7 +88,7 @@ func TestAdministratorAndStreams(t *testing.T) {
 	defer upstream.Close()
 	redis := redistest.Start(t)
 	one, two := startAdministered(t, redis.URL(), upstream.URL, patient), startAdministered(t, redis.URL(), upstream.URL, patient)
-	token := testToken("u/1", "free")
+	token := testkit.Token("u/1", "free")
 	streams := []<-chan quota.Usage{watchUsage(t, one, token), watchUsage(t, two, token)}
 	pushed := func(what string, is func(quota.Usage) bool) {
 		t.Helper()
@@ -177,7 +178,7 @@ func TestDocsAdmin(t *testing.T) {
 	script = regexp.MustCompile(`(?m)^metergate \S+`).ReplaceAllString(script, "$0 -admin "+gateway.admin)
 	cmd := exec.Command("bash", "-ec", script)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "METERGATE_ADMIN_TOKEN="+adminToken, "JWT_SECRET="+testSecret, "PATH="+dir+":"+os.Getenv("PATH"))
+	cmd.Env = append(os.Environ(), "METERGATE_ADMIN_TOKEN="+adminToken, "JWT_SECRET="+testkit.Secret, "PATH="+dir+":"+os.Getenv("PATH"))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v:\n%s", err, out)

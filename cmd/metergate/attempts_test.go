@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"metergate/internal/testkit"
 	"metergate/quota/redisstore/redistest"
 )
 
@@ -39,7 +40,7 @@ func TestExactlyTheAttempts(t *testing.T) {
 		retry, _ = strconv.Atoi(res.Header.Get("Retry-After"))
 		return res.StatusCode, retry
 	}
-	try(0, testToken("somebody", "enterprise")) // Redis has the scripts from now on
+	try(0, testkit.Token("somebody", "enterprise")) // Redis has the scripts from now on
 	for name, each := range map[string]func(func(i int)){
 		"one by one": func(f func(int)) {
 			for i := range 8 {
@@ -56,7 +57,7 @@ func TestExactlyTheAttempts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			sent.Store(0)
-			token := testToken("user "+name, "tries")
+			token := testkit.Token("user "+name, "tries")
 			calls := redis.Calls()
 			var failed, throttled atomic.Int64
 			began := time.Now()

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"metergate/internal/testkit"
 )
 
 // Traffic is put on a server from this process, over connections that stay open.
@@ -235,7 +237,7 @@ func loadUser(i int) string { return fmt.Sprint("user-", i) }
 func loadRequest(user, path string) []byte {
 	const body = "a text of a few words"
 	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s",
-		path, testToken(user, "load"), len(body), body)
+		path, testkit.Token(user, "load"), len(body), body)
 }
 
 // inTurn puts their traffic on the servers, one after another, round by round. The

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"metergate/internal/testkit"
 )
 
 // Benchmarks of whole processes: what is measured runs in one of its own, so that
@@ -48,7 +50,7 @@ func startServer(t testing.TB, name string, command func(address string) *exec.C
 	printed := filepath.Join(t.TempDir(), "printed")
 	// Between finding a free port and using it another process may take it.
 	for range 3 {
-		s := &server{name: name, address: freeAddress(t)}
+		s := &server{name: name, address: testkit.FreeAddress(t)}
 		cmd := command(s.address)
 		out, err := os.Create(printed)
 		if err != nil {
@@ -71,7 +73,7 @@ func startServer(t testing.TB, name string, command func(address string) *exec.C
 		<-ended
 	}
 	text, _ := os.ReadFile(printed)
-	t.Fatalf("%s does not serve; it printed:\n%s", name, lastLines(string(text), 30))
+	t.Fatalf("%s does not serve; it printed:\n%s", name, testkit.LastLines(string(text), 30))
 	return nil
 }
 
@@ -91,16 +93,6 @@ func accepts(address string, ended <-chan struct{}) bool {
 	return false
 }
 
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // loadYAML is a configuration for gateways under load; the verbs are the limits of
 // its only plan and its routes. Nothing of the plan is ever reached.
 const loadYAML = `
@@ -108,7 +100,7 @@ listen: ${LISTEN}
 shutdown_timeout: 30s
 admin: { listen: "${ADMIN}", token: "` + adminToken + `" }
 store: { url: "${STORE}", on_failure: "${ON_FAILURE:-deny}", timeout: "${STORE_TIMEOUT:-250ms}", journal: journal }
-auth: { jwt: { secret: "` + testSecret + `", algorithms: [HS256] } }
+auth: { jwt: { secret: "` + testkit.Secret + `", algorithms: [HS256] } }
 default_plan: load
 plans:
   load:
@@ -155,7 +147,7 @@ func startLoaded(t testing.TB, name, store, upstream string, limits int, paths [
 	}
 	var admin string
 	s := startServer(t, name, func(address string) *exec.Cmd {
-		admin = freeAddress(t)
+		admin = testkit.FreeAddress(t)
 		cmd := exec.Command(binary, "serve", "-config", file)
 		cmd.Env = append(os.Environ(), "LISTEN="+address, "ADMIN="+admin, "STORE="+store, "UPSTREAM="+upstream)
 		cmd.Env = append(cmd.Env, env...)

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"metergate/internal/testkit"
 	"metergate/proxy/browser/browsertest"
 	"metergate/quota/redisstore/redistest"
 )
@@ -28,7 +29,7 @@ listen: "${LISTEN:-127.0.0.1:0}"
 shutdown_timeout: 20s
 admin: { listen: 127.0.0.1:0 }
 store: { url: "${STORE}", timeout: 5s }
-auth: { jwt: { secret: "` + testSecret + `", algorithms: [HS256] } }
+auth: { jwt: { secret: "` + testkit.Secret + `", algorithms: [HS256] } }
 default_plan: free
 plans:
   free:      { limits: [{ requests: 100, per: month }] }
@@ -93,7 +94,7 @@ func (f *frontEnd) gateway(t testing.TB) (p *process, file string) {
 // open opens the page of a user, on the gateway at an address.
 func (f *frontEnd) open(t testing.TB, b *browsertest.Browser, gateway, user, plan string) *browsertest.Tab {
 	t.Helper()
-	query := url.Values{"gateway": {gateway}, "token": {testToken(user, plan)}}
+	query := url.Values{"gateway": {gateway}, "token": {testkit.Token(user, plan)}}
 	tab := b.Open(t, f.pages.URL+"/?"+query.Encode(), `
 		addEventListener('DOMContentLoaded', () => {
 			window.part = (name, id = 'full') => document.getElementById(id).shadowRoot.querySelector('[part="' + name + '"]');
@@ -111,7 +112,7 @@ func (f *frontEnd) open(t testing.TB, b *browsertest.Browser, gateway, user, pla
 func use(t *testing.T, p *process, user string, n int) {
 	t.Helper()
 	for range n {
-		if status := post(http.DefaultClient, p.url+"/api/analyze", testToken(user, "free")); status != 200 {
+		if status := post(http.DefaultClient, p.url+"/api/analyze", testkit.Token(user, "free")); status != 200 {
 			t.Fatalf("a call of %s: %d", user, status)
 		}
 	}
@@ -279,9 +280,9 @@ func TestBrowserSharesStream(t *testing.T) {
 	tabs[0].Close()
 	use(t, p, "shares", 1)
 	tabs[1].Want("text('count')", "1 of 100 used")
-	eventually(t, "one stream", func() bool { return streamsOf(t, p) == "1" })
+	testkit.EventuallyWithin(t, time.Minute, "one stream", func() bool { return streamsOf(t, p) == "1" })
 	tabs[1].Close()
-	eventually(t, "no stream", func() bool { return streamsOf(t, p) == "0" })
+	testkit.EventuallyWithin(t, time.Minute, "no stream", func() bool { return streamsOf(t, p) == "0" })
 }
 
 // BenchmarkBrowser reports how long after a call has succeeded, on another gateway,
@@ -294,7 +295,7 @@ func BenchmarkBrowser(b *testing.B) {
 	tab.Want("full.client.connection", "live")
 	tab.Eval(`void (window.moved = {}, new MutationObserver(() => moved[parseInt(text('count').replace(',', ''))] ??= performance.timeOrigin + performance.now())
 		.observe(part('used'), { childList: true, characterData: true, subtree: true }))`, nil)
-	token := testToken("bench", "unlimited")
+	token := testkit.Token("bench", "unlimited")
 	var delays []float64
 	for i := 1; b.Loop(); i++ {
 		time.Sleep(100 * time.Millisecond) // as people click: a stream takes no more than 20 changes a second

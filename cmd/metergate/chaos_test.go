@@ -19,6 +19,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"metergate/internal/testkit"
 	"metergate/quota"
 	"metergate/quota/redisstore/redistest"
 )
@@ -264,7 +265,7 @@ func (c *chaos) breakRedis() fault {
 func (c *chaos) harvest(p *process) {
 	p.output.mu.Lock()
 	text := p.output.text.String()
-	p.output.text = *bytes.NewBufferString(lastLines(text, 30))
+	p.output.text = *bytes.NewBufferString(testkit.LastLines(text, 30))
 	p.output.mu.Unlock()
 	for l := range strings.Lines(text) {
 		var entry struct{ Msg, User, Decision string }
@@ -282,15 +283,15 @@ func (c *chaos) harvest(p *process) {
 func (c *chaos) judge(onFailure string) {
 	for _, s := range c.sites {
 		g := s.now.Load()
-		eventually(c.T, "the journal is empty", func() bool { return metricOf(g, "metergate_journal_backlog") == "0" })
+		testkit.EventuallyWithin(c.T, time.Minute, "the journal is empty", func() bool { return metricOf(g, "metergate_journal_backlog") == "0" })
 	}
 	usage := func(g *process, u *account) (usage quota.Usage, fresh bool) {
-		status, body := get(g.url+"/usage", testToken(u.user, u.plan))
+		status, body := get(g.url+"/usage", testkit.Token(u.user, u.plan))
 		return usage, json.Unmarshal([]byte(body), &usage) == nil && status == 200 && !usage.Stale
 	}
 	for _, u := range c.ledger.users {
 		for _, s := range c.sites {
-			eventually(c.T, "nothing is held", func() bool {
+			testkit.EventuallyWithin(c.T, time.Minute, "nothing is held", func() bool {
 				usage, fresh := usage(s.now.Load(), u)
 				return fresh && usage.InFlight == 0
 			})

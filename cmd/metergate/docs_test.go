@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"metergate/internal/testkit"
 	"metergate/proxy/browser/browsertest"
 )
 
@@ -136,7 +137,7 @@ root.render(<StrictMode>{location.hash === '#before' ? <Chat /> : <App />}</Stri
 	pages := servePages(t, dir)
 	b := browsertest.Start(t)
 	open := func(user, hash string) *browsertest.Tab {
-		return b.Open(t, pages+"/?token="+testToken(user, "free")+hash, `
+		return b.Open(t, pages+"/?token="+testkit.Token(user, "free")+hash, `
 			window.title = () => document.querySelector('h2')?.innerText;
 			window.say = (text) => { document.querySelector('input').value = text; document.querySelector('button').click(); };
 			window.small = () => document.querySelector('usage-meter')?.shadowRoot.querySelector('[part=count]').innerText;`)
@@ -146,7 +147,7 @@ root.render(<StrictMode>{location.hash === '#before' ? <Chat /> : <App />}</Stri
 		tab := open("react", "")
 		tab.Want("title() + ', ' + small()", "0 of 100, 0/100")
 		tab.Want("document.querySelector('li').innerText", "analyze: 0")
-		eventually(t, "one stream", func() bool { return streamsOf(t, p) == "1" })
+		testkit.EventuallyWithin(t, time.Minute, "one stream", func() bool { return streamsOf(t, p) == "1" })
 		tab.Eval("say('Hello')", nil)
 		tab.Want("title() + ', ' + small() + ', ' + document.querySelector('output').innerText", "1 of 100, 1/100, answered")
 		tab.Want("document.querySelector('li').innerText", "analyze: 1")
@@ -162,7 +163,7 @@ root.render(<StrictMode>{location.hash === '#before' ? <Chat /> : <App />}</Stri
 			t.Errorf("%s streams are open, want 1", n)
 		}
 		tab.Eval("root.unmount()", nil)
-		eventually(t, "no stream", func() bool { return streamsOf(t, p) == "0" })
+		testkit.EventuallyWithin(t, time.Minute, "no stream", func() bool { return streamsOf(t, p) == "0" })
 		for _, line := range tab.Console() {
 			if !strings.Contains(line, "a status of 500") && !strings.Contains(line, "React DevTools") {
 				t.Errorf("the console has %s", line)
@@ -175,7 +176,7 @@ root.render(<StrictMode>{location.hash === '#before' ? <Chat /> : <App />}</Stri
 		tab.Want("document.querySelector('button').innerText", "Send (0)")
 		tab.Eval("document.querySelector('button').click()", nil)
 		tab.Want("document.querySelector('button').innerText", "Send (1)")
-		if status, body := get(p.url+"/usage", testToken("before", "free")); status != 200 || !strings.Contains(body, `"used":1,`) {
+		if status, body := get(p.url+"/usage", testkit.Token("before", "free")); status != 200 || !strings.Contains(body, `"used":1,`) {
 			t.Errorf("GET /usage: %d %s", status, body)
 		}
 	})
@@ -204,7 +205,7 @@ func TestDocsHTML(t *testing.T) {
 		write(t, filepath.Join(dir, "index.html"), `<!doctype html><html lang="en"><title>A page</title><link rel="icon" href="data:,">`+block)
 		use(t, p, user, 98)
 		tab := b.Open(t, servePages(t, dir), `
-			sessionStorage.setItem('token', '`+testToken(user, "free")+`');
+			sessionStorage.setItem('token', '`+testkit.Token(user, "free")+`');
 			window.count = () => document.querySelector('usage-meter').shadowRoot?.querySelector('[part=count]').innerText;`)
 		tab.Want("count()", "98 of 100 used")
 		for _, want := range []string{"99", "100"} {
@@ -231,7 +232,7 @@ func TestDocsCurl(t *testing.T) {
 		strings.TrimSpace(blocks[2]) + " -m 1 || test $? = 28": {"event: usage\ndata: {"}, // 28: time is up
 	} {
 		cmd := exec.Command("bash", "-c", script)
-		cmd.Env = append(os.Environ(), "TOKEN="+testToken("curl", "free"))
+		cmd.Env = append(os.Environ(), "TOKEN="+testkit.Token("curl", "free"))
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Errorf("%v: %s", err, out)

@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"metergate/internal/testkit"
 )
 
 // A reload changes whom the gateway believes, how much it serves at once, and what it
@@ -27,7 +29,7 @@ func TestReloadOfTheEdge(t *testing.T) {
 	g := startReloadable(t, upstream.URL)
 	ask := func(query string) (status int, chain, id string) {
 		req, _ := http.NewRequest("POST", g.url+"/api/analyze"+query, nil)
-		req.Header.Set("Authorization", "Bearer "+testToken("u-17", "enterprise"))
+		req.Header.Set("Authorization", "Bearer "+testkit.Token("u-17", "enterprise"))
 		req.Header.Set("X-Forwarded-For", "203.0.113.9")
 		req.Header.Set("X-Request-Id", "from-the-proxy")
 		res, err := http.DefaultClient.Do(req)
@@ -129,7 +131,7 @@ func TestDocsLog(t *testing.T) {
 			}
 		}
 		req, _ := http.NewRequest("POST", g.url+"/api/analyze"+query, nil)
-		req.Header.Set("Authorization", "Bearer "+testToken("u-17", "free"))
+		req.Header.Set("Authorization", "Bearer "+testkit.Token("u-17", "free"))
 		req.Header.Set("Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 		if res, err := http.DefaultClient.Do(req); err == nil {
 			res.Body.Close()

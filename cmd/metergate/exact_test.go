@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"metergate/internal/testkit"
 	"metergate/quota"
 	"metergate/quota/redisstore/redistest"
 )
@@ -52,7 +53,7 @@ func TestExactlyTheLimit(t *testing.T) {
 	client := crowd(t)
 	for round := range 20 {
 		sent.Store(0)
-		token := testToken(fmt.Sprint("user-", round), "free")
+		token := testkit.Token(fmt.Sprint("user-", round), "free")
 		var statuses sync.Map
 		var wait sync.WaitGroup
 		for i := range 1000 {
@@ -137,7 +138,7 @@ func TestOnlySuccessesInAMix(t *testing.T) {
 				}
 				url := gateways[random.IntN(2)].url + "/api/analyze" + query
 				req, _ := http.NewRequestWithContext(ctx, "POST", url, strings.NewReader(strings.Repeat("x", random.IntN(10_000))))
-				req.Header.Set("Authorization", "Bearer "+testToken(fmt.Sprint("mixed-", user), "enterprise"))
+				req.Header.Set("Authorization", "Bearer "+testkit.Token(fmt.Sprint("mixed-", user), "enterprise"))
 				if res, err := client.Do(req); err == nil {
 					if res.StatusCode/100 == 2 {
 						users[user].seen.Add(1)
@@ -151,9 +152,9 @@ func TestOnlySuccessesInAMix(t *testing.T) {
 	}
 	wait.Wait()
 	for i := range users {
-		token := testToken(fmt.Sprint("mixed-", i), "enterprise")
+		token := testkit.Token(fmt.Sprint("mixed-", i), "enterprise")
 		// Who hung up does not wait for the gateway to give the unit back.
-		eventually(t, "nothing is in flight", func() bool { return usageOf(t, gateways[0], token).InFlight == 0 })
+		testkit.EventuallyWithin(t, time.Minute, "nothing is in flight", func() bool { return usageOf(t, gateways[0], token).InFlight == 0 })
 		used, seen, sent := usageOf(t, gateways[1], token).Used, users[i].seen.Load(), users[i].sent.Load()
 		if used < seen || used > sent || seen == 0 {
 			t.Errorf("user %d: clients saw %d, counted %d, the upstream sent %d", i, seen, used, sent)
@@ -167,7 +168,7 @@ func TestRoundTrips(t *testing.T) {
 	defer upstream.Close()
 	redis := redistest.Start(t)
 	gateway := startGateway(t, redis.URL(), upstream.URL)
-	token := testToken("u", "free")
+	token := testkit.Token("u", "free")
 	do := func(method, path string) {
 		req, _ := http.NewRequest(method, gateway.url+path, nil)
 		req.Header.Set("Authorization", "Bearer "+token)
@@ -205,7 +206,7 @@ func TestUploadsTakeLittleMemory(t *testing.T) {
 	defer upstream.Close()
 	redis := redistest.Start(t)
 	gateway := startGateway(t, redis.URL(), upstream.URL)
-	token := testToken("u", "enterprise")
+	token := testkit.Token("u", "enterprise")
 	upload := func() {
 		req, _ := http.NewRequest("POST", gateway.url+"/api/image-analysis", io.LimitReader(zeros{}, size))
 		req.ContentLength = size

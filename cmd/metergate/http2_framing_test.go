@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"metergate/internal/testkit"
+
 	"golang.org/x/net/http2"
 )
 
@@ -19,7 +21,7 @@ func TestHTTP2Framing(t *testing.T) {
 	}))
 	defer upstream.Close()
 	g := startSecured(t, validPair(t), upstream.URL)
-	token := testToken("u", "free")
+	token := testkit.Token("u", "free")
 	const held = "-"
 	for name, c := range map[string]struct {
 		method, path string

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"metergate/internal/testkit"
 	"metergate/quota"
 	"metergate/quota/redisstore/redistest"
 )
@@ -187,7 +188,7 @@ func (a *attacked) bystander() (stop func() int) {
 			default:
 			}
 			req, _ := http.NewRequest("POST", a.url+"/api/analyze?bystander", nil)
-			req.Header.Set("Authorization", "Bearer "+testToken("bystander", "enterprise"))
+			req.Header.Set("Authorization", "Bearer "+testkit.Token("bystander", "enterprise"))
 			res, err := client.Do(req)
 			if err != nil || res.StatusCode != 200 {
 				a.t.Errorf("a bystander got %v, error %v", res, err)
@@ -203,8 +204,8 @@ func (a *attacked) bystander() (stop func() int) {
 // comesToRest waits until nothing of what was sent goes on.
 func (a *attacked) comesToRest(t *testing.T) {
 	t.Helper()
-	eventually(t, "the upstream has nothing to do", func() bool { return a.running.Load() == 0 })
-	eventually(t, "the gateway has nothing to do", func() bool { return a.requestsRunning(t) == 0 })
+	testkit.EventuallyWithin(t, time.Minute, "the upstream has nothing to do", func() bool { return a.running.Load() == 0 })
+	testkit.EventuallyWithin(t, time.Minute, "the gateway has nothing to do", func() bool { return a.requestsRunning(t) == 0 })
 }
 
 // requestsRunning is how many requests the gateway is serving.
@@ -248,7 +249,7 @@ func testRapidReset(t *testing.T, store string, hang bool, reset func(c *rawHTTP
 	a := startAttacked(t, store, hang)
 	before := peakMemory(t, a.process)
 	stop := a.bystander()
-	token, connections, running := testToken("attacker", "enterprise"), 0, 0
+	token, connections, running := testkit.Token("attacker", "enterprise"), 0, 0
 	for left := requests; left > 0; connections++ {
 		c, err := dialHTTP2(a.addr)
 		if err != nil {
@@ -276,7 +277,7 @@ func testRapidReset(t *testing.T, store string, hang bool, reset func(c *rawHTTP
 	a.comesToRest(t)
 	var u quota.Usage
 	client := trusting(t, a.pair, true)
-	eventually(t, "nothing is held", func() bool { // which is long before a lease runs out
+	testkit.EventuallyWithin(t, time.Minute, "nothing is held", func() bool { // which is long before a lease runs out
 		u = quota.Usage{InFlight: -1}
 		_, body := askAs(t, client, "GET", a.url+"/usage", token, nil)
 		json.Unmarshal([]byte(body), &u)
@@ -310,7 +311,7 @@ func testRapidReset(t *testing.T, store string, hang bool, reset func(c *rawHTTP
 func TestHTTP2Floods(t *testing.T) {
 	const frames = 100_000
 	a := startAttacked(t, "embedded:data", false)
-	token := testToken("flood", "enterprise")
+	token := testkit.Token("flood", "enterprise")
 	used := int64(0)
 	good := func(c *rawHTTP2) (string, error) { // a request, and what it got
 		stream, err := c.request("POST", "/api/analyze", token, true)
@@ -463,7 +464,7 @@ func TestHTTP2Concurrency(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.conn.Close()
-	token := testToken("busy", "enterprise")
+	token := testkit.Token("busy", "enterprise")
 	for range 300 {
 		if _, err := c.request("POST", "/api/analyze", token, true); err != nil {
 			t.Fatal(err)
@@ -478,7 +479,7 @@ func TestHTTP2Concurrency(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the others are served", func() bool { return a.running.Load() == 250 })
+	testkit.EventuallyWithin(t, time.Minute, "the others are served", func() bool { return a.running.Load() == 250 })
 	if n := a.requestsRunning(t); n != 250 {
 		t.Errorf("%d requests are running, want 250", n)
 	}

@@ -73,8 +73,11 @@ func ourImports(p listedPackage) []string {
 }
 
 // mayImport reports whether one of our packages may import another one. A leaf imports
-// none of ours.
+// none of ours. Only packages of test helpers may import internal/testkit.
 func mayImport(importer, imported string, leaf bool) bool {
+	if imported == "internal/testkit" {
+		return strings.HasSuffix(importer, "test")
+	}
 	topFolder := func(path string) string { first, _, _ := strings.Cut(path, "/"); return first }
 	switch topFolder(importer) {
 	case "cmd":

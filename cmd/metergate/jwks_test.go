@@ -23,6 +23,7 @@ import (
 	"go.uber.org/goleak"
 
 	"metergate/config"
+	"metergate/internal/testkit"
 )
 
 // An issuer signs tokens and publishes its key, unless it is down.
@@ -122,12 +123,12 @@ func TestKeyServerDownAtStart(t *testing.T) {
 		problem.Type != "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity" {
 		t.Errorf("before the first keys: %v %+v %v", res, problem, err)
 	}
-	if status, body := get(g.url+"/usage", testToken("u", "free")); status != 401 {
+	if status, body := get(g.url+"/usage", testkit.Token("u", "free")); status != 401 {
 		t.Errorf("a bad token before the first keys: %d %s", status, body)
 	}
 
 	key.down.Store(false)
-	eventually(t, "the gateway is ready", func() bool { status, _ := get(g.admin+"/readyz", ""); return status == 200 })
+	testkit.EventuallyWithin(t, time.Minute, "the gateway is ready", func() bool { status, _ := get(g.admin+"/readyz", ""); return status == 200 })
 	if status := post(http.DefaultClient, g.url+"/api/analyze", key.token("u")); status != 200 {
 		t.Errorf("with keys: %d", status)
 	}
@@ -146,7 +147,7 @@ func TestKeyServerDownAtStart(t *testing.T) {
 func TestReloadOfKeys(t *testing.T) {
 	upstream, a, b := named(t, "ok"), newIssuer(t), newIssuer(t)
 	g := startWith(t, jwksYAML(upstream.URL, 100, jwksAuth(a)))
-	eventually(t, "ready", func() bool { status, _ := get(g.admin+"/readyz", ""); return status == 200 })
+	testkit.EventuallyWithin(t, time.Minute, "ready", func() bool { status, _ := get(g.admin+"/readyz", ""); return status == 200 })
 	reload := func(text string, want int) string {
 		t.Helper()
 		g.save(text)
@@ -193,9 +194,9 @@ func TestReloadOfKeys(t *testing.T) {
 		t.Errorf("/readyz: %d %s", status, body)
 	}
 
-	reload(jwksYAML(upstream.URL, 5, fmt.Sprintf("secret: %q", testSecret)), 200)
+	reload(jwksYAML(upstream.URL, 5, fmt.Sprintf("secret: %q", testkit.Secret)), 200)
 	wants(b.token("u"), 401)
-	wants(testToken("u", "free"), 200)
+	wants(testkit.Token("u", "free"), 200)
 	if _, body := get(g.admin+"/readyz", ""); strings.Contains(body, "jwks_url") {
 		t.Errorf("/readyz: %s", body)
 	}

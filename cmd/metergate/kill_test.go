@@ -22,6 +22,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"metergate/internal/testkit"
 	"metergate/quota/redisstore/redistest"
 )
 
@@ -32,7 +33,7 @@ listen: 127.0.0.1:0
 shutdown_timeout: 20s
 admin: { listen: 127.0.0.1:0 }
 store: { url: "${STORE}", on_failure: "${ON_FAILURE:-deny}", timeout: "${STORE_TIMEOUT:-10s}" }
-auth: { jwt: { secret: "` + testSecret + `", algorithms: [HS256] } }
+auth: { jwt: { secret: "` + testkit.Secret + `", algorithms: [HS256] } }
 default_plan: twenty
 plans:
   twenty:    { limits: [{ requests: 20, per: month }] }
@@ -142,7 +143,7 @@ func TestKillPoints(t *testing.T) {
 	upstream := newToldUpstream(t)
 	other := newSite(t, redis.URL(), upstream.URL).now.Load()
 	client := crowd(t)
-	post(client, other.url+"/api/analyze", testToken("another", "")) // loads the scripts
+	post(client, other.url+"/api/analyze", testkit.Token("another", "")) // loads the scripts
 	type point struct {
 		name          string
 		counted, held int64 // right after the kill
@@ -180,14 +181,14 @@ func TestKillPoints(t *testing.T) {
 		sent := upstream.sent.Load()
 		before := time.Now()
 		p.arm(gateway.kill, cable)
-		if status := post(client, gateway.url+"/api/analyze", testToken(p.user, "")); status != 0 {
+		if status := post(client, gateway.url+"/api/analyze", testkit.Token(p.user, "")); status != 0 {
 			t.Errorf("%s: the client got %d, want no answer", p.name, status)
 		}
 		after := time.Now()
 		cable.Heal()
 		upstream.connected.Store(nil)
 		upstream.arrived.Store(nil)
-		if u := usageOf(t, other, testToken(p.user, "")); u.Used != p.counted || u.InFlight != p.held {
+		if u := usageOf(t, other, testkit.Token(p.user, "")); u.Used != p.counted || u.InFlight != p.held {
 			t.Errorf("%s: after the kill %d used, %d held, want %d and %d", p.name, u.Used, u.InFlight, p.counted, p.held)
 		}
 		if sent := upstream.sent.Load() - sent; p.counted > sent {
@@ -206,9 +207,9 @@ func TestKillPoints(t *testing.T) {
 	}
 	const limit = 20 // of the default plan
 	for _, p := range points {
-		token := testToken(p.user, "")
+		token := testkit.Token(p.user, "")
 		again := p.killed.start()
-		eventually(t, "nothing is held", func() bool { return usageOf(t, other, token).InFlight == 0 })
+		testkit.EventuallyWithin(t, time.Minute, "nothing is held", func() bool { return usageOf(t, other, token).InFlight == 0 })
 		if u := usageOf(t, again, token); u.Used != p.counted {
 			t.Errorf("%s: %d used when nothing is held, want %d", p.name, u.Used, p.counted)
 		}
@@ -385,7 +386,7 @@ func (l *ledger) load(ctx context.Context, t *testing.T, client *http.Client, ra
 			cancel()
 			return
 		}
-		req.Header.Set("Authorization", "Bearer "+testToken(u.user, u.plan))
+		req.Header.Set("Authorization", "Bearer "+testkit.Token(u.user, u.plan))
 		u.requests.Add(1)
 		u.running.Add(1)
 		if res, err := client.Do(req); err == nil {
@@ -448,7 +449,7 @@ func TestKillUnderLoad(t *testing.T) {
 	caught := int64(0) // requests that were running when a gateway was killed
 	for range kills {
 		next := l.answered.Load() + 1 + random.Int64N(100)
-		eventually(t, "clients get answers", func() bool { return l.answered.Load() >= next })
+		testkit.EventuallyWithin(t, time.Minute, "clients get answers", func() bool { return l.answered.Load() >= next })
 		for _, u := range l.users {
 			caught += u.running.Load()
 		}
@@ -463,8 +464,8 @@ func TestKillUnderLoad(t *testing.T) {
 	other := newSite(t, redis.URL(), l.URL).now.Load()
 	var table report
 	for _, u := range l.users {
-		token := testToken(u.user, u.plan)
-		eventually(t, "nothing is held", func() bool { return usageOf(t, other, token).InFlight == 0 })
+		token := testkit.Token(u.user, u.plan)
+		testkit.EventuallyWithin(t, time.Minute, "nothing is held", func() bool { return usageOf(t, other, token).InFlight == 0 })
 		counted := usageOf(t, other, token).Used
 		table.judge(t, u, counted, 0, 0)
 		if u.limit > 0 {

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/net/http2"
 
+	"metergate/internal/testkit"
 	"metergate/proxy"
 	"metergate/proxy/admin"
 	"metergate/proxy/jwtauth"
@@ -91,7 +92,7 @@ func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f
 // what it returns. All but /nowhere goes there.
 func boundedGateway(t *testing.T, upstream func(r *http.Request) io.Reader) http.Handler {
 	t.Helper()
-	verifier, err := jwtauth.New(jwtauth.Options{Secret: []byte(testSecret), Algorithms: []string{"HS256"}})
+	verifier, err := jwtauth.New(jwtauth.Options{Secret: []byte(testkit.Secret), Algorithms: []string{"HS256"}})
 	if err != nil {
 		t.Fatal(err)
 	}

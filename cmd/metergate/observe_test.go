@@ -11,7 +11,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"metergate/internal/testkit"
 	"metergate/quota/redisstore/redistest"
 )
 
@@ -20,7 +22,7 @@ const observeYAML = `
 listen: 127.0.0.1:0
 admin: { listen: 127.0.0.1:0, token: "` + adminToken + `" }
 store: { url: "%s", timeout: 20s, journal: journal }
-auth: { jwt: { secret: "` + testSecret + `", algorithms: [HS256] } }
+auth: { jwt: { secret: "` + testkit.Secret + `", algorithms: [HS256] } }
 default_plan: free
 plans:
   free: { limits: [{ requests: 100, per: month }], mode: %s }
@@ -51,7 +53,7 @@ func TestObserveThenEnforce(t *testing.T) {
 	}
 	g := &reloadable{start(t, nil, "serve", "-config", file), file}
 	g.serving()
-	client, token := crowd(t), testToken("u", "free")
+	client, token := crowd(t), testkit.Token("u", "free")
 	post := func(path string) (status int, wouldBlock string) {
 		req, _ := http.NewRequest("POST", g.url+path, nil)
 		req.Header.Set("Authorization", "Bearer "+token)
@@ -95,7 +97,7 @@ func TestObserveThenEnforce(t *testing.T) {
 		t.Errorf("usage %+v", u)
 	}
 	for _, want := range []string{`metergate_decisions_total{outcome="admitted",plan="free"} 100`, `metergate_decisions_total{outcome="observed",plan="free"} 50`} {
-		eventually(t, want, func() bool { _, metrics := get(g.admin+"/metrics", ""); return strings.Contains(metrics, want+"\n") })
+		testkit.EventuallyWithin(t, time.Minute, want, func() bool { _, metrics := get(g.admin+"/metrics", ""); return strings.Contains(metrics, want+"\n") })
 	}
 
 	for _, c := range []struct {

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 
+	"metergate/internal/testkit"
+
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"gopkg.in/yaml.v3"
 )
@@ -150,7 +152,7 @@ func TestOpenAPI(t *testing.T) {
 	on := startAdministered(t, "embedded:"+t.TempDir(), upstream.URL)
 	off := startGateway(t, "embedded:"+t.TempDir(), upstream.URL, "JOURNAL="+t.TempDir()) // without admin.token
 	down := startAdministered(t, "redis://127.0.0.1:1", upstream.URL)
-	user := "Authorization: Bearer " + testToken("u-17", "free")
+	user := "Authorization: Bearer " + testkit.Token("u-17", "free")
 	const admin = "Authorization: Bearer " + adminToken
 	do := func(url, method string, fields []string, body string) (*http.Response, string) {
 		t.Helper()

@@ -12,6 +12,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"metergate/internal/testkit"
 )
 
 // A mortal is a target that can be killed with its connections and started again on
@@ -77,7 +80,7 @@ func TestTargetDies(t *testing.T) {
 					method, path = "POST", "/api/analyze"
 				}
 				req, _ := http.NewRequest(method, g.url+path, nil)
-				req.Header.Set("Authorization", "Bearer "+testToken(fmt.Sprint("pool-", worker), "enterprise"))
+				req.Header.Set("Authorization", "Bearer "+testkit.Token(fmt.Sprint("pool-", worker), "enterprise"))
 				req.Header.Set("X-Test-Id", fmt.Sprint(worker, "-", n))
 				res, err := client.Do(req)
 				status := 0
@@ -102,7 +105,7 @@ func TestTargetDies(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	progress := func() {
 		n := gets.Load()
-		eventually(t, "requests go on", func() bool { return gets.Load() > n+50 || t.Failed() })
+		testkit.EventuallyWithin(t, time.Minute, "requests go on", func() bool { return gets.Load() > n+50 || t.Failed() })
 	}
 	for range times(10, 100) {
 		m := targets[random.IntN(2)]
@@ -112,7 +115,7 @@ func TestTargetDies(t *testing.T) {
 		m.start()
 		progress()
 		// Both have to be back before one goes: with none there is nobody to try.
-		eventually(t, "both are up", func() bool {
+		testkit.EventuallyWithin(t, time.Minute, "both are up", func() bool {
 			_, body := get(g.admin+"/metrics", "")
 			return targetsUp(body) == 2
 		})

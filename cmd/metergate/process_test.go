@@ -15,7 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
+	"metergate/internal/testkit"
+
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -42,17 +43,6 @@ func (b buildFirst) Run() int {
 		panic("building the program: " + err.Error() + "\n" + string(out))
 	}
 	return b.m.Run()
-}
-
-const testSecret = "a secret that is long enough for HS256"
-
-func testToken(user, plan string) string {
-	claims := jwt.MapClaims{"sub": user, "plan": plan, "exp": time.Now().Add(time.Hour).Unix()}
-	s, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(testSecret))
-	if err != nil {
-		panic(err)
-	}
-	return s
 }
 
 // A process is one gateway, or one demo, of its own.
@@ -129,15 +119,10 @@ func start(t testing.TB, env []string, args ...string) *process {
 		p.cmd.Process.Kill()
 		<-p.done
 		if t.Failed() {
-			t.Logf("%s printed:\n%s", strings.Join(args, " "), lastLines(p.output.String(), 30))
+			t.Logf("%s printed:\n%s", strings.Join(args, " "), testkit.LastLines(p.output.String(), 30))
 		}
 	})
 	return p
-}
-
-func lastLines(text string, n int) string {
-	lines := strings.Split(text, "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
 func (p *process) signal(s syscall.Signal) {
@@ -154,7 +139,7 @@ listen: 127.0.0.1:0
 shutdown_timeout: 30s
 admin: { listen: 127.0.0.1:0 }
 store: { url: "${STORE}", timeout: "${STORE_TIMEOUT:-250ms}", on_failure: "${ON_FAILURE:-deny}", journal: "${JOURNAL:-journal}" }
-auth: { jwt: { secret: "` + testSecret + `", algorithms: [HS256] } }
+auth: { jwt: { secret: "` + testkit.Secret + `", algorithms: [HS256] } }
 default_plan: free
 plans:
   free: { limits: [{ requests: 100, per: month }, { requests: 20, per: month, endpoint: image-analysis }] }
@@ -218,15 +203,4 @@ func get(url, token string) (status int, body string) {
 	defer res.Body.Close()
 	text, _ := io.ReadAll(res.Body)
 	return res.StatusCode, string(text)
-}
-
-// eventually waits for a condition that a process reaches by itself.
-func eventually(t *testing.T, what string, reached func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if reached() {
-			return
-		}
-	}
-	t.Fatalf("not within 60 s: %s", what)
 }

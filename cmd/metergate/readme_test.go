@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"metergate/config"
+	"metergate/internal/testkit"
 	"metergate/quota/redisstore/redistest"
 )
 
@@ -60,7 +61,7 @@ func TestREADMEConfiguration(t *testing.T) {
 	for _, block := range blocks {
 		_, err := config.Parse("README.md", block[1], func(name string) (string, bool) {
 			if name == "JWT_SECRET" {
-				return testSecret, true
+				return testkit.Secret, true
 			}
 			return "", false
 		})
@@ -119,12 +120,7 @@ func runREADME(t *testing.T, script string) {
 }
 
 func freePort(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
+	_, port, _ := net.SplitHostPort(testkit.FreeAddress(t))
 	return port
 }
 

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"metergate/internal/testkit"
 	"metergate/quota"
 )
 
@@ -31,7 +32,7 @@ listen: 127.0.0.1:0
 shutdown_timeout: 30s
 admin: { listen: 127.0.0.1:0, token: "` + adminToken + `" }
 store: { url: "embedded:data" }
-auth: { jwt: { secret: "` + testSecret + `", algorithms: [HS256] } }
+auth: { jwt: { secret: "` + testkit.Secret + `", algorithms: [HS256] } }
 default_plan: free
 plans:
   free: { limits: [{ requests: %[2]d, per: month }] }
@@ -87,7 +88,7 @@ func (r *reloadable) reload(token string) (status int, body string) {
 
 func (r *reloadable) limit() int64 {
 	r.t.Helper()
-	return *usageOf(r.t, r.process, testToken("u", "free")).Limit
+	return *usageOf(r.t, r.process, testkit.Token("u", "free")).Limit
 }
 
 func named(t *testing.T, name string) *httptest.Server {
@@ -115,7 +116,7 @@ func TestSwapUnderLoad(t *testing.T) {
 	client := crowd(t)
 	call := func(user string) string {
 		req, _ := http.NewRequest("POST", g.url+"/api/analyze", strings.NewReader("text"))
-		req.Header.Set("Authorization", "Bearer "+testToken(user, "enterprise"))
+		req.Header.Set("Authorization", "Bearer "+testkit.Token(user, "enterprise"))
 		res, err := client.Do(req)
 		if err != nil {
 			return err.Error()
@@ -159,11 +160,11 @@ func TestSwapUnderLoad(t *testing.T) {
 	wait.Wait()
 	t.Logf("%d requests", calls.Load())
 	client.CloseIdleConnections()
-	eventually(t, "nothing is left of what was replaced", func() bool {
+	testkit.EventuallyWithin(t, time.Minute, "nothing is left of what was replaced", func() bool {
 		now := processStats(t, g.process)
 		return now["go_goroutines"] <= before["go_goroutines"]+10 && now["process_open_fds"] <= before["process_open_fds"]+10
 	})
-	if u := usageOf(t, g.process, testToken("after", "enterprise")); u.Used != int64(times(50, 1000)) || u.InFlight != 0 {
+	if u := usageOf(t, g.process, testkit.Token("after", "enterprise")); u.Used != int64(times(50, 1000)) || u.InFlight != 0 {
 		t.Errorf("used %d, in flight %d", u.Used, u.InFlight)
 	}
 }
@@ -216,17 +217,17 @@ func TestBrokenFiles(t *testing.T) {
 	if _, body := get(g.admin+"/metrics", ""); !strings.Contains(body, "metergate_config_last_reload_successful 0") {
 		t.Error("the metric does not say that the reload failed")
 	}
-	if status := post(http.DefaultClient, g.url+"/api/analyze", testToken("u", "free")); status != 200 {
+	if status := post(http.DefaultClient, g.url+"/api/analyze", testkit.Token("u", "free")); status != 200 {
 		t.Errorf("a request: %d", status)
 	}
 	// The same file again, byte for byte: the broken edit is undone.
 	g.save(good)
-	eventually(t, "the metric says that all is well", func() bool {
+	testkit.EventuallyWithin(t, time.Minute, "the metric says that all is well", func() bool {
 		_, body := get(g.admin+"/metrics", "")
 		return strings.Contains(body, "metergate_config_last_reload_successful 1")
 	})
 	g.save(strings.Replace(good, "100", "101", 1))
-	eventually(t, "a good file is in force", func() bool { return g.limit() == 101 })
+	testkit.EventuallyWithin(t, time.Minute, "a good file is in force", func() bool { return g.limit() == 101 })
 }
 
 // Reloads of all origins, mixed: what is in the file in the end is in force.
@@ -236,7 +237,7 @@ func TestMixedReloads(t *testing.T) {
 	text := func(limit int) string { return fmt.Sprintf(reloadYAML, upstream.URL, limit) }
 	for range 5 {
 		g.save(text(200))
-		eventually(t, "the watcher's reload", func() bool { return g.limit() == 200 })
+		testkit.EventuallyWithin(t, time.Minute, "the watcher's reload", func() bool { return g.limit() == 200 })
 		g.save(text(100))
 		g.reload(adminToken)
 		os.WriteFile(g.file+".backup", []byte(text(1)), 0o600) // the folder's events go on
@@ -245,10 +246,10 @@ func TestMixedReloads(t *testing.T) {
 		}
 	}
 	// A file that comes after the one that names it.
-	g.save(strings.Replace(text(300), `secret: "`+testSecret+`"`, "secret_file: late", 1))
+	g.save(strings.Replace(text(300), `secret: "`+testkit.Secret+`"`, "secret_file: late", 1))
 	g.until(func(text string) bool { return strings.Contains(text, "was not reloaded") })
-	os.WriteFile(filepath.Join(filepath.Dir(g.file), "late"), []byte(testSecret), 0o600)
-	eventually(t, "the late file", func() bool { return g.limit() == 300 })
+	os.WriteFile(filepath.Join(filepath.Dir(g.file), "late"), []byte(testkit.Secret), 0o600)
+	testkit.EventuallyWithin(t, time.Minute, "the late file", func() bool { return g.limit() == 300 })
 }
 
 // A folder in which something is written all the time does not hide a change.
@@ -269,7 +270,7 @@ func TestBusyFolder(t *testing.T) {
 	})
 	g.save(fmt.Sprintf(reloadYAML, upstream.URL, 200))
 	began := time.Now()
-	eventually(t, "the new limit", func() bool { return g.limit() == 200 })
+	testkit.EventuallyWithin(t, time.Minute, "the new limit", func() bool { return g.limit() == 200 })
 	close(stop)
 	wait.Wait()
 	if took := time.Since(began); took > 20*time.Second { // the poll comes every 30
@@ -291,18 +292,18 @@ func TestWeightKeepsHealth(t *testing.T) {
 	up := func(n int) func() bool {
 		return func() bool { _, body := get(g.admin+"/metrics", ""); return targetsUp(body) == n }
 	}
-	eventually(t, "the second target is there", func() bool {
+	testkit.EventuallyWithin(t, time.Minute, "the second target is there", func() bool {
 		_, body := get(g.admin+"/metrics", "")
 		return strings.Contains(body, `target="`+bad.URL)
 	})
-	eventually(t, "it is out", up(1))
+	testkit.EventuallyWithin(t, time.Minute, "it is out", up(1))
 	for weight := range 5 {
 		g.save(text(2 + weight))
 		if status, body := g.reload(adminToken); status != 200 {
 			t.Fatal(status, body)
 		}
 		for range 20 {
-			if status := post(http.DefaultClient, g.url+"/api/analyze", testToken("u", "enterprise")); status != 200 {
+			if status := post(http.DefaultClient, g.url+"/api/analyze", testkit.Token("u", "enterprise")); status != 200 {
 				t.Fatalf("after another weight a request got %d", status)
 			}
 		}
@@ -318,7 +319,7 @@ func TestNoticedChanges(t *testing.T) {
 		g := startReloadable(t, upstream.URL)
 		for limit := range 3 {
 			g.save(text(200 + limit))
-			eventually(t, "the new limit", func() bool { return g.limit() == int64(200+limit) })
+			testkit.EventuallyWithin(t, time.Minute, "the new limit", func() bool { return g.limit() == int64(200+limit) })
 		}
 	})
 	t.Run("truncated and written", func(t *testing.T) {
@@ -332,7 +333,7 @@ func TestNoticedChanges(t *testing.T) {
 		f.Sync()
 		io.WriteString(f, text(300)[half:])
 		f.Close()
-		eventually(t, "the new limit", func() bool { return g.limit() == 300 })
+		testkit.EventuallyWithin(t, time.Minute, "the new limit", func() bool { return g.limit() == 300 })
 	})
 	t.Run("ConfigMap", func(t *testing.T) {
 		// gateway.yaml -> ..data/gateway.yaml, ..data -> a folder that is swapped.
@@ -362,7 +363,7 @@ func TestNoticedChanges(t *testing.T) {
 		g.serving()
 		for n := range 3 {
 			version(n+1, 401+n)
-			eventually(t, "the new limit", func() bool { return g.limit() == int64(401+n) })
+			testkit.EventuallyWithin(t, time.Minute, "the new limit", func() bool { return g.limit() == int64(401+n) })
 		}
 	})
 	t.Run("SIGHUP", func(t *testing.T) {
@@ -373,7 +374,7 @@ func TestNoticedChanges(t *testing.T) {
 		g.until(func(text string) bool { return strings.Contains(text, "the configuration was reloaded") })
 		// What takes a restart is said, and the rest is applied.
 		g.save(strings.NewReplacer("embedded:data", "embedded:elsewhere", "127.0.0.1:0\nshut", "127.0.0.1:1\nshut").Replace(text(500)))
-		eventually(t, "the new limit", func() bool { return g.limit() == 500 })
+		testkit.EventuallyWithin(t, time.Minute, "the new limit", func() bool { return g.limit() == 500 })
 		for _, what := range []string{"store has changed", "listen has changed"} {
 			g.until(func(text string) bool { return strings.Contains(text, what) })
 		}
@@ -381,12 +382,12 @@ func TestNoticedChanges(t *testing.T) {
 	t.Run("a key file", func(t *testing.T) {
 		g := startReloadable(t, upstream.URL)
 		secret := filepath.Join(filepath.Dir(g.file), "secret")
-		os.WriteFile(secret, []byte(testSecret), 0o600)
-		g.save(strings.Replace(text(600), `secret: "`+testSecret+`"`, "secret_file: secret", 1))
-		eventually(t, "the new limit", func() bool { return g.limit() == 600 })
+		os.WriteFile(secret, []byte(testkit.Secret), 0o600)
+		g.save(strings.Replace(text(600), `secret: "`+testkit.Secret+`"`, "secret_file: secret", 1))
+		testkit.EventuallyWithin(t, time.Minute, "the new limit", func() bool { return g.limit() == 600 })
 		os.WriteFile(secret, []byte("another secret of at least 32 bytes"), 0o600)
-		eventually(t, "the old key is refused", func() bool {
-			status, _ := get(g.url+"/usage", testToken("u", "free"))
+		testkit.EventuallyWithin(t, time.Minute, "the old key is refused", func() bool {
+			status, _ := get(g.url+"/usage", testkit.Token("u", "free"))
 			return status == 401
 		})
 	})
@@ -410,7 +411,7 @@ func TestStreamsOutliveReloads(t *testing.T) {
 	g := startReloadable(t, upstream.URL)
 	openStream := func(path string) *bufio.Scanner {
 		req, _ := http.NewRequest("GET", g.url+path, nil)
-		req.Header.Set("Authorization", "Bearer "+testToken("u", "free"))
+		req.Header.Set("Authorization", "Bearer "+testkit.Token("u", "free"))
 		res, err := http.DefaultClient.Do(req)
 		if err != nil || res.StatusCode != 200 {
 			t.Fatal(res, err)
@@ -460,7 +461,7 @@ func TestAdminToken(t *testing.T) {
 		}
 	}
 	g.save(strings.Replace(fmt.Sprintf(reloadYAML, "http://127.0.0.1:9", 100), `, token: "`+adminToken+`"`, "", 1))
-	eventually(t, "the API is off", func() bool { status, _ := g.reload(adminToken); return status == 403 })
+	testkit.EventuallyWithin(t, time.Minute, "the API is off", func() bool { status, _ := g.reload(adminToken); return status == 403 })
 	if status, _ := get(g.admin+"/livez", ""); status != 200 {
 		t.Errorf("/livez: %d", status)
 	}

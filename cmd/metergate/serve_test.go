@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"metergate/internal/testkit"
 	"metergate/quota/redisstore/redistest"
 )
 
@@ -30,7 +31,7 @@ func TestDrain(t *testing.T) {
 	if status, body := get(gateway.admin+"/readyz", ""); status != 200 || !strings.Contains(body, `"store":"ok"`) {
 		t.Errorf("/readyz before: %d %s", status, body)
 	}
-	token := testToken("u", "free")
+	token := testkit.Token("u", "free")
 	answered := make(chan string)
 	go func() {
 		req, _ := http.NewRequest("POST", gateway.url+"/api/analyze", nil)
@@ -45,8 +46,8 @@ func TestDrain(t *testing.T) {
 	}()
 	<-arrived
 	gateway.signal(syscall.SIGTERM)
-	eventually(t, "/readyz says 503", func() bool { status, _ := get(gateway.admin+"/readyz", ""); return status == 503 })
-	eventually(t, "new connections are refused", func() bool {
+	testkit.EventuallyWithin(t, time.Minute, "/readyz says 503", func() bool { status, _ := get(gateway.admin+"/readyz", ""); return status == 503 })
+	testkit.EventuallyWithin(t, time.Minute, "new connections are refused", func() bool {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(gateway.url, "http://"))
 		if err == nil {
 			conn.Close()
@@ -80,7 +81,7 @@ func TestSecondSignal(t *testing.T) {
 	gateway := startGateway(t, "embedded:"+t.TempDir(), upstream.URL)
 	go func() {
 		req, _ := http.NewRequest("POST", gateway.url+"/api/analyze", nil)
-		req.Header.Set("Authorization", "Bearer "+testToken("u", "free"))
+		req.Header.Set("Authorization", "Bearer "+testkit.Token("u", "free"))
 		http.DefaultClient.Do(req)
 	}()
 	<-arrived
@@ -102,7 +103,7 @@ func TestRedisDownAtStart(t *testing.T) {
 	redis.Stop()
 	post := func(g *process) int {
 		req, _ := http.NewRequest("POST", g.url+"/api/analyze", nil)
-		req.Header.Set("Authorization", "Bearer "+testToken("u", "free"))
+		req.Header.Set("Authorization", "Bearer "+testkit.Token("u", "free"))
 		res, err := http.DefaultClient.Do(req)
 		if err != nil {
 			return 0
@@ -127,9 +128,9 @@ func TestRedisDownAtStart(t *testing.T) {
 	}
 	redis.Start()
 	for _, g := range []*process{allow, deny} {
-		eventually(t, "the gateway counts again", func() bool { return post(g) == 200 && strings.Contains(readyz(g), `"store":"ok"`) })
+		testkit.EventuallyWithin(t, time.Minute, "the gateway counts again", func() bool { return post(g) == 200 && strings.Contains(readyz(g), `"store":"ok"`) })
 	}
-	if u := usageOf(t, deny, testToken("u", "free")); u.Used == 0 {
+	if u := usageOf(t, deny, testkit.Token("u", "free")); u.Used == 0 {
 		t.Error("nothing was counted after Redis came back")
 	}
 }
@@ -151,7 +152,7 @@ func TestMetrics(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer upstream.Close()
 	g := startGateway(t, "embedded:"+t.TempDir(), upstream.URL)
-	token := testToken("u-secret", "free")
+	token := testkit.Token("u-secret", "free")
 	for i := range 3 {
 		req, _ := http.NewRequest("POST", fmt.Sprint(g.url, "/api/analyze?", i), nil)
 		req.Header.Set("Authorization", "Bearer "+token)
@@ -162,7 +163,7 @@ func TestMetrics(t *testing.T) {
 	get(g.url+"/nowhere", token)
 	// The last request is noted after its response has gone out.
 	var body string
-	eventually(t, "all requests are in the metrics", func() bool {
+	testkit.EventuallyWithin(t, time.Minute, "all requests are in the metrics", func() bool {
 		_, body = get(g.admin+"/metrics", "")
 		return strings.Contains(body, `metergate_requests_total{code="4xx",method="GET",route="none"} 1`)
 	})
@@ -226,7 +227,7 @@ func TestOutage(t *testing.T) {
 	redis := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	allow := startGateway(t, redis.URL(), upstream.URL, "ON_FAILURE=allow")
 	deny := startGateway(t, redis.URL(), upstream.URL, "ON_FAILURE=deny")
-	token := testToken("u", "free")
+	token := testkit.Token("u", "free")
 	post := func(g *process) *http.Response {
 		req, _ := http.NewRequest("POST", g.url+"/api/analyze", nil)
 		req.Header.Set("Authorization", "Bearer "+token)
@@ -261,11 +262,11 @@ func TestOutage(t *testing.T) {
 	redis.Start()
 	again := start(t, allow.cmd.Env, allow.cmd.Args[1:]...)
 	again.serving()
-	eventually(t, "all is counted", func() bool {
+	testkit.EventuallyWithin(t, time.Minute, "all is counted", func() bool {
 		u := usageOf(t, again, token)
 		return u.Used == 12 && u.InFlight == 0 && !u.Stale
 	})
-	eventually(t, "the other one serves", func() bool { return post(deny).StatusCode == 200 })
+	testkit.EventuallyWithin(t, time.Minute, "the other one serves", func() bool { return post(deny).StatusCode == 200 })
 	if u := usageOf(t, again, token); u.Used != 13 {
 		t.Errorf("%d used, want 13", u.Used)
 	}

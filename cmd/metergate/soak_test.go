@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"metergate/internal/testkit"
 	"metergate/quota/redisstore/redistest"
 )
 
@@ -41,7 +42,7 @@ func TestSoak(t *testing.T) {
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 	// The base has seen a request: Redis is connected, the scripts are loaded.
-	if status := post(client, gateway.url()+"/api/analyze?status=200", testToken("base", "load")); status != 200 {
+	if status := post(client, gateway.url()+"/api/analyze?status=200", testkit.Token("base", "load")); status != 200 {
 		t.Fatalf("a request: %d", status)
 	}
 	base := sampleOf(t, gateway)
@@ -80,7 +81,7 @@ func TestSoak(t *testing.T) {
 	defer func() {
 		t.Logf("goroutines: %.0f before, %.0f after; descriptors: %.0f before, %.0f after", base.goroutines, now.goroutines, base.descriptors, now.descriptors)
 	}()
-	eventually(t, "nothing is left of the traffic", func() bool {
+	testkit.EventuallyWithin(t, time.Minute, "nothing is left of the traffic", func() bool {
 		now = sampleOf(t, gateway)
 		// What stays is bounded: connections to Redis, and a reader for each.
 		return now.inFlight == 0 && now.goroutines <= base.goroutines+80 && now.descriptors <= base.descriptors+40
@@ -155,7 +156,7 @@ func (s *soak) watch(ctx context.Context, user string) {
 	for ctx.Err() == nil {
 		own, hangUp := context.WithTimeout(ctx, min(3*time.Second, *soakFor/10))
 		req, _ := http.NewRequestWithContext(own, "GET", s.gateway.url()+"/usage/stream", nil)
-		req.Header.Set("Authorization", "Bearer "+testToken(user, "load"))
+		req.Header.Set("Authorization", "Bearer "+testkit.Token(user, "load"))
 		transport := &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{}).DialContext}
 		if res, err := transport.RoundTrip(req); err == nil {
 			lines := bufio.NewScanner(res.Body)

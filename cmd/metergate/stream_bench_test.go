@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"metergate/internal/testkit"
 	"metergate/quota"
 	"metergate/quota/redisstore/redistest"
 )
@@ -26,7 +27,7 @@ func BenchmarkStreams(b *testing.B) {
 	redis := redistest.Start(b)
 	here := startGateway(b, redis.URL(), upstream.URL)
 	there := startGateway(b, redis.URL(), upstream.URL)
-	token := func(i int) string { return testToken(fmt.Sprint("stream-", i), "enterprise") }
+	token := func(i int) string { return testkit.Token(fmt.Sprint("stream-", i), "enterprise") }
 	measured := &server{name: "metergate", pid: here.cmd.Process.Pid}
 	before := measured.resident(b)
 

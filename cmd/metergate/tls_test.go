@@ -24,6 +24,7 @@ import (
 	"testing"
 	"time"
 
+	"metergate/internal/testkit"
 	"metergate/quota"
 )
 
@@ -135,7 +136,7 @@ func trusting(t testing.TB, p pair, http2 bool) *http.Client {
 // ask sends a request of a user on the plan free, and reads the answer.
 func ask(t testing.TB, client *http.Client, method, url, user string, body io.Reader) (*http.Response, string) {
 	t.Helper()
-	return askAs(t, client, method, url, testToken(user, "free"), body)
+	return askAs(t, client, method, url, testkit.Token(user, "free"), body)
 }
 
 func askAs(t testing.TB, client *http.Client, method, url, token string, body io.Reader) (*http.Response, string) {
@@ -194,7 +195,7 @@ func TestTLS(t *testing.T) {
 		}
 		write.Close()
 		req, _ := http.NewRequest("GET", g.url+"/usage/stream", nil)
-		req.Header.Set("Authorization", "Bearer "+testToken(user, "free"))
+		req.Header.Set("Authorization", "Bearer "+testkit.Token(user, "free"))
 		res, err := client.Do(req)
 		if err != nil {
 			t.Fatal(err)
@@ -260,12 +261,12 @@ func TestNoH2C(t *testing.T) {
 	if res := send(preface); res.StatusCode != 400 || !res.Close {
 		t.Errorf("the preface got %s, close %v", res.Status, res.Close)
 	}
-	res := send("GET /usage HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + testToken("u", "free") +
+	res := send("GET /usage HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + testkit.Token("u", "free") +
 		"\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n" + preface)
 	if res.StatusCode != 200 || res.ProtoMajor != 1 {
 		t.Errorf("the upgrade got %s %s", res.Proto, res.Status)
 	}
-	res = send("POST /api/analyze HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + testToken("u", "free") +
+	res = send("POST /api/analyze HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + testkit.Token("u", "free") +
 		"\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nContent-Length: 0\r\n\r\n")
 	if res.StatusCode != 200 || res.ProtoMajor != 1 {
 		t.Errorf("the upgrade of a metered request got %s %s", res.Proto, res.Status)
@@ -293,7 +294,7 @@ func TestTLSReload(t *testing.T) {
 	g := startSecured(t, first, upstream.URL)
 	client := trusting(t, first, true)
 	req, _ := http.NewRequest("GET", g.url+"/api/stream", nil)
-	req.Header.Set("Authorization", "Bearer "+testToken("u", "free"))
+	req.Header.Set("Authorization", "Bearer "+testkit.Token("u", "free"))
 	res, err := client.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -328,7 +329,7 @@ func TestTLSReload(t *testing.T) {
 
 	g.put("cert.pem", second.cert) // for a moment they do not fit, as when a tool renews them
 	g.put("key.pem", second.key)
-	eventually(t, "the second certificate", shows(second))
+	testkit.EventuallyWithin(t, time.Minute, "the second certificate", shows(second))
 	goesOn("after a renewal")
 
 	g.put("key.pem", third.key)
@@ -345,7 +346,7 @@ func TestTLSReload(t *testing.T) {
 	g.put("third.pem", third.cert)
 	g.put("third.key", third.key)
 	g.save(strings.NewReplacer("cert.pem", "third.pem", "key.pem", "third.key").Replace(g.text))
-	eventually(t, "the third certificate", shows(third))
+	testkit.EventuallyWithin(t, time.Minute, "the third certificate", shows(third))
 	goesOn("after other names")
 
 	// Off takes a restart, and until then its files are not needed any more.
@@ -359,7 +360,7 @@ func TestTLSReload(t *testing.T) {
 		}
 	}
 	g.save(strings.Replace(strings.Replace(g.text, tlsLine, "", 1), "requests: 100", "requests: 123", 1))
-	eventually(t, "the rest of the file is in force", func() bool { return *g.usage(client, "u").Limit == 123 })
+	testkit.EventuallyWithin(t, time.Minute, "the rest of the file is in force", func() bool { return *g.usage(client, "u").Limit == 123 })
 	if !shows(third)() {
 		t.Error("without tls in the file the certificate is another one")
 	}
@@ -374,7 +375,7 @@ func TestTLSReload(t *testing.T) {
 		}
 	}
 	plain.save(strings.Replace(fmt.Sprintf(reloadYAML, upstream.URL, 77), "log:", tlsLine+"log:", 1))
-	eventually(t, "the rest of the file is in force", func() bool { return plain.limit() == 77 })
+	testkit.EventuallyWithin(t, time.Minute, "the rest of the file is in force", func() bool { return plain.limit() == 77 })
 	plain.until(func(text string) bool { return strings.Contains(text, "tls (on or off) has changed in the file") })
 }
 
@@ -411,7 +412,7 @@ func TestCertificateDates(t *testing.T) {
 	}
 	g.put("cert.pem", early.cert)
 	g.put("key.pem", early.key)
-	eventually(t, "the other certificate", func() bool { return g.shown().Equal(early.parsed) })
+	testkit.EventuallyWithin(t, time.Minute, "the other certificate", func() bool { return g.shown().Equal(early.parsed) })
 	g.until(func(text string) bool { return strings.Contains(text, "its certificate is not valid before") })
 	if got, want := expiry(), early.parsed.NotAfter.UTC().Format(time.DateTime); got != want {
 		t.Errorf("after a reload the metric says %s, the certificate %s", got, want)
@@ -436,7 +437,7 @@ func TestDrainHTTP2(t *testing.T) {
 	g := startSecured(t, p, upstream.URL)
 	client := trusting(t, p, true)
 	req, _ := http.NewRequest("GET", g.url+"/usage/stream", nil)
-	req.Header.Set("Authorization", "Bearer "+testToken("u", "free"))
+	req.Header.Set("Authorization", "Bearer "+testkit.Token("u", "free"))
 	stream, err := client.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -444,7 +445,7 @@ func TestDrainHTTP2(t *testing.T) {
 	answered := make(chan string)
 	go func() {
 		req, _ := http.NewRequest("POST", g.url+"/api/analyze", bytes.NewReader(nil))
-		req.Header.Set("Authorization", "Bearer "+testToken("u", "free"))
+		req.Header.Set("Authorization", "Bearer "+testkit.Token("u", "free"))
 		res, err := client.Do(req)
 		if err != nil {
 			answered <- err.Error()

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"metergate/config"
+	"metergate/internal/testkit"
 	"metergate/proxy/jwtauth"
 )
 
@@ -20,7 +21,7 @@ import (
 func jwtConfig(change func(*config.JWT)) *config.Config {
 	cfg := &config.Config{}
 	jwt := &cfg.Auth.JWT
-	jwt.Secret, jwt.Algorithms = testSecret, []string{"HS256"}
+	jwt.Secret, jwt.Algorithms = testkit.Secret, []string{"HS256"}
 	jwt.Claims = config.Claims{User: "sub", Plan: "plan"}
 	if change != nil {
 		change(jwt)
@@ -119,7 +120,7 @@ func TestSignTokenRefuses(t *testing.T) {
 			if signed != "" || err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %q and %v, want error: %s", signed, err, c.want)
 			}
-			if err != nil && strings.Contains(err.Error(), testSecret) {
+			if err != nil && strings.Contains(err.Error(), testkit.Secret) {
 				t.Errorf("the secret is in the error: %v", err)
 			}
 		})

@@ -24,6 +24,7 @@ import (
 	"unicode"
 
 	"metergate/config"
+	"metergate/internal/testkit"
 	"metergate/quota"
 	"metergate/quota/redisstore/redistest"
 )
@@ -57,7 +58,7 @@ func tokenOf(subject string) string {
 	encode := base64.RawURLEncoding.EncodeToString
 	text := encode([]byte(`{"alg":"HS256","typ":"JWT"}`)) + "." +
 		encode(fmt.Appendf(nil, `{"sub":%s,"plan":"free","exp":%d}`, subject, time.Now().Add(time.Hour).Unix()))
-	mac := hmac.New(sha256.New, []byte(testSecret))
+	mac := hmac.New(sha256.New, []byte(testkit.Secret))
 	mac.Write([]byte(text))
 	return text + "." + encode(mac.Sum(nil))
 }
@@ -88,7 +89,7 @@ func (h *hostility) call(token string) (status int) {
 func (h *hostility) want(more int64) {
 	h.Helper()
 	for i, user := range hostileUsers {
-		u := usageOf(h.T, h.gateway, testToken(user, "free"))
+		u := usageOf(h.T, h.gateway, testkit.Token(user, "free"))
 		if want := calls(i) + more; u.User != user || u.Used != want || u.InFlight != 0 || u.Endpoints["analyze"].Used != want {
 			h.Errorf("%q has used %d, %+v, and is called %q; want %d", user, u.Used, u.Endpoints, u.User, want)
 		}
@@ -102,7 +103,7 @@ func calls(i int) int64 { return int64(1 + i%5) }
 // it ever speaks of somebody else, or of more.
 func (h *hostility) watch(user string, final int64, opened *sync.WaitGroup) error {
 	req, _ := http.NewRequest("GET", h.gateway.url+"/usage/stream", nil)
-	req.Header.Set("Authorization", "Bearer "+testToken(user, "free"))
+	req.Header.Set("Authorization", "Bearer "+testkit.Token(user, "free"))
 	res, err := h.client.Do(req)
 	if err != nil {
 		opened.Done()
@@ -178,16 +179,16 @@ func (h *hostility) everybody() {
 	// What there is in the metrics after one of each.
 	var warm sync.WaitGroup
 	warm.Add(1)
-	h.call(testToken("somebody", "free"))
+	h.call(testkit.Token("somebody", "free"))
 	if err := h.watch("somebody", 1, &warm); err != nil {
 		h.Fatal(err)
 	}
-	usageOf(h.T, h.gateway, testToken("somebody", "free"))
+	usageOf(h.T, h.gateway, testkit.Token("somebody", "free"))
 	if status := h.call(tokenOf(`""`)); status != 401 {
 		h.Errorf("without a subject: %d", status)
 	}
 	var before []string
-	eventually(h.T, "what was done is in the metrics", func() bool {
+	testkit.EventuallyWithin(h.T, time.Minute, "what was done is in the metrics", func() bool {
 		before = h.series()
 		return slices.ContainsFunc(before, func(s string) bool { return strings.Contains(s, `code="2xx",method="GET",route="GET /usage/stream"`) }) &&
 			slices.ContainsFunc(before, func(s string) bool { return strings.Contains(s, `code="4xx",method="POST",route="POST /api/analyze"`) })
@@ -211,7 +212,7 @@ func (h *hostility) everybody() {
 				continue
 			}
 			want++
-			if status := h.call(testToken(user, "free")); status != 200 {
+			if status := h.call(testkit.Token(user, "free")); status != 200 {
 				h.Errorf("%q: status %d", user, status)
 			}
 		}
@@ -229,7 +230,7 @@ func (h *hostility) everybody() {
 	if after := h.series(); !slices.Equal(before, after) {
 		h.Errorf("the metrics had\n%s\nand have\n%s", strings.Join(before, "\n"), strings.Join(after, "\n"))
 	}
-	eventually(h.T, "all requests are in the log", func() bool {
+	testkit.EventuallyWithin(h.T, time.Minute, "all requests are in the log", func() bool {
 		return h.requestLines(401)[""] == int64(1+len(refusedUsers))
 	})
 	lines := h.requestLines(200)
@@ -329,7 +330,7 @@ func TestHostileUsers(t *testing.T) {
 		cable.Refuse(true)
 		cable.CutAll()
 		for _, user := range hostileUsers {
-			if status := h.call(testToken(user, "free")); status != 200 {
+			if status := h.call(testkit.Token(user, "free")); status != 200 {
 				t.Errorf("%q in an outage: status %d", user, status)
 			}
 		}

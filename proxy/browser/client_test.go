@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"metergate/internal/testkit"
 	"metergate/proxy/browser/browsertest"
 )
 
@@ -533,7 +534,7 @@ func testTabs(t *testing.T, b *browsertest.Browser, g *gateway) {
 	tabs[2].Want(shown, "11,1")
 	tabs[0].Close()
 	tabs[2].Want(shown, "11,0")
-	until(t, "another tab streams", func() bool { open, opened := g.streams(); return open == 1 && opened == 2 })
+	testkit.Eventually(t, "another tab streams", func() bool { open, opened := g.streams(); return open == 1 && opened == 2 })
 	g.set(12)
 	for _, tab := range tabs[1:] {
 		tab.Want("client.connection + client.current.used", "live12")
@@ -559,7 +560,7 @@ func testFrozen(t *testing.T, b *browsertest.Browser, g *gateway) {
 	tab := openClient(t, b, g, "timing: { ..."+fast+", impatience: 100, leaderLost: 300 }")
 	g.set(2)
 	tab.Want("client.connection + client.current?.used", "live2")
-	until(t, "the frozen tab has given up its stream", func() bool { open, _ := g.streams(); return open == 1 })
+	testkit.Eventually(t, "the frozen tab has given up its stream", func() bool { open, _ := g.streams(); return open == 1 })
 }
 
 // hide makes a page believe that it is hidden, or seen.
@@ -574,7 +575,7 @@ func testHidden(t *testing.T, b *browsertest.Browser, g *gateway) {
 	tab.Want("client.connection", "live")
 	tab.Eval(hide+"(true)", nil)
 	tab.Want("client.connection", "idle")
-	until(t, "no stream", func() bool { open, _ := g.streams(); return open == 0 })
+	testkit.Eventually(t, "no stream", func() bool { open, _ := g.streams(); return open == 0 })
 	g.set(2)
 	tab.Eval(hide+"(false)", nil)
 	tab.Want("client.connection + client.current.used + client.current.stale", "live2false")
@@ -589,7 +590,7 @@ func testHidden(t *testing.T, b *browsertest.Browser, g *gateway) {
 	g.set(3)
 	other.Want("client.current.used", "3")
 	other.Eval(hide+"(true)", nil)
-	until(t, "no stream", func() bool { open, _ := g.streams(); return open == 0 })
+	testkit.Eventually(t, "no stream", func() bool { open, _ := g.streams(); return open == 0 })
 	if _, opened := g.streams(); opened != before {
 		t.Errorf("%d streams were opened, want none", opened-before)
 	}
@@ -620,7 +621,7 @@ func testUsers(t *testing.T, b *browsertest.Browser, g *gateway) {
 	tab.Want("client.current?.user + client.current?.used", "bob7")
 	tab.Want("client.connection", "live")
 	tab.Want("[...new Set(seen)].join()", "alice3,,bob7")
-	until(t, "one stream", func() bool { open, _ := g.streams(); return open == 1 })
+	testkit.Eventually(t, "one stream", func() bool { open, _ := g.streams(); return open == 1 })
 
 	// Tokens of one user with other times share a stream, with another plan they do not.
 	other := openPage(t, b, g)
@@ -632,7 +633,7 @@ func testUsers(t *testing.T, b *browsertest.Browser, g *gateway) {
 	}
 	other.Eval("client.close()", nil)
 	other.Eval(fmt.Sprintf("void (window.client = createUsageClient({ getToken: () => '%s', timing: %s }))", fakeToken(`{"sub":"bob","plan":"pro"}`), fast), nil)
-	until(t, "a stream more", func() bool { _, opened := g.streams(); return opened == before+1 })
+	testkit.Eventually(t, "a stream more", func() bool { _, opened := g.streams(); return opened == before+1 })
 }
 
 // testLate is what was asked for one user and answered after another has signed in.
@@ -655,7 +656,7 @@ func testLate(t *testing.T, b *browsertest.Browser, g *gateway) {
 	tab.Eval(fmt.Sprintf("void (window.token = '%s', window.client = createUsageClient({ getToken: () => token, timing: %s }))", alice, fast), nil)
 	tab.Want("client.connection", "live")
 	tab.Eval("void (window.seen = [], client.subscribe(s => seen.push(s?.used)), window.late = Promise.all([client.refresh(), client.fetch('/api/analyze')]))", nil)
-	until(t, "both were asked", func() bool {
+	testkit.Eventually(t, "both were asked", func() bool {
 		n := 0
 		for _, r := range g.requests() {
 			if strings.HasSuffix(r, alice) && !strings.Contains(r, "stream") {
@@ -678,7 +679,7 @@ func testClose(t *testing.T, b *browsertest.Browser, g *gateway) {
 	tab.Eval("void (window.other = createUsageClient({ getToken: () => '"+fakeToken(`{"sub":"alice"}`)+"' }))", nil)
 	tab.Want("other.connection", "live") // it waits for the lock
 	tab.Eval("void (client.close(), client.close(), other.close())", nil)
-	until(t, "no stream", func() bool { open, _ := g.streams(); return open == 0 })
+	testkit.Eventually(t, "no stream", func() bool { open, _ := g.streams(); return open == 0 })
 	tab.Want("navigator.locks.query().then(q => q.held.length + q.pending.length)", "0")
 	tab.Want("client.fetch('/api/analyze').then(r => r.status + ' ' + client.current.pending)", "200 0")
 	tab.Want("client.refresh().then(s => s.used)", "1")

@@ -7,6 +7,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
+	"metergate/internal/testkit"
 	"metergate/proxy/browser/browsertest"
 )
 
@@ -78,15 +79,15 @@ func testMeter(t *testing.T, b *browsertest.Browser, g *gateway) {
 	tab.Eval("meter.remove()", nil)
 	tab.Want("client.connection", "live")
 	tab.Eval("client.close()", nil)
-	until(t, "no stream", func() bool { open, _ := g.streams(); return open == 0 })
+	testkit.Eventually(t, "no stream", func() bool { open, _ := g.streams(); return open == 0 })
 	// With attributes alone it makes its own, and closes it.
 	tab.Eval("void (meter = document.createElement('usage-meter'), meter.token = '"+fakeToken(`{"sub":"x"}`)+"', document.body.append(meter))", nil)
 	tab.Want("text('count')", "43 of 100 used")
 	tab.Eval("void (document.body.append(document.createElement('div')), document.body.lastChild.append(meter))", nil)
 	tab.Want("text('count')", "43 of 100 used")
-	until(t, "one stream", func() bool { open, _ := g.streams(); return open == 1 })
+	testkit.Eventually(t, "one stream", func() bool { open, _ := g.streams(); return open == 1 })
 	tab.Eval("meter.remove()", nil)
-	until(t, "no stream", func() bool { open, _ := g.streams(); return open == 0 })
+	testkit.Eventually(t, "no stream", func() bool { open, _ := g.streams(); return open == 0 })
 	if log := tab.Console(); len(log) > 0 {
 		t.Errorf("the console has %q", log)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"metergate/internal/testkit"
 	"metergate/proxy/upstream"
 )
 
@@ -79,14 +80,7 @@ func target(u string) upstream.Target {
 }
 
 // refused is a URL where nobody listens.
-func refused(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return "http://" + l.Addr().String()
-}
+func refused(t testing.TB) string { return "http://" + testkit.FreeAddress(t) }
 
 func newPool(t testing.TB, o upstream.Options, urls ...string) *upstream.Pool {
 	t.Helper()

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"metergate/internal/testkit"
 	"metergate/quota"
 	"metergate/quota/quotatest"
 )
@@ -120,7 +121,7 @@ func TestResetEndsTheJournalToo(t *testing.T) {
 		r.down()
 		r.use(3, "u", five)
 		r.up()
-		eventually(t, "the reset is made", func() bool {
+		testkit.EventuallyWithin(t, time.Minute, "the reset is made", func() bool {
 			_, err := r.Change(ctx, "u", terms, quota.Change{Action: quota.ActionReset})
 			return err == nil
 		})

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"metergate/internal/testkit"
 	"metergate/quota"
 	"metergate/quota/boltstore"
 	"metergate/quota/guard"
@@ -144,19 +145,9 @@ func numbers(s quota.Snapshot) string {
 	return text
 }
 
-func eventually(t *testing.T, what string, reached func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
-		if reached() {
-			return
-		}
-	}
-	t.Fatalf("not within 60 s: %s", what)
-}
-
 func (r *rig) settled() {
 	r.t.Helper()
-	eventually(r.t, "the journal is empty", func() bool { st := r.Stats(); return st.Backlog == 0 && st.Open == 0 })
+	testkit.EventuallyWithin(r.t, time.Minute, "the journal is empty", func() bool { st := r.Stats(); return st.Backlog == 0 && st.Open == 0 })
 }
 
 // A guarded store passes the suite as the store behind it does: nobody notices it.
@@ -382,7 +373,7 @@ func TestLostAnswerOfAReserve(t *testing.T) {
 		t.Fatal("no error")
 	}
 	r.up()
-	eventually(t, "nothing is held", func() bool { return r.state("u", five) == "1+0" })
+	testkit.EventuallyWithin(t, time.Minute, "nothing is held", func() bool { return r.state("u", five) == "1+0" })
 }
 
 // When it may pass all the same, its unit counts as one: it is held, perhaps, and
@@ -406,7 +397,7 @@ func TestReleaseDuringAnOutage(t *testing.T) {
 		t.Errorf("stale %v, error %v", s.Stale, err)
 	}
 	r.up()
-	eventually(t, "the unit is back", func() bool { return r.state("u", five) == "0+0" })
+	testkit.EventuallyWithin(t, time.Minute, "the unit is back", func() bool { return r.state("u", five) == "0+0" })
 }
 
 // The journal is counted before the user's next reserve is, however fast he is.
@@ -418,7 +409,7 @@ func TestEntriesGoFirst(t *testing.T) {
 		r.use(4, user, five)
 		r.up()
 		var d *quota.Decision
-		eventually(t, "the store decides", func() bool {
+		testkit.EventuallyWithin(t, time.Minute, "the store decides", func() bool {
 			var err error
 			if d, err = r.Reserve(ctx, request(user, five)); err != nil {
 				t.Fatal(err)
@@ -461,14 +452,14 @@ func TestJournalOutlivesTheProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.up()
-	eventually(t, "the first has replayed some", func() bool { return first.Stats().Replayed > 0 })
+	testkit.EventuallyWithin(t, time.Minute, "the first has replayed some", func() bool { return first.Stats().Replayed > 0 })
 	dir = t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "journal.db"), image, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	o.Journal = openJournal(t, dir)
 	second := open(t, o)
-	eventually(t, "both are done", func() bool { return first.Stats().Backlog == 0 && second.Stats().Backlog == 0 })
+	testkit.EventuallyWithin(t, time.Minute, "both are done", func() bool { return first.Stats().Backlog == 0 && second.Stats().Backlog == 0 })
 	if n := second.Stats().Replayed; n != users*each {
 		t.Errorf("the second replayed %d, want %d", n, users*each)
 	}
@@ -539,9 +530,9 @@ func TestBreaker(t *testing.T) {
 	for range 1000 {
 		r.Reserve(ctx, request("u", five))
 	}
-	eventually(t, "it is probed", func() bool { return probes.Load() > 1 || calls.Load() > before })
+	testkit.EventuallyWithin(t, time.Minute, "it is probed", func() bool { return probes.Load() > 1 || calls.Load() > before })
 	r.up()
-	eventually(t, "normal service", func() bool { _, err := r.Reserve(ctx, request("u", five)); return err == nil })
+	testkit.EventuallyWithin(t, time.Minute, "normal service", func() bool { _, err := r.Reserve(ctx, request("u", five)); return err == nil })
 }
 
 // One lost answer is not an outage.
@@ -612,7 +603,7 @@ func TestOverloadIsNoOutage(t *testing.T) {
 		t.Error("the breaker is open")
 	}
 	remote.yes.Store(false)
-	eventually(t, "it is counted", func() bool { s, err := s.Read(ctx, "u", five.Terms()); return err == nil && numbers(s) == "1+0" })
+	testkit.EventuallyWithin(t, time.Minute, "it is counted", func() bool { s, err := s.Read(ctx, "u", five.Terms()); return err == nil && numbers(s) == "1+0" })
 }
 
 // What runs here counts as held when the store is gone, whoever admitted it.
@@ -636,7 +627,7 @@ func TestRunningRequestsBound(t *testing.T) {
 func TestSlowButUp(t *testing.T) {
 	r := newRig(t, setup{timeout: time.Second})
 	r.cable.Delay(700 * time.Millisecond) // a new connection takes two answers, a new script one more
-	eventually(t, "it serves", func() bool {
+	testkit.EventuallyWithin(t, time.Minute, "it serves", func() bool {
 		d, err := r.Reserve(ctx, request("u", five))
 		if err == nil && d.Admitted {
 			r.Release(ctx, &d.Reservation)
@@ -644,7 +635,7 @@ func TestSlowButUp(t *testing.T) {
 		return err == nil
 	})
 	r.cable.CutAll()
-	eventually(t, "it serves again", func() bool {
+	testkit.EventuallyWithin(t, time.Minute, "it serves again", func() bool {
 		_, err := r.Read(ctx, "u", five.Terms())
 		return err == nil && r.Stats().Open == 0
 	})
@@ -685,7 +676,7 @@ func TestNoJournal(t *testing.T) {
 		t.Errorf("error %v, %+v; want an error, and that it is counted as such", err, s.Stats())
 	}
 	remote.yes.Store(false)
-	eventually(t, "it is counted", func() bool { s, err := s.Read(ctx, "u", five.Terms()); return err == nil && numbers(s) == "1+0" })
+	testkit.EventuallyWithin(t, time.Minute, "it is counted", func() bool { s, err := s.Read(ctx, "u", five.Terms()); return err == nil && numbers(s) == "1+0" })
 }
 
 // busy is a store whose gateway has no connection free.
@@ -746,13 +737,13 @@ func TestNothingIsLostAroundAnOutage(t *testing.T) {
 		})
 	}
 	for range 3 {
-		eventually(t, "it works", func() bool { return r.Stats().Open == 0 })
+		testkit.EventuallyWithin(t, time.Minute, "it works", func() bool { return r.Stats().Open == 0 })
 		n := counted[0].Load()
-		eventually(t, "some are counted", func() bool { return counted[0].Load() > n+50 })
+		testkit.EventuallyWithin(t, time.Minute, "some are counted", func() bool { return counted[0].Load() > n+50 })
 		r.down()
-		eventually(t, "it is noticed", func() bool { return r.Stats().Open == 1 })
+		testkit.EventuallyWithin(t, time.Minute, "it is noticed", func() bool { return r.Stats().Open == 1 })
 		n = counted[0].Load()
-		eventually(t, "some are counted in the journal", func() bool { return counted[0].Load() > n+50 })
+		testkit.EventuallyWithin(t, time.Minute, "some are counted in the journal", func() bool { return counted[0].Load() > n+50 })
 		r.up()
 	}
 	close(stop)

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"metergate/internal/testkit"
+
 	"go.uber.org/goleak"
 )
 
@@ -239,7 +241,7 @@ func TestCable(t *testing.T) {
 		}
 	})
 	t.Run("no Redis", func(t *testing.T) {
-		c := Connect(t, freeAddr(t))
+		c := Connect(t, testkit.FreeAddress(t))
 		refused(t, c.Addr)
 	})
 }

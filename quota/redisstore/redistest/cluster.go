@@ -7,6 +7,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"metergate/internal/testkit"
 )
 
 // A Cluster is a Redis Cluster of three masters on this machine.
@@ -122,7 +125,7 @@ func (c *Cluster) Promoted(slot int, old *Server) {
 // await waits for a state of every node that runs.
 func (c *Cluster) await(what string, done func(*Server) bool) {
 	c.t.Helper()
-	within(c.t, what, func() bool {
+	testkit.EventuallyWithin(c.t, time.Minute, what, func() bool {
 		return !slices.ContainsFunc(c.Nodes, func(s *Server) bool { return s.running() && !done(s) })
 	})
 }
@@ -205,7 +208,7 @@ func (m *Move) Key(key string) {
 // Finish moves the keys that are left, and tells every master who has the slot.
 func (m *Move) Finish() {
 	m.c.t.Helper()
-	within(m.c.t, "the slot is empty", func() bool {
+	testkit.EventuallyWithin(m.c.t, time.Minute, "the slot is empty", func() bool {
 		keys := m.From.Do("CLUSTER", "GETKEYSINSLOT", m.slot, 1000).([]any)
 		for _, k := range keys {
 			m.Key(k.(string))
@@ -224,7 +227,7 @@ func (m *Move) Finish() {
 // is free as well.
 func clusterAddr(t testing.TB) string {
 	for range 1000 {
-		addr := freeAddr(t)
+		addr := testkit.FreeAddress(t)
 		host, text, _ := net.SplitHostPort(addr)
 		port, _ := strconv.Atoi(text)
 		if port >= 55000 {

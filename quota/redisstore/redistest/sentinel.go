@@ -7,6 +7,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"metergate/internal/testkit"
 )
 
 // A Group is a master and a replica, watched by three Sentinels.
@@ -34,18 +37,18 @@ func StartSentinel(t testing.TB, password string) *Group {
 		args = append(args, "--requirepass", password, "--masterauth", password)
 		auth = fmt.Sprintf("sentinel auth-pass %s %q\n", group, password)
 	}
-	master := (&Server{t: t, args: args, password: password}).launch(freeAddr)
+	master := (&Server{t: t, args: args, password: password}).launch(testkit.FreeAddress)
 	host, port, _ := net.SplitHostPort(master.Addr)
-	replica := (&Server{t: t, args: append(slices.Clone(args), "--replicaof", host+" "+port), password: password}).launch(freeAddr)
+	replica := (&Server{t: t, args: append(slices.Clone(args), "--replicaof", host+" "+port), password: password}).launch(testkit.FreeAddress)
 	g.Servers = []*Server{master, replica}
 	g.Follows(replica)
 	for range 3 {
 		g.Sentinels = append(g.Sentinels, (&Server{t: t, conf: fmt.Sprintf(
 			"sentinel monitor %[1]s %[2]s %[3]s 2\n%[4]s"+
 				"sentinel down-after-milliseconds %[1]s 1500\nsentinel failover-timeout %[1]s 2000\n",
-			group, host, port, auth)}).launch(freeAddr))
+			group, host, port, auth)}).launch(testkit.FreeAddress))
 	}
-	within(t, "the Sentinels know everyone", func() bool {
+	testkit.EventuallyWithin(t, time.Minute, "the Sentinels know everyone", func() bool {
 		return !slices.ContainsFunc(g.Sentinels, func(s *Server) bool {
 			text := fmt.Sprint(s.Do("INFO", "sentinel"))
 			return !strings.Contains(text, "status=ok") || !strings.Contains(text, "slaves=1,sentinels=3")
@@ -91,7 +94,7 @@ func (g *Group) master(sentinel *Server) string {
 func (g *Group) Failover() {
 	g.t.Helper()
 	old := g.Master()
-	within(g.t, "a failover begins", func() bool {
+	testkit.EventuallyWithin(g.t, time.Minute, "a failover begins", func() bool {
 		_, err := g.Sentinels[0].try("SENTINEL", "FAILOVER", group)
 		return err == nil
 	})
@@ -105,13 +108,13 @@ func (g *Group) Failover() {
 // Follows waits until a server is a replica, and has all that its master has.
 func (g *Group) Follows(s *Server) {
 	g.t.Helper()
-	within(g.t, "a server follows", func() bool { return s.info("INFO", "replication")["master_link_status"] == "up" })
+	testkit.EventuallyWithin(g.t, time.Minute, "a server follows", func() bool { return s.info("INFO", "replication")["master_link_status"] == "up" })
 }
 
 // Promoted waits until these Sentinels name another master than old.
 func (g *Group) Promoted(old *Server, sentinels []*Server) {
 	g.t.Helper()
-	within(g.t, "a replica is promoted", func() bool {
+	testkit.EventuallyWithin(g.t, time.Minute, "a replica is promoted", func() bool {
 		return !slices.ContainsFunc(sentinels, func(s *Server) bool { addr := g.master(s); return addr == "" || addr == old.Addr })
 	})
 }

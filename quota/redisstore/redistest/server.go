@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"metergate/internal/testkit"
+
 	"github.com/redis/go-redis/v9"
 )
 
@@ -48,7 +50,7 @@ type Server struct {
 // test is skipped, or fails if RequireEnv is set.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
-	return (&Server{t: t, args: args}).launch(freeAddr)
+	return (&Server{t: t, args: args}).launch(testkit.FreeAddress)
 }
 
 // launch starts a new server on an address that free finds.
@@ -246,16 +248,6 @@ func (s *Server) info(args ...any) map[string]string {
 	return fields
 }
 
-// within polls processes from outside until they are in a state, at most a minute.
-func within(t testing.TB, what string, done func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within a minute: %s", what)
-		}
-	}
-}
-
 func (s *Server) pong() bool {
 	conn, err := net.DialTimeout("tcp", s.Addr, time.Second)
 	if err != nil {
@@ -266,13 +258,4 @@ func (s *Server) pong() bool {
 	fmt.Fprint(conn, "PING\r\n")
 	line, _ := bufio.NewReader(conn).ReadString('\n')
 	return strings.HasPrefix(line, "+PONG") || strings.HasPrefix(line, "-NOAUTH")
-}
-
-func freeAddr(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }

@@ -1,0 +1,97 @@
+// Package testkit holds the few helpers that tests all over the tree share: waiting for
+// a condition, free addresses, files and tokens. It imports no other package of this
+// module, so that every package can use it. Only tests and packages of test helpers may
+// import it.
+package testkit
+
+import (
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// Patience is how long [Eventually] and [Receive] wait. It only has to be long enough
+// for a busy machine: a test that passes does not wait for it to end.
+const Patience = 30 * time.Second
+
+// pollInterval is how often a condition is checked.
+const pollInterval = 5 * time.Millisecond
+
+// Eventually waits until reached returns true, for a condition that other goroutines or
+// processes bring about. It fails the test after [Patience]; what names the condition
+// in the failure message, such as "nothing is held".
+func Eventually(t testing.TB, what string, reached func() bool) {
+	t.Helper()
+	EventuallyWithin(t, Patience, what, reached)
+}
+
+// EventuallyWithin is [Eventually] with a limit of its own, for conditions that may
+// take longer, such as the end of a lease.
+func EventuallyWithin(t testing.TB, limit time.Duration, what string, reached func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); !reached(); time.Sleep(pollInterval) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %s", limit, what)
+		}
+	}
+}
+
+// Receive returns the next value of a channel, or the zero value once the channel is
+// closed. It fails the test after [Patience].
+func Receive[T any](t testing.TB, what string, from <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-from:
+		return v
+	case <-time.After(Patience):
+		t.Fatalf("not within %v: %s", Patience, what)
+		panic("unreachable")
+	}
+}
+
+// FreeAddress returns a HOST:PORT of the loopback interface on which nothing listens.
+// Another process may take the port before the caller does.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// WriteFile writes a file that only its owner can read.
+func WriteFile[T ~string | ~[]byte](t testing.TB, path string, data T) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(data), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// LastLines returns the last n lines of a text.
+func LastLines(text string, n int) string {
+	lines := strings.Split(text, "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// Secret is the HS256 key that signs the tests' tokens.
+const Secret = "a secret that is long enough for HS256"
+
+// Token signs a token with [Secret] that is valid for an hour. Without a plan, the
+// token has no plan claim.
+func Token(user, plan string) string {
+	claims := jwt.MapClaims{"sub": user, "exp": time.Now().Add(time.Hour).Unix()}
+	if plan != "" {
+		claims["plan"] = plan
+	}
+	signed, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(Secret))
+	if err != nil {
+		panic(err) // HMAC takes every key
+	}
+	return signed
+}
