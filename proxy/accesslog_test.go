@@ -31,7 +31,7 @@ func (l *logged) line(t *testing.T, n int) map[string]any {
 // Each request has one line, with what is known of it and nothing else.
 func TestAccessLog(t *testing.T) {
 	var log logged
-	r := newRig(t, setup{
+	r := newTestGateway(t, setup{
 		upstream: func(w http.ResponseWriter, r *http.Request) {
 			switch r.URL.RawQuery {
 			case "fail":
@@ -154,7 +154,7 @@ func TestAccessLog(t *testing.T) {
 func TestAccessLogOfOverload(t *testing.T) {
 	var log logged
 	arrived, release := make(chan bool), make(chan bool)
-	r := newRig(t, setup{
+	r := newTestGateway(t, setup{
 		upstream: func(w http.ResponseWriter, r *http.Request) { arrived <- true; <-release },
 		change:   all(log.to(slog.LevelInfo), func(o *proxy.Options) { o.MaxInFlight, o.MaxUserInFlight = 2, 1 }),
 	})
@@ -178,7 +178,7 @@ func TestAccessLogOfOverload(t *testing.T) {
 func TestAccessLogOfClientGone(t *testing.T) {
 	var log logged
 	arrived := make(chan bool)
-	r := newRig(t, setup{
+	r := newTestGateway(t, setup{
 		upstream: func(w http.ResponseWriter, r *http.Request) { arrived <- true; <-r.Context().Done() },
 		change:   log.to(slog.LevelInfo),
 	})
@@ -207,7 +207,7 @@ func TestAccessLogInjection(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log logged
-			r := newRig(t, setup{change: func(o *proxy.Options) { o.Log = slog.New(handler(&log)) }})
+			r := newTestGateway(t, setup{change: func(o *proxy.Options) { o.Log = slog.New(handler(&log)) }})
 			serve := func(user string, change func(*http.Request)) {
 				log.text.Reset()
 				req := httptest.NewRequest("GET", "/api/status", nil)
@@ -256,7 +256,7 @@ func TestLogUser(t *testing.T) {
 		proxy.LogUserOmit:  nil,
 	} {
 		var log logged
-		r := newRig(t, setup{change: all(log.to(slog.LevelDebug), func(o *proxy.Options) { o.LogUser = how })})
+		r := newTestGateway(t, setup{change: all(log.to(slog.LevelDebug), func(o *proxy.Options) { o.LogUser = how })})
 		r.do(token(user, ""), "POST", "/api/analyze", nil)
 		if got := log.line(t, 1)["user"]; got != want {
 			t.Errorf("the user is %v, want %v", got, want)
@@ -276,7 +276,7 @@ func TestQuietSuccesses(t *testing.T) {
 	const requests = 400
 	serve := func(share float64) (ids []string) {
 		var log logged
-		r := newRig(t, setup{
+		r := newTestGateway(t, setup{
 			upstream: func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.RawQuery == "fail" {
 					w.WriteHeader(500)
@@ -360,7 +360,7 @@ func requestsIn(t *testing.T, registry *prometheus.Registry) (sum int) {
 func TestAccessLogKeepsNobodyWaiting(t *testing.T) {
 	may := make(chan bool)
 	registry := prometheus.NewRegistry()
-	r := newRig(t, setup{change: func(o *proxy.Options) {
+	r := newTestGateway(t, setup{change: func(o *proxy.Options) {
 		o.Log = slog.New(blocked{o.Log.Handler(), may})
 		o.Metrics = proxy.NewMetrics(registry)
 	}})
@@ -377,7 +377,7 @@ func TestAccessLogKeepsNobodyWaiting(t *testing.T) {
 // which it should not.
 func TestAccessLogOfUpgrade(t *testing.T) {
 	var log logged
-	r := newRig(t, setup{
+	r := newTestGateway(t, setup{
 		routes: []proxy.Route{{Pattern: "GET /socket", Upgrade: true}},
 		upstream: func(w http.ResponseWriter, r *http.Request) {
 			conn, _, err := w.(http.Hijacker).Hijack()
@@ -403,7 +403,7 @@ func TestAccessLogOfUpgrade(t *testing.T) {
 // A level above info leaves what the gateway could not do.
 func TestAccessLogLevel(t *testing.T) {
 	var log logged
-	r := newRig(t, setup{
+	r := newTestGateway(t, setup{
 		upstream: func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.RawQuery == "cut" {
 				panic(http.ErrAbortHandler)

@@ -34,7 +34,7 @@ func triesPlan(limits ...quota.Limit) *quota.Plan {
 func TestAttempts(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	var log strings.Builder
-	r := newRig(t, setup{
+	r := newTestGateway(t, setup{
 		upstream: func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) },
 		change: func(o *proxy.Options) {
 			o.Plans["tries"] = triesPlan(quota.Limit{Requests: 100, Per: quota.Month})
@@ -116,7 +116,7 @@ func (s refusing) Reserve(ctx context.Context, r quota.Request) (*quota.Decision
 // Retry-After is in whole seconds, and who comes then is not too early.
 func TestRetryAfterAttempts(t *testing.T) {
 	for wait, want := range map[time.Duration]string{time.Microsecond: "1", time.Second: "1", time.Second + time.Microsecond: "2", 24 * time.Hour: "86400"} {
-		r := newRig(t, setup{change: func(o *proxy.Options) {
+		r := newTestGateway(t, setup{change: func(o *proxy.Options) {
 			o.Store = refusing{o.Store, wait}
 			o.Plans["tries"] = triesPlan()
 		}})

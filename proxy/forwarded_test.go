@@ -15,7 +15,7 @@ import (
 
 // from sends a request past the network, so that its peer can be any, and returns what
 // the upstream got.
-func (r *rig) from(peer string, fields ...string) *http.Request {
+func (r *testGateway) from(peer string, fields ...string) *http.Request {
 	r.t.Helper()
 	req := httptest.NewRequest("GET", "http://api.example/api/health", nil)
 	req.RemoteAddr = peer
@@ -44,7 +44,7 @@ func trusting(networks ...string) func(*proxy.Options) {
 // The upstream gets the chain that came and the peer, and in X-Real-Ip the nearest
 // address that is nobody's proxy. Nobody else's word counts.
 func TestForwardedFor(t *testing.T) {
-	r := newRig(t, setup{change: trusting("10.0.0.0/8", "2001:db8:1::/48", "fe80::/10")})
+	r := newTestGateway(t, setup{change: trusting("10.0.0.0/8", "2001:db8:1::/48", "fe80::/10")})
 	const near = "10.0.0.1:1234"
 	for _, c := range []struct {
 		name, peer    string
@@ -104,7 +104,7 @@ func TestForwardedFor(t *testing.T) {
 }
 
 func TestForwardedProtoAndHost(t *testing.T) {
-	r := newRig(t, setup{change: trusting("10.0.0.0/8")})
+	r := newTestGateway(t, setup{change: trusting("10.0.0.0/8")})
 	for _, c := range []struct {
 		peer        string
 		fields      []string
@@ -132,7 +132,7 @@ func TestForwardedProtoAndHost(t *testing.T) {
 // What frameworks take for the client's address or scheme reaches the upstream from a
 // trusted proxy only, and in no spelling from anybody else.
 func TestForwardedFieldsOfStrangers(t *testing.T) {
-	r := newRig(t, setup{change: trusting("10.0.0.0/8")})
+	r := newTestGateway(t, setup{change: trusting("10.0.0.0/8")})
 	names := []string{
 		"Forwarded", "X-Forwarded", "X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Server", "X-Forwarded-Prefix", "X-Forwarded-Ssl",
 		"X-Forwarded-User", "X-Forwarded-Client-Cert", "X-Forwarded-" + strings.Repeat("A", 60), "X-Real-IP", "X-Client-IP", "Client-IP",
@@ -204,7 +204,7 @@ func TestForwardedFieldsOfStrangers(t *testing.T) {
 // What a client names in Connection is dropped on the way, but not what the gateway
 // sets.
 func TestForwardedInConnection(t *testing.T) {
-	r := newRig(t, setup{change: trusting("127.0.0.0/8")})
+	r := newTestGateway(t, setup{change: trusting("127.0.0.0/8")})
 	conn := r.dial()
 	io.WriteString(conn, "GET /api/health HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: https\r\nConnection: X-Forwarded-For, X-Forwarded-Proto, X-Real-Ip\r\n\r\n")
 	testkit.Eventually(t, "a request arrives", func() bool { return len(r.requests()) == 1 })

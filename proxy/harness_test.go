@@ -33,8 +33,8 @@ var secret = []byte(testkit.Secret)
 // token signs a token for an hour; an empty plan leaves the claim out.
 func token(user, plan string) string { return testkit.Token(user, plan) }
 
-// A rig is a gateway in front of an upstream, on loopback, with a real store.
-type rig struct {
+// A testGateway is a gateway in front of an upstream, on loopback, with a real store.
+type testGateway struct {
 	t       *testing.T
 	store   *counting
 	plans   map[string]*quota.Plan
@@ -66,9 +66,9 @@ func newPlan(name string, limits ...quota.Limit) *quota.Plan {
 	return p
 }
 
-func newRig(t *testing.T, s setup) *rig {
+func newTestGateway(t *testing.T, s setup) *testGateway {
 	t.Helper()
-	r := &rig{t: t, plans: map[string]*quota.Plan{
+	r := &testGateway{t: t, plans: map[string]*quota.Plan{
 		"free": newPlan("free", quota.Limit{Requests: 100, Per: quota.Month},
 			quota.Limit{Requests: 20, Per: quota.Month, Endpoint: "image-analysis"}),
 		"one":        newPlan("one", quota.Limit{Requests: 1, Per: quota.Month}),
@@ -154,7 +154,7 @@ type reply struct {
 }
 
 // do sends a request; fields are "Name: value". An empty token sends none.
-func (r *rig) do(token, method, path string, body io.Reader, fields ...string) reply {
+func (r *testGateway) do(token, method, path string, body io.Reader, fields ...string) reply {
 	r.t.Helper()
 	res, err := r.try(token, method, path, body, fields...)
 	if err != nil {
@@ -163,7 +163,7 @@ func (r *rig) do(token, method, path string, body io.Reader, fields ...string) r
 	return res
 }
 
-func (r *rig) try(token, method, path string, body io.Reader, fields ...string) (reply, error) {
+func (r *testGateway) try(token, method, path string, body io.Reader, fields ...string) (reply, error) {
 	req, err := http.NewRequest(method, r.gateway.URL, body)
 	if err != nil {
 		return reply{}, err
@@ -192,7 +192,7 @@ func (r *rig) try(token, method, path string, body io.Reader, fields ...string) 
 }
 
 // usage reads a user's usage object.
-func (r *rig) usage(user, plan string) quota.Usage {
+func (r *testGateway) usage(user, plan string) quota.Usage {
 	r.t.Helper()
 	res := r.do(token(user, plan), "GET", "/usage", nil)
 	var u quota.Usage
@@ -203,14 +203,14 @@ func (r *rig) usage(user, plan string) quota.Usage {
 }
 
 // want checks what a user has used and holds.
-func (r *rig) want(user, plan string, used int64) {
+func (r *testGateway) want(user, plan string, used int64) {
 	r.t.Helper()
 	if u := r.usage(user, plan); u.Used != used || u.InFlight != 0 {
 		r.t.Errorf("%s has used %d and holds %d, want %d and 0", user, u.Used, u.InFlight, used)
 	}
 }
 
-func (r *rig) requests() []*http.Request {
+func (r *testGateway) requests() []*http.Request {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.sent

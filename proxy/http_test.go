@@ -19,7 +19,7 @@ var wildcard = []proxy.Route{
 
 // A path reaches the upstream in the form in which it was routed, or not at all.
 func TestOnePath(t *testing.T) {
-	r := newRig(t, setup{routes: wildcard})
+	r := newTestGateway(t, setup{routes: wildcard})
 	for path, want := range map[string]string{
 		"/files/a/b":                          "/files/a/b",
 		"/files/%41%7e%2D":                    "/files/A~-",
@@ -55,7 +55,7 @@ func TestOnePath(t *testing.T) {
 }
 
 func TestNoRoute(t *testing.T) {
-	r := newRig(t, setup{routes: wildcard})
+	r := newTestGateway(t, setup{routes: wildcard})
 	for _, c := range []struct {
 		method, path string
 		status       int
@@ -88,7 +88,7 @@ func TestNoRoute(t *testing.T) {
 }
 
 func TestTokens(t *testing.T) {
-	r := newRig(t, setup{})
+	r := newTestGateway(t, setup{})
 	for name, fields := range map[string][]string{
 		"none":       nil,
 		"not bearer": {"Authorization: Basic dTpw"},
@@ -112,7 +112,7 @@ func TestTokens(t *testing.T) {
 }
 
 func TestWhatTheUpstreamGets(t *testing.T) {
-	r := newRig(t, setup{})
+	r := newTestGateway(t, setup{})
 	r.do(token("u", ""), "POST", "/api/analyze", strings.NewReader("text"),
 		"Connection: Authorization, X-Forwarded-For, X-Request-Id",
 		"X-Forwarded-For: 1.2.3.4", "X-Forwarded-Host: evil.example", "Forwarded: for=1.2.3.4",
@@ -134,7 +134,7 @@ func TestWhatTheUpstreamGets(t *testing.T) {
 }
 
 func TestUpgrades(t *testing.T) {
-	r := newRig(t, setup{})
+	r := newTestGateway(t, setup{})
 	tok := token("u", "")
 	res := r.do(tok, "POST", "/api/analyze", nil, "Connection: Upgrade", "Upgrade: websocket")
 	if res.StatusCode != 400 || len(r.requests()) != 0 {
@@ -155,7 +155,7 @@ func TestUpgrades(t *testing.T) {
 
 func TestCORS(t *testing.T) {
 	const origin = "Origin: https://app.example.com"
-	r := newRig(t, setup{
+	r := newTestGateway(t, setup{
 		upstream: func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Access-Control-Allow-Origin", "*")
 			w.Header().Set("Access-Control-Allow-Credentials", "true")
@@ -208,7 +208,7 @@ func TestCORS(t *testing.T) {
 
 // A preflight has no body. One that says it has does not wait for it.
 func TestPreflightWithABody(t *testing.T) {
-	r := newRig(t, setup{change: func(o *proxy.Options) { o.CORS = &proxy.CORS{AllowedOrigins: []string{"*"}} }})
+	r := newTestGateway(t, setup{change: func(o *proxy.Options) { o.CORS = &proxy.CORS{AllowedOrigins: []string{"*"}} }})
 	r.handler.SetBounds(time.Minute, time.Minute)
 	conn := r.dial()
 	io.WriteString(conn, "OPTIONS /api/analyze HTTP/1.1\r\nHost: x\r\nOrigin: https://app.example.com\r\nAccess-Control-Request-Method: POST\r\nContent-Length: 100\r\n\r\nhalf")
@@ -220,7 +220,7 @@ func TestPreflightWithABody(t *testing.T) {
 // An error must not be answered on a connection that still carries a body as if
 // it were the next request.
 func TestErrorsEndAConnectionWithABody(t *testing.T) {
-	r := newRig(t, setup{})
+	r := newTestGateway(t, setup{})
 	conn := r.dial()
 	io.WriteString(conn, "POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\n\r\nGET /api/health HTTP/1.1\r\nHost: x\r\n\r\n....")
 	read := bufio.NewReader(conn)

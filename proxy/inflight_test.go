@@ -23,7 +23,7 @@ type call struct{ token, method, path string }
 
 // rush sends calls all at once and returns the answers of those that were refused with
 // a status, once all but want have been, and how many reached the upstream.
-func (r *rig) rush(calls []call, status, want int, arrived <-chan bool) (refused []reply) {
+func (r *testGateway) rush(calls []call, status, want int, arrived <-chan bool) (refused []reply) {
 	r.t.Helper()
 	answers := make(chan reply, len(calls))
 	for _, c := range calls {
@@ -79,7 +79,7 @@ func wantProblem(t *testing.T, res reply, typ string, status int) {
 func TestMaxInFlight(t *testing.T) {
 	arrived, release := make(chan bool, 100), make(chan bool)
 	registry := prometheus.NewRegistry()
-	r := newRig(t, setup{
+	r := newTestGateway(t, setup{
 		upstream: func(w http.ResponseWriter, r *http.Request) { arrived <- true; <-release },
 		change: func(o *proxy.Options) {
 			o.MaxInFlight, o.Metrics = 5, proxy.NewMetrics(registry)
@@ -130,7 +130,7 @@ func TestMaxPublicInFlight(t *testing.T) {
 		t.Run(fmt.Sprint(c.total), func(t *testing.T) {
 			arrived, release := make(chan bool, 100), make(chan bool)
 			registry := prometheus.NewRegistry()
-			r := newRig(t, setup{
+			r := newTestGateway(t, setup{
 				routes: []proxy.Route{{Pattern: "POST /open", Public: true}},
 				upstream: func(w http.ResponseWriter, r *http.Request) {
 					switch r.URL.Path {
@@ -172,7 +172,7 @@ func TestMaxPublicInFlight(t *testing.T) {
 
 func TestMaxUserInFlight(t *testing.T) {
 	arrived, release := make(chan bool, 100), make(chan bool)
-	r := newRig(t, setup{
+	r := newTestGateway(t, setup{
 		upstream: func(w http.ResponseWriter, r *http.Request) { arrived <- true; <-release },
 		change:   func(o *proxy.Options) { o.MaxUserInFlight = 3 },
 	})
@@ -209,7 +209,7 @@ func TestMaxUserInFlight(t *testing.T) {
 // However a request ends, its place is free again.
 func TestPlacesComeBack(t *testing.T) {
 	opened, release := make(chan bool), make(chan bool)
-	r := newRig(t, setup{
+	r := newTestGateway(t, setup{
 		maxBody: 10,
 		routes:  []proxy.Route{{Pattern: "GET /socket", Upgrade: true}, {Pattern: "POST /open", Public: true}},
 		upstream: func(w http.ResponseWriter, r *http.Request) {
@@ -339,7 +339,7 @@ func TestPlacesComeBack(t *testing.T) {
 // What runs under one configuration counts under the next.
 func TestInFlightThroughReload(t *testing.T) {
 	arrived, release := make(chan bool), make(chan bool)
-	r := newRig(t, setup{
+	r := newTestGateway(t, setup{
 		upstream: func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.RawQuery == "wait" {
 				arrived <- true

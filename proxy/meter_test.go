@@ -33,7 +33,7 @@ func answerStatus(w http.ResponseWriter, r *http.Request) {
 }
 
 func TestOnly2xxCounts(t *testing.T) {
-	r := newRig(t, setup{upstream: answerStatus})
+	r := newTestGateway(t, setup{upstream: answerStatus})
 	for _, status := range []int{200, 201, 202, 204, 206, 299, 300, 301, 304, 400, 401, 404, 429, 500, 502, 503} {
 		user := fmt.Sprint("user-", status)
 		res := r.do(token(user, ""), "POST", fmt.Sprint("/api/analyze?status=", status), strings.NewReader("text"))
@@ -52,7 +52,7 @@ func TestOnly2xxCounts(t *testing.T) {
 }
 
 func TestFieldsOfAResponse(t *testing.T) {
-	r := newRig(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
+	r := newTestGateway(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
 		for _, name := range []string{"RateLimit", "RateLimit-Policy", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-Usage", "X-Request-Id"} {
 			w.Header().Set(name, "the upstream's own")
 		}
@@ -101,7 +101,7 @@ func TestFieldsOfAResponse(t *testing.T) {
 }
 
 func TestImageAnalysisCountsTwice(t *testing.T) {
-	r := newRig(t, setup{})
+	r := newTestGateway(t, setup{})
 	tok := token("u", "")
 	for range 20 {
 		if res := r.do(tok, "POST", "/api/image-analysis", nil); res.StatusCode != 200 {
@@ -120,7 +120,7 @@ func TestImageAnalysisCountsTwice(t *testing.T) {
 }
 
 func TestOverQuota(t *testing.T) {
-	r := newRig(t, setup{})
+	r := newTestGateway(t, setup{})
 	tok := token("u", "one")
 	r.do(tok, "POST", "/api/analyze", nil)
 	res := r.do(tok, "POST", "/api/analyze", strings.NewReader("text"))
@@ -157,7 +157,7 @@ func TestOverQuota(t *testing.T) {
 // When only requests in flight hold the last units it is worth asking again soon.
 func TestHeldUnitsRefuseForASecond(t *testing.T) {
 	arrived, release := make(chan bool), make(chan bool)
-	r := newRig(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
+	r := newTestGateway(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
 		arrived <- true
 		<-release
 	}})
@@ -183,7 +183,7 @@ func TestHeldUnitsRefuseForASecond(t *testing.T) {
 
 // A client may announce a body and hold it back: it gets its answer all the same.
 func TestRefusedWithoutReadingTheBody(t *testing.T) {
-	r := newRig(t, setup{})
+	r := newTestGateway(t, setup{})
 	tok := token("u", "one")
 	r.do(tok, "POST", "/api/analyze", nil)
 	for name, request := range map[string]string{
@@ -214,7 +214,7 @@ func TestRefusedWithoutReadingTheBody(t *testing.T) {
 }
 
 // dial opens a raw connection to the gateway. A read that waits for 30 s fails.
-func (r *rig) dial() net.Conn {
+func (r *testGateway) dial() net.Conn {
 	r.t.Helper()
 	conn, err := net.Dial("tcp", r.gateway.Listener.Addr().String())
 	if err != nil {
@@ -248,7 +248,7 @@ func TestUpstreamFails(t *testing.T) {
 		}, 0, 502},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, setup{upstream: c.upstream, timeout: c.timeout})
+			r := newTestGateway(t, setup{upstream: c.upstream, timeout: c.timeout})
 			res := r.do(token("u", ""), "POST", "/api/analyze", strings.NewReader("text"))
 			if res.StatusCode != c.status || res.Header.Get("Content-Type") != "application/problem+json" || res.Header.Get("X-Usage") != "0/100" {
 				t.Errorf("%s, %s, X-Usage %q: %s", res.Status, res.Header.Get("Content-Type"), res.Header.Get("X-Usage"), res.body)
@@ -262,7 +262,7 @@ func TestUpstreamFails(t *testing.T) {
 }
 
 func TestUpstreamDown(t *testing.T) {
-	r := newRig(t, setup{})
+	r := newTestGateway(t, setup{})
 	r.target.Host = testkit.FreeAddress(t)
 	if res := r.do(token("u", ""), "POST", "/api/analyze", nil); res.StatusCode != 502 {
 		t.Errorf("%s: %s", res.Status, res.body)
@@ -272,7 +272,7 @@ func TestUpstreamDown(t *testing.T) {
 
 // A body that breaks off behind a 2xx is counted: the model has been paid.
 func TestBodyBreaksOff(t *testing.T) {
-	r := newRig(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
+	r := newTestGateway(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "1000")
 		io.WriteString(w, "half of it")
 		w.(http.Flusher).Flush()
@@ -286,7 +286,7 @@ func TestBodyBreaksOff(t *testing.T) {
 
 func TestClientHangsUp(t *testing.T) {
 	arrived, gone := make(chan bool), make(chan bool)
-	r := newRig(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
+	r := newTestGateway(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
 		arrived <- true
 		<-r.Context().Done()
 		close(gone)
@@ -301,7 +301,7 @@ func TestClientHangsUp(t *testing.T) {
 }
 
 func TestInformationalResponsesAndTrailers(t *testing.T) {
-	r := newRig(t, setup{
+	r := newTestGateway(t, setup{
 		upstream: func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Link", "</style.css>; rel=preload")
 			w.WriteHeader(http.StatusEarlyHints)
@@ -324,7 +324,7 @@ func TestInformationalResponsesAndTrailers(t *testing.T) {
 }
 
 func TestBodyTooLarge(t *testing.T) {
-	r := newRig(t, setup{maxBody: 1000, upstream: func(w http.ResponseWriter, r *http.Request) {
+	r := newTestGateway(t, setup{maxBody: 1000, upstream: func(w http.ResponseWriter, r *http.Request) {
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
 			panic(http.ErrAbortHandler)
 		}
@@ -355,7 +355,7 @@ func TestBodyTooLarge(t *testing.T) {
 
 // An upload that outlasts the timeout ends it, and holds nothing after.
 func TestSlowUpload(t *testing.T) {
-	r := newRig(t, setup{timeout: 100 * time.Millisecond, upstream: func(w http.ResponseWriter, r *http.Request) {
+	r := newTestGateway(t, setup{timeout: 100 * time.Millisecond, upstream: func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 	}})
 	conn := r.dial()
@@ -372,7 +372,7 @@ func TestSlowUpload(t *testing.T) {
 func TestStreams(t *testing.T) {
 	got := make(chan string)
 	more := make(chan bool)
-	r := newRig(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
+	r := newTestGateway(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
 		lines := bufio.NewScanner(r.Body)
 		for lines.Scan() {
 			got <- lines.Text()
@@ -419,7 +419,7 @@ func TestStreams(t *testing.T) {
 // An upstream may answer while it reads; what it says arrives then, not after the
 // upload.
 func TestEarlyAnswer(t *testing.T) {
-	r := newRig(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
+	r := newTestGateway(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
 		http.NewResponseController(w).EnableFullDuplex()
 		lines := bufio.NewScanner(r.Body)
 		for lines.Scan() {
@@ -456,7 +456,7 @@ func TestEarlyAnswer(t *testing.T) {
 
 // The gateway's own resources do not wait for a body that nobody asked for.
 func TestOwnResourcesWithABody(t *testing.T) {
-	r := newRig(t, setup{})
+	r := newTestGateway(t, setup{})
 	r.handler.SetBounds(time.Minute, time.Minute)
 	for line, status := range map[string]int{"POST /usage/track": 200, "GET /usage": 200, "GET /usage/client.js": 200, "GET /usage/stream": 400} {
 		conn := r.dial()
@@ -469,7 +469,7 @@ func TestOwnResourcesWithABody(t *testing.T) {
 }
 
 func TestCallsOfTheStore(t *testing.T) {
-	r := newRig(t, setup{})
+	r := newTestGateway(t, setup{})
 	tok := token("u", "one")
 	for _, c := range []struct {
 		method, path string
@@ -488,7 +488,7 @@ func TestCallsOfTheStore(t *testing.T) {
 }
 
 func TestHEAD(t *testing.T) {
-	r := newRig(t, setup{})
+	r := newTestGateway(t, setup{})
 	if res := r.do(token("u", ""), "HEAD", "/api/lookup/7", nil); res.StatusCode != 200 || r.requests()[0].Method != "HEAD" {
 		t.Errorf("%s", res.Status)
 	}
@@ -496,7 +496,7 @@ func TestHEAD(t *testing.T) {
 }
 
 func TestPlanOfTheToken(t *testing.T) {
-	r := newRig(t, setup{})
+	r := newTestGateway(t, setup{})
 	for claim, want := range map[string]string{"": "free", "one": "one", "no such plan": "free", "enterprise": "enterprise"} {
 		if u := r.usage("u", claim); u.Plan != want {
 			t.Errorf("claim %q: plan %q, want %q", claim, u.Plan, want)
@@ -505,7 +505,7 @@ func TestPlanOfTheToken(t *testing.T) {
 }
 
 func TestTrackCountsNothing(t *testing.T) {
-	r := newRig(t, setup{})
+	r := newTestGateway(t, setup{})
 	for range 3 {
 		res := r.do(token("u", ""), "POST", "/usage/track", strings.NewReader(`{"endpoint":"analyze"}`))
 		if res.StatusCode != 200 || res.Header.Get("Deprecation") != "@1796083200" || !strings.Contains(res.body, `"used":0`) {
@@ -537,7 +537,7 @@ func TestStoreDown(t *testing.T) {
 		t.Cleanup(func() { s.Close() })
 		return s
 	}
-	deny, allow := newRig(t, setup{store: open(false)}), newRig(t, setup{store: open(true)})
+	deny, allow := newTestGateway(t, setup{store: open(false)}), newTestGateway(t, setup{store: open(true)})
 	if res := deny.do(token("u", ""), "POST", "/api/analyze", nil); res.Header.Get("X-Usage") != "1/100" {
 		t.Errorf("before: %s, %v", res.Status, res.Header)
 	}
@@ -566,7 +566,7 @@ func TestStoreDown(t *testing.T) {
 
 // Who is gone before there is a reservation does not have the store make one.
 func TestGoneBeforeReserve(t *testing.T) {
-	r := newRig(t, setup{})
+	r := newTestGateway(t, setup{})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	req := httptest.NewRequestWithContext(ctx, "POST", "/api/analyze", nil)

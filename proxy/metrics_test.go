@@ -50,7 +50,7 @@ func series(t *testing.T, registry *prometheus.Registry) map[string]float64 {
 func TestReleasedByReason(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	arrived := make(chan bool)
-	r := newRig(t, setup{
+	r := newTestGateway(t, setup{
 		maxBody: 10,
 		upstream: func(w http.ResponseWriter, r *http.Request) {
 			io.Copy(io.Discard, r.Body)
@@ -135,7 +135,7 @@ func TestSeriesAreBounded(t *testing.T) {
 	answer := func(status int) *http.Response {
 		return &http.Response{StatusCode: status, ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Body: http.NoBody}
 	}
-	r := newRig(t, setup{
+	r := newTestGateway(t, setup{
 		routes: []proxy.Route{{Pattern: "GET /files/{rest...}", Public: true}, {Pattern: "/any/{id}"}},
 		change: all(trusting("10.0.0.0/8"), func(o *proxy.Options) {
 			o.Log, o.Metrics = slog.New(slog.DiscardHandler), proxy.NewMetrics(registry)

@@ -34,7 +34,7 @@ func observingPlan(attempts quota.Attempts, limits ...quota.Limit) *quota.Plan {
 func TestObserve(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	var log strings.Builder
-	r := newRig(t, setup{
+	r := newTestGateway(t, setup{
 		upstream: func(w http.ResponseWriter, r *http.Request) {
 			io.Copy(io.Discard, r.Body)
 			switch r.URL.RawQuery {
@@ -106,7 +106,7 @@ func TestObserve(t *testing.T) {
 
 // One route of a plan is observed, the other is not.
 func TestObservedRoute(t *testing.T) {
-	r := newRig(t, setup{routes: []proxy.Route{{Pattern: "POST /v2/analyze", Endpoint: "analyze", Observe: true}}})
+	r := newTestGateway(t, setup{routes: []proxy.Route{{Pattern: "POST /v2/analyze", Endpoint: "analyze", Observe: true}}})
 	tok := token("u", "one")
 	for i, c := range []struct {
 		path   string
@@ -136,7 +136,7 @@ func TestObservedRoute(t *testing.T) {
 
 // Only a metered route can be observed.
 func TestObservedRouteIsMetered(t *testing.T) {
-	r := newRig(t, setup{})
+	r := newTestGateway(t, setup{})
 	r.options.Routes = append(r.options.Routes, proxy.Route{Pattern: "GET /free", Observe: true})
 	if _, err := proxy.New(r.options); err == nil || !strings.Contains(err.Error(), "GET /free") {
 		t.Errorf("error %v", err)
@@ -146,7 +146,7 @@ func TestObservedRouteIsMetered(t *testing.T) {
 // The field is the gateway's, in every section of an answer, as those of usage are; an
 // informational response has none, and on a route that is not metered it is the upstream's.
 func TestWouldBlockIsTheGateways(t *testing.T) {
-	r := newRig(t, setup{
+	r := newTestGateway(t, setup{
 		upstream: func(w http.ResponseWriter, r *http.Request) {
 			conn, _, _ := w.(http.Hijacker).Hijack()
 			defer conn.Close()

@@ -20,7 +20,7 @@ import (
 func TestStreamOutlivesTheTimeout(t *testing.T) {
 	const timeout = 100 * time.Millisecond
 	more := make(chan bool)
-	r := newRig(t, setup{timeout: timeout, upstream: func(w http.ResponseWriter, r *http.Request) {
+	r := newTestGateway(t, setup{timeout: timeout, upstream: func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		for i := range 3 {
 			fmt.Fprintf(w, "data: %d\n\n", i)
@@ -54,7 +54,7 @@ func TestStreamOutlivesTheTimeout(t *testing.T) {
 // An upload of 30 MiB that is slower than the timeout ends with 504, at any point,
 // and holds nothing.
 func TestUploadSlowerThanTheTimeout(t *testing.T) {
-	r := newRig(t, setup{timeout: 150 * time.Millisecond, upstream: func(w http.ResponseWriter, r *http.Request) {
+	r := newTestGateway(t, setup{timeout: 150 * time.Millisecond, upstream: func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 	}})
 	conn := r.dial()
@@ -84,7 +84,7 @@ func TestUploadSlowerThanTheTimeout(t *testing.T) {
 
 // After a 504 the connection of a request without a body is as good as before.
 func TestTimeoutKeepsTheConnection(t *testing.T) {
-	r := newRig(t, setup{timeout: 100 * time.Millisecond, upstream: func(w http.ResponseWriter, r *http.Request) {
+	r := newTestGateway(t, setup{timeout: 100 * time.Millisecond, upstream: func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.RawQuery == "slow" {
 			<-r.Context().Done()
 		}
@@ -122,7 +122,7 @@ func (f faulty) WriteHeader(int) { panic("on purpose") }
 // A panic before the count gives the unit back; one after it leaves the count: in
 // both cases nothing is held, and the gateway serves on.
 func TestPanic(t *testing.T) {
-	r := newRig(t, setup{})
+	r := newTestGateway(t, setup{})
 	broken := r.options
 	broken.Store = faulty{Store: r.store}
 	for name, c := range map[string]struct {
@@ -153,7 +153,7 @@ func TestPanic(t *testing.T) {
 }
 
 func TestNoContent(t *testing.T) {
-	r := newRig(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusNoContent) }})
+	r := newTestGateway(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusNoContent) }})
 	res := r.do(token("u", ""), "POST", "/api/analyze", strings.NewReader("text"))
 	if res.StatusCode != 204 || res.body != "" || res.Header.Get("X-Usage") != "1/100" {
 		t.Errorf("%s, X-Usage %q, body %q", res.Status, res.Header.Get("X-Usage"), res.body)
@@ -163,7 +163,7 @@ func TestNoContent(t *testing.T) {
 
 // A body that the client breaks is the client's fault, and not the upstream's.
 func TestBrokenBody(t *testing.T) {
-	r := newRig(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
+	r := newTestGateway(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
 			panic(http.ErrAbortHandler)
 		}

@@ -14,7 +14,7 @@ import (
 // The upstream is told who the user is, and no client can tell it something else,
 // on any route and in any spelling.
 func TestIdentityFields(t *testing.T) {
-	r := newRig(t, setup{routes: []proxy.Route{
+	r := newTestGateway(t, setup{routes: []proxy.Route{
 		{Pattern: "POST /who", Endpoint: "lookup", UserField: "X-User-Id", PlanField: "X-User-Plan"},
 		{Pattern: "POST /open", Public: true},
 	}})
@@ -57,7 +57,7 @@ func TestIdentityFields(t *testing.T) {
 }
 
 func TestDropAuthorization(t *testing.T) {
-	r := newRig(t, setup{routes: []proxy.Route{{Pattern: "POST /dropped", Endpoint: "lookup", DropAuthorization: true}}})
+	r := newTestGateway(t, setup{routes: []proxy.Route{{Pattern: "POST /dropped", Endpoint: "lookup", DropAuthorization: true}}})
 	r.do(token("u", ""), "POST", "/dropped", nil)
 	r.do(token("u", ""), "POST", "/api/analyze", nil)
 	if got := r.requests()[0].Header.Get("Authorization"); got != "" {
@@ -69,7 +69,7 @@ func TestDropAuthorization(t *testing.T) {
 }
 
 func TestStripPrefix(t *testing.T) {
-	r := newRig(t, setup{routes: []proxy.Route{
+	r := newTestGateway(t, setup{routes: []proxy.Route{
 		{Pattern: "GET /v1/files/{rest...}", Endpoint: "lookup", StripPrefix: "/v1"},
 		{Pattern: "GET /whole/{$}", Endpoint: "lookup", StripPrefix: "/whole"},
 		{Pattern: "GET /exact", Endpoint: "lookup", StripPrefix: "/exact"},
@@ -94,7 +94,7 @@ func TestStripPrefix(t *testing.T) {
 // A route that allows it switches protocols, and nothing of it is metered; h2c is
 // never one.
 func TestUpgradeAllowed(t *testing.T) {
-	r := newRig(t, setup{
+	r := newTestGateway(t, setup{
 		routes: []proxy.Route{{Pattern: "GET /socket", Upgrade: true}},
 		upstream: func(w http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("Upgrade") == "" {

@@ -18,7 +18,7 @@ func TestChangesOfAnAdministrator(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	r := newRig(t, setup{store: store, routes: []proxy.Route{{Pattern: "POST /who", Endpoint: "lookup", PlanField: "X-User-Plan"},
+	r := newTestGateway(t, setup{store: store, routes: []proxy.Route{{Pattern: "POST /who", Endpoint: "lookup", PlanField: "X-User-Plan"},
 		{Pattern: "GET /who", PlanField: "X-User-Plan"}}})
 	change := func(c quota.Change) {
 		t.Helper()

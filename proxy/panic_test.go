@@ -15,7 +15,7 @@ import (
 // net/http writes it.
 func TestPanicIsLogged(t *testing.T) {
 	var log, server bytes.Buffer
-	r := newRig(t, setup{})
+	r := newTestGateway(t, setup{})
 	o := r.options
 	o.Store, o.Log = faulty{Store: r.store}, slog.New(slog.NewJSONHandler(&log, nil))
 	g, err := proxy.New(o)

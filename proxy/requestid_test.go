@@ -63,7 +63,7 @@ func all(changes ...func(*proxy.Options)) func(*proxy.Options) {
 // proxy may have given it.
 func TestRequestID(t *testing.T) {
 	var log logged
-	r := newRig(t, setup{change: all(trusting("10.0.0.0/8"), log.to(slog.LevelInfo))})
+	r := newTestGateway(t, setup{change: all(trusting("10.0.0.0/8"), log.to(slog.LevelInfo))})
 	made := regexp.MustCompile(`^[A-Z2-7]{26}$`)
 	long := strings.Repeat("a", 128)
 	for _, c := range []struct {
@@ -112,7 +112,7 @@ func TestRequestID(t *testing.T) {
 func TestTraceContext(t *testing.T) {
 	const trace, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 	var log logged
-	r := newRig(t, setup{change: log.to(slog.LevelInfo)})
+	r := newTestGateway(t, setup{change: log.to(slog.LevelInfo)})
 	for _, c := range []struct {
 		parents []string
 		want    any

@@ -56,9 +56,9 @@ func TestRequests(t *testing.T) {
 }
 
 // newRequestsRig is a gateway with the routes of testdata/requests/README.md.
-func newRequestsRig(t *testing.T) (*rig, *strictUpstream) {
+func newRequestsRig(t *testing.T) (*testGateway, *strictUpstream) {
 	u := newStrictUpstream(t)
-	r := newRig(t, setup{
+	r := newTestGateway(t, setup{
 		maxBody: 1 << 20,
 		routes: []proxy.Route{
 			{Pattern: "GET /files/{rest...}", Endpoint: "lookup"},
@@ -223,7 +223,7 @@ func readRequestCases(t *testing.T, file string) (cases []*requestCase) {
 	return cases
 }
 
-func (c *requestCase) run(t *testing.T, r *rig, rec *strictUpstream) {
+func (c *requestCase) run(t *testing.T, r *testGateway, rec *strictUpstream) {
 	before := len(rec.requests())
 	conn := r.dial()
 	read := bufio.NewReader(conn)

@@ -28,7 +28,7 @@ func TestOnlyTheGatewaySpeaksOfUsage(t *testing.T) {
 		"announced, unsent":  {"X-Usage, X-Good", "X-Good: 1\r\n", true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, setup{
+			r := newTestGateway(t, setup{
 				upstream: func(w http.ResponseWriter, r *http.Request) {
 					conn, _, _ := w.(http.Hijacker).Hijack()
 					defer conn.Close()
@@ -82,7 +82,7 @@ func TestOnlyTheGatewaySpeaksOfUsage(t *testing.T) {
 
 // A client of HTTP/1.0 does not know informational responses: RFC 9110 section 15.2.
 func TestNoInformationForHTTP10(t *testing.T) {
-	r := newRig(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
+	r := newTestGateway(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Link", "</a>")
 		w.WriteHeader(http.StatusEarlyHints)
 		io.WriteString(w, "ok")
@@ -96,7 +96,7 @@ func TestNoInformationForHTTP10(t *testing.T) {
 
 // On a route that is not metered these fields are the upstream's own, but for the id.
 func TestUnmeteredFieldsStay(t *testing.T) {
-	r := newRig(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
+	r := newTestGateway(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-RateLimit-Limit", "7")
 		w.Header().Set("X-Request-Id", "the upstream's own")
 	}})

@@ -17,7 +17,7 @@ func TestSecuringFields(t *testing.T) {
 	upstreams := map[string]string{ // its own field
 		"Content-Security-Policy": "default-src 'self'", "Cache-Control": "max-age=60", "X-Frame-Options": "DENY",
 	}
-	r := newRig(t, setup{maxBody: 10, upstream: func(w http.ResponseWriter, req *http.Request) {
+	r := newTestGateway(t, setup{maxBody: 10, upstream: func(w http.ResponseWriter, req *http.Request) {
 		switch req.URL.RawQuery {
 		case "own":
 			for name, value := range upstreams {

@@ -32,7 +32,7 @@ func (l oneConn) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 
 // pipe serves a connection without a buffer: what is written waits until it is read.
 // gone is closed when the gateway has closed it.
-func (r *rig) pipe() (client net.Conn, gone chan bool) {
+func (r *testGateway) pipe() (client net.Conn, gone chan bool) {
 	client, server := net.Pipe()
 	gone = make(chan bool)
 	s := &http.Server{Handler: r.handler, ErrorLog: quiet, ConnState: func(_ net.Conn, state http.ConnState) {
@@ -52,7 +52,7 @@ func TestClientDoesNotRead(t *testing.T) {
 	for _, proto := range []int{1, 2} {
 		t.Run(fmt.Sprint("HTTP/", proto), func(t *testing.T) {
 			ended := make(chan bool)
-			r := newRig(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
+			r := newTestGateway(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
 				defer close(ended)
 				for piece := make([]byte, 32<<10); ; {
 					if _, err := w.Write(piece); err != nil {
@@ -79,7 +79,7 @@ func TestClientDoesNotRead(t *testing.T) {
 }
 
 // secure serves the gateway with TLS in HTTP/1 or HTTP/2.
-func (r *rig) secure(proto int) (*http.Client, string) {
+func (r *testGateway) secure(proto int) (*http.Client, string) {
 	s := httptest.NewUnstartedServer(r.handler)
 	s.EnableHTTP2 = proto == 2
 	s.Config.WriteTimeout = 300 * time.Millisecond // must not touch what the gateway forwards
@@ -96,7 +96,7 @@ func TestHonestStreams(t *testing.T) {
 	for _, proto := range []int{1, 2} {
 		t.Run(fmt.Sprint("silent, HTTP/", proto), func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
+			r := newTestGateway(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Content-Type", "text/event-stream")
 				for i := range 2 {
 					<-time.After(2 * stall)
@@ -123,7 +123,7 @@ func TestHonestStreams(t *testing.T) {
 	t.Run("slow", func(t *testing.T) {
 		t.Parallel()
 		const size = 4 << 20
-		r := newRig(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, size)) }})
+		r := newTestGateway(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, size)) }})
 		r.handler.SetBounds(stall, time.Minute)
 		conn, _ := r.pipe()
 		go fmt.Fprintf(conn, "POST /api/analyze HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", token("u", ""))
@@ -154,7 +154,7 @@ func TestClientDoesNotReadOwnAnswers(t *testing.T) {
 		"problem": "GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, setup{})
+			r := newTestGateway(t, setup{})
 			r.handler.SetBounds(200*time.Millisecond, time.Minute)
 			conn, gone := r.pipe()
 			io.WriteString(conn, strings.Replace(request, "{token}", token("u", ""), 1))
@@ -168,7 +168,7 @@ func TestClientDoesNotReadOwnAnswers(t *testing.T) {
 // hold its unit for longer than the route's timeout.
 func TestClientDoesNotReadContinue(t *testing.T) {
 	asked := make(chan bool)
-	r := newRig(t, setup{timeout: 3 * time.Second, upstream: func(w http.ResponseWriter, r *http.Request) {
+	r := newTestGateway(t, setup{timeout: 3 * time.Second, upstream: func(w http.ResponseWriter, r *http.Request) {
 		conn, _, _ := w.(http.Hijacker).Hijack()
 		defer conn.Close()
 		close(asked)
@@ -194,7 +194,7 @@ func TestSlowBodies(t *testing.T) {
 		"after a 401":     {"", time.Minute, 401},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, setup{timeout: c.timeout, upstream: func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }})
+			r := newTestGateway(t, setup{timeout: c.timeout, upstream: func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }})
 			r.handler.SetBounds(time.Minute, 200*time.Millisecond)
 			conn := r.dial()
 			fmt.Fprintf(conn, "POST /api/analyze HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nTransfer-Encoding: chunked\r\n\r\n", c.token)

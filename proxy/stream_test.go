@@ -42,7 +42,7 @@ type event struct {
 	comment    bool
 }
 
-func (r *rig) stream(token string) *stream {
+func (r *testGateway) stream(token string) *stream {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
 	req, _ := http.NewRequestWithContext(ctx, "GET", r.gateway.URL+"/usage/stream", nil)
@@ -105,7 +105,7 @@ func (s *stream) until(used, held int64) quota.Usage {
 
 func TestStream(t *testing.T) {
 	release := make(chan bool)
-	r := newRig(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) { <-release }})
+	r := newTestGateway(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) { <-release }})
 	tok := token("u", "")
 	s := r.stream(tok)
 	if s.res.StatusCode != 200 || s.res.Header.Get("Content-Type") != "text/event-stream" || s.res.Header.Get("Cache-Control") != "no-store" {
@@ -138,7 +138,7 @@ func TestStream(t *testing.T) {
 
 // A client that does not read gets the newest state when it does, not all of them.
 func TestStreamCoalesces(t *testing.T) {
-	r := newRig(t, setup{})
+	r := newTestGateway(t, setup{})
 	tok := token("u", "enterprise")
 	s := r.stream(tok)
 	s.usage()
@@ -166,7 +166,7 @@ func TestStreamCoalesces(t *testing.T) {
 }
 
 func TestStreamLimits(t *testing.T) {
-	r := newRig(t, setup{})
+	r := newTestGateway(t, setup{})
 	tok := token("u", "")
 	var open []*stream
 	for {
@@ -195,7 +195,7 @@ func TestStreamLimits(t *testing.T) {
 
 func TestStreamEndsAtShutdown(t *testing.T) {
 	streams := proxy.NewStreams()
-	r := newRig(t, setup{change: func(o *proxy.Options) { o.Streams = streams }})
+	r := newTestGateway(t, setup{change: func(o *proxy.Options) { o.Streams = streams }})
 	s := r.stream(token("u", ""))
 	s.usage()
 	streams.End()
@@ -225,7 +225,7 @@ func (s *slowStore) Read(ctx context.Context, user string, t quota.Terms) (quota
 // A reload that comes while a stream begins is not missed.
 func TestStreamSeesAReloadAtItsBeginning(t *testing.T) {
 	streams := proxy.NewStreams()
-	r := newRig(t, setup{change: func(o *proxy.Options) { o.Streams = streams }})
+	r := newTestGateway(t, setup{change: func(o *proxy.Options) { o.Streams = streams }})
 	next := r.options
 	next.Plans = map[string]*quota.Plan{"free": newPlan("free", quota.Limit{Requests: 200, Per: quota.Month})}
 	g, err := proxy.New(next)
@@ -263,7 +263,7 @@ func TestStreamAcrossGateways(t *testing.T) {
 		t.Cleanup(func() { s.Close() })
 		return s
 	}
-	here, there := newRig(t, setup{store: open(cable.URL())}), newRig(t, setup{store: open(redis.URL())})
+	here, there := newTestGateway(t, setup{store: open(cable.URL())}), newTestGateway(t, setup{store: open(redis.URL())})
 	tok := token("u", "")
 	s := here.stream(tok)
 	s.until(0, 0)

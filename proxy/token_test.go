@@ -79,7 +79,7 @@ func TestBadTokens(t *testing.T) {
 	}
 	keys.Start()
 	defer keys.Retire()
-	r := newRig(t, setup{change: func(o *proxy.Options) {
+	r := newTestGateway(t, setup{change: func(o *proxy.Options) {
 		var err error
 		o.Verifier, err = jwtauth.New(jwtauth.Options{
 			Secret: secret, KeySet: keys, Algorithms: []string{"HS256", "ES256"},
@@ -238,7 +238,7 @@ func TestTokensBeforeTheFirstKeys(t *testing.T) {
 	if err := keys.Fetch(t.Context()); err == nil {
 		t.Fatal("keys from nowhere")
 	}
-	r := newRig(t, setup{change: func(o *proxy.Options) {
+	r := newTestGateway(t, setup{change: func(o *proxy.Options) {
 		var err error
 		if o.Verifier, err = jwtauth.New(jwtauth.Options{KeySet: keys, Algorithms: []string{"ES256"}}); err != nil {
 			t.Fatal(err)
@@ -265,7 +265,7 @@ func TestTokensBeforeTheFirstKeys(t *testing.T) {
 // gateway's clock.
 func TestStreamOfABadToken(t *testing.T) {
 	var ahead atomic.Int64 // of the verifier's clock
-	r := newRig(t, setup{change: func(o *proxy.Options) {
+	r := newTestGateway(t, setup{change: func(o *proxy.Options) {
 		var err error
 		o.Verifier, err = jwtauth.New(jwtauth.Options{Secret: secret, Algorithms: []string{"HS256"},
 			Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }})

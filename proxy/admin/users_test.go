@@ -25,8 +25,8 @@ const token = "a token of operators"
 
 var noon = time.Date(2026, time.November, 24, 12, 0, 0, 0, time.UTC)
 
-// A rig is the admin API on a real store, whose clock stands until it is moved.
-type rig struct {
+// A testAPI is the admin API on a real store, whose clock stands until it is moved.
+type testAPI struct {
 	*testing.T
 	url   string
 	store admin.Store
@@ -35,9 +35,9 @@ type rig struct {
 	plans map[string]*quota.Plan
 }
 
-func newRig(t *testing.T, change ...func(*admin.Options)) *rig {
+func newTestAPI(t *testing.T, change ...func(*admin.Options)) *testAPI {
 	t.Helper()
-	r := &rig{T: t, plans: map[string]*quota.Plan{}}
+	r := &testAPI{T: t, plans: map[string]*quota.Plan{}}
 	r.clock.Store(noon.UnixNano())
 	now := func() time.Time { return time.Unix(0, r.clock.Load()).UTC() }
 	for name, limits := range map[string][]quota.Limit{
@@ -85,10 +85,10 @@ func (g *gateway) Terms(claim string) quota.Terms {
 	return t
 }
 
-func (r *rig) advance(d time.Duration) { r.clock.Add(int64(d)) }
+func (r *testAPI) advance(d time.Duration) { r.clock.Add(int64(d)) }
 
 // use counts a request of a user with a token.
-func (r *rig) use(user, plan, endpoint string) {
+func (r *testAPI) use(user, plan, endpoint string) {
 	r.Helper()
 	ctx := context.Background()
 	d, err := r.bolt.Reserve(ctx, quota.Request{ID: quota.NewID(), User: user, Endpoint: endpoint,
@@ -103,7 +103,7 @@ func (r *rig) use(user, plan, endpoint string) {
 
 // do makes a request; fields are "Name: value". A body is JSON unless they say
 // otherwise.
-func (r *rig) do(method, path, body string, fields ...string) (status int, header http.Header, text string) {
+func (r *testAPI) do(method, path, body string, fields ...string) (status int, header http.Header, text string) {
 	r.Helper()
 	req, err := http.NewRequest(method, r.url+path, strings.NewReader(body))
 	if err != nil {
@@ -149,7 +149,7 @@ type state struct {
 }
 
 // ok makes a request that must succeed.
-func (r *rig) ok(method, path, body string, fields ...string) (s state) {
+func (r *testAPI) ok(method, path, body string, fields ...string) (s state) {
 	r.Helper()
 	status, _, text := r.do(method, path, body, fields...)
 	if err := json.Unmarshal([]byte(text), &s); err != nil || status != 200 {
@@ -159,7 +159,7 @@ func (r *rig) ok(method, path, body string, fields ...string) (s state) {
 }
 
 // refused makes a request that must not, and whose answer must say why.
-func (r *rig) refused(status int, say, method, path, body string, fields ...string) {
+func (r *testAPI) refused(status int, say, method, path, body string, fields ...string) {
 	r.Helper()
 	got, header, text := r.do(method, path, body, fields...)
 	var p struct{ Detail, Title string }
@@ -170,7 +170,7 @@ func (r *rig) refused(status int, say, method, path, body string, fields ...stri
 }
 
 func TestOneUser(t *testing.T) {
-	r := newRig(t)
+	r := newTestAPI(t)
 	const u = "/admin/users/u"
 	// Who was never seen has used nothing, by the default plan, or another.
 	s := r.ok("GET", u, "")
@@ -234,7 +234,7 @@ func TestOneUser(t *testing.T) {
 
 // Past windows of all kinds, and running ones.
 func TestWindows(t *testing.T) {
-	r := newRig(t)
+	r := newTestAPI(t)
 	r.use("u", "free", "analyze")
 	r.ok("PUT", "/admin/users/u/counts", `{"per":"day","endpoints":{"analyze":4}}`)
 	r.ok("PUT", "/admin/users/u/counts", `{"per":"hour","endpoints":{"analyze":3}}`)
@@ -270,7 +270,7 @@ func TestWindows(t *testing.T) {
 
 // Each id has its own user, whatever it looks like in a path.
 func TestHostileIDs(t *testing.T) {
-	r := newRig(t)
+	r := newTestAPI(t)
 	ids := []string{
 		"https://issuer/u/1", "a//b", "..", ".", "...", "/", "//", "/../x", "a/", "/a", "a b", " ", "+", "a+b", "%", "%2F", "%2f%2F", "a%2Fb", "a/b", "?", "a?at=2026", "#", "a#b", ";", "a;b",
 		"reset", "plan", "a/plan", "u/reset", "audit", "users", "日本語", "é", "e\u0301", `"`, `\`, `..\x`, "=1+1", "+1", "-1", "@SUM(A1)", "a,b", `a"b`, "*", "{user}", strings.Repeat("😀", 64),
@@ -316,7 +316,7 @@ func TestHostileIDs(t *testing.T) {
 
 // What is not understood changes nothing, and the answer says what and where.
 func TestRefusedChanges(t *testing.T) {
-	r := newRig(t)
+	r := newTestAPI(t)
 	const u = "/admin/users/u"
 	big := strings.Repeat(" ", 64<<10)
 	for _, c := range []struct {
@@ -389,13 +389,13 @@ func TestRefusedChanges(t *testing.T) {
 		t.Errorf("something was changed: %s", text)
 	}
 	r.ok("POST", u+"/grants", `{"requests":5}`, "Content-Type: Application/JSON; charset=utf-8")
-	off := newRig(t, func(o *admin.Options) { o.Gateway.(*gateway).token = "" })
+	off := newTestAPI(t, func(o *admin.Options) { o.Gateway.(*gateway).token = "" })
 	off.refused(403, "admin.token", "GET", u, "")
 }
 
 // A grant that is sent twice with a key is made once.
 func TestIdempotencyKey(t *testing.T) {
-	r := newRig(t)
+	r := newTestAPI(t)
 	const u = "/admin/users/u"
 	for _, key := range []string{"k1", `"k1"`, "k1"} {
 		if s := r.ok("POST", u+"/grants", `{"requests":5}`, "Idempotency-Key: "+key); *s.Limit != 105 {
@@ -423,7 +423,7 @@ func TestIdempotencyKey(t *testing.T) {
 }
 
 func TestList(t *testing.T) {
-	r := newRig(t)
+	r := newTestAPI(t)
 	if status, header, text := r.do("GET", "/admin/users", ""); status != 200 || text != "" || header.Get("Content-Type") != "application/jsonl" {
 		t.Errorf("nobody: %d %s %q", status, header.Get("Content-Type"), text)
 	}
@@ -494,7 +494,7 @@ func (s brokenStore) Users(_ context.Context, _ quota.Per, _ time.Time, yield fu
 
 // A store that does not answer is 503, and half a list is not taken for a whole one.
 func TestStoreDown(t *testing.T) {
-	r := newRig(t, func(o *admin.Options) { o.Store = brokenStore{Store: o.Store} })
+	r := newTestAPI(t, func(o *admin.Options) { o.Store = brokenStore{Store: o.Store} })
 	for _, path := range []string{"/admin/users/u", "/admin/users/u/audit", "/admin/users", "/admin/users?format=csv"} {
 		r.refused(503, "The store does not answer. Try again", "GET", path, "")
 	}
@@ -503,7 +503,7 @@ func TestStoreDown(t *testing.T) {
 		t.Errorf("%v %s", header, text)
 	}
 	for _, format := range []string{"csv", "jsonl"} {
-		r := newRig(t, func(o *admin.Options) { o.Store = brokenStore{o.Store, 3} })
+		r := newTestAPI(t, func(o *admin.Options) { o.Store = brokenStore{o.Store, 3} })
 		req, _ := http.NewRequest("GET", r.url+"/admin/users?format="+format, nil)
 		req.Header.Set("Authorization", "Bearer "+token)
 		res, err := http.DefaultClient.Do(req)

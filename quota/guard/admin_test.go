@@ -15,7 +15,7 @@ var (
 	terms = quota.Terms{Claimed: five, Named: map[string]*quota.Plan{"ten": ten}}
 )
 
-func (r *rig) change(user string, c quota.Change) quota.Snapshot {
+func (r *guardedRedis) change(user string, c quota.Change) quota.Snapshot {
 	r.t.Helper()
 	s, err := r.Change(ctx, user, terms, c)
 	if err != nil {
@@ -26,7 +26,7 @@ func (r *rig) change(user string, c quota.Change) quota.Snapshot {
 
 // Without the store nothing is changed, listed or put off.
 func TestChangesNeedTheStore(t *testing.T) {
-	r := newRig(t, setup{allow: true})
+	r := newGuardedRedis(t, setup{allow: true})
 	r.use(2, "u", five)
 	r.down()
 	reset := quota.Change{Action: quota.ActionReset}
@@ -59,7 +59,7 @@ func TestChangesNeedTheStore(t *testing.T) {
 // What the last answer of the store said of plan and grants bounds a user in an outage;
 // of one never seen it is the claim.
 func TestChangesOutliveAnOutage(t *testing.T) {
-	r := newRig(t, setup{allow: true})
+	r := newGuardedRedis(t, setup{allow: true})
 	r.change("set", quota.Change{Action: quota.ActionSetPlan, Plan: "ten"})
 	r.change("until", quota.Change{Action: quota.ActionSetPlan, Plan: "ten", Until: time.Now().Add(time.Hour)})
 	r.change("granted", quota.Change{Action: quota.ActionGrant, Requests: 2})
@@ -94,7 +94,7 @@ func TestChangesOutliveAnOutage(t *testing.T) {
 // An override ends on time in an outage, too.
 func TestOverrideEndsInAnOutage(t *testing.T) {
 	clock := quotatest.NewClock(time.Date(2026, time.November, 17, 12, 0, 32, 0, time.UTC))
-	r := newRig(t, setup{allow: true, now: clock.Now})
+	r := newGuardedRedis(t, setup{allow: true, now: clock.Now})
 	r.change("u", quota.Change{Action: quota.ActionSetPlan, Plan: "ten", Until: clock.Now().Add(time.Hour)})
 	r.down()
 	plan := func() string {
@@ -116,7 +116,7 @@ func TestOverrideEndsInAnOutage(t *testing.T) {
 
 // What waits in the journal is counted before a reset, and does not come back after it.
 func TestResetEndsTheJournalToo(t *testing.T) {
-	r := newRig(t, setup{allow: true})
+	r := newGuardedRedis(t, setup{allow: true})
 	for round := range 10 {
 		r.down()
 		r.use(3, "u", five)
@@ -135,7 +135,7 @@ func TestResetEndsTheJournalToo(t *testing.T) {
 
 // An answer that says no is no failure of the store.
 func TestRefusedChangesOpenNothing(t *testing.T) {
-	r := newRig(t, setup{})
+	r := newGuardedRedis(t, setup{})
 	r.change("u", quota.Change{Action: quota.ActionReset, ID: "17"})
 	for range 10 {
 		for want, c := range map[error]quota.Change{

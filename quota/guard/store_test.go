@@ -25,8 +25,8 @@ var (
 	five = quotatest.NewPlan("five", quota.Limit{Requests: 5, Per: quota.Month})
 )
 
-// A rig is a guarded store on a real Redis, with a cable in between.
-type rig struct {
+// A guardedRedis is a guarded store on a real Redis, with a cable in between.
+type guardedRedis struct {
 	t       *testing.T
 	redis   *redistest.Server
 	cable   *redistest.Cable
@@ -42,7 +42,7 @@ type setup struct {
 	keep        time.Duration
 }
 
-func newRig(t *testing.T, s setup) *rig {
+func newGuardedRedis(t *testing.T, s setup) *guardedRedis {
 	t.Helper()
 	if s.timeout == 0 {
 		s.timeout = 2 * time.Second
@@ -50,7 +50,7 @@ func newRig(t *testing.T, s setup) *rig {
 	if s.keep == 0 {
 		s.keep = 400 * 24 * time.Hour
 	}
-	r := &rig{t: t, redis: redistest.Start(t)}
+	r := &guardedRedis{t: t, redis: redistest.Start(t)}
 	r.cable = redistest.Connect(t, r.redis.Addr)
 	var offset func() time.Duration
 	if s.now != nil {
@@ -88,15 +88,15 @@ func open(t *testing.T, o guard.Options) *guard.Store {
 }
 
 // down takes Redis away, and up gives it back.
-func (r *rig) down() { r.cable.Refuse(true); r.cable.CutAll() }
-func (r *rig) up()   { r.cable.Heal() }
+func (r *guardedRedis) down() { r.cable.Refuse(true); r.cable.CutAll() }
+func (r *guardedRedis) up()   { r.cable.Heal() }
 
 func request(user string, p *quota.Plan) quota.Request {
 	return quota.Request{ID: quota.NewID(), User: user, Endpoint: "analyze", Terms: p.Terms(), Lease: 5 * time.Minute}
 }
 
 // admit reserves a unit that there has to be.
-func (r *rig) admit(user string, p *quota.Plan) *quota.Reservation {
+func (r *guardedRedis) admit(user string, p *quota.Plan) *quota.Reservation {
 	r.t.Helper()
 	d, err := r.Reserve(ctx, request(user, p))
 	if err != nil || !d.Admitted {
@@ -105,14 +105,14 @@ func (r *rig) admit(user string, p *quota.Plan) *quota.Reservation {
 	return &d.Reservation
 }
 
-func (r *rig) use(n int, user string, p *quota.Plan) {
+func (r *guardedRedis) use(n int, user string, p *quota.Plan) {
 	r.t.Helper()
 	for range n {
 		r.commit(r.admit(user, p))
 	}
 }
 
-func (r *rig) commit(res *quota.Reservation) quota.Snapshot {
+func (r *guardedRedis) commit(res *quota.Reservation) quota.Snapshot {
 	r.t.Helper()
 	s, err := r.Commit(ctx, res)
 	if err != nil {
@@ -122,14 +122,14 @@ func (r *rig) commit(res *quota.Reservation) quota.Snapshot {
 }
 
 // want reads a user's state: "used+held", and "stale" behind it.
-func (r *rig) want(user string, p *quota.Plan, want string) {
+func (r *guardedRedis) want(user string, p *quota.Plan, want string) {
 	r.t.Helper()
 	if got := r.state(user, p); got != want {
 		r.t.Errorf("state of %s is %s, want %s", user, got, want)
 	}
 }
 
-func (r *rig) state(user string, p *quota.Plan) string {
+func (r *guardedRedis) state(user string, p *quota.Plan) string {
 	s, err := r.Read(ctx, user, p.Terms())
 	if err != nil {
 		return err.Error()
@@ -145,7 +145,7 @@ func numbers(s quota.Snapshot) string {
 	return text
 }
 
-func (r *rig) settled() {
+func (r *guardedRedis) settled() {
 	r.t.Helper()
 	testkit.EventuallyWithin(r.t, time.Minute, "the journal is empty", func() bool { st := r.Stats(); return st.Backlog == 0 && st.Open == 0 })
 }
@@ -195,7 +195,7 @@ func TestSuite(t *testing.T) {
 }
 
 func TestDeny(t *testing.T) {
-	r := newRig(t, setup{})
+	r := newGuardedRedis(t, setup{})
 	r.use(2, "u", five)
 	running := r.admit("u", five)
 	r.down()
@@ -229,7 +229,7 @@ func TestDeny(t *testing.T) {
 func TestObserveInAnOutage(t *testing.T) {
 	for _, allow := range []bool{false, true} {
 		t.Run(fmt.Sprintf("allow %v", allow), func(t *testing.T) {
-			r := newRig(t, setup{allow: allow})
+			r := newGuardedRedis(t, setup{allow: allow})
 			limit := quota.Limit{Requests: 2, Per: quota.Month}
 			enforcing := quotatest.NewPlan("p", limit)
 			observing := quotatest.NewObservingPlan("p", quota.Attempts{Requests: 3, Per: 24 * time.Hour}, limit)
@@ -268,7 +268,7 @@ func TestObserveInAnOutage(t *testing.T) {
 // Without the store the last known usage still bounds a user, and one never seen
 // starts at 0; nothing of it is lost when the store is back.
 func TestAllow(t *testing.T) {
-	r := newRig(t, setup{allow: true})
+	r := newGuardedRedis(t, setup{allow: true})
 	r.use(2, "seen", five)
 	running := r.admit("seen", five)
 	r.down()
@@ -298,7 +298,7 @@ func TestAllow(t *testing.T) {
 // Attempts are bounded without the store, too, by a bucket of the gateway's own, and
 // what is refused leaves nothing to settle.
 func TestAttemptsInAnOutage(t *testing.T) {
-	r := newRig(t, setup{allow: true})
+	r := newGuardedRedis(t, setup{allow: true})
 	p := quotatest.NewBoundPlan("p", quota.Attempts{Requests: 3, Per: 24 * time.Hour}, quota.Limit{Requests: 2, Per: quota.Month})
 	throttled := func(user, state string) {
 		t.Helper()
@@ -333,7 +333,7 @@ func TestAttemptsInAnOutage(t *testing.T) {
 // A second outage after the first: what was counted from the journal in between is
 // not forgotten, though the user has not been back.
 func TestTwoOutages(t *testing.T) {
-	r := newRig(t, setup{allow: true})
+	r := newGuardedRedis(t, setup{allow: true})
 	r.use(1, "u", five)
 	r.down()
 	r.use(3, "u", five)
@@ -351,7 +351,7 @@ func TestLostAnswerOfACommit(t *testing.T) {
 	for name, fate := range map[string]redistest.Fate{"never comes": redistest.Swallow, "connection cut": redistest.Cut} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, setup{timeout: time.Second})
+			r := newGuardedRedis(t, setup{timeout: time.Second})
 			res := r.admit("u", five)
 			r.cable.OnReply(func(redistest.Command, string) redistest.Fate { return fate })
 			if got := numbers(r.commit(res)); got != "1+0 stale" {
@@ -366,7 +366,7 @@ func TestLostAnswerOfACommit(t *testing.T) {
 
 // A reserve whose answer was lost does not keep its unit until the lease ends.
 func TestLostAnswerOfAReserve(t *testing.T) {
-	r := newRig(t, setup{timeout: time.Second})
+	r := newGuardedRedis(t, setup{timeout: time.Second})
 	r.use(1, "u", five)
 	r.cable.OnReply(func(redistest.Command, string) redistest.Fate { return redistest.Cut })
 	if _, err := r.Reserve(ctx, request("u", five)); err == nil {
@@ -379,7 +379,7 @@ func TestLostAnswerOfAReserve(t *testing.T) {
 // When it may pass all the same, its unit counts as one: it is held, perhaps, and
 // the commit settles it.
 func TestLostAnswerOfAReserveThatPasses(t *testing.T) {
-	r := newRig(t, setup{allow: true, timeout: time.Second})
+	r := newGuardedRedis(t, setup{allow: true, timeout: time.Second})
 	r.use(1, "u", five)
 	r.cable.OnReply(func(redistest.Command, string) redistest.Fate { return redistest.Cut })
 	res := r.admit("u", five)
@@ -390,7 +390,7 @@ func TestLostAnswerOfAReserveThatPasses(t *testing.T) {
 }
 
 func TestReleaseDuringAnOutage(t *testing.T) {
-	r := newRig(t, setup{})
+	r := newGuardedRedis(t, setup{})
 	res := r.admit("u", five)
 	r.down()
 	if s, err := r.Release(ctx, res); err != nil || !s.Stale {
@@ -402,7 +402,7 @@ func TestReleaseDuringAnOutage(t *testing.T) {
 
 // The journal is counted before the user's next reserve is, however fast he is.
 func TestEntriesGoFirst(t *testing.T) {
-	r := newRig(t, setup{allow: true})
+	r := newGuardedRedis(t, setup{allow: true})
 	for round := range 20 {
 		user := fmt.Sprint("user-", round)
 		r.down()
@@ -428,7 +428,7 @@ func TestEntriesGoFirst(t *testing.T) {
 // A gateway that dies in an outage, or while the journal is replayed, leaves it to
 // the next one, which counts each entry once.
 func TestJournalOutlivesTheProcess(t *testing.T) {
-	r := newRig(t, setup{allow: true})
+	r := newGuardedRedis(t, setup{allow: true})
 	dir := t.TempDir()
 	o := r.options
 	o.Journal = openJournal(t, dir)
@@ -482,7 +482,7 @@ func TestJournalOutlivesTheProcess(t *testing.T) {
 func TestOldEntriesAreDropped(t *testing.T) {
 	clock := quotatest.NewClock(time.Date(2026, time.November, 17, 12, 0, 32, 0, time.UTC))
 	perMinute := quotatest.NewPlan("minute", quota.Limit{Requests: 5, Per: quota.Minute})
-	r := newRig(t, setup{allow: true, now: clock.Now})
+	r := newGuardedRedis(t, setup{allow: true, now: clock.Now})
 	r.use(1, "u", perMinute)
 	r.down()
 	r.use(2, "u", perMinute)
@@ -499,7 +499,7 @@ func TestOldEntriesAreDropped(t *testing.T) {
 // In an outage Redis is asked by the probe and nobody else, and nobody waits for
 // it, not even for a free connection.
 func TestBreaker(t *testing.T) {
-	r := newRig(t, setup{timeout: time.Second, connections: 8})
+	r := newGuardedRedis(t, setup{timeout: time.Second, connections: 8})
 	r.use(1, "u", five)
 	var calls, probes atomic.Int64
 	r.cable.OnCommand(func(c redistest.Command) redistest.Fate {
@@ -537,7 +537,7 @@ func TestBreaker(t *testing.T) {
 
 // One lost answer is not an outage.
 func TestOneFailureOpensNothing(t *testing.T) {
-	r := newRig(t, setup{})
+	r := newGuardedRedis(t, setup{})
 	r.use(1, "u", five)
 	r.cable.CutAll()
 	r.redis.Stop()
@@ -550,7 +550,7 @@ func TestOneFailureOpensNothing(t *testing.T) {
 
 // Nor is a connection that breaks, however many calls were under way on it.
 func TestOneConnectionOpensNothing(t *testing.T) {
-	r := newRig(t, setup{timeout: time.Minute})
+	r := newGuardedRedis(t, setup{timeout: time.Minute})
 	r.use(1, "u", five)
 	const calls = 20
 	sent := make(chan bool, calls)
@@ -608,7 +608,7 @@ func TestOverloadIsNoOutage(t *testing.T) {
 
 // What runs here counts as held when the store is gone, whoever admitted it.
 func TestRunningRequestsBound(t *testing.T) {
-	r := newRig(t, setup{allow: true})
+	r := newGuardedRedis(t, setup{allow: true})
 	for range 4 {
 		r.admit("u", five)
 	}
@@ -625,7 +625,7 @@ func TestRunningRequestsBound(t *testing.T) {
 // A slow Redis is slow, not down: connections that take several answers to be made,
 // and scripts that have to be loaded, do not use up the time of one call for ever.
 func TestSlowButUp(t *testing.T) {
-	r := newRig(t, setup{timeout: time.Second})
+	r := newGuardedRedis(t, setup{timeout: time.Second})
 	r.cable.Delay(700 * time.Millisecond) // a new connection takes two answers, a new script one more
 	testkit.EventuallyWithin(t, time.Minute, "it serves", func() bool {
 		d, err := r.Reserve(ctx, request("u", five))
@@ -643,7 +643,7 @@ func TestSlowButUp(t *testing.T) {
 
 // To close does not wait for a long backlog; it is in the file.
 func TestCloseIsBounded(t *testing.T) {
-	r := newRig(t, setup{allow: true})
+	r := newGuardedRedis(t, setup{allow: true})
 	r.down()
 	for i := range 100 {
 		r.use(1, fmt.Sprint("user-", i), five)
@@ -710,7 +710,7 @@ func (b *busy) Replay(ctx context.Context, user string, rs []quota.Reservation) 
 // returned is counted, once.
 func TestNothingIsLostAroundAnOutage(t *testing.T) {
 	unlimited := quotatest.NewPlan("enterprise")
-	r := newRig(t, setup{allow: true})
+	r := newGuardedRedis(t, setup{allow: true})
 	var counted [4]atomic.Int64
 	var wait sync.WaitGroup
 	stop := make(chan struct{})
