@@ -9,15 +9,16 @@ import (
 	"testing"
 )
 
-// The README names each field that clients cannot send.
-func TestUntrustedFieldsAreInTheREADME(t *testing.T) {
-	readme, err := os.ReadFile("../README.md")
+// TestDocsListRemovedHeaders: docs/http.md names each header that is removed from a
+// client's request.
+func TestDocsListRemovedHeaders(t *testing.T) {
+	page, err := os.ReadFile("../docs/http.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range slices.Concat(rerouting, ofServers) {
-		if !strings.Contains(string(readme), "`"+name+"`") {
-			t.Errorf("%s is not in README.md", name)
+		if !strings.Contains(string(page), "`"+name+"`") {
+			t.Errorf("%s is not in docs/http.md", name)
 		}
 	}
 }
