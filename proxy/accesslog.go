@@ -126,7 +126,7 @@ func (l *line) describe(x *exchange, duration time.Duration) {
 	}
 	l.text("would_block", strings.Join(x.wouldBlock, ","))
 	if x.told != nil {
-		l.number("used", x.told.Period.Used)
+		l.number("used", x.told.Total.Used)
 		if i, limited := x.told.Plan.Headline(); limited {
 			l.number("limit", x.told.Allowance(i))
 		}

@@ -23,7 +23,7 @@ const abnormal = "https://iana.org/assignments/http-problem-types#abnormal-usage
 // triesPlan has three attempts an hour, and one comes back each 20 minutes.
 func triesPlan(limits ...quota.Limit) *quota.Plan {
 	p, err := quota.NewPlan(quota.PlanOptions{Name: "tries", Endpoints: endpoints, WarnAt: 80, Limits: limits,
-		Attempts: quota.Attempts{Requests: 3, Per: time.Hour}})
+		Attempts: quota.AttemptLimit{Requests: 3, Per: time.Hour}})
 	if err != nil {
 		panic(err)
 	}
@@ -37,7 +37,7 @@ func TestAttempts(t *testing.T) {
 	r := newTestGateway(t, setup{
 		upstream: func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) },
 		change: func(o *proxy.Options) {
-			o.Plans["tries"] = triesPlan(quota.Limit{Requests: 100, Per: quota.Month})
+			o.Plans["tries"] = triesPlan(quota.Limit{Requests: 100, Period: quota.Month})
 			o.Metrics = proxy.NewMetrics(registry)
 			o.Log = slog.New(slog.NewJSONHandler(&log, nil))
 		},
@@ -109,8 +109,8 @@ type refusing struct {
 }
 
 func (s refusing) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, error) {
-	snapshot, err := s.Read(ctx, r.User, r.Terms)
-	return &quota.Decision{Reservation: quota.Reservation{Request: r}, RetryAttempt: s.wait, Snapshot: snapshot}, err
+	snapshot, err := s.Read(ctx, r.User, r.Plans)
+	return &quota.Decision{Reservation: quota.Reservation{Request: r}, AttemptWait: s.wait, Snapshot: snapshot}, err
 }
 
 // Retry-After is in whole seconds, and who comes then is not too early.

@@ -67,7 +67,7 @@ func (x *exchange) reserve() error {
 		ID:       quota.NewID(),
 		User:     x.user.User,
 		Endpoint: x.route.Endpoint,
-		Terms:    x.terms,
+		Plans:    x.terms,
 		Lease:    x.route.Timeout + leaseMargin,
 		Observe:  x.route.Observe,
 	})
@@ -80,9 +80,9 @@ func (x *exchange) reserve() error {
 	case err != nil:
 		x.outcome = "error"
 		return &errStore{err}
-	case d.RetryAttempt > 0:
+	case d.AttemptWait > 0:
 		x.outcome = "throttled"
-		return &errAttempts{x.route.Endpoint, x.user.User, d.RetryAttempt, &d.Snapshot}
+		return &errAttempts{x.route.Endpoint, x.user.User, d.AttemptWait, &d.Snapshot}
 	case !d.Admitted:
 		x.outcome = "refused"
 		return &errQuota{x.route.Endpoint, x.user.User, &d.Snapshot}

@@ -154,7 +154,7 @@ type exchange struct {
 
 	route *route           // nil until found
 	user  jwtauth.Identity // zero where no token is needed
-	terms quota.Terms      // the user's; zero where no token is needed
+	terms quota.PlanChoice // the user's; zero where no token is needed
 	// plan is the one that applies to the user, as far as is known: the claimed one
 	// until the store was asked; nil where no token is needed.
 	plan *quota.Plan
@@ -309,12 +309,12 @@ func (x *exchange) authenticate() (err error) {
 
 // termsOf are the plan of the token's claim, or the default, and all that an
 // administrator can choose instead.
-func (g *Gateway) termsOf(user jwtauth.Identity) quota.Terms { return g.Terms(user.Plan) }
+func (g *Gateway) termsOf(user jwtauth.Identity) quota.PlanChoice { return g.Terms(user.Plan) }
 
 // Terms are those of a user whose token claims a plan. Without one, or with one that the
 // configuration does not have, it is the default.
-func (g *Gateway) Terms(claim string) quota.Terms {
-	t := quota.Terms{Claimed: g.plans[claim], Named: g.plans}
+func (g *Gateway) Terms(claim string) quota.PlanChoice {
+	t := quota.PlanChoice{Claimed: g.plans[claim], ByName: g.plans}
 	if t.Claimed == nil {
 		t.Claimed = g.defaultPlan
 	}

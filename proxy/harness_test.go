@@ -69,9 +69,9 @@ func newPlan(name string, limits ...quota.Limit) *quota.Plan {
 func newTestGateway(t *testing.T, s setup) *testGateway {
 	t.Helper()
 	r := &testGateway{t: t, plans: map[string]*quota.Plan{
-		"free": newPlan("free", quota.Limit{Requests: 100, Per: quota.Month},
-			quota.Limit{Requests: 20, Per: quota.Month, Endpoint: "image-analysis"}),
-		"one":        newPlan("one", quota.Limit{Requests: 1, Per: quota.Month}),
+		"free": newPlan("free", quota.Limit{Requests: 100, Period: quota.Month},
+			quota.Limit{Requests: 20, Period: quota.Month, Endpoint: "image-analysis"}),
+		"one":        newPlan("one", quota.Limit{Requests: 1, Period: quota.Month}),
 		"enterprise": newPlan("enterprise"),
 	}}
 	if s.upstream == nil {
@@ -237,7 +237,7 @@ func (c *counting) Release(ctx context.Context, r *quota.Reservation) (*quota.Sn
 	return c.Store.Release(ctx, r)
 }
 
-func (c *counting) Read(ctx context.Context, user string, t quota.Terms) (quota.Snapshot, error) {
+func (c *counting) Read(ctx context.Context, user string, t quota.PlanChoice) (quota.Snapshot, error) {
 	c.calls.Add(1)
 	return c.Store.Read(ctx, user, t)
 }

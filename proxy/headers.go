@@ -52,7 +52,7 @@ func setUsageFields(h http.Header, endpoint string, s *quota.Snapshot, hit int) 
 	p := s.Plan
 	var policy, state []byte
 	for i, l := range p.Limits() {
-		if !l.Applies(endpoint) {
+		if !l.AppliesTo(endpoint) {
 			continue
 		}
 		if len(policy) > 0 {
@@ -72,7 +72,7 @@ func setUsageFields(h http.Header, endpoint string, s *quota.Snapshot, hit int) 
 		h.Set(fieldRateLimit, string(state))
 	}
 
-	used := strconv.FormatInt(s.Period.Used, 10)
+	used := strconv.FormatInt(s.Total.Used, 10)
 	headline, limited := p.Headline()
 	if limited {
 		h.Set(fieldUsage, used+"/"+strconv.FormatInt(s.Allowance(headline), 10))

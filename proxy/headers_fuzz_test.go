@@ -62,7 +62,7 @@ func FuzzFields(f *testing.F) {
 				t.Fatalf("RateLimit %d: %v, want %v", i, state[i], want)
 			}
 		}
-		if want := fmt.Sprintf("%d/%d", s.Period.Used, limits[0].Requests); h.Get("X-Usage") != want {
+		if want := fmt.Sprintf("%d/%d", s.Total.Used, limits[0].Requests); h.Get("X-Usage") != want {
 			t.Fatalf("X-Usage: %q, want %s", h.Get("X-Usage"), want)
 		}
 		shown := limits[max(0, min(int(hit), len(limits)-1))]
@@ -112,13 +112,13 @@ func FuzzFields(f *testing.F) {
 // fuzzExchange makes an exchange of a user with two limits, and what was counted of
 // them.
 func fuzzExchange(t *testing.T, user, plan string, all, images, used, usedImages int64, per byte, unix int64) (*exchange, quota.Snapshot) {
-	kind := quota.Minute + quota.Per(per)%(quota.Year-quota.Minute+1)
+	kind := quota.Minute + quota.Period(per)%(quota.Year-quota.Minute+1)
 	within := func(n, bound int64) int64 { return int64(uint64(n) % uint64(bound)) }
 	p, err := quota.NewPlan(quota.PlanOptions{
 		Name: plan,
 		Limits: []quota.Limit{
-			{Requests: within(all, quota.MaxRequests+1), Per: kind},
-			{Requests: within(images, quota.MaxRequests+1), Per: kind, Endpoint: "image-analysis"},
+			{Requests: within(all, quota.MaxRequests+1), Period: kind},
+			{Requests: within(images, quota.MaxRequests+1), Period: kind, Endpoint: "image-analysis"},
 		},
 		Endpoints: []string{"analyze", "image-analysis"},
 		WarnAt:    80,
@@ -127,7 +127,7 @@ func fuzzExchange(t *testing.T, user, plan string, all, images, used, usedImages
 		t.Fatal(err)
 	}
 	at := time.Unix(within(unix, 253_402_300_800), 0).UTC() // to the year 9999
-	window := quota.NewCalendar(time.UTC).Window(kind, at)
+	window := quota.NewCalendar(time.UTC).WindowAt(kind, at)
 	counts := make([]quota.Count, len(p.Counters()))
 	for i := range counts {
 		counts[i] = quota.Count{Window: window, Used: within(used, 1e15)}

@@ -172,7 +172,7 @@ func (s measured) Release(ctx context.Context, r *quota.Reservation) (_ *quota.S
 	return s.Store.Release(ctx, r)
 }
 
-func (s measured) Read(ctx context.Context, user string, t quota.Terms) (_ quota.Snapshot, err error) {
+func (s measured) Read(ctx context.Context, user string, t quota.PlanChoice) (_ quota.Snapshot, err error) {
 	defer s.observe("read", time.Now(), &err)
 	return s.Store.Read(ctx, user, t)
 }

@@ -21,7 +21,7 @@ import (
 const wouldBlock = "X-Usage-Would-Block"
 
 // observingPlan blocks nothing.
-func observingPlan(attempts quota.Attempts, limits ...quota.Limit) *quota.Plan {
+func observingPlan(attempts quota.AttemptLimit, limits ...quota.Limit) *quota.Plan {
 	p, err := quota.NewPlan(quota.PlanOptions{Name: "watched", Endpoints: endpoints, WarnAt: 80, Limits: limits, Attempts: attempts, Observe: true})
 	if err != nil {
 		panic(err)
@@ -45,8 +45,8 @@ func TestObserve(t *testing.T) {
 			}
 		},
 		change: func(o *proxy.Options) {
-			o.Plans["watched"] = observingPlan(quota.Attempts{Requests: 5, Per: 24 * time.Hour},
-				quota.Limit{Requests: 2, Per: quota.Month}, quota.Limit{Requests: 1, Per: quota.Year}, quota.Limit{Per: quota.Day, Endpoint: "image-analysis"})
+			o.Plans["watched"] = observingPlan(quota.AttemptLimit{Requests: 5, Per: 24 * time.Hour},
+				quota.Limit{Requests: 2, Period: quota.Month}, quota.Limit{Requests: 1, Period: quota.Year}, quota.Limit{Period: quota.Day, Endpoint: "image-analysis"})
 			o.Metrics = proxy.NewMetrics(registry)
 			o.Log = slog.New(slog.NewJSONHandler(&log, nil))
 			o.QuietSuccesses = 1
@@ -154,7 +154,7 @@ func TestWouldBlockIsTheGateways(t *testing.T) {
 			fmt.Fprintf(conn, "HTTP/1.1 103 Early Hints\r\n%sLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nConnection: close\r\n%sTrailer: X-Usage-Would-Block\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n%s\r\n", lie, lie, lie)
 		},
 		change: func(o *proxy.Options) {
-			o.Plans["watched"] = observingPlan(quota.Attempts{}, quota.Limit{Requests: 1, Per: quota.Month})
+			o.Plans["watched"] = observingPlan(quota.AttemptLimit{}, quota.Limit{Requests: 1, Period: quota.Month})
 		},
 	})
 	for _, want := range []string{"[]", `["month"]`} {

@@ -22,7 +22,7 @@ func TestChangesOfAnAdministrator(t *testing.T) {
 		{Pattern: "GET /who", PlanField: "X-User-Plan"}}})
 	change := func(c quota.Change) {
 		t.Helper()
-		if _, err := store.Change(context.Background(), "u", quota.Terms{Claimed: r.plans["one"], Named: r.plans}, c); err != nil {
+		if _, err := store.ApplyChange(context.Background(), "u", quota.PlanChoice{Claimed: r.plans["one"], ByName: r.plans}, c); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -24,21 +24,21 @@ func benchPlan(b *testing.B) (*quota.Plan, quota.Snapshot) {
 	b.Helper()
 	p, err := quota.NewPlan(quota.PlanOptions{Name: "bench", WarnAt: 80,
 		Limits: []quota.Limit{
-			{Requests: 100, Per: quota.Month},
-			{Requests: 20, Per: quota.Month, Endpoint: "image-analysis"},
-			{Requests: 60, Per: quota.Minute},
+			{Requests: 100, Period: quota.Month},
+			{Requests: 20, Period: quota.Month, Endpoint: "image-analysis"},
+			{Requests: 60, Period: quota.Minute},
 		},
 		Endpoints: []string{"analyze", "drill", "image-analysis", "redact", "report"}})
 	if err != nil {
 		b.Fatal(err)
 	}
 	at := time.Date(2026, time.November, 17, 12, 0, 32, 0, time.UTC)
-	windows := quota.NewCalendar(nil).Windows(p.Kinds(), at)
+	windows := quota.NewCalendar(nil).WindowsAt(p.Periods(), at)
 	counts := make([]quota.Count, len(p.Counters()))
 	for i, c := range p.Counters() {
 		counts[i].Used = 20
 		for _, w := range windows {
-			if w.Per == c.Per {
+			if w.Period == c.Period {
 				counts[i].Window = w
 			}
 		}

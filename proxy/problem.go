@@ -164,7 +164,7 @@ func (x *exchange) throttle(p *problem, e *errAttempts) {
 	wait := strconv.FormatInt(int64((e.wait+time.Second-1)/time.Second), 10)
 	p.Type, p.Status, p.Title = typeAbnormalUsage, http.StatusTooManyRequests, "Too many attempts"
 	p.Endpoint, p.Usage = e.endpoint, &usage
-	p.Detail = "The plan " + plan.Name() + " lets you try " + plan.Attempts().String() +
+	p.Detail = "The plan " + plan.Name() + " lets you try " + plan.AttemptLimit().String() +
 		", counted or not. Nothing was counted. Try again in " + wait + " s."
 	setUsageFields(x.w.Header(), e.endpoint, e.snapshot, -1)
 	x.w.Header().Set("Retry-After", wait)

@@ -29,7 +29,7 @@ import (
 // store. Over loopback client, upstream and net/http are in it: compare with bare, the
 // standard library's proxy.
 func BenchmarkRequest(b *testing.B) {
-	plan := newPlan("bench", quota.Limit{Requests: quota.MaxRequests, Per: quota.Month}, quota.Limit{Requests: quota.MaxRequests, Per: quota.Minute})
+	plan := newPlan("bench", quota.Limit{Requests: quota.MaxRequests, Period: quota.Month}, quota.Limit{Requests: quota.MaxRequests, Period: quota.Minute})
 	stores := map[string]func(*testing.B) proxy.Store{
 		"instant": func(*testing.B) proxy.Store { return newInstantStore(plan) },
 		"embedded": func(b *testing.B) proxy.Store {
@@ -177,11 +177,11 @@ type instantStore struct {
 
 func newInstantStore(p *quota.Plan) *instantStore {
 	now := time.Now()
-	s := &instantStore{windows: quota.NewCalendar(nil).Windows(p.Kinds(), now)}
+	s := &instantStore{windows: quota.NewCalendar(nil).WindowsAt(p.Periods(), now)}
 	counts := make([]quota.Count, len(p.Counters()))
 	for i, c := range p.Counters() {
 		for _, w := range s.windows {
-			if w.Per == c.Per {
+			if w.Period == c.Period {
 				counts[i].Window = w
 			}
 		}

@@ -41,7 +41,7 @@ type Route struct {
 	// DropAuthorization keeps the token from the upstream.
 	DropAuthorization bool
 	// Observe: no limit and no bound of attempts blocks a request, whatever the plan says,
-	// see quota.Request.Observes. Only with an Endpoint. False: as the plan says.
+	// see quota.Request.InObserveMode. Only with an Endpoint. False: as the plan says.
 	Observe bool
 }
 

@@ -25,5 +25,5 @@ type Store interface {
 	// until stop is called.
 	Watch(user string, ch chan<- struct{}) (stop func())
 	// Read returns a user's state, laid out by the plan that applies.
-	Read(ctx context.Context, user string, t quota.Terms) (quota.Snapshot, error)
+	Read(ctx context.Context, user string, t quota.PlanChoice) (quota.Snapshot, error)
 }

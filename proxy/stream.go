@@ -240,7 +240,7 @@ func (x *exchange) follow(g *Gateway) error {
 // its windows ends, or after a while, which is not the same for all streams.
 func nextRead(s quota.Snapshot) time.Time {
 	wait := rereadEvery - rand.N(rereadEvery/10)
-	for _, c := range append([]quota.Count{s.Period}, s.Limits...) {
+	for _, c := range append([]quota.Count{s.Total}, s.Limits...) {
 		if left := c.Window.End.Sub(s.At); left > 0 && left < wait {
 			wait = left + rand.N(windowJitter)
 		}

@@ -214,7 +214,7 @@ type slowStore struct {
 	first func()
 }
 
-func (s *slowStore) Read(ctx context.Context, user string, t quota.Terms) (quota.Snapshot, error) {
+func (s *slowStore) Read(ctx context.Context, user string, t quota.PlanChoice) (quota.Snapshot, error) {
 	if f := s.first; f != nil {
 		s.first = nil
 		f()
@@ -227,7 +227,7 @@ func TestStreamSeesAReloadAtItsBeginning(t *testing.T) {
 	streams := proxy.NewStreams()
 	r := newTestGateway(t, setup{change: func(o *proxy.Options) { o.Streams = streams }})
 	next := r.options
-	next.Plans = map[string]*quota.Plan{"free": newPlan("free", quota.Limit{Requests: 200, Per: quota.Month})}
+	next.Plans = map[string]*quota.Plan{"free": newPlan("free", quota.Limit{Requests: 200, Period: quota.Month})}
 	g, err := proxy.New(next)
 	if err != nil {
 		t.Fatal(err)
@@ -331,7 +331,7 @@ func TestStreamInTime(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		plan := newPlan("free", quota.Limit{Requests: 100, Per: quota.Month}, quota.Limit{Requests: 5, Per: quota.Minute})
+		plan := newPlan("free", quota.Limit{Requests: 100, Period: quota.Month}, quota.Limit{Requests: 5, Period: quota.Minute})
 		g, err := proxy.New(proxy.Options{
 			Store: store, Verifier: verifier, Plans: map[string]*quota.Plan{"free": plan}, DefaultPlan: "free",
 			Metrics: proxy.NewMetrics(prometheus.NewRegistry()), Log: slog.New(slog.DiscardHandler),
@@ -357,7 +357,7 @@ func TestStreamInTime(t *testing.T) {
 		want(0, "0+0")
 		want(15*time.Second, "heartbeat")
 		request := func() quota.Request {
-			return quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Terms: plan.Terms(), Lease: 12 * time.Second}
+			return quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Plans: plan.OnlyChoice(), Lease: 12 * time.Second}
 		}
 		d, err := store.Reserve(t.Context(), request())
 		if err != nil {

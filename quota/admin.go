@@ -15,12 +15,12 @@ import (
 
 // Bounds of what an administrator does.
 const (
-	// MaxAudit is how many entries a user's audit list has: the newest ones.
-	MaxAudit = 100
+	// MaxAuditEntries is how many entries a user's audit list has: the newest ones.
+	MaxAuditEntries = 100
 	// MaxChangeIDs is how many changes of one user can carry an ID within ChangeIDLife.
 	MaxChangeIDs = 200
-	// MaxCounts is how many endpoints one change can set.
-	MaxCounts = 100
+	// MaxCountsPerChange is how many endpoints one change can set.
+	MaxCountsPerChange = 100
 	// ChangeIDLife is how long a store knows a change by its ID: a day, and some
 	// seconds for clocks that do not run alike.
 	ChangeIDLife = 24*time.Hour + 5*time.Second
@@ -55,7 +55,7 @@ type Change struct {
 
 	Requests int64  `json:"requests,omitempty"` // 1 to MaxRequests
 	Endpoint string `json:"endpoint,omitempty"`
-	Per      Per    `json:"per,omitempty"`
+	Period   Period `json:"per,omitempty"`
 
 	Plan  string    `json:"plan,omitempty"`
 	Until time.Time `json:"until,omitzero"` // zero: no end
@@ -70,16 +70,16 @@ type Change struct {
 	ID string `json:"id,omitempty"`
 }
 
-// Check says what is wrong with c, or with the user's id: an ErrInvalid. A plan or an
+// Validate says what is wrong with c, or with the user's id: an ErrInvalidChange. A plan or an
 // endpoint that is not in the configuration is not: who makes the change knows which
 // there are.
-func (c Change) Check(user string) error {
+func (c Change) Validate(user string) error {
 	switch {
-	case user == "" || !plainText(user, 256):
+	case user == "" || !isPlainText(user, 256):
 		return invalid("a user's id must be 1 to 256 bytes of UTF-8 without control characters")
-	case !plainText(c.By, 256):
+	case !isPlainText(c.By, 256):
 		return invalid("by must be at most 256 bytes of UTF-8 without control characters")
-	case !plainText(c.Reason, 1024):
+	case !isPlainText(c.Reason, 1024):
 		return invalid("reason must be at most 1024 bytes of UTF-8 without control characters")
 	case len(c.ID) > 256 || strings.ContainsFunc(c.ID, func(r rune) bool { return r < ' ' || r > '~' }):
 		return invalid("id must be at most 256 printable ASCII characters")
@@ -88,35 +88,35 @@ func (c Change) Check(user string) error {
 	rest.Action, rest.By, rest.Reason, rest.ID = "", "", "", ""
 	switch c.Action {
 	case ActionGrant:
-		rest.Requests, rest.Endpoint, rest.Per = 0, "", 0
+		rest.Requests, rest.Endpoint, rest.Period = 0, "", 0
 		switch {
 		case c.Requests < 1 || c.Requests > MaxRequests:
 			return invalid("requests must be 1 to %d, got %d", int64(MaxRequests), c.Requests)
-		case c.Endpoint != "" && !name(c.Endpoint):
+		case c.Endpoint != "" && !isName(c.Endpoint):
 			return invalid("endpoint %.80q is not a name", c.Endpoint)
-		case c.Per > Year, c.Per == 0 && c.Endpoint != "":
+		case c.Period > Year, c.Period == 0 && c.Endpoint != "":
 			return invalid("per must be minute, hour, day, week, month or year")
 		}
 	case ActionReset, ActionClearPlan:
 	case ActionSetPlan:
 		rest.Plan, rest.Until = "", time.Time{}
 		switch {
-		case !name(c.Plan):
+		case !isName(c.Plan):
 			return invalid("plan %.80q is not a name", c.Plan)
 		case !c.Until.IsZero() && (c.Until.UnixMilli() < 1 || c.Until.Year() > 9999):
 			return invalid("until must be in the years 1970 to 9999")
 		}
 	case ActionSetCounts:
-		rest.Per, rest.Counts = 0, nil
+		rest.Period, rest.Counts = 0, nil
 		switch {
-		case c.Per < Minute || c.Per > Year:
+		case c.Period < Minute || c.Period > Year:
 			return invalid("per must be minute, hour, day, week, month or year")
-		case len(c.Counts) < 1 || len(c.Counts) > MaxCounts:
-			return invalid("counts must have 1 to %d endpoints, got %d", MaxCounts, len(c.Counts))
+		case len(c.Counts) < 1 || len(c.Counts) > MaxCountsPerChange:
+			return invalid("counts must have 1 to %d endpoints, got %d", MaxCountsPerChange, len(c.Counts))
 		}
 		for _, endpoint := range slices.Sorted(maps.Keys(c.Counts)) {
 			switch n := c.Counts[endpoint]; {
-			case !name(endpoint):
+			case !isName(endpoint):
 				return invalid("endpoint %.80q is not a name", endpoint)
 			case n < 0 || n > MaxRequests:
 				return invalid("the count of %s must be 0 to %d, got %d", endpoint, int64(MaxRequests), n)
@@ -125,34 +125,34 @@ func (c Change) Check(user string) error {
 	default:
 		return invalid("action %.80q is unknown", c.Action)
 	}
-	if rest.Requests != 0 || rest.Endpoint != "" || rest.Per != 0 || rest.Plan != "" || !rest.Until.IsZero() || len(rest.Counts) > 0 {
+	if rest.Requests != 0 || rest.Endpoint != "" || rest.Period != 0 || rest.Plan != "" || !rest.Until.IsZero() || len(rest.Counts) > 0 {
 		return invalid("a field does not belong to the action %s", c.Action)
 	}
 	return nil
 }
 
 func invalid(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", ErrInvalid, fmt.Sprintf(format, args...))
+	return fmt.Errorf("%w: %s", ErrInvalidChange, fmt.Sprintf(format, args...))
 }
 
-// name reports whether s can be the name of a plan or an endpoint, see package config.
-func name(s string) bool {
+// isName reports whether s can be the name of a plan or an endpoint, see package config.
+func isName(s string) bool {
 	return s != "" && len(s) <= 64 && !strings.ContainsFunc(s, func(r rune) bool {
 		return r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
 	})
 }
 
-func plainText(s string, most int) bool {
+func isPlainText(s string, most int) bool {
 	return len(s) <= most && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
-// Limit is the limit that a grant raises, as an index into p's limits. False: p has
+// LimitIndex is the limit that a grant raises, as an index into p's limits. False: p has
 // no such limit.
-func (c Change) Limit(p *Plan) (int, bool) {
-	if c.Per == 0 {
+func (c Change) LimitIndex(p *Plan) (int, bool) {
+	if c.Period == 0 {
 		return p.Headline()
 	}
-	i := slices.IndexFunc(p.limits, func(l Limit) bool { return l.Per == c.Per && l.Endpoint == c.Endpoint })
+	i := slices.IndexFunc(p.limits, func(l Limit) bool { return l.Period == c.Period && l.Endpoint == c.Endpoint })
 	return i, i >= 0
 }
 
@@ -173,27 +173,27 @@ func (c Change) Encode() []byte {
 	return b
 }
 
-// DecodeEntry reads what Encode wrote.
-func DecodeEntry(at time.Time, text []byte) (Entry, error) {
-	e := Entry{At: at}
+// DecodeAuditEntry reads what Encode wrote.
+func DecodeAuditEntry(at time.Time, text []byte) (AuditEntry, error) {
+	e := AuditEntry{At: at}
 	err := json.Unmarshal(text, &e.Change)
 	return e, err
 }
 
-// An Entry is one line of a user's audit list: a Change, and when it was made by the
+// An AuditEntry is one line of a user's audit list: a Change, and when it was made by the
 // store's clock, to the millisecond. A grant to the headline limit names that limit's
 // Per.
-type Entry struct {
+type AuditEntry struct {
 	At time.Time `json:"at"`
 	Change
 }
 
 // UserUsage is what one user has used in one window.
 type UserUsage struct {
-	User     string
-	Claimed  string   // the plan of his token when he was last admitted; empty: not known
-	Override Override // of now, whatever the window
-	Used     int64    // the sum of Endpoints
+	User        string
+	ClaimedPlan string   // the plan of his token when he was last admitted; empty: not known
+	Override    Override // of now, whatever the window
+	Used        int64    // the sum of Endpoints
 	// Endpoints has what was used of each endpoint, also of those that the configuration
 	// does not know any more; none is 0.
 	Endpoints map[string]int64

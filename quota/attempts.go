@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// MaxAttempts bounds Attempts: a token then comes back no faster than every 100 µs,
+// MaxAttempts bounds an AttemptLimit: a token then comes back no faster than every 100 µs,
 // beside which the microsecond that it is rounded to is little.
 const MaxAttempts = 10_000
 
-// Attempts bound how often a user may try, whatever becomes of the request: one that
+// An AttemptLimit bounds how often a user may try, whatever becomes of the request: one that
 // fails costs nothing of a limit, but the upstream had the work.
 //
-// They are a bucket of Requests tokens, from which each request takes one. An empty
+// It is a bucket of Requests tokens, from which each request takes one. An empty
 // bucket fills up evenly in Per. So Requests come through at once, and over any time
 // t no more than Requests + t/Interval. All that is kept of a bucket is the time at
 // which it is full again, as the generic cell rate algorithm has it (ITU-T I.371;
@@ -30,13 +30,13 @@ const MaxAttempts = 10_000
 // that is refused: so as many would be blocked as if they were.
 //
 // The zero value bounds nothing.
-type Attempts struct {
+type AttemptLimit struct {
 	Requests int64         // 1 to MaxAttempts; 0: no bound
 	Per      time.Duration // 1 s to 24 h
 }
 
 // String is like "120 times per minute"; of lengths that are no word, "3 times per 5m0s".
-func (a Attempts) String() string {
+func (a AttemptLimit) String() string {
 	per := a.Per.String()
 	switch a.Per {
 	case time.Second:
@@ -54,10 +54,10 @@ func (a Attempts) String() string {
 	return fmt.Sprintf("%d times per %s", a.Requests, per)
 }
 
-// check returns what is wrong with a.
-func (a Attempts) check() error {
+// validate returns what is wrong with a.
+func (a AttemptLimit) validate() error {
 	switch {
-	case a == Attempts{}:
+	case a == AttemptLimit{}:
 		return nil
 	case a.Requests < 1 || a.Requests > MaxAttempts:
 		return fmt.Errorf("requests must be 1 to %d, got %d", MaxAttempts, a.Requests)
@@ -67,8 +67,8 @@ func (a Attempts) check() error {
 	return nil
 }
 
-// Interval is the time in which a token comes back, whole microseconds; 0: no bound.
-func (a Attempts) Interval() time.Duration {
+// TokenInterval is the time in which a token comes back, whole microseconds; 0: no bound.
+func (a AttemptLimit) TokenInterval() time.Duration {
 	if a.Requests == 0 {
 		return 0
 	}
@@ -76,15 +76,15 @@ func (a Attempts) Interval() time.Duration {
 	return (a.Per + n - 1) / n * time.Microsecond
 }
 
-// Take takes a token at now from a bucket that is full at full; the zero time is that
+// TakeToken takes a token at now from a bucket that is full at full; the zero time is that
 // of one never used. It returns when the bucket is full now or, when there was no
 // token, how long to wait for one; then nothing is taken.
 //
-// A bucket that would be full later than an empty one, by more than an Interval, was
+// A bucket that would be full later than an empty one, by more than a TokenInterval, was
 // kept by a clock that has been set back. It has one token. So nobody waits for more than
-// two Intervals.
-func (a Attempts) Take(full, now time.Time) (after time.Time, wait time.Duration) {
-	interval := a.Interval()
+// two TokenIntervals.
+func (a AttemptLimit) TakeToken(full, now time.Time) (after time.Time, wait time.Duration) {
+	interval := a.TokenInterval()
 	fill := time.Duration(a.Requests) * interval // the time to fill an empty bucket
 	start := full
 	switch {

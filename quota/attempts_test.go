@@ -9,28 +9,28 @@ import (
 
 func TestAttemptsInterval(t *testing.T) {
 	for _, c := range []struct {
-		a    Attempts
+		a    AttemptLimit
 		want time.Duration
 	}{
-		{Attempts{}, 0},
-		{Attempts{120, time.Minute}, 500 * time.Millisecond},
-		{Attempts{1, 24 * time.Hour}, 24 * time.Hour},
-		{Attempts{10_000, time.Second}, 100 * time.Microsecond},
+		{AttemptLimit{}, 0},
+		{AttemptLimit{120, time.Minute}, 500 * time.Millisecond},
+		{AttemptLimit{1, 24 * time.Hour}, 24 * time.Hour},
+		{AttemptLimit{10_000, time.Second}, 100 * time.Microsecond},
 		// Never too often: what does not divide is rounded up.
-		{Attempts{7, time.Minute}, 8_571_429 * time.Microsecond},
-		{Attempts{9_999, time.Second}, 101 * time.Microsecond},
+		{AttemptLimit{7, time.Minute}, 8_571_429 * time.Microsecond},
+		{AttemptLimit{9_999, time.Second}, 101 * time.Microsecond},
 	} {
-		if err := c.a.check(); err != nil {
+		if err := c.a.validate(); err != nil {
 			t.Errorf("%v: %v", c.a, err)
 		}
-		if got := c.a.Interval(); got != c.want {
+		if got := c.a.TokenInterval(); got != c.want {
 			t.Errorf("%d per %v: a token every %v, want %v", c.a.Requests, c.a.Per, got, c.want)
 		}
 	}
 }
 
 func TestAttemptsBounds(t *testing.T) {
-	for _, a := range []Attempts{
+	for _, a := range []AttemptLimit{
 		{Requests: 1}, {Per: time.Minute}, {-1, time.Minute}, {10_001, time.Minute},
 		{1, time.Second - 1}, {1, 24*time.Hour + 1}, {1, -time.Minute},
 	} {
@@ -42,7 +42,7 @@ func TestAttemptsBounds(t *testing.T) {
 
 // A timeline of 2 a minute.
 func TestAttemptsTimeline(t *testing.T) {
-	a, start := Attempts{2, time.Minute}, time.Date(2026, 11, 17, 12, 0, 0, 0, time.UTC)
+	a, start := AttemptLimit{2, time.Minute}, time.Date(2026, 11, 17, 12, 0, 0, 0, time.UTC)
 	var full time.Time
 	for i, step := range []struct {
 		at, wait time.Duration
@@ -55,15 +55,15 @@ func TestAttemptsTimeline(t *testing.T) {
 		{time.Hour, 0}, {time.Hour, 0}, {time.Hour, 30 * time.Second}, // and no fuller than full
 	} {
 		var wait time.Duration
-		if full, wait = a.Take(full, start.Add(step.at)); wait != step.wait {
+		if full, wait = a.TakeToken(full, start.Add(step.at)); wait != step.wait {
 			t.Errorf("step %d, +%v: wait %v, want %v", i, step.at, wait, step.wait)
 		}
 	}
 }
 
-func anyAttempts(t *rapid.T) Attempts {
+func anyAttempts(t *rapid.T) AttemptLimit {
 	per := rapid.SampledFrom([]time.Duration{time.Second, time.Minute, time.Hour, 24 * time.Hour}).Draw(t, "per")
-	return Attempts{rapid.Int64Range(1, 40).Draw(t, "requests"), per}
+	return AttemptLimit{rapid.Int64Range(1, 40).Draw(t, "requests"), per}
 }
 
 // However a user tries, between any two of his attempts that passed, and with them, lie
@@ -74,11 +74,11 @@ func TestAttemptsNeverMore(t *testing.T) {
 		now := time.Date(2026, 11, 17, 12, 0, 0, 0, time.UTC)
 		var full time.Time
 		var passed []time.Time
-		for _, step := range rapid.SliceOfN(rapid.Int64Range(0, int64(2*a.Interval())), 1, 200).Draw(t, "steps") {
+		for _, step := range rapid.SliceOfN(rapid.Int64Range(0, int64(2*a.TokenInterval())), 1, 200).Draw(t, "steps") {
 			if step%3 > 0 { // most come at once
 				now = now.Add(time.Duration(step).Truncate(time.Microsecond))
 			}
-			after, wait := a.Take(full, now)
+			after, wait := a.TakeToken(full, now)
 			if wait > 0 {
 				if !after.Equal(full) {
 					t.Fatal("a refused attempt has changed the bucket")
@@ -89,7 +89,7 @@ func TestAttemptsNeverMore(t *testing.T) {
 			passed = append(passed, now)
 			for i, first := range passed {
 				// Whole intervals: a token is whole when it can be taken.
-				if n, most := int64(len(passed)-i), a.Requests+int64(now.Sub(first)/a.Interval()); n > most {
+				if n, most := int64(len(passed)-i), a.Requests+int64(now.Sub(first)/a.TokenInterval()); n > most {
 					t.Fatalf("%d attempts passed within %v, at most %d may", n, now.Sub(first), most)
 				}
 			}
@@ -107,25 +107,25 @@ func TestAttemptsNeverLess(t *testing.T) {
 		for range rapid.IntRange(1, 4).Draw(t, "rounds") {
 			for i := range a.Requests {
 				var wait time.Duration
-				if full, wait = a.Take(full, now); wait > 0 {
+				if full, wait = a.TakeToken(full, now); wait > 0 {
 					t.Fatalf("attempt %d of %d at once has to wait %v", i+1, a.Requests, wait)
 				}
 			}
 			for range 3 {
-				now = now.Add(time.Duration(rapid.Int64Range(0, int64(a.Interval())-1).Draw(t, "pause")).Truncate(time.Microsecond))
-				_, wait := a.Take(full, now)
-				if wait <= 0 || wait > a.Interval() {
-					t.Fatalf("with an empty bucket one waits %v, a token comes every %v", wait, a.Interval())
+				now = now.Add(time.Duration(rapid.Int64Range(0, int64(a.TokenInterval())-1).Draw(t, "pause")).Truncate(time.Microsecond))
+				_, wait := a.TakeToken(full, now)
+				if wait <= 0 || wait > a.TokenInterval() {
+					t.Fatalf("with an empty bucket one waits %v, a token comes every %v", wait, a.TokenInterval())
 				}
-				if _, early := a.Take(full, now.Add(wait-time.Microsecond)); early != time.Microsecond {
+				if _, early := a.TakeToken(full, now.Add(wait-time.Microsecond)); early != time.Microsecond {
 					t.Fatalf("a microsecond before the wait of %v is over it is %v", wait, early)
 				}
 				now = now.Add(wait)
-				if full, wait = a.Take(full, now); wait != 0 {
+				if full, wait = a.TakeToken(full, now); wait != 0 {
 					t.Fatalf("after the wait there are %v more", wait)
 				}
 			}
-			now = now.Add(time.Duration(a.Requests) * a.Interval())
+			now = now.Add(time.Duration(a.Requests) * a.TokenInterval())
 		}
 	})
 }
@@ -135,17 +135,17 @@ func TestAttemptsNeverLess(t *testing.T) {
 func TestAttemptsOfAnotherRule(t *testing.T) {
 	now := time.Date(2026, 11, 17, 12, 0, 0, 0, time.UTC)
 	full := now.Add(20 * time.Hour)
-	a := Attempts{120, time.Minute}
-	full, wait := a.Take(full, now)
+	a := AttemptLimit{120, time.Minute}
+	full, wait := a.TakeToken(full, now)
 	if wait != 0 {
 		t.Errorf("the first attempt waits %v", wait)
 	}
-	full, wait = a.Take(full, now)
-	if wait != a.Interval() {
-		t.Errorf("the second attempt waits %v, want %v", wait, a.Interval())
+	full, wait = a.TakeToken(full, now)
+	if wait != a.TokenInterval() {
+		t.Errorf("the second attempt waits %v, want %v", wait, a.TokenInterval())
 	}
 	// A clock that jitters gives nothing away.
-	if _, wait = a.Take(full, now.Add(-time.Millisecond)); wait != a.Interval()+time.Millisecond {
-		t.Errorf("a millisecond back an attempt waits %v, want %v more than %v", wait, time.Millisecond, a.Interval())
+	if _, wait = a.TakeToken(full, now.Add(-time.Millisecond)); wait != a.TokenInterval()+time.Millisecond {
+		t.Errorf("a millisecond back an attempt waits %v, want %v more than %v", wait, time.Millisecond, a.TokenInterval())
 	}
 }

@@ -17,12 +17,12 @@
 // to the same rules. Everything in this package itself is arithmetic: no I/O, and
 // no clock but the one that is handed in.
 //
-// A plan or a request that observes is never blocked, see Request.Observes.
+// A plan or a request that observes is never blocked, see Request.InObserveMode.
 //
 // Counts belong to user, endpoint and window, not to the plan: a user whose plan
 // changes keeps what was used.
 //
 // An administrator's [Change] grants units, resets or sets what is used, or gives a user
 // another plan than the token's. Only the store knows the latter, so that a request
-// brings [Terms], the plans that may apply, and the [Snapshot] says which one does.
+// brings [PlanChoice], the plans that may apply, and the [Snapshot] says which one does.
 package quota

@@ -14,15 +14,15 @@ var (
 
 // Errors of a Change, and of a look at the past. Nothing has changed then.
 var (
-	// ErrInvalid: a field of the Change is wrong; the error says which.
-	ErrInvalid = errors.New("invalid change")
-	// ErrNoLimit: the user's plan has no such limit to grant units to.
-	ErrNoLimit = errors.New("the user's plan has no such limit")
-	// ErrTooMany: the grants of one limit, or the count of one window, would exceed
+	// ErrInvalidChange: a field of the Change is wrong; the error says which.
+	ErrInvalidChange = errors.New("invalid change")
+	// ErrNoSuchLimit: the user's plan has no such limit to grant units to.
+	ErrNoSuchLimit = errors.New("the user's plan has no such limit")
+	// ErrTooLarge: the grants of one limit, or the count of one window, would exceed
 	// MaxRequests.
-	ErrTooMany = errors.New("the number would be too large")
-	// ErrConflict: the Change's ID was that of another change within ChangeIDLife.
-	ErrConflict = errors.New("the id belongs to another change")
+	ErrTooLarge = errors.New("the number would be too large")
+	// ErrIDConflict: the Change's ID was that of another change within ChangeIDLife.
+	ErrIDConflict = errors.New("the id belongs to another change")
 	// ErrTooManyIDs: MaxChangeIDs changes of this user have had an ID within
 	// ChangeIDLife. One without an ID is made.
 	ErrTooManyIDs = errors.New("too many changes of this user have an id")
@@ -30,13 +30,13 @@ var (
 	ErrNotKept = errors.New("there are no counts of this time: it is in the future, or over for longer than counts are kept")
 )
 
-// Answered reports whether a store that returned err has done what it was asked, or
+// StoreResponded reports whether a store that returned err has done what it was asked, or
 // has decided not to. Other errors are of its medium, or ErrOverloaded.
-func Answered(err error) bool {
+func StoreResponded(err error) bool {
 	if err == nil {
 		return true
 	}
-	for _, target := range []error{ErrSettled, ErrInvalid, ErrNoLimit, ErrTooMany, ErrConflict, ErrTooManyIDs, ErrNotKept} {
+	for _, target := range []error{ErrSettled, ErrInvalidChange, ErrNoSuchLimit, ErrTooLarge, ErrIDConflict, ErrTooManyIDs, ErrNotKept} {
 		if errors.Is(err, target) {
 			return true
 		}
@@ -44,13 +44,13 @@ func Answered(err error) bool {
 	return false
 }
 
-// A BrokenError is what calls of a store end with that were under way on one
+// A BrokenConnectionError is what calls of a store end with that were under way on one
 // connection when it broke. They have the same one, which so tells one fault from
 // several. Whether what they sent was done is not known.
-type BrokenError struct {
+type BrokenConnectionError struct {
 	Err error // what the connection ended with; not nil
 }
 
-func (e *BrokenError) Error() string { return "the connection broke: " + e.Err.Error() }
+func (e *BrokenConnectionError) Error() string { return "the connection broke: " + e.Err.Error() }
 
-func (e *BrokenError) Unwrap() error { return e.Err }
+func (e *BrokenConnectionError) Unwrap() error { return e.Err }

@@ -11,9 +11,9 @@ package quota
 // called so.
 const AttemptsName = "attempts"
 
-// Observes reports whether nothing blocks r under the plan p: p observes, or r asks for it.
+// InObserveMode reports whether nothing blocks r under the plan p: p observes, or r asks for it.
 // p may be nil, and then says nothing.
-func (r Request) Observes(p *Plan) bool { return r.Observe || p != nil && p.observe }
+func (r Request) InObserveMode(p *Plan) bool { return r.Observe || p != nil && p.observe }
 
 // WouldBlock returns what would have refused a request to endpoint that was admitted all
 // the same, and whose unit s has as held: the names of the limits that have more used and
@@ -21,7 +21,7 @@ func (r Request) Observes(p *Plan) bool { return r.Observe || p != nil && p.obse
 // was no attempt left. nil: nothing.
 func (s Snapshot) WouldBlock(endpoint string, exhausted bool) (names []string) {
 	for i, l := range s.Plan.limits {
-		if l.Applies(endpoint) && s.Limits[i].Used+s.Limits[i].Held > s.Allowance(i) {
+		if l.AppliesTo(endpoint) && s.Limits[i].Used+s.Limits[i].Held > s.Allowance(i) {
 			names = append(names, l.Name())
 		}
 	}

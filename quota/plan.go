@@ -13,41 +13,41 @@ const MaxRequests = 1_000_000_000_000
 // together. Zero Requests is a limit too: none are allowed.
 type Limit struct {
 	Requests int64 // 0 to MaxRequests
-	Per      Per
+	Period   Period
 	Endpoint string // empty: all endpoints together
 }
 
 // Name identifies the limit within its plan: "month", "image-analysis-month".
 func (l Limit) Name() string {
 	if l.Endpoint == "" {
-		return l.Per.String()
+		return l.Period.String()
 	}
-	return l.Endpoint + "-" + l.Per.String()
+	return l.Endpoint + "-" + l.Period.String()
 }
 
-// Applies reports whether a request to endpoint counts towards the limit.
-func (l Limit) Applies(endpoint string) bool { return l.Endpoint == "" || l.Endpoint == endpoint }
+// AppliesTo reports whether a request to endpoint counts towards the limit.
+func (l Limit) AppliesTo(endpoint string) bool { return l.Endpoint == "" || l.Endpoint == endpoint }
 
 // A Counter is a number that a store keeps for each user and each window of the
 // kind Per: the requests to one endpoint or, with an empty Endpoint, to all.
 type Counter struct {
-	Per      Per
+	Period   Period
 	Endpoint string
 }
 
 // A Plan is a named list of limits, made ready for use. It is immutable and safe
 // for concurrent use.
 type Plan struct {
-	name      string
-	limits    []Limit
-	attempts  Attempts
-	observe   bool
-	endpoints []string
-	warnAt    int64
-	headline  int // index into limits, -1: none
-	period    Per // see PlanOptions
-	kinds     []Per
-	counters  []Counter
+	name         string
+	limits       []Limit
+	attempts     AttemptLimit
+	observe      bool
+	endpoints    []string
+	warnAt       int64
+	headline     int    // index into limits, -1: none
+	reportPeriod Period // see PlanOptions
+	periods      []Period
+	counters     []Counter
 }
 
 // PlanOptions are what a Plan is made of.
@@ -55,9 +55,9 @@ type PlanOptions struct {
 	Name   string  // in the configuration
 	Limits []Limit // none: its users are counted and never blocked
 	// Attempts bound how often a user may try; the zero value: not at all.
-	Attempts Attempts
+	Attempts AttemptLimit
 	// Observe blocks nothing: what the limits and Attempts would refuse is admitted, counted
-	// and reported, see Request.Observes. False: they hold.
+	// and reported, see Request.InObserveMode. False: they hold.
 	Observe bool
 	// Endpoints are all the endpoints of the configuration: usage is reported for
 	// each of them, whether it has a limit or not.
@@ -65,9 +65,9 @@ type PlanOptions struct {
 	// WarnAt is the percentage of a limit from which the status is StatusWarning,
 	// 1 to 100.
 	WarnAt int
-	// Period is what usage is reported over, for a look at another kind of window; 0: the
+	// ReportPeriod is what usage is reported over, for a look at another kind of window; 0: the
 	// window of the headline limit, or the month without one.
-	Period Per
+	ReportPeriod Period
 }
 
 // NewPlan checks limits and prepares a plan. It keeps nothing of o.
@@ -76,40 +76,40 @@ func NewPlan(o PlanOptions) (*Plan, error) {
 	if o.WarnAt < 1 || o.WarnAt > 100 {
 		return nil, fmt.Errorf("plan %s: warning threshold must be 1 to 100 percent, got %d", name, o.WarnAt)
 	}
-	if err := o.Attempts.check(); err != nil {
+	if err := o.Attempts.validate(); err != nil {
 		return nil, fmt.Errorf("plan %s: attempts: %w", name, err)
 	}
 	p := &Plan{
-		name:      name,
-		limits:    slices.Clone(limits),
-		attempts:  o.Attempts,
-		observe:   o.Observe,
-		endpoints: slices.Clone(o.Endpoints),
-		warnAt:    int64(o.WarnAt),
-		period:    o.Period,
-		headline:  slices.IndexFunc(limits, func(l Limit) bool { return l.Endpoint == "" }),
+		name:         name,
+		limits:       slices.Clone(limits),
+		attempts:     o.Attempts,
+		observe:      o.Observe,
+		endpoints:    slices.Clone(o.Endpoints),
+		warnAt:       int64(o.WarnAt),
+		reportPeriod: o.ReportPeriod,
+		headline:     slices.IndexFunc(limits, func(l Limit) bool { return l.Endpoint == "" }),
 	}
 	slices.Sort(p.endpoints)
 	for i, l := range limits {
 		switch {
-		case l.Per < Minute || l.Per > Year:
-			return nil, fmt.Errorf("plan %s: limit %d: %v is not a kind of window", name, i, l.Per)
+		case l.Period < Minute || l.Period > Year:
+			return nil, fmt.Errorf("plan %s: limit %d: %v is not a kind of window", name, i, l.Period)
 		case l.Requests < 0 || l.Requests > MaxRequests:
 			return nil, fmt.Errorf("plan %s: limit %s: requests must be 0 to %d, got %d", name, l.Name(), int64(MaxRequests), l.Requests)
 		case l.Endpoint != "" && !slices.Contains(o.Endpoints, l.Endpoint):
 			return nil, fmt.Errorf("plan %s: limit %s: no route counts under this endpoint", name, l.Name())
-		case slices.ContainsFunc(limits[:i], func(o Limit) bool { return o.Per == l.Per && o.Endpoint == l.Endpoint }):
+		case slices.ContainsFunc(limits[:i], func(o Limit) bool { return o.Period == l.Period && o.Endpoint == l.Endpoint }):
 			return nil, fmt.Errorf("plan %s: limit %s is given twice", name, l.Name())
 		}
-		p.counters = append(p.counters, Counter{l.Per, l.Endpoint})
+		p.counters = append(p.counters, Counter{l.Period, l.Endpoint})
 	}
-	p.counters = append(p.counters, Counter{Per: p.Period()})
+	p.counters = append(p.counters, Counter{Period: p.ReportPeriod()})
 	for _, e := range p.endpoints {
-		p.counters = append(p.counters, Counter{p.Period(), e})
+		p.counters = append(p.counters, Counter{p.ReportPeriod(), e})
 	}
 	for _, c := range p.counters {
-		if !slices.Contains(p.kinds, c.Per) {
-			p.kinds = append(p.kinds, c.Per)
+		if !slices.Contains(p.periods, c.Period) {
+			p.periods = append(p.periods, c.Period)
 		}
 	}
 	return p, nil
@@ -125,12 +125,12 @@ func (p *Plan) Limits() []Limit { return p.limits }
 // Endpoints returns all endpoints, sorted. The caller must not change them.
 func (p *Plan) Endpoints() []string { return p.endpoints }
 
-// Over is p for a look at windows of one kind: with only its limits for each of these,
+// ForPeriod is p for a look at windows of one kind: with only its limits for each of these,
 // and with usage reported over them. Nobody is admitted by it.
-func (p *Plan) Over(per Per) *Plan {
-	o := PlanOptions{Name: p.name, Endpoints: p.endpoints, WarnAt: int(p.warnAt), Period: per}
+func (p *Plan) ForPeriod(per Period) *Plan {
+	o := PlanOptions{Name: p.name, Endpoints: p.endpoints, WarnAt: int(p.warnAt), ReportPeriod: per}
 	for _, l := range p.limits {
-		if l.Per == per {
+		if l.Period == per {
 			o.Limits = append(o.Limits, l)
 		}
 	}
@@ -141,29 +141,29 @@ func (p *Plan) Over(per Per) *Plan {
 	return over
 }
 
-// Attempts bound how often a user of the plan may try.
-func (p *Plan) Attempts() Attempts { return p.attempts }
+// AttemptLimit bounds how often a user of the plan may try.
+func (p *Plan) AttemptLimit() AttemptLimit { return p.attempts }
 
 // Headline returns the index of the limit that X-Usage and the top of the usage
 // object speak of: the first one without an endpoint. False: there is none.
 func (p *Plan) Headline() (int, bool) { return p.headline, p.headline >= 0 }
 
-// Period is the kind of window that usage is reported over: the headline
+// ReportPeriod is the kind of window that usage is reported over: the headline
 // limit's, or the month without one, if PlanOptions did not say.
-func (p *Plan) Period() Per {
-	if p.period != 0 {
-		return p.period
+func (p *Plan) ReportPeriod() Period {
+	if p.reportPeriod != 0 {
+		return p.reportPeriod
 	}
 	if p.headline < 0 {
 		return Month
 	}
-	return p.limits[p.headline].Per
+	return p.limits[p.headline].Period
 }
 
-// Kinds returns the kinds of windows that a request of this plan is counted in,
+// Periods returns the kinds of windows that a request of this plan is counted in,
 // without repeats: those of the limits and that of the period. The caller must
 // not change them.
-func (p *Plan) Kinds() []Per { return p.kinds }
+func (p *Plan) Periods() []Period { return p.periods }
 
 // Counters returns what a store reads to make a Snapshot, in the order that
 // NewSnapshot takes: one for each limit, the period's total, and one for each

@@ -23,7 +23,7 @@ func newPlan(t testing.TB, limits ...quota.Limit) *quota.Plan {
 }
 
 func TestNewPlanRefuses(t *testing.T) {
-	month := quota.Limit{Requests: 100, Per: quota.Month}
+	month := quota.Limit{Requests: 100, Period: quota.Month}
 	for _, tt := range []struct {
 		name   string
 		limits []quota.Limit
@@ -33,14 +33,14 @@ func TestNewPlanRefuses(t *testing.T) {
 		{"a warning at 0 percent", []quota.Limit{month}, 0, []string{"warning threshold", "1 to 100", "got 0"}},
 		{"a warning below 0 percent", nil, -1, []string{"warning threshold", "got -1"}},
 		{"a warning over 100 percent", nil, 101, []string{"warning threshold", "got 101"}},
-		{"no kind of window", []quota.Limit{month, {Requests: 1}}, 80, []string{"limit 1", "Per(0)"}},
-		{"a kind too many", []quota.Limit{{Requests: 1, Per: quota.Year + 1}}, 80, []string{"limit 0", "Per(7)"}},
-		{"fewer than no requests", []quota.Limit{{Requests: -1, Per: quota.Day}}, 80, []string{"limit day", "got -1"}},
-		{"too many requests", []quota.Limit{{Requests: quota.MaxRequests + 1, Per: quota.Day, Endpoint: "report"}}, 80,
+		{"no kind of window", []quota.Limit{month, {Requests: 1}}, 80, []string{"limit 1", "Period(0)"}},
+		{"a kind too many", []quota.Limit{{Requests: 1, Period: quota.Year + 1}}, 80, []string{"limit 0", "Period(7)"}},
+		{"fewer than no requests", []quota.Limit{{Requests: -1, Period: quota.Day}}, 80, []string{"limit day", "got -1"}},
+		{"too many requests", []quota.Limit{{Requests: quota.MaxRequests + 1, Period: quota.Day, Endpoint: "report"}}, 80,
 			[]string{"limit report-day", "0 to 1000000000000", "got 1000000000001"}},
-		{"an unknown endpoint", []quota.Limit{month, {Requests: 1, Per: quota.Month, Endpoint: "reports"}}, 80, []string{"limit reports-month", "endpoint"}},
-		{"a limit twice", []quota.Limit{month, {Requests: 5, Per: quota.Minute}, {Requests: 200, Per: quota.Month}}, 80, []string{"limit month", "twice"}},
-		{"an endpoint's limit twice", []quota.Limit{{Requests: 1, Per: quota.Day, Endpoint: "report"}, {Requests: 1, Per: quota.Day, Endpoint: "report"}}, 80,
+		{"an unknown endpoint", []quota.Limit{month, {Requests: 1, Period: quota.Month, Endpoint: "reports"}}, 80, []string{"limit reports-month", "endpoint"}},
+		{"a limit twice", []quota.Limit{month, {Requests: 5, Period: quota.Minute}, {Requests: 200, Period: quota.Month}}, 80, []string{"limit month", "twice"}},
+		{"an endpoint's limit twice", []quota.Limit{{Requests: 1, Period: quota.Day, Endpoint: "report"}, {Requests: 1, Period: quota.Day, Endpoint: "report"}}, 80,
 			[]string{"limit report-day", "twice"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -64,11 +64,11 @@ func TestNewPlanAccepts(t *testing.T) {
 		warnAt int
 	}{
 		{"no limits", nil, 80},
-		{"the bounds", []quota.Limit{{Requests: 0, Per: quota.Minute}, {Requests: quota.MaxRequests, Per: quota.Year}}, 1},
-		{"a warning at the limit itself", []quota.Limit{{Requests: 1, Per: quota.Day}}, 100},
+		{"the bounds", []quota.Limit{{Requests: 0, Period: quota.Minute}, {Requests: quota.MaxRequests, Period: quota.Year}}, 1},
+		{"a warning at the limit itself", []quota.Limit{{Requests: 1, Period: quota.Day}}, 100},
 		{"one endpoint in two windows, one window for two endpoints", []quota.Limit{
-			{Requests: 1, Per: quota.Day, Endpoint: "report"}, {Requests: 1, Per: quota.Month, Endpoint: "report"},
-			{Requests: 1, Per: quota.Day, Endpoint: "analyze"}, {Requests: 1, Per: quota.Day},
+			{Requests: 1, Period: quota.Day, Endpoint: "report"}, {Requests: 1, Period: quota.Month, Endpoint: "report"},
+			{Requests: 1, Period: quota.Day, Endpoint: "analyze"}, {Requests: 1, Period: quota.Day},
 		}, 80},
 	} {
 		p, err := quota.NewPlan(quota.PlanOptions{Name: "pro", Limits: tt.limits, Endpoints: endpoints, WarnAt: tt.warnAt})
@@ -80,16 +80,16 @@ func TestNewPlanAccepts(t *testing.T) {
 			t.Errorf("%s: %s has %v", tt.name, p.Name(), p.Limits())
 		}
 	}
-	if p, err := quota.NewPlan(quota.PlanOptions{Name: "none", Limits: []quota.Limit{{Requests: 1, Per: quota.Day}}, WarnAt: 80}); err != nil {
+	if p, err := quota.NewPlan(quota.PlanOptions{Name: "none", Limits: []quota.Limit{{Requests: 1, Period: quota.Day}}, WarnAt: 80}); err != nil {
 		t.Errorf("a configuration without endpoints: %v", err)
-	} else if want := []quota.Counter{{Per: quota.Day}, {Per: quota.Day}}; !slices.Equal(p.Counters(), want) {
+	} else if want := []quota.Counter{{Period: quota.Day}, {Period: quota.Day}}; !slices.Equal(p.Counters(), want) {
 		t.Errorf("a configuration without endpoints counts %v, want %v", p.Counters(), want)
 	}
 }
 
 // A reload builds new plans from slices that it may reuse.
 func TestPlanKeepsItsOwnCopy(t *testing.T) {
-	limits := []quota.Limit{{Requests: 100, Per: quota.Month}}
+	limits := []quota.Limit{{Requests: 100, Period: quota.Month}}
 	names := []string{"report", "analyze"}
 	p, err := quota.NewPlan(quota.PlanOptions{Name: "free", Limits: limits, Endpoints: names, WarnAt: 80})
 	if err != nil {
@@ -102,7 +102,7 @@ func TestPlanKeepsItsOwnCopy(t *testing.T) {
 	if p.Limits()[0].Requests != 100 {
 		t.Errorf("the plan's limit is now %v", p.Limits()[0])
 	}
-	if want := (quota.Counter{Per: quota.Month, Endpoint: "report"}); !slices.Contains(p.Counters(), want) {
+	if want := (quota.Counter{Period: quota.Month, Endpoint: "report"}); !slices.Contains(p.Counters(), want) {
 		t.Errorf("the plan counts %v", p.Counters())
 	}
 }
@@ -116,20 +116,20 @@ func TestPlanLayout(t *testing.T) {
 		name     string
 		limits   []quota.Limit
 		headline int // -1: none
-		period   quota.Per
-		kinds    []quota.Per // in any order
+		period   quota.Period
+		kinds    []quota.Period // in any order
 		counters []quota.Counter
 	}{
 		{
 			name: "no limits", headline: -1, period: quota.Month,
-			kinds: []quota.Per{quota.Month},
+			kinds: []quota.Period{quota.Month},
 			counters: []counter{
 				{quota.Month, ""}, {quota.Month, "analyze"}, {quota.Month, "image-analysis"}, {quota.Month, "report"},
 			},
 		}, {
 			name: "limits of endpoints only", headline: -1, period: quota.Month,
-			limits: []quota.Limit{{Requests: 5, Per: quota.Day, Endpoint: "report"}},
-			kinds:  []quota.Per{quota.Day, quota.Month},
+			limits: []quota.Limit{{Requests: 5, Period: quota.Day, Endpoint: "report"}},
+			kinds:  []quota.Period{quota.Day, quota.Month},
 			counters: []counter{
 				{quota.Day, "report"},
 				{quota.Month, ""}, {quota.Month, "analyze"}, {quota.Month, "image-analysis"}, {quota.Month, "report"},
@@ -137,11 +137,11 @@ func TestPlanLayout(t *testing.T) {
 		}, {
 			name: "the contract's pro", headline: 0, period: quota.Month,
 			limits: []quota.Limit{
-				{Requests: 5000, Per: quota.Month},
-				{Requests: 500, Per: quota.Month, Endpoint: "image-analysis"},
-				{Requests: 60, Per: quota.Minute},
+				{Requests: 5000, Period: quota.Month},
+				{Requests: 500, Period: quota.Month, Endpoint: "image-analysis"},
+				{Requests: 60, Period: quota.Minute},
 			},
-			kinds: []quota.Per{quota.Month, quota.Minute},
+			kinds: []quota.Period{quota.Month, quota.Minute},
 			counters: []counter{
 				{quota.Month, ""}, {quota.Month, "image-analysis"}, {quota.Minute, ""},
 				{quota.Month, ""}, {quota.Month, "analyze"}, {quota.Month, "image-analysis"}, {quota.Month, "report"},
@@ -149,12 +149,12 @@ func TestPlanLayout(t *testing.T) {
 		}, {
 			name: "the headline stands later and is not the longest", headline: 1, period: quota.Day,
 			limits: []quota.Limit{
-				{Requests: 5, Per: quota.Week, Endpoint: "report"},
-				{Requests: 10, Per: quota.Day},
-				{Requests: 100, Per: quota.Year},
-				{Requests: 6, Per: quota.Week, Endpoint: "analyze"},
+				{Requests: 5, Period: quota.Week, Endpoint: "report"},
+				{Requests: 10, Period: quota.Day},
+				{Requests: 100, Period: quota.Year},
+				{Requests: 6, Period: quota.Week, Endpoint: "analyze"},
 			},
-			kinds: []quota.Per{quota.Week, quota.Day, quota.Year},
+			kinds: []quota.Period{quota.Week, quota.Day, quota.Year},
 			counters: []counter{
 				{quota.Week, "report"}, {quota.Day, ""}, {quota.Year, ""}, {quota.Week, "analyze"},
 				{quota.Day, ""}, {quota.Day, "analyze"}, {quota.Day, "image-analysis"}, {quota.Day, "report"},
@@ -166,11 +166,11 @@ func TestPlanLayout(t *testing.T) {
 			if i, ok := p.Headline(); ok != (tt.headline >= 0) || ok && i != tt.headline {
 				t.Errorf("Headline = %d, %v, want %d", i, ok, tt.headline)
 			}
-			if p.Period() != tt.period {
-				t.Errorf("Period = %v, want %v", p.Period(), tt.period)
+			if p.ReportPeriod() != tt.period {
+				t.Errorf("Period = %v, want %v", p.ReportPeriod(), tt.period)
 			}
 			slices.Sort(tt.kinds)
-			if diff := cmp.Diff(tt.kinds, slices.Sorted(slices.Values(p.Kinds()))); diff != "" {
+			if diff := cmp.Diff(tt.kinds, slices.Sorted(slices.Values(p.Periods()))); diff != "" {
 				t.Errorf("Kinds (-want +got):\n%s", diff)
 			}
 			if diff := cmp.Diff(tt.counters, p.Counters()); diff != "" {
@@ -181,15 +181,15 @@ func TestPlanLayout(t *testing.T) {
 }
 
 func TestLimit(t *testing.T) {
-	all := quota.Limit{Requests: 1, Per: quota.Month}
-	one := quota.Limit{Requests: 1, Per: quota.Week, Endpoint: "image-analysis"}
+	all := quota.Limit{Requests: 1, Period: quota.Month}
+	one := quota.Limit{Requests: 1, Period: quota.Week, Endpoint: "image-analysis"}
 	if all.Name() != "month" || one.Name() != "image-analysis-week" {
 		t.Errorf("names: %s, %s", all.Name(), one.Name())
 	}
-	if !all.Applies("report") || !all.Applies("image-analysis") {
+	if !all.AppliesTo("report") || !all.AppliesTo("image-analysis") {
 		t.Error("a limit without an endpoint does not apply to each")
 	}
-	if !one.Applies("image-analysis") || one.Applies("report") || one.Applies("image") || one.Applies("") {
+	if !one.AppliesTo("image-analysis") || one.AppliesTo("report") || one.AppliesTo("image") || one.AppliesTo("") {
 		t.Error("an endpoint's limit applies to others, or not to its own")
 	}
 }

@@ -13,11 +13,11 @@ type Request struct {
 	ID       string
 	User     string // 1 to 256 bytes of UTF-8 without control characters
 	Endpoint string // never empty
-	Terms    Terms
+	Plans    PlanChoice
 	// Lease is how long the unit is held when nobody settles it: longer than the
 	// request can take.
 	Lease time.Duration
-	// Observe: nothing blocks the request, whatever its plan says, see Observes. False: as
+	// Observe: nothing blocks the request, whatever its plan says, see InObserveMode. False: as
 	// the plan says.
 	Observe bool
 }
@@ -37,9 +37,9 @@ type Reservation struct {
 	Unchecked bool
 }
 
-// In reports whether r counts towards endpoint, or all when that is empty, in the
+// CountsIn reports whether r counts towards endpoint, or all when that is empty, in the
 // window with this id.
-func (r Reservation) In(endpoint, window string) bool {
+func (r Reservation) CountsIn(endpoint, window string) bool {
 	return (endpoint == "" || endpoint == r.Endpoint) &&
 		slices.ContainsFunc(r.Windows, func(w Window) bool { return w.ID == window })
 }
@@ -53,9 +53,9 @@ type Decision struct {
 	// Snapshot.WouldBlock; nil: nothing, or it is not observed. A Reserve that is sent twice
 	// says the second time what exceeds its limit by then.
 	WouldBlock []string
-	// RetryAttempt is how long until the user has an attempt again, when it was the
+	// AttemptWait is how long until the user has an attempt again, when it was the
 	// plan's Attempts that refused the request; 0: it was not.
-	RetryAttempt time.Duration
+	AttemptWait time.Duration
 	// Reservation is what to commit or release. A store that failed fills it all
 	// the same, with the windows that it believes in, so that a request that is
 	// let through without an answer can still be counted.

@@ -19,7 +19,7 @@ type Count struct {
 type Snapshot struct {
 	Plan *Plan
 	// Override is an administrator's choice of the plan. Plan is another one where the
-	// Terms do not have it.
+	// PlanChoice does not have it.
 	Override Override
 	At       time.Time // by the store's clock
 	// Stale: the store did not answer. The numbers are the last known ones and what
@@ -27,8 +27,8 @@ type Snapshot struct {
 	Stale bool
 	// Limits has one count for each of the plan's limits, in their order.
 	Limits []Count
-	// Period counts all endpoints over the plan's period.
-	Period Count
+	// Total counts all endpoints over the plan's period.
+	Total Count
 	// Endpoints has what was used of each endpoint over the period, in the order
 	// of their names.
 	Endpoints []int64
@@ -44,7 +44,7 @@ func (p *Plan) NewSnapshot(at time.Time, counts []Count) Snapshot {
 			counts[i].Held = 0
 		}
 	}
-	s := Snapshot{Plan: p, At: at, Limits: counts[:n:n], Period: counts[n]}
+	s := Snapshot{Plan: p, At: at, Limits: counts[:n:n], Total: counts[n]}
 	s.Endpoints = make([]int64, len(p.endpoints))
 	for i, c := range counts[n+1:] {
 		s.Endpoints[i] = c.Used
@@ -52,9 +52,9 @@ func (p *Plan) NewSnapshot(at time.Time, counts []Count) Snapshot {
 	return s
 }
 
-// Granted looks up what was granted to the limit on endpoint, or on all when that is
+// GrantedIn looks up what was granted to the limit on endpoint, or on all when that is
 // empty, in the window with this id. False: s does not say.
-func (s Snapshot) Granted(window, endpoint string) (granted int64, ok bool) {
+func (s Snapshot) GrantedIn(window, endpoint string) (granted int64, ok bool) {
 	for i, l := range s.Plan.limits {
 		if l.Endpoint == endpoint && s.Limits[i].Window.ID == window {
 			return s.Limits[i].Granted, true
@@ -63,19 +63,19 @@ func (s Snapshot) Granted(window, endpoint string) (granted int64, ok bool) {
 	return 0, false
 }
 
-// Used looks up what was used of endpoint, or of all when that is empty, in the
+// UsedIn looks up what was used of endpoint, or of all when that is empty, in the
 // window with this id. False: s does not say.
-func (s Snapshot) Used(window, endpoint string) (used int64, ok bool) {
+func (s Snapshot) UsedIn(window, endpoint string) (used int64, ok bool) {
 	for i, l := range s.Plan.limits {
 		if l.Endpoint == endpoint && s.Limits[i].Window.ID == window {
 			return s.Limits[i].Used, true
 		}
 	}
-	if s.Period.Window.ID != window {
+	if s.Total.Window.ID != window {
 		return 0, false
 	}
 	if endpoint == "" {
-		return s.Period.Used, true
+		return s.Total.Used, true
 	}
 	if i, found := slices.BinarySearch(s.Plan.endpoints, endpoint); found {
 		return s.Endpoints[i], true
@@ -87,8 +87,8 @@ func (s Snapshot) Used(window, endpoint string) (used int64, ok bool) {
 // twice MaxRequests.
 func (s Snapshot) Allowance(i int) int64 { return s.Plan.limits[i].Requests + s.Limits[i].Granted }
 
-// open reports whether limit i has a unit left.
-func (s Snapshot) open(i int) bool {
+// hasRoom reports whether limit i has a unit left.
+func (s Snapshot) hasRoom(i int) bool {
 	return s.Limits[i].Used+s.Limits[i].Held < s.Allowance(i)
 }
 
@@ -96,7 +96,7 @@ func (s Snapshot) open(i int) bool {
 // applies to it. It is the rule by which stores admit what is not observed.
 func (s Snapshot) Admits(endpoint string) bool {
 	for i, l := range s.Plan.limits {
-		if l.Applies(endpoint) && !s.open(i) {
+		if l.AppliesTo(endpoint) && !s.hasRoom(i) {
 			return false
 		}
 	}
@@ -120,7 +120,7 @@ type Refusal struct {
 func (s Snapshot) Refusal(endpoint string) Refusal {
 	var r Refusal
 	for i, l := range s.Plan.limits {
-		if !l.Applies(endpoint) || s.open(i) {
+		if !l.AppliesTo(endpoint) || s.hasRoom(i) {
 			continue
 		}
 		r.Violated = append(r.Violated, i)

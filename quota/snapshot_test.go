@@ -22,23 +22,23 @@ func snapshot(p *quota.Plan, at time.Time, n tallies) quota.Snapshot {
 	cal := quota.NewCalendar(nil)
 	var counts []quota.Count
 	for _, c := range p.Counters() {
-		counts = append(counts, quota.Count{Window: cal.Window(c.Per, at), Used: n[c].used, Held: n[c].held})
+		counts = append(counts, quota.Count{Window: cal.WindowAt(c.Period, at), Used: n[c].used, Held: n[c].held})
 	}
 	return p.NewSnapshot(at, counts)
 }
 
 // Counters of TestRefusal and of the usage tests.
 var (
-	minute      = quota.Counter{Per: quota.Minute}
-	day         = quota.Counter{Per: quota.Day}
-	month       = quota.Counter{Per: quota.Month}
-	imageDay    = quota.Counter{Per: quota.Day, Endpoint: "image-analysis"}
-	imageMonth  = quota.Counter{Per: quota.Month, Endpoint: "image-analysis"}
-	reportMonth = quota.Counter{Per: quota.Month, Endpoint: "report"}
+	minute      = quota.Counter{Period: quota.Minute}
+	day         = quota.Counter{Period: quota.Day}
+	month       = quota.Counter{Period: quota.Month}
+	imageDay    = quota.Counter{Period: quota.Day, Endpoint: "image-analysis"}
+	imageMonth  = quota.Counter{Period: quota.Month, Endpoint: "image-analysis"}
+	reportMonth = quota.Counter{Period: quota.Month, Endpoint: "report"}
 )
 
 func limit(c quota.Counter, requests int64) quota.Limit {
-	return quota.Limit{Requests: requests, Per: c.Per, Endpoint: c.Endpoint}
+	return quota.Limit{Requests: requests, Period: c.Period, Endpoint: c.Endpoint}
 }
 
 func TestNewSnapshot(t *testing.T) {
@@ -46,7 +46,7 @@ func TestNewSnapshot(t *testing.T) {
 	at := instant(t, "2026-11-23T12:00:00Z")
 	s := snapshot(p, at, tallies{
 		month: {42, 2}, minute: {3, 1}, imageMonth: {12, 1},
-		{Per: quota.Month, Endpoint: "analyze"}: {23, 1}, reportMonth: {7, 0},
+		{Period: quota.Month, Endpoint: "analyze"}: {23, 1}, reportMonth: {7, 0},
 	})
 	if !s.At.Equal(at) {
 		t.Errorf("At = %v", s.At)
@@ -59,8 +59,8 @@ func TestNewSnapshot(t *testing.T) {
 	if !slices.Equal(s.Limits, want) {
 		t.Errorf("Limits = %+v\nwant     %+v", s.Limits, want)
 	}
-	if s.Period != want[0] {
-		t.Errorf("Period = %+v", s.Period)
+	if s.Total != want[0] {
+		t.Errorf("Period = %+v", s.Total)
 	}
 	if byName := []int64{23, 12, 7}; !slices.Equal(s.Endpoints, byName) {
 		t.Errorf("Endpoints = %v, want %v", s.Endpoints, byName)
@@ -68,7 +68,7 @@ func TestNewSnapshot(t *testing.T) {
 
 	// Without limits there is still the period.
 	s = snapshot(newPlan(t), at, tallies{month: {9, 1}})
-	if len(s.Limits) != 0 || s.Period.Used != 9 || s.Period.Held != 1 || s.Period.Window.ID != "2026-11" || len(s.Endpoints) != len(endpoints) {
+	if len(s.Limits) != 0 || s.Total.Used != 9 || s.Total.Held != 1 || s.Total.Window.ID != "2026-11" || len(s.Endpoints) != len(endpoints) {
 		t.Errorf("without limits: %+v", s)
 	}
 }
@@ -154,7 +154,7 @@ func drawSnapshot(t *rapid.T) drawn {
 	var counters []quota.Counter
 	for _, per := range kinds {
 		for _, e := range append([]string{""}, endpoints...) {
-			counters = append(counters, quota.Counter{Per: per, Endpoint: e})
+			counters = append(counters, quota.Counter{Period: per, Endpoint: e})
 		}
 	}
 	counters = rapid.Permutation(counters).Draw(t, "limits")[:rapid.IntRange(0, 6).Draw(t, "number of limits")]
@@ -180,7 +180,7 @@ func TestRefusalProperties(t *testing.T) {
 		endpoint := rapid.SampledFrom(endpoints).Draw(t, "endpoint")
 		var violated, usedUp []int
 		for i, l := range d.plan.Limits() {
-			n := d.tallies[quota.Counter{Per: l.Per, Endpoint: l.Endpoint}]
+			n := d.tallies[quota.Counter{Period: l.Period, Endpoint: l.Endpoint}]
 			if (l.Endpoint == "" || l.Endpoint == endpoint) && n.used+n.held >= l.Requests {
 				violated = append(violated, i)
 				if n.used >= l.Requests {

@@ -2,32 +2,32 @@ package quota
 
 import "time"
 
-// Terms are the plans that may apply to a user. Which one does only the store can
+// PlanChoice is the plans that may apply to a user. Which one does only the store can
 // say, which knows whether an administrator has chosen another one.
-type Terms struct {
+type PlanChoice struct {
 	// Claimed is the plan of the user's token, or the default. Never nil.
 	Claimed *Plan
-	// Named are the plans that an Override can name. They must not change. nil: none.
-	Named map[string]*Plan
+	// ByName are the plans that an Override can name. They must not change. nil: none.
+	ByName map[string]*Plan
 }
 
-// Terms are those of a user of p, whom no administrator has given another plan.
-func (p *Plan) Terms() Terms { return Terms{Claimed: p} }
+// OnlyChoice is that of a user of p, whom no administrator has given another plan.
+func (p *Plan) OnlyChoice() PlanChoice { return PlanChoice{Claimed: p} }
 
-// Plan is the plan that applies under o. When o names none that there is, because
+// Effective is the plan that applies under o. When o names none that there is, because
 // the configuration has changed say, it is the claimed one.
-func (t Terms) Plan(o Override) *Plan {
-	if p := t.Named[o.Plan]; p != nil && o.Plan != "" {
+func (t PlanChoice) Effective(o Override) *Plan {
+	if p := t.ByName[o.Plan]; p != nil && o.Plan != "" {
 		return p
 	}
 	return t.Claimed
 }
 
-// Over are the same plans for a look at windows of one kind, see Plan.Over.
-func (t Terms) Over(per Per) Terms {
-	over := Terms{Claimed: t.Claimed.Over(per), Named: make(map[string]*Plan, len(t.Named))}
-	for name, p := range t.Named {
-		over.Named[name] = p.Over(per)
+// ForPeriod are the same plans for a look at windows of one kind, see Plan.ForPeriod.
+func (t PlanChoice) ForPeriod(per Period) PlanChoice {
+	over := PlanChoice{Claimed: t.Claimed.ForPeriod(per), ByName: make(map[string]*Plan, len(t.ByName))}
+	for name, p := range t.ByName {
+		over.ByName[name] = p.ForPeriod(per)
 	}
 	return over
 }
@@ -39,8 +39,8 @@ type Override struct {
 	Until time.Time // to the millisecond; from then on it is none; zero: it has no end
 }
 
-// At is o at an instant: none after its end.
-func (o Override) At(t time.Time) Override {
+// ActiveAt is o at an instant: none after its end.
+func (o Override) ActiveAt(t time.Time) Override {
 	if !o.Until.IsZero() && !t.Before(o.Until) {
 		return Override{}
 	}

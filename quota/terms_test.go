@@ -45,18 +45,18 @@ func TestGrantedIsAsALimitRaised(t *testing.T) {
 
 func TestTerms(t *testing.T) {
 	free, pro := newPlan(t), newPlan(t, limit(month, 5))
-	terms := quota.Terms{Claimed: free, Named: map[string]*quota.Plan{"pro": pro, "": pro}}
+	terms := quota.PlanChoice{Claimed: free, ByName: map[string]*quota.Plan{"pro": pro, "": pro}}
 	for override, want := range map[string]*quota.Plan{"": free, "pro": pro, "gone": free, "Pro": free} {
-		if got := terms.Plan(quota.Override{Plan: override}); got != want {
+		if got := terms.Effective(quota.Override{Plan: override}); got != want {
 			t.Errorf("override %q: not the plan wanted", override)
 		}
 	}
-	if free.Terms().Plan(quota.Override{Plan: "pro"}) != free {
+	if free.OnlyChoice().Effective(quota.Override{Plan: "pro"}) != free {
 		t.Error("without named plans an override is followed")
 	}
 	at := instant(t, "2026-11-17T12:00:00Z")
 	o := quota.Override{Plan: "pro", Until: at}
-	if o.At(at.Add(-1)) != o || o.At(at) != (quota.Override{}) || (quota.Override{Plan: "pro"}).At(at) != (quota.Override{Plan: "pro"}) {
+	if o.ActiveAt(at.Add(-1)) != o || o.ActiveAt(at) != (quota.Override{}) || (quota.Override{Plan: "pro"}).ActiveAt(at) != (quota.Override{Plan: "pro"}) {
 		t.Error("an override holds up to, and not at, its end")
 	}
 }
@@ -76,12 +76,12 @@ func TestFingerprint(t *testing.T) {
 		{Action: quota.ActionSetPlan, Plan: "free"},
 		{Action: quota.ActionReset}, {Action: quota.ActionClearPlan},
 		{Action: quota.ActionGrant, Requests: 1}, {Action: quota.ActionGrant, Requests: 2},
-		{Action: quota.ActionGrant, Requests: 1, Per: quota.Month},
-		{Action: quota.ActionGrant, Requests: 1, Per: quota.Month, Endpoint: "report"},
-		{Action: quota.ActionSetCounts, Per: quota.Month, Counts: map[string]int64{"a": 1}},
-		{Action: quota.ActionSetCounts, Per: quota.Month, Counts: map[string]int64{"a": 2}},
-		{Action: quota.ActionSetCounts, Per: quota.Month, Counts: map[string]int64{"b": 1}},
-		{Action: quota.ActionSetCounts, Per: quota.Day, Counts: map[string]int64{"a": 1}},
+		{Action: quota.ActionGrant, Requests: 1, Period: quota.Month},
+		{Action: quota.ActionGrant, Requests: 1, Period: quota.Month, Endpoint: "report"},
+		{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"a": 1}},
+		{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"a": 2}},
+		{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"b": 1}},
+		{Action: quota.ActionSetCounts, Period: quota.Day, Counts: map[string]int64{"a": 1}},
 	} {
 		if other, ok := seen[c.Fingerprint()]; ok {
 			t.Errorf("%+v and %+v have the same fingerprint", c, other)

@@ -25,18 +25,18 @@ type Usage struct {
 	Percent   *int64                   `json:"percent"`   // rounded down; over 100 after a limit was lowered
 	Status    Status                   `json:"status"`
 	Allowed   bool                     `json:"allowed"` // every limit without an endpoint has a unit left, or the plan observes
-	Period    Period                   `json:"period"`
+	Period    UsagePeriod              `json:"period"`
 	Endpoints map[string]EndpointUsage `json:"endpoints"` // every endpoint of the configuration
 	Limits    []LimitUsage             `json:"limits"`
 	Stale     bool                     `json:"stale"` // the store did not answer: the last known numbers
 	AsOf      time.Time                `json:"as_of"`
 }
 
-// Period is the window that Usage reports over.
-type Period struct {
-	Per   Per       `json:"per"`
-	Start time.Time `json:"start"`
-	End   time.Time `json:"end"`
+// UsagePeriod is the window that Usage reports over.
+type UsagePeriod struct {
+	Period Period    `json:"per"`
+	Start  time.Time `json:"start"`
+	End    time.Time `json:"end"`
 }
 
 // EndpointUsage is what was used of one endpoint over the period. Limit,
@@ -56,7 +56,7 @@ type EndpointUsage struct {
 type LimitUsage struct {
 	Name      string    `json:"name"`
 	Endpoint  string    `json:"endpoint,omitempty"`
-	Per       Per       `json:"per"`
+	Period    Period    `json:"per"`
 	Used      int64     `json:"used"`
 	Limit     int64     `json:"limit"`
 	Remaining int64     `json:"remaining"`
@@ -69,11 +69,11 @@ func (s Snapshot) Usage(user string) Usage {
 	u := Usage{
 		User:     user,
 		Plan:     p.name,
-		Used:     s.Period.Used,
-		InFlight: s.Period.Held,
+		Used:     s.Total.Used,
+		InFlight: s.Total.Held,
 		Status:   StatusOK,
 		Allowed:  p.observe || s.Admits(""),
-		Period:   Period{Per: s.Period.Window.Per, Start: s.Period.Window.Start, End: s.Period.Window.End},
+		Period:   UsagePeriod{Period: s.Total.Window.Period, Start: s.Total.Window.Start, End: s.Total.Window.End},
 		Limits:   make([]LimitUsage, 0, len(p.limits)),
 		Stale:    s.Stale,
 		AsOf:     s.At.Truncate(time.Millisecond),
@@ -87,7 +87,7 @@ func (s Snapshot) Usage(user string) Usage {
 		limit := s.Allowance(i)
 		left, percent := Remaining(c.Used, limit), percentOf(c.Used, limit)
 		u.Limits = append(u.Limits, LimitUsage{
-			Name: l.Name(), Endpoint: l.Endpoint, Per: l.Per,
+			Name: l.Name(), Endpoint: l.Endpoint, Period: l.Period,
 			Used: c.Used, Limit: limit, Remaining: left, ResetsAt: c.Window.End,
 		})
 		if i == p.headline {
@@ -96,7 +96,7 @@ func (s Snapshot) Usage(user string) Usage {
 		}
 		if l.Endpoint != "" {
 			e := u.Endpoints[l.Endpoint]
-			if l.Per == p.Period() {
+			if l.Period == p.ReportPeriod() {
 				e.Limit, e.Remaining, e.Percent = &limit, &left, &percent
 				e.Status = p.status(c.Used, limit)
 			}

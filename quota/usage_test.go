@@ -38,7 +38,7 @@ func TestUsageIsTheContractsObject(t *testing.T) {
 		t.Fatal(err)
 	}
 	u := snapshot(p, instant(t, "2026-11-23T12:00:00Z"), tallies{
-		month: {42, 1}, imageMonth: {12, 0}, {Per: quota.Month, Endpoint: "analyze"}: {30, 1},
+		month: {42, 1}, imageMonth: {12, 0}, {Period: quota.Month, Endpoint: "analyze"}: {30, 1},
 	}).Usage("u-17")
 
 	if diff := cmp.Diff(decode(t, []byte(example)), object(t, u)); diff != "" {
@@ -259,14 +259,14 @@ func TestUsageWindows(t *testing.T) {
 	p := newPlan(t, limit(imageMonth, 20), limit(day, 10), limit(minute, 5), limit(month, 100))
 	u := snapshot(p, instant(t, "2026-11-23T12:00:00Z"), tallies{
 		minute: {1, 0}, day: {6, 2}, month: {42, 3}, imageDay: {2, 0}, imageMonth: {12, 1}, reportMonth: {30, 0},
-		{Per: quota.Day, Endpoint: "report"}: {4, 0},
+		{Period: quota.Day, Endpoint: "report"}: {4, 0},
 	}).Usage("u")
 
 	// The headline is the first without an endpoint, the day.
 	if u.Used != 6 || *u.Limit != 10 || *u.Remaining != 4 || *u.Percent != 60 || u.InFlight != 2 || u.Status != quota.StatusOK {
 		t.Errorf("the top: %+v", u)
 	}
-	wantPeriod := quota.Period{Per: quota.Day, Start: instant(t, "2026-11-23T00:00:00Z"), End: instant(t, "2026-11-24T00:00:00Z")}
+	wantPeriod := quota.UsagePeriod{Period: quota.Day, Start: instant(t, "2026-11-23T00:00:00Z"), End: instant(t, "2026-11-24T00:00:00Z")}
 	if diff := cmp.Diff(wantPeriod, u.Period); diff != "" {
 		t.Errorf("period (-want +got):\n%s", diff)
 	}
@@ -279,10 +279,10 @@ func TestUsageWindows(t *testing.T) {
 	}
 	december := instant(t, "2026-12-01T00:00:00Z")
 	if diff := cmp.Diff([]quota.LimitUsage{
-		{Name: "image-analysis-month", Endpoint: "image-analysis", Per: quota.Month, Used: 12, Limit: 20, Remaining: 8, ResetsAt: december},
-		{Name: "day", Per: quota.Day, Used: 6, Limit: 10, Remaining: 4, ResetsAt: instant(t, "2026-11-24T00:00:00Z")},
-		{Name: "minute", Per: quota.Minute, Used: 1, Limit: 5, Remaining: 4, ResetsAt: instant(t, "2026-11-23T12:01:00Z")},
-		{Name: "month", Per: quota.Month, Used: 42, Limit: 100, Remaining: 58, ResetsAt: december},
+		{Name: "image-analysis-month", Endpoint: "image-analysis", Period: quota.Month, Used: 12, Limit: 20, Remaining: 8, ResetsAt: december},
+		{Name: "day", Period: quota.Day, Used: 6, Limit: 10, Remaining: 4, ResetsAt: instant(t, "2026-11-24T00:00:00Z")},
+		{Name: "minute", Period: quota.Minute, Used: 1, Limit: 5, Remaining: 4, ResetsAt: instant(t, "2026-11-23T12:01:00Z")},
+		{Name: "month", Period: quota.Month, Used: 42, Limit: 100, Remaining: 58, ResetsAt: december},
 	}, u.Limits); diff != "" {
 		t.Errorf("limits (-want +got):\n%s", diff)
 	}
@@ -301,7 +301,7 @@ func TestUsageProperties(t *testing.T) {
 			open[e] = true
 		}
 		for i, l := range d.plan.Limits() {
-			n := d.tallies[quota.Counter{Per: l.Per, Endpoint: l.Endpoint}]
+			n := d.tallies[quota.Counter{Period: l.Period, Endpoint: l.Endpoint}]
 			for e := range open {
 				if l.Endpoint == "" || l.Endpoint == e {
 					open[e] = open[e] && n.used+n.held < l.Requests
@@ -316,7 +316,7 @@ func TestUsageProperties(t *testing.T) {
 		}
 		for _, e := range endpoints {
 			own := slices.ContainsFunc(d.plan.Limits(), func(l quota.Limit) bool { return l.Endpoint == e })
-			period := slices.ContainsFunc(d.plan.Limits(), func(l quota.Limit) bool { return l.Endpoint == e && l.Per == u.Period.Per })
+			period := slices.ContainsFunc(d.plan.Limits(), func(l quota.Limit) bool { return l.Endpoint == e && l.Period == u.Period.Period })
 			got := u.Endpoints[e]
 			if (got.Allowed != nil) != own || own && *got.Allowed != open[e] {
 				t.Fatalf("%s, which is open: %v, has %+v", e, open[e], got)

@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// Per is a kind of calendar window. The zero value is no kind at all.
-type Per uint8
+// Period is a kind of calendar window. The zero value is no kind at all.
+type Period uint8
 
 // The kinds of windows, from the shortest to the longest.
 const (
-	Minute Per = iota + 1
+	Minute Period = iota + 1
 	Hour
 	Day
 	Week // from Monday, as ISO 8601 has it
@@ -20,28 +20,28 @@ const (
 	Year
 )
 
-var perNames = [...]string{Minute: "minute", Hour: "hour", Day: "day", Week: "week", Month: "month", Year: "year"}
+var periodNames = [...]string{Minute: "minute", Hour: "hour", Day: "day", Week: "week", Month: "month", Year: "year"}
 
 // String returns the name that the configuration uses, "month" say.
-func (p Per) String() string {
+func (p Period) String() string {
 	if p < Minute || p > Year {
-		return fmt.Sprintf("Per(%d)", uint8(p))
+		return fmt.Sprintf("Period(%d)", uint8(p))
 	}
-	return perNames[p]
+	return periodNames[p]
 }
 
 // MarshalText writes the name of p.
-func (p Per) MarshalText() ([]byte, error) {
+func (p Period) MarshalText() ([]byte, error) {
 	if p < Minute || p > Year {
 		return nil, fmt.Errorf("%v is not a kind of window", p)
 	}
-	return []byte(perNames[p]), nil
+	return []byte(periodNames[p]), nil
 }
 
 // UnmarshalText accepts the six names and nothing else.
-func (p *Per) UnmarshalText(text []byte) error {
+func (p *Period) UnmarshalText(text []byte) error {
 	for per := Minute; per <= Year; per++ {
-		if perNames[per] == string(text) {
+		if periodNames[per] == string(text) {
 			*p = per
 			return nil
 		}
@@ -52,7 +52,7 @@ func (p *Per) UnmarshalText(text []byte) error {
 // A Window is one minute, hour, day, week, month or year of a calendar: the
 // instants from Start up to, not including, End.
 type Window struct {
-	Per Per
+	Period Period
 	// ID names the window among all windows of all kinds: "2026" (a year),
 	// "2026-11", "2026-W48", "2026-11-24", "2026-11-24T13+0100" (an hour),
 	// "2026-11-24T13:05+0100" (a minute). Stores count under it. Days and longer
@@ -76,12 +76,12 @@ func (w Window) SecondsLeft(t time.Time) int64 {
 	return max(0, int64((w.End.Sub(t)+time.Second-1)/time.Second))
 }
 
-// Retain is the time until which a store keeps the window's counts. Days and
+// RetainedUntil is the time until which a store keeps the window's counts. Days and
 // longer windows stay readable for keep after their end. Hours stay for a day at
 // the most and minutes for two hours, which is longer than any lease into them:
 // they serve only limits, and a busy user would leave half a million a year.
-func (w Window) Retain(keep time.Duration) time.Time {
-	switch w.Per {
+func (w Window) RetainedUntil(keep time.Duration) time.Time {
+	switch w.Period {
 	case Minute:
 		keep = min(keep, 2*time.Hour)
 	case Hour:
@@ -109,17 +109,17 @@ func NewCalendar(loc *time.Location) *Calendar {
 // Location is the calendar's time zone.
 func (c *Calendar) Location() *time.Location { return c.loc }
 
-// Window returns the window of kind per that t lies in.
-func (c *Calendar) Window(per Per, t time.Time) Window {
+// WindowAt returns the window of kind per that t lies in.
+func (c *Calendar) WindowAt(per Period, t time.Time) Window {
 	if w := c.recent[per].Load(); w != nil && w.Contains(t) {
 		return *w
 	}
-	w := windowAt(per, t.In(c.loc))
+	w := computeWindow(per, t.In(c.loc))
 	c.recent[per].Store(&w)
 	return w
 }
 
-func windowAt(per Per, t time.Time) Window {
+func computeWindow(per Period, t time.Time) Window {
 	switch per {
 	case Minute:
 		return clockWindow(per, t, time.Minute, "2006-01-02T15:04-0700")
@@ -149,7 +149,7 @@ func windowAt(per Per, t time.Time) Window {
 	if !t.Before(starts(1)) {
 		n = 1
 	}
-	w := Window{Per: per, Start: starts(n), End: starts(n + 1)}
+	w := Window{Period: per, Start: starts(n), End: starts(n + 1)}
 	// A window's name is the date that its first day has on paper, which is not
 	// what the clock shows at Start where that day's midnight was skipped.
 	name := time.Date(year, month, day, 12, 0, 0, 0, time.UTC)
@@ -170,7 +170,7 @@ func windowAt(per Per, t time.Time) Window {
 // clockWindow cuts by the local clock. A change of the zone's offset by a part
 // of the length (Lord Howe Island moves by 30 minutes) ends one window early and
 // starts the next one late, so that no two overlap.
-func clockWindow(per Per, t time.Time, length time.Duration, layout string) Window {
+func clockWindow(per Period, t time.Time, length time.Duration, layout string) Window {
 	_, offset := t.Zone()
 	local := t.Unix() + int64(offset)
 	into := local % int64(length/time.Second)
@@ -187,7 +187,7 @@ func clockWindow(per Per, t time.Time, length time.Duration, layout string) Wind
 	if last := end.Add(-time.Second); offsetAt(last) != offset {
 		end = offsetChange(t, last)
 	}
-	return Window{Per: per, ID: id, Start: start, End: end}
+	return Window{Period: per, ID: id, Start: start, End: end}
 }
 
 func offsetAt(t time.Time) int {
@@ -237,12 +237,12 @@ func startOfDay(year int, month time.Month, day int, loc *time.Location) time.Ti
 // reading is what the clock shows at t, as if it were UTC.
 func reading(t time.Time) time.Time { return t.Add(time.Duration(offsetAt(t)) * time.Second).UTC() }
 
-// Windows returns the windows of several kinds that t lies in, in the order of
+// WindowsAt returns the windows of several kinds that t lies in, in the order of
 // kinds.
-func (c *Calendar) Windows(kinds []Per, t time.Time) []Window {
+func (c *Calendar) WindowsAt(kinds []Period, t time.Time) []Window {
 	windows := make([]Window, len(kinds))
 	for i, per := range kinds {
-		windows[i] = c.Window(per, t)
+		windows[i] = c.WindowAt(per, t)
 	}
 	return windows
 }

@@ -22,10 +22,10 @@ func TestFind(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := rapid.SampledFrom(calendars).Draw(t, "calendar")
 		at := time.Unix(rapid.Int64Range(0, 4_000_000_000).Draw(t, "at"), 0)
-		per := quota.Per(rapid.IntRange(int(quota.Minute), int(quota.Year)).Draw(t, "per"))
-		want := c.Window(per, at)
-		got, err := c.Find(want.ID)
-		if err != nil || got.Per != want.Per || got.ID != want.ID || !got.Start.Equal(want.Start) || !got.End.Equal(want.End) {
+		per := quota.Period(rapid.IntRange(int(quota.Minute), int(quota.Year)).Draw(t, "per"))
+		want := c.WindowAt(per, at)
+		got, err := c.WindowByID(want.ID)
+		if err != nil || got.Period != want.Period || got.ID != want.ID || !got.Start.Equal(want.Start) || !got.End.Equal(want.End) {
 			t.Fatalf("%s is found as %+v, error %v; want %+v", want.ID, got, err, want)
 		}
 	})
@@ -51,7 +51,7 @@ func TestFindWhatPeopleWrite(t *testing.T) {
 		"2026-10-25T02+0200":    "2026-10-25T02+0200",
 		"2026-10-25T02:30+0100": "2026-10-25T02:30+0100",
 	} {
-		if w, err := c.Find(id); err != nil || w.ID != want {
+		if w, err := c.WindowByID(id); err != nil || w.ID != want {
 			t.Errorf("%s is found as %s, error %v; want %s", id, w.ID, err, want)
 		}
 	}
@@ -61,7 +61,7 @@ func TestFindWhatPeopleWrite(t *testing.T) {
 		"2026-03-29T02", // skipped
 		"2026-10-03T14:05:00", "2026-10-03T14:05:00Z", " 2026", "2026\n", "-2026", "２０２６", "2026-10-03T14+01:00",
 	} {
-		if w, err := c.Find(id); err == nil {
+		if w, err := c.WindowByID(id); err == nil {
 			t.Errorf("%q is found as %+v", id, w)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 	"metergate/quota"
 )
 
-var kinds = []quota.Per{quota.Minute, quota.Hour, quota.Day, quota.Week, quota.Month, quota.Year}
+var kinds = []quota.Period{quota.Minute, quota.Hour, quota.Day, quota.Week, quota.Month, quota.Year}
 
 func zone(t testing.TB, name string) *time.Location {
 	t.Helper()
@@ -75,18 +75,18 @@ func instant(t testing.TB, s string) time.Time {
 }
 
 // windowAt asks a calendar that remembers nothing.
-func windowAt(per quota.Per, at time.Time, loc *time.Location) quota.Window {
-	return quota.NewCalendar(loc).Window(per, at)
+func windowAt(per quota.Period, at time.Time, loc *time.Location) quota.Window {
+	return quota.NewCalendar(loc).WindowAt(per, at)
 }
 
 func sameWindow(a, b quota.Window) bool {
-	return a.Per == b.Per && a.ID == b.ID && a.Start.Equal(b.Start) && a.End.Equal(b.End)
+	return a.Period == b.Period && a.ID == b.ID && a.Start.Equal(b.Start) && a.End.Equal(b.End)
 }
 
 // A moment of a calendar and the window that holds then. Instants are written in
 // the offset of the place, which tells the two passes of a repeated hour apart.
 type moment struct {
-	per            quota.Per
+	per            quota.Period
 	at             string
 	id, start, end string
 }
@@ -96,9 +96,9 @@ func testMoments(t *testing.T, loc *time.Location, moments []moment) {
 		t.Run(fmt.Sprint(m.per, " at ", m.at), func(t *testing.T) {
 			at, start, end := instant(t, m.at), instant(t, m.start), instant(t, m.end)
 			w := windowAt(m.per, at, loc)
-			if w.Per != m.per || w.ID != m.id || !w.Start.Equal(start) || !w.End.Equal(end) {
+			if w.Period != m.per || w.ID != m.id || !w.Start.Equal(start) || !w.End.Equal(end) {
 				t.Errorf("got  %v %s from %v to %v\nwant %v %s from %v to %v",
-					w.Per, w.ID, w.Start, w.End, m.per, m.id, start.In(loc), end.In(loc))
+					w.Period, w.ID, w.Start, w.End, m.per, m.id, start.In(loc), end.In(loc))
 			}
 			// The edges: the first and the last instant are in it, their neighbours not.
 			for edge, in := range map[time.Time]bool{start.Add(-1): false, start: true, end.Add(-1): true, end: false} {
@@ -337,7 +337,7 @@ func TestWindowSeconds(t *testing.T) {
 	const hour, day = 3600, 86400
 	for _, tt := range []struct {
 		zone string
-		per  quota.Per
+		per  quota.Period
 		at   string
 		want int64
 	}{
@@ -396,7 +396,7 @@ func TestWindowRetain(t *testing.T) {
 	const hour, day = time.Hour, 24 * time.Hour
 	at := instant(t, "2026-11-24T13:05:00Z")
 	for _, tt := range []struct {
-		per        quota.Per
+		per        quota.Period
 		keep, want time.Duration // want: after the window's end
 	}{
 		{quota.Minute, 400 * day, 2 * hour},
@@ -413,7 +413,7 @@ func TestWindowRetain(t *testing.T) {
 		{quota.Year, day, day},
 	} {
 		w := windowAt(tt.per, at, nil)
-		if got := w.Retain(tt.keep); !got.Equal(w.End.Add(tt.want)) {
+		if got := w.RetainedUntil(tt.keep); !got.Equal(w.End.Add(tt.want)) {
 			t.Errorf("a %v is kept until %v after its end with keep %v, want %v", tt.per, got.Sub(w.End), tt.keep, tt.want)
 		}
 	}
@@ -424,7 +424,7 @@ func TestWindowRetain(t *testing.T) {
 	for _, keep := range []time.Duration{day, 31 * day, 400 * day, 3650 * day} {
 		for _, per := range kinds {
 			w := windowAt(per, at, nil)
-			if got := w.Retain(keep); !got.After(w.End.Add(lease)) {
+			if got := w.RetainedUntil(keep); !got.After(w.End.Add(lease)) {
 				t.Errorf("a %v is forgotten %v after its end with keep %v, while leases into it run", per, got.Sub(w.End), keep)
 			}
 		}
@@ -505,7 +505,7 @@ func paper(t time.Time) time.Time {
 }
 
 // wantID is what the documentation of Window.ID says.
-func wantID(per quota.Per, t time.Time) string {
+func wantID(per quota.Period, t time.Time) string {
 	switch per {
 	case quota.Minute:
 		return t.Format("2006-01-02T15:04-0700")
@@ -536,13 +536,13 @@ func TestWindowProperties(t *testing.T) {
 		other := drawInstant(t, loc, "other")
 		for _, per := range kinds {
 			w := windowAt(per, at, loc)
-			if w.Per != per || !w.Start.Before(w.End) || !w.Contains(at) || w.Contains(w.End) || w.Contains(w.Start.Add(-1)) {
+			if w.Period != per || !w.Start.Before(w.End) || !w.Contains(at) || w.Contains(w.End) || w.Contains(w.Start.Add(-1)) {
 				t.Fatalf("the %v of %v is %+v", per, at, w)
 			}
 			if want := wantID(per, at); w.ID != want {
 				t.Fatalf("the %v of %v is named %s, want %s", per, at, w.ID, want)
 			}
-			if remembered := warm[loc].Window(per, at); !sameWindow(remembered, w) {
+			if remembered := warm[loc].WindowAt(per, at); !sameWindow(remembered, w) {
 				t.Fatalf("a calendar in use says %+v, a new one %+v", remembered, w)
 			}
 
@@ -633,7 +633,7 @@ func TestRepeatedHour(t *testing.T) {
 		{"Australia/Lord_Howe", "2026-04-05T01:45:00+11:00", "2026-04-05T01:45:00+10:30"},
 	} {
 		loc := zone(t, tt.zone)
-		for _, per := range []quota.Per{quota.Minute, quota.Hour} {
+		for _, per := range []quota.Period{quota.Minute, quota.Hour} {
 			first, second := windowAt(per, instant(t, tt.first), loc), windowAt(per, instant(t, tt.second), loc)
 			if first.ID == second.ID || first.End.After(second.Start) {
 				t.Errorf("%s: %+v and %+v", tt.zone, first, second)
@@ -654,14 +654,14 @@ func TestCalendar(t *testing.T) {
 	// It goes by the instant, whatever zone that is written in, and answers in its own.
 	at := instant(t, "2026-11-30T23:30:00Z")
 	for _, u := range []time.Time{at, at.In(zone(t, "Asia/Kolkata"))} {
-		w := c.Window(quota.Month, u)
+		w := c.WindowAt(quota.Month, u)
 		if w.ID != "2026-12" || w.Start.Location() != berlin || w.End.Location() != berlin {
 			t.Errorf("the month of %v is %+v", u, w)
 		}
 	}
 
-	order := []quota.Per{quota.Year, quota.Minute, quota.Month}
-	windows := c.Windows(order, at)
+	order := []quota.Period{quota.Year, quota.Minute, quota.Month}
+	windows := c.WindowsAt(order, at)
 	if len(windows) != len(order) {
 		t.Fatalf("%d windows of %d kinds", len(windows), len(order))
 	}
@@ -670,18 +670,18 @@ func TestCalendar(t *testing.T) {
 			t.Errorf("kind %v: %+v", order[i], w)
 		}
 	}
-	if got := c.Windows(nil, at); len(got) != 0 {
+	if got := c.WindowsAt(nil, at); len(got) != 0 {
 		t.Errorf("windows of no kind: %v", got)
 	}
 
-	for _, per := range []quota.Per{0, quota.Year + 1} {
+	for _, per := range []quota.Period{0, quota.Year + 1} {
 		func() {
 			defer func() {
 				if recover() == nil {
 					t.Errorf("a window of the kind %v", per)
 				}
 			}()
-			c.Window(per, at)
+			c.WindowAt(per, at)
 		}()
 	}
 }
@@ -697,7 +697,7 @@ func TestCalendarIsSafeForConcurrentUse(t *testing.T) {
 			for i := range 300 {
 				at := turn.Add(time.Duration((i*7+g*13)%120-60) * 97 * time.Second)
 				for _, per := range kinds {
-					if got, want := shared.Window(per, at), windowAt(per, at, loc); !sameWindow(got, want) {
+					if got, want := shared.WindowAt(per, at), windowAt(per, at, loc); !sameWindow(got, want) {
 						t.Errorf("the %v of %v is %+v, want %+v", per, at, got, want)
 						return
 					}
@@ -709,7 +709,7 @@ func TestCalendarIsSafeForConcurrentUse(t *testing.T) {
 }
 
 func TestPerText(t *testing.T) {
-	names := map[quota.Per]string{
+	names := map[quota.Period]string{
 		quota.Minute: "minute", quota.Hour: "hour", quota.Day: "day",
 		quota.Week: "week", quota.Month: "month", quota.Year: "year",
 	}
@@ -724,7 +724,7 @@ func TestPerText(t *testing.T) {
 		if err != nil || string(text) != `"`+names[per]+`"` {
 			t.Errorf("%v is marshalled as %s, %v", per, text, err)
 		}
-		var back quota.Per
+		var back quota.Period
 		if err := json.Unmarshal(text, &back); err != nil || back != per {
 			t.Errorf("%s is read as %v, %v", text, back, err)
 		}
@@ -743,11 +743,11 @@ func TestPerText(t *testing.T) {
 			t.Errorf("%q: %v, want %s and what is allowed", text, err, want)
 		}
 	}
-	for _, per := range []quota.Per{0, quota.Year + 1, 255} {
+	for _, per := range []quota.Period{0, quota.Year + 1, 255} {
 		if text, err := per.MarshalText(); err == nil {
 			t.Errorf("Per(%d) is marshalled as %q", uint8(per), text)
 		}
-		if got, want := per.String(), fmt.Sprintf("Per(%d)", uint8(per)); got != want {
+		if got, want := per.String(), fmt.Sprintf("Period(%d)", uint8(per)); got != want {
 			t.Errorf("String = %q, want %q", got, want)
 		}
 	}

@@ -131,7 +131,7 @@ func TestAdministratorAndStreams(t *testing.T) {
 	pushed("a reset", func(u quota.Usage) bool { return u.Used == 0 && *u.Limit == 101 })
 	call(two, 200)
 
-	var list struct{ Entries []quota.Entry }
+	var list struct{ Entries []quota.AuditEntry }
 	if err := json.Unmarshal([]byte(administer(t, two, "GET", user+"/audit", "")), &list); err != nil || len(list.Entries) != 5 {
 		t.Errorf("the audit list has %+v, error %v", list.Entries, err)
 	}

@@ -181,7 +181,7 @@ type adminUser struct {
 	}
 	Granted []struct {
 		Endpoint string
-		Per      quota.Per
+		Per      quota.Period
 		Requests int64
 	}
 }

@@ -54,4 +54,6 @@ type adminView struct{ app *app }
 func (v adminView) AdminToken() string              { return string(v.app.current.Load().cfg.Admin.Token) }
 func (v adminView) ReloadConfig() ([]string, error) { return v.app.reloadAndLog() }
 func (v adminView) EffectiveConfig() any            { return v.app.current.Load().cfg.Effective() }
-func (v adminView) Terms(claim string) quota.Terms  { return v.app.current.Load().gateway.Terms(claim) }
+func (v adminView) Terms(claim string) quota.PlanChoice {
+	return v.app.current.Load().gateway.Terms(claim)
+}

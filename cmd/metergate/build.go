@@ -38,11 +38,11 @@ func buildStore(cfg *config.Config, log *slog.Logger) (_ *guardedStore, err erro
 	s := new(guardedStore)
 	calendar := quota.NewCalendar(cfg.Timezone)
 	o := guard.Options{
-		Allow:    cfg.Store.OnFailure == config.Allow,
-		Timeout:  cfg.Store.Timeout,
-		Calendar: calendar,
-		Keep:     cfg.Store.Keep,
-		Log:      log,
+		AllowOnFailure: cfg.Store.OnFailure == config.Allow,
+		Timeout:        cfg.Store.Timeout,
+		Calendar:       calendar,
+		Keep:           cfg.Store.Keep,
+		Log:            log,
 	}
 	if dir, ok := cfg.Store.Embedded(); ok {
 		local, err := boltstore.Open(dir, boltstore.Options{Calendar: calendar, Keep: cfg.Store.Keep})
@@ -58,7 +58,7 @@ func buildStore(cfg *config.Config, log *slog.Logger) (_ *guardedStore, err erro
 		if err != nil {
 			return nil, err
 		}
-		o.Remote, s.remote, s.check, s.lost, s.expired = remote, remote, remote.Check, remote.Lost, remote.Expired
+		o.Remote, s.remote, s.check, s.lost, s.expired = remote, remote, remote.SetupWarnings, remote.LostHolds, remote.ExpiredHolds
 		if o.Journal, err = guard.OpenJournal(cfg.Store.Journal); err != nil {
 			remote.Close()
 			return nil, err
@@ -120,13 +120,13 @@ func buildPlans(cfg *config.Config) (map[string]*quota.Plan, error) {
 		limits := make([]quota.Limit, len(p.Limits))
 		for i, l := range p.Limits {
 			limits[i] = quota.Limit{Requests: l.Requests, Endpoint: l.Endpoint}
-			if err := limits[i].Per.UnmarshalText([]byte(l.Per)); err != nil {
+			if err := limits[i].Period.UnmarshalText([]byte(l.Per)); err != nil {
 				return nil, fmt.Errorf("plans.%s.limits[%d].per: %w", name, i, err)
 			}
 		}
 		o := quota.PlanOptions{Name: name, Limits: limits, Observe: p.Observe, Endpoints: endpoints, WarnAt: cfg.WarnAt}
 		if a := p.Attempts; a != nil {
-			o.Attempts = quota.Attempts{Requests: a.Requests, Per: a.Length()}
+			o.Attempts = quota.AttemptLimit{Requests: a.Requests, Per: a.Length()}
 		}
 		var err error
 		if plans[name], err = quota.NewPlan(o); err != nil {

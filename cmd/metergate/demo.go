@@ -157,15 +157,15 @@ func (a *app) seed(u demoUser) error {
 		return err
 	}
 	ctx, p := context.Background(), plans[u.plan]
-	s, err := a.store.Read(ctx, u.name, p.Terms())
+	s, err := a.store.Read(ctx, u.name, p.OnlyChoice())
 	if err != nil {
 		return err
 	}
 	var group errgroup.Group
-	for range p.Limits()[0].Requests - u.left - s.Period.Used {
+	for range p.Limits()[0].Requests - u.left - s.Total.Used {
 		group.Go(func() error {
 			d, err := a.store.Reserve(ctx, quota.Request{
-				ID: quota.NewID(), User: u.name, Endpoint: "analyze", Terms: p.Terms(), Lease: time.Minute,
+				ID: quota.NewID(), User: u.name, Endpoint: "analyze", Plans: p.OnlyChoice(), Lease: time.Minute,
 			})
 			if err != nil || !d.Admitted {
 				return err

@@ -25,7 +25,7 @@ func importCounts(c *console) error {
 	if err != nil {
 		return err
 	}
-	var per quota.Per
+	var per quota.Period
 	if err := per.UnmarshalText([]byte(*perText)); err != nil {
 		return errUsage("import: -per " + err.Error())
 	}
@@ -130,13 +130,13 @@ func parseCounts(text []byte) (users []*userCounts, faults []csvFault) {
 		}
 		user, endpoint, used := row[column["user"]], row[column["endpoint"]], strings.TrimSpace(row[column["used"]])
 		n, err := strconv.ParseInt(used, 10, 64)
-		change := quota.Change{Action: quota.ActionSetCounts, Per: quota.Month, Counts: map[string]int64{endpoint: n}}
+		change := quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{endpoint: n}}
 		if err != nil {
 			faults = append(faults, csvFault{line, fmt.Sprintf("used must be a whole number, got %.80q", used)})
 			continue
 		}
-		if err := change.Check(user); err != nil {
-			faults = append(faults, csvFault{line, strings.TrimPrefix(err.Error(), quota.ErrInvalid.Error()+": ")})
+		if err := change.Validate(user); err != nil {
+			faults = append(faults, csvFault{line, strings.TrimPrefix(err.Error(), quota.ErrInvalidChange.Error()+": ")})
 			continue
 		}
 		u := byName[user]
@@ -150,8 +150,8 @@ func parseCounts(text []byte) (users []*userCounts, faults []csvFault) {
 			continue
 		}
 		u.counts[endpoint], u.lines[endpoint] = n, line
-		if len(u.counts) == quota.MaxCounts+1 {
-			faults = append(faults, csvFault{line, fmt.Sprintf("user %q has more than %d endpoints", user, quota.MaxCounts)})
+		if len(u.counts) == quota.MaxCountsPerChange+1 {
+			faults = append(faults, csvFault{line, fmt.Sprintf("user %q has more than %d endpoints", user, quota.MaxCountsPerChange)})
 		}
 	}
 	if len(users) == 0 && len(faults) == 0 {

@@ -50,7 +50,7 @@ func (m guardMetrics) Collect(ch chan<- prometheus.Metric) {
 	counter := func(d *prometheus.Desc, v int64) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v))
 	}
-	gauge(openDesc, int64(st.Open))
+	gauge(openDesc, int64(st.OpenBreakers))
 	gauge(backlogDesc, st.Backlog)
 	counter(journaledDesc, st.Journaled)
 	counter(replayedDesc, st.Replayed)

@@ -107,7 +107,7 @@ func (c *console) showPlanCheck(byPlan map[string]*planResult, all []blockedUser
 	fmt.Fprintln(t, "USER\tPLAN\tLIMIT\tUSED\tOF")
 	for _, b := range shown {
 		for _, l := range b.reached {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\n", b.name, b.plan, l.Name(), b.usage.used(l), l.Requests+b.usage.granted[quota.Counter{Per: l.Per, Endpoint: l.Endpoint}])
+			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\n", b.name, b.plan, l.Name(), b.usage.used(l), l.Requests+b.usage.granted[quota.Counter{Period: l.Period, Endpoint: l.Endpoint}])
 		}
 	}
 	t.Flush()
@@ -117,11 +117,11 @@ func (c *console) showPlanCheck(byPlan map[string]*planResult, all []blockedUser
 }
 
 // kindsOf are the windows that some limit is over, and the month, for who has none.
-func kindsOf(plans map[string]*quota.Plan) []quota.Per {
-	kinds := map[quota.Per]bool{quota.Month: true}
+func kindsOf(plans map[string]*quota.Plan) []quota.Period {
+	kinds := map[quota.Period]bool{quota.Month: true}
 	for _, p := range plans {
 		for _, l := range p.Limits() {
-			kinds[l.Per] = true
+			kinds[l.Period] = true
 		}
 	}
 	return slices.Sorted(maps.Keys(kinds))
@@ -130,8 +130,8 @@ func kindsOf(plans map[string]*quota.Plan) []quota.Per {
 // A usedUser is what one user has used in the running windows.
 type usedUser struct {
 	claimed, override string
-	total             map[quota.Per]int64
-	endpoints         map[quota.Per]map[string]int64
+	total             map[quota.Period]int64
+	endpoints         map[quota.Period]map[string]int64
 	granted           map[quota.Counter]int64
 }
 
@@ -147,16 +147,16 @@ func (u *usedUser) planOf(plans map[string]*quota.Plan, byDefault string) string
 
 func (u *usedUser) used(l quota.Limit) int64 {
 	if l.Endpoint == "" {
-		return u.total[l.Per]
+		return u.total[l.Period]
 	}
-	return u.endpoints[l.Per][l.Endpoint]
+	return u.endpoints[l.Period][l.Endpoint]
 }
 
 // reached are the limits of p that leave the user nothing. An endpoint that he has not
 // used is left out, whatever its limit: he would not notice.
 func (u *usedUser) reached(p *quota.Plan) (reached []quota.Limit) {
 	for _, l := range p.Limits() {
-		if used := u.used(l); used >= l.Requests+u.granted[quota.Counter{Per: l.Per, Endpoint: l.Endpoint}] && (l.Endpoint == "" || used > 0) {
+		if used := u.used(l); used >= l.Requests+u.granted[quota.Counter{Period: l.Period, Endpoint: l.Endpoint}] && (l.Endpoint == "" || used > 0) {
 			reached = append(reached, l)
 		}
 	}
@@ -164,7 +164,7 @@ func (u *usedUser) reached(p *quota.Plan) (reached []quota.Limit) {
 }
 
 // usedNow lists all users in the running windows of some kinds.
-func (c *adminClient) usedNow(kinds []quota.Per) (map[string]*usedUser, error) {
+func (c *adminClient) usedNow(kinds []quota.Period) (map[string]*usedUser, error) {
 	users := map[string]*usedUser{}
 	for _, per := range kinds {
 		res, err := c.open(context.Background(), http.MethodGet, "/admin/users?format=jsonl&per="+per.String(), nil, "")
@@ -184,7 +184,7 @@ func (c *adminClient) usedNow(kinds []quota.Per) (map[string]*usedUser, error) {
 			}
 			u := users[line.User]
 			if u == nil {
-				u = &usedUser{total: map[quota.Per]int64{}, endpoints: map[quota.Per]map[string]int64{}}
+				u = &usedUser{total: map[quota.Period]int64{}, endpoints: map[quota.Period]map[string]int64{}}
 				users[line.User] = u
 			}
 			u.claimed, u.override = line.Claimed, line.Override.Plan
@@ -210,7 +210,7 @@ func (c *adminClient) grantsOf(name string, u *usedUser) error {
 	}
 	u.granted = map[quota.Counter]int64{}
 	for _, g := range now.Granted {
-		u.granted[quota.Counter{Per: g.Per, Endpoint: g.Endpoint}] = g.Requests
+		u.granted[quota.Counter{Period: g.Per, Endpoint: g.Endpoint}] = g.Requests
 	}
 	return nil
 }

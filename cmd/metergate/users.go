@@ -55,7 +55,7 @@ func (u *adminUser) print(w io.Writer) {
 	if u.Limit != nil {
 		of = fmt.Sprint(*u.Limit)
 	}
-	fmt.Fprintf(w, "%s %s: %d of %s used, %d in flight, %s\n", u.Period.Per, u.Window, u.Used, of, u.InFlight, u.Status)
+	fmt.Fprintf(w, "%s %s: %d of %s used, %d in flight, %s\n", u.Period.Period, u.Window, u.Used, of, u.InFlight, u.Status)
 	if u.Stale {
 		fmt.Fprintln(w, "the store does not answer: these are the last known numbers")
 	}
@@ -66,7 +66,7 @@ func (u *adminUser) print(w io.Writer) {
 		for _, l := range u.Limits {
 			granted := int64(0)
 			for _, g := range u.Granted {
-				if g.Endpoint == l.Endpoint && g.Per == l.Per {
+				if g.Endpoint == l.Endpoint && g.Per == l.Period {
 					granted = g.Requests
 				}
 			}
@@ -103,7 +103,7 @@ func audit(c *console) error {
 		_, err := c.stdout.Write(answer)
 		return err
 	}
-	var list struct{ Entries []quota.Entry }
+	var list struct{ Entries []quota.AuditEntry }
 	if err := json.Unmarshal(answer, &list); err != nil {
 		return fmt.Errorf("reading the answer: %w", err)
 	}
@@ -123,7 +123,7 @@ func audit(c *console) error {
 func describe(c quota.Change) string {
 	switch c.Action {
 	case quota.ActionGrant:
-		return fmt.Sprintf("grant %d to %s", c.Requests, quota.Limit{Per: c.Per, Endpoint: c.Endpoint}.Name())
+		return fmt.Sprintf("grant %d to %s", c.Requests, quota.Limit{Period: c.Period, Endpoint: c.Endpoint}.Name())
 	case quota.ActionSetPlan:
 		if !c.Until.IsZero() {
 			return fmt.Sprintf("plan %s until %s", c.Plan, c.Until.Format(time.RFC3339))
@@ -136,7 +136,7 @@ func describe(c quota.Change) string {
 		for _, endpoint := range slices.Sorted(maps.Keys(c.Counts)) {
 			counts = append(counts, fmt.Sprintf("%s=%d", endpoint, c.Counts[endpoint]))
 		}
-		return fmt.Sprintf("%s counts %s", c.Per, strings.Join(counts, " "))
+		return fmt.Sprintf("%s counts %s", c.Period, strings.Join(counts, " "))
 	}
 	return string(c.Action)
 }

@@ -80,7 +80,7 @@ func tryStore(c *console, cfg *config.Config) error {
 	if err := s.Ping(ctx); err != nil {
 		return err
 	}
-	for _, warning := range s.Check(ctx) {
+	for _, warning := range s.SetupWarnings(ctx) {
 		fmt.Fprintf(c.stdout, "store: warning: %s\n", warning)
 	}
 	return nil

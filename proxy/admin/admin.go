@@ -65,7 +65,7 @@ type Gateway interface {
 	EffectiveConfig() any
 	// Terms returns what applies to a user whose token claims a plan. An empty or unknown
 	// claim means the default plan.
-	Terms(claim string) quota.Terms
+	Terms(claim string) quota.PlanChoice
 }
 
 // A Clock tells the time.

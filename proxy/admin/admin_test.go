@@ -44,7 +44,7 @@ func newListener() *listener {
 func (l *listener) AdminToken() string              { return token }
 func (l *listener) ReloadConfig() ([]string, error) { l.reloads.Add(1); return nil, nil }
 func (l *listener) EffectiveConfig() any            { return nil }
-func (l *listener) Terms(string) quota.Terms        { return quota.Terms{} }
+func (l *listener) Terms(string) quota.PlanChoice   { return quota.PlanChoice{} }
 
 // from sends a token, as it is if it has a blank, from an address.
 func (l *listener) from(address, token string) *http.Response {

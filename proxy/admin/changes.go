@@ -17,7 +17,7 @@ func (c *call) grant() error {
 		return err
 	}
 	change := quota.Change{Action: quota.ActionGrant}
-	err = c.body(true, fields{"requests": &change.Requests, "endpoint": &change.Endpoint, "per": &change.Per, "reason": &change.Reason})
+	err = c.body(true, fields{"requests": &change.Requests, "endpoint": &change.Endpoint, "per": &change.Period, "reason": &change.Reason})
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (c *call) setCounts() error {
 		return err
 	}
 	change, counts := quota.Change{Action: quota.ActionSetCounts}, counts{}
-	if err := c.body(true, fields{"per": &change.Per, "endpoints": &counts, "reason": &change.Reason}); err != nil {
+	if err := c.body(true, fields{"per": &change.Period, "endpoints": &counts, "reason": &change.Reason}); err != nil {
 		return err
 	}
 	change.Counts = counts
@@ -96,15 +96,15 @@ func (c *call) change(change quota.Change, plan string) error {
 		return err
 	}
 	change.By = c.by()
-	if err := change.Check(c.user); err != nil {
+	if err := change.Validate(c.user); err != nil {
 		return err
 	}
 	t, claimed, err := c.terms(plan)
 	if err != nil {
 		return err
 	}
-	s, err := c.Store.Change(c.r.Context(), c.user, t, change)
-	if errors.Is(err, quota.ErrNoLimit) {
+	s, err := c.Store.ApplyChange(c.r.Context(), c.user, t, change)
+	if errors.Is(err, quota.ErrNoSuchLimit) {
 		return c.noLimit(change, t)
 	}
 	if err != nil {
@@ -114,14 +114,14 @@ func (c *call) change(change quota.Change, plan string) error {
 }
 
 // noLimit says which limits there are to grant units to.
-func (c *call) noLimit(change quota.Change, t quota.Terms) error {
+func (c *call) noLimit(change quota.Change, t quota.PlanChoice) error {
 	s, err := c.Store.Read(c.r.Context(), c.user, t)
 	if err != nil {
 		return err
 	}
 	wanted := "headline limit (one without an endpoint)"
-	if change.Per != 0 {
-		wanted = "limit " + quota.Limit{Per: change.Per, Endpoint: change.Endpoint}.Name()
+	if change.Period != 0 {
+		wanted = "limit " + quota.Limit{Period: change.Period, Endpoint: change.Endpoint}.Name()
 	}
 	var limits []string
 	for _, l := range s.Plan.Limits() {
@@ -150,7 +150,7 @@ func (c *call) idempotencyKey() (string, error) {
 	return key, nil
 }
 
-// maxChange bounds the body of a change, in bytes; counts of quota.MaxCounts endpoints have less than 16 KiB.
+// maxChange bounds the body of a change, in bytes; counts of quota.MaxCountsPerChange endpoints have less than 16 KiB.
 const maxChange = 64 << 10
 
 // body reads the request's body, a JSON object with the given fields. One that is not

@@ -26,7 +26,7 @@ func (c *call) list() error {
 		if err != nil {
 			return err
 		}
-		per, at = w.Per, w.Start
+		per, at = w.Period, w.Start
 	}
 	if text, ok := query["per"]; ok {
 		if err := per.UnmarshalText([]byte(text)); err != nil {
@@ -58,17 +58,17 @@ func (c *call) list() error {
 			http.NewResponseController(c.w).SetWriteDeadline(now.Add(writeTimeout))
 		}
 	}
-	err = c.Store.Users(c.r.Context(), per, at, func(u quota.UserUsage) error {
+	err = c.Store.ScanUsers(c.r.Context(), per, at, func(u quota.UserUsage) error {
 		if !started { // an error before has a status of its own
 			start()
 		}
 		extend()
 		var claimed *string
-		if u.Claimed != "" {
-			claimed = &u.Claimed
+		if u.ClaimedPlan != "" {
+			claimed = &u.ClaimedPlan
 		}
 		return write(&listed{
-			User: u.User, Plan: c.Gateway.Terms(u.Claimed).Plan(u.Override).Name(), Used: u.Used, Endpoints: u.Endpoints,
+			User: u.User, Plan: c.Gateway.Terms(u.ClaimedPlan).Effective(u.Override).Name(), Used: u.Used, Endpoints: u.Endpoints,
 			Claimed: claimed, Override: overrideObject(u.Override),
 		})
 	})

@@ -18,18 +18,18 @@ import (
 // A Store keeps what users have used, and what administrators have changed: that of
 // package guard.
 type Store interface {
-	Read(ctx context.Context, user string, t quota.Terms) (quota.Snapshot, error)
+	Read(ctx context.Context, user string, t quota.PlanChoice) (quota.Snapshot, error)
 	// ReadAt is Read for the windows of another time.
-	ReadAt(ctx context.Context, user string, t quota.Terms, at time.Time) (quota.Snapshot, error)
-	// Claimed returns the plan by the user's token when he was last admitted, or "".
-	Claimed(ctx context.Context, user string) (plan string, err error)
+	ReadAt(ctx context.Context, user string, t quota.PlanChoice, at time.Time) (quota.Snapshot, error)
+	// ClaimedPlan returns the plan by the user's token when he was last admitted, or "".
+	ClaimedPlan(ctx context.Context, user string) (plan string, err error)
 	// Change makes a change. An error that is not one of package quota's says nothing:
 	// it may have been made.
-	Change(ctx context.Context, user string, t quota.Terms, c quota.Change) (quota.Snapshot, error)
-	// Audit returns the changes of a user, the newest first.
-	Audit(ctx context.Context, user string) ([]quota.Entry, error)
-	// Users calls yield with all users who have something counted in a window.
-	Users(ctx context.Context, per quota.Per, at time.Time, yield func(quota.UserUsage) error) error
+	ApplyChange(ctx context.Context, user string, t quota.PlanChoice, c quota.Change) (quota.Snapshot, error)
+	// AuditLog returns the changes of a user, the newest first.
+	AuditLog(ctx context.Context, user string) ([]quota.AuditEntry, error)
+	// ScanUsers calls yield with all users who have something counted in a window.
+	ScanUsers(ctx context.Context, per quota.Period, at time.Time, yield func(quota.UserUsage) error) error
 }
 
 // A call is a request about a user, or about all of them when user is empty.
@@ -88,7 +88,7 @@ func (c *call) serve() error {
 			return badRequest("user: %v", err)
 		}
 		// What every change asks of the id.
-		if err := (quota.Change{Action: quota.ActionReset}).Check(c.user); err != nil {
+		if err := (quota.Change{Action: quota.ActionReset}).Validate(c.user); err != nil {
 			return err
 		}
 	}
@@ -131,14 +131,14 @@ func (c *call) fail(err error) {
 	switch {
 	case errors.As(err, &r):
 		writeProblem(c.w, r.status, r.detail, nil)
-	case errors.Is(err, quota.ErrInvalid):
-		writeProblem(c.w, http.StatusBadRequest, strings.TrimPrefix(err.Error(), quota.ErrInvalid.Error()+": "), nil)
-	case errors.Is(err, quota.ErrConflict):
+	case errors.Is(err, quota.ErrInvalidChange):
+		writeProblem(c.w, http.StatusBadRequest, strings.TrimPrefix(err.Error(), quota.ErrInvalidChange.Error()+": "), nil)
+	case errors.Is(err, quota.ErrIDConflict):
 		writeProblem(c.w, http.StatusConflict, "Another change of this user had this Idempotency-Key within a day. Nothing was changed: send a new key with a new change.", nil)
 	case errors.Is(err, quota.ErrTooManyIDs):
 		writeProblem(c.w, http.StatusTooManyRequests, fmt.Sprintf("%d changes of this user had an Idempotency-Key within a day, as many as are remembered. "+
 			"Nothing was changed: send it without one.", quota.MaxChangeIDs), nil)
-	case errors.Is(err, quota.ErrTooMany):
+	case errors.Is(err, quota.ErrTooLarge):
 		writeProblem(c.w, http.StatusUnprocessableEntity, fmt.Sprintf("The sum would be over %d. Nothing was changed.", int64(quota.MaxRequests)), nil)
 	case errors.Is(err, quota.ErrNotKept):
 		writeProblem(c.w, http.StatusUnprocessableEntity, "at: "+err.Error()+" (store.keep).", nil)
@@ -176,7 +176,7 @@ func (c *call) query(names ...string) (map[string]string, error) {
 
 // window is the one with an id, written as in a query: there a plus sign is a space.
 func (c *call) window(id string) (quota.Window, error) {
-	w, err := c.Calendar.Find(strings.ReplaceAll(id, " ", "+"))
+	w, err := c.Calendar.WindowByID(strings.ReplaceAll(id, " ", "+"))
 	if err != nil {
 		return w, badRequest("at: %v", err)
 	}
@@ -185,21 +185,21 @@ func (c *call) window(id string) (quota.Window, error) {
 
 // terms are those of the user. The plan of his token is not known here: it is the given
 // one, else the one that the store has seen last, else the default.
-func (c *call) terms(plan string) (t quota.Terms, claimed string, err error) {
+func (c *call) terms(plan string) (t quota.PlanChoice, claimed string, err error) {
 	if plan != "" {
 		t = c.Gateway.Terms(plan)
 		return t, plan, checkPlan("plan", plan, t)
 	}
-	if claimed, err = c.Store.Claimed(c.r.Context(), c.user); err != nil {
+	if claimed, err = c.Store.ClaimedPlan(c.r.Context(), c.user); err != nil {
 		return t, "", err
 	}
 	return c.Gateway.Terms(claimed), claimed, nil
 }
 
 // checkPlan says that there is no such plan.
-func checkPlan(place, plan string, t quota.Terms) error {
-	if t.Named[plan] == nil {
-		return unprocessable("%s: there is no plan %.80q, there are %s", place, plan, strings.Join(slices.Sorted(maps.Keys(t.Named)), ", "))
+func checkPlan(place, plan string, t quota.PlanChoice) error {
+	if t.ByName[plan] == nil {
+		return unprocessable("%s: there is no plan %.80q, there are %s", place, plan, strings.Join(slices.Sorted(maps.Keys(t.ByName)), ", "))
 	}
 	return nil
 }
@@ -240,21 +240,21 @@ func overrideObject(o quota.Override) *override {
 }
 
 type granted struct {
-	Name     string    `json:"name"` // of the limit
-	Endpoint string    `json:"endpoint,omitempty"`
-	Per      quota.Per `json:"per"`
-	Requests int64     `json:"requests"`
+	Name     string       `json:"name"` // of the limit
+	Endpoint string       `json:"endpoint,omitempty"`
+	Per      quota.Period `json:"per"`
+	Requests int64        `json:"requests"`
 }
 
 // show answers with a user's state.
 func (c *call) show(s quota.Snapshot, claimed string) error {
-	u := userObject{Usage: s.Usage(c.user), Window: s.Period.Window.ID, Override: overrideObject(s.Override), Granted: []granted{}}
+	u := userObject{Usage: s.Usage(c.user), Window: s.Total.Window.ID, Override: overrideObject(s.Override), Granted: []granted{}}
 	if claimed != "" {
 		u.Claimed = &claimed
 	}
 	for i, l := range s.Plan.Limits() {
 		if n := s.Limits[i].Granted; n > 0 {
-			u.Granted = append(u.Granted, granted{l.Name(), l.Endpoint, l.Per, n})
+			u.Granted = append(u.Granted, granted{l.Name(), l.Endpoint, l.Period, n})
 		}
 	}
 	writeJSON(c.w, http.StatusOK, u)
@@ -280,7 +280,7 @@ func (c *call) read() error {
 	}
 	var s quota.Snapshot
 	if past {
-		s, err = c.Store.ReadAt(c.r.Context(), c.user, t.Over(w.Per), w.Start)
+		s, err = c.Store.ReadAt(c.r.Context(), c.user, t.ForPeriod(w.Period), w.Start)
 	} else {
 		s, err = c.Store.Read(c.r.Context(), c.user, t)
 	}
@@ -295,16 +295,16 @@ func (c *call) audit() error {
 	if _, err := c.query(); err != nil {
 		return err
 	}
-	entries, err := c.Store.Audit(c.r.Context(), c.user)
+	entries, err := c.Store.AuditLog(c.r.Context(), c.user)
 	if err != nil {
 		return err
 	}
 	if entries == nil {
-		entries = []quota.Entry{}
+		entries = []quota.AuditEntry{}
 	}
 	writeJSON(c.w, http.StatusOK, struct {
-		User    string        `json:"user"`
-		Entries []quota.Entry `json:"entries"` // the newest first
+		User    string             `json:"user"`
+		Entries []quota.AuditEntry `json:"entries"` // the newest first
 	}{c.user, entries})
 	return nil
 }

@@ -41,8 +41,8 @@ func newTestAPI(t *testing.T, change ...func(*admin.Options)) *testAPI {
 	r.clock.Store(noon.UnixNano())
 	now := func() time.Time { return time.Unix(0, r.clock.Load()).UTC() }
 	for name, limits := range map[string][]quota.Limit{
-		"free": {{Requests: 100, Per: quota.Month}, {Requests: 20, Per: quota.Month, Endpoint: "image-analysis"}},
-		"pro":  {{Requests: 5000, Per: quota.Month}, {Requests: 60, Per: quota.Minute}},
+		"free": {{Requests: 100, Period: quota.Month}, {Requests: 20, Period: quota.Month, Endpoint: "image-analysis"}},
+		"pro":  {{Requests: 5000, Period: quota.Month}, {Requests: 60, Period: quota.Minute}},
 		"open": {},
 	} {
 		p, err := quota.NewPlan(quota.PlanOptions{Name: name, Limits: limits, Endpoints: []string{"analyze", "image-analysis"}, WarnAt: 80})
@@ -77,8 +77,8 @@ type gateway struct {
 func (g *gateway) AdminToken() string              { return g.token }
 func (g *gateway) ReloadConfig() ([]string, error) { return nil, nil }
 func (g *gateway) EffectiveConfig() any            { return nil }
-func (g *gateway) Terms(claim string) quota.Terms {
-	t := quota.Terms{Claimed: g.plans[claim], Named: g.plans}
+func (g *gateway) Terms(claim string) quota.PlanChoice {
+	t := quota.PlanChoice{Claimed: g.plans[claim], ByName: g.plans}
 	if t.Claimed == nil {
 		t.Claimed = g.plans["free"]
 	}
@@ -92,7 +92,7 @@ func (r *testAPI) use(user, plan, endpoint string) {
 	r.Helper()
 	ctx := context.Background()
 	d, err := r.bolt.Reserve(ctx, quota.Request{ID: quota.NewID(), User: user, Endpoint: endpoint,
-		Terms: quota.Terms{Claimed: r.plans[plan], Named: r.plans}, Lease: time.Minute})
+		Plans: quota.PlanChoice{Claimed: r.plans[plan], ByName: r.plans}, Lease: time.Minute})
 	if err != nil || !d.Admitted {
 		r.Fatalf("Reserve: admitted %v, error %v", d.Admitted, err)
 	}
@@ -208,7 +208,7 @@ func TestOneUser(t *testing.T) {
 	status, _, text := r.do("GET", u+"/audit", "")
 	var list struct {
 		User    string
-		Entries []quota.Entry
+		Entries []quota.AuditEntry
 	}
 	if err := json.Unmarshal([]byte(text), &list); err != nil || status != 200 || list.User != "u" {
 		t.Fatalf("audit: %d, error %v: %s", status, err, text)
@@ -253,7 +253,7 @@ func TestWindows(t *testing.T) {
 				t.Errorf("at %s: %d used, %+v, window %s; want %d", at, s.Used, s.Endpoints, s.Window, want)
 			}
 			// Only the month has limits.
-			if month := s.Period.Per == quota.Month; (s.Limit != nil) != month || len(s.Limits) != map[bool]int{true: 2}[month] {
+			if month := s.Period.Period == quota.Month; (s.Limit != nil) != month || len(s.Limits) != map[bool]int{true: 2}[month] {
 				t.Errorf("at %s: limits %+v", at, s.Limits)
 			}
 		}
@@ -475,15 +475,17 @@ type brokenStore struct {
 
 var errDown = errors.New("down")
 
-func (s brokenStore) Read(context.Context, string, quota.Terms) (quota.Snapshot, error) {
+func (s brokenStore) Read(context.Context, string, quota.PlanChoice) (quota.Snapshot, error) {
 	return quota.Snapshot{}, errDown
 }
-func (s brokenStore) Claimed(context.Context, string) (string, error) { return "", nil }
-func (s brokenStore) Change(context.Context, string, quota.Terms, quota.Change) (quota.Snapshot, error) {
+func (s brokenStore) ClaimedPlan(context.Context, string) (string, error) { return "", nil }
+func (s brokenStore) ApplyChange(context.Context, string, quota.PlanChoice, quota.Change) (quota.Snapshot, error) {
 	return quota.Snapshot{}, errDown
 }
-func (s brokenStore) Audit(context.Context, string) ([]quota.Entry, error) { return nil, errDown }
-func (s brokenStore) Users(_ context.Context, _ quota.Per, _ time.Time, yield func(quota.UserUsage) error) error {
+func (s brokenStore) AuditLog(context.Context, string) ([]quota.AuditEntry, error) {
+	return nil, errDown
+}
+func (s brokenStore) ScanUsers(_ context.Context, _ quota.Period, _ time.Time, yield func(quota.UserUsage) error) error {
 	for i := range s.listed {
 		if err := yield(quota.UserUsage{User: fmt.Sprint(i), Used: 1, Endpoints: map[string]int64{"analyze": 1}}); err != nil {
 			return err

@@ -14,11 +14,11 @@ import (
 )
 
 // Change makes a change, in one write together with its entry in the audit list, and
-// returns when that is on disk. Errors: quota.ErrInvalid, ErrNoLimit, ErrTooMany,
-// ErrConflict and ErrTooManyIDs, ErrClosed, ctx's, when nothing has changed; those of
+// returns when that is on disk. Errors: quota.ErrInvalidChange, ErrNoSuchLimit, ErrTooLarge,
+// ErrIDConflict and ErrTooManyIDs, ErrClosed, ctx's, when nothing has changed; those of
 // the disk, when it may have: a change with an ID can be made again.
-func (s *Store) Change(ctx context.Context, user string, t quota.Terms, c quota.Change) (quota.Snapshot, error) {
-	if err := c.Check(user); err != nil {
+func (s *Store) ApplyChange(ctx context.Context, user string, t quota.PlanChoice, c quota.Change) (quota.Snapshot, error) {
+	if err := c.Validate(user); err != nil {
 		return quota.Snapshot{}, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -47,7 +47,7 @@ func (s *Store) Change(ctx context.Context, user string, t quota.Terms, c quota.
 		return prune(tx, ch.now, s.keep, 100)
 	})
 	s.writes.Unlock()
-	if err != nil && quota.Answered(err) {
+	if err != nil && quota.StoreResponded(err) {
 		return quota.Snapshot{}, err
 	}
 	if err != nil {
@@ -82,7 +82,7 @@ type change struct {
 	tx          *bolt.Tx
 	calendar    *quota.Calendar
 	user        string
-	terms       quota.Terms
+	terms       quota.PlanChoice
 	now         time.Time
 }
 
@@ -111,14 +111,14 @@ func (c *change) make() error {
 	return c.remember()
 }
 
-// known reports whether the change was made before. Errors: quota.ErrConflict,
+// known reports whether the change was made before. Errors: quota.ErrIDConflict,
 // quota.ErrTooManyIDs.
 func (c *change) known() (bool, error) {
 	once, key := c.tx.Bucket(onceBucket), idKey(c.user, c.ID)
 	lives := func(value []byte) bool { return len(value) > 8 && c.now.UnixMilli() < number(value) }
 	if value := once.Get(key); lives(value) {
 		if string(value[8:]) != c.fingerprint {
-			return false, quota.ErrConflict
+			return false, quota.ErrIDConflict
 		}
 		return true, nil
 	}
@@ -135,18 +135,18 @@ func (c *change) known() (bool, error) {
 }
 
 func (c *change) grant() error {
-	p := c.terms.Plan(overrideIn(c.tx.Bucket(plansBucket), []byte(c.user)).At(c.now))
-	i, ok := c.Limit(p)
+	p := c.terms.Effective(overrideIn(c.tx.Bucket(plansBucket), []byte(c.user)).ActiveAt(c.now))
+	i, ok := c.LimitIndex(p)
 	if !ok {
-		return quota.ErrNoLimit
+		return quota.ErrNoSuchLimit
 	}
 	l := p.Limits()[i]
-	c.Per = l.Per // for the audit list, where it has not been named
-	w := c.calendar.Window(l.Per, c.now)
+	c.Period = l.Period // for the audit list, where it has not been named
+	w := c.calendar.WindowAt(l.Period, c.now)
 	key, grants := appendKey(nil, c.user, w.ID, l.Endpoint), c.tx.Bucket(grantsBucket)
 	granted := number(grants.Get(key)) + c.Requests
 	if granted > quota.MaxRequests {
-		return quota.ErrTooMany
+		return quota.ErrTooLarge
 	}
 	return c.put(grants, key, granted, w)
 }
@@ -154,7 +154,7 @@ func (c *change) grant() error {
 func (c *change) reset() error {
 	used := c.tx.Bucket(usedBucket)
 	for per := quota.Minute; per <= quota.Year; per++ {
-		prefix := appendKey(nil, c.user, c.calendar.Window(per, c.now).ID, "")
+		prefix := appendKey(nil, c.user, c.calendar.WindowAt(per, c.now).ID, "")
 		for _, key := range keysIn(used, prefix) {
 			if err := used.Delete(key); err != nil {
 				return err
@@ -180,7 +180,7 @@ func (c *change) setPlan() error {
 }
 
 func (c *change) setCounts() error {
-	used, w := c.tx.Bucket(usedBucket), c.calendar.Window(c.Per, c.now)
+	used, w := c.tx.Bucket(usedBucket), c.calendar.WindowAt(c.Period, c.now)
 	totalKey := appendKey(nil, c.user, w.ID, "")
 	total := number(used.Get(totalKey))
 	for endpoint, n := range c.Counts {
@@ -191,7 +191,7 @@ func (c *change) setCounts() error {
 		}
 	}
 	if total > quota.MaxRequests {
-		return quota.ErrTooMany
+		return quota.ErrTooLarge
 	}
 	return c.put(used, totalKey, total, w)
 }
@@ -223,7 +223,7 @@ func (c *change) remember() error {
 		return err
 	}
 	entries := keysIn(audit, idKey(c.user, ""))
-	for _, k := range entries[:max(0, len(entries)-quota.MaxAudit)] {
+	for _, k := range entries[:max(0, len(entries)-quota.MaxAuditEntries)] {
 		if err := audit.Delete(k); err != nil {
 			return err
 		}
@@ -260,9 +260,9 @@ func keysIn(bucket *bolt.Bucket, prefix []byte) (keys [][]byte) {
 // ReadAt is Read for the windows that an instant lies in. In those that are over
 // nothing is held any more. Error: quota.ErrNotKept, when the period has not begun at
 // the instant, or its counts are not kept any more.
-func (s *Store) ReadAt(ctx context.Context, user string, t quota.Terms, at time.Time) (quota.Snapshot, error) {
+func (s *Store) ReadAt(ctx context.Context, user string, t quota.PlanChoice, at time.Time) (quota.Snapshot, error) {
 	snapshot, err := s.readAt(ctx, user, t, at)
-	if err == nil && !s.kept(snapshot.Period.Window, snapshot.At) {
+	if err == nil && !s.kept(snapshot.Total.Window, snapshot.At) {
 		return quota.Snapshot{}, quota.ErrNotKept
 	}
 	return snapshot, err
@@ -270,11 +270,11 @@ func (s *Store) ReadAt(ctx context.Context, user string, t quota.Terms, at time.
 
 // kept reports whether there are counts of a window at now.
 func (s *Store) kept(w quota.Window, now time.Time) bool {
-	return !now.Before(w.Start) && now.Before(w.Retain(s.keep))
+	return !now.Before(w.Start) && now.Before(w.RetainedUntil(s.keep))
 }
 
-// Audit returns a user's audit list, the newest entry first.
-func (s *Store) Audit(ctx context.Context, user string) (entries []quota.Entry, err error) {
+// AuditLog returns a user's audit list, the newest entry first.
+func (s *Store) AuditLog(ctx context.Context, user string) (entries []quota.AuditEntry, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -290,7 +290,7 @@ func (s *Store) Audit(ctx context.Context, user string) (entries []quota.Entry, 
 			if !now.Before(at.Add(s.keep)) {
 				continue
 			}
-			e, err := quota.DecodeEntry(at.In(s.calendar.Location()), v)
+			e, err := quota.DecodeAuditEntry(at.In(s.calendar.Location()), v)
 			if err != nil {
 				return err
 			}
@@ -305,9 +305,9 @@ func (s *Store) Audit(ctx context.Context, user string) (entries []quota.Entry, 
 	return entries, nil
 }
 
-// Claimed returns the name of the plan that the user's token gave him when he was last
+// ClaimedPlan returns the name of the plan that the user's token gave him when he was last
 // counted; empty: the store knows none.
-func (s *Store) Claimed(ctx context.Context, user string) (plan string, err error) {
+func (s *Store) ClaimedPlan(ctx context.Context, user string) (plan string, err error) {
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}

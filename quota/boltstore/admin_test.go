@@ -14,7 +14,7 @@ import (
 
 func administer(t testing.TB, s *Store, user string, p *quota.Plan, c quota.Change) quota.Snapshot {
 	t.Helper()
-	snap, err := s.Change(ctx, user, p.Terms(), c)
+	snap, err := s.ApplyChange(ctx, user, p.OnlyChoice(), c)
 	if err != nil {
 		t.Fatalf("Change %+v: %v", c, err)
 	}
@@ -24,7 +24,7 @@ func administer(t testing.TB, s *Store, user string, p *quota.Plan, c quota.Chan
 // A file of format 1 is taken over in place, with all that is in it.
 func TestFormat1IsUpgraded(t *testing.T) {
 	dir, now := t.TempDir(), func() time.Time { return noon }
-	november := quota.NewCalendar(nil).Window(quota.Month, noon)
+	november := quota.NewCalendar(nil).WindowAt(quota.Month, noon)
 	edit(t, filepath.Join(dir, fileName), func(tx *bolt.Tx) error {
 		buckets := map[string]*bolt.Bucket{}
 		for _, name := range []string{"meta", "used", "ends"} {
@@ -55,7 +55,7 @@ func TestFormat1IsUpgraded(t *testing.T) {
 	for range 2 {
 		s = open(t, dir, Options{Now: now})
 		want(t, s, "u", p, 4, 0)
-		if snap, err := s.Read(ctx, "u", p.Terms()); err != nil || snap.Limits[0].Granted != 2 {
+		if snap, err := s.Read(ctx, "u", p.OnlyChoice()); err != nil || snap.Limits[0].Granted != 2 {
 			t.Errorf("%d granted, error %v; want 2", snap.Limits[0].Granted, err)
 		}
 		s.Close()
@@ -65,16 +65,16 @@ func TestFormat1IsUpgraded(t *testing.T) {
 // What an administrator did is there after a restart.
 func TestChangesAreDurable(t *testing.T) {
 	dir, now := t.TempDir(), func() time.Time { return noon }
-	small, large := plan(5), quotatest.NewPlan("large", quota.Limit{Requests: 50, Per: quota.Month})
-	terms := quota.Terms{Claimed: small, Named: map[string]*quota.Plan{"large": large}}
+	small, large := plan(5), quotatest.NewPlan("large", quota.Limit{Requests: 50, Period: quota.Month})
+	terms := quota.PlanChoice{Claimed: small, ByName: map[string]*quota.Plan{"large": large}}
 	s := open(t, dir, Options{Now: now})
 	before := writes(t, s)
 	grant := quota.Change{Action: quota.ActionGrant, Requests: 2, ID: "17", By: "ann"}
 	administer(t, s, "u", small, quota.Change{Action: quota.ActionSetPlan, Plan: "large", Until: noon.Add(time.Hour)})
-	if _, err := s.Change(ctx, "u", terms, grant); err != nil {
+	if _, err := s.ApplyChange(ctx, "u", terms, grant); err != nil {
 		t.Fatal(err)
 	}
-	administer(t, s, "u", small, quota.Change{Action: quota.ActionSetCounts, Per: quota.Month, Counts: map[string]int64{"analyze": 7}})
+	administer(t, s, "u", small, quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"analyze": 7}})
 	if got := writes(t, s) - before; got != 3 {
 		t.Errorf("%d writes for 3 changes", got)
 	}
@@ -82,14 +82,14 @@ func TestChangesAreDurable(t *testing.T) {
 	s = open(t, dir, Options{Now: now})
 	for range 2 { // the second time nothing changes
 		snap, err := s.Read(ctx, "u", terms)
-		if err != nil || snap.Plan != large || snap.Period.Used != 7 || snap.Limits[0].Granted != 2 {
-			t.Errorf("%d used, %d granted by the plan %s, error %v", snap.Period.Used, snap.Limits[0].Granted, snap.Plan.Name(), err)
+		if err != nil || snap.Plan != large || snap.Total.Used != 7 || snap.Limits[0].Granted != 2 {
+			t.Errorf("%d used, %d granted by the plan %s, error %v", snap.Total.Used, snap.Limits[0].Granted, snap.Plan.Name(), err)
 		}
-		if _, err := s.Change(ctx, "u", terms, grant); err != nil {
+		if _, err := s.ApplyChange(ctx, "u", terms, grant); err != nil {
 			t.Error(err)
 		}
 	}
-	if entries, err := s.Audit(ctx, "u"); err != nil || len(entries) != 3 || entries[1].By != "ann" {
+	if entries, err := s.AuditLog(ctx, "u"); err != nil || len(entries) != 3 || entries[1].By != "ann" {
 		t.Errorf("audit list %+v, error %v", entries, err)
 	}
 }
@@ -102,7 +102,7 @@ func TestOldChangesAreDeleted(t *testing.T) {
 		for _, c := range []quota.Change{
 			{Action: quota.ActionGrant, Requests: 2},
 			{Action: quota.ActionSetPlan, Plan: "pro", Until: noon.Add(until)},
-			{Action: quota.ActionSetCounts, Per: quota.Month, Counts: map[string]int64{"analyze": 7}},
+			{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"analyze": 7}},
 		} {
 			c.ID = string(c.Action)
 			administer(t, s, "u", p, c)

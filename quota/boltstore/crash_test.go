@@ -103,16 +103,16 @@ func TestCrash(t *testing.T) {
 		s, p := open(t, dir, Options{}), plan(quota.MaxRequests)
 		for i := range childUsers {
 			user := fmt.Sprint("user-", i)
-			snap, err := s.Read(ctx, user, p.Terms())
+			snap, err := s.Read(ctx, user, p.OnlyChoice())
 			if err != nil {
 				t.Fatal(err)
 			}
 			low := acknowledged[user]
-			if used := snap.Period.Used; used < low || used > low+1 || snap.Period.Held != 0 {
+			if used := snap.Total.Used; used < low || used > low+1 || snap.Total.Held != 0 {
 				t.Errorf("life %d: %s has used %d and holds %d after %d commits that were answered, want at most one more used",
-					life, user, used, snap.Period.Held, low)
+					life, user, used, snap.Total.Held, low)
 			}
-			acknowledged[user] = snap.Period.Used // the next life starts from there
+			acknowledged[user] = snap.Total.Used // the next life starts from there
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)

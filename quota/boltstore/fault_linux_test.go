@@ -67,7 +67,7 @@ func TestDiskIsFull(t *testing.T) {
 		want(t, s, "u", p, 1, 1)
 	}
 	grant := quota.Change{Action: quota.ActionGrant, Requests: 5, ID: "17"}
-	if _, err := s.Change(ctx, "u", p.Terms(), grant); !errors.Is(err, syscall.ENOSPC) {
+	if _, err := s.ApplyChange(ctx, "u", p.OnlyChoice(), grant); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("Change: %v, want %v", err, syscall.ENOSPC)
 	}
 	if err := s.Ping(ctx); !errors.Is(err, syscall.ENOSPC) {

@@ -30,7 +30,7 @@ import (
 //	ends    kind (1 byte), time in seconds, key -> nothing
 //
 // No user, window, endpoint or id has a control character, so that 0x00 ends it. ends
-// finds what is to be deleted. Its kind is a quota.Per, and then the time is a window's
+// finds what is to be deleted. Its kind is a quota.Period, and then the time is a window's
 // end and the key one of used, of grants, or of both; or one of the kinds below. For
 // each key in used, grants, audit, once and claimed there is one, for a plan when it has
 // an end.
@@ -48,7 +48,7 @@ var (
 	formatKey     = []byte("format")
 )
 
-// Kinds of keys in ends besides those of quota.Per.
+// Kinds of keys in ends besides those of quota.Period.
 const (
 	auditEnds byte = 'a' // the time is that of the entry
 	onceEnds  byte = 'o' // the time is that until which the id is known, rounded up
@@ -149,7 +149,7 @@ func number(value []byte) int64 {
 func countUp(tx *bolt.Tx, h *hold, now time.Time, keep time.Duration) (created int, err error) {
 	used, ends, counted := tx.Bucket(usedBucket), tx.Bucket(endsBucket), false
 	for _, w := range h.windows {
-		if !now.Before(w.Retain(keep)) {
+		if !now.Before(w.RetainedUntil(keep)) {
 			continue
 		}
 		counted = true
@@ -198,7 +198,7 @@ func claim(tx *bolt.Tx, h *hold) (created int, err error) {
 }
 
 // endKey is the key in ends for a key in used or grants.
-func endKey(w quota.Window, key []byte) []byte { return endKeyOf(byte(w.Per), w.End.Unix(), key) }
+func endKey(w quota.Window, key []byte) []byte { return endKeyOf(byte(w.Period), w.End.Unix(), key) }
 
 func endKeyOf(kind byte, seconds int64, key []byte) []byte {
 	return append(binary.BigEndian.AppendUint64([]byte{kind}, uint64(seconds)), key...)
@@ -222,7 +222,7 @@ func prune(tx *bolt.Tx, now time.Time, keep time.Duration, limit int) error {
 				end = end.Add(keep)
 			case onceEnds, planEnds:
 			default:
-				end = quota.Window{Per: quota.Per(kind), End: end}.Retain(keep)
+				end = quota.Window{Period: quota.Period(kind), End: end}.RetainedUntil(keep)
 			}
 			if now.Before(end) {
 				break
@@ -250,7 +250,7 @@ func remove(tx *bolt.Tx, kind byte, key []byte, now time.Time) error {
 		}
 		return nil
 	case planEnds:
-		if plans := tx.Bucket(plansBucket); overrideIn(plans, key).At(now) == (quota.Override{}) {
+		if plans := tx.Bucket(plansBucket); overrideIn(plans, key).ActiveAt(now) == (quota.Override{}) {
 			return plans.Delete(key)
 		}
 		return nil

@@ -28,8 +28,8 @@ func keys(t testing.TB, s *Store, bucket []byte) (n int) {
 func TestOldWindowsAreDeleted(t *testing.T) {
 	clock := quotatest.NewClock(noon)
 	s := open(t, t.TempDir(), Options{Now: clock.Now, Keep: 10 * 24 * time.Hour})
-	p := quotatest.NewPlan("p", quota.Limit{Requests: 5, Per: quota.Day},
-		quota.Limit{Requests: 5, Per: quota.Minute}, quota.Limit{Requests: 500, Per: quota.Year})
+	p := quotatest.NewPlan("p", quota.Limit{Requests: 5, Period: quota.Day},
+		quota.Limit{Requests: 5, Period: quota.Minute}, quota.Limit{Requests: 500, Period: quota.Year})
 	for range 366 {
 		count(t, s, admit(t, s, request("u", p)))
 		clock.Advance(24 * time.Hour)
@@ -45,7 +45,7 @@ func TestOldWindowsAreDeleted(t *testing.T) {
 		t.Errorf("ends has %d keys, want %d", got, want+1)
 	}
 	clock.Advance(-24 * time.Hour)
-	snap, err := s.Read(ctx, "u", p.Terms())
+	snap, err := s.Read(ctx, "u", p.OnlyChoice())
 	if err != nil {
 		t.Fatal(err)
 	}

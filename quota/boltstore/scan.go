@@ -15,12 +15,12 @@ import (
 // meanwhile cannot use the room of what is deleted.
 const usersPerRead = 500
 
-// Users calls yield with each user who has something counted in the window of kind per
+// ScanUsers calls yield with each user who has something counted in the window of kind per
 // that an instant lies in, in the order of their ids. It looks at all users of the file,
 // some hundreds at a time, so that it is no snapshot: of a running window, each user's
 // numbers are those of when he is reached. An error of yield ends it and is returned.
 // Other errors: quota.ErrNotKept, ErrClosed, ctx's and those of the disk.
-func (s *Store) Users(ctx context.Context, per quota.Per, at time.Time, yield func(quota.UserUsage) error) error {
+func (s *Store) ScanUsers(ctx context.Context, per quota.Period, at time.Time, yield func(quota.UserUsage) error) error {
 	for from := []byte{}; from != nil; {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -41,7 +41,7 @@ func (s *Store) Users(ctx context.Context, per quota.Per, at time.Time, yield fu
 
 // usersFrom returns users of a window, looking at those whose keys in used do not come
 // before from, and where to go on; nil: there are no more.
-func (s *Store) usersFrom(from []byte, per quota.Per, at time.Time) (users []quota.UserUsage, next []byte, err error) {
+func (s *Store) usersFrom(from []byte, per quota.Period, at time.Time) (users []quota.UserUsage, next []byte, err error) {
 	sh, now, err := s.enter("") // for ErrClosed
 	if err != nil {
 		return nil, nil, err
@@ -49,7 +49,7 @@ func (s *Store) usersFrom(from []byte, per quota.Per, at time.Time) (users []quo
 	s.commits.Add(1) // Close waits
 	defer s.commits.Done()
 	sh.mu.Unlock()
-	w := s.calendar.Window(per, at)
+	w := s.calendar.WindowAt(per, at)
 	if !s.kept(w, now) {
 		return nil, nil, quota.ErrNotKept
 	}
@@ -58,7 +58,7 @@ func (s *Store) usersFrom(from []byte, per quota.Per, at time.Time) (users []quo
 		k, _ := cursor.Seek(from)
 		for n := 0; k != nil && n < usersPerRead; n++ {
 			user, _, _ := bytes.Cut(k, []byte{0})
-			u := quota.UserUsage{User: string(user), Claimed: string(claimed.Get(user)), Endpoints: map[string]int64{}, Override: overrideIn(plans, user).At(now)}
+			u := quota.UserUsage{User: string(user), ClaimedPlan: string(claimed.Get(user)), Endpoints: map[string]int64{}, Override: overrideIn(plans, user).ActiveAt(now)}
 			prefix := appendKey(nil, u.User, w.ID, "")
 			for k, v := cursor.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = cursor.Next() {
 				if endpoint := string(k[len(prefix):]); endpoint != "" {

@@ -38,7 +38,7 @@ var (
 type Options struct {
 	// Calendar cuts time into windows; nil means UTC.
 	Calendar *quota.Calendar
-	// Keep is how long the counts of past windows stay, see quota.Window.Retain;
+	// Keep is how long the counts of past windows stay, see quota.Window.RetainedUntil;
 	// 0 means 400 days. It holds for what is in the file already, too.
 	Keep time.Duration
 	// Now is the clock; nil means time.Now. Tests move time with it.
@@ -119,10 +119,10 @@ func Open(dir string, opt Options) (*Store, error) {
 // holds nothing more than before, and the Decision holds a Reservation to settle.
 func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, error) {
 	if err := ctx.Err(); err != nil {
-		return &quota.Decision{Reservation: s.reservation(r, r.Terms.Claimed, s.now())}, err
+		return &quota.Decision{Reservation: s.reservation(r, r.Plans.Claimed, s.now())}, err
 	}
 	sh, now, err := s.enter(r.User)
-	d := &quota.Decision{Reservation: s.reservation(r, r.Terms.Claimed, now)}
+	d := &quota.Decision{Reservation: s.reservation(r, r.Plans.Claimed, now)}
 	if err != nil {
 		return d, err
 	}
@@ -131,7 +131,7 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, 
 	if sh.isSettled(r.User, r.ID) || h != nil && h.committing() {
 		return d, quota.ErrSettled
 	}
-	if d.Snapshot, err = s.snapshot(sh, r.User, r.Terms, now, now); err != nil {
+	if d.Snapshot, err = s.snapshot(sh, r.User, r.Plans, now, now); err != nil {
 		return d, err
 	}
 	p := d.Snapshot.Plan
@@ -141,14 +141,14 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, 
 	if h != nil && now.Before(h.until) {
 		d.Admitted = true
 		d.Reservation.Windows = h.windows
-		if r.Observes(p) {
+		if r.InObserveMode(p) {
 			d.WouldBlock = d.Snapshot.WouldBlock(r.Endpoint, false)
 		}
 		return d, nil
 	}
-	wait, observed := sh.attempts.Take(r.User, p.Attempts(), now), r.Observes(p)
+	wait, observed := sh.attempts.TakeToken(r.User, p.AttemptLimit(), now), r.InObserveMode(p)
 	if !observed {
-		d.RetryAttempt = wait
+		d.AttemptWait = wait
 	}
 	if observed || wait == 0 && d.Snapshot.Admits(r.Endpoint) {
 		d.Admitted = true
@@ -157,11 +157,11 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, 
 			windows: d.Reservation.Windows, until: now.Add(r.Lease),
 		})
 		for i, l := range p.Limits() {
-			if l.Applies(r.Endpoint) {
+			if l.AppliesTo(r.Endpoint) {
 				d.Snapshot.Limits[i].Held++
 			}
 		}
-		d.Snapshot.Period.Held++
+		d.Snapshot.Total.Held++
 		if observed {
 			d.WouldBlock = d.Snapshot.WouldBlock(r.Endpoint, wait > 0)
 		}
@@ -171,7 +171,7 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, 
 }
 
 // Commit counts r in its windows, except in those whose counts are not kept any
-// more, see quota.Window.Retain. When it returns without an error, the count is
+// more, see quota.Window.RetainedUntil. When it returns without an error, the count is
 // on disk and every later call sees it. It is safe to send twice, and it counts
 // what is not held any more. Errors: ErrClosed; ctx's, while the count goes on
 // its way; those of the disk. After either of the latter two Commit can be called
@@ -211,8 +211,8 @@ func (s *Store) startCommit(r *quota.Reservation) (*commit, error) {
 	}
 	if h.commit == nil {
 		h.endpoint, h.windows = r.Endpoint, r.Windows
-		if r.Terms.Claimed != nil {
-			h.claimed = r.Terms.Claimed.Name()
+		if r.Plans.Claimed != nil {
+			h.claimed = r.Plans.Claimed.Name()
 		}
 		h.commit = &commit{done: make(chan struct{})}
 		s.queue.Add(h)
@@ -241,7 +241,7 @@ func (s *Store) Release(_ context.Context, r *quota.Reservation) (*quota.Snapsho
 // settled is the state of the user of r after a Commit or a Release of it, nil after
 // an error.
 func (s *Store) settled(sh *shard, r *quota.Reservation, now time.Time) (*quota.Snapshot, error) {
-	snapshot, err := s.snapshot(sh, r.User, r.Terms, now, now)
+	snapshot, err := s.snapshot(sh, r.User, r.Plans, now, now)
 	if err != nil {
 		return nil, err
 	}
@@ -267,12 +267,12 @@ func (s *Store) Watch(user string, ch chan<- struct{}) (stop func()) {
 
 // Read returns what user has used and holds now, laid out by the plan that applies.
 // Errors: ErrClosed, ctx's and those of the disk.
-func (s *Store) Read(ctx context.Context, user string, t quota.Terms) (quota.Snapshot, error) {
+func (s *Store) Read(ctx context.Context, user string, t quota.PlanChoice) (quota.Snapshot, error) {
 	return s.readAt(ctx, user, t, time.Time{})
 }
 
 // readAt reads in the windows of a time; zero: now.
-func (s *Store) readAt(ctx context.Context, user string, t quota.Terms, at time.Time) (quota.Snapshot, error) {
+func (s *Store) readAt(ctx context.Context, user string, t quota.PlanChoice, at time.Time) (quota.Snapshot, error) {
 	if err := ctx.Err(); err != nil {
 		return quota.Snapshot{}, err
 	}
@@ -340,12 +340,12 @@ func (s *Store) enter(user string) (*shard, time.Time, error) {
 }
 
 func (s *Store) reservation(r quota.Request, p *quota.Plan, now time.Time) quota.Reservation {
-	return quota.Reservation{Request: r, Plan: p, Windows: s.calendar.Windows(p.Kinds(), now)}
+	return quota.Reservation{Request: r, Plan: p, Windows: s.calendar.WindowsAt(p.Periods(), now)}
 }
 
 // snapshot reads the state of user, whose shard is sh and locked by the caller, as of
 // now and in the windows that at lies in.
-func (s *Store) snapshot(sh *shard, user string, t quota.Terms, now, at time.Time) (quota.Snapshot, error) {
+func (s *Store) snapshot(sh *shard, user string, t quota.PlanChoice, now, at time.Time) (quota.Snapshot, error) {
 	var p *quota.Plan
 	var override quota.Override
 	var counters []quota.Counter
@@ -355,9 +355,9 @@ func (s *Store) snapshot(sh *shard, user string, t quota.Terms, now, at time.Tim
 		write = int64(tx.ID())
 		key := append(make([]byte, 0, 128), user...)
 		if s.overridden.Load() {
-			override = overrideIn(tx.Bucket(plansBucket), key).At(now)
+			override = overrideIn(tx.Bucket(plansBucket), key).ActiveAt(now)
 		}
-		p = t.Plan(override)
+		p = t.Effective(override)
 		counters = p.Counters()
 		counts = make([]quota.Count, len(counters))
 		used := tx.Bucket(usedBucket)
@@ -366,7 +366,7 @@ func (s *Store) snapshot(sh *shard, user string, t quota.Terms, now, at time.Tim
 			grants = tx.Bucket(grantsBucket)
 		}
 		for i, c := range counters {
-			w := s.calendar.Window(c.Per, at)
+			w := s.calendar.WindowAt(c.Period, at)
 			key = appendKey(key[:0], user, w.ID, c.Endpoint)
 			counts[i] = quota.Count{Window: w, Used: number(used.Get(key))}
 			if grants != nil && i < len(p.Limits()) {

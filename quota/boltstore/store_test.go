@@ -46,11 +46,11 @@ func open(t testing.TB, dir string, opt Options) *Store {
 
 // plan allows a number of requests a month.
 func plan(requests int64) *quota.Plan {
-	return quotatest.NewPlan("plan", quota.Limit{Requests: requests, Per: quota.Month})
+	return quotatest.NewPlan("plan", quota.Limit{Requests: requests, Period: quota.Month})
 }
 
 func request(user string, p *quota.Plan) quota.Request {
-	return quota.Request{ID: quota.NewID(), User: user, Endpoint: "analyze", Terms: p.Terms(), Lease: time.Minute}
+	return quota.Request{ID: quota.NewID(), User: user, Endpoint: "analyze", Plans: p.OnlyChoice(), Lease: time.Minute}
 }
 
 func admit(t testing.TB, s *Store, r quota.Request) quota.Reservation {
@@ -72,12 +72,12 @@ func count(t testing.TB, s *Store, r quota.Reservation) {
 // want checks what a user has used and holds over the plan's period.
 func want(t testing.TB, s *Store, user string, p *quota.Plan, used, held int64) {
 	t.Helper()
-	snap, err := s.Read(ctx, user, p.Terms())
+	snap, err := s.Read(ctx, user, p.OnlyChoice())
 	if err != nil {
 		t.Fatalf("Read: %v", err)
 	}
-	if snap.Period.Used != used || snap.Period.Held != held {
-		t.Errorf("used %d and held %d, want %d and %d", snap.Period.Used, snap.Period.Held, used, held)
+	if snap.Total.Used != used || snap.Total.Held != held {
+		t.Errorf("used %d and held %d, want %d and %d", snap.Total.Used, snap.Total.Held, used, held)
 	}
 }
 
@@ -206,8 +206,8 @@ func TestExactlyTheLimit(t *testing.T) {
 					return
 				default:
 				}
-				snap, err := s.Read(ctx, "u", p.Terms())
-				taken := snap.Period.Used + snap.Period.Held
+				snap, err := s.Read(ctx, "u", p.OnlyChoice())
+				taken := snap.Total.Used + snap.Total.Held
 				if err != nil || taken > 100 || taken < last {
 					t.Errorf("%d units are taken (error %v), after %d of 100", taken, err, last)
 					return
@@ -219,7 +219,7 @@ func TestExactlyTheLimit(t *testing.T) {
 	for range 1000 {
 		requests.Go(func() {
 			d, err := s.Reserve(ctx, request("u", p))
-			taken := d.Snapshot.Period.Used + d.Snapshot.Period.Held
+			taken := d.Snapshot.Total.Used + d.Snapshot.Total.Held
 			switch {
 			case err != nil:
 				t.Error(err)
@@ -228,8 +228,8 @@ func TestExactlyTheLimit(t *testing.T) {
 			case d.Admitted:
 				admitted.Add(1)
 				snap, err := s.Commit(ctx, &d.Reservation)
-				if err != nil || snap.Period.Used < 1 || snap.Period.Used+snap.Period.Held > 100 {
-					t.Errorf("after a commit: used %d, held %d, error %v", snap.Period.Used, snap.Period.Held, err)
+				if err != nil || snap.Total.Used < 1 || snap.Total.Used+snap.Total.Held > 100 {
+					t.Errorf("after a commit: used %d, held %d, error %v", snap.Total.Used, snap.Total.Held, err)
 				}
 			}
 		})
@@ -259,8 +259,8 @@ func TestReadersSeeEachUnitOnce(t *testing.T) {
 					return
 				default:
 				}
-				snap, err := s.Read(ctx, "u", p.Terms())
-				taken := snap.Period.Used + snap.Period.Held
+				snap, err := s.Read(ctx, "u", p.OnlyChoice())
+				taken := snap.Total.Used + snap.Total.Held
 				if begun := begun.Load(); err != nil || taken > begun || taken < last {
 					t.Errorf("%d units are taken (error %v) of %d, after %d", taken, err, begun, last)
 					return
@@ -356,7 +356,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	sh := s.shard("u")
 	for turn, want := range []struct{ holds, ids int }{{0, 101}, {0, 0}} {
 		clock.Advance(markerLife)
-		if _, err := s.Read(ctx, "u", p.Terms()); err != nil {
+		if _, err := s.Read(ctx, "u", p.OnlyChoice()); err != nil {
 			t.Fatal(err)
 		}
 		holds, ids := len(sh.holds), len(sh.settled)+len(sh.settledBefore)
@@ -439,16 +439,16 @@ func testClose(t *testing.T) {
 		"Reserve": func() error { _, err := s.Reserve(ctx, request("u", p)); return err },
 		"Commit":  func() error { _, err := s.Commit(ctx, &waits); return err },
 		"Release": func() error { _, err := s.Release(ctx, &waits); return err },
-		"Read":    func() error { _, err := s.Read(ctx, "u", p.Terms()); return err },
+		"Read":    func() error { _, err := s.Read(ctx, "u", p.OnlyChoice()); return err },
 		"Ping":    func() error { return s.Ping(ctx) },
 		"Change": func() error {
-			_, err := s.Change(ctx, "u", p.Terms(), quota.Change{Action: quota.ActionReset})
+			_, err := s.ApplyChange(ctx, "u", p.OnlyChoice(), quota.Change{Action: quota.ActionReset})
 			return err
 		},
-		"ReadAt":  func() error { _, err := s.ReadAt(ctx, "u", p.Terms(), noon); return err },
-		"Claimed": func() error { _, err := s.Claimed(ctx, "u"); return err },
-		"Audit":   func() error { _, err := s.Audit(ctx, "u"); return err },
-		"Users":   func() error { return s.Users(ctx, quota.Month, noon, nil) },
+		"ReadAt":  func() error { _, err := s.ReadAt(ctx, "u", p.OnlyChoice(), noon); return err },
+		"Claimed": func() error { _, err := s.ClaimedPlan(ctx, "u"); return err },
+		"Audit":   func() error { _, err := s.AuditLog(ctx, "u"); return err },
+		"Users":   func() error { return s.ScanUsers(ctx, quota.Month, noon, nil) },
 	} {
 		if err := call(); !errors.Is(err, ErrClosed) {
 			t.Errorf("%s after Close: %v, want %v", name, err, ErrClosed)

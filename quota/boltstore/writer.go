@@ -10,7 +10,7 @@ import (
 // at once; those that come while the disk is busy are written together.
 func (s *Store) write() {
 	for {
-		batch := s.queue.Take()
+		batch := s.queue.TakeAll()
 		if len(batch) == 0 {
 			return
 		}

@@ -75,11 +75,11 @@ func TestUnitsAreSeenOnceWhileTheyAreCounted(t *testing.T) {
 		// One more fits, and then none.
 		one, two := request("u", p), request("u", p)
 		d, err := s.Reserve(ctx, one)
-		if err != nil || !d.Admitted || d.Snapshot.Period.Used != used || d.Snapshot.Period.Held != held+1 {
-			t.Errorf("Reserve of the last unit: %+v, error %v", d.Snapshot.Period, err)
+		if err != nil || !d.Admitted || d.Snapshot.Total.Used != used || d.Snapshot.Total.Held != held+1 {
+			t.Errorf("Reserve of the last unit: %+v, error %v", d.Snapshot.Total, err)
 		}
 		if d, err := s.Reserve(ctx, two); err != nil || d.Admitted {
-			t.Errorf("Reserve over the limit: %+v, error %v", d.Snapshot.Period, err)
+			t.Errorf("Reserve over the limit: %+v, error %v", d.Snapshot.Total, err)
 		}
 		if _, err := s.Release(ctx, &quota.Reservation{Request: one}); err != nil {
 			t.Error(err)
@@ -153,14 +153,14 @@ func testCallerLeaves(t *testing.T) {
 	if d, err := s.Reserve(ctx, r.Request); d.Admitted || !errors.Is(err, quota.ErrSettled) {
 		t.Errorf("Reserve: admitted %v, error %v, want %v", d.Admitted, err, quota.ErrSettled)
 	}
-	if snap, err := s.Release(ctx, &r); err != nil || snap.Period.Held != 1 {
-		t.Errorf("Release: %+v, error %v", snap.Period, err)
+	if snap, err := s.Release(ctx, &r); err != nil || snap.Total.Held != 1 {
+		t.Errorf("Release: %+v, error %v", snap.Total, err)
 	}
 	for range 3 {
 		go func() {
 			snap, err := s.Commit(ctx, &r)
-			if err == nil && snap.Period.Used != 1 {
-				err = fmt.Errorf("used %d", snap.Period.Used)
+			if err == nil && snap.Total.Used != 1 {
+				err = fmt.Errorf("used %d", snap.Total.Used)
 			}
 			done <- err
 		}()
@@ -210,8 +210,8 @@ func TestWriteFails(t *testing.T) {
 	if _, err := s.Commit(ctx, &r); !errors.Is(err, broken) {
 		t.Errorf("Commit: %v, want %v", err, broken)
 	}
-	if snap, err := s.Release(ctx, &r); err != nil || snap.Period.Used != 1 || snap.Period.Held != 0 {
-		t.Errorf("Release: %+v, error %v", snap.Period, err)
+	if snap, err := s.Release(ctx, &r); err != nil || snap.Total.Used != 1 || snap.Total.Held != 0 {
+		t.Errorf("Release: %+v, error %v", snap.Total, err)
 	}
 
 	// The lease of one whose commit failed goes on, and ends.
@@ -239,8 +239,8 @@ func TestWriteFailsAtItsEnd(t *testing.T) {
 		}
 		want(t, s, "u", p, 1, 0)
 	}
-	if snap, err := s.Release(ctx, &r); err != nil || snap.Period.Used != 1 {
-		t.Errorf("Release: %+v, error %v", snap.Period, err)
+	if snap, err := s.Release(ctx, &r); err != nil || snap.Total.Used != 1 {
+		t.Errorf("Release: %+v, error %v", snap.Total, err)
 	}
 	if d, err := s.Reserve(ctx, r.Request); d.Admitted || !errors.Is(err, quota.ErrSettled) {
 		t.Errorf("Reserve: admitted %v, error %v, want %v", d.Admitted, err, quota.ErrSettled)

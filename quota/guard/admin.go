@@ -16,12 +16,12 @@ import (
 
 // Change makes a change, see the remote store's. After an error that is not one of
 // package quota's it may have been made: one with an ID can be sent again.
-func (s *Store) Change(ctx context.Context, user string, t quota.Terms, c quota.Change) (quota.Snapshot, error) {
+func (s *Store) ApplyChange(ctx context.Context, user string, t quota.PlanChoice, c quota.Change) (quota.Snapshot, error) {
 	call, err := s.enter(ctx, user)
 	if err != nil {
 		return quota.Snapshot{}, err
 	}
-	snapshot, err := s.Remote.Change(call, user, t, c)
+	snapshot, err := s.Remote.ApplyChange(call, user, t, c)
 	s.answered(call, user, err)
 	if err == nil {
 		s.ledger.learn(user, &snapshot)
@@ -30,7 +30,7 @@ func (s *Store) Change(ctx context.Context, user string, t quota.Terms, c quota.
 }
 
 // ReadAt is Read for the windows of another time. It is never stale.
-func (s *Store) ReadAt(ctx context.Context, user string, t quota.Terms, at time.Time) (quota.Snapshot, error) {
+func (s *Store) ReadAt(ctx context.Context, user string, t quota.PlanChoice, at time.Time) (quota.Snapshot, error) {
 	call, err := s.enter(ctx, user)
 	if err != nil {
 		return quota.Snapshot{}, err
@@ -40,37 +40,37 @@ func (s *Store) ReadAt(ctx context.Context, user string, t quota.Terms, at time.
 	return snapshot, err
 }
 
-// Claimed returns the name of the plan by the user's token when he was last admitted;
+// ClaimedPlan returns the name of the plan by the user's token when he was last admitted;
 // empty: the store knows none.
-func (s *Store) Claimed(ctx context.Context, user string) (string, error) {
+func (s *Store) ClaimedPlan(ctx context.Context, user string) (string, error) {
 	call, err := s.breaker(user).enter(ctx)
 	if err != nil {
 		return "", err
 	}
-	plan, err := s.Remote.Claimed(call, user)
+	plan, err := s.Remote.ClaimedPlan(call, user)
 	s.answered(call, user, err)
 	return plan, err
 }
 
-// Audit returns the changes of a user, the newest first.
-func (s *Store) Audit(ctx context.Context, user string) ([]quota.Entry, error) {
+// AuditLog returns the changes of a user, the newest first.
+func (s *Store) AuditLog(ctx context.Context, user string) ([]quota.AuditEntry, error) {
 	call, err := s.breaker(user).enter(ctx)
 	if err != nil {
 		return nil, err
 	}
-	entries, err := s.Remote.Audit(call, user)
+	entries, err := s.Remote.AuditLog(call, user)
 	s.answered(call, user, err)
 	return entries, err
 }
 
-// Users calls yield with all users who have something counted in the window of kind per
+// ScanUsers calls yield with all users who have something counted in the window of kind per
 // that an instant lies in. What the journals hold is not in it. A breaker that is open
 // ends it at once, since some users could not be read; a scan that fails opens none.
-func (s *Store) Users(ctx context.Context, per quota.Per, at time.Time, yield func(quota.UserUsage) error) error {
+func (s *Store) ScanUsers(ctx context.Context, per quota.Period, at time.Time, yield func(quota.UserUsage) error) error {
 	for i := range s.breakers {
 		if err := s.breakers[i].isOpen(); err != nil {
 			return err
 		}
 	}
-	return s.Remote.Users(ctx, per, at, yield)
+	return s.Remote.ScanUsers(ctx, per, at, yield)
 }

@@ -11,13 +11,13 @@ import (
 )
 
 var (
-	ten   = quotatest.NewPlan("ten", quota.Limit{Requests: 10, Per: quota.Month})
-	terms = quota.Terms{Claimed: five, Named: map[string]*quota.Plan{"ten": ten}}
+	ten   = quotatest.NewPlan("ten", quota.Limit{Requests: 10, Period: quota.Month})
+	terms = quota.PlanChoice{Claimed: five, ByName: map[string]*quota.Plan{"ten": ten}}
 )
 
 func (r *guardedRedis) change(user string, c quota.Change) quota.Snapshot {
 	r.t.Helper()
-	s, err := r.Change(ctx, user, terms, c)
+	s, err := r.ApplyChange(ctx, user, terms, c)
 	if err != nil {
 		r.t.Fatalf("Change %+v: %v", c, err)
 	}
@@ -31,28 +31,28 @@ func TestChangesNeedTheStore(t *testing.T) {
 	r.down()
 	reset := quota.Change{Action: quota.ActionReset}
 	for range 10 {
-		if _, err := r.Change(ctx, "u", terms, reset); err == nil || quota.Answered(err) {
+		if _, err := r.ApplyChange(ctx, "u", terms, reset); err == nil || quota.StoreResponded(err) {
 			t.Fatalf("Change: error %v, want the store's", err)
 		}
 	}
-	if st := r.Stats(); st.Open != 1 || st.Journaled != 0 {
+	if st := r.Stats(); st.OpenBreakers != 1 || st.Journaled != 0 {
 		t.Errorf("%+v", st)
 	}
-	if _, err := r.Audit(ctx, "u"); err == nil {
+	if _, err := r.AuditLog(ctx, "u"); err == nil {
 		t.Error("an audit list without the store")
 	}
 	if _, err := r.ReadAt(ctx, "u", terms, time.Now()); err == nil {
 		t.Error("a look at the past without the store")
 	}
-	if err := r.Users(ctx, quota.Month, time.Now(), func(quota.UserUsage) error { return nil }); err == nil {
+	if err := r.ScanUsers(ctx, quota.Month, time.Now(), func(quota.UserUsage) error { return nil }); err == nil {
 		t.Error("a list of users without the store")
 	}
 	r.want("u", five, "2+0 stale")
 	r.up()
 	r.settled()
 	r.want("u", five, "2+0")
-	if got := r.change("u", reset); got.Period.Used != 0 {
-		t.Errorf("%d used after the reset", got.Period.Used)
+	if got := r.change("u", reset); got.Total.Used != 0 {
+		t.Errorf("%d used after the reset", got.Total.Used)
 	}
 }
 
@@ -67,7 +67,7 @@ func TestChangesOutliveAnOutage(t *testing.T) {
 	for user, left := range map[string]int{"set": 10, "until": 10, "granted": 7, "new": 5} {
 		for n := 0; ; n++ {
 			q := request(user, five)
-			q.Terms = terms
+			q.Plans = terms
 			d, err := r.Reserve(ctx, q)
 			if err != nil {
 				t.Fatal(err)
@@ -78,7 +78,7 @@ func TestChangesOutliveAnOutage(t *testing.T) {
 				}
 				break
 			}
-			if want := terms.Plan(d.Snapshot.Override); d.Reservation.Plan != want || d.Snapshot.Plan != want {
+			if want := terms.Effective(d.Snapshot.Override); d.Reservation.Plan != want || d.Snapshot.Plan != want {
 				t.Errorf("%s: reserved by the plan %s, want %s", user, d.Reservation.Plan.Name(), want.Name())
 			}
 			r.commit(&d.Reservation)
@@ -122,7 +122,7 @@ func TestResetEndsTheJournalToo(t *testing.T) {
 		r.use(3, "u", five)
 		r.up()
 		testkit.EventuallyWithin(t, time.Minute, "the reset is made", func() bool {
-			_, err := r.Change(ctx, "u", terms, quota.Change{Action: quota.ActionReset})
+			_, err := r.ApplyChange(ctx, "u", terms, quota.Change{Action: quota.ActionReset})
 			return err == nil
 		})
 		r.settled()
@@ -139,11 +139,11 @@ func TestRefusedChangesOpenNothing(t *testing.T) {
 	r.change("u", quota.Change{Action: quota.ActionReset, ID: "17"})
 	for range 10 {
 		for want, c := range map[error]quota.Change{
-			quota.ErrInvalid:  {Action: quota.ActionGrant},
-			quota.ErrNoLimit:  {Action: quota.ActionGrant, Requests: 1, Per: quota.Day},
-			quota.ErrConflict: {Action: quota.ActionClearPlan, ID: "17"},
+			quota.ErrInvalidChange: {Action: quota.ActionGrant},
+			quota.ErrNoSuchLimit:   {Action: quota.ActionGrant, Requests: 1, Period: quota.Day},
+			quota.ErrIDConflict:    {Action: quota.ActionClearPlan, ID: "17"},
 		} {
-			if _, err := r.Change(ctx, "u", terms, c); !errors.Is(err, want) {
+			if _, err := r.ApplyChange(ctx, "u", terms, c); !errors.Is(err, want) {
 				t.Errorf("error %v, want %v", err, want)
 			}
 		}
@@ -151,7 +151,7 @@ func TestRefusedChangesOpenNothing(t *testing.T) {
 			t.Errorf("error %v, want %v", err, quota.ErrNotKept)
 		}
 	}
-	if n := r.Stats().Open; n != 0 {
+	if n := r.Stats().OpenBreakers; n != 0 {
 		t.Errorf("%d breakers are open", n)
 	}
 }

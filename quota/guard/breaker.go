@@ -13,10 +13,10 @@ import (
 // probe, which ends that.
 type breaker struct {
 	mu     sync.Mutex
-	failed int                // calls in a row
-	err    error              // of the last of them
-	user   string             // whose call it was
-	broken *quota.BrokenError // the last connection that broke
+	failed int                          // calls in a row
+	err    error                        // of the last of them
+	user   string                       // whose call it was
+	broken *quota.BrokenConnectionError // the last connection that broke
 	open   bool
 	// opened is closed when the breaker opens; nil: nobody has asked for it.
 	opened chan struct{}
@@ -41,7 +41,7 @@ func (b *breaker) isOpen() error {
 func (b *breaker) failure(user string, err error) (opened bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if broken := (*quota.BrokenError)(nil); errors.As(err, &broken) {
+	if broken := (*quota.BrokenConnectionError)(nil); errors.As(err, &broken) {
 		if broken == b.broken {
 			return false
 		}

@@ -270,7 +270,7 @@ func (s *Store) replay(user string) error {
 func (s *Store) count(user string, rs []quota.Reservation) error {
 	now := s.Remote.Now()
 	old := func(r quota.Reservation) bool {
-		return !slices.ContainsFunc(r.Windows, func(w quota.Window) bool { return now.Before(w.Retain(s.Keep)) })
+		return !slices.ContainsFunc(r.Windows, func(w quota.Window) bool { return now.Before(w.RetainedUntil(s.Keep)) })
 	}
 	dropped := slices.Collect(func(yield func(quota.Reservation) bool) {
 		for _, r := range rs {

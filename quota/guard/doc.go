@@ -5,7 +5,7 @@
 // that the last known usage of each user is kept. When it does not:
 //
 //   - A reserve is refused with the store's error, or let through
-//     ([Options].Allow) as far as the last known usage and the journal permit: a
+//     ([Options].AllowOnFailure) as far as the last known usage and the journal permit: a
 //     user never seen starts at 0. Attempts are bounded, too, by a bucket of
 //     this gateway's own. One that is observed is let through in any case: to observe
 //     is to block nothing.

@@ -63,10 +63,10 @@ type record struct {
 }
 
 type recordWindow struct {
-	Per   quota.Per `json:"per"`
-	ID    string    `json:"id"`
-	Start time.Time `json:"start"`
-	End   time.Time `json:"end"`
+	Per   quota.Period `json:"per"`
+	ID    string       `json:"id"`
+	Start time.Time    `json:"start"`
+	End   time.Time    `json:"end"`
 }
 
 // OpenJournal opens the journal in the folder dir, journal.db in it, and makes
@@ -140,7 +140,7 @@ func entryKey(user, id string) []byte {
 func (j *Journal) add(r *quota.Reservation) error {
 	rec := record{Endpoint: r.Endpoint}
 	for _, w := range r.Windows {
-		rec.Windows = append(rec.Windows, recordWindow{w.Per, w.ID, w.Start, w.End})
+		rec.Windows = append(rec.Windows, recordWindow{w.Period, w.ID, w.Start, w.End})
 	}
 	value, err := json.Marshal(rec)
 	if err != nil {
@@ -187,7 +187,7 @@ func (j *Journal) remove(rs []quota.Reservation) {
 // busy in one write.
 func (j *Journal) write() {
 	for {
-		batch := j.changes.Take()
+		batch := j.changes.TakeAll()
 		if len(batch) == 0 {
 			return
 		}
@@ -263,7 +263,7 @@ func decode(key, value []byte) (r quota.Reservation, ok bool) {
 	}
 	r.User, r.ID, r.Endpoint = string(user), string(id), rec.Endpoint
 	for _, w := range rec.Windows {
-		r.Windows = append(r.Windows, quota.Window{Per: w.Per, ID: w.ID, Start: w.Start, End: w.End})
+		r.Windows = append(r.Windows, quota.Window{Period: w.Per, ID: w.ID, Start: w.Start, End: w.End})
 	}
 	return r, true
 }

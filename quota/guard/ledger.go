@@ -140,16 +140,16 @@ func (l *ledger) admit(d *quota.Decision, now time.Time) {
 	r := &d.Reservation
 	sh := l.shard(r.User)
 	defer sh.mu.Unlock()
-	before := l.snapshot(sh, r.User, r.Terms, now)
-	wait, observed := sh.attempts.Take(r.User, before.Plan.Attempts(), now), r.Observes(before.Plan)
+	before := l.snapshot(sh, r.User, r.Plans, now)
+	wait, observed := sh.attempts.TakeToken(r.User, before.Plan.AttemptLimit(), now), r.InObserveMode(before.Plan)
 	if !observed {
-		d.RetryAttempt = wait
+		d.AttemptWait = wait
 	}
 	if observed || wait == 0 && before.Admits(r.Endpoint) {
 		d.Admitted = true
 		sh.owe(r.User).running[r.ID] = running{*r, now.Add(r.Lease)}
 	}
-	d.Snapshot = l.snapshot(sh, r.User, r.Terms, now)
+	d.Snapshot = l.snapshot(sh, r.User, r.Plans, now)
 	if observed {
 		d.WouldBlock = d.Snapshot.WouldBlock(r.Endpoint, wait > 0)
 	}
@@ -239,13 +239,13 @@ func (l *ledger) override(user string, now time.Time) quota.Override {
 
 func (sh *ledgerShard) override(user string, now time.Time) quota.Override {
 	if k := sh.lookup(user); k != nil {
-		return k.snapshot.Override.At(now)
+		return k.snapshot.Override.ActiveAt(now)
 	}
 	return quota.Override{}
 }
 
 // read returns what can be said of a user at now. Not ok: nothing.
-func (l *ledger) read(user string, t quota.Terms, now time.Time) (s quota.Snapshot, ok bool) {
+func (l *ledger) read(user string, t quota.PlanChoice, now time.Time) (s quota.Snapshot, ok bool) {
 	sh := l.shard(user)
 	defer sh.mu.Unlock()
 	return l.snapshot(sh, user, t, now), sh.lookup(user) != nil || sh.owed[user] != nil
@@ -253,20 +253,20 @@ func (l *ledger) read(user string, t quota.Terms, now time.Time) (s quota.Snapsh
 
 // snapshot lays out what can be said of a user whose shard is locked. A counter of
 // which nothing is known starts at 0.
-func (l *ledger) snapshot(sh *ledgerShard, user string, t quota.Terms, now time.Time) quota.Snapshot {
+func (l *ledger) snapshot(sh *ledgerShard, user string, t quota.PlanChoice, now time.Time) quota.Snapshot {
 	k, o := sh.lookup(user), sh.owed[user]
 	override := sh.override(user, now)
-	p := t.Plan(override)
+	p := t.Effective(override)
 	counts := make([]quota.Count, len(p.Counters()))
 	for i, c := range p.Counters() {
 		n := &counts[i]
-		n.Window = l.calendar.Window(c.Per, now)
+		n.Window = l.calendar.WindowAt(c.Period, now)
 		at := cell{n.Window.ID, c.Endpoint}
 		if k != nil {
-			n.Used, _ = k.snapshot.Used(at.window, at.endpoint)
+			n.Used, _ = k.snapshot.UsedIn(at.window, at.endpoint)
 			n.Used += k.paid[at]
 			if i < len(p.Limits()) {
-				n.Granted, _ = k.snapshot.Granted(at.window, at.endpoint)
+				n.Granted, _ = k.snapshot.GrantedIn(at.window, at.endpoint)
 			}
 		}
 		if o == nil {
@@ -274,7 +274,7 @@ func (l *ledger) snapshot(sh *ledgerShard, user string, t quota.Terms, now time.
 		}
 		n.Used += o.journaled[at]
 		for _, r := range o.running {
-			if now.Before(r.until) && r.In(c.Endpoint, at.window) {
+			if now.Before(r.until) && r.CountsIn(c.Endpoint, at.window) {
 				n.Held++
 			}
 		}

@@ -22,24 +22,24 @@ type Remote interface {
 	Reserve(context.Context, quota.Request) (*quota.Decision, error)
 	// Commit counts a reservation, Release gives it back; each once, however often
 	// they are called. The Snapshot is nil after an error, which is never one that
-	// quota.Answered takes for an answer. The Reservation is the
+	// quota.StoreResponded takes for an answer. The Reservation is the
 	// caller's: it is neither changed nor kept.
 	Commit(context.Context, *quota.Reservation) (*quota.Snapshot, error)
 	Release(context.Context, *quota.Reservation) (*quota.Snapshot, error)
 	// Replay commits several reservations of one user, at most MaxReplay.
 	Replay(ctx context.Context, user string, rs []quota.Reservation) error
-	Read(ctx context.Context, user string, t quota.Terms) (quota.Snapshot, error)
+	Read(ctx context.Context, user string, t quota.PlanChoice) (quota.Snapshot, error)
 	// Change makes a change of an administrator's. An error that is not one of package
 	// quota's says nothing: it may have been made.
-	Change(ctx context.Context, user string, t quota.Terms, c quota.Change) (quota.Snapshot, error)
+	ApplyChange(ctx context.Context, user string, t quota.PlanChoice, c quota.Change) (quota.Snapshot, error)
 	// ReadAt is Read for the windows of another time.
-	ReadAt(ctx context.Context, user string, t quota.Terms, at time.Time) (quota.Snapshot, error)
-	// Claimed returns the plan by the user's token when he was last admitted, or "".
-	Claimed(ctx context.Context, user string) (plan string, err error)
-	// Audit returns the changes of a user, the newest first.
-	Audit(ctx context.Context, user string) ([]quota.Entry, error)
-	// Users calls yield with all users who have something counted in a window.
-	Users(ctx context.Context, per quota.Per, at time.Time, yield func(quota.UserUsage) error) error
+	ReadAt(ctx context.Context, user string, t quota.PlanChoice, at time.Time) (quota.Snapshot, error)
+	// ClaimedPlan returns the plan by the user's token when he was last admitted, or "".
+	ClaimedPlan(ctx context.Context, user string) (plan string, err error)
+	// AuditLog returns the changes of a user, the newest first.
+	AuditLog(ctx context.Context, user string) ([]quota.AuditEntry, error)
+	// ScanUsers calls yield with all users who have something counted in a window.
+	ScanUsers(ctx context.Context, per quota.Period, at time.Time, yield func(quota.UserUsage) error) error
 	Forget(*quota.Reservation)
 	// Watch sends to ch, without waiting, whenever a user's numbers may have
 	// changed, on whichever gateway, until stop is called.
@@ -67,10 +67,10 @@ type Options struct {
 	// Journal keeps commits that the remote store does not answer. The Store closes
 	// it. nil: they are kept in memory, as many as fit, and Commit returns an error.
 	Journal *Journal
-	// Allow lets a request pass when the store does not answer its reserve and the
+	// AllowOnFailure lets a request pass when the store does not answer its reserve and the
 	// last known usage permits. False: the reserve returns the error. One that is observed
 	// passes in either case.
-	Allow bool
+	AllowOnFailure bool
 	// Timeout is the longest to wait for one answer of the remote store.
 	Timeout time.Duration
 	// Calendar and Keep are the remote store's.
@@ -133,7 +133,7 @@ func (s *Store) breaker(user string) *breaker { return &s.breakers[s.Remote.Part
 func (s *Store) answered(c call, user string, err error) bool {
 	b := s.breaker(user)
 	switch {
-	case quota.Answered(err):
+	case quota.StoreResponded(err):
 		b.success()
 		return true
 	case errors.Is(err, quota.ErrOverloaded) || errors.Is(err, errOpened):
@@ -143,7 +143,7 @@ func (s *Store) answered(c call, user string, err error) bool {
 		if s.Journal == nil {
 			where = "memory alone"
 		}
-		s.Log.Error("the store does not answer; what succeeds is kept in "+where, "on_failure_allow", s.Allow, "error", err)
+		s.Log.Error("the store does not answer; what succeeds is kept in "+where, "on_failure_allow", s.AllowOnFailure, "error", err)
 		s.background.Go(func() { s.probe(b) })
 		s.watchers.NotifyAll()
 	}
@@ -194,14 +194,14 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, 
 // decideAlone decides on a request that the store was not asked about.
 func (s *Store) decideAlone(r quota.Request, cause error) (*quota.Decision, error) {
 	now := s.Remote.Now()
-	p := r.Terms.Plan(s.ledger.override(r.User, now))
-	return s.decide(&quota.Reservation{Request: r, Plan: p, Windows: s.Calendar.Windows(p.Kinds(), now)}, cause)
+	p := r.Plans.Effective(s.ledger.override(r.User, now))
+	return s.decide(&quota.Reservation{Request: r, Plan: p, Windows: s.Calendar.WindowsAt(p.Periods(), now)}, cause)
 }
 
 // decide admits a request, or not, without an answer of the store. It leaves r as it is.
 func (s *Store) decide(r *quota.Reservation, cause error) (*quota.Decision, error) {
 	d := &quota.Decision{Reservation: *r}
-	if !s.Allow && !r.Observes(r.Plan) || errors.Is(cause, quota.ErrOverloaded) {
+	if !s.AllowOnFailure && !r.InObserveMode(r.Plan) || errors.Is(cause, quota.ErrOverloaded) {
 		return d, cause
 	}
 	d.Reservation.Unchecked = true
@@ -260,7 +260,7 @@ func (s *Store) commitLater(r *quota.Reservation) (*quota.Snapshot, error) {
 
 // lastKnown is what can be said without the store of the user of r.
 func (s *Store) lastKnown(r *quota.Reservation) *quota.Snapshot {
-	snapshot, _ := s.ledger.read(r.User, r.Terms, s.Remote.Now())
+	snapshot, _ := s.ledger.read(r.User, r.Plans, s.Remote.Now())
 	return &snapshot
 }
 
@@ -285,7 +285,7 @@ func (s *Store) Forget(r *quota.Reservation) { s.Remote.Forget(r) }
 
 // Read returns a user's state, the last known one if the store does not answer.
 // The error is the store's when nothing is known.
-func (s *Store) Read(ctx context.Context, user string, t quota.Terms) (quota.Snapshot, error) {
+func (s *Store) Read(ctx context.Context, user string, t quota.PlanChoice) (quota.Snapshot, error) {
 	call, err := s.enter(ctx, user)
 	if err == nil {
 		var snapshot quota.Snapshot
@@ -339,7 +339,7 @@ func (s *Store) shutDown() error {
 
 // Stats are the numbers of a Store since New.
 type Stats struct {
-	Open          int   // breakers that are open
+	OpenBreakers  int   // breakers that are open
 	Backlog       int64 // counts that wait for the store
 	Journaled     int64 // counts that have gone to the journal
 	Replayed      int64 // counts that have come from there into the store
@@ -364,7 +364,7 @@ func (s *Store) Stats() Stats {
 	}
 	for i := range s.breakers {
 		if s.breakers[i].isOpen() != nil {
-			st.Open++
+			st.OpenBreakers++
 		}
 	}
 	return st

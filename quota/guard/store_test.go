@@ -22,7 +22,7 @@ import (
 
 var (
 	ctx  = context.Background()
-	five = quotatest.NewPlan("five", quota.Limit{Requests: 5, Per: quota.Month})
+	five = quotatest.NewPlan("five", quota.Limit{Requests: 5, Period: quota.Month})
 )
 
 // A guardedRedis is a guarded store on a real Redis, with a cable in between.
@@ -62,7 +62,7 @@ func newGuardedRedis(t *testing.T, s setup) *guardedRedis {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { remote.Close() })
-	r.options = guard.Options{Remote: remote, Journal: openJournal(t, t.TempDir()), Allow: s.allow,
+	r.options = guard.Options{Remote: remote, Journal: openJournal(t, t.TempDir()), AllowOnFailure: s.allow,
 		Timeout: s.timeout, Calendar: quota.NewCalendar(nil), Keep: s.keep}
 	r.Store = open(t, r.options)
 	return r
@@ -92,7 +92,7 @@ func (r *guardedRedis) down() { r.cable.Refuse(true); r.cable.CutAll() }
 func (r *guardedRedis) up()   { r.cable.Heal() }
 
 func request(user string, p *quota.Plan) quota.Request {
-	return quota.Request{ID: quota.NewID(), User: user, Endpoint: "analyze", Terms: p.Terms(), Lease: 5 * time.Minute}
+	return quota.Request{ID: quota.NewID(), User: user, Endpoint: "analyze", Plans: p.OnlyChoice(), Lease: 5 * time.Minute}
 }
 
 // admit reserves a unit that there has to be.
@@ -130,7 +130,7 @@ func (r *guardedRedis) want(user string, p *quota.Plan, want string) {
 }
 
 func (r *guardedRedis) state(user string, p *quota.Plan) string {
-	s, err := r.Read(ctx, user, p.Terms())
+	s, err := r.Read(ctx, user, p.OnlyChoice())
 	if err != nil {
 		return err.Error()
 	}
@@ -138,7 +138,7 @@ func (r *guardedRedis) state(user string, p *quota.Plan) string {
 }
 
 func numbers(s quota.Snapshot) string {
-	text := fmt.Sprintf("%d+%d", s.Period.Used, s.Period.Held)
+	text := fmt.Sprintf("%d+%d", s.Total.Used, s.Total.Held)
 	if s.Stale {
 		text += " stale"
 	}
@@ -147,7 +147,7 @@ func numbers(s quota.Snapshot) string {
 
 func (r *guardedRedis) settled() {
 	r.t.Helper()
-	testkit.EventuallyWithin(r.t, time.Minute, "the journal is empty", func() bool { st := r.Stats(); return st.Backlog == 0 && st.Open == 0 })
+	testkit.EventuallyWithin(r.t, time.Minute, "the journal is empty", func() bool { st := r.Stats(); return st.Backlog == 0 && st.OpenBreakers == 0 })
 }
 
 // A guarded store passes the suite as the store behind it does: nobody notices it.
@@ -158,7 +158,7 @@ func TestSuite(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := guard.New(guard.Options{Remote: remote, Journal: j, Allow: true, Timeout: 20 * time.Second,
+		s, err := guard.New(guard.Options{Remote: remote, Journal: j, AllowOnFailure: true, Timeout: 20 * time.Second,
 			Calendar: calendar, Keep: 400 * 24 * time.Hour})
 		if err != nil {
 			t.Fatal(err)
@@ -209,10 +209,10 @@ func TestDeny(t *testing.T) {
 		t.Errorf("after a commit the state is %s, want 3+0 stale", got)
 	}
 	r.want("u", five, "3+0 stale")
-	if st := r.Stats(); st.Backlog != 1 || st.Journaled != 1 || st.Open != 1 {
+	if st := r.Stats(); st.Backlog != 1 || st.Journaled != 1 || st.OpenBreakers != 1 {
 		t.Errorf("%+v", st)
 	}
-	if _, err := r.Read(ctx, "never seen", five.Terms()); err == nil {
+	if _, err := r.Read(ctx, "never seen", five.OnlyChoice()); err == nil {
 		t.Error("something is known of a user who was never seen")
 	}
 	r.up()
@@ -230,9 +230,9 @@ func TestObserveInAnOutage(t *testing.T) {
 	for _, allow := range []bool{false, true} {
 		t.Run(fmt.Sprintf("allow %v", allow), func(t *testing.T) {
 			r := newGuardedRedis(t, setup{allow: allow})
-			limit := quota.Limit{Requests: 2, Per: quota.Month}
+			limit := quota.Limit{Requests: 2, Period: quota.Month}
 			enforcing := quotatest.NewPlan("p", limit)
-			observing := quotatest.NewObservingPlan("p", quota.Attempts{Requests: 3, Per: 24 * time.Hour}, limit)
+			observing := quotatest.NewObservingPlan("p", quota.AttemptLimit{Requests: 3, Per: 24 * time.Hour}, limit)
 			// pass makes a request that would be blocked by so many names.
 			pass := func(q quota.Request, want string) {
 				t.Helper()
@@ -299,13 +299,13 @@ func TestAllow(t *testing.T) {
 // what is refused leaves nothing to settle.
 func TestAttemptsInAnOutage(t *testing.T) {
 	r := newGuardedRedis(t, setup{allow: true})
-	p := quotatest.NewBoundPlan("p", quota.Attempts{Requests: 3, Per: 24 * time.Hour}, quota.Limit{Requests: 2, Per: quota.Month})
+	p := quotatest.NewBoundPlan("p", quota.AttemptLimit{Requests: 3, Per: 24 * time.Hour}, quota.Limit{Requests: 2, Period: quota.Month})
 	throttled := func(user, state string) {
 		t.Helper()
 		d, err := r.Reserve(ctx, request(user, p))
-		if err != nil || d.Admitted || d.RetryAttempt <= 0 || d.RetryAttempt > 8*time.Hour || numbers(d.Snapshot) != state {
+		if err != nil || d.Admitted || d.AttemptWait <= 0 || d.AttemptWait > 8*time.Hour || numbers(d.Snapshot) != state {
 			t.Errorf("%s: admitted %v at %s, attempts again in %v, error %v; want false at %s, up to 8h",
-				user, d.Admitted, numbers(d.Snapshot), d.RetryAttempt, err, state)
+				user, d.Admitted, numbers(d.Snapshot), d.AttemptWait, err, state)
 		}
 	}
 	r.use(1, "u", p)
@@ -317,8 +317,8 @@ func TestAttemptsInAnOutage(t *testing.T) {
 		r.Release(ctx, r.admit(user, p))
 		r.use(2-used, user, p)
 		for range used {
-			if d, err := r.Reserve(ctx, request(user, p)); err != nil || d.Admitted || d.RetryAttempt != 0 {
-				t.Errorf("the third of two: admitted %v, attempts again in %v, error %v", d.Admitted, d.RetryAttempt, err)
+			if d, err := r.Reserve(ctx, request(user, p)); err != nil || d.Admitted || d.AttemptWait != 0 {
+				t.Errorf("the third of two: admitted %v, attempts again in %v, error %v", d.Admitted, d.AttemptWait, err)
 			}
 		}
 		throttled(user, "2+0 stale")
@@ -464,7 +464,7 @@ func TestJournalOutlivesTheProcess(t *testing.T) {
 		t.Errorf("the second replayed %d, want %d", n, users*each)
 	}
 	for i := range users {
-		s, err := second.Read(ctx, fmt.Sprint("user-", i), five.Terms())
+		s, err := second.Read(ctx, fmt.Sprint("user-", i), five.OnlyChoice())
 		if err != nil || numbers(s) != "5+0" {
 			t.Errorf("user-%d: %s, error %v; want 5+0", i, numbers(s), err)
 		}
@@ -481,7 +481,7 @@ func TestJournalOutlivesTheProcess(t *testing.T) {
 // A count that nobody can read any more is dropped, and said so.
 func TestOldEntriesAreDropped(t *testing.T) {
 	clock := quotatest.NewClock(time.Date(2026, time.November, 17, 12, 0, 32, 0, time.UTC))
-	perMinute := quotatest.NewPlan("minute", quota.Limit{Requests: 5, Per: quota.Minute})
+	perMinute := quotatest.NewPlan("minute", quota.Limit{Requests: 5, Period: quota.Minute})
 	r := newGuardedRedis(t, setup{allow: true, now: clock.Now})
 	r.use(1, "u", perMinute)
 	r.down()
@@ -519,7 +519,7 @@ func TestBreaker(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	if r.Stats().Open != 1 {
+	if r.Stats().OpenBreakers != 1 {
 		t.Fatal("the breaker is not open")
 	}
 	// The connections are made anew, which takes commands of its own each time.
@@ -543,7 +543,7 @@ func TestOneFailureOpensNothing(t *testing.T) {
 	r.redis.Stop()
 	r.Reserve(ctx, request("u", five))
 	r.redis.Start()
-	if r.Stats().Open != 0 {
+	if r.Stats().OpenBreakers != 0 {
 		t.Error("one failure has opened the breaker")
 	}
 }
@@ -559,7 +559,7 @@ func TestOneConnectionOpensNothing(t *testing.T) {
 	var wait sync.WaitGroup
 	for range calls {
 		wait.Go(func() {
-			if s, err := r.Read(ctx, "u", five.Terms()); err != nil || !s.Stale {
+			if s, err := r.Read(ctx, "u", five.OnlyChoice()); err != nil || !s.Stale {
 				t.Errorf("error %v, stale %v, want the last known numbers", err, s.Stale)
 			}
 		})
@@ -569,7 +569,7 @@ func TestOneConnectionOpensNothing(t *testing.T) {
 	}
 	r.cable.CutAll()
 	wait.Wait()
-	if r.Stats().Open != 0 {
+	if r.Stats().OpenBreakers != 0 {
 		t.Error("one connection has opened the breaker")
 	}
 	r.cable.Heal()
@@ -584,7 +584,7 @@ func TestOverloadIsNoOutage(t *testing.T) {
 	}
 	defer local.Close()
 	remote := &busy{Store: local}
-	s := open(t, guard.Options{Remote: remote, Journal: openJournal(t, t.TempDir()), Allow: true, Timeout: time.Second,
+	s := open(t, guard.Options{Remote: remote, Journal: openJournal(t, t.TempDir()), AllowOnFailure: true, Timeout: time.Second,
 		Calendar: quota.NewCalendar(nil), Keep: 24 * time.Hour})
 	d, err := s.Reserve(ctx, request("u", five))
 	if err != nil {
@@ -599,11 +599,11 @@ func TestOverloadIsNoOutage(t *testing.T) {
 	if _, err := s.Commit(ctx, &d.Reservation); err != nil {
 		t.Errorf("a commit that finds the gateway overloaded: %v", err)
 	}
-	if s.Stats().Open != 0 {
+	if s.Stats().OpenBreakers != 0 {
 		t.Error("the breaker is open")
 	}
 	remote.yes.Store(false)
-	testkit.EventuallyWithin(t, time.Minute, "it is counted", func() bool { s, err := s.Read(ctx, "u", five.Terms()); return err == nil && numbers(s) == "1+0" })
+	testkit.EventuallyWithin(t, time.Minute, "it is counted", func() bool { s, err := s.Read(ctx, "u", five.OnlyChoice()); return err == nil && numbers(s) == "1+0" })
 }
 
 // What runs here counts as held when the store is gone, whoever admitted it.
@@ -636,8 +636,8 @@ func TestSlowButUp(t *testing.T) {
 	})
 	r.cable.CutAll()
 	testkit.EventuallyWithin(t, time.Minute, "it serves again", func() bool {
-		_, err := r.Read(ctx, "u", five.Terms())
-		return err == nil && r.Stats().Open == 0
+		_, err := r.Read(ctx, "u", five.OnlyChoice())
+		return err == nil && r.Stats().OpenBreakers == 0
 	})
 }
 
@@ -676,7 +676,7 @@ func TestNoJournal(t *testing.T) {
 		t.Errorf("error %v, %+v; want an error, and that it is counted as such", err, s.Stats())
 	}
 	remote.yes.Store(false)
-	testkit.EventuallyWithin(t, time.Minute, "it is counted", func() bool { s, err := s.Read(ctx, "u", five.Terms()); return err == nil && numbers(s) == "1+0" })
+	testkit.EventuallyWithin(t, time.Minute, "it is counted", func() bool { s, err := s.Read(ctx, "u", five.OnlyChoice()); return err == nil && numbers(s) == "1+0" })
 }
 
 // busy is a store whose gateway has no connection free.
@@ -737,11 +737,11 @@ func TestNothingIsLostAroundAnOutage(t *testing.T) {
 		})
 	}
 	for range 3 {
-		testkit.EventuallyWithin(t, time.Minute, "it works", func() bool { return r.Stats().Open == 0 })
+		testkit.EventuallyWithin(t, time.Minute, "it works", func() bool { return r.Stats().OpenBreakers == 0 })
 		n := counted[0].Load()
 		testkit.EventuallyWithin(t, time.Minute, "some are counted", func() bool { return counted[0].Load() > n+50 })
 		r.down()
-		testkit.EventuallyWithin(t, time.Minute, "it is noticed", func() bool { return r.Stats().Open == 1 })
+		testkit.EventuallyWithin(t, time.Minute, "it is noticed", func() bool { return r.Stats().OpenBreakers == 1 })
 		n = counted[0].Load()
 		testkit.EventuallyWithin(t, time.Minute, "some are counted in the journal", func() bool { return counted[0].Load() > n+50 })
 		r.up()

@@ -37,7 +37,7 @@ var adminTests = map[string]func(*testing.T, *bench){
 
 func (b *bench) change(user string, p *quota.Plan, c quota.Change) quota.Snapshot {
 	b.t.Helper()
-	s, err := b.store.Change(context.Background(), user, p.Terms(), c)
+	s, err := b.store.ApplyChange(context.Background(), user, p.OnlyChoice(), c)
 	if err != nil {
 		b.t.Fatalf("Change %+v: %v", c, err)
 	}
@@ -46,14 +46,14 @@ func (b *bench) change(user string, p *quota.Plan, c quota.Change) quota.Snapsho
 
 func (b *bench) noChange(user string, p *quota.Plan, c quota.Change, want error) {
 	b.t.Helper()
-	if _, err := b.store.Change(context.Background(), user, p.Terms(), c); !errors.Is(err, want) {
+	if _, err := b.store.ApplyChange(context.Background(), user, p.OnlyChoice(), c); !errors.Is(err, want) {
 		b.t.Errorf("Change %+v: error %v, want %v", c, err, want)
 	}
 }
 
-func (b *bench) audit(user string) []quota.Entry {
+func (b *bench) audit(user string) []quota.AuditEntry {
 	b.t.Helper()
-	entries, err := b.store.Audit(context.Background(), user)
+	entries, err := b.store.AuditLog(context.Background(), user)
 	if err != nil {
 		b.t.Fatalf("Audit: %v", err)
 	}
@@ -61,7 +61,7 @@ func (b *bench) audit(user string) []quota.Entry {
 }
 
 func testGrant(t *testing.T, b *bench) {
-	b.change("u", hundred, quota.Change{Action: quota.ActionSetCounts, Per: quota.Month, Counts: map[string]int64{"analyze": 100}})
+	b.change("u", hundred, quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"analyze": 100}})
 	b.refuse("u", "analyze", hundred)
 	s := b.change("u", hundred, quota.Change{Action: quota.ActionGrant, Requests: 7})
 	b.same(s, "100+0 100+0/7 [100 0 0]")
@@ -73,11 +73,11 @@ func testGrant(t *testing.T, b *bench) {
 	}
 	b.same(b.refuse("u", "analyze", hundred), "107+0 107+0/7 [107 0 0]")
 	// Grants add up, and do not outlive their window.
-	b.same(b.change("u", hundred, quota.Change{Action: quota.ActionGrant, Requests: 1, Per: quota.Month}), "107+0 107+0/8 [107 0 0]")
+	b.same(b.change("u", hundred, quota.Change{Action: quota.ActionGrant, Requests: 1, Period: quota.Month}), "107+0 107+0/8 [107 0 0]")
 	november := b.clock.Now()
 	b.clock.Advance(20 * 24 * time.Hour)
 	b.want("u", hundred, "0+0 0+0 [0 0 0]")
-	if s, err := b.store.ReadAt(context.Background(), "u", hundred.Terms(), november); err != nil {
+	if s, err := b.store.ReadAt(context.Background(), "u", hundred.OnlyChoice(), november); err != nil {
 		t.Error(err)
 	} else {
 		b.same(s, "107+0 107+0/8 [107 0 0]")
@@ -85,20 +85,20 @@ func testGrant(t *testing.T, b *bench) {
 }
 
 func testGrantIsOfOneLimit(t *testing.T, b *bench) {
-	p := NewPlan("p", quota.Limit{Requests: 3, Per: quota.Month}, quota.Limit{Requests: 1, Per: quota.Day},
-		quota.Limit{Requests: 1, Per: quota.Month, Endpoint: "report"})
+	p := NewPlan("p", quota.Limit{Requests: 3, Period: quota.Month}, quota.Limit{Requests: 1, Period: quota.Day},
+		quota.Limit{Requests: 1, Period: quota.Month, Endpoint: "report"})
 	b.use(1, "u", "report", p)
 	b.refuse("u", "report", p)
-	b.change("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5, Per: quota.Day})
+	b.change("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5, Period: quota.Day})
 	b.same(b.refuse("u", "report", p), "1+0 1+0 1+0/5 1+0 [0 0 1]")
-	b.same(b.change("u", p, quota.Change{Action: quota.ActionGrant, Requests: 1, Per: quota.Month, Endpoint: "report"}),
+	b.same(b.change("u", p, quota.Change{Action: quota.ActionGrant, Requests: 1, Period: quota.Month, Endpoint: "report"}),
 		"1+0 1+0 1+0/5 1+0/1 [0 0 1]")
 	b.use(1, "u", "report", p)
 	b.refuse("u", "report", p)
 	b.use(1, "u", "analyze", p)
 	b.refuse("u", "analyze", p) // by the month, which was not raised
 	// It is the limit's, whatever the plan.
-	q := NewPlan("q", quota.Limit{Requests: 3, Per: quota.Week}, quota.Limit{Requests: 2, Per: quota.Month, Endpoint: "report"})
+	q := NewPlan("q", quota.Limit{Requests: 3, Period: quota.Week}, quota.Limit{Requests: 2, Period: quota.Month, Endpoint: "report"})
 	b.want("u", q, "0+0 0+0 2+0/1 [0 0 0]")
 	b.want("v", p, "0+0 0+0 0+0 0+0 [0 0 0]")
 	b.clock.Advance(24 * time.Hour)
@@ -106,15 +106,15 @@ func testGrantIsOfOneLimit(t *testing.T, b *bench) {
 }
 
 func testGrantWithoutLimit(t *testing.T, b *bench) {
-	p := NewPlan("p", quota.Limit{Requests: 3, Per: quota.Month, Endpoint: "report"})
-	b.noChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5}, quota.ErrNoLimit)
-	b.noChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5, Per: quota.Month}, quota.ErrNoLimit)
-	b.noChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5, Per: quota.Day, Endpoint: "report"}, quota.ErrNoLimit)
-	b.noChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5, Per: quota.Month, Endpoint: "analyze"}, quota.ErrNoLimit)
-	most := quota.Change{Action: quota.ActionGrant, Requests: quota.MaxRequests, Per: quota.Month, Endpoint: "report"}
+	p := NewPlan("p", quota.Limit{Requests: 3, Period: quota.Month, Endpoint: "report"})
+	b.noChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5}, quota.ErrNoSuchLimit)
+	b.noChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5, Period: quota.Month}, quota.ErrNoSuchLimit)
+	b.noChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5, Period: quota.Day, Endpoint: "report"}, quota.ErrNoSuchLimit)
+	b.noChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5, Period: quota.Month, Endpoint: "analyze"}, quota.ErrNoSuchLimit)
+	most := quota.Change{Action: quota.ActionGrant, Requests: quota.MaxRequests, Period: quota.Month, Endpoint: "report"}
 	b.change("u", p, most)
 	most.Requests = 1
-	b.noChange("u", p, most, quota.ErrTooMany)
+	b.noChange("u", p, most, quota.ErrTooLarge)
 	b.want("u", p, fmt.Sprintf("0+0 0+0/%d [0 0 0]", int64(quota.MaxRequests)))
 	if n := len(b.audit("u")); n != 1 {
 		t.Errorf("%d entries in the audit list after one change, want 1", n)
@@ -125,28 +125,28 @@ func testGrantWithoutLimit(t *testing.T, b *bench) {
 func allKinds(requests int64) *quota.Plan {
 	var limits []quota.Limit
 	for per := quota.Minute; per <= quota.Year; per++ {
-		limits = append(limits, quota.Limit{Requests: requests, Per: per})
+		limits = append(limits, quota.Limit{Requests: requests, Period: per})
 	}
 	return NewPlan("kinds", limits...)
 }
 
 func testReset(t *testing.T, b *bench) {
 	p := allKinds(10)
-	b.change("u", p, quota.Change{Action: quota.ActionSetCounts, Per: quota.Month, Counts: map[string]int64{"removed": 2}})
+	b.change("u", p, quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"removed": 2}})
 	b.use(2, "u", "analyze", p)
 	b.use(1, "v", "analyze", p)
 	yesterday := b.clock.Now()
 	b.clock.Advance(24 * time.Hour)
 	b.use(3, "u", "analyze", p)
 	held := b.admit("u", "report", p)
-	b.change("u", p, quota.Change{Action: quota.ActionGrant, Requests: 4, Per: quota.Day})
+	b.change("u", p, quota.Change{Action: quota.ActionGrant, Requests: 4, Period: quota.Day})
 	// Of the period, the minute, and of minute, hour, day, week, month, year.
 	b.want("u", p, "3+1 3+1 3+1 3+1/4 5+1 7+1 5+1 [3 0 0]")
 	b.same(b.change("u", p, quota.Change{Action: quota.ActionReset}), "0+1 0+1 0+1 0+1/4 0+1 0+1 0+1 [0 0 0]")
 	b.same(b.change("u", p, quota.Change{Action: quota.ActionReset}), "0+1 0+1 0+1 0+1/4 0+1 0+1 0+1 [0 0 0]")
 	b.same(b.commit(held), "1+0 1+0 1+0 1+0/4 1+0 1+0 1+0 [0 0 1]")
-	daily := NewPlan("daily", quota.Limit{Requests: 5, Per: quota.Day})
-	if s, err := b.store.ReadAt(context.Background(), "u", daily.Terms(), yesterday); err != nil {
+	daily := NewPlan("daily", quota.Limit{Requests: 5, Period: quota.Day})
+	if s, err := b.store.ReadAt(context.Background(), "u", daily.OnlyChoice(), yesterday); err != nil {
 		t.Error(err)
 	} else {
 		b.same(s, "2+0 2+0 [2 0 0]")
@@ -156,7 +156,7 @@ func testReset(t *testing.T, b *bench) {
 
 // Exactly what is committed after the reset is counted; what was held stays held.
 func testResetAmongRequests(t *testing.T, b *bench) {
-	p := NewPlan("p", quota.Limit{Requests: 1000, Per: quota.Month})
+	p := NewPlan("p", quota.Limit{Requests: 1000, Period: quota.Month})
 	for range 3 {
 		b.admit("u", "analyze", p)
 	}
@@ -185,20 +185,20 @@ func testResetAmongRequests(t *testing.T, b *bench) {
 	}
 	<-half
 	phase.Store(1)
-	_, err := b.store.Change(context.Background(), "u", p.Terms(), quota.Change{Action: quota.ActionReset})
+	_, err := b.store.ApplyChange(context.Background(), "u", p.OnlyChoice(), quota.Change{Action: quota.ActionReset})
 	phase.Store(2)
 	if err != nil {
 		t.Fatal(err)
 	}
 	wait.Wait()
-	s, err := b.store.Read(context.Background(), "u", p.Terms())
+	s, err := b.store.Read(context.Background(), "u", p.OnlyChoice())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := s.Period.Used; n < surely.Load() || n > perhaps.Load() || s.Period.Held != 3 || s.Limits[0] != s.Period || s.Endpoints[0] != n {
+	if n := s.Total.Used; n < surely.Load() || n > perhaps.Load() || s.Total.Held != 3 || s.Limits[0] != s.Total || s.Endpoints[0] != n {
 		t.Errorf("state is %s; %d were committed after the reset, %d after or during it, 3 are held", numbers(s), surely.Load(), perhaps.Load())
 	}
-	used := s.Period.Used
+	used := s.Total.Used
 	b.use(2, "u", "analyze", p)
 	b.want("u", p, fmt.Sprintf("%d+3 %d+3 [%d 0 0]", used+2, used+2, used+2))
 }
@@ -213,13 +213,13 @@ func (b *bench) admit2(user string, p *quota.Plan) quota.Reservation {
 }
 
 func testOverride(t *testing.T, b *bench) {
-	small, large := NewPlan("small", quota.Limit{Requests: 1, Per: quota.Month}), NewPlan("large", quota.Limit{Requests: 3, Per: quota.Month}, quota.Limit{Requests: 2, Per: quota.Day})
-	terms := quota.Terms{Claimed: small, Named: map[string]*quota.Plan{"small": small, "large": large}}
+	small, large := NewPlan("small", quota.Limit{Requests: 1, Period: quota.Month}), NewPlan("large", quota.Limit{Requests: 3, Period: quota.Month}, quota.Limit{Requests: 2, Period: quota.Day})
+	terms := quota.PlanChoice{Claimed: small, ByName: map[string]*quota.Plan{"small": small, "large": large}}
 	try := func(admitted bool, plan *quota.Plan) {
 		t.Helper()
 		for range 4 { // on every gateway
 			r := request("u", "analyze", small)
-			r.Terms = terms
+			r.Plans = terms
 			d := b.reserve(r)
 			if d.Admitted != admitted || d.Reservation.Plan != plan || d.Snapshot.Plan != plan {
 				t.Errorf("admitted %v by %s, snapshot by %s; want %v, %s", d.Admitted, d.Reservation.Plan.Name(), d.Snapshot.Plan.Name(), admitted, plan.Name())
@@ -236,7 +236,7 @@ func testOverride(t *testing.T, b *bench) {
 	}
 	set := func(c quota.Change) quota.Snapshot {
 		t.Helper()
-		s, err := b.store.Change(context.Background(), "u", terms, c)
+		s, err := b.store.ApplyChange(context.Background(), "u", terms, c)
 		if err != nil {
 			t.Fatalf("Change %+v: %v", c, err)
 		}
@@ -252,7 +252,7 @@ func testOverride(t *testing.T, b *bench) {
 		t.Errorf("another user has the plan %s, override %+v", s.Plan.Name(), s.Override)
 	}
 	// A grant goes by the plan that applies.
-	b.same(set(quota.Change{Action: quota.ActionGrant, Requests: 2, Per: quota.Day}), "1+0 1+0 0+0/2 [1 0 0]") // nothing was counted by the day before
+	b.same(set(quota.Change{Action: quota.ActionGrant, Requests: 2, Period: quota.Day}), "1+0 1+0 0+0/2 [1 0 0]") // nothing was counted by the day before
 	// One that is not in the configuration any more leaves the claim.
 	if s := set(quota.Change{Action: quota.ActionSetPlan, Plan: "gone"}); s.Plan != small || s.Override.Plan != "gone" {
 		t.Errorf("plan %s, override %+v", s.Plan.Name(), s.Override)
@@ -284,20 +284,20 @@ func testOverride(t *testing.T, b *bench) {
 
 // A request that was admitted by one plan counts, whatever the plan is then.
 func testOverrideUnderRequest(t *testing.T, b *bench) {
-	monthly, daily := NewPlan("monthly", quota.Limit{Requests: 9, Per: quota.Month}), NewPlan("daily", quota.Limit{Requests: 5, Per: quota.Day})
-	terms := quota.Terms{Claimed: monthly, Named: map[string]*quota.Plan{"daily": daily, "monthly": monthly}}
+	monthly, daily := NewPlan("monthly", quota.Limit{Requests: 9, Period: quota.Month}), NewPlan("daily", quota.Limit{Requests: 5, Period: quota.Day})
+	terms := quota.PlanChoice{Claimed: monthly, ByName: map[string]*quota.Plan{"daily": daily, "monthly": monthly}}
 	reserve := func() quota.Reservation {
 		t.Helper()
 		r := request("u", "analyze", monthly)
-		r.Terms = terms
+		r.Plans = terms
 		return b.reserve(r).Reservation
 	}
 	counted, released := reserve(), reserve()
-	if _, err := b.store.Change(context.Background(), "u", terms, quota.Change{Action: quota.ActionSetPlan, Plan: "daily"}); err != nil {
+	if _, err := b.store.ApplyChange(context.Background(), "u", terms, quota.Change{Action: quota.ActionSetPlan, Plan: "daily"}); err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range []quota.Snapshot{b.commit(counted), b.commit(counted), b.release(released)} {
-		if s.Plan != daily || s.Period.Used != 0 {
+		if s.Plan != daily || s.Total.Used != 0 {
 			t.Errorf("state %s by the plan %s", numbers(s), s.Plan.Name())
 		}
 	}
@@ -306,7 +306,7 @@ func testOverrideUnderRequest(t *testing.T, b *bench) {
 	if second.Plan != daily {
 		t.Errorf("reserved by the plan %s", second.Plan.Name())
 	}
-	if _, err := b.store.Change(context.Background(), "u", terms, quota.Change{Action: quota.ActionClearPlan}); err != nil {
+	if _, err := b.store.ApplyChange(context.Background(), "u", terms, quota.Change{Action: quota.ActionClearPlan}); err != nil {
 		t.Fatal(err)
 	}
 	b.same(b.commit(second), "1+0 1+0 [1 0 0]")
@@ -314,11 +314,11 @@ func testOverrideUnderRequest(t *testing.T, b *bench) {
 }
 
 func testSetCounts(t *testing.T, b *bench) {
-	p := NewPlan("p", quota.Limit{Requests: 50, Per: quota.Month}, quota.Limit{Requests: 50, Per: quota.Day}, quota.Limit{Requests: 9, Per: quota.Month, Endpoint: "report"})
+	p := NewPlan("p", quota.Limit{Requests: 50, Period: quota.Month}, quota.Limit{Requests: 50, Period: quota.Day}, quota.Limit{Requests: 9, Period: quota.Month, Endpoint: "report"})
 	b.use(3, "u", "analyze", p)
 	b.use(1, "u", "image-analysis", p)
 	b.admit("u", "report", p)
-	set := quota.Change{Action: quota.ActionSetCounts, Per: quota.Month, Counts: map[string]int64{"analyze": 40, "report": 9}}
+	set := quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"analyze": 40, "report": 9}}
 	for range 3 {
 		b.same(b.change("u", p, set), "50+1 50+1 4+1 9+1 [40 1 9]")
 	}
@@ -331,12 +331,12 @@ func testSetCounts(t *testing.T, b *bench) {
 	set.Counts = map[string]int64{"analyze": 0, "report": 0, "image-analysis": 0}
 	b.same(b.change("u", p, set), "0+1 0+1 5+1 0+1 [0 0 0]")
 	// Into a window of a kind that no request has touched, by a user never seen.
-	set = quota.Change{Action: quota.ActionSetCounts, Per: quota.Year, Counts: map[string]int64{"analyze": quota.MaxRequests}}
-	yearly := NewPlan("yearly", quota.Limit{Requests: quota.MaxRequests, Per: quota.Year})
+	set = quota.Change{Action: quota.ActionSetCounts, Period: quota.Year, Counts: map[string]int64{"analyze": quota.MaxRequests}}
+	yearly := NewPlan("yearly", quota.Limit{Requests: quota.MaxRequests, Period: quota.Year})
 	b.change("v", yearly, set)
 	b.refuse("v", "analyze", yearly)
 	set.Counts = map[string]int64{"report": 1}
-	b.noChange("v", yearly, set, quota.ErrTooMany)
+	b.noChange("v", yearly, set, quota.ErrTooLarge)
 	b.want("v", yearly, fmt.Sprintf("%[1]d+0 %[1]d+0 [%[1]d 0 0]", int64(quota.MaxRequests)))
 }
 
@@ -347,11 +347,11 @@ func testChangeOnce(t *testing.T, b *bench) {
 	b.same(b.change("u", hundred, grant), "0+0 0+0/5 [0 0 0]")
 	other := grant
 	other.Requests = 6
-	b.noChange("u", hundred, other, quota.ErrConflict)
-	b.noChange("u", hundred, quota.Change{Action: quota.ActionReset, ID: grant.ID}, quota.ErrConflict)
+	b.noChange("u", hundred, other, quota.ErrIDConflict)
+	b.noChange("u", hundred, quota.Change{Action: quota.ActionReset, ID: grant.ID}, quota.ErrIDConflict)
 	b.same(b.change("v", hundred, other), "0+0 0+0/6 [0 0 0]")
 	// Also when the plan has no such limit any more.
-	s, err := b.store.Change(context.Background(), "u", NewPlan("unlimited").Terms(), grant)
+	s, err := b.store.ApplyChange(context.Background(), "u", NewPlan("unlimited").OnlyChoice(), grant)
 	if err != nil {
 		t.Errorf("again under another plan: %v", err)
 	}
@@ -365,7 +365,7 @@ func testChangeOnce(t *testing.T, b *bench) {
 	grant.ID = "at once"
 	for range 20 {
 		wait.Go(func() {
-			if _, err := b.store.Change(context.Background(), "u", hundred.Terms(), grant); err != nil {
+			if _, err := b.store.ApplyChange(context.Background(), "u", hundred.OnlyChoice(), grant); err != nil {
 				b.t.Errorf("Change: %v", err)
 			}
 		})
@@ -386,7 +386,7 @@ func testChangeIDs(t *testing.T, b *bench) {
 			for i := range next {
 				c := grant
 				c.ID = fmt.Sprint("id-", i)
-				if _, err := b.store.Change(context.Background(), "u", hundred.Terms(), c); err != nil {
+				if _, err := b.store.ApplyChange(context.Background(), "u", hundred.OnlyChoice(), c); err != nil {
 					b.t.Errorf("Change %d: %v", i, err)
 				}
 			}
@@ -418,14 +418,14 @@ func testAudit(t *testing.T, b *bench) {
 		{Action: quota.ActionGrant, Requests: 5, By: "ann", Reason: "a \"big\" customer, <ü>\\n", ID: "17"},
 		{Action: quota.ActionReset},
 		{Action: quota.ActionSetPlan, Plan: "pro", Until: until},
-		{Action: quota.ActionSetCounts, Per: quota.Year, Counts: map[string]int64{"analyze": 3, "report": 0}},
+		{Action: quota.ActionSetCounts, Period: quota.Year, Counts: map[string]int64{"analyze": 3, "report": 0}},
 		{Action: quota.ActionClearPlan, By: strings.Repeat("b", 256), Reason: strings.Repeat("r", 1024), ID: strings.Repeat("~", 256)},
 	}
 	for _, c := range changes {
 		b.change("u", hundred, c)
 		b.clock.Advance(10 * time.Second)
 	}
-	changes[0].Per = quota.Month // the headline limit
+	changes[0].Period = quota.Month // the headline limit
 	got := b.audit("u")
 	slices.Reverse(got)
 	for i, c := range changes {
@@ -446,16 +446,16 @@ func testAudit(t *testing.T, b *bench) {
 			t.Errorf("entry %d is %+v, want %+v", i, e.Change, c)
 		}
 	}
-	for i := range quota.MaxAudit + 3 {
+	for i := range quota.MaxAuditEntries + 3 {
 		b.change("u", hundred, quota.Change{Action: quota.ActionReset, Reason: fmt.Sprint(i)})
 	}
 	got = b.audit("u")
-	if len(got) != quota.MaxAudit || got[0].Reason != fmt.Sprint(quota.MaxAudit+2) || got[quota.MaxAudit-1].Reason != "3" {
+	if len(got) != quota.MaxAuditEntries || got[0].Reason != fmt.Sprint(quota.MaxAuditEntries+2) || got[quota.MaxAuditEntries-1].Reason != "3" {
 		t.Errorf("%d entries, the newest %+v", len(got), got[0])
 	}
 	b.clock.Advance(keep - time.Hour)
 	b.change("u", hundred, quota.Change{Action: quota.ActionReset, Reason: "later"})
-	if got := b.audit("u"); len(got) != quota.MaxAudit || got[0].Reason != "later" {
+	if got := b.audit("u"); len(got) != quota.MaxAuditEntries || got[0].Reason != "later" {
 		t.Errorf("%d entries, the newest %+v", len(got), got[0])
 	}
 	b.clock.Advance(2 * time.Hour)
@@ -472,7 +472,7 @@ func testAudit(t *testing.T, b *bench) {
 
 func testInvalid(t *testing.T, b *bench) {
 	many := map[string]int64{}
-	for i := range quota.MaxCounts + 1 {
+	for i := range quota.MaxCountsPerChange + 1 {
 		many[fmt.Sprint("e", i)] = 1
 	}
 	for _, c := range []quota.Change{
@@ -481,12 +481,12 @@ func testInvalid(t *testing.T, b *bench) {
 		{Action: quota.ActionGrant},
 		{Action: quota.ActionGrant, Requests: -1},
 		{Action: quota.ActionGrant, Requests: quota.MaxRequests + 1},
-		{Action: quota.ActionGrant, Requests: 1, Per: 9},
+		{Action: quota.ActionGrant, Requests: 1, Period: 9},
 		{Action: quota.ActionGrant, Requests: 1, Endpoint: "report"},
-		{Action: quota.ActionGrant, Requests: 1, Endpoint: "a/b", Per: quota.Day},
+		{Action: quota.ActionGrant, Requests: 1, Endpoint: "a/b", Period: quota.Day},
 		{Action: quota.ActionGrant, Requests: 1, Plan: "pro"},
 		{Action: quota.ActionReset, Requests: 1},
-		{Action: quota.ActionReset, Per: quota.Day},
+		{Action: quota.ActionReset, Period: quota.Day},
 		{Action: quota.ActionReset, By: "a\nb"},
 		{Action: quota.ActionReset, By: strings.Repeat("b", 257)},
 		{Action: quota.ActionReset, Reason: "\x00"},
@@ -500,18 +500,18 @@ func testInvalid(t *testing.T, b *bench) {
 		{Action: quota.ActionSetPlan, Plan: "pro", Until: time.Unix(0, 0)},
 		{Action: quota.ActionSetPlan, Plan: "pro", Until: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)},
 		{Action: quota.ActionClearPlan, Plan: "pro"},
-		{Action: quota.ActionSetCounts, Per: quota.Day},
+		{Action: quota.ActionSetCounts, Period: quota.Day},
 		{Action: quota.ActionSetCounts, Counts: map[string]int64{"report": 1}},
-		{Action: quota.ActionSetCounts, Per: quota.Day, Counts: map[string]int64{"": 1}},
-		{Action: quota.ActionSetCounts, Per: quota.Day, Counts: map[string]int64{"a b": 1}},
-		{Action: quota.ActionSetCounts, Per: quota.Day, Counts: map[string]int64{"report": -1}},
-		{Action: quota.ActionSetCounts, Per: quota.Day, Counts: map[string]int64{"report": quota.MaxRequests + 1}},
-		{Action: quota.ActionSetCounts, Per: quota.Day, Counts: many},
+		{Action: quota.ActionSetCounts, Period: quota.Day, Counts: map[string]int64{"": 1}},
+		{Action: quota.ActionSetCounts, Period: quota.Day, Counts: map[string]int64{"a b": 1}},
+		{Action: quota.ActionSetCounts, Period: quota.Day, Counts: map[string]int64{"report": -1}},
+		{Action: quota.ActionSetCounts, Period: quota.Day, Counts: map[string]int64{"report": quota.MaxRequests + 1}},
+		{Action: quota.ActionSetCounts, Period: quota.Day, Counts: many},
 	} {
-		b.noChange("u", hundred, c, quota.ErrInvalid)
+		b.noChange("u", hundred, c, quota.ErrInvalidChange)
 	}
 	for _, user := range []string{"", "a\x00b", "a\nb", "\xff", strings.Repeat("u", 257)} {
-		b.noChange(user, hundred, quota.Change{Action: quota.ActionReset}, quota.ErrInvalid)
+		b.noChange(user, hundred, quota.Change{Action: quota.ActionReset}, quota.ErrInvalidChange)
 	}
 	if n := len(b.audit("u")); n != 0 {
 		t.Errorf("%d entries in the audit list", n)
@@ -538,7 +538,7 @@ func testWatchChanges(t *testing.T, b *bench) {
 		{Action: quota.ActionReset},
 		{Action: quota.ActionSetPlan, Plan: "pro"},
 		{Action: quota.ActionClearPlan},
-		{Action: quota.ActionSetCounts, Per: quota.Month, Counts: map[string]int64{"report": 1}},
+		{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"report": 1}},
 	} {
 		wait(string(c.Action), func() { b.change("u", hundred, c) })
 	}
@@ -547,7 +547,7 @@ func testWatchChanges(t *testing.T, b *bench) {
 func testReadAt(t *testing.T, b *bench) {
 	at := func(user string, p *quota.Plan, at time.Time, want string) {
 		t.Helper()
-		s, err := b.store.ReadAt(context.Background(), user, p.Terms(), at)
+		s, err := b.store.ReadAt(context.Background(), user, p.OnlyChoice(), at)
 		if err != nil {
 			t.Errorf("%v: %v", at, err)
 			return
@@ -569,14 +569,14 @@ func testReadAt(t *testing.T, b *bench) {
 	at("u", hundred, b.clock.Now(), "1+0 1+0 [0 0 1]")
 	at("nobody", hundred, november, "0+0 0+0 [0 0 0]")
 	for _, wrong := range []time.Time{time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), b.clock.Now().Add(-keep - 63*24*time.Hour)} {
-		if _, err := b.store.ReadAt(context.Background(), "u", hundred.Terms(), wrong); !errors.Is(err, quota.ErrNotKept) {
+		if _, err := b.store.ReadAt(context.Background(), "u", hundred.OnlyChoice(), wrong); !errors.Is(err, quota.ErrNotKept) {
 			t.Errorf("%v: error %v, want %v", wrong, err, quota.ErrNotKept)
 		}
 	}
 	b.clock.Advance(keep - 4*24*time.Hour - 13*time.Hour) // an hour before November is kept for the last time
 	at("u", hundred, november, "2+0 2+0 [2 0 0]")
 	b.clock.Advance(2 * time.Hour)
-	if _, err := b.store.ReadAt(context.Background(), "u", hundred.Terms(), november); !errors.Is(err, quota.ErrNotKept) {
+	if _, err := b.store.ReadAt(context.Background(), "u", hundred.OnlyChoice(), november); !errors.Is(err, quota.ErrNotKept) {
 		t.Errorf("not kept any more: error %v, want %v", err, quota.ErrNotKept)
 	}
 }
@@ -584,12 +584,12 @@ func testReadAt(t *testing.T, b *bench) {
 func testClaimed(t *testing.T, b *bench) {
 	want := func(user, plan string) {
 		t.Helper()
-		if got, err := b.store.Claimed(context.Background(), user); err != nil || got != plan {
+		if got, err := b.store.ClaimedPlan(context.Background(), user); err != nil || got != plan {
 			t.Errorf("%s: the plan is %q, error %v; want %q", user, got, err, plan)
 		}
-		err := b.store.Users(context.Background(), quota.Month, b.clock.Now(), func(u quota.UserUsage) error {
-			if u.User == user && u.Claimed != plan {
-				t.Errorf("%s is listed with the plan %q, want %q", user, u.Claimed, plan)
+		err := b.store.ScanUsers(context.Background(), quota.Month, b.clock.Now(), func(u quota.UserUsage) error {
+			if u.User == user && u.ClaimedPlan != plan {
+				t.Errorf("%s is listed with the plan %q, want %q", user, u.ClaimedPlan, plan)
 			}
 			return nil
 		})
@@ -597,9 +597,9 @@ func testClaimed(t *testing.T, b *bench) {
 			t.Error(err)
 		}
 	}
-	pro, none := NewPlan("pro", quota.Limit{Requests: 100, Per: quota.Day}), NewPlan("none", quota.Limit{Per: quota.Month})
+	pro, none := NewPlan("pro", quota.Limit{Requests: 100, Period: quota.Day}), NewPlan("none", quota.Limit{Period: quota.Month})
 	want("u", "")
-	b.change("u", hundred, quota.Change{Action: quota.ActionSetCounts, Per: quota.Month, Counts: map[string]int64{"analyze": 1}})
+	b.change("u", hundred, quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"analyze": 1}})
 	want("u", "") // no token has been seen
 	b.use(1, "u", "report", hundred)
 	want("u", "free")

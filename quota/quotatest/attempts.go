@@ -12,10 +12,10 @@ import (
 )
 
 // three attempts at once, and one more each 20 minutes.
-var three = quota.Attempts{Requests: 3, Per: time.Hour}
+var three = quota.AttemptLimit{Requests: 3, Per: time.Hour}
 
 func testAttempts(t *testing.T, b *bench) {
-	p := NewBoundPlan("p", three, quota.Limit{Requests: 10, Per: quota.Month})
+	p := NewBoundPlan("p", three, quota.Limit{Requests: 10, Period: quota.Month})
 	b.use(1, "u", "analyze", p)
 	b.release(b.admit("u", "report", p))
 	held := b.admit("u", "analyze", p)
@@ -29,7 +29,7 @@ func testAttempts(t *testing.T, b *bench) {
 }
 
 func testRefusedAttempt(t *testing.T, b *bench) {
-	p := NewBoundPlan("p", three, quota.Limit{Requests: 1, Per: quota.Month})
+	p := NewBoundPlan("p", three, quota.Limit{Requests: 1, Period: quota.Month})
 	b.use(1, "u", "analyze", p)
 	b.refuse("u", "analyze", p)
 	b.refuse("u", "analyze", p)
@@ -41,7 +41,7 @@ func testAttemptTwice(t *testing.T, b *bench) {
 	first := request("u", "analyze", p)
 	for range 5 {
 		if d := b.reserve(first); !d.Admitted {
-			t.Fatalf("refused for %v when sent again", d.RetryAttempt)
+			t.Fatalf("refused for %v when sent again", d.AttemptWait)
 		}
 	}
 	b.admit("u", "analyze", p)
@@ -56,7 +56,7 @@ func testAttemptTwice(t *testing.T, b *bench) {
 }
 
 func testConcurrentAttempts(t *testing.T, b *bench) {
-	p := NewBoundPlan("p", quota.Attempts{Requests: 40, Per: 24 * time.Hour}, quota.Limit{Requests: 25, Per: quota.Month})
+	p := NewBoundPlan("p", quota.AttemptLimit{Requests: 40, Per: 24 * time.Hour}, quota.Limit{Requests: 25, Period: quota.Month})
 	var admitted, refused, throttled atomic.Int64
 	var wait sync.WaitGroup
 	for range 200 {
@@ -66,7 +66,7 @@ func testConcurrentAttempts(t *testing.T, b *bench) {
 				t.Errorf("Reserve: %v", err)
 			case d.Admitted:
 				admitted.Add(1)
-			case d.RetryAttempt > 0:
+			case d.AttemptWait > 0:
 				throttled.Add(1)
 			default:
 				refused.Add(1)
@@ -98,8 +98,8 @@ func testAttemptsRefill(t *testing.T, b *bench) {
 }
 
 func testAttemptsChange(t *testing.T, b *bench) {
-	free, slow := NewPlan("free"), NewBoundPlan("slow", quota.Attempts{Requests: 2, Per: 24 * time.Hour})
-	quick := NewBoundPlan("quick", quota.Attempts{Requests: 2, Per: 10 * time.Minute})
+	free, slow := NewPlan("free"), NewBoundPlan("slow", quota.AttemptLimit{Requests: 2, Per: 24 * time.Hour})
+	quick := NewBoundPlan("quick", quota.AttemptLimit{Requests: 2, Per: 10 * time.Minute})
 	b.use(5, "u", "analyze", free) // not bounded, not noted
 	b.use(2, "u", "analyze", slow)
 	b.throttle("u", slow, 12*time.Hour)

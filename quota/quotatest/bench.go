@@ -12,10 +12,10 @@ import (
 // Benchmark measures each call of a store whose clock is the real one, with a plan as
 // the example has it: two limits of all endpoints, one of a single one.
 func Benchmark(b *testing.B, s Store) {
-	p := NewPlan("bench", quota.Limit{Requests: quota.MaxRequests, Per: quota.Month},
-		quota.Limit{Requests: quota.MaxRequests, Per: quota.Minute},
-		quota.Limit{Requests: quota.MaxRequests, Per: quota.Month, Endpoint: "analyze"})
-	none := NewPlan("none", quota.Limit{Requests: 0, Per: quota.Month})
+	p := NewPlan("bench", quota.Limit{Requests: quota.MaxRequests, Period: quota.Month},
+		quota.Limit{Requests: quota.MaxRequests, Period: quota.Minute},
+		quota.Limit{Requests: quota.MaxRequests, Period: quota.Month, Endpoint: "analyze"})
+	none := NewPlan("none", quota.Limit{Requests: 0, Period: quota.Month})
 	ctx := context.Background()
 	must := func(b *testing.B, err error) {
 		if err != nil {
@@ -94,7 +94,7 @@ func Benchmark(b *testing.B, s Store) {
 	b.Run("read", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			_, err := s.Read(ctx, users[0], p.Terms())
+			_, err := s.Read(ctx, users[0], p.OnlyChoice())
 			must(b, err)
 		}
 	})

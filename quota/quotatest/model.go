@@ -18,16 +18,16 @@ import (
 // A model is what the rules say of one user: the same as a store, without
 // concurrency, durability or economy.
 type model struct {
-	used     map[string]map[string]int64  // by window id and endpoint
-	granted  map[string]map[string]int64  // the same; an empty endpoint: all
-	holds    map[string]*hold             // by reservation id
-	full     map[quota.Attempts]time.Time // when the bucket of a rule is
+	used     map[string]map[string]int64      // by window id and endpoint
+	granted  map[string]map[string]int64      // the same; an empty endpoint: all
+	holds    map[string]*hold                 // by reservation id
+	full     map[quota.AttemptLimit]time.Time // when the bucket of a rule is
 	override quota.Override
-	changes  []quota.Entry // newest last
+	changes  []quota.AuditEntry // newest last
 }
 
 func newModel() *model {
-	return &model{used: map[string]map[string]int64{}, granted: map[string]map[string]int64{}, holds: map[string]*hold{}, full: map[quota.Attempts]time.Time{}}
+	return &model{used: map[string]map[string]int64{}, granted: map[string]map[string]int64{}, holds: map[string]*hold{}, full: map[quota.AttemptLimit]time.Time{}}
 }
 
 type hold struct {
@@ -40,7 +40,7 @@ type hold struct {
 // attempt in wait.
 func exceeded(s quota.Snapshot, endpoint string, wait time.Duration) (names []string) {
 	for i, l := range s.Plan.Limits() {
-		if c := s.Limits[i]; l.Applies(endpoint) && c.Used+c.Held >= l.Requests+c.Granted {
+		if c := s.Limits[i]; l.AppliesTo(endpoint) && c.Used+c.Held >= l.Requests+c.Granted {
 			names = append(names, l.Name())
 		}
 	}
@@ -56,14 +56,14 @@ func (h *hold) live(now time.Time) bool { return h.settled.IsZero() && now.Befor
 // again; stores forget it after 10 minutes.
 const resettled = 9 * time.Minute
 
-func (m *model) snapshot(t quota.Terms, cal *quota.Calendar, now time.Time) quota.Snapshot {
+func (m *model) snapshot(t quota.PlanChoice, cal *quota.Calendar, now time.Time) quota.Snapshot {
 	p := t.Claimed
-	if named := t.Named[m.override.Plan]; named != nil && (m.override.Until.IsZero() || now.Before(m.override.Until)) {
+	if named := t.ByName[m.override.Plan]; named != nil && (m.override.Until.IsZero() || now.Before(m.override.Until)) {
 		p = named
 	}
 	var counts []quota.Count
 	for i, c := range p.Counters() {
-		count := quota.Count{Window: cal.Window(c.Per, now)}
+		count := quota.Count{Window: cal.WindowAt(c.Period, now)}
 		if i < len(p.Limits()) {
 			count.Granted = m.granted[count.Window.ID][c.Endpoint]
 		}
@@ -87,29 +87,29 @@ func (m *model) snapshot(t quota.Terms, cal *quota.Calendar, now time.Time) quot
 // attempt makes one and returns how long it would have to wait; then it was not made.
 // Not sure: a store whose clock is a little ahead may say otherwise, and it was not made
 // either.
-func (m *model) attempt(a quota.Attempts, now time.Time) (wait time.Duration, sure bool) {
-	full, wait := a.Take(m.full[a], now)
-	_, ahead := a.Take(m.full[a], now.Add(5*time.Second))
-	_, behind := a.Take(m.full[a].Add(5*time.Second), now)
+func (m *model) attempt(a quota.AttemptLimit, now time.Time) (wait time.Duration, sure bool) {
+	full, wait := a.TakeToken(m.full[a], now)
+	_, ahead := a.TakeToken(m.full[a], now.Add(5*time.Second))
+	_, behind := a.TakeToken(m.full[a].Add(5*time.Second), now)
 	if sure = (wait > 0) == (ahead > 0) && (wait > 0) == (behind > 0); sure && wait == 0 && a.Requests > 0 {
 		m.full[a] = full
 	}
 	return wait, sure
 }
 
-func (m *model) change(c quota.Change, t quota.Terms, cal *quota.Calendar, now time.Time) error {
+func (m *model) change(c quota.Change, t quota.PlanChoice, cal *quota.Calendar, now time.Time) error {
 	for _, e := range m.changes {
 		if c.ID == "" || e.ID != c.ID || !now.Before(e.At.Add(quota.ChangeIDLife)) {
 			continue
 		}
-		if e.Action == c.Action && e.Requests == c.Requests && e.Endpoint == c.Endpoint && e.Per == c.Per &&
+		if e.Action == c.Action && e.Requests == c.Requests && e.Endpoint == c.Endpoint && e.Period == c.Period &&
 			e.Plan == c.Plan && e.Until.Equal(c.Until) && maps.Equal(e.Counts, c.Counts) {
 			return nil
 		}
-		return quota.ErrConflict
+		return quota.ErrIDConflict
 	}
-	at := func(all map[string]map[string]int64, per quota.Per) map[string]int64 {
-		id := cal.Window(per, now).ID
+	at := func(all map[string]map[string]int64, per quota.Period) map[string]int64 {
+		id := cal.WindowAt(per, now).ID
 		if all[id] == nil {
 			all[id] = map[string]int64{}
 		}
@@ -119,13 +119,13 @@ func (m *model) change(c quota.Change, t quota.Terms, cal *quota.Calendar, now t
 	case quota.ActionGrant:
 		p := m.snapshot(t, cal, now).Plan
 		i := slices.IndexFunc(p.Limits(), func(l quota.Limit) bool {
-			return l.Endpoint == c.Endpoint && (l.Per == c.Per || c.Per == 0)
+			return l.Endpoint == c.Endpoint && (l.Period == c.Period || c.Period == 0)
 		})
 		if i < 0 {
-			return quota.ErrNoLimit
+			return quota.ErrNoSuchLimit
 		}
 		l := p.Limits()[i]
-		at(m.granted, l.Per)[l.Endpoint] += c.Requests
+		at(m.granted, l.Period)[l.Endpoint] += c.Requests
 	case quota.ActionReset:
 		for per := quota.Minute; per <= quota.Year; per++ {
 			clear(at(m.used, per))
@@ -135,15 +135,15 @@ func (m *model) change(c quota.Change, t quota.Terms, cal *quota.Calendar, now t
 	case quota.ActionClearPlan:
 		m.override = quota.Override{}
 	case quota.ActionSetCounts:
-		maps.Copy(at(m.used, c.Per), c.Counts)
+		maps.Copy(at(m.used, c.Period), c.Counts)
 	}
-	m.changes = append(m.changes, quota.Entry{At: now, Change: c})
+	m.changes = append(m.changes, quota.AuditEntry{At: now, Change: c})
 	return nil
 }
 
 func (m *model) commit(r quota.Reservation, now time.Time) {
 	for _, w := range r.Windows {
-		if !w.Retain(keep).After(now) {
+		if !w.RetainedUntil(keep).After(now) {
 			continue
 		}
 		if m.used[w.ID] == nil {
@@ -157,7 +157,7 @@ func (m *model) commit(r quota.Reservation, now time.Time) {
 const keep = 400 * 24 * time.Hour
 
 // actions shows an audit list.
-func actions(entries []quota.Entry) (text string) {
+func actions(entries []quota.AuditEntry) (text string) {
 	for _, e := range entries {
 		text += fmt.Sprint(" ", e.Action, e.Requests, e.Endpoint, e.Plan, e.Counts)
 	}
@@ -176,16 +176,16 @@ func testModel(t *testing.T, open Open) {
 	store := open(t, clock, cal)
 	plans := []*quota.Plan{
 		// Their attempts come back at 5 seconds past the steps of the clock, too.
-		NewBoundPlan("small", quota.Attempts{Requests: 3, Per: 3 * 105 * time.Second}, quota.Limit{Requests: 4, Per: quota.Month},
-			quota.Limit{Requests: 2, Per: quota.Minute}, quota.Limit{Requests: 2, Per: quota.Day, Endpoint: "report"}),
+		NewBoundPlan("small", quota.AttemptLimit{Requests: 3, Per: 3 * 105 * time.Second}, quota.Limit{Requests: 4, Period: quota.Month},
+			quota.Limit{Requests: 2, Period: quota.Minute}, quota.Limit{Requests: 2, Period: quota.Day, Endpoint: "report"}),
 		// Another number for the same counters: a limit that was changed while in use.
-		NewBoundPlan("lowered", quota.Attempts{Requests: 2, Per: 70 * time.Second}, quota.Limit{Requests: 2, Per: quota.Month}),
-		NewPlan("raised", quota.Limit{Requests: 6, Per: quota.Month},
-			quota.Limit{Requests: 3, Per: quota.Minute}, quota.Limit{Requests: 1, Per: quota.Day, Endpoint: "report"}),
-		NewPlan("other", quota.Limit{Requests: 3, Per: quota.Week}, quota.Limit{Requests: 3, Per: quota.Hour, Endpoint: "analyze"}),
-		NewBoundPlan("unlimited", quota.Attempts{Requests: 1, Per: 15 * time.Minute}),
-		NewObservingPlan("observing", quota.Attempts{Requests: 2, Per: 70 * time.Second}, quota.Limit{Requests: 2, Per: quota.Month},
-			quota.Limit{Requests: 1, Per: quota.Minute}, quota.Limit{Requests: 1, Per: quota.Day, Endpoint: "report"}),
+		NewBoundPlan("lowered", quota.AttemptLimit{Requests: 2, Per: 70 * time.Second}, quota.Limit{Requests: 2, Period: quota.Month}),
+		NewPlan("raised", quota.Limit{Requests: 6, Period: quota.Month},
+			quota.Limit{Requests: 3, Period: quota.Minute}, quota.Limit{Requests: 1, Period: quota.Day, Endpoint: "report"}),
+		NewPlan("other", quota.Limit{Requests: 3, Period: quota.Week}, quota.Limit{Requests: 3, Period: quota.Hour, Endpoint: "analyze"}),
+		NewBoundPlan("unlimited", quota.AttemptLimit{Requests: 1, Per: 15 * time.Minute}),
+		NewObservingPlan("observing", quota.AttemptLimit{Requests: 2, Per: 70 * time.Second}, quota.Limit{Requests: 2, Period: quota.Month},
+			quota.Limit{Requests: 1, Period: quota.Minute}, quota.Limit{Requests: 1, Period: quota.Day, Endpoint: "report"}),
 	}
 	named := map[string]*quota.Plan{}
 	for _, p := range plans {
@@ -201,10 +201,10 @@ func testModel(t *testing.T, open Open) {
 		}
 		user := func(t *rapid.T) string { return fmt.Sprint("user-", rapid.IntRange(0, 1).Draw(t, "user"), "-", run) }
 		// terms have the plan that the token claims.
-		terms := func(t *rapid.T) quota.Terms {
-			return quota.Terms{Claimed: plans[rapid.IntRange(0, len(plans)-1).Draw(t, "plan")], Named: named}
+		terms := func(t *rapid.T) quota.PlanChoice {
+			return quota.PlanChoice{Claimed: plans[rapid.IntRange(0, len(plans)-1).Draw(t, "plan")], ByName: named}
 		}
-		same := func(t *rapid.T, user string, terms quota.Terms, got quota.Snapshot) {
+		same := func(t *rapid.T, user string, terms quota.PlanChoice, got quota.Snapshot) {
 			t.Helper()
 			want := models[user].snapshot(terms, cal, clock.Now())
 			if numbers(got) != numbers(want) || got.Plan != want.Plan {
@@ -227,7 +227,7 @@ func testModel(t *testing.T, open Open) {
 		}
 		// attempt makes one in the model.
 		attempt := func(t *rapid.T, user string, p *quota.Plan) (wait time.Duration) {
-			wait, sure := models[user].attempt(p.Attempts(), clock.Now())
+			wait, sure := models[user].attempt(p.AttemptLimit(), clock.Now())
 			if !sure {
 				t.Skip("an attempt comes back just now")
 			}
@@ -235,8 +235,8 @@ func testModel(t *testing.T, open Open) {
 		}
 		throttled := func(t *rapid.T, d *quota.Decision, wait time.Duration) {
 			t.Helper()
-			if (d.RetryAttempt > 0) != (wait > 0) || (d.RetryAttempt-wait).Abs() > 5*time.Second {
-				t.Fatalf("attempts again in %v, the rules say %v", d.RetryAttempt, wait)
+			if (d.AttemptWait > 0) != (wait > 0) || (d.AttemptWait-wait).Abs() > 5*time.Second {
+				t.Fatalf("attempts again in %v, the rules say %v", d.AttemptWait, wait)
 			}
 		}
 		n := 0
@@ -244,7 +244,7 @@ func testModel(t *testing.T, open Open) {
 			"reserve": func(t *rapid.T) {
 				user, terms := user(t), terms(t)
 				n++
-				r := quota.Request{ID: fmt.Sprintf("%04d-%s", n, run), User: user, Terms: terms, Lease: 65 * time.Second,
+				r := quota.Request{ID: fmt.Sprintf("%04d-%s", n, run), User: user, Plans: terms, Lease: 65 * time.Second,
 					Endpoint: rapid.SampledFrom(endpoints).Draw(t, "endpoint"),
 					Observe:  rapid.IntRange(0, 3).Draw(t, "observe") == 0}
 				before := models[user].snapshot(terms, cal, clock.Now())
@@ -256,7 +256,7 @@ func testModel(t *testing.T, open Open) {
 				d, err := store.Reserve(ctx, r)
 				if want && d.Admitted && !observed {
 					for i, l := range p.Limits() {
-						if c := d.Snapshot.Limits[i]; l.Applies(r.Endpoint) && c.Used+c.Held > l.Requests+c.Granted {
+						if c := d.Snapshot.Limits[i]; l.AppliesTo(r.Endpoint) && c.Used+c.Held > l.Requests+c.Granted {
 							t.Fatalf("limit %s is at %d+%d of %d+%d", l.Name(), c.Used, c.Held, l.Requests, c.Granted)
 						}
 					}
@@ -267,8 +267,8 @@ func testModel(t *testing.T, open Open) {
 				if !observed {
 					throttled(t, d, wait)
 					wouldBlock = nil
-				} else if d.RetryAttempt != 0 {
-					t.Fatalf("has to wait %v, and is observed", d.RetryAttempt)
+				} else if d.AttemptWait != 0 {
+					t.Fatalf("has to wait %v, and is observed", d.AttemptWait)
 				}
 				if !slices.Equal(d.WouldBlock, wouldBlock) {
 					t.Fatalf("would be blocked by %q, the rules say %q", d.WouldBlock, wouldBlock)
@@ -283,7 +283,7 @@ func testModel(t *testing.T, open Open) {
 				h := known(t, user)
 				var wait time.Duration
 				if h.settled.IsZero() && !h.live(clock.Now()) { // a new hold, or none; nobody does this
-					p := models[user].snapshot(h.reservation.Terms, cal, clock.Now()).Plan
+					p := models[user].snapshot(h.reservation.Plans, cal, clock.Now()).Plan
 					if wait = attempt(t, user, p); h.reservation.Observe || p.Name() == "observing" {
 						wait = 0
 					}
@@ -298,7 +298,7 @@ func testModel(t *testing.T, open Open) {
 					if err != nil || !d.Admitted {
 						t.Fatalf("admitted %v (error %v), it was already", d.Admitted, err)
 					}
-					same(t, user, h.reservation.Terms, d.Snapshot)
+					same(t, user, h.reservation.Plans, d.Snapshot)
 				default:
 					throttled(t, d, wait)
 					h.settled = clock.Now()
@@ -318,7 +318,7 @@ func testModel(t *testing.T, open Open) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				same(t, user, h.reservation.Terms, *s)
+				same(t, user, h.reservation.Plans, *s)
 			},
 			"release": func(t *rapid.T) {
 				user := user(t)
@@ -330,7 +330,7 @@ func testModel(t *testing.T, open Open) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				same(t, user, h.reservation.Terms, *s)
+				same(t, user, h.reservation.Plans, *s)
 			},
 			"an administrator's change": func(t *rapid.T) {
 				user, terms := user(t), terms(t)
@@ -339,7 +339,7 @@ func testModel(t *testing.T, open Open) {
 					quota.ActionClearPlan, quota.ActionSetCounts}).Draw(t, "action"); c.Action {
 				case quota.ActionGrant:
 					c.Requests = rapid.Int64Range(1, 3).Draw(t, "requests")
-					if c.Per = quota.Per(rapid.IntRange(0, int(quota.Year)).Draw(t, "per")); c.Per != 0 {
+					if c.Period = quota.Period(rapid.IntRange(0, int(quota.Year)).Draw(t, "per")); c.Period != 0 {
 						c.Endpoint = rapid.SampledFrom([]string{"", "analyze", "report"}).Draw(t, "endpoint")
 					}
 				case quota.ActionSetPlan:
@@ -348,14 +348,14 @@ func testModel(t *testing.T, open Open) {
 						c.Until = clock.Now().Add(life)
 					}
 				case quota.ActionSetCounts:
-					c.Per = quota.Per(rapid.IntRange(int(quota.Minute), int(quota.Year)).Draw(t, "per"))
+					c.Period = quota.Period(rapid.IntRange(int(quota.Minute), int(quota.Year)).Draw(t, "per"))
 					c.Counts = map[string]int64{}
 					for _, endpoint := range endpoints[:rapid.IntRange(1, len(endpoints)).Draw(t, "endpoints")] {
 						c.Counts[endpoint] = rapid.Int64Range(0, 4).Draw(t, "count")
 					}
 				}
 				want := models[user].change(c, terms, cal, clock.Now())
-				s, err := store.Change(ctx, user, terms, c)
+				s, err := store.ApplyChange(ctx, user, terms, c)
 				if !errors.Is(err, want) {
 					t.Fatalf("%+v: error %v, the rules say %v", c, err, want)
 				}
@@ -365,17 +365,17 @@ func testModel(t *testing.T, open Open) {
 			},
 			"audit": func(t *rapid.T) {
 				user := user(t)
-				entries, err := store.Audit(ctx, user)
+				entries, err := store.AuditLog(ctx, user)
 				if err != nil {
 					t.Fatal(err)
 				}
-				var want []quota.Entry
+				var want []quota.AuditEntry
 				for _, e := range slices.Backward(models[user].changes) {
 					// A gateway whose clock is wrong may have yet to learn the time.
 					if left := e.At.Add(keep).Sub(clock.Now()); left.Abs() < 11*time.Minute {
 						t.Skip("an entry is about to end")
 					}
-					if clock.Now().Before(e.At.Add(keep)) && len(want) < quota.MaxAudit {
+					if clock.Now().Before(e.At.Add(keep)) && len(want) < quota.MaxAuditEntries {
 						want = append(want, e)
 					}
 				}

@@ -13,7 +13,7 @@ import (
 )
 
 // NewObservingPlan is NewBoundPlan of a plan that blocks nothing.
-func NewObservingPlan(name string, attempts quota.Attempts, limits ...quota.Limit) *quota.Plan {
+func NewObservingPlan(name string, attempts quota.AttemptLimit, limits ...quota.Limit) *quota.Plan {
 	p, err := quota.NewPlan(quota.PlanOptions{Name: name, Limits: limits, Attempts: attempts, Observe: true, Endpoints: endpoints, WarnAt: 80})
 	if err != nil {
 		panic(err)
@@ -32,17 +32,17 @@ func observed(user, endpoint string, p *quota.Plan) quota.Request {
 func (b *bench) pass(r quota.Request, wouldBlock ...string) quota.Reservation {
 	b.t.Helper()
 	d := b.reserve(r)
-	if !d.Admitted || d.RetryAttempt != 0 || !slices.Equal(d.WouldBlock, wouldBlock) {
+	if !d.Admitted || d.AttemptWait != 0 || !slices.Equal(d.WouldBlock, wouldBlock) {
 		b.t.Fatalf("admitted %v, attempts again in %v, would be blocked by %q at %s; want true, 0s, %q",
-			d.Admitted, d.RetryAttempt, d.WouldBlock, numbers(d.Snapshot), wouldBlock)
+			d.Admitted, d.AttemptWait, d.WouldBlock, numbers(d.Snapshot), wouldBlock)
 	}
 	return d.Reservation
 }
 
 // An observing plan counts in every limit as another does, and refuses nothing.
 func testObserve(t *testing.T, b *bench) {
-	limits := []quota.Limit{{Requests: 4, Per: quota.Month}, {Requests: 2, Per: quota.Minute}, {Per: quota.Day, Endpoint: "report"}}
-	p, enforcing := NewObservingPlan("p", quota.Attempts{}, limits...), NewPlan("p", limits...)
+	limits := []quota.Limit{{Requests: 4, Period: quota.Month}, {Requests: 2, Period: quota.Minute}, {Period: quota.Day, Endpoint: "report"}}
+	p, enforcing := NewObservingPlan("p", quota.AttemptLimit{}, limits...), NewPlan("p", limits...)
 	use := func(endpoint string, wouldBlock ...string) {
 		t.Helper()
 		b.commit(b.pass(request("u", endpoint, p), wouldBlock...))
@@ -60,7 +60,7 @@ func testObserve(t *testing.T, b *bench) {
 	b.refuse("u", "analyze", enforcing) // at once
 	b.want("u", enforcing, "5+0 5+0 1+0 1+0 [3 1 1]")
 
-	s, err := b.store.Read(context.Background(), "u", p.Terms())
+	s, err := b.store.Read(context.Background(), "u", p.OnlyChoice())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func testObserve(t *testing.T, b *bench) {
 
 // One request is observed, the next one on the same plan is not.
 func testObserveRequest(t *testing.T, b *bench) {
-	p := NewBoundPlan("p", three, quota.Limit{Requests: 2, Per: quota.Month})
+	p := NewBoundPlan("p", three, quota.Limit{Requests: 2, Period: quota.Month})
 	b.commit(b.pass(observed("u", "report", p)))
 	b.use(1, "u", "analyze", p)
 	b.refuse("u", "analyze", p)
@@ -85,10 +85,10 @@ func testObserveRequest(t *testing.T, b *bench) {
 }
 
 func testObserveGrant(t *testing.T, b *bench) {
-	p := NewObservingPlan("p", quota.Attempts{}, quota.Limit{Requests: 1, Per: quota.Month})
+	p := NewObservingPlan("p", quota.AttemptLimit{}, quota.Limit{Requests: 1, Period: quota.Month})
 	b.pass(request("u", "analyze", p))
 	b.pass(request("u", "analyze", p), "month")
-	if _, err := b.store.Change(context.Background(), "u", p.Terms(), quota.Change{Action: quota.ActionGrant, Requests: 2}); err != nil {
+	if _, err := b.store.ApplyChange(context.Background(), "u", p.OnlyChoice(), quota.Change{Action: quota.ActionGrant, Requests: 2}); err != nil {
 		t.Fatal(err)
 	}
 	b.pass(request("u", "analyze", p))
@@ -114,7 +114,7 @@ func testObserveAttempts(t *testing.T, b *bench) {
 
 // Of 150 at once on a limit of 100 all pass and 50 are reported. Then it is enforced.
 func testConcurrentObserve(t *testing.T, b *bench) {
-	p := NewObservingPlan("free", quota.Attempts{}, quota.Limit{Requests: 100, Per: quota.Month})
+	p := NewObservingPlan("free", quota.AttemptLimit{}, quota.Limit{Requests: 100, Period: quota.Month})
 	var wouldBlock atomic.Int64
 	var wait sync.WaitGroup
 	for range 150 {

@@ -22,12 +22,12 @@ type Store interface {
 	Release(context.Context, *quota.Reservation) (*quota.Snapshot, error)
 	Forget(*quota.Reservation)
 	Watch(user string, ch chan<- struct{}) (stop func())
-	Read(ctx context.Context, user string, t quota.Terms) (quota.Snapshot, error)
-	Change(ctx context.Context, user string, t quota.Terms, c quota.Change) (quota.Snapshot, error)
-	ReadAt(ctx context.Context, user string, t quota.Terms, at time.Time) (quota.Snapshot, error)
-	Claimed(ctx context.Context, user string) (plan string, err error)
-	Audit(ctx context.Context, user string) ([]quota.Entry, error)
-	Users(ctx context.Context, per quota.Per, at time.Time, yield func(quota.UserUsage) error) error
+	Read(ctx context.Context, user string, t quota.PlanChoice) (quota.Snapshot, error)
+	ApplyChange(ctx context.Context, user string, t quota.PlanChoice, c quota.Change) (quota.Snapshot, error)
+	ReadAt(ctx context.Context, user string, t quota.PlanChoice, at time.Time) (quota.Snapshot, error)
+	ClaimedPlan(ctx context.Context, user string) (plan string, err error)
+	AuditLog(ctx context.Context, user string) ([]quota.AuditEntry, error)
+	ScanUsers(ctx context.Context, per quota.Period, at time.Time, yield func(quota.UserUsage) error) error
 }
 
 // Open opens a store that works by clock and knows no user yet. What it opens it
@@ -66,11 +66,11 @@ var endpoints = []string{"analyze", "image-analysis", "report"}
 
 // NewPlan makes a plan over the suite's endpoints, with a warning from 80 %.
 func NewPlan(name string, limits ...quota.Limit) *quota.Plan {
-	return NewBoundPlan(name, quota.Attempts{}, limits...)
+	return NewBoundPlan(name, quota.AttemptLimit{}, limits...)
 }
 
 // NewBoundPlan is NewPlan with a bound of attempts.
-func NewBoundPlan(name string, attempts quota.Attempts, limits ...quota.Limit) *quota.Plan {
+func NewBoundPlan(name string, attempts quota.AttemptLimit, limits ...quota.Limit) *quota.Plan {
 	p, err := quota.NewPlan(quota.PlanOptions{Name: name, Limits: limits, Attempts: attempts, Endpoints: endpoints, WarnAt: 80})
 	if err != nil {
 		panic(err)
@@ -142,7 +142,7 @@ func newBench(t *testing.T, open Open, at time.Time) *bench {
 }
 
 func request(user, endpoint string, p *quota.Plan) quota.Request {
-	return quota.Request{ID: quota.NewID(), User: user, Endpoint: endpoint, Terms: p.Terms(), Lease: 130 * time.Second}
+	return quota.Request{ID: quota.NewID(), User: user, Endpoint: endpoint, Plans: p.OnlyChoice(), Lease: 130 * time.Second}
 }
 
 func (b *bench) reserve(r quota.Request) *quota.Decision {
@@ -166,8 +166,8 @@ func (b *bench) admit(user, endpoint string, p *quota.Plan) quota.Reservation {
 func (b *bench) refuse(user, endpoint string, p *quota.Plan) quota.Snapshot {
 	b.t.Helper()
 	d := b.reserve(request(user, endpoint, p))
-	if d.Admitted || d.RetryAttempt != 0 {
-		b.t.Fatalf("a request to %s was admitted %v, or has to wait %v, at %v", endpoint, d.Admitted, d.RetryAttempt, numbers(d.Snapshot))
+	if d.Admitted || d.AttemptWait != 0 {
+		b.t.Fatalf("a request to %s was admitted %v, or has to wait %v, at %v", endpoint, d.Admitted, d.AttemptWait, numbers(d.Snapshot))
 	}
 	return d.Snapshot
 }
@@ -176,8 +176,8 @@ func (b *bench) refuse(user, endpoint string, p *quota.Plan) quota.Snapshot {
 func (b *bench) throttle(user string, p *quota.Plan, wait time.Duration) quota.Snapshot {
 	b.t.Helper()
 	d := b.reserve(request(user, "analyze", p))
-	if d.Admitted || d.RetryAttempt <= 0 || (d.RetryAttempt-wait).Abs() > 5*time.Second {
-		b.t.Fatalf("admitted %v, attempts again in %v; want false, %v", d.Admitted, d.RetryAttempt, wait)
+	if d.Admitted || d.AttemptWait <= 0 || (d.AttemptWait-wait).Abs() > 5*time.Second {
+		b.t.Fatalf("admitted %v, attempts again in %v; want false, %v", d.Admitted, d.AttemptWait, wait)
 	}
 	return d.Snapshot
 }
@@ -211,7 +211,7 @@ func (b *bench) use(n int, user, endpoint string, p *quota.Plan) {
 // want reads a user's state and compares it with want, see numbers.
 func (b *bench) want(user string, p *quota.Plan, want string) {
 	b.t.Helper()
-	s, err := b.store.Read(context.Background(), user, p.Terms())
+	s, err := b.store.Read(context.Background(), user, p.OnlyChoice())
 	if err != nil {
 		b.t.Fatalf("Read: %v", err)
 	}
@@ -229,7 +229,7 @@ func (b *bench) same(s quota.Snapshot, want string) {
 // "/granted" behind it when something is, and what was used of analyze, image-analysis
 // and report.
 func numbers(s quota.Snapshot) string {
-	text := fmt.Sprintf("%d+%d", s.Period.Used, s.Period.Held)
+	text := fmt.Sprintf("%d+%d", s.Total.Used, s.Total.Held)
 	for _, c := range s.Limits {
 		text += fmt.Sprintf(" %d+%d", c.Used, c.Held)
 		if c.Granted != 0 {
@@ -239,7 +239,7 @@ func numbers(s quota.Snapshot) string {
 	return text + fmt.Sprint(" ", s.Endpoints)
 }
 
-var hundred = NewPlan("free", quota.Limit{Requests: 100, Per: quota.Month})
+var hundred = NewPlan("free", quota.Limit{Requests: 100, Period: quota.Month})
 
 func testCommit(t *testing.T, b *bench) {
 	b.want("u", hundred, "0+0 0+0 [0 0 0]")
@@ -250,18 +250,18 @@ func testCommit(t *testing.T, b *bench) {
 	b.use(2, "u", "image-analysis", hundred)
 	b.want("u", hundred, "3+0 3+0 [1 2 0]")
 
-	s, _ := b.store.Read(context.Background(), "u", hundred.Terms())
+	s, _ := b.store.Read(context.Background(), "u", hundred.OnlyChoice())
 	if late := s.At.Sub(b.clock.Now()); late < 0 || late > 5*time.Second {
 		t.Errorf("the snapshot is of %v, want %v", s.At, b.clock.Now())
 	}
 	start, end := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
-	if w := s.Period.Window; !w.Start.Equal(start) || !w.End.Equal(end) {
+	if w := s.Total.Window; !w.Start.Equal(start) || !w.End.Equal(end) {
 		t.Errorf("the period is %v to %v, want %v to %v", w.Start, w.End, start, end)
 	}
 }
 
 func testRelease(t *testing.T, b *bench) {
-	one := NewPlan("one", quota.Limit{Requests: 1, Per: quota.Month})
+	one := NewPlan("one", quota.Limit{Requests: 1, Period: quota.Month})
 	r := b.admit("u", "analyze", one)
 	b.refuse("u", "analyze", one)
 	b.same(b.release(r), "0+0 0+0 [0 0 0]")
@@ -271,8 +271,8 @@ func testRelease(t *testing.T, b *bench) {
 }
 
 func testRefusal(t *testing.T, b *bench) {
-	p := NewPlan("p", quota.Limit{Requests: 10, Per: quota.Month},
-		quota.Limit{Requests: 1, Per: quota.Day}, quota.Limit{Requests: 5, Per: quota.Day, Endpoint: "report"})
+	p := NewPlan("p", quota.Limit{Requests: 10, Period: quota.Month},
+		quota.Limit{Requests: 1, Period: quota.Day}, quota.Limit{Requests: 5, Period: quota.Day, Endpoint: "report"})
 	b.use(1, "u", "report", p)
 	for range 3 {
 		b.same(b.refuse("u", "report", p), "1+0 1+0 1+0 1+0 [0 0 1]")
@@ -299,11 +299,11 @@ func testConcurrentRelease(t *testing.T, b *bench) {
 			}
 		})
 	}
-	s, _ := b.store.Read(context.Background(), "u", hundred.Terms())
-	if s.Period.Held != 0 || s.Period.Used > 100 || s.Period.Used > n.Load()/2 {
+	s, _ := b.store.Read(context.Background(), "u", hundred.OnlyChoice())
+	if s.Total.Held != 0 || s.Total.Used > 100 || s.Total.Used > n.Load()/2 {
 		t.Errorf("state is %s after %d requests of which every other one was counted", numbers(s), n.Load())
 	}
-	b.use(int(100-s.Period.Used), "u", "analyze", hundred)
+	b.use(int(100-s.Total.Used), "u", "analyze", hundred)
 	b.refuse("u", "analyze", hundred)
 }
 
@@ -348,7 +348,7 @@ func testTwice(t *testing.T, b *bench) {
 func testOvertaken(t *testing.T, b *bench) {
 	req := request("u", "analyze", hundred)
 	cal := quota.NewCalendar(nil)
-	b.release(quota.Reservation{Request: req, Windows: cal.Windows(hundred.Kinds(), b.clock.Now())})
+	b.release(quota.Reservation{Request: req, Windows: cal.WindowsAt(hundred.Periods(), b.clock.Now())})
 	d, err := b.store.Reserve(context.Background(), req)
 	if !errors.Is(err, quota.ErrSettled) || d.Admitted {
 		t.Errorf("reserving a released id: admitted %v, error %v; want false, %v", d.Admitted, err, quota.ErrSettled)
@@ -357,7 +357,7 @@ func testOvertaken(t *testing.T, b *bench) {
 }
 
 func testLease(t *testing.T, b *bench) {
-	one := NewPlan("one", quota.Limit{Requests: 1, Per: quota.Month})
+	one := NewPlan("one", quota.Limit{Requests: 1, Period: quota.Month})
 	b.admit("u", "analyze", one)
 	b.clock.Advance(120 * time.Second)
 	b.same(b.refuse("u", "analyze", one), "0+1 0+1 [0 0 0]")
@@ -375,7 +375,7 @@ func testLateCommit(t *testing.T, b *bench) {
 }
 
 func testWindowTurn(t *testing.T, b *bench) {
-	p := NewPlan("p", quota.Limit{Requests: 2, Per: quota.Month}, quota.Limit{Requests: 5, Per: quota.Year})
+	p := NewPlan("p", quota.Limit{Requests: 2, Period: quota.Month}, quota.Limit{Requests: 5, Period: quota.Year})
 	b.clock.Set(time.Date(2026, 11, 30, 23, 59, 50, 0, time.UTC))
 	november := b.admit("u", "analyze", p)
 	b.use(1, "u", "report", p)
@@ -390,8 +390,8 @@ func testWindowTurn(t *testing.T, b *bench) {
 }
 
 func testEndpointLimit(t *testing.T, b *bench) {
-	p := NewPlan("p", quota.Limit{Requests: 4, Per: quota.Month},
-		quota.Limit{Requests: 2, Per: quota.Month, Endpoint: "image-analysis"})
+	p := NewPlan("p", quota.Limit{Requests: 4, Period: quota.Month},
+		quota.Limit{Requests: 2, Period: quota.Month, Endpoint: "image-analysis"})
 	b.use(1, "u", "image-analysis", p)
 	held := b.admit("u", "image-analysis", p)
 	b.same(b.refuse("u", "image-analysis", p), "1+1 1+1 1+1 [0 1 0]")
@@ -403,11 +403,11 @@ func testEndpointLimit(t *testing.T, b *bench) {
 }
 
 func testMinute(t *testing.T, b *bench) {
-	p := NewPlan("p", quota.Limit{Requests: 100, Per: quota.Month}, quota.Limit{Requests: 2, Per: quota.Minute})
+	p := NewPlan("p", quota.Limit{Requests: 100, Period: quota.Month}, quota.Limit{Requests: 2, Period: quota.Minute})
 	for minute := range 3 {
 		b.use(2, "u", "analyze", p)
 		s := b.refuse("u", "analyze", p)
-		if s.Limits[1].Used != 2 || s.Period.Used != int64(2*minute+2) {
+		if s.Limits[1].Used != 2 || s.Total.Used != int64(2*minute+2) {
 			t.Errorf("in minute %d the state is %s", minute, numbers(s))
 		}
 		b.clock.Advance(time.Minute)
@@ -416,9 +416,9 @@ func testMinute(t *testing.T, b *bench) {
 
 func testPlanChange(t *testing.T, b *bench) {
 	b.use(3, "u", "analyze", hundred)
-	lower := NewPlan("lower", quota.Limit{Requests: 2, Per: quota.Month})
+	lower := NewPlan("lower", quota.Limit{Requests: 2, Period: quota.Month})
 	b.same(b.refuse("u", "analyze", lower), "3+0 3+0 [3 0 0]")
-	daily := NewPlan("daily", quota.Limit{Requests: 1, Per: quota.Day}, quota.Limit{Requests: 5, Per: quota.Month})
+	daily := NewPlan("daily", quota.Limit{Requests: 1, Period: quota.Day}, quota.Limit{Requests: 5, Period: quota.Month})
 	b.want("u", daily, "0+0 0+0 3+0 [0 0 0]")
 	b.use(1, "u", "report", daily)
 	b.refuse("u", "report", daily)
@@ -429,16 +429,16 @@ func testPlanChange(t *testing.T, b *bench) {
 // now decides.
 func testLimitChange(t *testing.T, b *bench) {
 	limit := func(n int64) *quota.Plan {
-		return NewPlan("p", quota.Limit{Requests: n, Per: quota.Month}, quota.Limit{Requests: n, Per: quota.Day})
+		return NewPlan("p", quota.Limit{Requests: n, Period: quota.Month}, quota.Limit{Requests: n, Period: quota.Day})
 	}
 	b.use(3, "u", "analyze", limit(3))
 	b.refuse("u", "analyze", limit(3))
 	held := b.admit("u", "analyze", limit(5))
 	b.same(b.refuse("u", "analyze", limit(2)), "3+1 3+1 3+1 [3 0 0]")
 	// Admitted under a limit of 5, counted under one of 2.
-	b.same(b.commit(quota.Reservation{Request: quota.Request{ID: held.ID, User: "u", Endpoint: "analyze", Terms: limit(2).Terms()}, Windows: held.Windows}),
+	b.same(b.commit(quota.Reservation{Request: quota.Request{ID: held.ID, User: "u", Endpoint: "analyze", Plans: limit(2).OnlyChoice()}, Windows: held.Windows}),
 		"4+0 4+0 4+0 [4 0 0]")
-	s, err := b.store.Read(context.Background(), "u", limit(2).Terms())
+	s, err := b.store.Read(context.Background(), "u", limit(2).OnlyChoice())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -447,7 +447,7 @@ func testLimitChange(t *testing.T, b *bench) {
 		t.Errorf("4 used of 2: remaining %d, %d percent, %s, allowed %v", *u.Remaining, *u.Percent, u.Status, u.Allowed)
 	}
 	// A kind of window that no plan had before starts at 0; the others go on.
-	weekly := NewPlan("q", quota.Limit{Requests: 1, Per: quota.Week}, quota.Limit{Requests: 9, Per: quota.Month})
+	weekly := NewPlan("q", quota.Limit{Requests: 1, Period: quota.Week}, quota.Limit{Requests: 9, Period: quota.Month})
 	b.use(1, "u", "analyze", weekly)
 	b.same(b.refuse("u", "analyze", weekly), "1+0 1+0 5+0 [1 0 0]")
 	b.use(1, "u", "report", NewPlan("none"))
@@ -463,13 +463,13 @@ func testUnlimited(t *testing.T, b *bench) {
 }
 
 func testZero(t *testing.T, b *bench) {
-	p := NewPlan("p", quota.Limit{Requests: 5, Per: quota.Month}, quota.Limit{Per: quota.Month, Endpoint: "report"})
+	p := NewPlan("p", quota.Limit{Requests: 5, Period: quota.Month}, quota.Limit{Period: quota.Month, Endpoint: "report"})
 	b.refuse("u", "report", p)
 	b.use(1, "u", "analyze", p)
 }
 
 func testUsers(t *testing.T, b *bench) {
-	one := NewPlan("one", quota.Limit{Requests: 1, Per: quota.Month})
+	one := NewPlan("one", quota.Limit{Requests: 1, Period: quota.Month})
 	for _, user := range []string{"u", "U", "u ", "{u}", "u/analyze", "used/2026-11", "user", "*", "日本", "a:b", "\"", "u-17@example.com"} {
 		b.want(user, one, "0+0 0+0 [0 0 0]")
 		b.use(1, user, "analyze", one)
@@ -480,7 +480,7 @@ func testUsers(t *testing.T, b *bench) {
 // A reservation that is settled when even the retained counts of its windows
 // are gone must not bring them back.
 func testLongOver(t *testing.T, b *bench) {
-	p := NewPlan("p", quota.Limit{Requests: 5, Per: quota.Month}, quota.Limit{Requests: 5, Per: quota.Minute})
+	p := NewPlan("p", quota.Limit{Requests: 5, Period: quota.Month}, quota.Limit{Requests: 5, Period: quota.Minute})
 	r := b.admit("u", "analyze", p)
 	b.clock.Advance(25 * time.Hour)
 	b.same(b.commit(r), "1+0 1+0 0+0 [1 0 0]")

@@ -12,10 +12,10 @@ import (
 )
 
 func testUsersOfWindow(t *testing.T, b *bench) {
-	users := func(per quota.Per, at time.Time) (got map[string]quota.UserUsage) {
+	users := func(per quota.Period, at time.Time) (got map[string]quota.UserUsage) {
 		t.Helper()
 		got = map[string]quota.UserUsage{}
-		err := b.store.Users(context.Background(), per, at, func(u quota.UserUsage) error {
+		err := b.store.ScanUsers(context.Background(), per, at, func(u quota.UserUsage) error {
 			if _, twice := got[u.User]; twice {
 				t.Errorf("%q was found twice", u.User)
 			}
@@ -31,15 +31,15 @@ func testUsersOfWindow(t *testing.T, b *bench) {
 		t.Errorf("found %v, want nobody", got)
 	}
 	set := func(user string, counts map[string]int64) {
-		b.change(user, hundred, quota.Change{Action: quota.ActionSetCounts, Per: quota.Month, Counts: counts})
+		b.change(user, hundred, quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: counts})
 	}
 	const many = 700
 	var wait sync.WaitGroup
 	for part := range 4 {
 		wait.Go(func() {
 			for i := part; i < many; i += 4 {
-				_, err := b.store.Change(context.Background(), fmt.Sprint("user-", i), hundred.Terms(),
-					quota.Change{Action: quota.ActionSetCounts, Per: quota.Month, Counts: map[string]int64{"analyze": int64(i) + 1}})
+				_, err := b.store.ApplyChange(context.Background(), fmt.Sprint("user-", i), hundred.OnlyChoice(),
+					quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"analyze": int64(i) + 1}})
 				if err != nil {
 					b.t.Errorf("Change: %v", err)
 				}
@@ -52,7 +52,7 @@ func testUsersOfWindow(t *testing.T, b *bench) {
 	b.change(odd, hundred, quota.Change{Action: quota.ActionSetPlan, Plan: "pro"})
 	b.change("ended", hundred, quota.Change{Action: quota.ActionSetPlan, Plan: "pro", Until: b.clock.Now().Add(time.Hour)})
 	set("ended", map[string]int64{"report": 1})
-	b.use(1, "daily", "report", NewPlan("daily", quota.Limit{Requests: 5, Per: quota.Day}))
+	b.use(1, "daily", "report", NewPlan("daily", quota.Limit{Requests: 5, Period: quota.Day}))
 	b.admit("holds", "report", hundred)
 	set("nothing", map[string]int64{"report": 0})
 	november := b.clock.Now()
@@ -82,7 +82,7 @@ func testUsersOfWindow(t *testing.T, b *bench) {
 		t.Errorf("in December: %v", got)
 	}
 	stop, n := errors.New("enough"), 0
-	err := b.store.Users(context.Background(), quota.Month, november, func(quota.UserUsage) error {
+	err := b.store.ScanUsers(context.Background(), quota.Month, november, func(quota.UserUsage) error {
 		if n++; n == 3 {
 			return stop
 		}
@@ -92,7 +92,7 @@ func testUsersOfWindow(t *testing.T, b *bench) {
 		t.Errorf("error %v after %d users, want that of the third", err, n)
 	}
 	for _, wrong := range []time.Time{b.clock.Now().AddDate(0, 2, 0), b.clock.Now().Add(-2 * keep)} {
-		if err := b.store.Users(context.Background(), quota.Month, wrong, func(quota.UserUsage) error { return nil }); !errors.Is(err, quota.ErrNotKept) {
+		if err := b.store.ScanUsers(context.Background(), quota.Month, wrong, func(quota.UserUsage) error { return nil }); !errors.Is(err, quota.ErrNotKept) {
 			t.Errorf("%v: error %v, want %v", wrong, err, quota.ErrNotKept)
 		}
 	}

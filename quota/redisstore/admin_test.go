@@ -13,8 +13,8 @@ import (
 )
 
 var (
-	large = quotatest.NewPlan("large", quota.Limit{Requests: 1000, Per: quota.Month}, quota.Limit{Requests: 900, Per: quota.Day})
-	terms = quota.Terms{Claimed: plan, Named: map[string]*quota.Plan{"large": large}}
+	large = quotatest.NewPlan("large", quota.Limit{Requests: 1000, Period: quota.Month}, quota.Limit{Requests: 900, Period: quota.Day})
+	terms = quota.PlanChoice{Claimed: plan, ByName: map[string]*quota.Plan{"large": large}}
 )
 
 // An override costs each gateway one more round trip once, and those without one none.
@@ -31,7 +31,7 @@ func TestOverrideCostsOneRoundTrip(t *testing.T) {
 	cost := func(s *Store, want int64, by *quota.Plan) {
 		t.Helper()
 		before := scripts.Load()
-		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Terms: terms, Lease: time.Minute})
+		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Plans: terms, Lease: time.Minute})
 		if err != nil || d.Reservation.Plan != by {
 			t.Fatalf("plan %s, error %v, want %s", d.Reservation.Plan.Name(), err, by.Name())
 		}
@@ -45,7 +45,7 @@ func TestOverrideCostsOneRoundTrip(t *testing.T) {
 	cost(s, 2, plan)
 	set := func(c quota.Change) {
 		t.Helper()
-		if _, err := s.Change(ctx, "u", terms, c); err != nil {
+		if _, err := s.ApplyChange(ctx, "u", terms, c); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -101,14 +101,14 @@ func TestLifeOfAnOverride(t *testing.T) {
 	}
 	change := func(c quota.Change) {
 		t.Helper()
-		if _, err := s.Change(ctx, "u", terms, c); err != nil {
+		if _, err := s.ApplyChange(ctx, "u", terms, c); err != nil {
 			t.Fatal(err)
 		}
 	}
 	toEnd := time.Date(2026, time.December, 1, 0, 0, 0, 0, time.UTC).Add(keep).Sub(clock.Now()) // of November's counts
 	change(quota.Change{Action: quota.ActionSetPlan, Plan: "large"})
 	life(-1)
-	admitted, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Terms: terms, Lease: time.Minute})
+	admitted, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Plans: terms, Lease: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,19 +151,19 @@ func TestLostAnswerOfAChange(t *testing.T) {
 			t.Parallel()
 			c := redistest.Connect(t, redistest.Start(t).Addr)
 			s := openWith(t, c.URL(), short, 4)
-			if _, err := s.Change(ctx, "v", terms, quota.Change{Action: quota.ActionReset}); err != nil {
+			if _, err := s.ApplyChange(ctx, "v", terms, quota.Change{Action: quota.ActionReset}); err != nil {
 				t.Fatal(err)
 			}
 			way.set(c, redistest.Change)
 			grant := quota.Change{Action: quota.ActionGrant, Requests: 5, ID: "17"}
-			if _, err := s.Change(ctx, "u", terms, grant); err == nil || quota.Answered(err) {
+			if _, err := s.ApplyChange(ctx, "u", terms, grant); err == nil || quota.StoreResponded(err) {
 				t.Errorf("error %v, want Redis's", err)
 			}
 			c.Heal()
 			var snap quota.Snapshot
 			var err error
 			for deadline := time.Now().Add(bound); time.Now().Before(deadline); {
-				if snap, err = s.Change(ctx, "u", terms, grant); err == nil {
+				if snap, err = s.ApplyChange(ctx, "u", terms, grant); err == nil {
 					break
 				}
 			}

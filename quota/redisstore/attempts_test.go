@@ -15,7 +15,7 @@ import (
 	"metergate/quota/redisstore/redistest"
 )
 
-// The script computes what Attempts.Take does, to the microsecond: on miniredis, whose
+// The script computes what AttemptLimit.TakeToken does, to the microsecond: on miniredis, whose
 // clock stands still where it is told to.
 func TestAttemptsToTheMicrosecond(t *testing.T) {
 	redis := miniredis.RunT(t)
@@ -23,27 +23,27 @@ func TestAttemptsToTheMicrosecond(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		user := quota.NewID()
 		now := time.Date(2026, time.November, 17, 12, 0, 0, 0, time.UTC)
-		full := map[quota.Attempts]time.Time{} // each rule has a bucket
-		a := quota.Attempts{}
+		full := map[quota.AttemptLimit]time.Time{} // each rule has a bucket
+		a := quota.AttemptLimit{}
 		for i := range rapid.IntRange(1, 40).Draw(t, "calls") {
 			if i == 0 || rapid.IntRange(0, 9).Draw(t, "change") == 0 {
-				a = quota.Attempts{Requests: rapid.Int64Range(1, 5).Draw(t, "requests"),
+				a = quota.AttemptLimit{Requests: rapid.Int64Range(1, 5).Draw(t, "requests"),
 					Per: rapid.SampledFrom([]time.Duration{time.Second, time.Minute, 24 * time.Hour}).Draw(t, "per")}
 			}
 			// Back, too, as a clock may be set.
-			step := time.Duration(rapid.Int64Range(-int64(3*a.Interval()), int64(3*a.Interval())).Draw(t, "step"))
+			step := time.Duration(rapid.Int64Range(-int64(3*a.TokenInterval()), int64(3*a.TokenInterval())).Draw(t, "step"))
 			if rapid.Bool().Draw(t, "at once") {
 				step = 0
 			}
 			now = now.Add(step.Truncate(time.Microsecond))
 			redis.SetTime(now)
 			// One who is let try is refused by the limit, and leaves nothing but the attempt.
-			p := quotatest.NewBoundPlan("p", a, quota.Limit{Per: quota.Month})
-			d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: user, Endpoint: "analyze", Terms: p.Terms(), Lease: time.Minute})
+			p := quotatest.NewBoundPlan("p", a, quota.Limit{Period: quota.Month})
+			d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: user, Endpoint: "analyze", Plans: p.OnlyChoice(), Lease: time.Minute})
 			var wait time.Duration
-			full[a], wait = a.Take(full[a], now)
-			if err != nil || d.Admitted || d.RetryAttempt != wait {
-				t.Fatalf("call %d: attempts again in %v, want %v; admitted %v, error %v", i, d.RetryAttempt, wait, d.Admitted, err)
+			full[a], wait = a.TakeToken(full[a], now)
+			if err != nil || d.Admitted || d.AttemptWait != wait {
+				t.Fatalf("call %d: attempts again in %v, want %v; admitted %v, error %v", i, d.AttemptWait, wait, d.Admitted, err)
 			}
 			kept, err := strconv.ParseInt(redis.HGet(s.key(user), bucketOf(p)), 10, 64)
 			if err != nil || kept != full[a].UnixMicro() {
@@ -56,8 +56,8 @@ func TestAttemptsToTheMicrosecond(t *testing.T) {
 
 // bucketOf is the field with a user's bucket under the rule of p.
 func bucketOf(p *quota.Plan) string {
-	a := p.Attempts()
-	return fmt.Sprintf("attempts/%d/%d", a.Requests, a.Interval().Microseconds())
+	a := p.AttemptLimit()
+	return fmt.Sprintf("attempts/%d/%d", a.Requests, a.TokenInterval().Microseconds())
 }
 
 // A user who was only ever refused does not stay in Redis.
@@ -74,18 +74,18 @@ func TestAttemptsAloneEnd(t *testing.T) {
 	}
 	try := func(p *quota.Plan) {
 		t.Helper()
-		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Terms: p.Terms(), Lease: time.Minute})
+		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Plans: p.OnlyChoice(), Lease: time.Minute})
 		if err != nil || d.Admitted {
 			t.Fatalf("admitted %v, error %v", d.Admitted, err)
 		}
 	}
-	nothing := quota.Limit{Per: quota.Month}
+	nothing := quota.Limit{Period: quota.Month}
 	try(quotatest.NewPlan("none", nothing))
 	if got := fields(); len(got) > 0 {
 		t.Errorf("a refusal leaves %v", got)
 	}
 	const per = 2 * time.Hour
-	p := quotatest.NewBoundPlan("p", quota.Attempts{Requests: 2, Per: per}, nothing)
+	p := quotatest.NewBoundPlan("p", quota.AttemptLimit{Requests: 2, Per: per}, nothing)
 	for range 4 {
 		try(p)
 	}
@@ -108,10 +108,10 @@ func TestFullBucketsAreSwept(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	p := quotatest.NewBoundPlan("p", quota.Attempts{Requests: 2, Per: time.Hour})
+	p := quotatest.NewBoundPlan("p", quota.AttemptLimit{Requests: 2, Per: time.Hour})
 	reserve := func() {
 		t.Helper()
-		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Terms: p.Terms(), Lease: time.Minute})
+		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Plans: p.OnlyChoice(), Lease: time.Minute})
 		if err != nil || !d.Admitted {
 			t.Fatalf("admitted %v, error %v", d.Admitted, err)
 		}
@@ -123,7 +123,7 @@ func TestFullBucketsAreSwept(t *testing.T) {
 		reserve()
 		reserve()
 		clock.Advance(step.after)
-		if _, err := s.Read(ctx, "u", p.Terms()); err != nil { // sweeps the leases
+		if _, err := s.Read(ctx, "u", p.OnlyChoice()); err != nil { // sweeps the leases
 			t.Fatal(err)
 		}
 		got, err := s.client.HExists(ctx, s.key("u"), bucketOf(p)).Result()

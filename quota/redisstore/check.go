@@ -11,7 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Check asks Redis how it is set up, and returns a warning for each thing that can
+// SetupWarnings asks Redis how it is set up, and returns a warning for each thing that can
 // cost counts, with its reason and its cure. Of a cluster it asks all masters.
 // What cannot be learned is passed over: Redis may be down or may not permit
 // CONFIG and INFO. An empty result therefore promises nothing.
@@ -19,7 +19,7 @@ import (
 // That appendfsync is everysec or no is not warned of: it is the default, and a
 // choice. Then a crash of Redis's machine loses what was counted in the last
 // second, or in half a minute.
-func (s *Store) Check(ctx context.Context) []string {
+func (s *Store) SetupWarnings(ctx context.Context) []string {
 	var mu sync.Mutex
 	found := map[string][]string{} // by warning: the masters that it is about
 	_ = s.exclusively(ctx, func(ctx context.Context) error {

@@ -12,7 +12,7 @@ import (
 // wantWarnings compares what Check says with parts of it.
 func wantWarnings(t *testing.T, what, url string, want ...string) {
 	t.Helper()
-	got := openStore(t, url).Check(ctx)
+	got := openStore(t, url).SetupWarnings(ctx)
 	ok := len(got) == len(want)
 	for i := range want {
 		ok = ok && strings.Contains(got[i], want[i])

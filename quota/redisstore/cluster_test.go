@@ -52,7 +52,7 @@ func testThreeGateways(t *testing.T, c *redistest.Cluster) {
 	for i := range 1000 {
 		wait.Go(func() {
 			s := stores[i%len(stores)]
-			d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "three", Endpoint: "analyze", Terms: plan.Terms(), Lease: time.Minute})
+			d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "three", Endpoint: "analyze", Plans: plan.OnlyChoice(), Lease: time.Minute})
 			if err != nil {
 				t.Errorf("Reserve: %v", err)
 			}
@@ -70,9 +70,9 @@ func testThreeGateways(t *testing.T, c *redistest.Cluster) {
 		t.Errorf("%d of 1000 were admitted, want 100", n)
 	}
 	for i, s := range stores {
-		snap, err := s.Read(ctx, "three", plan.Terms())
-		if err != nil || snap.Period.Used != 100 || snap.Period.Held != 0 {
-			t.Errorf("gateway %d: %d used, %d held (error %v), want 100 and 0", i, snap.Period.Used, snap.Period.Held, err)
+		snap, err := s.Read(ctx, "three", plan.OnlyChoice())
+		if err != nil || snap.Total.Used != 100 || snap.Total.Held != 0 {
+			t.Errorf("gateway %d: %d used, %d held (error %v), want 100 and 0", i, snap.Total.Used, snap.Total.Held, err)
 		}
 	}
 }
@@ -92,7 +92,7 @@ func neighbours(s *Store, n int) (users []string) {
 // those that have not and for those that do not exist yet.
 func testMove(t *testing.T, c *redistest.Cluster) {
 	const limit = 300
-	plan := quotatest.NewPlan("p", quota.Limit{Requests: limit, Per: quota.Month})
+	plan := quotatest.NewPlan("p", quota.Limit{Requests: limit, Period: quota.Month})
 	stores := []*Store{openStore(t, c.URL()), openStore(t, c.URL())}
 	users := neighbours(stores[0], 5)
 	slot := int(slotOf(stores[0].key(users[0])))
@@ -103,8 +103,8 @@ func testMove(t *testing.T, c *redistest.Cluster) {
 	step, stopped := make(chan struct{}), make(chan struct{})
 	// once admits a request and settles it; not more: the limit is reached.
 	once := func(s *Store, i int, commit bool) (more bool, err error) {
-		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: users[i], Endpoint: "analyze", Terms: plan.Terms(), Lease: 10 * time.Minute})
-		if n := d.Snapshot.Period; n.Used+n.Held > limit {
+		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: users[i], Endpoint: "analyze", Plans: plan.OnlyChoice(), Lease: 10 * time.Minute})
+		if n := d.Snapshot.Total; n.Used+n.Held > limit {
 			err = fmt.Errorf("%d used and %d held, the limit is %d", n.Used, n.Held, limit)
 		}
 		if err != nil || !d.Admitted {
@@ -120,7 +120,7 @@ func testMove(t *testing.T, c *redistest.Cluster) {
 				return true, err
 			}
 		}
-		_, err = s.Read(ctx, users[i], plan.Terms())
+		_, err = s.Read(ctx, users[i], plan.OnlyChoice())
 		return true, err
 	}
 	work := func(i int, s *Store) {
@@ -184,9 +184,9 @@ func testMove(t *testing.T, c *redistest.Cluster) {
 				t.Fatal(err)
 			}
 		}
-		snap, err := stores[1].Read(ctx, user, plan.Terms())
-		if n := counted[i].Load(); err != nil || n != limit || snap.Period.Used != limit || snap.Period.Held != 0 {
-			t.Errorf("%s: %d committed, %d used, %d held (error %v), want %d, %[6]d and 0", user, n, snap.Period.Used, snap.Period.Held, err, limit)
+		snap, err := stores[1].Read(ctx, user, plan.OnlyChoice())
+		if n := counted[i].Load(); err != nil || n != limit || snap.Total.Used != limit || snap.Total.Held != 0 {
+			t.Errorf("%s: %d committed, %d used, %d held (error %v), want %d, %[6]d and 0", user, n, snap.Total.Used, snap.Total.Held, err, limit)
 		}
 	}
 }
@@ -234,7 +234,7 @@ func TestClusterOneTry(t *testing.T) {
 			return redistest.Pass
 		})
 		before := node.Calls()
-		if _, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Terms: plan.Terms(), Lease: time.Minute}); err == nil {
+		if _, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Plans: plan.OnlyChoice(), Lease: time.Minute}); err == nil {
 			t.Error("a lost answer: no error")
 		}
 		cable.OnReply(nil)
@@ -279,7 +279,7 @@ func newFaulty(t testing.TB, url string) *faulty {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	return &faulty{t, s, "u-" + quota.NewID(), quotatest.NewPlan("p", quota.Limit{Requests: 1e6, Per: quota.Month})}
+	return &faulty{t, s, "u-" + quota.NewID(), quotatest.NewPlan("p", quota.Limit{Requests: 1e6, Period: quota.Month})}
 }
 
 // eventually repeats a call until it succeeds, at most a minute; none of them may
@@ -303,7 +303,7 @@ func (f *faulty) reserve() (quota.Reservation, error) {
 	var r quota.Reservation
 	var unanswered []quota.Reservation
 	err := f.eventually(func() error {
-		d, err := f.store.Reserve(ctx, quota.Request{ID: quota.NewID(), User: f.user, Endpoint: "analyze", Terms: f.plan.Terms(), Lease: 10 * time.Minute})
+		d, err := f.store.Reserve(ctx, quota.Request{ID: quota.NewID(), User: f.user, Endpoint: "analyze", Plans: f.plan.OnlyChoice(), Lease: 10 * time.Minute})
 		if r = d.Reservation; err != nil {
 			unanswered = append(unanswered, r)
 		}
@@ -329,11 +329,11 @@ func (f *faulty) want(when string, used, held int64) {
 	f.t.Helper()
 	var snap quota.Snapshot
 	err := f.eventually(func() (err error) {
-		snap, err = f.store.Read(ctx, f.user, f.plan.Terms())
+		snap, err = f.store.Read(ctx, f.user, f.plan.OnlyChoice())
 		return err
 	})
-	if err != nil || snap.Period.Used != used || snap.Period.Held != held {
-		f.t.Errorf("%s: %d used, %d held (error %v), want %d and %d", when, snap.Period.Used, snap.Period.Held, err, used, held)
+	if err != nil || snap.Total.Used != used || snap.Total.Held != held {
+		f.t.Errorf("%s: %d used, %d held (error %v), want %d and %d", when, snap.Total.Used, snap.Total.Held, err, used, held)
 	}
 }
 
@@ -404,19 +404,19 @@ func (f *faulty) run(replicated, failover func()) {
 	workers.Wait()
 	var snap quota.Snapshot
 	err := f.eventually(func() (err error) {
-		snap, err = f.store.Read(ctx, f.user, f.plan.Terms())
+		snap, err = f.store.Read(ctx, f.user, f.plan.OnlyChoice())
 		return err
 	})
-	if n := snap.Period; err != nil || n.Used < 20 || n.Used > int64(len(committed)) || n.Held < 5 {
+	if n := snap.Total; err != nil || n.Used < 20 || n.Used > int64(len(committed)) || n.Held < 5 {
 		f.t.Errorf("after the failover: %d used, %d held (error %v), want 20 to %d and at least 5", n.Used, n.Held, err, len(committed))
 	}
-	f.t.Logf("%d of %d commits and %d holds are there after the failover", snap.Period.Used, len(committed), snap.Period.Held)
+	f.t.Logf("%d of %d commits and %d holds are there after the failover", snap.Total.Used, len(committed), snap.Total.Held)
 	for _, r := range committed[:20] { // were replicated, and are known
 		if err := f.settle(r, 1); err != nil {
 			f.t.Fatal(err)
 		}
 	}
-	f.want("when replicated commits are repeated", snap.Period.Used, snap.Period.Held)
+	f.want("when replicated commits are repeated", snap.Total.Used, snap.Total.Held)
 	for range 2 {
 		for _, r := range append(committed, held...) {
 			if err := f.settle(r, 1); err != nil {

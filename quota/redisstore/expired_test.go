@@ -25,7 +25,7 @@ func TestExpired(t *testing.T) {
 	dead, alive := gateway(), gateway()
 	reserve := func() *quota.Reservation {
 		t.Helper()
-		d, err := dead.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Terms: plan.Terms(), Lease: time.Minute})
+		d, err := dead.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Plans: plan.OnlyChoice(), Lease: time.Minute})
 		if err != nil || !d.Admitted {
 			t.Fatal(d.Admitted, err)
 		}
@@ -39,11 +39,11 @@ func TestExpired(t *testing.T) {
 	}
 	clock.Advance(2 * time.Minute)
 	for range 3 {
-		if _, err := alive.Read(ctx, "u", plan.Terms()); err != nil {
+		if _, err := alive.Read(ctx, "u", plan.OnlyChoice()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if alive.Expired() != 3 || dead.Expired() != 0 {
-		t.Errorf("%d and %d leases have run out, want 3 and 0", alive.Expired(), dead.Expired())
+	if alive.ExpiredHolds() != 3 || dead.ExpiredHolds() != 0 {
+		t.Errorf("%d and %d leases have run out, want 3 and 0", alive.ExpiredHolds(), dead.ExpiredHolds())
 	}
 }

@@ -33,7 +33,7 @@ func openWith(t testing.TB, url string, timeout time.Duration, connections int) 
 }
 
 func newRequest(user string) quota.Request {
-	return quota.Request{ID: quota.NewID(), User: user, Endpoint: "analyze", Terms: plan.Terms(), Lease: time.Minute}
+	return quota.Request{ID: quota.NewID(), User: user, Endpoint: "analyze", Plans: plan.OnlyChoice(), Lease: time.Minute}
 }
 
 // admit reserves where nothing is in the way.
@@ -49,9 +49,9 @@ func admit(t testing.TB, s *Store, user string) quota.Reservation {
 // wantState compares what Redis has of a user.
 func wantState(t testing.TB, s *Store, user string, used, held int64) {
 	t.Helper()
-	snap, err := s.Read(ctx, user, plan.Terms())
-	if err != nil || snap.Period.Used != used || snap.Period.Held != held {
-		t.Errorf("%d used, %d held (error %v), want %d and %d", snap.Period.Used, snap.Period.Held, err, used, held)
+	snap, err := s.Read(ctx, user, plan.OnlyChoice())
+	if err != nil || snap.Total.Used != used || snap.Total.Held != held {
+		t.Errorf("%d used, %d held (error %v), want %d and %d", snap.Total.Used, snap.Total.Held, err, used, held)
 	}
 }
 

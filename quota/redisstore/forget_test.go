@@ -14,7 +14,7 @@ import (
 
 var (
 	ctx  = context.Background()
-	plan = quotatest.NewPlan("free", quota.Limit{Requests: 100, Per: quota.Month})
+	plan = quotatest.NewPlan("free", quota.Limit{Requests: 100, Period: quota.Month})
 )
 
 func openStore(t testing.TB, url string) *Store {
@@ -31,7 +31,7 @@ func openStore(t testing.TB, url string) *Store {
 func settled(t testing.TB, s *Store, user string, n int) (done []quota.Reservation) {
 	t.Helper()
 	for i := range n {
-		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: user, Endpoint: "analyze", Terms: plan.Terms(), Lease: time.Minute})
+		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: user, Endpoint: "analyze", Plans: plan.OnlyChoice(), Lease: time.Minute})
 		if err != nil || !d.Admitted {
 			t.Fatalf("admitted %v, error %v", d.Admitted, err)
 		}
@@ -85,8 +85,8 @@ func TestForget(t *testing.T) {
 	}
 	for i, r := range repeatable {
 		snap, err := s.settle(ctx, &r, 1) // the other one of two was given back
-		if err != nil || snap.Period.Used != 10 {
-			t.Errorf("%d: %d used after it was settled again (error %v), want 10", i, snap.Period.Used, err)
+		if err != nil || snap.Total.Used != 10 {
+			t.Errorf("%d: %d used after it was settled again (error %v), want 10", i, snap.Total.Used, err)
 		}
 	}
 }
@@ -135,7 +135,7 @@ func TestMarkersOutliveOutages(t *testing.T) {
 	defer s.Close()
 	done := settled(t, s, "u", 2) // one given back, one counted
 	clock.Advance(300 * 24 * time.Hour)
-	if _, err := s.Read(ctx, "u", plan.Terms()); err != nil { // sweeps
+	if _, err := s.Read(ctx, "u", plan.OnlyChoice()); err != nil { // sweeps
 		t.Fatal(err)
 	}
 	if n := markers(t, s, "u"); n != 1 {
@@ -145,7 +145,7 @@ func TestMarkersOutliveOutages(t *testing.T) {
 		t.Fatal(err)
 	}
 	clock.Advance(-300 * 24 * time.Hour)
-	if snap, err := s.Read(ctx, "u", plan.Terms()); err != nil || snap.Period.Used != 1 {
-		t.Errorf("%d used (error %v), want 1", snap.Period.Used, err)
+	if snap, err := s.Read(ctx, "u", plan.OnlyChoice()); err != nil || snap.Total.Used != 1 {
+		t.Errorf("%d used (error %v), want 1", snap.Total.Used, err)
 	}
 }

@@ -26,7 +26,7 @@ func TestKeyLives(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Terms: plan.Terms(), Lease: time.Hour + 10*time.Second})
+		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Plans: plan.OnlyChoice(), Lease: time.Hour + 10*time.Second})
 		if err != nil || !d.Admitted {
 			t.Fatal(d.Admitted, err)
 		}
@@ -55,7 +55,7 @@ func TestKeyLives(t *testing.T) {
 func TestLostHold(t *testing.T) {
 	s := openStore(t, redistest.Start(t).URL())
 	for i, lose := range []bool{false, true} {
-		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Terms: plan.Terms(), Lease: time.Minute})
+		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Plans: plan.OnlyChoice(), Lease: time.Minute})
 		if err != nil || !d.Admitted {
 			t.Fatal(d.Admitted, err)
 		}
@@ -67,7 +67,7 @@ func TestLostHold(t *testing.T) {
 		if _, err := s.Commit(ctx, &d.Reservation); err != nil {
 			t.Fatal(err)
 		}
-		if got := s.Lost(); got != int64(i) {
+		if got := s.LostHolds(); got != int64(i) {
 			t.Errorf("hold lost %v: %d counts without a hold, want %d", lose, got, i)
 		}
 	}

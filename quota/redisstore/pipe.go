@@ -92,7 +92,7 @@ func newPipe(conn net.Conn, calls int, s *Store) *pipe {
 // slot: whether a script that was sent has run is known only from its answer.
 // Not answered: c must not be looked at any more. Errors: errRetired,
 // quota.ErrOverloaded and ctx's, then nothing was sent; a refusal; and a
-// *quota.BrokenError.
+// *quota.BrokenConnectionError.
 func (p *pipe) call(ctx context.Context, c *call) (answered bool, err error) {
 	if err := p.enter(ctx); err != nil {
 		return true, err
@@ -221,13 +221,13 @@ func (p *pipe) goes() {
 	}
 }
 
-// fail ends the pipe. All calls under way end with the same *quota.BrokenError, which
+// fail ends the pipe. All calls under way end with the same *quota.BrokenConnectionError, which
 // it returns.
 func (p *pipe) fail(err error) error {
 	p.mu.Lock()
 	first := p.err == nil
 	if first {
-		p.err = &quota.BrokenError{Err: err}
+		p.err = &quota.BrokenConnectionError{Err: err}
 	}
 	p.goes()
 	err = p.err

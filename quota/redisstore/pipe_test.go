@@ -98,12 +98,12 @@ func TestAnswersAreNotMixedUp(t *testing.T) {
 	for worker := range 16 {
 		wait.Go(func() {
 			for i := worker; answered.Load() < 500 && time.Now().Before(deadline); i++ {
-				snap, err := s.Read(ctx, fmt.Sprint("user-", i%10), plan.Terms())
+				snap, err := s.Read(ctx, fmt.Sprint("user-", i%10), plan.OnlyChoice())
 				if err != nil {
 					continue
 				}
 				answered.Add(1)
-				if got := snap.Period.Held; got != int64(i%10) {
+				if got := snap.Total.Held; got != int64(i%10) {
 					t.Errorf("user-%d has %d held, want %[1]d", i%10, got)
 				}
 			}
@@ -175,18 +175,18 @@ func TestBrokenTogether(t *testing.T) {
 	errs := make(chan error, n)
 	for range n {
 		go func() {
-			_, err := s.Read(ctx, "u", plan.Terms())
+			_, err := s.Read(ctx, "u", plan.OnlyChoice())
 			errs <- err
 		}()
 	}
 	<-arrived
 	c.Heal()
 	c.CutAll()
-	var first *quota.BrokenError
+	var first *quota.BrokenConnectionError
 	for range n {
-		var broken *quota.BrokenError
+		var broken *quota.BrokenConnectionError
 		if err := <-errs; !errors.As(err, &broken) || first != nil && broken != first {
-			t.Errorf("error %v, want one and the same *quota.BrokenError", err)
+			t.Errorf("error %v, want one and the same *quota.BrokenConnectionError", err)
 		}
 		first = broken
 	}
@@ -211,11 +211,11 @@ func TestLessTime(t *testing.T) {
 		return redistest.Pass
 	})
 	other := make(chan error)
-	go func() { _, err := s.Read(ctx, "u", plan.Terms()); other <- err }()
+	go func() { _, err := s.Read(ctx, "u", plan.OnlyChoice()); other <- err }()
 	<-held
 	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 	defer cancel()
-	if _, err := s.Read(short, "u", plan.Terms()); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := s.Read(short, "u", plan.OnlyChoice()); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v, want %v", err, context.DeadlineExceeded)
 	}
 	close(hold)
@@ -239,7 +239,7 @@ func TestNobodyWaits(t *testing.T) {
 	c.SwallowReplies(true)
 	for range 2 { // takes all slots
 		less, cancel := context.WithTimeout(ctx, time.Millisecond)
-		if _, err := s.Read(less, "u", plan.Terms()); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := s.Read(less, "u", plan.OnlyChoice()); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("error %v, want %v", err, context.DeadlineExceeded)
 		}
 		cancel()
@@ -262,13 +262,13 @@ func TestCloseEndsCalls(t *testing.T) {
 	sent := make(chan bool, 1)
 	c.OnReply(func(redistest.Command, string) redistest.Fate { sent <- true; return redistest.Swallow })
 	done := make(chan error)
-	go func() { _, err := s.Read(ctx, "u", plan.Terms()); done <- err }()
+	go func() { _, err := s.Read(ctx, "u", plan.OnlyChoice()); done <- err }()
 	<-sent
 	s.Close()
 	if err := <-done; !errors.Is(err, errClosed) {
 		t.Errorf("a call under way ends with %v, want %v", err, errClosed)
 	}
-	if _, err := s.Read(ctx, "u", plan.Terms()); !errors.Is(err, errClosed) {
+	if _, err := s.Read(ctx, "u", plan.OnlyChoice()); !errors.Is(err, errClosed) {
 		t.Errorf("a call after Close: %v, want %v", err, errClosed)
 	}
 }

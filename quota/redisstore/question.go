@@ -37,10 +37,10 @@ type question struct {
 	script *redis.Script
 	user   string
 	// terms are his; zero: neither the plan nor any number matters.
-	terms quota.Terms
+	terms quota.PlanChoice
 	// silent: no numbers are asked for, and the windows that have to hold are of kinds.
 	silent bool
-	kinds  func(*quota.Plan) []quota.Per // nil: none
+	kinds  func(*quota.Plan) []quota.Period // nil: none
 	// at is when to look at the numbers; zero: now.
 	at time.Time
 	// own appends the script's own arguments; nil: there are none. It is called again
@@ -76,13 +76,13 @@ func (s *Store) view(q *question, p *quota.Plan, at time.Time) *view {
 	case p != nil && !q.silent && q.at.IsZero():
 		return s.views.of(p, at, s.calendar)
 	case p != nil && !q.silent: // in the past nothing has to hold
-		return newView(nil, p, s.calendar.Windows(p.Kinds(), q.at))
+		return newView(nil, p, s.calendar.WindowsAt(p.Periods(), q.at))
 	}
-	var kinds []quota.Per
+	var kinds []quota.Period
 	if q.kinds != nil {
 		kinds = q.kinds(p)
 	}
-	return newView(s.calendar.Windows(kinds, at), nil, nil)
+	return newView(s.calendar.WindowsAt(kinds, at), nil, nil)
 }
 
 // ask puts a question with the windows of Redis's time and the user's override, both
@@ -99,7 +99,7 @@ func (s *Store) ask(ctx context.Context, q *question, a *answer) error {
 	for range 3 {
 		if q.terms.Claimed != nil {
 			a.override = parseOverride(believed)
-			a.plan = q.terms.Plan(a.override)
+			a.plan = q.terms.Effective(a.override)
 		}
 		v := s.view(q, a.plan, at)
 		a.windows = v.windows

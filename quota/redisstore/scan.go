@@ -26,14 +26,14 @@ const (
 	scanPause = 200 * time.Millisecond
 )
 
-// Users calls yield with each user who has something counted in the window of kind per
+// ScanUsers calls yield with each user who has something counted in the window of kind per
 // that an instant lies in, in no order, and each one once. It looks at every key of the
 // Redis, in small steps that leave room for others; of the users found it keeps some 40
 // bytes each. It is no snapshot: of a running window, each user's numbers are those of
 // when he is reached, and one who is new meanwhile may be left out; so may one whose
 // slot a cluster moves meanwhile. An error of yield ends it and is returned. Other
 // errors: quota.ErrNotKept; Redis's, also when another master has taken over.
-func (s *Store) Users(ctx context.Context, per quota.Per, at time.Time, yield func(quota.UserUsage) error) error {
+func (s *Store) ScanUsers(ctx context.Context, per quota.Period, at time.Time, yield func(quota.UserUsage) error) error {
 	masters, err := patiently(ctx, s, s.masters)
 	if err != nil {
 		return err
@@ -43,8 +43,8 @@ func (s *Store) Users(ctx context.Context, per quota.Per, at time.Time, yield fu
 		return err
 	}
 	now = now.Add(s.offset())
-	w := s.calendar.Window(per, at)
-	if now.Before(w.Start) || !now.Before(w.Retain(s.keep)) {
+	w := s.calendar.WindowAt(per, at)
+	if now.Before(w.Start) || !now.Before(w.RetainedUntil(s.keep)) {
 		return quota.ErrNotKept
 	}
 	sc := scan{s, w, now, map[[16]byte]struct{}{}, yield}
@@ -185,8 +185,8 @@ func (sc *scan) read(ctx context.Context, keys map[string][16]byte) (map[string]
 		if head := heads[key].Val(); u.Used > 0 && len(head) == 3 {
 			plan, _ := head[1].(string)
 			u.User, _ = head[0].(string)
-			u.Claimed, _ = head[2].(string)
-			u.Override = parseOverride(plan).At(sc.now)
+			u.ClaimedPlan, _ = head[2].(string)
+			u.Override = parseOverride(plan).ActiveAt(sc.now)
 			users[key] = u
 		}
 	}

@@ -16,7 +16,7 @@ func TestScanKnowsItsKeys(t *testing.T) {
 	at := time.Now()
 	find := func(s *Store) (users []string) {
 		t.Helper()
-		if err := s.Users(ctx, quota.Month, at, func(u quota.UserUsage) error { users = append(users, u.User); return nil }); err != nil {
+		if err := s.ScanUsers(ctx, quota.Month, at, func(u quota.UserUsage) error { users = append(users, u.User); return nil }); err != nil {
 			t.Fatal(err)
 		}
 		return users
@@ -52,13 +52,13 @@ func TestScanWhileTheTableGrows(t *testing.T) {
 	s := openStore(t, redistest.Start(t).URL())
 	const users = 1500
 	for i := range users {
-		set := quota.Change{Action: quota.ActionSetCounts, Per: quota.Month, Counts: map[string]int64{"analyze": 1}}
-		if _, err := s.Change(ctx, fmt.Sprint("user-", i), terms, set); err != nil {
+		set := quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"analyze": 1}}
+		if _, err := s.ApplyChange(ctx, fmt.Sprint("user-", i), terms, set); err != nil {
 			t.Fatal(err)
 		}
 	}
 	found, n := map[string]int{}, 0
-	err := s.Users(ctx, quota.Month, time.Now(), func(u quota.UserUsage) error {
+	err := s.ScanUsers(ctx, quota.Month, time.Now(), func(u quota.UserUsage) error {
 		found[u.User]++
 		if n++; n%300 == 0 {
 			pipe := s.client.Pipeline()
@@ -95,7 +95,7 @@ func TestScanNoticesAnotherRedis(t *testing.T) {
 		settled(t, s, fmt.Sprint("user-", i), 2)
 	}
 	restarted := false
-	err := s.Users(ctx, quota.Month, time.Now(), func(quota.UserUsage) error {
+	err := s.ScanUsers(ctx, quota.Month, time.Now(), func(quota.UserUsage) error {
 		if !restarted {
 			restarted = true
 			redis.Stop()
@@ -115,7 +115,7 @@ func TestScanYieldsAUserOnce(t *testing.T) {
 	settled(t, s, "v", 2)
 	var found []string
 	now := time.Now()
-	sc := scan{s, s.calendar.Window(quota.Month, now), now, map[[16]byte]struct{}{}, func(u quota.UserUsage) error {
+	sc := scan{s, s.calendar.WindowAt(quota.Month, now), now, map[[16]byte]struct{}{}, func(u quota.UserUsage) error {
 		found = append(found, u.User)
 		return nil
 	}}

@@ -29,9 +29,9 @@ func scriptTime(b *testing.B, s *Store) float64 {
 func BenchmarkScripts(b *testing.B) {
 	s := openStore(b, redistest.Start(b).URL())
 	eight := []quota.Limit{}
-	for _, per := range []quota.Per{quota.Month, quota.Week, quota.Day, quota.Hour} {
+	for _, per := range []quota.Period{quota.Month, quota.Week, quota.Day, quota.Hour} {
 		for _, endpoint := range []string{"", "analyze"} {
-			eight = append(eight, quota.Limit{Requests: quota.MaxRequests, Per: per, Endpoint: endpoint})
+			eight = append(eight, quota.Limit{Requests: quota.MaxRequests, Period: per, Endpoint: endpoint})
 		}
 	}
 	for name, p := range map[string]*quota.Plan{
@@ -45,7 +45,7 @@ func BenchmarkScripts(b *testing.B) {
 			n := 0
 			for b.Loop() {
 				n++
-				r := quota.Request{ID: quota.NewID(), User: fmt.Sprint("user-", n%100), Endpoint: "analyze", Terms: p.Terms(), Lease: time.Minute}
+				r := quota.Request{ID: quota.NewID(), User: fmt.Sprint("user-", n%100), Endpoint: "analyze", Plans: p.OnlyChoice(), Lease: time.Minute}
 				d, err := s.Reserve(ctx, r)
 				if err != nil || !d.Admitted {
 					b.Fatalf("admitted %v, error %v", d.Admitted, err)

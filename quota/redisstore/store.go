@@ -64,7 +64,7 @@ type Options struct {
 	Timeout time.Duration
 	// Calendar cuts time into windows; nil means UTC.
 	Calendar *quota.Calendar
-	// Keep is how long the counts of past windows stay, see quota.Window.Retain;
+	// Keep is how long the counts of past windows stay, see quota.Window.RetainedUntil;
 	// 0 means 400 days.
 	Keep time.Duration
 	// InFlight is the most calls that are under way to one Redis at a time; 0 means
@@ -92,8 +92,8 @@ type Store struct {
 	jobs     chan job // to the workers
 	// ahead is what Redis's clock was ahead of the gateway's when last seen, ns.
 	ahead atomic.Int64
-	lost  atomic.Int64 // see Lost
-	// expired is what Expired returns.
+	lost  atomic.Int64 // see LostHolds
+	// expired is what ExpiredHolds returns.
 	expired atomic.Int64
 
 	overrides overrides // as last seen
@@ -192,13 +192,13 @@ func (s *Store) Reserve(ctx context.Context, request quota.Request) (*quota.Deci
 	d := &quota.Decision{Reservation: quota.Reservation{Request: request}}
 	r := &d.Reservation
 	var a answer
-	err := s.ask(ctx, &question{script: reserveScript, user: r.User, terms: r.Terms, own: func(args *args, p *quota.Plan, windows []quota.Window) {
-		limits, attempts := p.Limits(), p.Attempts()
+	err := s.ask(ctx, &question{script: reserveScript, user: r.User, terms: r.Plans, own: func(args *args, p *quota.Plan, windows []quota.Window) {
+		limits, attempts := p.Limits(), p.AttemptLimit()
 		observed := int64(0)
-		if r.Observes(p) {
+		if r.InObserveMode(p) {
 			observed = 1
 		}
-		most, every := attempts.Requests, attempts.Interval().Microseconds()
+		most, every := attempts.Requests, attempts.TokenInterval().Microseconds()
 		args.text("lease/" + r.ID)
 		args.text("done/" + r.ID)
 		args.text("attempts/" + strconv.FormatInt(most, 10) + "/" + strconv.FormatInt(every, 10))
@@ -211,9 +211,9 @@ func (s *Store) Reserve(ctx context.Context, request quota.Request) (*quota.Deci
 		args.number(most)
 		args.number(every)
 		args.number(observed)
-		args.text(r.Terms.Claimed.Name())
+		args.text(r.Plans.Claimed.Name())
 		for _, l := range limits {
-			if l.Applies(r.Endpoint) {
+			if l.AppliesTo(r.Endpoint) {
 				args.number(l.Requests)
 			} else {
 				args.number(-1)
@@ -242,11 +242,11 @@ func (a *answer) decide(d *quota.Decision) error {
 	switch a.code {
 	case codeOK, codeExhausted, codeHeld:
 		d.Admitted = true
-		if r.Observes(a.plan) {
+		if r.InObserveMode(a.plan) {
 			d.WouldBlock = d.Snapshot.WouldBlock(r.Endpoint, a.code == codeExhausted)
 		}
 	case codeThrottled:
-		d.RetryAttempt = a.wait
+		d.AttemptWait = a.wait
 	case codeSettled:
 		return quota.ErrSettled
 	}
@@ -269,7 +269,7 @@ func (s *Store) Release(ctx context.Context, r *quota.Reservation) (*quota.Snaps
 
 func (s *Store) settle(ctx context.Context, r *quota.Reservation, count int) (*quota.Snapshot, error) {
 	var a answer
-	err := s.ask(ctx, &question{script: settleScript, user: r.User, terms: r.Terms, own: func(args *args, _ *quota.Plan, _ []quota.Window) {
+	err := s.ask(ctx, &question{script: settleScript, user: r.User, terms: r.Plans, own: func(args *args, _ *quota.Plan, _ []quota.Window) {
 		args.number(1)
 		s.appendSettle(args, r, count)
 	}}, &a)
@@ -284,14 +284,14 @@ func (s *Store) settle(ctx context.Context, r *quota.Reservation, count int) (*q
 	return snapshot, nil
 }
 
-// Lost is how many requests were counted whose hold was not there any more: Redis had
+// LostHolds is how many requests were counted whose hold was not there any more: Redis had
 // lost it, in a failover say, or the lease had run out. Another request may have been
 // admitted in their place.
-func (s *Store) Lost() int64 { return s.lost.Load() }
+func (s *Store) LostHolds() int64 { return s.lost.Load() }
 
-// Expired is how many leases this store has found to have run out: nobody has settled
+// ExpiredHolds is how many leases this store has found to have run out: nobody has settled
 // them, since their gateway died, say.
-func (s *Store) Expired() int64 { return s.expired.Load() }
+func (s *Store) ExpiredHolds() int64 { return s.expired.Load() }
 
 // appendSettle appends a reservation as settle.lua takes it.
 func (s *Store) appendSettle(args *args, r *quota.Reservation, count int) {
@@ -302,7 +302,7 @@ func (s *Store) appendSettle(args *args, r *quota.Reservation, count int) {
 	args.number(int64(len(r.Windows)))
 	for _, w := range r.Windows {
 		args.text(w.ID)
-		args.number(w.Retain(s.keep).UnixMilli())
+		args.number(w.RetainedUntil(s.keep).UnixMilli())
 	}
 }
 
@@ -321,7 +321,7 @@ func (s *Store) Replay(ctx context.Context, user string, rs []quota.Reservation)
 
 // Read returns a user's state, laid out by the plan that applies. A user never seen
 // has used nothing.
-func (s *Store) Read(ctx context.Context, user string, t quota.Terms) (snapshot quota.Snapshot, err error) {
+func (s *Store) Read(ctx context.Context, user string, t quota.PlanChoice) (snapshot quota.Snapshot, err error) {
 	var a answer
 	if err = s.ask(ctx, &question{script: readScript, user: user, terms: t}, &a); err == nil {
 		a.fill(&snapshot)

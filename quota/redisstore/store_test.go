@@ -57,23 +57,23 @@ func (g *gateways) Commit(ctx context.Context, r *quota.Reservation) (*quota.Sna
 func (g *gateways) Release(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
 	return g.one().Release(ctx, r)
 }
-func (g *gateways) Read(ctx context.Context, user string, t quota.Terms) (quota.Snapshot, error) {
+func (g *gateways) Read(ctx context.Context, user string, t quota.PlanChoice) (quota.Snapshot, error) {
 	return g.one().Read(ctx, user, t)
 }
-func (g *gateways) Change(ctx context.Context, user string, t quota.Terms, c quota.Change) (quota.Snapshot, error) {
-	return g.one().Change(ctx, user, t, c)
+func (g *gateways) ApplyChange(ctx context.Context, user string, t quota.PlanChoice, c quota.Change) (quota.Snapshot, error) {
+	return g.one().ApplyChange(ctx, user, t, c)
 }
-func (g *gateways) ReadAt(ctx context.Context, user string, t quota.Terms, at time.Time) (quota.Snapshot, error) {
+func (g *gateways) ReadAt(ctx context.Context, user string, t quota.PlanChoice, at time.Time) (quota.Snapshot, error) {
 	return g.one().ReadAt(ctx, user, t, at)
 }
-func (g *gateways) Claimed(ctx context.Context, user string) (string, error) {
-	return g.one().Claimed(ctx, user)
+func (g *gateways) ClaimedPlan(ctx context.Context, user string) (string, error) {
+	return g.one().ClaimedPlan(ctx, user)
 }
-func (g *gateways) Audit(ctx context.Context, user string) ([]quota.Entry, error) {
-	return g.one().Audit(ctx, user)
+func (g *gateways) AuditLog(ctx context.Context, user string) ([]quota.AuditEntry, error) {
+	return g.one().AuditLog(ctx, user)
 }
-func (g *gateways) Users(ctx context.Context, per quota.Per, at time.Time, yield func(quota.UserUsage) error) error {
-	return g.one().Users(ctx, per, at, yield)
+func (g *gateways) ScanUsers(ctx context.Context, per quota.Period, at time.Time, yield func(quota.UserUsage) error) error {
+	return g.one().ScanUsers(ctx, per, at, yield)
 }
 func (g *gateways) Watch(user string, ch chan<- struct{}) (stop func()) {
 	return g.one().Watch(user, ch)

@@ -41,7 +41,7 @@ func newView(holding []quota.Window, p *quota.Plan, looking []quota.Window) *vie
 	if p != nil {
 		v.limits = len(p.Limits())
 		for _, c := range p.Counters() {
-			w := windowOf(c.Per, looking)
+			w := windowOf(c.Period, looking)
 			name := counterName(w, c.Endpoint)
 			i := slices.Index(names, name)
 			if i < 0 {
@@ -85,9 +85,9 @@ func counterName(w quota.Window, endpoint string) string {
 	return w.ID + "/" + endpoint
 }
 
-func windowOf(per quota.Per, windows []quota.Window) quota.Window {
+func windowOf(per quota.Period, windows []quota.Window) quota.Window {
 	for _, w := range windows {
-		if w.Per == per {
+		if w.Period == per {
 			return w
 		}
 	}
@@ -111,7 +111,7 @@ func (vs *views) of(p *quota.Plan, at time.Time, calendar *quota.Calendar) *view
 	if v != nil && !at.Before(v.from) && at.Before(v.till) {
 		return v
 	}
-	windows := calendar.Windows(p.Kinds(), at)
+	windows := calendar.WindowsAt(p.Periods(), at)
 	v = newView(windows, p, windows)
 	vs.mu.Lock()
 	defer vs.mu.Unlock()

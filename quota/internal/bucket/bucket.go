@@ -1,4 +1,4 @@
-// Package bucket keeps the buckets of quota.Attempts in memory.
+// Package bucket keeps the buckets of quota.AttemptLimit in memory.
 package bucket
 
 import (
@@ -7,9 +7,9 @@ import (
 	"metergate/quota"
 )
 
-// Most bounds the buckets of a Set. Where so many users have one that is not full,
+// MaxBuckets bounds the buckets of a Set. Where so many users have one that is not full,
 // half of them, whoever they are, start anew with a full one.
-const Most = 4096
+const MaxBuckets = 4096
 
 // A Set has the buckets of many users. The zero value is empty and ready. It is not
 // safe for concurrent use.
@@ -20,17 +20,17 @@ type Set struct {
 
 type key struct {
 	user string
-	rule quota.Attempts
+	rule quota.AttemptLimit
 }
 
-// Take takes a token from a user's bucket. It returns 0 or, when there was none, how
+// TakeToken takes a token from a user's bucket. It returns 0 or, when there was none, how
 // long to wait for one.
-func (s *Set) Take(user string, a quota.Attempts, now time.Time) (wait time.Duration) {
+func (s *Set) TakeToken(user string, a quota.AttemptLimit, now time.Time) (wait time.Duration) {
 	if a.Requests == 0 {
 		return 0
 	}
 	k := key{user, a}
-	full, wait := a.Take(s.full[k], now)
+	full, wait := a.TakeToken(s.full[k], now)
 	if wait > 0 {
 		return wait
 	}
@@ -45,20 +45,20 @@ func (s *Set) Take(user string, a quota.Attempts, now time.Time) (wait time.Dura
 }
 
 // tidy forgets the buckets that are full. Since it leaves room for as many as it
-// leaves, a call of Take costs little on average.
+// leaves, a call of TakeToken costs little on average.
 func (s *Set) tidy(now time.Time) {
 	for k, full := range s.full {
 		if !full.After(now) {
 			delete(s.full, k)
 		}
 	}
-	if len(s.full) >= Most {
+	if len(s.full) >= MaxBuckets {
 		for k := range s.full {
-			if len(s.full) <= Most/2 {
+			if len(s.full) <= MaxBuckets/2 {
 				break
 			}
 			delete(s.full, k)
 		}
 	}
-	s.room = min(Most, max(64, 2*len(s.full)))
+	s.room = min(MaxBuckets, max(64, 2*len(s.full)))
 }

@@ -26,9 +26,9 @@ func (q *Queue[T]) Add(item T) bool {
 	return true
 }
 
-// Take waits for items and returns all there are, in their order; none: the queue
+// TakeAll waits for items and returns all there are, in their order; none: the queue
 // is closed and empty.
-func (q *Queue[T]) Take() []T {
+func (q *Queue[T]) TakeAll() []T {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.more == nil {
