@@ -15,21 +15,15 @@ import (
 	"metergate/quota"
 )
 
-// A Store keeps what users have used, and what administrators have changed: that of
-// package guard.
+// A Store keeps what users have used and what administrators have changed. It is the
+// part of quota.Store that the admin API needs, and that is its contract.
 type Store interface {
-	Read(ctx context.Context, user string, t quota.PlanChoice) (quota.Snapshot, error)
-	// ReadAt is Read for the windows of another time.
-	ReadAt(ctx context.Context, user string, t quota.PlanChoice, at time.Time) (quota.Snapshot, error)
-	// ClaimedPlan returns the plan by the user's token when he was last admitted, or "".
+	Read(ctx context.Context, user string, plans quota.PlanChoice) (quota.Snapshot, error)
+	ReadAt(ctx context.Context, user string, plans quota.PlanChoice, at time.Time) (quota.Snapshot, error)
 	ClaimedPlan(ctx context.Context, user string) (plan string, err error)
-	// Change makes a change. An error that is not one of package quota's says nothing:
-	// it may have been made.
-	ApplyChange(ctx context.Context, user string, t quota.PlanChoice, c quota.Change) (quota.Snapshot, error)
-	// AuditLog returns the changes of a user, the newest first.
+	ApplyChange(ctx context.Context, user string, plans quota.PlanChoice, change quota.Change) (quota.Snapshot, error)
 	AuditLog(ctx context.Context, user string) ([]quota.AuditEntry, error)
-	// ScanUsers calls yield with all users who have something counted in a window.
-	ScanUsers(ctx context.Context, per quota.Period, at time.Time, yield func(quota.UserUsage) error) error
+	ScanUsers(ctx context.Context, period quota.Period, at time.Time, yield func(quota.UserUsage) error) error
 }
 
 // A call is a request about a user, or about all of them when user is empty.

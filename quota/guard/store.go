@@ -14,46 +14,24 @@ import (
 	"metergate/quota/internal/hub"
 )
 
-// A Remote is a store that may not answer.
+// A Remote is a store that can fail: one of package boltstore or redisstore. It keeps
+// the contract of quota.Store; the methods below are what the guard needs beyond it.
 type Remote interface {
-	// Reserve holds one unit in every limit that applies, or none, if the plan's
-	// Attempts let the user try. With an error, whether it holds is not known, and the Decision still
-	// carries the Reservation to settle: it is never nil.
-	Reserve(context.Context, quota.Request) (*quota.Decision, error)
-	// Commit counts a reservation, Release gives it back; each once, however often
-	// they are called. The Snapshot is nil after an error, which is never one that
-	// quota.StoreResponded takes for an answer. The Reservation is the
-	// caller's: it is neither changed nor kept.
-	Commit(context.Context, *quota.Reservation) (*quota.Snapshot, error)
-	Release(context.Context, *quota.Reservation) (*quota.Snapshot, error)
-	// Replay commits several reservations of one user, at most MaxReplay.
+	quota.Store
+
+	// Replay commits up to MaxReplay reservations of one user. Each counts once, as with
+	// Commit. With an error, some of them may have been counted.
 	Replay(ctx context.Context, user string, rs []quota.Reservation) error
-	Read(ctx context.Context, user string, t quota.PlanChoice) (quota.Snapshot, error)
-	// Change makes a change of an administrator's. An error that is not one of package
-	// quota's says nothing: it may have been made.
-	ApplyChange(ctx context.Context, user string, t quota.PlanChoice, c quota.Change) (quota.Snapshot, error)
-	// ReadAt is Read for the windows of another time.
-	ReadAt(ctx context.Context, user string, t quota.PlanChoice, at time.Time) (quota.Snapshot, error)
-	// ClaimedPlan returns the plan by the user's token when he was last admitted, or "".
-	ClaimedPlan(ctx context.Context, user string) (plan string, err error)
-	// AuditLog returns the changes of a user, the newest first.
-	AuditLog(ctx context.Context, user string) ([]quota.AuditEntry, error)
-	// ScanUsers calls yield with all users who have something counted in a window.
-	ScanUsers(ctx context.Context, per quota.Period, at time.Time, yield func(quota.UserUsage) error) error
-	Forget(*quota.Reservation)
-	// Watch sends to ch, without waiting, whenever a user's numbers may have
-	// changed, on whichever gateway, until stop is called.
-	Watch(user string, ch chan<- struct{}) (stop func())
-	// Probe writes something of no account where the user's counts are. It succeeds
-	// when calls for the user would.
+	// Probe writes something without effect where the user's counts are stored. It
+	// succeeds when calls for the user would.
 	Probe(ctx context.Context, user string) error
-	// Partition says which part of the store has the user's counts, 0 to
-	// Partitions()-1. The parts may fail by themselves.
+	// Partition is the part of the store that has the user's counts, 0 to
+	// Partitions()-1. Parts may fail independently, so each has a circuit breaker.
 	Partition(user string) int
 	Partitions() int
-	// Ping asks all parts for a sign of life.
+	// Ping asks every part for a sign of life.
 	Ping(context.Context) error
-	// Now is the store's time as last seen.
+	// Now is the store's time, as last seen.
 	Now() time.Time
 }
 

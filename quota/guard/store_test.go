@@ -153,7 +153,7 @@ func (r *guardedRedis) settled() {
 // A guarded store passes the suite as the store behind it does: nobody notices it.
 func TestSuite(t *testing.T) {
 	url := redistest.Start(t).URL()
-	guarded := func(t testing.TB, remote guard.Remote, calendar *quota.Calendar) quotatest.Store {
+	guarded := func(t testing.TB, remote guard.Remote, calendar *quota.Calendar) quota.Store {
 		j, err := guard.OpenJournal(t.TempDir())
 		if err != nil {
 			t.Fatal(err)
@@ -172,7 +172,7 @@ func TestSuite(t *testing.T) {
 		return s
 	}
 	t.Run("redis", func(t *testing.T) {
-		quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quotatest.Store {
+		quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quota.Store {
 			remote, err := redisstore.Open(redisstore.Options{URL: url, Prefix: "test-" + quota.NewID(), Timeout: 20 * time.Second,
 				Calendar: calendar, Now: clock.Now, Offset: clock.Offset})
 			if err != nil {
@@ -183,7 +183,7 @@ func TestSuite(t *testing.T) {
 		})
 	})
 	t.Run("bolt", func(t *testing.T) {
-		quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quotatest.Store {
+		quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quota.Store {
 			remote, err := boltstore.Open(t.TempDir(), boltstore.Options{Calendar: calendar, Now: clock.Now})
 			if err != nil {
 				t.Fatal(err)

@@ -11,7 +11,7 @@ import (
 
 // Benchmark measures each call of a store whose clock is the real one, with a plan as
 // the example has it: two limits of all endpoints, one of a single one.
-func Benchmark(b *testing.B, s Store) {
+func Benchmark(b *testing.B, s quota.Store) {
 	p := NewPlan("bench", quota.Limit{Requests: quota.MaxRequests, Period: quota.Month},
 		quota.Limit{Requests: quota.MaxRequests, Period: quota.Minute},
 		quota.Limit{Requests: quota.MaxRequests, Period: quota.Month, Endpoint: "analyze"})

@@ -15,24 +15,9 @@ import (
 	"metergate/quota"
 )
 
-// Store is what the suite exercises.
-type Store interface {
-	Reserve(context.Context, quota.Request) (*quota.Decision, error)
-	Commit(context.Context, *quota.Reservation) (*quota.Snapshot, error)
-	Release(context.Context, *quota.Reservation) (*quota.Snapshot, error)
-	Forget(*quota.Reservation)
-	Watch(user string, ch chan<- struct{}) (stop func())
-	Read(ctx context.Context, user string, t quota.PlanChoice) (quota.Snapshot, error)
-	ApplyChange(ctx context.Context, user string, t quota.PlanChoice, c quota.Change) (quota.Snapshot, error)
-	ReadAt(ctx context.Context, user string, t quota.PlanChoice, at time.Time) (quota.Snapshot, error)
-	ClaimedPlan(ctx context.Context, user string) (plan string, err error)
-	AuditLog(ctx context.Context, user string) ([]quota.AuditEntry, error)
-	ScanUsers(ctx context.Context, per quota.Period, at time.Time, yield func(quota.UserUsage) error) error
-}
-
 // Open opens a store that works by clock and knows no user yet. What it opens it
 // closes with the test.
-type Open func(t testing.TB, clock *Clock, calendar *quota.Calendar) Store
+type Open func(t testing.TB, clock *Clock, calendar *quota.Calendar) quota.Store
 
 // A Clock stands still until a test moves it. A store whose clock goes on by
 // itself may be ahead of it by the real time since, and may round it; the suite
@@ -133,7 +118,7 @@ func Run(t *testing.T, open Open) {
 type bench struct {
 	t     *testing.T
 	clock *Clock
-	store Store
+	store quota.Store
 }
 
 func newBench(t *testing.T, open Open, at time.Time) *bench {

@@ -32,7 +32,7 @@ func TestLeastCommands(t *testing.T) {
 	server.Do(args...)
 	url := strings.Replace(server.URL(), "redis://", "redis://metergate:secret@", 1)
 	t.Run("suite", func(t *testing.T) {
-		quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quotatest.Store {
+		quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quota.Store {
 			s, err := redisstore.Open(redisstore.Options{
 				URL: url, Prefix: "metergate:" + quota.NewID(), Timeout: slow, Calendar: calendar,
 				Now:    clock.Now,

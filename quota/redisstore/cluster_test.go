@@ -23,7 +23,7 @@ const patient = 20 * time.Second
 func TestCluster(t *testing.T) {
 	c := redistest.StartCluster(t, false)
 	t.Run("suite", func(t *testing.T) {
-		quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quotatest.Store {
+		quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quota.Store {
 			s, err := Open(Options{
 				URL: c.URL(), Prefix: "test-" + quota.NewID(), Timeout: patient, Calendar: calendar, Now: clock.Now,
 				Offset: clock.Offset,

@@ -34,7 +34,7 @@ func open(t testing.TB, url string, clock *quotatest.Clock, calendar *quota.Cale
 
 func TestSuite(t *testing.T) {
 	url := redistest.Start(t).URL()
-	quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quotatest.Store {
+	quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quota.Store {
 		return open(t, url, clock, calendar)
 	})
 }
@@ -84,7 +84,7 @@ func (g *gateways) Forget(r *quota.Reservation) { g.one().Forget(r) }
 // minutes fast: Redis's time is what counts.
 func TestSuiteWithWrongClocks(t *testing.T) {
 	url := redistest.Start(t).URL()
-	quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quotatest.Store {
+	quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quota.Store {
 		g, prefix := new(gateways), "test-"+quota.NewID()
 		for _, wrong := range []time.Duration{-10 * time.Minute, 0, 10 * time.Minute} {
 			s, err := redisstore.Open(redisstore.Options{
@@ -106,7 +106,7 @@ func TestSuiteWithWrongClocks(t *testing.T) {
 // keys do not expire.
 func TestSuiteMiniredis(t *testing.T) {
 	url := "redis://" + miniredis.RunT(t).Addr()
-	quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quotatest.Store {
+	quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quota.Store {
 		return open(t, url, clock, calendar)
 	})
 }

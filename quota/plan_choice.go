@@ -2,7 +2,7 @@ package quota
 
 import "time"
 
-// PlanChoice is the plans that may apply to a user. Which one does only the store can
+// A PlanChoice is the plans that may apply to a user. Which one does only the store can
 // say, which knows whether an administrator has chosen another one.
 type PlanChoice struct {
 	// Claimed is the plan of the user's token, or the default. Never nil.

@@ -1,0 +1,12 @@
+package boltstore
+
+import "context"
+
+// SetupWarnings is nil: nothing in the setup of a file can cost counts.
+func (s *Store) SetupWarnings(context.Context) []string { return nil }
+
+// LostHolds is 0: holds are in this process and cannot be lost without it.
+func (s *Store) LostHolds() int64 { return 0 }
+
+// ExpiredHolds is 0: the gateway that holds is alive, and settles what it holds.
+func (s *Store) ExpiredHolds() int64 { return 0 }

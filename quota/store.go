@@ -1,0 +1,115 @@
+package quota
+
+import (
+	"context"
+	"time"
+)
+
+// A Store keeps what users have used and what they hold. Packages boltstore and
+// redisstore have one each. Package guard wraps either and keeps counting while it
+// does not respond. Packages that need less declare a narrow interface of some of
+// these methods; this is the contract for all of them.
+//
+// The following holds for every method:
+//
+//   - A Store MUST be safe for concurrent use by many goroutines and, where it is
+//     shared, by many gateways.
+//   - It MUST decide by its own clock, never by the caller's.
+//   - After a call that returned without an error, every later call of any gateway
+//     MUST see its effect.
+//   - It MUST neither change nor keep the Request or Reservation that it is given.
+//     It may keep the Plans and Windows that these point to: they are immutable.
+//   - An error that [StoreResponded] recognises is the store's decision: nothing has
+//     changed, and to repeat the call is useless. After [ErrOverloaded] nothing was
+//     sent and nothing has changed. After any other error it is unknown whether the
+//     call was carried out. The caller may repeat it: Reserve, Commit and Release
+//     have their effect once for each Request.ID, ApplyChange once for each Change.ID.
+type Store interface {
+	// Reserve holds one unit in every limit of the effective plan that applies to the
+	// request, or in none. The check and the hold MUST be one atomic step, so that
+	// used + held never exceeds a limit, whatever the concurrency.
+	//
+	//   - It MUST take a token of the plan's AttemptLimit first, unless there is none;
+	//     then it refuses, and no count and no hold has changed. A request that a limit
+	//     refuses keeps its token spent.
+	//   - A request in observe mode MUST be admitted, even above a limit and without a
+	//     token. It takes a token where there is one.
+	//   - A request that it refuses MUST change no count and no hold.
+	//   - An ID that is held MUST be admitted again, in the windows that it is held in,
+	//     without a second hold or token. An ID that was settled MUST return ErrSettled, for
+	//     at least ten minutes or until Forget.
+	//   - The hold MUST end by itself when its Lease has run out.
+	//
+	// The Decision is never nil. With an error its Reservation still says what to
+	// release, or to commit if the request is let through without an answer. A refusal
+	// is not an error.
+	Reserve(context.Context, Request) (*Decision, error)
+
+	// Commit turns what a reservation holds into a count, in the windows of the
+	// reservation. It MUST count once, however often and however late it is called, and
+	// also when nothing is held any more. It counts nothing in windows that are no
+	// longer kept, see Window.RetainedUntil. After a Release of the same ID, it MUST
+	// change nothing.
+	//
+	// The Snapshot is the user's state afterwards; it is nil after an error. ErrSettled
+	// is never returned.
+	Commit(context.Context, *Reservation) (*Snapshot, error)
+
+	// Release gives back what a reservation holds. After a Commit of the same ID it MUST
+	// change nothing; a Reserve that arrives after its Release MUST return ErrSettled.
+	//
+	// The Snapshot is the user's state afterwards; it is nil after an error. ErrSettled
+	// is never returned.
+	Release(context.Context, *Reservation) (*Snapshot, error)
+
+	// Forget says that no call for this reservation will follow. The store may then drop
+	// the record by which it recognises repeated calls. It MUST NOT block.
+	Forget(*Reservation)
+
+	// Watch sends to ch whenever the user's numbers may have changed, on any gateway,
+	// until stop is called. It MUST NOT wait for the receiver, so ch should have a
+	// capacity of 1. Notifications can be lost, and none is sent when a lease runs out:
+	// watchers should also read from time to time.
+	Watch(user string, ch chan<- struct{}) (stop func())
+
+	// Read returns the user's state in the running windows, laid out by the effective
+	// plan. A user who was never seen has used nothing.
+	Read(ctx context.Context, user string, plans PlanChoice) (Snapshot, error)
+
+	// ReadAt is Read for the windows that contain another instant. In windows that are
+	// over, nothing is held. It returns ErrNotKept when the report period's window has
+	// not begun or is no longer kept.
+	ReadAt(ctx context.Context, user string, plans PlanChoice, at time.Time) (Snapshot, error)
+
+	// ApplyChange makes an administrator's change and adds it to the user's audit log, in
+	// one atomic step. A Change whose ID was applied within ChangeIDLife MUST change
+	// nothing more. Errors that StoreResponded recognises are ErrInvalidChange,
+	// ErrNoSuchLimit, ErrTooLarge, ErrIDConflict and ErrTooManyIDs.
+	ApplyChange(ctx context.Context, user string, plans PlanChoice, change Change) (Snapshot, error)
+
+	// ClaimedPlan returns the name of the plan that the user's token claimed when they
+	// were last admitted or counted; empty when it is not known.
+	ClaimedPlan(ctx context.Context, user string) (plan string, err error)
+
+	// AuditLog returns the changes of a user, the newest first, at most MaxAuditEntries.
+	AuditLog(ctx context.Context, user string) ([]AuditEntry, error)
+
+	// ScanUsers calls yield once for each user who has something counted in the window of
+	// this period that contains at. It is not one consistent view: the numbers are those
+	// of when the scan reaches the user. An error of yield ends the scan and is returned.
+	// ErrNotKept is returned as by ReadAt.
+	ScanUsers(ctx context.Context, period Period, at time.Time, yield func(UserUsage) error) error
+}
+
+// StoreDiagnostics is what a store reports about itself to the operator.
+type StoreDiagnostics interface {
+	// SetupWarnings returns one sentence for each thing in the store's setup that can cost
+	// counts, such as a Redis that evicts keys; nil when there is none.
+	SetupWarnings(context.Context) []string
+	// LostHolds is the number of requests since the store was opened that were counted
+	// although their hold was gone. Another request may have been admitted in their place.
+	LostHolds() int64
+	// ExpiredHolds is the number of holds that the store has found expired since it was
+	// opened: nobody settled them before their lease ran out.
+	ExpiredHolds() int64
+}
