@@ -1,13 +1,14 @@
 package config
 
 import (
-	"fmt"
+	"errors"
 	"maps"
 	"net"
 	"net/netip"
-	"net/url"
 	"slices"
 	"strings"
+
+	"metergate/quota/redisstore/redisurl"
 )
 
 // A checker sees to the rules that one value alone cannot break, and fills in
@@ -131,114 +132,11 @@ func (c *checker) store() {
 		s.URL = Secret(embedded + within(c.dir, dir))
 		return
 	}
-	if message := redisFault(string(s.URL)); message != "" {
-		c.src.at("store.url", "%s", message)
+	if _, err := redisurl.Parse(string(s.URL)); errors.Is(err, redisurl.ErrScheme) {
+		c.src.at("store.url", "must be embedded:DIR, %s", redisurl.Forms)
+	} else if err != nil {
+		c.src.at("store.url", "%v", err)
 	}
-}
-
-// redisFault says what is wrong with the URL of a Redis, without showing any of it.
-func redisFault(text string) string {
-	scheme, _, _ := strings.Cut(text, ":")
-	switch scheme {
-	case "redis", "rediss", "unix":
-	case "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel":
-		return hostsFault(scheme, text)
-	default:
-		return "must be embedded:DIR, redis://HOST:PORT, rediss://HOST:PORT, unix:///PATH, redis+cluster://HOST:PORT,HOST:PORT or redis+sentinel://HOST:PORT,HOST:PORT/NAME"
-	}
-	u, err := url.Parse(text)
-	_, query, options := strings.Cut(text, "?")
-	switch {
-	case strings.Contains(text, "#"):
-		return noFragment
-	case options && scheme != "unix":
-		return noOptions
-	case err != nil:
-		return "is not a URL; the port must be a number, and " + encoded
-	case u.Opaque != "" || !strings.HasPrefix(text, scheme+"://"):
-		return fmt.Sprintf("must go on with // after %s:", scheme)
-	case scheme == "unix":
-		if u.Host != "" || strings.Trim(u.Path, "/") == "" {
-			return "must be unix:///PATH with three slashes, such as unix:///run/redis/redis.sock"
-		}
-		if number, _ := strings.CutPrefix(query, "db="); options && (number == query || number == "" || !databaseRule.MatchString(number)) {
-			return "must have no option but the number of a database, such as unix:///run/redis/redis.sock?db=1"
-		}
-		return ""
-	case u.Hostname() == "":
-		return fmt.Sprintf("must have a host, such as %s://127.0.0.1:6379", scheme)
-	case u.Port() != "" && (!isPort(u.Port()) || u.Port() == "0"):
-		return "must have a port of 1 to 65535"
-	case !databaseRule.MatchString(strings.Trim(u.Path, "/")):
-		return fmt.Sprintf("must have nothing but the number of a database after the host, such as %s://127.0.0.1:6379/0", scheme)
-	}
-	return ""
-}
-
-const (
-	encoded    = "special characters of a password must be encoded (%23 for #, %2F for /, %40 for @)"
-	noFragment = "must not have a fragment; write a # of a password as %23"
-	noOptions  = "must not have options; write a ? of a password as %3F"
-)
-
-// hostsFault is redisFault for a URL with a list of hosts, which net/url refuses.
-func hostsFault(scheme, text string) string {
-	rest, ok := strings.CutPrefix(text, scheme+"://")
-	authority, path, _ := strings.Cut(rest, "/")
-	user, list := "", authority
-	if at := strings.LastIndex(authority, "@"); at >= 0 {
-		user, list = authority[:at+1], authority[at+1:]
-	}
-	cluster := strings.HasSuffix(scheme, "+cluster")
-	example := scheme + "://10.0.0.1:26379,10.0.0.2:26379/main"
-	if cluster {
-		example = scheme + "://10.0.0.1:6379,10.0.0.2:6379"
-	}
-	_, err := url.Parse("redis://" + user + "h")
-	switch {
-	case !ok:
-		return fmt.Sprintf("must go on with // after %s:", scheme)
-	case strings.Contains(rest, "#"):
-		return noFragment
-	case strings.Contains(rest, "?"):
-		return noOptions
-	case err != nil || strings.Contains(path, "@"):
-		return "is not a URL; " + encoded
-	case list == "":
-		return "must have hosts, such as " + example
-	}
-	hosts := strings.Split(list, ",")
-	for i, h := range hosts {
-		host, port, err := net.SplitHostPort(h)
-		_, ipErr := netip.ParseAddr(host)
-		fault := ""
-		switch {
-		case h == "":
-			fault = "is empty"
-		case !strings.Contains(h, ":") || strings.HasSuffix(h, "]"):
-			fault = "has no port"
-		case err != nil || ipErr != nil && !hostRule.MatchString(host):
-			fault = "must be a name or an IP address, IPv6 in brackets, with a port"
-		case !isPort(port) || port == "0":
-			fault = "must have a port of 1 to 65535"
-		default:
-			continue
-		}
-		return fmt.Sprintf("host %d of %d %s; write HOST:PORT for each, such as %s", i+1, len(hosts), fault, example)
-	}
-	name, database, _ := strings.Cut(path, "/")
-	switch {
-	case cluster && path != "":
-		return "must end after the hosts, such as " + example + "; a cluster has no name and no databases"
-	case cluster:
-	case name == "":
-		return "must have the name of the master after the hosts, as the Sentinels know it, such as " + example
-	case !masterRule.MatchString(name):
-		return "must have a name of 1 to 64 letters, digits, _ . and - after the hosts, such as " + example
-	case !databaseRule.MatchString(database):
-		return "must have nothing but the number of a database after the name, such as " + example + "/0"
-	}
-	return ""
 }
 
 // minSecret is the least length of an HMAC secret, in bytes: as long as the hash

@@ -102,8 +102,6 @@ var (
 	endpointRule = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
 	prefixRule   = regexp.MustCompile(`^[A-Za-z0-9_.:-]{1,64}$`)
 	hostRule     = regexp.MustCompile(`^[A-Za-z0-9._-]{1,253}$`)
-	masterRule   = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
-	databaseRule = regexp.MustCompile(`^[0-9]{0,9}$`)
 	typeRule     = regexp.MustCompile(`^([A-Za-z0-9!#$&^_.+-]{1,127}/)?[A-Za-z0-9!#$&^_.+-]{1,127}$`)
 	schemeRule   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*$`)
 )
