@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto"
 	"errors"
 	"maps"
 	"net"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"metergate/proxy/jwtauth/jwtrules"
 	"metergate/quota/redisstore/redisurl"
 )
 
@@ -139,10 +141,6 @@ func (c *checker) store() {
 	}
 }
 
-// minSecret is the least length of an HMAC secret, in bytes: as long as the hash
-// (RFC 7518, section 3.2).
-const minSecret = 32
-
 func (c *checker) jwt() {
 	const secret, key, set, algs = "auth.jwt.secret", "auth.jwt.public_key_file", "auth.jwt.jwks_url", "auth.jwt.algorithms"
 	if !c.usable("auth", "auth.jwt") {
@@ -162,15 +160,17 @@ func (c *checker) jwt() {
 		c.src.at(path, "needs a secret, a secret_file, a public_key_file or a jwks_url to verify tokens with")
 		return
 	}
-	switch n := len(jwt.Secret); {
-	case n > 0 && n < minSecret:
-		c.src.at(secret, "must have at least %d bytes, got %d; make one with: openssl rand -hex 32", minSecret, n)
-	case isPEM(jwt.Secret):
-		c.src.at(secret, "is a PEM file; give that as public_key_file, with the issuer's algorithm such as RS256")
+	if jwt.Secret != "" {
+		if err := jwtrules.CheckSecret([]byte(jwt.Secret)); err != nil {
+			c.src.at(secret, "%v", err)
+		}
 	}
-	var public any // nil: there is none, or it is not good
-	c.pemFile(key, &jwt.PublicKeyFile, maxSmall, func(data []byte) (err error) {
-		public, err = parsePublicKey(data)
+	var public crypto.PublicKey // nil: there is none, or it is not good
+	c.pemFile(key, &jwt.PublicKeyFile, maxSmall, func(data []byte) error {
+		parsed, err := jwtrules.ParsePublicKey(data)
+		if err == nil {
+			public = parsed
+		}
 		return err
 	})
 	switch {
@@ -187,7 +187,7 @@ func (c *checker) jwt() {
 	for i, a := range jwt.Algorithms {
 		path := index(algs, i)
 		first := slices.Index(jwt.Algorithms, a)
-		switch hmac := strings.HasPrefix(a, "HS"); {
+		switch hmac := jwtrules.IsHMAC(a); {
 		case c.src.failed[path]:
 			keyUsed, setUsed = true, true // as far as one can know
 		case first < i:
@@ -196,11 +196,11 @@ func (c *checker) jwt() {
 			c.src.at(path, "%s needs auth.jwt.secret", a)
 		case !hmac && !haveKey && !haveSet:
 			c.src.at(path, "%s needs auth.jwt.public_key_file or auth.jwt.jwks_url", a)
-		case !hmac && public != nil && !haveSet && neededKey(a) != keyKind(public):
-			c.src.at(path, "%s needs %s; auth.jwt.public_key_file has %s", a, neededKey(a), keyKind(public))
+		case !hmac && public != nil && !haveSet && jwtrules.KindFor(a) != jwtrules.KindOf(public):
+			c.src.at(path, "%s needs %s; auth.jwt.public_key_file has %s", a, jwtrules.KindFor(a), jwtrules.KindOf(public))
 		case !hmac:
 			setUsed = true
-			keyUsed = keyUsed || public == nil || neededKey(a) == keyKind(public)
+			keyUsed = keyUsed || public == nil || jwtrules.KindFor(a) == jwtrules.KindOf(public)
 		}
 	}
 	// Who forgets the algorithm would wonder why every token is refused.
@@ -218,7 +218,9 @@ func (c *checker) jwt() {
 // is an object.
 func (c *checker) claims() {
 	const user, plan = "auth.jwt.claims.user", "auth.jwt.claims.plan"
-	a, b := claimPath(c.cfg.Auth.JWT.Claims.User), claimPath(c.cfg.Auth.JWT.Claims.Plan)
+	// An error has been reported by the decoder, and leaves nothing to compare.
+	a, _ := jwtrules.ParseClaimPath(c.cfg.Auth.JWT.Claims.User)
+	b, _ := jwtrules.ParseClaimPath(c.cfg.Auth.JWT.Claims.Plan)
 	shorter := min(len(a), len(b))
 	switch {
 	case c.src.failed[user] || c.src.failed[plan] || !slices.Equal(a[:shorter], b[:shorter]):

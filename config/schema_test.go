@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"metergate/proxy/jwtauth/jwtrules"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -176,7 +177,7 @@ func (s *schemaTest) scalar(typ reflect.Type, tag reflect.StructTag, pointer str
 	description, _ := s.parent(pointer)["description"].(string)
 	switch {
 	case as == "algorithm":
-		enum = algorithms
+		enum = jwtrules.Algorithms()
 	case oneof != "":
 		enum = strings.Split(oneof, ", ")
 	case as == "size":

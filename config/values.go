@@ -18,6 +18,8 @@ import (
 	_ "time/tzdata" // a time zone must not depend on what the machine has installed
 
 	"gopkg.in/yaml.v3"
+
+	"metergate/proxy/jwtauth/jwtrules"
 )
 
 var (
@@ -102,15 +104,8 @@ var (
 	endpointRule = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
 	prefixRule   = regexp.MustCompile(`^[A-Za-z0-9_.:-]{1,64}$`)
 	hostRule     = regexp.MustCompile(`^[A-Za-z0-9._-]{1,253}$`)
-	typeRule     = regexp.MustCompile(`^([A-Za-z0-9!#$&^_.+-]{1,127}/)?[A-Za-z0-9!#$&^_.+-]{1,127}$`)
 	schemeRule   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*$`)
 )
-
-// algorithms that a token may be signed with. Never "none".
-var algorithms = []string{
-	"HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512",
-	"ES256", "ES384", "ES512", "EdDSA",
-}
 
 // checkText checks a text by the rules that the tag as names.
 func checkText(text, as string) error {
@@ -118,9 +113,10 @@ func checkText(text, as string) error {
 	case "address":
 		return checkAddress(text)
 	case "algorithm":
-		return oneOf(text, algorithms...)
+		return oneOf(text, jwtrules.Algorithms()...)
 	case "claim":
-		return checkClaim(text)
+		_, err := jwtrules.ParseClaimPath(text)
+		return err
 	case "endpoint":
 		if !endpointRule.MatchString(text) {
 			return errors.New("must have 1 to 64 of a-z, 0-9 and -")
@@ -143,8 +139,8 @@ func checkText(text, as string) error {
 		}
 		return checkJWKS(text)
 	case "mediatype":
-		if text != "" && !typeRule.MatchString(text) {
-			return errors.New("must be a media type, such as at+jwt or JWT")
+		if text != "" {
+			return jwtrules.CheckType(text)
 		}
 	case "origin":
 		return checkOrigin(text)

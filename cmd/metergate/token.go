@@ -10,7 +10,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"metergate/config"
-	"metergate/proxy/jwtauth"
+	"metergate/proxy/jwtauth/jwtrules"
 )
 
 func token(c *console) error {
@@ -105,7 +105,7 @@ func signToken(cfg *config.Config, user, plan string, ttl time.Duration) (string
 
 // setClaim sets the claim at a path, whose parts but the last are objects.
 func setClaim(claims map[string]any, path, value string) error {
-	names, err := jwtauth.ClaimPath(path)
+	names, err := jwtrules.ParseClaimPath(path)
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,7 @@ import (
 
 	"metergate/config"
 	"metergate/internal/testkit"
-	"metergate/proxy/jwtauth"
+	"metergate/proxy/jwtauth/jwtrules"
 )
 
 // jwtConfig is a configuration with nothing but auth.jwt.
@@ -142,7 +142,7 @@ default_plan: free
 plans: { free: {} }
 upstreams: { api: { targets: [{ url: "http://127.0.0.1:9000" }] } }
 routes: [{ match: /, upstream: api }]`, strings.Repeat("5f", 32), path), os.LookupEnv)
-		names, own := jwtauth.ClaimPath(path)
+		names, own := jwtrules.ParseClaimPath(path)
 		if (err == nil) != (own == nil) {
 			t.Errorf("%q: %v, but %v", path, err, own)
 		}

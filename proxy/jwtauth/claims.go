@@ -2,9 +2,7 @@ package jwtauth
 
 import (
 	"encoding/json"
-	"fmt"
 	"math"
-	"regexp"
 	"strings"
 	"time"
 	"unicode"
@@ -73,35 +71,6 @@ func (c claims) time(name string) (*jwt.NumericDate, error) {
 	}
 	whole, fraction := math.Modf(seconds)
 	return &jwt.NumericDate{Time: time.Unix(int64(whole), int64(fraction*1e9)).UTC()}, nil
-}
-
-var (
-	claimRule = regexp.MustCompile(`^([^.\\]|\\[.\\])+(\.([^.\\]|\\[.\\])+)*$`)
-	claimName = regexp.MustCompile(`([^.\\]|\\[.\\])+`)
-	// unescape gives a name as it stands in a token; separators leaves of a path only
-	// the dots that separate.
-	unescape   = strings.NewReplacer(`\\`, `\`, `\.`, `.`)
-	separators = strings.NewReplacer(`\\`, ``, `\.`, ``)
-)
-
-// ClaimPath returns the names in a dotted path, which reaches into objects: app.plan
-// is the member plan of the claim app. A dot within a name is \., a backslash \\: the
-// claim https://example.com/plan is https://example\.com/plan. What a path means never
-// depends on the token. Errors: an empty name, a backslash before anything else, and a
-// URL with a dot that separates before its last slash, which nobody means.
-func ClaimPath(path string) ([]string, error) {
-	if !claimRule.MatchString(path) {
-		return nil, fmt.Errorf(`claim %q: must be the name of a claim, or several joined by dots; a dot within a name is \., a backslash \\`, path)
-	}
-	bare := separators.Replace(path)
-	if dot := strings.IndexByte(bare, '.'); dot >= 0 && strings.Contains(bare, "://") && dot < strings.LastIndexByte(bare, '/') {
-		return nil, fmt.Errorf(`claim %q: a dot within a name is \., such as https://example\.com/plan`, path)
-	}
-	names := claimName.FindAllString(path, -1)
-	for i, name := range names {
-		names[i] = unescape.Replace(name)
-	}
-	return names, nil
 }
 
 // at follows a path into objects and reports whether there is something. A path

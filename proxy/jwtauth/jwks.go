@@ -2,14 +2,14 @@ package jwtauth
 
 import (
 	"crypto/ecdh"
-	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/MicahParks/jwkset"
-	"github.com/golang-jwt/jwt/v5"
+
+	"metergate/proxy/jwtauth/jwtrules"
 )
 
 // maxKeyID is the most bytes that a kid can have. Real ones have up to 64.
@@ -67,7 +67,7 @@ func parseKey(text []byte) (key jwkset.JWK, kid string, err error) {
 		return key, "", errors.New("it is not written as RFC 7517 has it")
 	}
 	kid = m.KID[:min(len(m.KID), maxKeyID)]
-	method, known := methods[string(m.ALG)]
+	_, known := methods[string(m.ALG)]
 	switch {
 	case m.KID == "" || len(m.KID) > maxKeyID:
 		return key, kid, fmt.Errorf("it must have a kid of 1 to %d bytes", maxKeyID)
@@ -87,19 +87,11 @@ func parseKey(text []byte) (key jwkset.JWK, kid string, err error) {
 	if key, err = jwkset.NewJWKFromMarshal(m, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{SkipKeyOps: true}); err != nil {
 		return key, kid, err
 	}
-	switch public := key.Key().(type) {
-	case *ecdh.PublicKey:
+	if _, ok := key.Key().(*ecdh.PublicKey); ok {
 		return key, kid, errors.New("it is a key for agreement (X25519), not for signatures")
-	case *rsa.PublicKey:
-		if public.E < 3 || public.E%2 == 0 || public.N.Bit(0) == 0 { // crypto/rsa refuses it, with every token
-			return key, kid, errors.New("exponent and modulus must be odd")
-		}
-		if !known {
-			method = jwt.SigningMethodRS256 // stands for all that use RSA
-		}
 	}
-	if method != nil {
-		err = fits(method, key.Key())
+	if known {
+		return key, kid, jwtrules.CheckKeyFor(string(m.ALG), key.Key())
 	}
-	return key, kid, err
+	return key, kid, jwtrules.CheckPublicKey(key.Key())
 }

@@ -35,11 +35,12 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
-	"regexp"
 	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"metergate/proxy/jwtauth/jwtrules"
 )
 
 // Identity is what a good token says.
@@ -80,7 +81,7 @@ type Options struct {
 	// Leeway is how far the issuer's clock and this one may differ when exp, nbf and
 	// iat are checked. 0: not at all; negative: an error of New.
 	Leeway time.Duration
-	// UserClaim and PlanClaim name the claims that Identity is from, see ClaimPath.
+	// UserClaim and PlanClaim name the claims that Identity is from, see jwtrules.ParseClaimPath.
 	// Empty: "sub" and "plan".
 	UserClaim, PlanClaim string
 	// Now is the clock; nil means time.Now. Tests move time with it.
@@ -105,23 +106,25 @@ type Verifier struct {
 // or key that is too weak, a public key that cannot be read, a negative leeway, a
 // claim's path with an empty part. They say what to do and hold nothing secret.
 func New(o Options) (*Verifier, error) {
-	s, err := schemes(o.Algorithms, bytes.Clone(o.Secret), o.PublicKeyPEM, o.KeySet != nil)
+	s, err := newSchemes(o.Algorithms, bytes.Clone(o.Secret), o.PublicKeyPEM, o.KeySet != nil)
 	if err != nil {
 		return nil, err
 	}
-	if o.Type != "" && !typeRule.MatchString(o.Type) {
-		return nil, fmt.Errorf("type %q: must be a media type, such as at+jwt or JWT", o.Type)
+	if o.Type != "" {
+		if err := jwtrules.CheckType(o.Type); err != nil {
+			return nil, fmt.Errorf("type %q: %w", o.Type, err)
+		}
 	}
 	if o.Leeway < 0 {
 		return nil, fmt.Errorf("leeway: must not be negative, got %v", o.Leeway)
 	}
-	user, err := ClaimPath(cmp.Or(o.UserClaim, "sub"))
+	user, err := jwtrules.ParseClaimPath(cmp.Or(o.UserClaim, "sub"))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("user claim %q: %w", o.UserClaim, err)
 	}
-	plan, err := ClaimPath(cmp.Or(o.PlanClaim, "plan"))
+	plan, err := jwtrules.ParseClaimPath(cmp.Or(o.PlanClaim, "plan"))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("plan claim %q: %w", o.PlanClaim, err)
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -198,10 +201,6 @@ func (v *Verifier) verify(ctx context.Context, token string) (*verdict, error) {
 	}
 	return d, nil
 }
-
-// typeRule is for media types without parameters, and without "application/" (RFC
-// 6838, section 4.2).
-var typeRule = regexp.MustCompile(`^([A-Za-z0-9!#$&^_.+-]{1,127}/)?[A-Za-z0-9!#$&^_.+-]{1,127}$`)
 
 // fullType is a typ as a whole media type (RFC 7515, section 4.1.9).
 func fullType(typ string) string {
@@ -304,7 +303,7 @@ func (v *Verifier) signedClaims(ctx context.Context, token string) (claims, erro
 func (v *Verifier) key(ctx context.Context, header map[string]any, s scheme) (any, error) {
 	kid, named := header["kid"]
 	switch {
-	case s.symmetric() || v.keys == nil || !named && s.key != nil:
+	case jwtrules.IsHMAC(s.algorithm) || v.keys == nil || !named && s.key != nil:
 		return s.key, nil
 	case !named:
 		return nil, errNoKeyID
@@ -316,7 +315,7 @@ func (v *Verifier) key(ctx context.Context, header map[string]any, s scheme) (an
 	if err != nil {
 		return nil, err
 	}
-	if fits(s.method, key) != nil {
+	if jwtrules.CheckKeyFor(s.algorithm, key) != nil {
 		return nil, errSignature
 	}
 	return key, nil
