@@ -37,7 +37,7 @@ long: ## what takes too long for make test: 100 kills, 1000 reloads, 200,000 ste
 # Without the race detector, which keeps memory of its own.
 soak: ## ten minutes of all kinds of traffic on one gateway, that must not grow
 	@.ci/install
-	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate -v -count 1 -run '^TestSoak$$' -timeout 25m -soak 10m
+	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate/bench -v -count 1 -run '^TestSoak$$' -timeout 25m -soak 10m
 
 lint: format vet ## check format, vet, go.mod
 	go mod tidy -diff
@@ -54,10 +54,11 @@ vet:
 # The other proxies are measured where they are installed.
 bench: ## compare the gateway with other proxies, and measure each part of it
 	go test ./proxy/... ./quota/... -run '^$$' -bench . -benchmem -timeout 20m
-	go test ./cmd/metergate -run '^$$' -bench . -skip '^BenchmarkGrowth$$' -benchtime 1x -timeout 20m $(BENCH)
+	go test ./cmd/metergate/bench -run '^$$' -bench . -skip '^BenchmarkGrowth$$' -benchtime 1x -timeout 20m $(BENCH)
+	go test ./cmd/metergate -run '^$$' -bench . -benchtime 1x -timeout 20m
 
 growth: ## what grows with connections, users, limits and routes
-	go test ./cmd/metergate -run '^$$' -bench '^BenchmarkGrowth$$' -benchtime 1x -timeout 30m $(BENCH)
+	go test ./cmd/metergate/bench -run '^$$' -bench '^BenchmarkGrowth$$' -benchtime 1x -timeout 30m $(BENCH)
 
 fuzz: ## run each fuzz target for FUZZTIME=60s
 	@grep -rEo --include='*_test.go' --exclude-dir=.tools '^func Fuzz[A-Za-z0-9_]*' . | \

@@ -11,9 +11,6 @@ import (
 var (
 	long     = flag.Bool("long", false, "run what takes minutes: 100 kills instead of 10")
 	chaosFor = flag.Duration("chaos", 60*time.Second, "how `long` TestChaos puts a load on the gateways")
-	soakFor  = flag.Duration("soak", 5*time.Second, "how `long` TestSoak puts a load on a gateway; from 1m on it looks for growth")
-	rounds   = flag.Int("rounds", 5, "how `often` a benchmark of whole processes measures each of them")
-	roundFor = flag.Duration("round", 2*time.Second, "how `long` one of its rounds takes; at a fixed rate five times as long")
 	seedFlag = flag.Uint64("seed", 0, "repeat the schedule that a test has printed the `seed` of; 0: a new one")
 )
 

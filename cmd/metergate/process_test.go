@@ -24,7 +24,6 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
-	playRole()
 	// In a script, and only there, the test binary is the program.
 	testscript.Main(buildFirst{m}, map[string]func(){"metergate": main})
 }

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"metergate/cmd/metergate/gatewaytest"
 	"metergate/internal/testkit"
 	"metergate/quota"
 	"metergate/quota/redisstore/redistest"
@@ -125,7 +126,7 @@ func settleUsers(b *testing.B, s *server, redisAddr string, users int) {
 	}
 	// The gateway says whether the copies are what it takes for its own.
 	for _, i := range []int{0, users / 2, users - 1} {
-		status, body := get(s.url()+"/usage", testkit.Token(loadUser(i), "load"))
+		status, body := gatewaytest.Get(s.url()+"/usage", testkit.Token(loadUser(i), "load"))
 		var u quota.Usage
 		if err := json.Unmarshal([]byte(body), &u); err != nil || status != 200 || u.Used != 1 {
 			b.Fatalf("user %d of %d: status %d: %s", i, users, status, body)

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"bufio"
@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"metergate/cmd/metergate/gatewaytest"
 	"metergate/internal/testkit"
 	"metergate/quota/redisstore/redistest"
 )
@@ -26,23 +27,21 @@ import (
 // of it. make soak runs it for ten minutes.
 func TestSoak(t *testing.T) {
 	t.Parallel()
-	random := newRandom(t)
+	random := gatewaytest.NewRandom(t)
 	redis := redistest.Start(t)
 	cable := redistest.Connect(t, redis.Addr)
-	users := make([]*account, 200)
+	users := make([]*gatewaytest.Account, 200)
 	for i := range users {
-		users[i] = &account{user: loadUser(i), plan: "load"}
+		users[i] = &gatewaytest.Account{User: loadUser(i), Plan: "load"}
 	}
-	users[0].fails = true
-	l := newLedger(t, users...)
+	users[0].Fails = true
+	l := gatewaytest.NewWorkload(t, users...)
 	gateway, file := startLoaded(t, "metergate", cable.URL(), l.URL, 2, append(loadPaths(1), "/api/image-analysis"), "ON_FAILURE=allow")
-	at := &site{t: t}
-	at.now.Store(&process{url: gateway.url()})
-	client := crowd(t)
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	client := gatewaytest.NewClient(t)
+	client.CheckRedirect = gatewaytest.KeepRedirects
 
 	// The base has seen a request: Redis is connected, the scripts are loaded.
-	if status := post(client, gateway.url()+"/api/analyze?status=200", testkit.Token("base", "load")); status != 200 {
+	if status := gatewaytest.Post(client, gateway.url()+"/api/analyze?status=200", testkit.Token("base", "load")); status != 200 {
 		t.Fatalf("a request: %d", status)
 	}
 	base := sampleOf(t, gateway)
@@ -52,7 +51,7 @@ func TestSoak(t *testing.T) {
 	var running sync.WaitGroup
 	for range 12 {
 		own := rand.New(rand.NewPCG(random.Uint64(), 0))
-		running.Go(func() { l.load(ctx, t, client, own, at) })
+		running.Go(func() { l.Run(ctx, t, client, own, func(*rand.Rand) string { return gateway.url() }) })
 	}
 	s := &soak{T: t, gateway: gateway, file: file, cable: cable}
 	for i := range 20 {
@@ -63,7 +62,7 @@ func TestSoak(t *testing.T) {
 	begun := time.Now()
 	var samples []sample
 	all := func() bool {
-		return l.answered.Load() > 200 && s.streams.Load() > 100 && s.reloads.Load() > 2 && s.failures.Load() > 0
+		return l.Answered.Load() > 200 && s.streams.Load() > 100 && s.reloads.Load() > 2 && s.failures.Load() > 0
 	}
 	for every := time.NewTicker(min(time.Second, *soakFor/10)); time.Since(begun) < *soakFor || !all(); <-every.C {
 		if time.Since(begun) > *soakFor+2*time.Minute {
@@ -76,7 +75,7 @@ func TestSoak(t *testing.T) {
 	client.CloseIdleConnections()
 	l.CloseClientConnections()
 
-	t.Logf("%d requests were answered, %d streams opened, %d reloads, %d outages", l.answered.Load(), s.streams.Load(), s.reloads.Load(), s.failures.Load())
+	t.Logf("%d requests were answered, %d streams opened, %d reloads, %d outages", l.Answered.Load(), s.streams.Load(), s.reloads.Load(), s.failures.Load())
 	var now sample
 	defer func() {
 		t.Logf("goroutines: %.0f before, %.0f after; descriptors: %.0f before, %.0f after", base.goroutines, now.goroutines, base.descriptors, now.descriptors)

@@ -1,10 +1,12 @@
-package main
+package bench
 
 import (
 	"fmt"
 	"regexp"
 	"strconv"
 	"testing"
+
+	"metergate/cmd/metergate/gatewaytest"
 )
 
 // A sample is what a gateway takes at one moment.
@@ -45,7 +47,7 @@ var sampleMetrics = regexp.MustCompile(`(?m)^(metergate_requests_in_flight|go_me
 // sampleOf looks at a gateway from outside, and asks it for its metrics.
 func sampleOf(t testing.TB, s *server) sample {
 	t.Helper()
-	status, body := get(s.admin+"/metrics", "")
+	status, body := gatewaytest.Get(s.admin+"/metrics", "")
 	found := map[string]float64{}
 	for _, m := range sampleMetrics.FindAllStringSubmatch(body, -1) {
 		found[m[1]], _ = strconv.ParseFloat(m[2], 64)

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"bytes"
@@ -16,20 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"metergate/cmd/metergate/gatewaytest"
 	"metergate/internal/testkit"
 )
-
-// Benchmarks of whole processes: what is measured runs in one of its own, so that
-// its processor time and its memory can be told from those of the load, of the
-// upstream and of Redis, which share the machine with it.
-//
-//	bench_server_test.go  the processes, and what they take
-//	bench_roles_test.go   those that the test binary plays: the upstream, plain proxies
-//	bench_others_test.go  nginx, HAProxy and Caddy, where they are installed
-//	bench_load_test.go    the load: as fast as it goes, or at a fixed rate
-//	bench_table_test.go   medians and ratios, as tables for docs/performance.md
-//
-// Figures of different runs or machines cannot be compared; the ratios of one run can.
 
 // A server is a process under load. It ends with its test.
 type server struct {
@@ -98,7 +87,7 @@ func accepts(address string, ended <-chan struct{}) bool {
 const loadYAML = `
 listen: ${LISTEN}
 shutdown_timeout: 30s
-admin: { listen: "${ADMIN}", token: "` + adminToken + `" }
+admin: { listen: "${ADMIN}", token: "` + gatewaytest.AdminToken + `" }
 store: { url: "${STORE}", on_failure: "${ON_FAILURE:-deny}", timeout: "${STORE_TIMEOUT:-250ms}", journal: journal }
 auth: { jwt: { secret: "` + testkit.Secret + `", algorithms: [HS256] } }
 default_plan: load
@@ -148,7 +137,7 @@ func startLoaded(t testing.TB, name, store, upstream string, limits int, paths [
 	var admin string
 	s := startServer(t, name, func(address string) *exec.Cmd {
 		admin = testkit.FreeAddress(t)
-		cmd := exec.Command(binary, "serve", "-config", file)
+		cmd := exec.Command(gatewaytest.Program(), "serve", "-config", file)
 		cmd.Env = append(os.Environ(), "LISTEN="+address, "ADMIN="+admin, "STORE="+store, "UPSTREAM="+upstream)
 		cmd.Env = append(cmd.Env, env...)
 		return cmd

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"bufio"
@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"metergate/cmd/metergate/gatewaytest"
 	"metergate/internal/testkit"
 	"metergate/quota"
 	"metergate/quota/redisstore/redistest"
@@ -25,10 +26,10 @@ func BenchmarkStreams(b *testing.B) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer upstream.Close()
 	redis := redistest.Start(b)
-	here := startGateway(b, redis.URL(), upstream.URL)
-	there := startGateway(b, redis.URL(), upstream.URL)
+	here := gatewaytest.StartGateway(b, redis.URL(), upstream.URL)
+	there := gatewaytest.StartGateway(b, redis.URL(), upstream.URL)
 	token := func(i int) string { return testkit.Token(fmt.Sprint("stream-", i), "enterprise") }
-	measured := &server{name: "metergate", pid: here.cmd.Process.Pid}
+	measured := &server{name: "metergate", pid: here.Cmd.Process.Pid}
 	before := measured.resident(b)
 
 	// Each stream tells when it has seen its user's next count.
@@ -39,7 +40,7 @@ func BenchmarkStreams(b *testing.B) {
 	var ready sync.WaitGroup
 	for i := range streams {
 		seen[i] = make(chan time.Time, calls)
-		req, _ := http.NewRequest("GET", here.url+"/usage/stream", nil)
+		req, _ := http.NewRequest("GET", here.URL+"/usage/stream", nil)
 		req.Header.Set("Authorization", "Bearer "+token(i))
 		res, err := client.Do(req)
 		if err != nil || res.StatusCode != 200 {
@@ -76,7 +77,7 @@ func BenchmarkStreams(b *testing.B) {
 		var delays []time.Duration
 		for n := range calls {
 			i := n * 7919 % streams
-			req, _ := http.NewRequest("POST", there.url+"/api/analyze", nil)
+			req, _ := http.NewRequest("POST", there.URL+"/api/analyze", nil)
 			req.Header.Set("Authorization", "Bearer "+token(i))
 			res, err := client.Do(req)
 			answered := time.Now()
