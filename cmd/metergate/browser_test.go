@@ -169,9 +169,9 @@ func TestBrowser(t *testing.T) {
 		}
 		// The 101st.
 		tab.Want("call().then(r => r.json()).then(p => p.status + ' ' + p.usage.used)", "429 100")
-		tab.Want("text('prompt-title')", "The call was refused")
+		tab.Want("text('prompt-title')", "Your last request was refused")
 		tab.Want("text('upgrade-button') + ' ' + part('upgrade-button').href", "Upgrade https://example.com/pricing")
-		tab.Want("full.shadowRoot.querySelector('[role=status]').textContent.includes('The call was refused')", "true")
+		tab.Want("full.shadowRoot.querySelector('[role=status]').textContent.includes('Your last request was refused')", "true")
 		tab.Want("text('count')", "100 of 100 used")
 		if now := tab.String("loads"); now != loads {
 			t.Error("the page was loaded again")

@@ -140,7 +140,7 @@ func TestDemoPage(t *testing.T) {
 		picture(t, tab, "burst")
 		tab.Eval("press('50 at once')", nil)
 		tab.Want("text('full', 'count') + text('result').includes('43 counted, 7 refused.')", "100 of 100 usedtrue")
-		tab.Want("text('full', 'prompt-title')", "The call was refused")
+		tab.Want("text('full', 'prompt-title')", "Your last request was refused")
 		tab.Eval("performance.timeOrigin", &now)
 		if now != loads {
 			t.Error("the page was loaded again")
@@ -160,7 +160,7 @@ func TestDemoPage(t *testing.T) {
 		tab.Want("rows().length", "2")
 		picture(t, tab, "limit")
 		tab.Eval("press('Report')", nil)
-		tab.Want("text('full', 'prompt-title') + text('result-facts').slice(0, 3)", "The call was refused429")
+		tab.Want("text('full', 'prompt-title') + text('result-facts').slice(0, 3)", "Your last request was refused429")
 		tab.Want("text('result').includes('Refused. The API was not asked. X-Usage is 100/100.')", "true")
 		tab.Want("/^429 report 100.100 Retry-After: \\d+ /.test(rows()[0])", "true")
 		picture(t, tab, "refused")
@@ -385,7 +385,7 @@ func TestDemoPageAxe(t *testing.T) {
 	for range 3 {
 		tab.Eval("press('Report')", nil)
 	}
-	tab.Want("text('full', 'prompt-title')", "The call was refused")
+	tab.Want("text('full', 'prompt-title')", "Your last request was refused")
 	tab.Want("document.querySelectorAll('.status.running').length", "0")
 	axe(t, tab, string(source), "refused")
 	tab.Eval("document.getElementById('full').shadowRoot.querySelector('[part=upgrade-button]').click()", nil)

@@ -213,7 +213,7 @@ func TestDocsHTML(t *testing.T) {
 			tab.Want("count()", want+" of 100 used")
 		}
 		tab.Eval("document.querySelector('button').click()", nil)
-		tab.Want("document.querySelector('usage-meter').shadowRoot.querySelector('[part=prompt-title]').innerText", "The call was refused")
+		tab.Want("document.querySelector('usage-meter').shadowRoot.querySelector('[part=prompt-title]').innerText", "Your last request was refused")
 		if i == 0 {
 			tab.Want("document.querySelector('#refused').innerText.endsWith('Upgrade: https://example.com/pricing')", "true")
 		}

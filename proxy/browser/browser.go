@@ -1,9 +1,11 @@
-// Package browser holds what the gateway serves to browsers: client.js, which
-// follows a user's usage, and meter.js, which shows it.
+// Package browser holds what the gateway serves to browsers: client.js, which follows a
+// user's usage, and meter.js, which shows it.
 //
-// They are plain ES modules, served as they stand: no bundler, no dependency. They
-// need no token and may be imported from any origin, under a Content-Security-Policy
-// that names the gateway in script-src and connect-src and allows nothing inline.
+// Both are ES modules without dependencies, bundled from the sources in src. The bundles
+// are committed, so building the gateway needs no bundler; after a change of src run
+// go generate. They need no token and may be imported from any origin. A page with a
+// Content-Security-Policy names the gateway in script-src and connect-src, and needs to
+// allow nothing inline.
 package browser
 
 import (
@@ -15,10 +17,12 @@ import (
 	"strings"
 )
 
+//go:generate go test -run ^TestBundlesAreCurrent$ -update .
+
 //go:embed client.js meter.js client.d.ts
 var embedded embed.FS
 
-// A file is ready to be served.
+// A file is what Serve sends for one name.
 type file struct {
 	body        []byte
 	contentType string
@@ -42,8 +46,8 @@ var files = func() map[string]file {
 	return m
 }()
 
-// Serve answers a GET or HEAD request with the file of that name and returns the
-// status: 200, 304 when the client has the file already, 404 for another name.
+// Serve answers a GET or HEAD request with the file of that name and returns the status:
+// 200, 304 if the client has the current file, 404 for any other name.
 func Serve(w http.ResponseWriter, r *http.Request, name string) int {
 	f, ok := files[name]
 	if !ok {
@@ -51,15 +55,15 @@ func Serve(w http.ResponseWriter, r *http.Request, name string) int {
 		return http.StatusNotFound
 	}
 	h := w.Header()
-	// Any origin, and for that no credentials, whatever the gateway's API allows.
+	// Any origin may load the files, so without credentials, whatever the API allows.
 	h.Set("Access-Control-Allow-Origin", "*")
 	h.Del("Access-Control-Allow-Credentials")
 	h.Set("Cross-Origin-Resource-Policy", "cross-origin")
 	h.Set("X-Content-Type-Options", "nosniff")
-	// Always asked for again, so that an upgrade of the gateway reaches all at once.
+	// Browsers revalidate each time, so an upgrade of the gateway reaches everyone at once.
 	h.Set("Cache-Control", "no-cache")
 	h.Set("Etag", f.etag)
-	if matches(r.Header.Values("If-None-Match"), f.etag) {
+	if matchesETag(r.Header.Values("If-None-Match"), f.etag) {
 		w.WriteHeader(http.StatusNotModified)
 		return http.StatusNotModified
 	}
@@ -72,11 +76,11 @@ func Serve(w http.ResponseWriter, r *http.Request, name string) int {
 	return http.StatusOK
 }
 
-// matches compares as RFC 9110 section 13.1.2 has it: weakly. Proxies that compress
-// make a strong tag a weak one.
-func matches(fields []string, etag string) bool {
-	for _, field := range fields {
-		for tag := range strings.SplitSeq(field, ",") {
+// matchesETag compares weakly, as RFC 9110 section 13.1.2 requires: proxies that compress
+// turn a strong tag into a weak one.
+func matchesETag(ifNoneMatch []string, etag string) bool {
+	for _, value := range ifNoneMatch {
+		for tag := range strings.SplitSeq(value, ",") {
 			tag = strings.TrimSpace(tag)
 			if tag == "*" || strings.TrimPrefix(tag, "W/") == etag {
 				return true

@@ -1,4 +1,6 @@
-// <usage-meter>: how much of a quota is used, live.
+// Code generated from src by go generate ./proxy/browser; DO NOT EDIT.
+
+// <usage-meter> shows how much of a quota is used, live.
 //
 //   <script type="module" src="https://gateway.example.com/usage/meter.js"></script>
 //   <usage-meter></usage-meter>
@@ -7,51 +9,175 @@
 //   </script>
 //
 // Attributes: base-url (default: where this file came from), token, label, compact,
-// theme (light or dark; default: the system's), upgrade-url (goes before the
+// theme (light or dark; default: the system's), upgrade-url (takes precedence over the
 // gateway's). Properties: client (of client.js, to share one), getToken, messages (to
-// translate). Event: upgrade, when somebody asks for more; preventDefault keeps the
-// upgrade URL closed. Slot: upgrade, in the place of the button. Parts: card, label,
+// translate). Event: upgrade, when the user asks for more; preventDefault keeps the
+// upgrade URL from opening. Slot: upgrade, replaces the button. Parts: card, label,
 // plan, count, used, limit, remaining, bar, fill, pending, status, running, reset,
 // notice, details, summary, endpoints, prompt, prompt-title, prompt-text,
 // upgrade-button. Colours and sizes: the --usage-meter-* properties below.
 //
-// It builds its nodes and its style sheet by script: it needs neither 'unsafe-inline'
-// nor an exception for Trusted Types.
+// It builds its nodes and its style sheet by script, so a Content-Security-Policy needs
+// neither 'unsafe-inline' nor an exception for Trusted Types.
 
-import { createUsageClient } from './client.js';
 
-/** The words. Numbers and dates come in the locale of the page. */
-const MESSAGES = {
-  compactLabel: 'Usage',
-  label: (per) => ({ minute: 'Usage this minute', hour: 'Usage this hour', day: 'Usage today', week: 'Usage this week', month: 'Usage this month', year: 'Usage this year' })[per] ?? 'Usage',
+// src/meter/element.js
+import { createUsageClient } from "./client.js";
+
+// src/meter/dom.js
+function reflect(element, name, value) {
+  if (value === null || value === void 0) element.removeAttribute(name);
+  else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
+}
+function showText(node, text) {
+  node.textContent = text;
+  node.hidden = false;
+}
+function webURL(text) {
+  if (!text) return null;
+  try {
+    const url = new URL(text, document.baseURI);
+    return /^https?:$/.test(url.protocol) ? url.href : null;
+  } catch {
+    return null;
+  }
+}
+
+// src/meter/messages.js
+var MESSAGES = {
+  compactLabel: "Usage",
+  label: (per) => ({ minute: "Usage this minute", hour: "Usage this hour", day: "Usage today", week: "Usage this week", month: "Usage this month", year: "Usage this year" })[per] ?? "Usage",
   used: (used, limit) => `${used} of ${limit} used`,
   usedOnly: (used) => `${used} used`,
   compact: (used, limit) => `${used}/${limit}`,
   remaining: (n) => `${n} left`,
   running: (n) => `${n} running`,
-  unlimited: 'Unlimited',
-  warning: 'Almost used up',
-  blocked: 'Limit reached',
-  notIncluded: 'Not in this plan',
-  resets: 'Resets',
-  stale: 'Not up to date',
-  staleSince: (time) => `Not up to date, as of ${time}`,
-  loading: 'Loading usage',
-  unavailable: 'Usage is not available right now',
-  unauthorized: 'Sign in to see your usage',
-  breakdown: 'By endpoint',
+  unlimited: "Unlimited",
+  warning: "Almost used up",
+  blocked: "Limit reached",
+  notIncluded: "Not included in your plan",
+  resets: "Resets",
+  stale: "Not up to date",
+  staleSince: (time) => `Not up to date. Last updated ${time}`,
+  loading: "Loading usage",
+  unavailable: "Usage is not available right now",
+  unauthorized: "Sign in to see your usage",
+  breakdown: "By endpoint",
   of: (used, limit) => `${used} of ${limit}`,
-  perWindow: (endpoint, per) => `${endpoint ?? 'all'}, this ${per}`,
-  promptTitle: 'Limit reached',
-  refusedTitle: 'The call was refused',
-  limitReached: (limit, endpoint, per) => `All ${limit} ${endpoint ? `${endpoint} calls` : 'calls'} of this ${per} are used.`,
-  limitEmpty: (endpoint) => `${endpoint ? `The endpoint ${endpoint} is` : 'Calls are'} not in this plan.`,
-  limitHeld: 'Calls that are running hold the last ones. Try again in a moment.',
-  renews: (when) => `Renews ${when}.`,
-  upgrade: 'Upgrade',
+  perWindow: (endpoint, per) => `${endpoint ?? "All endpoints"}, this ${per}`,
+  promptTitle: "Limit reached",
+  refusedTitle: "Your last request was refused",
+  limitReached: (limit, endpoint, per) => `You have used all ${limit} ${endpoint ? `${endpoint} requests` : "requests"} for this ${per}.`,
+  limitEmpty: (endpoint) => `Your plan does not include ${endpoint ?? "requests"}.`,
+  limitHeld: "Requests that are still running may use up the rest. Try again in a moment.",
+  renews: (when) => `Resets ${when}.`,
+  upgrade: "Upgrade"
+};
+function limitText(state, messages, locale) {
+  const violated = state.refused?.violated ?? [];
+  const headline = state.limits.find((l) => !l.endpoint && l.per === state.period.per);
+  const limit = state.limits.findLast?.((l) => violated.includes(l.name)) ?? headline;
+  if (!limit) return "";
+  if (limit.limit === 0) return messages.limitEmpty(limit.endpoint);
+  if (limit.used < limit.limit) return messages.limitHeld;
+  const reached = messages.limitReached(locale.number(limit.limit), limit.endpoint, limit.per);
+  return `${reached} ${messages.renews(locale.date(limit.resets_at))}`;
+}
+
+// src/meter/breakdown.js
+var Breakdown = class {
+  #list;
+  // The list items, by the key of their row.
+  #items = /* @__PURE__ */ new Map();
+  constructor(list) {
+    this.#list = list;
+  }
+  static rows(state, messages) {
+    const rows = Object.entries(state.endpoints).map(([name, e]) => ({ key: `endpoint ${name}`, name, ...e }));
+    for (const l of state.limits) {
+      if (l.per === state.period.per) continue;
+      const status = l.used >= l.limit ? "blocked" : "ok";
+      rows.push({ key: `limit ${l.name}`, name: messages.perWindow(l.endpoint, l.per), used: l.used, limit: l.limit, status });
+    }
+    return rows;
+  }
+  show(rows, total, messages, locale) {
+    const seen = /* @__PURE__ */ new Set();
+    for (const row of rows) {
+      const item = this.#item(row.key);
+      const limited = row.limit !== void 0;
+      item.li.className = row.status ?? "";
+      item.name.textContent = row.name;
+      item.value.textContent = limited ? messages.of(locale.number(row.used), locale.number(row.limit)) : locale.number(row.used);
+      const share = row.used / ((limited ? row.limit : total) || 1);
+      item.bar.style.setProperty("--_used", `${Math.min(1, share) * 100}%`);
+      item.bar.style.setProperty("--_least", row.used > 0 ? "4px" : "0");
+      const position = this.#list.children[seen.size] ?? null;
+      if (position !== item.li) this.#list.insertBefore(item.li, position);
+      seen.add(row.key);
+    }
+    for (const [key, { li }] of this.#items) {
+      if (seen.has(key)) continue;
+      li.remove();
+      this.#items.delete(key);
+    }
+  }
+  #item(key) {
+    let item = this.#items.get(key);
+    if (!item) {
+      const li = document.createElement("li");
+      const [name, bar, fill, value] = ["span", "span", "span", "span"].map((tag) => document.createElement(tag));
+      [name.className, bar.className, fill.className, value.className] = ["name", "bar", "fill", "value"];
+      bar.setAttribute("aria-hidden", "true");
+      bar.append(fill);
+      li.append(name, bar, value);
+      item = { li, name, bar, value };
+      this.#items.set(key, item);
+    }
+    return item;
+  }
 };
 
-const LIGHT = `
+// src/meter/locale.js
+var formats = /* @__PURE__ */ new Map();
+function format(Kind, locale, options, value) {
+  const key = `${Kind.name} ${locale} ${JSON.stringify(options)}`;
+  if (!formats.has(key)) {
+    let made;
+    try {
+      made = new Kind(locale, options);
+    } catch {
+      made = new Kind(void 0, options);
+    }
+    formats.set(key, made);
+  }
+  return formats.get(key).format(value);
+}
+var Locale = class {
+  #element;
+  constructor(element) {
+    this.#element = element;
+  }
+  get #name() {
+    return this.#element.closest("[lang]")?.lang || void 0;
+  }
+  number(n) {
+    return format(Intl.NumberFormat, this.#name, {}, n);
+  }
+  date(iso, clock = false) {
+    const date = new Date(iso);
+    const now = /* @__PURE__ */ new Date();
+    const time = { hour: "numeric", minute: "2-digit" };
+    const day = { day: "numeric", month: "long", ...date.getFullYear() !== now.getFullYear() && { year: "numeric" } };
+    const today = date.toDateString() === now.toDateString();
+    const midnight = date.getHours() === 0 && date.getMinutes() === 0;
+    const parts = today && (clock || !midnight) ? time : midnight ? day : { ...day, ...time };
+    return format(Intl.DateTimeFormat, this.#name, parts, date);
+  }
+};
+
+// src/meter/theme.js
+var LIGHT = `
   color-scheme: light;
   --_background: var(--usage-meter-background, #ffffff);
   --_border: var(--usage-meter-border-color, #e3e6ea);
@@ -68,8 +194,7 @@ const LIGHT = `
   --_button-text: var(--usage-meter-button-color, #ffffff);
   --_shadow: var(--usage-meter-shadow, 0 1px 2px rgb(16 24 40 / 5%));
 `;
-
-const DARK = `
+var DARK = `
   color-scheme: dark;
   --_background: var(--usage-meter-background, #15171c);
   --_border: var(--usage-meter-border-color, #2a2e36);
@@ -87,7 +212,8 @@ const DARK = `
   --_shadow: var(--usage-meter-shadow, none);
 `;
 
-const STYLE = `
+// src/meter/style.js
+var STYLE = `
 :host {
   ${LIGHT}
   display: block;
@@ -136,7 +262,7 @@ const STYLE = `
   border-radius: inherit; background-color: var(--_status);
 }
 .fill { position: relative; }
-/* Begins under the round end of what is used. */
+/* Begins under the rounded end of the filled part. */
 .pending {
   width: calc(var(--_pending, 0%) + 6px); margin-inline-start: -6px; visibility: hidden;
   background-color: color-mix(in srgb, var(--_status) 42%, var(--_track)); border-radius: 0 99px 99px 0;
@@ -231,247 +357,153 @@ li.blocked .value { color: var(--_blocked-text); }
   .button { border: 1px solid LinkText; }
 }
 `;
-
-let sheet;
-
-/** Meters of one client: the first of them speaks. */
-const audience = new WeakMap();
-
-// A page that is rendered on a server has no elements.
-export class UsageMeter extends (globalThis.HTMLElement ?? class {}) {
-  static observedAttributes = ['base-url', 'token', 'label', 'compact', 'upgrade-url'];
-
-  #client = null; // the one that is followed
-  #given = null; // by property
-  #getToken = null;
-  #messages = MESSAGES;
-  #off = []; // ends what was begun for #client
-  #ui = null;
-  #rows = new Map();
-  #status = null; // that was shown last
-  #scheduled = false;
-
-  constructor() {
-    super();
-    // Properties that were set before this class was there.
-    for (const name of ['client', 'getToken', 'messages', 'token', 'baseUrl', 'label', 'compact']) {
-      if (!Object.hasOwn(this, name)) continue;
-      const value = this[name];
-      delete this[name];
-      this.#early.push(() => { this[name] = value; });
-    }
+var sheet;
+function styleSheet() {
+  if (!sheet) {
+    sheet = new CSSStyleSheet();
+    sheet.replaceSync(STYLE);
   }
+  return sheet;
+}
 
-  #early = []; // a constructor may not set attributes
+// src/meter/nodes.js
+function buildNodes(element, { onUpgrade, onSlotChange }) {
+  const root = element.shadowRoot ?? element.attachShadow({ mode: "open" });
+  root.adoptedStyleSheets = [styleSheet()];
+  const ui = {};
+  const bare = (tag, className, ...children) => {
+    const node = document.createElement(tag);
+    if (className) node.className = className;
+    node.append(...children);
+    return node;
+  };
+  const part = (tag, name, ...children) => {
+    const node = bare(tag, name, ...children);
+    node.setAttribute("part", name);
+    ui[name] = node;
+    return node;
+  };
+  const text = (name) => ui[name] = document.createTextNode("");
+  const time = ui.time = document.createElement("time");
+  const button = part("a", "upgrade-button", text("buttonText"));
+  button.classList.add("button");
+  button.target = "_blank";
+  button.rel = "noopener";
+  button.addEventListener("click", onUpgrade);
+  const slot = document.createElement("slot");
+  slot.name = "upgrade";
+  slot.append(button);
+  slot.addEventListener("slotchange", onSlotChange);
+  ui.slot = slot;
+  const card = part(
+    "div",
+    "card",
+    ui.head = bare("div", "row", part("span", "label"), part("span", "plan")),
+    ui.figures = bare(
+      "div",
+      "row figures",
+      part("span", "count", part("span", "used"), part("span", "limit")),
+      part("span", "remaining")
+    ),
+    part("div", "bar", part("div", "fill"), part("div", "pending")),
+    ui.foot = bare(
+      "div",
+      "row foot",
+      bare("span", "", part("span", "status", bare("span", "dot"), text("statusText")), part("span", "reset", text("resetText"), " ", time)),
+      part("span", "running", bare("span", "dot"), text("runningText"))
+    ),
+    part("p", "notice"),
+    part("div", "prompt", bare("div", "", part("p", "prompt-title"), part("p", "prompt-text")), slot),
+    part("details", "details", part("summary", "summary"), part("ul", "endpoints"))
+  );
+  const spoken = bare("div", "spoken");
+  spoken.setAttribute("role", "status");
+  ui.spoken = spoken;
+  root.append(card, spoken);
+  return ui;
+}
 
-  /** The client that is followed. Set it to share one; null: the element makes its own. */
-  get client() { return this.#given ?? this.#client; }
-  set client(client) {
-    this.#given = client ?? null;
-    this.#schedule();
+// src/meter/view.js
+var MeterView = class {
+  #element;
+  #ui;
+  #locale;
+  #breakdown;
+  #say;
+  #shownStatus = null;
+  constructor(element, handlers) {
+    this.#element = element;
+    this.#ui = buildNodes(element, handlers);
+    this.#locale = new Locale(element);
+    this.#breakdown = new Breakdown(this.#ui.endpoints);
+    this.#say = handlers.say;
   }
-
-  /** As of createUsageClient. */
-  get getToken() { return this.#getToken; }
-  set getToken(getToken) {
-    this.#getToken = getToken ?? null;
-    this.#schedule();
+  forgetStatus() {
+    this.#shownStatus = null;
   }
-
-  /** Words that replace the English ones, all or some: see MESSAGES. */
-  get messages() { return this.#messages; }
-  set messages(messages) {
-    this.#messages = { ...MESSAGES, ...messages };
-    this.#show();
-  }
-
-  get baseUrl() { return this.getAttribute('base-url'); }
-  set baseUrl(value) { reflect(this, 'base-url', value); }
-  get token() { return this.getAttribute('token'); }
-  set token(value) { reflect(this, 'token', value); }
-  get label() { return this.getAttribute('label'); }
-  set label(value) { reflect(this, 'label', value); }
-  get compact() { return this.hasAttribute('compact'); }
-  set compact(value) { this.toggleAttribute('compact', Boolean(value)); }
-
-  connectedCallback() {
-    for (const set of this.#early.splice(0)) set();
-    this.#ui ??= this.#build();
-    this.#show();
-    this.#schedule();
-  }
-
-  disconnectedCallback() { this.#schedule(); }
-
-  attributeChangedCallback(name, before, after) {
-    if (before === after) return;
-    if (name === 'base-url' || (name === 'token' && !this.#getToken)) this.#schedule();
-    this.#show();
-  }
-
-  /** Follows the right client once all that is being set is set. */
-  #schedule() {
-    if (this.#scheduled) return;
-    this.#scheduled = true;
-    queueMicrotask(() => {
-      this.#scheduled = false;
-      this.#follow();
-    });
-  }
-
-  #follow() {
-    const wanted = this.isConnected
-      ? this.#given ?? `${this.baseUrl}\n${this.#getToken ? '' : this.token}`
-      : null;
-    if (wanted === this.#following && this.#getToken === this.#askedOf) return;
-    for (const off of this.#off.splice(0)) off();
-    this.#client = null;
-    this.#following = wanted;
-    this.#askedOf = this.#getToken;
-    this.#status = null;
-    if (wanted === null) return;
-    let client = this.#given;
-    if (!client) {
-      const token = this.token;
-      client = createUsageClient({
-        baseUrl: this.baseUrl ?? undefined,
-        getToken: this.#getToken ?? (token === null ? undefined : () => token),
-      });
-      this.#off.push(() => client.close());
-    }
-    this.#client = client;
-    const meters = audience.get(client) ?? new Set();
-    audience.set(client, meters.add(this));
-    const refused = ({ detail }) => this.#say(`${this.#messages.refusedTitle}. ${this.#reason(detail)}`);
-    const show = () => this.#show();
-    client.addEventListener('connection', show);
-    client.addEventListener('usage-exceeded', refused);
-    this.#off.push(
-      client.subscribe(show),
-      () => client.removeEventListener('connection', show),
-      () => client.removeEventListener('usage-exceeded', refused),
-      () => meters.delete(this),
-    );
-    this.#show();
-  }
-
-  #following = null;
-  #askedOf = null;
-
-  #build() {
-    const root = this.shadowRoot ?? this.attachShadow({ mode: 'open' });
-    sheet ??= makeSheet();
-    root.adoptedStyleSheets = [sheet];
-    const ui = {};
-    /** Makes a node that is kept under its class and is a part of that name. */
-    const h = (tag, name, ...children) => {
-      const node = document.createElement(tag);
-      if (name) {
-        node.className = name;
-        node.setAttribute('part', name);
-        ui[name] = node;
-      }
-      node.append(...children);
-      return node;
-    };
-    const bare = (tag, className, ...children) => {
-      const node = document.createElement(tag);
-      node.className = className;
-      node.append(...children);
-      return node;
-    };
-    const text = (name) => (ui[name] = document.createTextNode(''));
-    const time = (ui.time = document.createElement('time'));
-    const button = h('a', 'upgrade-button', text('buttonText'));
-    button.classList.add('button');
-    button.target = '_blank';
-    button.rel = 'noopener';
-    button.addEventListener('click', (event) => {
-      const detail = { url: button.href, state: this.#client?.current ?? null };
-      const upgrade = new CustomEvent('upgrade', { detail, bubbles: true, composed: true, cancelable: true });
-      if (!this.dispatchEvent(upgrade)) event.preventDefault();
-    });
-    const slot = document.createElement('slot');
-    slot.name = 'upgrade';
-    slot.append(button);
-    slot.addEventListener('slotchange', () => this.#show());
-    ui.slot = slot;
-
-    const card = h('div', 'card',
-      (ui.head = bare('div', 'row', h('span', 'label'), h('span', 'plan'))),
-      (ui.figures = bare('div', 'row figures',
-        h('span', 'count', h('span', 'used'), h('span', 'limit')), h('span', 'remaining'))),
-      h('div', 'bar', h('div', 'fill'), h('div', 'pending')),
-      (ui.foot = bare('div', 'row foot',
-        bare('span', '', h('span', 'status', bare('span', 'dot'), text('statusText')), h('span', 'reset', text('resetText'), ' ', time)),
-        h('span', 'running', bare('span', 'dot'), text('runningText')))),
-      h('p', 'notice'),
-      h('div', 'prompt', bare('div', '', h('p', 'prompt-title'), h('p', 'prompt-text')), slot),
-      h('details', 'details', h('summary', 'summary'), h('ul', 'endpoints')),
-    );
-    // Stays in place and empty: only what changes in it is spoken.
-    const spoken = bare('div', 'spoken');
-    spoken.setAttribute('role', 'status');
-    ui.spoken = spoken;
-    root.append(card, spoken);
-    return ui;
-  }
-
-  #show() {
+  show(client) {
     const ui = this.#ui;
-    if (!ui) return;
-    const m = this.#messages;
-    const state = this.#client?.current ?? null;
-    const problem = this.#client?.problem ?? null;
-    const compact = this.compact;
-    const label = this.label ?? (compact ? m.compactLabel : m.label(state?.period.per));
+    const m = this.#element.messages;
+    const state = client?.current ?? null;
+    const compact = this.#element.compact;
+    const label = this.#element.label ?? (compact ? m.compactLabel : m.label(state?.period.per));
     ui.label.textContent = label;
-    // In the compact form the label stands where the plan and the big number were.
     if (compact !== (ui.label.parentNode === ui.figures)) (compact ? ui.figures : ui.head).prepend(ui.label);
     ui.head.hidden = compact;
-
-    const failed = !state && this.#client?.connection === 'offline';
+    const failed = !state && client?.connection === "offline";
     const limited = state !== null && state.limit !== null;
-    ui.card.className = ['card', limited ? state.status : 'ok', state?.stale && 'stale',
-      !state && 'empty', !state && !failed && 'loading'].filter(Boolean).join(' ');
-    ui.card.setAttribute('aria-busy', String(!state && !failed));
-    for (const name of ['plan', 'remaining', 'status', 'reset', 'running', 'notice', 'prompt', 'details']) ui[name].hidden = true;
+    ui.card.className = [
+      "card",
+      limited ? state.status : "ok",
+      state?.stale && "stale",
+      !state && "empty",
+      !state && !failed && "loading"
+    ].filter(Boolean).join(" ");
+    ui.card.setAttribute("aria-busy", String(!state && !failed));
+    for (const name of ["plan", "remaining", "status", "reset", "running", "notice", "prompt", "details"]) ui[name].hidden = true;
     ui.bar.hidden = state !== null && !limited;
-    if (!state) {
-      ui.used.textContent = '–';
-      ui.limit.textContent = '';
-      ui.foot.hidden = true;
-      this.#bar(0, 0);
-      this.#meter(null);
-      if (failed) this.#text(ui.notice, problem === 'unauthorized' ? m.unauthorized : m.unavailable);
-      this.#status = null;
-      return;
-    }
-
-    const number = this.#number;
+    if (state) this.#showState(state, label);
+    else this.#showNothing(failed ? client.problem : void 0);
+  }
+  #showNothing(problem) {
+    const ui = this.#ui;
+    const m = this.#element.messages;
+    ui.used.textContent = "–";
+    ui.limit.textContent = "";
+    ui.foot.hidden = true;
+    this.#fillBar(0, 0);
+    this.#describeBar(null);
+    if (problem !== void 0) showText(ui.notice, problem === "unauthorized" ? m.unauthorized : m.unavailable);
+    this.#shownStatus = null;
+  }
+  #showState(state, label) {
+    const ui = this.#ui;
+    const m = this.#element.messages;
+    const locale = this.#locale;
+    const compact = this.#element.compact;
     const { used, limit, pending } = state;
-    this.#text(ui.plan, state.plan);
-    const count = limited ? m.used(number(used), number(limit)) : m.usedOnly(number(used));
+    const limited = limit !== null;
+    showText(ui.plan, state.plan);
+    const count = limited ? m.used(locale.number(used), locale.number(limit)) : m.usedOnly(locale.number(used));
     if (compact) {
-      ui.used.textContent = limited ? m.compact(number(used), number(limit)) : count;
-      ui.limit.textContent = pending ? `, ${m.running(number(pending))}` : '';
+      ui.used.textContent = limited ? m.compact(locale.number(used), locale.number(limit)) : count;
+      ui.limit.textContent = pending ? `, ${m.running(locale.number(pending))}` : "";
     } else {
-      // The number that moves is the big one.
-      const [before, ...after] = count.split(number(used));
-      ui.used.textContent = before + number(used);
-      ui.limit.textContent = after.join(number(used));
-      this.#text(ui.remaining, limited ? m.remaining(number(state.remaining)) : m.unlimited);
+      const [before, ...after] = count.split(locale.number(used));
+      ui.used.textContent = before + locale.number(used);
+      ui.limit.textContent = after.join(locale.number(used));
+      showText(ui.remaining, limited ? m.remaining(locale.number(state.remaining)) : m.unlimited);
       if (pending) {
-        ui.runningText.data = m.running(number(pending));
+        ui.runningText.data = m.running(locale.number(pending));
         ui.running.hidden = false;
       }
     }
-    const words = !limited ? '' : limit === 0 ? m.notIncluded : { warning: m.warning, blocked: m.blocked }[state.status] ?? '';
+    const words = !limited ? "" : limit === 0 ? m.notIncluded : { warning: m.warning, blocked: m.blocked }[state.status] ?? "";
     if (words) {
       ui.statusText.data = words;
       ui.status.hidden = false;
     }
-    const reset = this.#date(state.period.end);
+    const reset = locale.date(state.period.end);
     if (!compact) {
       ui.resetText.data = m.resets;
       ui.time.textContent = reset;
@@ -479,178 +511,220 @@ export class UsageMeter extends (globalThis.HTMLElement ?? class {}) {
       ui.reset.hidden = false;
     }
     ui.foot.hidden = compact && !words;
-    this.#bar(limit ? Math.min(1, used / limit) : Number(limited), limit ? pending / limit : 0);
-    const sentence = [count, pending && m.running(number(pending)), words, state.stale && m.stale, `${m.resets} ${reset}`];
-    this.#meter(limit ? { now: Math.min(used, limit), max: limit, label, text: sentence.filter(Boolean).join(', ') } : null);
-    if (state.stale) this.#text(ui.notice, compact ? m.stale : m.staleSince(this.#date(state.as_of, true)));
-
-    this.#prompt(state);
-    this.#breakdown(state);
-    if (this.#status !== null && this.#status !== state.status) this.#say([words, count].filter(Boolean).join(': '));
-    this.#status = state.status;
+    this.#fillBar(limit ? Math.min(1, used / limit) : Number(limited), limit ? pending / limit : 0);
+    const sentence = [count, pending && m.running(locale.number(pending)), words, state.stale && m.stale, `${m.resets} ${reset}`];
+    this.#describeBar(limit ? { now: Math.min(used, limit), max: limit, label, text: sentence.filter(Boolean).join(", ") } : null);
+    if (state.stale) showText(ui.notice, compact ? m.stale : m.staleSince(locale.date(state.as_of, true)));
+    this.#showPrompt(state);
+    this.#showBreakdown(state);
+    if (this.#shownStatus !== null && this.#shownStatus !== state.status) this.#say([words, count].filter(Boolean).join(": "));
+    this.#shownStatus = state.status;
   }
-
-  #text(node, text) {
-    node.textContent = text;
-    node.hidden = false;
-  }
-
-  #bar(used, pending) {
+  #fillBar(used, pending) {
     const { bar, pending: part } = this.#ui;
-    bar.style.setProperty('--_used', `${used * 100}%`);
-    bar.style.setProperty('--_least', used > 0 ? '6px' : '0');
-    bar.style.setProperty('--_pending', `${Math.min(1, pending) * 100}%`);
-    part.classList.toggle('some', pending > 0);
+    bar.style.setProperty("--_used", `${used * 100}%`);
+    bar.style.setProperty("--_least", used > 0 ? "6px" : "0");
+    bar.style.setProperty("--_pending", `${Math.min(1, pending) * 100}%`);
+    part.classList.toggle("some", pending > 0);
   }
-
-  /** A meter needs a range: without one the bar is decoration. */
-  #meter(values) {
+  #describeBar(values) {
     const { bar } = this.#ui;
     for (const [name, value] of Object.entries({
-      role: values && 'meter',
-      'aria-hidden': values ? null : 'true',
-      'aria-label': values?.label,
-      'aria-valuemin': values && '0',
-      'aria-valuemax': values?.max,
-      'aria-valuenow': values?.now,
-      'aria-valuetext': values?.text,
+      role: values && "meter",
+      "aria-hidden": values ? null : "true",
+      "aria-label": values?.label,
+      "aria-valuemin": values && "0",
+      "aria-valuemax": values?.max,
+      "aria-valuenow": values?.now,
+      "aria-valuetext": values?.text
     })) reflect(bar, name, value);
   }
-
-  #prompt(state) {
-    const { slot, prompt, 'prompt-title': title, 'prompt-text': text, 'upgrade-button': button, buttonText } = this.#ui;
-    const m = this.#messages;
-    // Who is allowed all the same has a plan that observes, and needs no other.
-    const blocked = state.limit !== null && state.status === 'blocked' && !state.allowed;
+  #showPrompt(state) {
+    const { slot, prompt, "prompt-title": title, "prompt-text": text, "upgrade-button": button, buttonText } = this.#ui;
+    const m = this.#element.messages;
+    const blocked = state.limit !== null && state.status === "blocked" && !state.allowed;
     if (!state.refused && !blocked) return;
     prompt.hidden = false;
     title.textContent = state.refused ? m.refusedTitle : state.limit === 0 ? m.notIncluded : m.promptTitle;
-    text.textContent = this.#reason(state);
+    text.textContent = limitText(state, m, this.#locale);
     buttonText.data = m.upgrade;
-    const url = webURL(this.getAttribute('upgrade-url') ?? state.refused?.upgrade_url ?? state.upgrade_url);
+    const url = webURL(this.#element.getAttribute("upgrade-url") ?? state.refused?.upgrade_url ?? state.upgrade_url);
     if (url) button.href = url;
-    else button.removeAttribute('href');
+    else button.removeAttribute("href");
     button.hidden = !url;
-    // Nothing to see in the compact form without one of them.
-    if (this.compact && !url && !slot.assignedNodes().length) prompt.hidden = true;
+    if (this.#element.compact && !url && !slot.assignedNodes().length) prompt.hidden = true;
   }
-
-  /** Says which limit is reached, and when it renews. */
-  #reason(state) {
-    const m = this.#messages;
-    const violated = state.refused?.violated ?? [];
-    const headline = state.limits.find((l) => !l.endpoint && l.per === state.period.per);
-    const limit = state.limits.findLast?.((l) => violated.includes(l.name)) ?? headline;
-    if (!limit) return '';
-    if (limit.limit === 0) return m.limitEmpty(limit.endpoint);
-    if (limit.used < limit.limit) return m.limitHeld;
-    return `${m.limitReached(this.#number(limit.limit), limit.endpoint, limit.per)} ${m.renews(this.#date(limit.resets_at))}`;
-  }
-
-  #breakdown(state) {
-    const { details, summary, endpoints: list } = this.#ui;
-    const m = this.#messages;
-    const rows = Object.entries(state.endpoints).map(([name, e]) => ({ key: `endpoint ${name}`, name, ...e }));
-    // Limits over other windows, which neither the big number nor the endpoints show.
-    for (const l of state.limits) {
-      if (l.per === state.period.per) continue;
-      const status = l.used >= l.limit ? 'blocked' : 'ok';
-      rows.push({ key: `limit ${l.name}`, name: m.perWindow(l.endpoint, l.per), used: l.used, limit: l.limit, status });
-    }
-    details.hidden = this.compact || !rows.length;
+  #showBreakdown(state) {
+    const { details, summary } = this.#ui;
+    const m = this.#element.messages;
+    const rows = Breakdown.rows(state, m);
+    details.hidden = this.#element.compact || !rows.length;
     if (details.hidden) return;
     summary.textContent = m.breakdown;
-    const seen = new Set();
-    for (const row of rows) {
-      seen.add(row.key);
-      let item = this.#rows.get(row.key);
-      if (!item) {
-        const li = document.createElement('li');
-        const [name, bar, fill, value] = ['span', 'span', 'span', 'span'].map((tag) => document.createElement(tag));
-        [name.className, bar.className, fill.className, value.className] = ['name', 'bar', 'fill', 'value'];
-        bar.setAttribute('aria-hidden', 'true');
-        bar.append(fill);
-        li.append(name, bar, value);
-        item = { li, name, bar, value };
-        this.#rows.set(row.key, item);
-      }
-      const limited = row.limit !== undefined;
-      item.li.className = row.status ?? '';
-      item.name.textContent = row.name;
-      item.value.textContent = limited ? m.of(this.#number(row.used), this.#number(row.limit)) : this.#number(row.used);
-      const share = row.used / ((limited ? row.limit : state.used) || 1);
-      item.bar.style.setProperty('--_used', `${Math.min(1, share) * 100}%`);
-      item.bar.style.setProperty('--_least', row.used > 0 ? '4px' : '0');
-      if (list.children[seen.size - 1] !== item.li) list.insertBefore(item.li, list.children[seen.size - 1] ?? null);
-    }
-    for (const [key, { li }] of this.#rows) {
-      if (seen.has(key)) continue;
-      li.remove();
-      this.#rows.delete(key);
-    }
+    this.#breakdown.show(rows, state.used, m, this.#locale);
   }
-
-  #say(words) {
-    const [first] = audience.get(this.#client) ?? [];
-    if (first !== this) return;
+  refusalText(state) {
+    const m = this.#element.messages;
+    return `${m.refusedTitle}. ${limitText(state, m, this.#locale)}`;
+  }
+  speak(words) {
     const { spoken } = this.#ui;
-    // The same words twice would not be spoken twice.
-    spoken.textContent = spoken.textContent === words ? `${words}\u00a0` : words;
+    spoken.textContent = spoken.textContent === words ? `${words} ` : words;
   }
+};
 
-  get #locale() { return this.closest('[lang]')?.lang || undefined; }
-
-  #number = (n) => format(Intl.NumberFormat, this.#locale, {}, n);
-
-  /** The day, and the time unless it is midnight here; with clock: only the time if it is today. */
-  #date(iso, clock = false) {
-    const date = new Date(iso);
-    const now = new Date();
-    const time = { hour: 'numeric', minute: '2-digit' };
-    const day = { day: 'numeric', month: 'long', ...(date.getFullYear() !== now.getFullYear() && { year: 'numeric' }) };
-    const soon = date.toDateString() === now.toDateString();
-    const midnight = date.getHours() === 0 && date.getMinutes() === 0;
-    const parts = soon && (clock || !midnight) ? time : midnight ? day : { ...day, ...time };
-    return format(Intl.DateTimeFormat, this.#locale, parts, date);
-  }
-}
-
-function makeSheet() {
-  const s = new CSSStyleSheet();
-  s.replaceSync(STYLE);
-  return s;
-}
-
-function reflect(element, name, value) {
-  if (value === null || value === undefined) element.removeAttribute(name);
-  else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
-}
-
-const formats = new Map();
-
-function format(Kind, locale, options, value) {
-  const key = `${Kind.name} ${locale} ${JSON.stringify(options)}`;
-  if (!formats.has(key)) {
-    let made;
-    try {
-      made = new Kind(locale, options);
-    } catch { // not a language
-      made = new Kind(undefined, options);
+// src/meter/element.js
+var metersOf = /* @__PURE__ */ new WeakMap();
+var UsageMeter = class extends (globalThis.HTMLElement ?? class {
+}) {
+  static observedAttributes = ["base-url", "token", "label", "compact", "upgrade-url"];
+  // The one that is followed.
+  #client = null;
+  // The client that the application has set.
+  #given = null;
+  #getToken = null;
+  #messages = MESSAGES;
+  // Functions that end what was begun for #client.
+  #cleanups = [];
+  #view = null;
+  #scheduled = false;
+  // The client, or the settings that it was made from.
+  #followed = null;
+  #followedGetToken = null;
+  // Set properties once the element is connected: a constructor may not set attributes.
+  #earlyProperties = [];
+  constructor() {
+    super();
+    for (const name of ["client", "getToken", "messages", "token", "baseUrl", "label", "compact"]) {
+      if (!Object.hasOwn(this, name)) continue;
+      const value = this[name];
+      delete this[name];
+      this.#earlyProperties.push(() => {
+        this[name] = value;
+      });
     }
-    formats.set(key, made);
   }
-  return formats.get(key).format(value);
-}
-
-/** Only what a link may lead to. */
-function webURL(text) {
-  if (!text) return null;
-  try {
-    const url = new URL(text, document.baseURI);
-    return /^https?:$/.test(url.protocol) ? url.href : null;
-  } catch {
-    return null;
+  get client() {
+    return this.#given ?? this.#client;
   }
-}
+  set client(client) {
+    this.#given = client ?? null;
+    this.#scheduleFollow();
+  }
+  get getToken() {
+    return this.#getToken;
+  }
+  set getToken(getToken) {
+    this.#getToken = getToken ?? null;
+    this.#scheduleFollow();
+  }
+  get messages() {
+    return this.#messages;
+  }
+  set messages(messages) {
+    this.#messages = { ...MESSAGES, ...messages };
+    this.#show();
+  }
+  get baseUrl() {
+    return this.getAttribute("base-url");
+  }
+  set baseUrl(value) {
+    reflect(this, "base-url", value);
+  }
+  get token() {
+    return this.getAttribute("token");
+  }
+  set token(value) {
+    reflect(this, "token", value);
+  }
+  get label() {
+    return this.getAttribute("label");
+  }
+  set label(value) {
+    reflect(this, "label", value);
+  }
+  get compact() {
+    return this.hasAttribute("compact");
+  }
+  set compact(value) {
+    this.toggleAttribute("compact", Boolean(value));
+  }
+  connectedCallback() {
+    for (const set of this.#earlyProperties.splice(0)) set();
+    this.#view ??= new MeterView(this, {
+      onUpgrade: (event) => this.#upgrade(event),
+      onSlotChange: () => this.#show(),
+      say: (words) => this.#say(words)
+    });
+    this.#show();
+    this.#scheduleFollow();
+  }
+  disconnectedCallback() {
+    this.#scheduleFollow();
+  }
+  attributeChangedCallback(name, before, after) {
+    if (before === after) return;
+    if (name === "base-url" || name === "token" && !this.#getToken) this.#scheduleFollow();
+    this.#show();
+  }
+  #scheduleFollow() {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    queueMicrotask(() => {
+      this.#scheduled = false;
+      this.#follow();
+    });
+  }
+  #follow() {
+    const wanted = this.isConnected ? this.#given ?? `${this.baseUrl}
+${this.#getToken ? "" : this.token}` : null;
+    if (wanted === this.#followed && this.#getToken === this.#followedGetToken) return;
+    for (const cleanup of this.#cleanups.splice(0)) cleanup();
+    this.#client = null;
+    this.#followed = wanted;
+    this.#followedGetToken = this.#getToken;
+    this.#view?.forgetStatus();
+    if (wanted === null) return;
+    let client = this.#given;
+    if (!client) {
+      const token = this.token;
+      client = createUsageClient({
+        baseUrl: this.baseUrl ?? void 0,
+        getToken: this.#getToken ?? (token === null ? void 0 : () => token)
+      });
+      this.#cleanups.push(() => client.close());
+    }
+    this.#client = client;
+    const meters = metersOf.get(client) ?? /* @__PURE__ */ new Set();
+    metersOf.set(client, meters.add(this));
+    const sayRefused = ({ detail }) => this.#say(this.#view.refusalText(detail));
+    const show = () => this.#show();
+    client.addEventListener("connection", show);
+    client.addEventListener("usage-exceeded", sayRefused);
+    this.#cleanups.push(
+      client.subscribe(show),
+      () => client.removeEventListener("connection", show),
+      () => client.removeEventListener("usage-exceeded", sayRefused),
+      () => meters.delete(this)
+    );
+    this.#show();
+  }
+  #show() {
+    this.#view?.show(this.#client);
+  }
+  #say(words) {
+    const [first] = metersOf.get(this.#client) ?? [];
+    if (first === this) this.#view.speak(words);
+  }
+  #upgrade(event) {
+    const detail = { url: event.currentTarget.href, state: this.#client?.current ?? null };
+    const upgrade = new CustomEvent("upgrade", { detail, bubbles: true, composed: true, cancelable: true });
+    if (!this.dispatchEvent(upgrade)) event.preventDefault();
+  }
+};
 
-if (globalThis.customElements && !customElements.get('usage-meter')) customElements.define('usage-meter', UsageMeter);
+// src/meter.js
+if (globalThis.customElements && !customElements.get("usage-meter")) customElements.define("usage-meter", UsageMeter);
+export {
+  UsageMeter
+};

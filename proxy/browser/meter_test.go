@@ -51,7 +51,7 @@ func testMeter(t *testing.T, b *browsertest.Browser, g *gateway) {
 	tab.Want("aria()", "|||||")
 	tab.Want("[text('count'), text('remaining'), part('bar').hidden].join()", "5 used,Unlimited,true")
 	g.set(0, "limit", 0, "remaining", 0, "percent", 100, "status", "blocked", "allowed", false)
-	tab.Want("aria() + text('status')", "|||||Not in this plan")
+	tab.Want("aria() + text('status')", "|||||Not included in your plan")
 
 	// The breakdown, with the keyboard.
 	g.set(42, "endpoints", map[string]any{"analyze": map[string]any{"used": 25}, "image-analysis": map[string]any{"used": 17, "limit": 20, "remaining": 3, "percent": 85, "status": "warning", "allowed": true}})

@@ -1,0 +1,45 @@
+import { CallFetcher } from './fetch.js';
+import { Follower } from './follower.js';
+import { PendingCalls } from './pending.js';
+import { Requests } from './requests.js';
+import { State } from './state.js';
+import { Tabs } from './tabs.js';
+import { TIMING } from './timing.js';
+
+/** The parts of a client and what they share. Each part reaches the others through it. */
+export class Core {
+  #life = new AbortController();
+  /** @type {AbortSignal} aborted by close */ closed = this.#life.signal;
+  /** Tells the tabs apart. */
+  id = Math.random().toString(36).slice(2) + Date.now().toString(36);
+
+  /**
+   * @param {EventTarget} target gets the events
+   * @param {URL} base of the gateway; its path ends with a slash
+   * @param {import('../../client.d.ts').UsageClientOptions['getToken']} getToken
+   * @param {typeof fetch} send
+   * @param {Partial<typeof TIMING>} [timing]
+   */
+  constructor(target, base, getToken, send, timing) {
+    this.base = base;
+    this.getToken = getToken;
+    this.send = send;
+    this.timing = { ...TIMING, ...timing };
+    this.state = new State(this, target);
+    this.pending = new PendingCalls(this);
+    this.requests = new Requests(this);
+    this.tabs = new Tabs(this);
+    this.follower = new Follower(this);
+    this.calls = new CallFetcher(this);
+  }
+
+  close() {
+    if (this.closed.aborted) return;
+    this.tabs.endSession();
+    this.#life.abort();
+    this.requests.close();
+    this.tabs.close();
+    this.pending.close();
+    this.state.close();
+  }
+}

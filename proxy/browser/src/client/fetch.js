@@ -1,0 +1,110 @@
+import { runGuarded } from './guarded.js';
+import { isUsage } from './numbers.js';
+import { unlessAborted } from './waiting.js';
+
+const QUOTA_EXCEEDED = 'http-problem-types#quota-exceeded';
+
+/**
+ * The application's calls. They get the token, show as pending until their response
+ * begins, and their responses tell how far the count is.
+ */
+export class CallFetcher {
+  /** Calls, as "METHOD path", that succeeded without X-Usage: they are not metered. */
+  #unmetered = new Set();
+  #sawUsageHeader = false;
+  #core;
+
+  /** @param {import('./core.js').Core} core */
+  constructor(core) {
+    this.#core = core;
+  }
+
+  /**
+   * @param {RequestInfo | URL} input
+   * @param {RequestInit} [init]
+   * @returns {Promise<Response>}
+   */
+  async fetch(input, init) {
+    const { closed, pending, requests, send, tabs } = this.#core;
+    const request = typeof input === 'object' && input && 'headers' in input ? input : null;
+    let url;
+    try {
+      url = new URL(request ? request.url : String(input), globalThis.document?.baseURI);
+    } catch { /* fetch reports it better */ }
+    if (!url || !this.#isOfGateway(url)) return send(input, init);
+
+    const call = `${(init?.method ?? request?.method ?? 'GET').toUpperCase()} ${url.pathname}`;
+    const counts = !this.#isUsageAPI(url) && !this.#unmetered.has(call) && !closed.aborted;
+    if (counts) pending.add(1);
+    let settled = false;
+    let session = tabs.session;
+    try {
+      const headers = new Headers(init?.headers ?? request?.headers);
+      if (!headers.has('Authorization')) {
+        const signal = init?.signal ?? request?.signal;
+        const token = await unlessAborted(requests.token(false), signal);
+        if (token) headers.set('Authorization', `Bearer ${token}`);
+        session = tabs.session;
+      }
+      const response = await send(input, { ...init, headers });
+      // The gateway counts before it sends the status line, so the count has moved by now.
+      settled = true;
+      runGuarded(() => this.#readResponse(call, counts, response, session));
+      return response;
+    } finally {
+      if (counts && !settled) pending.add(-1);
+    }
+  }
+
+  /** @param {URL} url */
+  #isOfGateway(url) {
+    const { base } = this.#core;
+    return url.origin === base.origin && `${url.pathname}/`.startsWith(base.pathname);
+  }
+
+  /** The usage API is never metered. @param {URL} url under the gateway's base */
+  #isUsageAPI(url) {
+    const path = url.pathname.slice(this.#core.base.pathname.length);
+    return path === 'usage' || path.startsWith('usage/');
+  }
+
+  /**
+   * @param {string} call
+   * @param {boolean} counts the call shows as pending
+   * @param {Response} response
+   * @param {import('./session.js').Session | null} session that the call was made in
+   */
+  #readResponse(call, counts, response, session) {
+    const { pending, requests, state, tabs } = this.#core;
+    // Ignore answers of other servers, and those that were meant for another user.
+    const ours = (!response.redirected || this.#isOfGateway(new URL(response.url))) && session === tabs.session;
+    const header = ours ? response.headers.get('X-Usage') : null;
+    const [, used, limit] = /^(\d+)\/(\d+|unlimited)$/.exec(header ?? '') ?? [];
+    if (used !== undefined) {
+      this.#sawUsageHeader = true;
+      this.#unmetered.delete(call);
+      if (response.ok) state.numbers.raiseFloor(Number(used), limit === 'unlimited' ? null : Number(limit));
+    } else if (response.ok && this.#sawUsageHeader && this.#unmetered.size < 100) {
+      this.#unmetered.add(call);
+    }
+    if (counts) pending.add(-1); // also publishes the raised number
+    if (response.ok && state.connection !== 'live') requests.refreshSoon(50);
+    if (ours && response.status === 429 && response.headers.get('Content-Type')?.startsWith('application/problem+json')) {
+      this.#readRefusal(response.clone(), session).catch(() => {}); // a body that broke off
+    }
+  }
+
+  /** @param {Response} response a copy @param {import('./session.js').Session | null} session */
+  async #readRefusal(response, session) {
+    const { state, tabs } = this.#core;
+    const problem = await response.json();
+    if (!String(problem.type).endsWith(QUOTA_EXCEEDED) || session !== tabs.session) return;
+    state.refuse({
+      endpoint: problem.endpoint ?? null,
+      violated: problem['violated-policies'] ?? [],
+      detail: problem.detail ?? '',
+      upgrade_url: problem.upgrade_url ?? null,
+      retry_after: Number(response.headers.get('Retry-After')) || null,
+    }, isUsage(problem.usage) ? problem.usage : null);
+  }
+}

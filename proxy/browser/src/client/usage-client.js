@@ -1,0 +1,62 @@
+import { Core } from './core.js';
+
+/**
+ * @typedef {import('../../client.d.ts').UsageState} UsageState
+ * @typedef {import('../../client.d.ts').UsageClientOptions} UsageClientOptions
+ * @typedef {import('./timing.js').TIMING} Timing
+ */
+
+/**
+ * @param {UsageClientOptions & { timing?: Partial<Timing> }} [options]
+ * @returns {UsageClient}
+ */
+export function createUsageClient(options) {
+  return new UsageClient(options);
+}
+
+/** The public face of a client. client.d.ts describes it. */
+export class UsageClient extends EventTarget {
+  /** @type {Core} */ #core;
+
+  /** @param {UsageClientOptions & { timing?: Partial<Timing> }} [options] timing is for tests */
+  constructor({ baseUrl, getToken, fetch = globalThis.fetch, timing } = {}) {
+    super();
+    // The gateway serves this file at /usage/client.js.
+    const base = new URL(baseUrl ?? new URL('..', import.meta.url), globalThis.document?.baseURI);
+    if (!base.pathname.endsWith('/')) base.pathname += '/';
+    base.search = base.hash = '';
+    // Bound now, in case the application later puts this client's fetch in its place.
+    const core = this.#core = new Core(this, base, getToken, fetch.bind(globalThis), timing);
+    if (typeof document === 'undefined') return; // rendered on a server
+    const { closed: signal, tabs } = core;
+    document.addEventListener('visibilitychange', () => tabs.visibilityChanged(), { signal });
+    window.addEventListener('online', () => tabs.session?.wake(), { signal });
+    // A page that holds a lock or a connection cannot enter the back/forward cache.
+    window.addEventListener('pagehide', () => tabs.endSession(), { signal });
+    window.addEventListener('pageshow', (e) => e.persisted && tabs.start(), { signal });
+    queueMicrotask(() => tabs.start());
+  }
+
+  get current() { return this.#core.state.current; }
+
+  get connection() { return this.#core.state.connection; }
+
+  get problem() { return this.#core.state.problem; }
+
+  get baseUrl() { return this.#core.base.href; }
+
+  /** @param {(state: UsageState | null) => void} fn */
+  subscribe = (fn) => this.#core.state.subscribe(fn);
+
+  /** @returns {Promise<UsageState | null>} */
+  refresh = async () => {
+    await this.#core.requests.refresh();
+    return this.current;
+  };
+
+  /** Ends streams, timers and locks. `fetch` still works, but its calls no longer show as pending. */
+  close = () => this.#core.close();
+
+  /** @param {RequestInfo | URL} input @param {RequestInit} [init] */
+  fetch = async (input, init) => this.#core.calls.fetch(input, init);
+}

@@ -1,0 +1,25 @@
+// <usage-meter> shows how much of a quota is used, live.
+//
+//   <script type="module" src="https://gateway.example.com/usage/meter.js"></script>
+//   <usage-meter></usage-meter>
+//   <script type="module">
+//     document.querySelector('usage-meter').getToken = () => session.token;
+//   </script>
+//
+// Attributes: base-url (default: where this file came from), token, label, compact,
+// theme (light or dark; default: the system's), upgrade-url (takes precedence over the
+// gateway's). Properties: client (of client.js, to share one), getToken, messages (to
+// translate). Event: upgrade, when the user asks for more; preventDefault keeps the
+// upgrade URL from opening. Slot: upgrade, replaces the button. Parts: card, label,
+// plan, count, used, limit, remaining, bar, fill, pending, status, running, reset,
+// notice, details, summary, endpoints, prompt, prompt-title, prompt-text,
+// upgrade-button. Colours and sizes: the --usage-meter-* properties below.
+//
+// It builds its nodes and its style sheet by script, so a Content-Security-Policy needs
+// neither 'unsafe-inline' nor an exception for Trusted Types.
+
+import { UsageMeter } from './meter/element.js';
+
+if (globalThis.customElements && !customElements.get('usage-meter')) customElements.define('usage-meter', UsageMeter);
+
+export { UsageMeter };

@@ -1,0 +1,179 @@
+import { Breakdown } from './breakdown.js';
+import { reflect, showText, webURL } from './dom.js';
+import { Locale } from './locale.js';
+import { limitText } from './messages.js';
+import { buildNodes } from './nodes.js';
+
+/** Shows states in the nodes of an element. */
+export class MeterView {
+  #element;
+  #ui;
+  #locale;
+  #breakdown;
+  #say;
+  #shownStatus = null;
+
+  /**
+   * @param {import('./element.js').UsageMeter} element
+   * @param {{ onUpgrade: (event: Event) => void, onSlotChange: () => void, say: (words: string) => void }} handlers
+   *   say speaks a change of the status
+   */
+  constructor(element, handlers) {
+    this.#element = element;
+    this.#ui = buildNodes(element, handlers);
+    this.#locale = new Locale(element);
+    this.#breakdown = new Breakdown(this.#ui.endpoints);
+    this.#say = handlers.say;
+  }
+
+  /** Another client is followed: its first status is not a change. */
+  forgetStatus() { this.#shownStatus = null; }
+
+  /** @param {import('../../client.d.ts').UsageClient | null} client */
+  show(client) {
+    const ui = this.#ui;
+    const m = this.#element.messages;
+    const state = client?.current ?? null;
+    const compact = this.#element.compact;
+    const label = this.#element.label ?? (compact ? m.compactLabel : m.label(state?.period.per));
+    ui.label.textContent = label;
+    // In the compact form the label takes the place of the plan and the big number.
+    if (compact !== (ui.label.parentNode === ui.figures)) (compact ? ui.figures : ui.head).prepend(ui.label);
+    ui.head.hidden = compact;
+
+    const failed = !state && client?.connection === 'offline';
+    const limited = state !== null && state.limit !== null;
+    ui.card.className = ['card', limited ? state.status : 'ok', state?.stale && 'stale',
+      !state && 'empty', !state && !failed && 'loading'].filter(Boolean).join(' ');
+    ui.card.setAttribute('aria-busy', String(!state && !failed));
+    for (const name of ['plan', 'remaining', 'status', 'reset', 'running', 'notice', 'prompt', 'details']) ui[name].hidden = true;
+    ui.bar.hidden = state !== null && !limited;
+    if (state) this.#showState(state, label);
+    else this.#showNothing(failed ? client.problem : undefined);
+  }
+
+  /** @param {import('../../client.d.ts').ConnectionProblem | undefined} problem undefined: still loading */
+  #showNothing(problem) {
+    const ui = this.#ui;
+    const m = this.#element.messages;
+    ui.used.textContent = '–';
+    ui.limit.textContent = '';
+    ui.foot.hidden = true;
+    this.#fillBar(0, 0);
+    this.#describeBar(null);
+    if (problem !== undefined) showText(ui.notice, problem === 'unauthorized' ? m.unauthorized : m.unavailable);
+    this.#shownStatus = null;
+  }
+
+  /** @param {import('../../client.d.ts').UsageState} state @param {string} label */
+  #showState(state, label) {
+    const ui = this.#ui;
+    const m = this.#element.messages;
+    const locale = this.#locale;
+    const compact = this.#element.compact;
+    const { used, limit, pending } = state;
+    const limited = limit !== null;
+    showText(ui.plan, state.plan);
+    const count = limited ? m.used(locale.number(used), locale.number(limit)) : m.usedOnly(locale.number(used));
+    if (compact) {
+      ui.used.textContent = limited ? m.compact(locale.number(used), locale.number(limit)) : count;
+      ui.limit.textContent = pending ? `, ${m.running(locale.number(pending))}` : '';
+    } else {
+      // The number that changes is the big one.
+      const [before, ...after] = count.split(locale.number(used));
+      ui.used.textContent = before + locale.number(used);
+      ui.limit.textContent = after.join(locale.number(used));
+      showText(ui.remaining, limited ? m.remaining(locale.number(state.remaining)) : m.unlimited);
+      if (pending) {
+        ui.runningText.data = m.running(locale.number(pending));
+        ui.running.hidden = false;
+      }
+    }
+    const words = !limited ? '' : limit === 0 ? m.notIncluded : { warning: m.warning, blocked: m.blocked }[state.status] ?? '';
+    if (words) {
+      ui.statusText.data = words;
+      ui.status.hidden = false;
+    }
+    const reset = locale.date(state.period.end);
+    if (!compact) {
+      ui.resetText.data = m.resets;
+      ui.time.textContent = reset;
+      ui.time.dateTime = state.period.end;
+      ui.reset.hidden = false;
+    }
+    ui.foot.hidden = compact && !words;
+    this.#fillBar(limit ? Math.min(1, used / limit) : Number(limited), limit ? pending / limit : 0);
+    const sentence = [count, pending && m.running(locale.number(pending)), words, state.stale && m.stale, `${m.resets} ${reset}`];
+    this.#describeBar(limit ? { now: Math.min(used, limit), max: limit, label, text: sentence.filter(Boolean).join(', ') } : null);
+    if (state.stale) showText(ui.notice, compact ? m.stale : m.staleSince(locale.date(state.as_of, true)));
+
+    this.#showPrompt(state);
+    this.#showBreakdown(state);
+    if (this.#shownStatus !== null && this.#shownStatus !== state.status) this.#say([words, count].filter(Boolean).join(': '));
+    this.#shownStatus = state.status;
+  }
+
+  /** @param {number} used share of the limit, 0 to 1 @param {number} pending likewise */
+  #fillBar(used, pending) {
+    const { bar, pending: part } = this.#ui;
+    bar.style.setProperty('--_used', `${used * 100}%`);
+    bar.style.setProperty('--_least', used > 0 ? '6px' : '0');
+    bar.style.setProperty('--_pending', `${Math.min(1, pending) * 100}%`);
+    part.classList.toggle('some', pending > 0);
+  }
+
+  /** For assistive technology. A meter needs a range: without one the bar is decoration. */
+  #describeBar(values) {
+    const { bar } = this.#ui;
+    for (const [name, value] of Object.entries({
+      role: values && 'meter',
+      'aria-hidden': values ? null : 'true',
+      'aria-label': values?.label,
+      'aria-valuemin': values && '0',
+      'aria-valuemax': values?.max,
+      'aria-valuenow': values?.now,
+      'aria-valuetext': values?.text,
+    })) reflect(bar, name, value);
+  }
+
+  #showPrompt(state) {
+    const { slot, prompt, 'prompt-title': title, 'prompt-text': text, 'upgrade-button': button, buttonText } = this.#ui;
+    const m = this.#element.messages;
+    // If calls are still allowed at the limit, the plan only observes: no upgrade is needed.
+    const blocked = state.limit !== null && state.status === 'blocked' && !state.allowed;
+    if (!state.refused && !blocked) return;
+    prompt.hidden = false;
+    title.textContent = state.refused ? m.refusedTitle : state.limit === 0 ? m.notIncluded : m.promptTitle;
+    text.textContent = limitText(state, m, this.#locale);
+    buttonText.data = m.upgrade;
+    const url = webURL(this.#element.getAttribute('upgrade-url') ?? state.refused?.upgrade_url ?? state.upgrade_url);
+    if (url) button.href = url;
+    else button.removeAttribute('href');
+    button.hidden = !url;
+    // The compact form shows only the button, so without one there is nothing to show.
+    if (this.#element.compact && !url && !slot.assignedNodes().length) prompt.hidden = true;
+  }
+
+  #showBreakdown(state) {
+    const { details, summary } = this.#ui;
+    const m = this.#element.messages;
+    const rows = Breakdown.rows(state, m);
+    details.hidden = this.#element.compact || !rows.length;
+    if (details.hidden) return;
+    summary.textContent = m.breakdown;
+    this.#breakdown.show(rows, state.used, m, this.#locale);
+  }
+
+  /** Text for a screen reader: why a call was refused. */
+  refusalText(state) {
+    const m = this.#element.messages;
+    return `${m.refusedTitle}. ${limitText(state, m, this.#locale)}`;
+  }
+
+  /** Has a screen reader speak. @param {string} words */
+  speak(words) {
+    const { spoken } = this.#ui;
+    // The same words twice would not be spoken twice.
+    spoken.textContent = spoken.textContent === words ? `${words}\u00a0` : words;
+  }
+}
