@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 
+	"metergate/cmd/metergate/app"
 	"metergate/config"
 )
 
@@ -142,7 +143,7 @@ func load(file string) (*config.Config, error) {
 	case err != nil:
 		return nil, errUsage(err.Error())
 	}
-	if err := checkBuild(cfg); err != nil {
+	if err := app.Check(cfg); err != nil {
 		return nil, errUsage(fmt.Sprintf("%s: %v", file, err))
 	}
 	return cfg, nil

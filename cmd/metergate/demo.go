@@ -16,20 +16,21 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"metergate/cmd/metergate/app"
 	"metergate/cmd/metergate/demoapi"
 	"metergate/config"
 	"metergate/quota"
+	"metergate/quota/guard"
 )
 
 //go:embed demo.yaml
 var demoYAML []byte
 
-// A demoUser comes with a token. One with left has that many requests left of
-// the plan's first limit.
+// A demoUser is a user of the demo, who gets a token.
 type demoUser struct {
 	name, plan string
 	about      string // for the page
-	left       int64  // 0: all
+	left       int64  // requests left of the plan's first limit at the start; 0: all of them
 }
 
 var (
@@ -66,8 +67,8 @@ func demo(c *console) error {
 		return api.Close()
 	}
 
-	// The API's address is in the configuration, and with that are signed the tokens
-	// that the API's page hands out.
+	// The API must have its address first: it is in the configuration, whose secret signs
+	// the tokens that the API's page hands out.
 	apiListener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -90,25 +91,26 @@ func demo(c *console) error {
 		return err
 	}
 	defer serveAPI(apiListener, demoapi.WithPage(users)).Close()
-	a, err := startApp(appOptions{cfg: cfg, log: demoLog(c.stderr)})
-	if err != nil {
+	log := demoLog(c.stderr)
+	a := newApp(app.Options{Config: cfg, Log: log})
+	if err := a.Start(context.Background()); err != nil {
 		return fmt.Errorf("demo: %w; -listen takes another address", err)
 	}
-	if err := a.seed(carol); err != nil {
-		return errors.Join(err, a.stop())
+	if err := useUp(a.Store(), cfg, carol); err != nil {
+		return errors.Join(err, a.Stop())
 	}
 	printDemo(c.stdout, a, users, api, dir, *data == "")
-	return a.wait(stopped)
+	return runUntil(stopped, a, log)
 }
 
-// serveAPI serves an analysis API on l until it is closed.
+// serveAPI serves the analysis API on l in the background, until the server is closed.
 func serveAPI(l net.Listener, h http.Handler) *http.Server {
 	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute}
 	go s.Serve(l)
 	return s
 }
 
-// signDemoUsers gives the users tokens for a day.
+// signDemoUsers signs a token for each user that is valid for a day.
 func signDemoUsers(cfg *config.Config) (users []demoapi.User, err error) {
 	for _, u := range []demoUser{alice, bob, carol} {
 		token, err := signToken(cfg, u.name, u.plan, 24*time.Hour)
@@ -127,7 +129,7 @@ func demoConfig(listen, dir, upstream string) (*config.Config, error) {
 	}
 	vars := map[string]string{
 		"LISTEN": listen, "DATA": dir, "UPSTREAM": upstream,
-		// 52 random characters: nobody else can sign tokens for the demo.
+		// 52 random characters, so that nobody else can sign tokens for the demo.
 		"SECRET": quota.NewID() + quota.NewID(),
 	}
 	return config.Parse("demo.yaml", demoYAML, func(name string) (string, bool) {
@@ -136,7 +138,8 @@ func demoConfig(listen, dir, upstream string) (*config.Config, error) {
 	})
 }
 
-// demoLog writes the line of each request, without what only machines read.
+// demoLog returns a log with a line for each request, without the fields that only machines
+// read.
 func demoLog(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{
 		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
@@ -150,27 +153,27 @@ func demoLog(w io.Writer) *slog.Logger {
 	}))
 }
 
-// seed uses up a user's quota until left requests are left, as requests would.
-func (a *app) seed(u demoUser) error {
-	plans, err := buildPlans(a.cfg)
+// useUp makes requests of a user in the store until they have u.left requests left.
+func useUp(store *guard.Store, cfg *config.Config, u demoUser) error {
+	plans, err := app.Plans(cfg)
 	if err != nil {
 		return err
 	}
 	ctx, p := context.Background(), plans[u.plan]
-	s, err := a.store.Read(ctx, u.name, p.OnlyChoice())
+	s, err := store.Read(ctx, u.name, p.OnlyChoice())
 	if err != nil {
 		return err
 	}
 	var group errgroup.Group
 	for range p.Limits()[0].Requests - u.left - s.Total.Used {
 		group.Go(func() error {
-			d, err := a.store.Reserve(ctx, quota.Request{
+			d, err := store.Reserve(ctx, quota.Request{
 				ID: quota.NewID(), User: u.name, Endpoint: "analyze", Plans: p.OnlyChoice(), Lease: time.Minute,
 			})
 			if err != nil || !d.Admitted {
 				return err
 			}
-			_, err = a.store.Commit(ctx, &d.Reservation)
+			_, err = store.Commit(ctx, &d.Reservation)
 			return err
 		})
 	}
@@ -180,8 +183,8 @@ func (a *app) seed(u demoUser) error {
 // pixels is a PNG image of 8 by 8 pixels, in base64.
 const pixels = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEUlEQVR42mPQrjqBFTEMLQkAgJVbQa2tJlAAAAAASUVORK5CYII="
 
-func printDemo(w io.Writer, a *app, users []demoapi.User, api, dir string, temporary bool) {
-	base := "http://" + a.publicAddr.String()
+func printDemo(w io.Writer, a *app.App, users []demoapi.User, api, dir string, temporary bool) {
+	base := "http://" + a.PublicAddr().String()
 	tokens := map[string]string{}
 	for _, u := range users {
 		tokens[u.Name] = u.Token
@@ -223,18 +226,18 @@ for i in 1 2 3; do %s; done
 
 Ctrl-C stops the demo. A line for each request:
 
-`, base, base, api, a.adminAddr, kept, tokens["alice"], tokens["bob"], tokens["carol"],
-		curl(base+"/api/analyze", tokens["alice"], `-d 'Metergate counts what succeeds and nothing else.' `),
-		curl(base+"/api/analyze?fail=500", tokens["alice"], `-d 'This one fails.' `),
+`, base, base, api, a.AdminAddr(), kept, tokens["alice"], tokens["bob"], tokens["carol"],
+		curlLine(base+"/api/analyze", tokens["alice"], `-d 'Metergate counts what succeeds and nothing else.' `),
+		curlLine(base+"/api/analyze?fail=500", tokens["alice"], `-d 'This one fails.' `),
 		pixels,
-		curl(base+"/api/image-analysis", tokens["alice"], `-H 'Content-Type: image/png' --data-binary @- `),
-		curl(base+"/usage", tokens["alice"], ""),
-		curl(base+"/api/report", tokens["carol"], `-d 'Nearly there.' `))
+		curlLine(base+"/api/image-analysis", tokens["alice"], `-H 'Content-Type: image/png' --data-binary @- `),
+		curlLine(base+"/usage", tokens["alice"], ""),
+		curlLine(base+"/api/report", tokens["carol"], `-d 'Nearly there.' `))
 }
 
-// curl is a command line. -w prints the usage line behind the body; GET /usage
-// has no such field and says it all.
-func curl(url, token, args string) string {
+// curlLine returns a command line. With args, -w prints the X-Usage header after the
+// body; GET /usage has no such header.
+func curlLine(url, token, args string) string {
 	if args != "" {
 		args += `-w 'usage: %header{x-usage}\n' `
 	}

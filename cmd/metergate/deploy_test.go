@@ -16,6 +16,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"metergate/cmd/metergate/app"
 	"metergate/config"
 	"metergate/quota/redisstore/redistest"
 )
@@ -190,7 +191,7 @@ func TestKubernetesManifest(t *testing.T) {
 			})
 			if err != nil {
 				t.Error(err)
-			} else if err := checkBuild(cfg); err != nil {
+			} else if err := app.Check(cfg); err != nil {
 				t.Error(err)
 			}
 		}

@@ -4,12 +4,9 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -20,9 +17,7 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
-	"go.uber.org/goleak"
 
-	"metergate/config"
 	"metergate/internal/testkit"
 )
 
@@ -199,94 +194,6 @@ func TestReloadOfKeys(t *testing.T) {
 	wants(testkit.Token("u", "free"), 200)
 	if _, body := get(g.admin+"/readyz", ""); strings.Contains(body, "jwks_url") {
 		t.Errorf("/readyz: %s", body)
-	}
-}
-
-// What is known of tokens is kept by a reload that leaves auth alone, and by no other;
-// a hundred reloads leave nothing running.
-func TestReloadsLeaveNoKeySets(t *testing.T) {
-	upstream, a, b := named(t, "ok"), newIssuer(t), newIssuer(t)
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	dir := t.TempDir()
-	text := jwksYAML(upstream.URL, 100, jwksAuth(a))
-	load := func() (*config.Config, []string, error) {
-		cfg, err := config.Parse(filepath.Join(dir, "gateway.yaml"), []byte(text), os.LookupEnv)
-		return cfg, nil, err
-	}
-	cfg, _, err := load()
-	if err != nil {
-		t.Fatal(err)
-	}
-	app, err := startApp(appOptions{cfg: cfg, load: load, log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	reload := func(to string) tokens {
-		t.Helper()
-		text = to
-		if _, err := app.reloadAndLog(); err != nil {
-			t.Fatal(err)
-		}
-		return app.current.Load().tokens
-	}
-	before := app.current.Load().tokens
-	if now := reload(jwksYAML(upstream.URL, 5, jwksAuth(a))); now.verifier != before.verifier || now.keys() != before.keys() {
-		t.Error("a reload of a plan forgets the tokens that are known, or the keys")
-	}
-	if now := reload(jwksYAML(upstream.URL, 5, jwksAuth(a)+", audience: x")); now.verifier == before.verifier || now.keys() != before.keys() {
-		t.Error("another audience: the tokens known before still are, or the keys are not")
-	}
-	for n := range 100 {
-		last := app.current.Load().tokens
-		now := reload(jwksYAML(upstream.URL, 5, jwksAuth([]*issuer{b, a}[n%2])))
-		if now.verifier == last.verifier || now.keys() == last.keys() || now.keys().Missing() != nil {
-			t.Fatal("the keys of another URL are those of the one before, or missing")
-		}
-	}
-	// Nor does one that is refused.
-	b.down.Store(true)
-	text = jwksYAML(upstream.URL, 5, jwksAuth(b))
-	if _, err := app.reloadAndLog(); err == nil {
-		t.Error("a key server that is down: reloaded")
-	}
-	if err := app.stop(); err != nil {
-		t.Error(err)
-	}
-	http.DefaultClient.CloseIdleConnections()
-}
-
-// The file of a public key can change under its name.
-func TestReloadOfAKeyFile(t *testing.T) {
-	upstream := named(t, "ok")
-	dir := t.TempDir()
-	cfg := func(i *issuer) *config.Config {
-		t.Helper()
-		der, err := x509.MarshalPKIXPublicKey(i.key.Public())
-		if err != nil {
-			t.Fatal(err)
-		}
-		text := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
-		if err := os.WriteFile(filepath.Join(dir, "key.pem"), text, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		cfg, err := config.Parse(filepath.Join(dir, "gateway.yaml"), []byte(jwksYAML(upstream.URL, 5, "public_key_file: key.pem, algorithms: [ES256]")), os.LookupEnv)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return cfg
-	}
-	log := slog.New(slog.DiscardHandler)
-	a, b := newIssuer(t), newIssuer(t)
-	first := &generation{cfg: cfg(a)}
-	var err error
-	if first.tokens, err = buildTokens(first.cfg, nil, log); err != nil {
-		t.Fatal(err)
-	}
-	if same, err := buildTokens(cfg(a), first, log); err != nil || same.verifier != first.tokens.verifier {
-		t.Errorf("the same key: another verifier, %v", err)
-	}
-	if other, err := buildTokens(cfg(b), first, log); err != nil || other.verifier == first.tokens.verifier {
-		t.Errorf("another key: the same verifier, %v", err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"text/tabwriter"
 
+	"metergate/cmd/metergate/app"
 	"metergate/quota"
 )
 
@@ -31,7 +32,7 @@ func planCheck(c *console) error {
 	if err != nil {
 		return err
 	}
-	plans, err := buildPlans(cfg)
+	plans, err := app.Plans(cfg)
 	if err != nil {
 		return err
 	}

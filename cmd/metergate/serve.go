@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
 	_ "time/tzdata" // the container has no time zones
 
+	"metergate/cmd/metergate/app"
 	"metergate/config"
 )
 
@@ -20,28 +23,29 @@ func serve(c *console) error {
 	if err != nil {
 		return err
 	}
-	log, level := buildLog(cfg.Log, c.stderr)
-	giveRoom()
+	log, level := app.NewLog(cfg.Log, c.stderr)
+	tuneGC()
 	stopped := stopSignals()
-	hangup := make(chan os.Signal, 1) // one slot: many are one reload
+	hangup := make(chan os.Signal, 1) // one slot: many SIGHUPs become one reload
 	signal.Notify(hangup, syscall.SIGHUP)
-	a, err := startApp(appOptions{cfg: cfg, log: log, level: level,
-		load: func() (*config.Config, []string, error) { return config.LoadFiles(*file) }})
-	if err != nil {
+	a := newApp(app.Options{Config: cfg, Log: log, Level: level,
+		Load: func() (*config.Config, []string, error) { return config.LoadFiles(*file) }})
+	if err := a.Start(context.Background()); err != nil {
 		return err
 	}
-	a.announce()
+	a.LogStart()
 	go func() {
-		for {
-			select {
-			case <-hangup:
-				a.reloadAndLog()
-			case <-a.stopping:
-				return
-			}
+		for range hangup {
+			a.Reload()
 		}
 	}()
-	return a.wait(stopped)
+	return runUntil(stopped, a, log)
+}
+
+// newApp returns a gateway that knows the version of this program.
+func newApp(o app.Options) *app.App {
+	o.Version, o.Commit = buildVersion()
+	return app.New(o)
 }
 
 // stopSignals subscribes to the signals that end the program.
@@ -51,21 +55,21 @@ func stopSignals() <-chan os.Signal {
 	return ch
 }
 
-// wait returns when the gateway has drained after a signal; a second one, or a
-// listener that breaks, ends the wait at once.
-func (a *app) wait(signals <-chan os.Signal) error {
+// runUntil returns when the gateway has stopped gracefully: after a signal, or after a
+// listener broke. Another signal makes it return at once.
+func runUntil(signals <-chan os.Signal, a *app.App, log *slog.Logger) error {
+	var failed error
 	select {
-	case err := <-a.failed:
-		return errors.Join(err, a.store.Close())
+	case failed = <-a.Failed():
 	case s := <-signals:
-		a.log.Info("draining", "signal", s.String(), "timeout", a.current.Load().cfg.ShutdownTimeout.String())
+		log.Info("draining", "signal", s.String(), "timeout", a.ShutdownTimeout().String())
 	}
 	done := make(chan error, 1)
-	go func() { done <- a.stop() }()
+	go func() { done <- a.Stop() }()
 	select {
 	case err := <-done:
-		return err
+		return errors.Join(failed, err)
 	case <-signals:
-		return errors.New("stopped by a second signal; requests in flight were cut off")
+		return errors.Join(failed, errors.New("stopped by a second signal; requests in flight were cut off"))
 	}
 }

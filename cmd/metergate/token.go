@@ -3,12 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"metergate/cmd/metergate/app"
 	"metergate/config"
 	"metergate/proxy/jwtauth/jwtrules"
 )
@@ -45,16 +45,16 @@ func token(c *console) error {
 	return nil
 }
 
-// hmacMethods are what a token can be signed with here: for all other algorithms
-// only the issuer has the key.
+// hmacMethods are the algorithms that a token can be signed with here. For all others,
+// only the issuer has the private key.
 var hmacMethods = map[string]jwt.SigningMethod{
 	"HS256": jwt.SigningMethodHS256, "HS384": jwt.SigningMethodHS384, "HS512": jwt.SigningMethodHS512,
 }
 
-// signToken signs a token that is good now and for ttl, rounded up to a second. It
-// is one that a gateway with this configuration accepts, or an error; plan may be
-// empty. Errors: the configuration has no secret or no HMAC algorithm, its claims
-// are in each other's way, or its gateway would refuse the token.
+// signToken signs a token that is valid from now for ttl, rounded up to a second. A
+// gateway with this configuration accepts it. Without a plan, the token has no plan
+// claim. Errors: the configuration has no secret or no HMAC algorithm, two of its claims
+// need the same place, or its gateway would refuse the token.
 func signToken(cfg *config.Config, user, plan string, ttl time.Duration) (string, error) {
 	auth := cfg.Auth.JWT
 	if auth.Secret == "" {
@@ -103,7 +103,7 @@ func signToken(cfg *config.Config, user, plan string, ttl time.Duration) (string
 	return signed, nil
 }
 
-// setClaim sets the claim at a path, whose parts but the last are objects.
+// setClaim sets the claim at a path. It creates the objects on the way.
 func setClaim(claims map[string]any, path, value string) error {
 	names, err := jwtrules.ParseClaimPath(path)
 	if err != nil {
@@ -127,18 +127,18 @@ func setClaim(claims map[string]any, path, value string) error {
 	return nil
 }
 
-// checkToken verifies a token as the gateway will.
+// checkToken verifies a token as a gateway with this configuration would.
 func checkToken(cfg *config.Config, signed, user, plan string) error {
-	t, err := buildTokens(cfg, nil, slog.New(slog.DiscardHandler))
+	verifier, err := app.NewVerifier(cfg)
 	if err != nil {
 		return err
 	}
-	who, err := t.verifier.Verify(&http.Request{Header: http.Header{"Authorization": {"Bearer " + signed}}})
+	got, err := verifier.Verify(&http.Request{Header: http.Header{"Authorization": {"Bearer " + signed}}})
 	if err != nil {
 		return fmt.Errorf("the gateway would refuse it: %w", err)
 	}
-	// JSON has no way to write what is not UTF-8: it would be for another user.
-	if who.User != user || who.Plan != plan {
+	// JSON cannot carry invalid UTF-8: the token would be for a different user.
+	if got.User != user || got.Plan != plan {
 		return errors.New("user and plan must be valid UTF-8")
 	}
 	return nil

@@ -5,13 +5,13 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"metergate/cmd/metergate/app"
 	"metergate/config"
 	"metergate/internal/testkit"
 	"metergate/proxy/jwtauth/jwtrules"
@@ -51,11 +51,11 @@ func TestSignToken(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			tokens, err := buildTokens(cfg, nil, slog.New(slog.DiscardHandler))
+			verifier, err := app.NewVerifier(cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
-			who, err := tokens.verifier.Verify(&http.Request{Header: http.Header{"Authorization": {"Bearer " + signed}}})
+			who, err := verifier.Verify(&http.Request{Header: http.Header{"Authorization": {"Bearer " + signed}}})
 			if err != nil || who.User != "u" || who.Plan != c.plan {
 				t.Errorf("got %+v, %v", who, err)
 			}

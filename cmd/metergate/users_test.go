@@ -23,6 +23,7 @@ import (
 	"time"
 	"unicode"
 
+	"metergate/cmd/metergate/app"
 	"metergate/config"
 	"metergate/internal/testkit"
 	"metergate/quota"
@@ -348,7 +349,7 @@ func TestHostileUsers(t *testing.T) {
 func TestHostileUsersInTextLogs(t *testing.T) {
 	for _, user := range hostileUsers {
 		var text strings.Builder
-		log, _ := buildLog(config.Log{Format: "text"}, &text)
+		log, _ := app.NewLog(config.Log{Format: "text"}, &text)
 		log.Info("request", slog.String("user", user), slog.String("plan", "free"))
 		line, more, _ := strings.Cut(text.String(), "\n")
 		if more != "" || !strings.HasSuffix(line, " plan=free") || strings.Count(line, " plan=") != 1+strings.Count(user, " plan=") ||

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -9,14 +9,14 @@ import (
 	"metergate/quota"
 )
 
-// probes implements admin.Probes for an app.
-type probes struct{ app *app }
+// probes implements admin.Probes.
+type probes struct{ app *App }
 
 func (p probes) Draining() bool { return p.app.draining.Load() }
 
 // Waiting reports that the first keys of the jwks_url are still missing.
 func (p probes) Waiting() error {
-	if keys := p.app.current.Load().tokens.keys(); keys != nil {
+	if keys := p.app.reloader.current.Load().auth.keySet(); keys != nil {
 		return keys.Missing()
 	}
 	return nil
@@ -24,11 +24,12 @@ func (p probes) Waiting() error {
 
 // Checks are the store, each upstream, and the key server.
 func (p probes) Checks() map[string]func(context.Context) error {
+	g := p.app.reloader.current.Load()
 	checks := map[string]func(context.Context) error{"store": p.app.store.Ping}
-	for name, pool := range p.app.current.Load().upstreams {
+	for name, pool := range g.upstreams {
 		checks["upstream "+name] = func(context.Context) error { return poolFaults(pool) }
 	}
-	if keys := p.app.current.Load().tokens.keys(); keys != nil {
+	if keys := g.auth.keySet(); keys != nil {
 		checks["jwks_url"] = func(context.Context) error { return keys.Fault() }
 	}
 	return checks
@@ -42,18 +43,20 @@ func poolFaults(pool *upstream.Pool) error {
 		case !t.Healthy:
 			faults = append(faults, fmt.Errorf("%s is not healthy: %w", t.URL, t.CheckError))
 		case !t.EjectedUntil.IsZero():
-			faults = append(faults, fmt.Errorf("%s has failed requests and is left out", t.URL))
+			faults = append(faults, fmt.Errorf("%s is ejected: too many requests to it failed", t.URL))
 		}
 	}
 	return errors.Join(faults...)
 }
 
-// adminView implements admin.Gateway for an app, always with the configuration in force.
-type adminView struct{ app *app }
+// adminView implements admin.Gateway, always with the configuration in force.
+type adminView struct{ app *App }
 
-func (v adminView) AdminToken() string              { return string(v.app.current.Load().cfg.Admin.Token) }
-func (v adminView) ReloadConfig() ([]string, error) { return v.app.reloadAndLog() }
-func (v adminView) EffectiveConfig() any            { return v.app.current.Load().cfg.Effective() }
+func (v adminView) AdminToken() string {
+	return string(v.app.reloader.current.Load().cfg.Admin.Token)
+}
+func (v adminView) ReloadConfig() ([]string, error) { return v.app.Reload() }
+func (v adminView) EffectiveConfig() any            { return v.app.reloader.current.Load().cfg.Effective() }
 func (v adminView) Terms(claim string) quota.PlanChoice {
-	return v.app.current.Load().gateway.Terms(claim)
+	return v.app.reloader.current.Load().gateway.Terms(claim)
 }

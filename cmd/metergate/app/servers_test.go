@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"bytes"
@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/net/http2"
 
+	"metergate/cmd/metergate/gatewaytest"
 	"metergate/internal/testkit"
 	"metergate/proxy"
 	"metergate/proxy/admin"
@@ -78,6 +80,13 @@ func timeline(t *testing.T, s *http.Server, client func(t *testing.T, conn net.C
 	return took
 }
 
+// testCertificate returns the certificate that httptest uses.
+func testCertificate() tls.Certificate {
+	s := httptest.NewTLSServer(nil)
+	defer s.Close()
+	return s.TLS.Certificates[0]
+}
+
 // readFunc is an io.Reader.
 type readFunc func(p []byte) (int, error)
 
@@ -125,11 +134,7 @@ func boundedGateway(t *testing.T, upstream func(r *http.Request) io.Reader) http
 // When a connection ends that gives nothing, or takes nothing, and that one goes on that
 // has its reasons.
 func TestPublicBounds(t *testing.T) {
-	p := validPair(t)
-	certificate, err := tls.X509KeyPair(p.cert, p.key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	certificate := testCertificate()
 	const forever = 3 * time.Hour // as an open stream may last
 	gateway := boundedGateway(t, func(r *http.Request) io.Reader {
 		wait := func(d time.Duration) {
@@ -144,22 +149,22 @@ func TestPublicBounds(t *testing.T) {
 		case "/stream":
 			return io.MultiReader(strings.NewReader("first"), readFunc(func([]byte) (int, error) { wait(forever); return 0, io.EOF }))
 		case "/endless":
-			return zeros{}
+			return gatewaytest.Zeros{}
 		}
 		return strings.NewReader("")
 	})
-	raw := func(t *testing.T, conn net.Conn, settings ...http2.Setting) *rawHTTP2 {
-		c, err := newRawHTTP2(conn, settings...)
+	raw := func(t *testing.T, conn net.Conn, settings ...http2.Setting) *gatewaytest.HTTP2Conn {
+		c, err := gatewaytest.NewHTTP2Conn(conn, settings...)
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.conn.SetDeadline(time.Time{})
+		c.Conn.SetDeadline(time.Time{})
 		return c
 	}
 	drain := func(r io.Reader) { io.Copy(io.Discard, r) }
 	// answer answers pings until the connection, or stream 1, has ended.
-	answer := func(c *rawHTTP2) (reset bool) {
-		c.read(func(f http2.Frame) bool {
+	answer := func(c *gatewaytest.HTTP2Conn) (reset bool) {
+		c.ReadUntil(func(f http2.Frame) bool {
 			switch f := f.(type) {
 			case *http2.PingFrame:
 				if !f.IsAck() {
@@ -172,8 +177,8 @@ func TestPublicBounds(t *testing.T) {
 		})
 		return reset
 	}
-	get := func(t *testing.T, c *rawHTTP2, path string) {
-		if _, err := c.request("GET", path, "", true); err != nil {
+	get := func(t *testing.T, c *gatewaytest.HTTP2Conn, path string) {
+		if _, err := c.SendRequest("GET", path, "", true); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -224,19 +229,19 @@ func TestPublicBounds(t *testing.T) {
 		{"no preface", true, func(t *testing.T, conn net.Conn) {
 			drain(tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}))
 		}, 10},
-		{"HTTP/2, no answer to a ping", true, func(t *testing.T, conn net.Conn) { drain(raw(t, conn).conn) }, 45},
+		{"HTTP/2, no answer to a ping", true, func(t *testing.T, conn net.Conn) { drain(raw(t, conn).Conn) }, 45},
 		{"HTTP/2, a header that does not end", true, func(t *testing.T, conn net.Conn) {
 			c := raw(t, conn)
 			go func() {
-				c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.fields(":method", "GET")})
+				c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.EncodeHeaders(":method", "GET")})
 				for {
 					time.Sleep(time.Second)
-					if c.WriteContinuation(1, false, c.fields("x", "y")) != nil {
+					if c.WriteContinuation(1, false, c.EncodeHeaders("x", "y")) != nil {
 						return
 					}
 				}
 			}()
-			drain(c.conn)
+			drain(c.Conn)
 		}, 45},
 		{"HTTP/2, no request, but answers to pings", true, func(t *testing.T, conn net.Conn) { answer(raw(t, conn)) }, 121}, // one for the GOAWAY
 		{"HTTP/2, takes no byte", true, func(t *testing.T, conn net.Conn) {
@@ -249,9 +254,9 @@ func TestPublicBounds(t *testing.T) {
 		{"HTTP/2, a stream on which nothing happens", true, patient("/stream"), int(forever / time.Second)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := publicServer(gateway, nil, log.New(io.Discard, "", 0))
+			s := newPublicServer(gateway, nil, log.New(io.Discard, "", 0))
 			if c.secure {
-				s = publicServer(gateway, func() *tls.Certificate { return &certificate }, s.ErrorLog)
+				s = newPublicServer(gateway, func() *tls.Certificate { return &certificate }, s.ErrorLog)
 			}
 			if took, want := timeline(t, s, c.client), time.Duration(c.seconds)*time.Second; took < want || took > want+time.Second {
 				t.Errorf("the connection ended after %v, want %v", took, want)
@@ -263,7 +268,7 @@ func TestPublicBounds(t *testing.T) {
 // tokenOnly is an admin.Gateway that does nothing but check the token.
 type tokenOnly struct{ admin.Gateway }
 
-func (tokenOnly) AdminToken() string              { return adminToken }
+func (tokenOnly) AdminToken() string              { return "an-admin-token-for-tests-0123456789" }
 func (tokenOnly) ReloadConfig() ([]string, error) { return nil, nil }
 
 // The admin listener has bounds too, and a list of all users that takes an hour.
@@ -306,7 +311,7 @@ func TestAdminBounds(t *testing.T) {
 		}, 3600},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := adminServer(c.handler, log.New(io.Discard, "", 0))
+			s := newAdminServer(c.handler, log.New(io.Discard, "", 0))
 			took := timeline(t, s, func(_ *testing.T, conn net.Conn) { c.client(conn) })
 			if want := time.Duration(c.seconds) * time.Second; took < want || took > want+time.Second {
 				t.Errorf("the connection ended after %v, want %v", took, want)

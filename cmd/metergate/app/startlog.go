@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"maps"
@@ -8,29 +8,29 @@ import (
 	"metergate/config"
 )
 
-// announce says what runs where, in a line for each part. The last one, "serving", says
-// that both listeners accept connections.
-func (a *app) announce() {
-	cfg := a.cfg
-	store := []any{"at", storePlace(cfg.Store), "on_failure", string(cfg.Store.OnFailure)}
+// LogStart logs what runs where, a line for each part. The last line, "serving", says
+// that both listeners accept connections. It must not be called before Start.
+func (a *App) LogStart() {
+	cfg, log := a.options.Config, a.options.Log
+	store := []any{"at", storeLocation(cfg.Store), "on_failure", string(cfg.Store.OnFailure)}
 	if _, embedded := cfg.Store.Embedded(); !embedded {
 		store = append(store, "journal", cfg.Store.Journal, "waiting", a.store.Stats().Backlog)
 	}
-	a.log.Info("store", store...)
+	log.Info("store", store...)
 	for _, name := range slices.Sorted(maps.Keys(cfg.Upstreams)) {
 		u := cfg.Upstreams[name]
 		targets := make([]string, len(u.Targets))
 		for i, t := range u.Targets {
 			targets[i] = t.URL.String()
 		}
-		a.log.Info("upstream", "name", name, "targets", strings.Join(targets, ", "), "health_checks", u.Health != nil)
+		log.Info("upstream", "name", name, "targets", strings.Join(targets, ", "), "health_checks", u.Health != nil)
 	}
-	a.log.Info("serving", "listen", a.publicAddr.String(), "tls", cfg.TLS != nil, "admin", a.adminAddr.String(),
+	log.Info("serving", "listen", a.publicAddr.String(), "tls", cfg.TLS != nil, "admin", a.adminAddr.String(),
 		"admin_api", cfg.Admin.Token != "", "plans", len(cfg.Plans), "routes", len(cfg.Routes))
 }
 
-// storePlace is where the store is, without user, password and options.
-func storePlace(s config.Store) string {
+// storeLocation says where a store is, without user, password and options.
+func storeLocation(s config.Store) string {
 	if dir, ok := s.Embedded(); ok {
 		return "embedded in " + dir
 	}

@@ -20,10 +20,10 @@ const garbageRoom = 64 << 20
 // 18 % more of the processor.
 const minPercent, maxPercent = 30, 800
 
-// giveRoom has the collector wait for garbageRoom, or for a quarter of what a container
+// tuneGC has the collector wait for garbageRoom, or for a quarter of what a container
 // may have when that is less. With GOGC in the environment it leaves all as it is.
 // GOMEMLIMIT bounds the heap as ever.
-func giveRoom() {
+func tuneGC() {
 	if os.Getenv("GOGC") != "" {
 		return
 	}

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
@@ -6,43 +6,52 @@ import (
 	"metergate/proxy"
 )
 
+func buildInfo(version, commit string) prometheus.Collector {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "metergate_build_info", Help: "Always 1; the labels have the version and commit that run.",
+		ConstLabels: prometheus.Labels{"version": version, "commit": commit},
+	})
+	g.Set(1)
+	return g
+}
+
 func openStreams(s *proxy.Streams) prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "metergate_streams_open", Help: "Streams of usage that are open.",
+		Name: "metergate_streams_open", Help: "Open streams of usage.",
 	}, func() float64 { return float64(s.Open()) })
 }
 
-// guardMetrics shows what the store and package guard do.
-type guardMetrics struct{ store *guardedStore }
+// storeMetrics are about the store and its guard.
+type storeMetrics struct{ store *store }
 
 var (
 	openDesc = prometheus.NewDesc("metergate_store_breakers_open",
-		"Parts of the store that do not answer and are not asked, 1 for the whole of it; of a cluster up to 16.", nil, nil)
+		"Open circuit breakers: parts of the store that do not answer and are not called. 1 if the whole store is down; up to 16 with a cluster.", nil, nil)
 	backlogDesc = prometheus.NewDesc("metergate_journal_backlog",
-		"Counts that wait in the journal for the store.", nil, nil)
+		"Counts in the journal that wait for the store.", nil, nil)
 	journaledDesc = prometheus.NewDesc("metergate_journal_written_total",
-		"Counts that have gone to the journal because the store did not answer.", nil, nil)
+		"Counts written to the journal because the store did not answer.", nil, nil)
 	replayedDesc = prometheus.NewDesc("metergate_journal_replayed_total",
-		"Counts that have come from the journal into the store.", nil, nil)
+		"Counts replayed from the journal into the store.", nil, nil)
 	droppedDesc = prometheus.NewDesc("metergate_journal_dropped_total",
-		"Counts in the journal that were too old to be read by anybody.", nil, nil)
+		"Counts dropped from the journal because their window is no longer kept.", nil, nil)
 	lostDesc = prometheus.NewDesc("metergate_store_holds_lost_total",
-		"Requests counted whose hold the store did not have any more: it lost it, or the lease ran out.", nil, nil)
+		"Requests counted although the store no longer had their hold: it lost the hold, or the lease ran out.", nil, nil)
 	expiredDesc = prometheus.NewDesc("metergate_store_leases_expired_total",
-		"Holds in the store that nobody had settled when their lease ran out: their gateway died.", nil, nil)
+		"Holds that nobody had settled when their lease ran out: their gateway died.", nil, nil)
 	uncheckedDesc = prometheus.NewDesc("metergate_unchecked_total",
-		"Requests that passed while the store did not answer, by the last known usage.", nil, nil)
+		"Requests admitted by the last known usage because the store did not answer.", nil, nil)
 	journalErrorsDesc = prometheus.NewDesc("metergate_journal_errors_total",
-		"Counts that no journal took; they wait in memory, and die with the process.", nil, nil)
+		"Counts that could not be written to a journal. They wait in memory and are lost with the process.", nil, nil)
 )
 
-// Describe names the metrics.
-func (m guardMetrics) Describe(ch chan<- *prometheus.Desc) {
+// Describe implements prometheus.Collector.
+func (m storeMetrics) Describe(ch chan<- *prometheus.Desc) {
 	prometheus.DescribeByCollect(m, ch)
 }
 
-// Collect reads them.
-func (m guardMetrics) Collect(ch chan<- prometheus.Metric) {
+// Collect implements prometheus.Collector.
+func (m storeMetrics) Collect(ch chan<- prometheus.Metric) {
 	st := m.store.Stats()
 	gauge := func(d *prometheus.Desc, v int64) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v))
@@ -57,27 +66,27 @@ func (m guardMetrics) Collect(ch chan<- prometheus.Metric) {
 	counter(droppedDesc, st.Dropped)
 	counter(journalErrorsDesc, st.JournalErrors)
 	counter(uncheckedDesc, st.Unchecked)
-	counter(lostDesc, m.store.lost())
-	counter(expiredDesc, m.store.expired())
+	counter(lostDesc, m.store.remote.LostHolds())
+	counter(expiredDesc, m.store.remote.ExpiredHolds())
 }
 
-// targetMetrics shows the targets of the upstreams in force.
+// targetMetrics are about the targets of the upstreams in force.
 type targetMetrics struct{ reloader *reloader }
 
 var (
 	targetUpDesc = prometheus.NewDesc("metergate_upstream_target_up",
-		"1 if a target gets requests, 0 if checks or failed requests keep it out.", []string{"upstream", "target"}, nil)
+		"1 if a target gets requests, 0 if a failed health check or an ejection keeps it out.", []string{"upstream", "target"}, nil)
 	targetInFlightDesc = prometheus.NewDesc("metergate_upstream_target_requests_in_flight",
 		"Requests that a target is serving.", []string{"upstream", "target"}, nil)
 )
 
-// Describe names the metrics.
+// Describe implements prometheus.Collector.
 func (m targetMetrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- targetUpDesc
 	ch <- targetInFlightDesc
 }
 
-// Collect reads them.
+// Collect implements prometheus.Collector.
 func (m targetMetrics) Collect(ch chan<- prometheus.Metric) {
 	for name, pool := range m.reloader.current.Load().upstreams {
 		for _, t := range pool.Targets() {

@@ -1,0 +1,235 @@
+// Package app runs a whole gateway inside a process: both listeners and everything
+// behind them. It knows neither flags nor signals nor exit codes; those belong to the
+// commands of package main. A test can embed it:
+//
+//	a := app.New(app.Options{Config: cfg, Log: log})
+//	if err := a.Start(ctx); err != nil { ... }
+//	defer a.Stop()
+//	http.Get("http://" + a.PublicAddr().String() + "/usage")
+//
+// # Starting and stopping
+//
+// Start does everything that can fail before anything runs in the background: it opens
+// the store, builds the first [generation] and takes both addresses. Whatever it starts
+// registers a named clean-up. Stop runs the clean-ups in reverse order, and so does a
+// Start that fails half-way.
+//
+// # Reloading
+//
+// A configuration is built into a generation, which never changes. Reload loads the
+// configuration, builds the next generation and swaps an atomic pointer. A request is
+// served by one generation to its end. What has not changed is handed over: the pools
+// of connections with the health of their targets, the key set, the verified tokens.
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"metergate/config"
+	"metergate/proxy"
+	"metergate/proxy/admin"
+	"metergate/quota/guard"
+)
+
+// Options are what an App is made of.
+type Options struct {
+	// Config is the configuration to start with.
+	Config *config.Config
+	// Load loads the configuration again and returns the files it has read, also with an
+	// error; nil: Reload is an error, and no files are watched.
+	Load func() (*config.Config, []string, error)
+	// Log receives the access log and everything else.
+	Log *slog.Logger
+	// Level is the level of Log, which a reload sets; nil: reloads leave it alone.
+	Level *slog.LevelVar
+	// Version and Commit are shown in the metric metergate_build_info.
+	Version, Commit string
+}
+
+// An App is a gateway. Create it with New.
+type App struct {
+	options  Options
+	store    *store
+	streams  *proxy.Streams
+	reloader *reloader
+	cleanups cleanups
+
+	publicAddr, adminAddr net.Addr
+	draining              atomic.Bool
+	failed                chan error // has room for both listeners
+}
+
+// New returns a gateway that does not run yet.
+func New(o Options) *App {
+	return &App{options: o, streams: proxy.NewStreams(), failed: make(chan error, 2)}
+}
+
+// Start starts the gateway. When it returns nil, both listeners accept connections. It
+// must be called once.
+//
+// A store that cannot be reached is no error: the gateway runs by its on_failure rule
+// until the store answers. With an error, everything that was started has been stopped.
+// The context bounds the questions that Start asks the store.
+func (a *App) Start(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.cleanUp(a.options.Config.ShutdownTimeout))
+		}
+	}()
+	cfg, log := a.options.Config, a.options.Log
+	if a.store, err = openStore(cfg, log); err != nil {
+		return fmt.Errorf("opening the store: %w", err)
+	}
+	a.cleanups.add("store", func(context.Context) error { return a.store.Close() })
+	registry := prometheus.NewRegistry()
+	if err := a.build(ctx, registry); err != nil {
+		return err
+	}
+	public, err := a.listen("listen", cfg.Listen)
+	if err != nil {
+		return err
+	}
+	adminListener, err := a.listen("admin.listen", cfg.Admin.Listen)
+	if err != nil {
+		return err
+	}
+	a.publicAddr, a.adminAddr = public.Addr(), adminListener.Addr()
+
+	a.reloader.start()
+	a.cleanups.add("upstreams and key set", a.reloader.stop)
+	a.serve("admin listener", a.adminServer(registry), adminListener, closeServer)
+	a.serve("public listener", a.publicServer(), public, a.drain)
+	a.warn(ctx)
+	if a.options.Load != nil {
+		a.reloader.watch(func() { a.Reload() }, log)
+		a.cleanups.add("configuration watch", func(context.Context) error { a.reloader.endWatch(); return nil })
+	}
+	return nil
+}
+
+// build makes the first generation, which serves nothing yet, and registers the metrics.
+func (a *App) build(ctx context.Context, registry *prometheus.Registry) error {
+	b := &builder{
+		store:    a.store,
+		streams:  a.streams,
+		inFlight: proxy.NewInFlight(),
+		metrics:  proxy.NewMetrics(registry),
+		log:      a.options.Log,
+	}
+	a.reloader = newReloader(b, a.options.Load, a.options.Level)
+	if err := a.reloader.build(ctx, a.options.Config); err != nil {
+		return err
+	}
+	registry.MustRegister(collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		buildInfo(a.options.Version, a.options.Commit),
+		storeMetrics{a.store}, openStreams(a.streams), targetMetrics{a.reloader})
+	registry.MustRegister(a.reloader.metrics()...)
+	if a.options.Config.TLS != nil {
+		registry.MustRegister(certificateExpiry(a.reloader))
+	}
+	return nil
+}
+
+// publicServer serves the clients. Whether it speaks TLS takes a restart to change.
+func (a *App) publicServer() *http.Server {
+	var certificate func() *tls.Certificate
+	if a.options.Config.TLS != nil {
+		certificate = func() *tls.Certificate { return a.reloader.current.Load().certificate }
+	}
+	s := newPublicServer(a.reloader, certificate, errorLog(a.options.Log))
+	s.RegisterOnShutdown(a.streams.End)
+	return s
+}
+
+func (a *App) adminServer(registry *prometheus.Registry) *http.Server {
+	return newAdminServer(admin.Handler(admin.Options{
+		Probes:   probes{a},
+		Gateway:  adminView{a},
+		Registry: registry,
+		Log:      a.options.Log,
+		Store:    a.store,
+		Calendar: a.store.calendar,
+		Clock:    a.store.clock,
+	}), errorLog(a.options.Log))
+}
+
+// warn logs what is wrong with the store and the certificate, and lets the gateway run.
+func (a *App) warn(ctx context.Context) {
+	log := a.options.Log
+	if err := a.store.Ping(ctx); err != nil {
+		log.Warn("the store cannot be reached", "on_failure", string(a.options.Config.Store.OnFailure), "error", err)
+	}
+	for _, warning := range a.store.remote.SetupWarnings(ctx) {
+		log.Warn(warning)
+	}
+	for _, warning := range certificateWarnings(a.reloader.current.Load().certificate, time.Now()) {
+		log.Warn(warning)
+	}
+}
+
+// PublicAddr is the address that clients connect to. It is nil before Start.
+func (a *App) PublicAddr() net.Addr { return a.publicAddr }
+
+// AdminAddr is the address of the admin listener. It is nil before Start.
+func (a *App) AdminAddr() net.Addr { return a.adminAddr }
+
+// Store is where the gateway counts. It is nil before Start, and Stop closes it.
+func (a *App) Store() *guard.Store { return a.store.Store }
+
+// Failed receives an error when a listener breaks. The gateway should then be stopped.
+func (a *App) Failed() <-chan error { return a.failed }
+
+// ShutdownTimeout is how long Stop lets requests in flight run, by the configuration in
+// force. It must not be called before Start.
+func (a *App) ShutdownTimeout() time.Duration {
+	return a.reloader.current.Load().cfg.ShutdownTimeout
+}
+
+// Reload loads the configuration again, puts it in force and logs how it went. With an
+// error, nothing has changed. The warnings name what changed in the file but needs a
+// restart, and what is in force but not right. Reloads run one after the other.
+func (a *App) Reload() (warnings []string, err error) {
+	log := a.options.Log
+	warnings, err = a.reloader.reload()
+	if err != nil {
+		log.Error("the configuration was not reloaded; the one before stays in force", "faults", faultLines(err))
+		return nil, err
+	}
+	log.Info("the configuration was reloaded", "hash", a.reloader.current.Load().hash[:16])
+	for _, warning := range warnings {
+		log.Warn(warning)
+	}
+	return warnings, nil
+}
+
+// Stop shuts down gracefully: /readyz answers 503 at once, requests in flight may run
+// until the shutdown timeout, then their connections are closed. A second Stop does
+// nothing.
+func (a *App) Stop() error {
+	return a.cleanUp(a.ShutdownTimeout())
+}
+
+// stopGrace is what the other clean-ups may take after the requests in flight have used
+// up the shutdown timeout.
+const stopGrace = 5 * time.Second
+
+// cleanUp stops everything that was started, in reverse order. Its context is fresh: the
+// one that Start got may have ended.
+func (a *App) cleanUp(shutdownTimeout time.Duration) error {
+	a.draining.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout+stopGrace)
+	defer cancel()
+	return a.cleanups.run(ctx)
+}

@@ -1,0 +1,100 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"metergate/config"
+	"metergate/proxy"
+	"metergate/proxy/upstream"
+)
+
+// A generation is what one configuration was built into. It never changes; a reload
+// builds the next one.
+type generation struct {
+	cfg         *config.Config
+	hash        string           // of the configuration's files
+	certificate *tls.Certificate // of the public listener; nil: no TLS
+	upstreams   map[string]*upstream.Pool
+	auth        authenticator
+	gateway     *proxy.Gateway
+}
+
+// A builder builds generations. Its fields are what all generations of a process share.
+type builder struct {
+	store    proxy.Store
+	streams  *proxy.Streams
+	inFlight *proxy.InFlight
+	metrics  *proxy.Metrics
+	log      *slog.Logger
+}
+
+// build builds a generation and starts nothing; before is the generation in force, nil
+// at the start. The context bounds the first request to another key server.
+func (b *builder) build(ctx context.Context, cfg *config.Config, before *generation) (_ *generation, err error) {
+	if before != nil {
+		cfg = keepUntilRestart(before.cfg, cfg)
+	}
+	g := &generation{cfg: cfg}
+	if g.certificate, err = buildCertificate(cfg, before); err != nil {
+		return nil, err
+	}
+	if g.upstreams, err = buildUpstreams(cfg, before, b.log); err != nil {
+		return nil, err
+	}
+	if g.auth, err = buildAuthenticator(ctx, cfg, before, b.log); err != nil {
+		return nil, err
+	}
+	if g.gateway, err = b.gateway(g); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// gateway builds the public handler from the other parts of a generation.
+func (b *builder) gateway(g *generation) (*proxy.Gateway, error) {
+	cfg := g.cfg
+	plans, err := Plans(cfg)
+	if err != nil {
+		return nil, err
+	}
+	o := proxy.Options{
+		Store:           b.store,
+		Verifier:        g.auth.verifier,
+		Plans:           plans,
+		DefaultPlan:     cfg.DefaultPlan,
+		UpgradeURL:      cfg.UpgradeURL,
+		Streams:         b.streams,
+		Metrics:         b.metrics,
+		Log:             b.log,
+		TrustedProxies:  cfg.TrustedProxies,
+		InFlight:        b.inFlight,
+		MaxInFlight:     cfg.MaxInFlight.Total,
+		MaxUserInFlight: cfg.MaxInFlight.PerUser,
+		LogUser:         map[config.LogUser]proxy.LogUser{config.LogHash: proxy.LogUserHash, config.LogOmit: proxy.LogUserOmit}[cfg.Log.User],
+		QuietSuccesses:  1 - cfg.Log.SampleSuccesses,
+	}
+	for _, r := range cfg.Routes {
+		o.Routes = append(o.Routes, proxy.Route{
+			Pattern: r.Match, Endpoint: r.Endpoint, Public: r.Public, Upstream: g.upstreams[r.Upstream], UpstreamName: r.Upstream,
+			Timeout: r.Timeout, MaxBody: r.MaxBody, StripPrefix: r.StripPrefix, Upgrade: r.Upgrade,
+			UserField: r.UserHeader, PlanField: r.PlanHeader, DropAuthorization: r.DropAuthorization,
+			Observe: r.Observe,
+		})
+	}
+	if cfg.CORS != nil {
+		o.CORS = &proxy.CORS{AllowedOrigins: cfg.CORS.AllowedOrigins, AllowCredentials: cfg.CORS.AllowCredentials}
+	}
+	return proxy.New(o)
+}
+
+// Check reports faults that only show when a gateway is built from a configuration, such
+// as a key that does not fit its algorithm.
+func Check(cfg *config.Config) error {
+	b := &builder{metrics: proxy.NewMetrics(prometheus.NewRegistry()), log: slog.New(slog.DiscardHandler)}
+	_, err := b.build(context.Background(), cfg, nil)
+	return err
+}

@@ -1,0 +1,114 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"metergate/config"
+	"metergate/proxy/jwtauth"
+)
+
+// reachTimeout bounds the attempt to reach one target.
+const reachTimeout = 5 * time.Second
+
+// A Reached says whether a part that a gateway depends on can be reached.
+type Reached struct {
+	Part     string   // "store", "upstreams.api.targets[0] (http://10.0.0.1:9000)"
+	Warnings []string // what is set up badly, although it can be reached
+	Err      error    // nil: it can be reached
+}
+
+// CheckOnline tries to reach everything that a gateway with this configuration depends
+// on: the store, the key server and each target. It calls report after each of them.
+func CheckOnline(ctx context.Context, cfg *config.Config, report func(Reached)) {
+	store := Reached{Part: "store"}
+	store.Warnings, store.Err = reachStore(ctx, cfg)
+	report(store)
+	if url := cfg.Auth.JWT.JWKSURL; url != "" {
+		shown, _, _ := strings.Cut(url, "?") // the query may hold a secret
+		keys := jwtauth.NewKeySet(url, slog.New(slog.DiscardHandler))
+		report(Reached{Part: "auth.jwt.jwks_url (" + shown + ")", Err: keys.Fetch(ctx)})
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Upstreams)) {
+		u := cfg.Upstreams[name]
+		for i, target := range u.Targets {
+			report(Reached{
+				Part: fmt.Sprintf("upstreams.%s.targets[%d] (%s)", name, i, target.URL.Redacted()),
+				Err:  reachTarget(ctx, u, target.URL),
+			})
+		}
+	}
+}
+
+// reachStore pings Redis. The embedded store is not opened, because a gateway may be
+// running on it.
+func reachStore(ctx context.Context, cfg *config.Config) (warnings []string, err error) {
+	if _, embedded := cfg.Store.Embedded(); embedded {
+		return nil, nil
+	}
+	s, err := openRedis(cfg, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	if err := s.Ping(ctx); err != nil {
+		return nil, err
+	}
+	return s.SetupWarnings(ctx), nil
+}
+
+// reachTarget requests the health path of a target. Without one, it only connects, with
+// TLS if the URL says so: any other request might cost money.
+func reachTarget(ctx context.Context, u config.Upstream, target *url.URL) error {
+	tlsConfig, err := u.TLS.Client()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
+	defer cancel()
+	if u.Health != nil {
+		return checkHealth(ctx, tlsConfig, target, u.Health.Path)
+	}
+	port := target.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[target.Scheme]
+	}
+	addr := net.JoinHostPort(target.Hostname(), port)
+	var conn net.Conn
+	if target.Scheme == "https" {
+		conn, err = (&tls.Dialer{Config: tlsConfig}).DialContext(ctx, "tcp", addr)
+	} else {
+		conn, err = new(net.Dialer).DialContext(ctx, "tcp", addr)
+	}
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+func checkHealth(ctx context.Context, tlsConfig *tls.Config, target *url.URL, path string) error {
+	transport := &http.Transport{TLSClientConfig: tlsConfig}
+	defer transport.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.JoinPath(path).String(), nil)
+	if err != nil {
+		return err
+	}
+	res, err := transport.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode/100 != 2 {
+		return fmt.Errorf("%s answers %s", path, res.Status)
+	}
+	return nil
+}

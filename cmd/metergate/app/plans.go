@@ -1,0 +1,45 @@
+package app
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"metergate/config"
+	"metergate/quota"
+)
+
+// Plans builds the plans of a configuration, by name.
+func Plans(cfg *config.Config) (map[string]*quota.Plan, error) {
+	endpoints := endpointNames(cfg)
+	plans := make(map[string]*quota.Plan, len(cfg.Plans))
+	for name, p := range cfg.Plans {
+		limits := make([]quota.Limit, len(p.Limits))
+		for i, l := range p.Limits {
+			limits[i] = quota.Limit{Requests: l.Requests, Endpoint: l.Endpoint}
+			if err := limits[i].Period.UnmarshalText([]byte(l.Per)); err != nil {
+				return nil, fmt.Errorf("plans.%s.limits[%d].per: %w", name, i, err)
+			}
+		}
+		o := quota.PlanOptions{Name: name, Limits: limits, Observe: p.Observe, Endpoints: endpoints, WarnAt: cfg.WarnAt}
+		if a := p.Attempts; a != nil {
+			o.Attempts = quota.AttemptLimit{Requests: a.Requests, Per: a.Length()}
+		}
+		var err error
+		if plans[name], err = quota.NewPlan(o); err != nil {
+			return nil, err
+		}
+	}
+	return plans, nil
+}
+
+// endpointNames returns the endpoints of all routes, each once, sorted.
+func endpointNames(cfg *config.Config) []string {
+	names := map[string]bool{}
+	for _, r := range cfg.Routes {
+		if r.Endpoint != "" {
+			names[r.Endpoint] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}

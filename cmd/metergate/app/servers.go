@@ -1,0 +1,124 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+// newPublicServer returns the server of the public listener. Its bounds are about what a
+// client can do to a connection before and between requests. How long a request and its
+// response may take is up to the handler, because a stream may last for hours.
+//
+// certificate is called in every handshake, so that a new certificate is in force at
+// once while connections stay open. If it is nil, there is no TLS, and therefore no
+// HTTP/2.
+func newPublicServer(h http.Handler, certificate func() *tls.Certificate, errorLog *log.Logger) *http.Server {
+	s := &http.Server{
+		Handler:                      h,
+		ReadHeaderTimeout:            10 * time.Second, // also of a TLS handshake
+		WriteTimeout:                 time.Minute,      // of what net/http answers itself; package proxy sets its own
+		IdleTimeout:                  2 * time.Minute,
+		MaxHeaderBytes:               64 << 10,
+		ErrorLog:                     errorLog,
+		DisableGeneralOptionsHandler: true, // the gateway answers OPTIONS * itself
+		HTTP2: &http.HTTP2Config{
+			// As many handlers run for one connection, and at most four times as many
+			// requests wait for one. If a client sends more, even if it resets them at once
+			// (CVE-2023-44487), net/http closes the connection.
+			MaxConcurrentStreams: 250,
+			// Each connection keeps a buffer of this size. A whole frame must arrive before
+			// the ping below is missed, but 16 KiB in 45 s is very slow.
+			MaxReadFrameSize: 16 << 10,
+			// A client that disappeared is noticed after 45 s. So is a client that never ends
+			// its header: in the middle of a header it cannot answer a ping.
+			SendPingTimeout: 30 * time.Second,
+			PingTimeout:     15 * time.Second,
+			// For a client that reads nothing.
+			WriteByteTimeout: 30 * time.Second,
+		},
+	}
+	if certificate != nil {
+		s.TLSConfig = &tls.Config{
+			MinVersion:     tls.VersionTLS12,
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certificate(), nil },
+		}
+	}
+	return s
+}
+
+// newAdminServer returns the server of the admin listener, plain HTTP/1.1. Requests are
+// small. How long a response may take is up to the handler, because a list of all users
+// takes its time.
+func newAdminServer(h http.Handler, errorLog *log.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second, // of the whole request
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          errorLog,
+	}
+}
+
+// errorLog is where net/http reports faults of clients.
+func errorLog(l *slog.Logger) *log.Logger { return slog.NewLogLogger(l.Handler(), slog.LevelDebug) }
+
+// listen takes an address; setting is the name of its setting, for errors.
+func (a *App) listen(setting, address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", setting, err)
+	}
+	a.cleanups.add("socket of "+setting, func(context.Context) error {
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) { // the server closes it, too
+			return err
+		}
+		return nil
+	})
+	return l, nil
+}
+
+// serve serves l in the background, with TLS where s has it, until stop has shut s down.
+func (a *App) serve(name string, s *http.Server, l net.Listener, stop func(context.Context, *http.Server) error) {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		var err error
+		if s.TLSConfig != nil {
+			err = s.ServeTLS(l, "", "") // the certificates are in TLSConfig
+		} else {
+			err = s.Serve(l)
+		}
+		if !errors.Is(err, http.ErrServerClosed) {
+			a.failed <- fmt.Errorf("%s: %w", name, err)
+		}
+	}()
+	a.cleanups.add(name, func(ctx context.Context) error {
+		err := stop(ctx, s)
+		<-ended // at once: the server is closed
+		return err
+	})
+}
+
+// drain lets the requests of a server end. When the shutdown timeout is over, it closes
+// their connections and returns an error.
+func (a *App) drain(ctx context.Context, s *http.Server) error {
+	timeout := a.ShutdownTimeout()
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		s.Close()
+		return fmt.Errorf("requests were still running after %v: %w", timeout, err)
+	}
+	return nil
+}
+
+// closeServer closes all connections of a server at once.
+func closeServer(_ context.Context, s *http.Server) error { return s.Close() }

@@ -1,0 +1,93 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+
+	"metergate/config"
+	"metergate/proxy/admin"
+	"metergate/quota"
+	"metergate/quota/boltstore"
+	"metergate/quota/guard"
+	"metergate/quota/redisstore"
+)
+
+// A store is what a gateway counts in: Redis or the embedded store, behind a guard that
+// keeps counting while Redis does not answer.
+type store struct {
+	*guard.Store
+	remote   remoteStore
+	calendar *quota.Calendar
+	clock    admin.Clock
+}
+
+// A remoteStore is what the gateway asks of the store behind the guard, other than
+// counting.
+type remoteStore interface {
+	io.Closer
+	// SetupWarnings returns warnings about settings that can cost counts.
+	SetupWarnings(context.Context) []string
+	// LostHolds returns how many requests were counted although the store no longer had
+	// their hold.
+	LostHolds() int64
+	// ExpiredHolds returns how many holds nobody had settled when their lease ran out.
+	ExpiredHolds() int64
+}
+
+// embedded is the embedded store as a remoteStore. Its holds are in this process, so
+// none can be lost or left behind by another gateway.
+type embedded struct{ *boltstore.Store }
+
+func (embedded) SetupWarnings(context.Context) []string { return nil }
+func (embedded) LostHolds() int64                       { return 0 }
+func (embedded) ExpiredHolds() int64                    { return 0 }
+
+// openStore opens the store of a configuration. Redis need not be reachable.
+func openStore(cfg *config.Config, log *slog.Logger) (_ *store, err error) {
+	s := &store{calendar: quota.NewCalendar(cfg.Timezone)}
+	o := guard.Options{
+		AllowOnFailure: cfg.Store.OnFailure == config.Allow,
+		Timeout:        cfg.Store.Timeout,
+		Calendar:       s.calendar,
+		Keep:           cfg.Store.Keep,
+		Log:            log,
+	}
+	if dir, ok := cfg.Store.Embedded(); ok {
+		local, err := boltstore.Open(dir, boltstore.Options{Calendar: s.calendar, Keep: cfg.Store.Keep})
+		if err != nil {
+			return nil, err
+		}
+		o.Remote, s.remote = local, embedded{local}
+	} else {
+		remote, err := openRedis(cfg, s.calendar)
+		if err != nil {
+			return nil, err
+		}
+		o.Remote, s.remote = remote, remote
+		if o.Journal, err = guard.OpenJournal(cfg.Store.Journal); err != nil {
+			remote.Close()
+			return nil, err
+		}
+	}
+	s.clock = o.Remote
+	if s.Store, err = guard.New(o); err != nil {
+		s.remote.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func openRedis(cfg *config.Config, calendar *quota.Calendar) (*redisstore.Store, error) {
+	return redisstore.Open(redisstore.Options{
+		URL:      string(cfg.Store.URL),
+		Prefix:   cfg.Store.Prefix,
+		Timeout:  cfg.Store.Timeout,
+		Calendar: calendar,
+		Keep:     cfg.Store.Keep,
+	})
+}
+
+// Close stops the guard first: it may still be replaying its journal.
+func (s *store) Close() error { return errors.Join(s.Store.Close(), s.remote.Close()) }
