@@ -1,28 +1,42 @@
-// Package quota is the domain of the gateway: who may use how much, and in which
-// window it counts.
+// Package quota is the domain of the gateway: who may use how much, and in which window
+// it counts.
 //
-// A [Plan] is a list of [Limit]s. A limit allows N requests in each [Window], of
-// one endpoint or of all; a [Calendar] says which window an instant lies in. A
-// request is counted in two steps. To reserve holds one unit in every limit that
-// applies, in one atomic step, or in none. The reservation is then settled: to
-// commit turns the hold into a count, to release gives it back. A hold that
-// nobody settles ends with its lease.
+// # Plans and windows
+//
+// A [Plan] is a list of limits. A [Limit] allows a number of requests in each [Window],
+// to one endpoint or to all of them together. A [Period] is a kind of window, such as the
+// month. A [Calendar] says which window of a period contains an instant.
+//
+// # Reserving and settling
+//
+// A request is counted in two steps. Reserve holds one unit in every limit that applies,
+// in one atomic step, or in none of them. Later the reservation is settled: Commit turns
+// the hold into a count, Release gives it back. A hold that nobody settles ends with its
+// lease.
 //
 //	decision, err := store.Reserve(ctx, quota.Request{ID: quota.NewID(), ...})
-//	...                                     // forward, look at the status
+//	...                                     // forward the request, look at the status
 //	snapshot, err := store.Commit(ctx, &decision.Reservation)
-//	usage := snapshot.Usage(user)           // what GET /usage answers
+//	usage := snapshot.Usage(user)           // the response to GET /usage
 //
-// The stores are in the packages redisstore and boltstore; quotatest holds both
-// to the same rules. Everything in this package itself is arithmetic: no I/O, and
-// no clock but the one that is handed in.
+// [Store] is the contract of a store. Packages boltstore and redisstore implement it,
+// package guard keeps counting while the store does not respond, and package quotatest
+// tests all of them with one suite. This package itself is arithmetic: it does no I/O and
+// reads no clock.
 //
-// A plan or a request that observes is never blocked, see Request.InObserveMode.
+// # Plans of a user
 //
-// Counts belong to user, endpoint and window, not to the plan: a user whose plan
+// Counts belong to a user, an endpoint and a window, never to a plan: a user whose plan
 // changes keeps what was used.
 //
-// An administrator's [Change] grants units, resets or sets what is used, or gives a user
-// another plan than the token's. Only the store knows the latter, so that a request
-// brings [PlanChoice], the plans that may apply, and the [Snapshot] says which one does.
+// The token of a user claims a plan, and an administrator can override it. Only the store
+// knows the [Override]. A request therefore carries a [PlanChoice] with all plans that may
+// apply, and the [Snapshot] says which one did.
+//
+// A plan or a request in observe mode is never refused, see [Request.InObserveMode].
+//
+// # Administration
+//
+// A [Change] grants units, resets or sets counts, or overrides a user's plan. Each one is
+// recorded as an [AuditEntry].
 package quota

@@ -2,36 +2,36 @@ package quota
 
 import "errors"
 
-// Errors that a store returns besides those of its medium.
+// Errors of a store about a request. All other errors are those of its medium.
 var (
-	// ErrSettled: the id of the request to reserve has been committed or released
-	// before; nothing is held.
-	ErrSettled = errors.New("the reservation is settled already")
-	// ErrOverloaded: the gateway had no connection or processor free to ask the
-	// store in time. It says nothing about the store; nothing was sent.
+	// ErrSettled: the request to reserve was committed or released before. Nothing is held.
+	ErrSettled = errors.New("the reservation is already settled")
+	// ErrOverloaded: the gateway had no connection or processor time to ask the store in
+	// time. Nothing was sent, and it says nothing about the store's health.
 	ErrOverloaded = errors.New("too many requests are waiting for the store")
 )
 
-// Errors of a Change, and of a look at the past. Nothing has changed then.
+// Errors about a Change, or about reading the past. Nothing has changed.
 var (
 	// ErrInvalidChange: a field of the Change is wrong; the error says which.
 	ErrInvalidChange = errors.New("invalid change")
-	// ErrNoSuchLimit: the user's plan has no such limit to grant units to.
+	// ErrNoSuchLimit: the user's plan does not have the limit that a grant names.
 	ErrNoSuchLimit = errors.New("the user's plan has no such limit")
 	// ErrTooLarge: the grants of one limit, or the count of one window, would exceed
 	// MaxRequests.
 	ErrTooLarge = errors.New("the number would be too large")
-	// ErrIDConflict: the Change's ID was that of another change within ChangeIDLife.
+	// ErrIDConflict: within ChangeIDLife, the ID was used for a different change.
 	ErrIDConflict = errors.New("the id belongs to another change")
-	// ErrTooManyIDs: MaxChangeIDs changes of this user have had an ID within
-	// ChangeIDLife. One without an ID is made.
+	// ErrTooManyIDs: within ChangeIDLife, MaxChangeIDs changes of this user had an ID. A
+	// change without an ID is still accepted.
 	ErrTooManyIDs = errors.New("too many changes of this user have an id")
-	// ErrNotKept: the window has not begun, or its counts are not kept any more.
-	ErrNotKept = errors.New("there are no counts of this time: it is in the future, or over for longer than counts are kept")
+	// ErrNotKept: the window has not begun, or its counts have been deleted.
+	ErrNotKept = errors.New("no counts are kept for this time: it is in the future, or too long ago")
 )
 
-// StoreResponded reports whether a store that returned err has done what it was asked, or
-// has decided not to. Other errors are of its medium, or ErrOverloaded.
+// StoreResponded reports whether a call that returned err was carried out by the store, or
+// rejected for a reason of this package. It returns false for errors of the medium and for
+// ErrOverloaded.
 func StoreResponded(err error) bool {
 	if err == nil {
 		return true
@@ -44,13 +44,14 @@ func StoreResponded(err error) bool {
 	return false
 }
 
-// A BrokenConnectionError is what calls of a store end with that were under way on one
-// connection when it broke. They have the same one, which so tells one fault from
-// several. Whether what they sent was done is not known.
+// A BrokenConnectionError is the error of all calls that were in progress on a connection
+// when it broke. They share one value, so that it can be recognised as a single failure.
+// Whether the store carried out what they sent is unknown.
 type BrokenConnectionError struct {
-	Err error // what the connection ended with; not nil
+	Err error // why the connection ended; not nil
 }
 
 func (e *BrokenConnectionError) Error() string { return "the connection broke: " + e.Err.Error() }
 
+// Unwrap returns why the connection ended.
 func (e *BrokenConnectionError) Unwrap() error { return e.Err }

@@ -2,44 +2,45 @@ package quota
 
 import "time"
 
-// A PlanChoice is the plans that may apply to a user. Which one does only the store can
-// say, which knows whether an administrator has chosen another one.
+// A PlanChoice has the plans that may apply to a user. Only the store can tell which one
+// does, because it knows the user's Override.
 type PlanChoice struct {
-	// Claimed is the plan of the user's token, or the default. Never nil.
+	// Claimed is the plan that the user's token claims, or the default plan. Never nil.
 	Claimed *Plan
-	// ByName are the plans that an Override can name. They must not change. nil: none.
+	// ByName has the plans that an Override can name. It must not change after it is
+	// handed to a store. nil: overrides have no effect.
 	ByName map[string]*Plan
 }
 
-// OnlyChoice is that of a user of p, whom no administrator has given another plan.
+// OnlyChoice is the choice of a user whose plan nobody can override: p applies.
 func (p *Plan) OnlyChoice() PlanChoice { return PlanChoice{Claimed: p} }
 
-// Effective is the plan that applies under o. When o names none that there is, because
-// the configuration has changed say, it is the claimed one.
-func (t PlanChoice) Effective(o Override) *Plan {
-	if p := t.ByName[o.Plan]; p != nil && o.Plan != "" {
+// Effective is the plan that applies under an override. It is the claimed plan when the
+// override is zero, or names a plan that does not exist (any more).
+func (c PlanChoice) Effective(o Override) *Plan {
+	if p := c.ByName[o.Plan]; p != nil && o.Plan != "" {
 		return p
 	}
-	return t.Claimed
+	return c.Claimed
 }
 
-// ForPeriod are the same plans for a look at windows of one kind, see Plan.ForPeriod.
-func (t PlanChoice) ForPeriod(per Period) PlanChoice {
-	over := PlanChoice{Claimed: t.Claimed.ForPeriod(per), ByName: make(map[string]*Plan, len(t.ByName))}
-	for name, p := range t.ByName {
-		over.ByName[name] = p.ForPeriod(per)
+// ForPeriod is the same choice for reading windows of one period, see Plan.ForPeriod.
+func (c PlanChoice) ForPeriod(period Period) PlanChoice {
+	narrowed := PlanChoice{Claimed: c.Claimed.ForPeriod(period), ByName: make(map[string]*Plan, len(c.ByName))}
+	for name, p := range c.ByName {
+		narrowed.ByName[name] = p.ForPeriod(period)
 	}
-	return over
+	return narrowed
 }
 
-// An Override is the plan that an administrator has chosen for a user, instead of the
-// token's. The zero value is none.
+// An Override is the plan that an administrator has set for a user, in place of the one
+// that the token claims. The zero value is no override.
 type Override struct {
-	Plan  string    // its name in the configuration
-	Until time.Time // to the millisecond; from then on it is none; zero: it has no end
+	Plan  string    // the plan's name in the configuration
+	Until time.Time // when it ends, to the millisecond; zero: never
 }
 
-// ActiveAt is o at an instant: none after its end.
+// ActiveAt is o at an instant: the zero Override from its end on.
 func (o Override) ActiveAt(t time.Time) Override {
 	if !o.Until.IsZero() && !t.Before(o.Until) {
 		return Override{}

@@ -12,7 +12,7 @@ import (
 
 var endpoints = []string{"report", "analyze", "image-analysis"}
 
-// newPlan makes a plan over endpoints that warns at 80 percent.
+// newPlan makes a plan for endpoints that warns at 80 percent.
 func newPlan(t testing.TB, limits ...quota.Limit) *quota.Plan {
 	t.Helper()
 	p, err := quota.NewPlan(quota.PlanOptions{Name: "pro", Limits: limits, Endpoints: endpoints, WarnAt: 80})
@@ -22,20 +22,20 @@ func newPlan(t testing.TB, limits ...quota.Limit) *quota.Plan {
 	return p
 }
 
-func TestNewPlanRefuses(t *testing.T) {
+func TestNewPlanRefusesInvalidOptions(t *testing.T) {
 	month := quota.Limit{Requests: 100, Period: quota.Month}
 	for _, tt := range []struct {
 		name   string
 		limits []quota.Limit
 		warnAt int
-		want   []string // what the message must name, besides the plan
+		want   []string // what the message must contain in addition to the plan
 	}{
 		{"a warning at 0 percent", []quota.Limit{month}, 0, []string{"warning threshold", "1 to 100", "got 0"}},
 		{"a warning below 0 percent", nil, -1, []string{"warning threshold", "got -1"}},
 		{"a warning over 100 percent", nil, 101, []string{"warning threshold", "got 101"}},
-		{"no kind of window", []quota.Limit{month, {Requests: 1}}, 80, []string{"limit 1", "Period(0)"}},
-		{"a kind too many", []quota.Limit{{Requests: 1, Period: quota.Year + 1}}, 80, []string{"limit 0", "Period(7)"}},
-		{"fewer than no requests", []quota.Limit{{Requests: -1, Period: quota.Day}}, 80, []string{"limit day", "got -1"}},
+		{"not a period", []quota.Limit{month, {Requests: 1}}, 80, []string{"limit 1", "Period(0)"}},
+		{"one period too many", []quota.Limit{{Requests: 1, Period: quota.Year + 1}}, 80, []string{"limit 0", "Period(7)"}},
+		{"a negative number of requests", []quota.Limit{{Requests: -1, Period: quota.Day}}, 80, []string{"limit day", "got -1"}},
 		{"too many requests", []quota.Limit{{Requests: quota.MaxRequests + 1, Period: quota.Day, Endpoint: "report"}}, 80,
 			[]string{"limit report-day", "0 to 1000000000000", "got 1000000000001"}},
 		{"an unknown endpoint", []quota.Limit{month, {Requests: 1, Period: quota.Month, Endpoint: "reports"}}, 80, []string{"limit reports-month", "endpoint"}},
@@ -88,7 +88,7 @@ func TestNewPlanAccepts(t *testing.T) {
 }
 
 // A reload builds new plans from slices that it may reuse.
-func TestPlanKeepsItsOwnCopy(t *testing.T) {
+func TestNewPlanCopiesItsOptions(t *testing.T) {
 	limits := []quota.Limit{{Requests: 100, Period: quota.Month}}
 	names := []string{"report", "analyze"}
 	p, err := quota.NewPlan(quota.PlanOptions{Name: "free", Limits: limits, Endpoints: names, WarnAt: 80})
@@ -107,29 +107,29 @@ func TestPlanKeepsItsOwnCopy(t *testing.T) {
 	}
 }
 
-// What a plan makes of its limits: the headline is the first without an endpoint,
-// the period is its window, and a store counts one number for each limit, one for
-// the period and one for each endpoint over it, by name.
-func TestPlanLayout(t *testing.T) {
+// The headline is the first limit without an endpoint, and its period is the report period. A
+// store keeps one number for each limit, one for the report period, and one for each endpoint
+// over it, sorted by name.
+func TestPlanDerivesCountersFromLimits(t *testing.T) {
 	type counter = quota.Counter
 	for _, tt := range []struct {
 		name     string
 		limits   []quota.Limit
 		headline int // -1: none
 		period   quota.Period
-		kinds    []quota.Period // in any order
+		periods  []quota.Period // in any order
 		counters []quota.Counter
 	}{
 		{
 			name: "no limits", headline: -1, period: quota.Month,
-			kinds: []quota.Period{quota.Month},
+			periods: []quota.Period{quota.Month},
 			counters: []counter{
 				{quota.Month, ""}, {quota.Month, "analyze"}, {quota.Month, "image-analysis"}, {quota.Month, "report"},
 			},
 		}, {
 			name: "limits of endpoints only", headline: -1, period: quota.Month,
-			limits: []quota.Limit{{Requests: 5, Period: quota.Day, Endpoint: "report"}},
-			kinds:  []quota.Period{quota.Day, quota.Month},
+			limits:  []quota.Limit{{Requests: 5, Period: quota.Day, Endpoint: "report"}},
+			periods: []quota.Period{quota.Day, quota.Month},
 			counters: []counter{
 				{quota.Day, "report"},
 				{quota.Month, ""}, {quota.Month, "analyze"}, {quota.Month, "image-analysis"}, {quota.Month, "report"},
@@ -141,20 +141,20 @@ func TestPlanLayout(t *testing.T) {
 				{Requests: 500, Period: quota.Month, Endpoint: "image-analysis"},
 				{Requests: 60, Period: quota.Minute},
 			},
-			kinds: []quota.Period{quota.Month, quota.Minute},
+			periods: []quota.Period{quota.Month, quota.Minute},
 			counters: []counter{
 				{quota.Month, ""}, {quota.Month, "image-analysis"}, {quota.Minute, ""},
 				{quota.Month, ""}, {quota.Month, "analyze"}, {quota.Month, "image-analysis"}, {quota.Month, "report"},
 			},
 		}, {
-			name: "the headline stands later and is not the longest", headline: 1, period: quota.Day,
+			name: "the headline comes later and is not the longest", headline: 1, period: quota.Day,
 			limits: []quota.Limit{
 				{Requests: 5, Period: quota.Week, Endpoint: "report"},
 				{Requests: 10, Period: quota.Day},
 				{Requests: 100, Period: quota.Year},
 				{Requests: 6, Period: quota.Week, Endpoint: "analyze"},
 			},
-			kinds: []quota.Period{quota.Week, quota.Day, quota.Year},
+			periods: []quota.Period{quota.Week, quota.Day, quota.Year},
 			counters: []counter{
 				{quota.Week, "report"}, {quota.Day, ""}, {quota.Year, ""}, {quota.Week, "analyze"},
 				{quota.Day, ""}, {quota.Day, "analyze"}, {quota.Day, "image-analysis"}, {quota.Day, "report"},
@@ -167,11 +167,11 @@ func TestPlanLayout(t *testing.T) {
 				t.Errorf("Headline = %d, %v, want %d", i, ok, tt.headline)
 			}
 			if p.ReportPeriod() != tt.period {
-				t.Errorf("Period = %v, want %v", p.ReportPeriod(), tt.period)
+				t.Errorf("ReportPeriod = %v, want %v", p.ReportPeriod(), tt.period)
 			}
-			slices.Sort(tt.kinds)
-			if diff := cmp.Diff(tt.kinds, slices.Sorted(slices.Values(p.Periods()))); diff != "" {
-				t.Errorf("Kinds (-want +got):\n%s", diff)
+			slices.Sort(tt.periods)
+			if diff := cmp.Diff(tt.periods, slices.Sorted(slices.Values(p.Periods()))); diff != "" {
+				t.Errorf("Periods (-want +got):\n%s", diff)
 			}
 			if diff := cmp.Diff(tt.counters, p.Counters()); diff != "" {
 				t.Errorf("Counters (-want +got):\n%s", diff)
@@ -180,14 +180,14 @@ func TestPlanLayout(t *testing.T) {
 	}
 }
 
-func TestLimit(t *testing.T) {
+func TestLimitNameAndAppliesTo(t *testing.T) {
 	all := quota.Limit{Requests: 1, Period: quota.Month}
 	one := quota.Limit{Requests: 1, Period: quota.Week, Endpoint: "image-analysis"}
 	if all.Name() != "month" || one.Name() != "image-analysis-week" {
 		t.Errorf("names: %s, %s", all.Name(), one.Name())
 	}
 	if !all.AppliesTo("report") || !all.AppliesTo("image-analysis") {
-		t.Error("a limit without an endpoint does not apply to each")
+		t.Error("a limit without an endpoint does not apply to every endpoint")
 	}
 	if !one.AppliesTo("image-analysis") || one.AppliesTo("report") || one.AppliesTo("image") || one.AppliesTo("") {
 		t.Error("an endpoint's limit applies to others, or not to its own")

@@ -8,57 +8,58 @@ import (
 
 // A Request asks for one unit of a user's quota.
 type Request struct {
-	// ID is unique for each request, see NewID. A store recognises by it what it
-	// has done already, so that every call is safe to send twice.
+	// ID is unique for each request, see NewID. A store recognises repeated calls by it,
+	// so that every call can safely be sent twice.
 	ID       string
 	User     string // 1 to 256 bytes of UTF-8 without control characters
 	Endpoint string // never empty
-	Plans    PlanChoice
-	// Lease is how long the unit is held when nobody settles it: longer than the
+	// Plans has the plans that may apply to the user.
+	Plans PlanChoice
+	// Lease is how long the unit is held if nobody settles it. It must be longer than the
 	// request can take.
 	Lease time.Duration
-	// Observe: nothing blocks the request, whatever its plan says, see InObserveMode. False: as
-	// the plan says.
+	// Observe puts the request in observe mode, whatever its plan says. False: the plan
+	// decides, see InObserveMode.
 	Observe bool
 }
 
-// NewID returns 26 letters and digits with 130 bits of chance.
+// NewID returns 26 letters and digits that carry 130 random bits.
 func NewID() string { return rand.Text() }
 
-// A Reservation is a Request with the windows in which it was admitted, one for
-// each of the plan's kinds. It counts in these, whenever it is settled.
+// A Reservation is a Request with the windows in which it was admitted, one for each of
+// the plan's periods. It counts in these windows, however late it is settled.
 type Reservation struct {
 	Request
-	// Plan is the one that applied; nil when it is not known any more.
+	// Plan is the plan that applied; nil if it is no longer known.
 	Plan    *Plan
 	Windows []Window
-	// Unchecked: the store did not answer, and the request was let through all the
-	// same. Whether a unit is held is not known.
+	// Unchecked: the store did not respond, and the request was admitted nevertheless.
+	// Whether a unit is held is unknown.
 	Unchecked bool
 }
 
-// CountsIn reports whether r counts towards endpoint, or all when that is empty, in the
-// window with this id.
-func (r Reservation) CountsIn(endpoint, window string) bool {
+// CountsIn reports whether r counts towards endpoint, or towards the total if that is
+// empty, in the window with this ID.
+func (r Reservation) CountsIn(endpoint, windowID string) bool {
 	return (endpoint == "" || endpoint == r.Endpoint) &&
-		slices.ContainsFunc(r.Windows, func(w Window) bool { return w.ID == window })
+		slices.ContainsFunc(r.Windows, func(w Window) bool { return w.ID == windowID })
 }
 
-// A Decision is a store's answer to a Request.
+// A Decision is what a store decided about a Request.
 type Decision struct {
 	// Admitted: one unit is held in every limit that applies, or the Reservation is
 	// Unchecked. Otherwise no count and no hold has changed.
 	Admitted bool
-	// WouldBlock names what would have refused the request if it were not observed, see
-	// Snapshot.WouldBlock; nil: nothing, or it is not observed. A Reserve that is sent twice
-	// says the second time what exceeds its limit by then.
+	// WouldBlock names what would have refused the request if it were not in observe mode,
+	// see Snapshot.WouldBlock; nil: nothing, or it is not in observe mode. When a Reserve is
+	// repeated, it names the limits that are exceeded by then.
 	WouldBlock []string
-	// AttemptWait is how long until the user has an attempt again, when it was the
-	// plan's Attempts that refused the request; 0: it was not.
+	// AttemptWait is the time until the user has another attempt, if the plan's
+	// AttemptLimit refused the request; 0: it did not.
 	AttemptWait time.Duration
-	// Reservation is what to commit or release. A store that failed fills it all
-	// the same, with the windows that it believes in, so that a request that is
-	// let through without an answer can still be counted.
+	// Reservation is what to commit or release. A store that failed fills it as well, with
+	// the windows that it assumes, so that a request that is admitted without an answer
+	// can still be counted.
 	Reservation Reservation
 	// Snapshot is the state after the decision.
 	Snapshot Snapshot

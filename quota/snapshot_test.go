@@ -5,16 +5,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"metergate/quota"
 )
 
-// A tally is what one counter stands at. Both parts are given for the counter's
-// own window.
+// A tally is the state of one counter, in the counter's own window.
 type tally struct{ used, held int64 }
 
-// tallies are by counter; what is not named stands at 0.
+// tallies have the state of counters; a counter that is missing stands at 0.
 type tallies map[quota.Counter]tally
 
 // snapshot lays out what a store read at an instant, in UTC.
@@ -27,7 +27,7 @@ func snapshot(p *quota.Plan, at time.Time, n tallies) quota.Snapshot {
 	return p.NewSnapshot(at, counts)
 }
 
-// Counters of TestRefusal and of the usage tests.
+// Counters of the refusal and usage tests.
 var (
 	minute      = quota.Counter{Period: quota.Minute}
 	day         = quota.Counter{Period: quota.Day}
@@ -41,7 +41,7 @@ func limit(c quota.Counter, requests int64) quota.Limit {
 	return quota.Limit{Requests: requests, Period: c.Period, Endpoint: c.Endpoint}
 }
 
-func TestNewSnapshot(t *testing.T) {
+func TestNewSnapshotLaysOutCounts(t *testing.T) {
 	p := newPlan(t, limit(month, 100), limit(imageMonth, 20), limit(minute, 5))
 	at := instant(t, "2026-11-23T12:00:00Z")
 	s := snapshot(p, at, tallies{
@@ -60,90 +60,20 @@ func TestNewSnapshot(t *testing.T) {
 		t.Errorf("Limits = %+v\nwant     %+v", s.Limits, want)
 	}
 	if s.Total != want[0] {
-		t.Errorf("Period = %+v", s.Total)
+		t.Errorf("Total = %+v", s.Total)
 	}
 	if byName := []int64{23, 12, 7}; !slices.Equal(s.Endpoints, byName) {
 		t.Errorf("Endpoints = %v, want %v", s.Endpoints, byName)
 	}
 
-	// Without limits there is still the period.
+	// Without limits there is still the total.
 	s = snapshot(newPlan(t), at, tallies{month: {9, 1}})
 	if len(s.Limits) != 0 || s.Total.Used != 9 || s.Total.Held != 1 || s.Total.Window.ID != "2026-11" || len(s.Endpoints) != len(endpoints) {
 		t.Errorf("without limits: %+v", s)
 	}
 }
 
-// At noon of 23 November the month has 7.5 days to go, 648,000 seconds.
-func TestRefusal(t *testing.T) {
-	const noon, later = "2026-11-23T12:00:00Z", "2026-11-23T12:00:29.4Z"
-	const toDecember = 648_000
-	limits := func(l ...quota.Limit) []quota.Limit { return l }
-	for _, tt := range []struct {
-		name       string
-		limits     []quota.Limit
-		tallies    tallies
-		endpoint   string
-		at         string
-		violated   []int
-		binding    int
-		retryAfter int64
-	}{
-		{"one unit is left", limits(limit(month, 100)), tallies{month: {98, 1}}, "report", noon, nil, 0, 0},
-		{"the 101st of 100", limits(limit(month, 100)), tallies{month: {100, 0}}, "report", noon, []int{0}, 0, toDecember},
-		{"a limit lowered below what was used", limits(limit(month, 100)), tallies{month: {250, 3}}, "report", noon, []int{0}, 0, toDecember},
-		{"used up with others in flight", limits(limit(month, 100)), tallies{month: {100, 1}}, "report", noon, []int{0}, 0, toDecember},
-		{"seconds are rounded up", limits(limit(minute, 5)), tallies{minute: {5, 0}}, "report", later, []int{0}, 0, 31},
-		{"the last instant of a window", limits(limit(minute, 5)), tallies{minute: {5, 0}}, "report", "2026-11-23T12:00:59.999999999Z", []int{0}, 0, 1},
-		{"not in this plan", limits(limit(imageMonth, 0)), nil, "image-analysis", noon, []int{0}, 0, toDecember},
-		{"a whole plan of nothing", limits(limit(month, 0)), nil, "report", noon, []int{0}, 0, toDecember},
-
-		{"the last unit is held", limits(limit(month, 100)), tallies{month: {99, 1}}, "report", noon, []int{0}, 0, 1},
-		{"all units are held", limits(limit(month, 100)), tallies{month: {0, 100}}, "report", noon, []int{0}, 0, 1},
-
-		{"of two, the one that renews last", limits(limit(month, 100), limit(minute, 5)), tallies{month: {100, 0}, minute: {5, 0}}, "report", later, []int{0, 1}, 0, toDecember - 29},
-		{"in whatever order they stand", limits(limit(minute, 5), limit(month, 100)), tallies{month: {100, 0}, minute: {5, 0}}, "report", later, []int{0, 1}, 1, toDecember - 29},
-		{"of three", limits(limit(minute, 5), limit(day, 10), limit(month, 100)), tallies{minute: {5, 0}, day: {10, 0}, month: {50, 0}}, "report", noon, []int{0, 1}, 1, 43_200},
-		// The month frees its unit when a request in flight fails; the minute is full.
-		{"one used up, a longer one held", limits(limit(month, 100), limit(minute, 5)), tallies{month: {99, 1}, minute: {5, 0}}, "report", later, []int{0, 1}, 1, 31},
-		{"one used up, a shorter one held", limits(limit(month, 100), limit(minute, 5)), tallies{month: {100, 1}, minute: {4, 1}}, "report", later, []int{0, 1}, 0, toDecember - 29},
-
-		{"another endpoint's limit is used up", limits(limit(month, 100), limit(imageMonth, 20)), tallies{month: {42, 0}, imageMonth: {20, 0}}, "report", noon, nil, 0, 0},
-		{"its own limit is used up", limits(limit(month, 100), limit(imageMonth, 20)), tallies{month: {42, 0}, imageMonth: {20, 0}}, "image-analysis", noon, []int{1}, 1, toDecember},
-		{"its own limit is held", limits(limit(month, 100), limit(imageMonth, 20)), tallies{month: {42, 1}, imageMonth: {19, 1}}, "image-analysis", noon, []int{1}, 1, 1},
-		{"its own of the day, and the month of all", limits(limit(imageDay, 5), limit(month, 100)), tallies{month: {100, 0}, imageDay: {5, 0}}, "image-analysis", noon, []int{0, 1}, 1, toDecember},
-		{"no limits", nil, tallies{month: {1_000_000, 9}}, "report", noon, nil, 0, 0},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			p := newPlan(t, tt.limits...)
-			s := snapshot(p, instant(t, tt.at), tt.tallies)
-			if admits := s.Admits(tt.endpoint); admits != (tt.violated == nil) {
-				t.Errorf("Admits = %v", admits)
-			}
-			r := s.Refusal(tt.endpoint)
-			if !slices.Equal(r.Violated, tt.violated) || r.Binding != tt.binding || r.RetryAfter != tt.retryAfter {
-				t.Errorf("got %+v, want violated %v, binding %d, retry after %d", r, tt.violated, tt.binding, tt.retryAfter)
-			}
-		})
-	}
-
-	// Holds only, in several limits: none of them renews sooner or later than a
-	// request in flight may end.
-	p := newPlan(t, limit(minute, 5), limit(month, 100))
-	r := snapshot(p, instant(t, noon), tallies{minute: {4, 1}, month: {99, 1}}).Refusal("report")
-	if !slices.Equal(r.Violated, []int{0, 1}) || !slices.Contains(r.Violated, r.Binding) || r.RetryAfter != 1 {
-		t.Errorf("held in two limits: %+v", r)
-	}
-	// A snapshot of a window that has just ended, as the last known one is when the
-	// store does not answer: never "retry after 0".
-	p = newPlan(t, limit(minute, 5))
-	s := snapshot(p, instant(t, noon), tallies{minute: {5, 0}})
-	s.At = s.Limits[0].Window.End.Add(time.Second)
-	if r := s.Refusal("report"); r.RetryAfter != 1 {
-		t.Errorf("after the window's end: %+v", r)
-	}
-}
-
-// drawn is a plan and a snapshot of it, most of the limits near their edge.
+// drawn is a plan with a snapshot in which most limits are nearly reached or just exceeded.
 type drawn struct {
 	plan     *quota.Plan
 	snapshot quota.Snapshot
@@ -152,9 +82,9 @@ type drawn struct {
 
 func drawSnapshot(t *rapid.T) drawn {
 	var counters []quota.Counter
-	for _, per := range kinds {
+	for _, period := range periods {
 		for _, e := range append([]string{""}, endpoints...) {
-			counters = append(counters, quota.Counter{Period: per, Endpoint: e})
+			counters = append(counters, quota.Counter{Period: period, Endpoint: e})
 		}
 	}
 	counters = rapid.Permutation(counters).Draw(t, "limits")[:rapid.IntRange(0, 6).Draw(t, "number of limits")]
@@ -172,49 +102,35 @@ func drawSnapshot(t *rapid.T) drawn {
 	return drawn{p, snapshot(p, drawInstant(t, time.UTC, "at"), n), n}
 }
 
-// A refusal names exactly the limits that have no unit left, and its wait is right
-// for each: when it is over, what was used up has renewed.
-func TestRefusalProperties(t *testing.T) {
+// A limit with a grant behaves like a limit that is higher by the grant.
+func TestGrantRaisesLimit(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		d := drawSnapshot(t)
-		endpoint := rapid.SampledFrom(endpoints).Draw(t, "endpoint")
-		var violated, usedUp []int
+		granted, limits := d.snapshot, []quota.Limit{}
+		granted.Limits = append([]quota.Count(nil), granted.Limits...)
 		for i, l := range d.plan.Limits() {
-			n := d.tallies[quota.Counter{Period: l.Period, Endpoint: l.Endpoint}]
-			if (l.Endpoint == "" || l.Endpoint == endpoint) && n.used+n.held >= l.Requests {
-				violated = append(violated, i)
-				if n.used >= l.Requests {
-					usedUp = append(usedUp, i)
-				}
+			by := rapid.Int64Range(0, 3).Draw(t, "granted")
+			granted.Limits[i].Granted = by
+			l.Requests += by
+			limits = append(limits, l)
+		}
+		raisedPlan, err := quota.NewPlan(quota.PlanOptions{Name: "pro", Limits: limits, Endpoints: endpoints, WarnAt: 80})
+		if err != nil {
+			t.Fatal(err)
+		}
+		base, err := quota.NewPlan(quota.PlanOptions{Name: "pro", Limits: d.plan.Limits(), Endpoints: endpoints, WarnAt: 80})
+		if err != nil {
+			t.Fatal(err)
+		}
+		raised := d.snapshot
+		raised.Plan, granted.Plan = raisedPlan, base
+		if diff := cmp.Diff(raised.Usage("u"), granted.Usage("u")); diff != "" {
+			t.Fatalf("usage (-raised +granted):\n%s", diff)
+		}
+		for _, e := range endpoints {
+			if diff := cmp.Diff(raised.Refusal(e), granted.Refusal(e)); diff != "" || raised.Admits(e) != granted.Admits(e) {
+				t.Fatalf("admits %v, want %v; refusal (-raised +granted):\n%s", granted.Admits(e), raised.Admits(e), diff)
 			}
-		}
-		r := d.snapshot.Refusal(endpoint)
-		if !slices.Equal(r.Violated, violated) || d.snapshot.Admits(endpoint) != (len(violated) == 0) {
-			t.Fatalf("got %+v, violated are %v", r, violated)
-		}
-		switch {
-		case len(violated) == 0:
-			if r.RetryAfter != 0 || r.Binding != 0 {
-				t.Fatalf("nothing is violated and %+v", r)
-			}
-			return
-		case len(usedUp) == 0:
-			if r.RetryAfter != 1 || !slices.Contains(violated, r.Binding) {
-				t.Fatalf("only holds, of %v: %+v", violated, r)
-			}
-			return
-		}
-		then := d.snapshot.At.Add(time.Duration(r.RetryAfter) * time.Second)
-		for _, i := range usedUp {
-			if end := d.snapshot.Limits[i].Window.End; end.After(then) {
-				t.Fatalf("limit %d renews at %v, after %+v", i, end, r)
-			}
-		}
-		if !slices.Contains(violated, r.Binding) {
-			t.Fatalf("%+v binds by a limit that is not violated", r)
-		}
-		if end := d.snapshot.Limits[r.Binding].Window.End; r.RetryAfter > 1 && !end.After(then.Add(-time.Second)) {
-			t.Fatalf("limit %d renews at %v already: %+v", r.Binding, end, r)
 		}
 	})
 }

@@ -2,7 +2,7 @@ package quota
 
 import "time"
 
-// Status is how close a user is to a limit.
+// A Status says how close a user is to a limit.
 type Status string
 
 // The statuses, which the UI shows green, yellow and red.
@@ -12,36 +12,36 @@ const (
 	StatusBlocked Status = "blocked" // used >= limit
 )
 
-// Usage is the object that GET /usage answers. The numbers at its top are those
-// of the headline limit; without one, Limit, Remaining and Percent are null and
-// Used counts the month.
+// Usage is the usage object, the response to GET /usage. The numbers at its top are those of
+// the headline limit. Without one, Limit, Remaining and Percent are null and Used counts the
+// month.
 type Usage struct {
 	User      string                   `json:"user"`
 	Plan      string                   `json:"plan"`
 	Used      int64                    `json:"used"`
 	Limit     *int64                   `json:"limit"`
 	Remaining *int64                   `json:"remaining"` // limit - used, never below 0
-	InFlight  int64                    `json:"in_flight"` // held by requests that are running
+	InFlight  int64                    `json:"in_flight"` // units held by requests in flight
 	Percent   *int64                   `json:"percent"`   // rounded down; over 100 after a limit was lowered
 	Status    Status                   `json:"status"`
-	Allowed   bool                     `json:"allowed"` // every limit without an endpoint has a unit left, or the plan observes
+	Allowed   bool                     `json:"allowed"` // every limit without an endpoint has a unit left, or the plan is in observe mode
 	Period    UsagePeriod              `json:"period"`
 	Endpoints map[string]EndpointUsage `json:"endpoints"` // every endpoint of the configuration
 	Limits    []LimitUsage             `json:"limits"`
-	Stale     bool                     `json:"stale"` // the store did not answer: the last known numbers
+	Stale     bool                     `json:"stale"` // the store did not respond: the last known numbers
 	AsOf      time.Time                `json:"as_of"`
 }
 
-// UsagePeriod is the window that Usage reports over.
+// UsagePeriod is the window that Usage reports on.
 type UsagePeriod struct {
 	Period Period    `json:"per"`
 	Start  time.Time `json:"start"`
 	End    time.Time `json:"end"`
 }
 
-// EndpointUsage is what was used of one endpoint over the period. Limit,
-// Remaining, Percent and Status are there when the endpoint has a limit of its
-// own over the period, Allowed when it has a limit of its own at all.
+// EndpointUsage is what was used of one endpoint in the window that Usage reports on. Limit,
+// Remaining, Percent and Status are present if the endpoint has a limit of its own in that
+// period, Allowed if it has a limit of its own in any period.
 type EndpointUsage struct {
 	Used      int64  `json:"used"`
 	Limit     *int64 `json:"limit,omitempty"`
@@ -51,8 +51,8 @@ type EndpointUsage struct {
 	Allowed   *bool  `json:"allowed,omitempty"` // a request to it would be admitted
 }
 
-// LimitUsage is the state of one limit. Limit includes what an administrator has
-// granted for the running window.
+// LimitUsage is the state of one limit. Limit includes what an administrator has granted for
+// the running window.
 type LimitUsage struct {
 	Name      string    `json:"name"`
 	Endpoint  string    `json:"endpoint,omitempty"`
@@ -63,7 +63,7 @@ type LimitUsage struct {
 	ResetsAt  time.Time `json:"resets_at"`
 }
 
-// Usage computes the usage object of a user.
+// Usage computes the usage object of the user whose state s is.
 func (s Snapshot) Usage(user string) Usage {
 	p := s.Plan
 	u := Usage{
@@ -108,10 +108,10 @@ func (s Snapshot) Usage(user string) Usage {
 	return u
 }
 
-// Remaining is what is left of a limit, never below 0.
+// Remaining is what is left of a limit, never negative.
 func Remaining(used, limit int64) int64 { return max(0, limit-used) }
 
-// percentOf rounds down. Of a limit of nothing everything is used.
+// percentOf rounds down. A limit of 0 is fully used.
 func percentOf(used, limit int64) int64 {
 	if limit == 0 {
 		return 100
@@ -127,4 +127,17 @@ func (p *Plan) status(used, limit int64) Status {
 		return StatusWarning
 	}
 	return StatusOK
+}
+
+// UserUsage is what one user has used in one window, as a scan of all users reports it.
+type UserUsage struct {
+	User string
+	// ClaimedPlan is the plan that the user's token claimed when they were last admitted or
+	// counted; empty: not known.
+	ClaimedPlan string
+	Override    Override // in force now, whatever the window
+	Used        int64    // the sum of Endpoints
+	// Endpoints has what was used of each endpoint, including endpoints that are no longer in
+	// the configuration. Endpoints that were not used may be missing.
+	Endpoints map[string]int64
 }

@@ -15,9 +15,9 @@ import (
 	"metergate/quota"
 )
 
-// A snapshot that holds what the contract's example shows is written as that
-// example, member for member: what it leaves out is left out.
-func TestUsageIsTheContractsObject(t *testing.T) {
+// A snapshot with the numbers of the contract's example is written as that example, member
+// for member: what the example leaves out is left out.
+func TestUsageMatchesContractExample(t *testing.T) {
 	const example = `{
 	  "user": "u-17", "plan": "free",
 	  "used": 42, "limit": 100, "remaining": 58, "in_flight": 1,
@@ -45,11 +45,11 @@ func TestUsageIsTheContractsObject(t *testing.T) {
 		t.Errorf("(-contract +got):\n%s", diff)
 	}
 	stale := snapshot(p, instant(t, "2026-11-23T12:00:00Z"), nil)
-	stale.Stale = true // the store did not answer
+	stale.Stale = true // the store did not respond
 	if got := object(t, stale.Usage("u-17")); got["stale"] != true {
 		t.Errorf("of a stale snapshot: stale is %v", got["stale"])
 	}
-	// What a client of ours reads back is what was sent.
+	// Our own client reads back what was sent.
 	var back quota.Usage
 	if err := json.Unmarshal([]byte(example), &back); err != nil {
 		t.Fatal(err)
@@ -65,13 +65,13 @@ func TestUsageWithoutHeadline(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		limits []quota.Limit
-		want   map[string]any // members that must be there
+		want   map[string]any // members that it must have
 	}{
 		{"no limits", nil, map[string]any{
 			"endpoints": map[string]any{
 				"analyze": map[string]any{"used": 0.0}, "report": map[string]any{"used": 7.0}, "image-analysis": map[string]any{"used": 12.0},
 			},
-			"limits": []any{}, // a list all the same: clients loop over it
+			"limits": []any{}, // an empty list, not null: clients loop over it
 		}},
 		{"limits of endpoints only", []quota.Limit{limit(imageMonth, 12)}, map[string]any{
 			"endpoints": map[string]any{
@@ -126,8 +126,8 @@ func object(t testing.TB, u quota.Usage) map[string]any {
 	return decode(t, text)
 }
 
-// The numbers of a limit, both of the headline and of an endpoint's own.
-func TestUsageNumbers(t *testing.T) {
+// The numbers of a limit, for the headline limit and for an endpoint's own.
+func TestUsageComputesNumbers(t *testing.T) {
 	const tril = quota.MaxRequests
 	for _, tt := range []struct {
 		used, held, limit int64
@@ -146,13 +146,13 @@ func TestUsageNumbers(t *testing.T) {
 		// A limit that was lowered below what was used.
 		{101, 0, 100, 80, 0, 101, "blocked", false},
 		{250, 0, 100, 80, 0, 250, "blocked", false},
-		// What is held shows in none of them but allowed.
+		// Holds affect only allowed.
 		{79, 20, 100, 80, 21, 79, "ok", true},
 		{79, 21, 100, 80, 21, 79, "ok", false},
 		{0, 100, 100, 80, 100, 0, "ok", false},
 		{99, 1, 100, 80, 1, 99, "warning", false},
 		{80, 19, 100, 80, 20, 80, "warning", true},
-		// Limits that 80 percent of is no whole number: 80% of 7 is 5.6.
+		// 80 percent is not a whole number: 80% of 7 is 5.6.
 		{5, 0, 7, 80, 2, 71, "ok", true},
 		{6, 0, 7, 80, 1, 85, "warning", true},
 		// 2 of 3 are 66.67 percent: over 66, not yet 67, and shown as 66.
@@ -161,7 +161,7 @@ func TestUsageNumbers(t *testing.T) {
 		// 33% of 150 is 49.5.
 		{49, 0, 150, 33, 101, 32, "ok", true},
 		{50, 0, 150, 33, 100, 33, "warning", true},
-		// 199 of 200 are 99.5 percent; 100 is reached by the last only.
+		// 199 of 200 are 99.5 percent; only the last request reaches 100.
 		{199, 0, 200, 100, 1, 99, "ok", true},
 		{200, 0, 200, 100, 0, 100, "blocked", false},
 		{0, 0, 1, 1, 1, 0, "ok", true},
@@ -169,7 +169,7 @@ func TestUsageNumbers(t *testing.T) {
 		{9, 0, 1000, 1, 991, 0, "ok", true},
 		{10, 0, 1000, 1, 990, 1, "warning", true},
 		{1, 0, 1, 80, 0, 100, "blocked", false},
-		// No requests at all: blocked before the first.
+		// A limit of 0: blocked before the first request.
 		{0, 0, 0, 80, 0, 100, "blocked", false},
 		{5, 0, 0, 80, 0, 100, "blocked", false},
 		// The largest limit, exactly.
@@ -191,7 +191,7 @@ func TestUsageNumbers(t *testing.T) {
 				month: {tt.used, tt.held}, imageMonth: {tt.used, tt.held},
 			}).Usage("u")
 
-			// numbers has the endpoint's members, which the top has as well.
+			// numbers has the members of an endpoint; the top has the same ones.
 			numbers := quota.EndpointUsage{
 				Used: tt.used, Limit: &tt.limit, Remaining: &tt.remaining, Percent: &tt.percent, Status: tt.status, Allowed: &tt.allowed,
 			}
@@ -219,9 +219,9 @@ func TestUsageNumbers(t *testing.T) {
 	}
 }
 
-// allowed looks at every limit without an endpoint, whatever its window; that of
-// an endpoint at its own as well.
-func TestUsageAllowed(t *testing.T) {
+// The top's allowed considers every limit without an endpoint, whatever its period. An
+// endpoint's allowed also considers the endpoint's own limits.
+func TestUsageAllowedConsidersEveryLimit(t *testing.T) {
 	limits := []quota.Limit{limit(month, 100), limit(minute, 5), limit(imageMonth, 20), limit(imageDay, 3)}
 	for _, tt := range []struct {
 		name                string
@@ -253,16 +253,16 @@ func TestUsageAllowed(t *testing.T) {
 	}
 }
 
-// endpoints is over the period, whatever windows the limits have; the limits have
-// each its own.
-func TestUsageWindows(t *testing.T) {
+// The numbers of endpoints are over the report period, whatever the periods of the limits.
+// Each limit has its own window.
+func TestUsageReportsEachWindow(t *testing.T) {
 	p := newPlan(t, limit(imageMonth, 20), limit(day, 10), limit(minute, 5), limit(month, 100))
 	u := snapshot(p, instant(t, "2026-11-23T12:00:00Z"), tallies{
 		minute: {1, 0}, day: {6, 2}, month: {42, 3}, imageDay: {2, 0}, imageMonth: {12, 1}, reportMonth: {30, 0},
 		{Period: quota.Day, Endpoint: "report"}: {4, 0},
 	}).Usage("u")
 
-	// The headline is the first without an endpoint, the day.
+	// The headline is the first limit without an endpoint, the day.
 	if u.Used != 6 || *u.Limit != 10 || *u.Remaining != 4 || *u.Percent != 60 || u.InFlight != 2 || u.Status != quota.StatusOK {
 		t.Errorf("the top: %+v", u)
 	}
@@ -270,7 +270,7 @@ func TestUsageWindows(t *testing.T) {
 	if diff := cmp.Diff(wantPeriod, u.Period); diff != "" {
 		t.Errorf("period (-want +got):\n%s", diff)
 	}
-	// The endpoint's limit is of another window: its numbers are in limits only.
+	// The endpoint's limit has another period: its numbers are only in limits.
 	yes := true
 	if diff := cmp.Diff(map[string]quota.EndpointUsage{
 		"analyze": {Used: 0}, "image-analysis": {Used: 2, Allowed: &yes}, "report": {Used: 4},
@@ -288,8 +288,8 @@ func TestUsageWindows(t *testing.T) {
 	}
 }
 
-// The rules of the contract for any plan and any counts, computed anew.
-func TestUsageProperties(t *testing.T) {
+// The contract's rules, computed independently for any plan and any counts.
+func TestUsageFollowsContract(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		d := drawSnapshot(t)
 		u := d.snapshot.Usage("u")
@@ -331,8 +331,8 @@ func TestUsageProperties(t *testing.T) {
 	})
 }
 
-// percent and status are exact over the whole range, where used*100 has 15 digits.
-func TestUsageIsExact(t *testing.T) {
+// percent and status are exact over the whole range, in which used*100 has 15 digits.
+func TestUsagePercentIsExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		requests := rapid.OneOf(rapid.Int64Range(1, 1000), rapid.Int64Range(1, quota.MaxRequests)).Draw(t, "requests")
 		warnAt := rapid.IntRange(1, 100).Draw(t, "warn at")

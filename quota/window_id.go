@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// The forms of a window's ID, in the order of Period. What stands in brackets names the
-// offset and may be left out where Calendar.WindowByID reads it.
+// idForms has the form of a window's ID for each period. The group in parentheses is the
+// offset from UTC, which may be left out where Calendar.WindowByID reads the ID.
 var idForms = [...]*regexp.Regexp{
 	Minute: regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d([+-]\d{4})?$`),
 	Hour:   regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d([+-]\d{4})?$`),
@@ -18,20 +18,20 @@ var idForms = [...]*regexp.Regexp{
 	Year:   regexp.MustCompile(`^\d{4}$`),
 }
 
-// WindowByID returns the window that an ID names. An hour or a minute may come without its
-// offset, "2026-11-24T13"; where that happens twice it is the first one. Error: there is
-// no such window.
+// WindowByID returns the window that has this ID. An hour or a minute may lack its offset,
+// as in "2026-11-24T13"; where that hour happens twice, it is the first one. The error, for
+// an ID that no window has, shows the forms.
 func (c *Calendar) WindowByID(id string) (Window, error) {
-	for per := Minute; per <= Year; per++ {
-		if !idForms[per].MatchString(id) {
+	for period := Minute; period <= Year; period++ {
+		if !idForms[period].MatchString(id) {
 			continue
 		}
-		t, err := c.instantIn(per, id)
+		t, err := c.instantIn(period, id)
 		if err != nil {
 			break
 		}
-		// The calendar has the last word: not every year has a week 53.
-		if w := computeWindow(per, t.In(c.loc)); w.ID == id || per <= Hour && strings.HasPrefix(w.ID, id) {
+		// The form is not enough: not every year has a week 53.
+		if w := computeWindow(period, t.In(c.loc)); w.ID == id || period <= Hour && strings.HasPrefix(w.ID, id) {
 			return w, nil
 		}
 		break
@@ -39,11 +39,12 @@ func (c *Calendar) WindowByID(id string) (Window, error) {
 	return Window{}, fmt.Errorf("%q names no window; write it like 2026 (a year), 2026-10, 2026-W41, 2026-10-03, 2026-10-03T14 or 2026-10-03T14:05", id)
 }
 
-// instantIn is an instant in the window of an ID that has its form.
-func (c *Calendar) instantIn(per Period, id string) (time.Time, error) {
-	switch per {
+// instantIn returns an instant in the window with this ID, which must have the form of an
+// ID of the period.
+func (c *Calendar) instantIn(period Period, id string) (time.Time, error) {
+	switch period {
 	case Minute, Hour:
-		layout := map[Period]string{Minute: "2006-01-02T15:04", Hour: "2006-01-02T15"}[per]
+		layout := map[Period]string{Minute: "2006-01-02T15:04", Hour: "2006-01-02T15"}[period]
 		t, err := time.ParseInLocation(layout, id, c.loc)
 		if strings.LastIndexAny(id, "+-") > len("2006-01-02") {
 			t, err = time.Parse(layout+"-0700", id)
@@ -51,9 +52,9 @@ func (c *Calendar) instantIn(per Period, id string) (time.Time, error) {
 		if err != nil {
 			return t, err
 		}
-		// Its first part may be in another window, where clocks have been moved by less
-		// than an hour.
-		if per == Hour && !strings.HasPrefix(computeWindow(per, t.In(c.loc)).ID, id) {
+		// Where clocks change by less than an hour, the first part of an hour may belong to
+		// another window. Its end does not.
+		if period == Hour && !strings.HasPrefix(computeWindow(period, t.In(c.loc)).ID, id) {
 			t = t.Add(time.Hour - time.Second)
 		}
 		return t, nil

@@ -1,4 +1,4 @@
-// Package bucket keeps the buckets of quota.AttemptLimit in memory.
+// Package bucket keeps the token buckets of attempt limits in memory.
 package bucket
 
 import (
@@ -7,58 +7,58 @@ import (
 	"metergate/quota"
 )
 
-// MaxBuckets bounds the buckets of a Set. Where so many users have one that is not full,
-// half of them, whoever they are, start anew with a full one.
+// MaxBuckets bounds the buckets of a Set. If more users than that have a bucket that is not
+// full, half of them, chosen arbitrarily, start again with a full one.
 const MaxBuckets = 4096
 
-// A Set has the buckets of many users. The zero value is empty and ready. It is not
-// safe for concurrent use.
+// A Set has the buckets of many users. The zero value is ready: all buckets are full. It is
+// not safe for concurrent use.
 type Set struct {
-	full map[key]time.Time // when one is; one that is full now need not be there
-	room int               // how many buckets there may be before it is tidied up
+	fullAt map[key]time.Time // when a bucket is full again; full ones may be missing
+	room   int               // how many buckets there may be before removeFull is due
 }
 
 type key struct {
-	user string
-	rule quota.AttemptLimit
+	user  string
+	limit quota.AttemptLimit
 }
 
-// TakeToken takes a token from a user's bucket. It returns 0 or, when there was none, how
-// long to wait for one.
-func (s *Set) TakeToken(user string, a quota.AttemptLimit, now time.Time) (wait time.Duration) {
-	if a.Requests == 0 {
+// TakeToken takes a token from the bucket that a user has for a limit. It returns 0 or, if
+// there was no token, how long to wait for one.
+func (s *Set) TakeToken(user string, limit quota.AttemptLimit, now time.Time) (wait time.Duration) {
+	if limit.Requests == 0 {
 		return 0
 	}
-	k := key{user, a}
-	full, wait := a.TakeToken(s.full[k], now)
+	k := key{user, limit}
+	fullAt, wait := limit.TakeToken(s.fullAt[k], now)
 	if wait > 0 {
 		return wait
 	}
-	if s.full == nil {
-		s.full = make(map[key]time.Time)
+	if s.fullAt == nil {
+		s.fullAt = make(map[key]time.Time)
 	}
-	s.full[k] = full
-	if len(s.full) > s.room {
-		s.tidy(now)
+	s.fullAt[k] = fullAt
+	if len(s.fullAt) > s.room {
+		s.removeFull(now)
 	}
 	return 0
 }
 
-// tidy forgets the buckets that are full. Since it leaves room for as many as it
-// leaves, a call of TakeToken costs little on average.
-func (s *Set) tidy(now time.Time) {
-	for k, full := range s.full {
-		if !full.After(now) {
-			delete(s.full, k)
+// removeFull removes the buckets that are full. It is due again only when the Set has
+// doubled, so that TakeToken costs little on average.
+func (s *Set) removeFull(now time.Time) {
+	for k, fullAt := range s.fullAt {
+		if !fullAt.After(now) {
+			delete(s.fullAt, k)
 		}
 	}
-	if len(s.full) >= MaxBuckets {
-		for k := range s.full {
-			if len(s.full) <= MaxBuckets/2 {
+	if len(s.fullAt) >= MaxBuckets {
+		for k := range s.fullAt {
+			if len(s.fullAt) <= MaxBuckets/2 {
 				break
 			}
-			delete(s.full, k)
+			delete(s.fullAt, k)
 		}
 	}
-	s.room = min(MaxBuckets, max(64, 2*len(s.full)))
+	s.room = min(MaxBuckets, max(64, 2*len(s.fullAt)))
 }

@@ -1,20 +1,20 @@
-// Package hub tells those who watch a user that something about him has changed.
+// Package hub notifies watchers of a user when something about the user has changed.
 package hub
 
 import "sync"
 
-// A Hub has the watchers, by key. The zero value has none and is ready. It is safe
-// for concurrent use.
+// A Hub has watchers by key. The zero value is ready and has none. It is safe for concurrent
+// use.
 type Hub struct {
 	mu       sync.RWMutex
 	watchers map[string]map[chan<- struct{}]struct{}
 }
 
-// Watch sends to ch whenever key has changed, without waiting: a ch of capacity 1
-// misses nothing, since what it holds says that there is something new. stop ends
-// it. first reports whether nobody has watched key before; last, called with the
-// hub locked, that nobody does any more. It may be nil.
-func (h *Hub) Watch(key string, ch chan<- struct{}, last func()) (stop func(), first bool) {
+// Watch sends to ch, without blocking, whenever Notify is called for key, until stop is
+// called. A ch of capacity 1 misses nothing: an unread value says that there is something
+// new. first reports whether key had no watcher before. When the last watcher of key stops,
+// onLast is called with the hub locked; it may be nil.
+func (h *Hub) Watch(key string, ch chan<- struct{}, onLast func()) (stop func(), first bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.watchers == nil {
@@ -29,14 +29,14 @@ func (h *Hub) Watch(key string, ch chan<- struct{}, last func()) (stop func(), f
 		defer h.mu.Unlock()
 		if delete(h.watchers[key], ch); len(h.watchers[key]) == 0 && h.watchers[key] != nil {
 			delete(h.watchers, key)
-			if last != nil {
-				last()
+			if onLast != nil {
+				onLast()
 			}
 		}
 	}, first
 }
 
-// Notify tells who watches key.
+// Notify notifies the watchers of key.
 func (h *Hub) Notify(key string) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
@@ -45,7 +45,7 @@ func (h *Hub) Notify(key string) {
 	}
 }
 
-// NotifyAll tells everybody.
+// NotifyAll notifies all watchers.
 func (h *Hub) NotifyAll() {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
@@ -56,6 +56,7 @@ func (h *Hub) NotifyAll() {
 	}
 }
 
+// wake sends to ch unless that would block.
 func wake(ch chan<- struct{}) {
 	select {
 	case ch <- struct{}{}:

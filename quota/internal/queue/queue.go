@@ -1,20 +1,19 @@
-// Package queue lets one goroutine do together what many have asked for: what
-// comes while it is at work waits for its next turn, and a lone item is taken at
-// once.
+// Package queue lets one goroutine handle the work of many in batches. Items that arrive
+// while it is busy wait for its next turn; a single item is taken at once.
 package queue
 
 import "sync"
 
-// A Queue holds what waits. The zero value is empty and ready. It is safe for
+// A Queue holds the items that wait. The zero value is empty and ready. It is safe for
 // concurrent use, with one goroutine that takes.
 type Queue[T any] struct {
 	mu     sync.Mutex
-	more   *sync.Cond // on mu; nil until somebody has waited
+	more   *sync.Cond // uses mu; nil until TakeAll has been called
 	items  []T
 	closed bool
 }
 
-// Add adds an item. False: the queue is closed, and the item was not added.
+// Add adds an item. It returns false, and does not add it, if the queue is closed.
 func (q *Queue[T]) Add(item T) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -26,8 +25,8 @@ func (q *Queue[T]) Add(item T) bool {
 	return true
 }
 
-// TakeAll waits for items and returns all there are, in their order; none: the queue
-// is closed and empty.
+// TakeAll waits for items and returns all of them, in their order. It returns none once the
+// queue is closed and empty.
 func (q *Queue[T]) TakeAll() []T {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -42,7 +41,7 @@ func (q *Queue[T]) TakeAll() []T {
 	return items
 }
 
-// Close ends the queue once what it holds is taken.
+// Close ends the queue: nothing can be added any more, and TakeAll returns what is left.
 func (q *Queue[T]) Close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

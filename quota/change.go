@@ -13,43 +13,43 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of what an administrator does.
+// Bounds of administration.
 const (
-	// MaxAuditEntries is how many entries a user's audit list has: the newest ones.
+	// MaxAuditEntries is the length of a user's audit log. Older entries are dropped.
 	MaxAuditEntries = 100
-	// MaxChangeIDs is how many changes of one user can carry an ID within ChangeIDLife.
+	// MaxChangeIDs is how many changes of one user can have an ID within ChangeIDLife.
 	MaxChangeIDs = 200
-	// MaxCountsPerChange is how many endpoints one change can set.
+	// MaxCountsPerChange is how many endpoints one change can set counts for.
 	MaxCountsPerChange = 100
-	// ChangeIDLife is how long a store knows a change by its ID: a day, and some
-	// seconds for clocks that do not run alike.
+	// ChangeIDLife is how long a store recognises a change by its ID: a day, plus a few
+	// seconds for clocks that differ.
 	ChangeIDLife = 24*time.Hour + 5*time.Second
 )
 
 // An Action is a kind of Change.
 type Action string
 
-// The actions of an administrator.
+// The actions.
 const (
-	// ActionGrant adds Requests to the limit on Endpoint for each Per, in the running
-	// window only. Without a Per it is the headline limit.
+	// ActionGrant adds Requests to the limit on Endpoint in Period, in the running window
+	// only. Without a Period it is the headline limit.
 	ActionGrant Action = "grant"
-	// ActionReset sets what is used in the running windows of all kinds to 0, whatever
-	// the plan. Requests in flight stay held, and count when they succeed. Grants stay:
-	// they were given for the window, and not for what was used in it.
+	// ActionReset sets what is used in the running windows of all periods to 0, whatever the
+	// plan. Requests in flight stay held, and count when they succeed. Grants stay: they
+	// were made for the window, not for what was used in it.
 	ActionReset Action = "reset"
-	// ActionSetPlan chooses Plan for the user, until Until, whatever the token says.
+	// ActionSetPlan overrides the plan that the token claims with Plan, until Until.
 	ActionSetPlan Action = "set_plan"
-	// ActionClearPlan ends that.
+	// ActionClearPlan ends the override.
 	ActionClearPlan Action = "clear_plan"
-	// ActionSetCounts sets what is used of the endpoints in Counts in the running
-	// window of kind Per, and changes the window's total by as much. Other endpoints
-	// and other windows stay as they are.
+	// ActionSetCounts sets what is used of the endpoints in Counts, in the running window of
+	// Period, and changes the window's total by the same amount. Other endpoints and other
+	// windows stay as they are.
 	ActionSetCounts Action = "set_counts"
 )
 
-// A Change is what an administrator does to one user. Fields that do not belong to its
-// Action are zero. It is also how the audit list remembers it.
+// A Change is what an administrator does to one user. Fields that its Action does not use
+// are zero. The JSON form is that of the audit log.
 type Change struct {
 	Action Action `json:"action"`
 
@@ -60,19 +60,19 @@ type Change struct {
 	Plan  string    `json:"plan,omitempty"`
 	Until time.Time `json:"until,omitzero"` // zero: no end
 
-	Counts map[string]int64 `json:"counts,omitempty"` // 1 to MaxCounts endpoints, 0 to MaxRequests
+	Counts map[string]int64 `json:"counts,omitempty"` // 1 to MaxCountsPerChange endpoints, 0 to MaxRequests
 
-	By     string `json:"by,omitempty"`     // who does it: up to 256 bytes without control characters
+	By     string `json:"by,omitempty"`     // who makes it: up to 256 bytes without control characters
 	Reason string `json:"reason,omitempty"` // why: up to 1024 bytes without control characters
-	// ID makes the change safe to send twice, 1 to 256 printable ASCII characters; empty:
-	// it is not. Within ChangeIDLife a change of the same user with the same ID changes
-	// nothing more, and is an error when it is another change.
+	// ID makes the change safe to send twice: up to 256 printable ASCII characters; empty: it
+	// is not safe. Within ChangeIDLife, the same change with the same ID has no further
+	// effect, and a different change of the user with that ID is an ErrIDConflict.
 	ID string `json:"id,omitempty"`
 }
 
-// Validate says what is wrong with c, or with the user's id: an ErrInvalidChange. A plan or an
-// endpoint that is not in the configuration is not: who makes the change knows which
-// there are.
+// Validate returns an ErrInvalidChange that says what is wrong with c, or with the user's
+// ID; nil if nothing is. It does not check that the plan and the endpoints are in the
+// configuration, which the caller knows.
 func (c Change) Validate(user string) error {
 	switch {
 	case user == "" || !isPlainText(user, 256):
@@ -84,7 +84,7 @@ func (c Change) Validate(user string) error {
 	case len(c.ID) > 256 || strings.ContainsFunc(c.ID, func(r rune) bool { return r < ' ' || r > '~' }):
 		return invalid("id must be at most 256 printable ASCII characters")
 	}
-	rest := c // what is left when the fields of the action are taken away
+	rest := c // what remains once the fields of the action are cleared
 	rest.Action, rest.By, rest.Reason, rest.ID = "", "", "", ""
 	switch c.Action {
 	case ActionGrant:
@@ -135,19 +135,22 @@ func invalid(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrInvalidChange, fmt.Sprintf(format, args...))
 }
 
-// isName reports whether s can be the name of a plan or an endpoint, see package config.
+// isName reports whether s can be the name of a plan or an endpoint. Package config has the
+// same rule.
 func isName(s string) bool {
 	return s != "" && len(s) <= 64 && !strings.ContainsFunc(s, func(r rune) bool {
 		return r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
 	})
 }
 
-func isPlainText(s string, most int) bool {
-	return len(s) <= most && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+// isPlainText reports whether s is UTF-8 of at most so many bytes, without control
+// characters.
+func isPlainText(s string, maxBytes int) bool {
+	return len(s) <= maxBytes && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
-// LimitIndex is the limit that a grant raises, as an index into p's limits. False: p has
-// no such limit.
+// LimitIndex returns the limit that a grant raises, as an index into p's limits. It returns
+// false if p has no such limit.
 func (c Change) LimitIndex(p *Plan) (int, bool) {
 	if c.Period == 0 {
 		return p.Headline()
@@ -156,45 +159,19 @@ func (c Change) LimitIndex(p *Plan) (int, bool) {
 	return i, i >= 0
 }
 
-// Fingerprint is the same for changes that do the same, whoever makes them and why: 22
-// letters, digits, "-" and "_".
+// Fingerprint is equal for changes that have the same effect, whoever makes them and why:
+// 22 letters, digits, "-" and "_". Stores keep it beside the ID.
 func (c Change) Fingerprint() string {
 	c.By, c.Reason, c.ID, c.Until = "", "", "", c.Until.UTC()
 	sum := sha256.Sum256(c.Encode())
 	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
-// Encode writes c as JSON on one line, as stores keep it.
+// Encode returns c as JSON on one line, as stores keep it.
 func (c Change) Encode() []byte {
 	b, err := json.Marshal(c)
 	if err != nil {
 		panic("quota: " + err.Error()) // a checked Change always marshals
 	}
 	return b
-}
-
-// DecodeAuditEntry reads what Encode wrote.
-func DecodeAuditEntry(at time.Time, text []byte) (AuditEntry, error) {
-	e := AuditEntry{At: at}
-	err := json.Unmarshal(text, &e.Change)
-	return e, err
-}
-
-// An AuditEntry is one line of a user's audit list: a Change, and when it was made by the
-// store's clock, to the millisecond. A grant to the headline limit names that limit's
-// Per.
-type AuditEntry struct {
-	At time.Time `json:"at"`
-	Change
-}
-
-// UserUsage is what one user has used in one window.
-type UserUsage struct {
-	User        string
-	ClaimedPlan string   // the plan of his token when he was last admitted; empty: not known
-	Override    Override // of now, whatever the window
-	Used        int64    // the sum of Endpoints
-	// Endpoints has what was used of each endpoint, also of those that the configuration
-	// does not know any more; none is 0.
-	Endpoints map[string]int64
 }
