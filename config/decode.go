@@ -13,24 +13,24 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// maxValues bounds what aliases can make of a file.
+// maxValues bounds the number of values that aliases can make of a file.
 const maxValues = 100_000
 
-// A decoder fills the types of this package from a tree of YAML nodes. It reads
-// the tags of their fields:
+// A decoder fills the types of this package from a tree of YAML nodes. It reads the tags of
+// their fields:
 //
 //	yaml      the key
-//	required  it must be given
-//	default   its value when it is not
-//	as        which rules its text follows, see convert
-//	oneof     the texts that are allowed; of a bool, those for false and true
+//	required  the key must be given
+//	default   the value if the key is not given
+//	as        the rules that the text follows, see convert
+//	oneof     the texts that are allowed; for a bool, the texts for false and true
 //	min, max  the bounds of a number, duration or size
 //
-// It reports all that is wrong with values one by one, and notes their places for
-// the checker, which sees to what concerns several of them.
+// It reports the faults of single values, and notes where all values stand for the checker,
+// which checks several values against each other.
 type decoder struct {
 	src    *source
-	dir    string // of the configuration file
+	dir    string // the folder of the configuration file
 	lookup func(string) (string, bool)
 	values int // decoded so far
 }
@@ -40,22 +40,22 @@ func (d *decoder) decode(root *yaml.Node, v reflect.Value) {
 	d.value(root, v, "", root.Line, "")
 }
 
-// value decodes n into v. line is where messages point to.
+// value decodes n into v. Messages point to line.
 func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, line int, tag reflect.StructTag) {
-	n = target(n)
+	n = resolveAlias(n)
 	if d.values++; d.values > maxValues {
 		if d.values == maxValues+1 {
-			d.src.fault(path, line, "aliases make more than %d values of this file; use fewer", maxValues)
+			d.src.report(path, line, "aliases make more than %d values of this file; use fewer", maxValues)
 		}
 		return
 	}
 	d.src.places[path] = place{path: path, line: line}
 	switch {
 	case n.Style&yaml.TaggedStyle != 0:
-		// The tag is not shown: it may be a secret that begins with a !.
-		d.src.fault(path, line, "has a YAML tag (!...), which is not supported; remove it, or quote text that begins with !")
+		// The tag is not shown: it may be a secret that begins with !.
+		d.src.report(path, line, "has a YAML tag (!...), which is not supported; remove it, or quote text that begins with !")
 	case isNull(n):
-		d.src.fault(path, line, "needs a value; give it one, or remove the key")
+		d.src.report(path, line, "needs a value; give it one, or remove the key")
 	case isScalar(v.Type()):
 		d.scalar(n, v, path, line, tag)
 	case v.Kind() == reflect.Pointer:
@@ -76,9 +76,9 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, line int, ta
 			d.value(c, v.Index(i), index(path, i), c.Line, tag)
 		}
 	case v.Kind() == reflect.Slice:
-		d.src.fault(path, line, "must be a list ([a, b] or lines with - ), got %s", kindOf(n))
+		d.src.report(path, line, "must be a list ([a, b], or lines that begin with -), got %s", kindOf(n))
 	default:
-		d.src.fault(path, line, "must be a mapping (key: value), got %s", kindOf(n))
+		d.src.report(path, line, "must be a mapping (key: value), got %s", kindOf(n))
 	}
 }
 
@@ -86,33 +86,33 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, line int, ta
 type pair struct {
 	key   string
 	value *yaml.Node
-	line  int // of a scalar where it stands, of a collection where its key stands
-	// after is a secret's key that stands before this one in { }, which may be the rest
-	// of it: in {secret: a,b} YAML takes b for a key. Then this one is not to be shown,
-	// unless it is known.
-	after string
+	line  int // where a scalar stands, or where the key of a collection stands
+	// afterSecret is the key of a secret that stands before this one in { }. This key may
+	// then be the rest of that secret, since YAML reads b as a key in {secret: a,b}. It must
+	// not be shown unless it is a known key.
+	afterSecret string
 }
 
-// pairs returns the pairs of a mapping, which is to become a t, and reports keys that
-// are repeated or no plain keys at all.
+// pairs returns the pairs of a mapping that becomes a t. It reports keys that are repeated
+// or are not plain text.
 func (d *decoder) pairs(n *yaml.Node, t reflect.Type, path string) []pair {
 	var pairs []pair
 	secret := ""
 	first := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		k, value := target(n.Content[i]), n.Content[i+1]
+		k, value := resolveAlias(n.Content[i]), n.Content[i+1]
 		line := n.Content[i].Line
 		switch {
 		case k.Kind != yaml.ScalarNode || k.Style&yaml.TaggedStyle != 0 || isNull(k):
-			d.src.fault(path, line, "has a key that is not plain text; did you mean to quote a value that begins with { or [?")
+			d.src.report(path, line, "has a key that is not plain text; quote a value that begins with { or [")
 			continue
 		case k.ShortTag() == "!!merge":
-			d.src.fault(path, line, "merge keys (<<) are not supported; write the keys out, or use an alias for the whole value")
+			d.src.report(path, line, "merge keys (<<) are not supported; write the keys out, or use an alias for the whole value")
 			continue
 		case first[k.Value] > 0 && secret != "" && !hasKey(t, k.Value):
 			continue // reported when it came first
 		case first[k.Value] > 0:
-			d.src.fault(join(path, k.Value), line, "is given twice, first on line %d", first[k.Value])
+			d.src.report(join(path, k.Value), line, "is given twice, first on line %d", first[k.Value])
 			continue
 		}
 		first[k.Value] = line
@@ -132,27 +132,27 @@ const fileSuffix = "_file"
 // structure decodes a mapping into a struct.
 func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 	d.defaults(v)
-	excused := map[string]bool{} // keys that are given, or that a misspelt one was meant to be
+	excused := map[string]bool{} // keys that are given, or that a misspelt key probably means
 	for _, p := range d.pairs(n, v.Type(), path) {
 		at := join(path, p.key)
 		f, isFile := field(v.Type(), p.key)
 		if f == nil {
 			known := keys(v.Type())
-			if p.after != "" {
-				d.src.fault(path, p.line, "has an unknown key after %s, not shown since it may be the rest of that: put text with a comma in quotes; there are: %s", p.after, strings.Join(known, ", "))
+			if p.afterSecret != "" {
+				d.src.report(path, p.line, "has an unknown key after %s, which is not shown because it may be a part of that value; put a value with a comma in quotes; the keys are %s", p.afterSecret, strings.Join(known, ", "))
 			} else if name := suggest(p.key, known); name != "" {
-				d.src.fault(at, p.line, "unknown key, did you mean %s?", name)
+				d.src.report(at, p.line, "unknown key; did you mean %s?", name)
 				d.src.failed[join(path, strings.TrimSuffix(name, fileSuffix))] = true
 				d.src.failed[join(path, name)] = true
 				excused[name] = true
 			} else {
-				d.src.fault(at, p.line, "unknown key, there are: %s", strings.Join(known, ", "))
+				d.src.report(at, p.line, "unknown key; the keys are %s", strings.Join(known, ", "))
 			}
 			continue
 		}
 		name := f.Tag.Get("yaml")
 		if f.Type == reflect.TypeFor[Secret]() && d.src.given(join(path, name)) {
-			d.src.fault(at, p.line, "give %s or %s, not both", name, name+fileSuffix)
+			d.src.report(at, p.line, "give %s or %s, not both", name, name+fileSuffix)
 			continue
 		}
 		excused[name] = true
@@ -164,12 +164,12 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 	}
 	for f := range fields(v.Type()) {
 		if name := f.Tag.Get("yaml"); f.Tag.Get("required") != "" && !excused[name] {
-			d.src.at(join(path, name), "is required")
+			d.src.reportAt(join(path, name), "is required")
 		}
 	}
 }
 
-// fields yields the fields that have a key.
+// fields yields the fields of t that have a key.
 func fields(t reflect.Type) func(yield func(reflect.StructField) bool) {
 	return func(yield func(reflect.StructField) bool) {
 		for i := range t.NumField() {
@@ -180,7 +180,8 @@ func fields(t reflect.Type) func(yield func(reflect.StructField) bool) {
 	}
 }
 
-// field finds the field of a key; isFile: key is the x_file of a secret x.
+// field finds the field of a key, nil if there is none. isFile is true if key is the x_file
+// of a secret x.
 func field(t reflect.Type, key string) (found *reflect.StructField, isFile bool) {
 	for f := range fields(t) {
 		switch name := f.Tag.Get("yaml"); {
@@ -193,7 +194,7 @@ func field(t reflect.Type, key string) (found *reflect.StructField, isFile bool)
 	return nil, false
 }
 
-// hasKey reports whether a mapping that becomes a t can have key.
+// hasKey reports whether a mapping that becomes a t can have a key.
 func hasKey(t reflect.Type, key string) bool {
 	if t.Kind() != reflect.Struct {
 		return true
@@ -202,8 +203,8 @@ func hasKey(t reflect.Type, key string) bool {
 	return f != nil
 }
 
-// isSecret reports whether key, in a mapping that becomes a t, is that of a secret or of
-// its file.
+// isSecret reports whether a key of a mapping that becomes a t is that of a secret or of its
+// file.
 func isSecret(t reflect.Type, key string) bool {
 	if t.Kind() != reflect.Struct {
 		return false
@@ -212,7 +213,7 @@ func isSecret(t reflect.Type, key string) bool {
 	return f != nil && f.Type == reflect.TypeFor[Secret]()
 }
 
-// keys returns all keys of a struct, in their order.
+// keys returns all keys of a struct, in the order of its fields.
 func keys(t reflect.Type) []string {
 	var names []string
 	for f := range fields(t) {
@@ -225,7 +226,7 @@ func keys(t reflect.Type) []string {
 	return names
 }
 
-// defaults fills in a struct and the structs in it.
+// defaults fills in the defaults of a struct and of the structs in it.
 func (d *decoder) defaults(v reflect.Value) {
 	for f := range fields(v.Type()) {
 		fv := v.FieldByIndex(f.Index)
@@ -237,16 +238,16 @@ func (d *decoder) defaults(v reflect.Value) {
 	}
 }
 
-// mustConvert is for the texts in tags.
+// mustConvert converts the text of a tag. It panics if the text is not valid.
 func mustConvert(text string, v reflect.Value, tag reflect.StructTag) {
 	if err := convert(&yaml.Node{Kind: yaml.ScalarNode, Value: text}, v, tag); err != nil {
-		panic(fmt.Sprintf("config: in a tag: %q %v", text, err))
+		panic(fmt.Sprintf("config: the text %q of a tag %v", text, err))
 	}
 }
 
 // scalar decodes a single value.
 func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string, line int, tag reflect.StructTag) {
-	n, ok := d.expanded(n, path, line)
+	n, ok := d.expandScalar(n, path, line)
 	if !ok {
 		return
 	}
@@ -260,35 +261,35 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string, line int, t
 	}
 	d.src.places[path] = place{path, line, shown}
 	if n.Value == "" && v.Kind() != reflect.String {
-		d.src.fault(path, line, "needs a value%s", got(shown))
+		d.src.report(path, line, "needs a value%s", got(shown))
 		return
 	}
 	into := reflect.New(v.Type()).Elem()
 	if err := convert(n, into, tag); err != nil {
-		d.src.fault(path, line, "%v%s", err, got(shown))
+		d.src.report(path, line, "%v%s", err, got(shown))
 		return
 	}
 	if message := outOfBounds(into, tag); message != "" {
-		d.src.fault(path, line, "%s%s", message, got(shown))
+		d.src.report(path, line, "%s%s", message, got(shown))
 		return
 	}
 	v.Set(into)
 }
 
-// expanded replaces the variables of a scalar. What they give is looked at anew:
-// it may be a number, also within quotes, which YAML wants around a ${...} in
-// brackets. The place of path gets the text as the file has it.
-func (d *decoder) expanded(n *yaml.Node, path string, line int) (_ *yaml.Node, ok bool) {
+// expandScalar replaces the variables of a scalar and notes its text as the file has it. The
+// expanded text gets its type anew: it may be a number, even within the quotes that YAML
+// requires around ${...} in brackets.
+func (d *decoder) expandScalar(n *yaml.Node, path string, line int) (_ *yaml.Node, ok bool) {
 	if n.Kind != yaml.ScalarNode {
-		d.src.fault(path, line, "must be a single value, got %s", kindOf(n))
+		d.src.report(path, line, "must be a single value, got %s", kindOf(n))
 		return nil, false
 	}
 	text, expanded, err := expand(n.Value, d.lookup)
 	if err != nil {
-		d.src.fault(path, line, "%v", err)
+		d.src.report(path, line, "%v", err)
 		return nil, false
 	}
-	shown := shorten(n.Value)
+	shown := quoteShort(n.Value)
 	if tag := n.ShortTag(); tag == "!!int" || tag == "!!float" || tag == "!!bool" {
 		shown = n.Value
 	}
@@ -301,13 +302,14 @@ func (d *decoder) expanded(n *yaml.Node, path string, line int) (_ *yaml.Node, o
 	return &same, true
 }
 
-// outOfBounds compares a value with the tags min and max.
+// outOfBounds compares a value with the tags min and max, and returns a message if it is
+// outside.
 func outOfBounds(v reflect.Value, tag reflect.StructTag) string {
 	number := func(v reflect.Value) float64 {
 		if v.CanFloat() {
 			return v.Float()
 		}
-		return float64(v.Int()) // exact enough: bounds have far less than 53 bits
+		return float64(v.Int()) // exact: bounds have far fewer than 53 bits
 	}
 	bound := func(name string) (float64, string) {
 		text, ok := tag.Lookup(name)
@@ -329,7 +331,7 @@ func outOfBounds(v reflect.Value, tag reflect.StructTag) string {
 	return ""
 }
 
-// secretFile sets the secret at path from the file that its x_file names.
+// secretFile reads the secret at path from the file that x_file names.
 func (d *decoder) secretFile(n *yaml.Node, v reflect.Value, path string, line int) {
 	filePath := path + fileSuffix
 	var name string
@@ -339,7 +341,7 @@ func (d *decoder) secretFile(n *yaml.Node, v reflect.Value, path string, line in
 		d.src.files = append(d.src.files, within(d.dir, name))
 		text, err := readSmall(d.dir, name)
 		if err != nil {
-			d.src.fault(filePath, line, "%v", err)
+			d.src.report(filePath, line, "%v", err)
 		}
 		text, trimmed := strings.CutSuffix(text, "\n")
 		if trimmed {
@@ -350,19 +352,20 @@ func (d *decoder) secretFile(n *yaml.Node, v reflect.Value, path string, line in
 	d.src.failed[path] = d.src.failed[filePath]
 }
 
-// maxSmall bounds a key or a secret, in bytes.
-const maxSmall = 64 << 10
+// maxSmallBytes bounds the file of a key, a certificate or a secret.
+const maxSmallBytes = 64 << 10
 
-// readSmall returns the content of a file in dir. Its errors do not name it: it
-// may be a secret that was given where its file's name belongs.
+// readSmall returns the content of a file in dir. Its errors do not show the name, which may
+// be a secret that was given by mistake.
 func readSmall(dir, name string) (string, error) {
 	if name == "" {
 		return "", errors.New("must be the name of a file")
 	}
-	return readFile(within(dir, name), maxSmall)
+	return readFile(within(dir, name), maxSmallBytes)
 }
 
-// readFile is readSmall with a limit in bytes.
+// readFile returns the content of a regular file of at most limit bytes. Its errors do not
+// show the name.
 func readFile(name string, limit int64) (string, error) {
 	info, err := os.Stat(name)
 	switch {
@@ -385,10 +388,10 @@ func fileError(err error) error {
 	if errors.As(err, &pathErr) {
 		err = pathErr.Err
 	}
-	return fmt.Errorf("cannot read this file (%v); a relative name starts at the folder of the configuration", err)
+	return fmt.Errorf("cannot read this file (%w); a relative name starts at the folder of the configuration", err)
 }
 
-// within resolves a relative path.
+// within resolves a path that is relative to dir.
 func within(dir, path string) string {
 	if filepath.IsAbs(path) {
 		return path
@@ -396,7 +399,7 @@ func within(dir, path string) string {
 	return filepath.Join(dir, path)
 }
 
-// isScalar reports whether values of a type are written as one scalar.
+// isScalar reports whether a value of type t is written as one scalar.
 func isScalar(t reflect.Type) bool {
 	return slices.Contains([]reflect.Kind{reflect.String, reflect.Bool, reflect.Int, reflect.Int64, reflect.Float64}, t.Kind()) ||
 		t == locationType || t == prefixType || t == urlType

@@ -1,11 +1,8 @@
 package config
 
 import (
-	"bytes"
-	"cmp"
 	"fmt"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -14,7 +11,7 @@ import (
 type Error struct {
 	File    string // as it was given to Load or Parse
 	Line    int    // from 1
-	Path    string // plans.free.limits[0].requests; empty: the file as a whole
+	Path    string // such as plans.free.limits[0].requests; empty for the file as a whole
 	Message string
 }
 
@@ -47,66 +44,8 @@ func (e Errors) Unwrap() []error {
 	return errs
 }
 
-// A source is the file that is being read: where its values stand, and what is
-// wrong with them.
-type source struct {
-	file   string
-	lines  int
-	places map[string]place // by path, of all values that are given
-	failed map[string]bool  // the paths whose value cannot be used
-	errs   Errors
-	files  []string // that it names and that have been looked at
-}
-
-// A place is where a value stands.
-type place struct {
-	path string // its own, but with x_file where that was given for x
-	line int
-	// text is a scalar as the file has it, before variables; empty for a secret.
-	text string
-}
-
-func newSource(file string, data []byte) *source {
-	lines := bytes.Count(data, []byte("\n"))
-	if !bytes.HasSuffix(data, []byte("\n")) {
-		lines++
-	}
-	return &source{file: file, lines: lines, places: map[string]place{}, failed: map[string]bool{}}
-}
-
-// fault reports that the value of path, on this line, cannot be used.
-func (s *source) fault(path string, line int, format string, args ...any) {
-	s.failed[path] = true
-	// YAML knows more line ends than editors count; stay within the file.
-	line = max(1, min(line, s.lines))
-	s.errs = append(s.errs, &Error{s.file, line, path, fmt.Sprintf(format, args...)})
-}
-
-// at is fault at the place of path or, when it is not given, of what it belongs in.
-func (s *source) at(path, format string, args ...any) {
-	s.failed[path] = true
-	p, given := s.places[path]
-	shown := path
-	if given {
-		shown = p.path
-	}
-	for up := path; !given && up != ""; {
-		up = up[:max(0, strings.LastIndexAny(up, ".["))]
-		p, given = s.places[up]
-	}
-	s.fault(shown, p.line, format, args...)
-}
-
-// given reports whether the file has a value for path, good or not.
-func (s *source) given(path string) bool { _, ok := s.places[path]; return ok }
-
-// line is that of a value which is given.
-func (s *source) line(path string) int { return s.places[path].line }
-
-// got is the end of a message about path: what was found there.
-func (s *source) got(path string) string { return got(s.places[path].text) }
-
-// got leaves out what may be a URL with a password.
+// got returns the end of a message, which says what the file has instead. It is empty for a
+// text that may be a URL with a password.
 func got(text string) string {
 	if text == "" || strings.Contains(text, "@") {
 		return ""
@@ -114,38 +53,33 @@ func got(text string) string {
 	return ", got " + text
 }
 
-func (s *source) sorted() Errors {
-	slices.SortStableFunc(s.errs, func(a, b *Error) int { return cmp.Compare(a.Line, b.Line) })
-	return s.errs
-}
-
-// join is the path of a key.
+// join returns the path of a key.
 func join(path, key string) string {
 	if path == "" {
-		return shownKey(key)
+		return printableKey(key)
 	}
-	return path + "." + shownKey(key)
+	return path + "." + printableKey(key)
 }
 
-// index is the path of a list's element.
+// index returns the path of a list's element.
 func index(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]" }
 
 var plainKey = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
-// shownKey quotes an unusual key. Of "secret:hunter2", a value that became a key
-// because a blank is missing, only the first part is shown.
-func shownKey(key string) string {
+// printableKey quotes an unusual key. Of the key "secret:hunter2", which should be a key and
+// a value but lacks a space, only the first part is shown.
+func printableKey(key string) string {
 	if plainKey.MatchString(key) {
 		return key
 	}
 	if i := strings.IndexByte(key, ':'); i >= 0 {
-		return shorten(key[:i+1] + "...")
+		return quoteShort(key[:i+1] + "...")
 	}
-	return shorten(key)
+	return quoteShort(key)
 }
 
-// shorten quotes text for a message, its beginning if it is long.
-func shorten(text string) string {
+// quoteShort quotes text for a message. Of a long text it quotes the beginning.
+func quoteShort(text string) string {
 	if runes := []rune(text); len(runes) > 64 {
 		text = string(runes[:60]) + "..."
 	}

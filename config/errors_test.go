@@ -26,7 +26,7 @@ func TestShownKey(t *testing.T) {
 		"secret:hunter2": `"secret:..."`,
 		"line\nbreak":    `"line\nbreak"`,
 	} {
-		if got := shownKey(key); got != want {
+		if got := printableKey(key); got != want {
 			t.Errorf("%q: got %s, want %s", key, got, want)
 		}
 	}

@@ -10,14 +10,14 @@ import (
 var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 var (
-	errUnterminated = errors.New("has a ${ without its }; write $$ for a $ itself")
-	errVariable     = errors.New("${...} must be ${NAME} or ${NAME:-default}, with a NAME of letters, digits and _; write $$ for a $ itself")
-	errNested       = errors.New("the default in ${NAME:-default} is plain text, it cannot hold another variable")
+	errUnterminated = errors.New("has a ${ without its }; write $$ for a literal $")
+	errVariable     = errors.New("${...} must be ${NAME} or ${NAME:-default}, with a NAME of letters, digits and _; write $$ for a literal $")
+	errNested       = errors.New("the default in ${NAME:-default} is plain text and cannot hold another variable")
 )
 
-// expand replaces the variables of a value, see the package comment. What a
-// variable holds is not looked at again. expanded reports whether there were any.
-// Errors show names of variables, never other parts of the value.
+// expand replaces the variables of a value, see the package comment. The content of a
+// variable is not expanded again. expanded reports whether there were any variables. Errors
+// show the names of variables and no other part of the value.
 func expand(value string, lookup func(string) (string, bool)) (text string, expanded bool, err error) {
 	var b strings.Builder
 	for {
@@ -35,7 +35,7 @@ func expand(value string, lookup func(string) (string, bool)) (text string, expa
 			if !closed {
 				return "", expanded, errUnterminated
 			}
-			v, err := variable(inner, lookup)
+			v, err := lookUpVariable(inner, lookup)
 			if err != nil {
 				return "", expanded, err
 			}
@@ -48,8 +48,8 @@ func expand(value string, lookup func(string) (string, bool)) (text string, expa
 	}
 }
 
-// variable is the value of what stands between ${ and }.
-func variable(inner string, lookup func(string) (string, bool)) (string, error) {
+// lookUpVariable returns the value of the text between ${ and }.
+func lookUpVariable(inner string, lookup func(string) (string, bool)) (string, error) {
 	name, fallback, hasDefault := strings.Cut(inner, ":-")
 	if !variableName.MatchString(name) {
 		return "", errVariable
@@ -59,7 +59,7 @@ func variable(inner string, lookup func(string) (string, bool)) (string, error) 
 	}
 	v, set := lookup(name)
 	switch {
-	case hasDefault && v == "": // not set or empty, as in a shell
+	case hasDefault && v == "": // not set, or empty, as in a shell
 		return fallback, nil
 	case !set:
 		return "", fmt.Errorf("the environment variable %s is not set; set it, or write ${%s:-default}", name, name)

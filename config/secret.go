@@ -6,8 +6,8 @@ import (
 	"log/slog"
 )
 
-// Secret is text that does not show itself: whatever prints, logs or marshals it
-// gets "[redacted]", or nothing when it is empty. string(s) is the text.
+// Secret is a text that hides itself: printing, logging or marshalling it gives
+// "[redacted]", or nothing if it is empty. string(s) is the text.
 type Secret string
 
 // String returns "[redacted]", or "" for an empty secret.
@@ -18,18 +18,18 @@ func (s Secret) String() string {
 	return "[redacted]"
 }
 
-// GoString returns what String does.
+// GoString returns the same as String.
 func (s Secret) GoString() string { return s.String() }
 
-// Format prints what String returns. Without it a verb that is wrong for text,
-// %d say, would print the secret in its complaint.
+// Format prints what String returns. Without it, a verb that does not fit a text, such as
+// %d, would print the secret in its error text.
 func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, s.String()) }
 
-// LogValue returns what String does.
+// LogValue returns the same as String.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// MarshalText returns what String does.
+// MarshalText returns the same as String.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// MarshalYAML returns what String does.
+// MarshalYAML returns the same as String.
 func (s Secret) MarshalYAML() (any, error) { return s.String(), nil }

@@ -2,25 +2,25 @@ package config
 
 import "strings"
 
-// suggest returns the name that word was probably meant to be, or "".
+// suggest returns the name that a misspelt word probably means, or "" if none is close.
 func suggest(word string, names []string) string {
 	best, distance := "", max(1, min(len(word), 64)/3)+1
 	for _, name := range names {
-		if d := typos(strings.ToLower(strings.ReplaceAll(word, "-", "_")), name); d < distance {
+		if d := editDistance(strings.ToLower(strings.ReplaceAll(word, "-", "_")), name); d < distance {
 			best, distance = name, d
 		}
 	}
 	return best
 }
 
-// typos is the least number of letters to insert, drop, replace or swap with
-// their neighbour to make a into b (optimal string alignment). Words longer than
-// any name count as wholly different.
-func typos(a, b string) int {
+// editDistance returns the least number of letters to insert, drop, replace or swap with
+// their neighbour that turns a into b (optimal string alignment). Words over 64 bytes, which
+// are longer than any name, count as entirely different.
+func editDistance(a, b string) int {
 	if len(a) > 64 || len(b) > 64 {
 		return 64
 	}
-	var rows [3][]int // d[i-2], d[i-1] and d[i] of the usual table
+	var rows [3][]int // rows i-2, i-1 and i of the table
 	for i := range rows {
 		rows[i] = make([]int, len(b)+1)
 	}

@@ -33,7 +33,7 @@ func TestTypos(t *testing.T) {
 		{"abc", "axc", 1}, {"abc", "ab", 1}, {"abc", "abcd", 1}, {"abc", "acb", 1},
 		{"kitten", "sitting", 3}, {"ca", "abc", 3},
 	} {
-		if got := typos(c.a, c.b); got != c.want {
+		if got := editDistance(c.a, c.b); got != c.want {
 			t.Errorf("%q, %q: got %d, want %d", c.a, c.b, got, c.want)
 		}
 	}

@@ -1,156 +1,99 @@
 package config
 
 import (
-	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
-	"fmt"
-	"maps"
-	"net"
 	"net/url"
-	"os"
-	"slices"
-	"strings"
 	"time"
 )
 
-func (c *checker) upstreams() {
-	if !c.usable("upstreams") {
-		return
-	}
-	if len(c.cfg.Upstreams) == 0 {
-		c.src.at("upstreams", "must have at least one upstream")
-	}
-	for _, name := range slices.Sorted(maps.Keys(c.cfg.Upstreams)) {
-		u := c.cfg.Upstreams[name]
-		path := join("upstreams", name)
-		c.checkName(path, name)
-		c.targets(path+".targets", u.Targets)
-		c.health(path+".health", u.Health)
-		c.upstreamTLS(path, u)
-	}
+// An Upstream is a service behind the gateway.
+type Upstream struct {
+	// The addresses of the service, at least one. Each URL once, and not all with weight 0.
+	Targets []Target `yaml:"targets" required:"true"`
+	// Which target a request goes to: of two at random, the one with fewer requests in flight
+	// (least_in_flight), or each target in turn (round_robin). Both respect the weights.
+	Balance Balance `yaml:"balance" default:"least_in_flight" oneof:"least_in_flight, round_robin"`
+	// Asks each target at regular intervals whether it is healthy. Default: no health checks.
+	Health *Health `yaml:"health"`
+	// Keeps requests away from targets on which requests fail.
+	Eject Eject `yaml:"eject"`
+	// How to speak TLS to https targets. Default: trust the system's authorities and show no
+	// certificate.
+	TLS *UpstreamTLS `yaml:"tls"`
+	// The Host header of requests to the targets: the host of the target's URL (target), the
+	// host that the client sent (client), or the same name or IP address for all requests,
+	// with or without a port.
+	Host string `yaml:"host" default:"target" as:"host"`
+	// The longest time from the admission of a request to the headers of its final response.
+	// After it, the request is answered 504. Routes can have their own.
+	Timeout time.Duration `yaml:"timeout" default:"120s" min:"1ms" max:"1h"`
+	// The largest body of a request. A larger one is answered 413. Routes can have their own.
+	MaxBody int64 `yaml:"max_body" default:"32MiB" min:"1" as:"size"`
 }
 
-func (c *checker) targets(path string, targets []Target) {
-	if !c.usable(path) {
-		return
-	}
-	if len(targets) == 0 {
-		c.src.at(path, "must have at least one target")
-		return
-	}
-	first := map[string]string{} // by address: the path of the target's URL
-	weight, complete := 0, true
-	for i, t := range targets {
-		at := index(path, i)
-		complete = complete && !c.src.failed[at] && !c.src.failed[at+".weight"]
-		weight += t.Weight
-		if at += ".url"; !c.usable(at) {
-			continue
-		}
-		address := addressOf(t.URL)
-		if other, ok := first[address]; ok {
-			c.src.at(at, "is the same as %s on line %d; keep one of them, with a larger weight if it should get more", other, c.src.line(other))
-		} else {
-			first[address] = at
-		}
-	}
-	if complete && weight == 0 {
-		c.src.at(path, "must not all have weight 0: no request could go anywhere")
-	}
+// The words that Upstream.Host can have instead of a host.
+const (
+	HostTarget = "target" // the host of the target's URL
+	HostClient = "client" // the host that the client sent
+)
+
+// Balance is a way to choose between targets.
+type Balance string
+
+// The ways to choose between targets. Both give each target its share by weight.
+const (
+	LeastInFlight Balance = "least_in_flight" // of two at random, the one with fewer requests in flight
+	RoundRobin    Balance = "round_robin"     // in turn
+)
+
+// A Target is one address of an upstream.
+type Target struct {
+	// An http or https URL with a host. Its path is put in front of the path of every
+	// request. It must not have a query, a fragment, a user or a password.
+	URL *url.URL `yaml:"url" required:"true"`
+	// The share of the requests, relative to the weights of the other targets. With 0 the
+	// target gets no new requests.
+	Weight int `yaml:"weight" default:"1" min:"0" max:"1000"`
 }
 
-// addressOf returns a URL in a form that is the same for all ways to write it.
-func addressOf(u *url.URL) string {
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	}
-	return u.Scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), port) + strings.TrimSuffix(u.EscapedPath(), "/")
+// Health asks each target at regular intervals. A target that does not answer 2xx gets no
+// requests until it does.
+type Health struct {
+	// The path that is asked for with GET, after the path of the target's URL. It begins with
+	// / and is canonical, without a query.
+	Path string `yaml:"path" required:"true" as:"path"`
+	// The time from one check to the next.
+	Interval time.Duration `yaml:"interval" default:"5s" min:"100ms" max:"1h"`
+	// How long a check may take. It must not be longer than the interval. If the interval is
+	// shorter than the default, the default is the interval.
+	Timeout time.Duration `yaml:"timeout" default:"2s" min:"10ms" max:"1h"`
 }
 
-func (c *checker) health(path string, h *Health) {
-	interval, timeout := path+".interval", path+".timeout"
-	switch {
-	case h == nil || c.src.failed[interval] || c.src.failed[timeout]:
-	case !c.src.given(timeout):
-		h.Timeout = min(h.Timeout, h.Interval)
-	case h.Timeout > h.Interval:
-		c.src.at(timeout, "must not be longer than the interval%s", c.src.got(timeout))
-	}
+// Eject keeps requests away from a target for a while after several requests in a row have
+// failed on it. The last target is never ejected.
+type Eject struct {
+	// How many connections in a row must fail.
+	ConnectFailures int `yaml:"connect_failures" default:"3" min:"1" max:"100"`
+	// How many responses in a row must be 5xx. With 0, responses never eject a target.
+	ServerErrors int `yaml:"server_errors" default:"0" min:"0" max:"1000"`
+	// How long the target gets no requests.
+	For time.Duration `yaml:"for" default:"10s" min:"100ms" max:"1h"`
 }
 
-// maxCA bounds a file of authorities, in bytes: those of a system take 220 KiB.
-const maxCA = 1 << 20
-
-func (c *checker) upstreamTLS(upstream string, u Upstream) {
-	path, t := upstream+".tls", u.TLS
-	if t == nil || !c.usable(path) {
-		return
-	}
-	if c.onlyPlain(upstream+".targets", u.Targets) {
-		c.src.at(path, "is only for https, and no target has it; write https:// in their URLs, or remove this key")
-	}
-	authorities := c.pemFile(path+".ca_file", &t.CAFile, maxCA, checkCertificates)
-	certificate, private := c.keyPair(path, &t.CertFile, &t.KeyFile)
-	if all := authorities + certificate + private; all != "" {
-		t.Digest = fmt.Sprintf("%x", sha256.Sum256([]byte(all)))
-	}
-}
-
-// onlyPlain: all targets are known, and none is https.
-func (c *checker) onlyPlain(path string, targets []Target) bool {
-	if !c.usable(path) {
-		return false
-	}
-	for i, t := range targets {
-		if !c.usable(index(path, i), index(path, i)+".url") || t.URL.Scheme == "https" {
-			return false
-		}
-	}
-	return true
-}
-
-// Client reads the files and returns what an http.Transport wants. A nil t gives
-// nil: the defaults. There is an error only if a file has changed since it was
-// checked.
-func (t *UpstreamTLS) Client() (*tls.Config, error) {
-	if t == nil {
-		return nil, nil
-	}
-	cfg := &tls.Config{ServerName: t.ServerName, MinVersion: tls.VersionTLS12}
-	if t.CAFile != "" {
-		authorities, err := os.ReadFile(t.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("ca_file: %w", err)
-		}
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(authorities) {
-			return nil, errors.New("ca_file has no certificate")
-		}
-	}
-	if t.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("cert_file and key_file: %w", err)
-		}
-		cfg.Certificates = []tls.Certificate{pair}
-	}
-	return cfg, nil
-}
-
-// shutdownTimeout fills in its default: enough for the longest request.
-func (c *checker) shutdownTimeout() {
-	if c.src.given("shutdown_timeout") {
-		return
-	}
-	longest := time.Duration(0)
-	for _, u := range c.cfg.Upstreams {
-		longest = max(longest, u.Timeout)
-	}
-	for _, r := range c.cfg.Routes {
-		longest = max(longest, r.Timeout)
-	}
-	c.cfg.ShutdownTimeout = longest + 10*time.Second
+// UpstreamTLS is how the gateway speaks TLS to targets. At least one target must be https.
+type UpstreamTLS struct {
+	// A PEM file with the certificates of the authorities to trust instead of the system's. At
+	// most 1 MiB.
+	CAFile string `yaml:"ca_file"`
+	// A PEM file with the certificate that the gateway shows to targets, followed by the
+	// intermediate certificates. It needs key_file. Default: the gateway shows none.
+	CertFile string `yaml:"cert_file"`
+	// A PEM file with the private key of that certificate, without a password. It needs
+	// cert_file.
+	KeyFile string `yaml:"key_file"`
+	// The name or IP address that the targets' certificates must have, which is also the name
+	// that the targets are asked for (SNI). Default: the host of the target's URL.
+	ServerName string `yaml:"server_name" as:"servername"`
+	// Digest is the SHA-256 of the content of all files when they were checked, in
+	// hexadecimal; empty without files. Two configurations differ when a file has changed.
+	Digest string
 }

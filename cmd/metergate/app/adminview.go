@@ -56,7 +56,7 @@ func (v adminView) AdminToken() string {
 	return string(v.app.reloader.current.Load().cfg.Admin.Token)
 }
 func (v adminView) ReloadConfig() ([]string, error) { return v.app.Reload() }
-func (v adminView) EffectiveConfig() any            { return v.app.reloader.current.Load().cfg.Effective() }
+func (v adminView) EffectiveConfig() any            { return v.app.reloader.current.Load().cfg.Redacted() }
 func (v adminView) Terms(claim string) quota.PlanChoice {
 	return v.app.reloader.current.Load().gateway.Terms(claim)
 }

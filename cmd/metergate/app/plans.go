@@ -23,7 +23,7 @@ func Plans(cfg *config.Config) (map[string]*quota.Plan, error) {
 		}
 		o := quota.PlanOptions{Name: name, Limits: limits, Observe: p.Observe, Endpoints: endpoints, WarnAt: cfg.WarnAt}
 		if a := p.Attempts; a != nil {
-			o.Attempts = quota.AttemptLimit{Requests: a.Requests, Per: a.Length()}
+			o.Attempts = quota.AttemptLimit{Requests: a.Requests, Per: a.Interval()}
 		}
 		var err error
 		if plans[name], err = quota.NewPlan(o); err != nil {

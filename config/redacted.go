@@ -11,55 +11,56 @@ import (
 	"time"
 )
 
-// Effective returns the configuration in force as maps, lists and scalars with the keys
-// of the file: defaults filled in, variables replaced, a $ as $$, secrets as "[redacted]". It can be
-// marshalled as JSON or YAML, and but for the secrets it is a valid configuration.
-func (c *Config) Effective() map[string]any { return effective(reflect.ValueOf(*c)) }
+// Redacted returns the configuration as maps, lists and scalars with the keys of the file.
+// Defaults are filled in, variables are replaced, a $ is written as $$, and secrets are
+// "[redacted]". The result can be marshalled as JSON or YAML. Apart from the secrets, it is
+// a valid configuration.
+func (c *Config) Redacted() map[string]any { return redactedStruct(reflect.ValueOf(*c)) }
 
-func effective(v reflect.Value) map[string]any {
+func redactedStruct(v reflect.Value) map[string]any {
 	keys := map[string]any{}
 	for f := range fields(v.Type()) {
-		if shown := show(v.FieldByIndex(f.Index), f.Tag); shown != nil {
+		if shown := redactedValue(v.FieldByIndex(f.Index), f.Tag); shown != nil {
 			keys[f.Tag.Get("yaml")] = shown
 		}
 	}
 	return keys
 }
 
-// show is the value of a key; nil: there is nothing to show, nobody asked for it.
-func show(v reflect.Value, tag reflect.StructTag) any {
+// redactedValue returns the value of a key, and nil for an optional key without a value.
+func redactedValue(v reflect.Value, tag reflect.StructTag) any {
 	if isScalar(v.Type()) {
-		return showScalar(v, tag)
+		return redactedScalar(v, tag)
 	}
 	switch v.Kind() {
 	case reflect.Pointer:
 		if v.IsNil() {
 			return nil
 		}
-		return effective(v.Elem())
+		return redactedStruct(v.Elem())
 	case reflect.Struct:
-		return effective(v)
+		return redactedStruct(v)
 	case reflect.Map:
 		elems := map[string]any{}
 		for name, elem := range v.Seq2() {
-			elems[name.String()] = show(elem, tag)
+			elems[name.String()] = redactedValue(elem, tag)
 		}
 		return elems
 	case reflect.Slice:
 		elems := []any{}
 		for _, elem := range v.Seq2() {
-			elems = append(elems, show(elem, tag))
+			elems = append(elems, redactedValue(elem, tag))
 		}
 		return elems
 	}
 	panic(fmt.Sprintf("config: cannot show a %s", v.Type()))
 }
 
-// showScalar is the inverse of convert.
-func showScalar(v reflect.Value, tag reflect.StructTag) any {
+// redactedScalar is the inverse of convert.
+func redactedScalar(v reflect.Value, tag reflect.StructTag) any {
 	switch x := v.Interface().(type) {
 	case Secret:
-		return nothing(x.String())
+		return textOrNil(x.String())
 	case time.Duration:
 		return durationText(x)
 	case slog.Level:
@@ -81,7 +82,7 @@ func showScalar(v reflect.Value, tag reflect.StructTag) any {
 	}
 	if tag.Get("as") == "jwks" { // a query may hold a key
 		if before, _, found := strings.Cut(v.String(), "?"); found {
-			return nothing(before + "?[redacted]")
+			return textOrNil(before + "?[redacted]")
 		}
 	}
 	if tag.Get("as") == "size" {
@@ -93,10 +94,10 @@ func showScalar(v reflect.Value, tag reflect.StructTag) any {
 	if v.CanInt() {
 		return v.Int()
 	}
-	return nothing(v.String())
+	return textOrNil(v.String())
 }
 
-// durationText is as short as people write it: 400d, 1h, 250ms.
+// durationText writes a duration as people do: 400d, 1h, 250ms.
 func durationText(d time.Duration) string {
 	const day = 24 * time.Hour
 	if d >= day && d%day == 0 {
@@ -112,9 +113,9 @@ func durationText(d time.Duration) string {
 	return text
 }
 
-// nothing is nil for an empty text, which most keys do not take, and else the text as a
-// file would have it.
-func nothing(text string) any {
+// textOrNil returns a text as a file would have it, and nil for an empty text, which most
+// keys do not accept.
+func textOrNil(text string) any {
 	if text == "" {
 		return nil
 	}

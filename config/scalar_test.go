@@ -26,14 +26,6 @@ func TestParseDuration(t *testing.T) {
 	}
 }
 
-func TestAttemptsLength(t *testing.T) {
-	for per, want := range map[string]time.Duration{"second": time.Second, "minute": time.Minute, "hour": time.Hour, "day": 24 * time.Hour} {
-		if got := (Attempts{Per: per}).Length(); got != want {
-			t.Errorf("per %s: %v, want %v", per, got, want)
-		}
-	}
-}
-
 func TestParseSize(t *testing.T) {
 	for text, want := range map[string]int64{
 		"0": 0, "1": 1, "65536": 65536, "7B": 7, "3KB": 3000, "2MB": 2_000_000, "1GB": 1_000_000_000,
@@ -50,35 +42,6 @@ func TestParseSize(t *testing.T) {
 	} {
 		if got, err := parseSize(text); err == nil {
 			t.Errorf("%q: got %d", text, got)
-		}
-	}
-}
-
-func TestCheckAddress(t *testing.T) {
-	for _, text := range []string{":0", ":8080", ":65535", "localhost:80", "127.0.0.1:80", "[::1]:80", "[fe80::1%eth0]:80", "my_host.example:1"} {
-		if err := checkAddress(text); err != nil {
-			t.Errorf("%q: %v", text, err)
-		}
-	}
-	for _, text := range []string{"", ":", "8080", "localhost", "localhost:", ":65536", ":-1", ":+1", ":http", ":08", "::1:80", "[::1]", "a/b:80", "http://h:80", "a b:80"} {
-		if checkAddress(text) == nil {
-			t.Errorf("%q: accepted", text)
-		}
-	}
-}
-
-func TestParseTarget(t *testing.T) {
-	for _, text := range []string{"http://h", "http://h/", "https://h:8443/a/b/", "http://127.0.0.1:9000", "http://[::1]:9000/x", "HTTP://h"} {
-		if _, err := parseTarget(text); err != nil {
-			t.Errorf("%q: %v", text, err)
-		}
-	}
-	for _, text := range []string{
-		"", "h", "h:80", "//h", "/a", "http:h", "http://", "http:///a", "http://:80", "ftp://h", "http://h:0", "http://h:65536", "http://h:x",
-		"http://h?", "http://h?a", "http://h#", "http://h#a", "http://u@h", "http://u:p@h", "http://h /", "http://%zz",
-	} {
-		if u, err := parseTarget(text); err == nil {
-			t.Errorf("%q: got %v", text, u)
 		}
 	}
 }

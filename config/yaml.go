@@ -12,42 +12,42 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// parseYAML returns the mapping at the top of the one document in data, or nil
-// after it has reported why there is none.
+// parseYAML returns the mapping at the top of the one document in data. It returns nil after
+// reporting why there is none.
 func parseYAML(src *source, data []byte) *yaml.Node {
 	first, second, err := documents(data)
 	if err != nil {
 		line := faultyLine(data, err.Error())
 		hint := ""
 		if text := bytes.Split(data, []byte("\n"))[line-1]; unquoted.Match(text) {
-			hint = `; within { } and [ ] a variable needs quotes, "${NAME}"`
+			hint = `; inside { } and [ ] a variable needs quotes, "${NAME}"`
 		}
-		src.fault("", line, "not valid YAML: %v%s", err, hint)
+		src.report("", line, "not valid YAML: %v%s", err, hint)
 		return nil
 	}
 	if first == nil || isNull(first) {
-		src.fault("", 1, "is empty; it needs at least auth, default_plan, plans, upstreams and routes")
+		src.report("", 1, "is empty; it needs at least auth, default_plan, plans, upstreams and routes")
 		return nil
 	}
 	if second != nil {
-		src.fault("", second.Line, "a second YAML document starts here; a configuration is one document")
+		src.report("", second.Line, "a second YAML document starts here; a configuration must be one document")
 	}
 	if first.Kind != yaml.MappingNode {
-		src.fault("", first.Line, "must be a mapping (key: value), got %s", kindOf(first))
+		src.report("", first.Line, "must be a mapping (key: value), got %s", kindOf(first))
 		return nil
 	}
 	return first
 }
 
-// unquoted finds a ${...} that YAML reads as the beginning of a mapping.
+// unquoted matches a line with a ${...} that YAML reads as the beginning of a mapping.
 var unquoted = regexp.MustCompile(`[{\[].*: *\$\{`)
 
-// documents returns the value of the first document, nil if there is none, and
-// the second document, nil if there is none. Its errors carry no line: those of
-// the YAML package are that of the enclosing collection, or one off, or missing.
+// documents returns the value of the first document and the second document, each nil if
+// there is none. Its errors carry no line: the lines of the YAML package are those of the
+// enclosing collection, or one off, or missing.
 func documents(data []byte) (first, second *yaml.Node, err error) {
 	defer func() {
-		if r := recover(); r != nil { // an input that the YAML package did not expect
+		if r := recover(); r != nil { // the YAML package panics on some inputs
 			err = errors.New("cannot be read")
 		}
 	}()
@@ -71,16 +71,15 @@ var yamlPrefix = regexp.MustCompile(`^(yaml: )?(line \d+: )?`)
 func cleanMessage(message string) string {
 	message = yamlPrefix.ReplaceAllString(message, "")
 	if strings.HasPrefix(message, "unknown anchor") {
-		// The name may be a secret that begins with a *.
-		return "an unquoted * refers to an anchor (&name), and there is no such anchor; quote text that begins with *"
+		// The name is not shown: it may be a secret that begins with *.
+		return "an unquoted * refers to an anchor (&name), and there is no such anchor; quote a text that begins with *"
 	}
 	return message
 }
 
-// faultyLine finds the line that makes data fail with this message: the shortest
-// beginning of the file that fails so ends there. What is open at the end of a
-// beginning fails too, so within brackets or quotes it may be the line that
-// opens them.
+// faultyLine finds the line that makes data fail with this message. It is the last line of
+// the shortest beginning of the file that fails in this way. A bracket or quote that is open
+// at the end of a beginning fails too, so the result may be the line that opens it.
 func faultyLine(data []byte, message string) int {
 	var ends []int
 	for i, c := range data {
@@ -94,8 +93,8 @@ func faultyLine(data []byte, message string) int {
 	})
 }
 
-// target follows an alias.
-func target(n *yaml.Node) *yaml.Node {
+// resolveAlias returns the node that an alias stands for, and any other node as it is.
+func resolveAlias(n *yaml.Node) *yaml.Node {
 	if n.Kind == yaml.AliasNode {
 		return n.Alias
 	}

@@ -13,11 +13,12 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
-	"metergate/proxy/jwtauth/jwtrules"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"metergate/proxy/jwtauth/jwtrules"
 )
 
 // pemOf returns a PEM block.
@@ -147,7 +148,7 @@ func TestPublicKeyRefused(t *testing.T) {
 		"even modulus":         {pkix(t, &rsa.PublicKey{N: new(big.Int).Add(odd, big.NewInt(1)), E: 65537}), "the RSA key verifies nothing"},
 		"P-224":                {pkix(t, &p224.PublicKey), "the EC key is on the curve P-224, which no algorithm uses"},
 		"X25519":               {pkix(t, x25519.PublicKey()), "the key must be RSA, EC or Ed25519"},
-		"too large":            {strings.Repeat("x", maxSmall+1), "must be a file of at most 64 KiB"},
+		"too large":            {strings.Repeat("x", maxSmallBytes+1), "must be a file of at most 64 KiB"},
 	} {
 		err := parseWithKey(t, c.key, "RS256")
 		if err == nil || !strings.HasPrefix(err.Error()[strings.LastIndexByte(err.Error(), '/')+1:], "x.yaml:1: auth.jwt.public_key_file: "+c.want) {

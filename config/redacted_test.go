@@ -29,7 +29,7 @@ func TestEffective(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			text, err := json.Marshal(want.Effective())
+			text, err := json.Marshal(want.Redacted())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// tls checks the certificate of the public listener.
-func (c *checker) tls() {
+// checkTLS checks the certificate of the public listener.
+func (c *checker) checkTLS() {
 	t := c.cfg.TLS
 	if t == nil || !c.usable("tls") {
 		return
@@ -21,8 +21,8 @@ func (c *checker) tls() {
 	}
 }
 
-// Certificate reads the files. The Leaf of what it returns is set. There is an error
-// only if a file has changed since it was checked.
+// Certificate reads the files. The certificate that it returns has its Leaf set. There is an
+// error only if a file has changed since it was checked.
 func (t *TLS) Certificate() (*tls.Certificate, error) {
 	pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
 	if err != nil {
@@ -31,28 +31,28 @@ func (t *TLS) Certificate() (*tls.Certificate, error) {
 	return &pair, nil
 }
 
-// keyPair returns what is in the files of a certificate and its private key, the keys
-// cert_file and key_file below path, whose names it resolves. An empty name: there is
-// none.
+// keyPair checks the files of a certificate and its private key, the keys cert_file and
+// key_file below path. It resolves their names and returns their content, which is empty
+// for an empty name and after a fault.
 func (c *checker) keyPair(path string, certName, keyName *string) (certificate, private string) {
 	cert, key := path+".cert_file", path+".key_file"
-	certificate = c.pemFile(cert, certName, maxSmall, checkCertificates)
-	private = c.pemFile(key, keyName, maxSmall, checkKey)
+	certificate = c.pemFile(cert, certName, maxSmallBytes, checkCertificates)
+	private = c.pemFile(key, keyName, maxSmallBytes, checkPrivateKey)
 	switch {
 	case *certName != "" && *keyName == "" && !c.src.failed[key]:
-		c.src.at(cert, "needs its private key beside it, as key_file")
+		c.src.reportAt(cert, "needs its private key too; give that as key_file")
 	case *keyName != "" && *certName == "" && !c.src.failed[cert]:
-		c.src.at(key, "needs its certificate beside it, as cert_file")
+		c.src.reportAt(key, "needs its certificate too; give that as cert_file")
 	case certificate != "" && private != "":
 		if _, err := tls.X509KeyPair([]byte(certificate), []byte(private)); err != nil {
-			c.src.at(key, "is not the key of the first certificate in cert_file; the gateway's own certificate comes first, then the intermediate ones")
+			c.src.reportAt(key, "is not the key of the first certificate in cert_file; put the gateway's own certificate first, then the intermediate ones")
 		}
 	}
 	return certificate, private
 }
 
-// pemFile returns what is in the file at path, whose name it resolves. An error of
-// check is reported.
+// pemFile returns the content of the file that the key at path names. It resolves the name,
+// and reports an error of check. The content is empty for an empty name and after a fault.
 func (c *checker) pemFile(path string, name *string, limit int64, check func([]byte) error) string {
 	if !c.usable(path) || *name == "" {
 		return ""
@@ -64,21 +64,21 @@ func (c *checker) pemFile(path string, name *string, limit int64, check func([]b
 		err = check([]byte(text))
 	}
 	if err != nil {
-		c.src.at(path, "%v", err) // the name is not shown: it may be a key that was pasted there
+		c.src.reportAt(path, "%v", err) // the name is not shown: somebody may have pasted a key there
 		return ""
 	}
 	return text
 }
 
-// checkCertificates: data is PEM with certificates and nothing else.
+// checkCertificates checks that data is PEM with certificates and nothing else.
 func checkCertificates(data []byte) error {
 	n := 0
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		switch {
 		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
-			return errors.New("must be a file of certificates, and this one has a private key")
+			return errors.New("must be a file of certificates; this one has a private key")
 		case block.Type != "CERTIFICATE":
-			return errors.New("must be a file of certificates, each between BEGIN CERTIFICATE and END CERTIFICATE, and this one has something else")
+			return errors.New("must be a file of certificates, each between BEGIN CERTIFICATE and END CERTIFICATE; this one has something else")
 		}
 		n++
 		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
@@ -86,28 +86,28 @@ func checkCertificates(data []byte) error {
 		}
 	}
 	if n == 0 {
-		return errors.New("has no PEM certificate; of a binary file make one with: openssl x509 -inform der -in FILE")
+		return errors.New("has no PEM certificate; convert a binary file with: openssl x509 -inform der -in FILE")
 	}
 	return nil
 }
 
-// checkKey: data is PEM with a private key. Errors show nothing of it.
-func checkKey(data []byte) error {
+// checkPrivateKey checks that data is PEM with a private key. Errors show nothing of it.
+func checkPrivateKey(data []byte) error {
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		switch {
 		case block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED"):
-			return errors.New("has a password, which nobody could type in; remove it with: openssl pkey -in FILE -out NEW, and let nobody else read that file")
+			return errors.New("has a password, which the gateway cannot ask for; remove it with: openssl pkey -in FILE -out NEW, and protect that file")
 		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
-			if !isKey(block.Bytes) {
+			if !isPrivateKey(block.Bytes) {
 				return errors.New("has a private key that cannot be read; it must be RSA, ECDSA or Ed25519, in PKCS #8, PKCS #1 or SEC 1")
 			}
 			return nil
 		}
 	}
-	return errors.New("has no PEM private key; of a binary file make one with: openssl pkey -inform der -in FILE")
+	return errors.New("has no PEM private key; convert a binary file with: openssl pkey -inform der -in FILE")
 }
 
-func isKey(der []byte) bool {
+func isPrivateKey(der []byte) bool {
 	if _, err := x509.ParsePKCS8PrivateKey(der); err == nil {
 		return true
 	}

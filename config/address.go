@@ -1,0 +1,135 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+func checkAddress(text string) error {
+	host, port, err := net.SplitHostPort(text)
+	if err != nil {
+		return errors.New("must be HOST:PORT or :PORT")
+	}
+	if _, err := netip.ParseAddr(host); err != nil && host != "" && !hostRule.MatchString(host) {
+		return errors.New("must be HOST:PORT with a name or an IP address as the HOST")
+	}
+	if !isPort(port) {
+		return errors.New("must be HOST:PORT with a number of 0 to 65535 as the PORT")
+	}
+	return nil
+}
+
+// isPort reports whether text is a number of 0 to 65535 in its only spelling.
+func isPort(text string) bool {
+	n, err := strconv.ParseUint(text, 10, 16)
+	return err == nil && text == strconv.FormatUint(n, 10)
+}
+
+// checkHost checks the Host header of requests to an upstream.
+func checkHost(text string) error {
+	if text == HostTarget || text == HostClient {
+		return nil
+	}
+	host, port := text, "1"
+	if i := strings.LastIndexByte(text, ':'); i > strings.LastIndexByte(text, ']') {
+		host, port = text[:i], text[i+1:]
+	} else if meant := suggest(text, []string{HostTarget, HostClient}); meant != "" {
+		return fmt.Errorf("did you mean %s? Write a host of that name with its port", meant)
+	}
+	good := hostRule.MatchString(host)
+	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
+		ip, err := netip.ParseAddr(host[1 : len(host)-1])
+		good = err == nil && ip.Is6() && ip.Zone() == ""
+	}
+	switch {
+	case !good || strings.Trim(port, "0123456789") != "":
+		return errors.New("must be target, client, or a name or IP address with or without a port, such as api.internal:8080; write IPv6 in brackets")
+	case !isPort(port) || port == "0":
+		return errors.New("must have a port of 1 to 65535, or none")
+	}
+	return nil
+}
+
+// checkOrigin checks an origin as browsers send it: scheme://host[:port] and nothing after it.
+func checkOrigin(text string) error {
+	if text == "*" {
+		return nil
+	}
+	err := errors.New(`must be "*" or an origin such as https://app.example.com or http://localhost:5173, with nothing after it`)
+	scheme, host, found := strings.Cut(text, "://")
+	if !found || !schemeRule.MatchString(scheme) {
+		return err
+	}
+	u := url.URL{Host: host}
+	if port := u.Port(); port != "" && !isPort(port) || strings.HasSuffix(host, ":") {
+		return err
+	}
+	if u.Port() != "" {
+		host = strings.TrimSuffix(host, ":"+u.Port())
+	}
+	if bare, ok := strings.CutPrefix(host, "["); ok {
+		if _, ipErr := netip.ParseAddr(strings.TrimSuffix(bare, "]")); ipErr != nil || !strings.HasSuffix(bare, "]") {
+			return err
+		}
+		return nil
+	}
+	if !hostRule.MatchString(host) {
+		return err
+	}
+	return nil
+}
+
+// parseHTTP reads an absolute http or https URL. Errors do not show the URL, which may hold a
+// password.
+func parseHTTP(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		return nil, errors.New("must be a URL such as https://example.com/path")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, errors.New("must be a URL that begins with http:// or https://")
+	case u.Hostname() == "":
+		return nil, errors.New("must be a URL with a host, such as http://127.0.0.1:9000")
+	case u.Port() != "" && (!isPort(u.Port()) || u.Port() == "0"):
+		return nil, errors.New("must be a URL with a port of 1 to 65535")
+	}
+	return u, nil
+}
+
+// checkJWKS checks the URL of a key set. It must be https, since anybody who can change the
+// keys on their way can sign tokens.
+func checkJWKS(text string) error {
+	u, err := parseHTTP(text)
+	if err != nil {
+		return err
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	switch local := u.Hostname() == "localhost" || err == nil && ip.IsLoopback(); {
+	case u.Scheme == "http" && !local:
+		return errors.New("must be https; http is only for this machine (localhost, 127.0.0.1, [::1])")
+	case u.User != nil:
+		return errors.New("must not have a user or a password")
+	case u.Fragment != "" || strings.Contains(text, "#"):
+		return errors.New("must not have a fragment (#)")
+	}
+	return nil
+}
+
+// parseTarget reads the URL of a target.
+func parseTarget(text string) (*url.URL, error) {
+	u, err := parseHTTP(text)
+	switch {
+	case err != nil:
+		return nil, err
+	case u.User != nil:
+		return nil, errors.New("must not have a user or a password")
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Contains(text, "#"):
+		return nil, errors.New("must not have a query (?) or a fragment (#)")
+	}
+	return u, nil
+}

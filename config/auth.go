@@ -1,0 +1,172 @@
+package config
+
+import (
+	"crypto"
+	"slices"
+	"time"
+
+	"metergate/proxy/jwtauth/jwtrules"
+)
+
+// Auth says how users are identified.
+type Auth struct {
+	// Which signed tokens (JWT) are accepted.
+	JWT JWT `yaml:"jwt" required:"true"`
+}
+
+// JWT says which tokens are accepted. At least one of secret, public_key_file and jwks_url
+// is required.
+type JWT struct {
+	// The secret that verifies HS256, HS384 and HS512: at least 32 bytes.
+	Secret Secret `yaml:"secret"`
+	// A PEM file with the key that verifies all other algorithms: one PUBLIC KEY, RSA PUBLIC
+	// KEY or CERTIFICATE. The key must be RSA of at least 2048 bits, EC on the curve P-256,
+	// P-384 or P-521, or Ed25519.
+	PublicKeyFile string `yaml:"public_key_file"`
+	// The URL at which the issuer publishes its public keys as a JSON Web Key Set (RFC 7517),
+	// which verify all other algorithms too: https, or http on this machine (localhost,
+	// 127.0.0.1, [::1]), without user, password and fragment. A token with a kid is then
+	// verified with the key of that name in the set, and a token without a kid with
+	// public_key_file. The query may hold a key and is never shown.
+	JWKSURL string `yaml:"jwks_url" as:"jwks"`
+	// The only algorithms accepted, each once. Each algorithm needs its kind of key, and each
+	// key needs one of its algorithms. Default: [HS256] if secret is the only key, otherwise
+	// required.
+	Algorithms []string `yaml:"algorithms" as:"algorithm"`
+	// The media type that the typ of a token's header must be, such as at+jwt for the access
+	// tokens of RFC 9068. Upper and lower case and a leading application/ make no
+	// difference. Default: any.
+	Type string `yaml:"type" as:"mediatype"`
+	// The value that the iss claim must have. Default: any.
+	Issuer string `yaml:"issuer"`
+	// The value that the aud claim must contain. Default: any.
+	Audience string `yaml:"audience"`
+	// How far the clocks of the issuer and the gateway may differ when exp, nbf and iat are
+	// checked.
+	Leeway time.Duration `yaml:"leeway" default:"5s" min:"0s" max:"5m"`
+	// The claims that hold the user and the plan.
+	Claims Claims `yaml:"claims"`
+}
+
+// Claims name the claims that are read from a token. A dotted path reaches into objects:
+// app.plan is the member plan of the claim app. A dot within a name is written \. and a
+// backslash \\, so the claim https://example.com/plan is written https://example\.com/plan.
+// The two paths must differ, and neither may lead into the other.
+type Claims struct {
+	// The claim with the id of the user.
+	User string `yaml:"user" default:"sub" as:"claim"`
+	// The claim with the plan of the user.
+	Plan string `yaml:"plan" default:"plan" as:"claim"`
+}
+
+// The paths of the keys that verify tokens.
+const (
+	secretPath     = "auth.jwt.secret"
+	publicKeyPath  = "auth.jwt.public_key_file"
+	jwksPath       = "auth.jwt.jwks_url"
+	algorithmsPath = "auth.jwt.algorithms"
+)
+
+func (c *checker) checkJWT() {
+	if !c.usable("auth", "auth.jwt") {
+		return
+	}
+	c.checkClaims()
+	jwt := &c.cfg.Auth.JWT
+	// A key that could not be read counts as given: its own fault has been reported.
+	given := givenKeys{
+		secret:    jwt.Secret != "" || c.src.failed[secretPath],
+		publicKey: jwt.PublicKeyFile != "" || c.src.failed[publicKeyPath],
+		jwks:      jwt.JWKSURL != "" || c.src.failed[jwksPath],
+	}
+	if given == (givenKeys{}) {
+		path := "auth.jwt"
+		if c.src.given(secretPath) {
+			path = secretPath // given, but empty
+		}
+		c.src.reportAt(path, "needs a secret, a secret_file, a public_key_file or a jwks_url to verify tokens with")
+		return
+	}
+	if jwt.Secret != "" {
+		if err := jwtrules.CheckSecret([]byte(jwt.Secret)); err != nil {
+			c.src.reportAt(secretPath, "%v", err)
+		}
+	}
+	c.pemFile(publicKeyPath, &jwt.PublicKeyFile, maxSmallBytes, func(data []byte) error {
+		key, err := jwtrules.ParsePublicKey(data)
+		if err == nil {
+			given.parsed = key
+		}
+		return err
+	})
+	c.checkAlgorithms(given)
+}
+
+// givenKeys says which keys a configuration has for tokens.
+type givenKeys struct {
+	secret, publicKey, jwks bool
+	// parsed is the key of public_key_file; nil if there is none, or if it is not good.
+	parsed crypto.PublicKey
+}
+
+// checkAlgorithms checks that each algorithm has its kind of key, and that each key is for
+// one of the algorithms.
+func (c *checker) checkAlgorithms(keys givenKeys) {
+	jwt := &c.cfg.Auth.JWT
+	switch given := c.src.given(algorithmsPath); {
+	case c.src.failed[algorithmsPath]:
+		return
+	case !given && (keys.publicKey || keys.jwks):
+		c.src.reportAt(algorithmsPath, "is required with a public_key_file or a jwks_url: list what the issuer signs with, such as [RS256]")
+	case !given:
+		jwt.Algorithms = []string{"HS256"}
+	case len(jwt.Algorithms) == 0:
+		c.src.reportAt(algorithmsPath, "must not be empty; list what the issuer signs with, such as [HS256]")
+	}
+	faults, publicKeyUsed, jwksUsed := len(c.src.errs), false, false
+	for i, a := range jwt.Algorithms {
+		path := index(algorithmsPath, i)
+		first := slices.Index(jwt.Algorithms, a)
+		switch hmac := jwtrules.IsHMAC(a); {
+		case c.src.failed[path]:
+			publicKeyUsed, jwksUsed = true, true // nobody can know which algorithm was meant
+		case first < i:
+			c.src.reportAt(path, "is the same as %s; keep one of them%s", index(algorithmsPath, first), c.src.got(path))
+		case hmac && !keys.secret:
+			c.src.reportAt(path, "%s needs auth.jwt.secret", a)
+		case !hmac && !keys.publicKey && !keys.jwks:
+			c.src.reportAt(path, "%s needs auth.jwt.public_key_file or auth.jwt.jwks_url", a)
+		case !hmac && keys.parsed != nil && !keys.jwks && jwtrules.KindFor(a) != jwtrules.KindOf(keys.parsed):
+			c.src.reportAt(path, "%s needs %s; auth.jwt.public_key_file has %s", a, jwtrules.KindFor(a), jwtrules.KindOf(keys.parsed))
+		case !hmac:
+			jwksUsed = true
+			publicKeyUsed = publicKeyUsed || keys.parsed == nil || jwtrules.KindFor(a) == jwtrules.KindOf(keys.parsed)
+		}
+	}
+	// With an algorithm forgotten, every token would be refused, and nothing would say why.
+	const unused = "is for none of auth.jwt.algorithms; add what its issuer signs with, such as RS256, or remove this key"
+	switch {
+	case len(c.src.errs) > faults || len(jwt.Algorithms) == 0:
+	case keys.jwks && !c.src.failed[jwksPath] && !jwksUsed:
+		c.src.reportAt(jwksPath, unused)
+	case keys.jwks && keys.publicKey && !c.src.failed[publicKeyPath] && !publicKeyUsed:
+		c.src.reportAt(publicKeyPath, unused)
+	}
+}
+
+// checkClaims checks that user and plan can both be texts: a claim that contains another one
+// is an object.
+func (c *checker) checkClaims() {
+	const user, plan = "auth.jwt.claims.user", "auth.jwt.claims.plan"
+	// The decoder has reported a bad path, which leaves nothing to compare.
+	a, _ := jwtrules.ParseClaimPath(c.cfg.Auth.JWT.Claims.User)
+	b, _ := jwtrules.ParseClaimPath(c.cfg.Auth.JWT.Claims.Plan)
+	shorter := min(len(a), len(b))
+	switch {
+	case c.src.failed[user] || c.src.failed[plan] || !slices.Equal(a[:shorter], b[:shorter]):
+	case c.src.given(plan):
+		c.src.reportAt(plan, "must be another claim than user, and neither may lead into the other%s", c.src.got(plan))
+	default:
+		c.src.reportAt(user, "must be another claim than plan, and neither may lead into the other%s", c.src.got(user))
+	}
+}

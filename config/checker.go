@@ -1,0 +1,35 @@
+package config
+
+// A checker checks the rules that concern several values, and fills in the defaults that
+// depend on other values. It ignores a value that could not be decoded: the decoder has
+// reported it.
+type checker struct {
+	src *source
+	dir string // the folder of the configuration file
+	cfg *Config
+}
+
+func (c *checker) checkAll() {
+	c.checkListeners()
+	c.checkTLS()
+	c.checkTrustedProxies()
+	c.checkMaxInFlight()
+	c.checkAdminToken()
+	c.checkStore()
+	c.checkJWT()
+	c.checkUpstreams()
+	c.checkRoutes()
+	c.fillShutdownTimeout()
+	c.checkPlans()
+	c.checkCORS()
+}
+
+// usable reports whether all paths are given and were decoded without a fault.
+func (c *checker) usable(paths ...string) bool {
+	for _, p := range paths {
+		if !c.src.given(p) || c.src.failed[p] {
+			return false
+		}
+	}
+	return true
+}

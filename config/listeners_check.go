@@ -1,0 +1,95 @@
+package config
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+func (c *checker) checkListeners() {
+	if c.src.failed["listen"] || c.src.failed["admin"] || c.src.failed["admin.listen"] {
+		return
+	}
+	host, port, _ := net.SplitHostPort(c.cfg.Listen)
+	adminHost, adminPort, _ := net.SplitHostPort(c.cfg.Admin.Listen)
+	if port == adminPort && port != "0" && sameHost(host, adminHost) {
+		path := "admin.listen"
+		if !c.src.given(path) {
+			path = "listen"
+		}
+		c.src.reportAt(path, "listen and admin.listen must have different ports; both have %s", port)
+	}
+}
+
+func (c *checker) checkTrustedProxies() {
+	for i, p := range c.cfg.TrustedProxies {
+		path := index("trusted_proxies", i)
+		if first := slices.Index(c.cfg.TrustedProxies, p); first < i && c.usable(path) {
+			c.src.reportAt(path, "is the same as %s; keep one of them%s", index("trusted_proxies", first), c.src.got(path))
+		}
+	}
+}
+
+func (c *checker) checkMaxInFlight() {
+	const path = "max_in_flight.per_user"
+	if m := c.cfg.MaxInFlight; c.usable(path) && !c.src.failed["max_in_flight.total"] && m.PerUser > m.Total {
+		c.src.reportAt(path, "must not be more than the total, which is %d%s", m.Total, c.src.got(path))
+	}
+}
+
+// minTokenBytes is the least length of the admin API's token: 128 bits.
+const minTokenBytes = 16
+
+func (c *checker) checkAdminToken() {
+	const path = "admin.token"
+	token := string(c.cfg.Admin.Token)
+	if c.src.failed["admin"] || c.src.failed[path] {
+		return
+	}
+	switch n := len(token); {
+	case n == 0 && c.src.places[path].path == path+fileSuffix:
+		c.src.reportAt(path, "is empty; put a token into this file, or remove the key to turn the admin API off")
+	case n > 0 && n < minTokenBytes:
+		c.src.reportAt(path, "must have at least %d bytes, got %d; make one with: openssl rand -hex 32", minTokenBytes, n)
+	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
+		c.src.reportAt(path, "must be printable ASCII without spaces, because it is sent in a header; make one with: openssl rand -hex 32")
+	}
+}
+
+// sameHost reports whether two hosts have an address in common, as far as that is known
+// without looking names up: all interfaces overlap with any host, and localhost is either
+// loopback address. Other names are looked up when the listeners open; if they share an
+// address, the second listener fails to open.
+func sameHost(a, b string) bool {
+	x, xErr := netip.ParseAddr(a)
+	y, yErr := netip.ParseAddr(b)
+	x, y = x.Unmap(), y.Unmap()
+	local := func(name string, ip netip.Addr) bool {
+		return strings.EqualFold(name, "localhost") && (ip == netip.IPv6Loopback() || ip == netip.AddrFrom4([4]byte{127, 0, 0, 1}))
+	}
+	switch {
+	case a == "" || b == "" || x.IsUnspecified() || y.IsUnspecified():
+		return true
+	case xErr == nil && yErr == nil:
+		return x == y
+	case xErr == nil:
+		return local(b, x)
+	case yErr == nil:
+		return local(a, y)
+	}
+	return strings.EqualFold(a, b)
+}
+
+func (c *checker) checkCORS() {
+	const origins, credentials = "cors.allowed_origins", "cors.allow_credentials"
+	if c.cfg.CORS == nil || !c.usable(origins) {
+		return
+	}
+	switch {
+	case len(c.cfg.CORS.AllowedOrigins) == 0:
+		c.src.reportAt(origins, "must not be empty; list the origins of your front ends, or remove cors")
+	case c.cfg.CORS.AllowCredentials && slices.Contains(c.cfg.CORS.AllowedOrigins, "*"):
+		c.src.reportAt(credentials, `must not be true with the origin "*", because every site could then act for its visitors; list the origins`)
+	}
+}

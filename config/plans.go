@@ -1,0 +1,140 @@
+package config
+
+import (
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A Plan is a list of limits, all of which apply. Users of a plan without limits are counted
+// and never blocked.
+type Plan struct {
+	// The limits of the plan. The first one without an endpoint is the headline limit, which
+	// X-Usage shows. There can be one limit for each endpoint and window. Default: none.
+	Limits []Limit `yaml:"limits"`
+	// How often a user may try, whatever the outcome of the requests, on all metered routes
+	// together. Default: as often as they like.
+	Attempts *Attempts `yaml:"attempts"`
+	// With observe, limits and attempts block nothing: a request that they would refuse is
+	// forwarded, counted, and named in the log, in a metric and in X-Usage-Would-Block.
+	Observe bool `yaml:"mode" oneof:"enforce, observe"`
+}
+
+// A Limit allows a number of requests in each window.
+type Limit struct {
+	// How many requests the window allows. 0 means: not in this plan.
+	Requests int64 `yaml:"requests" required:"true" as:"limit"`
+	// The window, by the calendar. Weeks begin on Monday.
+	Per string `yaml:"per" required:"true" oneof:"minute, hour, day, week, month, year"`
+	// The endpoint that the limit is for. A route must have this endpoint. Default: all
+	// endpoints together.
+	Endpoint string `yaml:"endpoint" as:"endpoint"`
+}
+
+// Attempts are a number of requests that a user may send at once. They come back evenly, all
+// of them within the time that per gives.
+type Attempts struct {
+	// How many requests may be sent at once.
+	Requests int64 `yaml:"requests" required:"true" min:"1" max:"10000"`
+	// The time in which all attempts come back. It is a length of time, not a window of the
+	// calendar; a day has 24 hours.
+	Per string `yaml:"per" required:"true" oneof:"second, minute, hour, day"`
+}
+
+// Interval returns the length of Per.
+func (a Attempts) Interval() time.Duration {
+	return map[string]time.Duration{"second": time.Second, "minute": time.Minute, "hour": time.Hour, "day": 24 * time.Hour}[a.Per]
+}
+
+var nameRule = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// checkName checks the name of a plan or an upstream.
+func (c *checker) checkName(path, name string) {
+	if !nameRule.MatchString(name) {
+		c.src.reportAt(path, "a name must have 1 to 64 letters, digits, - and _")
+	}
+}
+
+func (c *checker) checkPlans() {
+	if !c.usable("plans") {
+		return
+	}
+	names := slices.Sorted(maps.Keys(c.cfg.Plans))
+	if len(names) == 0 {
+		c.src.reportAt("plans", "must have at least one plan")
+	} else if c.usable("default_plan") && !slices.Contains(names, c.cfg.DefaultPlan) {
+		c.src.reportAt("default_plan", "there is no such plan%s; the plans are %s", c.src.got("default_plan"), joinNames(names))
+	}
+	endpoints, complete := c.endpoints()
+	for _, name := range names {
+		path := join("plans", name)
+		c.checkName(path, name)
+		first := map[[2]string]string{} // by endpoint and window: the path of its limit
+		for i, l := range c.cfg.Plans[name].Limits {
+			at := index(join(path, "limits"), i)
+			endpoint := at + ".endpoint"
+			c.checkRequests(at+".requests", l.Requests)
+			if c.src.failed[endpoint] {
+				continue
+			}
+			if l.Endpoint != "" && complete && !slices.Contains(endpoints, l.Endpoint) {
+				c.src.reportAt(endpoint, "no route counts under this endpoint%s; the endpoints are %s", c.src.got(endpoint), joinNames(endpoints))
+			}
+			if !c.usable(at + ".per") {
+				continue
+			}
+			kind := [2]string{l.Endpoint, l.Per}
+			if other, ok := first[kind]; ok {
+				c.src.reportAt(at, "is for the same window and endpoint as %s on line %d; keep one of them", other, c.src.line(other))
+			} else {
+				first[kind] = at
+			}
+		}
+	}
+}
+
+// maxRequests bounds a limit. Stores compute with 53 bits.
+const maxRequests = 1_000_000_000_000
+
+func (c *checker) checkRequests(path string, n int64) {
+	switch {
+	case !c.usable(path):
+	case n < 0:
+		c.src.reportAt(path, "must be positive%s", c.src.got(path))
+	case n > maxRequests:
+		c.src.reportAt(path, "must be at most %d%s", maxRequests, c.src.got(path))
+	}
+}
+
+// endpoints returns the endpoints of all routes, sorted. complete is false if a faulty route
+// may have another one.
+func (c *checker) endpoints() (names []string, complete bool) {
+	if !c.usable("routes") {
+		return nil, false
+	}
+	for i, r := range c.cfg.Routes {
+		route := index("routes", i)
+		if c.src.failed[route] || c.src.failed[route+".endpoint"] {
+			return nil, false
+		}
+		if r.Endpoint != "" && !slices.Contains(names, r.Endpoint) {
+			names = append(names, r.Endpoint)
+		}
+	}
+	slices.Sort(names)
+	return names, true
+}
+
+// joinNames lists what there is, for the end of a message.
+func joinNames(names []string) string {
+	const most = 20
+	switch {
+	case len(names) == 0:
+		return "none"
+	case len(names) > most:
+		return strings.Join(names[:most], ", ") + " and others"
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,214 @@
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+
+	"metergate/proxy/jwtauth/jwtrules"
+	"metergate/quota/redisstore/redisurl"
+)
+
+// The schema and the tables of docs/configuration.md are generated from the types, their
+// comments and the rules in this file.
+var update = flag.Bool("update", false, "write gateway.schema.json and the tables of docs/configuration.md")
+
+// comments holds the comments of the package's types by "Type", and those of their fields by
+// "Type.Field". A comment is one line.
+type comments map[string]string
+
+func readComments(t *testing.T) comments {
+	t.Helper()
+	notTests := func(info fs.FileInfo) bool { return !strings.HasSuffix(info.Name(), "_test.go") }
+	packages, err := parser.ParseDir(token.NewFileSet(), ".", notTests, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := comments{}
+	oneLine := func(group *ast.CommentGroup) string { return strings.Join(strings.Fields(group.Text()), " ") }
+	ast.Inspect(packages["config"], func(n ast.Node) bool {
+		decl, ok := n.(*ast.GenDecl)
+		if !ok || decl.Tok != token.TYPE {
+			return true
+		}
+		spec := decl.Specs[0].(*ast.TypeSpec)
+		all[spec.Name.Name] = oneLine(decl.Doc)
+		if fields, ok := spec.Type.(*ast.StructType); ok {
+			for _, f := range fields.Fields.List {
+				for _, name := range f.Names {
+					all[spec.Name.Name+"."+name.Name] = oneLine(f.Doc)
+				}
+			}
+		}
+		return false
+	})
+	return all
+}
+
+// structsOf returns the struct types below a type, in the order in which they are reached.
+func structsOf(typ reflect.Type) []reflect.Type {
+	var found []reflect.Type
+	var visit func(reflect.Type)
+	visit = func(typ reflect.Type) {
+		switch {
+		case isScalar(typ):
+		case typ.Kind() != reflect.Struct:
+			visit(typ.Elem())
+		default:
+			found = append(found, typ)
+			for f := range fields(typ) {
+				visit(f.Type)
+			}
+		}
+	}
+	visit(typ)
+	return found
+}
+
+// defaultOf returns the default of a key as the file would have it.
+func defaultOf(f reflect.StructField) (text string, ok bool) {
+	if f.Type.Kind() == reflect.Bool {
+		no, _, hasWords := strings.Cut(f.Tag.Get("oneof"), ", ")
+		if !hasWords {
+			no = "false"
+		}
+		return no, true
+	}
+	return f.Tag.Lookup("default")
+}
+
+// bounds returns the bounds of a number, a duration or a size; either may be empty.
+func bounds(f reflect.StructField) (low, high string) {
+	if f.Tag.Get("as") == "limit" { // checked by checkRequests
+		return "0", strconv.Itoa(maxRequests)
+	}
+	return f.Tag.Get("min"), f.Tag.Get("max")
+}
+
+// A scalarRule says which scalars a key accepts. It is the part of the reference that the
+// types do not hold.
+type scalarRule struct {
+	// label says in the documentation what the value is.
+	label string
+	// pattern is what the schema asks of a text. It may accept more than the decoder does,
+	// which knows more than a regular expression, and never less. Empty: any text.
+	pattern string
+	// other is a JSON type that the schema accepts beside a text, since YAML reads some texts
+	// as numbers.
+	other string
+	// words are texts with a meaning of their own, which editors offer.
+	words []string
+	// noEmpty is for a text without a pattern that must not be empty.
+	noEmpty bool
+	// good and bad are examples, to which schema and decoder must agree.
+	good, bad []any
+	// check checks a text; nil: convert does.
+	check func(text string) error
+}
+
+// scalarRules are the rules by the tag "as".
+var scalarRules = map[string]scalarRule{
+	"": {label: "text", other: "number", good: []any{"a", json.Number("7")}},
+	"address": {label: "HOST:PORT or :PORT", pattern: `^[^/@ ]*:[0-9]{1,5}$`,
+		good: []any{":80", "[::1]:0"}, bad: []any{"80", "a", "http://a:80"}},
+	"claim": {label: "path of a claim", pattern: `^([^.\\]|\\[.\\])+(\.([^.\\]|\\[.\\])+)*$`, other: "number",
+		good: []any{"app.plan", `https://a\.b/c`, `a\\b`}, bad: []any{"app..plan", ".a", "", `a\b`, `a\`}},
+	"endpoint": {label: "1 to 64 of a-z, 0-9, -", pattern: `^[a-z0-9-]{1,64}$`, other: "integer",
+		good: []any{"image-analysis", json.Number("7")}, bad: []any{"Image", ""}},
+	"file": {label: "file", other: "number", noEmpty: true,
+		good: []any{"cert.pem", json.Number("7")}, bad: []any{""}},
+	"folder": {label: "folder", other: "number", noEmpty: true,
+		good: []any{"./data", json.Number("7")}, bad: []any{""}},
+	"header": {label: "header", pattern: `^[A-Za-z0-9-]{1,64}$`,
+		good: []any{"X-User"}, bad: []any{"X_User", "X User", ""}},
+	"host": {label: "`target`, `client` or HOST[:PORT]", words: []string{HostTarget, HostClient}, pattern: `^([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$`,
+		good: []any{"target", "client", "api", "api.internal:80", "[::1]:80"}, bad: []any{"http://a", "a:b", ""}},
+	"jwks": {label: "URL", pattern: `^((https://|http://(localhost|127\.[0-9.]+|\[::1\])(:|/|\?|$))[^@#]*)?$`,
+		good: []any{"", "https://a", "https://a:8443/b?c=d", "http://localhost/", "http://127.0.0.1:80/", "http://[::1]:80"},
+		bad:  []any{"a", "ftp://a", "http://a/", "http://localhost.example/", "https://u@a/", "https://a/#b"}},
+	"mediatype": {label: "media type", pattern: `^(([A-Za-z0-9!#$&^_.+-]{1,127}/)?[A-Za-z0-9!#$&^_.+-]{1,127})?$`,
+		good: []any{"", "at+jwt", "application/at+jwt"}, bad: []any{"at jwt", "a/b/c", "a/"}},
+	"origin": {label: "origin or `*`", pattern: `^(\*|[A-Za-z][A-Za-z0-9+.-]*://[^/?#@]+)$`,
+		good: []any{"*", "http://[::1]:80"}, bad: []any{"a.example", "https://a/b", ""}},
+	"path": {label: "path", pattern: `^/[^?#{}\s]*$`,
+		good: []any{"/a", "/a/b%20c"}, bad: []any{"a", "/a?b", "/{a}"}},
+	"pattern": {label: "pattern", pattern: `^([^\s/]+[ \t]+)?[^\s/]*/[^?#]*$`,
+		good: []any{"/", "GET /a/{id}", "POST api.example/a/{rest...}"}, bad: []any{"GET", "G T /a", "/a?b", ""}, check: checkPattern},
+	"prefix": {label: "1 to 64 letters, digits and _ . : -", pattern: `^[A-Za-z0-9_.:-]{1,64}$`, other: "number",
+		good: []any{"a.b:c_d-e"}, bad: []any{"a b", ""}},
+	"servername": {label: "name or IP address", pattern: `^[A-Za-z0-9._:-]{1,253}$`,
+		good: []any{"api.internal", "10.0.0.1", "::1"}, bad: []any{"a/b", ""}},
+	"store": {label: "URL or embedded:DIR", pattern: `^(embedded:.|rediss?(\+cluster|\+sentinel)?://[^?#]*$|unix:///[^?#]*(\?db=[0-9]{1,9})?$)`,
+		good: []any{"embedded:./data", "redis://:p@h:1/3", "unix:///run/redis.sock?db=1", "rediss+sentinel://h:1,h:2/main"},
+		bad:  []any{"", "embedded:", "http://h", "redis://h?db=1", "redis:h"},
+		check: func(text string) error {
+			if dir, ok := (Store{URL: Secret(text)}).Embedded(); ok && dir != "" {
+				return nil
+			}
+			_, err := redisurl.Parse(text)
+			return err
+		}},
+	"strip": {label: "path", pattern: `^/[^?#{}\s]*$`,
+		good: []any{"/a", "/a/b%20c"}, bad: []any{"a", "/a?b", "/{a}"}},
+	"token": {label: "16 bytes or more of printable ASCII", pattern: `^([!-~]{16,})?$`, other: "number",
+		good: []any{"", "0123456789abcdef"}, bad: []any{"0123456789abcde", "0123456789 abcdef"},
+		check: func(text string) error {
+			if text != "" && (len(text) < minTokenBytes || strings.Contains(text, " ")) {
+				return errors.New("too short, or with a space")
+			}
+			return nil
+		}},
+	"url": {label: "URL", pattern: `^$|^[Hh][Tt][Tt][Pp][Ss]?://[^/?#]`,
+		good: []any{"", "https://a/?b"}, bad: []any{"a", "ftp://a"}},
+}
+
+// typeRules are the rules of types that are not plain texts.
+var typeRules = map[reflect.Type]scalarRule{
+	durationType: {label: "duration", pattern: `^([0-9]+d|([0-9]+d)?(([0-9]*\.)?[0-9]+(ns|us|µs|ms|s|m|h))+)$`,
+		bad: []any{json.Number("5"), "5", "soon", "-1s", "1d-12h"}},
+	prefixType: {label: "network or IP address",
+		pattern: `^([0-9]{1,3}(\.[0-9]{1,3}){3}(/[1-9][0-9]?)?|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*(/[1-9][0-9]{0,2})?)$`,
+		good:    []any{"10.0.0.0/8", "192.0.2.7", "2001:db8::/32", "::1"},
+		bad:     []any{"10.0.0.0/0", "::/0", "10.0.0.0-10.0.0.9", "proxy", "fe80::1%eth0", ""}},
+	urlType: {label: "URL", pattern: `^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@]+(/[^?#]*)?$`,
+		good: []any{"http://a", "https://[::1]:80/b/"}, bad: []any{"a", "ftp://a", "http://a?b", "http://u@a", "http://a#b"}},
+	locationType: {label: "time zone", good: []any{"UTC", "Europe/Berlin"}, bad: []any{"Local"}},
+}
+
+// oneOfTexts returns the texts that a key accepts, nil if they are not listed.
+func oneOfTexts(tag reflect.StructTag) []string {
+	if tag.Get("as") == "algorithm" {
+		return jwtrules.Algorithms()
+	}
+	if list, ok := tag.Lookup("oneof"); ok {
+		return strings.Split(list, ", ")
+	}
+	return nil
+}
+
+// mustBeCurrent compares a generated file with the committed one, or writes it with -update.
+func mustBeCurrent(t *testing.T, file string, generated []byte) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, generated, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	committed, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(committed) != string(generated) {
+		t.Errorf("%s is not what the types say; run: go generate ./config", file)
+	}
+}

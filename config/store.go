@@ -1,0 +1,68 @@
+package config
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"metergate/quota/redisstore/redisurl"
+)
+
+// Store is where the gateway keeps its counts.
+type Store struct {
+	// The store: embedded:DIR, redis://[USER:PASSWORD@]HOST[:PORT][/DB],
+	// unix:///PATH[?db=DB], redis+cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT or
+	// redis+sentinel://[USER:PASSWORD@]HOST:PORT,HOST:PORT/NAME[/DB]. The schemes rediss,
+	// rediss+cluster and rediss+sentinel use TLS.
+	URL Secret `yaml:"url" default:"embedded:./data" as:"store"`
+	// The first part of every key in Redis: 1 to 64 letters, digits and any of _ . : -
+	Prefix string `yaml:"prefix" default:"metergate" as:"prefix"`
+	// The longest time that a request waits for one answer of the store.
+	Timeout time.Duration `yaml:"timeout" default:"250ms" min:"1ms" max:"60s"`
+	// What happens to a metered request when the store does not answer: it is forwarded
+	// (allow), or answered 503 (deny).
+	OnFailure OnFailure `yaml:"on_failure" default:"allow" oneof:"allow, deny"`
+	// A folder in which counts wait for a Redis that does not answer. It must be writable,
+	// and each gateway needs a folder of its own. The embedded store does not use it.
+	Journal string `yaml:"journal" default:"./data/journal" as:"folder"`
+	// How long the counts of past windows can still be read.
+	Keep time.Duration `yaml:"keep" default:"400d" min:"1d"`
+}
+
+const embeddedScheme = "embedded:"
+
+// Embedded returns the folder of the embedded store. ok is false if the store is a Redis.
+func (s Store) Embedded() (dir string, ok bool) {
+	return strings.CutPrefix(string(s.URL), embeddedScheme)
+}
+
+// OnFailure says what to do with a metered request when the store does not answer.
+type OnFailure string
+
+// The values of OnFailure.
+const (
+	Allow OnFailure = "allow" // forward the request
+	Deny  OnFailure = "deny"  // refuse the request with 503
+)
+
+func (c *checker) checkStore() {
+	c.cfg.Store.Journal = within(c.dir, c.cfg.Store.Journal)
+	const path = "store.url"
+	if c.src.failed[path] {
+		return
+	}
+	s := &c.cfg.Store
+	if dir, ok := s.Embedded(); ok {
+		if dir == "" || strings.HasPrefix(dir, "//") {
+			c.src.reportAt(path, "must be embedded:DIR, such as embedded:./data or embedded:/var/lib/metergate")
+			return
+		}
+		s.URL = Secret(embeddedScheme + within(c.dir, dir))
+		return
+	}
+	if _, err := redisurl.Parse(string(s.URL)); errors.Is(err, redisurl.ErrScheme) {
+		c.src.reportAt(path, "must be embedded:DIR, %s", redisurl.Forms)
+	} else if err != nil {
+		c.src.reportAt(path, "%v", err)
+	}
+}

@@ -1,0 +1,108 @@
+package config
+
+import (
+	"errors"
+	"net/http"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	"metergate/proxy/jwtauth/jwtrules"
+)
+
+var (
+	endpointRule = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
+	prefixRule   = regexp.MustCompile(`^[A-Za-z0-9_.:-]{1,64}$`)
+	hostRule     = regexp.MustCompile(`^[A-Za-z0-9._-]{1,253}$`)
+	schemeRule   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*$`)
+)
+
+// checkText checks a text by the rules that the tag "as" names.
+func checkText(text, as string) error {
+	switch as {
+	case "address":
+		return checkAddress(text)
+	case "algorithm":
+		return oneOf(text, jwtrules.Algorithms()...)
+	case "claim":
+		_, err := jwtrules.ParseClaimPath(text)
+		return err
+	case "endpoint":
+		if !endpointRule.MatchString(text) {
+			return errors.New("must have 1 to 64 of a-z, 0-9 and -")
+		}
+	case "file":
+		if text == "" {
+			return errors.New("must be the name of a file")
+		}
+	case "folder":
+		if text == "" {
+			return errors.New("must be the name of a folder")
+		}
+	case "header":
+		return checkHeader(text)
+	case "host":
+		return checkHost(text)
+	case "jwks":
+		if text == "" {
+			return nil // the same as no key
+		}
+		return checkJWKS(text)
+	case "mediatype":
+		if text != "" {
+			return jwtrules.CheckType(text)
+		}
+	case "origin":
+		return checkOrigin(text)
+	case "path":
+		return checkPath(text)
+	case "prefix":
+		if !prefixRule.MatchString(text) {
+			return errors.New("must have 1 to 64 letters, digits and any of _ . : -")
+		}
+	case "servername":
+		if _, err := netip.ParseAddr(text); err != nil && !hostRule.MatchString(text) {
+			return errors.New("must be a name or an IP address, without a port")
+		}
+	case "strip":
+		switch {
+		case strings.Contains(text, "{"):
+			return errors.New("must not have wildcards")
+		case strings.HasSuffix(text, "/"):
+			return errors.New("must not end with a slash; /api also stands for everything below /api/")
+		}
+		return checkPath(text)
+	case "url":
+		if text == "" {
+			return nil // the same as no key
+		}
+		_, err := parseHTTP(text)
+		return err
+	}
+	return nil
+}
+
+var headerRule = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
+
+// reservedHeaders have a meaning for HTTP, for proxies or for the gateway itself.
+var reservedHeaders = []string{
+	// Headers of one connection: RFC 9110, section 7.6.1.
+	"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings",
+	"Proxy-Authenticate", "Proxy-Authorization", "Authorization", "Cookie", "Expect", "Forwarded", "Host", "Via",
+	"X-Request-Id", "X-Real-Ip", "Traceparent", "Tracestate",
+}
+
+// checkHeader checks the name of a header that the gateway sets for upstreams.
+func checkHeader(text string) error {
+	// HTTP allows an underscore. But CGI and WSGI servers read X_User as X-User, and other
+	// servers drop such headers.
+	if !headerRule.MatchString(text) {
+		return errors.New("must be the name of a header, 1 to 64 letters, digits and -, such as X-User")
+	}
+	name := http.CanonicalHeaderKey(text)
+	if slices.Contains(reservedHeaders, name) || strings.HasPrefix(name, "Content-") || strings.HasPrefix(name, "X-Forwarded-") {
+		return errors.New("must not be a header with a meaning of its own; use another one, such as X-User")
+	}
+	return nil
+}

@@ -1,0 +1,156 @@
+package config
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+func (c *checker) checkUpstreams() {
+	if !c.usable("upstreams") {
+		return
+	}
+	if len(c.cfg.Upstreams) == 0 {
+		c.src.reportAt("upstreams", "must have at least one upstream")
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.cfg.Upstreams)) {
+		u := c.cfg.Upstreams[name]
+		path := join("upstreams", name)
+		c.checkName(path, name)
+		c.checkTargets(path+".targets", u.Targets)
+		c.checkHealth(path+".health", u.Health)
+		c.checkUpstreamTLS(path, u)
+	}
+}
+
+func (c *checker) checkTargets(path string, targets []Target) {
+	if !c.usable(path) {
+		return
+	}
+	if len(targets) == 0 {
+		c.src.reportAt(path, "must have at least one target")
+		return
+	}
+	first := map[string]string{} // by address: the path of the target's URL
+	weight, complete := 0, true
+	for i, t := range targets {
+		at := index(path, i)
+		complete = complete && !c.src.failed[at] && !c.src.failed[at+".weight"]
+		weight += t.Weight
+		if at += ".url"; !c.usable(at) {
+			continue
+		}
+		address := addressOf(t.URL)
+		if other, ok := first[address]; ok {
+			c.src.reportAt(at, "is the same as %s on line %d; keep one of them, with a larger weight if it should get more", other, c.src.line(other))
+		} else {
+			first[address] = at
+		}
+	}
+	if complete && weight == 0 {
+		c.src.reportAt(path, "must not all have weight 0, because no request could then be sent")
+	}
+}
+
+// addressOf returns a URL in one form for all the ways in which it can be written.
+func addressOf(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return u.Scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), port) + strings.TrimSuffix(u.EscapedPath(), "/")
+}
+
+func (c *checker) checkHealth(path string, h *Health) {
+	interval, timeout := path+".interval", path+".timeout"
+	switch {
+	case h == nil || c.src.failed[interval] || c.src.failed[timeout]:
+	case !c.src.given(timeout):
+		h.Timeout = min(h.Timeout, h.Interval)
+	case h.Timeout > h.Interval:
+		c.src.reportAt(timeout, "must not be longer than the interval%s", c.src.got(timeout))
+	}
+}
+
+// maxCABytes bounds a file of authorities. The authorities of a system take 220 KiB.
+const maxCABytes = 1 << 20
+
+func (c *checker) checkUpstreamTLS(upstream string, u Upstream) {
+	path, t := upstream+".tls", u.TLS
+	if t == nil || !c.usable(path) {
+		return
+	}
+	if c.noTargetIsHTTPS(upstream+".targets", u.Targets) {
+		c.src.reportAt(path, "is only for https targets, and there are none; write https:// in their URLs, or remove this key")
+	}
+	authorities := c.pemFile(path+".ca_file", &t.CAFile, maxCABytes, checkCertificates)
+	certificate, private := c.keyPair(path, &t.CertFile, &t.KeyFile)
+	if all := authorities + certificate + private; all != "" {
+		t.Digest = fmt.Sprintf("%x", sha256.Sum256([]byte(all)))
+	}
+}
+
+// noTargetIsHTTPS reports whether all targets were decoded and none is https.
+func (c *checker) noTargetIsHTTPS(path string, targets []Target) bool {
+	if !c.usable(path) {
+		return false
+	}
+	for i, t := range targets {
+		if !c.usable(index(path, i), index(path, i)+".url") || t.URL.Scheme == "https" {
+			return false
+		}
+	}
+	return true
+}
+
+// Client reads the files and returns the settings for an http.Transport. A nil t gives nil,
+// which stands for the defaults. There is an error only if a file has changed since it was
+// checked.
+func (t *UpstreamTLS) Client() (*tls.Config, error) {
+	if t == nil {
+		return nil, nil
+	}
+	cfg := &tls.Config{ServerName: t.ServerName, MinVersion: tls.VersionTLS12}
+	if t.CAFile != "" {
+		authorities, err := os.ReadFile(t.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("ca_file: %w", err)
+		}
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(authorities) {
+			return nil, errors.New("ca_file has no certificate")
+		}
+	}
+	if t.CertFile != "" {
+		pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("cert_file and key_file: %w", err)
+		}
+		cfg.Certificates = []tls.Certificate{pair}
+	}
+	return cfg, nil
+}
+
+// fillShutdownTimeout fills in the default: enough for the longest request.
+func (c *checker) fillShutdownTimeout() {
+	if c.src.given("shutdown_timeout") {
+		return
+	}
+	longest := time.Duration(0)
+	for _, u := range c.cfg.Upstreams {
+		longest = max(longest, u.Timeout)
+	}
+	for _, r := range c.cfg.Routes {
+		longest = max(longest, r.Timeout)
+	}
+	c.cfg.ShutdownTimeout = longest + 10*time.Second
+}
