@@ -79,10 +79,6 @@ type Options struct {
 	// KeepHost leaves the request's own Host field (its URL's host if that is empty,
 	// as everywhere in net/http); not with Host.
 	KeepHost bool
-	// UnencryptedHTTP2 talks HTTP/2 to http targets, which have to expect it: they
-	// are not asked. Otherwise they get HTTP/1.1. https targets choose HTTP/2 or
-	// HTTP/1.1 themselves; with UnencryptedHTTP2 they have no choice but HTTP/2.
-	UnencryptedHTTP2 bool
 	// DialTimeout is the longest that connecting may take, and again the TLS
 	// handshake; 0: 10 s.
 	DialTimeout time.Duration
@@ -167,7 +163,7 @@ func (o Options) withDefaults() Options {
 
 func newTransport(o Options) *http.Transport {
 	dialer := &net.Dialer{Timeout: o.DialTimeout, KeepAlive: 30 * time.Second}
-	t := &http.Transport{
+	return &http.Transport{
 		// No Proxy: requests go to the target, whatever HTTP_PROXY says.
 		DialContext:           dialer.DialContext,
 		TLSClientConfig:       o.TLS.Clone(), // nil stays nil
@@ -185,10 +181,4 @@ func newTransport(o Options) *http.Transport {
 		// having been closed would hold all of them until their time is up.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
 	}
-	if o.UnencryptedHTTP2 {
-		t.Protocols = new(http.Protocols)
-		t.Protocols.SetHTTP2(true)
-		t.Protocols.SetUnencryptedHTTP2(true)
-	}
-	return t
 }

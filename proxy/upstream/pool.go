@@ -89,7 +89,6 @@ func New(o Options) (*Pool, error) {
 	p := &Pool{
 		options:   o,
 		transport: newTransport(o),
-		mayHTTP2:  o.UnencryptedHTTP2,
 		born:      time.Now(),
 	}
 	for _, t := range o.Targets {

@@ -82,10 +82,9 @@ type attempt struct {
 	stage atomic.Int32
 
 	// For what may not be sent twice, to a target that may speak HTTP/2.
-	cancel    context.CancelCauseFunc // nil: not needed
-	onlyHTTP2 bool
-	http2     atomic.Bool // the connection's protocol
-	written   atomic.Bool // on an HTTP/2 connection
+	cancel  context.CancelCauseFunc // nil: not needed
+	http2   atomic.Bool             // the connection's protocol
+	written atomic.Bool             // on an HTTP/2 connection
 }
 
 // getConn is called whenever the request begins to wait for a connection.
@@ -102,7 +101,7 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 		return
 	}
 	if a.cancel != nil {
-		a.http2.Store(a.onlyHTTP2 || isHTTP2(info.Conn))
+		a.http2.Store(isHTTP2(info.Conn))
 	}
 	a.stage.Store(stageSent)
 }

@@ -184,53 +184,54 @@ func TestNoRepeatAfterTheFirstByte(t *testing.T) {
 	}
 }
 
-// net/http repeats any request on an HTTP/2 stream that was reset with
-// PROTOCOL_ERROR, after which it may have been acted upon.
-func TestHTTP2ProtocolError(t *testing.T) {
-	certified := httptest.NewUnstartedServer(nil)
-	certified.EnableHTTP2 = true
-	certified.StartTLS()
-	defer certified.Close()
+// http2Server has the certificate and the TLS settings of an HTTP/2 server.
+func http2Server(t *testing.T) *tls.Config {
+	s := httptest.NewUnstartedServer(nil)
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return s.TLS
+}
 
-	for _, scheme := range []string{"https", "http"} {
-		for _, c := range []struct {
-			method string
-			body   string
-			fields []string
-			twice  bool
-		}{
-			{method: "POST"},
-			{method: "POST", body: "text"},
-			{method: "POST", fields: []string{"Idempotency-Key: 1"}, twice: true},
-			{method: "GET", twice: true},
-		} {
-			ctx, cancel := context.WithCancel(t.Context())
-			var requests atomic.Int32
-			addr := serveRaw(t, func(conn net.Conn) {
-				if scheme == "https" {
-					conn = tls.Server(conn, certified.TLS)
+// net/http sends any request again if its HTTP/2 stream was reset with PROTOCOL_ERROR,
+// although the target may have acted upon it. The pool only lets it repeat what is
+// repeatable.
+func TestHTTP2ProtocolErrorDoesNotRepeatPOST(t *testing.T) {
+	settings := http2Server(t)
+	for _, c := range []struct {
+		method string
+		body   string
+		fields []string
+		twice  bool
+	}{
+		{method: "POST"},
+		{method: "POST", body: "text"},
+		{method: "POST", fields: []string{"Idempotency-Key: 1"}, twice: true},
+		{method: "GET", twice: true},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		var requests atomic.Int32
+		addr := serveRaw(t, func(conn net.Conn) {
+			resetStreams(tls.Server(conn, settings), func() bool {
+				if requests.Add(1) == 2 {
+					cancel() // net/http would go on for a minute
 				}
-				resetStreams(conn, func() bool {
-					if requests.Add(1) == 2 {
-						cancel() // net/http would go on for a minute
-					}
-					return false
-				})
+				return false
 			})
-			o := upstream.Options{TLS: &tls.Config{InsecureSkipVerify: true}, UnencryptedHTTP2: scheme == "http"}
-			p := newPool(t, o, scheme+"://"+addr)
-			_, err := p.RoundTrip(newRequest(c.method, "/", c.body, c.fields...).WithContext(ctx))
-			cancel()
-			if n := requests.Load(); err == nil || (n > 1) != c.twice || n == 0 {
-				t.Errorf("%s %s %q %q: sent %d times, error %v", scheme, c.method, c.body, c.fields, n, err)
-			}
+		})
+		p := newPool(t, upstream.Options{TLS: &tls.Config{InsecureSkipVerify: true}}, "https://"+addr)
+		_, err := p.RoundTrip(newRequest(c.method, "/", c.body, c.fields...).WithContext(ctx))
+		cancel()
+		if n := requests.Load(); err == nil || (n > 1) != c.twice || n == 0 {
+			t.Errorf("%s %q %q: sent %d times, error %v", c.method, c.body, c.fields, n, err)
 		}
 	}
 }
 
-// The same when the connection, and then the server, is gone: that there is none for
-// the second time does not mean that nothing was sent.
-func TestHTTP2ProtocolErrorAndGone(t *testing.T) {
+// The same if the connection, and then the server, is gone: a refused second connection
+// does not mean that nothing was sent on the first.
+func TestHTTP2ProtocolErrorThenRefusedConnection(t *testing.T) {
+	settings := http2Server(t)
 	for range 20 {
 		var requests atomic.Int32
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -244,14 +245,13 @@ func TestHTTP2ProtocolErrorAndGone(t *testing.T) {
 			if err != nil {
 				return
 			}
-			resetStreams(conn, func() (end bool) { return requests.Add(1) == 1 })
+			resetStreams(tls.Server(conn, settings), func() (end bool) { return requests.Add(1) == 1 })
 		})
-		other := serve(t, nil, func(s *httptest.Server) {
-			s.Config.Protocols = new(http.Protocols)
-			s.Config.Protocols.SetUnencryptedHTTP2(true)
-		})
-		p := newPool(t, upstream.Options{Balance: upstream.RoundRobin, UnencryptedHTTP2: true}, "http://"+l.Addr().String(), other.URL)
-		if _, err := p.RoundTrip(newRequest("POST", "/", "")); err == nil || len(other.got()) > 0 {
+		other := serve(t, nil, withHTTP2)
+		o := roundRobin
+		o.TLS = &tls.Config{InsecureSkipVerify: true}
+		p := newPool(t, o, "https://"+l.Addr().String(), other.URL)
+		if _, err := p.RoundTrip(newRequest("POST", "/", "")); err == nil || len(other.got()) > 0 || requests.Load() != 1 {
 			t.Errorf("error %v; %d sent, then %q", err, requests.Load(), other.got())
 		}
 		wg.Wait()

@@ -55,7 +55,6 @@ func (x *exchange) try(t *target, trial bool) (res *http.Response, err error, ag
 	p, a := x.p, new(attempt)
 	ctx := x.in.Context()
 	if !x.repeatable && p.mayHTTP2 {
-		a.onlyHTTP2 = p.options.UnencryptedHTTP2
 		ctx, a.cancel = context.WithCancelCause(ctx)
 		a.WroteHeaders = a.wroteHeaders
 	}

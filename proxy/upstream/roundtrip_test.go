@@ -179,19 +179,6 @@ func selfSigned(t *testing.T) (tls.Certificate, *x509.CertPool) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
 }
 
-func TestUnencryptedHTTP2(t *testing.T) {
-	s := serve(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Proto) }, func(s *httptest.Server) {
-		s.Config.Protocols = new(http.Protocols)
-		s.Config.Protocols.SetHTTP1(true)
-		s.Config.Protocols.SetUnencryptedHTTP2(true)
-	})
-	for on, proto := range map[bool]string{false: "HTTP/1.1", true: "HTTP/2.0"} {
-		if got := want(t, newPool(t, upstream.Options{UnencryptedHTTP2: on}, s.URL), newRequest("POST", "/", "text")); got != proto {
-			t.Errorf("%t: %s, want %s", on, got, proto)
-		}
-	}
-}
-
 // Through httputil.ReverseProxy a connection can be switched to another protocol.
 func TestUpgrade(t *testing.T) {
 	echo := serve(t, func(w http.ResponseWriter, r *http.Request) {
