@@ -2,119 +2,120 @@ package upstream
 
 import "math/rand/v2"
 
-// A choice is a target that can be picked now.
-type choice struct {
+// A candidate is a target that can be picked now.
+type candidate struct {
 	*target
 	share int64 // in hundredths of a weight
-	trial bool  // an ejection has ended; picking it is a trial
+	trial bool  // its ejection has run out; picking it makes the request a trial
 }
 
-// pick chooses a target other than not, which may be nil. It returns nil when the
-// checks find none healthy. A trial's outcome has to be reported, see judge.
-func (p *Pool) pick(not *target) (t *target, trial bool) {
+// pickTarget picks a target other than exclude, which may be nil. It returns nil if the
+// health checks find none healthy. If trial is true, recordOutcome must be called.
+func (p *Pool) pickTarget(exclude *target) (t *target, trial bool) {
 	for {
-		var room [8]choice // on the stack, for all but large pools
-		choices := room[:0]
+		var room [8]candidate // on the stack, except for large pools
+		candidates := room[:0]
 		now := p.now()
 		for _, t := range p.targets {
-			if t == not || t.down.Load() {
+			if t == exclude || t.unhealthy.Load() {
 				continue
 			}
-			if share, trial := t.share(now); share > 0 {
-				choices = append(choices, choice{t, share, trial})
+			if share, trial := t.shareAt(now); share > 0 {
+				candidates = append(candidates, candidate{t, share, trial})
 			}
 		}
-		if len(choices) == 0 {
-			return p.longestEjected(not)
+		if len(candidates) == 0 {
+			return p.leastRecentlyEjected(exclude)
 		}
-		c := choices[0]
+		c := candidates[0]
 		switch {
-		case len(choices) == 1:
+		case len(candidates) == 1:
 		case p.options.Balance == RoundRobin:
-			c = p.roundRobin(choices)
+			c = p.roundRobin(candidates)
 		default:
-			c = leastInFlight(choices)
+			c = leastInFlight(candidates)
 		}
 		if !c.trial {
 			return c.target, false
 		}
-		if c.target.trial.CompareAndSwap(false, true) {
-			if c.target.until.Load() != 0 {
+		if c.target.onTrial.CompareAndSwap(false, true) {
+			if c.target.ejectedUntil.Load() != 0 {
 				return c.target, true
 			}
-			c.target.trial.Store(false) // it came back meanwhile
+			c.target.onTrial.Store(false) // it was readmitted in the meantime
 			return c.target, false
 		}
-		// Another request is the trial. Choose again, without this one.
+		// Another request became the trial. Pick again, without this target.
 	}
 }
 
-// leastInFlight draws two of several choices by their shares and takes the one with
-// fewer requests in flight for its share; of two alike, the first.
+// leastInFlight draws two candidates by their shares and takes the one with fewer
+// requests in flight relative to its share; if they are equal, the first.
 //
-// The two are drawn so that each alone has the right chances, and that they are the
-// same as seldom as can be. Lay the shares out on a circle: the first choice is
-// where a random point lies, the second lies opposite, give or take as much as still
-// keeps it out of the largest share when it started there. Two equal targets are
-// always both drawn, so the busy one is never taken; a canary of 5 % is drawn first
-// or second in 10 % of the draws, and nothing can give it more.
-func leastInFlight(choices []choice) choice {
+// Each draw by itself has the right probability, and both hit the same target as rarely
+// as possible. Imagine the shares laid out on a circle. A random point chooses the first
+// candidate. The second lies opposite, with a random offset that is just small enough to
+// leave the largest share if the first point was in it. Two equal targets are always both
+// drawn, so the busier one is never taken. A canary of 5 % is in 10 % of the draws, and
+// nothing can give it more.
+func leastInFlight(candidates []candidate) candidate {
 	var total, largest int64
-	for _, c := range choices {
+	for _, c := range candidates {
 		total += c.share
 		largest = max(largest, c.share)
 	}
 	near, far := min(largest, total-largest), max(largest, total-largest)
 	point := rand.Int64N(total)
 	opposite := (point + near + rand.Int64N(far-near+1)) % total
-	a, b := at(choices, point), at(choices, opposite)
+	a, b := candidateAt(candidates, point), candidateAt(candidates, opposite)
 	if b.inFlight.Load()*a.share < a.inFlight.Load()*b.share {
 		return b
 	}
 	return a
 }
 
-// at is the choice in whose share a point lies, when they are laid out in a row.
-func at(choices []choice, point int64) choice {
-	for _, c := range choices {
+// candidateAt returns the candidate in whose share the point lies, with the shares laid
+// out in a row.
+func candidateAt(candidates []candidate, point int64) candidate {
+	for _, c := range candidates {
 		if point -= c.share; point < 0 {
 			return c
 		}
 	}
-	return choices[len(choices)-1] // not reached: point is less than the sum
+	return candidates[len(candidates)-1] // unreachable: point is less than the sum
 }
 
-// roundRobin is nginx's smooth weighted round robin: each gains its share, the
-// richest is taken and pays for all.
-func (p *Pool) roundRobin(choices []choice) choice {
-	p.turn.Lock()
-	defer p.turn.Unlock()
+// roundRobin is nginx's smooth weighted round robin: each candidate gains its share as
+// credit; the one with the most credit is taken and pays the sum of all shares.
+func (p *Pool) roundRobin(candidates []candidate) candidate {
+	p.roundRobinMu.Lock()
+	defer p.roundRobinMu.Unlock()
 	var total int64
-	best := choices[0]
-	for _, c := range choices {
+	best := candidates[0]
+	for _, c := range candidates {
 		total += c.share
-		c.current += c.share
-		if c.current > best.current {
+		c.credit += c.share
+		if c.credit > best.credit {
 			best = c
 		}
 	}
-	best.current -= total
+	best.credit -= total
 	return best
 }
 
-// longestEjected is the last resort: of the targets that the checks do not find
-// unhealthy, the one that was ejected before all others.
-func (p *Pool) longestEjected(not *target) (oldest *target, trial bool) {
+// leastRecentlyEjected is the last resort if all healthy targets are ejected: it returns
+// the one whose ejection lies furthest back.
+func (p *Pool) leastRecentlyEjected(exclude *target) (oldest *target, trial bool) {
 	for _, t := range p.targets {
-		if t == not || t.down.Load() {
+		if t == exclude || t.unhealthy.Load() {
 			continue
 		}
-		if oldest == nil || t.ejected.Load() < oldest.ejected.Load() {
+		if oldest == nil || t.lastEjected.Load() < oldest.lastEjected.Load() {
 			oldest = t
 		}
 	}
 	if oldest == nil {
 		return nil, false
 	}
-	return oldest, oldest.until.Load() != 0 && oldest.trial.CompareAndSwap(false, true)
+	return oldest, oldest.ejectedUntil.Load() != 0 && oldest.onTrial.CompareAndSwap(false, true)
 }

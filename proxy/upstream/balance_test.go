@@ -11,7 +11,7 @@ import (
 	"metergate/proxy/upstream"
 )
 
-// weighted makes targets that answer with the letters a, b, c...
+// weighted starts targets that answer with the letters a, b, c...
 func weighted(t testing.TB, weights ...int) (targets []upstream.Target) {
 	for i, w := range weights {
 		name := string(rune('a' + i))
@@ -23,9 +23,9 @@ func weighted(t testing.TB, weights ...int) (targets []upstream.Target) {
 	return targets
 }
 
-// A canary of 5 % gets 500 of 10,000 requests that come one after another, give or
-// take 22, the standard deviation. More than 6 of them off is once in 5·10⁸ runs.
-func TestCanary(t *testing.T) {
+// A canary of 5 % gets 500 of 10,000 sequential requests, with a standard deviation of
+// 22. A result more than 6 standard deviations away happens once in 5·10⁸ runs.
+func TestLeastInFlightFollowsWeights(t *testing.T) {
 	p := newPool(t, upstream.Options{Targets: weighted(t, 95, 5)})
 	canary := 0
 	for range 10_000 {
@@ -38,9 +38,9 @@ func TestCanary(t *testing.T) {
 	}
 }
 
-// Under load a canary gets what it is good for, and never more than twice its share:
-// it is not drawn more often.
-func TestCanaryUnderLoad(t *testing.T) {
+// Under load a canary may get more than its share, but at most twice as much: it is not
+// drawn more often.
+func TestLeastInFlightBoundsCanaryUnderLoad(t *testing.T) {
 	p := newPool(t, upstream.Options{Targets: weighted(t, 95, 5)})
 	var (
 		wg     sync.WaitGroup
@@ -65,11 +65,11 @@ func TestCanaryUnderLoad(t *testing.T) {
 	wg.Wait()
 	t.Logf("%.1f %%", float64(canary)/80)
 	if canary < 8000*1/100 || canary > 800+6*27 {
-		t.Errorf("the canary got %d of 8,000, want some, and 800±162 at the most", canary)
+		t.Errorf("the canary got %d of 8,000, want some, and at most 800+162", canary)
 	}
 }
 
-func TestLeastInFlight(t *testing.T) {
+func TestLeastInFlightAvoidsBusyTarget(t *testing.T) {
 	for n := 2; n <= 5; n++ {
 		weights := make([]int, n)
 		p := newPool(t, upstream.Options{Targets: weighted(t, weights...)})
@@ -83,20 +83,20 @@ func TestLeastInFlight(t *testing.T) {
 			seen[want(t, p, newRequest("GET", "/", ""))] = true
 		}
 		if seen[string(name)] || len(seen) != n-1 {
-			t.Errorf("of %d, %s has a request in flight, and %v got the next", n, name, seen)
+			t.Errorf("of %d targets %s has a request in flight, but the next went to %v", n, name, seen)
 		}
 		busy.Body.Close()
 		for range 300 {
 			seen[want(t, p, newRequest("GET", "/", ""))] = true
 		}
 		if len(seen) != n {
-			t.Errorf("of %d idle ones %v got requests", n, seen)
+			t.Errorf("of %d idle targets %v got requests", n, seen)
 		}
 	}
 }
 
-// In flight is in relation to the weight: 2 of 3 is less than 1 of 1.
-func TestInFlightForWeight(t *testing.T) {
+// Requests in flight count relative to the weight: 2 of 3 is less than 1 of 1.
+func TestLeastInFlightDividesByWeight(t *testing.T) {
 	p := newPool(t, upstream.Options{Targets: weighted(t, 3, 1)})
 	for need := map[string]int{"a": 2, "b": 1}; need["a"]+need["b"] > 0; {
 		res, err := p.RoundTrip(newRequest("GET", "/", ""))
@@ -113,13 +113,13 @@ func TestInFlightForWeight(t *testing.T) {
 	}
 	for range 100 {
 		if want(t, p, newRequest("GET", "/", "")) == "b" {
-			t.Fatal("the fuller one was taken")
+			t.Fatal("the busier target was picked")
 		}
 	}
 }
 
-// A request counts until its response is closed.
-func TestInFlight(t *testing.T) {
+// A request is in flight until its response body is closed.
+func TestInFlightEndsWithClose(t *testing.T) {
 	p := newPool(t, upstream.Options{}, serve(t, nil).URL)
 	inFlight := func(n int) {
 		t.Helper()
@@ -140,9 +140,9 @@ func TestInFlight(t *testing.T) {
 	}
 }
 
-// The sequences are from the text of the nginx commit that brought it:
+// The sequences are from the message of the nginx commit that introduced the method:
 // "{ 5, 1, 1 } gives a, a, b, a, c, a, a".
-func TestSmoothRoundRobin(t *testing.T) {
+func TestRoundRobinIsSmooth(t *testing.T) {
 	for _, c := range []struct {
 		weights []int
 		want    string
@@ -162,8 +162,8 @@ func TestSmoothRoundRobin(t *testing.T) {
 	}
 }
 
-// Many goroutines, one lock: nobody is lost, shares are exact.
-func TestRoundRobinConcurrently(t *testing.T) {
+// With concurrent requests the shares are still exact.
+func TestRoundRobinIsExactConcurrently(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(t, "a", "b")
 		p := n.pool(t, upstream.Options{Balance: upstream.RoundRobin}, "a", "b")

@@ -10,7 +10,7 @@ import (
 	"metergate/proxy/upstream"
 )
 
-// Over loopback: what a Pool and a bare http.Transport take for a request.
+// What a request costs through a Pool and through a bare http.Transport, over loopback.
 func BenchmarkRoundTrip(b *testing.B) {
 	s := serve(b, nil, func(s *httptest.Server) {
 		s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {})
@@ -21,7 +21,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 	bench(b, "pool", newPool(b, upstream.Options{}, s.URL, s.URL+"/2"), s.URL)
 }
 
-// Without a network: what a Pool itself takes.
+// What a Pool itself costs, without a network.
 func BenchmarkOverhead(b *testing.B) {
 	answer := answerer{&http.Response{StatusCode: 200, Body: http.NoBody}}
 	transport := new(http.Transport)
@@ -29,7 +29,7 @@ func BenchmarkOverhead(b *testing.B) {
 	bench(b, "transport", transport, "http://a")
 	for i, name := range []string{upstream.LeastInFlight: "least in flight", upstream.RoundRobin: "round robin"} {
 		p := newPool(b, upstream.Options{Balance: upstream.Balance(i)}, "http://a", "http://b", "http://c")
-		p.Answer(answer)
+		p.AnswerAll(answer)
 		bench(b, name, p, "http://a")
 	}
 }

@@ -14,14 +14,14 @@ import (
 	"metergate/proxy/upstream"
 )
 
-// A target that takes connections and says nothing is left out, also when requests
-// have less time than a connection may take; a client that goes is nobody's fault.
-func TestBlackHole(t *testing.T) {
+// A target that accepts connections and never answers is ejected, even if requests time
+// out before the dial timeout. Clients that go away do not count.
+func TestSilentTargetIsEjected(t *testing.T) {
 	hole, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer hole.Close() // it never accepts, and no handshake comes
+	defer hole.Close() // nobody accepts, so no handshake completes
 	good := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer good.Close()
 	parse := func(s string) *url.URL {
@@ -53,10 +53,10 @@ func TestBlackHole(t *testing.T) {
 	}
 	ejected := func() bool { return !p.Targets()[0].EjectedUntil.IsZero() }
 	for range 10 {
-		send(nil) // the client goes
+		send(nil) // the client goes away
 	}
 	if ejected() {
-		t.Fatal("clients that went have ejected a target")
+		t.Fatal("clients that went away have ejected a target")
 	}
 	failed := 0
 	for range 20 {

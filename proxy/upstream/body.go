@@ -8,67 +8,68 @@ import (
 	"sync/atomic"
 )
 
-var errBodyTouched = errors.New("the connection broke after the request's body was begun")
+var errBodyRead = errors.New("the connection broke after part of the request's body was read")
 
-// An upload is a request's body. It knows whether it was touched, and gives it to
-// one attempt at a time: an http.Transport that gave up may still read and close
-// what it was given.
+// An upload is a request's body. It hands the body to one attempt at a time, as an
+// attemptBody, and knows whether any of it was read. An http.Transport that has given up
+// may still read and close what it was given, so the previous attempt loses its access.
 type upload struct {
-	rc    io.ReadCloser
+	body  io.ReadCloser
 	close sync.Once
 
-	mu      sync.Mutex
-	holder  *part
-	touched bool // a Read was begun
-	closed  bool // by the holder
-	last    bool // no other attempt follows
-	failed  bool // a Read failed: the client is to blame
+	mu     sync.Mutex
+	holder *attemptBody
+	read   bool // a Read has begun
+	closed bool // by the holder
+	last   bool // no other attempt follows
+	failed bool // a Read failed: the client is to blame
 }
 
-// A part is the body of one attempt.
-type part struct{ *upload }
+// An attemptBody is the body as one attempt sees it.
+type attemptBody struct{ *upload }
 
-// take gives the body to a new attempt, and takes it from the one that has it. It
-// fails when that one has begun to read it. It is a Request.GetBody.
-func (u *upload) take() (io.ReadCloser, error) {
+// claim gives the body to a new attempt and takes it from the previous one. It fails if
+// that one has begun to read. It is a Request.GetBody.
+func (u *upload) claim() (io.ReadCloser, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.touched {
-		return nil, errBodyTouched
+	if u.read {
+		return nil, errBodyRead
 	}
-	u.holder, u.closed = &part{u}, false
+	u.holder, u.closed = &attemptBody{u}, false
 	return u.holder, nil
 }
 
-// end has the body closed: now if the request failed or the holder has closed it,
-// and else when it does. Until then an untouched body stays open for the next attempt.
-func (u *upload) end(failed bool) {
+// finish says that no other attempt follows. The body is closed now if the request failed
+// or the holder has closed it already, otherwise when the holder closes it. Before that,
+// an unread body stays open for the next attempt.
+func (u *upload) finish(failed bool) {
 	u.mu.Lock()
 	u.last = true
 	now := failed || u.closed
 	u.mu.Unlock()
 	if now {
-		u.shut()
+		u.closeBody()
 	}
 }
 
-func (u *upload) shut() { u.close.Do(func() { u.rc.Close() }) }
+func (u *upload) closeBody() { u.close.Do(func() { u.body.Close() }) }
 
-func (u *upload) hasFailed() bool {
+func (u *upload) readFailed() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.failed
 }
 
-func (b *part) Read(p []byte) (int, error) {
+func (b *attemptBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	if b.holder != b || b.closed {
 		b.mu.Unlock()
 		return 0, http.ErrBodyReadAfterClose
 	}
-	b.touched = true
+	b.read = true
 	b.mu.Unlock()
-	n, err := b.rc.Read(p)
+	n, err := b.body.Read(p)
 	if err != nil && err != io.EOF {
 		b.mu.Lock()
 		b.failed = b.failed || !b.closed
@@ -77,44 +78,45 @@ func (b *part) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (b *part) Close() error {
+func (b *attemptBody) Close() error {
 	b.mu.Lock()
 	if b.holder != b {
 		b.mu.Unlock()
 		return nil
 	}
 	b.closed = true
-	now := b.touched || b.last
+	now := b.read || b.last
 	b.mu.Unlock()
 	if now {
-		b.shut()
+		b.closeBody()
 	}
 	return nil
 }
 
-// A download is a response's body, which ends a request in flight with its Close.
-type download struct {
+// A responseBody is a response's body. Its Close calls onClose once, because the request
+// is in flight until then.
+type responseBody struct {
 	io.ReadCloser
-	end  func()
-	once atomic.Bool
+	onClose func()
+	closed  atomic.Bool
 }
 
-func (d *download) Close() error {
-	err := d.ReadCloser.Close()
-	if d.once.CompareAndSwap(false, true) {
-		d.end()
+func (b *responseBody) Close() error {
+	err := b.ReadCloser.Close()
+	if b.closed.CompareAndSwap(false, true) {
+		b.onClose()
 	}
 	return err
 }
 
-// A tunnel is the body of a 101 response: a connection.
-type tunnel struct {
-	*download
+// An upgradedBody is the body of a 101 response: a connection in both directions.
+type upgradedBody struct {
+	*responseBody
 	io.Writer
 }
 
-// CloseWrite is what httputil.ReverseProxy calls when the client has said all.
-func (t tunnel) CloseWrite() error {
+// CloseWrite is called by httputil.ReverseProxy when the client has sent everything.
+func (t upgradedBody) CloseWrite() error {
 	if c, ok := t.Writer.(interface{ CloseWrite() error }); ok {
 		return c.CloseWrite()
 	}

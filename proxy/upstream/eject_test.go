@@ -14,8 +14,8 @@ import (
 	"metergate/proxy/upstream"
 )
 
-// A target's way out and back, request by request.
-func TestEjection(t *testing.T) {
+// How a target is ejected and comes back, request by request.
+func TestEjectionTimeline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(t, "a", "b")
 		p := n.pool(t, upstream.Options{Balance: upstream.RoundRobin}, "a", "b")
@@ -26,32 +26,32 @@ func TestEjection(t *testing.T) {
 			wait  time.Duration
 			up    bool
 			count int // requests, none of which may fail
-			dials int // at a that is not up
-			gets  int // at a that is
+			dials int // to a, while it is down
+			gets  int // to a, while it is up
 			out   time.Duration
 		}{
 			{wait: 0, count: 4, dials: 2},
-			{wait: 0, up: true, count: 2, gets: 1}, // ends the run
+			{wait: 0, up: true, count: 2, gets: 1}, // a response ends the row of failures
 			{wait: 0, count: 4, dials: 2},
 			{wait: 0, count: 20, dials: 1, out: 10 * s},
 			{wait: 9 * s, count: 20, dials: 0, out: 1 * s},
 			{wait: 1 * s, count: 20, dials: 1, out: 20 * s},
 			{wait: 20 * s, count: 20, dials: 1, out: 40 * s},
 			{wait: 40 * s, count: 20, dials: 1, out: 80 * s},
-			{wait: 80 * s, count: 20, dials: 1, out: 80 * s}, // and no longer
+			{wait: 80 * s, count: 20, dials: 1, out: 80 * s}, // the longest
 			{wait: 79 * s, up: true, count: 20, gets: 0, out: 1 * s},
 			{wait: 1 * s, up: true, count: 2, gets: 1},     // the trial
 			{wait: 0, up: true, count: 110, gets: 10},      // 10 to 100
 			{wait: 5 * s, up: true, count: 310, gets: 110}, // 55 to 100
 			{wait: 5 * s, up: true, count: 100, gets: 50},
-			// A repeat soon after is a longer one; after 80 s of peace it is not.
+			// A repeat soon afterwards is longer; after 80 s without failures it is not.
 			{wait: 0, count: 10, dials: 3, out: 80 * s},
 			{wait: 80 * s, up: true, count: 2, gets: 1},
 			{wait: 80 * s, count: 10, dials: 3, out: 10 * s},
 		} {
 			time.Sleep(step.wait)
 			if !step.up {
-				p.Retire() // what is idle would stay connected
+				p.Retire() // otherwise idle connections would stay
 			}
 			n.set("a", func(h *host) { h.up = step.up })
 			for range step.count {
@@ -65,7 +65,7 @@ func TestEjection(t *testing.T) {
 			if until := p.Targets()[0].EjectedUntil; !until.IsZero() {
 				out = time.Until(until).Round(s)
 			}
-			// With a growing share the exact turn is not the rule's business.
+			// While the share grows, the rules do not fix the exact turn.
 			if dials != step.dials || gets < step.gets-1 || gets > step.gets+1 || out != step.out {
 				t.Errorf("%+v: %d dials, %d requests, out for %s", step, dials, gets, out)
 			}
@@ -73,9 +73,9 @@ func TestEjection(t *testing.T) {
 	})
 }
 
-// A trial is one request. While it waits, the others go elsewhere; if its client
-// gives up, the next one may try.
-func TestOneTrial(t *testing.T) {
+// Only one request at a time is a trial; the others go to another target meanwhile. If
+// its client gives up, the next request becomes the trial.
+func TestOneTrialAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(t, "a", "b")
 		p := n.pool(t, upstream.Options{Ejection: upstream.Ejection{ConnectionErrors: 1}}, "a", "b")
@@ -99,7 +99,7 @@ func TestOneTrial(t *testing.T) {
 			}
 			synctest.Wait()
 			if got, _ := n.counts("a"); got != dials {
-				t.Errorf("%d requests try, want 1", got-dials+1)
+				t.Errorf("%d requests are on trial, want 1", got-dials+1)
 			}
 			giveUp()
 			wg.Wait()
@@ -112,13 +112,14 @@ func TestOneTrial(t *testing.T) {
 			want(t, p, newRequest("GET", "/", ""))
 		}
 		if until := p.Targets()[0].EjectedUntil; !until.IsZero() {
-			t.Error("a did not come back")
+			t.Error("a was not readmitted")
 		}
 	})
 }
 
-// A run of 5xx ejects where that is wanted; one good response ends a run.
-func TestServerErrors(t *testing.T) {
+// 5xx responses in a row eject a target if that is configured; a good response ends the
+// row.
+func TestServerErrorsEjectIfConfigured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, c := range []struct {
 			limit int
@@ -137,21 +138,21 @@ func TestServerErrors(t *testing.T) {
 				send(p, newRequest("GET", "/", ""))
 			}
 			if !p.Targets()[0].EjectedUntil.IsZero() {
-				t.Errorf("%d: ejected after runs of 2", c.limit)
+				t.Errorf("limit %d: ejected after rows of 2", c.limit)
 			}
 			n.set("a", func(h *host) { h.status = 503 })
 			for range 20 {
 				send(p, newRequest("GET", "/", ""))
 			}
 			if got := !p.Targets()[0].EjectedUntil.IsZero(); got != c.left {
-				t.Errorf("%d: ejected %t after a run of 10", c.limit, got)
+				t.Errorf("limit %d: ejected %t after a row of 10", c.limit, got)
 			}
 		}
 	})
 }
 
-// The last one stays, whatever it does.
-func TestNeverTheLast(t *testing.T) {
+// The last target is not ejected, whatever it does.
+func TestLastTargetIsNotEjected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(t, "a", "b")
 		p := n.pool(t, upstream.Options{Balance: upstream.RoundRobin}, "a", "b")
@@ -171,7 +172,7 @@ func TestNeverTheLast(t *testing.T) {
 		if out != 1 {
 			t.Errorf("%d of 2 are ejected", out)
 		}
-		// Both are tried while nothing else is there, so the first to come back serves.
+		// Without an alternative both are tried, so the first that comes back serves.
 		for _, name := range []string{"a", "b"} {
 			n.set(name, func(h *host) { h.up = true })
 			want(t, p, newRequest("GET", "/", ""))
@@ -181,9 +182,9 @@ func TestNeverTheLast(t *testing.T) {
 	})
 }
 
-// When the checks take out what ejection has left, the one ejected longest ago is
-// used.
-func TestLongestEjected(t *testing.T) {
+// If the health checks take out the targets that are not ejected, the least recently
+// ejected one is used.
+func TestLeastRecentlyEjectedIsLastResort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(t, "a", "b", "c")
 		p := n.pool(t, upstream.Options{
@@ -201,7 +202,7 @@ func TestLongestEjected(t *testing.T) {
 		}
 		n.set("c", func(h *host) { h.health = 500 })
 		time.Sleep(3 * time.Second)
-		for i, name := range []string{"b", "a", "b"} { // each failure makes it the youngest
+		for i, name := range []string{"b", "a", "b"} { // each failure makes it the most recently ejected
 			time.Sleep(time.Millisecond)
 			if _, body, err := send(p, newRequest("GET", "/", "")); body != name {
 				t.Errorf("request %d went to %q (error %v), want %s: %+v", i, body, err, name, p.Targets())
@@ -210,14 +211,14 @@ func TestLongestEjected(t *testing.T) {
 		n.set("a", func(h *host) { h.status = 200 })
 		for range 3 {
 			if body := want(t, p, newRequest("GET", "/", "")); body != "a" {
-				t.Errorf("a is good again, but %s got the request", body)
+				t.Errorf("a works again, but %s got the request", body)
 			}
 		}
 	})
 }
 
-// What ends with its client is nobody's fault.
-func TestNotTheTargetsFault(t *testing.T) {
+// A request that its client ends does not count against the target.
+func TestClientFaultsDoNotEject(t *testing.T) {
 	slow := serve(t, func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	drain := serve(t, nil)
 	p := newPool(t, upstream.Options{Balance: upstream.RoundRobin}, slow.URL, drain.URL)
@@ -238,7 +239,7 @@ func TestNotTheTargetsFault(t *testing.T) {
 			t.Errorf("error %v, want the body's", err)
 		}
 		if _, err := p.RoundTrip(newRequest("POST", "/", "", "Bad\x00name: x")); err == nil {
-			t.Error("a field that cannot be sent was sent")
+			t.Error("a header that cannot be sent was sent")
 		}
 	}
 	for _, s := range p.Targets() {

@@ -6,10 +6,10 @@ import (
 	"net/http"
 )
 
-// SetDial has a Pool connect through a test's own network.
+// SetDial makes a Pool connect through a test's own network.
 func (p *Pool) SetDial(dial func(ctx context.Context, network, addr string) (net.Conn, error)) {
 	p.transport.DialContext = dial
 }
 
-// Answer has rt answer all that goes to http targets.
-func (p *Pool) Answer(rt http.RoundTripper) { p.transport.RegisterProtocol("http", rt) }
+// AnswerAll makes rt answer every request to an http target.
+func (p *Pool) AnswerAll(rt http.RoundTripper) { p.transport.RegisterProtocol("http", rt) }

@@ -19,18 +19,18 @@ import (
 	"metergate/proxy/upstream"
 )
 
-// No test leaves a goroutine.
+// No test may leave a goroutine behind.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// A server is a target on loopback that keeps a log of what reached it.
+// A server is a target on loopback that logs what reached it.
 type server struct {
 	*httptest.Server
 	mu  sync.Mutex
 	log []string // method, target, body
 }
 
-// serve starts a server; a nil handler answers 200. It reads each request's body
-// first, unless there is an Expect field.
+// serve starts a server; a nil handler answers 200. The server reads each request's body
+// first, unless there is an Expect header.
 func serve(t testing.TB, h http.HandlerFunc, change ...func(*httptest.Server)) *server {
 	s := new(server)
 	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -67,10 +67,10 @@ func (s *server) got() []string {
 	return append([]string{}, s.log...)
 }
 
-// abort breaks the connection off, or resets the stream, without an answer.
+// abort closes the connection, or resets the stream, without a response.
 func abort(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 
-// target is a Target of weight 1.
+// target makes a Target of weight 1.
 func target(u string) upstream.Target {
 	parsed, err := url.Parse(u)
 	if err != nil {
@@ -79,7 +79,7 @@ func target(u string) upstream.Target {
 	return upstream.Target{URL: parsed}
 }
 
-// refused is a URL where nobody listens.
+// refused returns a URL where nobody listens.
 func refused(t testing.TB) string { return "http://" + testkit.FreeAddress(t) }
 
 func newPool(t testing.TB, o upstream.Options, urls ...string) *upstream.Pool {
@@ -95,8 +95,8 @@ func newPool(t testing.TB, o upstream.Options, urls ...string) *upstream.Pool {
 	return p
 }
 
-// newRequest makes a request as a reverse proxy has it: a body knows nothing but how
-// it is read. fields are "Name: value".
+// newRequest makes a request as a reverse proxy has it: the body is only a Reader.
+// fields are "Name: value".
 func newRequest(method, path, body string, fields ...string) *http.Request {
 	var r io.Reader
 	if body != "" {
@@ -124,7 +124,7 @@ func send(p *upstream.Pool, req *http.Request) (res *http.Response, body string,
 	return res, string(b), err
 }
 
-// want sends a request and expects status 200.
+// want sends a request, requires status 200 and returns the body.
 func want(t testing.TB, p *upstream.Pool, req *http.Request) (body string) {
 	t.Helper()
 	res, body, err := send(p, req)
@@ -137,8 +137,8 @@ func want(t testing.TB, p *upstream.Pool, req *http.Request) (body string) {
 	return body
 }
 
-// A network is one of pipes: nothing in it waits for the world outside, so that time
-// in a synctest bubble passes.
+// A network connects hosts by pipes. Nothing in it waits for the outside world, so time
+// passes in a synctest bubble.
 type network struct {
 	mu    sync.Mutex
 	hosts map[string]*host
@@ -149,18 +149,18 @@ type host struct {
 	name  string
 	conns chan net.Conn
 	up    bool
-	end   chan bool // of a stream
-	// hold, if it is not nil, is what a connection waits for.
+	end   chan bool // closed to end a stream
+	// hold, if not nil, delays connections until it is closed.
 	hold  chan bool
 	dials int
 	open  int // connections
-	// gets counts requests, but not checks, which go to /healthz.
+	// gets counts requests; checks, which go to /healthz, count apart.
 	gets, checks int
-	// status and health are what requests and checks are answered with.
+	// status and health are the statuses of responses to requests and checks.
 	status, health int
 }
 
-// newNetwork makes hosts that answer 200. They end with the test.
+// newNetwork starts hosts that answer 200. They stop when the test ends.
 func newNetwork(t *testing.T, names ...string) *network {
 	n := &network{hosts: map[string]*host{}}
 	for _, name := range names {
@@ -218,7 +218,7 @@ func (n *network) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 	return ours, nil
 }
 
-// pool makes a pool of hosts.
+// pool makes a Pool of hosts.
 func (n *network) pool(t *testing.T, o upstream.Options, names ...string) *upstream.Pool {
 	for _, name := range names {
 		o.Targets = append(o.Targets, target("http://"+name))
@@ -232,7 +232,7 @@ func (n *network) pool(t *testing.T, o upstream.Options, names ...string) *upstr
 	return p
 }
 
-// set changes a host and forgets what it has counted.
+// set changes a host and resets its counters.
 func (n *network) set(name string, change func(*host)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// failuresToLeave is how many checks in a row have to fail; one that succeeds
-// brings a target back.
-const failuresToLeave = 2
+// unhealthyAfter is how many checks in a row must fail before a target counts as
+// unhealthy. One successful check makes it healthy again.
+const unhealthyAfter = 2
 
-// watch checks a target until the pool is retired.
-func (p *Pool) watch(t *target) {
-	u, _ := url.ParseRequestURI(p.options.Health.Path) // New has made sure of it
+// runHealthChecks checks a target until the pool is retired.
+func (p *Pool) runHealthChecks(t *target) {
+	u, _ := url.ParseRequestURI(p.options.Health.Path) // New has validated it
 	req := &http.Request{
 		Method: http.MethodGet,
-		URL:    t.at(u),
+		URL:    t.urlOf(u),
 		Host:   p.options.Host,
 		Header: http.Header{"User-Agent": {"metergate-health"}},
 	}
@@ -26,7 +26,7 @@ func (p *Pool) watch(t *target) {
 	defer tick.Stop()
 	failed := 0
 	for {
-		err := p.check(req)
+		err := p.checkOnce(req)
 		if p.ctx.Err() != nil {
 			return
 		}
@@ -34,7 +34,7 @@ func (p *Pool) watch(t *target) {
 		if err == nil {
 			failed = 0
 		}
-		p.checked(t, err, failed)
+		p.recordCheck(t, err, failed)
 		select {
 		case <-tick.C:
 		case <-p.ctx.Done():
@@ -43,8 +43,8 @@ func (p *Pool) watch(t *target) {
 	}
 }
 
-// check asks a target once. It goes the way of requests, on their connections.
-func (p *Pool) check(req *http.Request) error {
+// checkOnce sends one check, on the same connections as requests.
+func (p *Pool) checkOnce(req *http.Request) error {
 	ctx, cancel := context.WithTimeout(p.ctx, p.options.Health.Timeout)
 	defer cancel()
 	res, err := p.transport.RoundTrip(req.WithContext(ctx))
@@ -52,26 +52,26 @@ func (p *Pool) check(req *http.Request) error {
 		return err
 	}
 	defer res.Body.Close()
-	io.CopyN(io.Discard, res.Body, 64<<10) // so that the connection can be used again
+	io.CopyN(io.Discard, res.Body, 64<<10) // so that the connection can be reused
 	if res.StatusCode/100 != 2 {
 		return fmt.Errorf("status %s", res.Status)
 	}
 	return nil
 }
 
-// checked takes note of a check, the failed-th in a row that failed.
-func (p *Pool) checked(t *target, err error, failed int) {
+// recordCheck takes note of a check; failed counts failed checks in a row, this included.
+func (p *Pool) recordCheck(t *target, err error, failed int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t.checkErr = err
-	down := t.down.Load()
+	down := t.unhealthy.Load()
 	switch {
 	case err == nil && down:
-		t.back.Store(p.now())
-		t.down.Store(false)
+		t.slowStartSince.Store(p.now())
+		t.unhealthy.Store(false)
 		p.options.Log.Info("target is healthy again", "target", t.name)
-	case failed >= failuresToLeave && !down:
-		t.down.Store(true)
+	case failed >= unhealthyAfter && !down:
+		t.unhealthy.Store(true)
 		p.options.Log.Warn("target is unhealthy", "target", t.name, "error", err)
 	}
 }

@@ -11,26 +11,26 @@ import (
 	"metergate/proxy/upstream"
 )
 
-// Checks take a target out at the second failure in a row and bring it back at the
-// first success, with a share that grows.
-func TestHealth(t *testing.T) {
+// Two failed checks in a row take a target out. One successful check brings it back,
+// with a share that grows.
+func TestHealthChecksTimeline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(t, "a", "b")
 		p := n.pool(t, upstream.Options{Balance: upstream.RoundRobin, Health: &upstream.Health{Path: "/healthz"}}, "a", "b")
 		p.Start()
-		p.Start() // again: nothing
+		p.Start() // a second call does nothing
 		synctest.Wait()
 		n.mu.Lock()
 		if checks := n.hosts["a"].checks; checks != 1 {
-			t.Errorf("%d checks at the start", checks)
+			t.Errorf("%d checks at the start, want 1", checks)
 		}
 		n.mu.Unlock()
 		const s = time.Second
 		for _, step := range []struct {
 			wait    time.Duration
-			status  int // of a's check, from after the wait
+			status  int // of a's checks after the wait
 			healthy bool
-			gets    int // a's, of 110
+			gets    int // of 110 requests, to a
 		}{
 			{1 * s, 200, true, 55},
 			{0, 500, true, 55},
@@ -58,19 +58,19 @@ func TestHealth(t *testing.T) {
 		time.Sleep(10 * s)
 		synctest.Wait()
 		if _, err := p.RoundTrip(newRequest("POST", "/", "text")); !errors.Is(err, upstream.ErrNoTarget) {
-			t.Errorf("none is healthy, but the error is %v", err)
+			t.Errorf("no target is healthy, but the error is %v", err)
 		}
 		for _, st := range p.Targets() {
 			if st.CheckError == nil {
-				t.Errorf("%+v does not say why", st)
+				t.Errorf("%+v has no CheckError", st)
 			}
 		}
 	})
 }
 
-// The same on real connections: the path of a check, its timeout, a target that is
-// not there.
-func TestHealthOverHTTP(t *testing.T) {
+// On real connections: the path of a check, its timeout, a target that refuses
+// connections.
+func TestHealthChecksOverNetwork(t *testing.T) {
 	var hang atomic.Bool
 	checked := make(chan string)
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -105,7 +105,7 @@ func TestHealthOverHTTP(t *testing.T) {
 	}
 	p.Retire()
 	before := len(s.got())
-	p.Start() // after Retire: nothing
+	p.Start() // after Retire it does nothing
 	if len(s.got()) != before {
 		t.Error("a check after Retire")
 	}

@@ -16,117 +16,158 @@ import (
 	"metergate/proxy/upstream"
 )
 
-// Two targets, of which one after the other is killed and comes back, under load.
-// No idempotent request fails, and no other is sent twice.
-func TestKillAndRestart(t *testing.T) {
-	var (
-		mu    sync.Mutex
-		seen  = map[string]int{} // how often a POST was seen
-		addrs []string
-	)
-	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == "POST" && r.Header.Get("Idempotency-Key") == "" {
-			mu.Lock()
-			seen[r.URL.Path]++
-			mu.Unlock()
-		}
-		time.Sleep(time.Duration(rand.IntN(3)) * time.Millisecond) // so that there is something to kill
-		io.WriteString(w, "ok")
-	})
-	start := func(addr string) *httptest.Server {
-		var l net.Listener
-		for i := 0; l == nil; i++ {
-			var err error
-			if l, err = net.Listen("tcp", addr); err != nil && i > 1000 {
-				t.Fatal(err)
+// Two targets are killed and restarted in turn, under load. No idempotent request fails,
+// and no other request is sent twice.
+func TestRestartedTargetsUnderLoad(t *testing.T) {
+	var posts postCounter
+	targets := []*restartable{startRestartable(t, &posts), startRestartable(t, &posts)}
+	p := newPool(t, upstream.Options{Ejection: upstream.Ejection{For: 10 * time.Millisecond}}, targets[0].url(), targets[1].url())
+
+	var clients loadClients
+	clients.start(t, p)
+	// ready: the restarted target is used again, and every client has finished a request
+	// that began after the restart. A request that met two kills would fail.
+	ready := func(i int) bool {
+		return p.Targets()[i].EjectedUntil.IsZero() && clients.haveAllFinished(2)
+	}
+	for cycle := range 10 {
+		i := cycle % 2
+		targets[i].kill()
+		time.Sleep(50 * time.Millisecond) // the clients meet a dead target
+		targets[i].restart(t)
+		clients.resetFinished()
+		for deadline := time.Now().Add(10 * time.Second); !ready(i); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("the restarted target is not used: %+v", p.Targets())
 			}
 		}
-		s := httptest.NewUnstartedServer(handler)
-		s.Listener.Close()
-		s.Listener = l
-		s.Start()
-		return s
 	}
-	kill := func(s *httptest.Server) {
-		s.Listener.Close()
-		s.CloseClientConnections()
-		s.Close()
+	clients.stop()
+	for _, s := range targets {
+		s.server.Close()
 	}
-	servers := []*httptest.Server{start("127.0.0.1:0"), start("127.0.0.1:0")}
-	for _, s := range servers {
-		addrs = append(addrs, s.Listener.Addr().String())
-	}
-	p := newPool(t, upstream.Options{Ejection: upstream.Ejection{For: 10 * time.Millisecond}},
-		"http://"+addrs[0], "http://"+addrs[1])
+	posts.checkOnce(t)
+	t.Logf("%d requests, %d failed; %d POSTs without a key were lost, %d arrived",
+		clients.sent.Load(), clients.failed.Load(), clients.lost.Load(), len(posts.seen))
+}
 
-	var (
-		wg           sync.WaitGroup
-		stop         atomic.Bool
-		sent, failed atomic.Int64
-		lost         atomic.Int64     // POSTs
-		finished     [16]atomic.Int64 // requests of each client
-	)
-	for client := range finished {
-		wg.Go(func() {
-			for i := 0; !stop.Load(); i++ {
-				method := []string{"GET", "PUT", "DELETE", "HEAD", "POST", "POST with a key", "POST with a body"}[i%7]
-				req := newRequest(strings.Fields(method)[0], fmt.Sprintf("/%d/%d", client, i), "")
-				switch method {
+// A postCounter counts how often each POST without a key has arrived.
+type postCounter struct {
+	mu   sync.Mutex
+	seen map[string]int // by path
+}
+
+func (c *postCounter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == "POST" && r.Header.Get("Idempotency-Key") == "" {
+		c.mu.Lock()
+		if c.seen == nil {
+			c.seen = map[string]int{}
+		}
+		c.seen[r.URL.Path]++
+		c.mu.Unlock()
+	}
+	time.Sleep(time.Duration(rand.IntN(3)) * time.Millisecond) // so that there is something to kill
+	io.WriteString(w, "ok")
+}
+
+func (c *postCounter) checkOnce(t *testing.T) {
+	for path, n := range c.seen {
+		if n > 1 {
+			t.Errorf("POST %s arrived %d times", path, n)
+		}
+	}
+}
+
+// A restartable is a target that can be killed and started again at the same address.
+type restartable struct {
+	handler http.Handler
+	addr    string
+	server  *httptest.Server
+}
+
+func startRestartable(t *testing.T, handler http.Handler) *restartable {
+	s := &restartable{handler: handler, addr: "127.0.0.1:0"}
+	s.restart(t)
+	s.addr = s.server.Listener.Addr().String()
+	return s
+}
+
+func (s *restartable) url() string { return "http://" + s.addr }
+
+func (s *restartable) restart(t *testing.T) {
+	var l net.Listener
+	for i := 0; l == nil; i++ {
+		var err error
+		if l, err = net.Listen("tcp", s.addr); err != nil && i > 1000 {
+			t.Fatal(err)
+		}
+	}
+	s.server = httptest.NewUnstartedServer(s.handler)
+	s.server.Listener.Close()
+	s.server.Listener = l
+	s.server.Start()
+}
+
+func (s *restartable) kill() {
+	s.server.Listener.Close()
+	s.server.CloseClientConnections()
+	s.server.Close()
+}
+
+// loadClients send requests of all kinds, one after the other, until they are stopped.
+type loadClients struct {
+	wg       sync.WaitGroup
+	stopping atomic.Bool
+	sent     atomic.Int64
+	failed   atomic.Int64     // requests that must not fail
+	lost     atomic.Int64     // POSTs without a key that failed, as they may
+	finished [16]atomic.Int64 // requests of each client since resetFinished
+}
+
+func (c *loadClients) start(t *testing.T, p *upstream.Pool) {
+	for client := range c.finished {
+		c.wg.Go(func() {
+			for i := 0; !c.stopping.Load(); i++ {
+				kind := []string{"GET", "PUT", "DELETE", "HEAD", "POST", "POST with a key", "POST with a body"}[i%7]
+				req := newRequest(strings.Fields(kind)[0], fmt.Sprintf("/%d/%d", client, i), "")
+				switch kind {
 				case "POST with a key":
 					req.Header.Set("Idempotency-Key", "1")
 				case "POST with a body":
 					req = newRequest("POST", req.URL.Path, "text")
 				}
 				res, _, err := send(p, req)
-				sent.Add(1)
-				finished[client].Add(1)
+				c.sent.Add(1)
+				c.finished[client].Add(1)
 				switch {
 				case err == nil && res.StatusCode == 200:
-				case method == "POST" || method == "POST with a body":
-					lost.Add(1)
+				case kind == "POST" || kind == "POST with a body":
+					c.lost.Add(1)
 				default:
-					failed.Add(1)
-					t.Errorf("%s failed: %v", method, err)
+					c.failed.Add(1)
+					t.Errorf("%s failed: %v", kind, err)
 				}
 			}
 		})
 	}
-	// ready: the target that came back is used, and no request is left that has met
-	// its end. One that meets two ends fails.
-	ready := func(i int) bool {
-		if !p.Targets()[i].EjectedUntil.IsZero() {
+}
+
+func (c *loadClients) resetFinished() {
+	for i := range c.finished {
+		c.finished[i].Store(0)
+	}
+}
+
+func (c *loadClients) haveAllFinished(n int64) bool {
+	for i := range c.finished {
+		if c.finished[i].Load() < n {
 			return false
 		}
-		for c := range finished {
-			if finished[c].Load() < 2 {
-				return false
-			}
-		}
-		return true
 	}
-	for cycle := range 10 {
-		i := cycle % 2
-		kill(servers[i])
-		time.Sleep(50 * time.Millisecond) // what clients meet; nothing is waited for
-		servers[i] = start(addrs[i])
-		for c := range finished {
-			finished[c].Store(0)
-		}
-		for deadline := time.Now().Add(10 * time.Second); !ready(i); time.Sleep(time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("the target that came back is not used: %+v", p.Targets())
-			}
-		}
-	}
-	stop.Store(true)
-	wg.Wait()
-	for _, s := range servers {
-		s.Close()
-	}
-	for path, n := range seen {
-		if n > 1 {
-			t.Errorf("POST %s was seen %d times", path, n)
-		}
-	}
-	t.Logf("%d requests, %d failed; %d POSTs without a key were broken off, %d arrived", sent.Load(), failed.Load(), lost.Load(), len(seen))
+	return true
+}
+
+func (c *loadClients) stop() {
+	c.stopping.Store(true)
+	c.wg.Wait()
 }

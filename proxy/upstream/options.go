@@ -12,86 +12,87 @@ import (
 	"time"
 )
 
-// maxWeight bounds a weight, so that sums of them cannot overflow.
+// maxWeight bounds a weight, so that the sum of all weights cannot overflow.
 const maxWeight = 1000
 
 // A Target is one server.
 type Target struct {
-	// URL is http or https with a host. Its path, if any, is put before the path of
-	// every request. It has no user, query or fragment.
+	// URL is an http or https URL with a host. Its path, if any, is put before the path
+	// of every request. It must not have a user, query or fragment.
 	URL *url.URL
-	// Weight is the target's share of the requests, in relation to the others': 1 to
-	// 1000; 0: 1. A target that is to get nothing is left out.
+	// Weight is the target's share of the requests, relative to the other targets: 1 to
+	// 1000; 0 means 1. To give a target no requests, leave it out.
 	Weight int
 }
 
-// A Balance says how one of several targets is picked.
+// A Balance is the method that picks one of several targets.
 type Balance int
 
 const (
-	// LeastInFlight draws two targets by their weights and takes the one that has
-	// fewer requests in flight for its weight. A target's share of the requests is
-	// never more than twice its weight's; without load it is its weight's.
+	// LeastInFlight picks two targets at random by weight and takes the one with fewer
+	// requests in flight relative to its weight. A target never gets more than twice the
+	// share that its weight stands for; without load it gets exactly that share.
 	LeastInFlight Balance = iota
-	// RoundRobin takes the targets in turn, each as often as its weight says,
-	// spread evenly: 5, 1, 1 is a a b a c a a. As nginx has it.
+	// RoundRobin is nginx's smooth weighted round robin: the targets take turns, each as
+	// often as its weight says and spread evenly. Weights 5, 1, 1 give a a b a c a a.
 	RoundRobin
 )
 
-// Health says how targets are checked.
+// Health configures active health checks.
 type Health struct {
-	// Path is what a check gets, with or without a query; it begins with a slash and
-	// comes behind the path of the target's URL. A status of 2xx is healthy, any
-	// other is not: a redirect says nothing of the target.
+	// Path is the path of a check, with or without a query. It begins with a slash and is
+	// appended to the path of the target's URL. Only a 2xx status counts as healthy: a
+	// redirect says nothing about the target itself.
 	Path string
-	// Interval is the time between two checks of a target; 0: 5 s.
+	// Interval is the time between two checks of a target; 0 means 5 s.
 	Interval time.Duration
-	// Timeout is the longest that a check may take; 0: 2 s.
+	// Timeout is the longest that a check may take; 0 means 2 s.
 	Timeout time.Duration
 }
 
-// Ejection says when a target that fails its requests gets none for a while.
+// Ejection configures passive outlier ejection: a target whose requests fail gets none
+// for a while.
 type Ejection struct {
-	// ConnectionErrors in a row eject a target: it could not be reached, or broke
-	// the connection off before it answered. 0: 3.
+	// ConnectionErrors is how many connection errors in a row eject a target: it could not
+	// be reached, or closed the connection before it answered. 0 means 3.
 	ConnectionErrors int
-	// ServerErrors in a row, responses of status 5xx, do so, too; 0: they never do.
+	// ServerErrors is how many 5xx responses in a row eject a target; 0 means that they
+	// never do.
 	ServerErrors int
-	// For is how long a target is ejected; 0: 10 s. Each repeat doubles it, up to
-	// 8 times For.
+	// For is how long a target is ejected; 0 means 10 s. Each repeated ejection doubles
+	// it, up to 8 times For.
 	For time.Duration
 }
 
-// Options are what a Pool is made of. Only Targets is needed.
+// Options configure a Pool. Only Targets is required.
 type Options struct {
-	// Targets are one or more, no two with the same URL.
+	// Targets has at least one target, and no two with the same URL.
 	Targets []Target
 	Balance Balance
-	// Health checks the targets; nil: all count as healthy.
+	// Health enables active checks; nil: all targets count as healthy.
 	Health   *Health
 	Ejection Ejection
-	// TLS is for https targets, and is copied; nil: the system's roots, no client
-	// certificate. The name in the certificate is the URL's host, whatever the Host
-	// field says, unless ServerName is set.
+	// TLS is used for https targets, and is copied; nil: the system's roots, no client
+	// certificate. Unless ServerName is set, the certificate must name the URL's host,
+	// whatever the Host header says.
 	TLS *tls.Config
-	// Host is the Host field that the targets see; empty: that of their URL.
+	// Host is the Host header that the targets get; empty: the host of their URL.
 	Host string
-	// KeepHost leaves the request's own Host field (its URL's host if that is empty,
-	// as everywhere in net/http); not with Host.
+	// KeepHost forwards the request's own Host header. If that is empty, it is the host
+	// of the request's URL, as everywhere in net/http. It excludes Host.
 	KeepHost bool
-	// DialTimeout is the longest that connecting may take, and again the TLS
-	// handshake; 0: 10 s.
+	// DialTimeout bounds connecting, and then again the TLS handshake; 0 means 10 s.
 	DialTimeout time.Duration
-	// Log tells of targets that go and come back; nil: nothing does.
+	// Log reports targets that are taken out or come back; nil: no log.
 	Log *slog.Logger
 }
 
-// check names all that is wrong, a line each.
-func (o Options) check() error {
+// validate returns all faults, one per line.
+func (o Options) validate() error {
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	if len(o.Targets) == 0 {
-		fault("targets: there must be one at least")
+		fault("targets: at least one is required")
 	}
 	seen := map[string]bool{}
 	for i, t := range o.Targets {
@@ -100,7 +101,7 @@ func (o Options) check() error {
 			continue
 		}
 		if seen[t.URL.String()] {
-			fault("targets[%d].url: %s is there twice", i, t.URL)
+			fault("targets[%d].url: %s is listed twice", i, t.URL)
 		}
 		seen[t.URL.String()] = true
 		if t.Weight < 0 || t.Weight > maxWeight {
@@ -108,21 +109,21 @@ func (o Options) check() error {
 		}
 	}
 	if o.Balance != LeastInFlight && o.Balance != RoundRobin {
-		fault("balance: unknown")
+		fault("balance: unknown method %d", o.Balance)
 	}
 	if o.Host != "" && o.KeepHost {
-		fault("host: cannot be both kept and set")
+		fault("host: set it or keep the client's, not both")
 	}
 	if h := o.Health; h != nil {
 		if _, err := url.ParseRequestURI(h.Path); err != nil || h.Path[0] != '/' {
-			fault("health.path: must be a path that begins with a slash, got %q", h.Path)
+			fault("health.path: must be a path that starts with a slash, got %q", h.Path)
 		}
 		if h.Interval < 0 || h.Timeout < 0 {
-			fault("health: times must not be negative")
+			fault("health: interval and timeout must not be negative")
 		}
 	}
 	if e := o.Ejection; e.ConnectionErrors < 0 || e.ServerErrors < 0 || e.For < 0 {
-		fault("ejection: numbers must not be negative")
+		fault("ejection: values must not be negative")
 	}
 	if o.DialTimeout < 0 {
 		fault("dial timeout: must not be negative")
@@ -133,18 +134,18 @@ func (o Options) check() error {
 func checkURL(u *url.URL) error {
 	switch {
 	case u == nil:
-		return errors.New("is missing")
+		return errors.New("is required")
 	case u.Scheme != "http" && u.Scheme != "https":
-		return fmt.Errorf("must begin with http:// or https://, got %q", u.Redacted())
+		return fmt.Errorf("must start with http:// or https://, got %q", u.Redacted())
 	case u.Hostname() == "":
-		return fmt.Errorf("has no host: %q", u.Redacted())
+		return fmt.Errorf("must have a host, got %q", u.Redacted())
 	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return fmt.Errorf("must have no user, query or fragment: %q", u.Redacted())
+		return fmt.Errorf("must not have a user, query or fragment, got %q", u.Redacted())
 	}
 	return nil
 }
 
-// withDefaults fills in what was left at zero.
+// withDefaults replaces zero values by their defaults.
 func (o Options) withDefaults() Options {
 	if o.Health != nil {
 		h := *o.Health
@@ -164,21 +165,22 @@ func (o Options) withDefaults() Options {
 func newTransport(o Options) *http.Transport {
 	dialer := &net.Dialer{Timeout: o.DialTimeout, KeepAlive: 30 * time.Second}
 	return &http.Transport{
-		// No Proxy: requests go to the target, whatever HTTP_PROXY says.
+		// No Proxy, so requests go to the target whatever HTTP_PROXY says.
 		DialContext:           dialer.DialContext,
 		TLSClientConfig:       o.TLS.Clone(), // nil stays nil
 		TLSHandshakeTimeout:   o.DialTimeout,
 		ExpectContinueTimeout: time.Second,
 		IdleConnTimeout:       90 * time.Second,
-		MaxIdleConns:          0,    // no bound for all hosts,
-		MaxIdleConnsPerHost:   1024, // one for each; the default of 2 redials all the time
+		MaxIdleConns:          0,    // no bound over all hosts
+		MaxIdleConnsPerHost:   1024, // with the default of 2 it would dial again and again
 		ForceAttemptHTTP2:     true,
-		// A connection that waits for a slow answer keeps both. Longer bodies go past them.
+		// A connection keeps both buffers while it waits for a slow response, so they are
+		// small. Longer bodies bypass them.
 		ReadBufferSize:     2 << 10,
 		WriteBufferSize:    2 << 10,
-		DisableCompression: true, // what the client asked for is what it gets
-		// An HTTP/2 connection carries many requests. One that is dead without
-		// having been closed would hold all of them until their time is up.
+		DisableCompression: true, // the client gets the encoding that it asked for
+		// An HTTP/2 connection carries many requests. If it is dead but not closed, all of
+		// them would hang until they time out, so pings find out.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
 	}
 }

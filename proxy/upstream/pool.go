@@ -1,18 +1,20 @@
-// Package upstream sends requests to one of several targets that serve the same.
-// A [Pool] is an [http.RoundTripper], and so takes the place of an [http.Transport]
-// in a reverse proxy.
+// Package upstream sends requests to one of several equivalent targets. A [Pool] is an
+// [http.RoundTripper], and takes the place of an [http.Transport] in a reverse proxy.
 //
-// A request goes one way, and [Pool.RoundTrip] reads like it:
+// [Pool.RoundTrip] follows a request's way:
 //
-//	pick a target → make its request → send it → perhaps once more, elsewhere
+//	pick a target → build its request → send it → perhaps retry on another target
 //
-// Three things keep a target from being picked. Active checks ask each target on
-// their own whether it is healthy (health.go). Passive ejection sees how it does
-// with requests (eject.go). And a target that comes back from either takes a small
-// share first, that grows. Among the others the choice is balance.go's.
+// Three things limit what a target gets:
 //
-// A request is sent twice only where that does no harm: retry.go has the rules,
-// and what net/http's own retries have to do with them.
+//   - active health checks ask each target whether it is healthy (health.go);
+//   - passive ejection takes out a target whose requests fail (eject.go);
+//   - slow start gives a target that comes back a small, growing share (eject.go).
+//
+// The load balancing among the others is in balance.go.
+//
+// A request is sent twice only where that is safe: retry.go has the rules, and how they
+// relate to net/http's own retries.
 package upstream
 
 import (
@@ -26,134 +28,134 @@ import (
 	"time"
 )
 
-// ErrNoTarget: the active checks find no target healthy. Nothing was sent.
+// ErrNoTarget means that the health checks find no target healthy. Nothing was sent.
 var ErrNoTarget = errors.New("no target is healthy")
 
-// A Pool sends requests to the targets of one upstream. It does not change: for
-// other targets there is another Pool. All methods can be used concurrently.
+// A Pool sends requests to the targets of one upstream. Its targets do not change: a
+// reload makes another Pool. All methods may be called concurrently.
 type Pool struct {
-	options   Options // with defaults
-	targets   []*target
-	transport *http.Transport
-	mayHTTP2  bool
-	born      time.Time // what moments count from
+	options     Options // with defaults
+	targets     []*target
+	transport   *http.Transport
+	mayUseHTTP2 bool      // there is an https target
+	created     time.Time // moments count from here
 
-	turn sync.Mutex // of RoundRobin
-	// mu orders what changes the targets' state. It is not taken on a request's path
-	// as long as all goes well.
+	roundRobinMu sync.Mutex // guards the targets' credit
+	// mu guards changes of the targets' state. A request takes it only when a target
+	// has failed or recovered.
 	mu       sync.Mutex
 	retired  atomic.Bool
-	ctx      context.Context // of the checks
+	ctx      context.Context // of the health checks
 	cancel   context.CancelFunc
 	start    sync.Once
 	checkers sync.WaitGroup
 }
 
-// A moment is a time in nanoseconds since the Pool was made, and never 0. Steps of
-// the wall clock do not touch it.
+// A moment is a time in nanoseconds since the Pool was created, and never 0. It is
+// monotonic: steps of the wall clock do not affect it.
 type moment = int64
 
-// A target is a Target and how it does.
+// A target is a Target and its state.
 type target struct {
-	url    *url.URL
-	name   string // the URL, for logs
-	prefix string // the URL's path without a slash at its end
-	raw    string // the same, escaped
-	weight int64
+	url           *url.URL
+	name          string // the URL, for logs
+	prefix        string // the URL's path without a trailing slash
+	escapedPrefix string // the same, escaped
+	weight        int64
 
-	inFlight atomic.Int64
-	down     atomic.Bool // the checks say so
+	inFlight  atomic.Int64
+	unhealthy atomic.Bool // according to the health checks
 
-	failures     atomic.Int64 // connection errors in a row
-	serverErrors atomic.Int64 // responses of 5xx in a row
-	until        atomic.Int64 // moment when a trial may begin; 0: it is not ejected
-	ejected      atomic.Int64 // moment of the last ejection; 0: it never was
-	trial        atomic.Bool  // a request is under way that ends the ejection, or renews it
-	back         atomic.Int64 // moment since when its share grows; 0: it has all of it
+	connectionErrors atomic.Int64 // in a row
+	serverErrors     atomic.Int64 // 5xx responses in a row
+	ejectedUntil     atomic.Int64 // moment from which a trial may begin; 0: not ejected
+	lastEjected      atomic.Int64 // moment of the last ejection; 0: never
+	onTrial          atomic.Bool  // a request is under way that ends or renews the ejection
+	slowStartSince   atomic.Int64 // moment since which its share grows; 0: it has its full share
 
-	current int64 // RoundRobin's, under Pool.turn
+	credit int64 // for RoundRobin; guarded by Pool.roundRobinMu
 
-	// Under Pool.mu:
-	repeats    int    // how often the ejection is doubled
-	readmitted moment // after the last ejection; 0: it never was
-	checkErr   error  // of the last check
+	// Guarded by Pool.mu:
+	doublings      int    // of the ejection's length
+	lastReadmitted moment // after the last ejection; 0: never
+	checkErr       error  // of the last check
 }
 
-// New makes a Pool. It starts nothing. The error names all that is wrong with the
-// options.
+// New makes a Pool. It starts nothing. The error lists all faults of the options, one per
+// line.
 func New(o Options) (*Pool, error) {
-	if err := o.check(); err != nil {
+	if err := o.validate(); err != nil {
 		return nil, err
 	}
 	o = o.withDefaults()
 	p := &Pool{
 		options:   o,
 		transport: newTransport(o),
-		born:      time.Now(),
+		created:   time.Now(),
 	}
 	for _, t := range o.Targets {
-		p.mayHTTP2 = p.mayHTTP2 || t.URL.Scheme == "https"
+		p.mayUseHTTP2 = p.mayUseHTTP2 || t.URL.Scheme == "https"
 		p.targets = append(p.targets, &target{
-			url:    t.URL,
-			name:   t.URL.String(),
-			prefix: strings.TrimSuffix(t.URL.Path, "/"),
-			raw:    strings.TrimSuffix(t.URL.EscapedPath(), "/"),
-			weight: int64(max(t.Weight, 1)),
+			url:           t.URL,
+			name:          t.URL.String(),
+			prefix:        strings.TrimSuffix(t.URL.Path, "/"),
+			escapedPrefix: strings.TrimSuffix(t.URL.EscapedPath(), "/"),
+			weight:        int64(max(t.Weight, 1)),
 		})
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p, nil
 }
 
-// Inherit takes over what another Pool knows of the targets that both have: their
-// health and their ejections. Before Start, and before any request.
-func (p *Pool) Inherit(from *Pool) {
+// AdoptState takes over the health and the ejections of the targets that both pools have.
+// It must be called before Start and before any request.
+func (p *Pool) AdoptState(from *Pool) {
 	from.mu.Lock()
 	defer from.mu.Unlock()
-	p.born = from.born // moments count from it
+	p.created = from.created // so that the moments of both mean the same
 	for _, t := range p.targets {
 		for _, old := range from.targets {
 			if old.name != t.name {
 				continue
 			}
-			t.down.Store(old.down.Load() && p.options.Health != nil)
-			t.failures.Store(old.failures.Load())
+			t.unhealthy.Store(old.unhealthy.Load() && p.options.Health != nil)
+			t.connectionErrors.Store(old.connectionErrors.Load())
 			t.serverErrors.Store(old.serverErrors.Load())
-			t.ejected.Store(old.ejected.Load())
-			t.until.Store(old.until.Load())
-			t.back.Store(old.back.Load())
-			t.repeats, t.readmitted, t.checkErr = old.repeats, old.readmitted, old.checkErr
+			t.lastEjected.Store(old.lastEjected.Load())
+			t.ejectedUntil.Store(old.ejectedUntil.Load())
+			t.slowStartSince.Store(old.slowStartSince.Load())
+			t.doublings, t.lastReadmitted, t.checkErr = old.doublings, old.lastReadmitted, old.checkErr
 		}
 	}
 }
 
-// Start begins the health checks, the first of each target at once. Until two of
-// them have failed, a target counts as healthy. Again, or without Options.Health,
-// or after Retire, it does nothing.
+// Start begins the health checks; each target is checked at once. A target counts as
+// healthy until two checks in a row have failed. Start does nothing without
+// Options.Health, when called again, or after Retire.
 func (p *Pool) Start() {
 	if p.options.Health == nil {
 		return
 	}
 	p.start.Do(func() {
 		for _, t := range p.targets {
-			p.checkers.Go(func() { p.watch(t) })
+			p.checkers.Go(func() { p.runHealthChecks(t) })
 		}
 	})
 }
 
-// Retire ends the health checks and closes the connections that no request uses:
-// at once, and again when the last response has been closed. Requests in flight go
-// on, streams too, and one that comes late is still served.
+// Retire ends the health checks and closes idle connections: at once, and again when the
+// last response body has been closed. Requests in flight continue, streams included, and
+// a late request is still served.
 func (p *Pool) Retire() {
-	p.start.Do(func() {}) // from now on there is nothing to start
+	p.start.Do(func() {}) // a later Start does nothing
 	p.retired.Store(true)
 	p.cancel()
-	p.checkers.Wait() // short: their requests have been cancelled
+	p.checkers.Wait() // not for long: their requests have been canceled
 	p.closeIdle()
 }
 
-// done ends a request. It is called once for each that was begun.
-func (p *Pool) done(t *target) {
+// requestEnded is called once for each request that was counted as in flight.
+func (p *Pool) requestEnded(t *target) {
 	t.inFlight.Add(-1)
 	if !p.retired.Load() {
 		return
@@ -168,27 +170,27 @@ func (p *Pool) done(t *target) {
 
 func (p *Pool) closeIdle() {
 	p.transport.CloseIdleConnections()
-	// A stream of HTTP/2 whose client is gone counts for a moment longer, and its
-	// connection is not idle yet.
+	// An HTTP/2 stream whose client is gone counts for a moment longer, so its connection
+	// is not idle yet.
 	time.AfterFunc(time.Second, p.transport.CloseIdleConnections)
 }
 
-// A Status says how a target does.
+// A Status is the state of a target.
 type Status struct {
 	URL    string
 	Weight int
-	// Healthy is what the active checks say; true without them.
+	// Healthy is the verdict of the health checks; true without checks.
 	Healthy bool
-	// CheckError is why the last check failed; nil: it did not, or there was none.
+	// CheckError is why the last check failed; nil: it succeeded, or there was none.
 	CheckError error
-	// EjectedUntil is when an ejected target may be tried again, which may be in the
-	// past while no request has tried; zero: it is not ejected.
+	// EjectedUntil is when an ejected target may be tried again. It may be in the past
+	// if no request has tried yet. Zero: the target is not ejected.
 	EjectedUntil time.Time
-	// InFlight counts requests whose response has not been closed.
+	// InFlight counts requests whose response body has not been closed.
 	InFlight int
 }
 
-// Targets says how the targets do, in the order of Options.Targets.
+// Targets returns the state of all targets, in the order of Options.Targets.
 func (p *Pool) Targets() []Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -197,16 +199,16 @@ func (p *Pool) Targets() []Status {
 		all[i] = Status{
 			URL:        t.name,
 			Weight:     int(t.weight),
-			Healthy:    !t.down.Load(),
+			Healthy:    !t.unhealthy.Load(),
 			CheckError: t.checkErr,
 			InFlight:   int(t.inFlight.Load()),
 		}
-		if until := t.until.Load(); until != 0 {
-			all[i].EjectedUntil = p.born.Add(time.Duration(until))
+		if until := t.ejectedUntil.Load(); until != 0 {
+			all[i].EjectedUntil = p.created.Add(time.Duration(until))
 		}
 	}
 	return all
 }
 
 // now is the present moment.
-func (p *Pool) now() moment { return int64(time.Since(p.born)) + 1 }
+func (p *Pool) now() moment { return int64(time.Since(p.created)) + 1 }

@@ -41,8 +41,8 @@ func countConns(s *httptest.Server) *conns {
 	return c
 }
 
-// Connections are closed at once when they are idle, whenever that is.
-func TestRetireAtOnce(t *testing.T) {
+// Retire closes connections as soon as they are idle.
+func TestRetireClosesIdleConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(t, "a")
 		p := n.pool(t, upstream.Options{}, "a")
@@ -60,22 +60,22 @@ func TestRetireAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		want(t, p, newRequest("GET", "/", ""))
-		open("before", 2)
+		open("before Retire", 2)
 		p.Retire()
-		open("retired", 1)
+		open("after Retire", 1)
 		time.Sleep(time.Minute)
 		want(t, p, newRequest("GET", "/late", ""))
-		open("a late request", 2)
+		open("after a late request", 2)
 		close(n.hosts["a"].end)
 		io.ReadAll(stream.Body)
 		stream.Body.Close()
-		open("the stream has ended", 0)
+		open("after the stream", 0)
 	})
 }
 
-// A retired pool closes what it does not use, lets a stream end in its own time, and
-// leaves nothing. (TestMain sees to the goroutines.)
-func TestRetire(t *testing.T) {
+// A retired pool closes idle connections, lets a stream end by itself, and leaves nothing
+// behind. (TestMain checks for goroutines.)
+func TestRetireLetsStreamsEnd(t *testing.T) {
 	for _, proto := range []string{"HTTP/1.1", "HTTP/2.0"} {
 		for _, end := range []string{"read", "closed early", "client gone"} {
 			more := make(chan bool)
@@ -115,7 +115,7 @@ func TestRetire(t *testing.T) {
 			lines := bufio.NewScanner(res.Body)
 			lines.Scan()
 			p.Retire()
-			want(t, p, newRequest("GET", "/late", "")) // still served
+			want(t, p, newRequest("GET", "/late", "")) // a late request is still served
 			if n := p.Targets()[0].InFlight; n != 1 {
 				t.Errorf("%s, %s: %d in flight", proto, end, n)
 			}
@@ -142,7 +142,7 @@ func TestRetire(t *testing.T) {
 				select {
 				case <-open.none:
 				case <-time.After(10 * time.Second):
-					t.Fatalf("%s, %s: a connection is open", proto, end)
+					t.Fatalf("%s, %s: a connection is still open", proto, end)
 				}
 				open.mu.Lock()
 				left = len(open.open)

@@ -12,35 +12,37 @@ import (
 	"sync/atomic"
 )
 
-// When a request is sent again.
+// When a request is retried.
 //
-// Once, to another target, if the first one
+// A request is retried once, on another target, if the first target
 //
-//   - could not be reached: nothing was sent, so any request may go on;
-//   - broke the connection off after (part of) the request was sent, and no byte of
-//     a response came: only a repeatable request. That is one with an idempotent
-//     method (RFC 9110 section 9.2.2) or an Idempotency-Key.
+//   - could not be reached: nothing was sent, so any request may be retried;
+//   - closed the connection after (part of) the request was sent and before the first
+//     byte of a response: only a repeatable request may be retried. That is one with an
+//     idempotent method (RFC 9110 section 9.2.2) or an Idempotency-Key.
 //
-// In both cases its body, if it has one, must not have been touched. The end of the
-// request's context and a client that does not deliver its body say nothing of the
-// target, and there is no one to try again for.
+// In both cases the body, if there is one, must not have been read. If the request's
+// context ends, or the client does not deliver its body, that says nothing about the
+// target, and nobody waits for a retry.
 //
-// http.Transport repeats requests by rules of its own, on another connection to the
-// same target. They are narrowed to ours:
+// http.Transport retries by its own rules, on another connection to the same target. They
+// are narrowed to ours:
 //
-//   - HTTP/1, a connection used before, not a byte written: harmless.
-//   - HTTP/1, a connection used before that broke: GET, HEAD, OPTIONS, TRACE and what
-//     has a field Idempotency-Key or X-Idempotency-Key, be it empty. Keys that make
-//     nothing repeatable here are hidden from it, see hideKeys.
-//   - HTTP/2, a stream that the server refused, or reset with PROTOCOL_ERROR: any
-//     request, though the latter does not say that nothing was done. What is not
-//     repeatable is stopped, see attempt.stopped.
+//   - HTTP/1, a reused connection, nothing written yet: harmless.
+//   - HTTP/1, a reused connection that broke: it retries GET, HEAD, OPTIONS, TRACE and
+//     any request with an Idempotency-Key or X-Idempotency-Key header, even an empty one.
+//     Keys that do not make a request repeatable here are hidden from it: see
+//     hideIdempotencyKeys.
+//   - HTTP/2, a stream that the server refused, or reset with PROTOCOL_ERROR: it retries
+//     any request, although after a reset the target may have acted upon it. If the
+//     request is not repeatable, the retry is stopped: see attempt.stopIfSent.
 
-// errSentAlready: the connection broke, and the request may have been acted upon.
+// errSentAlready means that the connection broke and the target may have acted upon the
+// request.
 var errSentAlready = errors.New("the connection broke after the request was sent")
 
-// repeatable reports whether a request may reach a server twice.
-func repeatable(r *http.Request) bool {
+// isRepeatable reports whether a request may reach a server twice.
+func isRepeatable(r *http.Request) bool {
 	switch r.Method {
 	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
 		return true
@@ -48,10 +50,10 @@ func repeatable(r *http.Request) bool {
 	return r.Header.Get("Idempotency-Key") != ""
 }
 
-// hideKeys returns the header with the keys for which http.Transport would repeat a
-// request written in lower case. Names of fields have no case (RFC 9110 section 5.1),
-// but it looks for one. The header itself is not changed.
-func hideKeys(h http.Header) http.Header {
+// hideIdempotencyKeys returns the header with the names that make http.Transport retry a
+// request in lower case. Header names are case-insensitive (RFC 9110 section 5.1), but
+// http.Transport looks for the canonical form only. The header itself is not changed.
+func hideIdempotencyKeys(h http.Header) http.Header {
 	_, key := h["Idempotency-Key"]
 	_, xkey := h["X-Idempotency-Key"]
 	if !key && !xkey {
@@ -69,35 +71,35 @@ func hideKeys(h http.Header) http.Header {
 
 // How far an attempt has come.
 const (
-	stageNew       = iota // nothing of it left the process
+	stageNew       = iota // it has not left the process
 	stageDial             // it waits for a connection
-	stageSent             // it has one, and may have been sent
-	stageResponded        // there is a byte of a response
+	stageSent             // it has a connection, and may have been sent
+	stageResponded        // the first byte of a response has arrived
 )
 
-// An attempt is one request to one target. The context's end is the only way to
-// stop http.Transport from sending it again.
+// An attempt is one request to one target. Ending its context is the only way to stop
+// http.Transport from sending it again.
 type attempt struct {
 	httptrace.ClientTrace
 	stage atomic.Int32
 
-	// For what may not be sent twice, to a target that may speak HTTP/2.
+	// For a request that must not be sent twice, to a target that may use HTTP/2.
 	cancel  context.CancelCauseFunc // nil: not needed
 	http2   atomic.Bool             // the connection's protocol
 	written atomic.Bool             // on an HTTP/2 connection
 }
 
-// getConn is called whenever the request begins to wait for a connection.
+// getConn is called each time the request begins to wait for a connection.
 func (a *attempt) getConn(string) {
-	if !a.stopped() {
+	if !a.stopIfSent() {
 		a.stage.Store(stageDial)
 	}
 }
 
-// gotConn is called whenever the request has one. With HTTP/2 it is not sent if its
-// context ends in here.
+// gotConn is called each time the request has got one. With HTTP/2 the request is not sent
+// if its context ends in here.
 func (a *attempt) gotConn(info httptrace.GotConnInfo) {
-	if a.stopped() {
+	if a.stopIfSent() {
 		return
 	}
 	if a.cancel != nil {
@@ -106,8 +108,9 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 	a.stage.Store(stageSent)
 }
 
-// stopped ends an attempt that was sent and would be sent again.
-func (a *attempt) stopped() bool {
+// stopIfSent ends an attempt that was sent and is about to be sent again. It reports
+// whether it did.
+func (a *attempt) stopIfSent() bool {
 	if a.cancel == nil || !a.written.Load() {
 		return false
 	}
@@ -120,8 +123,8 @@ func isHTTP2(c net.Conn) bool {
 	return ok && t.ConnectionState().NegotiatedProtocol == "h2"
 }
 
-// wroteHeaders is called when they are sent. With HTTP/1 they may still be in a
-// buffer, so it says nothing there.
+// wroteHeaders is called when the headers have been written. With HTTP/1 they may still be
+// in a buffer, so there it means nothing.
 func (a *attempt) wroteHeaders() {
 	if a.http2.Load() {
 		a.written.Store(true)

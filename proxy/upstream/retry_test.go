@@ -19,11 +19,11 @@ import (
 	"metergate/proxy/upstream"
 )
 
-// roundRobin starts with the first target.
+// With roundRobin the first target gets the first request.
 var roundRobin = upstream.Options{Balance: upstream.RoundRobin}
 
-// A target that is not there costs no client an error, whatever the request.
-func TestDeadTarget(t *testing.T) {
+// If a target cannot be reached, any request is retried on another one.
+func TestUnreachableTargetIsRetried(t *testing.T) {
 	alive := serve(t, nil)
 	silent := serveRaw(t, func(c net.Conn) { c.Close() })
 	for _, dead := range []string{refused(t), "https://" + silent} { // no TCP, no TLS
@@ -39,8 +39,8 @@ func TestDeadTarget(t *testing.T) {
 	}
 }
 
-// One try more is all there is, and never at the same target.
-func TestOnceMore(t *testing.T) {
+// There is only one retry, and never on the same target.
+func TestRetryOnceOnAnotherTarget(t *testing.T) {
 	alive := serve(t, nil)
 	a, b := refused(t), refused(t)
 	if _, err := newPool(t, roundRobin, a, b, alive.URL).RoundTrip(newRequest("GET", "/", "")); err == nil {
@@ -52,9 +52,9 @@ func TestOnceMore(t *testing.T) {
 	}
 }
 
-// A target that breaks off after it got the request: what may be sent again, and is.
-// The targets' own logs are the measure.
-func TestBreaksOff(t *testing.T) {
+// If a target closes the connection after it has received the request, only a repeatable
+// request is retried. The targets' own logs show what arrived.
+func TestBrokenConnectionIsRetriedIfRepeatable(t *testing.T) {
 	for _, c := range []struct {
 		name, method, body string
 		fields             []string
@@ -80,7 +80,7 @@ func TestBreaksOff(t *testing.T) {
 	} {
 		for _, protocol := range []string{"HTTP/1.1", "HTTP/1.1 on a used connection", "HTTP/2"} {
 			if protocol == "HTTP/2" && c.fields != nil && strings.HasPrefix(c.fields[0], "Expect") {
-				continue // there, net/http sends the body without being asked
+				continue // with HTTP/2, net/http sends the body without waiting
 			}
 			var change []func(*httptest.Server)
 			if protocol == "HTTP/2" {
@@ -91,7 +91,7 @@ func TestBreaksOff(t *testing.T) {
 				if !dying.Load() {
 					return
 				}
-				// Not abort, which would wait for a body that is held back.
+				// abort would wait for a body that is held back.
 				if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
 					conn.Close()
 					return
@@ -115,7 +115,7 @@ func TestBreaksOff(t *testing.T) {
 			if err == nil && c.body != "" && body != c.body {
 				t.Errorf("%s, %s: the other target got the body %q, status %s", c.name, protocol, body, res.Status)
 			}
-			// On a used connection net/http itself repeats what may be, at the same target.
+			// On a reused connection net/http itself may retry, on the same target.
 			most := 1
 			if c.again && protocol == "HTTP/1.1 on a used connection" {
 				most = 2
@@ -133,8 +133,9 @@ func TestBreaksOff(t *testing.T) {
 	}
 }
 
-// net/http takes a key without a value for a promise, and does not send it.
-func TestKeyWithoutValue(t *testing.T) {
+// net/http retries a request whose key has no value, but does not send such a key. The
+// pool must not let it retry.
+func TestKeyWithoutValueIsNotRetried(t *testing.T) {
 	var n atomic.Int32
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if n.Add(1) > 1 {
@@ -150,9 +151,9 @@ func TestKeyWithoutValue(t *testing.T) {
 	}
 }
 
-// Keys reach the target, also those that are hidden from net/http, and the caller's
-// header stays as it was.
-func TestKeysArrive(t *testing.T) {
+// All keys reach the target, even those that are hidden from net/http, and the caller's
+// header does not change.
+func TestIdempotencyKeysReachTarget(t *testing.T) {
 	var got http.Header
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) { got = r.Header })
 	req := newRequest("POST", "/", "", "X-Idempotency-Key: 1", "X-Idempotency-Key: 2", "Idempotency-Key: ")
@@ -168,8 +169,8 @@ func TestKeysArrive(t *testing.T) {
 	}
 }
 
-// When a byte of a response came, there is no second try.
-func TestNoRepeatAfterTheFirstByte(t *testing.T) {
+// After the first byte of a response there is no retry.
+func TestNoRetryAfterFirstByte(t *testing.T) {
 	for _, start := range []string{"HTTP/1.1 103 Early Hints\r\n\r\n", "HTTP/1.1 200 OK\r\nConte", "H"} {
 		broken := serveRaw(t, func(c net.Conn) {
 			defer c.Close()
@@ -258,11 +259,12 @@ func TestHTTP2ProtocolErrorThenRefusedConnection(t *testing.T) {
 	}
 }
 
-// An http.Transport that gave up may still read and close what it has of the body.
-func TestBodyIsTaken(t *testing.T) {
+// An http.Transport that has given up may still try to read and close the body. It must
+// not disturb the next attempt.
+func TestFailedAttemptLosesBody(t *testing.T) {
 	p := newPool(t, roundRobin, "http://a", "http://b")
 	var first io.ReadCloser
-	p.Answer(transport(func(req *http.Request) (*http.Response, error) {
+	p.AnswerAll(transport(func(req *http.Request) (*http.Response, error) {
 		if first == nil {
 			first = req.Body
 			httptrace.ContextClientTrace(req.Context()).GetConn("a:80")
@@ -281,9 +283,9 @@ func TestBodyIsTaken(t *testing.T) {
 	want(t, p, newRequest("POST", "/", "text"))
 }
 
-// A connection that broke before a byte could be written: not even a POST with a body
-// is lost, though there is no other target.
-func TestNothingWritten(t *testing.T) {
+// If a connection breaks before a byte is written, net/http dials again: not even a POST
+// with a body fails, although there is no other target.
+func TestNothingWrittenIsSentAgain(t *testing.T) {
 	s := serve(t, nil)
 	p := newPool(t, upstream.Options{}, s.URL)
 	var broken atomic.Bool
@@ -302,7 +304,7 @@ func TestNothingWritten(t *testing.T) {
 	}
 }
 
-// breaking is a connection on which nothing can be written once it is broken.
+// A breaking connection fails all writes once it is broken.
 type breaking struct {
 	net.Conn
 	broken *atomic.Bool
@@ -319,9 +321,9 @@ type transport func(*http.Request) (*http.Response, error)
 
 func (t transport) RoundTrip(r *http.Request) (*http.Response, error) { return t(r) }
 
-// resetStreams is an HTTP/2 server that resets each stream with PROTOCOL_ERROR once
-// it has the request's header, and ends when seen says so. RFC 9113 section 4.1 has
-// the format.
+// resetStreams is an HTTP/2 server that resets each stream with PROTOCOL_ERROR once it
+// has received the headers, and stops when seen returns true. RFC 9113 section 4.1
+// defines the format.
 func resetStreams(conn net.Conn, seen func() (end bool)) {
 	const settings, headers, reset = 4, 1, 3
 	defer conn.Close()
@@ -348,7 +350,7 @@ func resetStreams(conn net.Conn, seen func() (end bool)) {
 	}
 }
 
-// serveRaw starts a server that has only connections, and returns its address.
+// serveRaw starts a server that hands each connection to handle, and returns its address.
 func serveRaw(t testing.TB, handle func(net.Conn)) (addr string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -8,67 +8,69 @@ import (
 	"net/url"
 )
 
-// RoundTrip sends a request to one of the targets, and perhaps once more to another
-// one: retry.go has the rules. The request is not changed; of its URL, path and query
-// count. The path goes behind that of the target's URL, byte for byte as
-// URL.EscapedPath has it. The request is in flight until the response's body is
-// closed. The response's Request is the one that was answered: it names the target.
+// RoundTrip sends a request to one of the targets, and perhaps retries it on another:
+// retry.go has the rules. The request is not changed. Of its URL only path and query are
+// used; the path is appended to that of the target's URL, byte for byte as
+// URL.EscapedPath returns it. The request is in flight until the response's body is
+// closed. The response's Request is the one that the target answered, so it names the
+// target.
 //
-// Errors: ErrNoTarget, the context's, those of the request's body, and what a target
-// did.
+// The error is ErrNoTarget, the context's, one of reading the request's body, or one of
+// the connection to the target.
 func (p *Pool) RoundTrip(req *http.Request) (res *http.Response, err error) {
-	x := exchange{p: p, in: req, header: req.Header, repeatable: repeatable(req)}
+	x := roundTrip{pool: p, original: req, header: req.Header, repeatable: isRepeatable(req)}
 	if !x.repeatable {
-		x.header = hideKeys(req.Header)
+		x.header = hideIdempotencyKeys(req.Header)
 	}
 	if req.Body != nil && req.Body != http.NoBody {
-		x.upload = &upload{rc: req.Body}
-		defer func() { x.upload.end(err != nil) }()
+		x.upload = &upload{body: req.Body}
+		defer func() { x.upload.finish(err != nil) }()
 	}
-	t, trial := p.pick(nil)
+	t, trial := p.pickTarget(nil)
 	if t == nil {
 		return nil, ErrNoTarget
 	}
-	res, err, again := x.try(t, trial)
-	if !again {
+	res, err, retry := x.send(t, trial)
+	if !retry {
 		return res, err
 	}
-	other, trial := p.pick(t)
+	other, trial := p.pickTarget(t)
 	if other == nil {
 		return nil, err
 	}
-	res, err, _ = x.try(other, trial)
+	res, err, _ = x.send(other, trial)
 	return res, err
 }
 
-// An exchange is a request and its attempts.
-type exchange struct {
-	p          *Pool
-	in         *http.Request
-	header     http.Header // of in, without what would have it repeated
+// A roundTrip is a request and what its attempts share.
+type roundTrip struct {
+	pool       *Pool
+	original   *http.Request
+	header     http.Header // the original's, without the keys that make net/http retry
 	upload     *upload     // nil: no body
 	repeatable bool
 }
 
-// try sends the request to a target. again: it failed, and may go to another one.
-func (x *exchange) try(t *target, trial bool) (res *http.Response, err error, again bool) {
-	p, a := x.p, new(attempt)
-	ctx := x.in.Context()
-	if !x.repeatable && p.mayHTTP2 {
+// send sends the request to a target. If retry is true, it failed and may be retried on
+// another target.
+func (x *roundTrip) send(t *target, trial bool) (res *http.Response, err error, retry bool) {
+	p, a := x.pool, new(attempt)
+	ctx := x.original.Context()
+	if !x.repeatable && p.mayUseHTTP2 {
 		ctx, a.cancel = context.WithCancelCause(ctx)
 		a.WroteHeaders = a.wroteHeaders
 	}
 	a.GetConn = a.getConn
 	a.GotConn = a.gotConn
 	a.GotFirstResponseByte = func() { a.stage.Store(stageResponded) }
-	out := x.in.WithContext(httptrace.WithClientTrace(ctx, &a.ClientTrace))
-	out.URL, out.Header, out.GetBody = t.at(x.in.URL), x.header, nil
+	out := x.original.WithContext(httptrace.WithClientTrace(ctx, &a.ClientTrace))
+	out.URL, out.Header, out.GetBody = t.urlOf(x.original.URL), x.header, nil
 	if !p.options.KeepHost {
 		out.Host = p.options.Host
 	}
 	if x.upload != nil {
-		out.Body, _ = x.upload.take() // it is untouched, or there were no attempt
-		out.GetBody = x.upload.take
+		out.Body, _ = x.upload.claim() // no error: this attempt is made only if the body is unread
+		out.GetBody = x.upload.claim
 	}
 
 	t.inFlight.Add(1)
@@ -76,18 +78,18 @@ func (x *exchange) try(t *target, trial bool) (res *http.Response, err error, ag
 		if a.cancel != nil {
 			a.cancel(nil)
 		}
-		p.done(t)
+		p.requestEnded(t)
 	}
 	res, err = p.transport.RoundTrip(out)
 	if err == nil {
-		how := good
+		how := outcomeResponse
 		if res.StatusCode >= 500 {
-			how = serverError
+			how = outcomeServerError
 		}
-		p.judge(t, trial, how)
-		body := &download{ReadCloser: res.Body, end: end}
+		p.recordOutcome(t, trial, how)
+		body := &responseBody{ReadCloser: res.Body, onClose: end}
 		if w, ok := res.Body.(io.Writer); ok {
-			res.Body = tunnel{body, w}
+			res.Body = upgradedBody{body, w}
 		} else {
 			res.Body = body
 		}
@@ -96,40 +98,40 @@ func (x *exchange) try(t *target, trial bool) (res *http.Response, err error, ag
 
 	stage := a.stage.Load()
 	switch {
-	case stage == stageDial && x.in.Context().Err() != nil && context.Cause(x.in.Context()) != context.Canceled:
-		// Its time was up, and it had not even connected. A client that goes is nobody's
-		// fault.
-		p.judge(t, trial, broken)
-	case x.in.Context().Err() != nil, x.upload != nil && x.upload.hasFailed():
-		p.judge(t, trial, nothing)
-	case ctx.Err() != nil: // by attempt.stopped
-		p.judge(t, trial, nothing)
+	case stage == stageDial && x.original.Context().Err() != nil && context.Cause(x.original.Context()) != context.Canceled:
+		// It timed out without even connecting. If the client had gone away instead, that
+		// would not be the target's fault.
+		p.recordOutcome(t, trial, outcomeConnectionError)
+	case x.original.Context().Err() != nil, x.upload != nil && x.upload.readFailed():
+		p.recordOutcome(t, trial, outcomeUnknown)
+	case ctx.Err() != nil: // by attempt.stopIfSent
+		p.recordOutcome(t, trial, outcomeUnknown)
 		err = errSentAlready
-	case stage == stageNew: // a field that cannot be sent
-		p.judge(t, trial, nothing)
+	case stage == stageNew: // a header that cannot be sent
+		p.recordOutcome(t, trial, outcomeUnknown)
 	default:
-		p.judge(t, trial, broken)
-		again = stage == stageDial || stage == stageSent && x.repeatable
+		p.recordOutcome(t, trial, outcomeConnectionError)
+		retry = stage == stageDial || stage == stageSent && x.repeatable
 	}
-	if again && x.upload != nil {
-		_, touched := x.upload.take()
-		again = touched == nil
+	if retry && x.upload != nil {
+		_, err := x.upload.claim()
+		retry = err == nil
 	}
 	end()
-	return nil, err, again
+	return nil, err, retry
 }
 
-// at is the URL of a path and query at the target.
-func (t *target) at(u *url.URL) *url.URL {
+// urlOf returns the URL at the target for a request's path and query.
+func (t *target) urlOf(u *url.URL) *url.URL {
 	out := &url.URL{
 		Scheme: t.url.Scheme, Host: t.url.Host,
 		Path: u.Path, RawPath: u.RawPath,
 		RawQuery: u.RawQuery, ForceQuery: u.ForceQuery,
 	}
-	if t.raw != "" {
+	if t.escapedPrefix != "" {
 		out.Path = t.prefix + u.Path
-		// Package url takes RawPath as it is when it decodes to Path.
-		out.RawPath = t.raw + u.EscapedPath()
+		// Package url uses RawPath unchanged if it decodes to Path.
+		out.RawPath = t.escapedPrefix + u.EscapedPath()
 	}
 	return out
 }

@@ -21,8 +21,9 @@ import (
 	"metergate/proxy/upstream"
 )
 
-// The target sees its prefix, and behind it the path and query as they came.
-func TestPath(t *testing.T) {
+// The target sees the path of its URL, followed by the path and query as the client sent
+// them.
+func TestTargetSeesPathUnchanged(t *testing.T) {
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.RequestURI) })
 	paths := []string{
 		"/", "/a", "/a/", "/a%20b", "/%C3%A4/b", "/a;v=1/b", "/a:b@c", "/a+b", "/a[1]", "/a%5B1%5D",
@@ -42,7 +43,7 @@ func TestPath(t *testing.T) {
 	}
 }
 
-func TestHost(t *testing.T) {
+func TestTargetSeesConfiguredHost(t *testing.T) {
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Host) })
 	own := s.Listener.Addr().String()
 	for _, c := range []struct {
@@ -60,7 +61,7 @@ func TestHost(t *testing.T) {
 }
 
 // The request belongs to the caller.
-func TestRequestStays(t *testing.T) {
+func TestRoundTripDoesNotChangeRequest(t *testing.T) {
 	s := serve(t, nil)
 	p := newPool(t, upstream.Options{Balance: upstream.RoundRobin, Host: "x"}, refused(t), s.URL+"/api")
 	req := newRequest("POST", "/a%20b?c", "text", "A: 1", "X-Idempotency-Key: 1")
@@ -71,8 +72,8 @@ func TestRequestStays(t *testing.T) {
 	}
 }
 
-// A body is closed whatever happens, once.
-func TestBodyIsClosed(t *testing.T) {
+// Whatever happens, the body is closed exactly once.
+func TestRequestBodyIsClosedOnce(t *testing.T) {
 	alive, broken := serve(t, nil), serve(t, abort)
 	health := &upstream.Health{Path: "/nowhere"}
 	for name, c := range map[string]struct {
@@ -100,7 +101,7 @@ func TestBodyIsClosed(t *testing.T) {
 		select {
 		case <-body.closed:
 		case <-time.After(10 * time.Second):
-			t.Errorf("%s: the body is open", name)
+			t.Errorf("%s: the body is still open", name)
 		}
 		if len(body.closed) > 0 {
 			t.Errorf("%s: the body was closed %d times", name, 1+len(body.closed))
@@ -122,8 +123,8 @@ func (c *closing) Read(p []byte) (int, error) {
 	return c.Reader.Read(p)
 }
 
-// A custom authority, a client's certificate, and HTTP/2 by ALPN.
-func TestTLS(t *testing.T) {
+// A custom authority, a client certificate, and HTTP/2 by ALPN.
+func TestTLSOptionsAreUsed(t *testing.T) {
 	certificate, authority := selfSigned(t)
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, r.Proto, " ", r.TLS.PeerCertificates[0].Subject.CommonName)
@@ -152,7 +153,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// selfSigned is a certificate for 127.0.0.1, and the pool that trusts it.
+// selfSigned makes a certificate for 127.0.0.1, and a pool that trusts it.
 func selfSigned(t *testing.T) (tls.Certificate, *x509.CertPool) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -179,8 +180,8 @@ func selfSigned(t *testing.T) (tls.Certificate, *x509.CertPool) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
 }
 
-// Through httputil.ReverseProxy a connection can be switched to another protocol.
-func TestUpgrade(t *testing.T) {
+// Through httputil.ReverseProxy a connection can be upgraded to another protocol.
+func TestUpgradedConnectionIsForwarded(t *testing.T) {
 	echo := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "Upgrade")
 		w.Header().Set("Upgrade", "echo")
@@ -191,7 +192,7 @@ func TestUpgrade(t *testing.T) {
 			return
 		}
 		defer conn.Close()
-		io.Copy(conn, brw) // until the client has said all
+		io.Copy(conn, brw) // until the client has sent everything
 		io.WriteString(conn, "end")
 	})
 	p := newPool(t, upstream.Options{}, echo.URL)
@@ -223,9 +224,9 @@ func TestUpgrade(t *testing.T) {
 	conn.Close()
 }
 
-func TestNew(t *testing.T) {
+func TestNewReportsAllFaults(t *testing.T) {
 	_, err := upstream.New(upstream.Options{})
-	if err == nil || err.Error() != "targets: there must be one at least" {
+	if err == nil || err.Error() != "targets: at least one is required" {
 		t.Errorf("no target: %v", err)
 	}
 	heavy := target("http://a")
@@ -237,25 +238,25 @@ func TestNew(t *testing.T) {
 		Balance: 9, Host: "a", KeepHost: true, DialTimeout: -1,
 		Health: &upstream.Health{Path: "healthz", Interval: -1}, Ejection: upstream.Ejection{For: -1},
 	})
-	const all = `targets[0].url: is missing
-targets[1].url: must begin with http:// or https://, got "ftp://a"
-targets[2].url: has no host: "http://:80"
-targets[3].url: must have no user, query or fragment: "http://u:xxxxx@a"
-targets[4].url: must have no user, query or fragment: "http://a?b"
+	const all = `targets[0].url: is required
+targets[1].url: must start with http:// or https://, got "ftp://a"
+targets[2].url: must have a host, got "http://:80"
+targets[3].url: must not have a user, query or fragment, got "http://u:xxxxx@a"
+targets[4].url: must not have a user, query or fragment, got "http://a?b"
 targets[5].weight: must be 1 to 1000, got 1001
-targets[6].url: http://a is there twice
-balance: unknown
-host: cannot be both kept and set
-health.path: must be a path that begins with a slash, got "healthz"
-health: times must not be negative
-ejection: numbers must not be negative
+targets[6].url: http://a is listed twice
+balance: unknown method 9
+host: set it or keep the client's, not both
+health.path: must be a path that starts with a slash, got "healthz"
+health: interval and timeout must not be negative
+ejection: values must not be negative
 dial timeout: must not be negative`
 	if err == nil || err.Error() != all {
 		t.Errorf("got:\n%v\nwant:\n%s", err, all)
 	}
 	for _, path := range []string{"http://a/b", "", "*"} {
 		if _, err := upstream.New(upstream.Options{Targets: []upstream.Target{target("http://a")}, Health: &upstream.Health{Path: path}}); err == nil {
-			t.Errorf("health path %q was taken", path)
+			t.Errorf("health path %q was accepted", path)
 		}
 	}
 }

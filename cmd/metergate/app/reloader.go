@@ -145,7 +145,7 @@ func (r *reloader) loadUnchanged() (cfg *config.Config, attempt loadAttempt, err
 func (r *reloader) swap(g, before *generation) {
 	for name, pool := range g.upstreams {
 		if before != nil && before.upstreams[name] != nil && before.upstreams[name] != pool {
-			pool.Inherit(before.upstreams[name])
+			pool.AdoptState(before.upstreams[name])
 		}
 	}
 	for _, pool := range g.upstreams {
