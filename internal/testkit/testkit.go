@@ -7,6 +7,7 @@ package testkit
 import (
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -94,4 +95,32 @@ func Token(user, plan string) string {
 		panic(err) // HMAC takes every key
 	}
 	return signed
+}
+
+// ReadFile reads a file of this module; path is relative to the module's root.
+func ReadFile(t testing.TB, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(ModuleRoot(t), path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// ModuleRoot is the folder of this module's go.mod.
+func ModuleRoot(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		if dir == filepath.Dir(dir) {
+			t.Fatal("no go.mod above the test's folder")
+		}
+		dir = filepath.Dir(dir)
+	}
 }

@@ -1,0 +1,455 @@
+package documents
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+
+	"metergate/cmd/metergate/gatewaytest"
+	"metergate/internal/testkit"
+)
+
+// An apiDocument is docs/openapi.yaml, and what a test has seen of it.
+type apiDocument struct {
+	*testing.T
+	doc      *openapi3.T
+	answered map[string]bool // operations that have answered 200, such as "GET /usage"
+	produced map[string]bool // names of components.responses that were seen
+}
+
+func loadAPI(t *testing.T) *apiDocument {
+	t.Helper()
+	return parseAPI(t, testkit.ReadFile(t, "docs/openapi.yaml"))
+}
+
+func parseAPI(t *testing.T, text []byte) *apiDocument {
+	t.Helper()
+	doc, err := openapi3.NewLoader().LoadFromData(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// These bodies are described as strings.
+	for _, kind := range []string{"text/javascript", "text/event-stream", "text/csv", "application/jsonl"} {
+		openapi3filter.RegisterBodyDecoder(kind, openapi3filter.PlainBodyDecoder)
+	}
+	return &apiDocument{T: t, doc: doc, answered: map[string]bool{}, produced: map[string]bool{}}
+}
+
+// operations calls f for each operation of the document: path by path, and what sets
+// something before what deletes it.
+func (d *apiDocument) operations(f func(method, path string, operation *openapi3.Operation)) {
+	for _, path := range slices.Sorted(maps.Keys(d.doc.Paths.Map())) {
+		operations := d.doc.Paths.Value(path).Operations()
+		for _, method := range []string{"GET", "PUT", "POST", "DELETE"} {
+			if operation := operations[method]; operation != nil {
+				f(method, path, operation)
+				delete(operations, method)
+			}
+		}
+		for method := range operations {
+			d.Errorf("this test does not know the method of %s %s", method, path)
+		}
+	}
+}
+
+// A reply is a response that has been read. Of a stream only the header is read.
+type reply struct {
+	*http.Response
+	body string
+}
+
+// checkReply validates the request and the response of an operation; path is that of
+// the document.
+func (d *apiDocument) checkReply(method, path string, res reply) {
+	d.Helper()
+	item := d.doc.Paths.Value(path)
+	if item == nil || item.GetOperation(method) == nil {
+		d.Fatalf("%s %s is not documented", method, path)
+	}
+	d.check(&routers.Route{Spec: d.doc, Path: path, PathItem: item, Method: method, Operation: item.GetOperation(method)}, res)
+	if res.StatusCode == http.StatusOK {
+		d.answered[method+" "+path] = true
+	}
+}
+
+// checkComponent validates a response of a path that is not in the document, by the
+// name that components.responses has for such responses.
+func (d *apiDocument) checkComponent(name string, res reply) {
+	d.Helper()
+	described := &openapi3.ResponseRef{Ref: responsePrefix + name, Value: d.doc.Components.Responses[name].Value}
+	operation := &openapi3.Operation{Responses: openapi3.NewResponses(openapi3.WithStatus(res.StatusCode, described))}
+	d.check(&routers.Route{Spec: d.doc, Operation: operation}, res)
+}
+
+const responsePrefix = "#/components/responses/"
+
+func (d *apiDocument) check(route *routers.Route, res reply) {
+	d.Helper()
+	what := fmt.Sprint(res.Request.Method, " ", res.Request.URL, " ", res.StatusCode)
+	described := route.Operation.Responses.Status(res.StatusCode)
+	if described == nil {
+		d.Errorf("%s: the status is not documented; %s", what, res.body)
+		return
+	}
+	name, isComponent := strings.CutPrefix(described.Ref, responsePrefix)
+	if isComponent {
+		d.produced[name] = true
+	}
+	if len(described.Value.Content) == 0 && res.body != "" && name != "Metered" {
+		d.Errorf("%s: a body that is not documented: %s", what, res.body)
+	}
+	status := res.StatusCode
+	if status == http.StatusNotModified {
+		// The library validates no response with this status. Give it the same
+		// description under another one.
+		status = http.StatusOK
+		operation := &openapi3.Operation{Responses: openapi3.NewResponses(openapi3.WithStatus(status, described))}
+		route = &routers.Route{Spec: d.doc, Operation: operation}
+	}
+	input := &openapi3filter.ResponseValidationInput{
+		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: res.Request, Route: route},
+		Status:                 status, Header: res.Header,
+		Options: &openapi3filter.Options{IncludeResponseStatus: true},
+	}
+	if err := openapi3filter.ValidateResponse(d.Context(), input.SetBodyBytes([]byte(res.body))); err != nil {
+		d.Errorf("%s: %v", what, err)
+	}
+	if res.Header.Get("Content-Type") == "application/jsonl" {
+		d.checkListedUsers(res.body)
+	}
+}
+
+// checkListedUsers validates the lines of a list of users.
+func (d *apiDocument) checkListedUsers(lines string) {
+	d.Helper()
+	for line := range strings.Lines(lines) {
+		var user any
+		if err := json.Unmarshal([]byte(line), &user); err != nil {
+			d.Errorf("%v in %s", err, line)
+			return
+		}
+		if err := d.doc.Components.Schemas["ListedUser"].Value.VisitJSON(user, openapi3.EnableJSONSchema2020()); err != nil {
+			d.Errorf("a listed user: %v", err)
+		}
+	}
+}
+
+// gateways are those that the operations of the document are tried on.
+type gateways struct {
+	on   *gatewaytest.Process // with an admin API
+	off  *gatewaytest.Process // without
+	down *gatewaytest.Process // with an admin API, and a Redis that is not there
+}
+
+// An apiRequest is a request to an operation, and the status that it must get. The
+// user in its path is u-17.
+type apiRequest struct {
+	gateway             *gatewaytest.Process
+	method, path, query string
+	status              int
+	body                string
+	headers             []string // "Name: value"
+}
+
+func (d *apiDocument) send(r apiRequest) reply {
+	d.Helper()
+	url := r.gateway.Admin
+	if strings.HasPrefix(r.path, "/usage") || strings.HasPrefix(r.path, "/api") {
+		url = r.gateway.URL
+	}
+	url += strings.ReplaceAll(r.path, "{user}", "u-17") + r.query
+	req, err := http.NewRequest(r.method, url, strings.NewReader(r.body))
+	if err != nil {
+		d.Fatal(err)
+	}
+	if strings.HasPrefix(r.body, "{") {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for _, h := range r.headers {
+		name, value, _ := strings.Cut(h, ": ")
+		req.Header.Set(name, value)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		d.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.Header.Get("Content-Type") == "text/event-stream" {
+		return reply{res, ""}
+	}
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		d.Fatal(err)
+	}
+	return reply{res, string(text)}
+}
+
+// try sends a request, and checks its status and that the response is documented.
+func (d *apiDocument) try(r apiRequest) {
+	d.Helper()
+	res := d.send(r)
+	if res.StatusCode != r.status {
+		d.Errorf("%s %s%s: status %d, want %d: %s", r.method, r.path, r.query, res.StatusCode, r.status, res.body)
+	}
+	d.checkReply(r.method, r.path, res)
+}
+
+// The document describes the running gateway: for each operation and each response in
+// the document there is a real one.
+func TestOpenAPIDescribesGateway(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer upstream.Close()
+	d := loadAPI(t)
+	g := gateways{
+		on:   gatewaytest.StartWithAdminAPI(t, "embedded:"+t.TempDir(), upstream.URL),
+		off:  gatewaytest.StartGateway(t, "embedded:"+t.TempDir(), upstream.URL, "JOURNAL="+t.TempDir()),
+		down: gatewaytest.StartWithAdminAPI(t, "redis://127.0.0.1:1", upstream.URL),
+	}
+	d.operations(func(method, path string, operation *openapi3.Operation) {
+		d.tryExample(g, method, path, operation)
+	})
+	d.tryMetered(g.on)
+	for _, r := range moreRequests(g) {
+		d.try(r)
+	}
+	d.tryFiles(g.on)
+	d.tryLockout(g.down)
+
+	d.operations(func(method, path string, _ *openapi3.Operation) {
+		if !d.answered[method+" "+path] {
+			t.Errorf("%s %s has not answered 200", method, path)
+		}
+	})
+	for name := range d.doc.Components.Responses {
+		if !d.produced[name] {
+			t.Errorf("the response %s was not seen", name)
+		}
+	}
+}
+
+const adminHeader = "Authorization: Bearer " + gatewaytest.AdminToken
+
+func userHeader() string { return "Authorization: Bearer " + testkit.Token("u-17", "free") }
+
+// tryExample sends the example of an operation's body, or no body. The admin API must
+// refuse it where it is off, and without a token.
+func (d *apiDocument) tryExample(g gateways, method, path string, operation *openapi3.Operation) {
+	d.Helper()
+	body := ""
+	if operation.RequestBody != nil {
+		text, err := json.Marshal(operation.RequestBody.Value.Content["application/json"].Example)
+		if err != nil {
+			d.Fatal(err)
+		}
+		body = string(text)
+	}
+	if !strings.HasPrefix(path, "/admin") {
+		d.try(apiRequest{g.on, method, path, "", 200, body, []string{userHeader()}})
+		return
+	}
+	d.try(apiRequest{g.on, method, path, "", 200, body, []string{adminHeader}})
+	d.try(apiRequest{g.off, method, path, "", 403, body, []string{adminHeader}})
+	d.try(apiRequest{g.on, method, path, "", 401, body, nil})
+}
+
+// tryMetered sends a request that is counted, and one over the limit.
+func (d *apiDocument) tryMetered(g *gatewaytest.Process) {
+	d.Helper()
+	request := apiRequest{gateway: g, method: "POST", path: "/api/analyze", headers: []string{userHeader()}}
+	gatewaytest.Administer(d.T, g, "PUT", "/admin/users/u-17/counts", `{"per":"month","endpoints":{"analyze":98,"image-analysis":1}}`)
+	d.checkComponent("Metered", d.send(request))
+	for _, r := range []apiRequest{
+		{g, "GET", "/usage", "", 200, "", []string{userHeader()}},
+		{g, "GET", onlyUser, "?at=2020", 422, "", []string{adminHeader}},
+		{g, "GET", onlyUser, "?at=x", 400, "", []string{adminHeader}},
+		{g, "GET", onlyUser + "/audit", "", 200, "", []string{adminHeader}},
+		{g, "GET", "/admin/users", "", 200, "", []string{adminHeader}},
+		{g, "GET", "/admin/users", "?format=csv", 200, "", []string{adminHeader}},
+		{g, "DELETE", onlyUser + "/plan", "", 200, "", []string{adminHeader}},
+	} {
+		d.try(r)
+	}
+	gatewaytest.Administer(d.T, g, "POST", "/admin/users/u-17/reset", "")
+	gatewaytest.Administer(d.T, g, "PUT", "/admin/users/u-17/counts", `{"per":"month","endpoints":{"analyze":100}}`)
+	res := d.send(request)
+	if res.StatusCode != 429 {
+		d.Errorf("over the limit: status %d, want 429: %s", res.StatusCode, res.body)
+	}
+	d.checkComponent("QuotaExceeded", res)
+}
+
+const onlyUser = "/admin/users/{user}"
+
+// moreRequests are those that show the remaining responses of the document.
+func moreRequests(g gateways) []apiRequest {
+	admin, user := []string{adminHeader}, []string{userHeader()}
+	once := []string{adminHeader, "Idempotency-Key: k"}
+	return []apiRequest{
+		{g.on, "POST", onlyUser + "/grants", "", 200, `{"requests":5}`, once},
+		{g.on, "POST", onlyUser + "/grants", "", 409, `{"requests":6}`, once},
+		{g.on, "POST", onlyUser + "/grants", "", 413, `{` + strings.Repeat(" ", 64<<10), admin},
+		{g.on, "POST", onlyUser + "/grants", "", 415, "requests=5", admin},
+		{g.on, "POST", onlyUser + "/grants", "", 422, `{"requests":5,"per":"day"}`, admin},
+		{g.on, "PUT", onlyUser + "/plan", "", 422, `{"plan":"gold"}`, admin},
+		{g.on, "PUT", onlyUser + "/counts", "", 422, `{"per":"month","endpoints":{"x":1}}`, admin},
+		{g.on, "POST", onlyUser + "/reset", "", 400, `{"x":1}`, admin},
+		{g.on, "GET", "/usage", "", 401, "", nil},
+		{g.on, "GET", "/usage/stream", "", 400, "x", user},
+		{g.down, "GET", "/usage", "", 503, "", user},
+		{g.down, "GET", "/usage/stream", "", 503, "", user},
+		{g.down, "POST", "/usage/track", "", 503, "", user},
+		{g.down, "GET", onlyUser, "", 503, "", admin},
+		{g.down, "GET", onlyUser + "/audit", "", 503, "", admin},
+		{g.down, "GET", "/admin/users", "", 503, "", admin},
+		{g.down, "POST", onlyUser + "/grants", "", 503, `{"requests":5}`, admin},
+	}
+}
+
+// tryFiles asks for the files of front ends again, with their ETag.
+func (d *apiDocument) tryFiles(g *gatewaytest.Process) {
+	d.Helper()
+	for _, name := range []string{"client.js", "client.d.ts", "meter.js"} {
+		first := d.send(apiRequest{gateway: g, method: "GET", path: "/usage/" + name})
+		d.try(apiRequest{g, "GET", "/usage/" + name, "", 304, "", []string{"If-None-Match: " + first.Header.Get("ETag")}})
+	}
+}
+
+// tryLockout sends wrong tokens until the client's address is locked out.
+func (d *apiDocument) tryLockout(g *gatewaytest.Process) {
+	d.Helper()
+	for range 20 {
+		d.send(apiRequest{gateway: g, method: "GET", path: "/admin/users", headers: []string{"Authorization: Bearer wrong"}})
+	}
+	d.try(apiRequest{g, "GET", "/admin/users", "", 429, "", []string{adminHeader}})
+}
+
+// The document is valid OpenAPI, and so are its examples.
+func TestOpenAPIIsValid(t *testing.T) {
+	d := loadAPI(t)
+	if err := d.doc.Validate(t.Context()); err != nil {
+		t.Error(err)
+	}
+	lists := 0
+	d.operations(func(_, _ string, operation *openapi3.Operation) {
+		if res := operation.Responses.Status(200); res != nil && res.Value.Content["application/jsonl"] != nil {
+			lists++
+			d.checkListedUsers(res.Value.Content["application/jsonl"].Example.(string))
+		}
+	})
+	if lists == 0 {
+		t.Error("no operation has an example of listed users")
+	}
+}
+
+// The library finds the faults for whose sake the document is checked.
+func TestOpenAPIFindsFaults(t *testing.T) {
+	text := string(testkit.ReadFile(t, "docs/openapi.yaml"))
+	for name, edit := range map[string][2]string{
+		"an example with a wrong type":         {"used: 42\n", "used: many\n"},
+		"an example with an unknown property":  {"used: 42\n", "used: 42\n                more: 1\n"},
+		"an example without a property":        {"                stale: false\n", ""},
+		"an example of a wrong format":         {`as_of: "2026-11-23T12:00:00Z"`, `as_of: today`},
+		"an example of a nested unknown value": {"analyze: { used: 30 }", "analyze: { used: 30, more: 1 }"},
+	} {
+		if !strings.Contains(text, edit[0]) {
+			t.Errorf("%s: the document does not have %q", name, edit[0])
+		}
+		if parseAPI(t, []byte(strings.Replace(text, edit[0], edit[1], 1))).doc.Validate(context.Background()) == nil {
+			t.Errorf("%s is taken for valid", name)
+		}
+	}
+	d := loadAPI(t)
+	usage := d.doc.Paths.Value("/usage")
+	route := &routers.Route{Spec: d.doc, Path: "/usage", PathItem: usage, Method: "GET", Operation: usage.Get}
+	good, err := json.Marshal(usage.Get.Responses.Status(200).Value.Content["application/json"].Example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	validate := func(status int, cacheControl, contentType, body string) error {
+		header := http.Header{"Content-Type": {contentType}}
+		if cacheControl != "" {
+			header.Set("Cache-Control", cacheControl)
+		}
+		input := &openapi3filter.ResponseValidationInput{
+			RequestValidationInput: &openapi3filter.RequestValidationInput{Request: httptest.NewRequest("GET", "/usage", nil), Route: route},
+			Status:                 status, Header: header, Options: &openapi3filter.Options{IncludeResponseStatus: true},
+		}
+		return openapi3filter.ValidateResponse(t.Context(), input.SetBodyBytes([]byte(body)))
+	}
+	if err := validate(200, "no-store", "application/json", string(good)); err != nil {
+		t.Errorf("the example: %v", err)
+	}
+	for name, err := range map[string]error{
+		"another status":            validate(202, "no-store", "application/json", string(good)),
+		"a header that is missing":  validate(200, "", "application/json", string(good)),
+		"a header with a bad value": validate(200, "public", "application/json", string(good)),
+		"another type":              validate(200, "no-store", "text/plain", string(good)),
+		"an empty body":             validate(200, "no-store", "application/json", ""),
+		"no JSON":                   validate(200, "no-store", "application/json", "no"),
+		"a bad time":                validate(200, "no-store", "application/json", regexp.MustCompile(`"as_of":"[^"]*"`).ReplaceAllString(string(good), `"as_of":"today"`)),
+		"one property too many":     validate(200, "no-store", "application/json", strings.Replace(string(good), `{`, `{"more":1,`, 1)),
+	} {
+		if err == nil {
+			t.Errorf("a response with %s is taken for valid", name)
+		}
+	}
+}
+
+// Every route of the gateway is in the document, and every operation of the document is
+// a route.
+func TestOpenAPIListsRoutes(t *testing.T) {
+	routes := sourceRoutes(t)
+	documented := map[string]bool{}
+	loadAPI(t).operations(func(method, path string, _ *openapi3.Operation) { documented[method+" "+path] = true })
+	for _, route := range slices.Sorted(maps.Keys(routes)) {
+		if !documented[route] {
+			t.Errorf("%s is a route and not in the document", route)
+		}
+	}
+	for _, route := range slices.Sorted(maps.Keys(documented)) {
+		if !routes[route] {
+			t.Errorf("%s is in the document and no route", route)
+		}
+	}
+	if len(routes) < 19 {
+		t.Errorf("only %d routes were found in the source", len(routes))
+	}
+}
+
+// sourceRoutes finds the routes in the source text.
+func sourceRoutes(t *testing.T) map[string]bool {
+	t.Helper()
+	routes := map[string]bool{}
+	for file, pattern := range map[string]string{
+		"proxy/usage.go":       `Pattern: "([A-Z]+ /usage[^"]*)"`,
+		"proxy/admin/admin.go": `mux\.Handle(?:Func)?\("([A-Z]+ /[^"]+)"`,
+	} {
+		for _, m := range regexp.MustCompile(pattern).FindAllSubmatch(testkit.ReadFile(t, file), -1) {
+			routes[string(m[1])] = true
+		}
+	}
+	// The routes of a user stand in a table: the last part of the path, and methods.
+	part, method := regexp.MustCompile(`^\t\t"([a-z]*)": `), regexp.MustCompile(`"(GET|PUT|POST|DELETE)": +\(\*call\)\.`)
+	for line := range strings.Lines(string(testkit.ReadFile(t, "proxy/admin/users.go"))) {
+		path := "/admin/users"
+		if m := part.FindStringSubmatch(line); m != nil {
+			path = strings.TrimSuffix(onlyUser+"/"+m[1], "/")
+		}
+		for _, m := range method.FindAllStringSubmatch(line, -1) {
+			routes[m[1]+" "+path] = true
+		}
+	}
+	return routes
+}
