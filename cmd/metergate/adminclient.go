@@ -13,26 +13,41 @@ import (
 	"os"
 	"strings"
 	"time"
-
-	"metergate/quota"
 )
 
-// tokenVariable has the token of the admin API. It is no argument: those can be read by
-// every user of the machine.
+// tokenVariable holds the token of the admin API. The token cannot be given as an
+// argument, because every user of the machine can read those.
 const tokenVariable = "METERGATE_ADMIN_TOKEN"
 
-// adminTimeout bounds a call of the admin API that does not list users.
+// adminTimeout bounds a request to the admin API that does not list users.
 const adminTimeout = 30 * time.Second
 
-// An adminClient calls the admin API of a gateway.
+// An adminClient sends requests to the admin API of a gateway.
 type adminClient struct {
 	base, token string
 	client      http.Client
 }
 
+// An adminRequest is a request to the admin API.
+type adminRequest struct {
+	method, path   string
+	body           any    // sent as JSON; nil: no body
+	idempotencyKey string // empty: none
+}
+
 // adminFlag adds -admin.
 func adminFlag(f *flag.FlagSet) *string {
 	return f.String("admin", "http://127.0.0.1:9090", "`URL` of the admin listener; the token is taken from "+tokenVariable)
+}
+
+// jsonFlag adds -json.
+func jsonFlag(f *flag.FlagSet) *bool {
+	return f.Bool("json", false, "print the JSON object that the admin API returns")
+}
+
+// reasonFlag adds -reason.
+func reasonFlag(f *flag.FlagSet) *string {
+	return f.String("reason", "", "`WHY`, for the user's audit list")
 }
 
 func newAdminClient(base string) (*adminClient, error) {
@@ -44,59 +59,41 @@ func newAdminClient(base string) (*adminClient, error) {
 		return nil, errUsage(tokenVariable + " is not set: it must be the admin.token of the gateway")
 	}
 	c := &adminClient{base: strings.TrimSuffix(base, "/"), token: os.Getenv(tokenVariable)}
-	c.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // the token stays here
+	// A redirect must not carry the token to another host.
+	c.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return c, nil
 }
 
-// userPath is the path of a user's resource; what is empty for the user himself.
-func userPath(user, what string) string {
+// userPath returns the path of a user; below is what follows it, such as "grants".
+func userPath(user, below string) string {
 	path := "/admin/users/" + url.PathEscape(user)
-	if what != "" {
-		path += "/" + what
+	if below != "" {
+		path += "/" + below
 	}
 	return path
 }
 
-// errRefused: the gateway has refused what it was asked.
-type errRefused struct {
-	status int
-	detail string
-}
-
-func (e *errRefused) Error() string {
-	switch e.status {
-	case http.StatusUnauthorized:
-		return "the token in " + tokenVariable + " is not the admin.token of the gateway"
-	case http.StatusNotFound:
-		return e.detail + " Is -admin the gateway's admin listener?"
-	}
-	return e.detail
-}
-
-// usage reports whether it was asked for something wrong: then the gateway is well.
-func (e *errRefused) usage() bool { return e.status == 400 || e.status == 422 }
-
-// open makes a request and returns its response, which is 200. The body of the request,
-// if it is not nil, is sent as JSON.
-func (c *adminClient) open(ctx context.Context, method, path string, body any, key string) (*http.Response, error) {
-	var content io.Reader
-	if body != nil {
-		text, err := json.Marshal(body)
+// send sends a request and returns its response, whose status is 200. The caller closes
+// the body.
+func (c *adminClient) send(ctx context.Context, r adminRequest) (*http.Response, error) {
+	var body io.Reader
+	if r.body != nil {
+		text, err := json.Marshal(r.body)
 		if err != nil {
 			return nil, err
 		}
-		content = bytes.NewReader(text)
+		body = bytes.NewReader(text)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, content)
+	req, err := http.NewRequestWithContext(ctx, r.method, c.base+r.path, body)
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+c.token)
-	if body != nil {
+	if r.body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	if key != "" {
-		req.Header.Set("Idempotency-Key", key)
+	if r.idempotencyKey != "" {
+		req.Header.Set("Idempotency-Key", r.idempotencyKey)
 	}
 	res, err := c.client.Do(req)
 	if err != nil {
@@ -116,86 +113,73 @@ func (c *adminClient) open(ctx context.Context, method, path string, body any, k
 	return nil, &errRefused{res.StatusCode, problem.Detail}
 }
 
-// call makes a request and returns what is answered.
-func (c *adminClient) call(method, path string, body any, key string) ([]byte, error) {
+// read sends a request and returns the body of its response.
+func (c *adminClient) read(r adminRequest) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), adminTimeout)
 	defer cancel()
-	res, err := c.open(ctx, method, path, body, key)
+	res, err := c.send(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	defer res.Body.Close()
 	text, err := io.ReadAll(res.Body)
 	if err != nil {
-		return nil, fmt.Errorf("reading the answer: %w", err)
+		return nil, fmt.Errorf("reading the gateway's response: %w", err)
 	}
 	return text, nil
 }
 
-// asUsage makes wrong usage of a refusal of what the user has written.
-func asUsage(command string, err error) error {
+// readJSON sends a request and decodes the body of its response.
+func (c *adminClient) readJSON(r adminRequest, into any) error {
+	text, err := c.read(r)
+	if err != nil {
+		return err
+	}
+	return decodeResponse(text, into)
+}
+
+func decodeResponse(text []byte, into any) error {
+	if err := json.Unmarshal(text, into); err != nil {
+		return fmt.Errorf("decoding the gateway's response: %w", err)
+	}
+	return nil
+}
+
+// errRefused is an answer of the gateway other than 200.
+type errRefused struct {
+	status int
+	detail string
+}
+
+func (e *errRefused) Error() string {
+	switch e.status {
+	case http.StatusUnauthorized:
+		return "the token in " + tokenVariable + " is not the admin.token of the gateway"
+	case http.StatusNotFound:
+		return e.detail + " Is -admin the gateway's admin listener?"
+	}
+	return e.detail
+}
+
+// asUsage turns a refusal of what the user wrote into a usage error. Any other error is
+// returned as it is.
+func (c *console) asUsage(err error) error {
 	var refused *errRefused
-	if errors.As(err, &refused) && refused.usage() {
-		return errUsage(command + ": " + refused.Error())
+	if errors.As(err, &refused) && (refused.status == http.StatusBadRequest || refused.status == http.StatusUnprocessableEntity) {
+		return c.usageError("%v", refused)
 	}
 	return err
 }
 
-// arguments parses flags and other arguments, which may come in any order; what follows
-// "--" is no flag. There must be one for each name.
-func (c *console) arguments(f *flag.FlagSet, names ...string) ([]string, error) {
-	var values []string
-	for rest := c.args; ; {
-		if err := f.Parse(rest); err != nil {
-			if errors.Is(err, flag.ErrHelp) {
-				return nil, err
-			}
-			return nil, errShown // the flag package has said it
-		}
-		if f.NArg() == 0 {
-			break
-		}
-		if parsed := len(rest) - f.NArg(); parsed > 0 && rest[parsed-1] == "--" {
-			values = append(values, f.Args()...)
-			break
-		}
-		values, rest = append(values, f.Arg(0)), f.Args()[1:]
-	}
-	if len(values) < len(names) {
-		return nil, errUsage(fmt.Sprintf("%s: %s is needed", f.Name(), strings.Join(names[len(values):], " and ")))
-	}
-	if len(values) > len(names) {
-		return nil, errUsage(fmt.Sprintf("%s: unexpected argument %q", f.Name(), values[len(names)]))
-	}
-	return values, nil
-}
-
-// An adminUser is what the admin API says of a user.
-type adminUser struct {
-	quota.Usage
-	Window   string
-	Claimed  *string
-	Override *struct {
-		Plan  string
-		Until *time.Time
-	}
-	Granted []struct {
-		Endpoint string
-		Per      quota.Period
-		Requests int64
-	}
-}
-
-// showUser prints what the admin API has answered, as it is or for people.
-func (c *console) showUser(answer []byte, asJSON bool) error {
-	if asJSON {
-		_, err := c.stdout.Write(answer)
+// changeUser sends a change of a user and shows the user's state after it.
+func (c *console) changeUser(admin string, r adminRequest, asJSON bool) error {
+	client, err := newAdminClient(admin)
+	if err != nil {
 		return err
 	}
-	var u adminUser
-	if err := json.Unmarshal(answer, &u); err != nil {
-		return fmt.Errorf("reading the answer: %w", err)
+	text, err := client.read(r)
+	if err != nil {
+		return c.asUsage(err)
 	}
-	u.print(c.stdout)
-	return nil
+	return c.showUser(text, asJSON)
 }

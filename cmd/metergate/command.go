@@ -18,12 +18,6 @@ const (
 	exitUsage  = 2 // wrong usage, or an invalid configuration
 )
 
-// A console is what a command reads and writes besides files and the network.
-type console struct {
-	args           []string
-	stdout, stderr io.Writer
-}
-
 // A command is one word behind "metergate".
 type command struct {
 	name, args, does string
@@ -34,28 +28,21 @@ func commands() []command {
 	return []command{
 		{"serve", "[-config FILE]", "run the gateway (also without a command)", serve},
 		{"demo", "[-listen ADDR] [-data DIR] | -upstream ADDR", "run a gateway with an API, users and tokens to try", demo},
-		{"validate", "[-config FILE] [-online]", "check a configuration, -online also that store, key server and upstreams can be reached", validate},
+		{"validate", "[-config FILE] [-online]", "check a configuration; -online also checks that store, key server and upstreams can be reached", validate},
 		{"token", "-config FILE -user U [-plan P] [-ttl 1h]", "sign a token for development", token},
 		{"usage", "USER [-at WINDOW] [-json]", "show what a user has used, now or in a past window", usage},
 		{"reset", "USER", "set what a user has used in the running windows to 0", reset},
 		{"grant", "USER N [-endpoint E -per P] [-reason R] [-key K]", "raise a limit of a user for the running window", grant},
-		{"plan", "USER PLAN [-until TIME] | USER -clear", "choose a user's plan, whatever the token says, or end that", plan},
-		{"audit", "USER [-json]", "show what administrators have changed of a user", audit},
+		{"plan", "USER PLAN [-until TIME] [-reason R]", "choose a user's plan, whatever the token says", plan},
+		{"plan-clear", "USER [-reason R]", "end a plan that was chosen with plan: the token's plan applies again", planClear},
+		{"audit", "USER [-json]", "show what administrators have changed about a user", audit},
 		{"import", "FILE|- [-per month]", "set counts from a CSV of user, endpoint, used; can be repeated", importCounts},
 		{"export", "-at WINDOW [-per P] [-format csv|jsonl]", "list what all users have used in a window", export},
-		{"plan-check", "-config NEW [-n 20]", "say whom the limits of another configuration would block now", planCheck},
-		{"healthcheck", "[-admin URL]", "exit 0 when the gateway is ready", healthcheck},
+		{"plan-check", "-config NEW [-n 20]", "list whom the limits of another configuration would block now", planCheck},
+		{"healthcheck", "[-admin URL]", "exit 0 if the gateway is ready", healthcheck},
 		{"version", "", "print the version", printVersion},
 	}
 }
-
-// errUsage is an error in how the program was called; its text is for the user.
-type errUsage string
-
-func (e errUsage) Error() string { return string(e) }
-
-// errShown: everything has been said already.
-var errShown = errors.New("")
 
 // run runs a command and returns the exit status.
 func run(args []string, stdout, stderr io.Writer) int {
@@ -71,7 +58,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	for _, c := range commands() {
 		if c.name == name {
-			return status(c.run(&console{args, stdout, stderr}), stderr)
+			return exitStatus(c.run(&console{name, args, stdout, stderr}), stderr)
 		}
 	}
 	fmt.Fprintf(stderr, "metergate: there is no command %q\n\n", name)
@@ -79,8 +66,23 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return exitUsage
 }
 
-// status shows an error and says what to exit with.
-func status(err error, stderr io.Writer) int {
+func printUsage(w io.Writer) {
+	fmt.Fprint(w, "metergate meters an API: it checks quotas, forwards requests and counts those that succeed.\n\n")
+	for _, c := range commands() {
+		fmt.Fprintf(w, "  metergate %s\n        %s\n", strings.TrimSpace(c.name+" "+c.args), c.does)
+	}
+}
+
+// errUsage is an error in how the program was called; its text is for the user.
+type errUsage string
+
+func (e errUsage) Error() string { return string(e) }
+
+// errShown means that the user has already been told what is wrong with the call.
+var errShown = errors.New("wrong usage")
+
+// exitStatus prints an error and returns the status to exit with.
+func exitStatus(err error, stderr io.Writer) int {
 	var usage errUsage
 	var faults config.Errors
 	switch {
@@ -89,7 +91,7 @@ func status(err error, stderr io.Writer) int {
 	case errors.Is(err, errShown):
 		return exitUsage
 	case errors.As(err, &faults):
-		fmt.Fprintln(stderr, faults) // each line starts with its place
+		fmt.Fprintln(stderr, faults) // each line starts with its file and line
 		return exitUsage
 	case errors.As(err, &usage):
 		fmt.Fprintf(stderr, "metergate: %v\n", err)
@@ -99,30 +101,61 @@ func status(err error, stderr io.Writer) int {
 	return exitFailed
 }
 
-func printUsage(w io.Writer) {
-	fmt.Fprint(w, "metergate meters an API: it checks quotas, forwards, and counts what succeeded.\n\n")
-	for _, c := range commands() {
-		fmt.Fprintf(w, "  metergate %s\n        %s\n", strings.TrimSpace(c.name+" "+c.args), c.does)
-	}
+// A console is how a command talks to the shell.
+type console struct {
+	command        string   // its name
+	args           []string // behind its name
+	stdout, stderr io.Writer
 }
 
-// flags returns the flag set of a command.
-func (c *console) flags(name string) *flag.FlagSet {
-	f := flag.NewFlagSet("metergate "+name, flag.ContinueOnError)
+// usageError returns an error in how the command was called.
+func (c *console) usageError(format string, args ...any) error {
+	return errUsage(c.command + ": " + fmt.Sprintf(format, args...))
+}
+
+// flags returns an empty flag set for the command.
+func (c *console) flags() *flag.FlagSet {
+	f := flag.NewFlagSet("metergate "+c.command, flag.ContinueOnError)
 	f.SetOutput(c.stderr)
 	return f
 }
 
-// parse parses a command's flags; it takes no other arguments.
-func (c *console) parse(f *flag.FlagSet) error {
-	if err := f.Parse(c.args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return err
-		}
-		return errShown // the flag package has said it
+// parse parses flags and arguments, in any order, and returns the arguments. Behind "--"
+// nothing is a flag. There must be one argument for each name.
+func (c *console) parse(f *flag.FlagSet, names ...string) ([]string, error) {
+	args, err := c.parseAny(f)
+	if err != nil {
+		return nil, err
 	}
-	if f.NArg() > 0 {
-		return errUsage(fmt.Sprintf("%s: unexpected argument %q", f.Name(), f.Arg(0)))
+	return args, c.checkArguments(args, names...)
+}
+
+// parseAny is parse for a command whose flags decide how many arguments there must be.
+func (c *console) parseAny(f *flag.FlagSet) (args []string, err error) {
+	for rest := c.args; ; {
+		if err := f.Parse(rest); err != nil {
+			if errors.Is(err, flag.ErrHelp) {
+				return nil, err
+			}
+			return nil, errShown // by package flag
+		}
+		if f.NArg() == 0 {
+			return args, nil
+		}
+		if parsed := len(rest) - f.NArg(); parsed > 0 && rest[parsed-1] == "--" {
+			return append(args, f.Args()...), nil
+		}
+		args, rest = append(args, f.Arg(0)), f.Args()[1:]
+	}
+}
+
+// checkArguments reports an argument that is missing, or one too many.
+func (c *console) checkArguments(args []string, names ...string) error {
+	switch {
+	case len(args) < len(names):
+		return c.usageError("%s is needed", strings.Join(names[len(args):], " and "))
+	case len(args) > len(names):
+		return c.usageError("unexpected argument %q", args[len(names)])
 	}
 	return nil
 }
@@ -132,8 +165,8 @@ func configFlag(f *flag.FlagSet) *string {
 	return f.String("config", "gateway.yaml", "configuration `FILE`")
 }
 
-// load reads a configuration and sees to it that a gateway can be built from it. That
-// it cannot be read is wrong usage too.
+// load loads a configuration from which a gateway can be built. All errors count as wrong
+// usage, also that the file cannot be read.
 func load(file string) (*config.Config, error) {
 	cfg, err := config.Load(file)
 	var faults config.Errors

@@ -40,20 +40,20 @@ var (
 )
 
 func demo(c *console) error {
-	f := c.flags("demo")
+	f := c.flags()
 	listen := f.String("listen", "127.0.0.1:8080", "public `ADDR`ess of the gateway")
 	data := f.String("data", "", "`DIR` for the counts (default: a temporary one)")
 	upstream := f.String("upstream", "", "run the analysis API alone, on this `ADDR`ess")
-	if err := c.parse(f); err != nil {
+	if _, err := c.parse(f); err != nil {
 		return err
 	}
 	given := map[string]bool{}
 	f.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	if given["upstream"] && (given["listen"] || given["data"]) {
-		return errUsage("demo: -upstream runs the API alone; -listen and -data are the gateway's")
+		return c.usageError("-upstream runs the API alone; -listen and -data are for the gateway")
 	}
 	if _, _, err := net.SplitHostPort(*listen); err != nil {
-		return errUsage(fmt.Sprintf("demo: -listen: must be HOST:PORT, got %q", *listen))
+		return c.usageError("-listen: must be HOST:PORT, got %q", *listen)
 	}
 	stopped := stopSignals()
 	if given["upstream"] {

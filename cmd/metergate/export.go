@@ -9,16 +9,16 @@ import (
 )
 
 func export(c *console) error {
-	f := c.flags("export")
+	f := c.flags()
 	admin := adminFlag(f)
-	at := f.String("at", "", "the `WINDOW`, 2026-10 say (needed)")
+	at := f.String("at", "", "the `WINDOW`, such as 2026-10 (needed)")
 	per := f.String("per", "", "another kind of `WINDOW` at that time: minute, hour, day, week, month or year")
-	format := f.String("format", "csv", "`FORMAT`: csv, a row for each user and endpoint, or jsonl, an object for each user")
-	if _, err := c.arguments(f); err != nil {
+	format := f.String("format", "csv", "`FORMAT`: csv has a row for each user and endpoint, jsonl an object for each user")
+	if _, err := c.parse(f); err != nil {
 		return err
 	}
 	if *at == "" {
-		return errUsage("export: -at is needed, 2026-10 say")
+		return c.usageError("-at is needed, such as -at 2026-10")
 	}
 	client, err := newAdminClient(*admin)
 	if err != nil {
@@ -28,13 +28,13 @@ func export(c *console) error {
 	if *per != "" {
 		query.Set("per", *per)
 	}
-	res, err := client.open(context.Background(), http.MethodGet, "/admin/users?"+query.Encode(), nil, "")
+	res, err := client.send(context.Background(), adminRequest{method: http.MethodGet, path: "/admin/users?" + query.Encode()})
 	if err != nil {
-		return asUsage("export", err)
+		return c.asUsage(err)
 	}
 	defer res.Body.Close()
 	if _, err := io.Copy(c.stdout, res.Body); err != nil {
-		return fmt.Errorf("the list has broken off, and what is there is not all of it: %w", err)
+		return fmt.Errorf("the list broke off and is incomplete: %w", err)
 	}
 	return nil
 }

@@ -10,16 +10,16 @@ import (
 )
 
 func healthcheck(c *console) error {
-	f := c.flags("healthcheck")
+	f := c.flags()
 	admin := f.String("admin", "http://127.0.0.1:9090", "`URL` of the admin listener")
-	if err := c.parse(f); err != nil {
+	if _, err := c.parse(f); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(*admin, "/")+"/readyz", nil)
 	if err != nil {
-		return errUsage(fmt.Sprintf("healthcheck: -admin: %v", err))
+		return c.usageError("-admin: %v", err)
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {

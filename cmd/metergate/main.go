@@ -1,4 +1,8 @@
-// Command metergate is a reverse proxy that meters: see README.md.
+// Command metergate is a metering reverse proxy: it checks quotas, forwards requests to an
+// API and counts those that succeed. README.md says how to use it.
+//
+// This package has the commands. Each is in a file of its own and knows flags, signals
+// and exit statuses. Package app is the gateway that the commands serve and demo run.
 package main
 
 import "os"

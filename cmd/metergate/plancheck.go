@@ -12,27 +12,23 @@ import (
 	"text/tabwriter"
 
 	"metergate/cmd/metergate/app"
+	"metergate/config"
 	"metergate/quota"
 )
 
-// planCheck says whom the limits of another configuration would block now. What users
-// have used is the gateway's, and the plans are those of the file.
+// planCheck lists whom the limits of another configuration would block now. The plans
+// come from the file, and what users have used from a running gateway.
 func planCheck(c *console) error {
-	f := c.flags("plan-check")
-	file := configFlag(f)
-	admin := adminFlag(f)
-	most := f.Int("n", 20, "show so many users, 0: all of them")
-	if _, err := c.arguments(f); err != nil {
+	f := c.flags()
+	file, admin := configFlag(f), adminFlag(f)
+	most := f.Int("n", 20, "the most users to show; 0: all")
+	if _, err := c.parse(f); err != nil {
 		return err
 	}
 	if *most < 0 {
-		return errUsage("plan-check: -n must not be negative")
+		return c.usageError("-n must not be negative")
 	}
 	cfg, err := load(*file)
-	if err != nil {
-		return err
-	}
-	plans, err := app.Plans(cfg)
 	if err != nil {
 		return err
 	}
@@ -40,104 +36,124 @@ func planCheck(c *console) error {
 	if err != nil {
 		return err
 	}
-	users, err := client.usedNow(kindsOf(plans))
+	found, err := client.checkPlans(cfg)
 	if err != nil {
 		return err
 	}
-	byPlan := map[string]*planResult{}
-	for name := range plans {
-		byPlan[name] = new(planResult)
-	}
-	var all []blockedUser
-	for _, name := range slices.Sorted(maps.Keys(users)) {
-		u := users[name]
-		p := plans[u.planOf(plans, cfg.DefaultPlan)]
-		result := byPlan[p.Name()]
-		result.users++
-		reached := u.reached(p)
-		if len(reached) > 0 {
-			// Few are near their limits. What was granted to these counts, too.
-			if err := client.grantsOf(name, u); err != nil {
-				return err
-			}
-			reached = u.reached(p)
-		}
-		if len(reached) == 0 {
-			continue
-		}
-		if slices.ContainsFunc(reached, func(l quota.Limit) bool { return l.Endpoint == "" }) {
-			result.blocked++
-		} else {
-			result.onEndpoint++
-		}
-		all = append(all, blockedUser{name, p.Name(), reached, u})
-	}
-	c.showPlanCheck(byPlan, all, *most)
+	found.print(c.stdout, *most)
 	return nil
 }
 
-// A planResult is about the users of one plan.
-type planResult struct{ users, blocked, onEndpoint int }
+// A planCheckResult is what planCheck finds.
+type planCheckResult struct {
+	byPlan  map[string]*planCount
+	blocked []blockedUser // sorted by name
+}
 
-// A blockedUser is one with limits that are reached.
+// A planCount counts the users of one plan.
+type planCount struct{ users, blocked, onEndpoint int }
+
+// A blockedUser is a user who has reached limits.
 type blockedUser struct {
 	name, plan string
 	reached    []quota.Limit
 	usage      *usedUser
 }
 
-func (c *console) showPlanCheck(byPlan map[string]*planResult, all []blockedUser, most int) {
-	var sum planResult
-	t := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
+// checkPlans compares what all users have used with the plans of a configuration.
+func (c *adminClient) checkPlans(cfg *config.Config) (*planCheckResult, error) {
+	plans, err := app.Plans(cfg)
+	if err != nil {
+		return nil, err
+	}
+	users, err := c.usersNow(limitPeriods(plans))
+	if err != nil {
+		return nil, err
+	}
+	result := &planCheckResult{byPlan: map[string]*planCount{}}
+	for name := range plans {
+		result.byPlan[name] = new(planCount)
+	}
+	for _, name := range slices.Sorted(maps.Keys(users)) {
+		u := users[name]
+		p := plans[u.planName(plans, cfg.DefaultPlan)]
+		count := result.byPlan[p.Name()]
+		count.users++
+		reached := u.reachedLimits(p)
+		if len(reached) > 0 {
+			// Only now ask for the user's grants: few users are near their limits.
+			if err := c.addGrants(name, u); err != nil {
+				return nil, err
+			}
+			reached = u.reachedLimits(p)
+		}
+		if len(reached) == 0 {
+			continue
+		}
+		if slices.ContainsFunc(reached, func(l quota.Limit) bool { return l.Endpoint == "" }) {
+			count.blocked++
+		} else {
+			count.onEndpoint++
+		}
+		result.blocked = append(result.blocked, blockedUser{name, p.Name(), reached, u})
+	}
+	return result, nil
+}
+
+// print writes at most so many users, or all if most is 0.
+func (r *planCheckResult) print(w io.Writer, most int) {
+	var sum planCount
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "PLAN\tUSERS\tBLOCKED\tBLOCKED ON AN ENDPOINT")
-	for _, name := range slices.Sorted(maps.Keys(byPlan)) {
-		r := byPlan[name]
-		fmt.Fprintf(t, "%s\t%d\t%d\t%d\n", name, r.users, r.blocked, r.onEndpoint)
-		sum.users, sum.blocked, sum.onEndpoint = sum.users+r.users, sum.blocked+r.blocked, sum.onEndpoint+r.onEndpoint
+	for _, name := range slices.Sorted(maps.Keys(r.byPlan)) {
+		n := r.byPlan[name]
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\n", name, n.users, n.blocked, n.onEndpoint)
+		sum.users, sum.blocked, sum.onEndpoint = sum.users+n.users, sum.blocked+n.blocked, sum.onEndpoint+n.onEndpoint
 	}
 	t.Flush()
-	fmt.Fprintf(c.stdout, "\nof %d users with something counted now, %d would be blocked, and %d more on an endpoint\n", sum.users, sum.blocked, sum.onEndpoint)
-	if len(all) == 0 {
+	fmt.Fprintf(w, "\nof %d users with something counted now, %d would be blocked, and %d more on an endpoint\n", sum.users, sum.blocked, sum.onEndpoint)
+	if len(r.blocked) == 0 {
 		return
 	}
-	shown := all
-	if most > 0 && len(all) > most {
-		shown = all[:most]
+	shown := r.blocked
+	if most > 0 && len(shown) > most {
+		shown = shown[:most]
 	}
-	fmt.Fprintln(c.stdout)
+	fmt.Fprintln(w)
 	fmt.Fprintln(t, "USER\tPLAN\tLIMIT\tUSED\tOF")
 	for _, b := range shown {
 		for _, l := range b.reached {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\n", b.name, b.plan, l.Name(), b.usage.used(l), l.Requests+b.usage.granted[quota.Counter{Period: l.Period, Endpoint: l.Endpoint}])
+			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\n", b.name, b.plan, l.Name(), b.usage.used(l), b.usage.allowance(l))
 		}
 	}
 	t.Flush()
-	if n := len(all) - len(shown); n > 0 {
-		fmt.Fprintf(c.stdout, "and %d more; -n 0 shows all\n", n)
+	if n := len(r.blocked) - len(shown); n > 0 {
+		fmt.Fprintf(w, "and %d more; -n 0 shows all\n", n)
 	}
 }
 
-// kindsOf are the windows that some limit is over, and the month, for who has none.
-func kindsOf(plans map[string]*quota.Plan) []quota.Period {
-	kinds := map[quota.Period]bool{quota.Month: true}
+// limitPeriods returns the periods of all limits, and the month: it is counted for users
+// without a limit too.
+func limitPeriods(plans map[string]*quota.Plan) []quota.Period {
+	periods := map[quota.Period]bool{quota.Month: true}
 	for _, p := range plans {
 		for _, l := range p.Limits() {
-			kinds[l.Period] = true
+			periods[l.Period] = true
 		}
 	}
-	return slices.Sorted(maps.Keys(kinds))
+	return slices.Sorted(maps.Keys(periods))
 }
 
 // A usedUser is what one user has used in the running windows.
 type usedUser struct {
-	claimed, override string
+	claimed, override string // names of plans; empty: none
 	total             map[quota.Period]int64
 	endpoints         map[quota.Period]map[string]int64
-	granted           map[quota.Counter]int64
+	granted           map[quota.Counter]int64 // nil before addGrants
 }
 
-// planOf is the name of the plan that the user would have.
-func (u *usedUser) planOf(plans map[string]*quota.Plan, byDefault string) string {
+// planName returns the name of the plan that the user would have.
+func (u *usedUser) planName(plans map[string]*quota.Plan, byDefault string) string {
 	for _, name := range []string{u.override, u.claimed} {
 		if plans[name] != nil {
 			return name
@@ -146,6 +162,7 @@ func (u *usedUser) planOf(plans map[string]*quota.Plan, byDefault string) string
 	return byDefault
 }
 
+// used returns what the user has used of a limit.
 func (u *usedUser) used(l quota.Limit) int64 {
 	if l.Endpoint == "" {
 		return u.total[l.Period]
@@ -153,61 +170,68 @@ func (u *usedUser) used(l quota.Limit) int64 {
 	return u.endpoints[l.Period][l.Endpoint]
 }
 
-// reached are the limits of p that leave the user nothing. An endpoint that he has not
-// used is left out, whatever its limit: he would not notice.
-func (u *usedUser) reached(p *quota.Plan) (reached []quota.Limit) {
+// allowance returns a limit with what was granted to the user on top of it.
+func (u *usedUser) allowance(l quota.Limit) int64 {
+	return l.Requests + u.granted[quota.Counter{Period: l.Period, Endpoint: l.Endpoint}]
+}
+
+// reachedLimits returns the limits of a plan that leave the user nothing. The limit of an
+// endpoint that the user has not used does not count: the user would not notice it.
+func (u *usedUser) reachedLimits(p *quota.Plan) (reached []quota.Limit) {
 	for _, l := range p.Limits() {
-		if used := u.used(l); used >= l.Requests+u.granted[quota.Counter{Period: l.Period, Endpoint: l.Endpoint}] && (l.Endpoint == "" || used > 0) {
+		if used := u.used(l); used >= u.allowance(l) && (l.Endpoint == "" || used > 0) {
 			reached = append(reached, l)
 		}
 	}
 	return reached
 }
 
-// usedNow lists all users in the running windows of some kinds.
-func (c *adminClient) usedNow(kinds []quota.Period) (map[string]*usedUser, error) {
+// usersNow lists all users with what they have used in the running windows of periods.
+func (c *adminClient) usersNow(periods []quota.Period) (map[string]*usedUser, error) {
 	users := map[string]*usedUser{}
-	for _, per := range kinds {
-		res, err := c.open(context.Background(), http.MethodGet, "/admin/users?format=jsonl&per="+per.String(), nil, "")
-		if err != nil {
+	for _, per := range periods {
+		if err := c.addUsers(users, per); err != nil {
 			return nil, err
-		}
-		for dec := json.NewDecoder(res.Body); ; {
-			var line struct {
-				User      string
-				Used      int64
-				Endpoints map[string]int64
-				Claimed   string
-				Override  struct{ Plan string }
-			}
-			if err = dec.Decode(&line); err != nil {
-				break
-			}
-			u := users[line.User]
-			if u == nil {
-				u = &usedUser{total: map[quota.Period]int64{}, endpoints: map[quota.Period]map[string]int64{}}
-				users[line.User] = u
-			}
-			u.claimed, u.override = line.Claimed, line.Override.Plan
-			u.total[per], u.endpoints[per] = line.Used, line.Endpoints
-		}
-		res.Body.Close()
-		if !errors.Is(err, io.EOF) {
-			return nil, fmt.Errorf("the list of users has broken off: %w", err)
 		}
 	}
 	return users, nil
 }
 
-// grantsOf adds what was granted to the limits that the user has now.
-func (c *adminClient) grantsOf(name string, u *usedUser) error {
-	answer, err := c.call(http.MethodGet, userPath(name, ""), nil, "")
+// addUsers adds what users have used in the running window of a period.
+func (c *adminClient) addUsers(users map[string]*usedUser, per quota.Period) error {
+	res, err := c.send(context.Background(), adminRequest{method: http.MethodGet, path: "/admin/users?format=jsonl&per=" + per.String()})
 	if err != nil {
 		return err
 	}
+	defer res.Body.Close()
+	for dec := json.NewDecoder(res.Body); ; {
+		var row struct {
+			User      string
+			Used      int64
+			Endpoints map[string]int64
+			Claimed   string
+			Override  struct{ Plan string }
+		}
+		if err := dec.Decode(&row); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("the list of users broke off: %w", err)
+		}
+		u := users[row.User]
+		if u == nil {
+			u = &usedUser{total: map[quota.Period]int64{}, endpoints: map[quota.Period]map[string]int64{}}
+			users[row.User] = u
+		}
+		u.claimed, u.override = row.Claimed, row.Override.Plan
+		u.total[per], u.endpoints[per] = row.Used, row.Endpoints
+	}
+}
+
+// addGrants adds what was granted on top of the limits that the user has now.
+func (c *adminClient) addGrants(name string, u *usedUser) error {
 	var now adminUser
-	if err := json.Unmarshal(answer, &now); err != nil {
-		return fmt.Errorf("reading the answer: %w", err)
+	if err := c.readJSON(adminRequest{method: http.MethodGet, path: userPath(name, "")}, &now); err != nil {
+		return err
 	}
 	u.granted = map[quota.Counter]int64{}
 	for _, g := range now.Granted {

@@ -14,9 +14,9 @@ import (
 )
 
 func serve(c *console) error {
-	f := c.flags("serve")
+	f := c.flags()
 	file := configFlag(f)
-	if err := c.parse(f); err != nil {
+	if _, err := c.parse(f); err != nil {
 		return err
 	}
 	cfg, err := load(*file)

@@ -14,19 +14,19 @@ import (
 )
 
 func token(c *console) error {
-	f := c.flags("token")
+	f := c.flags()
 	file := configFlag(f)
 	user := f.String("user", "", "the `USER` that the token is for (needed)")
-	plan := f.String("plan", "", "a `PLAN` of the configuration; none: the default plan")
-	ttl := f.Duration("ttl", time.Hour, "how long the token is good")
-	if err := c.parse(f); err != nil {
+	plan := f.String("plan", "", "a `PLAN` of the configuration (default: the default plan)")
+	ttl := f.Duration("ttl", time.Hour, "how long the token is valid")
+	if _, err := c.parse(f); err != nil {
 		return err
 	}
 	if *user == "" {
-		return errUsage("token: -user is needed")
+		return c.usageError("-user is needed")
 	}
 	if *ttl <= 0 {
-		return errUsage("token: -ttl must be positive")
+		return c.usageError("-ttl must be positive")
 	}
 	cfg, err := load(*file)
 	if err != nil {
@@ -34,12 +34,12 @@ func token(c *console) error {
 	}
 	if *plan != "" {
 		if _, ok := cfg.Plans[*plan]; !ok {
-			return errUsage(fmt.Sprintf("token: %s has no plan %q", *file, *plan))
+			return c.usageError("%s has no plan %q", *file, *plan)
 		}
 	}
 	signed, err := signToken(cfg, *user, *plan, *ttl)
 	if err != nil {
-		return errUsage(fmt.Sprintf("token: %v", err))
+		return c.usageError("%v", err)
 	}
 	fmt.Fprintln(c.stdout, signed)
 	return nil

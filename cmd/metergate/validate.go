@@ -10,10 +10,10 @@ import (
 )
 
 func validate(c *console) error {
-	f := c.flags("validate")
+	f := c.flags()
 	file := configFlag(f)
 	online := f.Bool("online", false, "also try to reach the store, the key server and the targets of the upstreams")
-	if err := c.parse(f); err != nil {
+	if _, err := c.parse(f); err != nil {
 		return err
 	}
 	cfg, err := load(*file)

@@ -6,12 +6,11 @@ import (
 	"runtime/debug"
 )
 
-// Set by the linker, see the Makefile. A plain go build leaves them to what the
-// toolchain noted.
+// The linker sets these, see the Makefile. A plain go build leaves them empty.
 var version, commit = "", ""
 
 func printVersion(c *console) error {
-	if err := c.parse(c.flags("version")); err != nil {
+	if _, err := c.parse(c.flags()); err != nil {
 		return err
 	}
 	v, rev := buildVersion()
@@ -19,6 +18,8 @@ func printVersion(c *console) error {
 	return nil
 }
 
+// buildVersion returns the version and the commit, by the linker or else by what the
+// toolchain recorded.
 func buildVersion() (v, rev string) {
 	v, rev = version, commit
 	info, ok := debug.ReadBuildInfo()

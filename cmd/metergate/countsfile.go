@@ -1,0 +1,123 @@
+package main
+
+import (
+	"bytes"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"metergate/quota"
+)
+
+// A csvFault is what is wrong in a line of a file.
+type csvFault struct {
+	line int
+	text string
+}
+
+// userCounts are the counts of one user in a file.
+type userCounts struct {
+	user   string
+	line   int              // the first line about the user
+	counts map[string]int64 // by endpoint
+	lines  map[string]int   // by endpoint
+}
+
+// A countsFile collects the counts of a CSV file.
+type countsFile struct {
+	users  []*userCounts // in the order of the file
+	byName map[string]*userCounts
+	faults []csvFault
+}
+
+func (f *countsFile) fault(line int, format string, args ...any) {
+	f.faults = append(f.faults, csvFault{line, fmt.Sprintf(format, args...)})
+}
+
+// parseCounts reads a CSV of user, endpoint, used. With a header, these may be any of the
+// columns. The users are in the order of the file.
+func parseCounts(text []byte) ([]*userCounts, []csvFault) {
+	f := &countsFile{byName: map[string]*userCounts{}}
+	r := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(text, []byte("\ufeff")))) // spreadsheets write a byte order mark
+	r.FieldsPerRecord = -1
+	column := map[string]int{"user": 0, "endpoint": 1, "used": 2}
+	columns := len(column)
+	for first := true; ; first = false {
+		row, err := r.Read()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			line, cause := 1, err
+			var at *csv.ParseError
+			if errors.As(err, &at) {
+				line, cause = at.Line, at.Err
+			}
+			f.fault(line, "%v", cause)
+			break // what follows cannot be split into fields
+		}
+		line, _ := r.FieldPos(0)
+		if header := headerColumns(row); first && header != nil {
+			column, columns = header, len(row)
+			continue
+		}
+		if len(row) != columns {
+			f.fault(line, "there must be %d columns, got %d", columns, len(row))
+			continue
+		}
+		f.add(line, row[column["user"]], row[column["endpoint"]], strings.TrimSpace(row[column["used"]]))
+	}
+	if len(f.users) == 0 && len(f.faults) == 0 {
+		f.fault(1, "there are no counts; a line is USER,ENDPOINT,USED")
+	}
+	return f.users, f.faults
+}
+
+// add adds a line of the file.
+func (f *countsFile) add(line int, user, endpoint, used string) {
+	n, err := strconv.ParseInt(used, 10, 64)
+	if err != nil {
+		f.fault(line, "used must be a whole number, got %.80q", used)
+		return
+	}
+	change := quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{endpoint: n}}
+	if err := change.Validate(user); err != nil {
+		f.fault(line, "%s", strings.TrimPrefix(err.Error(), quota.ErrInvalidChange.Error()+": "))
+		return
+	}
+	u := f.byName[user]
+	if u == nil {
+		u = &userCounts{user, line, map[string]int64{}, map[string]int{}}
+		f.byName[user] = u
+		f.users = append(f.users, u)
+	}
+	if before, ok := u.lines[endpoint]; ok {
+		f.fault(line, "user %q already has a count of %s, in line %d", user, endpoint, before)
+		return
+	}
+	u.counts[endpoint], u.lines[endpoint] = n, line
+	if len(u.counts) == quota.MaxCountsPerChange+1 {
+		f.fault(line, "user %q has more than %d endpoints", user, quota.MaxCountsPerChange)
+	}
+}
+
+// headerColumns returns which column is which if row is a header, else nil.
+func headerColumns(row []string) map[string]int {
+	columns := map[string]int{}
+	for i, name := range row {
+		switch name := strings.ToLower(strings.TrimSpace(name)); name {
+		case "user", "endpoint", "used":
+			if _, twice := columns[name]; twice {
+				return nil
+			}
+			columns[name] = i
+		}
+	}
+	if len(columns) < 3 {
+		return nil
+	}
+	return columns
+}

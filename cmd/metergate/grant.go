@@ -1,0 +1,37 @@
+package main
+
+import (
+	"net/http"
+	"strconv"
+
+	"metergate/quota"
+)
+
+func grant(c *console) error {
+	f := c.flags()
+	admin, reason, asJSON := adminFlag(f), reasonFlag(f), jsonFlag(f)
+	endpoint := f.String("endpoint", "", "the `ENDPOINT` whose limit is raised (default: a limit on all endpoints)")
+	per := f.String("per", "", "the `WINDOW` of the limit: minute, hour, day, week, month or year (default: the headline limit's)")
+	key := f.String("key", "", "a `KEY` that makes it safe to send the grant twice within a day")
+	args, err := c.parse(f, "USER", "N")
+	if err != nil {
+		return err
+	}
+	n, err := strconv.ParseInt(args[1], 10, 64)
+	if err != nil || n < 1 || n > quota.MaxRequests {
+		return c.usageError("N must be 1 to %d, got %q", int64(quota.MaxRequests), args[1])
+	}
+	body := map[string]any{"requests": n, "reason": *reason}
+	if *endpoint != "" {
+		body["endpoint"] = *endpoint
+	}
+	if *per != "" {
+		body["per"] = *per
+	}
+	return c.changeUser(*admin, adminRequest{
+		method:         http.MethodPost,
+		path:           userPath(args[0], "grants"),
+		body:           body,
+		idempotencyKey: *key,
+	}, *asJSON)
+}
