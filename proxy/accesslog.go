@@ -8,34 +8,61 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
+
+	"metergate/quota"
 )
 
-// The access log has one line for each request, written when it has ended. Fields that
-// would be empty are left out.
+// The access log has one line for each request, written when the request has ended.
+// Attributes that would be empty are left out.
 //
-// Much of it clients choose: the path, the method, through their tokens the user. slog
-// quotes it, so that nobody can write a line of their own, and it is cut, so that nobody
+// Clients choose much of a line: the path, the method and, with their tokens, the user.
+// slog quotes these, so that nobody can forge a line, and they are cut, so that nobody
 // can fill the disk with one request. The path is the escaped one, which is ASCII. The
-// query is left out: people put tokens there.
+// query is left out, because people put tokens there.
+
+// A record is what only the access log and the metrics need to know of a request. The
+// exchange fills it in on the way.
+type record struct {
+	status     int             // of the response; 0: there was none
+	bytes      int64           // written of its body; also counts the dropped body of a HEAD
+	err        error           // that the gateway answered with; nil: none
+	decision   string          // of the reservation; empty: none was attempted
+	wouldBlock []string        // the limits that would have refused the request if it were not observed
+	usage      *quota.Snapshot // the state that the client was told; nil: none
+	target     *url.URL        // of the upstream that answered; nil: none did
+	completed  bool            // false after a panic, with which net/http and ReverseProxy abort a response
+
+	// How long each step took; 0: there was no such step. upstream ends with the headers
+	// of the final response, or with the failure to get any.
+	auth, reserve, upstream, settle time.Duration
+}
+
+// stopwatch is for a defer: it starts timing, and the function it returns stores how
+// long that was.
+func stopwatch(elapsed *time.Duration) func() {
+	start := time.Now()
+	return func() { *elapsed = time.Since(start) }
+}
 
 // LogUser is how the access log names users.
 type LogUser int
 
 const (
-	// LogUserPlain names a user by his id.
+	// LogUserPlain names users by their ids.
 	LogUserPlain LogUser = iota
-	// LogUserHash has the first 16 hexadecimal digits of the id's SHA-256. Not salted:
-	// who has an id must be able to find its lines.
+	// LogUserHash writes the first 16 hexadecimal digits of the id's SHA-256. It is not
+	// salted: whoever has an id must be able to find its lines.
 	LogUserHash
 	// LogUserOmit leaves users out.
 	LogUserOmit
 )
 
-// of returns what stands for a user.
-func (l LogUser) of(id string) string {
+// nameOf returns what stands for a user in the log; empty: nothing.
+func (l LogUser) nameOf(id string) string {
 	switch {
 	case l == LogUserOmit || id == "":
 		return ""
@@ -48,130 +75,129 @@ func (l LogUser) of(id string) string {
 
 const (
 	maxLogged       = 1024 // bytes of a path or an error
-	maxLoggedMethod = 32
+	maxLoggedMethod = 32   // bytes
 )
 
-// phases are how long the parts of a request took; 0: it had no such part.
-type phases struct {
-	auth, reserve, settle time.Duration
-	// upstream is the time to the final response's headers, or to their failure.
-	upstream time.Duration
+// An accessLog writes the lines.
+type accessLog struct {
+	log  *slog.Logger
+	user LogUser
+	// quietSuccesses is the share of 2xx responses that get no line, 0 to 1.
+	quietSuccesses float64
 }
 
-// took is for defer: it writes down how long something took that begins now.
-func took(d *time.Duration) func() {
-	start := time.Now()
-	return func() { *d = time.Since(start) }
-}
-
-// logLine writes the line of a request that has ended.
-func (x *exchange) logLine(duration time.Duration) {
+// write writes the line of a request that has ended.
+func (l *accessLog) write(x *exchange, duration time.Duration) {
 	level := slog.LevelInfo
-	if x.failedHere() {
+	if x.record.isGatewayFailure() {
 		level = slog.LevelWarn
 	}
-	if !x.g.log.Enabled(context.Background(), level) || x.isQuiet() {
+	if !l.log.Enabled(context.Background(), level) || l.skips(x.id, &x.record) {
 		return
 	}
-	l := lines.Get().(*line)
-	l.describe(x, duration)
-	x.g.log.LogAttrs(context.Background(), level, "request", l.attrs...)
-	clear(l.attrs) // a pool need not keep what clients sent
-	l.attrs = l.attrs[:0]
-	lines.Put(l)
+	a := attributePool.Get().(*attributes)
+	a.addRequest(x, l.user, duration)
+	l.log.LogAttrs(context.Background(), level, "request", a.list...)
+	clear(a.list) // so that the pool does not keep what clients sent
+	a.list = a.list[:0]
+	attributePool.Put(a)
 }
 
-// A line is what becomes one of the log. It is made here and not on the stack on which
-// it is written: that one would not fit into 8 KiB with it.
-type line struct{ attrs []slog.Attr }
+// isGatewayFailure reports whether the gateway answered 5xx itself, or did not answer.
+func (r *record) isGatewayFailure() bool { return r.err != nil && r.status >= 500 || r.status == 0 }
 
-var lines = sync.Pool{New: func() any { return &line{attrs: make([]slog.Attr, 0, 24)} }}
+// skips reports whether a request is one of the successes that get no line. The request
+// id decides, so that a second gateway behind this one chooses the same requests, and so
+// that anybody can tell afterwards.
+func (l *accessLog) skips(id string, r *record) bool {
+	if l.quietSuccesses <= 0 || r.status/100 != 2 || !r.completed || len(r.wouldBlock) > 0 {
+		return false
+	}
+	sum := sha256.Sum256([]byte(id))
+	return float64(binary.BigEndian.Uint64(sum[:8]))/(1<<64) < l.quietSuccesses
+}
 
-func (l *line) text(key, value string) {
+// attributes are those of one line. They are pooled, and filled in by a call that has
+// returned before the line is written: on the stack above the write they would need
+// more than the 8 KiB that a request has.
+type attributes struct{ list []slog.Attr }
+
+var attributePool = sync.Pool{New: func() any { return &attributes{list: make([]slog.Attr, 0, 24)} }}
+
+func (a *attributes) addText(key, value string) {
 	if value != "" {
-		l.attrs = append(l.attrs, slog.String(key, value))
+		a.list = append(a.list, slog.String(key, value))
 	}
 }
 
-func (l *line) number(key string, value int64) { l.attrs = append(l.attrs, slog.Int64(key, value)) }
+func (a *attributes) addNumber(key string, value int64) {
+	a.list = append(a.list, slog.Int64(key, value))
+}
 
-func (l *line) milliseconds(key string, d time.Duration) {
+func (a *attributes) addMilliseconds(key string, d time.Duration) {
 	if d > 0 {
-		l.attrs = append(l.attrs, slog.Float64(key, float64(d.Microseconds())/1000))
+		a.list = append(a.list, slog.Float64(key, float64(d.Microseconds())/1000))
 	}
 }
 
-// describe adds all that is to be said of a request.
-func (l *line) describe(x *exchange, duration time.Duration) {
-	l.text("request_id", x.id)
-	l.text("trace_id", traceID(x.in.Header))
-	l.text("client", x.origin.client)
-	l.text("method", cut(x.in.Method, maxLoggedMethod))
-	l.text("path", cut(x.in.URL.EscapedPath(), maxLogged))
+func (a *attributes) addRequest(x *exchange, user LogUser, duration time.Duration) {
+	r := &x.record
+	a.addText("request_id", x.id)
+	a.addText("trace_id", traceID(x.in.Header))
+	a.addText("client", x.origin.client)
+	a.addText("method", truncate(x.in.Method, maxLoggedMethod))
+	a.addText("path", truncate(x.in.URL.EscapedPath(), maxLogged))
 	if x.route != nil {
-		l.text("route", x.route.Pattern)
-		l.text("endpoint", x.route.Endpoint)
+		a.addText("route", x.route.Pattern)
+		a.addText("endpoint", x.route.Endpoint)
 	}
-	l.number("status", int64(x.status))
-	l.text("user", x.g.logUser.of(x.user.User))
-	if x.told != nil {
-		l.text("plan", x.told.Plan.Name())
+	a.addNumber("status", int64(r.status))
+	a.addText("user", user.nameOf(x.user.User))
+	if r.usage != nil {
+		a.addText("plan", r.usage.Plan.Name())
 	} else if x.plan != nil {
-		l.text("plan", x.plan.Name())
+		a.addText("plan", x.plan.Name())
 	}
-	if errors.Is(x.err, errTotalInFlight) || errors.Is(x.err, errUserInFlight) {
-		l.text("decision", "overload")
+	if errors.Is(r.err, errTotalInFlight) || errors.Is(r.err, errUserInFlight) {
+		a.addText("decision", "overload")
 	} else {
-		l.text("decision", x.outcome)
+		a.addText("decision", r.decision)
 	}
-	l.text("would_block", strings.Join(x.wouldBlock, ","))
-	if x.told != nil {
-		l.number("used", x.told.Total.Used)
-		if i, limited := x.told.Plan.Headline(); limited {
-			l.number("limit", x.told.Allowance(i))
+	a.addText("would_block", strings.Join(r.wouldBlock, ","))
+	if r.usage != nil {
+		a.addNumber("used", r.usage.Total.Used)
+		if i, limited := r.usage.Plan.Headline(); limited {
+			a.addNumber("limit", r.usage.Allowance(i))
 		}
 	}
-	if x.took.upstream > 0 {
-		l.text("upstream", x.route.UpstreamName)
+	if r.upstream > 0 {
+		a.addText("upstream", x.route.UpstreamName)
 	}
-	if t := x.target; t != nil {
-		l.text("target", t.Scheme+"://"+t.Host)
+	if t := r.target; t != nil {
+		a.addText("target", t.Scheme+"://"+t.Host)
 	}
-	sent := x.bytes
+	sent := r.bytes
 	if x.in.Method == http.MethodHead {
 		sent = 0 // net/http has dropped it
 	}
-	l.number("bytes", sent)
-	if !x.ended {
-		l.attrs = append(l.attrs, slog.Bool("aborted", true))
+	a.addNumber("bytes", sent)
+	if !r.completed {
+		a.list = append(a.list, slog.Bool("aborted", true))
 	}
-	l.milliseconds("auth_ms", x.took.auth)
-	l.milliseconds("reserve_ms", x.took.reserve)
-	l.milliseconds("upstream_ms", x.took.upstream)
-	l.milliseconds("settle_ms", x.took.settle)
-	l.milliseconds("duration_ms", duration)
-	if x.err != nil {
-		l.text("error", cut(x.err.Error(), maxLogged))
+	a.addMilliseconds("auth_ms", r.auth)
+	a.addMilliseconds("reserve_ms", r.reserve)
+	a.addMilliseconds("upstream_ms", r.upstream)
+	a.addMilliseconds("settle_ms", r.settle)
+	a.addMilliseconds("duration_ms", duration)
+	if r.err != nil {
+		a.addText("error", truncate(r.err.Error(), maxLogged))
 	}
 }
 
-// failedHere: the gateway could not do its work, and answered 5xx or nothing.
-func (x *exchange) failedHere() bool { return x.err != nil && x.status >= 500 || x.status == 0 }
-
-// isQuiet: the request is one of the successes that get no line. Which ones, its id
-// says: so it is the same for a gateway behind this one, and can be told afterwards.
-func (x *exchange) isQuiet() bool {
-	if x.g.quietSuccesses <= 0 || x.status/100 != 2 || !x.ended || len(x.wouldBlock) > 0 {
-		return false
-	}
-	sum := sha256.Sum256([]byte(x.id))
-	return float64(binary.BigEndian.Uint64(sum[:8]))/(1<<64) < x.g.quietSuccesses
-}
-
-// cut shortens text to a number of bytes.
-func cut(text string, most int) string {
-	if len(text) <= most {
+// truncate shortens text to a number of bytes, and marks that it did.
+func truncate(text string, bytes int) string {
+	if len(text) <= bytes {
 		return text
 	}
-	return text[:most] + "..."
+	return text[:bytes] + "..."
 }

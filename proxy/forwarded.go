@@ -112,7 +112,7 @@ func addressOf(text string) netip.Addr {
 
 // tell writes what the upstream is told about where the request comes from, in place
 // of what the client said. A trusted proxy's word is passed on.
-func (o origin) tell(r *httputil.ProxyRequest) {
+func (o origin) setForwardedHeaders(r *httputil.ProxyRequest) {
 	in, out := r.In.Header, r.Out.Header
 	removeForwarded(out, o.trusted)
 	if o.chain != "" {

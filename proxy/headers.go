@@ -9,46 +9,49 @@ import (
 	"metergate/quota"
 )
 
-// The fields that say what is left. RateLimit and RateLimit-Policy are those of
-// draft-ietf-httpapi-ratelimit-headers-11, in the syntax of RFC 9651.
+// Response headers that only the gateway sends. RateLimit and RateLimit-Policy are
+// those of draft-ietf-httpapi-ratelimit-headers-11, in the syntax of RFC 9651.
 const (
-	fieldRequestID = "X-Request-Id"
-	fieldUsage     = "X-Usage"
-	fieldPolicy    = "Ratelimit-Policy"
-	fieldRateLimit = "Ratelimit"
-	fieldLimit     = "X-Ratelimit-Limit"
-	fieldRemaining = "X-Ratelimit-Remaining"
-	fieldReset     = "X-Ratelimit-Reset"
-	// fieldWouldBlock is a list of strings (RFC 9651): what would have refused a request
-	// that is observed. It is about the request's start, and so not among usageFields, which
-	// are about its end.
-	fieldWouldBlock = "X-Usage-Would-Block"
+	headerRequestID = "X-Request-Id"
+	headerUsage     = "X-Usage"
+	headerPolicy    = "Ratelimit-Policy"
+	headerRateLimit = "Ratelimit"
+	headerLimit     = "X-Ratelimit-Limit"
+	headerRemaining = "X-Ratelimit-Remaining"
+	headerReset     = "X-Ratelimit-Reset"
+	// headerWouldBlock is a list of strings (RFC 9651): the limits that would have refused
+	// a request that is only observed. It describes the start of the request, and so is
+	// not one of the usageHeaders, which describe its end.
+	headerWouldBlock = "X-Usage-Would-Block"
 )
 
-// usageFields are what setUsageFields sets, or leaves out.
-var usageFields = []string{fieldUsage, fieldPolicy, fieldRateLimit, fieldLimit, fieldRemaining, fieldReset}
+// usageHeaders are the headers that setUsageHeaders sets, or leaves out.
+var usageHeaders = []string{headerUsage, headerPolicy, headerRateLimit, headerLimit, headerRemaining, headerReset}
 
-// exposedFields are those that a script on another origin may read.
-var exposedFields = append([]string{fieldRequestID, "Retry-After", fieldWouldBlock}, usageFields...)
+// exposedHeaders are those that a script on another origin may read.
+var exposedHeaders = append([]string{headerRequestID, "Retry-After", headerWouldBlock}, usageHeaders...)
 
-// tellUsage sets the fields and remembers what they say.
-func (x *exchange) tellUsage(h http.Header, s *quota.Snapshot, hit int) {
-	x.told = s
-	setUsageFields(h, x.route.Endpoint, s, hit)
+// reportUsage sets the usage headers in h, and records what they say. exceeded is as
+// in setUsageHeaders.
+func (x *exchange) reportUsage(h http.Header, s *quota.Snapshot, exceeded int) {
+	x.record.usage = s
+	setUsageHeaders(h, x.route.Endpoint, s, exceeded)
 }
 
-// tellObserved sets the field that names what would have refused the request, for
-// whatever answer it gets.
-func (x *exchange) tellObserved(names []string) {
-	x.wouldBlock = names
-	// Names are made of a-z, 0-9 and "-": nothing in them needs quoting.
-	x.w.Header().Set(fieldWouldBlock, `"`+strings.Join(names, `", "`)+`"`)
+// setWouldBlock sets the header that names the limits that would have refused the
+// request, for whatever response it gets.
+func (x *exchange) setWouldBlock(limits []string) {
+	x.record.wouldBlock = limits
+	// Names consist of a-z, 0-9 and "-": nothing in them needs quoting.
+	x.w.Header().Set(headerWouldBlock, `"`+strings.Join(limits, `", "`)+`"`)
 }
 
-// setUsageFields replaces the fields in h by the state s after a request to
-// endpoint. hit is the index of the limit that refused it, -1 for none.
-func setUsageFields(h http.Header, endpoint string, s *quota.Snapshot, hit int) {
-	clearUsageFields(h)
+// setUsageHeaders replaces the usage headers in h by the state s after a request to
+// endpoint. exceeded is the index of the limit that refused the request, -1 for none.
+func setUsageHeaders(h http.Header, endpoint string, s *quota.Snapshot, exceeded int) {
+	for _, name := range usageHeaders {
+		h.Del(name)
+	}
 	p := s.Plan
 	var policy, state []byte
 	for i, l := range p.Limits() {
@@ -58,7 +61,7 @@ func setUsageFields(h http.Header, endpoint string, s *quota.Snapshot, hit int) 
 		if len(policy) > 0 {
 			policy, state = append(policy, ", "...), append(state, ", "...)
 		}
-		// Names are made of a-z, 0-9 and "-": nothing in them needs quoting.
+		// Names consist of a-z, 0-9 and "-": nothing in them needs quoting.
 		count, limit, name := s.Limits[i], s.Allowance(i), l.Name()
 		policy = append(append(append(policy, '"'), name...), `";q=`...)
 		policy = strconv.AppendInt(policy, limit, 10)
@@ -68,58 +71,65 @@ func setUsageFields(h http.Header, endpoint string, s *quota.Snapshot, hit int) 
 		state = strconv.AppendInt(append(state, ";t="...), count.Window.SecondsLeft(s.At), 10)
 	}
 	if len(policy) > 0 {
-		h.Set(fieldPolicy, string(policy))
-		h.Set(fieldRateLimit, string(state))
+		h.Set(headerPolicy, string(policy))
+		h.Set(headerRateLimit, string(state))
 	}
 
 	used := strconv.FormatInt(s.Total.Used, 10)
 	headline, limited := p.Headline()
 	if limited {
-		h.Set(fieldUsage, used+"/"+strconv.FormatInt(s.Allowance(headline), 10))
+		h.Set(headerUsage, used+"/"+strconv.FormatInt(s.Allowance(headline), 10))
 	} else {
-		h.Set(fieldUsage, used+"/unlimited")
+		h.Set(headerUsage, used+"/unlimited")
 	}
-	if hit < 0 {
+	shown := exceeded
+	if shown < 0 {
 		if !limited {
 			return
 		}
-		hit = headline
+		shown = headline
 	}
-	limit, count := s.Allowance(hit), s.Limits[hit]
-	h.Set(fieldLimit, strconv.FormatInt(limit, 10))
-	h.Set(fieldRemaining, strconv.FormatInt(quota.Remaining(count.Used, limit), 10))
-	h.Set(fieldReset, strconv.FormatInt(count.Window.End.Unix(), 10))
+	limit, count := s.Allowance(shown), s.Limits[shown]
+	h.Set(headerLimit, strconv.FormatInt(limit, 10))
+	h.Set(headerRemaining, strconv.FormatInt(quota.Remaining(count.Used, limit), 10))
+	h.Set(headerReset, strconv.FormatInt(count.Window.End.Unix(), 10))
 }
 
-// disown removes from what an upstream sent, in whatever section of a response, the
-// fields that only the gateway sends.
-func (x *exchange) disown(h http.Header) {
+// removeGatewayHeaders removes, from any section of an upstream's response, the headers
+// that only the gateway sends.
+func (x *exchange) removeGatewayHeaders(h http.Header) {
 	for name := range h {
-		if x.owns(name) {
+		if x.isGatewayHeader(name) {
 			delete(h, name)
 		}
 	}
 }
 
-func (x *exchange) owns(field string) bool {
+// removeGatewayTrailers does the same for trailers that the upstream did not announce.
+// ReverseProxy puts them among the headers once one of them was not announced.
+func (x *exchange) removeGatewayTrailers() {
+	for name := range x.w.Header() {
+		if trailer, ok := strings.CutPrefix(name, http.TrailerPrefix); ok && x.isGatewayHeader(trailer) {
+			x.w.Header().Del(name)
+		}
+	}
+}
+
+// isGatewayHeader reports whether only the gateway sends a response header of this
+// name to the client of x.
+func (x *exchange) isGatewayHeader(name string) bool {
 	switch {
-	case field == fieldRequestID:
+	case name == headerRequestID:
 		return true
-	case field == fieldUsage, field == fieldWouldBlock, strings.HasPrefix(field, "Ratelimit"), strings.HasPrefix(field, "X-Ratelimit-"):
-		return x.route.Endpoint != "" // others say what the upstream likes
+	case name == headerUsage, name == headerWouldBlock, strings.HasPrefix(name, "Ratelimit"), strings.HasPrefix(name, "X-Ratelimit-"):
+		return x.route.Endpoint != "" // on other routes the upstream may have limits of its own
 	}
-	return x.g.cors != nil && strings.HasPrefix(field, "Access-Control-")
+	return x.g.cors != nil && strings.HasPrefix(name, "Access-Control-")
 }
 
-func clearUsageFields(h http.Header) {
-	for _, name := range usageFields {
-		h.Del(name)
-	}
-}
-
-// fieldText is text as a field's value: a user's id can have characters that none may
-// have, which are then percent-encoded as UTF-8, and so is the percent sign.
-func fieldText(text string) string {
+// headerText returns text as the value of a header. A user's id may have characters that
+// no header may have; those, and the percent sign, are percent-encoded as UTF-8.
+func headerText(text string) string {
 	for i := range len(text) {
 		if c := text[i]; c <= ' ' || c > '~' || c == '%' {
 			return url.PathEscape(text)

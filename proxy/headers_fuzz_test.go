@@ -39,7 +39,7 @@ func FuzzFields(f *testing.F) {
 		// What the client gets.
 		h := http.Header{}
 		limits := x.plan.Limits()
-		setUsageFields(h, "image-analysis", &s, max(-1, min(int(hit), len(limits)-1)))
+		setUsageHeaders(h, "image-analysis", &s, max(-1, min(int(hit), len(limits)-1)))
 		for name, values := range h {
 			if len(values) != 1 || !fieldValue.MatchString(values[0]) {
 				t.Fatalf("%s: %q", name, values)
@@ -80,7 +80,7 @@ func FuzzFields(f *testing.F) {
 		in.RemoteAddr = "192.0.2.1:1"
 		out := in.Clone(t.Context())
 		x.origin = trustedProxies(nil).originOf(in)
-		x.rewrite(&httputil.ProxyRequest{In: in, Out: out})
+		(&forwarding{exchange: x}).rewriteRequest(&httputil.ProxyRequest{In: in, Out: out})
 		wire.Reset()
 		if err := out.Write(&wire); err != nil {
 			t.Fatal(err)
@@ -134,7 +134,7 @@ func fuzzExchange(t *testing.T, user, plan string, all, images, used, usedImages
 	}
 	counts[1].Used = within(usedImages, 1e15)
 	return &exchange{
-		g:     &Gateway{upgradeURL: "https://example.com/?u=" + user, untrusted: newUntrustedFields(nil)},
+		g:     &Gateway{upgradeURL: "https://example.com/?u=" + user, untrusted: newUntrustedHeaders(nil)},
 		user:  jwtauth.Identity{User: user},
 		plan:  p,
 		id:    quota.NewID(),

@@ -10,31 +10,33 @@ import (
 
 var (
 	errTotalInFlight = errors.New("too many requests are running")
-	// errPublicInFlight is an errTotalInFlight: to clients they are the same.
+	// errPublicInFlight wraps errTotalInFlight: to clients they are the same.
 	errPublicInFlight = fmt.Errorf("%w without a token", errTotalInFlight)
 	errUserInFlight   = errors.New("the user has too many requests running")
 )
 
-// retryInFlight is what a client is told to wait that found no room, in seconds.
+// retryInFlight is the Retry-After of a request that was refused for want of a place,
+// in seconds.
 const retryInFlight = "1"
 
-// InFlight counts the requests that are being served, in all and by user. It is shared
-// by the Gateways that follow one another in a process, so that a reload forgets none
-// that is running. The zero value is not usable, see NewInFlight.
+// InFlight counts the requests that are being served, in total and by user. It is
+// shared by the Gateways that follow one another in a process, so that a reload does
+// not forget the requests that are running. The zero value is not usable, see
+// NewInFlight.
 type InFlight struct {
 	total atomic.Int64
-	// public are those of the total that needed no token.
+	// public counts those of the total that need no token.
 	public atomic.Int64
 	seed   maphash.Seed
-	// A user is in one shard, by his id's hash: those of others hardly ever wait. One
-	// with no request is in none.
+	// A user's count is in the shard that the hash of the id selects, so that users hardly
+	// ever wait for each other. A user with no request running is in no shard.
 	shards [64]inFlightShard
 }
 
 type inFlightShard struct {
 	mu    sync.Mutex
 	users map[string]int
-	_     [48]byte // a cache line for each
+	_     [48]byte // a cache line for each shard
 }
 
 // NewInFlight returns a count of no requests.
@@ -46,24 +48,26 @@ func NewInFlight() *InFlight {
 	return f
 }
 
-// publicShare is how many of limit requests may be without a token, at least 1: strangers
-// cannot take the room of those who have one.
+// publicShare is how many of limit requests may be without a token, at least 1.
+// Strangers cannot take all places from users who have a token.
 func publicShare(limit int) int { return (limit + 3) / 4 }
 
-// enter counts a request unless there are limit, which is at least 1, already.
-func (f *InFlight) enter(limit int) bool { return countUpTo(&f.total, limit) }
+// tryAdd counts a request, unless limit requests are running already. limit is at
+// least 1.
+func (f *InFlight) tryAdd(limit int) bool { return addUpTo(&f.total, limit) }
 
-func (f *InFlight) leave() { f.total.Add(-1) }
+func (f *InFlight) remove() { f.total.Add(-1) }
 
-// enterPublic counts one that needed no token among those, unless there are limit already.
-// That is before enter: one that is refused here takes nobody's room in the total.
-func (f *InFlight) enterPublic(limit int) bool { return countUpTo(&f.public, limit) }
+// tryAddPublic counts a request that needs no token, unless limit of them are running
+// already. It is called before tryAdd, so that a request that is refused here takes no
+// place in the total.
+func (f *InFlight) tryAddPublic(limit int) bool { return addUpTo(&f.public, limit) }
 
-func (f *InFlight) leavePublic() { f.public.Add(-1) }
+func (f *InFlight) removePublic() { f.public.Add(-1) }
 
-// countUpTo adds one unless there are limit already. Not add and look: a request that is
-// refused would keep another one out meanwhile.
-func countUpTo(count *atomic.Int64, limit int) bool {
+// addUpTo adds 1 unless count has reached limit. It does not add first and look then:
+// a request that is refused would for a moment keep another one out.
+func addUpTo(count *atomic.Int64, limit int) bool {
 	for {
 		n := count.Load()
 		if n >= int64(limit) {
@@ -75,10 +79,10 @@ func countUpTo(count *atomic.Int64, limit int) bool {
 	}
 }
 
-// enterUser counts a user's request unless there are limit already; 0: there is no
-// limit.
-func (f *InFlight) enterUser(user string, limit int) bool {
-	s := f.shard(user)
+// tryAddUser counts a user's request, unless limit requests of the user are running
+// already. 0 means no limit.
+func (f *InFlight) tryAddUser(user string, limit int) bool {
+	s := f.shardOf(user)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := s.users[user]
@@ -89,8 +93,8 @@ func (f *InFlight) enterUser(user string, limit int) bool {
 	return true
 }
 
-func (f *InFlight) leaveUser(user string) {
-	s := f.shard(user)
+func (f *InFlight) removeUser(user string) {
+	s := f.shardOf(user)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.users[user]--; s.users[user] == 0 {
@@ -98,47 +102,62 @@ func (f *InFlight) leaveUser(user string) {
 	}
 }
 
-func (f *InFlight) shard(user string) *inFlightShard {
+func (f *InFlight) shardOf(user string) *inFlightShard {
 	return &f.shards[maphash.String(f.seed, user)%uint64(len(f.shards))]
 }
 
-// enter takes a place among the requests of the gateway. Errors: errTotalInFlight,
-// errPublicInFlight.
-func (x *exchange) enter() error {
+// A place is what one request occupies in an InFlight. The zero value occupies nothing.
+type place struct {
+	in            *InFlight
+	total, public bool
+	user          string // empty: not counted for a user
+}
+
+// leave gives back what the request occupies.
+func (p *place) leave() {
+	if p.public {
+		p.in.removePublic()
+	}
+	if p.user != "" {
+		p.in.removeUser(p.user)
+	}
+	if p.total {
+		p.in.remove()
+	}
+}
+
+// takePlace takes a place among all requests. A route that is exempt needs none.
+// Errors: errTotalInFlight, errPublicInFlight.
+func (x *exchange) takePlace() error {
+	if x.route.exempt {
+		return nil
+	}
+	x.place.in = x.g.inFlight
 	if x.route.Public {
-		if !x.g.inFlight.enterPublic(publicShare(x.g.maxInFlight)) {
+		if !x.place.in.tryAddPublic(publicShare(x.g.maxInFlight)) {
 			x.g.metrics.overloaded.WithLabelValues("public").Inc()
 			return errPublicInFlight
 		}
-		x.enteredPublic = true
+		x.place.public = true
 	}
-	if !x.g.inFlight.enter(x.g.maxInFlight) {
+	if !x.place.in.tryAdd(x.g.maxInFlight) {
 		x.g.metrics.overloaded.WithLabelValues("total").Inc()
 		return errTotalInFlight
 	}
-	x.entered = true
+	x.place.total = true
 	return nil
 }
 
-// enterUser takes one among those of the user. Error: errUserInFlight.
-func (x *exchange) enterUser() error {
-	if !x.g.inFlight.enterUser(x.user.User, x.g.maxUserInFlight) {
+// takeUserPlace takes a place among the requests of the user. A route that is exempt
+// needs none. Error: errUserInFlight.
+func (x *exchange) takeUserPlace() error {
+	if x.route.exempt {
+		return nil
+	}
+	if !x.place.in.tryAddUser(x.user.User, x.g.maxUserInFlight) {
 		x.g.metrics.overloaded.WithLabelValues("per_user").Inc()
 		return errUserInFlight
 	}
-	x.enteredUser = true
+	x.place.user = x.user.User
 	return nil
-}
-
-// leave gives back what enter and enterUser have taken.
-func (x *exchange) leave() {
-	if x.enteredPublic {
-		x.g.inFlight.leavePublic()
-	}
-	if x.enteredUser {
-		x.g.inFlight.leaveUser(x.user.User)
-	}
-	if x.entered {
-		x.g.inFlight.leave()
-	}
 }

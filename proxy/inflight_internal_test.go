@@ -19,7 +19,7 @@ func TestInFlight(t *testing.T) {
 	for i := range users * each {
 		user := strconv.Itoa(i % users)
 		done.Go(func() {
-			in, userIn := f.enter(limit), f.enterUser(user, userLimit)
+			in, userIn := f.tryAdd(limit), f.tryAddUser(user, userLimit)
 			if in {
 				total.Add(1)
 			}
@@ -29,10 +29,10 @@ func TestInFlight(t *testing.T) {
 			came.Done()
 			<-leave
 			if in {
-				f.leave()
+				f.remove()
 			}
 			if userIn {
-				f.leaveUser(user)
+				f.removeUser(user)
 			}
 		})
 	}
@@ -55,12 +55,12 @@ func TestInFlight(t *testing.T) {
 	for range 4 {
 		done.Go(func() {
 			for range 200_000 {
-				if f.enter(1) {
+				if f.tryAdd(1) {
 					if inside.Add(1) > 1 {
 						t.Error("two are in")
 					}
 					inside.Add(-1)
-					f.leave()
+					f.remove()
 				}
 			}
 		})
@@ -71,7 +71,7 @@ func TestInFlight(t *testing.T) {
 	}
 	// One who is refused takes nobody's place, not even for a moment: with one in, a
 	// second always finds room under a limit of 2, whoever tries under one of 1.
-	f.enter(1)
+	f.tryAdd(1)
 	stop := make(chan bool)
 	for range 3 {
 		done.Go(func() {
@@ -80,7 +80,7 @@ func TestInFlight(t *testing.T) {
 				case <-stop:
 					return
 				default:
-					if f.enter(1) {
+					if f.tryAdd(1) {
 						t.Error("one is in already")
 						return
 					}
@@ -89,29 +89,29 @@ func TestInFlight(t *testing.T) {
 		})
 	}
 	for range 200_000 {
-		if !f.enter(2) {
+		if !f.tryAdd(2) {
 			t.Error("there was room for a second")
 			break
 		}
-		f.leave()
+		f.remove()
 	}
 	close(stop)
 	done.Wait()
-	f.leave()
+	f.remove()
 	for range 100 {
-		if !f.enter(1) || f.enter(1) || !f.enterUser("u", 1) || f.enterUser("u", 1) {
+		if !f.tryAdd(1) || f.tryAdd(1) || !f.tryAddUser("u", 1) || f.tryAddUser("u", 1) {
 			t.Fatal("one at a time")
 		}
-		f.leave()
-		f.leaveUser("u")
+		f.remove()
+		f.removeUser("u")
 	}
 	// Without a limit they are counted all the same: a reload may bring one.
 	for range 5 {
-		if !f.enterUser("u", 0) {
+		if !f.tryAddUser("u", 0) {
 			t.Fatal("no limit")
 		}
 	}
-	if f.enterUser("u", 5) {
+	if f.tryAddUser("u", 5) {
 		t.Error("a sixth got in")
 	}
 }
@@ -122,10 +122,10 @@ func BenchmarkInFlight(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		user := "user-" + strconv.FormatInt(n.Add(1), 10)
 		for pb.Next() {
-			f.enter(1000)
-			f.enterUser(user, 1000)
-			f.leaveUser(user)
-			f.leave()
+			f.tryAdd(1000)
+			f.tryAddUser(user, 1000)
+			f.removeUser(user)
+			f.remove()
 		}
 	})
 }

@@ -53,7 +53,7 @@ func BenchmarkUsageFields(b *testing.B) {
 			h := http.Header{}
 			b.ReportAllocs()
 			for b.Loop() {
-				setUsageFields(h, endpoint, &s, -1)
+				setUsageHeaders(h, endpoint, &s, -1)
 			}
 		})
 	}
@@ -63,10 +63,10 @@ func BenchmarkUsageFields(b *testing.B) {
 func benchExchange(b *testing.B, log *slog.Logger) *exchange {
 	b.Helper()
 	p, _ := benchPlan(b)
-	g := &Gateway{metrics: NewMetrics(prometheus.NewRegistry()), log: log, upgradeURL: "https://example.com/pricing"}
+	g := &Gateway{metrics: NewMetrics(prometheus.NewRegistry()), log: log, accessLog: accessLog{log: log}, upgradeURL: "https://example.com/pricing"}
 	return &exchange{g: g, in: httptest.NewRequest("POST", "/api/image-analysis", nil), id: quota.NewID(),
 		route: &route{Route: Route{Pattern: "POST /api/image-analysis", Endpoint: "image-analysis"}},
-		user:  jwtauth.Identity{User: "u-17", Plan: "bench"}, plan: p, outcome: "admitted"}
+		user:  jwtauth.Identity{User: "u-17", Plan: "bench"}, plan: p, record: record{decision: "admitted"}}
 }
 
 // A sink takes what a connection takes, deadlines included.
@@ -85,13 +85,13 @@ func BenchmarkProblem(b *testing.B) {
 		err  error
 	}{
 		{"404", errNoRoute},
-		{"429", &errQuota{endpoint: "image-analysis", user: "u-17", snapshot: &s}},
+		{"429", &limitError{endpoint: "image-analysis", user: "u-17", snapshot: &s}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			x := benchExchange(b, slog.New(slog.DiscardHandler))
 			b.ReportAllocs()
 			for b.Loop() {
-				x.w = &writer{newSink(), x}
+				x.w = &responseWriter{newSink(), x}
 				x.fail(c.err)
 			}
 		})
@@ -103,11 +103,11 @@ func BenchmarkObserve(b *testing.B) {
 	for _, level := range []slog.Level{slog.LevelInfo, slog.LevelWarn} {
 		b.Run(level.String(), func(b *testing.B) {
 			x := benchExchange(b, slog.New(slog.NewJSONHandler(io.Discard, &slog.HandlerOptions{Level: level})))
-			x.w, x.status = &writer{newSink(), x}, 200
+			x.w, x.record.status = &responseWriter{newSink(), x}, 200
 			b.ReportAllocs()
 			for b.Loop() {
 				x.observe(3 * time.Millisecond)
-				x.logLine(3 * time.Millisecond)
+				x.g.accessLog.write(x, 3*time.Millisecond)
 			}
 		})
 	}

@@ -23,7 +23,7 @@ func readTarget(method, target string) (*http.Request, error) {
 func forwarded(t *testing.T, in *http.Request) *http.Request {
 	t.Helper()
 	out := in.Clone(context.Background())
-	(&exchange{g: &Gateway{}, route: &route{}}).rewrite(&httputil.ProxyRequest{In: in, Out: out})
+	(&forwarding{exchange: &exchange{g: &Gateway{}, route: &route{}}}).rewriteRequest(&httputil.ProxyRequest{In: in, Out: out})
 	var wire bytes.Buffer
 	if err := out.Write(&wire); err != nil {
 		t.Fatalf("%s: %v", in.RequestURI, err)

@@ -20,41 +20,41 @@ const (
 	typeReducedCapacity = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
 )
 
-// statusClientGone is what nginx calls 499: nobody is there to read the answer.
+// statusClientGone is the 499 of nginx: nobody is there to read the answer.
 const statusClientGone = 499
 
 var errClientGone = errors.New("the client is gone")
 
-// errQuota: a limit is reached.
-type errQuota struct {
+// A limitError says that a limit is reached.
+type limitError struct {
 	endpoint string
 	user     string
 	snapshot *quota.Snapshot
 }
 
-func (*errQuota) Error() string { return "a limit is reached" }
+func (*limitError) Error() string { return "a limit is reached" }
 
-// errAttempts: the user has no attempt left, until wait is over.
-type errAttempts struct {
+// An attemptsError says that the user has no attempt left until wait is over.
+type attemptsError struct {
 	endpoint string
 	user     string
 	wait     time.Duration
 	snapshot *quota.Snapshot
 }
 
-func (*errAttempts) Error() string { return "no attempt is left" }
+func (*attemptsError) Error() string { return "no attempt is left" }
 
-// errStore: the store did not answer a call that the request cannot do without.
-type errStore struct{ err error }
+// A storeError says that the store did not answer a call that the request depends on.
+type storeError struct{ err error }
 
-func (e *errStore) Error() string { return "the store did not answer: " + e.err.Error() }
-func (e *errStore) Unwrap() error { return e.err }
+func (e *storeError) Error() string { return "the store did not answer: " + e.err.Error() }
+func (e *storeError) Unwrap() error { return e.err }
 
-// errUpstream: no response could be had from the upstream.
-type errUpstream struct{ err error }
+// An upstreamError says that the upstream sent no response.
+type upstreamError struct{ err error }
 
-func (e *errUpstream) Error() string { return "the upstream failed: " + e.err.Error() }
-func (e *errUpstream) Unwrap() error { return e.err }
+func (e *upstreamError) Error() string { return "the upstream failed: " + e.err.Error() }
+func (e *upstreamError) Unwrap() error { return e.err }
 
 // A problem is the body of an error that the gateway makes itself (RFC 9457).
 type problem struct {
@@ -68,133 +68,145 @@ type problem struct {
 	Upgrade  string       `json:"upgrade_url,omitempty"`
 }
 
-// fail answers with an error. It is the one place where errors become responses;
-// what the client reads says nothing of the gateway's inside, the log does.
+// fail answers with an error.
 func (x *exchange) fail(err error) {
-	x.err = err
-	h := x.w.Header()
-	p := problem{Type: "about:blank"}
-	var (
-		notAllowed errMethod
-		token      *jwtauth.Error
-		exceeded   *errQuota
-		throttled  *errAttempts
-		noStore    *errStore
-		noUpstream *errUpstream
-	)
-	switch {
-	case errors.Is(err, urlpath.ErrNotCanonical), errors.Is(err, errHost), errors.Is(err, errFraming):
-		p.Status, p.Detail = http.StatusBadRequest, err.Error()
-	case errors.Is(err, errUpgrade):
-		p.Status, p.Detail = http.StatusBadRequest, "This route does not switch protocols; send the request without Upgrade."
-	case errors.As(err, &token):
-		p.Status, p.Detail = http.StatusUnauthorized, token.Error()
-		h.Set("WWW-Authenticate", token.Challenge())
-	case errors.Is(err, jwtauth.ErrNoKeys):
-		p.Type, p.Status, p.Detail = typeReducedCapacity, http.StatusServiceUnavailable, "Tokens cannot be verified at the moment. Try again shortly."
-		h.Set("Retry-After", "1")
-	case errors.Is(err, errNoRoute):
-		p.Status, p.Detail = http.StatusNotFound, "No route leads here."
-	case errors.As(err, &notAllowed):
-		p.Status, p.Detail = http.StatusMethodNotAllowed, "This path is served for "+notAllowed.allow+"."
-		h.Set("Allow", notAllowed.allow)
-	case errors.Is(err, errBodyTooLarge):
-		p.Status = http.StatusRequestEntityTooLarge
-		p.Detail = "The body may have " + strconv.FormatInt(x.route.MaxBody, 10) + " bytes at the most."
-	case errors.As(err, &exceeded):
-		x.refuse(&p, exceeded)
-	case errors.As(err, &throttled):
-		x.throttle(&p, throttled)
-	case errors.Is(err, errBody):
-		p.Status, p.Detail = http.StatusBadRequest, "This resource takes no body."
-	case errors.Is(err, errBodyBroken):
-		p.Status, p.Detail = http.StatusBadRequest, "The body is malformed, or broke off. Nothing was counted."
-	case errors.Is(err, errUserStreams):
-		p.Status, p.Detail = http.StatusTooManyRequests, "You have too many streams open. Close one, or ask GET /usage."
-		h.Set("Retry-After", retryStreams)
-	case errors.Is(err, errStreams):
-		p.Type, p.Status, p.Detail = typeReducedCapacity, http.StatusServiceUnavailable, "The gateway has too many streams open. Ask GET /usage meanwhile."
-		h.Set("Retry-After", retryStreams)
-	case errors.Is(err, errUserInFlight):
-		p.Status = http.StatusTooManyRequests
-		p.Detail = "You have " + strconv.Itoa(x.g.maxUserInFlight) + " requests running, as many as may run at once. Send this one again when one of them has ended; nothing was counted."
-		h.Set("Retry-After", retryInFlight)
-	case errors.Is(err, errTotalInFlight):
-		p.Type, p.Status, p.Detail = typeReducedCapacity, http.StatusServiceUnavailable, "The gateway has as many requests running as it can. Try again shortly."
-		h.Set("Retry-After", retryInFlight)
-	case errors.Is(err, quota.ErrOverloaded):
-		p.Type, p.Status, p.Detail = typeReducedCapacity, http.StatusServiceUnavailable, "The gateway is overloaded. Try again shortly."
-		h.Set("Retry-After", "1")
-	case errors.As(err, &noStore):
-		p.Type, p.Status, p.Detail = typeReducedCapacity, http.StatusServiceUnavailable, "Usage cannot be checked at the moment. Try again shortly."
-		h.Set("Retry-After", "1")
-	case errors.Is(err, upstream.ErrNoTarget):
-		p.Type, p.Status, p.Detail = typeReducedCapacity, http.StatusServiceUnavailable, "The service behind the gateway is not available. Nothing was counted."
-		h.Set("Retry-After", "1")
-	case errors.Is(err, errUpstreamTimeout):
-		p.Status, p.Detail = http.StatusGatewayTimeout, "The service behind the gateway did not answer in time. Nothing was counted."
-	case errors.Is(err, errClientGone):
-		p.Status = statusClientGone
-	case errors.As(err, &noUpstream):
-		p.Status, p.Detail = http.StatusBadGateway, "The service behind the gateway did not answer. Nothing was counted."
-	default:
-		p.Status = http.StatusInternalServerError
-	}
-	x.writeProblem(p)
-}
-
-// refuse fills in a 429.
-func (x *exchange) refuse(p *problem, e *errQuota) {
-	refusal, plan := e.snapshot.Refusal(e.endpoint), e.snapshot.Plan
-	usage := e.snapshot.Usage(e.user)
-	p.Type, p.Status, p.Title = typeQuotaExceeded, http.StatusTooManyRequests, "Quota exceeded"
-	p.Endpoint, p.Usage, p.Upgrade = e.endpoint, &usage, x.g.upgradeURL
-	for _, i := range refusal.Violated {
-		p.Violated = append(p.Violated, plan.Limits()[i].Name())
-	}
-	p.Detail = "The limit " + plan.Limits()[refusal.Binding].Name() + " of the plan " + plan.Name() + " is reached."
-	x.tellUsage(x.w.Header(), e.snapshot, refusal.Binding)
-	x.w.Header().Set("Retry-After", strconv.FormatInt(refusal.RetryAfter, 10))
-}
-
-// throttle fills in a 429 for too many attempts. The limits have nothing to do with it,
-// nor has an upgrade.
-func (x *exchange) throttle(p *problem, e *errAttempts) {
-	plan, usage := e.snapshot.Plan, e.snapshot.Usage(e.user)
-	wait := strconv.FormatInt(int64((e.wait+time.Second-1)/time.Second), 10)
-	p.Type, p.Status, p.Title = typeAbnormalUsage, http.StatusTooManyRequests, "Too many attempts"
-	p.Endpoint, p.Usage = e.endpoint, &usage
-	p.Detail = "The plan " + plan.Name() + " lets you try " + plan.AttemptLimit().String() +
-		", counted or not. Nothing was counted. Try again in " + wait + " s."
-	setUsageFields(x.w.Header(), e.endpoint, e.snapshot, -1)
-	x.w.Header().Set("Retry-After", wait)
-}
-
-func (x *exchange) writeProblem(p problem) {
+	x.record.err = err
+	p := x.problemOf(err)
 	if p.Title == "" {
 		p.Title = http.StatusText(p.Status)
 	}
 	x.writeJSON(p.Status, "application/problem+json", p)
 }
 
-func (x *exchange) writeJSON(status int, contentType string, v any) {
-	body := marshal(v)
-	x.leaveBody()
+// problemOf is the one place where errors become responses. It sets the headers that
+// belong to a problem. What the client reads says nothing about the inside of the
+// gateway; the log does.
+func (x *exchange) problemOf(err error) problem {
 	h := x.w.Header()
-	h.Set("Content-Type", contentType)
-	h.Set("Content-Length", strconv.Itoa(len(body)+1))
-	secure(h)
-	x.status = status
-	x.w.WriteHeader(status)
-	x.w.Write(append(body, '\n'))
+	var (
+		badToken   *jwtauth.Error
+		badMethod  methodError
+		noUnit     *limitError
+		noAttempt  *attemptsError
+		noStore    *storeError
+		noUpstream *upstreamError
+	)
+	switch {
+	case isMalformed(err):
+		return plainProblem(http.StatusBadRequest, err.Error())
+	case errors.Is(err, errUpgradeRefused):
+		return plainProblem(http.StatusBadRequest, "This endpoint does not support protocol upgrades. Send the request without the Upgrade header.")
+	case errors.Is(err, errUnexpectedBody):
+		return plainProblem(http.StatusBadRequest, "Send this request without a body.")
+	case errors.Is(err, errBodyIncomplete):
+		return plainProblem(http.StatusBadRequest, "The request body is malformed or incomplete. The request was not counted.")
+	case errors.As(err, &badToken):
+		h.Set("WWW-Authenticate", badToken.Challenge())
+		return plainProblem(http.StatusUnauthorized, badToken.Error())
+	case isNotFound(err):
+		return plainProblem(http.StatusNotFound, "There is nothing at this path.")
+	case errors.As(err, &badMethod):
+		h.Set("Allow", badMethod.allow)
+		return plainProblem(http.StatusMethodNotAllowed, "This path accepts only "+badMethod.allow+".")
+	case errors.Is(err, errBodyTooLarge):
+		return plainProblem(http.StatusRequestEntityTooLarge, "The request body must not be larger than "+strconv.FormatInt(x.route.MaxBody, 10)+" bytes.")
+	case errors.As(err, &noUnit):
+		return x.limitProblem(noUnit)
+	case errors.As(err, &noAttempt):
+		return x.attemptsProblem(noAttempt)
+	case errors.Is(err, errUserStreams):
+		h.Set("Retry-After", retryStreams)
+		return plainProblem(http.StatusTooManyRequests, "You have too many usage streams open. Close one, or use GET /usage instead.")
+	case errors.Is(err, errUserInFlight):
+		h.Set("Retry-After", retryInFlight)
+		return plainProblem(http.StatusTooManyRequests, "You already have "+strconv.Itoa(x.g.maxUserInFlight)+
+			" requests running, and no more are allowed at once. Try again when one of them has finished. This request was not counted.")
+	case errors.Is(err, errStreams):
+		return capacityProblem(h, retryStreams, "The gateway has too many usage streams open. Use GET /usage instead.")
+	case errors.Is(err, errTotalInFlight):
+		return capacityProblem(h, retryInFlight, "The gateway is handling as many requests as it can. Try again shortly.")
+	case errors.Is(err, jwtauth.ErrNoKeys):
+		return capacityProblem(h, retryShortly, "Tokens cannot be verified at the moment. Try again shortly.")
+	case errors.Is(err, quota.ErrOverloaded):
+		return capacityProblem(h, retryShortly, "The gateway is overloaded. Try again shortly.")
+	case errors.As(err, &noStore):
+		return capacityProblem(h, retryShortly, "Usage cannot be checked at the moment. Try again shortly.")
+	case errors.Is(err, upstream.ErrNoTarget):
+		return capacityProblem(h, retryShortly, "The service is not available at the moment. The request was not counted.")
+	case errors.Is(err, errUpstreamTimeout):
+		return plainProblem(http.StatusGatewayTimeout, "The service did not answer in time. The request was not counted.")
+	case errors.Is(err, errClientGone):
+		return plainProblem(statusClientGone, "")
+	case errors.As(err, &noUpstream):
+		return plainProblem(http.StatusBadGateway, "The service did not answer. The request was not counted.")
+	}
+	return plainProblem(http.StatusInternalServerError, "")
 }
 
-// secure says of an answer that the gateway makes itself, and never of an upstream's,
-// that it is one user's data and no page: nobody keeps it, takes it for something else
-// or shows it in a frame, and nothing in it runs. What front ends load is package
-// browser's.
-func secure(h http.Header) {
-	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-	h.Set("X-Content-Type-Options", "nosniff")
+// isMalformed: the error's text is meant for clients.
+func isMalformed(err error) bool {
+	return errors.Is(err, urlpath.ErrNotCanonical) || errors.Is(err, errHost) || errors.Is(err, errFraming)
+}
+
+func isNotFound(err error) bool {
+	return errors.Is(err, errNoRoute) || errors.Is(err, errUserChanged)
+}
+
+// retryShortly is the Retry-After of what is likely to be over soon, in seconds.
+const retryShortly = "1"
+
+// plainProblem is a problem that its status and detail describe.
+func plainProblem(status int, detail string) problem {
+	return problem{Type: "about:blank", Status: status, Detail: detail}
+}
+
+// capacityProblem is a 503: the gateway, or what it depends on, cannot serve the
+// request now.
+func capacityProblem(h http.Header, retryAfter, detail string) problem {
+	h.Set("Retry-After", retryAfter)
+	return problem{Type: typeReducedCapacity, Status: http.StatusServiceUnavailable, Detail: detail}
+}
+
+// limitProblem is the 429 of a request that a limit refuses.
+func (x *exchange) limitProblem(e *limitError) problem {
+	s := e.snapshot
+	refusal, usage := s.Refusal(e.endpoint), s.Usage(e.user)
+	p := problem{Type: typeQuotaExceeded, Title: "Quota exceeded", Status: http.StatusTooManyRequests,
+		Detail:   limitDetail(s.Plan.Name(), s.Plan.Limits()[refusal.Binding], s.Allowance(refusal.Binding)),
+		Endpoint: e.endpoint, Usage: &usage, Upgrade: x.g.upgradeURL}
+	for _, i := range refusal.Violated {
+		p.Violated = append(p.Violated, s.Plan.Limits()[i].Name())
+	}
+	x.reportUsage(x.w.Header(), s, refusal.Binding)
+	x.w.Header().Set("Retry-After", strconv.FormatInt(refusal.RetryAfter, 10))
+	return p
+}
+
+// limitDetail tells an end user which limit is reached. allowance is the limit with what
+// was granted.
+func limitDetail(plan string, l quota.Limit, allowance int64) string {
+	requests := "requests"
+	if allowance == 1 {
+		requests = "request"
+	}
+	if l.Endpoint != "" {
+		requests = l.Endpoint + " " + requests
+	}
+	if allowance == 0 {
+		return "The " + plan + " plan does not include any " + requests + "."
+	}
+	return "You have reached the limit of " + strconv.FormatInt(allowance, 10) + " " + requests + " per " + l.Period.String() + " on the " + plan + " plan."
+}
+
+// attemptsProblem is the 429 of a user who has made too many attempts. It has nothing to
+// do with the plan's limits, so an upgrade would not help.
+func (x *exchange) attemptsProblem(e *attemptsError) problem {
+	plan, usage := e.snapshot.Plan, e.snapshot.Usage(e.user)
+	wait := strconv.FormatInt(int64((e.wait+time.Second-1)/time.Second), 10)
+	setUsageHeaders(x.w.Header(), e.endpoint, e.snapshot, -1)
+	x.w.Header().Set("Retry-After", wait)
+	return problem{Type: typeAbnormalUsage, Title: "Too many attempts", Status: http.StatusTooManyRequests,
+		Detail: "The " + plan.Name() + " plan lets you try " + plan.AttemptLimit().String() +
+			", including requests that fail or are refused. This request was not counted. Try again in " + wait + " s.",
+		Endpoint: e.endpoint, Usage: &usage}
 }

@@ -11,7 +11,7 @@ import (
 // X-Request-Id of a trusted proxy, so that one name leads through all logs, or by a new
 // one. It need not be unique, and nothing is counted by it.
 func (o origin) requestID(r *http.Request) string {
-	if id := only(r.Header, fieldRequestID); o.trusted && isRequestID(id) {
+	if id := only(r.Header, headerRequestID); o.trusted && isRequestID(id) {
 		return id
 	}
 	return quota.NewID()

@@ -48,19 +48,19 @@ type Route struct {
 // route is a Route, or one of the gateway's own resources.
 type route struct {
 	Route
-	// own answers instead of an upstream; nil for a Route of the configuration.
-	own func(*exchange)
-	// apart: it has bounds of its own, and does not count among the requests in flight.
-	// Of a file, or a 404, that is the time in which a client takes it (stallTimeout).
-	apart bool
+	// answer answers instead of an upstream; nil for a Route of the configuration.
+	answer func(*exchange)
+	// exempt: its requests do not count among those in flight. They are bounded in
+	// another way: streams by Streams, a file or a 404 by stallTimeout.
+	exempt bool
 }
 
 var errNoRoute = errors.New("no route")
 
-// errMethod: the path has a route, but not for the request's method.
-type errMethod struct{ allow string }
+// A methodError says that the path has a route, but not for the request's method.
+type methodError struct{ allow string }
 
-func (errMethod) Error() string { return "method not allowed" }
+func (methodError) Error() string { return "method not allowed" }
 
 // A router finds the route of a request. The patterns are those of http.ServeMux,
 // and a ServeMux says which are good and which conflict. It does not find the
@@ -82,7 +82,7 @@ func newRouter(routes []*route) (*router, error) {
 	for _, rt := range routes {
 		var err error
 		switch {
-		case rt.own != nil:
+		case rt.answer != nil:
 			t := r.own
 			if method, _, _ := urlpath.SplitPattern(rt.Pattern); method == "" {
 				t = r.ownRest
@@ -105,7 +105,7 @@ func newRouter(routes []*route) (*router, error) {
 	}
 	for _, rt := range routes {
 		_, host, path := urlpath.SplitPattern(rt.Pattern)
-		if rt.own == nil && len(r.own.methods(host, path))+len(r.ownRest.methods(host, path)) > 0 {
+		if rt.answer == nil && len(r.own.methods(host, path))+len(r.ownRest.methods(host, path)) > 0 {
 			return nil, fmt.Errorf("routes: %s: the path is the gateway's own", rt.Pattern)
 		}
 	}
@@ -113,7 +113,7 @@ func newRouter(routes []*route) (*router, error) {
 }
 
 // find returns the route of a request whose path is canonical. Errors: errNoRoute,
-// errMethod.
+// methodError.
 func (r *router) find(req *http.Request) (*route, error) {
 	host, path := hostOf(req), req.URL.EscapedPath()
 	for _, t := range [...]table{r.own, r.ownRest, r.configured} {
@@ -121,7 +121,7 @@ func (r *router) find(req *http.Request) (*route, error) {
 			return rt, nil
 		}
 		if allow := t.methods(host, path); len(allow) > 0 {
-			return nil, errMethod{strings.Join(allow, ", ")}
+			return nil, methodError{strings.Join(allow, ", ")}
 		}
 	}
 	return nil, errNoRoute

@@ -11,7 +11,7 @@ import (
 
 func newTestRouter(t testing.TB, patterns ...string) *router {
 	t.Helper()
-	routes := ownRoutes()
+	routes := gatewayRoutes()
 	for _, p := range patterns {
 		routes = append(routes, &route{Route: Route{Pattern: p}})
 	}
@@ -29,7 +29,7 @@ func (r *router) lookUp(method, target string) string {
 	req := httptest.NewRequest(method, "/"+path, nil)
 	req.Host = host
 	rt, err := r.find(req)
-	if e, ok := err.(errMethod); ok {
+	if e, ok := err.(methodError); ok {
 		return "405 " + e.allow
 	}
 	if err != nil {
@@ -144,7 +144,7 @@ func TestRouteRefused(t *testing.T) {
 		"   the gateway's own":  {"/usage/{$}"},
 		"    the gateway's own": {"/usage/"},
 	} {
-		routes := ownRoutes()
+		routes := gatewayRoutes()
 		for _, p := range patterns {
 			routes = append(routes, &route{Route: Route{Pattern: p}})
 		}

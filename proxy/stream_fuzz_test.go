@@ -21,12 +21,12 @@ func FuzzEvents(f *testing.F) {
 		x.g.upgradeURL = upgrade
 		object := x.usageObject(s)
 		w := httptest.NewRecorder()
-		e := events{w: w, control: http.NewResponseController(w)}
-		e.text("retry: 1000\n\n")
-		e.usage(object)
-		e.usage(object) // as before: not sent
-		e.text(":\n\n")
-		e.end(endReload)
+		e := eventWriter{w: w, control: http.NewResponseController(w)}
+		e.write("retry: 1000\n\n")
+		e.writeUsage(object)
+		e.writeUsage(object) // as before: not sent
+		e.write(":\n\n")
+		e.writeEnd(endReload)
 		if e.err != nil {
 			t.Fatal(e.err)
 		}

@@ -18,7 +18,7 @@ import "net/http"
 //
 // Those that tell where a request comes from are in forwarded.go: a proxy in front may
 // be believed.
-type untrustedFields map[string]struct{} // by appendPlain
+type untrustedHeaders map[string]struct{} // by appendPlain
 
 // rerouting are the fields that replace a part of the request line, and who heeds them.
 var rerouting = []string{
@@ -41,8 +41,8 @@ var ofServers = []string{
 	"Remote-User", // who has logged in, to frameworks that leave that to a server
 }
 
-func newUntrustedFields(routes []Route) untrustedFields {
-	fields := untrustedFields{}
+func newUntrustedHeaders(routes []Route) untrustedHeaders {
+	fields := untrustedHeaders{}
 	add := func(names ...string) {
 		for _, name := range names {
 			if name != "" {
@@ -51,7 +51,7 @@ func newUntrustedFields(routes []Route) untrustedFields {
 		}
 	}
 	add(rerouting...)
-	add(fieldRequestID, "Content-Length", "Transfer-Encoding")
+	add(headerRequestID, "Content-Length", "Transfer-Encoding")
 	add(ofServers...)
 	for _, r := range routes {
 		add(r.UserField, r.PlanField)
@@ -62,7 +62,7 @@ func newUntrustedFields(routes []Route) untrustedFields {
 const maxPlain = 64 // what the configuration allows a name
 
 // remove removes these fields in every spelling.
-func (f untrustedFields) remove(h http.Header) {
+func (f untrustedHeaders) remove(h http.Header) {
 	var buf [maxPlain]byte
 	for name := range h {
 		if _, ok := f[string(appendPlain(buf[:0], name))]; ok {

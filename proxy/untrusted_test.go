@@ -24,7 +24,7 @@ func TestDocsListRemovedHeaders(t *testing.T) {
 }
 
 func TestUntrustedFields(t *testing.T) {
-	fields := newUntrustedFields([]Route{{UserField: "X-User-Id"}, {PlanField: "Plan1"}})
+	fields := newUntrustedHeaders([]Route{{UserField: "X-User-Id"}, {PlanField: "Plan1"}})
 	long := "X-" + strings.Repeat("A", 200)
 	h := http.Header{}
 	for _, name := range []string{

@@ -7,37 +7,38 @@ import (
 	"metergate/quota"
 )
 
-// trackDeprecated is when POST /usage/track became deprecated, 1 December 2026,
-// as a field of RFC 9745.
+// trackDeprecated is when POST /usage/track became deprecated, 1 December 2026, as the
+// value of the Deprecation header (RFC 9745).
 const trackDeprecated = "@1796083200"
 
-// ownRoutes are the gateway's own resources. No other route is at or below
+// gatewayRoutes are the gateway's own resources. No configured route is at or below
 // /usage.
-func ownRoutes() []*route {
+func gatewayRoutes() []*route {
 	return []*route{
-		{Route: Route{Pattern: "GET /usage"}, own: (*exchange).usage},
-		{Route: Route{Pattern: "GET /usage/stream"}, own: (*exchange).stream, apart: true},
-		{Route: Route{Pattern: "POST /usage/track"}, own: (*exchange).track},
-		{Route: Route{Pattern: "GET /usage/client.js", Public: true}, own: browserFile("client.js"), apart: true},
-		{Route: Route{Pattern: "GET /usage/client.d.ts", Public: true}, own: browserFile("client.d.ts"), apart: true},
-		{Route: Route{Pattern: "GET /usage/meter.js", Public: true}, own: browserFile("meter.js"), apart: true},
-		// Keeps routes with wildcards away from what is below /usage.
-		{Route: Route{Pattern: "/usage/", Public: true}, own: func(x *exchange) { x.fail(errNoRoute) }, apart: true},
+		{Route: Route{Pattern: "GET /usage"}, answer: (*exchange).answerUsage},
+		{Route: Route{Pattern: "GET /usage/stream"}, answer: (*exchange).answerStream, exempt: true},
+		{Route: Route{Pattern: "POST /usage/track"}, answer: (*exchange).answerTrack},
+		{Route: Route{Pattern: "GET /usage/client.js", Public: true}, answer: serveBrowserFile("client.js"), exempt: true},
+		{Route: Route{Pattern: "GET /usage/client.d.ts", Public: true}, answer: serveBrowserFile("client.d.ts"), exempt: true},
+		{Route: Route{Pattern: "GET /usage/meter.js", Public: true}, answer: serveBrowserFile("meter.js"), exempt: true},
+		// So that no configured route with a wildcard matches below /usage.
+		{Route: Route{Pattern: "/usage/", Public: true}, answer: func(x *exchange) { x.fail(errNoRoute) }, exempt: true},
 	}
 }
 
-// usage answers GET /usage.
-func (x *exchange) usage() {
-	s, err := x.g.store.Read(x.in.Context(), x.user.User, x.terms)
+// answerUsage answers GET /usage.
+func (x *exchange) answerUsage() {
+	s, err := x.g.store.Read(x.in.Context(), x.user.User, x.plans)
 	if err != nil {
-		x.fail(&errStore{err})
+		x.fail(&storeError{err})
 		return
 	}
 	x.writeJSON(http.StatusOK, "application/json", x.usageObject(s))
 }
 
-// usageObject is what clients read of their usage: also where to upgrade, so that a
-// user at the limit can be told without a request that is refused.
+// A usageObject is what clients read about their usage. It includes where to upgrade,
+// so that a front end can tell a user at the limit without sending a request that will
+// be refused.
 type usageObject struct {
 	quota.Usage
 	Upgrade string `json:"upgrade_url,omitempty"`
@@ -47,14 +48,14 @@ func (x *exchange) usageObject(s quota.Snapshot) usageObject {
 	return usageObject{s.Usage(x.user.User), x.g.upgradeURL}
 }
 
-// track answers front ends that still report their own calls. The gateway has
-// counted them already.
-func (x *exchange) track() {
+// answerTrack answers front ends that still report their own calls. The gateway has
+// already counted them.
+func (x *exchange) answerTrack() {
 	x.w.Header().Set("Deprecation", trackDeprecated)
-	x.usage()
+	x.answerUsage()
 }
 
-// browserFile answers with a file for front ends.
-func browserFile(name string) func(*exchange) {
-	return func(x *exchange) { x.status = browser.Serve(x.w, x.in, name) }
+// serveBrowserFile answers with a file for front ends.
+func serveBrowserFile(name string) func(*exchange) {
+	return func(x *exchange) { x.record.status = browser.Serve(x.w, x.in, name) }
 }

@@ -1,0 +1,177 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"metergate/proxy/jwtauth"
+	"metergate/proxy/urlpath"
+	"metergate/quota"
+)
+
+// An exchange is one request and its response. It holds what several steps need; what
+// only one of them needs is in a type of that step's own.
+type exchange struct {
+	g      *Gateway
+	w      *responseWriter
+	in     *http.Request
+	id     string // X-Request-Id
+	origin origin
+
+	route *route           // nil until it is found
+	user  jwtauth.Identity // zero where no token is needed
+	plans quota.PlanChoice // the plans that may apply to the user; zero where no token is needed
+	// plan applies to the user, as far as is known: until the store has been asked it is
+	// the claimed one. nil where no token is needed.
+	plan *quota.Plan
+
+	place place
+	// reservation is valid, and has to be settled, while reserved is true.
+	reservation quota.Reservation
+	reserved    bool
+	forwarding  *forwarding // nil until the request is forwarded
+	record      record
+}
+
+func (g *Gateway) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
+	x := &exchange{g: g, in: r, origin: g.proxies.originOf(r)}
+	x.id = x.origin.requestID(r)
+	x.w = &responseWriter{w, x}
+	x.w.clearWriteDeadline() // the server's WriteTimeout is only for its own answers
+	return x
+}
+
+// ServeHTTP serves one request. It wraps the policy, which is serve, with what every
+// request gets: a request id, the metrics and the access log, and CORS.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := g.newExchange(w, r)
+	start := time.Now()
+	g.metrics.inFlight.Inc()
+	defer func() {
+		if v := recover(); v != nil {
+			// net/http would log it where few people look. ErrAbortHandler is not a defect:
+			// it makes net/http cut the connection silently.
+			if v != http.ErrAbortHandler {
+				g.log.Error("the gateway panicked; this is a bug, please report it",
+					"request_id", x.id, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			}
+			defer panic(http.ErrAbortHandler)
+		}
+		g.metrics.inFlight.Dec()
+		x.place.leave()
+		duration := time.Since(start)
+		x.observe(duration)
+		if x.record.completed && !x.mayHaveUpgraded() {
+			x.w.flushShortResponse()
+		}
+		g.accessLog.write(x, duration)
+		x.w.limitFinalIO()
+	}()
+	x.w.Header().Set(headerRequestID, x.id)
+	if hasAmbiguousFraming(r) {
+		x.w.Header().Set("Connection", "close")
+	}
+
+	if g.cors != nil {
+		preflight := r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
+		if preflight {
+			x.skipBody()
+		}
+		// Sets the headers of the response; a preflight is answered with them alone.
+		g.cors.HandlerFunc(x.w, r)
+		if preflight {
+			x.record.status, x.record.completed = http.StatusNoContent, true
+			return
+		}
+	}
+	if err := x.serve(); err != nil {
+		x.fail(err)
+	}
+	x.record.completed = true
+}
+
+// serve is the policy: what happens to a request, in this order. An error it returns
+// has not been answered yet.
+func (x *exchange) serve() (err error) {
+	if err := checkFraming(x.in); err != nil {
+		return err
+	}
+	if err := checkHost(x.in); err != nil {
+		return err
+	}
+	if err := urlpath.CanonicalizeRequest(x.in); err != nil {
+		return err
+	}
+	if x.route, err = x.g.router.find(x.in); err != nil {
+		return err
+	}
+	if err := x.takePlace(); err != nil {
+		return err
+	}
+	if !x.route.Public {
+		if err := x.authenticate(); err != nil {
+			return err
+		}
+		if err := x.takeUserPlace(); err != nil {
+			return err
+		}
+	}
+	if x.route.answer != nil {
+		x.skipBody()
+		x.route.answer(x)
+		return nil
+	}
+	upgrade, err := x.checkForwardable()
+	if err != nil {
+		return err
+	}
+	switch {
+	case x.route.Endpoint != "":
+		if err := x.reserve(); err != nil {
+			return err
+		}
+		// If forward panics before it has settled the reservation.
+		defer x.release(releasedOther)
+	case x.route.PlanField != "":
+		x.lookUpPlan()
+	}
+	// Settles the reservation once the upstream's status is known, before the client
+	// sees it.
+	x.forward(upgrade)
+	return nil
+}
+
+// authenticate finds out who the user is. Errors: those of the verifier.
+func (x *exchange) authenticate() (err error) {
+	defer stopwatch(&x.record.auth)()
+	if x.user, err = x.g.verifier.Verify(x.in); err == nil {
+		x.plans = x.g.PlansFor(x.user.Plan)
+		x.plan = x.plans.Claimed
+	}
+	return err
+}
+
+// lookUpPlan asks the store for the user's plan. It is for a request that is not
+// metered and whose upstream is told the plan: an administrator may have chosen another
+// one than the token claims. If the store does not answer, the token's plan stays.
+func (x *exchange) lookUpPlan() {
+	if s, err := x.g.store.Read(x.in.Context(), x.user.User, x.plans); err == nil {
+		x.plan = s.Plan
+	}
+}
+
+// mayHaveUpgraded reports whether client and upstream may have switched protocols, so
+// that the connection may no longer be net/http's.
+func (x *exchange) mayHaveUpgraded() bool { return x.forwarding != nil && x.forwarding.upgrade }
+
+// bodyWasRead reports whether the upstream's transport has read the request's body to
+// its end, or to an error.
+func (x *exchange) bodyWasRead() bool {
+	return x.forwarding != nil && x.forwarding.body != nil && x.forwarding.body.ended.Load()
+}
+
+// settleContext outlives the client: whether it is still there does not matter.
+func (x *exchange) settleContext() context.Context { return context.WithoutCancel(x.in.Context()) }

@@ -1,0 +1,142 @@
+package proxy
+
+import (
+	"time"
+
+	"metergate/quota"
+)
+
+// leaseMargin is how much longer a unit is held than its request can take. It covers
+// the time to settle, and clocks that differ.
+const leaseMargin = 10 * time.Second
+
+// A releaseReason says why a reservation was given back, as metergate_released_total
+// reports it.
+type releaseReason string
+
+const (
+	released3xx         releaseReason = "status_3xx"
+	released4xx         releaseReason = "status_4xx"
+	released5xx         releaseReason = "status_5xx"
+	releasedTimeout     releaseReason = "timeout"
+	releasedUnreachable releaseReason = "unreachable" // the upstream sent no response
+	releasedClientGone  releaseReason = "client_gone"
+	releasedBody        releaseReason = "body" // the request's body was too large or incomplete
+	releasedOther       releaseReason = "other"
+)
+
+var releaseReasons = []releaseReason{released3xx, released4xx, released5xx, releasedTimeout, releasedUnreachable, releasedClientGone, releasedBody, releasedOther}
+
+// reserve holds a unit of the user's quota. Errors:
+//
+//   - *limitError: no unit is left;
+//   - *attemptsError: the user has made too many attempts;
+//   - *storeError: the store does not let the request pass;
+//   - errClientGone: nobody waits for the answer any more. Clients that open and reset
+//     requests in a loop (CVE-2023-44487) do not cost the store any work.
+func (x *exchange) reserve() error {
+	defer stopwatch(&x.record.reserve)()
+	if x.in.Context().Err() != nil {
+		return errClientGone
+	}
+	d, err := x.g.store.Reserve(x.in.Context(), quota.Request{
+		ID:       quota.NewID(),
+		User:     x.user.User,
+		Endpoint: x.route.Endpoint,
+		Plans:    x.plans,
+		Lease:    x.route.Timeout + leaseMargin,
+		Observe:  x.route.Observe,
+	})
+	if d.Reservation.Plan != nil {
+		x.plan = d.Reservation.Plan
+	}
+	switch {
+	case err != nil && x.in.Context().Err() != nil:
+		return errClientGone
+	case err != nil:
+		x.record.decision = "error"
+		return &storeError{err}
+	case d.AttemptWait > 0:
+		x.record.decision = "throttled"
+		return &attemptsError{x.route.Endpoint, x.user.User, d.AttemptWait, &d.Snapshot}
+	case !d.Admitted:
+		x.record.decision = "refused"
+		return &limitError{x.route.Endpoint, x.user.User, &d.Snapshot}
+	case len(d.WouldBlock) > 0: // unchecked or not: that has a metric of its own
+		x.record.decision = "observed"
+		x.setWouldBlock(d.WouldBlock)
+	case d.Reservation.Unchecked:
+		x.record.decision = "unchecked"
+	default:
+		x.record.decision = "admitted"
+	}
+	// A copy, so that the rest of the Decision does not stay in memory while the request
+	// waits for its upstream.
+	x.reservation, x.reserved = d.Reservation, true
+	return nil
+}
+
+// settle commits the reservation of a request that was answered with a 2xx status, and
+// releases any other. It returns the user's state afterwards, or nil as commit does.
+func (x *exchange) settle(status int) *quota.Snapshot {
+	switch status / 100 {
+	case 2:
+		return x.commit()
+	case 3:
+		return x.release(released3xx)
+	case 4:
+		return x.release(released4xx)
+	case 5:
+		return x.release(released5xx)
+	}
+	return x.release(releasedOther)
+}
+
+// commit counts the reservation. It returns the user's state afterwards; nil after an
+// error, and if there is nothing to settle.
+func (x *exchange) commit() *quota.Snapshot {
+	if !x.reserved {
+		return nil
+	}
+	defer stopwatch(&x.record.settle)()
+	s, err := x.g.store.Commit(x.settleContext(), &x.reservation)
+	if !x.endReservation(s, err, true) {
+		return nil
+	}
+	x.g.metrics.counted.WithLabelValues(x.route.Endpoint).Inc()
+	return s
+}
+
+// release gives the reservation back. It returns the user's state afterwards; nil
+// after an error, and if there is nothing to settle.
+func (x *exchange) release(reason releaseReason) *quota.Snapshot {
+	if !x.reserved {
+		return nil
+	}
+	defer stopwatch(&x.record.settle)()
+	s, err := x.g.store.Release(x.settleContext(), &x.reservation)
+	if !x.endReservation(s, err, false) {
+		return nil
+	}
+	x.g.metrics.released.WithLabelValues(string(reason)).Inc()
+	return s
+}
+
+// endReservation takes note of the store's answer to a Commit or Release, and reports
+// whether it was good. It is called only after the store's call: if that panics, the
+// reservation still has to be released.
+func (x *exchange) endReservation(s *quota.Snapshot, err error, succeeded bool) bool {
+	x.reserved = false
+	r := &x.reservation
+	if err != nil {
+		x.g.metrics.unsettled.Inc()
+		x.g.log.Error("neither the store nor the journal recorded a request's outcome; it may not be counted",
+			"request_id", x.id, "reservation", r.ID, "endpoint", r.Endpoint, "succeeded", succeeded, "error", err)
+		return false
+	}
+	if !r.Unchecked && !s.Stale {
+		// The store has answered both calls: no copy of them is still on its way.
+		x.g.store.Forget(r)
+	}
+	return true
+}
