@@ -55,34 +55,46 @@ func demo(c *console) error {
 	if _, _, err := net.SplitHostPort(*listen); err != nil {
 		return c.usageError("-listen: must be HOST:PORT, got %q", *listen)
 	}
-	stopped := stopSignals()
 	if given["upstream"] {
-		l, err := net.Listen("tcp", *upstream)
-		if err != nil {
-			return fmt.Errorf("demo: -upstream: %w", err)
-		}
-		api := serveAPI(l, demoapi.Handler())
-		fmt.Fprintf(c.stdout, "The analysis API serves on http://%s\n", l.Addr())
-		<-stopped
-		return api.Close()
+		return demoAPI(c, *upstream)
 	}
-
-	// The API must have its address first: it is in the configuration, whose secret signs
-	// the tokens that the API's page hands out.
-	apiListener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	defer apiListener.Close()
-	api := apiListener.Addr().String()
-	dir := *data
+	dir, kept := *data, "kept in "+*data
 	if dir == "" {
+		var err error
 		if dir, err = os.MkdirTemp("", "metergate-demo-"); err != nil {
 			return err
 		}
 		defer os.RemoveAll(dir)
+		kept = "gone when the demo stops"
 	}
-	cfg, err := demoConfig(*listen, dir, "http://"+api)
+	return demoGateway(c, *listen, dir, kept)
+}
+
+// demoAPI runs the analysis API alone, until a signal.
+func demoAPI(c *console, address string) error {
+	stopped := stopSignals()
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("demo: -upstream: %w", err)
+	}
+	api := serveAPI(l, demoapi.Handler())
+	fmt.Fprintf(c.stdout, "The analysis API serves on http://%s\n", l.Addr())
+	<-stopped
+	return api.Close()
+}
+
+// demoGateway runs a gateway in front of the analysis API, until a signal. It counts in
+// dir; kept says for how long.
+func demoGateway(c *console, listen, dir, kept string) error {
+	stopped := stopSignals()
+	// The API must have its address first: it is in the configuration, whose secret signs
+	// the tokens that the API's page hands out.
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	cfg, err := demoConfig(listen, dir, "http://"+l.Addr().String())
 	if err != nil {
 		return errUsage(err.Error())
 	}
@@ -90,7 +102,7 @@ func demo(c *console) error {
 	if err != nil {
 		return err
 	}
-	defer serveAPI(apiListener, demoapi.WithPage(users)).Close()
+	defer serveAPI(l, demoapi.WithPage(users)).Close()
 	log := demoLog(c.stderr)
 	a := newApp(app.Options{Config: cfg, Log: log})
 	if err := a.Start(context.Background()); err != nil {
@@ -99,7 +111,16 @@ func demo(c *console) error {
 	if err := useUp(a.Store(), cfg, carol); err != nil {
 		return errors.Join(err, a.Stop())
 	}
-	printDemo(c.stdout, a, users, api, dir, *data == "")
+	tokens := map[string]string{}
+	for _, u := range users {
+		tokens[u.Name] = u.Token
+	}
+	printDemo(c.stdout, demoPlaces{
+		gateway: "http://" + a.PublicAddr().String(),
+		api:     "http://" + l.Addr().String(),
+		admin:   "http://" + a.AdminAddr().String(),
+		counts:  kept,
+	}, tokens)
 	return runUntil(stopped, a, log)
 }
 
@@ -183,23 +204,21 @@ func useUp(store *guard.Store, cfg *config.Config, u demoUser) error {
 // pixels is a PNG image of 8 by 8 pixels, in base64.
 const pixels = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEUlEQVR42mPQrjqBFTEMLQkAgJVbQa2tJlAAAAAASUVORK5CYII="
 
-func printDemo(w io.Writer, a *app.App, users []demoapi.User, api, dir string, temporary bool) {
-	base := "http://" + a.PublicAddr().String()
-	tokens := map[string]string{}
-	for _, u := range users {
-		tokens[u.Name] = u.Token
-	}
-	kept := "kept in " + dir
-	if temporary {
-		kept = "gone when the demo stops"
-	}
+// demoPlaces says where the parts of the demo are.
+type demoPlaces struct {
+	gateway, api, admin string // URLs
+	counts              string
+}
+
+// printDemo says what can be done with the demo; tokens are those of its users.
+func printDemo(w io.Writer, at demoPlaces, tokens map[string]string) {
 	fmt.Fprintf(w, `Metergate is running. Open its page in a browser:
 
   %s/
 
   gateway   %s
-  API       http://%s (behind it)
-  admin     http://%s (/readyz, /metrics)
+  API       %s (behind it)
+  admin     %s (/readyz, /metrics)
   counts    %s
 
 Three users, with tokens for a day:
@@ -213,26 +232,26 @@ Three users, with tokens for a day:
 
 Paste these into another terminal. Each ends with the usage line that the UI shows.
 
-# alice makes a call; it is counted
+# alice makes a call, which is counted
 %s
-# one that fails is not
+# a call that fails is not counted
 %s
-# an image counts under its own name too
+# an image also counts for the limit on images
 echo %s | base64 -d | %s
-# what she has used
+# what alice has used
 %s
 # carol's last two, and one too many
 for i in 1 2 3; do %s; done
 
 Ctrl-C stops the demo. A line for each request:
 
-`, base, base, api, a.AdminAddr(), kept, tokens["alice"], tokens["bob"], tokens["carol"],
-		curlLine(base+"/api/analyze", tokens["alice"], `-d 'Metergate counts what succeeds and nothing else.' `),
-		curlLine(base+"/api/analyze?fail=500", tokens["alice"], `-d 'This one fails.' `),
+`, at.gateway, at.gateway, at.api, at.admin, at.counts, tokens["alice"], tokens["bob"], tokens["carol"],
+		curlLine(at.gateway+"/api/analyze", tokens["alice"], `-d 'Metergate counts what succeeds and nothing else.' `),
+		curlLine(at.gateway+"/api/analyze?fail=500", tokens["alice"], `-d 'This one fails.' `),
 		pixels,
-		curlLine(base+"/api/image-analysis", tokens["alice"], `-H 'Content-Type: image/png' --data-binary @- `),
-		curlLine(base+"/usage", tokens["alice"], ""),
-		curlLine(base+"/api/report", tokens["carol"], `-d 'Nearly there.' `))
+		curlLine(at.gateway+"/api/image-analysis", tokens["alice"], `-H 'Content-Type: image/png' --data-binary @- `),
+		curlLine(at.gateway+"/usage", tokens["alice"], ""),
+		curlLine(at.gateway+"/api/report", tokens["carol"], `-d 'Nearly there.' `))
 }
 
 // curlLine returns a command line. With args, -w prints the X-Usage header after the

@@ -9,58 +9,60 @@ import (
 	"strconv"
 )
 
-// Go collects garbage when the heap has doubled. That of a gateway is some 8 MiB, which
-// has it collect many times a second. It may grow by garbageRoom instead: a number that
-// does not grow with the heap, as what GOGC says does, so that a gateway with many
-// requests in flight takes a third more than it needs, and not nine times as much.
-const garbageRoom = 64 << 20
+// By default, Go collects garbage when the heap has doubled. A gateway uses some 8 MiB,
+// so it would collect many times a second. tuneGC lets garbageAllowance accumulate
+// instead. Unlike GOGC, the allowance does not grow with the heap: a gateway with many
+// requests in flight takes a third more memory than it needs, and not nine times as much.
+const garbageAllowance = 64 << 20
 
-// These bound GOGC. Before the first collection nothing is known to be in use. With ten
-// thousand requests in flight 25 and 35 took 10 and 6 % less memory than 50, and 33 and
-// 18 % more of the processor.
-const minPercent, maxPercent = 30, 800
+// Bounds for GOGC. The upper bound is for the time before the first collection, when
+// nothing is known to be in use. The lower bound is a compromise: with ten thousand
+// requests in flight, 25 and 35 took 10 and 6 % less memory than 50, and 33 and 18 % more
+// processor time.
+const minGOGC, maxGOGC = 30, 800
 
-// tuneGC has the collector wait for garbageRoom, or for a quarter of what a container
-// may have when that is less. With GOGC in the environment it leaves all as it is.
-// GOMEMLIMIT bounds the heap as ever.
+// tuneGC lets garbageAllowance of garbage accumulate before a collection, or a quarter of
+// a container's memory limit if that is less. It does nothing if GOGC is set in the
+// environment. GOMEMLIMIT still bounds the heap.
 func tuneGC() {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
-	room := uint64(garbageRoom)
+	allowance := uint64(garbageAllowance)
 	if text, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {
 		if limit, err := strconv.ParseUint(string(bytes.TrimSpace(text)), 10, 64); err == nil {
-			room = min(room, limit/4)
+			allowance = min(allowance, limit/4)
 		}
 	}
-	(&collections{room: room}).adjust()
+	(&gcTuner{allowance: allowance}).adjust()
 }
 
-// collections is told of each of them: it is garbage itself, with a finalizer.
-type collections struct {
-	room    uint64
-	percent int
+// A gcTuner sets GOGC after each collection. It notices a collection because it is
+// garbage itself: its finalizer is adjust, which sets the finalizer again.
+type gcTuner struct {
+	allowance uint64 // bytes
+	gogc      int    // as last set
 }
 
-// adjust sets how much garbage the next collection waits for.
-func (c *collections) adjust() {
-	if percent := percentFor(c.room, inUse()); percent != c.percent {
-		c.percent = percent
-		debug.SetGCPercent(percent)
+// adjust sets GOGC so that the next collection comes after the allowance.
+func (t *gcTuner) adjust() {
+	if gogc := gogcFor(t.allowance, bytesInUse()); gogc != t.gogc {
+		t.gogc = gogc
+		debug.SetGCPercent(gogc)
 	}
-	runtime.SetFinalizer(c, (*collections).adjust)
+	runtime.SetFinalizer(t, (*gcTuner).adjust)
 }
 
-// percentFor is GOGC for so much room, in bytes, when so many are in use. It comes in
-// steps of 25, since to set it stops the world for a moment.
-func percentFor(room, used uint64) int {
-	percent := min(maxPercent, 100*room/max(used, 1))
-	return int(max(minPercent, percent-percent%25))
+// gogcFor returns the GOGC that allows so many bytes of garbage when so many are in use.
+// It is rounded down to steps of 25, because setting GOGC stops the world for a moment.
+func gogcFor(allowance, used uint64) int {
+	gogc := min(maxGOGC, 100*allowance/max(used, 1))
+	return int(max(minGOGC, gogc-gogc%25))
 }
 
-// inUse is what GOGC is a percentage of: the bytes of heap, stacks and global variables
-// that the last collection has found in use.
-func inUse() (sum uint64) {
+// bytesInUse returns what GOGC is a percentage of: the heap, stacks and global variables
+// that the last collection found in use.
+func bytesInUse() (sum uint64) {
 	parts := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}, {Name: "/gc/scan/globals:bytes"}}
 	metrics.Read(parts)
 	for _, part := range parts {
