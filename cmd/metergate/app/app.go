@@ -84,7 +84,7 @@ func New(o Options) *App {
 func (a *App) Start(ctx context.Context) (err error) {
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, a.cleanUp(a.options.Config.ShutdownTimeout))
+			err = errors.Join(err, a.Stop())
 		}
 	}()
 	cfg, log := a.options.Config, a.options.Log
@@ -192,14 +192,19 @@ func (a *App) Store() *guard.Store { return a.store.Store }
 func (a *App) Failed() <-chan error { return a.failed }
 
 // ShutdownTimeout is how long Stop lets requests in flight run, by the configuration in
-// force. It must not be called before Start.
+// force.
 func (a *App) ShutdownTimeout() time.Duration {
-	return a.reloader.current.Load().cfg.ShutdownTimeout
+	cfg := a.options.Config
+	if a.reloader != nil && a.reloader.current.Load() != nil {
+		cfg = a.reloader.current.Load().cfg
+	}
+	return cfg.ShutdownTimeout
 }
 
 // Reload loads the configuration again, puts it in force and logs how it went. With an
 // error, nothing has changed. The warnings name what changed in the file but needs a
-// restart, and what is in force but not right. Reloads run one after the other.
+// restart, and what is in force but not right. Reloads run one after the other. Reload
+// must not be called before Start.
 func (a *App) Reload() (warnings []string, err error) {
 	log := a.options.Log
 	warnings, err = a.reloader.reload()
@@ -214,22 +219,17 @@ func (a *App) Reload() (warnings []string, err error) {
 	return warnings, nil
 }
 
-// Stop shuts down gracefully: /readyz answers 503 at once, requests in flight may run
-// until the shutdown timeout, then their connections are closed. A second Stop does
-// nothing.
-func (a *App) Stop() error {
-	return a.cleanUp(a.ShutdownTimeout())
-}
-
 // stopGrace is what the other clean-ups may take after the requests in flight have used
 // up the shutdown timeout.
 const stopGrace = 5 * time.Second
 
-// cleanUp stops everything that was started, in reverse order. Its context is fresh: the
-// one that Start got may have ended.
-func (a *App) cleanUp(shutdownTimeout time.Duration) error {
+// Stop shuts down gracefully: /readyz answers 503 at once, requests in flight may run
+// until the shutdown timeout, then their connections are closed. Everything that was
+// started is stopped, in reverse order. A second Stop does nothing.
+func (a *App) Stop() error {
 	a.draining.Store(true)
-	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout+stopGrace)
+	// A fresh context: the one that Start got may have ended.
+	ctx, cancel := context.WithTimeout(context.Background(), a.ShutdownTimeout()+stopGrace)
 	defer cancel()
 	return a.cleanups.run(ctx)
 }
