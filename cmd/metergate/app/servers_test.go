@@ -25,8 +25,8 @@ import (
 	"metergate/quota"
 )
 
-// A pipe is a listener in memory, of which each connection is a net.Pipe: what one end
-// does not read the other cannot write. Time in it can be synctest's.
+// A pipe is a listener in memory. Each connection is a net.Pipe: one end cannot write what
+// the other does not read. It works with the fake time of synctest.
 type pipe struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -50,14 +50,14 @@ func (p *pipe) dial() net.Conn {
 	return client
 }
 
-// addressed is a net.Pipe with an address, for http.Server wants one.
+// addressed is a net.Pipe with a remote address, which http.Server needs.
 type addressed struct{ net.Conn }
 
 func (addressed) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
 
-// timeline runs client on a connection to s in time that only passes when all wait, and
-// returns how long it took. Client returns when the connection has ended.
-func timeline(t *testing.T, s *http.Server, client func(t *testing.T, conn net.Conn)) (took time.Duration) {
+// connectionLife runs client on a connection to s and returns how long that took, in the
+// fake time of synctest. client returns when the connection has ended.
+func connectionLife(t *testing.T, s *http.Server, client func(t *testing.T, conn net.Conn)) (took time.Duration) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &pipe{make(chan net.Conn), make(chan struct{})}
 		done := make(chan error)
@@ -75,7 +75,7 @@ func timeline(t *testing.T, s *http.Server, client func(t *testing.T, conn net.C
 		conn.Close()
 		s.Close()
 		<-done
-		time.Sleep(2 * time.Second) // who slept notices that it is over
+		time.Sleep(2 * time.Second) // lets sleeping goroutines notice the end
 	})
 	return took
 }
@@ -87,19 +87,19 @@ func testCertificate() tls.Certificate {
 	return s.TLS.Certificates[0]
 }
 
-// readFunc is an io.Reader.
+// readFunc is an io.Reader made of a function.
 type readFunc func(p []byte) (int, error)
 
 func (f readFunc) Read(p []byte) (int, error) { return f(p) }
 
-// roundTrip is an http.RoundTripper, an upstream without connections.
-type roundTrip func(*http.Request) (*http.Response, error)
+// fakeUpstream is an http.RoundTripper without connections.
+type fakeUpstream func(*http.Request) (*http.Response, error)
 
-func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+func (f fakeUpstream) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// boundedGateway is the public handler, in front of an upstream that answers 200 with
-// what it returns. All but /nowhere goes there.
-func boundedGateway(t *testing.T, upstream func(r *http.Request) io.Reader) http.Handler {
+// newGateway returns the public handler in front of an upstream that answers 200 with the
+// body that upstream returns. The path /nowhere has no route.
+func newGateway(t *testing.T, upstream func(r *http.Request) io.Reader) http.Handler {
 	t.Helper()
 	verifier, err := jwtauth.New(jwtauth.Options{Secret: []byte(testkit.Secret), Algorithms: []string{"HS256"}})
 	if err != nil {
@@ -115,11 +115,11 @@ func boundedGateway(t *testing.T, upstream func(r *http.Request) io.Reader) http
 	}
 	for _, path := range []string{"/{$}", "/slow", "/stream", "/endless"} {
 		o.Routes = append(o.Routes, proxy.Route{Pattern: path, Public: true, Timeout: 2 * time.Minute, MaxBody: 1 << 20,
-			Upstream: roundTrip(func(r *http.Request) (*http.Response, error) {
+			Upstream: fakeUpstream(func(r *http.Request) (*http.Response, error) {
 				res := &http.Response{StatusCode: 200, ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Request: r,
 					Body: io.NopCloser(upstream(r)), ContentLength: -1}
 				if path == "/endless" {
-					res.ContentLength = 1 << 40 // without it ReverseProxy writes under a lock, which stops synctest's time
+					res.ContentLength = 1 << 40 // without a length, ReverseProxy writes under a lock, which stops synctest's time
 				}
 				return res, r.Context().Err()
 			})})
@@ -131,85 +131,104 @@ func boundedGateway(t *testing.T, upstream func(r *http.Request) io.Reader) http
 	return g
 }
 
-// When a connection ends that gives nothing, or takes nothing, and that one goes on that
-// has its reasons.
-func TestPublicBounds(t *testing.T) {
-	certificate := testCertificate()
-	const forever = 3 * time.Hour // as an open stream may last
-	gateway := boundedGateway(t, func(r *http.Request) io.Reader {
-		wait := func(d time.Duration) {
-			select {
-			case <-r.Context().Done():
-			case <-time.After(d):
+// forever is longer than any bound: an open stream may last so long.
+const forever = 3 * time.Hour
+
+// responseBody returns the body of the upstream's response, by the path of the request.
+func responseBody(r *http.Request) io.Reader {
+	wait := func(d time.Duration) {
+		select {
+		case <-r.Context().Done():
+		case <-time.After(d):
+		}
+	}
+	switch r.URL.Path {
+	case "/slow":
+		wait(100 * time.Second)
+	case "/stream":
+		return io.MultiReader(strings.NewReader("first"), readFunc(func([]byte) (int, error) { wait(forever); return 0, io.EOF }))
+	case "/endless":
+		return gatewaytest.Zeros{}
+	}
+	return strings.NewReader("")
+}
+
+// newHTTP2 starts HTTP/2 on a connection, without deadlines.
+func newHTTP2(t *testing.T, conn net.Conn, settings ...http2.Setting) *gatewaytest.HTTP2Conn {
+	t.Helper()
+	c, err := gatewaytest.NewHTTP2Conn(conn, settings...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Conn.SetDeadline(time.Time{})
+	return c
+}
+
+// sendGET sends a request without a body.
+func sendGET(t *testing.T, c *gatewaytest.HTTP2Conn, path string) {
+	t.Helper()
+	if _, err := c.SendRequest("GET", path, "", true); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// answerPings answers pings until the connection or stream 1 has ended, and reports
+// whether the server has reset the stream.
+func answerPings(c *gatewaytest.HTTP2Conn) (reset bool) {
+	c.ReadUntil(func(f http2.Frame) bool {
+		switch f := f.(type) {
+		case *http2.PingFrame:
+			if !f.IsAck() {
+				c.WritePing(true, f.Data)
 			}
+		case *http2.RSTStreamFrame:
+			reset = true
 		}
-		switch r.URL.Path {
-		case "/slow":
-			wait(100 * time.Second)
-		case "/stream":
-			return io.MultiReader(strings.NewReader("first"), readFunc(func([]byte) (int, error) { wait(forever); return 0, io.EOF }))
-		case "/endless":
-			return gatewaytest.Zeros{}
-		}
-		return strings.NewReader("")
+		return reset || f.Header().StreamID == 1 && f.Header().Flags.Has(http2.FlagDataEndStream)
 	})
-	raw := func(t *testing.T, conn net.Conn, settings ...http2.Setting) *gatewaytest.HTTP2Conn {
-		c, err := gatewaytest.NewHTTP2Conn(conn, settings...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.Conn.SetDeadline(time.Time{})
-		return c
-	}
-	drain := func(r io.Reader) { io.Copy(io.Discard, r) }
-	// answer answers pings until the connection, or stream 1, has ended.
-	answer := func(c *gatewaytest.HTTP2Conn) (reset bool) {
-		c.ReadUntil(func(f http2.Frame) bool {
-			switch f := f.(type) {
-			case *http2.PingFrame:
-				if !f.IsAck() {
-					c.WritePing(true, f.Data)
-				}
-			case *http2.RSTStreamFrame:
-				reset = true
-			}
-			return reset || f.Header().StreamID == 1 && f.Header().Flags.Has(http2.FlagDataEndStream)
-		})
-		return reset
-	}
-	get := func(t *testing.T, c *gatewaytest.HTTP2Conn, path string) {
-		if _, err := c.SendRequest("GET", path, "", true); err != nil {
-			t.Fatal(err)
+	return reset
+}
+
+// withoutWindow returns a client that requests a path and gives the server no window for
+// the response. Its stream must be reset.
+func withoutWindow(path string) func(t *testing.T, conn net.Conn) {
+	return func(t *testing.T, conn net.Conn) {
+		c := newHTTP2(t, conn, http2.Setting{ID: http2.SettingInitialWindowSize})
+		sendGET(t, c, path)
+		if !answerPings(c) {
+			t.Error("the stream was not reset")
 		}
 	}
-	// held asks for path and gives no room for the answer.
-	held := func(path string) func(t *testing.T, conn net.Conn) {
-		return func(t *testing.T, conn net.Conn) {
-			c := raw(t, conn, http2.Setting{ID: http2.SettingInitialWindowSize})
-			get(t, c, path)
-			if !answer(c) {
-				t.Error("the stream was not reset")
-			}
+}
+
+// withPatience returns a client that requests a path and waits for the whole response.
+// Its stream must not be reset.
+func withPatience(path string) func(t *testing.T, conn net.Conn) {
+	return func(t *testing.T, conn net.Conn) {
+		c := newHTTP2(t, conn)
+		sendGET(t, c, path)
+		if answerPings(c) {
+			t.Error("the stream was reset")
 		}
 	}
-	// patient asks for path and wants all of the answer.
-	patient := func(path string) func(t *testing.T, conn net.Conn) {
-		return func(t *testing.T, conn net.Conn) {
-			c := raw(t, conn)
-			get(t, c, path)
-			if answer(c) {
-				t.Error("the stream was reset")
-			}
-		}
-	}
+}
+
+// drainConn reads until the connection ends.
+func drainConn(r io.Reader) { io.Copy(io.Discard, r) }
+
+// A connection on which a client sends nothing, or reads nothing, ends. A connection with
+// a good reason to be idle goes on.
+func TestPublicServerEndsIdleConnections(t *testing.T) {
+	certificate := testCertificate()
+	gateway := newGateway(t, responseBody)
 	for _, c := range []struct {
 		name    string
 		secure  bool
 		client  func(t *testing.T, conn net.Conn)
 		seconds int
 	}{
-		{"no byte of a request", false, func(t *testing.T, conn net.Conn) { drain(conn) }, 10},
-		{"a header that does not end", false, func(t *testing.T, conn net.Conn) {
+		{"sends nothing", false, func(t *testing.T, conn net.Conn) { drainConn(conn) }, 10},
+		{"sends a header that never ends", false, func(t *testing.T, conn net.Conn) {
 			go func() {
 				io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n")
 				for {
@@ -219,19 +238,19 @@ func TestPublicBounds(t *testing.T) {
 					}
 				}
 			}()
-			drain(conn)
+			drainConn(conn)
 		}, 10},
-		{"no next request", false, func(t *testing.T, conn net.Conn) {
+		{"sends no second request", false, func(t *testing.T, conn net.Conn) {
 			io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-			drain(conn)
+			drainConn(conn)
 		}, 120},
-		{"no handshake", true, func(t *testing.T, conn net.Conn) { drain(conn) }, 10},
-		{"no preface", true, func(t *testing.T, conn net.Conn) {
-			drain(tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}))
+		{"sends no handshake", true, func(t *testing.T, conn net.Conn) { drainConn(conn) }, 10},
+		{"sends no preface", true, func(t *testing.T, conn net.Conn) {
+			drainConn(tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}))
 		}, 10},
-		{"HTTP/2, no answer to a ping", true, func(t *testing.T, conn net.Conn) { drain(raw(t, conn).Conn) }, 45},
-		{"HTTP/2, a header that does not end", true, func(t *testing.T, conn net.Conn) {
-			c := raw(t, conn)
+		{"HTTP/2, answers no ping", true, func(t *testing.T, conn net.Conn) { drainConn(newHTTP2(t, conn).Conn) }, 45},
+		{"HTTP/2, sends a header that never ends", true, func(t *testing.T, conn net.Conn) {
+			c := newHTTP2(t, conn)
 			go func() {
 				c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.EncodeHeaders(":method", "GET")})
 				for {
@@ -241,24 +260,24 @@ func TestPublicBounds(t *testing.T) {
 					}
 				}
 			}()
-			drain(c.Conn)
+			drainConn(c.Conn)
 		}, 45},
-		{"HTTP/2, no request, but answers to pings", true, func(t *testing.T, conn net.Conn) { answer(raw(t, conn)) }, 121}, // one for the GOAWAY
-		{"HTTP/2, takes no byte", true, func(t *testing.T, conn net.Conn) {
-			get(t, raw(t, conn), "/endless")
+		{"HTTP/2, answers pings but sends no request", true, func(t *testing.T, conn net.Conn) { answerPings(newHTTP2(t, conn)) }, 121}, // one second more for the GOAWAY
+		{"HTTP/2, reads nothing", true, func(t *testing.T, conn net.Conn) {
+			sendGET(t, newHTTP2(t, conn), "/endless")
 			<-serverClosed(conn)
-		}, 35}, // five for TLS to say goodbye
-		{"HTTP/2, gives no room for an answer of the upstream", true, held("/endless"), 60},
-		{"HTTP/2, gives no room for an answer of the gateway", true, held("/nowhere"), 60},
-		{"HTTP/2, waits for a slow upstream", true, patient("/slow"), 100},
-		{"HTTP/2, a stream on which nothing happens", true, patient("/stream"), int(forever / time.Second)},
+		}, 35}, // five seconds more for the end of TLS
+		{"HTTP/2, gives no window for a response of the upstream", true, withoutWindow("/endless"), 60},
+		{"HTTP/2, gives no window for a response of the gateway", true, withoutWindow("/nowhere"), 60},
+		{"HTTP/2, waits for a slow upstream", true, withPatience("/slow"), 100},
+		{"HTTP/2, has a stream on which nothing happens", true, withPatience("/stream"), int(forever / time.Second)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newPublicServer(gateway, nil, log.New(io.Discard, "", 0))
 			if c.secure {
 				s = newPublicServer(gateway, func() *tls.Certificate { return &certificate }, s.ErrorLog)
 			}
-			if took, want := timeline(t, s, c.client), time.Duration(c.seconds)*time.Second; took < want || took > want+time.Second {
+			if took, want := connectionLife(t, s, c.client), time.Duration(c.seconds)*time.Second; took < want || took > want+time.Second {
 				t.Errorf("the connection ended after %v, want %v", took, want)
 			}
 		})
@@ -271,8 +290,8 @@ type tokenOnly struct{ admin.Gateway }
 func (tokenOnly) AdminToken() string              { return "an-admin-token-for-tests-0123456789" }
 func (tokenOnly) ReloadConfig() ([]string, error) { return nil, nil }
 
-// The admin listener has bounds too, and a list of all users that takes an hour.
-func TestAdminBounds(t *testing.T) {
+// The admin server has bounds as well, but a list of all users may take an hour.
+func TestAdminServerEndsIdleConnections(t *testing.T) {
 	small := admin.Handler(admin.Options{Gateway: tokenOnly{}})
 	list := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		control := http.NewResponseController(w)
@@ -293,16 +312,16 @@ func TestAdminBounds(t *testing.T) {
 		client  func(conn net.Conn)
 		seconds int
 	}{
-		{"no byte of a request", small, func(conn net.Conn) { io.Copy(io.Discard, conn) }, 10},
-		{"no body", small, func(conn net.Conn) {
+		{"sends nothing", small, func(conn net.Conn) { io.Copy(io.Discard, conn) }, 10},
+		{"sends no body", small, func(conn net.Conn) {
 			io.WriteString(conn, "POST /admin/reload HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
 			io.Copy(io.Discard, conn)
 		}, 30},
-		{"takes no byte", small, func(conn net.Conn) {
+		{"reads nothing", small, func(conn net.Conn) {
 			io.WriteString(conn, "GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
 			<-serverClosed(conn)
 		}, 30},
-		{"a long list", list, func(conn net.Conn) {
+		{"reads a long list", list, func(conn net.Conn) {
 			io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
 			all, err := io.ReadAll(conn)
 			if n := bytes.Count(all, []byte("a user")); n != 360 || err != nil {
@@ -312,7 +331,7 @@ func TestAdminBounds(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newAdminServer(c.handler, log.New(io.Discard, "", 0))
-			took := timeline(t, s, func(_ *testing.T, conn net.Conn) { c.client(conn) })
+			took := connectionLife(t, s, func(_ *testing.T, conn net.Conn) { c.client(conn) })
 			if want := time.Duration(c.seconds) * time.Second; took < want || took > want+time.Second {
 				t.Errorf("the connection ended after %v, want %v", took, want)
 			}
@@ -320,13 +339,14 @@ func TestAdminBounds(t *testing.T) {
 	}
 }
 
-// serverClosed is closed when the other end of a net.Pipe is. Nothing is read meanwhile.
+// serverClosed returns a channel that is closed once the other end of a net.Pipe is. It
+// reads nothing.
 func serverClosed(conn net.Conn) <-chan struct{} {
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
 		for {
-			// A write of nothing says whether the other end is there.
+			// An empty write fails once the other end is closed.
 			if _, err := conn.Write(nil); err != nil {
 				return
 			}
