@@ -8,13 +8,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -23,7 +19,7 @@ import (
 
 const token = "the-token-of-the-tests"
 
-// A listener is the handler, with what it logs and counts.
+// A listener is the handler with its log, its metrics and a Gateway that counts reloads.
 type listener struct {
 	http.Handler
 	log      bytes.Buffer
@@ -41,13 +37,13 @@ func newListener() *listener {
 	return l
 }
 
-func (l *listener) AdminToken() string              { return token }
-func (l *listener) ReloadConfig() ([]string, error) { l.reloads.Add(1); return nil, nil }
-func (l *listener) EffectiveConfig() any            { return nil }
-func (l *listener) Terms(string) quota.PlanChoice   { return quota.PlanChoice{} }
+func (l *listener) AdminToken() string               { return token }
+func (l *listener) ReloadConfig() ([]string, error)  { l.reloads.Add(1); return nil, nil }
+func (l *listener) EffectiveConfig() any             { return nil }
+func (l *listener) PlansFor(string) quota.PlanChoice { return quota.PlanChoice{} }
 
-// from sends a token, as it is if it has a blank, from an address.
-func (l *listener) from(address, token string) *http.Response {
+// send sends a token from an address. A token with a blank is the whole header.
+func (l *listener) send(address, token string) *http.Response {
 	r := httptest.NewRequest("POST", "/admin/reload", nil)
 	r.RemoteAddr = address
 	if token != "" && !strings.Contains(token, " ") {
@@ -61,10 +57,10 @@ func (l *listener) from(address, token string) *http.Response {
 	return w.Result()
 }
 
-// want is one line of a timeline.
+// want sends a token and checks the answer: one step of a timeline.
 func (l *listener) want(t *testing.T, address, token string, status int, retryAfter string) {
 	t.Helper()
-	res := l.from(address, token)
+	res := l.send(address, token)
 	if res.StatusCode != status || res.Header.Get("Retry-After") != retryAfter {
 		t.Errorf("%s with %q: %d, Retry-After %q; want %d, %q", address, token, res.StatusCode, res.Header.Get("Retry-After"), status, retryAfter)
 	}
@@ -73,8 +69,8 @@ func (l *listener) want(t *testing.T, address, token string, status int, retryAf
 	}
 }
 
-// counts compares what was refused.
-func (l *listener) counts(t *testing.T, noToken, wrongToken, lockedOut int) {
+// wantRefused compares the metrics of refused requests.
+func (l *listener) wantRefused(t *testing.T, noToken, wrongToken, lockedOut int) {
 	t.Helper()
 	w := httptest.NewRecorder()
 	l.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
@@ -85,184 +81,8 @@ func (l *listener) counts(t *testing.T, noToken, wrongToken, lockedOut int) {
 	}
 }
 
-// Of who guesses one token a second is looked at for the rest of a minute; others are
-// heard as ever.
-func TestLockout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newListener()
-		for range 20 { // no guess
-			l.want(t, "10.0.0.1:1000", "", 401, "")
-			l.want(t, "10.0.0.1:1000", "Basic "+token, 401, "")
-		}
-		l.want(t, "10.0.0.1:1000", token, 200, "")
-		for i := range 9 {
-			l.want(t, fmt.Sprint("10.0.0.1:", 1000+i), fmt.Sprint("wrong-", i), 401, "")
-		}
-		time.Sleep(20 * time.Second)
-		l.want(t, "10.0.0.1:1000", token, 200, "") // which forgives nothing
-		l.want(t, "10.0.0.1:1000", "wrong-10", 401, "")
-		l.want(t, "10.0.0.1:1000", "wrong-11", 429, "1")
-		l.want(t, "10.0.0.1:2000", token, 429, "1")
-		l.want(t, "[::ffff:10.0.0.1]:1", token, 429, "1") // the same address
-		l.want(t, "10.0.0.1:2000", "", 401, "")
-		l.want(t, "10.0.0.2:1000", token, 200, "")
-		l.want(t, "10.0.0.2:1000", "wrong", 401, "")
-		l.want(t, "10.0.0.2:1000", token, 200, "")
-		time.Sleep(999 * time.Millisecond)
-		l.want(t, "10.0.0.1:1000", token, 429, "1")
-		time.Sleep(time.Millisecond) // a second after the last one that was looked at
-		l.want(t, "10.0.0.1:1000", token, 200, "")
-		l.want(t, "10.0.0.1:1000", token, 200, "") // no guess: as many as he likes
-		l.want(t, "10.0.0.1:1000", "wrong-12", 401, "")
-		l.want(t, "10.0.0.1:1000", token, 429, "1")
-		time.Sleep(39 * time.Second) // the window is over
-		for i := range 10 {
-			l.want(t, "10.0.0.1:1000", fmt.Sprint("wrong-", i), 401, "")
-		}
-		l.want(t, "10.0.0.1:1000", token, 429, "1")
-		l.counts(t, 41, 22, 6)
-		if got := l.reloads.Load(); got != 6 {
-			t.Errorf("%d reloads, want 6", got)
-		}
-		log := l.log.String()
-		if strings.Count(log, "\n") != 2 || strings.Count(log, "address=10.0.0.1/32") != 2 {
-			t.Errorf("the log of two lock-outs is\n%s", log)
-		}
-		if strings.Contains(log, "wrong-") || strings.Contains(log, token) {
-			t.Errorf("the log has a token:\n%s", log)
-		}
-	})
-}
-
-// Somebody who guesses all the time at the operator's own address is looked at ten times
-// a minute and once a second, and keeps the operator out for about a second.
-func TestOperatorBesideAGuesser(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newListener()
-		const tick, minutes = 10 * time.Millisecond, 10
-		looked, heard := 0, time.Now()
-		var longest time.Duration
-		for i := range int(minutes * time.Minute / tick) {
-			if i%30 == 0 && l.from("127.0.0.1:1", "wrong").StatusCode == 401 {
-				looked++
-			}
-			if i%7 == 0 && l.from("127.0.0.1:2", token).StatusCode == 200 {
-				longest, heard = max(longest, time.Since(heard)), time.Now()
-			}
-			time.Sleep(tick)
-		}
-		if longest = max(longest, time.Since(heard)); longest > lookEvery+2*7*tick { // one between two of his before the look, one after
-			t.Errorf("the operator was kept out for %v", longest)
-		}
-		if most := minutes * (guesses + 60); looked > most {
-			t.Errorf("%d guesses were looked at, want %d at the most", looked, most)
-		}
-	})
-}
-
-// A customer's network of IPv6 is one address.
-func TestLockoutIPv6(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newListener()
-		for i := range 10 {
-			l.want(t, fmt.Sprintf("[2001:db8:0:1::%x]:1", i), "wrong", 401, "")
-		}
-		l.want(t, "[2001:db8:0:1:ffff::]:1", token, 429, "1")
-		l.want(t, "[2001:db8:0:2::1]:1", token, 200, "")
-	})
-}
-
-// Of guesses that come at once ten are looked at. Good tokens at once are all good.
-func TestLockoutAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newListener()
-		count := func(token string) map[int]int {
-			var mu sync.Mutex
-			var wait sync.WaitGroup
-			got := map[int]int{}
-			for range 500 {
-				wait.Go(func() {
-					res := l.from("10.0.0.1:1", token)
-					mu.Lock()
-					defer mu.Unlock()
-					got[res.StatusCode]++
-				})
-			}
-			wait.Wait()
-			return got
-		}
-		if got := count(token); got[200] != 500 {
-			t.Errorf("good tokens got %v", got)
-		}
-		if got := count("wrong"); got[401] != 10 || got[429] != 490 {
-			t.Errorf("wrong tokens got %v", got)
-		}
-	})
-}
-
-// After many guesses each address has one a second, and those that have not guessed yet
-// have one together.
-func TestLockoutOfMany(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newListener()
-		address := func(i int) string { return fmt.Sprintf("10.1.%d.%d:1", i/256, i%256) }
-		for i := range manyGuesses {
-			l.want(t, address(i), "wrong", 401, "")
-		}
-		for i := range 3 * manyGuesses {
-			l.want(t, address(i), "wrong", 429, "1")
-		}
-		l.want(t, "10.0.0.1:1", token, 429, "1")
-		time.Sleep(time.Second)
-		l.want(t, "10.0.0.1:1", token, 200, "")
-		l.want(t, "10.0.0.2:1", token, 200, "")
-		l.want(t, address(2*manyGuesses), "wrong", 401, "") // the one of this second
-		l.want(t, address(2*manyGuesses+1), "wrong", 429, "1")
-		l.want(t, "10.0.0.1:1", token, 429, "1")
-		l.want(t, address(0), "wrong", 401, "") // has one of his own
-		l.want(t, address(0), "wrong", 429, "1")
-		time.Sleep(59 * time.Second)
-		l.want(t, address(0), token, 200, "")
-		l.want(t, "10.0.0.1:1", token, 200, "")
-		if log := l.log.String(); strings.Count(log, "\n") != 1 || !strings.Contains(log, "many wrong tokens") {
-			t.Errorf("the log is\n%s", log)
-		}
-	})
-}
-
-// Guesses from a fresh address each, five hundred a second for a minute, are looked at a
-// hundred times and once a second. They take the memory of no more addresses, and one
-// line of the log.
-func TestLockoutIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
-		l := newLockout(slog.New(slog.NewTextHandler(&log, nil)))
-		looked := 0
-		for i := range 30_000 {
-			from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 1).String()
-			same, wait := l.compare(from, "wrong", token)
-			if same {
-				t.Fatalf("guess %d is the token", i)
-			}
-			if wait == 0 {
-				looked++
-			}
-			if wait < 0 || wait > lookEvery {
-				t.Fatalf("guess %d is to wait for %v", i, wait)
-			}
-			time.Sleep(2 * time.Millisecond)
-		}
-		if most := manyGuesses + 60; looked < manyGuesses || looked > most || len(l.known) > most {
-			t.Errorf("%d guesses were looked at, %d addresses are remembered, want %d at the most", looked, len(l.known), most)
-		}
-		if lines := strings.Count(log.String(), "\n"); lines != 1 {
-			t.Errorf("%d lines of log", lines)
-		}
-	})
-}
-
-// Whatever is answered is not kept, not sniffed, not framed, and not for other origins.
-func TestFields(t *testing.T) {
+// No response may be cached, sniffed, framed or read by other origins.
+func TestSecurityHeaders(t *testing.T) {
 	l := newListener()
 	for _, c := range []struct {
 		method, path, token string
@@ -281,7 +101,7 @@ func TestFields(t *testing.T) {
 		{"GET", "/", "", 404},
 	} {
 		r := httptest.NewRequest(c.method, c.path, nil)
-		r.Header.Set("Origin", "http://example.com") // the request's own
+		r.Header.Set("Origin", "http://example.com") // the same origin
 		r.Header.Set("Access-Control-Request-Method", "POST")
 		if c.token != "" {
 			r.Header.Set("Authorization", "Bearer "+c.token)
@@ -306,8 +126,8 @@ func TestFields(t *testing.T) {
 	}
 }
 
-// A page of another site does nothing, even with the token.
-func TestOtherSites(t *testing.T) {
+// A request from another site's page does nothing, even with the token.
+func TestCrossSiteRequestsAreRefused(t *testing.T) {
 	l := newListener()
 	for _, c := range []struct {
 		name, value string
@@ -337,17 +157,16 @@ func TestOtherSites(t *testing.T) {
 	}
 }
 
-// No body is read without end.
-func TestBodyIsBounded(t *testing.T) {
+func TestRequestBodyIsBounded(t *testing.T) {
 	var err error
-	serve := bounded(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	serve := withBounds(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, err = bytes.NewBuffer(nil).ReadFrom(r.Body)
 	}))
-	serve.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/", bytes.NewReader(make([]byte, maxBody))))
+	serve.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/", bytes.NewReader(make([]byte, maxBodyBytes))))
 	if err != nil {
 		t.Error(err)
 	}
-	serve.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/", bytes.NewReader(make([]byte, maxBody+1))))
+	serve.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/", bytes.NewReader(make([]byte, maxBodyBytes+1))))
 	if tooLarge := new(http.MaxBytesError); !errors.As(err, &tooLarge) {
 		t.Errorf("one byte more: %v", err)
 	}

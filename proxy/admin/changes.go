@@ -10,111 +10,113 @@ import (
 	"metergate/quota"
 )
 
-// grant answers POST /admin/users/{user}/grants.
-func (c *call) grant() error {
-	query, err := c.query("plan")
+// postGrant serves POST /admin/users/{user}/grants.
+func (c *userRequest) postGrant() error {
+	query, err := c.queryParams("plan")
 	if err != nil {
 		return err
 	}
 	change := quota.Change{Action: quota.ActionGrant}
-	err = c.body(true, fields{"requests": &change.Requests, "endpoint": &change.Endpoint, "per": &change.Period, "reason": &change.Reason})
+	err = c.decodeBody(true, members{"requests": &change.Requests, "endpoint": &change.Endpoint, "per": &change.Period, "reason": &change.Reason})
 	if err != nil {
 		return err
 	}
-	return c.change(change, query["plan"])
+	return c.applyChange(change, query["plan"])
 }
 
-// reset answers POST /admin/users/{user}/reset.
-func (c *call) reset() error {
-	if _, err := c.query(); err != nil {
+// postReset serves POST /admin/users/{user}/reset.
+func (c *userRequest) postReset() error {
+	if _, err := c.queryParams(); err != nil {
 		return err
 	}
 	change := quota.Change{Action: quota.ActionReset}
-	if err := c.body(false, fields{"reason": &change.Reason}); err != nil {
+	if err := c.decodeBody(false, members{"reason": &change.Reason}); err != nil {
 		return err
 	}
-	return c.change(change, "")
+	return c.applyChange(change, "")
 }
 
-// setPlan answers PUT /admin/users/{user}/plan.
-func (c *call) setPlan() error {
-	if _, err := c.query(); err != nil {
+// putPlan serves PUT /admin/users/{user}/plan.
+func (c *userRequest) putPlan() error {
+	if _, err := c.queryParams(); err != nil {
 		return err
 	}
 	change := quota.Change{Action: quota.ActionSetPlan}
-	if err := c.body(true, fields{"plan": &change.Plan, "until": &change.Until, "reason": &change.Reason}); err != nil {
+	if err := c.decodeBody(true, members{"plan": &change.Plan, "until": &change.Until, "reason": &change.Reason}); err != nil {
 		return err
 	}
 	if change.Plan == "" {
-		return badRequest("body: plan: the name of a plan is needed")
+		return badRequest("body: plan: the name of a plan is required")
 	}
-	if err := checkPlan("body: plan", change.Plan, c.Gateway.Terms("")); err != nil {
+	if err := checkPlanExists("body: plan", change.Plan, c.Gateway.PlansFor("")); err != nil {
 		return err
 	}
-	change.Until = change.Until.Truncate(time.Millisecond) // as stores keep it
+	change.Until = change.Until.Truncate(time.Millisecond) // the precision of the stores
 	if now := c.Clock.Now(); !change.Until.IsZero() && !change.Until.After(now) {
-		return unprocessable("body: until: %s is over; the store's clock says %s", change.Until.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+		return unprocessable("body: until: must be in the future, got %s; the store's clock says %s", change.Until.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
-	return c.change(change, "")
+	return c.applyChange(change, "")
 }
 
-// clearPlan answers DELETE /admin/users/{user}/plan.
-func (c *call) clearPlan() error {
-	// Not in the body: that of a DELETE has no meaning (RFC 9110 section 9.3.5).
-	query, err := c.query("reason")
+// deletePlan serves DELETE /admin/users/{user}/plan.
+func (c *userRequest) deletePlan() error {
+	// The reason is not in the body, because the body of a DELETE has no meaning (RFC 9110
+	// section 9.3.5).
+	query, err := c.queryParams("reason")
 	if err != nil {
 		return err
 	}
-	return c.change(quota.Change{Action: quota.ActionClearPlan, Reason: query["reason"]}, "")
+	return c.applyChange(quota.Change{Action: quota.ActionClearPlan, Reason: query["reason"]}, "")
 }
 
-// setCounts answers PUT /admin/users/{user}/counts.
-func (c *call) setCounts() error {
-	if _, err := c.query(); err != nil {
+// putCounts serves PUT /admin/users/{user}/counts.
+func (c *userRequest) putCounts() error {
+	if _, err := c.queryParams(); err != nil {
 		return err
 	}
-	change, counts := quota.Change{Action: quota.ActionSetCounts}, counts{}
-	if err := c.body(true, fields{"per": &change.Period, "endpoints": &counts, "reason": &change.Reason}); err != nil {
+	change, counts := quota.Change{Action: quota.ActionSetCounts}, endpointCounts{}
+	if err := c.decodeBody(true, members{"per": &change.Period, "endpoints": &counts, "reason": &change.Reason}); err != nil {
 		return err
 	}
 	change.Counts = counts
-	known := c.Gateway.Terms("").Claimed.Endpoints()
+	known := c.Gateway.PlansFor("").Claimed.Endpoints()
 	for endpoint, n := range counts {
-		// Nobody would ever see it, but in the sum. What there has been can be taken back.
+		// Such a count would show only in the sum. Setting one to 0 is allowed: the endpoint
+		// may have existed before.
 		if n > 0 && !slices.Contains(known, endpoint) {
-			return unprocessable("body: endpoints: no route counts under %.80q, there are %s", endpoint, strings.Join(known, ", "))
+			return unprocessable("body: endpoints: no route counts under %.80q; the endpoints are %s", endpoint, strings.Join(known, ", "))
 		}
 	}
-	return c.change(change, "")
+	return c.applyChange(change, "")
 }
 
-// change makes a change and answers with the user's state after it. The plan is the one
-// that his token is taken to claim; empty: see terms.
-func (c *call) change(change quota.Change, plan string) error {
+// applyChange makes a change and answers with the user's state after it. plan is the plan
+// that the user's token is assumed to claim; empty: see userPlans.
+func (c *userRequest) applyChange(change quota.Change, plan string) error {
 	var err error
 	if change.ID, err = c.idempotencyKey(); err != nil {
 		return err
 	}
-	change.By = c.by()
+	change.By = c.remoteHost()
 	if err := change.Validate(c.user); err != nil {
 		return err
 	}
-	t, claimed, err := c.terms(plan)
+	t, claimed, err := c.userPlans(plan)
 	if err != nil {
 		return err
 	}
 	s, err := c.Store.ApplyChange(c.r.Context(), c.user, t, change)
 	if errors.Is(err, quota.ErrNoSuchLimit) {
-		return c.noLimit(change, t)
+		return c.noSuchLimit(change, t)
 	}
 	if err != nil {
 		return err
 	}
-	return c.show(s, claimed)
+	return c.writeUser(s, claimed)
 }
 
-// noLimit says which limits there are to grant units to.
-func (c *call) noLimit(change quota.Change, t quota.PlanChoice) error {
+// noSuchLimit returns an error that lists the limits that units can be granted to.
+func (c *userRequest) noSuchLimit(change quota.Change, t quota.PlanChoice) error {
 	s, err := c.Store.Read(c.r.Context(), c.user, t)
 	if err != nil {
 		return err
@@ -128,14 +130,14 @@ func (c *call) noLimit(change quota.Change, t quota.PlanChoice) error {
 		limits = append(limits, l.Name())
 	}
 	if limits == nil {
-		return unprocessable("The user's plan %s has no %s, nor any other.", s.Plan.Name(), wanted)
+		return unprocessable("The user's plan %s has no %s, and no other limit.", s.Plan.Name(), wanted)
 	}
 	return unprocessable("The user's plan %s has no %s. It has %s.", s.Plan.Name(), wanted, strings.Join(limits, ", "))
 }
 
-// idempotencyKey is the field's value, with or without the quotation marks of
-// draft-ietf-httpapi-idempotency-key-header; empty: there is none.
-func (c *call) idempotencyKey() (string, error) {
+// idempotencyKey returns the header's value, without the quotation marks that
+// draft-ietf-httpapi-idempotency-key-header requires and clients omit; empty: no header.
+func (c *userRequest) idempotencyKey() (string, error) {
 	values := c.r.Header.Values("Idempotency-Key")
 	if len(values) == 0 {
 		return "", nil
@@ -145,26 +147,27 @@ func (c *call) idempotencyKey() (string, error) {
 		key = key[1 : n-1]
 	}
 	if key == "" || len(values) > 1 {
-		return "", badRequest("Idempotency-Key: one key of 1 to 256 printable ASCII characters is wanted")
+		return "", badRequest("Idempotency-Key: must be one key of 1 to 256 printable ASCII characters")
 	}
 	return key, nil
 }
 
-// maxChange bounds the body of a change, in bytes; counts of quota.MaxCountsPerChange endpoints have less than 16 KiB.
-const maxChange = 64 << 10
+// maxChangeBytes bounds the body of a change. The counts of quota.MaxCountsPerChange
+// endpoints take less than 16 KiB.
+const maxChangeBytes = 64 << 10
 
-// body reads the request's body, a JSON object with the given fields. One that is not
-// needed may be empty.
-func (c *call) body(needed bool, fields fields) error {
+// decodeBody reads the request's body, a JSON object with the given members. Unless it is
+// required, the body may be empty.
+func (c *userRequest) decodeBody(required bool, targets members) error {
 	text, err := readBody(c.w, c.r)
-	if err != nil || len(text) == 0 && !needed {
+	if err != nil || len(text) == 0 && !required {
 		return err
 	}
 	if err := checkJSONType(c.r.Header.Get("Content-Type")); err != nil {
 		return err
 	}
-	if err := fields.decode(text); err != nil {
-		return refusal{http.StatusBadRequest, "body: " + err.Error()}
+	if err := targets.decode(text); err != nil {
+		return requestError{http.StatusBadRequest, "body: " + err.Error()}
 	}
 	return nil
 }

@@ -13,16 +13,16 @@ import (
 	"metergate/quota"
 )
 
-// list answers GET /admin/users with all users who have something counted in a window.
-// It is written as the store finds them, and looks at every user that the store has.
-func (c *call) list() error {
-	query, err := c.query("at", "per", "format")
+// listUsers serves GET /admin/users: all users with a count in a window. The list is
+// written while the store finds them. The store reads every user that it has.
+func (c *userRequest) listUsers() error {
+	query, err := c.queryParams("at", "per", "format")
 	if err != nil {
 		return err
 	}
 	per, at := quota.Month, c.Clock.Now()
 	if id, ok := query["at"]; ok {
-		w, err := c.window(id)
+		w, err := c.parseWindow(id)
 		if err != nil {
 			return err
 		}
@@ -50,7 +50,7 @@ func (c *call) list() error {
 		start()
 		return nil
 	}
-	// It may take long in all, but not for the client to take what there is.
+	// The whole list may take long, but the client must keep reading.
 	var extended time.Time
 	extend := func() {
 		if now := time.Now(); now.Sub(extended) > time.Second {
@@ -59,7 +59,7 @@ func (c *call) list() error {
 		}
 	}
 	err = c.Store.ScanUsers(c.r.Context(), per, at, func(u quota.UserUsage) error {
-		if !started { // an error before has a status of its own
+		if !started { // an error before the first user still gets its own status
 			start()
 		}
 		extend()
@@ -67,8 +67,8 @@ func (c *call) list() error {
 		if u.ClaimedPlan != "" {
 			claimed = &u.ClaimedPlan
 		}
-		return write(&listed{
-			User: u.User, Plan: c.Gateway.Terms(u.ClaimedPlan).Effective(u.Override).Name(), Used: u.Used, Endpoints: u.Endpoints,
+		return write(&listEntry{
+			User: u.User, Plan: c.Gateway.PlansFor(u.ClaimedPlan).Effective(u.Override).Name(), Used: u.Used, Endpoints: u.Endpoints,
 			Claimed: claimed, Override: overrideObject(u.Override),
 		})
 	})
@@ -77,34 +77,34 @@ func (c *call) list() error {
 	case err == nil && !started:
 		start()
 	case err != nil && started:
-		panic(http.ErrAbortHandler) // the client must not take the half for the whole
+		panic(http.ErrAbortHandler) // the client must not mistake half a list for the whole
 	}
 	return err
 }
 
-// A listed is one user of a list.
-type listed struct {
+// A listEntry is one user of a list.
+type listEntry struct {
 	User      string           `json:"user"`
-	Plan      string           `json:"plan"` // that applies now
+	Plan      string           `json:"plan"` // that is in effect now
 	Used      int64            `json:"used"`
-	Endpoints map[string]int64 `json:"endpoints"` // what was used of each
+	Endpoints map[string]int64 `json:"endpoints"` // used, by endpoint
 	Claimed   *string          `json:"claimed"`   // as in userObject
 	Override  *override        `json:"override"`
 }
 
-// A listFormat is a way to write a list.
+// A listFormat is a format of the list.
 type listFormat struct {
 	contentType string
-	// start returns what writes a user; with nil, what comes before the first one.
-	start func(io.Writer) func(*listed) error
+	// start returns a function that writes a user or, given nil, what precedes the first.
+	start func(io.Writer) func(*listEntry) error
 }
 
 var listFormats = map[string]listFormat{"": jsonLines, "jsonl": jsonLines, "csv": commaSeparated}
 
-var jsonLines = listFormat{"application/jsonl", func(w io.Writer) func(*listed) error {
+var jsonLines = listFormat{"application/jsonl", func(w io.Writer) func(*listEntry) error {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
-	return func(u *listed) error {
+	return func(u *listEntry) error {
 		if u == nil {
 			return nil
 		}
@@ -112,13 +112,13 @@ var jsonLines = listFormat{"application/jsonl", func(w io.Writer) func(*listed) 
 	}
 }}
 
-// commaSeparated has a row for each user and endpoint, and no sums: those would be
-// counted again by who sums up the column. An id stands in it as it is, also one that a
-// spreadsheet takes for a formula.
-var commaSeparated = listFormat{"text/csv; charset=utf-8; header=present", func(w io.Writer) func(*listed) error {
+// commaSeparated has a row for each user and endpoint. It has no sums: whoever adds up the
+// column would count them twice. Ids are written unchanged, even if a spreadsheet would
+// take one for a formula.
+var commaSeparated = listFormat{"text/csv; charset=utf-8; header=present", func(w io.Writer) func(*listEntry) error {
 	rows := csv.NewWriter(w)
 	rows.UseCRLF = true // RFC 4180
-	return func(u *listed) error {
+	return func(u *listEntry) error {
 		if u == nil {
 			rows.Write([]string{"user", "plan", "endpoint", "used"})
 		} else {

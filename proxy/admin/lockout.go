@@ -10,90 +10,93 @@ import (
 )
 
 const (
-	// In a window that begins with a wrong token, an address can send guesses of them.
-	guessWindow = time.Minute
-	guesses     = 10
-	// After manyGuesses from all addresses, each that has sent one is locked out, and all
-	// that have sent none are, together: who has a thousand addresses does not have a
-	// thousand guesses. It bounds the memory as well: to manyGuesses addresses, and one
-	// more a second.
-	manyGuesses = 100
-	// Of who is locked out one wrong token is looked at in lookEvery, and any right one
-	// that comes when that is over: others at an operator's address do not keep him out
-	// for good. A token has 16 bytes at least: one a second is no guessing.
-	lookEvery = time.Second
+	// A window begins with a wrong token. An address may send maxWrongPerAddress wrong
+	// tokens in it before it is locked out.
+	guessWindow        = time.Minute
+	maxWrongPerAddress = 10
+	// After maxWrongInTotal wrong tokens from all addresses, every address that has sent
+	// one is locked out, and all other addresses are locked out together. So an attacker
+	// with a thousand addresses does not get a thousand guesses. It also bounds the memory:
+	// to maxWrongInTotal addresses, plus one for each second.
+	maxWrongInTotal = 100
+	// Of a locked-out address one wrong token is checked per checkInterval, and any right
+	// token that arrives after that. So an attacker at an operator's address cannot keep
+	// the operator out for good. A token has at least 16 bytes: one guess a second gets
+	// nowhere.
+	checkInterval = time.Second
 )
 
-// A lockout compares tokens, and stops listening to who guesses.
+// A lockout compares tokens, and stops checking those of addresses that guess.
 type lockout struct {
 	log *slog.Logger
 
-	mu    sync.Mutex
-	ends  time.Time                 // of the window
-	total int                       // wrong tokens in it
-	known map[netip.Prefix]*guessed // the addresses that have sent them
-	next  time.Time                 // when to look at a token of an address that has not
+	mu        sync.Mutex
+	windowEnd time.Time
+	total     int                       // wrong tokens in the window
+	guessers  map[netip.Prefix]*guesser // the addresses that have sent them
+	next      time.Time                 // when to check the next token of any other address
 }
 
-// guessed is what an address has sent in the window.
-type guessed struct {
+// A guesser is an address that has sent wrong tokens in the window.
+type guesser struct {
 	wrong int       // tokens, at least one
-	next  time.Time // when to look at another one, if it is locked out
+	next  time.Time // when to check the next token, if the address is locked out
 }
 
 func newLockout(log *slog.Logger) *lockout {
-	return &lockout{log: log, known: map[netip.Prefix]*guessed{}}
+	return &lockout{log: log, guessers: map[netip.Prefix]*guesser{}}
 }
 
-// compare says whether a token from an address is the one that is wanted. With a wait the
-// token was not looked at; one that comes after that may be.
+// compare reports whether a token from an address is the right one. If wait is positive,
+// the token was not checked; one that is sent after the wait may be.
 func (l *lockout) compare(remoteAddr, got, want string) (same bool, wait time.Duration) {
-	from := guesser(remoteAddr)
-	// Hashes have one length, so that the time says nothing about the token's.
+	from := senderOf(remoteAddr)
+	// Hashes have the same length, so the time does not reveal the length of the token.
 	g, w := sha256.Sum256([]byte(got)), sha256.Sum256([]byte(want))
 
-	// Under the lock as a whole: of a thousand guesses at once ten are looked at.
+	// All under one lock: of a thousand concurrent guesses ten are checked.
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	if !now.Before(l.ends) {
-		clear(l.known)
+	if !now.Before(l.windowEnd) {
+		clear(l.guessers)
 		l.total = 0
 	}
-	sent, next := l.known[from], &l.next
+	sent, next := l.guessers[from], &l.next
 	if sent != nil {
 		next = &sent.next
 	}
-	if out := l.total >= manyGuesses || sent != nil && sent.wrong >= guesses; out && now.Before(*next) {
+	if out := l.total >= maxWrongInTotal || sent != nil && sent.wrong >= maxWrongPerAddress; out && now.Before(*next) {
 		return false, next.Sub(now)
 	}
 	if subtle.ConstantTimeCompare(g[:], w[:]) == 1 {
-		// What was wrong before still counts, else it would pay to sit behind one
-		// address with somebody who has the token.
+		// Earlier wrong tokens still count. Otherwise an attacker who shares an address
+		// with an operator would get unlimited guesses.
 		return true, 0
 	}
 	if l.total == 0 {
-		l.ends = now.Add(guessWindow)
+		l.windowEnd = now.Add(guessWindow)
 	}
-	*next = now.Add(lookEvery)
+	*next = now.Add(checkInterval)
 	if sent == nil {
-		sent = &guessed{next: *next}
-		l.known[from] = sent
+		sent = &guesser{next: *next}
+		l.guessers[from] = sent
 	}
 	sent.wrong++
 	l.total++
 	switch {
-	case l.total == manyGuesses:
-		l.log.Warn("many wrong tokens for the admin API; one a second is looked at of each address that has sent one, and of all others together", "tokens", l.total, "until", l.ends)
-	case sent.wrong == guesses:
-		l.log.Warn("wrong tokens for the admin API; one a second of their address is looked at", "address", from.String(), "tokens", guesses, "until", l.ends)
+	case l.total == maxWrongInTotal:
+		l.log.Warn("many wrong tokens for the admin API; only one token a second is checked from each address that has sent one, and one from all other addresses together", "tokens", l.total, "until", l.windowEnd)
+	case sent.wrong == maxWrongPerAddress:
+		l.log.Warn("wrong tokens for the admin API; only one token a second is checked from this address", "address", from.String(), "tokens", maxWrongPerAddress, "until", l.windowEnd)
 	}
 	return false, 0
 }
 
-// guesser is who is behind an address: of IPv6 a network of 64 bits, which is what one
-// customer gets at least. Addresses that are none, such as a socket's, are one.
-func guesser(remoteAddr string) netip.Prefix {
+// senderOf identifies the sender behind an address. For IPv6 it is the /64 network, the
+// smallest that one customer gets. All addresses without an IP, such as a socket's, are
+// one sender.
+func senderOf(remoteAddr string) netip.Prefix {
 	a, err := netip.ParseAddrPort(remoteAddr)
 	if err != nil {
 		return netip.Prefix{}

@@ -2,8 +2,6 @@ package admin
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"maps"
 	"net"
 	"net/http"
@@ -26,62 +24,62 @@ type Store interface {
 	ScanUsers(ctx context.Context, period quota.Period, at time.Time, yield func(quota.UserUsage) error) error
 }
 
-// A call is a request about a user, or about all of them when user is empty.
-type call struct {
+// A userRequest is a request about a user, or about all users if user is empty.
+type userRequest struct {
 	Options
 	w    http.ResponseWriter
 	r    *http.Request
 	user string
 }
 
-// The resources below usersPrefix, by what follows the user, and their methods. GET
-// also serves HEAD.
 const usersPrefix = "/admin/users"
 
+// The methods of the resources below usersPrefix: of all users, and of one user, by the
+// path segment after the user's id. GET also serves HEAD.
 var (
-	allUsers = methods{"GET": (*call).list}
+	allUsers = methods{"GET": (*userRequest).listUsers}
 	oneUser  = map[string]methods{
-		"":       {"GET": (*call).read},
-		"audit":  {"GET": (*call).audit},
-		"counts": {"PUT": (*call).setCounts},
-		"grants": {"POST": (*call).grant},
-		"plan":   {"PUT": (*call).setPlan, "DELETE": (*call).clearPlan},
-		"reset":  {"POST": (*call).reset},
+		"":       {"GET": (*userRequest).getUser},
+		"audit":  {"GET": (*userRequest).getAudit},
+		"counts": {"PUT": (*userRequest).putCounts},
+		"grants": {"POST": (*userRequest).postGrant},
+		"plan":   {"PUT": (*userRequest).putPlan, "DELETE": (*userRequest).deletePlan},
+		"reset":  {"POST": (*userRequest).postReset},
 	}
 )
 
-type methods map[string]func(*call) error
+type methods map[string]func(*userRequest) error
 
-// usersPath is what follows usersPrefix in a request's path, as the client has escaped
-// it. A ServeMux would do for all ids but those that look like a path: it cleans "..",
-// "//" and the like, and redirects.
+// usersPath returns what follows usersPrefix in a request's path, escaped as the client
+// sent it. A ServeMux cannot route ids that look like a path: it cleans "..", "//" and the
+// like, and redirects.
 func usersPath(r *http.Request) (path string, ok bool) {
 	path, ok = strings.CutPrefix(r.URL.EscapedPath(), usersPrefix)
 	return path, ok && (path == "" || path[0] == '/')
 }
 
-// users serves what is at and below usersPrefix.
-func (h *handler) users(w http.ResponseWriter, r *http.Request) {
-	c := &call{Options: h.Options, w: w, r: r}
+// serveUsers serves all paths at and below usersPrefix.
+func (h *handler) serveUsers(w http.ResponseWriter, r *http.Request) {
+	c := &userRequest{Options: h.Options, w: w, r: r}
 	if err := c.serve(); err != nil {
-		c.fail(err)
+		writeError(w, r, err)
 	}
 }
 
-func (c *call) serve() error {
+func (c *userRequest) serve() error {
 	path, _ := usersPath(c.r)
 	resource := allUsers
 	if path != "" {
 		id, what, _ := strings.Cut(path[1:], "/")
 		if resource = oneUser[what]; resource == nil || id == "" || strings.HasSuffix(path, "/") {
-			return refusal{status: http.StatusNotFound, detail: "Nothing is here. " +
-				"The path is /admin/users/{user}, or that and /audit, /counts, /grants, /plan or /reset; a slash in the user's id is written %2F."}
+			return requestError{status: http.StatusNotFound, detail: "Nothing is here. " +
+				"The path is /admin/users/{user}, optionally followed by /audit, /counts, /grants, /plan or /reset; write a slash in the user's id as %2F."}
 		}
 		var err error
 		if c.user, err = url.PathUnescape(id); err != nil {
 			return badRequest("user: %v", err)
 		}
-		// What every change asks of the id.
+		// The id must meet the same rules as in a change.
 		if err := (quota.Change{Action: quota.ActionReset}).Validate(c.user); err != nil {
 			return err
 		}
@@ -98,55 +96,13 @@ func (c *call) serve() error {
 		}
 		allow := strings.Join(allowed, ", ")
 		c.w.Header().Set("Allow", allow)
-		return refusal{status: http.StatusMethodNotAllowed, detail: "This path is served for " + allow + "."}
+		return requestError{status: http.StatusMethodNotAllowed, detail: "This path is served for " + allow + "."}
 	}
 	return serve(c)
 }
 
-// A refusal is an error that says what is wrong with the request.
-type refusal struct {
-	status int
-	detail string
-}
-
-func (r refusal) Error() string { return r.detail }
-
-func badRequest(format string, args ...any) error {
-	return refusal{http.StatusBadRequest, fmt.Sprintf(format, args...)}
-}
-
-func unprocessable(format string, args ...any) error {
-	return refusal{http.StatusUnprocessableEntity, fmt.Sprintf(format, args...)}
-}
-
-// fail answers with an error.
-func (c *call) fail(err error) {
-	var r refusal
-	switch {
-	case errors.As(err, &r):
-		writeProblem(c.w, r.status, r.detail, nil)
-	case errors.Is(err, quota.ErrInvalidChange):
-		writeProblem(c.w, http.StatusBadRequest, strings.TrimPrefix(err.Error(), quota.ErrInvalidChange.Error()+": "), nil)
-	case errors.Is(err, quota.ErrIDConflict):
-		writeProblem(c.w, http.StatusConflict, "Another change of this user had this Idempotency-Key within a day. Nothing was changed: send a new key with a new change.", nil)
-	case errors.Is(err, quota.ErrTooManyIDs):
-		writeProblem(c.w, http.StatusTooManyRequests, fmt.Sprintf("%d changes of this user had an Idempotency-Key within a day, as many as are remembered. "+
-			"Nothing was changed: send it without one.", quota.MaxChangeIDs), nil)
-	case errors.Is(err, quota.ErrTooLarge):
-		writeProblem(c.w, http.StatusUnprocessableEntity, fmt.Sprintf("The sum would be over %d. Nothing was changed.", int64(quota.MaxRequests)), nil)
-	case errors.Is(err, quota.ErrNotKept):
-		writeProblem(c.w, http.StatusUnprocessableEntity, "at: "+err.Error()+" (store.keep).", nil)
-	default:
-		detail := "The store does not answer. Try again shortly."
-		if c.r.Method != http.MethodGet && c.r.Method != http.MethodHead {
-			detail = "The store does not answer; the change may have been made. Read the user's audit list, or send it again with the same Idempotency-Key if it had one."
-		}
-		writeProblem(c.w, http.StatusServiceUnavailable, detail, nil)
-	}
-}
-
-// query returns the parameters of the request, which may be those named, each once.
-func (c *call) query(names ...string) (map[string]string, error) {
+// queryParams returns the query parameters. Only those named are allowed, each once.
+func (c *userRequest) queryParams(names ...string) (map[string]string, error) {
 	all, err := url.ParseQuery(c.r.URL.RawQuery)
 	if err != nil {
 		return nil, badRequest("query: %v", err)
@@ -155,11 +111,11 @@ func (c *call) query(names ...string) (map[string]string, error) {
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		switch {
 		case !slices.Contains(names, name):
-			known := "there are none here"
+			known := "this path takes none"
 			if len(names) > 0 {
-				known = "there are " + strings.Join(names, ", ")
+				known = "this path takes " + strings.Join(names, ", ")
 			}
-			return nil, badRequest("query: %.80q is no parameter: %s", name, known)
+			return nil, badRequest("query: unknown parameter %.80q; %s", name, known)
 		case len(all[name]) > 1:
 			return nil, badRequest("query: %s is given twice", name)
 		}
@@ -168,8 +124,8 @@ func (c *call) query(names ...string) (map[string]string, error) {
 	return values, nil
 }
 
-// window is the one with an id, written as in a query: there a plus sign is a space.
-func (c *call) window(id string) (quota.Window, error) {
+// parseWindow returns the window with an id. In a query a plus sign arrives as a space.
+func (c *userRequest) parseWindow(id string) (quota.Window, error) {
 	w, err := c.Calendar.WindowByID(strings.ReplaceAll(id, " ", "+"))
 	if err != nil {
 		return w, badRequest("at: %v", err)
@@ -177,29 +133,30 @@ func (c *call) window(id string) (quota.Window, error) {
 	return w, nil
 }
 
-// terms are those of the user. The plan of his token is not known here: it is the given
-// one, else the one that the store has seen last, else the default.
-func (c *call) terms(plan string) (t quota.PlanChoice, claimed string, err error) {
+// userPlans returns the plans that may apply to the user. The admin API does not see the
+// user's token, so the claimed plan is the one given, else the last one that the store has
+// seen, else the default.
+func (c *userRequest) userPlans(plan string) (t quota.PlanChoice, claimed string, err error) {
 	if plan != "" {
-		t = c.Gateway.Terms(plan)
-		return t, plan, checkPlan("plan", plan, t)
+		t = c.Gateway.PlansFor(plan)
+		return t, plan, checkPlanExists("plan", plan, t)
 	}
 	if claimed, err = c.Store.ClaimedPlan(c.r.Context(), c.user); err != nil {
 		return t, "", err
 	}
-	return c.Gateway.Terms(claimed), claimed, nil
+	return c.Gateway.PlansFor(claimed), claimed, nil
 }
 
-// checkPlan says that there is no such plan.
-func checkPlan(place, plan string, t quota.PlanChoice) error {
+// checkPlanExists returns an error if there is no plan of that name.
+func checkPlanExists(place, plan string, t quota.PlanChoice) error {
 	if t.ByName[plan] == nil {
-		return unprocessable("%s: there is no plan %.80q, there are %s", place, plan, strings.Join(slices.Sorted(maps.Keys(t.ByName)), ", "))
+		return unprocessable("%s: there is no plan %.80q; the plans are %s", place, plan, strings.Join(slices.Sorted(maps.Keys(t.ByName)), ", "))
 	}
 	return nil
 }
 
-// by says who makes the request: where it comes from is all that is known.
-func (c *call) by() string {
+// remoteHost identifies who makes the request. Only the address is known.
+func (c *userRequest) remoteHost() string {
 	host, _, err := net.SplitHostPort(c.r.RemoteAddr)
 	if err != nil {
 		return c.r.RemoteAddr
@@ -207,68 +164,20 @@ func (c *call) by() string {
 	return host
 }
 
-// A userObject is what GET /admin/users/{user} answers: what the user reads, and what
-// lies behind it.
-type userObject struct {
-	quota.Usage
-	Window   string    `json:"window"`   // the id of the period's window
-	Claimed  *string   `json:"claimed"`  // the plan of his token when he was last admitted; null: not known
-	Override *override `json:"override"` // null: none
-	Granted  []granted `json:"granted"`  // what is in the limits above and not in the plan
-}
-
-type override struct {
-	Plan  string     `json:"plan"`
-	Until *time.Time `json:"until"` // null: it has no end
-}
-
-func overrideObject(o quota.Override) *override {
-	if o == (quota.Override{}) {
-		return nil
-	}
-	object := &override{Plan: o.Plan}
-	if !o.Until.IsZero() {
-		object.Until = &o.Until
-	}
-	return object
-}
-
-type granted struct {
-	Name     string       `json:"name"` // of the limit
-	Endpoint string       `json:"endpoint,omitempty"`
-	Per      quota.Period `json:"per"`
-	Requests int64        `json:"requests"`
-}
-
-// show answers with a user's state.
-func (c *call) show(s quota.Snapshot, claimed string) error {
-	u := userObject{Usage: s.Usage(c.user), Window: s.Total.Window.ID, Override: overrideObject(s.Override), Granted: []granted{}}
-	if claimed != "" {
-		u.Claimed = &claimed
-	}
-	for i, l := range s.Plan.Limits() {
-		if n := s.Limits[i].Granted; n > 0 {
-			u.Granted = append(u.Granted, granted{l.Name(), l.Endpoint, l.Period, n})
-		}
-	}
-	writeJSON(c.w, http.StatusOK, u)
-	return nil
-}
-
-// read answers GET /admin/users/{user}.
-func (c *call) read() error {
-	query, err := c.query("at", "plan")
+// getUser serves GET /admin/users/{user}.
+func (c *userRequest) getUser() error {
+	query, err := c.queryParams("at", "plan")
 	if err != nil {
 		return err
 	}
 	at, past := query["at"]
 	var w quota.Window
 	if past {
-		if w, err = c.window(at); err != nil {
+		if w, err = c.parseWindow(at); err != nil {
 			return err
 		}
 	}
-	t, claimed, err := c.terms(query["plan"])
+	t, claimed, err := c.userPlans(query["plan"])
 	if err != nil {
 		return err
 	}
@@ -281,12 +190,12 @@ func (c *call) read() error {
 	if err != nil {
 		return err
 	}
-	return c.show(s, claimed)
+	return c.writeUser(s, claimed)
 }
 
-// audit answers GET /admin/users/{user}/audit.
-func (c *call) audit() error {
-	if _, err := c.query(); err != nil {
+// getAudit serves GET /admin/users/{user}/audit.
+func (c *userRequest) getAudit() error {
+	if _, err := c.queryParams(); err != nil {
 		return err
 	}
 	entries, err := c.Store.AuditLog(c.r.Context(), c.user)

@@ -57,6 +57,6 @@ func (v adminView) AdminToken() string {
 }
 func (v adminView) ReloadConfig() ([]string, error) { return v.app.Reload() }
 func (v adminView) EffectiveConfig() any            { return v.app.reloader.current.Load().cfg.Redacted() }
-func (v adminView) Terms(claim string) quota.PlanChoice {
+func (v adminView) PlansFor(claim string) quota.PlanChoice {
 	return v.app.reloader.current.Load().gateway.PlansFor(claim)
 }

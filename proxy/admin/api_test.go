@@ -1,0 +1,165 @@
+package admin_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"metergate/proxy/admin"
+	"metergate/quota"
+	"metergate/quota/boltstore"
+)
+
+const token = "a token of operators"
+
+var noon = time.Date(2026, time.November, 24, 12, 0, 0, 0, time.UTC)
+
+// A testAPI is the admin API on a real store, whose clock stands still until it is advanced.
+type testAPI struct {
+	*testing.T
+	url   string
+	store admin.Store
+	bolt  *boltstore.Store
+	clock atomic.Int64 // ns
+	plans map[string]*quota.Plan
+}
+
+func newTestAPI(t *testing.T, change ...func(*admin.Options)) *testAPI {
+	t.Helper()
+	r := &testAPI{T: t, plans: map[string]*quota.Plan{}}
+	r.clock.Store(noon.UnixNano())
+	now := func() time.Time { return time.Unix(0, r.clock.Load()).UTC() }
+	for name, limits := range map[string][]quota.Limit{
+		"free": {{Requests: 100, Period: quota.Month}, {Requests: 20, Period: quota.Month, Endpoint: "image-analysis"}},
+		"pro":  {{Requests: 5000, Period: quota.Month}, {Requests: 60, Period: quota.Minute}},
+		"open": {},
+	} {
+		p, err := quota.NewPlan(quota.PlanOptions{Name: name, Limits: limits, Endpoints: []string{"analyze", "image-analysis"}, WarnAt: 80})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.plans[name] = p
+	}
+	var err error
+	calendar := quota.NewCalendar(nil)
+	if r.bolt, err = boltstore.Open(t.TempDir(), boltstore.Options{Calendar: calendar, Now: now}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.bolt.Close() })
+	o := admin.Options{Gateway: &gateway{token, r.plans}, Store: r.bolt, Calendar: calendar, Clock: r.bolt}
+	for _, f := range change {
+		f(&o)
+	}
+	r.store = o.Store
+	s := httptest.NewServer(admin.Handler(o))
+	t.Cleanup(s.Close)
+	r.url = s.URL
+	return r
+}
+
+// A gateway serves three plans, of which free is the default.
+type gateway struct {
+	token string
+	plans map[string]*quota.Plan
+}
+
+func (g *gateway) AdminToken() string              { return g.token }
+func (g *gateway) ReloadConfig() ([]string, error) { return nil, nil }
+func (g *gateway) EffectiveConfig() any            { return nil }
+func (g *gateway) PlansFor(claim string) quota.PlanChoice {
+	t := quota.PlanChoice{Claimed: g.plans[claim], ByName: g.plans}
+	if t.Claimed == nil {
+		t.Claimed = g.plans["free"]
+	}
+	return t
+}
+
+func (r *testAPI) advance(d time.Duration) { r.clock.Add(int64(d)) }
+
+// use counts a request of a user whose token claims a plan.
+func (r *testAPI) use(user, plan, endpoint string) {
+	r.Helper()
+	ctx := context.Background()
+	d, err := r.bolt.Reserve(ctx, quota.Request{ID: quota.NewID(), User: user, Endpoint: endpoint,
+		Plans: quota.PlanChoice{Claimed: r.plans[plan], ByName: r.plans}, Lease: time.Minute})
+	if err != nil || !d.Admitted {
+		r.Fatalf("Reserve: admitted %v, error %v", d.Admitted, err)
+	}
+	if _, err := r.bolt.Commit(ctx, &d.Reservation); err != nil {
+		r.Fatal(err)
+	}
+}
+
+// do makes a request; fields are "Name: value" headers. A body is sent as JSON unless
+// they say otherwise.
+func (r *testAPI) do(method, path, body string, fields ...string) (status int, header http.Header, text string) {
+	r.Helper()
+	req, err := http.NewRequest(method, r.url+path, strings.NewReader(body))
+	if err != nil {
+		r.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for _, f := range fields {
+		name, value, _ := strings.Cut(f, ": ")
+		req.Header.Set(name, value)
+	}
+	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	res, err := client.Do(req)
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		r.Fatal(err)
+	}
+	if got := res.Header.Get("Cache-Control"); got != "no-store" {
+		r.Errorf("%s %s: Cache-Control %q", method, path, got)
+	}
+	return res.StatusCode, res.Header, string(b)
+}
+
+// A state is the API's answer about a user.
+type state struct {
+	quota.Usage
+	Window   string
+	Claimed  *string
+	Override *struct {
+		Plan  string
+		Until *time.Time
+	}
+	Granted []struct {
+		Name     string
+		Requests int64
+	}
+}
+
+// ok makes a request that must succeed, and returns the user's state.
+func (r *testAPI) ok(method, path, body string, fields ...string) (s state) {
+	r.Helper()
+	status, _, text := r.do(method, path, body, fields...)
+	if err := json.Unmarshal([]byte(text), &s); err != nil || status != 200 {
+		r.Fatalf("%s %s: %d, error %v: %s", method, path, status, err, text)
+	}
+	return s
+}
+
+// refused makes a request that must be refused, with an answer that contains say.
+func (r *testAPI) refused(status int, say, method, path, body string, fields ...string) {
+	r.Helper()
+	got, header, text := r.do(method, path, body, fields...)
+	var p struct{ Detail, Title string }
+	if err := json.Unmarshal([]byte(text), &p); err != nil || got != status || !strings.Contains(p.Detail, say) || p.Title == "" ||
+		header.Get("Content-Type") != "application/problem+json" {
+		r.Errorf("%s %s %s: %d %s %s; want %d and %q", method, path, body, got, header.Get("Content-Type"), text, status, say)
+	}
+}

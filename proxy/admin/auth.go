@@ -1,0 +1,69 @@
+package admin
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Why a request to the admin API was refused.
+const (
+	noToken    = "no_token"
+	wrongToken = "wrong_token"
+	lockedOut  = "locked_out"
+)
+
+// newRefusedCounter makes the counter of refused requests, with all reasons at 0, and
+// registers it; registry may be nil.
+func newRefusedCounter(registry *prometheus.Registry) *prometheus.CounterVec {
+	refused := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "metergate_admin_refused_total",
+		Help: "Requests to the admin API that were refused, by reason: no_token, wrong_token, locked_out (too many wrong tokens came from there, so this one was not checked)."},
+		[]string{"reason"})
+	if registry != nil {
+		registry.MustRegister(refused)
+	}
+	for _, reason := range []string{noToken, wrongToken, lockedOut} {
+		refused.WithLabelValues(reason)
+	}
+	return refused
+}
+
+// requireToken lets requests with the admin token through, and refuses all others.
+func (h *handler) requireToken(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		want := ""
+		if h.Gateway != nil {
+			want = h.Gateway.AdminToken()
+		}
+		if want == "" {
+			writeProblem(w, http.StatusForbidden, "The admin API is off: admin.token is not set.", nil)
+			return
+		}
+		scheme, got, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		if !strings.EqualFold(scheme, "Bearer") || got == "" {
+			h.writeUnauthorized(w, noToken)
+			return
+		}
+		same, wait := h.lockout.compare(r.RemoteAddr, got, want)
+		switch {
+		case wait > 0:
+			h.refused.WithLabelValues(lockedOut).Inc()
+			w.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
+			writeProblem(w, http.StatusTooManyRequests, "Too many wrong tokens were sent from this address. One token a second is still checked.", nil)
+			return
+		case !same:
+			h.writeUnauthorized(w, wrongToken)
+			return
+		}
+		next(w, r)
+	}
+}
+
+func (h *handler) writeUnauthorized(w http.ResponseWriter, reason string) {
+	h.refused.WithLabelValues(reason).Inc()
+	w.Header().Set("WWW-Authenticate", `Bearer realm="metergate admin"`)
+	writeProblem(w, http.StatusUnauthorized, "The admin API needs its token: send it as Authorization: Bearer <admin.token>.", nil)
+}

@@ -1,0 +1,56 @@
+package admin
+
+import (
+	"net/http"
+	"time"
+
+	"metergate/quota"
+)
+
+// A userObject is the response of GET /admin/users/{user}: what the user sees, and what
+// is behind it.
+type userObject struct {
+	quota.Usage
+	Window   string    `json:"window"`   // the id of the period's window
+	Claimed  *string   `json:"claimed"`  // by the user's token at their last admitted request; null: unknown
+	Override *override `json:"override"` // null: none
+	Granted  []granted `json:"granted"`  // what the limits above contain beyond the plan
+}
+
+type override struct {
+	Plan  string     `json:"plan"`
+	Until *time.Time `json:"until"` // null: no end
+}
+
+func overrideObject(o quota.Override) *override {
+	if o == (quota.Override{}) {
+		return nil
+	}
+	object := &override{Plan: o.Plan}
+	if !o.Until.IsZero() {
+		object.Until = &o.Until
+	}
+	return object
+}
+
+type granted struct {
+	Name     string       `json:"name"` // of the limit
+	Endpoint string       `json:"endpoint,omitempty"`
+	Per      quota.Period `json:"per"`
+	Requests int64        `json:"requests"`
+}
+
+// writeUser answers with a user's state.
+func (c *userRequest) writeUser(s quota.Snapshot, claimed string) error {
+	u := userObject{Usage: s.Usage(c.user), Window: s.Total.Window.ID, Override: overrideObject(s.Override), Granted: []granted{}}
+	if claimed != "" {
+		u.Claimed = &claimed
+	}
+	for i, l := range s.Plan.Limits() {
+		if n := s.Limits[i].Granted; n > 0 {
+			u.Granted = append(u.Granted, granted{l.Name(), l.Endpoint, l.Period, n})
+		}
+	}
+	writeJSON(c.w, http.StatusOK, u)
+	return nil
+}
