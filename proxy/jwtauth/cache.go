@@ -9,55 +9,56 @@ import (
 )
 
 const (
-	// cacheSize is the most verdicts that a cache holds. With the longest texts they
-	// take 22 MiB, with ids of 36 bytes about 7.
+	// cacheSize is the greatest number of verdicts in a cache. With the longest texts they
+	// take 22 MiB, with ids of 36 bytes about 7 MiB.
 	cacheSize = 1 << 15
-	// cacheWays is how many places a verdict can be in.
+	// cacheWays is the number of places that a verdict can be in.
 	cacheWays = 4
-	// maxCachedPlan bounds what is kept, in bytes. Names of plans have 64 at most; a
-	// longer text names none, and is read from its token each time.
+	// maxCachedPlan bounds the plan of a cached verdict, in bytes. Names of plans have at most
+	// 64. A longer text names no plan, and its token is verified anew each time.
 	maxCachedPlan = 256
 )
 
-// A cache remembers who good tokens are for, so that each is verified once. Of bad
-// ones it remembers nothing: whoever makes tokens up cannot fill it.
+// A cache remembers the verdicts on good tokens, so that each token is verified once. It
+// remembers no bad tokens, so nobody can fill it with invented ones.
 //
-// Its key is the SHA-256 of the whole token. Nothing cheaper would do: who finds two
-// tokens with one key, a good one of their own and somebody else's, is that somebody.
-// So the hash must withstand people who try, which those made for tables do not. The
-// token itself as the key would be as safe, but take up to 8 KiB each, and leave what
-// can be used to log in in the memory.
+// Its key is the SHA-256 of the whole token. A cheaper hash would not be safe: an attacker
+// who finds two tokens with the same key, a good one of their own and one of somebody else,
+// could act as that user. The hash must therefore resist deliberate collisions, which
+// hashes made for tables do not. The token itself would be as safe a key, but would take up
+// to 8 KiB each and would leave credentials in memory.
 //
-// It has no lock and never grows: each key has four places, of which a new verdict
-// takes one that is free or no longer good, or else any. The zero value is empty.
+// It has no lock and never grows. Each key has four places. A new verdict takes a place that
+// is empty or whose verdict is no longer valid, or else any of them. The zero value is
+// empty. It is safe for concurrent use.
 type cache struct {
 	places [cacheSize]atomic.Pointer[verdict]
 }
 
-// A verdict says who a token is for. It does not change.
+// A verdict says who a token is for. It never changes.
 type verdict struct {
 	sum         [sha256.Size]byte // of the token
 	id          Identity
-	from, until time.Time // it is good at from, and no longer at until; the leeway is in it
-	keys        uint64    // the version of the KeySet that it was verified with
+	from, until time.Time // valid at from, no longer valid at until; the leeway is included
+	keys        uint64    // the version of the KeySet that verified the token
 }
 
-// good reports whether the verdict holds at a time, for a version of the keys.
-func (d *verdict) good(now time.Time, keys uint64) bool {
+// validAt reports whether the verdict holds at a time, for a version of the keys.
+func (d *verdict) validAt(now time.Time, keys uint64) bool {
 	return d.keys == keys && !now.Before(d.from) && now.Before(d.until)
 }
 
-// of returns the places of a token.
-func (c *cache) of(sum *[sha256.Size]byte) []atomic.Pointer[verdict] {
+// placesFor returns the places that a token's verdict can be in.
+func (c *cache) placesFor(sum *[sha256.Size]byte) []atomic.Pointer[verdict] {
 	i := binary.LittleEndian.Uint64(sum[:]) % (cacheSize / cacheWays) * cacheWays
 	return c.places[i : i+cacheWays]
 }
 
-// get returns the verdict on a token, nil when none is known that holds.
+// get returns the valid verdict on a token, nil if there is none.
 func (c *cache) get(sum *[sha256.Size]byte, now time.Time, keys uint64) *verdict {
-	places := c.of(sum)
+	places := c.placesFor(sum)
 	for i := range places {
-		if d := places[i].Load(); d != nil && d.sum == *sum && d.good(now, keys) {
+		if d := places[i].Load(); d != nil && d.sum == *sum && d.validAt(now, keys) {
 			return d
 		}
 	}
@@ -69,12 +70,12 @@ func (c *cache) put(d *verdict, now time.Time) {
 	if len(d.id.Plan) > maxCachedPlan {
 		return
 	}
-	places := c.of(&d.sum)
-	// Any of them, and not the one that ends first: two that are in use would push
-	// each other out for as long as the others are good.
+	places := c.placesFor(&d.sum)
+	// A random place, not the one whose verdict ends first: two tokens in use would otherwise
+	// evict each other for as long as the other verdicts are valid.
 	at := rand.N(cacheWays)
 	for i := range places {
-		if old := places[i].Load(); old == nil || old.sum == d.sum || !old.good(now, d.keys) {
+		if old := places[i].Load(); old == nil || old.sum == d.sum || !old.validAt(now, d.keys) {
 			at = i
 			break
 		}

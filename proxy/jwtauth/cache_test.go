@@ -14,8 +14,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// held is the number of verdicts in a cache.
-func (c *cache) held() (n int) {
+// size returns the number of verdicts in a cache.
+func (c *cache) size() (n int) {
 	for i := range c.places {
 		if c.places[i].Load() != nil {
 			n++
@@ -24,34 +24,34 @@ func (c *cache) held() (n int) {
 	return n
 }
 
-// moving accepts HS256 at a time that a test moves.
+// moving returns a Verifier of HS256 and its clock, which a test moves.
 func moving(t testing.TB, leeway time.Duration) (v *Verifier, now *time.Time) {
 	now = new(time.Time)
 	*now = noon
-	o := good()
+	o := goodOptions()
 	o.Leeway, o.Now = leeway, func() time.Time { return *now }
 	return newVerifier(t, o), now
 }
 
-// A token that was good is not verified again: it would fail, there is no key.
-func TestVerifiedOnce(t *testing.T) {
+// Without keys a second verification would fail.
+func TestVerifyRemembersGoodToken(t *testing.T) {
 	v, now := moving(t, 5*time.Second)
 	first, other := sign(hs256, `{"sub":"u","plan":"pro",`+expires+`}`), sign(hs256, `{"sub":"v",`+expires+`}`)
 	id := Identity{User: "u", Plan: "pro", Expires: noon.Add(time.Minute)}
-	check(t, v, request("Bearer "+first), id, nil)
+	wantVerify(t, v, request("Bearer "+first), id, nil)
 	v.schemes = nil
-	check(t, v, request("Bearer "+first), id, nil)
-	check(t, v, request("bearer  "+first), id, nil)
-	check(t, v, request("Bearer "+other), Identity{}, errSignature)
+	wantVerify(t, v, request("Bearer "+first), id, nil)
+	wantVerify(t, v, request("bearer  "+first), id, nil)
+	wantVerify(t, v, request("Bearer "+other), Identity{}, errSignature)
 	*now = noon.Add(65*time.Second - 1)
-	check(t, v, request("Bearer "+first), id, nil)
+	wantVerify(t, v, request("Bearer "+first), id, nil)
 	*now = noon.Add(65 * time.Second)
-	check(t, v, request("Bearer "+first), Identity{}, errSignature) // verified again
+	wantVerify(t, v, request("Bearer "+first), Identity{}, errSignature) // it was verified again
 }
 
-// A Verifier that remembers answers at each time what one does that has never seen the
-// token, whichever way the clock goes.
-func TestCacheTellsNothingNew(t *testing.T) {
+// At any time, whichever way the clock moves, a Verifier that has seen a token returns the
+// same as one that has not.
+func TestCacheNeverChangesVerdict(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		offset := rapid.Int64Range(-20, 20)
 		leeway := time.Duration(rapid.Int64Range(0, 7).Draw(t, "leeway")) * time.Second
@@ -63,7 +63,7 @@ func TestCacheTellsNothingNew(t *testing.T) {
 		}
 		r := request("Bearer " + sign(hs256, claims+"}"))
 		now := noon
-		o := good()
+		o := goodOptions()
 		o.Leeway, o.Now = leeway, func() time.Time { return now }
 		v, err := New(o)
 		if err != nil {
@@ -83,11 +83,12 @@ func TestCacheTellsNothingNew(t *testing.T) {
 	})
 }
 
-// What resembles a token that is remembered is not it, and bad ones leave nothing.
-func TestOnlyTheWholeTokenIsKnown(t *testing.T) {
-	v := newVerifier(t, good())
+// A text that resembles a remembered token is not that token, and bad tokens leave no
+// verdict.
+func TestCacheKnowsOnlyWholeToken(t *testing.T) {
+	v := newVerifier(t, goodOptions())
 	token := sign(hs256, `{"sub":"u",`+expires+`}`)
-	check(t, v, request("Bearer "+token), Identity{User: "u", Expires: noon.Add(time.Minute)}, nil)
+	wantVerify(t, v, request("Bearer "+token), Identity{User: "u", Expires: noon.Add(time.Minute)}, nil)
 	for i := range len(token) {
 		for _, c := range "Aa0-_." {
 			if changed := token[:i] + string(c) + token[i+1:]; changed != token {
@@ -102,13 +103,13 @@ func TestOnlyTheWholeTokenIsKnown(t *testing.T) {
 			t.Errorf("%s is %+v", changed, id)
 		}
 	}
-	if n := v.cache.held(); n != 1 {
+	if n := v.cache.size(); n != 1 {
 		t.Errorf("%d verdicts are kept, want 1", n)
 	}
 }
 
-// However many tokens come, and however long their texts are, the memory is bounded,
-// and those that came last are mostly there.
+// However many tokens arrive, and however long their texts are, the memory is bounded and
+// most of the latest verdicts are there.
 func TestCacheIsBounded(t *testing.T) {
 	var c cache
 	random := rand.NewChaCha8([32]byte{})
@@ -132,7 +133,7 @@ func TestCacheIsBounded(t *testing.T) {
 	if grown := heap() - before; grown > 24<<20 {
 		t.Errorf("the cache takes %d bytes", grown)
 	}
-	if n := c.held(); n > 32768 || n < 32000 {
+	if n := c.size(); n > 32768 || n < 32000 {
 		t.Errorf("%d verdicts are kept", n)
 	}
 	var last [cacheSize / 4]*verdict
@@ -146,35 +147,34 @@ func TestCacheIsBounded(t *testing.T) {
 		}
 	}
 	if there < len(last)*3/4 {
-		t.Errorf("of the last %d verdicts %d are there", len(last), there)
+		t.Errorf("%[2]d of the last %[1]d verdicts are there", len(last), there)
 	}
 }
 
-// Of the plan's texts only those are kept that can be the name of one.
-func TestLongPlansAreNotKept(t *testing.T) {
-	v := newVerifier(t, good())
+func TestCacheKeepsNoLongPlans(t *testing.T) {
+	v := newVerifier(t, goodOptions())
 	for n, kept := range map[int]int{257: 0, 256: 1} {
 		plan := strings.Repeat("p", n)
 		token := sign(hs256, `{"sub":"u","plan":"`+plan+`",`+expires+`}`)
 		for range 2 {
-			check(t, v, request("Bearer "+token), Identity{User: "u", Plan: plan, Expires: noon.Add(time.Minute)}, nil)
+			wantVerify(t, v, request("Bearer "+token), Identity{User: "u", Plan: plan, Expires: noon.Add(time.Minute)}, nil)
 		}
-		if got := v.cache.held(); got != kept {
+		if got := v.cache.size(); got != kept {
 			t.Errorf("%d bytes: %d verdicts are kept, want %d", n, got, kept)
 		}
 		v.cache = new(cache)
 	}
 }
 
-// sumIn makes a hash whose places begin at the first one.
+// sumIn returns a hash whose places begin at the first one.
 func sumIn(n uint64) (sum [sha256.Size]byte) {
 	binary.LittleEndian.PutUint64(sum[8:], n)
 	return sum
 }
 
-// A place is free again when its verdict ends, or the keys have changed; two tokens in
-// use find a place each, also among others that are not.
-func TestPlaces(t *testing.T) {
+// A place is free again when its verdict ends or the keys change. Two tokens in use find a
+// place each, even among others that are not in use.
+func TestCacheReusesPlacesOfEndedVerdicts(t *testing.T) {
 	var c cache
 	put := func(n uint64, until time.Time, now time.Time, keys uint64) {
 		c.put(&verdict{sum: sumIn(n), until: until, keys: keys}, now)
@@ -218,8 +218,8 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
-// Many at once in the same places: whoever finds a verdict finds their own.
-func TestCacheConcurrent(t *testing.T) {
+// Many users share the same places; each of them only finds their own verdict.
+func TestCacheIsSafeForConcurrentUse(t *testing.T) {
 	var c cache
 	var wait sync.WaitGroup
 	for n := range uint64(8) {

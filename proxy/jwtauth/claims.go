@@ -11,30 +11,34 @@ import (
 )
 
 const (
-	// maxUser is the most bytes that a user's name can have.
-	maxUser = 256
-	// maxTime is the end of the year 9999, the last that RFC 3339 can write, in
-	// seconds since 1970. Milliseconds, a common mistake, are beyond it.
-	maxTime = 253402300799
+	// maxUserBytes is the greatest length of a user's id.
+	maxUserBytes = 256
+	// maxSeconds is the end of the year 9999 in seconds since 1970, the last time that RFC
+	// 3339 can write. A time in milliseconds, a common mistake, is greater.
+	maxSeconds = 253402300799
 )
 
-// claims are a token's, for jwt.Validator. jwt.MapClaims would take null for an
-// audience, drop the fraction of a nbf, and convert 1e300 as the processor likes.
-// Names are exact: SUB is not sub.
+// claims are a token's claims, for jwt.Validator. jwt.MapClaims would accept null as an
+// audience, drop the fraction of nbf, and convert 1e300 in a way that depends on the
+// processor. Names are exact: SUB is not sub.
 type claims map[string]any
 
+// GetExpirationTime returns the claim exp, which is required.
 func (c claims) GetExpirationTime() (*jwt.NumericDate, error) {
-	exp, err := c.time("exp")
+	exp, err := c.numericDate("exp")
 	if exp == nil && err == nil {
 		return nil, errNoExpiry
 	}
 	return exp, err
 }
 
-func (c claims) GetNotBefore() (*jwt.NumericDate, error) { return c.time("nbf") }
-func (c claims) GetIssuedAt() (*jwt.NumericDate, error)  { return c.time("iat") }
+// GetNotBefore returns the claim nbf, nil if there is none.
+func (c claims) GetNotBefore() (*jwt.NumericDate, error) { return c.numericDate("nbf") }
 
-// GetIssuer is only called when an issuer is configured.
+// GetIssuedAt returns the claim iat, nil if there is none.
+func (c claims) GetIssuedAt() (*jwt.NumericDate, error) { return c.numericDate("iat") }
+
+// GetIssuer returns the claim iss. It is only called when an issuer is configured.
 func (c claims) GetIssuer() (string, error) {
 	if iss, _ := c["iss"].(string); iss != "" {
 		return iss, nil
@@ -42,7 +46,7 @@ func (c claims) GetIssuer() (string, error) {
 	return "", errIssuer
 }
 
-// GetAudience is only called when an audience is configured.
+// GetAudience returns the claim aud. It is only called when an audience is configured.
 func (c claims) GetAudience() (jwt.ClaimStrings, error) {
 	aud, err := jwt.MapClaims(c).GetAudience()
 	if err != nil || strings.Join(aud, "") == "" {
@@ -54,9 +58,9 @@ func (c claims) GetAudience() (jwt.ClaimStrings, error) {
 // GetSubject is never called: the user may be in another claim.
 func (c claims) GetSubject() (string, error) { return "", errUser }
 
-// time reads seconds since 1970, which may have a fraction (RFC 7519, section 2).
-// A claim that is not there is nil, without an error.
-func (c claims) time(name string) (*jwt.NumericDate, error) {
+// numericDate reads a claim in seconds since 1970, which may have a fraction (RFC 7519,
+// section 2). Without the claim it returns nil and no error.
+func (c claims) numericDate(name string) (*jwt.NumericDate, error) {
 	v, ok := c[name]
 	if !ok {
 		return nil, nil
@@ -66,16 +70,17 @@ func (c claims) time(name string) (*jwt.NumericDate, error) {
 		return nil, errTime
 	}
 	seconds, err := number.Float64()
-	if err != nil || seconds < 0 || seconds > maxTime {
+	if err != nil || seconds < 0 || seconds > maxSeconds {
 		return nil, errTime
 	}
 	whole, fraction := math.Modf(seconds)
 	return &jwt.NumericDate{Time: time.Unix(int64(whole), int64(fraction*1e9)).UTC()}, nil
 }
 
-// at follows a path into objects and reports whether there is something. A path
-// that leads through anything else than an object ends at a null.
-func (c claims) at(path []string) (any, bool) {
+// lookUp follows a path into objects. found is false if the last name, or an object on the
+// way, does not exist. A path that leads through a value other than an object ends at a
+// null.
+func (c claims) lookUp(path []string) (value any, found bool) {
 	var v any = map[string]any(c)
 	for _, name := range path {
 		object, ok := v.(map[string]any)
@@ -89,22 +94,22 @@ func (c claims) at(path []string) (any, bool) {
 	return v, true
 }
 
-// user reads who the token is for.
-func (c claims) user(path []string) (string, error) {
-	v, ok := c.at(path)
+// readUser returns the user that the token is for.
+func (c claims) readUser(path []string) (string, error) {
+	v, ok := c.lookUp(path)
 	if !ok {
 		return "", errNoUser
 	}
-	user, _ := v.(string) // what is no text is as bad as an empty one
-	if len(user) == 0 || len(user) > maxUser || strings.ContainsFunc(user, breaksLines) {
+	user, _ := v.(string) // a value that is not a text is as bad as an empty text
+	if len(user) == 0 || len(user) > maxUserBytes || strings.ContainsFunc(user, breaksLines) {
 		return "", errUser
 	}
 	return user, nil
 }
 
-// plan reads the token's plan, "" when it has none.
-func (c claims) plan(path []string) (string, error) {
-	v, ok := c.at(path)
+// readPlan returns the token's plan, "" if it has none.
+func (c claims) readPlan(path []string) (string, error) {
+	v, ok := c.lookUp(path)
 	if !ok {
 		return "", nil
 	}
@@ -115,5 +120,5 @@ func (c claims) plan(path []string) (string, error) {
 	return plan, nil
 }
 
-// breaksLines reports what would end a line, or do worse, in a log or a header.
+// breaksLines reports whether r could end a line or do other harm in a log or a header.
 func breaksLines(r rune) bool { return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' }

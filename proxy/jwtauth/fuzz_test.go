@@ -14,11 +14,11 @@ import (
 	"unicode/utf8"
 )
 
-// FuzzVerify: refused for one of the reasons, or the identity is what a decoding
-// of its own says, and all the rules hold. With signed the token is made of header
-// and claims and signed; otherwise field is the Authorization field. What a Verifier
-// remembers changes none of its answers, after any time; and one that asks for a type
-// accepts what has it, and nothing more.
+// FuzzVerify checks that a request is refused for one of the reasons, or that it obeys all
+// the rules, which the test checks without the code under test. With signed, the token is
+// made of header and claims and signed; otherwise field is the Authorization header. What a
+// Verifier remembers never changes its results. A Verifier that requires a type accepts the
+// tokens of that type and no others.
 func FuzzVerify(f *testing.F) {
 	for _, s := range []struct{ header, claims string }{
 		{hs256, `{"app":{"id":"u"},"plan":"pro",` + expires + `,"iss":"i","aud":"a"}`},
@@ -40,7 +40,7 @@ func FuzzVerify(f *testing.F) {
 		f.Add(s, []byte{}, []byte{}, false, int64(0))
 	}
 	now := noon
-	o := good()
+	o := goodOptions()
 	o.UserClaim, o.Issuer, o.Audience, o.Leeway, o.Now = "app.id", "i", "a", 5*time.Second, func() time.Time { return now }
 	v := newVerifier(f, o)
 	o.Type = "at+jwt"
@@ -70,7 +70,7 @@ func FuzzVerify(f *testing.F) {
 			t.Errorf("the type %q: %+v, %v", typ, withType, typeErr)
 		}
 		now = noon.Add(time.Duration(after))
-		token, err := bearer(r.Header["Authorization"])
+		token, err := bearerToken(r.Header["Authorization"])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -85,13 +85,13 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-var bearerToken = regexp.MustCompile(`^[Bb][Ee][Aa][Rr][Ee][Rr] +(([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+))$`)
+var bearerHeader = regexp.MustCompile(`^[Bb][Ee][Aa][Rr][Ee][Rr] +(([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+))$`)
 
-// obeysRules checks an accepted field without the code under test. It returns the
-// token's type in lower case, as far as that is ASCII; empty without one.
+// obeysRules checks an accepted header without the code under test. It returns the token's
+// type with ASCII letters in lower case, empty if it has none.
 func obeysRules(t *testing.T, field string, id Identity) (typ string) {
 	t.Helper()
-	m := bearerToken.FindStringSubmatch(field)
+	m := bearerHeader.FindStringSubmatch(field)
 	if m == nil || len(m[1]) > 8192 {
 		t.Fatalf("accepted the field %q", field)
 	}
@@ -163,7 +163,7 @@ func obeysRules(t *testing.T, field string, id Identity) (typ string) {
 		s, _ := f.Float64()
 		return s
 	}
-	// A double has 0.2 microseconds at this size.
+	// At this size a double is exact to 0.2 microseconds.
 	now, exp := float64(noon.Unix()), seconds("exp")
 	if exp < now-5 || seconds("nbf") > now+5.000001 || seconds("iat") > now+5.000001 {
 		t.Errorf("accepted the times of %v", claims)

@@ -12,16 +12,16 @@ import (
 	"metergate/proxy/jwtauth/jwtrules"
 )
 
-// Of a set those keys are used that verify signatures, each by its own name; one that
-// is odd does not cost the others.
-func TestParseSet(t *testing.T) {
+// The keys that can verify signatures are used, each under its own name. One odd key does not
+// make the others unusable.
+func TestParseKeySetKeepsUsableKeys(t *testing.T) {
 	rsaPublic, ecPublic, edPublic := rsaKey().Public(), p256Key().Public(), edKey().Public()
 	small := must(rsa.GenerateKey(rand.Reader, 1024)).Public()
 	x25519 := must(ecdh.X25519().GenerateKey(rand.Reader)).PublicKey()
 	private := must(jwkset.NewJWKFromKey(p256Key(), jwkset.JWKOptions{
 		Marshal: jwkset.JWKMarshalOptions{Private: true}, Metadata: jwkset.JWKMetadataOptions{KID: "k"},
 	})).Marshal()
-	coordinate := strings.Repeat("A", 43) // (0, 0) is on no curve
+	coordinate := strings.Repeat("A", 43) // the point (0, 0) is on no curve
 	for name, c := range map[string]struct {
 		key  string
 		want string // the reason; empty: it is used
@@ -66,17 +66,17 @@ func TestParseSet(t *testing.T) {
 		"alg in lower case":       {jwk("k", rsaPublic, `"alg":"rs256"`), `its alg "rs256" is not known`},
 		"no kid":                  {strings.Replace(jwk("k", rsaPublic), `"kid":"k",`, "", 1), "must have a kid"},
 		"an empty kid":            {strings.Replace(jwk("k", rsaPublic), `"kid":"k"`, `"kid":""`, 1), "must have a kid"},
-		"a number as kid":         {strings.Replace(jwk("k", rsaPublic), `"kid":"k"`, `"kid":7`, 1), "not written as RFC 7517"},
+		"a number as kid":         {strings.Replace(jwk("k", rsaPublic), `"kid":"k"`, `"kid":7`, 1), "not written as RFC 7517 requires"},
 		"a long kid":              {jwk(strings.Repeat("k", 257), rsaPublic), "must have a kid"},
 		"a kid of 256 bytes":      {jwk(strings.Repeat("k", 256), rsaPublic), ""},
 		"x5u":                     {jwk("k", rsaPublic, `"x5u":"http://127.0.0.1:1/certificate"`), ""},
 		"x5c that is none":        {jwk("k", rsaPublic, `"x5c":["AAAA"]`, `"x5t":"AAAA"`), ""},
 		"members of other makers": {jwk("k", rsaPublic, `"issuer":"https://issuer.example"`, `"iat":1`), ""},
-		"no object":               {`"k"`, "not written as RFC 7517"},
+		"no object":               {`"k"`, "not written as RFC 7517 requires"},
 		"null":                    {`null`, "must have a kid"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			keys, others, err := parseSet([]byte(jwksOf(jwk("first", ecPublic), c.key, jwk("last", edPublic))))
+			keys, others, err := parseKeySet([]byte(jwksOf(jwk("first", ecPublic), c.key, jwk("last", edPublic))))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -94,8 +94,8 @@ func TestParseSet(t *testing.T) {
 	}
 }
 
-// Two keys of one name are none, unless it makes no difference which is taken.
-func TestSameKeyID(t *testing.T) {
+// Of two keys with the same name none is used, unless both verify the same tokens.
+func TestParseKeySetDropsAmbiguousKeyIDs(t *testing.T) {
 	a, b := rsaKey().Public(), p256Key().Public()
 	for name, c := range map[string]struct {
 		keys []any
@@ -112,16 +112,16 @@ func TestSameKeyID(t *testing.T) {
 		"two names":               {[]any{jwk("k", a), jwk("K", a)}, 2},
 		"two, and one of its own": {[]any{jwk("k", a), jwk("k", b), jwk("l", b)}, 1},
 	} {
-		keys, others, err := parseSet([]byte(jwksOf(c.keys...)))
+		keys, others, err := parseKeySet([]byte(jwksOf(c.keys...)))
 		if err != nil || len(keys) != c.want || len(keys) == 0 && len(others) == 0 {
 			t.Errorf("%s: %d keys, %v, %v, want %d", name, len(keys), others, err, c.want)
 		}
 	}
 }
 
-// FuzzParseSet: whatever a key server sends, it is refused, or each key has a name of
-// its own, is public, and verifies by an algorithm that New knows.
-func FuzzParseSet(f *testing.F) {
+// FuzzParseKeySet checks that a response is refused, or that each key has a name of its own,
+// is public, and verifies an algorithm that New knows.
+func FuzzParseKeySet(f *testing.F) {
 	for _, key := range []string{
 		jwk("a", rsaKey().Public(), `"use":"sig"`, `"alg":"RS256"`), jwk("b", p256Key().Public()), jwk("c", p521Key().Public()),
 		jwk("d", edKey().Public(), `"key_ops":["verify"]`, `"x5u":"http://127.0.0.1:1/"`), `{"kty":"oct","kid":"e","k":"AAAA"}`,
@@ -133,7 +133,7 @@ func FuzzParseSet(f *testing.F) {
 	}
 	f.Add([]byte(`{"keys":[]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		keys, _, err := parseSet(text)
+		keys, _, err := parseKeySet(text)
 		if err != nil && keys != nil {
 			t.Fatal("keys beside an error")
 		}

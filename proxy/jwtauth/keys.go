@@ -24,7 +24,7 @@ var methods = map[string]jwt.SigningMethod{
 // A scheme is an algorithm with the key that verifies it: the secret for HMAC, the key of
 // the file for all others, or nil if only a KeySet has keys for it. Algorithm and key are
 // paired before any token arrives, so no token can use an algorithm with a key of another
-// kind. For keys of a KeySet, Verifier.key checks the pair.
+// kind. For keys of a KeySet, Verifier.keyFor checks the pair.
 type scheme struct {
 	algorithm string
 	method    jwt.SigningMethod

@@ -2,14 +2,12 @@ package jwtauth
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/ecdh"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
-	"math/big"
 	"slices"
 	"strings"
 	"testing"
@@ -18,48 +16,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-func pemOf(kind string, der []byte) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
-}
-
-func publicPEM(key crypto.PublicKey) []byte {
-	return pemOf("PUBLIC KEY", must(x509.MarshalPKIXPublicKey(key)))
-}
-
-func certificatePEM(key crypto.Signer) []byte {
-	// Long expired: the key is all that counts.
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: noon.AddDate(-10, 0, 0)}
-	return pemOf("CERTIFICATE", must(x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)))
-}
-
-// optionsFor accepts one algorithm, with a secret and a public key both at hand
-// where that makes sense.
-func optionsFor(alg string) Options {
-	o := good()
-	o.Algorithms = []string{alg}
-	if !strings.HasPrefix(alg, "HS") {
-		o.PublicKeyPEM = publicPEM(signerFor(alg).Public())
-	}
-	return o
-}
-
-// signWith signs with a method and whatever key it needs.
-func signWith(alg string) string {
-	var key any = secret
-	if !strings.HasPrefix(alg, "HS") {
-		key = signerFor(alg)
-	}
-	token := jwt.NewWithClaims(jwt.GetSigningMethod(alg), jwt.MapClaims{"sub": "u", "exp": noon.Unix() + 60})
-	return must(token.SignedString(key))
-}
-
-var allAlgorithms = []string{
-	"HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
-}
-
-// TestAlgorithms: a token of each algorithm is good for a Verifier of that one
-// alone, though the Verifier has keys for both families.
-func TestAlgorithms(t *testing.T) {
+// Each Verifier has keys for both families, a secret and a public key.
+func TestVerifyAcceptsOnlyItsAlgorithm(t *testing.T) {
 	tokens := map[string]string{}
 	for _, alg := range allAlgorithms {
 		tokens[alg] = signWith(alg)
@@ -71,12 +29,12 @@ func TestAlgorithms(t *testing.T) {
 			if alg != accepted {
 				want = errSignature
 			}
-			check(t, v, request("Bearer "+tokens[alg]), Identity{User: "u", Expires: noon.Add(time.Minute)}, want)
+			wantVerify(t, v, request("Bearer "+tokens[alg]), Identity{User: "u", Expires: noon.Add(time.Minute)}, want)
 		}
 	}
 }
 
-func TestSeveralAlgorithms(t *testing.T) {
+func TestVerifyAcceptsSeveralAlgorithms(t *testing.T) {
 	o := optionsFor("RS256")
 	o.Algorithms = []string{"HS256", "RS256", "PS512"}
 	v := newVerifier(t, o)
@@ -85,12 +43,12 @@ func TestSeveralAlgorithms(t *testing.T) {
 		if !slices.Contains(o.Algorithms, alg) {
 			want = errSignature
 		}
-		check(t, v, request("Bearer "+signWith(alg)), Identity{User: "u", Expires: noon.Add(time.Minute)}, want)
+		wantVerify(t, v, request("Bearer "+signWith(alg)), Identity{User: "u", Expires: noon.Add(time.Minute)}, want)
 	}
 }
 
-// TestConfusion: nobody can sign with what is public.
-func TestConfusion(t *testing.T) {
+// Nobody can sign with a public key, in any of its forms.
+func TestVerifyRefusesPublicKeysAsSecrets(t *testing.T) {
 	for _, family := range []string{"RS256", "PS256", "ES256", "ES384", "ES512", "EdDSA"} {
 		for _, algorithms := range [][]string{{family}, {family, "HS256", "HS384", "HS512"}} {
 			o := optionsFor(family)
@@ -100,10 +58,10 @@ func TestConfusion(t *testing.T) {
 			for _, key := range [][]byte{o.PublicKeyPEM, bytes.TrimSpace(o.PublicKeyPEM), block.Bytes, {}} {
 				for _, method := range []*jwt.SigningMethodHMAC{jwt.SigningMethodHS256, jwt.SigningMethodHS384, jwt.SigningMethodHS512} {
 					token := jwt.NewWithClaims(method, jwt.MapClaims{"sub": "u", "exp": noon.Unix() + 60})
-					check(t, v, request("Bearer "+must(token.SignedString(key))), Identity{}, errSignature)
+					wantVerify(t, v, request("Bearer "+must(token.SignedString(key))), Identity{}, errSignature)
 					// Signed by HMAC, but labelled as the public key's algorithm.
 					token.Header["alg"] = family
-					check(t, v, request("Bearer "+must(token.SignedString(key))), Identity{}, errSignature)
+					wantVerify(t, v, request("Bearer "+must(token.SignedString(key))), Identity{}, errSignature)
 				}
 			}
 		}
@@ -113,19 +71,19 @@ func TestConfusion(t *testing.T) {
 		o.Algorithms = []string{"RS256", "HS256"}
 		token := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{"sub": "u", "exp": noon.Unix() + 60})
 		token.Header["alg"] = "HS256"
-		check(t, newVerifier(t, o), request("Bearer "+must(token.SignedString(rsaKey()))), Identity{}, errSignature)
+		wantVerify(t, newVerifier(t, o), request("Bearer "+must(token.SignedString(rsaKey()))), Identity{}, errSignature)
 	})
 	t.Run("another's key", func(t *testing.T) {
 		token := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.MapClaims{"sub": "u", "exp": noon.Unix() + 60})
-		check(t, newVerifier(t, optionsFor("ES256")), request("Bearer "+must(token.SignedString(ecKey(elliptic.P256())))), Identity{}, errSignature)
+		wantVerify(t, newVerifier(t, optionsFor("ES256")), request("Bearer "+must(token.SignedString(ecKey(elliptic.P256())))), Identity{}, errSignature)
 	})
 	t.Run("an ES256 signature of zeros", func(t *testing.T) {
 		token := encode(`{"alg":"ES256"}`) + "." + encode(`{"sub":"u",`+expires+`}`) + "." + encode(strings.Repeat("\x00", 64))
-		check(t, newVerifier(t, optionsFor("ES256")), request("Bearer "+token), Identity{}, errSignature)
+		wantVerify(t, newVerifier(t, optionsFor("ES256")), request("Bearer "+token), Identity{}, errSignature)
 	})
 }
 
-func TestKeyFiles(t *testing.T) {
+func TestNewReadsKeyFiles(t *testing.T) {
 	for name, c := range map[string]struct {
 		alg string
 		pem []byte
@@ -139,14 +97,14 @@ func TestKeyFiles(t *testing.T) {
 		"Windows line ends":   {"RS256", bytes.ReplaceAll(publicPEM(rsaKey().Public()), []byte("\n"), []byte("\r\n"))},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := good()
+			o := goodOptions()
 			o.Algorithms, o.PublicKeyPEM = []string{c.alg}, c.pem
-			check(t, newVerifier(t, o), request("Bearer "+signWith(c.alg)), Identity{User: "u", Expires: noon.Add(time.Minute)}, nil)
+			wantVerify(t, newVerifier(t, o), request("Bearer "+signWith(c.alg)), Identity{User: "u", Expires: noon.Add(time.Minute)}, nil)
 		})
 	}
 }
 
-func TestNewRefuses(t *testing.T) {
+func TestNewRefusesBadOptions(t *testing.T) {
 	small := must(rsa.GenerateKey(rand.Reader, 1024))
 	x25519 := must(ecdh.X25519().GenerateKey(rand.Reader)).PublicKey()
 	pkcs8 := pemOf("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(p256Key())))
@@ -210,8 +168,7 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// TestOptionsAreCopied: what the caller does with its slices does not matter.
-func TestOptionsAreCopied(t *testing.T) {
+func TestNewCopiesOptions(t *testing.T) {
 	o := optionsFor("RS256")
 	o.Secret, o.Algorithms = bytes.Clone(secret), []string{"HS256", "RS256"}
 	v := newVerifier(t, o)
@@ -219,6 +176,6 @@ func TestOptionsAreCopied(t *testing.T) {
 	clear(o.PublicKeyPEM)
 	clear(o.Algorithms)
 	for _, alg := range []string{"HS256", "RS256"} {
-		check(t, v, request("Bearer "+signWith(alg)), Identity{User: "u", Expires: noon.Add(time.Minute)}, nil)
+		wantVerify(t, v, request("Bearer "+signWith(alg)), Identity{User: "u", Expires: noon.Add(time.Minute)}, nil)
 	}
 }

@@ -20,69 +20,73 @@ import (
 )
 
 const (
-	// refreshEvery is how long a key that the issuer has withdrawn can still be used.
+	// refreshEvery is the time between two regular fetches. A key that the issuer has withdrawn
+	// can be used for that long.
 	refreshEvery = 10 * time.Minute
-	// askEvery is the least time from one request to the key server to the next,
-	// whatever the reason: an unknown kid, or that the last one failed.
-	askEvery = 10 * time.Second
-	// judgeWait is the longest that a token with an unknown kid waits for new keys.
-	judgeWait = 50 * time.Millisecond
-	// fetchTimeout and maxSet bound an answer of the key server.
-	fetchTimeout = 3 * time.Second
-	maxSet       = 1 << 20 // bytes
+	// minInterval is the least time between two fetches, whatever the reason: an unknown kid,
+	// or a failed fetch.
+	minInterval = 10 * time.Second
+	// maxTokenWait is the longest time that a token with an unknown kid waits for new keys.
+	maxTokenWait = 50 * time.Millisecond
+	// fetchTimeout and maxResponseBytes bound a response of the key server.
+	fetchTimeout     = 3 * time.Second
+	maxResponseBytes = 1 << 20
 )
 
-// ErrNoKeys: a token cannot be judged, because its issuer's keys are not there yet, or
-// its kid is new and the key server does not answer. It may be good.
-var ErrNoKeys = errors.New("the issuer's keys are not there")
+// ErrNoKeys says that a token cannot be verified: its issuer's keys have not been fetched
+// yet, or its kid is new and the key server does not answer. The token may be good.
+var ErrNoKeys = errors.New("the issuer's keys are not available")
 
-// errNotAsked is why there are no keys before the key server has been asked.
-var errNotAsked = errors.New("they have not been fetched yet")
+// errNotFetched is the fault of a KeySet before its first fetch.
+var errNotFetched = errors.New("they have not been fetched yet")
 
-// A KeySet has the public keys that an issuer publishes as a JSON Web Key Set (RFC
-// 7517), and keeps them up to date: it asks every ten minutes, and when a token names
-// a key that is not there, but never twice within ten seconds. So a new key is in use
-// ten seconds after the first token that needs it, and tokens with names made up cost
-// nothing. While the key server does not answer, or not with keys, those of before
-// stay in use.
+// A KeySet has the public keys that an issuer publishes as a JSON Web Key Set (RFC 7517), and
+// keeps them up to date. It fetches them every ten minutes, and when a token names a key that
+// it does not have, but never twice within ten seconds. So a new key is in use at most ten
+// seconds after the first token that needs it, and tokens with invented names cost nothing.
+// While the key server does not answer, or does not answer with keys, the previous keys stay
+// in use.
 //
-// Parsing and lookup are those of keyfunc and jwkset. Their HTTP client is not used: a
-// refresh for an unknown kid runs within the request that asked for it, and its limit
-// of waiting ends the fetch as well, so that with 50 ms no key server that is further
-// away than that ever gives a new key; an answer without keys, {} say, deletes all of
-// them; one key that is odd makes it refuse all; and before the first keys it asks
-// again after an hour.
+// keyfunc and jwkset parse the keys and look them up. Their HTTP client is not used, for four
+// reasons:
 //
-// It is safe for concurrent use.
+//   - A refresh for an unknown kid runs within the request that needs it, and its time limit
+//     ends the fetch too. With 50 ms, a key server further away could never give a new key.
+//   - A response without keys, such as {}, deletes all keys.
+//   - One odd key makes it refuse all keys.
+//   - Before the first keys it tries again only after an hour.
+//
+// A KeySet is safe for concurrent use.
 type KeySet struct {
 	url    string
-	shown  string // the URL without its query, which may hold a key
+	shown  string // the URL without its query, which may contain a key
 	client *http.Client
 	log    *slog.Logger
 
 	stored *jwkset.MemoryJWKSet
-	find   jwt.Keyfunc   // in stored, by kid, for the alg of the token
-	seen   atomic.Uint64 // changes of stored so far; 0: there have been no keys
+	lookUp jwt.Keyfunc   // finds a key in stored, by the kid and alg of a token
+	change atomic.Uint64 // how often stored has changed; 0: there have been no keys
 
 	start  sync.Once
 	ctx    context.Context
-	retire context.CancelFunc
-	wake   chan struct{} // one slot: the loop has something to look at
+	cancel context.CancelFunc
+	wake   chan struct{} // one slot: the loop has to compute its next fetch anew
 
-	// Of the last answer that could be read, for the one fetch that runs at a time.
-	answer      [sha256.Size]byte
-	answerFault error
+	// The last response that could be read, and its fault. Only the one fetch that runs at a
+	// time uses them.
+	response      [sha256.Size]byte
+	responseFault error
 
-	mu      sync.Mutex
-	running chan struct{} // closed when the fetch that runs, or is about to, ends; nil: none
-	asked   time.Time     // when the last fetch began; zero: never
-	wanted  bool          // a token needs another one
-	fault   error         // of the last fetch; nil: it went well
-	failing bool          // the log knows
+	mu         sync.Mutex
+	running    chan struct{} // closed at the end of the fetch that runs or is about to; nil if there is none
+	lastFetch  time.Time     // when the last fetch began; zero before the first
+	needed     bool          // a token needs another fetch
+	fault      error         // of the last fetch; nil if it was successful
+	faultKnown bool          // the log has reported the fault
 }
 
-// NewKeySet returns a KeySet of an http or https URL. It asks for nothing before Fetch
-// or Start.
+// NewKeySet returns a KeySet of an http or https URL. It fetches nothing before Fetch or
+// Start.
 func NewKeySet(url string, log *slog.Logger) *KeySet {
 	shown, _, _ := strings.Cut(url, "?")
 	s := &KeySet{
@@ -90,42 +94,42 @@ func NewKeySet(url string, log *slog.Logger) *KeySet {
 		shown: shown,
 		log:   log.With("jwks_url", shown),
 		client: &http.Client{
-			// One request in ten minutes needs no connection that stays.
+			// One request in ten minutes needs no idle connection.
 			Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10},
-			// Whoever can redirect the gateway could choose its keys.
+			// Anybody who can redirect the gateway could choose its keys.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		stored: jwkset.NewMemoryStorage(),
 		wake:   make(chan struct{}, 1),
-		fault:  errNotAsked,
+		fault:  errNotFetched,
 	}
 	f, err := keyfunc.New(keyfunc.Options{Storage: s.stored, UseWhitelist: []jwkset.USE{jwkset.UseSig, ""}})
 	if err != nil {
-		panic("jwtauth: " + err.Error()) // it wants a Storage, which it has
+		panic("jwtauth: " + err.Error()) // it fails only without a Storage
 	}
-	s.find = f.Keyfunc
-	s.ctx, s.retire = context.WithCancel(context.Background())
+	s.lookUp = f.Keyfunc
+	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
 
-// Fetch asks for the keys now, unless that was done less than ten seconds ago. It is for
-// before Start, by one caller. The error says what is wrong with the key server.
+// Fetch fetches the keys now, unless the last fetch was less than ten seconds ago. It is for
+// one caller, before Start. The error says what is wrong with the key server.
 func (s *KeySet) Fetch(ctx context.Context) error {
-	if !s.begin() {
+	if !s.beginFetch() {
 		return s.Fault()
 	}
 	err := s.fetch(ctx)
-	s.end(err)
+	s.endFetch(err)
 	return err
 }
 
-// Start keeps the keys up to date until Retire. A second Start changes nothing.
+// Start keeps the keys up to date until Retire. A second Start has no effect.
 func (s *KeySet) Start() { s.start.Do(func() { go s.loop() }) }
 
-// Retire ends what Start has begun. The keys stay as they are.
-func (s *KeySet) Retire() { s.retire() }
+// Retire ends what Start has begun. The keys stay as they are and can still be used.
+func (s *KeySet) Retire() { s.cancel() }
 
-// Missing says why there are no keys yet; nil: there are, and will be.
+// Missing says why there are no keys yet. It is nil from the first keys on.
 func (s *KeySet) Missing() error {
 	if s.version() > 0 {
 		return nil
@@ -133,19 +137,19 @@ func (s *KeySet) Missing() error {
 	return s.Fault()
 }
 
-// Fault says why the last fetch has failed; nil: it has not.
+// Fault says why the last fetch has failed. It is nil if the fetch was successful.
 func (s *KeySet) Fault() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.fault
 }
 
-// version changes when the keys do. A nil KeySet has 0.
+// version changes when the keys do. It is 0 before the first keys, and for a nil KeySet.
 func (s *KeySet) version() uint64 {
 	if s == nil {
 		return 0
 	}
-	return s.seen.Load()
+	return s.change.Load()
 }
 
 func (s *KeySet) loop() {
@@ -158,90 +162,90 @@ func (s *KeySet) loop() {
 		case <-s.wake:
 		case <-timer.C:
 		}
-		if s.begin() {
-			s.end(s.fetch(s.ctx))
+		if s.beginFetch() {
+			s.endFetch(s.fetch(s.ctx))
 		}
 		s.mu.Lock()
-		timer.Reset(time.Until(s.due()))
+		timer.Reset(time.Until(s.nextFetch()))
 		s.mu.Unlock()
 	}
 }
 
-// due is when to fetch again. The caller has the lock.
-func (s *KeySet) due() time.Time {
+// nextFetch returns when to fetch again. The caller holds the lock.
+func (s *KeySet) nextFetch() time.Time {
 	switch {
-	case s.asked.IsZero():
-		return s.asked
-	case s.wanted || s.fault != nil:
-		return s.asked.Add(askEvery)
+	case s.lastFetch.IsZero():
+		return s.lastFetch
+	case s.needed || s.fault != nil:
+		return s.lastFetch.Add(minInterval)
 	}
-	return s.asked.Add(refreshEvery)
+	return s.lastFetch.Add(refreshEvery)
 }
 
-// begin notes that a fetch begins, if one is due.
-func (s *KeySet) begin() bool {
+// beginFetch notes that a fetch begins. It returns false if none is due.
+func (s *KeySet) beginFetch() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if time.Until(s.due()) > 0 {
+	if time.Until(s.nextFetch()) > 0 {
 		return false
 	}
-	s.asked, s.wanted = time.Now(), false
+	s.lastFetch, s.needed = time.Now(), false
 	if s.running == nil {
 		s.running = make(chan struct{})
 	}
 	return true
 }
 
-// end notes how a fetch went, and says it in the log when that is news.
-func (s *KeySet) end(err error) {
+// endFetch notes the result of a fetch, and logs it if it has changed.
+func (s *KeySet) endFetch(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fault = err
 	close(s.running)
 	s.running = nil
 	switch {
-	case s.ctx.Err() != nil: // it was broken off
-	case err == nil && s.failing:
-		s.failing = false
+	case s.ctx.Err() != nil: // the fetch was cancelled
+	case err == nil && s.faultKnown:
+		s.faultKnown = false
 		s.log.Info("the key server answers again")
-	case err != nil && !s.failing && s.version() == 0:
-		s.failing = true
+	case err != nil && !s.faultKnown && s.version() == 0:
+		s.faultKnown = true
 		s.log.Warn("the issuer's keys cannot be fetched; until they are, its tokens are answered 503 and the gateway is not ready", "error", err)
-	case err != nil && !s.failing:
-		s.failing = true
-		s.log.Warn("the issuer's keys cannot be fetched; those of before stay in use", "error", err)
+	case err != nil && !s.faultKnown:
+		s.faultKnown = true
+		s.log.Warn("the issuer's keys cannot be fetched; the previous keys stay in use", "error", err)
 	case err != nil:
 		s.log.Debug("the issuer's keys cannot be fetched", "error", err)
 	}
 }
 
-// key returns the key for a token's header, which has a kid and an alg. Errors:
+// keyFor returns the key for a token's header, which has a kid and an alg. Errors:
 // errUnknownKey, errSignature if the key is not for this alg, ErrNoKeys.
-func (s *KeySet) key(ctx context.Context, header map[string]any) (any, error) {
+func (s *KeySet) keyFor(ctx context.Context, header map[string]any) (any, error) {
 	token := &jwt.Token{Header: header}
-	key, err := s.find(token)
-	if errors.Is(err, jwkset.ErrKeyNotFound) && s.renewed(ctx) {
-		key, err = s.find(token)
+	key, err := s.lookUp(token)
+	if errors.Is(err, jwkset.ErrKeyNotFound) && s.waitForKeys(ctx) {
+		key, err = s.lookUp(token)
 	}
 	switch {
 	case err == nil:
 		return key, nil
 	case !errors.Is(err, jwkset.ErrKeyNotFound):
 		return nil, errSignature
-	case s.fresh():
+	case s.isComplete():
 		return nil, errUnknownKey
 	}
 	return nil, ErrNoKeys
 }
 
-// renewed asks for new keys, and waits a moment for them. It reports whether it is
-// worth to look again.
-func (s *KeySet) renewed(ctx context.Context) bool {
-	running := s.ask()
+// waitForKeys requests a fetch and waits a moment for its end. It returns false if the keys
+// are still the same.
+func (s *KeySet) waitForKeys(ctx context.Context) bool {
+	running := s.requestFetch()
 	if running == nil {
 		return false
 	}
-	timer := time.NewTimer(judgeWait)
+	timer := time.NewTimer(maxTokenWait)
 	defer timer.Stop()
 	select {
 	case <-running:
@@ -252,63 +256,65 @@ func (s *KeySet) renewed(ctx context.Context) bool {
 	return false
 }
 
-// ask says that a token needs keys which are not there. It returns what is closed at
-// the end of the fetch that runs or begins; nil: it is too early for another one.
-func (s *KeySet) ask() <-chan struct{} {
+// requestFetch notes that a token needs keys that are not there. It returns a channel that is
+// closed at the end of the fetch that runs or begins. The channel is nil if it is too early
+// for another fetch.
+func (s *KeySet) requestFetch() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.running != nil || s.ctx.Err() != nil {
 		return s.running
 	}
-	if !s.wanted {
-		s.wanted = true
+	if !s.needed {
+		s.needed = true
 		select {
 		case s.wake <- struct{}{}:
 		default:
 		}
 	}
-	if time.Until(s.due()) <= 0 {
+	if time.Until(s.nextFetch()) <= 0 {
 		s.running = make(chan struct{})
 	}
 	return s.running
 }
 
-// fresh reports whether a kid that is not there is unknown to the issuer, too, as far
-// as that could be asked.
-func (s *KeySet) fresh() bool {
+// isComplete reports whether the issuer does not have an unknown kid either, as far as it
+// could be asked.
+func (s *KeySet) isComplete() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.running == nil && s.fault == nil
 }
 
-// fetch asks the key server, and puts the keys in use if it gives any.
+// fetch downloads the keys and puts them in use.
 func (s *KeySet) fetch(ctx context.Context) error {
-	text, err := s.get(ctx)
+	text, err := s.download(ctx)
 	if err != nil {
 		return err
 	}
-	if sum := sha256.Sum256(text); sum != s.answer {
-		s.answer, s.answerFault = sum, s.use(text)
+	if sum := sha256.Sum256(text); sum != s.response {
+		s.response, s.responseFault = sum, s.install(text)
 	}
-	return s.answerFault
+	return s.responseFault
 }
 
-// use puts the keys of an answer in use.
-func (s *KeySet) use(text []byte) error {
-	keys, unfit, err := parseSet(text)
+// install puts the keys of a response in use.
+func (s *KeySet) install(text []byte) error {
+	keys, unusable, err := parseKeySet(text)
 	if err != nil {
 		return err
 	}
-	for _, u := range unfit {
+	for _, u := range unusable {
 		s.log.Warn("a key of the issuer is not used", "kid", u.kid, "reason", u.reason)
 	}
 	if len(keys) == 0 {
-		return fmt.Errorf("the answer has no key that can be used, and %d that cannot", len(unfit))
+		return fmt.Errorf("the response has no key that can be used, and %d that cannot", len(unusable))
 	}
 	if err := s.stored.KeyReplaceAll(context.Background(), keys); err != nil {
 		return err
 	}
-	s.seen.Add(1) // not before they are there: what is found with older ones is older
+	// After the keys are stored: a verdict that was made meanwhile counts as one by old keys.
+	s.change.Add(1)
 	names := make([]string, len(keys))
 	for i, k := range keys {
 		names[i] = k.Marshal().KID
@@ -317,8 +323,8 @@ func (s *KeySet) use(text []byte) error {
 	return nil
 }
 
-// get returns the key server's answer.
-func (s *KeySet) get(ctx context.Context) ([]byte, error) {
+// download returns the key server's response.
+func (s *KeySet) download(ctx context.Context) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url, nil)
@@ -330,8 +336,8 @@ func (s *KeySet) get(ctx context.Context) ([]byte, error) {
 	res, err := s.client.Do(req)
 	if err != nil {
 		// A *url.Error shows the whole URL.
-		if of := (*url.Error)(nil); errors.As(err, &of) {
-			err = fmt.Errorf("asking %s: %w", s.shown, of.Err)
+		if urlError := (*url.Error)(nil); errors.As(err, &urlError) {
+			err = fmt.Errorf("fetching %s: %w", s.shown, urlError.Err)
 		}
 		return nil, err
 	}
@@ -342,12 +348,12 @@ func (s *KeySet) get(ctx context.Context) ([]byte, error) {
 	case res.StatusCode != http.StatusOK:
 		return nil, fmt.Errorf("%s answers %s", s.shown, res.Status)
 	}
-	text, err := io.ReadAll(io.LimitReader(res.Body, maxSet+1))
+	text, err := io.ReadAll(io.LimitReader(res.Body, maxResponseBytes+1))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("reading the answer of %s: %w", s.shown, err)
-	case len(text) > maxSet:
-		return nil, fmt.Errorf("the answer of %s has more than 1 MiB", s.shown)
+		return nil, fmt.Errorf("reading the response of %s: %w", s.shown, err)
+	case len(text) > maxResponseBytes:
+		return nil, fmt.Errorf("the response of %s is larger than 1 MiB", s.shown)
 	}
 	return text, nil
 }

@@ -10,26 +10,25 @@ import (
 	"unicode/utf8"
 )
 
-// maxDepth is how deep objects and arrays may be nested, the outermost one
-// included. Real tokens have 3 or 4 levels.
+// maxDepth bounds the nesting of objects and arrays, the outermost one included. Real tokens
+// have 3 or 4 levels.
 const maxDepth = 16
 
-// What is wrong with a JSON text. Clients are not told which.
+// Faults of a JSON text. Clients are not told which fault it is.
 var (
 	errSyntax    = errors.New("not JSON")
-	errNoObject  = errors.New("not an object")
+	errNotObject = errors.New("not an object")
 	errTrailing  = errors.New("data after the object")
-	errTwice     = errors.New("a name is given twice")
+	errDuplicate = errors.New("a name is given twice")
 	errTooDeep   = errors.New("nested too deeply")
 	errUnicode   = errors.New("not valid Unicode")
-	errEndedSoon = errors.New("ends too soon")
+	errTruncated = errors.New("ends too soon")
 )
 
-// decodeObject decodes a JSON text that two parsers cannot read differently: one
-// object and nothing after it, no name twice in an object, valid Unicode.
-// encoding/json takes the last of two names, and puts U+FFFD in the place of bad
-// Unicode, which makes one user of two. Numbers become json.Number; all else as
-// in json.Unmarshal.
+// decodeObject decodes a JSON text that two parsers cannot read differently: one object with
+// nothing after it, no name twice in an object, valid Unicode. encoding/json would take the
+// last of two equal names, and would replace bad Unicode with U+FFFD, so that two users
+// become one. Numbers become json.Number; other values are as in json.Unmarshal.
 func decodeObject(text []byte) (map[string]any, error) {
 	if !utf8.Valid(text) || !surrogatesPaired(text) {
 		return nil, errUnicode
@@ -42,7 +41,7 @@ func decodeObject(text []byte) (map[string]any, error) {
 	}
 	object, ok := v.(map[string]any)
 	if !ok {
-		return nil, errNoObject
+		return nil, errNotObject
 	}
 	if _, err := dec.Token(); err != io.EOF {
 		return nil, errTrailing
@@ -50,7 +49,7 @@ func decodeObject(text []byte) (map[string]any, error) {
 	return object, nil
 }
 
-// decodeValue reads the next value, which is inside of depth others.
+// decodeValue reads the next value, which is inside depth others.
 func decodeValue(dec *json.Decoder, depth int) (any, error) {
 	token, err := dec.Token()
 	if err != nil {
@@ -80,7 +79,7 @@ func decodeMembers(dec *json.Decoder, depth int) (any, error) {
 			return nil, errSyntax
 		}
 		if _, ok := object[name]; ok {
-			return nil, errTwice
+			return nil, errDuplicate
 		}
 		if object[name], err = decodeValue(dec, depth); err != nil {
 			return nil, err
@@ -103,19 +102,19 @@ func decodeElements(dec *json.Decoder, depth int) (any, error) {
 	return array, decoderError(err)
 }
 
-// decoderError hides a Decoder's errors, which quote the text.
+// decoderError replaces the errors of a Decoder, which quote the text.
 func decoderError(err error) error {
 	switch err {
 	case nil:
 		return nil
 	case io.EOF, io.ErrUnexpectedEOF:
-		return errEndedSoon
+		return errTruncated
 	}
 	return errSyntax
 }
 
-// surrogatesPaired reports whether each \uD800 to \uDFFF in a JSON text is half of
-// a pair. What is no JSON may be reported either way: the Decoder refuses it.
+// surrogatesPaired reports whether each \uD800 to \uDFFF in a JSON text is half of a pair.
+// For a text that is not JSON either result is possible: the Decoder refuses it.
 func surrogatesPaired(text []byte) bool {
 	for {
 		i := bytes.IndexByte(text, '\\')
@@ -123,13 +122,13 @@ func surrogatesPaired(text []byte) bool {
 			return true
 		}
 		text = text[i:]
-		r := escaped(text)
+		r := leadingEscape(text)
 		switch {
 		case r < 0: // another escape, such as \\ or \n
 			text = text[min(2, len(text)):]
 		case !utf16.IsSurrogate(r):
 			text = text[6:]
-		case utf16.DecodeRune(r, escaped(text[6:])) == utf8.RuneError:
+		case utf16.DecodeRune(r, leadingEscape(text[6:])) == utf8.RuneError:
 			return false
 		default:
 			text = text[12:]
@@ -137,8 +136,8 @@ func surrogatesPaired(text []byte) bool {
 	}
 }
 
-// escaped is the code unit of the \uXXXX that text begins with, or -1.
-func escaped(text []byte) rune {
+// leadingEscape returns the code unit of the \uXXXX that text begins with, or -1.
+func leadingEscape(text []byte) rune {
 	if len(text) < 6 || text[0] != '\\' || text[1] != 'u' {
 		return -1
 	}

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestDecodeObject(t *testing.T) {
+func TestDecodeObjectAcceptsOnlyUnambiguousJSON(t *testing.T) {
 	for text, want := range map[string]error{
 		`{}`:                               nil,
 		" \t\r\n{ } \n":                    nil,
@@ -25,32 +25,32 @@ func TestDecodeObject(t *testing.T) {
 		nestedObjects(2000):                errTooDeep,
 		`{"a":` + nested(maxDepth) + `}`:   errTooDeep,
 
-		``:                                  errEndedSoon,
-		` `:                                 errEndedSoon,
-		`{`:                                 errEndedSoon,
-		`{"a`:                               errEndedSoon,
-		`{"a"`:                              errEndedSoon,
-		`{"a":`:                             errEndedSoon,
-		`{"a":1`:                            errEndedSoon,
-		`{"a":[`:                            errEndedSoon,
-		`{"a":[1`:                           errEndedSoon,
-		`null`:                              errNoObject,
-		`[]`:                                errNoObject,
-		`"{}"`:                              errNoObject,
-		`7`:                                 errNoObject,
+		``:                                  errTruncated,
+		` `:                                 errTruncated,
+		`{`:                                 errTruncated,
+		`{"a`:                               errTruncated,
+		`{"a"`:                              errTruncated,
+		`{"a":`:                             errTruncated,
+		`{"a":1`:                            errTruncated,
+		`{"a":[`:                            errTruncated,
+		`{"a":[1`:                           errTruncated,
+		`null`:                              errNotObject,
+		`[]`:                                errNotObject,
+		`"{}"`:                              errNotObject,
+		`7`:                                 errNotObject,
 		`{}{}`:                              errTrailing,
 		`{}x`:                               errTrailing,
 		`{}}`:                               errTrailing,
 		`{},`:                               errTrailing,
 		"{}\x00":                            errTrailing,
-		`{"a":1,"a":1}`:                     errTwice,
-		`{"a":1,"b":2,"a":3}`:               errTwice,
-		`{"a":null,"a":1}`:                  errTwice,
-		`{"":1,"":2}`:                       errTwice,
-		`{"a":1,"\u0061":1}`:                errTwice,
-		`{"\/":1,"/":1}`:                    errTwice,
-		`{"a":{"b":1,"b":2}}`:               errTwice,
-		`{"a":[[{"b":1,"b":2}]]}`:           errTwice,
+		`{"a":1,"a":1}`:                     errDuplicate,
+		`{"a":1,"b":2,"a":3}`:               errDuplicate,
+		`{"a":null,"a":1}`:                  errDuplicate,
+		`{"":1,"":2}`:                       errDuplicate,
+		`{"a":1,"\u0061":1}`:                errDuplicate,
+		`{"\/":1,"/":1}`:                    errDuplicate,
+		`{"a":{"b":1,"b":2}}`:               errDuplicate,
+		`{"a":[[{"b":1,"b":2}]]}`:           errDuplicate,
 		`{"a":"\ud800"}`:                    errUnicode,
 		`{"a":"\udc00"}`:                    errUnicode,
 		`{"a":"\ud800\ud800"}`:              errUnicode,
@@ -82,15 +82,15 @@ func TestDecodeObject(t *testing.T) {
 		`{"a":"\x41"}`:                      errSyntax,
 		`{"a":"\uD83"}`:                     errSyntax,
 		strings.Repeat(`{"a":`, 3) + `\`:    errSyntax,
-		strings.Repeat(`{"a":`, 3) + `"\u`:  errEndedSoon,
-		strings.Repeat(`{"a":`, 3) + `"\uD`: errEndedSoon,
+		strings.Repeat(`{"a":`, 3) + `"\u`:  errTruncated,
+		strings.Repeat(`{"a":`, 3) + `"\uD`: errTruncated,
 	} {
 		got, err := decodeObject([]byte(text))
 		if err != want {
 			t.Errorf("%.60q: got error %v, want %v", text, err, want)
 		}
 		if err == nil {
-			same(t, text, got)
+			wantLenient(t, text, got)
 		}
 	}
 }
@@ -99,15 +99,15 @@ func nestedObjects(depth int) string {
 	return strings.Repeat(`{"a":`, depth-1) + `{}` + strings.Repeat("}", depth-1)
 }
 
-// same checks what decodeObject made of a good text.
-func same(t *testing.T, text string, got map[string]any) {
+// wantLenient checks that decodeObject reads a good text as encoding/json does.
+func wantLenient(t *testing.T, text string, got map[string]any) {
 	t.Helper()
 	if want, err := lenient(text); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%q: got %v, want %v, %v", text, got, want, err)
 	}
 }
 
-// lenient decodes as encoding/json does.
+// lenient decodes a text as encoding/json does.
 func lenient(text string) (object map[string]any, err error) {
 	if !json.Valid([]byte(text)) { // Decode stops at the end of the value
 		return nil, errSyntax
@@ -118,8 +118,8 @@ func lenient(text string) (object map[string]any, err error) {
 	return object, err
 }
 
-// FuzzDecodeObject: refused, or the same as encoding/json makes of it, and nothing
-// was lost: written out again it has as many values.
+// FuzzDecodeObject checks that a text is refused or read as encoding/json reads it, and that
+// nothing is lost: written again, it has as many values.
 func FuzzDecodeObject(f *testing.F) {
 	for _, s := range []string{
 		`{}`, `{"a":1,"a":2}`, `{"a":[{},[null,true,-1e9,"\ud83d\ude00"]]}`, `{"a":"\ud800"}`, `{"a":1}x`, "{\"a\":\"\xff\"}", `{"a":{"b":1,"b":2}}`, `[1]`, `{"a":1,`,
@@ -131,12 +131,12 @@ func FuzzDecodeObject(f *testing.F) {
 		if err != nil {
 			return
 		}
-		same(t, text, got)
+		wantLenient(t, text, got)
 		again, err := json.Marshal(got)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if a, b := values([]byte(text)), values(again); a != b {
+		if a, b := countTokens([]byte(text)), countTokens(again); a != b {
 			t.Errorf("%q has %d values, read as %s with %d", text, a, again, b)
 		}
 		replaced := strings.Count(string(again), "\ufffd")
@@ -146,8 +146,8 @@ func FuzzDecodeObject(f *testing.F) {
 	})
 }
 
-// values counts the tokens of a JSON text.
-func values(text []byte) (n int) {
+// countTokens counts the tokens of a JSON text.
+func countTokens(text []byte) (n int) {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	for {
 		if _, err := dec.Token(); err != nil {

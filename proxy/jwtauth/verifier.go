@@ -1,30 +1,29 @@
-// Package jwtauth tells who sent a request, from the signed token (JWT, RFC 7519)
-// that came with it:
+// Package jwtauth finds out who sent a request, from the signed token (JWT, RFC 7519) that
+// came with it:
 //
 //	v, err := jwtauth.New(jwtauth.Options{Secret: secret, Algorithms: []string{"HS256"}})
 //	...
-//	who, err := v.Verify(r) // who.User, who.Plan
+//	id, err := v.Verify(r) // id.User, id.Plan
 //
-// What a user is charged for hangs on this, so a token is good only when nobody
-// can read it in two ways, and everything else is an *Error, which can be shown to
-// the client. The order of the checks is the point:
+// Users are charged by this, so a token is accepted only if nobody can read it in two ways.
+// Everything else is an *Error, which can be shown to the client. The order of the checks
+// matters:
 //
-//  1. One Authorization field, one token in it, of at most 8 KiB: verifier.go.
-//  2. The header: strict base64url and strict JSON, see strictjson.go. Of its
-//     names only alg, crit and typ mean something, and kid where there is a KeySet.
-//     Keys that a token brings or leads to (jwk, jku, x5u) are never used nor fetched.
-//  3. The signature, by a configured algorithm with the key that New gave it, see
-//     keys.go, or that the issuer publishes under the token's kid, see keyset.go.
-//     Until here nothing has read the claims.
-//  4. The claims: the times, issuer and audience, then user and plan, see
-//     claims.go.
+//  1. There is one Authorization header with one token of at most 8 KiB, see bearer.go.
+//  2. The header of the token is strict base64url and strict JSON, see strictjson.go. Only
+//     alg, crit and typ have a meaning, and kid if there is a KeySet. Keys that a token
+//     contains or points to (jwk, jku, x5u) are never used or fetched.
+//  3. The signature is good, by a configured algorithm and the key that belongs to it. That
+//     is a key given to New, see keys.go, or the key that the issuer publishes under the
+//     token's kid, see keyset.go. Nothing has read the claims before this.
+//  4. The times, issuer and audience are good, and the claims name a user, see claims.go.
 //
-// A token that was good is known again by its hash for as long as it is good, see
-// cache.go: then only the first of these steps is done.
+// A token that was good is recognised by its hash for as long as it stays good, see cache.go.
+// Then only the first check is made.
 //
-// Cryptography and the comparison of times, issuer and audience are golang-jwt's.
-// Its Parser is not used: it decodes the claims before it checks the signature,
-// and takes names given twice, line breaks in base64 and any crit.
+// golang-jwt does the cryptography and compares times, issuer and audience. Its Parser is not
+// used, because it decodes the claims before it checks the signature, and accepts duplicate
+// names, line breaks in base64 and any crit.
 package jwtauth
 
 import (
@@ -43,68 +42,68 @@ import (
 	"metergate/proxy/jwtauth/jwtrules"
 )
 
-// Identity is what a good token says.
+// Identity is who a good token is for.
 type Identity struct {
-	// User is 1 to 256 bytes of UTF-8 without control characters and line breaks.
+	// User is the id of the user: 1 to 256 bytes of UTF-8 without control characters and line
+	// breaks.
 	User string
-	// Plan is the token's claim, any text; "" when it has none.
+	// Plan is the plan that the token names, any text; "" if it names none.
 	Plan string
-	// Expires is the token's exp claim, in UTC. The leeway is not in it: the token
-	// is good that much longer.
+	// Expires is the token's exp claim, in UTC. The token is good until the leeway after it.
 	Expires time.Time
 }
 
-// Options say which tokens are good. Algorithms and their keys are required.
+// Options say which tokens are accepted. Algorithms and a key for each of them are required.
 type Options struct {
 	// Secret is the key of HS256, HS384 and HS512: at least 32 bytes. Empty: none.
 	Secret []byte
-	// PublicKeyPEM is the key of all other algorithms, as a PEM file with one
-	// PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE. Empty: none.
+	// PublicKeyPEM is the key of all other algorithms, the content of a PEM file with one PUBLIC
+	// KEY, RSA PUBLIC KEY or CERTIFICATE. Empty: none.
 	PublicKeyPEM []byte
-	// KeySet has more keys for all other algorithms; nil: none. A token of one of these
-	// algorithms that has a kid is verified with the key of that name in the KeySet, and
-	// nothing else; one without a kid with PublicKeyPEM, and not at all if that is empty.
-	// The KeySet is the caller's to start and to retire.
+	// KeySet has more keys for all other algorithms; nil: none. If a token of one of these
+	// algorithms has a kid, it is verified only with the key of that name in the KeySet. If it
+	// has no kid, it is verified with PublicKeyPEM, and refused if that is empty. The caller
+	// starts and retires the KeySet.
 	KeySet *KeySet
 	// Algorithms are the only ones accepted: HS256, HS384, HS512, RS256, RS384,
 	// RS512, PS256, PS384, PS512 (RSA of at least 2048 bits), ES256, ES384, ES512
 	// (EC on the curve P-256, P-384, P-521), EdDSA (Ed25519).
 	Algorithms []string
-	// Type is what the typ of the header must be, such as at+jwt for access tokens of
-	// RFC 9068: a media type, in any case, with or without "application/" in front.
-	// Empty: anything, or none.
+	// Type is what the typ of the token's header must be, such as at+jwt for access tokens of
+	// RFC 9068: a media type, in any case, with or without "application/" in front. Empty:
+	// anything, or no typ.
 	Type string
 	// Issuer is what the iss claim must be. Empty: anything.
 	Issuer string
 	// Audience is what the aud claim must be or contain. Empty: anything.
 	Audience string
-	// Leeway is how far the issuer's clock and this one may differ when exp, nbf and
-	// iat are checked. 0: not at all; negative: an error of New.
+	// Leeway is how far the issuer's clock and this one may differ when exp, nbf and iat are
+	// checked. New refuses a negative one.
 	Leeway time.Duration
-	// UserClaim and PlanClaim name the claims that Identity is from, see jwtrules.ParseClaimPath.
-	// Empty: "sub" and "plan".
+	// UserClaim and PlanClaim are the paths of the claims with the user and the plan, see
+	// jwtrules.ParseClaimPath. Empty: "sub" and "plan".
 	UserClaim, PlanClaim string
-	// Now is the clock; nil means time.Now. Tests move time with it.
+	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
 
-// A Verifier verifies tokens. It is safe for concurrent use. What it accepts never
-// changes; it remembers tokens that it has found good, see cache.go.
+// A Verifier verifies tokens. It is safe for concurrent use. It remembers good tokens, see
+// cache.go.
 type Verifier struct {
 	schemes    map[string]scheme // by alg
-	keys       *KeySet           // nil: none
-	typ        string            // the full media type; empty: any
+	keys       *KeySet           // nil if there is none
+	typ        string            // the full media type; empty for any
 	validator  *jwt.Validator
 	leeway     time.Duration
-	user, plan []string // the paths of the claims
+	user, plan []string // the paths of their claims
 	now        func() time.Time
 	cache      *cache
 }
 
-// New returns a Verifier; later changes of what o refers to do not reach it.
-// Errors: no algorithm, one that is not known or lacks its kind of key, a secret
-// or key that is too weak, a public key that cannot be read, a negative leeway, a
-// claim's path with an empty part. They say what to do and hold nothing secret.
+// New returns a Verifier. It copies what o refers to. Errors: no algorithm, an algorithm that
+// is not known or lacks its kind of key, a secret or key that is too weak, a public key that
+// cannot be read, a negative leeway, a bad path of a claim. They say what to do and show no
+// secret.
 func New(o Options) (*Verifier, error) {
 	s, err := newSchemes(o.Algorithms, bytes.Clone(o.Secret), o.PublicKeyPEM, o.KeySet != nil)
 	if err != nil {
@@ -135,7 +134,7 @@ func New(o Options) (*Verifier, error) {
 	if o.Issuer != "" {
 		checks = append(checks, jwt.WithIssuer(o.Issuer))
 	}
-	if o.Audience != "" { // WithAudience("") would ask for one
+	if o.Audience != "" { // WithAudience("") would require the claim
 		checks = append(checks, jwt.WithAudience(o.Audience))
 	}
 	return &Verifier{
@@ -144,18 +143,18 @@ func New(o Options) (*Verifier, error) {
 	}, nil
 }
 
-// Verify returns who sent r, by the token in its Authorization field. Nothing of r
-// is changed, no other field is looked at, and nothing is sent anywhere but what the
-// KeySet sends of its own. It takes 50 ms longer at most when that has to ask for
-// keys. Errors are *Error, all of them reasons for a 401, and ErrNoKeys; the Identity
-// is then zero.
+// Verify returns who sent r, by the token in its Authorization header. It reads no other
+// header and does not change r. If the KeySet has to fetch keys for the token, Verify waits
+// for at most 50 ms. Errors are an *Error, which is the reason for a 401, and ErrNoKeys. The
+// Identity is then zero.
 func (v *Verifier) Verify(r *http.Request) (Identity, error) {
-	token, err := bearer(r.Header["Authorization"])
+	token, err := bearerToken(r.Header["Authorization"])
 	if err != nil {
 		return Identity{}, err
 	}
 	now, sum := v.now(), sha256.Sum256([]byte(token))
-	// Before any key is looked at: a verdict by keys that change meanwhile is by old ones.
+	// Read the version before any key: if the keys change meanwhile, the verdict counts as one
+	// by old keys.
 	keys := v.keys.version()
 	if d := v.cache.get(&sum, now, keys); d != nil {
 		return d.id, nil
@@ -169,20 +168,20 @@ func (v *Verifier) Verify(r *http.Request) (Identity, error) {
 	return d.id, nil
 }
 
-// verify says who a token is for, and how long that holds.
+// verify checks a token, and returns who it is for and how long that holds.
 func (v *Verifier) verify(ctx context.Context, token string) (*verdict, error) {
 	c, err := v.signedClaims(ctx, token)
 	if err != nil {
 		return nil, err
 	}
 	if err := v.validator.Validate(c); err != nil {
-		return nil, reasonFor(err)
+		return nil, fromValidator(err)
 	}
 	d := new(verdict)
-	if d.id.User, err = c.user(v.user); err != nil {
+	if d.id.User, err = c.readUser(v.user); err != nil {
 		return nil, err
 	}
-	if d.id.Plan, err = c.plan(v.plan); err != nil {
+	if d.id.Plan, err = c.readPlan(v.plan); err != nil {
 		return nil, err
 	}
 	exp, err := c.GetExpirationTime()
@@ -191,7 +190,7 @@ func (v *Verifier) verify(ctx context.Context, token string) (*verdict, error) {
 	}
 	d.id.Expires, d.until = exp.Time, exp.Add(v.leeway)
 	for _, name := range [...]string{"nbf", "iat"} {
-		t, err := c.time(name)
+		t, err := c.numericDate(name)
 		if err != nil {
 			return nil, err
 		}
@@ -202,7 +201,7 @@ func (v *Verifier) verify(ctx context.Context, token string) (*verdict, error) {
 	return d, nil
 }
 
-// fullType is a typ as a whole media type (RFC 7515, section 4.1.9).
+// fullType returns a typ as a full media type (RFC 7515, section 4.1.9).
 func fullType(typ string) string {
 	if typ == "" || strings.Contains(typ, "/") {
 		return typ
@@ -210,52 +209,18 @@ func fullType(typ string) string {
 	return "application/" + typ
 }
 
-// typeIs reports whether a header's typ is the one that is asked for.
-func (v *Verifier) typeIs(header map[string]any) bool {
+// hasType reports whether a token's header has the required typ.
+func (v *Verifier) hasType(header map[string]any) bool {
 	if v.typ == "" {
 		return true
 	}
 	typ, _ := header["typ"].(string)
 	typ = fullType(typ)
-	// Characters that only fold to ASCII, such as the long s, have more bytes.
+	// The lengths differ if a character only folds to ASCII, such as the long s.
 	return len(typ) == len(v.typ) && strings.EqualFold(typ, v.typ)
 }
 
-// maxToken is the most bytes that a token can have. Real ones have 300 to 2000.
-const maxToken = 8 << 10
-
-// bearer returns the token in the Authorization fields of a request. With two of
-// them, or two tokens in one, the upstream might believe the other one.
-func bearer(fields []string) (string, error) {
-	switch len(fields) {
-	case 0:
-		return "", errNoToken
-	case 1:
-	default:
-		return "", errSeveralFields
-	}
-	name, token := fields[0], ""
-	if i := strings.IndexAny(name, " \t"); i >= 0 {
-		name, token = name[:i], name[i:]
-	}
-	if !strings.EqualFold(name, "Bearer") { // RFC 9110, section 11.1
-		// Another scheme, such as Basic, brings no token. Nothing at all is a mistake.
-		if strings.Trim(name, ", \t") == "" {
-			return "", errField
-		}
-		return "", errNoToken
-	}
-	token = strings.TrimLeft(token, " ") // RFC 9110, section 11.4
-	switch {
-	case len(token) > maxToken:
-		return "", errTooLong
-	case token == "" || strings.ContainsAny(token, " \t\r\n,"):
-		return "", errField
-	}
-	return token, nil
-}
-
-// signedClaims returns the claims of a token whose signature is good.
+// signedClaims checks the signature of a token and returns its claims.
 func (v *Verifier) signedClaims(ctx context.Context, token string) (claims, error) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
@@ -264,7 +229,7 @@ func (v *Verifier) signedClaims(ctx context.Context, token string) (claims, erro
 	var decoded [3][]byte
 	for i, part := range parts {
 		var err error
-		if decoded[i], err = decodeSegment(part); err != nil {
+		if decoded[i], err = decodePart(part); err != nil {
 			return nil, err
 		}
 	}
@@ -272,11 +237,11 @@ func (v *Verifier) signedClaims(ctx context.Context, token string) (claims, erro
 	if err != nil {
 		return nil, errHeader
 	}
-	// RFC 7515, section 4.1.11: what is listed must be understood. Nothing is.
+	// RFC 7515, section 4.1.11: every extension listed must be understood. None is.
 	if _, ok := header["crit"]; ok {
 		return nil, errCritical
 	}
-	if !v.typeIs(header) {
+	if !v.hasType(header) {
 		return nil, errType
 	}
 	alg, _ := header["alg"].(string)
@@ -284,7 +249,7 @@ func (v *Verifier) signedClaims(ctx context.Context, token string) (claims, erro
 	if !ok {
 		return nil, errSignature
 	}
-	key, err := v.key(ctx, header, s)
+	key, err := v.keyFor(ctx, header, s)
 	if err != nil {
 		return nil, err
 	}
@@ -298,9 +263,9 @@ func (v *Verifier) signedClaims(ctx context.Context, token string) (claims, erro
 	return c, nil
 }
 
-// key returns the one key that a token with this header may be signed with. What the
-// token says chooses between keys for the same kind of algorithm, and no more.
-func (v *Verifier) key(ctx context.Context, header map[string]any, s scheme) (any, error) {
+// keyFor returns the one key that a token with this header may be signed with. The token can
+// only choose between keys for the same kind of algorithm.
+func (v *Verifier) keyFor(ctx context.Context, header map[string]any, s scheme) (any, error) {
 	kid, named := header["kid"]
 	switch {
 	case jwtrules.IsHMAC(s.algorithm) || v.keys == nil || !named && s.key != nil:
@@ -308,10 +273,10 @@ func (v *Verifier) key(ctx context.Context, header map[string]any, s scheme) (an
 	case !named:
 		return nil, errNoKeyID
 	}
-	if name, _ := kid.(string); name == "" || len(name) > maxKeyID {
+	if name, _ := kid.(string); name == "" || len(name) > maxKeyIDBytes {
 		return nil, errKeyID
 	}
-	key, err := v.keys.key(ctx, header)
+	key, err := v.keys.keyFor(ctx, header)
 	if err != nil {
 		return nil, err
 	}
@@ -323,9 +288,9 @@ func (v *Verifier) key(ctx context.Context, header map[string]any, s scheme) (an
 
 var base64url = base64.RawURLEncoding.Strict()
 
-// decodeSegment decodes a part of a token. Each value has exactly one encoding.
-func decodeSegment(part string) ([]byte, error) {
-	// Even a strict Encoding skips line breaks.
+// decodePart decodes one of the three parts of a token. Each value has exactly one encoding.
+func decodePart(part string) ([]byte, error) {
+	// base64 skips line breaks, even if it is strict.
 	if strings.ContainsAny(part, "\r\n") {
 		return nil, errBase64
 	}

@@ -1,0 +1,189 @@
+package jwtauth
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestVerifyReadsUserAndPlanStrictly(t *testing.T) {
+	id := func(user, plan string) Identity {
+		return Identity{User: user, Plan: plan, Expires: noon.Add(time.Minute)}
+	}
+	for _, c := range []struct {
+		claims string // after exp
+		id     Identity
+		want   *Error
+	}{
+		{`"sub":"u"`, id("u", ""), nil},
+		{`"sub":"u","plan":"pro"`, id("u", "pro"), nil},
+		{`"sub":"u","plan":""`, id("u", ""), nil},
+		{`"sub":"u","iss":7,"aud":7,"jti":[],"PLAN":7,"Sub":8`, id("u", ""), nil},
+		{`"sub":"Zo\u00eb \ud83d\ude00"`, id("Zoë 😀", ""), nil},
+		{`"sub":"Zoë 😀"`, id("Zoë 😀", ""), nil},
+		{`"sub":"\ufffd"`, id("\ufffd", ""), nil},
+		{`"sub":"a\\ud800"`, id(`a\ud800`, ""), nil},
+		{`"sub":"` + strings.Repeat("x", 256) + `"`, id(strings.Repeat("x", 256), ""), nil},
+		{`"sub":"` + strings.Repeat("é", 128) + `"`, id(strings.Repeat("é", 128), ""), nil},
+		{`"sub":"` + strings.Repeat("x", 257) + `"`, Identity{}, errUser},
+		{`"sub":"` + strings.Repeat("é", 128) + `x"`, Identity{}, errUser},
+		{`"plan":"pro"`, Identity{}, errNoUser},
+		{`"SUB":"u"`, Identity{}, errNoUser},
+		{`"Sub":"u"`, Identity{}, errNoUser},
+		{`"ſub":"u"`, Identity{}, errNoUser}, // folds to sub
+		{`"sub":""`, Identity{}, errUser},
+		{`"sub":null`, Identity{}, errUser},
+		{`"sub":17`, Identity{}, errUser},
+		{`"sub":true`, Identity{}, errUser},
+		{`"sub":["u"]`, Identity{}, errUser},
+		{`"sub":{"sub":"u"}`, Identity{}, errUser},
+		{`"sub":"a\nb"`, Identity{}, errUser},
+		{`"sub":"a\r"`, Identity{}, errUser},
+		{`"sub":"\u0000"`, Identity{}, errUser},
+		{`"sub":"a\tb"`, Identity{}, errUser},
+		{`"sub":"a\u007f"`, Identity{}, errUser},
+		{`"sub":"a\u0085"`, Identity{}, errUser},
+		{`"sub":"a\u009f"`, Identity{}, errUser},
+		{`"sub":"a\u2028b"`, Identity{}, errUser},
+		{"\"sub\":\"a\u2029b\"", Identity{}, errUser},
+		{`"sub":"u","plan":null`, Identity{}, errPlan},
+		{`"sub":"u","plan":1`, Identity{}, errPlan},
+		{`"sub":"u","plan":["pro"]`, Identity{}, errPlan},
+		{`"sub":"u","plan":{"name":"pro"}`, Identity{}, errPlan},
+
+		{`"sub":"u","sub":"v"`, Identity{}, errClaims},
+		{`"sub":"u","sub":"u"`, Identity{}, errClaims},
+		{`"sub":"u","su\u0062":"v"`, Identity{}, errClaims},
+		{`"sub":"u","exp":1800000090`, Identity{}, errClaims},
+		{`"sub":"u","x":{"y":[{"z":1,"z":1}]}`, Identity{}, errClaims},
+		{`"sub":"\ud800"`, Identity{}, errClaims},
+		{`"sub":"\ud800\u0041"`, Identity{}, errClaims},
+		{`"sub":"\ude00\ud83d"`, Identity{}, errClaims},
+		{"\"sub\":\"a\xffb\"", Identity{}, errClaims},
+		{"\"sub\":\"a\nb\"", Identity{}, errClaims}, // JSON has no bare line break in a text
+		{`"sub":"u","x":` + nested(maxDepth-1), id("u", ""), nil},
+		{`"sub":"u","x":` + nested(maxDepth), Identity{}, errClaims},
+		{`"sub":"u"} {"x":1`, Identity{}, errClaims},
+		{`"sub":"u"}, {"x":1`, Identity{}, errClaims},
+	} {
+		t.Run(c.claims[:min(len(c.claims), 40)], func(t *testing.T) {
+			token := sign(hs256, `{`+expires+`,`+c.claims+`}`)
+			wantVerify(t, newVerifier(t, goodOptions()), request("Bearer "+token), c.id, c.want)
+		})
+	}
+}
+
+func TestVerifyFollowsClaimPathsIntoObjects(t *testing.T) {
+	o := goodOptions()
+	o.UserClaim, o.PlanClaim = "app.user.id", "app.plan"
+	v := newVerifier(t, o)
+	id := func(user, plan string) Identity {
+		return Identity{User: user, Plan: plan, Expires: noon.Add(time.Minute)}
+	}
+	for claims, c := range map[string]struct {
+		id   Identity
+		want *Error
+	}{
+		`"app":{"user":{"id":"u"},"plan":"pro"}`:           {id("u", "pro"), nil},
+		`"app":{"user":{"id":"u"}}`:                        {id("u", ""), nil},
+		`"app":{"user":{"id":"u"}},"sub":"v","plan":"pro"`: {id("u", ""), nil},
+		`"sub":"u"`:                                       {Identity{}, errNoUser},
+		`"app":{}`:                                        {Identity{}, errNoUser},
+		`"app":{"user":{"ID":"u"}}`:                       {Identity{}, errNoUser},
+		`"App":{"user":{"id":"u"}}`:                       {Identity{}, errNoUser},
+		`"app.user.id":"u"`:                               {Identity{}, errNoUser},
+		`"app":{"user":"u"}`:                              {Identity{}, errUser},
+		`"app":[{"user":{"id":"u"}}]`:                     {Identity{}, errUser},
+		`"app":null`:                                      {Identity{}, errUser},
+		`"app":{"user":{"id":7}}`:                         {Identity{}, errUser},
+		`"app":{"user":{"id":"u"},"plan":{}}`:             {Identity{}, errPlan},
+		`"app":{"user":{"id":"u","id":"v"}}`:              {Identity{}, errClaims},
+		`"app":{"user":{"id":"u"}},"app":{"user":{}}`:     {Identity{}, errClaims},
+		`"app":{"user":{"id":"u"},"user":{"id":"v"}}`:     {Identity{}, errClaims},
+		`"app":{"user":{"id":"u"},"\u0070lan":"","plan":`: {Identity{}, errClaims},
+	} {
+		t.Run(claims, func(t *testing.T) {
+			wantVerify(t, v, request("Bearer "+sign(hs256, `{`+expires+`,`+claims+`}`)), c.id, c.want)
+		})
+	}
+	o.UserClaim, o.PlanClaim = "sub", "sub.plan"
+	wantVerify(t, newVerifier(t, o), request("Bearer "+sign(hs256, `{"sub":"u",`+expires+`}`)), Identity{}, errPlan)
+}
+
+// Issuers that want an unambiguous name for a claim use a URL, which has dots.
+func TestVerifyReadsClaimNamesWithDots(t *testing.T) {
+	id := func(user, plan string) Identity {
+		return Identity{User: user, Plan: plan, Expires: noon.Add(time.Minute)}
+	}
+	for _, c := range []struct {
+		user, plan string // paths
+		claims     string
+		id         Identity
+		want       *Error
+	}{
+		{"", `https://example\.com/plan`, `"sub":"u","https://example.com/plan":"pro"`, id("u", "pro"), nil},
+		{"", `https://example\.com/plan`, `"sub":"u","https://example":{"com/plan":"pro"}`, id("u", ""), nil},
+		{`https://example\.com/user\.id`, "", `"https://example.com/user.id":"u"`, id("u", ""), nil},
+		{`https://issuer\.example/claims.user`, "", `"https://issuer.example/claims":{"user":"u"}`, id("u", ""), nil},
+		{`issuer\.example.user`, `issuer\.example.plan`, `"issuer.example":{"user":"u","plan":"pro"}`, id("u", "pro"), nil},
+		{`issuer\.example.user`, "", `"issuer":{"example":{"user":"u"}}`, Identity{}, errNoUser},
+		{`app.user`, "", `"app.user":"u"`, Identity{}, errNoUser},
+		{`app\.user`, "", `"app":{"user":"u"}`, Identity{}, errNoUser},
+		{`a\\b`, "", `"a\\b":"u"`, id("u", ""), nil},
+		{`a\\.b`, "", `"a\\":{"b":"u"}`, id("u", ""), nil},
+		{`a\\\.b`, "", `"a\\.b":"u"`, id("u", ""), nil},
+	} {
+		o := goodOptions()
+		o.UserClaim, o.PlanClaim = c.user, c.plan
+		t.Run(c.user+" "+c.plan+" "+c.claims, func(t *testing.T) {
+			wantVerify(t, newVerifier(t, o), request("Bearer "+sign(hs256, `{`+expires+`,`+c.claims+`}`)), c.id, c.want)
+		})
+	}
+}
+
+func TestVerifyChecksIssuerAndAudience(t *testing.T) {
+	const issuer, audience = "https://issuer.example", "analysis"
+	for _, c := range []struct {
+		issuer, audience string
+		claims           string
+		want             *Error
+	}{
+		{issuer, "", `"iss":"https://issuer.example"`, nil},
+		{issuer, "", `"iss":"https://issuer.example/"`, errIssuer},
+		{issuer, "", `"iss":"https://ISSUER.example"`, errIssuer},
+		{issuer, "", `"iss":"https://issuer.example.evil"`, errIssuer},
+		{issuer, "", `"iss":["https://issuer.example"]`, errIssuer},
+		{issuer, "", `"ISS":"https://issuer.example"`, errIssuer},
+		{issuer, "", `"iss":""`, errIssuer},
+		{issuer, "", `"iss":null`, errIssuer},
+		{issuer, "", `"iss":7`, errIssuer},
+		{issuer, "", `"x":1`, errIssuer},
+		{"", audience, `"aud":"analysis"`, nil},
+		{"", audience, `"aud":["analysis"]`, nil},
+		{"", audience, `"aud":["other","analysis"]`, nil},
+		{"", audience, `"aud":"other"`, errAudience},
+		{"", audience, `"aud":"Analysis"`, errAudience},
+		{"", audience, `"aud":"analysis other"`, errAudience},
+		{"", audience, `"aud":[]`, errAudience},
+		{"", audience, `"aud":""`, errAudience},
+		{"", audience, `"aud":[""]`, errAudience},
+		{"", audience, `"aud":["analysis",7]`, errAudience},
+		{"", audience, `"aud":{"analysis":1}`, errAudience},
+		{"", audience, `"aud":null`, errAudience},
+		{"", audience, `"aud":7`, errAudience},
+		{"", audience, `"AUD":"analysis"`, errAudience},
+		{"", audience, `"x":1`, errAudience},
+		{issuer, audience, `"iss":"https://issuer.example","aud":"analysis"`, nil},
+		{issuer, audience, `"iss":"https://issuer.example","aud":"other"`, errAudience},
+		{issuer, audience, `"iss":"other","aud":"analysis"`, errIssuer},
+	} {
+		t.Run(c.claims, func(t *testing.T) {
+			o := goodOptions()
+			o.Issuer, o.Audience = c.issuer, c.audience
+			_, err := newVerifier(t, o).Verify(request("Bearer " + sign(hs256, `{"sub":"u",`+expires+`,`+c.claims+`}`)))
+			if got, _ := err.(*Error); got != c.want {
+				t.Errorf("got error %v, want: %v", err, c.want)
+			}
+		})
+	}
+}
