@@ -209,7 +209,7 @@ func (a *App) Reload() (warnings []string, err error) {
 	log := a.options.Log
 	warnings, err = a.reloader.reload()
 	if err != nil {
-		log.Error("the configuration was not reloaded; the one before stays in force", "faults", faultLines(err))
+		log.Error("the configuration was not reloaded; the previous one stays in force", "faults", faultLines(err))
 		return nil, err
 	}
 	log.Info("the configuration was reloaded", "hash", a.reloader.current.Load().hash[:16])

@@ -54,7 +54,7 @@ func newReloader(b *builder, load func() (*config.Config, []string, error), leve
 		load:    load,
 		level:   level,
 		successful: prometheus.NewGauge(prometheus.GaugeOpts{Name: "metergate_config_last_reload_successful",
-			Help: "1 if the configuration as it is now is in force, 0 if it was refused and the one before is in force."}),
+			Help: "1 if the configuration as it is now is in force, 0 if it was refused and the previous one is in force."}),
 		loadedAt: prometheus.NewGauge(prometheus.GaugeOpts{Name: "metergate_config_last_reload_success_timestamp_seconds",
 			Help: "When the configuration in force was loaded."}),
 		loadedHash: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "metergate_config_hash",
