@@ -20,7 +20,7 @@
 //	usage := snapshot.Usage(user)           // the response to GET /usage
 //
 // [Store] is the contract of a store. Packages boltstore and redisstore implement it,
-// package guard keeps counting while the store does not respond, and package quotatest
+// package guard keeps counting while the store does not answer, and package quotatest
 // tests all of them with one suite. This package itself is arithmetic: it does no I/O and
 // reads no clock.
 //

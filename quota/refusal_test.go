@@ -70,7 +70,7 @@ func TestRefusalNamesLimitsAndWait(t *testing.T) {
 		t.Errorf("held in two limits: %+v", r)
 	}
 	// A snapshot of a window that has just ended, as the last known one can be when the store
-	// does not respond: never "retry after 0".
+	// does not answer: never "retry after 0".
 	p = newPlan(t, limit(minute, 5))
 	s := snapshot(p, instant(t, noon), tallies{minute: {5, 0}})
 	s.At = s.Limits[0].Window.End.Add(time.Second)

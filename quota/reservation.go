@@ -33,7 +33,7 @@ type Reservation struct {
 	// Plan is the plan that applied; nil if it is no longer known.
 	Plan    *Plan
 	Windows []Window
-	// Unchecked: the store did not respond, and the request was admitted nevertheless.
+	// Unchecked: the store did not answer, and the request was admitted nevertheless.
 	// Whether a unit is held is unknown.
 	Unchecked bool
 }

@@ -24,7 +24,7 @@ type Snapshot struct {
 	// have it.
 	Override Override
 	At       time.Time // by the store's clock
-	// Stale: the store did not respond. The numbers are the last known ones, plus what was
+	// Stale: the store did not answer. The numbers are the last known ones, plus what was
 	// counted here since.
 	Stale bool
 	// Limits has one count for each of the plan's limits, in their order.

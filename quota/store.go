@@ -7,7 +7,7 @@ import (
 
 // A Store keeps what users have used and what they hold. Packages boltstore and
 // redisstore have one each. Package guard wraps either and keeps counting while it
-// does not respond. Packages that need less declare a narrow interface of some of
+// does not answer. Packages that need less declare a narrow interface of some of
 // these methods; this is the contract for all of them.
 //
 // The following holds for every method:

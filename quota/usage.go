@@ -28,7 +28,7 @@ type Usage struct {
 	Period    UsagePeriod              `json:"period"`
 	Endpoints map[string]EndpointUsage `json:"endpoints"` // every endpoint of the configuration
 	Limits    []LimitUsage             `json:"limits"`
-	Stale     bool                     `json:"stale"` // the store did not respond: the last known numbers
+	Stale     bool                     `json:"stale"` // the store did not answer: the last known numbers
 	AsOf      time.Time                `json:"as_of"`
 }
 

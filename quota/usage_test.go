@@ -45,7 +45,7 @@ func TestUsageMatchesContractExample(t *testing.T) {
 		t.Errorf("(-contract +got):\n%s", diff)
 	}
 	stale := snapshot(p, instant(t, "2026-11-23T12:00:00Z"), nil)
-	stale.Stale = true // the store did not respond
+	stale.Stale = true // the store did not answer
 	if got := object(t, stale.Usage("u-17")); got["stale"] != true {
 		t.Errorf("of a stale snapshot: stale is %v", got["stale"])
 	}

@@ -4,52 +4,53 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"time"
 
 	"metergate/quota"
 )
 
-// A breaker is open while a store does not answer. Then nobody asks it but the
-// probe, which ends that.
+// A breaker is the circuit breaker of one partition of the remote store. While it is open
+// only the probe asks the store, and only a probe that succeeds closes it. The zero value is
+// closed and ready.
 type breaker struct {
-	mu     sync.Mutex
-	failed int                          // calls in a row
-	err    error                        // of the last of them
-	user   string                       // whose call it was
-	broken *quota.BrokenConnectionError // the last connection that broke
-	open   bool
-	// opened is closed when the breaker opens; nil: nobody has asked for it.
+	mu         sync.Mutex
+	open       bool
+	failures   int                          // in a row
+	lastErr    error                        // of the last failure
+	lastUser   string                       // whose call failed last
+	brokenConn *quota.BrokenConnectionError // the last connection that broke
+	// opened is closed when the breaker opens; nil: no call has asked for it.
 	opened chan struct{}
 }
 
-// failuresToOpen is how many calls in a row must fail. One is not an outage: a
-// connection breaks when a server restarts, and a reply may be lost.
+// failuresToOpen is how many failures in a row open a breaker. A single failure is not an
+// outage: a connection breaks when a server restarts, and a reply can be lost.
 const failuresToOpen = 5
 
-// isOpen returns why the breaker is open, nil if it is not.
-func (b *breaker) isOpen() error {
+// openError returns why the breaker is open, nil if it is closed.
+func (b *breaker) openError() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.open {
-		return b.err
+		return b.lastErr
 	}
 	return nil
 }
 
-// failure notes a call that was not answered, and reports whether that has opened
-// the breaker. Calls that broke with their connection are one failure.
-func (b *breaker) failure(user string, err error) (opened bool) {
+// recordFailure records a call of a user that the store did not answer, and reports whether
+// it has opened the breaker. Calls that ended with the same broken connection are one
+// failure.
+func (b *breaker) recordFailure(user string, err error) (opened bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if broken := (*quota.BrokenConnectionError)(nil); errors.As(err, &broken) {
-		if broken == b.broken {
+		if broken == b.brokenConn {
 			return false
 		}
-		b.broken = broken
+		b.brokenConn = broken
 	}
-	b.failed++
-	b.err, b.user = err, user
-	if b.open || b.failed < failuresToOpen {
+	b.failures++
+	b.lastErr, b.lastUser = err, user
+	if b.open || b.failures < failuresToOpen {
 		return false
 	}
 	b.open = true
@@ -60,68 +61,43 @@ func (b *breaker) failure(user string, err error) (opened bool) {
 	return true
 }
 
-// success notes a call that was answered. It does not close an open breaker: a
-// call that had been on its way says nothing about the next one.
-func (b *breaker) success() {
+// recordSuccess records a call that the store answered. It does not close an open breaker: a
+// call that was already under way says nothing about the next one.
+func (b *breaker) recordSuccess() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.failed = 0
+	b.failures = 0
 }
 
-// probed notes how a probe ended. A good one closes the breaker.
-func (b *breaker) probed(err error) {
+// recordProbe records how a probe ended. A probe that succeeded closes the breaker.
+func (b *breaker) recordProbe(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.open = err != nil; b.open {
-		b.err = err
+		b.lastErr = err
 	} else {
-		b.failed = 0
+		b.failures = 0
 	}
 }
 
-// probeUser is the user for whom to probe.
+// probeUser is the user to probe for: the one whose call failed last.
 func (b *breaker) probeUser() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.user
+	return b.lastUser
 }
 
-// errOpened: the breaker has opened while a call waited for a connection. Nothing
-// was sent.
-var errOpened = errors.New("the store does not answer other calls")
-
-// enter returns a context for a call of the store: it is done when the breaker
-// opens, so that who waits for one of few connections does not wait in vain. What
-// has been sent is not ended by it. Not ok: the breaker is open.
-func (b *breaker) enter(ctx context.Context) (call, error) {
+// beginCall returns the context for a call to the remote store, or why the breaker is open.
+// The context ends when the breaker opens, so that calls that wait for a free connection do
+// not wait in vain. It does not interrupt what has already been sent.
+func (b *breaker) beginCall(ctx context.Context) (callContext, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.open {
-		return call{}, b.err
+		return callContext{}, b.lastErr
 	}
 	if b.opened == nil {
 		b.opened = make(chan struct{})
 	}
-	return call{Context: ctx, opened: b.opened}, nil
-}
-
-// A call is the context of one. Of its parent it has the values: whether the client
-// is still there does not matter to the store.
-type call struct {
-	context.Context
-	opened <-chan struct{}
-	until  time.Time // when the answer has to be there; zero: after the store's timeout
-}
-
-func (c call) Deadline() (time.Time, bool) { return c.until, !c.until.IsZero() }
-
-func (c call) Done() <-chan struct{} { return c.opened }
-
-func (c call) Err() error {
-	select {
-	case <-c.opened:
-		return errOpened
-	default:
-		return nil
-	}
+	return callContext{Context: ctx, breakerOpened: b.opened}, nil
 }

@@ -1,27 +1,33 @@
 // Package guard keeps counting exact while a store does not answer.
 //
-// A [Store] stands between the gateway and the store that the gateways share. As
-// long as that one answers, each call goes through and nothing else happens, but
-// that the last known usage of each user is kept. When it does not:
+// A [Store] stands between the gateway and the store that all gateways share, its
+// [Remote]. As long as the remote store answers, every call goes through to it, and the
+// guard only remembers the last known usage of each user. During an outage:
 //
-//   - A reserve is refused with the store's error, or let through
-//     ([Options].AllowOnFailure) as far as the last known usage and the journal permit: a
-//     user never seen starts at 0. Attempts are bounded, too, by a bucket of
-//     this gateway's own. One that is observed is let through in any case: to observe
-//     is to block nothing.
-//   - A commit goes to the [Journal], on disk, before it returns. The client may
-//     have its 2xx: it will be counted.
-//   - A release, and that of a reserve whose answer was lost, is tried again in the
+//   - A reserve fails with the store's error, or is admitted unchecked
+//     ([Options].AllowOnFailure) as far as the last known usage and the journal permit. A
+//     user who was never seen starts at 0. Attempts are bounded as well, by token buckets
+//     of this gateway. In observe mode every request is admitted.
+//   - A commit is written to the [Journal], on disk, before it returns. The client may
+//     have its 2xx: the request will be counted.
+//   - A release, and the release of a reserve whose answer was lost, is retried in the
 //     background until the lease has run out anyway.
-//   - A read answers the last known numbers, as stale. The plan and the grants that an
-//     administrator gave hold as last known, too.
-//   - An administrator's change fails, with the store's error.
+//   - A read returns the last known numbers, marked as stale. The plan that an administrator
+//     has set and the units that were granted apply as last known.
+//   - An administrator's change fails with the store's error. Nothing of it is kept.
 //
-// A breaker notices an outage after a few calls, so that the others do not each
-// wait for their timeout, and asks the store five times a second whether it is
-// back. Then the journal is replayed: in the background for all users, and for one
-// who comes first before his next reserve. The store recognises what it has
-// counted already by the reservation's id, so that a call whose answer was lost, a
-// journal that is replayed twice and a gateway that dies in between all count
-// once.
+// # How an outage begins and ends
+//
+// Each partition of the remote store has a circuit breaker. It is closed at first. Five
+// failures in a row open it, and then no call waits for a timeout any more. An open breaker
+// asks the store five times a second, with one probe at a time, as in the half-open state of
+// other circuit breakers. A probe that succeeds closes it.
+//
+// # How nothing is lost or counted twice
+//
+// Settlements that wait for the store are in the journal or in the outbox, which is in
+// memory. When the store is back they are sent: in the background for all users, and for
+// one user immediately before the user's next reserve. The store recognises by its ID what
+// it has already counted. So a commit whose answer was lost, a journal that is replayed twice
+// and a gateway that dies in between all count once.
 package guard

@@ -13,29 +13,28 @@ import (
 	"metergate/quota/quotatest"
 )
 
-// flaky is a store that can be made to fail a commit, and counts what it is told to
-// forget.
-type flaky struct {
+// A flakyStore is a store whose commits can be made to fail. It counts calls of Forget.
+type flakyStore struct {
 	*boltstore.Store
 	fail      atomic.Bool
 	forgotten atomic.Int64
 }
 
-func (f *flaky) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
+func (f *flakyStore) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
 	if f.fail.Load() {
 		return nil, errors.New("no answer")
 	}
 	return f.Store.Commit(ctx, r)
 }
 
-func (f *flaky) Forget(r *quota.Reservation) {
+func (f *flakyStore) Forget(r *quota.Reservation) {
 	f.forgotten.Add(1)
 	f.Store.Forget(r)
 }
 
-// What came from the journal is forgotten when no copy of its call can come any more,
-// and not before.
-func TestReplayedAreForgotten(t *testing.T) {
+// A commit that came from the journal is forgotten once no copy of its call can arrive any
+// more, and not before.
+func TestReplayedCommitsAreForgotten(t *testing.T) {
 	clock := quotatest.NewClock(time.Date(2026, time.November, 17, 12, 0, 32, 0, time.UTC))
 	local, err := boltstore.Open(t.TempDir(), boltstore.Options{Now: clock.Now})
 	if err != nil {
@@ -46,7 +45,7 @@ func TestReplayedAreForgotten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	remote := &flaky{Store: local}
+	remote := &flakyStore{Store: local}
 	s, err := New(Options{Remote: remote, Journal: journal, Timeout: time.Second,
 		Calendar: quota.NewCalendar(nil), Keep: 24 * time.Hour})
 	if err != nil {
@@ -63,14 +62,14 @@ func TestReplayedAreForgotten(t *testing.T) {
 		t.Fatalf("stale %v, error %v", snapshot.Stale, err)
 	}
 	remote.fail.Store(false)
-	settled := func() bool { return s.Stats().Backlog == 0 && journal.removed(&d.Reservation) }
-	testkit.Eventually(t, "the debt is replayed", settled)
+	settled := func() bool { return s.Stats().Backlog == 0 && journal.isRemoved(&d.Reservation) }
+	testkit.Eventually(t, "the commit is replayed", settled)
 	s.forgetReplayed()
 	if n := remote.forgotten.Load(); n != 0 {
 		t.Errorf("%d forgotten at once", n)
 	}
 	clock.Advance(forgetAfter)
-	// The replay may still be about to say what it has replayed.
+	// The replay may not have noted yet what it has replayed.
 	testkit.Eventually(t, "the replayed reservation is forgotten", func() bool {
 		s.forgetReplayed()
 		clock.Advance(time.Second)

@@ -1,0 +1,144 @@
+package guard_test
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"metergate/internal/testkit"
+	"metergate/quota"
+	"metergate/quota/boltstore"
+	"metergate/quota/guard"
+	"metergate/quota/redisstore/redistest"
+)
+
+// While the breaker is open only the probe asks Redis, and no call waits for it, not even for
+// a free connection.
+func TestOpenBreakerKeepsCallsFromStore(t *testing.T) {
+	r := newGuardedRedis(t, setup{timeout: time.Second, connections: 8})
+	r.use(1, "u", five)
+	var calls, probes atomic.Int64
+	r.cable.OnCommand(func(c redistest.Command) redistest.Fate {
+		if len(c) > 0 && (c[0] == "set" || c[0] == "SET") {
+			probes.Add(1)
+		} else {
+			calls.Add(1)
+		}
+		return redistest.Swallow
+	})
+	var wait sync.WaitGroup
+	for range 50 {
+		wait.Go(func() {
+			if _, err := r.Reserve(ctx, request("u", five)); err == nil {
+				t.Error("no error")
+			}
+		})
+	}
+	wait.Wait()
+	if r.Stats().OpenBreakers != 1 {
+		t.Fatal("the breaker is not open")
+	}
+	// New connections are made, each of which takes a few commands.
+	if n := calls.Load(); n > 40 {
+		t.Errorf("50 calls reached Redis as %d commands", n)
+	}
+	before := calls.Load()
+	for range 1000 {
+		r.Reserve(ctx, request("u", five))
+	}
+	testkit.EventuallyWithin(t, time.Minute, "it is probed", func() bool { return probes.Load() > 1 || calls.Load() > before })
+	r.endOutage()
+	testkit.EventuallyWithin(t, time.Minute, "normal service", func() bool { _, err := r.Reserve(ctx, request("u", five)); return err == nil })
+}
+
+// One lost answer is not an outage.
+func TestOneFailureOpensNoBreaker(t *testing.T) {
+	r := newGuardedRedis(t, setup{})
+	r.use(1, "u", five)
+	r.cable.CutAll()
+	r.redis.Stop()
+	r.Reserve(ctx, request("u", five))
+	r.redis.Start()
+	if r.Stats().OpenBreakers != 0 {
+		t.Error("one failure has opened the breaker")
+	}
+}
+
+// Neither is one broken connection, however many calls were under way on it.
+func TestOneBrokenConnectionOpensNoBreaker(t *testing.T) {
+	r := newGuardedRedis(t, setup{timeout: time.Minute})
+	r.use(1, "u", five)
+	const calls = 20
+	sent := make(chan bool, calls)
+	r.cable.OnCommand(func(redistest.Command) redistest.Fate { sent <- true; return redistest.Pass })
+	r.cable.SwallowReplies(true)
+	var wait sync.WaitGroup
+	for range calls {
+		wait.Go(func() {
+			if s, err := r.Read(ctx, "u", five.OnlyChoice()); err != nil || !s.Stale {
+				t.Errorf("error %v, stale %v, want the last known numbers", err, s.Stale)
+			}
+		})
+	}
+	for range calls {
+		<-sent
+	}
+	r.cable.CutAll()
+	wait.Wait()
+	if r.Stats().OpenBreakers != 0 {
+		t.Error("one broken connection has opened the breaker")
+	}
+	r.cable.Heal()
+	r.wantState("u", five, "1+0")
+}
+
+// That the gateway is overloaded says nothing about the store.
+func TestOverloadOpensNoBreaker(t *testing.T) {
+	local, err := boltstore.Open(t.TempDir(), boltstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer local.Close()
+	remote := &overloadedStore{Store: local}
+	s := open(t, guard.Options{Remote: remote, Journal: openJournal(t, t.TempDir()), AllowOnFailure: true, Timeout: time.Second,
+		Calendar: quota.NewCalendar(nil), Keep: 24 * time.Hour})
+	d, err := s.Reserve(ctx, request("u", five))
+	if err != nil {
+		t.Fatal(err)
+	}
+	remote.overloaded.Store(true)
+	for range 20 {
+		if _, err := s.Reserve(ctx, request("u", five)); !errors.Is(err, quota.ErrOverloaded) {
+			t.Fatalf("error %v, want %v: it must not pass", err, quota.ErrOverloaded)
+		}
+	}
+	if _, err := s.Commit(ctx, &d.Reservation); err != nil {
+		t.Errorf("a commit that finds the gateway overloaded: %v", err)
+	}
+	if s.Stats().OpenBreakers != 0 {
+		t.Error("the breaker is open")
+	}
+	remote.overloaded.Store(false)
+	testkit.EventuallyWithin(t, time.Minute, "it is counted", func() bool { s, err := s.Read(ctx, "u", five.OnlyChoice()); return err == nil && numbers(s) == "1+0" })
+}
+
+// A slow Redis is not an outage. New connections take several answers, and new scripts must be
+// loaded, but that must not use up the timeout of every call.
+func TestSlowStoreIsServedEventually(t *testing.T) {
+	r := newGuardedRedis(t, setup{timeout: time.Second})
+	r.cable.Delay(700 * time.Millisecond) // a new connection takes two answers, a new script one more
+	testkit.EventuallyWithin(t, time.Minute, "it serves", func() bool {
+		d, err := r.Reserve(ctx, request("u", five))
+		if err == nil && d.Admitted {
+			r.Release(ctx, &d.Reservation)
+		}
+		return err == nil
+	})
+	r.cable.CutAll()
+	testkit.EventuallyWithin(t, time.Minute, "it serves again", func() bool {
+		_, err := r.Read(ctx, "u", five.OnlyChoice())
+		return err == nil && r.Stats().OpenBreakers == 0
+	})
+}

@@ -1,0 +1,71 @@
+package guard
+
+import (
+	"time"
+
+	"metergate/quota"
+)
+
+// decide decides about d.Reservation without the store, and records the request if it is
+// admitted.
+func (l *ledger) decide(d *quota.Decision, now time.Time) {
+	r := &d.Reservation
+	sh := l.lockShard(r.User)
+	defer sh.mu.Unlock()
+	before := sh.estimate(l.calendar, r.User, r.Plans, now)
+	wait := sh.attempts.TakeToken(r.User, before.Plan.AttemptLimit(), now)
+	observed := r.InObserveMode(before.Plan)
+	if !observed {
+		d.AttemptWait = wait
+	}
+	if observed || wait == 0 && before.Admits(r.Endpoint) {
+		d.Admitted = true
+		sh.ensureLocal(r.User).running[r.ID] = runningRequest{*r, now.Add(r.Lease)}
+	}
+	d.Snapshot = sh.estimate(l.calendar, r.User, r.Plans, now)
+	if observed {
+		d.WouldBlock = d.Snapshot.WouldBlock(r.Endpoint, wait > 0)
+	}
+}
+
+// estimate is the state of a user at now, as far as it is known without the store. It returns
+// false if nothing is known.
+func (l *ledger) estimate(user string, plans quota.PlanChoice, now time.Time) (s quota.Snapshot, ok bool) {
+	sh := l.lockShard(user)
+	defer sh.mu.Unlock()
+	return sh.estimate(l.calendar, user, plans, now), sh.known.get(user) != nil || sh.local[user] != nil
+}
+
+// estimate is the state of a user at now: the last known usage, what was counted since, and
+// the requests in flight here. A counter of which nothing is known starts at 0. The shard
+// must be locked.
+func (sh *ledgerShard) estimate(calendar *quota.Calendar, user string, plans quota.PlanChoice, now time.Time) quota.Snapshot {
+	known, local := sh.known.get(user), sh.local[user]
+	override := sh.known.override(user, now)
+	p := plans.Effective(override)
+	counts := make([]quota.Count, len(p.Counters()))
+	for i, c := range p.Counters() {
+		n := &counts[i]
+		n.Window = calendar.WindowAt(c.Period, now)
+		key := tallyKey{n.Window.ID, c.Endpoint}
+		if known != nil {
+			n.Used, _ = known.snapshot.UsedIn(key.windowID, key.endpoint)
+			n.Used += known.replayed[key]
+			if i < len(p.Limits()) {
+				n.Granted, _ = known.snapshot.GrantedIn(key.windowID, key.endpoint)
+			}
+		}
+		if local == nil {
+			continue
+		}
+		n.Used += local.unsent[key]
+		for _, r := range local.running {
+			if now.Before(r.leaseEnd) && r.CountsIn(c.Endpoint, key.windowID) {
+				n.Held++
+			}
+		}
+	}
+	s := p.NewSnapshot(now.In(calendar.Location()), counts)
+	s.Override, s.Stale = override, true
+	return s
+}

@@ -1,0 +1,66 @@
+package guard
+
+import (
+	"time"
+
+	"metergate/quota"
+)
+
+// maxLastKnown bounds each of the two maps of a lastKnownCache.
+const maxLastKnown = 1024
+
+// lastKnown is what the remote store last reported of a user.
+type lastKnown struct {
+	snapshot quota.Snapshot
+	// replayed is what has been counted in the store since by a replay, which returns no
+	// snapshot.
+	replayed tally
+}
+
+// A lastKnownCache has the last known usage of users. It is bounded: when young is full it
+// becomes old, and what was old and not used since is dropped. The zero value is empty and
+// ready.
+type lastKnownCache struct {
+	young, old map[string]*lastKnown
+}
+
+// get returns what is known of a user, nil if nothing is.
+func (c *lastKnownCache) get(user string) *lastKnown {
+	if k := c.young[user]; k != nil {
+		return k
+	}
+	k := c.old[user]
+	if k != nil {
+		delete(c.old, user)
+		c.put(user, k)
+	}
+	return k
+}
+
+// put adds what is known of a user.
+func (c *lastKnownCache) put(user string, k *lastKnown) {
+	if c.young == nil || len(c.young) >= maxLastKnown {
+		c.old, c.young = c.young, make(map[string]*lastKnown)
+	}
+	c.young[user] = k
+}
+
+// recordSnapshot records what the store reported of a user.
+func (c *lastKnownCache) recordSnapshot(user string, s *quota.Snapshot) {
+	k := c.get(user)
+	if k == nil {
+		c.put(user, &lastKnown{snapshot: *s})
+		return
+	}
+	if !k.snapshot.At.After(s.At) { // answers can overtake one another
+		k.snapshot, k.replayed = *s, nil
+	}
+}
+
+// override is the user's override that is in force at now, as last known.
+func (c *lastKnownCache) override(user string, now time.Time) quota.Override {
+	if k := c.get(user); k != nil {
+		return k.snapshot.Override.ActiveAt(now)
+	}
+	return quota.Override{}
+}

@@ -1,0 +1,130 @@
+package guard
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"metergate/quota"
+)
+
+const (
+	// maxReleases bounds the releases that wait. What they would give back ends with its
+	// lease anyway.
+	maxReleases = 10_000
+	// maxCommits bounds the commits that wait in memory because no journal took them.
+	maxCommits = 100_000
+	// maxReplayed bounds the replayed commits that wait to be forgotten.
+	maxReplayed = 200_000
+)
+
+// An outbox has the settlements that wait in memory for the remote store. Commits are in it
+// only if the journal did not take them. It is safe for concurrent use.
+type outbox struct {
+	wake chan struct{} // capacity 1: there is something to send
+
+	mu       sync.Mutex
+	commits  map[string][]quota.Reservation // by user
+	nCommits int                            // in commits
+	releases []pending                      // due is the end of the lease: it need not be sent then
+	replayed []pending                      // due is when to forget it; in the order of due
+}
+
+// pending is a reservation about which something is to be done.
+type pending struct {
+	reservation quota.Reservation
+	due         time.Time
+}
+
+// signal says that there is something to send.
+func (o *outbox) signal() {
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+// addCommit adds a commit. It returns false if there are too many already.
+func (o *outbox) addCommit(r *quota.Reservation) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.nCommits >= maxCommits {
+		return false
+	}
+	if o.commits == nil {
+		o.commits = map[string][]quota.Reservation{}
+	}
+	o.commits[r.User] = append(o.commits[r.User], *r)
+	o.nCommits++
+	return true
+}
+
+// userCommits returns the first commits of a user, at most MaxReplay.
+func (o *outbox) userCommits(user string) []quota.Reservation {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	rs := o.commits[user]
+	return slices.Clone(rs[:min(len(rs), MaxReplay)])
+}
+
+// removeCommits removes the first n commits of a user.
+func (o *outbox) removeCommits(user string, n int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.nCommits -= n
+	if o.commits[user] = o.commits[user][n:]; len(o.commits[user]) == 0 {
+		delete(o.commits, user)
+	}
+}
+
+// addRelease adds a release, to be sent before leaseEnd. It returns false if there are too
+// many already.
+func (o *outbox) addRelease(r *quota.Reservation, leaseEnd time.Time) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.releases) >= maxReleases {
+		return false
+	}
+	o.releases = append(o.releases, pending{*r, leaseEnd})
+	return true
+}
+
+// takeReleases removes all releases and returns them.
+func (o *outbox) takeReleases() []pending {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	releases := o.releases
+	o.releases = nil
+	return releases
+}
+
+// putBackRelease adds a release that takeReleases returned.
+func (o *outbox) putBackRelease(p pending) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.releases = append(o.releases, p)
+}
+
+// addReplayed notes commits that were replayed and are to be forgotten at due.
+func (o *outbox) addReplayed(rs []quota.Reservation, due time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, r := range rs {
+		if len(o.replayed) < maxReplayed {
+			o.replayed = append(o.replayed, pending{r, due})
+		}
+	}
+}
+
+// takeForgettable removes and returns the replayed commits that are due at now.
+func (o *outbox) takeForgettable(now time.Time) (due []pending) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n := 0
+	for n < len(o.replayed) && !now.Before(o.replayed[n].due) {
+		n++
+	}
+	due = slices.Clone(o.replayed[:n])
+	o.replayed = slices.Delete(o.replayed, 0, n)
+	return due
+}

@@ -1,0 +1,183 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"metergate/quota"
+)
+
+const (
+	// closeTimeout bounds the last attempt to send what waits, when the Store is closed. The
+	// rest stays in the journal for the next process.
+	closeTimeout = 2 * time.Second
+	// forgetAfter is how long the store must recognise a commit that came from the journal:
+	// copies of the call that was not answered may still arrive.
+	forgetAfter = time.Minute
+)
+
+// runOutbox sends what waits for the remote store whenever there is something, until the
+// Store is closed.
+func (s *Store) runOutbox() {
+	forget := time.NewTicker(forgetAfter / 2)
+	defer forget.Stop()
+	for {
+		select {
+		case <-s.outbox.wake:
+		case <-forget.C:
+			s.forgetReplayed()
+			continue
+		case <-s.closing:
+			s.sendAll(time.Now().Add(closeTimeout)) // a last attempt
+			return
+		}
+		for !s.sendAll(time.Time{}) {
+			// A breaker that closes signals as well, but all of them may be closed.
+			select {
+			case <-time.After(probeEvery):
+			case <-s.closing:
+				s.sendAll(time.Now().Add(closeTimeout))
+				return
+			}
+		}
+	}
+}
+
+// sendAll sends what waits and reports whether nothing is left. Once the Store is closing, it
+// gives up at deadline; zero means at once.
+func (s *Store) sendAll(deadline time.Time) (done bool) {
+	giveUp := func() bool {
+		select {
+		case <-s.closing:
+			return deadline.IsZero() || time.Now().After(deadline)
+		default:
+			return false
+		}
+	}
+	done = true
+	for _, user := range s.ledger.usersWithBacklog() {
+		if giveUp() {
+			return false
+		}
+		if s.breaker(user).openError() != nil || s.replayInTime(user) != nil {
+			done = false
+		}
+	}
+	for _, release := range s.outbox.takeReleases() {
+		if giveUp() {
+			return false // the leases end by themselves
+		}
+		if s.remote.Now().Before(release.due) && s.sendRelease(&release.reservation) != nil {
+			s.outbox.putBackRelease(release)
+			done = false
+		}
+	}
+	return done
+}
+
+// sendRelease releases r in the remote store. An error means that it should be tried again.
+func (s *Store) sendRelease(r *quota.Reservation) error {
+	call, err := s.breaker(r.User).beginCall(context.Background())
+	if err != nil {
+		return err
+	}
+	_, err = s.remote.Release(call, r)
+	s.recordResult(call, r.User, err)
+	return err
+}
+
+// replayInTime counts everything that waits of a user. It waits no longer than the store's
+// timeout; a replay that takes longer goes on in the background.
+func (s *Store) replayInTime(user string) error {
+	if s.ledger.backlog(user) == 0 {
+		return nil
+	}
+	timer := time.NewTimer(s.timeout)
+	defer timer.Stop()
+	// A replay that was already running may have missed the last entry: repeat it.
+	for s.ledger.backlog(user) > 0 {
+		done := s.replays.DoChan(user, func() (any, error) { return nil, s.replay(user) })
+		select {
+		case r := <-done:
+			if r.Err != nil {
+				return r.Err
+			}
+		case <-timer.C:
+			return errors.New("the journal has too many counts of this user to replay in time")
+		}
+	}
+	return nil
+}
+
+// replay counts everything that waits of a user: first what is in the outbox, then what is
+// in the journal.
+func (s *Store) replay(user string) error {
+	for {
+		rs := s.outbox.userCommits(user)
+		if len(rs) == 0 {
+			break
+		}
+		if err := s.sendCommits(user, rs); err != nil {
+			return err
+		}
+		s.outbox.removeCommits(user, len(rs))
+	}
+	if s.journal == nil {
+		return nil
+	}
+	for {
+		rs, err := s.journal.userEntries(user, MaxReplay)
+		if err != nil || len(rs) == 0 {
+			return err
+		}
+		if err := s.sendCommits(user, rs); err != nil {
+			return err
+		}
+		s.journal.remove(rs)
+		s.outbox.addReplayed(rs, s.remote.Now().Add(forgetAfter))
+	}
+}
+
+// sendCommits counts commits of one user in the remote store, and drops those of which no
+// window is kept any more.
+func (s *Store) sendCommits(user string, rs []quota.Reservation) error {
+	now := s.remote.Now()
+	var kept, dropped []quota.Reservation
+	for _, r := range rs {
+		if slices.ContainsFunc(r.Windows, func(w quota.Window) bool { return now.Before(w.RetainedUntil(s.keep)) }) {
+			kept = append(kept, r)
+		} else {
+			dropped = append(dropped, r)
+		}
+	}
+	if len(kept) > 0 {
+		call, err := s.breaker(user).beginCall(context.Background())
+		if err != nil {
+			return err
+		}
+		if err = s.remote.Replay(call, user, kept); !s.recordResult(call, user, err) {
+			return err
+		}
+	}
+	s.ledger.removeUnsent(user, kept, true)
+	s.ledger.removeUnsent(user, dropped, false)
+	s.stats.replayed.Add(int64(len(kept)))
+	s.stats.dropped.Add(int64(len(dropped)))
+	s.stats.backlog.Add(-int64(len(rs)))
+	if len(dropped) > 0 {
+		s.log.Warn("dropped counts from the journal: their windows are no longer kept", "dropped", len(dropped))
+	}
+	return nil
+}
+
+// forgetReplayed lets the remote store forget commits that came from the journal some time
+// ago and are no longer in it: no call for them will come again.
+func (s *Store) forgetReplayed() {
+	for _, p := range s.outbox.takeForgettable(s.remote.Now()) {
+		if r := &p.reservation; s.journal.isRemoved(r) {
+			s.remote.Forget(r)
+		}
+	}
+}

@@ -1,0 +1,36 @@
+package guard
+
+import "sync/atomic"
+
+// Stats are numbers of a Store. All but OpenBreakers and Backlog count since New.
+type Stats struct {
+	OpenBreakers  int   // circuit breakers that are open now
+	Backlog       int64 // counts that wait for the store now
+	Journaled     int64 // counts that were written to the journal
+	Replayed      int64 // counts that were sent to the store later
+	Dropped       int64 // counts that were discarded because their windows are no longer kept
+	Unchecked     int64 // requests that were admitted without an answer of the store
+	JournalErrors int64 // counts that no journal took
+}
+
+type stats struct {
+	backlog, journaled, replayed, dropped, unchecked, journalErrors atomic.Int64
+}
+
+// Stats returns the present numbers.
+func (s *Store) Stats() Stats {
+	st := Stats{
+		Backlog:       s.stats.backlog.Load(),
+		Journaled:     s.stats.journaled.Load(),
+		Replayed:      s.stats.replayed.Load(),
+		Dropped:       s.stats.dropped.Load(),
+		Unchecked:     s.stats.unchecked.Load(),
+		JournalErrors: s.stats.journalErrors.Load(),
+	}
+	for i := range s.breakers {
+		if s.breakers[i].openError() != nil {
+			st.OpenBreakers++
+		}
+	}
+	return st
+}

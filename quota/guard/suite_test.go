@@ -1,0 +1,57 @@
+package guard_test
+
+import (
+	"testing"
+	"time"
+
+	"metergate/quota"
+	"metergate/quota/boltstore"
+	"metergate/quota/guard"
+	"metergate/quota/quotatest"
+	"metergate/quota/redisstore"
+	"metergate/quota/redisstore/redistest"
+)
+
+// A guarded store passes the same suite as the store behind it.
+func TestSuite(t *testing.T) {
+	url := redistest.Start(t).URL()
+	guarded := func(t testing.TB, remote guard.Remote, calendar *quota.Calendar) quota.Store {
+		j, err := guard.OpenJournal(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := guard.New(guard.Options{Remote: remote, Journal: j, AllowOnFailure: true, Timeout: 20 * time.Second,
+			Calendar: calendar, Keep: 400 * 24 * time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if st := s.Stats(); st.Journaled != 0 || st.Unchecked != 0 {
+				t.Errorf("the journal was used without an outage: %+v", st)
+			}
+			s.Close()
+		})
+		return s
+	}
+	t.Run("redis", func(t *testing.T) {
+		quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quota.Store {
+			remote, err := redisstore.Open(redisstore.Options{URL: url, Prefix: "test-" + quota.NewID(), Timeout: 20 * time.Second,
+				Calendar: calendar, Now: clock.Now, Offset: clock.Offset})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { remote.Close() })
+			return guarded(t, remote, calendar)
+		})
+	})
+	t.Run("bolt", func(t *testing.T) {
+		quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quota.Store {
+			remote, err := boltstore.Open(t.TempDir(), boltstore.Options{Calendar: calendar, Now: clock.Now})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { remote.Close() })
+			return guarded(t, remote, calendar)
+		})
+	})
+}
