@@ -15,9 +15,9 @@ import (
 	"metergate/quota/redisstore/redistest"
 )
 
-// The script computes what AttemptLimit.TakeToken does, to the microsecond: on miniredis, whose
-// clock stands still where it is told to.
-func TestAttemptsToTheMicrosecond(t *testing.T) {
+// TestAttemptsAgreeWithTakeToTheMicrosecond compares the script with AttemptLimit.TakeToken, on miniredis,
+// whose clock stands where it is set.
+func TestAttemptsAgreeWithTakeToTheMicrosecond(t *testing.T) {
 	redis := miniredis.RunT(t)
 	s := openStore(t, "redis://"+redis.Addr())
 	rapid.Check(t, func(t *rapid.T) {
@@ -30,42 +30,43 @@ func TestAttemptsToTheMicrosecond(t *testing.T) {
 				a = quota.AttemptLimit{Requests: rapid.Int64Range(1, 5).Draw(t, "requests"),
 					Per: rapid.SampledFrom([]time.Duration{time.Second, time.Minute, 24 * time.Hour}).Draw(t, "per")}
 			}
-			// Back, too, as a clock may be set.
+			// A clock may also be set back.
 			step := time.Duration(rapid.Int64Range(-int64(3*a.TokenInterval()), int64(3*a.TokenInterval())).Draw(t, "step"))
 			if rapid.Bool().Draw(t, "at once") {
 				step = 0
 			}
 			now = now.Add(step.Truncate(time.Microsecond))
 			redis.SetTime(now)
-			// One who is let try is refused by the limit, and leaves nothing but the attempt.
+			// With an attempt left, the limit refuses the request: only the attempt is written.
 			p := quotatest.NewBoundPlan("p", a, quota.Limit{Period: quota.Month})
-			d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: user, Endpoint: "analyze", Plans: p.OnlyChoice(), Lease: time.Minute})
+			d, err := s.Reserve(ctx, requestBy(p, user))
 			var wait time.Duration
 			full[a], wait = a.TakeToken(full[a], now)
 			if err != nil || d.Admitted || d.AttemptWait != wait {
 				t.Fatalf("call %d: attempts again in %v, want %v; admitted %v, error %v", i, d.AttemptWait, wait, d.Admitted, err)
 			}
-			kept, err := strconv.ParseInt(redis.HGet(s.key(user), bucketOf(p)), 10, 64)
+			kept, err := strconv.ParseInt(redis.HGet(key(s, user), bucketOf(p)), 10, 64)
 			if err != nil || kept != full[a].UnixMicro() {
 				t.Fatalf("call %d: Redis keeps %d, want %d, error %v", i, kept, full[a].UnixMicro(), err)
 			}
 		}
-		redis.Del(s.key(user))
+		redis.Del(key(s, user))
 	})
 }
 
-// bucketOf is the field with a user's bucket under the rule of p.
+// bucketOf returns the field with a user's bucket under the rule of p.
 func bucketOf(p *quota.Plan) string {
 	a := p.AttemptLimit()
 	return fmt.Sprintf("attempts/%d/%d", a.Requests, a.TokenInterval().Microseconds())
 }
 
-// A user who was only ever refused does not stay in Redis.
-func TestAttemptsAloneEnd(t *testing.T) {
+// TestKeyWithOnlyAttemptsExpires checks that a user who was only ever refused does not stay in
+// Redis.
+func TestKeyWithOnlyAttemptsExpires(t *testing.T) {
 	s := openStore(t, redistest.Start(t).URL())
 	fields := func() []string {
 		t.Helper()
-		names, err := s.client.HKeys(ctx, s.key("u")).Result()
+		names, err := commands(s).HKeys(ctx, key(s, "u")).Result()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -74,7 +75,7 @@ func TestAttemptsAloneEnd(t *testing.T) {
 	}
 	try := func(p *quota.Plan) {
 		t.Helper()
-		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Plans: p.OnlyChoice(), Lease: time.Minute})
+		d, err := s.Reserve(ctx, requestBy(p, "u"))
 		if err != nil || d.Admitted {
 			t.Fatalf("admitted %v, error %v", d.Admitted, err)
 		}
@@ -92,32 +93,28 @@ func TestAttemptsAloneEnd(t *testing.T) {
 	if got, want := fields(), []string{bucketOf(p), "user"}; !slices.Equal(got, want) {
 		t.Errorf("attempts leave %v, want %v", got, want)
 	}
-	ttl, err := s.client.PTTL(ctx, s.key("u")).Result()
+	ttl, err := commands(s).PTTL(ctx, key(s, "u")).Result()
 	// It is full again after the period, less what this test took.
 	if err != nil || ttl < per-time.Minute || ttl > per+time.Hour {
 		t.Errorf("the key lives for %v, want %v and a margin; error %v", ttl, per, err)
 	}
 }
 
-// A bucket that is full again goes when others of the user's things do, and one that is
-// not stays.
-func TestFullBucketsAreSwept(t *testing.T) {
+// TestSweepDeletesFullBuckets checks that a bucket that is full again goes when something else
+// of the user's has ended, and that any other bucket stays.
+func TestSweepDeletesFullBuckets(t *testing.T) {
 	clock := quotatest.NewClock(time.Date(2026, time.November, 17, 12, 0, 5, 0, time.UTC))
-	s, err := Open(Options{URL: redistest.Start(t).URL(), Timeout: 20 * time.Second, Now: clock.Now, Offset: clock.Offset})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := openAt(t, redistest.Start(t).URL(), clock)
 	p := quotatest.NewBoundPlan("p", quota.AttemptLimit{Requests: 2, Per: time.Hour})
 	reserve := func() {
 		t.Helper()
-		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Plans: p.OnlyChoice(), Lease: time.Minute})
+		d, err := s.Reserve(ctx, requestBy(p, "u"))
 		if err != nil || !d.Admitted {
 			t.Fatalf("admitted %v, error %v", d.Admitted, err)
 		}
 	}
 	for _, step := range []struct {
-		after time.Duration // of two attempts, and so of two leases
+		after time.Duration // two attempts, and so two leases
 		want  bool
 	}{{10 * time.Minute, true}, {61 * time.Minute, false}} {
 		reserve()
@@ -126,7 +123,7 @@ func TestFullBucketsAreSwept(t *testing.T) {
 		if _, err := s.Read(ctx, "u", p.OnlyChoice()); err != nil { // sweeps the leases
 			t.Fatal(err)
 		}
-		got, err := s.client.HExists(ctx, s.key("u"), bucketOf(p)).Result()
+		got, err := commands(s).HExists(ctx, key(s, "u"), bucketOf(p)).Result()
 		if err != nil || got != step.want {
 			t.Errorf("after %v there is a bucket: %v, want %v; error %v", step.after, got, step.want, err)
 		}

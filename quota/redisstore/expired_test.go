@@ -4,37 +4,21 @@ import (
 	"testing"
 	"time"
 
-	"metergate/quota"
 	"metergate/quota/quotatest"
 	"metergate/quota/redisstore/redistest"
 )
 
-// A lease that runs out is noticed once, by whichever gateway comes by; one that was
-// settled is none.
-func TestExpired(t *testing.T) {
+// TestExpiredLeaseIsNoticedOnce checks that any gateway notices a lease that has run out, that
+// only one of them does, and that a settled reservation is not taken for one.
+func TestExpiredLeaseIsNoticedOnce(t *testing.T) {
 	url := redistest.Start(t).URL()
 	clock := quotatest.NewClock(time.Date(2026, time.November, 17, 12, 0, 5, 0, time.UTC))
-	gateway := func() *Store {
-		s, err := Open(Options{URL: url, Timeout: patient, Now: clock.Now, Offset: clock.Offset})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { s.Close() })
-		return s
-	}
-	dead, alive := gateway(), gateway()
-	reserve := func() *quota.Reservation {
-		t.Helper()
-		d, err := dead.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Plans: plan.OnlyChoice(), Lease: time.Minute})
-		if err != nil || !d.Admitted {
-			t.Fatal(d.Admitted, err)
-		}
-		return &d.Reservation
-	}
+	dead, alive := openAt(t, url, clock), openAt(t, url, clock)
 	for range 3 {
-		reserve()
+		mustReserve(t, dead, "u")
 	}
-	if _, err := dead.Commit(ctx, reserve()); err != nil {
+	settled := mustReserve(t, dead, "u")
+	if _, err := dead.Commit(ctx, &settled); err != nil {
 		t.Fatal(err)
 	}
 	clock.Advance(2 * time.Minute)

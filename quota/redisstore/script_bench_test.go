@@ -13,7 +13,7 @@ import (
 // scriptTime is what Redis has spent on scripts since its statistics were reset, µs. It
 // does not depend on the network and little on the machine's load.
 func scriptTime(b *testing.B, s *Store) float64 {
-	stats, err := s.client.InfoMap(ctx, "commandstats").Result()
+	stats, err := commands(s).InfoMap(ctx, "commandstats").Result()
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func BenchmarkScripts(b *testing.B) {
 		"eight limits": quotatest.NewPlan("eight", eight...),
 	} {
 		b.Run(name, func(b *testing.B) {
-			if err := s.client.ConfigResetStat(ctx).Err(); err != nil {
+			if err := commands(s).ConfigResetStat(ctx).Err(); err != nil {
 				b.Fatal(err)
 			}
 			n := 0

@@ -8,52 +8,51 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"metergate/quota/internal/hub"
+	"metergate/quota/redisstore/script"
 )
 
-// The scripts announce each change of a user's numbers on a channel of the user's
-// own, see announce in common.lua; an announcement that nobody listens to costs
-// Redis next to nothing. A gateway listens, over one connection, to the channels of
-// the users whom it has watchers of, and tells the watchers to read. Redis may lose
-// announcements; when a connection was lost, everybody is told.
+// The scripts announce each change of a user's numbers on a channel for this user, see
+// publish_change in common.lua. An announcement to which nobody listens costs Redis next to
+// nothing. Over one connection, a gateway listens to the channels of the users that it has
+// watchers for, and tells the watchers to read. Redis may lose announcements. After a lost
+// connection, all watchers are told.
 
-// watchers has who watches, by channel.
+// watchers knows who watches, by channel.
 type watchers struct {
 	hub     hub.Hub
 	running sync.WaitGroup
 
 	mu     sync.Mutex
 	pubsub *redis.PubSub // nil until somebody watches
-	want   map[string]struct{}
-	wake   chan struct{} // one place: want has changed
+	wanted map[string]struct{}
+	wake   chan struct{} // one place: wanted has changed
 }
 
-// Watch sends to ch, without waiting, whenever the user's numbers may have changed,
-// until stop is called. ch should have a capacity of 1. What is lost on the way to
-// Redis is not sent: read from time to time besides.
+// Watch implements quota.Store. Notifications are lost while Redis cannot be reached.
 func (s *Store) Watch(user string, ch chan<- struct{}) (stop func()) {
-	w, channel := &s.watchers, s.key(user)+":changes"
-	stop, first := w.hub.Watch(channel, ch, func() { s.listen(channel, false) })
+	w, channel := &s.watchers, script.ChangesChannel(script.Key(s.prefix, user))
+	stop, first := w.hub.Watch(channel, ch, func() { s.setWanted(channel, false) })
 	if first {
-		s.listen(channel, true)
+		s.setWanted(channel, true)
 	}
 	return stop
 }
 
-// listen begins or ends to listen to a channel, some time soon.
-func (s *Store) listen(channel string, yes bool) {
+// setWanted has the gateway listen to a channel, or stop listening, some time soon.
+func (s *Store) setWanted(channel string, wanted bool) {
 	w := &s.watchers
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.pubsub == nil {
 		w.pubsub = s.client.Subscribe(context.Background())
-		w.want, w.wake = map[string]struct{}{}, make(chan struct{}, 1)
-		w.running.Go(s.subscribe)
+		w.wanted, w.wake = map[string]struct{}{}, make(chan struct{}, 1)
+		w.running.Go(s.keepSubscribed)
 		w.running.Go(w.receive)
 	}
-	if yes {
-		w.want[channel] = struct{}{}
+	if wanted {
+		w.wanted[channel] = struct{}{}
 	} else {
-		delete(w.want, channel)
+		delete(w.wanted, channel)
 	}
 	select {
 	case w.wake <- struct{}{}:
@@ -61,10 +60,11 @@ func (s *Store) listen(channel string, yes bool) {
 	}
 }
 
-// subscribe keeps the subscriptions to what is wanted, many at a time. An error is
-// that of a lost connection, which is made again with all of them.
-func (s *Store) subscribe() {
-	w, have := &s.watchers, map[string]struct{}{}
+// keepSubscribed adjusts the subscriptions to what is wanted, many at a time, until the store
+// closes. It ignores errors: they are of a lost connection, which go-redis makes again with all
+// subscriptions.
+func (s *Store) keepSubscribed() {
+	w, subscribed := &s.watchers, map[string]struct{}{}
 	for {
 		select {
 		case <-w.wake:
@@ -72,13 +72,13 @@ func (s *Store) subscribe() {
 			return
 		}
 		w.mu.Lock()
-		more, less := missing(w.want, have), missing(have, w.want)
+		more, less := missing(w.wanted, subscribed), missing(subscribed, w.wanted)
 		w.mu.Unlock()
 		for _, channel := range more {
-			have[channel] = struct{}{}
+			subscribed[channel] = struct{}{}
 		}
 		for _, channel := range less {
-			delete(have, channel)
+			delete(subscribed, channel)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
 		if len(more) > 0 {
@@ -91,7 +91,7 @@ func (s *Store) subscribe() {
 	}
 }
 
-// missing returns what is in a and not in b.
+// missing returns the names that are in a and not in b.
 func missing(a, b map[string]struct{}) (names []string) {
 	for name := range a {
 		if _, ok := b[name]; !ok {
@@ -108,7 +108,7 @@ func (w *watchers) receive() {
 		case *redis.Message:
 			w.hub.Notify(m.Channel)
 		case *redis.Subscription:
-			// It is heard from now on, perhaps once more: something may have been missed.
+			// The gateway listens from now on, perhaps again. It may have missed something.
 			w.hub.Notify(m.Channel)
 		}
 	}

@@ -2,6 +2,8 @@ package redistest
 
 import (
 	"bufio"
+	"crypto/sha1"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"metergate/quota/redisstore/script"
 )
 
 // A Cable is the network between a client and a Redis, in the hands of a test. It
@@ -288,7 +292,7 @@ func (l *link) replies() {
 // A Command is what a client sends: a name and its arguments.
 type Command []string
 
-// The scripts of redisstore.
+// The scripts of redisstore, as Command.Script names them.
 const (
 	Read    = "read"
 	Reserve = "reserve"
@@ -297,73 +301,44 @@ const (
 	Change  = "change"
 )
 
-// Script says which script of redisstore a command calls; empty: none. It goes by
-// the arguments, which common.lua and the scripts describe.
+// Script says which script of redisstore a command runs; empty: none of them. It goes by the
+// SHA-1 of the script.
 func (c Command) Script() string {
-	if len(c) < 4 || !strings.HasPrefix(strings.ToLower(c[0]), "eval") || c[2] != "1" {
+	if len(c) < 4 {
 		return ""
 	}
-	args := c[4:]
-	// skip takes n arguments away.
-	skip := func(n int) bool {
-		if n < 0 || n > len(args) {
-			return false
-		}
-		args = args[n:]
-		return true
+	sha := ""
+	switch strings.ToLower(c[0]) {
+	case "evalsha":
+		sha = c[1]
+	case "eval":
+		sum := sha1.Sum([]byte(c[1]))
+		sha = hex.EncodeToString(sum[:])
 	}
-	// number is the argument at i.
-	number := func(i int) int {
-		if i >= len(args) {
-			return -1
-		}
-		n, err := strconv.Atoi(args[i])
-		if err != nil {
-			return -1
-		}
-		return n
-	}
-	if !skip(5) || len(args) < 2 {
-		return ""
-	}
-	limits := number(1)
-	if !skip(2 + number(0)) {
-		return ""
-	}
-	if len(args) == 0 {
+	switch sha {
+	case script.Read.Hash():
 		return Read
-	}
-	if strings.HasPrefix(args[0], "lease/") {
-		if len(args) == 9+limits {
-			return Reserve
-		}
-		return ""
-	}
-	settles := number(0)
-	if len(args) < 2 || !strings.HasPrefix(args[1], "lease/") {
-		if skip(1+2*settles) && len(args) > 8 && strings.HasPrefix(args[2], "{") {
-			return Change
-		}
-		return ""
-	}
-	count := number(3)
-	if !skip(1) {
-		return ""
-	}
-	for range settles {
-		if r := number(4); r < 0 || !skip(5+2*r) {
-			return ""
-		}
-	}
-	switch {
-	case settles < 1 || len(args) > 0:
-		return ""
-	case count == 1:
-		return Commit
-	case count == 0:
-		return Release
+	case script.Reserve.Hash():
+		return Reserve
+	case script.Change.Hash():
+		return Change
+	case script.Settle.Hash():
+		return settleUse(c[4:])
 	}
 	return ""
+}
+
+// settleUse says what settle.lua is used for with these arguments: its own begin at index
+// rest-1, and the fourth of them is the count of the first reservation.
+func settleUse(args []string) string {
+	fields, err := strconv.Atoi(args[5])
+	if err != nil {
+		return ""
+	}
+	if rest := 7 + fields; args[rest+3] == "1" {
+		return Commit
+	}
+	return Release
 }
 
 // A frame is one value of Redis's protocol, as it came, and its strings.

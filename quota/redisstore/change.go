@@ -1,0 +1,54 @@
+package redisstore
+
+import (
+	"context"
+
+	"metergate/quota"
+	"metergate/quota/redisstore/resp"
+	"metergate/quota/redisstore/script"
+)
+
+// allKinds are the kinds of windows there are.
+var allKinds = []quota.Period{quota.Minute, quota.Hour, quota.Day, quota.Week, quota.Month, quota.Year}
+
+// ApplyChange implements quota.Store, and announces the change to the gateways. The snapshot is
+// read after it, in a second call.
+func (s *Store) ApplyChange(ctx context.Context, user string, t quota.PlanChoice, c quota.Change) (quota.Snapshot, error) {
+	if err := c.Validate(user); err != nil {
+		return quota.Snapshot{}, err
+	}
+	q := query{script: script.Change, user: user, noCounts: true}
+	switch c.Action {
+	case quota.ActionGrant:
+		q.plans = t // the limit depends on the plan
+		q.kinds = func(p *quota.Plan) []quota.Period {
+			if i, ok := c.LimitIndex(p); ok {
+				return []quota.Period{p.Limits()[i].Period}
+			}
+			return nil
+		}
+	case quota.ActionReset:
+		q.kinds = func(*quota.Plan) []quota.Period { return allKinds }
+	case quota.ActionSetCounts:
+		q.kinds = func(*quota.Plan) []quota.Period { return []quota.Period{c.Period} }
+	}
+	q.appendArgs = func(args *resp.Args, p *quota.Plan, windows []quota.Window) {
+		own := script.ChangeArgs{Change: c, Entry: c, Windows: windows, Keep: s.keep}
+		if c.Action == quota.ActionGrant {
+			if i, ok := c.LimitIndex(p); ok {
+				l := p.Limits()[i]
+				own.Counter = script.Counter(windows[0].ID, l.Endpoint)
+				own.Entry.Period = l.Period
+			}
+		}
+		own.AppendTo(args)
+	}
+	var o outcome
+	if err := s.ask(ctx, &q, &o); err != nil {
+		return quota.Snapshot{}, err
+	}
+	if err := o.reply.ChangeError(); err != nil {
+		return quota.Snapshot{}, err
+	}
+	return s.Read(ctx, user, t)
+}

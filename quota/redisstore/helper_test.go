@@ -1,0 +1,81 @@
+package redisstore
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"metergate/quota"
+	"metergate/quota/quotatest"
+	"metergate/quota/redisstore/script"
+)
+
+var (
+	ctx = context.Background()
+	// plan is the plan of users for whom it does not matter: 100 requests a month.
+	plan = quotatest.NewPlan("free", quota.Limit{Requests: 100, Period: quota.Month})
+)
+
+// patient is a timeout that no working Redis needs, however busy the machine.
+const patient = 20 * time.Second
+
+// openStore opens a store that never gives up a working Redis.
+func openStore(t testing.TB, url string) *Store {
+	t.Helper()
+	return openWith(t, Options{URL: url, Timeout: patient})
+}
+
+// openWith opens a store for the time of a test.
+func openWith(t testing.TB, opt Options) *Store {
+	t.Helper()
+	s, err := Open(opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// openAt opens a patient store whose time is a clock's.
+func openAt(t testing.TB, url string, clock *quotatest.Clock) *Store {
+	t.Helper()
+	return openWith(t, Options{URL: url, Timeout: patient, Now: clock.Now, Offset: clock.Offset})
+}
+
+// commands returns the store's own go-redis client, to look into Redis.
+func commands(s *Store) (client redis.UniversalClient) {
+	s.client.Do(ctx, func(_ context.Context, r redis.UniversalClient) error { client = r; return nil })
+	return client
+}
+
+// key returns the name of a user's hash.
+func key(s *Store, user string) string { return script.Key(s.prefix, user) }
+
+// newRequest returns a request of a user by plan.
+func newRequest(user string) quota.Request { return requestBy(plan, user) }
+
+// requestBy returns a request of a user by some plan.
+func requestBy(p *quota.Plan, user string) quota.Request {
+	return quota.Request{ID: quota.NewID(), User: user, Endpoint: "analyze", Plans: p.OnlyChoice(), Lease: time.Minute}
+}
+
+// mustReserve reserves where nothing is in the way.
+func mustReserve(t testing.TB, s *Store, user string) quota.Reservation {
+	t.Helper()
+	d, err := s.Reserve(ctx, newRequest(user))
+	if err != nil || !d.Admitted {
+		t.Fatalf("admitted %v, error %v", d.Admitted, err)
+	}
+	return d.Reservation
+}
+
+// wantState compares what Redis has of a user.
+func wantState(t testing.TB, s *Store, user string, used, held int64) {
+	t.Helper()
+	snap, err := s.Read(ctx, user, plan.OnlyChoice())
+	if err != nil || snap.Total.Used != used || snap.Total.Held != held {
+		t.Errorf("%d used, %d held (error %v), want %d and %d", snap.Total.Used, snap.Total.Held, err, used, held)
+	}
+}

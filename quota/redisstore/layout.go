@@ -1,0 +1,112 @@
+package redisstore
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"metergate/quota"
+	"metergate/quota/redisstore/resp"
+	"metergate/quota/redisstore/script"
+)
+
+// A layout is what the gateway assumes about the windows of a plan, and where the counts are
+// that the plan needs, encoded for the scripts. It is the same for all users of the plan until
+// one of the windows ends, so it is made once and not for each request.
+type layout struct {
+	windows    []quota.Window
+	from, till time.Time // while all of them run
+	limits     int
+	counts     []quota.Count // for each counter of the plan, without its numbers
+	// index is that of each counter in what a script returns. Several counters of a plan
+	// may be the same one in Redis.
+	index    []int
+	counters int // in Redis
+	args     resp.Args
+}
+
+// endOfTime is after the end of all windows, and exact in Lua, whose numbers are float64.
+var endOfTime = time.UnixMilli(1 << 52)
+
+// newLayout lays out the windows that must run, and those in which the counts of a plan are
+// wanted. A nil plan has none.
+func newLayout(running []quota.Window, p *quota.Plan, wanted []quota.Window) *layout {
+	l := &layout{windows: running, from: time.UnixMilli(0), till: endOfTime}
+	for _, w := range running {
+		if w.Start.After(l.from) {
+			l.from = w.Start
+		}
+		if w.End.Before(l.till) {
+			l.till = w.End
+		}
+	}
+	var names []string
+	if p != nil {
+		l.limits = len(p.Limits())
+		for _, c := range p.Counters() {
+			w := windowOfKind(c.Period, wanted)
+			name := script.Counter(w.ID, c.Endpoint)
+			i := slices.Index(names, name)
+			if i < 0 {
+				i = len(names)
+				names = append(names, name)
+			}
+			l.counts, l.index = append(l.counts, quota.Count{Window: w}), append(l.index, i)
+		}
+	}
+	l.counters = len(names)
+	encoded := script.Layout{From: l.from, Till: l.till, Counters: names, Limits: l.limits}
+	encoded.AppendTo(&l.args)
+	return l
+}
+
+// countsOf returns the counts with the numbers that a script has returned.
+func (l *layout) countsOf(numbers []int64) []quota.Count {
+	counts := slices.Clone(l.counts)
+	grants := numbers[2*l.counters:]
+	for i, at := range l.index {
+		counts[i].Used, counts[i].Held = numbers[2*at], numbers[2*at+1]
+		if i < len(grants) {
+			counts[i].Granted = grants[i]
+		}
+	}
+	return counts
+}
+
+func windowOfKind(per quota.Period, windows []quota.Window) quota.Window {
+	for _, w := range windows {
+		if w.Period == per {
+			return w
+		}
+	}
+	panic("redisstore: no window per " + per.String())
+}
+
+// maxLayouts bounds the layouts that are kept. Plans that a reload has replaced leave theirs
+// behind.
+const maxLayouts = 256
+
+// layouts holds the last layout of each plan.
+type layouts struct {
+	mu     sync.RWMutex
+	byPlan map[*quota.Plan]*layout
+}
+
+// forPlan returns the layout of a plan at a time.
+func (ls *layouts) forPlan(p *quota.Plan, at time.Time, calendar *quota.Calendar) *layout {
+	ls.mu.RLock()
+	l := ls.byPlan[p]
+	ls.mu.RUnlock()
+	if l != nil && !at.Before(l.from) && at.Before(l.till) {
+		return l
+	}
+	windows := calendar.WindowsAt(p.Periods(), at)
+	l = newLayout(windows, p, windows)
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if ls.byPlan == nil || len(ls.byPlan) >= maxLayouts {
+		ls.byPlan = map[*quota.Plan]*layout{}
+	}
+	ls.byPlan[p] = l
+	return l
+}

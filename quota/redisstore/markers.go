@@ -1,0 +1,127 @@
+package redisstore
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"metergate/quota"
+	"metergate/quota/redisstore/script"
+)
+
+// The marker of a settled reservation is there in case a call for it is repeated. If all
+// markers stayed for as long as that may happen, they would fill Redis. But nearly every
+// reservation is settled and answered at the first try. Then no copy of a call is on its way,
+// and the gateway deletes the marker a second or two later, together with those of other users
+// in one round trip of its own. Only the markers of calls without an answer stay, and those of
+// the last few seconds of a gateway that was killed.
+
+const (
+	deleteMarkersEvery = time.Second
+	// maxMarkers bounds the memory of markers to delete, in ids of a generation. Markers
+	// beyond it stay in Redis, where they cost memory and nothing else.
+	maxMarkers = 1 << 17
+	// markerBatch bounds a round trip, in fields.
+	markerBatch = 1000
+)
+
+// markers holds the fields to delete, by key, in two generations. The young ones wait for
+// another turn, since the client of a cluster that fails over may have sent a call twice.
+type markers struct {
+	mu         sync.Mutex
+	young, old map[string][]string
+	n          int // fields in young
+}
+
+func (m *markers) add(key, id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.n >= maxMarkers {
+		return
+	}
+	if m.young == nil {
+		m.young = make(map[string][]string)
+	}
+	m.young[key] = append(m.young[key], script.MarkerField(id))
+	m.n++
+}
+
+// putBack lets fields that could not be deleted wait for another turn.
+func (m *markers) putBack(due map[string][]string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.young == nil {
+		m.young = make(map[string][]string)
+	}
+	for key, fields := range due {
+		if m.n+len(fields) > maxMarkers {
+			return
+		}
+		m.young[key] = append(m.young[key], fields...)
+		m.n += len(fields)
+	}
+}
+
+// takeDue ends a turn: it returns the old generation, and the young one becomes old.
+func (m *markers) takeDue() map[string][]string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	due := m.old
+	m.old, m.young, m.n = m.young, nil, 0
+	return due
+}
+
+// Forget implements quota.Store. The marker goes in one of the next turns.
+func (s *Store) Forget(r *quota.Reservation) { s.markers.add(script.Key(s.prefix, r.User), r.ID) }
+
+// deleteMarkersUntilClosed deletes markers from time to time, and when the store closes all
+// that are left.
+func (s *Store) deleteMarkersUntilClosed() {
+	tick := time.NewTicker(deleteMarkersEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			s.deleteMarkers(s.markers.takeDue())
+		case <-s.closing:
+			s.deleteMarkers(s.markers.takeDue())
+			s.deleteMarkers(s.markers.takeDue())
+			return
+		}
+	}
+}
+
+// deleteMarkers deletes what is due, and puts back what it could not delete.
+func (s *Store) deleteMarkers(due map[string][]string) {
+	for len(due) > 0 {
+		batch, n := map[string][]string{}, 0
+		for key, fields := range due {
+			some := fields[:min(len(fields), markerBatch-n)]
+			batch[key] = some
+			if n += len(some); len(some) == len(fields) {
+				delete(due, key)
+			} else {
+				due[key] = fields[len(some):]
+			}
+			if n == markerBatch {
+				break
+			}
+		}
+		err := s.client.Do(context.Background(), func(ctx context.Context, r redis.UniversalClient) error {
+			_, err := r.Pipelined(ctx, func(p redis.Pipeliner) error {
+				for key, fields := range batch {
+					p.HDel(ctx, key, fields...)
+				}
+				return nil
+			})
+			return err
+		})
+		if err != nil {
+			s.markers.putBack(batch)
+			s.markers.putBack(due)
+			return
+		}
+	}
+}

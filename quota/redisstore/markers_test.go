@@ -1,0 +1,124 @@
+package redisstore
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"metergate/quota"
+	"metergate/quota/quotatest"
+	"metergate/quota/redisstore/redistest"
+)
+
+// settleUnits reserves n units of a user, gives the first back, counts the second, and so on.
+func settleUnits(t testing.TB, s *Store, user string, n int) (settled []quota.Reservation) {
+	t.Helper()
+	for i := range n {
+		r := mustReserve(t, s, user)
+		if _, err := s.settle(ctx, &r, i%2 == 1); err != nil {
+			t.Fatal(err)
+		}
+		settled = append(settled, r)
+	}
+	return settled
+}
+
+// countMarkers returns how many settled reservations of a user Redis remembers.
+func countMarkers(t testing.TB, s *Store, user string) (n int) {
+	t.Helper()
+	fields, err := commands(s).HKeys(ctx, key(s, user)).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range fields {
+		if strings.HasPrefix(f, "done/") {
+			n++
+		}
+	}
+	return n
+}
+
+func TestForgetDeletesMarkersAfterTwoTurns(t *testing.T) {
+	s := openStore(t, redistest.Start(t).URL())
+	var remembered []quota.Reservation
+	for user := range 3 {
+		name := fmt.Sprint("user-", user)
+		settled := settleUnits(t, s, name, 20)
+		for _, r := range settled[2:] {
+			s.Forget(&r)
+		}
+		remembered = append(remembered, settled[:2]...)
+		if n := countMarkers(t, s, name); n != 20 {
+			t.Errorf("%s: %d markers after 20 were settled, want 20", name, n)
+		}
+	}
+	// In one turn they become old, in the next they go.
+	s.deleteMarkers(s.markers.takeDue())
+	if n := countMarkers(t, s, "user-0"); n != 20 {
+		t.Errorf("%d markers after one turn, want 20", n)
+	}
+	s.deleteMarkers(s.markers.takeDue())
+	for user := range 3 {
+		if n := countMarkers(t, s, fmt.Sprint("user-", user)); n != 2 {
+			t.Errorf("user-%d: %d markers when 18 are forgotten, want 2", user, n)
+		}
+	}
+	for i, r := range remembered {
+		snap, err := s.settle(ctx, &r, true) // one of two was given back before
+		if err != nil || snap.Total.Used != 10 {
+			t.Errorf("%d: %d used after it was settled again (error %v), want 10", i, snap.Total.Used, err)
+		}
+	}
+}
+
+func TestCloseDeletesMarkers(t *testing.T) {
+	url := redistest.Start(t).URL()
+	s := openStore(t, url)
+	for _, r := range settleUnits(t, s, "u", 10) {
+		s.Forget(&r)
+	}
+	s.Close()
+	if n := countMarkers(t, openStore(t, url), "u"); n != 0 {
+		t.Errorf("%d markers after Close, want 0", n)
+	}
+}
+
+func TestMarkersToDeleteAreBounded(t *testing.T) {
+	var m markers
+	for i := range maxMarkers + 10 {
+		m.add(fmt.Sprint("key-", i%10), "id")
+	}
+	m.takeDue()
+	n := 0
+	for _, fields := range m.takeDue() {
+		n += len(fields)
+	}
+	if n != maxMarkers {
+		t.Errorf("%d wait, want %d", n, maxMarkers)
+	}
+	if due := m.takeDue(); len(due) != 0 {
+		t.Errorf("%d keys come again", len(due))
+	}
+}
+
+// TestMarkerOfACountStaysAsLongAsTheCount: a gateway may send a count again after an outage of
+// any length. The marker of a unit given back stays for minutes.
+func TestMarkerOfACountStaysAsLongAsTheCount(t *testing.T) {
+	clock := quotatest.NewClock(time.Date(2026, time.November, 17, 12, 0, 32, 0, time.UTC))
+	s := openWith(t, Options{URL: redistest.Start(t).URL(), Timeout: patient, Now: clock.Now,
+		Offset: func() time.Duration { return time.Until(clock.Now()) }})
+	settled := settleUnits(t, s, "u", 2) // one given back, one counted
+	clock.Advance(300 * 24 * time.Hour)
+	if _, err := s.Read(ctx, "u", plan.OnlyChoice()); err != nil { // sweeps
+		t.Fatal(err)
+	}
+	if n := countMarkers(t, s, "u"); n != 1 {
+		t.Errorf("%d markers after 300 days, want 1", n)
+	}
+	if _, err := s.Commit(ctx, &settled[1]); err != nil {
+		t.Fatal(err)
+	}
+	clock.Advance(-300 * 24 * time.Hour)
+	wantState(t, s, "u", 1, 0)
+}

@@ -1,0 +1,85 @@
+package redisstore
+
+import (
+	"hash/maphash"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"metergate/quota"
+)
+
+// maxOverrides bounds the overrides that are kept in each shard.
+const maxOverrides = 1024
+
+// overrides holds the plan overrides that the gateway has seen last, as common.lua writes
+// them, in bounded memory. Only Redis knows which users have one. A script is sent with the
+// override last seen, and if that is wrong, it costs a second round trip. So users without an
+// override, which are nearly all, cost nothing.
+type overrides struct {
+	seed   maphash.Seed
+	n      atomic.Int64 // in all shards; while it is 0, no shard is locked
+	shards [64]overrideShard
+}
+
+type overrideShard struct {
+	mu    sync.RWMutex
+	users map[string]string
+}
+
+func (o *overrides) shardOf(user string) *overrideShard {
+	return &o.shards[maphash.String(o.seed, user)%uint64(len(o.shards))]
+}
+
+// lastSeen returns a user's override; empty: none.
+func (o *overrides) lastSeen(user string) string {
+	if o.n.Load() == 0 {
+		return ""
+	}
+	sh := o.shardOf(user)
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	return sh.users[user]
+}
+
+// see keeps a user's override; empty: none. If there are too many, another one is dropped,
+// which costs that user a round trip.
+func (o *overrides) see(user, override string) {
+	sh := o.shardOf(user)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	before := len(sh.users)
+	if override == "" {
+		delete(sh.users, user)
+	} else {
+		if sh.users == nil {
+			sh.users = map[string]string{}
+		}
+		sh.users[user] = override
+		for other := range sh.users {
+			if len(sh.users) <= maxOverrides {
+				break
+			}
+			if other != user {
+				delete(sh.users, other)
+			}
+		}
+	}
+	o.n.Add(int64(len(sh.users) - before))
+}
+
+// parseOverride reads what common.lua writes, "UNTIL NAME"; anything else is no override.
+func parseOverride(text string) quota.Override {
+	until, name, ok := strings.Cut(text, " ")
+	ms, err := strconv.ParseInt(until, 10, 64)
+	if !ok || err != nil {
+		return quota.Override{}
+	}
+	o := quota.Override{Plan: name}
+	if ms != 0 {
+		o.Until = time.UnixMilli(ms).UTC()
+	}
+	return o
+}

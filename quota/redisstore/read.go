@@ -1,0 +1,56 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"metergate/quota"
+	"metergate/quota/redisstore/script"
+)
+
+// Read implements quota.Store.
+func (s *Store) Read(ctx context.Context, user string, t quota.PlanChoice) (snapshot quota.Snapshot, err error) {
+	var o outcome
+	if err = s.ask(ctx, &query{script: script.Read, user: user, plans: t}, &o); err == nil {
+		o.fill(&snapshot)
+	}
+	return snapshot, err
+}
+
+// ReadAt implements quota.Store.
+func (s *Store) ReadAt(ctx context.Context, user string, t quota.PlanChoice, at time.Time) (quota.Snapshot, error) {
+	var o outcome
+	if err := s.ask(ctx, &query{script: script.Read, user: user, plans: t, at: at}, &o); err != nil {
+		return quota.Snapshot{}, err
+	}
+	var snapshot quota.Snapshot
+	o.fill(&snapshot)
+	if w := snapshot.Total.Window; o.at.Before(w.Start) || !o.at.Before(w.RetainedUntil(s.keep)) {
+		return quota.Snapshot{}, quota.ErrNotKept
+	}
+	return snapshot, nil
+}
+
+// ClaimedPlan implements quota.Store.
+func (s *Store) ClaimedPlan(ctx context.Context, user string) (plan string, err error) {
+	return s.readField(ctx, user, script.FieldClaimed)
+}
+
+// readField returns one field of a user's hash; empty: it is not there.
+func (s *Store) readField(ctx context.Context, user, field string) (string, error) {
+	var value string
+	err := s.client.Do(ctx, func(ctx context.Context, r redis.UniversalClient) (err error) {
+		value, err = r.HGet(ctx, script.Key(s.prefix, user), field).Result()
+		return err
+	})
+	switch {
+	case errors.Is(err, redis.Nil):
+		return "", nil
+	case err != nil:
+		return "", err // the call may still be under way, and write to value
+	}
+	return value, nil
+}

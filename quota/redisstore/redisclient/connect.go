@@ -1,0 +1,151 @@
+package redisclient
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"metergate/quota/redisstore/redisurl"
+)
+
+// connect prepares go-redis's client for a target; closeRedis ends it. It dials nothing
+// yet. The caller tells onFailure of calls that fail on connections of its own.
+func connect(t redisurl.Target, timeout time.Duration, connections int) (client redis.UniversalClient, onFailure func(), closeRedis func() error) {
+	options := clientOptions(targetOptions(t), timeout, connections)
+	switch {
+	case t.Cluster:
+		cluster := redis.NewClusterClient(clusterOptions(options, t.Hosts))
+		// By itself it notices a failover only when a node redirects it. A dead node
+		// does not, and would be asked again for up to a minute.
+		reload := func() { cluster.ReloadState(context.Background()) }
+		cluster.AddHook(hook{sendOnce: true, onFailure: reload})
+		return cluster, reload, cluster.Close
+	case t.Master != "":
+		f := newFailover(t, options, timeout)
+		single := redis.NewClient(options)
+		single.AddHook(hook{onFailure: f.checkSoon})
+		return single, f.checkSoon, func() error {
+			defer f.close()
+			return single.Close()
+		}
+	}
+	single := redis.NewClient(options)
+	return single, func() {}, single.Close
+}
+
+// targetOptions returns what a URL says of one Redis, the first host of several.
+func targetOptions(t redisurl.Target) *redis.Options {
+	o := &redis.Options{Network: "unix", Addr: t.Unix, Username: t.Username, Password: t.Password, DB: t.Database}
+	if t.Unix == "" {
+		o.Network, o.Addr = "tcp", t.Hosts[0]
+	}
+	if t.TLS {
+		host, _, _ := net.SplitHostPort(o.Addr)
+		o.TLSConfig = &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
+	}
+	return o
+}
+
+// clientOptions makes go-redis keep the package's promises: one try, and never longer than
+// the timeout. By default it sends a script up to four times and ignores deadlines.
+func clientOptions(o *redis.Options, timeout time.Duration, connections int) *redis.Options {
+	o.ContextTimeoutEnabled = true
+	o.MaxRetries = -1
+	o.DialerRetries = 1
+	o.DialTimeout = timeout + setupTimeout
+	o.ReadTimeout = timeout + setupTimeout
+	o.WriteTimeout = timeout + setupTimeout
+	o.PoolSize = connections
+	o.PoolTimeout = timeout
+	o.DisableIdentity = true
+	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	tlsConfig := o.TLSConfig
+	o.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		dialer := net.Dialer{Timeout: timeout + setupTimeout, KeepAlive: 30 * time.Second}
+		conn, err := dialer.DialContext(ctx, network, addr)
+		if err != nil || tlsConfig == nil {
+			return conn, err
+		}
+		config := tlsConfig.Clone()
+		config.ServerName = serverName(addr, tlsConfig.ServerName)
+		secure := tls.Client(conn, config)
+		if err := secure.HandshakeContext(ctx); err != nil {
+			conn.Close()
+			return nil, err
+		}
+		return secure, nil
+	}
+	return o
+}
+
+// clusterOptions carries the options of one Redis over to a cluster. Redirects are
+// followed, up to three for a call, as a moving slot needs. Routing by the server's table
+// of commands is off: each call would look into the table under one lock, and while the
+// table cannot be fetched, would try to fetch it without regard to the call's deadline.
+func clusterOptions(o *redis.Options, nodes []string) *redis.ClusterOptions {
+	return &redis.ClusterOptions{
+		Addrs:                    nodes,
+		Username:                 o.Username,
+		Password:                 o.Password,
+		Dialer:                   o.Dialer,
+		ContextTimeoutEnabled:    o.ContextTimeoutEnabled,
+		MaxRetries:               o.MaxRetries,
+		DialerRetries:            o.DialerRetries,
+		DialTimeout:              o.DialTimeout,
+		ReadTimeout:              o.ReadTimeout,
+		WriteTimeout:             o.WriteTimeout,
+		PoolSize:                 o.PoolSize,
+		PoolTimeout:              o.PoolTimeout,
+		DisableIdentity:          o.DisableIdentity,
+		MaintNotificationsConfig: o.MaintNotificationsConfig,
+		DisableRoutingPolicies:   true,
+	}
+}
+
+// serverName returns the name that the certificate of a dialled address must have. A
+// cluster or a Sentinel may name nodes by IP addresses that no certificate has. If the
+// first host of the URL is a name, that name holds for them.
+func serverName(addr, firstHost string) string {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil || net.ParseIP(host) != nil && net.ParseIP(firstHost) == nil {
+		return firstHost
+	}
+	return host
+}
+
+// A hook sees each command of go-redis's client, and how it ended.
+type hook struct {
+	// sendOnce keeps a cluster's client from sending a command again after a network
+	// error. By default it does so up to three times, until the deadline.
+	sendOnce bool
+	// onFailure is told that a command failed; it does not wait.
+	onFailure func()
+}
+
+func (h hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if h.sendOnce {
+			cmd = noRetry{cmd}
+		}
+		err := next(ctx, cmd)
+		if err != nil && !redis.HasErrorPrefix(err, "NOSCRIPT") {
+			h.onFailure()
+		}
+		return err
+	}
+}
+
+func (h hook) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// noRetry is a command that is not sent again, except to where a redirect points.
+type noRetry struct{ redis.Cmder }
+
+func (noRetry) NoRetry() bool { return true }

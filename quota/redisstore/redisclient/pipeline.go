@@ -1,0 +1,263 @@
+package redisclient
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"net"
+	"runtime"
+	"sync"
+	"time"
+
+	"metergate/quota"
+	"metergate/quota/redisstore/resp"
+)
+
+// A pipeline is one connection to one Redis that all scripts share. They are written as
+// they come, without waiting for the replies to earlier ones, and Redis replies in their
+// order. That takes a third of the processor time of a connection for each call, as
+// go-redis has it: with more goroutines to wake, and a write and a read each.
+//
+// The caller does the writing. When other calls are under way it lets other goroutines run
+// first: those that are about to call add theirs, and one write takes all of them. A lone
+// call has nothing to wait for.
+//
+// A pipeline that breaks, or that owes a reply for longer than the timeout, is retired: it
+// gets no new calls, and the next call makes another one. Calls under way on a pipeline that
+// is only slow have setupTimeout more. If the pipeline were closed at once, nobody would
+// know whether they have run.
+type pipeline struct {
+	conn    net.Conn
+	timeout time.Duration
+	now     func() time.Time
+	// onFailure is told that the pipeline has broken or was retired; it does not wait.
+	onFailure func()
+
+	places  chan struct{}    // one for each call that Redis has not answered
+	sent    chan *scriptCall // these calls, in their order
+	retired chan struct{}    // closed when there are to be no new calls
+
+	mu        sync.Mutex
+	out       []byte // of calls, not yet written
+	spare     []byte // the other buffer, for whoever is writing
+	writing   bool   // a goroutine is writing
+	isRetired bool   // retired is closed
+	err       error  // why the pipeline broke; nil: it has not
+}
+
+// A scriptCall is a script that Redis is to run.
+type scriptCall struct {
+	command  []byte     // as it is sent
+	done     chan error // has one place
+	timer    *time.Timer
+	deadline time.Time // when the reply has to be there
+	reply    Reply
+}
+
+// calls holds calls to use again. One that was not answered in time never comes back: its
+// pipeline may still write to it.
+var calls = sync.Pool{New: func() any {
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	return &scriptCall{done: make(chan error, 1), timer: timer}
+}}
+
+// errRetired reports that the pipeline takes no more calls. Nothing was sent.
+var errRetired = errors.New("the connection is given up")
+
+// newPipeline takes over a connection on which nothing is under way. The pipeline lives
+// until fail.
+func newPipeline(conn net.Conn, c *Client) *pipeline {
+	return &pipeline{
+		conn: conn, timeout: c.timeout, now: c.now, onFailure: c.onFailure,
+		places: make(chan struct{}, c.inFlight), sent: make(chan *scriptCall, c.inFlight), retired: make(chan struct{}),
+	}
+}
+
+// run sends a call and waits for the reply, as long as the timeout, or until ctx's deadline
+// if that is earlier. The end of ctx ends only the wait for a place: whether a script that
+// was sent has run, only its reply tells. If the call is not done, it must not be looked at
+// any more. Errors: errRetired, quota.ErrOverloaded and ctx's, after which nothing was sent;
+// a resp.ErrorReply; and a *quota.BrokenConnectionError.
+func (p *pipeline) run(ctx context.Context, c *scriptCall) (done bool, err error) {
+	if err := p.acquirePlace(ctx); err != nil {
+		return true, err
+	}
+	c.reply = Reply{Sent: p.now()}
+	if err := p.send(c); err != nil {
+		<-p.places
+		return true, err
+	}
+	overdue := time.Now().Add(p.timeout)
+	c.deadline = callDeadline(ctx, p.timeout)
+	done, err = await(c.done, c.timer, c.deadline)
+	if !done {
+		p.retireIfOverdue(c, overdue)
+	}
+	return done, err
+}
+
+// retireIfOverdue retires the pipeline if a call that nobody waits for any more is not
+// answered when it is overdue.
+func (p *pipeline) retireIfOverdue(c *scriptCall, overdue time.Time) {
+	if !time.Now().Before(overdue) {
+		p.retire()
+		return
+	}
+	time.AfterFunc(time.Until(overdue), func() {
+		if len(c.done) == 0 {
+			p.retire()
+		}
+	})
+}
+
+// acquirePlace waits until one more call may be under way.
+func (p *pipeline) acquirePlace(ctx context.Context) error {
+	select {
+	case p.places <- struct{}{}:
+		return nil
+	default:
+	}
+	timer := time.NewTimer(queueTimeout)
+	defer timer.Stop()
+	select {
+	case p.places <- struct{}{}:
+		return nil
+	case <-p.retired:
+		return errRetired
+	case <-timer.C:
+		return quota.ErrOverloaded
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// send has a call written, by the caller or by the goroutine that is writing already.
+func (p *pipeline) send(c *scriptCall) error {
+	p.mu.Lock()
+	if p.isRetired {
+		p.mu.Unlock()
+		return errRetired
+	}
+	p.out = append(p.out, c.command...)
+	p.sent <- c // has room: there are as many places
+	writer := !p.writing
+	p.writing = true
+	p.mu.Unlock()
+	if !writer {
+		return nil
+	}
+	if len(p.places) > 1 {
+		runtime.Gosched()
+	}
+	if p.write() {
+		// Others have come meanwhile. The caller has its own reply to wait for.
+		go func() {
+			for p.write() {
+			}
+		}()
+	}
+	return nil
+}
+
+// write writes what there is, and reports whether there is more by then. If not, the next
+// call needs a new writer.
+func (p *pipeline) write() (more bool) {
+	p.mu.Lock()
+	out := p.out
+	p.out = p.spare[:0]
+	p.mu.Unlock()
+	p.conn.SetWriteDeadline(time.Now().Add(p.timeout))
+	if _, err := p.conn.Write(out); err != nil {
+		p.fail(err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.spare = out
+	p.writing = len(p.out) > 0 && p.err == nil
+	return p.writing
+}
+
+// usable reports whether the pipeline takes calls.
+func (p *pipeline) usable() bool {
+	select {
+	case <-p.retired:
+		return false
+	default:
+		return true
+	}
+}
+
+// retire ends the pipeline, once the calls under way have had their time.
+func (p *pipeline) retire() {
+	p.mu.Lock()
+	first := !p.isRetired
+	p.retireLocked()
+	p.mu.Unlock()
+	if first {
+		p.onFailure()
+		time.AfterFunc(p.timeout+setupTimeout, func() { p.fail(errRetired) })
+	}
+}
+
+// retireLocked keeps new calls away. The caller holds p.mu.
+func (p *pipeline) retireLocked() {
+	if !p.isRetired {
+		p.isRetired = true
+		close(p.retired)
+	}
+}
+
+// fail ends the pipeline. All calls under way end with the same *quota.BrokenConnectionError, which
+// it returns.
+func (p *pipeline) fail(err error) error {
+	p.mu.Lock()
+	first := p.err == nil
+	if first {
+		p.err = &quota.BrokenConnectionError{Err: err}
+	}
+	p.retireLocked()
+	err = p.err
+	p.mu.Unlock()
+	if first {
+		p.onFailure()
+		p.conn.Close()
+	}
+	for { // no call is added any more
+		select {
+		case c := <-p.sent:
+			p.finish(c, err)
+		default:
+			return err
+		}
+	}
+}
+
+// finish ends a call and frees its place.
+func (p *pipeline) finish(c *scriptCall, err error) {
+	<-p.places
+	c.done <- err
+}
+
+// read hands out the replies until the pipeline ends.
+func (p *pipeline) read() {
+	r := bufio.NewReaderSize(p.conn, 16<<10)
+	for {
+		if _, err := r.Peek(1); err != nil {
+			p.fail(err)
+			return
+		}
+		select {
+		case c := <-p.sent:
+			err := resp.ReadReply(r, &c.reply.Reply)
+			if _, isReply := err.(resp.ErrorReply); err != nil && !isReply {
+				err = p.fail(err)
+			}
+			c.reply.Received = p.now()
+			p.finish(c, err)
+		default:
+			p.fail(errors.New("a reply to nothing that was sent"))
+			return
+		}
+	}
+}

@@ -1,0 +1,83 @@
+package redisclient
+
+import (
+	"context"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"metergate/quota"
+	"metergate/quota/redisstore/resp"
+)
+
+// A Reply is what a script returned, and when, by the gateway's clock.
+type Reply struct {
+	resp.Reply
+	Sent, Received time.Time
+}
+
+// Run has Redis run a script on a key, which must have a hash tag (see Slot), and returns
+// its reply. args may be used again once Run has returned. Run waits as long as the timeout,
+// or until ctx's deadline if that is earlier; before that it may wait for a place while too
+// many scripts are under way. The end of ctx ends only the wait for a place. A script whose
+// first reply is an error is sent once more, by way of go-redis. For the errors, see
+// "What it guarantees" in the package comment.
+func (c *Client) Run(ctx context.Context, script *redis.Script, key string, args *resp.Args) (Reply, error) {
+	call := calls.Get().(*scriptCall)
+	call.command = resp.AppendEvalSHA(call.command[:0], script.Hash(), key, args)
+	route := c.router.route(key)
+	err := errRetired
+	for range 3 {
+		p := route.Load()
+		if p == nil || !p.usable() {
+			deadline := callDeadline(ctx, c.timeout)
+			ctx = deadlineContext{ctx, deadline}
+			if p, err = c.connectRoute(key, deadline); err != nil {
+				return Reply{}, err
+			}
+		}
+		var done bool
+		if done, err = p.run(ctx, call); !done {
+			return Reply{}, c.timeoutError() // the pipeline may still write to call
+		}
+		if _, isReply := err.(resp.ErrorReply); isReply {
+			route.CompareAndSwap(p, nil) // in a cluster the key may be elsewhere
+			return c.runSource(deadlineContext{ctx, call.deadline}, script, key, args)
+		}
+		if err != errRetired {
+			break
+		}
+	}
+	reply := call.reply
+	calls.Put(call)
+	if err == errRetired { // three times, and nothing was sent
+		err = quota.ErrOverloaded
+	}
+	return reply, err
+}
+
+// runSource is Run by way of go-redis. It follows a key to where it is, and sends the
+// source of a script that Redis does not know. An error reply that it returns is final.
+func (c *Client) runSource(ctx context.Context, script *redis.Script, key string, args *resp.Args) (Reply, error) {
+	var reply Reply
+	values := args.Values() // the call may outlast the caller, who uses args again
+	err := c.Do(ctx, func(ctx context.Context, r redis.UniversalClient) error {
+		reply.Sent = c.now()
+		elements, err := script.Eval(ctx, r, []string{key}, values...).Slice()
+		reply.Received = c.now()
+		reply.Numbers = make([]int64, len(elements))
+		for i, element := range elements {
+			switch element := element.(type) {
+			case int64:
+				reply.Numbers[i] = element
+			case string:
+				reply.SetText(i, element)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return Reply{}, err // the call may still be under way, and write to reply
+	}
+	return reply, nil
+}

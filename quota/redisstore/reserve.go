@@ -1,0 +1,54 @@
+package redisstore
+
+import (
+	"context"
+
+	"metergate/quota"
+	"metergate/quota/redisstore/resp"
+	"metergate/quota/redisstore/script"
+)
+
+// Reserve implements quota.Store. With an error of Redis, the windows of the Reservation are
+// those that the gateway assumes to run.
+func (s *Store) Reserve(ctx context.Context, request quota.Request) (*quota.Decision, error) {
+	d := &quota.Decision{Reservation: quota.Reservation{Request: request}}
+	r := &d.Reservation
+	var o outcome
+	err := s.ask(ctx, &query{script: script.Reserve, user: r.User, plans: r.Plans, appendArgs: func(args *resp.Args, p *quota.Plan, windows []quota.Window) {
+		own := script.ReserveArgs{
+			ID: r.ID, Endpoint: r.Endpoint, Lease: r.Lease, Windows: windows, Attempts: p.AttemptLimit(),
+			Observed: r.InObserveMode(p), Claimed: r.Plans.Claimed.Name(), Limits: p.Limits(),
+		}
+		own.AppendTo(args)
+	}}, &o)
+	r.Plan, r.Windows = o.plan, o.windows
+	if err != nil {
+		return d, err
+	}
+	return d, o.decide(d)
+}
+
+// decide fills in what the script said about a request. Error: quota.ErrSettled.
+func (o *outcome) decide(d *quota.Decision) error {
+	r := &d.Reservation
+	if o.reply.NewlyHeld() {
+		for i, c := range o.plan.Counters() {
+			if c.Endpoint == "" || c.Endpoint == r.Endpoint {
+				o.counts[i].Held++
+			}
+		}
+	}
+	o.fill(&d.Snapshot)
+	switch {
+	case o.reply.Admitted():
+		d.Admitted = true
+		if r.InObserveMode(o.plan) {
+			d.WouldBlock = d.Snapshot.WouldBlock(r.Endpoint, o.reply.Code == script.Exhausted)
+		}
+	case o.reply.Code == script.Throttled:
+		d.AttemptWait = o.reply.RetryAttempt
+	case o.reply.Code == script.Settled:
+		return quota.ErrSettled
+	}
+	return nil
+}

@@ -1,0 +1,64 @@
+package resp
+
+import (
+	"bytes"
+	"strconv"
+)
+
+// Args are the arguments of a script, already encoded. The zero value has none. Args must
+// not be used by several goroutines at once.
+type Args struct {
+	n       int
+	encoded []byte
+}
+
+// AddString adds one argument.
+func (a *Args) AddString(s string) {
+	a.n++
+	a.encoded = append(a.encoded, '$')
+	a.encoded = strconv.AppendInt(a.encoded, int64(len(s)), 10)
+	a.encoded = append(a.encoded, "\r\n"...)
+	a.encoded = append(a.encoded, s...)
+	a.encoded = append(a.encoded, "\r\n"...)
+}
+
+// AddInt adds one argument, in decimal.
+func (a *Args) AddInt(n int64) {
+	var digits [20]byte
+	a.AddString(string(strconv.AppendInt(digits[:0], n, 10)))
+}
+
+// AddAll adds a copy of other arguments.
+func (a *Args) AddAll(more *Args) {
+	a.n += more.n
+	a.encoded = append(a.encoded, more.encoded...)
+}
+
+// Reset removes all arguments and keeps the memory for the next ones.
+func (a *Args) Reset() { a.n, a.encoded = 0, a.encoded[:0] }
+
+// Values returns a copy of the arguments, each of them a string, as go-redis takes them.
+func (a *Args) Values() []any {
+	values := make([]any, 0, a.n)
+	for rest := a.encoded; len(rest) > 0; {
+		size, after, _ := bytes.Cut(rest[1:], []byte("\r\n"))
+		n, _ := strconv.Atoi(string(size))
+		values = append(values, string(after[:n]))
+		rest = after[n+2:]
+	}
+	return values
+}
+
+// AppendEvalSHA appends the command that runs the script with this SHA-1, in hex, on one
+// key.
+func AppendEvalSHA(b []byte, sha, key string, args *Args) []byte {
+	head := Args{encoded: b}
+	head.encoded = append(head.encoded, '*')
+	head.encoded = strconv.AppendInt(head.encoded, int64(4+args.n), 10)
+	head.encoded = append(head.encoded, "\r\n"...)
+	head.AddString("EVALSHA")
+	head.AddString(sha)
+	head.AddString("1")
+	head.AddString(key)
+	return append(head.encoded, args.encoded...)
+}

@@ -1,0 +1,95 @@
+package script
+
+import (
+	_ "embed"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"metergate/quota"
+	"metergate/quota/redisstore/resp"
+)
+
+//go:embed change.lua
+var changeLua string
+
+// Change is change.lua.
+var Change = redis.NewScript(commonLua + changeLua)
+
+// The codes of change.lua when nothing has changed.
+const (
+	conflict Code = iota + 10
+	tooManyIDs
+	noLimit
+	tooMany
+)
+
+// ChangeArgs are the arguments of change.lua, after User and a Layout without counters.
+type ChangeArgs struct {
+	// Change is what to do. Its Validate has accepted it.
+	Change quota.Change
+	// Entry is Change as the audit log records it: of a grant with the limit's Period.
+	Entry quota.Change
+	// Windows are those that the change concerns and the Layout assumes to run: of a grant
+	// the limit's, of a reset all that run, of counts the one to set, otherwise none.
+	Windows []quota.Window
+	// Counter is that of the limit to grant to, see Counter; empty: the plan has no such
+	// limit. Only for a grant.
+	Counter string
+	// Keep is how long counts and the audit log are kept, see quota.Window.RetainedUntil.
+	Keep time.Duration
+}
+
+// AppendTo appends the arguments.
+func (a *ChangeArgs) AppendTo(args *resp.Args) {
+	c := &a.Change
+	args.AddInt(int64(len(a.Windows)))
+	for _, w := range a.Windows {
+		args.AddString(w.ID)
+		args.AddInt(w.RetainedUntil(a.Keep).UnixMilli())
+	}
+	args.AddString(c.ID)
+	args.AddString(c.Fingerprint())
+	args.AddString(string(a.Entry.Encode()))
+	args.AddInt(a.Keep.Milliseconds())
+	args.AddInt(quota.MaxAuditEntries)
+	args.AddInt(quota.ChangeIDLife.Milliseconds())
+	args.AddInt(quota.MaxChangeIDs)
+	args.AddInt(quota.MaxRequests)
+	args.AddString(string(c.Action))
+	switch c.Action {
+	case quota.ActionGrant:
+		args.AddString(a.Counter)
+		args.AddInt(c.Requests)
+	case quota.ActionSetPlan:
+		until := int64(0)
+		if !c.Until.IsZero() {
+			until = c.Until.UnixMilli()
+		}
+		args.AddInt(until)
+		args.AddString(c.Plan)
+	case quota.ActionSetCounts:
+		for _, endpoint := range slices.Sorted(maps.Keys(c.Counts)) {
+			args.AddString(endpoint)
+			args.AddInt(c.Counts[endpoint])
+		}
+	}
+}
+
+// ChangeError returns why a reply of change.lua says that nothing has changed:
+// quota.ErrIDConflict, ErrTooManyIDs, ErrNoSuchLimit or ErrTooLarge; nil: it has.
+func (r *Reply) ChangeError() error {
+	switch r.Code {
+	case conflict:
+		return quota.ErrIDConflict
+	case tooManyIDs:
+		return quota.ErrTooManyIDs
+	case noLimit:
+		return quota.ErrNoSuchLimit
+	case tooMany:
+		return quota.ErrTooLarge
+	}
+	return nil
+}

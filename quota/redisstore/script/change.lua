@@ -1,0 +1,181 @@
+-- Makes a change that an administrator wants, and adds it to the user's audit log. A change
+-- that has an id is made once. Its own arguments (change.go builds them):
+--
+--   ARGV[rest]      n, the number of windows that the change concerns, 0 or more; then n times:
+--     id            the id of a window that the gateway assumes to run
+--     retain        when its counts end, in ms
+--   ARGV[own]       right after them: the change's id, 1 to 256 bytes; empty: none
+--   ARGV[own + 1]   the change's fingerprint, of letters, digits, - and _
+--   ARGV[own + 2]   the change as JSON on one line, for the audit log
+--   ARGV[own + 3]   how long the audit log is kept, in ms
+--   ARGV[own + 4]   the most entries of the audit log
+--   ARGV[own + 5]   how long an id is remembered, in ms
+--   ARGV[own + 6]   the most ids that are remembered
+--   ARGV[own + 7]   the most that a grant or a count may come to
+--   ARGV[own + 8]   the action: grant, reset, set_plan, clear_plan or set_counts; then its
+--                   arguments, which stand above its function
+--
+-- Codes: OK; OUTDATED; and, if nothing has changed:
+--
+--   CONFLICT  the id belongs to another change
+--   IDS       too many ids are remembered
+--   NOLIMIT   the plan has no such limit
+--   TOOMANY   a grant or a count would exceed the most
+--
+-- It takes no fields of counts (ARGV[6] is 0).
+
+local CONFLICT, IDS, NOLIMIT, TOOMANY = 10, 11, 12, 13
+
+local windows, own = {}, rest + 1
+for i = 1, tonumber(ARGV[rest]) do
+  windows[i] = { id = ARGV[own], retain = tonumber(ARGV[own + 1]) }
+  own = own + 2
+end
+
+local grants = read_fields()[3]
+local all, last = delete_ended()
+local id, fingerprint, entry = ARGV[own], ARGV[own + 1], ARGV[own + 2]
+local most, action = tonumber(ARGV[own + 7]), ARGV[own + 8]
+local first = own + 9 -- of the action's arguments
+
+if id ~= '' then
+  local known = call('HGET', key, 'once/' .. id)
+  if known then
+    return reply_with(string.match(known, ' (.*)$') == fingerprint and OK or CONFLICT, {}, 1)
+  end
+  local ids = 0
+  for i = 1, #all, 2 do
+    if string.sub(all[i], 1, 5) == 'once/' and time_of(all[i + 1]) > now then
+      ids = ids + 1
+    end
+  end
+  if ids >= tonumber(ARGV[own + 6]) then
+    return reply_with(IDS, {}, 1)
+  end
+end
+if outdated then
+  return reply_outdated()
+end
+
+-- Keeps the counts of the only window for as long as they should stay.
+local function keep_counts()
+  local retain = windows[1].retain
+  call('HSETNX', key, 'retain/' .. windows[1].id, format_time(retain))
+  note_ends(retain, retain)
+end
+
+-- Sets a number. A 0 is deleted, to save memory.
+local function set_number(field, n)
+  if n > 0 then
+    call('HSET', key, field, format_time(n))
+  else
+    call('HDEL', key, field)
+  end
+end
+
+-- Each action returns a code if it changes nothing, and nil if it has changed something.
+local actions = {}
+
+-- Arguments: the counter of the limit, W or W/E, empty if there is no such limit; the units
+-- to add, 1 or more. The only window is the limit's.
+function actions.grant()
+  if ARGV[first] == '' then
+    return NOLIMIT
+  end
+  local field = 'grant/' .. ARGV[first]
+  local granted = tonumber(call('HGET', key, field) or 0) + ARGV[first + 1]
+  if granted > most then
+    return TOOMANY
+  end
+  set_number(field, granted)
+  keep_counts()
+  if windows[1].retain > tonumber(grants or 0) then
+    call('HSET', key, 'grants', format_time(windows[1].retain))
+  end
+end
+
+-- No arguments. The windows are those to reset.
+function actions.reset()
+  local running = {}
+  for i = 1, #windows do
+    running[windows[i].id] = true
+  end
+  for i = 1, #all, 2 do
+    local window = string.match(all[i], '^used/([^/]+)')
+    if window and running[window] then
+      call('HDEL', key, all[i])
+    end
+  end
+end
+
+-- Arguments: when the override ends, in ms, 0: never; the plan's name.
+function actions.set_plan()
+  local till = tonumber(ARGV[first])
+  forever = till == 0
+  if forever then
+    call('HSET', key, 'plan', '0 ' .. ARGV[first + 1])
+    call('PERSIST', key)
+  elseif till <= now then
+    call('HDEL', key, 'plan')
+  else
+    call('HSET', key, 'plan', format_time(till) .. ' ' .. ARGV[first + 1])
+    note_ends(till, till)
+  end
+end
+
+-- No arguments.
+function actions.clear_plan()
+  forever = false
+  call('HDEL', key, 'plan')
+end
+
+-- Arguments: for each endpoint its name, and the requests to set its count to, 0 or more. The
+-- only window is the one to set.
+function actions.set_counts()
+  local total = 'used/' .. windows[1].id
+  local sum = tonumber(call('HGET', key, total) or 0)
+  for i = first, #ARGV, 2 do
+    sum = sum + ARGV[i + 1] - (call('HGET', key, total .. '/' .. ARGV[i]) or 0)
+  end
+  if sum > most then
+    return TOOMANY
+  end
+  for i = first, #ARGV, 2 do
+    set_number(total .. '/' .. ARGV[i], tonumber(ARGV[i + 1]))
+  end
+  set_number(total, sum)
+  keep_counts()
+end
+
+local code = actions[action]()
+if code then
+  return reply_with(code, {}, 1)
+end
+
+-- The audit log stays as long as its newest entry. A gateway that reads it leaves out the
+-- entries that are too old.
+local audit = string.match(call('HGET', key, 'audit') or '', '(\n.*)$') or ''
+local n, cut = 1, nil
+for at in string.gmatch(audit, '()\n') do
+  n = n + 1
+  if n > tonumber(ARGV[own + 4]) then
+    cut = at
+    break
+  end
+end
+if cut then
+  audit = string.sub(audit, 1, cut - 1)
+end
+local until_audit = now + ARGV[own + 3]
+call('HSET', key, 'user', ARGV[2], 'audit', format_time(until_audit) .. '\n' .. format_time(now) .. ' ' .. entry .. audit)
+note_ends(until_audit, until_audit)
+if id ~= '' then
+  local known_until = now + ARGV[own + 5]
+  call('HSET', key, 'once/' .. id, format_time(known_until) .. ' ' .. fingerprint)
+  note_ends(known_until, known_until)
+end
+if last then
+  keep_key_until(last) -- the key may have had no expiry until now
+end
+changed = true
+return reply_with(OK, {}, 1)

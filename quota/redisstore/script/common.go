@@ -1,0 +1,114 @@
+// Package script has the Lua scripts that keep quotas in Redis, and for each of them the Go
+// side of its call. Beside NAME.lua stands NAME.go, with a struct that becomes the script's
+// arguments; common.go does the same for what all scripts share in common.lua, and reads
+// their reply. hash.go names what the scripts keep in Redis. When an argument, a code or a
+// field changes in a .lua, its .go changes with it, and nothing else.
+//
+// The package does not talk to Redis: redisstore does, over redisclient.
+//
+// To add a script, write NAME.lua and NAME.go here and a method of redisstore.Store that
+// calls it. To add an argument, append it to the struct and to the table in the .lua.
+package script
+
+import (
+	_ "embed"
+	"fmt"
+	"time"
+
+	"metergate/quota/redisstore/resp"
+)
+
+//go:embed common.lua
+var commonLua string
+
+// A Code is the first number of a script's reply. The .lua files say what each script means
+// by its codes.
+type Code int64
+
+// The codes of common.lua.
+const (
+	OK Code = iota
+	Refused
+	Outdated
+	Settled
+	Unheld
+	Throttled
+	Exhausted
+	Held
+)
+
+// User is what every script is told about the user: ARGV[1] to ARGV[3].
+type User struct {
+	// Offset is added to Redis's clock, in whole milliseconds; 0 except in tests.
+	Offset time.Duration
+	ID     string // 1 to 256 bytes
+	// Override is the plan override that the gateway assumes, as Redis has it; empty:
+	// none. AnyOverride: the script must not compare it.
+	Override string
+}
+
+// AnyOverride as User.Override means that the override does not matter.
+const AnyOverride = "*"
+
+// AppendTo appends the arguments.
+func (u *User) AppendTo(args *resp.Args) {
+	args.AddInt(u.Offset.Milliseconds())
+	args.AddString(u.ID)
+	args.AddString(u.Override)
+}
+
+// Layout is what the gateway assumes about time, and the counts that it wants: ARGV[4] to
+// ARGV[rest-1]. It is the same for all users of a plan.
+type Layout struct {
+	// From and Till bound the time in which all windows run that the gateway assumes to
+	// run, to the millisecond.
+	From, Till time.Time
+	// Counters are those whose counts the script returns, see Counter. The first Limits of
+	// them are those of limits, in the plan's order.
+	Counters []string
+	Limits   int
+}
+
+// AppendTo appends the arguments.
+func (l *Layout) AppendTo(args *resp.Args) {
+	args.AddInt(l.From.UnixMilli())
+	args.AddInt(l.Till.UnixMilli())
+	args.AddInt(int64(2 * len(l.Counters)))
+	args.AddInt(int64(l.Limits))
+	for _, counter := range l.Counters {
+		args.AddString("used/" + counter)
+		args.AddString("held/" + counter)
+	}
+}
+
+// A Reply is what a script returned.
+type Reply struct {
+	Code Code
+	Time time.Time // Redis's clock with the offset, to the millisecond
+	// Expired is how many leases the call has found to have run out.
+	Expired int64
+	// Override is the user's plan override, as Redis has it; only with Outdated.
+	Override string
+	// RetryAttempt is how long until the user has an attempt again; only with Throttled.
+	RetryAttempt time.Duration
+	// Numbers has used and held for each counter of the Layout, and then, unless nothing
+	// is granted, what is granted to each limit.
+	Numbers []int64
+}
+
+// ParseReply reads the reply to a script that was given a Layout with so many counters and
+// limits.
+func ParseReply(reply *resp.Reply, counters, limits int) (Reply, error) {
+	n := reply.Numbers
+	var r Reply
+	if len(n) > 3 && Code(n[0]) == Throttled {
+		r.RetryAttempt = time.Duration(n[len(n)-1]) * time.Microsecond
+		n = n[:len(n)-1]
+	}
+	want := 3 + 2*counters
+	if len(n) < 3 || Code(n[0]) != Outdated && len(n) != want && len(n) != want+limits {
+		return Reply{}, fmt.Errorf("a script of the store returned %d values, want %d", len(reply.Numbers), want)
+	}
+	r.Code, r.Time, r.Expired, r.Override, r.Numbers = Code(n[0]), time.UnixMilli(n[1]), n[2], reply.Text, n[3:]
+	return r, nil
+}

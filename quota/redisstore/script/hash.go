@@ -1,0 +1,61 @@
+package script
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"strings"
+)
+
+// Fields of a user's hash that are read without a script; common.lua describes them.
+const (
+	FieldUser    = "user"
+	FieldClaimed = "claimed"
+	FieldPlan    = "plan"
+	FieldAudit   = "audit"
+)
+
+// Key returns the name of a user's hash. The user's id is hashed, so that no id can be
+// chosen to look like another key. The result is Redis Cluster's hash tag, so that further
+// keys of the user can be in the same slot.
+func Key(prefix, user string) string {
+	sum := sha256.Sum256([]byte(user))
+	return prefix + ":{" + base64.RawURLEncoding.EncodeToString(sum[:16]) + "}"
+}
+
+// KeyPattern returns a pattern for SCAN that matches the keys of all users, and may match
+// others, see UserHash.
+func KeyPattern(prefix string) string {
+	quoted := strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(prefix)
+	return quoted + ":{" + strings.Repeat("?", base64.RawURLEncoding.EncodedLen(16)) + "}"
+}
+
+// UserHash returns what a key that matches KeyPattern has of the user's id. Not ok: it is no
+// user's key.
+func UserHash(key string) (hash [16]byte, ok bool) {
+	b, err := base64.RawURLEncoding.DecodeString(strings.TrimSuffix(key[strings.LastIndexByte(key, '{')+1:], "}"))
+	return hash, err == nil && copy(hash[:], b) == len(hash)
+}
+
+// ChangesChannel returns the channel on which the scripts announce that numbers of the user
+// with this key have changed.
+func ChangesChannel(key string) string { return key + ":changes" }
+
+// ProbeKey returns a key without meaning in the slot of a user's key.
+func ProbeKey(key string) string { return key + ":probe" }
+
+// MarkerField returns the field that records that a reservation is settled.
+func MarkerField(id string) string { return "done/" + id }
+
+func leaseField(id string) string { return "lease/" + id }
+
+// UsedPrefix returns the prefix of the fields with a window's counts by endpoint.
+func UsedPrefix(window string) string { return "used/" + window + "/" }
+
+// Counter returns how the scripts name the counter of a window, of one endpoint or, if
+// endpoint is empty, of all.
+func Counter(window, endpoint string) string {
+	if endpoint == "" {
+		return window
+	}
+	return window + "/" + endpoint
+}

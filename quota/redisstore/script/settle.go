@@ -1,0 +1,47 @@
+package script
+
+import (
+	_ "embed"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"metergate/quota"
+	"metergate/quota/redisstore/resp"
+)
+
+//go:embed settle.lua
+var settleLua string
+
+// Settle is settle.lua.
+var Settle = redis.NewScript(commonLua + settleLua)
+
+// SettleArgs are the arguments of settle.lua, after User and Layout.
+type SettleArgs struct {
+	// Count says whether the reservations are counted, or given back.
+	Count bool
+	// Keep is how long counts are kept, see quota.Window.RetainedUntil.
+	Keep time.Duration
+	// Reservations are those of one user, 1 or more.
+	Reservations []*quota.Reservation
+}
+
+// AppendTo appends the arguments.
+func (a *SettleArgs) AppendTo(args *resp.Args) {
+	args.AddInt(int64(len(a.Reservations)))
+	for _, r := range a.Reservations {
+		args.AddString(leaseField(r.ID))
+		args.AddString(MarkerField(r.ID))
+		if a.Count {
+			args.AddInt(1)
+		} else {
+			args.AddInt(0)
+		}
+		args.AddString(r.Endpoint)
+		args.AddInt(int64(len(r.Windows)))
+		for _, w := range r.Windows {
+			args.AddString(w.ID)
+			args.AddInt(w.RetainedUntil(a.Keep).UnixMilli())
+		}
+	}
+}

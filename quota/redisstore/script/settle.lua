@@ -1,0 +1,72 @@
+-- Settles reservations of one user: counts each of them, or gives it back. Sent twice, it does
+-- so once. A reservation whose lease has run out can still be counted.
+--
+-- A marker records that a reservation is settled. It stays until the gateway deletes it
+-- because no call for the reservation can come again. A gateway that died, or got no reply,
+-- does not delete it. Then the marker of a count stays as long as the count itself, because a
+-- gateway may send it again after an outage of any length.
+--
+-- Its own arguments (settle.go builds them):
+--
+--   ARGV[rest]        n, the number of reservations, 1 or more; then n times:
+--     lease/ID        with the reservation's id
+--     done/ID
+--     count           1: count it; 0: give it back
+--     endpoint        its endpoint
+--     w               the number of windows in which it was admitted, 0 or more; then w times:
+--       id            the id of a window, which may have ended
+--       retain        when its counts end, in ms; in the past: it is not counted there
+--
+-- Codes:
+--
+--   OK
+--   UNHELD    as OK, and one was counted that was not held any more
+--   OUTDATED  the reservations are settled all the same
+
+local unheld = false
+
+-- Settles the reservation that begins at ARGV[at]; lease and done are the values of its first
+-- two fields. It returns the index at which the next reservation begins.
+local function settle(at, lease, done)
+  local after = at + 5 + 2 * ARGV[at + 4]
+  if done then
+    return after
+  end
+  if lease then
+    -- This comes first: a Redis that is out of memory refuses to count, but not after this.
+    call('HDEL', key, ARGV[at])
+    add_held(lease, '-1')
+  end
+  local marker, first = now + GRACE, nil
+  if ARGV[at + 2] == '1' then
+    changed = true
+    unheld = unheld or not lease
+    for i = at + 5, after - 2, 2 do
+      local retain, used = tonumber(ARGV[i + 1]), 'used/' .. ARGV[i]
+      if retain > now then
+        call('HINCRBY', key, used .. '/' .. ARGV[at + 3], '1')
+        if call('HINCRBY', key, used, '1') == 1 then
+          call('HSETNX', key, 'retain/' .. ARGV[i], format_time(retain))
+        end
+        first, marker = math.min(first or retain, retain), math.max(marker, retain)
+      end
+    end
+  end
+  call('HSET', key, 'user', ARGV[2], ARGV[at + 1], format_time(marker))
+  note_ends(first or marker, marker)
+  return after
+end
+
+local at = rest + 1
+local found = read_fields(ARGV[at], ARGV[at + 1])
+at = settle(at, found[FOUND], found[FOUND + 1])
+for _ = 2, tonumber(ARGV[rest]) do
+  found = call('HMGET', key, ARGV[at], ARGV[at + 1])
+  at = settle(at, found[1], found[2])
+end
+
+if outdated then
+  return reply_outdated()
+end
+local counts = rest > 8 and call('HMGET', key, unpack(ARGV, 8, rest - 1)) or {}
+return reply_with(unheld and UNHELD or OK, counts, 1)

@@ -1,0 +1,228 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"metergate/quota"
+	"metergate/quota/redisstore/script"
+)
+
+const (
+	// scanCount is about how many keys Redis looks at in one call of a scan. Its other
+	// clients wait for that long.
+	scanCount = 200
+	// scanFields is the same for the fields of one user.
+	scanFields = 1000
+	// scanTries is how often a call of a scan is made if it is not answered.
+	scanTries = 3
+	scanPause = 200 * time.Millisecond
+)
+
+// ScanUsers implements quota.Store. It looks at every key of the Redis, in small steps that leave
+// room for other clients, and keeps about 40 bytes for each user found. A user who is new since
+// the scan began may be left out, and so may one whose slot moves in a cluster. It fails if
+// another master has taken over meanwhile.
+func (s *Store) ScanUsers(ctx context.Context, per quota.Period, at time.Time, yield func(quota.UserUsage) error) error {
+	masters, err := retry(ctx, func() ([]*redis.Client, error) { return s.masters(ctx) })
+	if err != nil {
+		return err
+	}
+	now, err := doPatiently(ctx, s, func(ctx context.Context, _ redis.UniversalClient) (time.Time, error) {
+		return masters[0].Time(ctx).Result()
+	})
+	if err != nil {
+		return err
+	}
+	now = now.Add(s.offset())
+	w := s.calendar.WindowAt(per, at)
+	if now.Before(w.Start) || !now.Before(w.RetainedUntil(s.keep)) {
+		return quota.ErrNotKept
+	}
+	sc := scan{s, w, now, map[[16]byte]struct{}{}, yield}
+	for _, master := range masters {
+		if err := sc.scanMaster(ctx, master); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// masters returns clients of all masters.
+func (s *Store) masters(ctx context.Context) ([]*redis.Client, error) {
+	var mu sync.Mutex
+	var clients []*redis.Client
+	err := s.client.EachMaster(ctx, func(_ context.Context, master *redis.Client) error {
+		mu.Lock()
+		defer mu.Unlock()
+		clients = append(clients, master)
+		return nil
+	})
+	if err != nil {
+		return nil, err // the call may still be under way, and write to clients
+	}
+	return clients, nil
+}
+
+// A scan looks for the users of a window.
+type scan struct {
+	store  *Store
+	window quota.Window
+	now    time.Time // by Redis's clock, when the scan began
+	// found are the users yielded, by the hash in their keys: Redis may return a key
+	// twice.
+	found map[[16]byte]struct{}
+	yield func(quota.UserUsage) error
+}
+
+// A scanPage is what Redis replies to one call of a scan.
+type scanPage struct {
+	keys   []string
+	cursor uint64 // for the next page; 0: this was the last
+}
+
+// scanMaster yields the users that one master has.
+func (sc *scan) scanMaster(ctx context.Context, master *redis.Client) error {
+	// A cursor means nothing to another process.
+	process, err := sc.processID(ctx, master)
+	if err != nil {
+		return err
+	}
+	pattern := script.KeyPattern(sc.store.prefix)
+	for cursor, more := uint64(0), true; more; {
+		page, err := doPatiently(ctx, sc.store, func(ctx context.Context, _ redis.UniversalClient) (p scanPage, err error) {
+			p.keys, p.cursor, err = master.Scan(ctx, cursor, pattern, scanCount).Result()
+			return p, err
+		})
+		if err != nil {
+			return fmt.Errorf("looking for users: %w", err)
+		}
+		if err := sc.yieldUsers(ctx, page.keys); err != nil {
+			return err
+		}
+		cursor, more = page.cursor, page.cursor != 0
+	}
+	again, err := sc.processID(ctx, master)
+	if err == nil && again != process {
+		err = errors.New("another Redis took over during the scan, which has missed users: start it again")
+	}
+	return err
+}
+
+// processID returns the run id of the Redis behind a client; empty: it does not say.
+func (sc *scan) processID(ctx context.Context, master *redis.Client) (string, error) {
+	return doPatiently(ctx, sc.store, func(ctx context.Context, _ redis.UniversalClient) (string, error) {
+		id := serverInfo(ctx, master)["run_id"]
+		return id, ctx.Err()
+	})
+}
+
+// yieldUsers yields the users of some keys who are not found yet.
+func (sc *scan) yieldUsers(ctx context.Context, keys []string) error {
+	hashes := make(map[string][16]byte, len(keys)) // of the keys to look at
+	for _, key := range keys {
+		if hash, ok := script.UserHash(key); ok {
+			if _, known := sc.found[hash]; !known {
+				hashes[key] = hash
+			}
+		}
+	}
+	if len(hashes) == 0 {
+		return nil
+	}
+	users, err := doPatiently(ctx, sc.store, func(ctx context.Context, r redis.UniversalClient) (map[string]quota.UserUsage, error) {
+		return sc.readUsers(ctx, r, hashes)
+	})
+	if err != nil {
+		return fmt.Errorf("reading users: %w", err)
+	}
+	for key, u := range users {
+		sc.found[hashes[key]] = struct{}{}
+		if err := sc.yield(u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readUsers returns the users of some keys, by key, who have something counted.
+func (sc *scan) readUsers(ctx context.Context, r redis.UniversalClient, keys map[string][16]byte) (map[string]quota.UserUsage, error) {
+	prefix := script.UsedPrefix(sc.window.ID)
+	heads, used := map[string]*redis.SliceCmd{}, map[string]*redis.ScanCmd{}
+	_, err := r.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for key := range keys {
+			heads[key] = p.HMGet(ctx, key, script.FieldUser, script.FieldPlan, script.FieldClaimed)
+			used[key] = p.HScan(ctx, key, 0, prefix+"*", scanFields)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	users := map[string]quota.UserUsage{}
+	for key := range keys {
+		u := quota.UserUsage{Endpoints: map[string]int64{}}
+		for fields, cursor := used[key].Val(); ; {
+			for i := 0; i+1 < len(fields); i += 2 { // a field may come twice
+				if u.Endpoints[strings.TrimPrefix(fields[i], prefix)], err = strconv.ParseInt(fields[i+1], 10, 64); err != nil {
+					return nil, err
+				}
+			}
+			if cursor == 0 {
+				break
+			}
+			if fields, cursor, err = r.HScan(ctx, key, cursor, prefix+"*", scanFields).Result(); err != nil {
+				return nil, err
+			}
+		}
+		for _, n := range u.Endpoints {
+			u.Used += n
+		}
+		if head := heads[key].Val(); u.Used > 0 && len(head) == 3 {
+			plan, _ := head[1].(string)
+			u.User, _ = head[0].(string)
+			u.ClaimedPlan, _ = head[2].(string)
+			u.Override = parseOverride(plan).ActiveAt(sc.now)
+			users[key] = u
+		}
+	}
+	return users, nil
+}
+
+// doPatiently makes a call that can be repeated, up to scanTries times: a scan that takes
+// minutes should not end because one reply was late.
+func doPatiently[T any](ctx context.Context, s *Store, fn func(context.Context, redis.UniversalClient) (T, error)) (T, error) {
+	return retry(ctx, func() (T, error) {
+		var result T
+		err := s.client.Do(ctx, func(ctx context.Context, r redis.UniversalClient) (err error) {
+			result, err = fn(ctx, r)
+			return err
+		})
+		if err != nil {
+			var none T
+			return none, err // the call may still be under way, and write to result
+		}
+		return result, nil
+	})
+}
+
+// retry makes up to scanTries tries, as long as ctx lasts.
+func retry[T any](ctx context.Context, try func() (T, error)) (T, error) {
+	for n := 1; ; n++ {
+		result, err := try()
+		if err == nil || n == scanTries || ctx.Err() != nil {
+			return result, err
+		}
+		select {
+		case <-time.After(scanPause):
+		case <-ctx.Done():
+		}
+	}
+}
