@@ -30,3 +30,20 @@ func TestParseTarget(t *testing.T) {
 		}
 	}
 }
+
+func TestCheckHost(t *testing.T) {
+	for _, text := range []string{
+		"target", "client", "api", "api.internal", "api.internal:8080", "10.0.0.1", "10.0.0.1:1", "[::1]", "[2001:db8::1]:65535", "client:80", "targets:80", "my_host",
+	} {
+		if err := checkHost(text); err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	for _, text := range []string{
+		"", "Target", "clients", "a b", "http://a", "a/b", "u@a", "a:", "a:0", "a:65536", "a:x", "::1", "[::1", "[a]", "[::1]x", "[fe80::1%eth0]", "a:1:2", "[10.0.0.1]", "a\r\nb",
+	} {
+		if checkHost(text) == nil {
+			t.Errorf("%q: accepted", text)
+		}
+	}
+}

@@ -36,7 +36,7 @@ func pkix(t *testing.T, key crypto.PublicKey) string {
 	return pemOf("PUBLIC KEY", der)
 }
 
-// certificate returns a self-signed one as PEM.
+// certificate returns a self-signed certificate as PEM.
 func certificate(t *testing.T, key crypto.Signer) string {
 	t.Helper()
 	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
@@ -56,7 +56,7 @@ func ecKey(t *testing.T, curve elliptic.Curve) *ecdsa.PrivateKey {
 	return key
 }
 
-// parseWithKey parses a configuration with this public key file.
+// parseWithKey parses a configuration whose public key file has this content.
 func parseWithKey(t *testing.T, key, algorithms string) error {
 	t.Helper()
 	dir := t.TempDir()
@@ -68,8 +68,7 @@ func parseWithKey(t *testing.T, key, algorithms string) error {
 	return err
 }
 
-// TestPublicKey: each kind of key verifies its algorithms and no others.
-func TestPublicKey(t *testing.T) {
+func TestPublicKeyFitsOnlyItsAlgorithms(t *testing.T) {
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
@@ -108,9 +107,9 @@ func TestPublicKey(t *testing.T) {
 	}
 }
 
-// TestPublicKeyRefused: what is no public key, or none that is good enough, is
-// refused for its own sake. Nothing of a private key is shown.
-func TestPublicKeyRefused(t *testing.T) {
+// A file without a good public key is one fault, at its own key. Nothing of a private key is
+// shown.
+func TestPublicKeyFileFaultsShowNoKey(t *testing.T) {
 	weak, err := os.ReadFile("testdata/key-weak.pem")
 	if err != nil {
 		t.Fatal(err)
@@ -155,15 +154,15 @@ func TestPublicKeyRefused(t *testing.T) {
 			t.Errorf("%s: error %v, want: %s", name, err, c.want)
 			continue
 		}
-		// The algorithms are not to blame.
+		// There must be no second fault, at the algorithms.
 		if strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), strings.Split(string(private), "\n")[1]) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
-// TestSecretIsNoKey: with a public key as the secret everybody could sign.
-func TestSecretIsNoKey(t *testing.T) {
+// With a public key as the secret, anybody could sign.
+func TestSecretMustNotBeAPublicKey(t *testing.T) {
 	text := strings.Replace(fmt.Sprintf(base, ""), "secret: 0123456789abcdef0123456789abcdef", "secret_file: testdata/key.pem", 1)
 	_, err := Parse("x.yaml", []byte(text), environment)
 	if want := "x.yaml:1: auth.jwt.secret_file: is a PEM file; "; err == nil || !strings.HasPrefix(err.Error(), want) {
@@ -171,9 +170,7 @@ func TestSecretIsNoKey(t *testing.T) {
 	}
 }
 
-// TestClaims: user and plan are two claims, neither within the other, defaults
-// included.
-func TestClaims(t *testing.T) {
+func TestClaimsMustBeSeparate(t *testing.T) {
 	for claims, want := range map[string]string{
 		"user: id":                         "",
 		"user: a.b, plan: a.c":             "",
@@ -190,6 +187,44 @@ func TestClaims(t *testing.T) {
 		_, err := Parse("x.yaml", []byte(text), environment)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.HasPrefix(err.Error(), "x.yaml:1: auth.jwt."+want)) {
 			t.Errorf("{ %s }: error %v, want: %q", claims, err, want)
+		}
+	}
+}
+
+func TestJWKSURLIsAcceptedAloneOrWithOtherKeys(t *testing.T) {
+	const https = "https://issuer.example/keys"
+	for _, c := range []struct{ url, others, algorithms string }{
+		{https, "", "RS256"},
+		{https, "", "RS256, PS512, ES256, ES384, ES512, EdDSA"},
+		{"https://issuer.example:8443/keys?policy=b2c", "", "RS256"},
+		{"https://10.0.0.1", "", "RS256"},
+		{"http://localhost:8081/realms/a/protocol/openid-connect/certs", "", "RS256"},
+		{"http://127.0.0.1/", "", "RS256"},
+		{"http://127.8.8.8:1", "", "RS256"},
+		{"http://[::1]:8081/keys", "", "RS256"},
+		{https, "secret: 0123456789abcdef0123456789abcdef, ", "HS256, RS256"},
+		{https, "public_key_file: key.pem, ", "ES256"}, // on P-256
+		{https, "public_key_file: key.pem, ", "RS256, ES256, EdDSA"},
+		{"${NONE:-}", "secret: 0123456789abcdef0123456789abcdef, ", "HS256"},
+		{"${NONE:-}", "public_key_file: key.pem, ", "ES256"},
+	} {
+		text := fmt.Sprintf(`auth: { jwt: { jwks_url: "%s", %salgorithms: [%s] } }
+default_plan: free
+plans: { free: {} }
+upstreams: { api: { targets: [{ url: "http://127.0.0.1:9000" }] } }
+routes: [{ match: /, upstream: api }]
+`, c.url, c.others, c.algorithms)
+		cfg, err := Parse("testdata/gateway.yaml", []byte(text), func(string) (string, bool) { return "", false })
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		want := c.url
+		if want == "${NONE:-}" {
+			want = ""
+		}
+		if got := cfg.Auth.JWT.JWKSURL; got != want {
+			t.Errorf("got %q, want %q", got, want)
 		}
 	}
 }

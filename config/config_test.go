@@ -18,7 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// environment is what the files in testdata may look up.
+// environment has the variables of the files in testdata.
 func environment(name string) (string, bool) {
 	v, ok := map[string]string{
 		"LONG_SECRET":  "0123456789012345678901234567890123456789",
@@ -44,8 +44,8 @@ func parseFile(t *testing.T, file string) (*Config, error) {
 	return Parse(file, data, environment)
 }
 
-// TestBad: each file in testdata/bad is refused with the text beside it.
-func TestBad(t *testing.T) {
+// Each file in testdata/bad has its messages beside it.
+func TestParseRefusesBadFilesWithTheirMessages(t *testing.T) {
 	files, _ := filepath.Glob("testdata/bad/*.yaml")
 	if len(files) < 35 {
 		t.Fatalf("only %d files", len(files))
@@ -75,7 +75,7 @@ var compare = []cmp.Option{
 	cmp.Comparer(func(a, b *time.Location) bool { return a.String() == b.String() }),
 	cmp.Comparer(func(a, b *url.URL) bool { return a.String() == b.String() }),
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
-	// A Secret formats as nothing that could tell two apart.
+	// Two different secrets are formatted alike.
 	cmp.Transformer("text", func(s Secret) string { return string(s) }),
 }
 
@@ -101,8 +101,7 @@ func digest(t *testing.T, files ...string) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// TestDefaults: what is not given has the values of the manual.
-func TestDefaults(t *testing.T) {
+func TestParseFillsInDefaults(t *testing.T) {
 	cfg, err := parseFile(t, "testdata/good/minimal.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -141,8 +140,7 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// TestEverything: every key is read into its field.
-func TestEverything(t *testing.T) {
+func TestParseReadsEveryKey(t *testing.T) {
 	cfg, err := parseFile(t, "testdata/good/everything.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -150,12 +148,6 @@ func TestEverything(t *testing.T) {
 	zone, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
 		t.Fatal(err)
-	}
-	limits := []Limit{
-		{Requests: 5000, Per: "month"},
-		{Requests: 0, Per: "month", Endpoint: "image-analysis"},
-		{Requests: 1, Per: "minute"}, {Requests: 2, Per: "hour"}, {Requests: 3, Per: "day"},
-		{Requests: 4, Per: "week"}, {Requests: 1_000_000_000_000, Per: "year"},
 	}
 	want := &Config{
 		Listen:          "[::1]:0",
@@ -177,49 +169,12 @@ func TestEverything(t *testing.T) {
 			Claims: Claims{User: "app.user.id", Plan: `https://example\.com/app.plan`},
 		}},
 		DefaultPlan: "pro",
-		Plans: map[string]Plan{
-			"pro":        {Limits: limits, Attempts: &Attempts{Requests: 10000, Per: "second"}, Observe: true},
-			"also_PRO-2": {Limits: limits, Attempts: &Attempts{Requests: 10000, Per: "second"}, Observe: true},
-			"none":       {Limits: []Limit{}, Attempts: &Attempts{Requests: 1, Per: "day"}},
-		},
-		Timezone:   zone,
-		WarnAt:     100,
-		UpgradeURL: "https://example.com/pricing?from=api",
-		Upstreams: map[string]Upstream{
-			"analysis": {
-				Targets: []Target{
-					{URL: address(t, "https://api.example:8443/v1/"), Weight: 1},
-					{URL: address(t, "http://api.example:8443/v1/"), Weight: 1000},
-					{URL: address(t, "https://api.example:8443/v2/")},
-				},
-				Balance: RoundRobin,
-				Health:  &Health{Path: "/healthz/%C3%A4/", Interval: 100 * time.Millisecond, Timeout: 10 * time.Millisecond},
-				Eject:   Eject{ConnectFailures: 100, ServerErrors: 1000, For: time.Hour},
-				TLS: &UpstreamTLS{
-					CAFile: "testdata/tls/ca.pem", CertFile: "testdata/tls/client.pem", KeyFile: "testdata/tls/client.key",
-					ServerName: "api.internal",
-					Digest:     digest(t, "testdata/tls/ca.pem", "testdata/tls/client.pem", "testdata/tls/client.key"),
-				},
-				Host: "api.internal:8443", Timeout: time.Hour, MaxBody: 2_000_000,
-			},
-			"unused": {
-				Targets: []Target{{URL: address(t, "http://[::1]:9000"), Weight: 1}}, Balance: LeastInFlight,
-				Health: &Health{Path: "/", Interval: time.Second, Timeout: time.Second},
-				Eject:  Eject{ConnectFailures: 1, For: 10 * time.Second}, Host: HostClient,
-				Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30,
-			},
-		},
-		Routes: []Route{
-			{Match: "POST /api/image-analysis", Endpoint: "image-analysis", Upstream: "analysis",
-				Timeout: time.Hour, MaxBody: 2_000_000, Observe: true, Line: 75},
-			{Match: "/api/", Upstream: "analysis", Timeout: time.Millisecond, MaxBody: 1, StripPrefix: "/api", Upgrade: true,
-				UserHeader: "X-User", PlanHeader: "X-Plan", DropAuthorization: true, Line: 76},
-			{Match: "GET example.com/api/{id}/{$}", Upstream: "analysis", Public: true,
-				Timeout: time.Hour, MaxBody: 2_000_000, Line: 86},
-			{Match: "GET /gr%C3%B6%C3%9Fe/a%20b", Upstream: "unused", StripPrefix: "/gr%C3%B6%C3%9Fe/a%20b",
-				Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30, Line: 92},
-			{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Timeout: time.Hour, MaxBody: 2_000_000, Line: 93},
-		},
+		Plans:       plansOfEverything(),
+		Timezone:    zone,
+		WarnAt:      100,
+		UpgradeURL:  "https://example.com/pricing?from=api",
+		Upstreams:   upstreamsOfEverything(t),
+		Routes:      routesOfEverything(),
 		CORS: &CORS{
 			AllowedOrigins:   []string{"https://app.example.com", "http://localhost:5173", "http://[::1]:80", "capacitor://localhost"},
 			AllowCredentials: true,
@@ -236,8 +191,65 @@ func TestEverything(t *testing.T) {
 	}
 }
 
-// TestVariables: variables become text, numbers and truth values, and nothing else.
-func TestVariables(t *testing.T) {
+// The next functions return what testdata/good/everything.yaml says.
+
+func plansOfEverything() map[string]Plan {
+	limits := []Limit{
+		{Requests: 5000, Per: "month"},
+		{Requests: 0, Per: "month", Endpoint: "image-analysis"},
+		{Requests: 1, Per: "minute"}, {Requests: 2, Per: "hour"}, {Requests: 3, Per: "day"},
+		{Requests: 4, Per: "week"}, {Requests: 1_000_000_000_000, Per: "year"},
+	}
+	return map[string]Plan{
+		"pro":        {Limits: limits, Attempts: &Attempts{Requests: 10000, Per: "second"}, Observe: true},
+		"also_PRO-2": {Limits: limits, Attempts: &Attempts{Requests: 10000, Per: "second"}, Observe: true},
+		"none":       {Limits: []Limit{}, Attempts: &Attempts{Requests: 1, Per: "day"}},
+	}
+}
+
+func upstreamsOfEverything(t *testing.T) map[string]Upstream {
+	t.Helper()
+	return map[string]Upstream{
+		"analysis": {
+			Targets: []Target{
+				{URL: address(t, "https://api.example:8443/v1/"), Weight: 1},
+				{URL: address(t, "http://api.example:8443/v1/"), Weight: 1000},
+				{URL: address(t, "https://api.example:8443/v2/")},
+			},
+			Balance: RoundRobin,
+			Health:  &Health{Path: "/healthz/%C3%A4/", Interval: 100 * time.Millisecond, Timeout: 10 * time.Millisecond},
+			Eject:   Eject{ConnectFailures: 100, ServerErrors: 1000, For: time.Hour},
+			TLS: &UpstreamTLS{
+				CAFile: "testdata/tls/ca.pem", CertFile: "testdata/tls/client.pem", KeyFile: "testdata/tls/client.key",
+				ServerName: "api.internal",
+				Digest:     digest(t, "testdata/tls/ca.pem", "testdata/tls/client.pem", "testdata/tls/client.key"),
+			},
+			Host: "api.internal:8443", Timeout: time.Hour, MaxBody: 2_000_000,
+		},
+		"unused": {
+			Targets: []Target{{URL: address(t, "http://[::1]:9000"), Weight: 1}}, Balance: LeastInFlight,
+			Health: &Health{Path: "/", Interval: time.Second, Timeout: time.Second},
+			Eject:  Eject{ConnectFailures: 1, For: 10 * time.Second}, Host: HostClient,
+			Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30,
+		},
+	}
+}
+
+func routesOfEverything() []Route {
+	return []Route{
+		{Match: "POST /api/image-analysis", Endpoint: "image-analysis", Upstream: "analysis",
+			Timeout: time.Hour, MaxBody: 2_000_000, Observe: true, Line: 75},
+		{Match: "/api/", Upstream: "analysis", Timeout: time.Millisecond, MaxBody: 1, StripPrefix: "/api", Upgrade: true,
+			UserHeader: "X-User", PlanHeader: "X-Plan", DropAuthorization: true, Line: 76},
+		{Match: "GET example.com/api/{id}/{$}", Upstream: "analysis", Public: true,
+			Timeout: time.Hour, MaxBody: 2_000_000, Line: 86},
+		{Match: "GET /gr%C3%B6%C3%9Fe/a%20b", Upstream: "unused", StripPrefix: "/gr%C3%B6%C3%9Fe/a%20b",
+			Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30, Line: 92},
+		{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Timeout: time.Hour, MaxBody: 2_000_000, Line: 93},
+	}
+}
+
+func TestParseExpandsVariablesInValuesOnly(t *testing.T) {
 	cfg, err := parseFile(t, "testdata/good/variables.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -248,7 +260,7 @@ func TestVariables(t *testing.T) {
 		{"lines in a text", jwt.Issuer, "x\nlisten: :1"},
 		{"null and an empty text", jwt.Audience, "null"},
 		{"dollars", jwt.Claims.User, "a$b$${N}$c$"},
-		{"what a variable holds is not looked at again", jwt.Claims.Plan, "$$${N}"},
+		{"a variable is not expanded again", jwt.Claims.Plan, "$$${N}"},
 		{"several in one", cfg.Listen, "localhost:5000"},
 		{"empty", cfg.UpgradeURL, ""},
 		{"in a list", cfg.CORS.AllowedOrigins[0], "https://app.example.com"},
@@ -274,8 +286,7 @@ func TestVariables(t *testing.T) {
 	}
 }
 
-// TestShipped: the example runs as it stands.
-func TestShipped(t *testing.T) {
+func TestShippedFileIsValid(t *testing.T) {
 	t.Setenv("JWT_SECRET", strings.Repeat("5f", 32))
 	t.Setenv("REDIS_URL", "")
 	t.Setenv("METERGATE_ADMIN_TOKEN", "")
@@ -296,9 +307,7 @@ func TestShipped(t *testing.T) {
 	}
 }
 
-// TestShippedComments: the keys that the example has commented out are real ones,
-// and the values beside them good.
-func TestShippedComments(t *testing.T) {
+func TestShippedFileCommentsOutValidKeys(t *testing.T) {
 	data, err := os.ReadFile("../gateway.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -321,7 +330,7 @@ func TestShippedComments(t *testing.T) {
 	}
 }
 
-func TestLoadFails(t *testing.T) {
+func TestLoadFailsWithoutAReadableFile(t *testing.T) {
 	dir := t.TempDir()
 	large := filepath.Join(dir, "large.yaml")
 	if err := os.WriteFile(large, make([]byte, 1<<20+1), 0o600); err != nil {

@@ -9,8 +9,7 @@ import (
 	"testing"
 )
 
-// TestTags: every tag of the types is one that the decoder can use.
-func TestTags(t *testing.T) {
+func TestTagsAreValid(t *testing.T) {
 	seen := map[reflect.Type]bool{}
 	var visit func(reflect.Type)
 	visit = func(typ reflect.Type) {
@@ -41,7 +40,7 @@ func TestTags(t *testing.T) {
 	}
 }
 
-// base is valid; %s stands where a test adds something.
+// base is a valid configuration; tests add to it at %s.
 const base = `auth: { jwt: { secret: 0123456789abcdef0123456789abcdef } }
 default_plan: free
 plans: { free: {} }
@@ -50,12 +49,11 @@ routes: [{ match: /, upstream: api }]
 %s
 `
 
-// TestSecretFile: one newline at the end is not a part of the secret.
-func TestSecretFile(t *testing.T) {
+func TestSecretFileDropsOneNewline(t *testing.T) {
 	dir := t.TempDir()
 	for content, want := range map[string]string{
 		"redis://h": "redis://h", "redis://h\n": "redis://h", "redis://h\r\n": "redis://h", "redis://h/1\r": "",
-		"unix:///${N}\n": "unix:///${N}", // no variables in there
+		"unix:///${N}\n": "unix:///${N}", // variables are not expanded in a file
 	} {
 		for _, name := range []string{"url.txt", filepath.Join(dir, "url.txt")} {
 			if err := os.WriteFile(filepath.Join(dir, "url.txt"), []byte(content), 0o600); err != nil {
@@ -74,7 +72,7 @@ func TestSecretFile(t *testing.T) {
 	}
 }
 
-// TestPathsAreRelativeToTheFile: wherever the program was started.
+// The folder in which the program was started has no effect.
 func TestPathsAreRelativeToTheFile(t *testing.T) {
 	for file, want := range map[string]string{
 		"x.yaml": "data", "conf/x.yaml": "conf/data", "/etc/metergate/x.yaml": "/etc/metergate/data",
@@ -96,8 +94,7 @@ func TestPathsAreRelativeToTheFile(t *testing.T) {
 	}
 }
 
-// TestAliasBomb: a small file cannot become a large configuration.
-func TestAliasBomb(t *testing.T) {
+func TestAliasesCannotMultiplyValues(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("plans:\n  a: &a\n    limits:\n")
 	for range 3000 {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestErrors(t *testing.T) {
+func TestErrorsPrintOneLineForEachFault(t *testing.T) {
 	one := &Error{"x.yaml", 12, "plans.free.limits[0].requests", "must be positive, got -1"}
 	two := &Error{"x.yaml", 13, "", "is odd"}
 	err := error(Errors{one, two})
@@ -18,7 +18,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-func TestShownKey(t *testing.T) {
+func TestPrintableKeyHidesPossibleSecrets(t *testing.T) {
 	for key, want := range map[string]string{
 		"image-analysis": "image-analysis",
 		"two words":      `"two words"`,

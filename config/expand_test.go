@@ -2,7 +2,7 @@ package config
 
 import "testing"
 
-func TestExpand(t *testing.T) {
+func TestExpandReplacesVariables(t *testing.T) {
 	lookup := func(name string) (string, bool) {
 		v, ok := map[string]string{"A": "1", "_b2": "two", "EMPTY": "", "NESTED": "${A}$$"}[name]
 		return v, ok

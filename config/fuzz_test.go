@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// FuzzParse: any bytes are a configuration or a list of faults, never both and
-// never neither, and every fault is on a line that the file has.
+// FuzzParse checks that any bytes give either a configuration or a list of faults, and that
+// every fault is on a line of the file.
 func FuzzParse(f *testing.F) {
 	for _, glob := range []string{"testdata/good/*.yaml", "testdata/bad/*.yaml", "../gateway.yaml"} {
 		files, err := filepath.Glob(glob)

@@ -5,9 +5,8 @@ import (
 	"testing"
 )
 
-// TestSameHost: the admin listener is never on the public listener, however the two
-// are written.
-func TestSameHost(t *testing.T) {
+// The admin listener must never be on the public listener, however the two are written.
+func TestListenersMustNotShareAnAddress(t *testing.T) {
 	for _, c := range []struct {
 		listen, admin string
 		same          bool
@@ -31,13 +30,13 @@ func TestSameHost(t *testing.T) {
 		{"gateway:8080", "Gateway:8080", true},
 
 		{":8080", ":9090", false},
-		{":0", ":0", false}, // the system chooses two
+		{":0", ":0", false}, // the system chooses two different ports
 		{"127.0.0.1:8080", "10.0.0.1:8080", false},
 		{"127.0.0.1:8080", "[::1]:8080", false},
 		{"127.0.0.1:8080", "127.0.0.2:8080", false},
 		{"localhost:8080", "127.0.0.2:8080", false},
 		{"localhost:8080", "10.0.0.1:8080", false},
-		{"gateway.internal:8080", "10.0.0.1:8080", false}, // nobody knows; the second to open fails
+		{"gateway.internal:8080", "10.0.0.1:8080", false}, // unknown before a lookup; the second listener fails to open
 		{"gateway.internal:8080", "localhost:8080", false},
 	} {
 		for _, pair := range [][2]string{{c.listen, c.admin}, {c.admin, c.listen}} {

@@ -8,9 +8,7 @@ import (
 	"testing"
 )
 
-// TestCertificate: what the files hold is what the listener shows, and other files
-// are another configuration.
-func TestCertificate(t *testing.T) {
+func TestCertificateReadsFilesAndDigestSeesChanges(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"client.pem", "client.key"} {
 		data, err := os.ReadFile(filepath.Join("testdata/tls", name))

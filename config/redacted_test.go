@@ -11,8 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// TestEffective: what is shown is the configuration itself, but for its secrets.
-func TestEffective(t *testing.T) {
+func TestRedactedIsTheConfigurationWithoutSecrets(t *testing.T) {
 	files, _ := filepath.Glob("testdata/good/*.yaml")
 	for _, file := range append(files, "../gateway.yaml") {
 		t.Run(filepath.Base(file), func(t *testing.T) {
@@ -38,7 +37,7 @@ func TestEffective(t *testing.T) {
 					t.Errorf("shows %q: %s", string(secret), text)
 				}
 			}
-			// Secrets are put back as files, since what stands here is not one.
+			// The secrets are put back as files.
 			secrets := map[string]string{
 				"secret": string(want.Auth.JWT.Secret), "token": string(want.Admin.Token), "url": string(want.Store.URL),
 			}

@@ -15,8 +15,7 @@ import (
 
 const planted = "hunter2-hunter2-hunter2-hunter2-hunter2"
 
-// TestSecretsDoNotShow: nothing that prints a Config prints its secrets.
-func TestSecretsDoNotShow(t *testing.T) {
+func TestPrintingAConfigShowsNoSecrets(t *testing.T) {
 	cfg, err := Parse("x.yaml", []byte(`
 auth: { jwt: { secret: "${SECRET}" } }
 admin: { token: "${SECRET}" }
@@ -73,9 +72,8 @@ routes: [{ match: /, upstream: api }]
 	}
 }
 
-// TestSecretsNotInErrors: whatever is wrong with a secret or beside it, no error
-// has its text.
-func TestSecretsNotInErrors(t *testing.T) {
+// Whatever is wrong with a secret or with a value beside it, no error shows the secret.
+func TestErrorsShowNoSecrets(t *testing.T) {
 	values := []string{
 		"X", `"X"`, "${S}", `"${S}"`, "[X]", "{X: 1}", "{a: X}", "X: 1", "*X", "&X", "!X", "!!int X", "@X", "%X", "|X", "`X", "- X",
 		`"\qX"`, `"X`, "${X", "${X-}", "${X:-${Y}}", "${NOT_SET}${S}", "$${S}${", "redis://:X@h:port", "redis://u:X/@h", "redis+cluster://:X@h",

@@ -2,7 +2,7 @@ package config
 
 import "testing"
 
-func TestSuggest(t *testing.T) {
+func TestSuggestFindsMisspeltNames(t *testing.T) {
 	names := []string{"listen", "shutdown_timeout", "admin", "cors", "log", "url", "url_file"}
 	for word, want := range map[string]string{
 		"listne":           "listen", // swapped
@@ -24,7 +24,7 @@ func TestSuggest(t *testing.T) {
 	}
 }
 
-func TestTypos(t *testing.T) {
+func TestEditDistance(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
 		want int

@@ -6,12 +6,11 @@ import (
 	"testing"
 )
 
-// TestSyntaxErrorLines: the line of a syntax error is the one to look at, which
-// the YAML package alone does not say.
-func TestSyntaxErrorLines(t *testing.T) {
+// The YAML package alone does not give the line to look at.
+func TestSyntaxErrorIsOnFaultyLine(t *testing.T) {
 	for _, c := range []struct {
 		what string
-		bad  []string // the line marked with ! is the one
+		bad  []string // ! marks the line to report
 	}{
 		{"indentation", []string{"x:", "  y:", "    z: 1", "!   w: 2", "q: 1"}},
 		{"the first line", []string{"!a: @b", "c: d"}},
