@@ -4,7 +4,9 @@ package documents
 // say that they print.
 
 import (
+	"encoding/json"
 	"iter"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -16,8 +18,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"gopkg.in/yaml.v3"
+
 	"metergate/cmd/metergate/gatewaytest"
+	"metergate/config"
 	"metergate/internal/testkit"
+	"metergate/quota"
 )
 
 var fencedBlock = regexp.MustCompile("(?ms)^```([a-z]*)\n(.*?)^```$")
@@ -254,5 +261,73 @@ func environment(dir string) []string {
 	return []string{
 		"PATH=" + dir + ":" + os.Getenv("PATH"),
 		"JWT_SECRET=" + testkit.Secret, "METERGATE_ADMIN_TOKEN=" + gatewaytest.AdminToken,
+	}
+}
+
+// TestPagesShowValidConfigurations puts each YAML block into the example configuration, in
+// place of what that has. Package config does the same for docs/configuration.md.
+func TestPagesShowValidConfigurations(t *testing.T) {
+	example, err := os.ReadFile(filepath.Join(repositoryRoot, "gateway.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	checked := 0
+	for name := range markdownPages(t) {
+		if name == "docs/configuration.md" {
+			continue
+		}
+		for _, block := range codeBlocks(t, name, "yaml") {
+			var whole, part map[string]yaml.Node
+			err := yaml.Unmarshal(example, &whole)
+			if err == nil {
+				err = yaml.Unmarshal([]byte(block), &part)
+			}
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				continue
+			}
+			maps.Copy(whole, part)
+			text, err := yaml.Marshal(whole)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = config.Parse(name, text, func(variable string) (string, bool) {
+				return map[string]string{"JWT_SECRET": testkit.Secret}[variable], variable == "JWT_SECRET"
+			})
+			if err != nil {
+				t.Errorf("%s: %v\n%s", name, err, block)
+			}
+			checked++
+		}
+	}
+	if checked < 2 {
+		t.Errorf("found only %d YAML blocks", checked)
+	}
+}
+
+// TestUsageObjectOfThePageIsComplete checks that the object in docs/http.md has the members
+// of quota.Usage, and upgrade_url, which the gateway adds.
+func TestUsageObjectOfThePageIsComplete(t *testing.T) {
+	blocks := codeBlocks(t, "docs/http.md", "json")
+	if len(blocks) != 1 {
+		t.Fatalf("%d JSON blocks", len(blocks))
+	}
+	var usage quota.Usage
+	var shown, complete map[string]any
+	for _, to := range []any{&usage, &shown} {
+		if err := json.Unmarshal([]byte(blocks[0]), to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	encoded, err := json.Marshal(usage)
+	if err == nil {
+		err = json.Unmarshal(encoded, &complete)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	complete["upgrade_url"] = "https://example.com/pricing"
+	if diff := cmp.Diff(complete, shown); diff != "" {
+		t.Errorf("quota.Usage (-) and docs/http.md (+) differ:\n%s", diff)
 	}
 }
