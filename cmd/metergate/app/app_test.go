@@ -3,10 +3,12 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"metergate/config"
+	"metergate/internal/testkit"
 )
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -116,12 +119,13 @@ func TestStartServesUntilStop(t *testing.T) {
 		t.Fatal(err)
 	}
 	cancel() // it is for Start alone
-	if status, body := get(t, "http://"+a.AdminAddr().String()+"/readyz"); status != 200 && !strings.Contains(body, "jwks_url") {
-		t.Errorf("/readyz: %d %s", status, body)
+	if status, body := get(t, "http://"+a.PublicAddr().String()+"/usage"); status != 401 {
+		t.Errorf("/usage without a token: %d %s", status, body)
 	}
-	if status, _ := get(t, "http://"+a.PublicAddr().String()+"/usage"); status != 401 {
-		t.Errorf("/usage without a token: %d", status)
-	}
+	testkit.Eventually(t, "the gateway is ready, with its keys", func() bool {
+		status, body := get(t, "http://"+a.AdminAddr().String()+"/readyz")
+		return status == 200 && strings.Contains(body, `"jwks_url":"ok"`)
+	})
 	if err := a.Stop(); err != nil {
 		t.Error(err)
 	}
@@ -141,7 +145,12 @@ func TestStartServesUntilStop(t *testing.T) {
 // Stop does not wait for ever: requests that do not end are cut off, and everything else
 // is stopped all the same.
 func TestStopCutsOffRequestsThatDoNotEnd(t *testing.T) {
-	upstream := newTarget(t)
+	arrived := make(chan struct{})
+	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		close(arrived)
+		<-r.Context().Done()
+	}))
+	defer upstream.Close()
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	dir := t.TempDir()
 	text := strings.Replace(settings{upstream: upstream.URL, limit: 5}.yaml(), "shutdown_timeout: 5s", "shutdown_timeout: 100ms", 1)
@@ -154,8 +163,8 @@ func TestStopCutsOffRequestsThatDoNotEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	io.WriteString(conn, "GET /usage HTTP/1.1\r\n") // a request that has begun
-	time.Sleep(50 * time.Millisecond)
+	fmt.Fprintf(conn, "GET /api/x HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n\r\n", testkit.Token("u", "free"))
+	testkit.Receive(t, "the request reaches the upstream", arrived)
 	began := time.Now()
 	err = a.Stop()
 	if err == nil || !strings.Contains(err.Error(), "stopping the public listener: requests were still running after 100ms") {
@@ -206,13 +215,7 @@ func TestReloadThatFailsChangesNothing(t *testing.T) {
 		}
 	}
 	checks := upstream.requests.Load()
-	deadline := time.Now().Add(30 * time.Second)
-	for upstream.requests.Load() == checks && time.Now().Before(deadline) {
-		time.Sleep(5 * time.Millisecond)
-	}
-	if upstream.requests.Load() == checks {
-		t.Error("the health checks of the pool in force have stopped")
-	}
+	testkit.Eventually(t, "the health checks of the pool in force go on", func() bool { return upstream.requests.Load() > checks })
 	if n := unreached.requests.Load(); n != 0 {
 		t.Errorf("%d health checks of a configuration that is not in force", n)
 	}
