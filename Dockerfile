@@ -6,14 +6,14 @@ COPY . .
 ARG VERSION=""
 ARG COMMIT=""
 RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=${VERSION} -X main.commit=${COMMIT}" -o /out/metergate ./cmd/metergate
-# The shipped gateway.yaml keeps its files in ./data, beside itself: here that is
-# the volume.
+# The shipped gateway.yaml keeps its data in ./data, relative to itself. In the image that
+# is a link to the volume.
 RUN mkdir -p /out/data /out/etc && cp gateway.yaml /out/etc/ && ln -s /var/lib/metergate /out/etc/data
 
 FROM gcr.io/distroless/static-debian12:nonroot
 COPY --from=build /out/metergate /metergate
 COPY --from=build /out/etc /etc/metergate
-# A new volume takes the owner of the folder that it covers.
+# A new volume takes the owner of the folder that it is mounted on.
 COPY --from=build --chown=nonroot:nonroot /out/data /var/lib/metergate
 ENV REDIS_URL=embedded:/var/lib/metergate
 VOLUME /var/lib/metergate
