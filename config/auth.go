@@ -125,13 +125,13 @@ func (c *checker) checkAlgorithms(keys givenKeys) {
 	}
 	faults, publicKeyUsed, jwksUsed := len(c.src.errs), false, false
 	for i, a := range jwt.Algorithms {
-		path := index(algorithmsPath, i)
+		path := indexPath(algorithmsPath, i)
 		first := slices.Index(jwt.Algorithms, a)
 		switch hmac := jwtrules.IsHMAC(a); {
 		case c.src.failed[path]:
 			publicKeyUsed, jwksUsed = true, true // nobody can know which algorithm was meant
 		case first < i:
-			c.src.reportAt(path, "is the same as %s; keep one of them%s", index(algorithmsPath, first), c.src.got(path))
+			c.src.reportAt(path, "is the same as %s; keep one of them%s", indexPath(algorithmsPath, first), c.src.got(path))
 		case hmac && !keys.secret:
 			c.src.reportAt(path, "%s needs auth.jwt.secret", a)
 		case !hmac && !keys.publicKey && !keys.jwks:

@@ -37,11 +37,11 @@ type decoder struct {
 
 func (d *decoder) decode(root *yaml.Node, v reflect.Value) {
 	d.src.places[""] = place{line: root.Line}
-	d.value(root, v, "", root.Line, "")
+	d.decodeValue(root, v, "", root.Line, "")
 }
 
-// value decodes n into v. Messages point to line.
-func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, line int, tag reflect.StructTag) {
+// decodeValue decodes n into v. Messages point to line.
+func (d *decoder) decodeValue(n *yaml.Node, v reflect.Value, path string, line int, tag reflect.StructTag) {
 	n = resolveAlias(n)
 	if d.values++; d.values > maxValues {
 		if d.values == maxValues+1 {
@@ -57,23 +57,23 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, line int, ta
 	case isNull(n):
 		d.src.report(path, line, "needs a value; give it one, or remove the key")
 	case isScalar(v.Type()):
-		d.scalar(n, v, path, line, tag)
+		d.decodeScalar(n, v, path, line, tag)
 	case v.Kind() == reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
-		d.value(n, v.Elem(), path, line, tag)
+		d.decodeValue(n, v.Elem(), path, line, tag)
 	case v.Kind() == reflect.Struct && n.Kind == yaml.MappingNode:
-		d.structure(n, v, path)
+		d.decodeStruct(n, v, path)
 	case v.Kind() == reflect.Map && n.Kind == yaml.MappingNode:
 		v.Set(reflect.MakeMap(v.Type()))
 		for _, p := range d.pairs(n, v.Type(), path) {
 			elem := reflect.New(v.Type().Elem()).Elem()
-			d.value(p.value, elem, join(path, p.key), p.line, tag)
+			d.decodeValue(p.value, elem, joinPath(path, p.key), p.line, tag)
 			v.SetMapIndex(reflect.ValueOf(p.key), elem)
 		}
 	case v.Kind() == reflect.Slice && n.Kind == yaml.SequenceNode:
 		v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
 		for i, c := range n.Content {
-			d.value(c, v.Index(i), index(path, i), c.Line, tag)
+			d.decodeValue(c, v.Index(i), indexPath(path, i), c.Line, tag)
 		}
 	case v.Kind() == reflect.Slice:
 		d.src.report(path, line, "must be a list ([a, b], or lines that begin with -), got %s", kindOf(n))
@@ -112,7 +112,7 @@ func (d *decoder) pairs(n *yaml.Node, t reflect.Type, path string) []pair {
 		case first[k.Value] > 0 && secret != "" && !hasKey(t, k.Value):
 			continue // reported when it came first
 		case first[k.Value] > 0:
-			d.src.report(join(path, k.Value), line, "is given twice, first on line %d", first[k.Value])
+			d.src.report(joinPath(path, k.Value), line, "is given twice, first on line %d", first[k.Value])
 			continue
 		}
 		first[k.Value] = line
@@ -129,21 +129,21 @@ func (d *decoder) pairs(n *yaml.Node, t reflect.Type, path string) []pair {
 
 const fileSuffix = "_file"
 
-// structure decodes a mapping into a struct.
-func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
-	d.defaults(v)
+// decodeStruct decodes a mapping into a struct.
+func (d *decoder) decodeStruct(n *yaml.Node, v reflect.Value, path string) {
+	d.fillDefaults(v)
 	excused := map[string]bool{} // keys that are given, or that a misspelt key probably means
 	for _, p := range d.pairs(n, v.Type(), path) {
-		at := join(path, p.key)
-		f, isFile := field(v.Type(), p.key)
+		at := joinPath(path, p.key)
+		f, isFile := fieldOf(v.Type(), p.key)
 		if f == nil {
-			known := keys(v.Type())
+			known := keysOf(v.Type())
 			if p.afterSecret != "" {
 				d.src.report(path, p.line, "has an unknown key after %s, which is not shown because it may be a part of that value; put a value with a comma in quotes; the keys are %s", p.afterSecret, strings.Join(known, ", "))
 			} else if name := suggest(p.key, known); name != "" {
 				d.src.report(at, p.line, "unknown key; did you mean %s?", name)
-				d.src.failed[join(path, strings.TrimSuffix(name, fileSuffix))] = true
-				d.src.failed[join(path, name)] = true
+				d.src.failed[joinPath(path, strings.TrimSuffix(name, fileSuffix))] = true
+				d.src.failed[joinPath(path, name)] = true
 				excused[name] = true
 			} else {
 				d.src.report(at, p.line, "unknown key; the keys are %s", strings.Join(known, ", "))
@@ -151,26 +151,26 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 			continue
 		}
 		name := f.Tag.Get("yaml")
-		if f.Type == reflect.TypeFor[Secret]() && d.src.given(join(path, name)) {
+		if f.Type == reflect.TypeFor[Secret]() && d.src.given(joinPath(path, name)) {
 			d.src.report(at, p.line, "give %s or %s, not both", name, name+fileSuffix)
 			continue
 		}
 		excused[name] = true
 		if isFile {
-			d.secretFile(p.value, v.FieldByIndex(f.Index), join(path, name), p.line)
+			d.readSecretFile(p.value, v.FieldByIndex(f.Index), joinPath(path, name), p.line)
 		} else {
-			d.value(p.value, v.FieldByIndex(f.Index), at, p.line, f.Tag)
+			d.decodeValue(p.value, v.FieldByIndex(f.Index), at, p.line, f.Tag)
 		}
 	}
-	for f := range fields(v.Type()) {
+	for f := range keyedFields(v.Type()) {
 		if name := f.Tag.Get("yaml"); f.Tag.Get("required") != "" && !excused[name] {
-			d.src.reportAt(join(path, name), "is required")
+			d.src.reportAt(joinPath(path, name), "is required")
 		}
 	}
 }
 
-// fields yields the fields of t that have a key.
-func fields(t reflect.Type) func(yield func(reflect.StructField) bool) {
+// keyedFields yields the fields of t that have a key.
+func keyedFields(t reflect.Type) func(yield func(reflect.StructField) bool) {
 	return func(yield func(reflect.StructField) bool) {
 		for i := range t.NumField() {
 			if f := t.Field(i); f.Tag.Get("yaml") != "" && !yield(f) {
@@ -180,10 +180,10 @@ func fields(t reflect.Type) func(yield func(reflect.StructField) bool) {
 	}
 }
 
-// field finds the field of a key, nil if there is none. isFile is true if key is the x_file
+// fieldOf finds the field of a key, nil if there is none. isFile is true if key is the x_file
 // of a secret x.
-func field(t reflect.Type, key string) (found *reflect.StructField, isFile bool) {
-	for f := range fields(t) {
+func fieldOf(t reflect.Type, key string) (found *reflect.StructField, isFile bool) {
+	for f := range keyedFields(t) {
 		switch name := f.Tag.Get("yaml"); {
 		case name == key:
 			return &f, false
@@ -199,7 +199,7 @@ func hasKey(t reflect.Type, key string) bool {
 	if t.Kind() != reflect.Struct {
 		return true
 	}
-	f, _ := field(t, key)
+	f, _ := fieldOf(t, key)
 	return f != nil
 }
 
@@ -209,14 +209,14 @@ func isSecret(t reflect.Type, key string) bool {
 	if t.Kind() != reflect.Struct {
 		return false
 	}
-	f, _ := field(t, key)
+	f, _ := fieldOf(t, key)
 	return f != nil && f.Type == reflect.TypeFor[Secret]()
 }
 
-// keys returns all keys of a struct, in the order of its fields.
-func keys(t reflect.Type) []string {
+// keysOf returns all keys of a struct, in the order of its fields.
+func keysOf(t reflect.Type) []string {
 	var names []string
-	for f := range fields(t) {
+	for f := range keyedFields(t) {
 		name := f.Tag.Get("yaml")
 		names = append(names, name)
 		if f.Type == reflect.TypeFor[Secret]() {
@@ -226,14 +226,14 @@ func keys(t reflect.Type) []string {
 	return names
 }
 
-// defaults fills in the defaults of a struct and of the structs in it.
-func (d *decoder) defaults(v reflect.Value) {
-	for f := range fields(v.Type()) {
+// fillDefaults fills in the defaults of a struct and of the structs in it.
+func (d *decoder) fillDefaults(v reflect.Value) {
+	for f := range keyedFields(v.Type()) {
 		fv := v.FieldByIndex(f.Index)
 		if text, ok := f.Tag.Lookup("default"); ok {
 			mustConvert(text, fv, f.Tag)
 		} else if fv.Kind() == reflect.Struct && !isScalar(f.Type) {
-			d.defaults(fv)
+			d.fillDefaults(fv)
 		}
 	}
 }
@@ -245,8 +245,8 @@ func mustConvert(text string, v reflect.Value, tag reflect.StructTag) {
 	}
 }
 
-// scalar decodes a single value.
-func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string, line int, tag reflect.StructTag) {
+// decodeScalar decodes a single value.
+func (d *decoder) decodeScalar(n *yaml.Node, v reflect.Value, path string, line int, tag reflect.StructTag) {
 	n, ok := d.expandScalar(n, path, line)
 	if !ok {
 		return
@@ -331,14 +331,14 @@ func outOfBounds(v reflect.Value, tag reflect.StructTag) string {
 	return ""
 }
 
-// secretFile reads the secret at path from the file that x_file names.
-func (d *decoder) secretFile(n *yaml.Node, v reflect.Value, path string, line int) {
+// readSecretFile reads the secret at path from the file that x_file names.
+func (d *decoder) readSecretFile(n *yaml.Node, v reflect.Value, path string, line int) {
 	filePath := path + fileSuffix
 	var name string
-	d.value(n, reflect.ValueOf(&name).Elem(), filePath, line, "")
+	d.decodeValue(n, reflect.ValueOf(&name).Elem(), filePath, line, "")
 	d.src.places[path] = place{path: filePath, line: line}
 	if !d.src.failed[filePath] {
-		d.src.files = append(d.src.files, within(d.dir, name))
+		d.src.files = append(d.src.files, resolvePath(d.dir, name))
 		text, err := readSmall(d.dir, name)
 		if err != nil {
 			d.src.report(filePath, line, "%v", err)
@@ -361,7 +361,7 @@ func readSmall(dir, name string) (string, error) {
 	if name == "" {
 		return "", errors.New("must be the name of a file")
 	}
-	return readFile(within(dir, name), maxSmallBytes)
+	return readFile(resolvePath(dir, name), maxSmallBytes)
 }
 
 // readFile returns the content of a regular file of at most limit bytes. Its errors do not
@@ -391,8 +391,8 @@ func fileError(err error) error {
 	return fmt.Errorf("cannot read this file (%w); a relative name starts at the folder of the configuration", err)
 }
 
-// within resolves a path that is relative to dir.
-func within(dir, path string) string {
+// resolvePath resolves a path that is relative to dir.
+func resolvePath(dir, path string) string {
 	if filepath.IsAbs(path) {
 		return path
 	}

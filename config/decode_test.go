@@ -21,7 +21,7 @@ func TestTagsAreValid(t *testing.T) {
 			return
 		}
 		seen[typ] = true
-		for f := range fields(typ) {
+		for f := range keyedFields(typ) {
 			v := reflect.New(f.Type).Elem()
 			if text, ok := f.Tag.Lookup("default"); ok {
 				mustConvert(text, v, f.Tag)

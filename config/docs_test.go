@@ -64,7 +64,7 @@ type docsWriter struct {
 func (w *docsWriter) table(typ reflect.Type) string {
 	var b strings.Builder
 	b.WriteString("| key | value | default | meaning |\n|---|---|---|---|\n")
-	for f := range fields(typ) {
+	for f := range keyedFields(typ) {
 		key := "`" + f.Tag.Get("yaml") + "`"
 		if f.Type == reflect.TypeFor[Secret]() {
 			key += ", `" + f.Tag.Get("yaml") + fileSuffix + "`"
@@ -166,7 +166,7 @@ func TestDocsHaveValidExampleOfEveryKey(t *testing.T) {
 		collectKeys(root.Content[0], reflect.TypeFor[Config](), shown)
 	}
 	for _, typ := range structsOf(reflect.TypeFor[Config]()) {
-		for f := range fields(typ) {
+		for f := range keyedFields(typ) {
 			if name := typ.Name() + "." + f.Tag.Get("yaml"); !shown[name] {
 				t.Errorf("%s has no example of %s", docsFile, name)
 			}
@@ -191,7 +191,7 @@ func collectKeys(n *yaml.Node, typ reflect.Type, shown map[string]bool) {
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			inner := typ
 			if typ.Kind() == reflect.Struct {
-				f, _ := field(typ, n.Content[i].Value)
+				f, _ := fieldOf(typ, n.Content[i].Value)
 				if f == nil {
 					continue // the parser reports it
 				}

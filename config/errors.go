@@ -53,16 +53,16 @@ func got(text string) string {
 	return ", got " + text
 }
 
-// join returns the path of a key.
-func join(path, key string) string {
+// joinPath returns the path of a key.
+func joinPath(path, key string) string {
 	if path == "" {
 		return printableKey(key)
 	}
 	return path + "." + printableKey(key)
 }
 
-// index returns the path of a list's element.
-func index(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]" }
+// indexPath returns the path of a list's element.
+func indexPath(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]" }
 
 var plainKey = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 

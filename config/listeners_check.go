@@ -24,9 +24,9 @@ func (c *checker) checkListeners() {
 
 func (c *checker) checkTrustedProxies() {
 	for i, p := range c.cfg.TrustedProxies {
-		path := index("trusted_proxies", i)
+		path := indexPath("trusted_proxies", i)
 		if first := slices.Index(c.cfg.TrustedProxies, p); first < i && c.usable(path) {
-			c.src.reportAt(path, "is the same as %s; keep one of them%s", index("trusted_proxies", first), c.src.got(path))
+			c.src.reportAt(path, "is the same as %s; keep one of them%s", indexPath("trusted_proxies", first), c.src.got(path))
 		}
 	}
 }

@@ -57,7 +57,7 @@ func (c *checker) pemFile(path string, name *string, limit int64, check func([]b
 	if !c.usable(path) || *name == "" {
 		return ""
 	}
-	*name = within(c.dir, *name)
+	*name = resolvePath(c.dir, *name)
 	c.src.files = append(c.src.files, *name)
 	text, err := readFile(*name, limit)
 	if err == nil {

@@ -69,11 +69,11 @@ func (c *checker) checkPlans() {
 	}
 	endpoints, complete := c.endpoints()
 	for _, name := range names {
-		path := join("plans", name)
+		path := joinPath("plans", name)
 		c.checkName(path, name)
 		first := map[[2]string]string{} // by endpoint and window: the path of its limit
 		for i, l := range c.cfg.Plans[name].Limits {
-			at := index(join(path, "limits"), i)
+			at := indexPath(joinPath(path, "limits"), i)
 			endpoint := at + ".endpoint"
 			c.checkRequests(at+".requests", l.Requests)
 			if c.src.failed[endpoint] {
@@ -115,7 +115,7 @@ func (c *checker) endpoints() (names []string, complete bool) {
 		return nil, false
 	}
 	for i, r := range c.cfg.Routes {
-		route := index("routes", i)
+		route := indexPath("routes", i)
 		if c.src.failed[route] || c.src.failed[route+".endpoint"] {
 			return nil, false
 		}

@@ -19,7 +19,7 @@ func (c *Config) Redacted() map[string]any { return redactedStruct(reflect.Value
 
 func redactedStruct(v reflect.Value) map[string]any {
 	keys := map[string]any{}
-	for f := range fields(v.Type()) {
+	for f := range keyedFields(v.Type()) {
 		if shown := redactedValue(v.FieldByIndex(f.Index), f.Tag); shown != nil {
 			keys[f.Tag.Get("yaml")] = shown
 		}

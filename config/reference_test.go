@@ -65,7 +65,7 @@ func structsOf(typ reflect.Type) []reflect.Type {
 			visit(typ.Elem())
 		default:
 			found = append(found, typ)
-			for f := range fields(typ) {
+			for f := range keyedFields(typ) {
 				visit(f.Type)
 			}
 		}

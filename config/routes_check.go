@@ -22,7 +22,7 @@ func (c *checker) checkRoutes() {
 	byPattern := map[string]int{} // the index of its route
 	for i := range c.cfg.Routes {
 		r := &c.cfg.Routes[i]
-		path := index("routes", i)
+		path := indexPath("routes", i)
 		r.Line = c.src.line(path)
 		c.checkRouteChoices(path, r)
 		if up := path + ".upstream"; c.usable(up, "upstreams") {
@@ -106,6 +106,6 @@ func pathBeginsWith(pattern, prefix string) bool {
 
 // describeRoute names a route in a message about another one.
 func (c *checker) describeRoute(j int) string {
-	match := index("routes", j) + ".match"
-	return fmt.Sprintf("%s of %s on line %d", c.src.places[match].text, index("routes", j), c.src.line(match))
+	match := indexPath("routes", j) + ".match"
+	return fmt.Sprintf("%s of %s on line %d", c.src.places[match].text, indexPath("routes", j), c.src.line(match))
 }

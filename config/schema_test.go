@@ -75,7 +75,7 @@ func (b *schemaBuilder) reference(name string, make func() map[string]any) map[s
 
 func (b *schemaBuilder) structure(typ reflect.Type) map[string]any {
 	properties, required, files := map[string]any{}, []string{}, map[string]any{}
-	for f := range fields(typ) {
+	for f := range keyedFields(typ) {
 		key, name := f.Tag.Get("yaml"), typ.Name()+"."+f.Name
 		property := b.value(f, f.Type, name)
 		property["description"] = b.description(f, name)
@@ -271,7 +271,7 @@ func TestSchemaAndDecoderAgreeOnScalars(t *testing.T) {
 		if typ == reflect.TypeFor[Config]() {
 			pointer = ""
 		}
-		for f := range fields(typ) {
+		for f := range keyedFields(typ) {
 			at := pointer + "/properties/" + f.Tag.Get("yaml")
 			scalar := f.Type
 			if scalar.Kind() == reflect.Slice {

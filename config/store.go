@@ -46,7 +46,7 @@ const (
 )
 
 func (c *checker) checkStore() {
-	c.cfg.Store.Journal = within(c.dir, c.cfg.Store.Journal)
+	c.cfg.Store.Journal = resolvePath(c.dir, c.cfg.Store.Journal)
 	const path = "store.url"
 	if c.src.failed[path] {
 		return
@@ -57,7 +57,7 @@ func (c *checker) checkStore() {
 			c.src.reportAt(path, "must be embedded:DIR, such as embedded:./data or embedded:/var/lib/metergate")
 			return
 		}
-		s.URL = Secret(embeddedScheme + within(c.dir, dir))
+		s.URL = Secret(embeddedScheme + resolvePath(c.dir, dir))
 		return
 	}
 	if _, err := redisurl.Parse(string(s.URL)); errors.Is(err, redisurl.ErrScheme) {

@@ -24,7 +24,7 @@ func (c *checker) checkUpstreams() {
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.cfg.Upstreams)) {
 		u := c.cfg.Upstreams[name]
-		path := join("upstreams", name)
+		path := joinPath("upstreams", name)
 		c.checkName(path, name)
 		c.checkTargets(path+".targets", u.Targets)
 		c.checkHealth(path+".health", u.Health)
@@ -43,7 +43,7 @@ func (c *checker) checkTargets(path string, targets []Target) {
 	first := map[string]string{} // by address: the path of the target's URL
 	weight, complete := 0, true
 	for i, t := range targets {
-		at := index(path, i)
+		at := indexPath(path, i)
 		complete = complete && !c.src.failed[at] && !c.src.failed[at+".weight"]
 		weight += t.Weight
 		if at += ".url"; !c.usable(at) {
@@ -105,7 +105,7 @@ func (c *checker) noTargetIsHTTPS(path string, targets []Target) bool {
 		return false
 	}
 	for i, t := range targets {
-		if !c.usable(index(path, i), index(path, i)+".url") || t.URL.Scheme == "https" {
+		if !c.usable(indexPath(path, i), indexPath(path, i)+".url") || t.URL.Scheme == "https" {
 			return false
 		}
 	}

@@ -15,11 +15,11 @@ import (
 // parseYAML returns the mapping at the top of the one document in data. It returns nil after
 // reporting why there is none.
 func parseYAML(src *source, data []byte) *yaml.Node {
-	first, second, err := documents(data)
+	first, second, err := readDocuments(data)
 	if err != nil {
 		line := faultyLine(data, err.Error())
 		hint := ""
-		if text := bytes.Split(data, []byte("\n"))[line-1]; unquoted.Match(text) {
+		if text := bytes.Split(data, []byte("\n"))[line-1]; unquotedVariable.Match(text) {
 			hint = `; inside { } and [ ] a variable needs quotes, "${NAME}"`
 		}
 		src.report("", line, "not valid YAML: %v%s", err, hint)
@@ -39,13 +39,13 @@ func parseYAML(src *source, data []byte) *yaml.Node {
 	return first
 }
 
-// unquoted matches a line with a ${...} that YAML reads as the beginning of a mapping.
-var unquoted = regexp.MustCompile(`[{\[].*: *\$\{`)
+// unquotedVariable matches a line with a ${...} that YAML reads as the beginning of a mapping.
+var unquotedVariable = regexp.MustCompile(`[{\[].*: *\$\{`)
 
-// documents returns the value of the first document and the second document, each nil if
+// readDocuments returns the value of the first document and the second document, each nil if
 // there is none. Its errors carry no line: the lines of the YAML package are those of the
 // enclosing collection, or one off, or missing.
-func documents(data []byte) (first, second *yaml.Node, err error) {
+func readDocuments(data []byte) (first, second *yaml.Node, err error) {
 	defer func() {
 		if r := recover(); r != nil { // the YAML package panics on some inputs
 			err = errors.New("cannot be read")
@@ -88,7 +88,7 @@ func faultyLine(data []byte, message string) int {
 		}
 	}
 	return 1 + sort.Search(len(ends), func(i int) bool {
-		_, _, err := documents(data[:ends[i]])
+		_, _, err := readDocuments(data[:ends[i]])
 		return err != nil && err.Error() == message
 	})
 }
