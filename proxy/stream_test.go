@@ -245,6 +245,33 @@ func TestStreamSeesAReloadAtItsBeginning(t *testing.T) {
 	}
 }
 
+// TestStreamEndsWhenTokenNamesAnotherUser: after a reload the user may stand in another
+// claim. An open stream ends, and one that is just beginning is answered with 404.
+func TestStreamEndsWhenTokenNamesAnotherUser(t *testing.T) {
+	streams := proxy.NewStreams()
+	r := newTestGateway(t, setup{change: func(o *proxy.Options) { o.Streams = streams }})
+	next := r.options
+	var err error
+	if next.Verifier, err = jwtauth.New(jwtauth.Options{Secret: secret, Algorithms: []string{"HS256"}, UserClaim: "account"}); err != nil {
+		t.Fatal(err)
+	}
+	reloaded, err := proxy.New(next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := hmacToken(secret, `{"alg":"HS256"}`, fmt.Sprintf(`{"sub":"u","account":"v","exp":%d}`, time.Now().Add(time.Hour).Unix()))
+	s := r.stream(token)
+	s.usage()
+	streams.Follow(reloaded)
+	if e, ok := s.next(); !ok || e.name != "end" || e.data != `{"reason":"reload"}` {
+		t.Errorf("event %+v, want the end", e)
+	}
+	// The request still goes to the gateway of before.
+	if res := r.do(token, "GET", "/usage/stream", nil); res.StatusCode != 404 {
+		t.Errorf("a new stream: %s: %s", res.Status, res.body)
+	}
+}
+
 // Changes on another gateway arrive, and also what happened while the connection to
 // Redis was gone.
 func TestStreamAcrossGateways(t *testing.T) {
