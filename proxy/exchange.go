@@ -99,7 +99,7 @@ func (x *exchange) serve() (err error) {
 	if err := checkFraming(x.in); err != nil {
 		return err
 	}
-	if err := checkHost(x.in); err != nil {
+	if err := urlpath.CheckHost(x.in); err != nil {
 		return err
 	}
 	if err := urlpath.CanonicalizeRequest(x.in); err != nil {

@@ -145,7 +145,7 @@ func (x *exchange) problemOf(err error) problem {
 
 // isMalformed: the error's text is meant for clients.
 func isMalformed(err error) bool {
-	return errors.Is(err, urlpath.ErrNotCanonical) || errors.Is(err, errHost) || errors.Is(err, errFraming)
+	return errors.Is(err, urlpath.ErrNotCanonical) || errors.Is(err, urlpath.ErrBadHost) || errors.Is(err, errFraming)
 }
 
 func isNotFound(err error) bool {

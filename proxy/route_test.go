@@ -1,9 +1,6 @@
 package proxy
 
 import (
-	"fmt"
-	"math/rand/v2"
-	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -156,65 +153,6 @@ func TestRouteRefused(t *testing.T) {
 	}
 	if _, err := newRouter([]*route{{Route: Route{Pattern: "/a", Endpoint: "a", Public: true}}}); err == nil {
 		t.Error("a metered route needs no token")
-	}
-}
-
-// Where ServeMux does not redirect, it finds the same route and the same methods.
-func TestRouteLikeServeMux(t *testing.T) {
-	rnd := rand.New(rand.NewPCG(1, 2))
-	pick := func(from ...string) string { return from[rnd.IntN(len(from))] }
-	target := func(last ...string) string {
-		s := pick("", "", "", "h1", "h2")
-		for range rnd.IntN(4) {
-			s += "/" + pick("a", "b", "c", "%20", "%7B", "{x}")
-		}
-		for i := range 4 { // names of wildcards differ within a pattern
-			s = strings.Replace(s, "{x}", fmt.Sprintf("{x%d}", i), 1)
-		}
-		return s + pick(last...)
-	}
-	compared := 0
-	for range 2000 {
-		mux := http.NewServeMux()
-		var patterns []string
-		for range 8 {
-			p := pick("", "GET ", "POST ", "HEAD ") + target("/", "/a", "/{y}", "/{y...}", "/{$}")
-			func() {
-				defer func() { recover() }() // it conflicts with another one
-				mux.Handle(p, muxRoute{})
-				patterns = append(patterns, p)
-			}()
-		}
-		var routes []*route
-		for _, p := range patterns {
-			routes = append(routes, &route{Route: Route{Pattern: p}})
-		}
-		r, err := newRouter(routes)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for range 50 {
-			method, path := pick("GET", "HEAD", "POST", "PUT"), strings.ReplaceAll(strings.ReplaceAll(target("/", "/a", "/b"), "{", ""), "}", "")
-			host, rest, _ := strings.Cut(path, "/")
-			req := httptest.NewRequest(method, "/"+rest, nil)
-			req.Host = host
-			h, want := mux.Handler(req)
-			if h != (muxRoute{}) {
-				answer := httptest.NewRecorder()
-				h.ServeHTTP(answer, req)
-				if !strings.HasSuffix(path, "/") {
-					continue // a redirect, or methods that need one
-				}
-				want = strings.TrimSpace(fmt.Sprint(answer.Code, " ", answer.Header().Get("Allow")))
-			}
-			compared++
-			if got := r.lookUp(method, path); got != want {
-				t.Fatalf("%q: %s %s: %s, ServeMux says %s", patterns, method, path, got, want)
-			}
-		}
-	}
-	if compared < 10000 {
-		t.Errorf("only %d requests compared", compared)
 	}
 }
 
