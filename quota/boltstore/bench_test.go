@@ -11,10 +11,10 @@ import (
 
 func BenchmarkStore(b *testing.B) { quotatest.Benchmark(b, open(b, b.TempDir(), Options{})) }
 
-// How many of the calls of 64 users at a time share a sync of the disk.
+// BenchmarkSharedWrites measures how many commits of 64 concurrent users share one sync.
 func BenchmarkSharedWrites(b *testing.B) {
 	s, p := open(b, b.TempDir(), Options{}), plan(quota.MaxRequests)
-	before := writes(b, s)
+	before := countWrites(b, s)
 	b.SetParallelism(32) // times GOMAXPROCS
 	var users atomic.Int64
 	b.RunParallel(func(pb *testing.PB) {
@@ -23,5 +23,5 @@ func BenchmarkSharedWrites(b *testing.B) {
 			count(b, s, admit(b, s, request(user, p)))
 		}
 	})
-	b.ReportMetric(float64(b.N)/float64(writes(b, s)-before), "commits/write")
+	b.ReportMetric(float64(b.N)/float64(countWrites(b, s)-before), "commits/write")
 }

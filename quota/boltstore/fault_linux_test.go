@@ -12,8 +12,8 @@ import (
 	"metergate/quota"
 )
 
-// fillDisk puts /dev/full, which has room for nothing, in the place of the open
-// file at path, until the returned function is called.
+// fillDisk replaces the open file at path by /dev/full, which has no space, until the returned
+// function is called.
 func fillDisk(t *testing.T, path string) (empty func()) {
 	t.Helper()
 	full, err := os.OpenFile("/dev/full", os.O_RDWR, 0)
@@ -49,7 +49,8 @@ func fillDisk(t *testing.T, path string) (empty func()) {
 	}
 }
 
-func TestDiskIsFull(t *testing.T) {
+// On a full disk commits and changes fail, and succeed once there is space again.
+func TestFullDiskLosesNoCount(t *testing.T) {
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -64,11 +65,11 @@ func TestDiskIsFull(t *testing.T) {
 		if _, err := s.Commit(ctx, &r); !errors.Is(err, syscall.ENOSPC) {
 			t.Errorf("Commit: %v, want %v", err, syscall.ENOSPC)
 		}
-		want(t, s, "u", p, 1, 1)
+		wantUsage(t, s, "u", p, 1, 1)
 	}
 	grant := quota.Change{Action: quota.ActionGrant, Requests: 5, ID: "17"}
 	if _, err := s.ApplyChange(ctx, "u", p.OnlyChoice(), grant); !errors.Is(err, syscall.ENOSPC) {
-		t.Errorf("Change: %v, want %v", err, syscall.ENOSPC)
+		t.Errorf("ApplyChange: %v, want %v", err, syscall.ENOSPC)
 	}
 	if err := s.Ping(ctx); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("Ping: %v, want %v", err, syscall.ENOSPC)
@@ -77,17 +78,17 @@ func TestDiskIsFull(t *testing.T) {
 	empty()
 
 	count(t, s, other)
-	want(t, s, "u", p, 2, 1)
+	wantUsage(t, s, "u", p, 2, 1)
 	count(t, s, r)
 	count(t, s, r)
-	want(t, s, "u", p, 3, 0)
+	wantUsage(t, s, "u", p, 3, 0)
 	for range 2 {
-		if snap := administer(t, s, "u", p, grant); snap.Limits[0].Granted != 5 {
+		if snap := applyChange(t, s, "u", p, grant); snap.Limits[0].Granted != 5 {
 			t.Errorf("%d granted, want 5", snap.Limits[0].Granted)
 		}
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	want(t, open(t, dir, Options{Now: now}), "u", p, 3, 0)
+	wantUsage(t, open(t, dir, Options{Now: now}), "u", p, 3, 0)
 }

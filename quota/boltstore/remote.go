@@ -9,15 +9,15 @@ import (
 	"metergate/quota"
 )
 
-// Replay commits reservations of one user, see Commit, in one write.
+// Replay commits reservations of one user in one write, see Commit.
 func (s *Store) Replay(ctx context.Context, _ string, rs []quota.Reservation) error {
-	commits := make([]*commit, 0, len(rs))
+	commits := make([]*pendingCommit, 0, len(rs))
 	for i := range rs {
 		c, err := s.startCommit(&rs[i])
 		if err != nil {
 			return err
 		}
-		defer s.commits.Done()
+		defer s.calls.Done()
 		commits = append(commits, c)
 	}
 	for _, c := range commits {
@@ -28,14 +28,14 @@ func (s *Store) Replay(ctx context.Context, _ string, rs []quota.Reservation) er
 	return nil
 }
 
-// Probe tries a write that changes nothing. Errors: those of the disk.
+// Probe tries a write that changes nothing. Errors are those of the disk.
 func (s *Store) Probe(context.Context, string) error {
-	s.writes.Lock()
-	defer s.writes.Unlock()
-	return s.update(func(*bolt.Tx) error { return nil })
+	s.writeMu.Lock()
+	defer s.writeMu.Unlock()
+	return s.dbUpdate(func(*bolt.Tx) error { return nil })
 }
 
-// Partition is 0: the store fails as a whole.
+// Partition is always 0: the store fails as a whole.
 func (s *Store) Partition(string) int { return 0 }
 
 // Partitions is 1.

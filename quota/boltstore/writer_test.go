@@ -14,34 +14,19 @@ import (
 	"metergate/quota/quotatest"
 )
 
-// slowDisk makes each write of s say that it is there and wait for an answer: an
-// error with which to fail, or nil to be done.
-func slowDisk(s *Store) (writing <-chan struct{}, disk chan<- error) {
-	w, d := make(chan struct{}), make(chan error)
-	update := s.update
-	s.update = func(fn func(*bolt.Tx) error) error {
-		w <- struct{}{}
-		if err := <-d; err != nil {
-			return update(func(tx *bolt.Tx) error { fn(tx); return err })
-		}
-		return update(fn)
-	}
-	return w, d
-}
-
 func TestCommitsShareAWrite(t *testing.T) { synctest.Test(t, testCommitsShareAWrite) }
 
 func testCommitsShareAWrite(t *testing.T) {
 	s, p := open(t, t.TempDir(), Options{Now: func() time.Time { return noon }}), plan(1000)
 	writing, disk := slowDisk(s)
-	before := writes(t, s)
+	before := countWrites(t, s)
 	done := make(chan error)
 	begin := func(i int) {
 		r := admit(t, s, request(fmt.Sprint("user-", i%10), p))
 		go func() { _, err := s.Commit(ctx, &r); done <- err }()
 	}
 	begin(0)
-	<-writing // alone, and does not wait for others
+	<-writing // the first is written alone, without waiting for others
 	for i := 1; i < 200; i++ {
 		begin(i)
 	}
@@ -54,25 +39,25 @@ func testCommitsShareAWrite(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if got := writes(t, s) - before; got != 2 {
+	if got := countWrites(t, s) - before; got != 2 {
 		t.Errorf("200 commits took %d writes, want 2", got)
 	}
 	for i := range 10 {
-		want(t, s, fmt.Sprint("user-", i), p, 20, 0)
+		wantUsage(t, s, fmt.Sprint("user-", i), p, 20, 0)
 	}
 }
 
-// At every step of a write the unit is seen exactly once, and it is not given to
-// another when the lease runs out under way.
-func TestUnitsAreSeenOnceWhileTheyAreCounted(t *testing.T) {
+// At every step of a write the unit is seen exactly once. If the lease runs out during the
+// write, the unit is not given to another request.
+func TestCommitShowsUnitOnceAtEveryStep(t *testing.T) {
 	clock, p := quotatest.NewClock(noon), plan(2)
 	s := open(t, t.TempDir(), Options{Now: clock.Now})
 	steps := 0
 	check := func(used, held int64) {
 		t.Helper()
 		steps++
-		want(t, s, "u", p, used, held)
-		// One more fits, and then none.
+		wantUsage(t, s, "u", p, used, held)
+		// One more request fits, a second does not.
 		one, two := request("u", p), request("u", p)
 		d, err := s.Reserve(ctx, one)
 		if err != nil || !d.Admitted || d.Snapshot.Total.Used != used || d.Snapshot.Total.Held != held+1 {
@@ -85,16 +70,16 @@ func TestUnitsAreSeenOnceWhileTheyAreCounted(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	s.update = func(fn func(*bolt.Tx) error) error {
+	s.dbUpdate = func(fn func(*bolt.Tx) error) error {
 		check(0, 1) // queued
 		clock.Advance(time.Hour)
-		check(0, 1) // and its lease is over
+		check(0, 1) // its lease is over
 		err := s.db.Update(func(tx *bolt.Tx) error {
 			err := fn(tx)
-			check(0, 1) // it has its write's number, which nobody sees yet
+			check(0, 1) // it has the number of its write, which no reader sees yet
 			return err
 		})
-		check(1, 0) // the write can be seen, the hold is still there
+		check(1, 0) // the write can be seen, and the hold still exists
 		return err
 	}
 	r := admit(t, s, request("u", p))
@@ -106,13 +91,13 @@ func TestUnitsAreSeenOnceWhileTheyAreCounted(t *testing.T) {
 	}
 }
 
-// A reader for whom a write becomes visible at the worst time: when it has begun
-// and not yet looked at the file.
-func TestReaderMeetsAWrite(t *testing.T) {
+// A write becomes visible at the worst time for a reader: when the read has begun, but has not
+// looked at the file yet.
+func TestReadDuringWriteSeesUnitOnce(t *testing.T) {
 	s, p := open(t, t.TempDir(), Options{Now: func() time.Time { return noon }}), plan(10)
 	writing, disk := slowDisk(s)
-	update, visible := s.update, make(chan struct{})
-	s.update = func(fn func(*bolt.Tx) error) error {
+	update, visible := s.dbUpdate, make(chan struct{})
+	s.dbUpdate = func(fn func(*bolt.Tx) error) error {
 		err := update(fn)
 		visible <- struct{}{}
 		return err
@@ -120,25 +105,27 @@ func TestReaderMeetsAWrite(t *testing.T) {
 	r, done := admit(t, s, request("u", p)), make(chan error)
 	go func() { _, err := s.Commit(ctx, &r); done <- err }()
 	<-writing
-	s.view = func(fn func(*bolt.Tx) error) error {
-		s.view = s.db.View
+	s.dbView = func(fn func(*bolt.Tx) error) error {
+		s.dbView = s.db.View
 		disk <- nil
 		<-visible
 		return s.db.View(fn)
 	}
-	want(t, s, "u", p, 1, 0)
+	wantUsage(t, s, "u", p, 1, 0)
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
 }
 
-// The caller leaves, the count does not; who comes again waits for the same one.
-func TestCallerLeaves(t *testing.T) { synctest.Test(t, testCallerLeaves) }
+// A commit whose caller leaves goes on. Repeated commits wait for the same one.
+func TestCommitGoesOnWithoutItsCaller(t *testing.T) {
+	synctest.Test(t, testCommitGoesOnWithoutItsCaller)
+}
 
-func testCallerLeaves(t *testing.T) {
+func testCommitGoesOnWithoutItsCaller(t *testing.T) {
 	s, p := open(t, t.TempDir(), Options{Now: func() time.Time { return noon }}), plan(10)
 	writing, disk := slowDisk(s)
-	before := writes(t, s)
+	before := countWrites(t, s)
 	r := admit(t, s, request("u", p))
 	leaving, leave := context.WithCancel(ctx)
 	done := make(chan error)
@@ -149,7 +136,7 @@ func testCallerLeaves(t *testing.T) {
 		t.Errorf("Commit returned %v, want %v", err, context.Canceled)
 	}
 
-	// While it is on its way, it can neither be reserved again nor given back.
+	// During the commit, it can neither be reserved again nor released.
 	if d, err := s.Reserve(ctx, r.Request); d.Admitted || !errors.Is(err, quota.ErrSettled) {
 		t.Errorf("Reserve: admitted %v, error %v, want %v", d.Admitted, err, quota.ErrSettled)
 	}
@@ -172,14 +159,14 @@ func testCallerLeaves(t *testing.T) {
 			t.Errorf("a repeated Commit: %v", err)
 		}
 	}
-	want(t, s, "u", p, 1, 0)
-	if got := writes(t, s) - before; got != 1 {
+	wantUsage(t, s, "u", p, 1, 0)
+	if got := countWrites(t, s) - before; got != 1 {
 		t.Errorf("%d writes, want 1", got)
 	}
 }
 
-// With a disk that fails the unit stays held, and can be counted or given back.
-func TestWriteFails(t *testing.T) {
+// When the disk fails, the unit stays held and can be committed again or released.
+func TestFailedWriteKeepsHold(t *testing.T) {
 	clock, p := quotatest.NewClock(noon), plan(10)
 	s := open(t, t.TempDir(), Options{Now: clock.Now})
 	writing, disk := slowDisk(s)
@@ -195,12 +182,12 @@ func TestWriteFails(t *testing.T) {
 		if err := s.Ping(ctx); !errors.Is(err, broken) {
 			t.Errorf("Ping: %v, want %v", err, broken)
 		}
-		want(t, s, "u", p, 0, 1)
+		wantUsage(t, s, "u", p, 0, 1)
 	}
 	go answer(nil)
 	count(t, s, r)
 	count(t, s, r)
-	want(t, s, "u", p, 1, 0)
+	wantUsage(t, s, "u", p, 1, 0)
 	if err := s.Ping(ctx); err != nil {
 		t.Errorf("Ping: %v", err)
 	}
@@ -214,30 +201,30 @@ func TestWriteFails(t *testing.T) {
 		t.Errorf("Release: %+v, error %v", snap.Total, err)
 	}
 
-	// The lease of one whose commit failed goes on, and ends.
+	// After a failed commit the lease continues, and ends.
 	r = admit(t, s, request("u", p))
 	go answer(broken)
 	s.Commit(ctx, &r)
 	clock.Advance(time.Minute)
-	want(t, s, "u", p, 1, 0)
+	wantUsage(t, s, "u", p, 1, 0)
 	go answer(nil)
 	count(t, s, r)
-	want(t, s, "u", p, 2, 0)
+	wantUsage(t, s, "u", p, 2, 0)
 }
 
-// A sync that fails after the last page was written leaves what everybody sees
-// and a crash may undo. That is used at once, an error for who waits, and
-// counted no second time when it is sent again.
-func TestWriteFailsAtItsEnd(t *testing.T) {
+// A sync that fails after the last page was written leaves a write that every reader sees and a
+// crash may undo. The unit is used at once, the caller gets an error, and a repeated commit does
+// not count it again.
+func TestWriteThatFailsInSyncCountsOnce(t *testing.T) {
 	s, p := open(t, t.TempDir(), Options{Now: func() time.Time { return noon }}), plan(10)
 	broken := errors.New("broken")
-	s.update = func(fn func(*bolt.Tx) error) error { return errors.Join(s.db.Update(fn), broken) }
+	s.dbUpdate = func(fn func(*bolt.Tx) error) error { return errors.Join(s.db.Update(fn), broken) }
 	r := admit(t, s, request("u", p))
 	for range 2 {
 		if _, err := s.Commit(ctx, &r); !errors.Is(err, broken) {
 			t.Errorf("Commit: %v, want %v", err, broken)
 		}
-		want(t, s, "u", p, 1, 0)
+		wantUsage(t, s, "u", p, 1, 0)
 	}
 	if snap, err := s.Release(ctx, &r); err != nil || snap.Total.Used != 1 {
 		t.Errorf("Release: %+v, error %v", snap.Total, err)
@@ -245,12 +232,12 @@ func TestWriteFailsAtItsEnd(t *testing.T) {
 	if d, err := s.Reserve(ctx, r.Request); d.Admitted || !errors.Is(err, quota.ErrSettled) {
 		t.Errorf("Reserve: admitted %v, error %v, want %v", d.Admitted, err, quota.ErrSettled)
 	}
-	s.update = s.db.Update
-	before := writes(t, s)
+	s.dbUpdate = s.db.Update
+	before := countWrites(t, s)
 	count(t, s, r)
-	if got := writes(t, s) - before; got != 1 {
+	if got := countWrites(t, s) - before; got != 1 {
 		t.Errorf("the commit that succeeded took %d writes, want 1 that brings the count to disk", got)
 	}
 	count(t, s, r)
-	want(t, s, "u", p, 1, 0)
+	wantUsage(t, s, "u", p, 1, 0)
 }

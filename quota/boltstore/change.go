@@ -1,0 +1,208 @@
+package boltstore
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"metergate/quota"
+)
+
+// ApplyChange makes a change, see quota.Store, in one write together with its entry in the
+// audit log. It returns when that is on disk. After ErrClosed, the error of ctx and those
+// of package quota nothing has changed. After an error of the disk it may have changed; a
+// change with an ID can be made again.
+func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanChoice, c quota.Change) (quota.Snapshot, error) {
+	if err := c.Validate(user); err != nil {
+		return quota.Snapshot{}, err
+	}
+	if err := ctx.Err(); err != nil {
+		return quota.Snapshot{}, err
+	}
+	sh, _, err := s.lockUser(user)
+	if err != nil {
+		return quota.Snapshot{}, err
+	}
+	s.calls.Add(1)
+	sh.mu.Unlock()
+	defer s.calls.Done()
+	// Set before the write becomes visible.
+	switch c.Action {
+	case quota.ActionGrant:
+		s.hasGrants.Store(true)
+	case quota.ActionSetPlan:
+		s.hasOverrides.Store(true)
+	}
+	s.writeMu.Lock()
+	err = s.dbUpdate(func(tx *bolt.Tx) error {
+		ch := changeTx{Change: c, fingerprint: c.Fingerprint(), tx: tx, calendar: s.calendar, user: user, plans: plans, now: s.now()}
+		if err := ch.apply(); err != nil {
+			return err
+		}
+		return prune(tx, ch.now, s.keep, 100)
+	})
+	s.writeMu.Unlock()
+	if err != nil && quota.StoreResponded(err) {
+		return quota.Snapshot{}, err
+	}
+	if err != nil {
+		err = fmt.Errorf("writing a change to %s: %w", s.db.Path(), err)
+	}
+	s.lastWrite.Store(&err)
+	if err != nil {
+		return quota.Snapshot{}, err
+	}
+	s.watchers.Notify(user)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	now := s.now()
+	return s.snapshot(sh, user, plans, now, now)
+}
+
+// detectChanges finds out whether the file has grants and overrides.
+func (s *Store) detectChanges() error {
+	return s.dbView(func(tx *bolt.Tx) error {
+		grant, _ := tx.Bucket(grantsBucket).Cursor().First()
+		plan, _ := tx.Bucket(plansBucket).Cursor().First()
+		s.hasGrants.Store(grant != nil)
+		s.hasOverrides.Store(plan != nil)
+		return nil
+	})
+}
+
+// A changeTx is a quota.Change that is being made in a transaction.
+type changeTx struct {
+	quota.Change
+	fingerprint string
+	tx          *bolt.Tx
+	calendar    *quota.Calendar
+	user        string
+	plans       quota.PlanChoice
+	now         time.Time
+}
+
+// apply makes the change and records it, unless it was made before.
+func (c *changeTx) apply() error {
+	if c.ID != "" {
+		if known, err := c.wasApplied(); known || err != nil {
+			return err // without one, the empty write brings to disk what a failed write has left
+		}
+	}
+	var err error
+	switch c.Action {
+	case quota.ActionGrant:
+		err = c.grant()
+	case quota.ActionReset:
+		err = c.reset()
+	case quota.ActionSetPlan:
+		err = c.setPlan()
+	case quota.ActionClearPlan:
+		err = c.tx.Bucket(plansBucket).Delete([]byte(c.user))
+	case quota.ActionSetCounts:
+		err = c.setCounts()
+	}
+	if err != nil {
+		return err
+	}
+	return c.record()
+}
+
+// wasApplied reports whether a change with this ID was made before. Errors are
+// quota.ErrIDConflict and quota.ErrTooManyIDs.
+func (c *changeTx) wasApplied() (bool, error) {
+	once, key := c.tx.Bucket(onceBucket), userKey(c.user, c.ID)
+	lives := func(value []byte) bool { return len(value) > 8 && c.now.UnixMilli() < decodeNumber(value) }
+	if value := once.Get(key); lives(value) {
+		if string(value[8:]) != c.fingerprint {
+			return false, quota.ErrIDConflict
+		}
+		return true, nil
+	}
+	ids, prefix, cursor := 0, userKey(c.user, ""), once.Cursor()
+	for k, v := cursor.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = cursor.Next() {
+		if lives(v) {
+			ids++
+		}
+	}
+	if ids >= quota.MaxChangeIDs {
+		return false, quota.ErrTooManyIDs
+	}
+	return false, nil
+}
+
+func (c *changeTx) grant() error {
+	p := c.plans.Effective(readOverride(c.tx.Bucket(plansBucket), []byte(c.user)).ActiveAt(c.now))
+	i, ok := c.LimitIndex(p)
+	if !ok {
+		return quota.ErrNoSuchLimit
+	}
+	l := p.Limits()[i]
+	c.Period = l.Period // for the audit log, in case it was not given
+	w := c.calendar.WindowAt(l.Period, c.now)
+	key, grants := appendKey(nil, c.user, w.ID, l.Endpoint), c.tx.Bucket(grantsBucket)
+	granted := decodeNumber(grants.Get(key)) + c.Requests
+	if granted > quota.MaxRequests {
+		return quota.ErrTooLarge
+	}
+	return c.putNumber(grants, key, granted, w)
+}
+
+func (c *changeTx) reset() error {
+	used := c.tx.Bucket(usedBucket)
+	for per := quota.Minute; per <= quota.Year; per++ {
+		prefix := appendKey(nil, c.user, c.calendar.WindowAt(per, c.now).ID, "")
+		for _, key := range keysWithPrefix(used, prefix) {
+			if err := used.Delete(key); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (c *changeTx) setPlan() error {
+	plans, key := c.tx.Bucket(plansBucket), []byte(c.user)
+	if c.Until.IsZero() {
+		return plans.Put(key, append(make([]byte, 8), c.Plan...))
+	}
+	until := c.Until.UnixMilli()
+	if until <= c.now.UnixMilli() {
+		return plans.Delete(key)
+	}
+	if err := plans.Put(key, append(binary.BigEndian.AppendUint64(nil, uint64(until)), c.Plan...)); err != nil {
+		return err
+	}
+	return c.tx.Bucket(endsBucket).Put(endsKey(planKind, ceilSeconds(c.Until), key), nil)
+}
+
+func (c *changeTx) setCounts() error {
+	used, w := c.tx.Bucket(usedBucket), c.calendar.WindowAt(c.Period, c.now)
+	totalKey := appendKey(nil, c.user, w.ID, "")
+	total := decodeNumber(used.Get(totalKey))
+	for endpoint, n := range c.Counts {
+		key := appendKey(nil, c.user, w.ID, endpoint)
+		total += n - decodeNumber(used.Get(key))
+		if err := c.putNumber(used, key, n, w); err != nil {
+			return err
+		}
+	}
+	if total > quota.MaxRequests {
+		return quota.ErrTooLarge
+	}
+	return c.putNumber(used, totalKey, total, w)
+}
+
+// putNumber sets a number of a window. A number of 0 is deleted.
+func (c *changeTx) putNumber(bucket *bolt.Bucket, key []byte, n int64, w quota.Window) error {
+	if n == 0 {
+		return bucket.Delete(key)
+	}
+	if err := c.tx.Bucket(endsBucket).Put(windowEndsKey(w, key), nil); err != nil {
+		return err
+	}
+	return bucket.Put(key, binary.BigEndian.AppendUint64(nil, uint64(n)))
+}

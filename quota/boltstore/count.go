@@ -1,0 +1,61 @@
+package boltstore
+
+import (
+	"encoding/binary"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// countUp counts h in each of its windows that is still kept at now. It returns how many keys
+// it has created.
+func countUp(tx *bolt.Tx, h *hold, now time.Time, keep time.Duration) (created int, err error) {
+	used, ends, counted := tx.Bucket(usedBucket), tx.Bucket(endsBucket), false
+	for _, w := range h.windows {
+		if !now.Before(w.RetainedUntil(keep)) {
+			continue
+		}
+		counted = true
+		for _, endpoint := range []string{"", h.endpoint} {
+			key := appendKey(nil, h.user, w.ID, endpoint)
+			n := decodeNumber(used.Get(key))
+			if n == 0 {
+				created++
+				if err := ends.Put(windowEndsKey(w, key), nil); err != nil {
+					return created, err
+				}
+			}
+			if err := used.Put(key, binary.BigEndian.AppendUint64(nil, uint64(n+1))); err != nil {
+				return created, err
+			}
+		}
+	}
+	if h.claimedPlan == "" || !counted {
+		return created, nil
+	}
+	made, err := recordClaimedPlan(tx, h)
+	return created + made, err
+}
+
+// recordClaimedPlan records the plan that the token of a counted user claims. It returns how many
+// keys it has created.
+func recordClaimedPlan(tx *bolt.Tx, h *hold) (created int, err error) {
+	claimed, user := tx.Bucket(claimedBucket), []byte(h.user)
+	known := claimed.Get(user)
+	if string(known) == h.claimedPlan {
+		return 0, nil
+	}
+	if known == nil {
+		created++
+		last := h.windows[0].End
+		for _, w := range h.windows {
+			if w.End.After(last) {
+				last = w.End
+			}
+		}
+		if err := tx.Bucket(endsBucket).Put(endsKey(claimedKind, last.Unix(), user), nil); err != nil {
+			return created, err
+		}
+	}
+	return created, claimed.Put(user, []byte(h.claimedPlan))
+}

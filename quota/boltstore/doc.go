@@ -1,0 +1,21 @@
+// Package boltstore is a quota store in one file on disk, for a gateway that runs alone. There
+// is no server to run, and nothing is lost in a crash. Several gateways share their quotas in
+// Redis, see package redisstore.
+//
+//	store, err := boltstore.Open("./data", boltstore.Options{Calendar: calendar})
+//
+// [Store] implements quota.Store, whose contract applies.
+//
+// # Where state lives
+//
+// What is used, granted and overridden is in the file usage.db, see file.go for its layout.
+// What is held is in memory and ends with the process, and so do the requests that hold it. The
+// token buckets of attempts are in memory as well.
+//
+// # Writes
+//
+// A commit returns when its count is on disk. Commits that arrive at the same time share one
+// write, see writer.go. A hold that is being counted carries the number of the write that counts
+// it, so that a reader sees its unit either as held or as used, never as both or as neither, see
+// hold.go.
+package boltstore

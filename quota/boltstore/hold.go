@@ -1,0 +1,83 @@
+package boltstore
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"metergate/quota"
+)
+
+// A hold is a unit that is reserved, or is being counted, or both.
+//
+// To count it, the writer gives it the number of its write, makes the write visible, and then
+// removes the hold. The writer does this without locking the user's shard. bbolt numbers its
+// writes, and each reader learns the number of the last write that it sees. A reader that
+// reads the file first and the holds second, both with the user's shard locked, therefore
+// sees each unit in exactly one of the two places:
+//
+//	the reader sees write 7    the hold has no number    it is held
+//	                           8                         it is held: write 7 has not counted it
+//	                           7                         it is used, and no longer held
+type hold struct {
+	user, id string
+	// The following fields change only with the user's shard locked, and not at all while
+	// commit is set.
+	endpoint    string
+	windows     []quota.Window
+	claimedPlan string         // the plan that the user's token claims; empty: not known
+	leaseEnd    time.Time      // zero: it was not reserved here
+	commit      *pendingCommit // the commit under way, or nil
+	// writeNumber is the number of the write that counts it; 0: none does. It stays if that
+	// write failed but can be seen nevertheless, see Store.writeBatch.
+	writeNumber atomic.Int64
+}
+
+// isCommitting reports whether h is being counted, or was counted by a write that failed but
+// can be seen.
+func (h *hold) isCommitting() bool { return h.commit != nil || h.writeNumber.Load() != 0 }
+
+// isHeldAfter reports whether h is held at now and is not among the counts that a reader of
+// the write with this number sees.
+func (h *hold) isHeldAfter(write int64, now time.Time) bool {
+	if n := h.writeNumber.Load(); n != 0 {
+		return n > write
+	}
+	// A hold that is about to be counted keeps its unit when the lease runs out. Otherwise
+	// the unit would be given to another request, and then be counted as well.
+	return h.commit != nil || now.Before(h.leaseEnd)
+}
+
+// countsIn reports whether h counts towards endpoint, or towards the total if that is empty, in
+// the window w.
+func (h *hold) countsIn(endpoint string, w quota.Window) bool {
+	if endpoint != "" && endpoint != h.endpoint {
+		return false
+	}
+	for i := range h.windows {
+		if h.windows[i].ID == w.ID {
+			return true
+		}
+	}
+	return false
+}
+
+// A pendingCommit is what callers wait for when a hold is being counted.
+type pendingCommit struct {
+	done chan struct{} // closed when err is final
+	err  error
+}
+
+// wait waits for the end of the commit or of ctx, which does not cancel the commit. A nil
+// pendingCommit has succeeded.
+func (c *pendingCommit) wait(ctx context.Context) error {
+	if c == nil {
+		return nil
+	}
+	select {
+	case <-c.done:
+		return c.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,76 @@
+package boltstore
+
+import (
+	"bytes"
+	"encoding/binary"
+	"slices"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"metergate/quota"
+)
+
+// prune deletes up to limit things that are no longer kept at now.
+func prune(tx *bolt.Tx, now time.Time, keep time.Duration, limit int) error {
+	ends := tx.Bucket(endsBucket)
+	cursor := ends.Cursor()
+	for _, kind := range [...]byte{byte(quota.Minute), byte(quota.Hour), byte(quota.Day), byte(quota.Week), byte(quota.Month), byte(quota.Year),
+		auditKind, onceKind, planKind, claimedKind} {
+		for ; limit > 0; limit-- {
+			// Seek again each time: a deletion moves the cursor.
+			k, _ := cursor.Seek([]byte{kind})
+			if k == nil || k[0] != kind {
+				break
+			}
+			end := time.Unix(int64(binary.BigEndian.Uint64(k[1:9])), 0)
+			switch kind {
+			case auditKind, claimedKind:
+				end = end.Add(keep)
+			case onceKind, planKind:
+			default:
+				end = quota.Window{Period: quota.Period(kind), End: end}.RetainedUntil(keep)
+			}
+			if now.Before(end) {
+				break
+			}
+			if err := removeExpired(tx, kind, k[9:], now); err != nil {
+				return err
+			}
+			if err := ends.Delete(k); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// removeExpired deletes what a key in ends stands for.
+func removeExpired(tx *bolt.Tx, kind byte, key []byte, now time.Time) error {
+	switch kind {
+	case auditKind:
+		return tx.Bucket(auditBucket).Delete(key)
+	case onceKind:
+		// The ID may have been used again since and end later. The same goes for an override.
+		if once := tx.Bucket(onceBucket); decodeNumber(once.Get(key)) <= now.UnixMilli() {
+			return once.Delete(key)
+		}
+		return nil
+	case planKind:
+		if plans := tx.Bucket(plansBucket); readOverride(plans, key).ActiveAt(now) == (quota.Override{}) {
+			return plans.Delete(key)
+		}
+		return nil
+	case claimedKind:
+		// As long as the user has counts, it stays and is checked again later.
+		prefix := append(slices.Clone(key), 0)
+		if k, _ := tx.Bucket(usedBucket).Cursor().Seek(prefix); bytes.HasPrefix(k, prefix) {
+			return tx.Bucket(endsBucket).Put(endsKey(claimedKind, now.Unix(), key), nil)
+		}
+		return tx.Bucket(claimedBucket).Delete(key)
+	}
+	if err := tx.Bucket(usedBucket).Delete(key); err != nil {
+		return err
+	}
+	return tx.Bucket(grantsBucket).Delete(key)
+}

@@ -1,0 +1,91 @@
+package boltstore
+
+import (
+	"context"
+	"time"
+
+	"metergate/quota"
+)
+
+// Commit counts r, see quota.Store. It returns when the count is on disk. Errors are
+// ErrClosed, that of ctx while the count is still being written, and those of the disk. After
+// the latter two Commit can be called again, and counts once.
+func (s *Store) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
+	c, err := s.startCommit(r)
+	if err != nil {
+		return nil, err
+	}
+	defer s.calls.Done()
+	if err := c.wait(ctx); err != nil {
+		return nil, err
+	}
+	sh := s.userShard(r.User)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return s.stateAfter(sh, r, s.now())
+}
+
+// startCommit queues r for the writer, unless it is queued already, and returns the commit
+// to wait for; nil if r is settled. If it returns no error, the caller must call
+// s.calls.Done, for which Close waits.
+func (s *Store) startCommit(r *quota.Reservation) (*pendingCommit, error) {
+	sh, _, err := s.lockUser(r.User)
+	if err != nil {
+		return nil, err
+	}
+	defer sh.mu.Unlock()
+	s.calls.Add(1)
+	if sh.isSettled(r.User, r.ID) {
+		return nil, nil
+	}
+	h := sh.holds[r.User][r.ID]
+	if h == nil {
+		h = &hold{user: r.User, id: r.ID}
+		sh.addHold(h)
+	}
+	if h.commit == nil {
+		h.endpoint, h.windows = r.Endpoint, r.Windows
+		if r.Plans.Claimed != nil {
+			h.claimedPlan = r.Plans.Claimed.Name()
+		}
+		h.commit = &pendingCommit{done: make(chan struct{})}
+		s.queue.Add(h)
+	}
+	return h.commit, nil
+}
+
+// Release gives back what r holds, see quota.Store. A reservation that is being counted stays
+// counted. Nothing is written to disk, and the context is ignored. Errors are ErrClosed, when
+// nothing was done, and those of the disk, when the unit was given back and only the Snapshot
+// could not be read.
+func (s *Store) Release(_ context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
+	sh, now, err := s.lockUser(r.User)
+	if err != nil {
+		return nil, err
+	}
+	defer sh.mu.Unlock()
+	if h := sh.holds[r.User][r.ID]; h == nil || !h.isCommitting() {
+		sh.settle(r.User, r.ID)
+		s.watchers.Notify(r.User)
+	}
+	return s.stateAfter(sh, r, now)
+}
+
+// stateAfter is the state of the user of r after a Commit or a Release of it, nil with an
+// error. The user's shard sh must be locked.
+func (s *Store) stateAfter(sh *shard, r *quota.Reservation, now time.Time) (*quota.Snapshot, error) {
+	snapshot, err := s.snapshot(sh, r.User, r.Plans, now, now)
+	if err != nil {
+		return nil, err
+	}
+	return &snapshot, nil
+}
+
+// Forget drops what the store remembers to recognise repeated calls for r. Without Forget it
+// does so after 10 to 20 minutes.
+func (s *Store) Forget(r *quota.Reservation) {
+	sh := s.userShard(r.User)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.forget(r.User, r.ID)
+}

@@ -1,0 +1,88 @@
+package boltstore
+
+import (
+	"sync"
+	"time"
+
+	"metergate/quota/internal/bucket"
+)
+
+// settledLife is the least time for which the ID of a settled reservation is remembered. It is
+// longer than a call for one reservation can be repeated. The longest time is twice that.
+const settledLife = 10 * time.Minute
+
+// A shard has the holds and the token buckets of some of the users, and the IDs of their
+// settled reservations. It is locked for microseconds at a time, and never during a write.
+type shard struct {
+	mu     sync.Mutex
+	closed bool
+	holds  map[string]map[string]*hold // by user and id
+	// settledNow has the IDs that were settled since the last rotation, settledBefore those of
+	// the time before. With two maps, old IDs can be dropped without looking at each.
+	settledNow, settledBefore map[settledID]struct{}
+	rotateAt                  time.Time // when settledNow becomes settledBefore
+	attempts                  bucket.Set
+}
+
+type settledID struct{ user, id string }
+
+// addHold adds h, in place of a hold with the same ID.
+func (sh *shard) addHold(h *hold) {
+	if sh.holds == nil {
+		sh.holds = make(map[string]map[string]*hold)
+	}
+	if sh.holds[h.user] == nil {
+		sh.holds[h.user] = make(map[string]*hold)
+	}
+	sh.holds[h.user][h.id] = h
+}
+
+// removeHold removes a hold, if it exists.
+func (sh *shard) removeHold(user, id string) {
+	delete(sh.holds[user], id)
+	if len(sh.holds[user]) == 0 {
+		delete(sh.holds, user)
+	}
+}
+
+// settle removes a hold, if it exists, and remembers that its ID is settled.
+func (sh *shard) settle(user, id string) {
+	sh.removeHold(user, id)
+	if sh.settledNow == nil {
+		sh.settledNow = make(map[settledID]struct{})
+	}
+	sh.settledNow[settledID{user, id}] = struct{}{}
+}
+
+// forget drops a settled ID.
+func (sh *shard) forget(user, id string) {
+	delete(sh.settledNow, settledID{user, id})
+	delete(sh.settledBefore, settledID{user, id})
+}
+
+func (sh *shard) isSettled(user, id string) bool {
+	m := settledID{user, id}
+	_, now := sh.settledNow[m]
+	_, before := sh.settledBefore[m]
+	return now || before
+}
+
+// sweep drops the IDs that have been settled for settledLife, and the holds that nobody has
+// settled in time. It does something once in settledLife.
+func (sh *shard) sweep(now time.Time) {
+	if now.Before(sh.rotateAt) {
+		return
+	}
+	sh.settledBefore, sh.settledNow = sh.settledNow, nil
+	if !now.Before(sh.rotateAt.Add(settledLife)) {
+		sh.settledBefore = nil // there was no call for a whole rotation
+	}
+	sh.rotateAt = now.Add(settledLife)
+	for user, holds := range sh.holds {
+		for id, h := range holds {
+			if !h.isCommitting() && !now.Before(h.leaseEnd) {
+				sh.removeHold(user, id)
+			}
+		}
+	}
+}
