@@ -118,7 +118,7 @@ func TestObserveModeAdmitsInOutage(t *testing.T) {
 // leaves nothing to settle.
 func TestAttemptsAreBoundedInOutage(t *testing.T) {
 	r := newGuardedRedis(t, setup{allow: true})
-	p := quotatest.NewBoundPlan("p", quota.AttemptLimit{Requests: 3, Per: 24 * time.Hour}, quota.Limit{Requests: 2, Period: quota.Month})
+	p := quotatest.NewAttemptLimitedPlan("p", quota.AttemptLimit{Requests: 3, Per: 24 * time.Hour}, quota.Limit{Requests: 2, Period: quota.Month})
 	throttled := func(user, state string) {
 		t.Helper()
 		d, err := r.Reserve(ctx, request(user, p))

@@ -16,26 +16,26 @@ import (
 )
 
 // adminTests are about what an administrator does.
-var adminTests = map[string]func(*testing.T, *bench){
+var adminTests = map[string]func(*testing.T, *harness){
 	"a grant lets exactly so many more pass":   testGrant,
-	"a grant raises one limit in one window":   testGrantIsOfOneLimit,
+	"a grant raises one limit in one window":   testGrantRaisesOneLimit,
 	"a grant has a limit to raise":             testGrantWithoutLimit,
 	"a reset leaves holds, grants and history": testReset,
 	"a reset among requests":                   testResetAmongRequests,
 	"an override decides on the plan":          testOverride,
-	"an override changes under a request":      testOverrideUnderRequest,
+	"an override changes under a request":      testOverrideDuringRequest,
 	"counts are set":                           testSetCounts,
-	"a change with an id is made once":         testChangeOnce,
-	"ids are bounded":                          testChangeIDs,
-	"the audit list says what was done":        testAudit,
-	"a change that is wrong changes nothing":   testInvalid,
+	"a change with an id is made once":         testChangeIDAppliesOnce,
+	"ids are bounded":                          testChangeIDsAreBounded,
+	"the audit list says what was done":        testAuditLog,
+	"a change that is wrong changes nothing":   testInvalidChanges,
 	"who watches is told of changes":           testWatchChanges,
 	"past windows can be read":                 testReadAt,
-	"the plan of the token is remembered":      testClaimed,
-	"all users of a window are found":          testUsersOfWindow,
+	"the plan of the token is remembered":      testClaimedPlan,
+	"all users of a window are found":          testScanUsers,
 }
 
-func (b *bench) change(user string, p *quota.Plan, c quota.Change) quota.Snapshot {
+func (b *harness) applyChange(user string, p *quota.Plan, c quota.Change) quota.Snapshot {
 	b.t.Helper()
 	s, err := b.store.ApplyChange(context.Background(), user, p.OnlyChoice(), c)
 	if err != nil {
@@ -44,14 +44,14 @@ func (b *bench) change(user string, p *quota.Plan, c quota.Change) quota.Snapsho
 	return s
 }
 
-func (b *bench) noChange(user string, p *quota.Plan, c quota.Change, want error) {
+func (b *harness) rejectChange(user string, p *quota.Plan, c quota.Change, want error) {
 	b.t.Helper()
 	if _, err := b.store.ApplyChange(context.Background(), user, p.OnlyChoice(), c); !errors.Is(err, want) {
 		b.t.Errorf("Change %+v: error %v, want %v", c, err, want)
 	}
 }
 
-func (b *bench) audit(user string) []quota.AuditEntry {
+func (b *harness) auditLog(user string) []quota.AuditEntry {
 	b.t.Helper()
 	entries, err := b.store.AuditLog(context.Background(), user)
 	if err != nil {
@@ -60,38 +60,38 @@ func (b *bench) audit(user string) []quota.AuditEntry {
 	return entries
 }
 
-func testGrant(t *testing.T, b *bench) {
-	b.change("u", hundred, quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"analyze": 100}})
-	b.refuse("u", "analyze", hundred)
-	s := b.change("u", hundred, quota.Change{Action: quota.ActionGrant, Requests: 7})
-	b.same(s, "100+0 100+0/7 [100 0 0]")
+func testGrant(t *testing.T, b *harness) {
+	b.applyChange("u", hundredAMonth, quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"analyze": 100}})
+	b.refuse("u", "analyze", hundredAMonth)
+	s := b.applyChange("u", hundredAMonth, quota.Change{Action: quota.ActionGrant, Requests: 7})
+	b.wantSnapshot(s, "100+0 100+0/7 [100 0 0]")
 	if u := s.Usage("u"); *u.Limit != 107 || *u.Remaining != 7 || !u.Allowed || u.Limits[0].Limit != 107 {
 		t.Errorf("limit %d, remaining %d, allowed %v", *u.Limit, *u.Remaining, u.Allowed)
 	}
-	if n := b.race(50, func(r quota.Reservation) { b.commit(r) }); n != 7 {
+	if n := b.reserveConcurrently(50, func(r quota.Reservation) { b.commit(r) }); n != 7 {
 		t.Errorf("%d of 50 were admitted after a grant of 7", n)
 	}
-	b.same(b.refuse("u", "analyze", hundred), "107+0 107+0/7 [107 0 0]")
+	b.wantSnapshot(b.refuse("u", "analyze", hundredAMonth), "107+0 107+0/7 [107 0 0]")
 	// Grants add up, and do not outlive their window.
-	b.same(b.change("u", hundred, quota.Change{Action: quota.ActionGrant, Requests: 1, Period: quota.Month}), "107+0 107+0/8 [107 0 0]")
+	b.wantSnapshot(b.applyChange("u", hundredAMonth, quota.Change{Action: quota.ActionGrant, Requests: 1, Period: quota.Month}), "107+0 107+0/8 [107 0 0]")
 	november := b.clock.Now()
 	b.clock.Advance(20 * 24 * time.Hour)
-	b.want("u", hundred, "0+0 0+0 [0 0 0]")
-	if s, err := b.store.ReadAt(context.Background(), "u", hundred.OnlyChoice(), november); err != nil {
+	b.wantState("u", hundredAMonth, "0+0 0+0 [0 0 0]")
+	if s, err := b.store.ReadAt(context.Background(), "u", hundredAMonth.OnlyChoice(), november); err != nil {
 		t.Error(err)
 	} else {
-		b.same(s, "107+0 107+0/8 [107 0 0]")
+		b.wantSnapshot(s, "107+0 107+0/8 [107 0 0]")
 	}
 }
 
-func testGrantIsOfOneLimit(t *testing.T, b *bench) {
+func testGrantRaisesOneLimit(t *testing.T, b *harness) {
 	p := NewPlan("p", quota.Limit{Requests: 3, Period: quota.Month}, quota.Limit{Requests: 1, Period: quota.Day},
 		quota.Limit{Requests: 1, Period: quota.Month, Endpoint: "report"})
 	b.use(1, "u", "report", p)
 	b.refuse("u", "report", p)
-	b.change("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5, Period: quota.Day})
-	b.same(b.refuse("u", "report", p), "1+0 1+0 1+0/5 1+0 [0 0 1]")
-	b.same(b.change("u", p, quota.Change{Action: quota.ActionGrant, Requests: 1, Period: quota.Month, Endpoint: "report"}),
+	b.applyChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5, Period: quota.Day})
+	b.wantSnapshot(b.refuse("u", "report", p), "1+0 1+0 1+0/5 1+0 [0 0 1]")
+	b.wantSnapshot(b.applyChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 1, Period: quota.Month, Endpoint: "report"}),
 		"1+0 1+0 1+0/5 1+0/1 [0 0 1]")
 	b.use(1, "u", "report", p)
 	b.refuse("u", "report", p)
@@ -99,30 +99,30 @@ func testGrantIsOfOneLimit(t *testing.T, b *bench) {
 	b.refuse("u", "analyze", p) // by the month, which was not raised
 	// It is the limit's, whatever the plan.
 	q := NewPlan("q", quota.Limit{Requests: 3, Period: quota.Week}, quota.Limit{Requests: 2, Period: quota.Month, Endpoint: "report"})
-	b.want("u", q, "0+0 0+0 2+0/1 [0 0 0]")
-	b.want("v", p, "0+0 0+0 0+0 0+0 [0 0 0]")
+	b.wantState("u", q, "0+0 0+0 2+0/1 [0 0 0]")
+	b.wantState("v", p, "0+0 0+0 0+0 0+0 [0 0 0]")
 	b.clock.Advance(24 * time.Hour)
-	b.want("u", p, "3+0 3+0 0+0 2+0/1 [1 0 2]")
+	b.wantState("u", p, "3+0 3+0 0+0 2+0/1 [1 0 2]")
 }
 
-func testGrantWithoutLimit(t *testing.T, b *bench) {
+func testGrantWithoutLimit(t *testing.T, b *harness) {
 	p := NewPlan("p", quota.Limit{Requests: 3, Period: quota.Month, Endpoint: "report"})
-	b.noChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5}, quota.ErrNoSuchLimit)
-	b.noChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5, Period: quota.Month}, quota.ErrNoSuchLimit)
-	b.noChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5, Period: quota.Day, Endpoint: "report"}, quota.ErrNoSuchLimit)
-	b.noChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5, Period: quota.Month, Endpoint: "analyze"}, quota.ErrNoSuchLimit)
+	b.rejectChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5}, quota.ErrNoSuchLimit)
+	b.rejectChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5, Period: quota.Month}, quota.ErrNoSuchLimit)
+	b.rejectChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5, Period: quota.Day, Endpoint: "report"}, quota.ErrNoSuchLimit)
+	b.rejectChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5, Period: quota.Month, Endpoint: "analyze"}, quota.ErrNoSuchLimit)
 	most := quota.Change{Action: quota.ActionGrant, Requests: quota.MaxRequests, Period: quota.Month, Endpoint: "report"}
-	b.change("u", p, most)
+	b.applyChange("u", p, most)
 	most.Requests = 1
-	b.noChange("u", p, most, quota.ErrTooLarge)
-	b.want("u", p, fmt.Sprintf("0+0 0+0/%d [0 0 0]", int64(quota.MaxRequests)))
-	if n := len(b.audit("u")); n != 1 {
+	b.rejectChange("u", p, most, quota.ErrTooLarge)
+	b.wantState("u", p, fmt.Sprintf("0+0 0+0/%d [0 0 0]", int64(quota.MaxRequests)))
+	if n := len(b.auditLog("u")); n != 1 {
 		t.Errorf("%d entries in the audit list after one change, want 1", n)
 	}
 }
 
 // allKinds has a limit in every kind of window.
-func allKinds(requests int64) *quota.Plan {
+func allPeriodsPlan(requests int64) *quota.Plan {
 	var limits []quota.Limit
 	for per := quota.Minute; per <= quota.Year; per++ {
 		limits = append(limits, quota.Limit{Requests: requests, Period: per})
@@ -130,32 +130,32 @@ func allKinds(requests int64) *quota.Plan {
 	return NewPlan("kinds", limits...)
 }
 
-func testReset(t *testing.T, b *bench) {
-	p := allKinds(10)
-	b.change("u", p, quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"removed": 2}})
+func testReset(t *testing.T, b *harness) {
+	p := allPeriodsPlan(10)
+	b.applyChange("u", p, quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"removed": 2}})
 	b.use(2, "u", "analyze", p)
 	b.use(1, "v", "analyze", p)
 	yesterday := b.clock.Now()
 	b.clock.Advance(24 * time.Hour)
 	b.use(3, "u", "analyze", p)
 	held := b.admit("u", "report", p)
-	b.change("u", p, quota.Change{Action: quota.ActionGrant, Requests: 4, Period: quota.Day})
+	b.applyChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 4, Period: quota.Day})
 	// Of the period, the minute, and of minute, hour, day, week, month, year.
-	b.want("u", p, "3+1 3+1 3+1 3+1/4 5+1 7+1 5+1 [3 0 0]")
-	b.same(b.change("u", p, quota.Change{Action: quota.ActionReset}), "0+1 0+1 0+1 0+1/4 0+1 0+1 0+1 [0 0 0]")
-	b.same(b.change("u", p, quota.Change{Action: quota.ActionReset}), "0+1 0+1 0+1 0+1/4 0+1 0+1 0+1 [0 0 0]")
-	b.same(b.commit(held), "1+0 1+0 1+0 1+0/4 1+0 1+0 1+0 [0 0 1]")
+	b.wantState("u", p, "3+1 3+1 3+1 3+1/4 5+1 7+1 5+1 [3 0 0]")
+	b.wantSnapshot(b.applyChange("u", p, quota.Change{Action: quota.ActionReset}), "0+1 0+1 0+1 0+1/4 0+1 0+1 0+1 [0 0 0]")
+	b.wantSnapshot(b.applyChange("u", p, quota.Change{Action: quota.ActionReset}), "0+1 0+1 0+1 0+1/4 0+1 0+1 0+1 [0 0 0]")
+	b.wantSnapshot(b.commit(held), "1+0 1+0 1+0 1+0/4 1+0 1+0 1+0 [0 0 1]")
 	daily := NewPlan("daily", quota.Limit{Requests: 5, Period: quota.Day})
 	if s, err := b.store.ReadAt(context.Background(), "u", daily.OnlyChoice(), yesterday); err != nil {
 		t.Error(err)
 	} else {
-		b.same(s, "2+0 2+0 [2 0 0]")
+		b.wantSnapshot(s, "2+0 2+0 [2 0 0]")
 	}
-	b.want("v", p, "0+0 0+0 0+0 0+0 1+0 1+0 1+0 [0 0 0]")
+	b.wantState("v", p, "0+0 0+0 0+0 0+0 1+0 1+0 1+0 [0 0 0]")
 }
 
 // Exactly what is committed after the reset is counted; what was held stays held.
-func testResetAmongRequests(t *testing.T, b *bench) {
+func testResetAmongRequests(t *testing.T, b *harness) {
 	p := NewPlan("p", quota.Limit{Requests: 1000, Period: quota.Month})
 	for range 3 {
 		b.admit("u", "analyze", p)
@@ -167,7 +167,7 @@ func testResetAmongRequests(t *testing.T, b *bench) {
 	half := make(chan struct{})
 	for range 100 {
 		wait.Go(func() {
-			r := b.admit2("u", p)
+			r := b.admitConcurrently("u", p)
 			before := phase.Load()
 			if _, err := b.store.Commit(context.Background(), &r); err != nil {
 				b.t.Errorf("Commit: %v", err)
@@ -200,11 +200,11 @@ func testResetAmongRequests(t *testing.T, b *bench) {
 	}
 	used := s.Total.Used
 	b.use(2, "u", "analyze", p)
-	b.want("u", p, fmt.Sprintf("%d+3 %d+3 [%d 0 0]", used+2, used+2, used+2))
+	b.wantState("u", p, fmt.Sprintf("%d+3 %d+3 [%d 0 0]", used+2, used+2, used+2))
 }
 
 // admit2 is admit for a goroutine of a test.
-func (b *bench) admit2(user string, p *quota.Plan) quota.Reservation {
+func (b *harness) admitConcurrently(user string, p *quota.Plan) quota.Reservation {
 	d, err := b.store.Reserve(context.Background(), request(user, "analyze", p))
 	if err != nil || !d.Admitted {
 		b.t.Errorf("admitted %v, error %v", d.Admitted, err)
@@ -212,7 +212,7 @@ func (b *bench) admit2(user string, p *quota.Plan) quota.Reservation {
 	return d.Reservation
 }
 
-func testOverride(t *testing.T, b *bench) {
+func testOverride(t *testing.T, b *harness) {
 	small, large := NewPlan("small", quota.Limit{Requests: 1, Period: quota.Month}), NewPlan("large", quota.Limit{Requests: 3, Period: quota.Month}, quota.Limit{Requests: 2, Period: quota.Day})
 	terms := quota.PlanChoice{Claimed: small, ByName: map[string]*quota.Plan{"small": small, "large": large}}
 	try := func(admitted bool, plan *quota.Plan) {
@@ -252,7 +252,7 @@ func testOverride(t *testing.T, b *bench) {
 		t.Errorf("another user has the plan %s, override %+v", s.Plan.Name(), s.Override)
 	}
 	// A grant goes by the plan that applies.
-	b.same(set(quota.Change{Action: quota.ActionGrant, Requests: 2, Period: quota.Day}), "1+0 1+0 0+0/2 [1 0 0]") // nothing was counted by the day before
+	b.wantSnapshot(set(quota.Change{Action: quota.ActionGrant, Requests: 2, Period: quota.Day}), "1+0 1+0 0+0/2 [1 0 0]") // nothing was counted by the day before
 	// One that is not in the configuration any more leaves the claim.
 	if s := set(quota.Change{Action: quota.ActionSetPlan, Plan: "gone"}); s.Plan != small || s.Override.Plan != "gone" {
 		t.Errorf("plan %s, override %+v", s.Plan.Name(), s.Override)
@@ -283,7 +283,7 @@ func testOverride(t *testing.T, b *bench) {
 }
 
 // A request that was admitted by one plan counts, whatever the plan is then.
-func testOverrideUnderRequest(t *testing.T, b *bench) {
+func testOverrideDuringRequest(t *testing.T, b *harness) {
 	monthly, daily := NewPlan("monthly", quota.Limit{Requests: 9, Period: quota.Month}), NewPlan("daily", quota.Limit{Requests: 5, Period: quota.Day})
 	terms := quota.PlanChoice{Claimed: monthly, ByName: map[string]*quota.Plan{"daily": daily, "monthly": monthly}}
 	reserve := func() quota.Reservation {
@@ -301,7 +301,7 @@ func testOverrideUnderRequest(t *testing.T, b *bench) {
 			t.Errorf("state %s by the plan %s", numbers(s), s.Plan.Name())
 		}
 	}
-	b.want("u", monthly, "1+0 1+0 [1 0 0]")
+	b.wantState("u", monthly, "1+0 1+0 [1 0 0]")
 	second := reserve()
 	if second.Plan != daily {
 		t.Errorf("reserved by the plan %s", second.Plan.Name())
@@ -309,75 +309,75 @@ func testOverrideUnderRequest(t *testing.T, b *bench) {
 	if _, err := b.store.ApplyChange(context.Background(), "u", terms, quota.Change{Action: quota.ActionClearPlan}); err != nil {
 		t.Fatal(err)
 	}
-	b.same(b.commit(second), "1+0 1+0 [1 0 0]")
-	b.want("u", daily, "1+0 1+0 [1 0 0]")
+	b.wantSnapshot(b.commit(second), "1+0 1+0 [1 0 0]")
+	b.wantState("u", daily, "1+0 1+0 [1 0 0]")
 }
 
-func testSetCounts(t *testing.T, b *bench) {
+func testSetCounts(t *testing.T, b *harness) {
 	p := NewPlan("p", quota.Limit{Requests: 50, Period: quota.Month}, quota.Limit{Requests: 50, Period: quota.Day}, quota.Limit{Requests: 9, Period: quota.Month, Endpoint: "report"})
 	b.use(3, "u", "analyze", p)
 	b.use(1, "u", "image-analysis", p)
 	b.admit("u", "report", p)
 	set := quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"analyze": 40, "report": 9}}
 	for range 3 {
-		b.same(b.change("u", p, set), "50+1 50+1 4+1 9+1 [40 1 9]")
+		b.wantSnapshot(b.applyChange("u", p, set), "50+1 50+1 4+1 9+1 [40 1 9]")
 	}
 	b.refuse("u", "analyze", p)
 	set.Counts = map[string]int64{"analyze": 0, "report": 8}
-	b.same(b.change("u", p, set), "9+1 9+1 4+1 8+1 [0 1 8]")
+	b.wantSnapshot(b.applyChange("u", p, set), "9+1 9+1 4+1 8+1 [0 1 8]")
 	b.refuse("u", "report", p) // one is in flight
 	b.use(1, "u", "analyze", p)
-	b.want("u", p, "10+1 10+1 5+1 8+1 [1 1 8]")
+	b.wantState("u", p, "10+1 10+1 5+1 8+1 [1 1 8]")
 	set.Counts = map[string]int64{"analyze": 0, "report": 0, "image-analysis": 0}
-	b.same(b.change("u", p, set), "0+1 0+1 5+1 0+1 [0 0 0]")
+	b.wantSnapshot(b.applyChange("u", p, set), "0+1 0+1 5+1 0+1 [0 0 0]")
 	// Into a window of a kind that no request has touched, by a user never seen.
 	set = quota.Change{Action: quota.ActionSetCounts, Period: quota.Year, Counts: map[string]int64{"analyze": quota.MaxRequests}}
 	yearly := NewPlan("yearly", quota.Limit{Requests: quota.MaxRequests, Period: quota.Year})
-	b.change("v", yearly, set)
+	b.applyChange("v", yearly, set)
 	b.refuse("v", "analyze", yearly)
 	set.Counts = map[string]int64{"report": 1}
-	b.noChange("v", yearly, set, quota.ErrTooLarge)
-	b.want("v", yearly, fmt.Sprintf("%[1]d+0 %[1]d+0 [%[1]d 0 0]", int64(quota.MaxRequests)))
+	b.rejectChange("v", yearly, set, quota.ErrTooLarge)
+	b.wantState("v", yearly, fmt.Sprintf("%[1]d+0 %[1]d+0 [%[1]d 0 0]", int64(quota.MaxRequests)))
 }
 
-func testChangeOnce(t *testing.T, b *bench) {
+func testChangeIDAppliesOnce(t *testing.T, b *harness) {
 	grant := quota.Change{Action: quota.ActionGrant, Requests: 5, ID: `payment "17" /{x}*`, By: "ann", Reason: "paid"}
-	b.same(b.change("u", hundred, grant), "0+0 0+0/5 [0 0 0]")
+	b.wantSnapshot(b.applyChange("u", hundredAMonth, grant), "0+0 0+0/5 [0 0 0]")
 	grant.By, grant.Reason = "bob", "once more" // who and why do not matter
-	b.same(b.change("u", hundred, grant), "0+0 0+0/5 [0 0 0]")
+	b.wantSnapshot(b.applyChange("u", hundredAMonth, grant), "0+0 0+0/5 [0 0 0]")
 	other := grant
 	other.Requests = 6
-	b.noChange("u", hundred, other, quota.ErrIDConflict)
-	b.noChange("u", hundred, quota.Change{Action: quota.ActionReset, ID: grant.ID}, quota.ErrIDConflict)
-	b.same(b.change("v", hundred, other), "0+0 0+0/6 [0 0 0]")
+	b.rejectChange("u", hundredAMonth, other, quota.ErrIDConflict)
+	b.rejectChange("u", hundredAMonth, quota.Change{Action: quota.ActionReset, ID: grant.ID}, quota.ErrIDConflict)
+	b.wantSnapshot(b.applyChange("v", hundredAMonth, other), "0+0 0+0/6 [0 0 0]")
 	// Also when the plan has no such limit any more.
 	s, err := b.store.ApplyChange(context.Background(), "u", NewPlan("unlimited").OnlyChoice(), grant)
 	if err != nil {
 		t.Errorf("again under another plan: %v", err)
 	}
-	b.same(s, "0+0 [0 0 0]")
+	b.wantSnapshot(s, "0+0 [0 0 0]")
 	b.clock.Advance(24 * time.Hour)
-	b.same(b.change("u", hundred, grant), "0+0 0+0/5 [0 0 0]")
+	b.wantSnapshot(b.applyChange("u", hundredAMonth, grant), "0+0 0+0/5 [0 0 0]")
 	b.clock.Advance(20 * time.Second)
-	b.same(b.change("u", hundred, grant), "0+0 0+0/10 [0 0 0]")
+	b.wantSnapshot(b.applyChange("u", hundredAMonth, grant), "0+0 0+0/10 [0 0 0]")
 	// At once on all gateways.
 	var wait sync.WaitGroup
 	grant.ID = "at once"
 	for range 20 {
 		wait.Go(func() {
-			if _, err := b.store.ApplyChange(context.Background(), "u", hundred.OnlyChoice(), grant); err != nil {
+			if _, err := b.store.ApplyChange(context.Background(), "u", hundredAMonth.OnlyChoice(), grant); err != nil {
 				b.t.Errorf("Change: %v", err)
 			}
 		})
 	}
 	wait.Wait()
-	b.want("u", hundred, "0+0 0+0/15 [0 0 0]")
-	if entries := b.audit("u"); len(entries) != 3 || entries[2].By != "ann" {
+	b.wantState("u", hundredAMonth, "0+0 0+0/15 [0 0 0]")
+	if entries := b.auditLog("u"); len(entries) != 3 || entries[2].By != "ann" {
 		t.Errorf("the audit list is %+v", entries)
 	}
 }
 
-func testChangeIDs(t *testing.T, b *bench) {
+func testChangeIDsAreBounded(t *testing.T, b *harness) {
 	var wait sync.WaitGroup
 	grant := quota.Change{Action: quota.ActionGrant, Requests: 1}
 	next := make(chan int)
@@ -386,7 +386,7 @@ func testChangeIDs(t *testing.T, b *bench) {
 			for i := range next {
 				c := grant
 				c.ID = fmt.Sprint("id-", i)
-				if _, err := b.store.ApplyChange(context.Background(), "u", hundred.OnlyChoice(), c); err != nil {
+				if _, err := b.store.ApplyChange(context.Background(), "u", hundredAMonth.OnlyChoice(), c); err != nil {
 					b.t.Errorf("Change %d: %v", i, err)
 				}
 			}
@@ -399,18 +399,18 @@ func testChangeIDs(t *testing.T, b *bench) {
 	wait.Wait()
 	last := grant
 	last.ID = "one more"
-	b.noChange("u", hundred, last, quota.ErrTooManyIDs)
+	b.rejectChange("u", hundredAMonth, last, quota.ErrTooManyIDs)
 	known := grant
 	known.ID = "id-0"
-	b.change("u", hundred, known)
-	b.same(b.change("u", hundred, grant), fmt.Sprintf("0+0 0+0/%d [0 0 0]", quota.MaxChangeIDs+1))
-	b.change("v", hundred, last)
+	b.applyChange("u", hundredAMonth, known)
+	b.wantSnapshot(b.applyChange("u", hundredAMonth, grant), fmt.Sprintf("0+0 0+0/%d [0 0 0]", quota.MaxChangeIDs+1))
+	b.applyChange("v", hundredAMonth, last)
 	b.clock.Advance(25 * time.Hour)
-	b.same(b.change("u", hundred, last), fmt.Sprintf("0+0 0+0/%d [0 0 0]", quota.MaxChangeIDs+2))
+	b.wantSnapshot(b.applyChange("u", hundredAMonth, last), fmt.Sprintf("0+0 0+0/%d [0 0 0]", quota.MaxChangeIDs+2))
 }
 
-func testAudit(t *testing.T, b *bench) {
-	if got := b.audit("u"); len(got) != 0 {
+func testAuditLog(t *testing.T, b *harness) {
+	if got := b.auditLog("u"); len(got) != 0 {
 		t.Errorf("a user never seen has %+v", got)
 	}
 	until := time.Date(2026, 12, 24, 18, 0, 0, 0, time.UTC)
@@ -422,11 +422,11 @@ func testAudit(t *testing.T, b *bench) {
 		{Action: quota.ActionClearPlan, By: strings.Repeat("b", 256), Reason: strings.Repeat("r", 1024), ID: strings.Repeat("~", 256)},
 	}
 	for _, c := range changes {
-		b.change("u", hundred, c)
+		b.applyChange("u", hundredAMonth, c)
 		b.clock.Advance(10 * time.Second)
 	}
 	changes[0].Period = quota.Month // the headline limit
-	got := b.audit("u")
+	got := b.auditLog("u")
 	slices.Reverse(got)
 	for i, c := range changes {
 		if i >= len(got) {
@@ -447,30 +447,30 @@ func testAudit(t *testing.T, b *bench) {
 		}
 	}
 	for i := range quota.MaxAuditEntries + 3 {
-		b.change("u", hundred, quota.Change{Action: quota.ActionReset, Reason: fmt.Sprint(i)})
+		b.applyChange("u", hundredAMonth, quota.Change{Action: quota.ActionReset, Reason: fmt.Sprint(i)})
 	}
-	got = b.audit("u")
+	got = b.auditLog("u")
 	if len(got) != quota.MaxAuditEntries || got[0].Reason != fmt.Sprint(quota.MaxAuditEntries+2) || got[quota.MaxAuditEntries-1].Reason != "3" {
 		t.Errorf("%d entries, the newest %+v", len(got), got[0])
 	}
 	b.clock.Advance(keep - time.Hour)
-	b.change("u", hundred, quota.Change{Action: quota.ActionReset, Reason: "later"})
-	if got := b.audit("u"); len(got) != quota.MaxAuditEntries || got[0].Reason != "later" {
+	b.applyChange("u", hundredAMonth, quota.Change{Action: quota.ActionReset, Reason: "later"})
+	if got := b.auditLog("u"); len(got) != quota.MaxAuditEntries || got[0].Reason != "later" {
 		t.Errorf("%d entries, the newest %+v", len(got), got[0])
 	}
 	b.clock.Advance(2 * time.Hour)
-	b.want("u", hundred, "0+0 0+0 [0 0 0]")
-	if got := b.audit("u"); len(got) != 1 {
+	b.wantState("u", hundredAMonth, "0+0 0+0 [0 0 0]")
+	if got := b.auditLog("u"); len(got) != 1 {
 		t.Errorf("%d entries are kept for longer than they should be", len(got)-1)
 	}
 	b.clock.Advance(keep)
-	b.want("u", hundred, "0+0 0+0 [0 0 0]")
-	if got := b.audit("u"); len(got) != 0 {
+	b.wantState("u", hundredAMonth, "0+0 0+0 [0 0 0]")
+	if got := b.auditLog("u"); len(got) != 0 {
 		t.Errorf("%d entries are kept for ever", len(got))
 	}
 }
 
-func testInvalid(t *testing.T, b *bench) {
+func testInvalidChanges(t *testing.T, b *harness) {
 	many := map[string]int64{}
 	for i := range quota.MaxCountsPerChange + 1 {
 		many[fmt.Sprint("e", i)] = 1
@@ -508,17 +508,17 @@ func testInvalid(t *testing.T, b *bench) {
 		{Action: quota.ActionSetCounts, Period: quota.Day, Counts: map[string]int64{"report": quota.MaxRequests + 1}},
 		{Action: quota.ActionSetCounts, Period: quota.Day, Counts: many},
 	} {
-		b.noChange("u", hundred, c, quota.ErrInvalidChange)
+		b.rejectChange("u", hundredAMonth, c, quota.ErrInvalidChange)
 	}
 	for _, user := range []string{"", "a\x00b", "a\nb", "\xff", strings.Repeat("u", 257)} {
-		b.noChange(user, hundred, quota.Change{Action: quota.ActionReset}, quota.ErrInvalidChange)
+		b.rejectChange(user, hundredAMonth, quota.Change{Action: quota.ActionReset}, quota.ErrInvalidChange)
 	}
-	if n := len(b.audit("u")); n != 0 {
+	if n := len(b.auditLog("u")); n != 0 {
 		t.Errorf("%d entries in the audit list", n)
 	}
 }
 
-func testWatchChanges(t *testing.T, b *bench) {
+func testWatchChanges(t *testing.T, b *harness) {
 	told := make(chan struct{}, 1)
 	defer b.store.Watch("u", told)()
 	wait := func(what string, change func()) {
@@ -540,11 +540,11 @@ func testWatchChanges(t *testing.T, b *bench) {
 		{Action: quota.ActionClearPlan},
 		{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"report": 1}},
 	} {
-		wait(string(c.Action), func() { b.change("u", hundred, c) })
+		wait(string(c.Action), func() { b.applyChange("u", hundredAMonth, c) })
 	}
 }
 
-func testReadAt(t *testing.T, b *bench) {
+func testReadAt(t *testing.T, b *harness) {
 	at := func(user string, p *quota.Plan, at time.Time, want string) {
 		t.Helper()
 		s, err := b.store.ReadAt(context.Background(), user, p.OnlyChoice(), at)
@@ -552,36 +552,36 @@ func testReadAt(t *testing.T, b *bench) {
 			t.Errorf("%v: %v", at, err)
 			return
 		}
-		b.same(s, want)
+		b.wantSnapshot(s, want)
 	}
-	b.use(2, "u", "analyze", hundred)
-	b.admit("u", "report", hundred)
+	b.use(2, "u", "analyze", hundredAMonth)
+	b.admit("u", "report", hundredAMonth)
 	november := b.clock.Now()
-	at("u", hundred, november.AddDate(0, 0, 10), "2+1 2+1 [2 0 0]") // the same month
-	lasting := request("u", "report", hundred)
+	at("u", hundredAMonth, november.AddDate(0, 0, 10), "2+1 2+1 [2 0 0]") // the same month
+	lasting := request("u", "report", hundredAMonth)
 	lasting.Lease = 100 * 24 * time.Hour
 	b.reserve(lasting)
 	b.clock.Set(time.Date(2026, 12, 5, 12, 0, 0, 0, time.UTC))
-	b.use(1, "u", "report", hundred)
-	at("u", hundred, november, "2+0 2+0 [2 0 0]")
-	at("u", hundred, time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), "2+0 2+0 [2 0 0]")
-	at("u", hundred, time.Date(2026, 10, 31, 0, 0, 0, 0, time.UTC), "0+0 0+0 [0 0 0]")
-	at("u", hundred, b.clock.Now(), "1+0 1+0 [0 0 1]")
-	at("nobody", hundred, november, "0+0 0+0 [0 0 0]")
+	b.use(1, "u", "report", hundredAMonth)
+	at("u", hundredAMonth, november, "2+0 2+0 [2 0 0]")
+	at("u", hundredAMonth, time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), "2+0 2+0 [2 0 0]")
+	at("u", hundredAMonth, time.Date(2026, 10, 31, 0, 0, 0, 0, time.UTC), "0+0 0+0 [0 0 0]")
+	at("u", hundredAMonth, b.clock.Now(), "1+0 1+0 [0 0 1]")
+	at("nobody", hundredAMonth, november, "0+0 0+0 [0 0 0]")
 	for _, wrong := range []time.Time{time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), b.clock.Now().Add(-keep - 63*24*time.Hour)} {
-		if _, err := b.store.ReadAt(context.Background(), "u", hundred.OnlyChoice(), wrong); !errors.Is(err, quota.ErrNotKept) {
+		if _, err := b.store.ReadAt(context.Background(), "u", hundredAMonth.OnlyChoice(), wrong); !errors.Is(err, quota.ErrNotKept) {
 			t.Errorf("%v: error %v, want %v", wrong, err, quota.ErrNotKept)
 		}
 	}
 	b.clock.Advance(keep - 4*24*time.Hour - 13*time.Hour) // an hour before November is kept for the last time
-	at("u", hundred, november, "2+0 2+0 [2 0 0]")
+	at("u", hundredAMonth, november, "2+0 2+0 [2 0 0]")
 	b.clock.Advance(2 * time.Hour)
-	if _, err := b.store.ReadAt(context.Background(), "u", hundred.OnlyChoice(), november); !errors.Is(err, quota.ErrNotKept) {
+	if _, err := b.store.ReadAt(context.Background(), "u", hundredAMonth.OnlyChoice(), november); !errors.Is(err, quota.ErrNotKept) {
 		t.Errorf("not kept any more: error %v, want %v", err, quota.ErrNotKept)
 	}
 }
 
-func testClaimed(t *testing.T, b *bench) {
+func testClaimedPlan(t *testing.T, b *harness) {
 	want := func(user, plan string) {
 		t.Helper()
 		if got, err := b.store.ClaimedPlan(context.Background(), user); err != nil || got != plan {
@@ -599,23 +599,23 @@ func testClaimed(t *testing.T, b *bench) {
 	}
 	pro, none := NewPlan("pro", quota.Limit{Requests: 100, Period: quota.Day}), NewPlan("none", quota.Limit{Period: quota.Month})
 	want("u", "")
-	b.change("u", hundred, quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"analyze": 1}})
+	b.applyChange("u", hundredAMonth, quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"analyze": 1}})
 	want("u", "") // no token has been seen
-	b.use(1, "u", "report", hundred)
+	b.use(1, "u", "report", hundredAMonth)
 	want("u", "free")
 	b.refuse("u", "report", none)
 	want("u", "free")
 	// What an administrator chooses is another matter.
-	b.change("u", hundred, quota.Change{Action: quota.ActionSetPlan, Plan: "none"})
+	b.applyChange("u", hundredAMonth, quota.Change{Action: quota.ActionSetPlan, Plan: "none"})
 	b.use(1, "u", "report", pro)
 	want("u", "pro")
-	b.change("u", hundred, quota.Change{Action: quota.ActionClearPlan})
-	b.change("u", hundred, quota.Change{Action: quota.ActionReset})
+	b.applyChange("u", hundredAMonth, quota.Change{Action: quota.ActionClearPlan})
+	b.applyChange("u", hundredAMonth, quota.Change{Action: quota.ActionReset})
 	want("u", "pro")
 	want("u2", "")
 	// It stays with the counts, and goes on with them.
 	b.clock.Advance(100 * 24 * time.Hour)
 	want("u", "pro")
-	b.use(1, "u", "report", hundred)
+	b.use(1, "u", "report", hundredAMonth)
 	want("u", "free")
 }

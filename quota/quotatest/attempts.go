@@ -12,32 +12,32 @@ import (
 )
 
 // three attempts at once, and one more each 20 minutes.
-var three = quota.AttemptLimit{Requests: 3, Per: time.Hour}
+var threeAnHour = quota.AttemptLimit{Requests: 3, Per: time.Hour}
 
-func testAttempts(t *testing.T, b *bench) {
-	p := NewBoundPlan("p", three, quota.Limit{Requests: 10, Period: quota.Month})
+func testAttemptsAreBounded(t *testing.T, b *harness) {
+	p := NewAttemptLimitedPlan("p", threeAnHour, quota.Limit{Requests: 10, Period: quota.Month})
 	b.use(1, "u", "analyze", p)
 	b.release(b.admit("u", "report", p))
 	held := b.admit("u", "analyze", p)
 	for range 3 {
-		b.same(b.throttle("u", p, 20*time.Minute), "1+1 1+1 [1 0 0]")
+		b.wantSnapshot(b.throttle("u", p, 20*time.Minute), "1+1 1+1 [1 0 0]")
 	}
-	b.want("u", p, "1+1 1+1 [1 0 0]")
-	b.same(b.release(held), "1+0 1+0 [1 0 0]")
+	b.wantState("u", p, "1+1 1+1 [1 0 0]")
+	b.wantSnapshot(b.release(held), "1+0 1+0 [1 0 0]")
 	b.throttle("u", p, 20*time.Minute) // a failure gives no attempt back
 	b.use(3, "v", "analyze", p)        // another user has his own
 }
 
-func testRefusedAttempt(t *testing.T, b *bench) {
-	p := NewBoundPlan("p", three, quota.Limit{Requests: 1, Period: quota.Month})
+func testLimitRefusesAttempt(t *testing.T, b *harness) {
+	p := NewAttemptLimitedPlan("p", threeAnHour, quota.Limit{Requests: 1, Period: quota.Month})
 	b.use(1, "u", "analyze", p)
 	b.refuse("u", "analyze", p)
 	b.refuse("u", "analyze", p)
-	b.same(b.throttle("u", p, 20*time.Minute), "1+0 1+0 [1 0 0]")
+	b.wantSnapshot(b.throttle("u", p, 20*time.Minute), "1+0 1+0 [1 0 0]")
 }
 
-func testAttemptTwice(t *testing.T, b *bench) {
-	p := NewBoundPlan("p", three)
+func testRepeatedAttempt(t *testing.T, b *harness) {
+	p := NewAttemptLimitedPlan("p", threeAnHour)
 	first := request("u", "analyze", p)
 	for range 5 {
 		if d := b.reserve(first); !d.Admitted {
@@ -49,14 +49,14 @@ func testAttemptTwice(t *testing.T, b *bench) {
 	b.throttle("u", p, 20*time.Minute)
 	// It is still held, and then settled, whether there are attempts or not.
 	r := b.reserve(first).Reservation
-	b.same(b.commit(r), "1+2 [1 0 0]")
+	b.wantSnapshot(b.commit(r), "1+2 [1 0 0]")
 	if d, err := b.store.Reserve(context.Background(), first); d.Admitted || !errors.Is(err, quota.ErrSettled) {
 		t.Errorf("reserving what was counted: admitted %v, error %v; want false, %v", d.Admitted, err, quota.ErrSettled)
 	}
 }
 
-func testConcurrentAttempts(t *testing.T, b *bench) {
-	p := NewBoundPlan("p", quota.AttemptLimit{Requests: 40, Per: 24 * time.Hour}, quota.Limit{Requests: 25, Period: quota.Month})
+func testConcurrentAttempts(t *testing.T, b *harness) {
+	p := NewAttemptLimitedPlan("p", quota.AttemptLimit{Requests: 40, Per: 24 * time.Hour}, quota.Limit{Requests: 25, Period: quota.Month})
 	var admitted, refused, throttled atomic.Int64
 	var wait sync.WaitGroup
 	for range 200 {
@@ -78,11 +78,11 @@ func testConcurrentAttempts(t *testing.T, b *bench) {
 		t.Errorf("of 200 at once %d were admitted, %d refused by the limit, %d by the attempts; want 25, 15, 160",
 			admitted.Load(), refused.Load(), throttled.Load())
 	}
-	b.want("u", p, "0+25 0+25 [0 0 0]")
+	b.wantState("u", p, "0+25 0+25 [0 0 0]")
 }
 
-func testAttemptsRefill(t *testing.T, b *bench) {
-	p := NewBoundPlan("p", three)
+func testAttemptsRefill(t *testing.T, b *harness) {
+	p := NewAttemptLimitedPlan("p", threeAnHour)
 	b.use(3, "u", "analyze", p)
 	b.clock.Advance(10 * time.Minute)
 	b.throttle("u", p, 10*time.Minute)
@@ -97,9 +97,9 @@ func testAttemptsRefill(t *testing.T, b *bench) {
 	b.throttle("u", p, 20*time.Minute)
 }
 
-func testAttemptsChange(t *testing.T, b *bench) {
-	free, slow := NewPlan("free"), NewBoundPlan("slow", quota.AttemptLimit{Requests: 2, Per: 24 * time.Hour})
-	quick := NewBoundPlan("quick", quota.AttemptLimit{Requests: 2, Per: 10 * time.Minute})
+func testAttemptLimitChange(t *testing.T, b *harness) {
+	free, slow := NewPlan("free"), NewAttemptLimitedPlan("slow", quota.AttemptLimit{Requests: 2, Per: 24 * time.Hour})
+	quick := NewAttemptLimitedPlan("quick", quota.AttemptLimit{Requests: 2, Per: 10 * time.Minute})
 	b.use(5, "u", "analyze", free) // not bounded, not noted
 	b.use(2, "u", "analyze", slow)
 	b.throttle("u", slow, 12*time.Hour)

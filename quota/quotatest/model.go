@@ -18,19 +18,19 @@ import (
 // A model is what the rules say of one user: the same as a store, without
 // concurrency, durability or economy.
 type model struct {
-	used     map[string]map[string]int64      // by window id and endpoint
-	granted  map[string]map[string]int64      // the same; an empty endpoint: all
-	holds    map[string]*hold                 // by reservation id
-	full     map[quota.AttemptLimit]time.Time // when the bucket of a rule is
-	override quota.Override
-	changes  []quota.AuditEntry // newest last
+	used         map[string]map[string]int64      // by window id and endpoint
+	granted      map[string]map[string]int64      // the same; an empty endpoint: all
+	holds        map[string]*modelHold            // by reservation id
+	bucketFullAt map[quota.AttemptLimit]time.Time // when the bucket of a rule is
+	override     quota.Override
+	changes      []quota.AuditEntry // newest last
 }
 
 func newModel() *model {
-	return &model{used: map[string]map[string]int64{}, granted: map[string]map[string]int64{}, holds: map[string]*hold{}, full: map[quota.AttemptLimit]time.Time{}}
+	return &model{used: map[string]map[string]int64{}, granted: map[string]map[string]int64{}, holds: map[string]*modelHold{}, bucketFullAt: map[quota.AttemptLimit]time.Time{}}
 }
 
-type hold struct {
+type modelHold struct {
 	reservation quota.Reservation
 	expires     time.Time
 	settled     time.Time // zero: not yet
@@ -38,7 +38,7 @@ type hold struct {
 
 // exceeded says what refuses a request when s is the state before it, and there is an
 // attempt in wait.
-func exceeded(s quota.Snapshot, endpoint string, wait time.Duration) (names []string) {
+func limitsReached(s quota.Snapshot, endpoint string, wait time.Duration) (names []string) {
 	for i, l := range s.Plan.Limits() {
 		if c := s.Limits[i]; l.AppliesTo(endpoint) && c.Used+c.Held >= l.Requests+c.Granted {
 			names = append(names, l.Name())
@@ -50,11 +50,11 @@ func exceeded(s quota.Snapshot, endpoint string, wait time.Duration) (names []st
 	return names
 }
 
-func (h *hold) live(now time.Time) bool { return h.settled.IsZero() && now.Before(h.expires) }
+func (h *modelHold) isLive(now time.Time) bool { return h.settled.IsZero() && now.Before(h.expires) }
 
 // resettled is how long after a reservation was settled a call for it may come
 // again; stores forget it after 10 minutes.
-const resettled = 9 * time.Minute
+const repeatLimit = 9 * time.Minute
 
 func (m *model) snapshot(t quota.PlanChoice, cal *quota.Calendar, now time.Time) quota.Snapshot {
 	p := t.Claimed
@@ -74,7 +74,7 @@ func (m *model) snapshot(t quota.PlanChoice, cal *quota.Calendar, now time.Time)
 		}
 		for _, h := range m.holds {
 			for _, w := range h.reservation.Windows {
-				if w.ID == count.Window.ID && h.live(now) && (c.Endpoint == "" || c.Endpoint == h.reservation.Endpoint) {
+				if w.ID == count.Window.ID && h.isLive(now) && (c.Endpoint == "" || c.Endpoint == h.reservation.Endpoint) {
 					count.Held++
 				}
 			}
@@ -87,17 +87,17 @@ func (m *model) snapshot(t quota.PlanChoice, cal *quota.Calendar, now time.Time)
 // attempt makes one and returns how long it would have to wait; then it was not made.
 // Not sure: a store whose clock is a little ahead may say otherwise, and it was not made
 // either.
-func (m *model) attempt(a quota.AttemptLimit, now time.Time) (wait time.Duration, sure bool) {
-	full, wait := a.TakeToken(m.full[a], now)
-	_, ahead := a.TakeToken(m.full[a], now.Add(5*time.Second))
-	_, behind := a.TakeToken(m.full[a].Add(5*time.Second), now)
+func (m *model) takeToken(a quota.AttemptLimit, now time.Time) (wait time.Duration, sure bool) {
+	full, wait := a.TakeToken(m.bucketFullAt[a], now)
+	_, ahead := a.TakeToken(m.bucketFullAt[a], now.Add(5*time.Second))
+	_, behind := a.TakeToken(m.bucketFullAt[a].Add(5*time.Second), now)
 	if sure = (wait > 0) == (ahead > 0) && (wait > 0) == (behind > 0); sure && wait == 0 && a.Requests > 0 {
-		m.full[a] = full
+		m.bucketFullAt[a] = full
 	}
 	return wait, sure
 }
 
-func (m *model) change(c quota.Change, t quota.PlanChoice, cal *quota.Calendar, now time.Time) error {
+func (m *model) applyChange(c quota.Change, t quota.PlanChoice, cal *quota.Calendar, now time.Time) error {
 	for _, e := range m.changes {
 		if c.ID == "" || e.ID != c.ID || !now.Before(e.At.Add(quota.ChangeIDLife)) {
 			continue
@@ -157,7 +157,7 @@ func (m *model) commit(r quota.Reservation, now time.Time) {
 const keep = 400 * 24 * time.Hour
 
 // actions shows an audit list.
-func actions(entries []quota.AuditEntry) (text string) {
+func auditText(entries []quota.AuditEntry) (text string) {
 	for _, e := range entries {
 		text += fmt.Sprint(" ", e.Action, e.Requests, e.Endpoint, e.Plan, e.Counts)
 	}
@@ -176,14 +176,14 @@ func testModel(t *testing.T, open Open) {
 	store := open(t, clock, cal)
 	plans := []*quota.Plan{
 		// Their attempts come back at 5 seconds past the steps of the clock, too.
-		NewBoundPlan("small", quota.AttemptLimit{Requests: 3, Per: 3 * 105 * time.Second}, quota.Limit{Requests: 4, Period: quota.Month},
+		NewAttemptLimitedPlan("small", quota.AttemptLimit{Requests: 3, Per: 3 * 105 * time.Second}, quota.Limit{Requests: 4, Period: quota.Month},
 			quota.Limit{Requests: 2, Period: quota.Minute}, quota.Limit{Requests: 2, Period: quota.Day, Endpoint: "report"}),
 		// Another number for the same counters: a limit that was changed while in use.
-		NewBoundPlan("lowered", quota.AttemptLimit{Requests: 2, Per: 70 * time.Second}, quota.Limit{Requests: 2, Period: quota.Month}),
+		NewAttemptLimitedPlan("lowered", quota.AttemptLimit{Requests: 2, Per: 70 * time.Second}, quota.Limit{Requests: 2, Period: quota.Month}),
 		NewPlan("raised", quota.Limit{Requests: 6, Period: quota.Month},
 			quota.Limit{Requests: 3, Period: quota.Minute}, quota.Limit{Requests: 1, Period: quota.Day, Endpoint: "report"}),
 		NewPlan("other", quota.Limit{Requests: 3, Period: quota.Week}, quota.Limit{Requests: 3, Period: quota.Hour, Endpoint: "analyze"}),
-		NewBoundPlan("unlimited", quota.AttemptLimit{Requests: 1, Per: 15 * time.Minute}),
+		NewAttemptLimitedPlan("unlimited", quota.AttemptLimit{Requests: 1, Per: 15 * time.Minute}),
 		NewObservingPlan("observing", quota.AttemptLimit{Requests: 2, Per: 70 * time.Second}, quota.Limit{Requests: 2, Period: quota.Month},
 			quota.Limit{Requests: 1, Period: quota.Minute}, quota.Limit{Requests: 1, Period: quota.Day, Endpoint: "report"}),
 	}
@@ -212,10 +212,10 @@ func testModel(t *testing.T, open Open) {
 			}
 		}
 		// known draws one of a user's reservations that a call may still come for.
-		known := func(t *rapid.T, user string) *hold {
+		known := func(t *rapid.T, user string) *modelHold {
 			var ids []string
 			for id, h := range models[user].holds {
-				if h.settled.IsZero() || clock.Now().Sub(h.settled) < resettled {
+				if h.settled.IsZero() || clock.Now().Sub(h.settled) < repeatLimit {
 					ids = append(ids, id)
 				}
 			}
@@ -227,7 +227,7 @@ func testModel(t *testing.T, open Open) {
 		}
 		// attempt makes one in the model.
 		attempt := func(t *rapid.T, user string, p *quota.Plan) (wait time.Duration) {
-			wait, sure := models[user].attempt(p.AttemptLimit(), clock.Now())
+			wait, sure := models[user].takeToken(p.AttemptLimit(), clock.Now())
 			if !sure {
 				t.Skip("an attempt comes back just now")
 			}
@@ -251,7 +251,7 @@ func testModel(t *testing.T, open Open) {
 				p := before.Plan
 				wait := attempt(t, user, p)
 				observed := r.Observe || p.Name() == "observing"
-				wouldBlock := exceeded(before, r.Endpoint, wait)
+				wouldBlock := limitsReached(before, r.Endpoint, wait)
 				want := observed || len(wouldBlock) == 0
 				d, err := store.Reserve(ctx, r)
 				if want && d.Admitted && !observed {
@@ -274,7 +274,7 @@ func testModel(t *testing.T, open Open) {
 					t.Fatalf("would be blocked by %q, the rules say %q", d.WouldBlock, wouldBlock)
 				}
 				if want {
-					models[user].holds[r.ID] = &hold{reservation: d.Reservation, expires: clock.Now().Add(r.Lease)}
+					models[user].holds[r.ID] = &modelHold{reservation: d.Reservation, expires: clock.Now().Add(r.Lease)}
 				}
 				same(t, user, terms, d.Snapshot)
 			},
@@ -282,7 +282,7 @@ func testModel(t *testing.T, open Open) {
 				user := user(t)
 				h := known(t, user)
 				var wait time.Duration
-				if h.settled.IsZero() && !h.live(clock.Now()) { // a new hold, or none; nobody does this
+				if h.settled.IsZero() && !h.isLive(clock.Now()) { // a new hold, or none; nobody does this
 					p := models[user].snapshot(h.reservation.Plans, cal, clock.Now()).Plan
 					if wait = attempt(t, user, p); h.reservation.Observe || p.Name() == "observing" {
 						wait = 0
@@ -294,7 +294,7 @@ func testModel(t *testing.T, open Open) {
 					if !errors.Is(err, quota.ErrSettled) {
 						t.Fatalf("admitted %v (error %v), want %v", d.Admitted, err, quota.ErrSettled)
 					}
-				case h.live(clock.Now()):
+				case h.isLive(clock.Now()):
 					if err != nil || !d.Admitted {
 						t.Fatalf("admitted %v (error %v), it was already", d.Admitted, err)
 					}
@@ -354,7 +354,7 @@ func testModel(t *testing.T, open Open) {
 						c.Counts[endpoint] = rapid.Int64Range(0, 4).Draw(t, "count")
 					}
 				}
-				want := models[user].change(c, terms, cal, clock.Now())
+				want := models[user].applyChange(c, terms, cal, clock.Now())
 				s, err := store.ApplyChange(ctx, user, terms, c)
 				if !errors.Is(err, want) {
 					t.Fatalf("%+v: error %v, the rules say %v", c, err, want)
@@ -379,8 +379,8 @@ func testModel(t *testing.T, open Open) {
 						want = append(want, e)
 					}
 				}
-				if got := actions(entries); got != actions(want) {
-					t.Fatalf("the audit list has %s, the rules say %s", got, actions(want))
+				if got := auditText(entries); got != auditText(want) {
+					t.Fatalf("the audit list has %s, the rules say %s", got, auditText(want))
 				}
 			},
 			"time goes on": func(t *rapid.T) {

@@ -22,14 +22,14 @@ func NewObservingPlan(name string, attempts quota.AttemptLimit, limits ...quota.
 }
 
 // observed is a request that asks to be observed.
-func observed(user, endpoint string, p *quota.Plan) quota.Request {
+func observedRequest(user, endpoint string, p *quota.Plan) quota.Request {
 	r := request(user, endpoint, p)
 	r.Observe = true
 	return r
 }
 
 // pass makes a request that is admitted, and that all of wouldBlock would have refused.
-func (b *bench) pass(r quota.Request, wouldBlock ...string) quota.Reservation {
+func (b *harness) passObserved(r quota.Request, wouldBlock ...string) quota.Reservation {
 	b.t.Helper()
 	d := b.reserve(r)
 	if !d.Admitted || d.AttemptWait != 0 || !slices.Equal(d.WouldBlock, wouldBlock) {
@@ -40,25 +40,25 @@ func (b *bench) pass(r quota.Request, wouldBlock ...string) quota.Reservation {
 }
 
 // An observing plan counts in every limit as another does, and refuses nothing.
-func testObserve(t *testing.T, b *bench) {
+func testObservingPlan(t *testing.T, b *harness) {
 	limits := []quota.Limit{{Requests: 4, Period: quota.Month}, {Requests: 2, Period: quota.Minute}, {Period: quota.Day, Endpoint: "report"}}
 	p, enforcing := NewObservingPlan("p", quota.AttemptLimit{}, limits...), NewPlan("p", limits...)
 	use := func(endpoint string, wouldBlock ...string) {
 		t.Helper()
-		b.commit(b.pass(request("u", endpoint, p), wouldBlock...))
+		b.commit(b.passObserved(request("u", endpoint, p), wouldBlock...))
 	}
 	use("analyze")
-	held := b.pass(request("u", "analyze", p)) // its unit is taken, as a counted one is
+	held := b.passObserved(request("u", "analyze", p)) // its unit is taken, as a counted one is
 	use("analyze", "minute")
-	b.want("u", p, "2+1 2+1 2+1 0+0 [2 0 0]")
+	b.wantState("u", p, "2+1 2+1 2+1 0+0 [2 0 0]")
 	use("report", "minute", "report-day")
 	use("image-analysis", "month", "minute")
-	b.same(b.refuse("u", "analyze", enforcing), "4+1 4+1 4+1 1+0 [2 1 1]")
-	b.same(b.release(held), "4+0 4+0 4+0 1+0 [2 1 1]")
+	b.wantSnapshot(b.refuse("u", "analyze", enforcing), "4+1 4+1 4+1 1+0 [2 1 1]")
+	b.wantSnapshot(b.release(held), "4+0 4+0 4+0 1+0 [2 1 1]")
 	b.clock.Advance(time.Minute)
 	use("analyze", "month")
 	b.refuse("u", "analyze", enforcing) // at once
-	b.want("u", enforcing, "5+0 5+0 1+0 1+0 [3 1 1]")
+	b.wantState("u", enforcing, "5+0 5+0 1+0 1+0 [3 1 1]")
 
 	s, err := b.store.Read(context.Background(), "u", p.OnlyChoice())
 	if err != nil {
@@ -71,49 +71,49 @@ func testObserve(t *testing.T, b *bench) {
 }
 
 // One request is observed, the next one on the same plan is not.
-func testObserveRequest(t *testing.T, b *bench) {
-	p := NewBoundPlan("p", three, quota.Limit{Requests: 2, Period: quota.Month})
-	b.commit(b.pass(observed("u", "report", p)))
+func testObservedRequest(t *testing.T, b *harness) {
+	p := NewAttemptLimitedPlan("p", threeAnHour, quota.Limit{Requests: 2, Period: quota.Month})
+	b.commit(b.passObserved(observedRequest("u", "report", p)))
 	b.use(1, "u", "analyze", p)
 	b.refuse("u", "analyze", p)
-	b.commit(b.pass(observed("u", "report", p), "month", quota.AttemptsName))
-	b.same(b.throttle("u", p, 20*time.Minute), "3+0 3+0 [1 0 2]")
-	again := observed("u", "report", p)
-	b.pass(again, "month", quota.AttemptsName)
-	b.pass(again, "month") // held once; it was no attempt
-	b.want("u", p, "3+1 3+1 [1 0 2]")
+	b.commit(b.passObserved(observedRequest("u", "report", p), "month", quota.AttemptsName))
+	b.wantSnapshot(b.throttle("u", p, 20*time.Minute), "3+0 3+0 [1 0 2]")
+	again := observedRequest("u", "report", p)
+	b.passObserved(again, "month", quota.AttemptsName)
+	b.passObserved(again, "month") // held once; it was no attempt
+	b.wantState("u", p, "3+1 3+1 [1 0 2]")
 }
 
-func testObserveGrant(t *testing.T, b *bench) {
+func testGrantInObserveMode(t *testing.T, b *harness) {
 	p := NewObservingPlan("p", quota.AttemptLimit{}, quota.Limit{Requests: 1, Period: quota.Month})
-	b.pass(request("u", "analyze", p))
-	b.pass(request("u", "analyze", p), "month")
+	b.passObserved(request("u", "analyze", p))
+	b.passObserved(request("u", "analyze", p), "month")
 	if _, err := b.store.ApplyChange(context.Background(), "u", p.OnlyChoice(), quota.Change{Action: quota.ActionGrant, Requests: 2}); err != nil {
 		t.Fatal(err)
 	}
-	b.pass(request("u", "analyze", p))
-	b.pass(request("u", "analyze", p), "month")
+	b.passObserved(request("u", "analyze", p))
+	b.passObserved(request("u", "analyze", p), "month")
 }
 
 // What passes an empty bucket takes nothing from it: as many would be blocked as if they
 // were.
-func testObserveAttempts(t *testing.T, b *bench) {
-	p, enforcing := NewObservingPlan("p", three), NewBoundPlan("p", three)
+func testAttemptsInObserveMode(t *testing.T, b *harness) {
+	p, enforcing := NewObservingPlan("p", threeAnHour), NewAttemptLimitedPlan("p", threeAnHour)
 	for range 3 {
-		b.release(b.pass(request("u", "analyze", p)))
+		b.release(b.passObserved(request("u", "analyze", p)))
 	}
 	for range 5 {
-		b.commit(b.pass(request("u", "analyze", p), quota.AttemptsName))
+		b.commit(b.passObserved(request("u", "analyze", p), quota.AttemptsName))
 	}
-	b.same(b.throttle("u", enforcing, 20*time.Minute), "5+0 [5 0 0]")
+	b.wantSnapshot(b.throttle("u", enforcing, 20*time.Minute), "5+0 [5 0 0]")
 	b.clock.Advance(20*time.Minute + 5*time.Second)
-	b.commit(b.pass(request("u", "analyze", p)))
-	b.commit(b.pass(request("u", "analyze", p), quota.AttemptsName))
+	b.commit(b.passObserved(request("u", "analyze", p)))
+	b.commit(b.passObserved(request("u", "analyze", p), quota.AttemptsName))
 	b.throttle("u", enforcing, 20*time.Minute-5*time.Second)
 }
 
 // Of 150 at once on a limit of 100 all pass and 50 are reported. Then it is enforced.
-func testConcurrentObserve(t *testing.T, b *bench) {
+func testConcurrentReservesInObserveMode(t *testing.T, b *harness) {
 	p := NewObservingPlan("free", quota.AttemptLimit{}, quota.Limit{Requests: 100, Period: quota.Month})
 	var wouldBlock atomic.Int64
 	var wait sync.WaitGroup
@@ -134,6 +134,6 @@ func testConcurrentObserve(t *testing.T, b *bench) {
 	if n := wouldBlock.Load(); n != 50 {
 		t.Errorf("%d of 150 would have been blocked, want 50", n)
 	}
-	b.want("u", p, "150+0 150+0 [150 0 0]")
-	b.same(b.refuse("u", "analyze", hundred), "150+0 150+0 [150 0 0]")
+	b.wantState("u", p, "150+0 150+0 [150 0 0]")
+	b.wantSnapshot(b.refuse("u", "analyze", hundredAMonth), "150+0 150+0 [150 0 0]")
 }

@@ -11,7 +11,7 @@ import (
 	"metergate/quota"
 )
 
-func testUsersOfWindow(t *testing.T, b *bench) {
+func testScanUsers(t *testing.T, b *harness) {
 	users := func(per quota.Period, at time.Time) (got map[string]quota.UserUsage) {
 		t.Helper()
 		got = map[string]quota.UserUsage{}
@@ -31,14 +31,14 @@ func testUsersOfWindow(t *testing.T, b *bench) {
 		t.Errorf("found %v, want nobody", got)
 	}
 	set := func(user string, counts map[string]int64) {
-		b.change(user, hundred, quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: counts})
+		b.applyChange(user, hundredAMonth, quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: counts})
 	}
 	const many = 700
 	var wait sync.WaitGroup
 	for part := range 4 {
 		wait.Go(func() {
 			for i := part; i < many; i += 4 {
-				_, err := b.store.ApplyChange(context.Background(), fmt.Sprint("user-", i), hundred.OnlyChoice(),
+				_, err := b.store.ApplyChange(context.Background(), fmt.Sprint("user-", i), hundredAMonth.OnlyChoice(),
 					quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"analyze": int64(i) + 1}})
 				if err != nil {
 					b.t.Errorf("Change: %v", err)
@@ -49,16 +49,16 @@ func testUsersOfWindow(t *testing.T, b *bench) {
 	wait.Wait()
 	odd := `ü {*}[?]\:/ "x"`
 	set(odd, map[string]int64{"analyze": 2, "removed": 3, "report": 0})
-	b.change(odd, hundred, quota.Change{Action: quota.ActionSetPlan, Plan: "pro"})
-	b.change("ended", hundred, quota.Change{Action: quota.ActionSetPlan, Plan: "pro", Until: b.clock.Now().Add(time.Hour)})
+	b.applyChange(odd, hundredAMonth, quota.Change{Action: quota.ActionSetPlan, Plan: "pro"})
+	b.applyChange("ended", hundredAMonth, quota.Change{Action: quota.ActionSetPlan, Plan: "pro", Until: b.clock.Now().Add(time.Hour)})
 	set("ended", map[string]int64{"report": 1})
 	b.use(1, "daily", "report", NewPlan("daily", quota.Limit{Requests: 5, Period: quota.Day}))
-	b.admit("holds", "report", hundred)
+	b.admit("holds", "report", hundredAMonth)
 	set("nothing", map[string]int64{"report": 0})
 	november := b.clock.Now()
 	b.clock.Advance(20 * 24 * time.Hour)
-	b.use(2, "december", "report", hundred)
-	b.use(1, odd, "report", hundred)
+	b.use(2, "december", "report", hundredAMonth)
+	b.use(1, odd, "report", hundredAMonth)
 
 	got := users(quota.Month, november)
 	for i := range many {

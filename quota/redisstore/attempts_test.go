@@ -38,7 +38,7 @@ func TestAttemptsAgreeWithTakeToTheMicrosecond(t *testing.T) {
 			now = now.Add(step.Truncate(time.Microsecond))
 			redis.SetTime(now)
 			// With an attempt left, the limit refuses the request: only the attempt is written.
-			p := quotatest.NewBoundPlan("p", a, quota.Limit{Period: quota.Month})
+			p := quotatest.NewAttemptLimitedPlan("p", a, quota.Limit{Period: quota.Month})
 			d, err := s.Reserve(ctx, requestBy(p, user))
 			var wait time.Duration
 			full[a], wait = a.TakeToken(full[a], now)
@@ -86,7 +86,7 @@ func TestKeyWithOnlyAttemptsExpires(t *testing.T) {
 		t.Errorf("a refusal leaves %v", got)
 	}
 	const per = 2 * time.Hour
-	p := quotatest.NewBoundPlan("p", quota.AttemptLimit{Requests: 2, Per: per}, nothing)
+	p := quotatest.NewAttemptLimitedPlan("p", quota.AttemptLimit{Requests: 2, Per: per}, nothing)
 	for range 4 {
 		try(p)
 	}
@@ -105,7 +105,7 @@ func TestKeyWithOnlyAttemptsExpires(t *testing.T) {
 func TestSweepDeletesFullBuckets(t *testing.T) {
 	clock := quotatest.NewClock(time.Date(2026, time.November, 17, 12, 0, 5, 0, time.UTC))
 	s := openAt(t, redistest.Start(t).URL(), clock)
-	p := quotatest.NewBoundPlan("p", quota.AttemptLimit{Requests: 2, Per: time.Hour})
+	p := quotatest.NewAttemptLimitedPlan("p", quota.AttemptLimit{Requests: 2, Per: time.Hour})
 	reserve := func() {
 		t.Helper()
 		d, err := s.Reserve(ctx, requestBy(p, "u"))
