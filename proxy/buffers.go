@@ -2,11 +2,11 @@ package proxy
 
 import "sync"
 
-// buffers are what bodies are copied through.
+// buffers are the buffers through which ReverseProxy copies bodies.
 var buffers bufferPool
 
-// A bufferPool is an httputil.BufferPool of 32 KiB buffers. It pools pointers to
-// arrays: a slice would be allocated anew with each Put.
+// A bufferPool is an httputil.BufferPool of 32 KiB buffers. It pools pointers to arrays:
+// with slices, each Put would allocate.
 type bufferPool struct{ pool sync.Pool }
 
 const bufferSize = 32 << 10

@@ -1,12 +1,17 @@
-// Package proxy is the public side of the gateway: an [http.Handler] that meters
-// what it forwards.
+// Package proxy is the public side of the gateway: an [http.Handler] that meters what
+// it forwards.
 //
-// A request goes one way, and [Gateway.ServeHTTP] reads like it:
+// Each request goes through these steps; the method serve, in exchange.go, reads like
+// this list:
 //
-//	CORS → canonical path → route → token → reserve → forward → settle
+//  1. CORS, a canonical path, the route
+//  2. a place among the requests in flight
+//  3. the user, by the token
+//  4. reserve: a unit of the user's quota is held in the store
+//  5. forward: the upstream gets the request
+//  6. settle: once the upstream's status is known, and before the client sees it, the
+//     unit is counted (2xx) or given back (anything else)
 //
-// Reserving holds a unit of the user's quota in the store before anything is
-// forwarded. When the upstream's status is known, and before the client sees it,
-// the unit is counted (2xx) or given back (anything else). Every error becomes a
-// response in one place, problem.go.
+// problem.go is the one place where errors become responses. What only the access log
+// and the metrics need to know of a request is in a record, in accesslog.go.
 package proxy

@@ -12,21 +12,20 @@ import (
 
 // Where a request comes from.
 //
-// A connection shows its peer, and no more. When that is one of the operator's own
-// proxies, the client is in X-Forwarded-For, to which each proxy appends the peer
-// that it saw:
+// A connection shows only its peer. If the peer is one of the operator's own proxies, the
+// client's address is in X-Forwarded-For: each proxy appends the address of its own peer.
 //
 //	X-Forwarded-For: 6.6.6.6, 203.0.113.9, 10.0.0.2     from 10.0.0.1
 //
-// With 10.0.0.0/8 trusted, 10.0.0.1 is believed that it was asked by 10.0.0.2, and
-// that one that it was asked by 203.0.113.9. What is left of the first address that is
-// not trusted, that one has written: it may be a lie. So the client is 203.0.113.9.
+// If 10.0.0.0/8 is trusted, the gateway believes 10.0.0.1 that its peer was 10.0.0.2, and
+// it believes 10.0.0.2 that its peer was 203.0.113.9. That address is not trusted:
+// everything to the left of it may be forged. So the client is 203.0.113.9.
 //
-// The upstream gets the whole chain, as from every proxy, and the client alone in
-// X-Real-Ip. From a peer that is not trusted it gets nothing of the kind: clients
-// could choose the address that they are taken for.
+// The upstream gets the whole chain, as it would from any proxy, and the client's address
+// in X-Real-Ip. Nothing that an untrusted peer says about the chain is forwarded: any
+// client could forge its address.
 
-// maxHops bounds what is read of a chain. The nearest count.
+// maxHops limits how many addresses of a chain are read, beginning with the nearest.
 const maxHops = 100
 
 // trustedProxies are the networks of the operator's own proxies.
@@ -40,13 +39,14 @@ func (t trustedProxies) contains(a netip.Addr) bool {
 type origin struct {
 	// trusted: the peer is one of the operator's proxies.
 	trusted bool
-	// client is the address that is believed, empty when there is none, as on a unix
-	// socket.
+	// client is the client's address, as far as proxies are trusted. It is empty if there is
+	// none, as on a unix socket.
 	client string
-	// chain is X-Forwarded-For for the upstream; empty: there is none.
+	// chain is the X-Forwarded-For for the upstream; empty: none is sent.
 	chain string
 }
 
+// originOf finds out where a request comes from.
 func (t trustedProxies) originOf(r *http.Request) origin {
 	peer := addressOf(r.RemoteAddr)
 	switch {
@@ -56,7 +56,7 @@ func (t trustedProxies) originOf(r *http.Request) origin {
 		text := peer.String()
 		return origin{client: text, chain: text}
 	}
-	client, chain := peer, []string{peer.String()} // the nearest first
+	client, chain := peer, []string{peer.String()} // nearest first
 	left := maxHops
 	for entry := range fromTheRight(r.Header["X-Forwarded-For"]) {
 		if left--; left < 0 {
@@ -67,7 +67,7 @@ func (t trustedProxies) originOf(r *http.Request) origin {
 		}
 		hop := addressOf(entry)
 		if !hop.IsValid() {
-			break // "unknown" and the like: nothing left of it has a witness
+			break // "unknown" and the like: nothing to the left of it can be trusted
 		}
 		chain = append(chain, hop.String())
 		if t.contains(client) {
@@ -78,7 +78,7 @@ func (t trustedProxies) originOf(r *http.Request) origin {
 	return origin{trusted: true, client: client.String(), chain: strings.Join(chain, ", ")}
 }
 
-// fromTheRight yields the elements of a field's lines, the last one first.
+// fromTheRight yields the elements of a header's lines, the last one first.
 func fromTheRight(lines []string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, line := range slices.Backward(lines) {
@@ -93,9 +93,10 @@ func fromTheRight(lines []string) iter.Seq[string] {
 	}
 }
 
-// addressOf reads an address, with or without a port and, if it is IPv6, brackets.
-// The result is not valid when it is none. One address has one form: IPv4 in IPv6 is
-// IPv4, and a zone, which says nothing on another machine, is left out.
+// addressOf parses an address, with or without a port and, for IPv6, with or without
+// brackets. The result is not valid if text is not an address. One address has one form:
+// IPv4 in IPv6 becomes IPv4, and a zone, which means nothing on another machine, is left
+// out.
 func addressOf(text string) netip.Addr {
 	var a netip.Addr
 	if with, err := netip.ParseAddrPort(text); err == nil {
@@ -110,8 +111,8 @@ func addressOf(text string) netip.Addr {
 	return a.WithZone("").Unmap()
 }
 
-// tell writes what the upstream is told about where the request comes from, in place
-// of what the client said. A trusted proxy's word is passed on.
+// setForwardedHeaders tells the upstream where the request comes from. It replaces what a
+// client said about it, and passes on what a trusted proxy said.
 func (o origin) setForwardedHeaders(r *httputil.ProxyRequest) {
 	in, out := r.In.Header, r.Out.Header
 	removeForwarded(out, o.trusted)
@@ -124,10 +125,10 @@ func (o origin) setForwardedHeaders(r *httputil.ProxyRequest) {
 		proto = "https"
 	}
 	if o.trusted {
-		if p := strings.ToLower(only(in, "X-Forwarded-Proto")); p == "http" || p == "https" || p == "ws" || p == "wss" {
+		if p := strings.ToLower(singleValue(in, "X-Forwarded-Proto")); p == "http" || p == "https" || p == "ws" || p == "wss" {
 			proto = p
 		}
-		if h := only(in, "X-Forwarded-Host"); isHost(h) {
+		if h := singleValue(in, "X-Forwarded-Host"); isHost(h) {
 			host = h
 		}
 	}
@@ -135,15 +136,16 @@ func (o origin) setForwardedHeaders(r *httputil.ProxyRequest) {
 	out.Set("X-Forwarded-Host", host)
 }
 
-// only returns the value of a field that has one line, empty otherwise.
-func only(h http.Header, name string) string {
+// singleValue returns the value of a header that has one line, and "" otherwise.
+func singleValue(h http.Header, name string) string {
 	if lines := h[name]; len(lines) == 1 {
 		return lines[0]
 	}
 	return ""
 }
 
-// isHost: text has the letters of a name or an address with or without a port.
+// isHost reports whether text consists of characters that a name or an address may have,
+// with or without a port.
 func isHost(text string) bool {
 	const others = ".-_:[]"
 	return text != "" && len(text) <= 260 && !strings.ContainsFunc(text, func(r rune) bool {
@@ -151,9 +153,9 @@ func isHost(text string) bool {
 	})
 }
 
-// forwardedFields are the fields, besides all that begin with X-Forwarded, from which
-// frameworks and content delivery networks learn who the client is and how it came.
-var forwardedFields = map[string]bool{
+// forwardedHeaders, and all headers that begin with X-Forwarded, tell frameworks and
+// content delivery networks who the client is and how it connected.
+var forwardedHeaders = map[string]bool{
 	"forwarded": true, "forwarded-for": true, "x-original-forwarded-for": true,
 	"x-real-ip": true, "client-ip": true, "x-client-ip": true, "x-cluster-client-ip": true,
 	"x-remote-ip": true, "x-remote-addr": true, "remote-addr": true, "x-envoy-external-address": true,
@@ -164,10 +166,11 @@ var forwardedFields = map[string]bool{
 	"front-end-https": true, "https": true, "x-scheme": true, "x-url-scheme": true,
 }
 
-// removeForwarded removes these fields. Of a trusted peer it leaves those that it has
-// spelt as they are meant; other spellings (see appendPlain) no proxy writes, so a client
-// has. Forwarded is left to nobody: it says again what X-Forwarded-For says, and here
-// nobody has read it. ReverseProxy has removed it already, in its usual spelling.
+// removeForwarded removes these headers. Those of a trusted peer stay if they are spelled
+// as usual: no proxy writes other spellings (see appendNormalized), so they come from a
+// client. Forwarded never stays, even from a trusted peer: it repeats what X-Forwarded-For
+// says, and the gateway does not read it. ReverseProxy has already removed it in its usual
+// spelling.
 func removeForwarded(h http.Header, trusted bool) {
 	for name := range h {
 		if isForwarded(name) && !(trusted && !strings.ContainsAny(name, "_.")) {
@@ -176,10 +179,11 @@ func removeForwarded(h http.Header, trusted bool) {
 	}
 }
 
-// isForwarded does not allocate: it is asked for every field of every request.
+// isForwarded reports whether a header is one of these, in any spelling. It does not
+// allocate: it is called for every header of every request.
 func isForwarded(name string) bool {
-	var buf [maxPlain]byte
-	plain := appendPlain(buf[:0], name)
-	rest, ok := bytes.CutPrefix(plain, []byte("x-forwarded"))
-	return ok && (len(rest) == 0 || rest[0] == '-') || forwardedFields[string(plain)]
+	var buf [maxNormalized]byte
+	normalized := appendNormalized(buf[:0], name)
+	rest, ok := bytes.CutPrefix(normalized, []byte("x-forwarded"))
+	return ok && (len(rest) == 0 || rest[0] == '-') || forwardedHeaders[string(normalized)]
 }

@@ -7,17 +7,18 @@ import (
 	"metergate/quota"
 )
 
-// requestID names a request in its response, to the upstream and in the log: by the
-// X-Request-Id of a trusted proxy, so that one name leads through all logs, or by a new
-// one. It need not be unique, and nothing is counted by it.
+// requestID returns the id of a request in its response, at the upstream and in the log.
+// It is the X-Request-Id of a trusted proxy, so that one id leads through all logs, or a
+// new one. It need not be unique, and nothing is counted by it.
 func (o origin) requestID(r *http.Request) string {
-	if id := only(r.Header, headerRequestID); o.trusted && isRequestID(id) {
+	if id := singleValue(r.Header, headerRequestID); o.trusted && isRequestID(id) {
 		return id
 	}
 	return quota.NewID()
 }
 
-// isRequestID: id has 1 to 128 characters that need no quoting anywhere.
+// isRequestID reports whether id has 1 to 128 characters, all of which need no quoting
+// anywhere.
 func isRequestID(id string) bool {
 	if id == "" || len(id) > 128 {
 		return false
@@ -31,9 +32,9 @@ func isRequestID(id string) bool {
 	return true
 }
 
-// traceID returns the trace that a request belongs to by its traceparent field (W3C
-// Trace Context, section 3.2), 32 hexadecimal digits. Empty: it has none that is well
-// formed. Fields of the trace context reach the upstream as they came in any case.
+// traceID returns the trace that a request belongs to, 32 hexadecimal digits of its
+// traceparent header (W3C Trace Context, section 3.2), or "" if that is missing or
+// malformed. The headers of the trace context reach the upstream unchanged in any case.
 //
 //	00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01
 func traceID(h http.Header) string {
@@ -41,7 +42,7 @@ func traceID(h http.Header) string {
 		zeros = "00000000000000000000000000000000"
 		size  = len("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 	)
-	parent := only(h, "Traceparent")
+	parent := singleValue(h, "Traceparent")
 	if len(parent) < size || parent[2] != '-' || parent[35] != '-' || parent[52] != '-' {
 		return ""
 	}
@@ -52,7 +53,7 @@ func traceID(h http.Header) string {
 	case version == "ff" || trace == zeros || span == zeros[:16]:
 		return ""
 	case version == "00" && len(parent) > size, len(parent) > size && parent[size] != '-':
-		return "" // a later version may have more, after a dash
+		return "" // only a later version may have more, after a dash
 	}
 	return trace
 }

@@ -2,80 +2,83 @@ package proxy
 
 import "net/http"
 
-// Fields in which clients have no say.
+// untrustedHeaders are request headers that clients may not set. An upstream believes
+// them, because only a proxy writes them. They are removed from every client's request, on
+// every route and in every spelling (see appendNormalized):
 //
-// An upstream believes some fields of a request because only a proxy writes them.
-// From a client they are removed, on every route and in every spelling:
-//
-//   - those that tell the upstream who the user is: user_header and plan_header of
-//     any route;
+//   - user_header and plan_header of any route, which tell the upstream who the user is;
 //   - X-Request-Id, which the gateway sets;
-//   - those that CGI and its heirs take for a word of their own server: ofServers;
-//   - those that have a framework run something else than the request's method and
-//     path say, which are what was routed and counted: rerouting;
-//   - Content-Length and Transfer-Encoding in another spelling than HTTP's own, which
-//     net/http has read and writes anew.
+//   - serverVariables, which CGI and its successors take for variables of the server;
+//   - rerouting, with which a framework would run something else than the method and the
+//     path that were routed and counted;
+//   - Content-Length and Transfer-Encoding in unusual spellings. net/http reads the usual
+//     ones and writes them anew.
 //
-// Those that tell where a request comes from are in forwarded.go: a proxy in front may
-// be believed.
-type untrustedHeaders map[string]struct{} // by appendPlain
+// Headers about where a request comes from are in forwarded.go: there a proxy in front may
+// be trusted.
+type untrustedHeaders map[string]struct{} // by normalized name
 
-// rerouting are the fields that replace a part of the request line, and who heeds them.
+// rerouting are the headers that replace a part of the request line, by the software that
+// obeys them.
 var rerouting = []string{
-	// The URL. IIS with its rewriting modules; Symfony, Laminas and Drupal before
-	// they were mended in 2018 (CVE-2018-14773).
+	// The URL: IIS with its rewriting modules; Symfony, Laminas and Drupal before they were
+	// fixed in 2018 (CVE-2018-14773).
 	"X-Original-URL", "X-Rewrite-URL",
-	// The same under names that proxies use among themselves.
+	// The same, under names that proxies use among themselves.
 	"X-Original-URI", "X-Original-Path", "X-Rewrite-URI", "X-Rewrite-Path", "X-Request-URI", "X-Envoy-Original-Path",
-	// The method. Express, Rack and Rails, Symfony and Laravel, Slim, Plack, OData.
+	// The method: Express, Rack and Rails, Symfony and Laravel, Slim, Plack, OData.
 	"X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-Original-Method",
-	// What WSGI servers cut off the path: gunicorn heeds SCRIPT_NAME of a client.
+	// What WSGI servers cut off the path: gunicorn obeys a client's SCRIPT_NAME.
 	"Script-Name", "X-Script-Name", "Path-Info",
-	// The host, and so the site, where the upstream has several.
+	// The host, and so the site if the upstream serves several.
 	"X-Host", "X-Original-Host", "X-HTTP-Host-Override",
 }
 
-// ofServers are the fields that become a variable of a server's own (HTTP_PROXY).
-var ofServers = []string{
-	"Proxy",       // through which the program would call others: httpoxy, CVE-2016-5385
-	"Remote-User", // who has logged in, to frameworks that leave that to a server
+// serverVariables are the headers that become a variable of the server itself, such as
+// HTTP_PROXY.
+var serverVariables = []string{
+	"Proxy",       // the proxy for the program's own calls: httpoxy, CVE-2016-5385
+	"Remote-User", // the logged-in user, for frameworks that leave the login to a server
 }
 
 func newUntrustedHeaders(routes []Route) untrustedHeaders {
-	fields := untrustedHeaders{}
+	headers := untrustedHeaders{}
 	add := func(names ...string) {
 		for _, name := range names {
 			if name != "" {
-				fields[string(appendPlain(nil, name))] = struct{}{}
+				headers[string(appendNormalized(nil, name))] = struct{}{}
 			}
 		}
 	}
 	add(rerouting...)
 	add(headerRequestID, "Content-Length", "Transfer-Encoding")
-	add(ofServers...)
+	add(serverVariables...)
 	for _, r := range routes {
 		add(r.UserField, r.PlanField)
 	}
-	return fields
+	return headers
 }
 
-const maxPlain = 64 // what the configuration allows a name
+// maxNormalized is how many bytes of a name count. The configuration allows no longer
+// names.
+const maxNormalized = 64
 
-// remove removes these fields in every spelling.
-func (f untrustedHeaders) remove(h http.Header) {
-	var buf [maxPlain]byte
+// remove removes these headers in every spelling.
+func (u untrustedHeaders) remove(h http.Header) {
+	var buf [maxNormalized]byte
 	for name := range h {
-		if _, ok := f[string(appendPlain(buf[:0], name))]; ok {
+		if _, ok := u[string(appendNormalized(buf[:0], name))]; ok {
 			delete(h, name)
 		}
 	}
 }
 
-// appendPlain appends a name as it is the same for all spellings that some server
-// takes for one: to CGI and its heirs X_User_Id is HTTP_X_USER_ID, as X-User-Id is,
-// and in PHP X.User.Id is, too. Names that are alike for maxPlain bytes are the same.
-func appendPlain(b []byte, name string) []byte {
-	for i := range min(len(name), maxPlain) {
+// appendNormalized appends the form that all spellings of a header's name have in common
+// which some server takes for the same name. To CGI and its successors, X_User_Id and
+// X-User-Id are both HTTP_X_USER_ID; to PHP, so is X.User.Id. Only the first maxNormalized
+// bytes count.
+func appendNormalized(b []byte, name string) []byte {
+	for i := range min(len(name), maxNormalized) {
 		c := name[i]
 		switch {
 		case 'A' <= c && c <= 'Z':

@@ -16,7 +16,7 @@ func TestDocsListRemovedHeaders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range slices.Concat(rerouting, ofServers) {
+	for _, name := range slices.Concat(rerouting, serverVariables) {
 		if !strings.Contains(string(page), "`"+name+"`") {
 			t.Errorf("%s is not in docs/http.md", name)
 		}
