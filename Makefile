@@ -6,7 +6,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
 FUZZTIME ?= 60s
 
-# git refuses to read a clone that is another user's, and with it go build would.
+# git refuses to read a clone that belongs to another user, and go build would fail with it.
 export GOFLAGS := -buildvcs=false $(GOFLAGS)
 
 .PHONY: help build test chaos long soak lint format vet bench growth fuzz screenshots clean
@@ -17,32 +17,32 @@ help: ## list the targets
 build: ## build ./metergate, static
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)' -o metergate ./cmd/metergate
 
-# With METERGATE_TEST_REQUIRE a test that lacks a component fails instead of
-# skipping; gotest fails on any other skip.
+# With METERGATE_TEST_REQUIRE a test fails, instead of being skipped, when a program that
+# it needs is not installed. gotest fails on any other skip.
 test: ## install what the tests need and run all of them, with the race detector
 	@.ci/install
 	@$(MAKE) --no-print-directory format vet
 	METERGATE_TEST_REQUIRE=1 go run ./.ci/gotest -race -timeout 12m ./... ./.ci/gotest
 
-# Flags of the tests come after the package.
+# The flags of a package's tests, such as -chaos, must follow the name of the package.
 chaos: ## ten minutes of faults on two gateways and a Redis
 	@.ci/install
-	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate -race -v -run '^TestChaos$$' -timeout 25m -chaos 10m
+	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate/e2e/counting -race -v -run '^TestChaos$$' -timeout 25m -chaos 10m
 
-long: ## what takes too long for make test: 100 kills, 1000 reloads, 200,000 steps on the model
+long: ## run what takes too long for make test: 100 kills, 1000 reloads, 200,000 steps on the model
 	@.ci/install
-	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate -race -v -run 'TestKill|TestSwap|TestBrokenFiles|TestTargetDies' -timeout 30m -long
+	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate/e2e/counting ./cmd/metergate/e2e/reloading -race -v -run 'TestKill|TestUpstreamSwap|TestBrokenFiles|TestTargetDies' -timeout 30m -long
 	METERGATE_TEST_REQUIRE=1 go test ./quota/boltstore ./quota/redisstore -race -run '^TestSuite' -timeout 30m -rapid.checks 2000
 
-# Without the race detector, which keeps memory of its own.
-soak: ## ten minutes of all kinds of traffic on one gateway, that must not grow
+# Without the race detector, which needs memory itself.
+soak: ## ten minutes of traffic of all kinds on one gateway, whose memory must not grow
 	@.ci/install
 	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate/bench -v -count 1 -run '^TestSoak$$' -timeout 25m -soak 10m
 
 lint: format vet ## check format, vet, go.mod
 	go mod tidy -diff
 
-# To the go tool ./... is without .ci.
+# For the go tool, ./... does not include folders that begin with a dot.
 format:
 	@files=$$(gofmt -l $$(find . -path ./.tools -prune -o -name '*.go' -print)); \
 	if [ -n "$$files" ]; then echo "gofmt these:"; echo "$$files"; exit 1; fi
@@ -50,14 +50,14 @@ format:
 vet:
 	go vet ./... ./.ci/gotest
 
-# BENCH takes flags of the benchmarks of whole processes, such as "-rounds 3 -round 1s".
-# The other proxies are measured where they are installed.
+# BENCH passes flags to the benchmarks of whole processes, such as "-rounds 3 -round 1s".
+# nginx, HAProxy and Caddy are measured if they are installed.
 bench: ## compare the gateway with other proxies, and measure each part of it
 	go test ./proxy/... ./quota/... -run '^$$' -bench . -benchmem -timeout 20m
 	go test ./cmd/metergate/bench -run '^$$' -bench . -skip '^BenchmarkGrowth$$' -benchtime 1x -timeout 20m $(BENCH)
-	go test ./cmd/metergate -run '^$$' -bench . -benchtime 1x -timeout 20m
+	go test ./cmd/metergate/e2e/browsers -run '^$$' -bench . -benchtime 1x -timeout 20m
 
-growth: ## what grows with connections, users, limits and routes
+growth: ## measure what grows with connections, users, limits and routes
 	go test ./cmd/metergate/bench -run '^$$' -bench '^BenchmarkGrowth$$' -benchtime 1x -timeout 30m $(BENCH)
 
 fuzz: ## run each fuzz target for FUZZTIME=60s
@@ -67,9 +67,9 @@ fuzz: ## run each fuzz target for FUZZTIME=60s
 		go test "$$(dirname "$$file")" -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) </dev/null; \
 	done
 
-# The page asks for the font Inter; without it the pictures have another.
+# The page uses the font Inter. If it is not installed, the pictures show another font.
 screenshots: ## make the pictures of the demo in docs/
-	go test ./cmd/metergate -count 1 -run '^TestDemoScreenshots$$' -screenshots "$(CURDIR)/docs"
+	go test ./cmd/metergate/e2e/browsers -count 1 -run '^TestDemoScreenshots$$' -screenshots "$(CURDIR)/docs"
 
 clean: ## remove what was built
 	rm -rf metergate dist

@@ -1,6 +1,6 @@
-// Command gotest runs `go test -json` with its arguments, prints what a plain go
-// test would, and fails if a test was skipped: where everything that the tests
-// need is installed, a skip is a hole.
+// Command gotest runs `go test -json` with its arguments and prints what go test prints
+// without -json. It fails if a test was skipped: the CI installs everything that the tests
+// need, so a test that is skipped there is a test that is missing.
 package main
 
 import (
@@ -16,20 +16,20 @@ import (
 )
 
 func main() {
-	// An interrupt reaches go test too, which ends its tests; its last lines
-	// are still to be printed.
+	// An interrupt also reaches go test, which then ends its tests. Stay alive to print its
+	// last lines.
 	signal.Notify(make(chan os.Signal, 1), os.Interrupt)
 	os.Exit(run(os.Args[1:], os.Stdout))
 }
 
-// An event is what `go doc test2json` describes.
+// An event is a line of `go test -json`; see `go doc test2json`.
 type event struct{ Action, Package, ImportPath, Test, Output string }
 
-// A printer holds back the output of each test until it is known to have failed
-// or to have been skipped.
+// A printer keeps the output of each test, and prints it only if the test fails or is
+// skipped.
 type printer struct {
 	out     io.Writer
-	held    map[string]map[string][]byte // by package and test; "" is the package itself
+	kept    map[string]map[string][]byte // by package and test; "" is the package itself
 	skipped []string
 }
 
@@ -44,7 +44,7 @@ func run(args []string, out io.Writer) int {
 		fmt.Fprintln(os.Stderr, "gotest:", err)
 		return 1
 	}
-	p := printer{out: out, held: map[string]map[string][]byte{}}
+	p := printer{out: out, kept: map[string]map[string][]byte{}}
 	for lines := bufio.NewReader(events); ; {
 		line, err := lines.ReadString('\n')
 		var e event
@@ -53,7 +53,7 @@ func run(args []string, out io.Writer) int {
 		case json.Unmarshal([]byte(line), &e) == nil:
 			p.handle(e)
 		default:
-			io.WriteString(out, line) // go test's own words
+			io.WriteString(out, line) // not JSON: from the go command itself
 		}
 		if err != nil {
 			break
@@ -61,7 +61,7 @@ func run(args []string, out io.Writer) int {
 	}
 	err = cmd.Wait()
 	if len(p.skipped) > 0 {
-		fmt.Fprintf(out, "FAIL: skipped, and no test may be:\n  %s\n", strings.Join(p.skipped, "\n  "))
+		fmt.Fprintf(out, "FAIL: these tests were skipped, and no test may be:\n  %s\n", strings.Join(p.skipped, "\n  "))
 	}
 	if err != nil || len(p.skipped) > 0 {
 		return 1
@@ -70,10 +70,10 @@ func run(args []string, out io.Writer) int {
 }
 
 func (p *printer) handle(e event) {
-	tests := p.held[e.Package]
+	tests := p.kept[e.Package]
 	if tests == nil {
 		tests = map[string][]byte{}
-		p.held[e.Package] = tests
+		p.kept[e.Package] = tests
 	}
 	switch e.Action {
 	case "build-output":
@@ -93,8 +93,8 @@ func (p *printer) handle(e event) {
 			delete(tests, e.Test)
 			return
 		}
-		// The package has ended, and with it the tests that a panic or the
-		// timeout cut off: those have no end of their own.
+		// The package has ended. Tests that a panic or the timeout stopped have no end
+		// of their own in the output.
 		last := tests[""]
 		delete(tests, "")
 		for _, output := range tests {
@@ -104,11 +104,11 @@ func (p *printer) handle(e event) {
 			last = lastLine(last)
 		}
 		p.out.Write(last)
-		delete(p.held, e.Package)
+		delete(p.kept, e.Package)
 	}
 }
 
-// lastLine is the one that names the package: `ok metergate/quota 1.2s`.
+// lastLine returns the line that names the package, such as `ok metergate/quota 1.2s`.
 func lastLine(output []byte) []byte {
 	return output[bytes.LastIndexByte(bytes.TrimSuffix(output, []byte("\n")), '\n')+1:]
 }

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"metergate/cmd/metergate/gatewaytest"
+
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -12,13 +14,13 @@ import (
 // an exit status. At $ADMIN and at $OTHER is a gateway whose admin API wants $TOKEN; $MONTH
 // is the id of the running month.
 func TestScripts(t *testing.T) {
-	gateway, other := startAdministered(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1"), startAdministered(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")
+	gateway, other := gatewaytest.StartWithAdminAPI(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1"), gatewaytest.StartWithAdminAPI(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
-			env.Setenv("ADMIN", gateway.admin)
-			env.Setenv("OTHER", other.admin)
-			env.Setenv("TOKEN", adminToken)
+			env.Setenv("ADMIN", gateway.Admin)
+			env.Setenv("OTHER", other.Admin)
+			env.Setenv("TOKEN", gatewaytest.AdminToken)
 			env.Setenv("MONTH", time.Now().UTC().Format("2006-01"))
 			return nil
 		},

@@ -1,17 +1,20 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"metergate/cmd/metergate/gatewaytest"
+	"metergate/internal/testkit"
 )
 
+// validate -online reaches the store and the upstreams, and asks for the health of an
+// upstream that has a path for it.
 func TestValidateOnline(t *testing.T) {
 	up := httptest.NewServer(http.NotFoundHandler())
 	defer up.Close()
@@ -25,33 +28,28 @@ func TestValidateOnline(t *testing.T) {
 		code     int
 		want     []string
 	}{
-		"all is there":   {up.URL, "embedded:data", 0, []string{"store: ok", "upstreams.analysis.targets[0] (" + up.URL + "): ok"}},
-		"nothing is":     {"http://127.0.0.1:1", "redis://127.0.0.1:1", 1, []string{"store: ", "targets[0] (http://127.0.0.1:1): ", "connection refused"}},
+		"all are there":  {up.URL, "embedded:data", 0, []string{"store: ok", "upstreams.analysis.targets[0] (" + up.URL + "): ok"}},
+		"none is there":  {"http://127.0.0.1:1", "redis://127.0.0.1:1", 1, []string{"store: ", "targets[0] (http://127.0.0.1:1): ", "connection refused"}},
 		"not trusted":    {secure.URL, "embedded:data", 1, []string{"certificate"}},
 		"no upstream is": {"http://127.0.0.1:1", "embedded:data", 1, []string{"store: ok", "connection refused"}},
 	} {
-		text := strings.Replace(fmt.Sprintf(reloadYAML, c.upstream, 5), "embedded:data", c.store, 1)
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if name == "all is there" {
-			// Health is asked where there is a path for it.
+		text := strings.Replace(gatewaytest.ReloadYAML(c.upstream, 5), "embedded:data", c.store, 1)
+		testkit.WriteFile(t, file, text)
+		if name == "all are there" {
 			sick := strings.Replace(text, "timeout: 60s", "timeout: 60s, health: { path: /healthz }", 1)
-			os.WriteFile(file+".sick", []byte(sick), 0o600)
-			p := start(t, nil, "validate", "-config", file+".sick", "-online")
-			<-p.done
-			if p.code != 1 || !strings.Contains(p.output.String(), "/healthz answers 404") {
-				t.Errorf("not healthy: exit status %d:\n%s", p.code, p.output)
+			testkit.WriteFile(t, file+".sick", sick)
+			code, out := gatewaytest.Run(t, nil, "validate", "-config", file+".sick", "-online")
+			if code != 1 || !strings.Contains(out, "/healthz answers 404") {
+				t.Errorf("an upstream that is not healthy: exit status %d:\n%s", code, out)
 			}
 		}
-		p := start(t, nil, "validate", "-config", file, "-online")
-		<-p.done
-		if p.code != c.code {
-			t.Errorf("%s: exit status %d, want %d:\n%s", name, p.code, c.code, p.output)
+		code, out := gatewaytest.Run(t, nil, "validate", "-config", file, "-online")
+		if code != c.code {
+			t.Errorf("%s: exit status %d, want %d:\n%s", name, code, c.code, out)
 		}
 		for _, want := range c.want {
-			if !strings.Contains(p.output.String(), want) {
-				t.Errorf("%s: no %q in:\n%s", name, want, p.output)
+			if !strings.Contains(out, want) {
+				t.Errorf("%s: no %q in:\n%s", name, want, out)
 			}
 		}
 	}

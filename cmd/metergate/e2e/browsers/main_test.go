@@ -1,0 +1,11 @@
+// Package browsers proves, in Chromium, that front ends work: the elements and the client
+// of the gateway, the examples of docs/frontend.md, and the page of the demo.
+package browsers
+
+import (
+	"testing"
+
+	"metergate/cmd/metergate/gatewaytest"
+)
+
+func TestMain(m *testing.M) { gatewaytest.Main(m) }

@@ -1,0 +1,223 @@
+package counting
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"metergate/cmd/metergate/gatewaytest"
+	"metergate/internal/testkit"
+	"metergate/quota/redisstore/redistest"
+)
+
+// killedLease is what the gateways of the kill tests hold units for.
+const killedLease = 12 * time.Second
+
+// A gateway is killed at each step of a request, while the test holds that step.
+// Nothing is counted but what was settled, what was held comes back with the
+// lease, and then the rest of the quota is there, to the unit.
+func TestKillAtEachStep(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	upstream := newToldUpstream(t)
+	other := newSite(t, redis.URL(), upstream.URL).now.Load()
+	client := gatewaytest.NewClient(t)
+	gatewaytest.Post(client, other.URL+"/api/analyze", testkit.Token("another", "")) // loads the scripts
+	type point struct {
+		name          string
+		counted, held int64 // right after the kill
+		// arm arranges that kill is called.
+		arm func(kill func(), cable *redistest.Cable)
+		// Set by the test.
+		user   string
+		killed *site
+	}
+	points := []*point{
+		{name: "before the reserve", arm: func(kill func(), cable *redistest.Cable) {
+			cable.OnCommand(killBefore(kill, redistest.Reserve))
+		}},
+		{name: "between the reserve and its answer", held: 1, arm: func(kill func(), cable *redistest.Cable) {
+			cable.OnReply(killAfter(kill, redistest.Reserve))
+		}},
+		{name: "when the upstream is connected", held: 1, arm: func(kill func(), _ *redistest.Cable) {
+			upstream.connected.Store(&kill)
+		}},
+		{name: "when the upstream has the request", held: 1, arm: func(kill func(), _ *redistest.Cable) {
+			upstream.arrived.Store(&kill)
+		}},
+		{name: "between the upstream's status and the settle", held: 1, arm: func(kill func(), cable *redistest.Cable) {
+			cable.OnCommand(killBefore(kill, redistest.Commit))
+		}},
+		{name: "between the settle and the client's status line", counted: 1, arm: func(kill func(), cable *redistest.Cable) {
+			cable.OnReply(killAfter(kill, redistest.Commit))
+		}},
+	}
+	for i, p := range points {
+		p.user = fmt.Sprint("user-", i)
+		cable := redistest.Connect(t, redis.Addr)
+		p.killed = newSite(t, cable.URL(), upstream.URL)
+		gateway := p.killed.now.Load()
+		sent := upstream.sent.Load()
+		before := time.Now()
+		p.arm(gateway.Kill, cable)
+		if status := gatewaytest.Post(client, gateway.URL+"/api/analyze", testkit.Token(p.user, "")); status != 0 {
+			t.Errorf("%s: the client got %d, want no answer", p.name, status)
+		}
+		after := time.Now()
+		cable.Heal()
+		upstream.connected.Store(nil)
+		upstream.arrived.Store(nil)
+		if u := gatewaytest.Usage(t, other, testkit.Token(p.user, "")); u.Used != p.counted || u.InFlight != p.held {
+			t.Errorf("%s: after the kill %d used, %d held, want %d and %d", p.name, u.Used, u.InFlight, p.counted, p.held)
+		}
+		if sent := upstream.sent.Load() - sent; p.counted > sent {
+			t.Errorf("%s: counted %d, the upstream sent %d", p.name, p.counted, sent)
+		}
+		for field, value := range hashOf(t, redis.Addr, p.user) {
+			if strings.HasPrefix(field, "lease/") {
+				ms, _, _ := strings.Cut(value, " ")
+				expiry, _ := strconv.ParseInt(ms, 10, 64)
+				earliest, latest := before.Add(killedLease).UnixMilli(), after.Add(killedLease).UnixMilli()
+				if expiry < earliest || expiry > latest {
+					t.Errorf("%s: the hold ends %d ms after %v from the request, want 0 to %d", p.name, expiry-earliest, killedLease, latest-earliest)
+				}
+			}
+		}
+	}
+	const limit = 20 // of the default plan
+	for _, p := range points {
+		token := testkit.Token(p.user, "")
+		again := p.killed.start()
+		testkit.EventuallyWithin(t, time.Minute, "nothing is held", func() bool { return gatewaytest.Usage(t, other, token).InFlight == 0 })
+		if u := gatewaytest.Usage(t, again, token); u.Used != p.counted {
+			t.Errorf("%s: %d used when nothing is held, want %d", p.name, u.Used, p.counted)
+		}
+		if admitted := fill(client, token, 2*limit, again, other); admitted != limit-p.counted {
+			t.Errorf("%s: %d were admitted afterwards, want %d", p.name, admitted, limit-p.counted)
+		}
+	}
+}
+
+// killBefore kills when a script is called, before Redis hears of it.
+func killBefore(kill func(), script string) func(redistest.Command) redistest.Fate {
+	return func(cmd redistest.Command) redistest.Fate {
+		if cmd.Script() != script {
+			return redistest.Pass
+		}
+		kill()
+		return redistest.Cut
+	}
+}
+
+// killAfter kills once a script has run, before its answer is relayed.
+func killAfter(kill func(), script string) func(redistest.Command, string) redistest.Fate {
+	return func(cmd redistest.Command, _ string) redistest.Fate {
+		if cmd.Script() != script {
+			return redistest.Pass
+		}
+		kill()
+		return redistest.Cut
+	}
+}
+
+// fill sends n requests of a user at once and returns how many succeed.
+func fill(client *http.Client, token string, n int, gateways ...*gatewaytest.Process) int64 {
+	var admitted atomic.Int64
+	var wait sync.WaitGroup
+	for i := range n {
+		wait.Go(func() {
+			if gatewaytest.Post(client, gateways[i%len(gateways)].URL+"/api/analyze?status=200", token)/100 == 2 {
+				admitted.Add(1)
+			}
+		})
+	}
+	wait.Wait()
+	return admitted.Load()
+}
+
+// A toldUpstream says yes to everything, and calls what it was told to.
+type toldUpstream struct {
+	*httptest.Server
+	sent               atomic.Int64
+	connected, arrived atomic.Pointer[func()]
+}
+
+func newToldUpstream(t *testing.T) *toldUpstream {
+	u := &toldUpstream{}
+	u.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if f := u.arrived.Load(); f != nil {
+			(*f)()
+		}
+		u.sent.Add(1)
+	}))
+	u.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if f := u.connected.Load(); f != nil && state == http.StateNew {
+			(*f)()
+		}
+	}
+	// A connection for each request.
+	u.Config.SetKeepAlivesEnabled(false)
+	u.Start()
+	t.Cleanup(u.Close)
+	return u
+}
+
+// A gateway is killed again and again under load, wherever it is.
+func TestKillUnderLoad(t *testing.T) {
+	t.Parallel()
+	kills := gatewaytest.Times(10, 100)
+	random := gatewaytest.NewRandom(t)
+	redis := redistest.Start(t)
+	l := gatewaytest.NewWorkload(t,
+		&gatewaytest.Account{User: "a", Plan: "unlimited"}, &gatewaytest.Account{User: "b", Plan: "high"},
+		&gatewaytest.Account{User: "c", Plan: "low", Limit: 300}, &gatewaytest.Account{User: "d", Plan: "twenty", Limit: 20},
+		&gatewaytest.Account{User: "e", Plan: "low", Limit: 300, Fails: true})
+	gateway := newSite(t, redis.URL(), l.URL)
+	client := gatewaytest.NewClient(t)
+	client.CheckRedirect = gatewaytest.KeepRedirects
+	ctx, stop := context.WithCancel(t.Context())
+	var wait sync.WaitGroup
+	for range 16 {
+		own := rand.New(rand.NewPCG(random.Uint64(), 0))
+		wait.Go(func() { l.Run(ctx, t, client, own, anyGateway(gateway)) })
+	}
+	caught := int64(0) // requests that were running when a gateway was killed
+	for range kills {
+		next := l.Answered.Load() + 1 + random.Int64N(100)
+		testkit.EventuallyWithin(t, time.Minute, "clients get answers", func() bool { return l.Answered.Load() >= next })
+		for _, u := range l.Accounts {
+			caught += u.Running.Load()
+		}
+		gateway.now.Load().Kill()
+		gateway.start()
+	}
+	stop()
+	wait.Wait()
+	if caught == 0 {
+		t.Error("no request was running at any of the kills")
+	}
+	other := newSite(t, redis.URL(), l.URL).now.Load()
+	var table report
+	for _, u := range l.Accounts {
+		token := testkit.Token(u.User, u.Plan)
+		testkit.EventuallyWithin(t, time.Minute, "nothing is held", func() bool { return gatewaytest.Usage(t, other, token).InFlight == 0 })
+		counted := gatewaytest.Usage(t, other, token).Used
+		table.judge(t, u, counted, 0, 0)
+		if u.Limit > 0 {
+			want := u.Limit - counted
+			if admitted := fill(client, token, int(want)+20, gateway.now.Load(), other); admitted != want {
+				t.Errorf("user %s: %d were admitted afterwards, want %d", u.User, admitted, want)
+			}
+		}
+	}
+	t.Logf("%d kills; %d requests were running then\n%s", kills, caught, &table)
+}

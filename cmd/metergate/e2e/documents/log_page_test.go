@@ -1,0 +1,82 @@
+package documents
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+
+	"metergate/cmd/metergate/gatewaytest"
+	"metergate/internal/testkit"
+)
+
+// docs/log.md lists exactly the attributes that a line about a request can have.
+func TestLogPageListsAttributes(t *testing.T) {
+	text := testkit.ReadFile(t, "docs/log.md")
+	example := map[string]any{}
+	for _, block := range codeBlocks(t, "docs/log.md", "json") {
+		if err := json.Unmarshal([]byte(block), &example); err != nil {
+			t.Fatal(err)
+		}
+	}
+	documented := map[string]bool{"time": true, "level": true, "msg": true}
+	for _, row := range regexp.MustCompile("(?m)^\\| (`.*?) \\|").FindAllStringSubmatch(string(text), -1) {
+		for _, name := range regexp.MustCompile("`([a-z_]+)`").FindAllStringSubmatch(row[1], -1) {
+			documented[name[1]] = true
+		}
+	}
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.RawQuery {
+		case "cut":
+			panic(http.ErrAbortHandler)
+		case "break":
+			w.Header().Set("Content-Length", "10")
+			io.WriteString(w, "half")
+		}
+	}))
+	defer api.Close()
+	g := gatewaytest.StartReloadable(t, api.URL)
+	for _, query := range []string{"", "?cut", "?break", "?observed"} {
+		if query == "?observed" {
+			g.Save(strings.Replace(gatewaytest.ReloadYAML(api.URL, 0), "per: month }]", "per: month }], mode: observe", 1))
+			if status, body := g.Reload(gatewaytest.AdminToken); status != 200 {
+				t.Fatalf("reload: %d %s", status, body)
+			}
+		}
+		req, _ := http.NewRequest("POST", g.URL+"/api/analyze"+query, nil)
+		req.Header.Set("Authorization", "Bearer "+testkit.Token("u-17", "free"))
+		req.Header.Set("Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+		if res, err := http.DefaultClient.Do(req); err == nil {
+			res.Body.Close()
+		}
+	}
+	g.WaitForOutput(func(text string) bool { return strings.Count(text, `"msg":"request"`) == 4 })
+	logged := map[string]bool{}
+	first := true
+	for line := range strings.Lines(g.Output()) {
+		var fields map[string]any
+		if json.Unmarshal([]byte(line), &fields) != nil || fields["msg"] != "request" {
+			continue
+		}
+		for name := range fields {
+			logged[name] = true
+			if first && example[name] == nil {
+				t.Errorf("the example has no %s", name)
+			}
+		}
+		first = false
+	}
+	for name := range logged {
+		if !documented[name] {
+			t.Errorf("%s is not documented", name)
+		}
+	}
+	for name := range documented {
+		if !logged[name] {
+			t.Errorf("%s is documented, and no line has it", name)
+		}
+	}
+}

@@ -1,0 +1,142 @@
+package documents
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"metergate/cmd/metergate/gatewaytest"
+	"metergate/config"
+	"metergate/internal/testkit"
+	"metergate/quota/redisstore/redistest"
+)
+
+// The commands of the README work as they are pasted. The test changes the ports, which
+// may be taken here, and leaves the building out, which has been done.
+func TestReadmeCommandsWork(t *testing.T) {
+	ran := 0
+	for _, script := range codeBlocks(t, "README.md", "sh") {
+		if !strings.Contains(script, "curl") {
+			continue // the demo, which another test runs
+		}
+		ran++
+		name := "embedded"
+		if strings.Contains(script, "redis-server") {
+			name = "redis"
+		}
+		t.Run(name, func(t *testing.T) {
+			if name == "redis" {
+				redistest.Start(t).Stop() // skips, or fails, where it is not installed
+			}
+			runReadme(t, script)
+		})
+	}
+	if ran != 2 {
+		t.Errorf("%d blocks with curl, want 2", ran)
+	}
+}
+
+// The configurations of the README are valid.
+func TestReadmeConfigurationIsValid(t *testing.T) {
+	blocks := codeBlocks(t, "README.md", "yaml")
+	if len(blocks) == 0 {
+		t.Fatal("there is none")
+	}
+	for _, block := range blocks {
+		_, err := config.Parse("README.md", []byte(block), func(name string) (string, bool) {
+			if name == "JWT_SECRET" {
+				return testkit.Secret, true
+			}
+			return "", false
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// runReadme runs a script of the README in a folder of its own, and ends what the
+// script leaves running.
+func runReadme(t *testing.T, script string) {
+	dir := newFolder(t, "gateway.yaml")
+	config := testkit.ReadFile(t, "gateway.yaml")
+	ports := strings.NewReplacer(
+		":8080", ":"+freePort(t), ":9090", ":"+freePort(t), ":9000", ":"+freePort(t), ":6379", ":"+freePort(t))
+	testkit.WriteFile(t, filepath.Join(dir, "gateway.yaml"), ports.Replace(string(config)))
+	script = ports.Replace(script)
+	script = strings.ReplaceAll(script, "go build ./cmd/metergate\n", "")
+	script = strings.ReplaceAll(script, "healthcheck;", "healthcheck -admin http://127.0.0.1"+ports.Replace(":9090")+";")
+	script = strings.ReplaceAll(script, "redis-server ", "redis-server --port "+strings.TrimPrefix(ports.Replace(":6379"), ":")+" ")
+	cmd := exec.Command("bash", "-c", script)
+	cmd.Dir = dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// A file and no pipe: a pipe stays open until everything that the script started has
+	// ended.
+	printed, err := os.Create(filepath.Join(dir, "printed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer printed.Close()
+	cmd.Stdout, cmd.Stderr = printed, printed
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	kill := func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	timeout := time.AfterFunc(time.Minute, kill)
+	defer timeout.Stop()
+	state, err := cmd.Process.Wait()
+	kill()
+	out, _ := os.ReadFile(printed.Name())
+	if err != nil || !state.Success() {
+		t.Errorf("%v, error %v", state, err)
+	}
+	for _, want := range []string{"HTTP/1.1 200 OK", "X-Usage: 1/5000", `Ratelimit-Policy: "month";q=5000;w=`, `{"words":2,`} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("no %q in what was printed:\n%s", want, out)
+		}
+	}
+}
+
+func freePort(t *testing.T) string {
+	_, port, _ := net.SplitHostPort(testkit.FreeAddress(t))
+	return port
+}
+
+// The commands that the demo prints work when they are pasted, and its users have the
+// counts that it names.
+func TestDemoCommandsWork(t *testing.T) {
+	demo := gatewaytest.Start(t, nil, "demo", "-listen", "127.0.0.1:0", "-data", t.TempDir())
+	demo.WaitForText("Ctrl-C stops")
+	var script []string
+	for line := range strings.Lines(demo.Output()) {
+		if regexp.MustCompile(`^(curl|echo|for) `).MatchString(line) {
+			script = append(script, line)
+		}
+	}
+	out, err := exec.Command("bash", "-ec", strings.Join(script, "")).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	var seen []string
+	for _, m := range regexp.MustCompile(`(?m)^usage: (.*)$`).FindAllSubmatch(out, -1) {
+		seen = append(seen, string(m[1]))
+	}
+	if got, want := strings.Join(seen, " "), "1/100 1/100 2/100 99/100 100/100 100/100"; got != want {
+		t.Errorf("usage lines %q, want %q:\n%s", got, want, out)
+	}
+	for _, want := range []string{`"format":"png"`, `"used":2,`, `"status":429`, `"upgrade_url"`} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("no %s in:\n%s", want, out)
+		}
+	}
+	demo.Signal(syscall.SIGTERM)
+	if demo.Wait() != 0 {
+		t.Errorf("exit status %d", demo.Wait())
+	}
+}

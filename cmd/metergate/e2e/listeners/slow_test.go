@@ -1,0 +1,42 @@
+package listeners
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"metergate/cmd/metergate/gatewaytest"
+)
+
+// A client that sends its request's fields one byte at a time, for ever, is cut off.
+func TestSlowHeaderIsCutOff(t *testing.T) {
+	t.Parallel() // it takes the ten seconds that such a client has
+	gateway := gatewaytest.StartGateway(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")
+	conn, err := net.Dial("tcp", strings.TrimPrefix(gateway.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(time.Minute))
+	closed := make(chan error)
+	go func() {
+		_, err := io.Copy(io.Discard, conn)
+		closed <- err
+	}()
+	io.WriteString(conn, "GET /usage HTTP/1.1\r\nX-Slow: ")
+	for {
+		select {
+		case err := <-closed:
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error("the connection is still open after a minute")
+			}
+			return
+		case <-time.After(50 * time.Millisecond):
+			io.WriteString(conn, "a")
+		}
+	}
+}
