@@ -7,8 +7,8 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io/fs"
 	"os"
+	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
@@ -28,29 +28,38 @@ type comments map[string]string
 
 func readComments(t *testing.T) comments {
 	t.Helper()
-	notTests := func(info fs.FileInfo) bool { return !strings.HasSuffix(info.Name(), "_test.go") }
-	packages, err := parser.ParseDir(token.NewFileSet(), ".", notTests, parser.ParseComments)
+	files, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
 	all := comments{}
 	oneLine := func(group *ast.CommentGroup) string { return strings.Join(strings.Fields(group.Text()), " ") }
-	ast.Inspect(packages["config"], func(n ast.Node) bool {
-		decl, ok := n.(*ast.GenDecl)
-		if !ok || decl.Tok != token.TYPE {
-			return true
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
 		}
-		spec := decl.Specs[0].(*ast.TypeSpec)
-		all[spec.Name.Name] = oneLine(decl.Doc)
-		if fields, ok := spec.Type.(*ast.StructType); ok {
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, decl := range parsed.Decls {
+			decl, ok := decl.(*ast.GenDecl)
+			if !ok || decl.Tok != token.TYPE {
+				continue
+			}
+			spec := decl.Specs[0].(*ast.TypeSpec)
+			all[spec.Name.Name] = oneLine(decl.Doc)
+			fields, ok := spec.Type.(*ast.StructType)
+			if !ok {
+				continue
+			}
 			for _, f := range fields.Fields.List {
 				for _, name := range f.Names {
 					all[spec.Name.Name+"."+name.Name] = oneLine(f.Doc)
 				}
 			}
 		}
-		return false
-	})
+	}
 	return all
 }
 
