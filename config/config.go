@@ -86,7 +86,8 @@ type MaxInFlight struct {
 // Admin is the listener for health, metrics and the admin API. Health and metrics need no
 // token: keep this listener off public networks.
 type Admin struct {
-	// The address of the admin listener. It must not share a port with the public listener.
+	// The address of the admin listener. It must not overlap with the address of the public
+	// listener.
 	Listen string `yaml:"listen" default:"127.0.0.1:9090" as:"address"`
 	// The token that the admin API asks for: at least 16 bytes of printable ASCII without
 	// spaces. Default: none, and the admin API answers 403.

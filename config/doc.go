@@ -1,9 +1,9 @@
 // Package config reads and checks the gateway's configuration, a YAML file.
 //
 // The types are the reference. Each field's comment says what the key does, and its tags
-// hold the key, the default and the bounds; see [decoder] for the tags. The JSON Schema
-// for editors, gateway.schema.json, and the tables of docs/configuration.md are generated
-// from both:
+// hold the key, the default and the bounds; decode.go explains the tags. The JSON Schema for
+// editors, gateway.schema.json, and the tables of docs/configuration.md are generated from
+// both:
 //
 //	go generate ./config
 //
@@ -17,8 +17,8 @@
 //
 // ${NAME} in a value is replaced by the environment variable NAME, which must be set.
 // ${NAME:-default} is replaced by the default when NAME is not set or is empty; the default
-// is plain text up to the first }. $$ stands for $. A $ before any other character stands
-// for itself.
+// is plain text up to the first }. $$ stands for $. A $ that is followed by neither $ nor {
+// stands for itself.
 //
 // Variables are replaced after the YAML has been parsed. A variable can hold a text, a
 // number or a boolean, but never a key, a list or a second value. Inside { } and [ ], YAML
