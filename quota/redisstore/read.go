@@ -2,7 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -39,18 +38,20 @@ func (s *Store) ClaimedPlan(ctx context.Context, user string) (plan string, err 
 	return s.readField(ctx, user, script.FieldClaimed)
 }
 
-// readField returns one field of a user's hash; empty: it is not there.
+// readField returns one field of a user's hash; empty: it is not there. It refuses a hash of
+// another format.
 func (s *Store) readField(ctx context.Context, user, field string) (string, error) {
-	var value string
+	var values []any
 	err := s.client.Do(ctx, func(ctx context.Context, r redis.UniversalClient) (err error) {
-		value, err = r.HGet(ctx, script.Key(s.prefix, user), field).Result()
+		values, err = r.HMGet(ctx, script.Key(s.prefix, user), script.FieldFormat, field).Result()
 		return err
 	})
-	switch {
-	case errors.Is(err, redis.Nil):
-		return "", nil
-	case err != nil:
-		return "", err // the call may still be under way, and write to value
+	if err != nil {
+		return "", err // the call may still be under way, and write to values
 	}
+	if err := script.CheckFormat(values[0]); err != nil {
+		return "", err
+	}
+	value, _ := values[1].(string)
 	return value, nil
 }

@@ -158,7 +158,7 @@ func (sc *scan) readUsers(ctx context.Context, r redis.UniversalClient, keys map
 	heads, used := map[string]*redis.SliceCmd{}, map[string]*redis.ScanCmd{}
 	_, err := r.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for key := range keys {
-			heads[key] = p.HMGet(ctx, key, script.FieldUser, script.FieldPlan, script.FieldClaimed)
+			heads[key] = p.HMGet(ctx, key, script.FieldUser, script.FieldPlan, script.FieldClaimed, script.FieldFormat)
 			used[key] = p.HScan(ctx, key, 0, prefix+"*", scanFields)
 		}
 		return nil
@@ -185,7 +185,11 @@ func (sc *scan) readUsers(ctx context.Context, r redis.UniversalClient, keys map
 		for _, n := range u.Endpoints {
 			u.Used += n
 		}
-		if head := heads[key].Val(); u.Used > 0 && len(head) == 3 {
+		head := heads[key].Val()
+		if err := script.CheckFormat(head[3]); err != nil {
+			return nil, err
+		}
+		if u.Used > 0 {
 			plan, _ := head[1].(string)
 			u.User, _ = head[0].(string)
 			u.ClaimedPlan, _ = head[2].(string)

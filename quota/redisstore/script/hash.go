@@ -3,16 +3,29 @@ package script
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"fmt"
 	"strings"
 )
 
 // Fields of a user's hash that are read without a script; common.lua describes them.
 const (
+	FieldFormat  = "format" // see CheckFormat
 	FieldUser    = "user"
 	FieldClaimed = "claimed"
 	FieldPlan    = "plan"
 	FieldAudit   = "audit"
 )
+
+// CheckFormat returns an error if a user's hash has a format that this version does not know.
+// The value is that of FieldFormat; nil or empty: the field is not there. Scripts check the
+// format themselves.
+func CheckFormat(value any) error {
+	switch value {
+	case nil, "", "1":
+		return nil
+	}
+	return fmt.Errorf("the data of this user has format %v, this version of the gateway knows only format 1", value)
+}
 
 // Key returns the name of a user's hash. The user's id is hashed, so that no id can be
 // chosen to look like another key. The result is Redis Cluster's hash tag, so that further
