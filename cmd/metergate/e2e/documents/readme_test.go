@@ -101,6 +101,31 @@ func runReadme(t *testing.T, script string) {
 			t.Errorf("no %q in what was printed:\n%s", want, out)
 		}
 	}
+	checkShownResponse(t, string(out))
+}
+
+// checkShownResponse compares the response that the README shows with one that was
+// printed, but for what depends on the time of the run and for the request's id.
+func checkShownResponse(t *testing.T, printed string) {
+	t.Helper()
+	changing := regexp.MustCompile(`(?m)\b(t|w)=\d+|^(Date|X-Request-Id|X-Ratelimit-Reset): .*`)
+	rest, lines := changing.ReplaceAllString(strings.ReplaceAll(printed, "\r", ""), "$1$2"), 0
+	for _, block := range codeBlocks(t, "README.md", "") {
+		if !strings.HasPrefix(block, "HTTP/") {
+			continue
+		}
+		for line := range strings.Lines(changing.ReplaceAllString(block, "$1$2")) {
+			at := linePattern(strings.TrimSuffix(line, "\n")).FindStringIndex(rest)
+			if at == nil {
+				t.Fatalf("the README shows the line %s, and the command went on to print:\n%s", line, rest)
+			}
+			rest = rest[at[1]:]
+			lines++
+		}
+	}
+	if lines < 10 {
+		t.Errorf("compared %d lines of a response", lines)
+	}
 }
 
 func freePort(t *testing.T) string {
