@@ -21,15 +21,16 @@ import (
 	"metergate/proxy"
 )
 
-// line waits for the n-th access line: a client has its answer a moment before.
+// line waits for the n-th access line: a client has its answer a moment earlier.
 func (l *logged) line(t *testing.T, n int) map[string]any {
 	t.Helper()
 	testkit.Eventually(t, fmt.Sprintf("%d lines", n), func() bool { return len(l.requests(t)) >= n })
 	return l.requests(t)[n-1]
 }
 
-// Each request has one line, with what is known of it and nothing else.
-func TestAccessLog(t *testing.T) {
+// TestAccessLogLineHasWhatIsKnown: each request has one line, with everything that is
+// known about it and nothing else.
+func TestAccessLogLineHasWhatIsKnown(t *testing.T) {
 	var log logged
 	r := newTestGateway(t, setup{
 		upstream: func(w http.ResponseWriter, r *http.Request) {
@@ -151,7 +152,7 @@ func TestAccessLog(t *testing.T) {
 	}
 }
 
-func TestAccessLogOfOverload(t *testing.T) {
+func TestAccessLogTellsOverloadApart(t *testing.T) {
 	var log logged
 	arrived, release := make(chan bool), make(chan bool)
 	r := newTestGateway(t, setup{
@@ -174,8 +175,9 @@ func TestAccessLogOfOverload(t *testing.T) {
 	<-done
 }
 
-// A client that is gone before the answer is told apart.
-func TestAccessLogOfClientGone(t *testing.T) {
+// TestAccessLogTellsClientGoneApart: a client that is gone before it is answered is
+// logged with status 499.
+func TestAccessLogTellsClientGoneApart(t *testing.T) {
 	var log logged
 	arrived := make(chan bool)
 	r := newTestGateway(t, setup{
@@ -193,8 +195,9 @@ func TestAccessLogOfClientGone(t *testing.T) {
 	}
 }
 
-// Whatever clients choose, a request has one line, and fills only its own fields.
-func TestAccessLogInjection(t *testing.T) {
+// TestAccessLogCannotBeForged: whatever clients send, a request has one line and fills
+// only its own attributes.
+func TestAccessLogCannotBeForged(t *testing.T) {
 	users := []string{
 		`"},{"msg":"request","user":"admin"`, "admin level=ERROR", "a\u2028msg=forged", `\n\"`, "\u202eadmin", "<script>", "%0a", "ä日本", strings.Repeat("u", 256),
 	}
@@ -248,7 +251,7 @@ func TestAccessLogInjection(t *testing.T) {
 	}
 }
 
-func TestLogUser(t *testing.T) {
+func TestAccessLogNamesUserAsConfigured(t *testing.T) {
 	const user = "u-17@example.com"
 	for how, want := range map[proxy.LogUser]any{
 		proxy.LogUserPlain: user,
@@ -271,8 +274,9 @@ func TestLogUser(t *testing.T) {
 	}
 }
 
-// Of the successes some get a line, always the same ones; everything else does.
-func TestQuietSuccesses(t *testing.T) {
+// TestAccessLogSkipsShareOfSuccesses: the same successes are skipped each time;
+// everything else has a line.
+func TestAccessLogSkipsShareOfSuccesses(t *testing.T) {
 	const requests = 400
 	serve := func(share float64) (ids []string) {
 		var log logged
@@ -317,7 +321,7 @@ func TestQuietSuccesses(t *testing.T) {
 		t.Errorf("%d have a line, want none", n)
 	}
 	quarter, again, half := serve(0.75), serve(0.75), serve(0.5)
-	// Fixed ids: the numbers are always the same. Five standard deviations are 43.
+	// The ids are fixed, so the numbers are always the same. Five standard deviations are 43.
 	if n := len(quarter); n < 57 || n > 143 || !slices.Equal(quarter, again) {
 		t.Errorf("%d have a line, then %d; want about 100, and the same", n, len(again))
 	}
@@ -328,7 +332,7 @@ func TestQuietSuccesses(t *testing.T) {
 	}
 }
 
-// A blocked is a log that writes a line only when it may.
+// A blocked log writes a line only when it may.
 type blocked struct {
 	slog.Handler
 	may chan bool
@@ -339,7 +343,7 @@ func (b blocked) Handle(ctx context.Context, r slog.Record) error {
 	return b.Handler.Handle(ctx, r)
 }
 
-// requestsIn is how many requests the metrics know of.
+// requestsIn returns how many requests the metrics have counted.
 func requestsIn(t *testing.T, registry *prometheus.Registry) (sum int) {
 	families, err := registry.Gather()
 	if err != nil {
@@ -355,9 +359,9 @@ func requestsIn(t *testing.T, registry *prometheus.Registry) (sum int) {
 	return sum
 }
 
-// Who has a short answer does not wait for the log, and whoever sees it finds it in the
-// metrics already.
-func TestAccessLogKeepsNobodyWaiting(t *testing.T) {
+// TestClientDoesNotWaitForAccessLog: a client gets a short response before the line is
+// written. Once it has the response, the metrics have the request.
+func TestClientDoesNotWaitForAccessLog(t *testing.T) {
 	may := make(chan bool)
 	registry := prometheus.NewRegistry()
 	r := newTestGateway(t, setup{change: func(o *proxy.Options) {
@@ -373,9 +377,9 @@ func TestAccessLogKeepsNobodyWaiting(t *testing.T) {
 	}
 }
 
-// A connection that was taken over has its line, too, also when the 101 has a length,
-// which it should not.
-func TestAccessLogOfUpgrade(t *testing.T) {
+// TestAccessLogHasUpgrades: a connection that was taken over has its line, even if the
+// 101 has a Content-Length, which it should not.
+func TestAccessLogHasUpgrades(t *testing.T) {
 	var log logged
 	r := newTestGateway(t, setup{
 		routes: []proxy.Route{{Pattern: "GET /socket", Upgrade: true}},
@@ -400,8 +404,9 @@ func TestAccessLogOfUpgrade(t *testing.T) {
 	}
 }
 
-// A level above info leaves what the gateway could not do.
-func TestAccessLogLevel(t *testing.T) {
+// TestAccessLogLevelWarnKeepsFailures: at a level above info, only requests that the
+// gateway failed to serve have a line.
+func TestAccessLogLevelWarnKeepsFailures(t *testing.T) {
 	var log logged
 	r := newTestGateway(t, setup{
 		upstream: func(w http.ResponseWriter, r *http.Request) {

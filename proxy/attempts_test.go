@@ -20,7 +20,7 @@ import (
 
 const abnormal = "https://iana.org/assignments/http-problem-types#abnormal-usage-detected"
 
-// triesPlan has three attempts an hour, and one comes back each 20 minutes.
+// triesPlan allows three attempts an hour: one comes back every 20 minutes.
 func triesPlan(limits ...quota.Limit) *quota.Plan {
 	p, err := quota.NewPlan(quota.PlanOptions{Name: "tries", Endpoints: endpoints, WarnAt: 80, Limits: limits,
 		Attempts: quota.AttemptLimit{Requests: 3, Per: time.Hour}})
@@ -30,8 +30,9 @@ func triesPlan(limits ...quota.Limit) *quota.Plan {
 	return p
 }
 
-// Requests that fail are not counted, and yet not endless.
-func TestAttempts(t *testing.T) {
+// TestAttemptsAreLimited: requests that fail are not counted, but a user cannot make them
+// without limit.
+func TestAttemptsAreLimited(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	var log strings.Builder
 	r := newTestGateway(t, setup{
@@ -55,7 +56,7 @@ func TestAttempts(t *testing.T) {
 			t.Fatalf("%s, %s: %s", res.Status, res.Header.Get("Content-Type"), res.body)
 		}
 		for name, want := range map[string]string{"type": `"` + abnormal + `"`, "status": "429", "endpoint": `"analyze"`,
-			// No limit is reached, and no upgrade is due.
+			// No limit is reached, so an upgrade would not help.
 			"violated-policies": "", "upgrade_url": ""} {
 			if got := string(p[name]); got != want {
 				t.Errorf("%s is %s, want %s", name, got, want)
@@ -69,7 +70,7 @@ func TestAttempts(t *testing.T) {
 		if json.Unmarshal(p["detail"], &detail); !strings.Contains(detail, "3 times per hour") || !strings.Contains(detail, "tries") {
 			t.Errorf("detail: %q", detail)
 		}
-		// The machine may have been busy, but not for a minute.
+		// The machine may have been busy, but not for a whole minute.
 		if s, _ := strconv.Atoi(res.Header.Get("Retry-After")); s > 20*60 || s < 19*60 {
 			t.Errorf("Retry-After is %q, want a little less than 20 minutes", res.Header.Get("Retry-After"))
 		}
@@ -81,7 +82,7 @@ func TestAttempts(t *testing.T) {
 		t.Errorf("%d requests reached the upstream, want 3", n)
 	}
 	r.want("u", "tries", 0)
-	// Neither another user nor what no store is asked about is concerned.
+	// Other users are not affected, nor are requests for which the store is not called.
 	if res := r.do(token("v", "tries"), "POST", "/api/analyze", nil); res.StatusCode != 500 {
 		t.Errorf("another user: %s", res.Status)
 	}
@@ -102,7 +103,7 @@ func TestAttempts(t *testing.T) {
 	}
 }
 
-// refusing is a Store with no attempts left.
+// refusing is a Store that refuses every attempt.
 type refusing struct {
 	proxy.Store
 	wait time.Duration
@@ -113,8 +114,9 @@ func (s refusing) Reserve(ctx context.Context, r quota.Request) (*quota.Decision
 	return &quota.Decision{Reservation: quota.Reservation{Request: r}, AttemptWait: s.wait, Snapshot: snapshot}, err
 }
 
-// Retry-After is in whole seconds, and who comes then is not too early.
-func TestRetryAfterAttempts(t *testing.T) {
+// TestRetryAfterOfAttemptsRoundsUp: Retry-After is in whole seconds, and a client that
+// waits for it is not too early.
+func TestRetryAfterOfAttemptsRoundsUp(t *testing.T) {
 	for wait, want := range map[time.Duration]string{time.Microsecond: "1", time.Second: "1", time.Second + time.Microsecond: "2", 24 * time.Hour: "86400"} {
 		r := newTestGateway(t, setup{change: func(o *proxy.Options) {
 			o.Store = refusing{o.Store, wait}

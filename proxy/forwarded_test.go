@@ -13,8 +13,8 @@ import (
 	"metergate/proxy"
 )
 
-// from sends a request past the network, so that its peer can be any, and returns what
-// the upstream got.
+// from calls the gateway without a network, so that the peer can be any address, and
+// returns what the upstream got.
 func (r *testGateway) from(peer string, fields ...string) *http.Request {
 	r.t.Helper()
 	req := httptest.NewRequest("GET", "http://api.example/api/health", nil)
@@ -41,9 +41,9 @@ func trusting(networks ...string) func(*proxy.Options) {
 	}
 }
 
-// The upstream gets the chain that came and the peer, and in X-Real-Ip the nearest
-// address that is nobody's proxy. Nobody else's word counts.
-func TestForwardedFor(t *testing.T) {
+// TestForwardedForIsTheTrustedChain: the upstream gets the chain that came, followed by
+// the peer. X-Real-Ip is the nearest address that is not a trusted proxy.
+func TestForwardedForIsTheTrustedChain(t *testing.T) {
 	r := newTestGateway(t, setup{change: trusting("10.0.0.0/8", "2001:db8:1::/48", "fe80::/10")})
 	const near = "10.0.0.1:1234"
 	for _, c := range []struct {
@@ -103,7 +103,7 @@ func TestForwardedFor(t *testing.T) {
 	}
 }
 
-func TestForwardedProtoAndHost(t *testing.T) {
+func TestForwardedProtoAndHostOfTrustedProxy(t *testing.T) {
 	r := newTestGateway(t, setup{change: trusting("10.0.0.0/8")})
 	for _, c := range []struct {
 		peer        string
@@ -129,9 +129,10 @@ func TestForwardedProtoAndHost(t *testing.T) {
 	}
 }
 
-// What frameworks take for the client's address or scheme reaches the upstream from a
-// trusted proxy only, and in no spelling from anybody else.
-func TestForwardedFieldsOfStrangers(t *testing.T) {
+// TestForwardedHeadersOfStrangersAreRemoved: headers that frameworks take for the
+// client's address or scheme reach the upstream only from a trusted proxy. From anybody
+// else they are removed in every spelling.
+func TestForwardedHeadersOfStrangersAreRemoved(t *testing.T) {
 	r := newTestGateway(t, setup{change: trusting("10.0.0.0/8")})
 	names := []string{
 		"Forwarded", "X-Forwarded", "X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Server", "X-Forwarded-Prefix", "X-Forwarded-Ssl",
@@ -162,8 +163,8 @@ func TestForwardedFieldsOfStrangers(t *testing.T) {
 	if got := lies(r.from("203.0.113.9:1", append(all, "Connection: X-Forwarded-For, X-Real-Ip")...)); len(got) > 0 {
 		t.Errorf("a stranger's %q reached the upstream", got)
 	}
-	// The same over the network, where net/http has its own idea of spellings. And a
-	// trailer is a field too.
+	// The same over the network, where net/http has its own idea of spellings. A trailer must
+	// not get through either.
 	conn := r.dial()
 	before := len(r.requests())
 	fmt.Fprintf(conn, "GET /api/health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: X-Forwarded-For\r\n%s\r\n\r\n0\r\nX-Forwarded-For: %s\r\n\r\n", strings.Join(all, "\r\n"), lie)
@@ -175,7 +176,7 @@ func TestForwardedFieldsOfStrangers(t *testing.T) {
 	if len(sent.Trailer) > 0 {
 		t.Errorf("the trailers %v reached the upstream", sent.Trailer)
 	}
-	// Of a proxy, those that it cannot have spelt so.
+	// From a trusted proxy, only the spellings that no proxy writes are removed.
 	got := r.from("10.0.0.1:1", all...)
 	for _, name := range lies(got) {
 		if strings.Contains(name, "_") {
@@ -195,15 +196,15 @@ func TestForwardedFieldsOfStrangers(t *testing.T) {
 			t.Errorf("of a proxy's %s the upstream got %q, want %q", name, v, want)
 		}
 	}
-	// One that only appends to X-Forwarded-For lets a client's X-Real-Ip pass.
+	// A proxy that only appends to X-Forwarded-For passes on a client's X-Real-Ip.
 	if got := r.from("10.0.0.1:1", "X-Forwarded-For: 203.0.113.9", "X-Real-Ip: "+lie).Header["X-Real-Ip"]; fmt.Sprint(got) != "[203.0.113.9]" {
 		t.Errorf("X-Real-Ip is %q", got)
 	}
 }
 
-// What a client names in Connection is dropped on the way, but not what the gateway
-// sets.
-func TestForwardedInConnection(t *testing.T) {
+// TestForwardedHeadersSurviveConnectionHeader: a header that a client names in Connection
+// is dropped on the way, but not one that the gateway sets.
+func TestForwardedHeadersSurviveConnectionHeader(t *testing.T) {
 	r := newTestGateway(t, setup{change: trusting("127.0.0.0/8")})
 	conn := r.dial()
 	io.WriteString(conn, "GET /api/health HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: https\r\nConnection: X-Forwarded-For, X-Forwarded-Proto, X-Real-Ip\r\n\r\n")

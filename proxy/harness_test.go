@@ -6,9 +6,11 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,7 +27,7 @@ import (
 	"metergate/quota/boltstore"
 )
 
-// quiet takes what net/http says of panics that are made on purpose.
+// quiet discards what net/http logs about panics that are made on purpose.
 var quiet = log.New(io.Discard, "", 0)
 
 var secret = []byte(testkit.Secret)
@@ -42,7 +44,7 @@ type testGateway struct {
 	handler *proxy.Gateway
 	gateway *httptest.Server
 	target  *url.URL
-	// sent is what reached the upstream, in order.
+	// sent has the requests that reached the upstream, in order.
 	mu   sync.Mutex
 	sent []*http.Request
 }
@@ -240,4 +242,25 @@ func (c *counting) Release(ctx context.Context, r *quota.Reservation) (*quota.Sn
 func (c *counting) Read(ctx context.Context, user string, t quota.PlanChoice) (quota.Snapshot, error) {
 	c.calls.Add(1)
 	return c.Store.Read(ctx, user, t)
+}
+
+// answerStatus answers with the status in the query's status parameter.
+func answerStatus(w http.ResponseWriter, r *http.Request) {
+	status, _ := strconv.Atoi(r.URL.Query().Get("status"))
+	if status/100 == 3 {
+		w.Header().Set("Location", "/elsewhere")
+	}
+	w.WriteHeader(status)
+}
+
+// dial opens a raw connection to the gateway. A read that waits for 30 s fails.
+func (r *testGateway) dial() net.Conn {
+	r.t.Helper()
+	conn, err := net.Dial("tcp", r.gateway.Listener.Addr().String())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	conn.SetDeadline(time.Now().Add(30 * time.Second))
+	r.t.Cleanup(func() { conn.Close() })
+	return conn
 }

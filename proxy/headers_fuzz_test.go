@@ -20,13 +20,12 @@ import (
 	"metergate/quota"
 )
 
-// fieldValue is what a field's value looks like: no blanks around, nothing but
-// printable ASCII.
+// fieldValue matches a valid header value: printable ASCII with no blanks around it.
 var fieldValue = regexp.MustCompile(`^[!-~]([ -~]*[!-~])?$`)
 
-// Whoever the user is, whatever the plan is called and whatever was counted: the fields
-// have values that a field can have, and say the same when they are read again.
-func FuzzFields(f *testing.F) {
+// FuzzUsageAndIdentityHeaders: whatever the user, the plan and the counts are, all
+// headers have valid values, and say the same when they are parsed again.
+func FuzzUsageAndIdentityHeaders(f *testing.F) {
 	f.Add("u-17", "free", int64(100), int64(20), int64(43), int64(7), byte(4), int64(1_800_000_000), int8(-1))
 	f.Add("a\r\nX-Admin: 1", "p\r\n\r\nbody", int64(0), int64(1e12), int64(0), int64(1e12), byte(0), int64(0), int8(0))
 	f.Add("日本 100%", "größte", int64(1), int64(1), int64(1e15), int64(0), byte(5), int64(253_402_300_799), int8(1))
@@ -36,7 +35,7 @@ func FuzzFields(f *testing.F) {
 	f.Fuzz(func(t *testing.T, user, plan string, all, images, used, usedImages int64, per byte, unix int64, hit int8) {
 		x, s := fuzzExchange(t, user, plan, all, images, used, usedImages, per, unix)
 
-		// What the client gets.
+		// The headers that the client gets.
 		h := http.Header{}
 		limits := x.plan.Limits()
 		setUsageHeaders(h, "image-analysis", &s, max(-1, min(int(hit), len(limits)-1)))
@@ -75,7 +74,7 @@ func FuzzFields(f *testing.F) {
 			t.Fatalf("read again: %v, error %v", res, err)
 		}
 
-		// What the upstream gets.
+		// The headers that the upstream gets.
 		in, _ := http.NewRequest("GET", "http://api.example/", nil)
 		in.RemoteAddr = "192.0.2.1:1"
 		out := in.Clone(t.Context())
@@ -109,8 +108,7 @@ func FuzzFields(f *testing.F) {
 	})
 }
 
-// fuzzExchange makes an exchange of a user with two limits, and what was counted of
-// them.
+// fuzzExchange returns an exchange of a user with two limits, and a state of these.
 func fuzzExchange(t *testing.T, user, plan string, all, images, used, usedImages int64, per byte, unix int64) (*exchange, quota.Snapshot) {
 	kind := quota.Minute + quota.Period(per)%(quota.Year-quota.Minute+1)
 	within := func(n, bound int64) int64 { return int64(uint64(n) % uint64(bound)) }
@@ -142,8 +140,8 @@ func fuzzExchange(t *testing.T, user, plan string, all, images, used, usedImages
 	}, p.NewSnapshot(at, counts)
 }
 
-// A listItem is a member of a structured field's list: a string with integers as
-// its parameters, which is all that RateLimit fields have.
+// A listItem is a member of a list in a structured field: a string with integer
+// parameters, which is all that the RateLimit headers have.
 type listItem struct {
 	name   string
 	params map[string]int64

@@ -11,14 +11,15 @@ import (
 	"metergate/proxy"
 )
 
-// wildcard routes everything below /files.
+// wildcard has routes with wildcards, such as everything below /files.
 var wildcard = []proxy.Route{
 	{Pattern: "GET /files/{rest...}", Endpoint: "lookup"},
 	{Pattern: "GET /tree/", Public: true},
 }
 
-// A path reaches the upstream in the form in which it was routed, or not at all.
-func TestOnePath(t *testing.T) {
+// TestPathIsForwardedAsRoutedOrRefused: a path reaches the upstream in the form in which
+// it was routed, or not at all.
+func TestPathIsForwardedAsRoutedOrRefused(t *testing.T) {
 	r := newTestGateway(t, setup{routes: wildcard})
 	for path, want := range map[string]string{
 		"/files/a/b":                          "/files/a/b",
@@ -54,7 +55,7 @@ func TestOnePath(t *testing.T) {
 	}
 }
 
-func TestNoRoute(t *testing.T) {
+func TestUnroutedRequestsAreRefused(t *testing.T) {
 	r := newTestGateway(t, setup{routes: wildcard})
 	for _, c := range []struct {
 		method, path string
@@ -87,7 +88,7 @@ func TestNoRoute(t *testing.T) {
 	}
 }
 
-func TestTokens(t *testing.T) {
+func TestRoutesNeedTokenUnlessPublic(t *testing.T) {
 	r := newTestGateway(t, setup{})
 	for name, fields := range map[string][]string{
 		"none":       nil,
@@ -111,7 +112,7 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-func TestWhatTheUpstreamGets(t *testing.T) {
+func TestUpstreamGetsGatewayHeaders(t *testing.T) {
 	r := newTestGateway(t, setup{})
 	r.do(token("u", ""), "POST", "/api/analyze", strings.NewReader("text"),
 		"Connection: Authorization, X-Forwarded-For, X-Request-Id",
@@ -133,7 +134,7 @@ func TestWhatTheUpstreamGets(t *testing.T) {
 	}
 }
 
-func TestUpgrades(t *testing.T) {
+func TestUpgradeIsRefusedAndH2COfferIgnored(t *testing.T) {
 	r := newTestGateway(t, setup{})
 	tok := token("u", "")
 	res := r.do(tok, "POST", "/api/analyze", nil, "Connection: Upgrade", "Upgrade: websocket")
@@ -153,7 +154,7 @@ func TestUpgrades(t *testing.T) {
 	r.want("u", "", 1)
 }
 
-func TestCORS(t *testing.T) {
+func TestCORSHeadersAreTheGateways(t *testing.T) {
 	const origin = "Origin: https://app.example.com"
 	r := newTestGateway(t, setup{
 		upstream: func(w http.ResponseWriter, r *http.Request) {
@@ -206,8 +207,9 @@ func TestCORS(t *testing.T) {
 	}
 }
 
-// A preflight has no body. One that says it has does not wait for it.
-func TestPreflightWithABody(t *testing.T) {
+// TestPreflightDoesNotWaitForBody: a preflight has no body. If one announces a body, its
+// answer does not wait for it.
+func TestPreflightDoesNotWaitForBody(t *testing.T) {
 	r := newTestGateway(t, setup{change: func(o *proxy.Options) { o.CORS = &proxy.CORS{AllowedOrigins: []string{"*"}} }})
 	r.handler.SetBounds(time.Minute, time.Minute)
 	conn := r.dial()
@@ -217,9 +219,9 @@ func TestPreflightWithABody(t *testing.T) {
 	}
 }
 
-// An error must not be answered on a connection that still carries a body as if
-// it were the next request.
-func TestErrorsEndAConnectionWithABody(t *testing.T) {
+// TestErrorClosesConnectionWithUnreadBody: after an error, a body that was not read must
+// not be taken for the next request.
+func TestErrorClosesConnectionWithUnreadBody(t *testing.T) {
 	r := newTestGateway(t, setup{})
 	conn := r.dial()
 	io.WriteString(conn, "POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\n\r\nGET /api/health HTTP/1.1\r\nHost: x\r\n\r\n....")

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// Of many that come at once, exactly as many as there is room for get in, and nothing
-// is left of those who have left.
-func TestInFlight(t *testing.T) {
+// TestInFlightAdmitsExactlyTheLimit: of many that come at once, exactly as many get in as
+// there are places, and nothing is left once they have gone.
+func TestInFlightAdmitsExactlyTheLimit(t *testing.T) {
 	f := NewInFlight()
 	const limit, userLimit, users, each = 500, 3, 200, 20
 	var total, perUser atomic.Int64
@@ -50,7 +50,7 @@ func TestInFlight(t *testing.T) {
 			t.Errorf("shard %d has %d users", i, n)
 		}
 	}
-	// Never two where there is room for one.
+	// With room for one there are never two.
 	var inside atomic.Int64
 	for range 4 {
 		done.Go(func() {
@@ -69,8 +69,8 @@ func TestInFlight(t *testing.T) {
 	if n := f.total.Load(); n != 0 {
 		t.Errorf("%d are counted", n)
 	}
-	// One who is refused takes nobody's place, not even for a moment: with one in, a
-	// second always finds room under a limit of 2, whoever tries under one of 1.
+	// A request that is refused takes no place, not even for a moment: while one is in, a
+	// second one always fits under a limit of 2, however many try under a limit of 1.
 	f.tryAdd(1)
 	stop := make(chan bool)
 	for range 3 {
@@ -105,7 +105,7 @@ func TestInFlight(t *testing.T) {
 		f.remove()
 		f.removeUser("u")
 	}
-	// Without a limit they are counted all the same: a reload may bring one.
+	// Requests are counted even without a limit: a reload may bring one.
 	for range 5 {
 		if !f.tryAddUser("u", 0) {
 			t.Fatal("no limit")

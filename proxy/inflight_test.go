@@ -18,11 +18,11 @@ import (
 	"metergate/proxy"
 )
 
-// A call is a request for a crowd.
+// A call is one of the requests that rush sends.
 type call struct{ token, method, path string }
 
-// rush sends calls all at once and returns the answers of those that were refused with
-// a status, once all but want have been, and how many reached the upstream.
+// rush sends calls all at once. want of them have to reach the upstream. It returns the
+// answers of the others, which have to be refused with status.
 func (r *testGateway) rush(calls []call, status, want int, arrived <-chan bool) (refused []reply) {
 	r.t.Helper()
 	answers := make(chan reply, len(calls))
@@ -61,7 +61,7 @@ func (r *testGateway) rush(calls []call, status, want int, arrived <-chan bool) 
 	return refused
 }
 
-// wantProblem checks the body and the fields of a refusal.
+// wantProblem checks the body and the headers of a refusal.
 func wantProblem(t *testing.T, res reply, typ string, status int) {
 	t.Helper()
 	var p struct {
@@ -74,9 +74,9 @@ func wantProblem(t *testing.T, res reply, typ string, status int) {
 	}
 }
 
-// Of many at once, exactly as many as fit are served, from whomever they come; the
-// others are told at once, and the store is not asked.
-func TestMaxInFlight(t *testing.T) {
+// TestMaxInFlightRefusesOverLimit: of many requests at once, by many users, exactly as
+// many as fit are served. The others are refused at once, without a call to the store.
+func TestMaxInFlightRefusesOverLimit(t *testing.T) {
 	arrived, release := make(chan bool, 100), make(chan bool)
 	registry := prometheus.NewRegistry()
 	r := newTestGateway(t, setup{
@@ -109,7 +109,7 @@ func TestMaxInFlight(t *testing.T) {
 	if n := r.store.calls.Load(); n != int64(metered) {
 		t.Errorf("the store was asked %d times, want %d: for what it admitted", n, metered)
 	}
-	// The gateway's own numbers are refused, too, and a stream of them is not.
+	// GET /usage is refused as well, but a usage stream is not.
 	if res := r.do(token("u", ""), "GET", "/usage", nil); res.StatusCode != 503 {
 		t.Errorf("GET /usage: %s", res.Status)
 	}
@@ -123,9 +123,9 @@ func TestMaxInFlight(t *testing.T) {
 	}
 }
 
-// Strangers have a quarter of the places, rounded up. Whatever they hold, users have the
-// others.
-func TestMaxPublicInFlight(t *testing.T) {
+// TestPublicRequestsGetAQuarterOfThePlaces: requests without a token may take a quarter
+// of the places, rounded up. Whatever they occupy, users have the rest.
+func TestPublicRequestsGetAQuarterOfThePlaces(t *testing.T) {
 	for _, c := range []struct{ total, strangers int }{{1, 1}, {2, 1}, {4, 1}, {5, 2}, {8, 2}, {9, 3}} {
 		t.Run(fmt.Sprint(c.total), func(t *testing.T) {
 			arrived, release := make(chan bool, 100), make(chan bool)
@@ -144,7 +144,7 @@ func TestMaxPublicInFlight(t *testing.T) {
 				},
 				change: func(o *proxy.Options) { o.MaxInFlight, o.Metrics = c.total, proxy.NewMetrics(registry) },
 			})
-			// Bodies that are held back, on all the places that there are.
+			// Clients that hold their bodies back take all the places there are.
 			for range c.strangers {
 				io.WriteString(r.dial(), "POST /open HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n")
 				testkit.Receive(t, "the upstream is asked", arrived)
@@ -152,7 +152,7 @@ func TestMaxPublicInFlight(t *testing.T) {
 			for range 3 {
 				wantProblem(t, r.do("", "GET", "/api/health", nil), "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity", 503)
 			}
-			// What there is no route for, and a file, take no place.
+			// A request without a route and a file take no place.
 			if none, file := r.do("", "GET", "/usage/nothing", nil), r.do("", "GET", "/usage/meter.js", nil); none.StatusCode != 404 || file.StatusCode != 200 {
 				t.Errorf("below /usage: %s, %s", none.Status, file.Status)
 			}
@@ -170,7 +170,7 @@ func TestMaxPublicInFlight(t *testing.T) {
 	}
 }
 
-func TestMaxUserInFlight(t *testing.T) {
+func TestMaxUserInFlightRefusesOverLimit(t *testing.T) {
 	arrived, release := make(chan bool, 100), make(chan bool)
 	r := newTestGateway(t, setup{
 		upstream: func(w http.ResponseWriter, r *http.Request) { arrived <- true; <-release },
@@ -194,7 +194,7 @@ func TestMaxUserInFlight(t *testing.T) {
 	if n := r.store.calls.Load(); n != before {
 		t.Error("the store was asked for what was refused")
 	}
-	// Who needs no token, and who is somebody else, is served.
+	// A route without a token, and another user, are still served.
 	go func() { <-arrived; <-arrived; close(release) }()
 	done := make(chan reply)
 	go func() { done <- r.do("", "GET", "/api/health", nil) }()
@@ -206,8 +206,8 @@ func TestMaxUserInFlight(t *testing.T) {
 	}
 }
 
-// However a request ends, its place is free again.
-func TestPlacesComeBack(t *testing.T) {
+// TestPlaceIsFreeHoweverRequestEnds: however a request ends, its place is free again.
+func TestPlaceIsFreeHoweverRequestEnds(t *testing.T) {
 	opened, release := make(chan bool), make(chan bool)
 	r := newTestGateway(t, setup{
 		maxBody: 10,
@@ -259,7 +259,7 @@ func TestPlacesComeBack(t *testing.T) {
 	}
 	free := func(name string) {
 		t.Helper()
-		// A client may have its answer a moment before the gateway is done with it.
+		// A client may have its answer a moment before the gateway has finished.
 		testkit.Eventually(t, "a place after "+name, func() bool {
 			return r.do(user, "GET", "/api/status", nil).StatusCode == 200
 		})
@@ -336,8 +336,9 @@ func TestPlacesComeBack(t *testing.T) {
 	free("a panic")
 }
 
-// What runs under one configuration counts under the next.
-func TestInFlightThroughReload(t *testing.T) {
+// TestInFlightSurvivesReload: requests that run under one configuration count under the
+// next.
+func TestInFlightSurvivesReload(t *testing.T) {
 	arrived, release := make(chan bool), make(chan bool)
 	r := newTestGateway(t, setup{
 		upstream: func(w http.ResponseWriter, r *http.Request) {

@@ -21,8 +21,8 @@ import (
 	"metergate/proxy"
 )
 
-// series are all the series of a registry, as name{label="value"}, and their values: of
-// a histogram how many it has seen.
+// series returns all series of a registry, as name{label="value"}, and their values. The
+// value of a histogram is its count.
 func series(t *testing.T, registry *prometheus.Registry) map[string]float64 {
 	t.Helper()
 	families, err := registry.Gather()
@@ -46,8 +46,9 @@ func series(t *testing.T, registry *prometheus.Registry) map[string]float64 {
 	return values
 }
 
-// Every reservation that is given back has a reason.
-func TestReleasedByReason(t *testing.T) {
+// TestEveryReleaseHasItsReason: every reservation that is given back is counted under its
+// reason.
+func TestEveryReleaseHasItsReason(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	arrived := make(chan bool)
 	r := newTestGateway(t, setup{
@@ -128,9 +129,9 @@ func TestReleasedByReason(t *testing.T) {
 	r.want("u", "", 2)
 }
 
-// No client can make a new series: 100,000 users, paths and methods of their own add
-// none to those of a few.
-func TestSeriesAreBounded(t *testing.T) {
+// TestClientsCannotAddMetricSeries: 100,000 users, paths and methods add no series to
+// those that a few have made.
+func TestClientsCannotAddMetricSeries(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	answer := func(status int) *http.Response {
 		return &http.Response{StatusCode: status, ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Body: http.NoBody}
@@ -196,7 +197,7 @@ func TestSeriesAreBounded(t *testing.T) {
 		}
 		handler.ServeHTTP(httptest.NewRecorder(), req)
 	}
-	// The warm-up: some users, all that the rest will do.
+	// The warm-up: a few users do everything that the others will do.
 	for i := range 8000 {
 		serve(i, fmt.Sprint("warm", i%20), plans[i%len(plans)])
 	}

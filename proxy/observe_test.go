@@ -20,7 +20,7 @@ import (
 
 const wouldBlock = "X-Usage-Would-Block"
 
-// observingPlan blocks nothing.
+// observingPlan returns a plan that blocks nothing.
 func observingPlan(attempts quota.AttemptLimit, limits ...quota.Limit) *quota.Plan {
 	p, err := quota.NewPlan(quota.PlanOptions{Name: "watched", Endpoints: endpoints, WarnAt: 80, Limits: limits, Attempts: attempts, Observe: true})
 	if err != nil {
@@ -29,9 +29,9 @@ func observingPlan(attempts quota.AttemptLimit, limits ...quota.Limit) *quota.Pl
 	return p
 }
 
-// What a plan that observes would refuse is forwarded and counted, and told to the
-// client, in whatever answer he gets, to the log and to the metric.
-func TestObserve(t *testing.T) {
+// TestObservingPlanAdmitsAndReports: what a plan that observes would refuse is forwarded
+// and counted. The client, the log and the metric are told, whatever the response is.
+func TestObservingPlanAdmitsAndReports(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	var log strings.Builder
 	r := newTestGateway(t, setup{
@@ -88,7 +88,7 @@ func TestObserve(t *testing.T) {
 	}
 
 	r.gateway.Close() // all lines are written
-	// Successes are not logged here, but what would have been blocked is.
+	// Successes have no line here, unless they would have been blocked.
 	for text, want := range map[string]int{`"decision":"observed"`: 5, `"decision":"admitted"`: 0,
 		`"would_block":"year"`: 1, `"would_block":"month,year"`: 2, `"would_block":"month,year,image-analysis-day"`: 1, `"would_block":"month,year,attempts"`: 1} {
 		if n := strings.Count(log.String(), text); n != want {
@@ -104,8 +104,9 @@ func TestObserve(t *testing.T) {
 	}
 }
 
-// One route of a plan is observed, the other is not.
-func TestObservedRoute(t *testing.T) {
+// TestObservingRouteAdmitsAndReports: a route may observe while another route of the same
+// plan does not.
+func TestObservingRouteAdmitsAndReports(t *testing.T) {
 	r := newTestGateway(t, setup{routes: []proxy.Route{{Pattern: "POST /v2/analyze", Endpoint: "analyze", Observe: true}}})
 	tok := token("u", "one")
 	for i, c := range []struct {
@@ -123,7 +124,7 @@ func TestObservedRoute(t *testing.T) {
 		}
 	}
 	r.want("u", "one", 3)
-	// What blocks and is no quota does.
+	// Whatever else refuses requests still does.
 	for path, want := range map[string]int{"/v2/nothing": 404, "//v2/analyze": 400} {
 		if res := r.do(tok, "POST", path, nil); res.StatusCode != want {
 			t.Errorf("%s: %s, want %d", path, res.Status, want)
@@ -135,7 +136,7 @@ func TestObservedRoute(t *testing.T) {
 }
 
 // Only a metered route can be observed.
-func TestObservedRouteIsMetered(t *testing.T) {
+func TestObservingRouteMustBeMetered(t *testing.T) {
 	r := newTestGateway(t, setup{})
 	r.options.Routes = append(r.options.Routes, proxy.Route{Pattern: "GET /free", Observe: true})
 	if _, err := proxy.New(r.options); err == nil || !strings.Contains(err.Error(), "GET /free") {
@@ -143,9 +144,10 @@ func TestObservedRouteIsMetered(t *testing.T) {
 	}
 }
 
-// The field is the gateway's, in every section of an answer, as those of usage are; an
-// informational response has none, and on a route that is not metered it is the upstream's.
-func TestWouldBlockIsTheGateways(t *testing.T) {
+// TestWouldBlockHeaderIsTheGateways: an upstream cannot set the header in any section of
+// a response. An informational response does not have it. On a route that is not metered,
+// it is the upstream's.
+func TestWouldBlockHeaderIsTheGateways(t *testing.T) {
 	r := newTestGateway(t, setup{
 		upstream: func(w http.ResponseWriter, r *http.Request) {
 			conn, _, _ := w.(http.Hijacker).Hijack()

@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -9,11 +10,12 @@ import (
 	"testing"
 
 	"metergate/proxy"
+	"metergate/quota"
 )
 
-// A defect of the gateway stands in its log, once and with the place, and not only where
-// net/http writes it.
-func TestPanicIsLogged(t *testing.T) {
+// TestPanicIsLoggedOnce: a panic is in the gateway's log, once and with its stack, and
+// not only where net/http writes it.
+func TestPanicIsLoggedOnce(t *testing.T) {
 	var log, server bytes.Buffer
 	r := newTestGateway(t, setup{})
 	o := r.options
@@ -37,5 +39,50 @@ func TestPanicIsLogged(t *testing.T) {
 	}
 	if server.Len() > 0 {
 		t.Errorf("net/http says:\n%s", &server)
+	}
+}
+
+// faulty is a Store whose Commit panics, and a ResponseWriter whose WriteHeader does.
+type faulty struct {
+	proxy.Store
+	http.ResponseWriter
+}
+
+func (f faulty) Commit(context.Context, *quota.Reservation) (*quota.Snapshot, error) {
+	panic("on purpose")
+}
+
+func (f faulty) WriteHeader(int) { panic("on purpose") }
+
+// TestPanicLeavesNothingHeld: a panic before the commit gives the unit back, and one
+// after it leaves the count. In both cases nothing stays held, and the gateway goes on.
+func TestPanicLeavesNothingHeld(t *testing.T) {
+	r := newTestGateway(t, setup{})
+	broken := r.options
+	broken.Store = faulty{Store: r.store}
+	for name, c := range map[string]struct {
+		options proxy.Options
+		wrap    func(http.ResponseWriter) http.ResponseWriter
+		used    int64
+	}{
+		"before": {broken, func(w http.ResponseWriter) http.ResponseWriter { return w }, 0},
+		"after":  {r.options, func(w http.ResponseWriter) http.ResponseWriter { return faulty{ResponseWriter: w} }, 1},
+	} {
+		g, err := proxy.New(c.options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			g.ServeHTTP(c.wrap(w), req)
+		}))
+		server.Config.ErrorLog = quiet
+		server.Start()
+		req, _ := http.NewRequest("POST", server.URL+"/api/analyze", strings.NewReader("text"))
+		req.Header.Set("Authorization", "Bearer "+token(name, ""))
+		if res, err := http.DefaultClient.Do(req); err == nil {
+			t.Errorf("%s: %s", name, res.Status)
+		}
+		server.Close()
+		r.want(name, "", c.used)
 	}
 }

@@ -14,12 +14,12 @@ import (
 	"metergate/quota"
 )
 
-// What a gateway adds to a request beside the parts that have benchmarks of their own:
-// the path (BenchmarkPath), the route (BenchmarkRoute), the token (package jwtauth), and
+// Benchmarks of what a gateway adds to a request. Other parts have benchmarks elsewhere:
+// the path (package urlpath), the route (BenchmarkRoute), the token (package jwtauth) and
 // the store (packages redisstore and boltstore).
 
-// benchPlan is like the example's: an endpoint with a limit of its own, 100 and 20
-// requests and no more.
+// benchPlan returns a plan like the example's, with a limit for one endpoint, and a state
+// in which that limit is reached.
 func benchPlan(b *testing.B) (*quota.Plan, quota.Snapshot) {
 	b.Helper()
 	p, err := quota.NewPlan(quota.PlanOptions{Name: "bench", WarnAt: 80,
@@ -46,7 +46,7 @@ func benchPlan(b *testing.B) (*quota.Plan, quota.Snapshot) {
 	return p, p.NewSnapshot(at, counts)
 }
 
-func BenchmarkUsageFields(b *testing.B) {
+func BenchmarkUsageHeaders(b *testing.B) {
 	_, s := benchPlan(b)
 	for _, endpoint := range []string{"analyze", "image-analysis"} {
 		b.Run(endpoint, func(b *testing.B) {
@@ -59,7 +59,7 @@ func BenchmarkUsageFields(b *testing.B) {
 	}
 }
 
-// benchExchange is a request that has been reserved and not yet answered.
+// benchExchange returns a request that has been reserved and not yet answered.
 func benchExchange(b *testing.B, log *slog.Logger) *exchange {
 	b.Helper()
 	p, _ := benchPlan(b)
@@ -69,7 +69,7 @@ func benchExchange(b *testing.B, log *slog.Logger) *exchange {
 		user:  jwtauth.Identity{User: "u-17", Plan: "bench"}, plan: p, record: record{decision: "admitted"}}
 }
 
-// A sink takes what a connection takes, deadlines included.
+// A sink accepts what a connection accepts, including deadlines.
 type sink struct{ *httptest.ResponseRecorder }
 
 func newSink() sink { return sink{httptest.NewRecorder()} }
@@ -77,7 +77,7 @@ func newSink() sink { return sink{httptest.NewRecorder()} }
 func (sink) SetReadDeadline(time.Time) error  { return nil }
 func (sink) SetWriteDeadline(time.Time) error { return nil }
 
-// An answer that the gateway makes itself, with its document.
+// BenchmarkProblem measures an answer of the gateway with its problem document.
 func BenchmarkProblem(b *testing.B) {
 	_, s := benchPlan(b)
 	for _, c := range []struct {
@@ -98,7 +98,8 @@ func BenchmarkProblem(b *testing.B) {
 	}
 }
 
-// The metrics of one request and, with the level INFO, its line in the log.
+// BenchmarkObserve measures the metrics of one request and, at level INFO, its line in the
+// access log.
 func BenchmarkObserve(b *testing.B) {
 	for _, level := range []slog.Level{slog.LevelInfo, slog.LevelWarn} {
 		b.Run(level.String(), func(b *testing.B) {

@@ -13,8 +13,8 @@ import (
 	"metergate/proxy/urlpath"
 )
 
-// What a canonical path consists of, and what it never has, put another way than
-// the code does.
+// What a canonical path consists of, and what it never contains, said in another way than
+// in the code.
 var (
 	canonicalForm = regexp.MustCompile(`^/([\]A-Za-z0-9/._~!$&'()*+,;=:@[-]|%[2-9A-F][0-9A-F])*$`)
 	neverInPath   = regexp.MustCompile(`//|/\.\.?(/|;|%3B|$)|/(;|%3B)[^/]*/|%2[DEF]|%3[0-9]|%[46][1-9A-F]|%[57][0-9A]|%5[CF]|%7[EF]|%C2%[89]`)
@@ -26,8 +26,9 @@ var fuzzPatterns = []string{
 	"/tree/", "GET /tree/{$}", "GET /tree/A~", "GET /tree/{id}/%25", "api.example/host/{rest...}", "/%C3%A4/|",
 }
 
-// Whatever the target is: it is refused, or it is routed and forwarded alike.
-func FuzzPath(f *testing.F) {
+// FuzzPathIsForwardedAsRouted: whatever the target is, it is refused, or routed and
+// forwarded alike.
+func FuzzPathIsForwardedAsRouted(f *testing.F) {
 	for _, target := range []string{
 		"/api/analyze", "/api/%61nalyze?q=%61", "/api/analyze/", "/api//analyze", "/api/x/../analyze", "/api/..%2fanalyze",
 		"/api/.%2e/analyze", "/api/..;/analyze", "/api/;/analyze", `/api/..\analyze`, "/api/%5canalyze", "/api/%2541/parts/%25",
@@ -106,7 +107,7 @@ func FuzzPath(f *testing.F) {
 	})
 }
 
-// muxRoute tells the routes of a ServeMux from its own answers.
+// muxRoute is the handler of every pattern. It tells them from a ServeMux's own answers.
 type muxRoute struct{}
 
 func (muxRoute) ServeHTTP(http.ResponseWriter, *http.Request) {}

@@ -13,13 +13,13 @@ import (
 	"metergate/proxy/urlpath"
 )
 
-// readTarget parses a request line as net/http does.
+// readTarget parses a request target as net/http does.
 func readTarget(method, target string) (*http.Request, error) {
 	return http.ReadRequest(bufio.NewReader(strings.NewReader(method + " " + target + " HTTP/1.1\r\nHost: api.example\r\n\r\n")))
 }
 
-// forwarded returns the request as an upstream reads it. What its pool may put before
-// the path is tested in package upstream.
+// forwarded returns the request as an upstream reads it, without what a pool may put
+// before the path, which is tested in package upstream.
 func forwarded(t *testing.T, in *http.Request) *http.Request {
 	t.Helper()
 	out := in.Clone(context.Background())
@@ -35,8 +35,9 @@ func forwarded(t *testing.T, in *http.Request) *http.Request {
 	return req
 }
 
-// Whole targets: want is what goes to the upstream, empty when it is refused.
-func TestPathOfTarget(t *testing.T) {
+// TestTargetIsForwardedCanonically: want is what the upstream gets, empty if the target
+// is refused.
+func TestTargetIsForwardedCanonically(t *testing.T) {
 	for _, c := range []struct{ method, target, want string }{
 		{"GET", "/a", "/a"},
 		{"GET", "/%61?x", "/a?x"},

@@ -15,7 +15,7 @@ import (
 	"metergate/proxy"
 )
 
-// logged keeps what a gateway logs, in JSON.
+// logged keeps what a gateway logs, as JSON.
 type logged struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -27,14 +27,14 @@ func (l *logged) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
-// to makes it the log of a gateway, from a level on.
+// to makes l the log of a gateway, from a level on.
 func (l *logged) to(level slog.Level) func(*proxy.Options) {
 	return func(o *proxy.Options) {
 		o.Log = slog.New(slog.NewJSONHandler(l, &slog.HandlerOptions{Level: level}))
 	}
 }
 
-// requests returns the access lines so far.
+// requests returns the access lines that have been written so far.
 func (l *logged) requests(t *testing.T) (lines []map[string]any) {
 	t.Helper()
 	l.mu.Lock()
@@ -59,9 +59,9 @@ func all(changes ...func(*proxy.Options)) func(*proxy.Options) {
 	}
 }
 
-// A request has one id: in the response, at the upstream and in the log. A trusted
-// proxy may have given it.
-func TestRequestID(t *testing.T) {
+// TestRequestIDIsTheSameEverywhere: a request has one id, in the response, at the
+// upstream and in the log. A trusted proxy may have chosen it.
+func TestRequestIDIsTheSameEverywhere(t *testing.T) {
 	var log logged
 	r := newTestGateway(t, setup{change: all(trusting("10.0.0.0/8"), log.to(slog.LevelInfo))})
 	made := regexp.MustCompile(`^[A-Z2-7]{26}$`)
@@ -107,9 +107,8 @@ func TestRequestID(t *testing.T) {
 	}
 }
 
-// The trace context passes unchanged, whatever it is; what is well formed stands in
-// the log.
-func TestTraceContext(t *testing.T) {
+// TestTraceContextPassesUnchanged: the log has the trace id if the header is well-formed.
+func TestTraceContextPassesUnchanged(t *testing.T) {
 	const trace, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 	var log logged
 	r := newTestGateway(t, setup{change: log.to(slog.LevelInfo)})

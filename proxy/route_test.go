@@ -20,7 +20,7 @@ func newTestRouter(t testing.TB, patterns ...string) *router {
 }
 
 // lookUp returns the pattern of a request's route, "404", or "405" and the methods.
-// A target that does not begin with a slash begins with the host.
+// A target that does not begin with a slash begins with a host.
 func (r *router) lookUp(method, target string) string {
 	host, path, _ := strings.Cut(target, "/")
 	req := httptest.NewRequest(method, "/"+path, nil)
@@ -35,7 +35,7 @@ func (r *router) lookUp(method, target string) string {
 	return rt.Pattern
 }
 
-func TestRoute(t *testing.T) {
+func TestRouterFindsMostSpecificRoute(t *testing.T) {
 	r := newTestRouter(t,
 		"GET /items", "POST /items", "GET /items/{id}", "GET /items/new", "PUT /items/{id}",
 		"GET /tree/", "GET /leaf/{$}", "POST /files/{rest...}", "/any", "HEAD /own-head", "GET /own-head",
@@ -100,9 +100,9 @@ func TestRoute(t *testing.T) {
 	}
 }
 
-// A route for everything else takes what ServeMux would redirect, and nothing of
-// the gateway's own.
-func TestRouteForTheRest(t *testing.T) {
+// TestCatchAllRouteKeepsOffUsage: a route for everything takes what ServeMux would
+// redirect, and nothing of the gateway's own.
+func TestCatchAllRouteKeepsOffUsage(t *testing.T) {
 	r := newTestRouter(t, "GET /", "GET /tree/", "POST /{rest...}")
 	for request, want := range map[string]string{
 		"GET /":              "GET /",
@@ -125,7 +125,7 @@ func TestRouteForTheRest(t *testing.T) {
 	}
 }
 
-func TestRouteRefused(t *testing.T) {
+func TestRouterRefusesBadPatterns(t *testing.T) {
 	for want, patterns := range map[string][]string{
 		"conflicts with":        {"/a/{b}", "GET /a/{c}", "/a/{d}"},
 		"at offset":             {"/{a"},

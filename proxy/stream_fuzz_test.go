@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// Whoever the user is, and whatever the plan is called: a reader of the stream finds the
+// FuzzStreamEvents: whatever the user and the plan are, a reader of the stream finds the
 // objects that were sent, one event each, and nothing that is not the gateway's.
-func FuzzEvents(f *testing.F) {
+func FuzzStreamEvents(f *testing.F) {
 	f.Add("u-17", "free", "https://example.com/pricing", int64(43))
 	f.Add("a\n\nevent: end\ndata: {}\n\n", "p\rid: 7\r", "https://example.com/\r\nretry: 1\r\n", int64(0))
 	f.Add("\u2028\u2029\ufeff\x00\x85", "data: x", ":", int64(1))
@@ -51,13 +51,13 @@ func FuzzEvents(f *testing.F) {
 	})
 }
 
-// validText is text as JSON can carry it: with U+FFFD for each byte that is not UTF-8.
+// validText returns text as JSON can carry it: with U+FFFD for each byte that is not UTF-8.
 func validText(s string) string { return string([]rune(s)) }
 
 type event struct{ kind, data string }
 
-// readEvents reads a stream as the HTML standard has it (section 9.2.6). An id, or
-// another retry than the gateway's, is an event of its own here.
+// readEvents parses a stream as the HTML standard says (section 9.2.6). An id, or a retry
+// that is not the gateway's, is returned as an event of its own.
 func readEvents(stream string) (events []event) {
 	stream = strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(strings.TrimPrefix(stream, "\ufeff"))
 	lines := strings.Split(stream, "\n")

@@ -28,7 +28,7 @@ import (
 	"metergate/quota/redisstore/redistest"
 )
 
-// A stream is what a client reads of GET /usage/stream.
+// A stream is a client's side of GET /usage/stream.
 type stream struct {
 	t     *testing.T
 	res   *http.Response
@@ -36,7 +36,7 @@ type stream struct {
 	close func()
 }
 
-// An event is one of a stream.
+// An event is a server-sent event, or a comment.
 type event struct {
 	name, data string
 	comment    bool
@@ -56,7 +56,7 @@ func (r *testGateway) stream(token string) *stream {
 	return s
 }
 
-// next reads an event; not ok: the stream has ended.
+// next reads the next event. ok is false once the stream has ended.
 func (s *stream) next() (e event, ok bool) {
 	for s.lines.Scan() {
 		switch name, value, _ := strings.Cut(s.lines.Text(), ": "); name {
@@ -93,7 +93,7 @@ func (s *stream) usage() (u quota.Usage) {
 	}
 }
 
-// until reads until a usage object says so many used and held.
+// until reads until a usage object has these numbers.
 func (s *stream) until(used, held int64) quota.Usage {
 	s.t.Helper()
 	for {
@@ -103,7 +103,7 @@ func (s *stream) until(used, held int64) quota.Usage {
 	}
 }
 
-func TestStream(t *testing.T) {
+func TestStreamSendsEachChange(t *testing.T) {
 	release := make(chan bool)
 	r := newTestGateway(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) { <-release }})
 	tok := token("u", "")
@@ -129,15 +129,16 @@ func TestStream(t *testing.T) {
 	if res := <-done; res.StatusCode != 200 {
 		t.Error(res.Status)
 	}
-	// Another user's stream says nothing of it; its own change comes next.
+	// Another user's stream does not show it: its own change comes next.
 	go r.try(token("other", ""), "POST", "/api/analyze", nil)
 	other.until(0, 1)
 	release <- true
 	other.until(1, 0)
 }
 
-// A client that does not read gets the newest state when it does, not all of them.
-func TestStreamCoalesces(t *testing.T) {
+// TestStreamCoalescesChanges: a client that does not read gets the newest state once it
+// does, not every state in between.
+func TestStreamCoalescesChanges(t *testing.T) {
 	r := newTestGateway(t, setup{})
 	tok := token("u", "enterprise")
 	s := r.stream(tok)
@@ -165,7 +166,7 @@ func TestStreamCoalesces(t *testing.T) {
 	}
 }
 
-func TestStreamLimits(t *testing.T) {
+func TestStreamsPerUserAreLimited(t *testing.T) {
 	r := newTestGateway(t, setup{})
 	tok := token("u", "")
 	var open []*stream
@@ -208,7 +209,7 @@ func TestStreamEndsAtShutdown(t *testing.T) {
 	testkit.Eventually(t, "nothing is open", func() bool { return streams.Open() == 0 })
 }
 
-// slowStore lets a test do something while a stream reads for the first time.
+// slowStore lets a test do something during the first read of a stream.
 type slowStore struct {
 	proxy.Store
 	first func()
@@ -222,8 +223,9 @@ func (s *slowStore) Read(ctx context.Context, user string, t quota.PlanChoice) (
 	return s.Store.Read(ctx, user, t)
 }
 
-// A reload that comes while a stream begins is not missed.
-func TestStreamSeesAReloadAtItsBeginning(t *testing.T) {
+// TestStreamSeesReloadWhileItBegins: a reload that comes while a stream begins is not
+// missed.
+func TestStreamSeesReloadWhileItBegins(t *testing.T) {
 	streams := proxy.NewStreams()
 	r := newTestGateway(t, setup{change: func(o *proxy.Options) { o.Streams = streams }})
 	next := r.options
@@ -266,15 +268,15 @@ func TestStreamEndsWhenTokenNamesAnotherUser(t *testing.T) {
 	if e, ok := s.next(); !ok || e.name != "end" || e.data != `{"reason":"reload"}` {
 		t.Errorf("event %+v, want the end", e)
 	}
-	// The request still goes to the gateway of before.
+	// This request still goes to the previous gateway.
 	if res := r.do(token, "GET", "/usage/stream", nil); res.StatusCode != 404 {
 		t.Errorf("a new stream: %s: %s", res.Status, res.body)
 	}
 }
 
-// Changes on another gateway arrive, and also what happened while the connection to
-// Redis was gone.
-func TestStreamAcrossGateways(t *testing.T) {
+// TestStreamShowsChangesOfOtherGateways: changes on another gateway arrive, including
+// those made while the connection to Redis was down.
+func TestStreamShowsChangesOfOtherGateways(t *testing.T) {
 	redis := redistest.Start(t)
 	cable := redistest.Connect(t, redis.Addr)
 	open := func(url string) proxy.Store {
@@ -306,8 +308,8 @@ func TestStreamAcrossGateways(t *testing.T) {
 	s.until(3, 0)
 }
 
-// A recorder keeps what is written, in a bubble of synctest, where there is no
-// network.
+// A recorder keeps what is written to it. It is for a bubble of synctest, where there is
+// no network.
 type recorder struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -323,7 +325,7 @@ func (r *recorder) Write(p []byte) (int, error) {
 	return r.text.Write(p)
 }
 
-// take returns what has been written since, events and comments, a line each.
+// take returns the events and comments that were written since the last call.
 func (r *recorder) take() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -344,9 +346,9 @@ func (r *recorder) take() string {
 	return strings.Join(lines, " ")
 }
 
-// What nobody announces: heartbeats, leases that run out, windows that end, and a
-// token that does.
-func TestStreamInTime(t *testing.T) {
+// TestStreamShowsWhatNobodyAnnounces: the stream sends heartbeats, and shows leases that
+// expire, windows that end, and the end of its token.
+func TestStreamShowsWhatNobodyAnnounces(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(5 * time.Second) // to 5 seconds past a minute

@@ -28,7 +28,7 @@ import (
 
 func encode(text []byte) string { return base64.RawURLEncoding.EncodeToString(text) }
 
-// hmacToken signs two texts as they are with HS256, whatever they say.
+// hmacToken signs any header and claims with HS256.
 func hmacToken(key []byte, header, claims string) string {
 	signed := encode([]byte(header)) + "." + encode([]byte(claims))
 	mac := hmac.New(sha256.New, key)
@@ -45,7 +45,7 @@ func newECKey(t *testing.T) *ecdsa.PrivateKey {
 	return key
 }
 
-// ecJWK is a public key as a member of a JSON Web Key Set.
+// ecJWK returns a public key as a member of a JSON Web Key Set.
 func ecJWK(t *testing.T, kid string, key *ecdsa.PrivateKey) string {
 	t.Helper()
 	point, err := key.PublicKey.Bytes()
@@ -55,9 +55,9 @@ func ecJWK(t *testing.T, kid string, key *ecdsa.PrivateKey) string {
 	return fmt.Sprintf(`{"kty":"EC","kid":%q,"crv":"P-256","x":%q,"y":%q}`, kid, encode(point[1:33]), encode(point[33:]))
 }
 
-// Nobody gets in with a bad token, through the whole gateway: it is 401, nothing
-// reaches an upstream or the store, and nothing is fetched from where a token leads to.
-func TestBadTokens(t *testing.T) {
+// TestBadTokenAnswers401: whatever is wrong with a token, the answer is 401, nothing
+// reaches an upstream or the store, and nothing is fetched from where the token points.
+func TestBadTokenAnswers401(t *testing.T) {
 	began := time.Now()
 	issuer, attacker := newECKey(t), newECKey(t)
 	set := `{"keys":[` + ecJWK(t, "k", issuer) + `]}`
@@ -225,15 +225,15 @@ func TestBadTokens(t *testing.T) {
 	if res, err := http.Get(lure.URL); err != nil || lured.Load() == 0 {
 		t.Errorf("a connection there would not be seen: %v, %v", res, err)
 	}
-	// One for the start; then one in ten seconds at the most, however many kids are new.
+	// One fetch at the start, then at most one in ten seconds, however many kids are unknown.
 	if n := asked.Load(); n > 1+1+int64(time.Since(began)/(10*time.Second)) {
 		t.Errorf("the key server was asked %d times", n)
 	}
 }
 
-// A token that cannot be judged yet is not bad: 503, and neither the upstream nor the
-// store hears of it.
-func TestTokensBeforeTheFirstKeys(t *testing.T) {
+// TestTokenBeforeFirstKeysAnswers503: a token that cannot be checked yet is not bad.
+// Neither the upstream nor the store is called.
+func TestTokenBeforeFirstKeysAnswers503(t *testing.T) {
 	keys := jwtauth.NewKeySet("http://127.0.0.1:1/keys", slog.New(slog.DiscardHandler))
 	if err := keys.Fetch(t.Context()); err == nil {
 		t.Fatal("keys from nowhere")
@@ -261,9 +261,9 @@ func TestTokensBeforeTheFirstKeys(t *testing.T) {
 	}
 }
 
-// A stream ends when its token is not good any more, though it has not expired by the
-// gateway's clock.
-func TestStreamOfABadToken(t *testing.T) {
+// TestStreamEndsWhenTokenIsRefused: a stream ends when its token is no longer good, even
+// if by the gateway's clock it has not expired.
+func TestStreamEndsWhenTokenIsRefused(t *testing.T) {
 	var ahead atomic.Int64 // of the verifier's clock
 	r := newTestGateway(t, setup{change: func(o *proxy.Options) {
 		var err error

@@ -23,7 +23,7 @@ func TestDocsListRemovedHeaders(t *testing.T) {
 	}
 }
 
-func TestUntrustedFields(t *testing.T) {
+func TestUntrustedHeadersAreRemovedInEverySpelling(t *testing.T) {
 	fields := newUntrustedHeaders([]Route{{UserField: "X-User-Id"}, {PlanField: "Plan1"}})
 	long := "X-" + strings.Repeat("A", 200)
 	h := http.Header{}

@@ -14,10 +14,10 @@ import (
 	"testing"
 )
 
-// HTTP/1 as RFC 9112 has it and nothing besides: what the gateway sends, to either
-// side, has to pass. Where net/http is lenient this is not.
+// A strict reader of HTTP/1: it accepts what RFC 9112 allows and nothing else. Everything
+// that the gateway sends, to either side, has to pass. It is not lenient where net/http is.
 
-// A message is a request or a response off the wire.
+// A message is a request or a response as it was on the wire.
 type message struct {
 	start  string // its first line
 	fields []field
@@ -26,7 +26,7 @@ type message struct {
 
 type field struct{ name, value string }
 
-// values of a field, under exactly this name but for case.
+// values returns the values of a header. Only the case of its name may differ.
 func (m *message) values(name string) (values []string) {
 	for _, f := range m.fields {
 		if strings.EqualFold(f.name, name) {
@@ -45,7 +45,7 @@ var (
 
 var errMalformed = errors.New("malformed")
 
-// readLine reads a line that ends with CRLF and has neither of them besides.
+// readLine reads a line that ends with CRLF and has no other CR or LF.
 func readLine(r *bufio.Reader) (string, error) {
 	line, err := r.ReadString('\n')
 	if err == io.EOF && line != "" {
@@ -61,7 +61,7 @@ func readLine(r *bufio.Reader) (string, error) {
 	return text, nil
 }
 
-// readFields reads field lines up to the empty line.
+// readFields reads header lines up to the empty line.
 func readFields(r *bufio.Reader) (fields []field, err error) {
 	for {
 		line, err := readLine(r)
@@ -83,7 +83,7 @@ func noEOF(err error) error {
 	return err
 }
 
-// readHead reads the first line and the fields. io.EOF: there is no message.
+// readHead reads the first line and the headers. io.EOF means that there is no message.
 func readHead(r *bufio.Reader, start *regexp.Regexp) (*message, error) {
 	line, err := readLine(r)
 	if err != nil {
@@ -96,8 +96,8 @@ func readHead(r *bufio.Reader, start *regexp.Regexp) (*message, error) {
 	return &message{start: line, fields: fields}, err
 }
 
-// readBody reads the body by what the fields say of it. With neither of the two it is
-// empty, or all that comes when toEnd is set.
+// readBody reads the body as the headers describe it. Without Content-Length and
+// Transfer-Encoding the body is empty or, if toEnd is set, all that follows.
 func (m *message) readBody(r *bufio.Reader, toEnd bool) error {
 	lengths, codings := m.values("Content-Length"), m.values("Transfer-Encoding")
 	switch {
@@ -150,7 +150,7 @@ func (m *message) readChunks(r *bufio.Reader) error {
 	}
 }
 
-// readResponse reads the response to a request of that method; 1xx are responses, too.
+// readResponse reads the response to a request of that method. A 1xx is a response.
 func readResponse(r *bufio.Reader, method string) (m *message, status int, err error) {
 	if m, err = readHead(r, statusLine); err != nil {
 		return nil, 0, err
@@ -162,8 +162,8 @@ func readResponse(r *bufio.Reader, method string) (m *message, status int, err e
 	return m, status, m.readBody(r, true)
 }
 
-// A strictUpstream writes down what reaches it and answers 200, or with the status in
-// the query. Whatever is not well-formed fails the test.
+// A strictUpstream records what reaches it, and answers 200 or the status in the query.
+// Anything that is not well-formed fails the test.
 type strictUpstream struct {
 	url *url.URL
 	mu  sync.Mutex
@@ -201,7 +201,7 @@ func newStrictUpstream(t *testing.T) *strictUpstream {
 	return u
 }
 
-// serve serves a connection. A request that breaks off is none, and no error.
+// serve serves a connection. A request that breaks off is ignored.
 func (u *strictUpstream) serve(c net.Conn) error {
 	r := bufio.NewReader(c)
 	for {

@@ -22,12 +22,12 @@ import (
 	"metergate/proxy/upstream"
 )
 
-// TestRequests sends what testdata/requests has, byte for byte, on connections of its
-// own, and looks at both ends: at the upstream one well-formed request for each that
-// was to come through, counted under the user who sent it, and nothing else; at the
-// client one well-formed response each, and the connection's end where it has to be.
-// testdata/requests/README.md says how to add one.
-func TestRequests(t *testing.T) {
+// TestRawRequests sends the requests of testdata/requests byte for byte, each case on a
+// connection of its own, and looks at both ends. The upstream has to get one well-formed
+// request for each that should come through, counted under the user who sent it, and
+// nothing else. The client has to get one well-formed response for each, and the end of
+// the connection where it is expected. testdata/requests/README.md says how to add a case.
+func TestRawRequests(t *testing.T) {
 	files, _ := filepath.Glob("testdata/requests/*.txt")
 	var cases []*requestCase
 	for _, file := range files {
@@ -36,7 +36,7 @@ func TestRequests(t *testing.T) {
 	if len(cases) < 150 {
 		t.Fatalf("%d cases in %d files", len(cases), len(files))
 	}
-	r, rec := newRequestsRig(t)
+	r, rec := newRawGateway(t)
 	total := 0
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -55,8 +55,8 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// newRequestsRig is a gateway with the routes of testdata/requests/README.md.
-func newRequestsRig(t *testing.T) (*testGateway, *strictUpstream) {
+// newRawGateway returns a gateway with the routes of testdata/requests/README.md.
+func newRawGateway(t *testing.T) (*testGateway, *strictUpstream) {
 	u := newStrictUpstream(t)
 	r := newTestGateway(t, setup{
 		maxBody: 1 << 20,
@@ -86,10 +86,11 @@ func newRequestsRig(t *testing.T) (*testGateway, *strictUpstream) {
 	return r, u
 }
 
-// Wherever a client leaves, and however, nothing stays held, and what was counted lies
-// between what clients saw and what the upstream sent.
-func TestEarlyCloses(t *testing.T) {
-	r, u := newRequestsRig(t)
+// TestClientClosingAnywhereLeavesNothingHeld: wherever and however a client closes its
+// connection, nothing stays held. The count is between what clients saw and what the
+// upstream sent.
+func TestClientClosingAnywhereLeavesNothingHeld(t *testing.T) {
+	r, u := newRawGateway(t)
 	request := fmt.Sprintf("POST /api/analyze HTTP/1.1\r\nHost: api.example\r\nAuthorization: Bearer %s\r\nContent-Length: 64\r\n\r\n%064d", token("u", ""), 0)
 	seen := int64(0)
 	for cut := 0; cut <= len(request)+16; cut += 16 {
@@ -118,8 +119,8 @@ func TestEarlyCloses(t *testing.T) {
 	}
 }
 
-// metered says whether the routes above count what reached the upstream: from its
-// view, and not the router's.
+// metered reports whether the routes above count a request, judged by what reached the
+// upstream and not by the router.
 func metered(q recorded) bool {
 	if host := q.values("X-Forwarded-Host"); len(host) == 1 && strings.HasPrefix(strings.ToLower(host[0]), "free.example") {
 		return false
@@ -148,7 +149,7 @@ type expectation struct {
 	fields               []string // at the upstream: "Name: value", or "!Name" for none
 }
 
-// unescape gives a line of a case its bytes.
+// unescape returns the bytes that a line of a case stands for.
 func (c *requestCase) unescape(t *testing.T, s string) string {
 	auth := "Authorization: Bearer " + token(c.name, "")
 	s = strings.NewReplacer("{usual}", `Host: api.example\r\n`+auth, "{auth}", auth).Replace(s)
@@ -235,7 +236,7 @@ func (c *requestCase) run(t *testing.T, r *testGateway, rec *strictUpstream) {
 		e := c.expect[answered]
 		m, status, err := readResponse(read, e.method)
 		if errors.Is(err, syscall.ECONNRESET) && c.closed && e.method == "" && answered == len(c.expect)-1 {
-			// Closed with bytes unread, which can cost the client the answer.
+			// Closed while bytes were unread, which can cost the client the answer.
 			answered++
 			return true
 		}
@@ -249,7 +250,8 @@ func (c *requestCase) run(t *testing.T, r *testGateway, rec *strictUpstream) {
 		answered++
 		return true
 	}
-	// All that can go at once goes at once. Writes fail when the gateway has closed.
+	// Everything up to the next wait is sent at once. Writes fail once the gateway has
+	// closed the connection.
 	var send string
 	for i, step := range c.steps {
 		send += step.send

@@ -7,13 +7,14 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"metergate/proxy"
 )
 
-// What the gateway says of usage it alone says, in whatever section of a response: an
-// upstream cannot say it in an informational response or in a trailer, announced or not.
-func TestOnlyTheGatewaySpeaksOfUsage(t *testing.T) {
+// TestUpstreamCannotSetUsageHeaders: an upstream cannot set them in any section of a
+// response: neither in an informational response nor in a trailer, announced or not.
+func TestUpstreamCannotSetUsageHeaders(t *testing.T) {
 	const lies = "X-Usage: lie\r\nRateLimit: lie\r\nratelimit-policy: lie\r\nRateLimit-Remaining: lie\r\nX-RateLimit-Limit: lie\r\n" +
 		"X-RateLimit-Used: lie\r\nX-Request-Id: lie\r\nAccess-Control-Allow-Origin: lie\r\naccess-control-expose-headers: lie\r\n"
 	for name, c := range map[string]struct {
@@ -80,8 +81,9 @@ func TestOnlyTheGatewaySpeaksOfUsage(t *testing.T) {
 	}
 }
 
-// A client of HTTP/1.0 does not know informational responses: RFC 9110 section 15.2.
-func TestNoInformationForHTTP10(t *testing.T) {
+// TestHTTP10GetsNoInformationalResponses: a client of HTTP/1.0 does not know them, RFC
+// 9110 section 15.2.
+func TestHTTP10GetsNoInformationalResponses(t *testing.T) {
 	r := newTestGateway(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Link", "</a>")
 		w.WriteHeader(http.StatusEarlyHints)
@@ -94,8 +96,9 @@ func TestNoInformationForHTTP10(t *testing.T) {
 	}
 }
 
-// On a route that is not metered these fields are the upstream's own, but for the id.
-func TestUnmeteredFieldsStay(t *testing.T) {
+// TestUnmeteredRouteKeepsUpstreamRateLimits: on a route that is not metered, these
+// headers are the upstream's, except for the request id.
+func TestUnmeteredRouteKeepsUpstreamRateLimits(t *testing.T) {
 	r := newTestGateway(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-RateLimit-Limit", "7")
 		w.Header().Set("X-Request-Id", "the upstream's own")
@@ -103,5 +106,54 @@ func TestUnmeteredFieldsStay(t *testing.T) {
 	res := r.do(token("u", ""), "GET", "/api/status", nil)
 	if res.Header.Get("X-RateLimit-Limit") != "7" || len(res.Header.Values("X-Request-Id")) != 1 || res.Header.Get("X-Request-Id") == "the upstream's own" {
 		t.Errorf("%v", res.Header)
+	}
+}
+
+func TestUsageHeadersReplaceTheUpstreams(t *testing.T) {
+	r := newTestGateway(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
+		for _, name := range []string{"RateLimit", "RateLimit-Policy", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-Usage", "X-Request-Id"} {
+			w.Header().Set(name, "the upstream's own")
+		}
+		w.Header().Set("X-Other", "stays")
+	}})
+	res := r.do(token("u", ""), "POST", "/api/image-analysis", nil)
+	now := time.Now().UTC()
+	start := time.Date(now.Year(), now.Month(), 1, 0, 0, 0, 0, time.UTC)
+	end := start.AddDate(0, 1, 0)
+	seconds := int(end.Sub(start).Seconds())
+	for name, want := range map[string]string{
+		"RateLimit-Policy":      fmt.Sprintf(`"month";q=100;w=%d, "image-analysis-month";q=20;w=%[1]d`, seconds),
+		"X-RateLimit-Limit":     "100",
+		"X-RateLimit-Remaining": "99",
+		"X-RateLimit-Reset":     fmt.Sprint(end.Unix()),
+		"X-Usage":               "1/100",
+		"X-Other":               "stays",
+	} {
+		if got := res.Header.Values(name); len(got) != 1 || got[0] != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	var left, imagesLeft, in, imagesIn int
+	if _, err := fmt.Sscanf(res.Header.Get("RateLimit"), `"month";r=%d;t=%d, "image-analysis-month";r=%d;t=%d`, &left, &in, &imagesLeft, &imagesIn); err != nil {
+		t.Errorf("RateLimit: %q: %v", res.Header.Get("RateLimit"), err)
+	}
+	if left != 99 || imagesLeft != 19 || in != imagesIn || in <= 0 || in > int(end.Sub(now).Seconds())+1 {
+		t.Errorf("RateLimit: %q", res.Header.Get("RateLimit"))
+	}
+	if id := res.Header.Values("X-Request-Id"); len(id) != 1 || len(id[0]) < 16 || strings.Contains(id[0], " ") {
+		t.Errorf("X-Request-Id: %q", id)
+	}
+	if sent := r.requests()[0].Header.Get("X-Request-Id"); sent != res.Header.Get("X-Request-Id") {
+		t.Errorf("the upstream got the request id %q, the client %q", sent, res.Header.Get("X-Request-Id"))
+	}
+
+	res = r.do(token("u", "enterprise"), "POST", "/api/analyze", nil)
+	if got := res.Header.Get("X-Usage"); got != "2/unlimited" {
+		t.Errorf("without limits X-Usage is %q, want 2/unlimited", got)
+	}
+	for _, name := range []string{"RateLimit", "RateLimit-Policy", "X-RateLimit-Limit"} {
+		if got := res.Header.Values(name); got != nil {
+			t.Errorf("without limits %s is %q", name, got)
+		}
 	}
 }

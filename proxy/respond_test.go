@@ -8,12 +8,12 @@ import (
 	"testing"
 )
 
-// securing are the fields of which this is about.
-var securing = []string{"Cache-Control", "Content-Security-Policy", "Cross-Origin-Resource-Policy", "Referrer-Policy", "X-Content-Type-Options", "X-Frame-Options"}
+// securityHeaders are the headers that the test below looks at.
+var securityHeaders = []string{"Cache-Control", "Content-Security-Policy", "Cross-Origin-Resource-Policy", "Referrer-Policy", "X-Content-Type-Options", "X-Frame-Options"}
 
-// What the gateway answers itself is data and no page. What an upstream answers is the
-// upstream's, field by field.
-func TestSecuringFields(t *testing.T) {
+// TestSecurityHeadersOfOwnAnswersOnly: an answer of the gateway is data and not a page.
+// Each header of an upstream's response is the upstream's.
+func TestSecurityHeadersOfOwnAnswersOnly(t *testing.T) {
 	upstreams := map[string]string{ // its own field
 		"Content-Security-Policy": "default-src 'self'", "Cache-Control": "max-age=60", "X-Frame-Options": "DENY",
 	}
@@ -76,7 +76,7 @@ func TestSecuringFields(t *testing.T) {
 		if res.StatusCode != c.status {
 			t.Errorf("%s, want %d", what, c.status)
 		}
-		for _, name := range securing {
+		for _, name := range securityHeaders {
 			if got := strings.Join(res.Header.Values(name), "|"); got != c.want[name] {
 				t.Errorf("%s: %s is %q, want %q", what, name, got, c.want[name])
 			}

@@ -10,9 +10,10 @@ import (
 	"metergate/quota/boltstore"
 )
 
-// What an administrator changes holds for the next request, in all that the client and
-// the upstream are told, and open streams show it.
-func TestChangesOfAnAdministrator(t *testing.T) {
+// TestAdminChangesApplyToNextRequest: what an administrator changes applies to the next
+// request, in everything that the client and the upstream are told, and open streams show
+// it.
+func TestAdminChangesApplyToNextRequest(t *testing.T) {
 	store, err := boltstore.Open(t.TempDir(), boltstore.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +69,7 @@ func TestChangesOfAnAdministrator(t *testing.T) {
 		}
 	}
 	call(200, "4/unlimited", "enterprise")
-	// Nor does a request that is not metered tell the upstream the token's plan.
+	// A request that is not metered also tells the upstream the plan that applies.
 	r.do(tok, "GET", "/who", nil)
 	if sent := r.requests(); sent[len(sent)-1].Method != "GET" || sent[len(sent)-1].Header.Get("X-User-Plan") != "enterprise" {
 		t.Errorf("the upstream is told the plan %q", sent[len(sent)-1].Header.Get("X-User-Plan"))

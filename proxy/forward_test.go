@@ -11,9 +11,9 @@ import (
 	"metergate/proxy"
 )
 
-// The upstream is told who the user is, and no client can tell it something else,
-// on any route and in any spelling.
-func TestIdentityFields(t *testing.T) {
+// TestIdentityHeadersCannotBeForged: the upstream is told who the user is, and no client
+// can set these headers, on any route and in any spelling.
+func TestIdentityHeadersCannotBeForged(t *testing.T) {
 	r := newTestGateway(t, setup{routes: []proxy.Route{
 		{Pattern: "POST /who", Endpoint: "lookup", UserField: "X-User-Id", PlanField: "X-User-Plan"},
 		{Pattern: "POST /open", Public: true},
@@ -36,7 +36,7 @@ func TestIdentityFields(t *testing.T) {
 	if got := r.requests()[1].Header.Get("X-User-Id"); got != "v" {
 		t.Errorf("Connection: X-User-Id left %q", got)
 	}
-	// What no field can have is encoded, and the sign that says so as well.
+	// Characters that no header may have are percent-encoded, and so is the percent sign.
 	for user, want := range map[string]string{"日本 100%": "%E6%97%A5%E6%9C%AC%20100%25", "a b": "a%20b", "50%": "50%25"} {
 		before := len(r.requests())
 		r.do(token(user, ""), "POST", "/who", nil)
@@ -44,7 +44,7 @@ func TestIdentityFields(t *testing.T) {
 			t.Errorf("%s is told as %q, want %q", user, got, want)
 		}
 	}
-	// A trailer is a field too.
+	// A trailer must not get through either.
 	conn := r.dial()
 	before := len(r.requests())
 	fmt.Fprintf(conn, "POST /open HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: X-User-Id\r\n\r\n2\r\nhi\r\n0\r\nX-User-Id: admin\r\n\r\n")
@@ -56,7 +56,7 @@ func TestIdentityFields(t *testing.T) {
 	}
 }
 
-func TestDropAuthorization(t *testing.T) {
+func TestDropAuthorizationKeepsTokenFromUpstream(t *testing.T) {
 	r := newTestGateway(t, setup{routes: []proxy.Route{{Pattern: "POST /dropped", Endpoint: "lookup", DropAuthorization: true}}})
 	r.do(token("u", ""), "POST", "/dropped", nil)
 	r.do(token("u", ""), "POST", "/api/analyze", nil)
@@ -68,7 +68,7 @@ func TestDropAuthorization(t *testing.T) {
 	}
 }
 
-func TestStripPrefix(t *testing.T) {
+func TestStripPrefixCutsSegments(t *testing.T) {
 	r := newTestGateway(t, setup{routes: []proxy.Route{
 		{Pattern: "GET /v1/files/{rest...}", Endpoint: "lookup", StripPrefix: "/v1"},
 		{Pattern: "GET /whole/{$}", Endpoint: "lookup", StripPrefix: "/whole"},
@@ -91,9 +91,9 @@ func TestStripPrefix(t *testing.T) {
 	}
 }
 
-// A route that allows it switches protocols, and nothing of it is metered; h2c is
-// never one.
-func TestUpgradeAllowed(t *testing.T) {
+// TestUpgradeIsForwardedWhereAllowed: a route that allows it switches protocols, and
+// nothing of that is metered. h2c is never forwarded.
+func TestUpgradeIsForwardedWhereAllowed(t *testing.T) {
 	r := newTestGateway(t, setup{
 		routes: []proxy.Route{{Pattern: "GET /socket", Upgrade: true}},
 		upstream: func(w http.ResponseWriter, r *http.Request) {

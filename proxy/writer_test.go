@@ -30,8 +30,8 @@ func (l oneConn) Accept() (net.Conn, error) {
 func (l oneConn) Close() error   { close(l); return nil }
 func (l oneConn) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 
-// pipe serves a connection without a buffer: what is written waits until it is read.
-// gone is closed when the gateway has closed it.
+// pipe serves a connection without a buffer: each write waits until it is read. gone is
+// closed once the gateway has closed the connection.
 func (r *testGateway) pipe() (client net.Conn, gone chan bool) {
 	client, server := net.Pipe()
 	gone = make(chan bool)
@@ -47,8 +47,9 @@ func (r *testGateway) pipe() (client net.Conn, gone chan bool) {
 	return client, gone
 }
 
-// A client that stops to read holds neither the upstream nor a goroutine.
-func TestClientDoesNotRead(t *testing.T) {
+// TestClientThatDoesNotReadIsCutOff: a client that stops reading holds up neither the
+// upstream nor a goroutine.
+func TestClientThatDoesNotReadIsCutOff(t *testing.T) {
 	for _, proto := range []int{1, 2} {
 		t.Run(fmt.Sprint("HTTP/", proto), func(t *testing.T) {
 			ended := make(chan bool)
@@ -78,7 +79,7 @@ func TestClientDoesNotRead(t *testing.T) {
 	}
 }
 
-// secure serves the gateway with TLS in HTTP/1 or HTTP/2.
+// secure serves the gateway over TLS with HTTP/1 or HTTP/2.
 func (r *testGateway) secure(proto int) (*http.Client, string) {
 	s := httptest.NewUnstartedServer(r.handler)
 	s.EnableHTTP2 = proto == 2
@@ -89,9 +90,9 @@ func (r *testGateway) secure(proto int) (*http.Client, string) {
 	return s.Client(), s.URL
 }
 
-// A stream that is silent for longer than a write may take is honest, and so is a
-// client that reads slowly but does.
-func TestHonestStreams(t *testing.T) {
+// TestPausingStreamAndSlowReaderAreNotCutOff: a stream may pause for longer than one
+// write may take, and a client may read slowly as long as it reads.
+func TestPausingStreamAndSlowReaderAreNotCutOff(t *testing.T) {
 	const stall = 3 * time.Second // which a busy machine keeps nobody waiting for
 	for _, proto := range []int{1, 2} {
 		t.Run(fmt.Sprint("silent, HTTP/", proto), func(t *testing.T) {
@@ -131,7 +132,7 @@ func TestHonestStreams(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// In all it takes twice the time that one write may.
+		// In total this takes twice as long as one write may take.
 		total := 0
 		for piece := make([]byte, size/16); err == nil; {
 			<-time.After(2 * stall / 16)
@@ -145,8 +146,9 @@ func TestHonestStreams(t *testing.T) {
 	})
 }
 
-// The gateway's own answers wait for a client no longer than others.
-func TestClientDoesNotReadOwnAnswers(t *testing.T) {
+// TestClientThatDoesNotReadOwnAnswersIsCutOff: the gateway's own answers wait for a
+// client no longer than others do.
+func TestClientThatDoesNotReadOwnAnswersIsCutOff(t *testing.T) {
 	for name, request := range map[string]string{
 		"usage":   "GET /usage HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n",
 		"stream":  "GET /usage/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n",
@@ -163,10 +165,10 @@ func TestClientDoesNotReadOwnAnswers(t *testing.T) {
 	}
 }
 
-// net/http writes "100 Continue" by itself when the body is read, which it is a second
-// after the upstream was asked and said nothing. A client that does not take it does not
-// hold its unit for longer than the route's timeout.
-func TestClientDoesNotReadContinue(t *testing.T) {
+// TestClientThatDoesNotReadContinueIsCutOff: net/http writes "100 Continue" when the body
+// is first read, which is one second after the upstream was asked and has said nothing. A
+// client that does not read it holds its unit no longer than the route's timeout.
+func TestClientThatDoesNotReadContinueIsCutOff(t *testing.T) {
 	asked := make(chan bool)
 	r := newTestGateway(t, setup{timeout: 3 * time.Second, upstream: func(w http.ResponseWriter, r *http.Request) {
 		conn, _, _ := w.(http.Hijacker).Hijack()
@@ -182,9 +184,10 @@ func TestClientDoesNotReadContinue(t *testing.T) {
 	r.want("u", "", 0)
 }
 
-// A body that comes one byte at a time, for ever, ends with the route's timeout; what
-// follows an answer that did not need it, with the time for that.
-func TestSlowBodies(t *testing.T) {
+// TestEndlessSlowBodyIsCutOff: a body that comes one byte at a time, for ever, ends with
+// the route's timeout. The rest of a body after an answer that did not need it ends with
+// lingerTimeout.
+func TestEndlessSlowBodyIsCutOff(t *testing.T) {
 	for name, c := range map[string]struct {
 		token   string
 		timeout time.Duration

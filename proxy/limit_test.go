@@ -1,0 +1,129 @@
+package proxy_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"metergate/quota"
+)
+
+func TestEndpointLimitCountsTowardsBothLimits(t *testing.T) {
+	r := newTestGateway(t, setup{})
+	tok := token("u", "")
+	for range 20 {
+		if res := r.do(tok, "POST", "/api/image-analysis", nil); res.StatusCode != 200 {
+			t.Fatalf("%s: %s", res.Status, res.body)
+		}
+	}
+	res := r.do(tok, "POST", "/api/image-analysis", nil)
+	if res.StatusCode != 429 || res.Header.Get("X-Usage") != "20/100" || res.Header.Get("X-RateLimit-Limit") != "20" {
+		t.Errorf("the 21st image: %s, X-Usage %q, X-RateLimit-Limit %q", res.Status, res.Header.Get("X-Usage"), res.Header.Get("X-RateLimit-Limit"))
+	}
+	r.do(tok, "POST", "/api/analyze", nil)
+	u := r.usage("u", "")
+	if image := u.Endpoints["image-analysis"]; u.Used != 21 || image.Used != 20 || u.Endpoints["analyze"].Used != 1 || *image.Allowed || !u.Allowed {
+		t.Errorf("usage: %+v", u)
+	}
+}
+
+func TestOverLimitAnswers429(t *testing.T) {
+	r := newTestGateway(t, setup{})
+	tok := token("u", "one")
+	r.do(tok, "POST", "/api/analyze", nil)
+	res := r.do(tok, "POST", "/api/analyze", strings.NewReader("text"))
+	if res.StatusCode != 429 || res.Header.Get("Content-Type") != "application/problem+json" {
+		t.Fatalf("%s, %s", res.Status, res.Header.Get("Content-Type"))
+	}
+	var p struct {
+		Type, Title, Endpoint string
+		Status                int
+		Violated              []string    `json:"violated-policies"`
+		Usage                 quota.Usage `json:"usage"`
+		Upgrade               string      `json:"upgrade_url"`
+	}
+	if err := json.Unmarshal([]byte(res.body), &p); err != nil {
+		t.Fatal(err)
+	}
+	if p.Type != "https://iana.org/assignments/http-problem-types#quota-exceeded" || p.Status != 429 || p.Endpoint != "analyze" ||
+		len(p.Violated) != 1 || p.Violated[0] != "month" || p.Usage.Used != 1 || *p.Usage.Limit != 1 || p.Usage.Status != quota.StatusBlocked ||
+		p.Usage.Allowed || p.Usage.User != "u" || p.Upgrade != "https://example.com/pricing" {
+		t.Errorf("problem: %s", res.body)
+	}
+	retry, _ := strconv.Atoi(res.Header.Get("Retry-After"))
+	now := time.Now().UTC()
+	left := time.Date(now.Year(), now.Month()+1, 1, 0, 0, 0, 0, time.UTC).Sub(now)
+	if retry < int(left.Seconds()) || retry > int(left.Seconds())+60 {
+		t.Errorf("Retry-After is %d s, the month has %v left", retry, left)
+	}
+	if n := len(r.requests()); n != 1 {
+		t.Errorf("%d requests reached the upstream, want 1", n)
+	}
+	r.want("u", "one", 1)
+}
+
+// TestHeldUnitsRefuseForOneSecond: if only requests in flight hold the last units, it is
+// worth trying again soon.
+func TestHeldUnitsRefuseForOneSecond(t *testing.T) {
+	arrived, release := make(chan bool), make(chan bool)
+	r := newTestGateway(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
+		arrived <- true
+		<-release
+	}})
+	tok := token("u", "one")
+	done := make(chan reply)
+	go func() {
+		res, _ := r.try(tok, "POST", "/api/analyze", nil)
+		done <- res
+	}()
+	<-arrived
+	res := r.do(tok, "POST", "/api/analyze", nil)
+	if res.StatusCode != 429 || res.Header.Get("Retry-After") != "1" || res.Header.Get("X-Usage") != "0/1" {
+		t.Errorf("%s, Retry-After %q, X-Usage %q", res.Status, res.Header.Get("Retry-After"), res.Header.Get("X-Usage"))
+	}
+	if u := r.usage("u", "one"); u.InFlight != 1 || u.Used != 0 || *u.Remaining != 1 || u.Allowed {
+		t.Errorf("usage while one is running: %+v", u)
+	}
+	close(release)
+	if first := <-done; first.StatusCode != 200 {
+		t.Errorf("the running request got %s", first.Status)
+	}
+}
+
+// TestRefusalDoesNotWaitForBody: a client may announce a body and hold it back: it is
+// answered anyway.
+func TestRefusalDoesNotWaitForBody(t *testing.T) {
+	r := newTestGateway(t, setup{})
+	tok := token("u", "one")
+	r.do(tok, "POST", "/api/analyze", nil)
+	for name, request := range map[string]string{
+		"expecting 100": "POST /api/analyze HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + tok + "\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n",
+		"held back":     "POST /api/analyze HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + tok + "\r\nContent-Length: 1000\r\n\r\nhalf of",
+		"chunked":       "POST /api/analyze HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + tok + "\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello",
+		"no token":      "POST /api/analyze HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf of",
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := r.dial()
+			io.WriteString(conn, request)
+			res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := 429
+			if name == "no token" {
+				want = 401
+			}
+			if body, err := io.ReadAll(res.Body); res.StatusCode != want || err != nil || !json.Valid(body) || !res.Close {
+				t.Errorf("%s, closing %v, error %v: %s", res.Status, res.Close, err, body)
+			}
+		})
+	}
+	if n := len(r.requests()); n != 1 {
+		t.Errorf("%d requests reached the upstream, want 1", n)
+	}
+}

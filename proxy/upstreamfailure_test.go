@@ -1,0 +1,84 @@
+package proxy_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"metergate/internal/testkit"
+)
+
+func TestUpstreamFailureReleases(t *testing.T) {
+	for name, c := range map[string]struct {
+		upstream http.HandlerFunc
+		timeout  time.Duration
+		status   int
+	}{
+		"cuts the connection": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 0, 502},
+		"never answers": {func(_ http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body) // net/http notices a client that goes only then
+			<-r.Context().Done()
+		}, 50 * time.Millisecond, 504},
+		"sends no HTTP": {func(w http.ResponseWriter, r *http.Request) {
+			conn, _, _ := w.(http.Hijacker).Hijack()
+			io.WriteString(conn, "220 smtp.example.com\r\n")
+			conn.Close()
+		}, 0, 502},
+		"switches protocols unasked": {func(w http.ResponseWriter, r *http.Request) {
+			conn, _, _ := w.(http.Hijacker).Hijack()
+			io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\n\r\n")
+			conn.Close()
+		}, 0, 502},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newTestGateway(t, setup{upstream: c.upstream, timeout: c.timeout})
+			res := r.do(token("u", ""), "POST", "/api/analyze", strings.NewReader("text"))
+			if res.StatusCode != c.status || res.Header.Get("Content-Type") != "application/problem+json" || res.Header.Get("X-Usage") != "0/100" {
+				t.Errorf("%s, %s, X-Usage %q: %s", res.Status, res.Header.Get("Content-Type"), res.Header.Get("X-Usage"), res.body)
+			}
+			if strings.Contains(res.body, r.target.Host) {
+				t.Errorf("the answer names the upstream: %s", res.body)
+			}
+			r.want("u", "", 0)
+		})
+	}
+}
+
+func TestUpstreamDownReleases(t *testing.T) {
+	r := newTestGateway(t, setup{})
+	r.target.Host = testkit.FreeAddress(t)
+	if res := r.do(token("u", ""), "POST", "/api/analyze", nil); res.StatusCode != 502 {
+		t.Errorf("%s: %s", res.Status, res.body)
+	}
+	r.want("u", "", 0)
+}
+
+// TestTimeoutKeepsConnectionWithoutBody: after a 504, the connection of a request without
+// a body still works.
+func TestTimeoutKeepsConnectionWithoutBody(t *testing.T) {
+	r := newTestGateway(t, setup{timeout: 100 * time.Millisecond, upstream: func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.RawQuery == "slow" {
+			<-r.Context().Done()
+		}
+	}})
+	conn := r.dial()
+	read := bufio.NewReader(conn)
+	for _, method := range []string{"GET", "POST"} {
+		for _, query := range []string{"", "?slow", ""} {
+			path := map[string]string{"GET": "/api/lookup/7", "POST": "/api/analyze"}[method]
+			fmt.Fprintf(conn, "%s %s%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: 0\r\n\r\n", method, path, query, token("u", ""))
+			res, err := http.ReadResponse(read, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			io.Copy(io.Discard, res.Body)
+			if res.StatusCode == 499 || res.Close || query == "?slow" && res.StatusCode != 504 {
+				t.Errorf("%s %s: %s, close %v", method, query, res.Status, res.Close)
+			}
+		}
+	}
+}
