@@ -11,37 +11,37 @@ import (
 	"metergate/quota"
 )
 
-func testScanUsers(t *testing.T, b *harness) {
-	users := func(per quota.Period, at time.Time) (got map[string]quota.UserUsage) {
+func testScanUsers(t *testing.T, h *harness) {
+	users := func(period quota.Period, at time.Time) (got map[string]quota.UserUsage) {
 		t.Helper()
 		got = map[string]quota.UserUsage{}
-		err := b.store.ScanUsers(context.Background(), per, at, func(u quota.UserUsage) error {
+		err := h.store.ScanUsers(context.Background(), period, at, func(u quota.UserUsage) error {
 			if _, twice := got[u.User]; twice {
-				t.Errorf("%q was found twice", u.User)
+				t.Errorf("%q is yielded twice", u.User)
 			}
 			got[u.User] = u
 			return nil
 		})
 		if err != nil {
-			t.Errorf("Users: %v", err)
+			t.Errorf("ScanUsers: %v", err)
 		}
 		return got
 	}
-	if got := users(quota.Month, b.clock.Now()); len(got) != 0 {
-		t.Errorf("found %v, want nobody", got)
+	if got := users(quota.Month, h.clock.Now()); len(got) != 0 {
+		t.Errorf("ScanUsers yields %v, want nobody", got)
 	}
 	set := func(user string, counts map[string]int64) {
-		b.applyChange(user, hundredAMonth, quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: counts})
+		h.applyChange(user, hundredAMonth, quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: counts})
 	}
 	const many = 700
 	var wait sync.WaitGroup
 	for part := range 4 {
 		wait.Go(func() {
 			for i := part; i < many; i += 4 {
-				_, err := b.store.ApplyChange(context.Background(), fmt.Sprint("user-", i), hundredAMonth.OnlyChoice(),
+				_, err := h.store.ApplyChange(context.Background(), fmt.Sprint("user-", i), hundredAMonth.OnlyChoice(),
 					quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"analyze": int64(i) + 1}})
 				if err != nil {
-					b.t.Errorf("Change: %v", err)
+					h.t.Errorf("ApplyChange: %v", err)
 				}
 			}
 		})
@@ -49,16 +49,16 @@ func testScanUsers(t *testing.T, b *harness) {
 	wait.Wait()
 	odd := `ü {*}[?]\:/ "x"`
 	set(odd, map[string]int64{"analyze": 2, "removed": 3, "report": 0})
-	b.applyChange(odd, hundredAMonth, quota.Change{Action: quota.ActionSetPlan, Plan: "pro"})
-	b.applyChange("ended", hundredAMonth, quota.Change{Action: quota.ActionSetPlan, Plan: "pro", Until: b.clock.Now().Add(time.Hour)})
+	h.applyChange(odd, hundredAMonth, quota.Change{Action: quota.ActionSetPlan, Plan: "pro"})
+	h.applyChange("ended", hundredAMonth, quota.Change{Action: quota.ActionSetPlan, Plan: "pro", Until: h.clock.Now().Add(time.Hour)})
 	set("ended", map[string]int64{"report": 1})
-	b.use(1, "daily", "report", NewPlan("daily", quota.Limit{Requests: 5, Period: quota.Day}))
-	b.admit("holds", "report", hundredAMonth)
+	h.use(1, "daily", "report", NewPlan("daily", quota.Limit{Requests: 5, Period: quota.Day}))
+	h.admit("holds", "report", hundredAMonth)
 	set("nothing", map[string]int64{"report": 0})
-	november := b.clock.Now()
-	b.clock.Advance(20 * 24 * time.Hour)
-	b.use(2, "december", "report", hundredAMonth)
-	b.use(1, odd, "report", hundredAMonth)
+	november := h.clock.Now()
+	h.clock.Advance(20 * 24 * time.Hour)
+	h.use(2, "december", "report", hundredAMonth)
+	h.use(1, odd, "report", hundredAMonth)
 
 	got := users(quota.Month, november)
 	for i := range many {
@@ -78,21 +78,21 @@ func testScanUsers(t *testing.T, b *harness) {
 	if got := users(quota.Day, november); len(got) != 1 || got["daily"].Used != 1 {
 		t.Errorf("on the day: %v, want daily", got)
 	}
-	if got := users(quota.Month, b.clock.Now()); len(got) != 2 || got["december"].Used != 2 || got[odd].Used != 1 {
+	if got := users(quota.Month, h.clock.Now()); len(got) != 2 || got["december"].Used != 2 || got[odd].Used != 1 {
 		t.Errorf("in December: %v", got)
 	}
 	stop, n := errors.New("enough"), 0
-	err := b.store.ScanUsers(context.Background(), quota.Month, november, func(quota.UserUsage) error {
+	err := h.store.ScanUsers(context.Background(), quota.Month, november, func(quota.UserUsage) error {
 		if n++; n == 3 {
 			return stop
 		}
 		return nil
 	})
 	if !errors.Is(err, stop) || n != 3 {
-		t.Errorf("error %v after %d users, want that of the third", err, n)
+		t.Errorf("error %v after %d users, want yield's error after the third", err, n)
 	}
-	for _, wrong := range []time.Time{b.clock.Now().AddDate(0, 2, 0), b.clock.Now().Add(-2 * keep)} {
-		if err := b.store.ScanUsers(context.Background(), quota.Month, wrong, func(quota.UserUsage) error { return nil }); !errors.Is(err, quota.ErrNotKept) {
+	for _, wrong := range []time.Time{h.clock.Now().AddDate(0, 2, 0), h.clock.Now().Add(-2 * keep)} {
+		if err := h.store.ScanUsers(context.Background(), quota.Month, wrong, func(quota.UserUsage) error { return nil }); !errors.Is(err, quota.ErrNotKept) {
 			t.Errorf("%v: error %v, want %v", wrong, err, quota.ErrNotKept)
 		}
 	}

@@ -1,0 +1,192 @@
+package quotatest
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"metergate/quota"
+)
+
+func testChangeIDAppliesOnce(t *testing.T, h *harness) {
+	grant := quota.Change{Action: quota.ActionGrant, Requests: 5, ID: `payment "17" /{x}*`, By: "ann", Reason: "paid"}
+	h.wantSnapshot(h.applyChange("u", hundredAMonth, grant), "0+0 0+0/5 [0 0 0]")
+	grant.By, grant.Reason = "bob", "once more" // By and Reason do not matter
+	h.wantSnapshot(h.applyChange("u", hundredAMonth, grant), "0+0 0+0/5 [0 0 0]")
+	other := grant
+	other.Requests = 6
+	h.rejectChange("u", hundredAMonth, other, quota.ErrIDConflict)
+	h.rejectChange("u", hundredAMonth, quota.Change{Action: quota.ActionReset, ID: grant.ID}, quota.ErrIDConflict)
+	h.wantSnapshot(h.applyChange("v", hundredAMonth, other), "0+0 0+0/6 [0 0 0]")
+	// It is recognised even if the plan no longer has the limit.
+	s, err := h.store.ApplyChange(context.Background(), "u", NewPlan("unlimited").OnlyChoice(), grant)
+	if err != nil {
+		t.Errorf("repeated under another plan: %v", err)
+	}
+	h.wantSnapshot(s, "0+0 [0 0 0]")
+	h.clock.Advance(24 * time.Hour)
+	h.wantSnapshot(h.applyChange("u", hundredAMonth, grant), "0+0 0+0/5 [0 0 0]")
+	h.clock.Advance(20 * time.Second)
+	h.wantSnapshot(h.applyChange("u", hundredAMonth, grant), "0+0 0+0/10 [0 0 0]")
+	// Many times at once, on all gateways.
+	var wait sync.WaitGroup
+	grant.ID = "at once"
+	for range 20 {
+		wait.Go(func() {
+			if _, err := h.store.ApplyChange(context.Background(), "u", hundredAMonth.OnlyChoice(), grant); err != nil {
+				h.t.Errorf("ApplyChange: %v", err)
+			}
+		})
+	}
+	wait.Wait()
+	h.wantState("u", hundredAMonth, "0+0 0+0/15 [0 0 0]")
+	if entries := h.auditLog("u"); len(entries) != 3 || entries[2].By != "ann" {
+		t.Errorf("the audit log is %+v", entries)
+	}
+}
+
+func testChangeIDsAreBounded(t *testing.T, h *harness) {
+	var wait sync.WaitGroup
+	grant := quota.Change{Action: quota.ActionGrant, Requests: 1}
+	next := make(chan int)
+	for range 4 {
+		wait.Go(func() {
+			for i := range next {
+				c := grant
+				c.ID = fmt.Sprint("id-", i)
+				if _, err := h.store.ApplyChange(context.Background(), "u", hundredAMonth.OnlyChoice(), c); err != nil {
+					h.t.Errorf("ApplyChange %d: %v", i, err)
+				}
+			}
+		})
+	}
+	for i := range quota.MaxChangeIDs {
+		next <- i
+	}
+	close(next)
+	wait.Wait()
+	last := grant
+	last.ID = "one more"
+	h.rejectChange("u", hundredAMonth, last, quota.ErrTooManyIDs)
+	known := grant
+	known.ID = "id-0"
+	h.applyChange("u", hundredAMonth, known)
+	h.wantSnapshot(h.applyChange("u", hundredAMonth, grant), fmt.Sprintf("0+0 0+0/%d [0 0 0]", quota.MaxChangeIDs+1))
+	h.applyChange("v", hundredAMonth, last)
+	h.clock.Advance(25 * time.Hour)
+	h.wantSnapshot(h.applyChange("u", hundredAMonth, last), fmt.Sprintf("0+0 0+0/%d [0 0 0]", quota.MaxChangeIDs+2))
+}
+
+func testAuditLog(t *testing.T, h *harness) {
+	if got := h.auditLog("u"); len(got) != 0 {
+		t.Errorf("a user who was never seen has %+v", got)
+	}
+	until := time.Date(2026, 12, 24, 18, 0, 0, 0, time.UTC)
+	changes := []quota.Change{
+		{Action: quota.ActionGrant, Requests: 5, By: "ann", Reason: "a \"big\" customer, <ü>\\n", ID: "17"},
+		{Action: quota.ActionReset},
+		{Action: quota.ActionSetPlan, Plan: "pro", Until: until},
+		{Action: quota.ActionSetCounts, Period: quota.Year, Counts: map[string]int64{"analyze": 3, "report": 0}},
+		{Action: quota.ActionClearPlan, By: strings.Repeat("b", 256), Reason: strings.Repeat("r", 1024), ID: strings.Repeat("~", 256)},
+	}
+	for _, c := range changes {
+		h.applyChange("u", hundredAMonth, c)
+		h.clock.Advance(10 * time.Second)
+	}
+	changes[0].Period = quota.Month // that of the headline limit
+	got := h.auditLog("u")
+	slices.Reverse(got)
+	for i, c := range changes {
+		if i >= len(got) {
+			t.Fatalf("%d entries, want %d", len(got), len(changes))
+		}
+		e := got[i]
+		if late := e.At.Sub(noon.Add(time.Duration(i) * 10 * time.Second)); late < -time.Millisecond || late > 5*time.Second {
+			t.Errorf("entry %d was made at %v", i, e.At)
+		}
+		sameCounts := maps.Equal(e.Counts, c.Counts)
+		e.Counts, c.Counts = nil, nil
+		if !e.Until.Equal(c.Until) || !sameCounts {
+			t.Errorf("entry %d is %+v, want %+v", i, got[i], changes[i])
+		}
+		e.Until, c.Until = time.Time{}, time.Time{}
+		if fmt.Sprintf("%+v", e.Change) != fmt.Sprintf("%+v", c) {
+			t.Errorf("entry %d is %+v, want %+v", i, e.Change, c)
+		}
+	}
+	for i := range quota.MaxAuditEntries + 3 {
+		h.applyChange("u", hundredAMonth, quota.Change{Action: quota.ActionReset, Reason: fmt.Sprint(i)})
+	}
+	got = h.auditLog("u")
+	if len(got) != quota.MaxAuditEntries || got[0].Reason != fmt.Sprint(quota.MaxAuditEntries+2) || got[quota.MaxAuditEntries-1].Reason != "3" {
+		t.Errorf("%d entries, the newest %+v", len(got), got[0])
+	}
+	h.clock.Advance(keep - time.Hour)
+	h.applyChange("u", hundredAMonth, quota.Change{Action: quota.ActionReset, Reason: "later"})
+	if got := h.auditLog("u"); len(got) != quota.MaxAuditEntries || got[0].Reason != "later" {
+		t.Errorf("%d entries, the newest %+v", len(got), got[0])
+	}
+	h.clock.Advance(2 * time.Hour)
+	h.wantState("u", hundredAMonth, "0+0 0+0 [0 0 0]")
+	if got := h.auditLog("u"); len(got) != 1 {
+		t.Errorf("%d entries are kept for too long", len(got)-1)
+	}
+	h.clock.Advance(keep)
+	h.wantState("u", hundredAMonth, "0+0 0+0 [0 0 0]")
+	if got := h.auditLog("u"); len(got) != 0 {
+		t.Errorf("%d entries are kept for ever", len(got))
+	}
+}
+
+func testInvalidChanges(t *testing.T, h *harness) {
+	many := map[string]int64{}
+	for i := range quota.MaxCountsPerChange + 1 {
+		many[fmt.Sprint("e", i)] = 1
+	}
+	for _, c := range []quota.Change{
+		{},
+		{Action: "other"},
+		{Action: quota.ActionGrant},
+		{Action: quota.ActionGrant, Requests: -1},
+		{Action: quota.ActionGrant, Requests: quota.MaxRequests + 1},
+		{Action: quota.ActionGrant, Requests: 1, Period: 9},
+		{Action: quota.ActionGrant, Requests: 1, Endpoint: "report"},
+		{Action: quota.ActionGrant, Requests: 1, Endpoint: "a/b", Period: quota.Day},
+		{Action: quota.ActionGrant, Requests: 1, Plan: "pro"},
+		{Action: quota.ActionReset, Requests: 1},
+		{Action: quota.ActionReset, Period: quota.Day},
+		{Action: quota.ActionReset, By: "a\nb"},
+		{Action: quota.ActionReset, By: strings.Repeat("b", 257)},
+		{Action: quota.ActionReset, Reason: "\x00"},
+		{Action: quota.ActionReset, Reason: "\xff"},
+		{Action: quota.ActionReset, Reason: strings.Repeat("r", 1025)},
+		{Action: quota.ActionReset, ID: "ü"},
+		{Action: quota.ActionReset, ID: strings.Repeat("i", 257)},
+		{Action: quota.ActionSetPlan},
+		{Action: quota.ActionSetPlan, Plan: "a b"},
+		{Action: quota.ActionSetPlan, Plan: strings.Repeat("p", 65)},
+		{Action: quota.ActionSetPlan, Plan: "pro", Until: time.Unix(0, 0)},
+		{Action: quota.ActionSetPlan, Plan: "pro", Until: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)},
+		{Action: quota.ActionClearPlan, Plan: "pro"},
+		{Action: quota.ActionSetCounts, Period: quota.Day},
+		{Action: quota.ActionSetCounts, Counts: map[string]int64{"report": 1}},
+		{Action: quota.ActionSetCounts, Period: quota.Day, Counts: map[string]int64{"": 1}},
+		{Action: quota.ActionSetCounts, Period: quota.Day, Counts: map[string]int64{"a b": 1}},
+		{Action: quota.ActionSetCounts, Period: quota.Day, Counts: map[string]int64{"report": -1}},
+		{Action: quota.ActionSetCounts, Period: quota.Day, Counts: map[string]int64{"report": quota.MaxRequests + 1}},
+		{Action: quota.ActionSetCounts, Period: quota.Day, Counts: many},
+	} {
+		h.rejectChange("u", hundredAMonth, c, quota.ErrInvalidChange)
+	}
+	for _, user := range []string{"", "a\x00b", "a\nb", "\xff", strings.Repeat("u", 257)} {
+		h.rejectChange(user, hundredAMonth, quota.Change{Action: quota.ActionReset}, quota.ErrInvalidChange)
+	}
+	if n := len(h.auditLog("u")); n != 0 {
+		t.Errorf("%d entries in the audit log", n)
+	}
+}

@@ -1,0 +1,84 @@
+package quotatest
+
+import (
+	"context"
+	"testing"
+
+	"metergate/quota"
+)
+
+func testEndpointLimit(t *testing.T, h *harness) {
+	p := NewPlan("p", quota.Limit{Requests: 4, Period: quota.Month},
+		quota.Limit{Requests: 2, Period: quota.Month, Endpoint: "image-analysis"})
+	h.use(1, "u", "image-analysis", p)
+	held := h.admit("u", "image-analysis", p)
+	h.wantSnapshot(h.refuse("u", "image-analysis", p), "1+1 1+1 1+1 [0 1 0]")
+	h.use(2, "u", "analyze", p)
+	h.refuse("u", "analyze", p)
+	h.release(held)
+	h.use(1, "u", "image-analysis", p)
+	h.wantSnapshot(h.refuse("u", "report", p), "4+0 4+0 2+0 [2 2 0]")
+}
+
+func testPlanChange(t *testing.T, h *harness) {
+	h.use(3, "u", "analyze", hundredAMonth)
+	lower := NewPlan("lower", quota.Limit{Requests: 2, Period: quota.Month})
+	h.wantSnapshot(h.refuse("u", "analyze", lower), "3+0 3+0 [3 0 0]")
+	daily := NewPlan("daily", quota.Limit{Requests: 1, Period: quota.Day}, quota.Limit{Requests: 5, Period: quota.Month})
+	h.wantState("u", daily, "0+0 0+0 3+0 [0 0 0]")
+	h.use(1, "u", "report", daily)
+	h.refuse("u", "report", daily)
+	h.wantState("u", hundredAMonth, "4+0 4+0 [3 0 1]")
+}
+
+// A limit is raised, lowered below what is used, removed and restored. Counts stay, and the
+// present limit decides.
+func testLimitChange(t *testing.T, h *harness) {
+	limit := func(n int64) *quota.Plan {
+		return NewPlan("p", quota.Limit{Requests: n, Period: quota.Month}, quota.Limit{Requests: n, Period: quota.Day})
+	}
+	h.use(3, "u", "analyze", limit(3))
+	h.refuse("u", "analyze", limit(3))
+	held := h.admit("u", "analyze", limit(5))
+	h.wantSnapshot(h.refuse("u", "analyze", limit(2)), "3+1 3+1 3+1 [3 0 0]")
+	// It was admitted under a limit of 5, and is counted under one of 2.
+	h.wantSnapshot(h.commit(quota.Reservation{Request: quota.Request{ID: held.ID, User: "u", Endpoint: "analyze", Plans: limit(2).OnlyChoice()}, Windows: held.Windows}),
+		"4+0 4+0 4+0 [4 0 0]")
+	s, err := h.store.Read(context.Background(), "u", limit(2).OnlyChoice())
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := s.Usage("u")
+	if u.Used != 4 || *u.Limit != 2 || *u.Remaining != 0 || *u.Percent != 200 || u.Status != quota.StatusBlocked || u.Allowed {
+		t.Errorf("4 used of 2: remaining %d, %d percent, %s, allowed %v", *u.Remaining, *u.Percent, u.Status, u.Allowed)
+	}
+	// A period that no plan had before starts at 0; the others continue.
+	weekly := NewPlan("q", quota.Limit{Requests: 1, Period: quota.Week}, quota.Limit{Requests: 9, Period: quota.Month})
+	h.use(1, "u", "analyze", weekly)
+	h.wantSnapshot(h.refuse("u", "analyze", weekly), "1+0 1+0 5+0 [1 0 0]")
+	h.use(1, "u", "report", NewPlan("none"))
+	h.refuse("u", "analyze", limit(6))
+	h.use(1, "u", "analyze", limit(7))
+}
+
+func testPlanWithoutLimits(t *testing.T, h *harness) {
+	p := NewPlan("enterprise")
+	h.use(3, "u", "report", p)
+	h.admit("u", "analyze", p)
+	h.wantState("u", p, "3+1 [0 0 3]")
+}
+
+func testLimitOfZero(t *testing.T, h *harness) {
+	p := NewPlan("p", quota.Limit{Requests: 5, Period: quota.Month}, quota.Limit{Period: quota.Month, Endpoint: "report"})
+	h.refuse("u", "report", p)
+	h.use(1, "u", "analyze", p)
+}
+
+func testUsersAreSeparate(t *testing.T, h *harness) {
+	one := NewPlan("one", quota.Limit{Requests: 1, Period: quota.Month})
+	for _, user := range []string{"u", "U", "u ", "{u}", "u/analyze", "used/2026-11", "user", "*", "日本", "a:b", "\"", "u-17@example.com"} {
+		h.wantState(user, one, "0+0 0+0 [0 0 0]")
+		h.use(1, user, "analyze", one)
+		h.refuse(user, "analyze", one)
+	}
+}

@@ -1,0 +1,298 @@
+package quotatest
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"metergate/quota"
+)
+
+// testModel draws calls and jumps of the clock, makes them on the store and on the model, and
+// compares every result: 100 times 100 steps, unless the flags -rapid.checks and -rapid.steps
+// say otherwise. A crashed gateway is one whose reservations nobody settles. Leases end, and
+// attempts come back, 5 seconds away from the steps of the clock.
+func testModel(t *testing.T, open Open) {
+	if steps := flag.Lookup("rapid.steps"); steps.Value.String() == steps.DefValue {
+		steps.Value.Set("100")
+	}
+	clock, calendar := NewClock(noon), quota.NewCalendar(nil)
+	store := open(t, clock, calendar)
+	plans := modelPlans()
+	byName := map[string]*quota.Plan{}
+	for _, p := range plans {
+		byName[p.Name()] = p
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		clock.Set(noon)
+		c := &modelCheck{store: store, clock: clock, calendar: calendar, plans: plans, byName: byName, run: quota.NewID(), models: map[string]*model{}}
+		for i := range 2 {
+			c.models[c.userName(i)] = newModel()
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"reserve":                   c.reserve,
+			"reserve again":             c.reserveAgain,
+			"commit":                    c.commit,
+			"release":                   c.release,
+			"an administrator's change": c.applyChange,
+			"audit":                     c.auditLog,
+			"time goes on":              c.advance,
+			"":                          c.read, // after every step
+		})
+	})
+}
+
+// modelPlans are the plans of the model's users.
+func modelPlans() []*quota.Plan {
+	return []*quota.Plan{
+		NewAttemptLimitedPlan("small", quota.AttemptLimit{Requests: 3, Per: 3 * 105 * time.Second}, quota.Limit{Requests: 4, Period: quota.Month},
+			quota.Limit{Requests: 2, Period: quota.Minute}, quota.Limit{Requests: 2, Period: quota.Day, Endpoint: "report"}),
+		// Other numbers for the same counters: limits that are changed while in use.
+		NewAttemptLimitedPlan("lowered", quota.AttemptLimit{Requests: 2, Per: 70 * time.Second}, quota.Limit{Requests: 2, Period: quota.Month}),
+		NewPlan("raised", quota.Limit{Requests: 6, Period: quota.Month},
+			quota.Limit{Requests: 3, Period: quota.Minute}, quota.Limit{Requests: 1, Period: quota.Day, Endpoint: "report"}),
+		NewPlan("other", quota.Limit{Requests: 3, Period: quota.Week}, quota.Limit{Requests: 3, Period: quota.Hour, Endpoint: "analyze"}),
+		NewAttemptLimitedPlan("unlimited", quota.AttemptLimit{Requests: 1, Per: 15 * time.Minute}),
+		NewObservingPlan("observing", quota.AttemptLimit{Requests: 2, Per: 70 * time.Second}, quota.Limit{Requests: 2, Period: quota.Month},
+			quota.Limit{Requests: 1, Period: quota.Minute}, quota.Limit{Requests: 1, Period: quota.Day, Endpoint: "report"}),
+	}
+}
+
+// A modelCheck compares a store with the models of its users.
+type modelCheck struct {
+	store    quota.Store
+	clock    *Clock
+	calendar *quota.Calendar
+	plans    []*quota.Plan
+	byName   map[string]*quota.Plan
+
+	run    string            // part of the names of its users, who are new to the store
+	models map[string]*model // by user
+	n      int               // requests so far
+}
+
+func (c *modelCheck) userName(i int) string { return fmt.Sprint("user-", i, "-", c.run) }
+
+func (c *modelCheck) drawUser(t *rapid.T) string {
+	return c.userName(rapid.IntRange(0, 1).Draw(t, "user"))
+}
+
+// drawChoice draws the plan that the user's token claims.
+func (c *modelCheck) drawChoice(t *rapid.T) quota.PlanChoice {
+	return quota.PlanChoice{Claimed: c.plans[rapid.IntRange(0, len(c.plans)-1).Draw(t, "plan")], ByName: c.byName}
+}
+
+// drawHold draws one of a user's reservations for which a call can still come.
+func (c *modelCheck) drawHold(t *rapid.T, user string) *modelHold {
+	var ids []string
+	for id, h := range c.models[user].holds {
+		if h.settled.IsZero() || c.clock.Now().Sub(h.settled) < repeatLimit {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		t.Skip("nothing is reserved")
+	}
+	// Sorted, because rapid must be able to draw the same one again.
+	return c.models[user].holds[rapid.SampledFrom(slices.Sorted(slices.Values(ids))).Draw(t, "reservation")]
+}
+
+// wantSnapshot compares a snapshot of the store with the model.
+func (c *modelCheck) wantSnapshot(t *rapid.T, user string, choice quota.PlanChoice, got quota.Snapshot) {
+	t.Helper()
+	want := c.models[user].snapshot(choice, c.calendar, c.clock.Now())
+	if numbers(got) != numbers(want) || got.Plan != want.Plan {
+		t.Fatalf("the store has %s of plan %s, the rules say %s of plan %s", numbers(got), got.Plan.Name(), numbers(want), want.Plan.Name())
+	}
+}
+
+// takeToken makes an attempt in the model.
+func (c *modelCheck) takeToken(t *rapid.T, user string, p *quota.Plan) (wait time.Duration) {
+	wait, sure := c.models[user].takeToken(p.AttemptLimit(), c.clock.Now())
+	if !sure {
+		t.Skip("an attempt comes back at this moment")
+	}
+	return wait
+}
+
+func (c *modelCheck) wantAttemptWait(t *rapid.T, d *quota.Decision, wait time.Duration) {
+	t.Helper()
+	if (d.AttemptWait > 0) != (wait > 0) || (d.AttemptWait-wait).Abs() > 5*time.Second {
+		t.Fatalf("next attempt in %v, the rules say %v", d.AttemptWait, wait)
+	}
+}
+
+func (c *modelCheck) reserve(t *rapid.T) {
+	user, choice := c.drawUser(t), c.drawChoice(t)
+	c.n++
+	r := quota.Request{ID: fmt.Sprintf("%04d-%s", c.n, c.run), User: user, Plans: choice, Lease: 65 * time.Second,
+		Endpoint: rapid.SampledFrom(endpoints).Draw(t, "endpoint"),
+		Observe:  rapid.IntRange(0, 3).Draw(t, "observe") == 0}
+	before := c.models[user].snapshot(choice, c.calendar, c.clock.Now())
+	p := before.Plan
+	wait := c.takeToken(t, user, p)
+	observed := r.Observe || p.Name() == "observing"
+	wouldBlock := limitsReached(before, r.Endpoint, wait)
+	want := observed || len(wouldBlock) == 0
+
+	d, err := c.store.Reserve(context.Background(), r)
+	if want && d.Admitted && !observed {
+		for i, l := range p.Limits() {
+			if n := d.Snapshot.Limits[i]; l.AppliesTo(r.Endpoint) && n.Used+n.Held > l.Requests+n.Granted {
+				t.Fatalf("limit %s is at %d+%d of %d+%d", l.Name(), n.Used, n.Held, l.Requests, n.Granted)
+			}
+		}
+	}
+	if err != nil || d.Admitted != want {
+		t.Fatalf("admitted %v (error %v), the rules say %v", d.Admitted, err, want)
+	}
+	if !observed {
+		c.wantAttemptWait(t, d, wait)
+		wouldBlock = nil
+	} else if d.AttemptWait != 0 {
+		t.Fatalf("in observe mode the request has to wait %v", d.AttemptWait)
+	}
+	if !slices.Equal(d.WouldBlock, wouldBlock) {
+		t.Fatalf("would be blocked by %q, the rules say %q", d.WouldBlock, wouldBlock)
+	}
+	if want {
+		c.models[user].holds[r.ID] = &modelHold{reservation: d.Reservation, expires: c.clock.Now().Add(r.Lease)}
+	}
+	c.wantSnapshot(t, user, choice, d.Snapshot)
+}
+
+func (c *modelCheck) reserveAgain(t *rapid.T) {
+	user := c.drawUser(t)
+	h := c.drawHold(t, user)
+	var wait time.Duration
+	if h.settled.IsZero() && !h.isLive(c.clock.Now()) { // its lease has run out: it is a new attempt
+		p := c.models[user].snapshot(h.reservation.Plans, c.calendar, c.clock.Now()).Plan
+		if wait = c.takeToken(t, user, p); h.reservation.Observe || p.Name() == "observing" {
+			wait = 0
+		}
+	}
+	d, err := c.store.Reserve(context.Background(), h.reservation.Request)
+	switch {
+	case !h.settled.IsZero():
+		if !errors.Is(err, quota.ErrSettled) {
+			t.Fatalf("admitted %v (error %v), want %v", d.Admitted, err, quota.ErrSettled)
+		}
+	case h.isLive(c.clock.Now()):
+		if err != nil || !d.Admitted {
+			t.Fatalf("admitted %v (error %v), but it is held", d.Admitted, err)
+		}
+		c.wantSnapshot(t, user, h.reservation.Plans, d.Snapshot)
+	default:
+		c.wantAttemptWait(t, d, wait)
+		h.settled = c.clock.Now()
+		if _, err := c.store.Release(context.Background(), &d.Reservation); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (c *modelCheck) commit(t *rapid.T) {
+	user := c.drawUser(t)
+	h := c.drawHold(t, user)
+	if h.settled.IsZero() {
+		c.models[user].commit(h.reservation, c.clock.Now())
+		h.settled = c.clock.Now()
+	}
+	s, err := c.store.Commit(context.Background(), &h.reservation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.wantSnapshot(t, user, h.reservation.Plans, *s)
+}
+
+func (c *modelCheck) release(t *rapid.T) {
+	user := c.drawUser(t)
+	h := c.drawHold(t, user)
+	if h.settled.IsZero() {
+		h.settled = c.clock.Now()
+	}
+	s, err := c.store.Release(context.Background(), &h.reservation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.wantSnapshot(t, user, h.reservation.Plans, *s)
+}
+
+func (c *modelCheck) drawChange(t *rapid.T) quota.Change {
+	change := quota.Change{ID: rapid.SampledFrom([]string{"", "", "one", "two"}).Draw(t, "id")}
+	change.Action = rapid.SampledFrom([]quota.Action{quota.ActionGrant, quota.ActionReset, quota.ActionSetPlan,
+		quota.ActionClearPlan, quota.ActionSetCounts}).Draw(t, "action")
+	switch change.Action {
+	case quota.ActionGrant:
+		change.Requests = rapid.Int64Range(1, 3).Draw(t, "requests")
+		if change.Period = quota.Period(rapid.IntRange(0, int(quota.Year)).Draw(t, "period")); change.Period != 0 {
+			change.Endpoint = rapid.SampledFrom([]string{"", "analyze", "report"}).Draw(t, "endpoint")
+		}
+	case quota.ActionSetPlan:
+		change.Plan = rapid.SampledFrom([]string{"small", "raised", "other", "unlimited", "observing", "gone"}).Draw(t, "override")
+		if life := rapid.SampledFrom([]time.Duration{0, 65 * time.Second, 24*time.Hour + 5*time.Second}).Draw(t, "life"); life != 0 {
+			change.Until = c.clock.Now().Add(life)
+		}
+	case quota.ActionSetCounts:
+		change.Period = quota.Period(rapid.IntRange(int(quota.Minute), int(quota.Year)).Draw(t, "period"))
+		change.Counts = map[string]int64{}
+		for _, endpoint := range endpoints[:rapid.IntRange(1, len(endpoints)).Draw(t, "endpoints")] {
+			change.Counts[endpoint] = rapid.Int64Range(0, 4).Draw(t, "count")
+		}
+	}
+	return change
+}
+
+func (c *modelCheck) applyChange(t *rapid.T) {
+	user, choice := c.drawUser(t), c.drawChoice(t)
+	change := c.drawChange(t)
+	want := c.models[user].applyChange(change, choice, c.calendar, c.clock.Now())
+	s, err := c.store.ApplyChange(context.Background(), user, choice, change)
+	if !errors.Is(err, want) {
+		t.Fatalf("%+v: error %v, the rules say %v", change, err, want)
+	}
+	if err == nil {
+		c.wantSnapshot(t, user, choice, s)
+	}
+}
+
+func (c *modelCheck) auditLog(t *rapid.T) {
+	user := c.drawUser(t)
+	entries, err := c.store.AuditLog(context.Background(), user)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []quota.AuditEntry
+	for _, e := range slices.Backward(c.models[user].changes) {
+		// A gateway whose clock is wrong may not have learned the store's time yet.
+		if left := e.At.Add(keep).Sub(c.clock.Now()); left.Abs() < 11*time.Minute {
+			t.Skip("an entry is about to end")
+		}
+		if c.clock.Now().Before(e.At.Add(keep)) && len(want) < quota.MaxAuditEntries {
+			want = append(want, e)
+		}
+	}
+	if got := auditText(entries); got != auditText(want) {
+		t.Fatalf("the audit log has %s, the rules say %s", got, auditText(want))
+	}
+}
+
+func (c *modelCheck) advance(t *rapid.T) {
+	c.clock.Advance(rapid.SampledFrom([]time.Duration{10 * time.Second, time.Minute, 5 * time.Minute,
+		time.Hour, 24 * time.Hour, 20 * 24 * time.Hour}).Draw(t, "step"))
+}
+
+func (c *modelCheck) read(t *rapid.T) {
+	user, choice := c.drawUser(t), c.drawChoice(t)
+	s, err := c.store.Read(context.Background(), user, choice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.wantSnapshot(t, user, choice, s)
+}
