@@ -34,9 +34,9 @@ type demoUser struct {
 }
 
 var (
-	alice = demoUser{name: "alice", plan: "free", about: "100 calls a month"}
+	alice = demoUser{name: "alice", plan: "free", about: "100 requests a month"}
 	bob   = demoUser{name: "bob", plan: "pro", about: "5,000 a month, 60 a minute"}
-	carol = demoUser{name: "carol", plan: "free", about: "had two calls left", left: 2}
+	carol = demoUser{name: "carol", plan: "free", about: "starts with 2 requests left", left: 2}
 )
 
 func demo(c *console) error {

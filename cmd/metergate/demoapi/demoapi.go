@@ -1,23 +1,23 @@
-// Package demoapi is a small analysis API for `metergate demo` and the compose
-// file. It stands in for a service whose calls end in a paid model: its answers
-// are made from the input, by rules of thumb and at no cost.
+// Package demoapi is a small analysis API for `metergate demo` and compose.yaml. It stands
+// in for a service whose calls end in a paid model. It computes its answers from the input
+// by simple rules, at no cost.
 //
 //	POST /api/analyze         words, sentences, language, sentiment, key terms
 //	POST /api/redact          the text without e-mails, phone numbers, IBANs and names
 //	POST /api/report          title, sections, reading time
-//	POST /api/drill           three questions with a gap
+//	POST /api/drill           three fill-in-the-gap questions
 //	POST /api/image-analysis  format, size and colour of a PNG, JPEG or GIF
-//	GET  /api/status          what runs, since when
-//	GET  /api/health          and GET /healthz: alive
+//	GET  /api/status          what is running, and for how long
+//	GET  /api/health          health check; also GET /healthz
 //
-// A text is {"text": "..."} or plain text. An image is the body itself or the
-// field "image" of a multipart form.
+// A text is sent as {"text": "..."} or as plain text; an image as the body itself or as
+// the field "image" of a multipart form.
 //
-// Any call can be asked to go wrong, in its query:
+// The query can ask any request to fail or to take longer:
 //
-//	?fail=503     answers that status, 300 to 599
-//	?fail=abort   breaks the connection before the status
-//	?delay=2s     answers so much later, at most 30s
+//	?fail=503     answers with this status, 300 to 599
+//	?fail=abort   closes the connection without a response
+//	?delay=2s     delays the answer, by at most 30s
 package demoapi
 
 import (
@@ -35,8 +35,8 @@ import (
 )
 
 const (
-	maxText  = 10 << 20 // bytes of a body with text
-	maxDelay = 30 * time.Second
+	maxTextBytes = 10 << 20
+	maxDelay     = 30 * time.Second
 )
 
 // Handler serves the API.
@@ -53,10 +53,10 @@ func Handler() http.Handler {
 	health := func(*http.Request) (any, error) { return map[string]string{"status": "ok"}, nil }
 
 	mux := http.NewServeMux()
-	mux.Handle("POST /api/analyze", ofText(analyze))
-	mux.Handle("POST /api/redact", ofText(redact))
-	mux.Handle("POST /api/report", ofText(report))
-	mux.Handle("POST /api/drill", ofText(drill))
+	mux.Handle("POST /api/analyze", textEndpoint(analyze))
+	mux.Handle("POST /api/redact", textEndpoint(redact))
+	mux.Handle("POST /api/report", textEndpoint(report))
+	mux.Handle("POST /api/drill", textEndpoint(drill))
 	mux.Handle("POST /api/image-analysis", endpoint(analyzeImage))
 	mux.Handle("GET /api/status", endpoint(status))
 	mux.Handle("GET /api/health", endpoint(health))
@@ -64,33 +64,32 @@ func Handler() http.Handler {
 	return mux
 }
 
-// An endpoint reads the request and makes the answer, or an error that the
-// client may read.
+// An endpoint reads a request and returns the answer, or an error to show to the client.
 type endpoint func(*http.Request) (any, error)
 
-// tooLarge is the one error that is not the status 400.
-type tooLarge struct{ error }
+// A tooLargeError is answered 413; all other errors 400.
+type tooLargeError struct{ error }
 
 func (e endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	trouble, err := parseTrouble(r.URL.Query())
+	wanted, err := parseFault(r.URL.Query())
 	if err != nil {
 		writeError(w, http.StatusBadRequest, err)
 		return
 	}
-	// The delay comes after the body was read: only then does net/http notice a
-	// client that goes.
+	// The delay comes after the body was read: only then does net/http notice that the
+	// client goes away.
 	answer, err := e(r)
 	select {
-	case <-time.After(trouble.delay):
+	case <-time.After(wanted.delay):
 	case <-r.Context().Done():
 		panic(http.ErrAbortHandler)
 	}
-	var large tooLarge
+	var large tooLargeError
 	switch {
-	case trouble.abort:
+	case wanted.abort:
 		panic(http.ErrAbortHandler)
-	case trouble.status != 0:
-		writeError(w, trouble.status, errors.New("failed, as asked for"))
+	case wanted.status != 0:
+		writeError(w, wanted.status, errors.New("failed, as requested"))
 	case errors.As(err, &large):
 		writeError(w, http.StatusRequestEntityTooLarge, err)
 	case err != nil:
@@ -100,33 +99,33 @@ func (e endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// trouble is what a request asks to go wrong; the zero value is none.
-type trouble struct {
+// A fault is what a request asks to go wrong; the zero value is nothing.
+type fault struct {
 	delay  time.Duration
-	status int // answered instead of the result; 0: none
+	status int // the answer instead of the result; 0: no failure
 	abort  bool
 }
 
-func parseTrouble(q url.Values) (t trouble, err error) {
+func parseFault(q url.Values) (f fault, err error) {
 	if s := q.Get("delay"); s != "" {
-		if t.delay, err = time.ParseDuration(s); err != nil || t.delay < 0 || t.delay > maxDelay {
-			return t, fmt.Errorf("delay must be a duration from 0s to %s", maxDelay)
+		if f.delay, err = time.ParseDuration(s); err != nil || f.delay < 0 || f.delay > maxDelay {
+			return f, fmt.Errorf("delay must be a duration from 0s to %s", maxDelay)
 		}
 	}
 	switch s := q.Get("fail"); s {
 	case "":
 	case "abort":
-		t.abort = true
+		f.abort = true
 	default:
-		if t.status, err = strconv.Atoi(s); err != nil || t.status < 300 || t.status > 599 {
-			return t, errors.New("fail must be a status from 300 to 599, or abort")
+		if f.status, err = strconv.Atoi(s); err != nil || f.status < 300 || f.status > 599 {
+			return f, errors.New("fail must be a status from 300 to 599, or abort")
 		}
 	}
-	return t, nil
+	return f, nil
 }
 
-// ofText is an endpoint that needs a text.
-func ofText[T any](f func(text string) (T, error)) endpoint {
+// textEndpoint makes an endpoint that needs a text.
+func textEndpoint[T any](f func(text string) (T, error)) endpoint {
 	return func(r *http.Request) (any, error) {
 		text, err := readText(r)
 		if err != nil {
@@ -137,12 +136,12 @@ func ofText[T any](f func(text string) (T, error)) endpoint {
 }
 
 func readText(r *http.Request) (string, error) {
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxText+1))
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxTextBytes+1))
 	if err != nil {
-		return "", errors.New("the body broke off")
+		return "", errors.New("the body ended early")
 	}
-	if len(body) > maxText {
-		return "", tooLarge{errors.New("a text can have 10 MiB")}
+	if len(body) > maxTextBytes {
+		return "", tooLargeError{errors.New("the text is larger than 10 MiB")}
 	}
 	text := string(body)
 	switch mediaType := mediaType(r); {
@@ -154,7 +153,7 @@ func readText(r *http.Request) (string, error) {
 			return "", errors.New(`the body must be JSON like {"text": "..."}`)
 		}
 		text = *in.Text
-	// curl -d calls every body a form.
+	// curl -d declares every body as a form.
 	case mediaType == "", strings.HasPrefix(mediaType, "text/"), mediaType == "application/x-www-form-urlencoded":
 	default:
 		return "", errors.New("send application/json or text/plain")
@@ -168,8 +167,8 @@ func readText(r *http.Request) (string, error) {
 	return text, nil
 }
 
-// mediaType is the request's, in lower case and without parameters; what cannot
-// be parsed comes back as it is and matches nothing.
+// mediaType returns the request's media type, in lower case and without parameters. If it
+// cannot be parsed it is returned unchanged, and matches nothing.
 func mediaType(r *http.Request) string {
 	header := r.Header.Get("Content-Type")
 	if t, _, err := mime.ParseMediaType(header); err == nil {
@@ -182,8 +181,8 @@ func writeError(w http.ResponseWriter, status int, err error) {
 	writeJSON(w, status, map[string]any{"status": status, "error": err.Error()})
 }
 
-// writeJSON ignores what fails: the client has gone, or the status (304) has no
-// body.
+// writeJSON ignores write errors: the client has gone away, or the status, such as 304,
+// allows no body.
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)

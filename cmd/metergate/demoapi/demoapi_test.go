@@ -32,7 +32,7 @@ func post(t *testing.T, target, contentType string, body io.Reader) (int, string
 	return w.Code, w.Body.String()
 }
 
-func TestText(t *testing.T) {
+func TestTextInputs(t *testing.T) {
 	const oneWord = `{"words":1,"characters":5,"sentences":1,"language":"und","sentiment":{"label":"neutral","score":0},"key_terms":[{"term":"hello","count":1}]}`
 	for _, test := range []struct {
 		name, contentType, body string
@@ -47,7 +47,7 @@ func TestText(t *testing.T) {
 		{"no type", "", "Hello", 200, oneWord},
 		{"curl -d", "application/x-www-form-urlencoded", "Hello", 200, oneWord},
 		{"unicode", "text/plain", "Größe", 200, `{"words":1,"characters":5,`},
-		{"largest", "text/plain", "a" + strings.Repeat(" ", maxText-1), 200, `"words":1,`},
+		{"largest", "text/plain", "a" + strings.Repeat(" ", maxTextBytes-1), 200, `"words":1,`},
 
 		{"empty plain", "text/plain", "", 400, "empty"},
 		{"empty json text", "application/json", `{"text":""}`, 400, "empty"},
@@ -61,8 +61,8 @@ func TestText(t *testing.T) {
 		{"not UTF-8", "text/plain", "Gr\xf6\xdfe", 400, "UTF-8"},
 		{"an image", "image/png", "Hello", 400, "send application/json or text/plain"},
 		{"a broken type", "te xt/plain;;", "Hello", 400, "send application/json or text/plain"},
-		{"too large", "text/plain", strings.Repeat("a", maxText+1), 413, "10 MiB"},
-		{"too large as json", "application/json", `{"text":"` + strings.Repeat("a", maxText) + `"}`, 413, "10 MiB"},
+		{"too large", "text/plain", strings.Repeat("a", maxTextBytes+1), 413, "10 MiB"},
+		{"too large as json", "application/json", `{"text":"` + strings.Repeat("a", maxTextBytes) + `"}`, 413, "10 MiB"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			status, body := post(t, "/api/analyze", test.contentType, strings.NewReader(test.body))
@@ -73,9 +73,9 @@ func TestText(t *testing.T) {
 	}
 }
 
-func TestTextThatBreaksOff(t *testing.T) {
+func TestTextThatEndsEarlyIsRefused(t *testing.T) {
 	body := io.MultiReader(strings.NewReader("Hel"), failingReader{})
-	if status, body := post(t, "/api/analyze", "text/plain", body); status != 400 || !strings.Contains(body, "broke off") {
+	if status, body := post(t, "/api/analyze", "text/plain", body); status != 400 || !strings.Contains(body, "ended early") {
 		t.Errorf("got %d %s, want 400", status, body)
 	}
 }
@@ -84,7 +84,7 @@ type failingReader struct{}
 
 func (failingReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-func TestEachTextEndpoint(t *testing.T) {
+func TestTextEndpointsAnswer(t *testing.T) {
 	for path, want := range map[string]string{
 		"/api/analyze": `"key_terms":`,
 		"/api/redact":  `"text":"I asked [NAME]. She knows <all> of it."`,
@@ -101,7 +101,7 @@ func TestEachTextEndpoint(t *testing.T) {
 	}
 }
 
-func TestGet(t *testing.T) {
+func TestGetEndpointsAnswer(t *testing.T) {
 	for _, test := range []struct {
 		target string
 		status int
@@ -122,13 +122,13 @@ func TestGet(t *testing.T) {
 	}
 }
 
-func TestFail(t *testing.T) {
+func TestFailAndDelayParameters(t *testing.T) {
 	for _, test := range []struct {
 		query  string
 		status int
 		want   string
 	}{
-		{"fail=500", 500, `{"error":"failed, as asked for","status":500}`},
+		{"fail=500", 500, `{"error":"failed, as requested","status":500}`},
 		{"fail=300", 300, `"status":300`},
 		{"fail=404", 404, `"status":404`},
 		{"fail=599", 599, `"status":599`},
@@ -151,14 +151,14 @@ func TestFail(t *testing.T) {
 	}
 }
 
-// A failure that is asked for comes whatever the input is.
-func TestFailWithBadInput(t *testing.T) {
+// A requested failure takes precedence over errors in the input.
+func TestFailTakesPrecedenceOverBadInput(t *testing.T) {
 	if status, body := post(t, "/api/report?fail=503", "text/plain", http.NoBody); status != 503 {
 		t.Errorf("got %d %s, want 503", status, body)
 	}
 }
 
-func TestFailWithoutBody(t *testing.T) {
+func TestFailWithStatusWithoutBody(t *testing.T) {
 	s := httptest.NewServer(Handler())
 	defer s.Close()
 	res, err := http.Post(s.URL+"/api/analyze?fail=304", "text/plain", strings.NewReader("Hello"))
@@ -171,7 +171,7 @@ func TestFailWithoutBody(t *testing.T) {
 	}
 }
 
-func TestAbort(t *testing.T) {
+func TestAbortClosesConnection(t *testing.T) {
 	s := httptest.NewServer(Handler())
 	defer s.Close()
 	for _, query := range []string{"fail=abort", "fail=abort&delay=10ms"} {
@@ -185,7 +185,7 @@ func TestAbort(t *testing.T) {
 	}
 }
 
-func TestDelay(t *testing.T) {
+func TestDelayDelaysAnswer(t *testing.T) {
 	for _, delay := range []time.Duration{2 * time.Second, maxDelay} {
 		synctest.Test(t, func(t *testing.T) {
 			start := time.Now()
@@ -197,7 +197,7 @@ func TestDelay(t *testing.T) {
 	}
 }
 
-// A delay ends with its client, also when the request had a body.
+// A delay ends when its client goes away, even if the request had a body.
 func TestDelayEndsWithClient(t *testing.T) {
 	entered, left := make(chan struct{}), make(chan any, 1)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -228,6 +228,6 @@ func TestDelayEndsWithClient(t *testing.T) {
 			t.Errorf("the handler ended with %v, want http.ErrAbortHandler", v)
 		}
 	case <-time.After(10 * time.Second):
-		t.Error("the handler still waits 10s after the client has gone")
+		t.Error("the handler is still waiting 10s after the client went away")
 	}
 }

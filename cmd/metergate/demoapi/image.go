@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	maxHead   = 1 << 20 // bytes of an image that are kept
-	maxPixels = 1 << 20 // of an image that is decoded; its file may be tiny
+	maxHeadBytes = 1 << 20 // of an image file that are kept
+	maxPixels    = 1 << 20 // of an image that is decoded; even a tiny file can have many
 )
 
 type imageAnalysis struct {
@@ -26,20 +26,20 @@ type imageAnalysis struct {
 	Height       int    `json:"height"`
 	Bytes        int64  `json:"bytes"`
 	SHA256       string `json:"sha256"`
-	AverageColor string `json:"average_color,omitempty"` // #rrggbb; of small images only
+	AverageColor string `json:"average_color,omitempty"` // #rrggbb; only for small images
 }
 
 func analyzeImage(r *http.Request) (any, error) {
 	switch t := mediaType(r); {
 	case t == "multipart/form-data":
-		return imageOfForm(r)
+		return imageFromForm(r)
 	case strings.HasPrefix(t, "image/"):
 		return readImage(r.Body)
 	}
 	return nil, errors.New(`send an image/* body or a multipart/form-data field "image"`)
 }
 
-func imageOfForm(r *http.Request) (*imageAnalysis, error) {
+func imageFromForm(r *http.Request) (*imageAnalysis, error) {
 	malformed := errors.New("the multipart body is malformed")
 	parts, err := r.MultipartReader()
 	if err != nil {
@@ -65,18 +65,18 @@ func imageOfForm(r *http.Request) (*imageAnalysis, error) {
 	return found, fault
 }
 
-// readImage reads to the end and keeps no more than the head, where the formats
-// have their size.
+// readImage reads to the end, but keeps only the head, in which all formats have their
+// width and height.
 func readImage(r io.Reader) (*imageAnalysis, error) {
 	sum := sha256.New()
 	r = io.TeeReader(r, sum)
-	head, err := io.ReadAll(io.LimitReader(r, maxHead))
+	head, err := io.ReadAll(io.LimitReader(r, maxHeadBytes))
 	if err != nil {
-		return nil, errors.New("the body broke off")
+		return nil, errors.New("the body ended early")
 	}
 	rest, err := io.Copy(io.Discard, r)
 	if err != nil {
-		return nil, errors.New("the body broke off")
+		return nil, errors.New("the body ended early")
 	}
 	c, format, err := image.DecodeConfig(bytes.NewReader(head))
 	if err != nil {
@@ -96,7 +96,7 @@ func readImage(r io.Reader) (*imageAnalysis, error) {
 	return a, nil
 }
 
-// averageColor weighs each pixel by its opacity.
+// averageColor returns the mean colour as #rrggbb, with each pixel weighted by its opacity.
 func averageColor(img image.Image) string {
 	var r, g, b, a uint64
 	for y := img.Bounds().Min.Y; y < img.Bounds().Max.Y; y++ {
@@ -106,7 +106,7 @@ func averageColor(img image.Image) string {
 		}
 	}
 	if a == 0 {
-		return "" // wholly transparent
+		return "" // fully transparent
 	}
 	return fmt.Sprintf("#%02x%02x%02x", r*0xff/a, g*0xff/a, b*0xff/a)
 }

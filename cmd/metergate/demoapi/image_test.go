@@ -20,7 +20,7 @@ import (
 	"testing"
 )
 
-// picture is filled with one colour but for its first pixel.
+// picture makes an image of one colour, except for its first pixel.
 func picture(width, height int, fill, first color.Color) *image.NRGBA {
 	img := image.NewNRGBA(image.Rect(0, 0, width, height))
 	for y := range height {
@@ -50,7 +50,7 @@ func encode(t *testing.T, format string, img image.Image) []byte {
 	return b.Bytes()
 }
 
-// form is a multipart body of name, content pairs.
+// form makes a multipart body of name and content pairs.
 func form(t *testing.T, fields ...string) (contentType string, body []byte) {
 	t.Helper()
 	var b bytes.Buffer
@@ -66,7 +66,7 @@ func form(t *testing.T, fields ...string) (contentType string, body []byte) {
 	return w.FormDataContentType(), b.Bytes()
 }
 
-func TestImage(t *testing.T) {
+func TestImageIsAnalyzed(t *testing.T) {
 	var (
 		red   = color.NRGBA{255, 0, 0, 255}
 		blue  = color.NRGBA{0, 0, 255, 255}
@@ -105,7 +105,7 @@ func TestImage(t *testing.T) {
 	}
 }
 
-func TestImageFaults(t *testing.T) {
+func TestInvalidImagesAreRefused(t *testing.T) {
 	data := encode(t, "png", picture(64, 64, color.White, color.Black))
 	formType, whole := form(t, "image", string(data))
 	otherType, other := form(t, "file", string(data))
@@ -138,14 +138,13 @@ func TestImageFaults(t *testing.T) {
 		}
 	}
 	body := io.MultiReader(bytes.NewReader(data[:10]), failingReader{})
-	if status, answer := post(t, "/api/image-analysis", "image/png", body); status != 400 || !strings.Contains(answer, "broke off") {
+	if status, answer := post(t, "/api/image-analysis", "image/png", body); status != 400 || !strings.Contains(answer, "ended early") {
 		t.Errorf("broken off: got %d %s, want 400", status, answer)
 	}
 }
 
-// A large upload is counted and hashed to its end, in memory that does not grow
-// with it.
-func TestImageStreams(t *testing.T) {
+// A large upload is counted and hashed to its end, in constant memory.
+func TestLargeImageIsStreamed(t *testing.T) {
 	data := encode(t, "png", picture(2, 2, color.White, color.White))
 	const size = 64 << 20
 	tail := func() io.Reader { return io.LimitReader(rand.NewChaCha8([32]byte{}), size) }

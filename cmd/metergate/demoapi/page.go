@@ -13,19 +13,19 @@ import (
 //go:embed page
 var pageFiles embed.FS
 
-// pagePolicy allows what the page's own origin serves, and nothing inline.
+// pagePolicy is the Content-Security-Policy: only the page's own origin, nothing inline.
 const pagePolicy = "default-src 'self'; base-uri 'none'; object-src 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 
-// A User is one as whom the page can make calls.
+// A User is a demo user. The page can send requests as each of them.
 type User struct {
 	Name  string `json:"name"`
 	Plan  string `json:"plan"`
-	About string `json:"about"` // the plan in a few words
+	About string `json:"about"` // describes the plan in a few words
 	Token string `json:"token"`
 }
 
-// WithPage serves the API and a page to try it on, which gives the users' tokens to
-// whoever opens it. The page expects a gateway in front that lets these pass:
+// WithPage serves the API and a page to try it. The page gives the users' tokens to
+// whoever opens it. The gateway in front must forward these without a token:
 //
 //	GET /                 the page
 //	GET /demo/            its files
@@ -36,9 +36,9 @@ func WithPage(users []User) http.Handler {
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { servePage(w, r, "index.html") })
 	mux.HandleFunc("GET /demo/{file}", func(w http.ResponseWriter, r *http.Request) { servePage(w, r, r.PathValue("file")) })
 	mux.HandleFunc("GET /demo/users.json", func(w http.ResponseWriter, r *http.Request) {
-		// The demo's gateway allows any origin. The tokens are for the page alone.
+		// The demo's gateway allows any origin, but only the page may have the tokens.
 		if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" {
-			http.Error(w, "only for the page of this demo", http.StatusForbidden)
+			http.Error(w, "only for this demo's own page", http.StatusForbidden)
 			return
 		}
 		w.Header().Set("Cache-Control", "no-store")
@@ -61,6 +61,6 @@ func servePage(w http.ResponseWriter, r *http.Request, name string) {
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cache-Control", "no-cache")
 	h.Set("Etag", `"`+hex.EncodeToString(sum[:8])+`"`)
-	// It answers 304, too, and knows the type by the name.
+	// ServeContent also answers 304, and derives the Content-Type from the name.
 	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(body))
 }

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestPage(t *testing.T) {
+func TestPageAndUsersAreServed(t *testing.T) {
 	users := []User{{Name: "alice", Plan: "free", About: "100 a month", Token: "a.b.c"}}
 	get := func(h http.Handler, path string, header ...string) *httptest.ResponseRecorder {
 		r := httptest.NewRequest("GET", path, nil)
@@ -35,7 +35,7 @@ func TestPage(t *testing.T) {
 		if again := get(WithPage(users), path, "If-None-Match", w.Header().Get("Etag")); again.Code != 304 {
 			t.Errorf("%s again: %d", path, again.Code)
 		}
-		// Who runs the API alone gets no page and no tokens.
+		// The API alone serves no page and no tokens.
 		if w := get(Handler(), path); w.Code != 404 {
 			t.Errorf("%s of the API alone: %d", path, w.Code)
 		}

@@ -15,7 +15,7 @@ type analysis struct {
 	Words      int       `json:"words"`
 	Characters int       `json:"characters"`
 	Sentences  int       `json:"sentences"`
-	Language   string    `json:"language"` // BCP 47; "und" when nothing speaks for one
+	Language   string    `json:"language"` // BCP 47; "und" if undetermined
 	Sentiment  sentiment `json:"sentiment"`
 	KeyTerms   []keyTerm `json:"key_terms"` // at most five, the most frequent first
 }
@@ -30,7 +30,7 @@ type keyTerm struct {
 	Count int    `json:"count"`
 }
 
-// mood is +1 for a word that speaks for a good mood, -1 for a bad one.
+// mood is +1 for a positive word and -1 for a negative one.
 var mood = map[string]int{
 	"good": 1, "great": 1, "excellent": 1, "love": 1, "happy": 1, "best": 1, "nice": 1, "wonderful": 1, "succeeds": 1, "thanks": 1,
 	"gut": 1, "toll": 1, "schön": 1, "danke": 1, "beste": 1, "bien": 1, "merci": 1, "bueno": 1, "gracias": 1, "buono": 1, "grazie": 1,
@@ -44,9 +44,9 @@ func analyze(text string) (analysis, error) {
 		a.Sentences++
 	}
 	good, bad := 0, 0
-	votes := map[string]int{} // for a language
+	votes := map[string]int{} // by language
 	terms := map[string]int{}
-	var order []string // of the terms, as they first appear
+	var order []string // terms in the order of their first appearance
 	for _, word := range words(text) {
 		a.Words++
 		word = strings.ToLower(word)
@@ -85,8 +85,8 @@ func analyze(text string) (analysis, error) {
 	return a, nil
 }
 
-// scripts that tell a language; the first that a text uses wins. Japanese comes
-// before Chinese, whose characters it uses too.
+// scripts identify a language; the first one that a text uses wins. Japanese comes before
+// Chinese, because it also uses Chinese characters.
 var scripts = []struct {
 	table    *unicode.RangeTable
 	language string
@@ -96,7 +96,7 @@ var scripts = []struct {
 	{unicode.Devanagari, "hi"}, {unicode.Thai, "th"},
 }
 
-// guessLanguage goes by the small words, then by the script. English wins a tie.
+// guessLanguage decides by common words, then by the script. English wins a tie.
 func guessLanguage(text string, votes map[string]int) string {
 	best := ""
 	for _, language := range []string{"en", "de", "fr", "es", "it"} {
@@ -123,15 +123,15 @@ type redaction struct {
 var (
 	emailPattern = regexp.MustCompile(`[\p{L}\p{N}._%+-]+@[\p{L}\p{N}-]+(?:\.[\p{L}\p{N}-]+)+`)
 	ibanPattern  = regexp.MustCompile(`\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b`)
-	// With a + or a 0 in front, or in the American form; a date is neither.
+	// Starts with + or 0, or has the American form; so dates do not match.
 	phonePattern = regexp.MustCompile(`(?:\+[0-9]|\b0[0-9]|\([0-9])[0-9 ()/-]{5,}[0-9]\b|\b[0-9]{3}[-. ][0-9]{3}[-. ][0-9]{4}\b`)
-	// Words with a capital, one after the other.
+	// Two or more capitalized words in a row.
 	namePattern = regexp.MustCompile(`\p{Lu}[\p{Ll}'’][\p{L}\p{M}'’-]*(?: \p{Lu}[\p{Ll}'’][\p{L}\p{M}'’-]*)+`)
 )
 
 func redact(text string) (redaction, error) {
 	found := map[string]int{"email": 0, "iban": 0, "phone": 0, "name": 0}
-	// An IBAN holds digits that look like a phone number: it goes first.
+	// IBANs come first, because part of one looks like a phone number.
 	for _, kind := range []struct {
 		name, mask string
 		pattern    *regexp.Regexp
@@ -146,8 +146,8 @@ func redact(text string) (redaction, error) {
 		})
 	}
 	text = namePattern.ReplaceAllStringFunc(text, func(match string) string {
-		// The first word of a sentence has a capital too: in "Dear Anna Berg"
-		// the name is what follows.
+		// The first word of a sentence is capitalized as well: in "Dear Anna Berg" the
+		// name is what follows.
 		kept, name := "", match
 		for {
 			first, rest, more := strings.Cut(name, " ")
@@ -207,7 +207,7 @@ func report(text string) (textReport, error) {
 	return r, nil
 }
 
-// firstSentence is the whole text where it has no sentence.
+// firstSentence returns the whole text if it has no sentence.
 func firstSentence(text string) string {
 	for s := range sentences(text) {
 		return s
@@ -226,8 +226,8 @@ type question struct {
 	Answer   string `json:"answer"`
 }
 
-// drill asks for the longest word of each sentence; when there are too few
-// sentences, then for the second longest of each, and so on.
+// drill asks for the longest word of each sentence. If there are too few sentences, it goes
+// on with the second longest of each, and so on.
 func drill(text string) (drillSheet, error) {
 	type gap struct {
 		sentence string

@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-func TestWords(t *testing.T) {
+func TestWordsSplitsText(t *testing.T) {
 	for _, test := range []struct {
 		text string
 		want []string
@@ -36,7 +36,7 @@ func TestWords(t *testing.T) {
 	}
 }
 
-func TestSentences(t *testing.T) {
+func TestSentencesSplitsText(t *testing.T) {
 	for _, test := range []struct {
 		text string
 		want []string
@@ -56,7 +56,7 @@ func TestSentences(t *testing.T) {
 	}
 }
 
-func TestClip(t *testing.T) {
+func TestClipShortensAtSpace(t *testing.T) {
 	for _, test := range []struct {
 		text string
 		n    int
@@ -74,7 +74,7 @@ func TestClip(t *testing.T) {
 	}
 }
 
-func TestAnalyze(t *testing.T) {
+func TestAnalyzeCountsAndRanks(t *testing.T) {
 	text := "The gateway counts requests. It is a good gateway, and counts nothing else: great!"
 	got, err := analyze(text)
 	want := analysis{
@@ -87,7 +87,7 @@ func TestAnalyze(t *testing.T) {
 	}
 }
 
-func TestLanguage(t *testing.T) {
+func TestAnalyzeGuessesLanguage(t *testing.T) {
 	for text, want := range map[string]string{
 		"This is what the reader sees.":        "en",
 		"Das ist nicht der Text, und auch gut": "de",
@@ -113,7 +113,7 @@ func TestLanguage(t *testing.T) {
 	}
 }
 
-func TestSentiment(t *testing.T) {
+func TestAnalyzeScoresSentiment(t *testing.T) {
 	for text, want := range map[string]sentiment{
 		"A table":                         {"neutral", 0},
 		"Good":                            {"positive", 1},
@@ -128,7 +128,7 @@ func TestSentiment(t *testing.T) {
 	}
 }
 
-func TestRedact(t *testing.T) {
+func TestRedactMasksPersonalData(t *testing.T) {
 	for _, test := range []struct {
 		text, want                string
 		emails, ibans, phones, ns int
@@ -160,7 +160,7 @@ func TestRedact(t *testing.T) {
 	}
 }
 
-func TestReport(t *testing.T) {
+func TestReportSummarizesParagraphs(t *testing.T) {
 	got, err := report("\nOn counting.\r\n\r\nIt is simple. Or is it?\n\n---\n\n" + strings.Repeat("word ", 193))
 	want := textReport{
 		Title: "On counting",
@@ -184,7 +184,7 @@ func TestReport(t *testing.T) {
 	}
 }
 
-func TestDrill(t *testing.T) {
+func TestDrillAsksForLongestWords(t *testing.T) {
 	for _, test := range []struct {
 		text string
 		want []question
@@ -212,14 +212,14 @@ func TestDrill(t *testing.T) {
 	}
 }
 
-// FuzzText: whatever the text, the answers are UTF-8 and agree with each other.
+// For any text, all answers are valid UTF-8 and agree with each other.
 func FuzzText(f *testing.F) {
 	for _, seed := range []string{"", "Hello. Ada Lovelace, ada@example.com", "你好。", "it's-", "a\u0301", "DE89 3704 0044 0532 0130 00 +49 30 123456"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		if !utf8.ValidString(text) {
-			return // never comes so far
+			return // refused before it gets here
 		}
 		n := 0
 		for at, word := range words(text) {

@@ -7,17 +7,17 @@ import (
 	"unicode/utf8"
 )
 
-// words yields each word of a text with its place in bytes. A character of a
-// script that is written without spaces is a word of its own.
+// words yields each word of a text with its byte offset. In scripts that are written
+// without spaces each character is a word.
 func words(text string) iter.Seq2[int, string] {
 	return func(yield func(int, string) bool) {
-		start := -1 // of the word that is being read
+		start := -1 // of the current word; -1: none
 		end := func(at int) bool {
 			if start < 0 {
 				return true
 			}
-			// A dash or an apostrophe is part of a word in its middle only; it
-			// cannot begin one.
+			// A dash or an apostrophe belongs to a word only in its middle. It cannot
+			// begin one.
 			word := strings.TrimRight(text[start:at], "-'’")
 			from := start
 			start = -1
@@ -51,8 +51,8 @@ func countWords(text string) (n int) {
 	return n
 }
 
-// sentences yields each sentence that has a word in it. One ends at its
-// punctuation mark, before a space (3.14 is no end), or at an empty line.
+// sentences yields each sentence that contains a word. A sentence ends at a punctuation
+// mark that is followed by a space (3.14 does not end one), or at an empty line.
 func sentences(text string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		start := 0
@@ -82,7 +82,7 @@ func hasWord(text string) bool {
 	return false
 }
 
-// clip shortens a text to about n characters, at a space where there is one.
+// clip shortens a text to at most n characters, if possible at a space, and adds "…".
 func clip(text string, n int) string {
 	seen := 0
 	for i := range text {
@@ -98,8 +98,8 @@ func clip(text string, n int) string {
 	return text
 }
 
-// small are words that say which language a text is in, and little else.
-var small = map[string][]string{
+// commonWords are short words that identify a language.
+var commonWords = map[string][]string{
 	"en": {"the", "and", "of", "to", "in", "is", "that", "it", "for", "was", "with", "are", "this", "not", "what", "dear", "a", "an", "be", "have", "from", "which", "but", "or"},
 	"de": {"der", "die", "das", "und", "ist", "nicht", "ein", "eine", "mit", "für", "auf", "von", "dem", "den", "zu", "wird", "sich", "auch", "liebe", "lieber", "wir", "ich"},
 	"fr": {"le", "la", "les", "et", "est", "une", "des", "dans", "pour", "que", "qui", "pas", "sur", "avec", "du", "au", "nous", "vous", "cher", "chère"},
@@ -107,10 +107,10 @@ var small = map[string][]string{
 	"it": {"il", "gli", "e", "è", "una", "della", "di", "per", "che", "con", "non", "si", "sono", "del", "nel", "più", "caro", "cara"},
 }
 
-// languagesOf says in which languages a word, in lower case, is a small one.
+// languagesOf maps a lower-case word to the languages in which it is common.
 var languagesOf = func() map[string][]string {
 	m := map[string][]string{}
-	for language, list := range small {
+	for language, list := range commonWords {
 		for _, word := range list {
 			m[word] = append(m[word], language)
 		}

@@ -1,18 +1,18 @@
-// The dashboard of `metergate demo`. All it knows of the usage comes from client.js;
-// it counts nothing itself.
+// The dashboard of `metergate demo`. Everything it knows about the usage comes from
+// client.js; it does not count itself.
 import { createUsageClient } from '/usage/client.js';
 
 const $ = (id) => document.getElementById(id);
 const number = new Intl.NumberFormat('en');
 const clock = new Intl.DateTimeFormat('en', { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
 
-const USAGE_FIELDS = [
+const USAGE_HEADERS = [
   'X-Usage', 'RateLimit', 'RateLimit-Policy', 'X-RateLimit-Limit', 'X-RateLimit-Remaining',
   'X-RateLimit-Reset', 'Retry-After', 'X-Request-Id',
 ];
-const KEPT = 50; // calls in the history
+const MAX_HISTORY = 50; // requests
 
-/** Makes an element. Properties that are functions listen to events. */
+/** Makes an element. Properties that are functions become event listeners. */
 function h(tag, properties, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties ?? {})) {
@@ -31,10 +31,10 @@ const plural = (n, one) => `${number.format(n)} ${one}${n === 1 ? '' : 's'}`;
 
 /** @type {Map<string, { name: string, plan: string, about: string, token: string }>} */
 let users = new Map();
-let user = null; // the name of one
+let user = null; // name of the one who is signed in
 let loading = null;
 
-/** Gets users and tokens. A demo that was started again has other ones. */
+/** Loads the users and their tokens. A restarted demo has different tokens. */
 function loadUsers() {
   loading ??= (async () => {
     try {
@@ -81,7 +81,7 @@ addEventListener('hashchange', () => {
   if (users.has(name) && name !== user) signIn(name);
 });
 
-// What the connection and the title say.
+// The connection and the title of the page.
 
 const CONNECTIONS = { idle: 'Connecting', live: 'Live', polling: 'Every 10 seconds', offline: 'Offline' };
 
@@ -91,10 +91,10 @@ function showConnection() {
   $('connection').lastElementChild.textContent = CONNECTIONS[connection];
   const offline = connection === 'offline';
   $('banner').textContent = !offline ? ''
-    : problem === 'unauthorized' ? 'The gateway does not accept the token. Was the demo started again? Reload the page.'
-    : `The gateway does not answer.${current ? ' The numbers are the last known ones.' : ''} Is metergate demo still running? The page goes on by itself.`;
+    : problem === 'unauthorized' ? 'The gateway does not accept the token. If you restarted the demo, reload the page.'
+    : `The gateway does not answer.${current ? ' The numbers are the last known ones.' : ''} Is metergate demo still running? The page reconnects by itself.`;
   if (!users.size) {
-    if (offline) $('users').replaceChildren(h('p', { className: 'dim' }, 'The users are not there yet.'));
+    if (offline) $('users').replaceChildren(h('p', { className: 'dim' }, 'No users yet: the gateway has not answered.'));
     return;
   }
   if (!$('users').querySelector('input')) showUsers();
@@ -109,61 +109,61 @@ usage.subscribe((state) => {
 
 let speaking;
 function say(words) {
-  clearTimeout(speaking); // fast calls: only the last is spoken
+  clearTimeout(speaking); // of several texts in a row only the last is spoken
   speaking = setTimeout(() => { $('spoken').textContent = words; }, 300);
 }
 
-// Calls. An entry is one in the history; a burst is many in one.
+// Requests. The history has an entry for each, and one for a burst.
 
 let entries = [];
 let shown = null; // the entry whose result is shown
 let lastId = 0;
 
-function begin(properties) {
+function addEntry(properties) {
   const entry = { id: ++lastId, user, at: new Date(), status: null, ms: null, fields: {}, ...properties };
   entry.item = h('li', { className: 'new' });
-  entries = [entry, ...entries].slice(0, KEPT);
+  entries = [entry, ...entries].slice(0, MAX_HISTORY);
   shown = entry;
   show(entry);
   return entry;
 }
 
-/** Makes one request. It never throws: status 0 is one without an answer. */
-async function request(path, body, type) {
+/** Sends one request. It never throws: status 0 means that there was no response. */
+async function send(path, body, type) {
   const started = performance.now();
-  const send = () => usage.fetch(path, { method: 'POST', body, headers: { 'Content-Type': type } });
+  const attempt = () => usage.fetch(path, { method: 'POST', body, headers: { 'Content-Type': type } });
   try {
-    let response = await send();
-    if (response.status === 401) { // the demo was started again
+    let response = await attempt();
+    if (response.status === 401) { // the demo was restarted
       await loadUsers();
-      response = await send();
+      response = await attempt();
     }
     const text = await response.text();
-    const fields = Object.fromEntries(USAGE_FIELDS.map((name) => [name, response.headers.get(name)]).filter(([, value]) => value !== null));
+    const fields = Object.fromEntries(USAGE_HEADERS.map((name) => [name, response.headers.get(name)]).filter(([, value]) => value !== null));
     let answer = text;
     try {
       answer = JSON.parse(text);
-    } catch { /* stays a text */ }
+    } catch { /* not JSON: shown as text */ }
     return { status: response.status, fields, answer, ms: performance.now() - started };
   } catch (error) {
     return { status: 0, fields: {}, answer: String(error), ms: performance.now() - started };
   }
 }
 
-async function call(endpoint, { query = '', body = $('text').value, type = 'text/plain; charset=utf-8', picture } = {}) {
+async function sendOne(endpoint, { query = '', body = $('text').value, type = 'text/plain; charset=utf-8', picture } = {}) {
   const path = `/api/${endpoint}${query}`;
-  const entry = begin({ endpoint, path, query, picture });
-  Object.assign(entry, await request(path, body, type));
+  const entry = addEntry({ endpoint, path, query, picture });
+  Object.assign(entry, await send(path, body, type));
   show(entry);
-  say(`${endpoint}: ${entry.status || 'no answer'}. ${verdict(entry).join(' ')}`);
+  say(`${endpoint}: ${entry.status || 'no response'}. ${verdict(entry).join(' ')}`);
 }
 
-async function burst(n) {
+async function sendBurst(n) {
   const path = '/api/analyze';
-  const entry = begin({ endpoint: 'analyze', path, query: '', results: Array(n).fill(null) });
+  const entry = addEntry({ endpoint: 'analyze', path, query: '', results: Array(n).fill(null) });
   const started = performance.now();
   await Promise.all(entry.results.map(async (_, i) => {
-    const result = await request(path, $('text').value, 'text/plain; charset=utf-8');
+    const result = await send(path, $('text').value, 'text/plain; charset=utf-8');
     entry.results[i] = result;
     const used = (r) => parseInt(r?.fields['X-Usage'] ?? '0', 10);
     if (!entry.fields['X-Usage'] || used(result) >= used(entry) || result.fields['Retry-After']) entry.fields = result.fields;
@@ -172,14 +172,14 @@ async function burst(n) {
   entry.ms = performance.now() - started;
   entry.status = Math.max(...entry.results.map((r) => r.status));
   show(entry);
-  say(`${n} at once. ${verdict(entry).join(' ')}`);
+  say(`${n} requests at once. ${verdict(entry).join(' ')}`);
 }
 
 const kindOf = (status) => (status === null ? 'running' : status >= 200 && status < 300 ? 'ok' : status === 429 ? 'refused' : 'failed');
 const kind = (entry) => (entry.results && entry.status !== null && entry.results.some((r) => r.status === 429) ? 'refused' : kindOf(entry.status));
 const duration = (ms) => (ms === null ? '' : ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
 
-/** Says what a call did to the count: a word and the reason. */
+/** Says what a request did to the count: a word and an explanation. */
 function verdict(entry) {
   const now = entry.fields['X-Usage'] ? `X-Usage is ${entry.fields['X-Usage']}.` : '';
   if (entry.results) {
@@ -187,20 +187,20 @@ function verdict(entry) {
     const counted = ended.filter((r) => kindOf(r.status) === 'ok').length;
     const refused = ended.filter((r) => r.status === 429).length;
     const failed = ended.length - counted - refused;
-    if (entry.status === null) return [`${ended.length} of ${entry.results.length} have ended.`, now];
+    if (entry.status === null) return [`${ended.length} of ${entry.results.length} finished.`, now];
     return [`${counted} counted${refused ? `, ${refused} refused` : ''}${failed ? `, ${failed} failed` : ''}.`, now];
   }
   switch (kind(entry)) {
-    case 'running': return ['Running.', 'A unit is held for it, nothing is counted yet.'];
+    case 'running': return ['Running.', 'The gateway holds one unit for it and has not counted it yet.'];
     case 'ok': return ['Counted.', now];
-    case 'refused': return ['Refused.', `The API was not asked. ${now}`];
+    case 'refused': return ['Refused.', `The request did not reach the API. ${now}`];
     default: return entry.status
-      ? ['Not counted.', `It did not succeed: the unit was given back. ${now}`]
-      : ['Lost.', 'It counts only if it succeeded before. The meter will say.'];
+      ? ['Not counted.', `The request failed, so the gateway released its unit. ${now}`]
+      : ['No response.', 'The request is counted only if it had already succeeded. The meter shows whether it was.'];
   }
 }
 
-// What is shown of them.
+// Showing the requests.
 
 let scheduled = null;
 function showSoon(entry) {
@@ -221,7 +221,7 @@ function show(entry) {
 
 function badge(entry) {
   const text = entry.status === null ? '···' : entry.results ? `${entry.results.length}×` : entry.status || 'none';
-  return h('span', { className: `status ${kind(entry)}`, title: entry.status === 0 ? 'no answer' : '' }, text);
+  return h('span', { className: `status ${kind(entry)}`, title: entry.status === 0 ? 'no response' : '' }, text);
 }
 
 function showItem(entry) {
@@ -253,7 +253,7 @@ function showResult(entry) {
   parts.push(h('p', { className: `verdict ${kind(entry)}` }, h('i'), h('span', null, h('b', null, word), ` ${reason}`)));
   if (entry.status && !entry.results) {
     const raw = typeof entry.answer === 'string' ? entry.answer : JSON.stringify(entry.answer, null, 2);
-    if (raw) parts.push(h('details', { className: 'raw' }, h('summary', null, 'The body as it came'), h('pre', { tabIndex: 0, role: 'region', ariaLabel: 'The body' }, raw)));
+    if (raw) parts.push(h('details', { className: 'raw' }, h('summary', null, 'The response body'), h('pre', { tabIndex: 0, role: 'region', ariaLabel: 'Response body' }, raw)));
   }
   $('result').replaceChildren(...parts);
 }
@@ -262,9 +262,9 @@ function answer(entry) {
   const box = (...children) => h('div', { className: 'answer' }, ...children);
   if (entry.results) {
     return box(
-      h('h3', null, `${entry.results.length} calls of ${entry.endpoint} at once`),
+      h('h3', null, `${entry.results.length} ${entry.endpoint} requests at once`),
       h('div', { className: 'dots', role: 'img', ariaLabel: verdict(entry)[0] }, ...entry.results.map((r) => h('i', { className: r ? kindOf(r.status) : '' }))),
-      h('p', { className: 'dim' }, 'One atomic step holds a unit for each before it is forwarded. No more pass than are left.'));
+      h('p', { className: 'dim' }, 'Before it forwards a request, the gateway holds one unit in one atomic step. So it never admits more requests than are left.'));
   }
   const { answer, status } = entry;
   switch (kind(entry)) {
@@ -272,25 +272,25 @@ function answer(entry) {
     case 'refused': return box(
       h('h3', null, answer.title ?? 'Too many requests'),
       h('p', null, answer.detail ?? ''),
-      h('p', { className: 'dim' }, entry.fields['Retry-After'] ? `Retry-After says: again in ${ago(Number(entry.fields['Retry-After']))}.` : ''));
+      h('p', { className: 'dim' }, entry.fields['Retry-After'] ? `Retry-After: try again in ${inWords(Number(entry.fields['Retry-After']))}.` : ''));
     case 'failed': return box(
-      h('h3', null, status ? `The API answered ${status}` : 'No answer'),
-      h('p', { className: 'dim' }, status ? problemText(entry) : 'The gateway could not be reached, or the connection broke.'));
+      h('h3', null, status ? `The response was ${status}` : 'No response'),
+      h('p', { className: 'dim' }, status ? problemText(entry) : 'The gateway could not be reached, or the connection was lost.'));
   }
   try {
     return box(...RESULTS[entry.endpoint](answer, entry));
-  } catch { // another API behind the gateway
+  } catch { // the gateway has another API behind it
     return box(h('h3', null, `${entry.endpoint} answered ${status}`));
   }
 }
 
 function problemText({ status, answer }) {
-  if (status === 502) return 'It is the gateway that says so: the API broke the connection.';
-  if (typeof answer === 'object') return capital(answer.detail ?? answer.error ?? answer.title ?? 'without a reason') + '.';
-  return status === 304 ? 'A redirect or a 304 is not a success either.' : '';
+  if (status === 502) return 'The gateway answers this, because the API closed the connection.';
+  if (typeof answer === 'object') return capital(answer.detail ?? answer.error ?? answer.title ?? 'no reason given') + '.';
+  return status === 304 ? 'Only 2xx is a success: a redirect or a 304 does not count.' : '';
 }
 
-function ago(seconds) {
+function inWords(seconds) {
   const [size, unit] = [[86400, 'day'], [3600, 'hour'], [60, 'minute'], [1, 'second']].find(([size]) => seconds >= size) ?? [1, 'second'];
   return plural(Math.round(seconds / size), unit);
 }
@@ -320,7 +320,7 @@ const RESULTS = {
       h('details', null, h('summary', { className: 'dim' }, 'Show the answer'), h('b', null, q.answer))))),
   ],
   'image-analysis': (a, { picture }) => {
-    const canvas = h('canvas', { width: picture.width, height: picture.height, role: 'img', ariaLabel: 'The image that was sent' });
+    const canvas = h('canvas', { width: picture.width, height: picture.height, role: 'img', ariaLabel: 'The image you sent' });
     canvas.getContext('2d').drawImage(picture, 0, 0);
     const swatch = a.average_color ? h('i', { className: 'swatch' }) : null;
     swatch?.style.setProperty('background', a.average_color);
@@ -332,13 +332,13 @@ const RESULTS = {
   },
 };
 
-// The image: one that is made here, until somebody brings another.
+// The image: a sample, until the user chooses another.
 
-let image = null; // what is sent
-let picture = null; // what is shown of it: a canvas
+let image = null; // the file to send
+let picture = null; // a canvas that shows it
 
-/** A canvas with the image on it, no larger than the space it gets. */
-function drawn(source, width, height, most = 640) {
+/** Draws an image on a canvas that is at most that large. */
+function drawScaled(source, width, height, most = 640) {
   const scale = Math.min(1, most / Math.max(width, height, 1));
   const canvas = h('canvas', { width: Math.max(1, width * scale), height: Math.max(1, height * scale) });
   canvas.getContext('2d').drawImage(source, 0, 0, canvas.width, canvas.height);
@@ -362,11 +362,11 @@ async function takeImage(file) {
   image = file;
   try {
     const bitmap = await createImageBitmap(file);
-    picture = drawn(bitmap, bitmap.width, bitmap.height);
+    picture = drawScaled(bitmap, bitmap.width, bitmap.height);
     showImage(file.name, `${bitmap.width} × ${bitmap.height}, ${size(file.size)}`);
-  } catch { // the API will say so
+  } catch { // the API will report it
     picture = h('canvas', { width: 0, height: 0 });
-    showImage(file.name, `${size(file.size)}, not an image that this browser knows`);
+    showImage(file.name, `${size(file.size)}, not an image that this browser can show`);
   }
 }
 
@@ -393,14 +393,14 @@ async function sampleImage() {
     c.fill();
   }
   const blob = await new Promise((done) => { canvas.toBlob(done, 'image/png'); });
-  if (image) return; // somebody was faster
+  if (image) return; // the user has chosen one in the meantime
   image = new File([blob], 'sunrise.png', { type: 'image/png' });
   picture = canvas;
   showImage(image.name, `480 × 270, ${size(image.size)}`);
 }
 
 $('file').addEventListener('change', ({ target }) => { if (target.files[0]) takeImage(target.files[0]); });
-// Beside the zone, a dropped file would take the page's place.
+// Without this, a file dropped beside the zone would replace the page.
 addEventListener('dragover', (event) => event.preventDefault());
 addEventListener('drop', (event) => event.preventDefault());
 $('drop').addEventListener('dragenter', () => $('drop').classList.add('over-it'));
@@ -416,19 +416,19 @@ $('drop').addEventListener('drop', (event) => {
 function analyzeImage() {
   const form = new FormData();
   form.append('image', image);
-  // With a form, the browser writes the Content-Type.
+  // The browser makes the Content-Type of a form.
   const encoded = new Response(form);
-  return encoded.blob().then((body) => call('image-analysis', { body, type: encoded.headers.get('Content-Type'), picture }));
+  return encoded.blob().then((body) => sendOne('image-analysis', { body, type: encoded.headers.get('Content-Type'), picture }));
 }
 
 // Buttons.
 
-/** Runs a job and shows so on its button, which can be pressed again meanwhile. */
+/** Runs a job on each press, and shows that it is running. The button stays enabled. */
 function onPress(button, job) {
   let running = 0;
   button.addEventListener('click', async () => {
     running++;
-    const slow = setTimeout(() => { button.ariaBusy = 'true'; }, 150); // most are faster
+    const slow = setTimeout(() => { button.ariaBusy = 'true'; }, 150); // most jobs finish earlier
     try {
       await job();
     } finally {
@@ -440,11 +440,11 @@ function onPress(button, job) {
 
 for (const button of document.querySelectorAll('[data-call]')) {
   const endpoint = button.dataset.call;
-  onPress(button, () => (endpoint === 'image-analysis' ? analyzeImage() : call(endpoint)));
+  onPress(button, () => (endpoint === 'image-analysis' ? analyzeImage() : sendOne(endpoint)));
 }
-onPress($('fail'), () => call('analyze', { query: `?fail=${$('fail-status').value}` }));
-onPress($('slow'), () => call('analyze', { query: '?delay=3s' }));
-onPress($('burst'), () => burst(50));
+onPress($('fail'), () => sendOne('analyze', { query: `?fail=${$('fail-status').value}` }));
+onPress($('slow'), () => sendOne('analyze', { query: '?delay=3s' }));
+onPress($('burst'), () => sendBurst(50));
 
 const sampleText = $('text').value;
 $('text').addEventListener('input', () => { $('sample-text').hidden = $('text').value === sampleText; });
@@ -462,7 +462,7 @@ $('clear').addEventListener('click', () => {
   $('history-title').focus();
 });
 
-// A product would open its pricing page. Here the pro plan is one click away.
+// A real product would open its pricing page. Here it offers to sign in on the pro plan.
 document.addEventListener('upgrade', (event) => {
   event.preventDefault();
   $('upgrade-url').textContent = event.detail.url;

@@ -80,7 +80,7 @@ func TestDemoPage(t *testing.T) {
 		var loads, now float64
 		tab.Eval("performance.timeOrigin", &loads)
 		tab.Want("text('full', 'count')", "0 of 100 used")
-		tab.Want("text('history-empty').startsWith('Each call appears here')", "true")
+		tab.Want("text('history-empty').startsWith('Your requests appear here')", "true")
 		picture(t, tab, "empty")
 		if lines := tab.Console(); len(lines) > 0 {
 			t.Errorf("the console has %q", lines)
@@ -97,7 +97,7 @@ func TestDemoPage(t *testing.T) {
 		for i, status := range []string{"500", "404", "abort"} {
 			tab.Eval("document.getElementById('fail-status').value = '"+status+"', press('Fail with')", nil)
 			tab.Want("rows().length + text('result-facts').slice(0, 3)", fmt.Sprint(2+i)+strings.Replace(status, "abort", "502", 1))
-			tab.Want("document.querySelector('.verdict').innerText.trim()", "Not counted. It did not succeed: the unit was given back. X-Usage is 1/100.")
+			tab.Want("document.querySelector('.verdict').innerText.trim()", "Not counted. The request failed, so the gateway released its unit. X-Usage is 1/100.")
 		}
 		tab.Want("text('full', 'count')", "1 of 100 used")
 
@@ -162,14 +162,14 @@ func TestDemoPage(t *testing.T) {
 		picture(t, tab, "limit")
 		tab.Eval("press('Report')", nil)
 		tab.Want("text('full', 'prompt-title') + text('result-facts').slice(0, 3)", "Your last request was refused429")
-		tab.Want("text('result').includes('Refused. The API was not asked. X-Usage is 100/100.')", "true")
+		tab.Want("text('result').includes('Refused. The request did not reach the API. X-Usage is 100/100.')", "true")
 		tab.Want("/^429 report 100.100 Retry-After: \\d+ /.test(rows()[0])", "true")
 		picture(t, tab, "refused")
 		// The prompt leads to a bigger plan.
 		tab.Eval("document.getElementById('full').shadowRoot.querySelector('[part=upgrade-button]').click()", nil)
 		tab.Want("text('upgrade-url')", "https://example.com/pricing")
 		picture(t, tab, "upgrade")
-		tab.Eval("press('Go on as bob, on the pro plan')", nil)
+		tab.Eval("press('Continue as bob, on the pro plan')", nil)
 		tab.Want("text('full', 'count') + text('full', 'prompt')", "0 of 5,000 used")
 		tab.Eval("press('Report')", nil)
 		tab.Want("text('full', 'count')", "1 of 5,000 used")
@@ -411,7 +411,7 @@ func TestDemoPageRecovers(t *testing.T) {
 	<-demo.Done()
 	tab.Want("text('connection') + text('banner').slice(0, 31)", "OfflineThe gateway does not answer. The n"[:len("Offline")+31])
 	tab.Eval("press('Analyze')", nil)
-	tab.Want("text('result').startsWith('No answer')", "true")
+	tab.Want("text('result').startsWith('No response')", "true")
 	picture(t, tab, "offline")
 	run(strings.TrimPrefix(url, "http://"))
 	tab.Want("text('connection') + text('banner')", "Live")
