@@ -17,8 +17,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"metergate/internal/testkit"
 	"metergate/proxy"
+	"metergate/quota/testkit"
 )
 
 // line waits for the n-th access line: a client has its answer a moment earlier.

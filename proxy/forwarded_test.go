@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"metergate/internal/testkit"
 	"metergate/proxy"
+	"metergate/quota/testkit"
 )
 
 // from calls the gateway without a network, so that the peer can be any address, and

@@ -19,12 +19,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"metergate/internal/testkit"
 	"metergate/proxy"
 	"metergate/proxy/jwtauth"
 	"metergate/proxy/upstream"
 	"metergate/quota"
 	"metergate/quota/boltstore"
+	"metergate/quota/testkit"
 )
 
 // quiet discards what net/http logs about panics that are made on purpose.

@@ -14,8 +14,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"metergate/internal/testkit"
 	"metergate/proxy"
+	"metergate/quota/testkit"
 )
 
 // A call is one of the requests that rush sends.

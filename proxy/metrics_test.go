@@ -17,8 +17,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"metergate/internal/testkit"
 	"metergate/proxy"
+	"metergate/quota/testkit"
 )
 
 // series returns all series of a registry, as name{label="value"}, and their values. The

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"metergate/internal/testkit"
+	"metergate/quota/testkit"
 )
 
 func TestOnly2xxCounts(t *testing.T) {

@@ -5,12 +5,12 @@ import (
 	"testing"
 	"time"
 
-	"metergate/internal/testkit"
 	"metergate/proxy"
 	"metergate/quota"
 	"metergate/quota/guard"
 	"metergate/quota/redisstore"
 	"metergate/quota/redisstore/redistest"
+	"metergate/quota/testkit"
 )
 
 func TestStoreDownFollowsOnFailure(t *testing.T) {

@@ -18,7 +18,6 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"metergate/internal/testkit"
 	"metergate/proxy"
 	"metergate/proxy/jwtauth"
 	"metergate/quota"
@@ -26,6 +25,7 @@ import (
 	"metergate/quota/guard"
 	"metergate/quota/redisstore"
 	"metergate/quota/redisstore/redistest"
+	"metergate/quota/testkit"
 )
 
 // A stream is a client's side of GET /usage/stream.

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"metergate/internal/testkit"
+	"metergate/quota/testkit"
 )
 
 func TestUpstreamFailureReleases(t *testing.T) {

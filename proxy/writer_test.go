@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"metergate/internal/testkit"
+	"metergate/quota/testkit"
 )
 
 // oneConn is a net.Listener with one connection.

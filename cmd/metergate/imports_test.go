@@ -73,9 +73,9 @@ func ourImports(p listedPackage) []string {
 }
 
 // mayImport reports whether one of our packages may import another one. A leaf imports
-// none of ours. Only packages of test helpers may import internal/testkit.
+// none of ours. Only packages of test helpers may import quota/testkit.
 func mayImport(importer, imported string, leaf bool) bool {
-	if imported == "internal/testkit" {
+	if imported == "quota/testkit" {
 		return strings.HasSuffix(importer, "test")
 	}
 	topFolder := func(path string) string { first, _, _ := strings.Cut(path, "/"); return first }

@@ -13,8 +13,8 @@ import (
 
 	"metergate/cmd/metergate/app"
 	"metergate/config"
-	"metergate/internal/testkit"
 	"metergate/proxy/jwtauth/jwtrules"
+	"metergate/quota/testkit"
 )
 
 // jwtConfig is a configuration with nothing but auth.jwt.

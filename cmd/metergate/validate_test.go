@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"metergate/cmd/metergate/gatewaytest"
-	"metergate/internal/testkit"
+	"metergate/quota/testkit"
 )
 
 // validate -online reaches the store and the upstreams, and asks for the health of an

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"metergate/internal/testkit"
 	"metergate/proxy/browser/browsertest"
+	"metergate/quota/testkit"
 )
 
 // fast makes the client try again soon. How long it waits for others stays long

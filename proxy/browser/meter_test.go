@@ -7,8 +7,8 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
-	"metergate/internal/testkit"
 	"metergate/proxy/browser/browsertest"
+	"metergate/quota/testkit"
 )
 
 // openMeter opens a page with an element that follows `client`, and with part(name),

@@ -15,8 +15,8 @@ import (
 
 	"go.uber.org/goleak"
 
-	"metergate/internal/testkit"
 	"metergate/proxy/upstream"
+	"metergate/quota/testkit"
 )
 
 // No test may leave a goroutine behind.

@@ -5,9 +5,9 @@ import (
 	"testing"
 	"time"
 
-	"metergate/internal/testkit"
 	"metergate/quota"
 	"metergate/quota/quotatest"
+	"metergate/quota/testkit"
 )
 
 var (

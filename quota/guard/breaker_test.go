@@ -7,11 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"metergate/internal/testkit"
 	"metergate/quota"
 	"metergate/quota/boltstore"
 	"metergate/quota/guard"
 	"metergate/quota/redisstore/redistest"
+	"metergate/quota/testkit"
 )
 
 // While the breaker is open only the probe asks Redis, and no call waits for it, not even for

@@ -7,13 +7,13 @@ import (
 	"testing"
 	"time"
 
-	"metergate/internal/testkit"
 	"metergate/quota"
 	"metergate/quota/boltstore"
 	"metergate/quota/guard"
 	"metergate/quota/quotatest"
 	"metergate/quota/redisstore"
 	"metergate/quota/redisstore/redistest"
+	"metergate/quota/testkit"
 )
 
 var (

@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"metergate/internal/testkit"
 	"metergate/quota"
 	"metergate/quota/boltstore"
 	"metergate/quota/guard"
 	"metergate/quota/quotatest"
+	"metergate/quota/testkit"
 )
 
 // The journal is replayed before the user's next reserve, however soon that comes.

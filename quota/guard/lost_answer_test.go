@@ -4,8 +4,8 @@ import (
 	"testing"
 	"time"
 
-	"metergate/internal/testkit"
 	"metergate/quota/redisstore/redistest"
+	"metergate/quota/testkit"
 )
 
 // A commit that Redis has carried out, but whose answer is lost, counts once.

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"metergate/internal/testkit"
 	"metergate/quota"
 	"metergate/quota/quotatest"
+	"metergate/quota/testkit"
 )
 
 // With on_failure: deny, reserves fail in an outage.

@@ -6,10 +6,10 @@ import (
 	"testing"
 	"time"
 
-	"metergate/internal/testkit"
 	"metergate/quota"
 	"metergate/quota/boltstore"
 	"metergate/quota/guard"
+	"metergate/quota/testkit"
 )
 
 // The journal that release 0.1.0 left when it was killed in an outage is replayed: each

@@ -7,10 +7,10 @@ import (
 	"testing"
 	"time"
 
-	"metergate/internal/testkit"
 	"metergate/quota"
 	"metergate/quota/boltstore"
 	"metergate/quota/quotatest"
+	"metergate/quota/testkit"
 )
 
 // A flakyStore is a store whose commits can be made to fail. It counts calls of Forget.

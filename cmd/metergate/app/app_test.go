@@ -20,7 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"metergate/config"
-	"metergate/internal/testkit"
+	"metergate/quota/testkit"
 )
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -17,7 +17,7 @@ import (
 	"testing"
 
 	"metergate/config"
-	"metergate/internal/testkit"
+	"metergate/quota/testkit"
 )
 
 // A settings is what tests change in a configuration.

@@ -18,11 +18,11 @@ import (
 	"golang.org/x/net/http2"
 
 	"metergate/cmd/metergate/gatewaytest"
-	"metergate/internal/testkit"
 	"metergate/proxy"
 	"metergate/proxy/admin"
 	"metergate/proxy/jwtauth"
 	"metergate/quota"
+	"metergate/quota/testkit"
 )
 
 // A pipe is a listener in memory. Each connection is a net.Pipe: one end cannot write what

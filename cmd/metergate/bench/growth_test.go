@@ -13,9 +13,9 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"metergate/cmd/metergate/gatewaytest"
-	"metergate/internal/testkit"
 	"metergate/quota"
 	"metergate/quota/redisstore/redistest"
+	"metergate/quota/testkit"
 )
 
 // BenchmarkGrowth shows how what a request costs grows with connections, users, limits

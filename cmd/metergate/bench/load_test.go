@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"metergate/internal/testkit"
+	"metergate/quota/testkit"
 )
 
 // Traffic is put on a server from this process, over connections that stay open.

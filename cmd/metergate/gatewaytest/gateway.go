@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"metergate/internal/testkit"
+	"metergate/quota/testkit"
 )
 
 // AdminToken is the token of the admin API in all configurations here that turn it on.

@@ -26,7 +26,7 @@ import (
 	"testing"
 	"time"
 
-	"metergate/internal/testkit"
+	"metergate/quota/testkit"
 )
 
 var program string

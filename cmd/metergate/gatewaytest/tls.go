@@ -18,8 +18,8 @@ import (
 	"testing"
 	"time"
 
-	"metergate/internal/testkit"
 	"metergate/quota"
+	"metergate/quota/testkit"
 )
 
 // A KeyPair is a self-signed certificate for 127.0.0.1, and its key.

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"metergate/internal/testkit"
+	"metergate/quota/testkit"
 )
 
 // A Workload is an upstream and the requests that go to it, of all kinds and for several

@@ -17,10 +17,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
-	"metergate/internal/testkit"
 	"metergate/quota"
 	"metergate/quota/quotatest"
 	"metergate/quota/redisstore"
+	"metergate/quota/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

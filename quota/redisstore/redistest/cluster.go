@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"metergate/internal/testkit"
+	"metergate/quota/testkit"
 )
 
 // A Cluster is a Redis Cluster of three masters on this machine.

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"metergate/internal/testkit"
+	"metergate/quota/testkit"
 )
 
 // A Group is a master and a replica, watched by three Sentinels.

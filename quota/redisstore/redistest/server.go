@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"metergate/internal/testkit"
+	"metergate/quota/testkit"
 
 	"github.com/redis/go-redis/v9"
 )

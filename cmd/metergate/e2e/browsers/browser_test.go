@@ -17,9 +17,9 @@ import (
 	"time"
 
 	"metergate/cmd/metergate/gatewaytest"
-	"metergate/internal/testkit"
 	"metergate/proxy/browser/browsertest"
 	"metergate/quota/redisstore/redistest"
+	"metergate/quota/testkit"
 )
 
 // browserYAML is a configuration whose gateway can come back on the same address,

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"metergate/cmd/metergate/gatewaytest"
-	"metergate/internal/testkit"
 	"metergate/proxy/browser/browsertest"
+	"metergate/quota/testkit"
 )
 
 // nodeModules is the folder with what .ci/install has got from npm. Where it is not

@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"metergate/cmd/metergate/gatewaytest"
-	"metergate/internal/testkit"
 	"metergate/quota"
 	"metergate/quota/redisstore/redistest"
+	"metergate/quota/testkit"
 )
 
 // watchUsage opens a stream and returns the objects that come on it.

@@ -17,9 +17,9 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"metergate/cmd/metergate/gatewaytest"
-	"metergate/internal/testkit"
 	"metergate/quota"
 	"metergate/quota/redisstore/redistest"
+	"metergate/quota/testkit"
 )
 
 // Two gateways, one Redis, clients and an upstream of every kind, and for a while

@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"metergate/cmd/metergate/gatewaytest"
-	"metergate/internal/testkit"
 	"metergate/quota"
 	"metergate/quota/redisstore/redistest"
+	"metergate/quota/testkit"
 )
 
 // A thousand requests at once, through two gateways, on a plan of a hundred:

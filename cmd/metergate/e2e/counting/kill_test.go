@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"metergate/cmd/metergate/gatewaytest"
-	"metergate/internal/testkit"
 	"metergate/quota/redisstore/redistest"
+	"metergate/quota/testkit"
 )
 
 // killedLease is what the gateways of the kill tests hold units for.

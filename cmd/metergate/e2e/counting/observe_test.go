@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"metergate/cmd/metergate/gatewaytest"
-	"metergate/internal/testkit"
 	"metergate/quota/redisstore/redistest"
+	"metergate/quota/testkit"
 )
 
 // observeYAML has the modes of a plan and of a route.

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"metergate/cmd/metergate/gatewaytest"
-	"metergate/internal/testkit"
 	"metergate/quota/redisstore/redistest"
+	"metergate/quota/testkit"
 )
 
 // A gateway whose Redis is not there at start runs by its on_failure rule, and

@@ -11,7 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"metergate/cmd/metergate/gatewaytest"
-	"metergate/internal/testkit"
+	"metergate/quota/testkit"
 )
 
 // faultYAML is a configuration for gateways that are soon killed. The lease of a hold

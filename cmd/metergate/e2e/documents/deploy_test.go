@@ -18,8 +18,8 @@ import (
 
 	"metergate/cmd/metergate/app"
 	"metergate/config"
-	"metergate/internal/testkit"
 	"metergate/quota/redisstore/redistest"
+	"metergate/quota/testkit"
 )
 
 // documents returns the files below deploy and docs, and those that users read first, by

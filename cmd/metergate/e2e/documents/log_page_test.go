@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"metergate/cmd/metergate/gatewaytest"
-	"metergate/internal/testkit"
+	"metergate/quota/testkit"
 )
 
 // docs/log.md lists exactly the attributes that a line about a request can have.

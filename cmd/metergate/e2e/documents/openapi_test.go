@@ -18,7 +18,7 @@ import (
 	"github.com/getkin/kin-openapi/routers"
 
 	"metergate/cmd/metergate/gatewaytest"
-	"metergate/internal/testkit"
+	"metergate/quota/testkit"
 )
 
 // An apiDocument is docs/openapi.yaml, and what a test has seen of it.

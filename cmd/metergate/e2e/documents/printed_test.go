@@ -23,8 +23,8 @@ import (
 
 	"metergate/cmd/metergate/gatewaytest"
 	"metergate/config"
-	"metergate/internal/testkit"
 	"metergate/quota"
+	"metergate/quota/testkit"
 )
 
 var fencedBlock = regexp.MustCompile("(?ms)^```([a-z]*)\n(.*?)^```$")

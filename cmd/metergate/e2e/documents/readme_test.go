@@ -13,8 +13,8 @@ import (
 
 	"metergate/cmd/metergate/gatewaytest"
 	"metergate/config"
-	"metergate/internal/testkit"
 	"metergate/quota/redisstore/redistest"
+	"metergate/quota/testkit"
 )
 
 // The commands of the README work as they are pasted. The test changes the ports, which

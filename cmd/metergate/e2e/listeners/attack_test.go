@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"metergate/cmd/metergate/gatewaytest"
-	"metergate/internal/testkit"
+	"metergate/quota/testkit"
 )
 
 // An attacked gateway has an upstream that knows how often it has answered 2xx.

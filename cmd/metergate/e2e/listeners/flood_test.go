@@ -11,7 +11,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"metergate/cmd/metergate/gatewaytest"
-	"metergate/internal/testkit"
+	"metergate/quota/testkit"
 )
 
 const floodFrames = 100_000

@@ -15,8 +15,8 @@ import (
 	"testing"
 
 	"metergate/cmd/metergate/gatewaytest"
-	"metergate/internal/testkit"
 	"metergate/proxy/browser/browsertest"
+	"metergate/quota/testkit"
 )
 
 // h2spec builds the program that .ci/h2spec names. Where it cannot be had the test is

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"metergate/cmd/metergate/gatewaytest"
-	"metergate/internal/testkit"
+	"metergate/quota/testkit"
 )
 
 // The gateway tells clients its limits.

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/net/http2"
 
 	"metergate/cmd/metergate/gatewaytest"
-	"metergate/internal/testkit"
 	"metergate/quota"
 	"metergate/quota/redisstore/redistest"
+	"metergate/quota/testkit"
 )
 
 // Requests that are reset at once, in a loop (CVE-2023-44487), and streams that the

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"metergate/cmd/metergate/gatewaytest"
-	"metergate/internal/testkit"
+	"metergate/quota/testkit"
 
 	"golang.org/x/net/http2"
 )

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"metergate/cmd/metergate/gatewaytest"
-	"metergate/internal/testkit"
+	"metergate/quota/testkit"
 )
 
 // The same requests over HTTP/1.1 and HTTP/2, chosen by ALPN: counted, refused, pushed.

@@ -25,9 +25,9 @@ import (
 	"metergate/cmd/metergate/app"
 	"metergate/cmd/metergate/gatewaytest"
 	"metergate/config"
-	"metergate/internal/testkit"
 	"metergate/quota"
 	"metergate/quota/redisstore/redistest"
+	"metergate/quota/testkit"
 )
 
 // hostileUsers are ids that a token may have, and that mean something to what handles

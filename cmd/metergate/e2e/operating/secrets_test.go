@@ -13,8 +13,8 @@ import (
 	"testing"
 
 	"metergate/cmd/metergate/gatewaytest"
-	"metergate/internal/testkit"
 	"metergate/quota/redisstore/redistest"
+	"metergate/quota/testkit"
 )
 
 const secretYAML = `

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"metergate/cmd/metergate/gatewaytest"
-	"metergate/internal/testkit"
+	"metergate/quota/testkit"
 )
 
 // A renewal is a gateway whose certificate changes while a response is open on a

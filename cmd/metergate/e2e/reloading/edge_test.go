@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"metergate/cmd/metergate/gatewaytest"
-	"metergate/internal/testkit"
+	"metergate/quota/testkit"
 )
 
 // A reload changes whom the gateway believes, how much it serves at once, and what it

@@ -20,8 +20,8 @@ import (
 	"time"
 
 	"metergate/cmd/metergate/gatewaytest"
-	"metergate/internal/testkit"
 	"metergate/quota"
+	"metergate/quota/testkit"
 )
 
 // The upstream is swapped under load: no request fails, and the next new one goes to

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"metergate/cmd/metergate/gatewaytest"
-	"metergate/internal/testkit"
+	"metergate/quota/testkit"
 )
 
 // A mortal is a target that can be killed with its connections and started again on
