@@ -5,7 +5,7 @@ package quota
 const MaxRequests = 1_000_000_000_000
 
 // A Limit allows a number of requests in each window of a period, to one endpoint or to
-// all of them together. A limit of 0 is a limit too: no request is allowed.
+// all of them together. A limit of 0 allows no request.
 type Limit struct {
 	Requests int64 // 0 to MaxRequests
 	Period   Period

@@ -32,7 +32,7 @@ func startOfDay(year int, month time.Month, day int, loc *time.Location) time.Ti
 	t := time.Date(year, month, day, 0, 0, 0, 0, loc)
 	changed, changes := t.ZoneBounds()
 	// Where that midnight, or the whole day, was skipped, time.Date uses the offset before
-	// or after the change and does not document which. What the clock shows tells.
+	// or after the change and does not document which. The reading of the clock tells.
 	switch midnight := time.Date(year, month, day, 0, 0, 0, 0, time.UTC); clockReading(t).Compare(midnight) {
 	case -1:
 		return changes

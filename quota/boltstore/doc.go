@@ -8,9 +8,9 @@
 //
 // # Where state lives
 //
-// What is used, granted and overridden is in the file usage.db, see file.go for its layout.
-// What is held is in memory and ends with the process, and so do the requests that hold it. The
-// token buckets of attempts are in memory as well.
+// Counts, grants, overrides and the audit log are in the file usage.db, see file.go for its
+// layout. Holds are in memory and end with the process, as do the requests that hold. The token
+// buckets of attempts are in memory as well.
 //
 // # Writes
 //

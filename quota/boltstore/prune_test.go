@@ -120,7 +120,7 @@ func TestCountIsDroppedWhenWindowIsNotKept(t *testing.T) {
 	}
 }
 
-// What a change leaves in the file is deleted once it has ended, and not before.
+// Everything that a change leaves in the file is deleted once it has ended, and not before.
 func TestPruneDeletesEndedChanges(t *testing.T) {
 	clock := quotatest.NewClock(noon)
 	s, p := open(t, t.TempDir(), Options{Now: clock.Now, Keep: 20 * 24 * time.Hour}), plan(50)

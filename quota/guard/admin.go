@@ -8,8 +8,8 @@ import (
 )
 
 // Administration goes through to the remote store, or fails with its error; at once while
-// the circuit breaker is open. Nothing of it is kept for later. What this gateway's journal
-// has of the user is counted first, so that a reset or a set of counts covers it. Counts that
+// the circuit breaker is open. Nothing of it is kept for later. Counts of the user in this
+// gateway's journal are sent first, so that a reset or a set of counts covers them. Counts that
 // arrive later are added to what was set: those in the journals of other gateways after an
 // outage, and those whose commit goes into this journal at the same moment.
 

@@ -114,7 +114,7 @@ func TestOverrideEndsInOutage(t *testing.T) {
 	}
 }
 
-// What waits in the journal is counted before a reset, so that it is reset as well.
+// Counts in the journal are sent before a reset, so that they are reset as well.
 func TestResetCoversTheJournal(t *testing.T) {
 	r := newGuardedRedis(t, setup{allow: true})
 	for round := range 10 {

@@ -84,7 +84,7 @@ func TestJournalIsReplayedByNextProcess(t *testing.T) {
 			t.Errorf("user-%d: %s, error %v; want 5+0", i, numbers(s), err)
 		}
 	}
-	// What was removed stays removed.
+	// Entries that were removed stay removed.
 	second.Close()
 	third := openJournal(t, dir)
 	o.Journal = third

@@ -9,8 +9,7 @@ import (
 )
 
 const (
-	// maxReleases bounds the releases that wait. What they would give back ends with its
-	// lease anyway.
+	// maxReleases bounds the releases that wait. Without them, the holds end with their leases.
 	maxReleases = 10_000
 	// maxCommits bounds the commits that wait in memory because no journal took them.
 	maxCommits = 100_000

@@ -80,8 +80,7 @@ type Store struct {
 	closeOnce  func() error
 }
 
-// New returns a guarded store. What the journal has is replayed from now on, in the
-// background. It returns an error if the journal cannot be read.
+// New returns a guarded store. It starts to replay the journal in the background. It returns an error if the journal cannot be read.
 func New(o Options) (*Store, error) {
 	s := &Store{
 		remote:         o.Remote,

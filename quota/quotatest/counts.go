@@ -35,7 +35,7 @@ func testReset(t *testing.T, h *harness) {
 	h.wantState("v", p, "0+0 0+0 0+0 0+0 1+0 1+0 1+0 [0 0 0]")
 }
 
-// Exactly what is committed after the reset is counted. What was held stays held.
+// Only requests that are committed after the reset are counted. Holds stay.
 func testResetAmongRequests(t *testing.T, h *harness) {
 	p := NewPlan("p", quota.Limit{Requests: 1000, Period: quota.Month})
 	for range 3 {

@@ -188,8 +188,8 @@ func (h *harness) passObserved(r quota.Request, wouldBlock ...string) quota.Rese
 }
 
 // numbers shows a snapshot as "used+held" of the total and of each limit, the latter followed
-// by "/granted" if anything was granted. What was used of analyze, image-analysis and report
-// comes last, in brackets.
+// by "/granted" if anything was granted. The counts of analyze, image-analysis and report come
+// last, in brackets.
 func numbers(s quota.Snapshot) string {
 	text := fmt.Sprintf("%d+%d", s.Total.Used, s.Total.Held)
 	for _, c := range s.Limits {

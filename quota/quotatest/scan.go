@@ -12,55 +12,25 @@ import (
 )
 
 func testScanUsers(t *testing.T, h *harness) {
-	users := func(period quota.Period, at time.Time) (got map[string]quota.UserUsage) {
-		t.Helper()
-		got = map[string]quota.UserUsage{}
-		err := h.store.ScanUsers(context.Background(), period, at, func(u quota.UserUsage) error {
-			if _, twice := got[u.User]; twice {
-				t.Errorf("%q is yielded twice", u.User)
-			}
-			got[u.User] = u
-			return nil
-		})
-		if err != nil {
-			t.Errorf("ScanUsers: %v", err)
-		}
-		return got
-	}
-	if got := users(quota.Month, h.clock.Now()); len(got) != 0 {
+	if got := h.scanUsers(quota.Month, h.clock.Now()); len(got) != 0 {
 		t.Errorf("ScanUsers yields %v, want nobody", got)
 	}
-	set := func(user string, counts map[string]int64) {
-		h.applyChange(user, hundredAMonth, quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: counts})
-	}
 	const many = 700
-	var wait sync.WaitGroup
-	for part := range 4 {
-		wait.Go(func() {
-			for i := part; i < many; i += 4 {
-				_, err := h.store.ApplyChange(context.Background(), fmt.Sprint("user-", i), hundredAMonth.OnlyChoice(),
-					quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"analyze": int64(i) + 1}})
-				if err != nil {
-					h.t.Errorf("ApplyChange: %v", err)
-				}
-			}
-		})
-	}
-	wait.Wait()
+	h.useByManyUsers(many)
 	odd := `ü {*}[?]\:/ "x"`
-	set(odd, map[string]int64{"analyze": 2, "removed": 3, "report": 0})
+	h.setMonthCounts(odd, map[string]int64{"analyze": 2, "removed": 3, "report": 0})
 	h.applyChange(odd, hundredAMonth, quota.Change{Action: quota.ActionSetPlan, Plan: "pro"})
 	h.applyChange("ended", hundredAMonth, quota.Change{Action: quota.ActionSetPlan, Plan: "pro", Until: h.clock.Now().Add(time.Hour)})
-	set("ended", map[string]int64{"report": 1})
+	h.setMonthCounts("ended", map[string]int64{"report": 1})
 	h.use(1, "daily", "report", NewPlan("daily", quota.Limit{Requests: 5, Period: quota.Day}))
 	h.admit("holds", "report", hundredAMonth)
-	set("nothing", map[string]int64{"report": 0})
+	h.setMonthCounts("nothing", map[string]int64{"report": 0})
 	november := h.clock.Now()
 	h.clock.Advance(20 * 24 * time.Hour)
 	h.use(2, "december", "report", hundredAMonth)
 	h.use(1, odd, "report", hundredAMonth)
 
-	got := users(quota.Month, november)
+	got := h.scanUsers(quota.Month, november)
 	for i := range many {
 		if u := got[fmt.Sprint("user-", i)]; u.Used != int64(i)+1 || u.Endpoints["analyze"] != int64(i)+1 {
 			t.Errorf("user-%d: %+v", i, u)
@@ -75,25 +45,71 @@ func testScanUsers(t *testing.T, h *harness) {
 	if len(got) != many+2 {
 		t.Errorf("%d users in November, want %d", len(got), many+2)
 	}
-	if got := users(quota.Day, november); len(got) != 1 || got["daily"].Used != 1 {
+	if got := h.scanUsers(quota.Day, november); len(got) != 1 || got["daily"].Used != 1 {
 		t.Errorf("on the day: %v, want daily", got)
 	}
-	if got := users(quota.Month, h.clock.Now()); len(got) != 2 || got["december"].Used != 2 || got[odd].Used != 1 {
+	if got := h.scanUsers(quota.Month, h.clock.Now()); len(got) != 2 || got["december"].Used != 2 || got[odd].Used != 1 {
 		t.Errorf("in December: %v", got)
 	}
+	h.wantScanErrors(november)
+}
+
+// scanUsers returns all users of a window, each of whom must be yielded once.
+func (h *harness) scanUsers(period quota.Period, at time.Time) map[string]quota.UserUsage {
+	h.t.Helper()
+	users := map[string]quota.UserUsage{}
+	err := h.store.ScanUsers(context.Background(), period, at, func(u quota.UserUsage) error {
+		if _, twice := users[u.User]; twice {
+			h.t.Errorf("%q is yielded twice", u.User)
+		}
+		users[u.User] = u
+		return nil
+	})
+	if err != nil {
+		h.t.Errorf("ScanUsers: %v", err)
+	}
+	return users
+}
+
+func (h *harness) setMonthCounts(user string, counts map[string]int64) {
+	h.t.Helper()
+	h.applyChange(user, hundredAMonth, quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: counts})
+}
+
+// useByManyUsers sets the counts of so many users: user-0 has 1, user-1 has 2, and so on.
+func (h *harness) useByManyUsers(many int) {
+	var wait sync.WaitGroup
+	for part := range 4 {
+		wait.Go(func() {
+			for i := part; i < many; i += 4 {
+				_, err := h.store.ApplyChange(context.Background(), fmt.Sprint("user-", i), hundredAMonth.OnlyChoice(),
+					quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"analyze": int64(i) + 1}})
+				if err != nil {
+					h.t.Errorf("ApplyChange: %v", err)
+				}
+			}
+		})
+	}
+	wait.Wait()
+}
+
+// wantScanErrors checks that an error of yield ends a scan, and that windows which are not kept
+// cannot be scanned. The window of at must have at least three users.
+func (h *harness) wantScanErrors(at time.Time) {
+	h.t.Helper()
 	stop, n := errors.New("enough"), 0
-	err := h.store.ScanUsers(context.Background(), quota.Month, november, func(quota.UserUsage) error {
+	err := h.store.ScanUsers(context.Background(), quota.Month, at, func(quota.UserUsage) error {
 		if n++; n == 3 {
 			return stop
 		}
 		return nil
 	})
 	if !errors.Is(err, stop) || n != 3 {
-		t.Errorf("error %v after %d users, want yield's error after the third", err, n)
+		h.t.Errorf("error %v after %d users, want yield's error after the third", err, n)
 	}
 	for _, wrong := range []time.Time{h.clock.Now().AddDate(0, 2, 0), h.clock.Now().Add(-2 * keep)} {
 		if err := h.store.ScanUsers(context.Background(), quota.Month, wrong, func(quota.UserUsage) error { return nil }); !errors.Is(err, quota.ErrNotKept) {
-			t.Errorf("%v: error %v, want %v", wrong, err, quota.ErrNotKept)
+			h.t.Errorf("%v: error %v, want %v", wrong, err, quota.ErrNotKept)
 		}
 	}
 }
