@@ -78,16 +78,16 @@ func (c claims) numericDate(name string) (*jwt.NumericDate, error) {
 }
 
 // lookUp follows a path into objects. found is false if the last name, or an object on the
-// way, does not exist. A path that leads through a value other than an object ends at a
-// null.
+// way, does not exist or is null: issuers write null for what a user does not have. A path
+// that leads through another value ends at false, which is neither a user nor a plan.
 func (c claims) lookUp(path []string) (value any, found bool) {
 	var v any = map[string]any(c)
 	for _, name := range path {
 		object, ok := v.(map[string]any)
 		if !ok {
-			return nil, true
+			return false, true
 		}
-		if v, ok = object[name]; !ok {
+		if v = object[name]; v == nil {
 			return nil, false
 		}
 	}

@@ -32,7 +32,8 @@ func TestVerifyReadsUserAndPlanStrictly(t *testing.T) {
 		{`"Sub":"u"`, Identity{}, errNoUser},
 		{`"ſub":"u"`, Identity{}, errNoUser}, // folds to sub
 		{`"sub":""`, Identity{}, errUser},
-		{`"sub":null`, Identity{}, errUser},
+		{`"sub":null`, Identity{}, errNoUser},
+		{`"sub":null,"plan":"pro"`, Identity{}, errNoUser},
 		{`"sub":17`, Identity{}, errUser},
 		{`"sub":true`, Identity{}, errUser},
 		{`"sub":["u"]`, Identity{}, errUser},
@@ -46,7 +47,12 @@ func TestVerifyReadsUserAndPlanStrictly(t *testing.T) {
 		{`"sub":"a\u009f"`, Identity{}, errUser},
 		{`"sub":"a\u2028b"`, Identity{}, errUser},
 		{"\"sub\":\"a\u2029b\"", Identity{}, errUser},
-		{`"sub":"u","plan":null`, Identity{}, errPlan},
+		{`"sub":"u","plan":null`, id("u", ""), nil},
+		{`"sub":"u","plan":"null"`, id("u", "null"), nil},
+		{`"sub":"u","plan":null,"plan":"pro"`, Identity{}, errClaims},
+		{`"sub":"u","plan":false`, Identity{}, errPlan},
+		{`"sub":"u","plan":[]`, Identity{}, errPlan},
+		{`"sub":"u","plan":[null]`, Identity{}, errPlan},
 		{`"sub":"u","plan":1`, Identity{}, errPlan},
 		{`"sub":"u","plan":["pro"]`, Identity{}, errPlan},
 		{`"sub":"u","plan":{"name":"pro"}`, Identity{}, errPlan},
@@ -86,6 +92,8 @@ func TestVerifyFollowsClaimPathsIntoObjects(t *testing.T) {
 	}{
 		`"app":{"user":{"id":"u"},"plan":"pro"}`:           {id("u", "pro"), nil},
 		`"app":{"user":{"id":"u"}}`:                        {id("u", ""), nil},
+		`"app":{"user":{"id":"u"},"plan":null}`:            {id("u", ""), nil},
+		`"app":{"user":{"id":"u"},"plan":""}`:              {id("u", ""), nil},
 		`"app":{"user":{"id":"u"}},"sub":"v","plan":"pro"`: {id("u", ""), nil},
 		`"sub":"u"`:                                       {Identity{}, errNoUser},
 		`"app":{}`:                                        {Identity{}, errNoUser},
@@ -94,7 +102,9 @@ func TestVerifyFollowsClaimPathsIntoObjects(t *testing.T) {
 		`"app.user.id":"u"`:                               {Identity{}, errNoUser},
 		`"app":{"user":"u"}`:                              {Identity{}, errUser},
 		`"app":[{"user":{"id":"u"}}]`:                     {Identity{}, errUser},
-		`"app":null`:                                      {Identity{}, errUser},
+		`"app":null`:                                      {Identity{}, errNoUser},
+		`"app":{"user":null}`:                             {Identity{}, errNoUser},
+		`"app":{"user":{"id":null}}`:                      {Identity{}, errNoUser},
 		`"app":{"user":{"id":7}}`:                         {Identity{}, errUser},
 		`"app":{"user":{"id":"u"},"plan":{}}`:             {Identity{}, errPlan},
 		`"app":{"user":{"id":"u","id":"v"}}`:              {Identity{}, errClaims},
@@ -108,6 +118,14 @@ func TestVerifyFollowsClaimPathsIntoObjects(t *testing.T) {
 	}
 	o.UserClaim, o.PlanClaim = "sub", "sub.plan"
 	wantVerify(t, newVerifier(t, o), request("Bearer "+sign(hs256, `{"sub":"u",`+expires+`}`)), Identity{}, errPlan)
+	// Some issuers write null for an object that a user does not have.
+	o.UserClaim, o.PlanClaim = "sub", "metadata.app.plan"
+	for _, metadata := range []string{`null`, `{}`, `{"app":null}`, `{"app":{"plan":null}}`} {
+		wantVerify(t, newVerifier(t, o), request("Bearer "+sign(hs256, `{"sub":"u",`+expires+`,"metadata":`+metadata+`}`)), id("u", ""), nil)
+	}
+	for _, metadata := range []string{`"pro"`, `[]`, `7`, `false`, `{"app":"pro"}`, `{"app":[null]}`} {
+		wantVerify(t, newVerifier(t, o), request("Bearer "+sign(hs256, `{"sub":"u",`+expires+`,"metadata":`+metadata+`}`)), Identity{}, errPlan)
+	}
 }
 
 // Issuers that want an unambiguous name for a claim use a URL, which has dots.

@@ -137,8 +137,8 @@ func obeysRules(t *testing.T, field string, id Identity) (typ string) {
 			t.Errorf("%q in the user %q", r, user)
 		}
 	}
-	plan, there := claims["plan"]
-	if !there {
+	plan := claims["plan"]
+	if plan == nil {
 		plan = ""
 	}
 	if plan != id.Plan {
