@@ -2,8 +2,9 @@ package jwtauth
 
 import "strings"
 
-// maxTokenBytes is the greatest length of a token. Real ones have 300 to 2000 bytes.
-const maxTokenBytes = 8 << 10
+// maxTokenBytes is the greatest length of a token. Most have 300 to 2000 bytes; with the ids
+// of 200 groups, the most that Entra writes into one, they have 11 KiB.
+const maxTokenBytes = 16 << 10
 
 // bearerToken returns the token in the Authorization headers of a request. Several headers,
 // or several tokens in one, are refused: the upstream might believe another one.

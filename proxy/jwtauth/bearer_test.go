@@ -50,16 +50,16 @@ func TestVerifyAcceptsExactlyOneBearerToken(t *testing.T) {
 	})
 }
 
-func TestVerifyRefusesTokensOver8KiB(t *testing.T) {
+func TestVerifyRefusesTokensOver16KiB(t *testing.T) {
 	v := newVerifier(t, goodOptions())
 	// The claims grow in steps of three bytes, and the header by single bytes.
 	for header := hs256; len(header) < len(hs256)+3; header += " " {
 		claims := `{"sub":"u",` + expires + `,"x":"`
-		rest := 8192 - len(sign(header, claims+`"}`))
+		rest := 16384 - len(sign(header, claims+`"}`))
 		for fill := rest*3/4 - 4; fill < rest*3/4+4; fill++ {
 			token := sign(header, claims+strings.Repeat("x", fill)+`"}`)
 			var want *Error
-			if len(token) > 8192 {
+			if len(token) > 16384 {
 				want = errTooLong
 			}
 			wantVerify(t, v, request("Bearer "+token), Identity{User: "u", Expires: noon.Add(time.Minute)}, want)

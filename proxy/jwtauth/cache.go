@@ -26,7 +26,7 @@ const (
 // who finds two tokens with the same key, a good one of their own and one of somebody else,
 // could act as that user. The hash must therefore resist deliberate collisions, which
 // hashes made for tables do not. The token itself would be as safe a key, but would take up
-// to 8 KiB each and would leave credentials in memory.
+// to 16 KiB each and would leave credentials in memory.
 //
 // It has no lock and never grows. Each key has four places. A new verdict takes a place that
 // is empty or whose verdict is no longer valid, or else any of them. The zero value is

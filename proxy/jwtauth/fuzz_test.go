@@ -92,7 +92,7 @@ var bearerHeader = regexp.MustCompile(`^[Bb][Ee][Aa][Rr][Ee][Rr] +(([A-Za-z0-9_-
 func decodeSigned(t *testing.T, field string) (header, claims map[string]any) {
 	t.Helper()
 	m := bearerHeader.FindStringSubmatch(field)
-	if m == nil || len(m[1]) > 8192 {
+	if m == nil || len(m[1]) > 16384 {
 		t.Fatalf("accepted the field %q", field)
 	}
 	var parts [3]string

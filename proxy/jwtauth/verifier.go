@@ -9,7 +9,7 @@
 // Everything else is an *Error, which can be shown to the client. The order of the checks
 // matters:
 //
-//  1. There is one Authorization header with one token of at most 8 KiB, see bearer.go.
+//  1. There is one Authorization header with one token of at most 16 KiB, see bearer.go.
 //  2. The header of the token is strict base64url and strict JSON, see strictjson.go. Only
 //     alg, crit and typ have a meaning, and kid if there is a KeySet. Keys that a token
 //     contains or points to (jwk, jku, x5u) are never used or fetched.
