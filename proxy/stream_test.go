@@ -278,7 +278,7 @@ func TestStreamEndsWhenTokenNamesAnotherUser(t *testing.T) {
 // those made while the connection to Redis was down.
 func TestStreamShowsChangesOfOtherGateways(t *testing.T) {
 	redis := redistest.Start(t)
-	cable := redistest.Connect(t, redis.Addr)
+	faultProxy := redistest.StartFaultProxy(t, redis.Addr)
 	open := func(url string) proxy.Store {
 		remote, err := redisstore.Open(redisstore.Options{URL: url, Timeout: 5 * time.Second})
 		if err != nil {
@@ -292,17 +292,17 @@ func TestStreamShowsChangesOfOtherGateways(t *testing.T) {
 		t.Cleanup(func() { s.Close() })
 		return s
 	}
-	here, there := newTestGateway(t, setup{store: open(cable.URL())}), newTestGateway(t, setup{store: open(redis.URL())})
+	here, there := newTestGateway(t, setup{store: open(faultProxy.URL())}), newTestGateway(t, setup{store: open(redis.URL())})
 	tok := token("u", "")
 	s := here.stream(tok)
 	s.until(0, 0)
 	there.do(tok, "POST", "/api/analyze", nil)
 	s.until(1, 0)
 
-	cable.Refuse(true)
-	cable.CutAll()
+	faultProxy.RefuseConnections(true)
+	faultProxy.CutConnections()
 	there.do(tok, "POST", "/api/analyze", nil)
-	cable.Heal()
+	faultProxy.Heal()
 	s.until(2, 0)
 	there.do(tok, "POST", "/api/analyze", nil)
 	s.until(3, 0)

@@ -20,13 +20,13 @@ func TestOpenBreakerKeepsCallsFromStore(t *testing.T) {
 	r := newGuardedRedis(t, setup{timeout: time.Second, connections: 8})
 	r.use(1, "u", five)
 	var calls, probes atomic.Int64
-	r.cable.OnCommand(func(c redistest.Command) redistest.Fate {
+	r.faultProxy.OnCommand(func(c redistest.Command) redistest.Fate {
 		if len(c) > 0 && (c[0] == "set" || c[0] == "SET") {
 			probes.Add(1)
 		} else {
 			calls.Add(1)
 		}
-		return redistest.Swallow
+		return redistest.Drop
 	})
 	var wait sync.WaitGroup
 	for range 50 {
@@ -57,7 +57,7 @@ func TestOpenBreakerKeepsCallsFromStore(t *testing.T) {
 func TestOneFailureOpensNoBreaker(t *testing.T) {
 	r := newGuardedRedis(t, setup{})
 	r.use(1, "u", five)
-	r.cable.CutAll()
+	r.faultProxy.CutConnections()
 	r.redis.Stop()
 	r.Reserve(ctx, request("u", five))
 	r.redis.Start()
@@ -72,8 +72,8 @@ func TestOneBrokenConnectionOpensNoBreaker(t *testing.T) {
 	r.use(1, "u", five)
 	const calls = 20
 	sent := make(chan bool, calls)
-	r.cable.OnCommand(func(redistest.Command) redistest.Fate { sent <- true; return redistest.Pass })
-	r.cable.SwallowReplies(true)
+	r.faultProxy.OnCommand(func(redistest.Command) redistest.Fate { sent <- true; return redistest.Pass })
+	r.faultProxy.DropReplies(true)
 	var wait sync.WaitGroup
 	for range calls {
 		wait.Go(func() {
@@ -85,12 +85,12 @@ func TestOneBrokenConnectionOpensNoBreaker(t *testing.T) {
 	for range calls {
 		<-sent
 	}
-	r.cable.CutAll()
+	r.faultProxy.CutConnections()
 	wait.Wait()
 	if r.Stats().OpenBreakers != 0 {
 		t.Error("one broken connection has opened the breaker")
 	}
-	r.cable.Heal()
+	r.faultProxy.Heal()
 	r.wantState("u", five, "1+0")
 }
 
@@ -128,7 +128,7 @@ func TestOverloadOpensNoBreaker(t *testing.T) {
 // loaded, but that must not use up the timeout of every call.
 func TestSlowStoreIsServedEventually(t *testing.T) {
 	r := newGuardedRedis(t, setup{timeout: time.Second})
-	r.cable.Delay(700 * time.Millisecond) // a new connection takes two answers, a new script one more
+	r.faultProxy.DelayReplies(700 * time.Millisecond) // a new connection takes two answers, a new script one more
 	testkit.EventuallyWithin(t, time.Minute, "it serves", func() bool {
 		d, err := r.Reserve(ctx, request("u", five))
 		if err == nil && d.Admitted {
@@ -136,7 +136,7 @@ func TestSlowStoreIsServedEventually(t *testing.T) {
 		}
 		return err == nil
 	})
-	r.cable.CutAll()
+	r.faultProxy.CutConnections()
 	testkit.EventuallyWithin(t, time.Minute, "it serves again", func() bool {
 		_, err := r.Read(ctx, "u", five.OnlyChoice())
 		return err == nil && r.Stats().OpenBreakers == 0

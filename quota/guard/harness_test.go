@@ -21,13 +21,13 @@ var (
 	five = quotatest.NewPlan("five", quota.Limit{Requests: 5, Period: quota.Month})
 )
 
-// A guardedRedis is a guarded store with a real Redis, and a cable in between that can be
+// A guardedRedis is a guarded store with a real Redis, and a fault proxy in between that can be
 // cut.
 type guardedRedis struct {
-	t       *testing.T
-	redis   *redistest.Server
-	cable   *redistest.Cable
-	options guard.Options
+	t          *testing.T
+	redis      *redistest.Server
+	faultProxy *redistest.FaultProxy
+	options    guard.Options
 	*guard.Store
 }
 
@@ -48,12 +48,12 @@ func newGuardedRedis(t *testing.T, s setup) *guardedRedis {
 		s.keep = 400 * 24 * time.Hour
 	}
 	r := &guardedRedis{t: t, redis: redistest.Start(t)}
-	r.cable = redistest.Connect(t, r.redis.Addr)
+	r.faultProxy = redistest.StartFaultProxy(t, r.redis.Addr)
 	var offset func() time.Duration
 	if s.now != nil {
 		offset = func() time.Duration { return time.Until(s.now()) }
 	}
-	remote, err := redisstore.Open(redisstore.Options{URL: r.cable.URL(), Timeout: s.timeout,
+	remote, err := redisstore.Open(redisstore.Options{URL: r.faultProxy.URL(), Timeout: s.timeout,
 		InFlight: s.connections, Now: s.now, Offset: offset, Keep: s.keep})
 	if err != nil {
 		t.Fatal(err)
@@ -85,9 +85,12 @@ func open(t *testing.T, o guard.Options) *guard.Store {
 }
 
 // beginOutage cuts the gateway off from Redis until endOutage.
-func (r *guardedRedis) beginOutage() { r.cable.Refuse(true); r.cable.CutAll() }
+func (r *guardedRedis) beginOutage() {
+	r.faultProxy.RefuseConnections(true)
+	r.faultProxy.CutConnections()
+}
 
-func (r *guardedRedis) endOutage() { r.cable.Heal() }
+func (r *guardedRedis) endOutage() { r.faultProxy.Heal() }
 
 func request(user string, p *quota.Plan) quota.Request {
 	return quota.Request{ID: quota.NewID(), User: user, Endpoint: "analyze", Plans: p.OnlyChoice(), Lease: 5 * time.Minute}

@@ -119,7 +119,7 @@ func TestCloseDoesNotWaitForBacklog(t *testing.T) {
 		r.use(1, fmt.Sprint("user-", i), five)
 	}
 	r.endOutage()
-	r.cable.Delay(300 * time.Millisecond)
+	r.faultProxy.DelayReplies(300 * time.Millisecond)
 	began := time.Now()
 	r.Close()
 	if took := time.Since(began); took > 15*time.Second { // one after the other they would take 30 s

@@ -10,12 +10,12 @@ import (
 
 // A commit that Redis has carried out, but whose answer is lost, counts once.
 func TestCommitWithLostAnswerCountsOnce(t *testing.T) {
-	for name, fate := range map[string]redistest.Fate{"never comes": redistest.Swallow, "connection cut": redistest.Cut} {
+	for name, fate := range map[string]redistest.Fate{"never comes": redistest.Drop, "connection cut": redistest.Cut} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newGuardedRedis(t, setup{timeout: time.Second})
 			res := r.admit("u", five)
-			r.cable.OnReply(func(redistest.Command, string) redistest.Fate { return fate })
+			r.faultProxy.OnReply(func(redistest.Command, string) redistest.Fate { return fate })
 			if got := numbers(r.commit(res)); got != "1+0 stale" {
 				t.Errorf("state %s, want 1+0 stale", got)
 			}
@@ -30,7 +30,7 @@ func TestCommitWithLostAnswerCountsOnce(t *testing.T) {
 func TestReserveWithLostAnswerIsReleased(t *testing.T) {
 	r := newGuardedRedis(t, setup{timeout: time.Second})
 	r.use(1, "u", five)
-	r.cable.OnReply(func(redistest.Command, string) redistest.Fate { return redistest.Cut })
+	r.faultProxy.OnReply(func(redistest.Command, string) redistest.Fate { return redistest.Cut })
 	if _, err := r.Reserve(ctx, request("u", five)); err == nil {
 		t.Fatal("no error")
 	}
@@ -43,7 +43,7 @@ func TestReserveWithLostAnswerIsReleased(t *testing.T) {
 func TestUncheckedReserveWithLostAnswerCountsOnce(t *testing.T) {
 	r := newGuardedRedis(t, setup{allow: true, timeout: time.Second})
 	r.use(1, "u", five)
-	r.cable.OnReply(func(redistest.Command, string) redistest.Fate { return redistest.Cut })
+	r.faultProxy.OnReply(func(redistest.Command, string) redistest.Fate { return redistest.Cut })
 	res := r.admit("u", five)
 	r.endOutage()
 	r.commit(res)

@@ -20,7 +20,7 @@ var (
 // TestOverrideCostsOneRoundTrip checks that each gateway makes one more round trip when it first
 // meets an override, and none without one.
 func TestOverrideCostsOneRoundTrip(t *testing.T) {
-	c := redistest.Connect(t, redistest.Start(t).Addr)
+	c := redistest.StartFaultProxy(t, redistest.Start(t).Addr)
 	s, other := openStore(t, c.URL()), openStore(t, c.URL())
 	var scripts atomic.Int64
 	c.OnReply(func(cmd redistest.Command, reply string) redistest.Fate {
@@ -145,7 +145,7 @@ func TestChangeWithAnIDIsMadeOnce(t *testing.T) {
 	for _, loss := range replyLosses {
 		t.Run(loss.name, func(t *testing.T) {
 			t.Parallel()
-			c := redistest.Connect(t, redistest.Start(t).Addr)
+			c := redistest.StartFaultProxy(t, redistest.Start(t).Addr)
 			s := openWith(t, Options{URL: c.URL(), Timeout: short, InFlight: 4})
 			if _, err := s.ApplyChange(ctx, "v", terms, quota.Change{Action: quota.ActionReset}); err != nil {
 				t.Fatal(err)

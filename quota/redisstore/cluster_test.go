@@ -70,34 +70,34 @@ func testThreeGateways(t *testing.T, c *redistest.Cluster) {
 // cluster's client either.
 func TestClusterScriptIsSentOnce(t *testing.T) {
 	node := redistest.Start(t, "--cluster-enabled", "yes")
-	cable := redistest.Connect(t, node.Addr)
-	_, port, _ := net.SplitHostPort(cable.Addr)
+	faultProxy := redistest.StartFaultProxy(t, node.Addr)
+	_, port, _ := net.SplitHostPort(faultProxy.Addr)
 	node.Do("CONFIG", "SET", "cluster-announce-port", port)
 	node.Do("CONFIG", "SET", "cluster-announce-ip", "127.0.0.1")
 	node.Do("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
 	for _, c := range []struct {
 		fate    redistest.Fate
 		timeout time.Duration
-	}{{redistest.Cut, patient}, {redistest.Swallow, short}} {
-		s := openWith(t, Options{URL: "redis+cluster://" + cable.Addr, Timeout: c.timeout})
+	}{{redistest.Cut, patient}, {redistest.Drop, short}} {
+		s := openWith(t, Options{URL: "redis+cluster://" + faultProxy.Addr, Timeout: c.timeout})
 		f := &failoverTest{t, s, "u", plan}
 		if err := f.reserveAndRelease(); err != nil {
 			t.Fatal(err)
 		}
 		var lost atomic.Int64
-		cable.OnReply(func(cmd redistest.Command, _ string) redistest.Fate {
+		faultProxy.OnReply(func(cmd redistest.Command, _ string) redistest.Fate {
 			if cmd.Script() == redistest.Reserve {
 				lost.Add(1)
 				return c.fate
 			}
 			return redistest.Pass
 		})
-		before := node.Calls()
+		before := node.ScriptCalls()
 		if _, err := s.Reserve(ctx, newRequest("u")); err == nil {
 			t.Error("a lost reply: no error")
 		}
-		cable.OnReply(nil)
-		if n := node.Calls() - before; n != 1 || lost.Load() != 1 {
+		faultProxy.OnReply(nil)
+		if n := node.ScriptCalls() - before; n != 1 || lost.Load() != 1 {
 			t.Errorf("the script was sent %d times, and lost %d times, want once", n, lost.Load())
 		}
 	}

@@ -18,9 +18,9 @@ func TestClusterFailover(t *testing.T) {
 	c := redistest.StartCluster(t, true)
 	f := newFailoverTest(t, c.URL())
 	slot := int(redisclient.Slot(key(f.store, f.user)))
-	f.run(func() { c.Master(slot).Replicated(key(f.store, f.user)) }, func() {
+	f.run(func() { c.Master(slot).AwaitReplication(key(f.store, f.user)) }, func() {
 		old := c.Kill(slot)
-		c.Promoted(slot, old)
+		c.AwaitPromotion(slot, old)
 	})
 	if err := f.eventually(func() error { return f.store.Ping(ctx) }); err != nil {
 		t.Errorf("Ping when the cluster is well again: %v", err)

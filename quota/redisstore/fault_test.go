@@ -39,15 +39,15 @@ func wantError(t testing.TB, what string, call func() error) {
 type replyLoss struct {
 	name string
 	runs bool // the script runs all the same
-	set  func(c *redistest.Cable, script string)
+	set  func(c *redistest.FaultProxy, script string)
 }
 
 var replyLosses = []replyLoss{
-	{"the reply never comes", true, func(c *redistest.Cable, script string) {
-		c.OnReply(fateOf(script, redistest.Swallow))
+	{"the reply never comes", true, func(c *redistest.FaultProxy, script string) {
+		c.OnReply(fateOf(script, redistest.Drop))
 	}},
-	{"the reply comes after the timeout", true, func(c *redistest.Cable, script string) {
-		late := fateOf(script, redistest.Swallow)
+	{"the reply comes after the timeout", true, func(c *redistest.FaultProxy, script string) {
+		late := fateOf(script, redistest.Drop)
 		c.OnReply(func(cmd redistest.Command, reply string) redistest.Fate {
 			if late(cmd, reply) != redistest.Pass {
 				select {
@@ -58,20 +58,20 @@ var replyLosses = []replyLoss{
 			return redistest.Pass
 		})
 	}},
-	{"the connection is cut before the reply", true, func(c *redistest.Cable, script string) {
+	{"the connection is cut before the reply", true, func(c *redistest.FaultProxy, script string) {
 		c.OnReply(fateOf(script, redistest.Cut))
 	}},
-	{"the call never arrives", false, func(c *redistest.Cable, script string) {
-		f := fateOf(script, redistest.Swallow)
+	{"the call never arrives", false, func(c *redistest.FaultProxy, script string) {
+		f := fateOf(script, redistest.Drop)
 		c.OnCommand(func(cmd redistest.Command) redistest.Fate { return f(cmd, "") })
 	}},
-	{"the connection is cut before the call", false, func(c *redistest.Cable, script string) {
+	{"the connection is cut before the call", false, func(c *redistest.FaultProxy, script string) {
 		f := fateOf(script, redistest.Cut)
 		c.OnCommand(func(cmd redistest.Command) redistest.Fate { return f(cmd, "") })
 	}},
-	{"no connection", false, func(c *redistest.Cable, script string) {
-		c.Refuse(true)
-		c.CutAll()
+	{"no connection", false, func(c *redistest.FaultProxy, script string) {
+		c.RefuseConnections(true)
+		c.CutConnections()
 	}},
 }
 
@@ -105,11 +105,11 @@ func repeat(t testing.TB, call func(quota.Reservation) error, r quota.Reservatio
 func TestLostRepliesCountOnce(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)
-	direct := openStore(t, redis.URL()) // not through the cable
+	direct := openStore(t, redis.URL()) // not through the faultProxy
 	for i, loss := range replyLosses {
 		t.Run(loss.name, func(t *testing.T) {
 			t.Parallel()
-			c := redistest.Connect(t, redis.Addr)
+			c := redistest.StartFaultProxy(t, redis.Addr)
 			s := openWith(t, Options{URL: c.URL(), Timeout: short})
 			commit := func(r quota.Reservation) error { _, err := s.Commit(ctx, &r); return err }
 			release := func(r quota.Reservation) error { _, err := s.Release(ctx, &r); return err }
@@ -144,7 +144,7 @@ func TestLostRepliesCountOnce(t *testing.T) {
 }
 
 // testLostReserve loses the reply to a reserve and settles it twice.
-func testLostReserve(t *testing.T, s, direct *Store, c *redistest.Cable, loss replyLoss, user string, settle func(quota.Reservation) error, used int64) {
+func testLostReserve(t *testing.T, s, direct *Store, c *redistest.FaultProxy, loss replyLoss, user string, settle func(quota.Reservation) error, used int64) {
 	t.Helper()
 	held := int64(0)
 	if loss.runs {
@@ -170,7 +170,7 @@ func TestLateReserveOfAReleasedIDHoldsNothing(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)
 	direct := openStore(t, redis.URL())
-	c := redistest.Connect(t, redis.Addr)
+	c := redistest.StartFaultProxy(t, redis.Addr)
 	s := openWith(t, Options{URL: c.URL(), Timeout: short})
 	mustReserve(t, direct, "other") // loads the script
 	goOn, ran := make(chan bool), make(chan string, 1)
@@ -264,7 +264,7 @@ func TestOverloadIsNotAFaultOfRedis(t *testing.T) {
 	redis := redistest.Start(t)
 	direct := openStore(t, redis.URL())
 	mustReserve(t, direct, "other") // loads the script
-	c := redistest.Connect(t, redis.Addr)
+	c := redistest.StartFaultProxy(t, redis.Addr)
 	s := openWith(t, Options{URL: c.URL(), Timeout: time.Minute, InFlight: 2})
 	goOn := make(chan bool)
 	c.OnCommand(func(cmd redistest.Command) redistest.Fate {
@@ -305,9 +305,9 @@ func TestOverloadIsNotAFaultOfRedis(t *testing.T) {
 func TestSlowRepliesAreNotAnOutage(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)
-	c := redistest.Connect(t, redis.Addr)
+	c := redistest.StartFaultProxy(t, redis.Addr)
 	s := openWith(t, Options{URL: c.URL(), Timeout: patient, InFlight: 4})
-	c.Delay(200 * time.Millisecond)
+	c.DelayReplies(200 * time.Millisecond)
 	var wait sync.WaitGroup
 	for range 16 {
 		wait.Go(func() {

@@ -19,7 +19,7 @@ func TestSentinel(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		g.Master().Replicated(key(f.store, f.user))
+		g.Master().AwaitReplication(key(f.store, f.user))
 		g.Failover()
 		// It runs, and would reply to a read with old counts and to a write with READONLY.
 		if r, err = f.reserve(); err == nil {
@@ -32,11 +32,11 @@ func TestSentinel(t *testing.T) {
 	})
 	t.Run("a master is killed", func(t *testing.T) {
 		f := newFailoverTest(t, g.URL())
-		f.run(func() { g.Master().Replicated(key(f.store, f.user)) }, func() {
+		f.run(func() { g.Master().AwaitReplication(key(f.store, f.user)) }, func() {
 			old := g.Master()
 			old.Kill()
-			g.Promoted(old, g.Sentinels)
-			t.Cleanup(func() { old.Start(); g.Follows(old) })
+			g.AwaitPromotion(old, g.Sentinels)
+			t.Cleanup(func() { old.Start(); g.AwaitReplica(old) })
 		})
 	})
 	// Neither the master nor the Sentinel beside it replies or refuses connections.
@@ -48,7 +48,7 @@ func TestSentinel(t *testing.T) {
 		g.Sentinels[2].Pause()
 		defer old.Resume()
 		defer g.Sentinels[2].Resume()
-		g.Promoted(old, g.Sentinels[:2])
+		g.AwaitPromotion(old, g.Sentinels[:2])
 		start := time.Now()
 		if err := f.reserveAndRelease(); err != nil {
 			t.Error(err)

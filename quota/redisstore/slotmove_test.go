@@ -116,10 +116,10 @@ func testSlotMove(t *testing.T, c *redistest.Cluster) {
 	go func() { m.workers.Wait(); close(m.stopped) }()
 	m.awaitProgress()
 	for round := range 2 {
-		move := c.Move(slot)
+		move := c.StartSlotMove(slot)
 		m.awaitProgress()
 		for i, user := range m.users[:last] {
-			move.Key(key(stores[0], user))
+			move.MoveKey(key(stores[0], user))
 			m.awaitProgress()
 			if i == 1 && round == 0 {
 				m.startWorkers(last) // a user never seen, while the slot is in two places

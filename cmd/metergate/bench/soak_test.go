@@ -29,14 +29,14 @@ func TestSoak(t *testing.T) {
 	t.Parallel()
 	random := gatewaytest.NewRandom(t)
 	redis := redistest.Start(t)
-	cable := redistest.Connect(t, redis.Addr)
+	faultProxy := redistest.StartFaultProxy(t, redis.Addr)
 	users := make([]*gatewaytest.Account, 200)
 	for i := range users {
 		users[i] = &gatewaytest.Account{User: loadUser(i), Plan: "load"}
 	}
 	users[0].Fails = true
 	l := gatewaytest.NewWorkload(t, users...)
-	gateway, file := startLoaded(t, "metergate", cable.URL(), l.URL, 2, append(loadPaths(1), "/api/image-analysis"), "ON_FAILURE=allow")
+	gateway, file := startLoaded(t, "metergate", faultProxy.URL(), l.URL, 2, append(loadPaths(1), "/api/image-analysis"), "ON_FAILURE=allow")
 	client := gatewaytest.NewClient(t)
 	client.CheckRedirect = gatewaytest.KeepRedirects
 
@@ -53,7 +53,7 @@ func TestSoak(t *testing.T) {
 		own := rand.New(rand.NewPCG(random.Uint64(), 0))
 		running.Go(func() { l.Run(ctx, t, client, own, func(*rand.Rand) string { return gateway.url() }) })
 	}
-	s := &soak{T: t, gateway: gateway, file: file, cable: cable}
+	s := &soak{T: t, gateway: gateway, file: file, faultProxy: faultProxy}
 	for i := range 20 {
 		running.Go(func() { s.watch(ctx, fmt.Sprint("watcher-", i%5)) })
 	}
@@ -142,9 +142,9 @@ func TestJudgeSamples(t *testing.T) {
 // soak is what goes on beside the requests.
 type soak struct {
 	*testing.T
-	gateway *server
-	file    string
-	cable   *redistest.Cable
+	gateway    *server
+	file       string
+	faultProxy *redistest.FaultProxy
 
 	streams, reloads, failures atomic.Int64
 }
@@ -212,9 +212,9 @@ func (s *soak) reload(ctx context.Context) {
 func (s *soak) outages(ctx context.Context) {
 	for ctx.Err() == nil {
 		pause(ctx, min(20*time.Second, *soakFor/4))
-		s.cable.SwallowReplies(true)
+		s.faultProxy.DropReplies(true)
 		s.failures.Add(1)
 		pause(ctx, 300*time.Millisecond)
-		s.cable.Heal()
+		s.faultProxy.Heal()
 	}
 }

@@ -75,11 +75,11 @@ func isScript(cmd redistest.Command) bool {
 
 func TestCloseEndsCallsUnderWay(t *testing.T) {
 	t.Parallel()
-	cable := redistest.Connect(t, redistest.Start(t).Addr)
-	c := newClient(t, cable.URL(), time.Minute, 32)
+	faultProxy := redistest.StartFaultProxy(t, redistest.Start(t).Addr)
+	c := newClient(t, faultProxy.URL(), time.Minute, 32)
 	mustEcho(t, c)
 	sent := make(chan bool, 1)
-	cable.OnReply(func(redistest.Command, string) redistest.Fate { sent <- true; return redistest.Swallow })
+	faultProxy.OnReply(func(redistest.Command, string) redistest.Fate { sent <- true; return redistest.Drop })
 	done := make(chan error)
 	go func() { _, err := callEcho(ctx, c, 1); done <- err }()
 	<-sent

@@ -21,21 +21,21 @@ import (
 // the reply to the caller's own script.
 func TestRunGetsItsOwnReply(t *testing.T) {
 	t.Parallel()
-	cable := redistest.Connect(t, redistest.Start(t).Addr)
+	faultProxy := redistest.StartFaultProxy(t, redistest.Start(t).Addr)
 	const timeout = 20 * time.Millisecond
-	c := newClient(t, cable.URL(), timeout, 8)
+	c := newClient(t, faultProxy.URL(), timeout, 8)
 	var n atomic.Int64
-	cable.OnReply(func(cmd redistest.Command, _ string) redistest.Fate {
+	faultProxy.OnReply(func(cmd redistest.Command, _ string) redistest.Fate {
 		switch i := n.Add(1); {
 		case !isScript(cmd):
 		case i%211 == 0:
-			return redistest.Swallow
+			return redistest.Drop
 		case i%157 == 0:
 			return redistest.Cut
 		case i%53 == 0: // about the timeout
 			select {
 			case <-time.After(timeout/2 + time.Duration(i%10)*timeout/10):
-			case <-cable.Closed():
+			case <-faultProxy.Closed():
 			}
 		}
 		return redistest.Pass
@@ -99,9 +99,9 @@ func TestRunSharesOneConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustEcho(t, c)
-	calls := server.Calls()
+	calls := server.ScriptCalls()
 	mustEcho(t, c)
-	if n := server.Calls() - calls; n != 1 {
+	if n := server.ScriptCalls() - calls; n != 1 {
 		t.Errorf("a script that Redis has learned again takes %d calls, want 1", n)
 	}
 }
@@ -110,20 +110,20 @@ func TestRunSharesOneConnection(t *testing.T) {
 // error, and that the next call makes another connection.
 func TestBrokenConnectionIsOneFault(t *testing.T) {
 	t.Parallel()
-	cable := redistest.Connect(t, redistest.Start(t).Addr)
-	c := newClient(t, cable.URL(), time.Minute, 16)
+	faultProxy := redistest.StartFaultProxy(t, redistest.Start(t).Addr)
+	c := newClient(t, faultProxy.URL(), time.Minute, 16)
 	mustEcho(t, c)
 	const n = 8
 	arrived := make(chan bool)
 	var lost atomic.Int64
-	cable.OnCommand(func(cmd redistest.Command) redistest.Fate {
+	faultProxy.OnCommand(func(cmd redistest.Command) redistest.Fate {
 		if lost.Add(1) < n {
 			return redistest.Pass
 		}
 		close(arrived)
-		return redistest.Swallow
+		return redistest.Drop
 	})
-	cable.SwallowReplies(true)
+	faultProxy.DropReplies(true)
 	errs := make(chan error, n)
 	for range n {
 		go func() {
@@ -132,8 +132,8 @@ func TestBrokenConnectionIsOneFault(t *testing.T) {
 		}()
 	}
 	<-arrived
-	cable.Heal()
-	cable.CutAll()
+	faultProxy.Heal()
+	faultProxy.CutConnections()
 	var first *quota.BrokenConnectionError
 	for range n {
 		var broken *quota.BrokenConnectionError
@@ -149,17 +149,17 @@ func TestBrokenConnectionIsOneFault(t *testing.T) {
 // gives up sooner, and that the other callers do not.
 func TestEarlierDeadlineConcernsOnlyItsCall(t *testing.T) {
 	t.Parallel()
-	cable := redistest.Connect(t, redistest.Start(t).Addr)
-	c := newClient(t, cable.URL(), time.Minute, 32)
+	faultProxy := redistest.StartFaultProxy(t, redistest.Start(t).Addr)
+	c := newClient(t, faultProxy.URL(), time.Minute, 32)
 	for range 2 { // the first call has Redis learn the script
 		mustEcho(t, c)
 	}
 	before := c.router.routes[0].Load()
 	goOn, held := make(chan bool), make(chan bool)
-	cable.OnReply(func(redistest.Command, string) redistest.Fate {
+	faultProxy.OnReply(func(redistest.Command, string) redistest.Fate {
 		close(held)
 		<-goOn
-		cable.OnReply(nil)
+		faultProxy.OnReply(nil)
 		return redistest.Pass
 	})
 	other := make(chan error)
@@ -183,13 +183,13 @@ func TestEarlierDeadlineConcernsOnlyItsCall(t *testing.T) {
 // no caller has waited for the whole timeout.
 func TestSilentConnectionIsRetired(t *testing.T) {
 	t.Parallel()
-	cable := redistest.Connect(t, redistest.Start(t).Addr)
-	c := newClient(t, cable.URL(), 4*short, 2)
+	faultProxy := redistest.StartFaultProxy(t, redistest.Start(t).Addr)
+	c := newClient(t, faultProxy.URL(), 4*short, 2)
 	for range 2 {
 		mustEcho(t, c)
 	}
 	p := c.router.routes[0].Load()
-	cable.SwallowReplies(true)
+	faultProxy.DropReplies(true)
 	for range 2 { // takes all places
 		hurried, cancel := context.WithTimeout(ctx, time.Millisecond)
 		if _, err := callEcho(hurried, c, 1); !errors.Is(err, context.DeadlineExceeded) {
@@ -197,7 +197,7 @@ func TestSilentConnectionIsRetired(t *testing.T) {
 		}
 		cancel()
 	}
-	cable.Heal()
+	faultProxy.Heal()
 	select {
 	case <-p.retired:
 	case <-time.After(bound):

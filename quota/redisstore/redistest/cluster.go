@@ -14,8 +14,8 @@ import (
 
 // A Cluster is a Redis Cluster of three masters on this machine.
 type Cluster struct {
-	// Nodes are the masters as they were at the start, and then a replica of each,
-	// if there are any.
+	// Nodes are the masters as they were at the start, and then a replica of each if there
+	// are replicas.
 	Nodes []*Server
 
 	t testing.TB
@@ -26,14 +26,14 @@ const (
 	slots   = 16384
 )
 
-// StartCluster starts three masters that share the slots, each with one replica if
-// replicas is true, and returns when every node knows all of this. A master that
-// dies is then replaced within a few seconds; without replicas none is, and its
-// slots stay away. Where no redis-server is installed it does as Start.
+// StartCluster starts three masters that share the slots, each with one replica if replicas is
+// true, and returns when every node knows all of this. With replicas, a master that dies is
+// replaced within a few seconds; without them its slots stay away. Where no redis-server is
+// installed, it does what Start does.
 func StartCluster(t testing.TB, replicas bool) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t}
-	n, timeout := masters, "15000" // nobody is to be taken for dead because the machine is busy
+	n, timeout := masters, "15000" // on a busy machine no node may be taken for dead
 	if replicas {
 		n, timeout = 2*masters, "1500"
 	}
@@ -54,14 +54,14 @@ func StartCluster(t testing.TB, replicas bool) *Cluster {
 		}
 	}
 	c.await("all nodes know each other", func(s *Server) bool {
-		return len(c.view(s)) == n && s.info("CLUSTER", "INFO")["cluster_state"] == "ok"
+		return len(c.nodesKnownTo(s)) == n && s.info("CLUSTER", "INFO")["cluster_state"] == "ok"
 	})
 	for i, s := range c.Nodes[masters:] {
 		s.Do("CLUSTER", "REPLICATE", c.Nodes[i].Do("CLUSTER", "MYID"))
 	}
 	c.await("all replicas follow", func(s *Server) bool {
 		for _, r := range c.Nodes[masters:] {
-			if !slices.ContainsFunc(c.view(s), func(n node) bool { return n.addr == r.Addr && n.role == "slave" }) ||
+			if !slices.ContainsFunc(c.nodesKnownTo(s), func(n node) bool { return n.addr == r.Addr && n.role == "slave" }) ||
 				r.info("INFO", "replication")["master_link_status"] != "up" {
 				return false
 			}
@@ -71,18 +71,19 @@ func StartCluster(t testing.TB, replicas bool) *Cluster {
 	return c
 }
 
-// URL is what the configuration takes: one of the nodes, and one that is not there.
+// URL returns the URL of the cluster, as the configuration takes it: one of the nodes, and an
+// address where no node is.
 func (c *Cluster) URL() string {
 	return "redis+cluster://127.0.0.1:1," + c.Nodes[masters-1].Addr
 }
 
-// Master returns the server that has a slot, as a node that runs knows it.
+// Master returns the server that has a slot, by the knowledge of a running node.
 func (c *Cluster) Master(slot int) *Server {
 	c.t.Helper()
 	if s := c.master(slot); s != nil {
 		return s
 	}
-	c.t.Fatalf("nobody has slot %d", slot)
+	c.t.Fatalf("no master has slot %d", slot)
 	return nil
 }
 
@@ -91,7 +92,7 @@ func (c *Cluster) master(slot int) *Server {
 		if !s.running() {
 			continue
 		}
-		for _, n := range c.view(s) {
+		for _, n := range c.nodesKnownTo(s) {
 			if n.role == "master" && !n.failed && n.has(slot) {
 				i := slices.IndexFunc(c.Nodes, func(s *Server) bool { return s.Addr == n.addr && s.running() })
 				if i >= 0 {
@@ -111,18 +112,18 @@ func (c *Cluster) Kill(slot int) *Server {
 	return s
 }
 
-// Promoted waits until a slot has another master than old, every node that runs
-// says so, and the cluster is well.
-func (c *Cluster) Promoted(slot int, old *Server) {
+// AwaitPromotion waits until a slot has another master than old, every running node says so, and
+// the cluster is well.
+func (c *Cluster) AwaitPromotion(slot int, old *Server) {
 	c.t.Helper()
 	c.await("a replica is promoted", func(s *Server) bool {
-		return s.info("CLUSTER", "INFO")["cluster_state"] == "ok" && slices.ContainsFunc(c.view(s), func(n node) bool {
+		return s.info("CLUSTER", "INFO")["cluster_state"] == "ok" && slices.ContainsFunc(c.nodesKnownTo(s), func(n node) bool {
 			return n.addr != old.Addr && n.role == "master" && n.has(slot)
 		})
 	})
 }
 
-// await waits for a state of every node that runs.
+// await waits until every running node is in a state.
 func (c *Cluster) await(what string, done func(*Server) bool) {
 	c.t.Helper()
 	testkit.EventuallyWithin(c.t, time.Minute, what, func() bool {
@@ -150,8 +151,8 @@ func (n node) has(slot int) bool {
 	})
 }
 
-// view is what a server knows of the nodes whose handshake is over.
-func (c *Cluster) view(s *Server) []node {
+// nodesKnownTo returns what a server knows of the nodes whose handshake is over.
+func (c *Cluster) nodesKnownTo(s *Server) []node {
 	text, _ := s.try("CLUSTER", "NODES")
 	var nodes []node
 	for line := range strings.Lines(fmt.Sprint(text)) {
@@ -174,20 +175,20 @@ func (c *Cluster) view(s *Server) []node {
 	return nodes
 }
 
-// A Move is a slot on its way from one master to another, as an operator's tools
-// move it: key by key, while it is used.
-type Move struct {
+// A SlotMove is a slot on its way from one master to another, as an operator's tools move it: key
+// by key, while it is used.
+type SlotMove struct {
 	From, To *Server
 
 	c    *Cluster
 	slot int
 }
 
-// Move begins to move a slot to another master: what is not there yet is from now
-// on sent to the new one.
-func (c *Cluster) Move(slot int) *Move {
+// StartSlotMove begins to move a slot to another master. From now on, keys that the old master
+// does not have are sent to the new one.
+func (c *Cluster) StartSlotMove(slot int) *SlotMove {
 	c.t.Helper()
-	m := &Move{From: c.Master(slot), c: c, slot: slot}
+	m := &SlotMove{From: c.Master(slot), c: c, slot: slot}
 	for _, s := range c.Nodes[:masters] {
 		if s != m.From && s.running() {
 			m.To = s
@@ -198,33 +199,33 @@ func (c *Cluster) Move(slot int) *Move {
 	return m
 }
 
-// Key moves one key of the slot.
-func (m *Move) Key(key string) {
+// MoveKey moves one key of the slot.
+func (m *SlotMove) MoveKey(key string) {
 	m.c.t.Helper()
 	host, port, _ := net.SplitHostPort(m.To.Addr)
 	m.From.Do("MIGRATE", host, port, key, 0, 20000)
 }
 
-// Finish moves the keys that are left, and tells every master who has the slot.
-func (m *Move) Finish() {
+// Finish moves the other keys, and tells every master which one has the slot.
+func (m *SlotMove) Finish() {
 	m.c.t.Helper()
 	testkit.EventuallyWithin(m.c.t, time.Minute, "the slot is empty", func() bool {
 		keys := m.From.Do("CLUSTER", "GETKEYSINSLOT", m.slot, 1000).([]any)
 		for _, k := range keys {
-			m.Key(k.(string))
+			m.MoveKey(k.(string))
 		}
 		return len(keys) == 0
 	})
 	id := m.To.Do("CLUSTER", "MYID")
 	m.To.Do("CLUSTER", "SETSLOT", m.slot, "NODE", id)
 	m.From.Do("CLUSTER", "SETSLOT", m.slot, "NODE", id)
-	m.c.await("all know who has the slot", func(s *Server) bool {
-		return slices.ContainsFunc(m.c.view(s), func(n node) bool { return n.addr == m.To.Addr && n.has(m.slot) })
+	m.c.await("all nodes know which master has the slot", func(s *Server) bool {
+		return slices.ContainsFunc(m.c.nodesKnownTo(s), func(n node) bool { return n.addr == m.To.Addr && n.has(m.slot) })
 	})
 }
 
-// clusterAddr is a free address whose port + 10000, where nodes talk to each other,
-// is free as well.
+// clusterAddr returns a free address whose port + 10000, on which nodes talk to each other, is
+// free as well.
 func clusterAddr(t testing.TB) string {
 	for range 1000 {
 		addr := testkit.FreeAddress(t)
@@ -238,6 +239,6 @@ func clusterAddr(t testing.TB) string {
 			return addr
 		}
 	}
-	t.Fatal("no two free ports that are 10000 apart")
+	t.Fatal("there are no two free ports that are 10000 apart")
 	return ""
 }

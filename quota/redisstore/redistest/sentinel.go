@@ -12,8 +12,8 @@ import (
 	"metergate/quota/testkit"
 )
 
-// A Group is a master and a replica, watched by three Sentinels.
-type Group struct {
+// A SentinelGroup is a master and a replica, watched by three Sentinels.
+type SentinelGroup struct {
 	// Servers are the master as it was at the start, and its replica.
 	Servers []*Server
 	// Sentinels are servers too: they can be paused and killed.
@@ -23,32 +23,33 @@ type Group struct {
 	password string
 }
 
-const group = "main"
+// groupName is the name of the master, as the Sentinels know it.
+const groupName = "main"
 
-// StartSentinel starts a Group, and returns when the Sentinels know of everyone.
-// password is what the two servers want, the Sentinels want none; empty: nobody
-// does. Where no redis-server is installed it does as Start.
-func StartSentinel(t testing.TB, password string) *Group {
+// StartSentinel starts a SentinelGroup, and returns when the Sentinels know all servers. The
+// password is that of the two servers, empty: none; the Sentinels have none. Where no
+// redis-server is installed, it does what Start does.
+func StartSentinel(t testing.TB, password string) *SentinelGroup {
 	t.Helper()
-	g := &Group{t: t, password: password}
+	g := &SentinelGroup{t: t, password: password}
 	args := []string{"--repl-diskless-sync-delay", "0"}
 	auth := ""
 	if password != "" {
 		args = append(args, "--requirepass", password, "--masterauth", password)
-		auth = fmt.Sprintf("sentinel auth-pass %s %q\n", group, password)
+		auth = fmt.Sprintf("sentinel auth-pass %s %q\n", groupName, password)
 	}
 	master := (&Server{t: t, args: args, password: password}).launch(testkit.FreeAddress)
 	host, port, _ := net.SplitHostPort(master.Addr)
 	replica := (&Server{t: t, args: append(slices.Clone(args), "--replicaof", host+" "+port), password: password}).launch(testkit.FreeAddress)
 	g.Servers = []*Server{master, replica}
-	g.Follows(replica)
+	g.AwaitReplica(replica)
 	for range 3 {
 		g.Sentinels = append(g.Sentinels, (&Server{t: t, conf: fmt.Sprintf(
 			"sentinel monitor %[1]s %[2]s %[3]s 2\n%[4]s"+
 				"sentinel down-after-milliseconds %[1]s 1500\nsentinel failover-timeout %[1]s 2000\n",
-			group, host, port, auth)}).launch(testkit.FreeAddress))
+			groupName, host, port, auth)}).launch(testkit.FreeAddress))
 	}
-	testkit.EventuallyWithin(t, time.Minute, "the Sentinels know everyone", func() bool {
+	testkit.EventuallyWithin(t, time.Minute, "the Sentinels know all servers", func() bool {
 		return !slices.ContainsFunc(g.Sentinels, func(s *Server) bool {
 			text := fmt.Sprint(s.Do("INFO", "sentinel"))
 			return !strings.Contains(text, "status=ok") || !strings.Contains(text, "slaves=1,sentinels=3")
@@ -57,8 +58,9 @@ func StartSentinel(t testing.TB, password string) *Group {
 	return g
 }
 
-// URL is what the configuration takes: all Sentinels, and one that is not there.
-func (g *Group) URL() string {
+// URL returns the URL of the group, as the configuration takes it: all Sentinels, and an address
+// where no Sentinel is.
+func (g *SentinelGroup) URL() string {
 	user := ""
 	if g.password != "" {
 		user = url.UserPassword("", g.password).String() + "@"
@@ -67,54 +69,55 @@ func (g *Group) URL() string {
 	for _, s := range g.Sentinels {
 		hosts = append(hosts, s.Addr)
 	}
-	return "redis+sentinel://" + user + strings.Join(hosts, ",") + "/" + group
+	return "redis+sentinel://" + user + strings.Join(hosts, ",") + "/" + groupName
 }
 
-// Master returns the server that the first Sentinel takes for the master.
-func (g *Group) Master() *Server {
+// Master returns the server that is the master according to the first Sentinel.
+func (g *SentinelGroup) Master() *Server {
 	g.t.Helper()
-	addr := g.master(g.Sentinels[0])
+	addr := g.masterOf(g.Sentinels[0])
 	i := slices.IndexFunc(g.Servers, func(s *Server) bool { return s.Addr == addr })
 	if i < 0 {
-		g.t.Fatalf("the master is said to be %q", addr)
+		g.t.Fatalf("the Sentinel names %q as the master, which is none of the servers", addr)
 	}
 	return g.Servers[i]
 }
 
-func (g *Group) master(sentinel *Server) string {
-	v, _ := sentinel.try("SENTINEL", "GET-MASTER-ADDR-BY-NAME", group)
+// masterOf returns the address of the master according to a Sentinel; empty: unknown.
+func (g *SentinelGroup) masterOf(sentinel *Server) string {
+	v, _ := sentinel.try("SENTINEL", "GET-MASTER-ADDR-BY-NAME", groupName)
 	if pair, ok := v.([]any); ok && len(pair) == 2 {
 		return net.JoinHostPort(fmt.Sprint(pair[0]), fmt.Sprint(pair[1]))
 	}
 	return ""
 }
 
-// Failover has the replica promoted though the master is well, and waits until the
-// old master is a replica.
-func (g *Group) Failover() {
+// Failover has the replica promoted although the master is well, and waits until the old master
+// is a replica.
+func (g *SentinelGroup) Failover() {
 	g.t.Helper()
 	old := g.Master()
 	testkit.EventuallyWithin(g.t, time.Minute, "a failover begins", func() bool {
-		_, err := g.Sentinels[0].try("SENTINEL", "FAILOVER", group)
+		_, err := g.Sentinels[0].try("SENTINEL", "FAILOVER", groupName)
 		return err == nil
 	})
-	g.Promoted(old, g.Sentinels)
-	// The Sentinels would tell it as well, but only after some ten seconds.
+	g.AwaitPromotion(old, g.Sentinels)
+	// The Sentinels would tell it too, but only after about ten seconds.
 	host, port, _ := net.SplitHostPort(g.Master().Addr)
 	old.Do("REPLICAOF", host, port)
-	g.Follows(old)
+	g.AwaitReplica(old)
 }
 
-// Follows waits until a server is a replica, and has all that its master has.
-func (g *Group) Follows(s *Server) {
+// AwaitReplica waits until a server is a replica, and has all that its master has.
+func (g *SentinelGroup) AwaitReplica(s *Server) {
 	g.t.Helper()
-	testkit.EventuallyWithin(g.t, time.Minute, "a server follows", func() bool { return s.info("INFO", "replication")["master_link_status"] == "up" })
+	testkit.EventuallyWithin(g.t, time.Minute, "a server is a replica", func() bool { return s.info("INFO", "replication")["master_link_status"] == "up" })
 }
 
-// Promoted waits until these Sentinels name another master than old.
-func (g *Group) Promoted(old *Server, sentinels []*Server) {
+// AwaitPromotion waits until all these Sentinels name a master other than old.
+func (g *SentinelGroup) AwaitPromotion(old *Server, sentinels []*Server) {
 	g.t.Helper()
 	testkit.EventuallyWithin(g.t, time.Minute, "a replica is promoted", func() bool {
-		return !slices.ContainsFunc(sentinels, func(s *Server) bool { addr := g.master(s); return addr == "" || addr == old.Addr })
+		return !slices.ContainsFunc(sentinels, func(s *Server) bool { addr := g.masterOf(s); return addr == "" || addr == old.Addr })
 	})
 }

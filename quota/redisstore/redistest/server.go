@@ -1,5 +1,6 @@
-// Package redistest runs real Redis servers for tests, each in a temporary
-// folder on a free port.
+// Package redistest runs real Redis servers for tests, each in a temporary folder on a free
+// port: single ones, a cluster, and a master with a replica and Sentinels. A FaultProxy breaks
+// the network between a client and a Redis at an exact step.
 package redistest
 
 import (
@@ -24,30 +25,30 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// RequireEnv is the environment variable with which a missing redis-server fails
-// a test instead of skipping it. make test sets it.
+// RequireEnv is the name of an environment variable. If it is set, a test fails where no
+// redis-server is installed, instead of being skipped. make test sets it.
 const RequireEnv = "METERGATE_TEST_REQUIRE"
 
 // A Server is one redis-server process. It ends with its test.
 type Server struct {
-	// Addr is host:port, on the loopback interface. It stays over Stop and Start.
+	// Addr is HOST:PORT, on the loopback interface. It stays the same over Stop and Start.
 	Addr string
 
 	t    testing.TB
 	dir  string
 	args []string
-	// conf is what a Sentinel starts with; empty: the server is a Redis.
+	// conf is the configuration of a Sentinel; empty: the server is a Redis.
 	conf string
-	// password is what Do authenticates with; empty: it does not.
+	// password is for Do; empty: it does not authenticate.
 	password string
 
 	cmd  *exec.Cmd
 	done chan struct{} // closed when cmd has ended
 }
 
-// Start runs a redis-server without persistence; args, such as "--appendonly",
-// "yes", come last on its command line. Where no redis-server is installed the
-// test is skipped, or fails if RequireEnv is set.
+// Start runs a redis-server without persistence. The arguments, such as "--appendonly", "yes",
+// come last on its command line. Where no redis-server is installed, the test is skipped, or
+// fails if RequireEnv is set.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	return (&Server{t: t, args: args}).launch(testkit.FreeAddress)
@@ -64,7 +65,7 @@ func (s *Server) launch(free func(testing.TB) string) *Server {
 	}
 	s.dir = s.t.TempDir()
 	s.t.Cleanup(s.Kill)
-	// Between finding a free port and using it another process may take it.
+	// Another process may take the free port before redis-server does.
 	var err error
 	for range 10 {
 		s.Addr = free(s.t)
@@ -76,7 +77,7 @@ func (s *Server) launch(free func(testing.TB) string) *Server {
 	return nil
 }
 
-// URL is what the configuration takes.
+// URL returns the URL of the server, as the configuration takes it.
 func (s *Server) URL() string { return "redis://" + s.Addr }
 
 // Start starts a stopped server again, on the same port with the same data.
@@ -87,14 +88,14 @@ func (s *Server) Start() {
 	}
 }
 
-// Stop ends the server in good order.
+// Stop ends the server with SIGTERM, so that it can save its data.
 func (s *Server) Stop() { s.end(syscall.SIGTERM) }
 
 // Kill ends the server at once, as a crash would.
 func (s *Server) Kill() { s.end(syscall.SIGKILL) }
 
-// Pause stops the process without ending it: connections stay open, nothing is
-// answered. Resume lets it go on.
+// Pause stops the process without ending it: connections stay open, and nothing is answered.
+// Resume lets it go on.
 func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
 
 // Resume ends a Pause.
@@ -155,11 +156,11 @@ func (s *Server) start() error {
 		time.Sleep(5 * time.Millisecond) // polling a process from outside
 	}
 	s.end(syscall.SIGKILL)
-	return fmt.Errorf("no answer within 30 s")
+	return errors.New("no reply to PING within 30 s")
 }
 
-// Calls is how many scripts the server has been asked to run so far.
-func (s *Server) Calls() int {
+// ScriptCalls returns how many scripts the server has been asked to run so far.
+func (s *Server) ScriptCalls() int {
 	s.t.Helper()
 	conn, err := net.DialTimeout("tcp", s.Addr, 10*time.Second)
 	if err != nil {
@@ -180,7 +181,7 @@ func (s *Server) Calls() int {
 	return total
 }
 
-// Do asks the server one thing, and fails the test if it answers with an error.
+// Do runs one command and returns the reply. An error fails the test.
 func (s *Server) Do(args ...any) any {
 	s.t.Helper()
 	v, err := s.try(args...)
@@ -191,15 +192,15 @@ func (s *Server) Do(args ...any) any {
 }
 
 func (s *Server) try(args ...any) (v any, err error) {
-	err = s.session(func(ctx context.Context, c *redis.Conn) (err error) {
+	err = s.withConn(func(ctx context.Context, c *redis.Conn) (err error) {
 		v, err = c.Do(ctx, args...).Result()
 		return err
 	})
 	return v, err
 }
 
-// session lends a connection of its own.
-func (s *Server) session(use func(context.Context, *redis.Conn) error) error {
+// withConn calls use with a new connection.
+func (s *Server) withConn(use func(context.Context, *redis.Conn) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	client := redis.NewClient(&redis.Options{
@@ -212,13 +213,13 @@ func (s *Server) session(use func(context.Context, *redis.Conn) error) error {
 	return use(ctx, conn)
 }
 
-// Replicated waits until one replica has all that this server has answered to. It
+// AwaitReplication waits until one replica has everything that this server has replied to. It
 // writes a key beside key, in the same slot.
-func (s *Server) Replicated(key string) {
+func (s *Server) AwaitReplication(key string) {
 	s.t.Helper()
-	err := s.session(func(ctx context.Context, c *redis.Conn) error {
-		// WAIT asks for the writes of its own connection, and a replica takes all
-		// writes in their order.
+	err := s.withConn(func(ctx context.Context, c *redis.Conn) error {
+		// WAIT waits for the writes of its own connection, and a replica takes all writes
+		// in their order.
 		if err := c.Set(ctx, key+":wait", 1, time.Minute).Err(); err != nil {
 			return err
 		}

@@ -59,7 +59,7 @@ func TestAttemptsAdmitExactlyTheirNumber(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			sent.Store(0)
 			token := testkit.Token("user "+name, "tries")
-			calls := redis.Calls()
+			calls := redis.ScriptCalls()
 			var failed, throttled atomic.Int64
 			began := time.Now()
 			each(func(i int) {
@@ -74,7 +74,7 @@ func TestAttemptsAdmitExactlyTheirNumber(t *testing.T) {
 			})
 			took := time.Since(began)
 			// One to reserve, which is also asked about the attempt, and one to release.
-			if got, want := int64(redis.Calls()-calls), failed.Load()*2+throttled.Load(); got != want {
+			if got, want := int64(redis.ScriptCalls()-calls), failed.Load()*2+throttled.Load(); got != want {
 				t.Errorf("%d calls of Redis, want %d", got, want)
 			}
 			// One comes back every 12 seconds; a machine that is that slow gets it.

@@ -78,8 +78,8 @@ func runChaos(t *testing.T, onFailure string) {
 		return min(steady+int(time.Since(begun)/cohort), len(users)-1)
 	}
 	for i := range c.sites {
-		c.cables[i] = redistest.Connect(t, c.redis.Addr)
-		c.sites[i] = newSite(t, c.cables[i].URL(), c.ledger.URL,
+		c.faultProxies[i] = redistest.StartFaultProxy(t, c.redis.Addr)
+		c.sites[i] = newSite(t, c.faultProxies[i].URL(), c.ledger.URL,
 			"ON_FAILURE="+onFailure, "STORE_TIMEOUT=250ms", "UPSTREAM_TIMEOUT=5s")
 	}
 	client := gatewaytest.NewClient(t)
@@ -100,12 +100,12 @@ func runChaos(t *testing.T, onFailure string) {
 // chaos is one run.
 type chaos struct {
 	*testing.T
-	random *rand.Rand
-	ledger *gatewaytest.Workload
-	redis  *redistest.Server
-	direct *redis.Client // not through a cable
-	cables [2]*redistest.Cable
-	sites  [2]*site
+	random       *rand.Rand
+	ledger       *gatewaytest.Workload
+	redis        *redistest.Server
+	direct       *redis.Client // not through a fault proxy
+	faultProxies [2]*redistest.FaultProxy
+	sites        [2]*site
 
 	faults map[string]int
 	// unchecked is how many units of a user may have been admitted without an
@@ -124,7 +124,7 @@ type fault struct {
 func (c *chaos) breakThings(end time.Time) {
 	places := []func() fault{
 		func() fault { return c.breakGateway(0) }, func() fault { return c.breakGateway(1) },
-		func() fault { return c.breakCable(0) }, func() fault { return c.breakCable(1) },
+		func() fault { return c.breakConnection(0) }, func() fault { return c.breakConnection(1) },
 		c.breakRedis, c.breakRedis,
 	}
 	for time.Now().Before(end) {
@@ -191,40 +191,40 @@ func (c *chaos) breakGateway(i int) fault {
 	return f
 }
 
-func (c *chaos) breakCable(i int) fault {
-	cable := c.cables[i]
+func (c *chaos) breakConnection(i int) fault {
+	faultProxy := c.faultProxies[i]
 	switch c.random.IntN(6) {
 	case 0:
-		cable.SwallowReplies(true)
-		return c.begin("replies swallowed", 200*time.Millisecond, 2*time.Second, cable.Heal)
+		faultProxy.DropReplies(true)
+		return c.begin("replies dropped", 200*time.Millisecond, 2*time.Second, faultProxy.Heal)
 	case 1:
-		cable.Delay(c.between(50*time.Millisecond, 400*time.Millisecond))
-		return c.begin("replies delayed", 500*time.Millisecond, 3*time.Second, cable.Heal)
+		faultProxy.DelayReplies(c.between(50*time.Millisecond, 400*time.Millisecond))
+		return c.begin("replies delayed", 500*time.Millisecond, 3*time.Second, faultProxy.Heal)
 	case 2:
-		cable.CutAll()
-		return c.begin("connections cut", 0, time.Second, cable.CutAll)
+		faultProxy.CutConnections()
+		return c.begin("connections cut", 0, time.Second, faultProxy.CutConnections)
 	case 3:
-		cable.Refuse(true)
-		cable.CutAll()
-		return c.begin("connections refused", 200*time.Millisecond, 2*time.Second, cable.Heal)
+		faultProxy.RefuseConnections(true)
+		faultProxy.CutConnections()
+		return c.begin("connections refused", 200*time.Millisecond, 2*time.Second, faultProxy.Heal)
 	case 4:
-		cable.OnReply(func(cmd redistest.Command, _ string) redistest.Fate {
+		faultProxy.OnReply(func(cmd redistest.Command, _ string) redistest.Fate {
 			if cmd.Script() == redistest.Commit {
 				return redistest.Cut
 			}
 			return redistest.Pass
 		})
-		return c.begin("connection cut after each settle", 200*time.Millisecond, 2*time.Second, cable.Heal)
+		return c.begin("connection cut after each settle", 200*time.Millisecond, 2*time.Second, faultProxy.Heal)
 	default:
 		hold := make(chan bool)
-		cable.OnCommand(func(redistest.Command) redistest.Fate {
+		faultProxy.OnCommand(func(redistest.Command) redistest.Fate {
 			select {
 			case <-hold:
-			case <-cable.Closed():
+			case <-faultProxy.Closed():
 			}
 			return redistest.Pass
 		})
-		return c.begin("commands held", 300*time.Millisecond, 2*time.Second, func() { cable.Heal(); close(hold) })
+		return c.begin("commands held", 300*time.Millisecond, 2*time.Second, func() { faultProxy.Heal(); close(hold) })
 	}
 }
 

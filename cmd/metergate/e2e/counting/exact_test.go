@@ -165,11 +165,11 @@ func TestRequestTakesTwoRoundTrips(t *testing.T) {
 		method, path string
 		calls        int
 	}{{"POST", "/api/analyze", 2}, {"GET", "/usage", 1}, {"GET", "/api/status", 0}} {
-		before := redis.Calls()
+		before := redis.ScriptCalls()
 		for range 10 {
 			do(c.method, c.path)
 		}
-		if n := redis.Calls() - before; n != 10*c.calls {
+		if n := redis.ScriptCalls() - before; n != 10*c.calls {
 			t.Errorf("10 times %s %s: %d round trips to Redis, want %d", c.method, c.path, n, 10*c.calls)
 		}
 	}

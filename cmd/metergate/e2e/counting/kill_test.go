@@ -36,44 +36,44 @@ func TestKillAtEachStep(t *testing.T) {
 		name          string
 		counted, held int64 // right after the kill
 		// arm arranges that kill is called.
-		arm func(kill func(), cable *redistest.Cable)
+		arm func(kill func(), faultProxy *redistest.FaultProxy)
 		// Set by the test.
 		user   string
 		killed *site
 	}
 	points := []*point{
-		{name: "before the reserve", arm: func(kill func(), cable *redistest.Cable) {
-			cable.OnCommand(killBefore(kill, redistest.Reserve))
+		{name: "before the reserve", arm: func(kill func(), faultProxy *redistest.FaultProxy) {
+			faultProxy.OnCommand(killBefore(kill, redistest.Reserve))
 		}},
-		{name: "between the reserve and its answer", held: 1, arm: func(kill func(), cable *redistest.Cable) {
-			cable.OnReply(killAfter(kill, redistest.Reserve))
+		{name: "between the reserve and its answer", held: 1, arm: func(kill func(), faultProxy *redistest.FaultProxy) {
+			faultProxy.OnReply(killAfter(kill, redistest.Reserve))
 		}},
-		{name: "when the upstream is connected", held: 1, arm: func(kill func(), _ *redistest.Cable) {
+		{name: "when the upstream is connected", held: 1, arm: func(kill func(), _ *redistest.FaultProxy) {
 			upstream.connected.Store(&kill)
 		}},
-		{name: "when the upstream has the request", held: 1, arm: func(kill func(), _ *redistest.Cable) {
+		{name: "when the upstream has the request", held: 1, arm: func(kill func(), _ *redistest.FaultProxy) {
 			upstream.arrived.Store(&kill)
 		}},
-		{name: "between the upstream's status and the settle", held: 1, arm: func(kill func(), cable *redistest.Cable) {
-			cable.OnCommand(killBefore(kill, redistest.Commit))
+		{name: "between the upstream's status and the settle", held: 1, arm: func(kill func(), faultProxy *redistest.FaultProxy) {
+			faultProxy.OnCommand(killBefore(kill, redistest.Commit))
 		}},
-		{name: "between the settle and the client's status line", counted: 1, arm: func(kill func(), cable *redistest.Cable) {
-			cable.OnReply(killAfter(kill, redistest.Commit))
+		{name: "between the settle and the client's status line", counted: 1, arm: func(kill func(), faultProxy *redistest.FaultProxy) {
+			faultProxy.OnReply(killAfter(kill, redistest.Commit))
 		}},
 	}
 	for i, p := range points {
 		p.user = fmt.Sprint("user-", i)
-		cable := redistest.Connect(t, redis.Addr)
-		p.killed = newSite(t, cable.URL(), upstream.URL)
+		faultProxy := redistest.StartFaultProxy(t, redis.Addr)
+		p.killed = newSite(t, faultProxy.URL(), upstream.URL)
 		gateway := p.killed.now.Load()
 		sent := upstream.sent.Load()
 		before := time.Now()
-		p.arm(gateway.Kill, cable)
+		p.arm(gateway.Kill, faultProxy)
 		if status := gatewaytest.Post(client, gateway.URL+"/api/analyze", testkit.Token(p.user, "")); status != 0 {
 			t.Errorf("%s: the client got %d, want no answer", p.name, status)
 		}
 		after := time.Now()
-		cable.Heal()
+		faultProxy.Heal()
 		upstream.connected.Store(nil)
 		upstream.arrived.Store(nil)
 		if u := gatewaytest.Usage(t, other, testkit.Token(p.user, "")); u.Used != p.counted || u.InFlight != p.held {

@@ -302,9 +302,9 @@ func TestHostileUsersStayApart(t *testing.T) {
 
 	t.Run("redis", func(t *testing.T) {
 		redis, journal := redistest.Start(t), t.TempDir()
-		cable := redistest.Connect(t, redis.Addr)
+		faultProxy := redistest.StartFaultProxy(t, redis.Addr)
 		env := []string{gatewaytest.Patient, "ON_FAILURE=allow", "JOURNAL=" + journal}
-		h, upstream := setup(t, cable.URL(), env...)
+		h, upstream := setup(t, faultProxy.URL(), env...)
 		h.everybody()
 
 		key := regexp.MustCompile(`^metergate:\{[A-Za-z0-9_-]{22}\}$`)
@@ -327,8 +327,8 @@ func TestHostileUsersStayApart(t *testing.T) {
 		}
 
 		// An outage: the counts wait in the journal, and another gateway finds them.
-		cable.Refuse(true)
-		cable.CutAll()
+		faultProxy.RefuseConnections(true)
+		faultProxy.CutConnections()
 		for _, user := range hostileUsers {
 			if status := h.call(testkit.Token(user, "free")); status != 200 {
 				t.Errorf("%q in an outage: status %d", user, status)

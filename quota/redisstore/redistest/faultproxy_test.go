@@ -2,24 +2,17 @@ package redistest
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"io"
 	"net"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
-	"metergate/quota"
-	"metergate/quota/quotatest"
-	"metergate/quota/redisstore"
 	"metergate/quota/testkit"
 )
 
@@ -99,7 +92,7 @@ func wantRefused(t testing.TB, addr string) {
 	}
 }
 
-// direct is a client beside the cable, for looking at a number in Redis.
+// direct is a client beside the faultProxy, for looking at a number in Redis.
 type direct struct{ *wire }
 
 func newDirect(t testing.TB, redis *Server) direct { return direct{dial(t, redis.Addr)} }
@@ -114,10 +107,10 @@ func (d direct) wantNumber(when, want string) {
 	}
 }
 
-func TestCableRelaysPipelines(t *testing.T) {
+func TestFaultProxyRelaysPipelines(t *testing.T) {
 	redis := Start(t)
 	newDirect(t, redis).set("0")
-	w := dial(t, Connect(t, redis.Addr).Addr)
+	w := dial(t, StartFaultProxy(t, redis.Addr).Addr)
 	w.send("hello 3", "incr number", "get nothing", "nonsense", "incr number")
 	if got := w.reply(); !strings.Contains(got, "redis") {
 		t.Errorf("hello: %q", got)
@@ -129,10 +122,10 @@ func TestCableRelaysPipelines(t *testing.T) {
 	w.want("2")
 }
 
-func TestCableRelaysMessages(t *testing.T) {
+func TestFaultProxyRelaysMessages(t *testing.T) {
 	redis := Start(t)
 	d := newDirect(t, redis)
-	w := dial(t, Connect(t, redis.Addr).Addr)
+	w := dial(t, StartFaultProxy(t, redis.Addr).Addr)
 	w.send("hello 3", "subscribe news", "ping")
 	w.reply()
 	w.want("subscribe news 1", "PONG")
@@ -143,16 +136,16 @@ func TestCableRelaysMessages(t *testing.T) {
 	w.want("PONG")
 }
 
-func TestCableSwallowsAReply(t *testing.T) {
+func TestFaultProxyDropsAReply(t *testing.T) {
 	redis := Start(t)
 	d := newDirect(t, redis)
 	d.set("0")
-	c := Connect(t, redis.Addr)
+	c := StartFaultProxy(t, redis.Addr)
 	w := dial(t, c.Addr)
 	ran := make(chan string)
 	c.OnReply(func(cmd Command, reply string) Fate {
 		ran <- strings.Join(cmd, " ") + ": " + reply
-		return Swallow
+		return Drop
 	})
 	w.send("incr number")
 	if got := <-ran; got != "incr number: :1\r\n" {
@@ -167,19 +160,19 @@ func TestCableSwallowsAReply(t *testing.T) {
 	w.want("none")
 }
 
-func TestCableSwallowsAllReplies(t *testing.T) {
-	c := Connect(t, Start(t).Addr)
-	c.SwallowReplies(true)
+func TestFaultProxyDropsAllReplies(t *testing.T) {
+	c := StartFaultProxy(t, Start(t).Addr)
+	c.DropReplies(true)
 	w := dial(t, c.Addr)
 	w.send("ping")
 	w.conn.SetDeadline(time.Now().Add(50 * time.Millisecond))
 	w.want("none")
 }
 
-func TestCableDelaysReplies(t *testing.T) {
-	c := Connect(t, Start(t).Addr)
+func TestFaultProxyDelaysReplies(t *testing.T) {
+	c := StartFaultProxy(t, Start(t).Addr)
 	w := dial(t, c.Addr)
-	c.Delay(300 * time.Millisecond)
+	c.DelayReplies(300 * time.Millisecond)
 	start := time.Now()
 	pings := make([]string, 100)
 	for i := range pings {
@@ -195,11 +188,11 @@ func TestCableDelaysReplies(t *testing.T) {
 	}
 }
 
-func TestCableCutsBeforeTheCommandRuns(t *testing.T) {
+func TestFaultProxyCutsBeforeTheCommandRuns(t *testing.T) {
 	redis := Start(t)
 	d := newDirect(t, redis)
 	d.set("0")
-	c := Connect(t, redis.Addr)
+	c := StartFaultProxy(t, redis.Addr)
 	w := dial(t, c.Addr)
 	c.OnCommand(func(Command) Fate { return Cut })
 	w.send("incr number")
@@ -207,11 +200,11 @@ func TestCableCutsBeforeTheCommandRuns(t *testing.T) {
 	d.wantNumber("after the cut", "0")
 }
 
-func TestCableCutsAfterTheCommandHasRun(t *testing.T) {
+func TestFaultProxyCutsAfterTheCommandHasRun(t *testing.T) {
 	redis := Start(t)
 	d := newDirect(t, redis)
 	d.set("0")
-	c := Connect(t, redis.Addr)
+	c := StartFaultProxy(t, redis.Addr)
 	w := dial(t, c.Addr)
 	c.OnReply(func(Command, string) Fate { return Cut })
 	w.send("incr number")
@@ -219,14 +212,14 @@ func TestCableCutsAfterTheCommandHasRun(t *testing.T) {
 	d.wantNumber("after the cut", "1")
 }
 
-func TestCableCutsAllConnections(t *testing.T) {
-	c := Connect(t, Start(t).Addr)
+func TestFaultProxyCutsAllConnections(t *testing.T) {
+	c := StartFaultProxy(t, Start(t).Addr)
 	a, b := dial(t, c.Addr), dial(t, c.Addr)
 	for _, w := range []*wire{a, b} {
 		w.send("ping")
 		w.want("PONG")
 	}
-	c.CutAll()
+	c.CutConnections()
 	a.want("gone")
 	b.want("gone")
 	again := dial(t, c.Addr)
@@ -234,23 +227,23 @@ func TestCableCutsAllConnections(t *testing.T) {
 	again.want("PONG")
 }
 
-func TestCableRefusesOnlyNewConnections(t *testing.T) {
-	c := Connect(t, Start(t).Addr)
+func TestFaultProxyRefusesOnlyNewConnections(t *testing.T) {
+	c := StartFaultProxy(t, Start(t).Addr)
 	old := dial(t, c.Addr)
 	old.send("ping")
 	old.want("PONG")
-	c.Refuse(true)
+	c.RefuseConnections(true)
 	wantRefused(t, c.Addr)
 	old.send("ping")
 	old.want("PONG")
 }
 
-// TestCableHoldsACommand checks that what a client sent before it hung up still runs.
-func TestCableHoldsACommand(t *testing.T) {
+// TestFaultProxyHoldsACommand checks that what a client sent before it hung up still runs.
+func TestFaultProxyHoldsACommand(t *testing.T) {
 	redis := Start(t)
 	d := newDirect(t, redis)
 	d.set("0")
-	c := Connect(t, redis.Addr)
+	c := StartFaultProxy(t, redis.Addr)
 	arrived, goOn, ran := make(chan bool), make(chan bool), make(chan bool)
 	c.OnCommand(func(Command) Fate { arrived <- true; <-goOn; return Pass })
 	c.OnReply(func(Command, string) Fate { close(ran); return Pass })
@@ -264,74 +257,7 @@ func TestCableHoldsACommand(t *testing.T) {
 	d.wantNumber("when the command has run", "1")
 }
 
-func TestCableWithoutARedisRefuses(t *testing.T) {
-	c := Connect(t, testkit.FreeAddress(t))
+func TestFaultProxyWithoutARedisRefuses(t *testing.T) {
+	c := StartFaultProxy(t, testkit.FreeAddress(t))
 	wantRefused(t, c.Addr)
-}
-
-// TestScriptNamesWhatTheStoreRuns has a store run each script twice: the first time it sends
-// the source of a script, afterwards only its SHA-1.
-func TestScriptNamesWhatTheStoreRuns(t *testing.T) {
-	c := Connect(t, Start(t).Addr)
-	s, err := redisstore.Open(redisstore.Options{URL: c.URL(), Timeout: 20 * time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	var mu sync.Mutex
-	var seen []string
-	c.OnCommand(func(cmd Command) Fate {
-		if strings.HasPrefix(strings.ToLower(cmd[0]), "eval") {
-			mu.Lock()
-			seen = append(seen, strings.ToLower(cmd[0])+" "+cmd.Script())
-			mu.Unlock()
-		} else if name := cmd.Script(); name != "" {
-			t.Errorf("%v is taken for the script %s", cmd, name)
-		}
-		return Pass
-	})
-	ctx := context.Background()
-	terms := quotatest.NewPlan("p", quota.Limit{Requests: 10, Period: quota.Month}).OnlyChoice()
-	reserve := func() *quota.Reservation {
-		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Plans: terms, Lease: time.Minute})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return &d.Reservation
-	}
-	for range 2 {
-		_, errCommit := s.Commit(ctx, reserve())
-		_, errRelease := s.Release(ctx, reserve())
-		errReplay := s.Replay(ctx, "u", []quota.Reservation{*reserve()})
-		_, errRead := s.Read(ctx, "u", terms)
-		_, errChange := s.ApplyChange(ctx, "u", terms, quota.Change{Action: quota.ActionReset})
-		if err := errors.Join(errCommit, errRelease, errReplay, errRead, errChange); err != nil {
-			t.Fatal(err)
-		}
-	}
-	once := []string{
-		"evalsha reserve", "evalsha commit", "evalsha reserve", "evalsha release", "evalsha reserve", "evalsha commit",
-		"evalsha read", "evalsha change", "evalsha read", // a change reads afterwards
-	}
-	want := slices.Concat(once, once)
-	for _, name := range []string{"reserve", "commit", "read", "change"} { // those that Redis has to learn
-		i := slices.Index(want, "evalsha "+name)
-		want = slices.Insert(want, i+1, "eval "+name)
-	}
-	mu.Lock()
-	defer mu.Unlock()
-	// By way of go-redis, a script that Redis does not know is tried by its SHA-1 first.
-	got := slices.Compact(seen)
-	if diff := cmp.Diff(slices.Compact(want), got); diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
-	}
-	if got := (Command{"hdel", "key", "field"}).Script(); got != "" {
-		t.Errorf("HDEL is the script %q", got)
-	}
-	if got := (Command)(nil).Script(); got != "" {
-		t.Errorf("nothing is the script %q", got)
-	}
-	if got := (Command{"evalsha", strings.Repeat("0", 40), "1", "key"}).Script(); got != "" {
-		t.Errorf("an unknown script is %q", got)
-	}
 }

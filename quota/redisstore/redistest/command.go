@@ -1,0 +1,62 @@
+package redistest
+
+import (
+	"crypto/sha1"
+	"encoding/hex"
+	"strconv"
+	"strings"
+
+	"metergate/quota/redisstore/script"
+)
+
+// A Command is what a client sends: a name and its arguments.
+type Command []string
+
+// The scripts of redisstore, as Command.Script names them.
+const (
+	Read    = "read"
+	Reserve = "reserve"
+	Commit  = "commit"  // settle.lua, to count
+	Release = "release" // settle.lua, to give back
+	Change  = "change"
+)
+
+// Script says which script of redisstore a command runs; empty: none of them. It goes by the
+// SHA-1 of the script.
+func (c Command) Script() string {
+	if len(c) < 4 {
+		return ""
+	}
+	sha := ""
+	switch strings.ToLower(c[0]) {
+	case "evalsha":
+		sha = c[1]
+	case "eval":
+		sum := sha1.Sum([]byte(c[1]))
+		sha = hex.EncodeToString(sum[:])
+	}
+	switch sha {
+	case script.Read.Hash():
+		return Read
+	case script.Reserve.Hash():
+		return Reserve
+	case script.Change.Hash():
+		return Change
+	case script.Settle.Hash():
+		return settleUse(c[4:])
+	}
+	return ""
+}
+
+// settleUse says what settle.lua is used for with these arguments: its own begin at index
+// rest-1, and the fourth of them is the count of the first reservation.
+func settleUse(args []string) string {
+	fields, err := strconv.Atoi(args[5])
+	if err != nil {
+		return ""
+	}
+	if rest := 7 + fields; args[rest+3] == "1" {
+		return Commit
+	}
+	return Release
+}

@@ -1,0 +1,84 @@
+package redistest
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"metergate/quota"
+	"metergate/quota/quotatest"
+	"metergate/quota/redisstore"
+)
+
+// TestScriptNamesWhatTheStoreRuns has a store run each script twice: the first time it sends
+// the source of a script, afterwards only its SHA-1.
+func TestScriptNamesWhatTheStoreRuns(t *testing.T) {
+	c := StartFaultProxy(t, Start(t).Addr)
+	s, err := redisstore.Open(redisstore.Options{URL: c.URL(), Timeout: 20 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var mu sync.Mutex
+	var seen []string
+	c.OnCommand(func(cmd Command) Fate {
+		if strings.HasPrefix(strings.ToLower(cmd[0]), "eval") {
+			mu.Lock()
+			seen = append(seen, strings.ToLower(cmd[0])+" "+cmd.Script())
+			mu.Unlock()
+		} else if name := cmd.Script(); name != "" {
+			t.Errorf("%v is taken for the script %s", cmd, name)
+		}
+		return Pass
+	})
+	ctx := context.Background()
+	terms := quotatest.NewPlan("p", quota.Limit{Requests: 10, Period: quota.Month}).OnlyChoice()
+	reserve := func() *quota.Reservation {
+		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Plans: terms, Lease: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &d.Reservation
+	}
+	for range 2 {
+		_, errCommit := s.Commit(ctx, reserve())
+		_, errRelease := s.Release(ctx, reserve())
+		errReplay := s.Replay(ctx, "u", []quota.Reservation{*reserve()})
+		_, errRead := s.Read(ctx, "u", terms)
+		_, errChange := s.ApplyChange(ctx, "u", terms, quota.Change{Action: quota.ActionReset})
+		if err := errors.Join(errCommit, errRelease, errReplay, errRead, errChange); err != nil {
+			t.Fatal(err)
+		}
+	}
+	once := []string{
+		"evalsha reserve", "evalsha commit", "evalsha reserve", "evalsha release", "evalsha reserve", "evalsha commit",
+		"evalsha read", "evalsha change", "evalsha read", // a change reads afterwards
+	}
+	want := slices.Concat(once, once)
+	for _, name := range []string{"reserve", "commit", "read", "change"} { // those that Redis has to learn
+		i := slices.Index(want, "evalsha "+name)
+		want = slices.Insert(want, i+1, "eval "+name)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	// By way of go-redis, a script that Redis does not know is tried by its SHA-1 first.
+	got := slices.Compact(seen)
+	if diff := cmp.Diff(slices.Compact(want), got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if got := (Command{"hdel", "key", "field"}).Script(); got != "" {
+		t.Errorf("HDEL is the script %q", got)
+	}
+	if got := (Command)(nil).Script(); got != "" {
+		t.Errorf("nothing is the script %q", got)
+	}
+	if got := (Command{"evalsha", strings.Repeat("0", 40), "1", "key"}).Script(); got != "" {
+		t.Errorf("an unknown script is %q", got)
+	}
+}
