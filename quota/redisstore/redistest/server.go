@@ -20,9 +20,9 @@ import (
 	"testing"
 	"time"
 
-	"metergate/quota/testkit"
-
 	"github.com/redis/go-redis/v9"
+
+	"metergate/quota/testkit"
 )
 
 // RequireEnv is the name of an environment variable. If it is set, a test fails where no
