@@ -324,7 +324,11 @@ func TestNamedTestsExist(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			found, test := false, regexp.MustCompile(`func Test\w*`+strings.TrimPrefix(m[2], "Test"))
+			named := "func " + m[2]
+			if !strings.HasPrefix(m[2], "Test") {
+				named = `func Test\w*` + m[2]
+			}
+			found, test := false, regexp.MustCompile(named)
 			for _, file := range files {
 				text, err := os.ReadFile(file)
 				if err != nil {
