@@ -1,7 +1,6 @@
 package app
 
 import (
-	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -27,22 +26,8 @@ type store struct {
 // counting.
 type remoteStore interface {
 	io.Closer
-	// SetupWarnings returns warnings about settings that can cost counts.
-	SetupWarnings(context.Context) []string
-	// LostHolds returns how many requests were counted although the store no longer had
-	// their hold.
-	LostHolds() int64
-	// ExpiredHolds returns how many holds nobody had settled when their lease ran out.
-	ExpiredHolds() int64
+	quota.StoreDiagnostics
 }
-
-// embedded is the embedded store as a remoteStore. Its holds are in this process, so
-// none can be lost or left behind by another gateway.
-type embedded struct{ *boltstore.Store }
-
-func (embedded) SetupWarnings(context.Context) []string { return nil }
-func (embedded) LostHolds() int64                       { return 0 }
-func (embedded) ExpiredHolds() int64                    { return 0 }
 
 // openStore opens the store of a configuration. Redis need not be reachable.
 func openStore(cfg *config.Config, log *slog.Logger) (_ *store, err error) {
@@ -59,7 +44,7 @@ func openStore(cfg *config.Config, log *slog.Logger) (_ *store, err error) {
 		if err != nil {
 			return nil, err
 		}
-		o.Remote, s.remote = local, embedded{local}
+		o.Remote, s.remote = local, local
 	} else {
 		remote, err := openRedis(cfg, s.calendar)
 		if err != nil {
