@@ -29,9 +29,10 @@ type JWT struct {
 	// verified with the key of that name in the set, and a token without a kid with
 	// public_key_file. The query may hold a key and is never shown.
 	JWKSURL string `yaml:"jwks_url" as:"jwks"`
-	// The only algorithms accepted, each once. Each algorithm needs its kind of key, and each
-	// key needs one of its algorithms. Default: [HS256] if secret is the only key, otherwise
-	// required.
+	// The only algorithms accepted, each once. EdDSA also accepts tokens that say Ed25519, the
+	// newer name (RFC 9864); Ed25519 accepts only these. Each algorithm needs its kind of key,
+	// and each key needs one of its algorithms. Default: [HS256] if secret is the only key,
+	// otherwise required.
 	Algorithms []string `yaml:"algorithms" as:"algorithm"`
 	// The media type that the typ of a token's header must be, such as at+jwt for the access
 	// tokens of RFC 9068. Upper and lower case and a leading application/ make no

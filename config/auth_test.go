@@ -87,8 +87,8 @@ func TestPublicKeyFitsOnlyItsAlgorithms(t *testing.T) {
 		{"P-256", "a comment\n" + pkix(t, &p256.PublicKey), []string{"ES256"}},
 		{"P-384", pkix(t, &p384.PublicKey), []string{"ES384"}},
 		{"P-521", pkix(t, &p521.PublicKey), []string{"ES512"}},
-		{"Ed25519", pkix(t, edPublic), []string{"EdDSA"}},
-		{"certificate", certificate(t, edKey), []string{"EdDSA"}},
+		{"Ed25519", pkix(t, edPublic), []string{"EdDSA", "Ed25519"}},
+		{"certificate", certificate(t, edKey), []string{"EdDSA", "Ed25519"}},
 		{"certificate of P-384", certificate(t, p384), []string{"ES384"}},
 	} {
 		for _, a := range jwtrules.Algorithms() {
@@ -195,7 +195,7 @@ func TestJWKSURLIsAcceptedAloneOrWithOtherKeys(t *testing.T) {
 	const https = "https://issuer.example/keys"
 	for _, c := range []struct{ url, others, algorithms string }{
 		{https, "", "RS256"},
-		{https, "", "RS256, PS512, ES256, ES384, ES512, EdDSA"},
+		{https, "", "RS256, PS512, ES256, ES384, ES512, EdDSA, Ed25519"},
 		{"https://issuer.example:8443/keys?policy=b2c", "", "RS256"},
 		{"https://10.0.0.1", "", "RS256"},
 		{"http://localhost:8081/realms/a/protocol/openid-connect/certs", "", "RS256"},

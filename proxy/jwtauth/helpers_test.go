@@ -142,16 +142,25 @@ func optionsFor(alg string) Options {
 	return o
 }
 
+// methodFor is golang-jwt's method for an algorithm. It does not know the name Ed25519.
+func methodFor(alg string) jwt.SigningMethod {
+	if alg == "Ed25519" {
+		return jwt.SigningMethodEdDSA
+	}
+	return jwt.GetSigningMethod(alg)
+}
+
 // signWith signs a token by an algorithm with the key that it needs.
 func signWith(alg string) string {
 	var key any = secret
 	if !strings.HasPrefix(alg, "HS") {
 		key = signerFor(alg)
 	}
-	token := jwt.NewWithClaims(jwt.GetSigningMethod(alg), jwt.MapClaims{"sub": "u", "exp": noon.Unix() + 60})
+	token := jwt.NewWithClaims(methodFor(alg), jwt.MapClaims{"sub": "u", "exp": noon.Unix() + 60})
+	token.Header["alg"] = alg
 	return must(token.SignedString(key))
 }
 
 var allAlgorithms = []string{
-	"HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
+	"HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519",
 }

@@ -83,7 +83,8 @@ func parseKey(text []byte) (key jwkset.JWK, kid string, err error) {
 		return key, kid, fmt.Errorf("its alg %q is not known", m.ALG)
 	}
 	// Certificates are ignored, and the URL x5u most of all.
-	m = jwkset.JWKMarshal{KTY: m.KTY, KID: m.KID, ALG: m.ALG, USE: m.USE, KEYOPS: m.KEYOPS, CRV: m.CRV, X: m.X, Y: m.Y, N: m.N, E: m.E}
+	alg := jwkset.ALG(keyAlgorithm(string(m.ALG)))
+	m = jwkset.JWKMarshal{KTY: m.KTY, KID: m.KID, ALG: alg, USE: m.USE, KEYOPS: m.KEYOPS, CRV: m.CRV, X: m.X, Y: m.Y, N: m.N, E: m.E}
 	if key, err = jwkset.NewJWKFromMarshal(m, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{SkipKeyOps: true}); err != nil {
 		return key, kid, err
 	}

@@ -18,7 +18,8 @@ import (
 func TestVerifyChoosesKeyByKeyID(t *testing.T) {
 	k := httptest.NewServer(answer(jwksOf(
 		rsaA(), ecB(), edC(), named{"p384", p384Key()},
-		jwk("ps", rsaKey().Public(), `"alg":"PS256"`, `"use":"sig"`, `"key_ops":["verify"]`))))
+		jwk("ps", rsaKey().Public(), `"alg":"PS256"`, `"use":"sig"`, `"key_ops":["verify"]`),
+		named25519("ed", "Ed25519"))))
 	defer k.Close()
 	s := NewKeySet(k.URL, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err := s.Fetch(t.Context()); err != nil {
@@ -29,7 +30,8 @@ func TestVerifyChoosesKeyByKeyID(t *testing.T) {
 	alone := both
 	alone.PublicKeyPEM = nil
 	signed := func(alg string, key any, header ...any) string {
-		token := jwt.NewWithClaims(jwt.GetSigningMethod(alg), jwt.MapClaims{"sub": "u", "exp": time.Now().Add(time.Hour).Unix()})
+		token := jwt.NewWithClaims(methodFor(alg), jwt.MapClaims{"sub": "u", "exp": time.Now().Add(time.Hour).Unix()})
+		token.Header["alg"] = alg
 		for i := 0; i < len(header); i += 2 {
 			token.Header[header[i].(string)] = header[i+1]
 		}
@@ -55,6 +57,11 @@ func TestVerifyChoosesKeyByKeyID(t *testing.T) {
 		"an EC key":                         {signed("ES256", p256Key(), "kid", "b"), "u", "u"},
 		"a P-384 key":                       {signed("ES384", p384Key(), "kid", "p384"), "u", "u"},
 		"an Ed25519 key":                    {signed("EdDSA", edKey(), "kid", "c"), "u", "u"},
+		"an Ed25519 key, by its new name":   {signed("Ed25519", edKey(), "kid", "c"), "u", "u"},
+		"a key for Ed25519":                 {signed("Ed25519", edKey(), "kid", "ed"), "u", "u"},
+		"a key for Ed25519, by EdDSA":       {signed("EdDSA", edKey(), "kid", "ed"), "u", "u"},
+		"Ed25519 with an RSA key's name":    {signed("Ed25519", edKey(), "kid", "a"), errSignature, errSignature},
+		"Ed448":                             {signed("EdDSA", edKey(), "kid", "c", "alg", "Ed448"), errSignature, errSignature},
 		"the alg that the key is for":       {signed("PS256", rsaKey(), "kid", "ps"), "u", "u"},
 		"another alg than the key is for":   {signed("RS256", rsaKey(), "kid", "ps"), errSignature, errSignature},
 		"an alg that is not listed":         {signed("RS512", rsaKey(), "kid", "a"), errSignature, errSignature},

@@ -18,7 +18,16 @@ var methods = map[string]jwt.SigningMethod{
 	"RS256": jwt.SigningMethodRS256, "RS384": jwt.SigningMethodRS384, "RS512": jwt.SigningMethodRS512,
 	"PS256": jwt.SigningMethodPS256, "PS384": jwt.SigningMethodPS384, "PS512": jwt.SigningMethodPS512,
 	"ES256": jwt.SigningMethodES256, "ES384": jwt.SigningMethodES384, "ES512": jwt.SigningMethodES512,
-	"EdDSA": jwt.SigningMethodEdDSA,
+	"EdDSA": jwt.SigningMethodEdDSA, "Ed25519": jwt.SigningMethodEdDSA,
+}
+
+// keyAlgorithm returns the name under which a key's own alg and a token's are compared: EdDSA
+// and Ed25519 are one algorithm for an Ed25519 key (RFC 9864, section 2.2).
+func keyAlgorithm(alg string) string {
+	if alg == "Ed25519" {
+		return "EdDSA"
+	}
+	return alg
 }
 
 // A scheme is an algorithm with the key that verifies it: the secret for HMAC, the key of
@@ -26,13 +35,14 @@ var methods = map[string]jwt.SigningMethod{
 // paired before any token arrives, so no token can use an algorithm with a key of another
 // kind. For keys of a KeySet, Verifier.keyFor checks the pair.
 type scheme struct {
-	algorithm string
+	algorithm string // as keyAlgorithm names it
 	method    jwt.SigningMethod
 	key       any
 }
 
-// newSchemes pairs each algorithm with its key and checks both. With a key set, the public
-// key may be missing, or may fit only some of the algorithms.
+// newSchemes pairs each algorithm with its key and checks both. The result is by the alg of a
+// token. With a key set, the public key may be missing, or may fit only some of the
+// algorithms.
 func newSchemes(algorithms []string, secret, publicKeyPEM []byte, hasKeySet bool) (map[string]scheme, error) {
 	if len(algorithms) == 0 {
 		return nil, errors.New("algorithms: none given; list what the issuer signs with, such as HS256")
@@ -57,7 +67,9 @@ func newSchemes(algorithms []string, secret, publicKeyPEM []byte, hasKeySet bool
 		if err != nil {
 			return nil, fmt.Errorf("algorithm %s: %w", name, err)
 		}
-		schemes[name] = scheme{name, method, key}
+		for _, alg := range jwtrules.Accepted(name) {
+			schemes[alg] = scheme{keyAlgorithm(name), method, key}
+		}
 	}
 	return schemes, nil
 }

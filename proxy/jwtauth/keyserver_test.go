@@ -137,6 +137,11 @@ func jwk(kid string, key crypto.PublicKey, members ...string) string {
 	return strings.TrimSuffix(text, "}") + strings.Join(append([]string{""}, members...), ",") + "}"
 }
 
+// named25519 writes the Ed25519 key with an alg.
+func named25519(kid, alg string) string {
+	return strings.Replace(jwk(kid, edKey().Public()), `"alg":"EdDSA"`, `"alg":"`+alg+`"`, 1)
+}
+
 // jwksOf writes a set of named keys and of keys that are texts already.
 func jwksOf(keys ...any) string {
 	var texts []string

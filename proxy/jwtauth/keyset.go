@@ -219,10 +219,10 @@ func (s *KeySet) endFetch(err error) {
 	}
 }
 
-// keyFor returns the key for a token's header, which has a kid and an alg. Errors:
-// errUnknownKey, errSignature if the key is not for this alg, ErrNoKeys.
-func (s *KeySet) keyFor(ctx context.Context, header map[string]any) (any, error) {
-	token := &jwt.Token{Header: header}
+// keyFor returns the key for a token of this kid and algorithm, as keyAlgorithm names it.
+// Errors: errUnknownKey, errSignature if the key is not for this algorithm, ErrNoKeys.
+func (s *KeySet) keyFor(ctx context.Context, kid, algorithm string) (any, error) {
+	token := &jwt.Token{Header: map[string]any{"kid": kid, "alg": algorithm}}
 	key, err := s.lookUp(token)
 	if errors.Is(err, jwkset.ErrKeyNotFound) && s.waitForKeys(ctx) {
 		key, err = s.lookUp(token)

@@ -65,9 +65,10 @@ type Options struct {
 	// has no kid, it is verified with PublicKeyPEM, and refused if that is empty. The caller
 	// starts and retires the KeySet.
 	KeySet *KeySet
-	// Algorithms are the only ones accepted: HS256, HS384, HS512, RS256, RS384,
-	// RS512, PS256, PS384, PS512 (RSA of at least 2048 bits), ES256, ES384, ES512
-	// (EC on the curve P-256, P-384, P-521), EdDSA (Ed25519).
+	// Algorithms are the only ones accepted: HS256, HS384, HS512, RS256, RS384, RS512, PS256,
+	// PS384, PS512 (RSA of at least 2048 bits), ES256, ES384, ES512 (EC on the curve P-256,
+	// P-384, P-521), EdDSA and Ed25519 (an Ed25519 key). EdDSA accepts tokens with both of its
+	// names, see jwtrules.Accepted.
 	Algorithms []string
 	// Type is what the typ of the token's header must be, such as at+jwt for access tokens of
 	// RFC 9068: a media type, in any case, with or without "application/" in front. Empty:
@@ -273,10 +274,11 @@ func (v *Verifier) keyFor(ctx context.Context, header map[string]any, s scheme) 
 	case !named:
 		return nil, errNoKeyID
 	}
-	if name, _ := kid.(string); name == "" || len(name) > maxKeyIDBytes {
+	name, _ := kid.(string)
+	if name == "" || len(name) > maxKeyIDBytes {
 		return nil, errKeyID
 	}
-	key, err := v.keys.keyFor(ctx, header)
+	key, err := v.keys.keyFor(ctx, name, s.algorithm)
 	if err != nil {
 		return nil, err
 	}

@@ -10,11 +10,21 @@ import (
 // algorithms is never extended with "none".
 var algorithms = []string{
 	"HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512",
-	"ES256", "ES384", "ES512", "EdDSA",
+	"ES256", "ES384", "ES512", "EdDSA", "Ed25519",
 }
 
 // Algorithms returns the names of all algorithms that a token may be signed with.
 func Algorithms() []string { return slices.Clone(algorithms) }
+
+// Accepted returns the values of a token's alg that one of the Algorithms accepts. EdDSA is
+// the older name, which does not say the curve; Ed25519 means the same on the only curve
+// that is supported (RFC 9864, section 2.2). Ed25519 alone does not accept the older name.
+func Accepted(algorithm string) []string {
+	if algorithm == "EdDSA" {
+		return []string{"EdDSA", "Ed25519"}
+	}
+	return []string{algorithm}
+}
 
 // IsHMAC reports whether one of the Algorithms verifies with a secret. All others verify
 // with a public key.

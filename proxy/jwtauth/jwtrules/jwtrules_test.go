@@ -43,7 +43,7 @@ func TestCheckKeyForAcceptsOnlyKeysOfTheAlgorithm(t *testing.T) {
 		{"P-256", ecKey(elliptic.P256()), []string{"ES256"}},
 		{"P-384", ecKey(elliptic.P384()), []string{"ES384"}},
 		{"P-521", ecKey(elliptic.P521()), []string{"ES512"}},
-		{"Ed25519", edKey, []string{"EdDSA"}},
+		{"Ed25519", edKey, []string{"EdDSA", "Ed25519"}},
 		{"DSA", &dsa.PublicKey{}, nil},
 		{"none", nil, nil},
 	} {

@@ -117,7 +117,7 @@ func KindFor(algorithm string) KeyKind {
 		return P384
 	case "ES512":
 		return P521 // not a typing error: RFC 7518, section 3.4
-	case "EdDSA":
+	case "EdDSA", "Ed25519":
 		return Ed25519
 	}
 	return RSA
