@@ -17,7 +17,8 @@ type Auth struct {
 // JWT says which tokens are accepted. At least one of secret, public_key_file and jwks_url
 // is required.
 type JWT struct {
-	// The secret that verifies HS256, HS384 and HS512: at least 32 bytes.
+	// The secret that verifies HS256, HS384 and HS512. It must have at least 32 bytes for
+	// HS256, 48 for HS384 and 64 for HS512 (RFC 7518, section 3.2).
 	Secret Secret `yaml:"secret"`
 	// A PEM file with the key that verifies all other algorithms: one PUBLIC KEY, RSA PUBLIC
 	// KEY or CERTIFICATE. The key must be RSA of at least 2048 bits, EC on the curve P-256,
@@ -89,7 +90,7 @@ func (c *checker) checkJWT() {
 		return
 	}
 	if jwt.Secret != "" {
-		if err := jwtrules.CheckSecret([]byte(jwt.Secret)); err != nil {
+		if err := jwtrules.CheckSecret([]byte(jwt.Secret), jwt.Algorithms...); err != nil {
 			c.src.reportAt(secretPath, "%v", err)
 		}
 	}

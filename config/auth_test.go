@@ -63,7 +63,9 @@ func parseWithKey(t *testing.T, key, algorithms string) error {
 	if err := os.WriteFile(filepath.Join(dir, "key.pem"), []byte(key), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	text := strings.Replace(fmt.Sprintf(base, ""), "}", ", public_key_file: key.pem, algorithms: ["+algorithms+"] }", 1)
+	text := strings.NewReplacer(
+		"secret: 0123456789abcdef0123456789abcdef }", "secret: "+strings.Repeat("0123456789abcdef", 4)+", public_key_file: key.pem, algorithms: ["+algorithms+"] }",
+	).Replace(fmt.Sprintf(base, ""))
 	_, err := Parse(filepath.Join(dir, "x.yaml"), []byte(text), environment)
 	return err
 }
@@ -157,6 +159,35 @@ func TestPublicKeyFileFaultsShowNoKey(t *testing.T) {
 		// There must be no second fault, at the algorithms.
 		if strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), strings.Split(string(private), "\n")[1]) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A secret is at least as long as the hash of its algorithm (RFC 7518, section 3.2).
+func TestSecretIsAsLongAsTheHash(t *testing.T) {
+	const short = "; make one with: openssl rand -hex "
+	for _, c := range []struct {
+		bytes      int
+		algorithms string
+		want       string
+	}{
+		{32, "HS256", ""},
+		{48, "HS256, HS384", ""},
+		{64, "HS512, HS256, HS384", ""},
+		{31, "HS256", "must have at least 32 bytes, got 31" + short + "32"},
+		{47, "HS384", "must have at least 48 bytes for HS384, got 47" + short + "48, and give it to the issuer as well; or let the issuer sign with HS256, and list only that in algorithms"},
+		{32, "HS256, HS384", "must have at least 48 bytes for HS384, got 32" + short + "48"},
+		{63, "HS512", "must have at least 64 bytes for HS512, got 63" + short + "64"},
+		{32, "HS256, HS512, HS384", "must have at least 64 bytes for HS512, got 32" + short + "64"},
+	} {
+		auth := "auth:\n  jwt:\n    secret: " + strings.Repeat("s", c.bytes) + "\n    algorithms: [" + c.algorithms + "]\n"
+		_, rest, _ := strings.Cut(fmt.Sprintf(base, ""), "\n")
+		_, err := Parse("x.yaml", []byte(auth+rest), environment)
+		switch {
+		case c.want == "" && err != nil:
+			t.Errorf("%d bytes, %s: %v", c.bytes, c.algorithms, err)
+		case c.want != "" && (err == nil || !strings.HasPrefix(err.Error(), "x.yaml:3: auth.jwt.secret: "+c.want)):
+			t.Errorf("%d bytes, %s: error %v, want: %s", c.bytes, c.algorithms, err, c.want)
 		}
 	}
 }

@@ -163,7 +163,7 @@ func TestParseReadsEveryKey(t *testing.T) {
 			OnFailure: Deny, Journal: "/var/lib/metergate/journal", Keep: 36 * time.Hour,
 		},
 		Auth: Auth{JWT: JWT{
-			Secret: "from-a-file-0123456789abcdef0123", PublicKeyFile: "testdata/key.pem",
+			Secret: "from-a-file-0123456789abcdef0123456789abcdef0123456789abcdef0123", PublicKeyFile: "testdata/key.pem",
 			JWKSURL:    "https://issuer.example:8443/keys?p=1",
 			Algorithms: []string{"HS512", "ES256", "RS256"}, Type: "application/at+jwt", Issuer: "https://issuer.example", Audience: "analysis",
 			Claims: Claims{User: "app.user.id", Plan: `https://example\.com/app.plan`},

@@ -43,7 +43,7 @@ func TestSignToken(t *testing.T) {
 		"URLs":    {func(j *config.JWT) { j.Claims.Plan = `https://example\.com/plan` }, "pro", "HS256", `{"https://example.com/plan":"pro","sub":"u"}`},
 		"dots":    {func(j *config.JWT) { j.Claims = config.Claims{User: "app.user.id", Plan: "app.plan"} }, "pro", "HS256", `{"app":{"plan":"pro","user":{"id":"u"}}}`},
 		"issuer":  {func(j *config.JWT) { j.Issuer, j.Audience = "https://i.example", "a" }, "", "HS256", `{"aud":"a","iss":"https://i.example","sub":"u"}`},
-		"another": {func(j *config.JWT) { j.Algorithms = []string{"HS512", "HS256"} }, "", "HS512", `{"sub":"u"}`},
+		"another": {func(j *config.JWT) { j.Secret += testkit.Secret; j.Algorithms = []string{"HS512", "HS256"} }, "", "HS512", `{"sub":"u"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg, before := jwtConfig(c.change), time.Now()
@@ -99,19 +99,20 @@ func TestSignTokenRefuses(t *testing.T) {
 		change     func(*config.JWT)
 		want       string
 	}{
-		"a long user":    {strings.Repeat("x", 257), "", nil, "the gateway would refuse it: the token's user must be a text of 1 to 256 bytes"},
-		"a line break":   {"a\nb", "", nil, "without control characters"},
-		"no user":        {"", "", nil, "the token's user must be a text of 1 to 256 bytes"},
-		"not UTF-8":      {"a\xff", "", nil, "user and plan must be valid UTF-8"},
-		"plan not UTF-8": {"u", "\xff", nil, "user and plan must be valid UTF-8"},
-		"a long plan":    {"u", strings.Repeat("x", 8192), nil, "the token is too long"},
-		"no secret":      {"u", "", func(j *config.JWT) { j.Secret = "" }, "no auth.jwt.secret to sign with; get a token from the issuer"},
-		"no HMAC":        {"u", "", func(j *config.JWT) { j.Algorithms = []string{"RS256", "EdDSA"} }, "auth.jwt.algorithms is [RS256 EdDSA], and the secret signs only HS256"},
-		"a short secret": {"u", "", func(j *config.JWT) { j.Secret = "short" }, "at least 32 bytes"},
-		"the time taken": {"u", "", func(j *config.JWT) { j.Claims.User = "exp" }, "auth.jwt.claims.user: exp: the token needs this claim for something else"},
-		"one claim":      {"u", "pro", func(j *config.JWT) { j.Claims.Plan = "sub" }, "auth.jwt.claims.plan: sub: "},
-		"through a text": {"u", "pro", func(j *config.JWT) { j.Claims.Plan = "sub.plan" }, "the token needs the claim sub for something else"},
-		"over an object": {"u", "pro", func(j *config.JWT) { j.Claims = config.Claims{User: "app.id", Plan: "app"} }, "auth.jwt.claims.plan: app: "},
+		"a long user":     {strings.Repeat("x", 257), "", nil, "the gateway would refuse it: the token's user must be a text of 1 to 256 bytes"},
+		"a line break":    {"a\nb", "", nil, "without control characters"},
+		"no user":         {"", "", nil, "the token's user must be a text of 1 to 256 bytes"},
+		"not UTF-8":       {"a\xff", "", nil, "user and plan must be valid UTF-8"},
+		"plan not UTF-8":  {"u", "\xff", nil, "user and plan must be valid UTF-8"},
+		"a long plan":     {"u", strings.Repeat("x", 16<<10), nil, "the token is too long"},
+		"no secret":       {"u", "", func(j *config.JWT) { j.Secret = "" }, "no auth.jwt.secret to sign with; get a token from the issuer"},
+		"no HMAC":         {"u", "", func(j *config.JWT) { j.Algorithms = []string{"RS256", "EdDSA"} }, "auth.jwt.algorithms is [RS256 EdDSA], and the secret signs only HS256"},
+		"a short secret":  {"u", "", func(j *config.JWT) { j.Secret = "short" }, "at least 32 bytes"},
+		"short for HS512": {"u", "", func(j *config.JWT) { j.Algorithms = []string{"HS256", "HS512"} }, "must have at least 64 bytes for HS512, got 38"},
+		"the time taken":  {"u", "", func(j *config.JWT) { j.Claims.User = "exp" }, "auth.jwt.claims.user: exp: the token needs this claim for something else"},
+		"one claim":       {"u", "pro", func(j *config.JWT) { j.Claims.Plan = "sub" }, "auth.jwt.claims.plan: sub: "},
+		"through a text":  {"u", "pro", func(j *config.JWT) { j.Claims.Plan = "sub.plan" }, "the token needs the claim sub for something else"},
+		"over an object":  {"u", "pro", func(j *config.JWT) { j.Claims = config.Claims{User: "app.id", Plan: "app"} }, "auth.jwt.claims.plan: app: "},
 		"no key file": {"u", "", func(j *config.JWT) { j.PublicKeyFile = "missing.pem" },
 			"auth.jwt.public_key_file: open missing.pem"},
 	} {

@@ -23,7 +23,7 @@ import (
 )
 
 var (
-	secret = []byte("0123456789abcdef0123456789abcdef")
+	secret = []byte(strings.Repeat("0123456789abcdef", 4)) // long enough for HS512
 	noon   = time.Unix(1_800_000_000, 0)
 
 	rsaKey     = sync.OnceValue(func() *rsa.PrivateKey { return must(rsa.GenerateKey(rand.Reader, 2048)) })

@@ -2,6 +2,7 @@ package jwtauth
 
 import (
 	"crypto"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"strings"
@@ -16,9 +17,18 @@ import (
 var methods = map[string]jwt.SigningMethod{
 	"HS256": jwt.SigningMethodHS256, "HS384": jwt.SigningMethodHS384, "HS512": jwt.SigningMethodHS512,
 	"RS256": jwt.SigningMethodRS256, "RS384": jwt.SigningMethodRS384, "RS512": jwt.SigningMethodRS512,
-	"PS256": jwt.SigningMethodPS256, "PS384": jwt.SigningMethodPS384, "PS512": jwt.SigningMethodPS512,
+	"PS256": strictPSS("PS256", crypto.SHA256), "PS384": strictPSS("PS384", crypto.SHA384), "PS512": strictPSS("PS512", crypto.SHA512),
 	"ES256": jwt.SigningMethodES256, "ES384": jwt.SigningMethodES384, "ES512": jwt.SigningMethodES512,
 	"EdDSA": jwt.SigningMethodEdDSA, "Ed25519": jwt.SigningMethodEdDSA,
+}
+
+// strictPSS returns a method that verifies RSASSA-PSS only with a salt as long as the hash
+// (RFC 7518, section 3.5). golang-jwt's own methods verify with any salt.
+func strictPSS(name string, hash crypto.Hash) jwt.SigningMethod {
+	return &jwt.SigningMethodRSAPSS{
+		SigningMethodRSA: &jwt.SigningMethodRSA{Name: name, Hash: hash},
+		Options:          &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash},
+	}
 }
 
 // keyAlgorithm returns the name under which a key's own alg and a token's are compared: EdDSA
@@ -81,7 +91,7 @@ func keyFor(algorithm string, secret []byte, public crypto.PublicKey) (any, erro
 	case jwtrules.IsHMAC(algorithm) && len(secret) == 0:
 		return nil, errors.New("needs a secret, and none is given")
 	case jwtrules.IsHMAC(algorithm):
-		if err := jwtrules.CheckSecret(secret); err != nil {
+		if err := jwtrules.CheckSecret(secret, algorithm); err != nil {
 			return nil, fmt.Errorf("the secret %w", err)
 		}
 		return secret, nil

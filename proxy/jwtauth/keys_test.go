@@ -2,6 +2,7 @@ package jwtauth
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdh"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -44,6 +45,24 @@ func TestVerifyAcceptsSeveralAlgorithms(t *testing.T) {
 			want = errSignature
 		}
 		wantVerify(t, v, request("Bearer "+signWith(alg)), Identity{User: "u", Expires: noon.Add(time.Minute)}, want)
+	}
+}
+
+// The salt of RSASSA-PSS is as long as the hash (RFC 7518, section 3.5).
+func TestVerifyRefusesOtherSalts(t *testing.T) {
+	for alg, hash := range map[string]crypto.Hash{"PS256": crypto.SHA256, "PS384": crypto.SHA384, "PS512": crypto.SHA512} {
+		v := newVerifier(t, optionsFor(alg))
+		for _, salt := range []int{hash.Size(), 1, 20, 32, 48, 64, 2048/8 - hash.Size() - 2} {
+			message := encode(`{"alg":"`+alg+`"}`) + "." + encode(`{"sub":"u",`+expires+`}`)
+			digest := hash.New()
+			digest.Write([]byte(message))
+			signature := must(rsa.SignPSS(rand.Reader, rsaKey(), hash, digest.Sum(nil), &rsa.PSSOptions{SaltLength: salt}))
+			var want *Error
+			if salt != hash.Size() {
+				want = errSignature
+			}
+			wantVerify(t, v, request("Bearer "+message+"."+encode(string(signature))), Identity{User: "u", Expires: noon.Add(time.Minute)}, want)
+		}
 	}
 }
 
@@ -121,7 +140,9 @@ func TestNewRefusesBadOptions(t *testing.T) {
 		"none":                 {Options{Secret: secret, Algorithms: []string{"none"}}, `"none" must be one of`},
 		"another case":         {Options{Secret: secret, Algorithms: []string{"hs256"}}, `"hs256" must be one of`},
 		"no secret":            {with(rsaPublic, "RS256", "HS256"), "algorithm HS256: needs a secret, and none"},
-		"a short secret":       {Options{Secret: secret[:31], Algorithms: []string{"HS512"}}, "HS512: the secret must have at least 32 bytes, got 31"},
+		"a short secret":       {Options{Secret: secret[:31], Algorithms: []string{"HS256"}}, "HS256: the secret must have at least 32 bytes, got 31"},
+		"short for HS384":      {Options{Secret: secret[:47], Algorithms: []string{"HS256", "HS384"}}, "HS384: the secret must have at least 48 bytes for HS384, got 47"},
+		"short for HS512":      {Options{Secret: secret[:63], Algorithms: []string{"HS384", "HS512"}}, "HS512: the secret must have at least 64 bytes for HS512, got 63"},
 		"a public secret":      {Options{Secret: rsaPublic, Algorithms: []string{"HS256"}}, "HS256: the secret is a PEM file"},
 		"no public key":        {Options{Secret: secret, Algorithms: []string{"HS256", "EdDSA"}}, "EdDSA: needs a public key, and none"},
 		"a small RSA key":      {with(publicPEM(small.Public()), "PS256"), "public key: the RSA key has 1024 bits; it must have at least 2048"},

@@ -55,7 +55,7 @@ type Identity struct {
 
 // Options say which tokens are accepted. Algorithms and a key for each of them are required.
 type Options struct {
-	// Secret is the key of HS256, HS384 and HS512: at least 32 bytes. Empty: none.
+	// Secret is the key of HS256, HS384 and HS512: at least 32, 48 and 64 bytes. Empty: none.
 	Secret []byte
 	// PublicKeyPEM is the key of all other algorithms, the content of a PEM file with one PUBLIC
 	// KEY, RSA PUBLIC KEY or CERTIFICATE. Empty: none.

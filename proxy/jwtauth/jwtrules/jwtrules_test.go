@@ -63,6 +63,7 @@ func TestCheckSecretRefusesShortAndPublicKeys(t *testing.T) {
 		strings.Repeat("s", 32): "",
 		strings.Repeat("s", 31): "must have at least 32 bytes, got 31",
 		"":                      "must have at least 32 bytes, got 0",
+		strings.Repeat("s", 63): "",
 		"x\n-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQ\n": "is a PEM file; give it as the public key",
 	} {
 		err := CheckSecret([]byte(secret))

@@ -13,20 +13,30 @@ import (
 )
 
 const (
-	// minSecretBytes is the least length of a secret: that of the shortest hash (RFC 7518,
-	// section 3.2).
-	minSecretBytes = 32
 	// minRSABits is the least size of an RSA key (RFC 7518, sections 3.3 and 3.5).
 	minRSABits = 2048
 )
 
+// minSecretBytes is the least length of a secret by algorithm: that of the hash (RFC 7518,
+// section 3.2).
+var minSecretBytes = map[string]int{"HS256": 32, "HS384": 48, "HS512": 64}
+
 // CheckSecret says what is wrong with the secret of the HMAC algorithms: it must have at
-// least 32 bytes and must not be a PEM file. Anybody may know a public key, so with one as
-// the secret anybody could sign tokens.
-func CheckSecret(secret []byte) error {
-	switch {
-	case len(secret) < minSecretBytes:
-		return fmt.Errorf("must have at least %d bytes, got %d; make one with: openssl rand -hex 32", minSecretBytes, len(secret))
+// least 32 bytes, 48 if HS384 and 64 if HS512 is one of the algorithms. It must not be a PEM
+// file: anybody may know a public key, so with one as the secret anybody could sign tokens.
+func CheckSecret(secret []byte, algorithms ...string) error {
+	strictest := "HS256"
+	for _, name := range algorithms {
+		if minSecretBytes[name] > minSecretBytes[strictest] {
+			strictest = name
+		}
+	}
+	switch least := minSecretBytes[strictest]; {
+	case len(secret) < least && strictest == "HS256":
+		return fmt.Errorf("must have at least %d bytes, got %d; make one with: openssl rand -hex 32", least, len(secret))
+	case len(secret) < least:
+		return fmt.Errorf("must have at least %d bytes for %s, got %d; make one with: openssl rand -hex %[1]d, and give it to the issuer as well; or let the issuer sign with HS256, and list only that in algorithms",
+			least, strictest, len(secret))
 	case bytes.Contains(secret, []byte("-----BEGIN ")):
 		return errors.New("is a PEM file; give it as the public key (public_key_file), with the issuer's algorithm such as RS256")
 	}
