@@ -13,9 +13,9 @@ import (
 	"metergate/quota/redisstore/redistest"
 )
 
-// TestLeastCommands runs the suite as the user that docs/operate.md makes, who may do no
-// more than the store does: every command that the rule allows is used.
-func TestLeastCommands(t *testing.T) {
+// TestACLOfTheManualIsTheLeast runs the suite as the Redis user that docs/operate.md creates. The
+// user may do all that the store does, and no more: the store uses every command in the rule.
+func TestACLOfTheManualIsTheLeast(t *testing.T) {
 	text, err := os.ReadFile("../../docs/operate.md")
 	if err != nil {
 		t.Fatal(err)
@@ -34,7 +34,7 @@ func TestLeastCommands(t *testing.T) {
 	t.Run("suite", func(t *testing.T) {
 		quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quota.Store {
 			s, err := redisstore.Open(redisstore.Options{
-				URL: url, Prefix: "metergate:" + quota.NewID(), Timeout: slow, Calendar: calendar,
+				URL: url, Prefix: "metergate:" + quota.NewID(), Timeout: patient, Calendar: calendar,
 				Now:    clock.Now,
 				Offset: clock.Offset,
 			})
@@ -45,7 +45,7 @@ func TestLeastCommands(t *testing.T) {
 			return s
 		})
 	})
-	s, err := redisstore.Open(redisstore.Options{URL: url, Timeout: slow})
+	s, err := redisstore.Open(redisstore.Options{URL: url, Timeout: patient})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,11 +59,11 @@ func TestLeastCommands(t *testing.T) {
 	stats := server.Do("INFO", "commandstats").(string)
 	for _, word := range args {
 		if command, ok := strings.CutPrefix(word.(string), "+"); ok && !strings.Contains(stats, "cmdstat_"+command+":") {
-			t.Errorf("nothing uses %s", command)
+			t.Errorf("the store does not use %s", command)
 		}
 	}
 	log := server.Do("ACL", "LOG").([]any)
 	for _, entry := range log {
-		t.Errorf("refused: %v", entry)
+		t.Errorf("Redis refused: %v", entry)
 	}
 }

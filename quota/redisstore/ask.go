@@ -17,7 +17,8 @@ import (
 type query struct {
 	script *redis.Script
 	user   string
-	// plans are those that may apply to the user. If they are zero, neither the plan nor any count matters.
+	// plans are those that may apply to the user. If they are zero, neither the plan nor any
+	// count matters.
 	plans quota.PlanChoice
 	// noCounts says that no counts are wanted, and that the windows are those of kinds.
 	noCounts bool

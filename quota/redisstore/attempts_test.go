@@ -15,9 +15,9 @@ import (
 	"metergate/quota/redisstore/redistest"
 )
 
-// TestAttemptsAgreeWithTakeToTheMicrosecond compares the script with AttemptLimit.TakeToken, on miniredis,
-// whose clock stands where it is set.
-func TestAttemptsAgreeWithTakeToTheMicrosecond(t *testing.T) {
+// TestAttemptsAgreeWithTakeToken compares the script with AttemptLimit.TakeToken, on
+// miniredis, whose clock stands where it is set.
+func TestAttemptsAgreeWithTakeToken(t *testing.T) {
 	redis := miniredis.RunT(t)
 	s := openStore(t, "redis://"+redis.Addr())
 	rapid.Check(t, func(t *rapid.T) {

@@ -9,7 +9,7 @@ import (
 	"metergate/quota/redisstore/redistest"
 )
 
-// wantWarnings compares what Check says with parts of it.
+// wantWarnings checks that SetupWarnings returns warnings with these parts, in this order.
 func wantWarnings(t *testing.T, what, url string, want ...string) {
 	t.Helper()
 	got := openStore(t, url).SetupWarnings(ctx)
@@ -22,7 +22,7 @@ func wantWarnings(t *testing.T, what, url string, want ...string) {
 	}
 }
 
-func TestCheck(t *testing.T) {
+func TestSetupWarnings(t *testing.T) {
 	const nothing, evicts = "keeps nothing on disk", "maxmemory-policy "
 	s := redistest.Start(t)
 	set := func(pairs ...string) {
@@ -51,14 +51,14 @@ func TestCheck(t *testing.T) {
 	s.Do("ACL", "SETUSER", "store", "-info")
 	wantWarnings(t, "nothing permitted", "redis://store:secret@"+s.Addr)
 	if err := openStore(t, "redis://store:secret@"+s.Addr).Ping(ctx); err != nil {
-		t.Error(err) // or it was silent for another reason
+		t.Error(err) // else there was no warning for another reason
 	}
 	s.Kill()
 	wantWarnings(t, "no Redis", s.URL())
 	wantWarnings(t, "another kind of server", "redis://"+miniredis.RunT(t).Addr())
 }
 
-func TestTooOld(t *testing.T) {
+func TestTooOldBelowRedis5(t *testing.T) {
 	for version, want := range map[string]bool{
 		"2.8.24": true, "3.2.0": true, "4.0.14": true, "4.9.1": true, "5.0.0": false, "7.0.15": false, "10.1": false, "": false, "unknown": false,
 	} {

@@ -21,9 +21,9 @@ import (
 
 var scaleUsers = flag.Int("users", 100_000, "users of BenchmarkScale")
 
-// BenchmarkScale measures what docs/scale.md computes with: the bytes that a user takes
-// in Redis, and the requests that one core of Redis carries, by the processor time that
-// Redis itself says it has used. Run it once:
+// BenchmarkScale measures the figures of docs/scale.md: the bytes that a user takes in Redis, and
+// the requests that one core of Redis can serve, by the processor time that Redis reports. Run it
+// once:
 //
 //	go test ./quota/redisstore -run '^$' -bench Scale -benchtime 1x -users 1000000
 func BenchmarkScale(b *testing.B) {
@@ -40,13 +40,13 @@ func BenchmarkScale(b *testing.B) {
 			var s *redisstore.Store
 			reopen := func(later time.Duration) {
 				var err error
-				s, err = redisstore.Open(redisstore.Options{URL: server.URL(), Timeout: slow, Offset: func() time.Duration { return later }})
+				s, err = redisstore.Open(redisstore.Options{URL: server.URL(), Timeout: patient, Offset: func() time.Duration { return later }})
 				if err != nil {
 					b.Fatal(err)
 				}
 			}
 			reopen(0)
-			// request is one that succeeds.
+			// request makes a request that succeeds.
 			request := func(user int, endpoint string) {
 				d, err := s.Reserve(context.Background(), quota.Request{
 					ID: quota.NewID(), User: "auth0|" + fmt.Sprintf("%024d", user), Plans: plan.OnlyChoice(), Lease: 130 * time.Second,
@@ -76,7 +76,7 @@ func BenchmarkScale(b *testing.B) {
 			request(0, "report") // loads the scripts
 			for b.Loop() {
 				// all has some users make a request to each endpoint, and returns the bytes
-				// that this costs for each of them.
+				// that this takes for each user.
 				all := func(users int) float64 {
 					before := number(b, client, "memory", "used_memory")
 					each(len(endpoints)*users, func(i int) { request(i%users, endpoints[(i-1)/users]) })
@@ -102,11 +102,12 @@ func BenchmarkScale(b *testing.B) {
 	}
 }
 
-// cpu is the processor time that a Redis has used, in seconds.
+// cpu returns the processor time that a Redis has used, in seconds.
 func cpu(b *testing.B, c *redis.Client) float64 {
 	return number(b, c, "cpu", "used_cpu_sys") + number(b, c, "cpu", "used_cpu_user")
 }
 
+// number returns a number of INFO.
 func number(b *testing.B, c *redis.Client, section, name string) float64 {
 	b.Helper()
 	text := c.InfoMap(context.Background(), section).Item(map[string]string{"memory": "Memory", "cpu": "CPU"}[section], name)

@@ -3,15 +3,14 @@ package redisstore
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	"metergate/quota"
 	"metergate/quota/quotatest"
 	"metergate/quota/redisstore/redistest"
 )
 
-// scriptTime is what Redis has spent on scripts since its statistics were reset, µs. It
-// does not depend on the network and little on the machine's load.
+// scriptTime returns what Redis has spent on scripts since its statistics were reset, in µs. It
+// does not depend on the network, and only a little on the machine's load.
 func scriptTime(b *testing.B, s *Store) float64 {
 	stats, err := commands(s).InfoMap(ctx, "commandstats").Result()
 	if err != nil {
@@ -25,7 +24,8 @@ func scriptTime(b *testing.B, s *Store) float64 {
 	return micros
 }
 
-// A request's two calls, one after the other, as a plan has one limit and eight.
+// BenchmarkScripts measures the two calls of a request, one after the other, under a plan with
+// one limit and under one with eight.
 func BenchmarkScripts(b *testing.B) {
 	s := openStore(b, redistest.Start(b).URL())
 	eight := []quota.Limit{}
@@ -45,7 +45,7 @@ func BenchmarkScripts(b *testing.B) {
 			n := 0
 			for b.Loop() {
 				n++
-				r := quota.Request{ID: quota.NewID(), User: fmt.Sprint("user-", n%100), Endpoint: "analyze", Plans: p.OnlyChoice(), Lease: time.Minute}
+				r := requestBy(p, fmt.Sprint("user-", n%100))
 				d, err := s.Reserve(ctx, r)
 				if err != nil || !d.Admitted {
 					b.Fatalf("admitted %v, error %v", d.Admitted, err)

@@ -9,7 +9,7 @@ import (
 )
 
 func BenchmarkStore(b *testing.B) {
-	s, err := redisstore.Open(redisstore.Options{URL: redistest.Start(b).URL(), Timeout: slow})
+	s, err := redisstore.Open(redisstore.Options{URL: redistest.Start(b).URL(), Timeout: patient})
 	if err != nil {
 		b.Fatal(err)
 	}

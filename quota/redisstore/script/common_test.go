@@ -1,0 +1,93 @@
+package script
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"metergate/quota"
+	"metergate/quota/redisstore/resp"
+)
+
+func TestParseReply(t *testing.T) {
+	const counters, limits = 2, 1
+	for _, c := range []struct {
+		name    string
+		numbers []int64
+		text    string
+		want    *Reply // nil: an error
+	}{
+		{name: "without grants", numbers: []int64{0, 1796083200000, 0, 1, 2, 3, 4},
+			want: &Reply{Code: OK, Time: time.UnixMilli(1796083200000), Numbers: []int64{1, 2, 3, 4}}},
+		{name: "with grants", numbers: []int64{1, 1796083200000, 3, 1, 2, 3, 4, 50},
+			want: &Reply{Code: Refused, Time: time.UnixMilli(1796083200000), Expired: 3, Numbers: []int64{1, 2, 3, 4, 50}}},
+		{name: "throttled", numbers: []int64{5, 7, 0, 1, 2, 3, 4, 1500},
+			want: &Reply{Code: Throttled, Time: time.UnixMilli(7), RetryAttempt: 1500 * time.Microsecond, Numbers: []int64{1, 2, 3, 4}}},
+		{name: "throttled with grants", numbers: []int64{5, 7, 0, 1, 2, 3, 4, 50, 1500},
+			want: &Reply{Code: Throttled, Time: time.UnixMilli(7), RetryAttempt: 1500 * time.Microsecond, Numbers: []int64{1, 2, 3, 4, 50}}},
+		{name: "outdated", numbers: []int64{2, 7, 1, 0}, text: "0 pro",
+			want: &Reply{Code: Outdated, Time: time.UnixMilli(7), Expired: 1, Override: "0 pro", Numbers: []int64{0}}},
+		{name: "too few counters", numbers: []int64{0, 7, 0, 1, 2}},
+		{name: "too many values", numbers: []int64{0, 7, 0, 1, 2, 3, 4, 50, 60}},
+		{name: "no time", numbers: []int64{0}},
+		{name: "empty"},
+	} {
+		got, err := ParseReply(&resp.Reply{Numbers: c.numbers, Text: c.text}, counters, limits)
+		switch {
+		case c.want == nil && err == nil:
+			t.Errorf("%s: no error", c.name)
+		case c.want != nil && err != nil:
+			t.Errorf("%s: %v", c.name, err)
+		case c.want != nil:
+			if diff := cmp.Diff(*c.want, got); diff != "" {
+				t.Errorf("%s: -want +got:\n%s", c.name, diff)
+			}
+		}
+	}
+}
+
+// TestAppendTo compares the arguments with those that stand in the .lua files.
+func TestAppendTo(t *testing.T) {
+	november := quota.NewCalendar(nil).WindowAt(quota.Month, time.Date(2026, time.November, 29, 0, 0, 0, 0, time.UTC))
+	const retained = "1796169600000" // a day after the end of November
+	for _, c := range []struct {
+		name string
+		args interface{ AppendTo(*resp.Args) }
+		want []any
+	}{
+		{"user", &User{Offset: -time.Second, ID: "u", Override: AnyOverride}, []any{"-1000", "u", "*"}},
+		{"layout", &Layout{From: time.UnixMilli(5), Till: time.UnixMilli(9), Counters: []string{"2026-11", "2026-11/analyze"}, Limits: 1},
+			[]any{"5", "9", "4", "1", "used/2026-11", "held/2026-11", "used/2026-11/analyze", "held/2026-11/analyze"}},
+		{"reserve", &ReserveArgs{ID: "R", Endpoint: "analyze", Lease: 12 * time.Second, Windows: []quota.Window{november},
+			Attempts: quota.AttemptLimit{Requests: 120, Per: time.Minute}, Observed: true, Claimed: "free",
+			Limits: []quota.Limit{{Requests: 100, Period: quota.Month}, {Requests: 7, Period: quota.Month, Endpoint: "report"}}},
+			[]any{"lease/R", "done/R", "attempts/120/500000", "12000", "analyze 2026-11", "120", "500000", "1", "free", "100", "-1"}},
+		{"settle", &SettleArgs{Count: true, Keep: 24 * time.Hour, Reservations: []*quota.Reservation{
+			{Request: quota.Request{ID: "A", Endpoint: "analyze"}, Windows: []quota.Window{november}}, {Request: quota.Request{ID: "B", Endpoint: "report"}}}},
+			[]any{"2", "lease/A", "done/A", "1", "analyze", "1", "2026-11", retained, "lease/B", "done/B", "1", "report", "0"}},
+		{"release", &SettleArgs{Reservations: []*quota.Reservation{{Request: quota.Request{ID: "A", Endpoint: "analyze"}}}},
+			[]any{"1", "lease/A", "done/A", "0", "analyze", "0"}},
+	} {
+		var got resp.Args
+		c.args.AppendTo(&got)
+		if diff := cmp.Diff(c.want, got.Values()); diff != "" {
+			t.Errorf("%s: -want +got:\n%s", c.name, diff)
+		}
+	}
+}
+
+func TestUserHashIsThatOfTheKey(t *testing.T) {
+	a, ok := UserHash(Key("metergate", "a"))
+	if b, okB := UserHash(Key("other{prefix}", "a")); !ok || !okB || a != b {
+		t.Errorf("the same user has the hashes %x and %x (%v, %v)", a, b, ok, okB)
+	}
+	if b, _ := UserHash(Key("metergate", "b")); a == b {
+		t.Errorf("two users have the hash %x", a)
+	}
+	for _, key := range []string{"m:{text}", "m:{!!!!!!!!!!!!!!!!!!!!!!}", "m"} {
+		if hash, ok := UserHash(key); ok {
+			t.Errorf("%s has the hash %x", key, hash)
+		}
+	}
+}
