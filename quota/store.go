@@ -51,15 +51,15 @@ type Store interface {
 	// longer kept, see Window.RetainedUntil. After a Release of the same ID, it MUST
 	// change nothing.
 	//
-	// The Snapshot is the user's state afterwards; it is nil after an error. ErrSettled
-	// is never returned.
+	// The Snapshot is the user's state afterwards, nil with an error. The error is never one
+	// that StoreResponded recognises.
 	Commit(context.Context, *Reservation) (*Snapshot, error)
 
 	// Release gives back what a reservation holds. After a Commit of the same ID it MUST
 	// change nothing; a Reserve that arrives after its Release MUST return ErrSettled.
 	//
-	// The Snapshot is the user's state afterwards; it is nil after an error. ErrSettled
-	// is never returned.
+	// The Snapshot is the user's state afterwards, nil with an error. The error is never one
+	// that StoreResponded recognises.
 	Release(context.Context, *Reservation) (*Snapshot, error)
 
 	// Forget says that no call for this reservation will follow. The store may then drop

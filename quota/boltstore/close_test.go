@@ -71,25 +71,7 @@ func testCloseWaitsForCommits(t *testing.T) {
 	if err := <-closed; err != nil {
 		t.Errorf("Close: %v", err)
 	}
-	for name, call := range map[string]func() error{
-		"Reserve": func() error { _, err := s.Reserve(ctx, request("u", p)); return err },
-		"Commit":  func() error { _, err := s.Commit(ctx, &waits); return err },
-		"Release": func() error { _, err := s.Release(ctx, &waits); return err },
-		"Read":    func() error { _, err := s.Read(ctx, "u", p.OnlyChoice()); return err },
-		"Ping":    func() error { return s.Ping(ctx) },
-		"ApplyChange": func() error {
-			_, err := s.ApplyChange(ctx, "u", p.OnlyChoice(), quota.Change{Action: quota.ActionReset})
-			return err
-		},
-		"ReadAt":      func() error { _, err := s.ReadAt(ctx, "u", p.OnlyChoice(), noon); return err },
-		"ClaimedPlan": func() error { _, err := s.ClaimedPlan(ctx, "u"); return err },
-		"AuditLog":    func() error { _, err := s.AuditLog(ctx, "u"); return err },
-		"ScanUsers":   func() error { return s.ScanUsers(ctx, quota.Month, noon, nil) },
-	} {
-		if err := call(); !errors.Is(err, ErrClosed) {
-			t.Errorf("%s after Close: %v, want %v", name, err, ErrClosed)
-		}
-	}
+	wantClosed(t, s, &waits)
 	if err := s.Close(); err != nil {
 		t.Errorf("a second Close: %v", err)
 	}
@@ -98,6 +80,30 @@ func testCloseWaitsForCommits(t *testing.T) {
 	} else {
 		wantUsage(t, s, "u", p, 2, 0)
 		s.Close()
+	}
+}
+
+// wantClosed checks that every method returns ErrClosed.
+func wantClosed(t *testing.T, s *Store, r *quota.Reservation) {
+	t.Helper()
+	for name, call := range map[string]func() error{
+		"Reserve": func() error { _, err := s.Reserve(ctx, r.Request); return err },
+		"Commit":  func() error { _, err := s.Commit(ctx, r); return err },
+		"Release": func() error { _, err := s.Release(ctx, r); return err },
+		"Read":    func() error { _, err := s.Read(ctx, "u", r.Plans); return err },
+		"Ping":    func() error { return s.Ping(ctx) },
+		"ApplyChange": func() error {
+			_, err := s.ApplyChange(ctx, "u", r.Plans, quota.Change{Action: quota.ActionReset})
+			return err
+		},
+		"ReadAt":      func() error { _, err := s.ReadAt(ctx, "u", r.Plans, noon); return err },
+		"ClaimedPlan": func() error { _, err := s.ClaimedPlan(ctx, "u"); return err },
+		"AuditLog":    func() error { _, err := s.AuditLog(ctx, "u"); return err },
+		"ScanUsers":   func() error { return s.ScanUsers(ctx, quota.Month, noon, nil) },
+	} {
+		if err := call(); !errors.Is(err, ErrClosed) {
+			t.Errorf("%s after Close: %v, want %v", name, err, ErrClosed)
+		}
 	}
 }
 
