@@ -2,18 +2,13 @@ package browsers
 
 import (
 	"bytes"
-	"cmp"
-	"context"
-	"flag"
 	"fmt"
 	"image"
 	"image/color"
 	"image/png"
-	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,14 +19,9 @@ import (
 	"metergate/proxy/browser/browsertest"
 )
 
-var (
-	pictures    = flag.String("pictures", "", "`DIR` for pictures of the demo's page in its states")
-	screenshots = flag.String("screenshots", "", "`DIR` for the two pictures of the demo's page in the README")
-)
-
 var urlLine = regexp.MustCompile(`(?m)^  (http://[^/ ]+)/$`)
 
-// startDemo runs a demo. The first address that it prints is its page's.
+// startDemo runs a demo. The first address that it prints is that of its page.
 func startDemo(t *testing.T) (url string) {
 	t.Helper()
 	demo := gatewaytest.Start(t, nil, "demo", "-listen", "127.0.0.1:0")
@@ -60,9 +50,9 @@ func openDemo(t *testing.T, b *browsertest.Browser, url, user string) *browserte
 	return tab
 }
 
-// quiet fails the test when the page has written to the console, but for what the
-// browser itself says of answers that were asked for.
-func quiet(t *testing.T, tab *browsertest.Tab) {
+// wantQuietConsole fails the test if the page has written to the console. What the browser
+// itself writes about failed responses does not count.
+func wantQuietConsole(t *testing.T, tab *browsertest.Tab) {
 	t.Helper()
 	for _, line := range tab.Console() {
 		if !strings.Contains(line, "the server responded with a status of") {
@@ -71,110 +61,121 @@ func quiet(t *testing.T, tab *browsertest.Tab) {
 	}
 }
 
-func TestDemoPage(t *testing.T) {
-	b := browsertest.Start(t)
-	url := startDemo(t)
+// The page makes calls and shows how each of them counts, without being loaded again.
+func TestDemoPageShowsCalls(t *testing.T) {
+	tab := openDemo(t, browsertest.Start(t), startDemo(t), "alice")
+	var loads, now float64
+	tab.Eval("performance.timeOrigin", &loads)
+	tab.Want("text('full', 'count')", "0 of 100 used")
+	tab.Want("text('history-empty').startsWith('Your requests appear here')", "true")
+	picture(t, tab, "empty")
+	if lines := tab.Console(); len(lines) > 0 {
+		t.Errorf("the console has %q", lines)
+	}
+	analyzeTexts(t, tab)
+	analyzeImages(t, tab)
+	makeSlowAndManyCalls(t, tab)
+	tab.Eval("performance.timeOrigin", &now)
+	if now != loads {
+		t.Error("the page was loaded again")
+	}
+	wantQuietConsole(t, tab)
+}
 
-	t.Run("calls", func(t *testing.T) {
-		tab := openDemo(t, b, url, "alice")
-		var loads, now float64
-		tab.Eval("performance.timeOrigin", &loads)
-		tab.Want("text('full', 'count')", "0 of 100 used")
-		tab.Want("text('history-empty').startsWith('Your requests appear here')", "true")
-		picture(t, tab, "empty")
-		if lines := tab.Console(); len(lines) > 0 {
-			t.Errorf("the console has %q", lines)
-		}
+// analyzeTexts makes calls about texts, of which some fail.
+func analyzeTexts(t *testing.T, tab *browsertest.Tab) {
+	t.Helper()
+	tab.Eval("press('Analyze')", nil)
+	tab.Want("text('full', 'count') + text('small', 'count')", "1 of 100 used1/100")
+	tab.Want("rows().length + text('result-facts').slice(0, 3)", "1200")
+	tab.Want("/^200 analyze 1.100 \"month\";r=99;t=\\d+ \\d+ ms$/.test(rows()[0])", "true")
+	tab.Want("document.title", "1/100 · Metergate demo")
+	tab.Want("document.querySelector('.verdict').innerText.trim()", "Counted. X-Usage is 1/100.")
 
-		tab.Eval("press('Analyze')", nil)
-		tab.Want("text('full', 'count') + text('small', 'count')", "1 of 100 used1/100")
-		tab.Want("rows().length + text('result-facts').slice(0, 3)", "1200")
-		tab.Want("/^200 analyze 1.100 \"month\";r=99;t=\\d+ \\d+ ms$/.test(rows()[0])", "true")
-		tab.Want("document.title", "1/100 · Metergate demo")
-		tab.Want("document.querySelector('.verdict').innerText.trim()", "Counted. X-Usage is 1/100.")
+	// Calls that fail do not move the count.
+	for i, status := range []string{"500", "404", "abort"} {
+		tab.Eval("document.getElementById('fail-status').value = '"+status+"', press('Fail with')", nil)
+		tab.Want("rows().length + text('result-facts').slice(0, 3)", fmt.Sprint(2+i)+strings.Replace(status, "abort", "502", 1))
+		tab.Want("document.querySelector('.verdict').innerText.trim()", "Not counted. The request failed, so the gateway released its unit. X-Usage is 1/100.")
+	}
+	tab.Want("text('full', 'count')", "1 of 100 used")
 
-		// What fails does not move it.
-		for i, status := range []string{"500", "404", "abort"} {
-			tab.Eval("document.getElementById('fail-status').value = '"+status+"', press('Fail with')", nil)
-			tab.Want("rows().length + text('result-facts').slice(0, 3)", fmt.Sprint(2+i)+strings.Replace(status, "abort", "502", 1))
-			tab.Want("document.querySelector('.verdict').innerText.trim()", "Not counted. The request failed, so the gateway released its unit. X-Usage is 1/100.")
-		}
-		tab.Want("text('full', 'count')", "1 of 100 used")
+	for i, name := range []string{"Redact", "Report", "Drill"} {
+		tab.Eval("press('"+name+"')", nil)
+		tab.Want("text('full', 'count') + rows()[0].slice(0, 7)", fmt.Sprint(2+i, " of 100 used200 "+strings.ToLower(name)[:3]))
+		tab.Until("document.querySelector('#result .answer').innerText.length > 30")
+		picture(t, tab, strings.ToLower(name))
+	}
+}
 
-		for i, name := range []string{"Redact", "Report", "Drill"} {
-			tab.Eval("press('"+name+"')", nil)
-			tab.Want("text('full', 'count') + rows()[0].slice(0, 7)", fmt.Sprint(2+i, " of 100 used200 "+strings.ToLower(name)[:3]))
-			tab.Until("document.querySelector('#result .answer').innerText.length > 30")
-			picture(t, tab, strings.ToLower(name))
-		}
+// analyzeImages makes calls about the image of the page, a file that is chosen, and a file
+// that is dropped and is no image.
+func analyzeImages(t *testing.T, tab *browsertest.Tab) {
+	t.Helper()
+	tab.Eval("press('Analyze image')", nil)
+	tab.Want("text('full', 'count')", "5 of 100 used")
+	tab.Want("text('result').includes('480 × 270')", "true")
+	picture(t, tab, "image")
+	tab.Do(chromedp.SetUploadFiles("#file", []string{pictureFile(t)}))
+	tab.Want("text('image-name') + text('image-facts')", "red.png30 × 20, "+fmt.Sprint(len(redPNG()), " bytes"))
+	tab.Eval("press('Analyze image')", nil)
+	tab.Want("text('full', 'count')", "6 of 100 used")
+	tab.Want("text('result').includes('30 × 20') && text('result').includes('#ff0000')", "true")
+	tab.Eval(`(() => {
+		const data = new DataTransfer();
+		data.items.add(new File(['no image'], 'note.txt', { type: 'text/plain' }));
+		document.getElementById('drop').dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));
+	})()`, nil)
+	tab.Want("text('image-name')", "note.txt")
+	tab.Eval("press('Analyze image')", nil)
+	tab.Want("text('result').includes('Not a PNG, JPEG or GIF image.') + text('full', 'count')", "true6 of 100 used")
+}
 
-		// The made image, then a file.
-		tab.Eval("press('Analyze image')", nil)
-		tab.Want("text('full', 'count')", "5 of 100 used")
-		tab.Want("text('result').includes('480 × 270')", "true")
-		picture(t, tab, "image")
-		tab.Do(chromedp.SetUploadFiles("#file", []string{pictureFile(t)}))
-		tab.Want("text('image-name') + text('image-facts')", "red.png30 × 20, "+fmt.Sprint(len(redPNG()), " bytes"))
-		tab.Eval("press('Analyze image')", nil)
-		tab.Want("text('full', 'count')", "6 of 100 used")
-		tab.Want("text('result').includes('30 × 20') && text('result').includes('#ff0000')", "true")
-		// One that is dropped, and is none.
-		tab.Eval(`(() => {
-			const data = new DataTransfer();
-			data.items.add(new File(['no image'], 'note.txt', { type: 'text/plain' }));
-			document.getElementById('drop').dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));
-		})()`, nil)
-		tab.Want("text('image-name')", "note.txt")
-		tab.Eval("press('Analyze image')", nil)
-		tab.Want("text('result').includes('Not a PNG, JPEG or GIF image.') + text('full', 'count')", "true6 of 100 used")
+// makeSlowAndManyCalls makes a call that is pending for a while, then enough calls to reach
+// the limit.
+func makeSlowAndManyCalls(t *testing.T, tab *browsertest.Tab) {
+	t.Helper()
+	tab.Eval("press('Take 3 seconds')", nil)
+	tab.Want("text('full', 'running') + text('small', 'count')", "1 running6/100, 1 running")
+	tab.Want("document.getElementById('slow').ariaBusy", "true")
+	picture(t, tab, "pending")
+	tab.Want("text('full', 'count') + text('full', 'running')", "7 of 100 used")
 
-		// A slow one is pending until it ends.
-		tab.Eval("press('Take 3 seconds')", nil)
-		tab.Want("text('full', 'running') + text('small', 'count')", "1 running6/100, 1 running")
-		tab.Want("document.getElementById('slow').ariaBusy", "true")
-		picture(t, tab, "pending")
-		tab.Want("text('full', 'count') + text('full', 'running')", "7 of 100 used")
+	tab.Eval("press('50 at once')", nil)
+	tab.Want("text('full', 'count') + text('result').includes('50 counted.')", "57 of 100 usedtrue")
+	tab.Want("document.querySelectorAll('.dots .ok').length", "50")
+	picture(t, tab, "burst")
+	tab.Eval("press('50 at once')", nil)
+	tab.Want("text('full', 'count') + text('result').includes('43 counted, 7 refused.')", "100 of 100 usedtrue")
+	tab.Want("text('full', 'prompt-title')", "Your last request was refused")
+}
 
-		tab.Eval("press('50 at once')", nil)
-		tab.Want("text('full', 'count') + text('result').includes('50 counted.')", "57 of 100 usedtrue")
-		tab.Want("document.querySelectorAll('.dots .ok').length", "50")
-		picture(t, tab, "burst")
-		tab.Eval("press('50 at once')", nil)
-		tab.Want("text('full', 'count') + text('result').includes('43 counted, 7 refused.')", "100 of 100 usedtrue")
-		tab.Want("text('full', 'prompt-title')", "Your last request was refused")
-		tab.Eval("performance.timeOrigin", &now)
-		if now != loads {
-			t.Error("the page was loaded again")
-		}
-		quiet(t, tab)
-	})
-
-	t.Run("users", func(t *testing.T) {
-		tab := openDemo(t, b, url, "bob")
-		tab.Want("text('full', 'count') + text('full', 'plan')", "0 of 5,000 usedPro")
-		tab.Eval("document.querySelector('[value=carol]').click()", nil)
-		tab.Want("text('full', 'count') + text('full', 'plan') + location.hash", "98 of 100 usedFree#carol")
-		for _, want := range []string{"99", "100"} {
-			tab.Eval("press('Report')", nil)
-			tab.Want("text('full', 'count')", want+" of 100 used")
-		}
-		tab.Want("rows().length", "2")
-		picture(t, tab, "limit")
+// The page changes its user. At the limit it leads to a bigger plan.
+func TestDemoPageChangesUsers(t *testing.T) {
+	tab := openDemo(t, browsertest.Start(t), startDemo(t), "bob")
+	tab.Want("text('full', 'count') + text('full', 'plan')", "0 of 5,000 usedPro")
+	tab.Eval("document.querySelector('[value=carol]').click()", nil)
+	tab.Want("text('full', 'count') + text('full', 'plan') + location.hash", "98 of 100 usedFree#carol")
+	for _, want := range []string{"99", "100"} {
 		tab.Eval("press('Report')", nil)
-		tab.Want("text('full', 'prompt-title') + text('result-facts').slice(0, 3)", "Your last request was refused429")
-		tab.Want("text('result').includes('Refused. The request did not reach the API. X-Usage is 100/100.')", "true")
-		tab.Want("/^429 report 100.100 Retry-After: \\d+ /.test(rows()[0])", "true")
-		picture(t, tab, "refused")
-		// The prompt leads to a bigger plan.
-		tab.Eval("document.getElementById('full').shadowRoot.querySelector('[part=upgrade-button]').click()", nil)
-		tab.Want("text('upgrade-url')", "https://example.com/pricing")
-		picture(t, tab, "upgrade")
-		tab.Eval("press('Continue as bob, on the pro plan')", nil)
-		tab.Want("text('full', 'count') + text('full', 'prompt')", "0 of 5,000 used")
-		tab.Eval("press('Report')", nil)
-		tab.Want("text('full', 'count')", "1 of 5,000 used")
-		quiet(t, tab)
-	})
+		tab.Want("text('full', 'count')", want+" of 100 used")
+	}
+	tab.Want("rows().length", "2")
+	picture(t, tab, "limit")
+	tab.Eval("press('Report')", nil)
+	tab.Want("text('full', 'prompt-title') + text('result-facts').slice(0, 3)", "Your last request was refused429")
+	tab.Want("text('result').includes('Refused. The request did not reach the API. X-Usage is 100/100.')", "true")
+	tab.Want("/^429 report 100.100 Retry-After: \\d+ /.test(rows()[0])", "true")
+	picture(t, tab, "refused")
+	// The prompt leads to a bigger plan.
+	tab.Eval("document.getElementById('full').shadowRoot.querySelector('[part=upgrade-button]').click()", nil)
+	tab.Want("text('upgrade-url')", "https://example.com/pricing")
+	picture(t, tab, "upgrade")
+	tab.Eval("press('Continue as bob, on the pro plan')", nil)
+	tab.Want("text('full', 'count') + text('full', 'prompt')", "0 of 5,000 used")
+	tab.Eval("press('Report')", nil)
+	tab.Want("text('full', 'count')", "1 of 5,000 used")
+	wantQuietConsole(t, tab)
 }
 
 // redPNG is an image of one colour.
@@ -196,148 +197,12 @@ func pictureFile(t *testing.T) string {
 	return file
 }
 
-// picture takes pictures of the page in both schemes and on a phone, if they are
-// wanted.
-func picture(t *testing.T, tab *browsertest.Tab, name string) {
-	t.Helper()
-	if *pictures == "" {
-		return
-	}
-	tab.Do(chromedp.EmulateViewport(1280, 800))
-	for _, scheme := range []string{"light", "dark"} {
-		tab.Media("prefers-color-scheme", scheme, "prefers-reduced-motion", "reduce")
-		savePicture(t, tab, filepath.Join(*pictures, name+"-"+scheme+".png"))
-	}
-	tab.Do(chromedp.EmulateViewport(360, 740))
-	savePicture(t, tab, filepath.Join(*pictures, name+"-phone.png"))
-	tab.Do(chromedp.EmulateReset())
-	tab.Media()
-}
-
-// TestDemoScreenshots makes the README's pictures, with -screenshots. They are alike
-// wherever they are made only if the font Inter is installed.
-func TestDemoScreenshots(t *testing.T) {
-	if *screenshots == "" {
-		return
-	}
-	b := browsertest.Start(t)
-	tab := openDemo(t, b, startDemo(t), "alice")
-	tab.Do(chromedp.EmulateViewport(1280, 800, chromedp.EmulateScale(2)))
-	tab.Eval(`(async () => {
-		const [{ token }] = await (await fetch('/demo/users.json')).json();
-		for (const [name, n] of Object.entries({ analyze: 21, report: 9, drill: 8 })) {
-			for (let i = 0; i < n; i++) await fetch('/api/' + name, { method: 'POST', body: 'One text of many, and another one.', headers: { Authorization: 'Bearer ' + token } });
-		}
-		document.getElementById('full').shadowRoot.querySelector('details').open = true;
-	})()`, nil)
-	tab.Want("text('full', 'count')", "38 of 100 used")
-	tab.Eval("press('Analyze')", nil)
-	tab.Want("text('full', 'count')", "39 of 100 used")
-	tab.Eval("press('Analyze image')", nil)
-	tab.Want("text('full', 'count')", "40 of 100 used")
-	tab.Eval("press('Fail with')", nil)
-	tab.Want("text('result-facts').slice(0, 3)", "500")
-	tab.Eval("press('Take 3 seconds')", nil)
-	tab.Want("text('full', 'running')", "1 running")
-	tab.Eval("press('Redact')", nil)
-	tab.Want("text('full', 'count')", "41 of 100 used")
-	for _, scheme := range []string{"light", "dark"} {
-		tab.Media("prefers-color-scheme", scheme, "prefers-reduced-motion", "reduce")
-		savePicture(t, tab, filepath.Join(*screenshots, "demo-"+scheme+".png"))
-	}
-	if running := tab.String("text('full', 'running')"); running != "1 running" {
-		t.Errorf("%q when the pictures were made: they took too long, try again", running)
-	}
-	for _, scheme := range []string{"light", "dark"} {
-		shrink(t, filepath.Join(*screenshots, "demo-"+scheme+".png"))
-	}
-}
-
-// shrink gives a picture a palette of its 256 most frequent colours, of which there
-// are few besides, and fails if that does not make it small.
-func shrink(t *testing.T, file string) {
-	t.Helper()
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	img, err := png.Decode(bytes.NewReader(b))
-	if err != nil {
-		t.Fatal(err)
-	}
-	count := map[color.RGBA]int{}
-	each := func(f func(x, y int, c color.RGBA)) {
-		for y := img.Bounds().Min.Y; y < img.Bounds().Max.Y; y++ {
-			for x := img.Bounds().Min.X; x < img.Bounds().Max.X; x++ {
-				f(x, y, color.RGBAModel.Convert(img.At(x, y)).(color.RGBA))
-			}
-		}
-	}
-	each(func(_, _ int, c color.RGBA) { count[c]++ })
-	colors := slices.SortedFunc(maps.Keys(count), func(a, b color.RGBA) int {
-		return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a.R, b.R), cmp.Compare(a.G, b.G), cmp.Compare(a.B, b.B))
-	})
-	// The frequent ones are grey. Half of the palette is for those that stand apart.
-	var palette color.Palette
-	for distance := 48; len(palette) < 256 && distance >= 0; distance /= 2 {
-		for _, c := range colors {
-			if len(palette) == 256 {
-				break
-			}
-			if len(palette) == 0 || apart(c, palette[palette.Index(c)].(color.RGBA)) > distance {
-				palette = append(palette, c)
-			}
-		}
-		if distance == 0 {
-			break
-		}
-	}
-	index := make(map[color.RGBA]uint8, len(count))
-	for c := range count {
-		index[c] = uint8(palette.Index(c))
-	}
-	small := image.NewPaletted(img.Bounds(), palette)
-	each(func(x, y int, c color.RGBA) { small.SetColorIndex(x, y, index[c]) })
-	var out bytes.Buffer
-	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&out, small); err != nil {
-		t.Fatal(err)
-	}
-	if out.Len() >= 200<<10 {
-		t.Errorf("%s has %d KiB, want less than 200", file, out.Len()>>10)
-	}
-	if err := os.WriteFile(file, out.Bytes(), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// apart is how much two colours differ, in the channel where they do most.
-func apart(a, b color.RGBA) int {
-	diff := func(x, y uint8) int { return max(int(x), int(y)) - min(int(x), int(y)) }
-	return max(diff(a.R, b.R), diff(a.G, b.G), diff(a.B, b.B))
-}
-
-func savePicture(t *testing.T, tab *browsertest.Tab, file string) {
-	t.Helper()
-	var b []byte
-	tab.Do(func(ctx context.Context, target *chromedp.Target) (chromedp.Void, error) {
-		var err error
-		if strings.HasSuffix(file, "-phone.png") {
-			b, err = chromedp.FullScreenshot(100)(ctx, target)
-		} else {
-			b, err = chromedp.CaptureScreenshot()(ctx, target)
-		}
-		return chromedp.Void{}, err
-	})
-	if err := os.WriteFile(file, b, 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// axe finds what is wrong for people with other needs than the author's.
+// axe checks the page with axe-core, which finds what keeps people with disabilities from
+// using it.
 func axe(t *testing.T, tab *browsertest.Tab, source, state string) {
 	t.Helper()
 	for _, scheme := range []string{"light", "dark"} {
-		// Without motion, colours do not change while they are measured.
+		// With reduced motion, colours do not change while axe measures them.
 		tab.Media("prefers-color-scheme", scheme, "prefers-reduced-motion", "reduce")
 		tab.Eval("(() => {"+source+"})()", nil)
 		var result struct {
@@ -355,6 +220,7 @@ func axe(t *testing.T, tab *browsertest.Tab, source, state string) {
 	tab.Media()
 }
 
+// The page is accessible in each of its states, in both colour schemes.
 func TestDemoPageIsAccessible(t *testing.T) {
 	modules := nodeModules(t)
 	source, err := os.ReadFile(filepath.Join(modules, "axe-core", "axe.min.js"))
@@ -394,7 +260,7 @@ func TestDemoPageIsAccessible(t *testing.T) {
 	axe(t, tab, string(source), "upgrade")
 }
 
-// A demo that ends and comes back, with other tokens, is found again.
+// The page finds a demo again that ended and came back with other tokens.
 func TestDemoPageRecovers(t *testing.T) {
 	b := browsertest.Start(t)
 	dir := t.TempDir()

@@ -17,8 +17,8 @@ import (
 	"metergate/quota/testkit"
 )
 
-// nodeModules is the folder with what .ci/install has got from npm. Where it is not
-// there the test is skipped, or fails if browsertest.RequireEnv is set.
+// nodeModules is the folder of the npm packages that .ci/install installs. Without them the
+// test is skipped, or fails if browsertest.RequireEnv is set.
 func nodeModules(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(testkit.ModuleRoot(t), ".ci/npm/node_modules")
@@ -33,8 +33,8 @@ func nodeModules(t *testing.T) string {
 
 var codeBlock = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$")
 
-// snippets are the code blocks of docs/frontend.md, for a gateway at url: those of a
-// language in their order, and those that begin with the name of a file under it.
+// snippets returns the code blocks of docs/frontend.md, for a gateway at url: by language
+// in their order, and by file, if the block begins with the name of one.
 func snippets(t *testing.T, url string) (byLanguage map[string][]string, byFile map[string]string) {
 	t.Helper()
 	text := testkit.ReadFile(t, "docs/frontend.md")
@@ -50,8 +50,8 @@ func snippets(t *testing.T, url string) (byLanguage map[string][]string, byFile 
 	return byLanguage, byFile
 }
 
-// docsGateway runs a gateway for the pages of docs/frontend.md. A call that says
-// "fail" fails, one that says "wait" takes its time.
+// docsGateway runs a gateway for the examples of docs/frontend.md. A call with the body
+// "fail" fails, and one with "wait" takes two seconds.
 func docsGateway(t *testing.T) *gatewaytest.Process {
 	t.Helper()
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -68,9 +68,7 @@ func docsGateway(t *testing.T) *gatewaytest.Process {
 	t.Cleanup(upstream.Close)
 	file := filepath.Join(t.TempDir(), "gateway.yaml")
 	testkit.WriteFile(t, file, browserYAML)
-	p := gatewaytest.Start(t, []string{"STORE=embedded:" + t.TempDir(), "UPSTREAM=" + upstream.URL}, "serve", "-config", file)
-	p.WaitUntilServing()
-	return p
+	return gatewaytest.StartFile(t, []string{"STORE=embedded:" + t.TempDir(), "UPSTREAM=" + upstream.URL}, file).Process
 }
 
 // servePages serves a folder on an origin of its own.
@@ -89,19 +87,20 @@ func write(t *testing.T, file, text string) {
 	testkit.WriteFile(t, file, text)
 }
 
-// The components of docs/frontend.md, as they stand there, in React's strict mode.
-func TestReactExamplesWork(t *testing.T) {
+// buildReactApp builds the components of docs/frontend.md, as they are written there, into
+// an app, and returns its folder.
+func buildReactApp(t *testing.T, gateway string) (dir string) {
+	t.Helper()
 	modules := nodeModules(t)
-	p := docsGateway(t)
-	dir := t.TempDir()
-	byLanguage, byFile := snippets(t, p.URL)
+	dir = t.TempDir()
+	byLanguage, byFile := snippets(t, gateway)
 	for name, code := range byFile {
 		write(t, filepath.Join(dir, name), code)
 	}
 	if len(byFile) != 6 || len(byFile) != len(byLanguage["jsx"]) {
 		t.Fatalf("%d files, %d blocks of jsx", len(byFile), len(byLanguage["jsx"]))
 	}
-	// The files of the gateway come as the page says.
+	// Get the files of the gateway as the page describes.
 	take := exec.Command("bash", "-ec", byLanguage["sh"][0])
 	take.Dir = dir
 	if out, err := take.CombinedOutput(); err != nil {
@@ -109,7 +108,7 @@ func TestReactExamplesWork(t *testing.T) {
 	}
 	write(t, filepath.Join(dir, "src", "session.js"), fmt.Sprintf(`
 export const gateway = %q;
-export const getToken = () => new URLSearchParams(location.search).get('token');`, p.URL))
+export const getToken = () => new URLSearchParams(location.search).get('token');`, gateway))
 	write(t, filepath.Join(dir, "main.jsx"), `
 import { StrictMode } from 'react';
 import { createRoot } from 'react-dom/client';
@@ -125,7 +124,13 @@ root.render(<StrictMode>{location.hash === '#before' ? <Chat /> : <App />}</Stri
 	}
 	write(t, filepath.Join(dir, "index.html"), `<!doctype html><html lang="en"><title>An app</title>
 <link rel="icon" href="data:,"><div id="root"></div><script type="module" src="main.js"></script>`)
-	pages := servePages(t, dir)
+	return dir
+}
+
+// The components of docs/frontend.md work in React's strict mode.
+func TestReactExamplesWork(t *testing.T) {
+	p := docsGateway(t)
+	pages := servePages(t, buildReactApp(t, p.URL))
 	b := browsertest.Start(t)
 	open := func(user, hash string) *browsertest.Tab {
 		return b.Open(t, pages+"/?token="+testkit.Token(user, "free")+hash, `
@@ -133,35 +138,7 @@ root.render(<StrictMode>{location.hash === '#before' ? <Chat /> : <App />}</Stri
 			window.say = (text) => { document.querySelector('input').value = text; document.querySelector('button').click(); };
 			window.small = () => document.querySelector('usage-meter')?.shadowRoot.querySelector('[part=count]').innerText;`)
 	}
-
-	t.Run("hook", func(t *testing.T) {
-		tab := open("react", "")
-		tab.Want("title() + ', ' + small()", "0 of 100, 0/100")
-		tab.Want("document.querySelector('li').innerText", "analyze: 0")
-		testkit.EventuallyWithin(t, time.Minute, "one stream", func() bool { return streamsOf(t, p) == "1" })
-		tab.Eval("say('Hello')", nil)
-		tab.Want("title() + ', ' + small() + ', ' + document.querySelector('output').innerText", "1 of 100, 1/100, answered")
-		tab.Want("document.querySelector('li').innerText", "analyze: 1")
-		tab.Eval("say('fail')", nil)
-		tab.Want("document.querySelector('output').innerText", "That failed, and was not counted.")
-		tab.Eval("say('wait')", nil)
-		tab.Want("title() + ', ' + small()", "1 of 100, 1 running, 1/100, 1 running")
-		tab.Want("title() + ', ' + small()", "2 of 100, 2/100")
-		// What others do shows, too, and the permission to send goes with it.
-		use(t, p, "react", 98)
-		tab.Want("title() + ', ' + small() + document.querySelector('button').disabled", "100 of 100, 100/100true")
-		if n := streamsOf(t, p); n != "1" {
-			t.Errorf("%s streams are open, want 1", n)
-		}
-		tab.Eval("root.unmount()", nil)
-		testkit.EventuallyWithin(t, time.Minute, "no stream", func() bool { return streamsOf(t, p) == "0" })
-		for _, line := range tab.Console() {
-			if !strings.Contains(line, "a status of 500") && !strings.Contains(line, "React DevTools") {
-				t.Errorf("the console has %s", line)
-			}
-		}
-	})
-
+	t.Run("hook", func(t *testing.T) { testReactHook(t, p, open("react", "")) })
 	t.Run("before", func(t *testing.T) {
 		tab := open("before", "#before")
 		tab.Want("document.querySelector('button').innerText", "Send (0)")
@@ -173,6 +150,35 @@ root.render(<StrictMode>{location.hash === '#before' ? <Chat /> : <App />}</Stri
 	})
 }
 
+// testReactHook uses the component with the hook of docs/frontend.md.
+func testReactHook(t *testing.T, p *gatewaytest.Process, tab *browsertest.Tab) {
+	tab.Want("title() + ', ' + small()", "0 of 100, 0/100")
+	tab.Want("document.querySelector('li').innerText", "analyze: 0")
+	testkit.EventuallyWithin(t, time.Minute, "one stream", func() bool { return streamsOf(t, p) == "1" })
+	tab.Eval("say('Hello')", nil)
+	tab.Want("title() + ', ' + small() + ', ' + document.querySelector('output').innerText", "1 of 100, 1/100, answered")
+	tab.Want("document.querySelector('li').innerText", "analyze: 1")
+	tab.Eval("say('fail')", nil)
+	tab.Want("document.querySelector('output').innerText", "That failed, and was not counted.")
+	tab.Eval("say('wait')", nil)
+	tab.Want("title() + ', ' + small()", "1 of 100, 1 running, 1/100, 1 running")
+	tab.Want("title() + ', ' + small()", "2 of 100, 2/100")
+	// Calls that others make show here, and at the limit the button is disabled.
+	use(t, p, "react", 98)
+	tab.Want("title() + ', ' + small() + document.querySelector('button').disabled", "100 of 100, 100/100true")
+	if n := streamsOf(t, p); n != "1" {
+		t.Errorf("%s streams are open, want 1", n)
+	}
+	tab.Eval("root.unmount()", nil)
+	testkit.EventuallyWithin(t, time.Minute, "no stream", func() bool { return streamsOf(t, p) == "0" })
+	for _, line := range tab.Console() {
+		if !strings.Contains(line, "a status of 500") && !strings.Contains(line, "React DevTools") {
+			t.Errorf("the console has %s", line)
+		}
+	}
+}
+
+// The HTML of docs/frontend.md and of the README works.
 func TestHTMLExampleWorks(t *testing.T) {
 	p := docsGateway(t)
 	byLanguage, _ := snippets(t, p.URL)
@@ -208,6 +214,7 @@ func TestHTMLExampleWorks(t *testing.T) {
 	}
 }
 
+// The curl commands of docs/frontend.md print what the page says.
 func TestCurlExamplesWork(t *testing.T) {
 	p := docsGateway(t)
 	byLanguage, _ := snippets(t, p.URL)

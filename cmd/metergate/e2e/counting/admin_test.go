@@ -16,7 +16,8 @@ import (
 	"metergate/quota/testkit"
 )
 
-// watchUsage opens a stream and returns the objects that come on it.
+// watchUsage opens a stream of a user's usage and returns the usage objects that arrive
+// on it.
 func watchUsage(t testing.TB, p *gatewaytest.Process, token string) <-chan quota.Usage {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -25,7 +26,7 @@ func watchUsage(t testing.TB, p *gatewaytest.Process, token string) <-chan quota
 	req.Header.Set("Authorization", "Bearer "+token)
 	res, err := http.DefaultClient.Do(req)
 	if err != nil || res.StatusCode != 200 {
-		t.Fatalf("the stream: %v %v", res, err)
+		t.Fatalf("opening the stream: %v, error %v", res, err)
 	}
 	objects := make(chan quota.Usage, 100)
 	go func() {
@@ -41,8 +42,8 @@ func watchUsage(t testing.TB, p *gatewaytest.Process, token string) <-chan quota
 	return objects
 }
 
-// What an operator does at one gateway holds for the next request at any of them, and
-// the user's open streams say so wherever they are.
+// A change that an operator makes at one gateway applies to the next request at every
+// gateway, and the user's open streams show it on every gateway.
 func TestAdminChangesReachGatewaysAndStreams(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer upstream.Close()
@@ -61,7 +62,7 @@ func TestAdminChangesReachGatewaysAndStreams(t *testing.T) {
 					}
 					waiting = !is(u)
 				case <-timeout:
-					t.Fatalf("%s: stream %d does not say so", what, i)
+					t.Fatalf("%s: stream %d does not show it", what, i)
 				}
 			}
 		}
@@ -93,14 +94,14 @@ func TestAdminChangesReachGatewaysAndStreams(t *testing.T) {
 
 	var list struct{ Entries []quota.AuditEntry }
 	if err := json.Unmarshal([]byte(gatewaytest.Administer(t, two, "GET", user+"/audit", "")), &list); err != nil || len(list.Entries) != 5 {
-		t.Errorf("the audit list has %+v, error %v", list.Entries, err)
+		t.Errorf("the audit list has %+v, error %v; want 5 entries", list.Entries, err)
 	}
 	for _, e := range list.Entries {
 		if e.By != "127.0.0.1" || time.Since(e.At).Abs() > 10*time.Minute {
-			t.Errorf("by %q at %v: %+v", e.By, e.At, e.Change)
+			t.Errorf("the audit list says %q made %+[3]v at %[2]v; want 127.0.0.1, now", e.By, e.At, e.Change)
 		}
 	}
-	// The list is the same at each; the plan is the one of the token.
+	// The list is the same at each gateway. Its plan is that of the token.
 	for _, p := range []*gatewaytest.Process{one, two} {
 		if got, want := gatewaytest.Administer(t, p, "GET", "/admin/users?format=csv", ""), "user,plan,endpoint,used\r\nu/1,free,analyze,1\r\n"; got != want {
 			t.Errorf("listed:\n%s\nwant:\n%s", got, want)

@@ -15,8 +15,9 @@ import (
 	"metergate/quota/testkit"
 )
 
-// A plan of five attempts a minute in front of an API that fails: five requests reach
-// it, one by one or many at once through two gateways, and nothing is counted or held.
+// A plan allows five attempts a minute, and the API behind it fails. Exactly five
+// requests reach the API, one after another or many at once through two gateways, and
+// nothing is counted or held.
 func TestAttemptsAdmitExactlyTheirNumber(t *testing.T) {
 	var sent atomic.Int64
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -73,14 +74,14 @@ func TestAttemptsAdmitExactlyTheirNumber(t *testing.T) {
 				}
 			})
 			took := time.Since(began)
-			// One to reserve, which is also asked about the attempt, and one to release.
+			// One call to reserve, which also takes the attempt, and one call to release.
 			if got, want := int64(redis.ScriptCalls()-calls), failed.Load()*2+throttled.Load(); got != want {
-				t.Errorf("%d calls of Redis, want %d", got, want)
+				t.Errorf("%d calls to Redis, want %d", got, want)
 			}
-			// One comes back every 12 seconds; a machine that is that slow gets it.
+			// One attempt comes back every 12 seconds. A slow machine may get it.
 			most := 5 + int64(took/(12*time.Second))
 			if n := failed.Load(); n != sent.Load() || n < 5 || n > most || throttled.Load() == 0 {
-				t.Errorf("%d got the API's 500 and %d 429, %d reached it in %v; want 5", n, throttled.Load(), sent.Load(), took)
+				t.Errorf("%d requests got the API's 500 and %d a 429; %d reached the API in %v, want 5", n, throttled.Load(), sent.Load(), took)
 			}
 			for _, g := range gateways {
 				if u := gatewaytest.Usage(t, g, token); u.Used != 0 || u.InFlight != 0 || !u.Allowed {

@@ -22,19 +22,19 @@ import (
 	"metergate/quota/testkit"
 )
 
-// Two gateways, one Redis, clients and an upstream of every kind, and for a while
-// everything breaks, alone and together. Afterwards, for every user and window:
+// Two gateways share one Redis, clients and an upstream do all they can do, and for a
+// while everything breaks, alone and together. Afterwards, for every user and window:
 //
 //   - what clients saw succeed <= counted <= what the upstream sent as a success;
-//   - nothing is held once the leases have run out;
-//   - with on_failure deny, counted <= limit. With allow it may be more by the
-//     units that were admitted while the store did not answer, and no others;
-//   - no 429 far below the limits, none for a request that was forwarded.
+//   - nothing is held once the leases have ended;
+//   - with on_failure deny, counted <= limit. With allow the count may exceed the limit
+//     by the units that were admitted while the store did not answer, and by no others;
+//   - no 429 was sent far below a limit, nor for a request that was forwarded.
 //
-// Redis syncs each write (appendfsync always), so it loses nothing that it has
-// answered. No fault lasts so long that a count waits in the journal of a gateway
-// for longer than its lease: then the other gateway could admit a request in the
-// place of a hold that has run out, which is beyond what the rules promise.
+// Redis syncs each write (appendfsync always), so it loses nothing that it has confirmed.
+// No fault lasts so long that a count waits in a gateway's journal for longer than its
+// lease. Otherwise the other gateway could admit a request in place of a hold that has
+// ended, and the rules do not promise anything for that case.
 func TestChaos(t *testing.T) {
 	for _, onFailure := range []string{"deny", "allow"} {
 		t.Run(onFailure, func(t *testing.T) {
@@ -46,8 +46,8 @@ func TestChaos(t *testing.T) {
 
 const (
 	chaosClients = 12
-	// cohort is how long one user with a small quota is in use: there is always
-	// one that reaches its limit.
+	// cohort is how long one user with a small quota is used, so that there is always one
+	// who reaches the limit.
 	cohort = 2 * time.Second
 )
 
@@ -97,7 +97,7 @@ func runChaos(t *testing.T, onFailure string) {
 	c.judge(onFailure)
 }
 
-// chaos is one run.
+// chaos is one run of the test.
 type chaos struct {
 	*testing.T
 	random       *rand.Rand
@@ -108,18 +108,18 @@ type chaos struct {
 	sites        [2]*site
 
 	faults map[string]int
-	// unchecked is how many units of a user may have been admitted without an
-	// answer of the store.
+	// unchecked is how many units of a user may have been admitted without an answer from
+	// the store.
 	unchecked map[string]int64
 }
 
-// A fault has begun; end ends it.
+// A fault that has begun, and what ends it.
 type fault struct {
 	until time.Time
 	end   func()
 }
 
-// breakThings draws faults, one to three at a time in different places, and lets
+// breakThings begins random faults, one to three at a time in different places, and lets
 // the gateways recover in between.
 func (c *chaos) breakThings(end time.Time) {
 	places := []func() fault{
@@ -155,7 +155,7 @@ func (c *chaos) between(shortest, longest time.Duration) time.Duration {
 	return shortest + time.Duration(c.random.Int64N(int64(longest-shortest)))
 }
 
-// begin notes a fault that lasts between two times.
+// begin records a fault that lasts between shortest and longest.
 func (c *chaos) begin(name string, shortest, longest time.Duration, end func()) fault {
 	c.faults[name]++
 	return fault{time.Now().Add(c.between(shortest, longest)), end}
@@ -172,7 +172,7 @@ func (c *chaos) breakGateway(i int) fault {
 				c.Fatal("a gateway has not drained a minute after SIGTERM")
 			}
 			if p.Wait() != 0 {
-				c.Errorf("a gateway that was stopped ended with %d", p.Wait())
+				c.Errorf("a gateway that was stopped ended with exit status %d", p.Wait())
 			}
 			c.harvest(p)
 			s.start()
@@ -181,8 +181,8 @@ func (c *chaos) breakGateway(i int) fault {
 		return f
 	}
 	f := c.begin("gateway killed", 0, 1500*time.Millisecond, func() { s.start() })
-	// Those that run now may be admitted without an answer, and leave no line in
-	// the log.
+	// Requests that are running now may have been admitted without an answer from the
+	// store, and will not be in the log.
 	for _, u := range c.ledger.Accounts {
 		c.unchecked[u.User] += u.Running.Load()
 	}
@@ -258,8 +258,8 @@ func (c *chaos) breakRedis() fault {
 	}
 }
 
-// harvest reads the log of a gateway that has ended, or that serves no more, and
-// keeps the end of it.
+// harvest reads the log of a gateway that has ended or gets no more requests, and counts
+// the units that were admitted without an answer from the store.
 func (c *chaos) harvest(p *gatewaytest.Process) {
 	for l := range strings.Lines(p.TakeOutput()) {
 		var entry struct{ Msg, User, Decision string }
@@ -273,7 +273,7 @@ func (c *chaos) harvest(p *gatewaytest.Process) {
 	}
 }
 
-// judge waits until all is as it will stay, and compares.
+// judge waits until nothing changes any more, and checks the counts of all users.
 func (c *chaos) judge(onFailure string) {
 	for _, s := range c.sites {
 		g := s.now.Load()
@@ -323,8 +323,8 @@ func (c *chaos) judge(onFailure string) {
 	c.Logf("on_failure %s, %v\n%s%s", onFailure, *chaosFor, &table, &faults)
 }
 
-// windows checks what is counted in each window against the others and against
-// the limits of a minute, and returns the sum of the months.
+// windows checks the counts of the windows against each other and against the limits of a
+// minute, and returns the sum of the months.
 func (c *chaos) windows(u *gatewaytest.Account, hash map[string]string, allowed int64) int64 {
 	const minute = len("2026-11-24T13:05+0000")
 	var months, minutes, endpoints int64

@@ -20,8 +20,8 @@ import (
 	"metergate/quota/testkit"
 )
 
-// A thousand requests at once, through two gateways, on a plan of a hundred:
-// a hundred pass, not one more and not one less.
+// A plan allows a hundred requests. Of a thousand at once through two gateways, exactly a
+// hundred pass.
 func TestLimitAdmitsExactlyItsRequests(t *testing.T) {
 	var sent atomic.Int64
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -58,7 +58,7 @@ func TestLimitAdmitsExactlyItsRequests(t *testing.T) {
 		got := map[string]int64{}
 		statuses.Range(func(status, n any) bool { got[status.(string)] = n.(*atomic.Int64).Load(); return true })
 		if got["200 OK"] != 100 || got["429 Too Many Requests"] != 900 || sent.Load() != 100 {
-			t.Fatalf("round %d: %v, and %d reached the upstream; want 100 times 200, 900 times 429, 100", round, got, sent.Load())
+			t.Fatalf("round %d: got %v, and %d requests reached the upstream; want 100 times 200, 900 times 429, and 100", round, got, sent.Load())
 		}
 		for _, g := range gateways {
 			if u := gatewaytest.Usage(t, g, token); u.Used != 100 || u.InFlight != 0 || u.Status != quota.StatusBlocked || u.Endpoints["analyze"].Used != 100 {
@@ -68,8 +68,8 @@ func TestLimitAdmitsExactlyItsRequests(t *testing.T) {
 	}
 }
 
-// Successes, errors, broken connections and clients that hang up, all mixed: what
-// is counted lies between what clients saw succeed and what the upstream sent.
+// Successes, errors, broken connections and clients that hang up are mixed. The count
+// lies between the successes that clients saw and those that the upstream sent.
 func TestOnlySuccessesAreCounted(t *testing.T) {
 	type tally struct{ seen, sent atomic.Int64 }
 	var users [8]tally
@@ -134,16 +134,17 @@ func TestOnlySuccessesAreCounted(t *testing.T) {
 	wait.Wait()
 	for i := range users {
 		token := testkit.Token(fmt.Sprint("mixed-", i), "enterprise")
-		// Who hung up does not wait for the gateway to give the unit back.
+		// A client that hung up did not wait until the gateway gave the unit back.
 		testkit.EventuallyWithin(t, time.Minute, "nothing is in flight", func() bool { return gatewaytest.Usage(t, gateways[0], token).InFlight == 0 })
 		used, seen, sent := gatewaytest.Usage(t, gateways[1], token).Used, users[i].seen.Load(), users[i].sent.Load()
 		if used < seen || used > sent || seen == 0 {
-			t.Errorf("user %d: clients saw %d, counted %d, the upstream sent %d", i, seen, used, sent)
+			t.Errorf("user %d: clients saw %d successes, %d are counted, the upstream sent %d", i, seen, used, sent)
 		}
 	}
 }
 
-// What a request costs in Redis, by Redis's own count.
+// A metered request takes two round trips to Redis, reading the usage takes one, and a
+// request that is not metered none. Redis itself counts them.
 func TestRequestTakesTwoRoundTrips(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer upstream.Close()
@@ -175,7 +176,7 @@ func TestRequestTakesTwoRoundTrips(t *testing.T) {
 	}
 }
 
-// Images pass through; they are not collected.
+// Uploads are passed on while they arrive; the gateway does not collect them in memory.
 func TestUploadsTakeLittleMemory(t *testing.T) {
 	const size = 30 << 20
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -207,7 +208,7 @@ func TestUploadsTakeLittleMemory(t *testing.T) {
 		wait.Go(upload)
 	}
 	wait.Wait()
-	// A tenth of what passed through.
+	// At most a tenth of what passed through.
 	if grown := gatewaytest.PeakMemory(t, gateway) - before; grown > 16*size/10 {
 		t.Errorf("16 uploads of %d MiB at once took %d MiB of memory", size>>20, grown>>20)
 	}

@@ -19,12 +19,12 @@ import (
 	"metergate/quota/testkit"
 )
 
-// killedLease is what the gateways of the kill tests hold units for.
+// killedLease is how long the gateways of the kill tests hold units.
 const killedLease = 12 * time.Second
 
-// A gateway is killed at each step of a request, while the test holds that step.
-// Nothing is counted but what was settled, what was held comes back with the
-// lease, and then the rest of the quota is there, to the unit.
+// The test stops a request at each of its steps and kills the gateway there. Only settled
+// requests are counted, holds come back when their lease ends, and then the rest of the
+// quota is available, to the unit.
 func TestKillAtEachStep(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)
@@ -32,20 +32,34 @@ func TestKillAtEachStep(t *testing.T) {
 	other := newSite(t, redis.URL(), upstream.URL).now.Load()
 	client := gatewaytest.NewClient(t)
 	gatewaytest.Post(client, other.URL+"/api/analyze", testkit.Token("another", "")) // loads the scripts
-	type point struct {
-		name          string
-		counted, held int64 // right after the kill
-		// arm arranges that kill is called.
-		arm func(kill func(), faultProxy *redistest.FaultProxy)
-		// Set by the test.
-		user   string
-		killed *site
+	r := &killRun{T: t, redis: redis, upstream: upstream, other: other, client: client}
+	points := killPoints(upstream)
+	for i, p := range points {
+		p.user = fmt.Sprint("user-", i)
+		r.kill(p)
 	}
-	points := []*point{
+	for _, p := range points {
+		r.checkRest(p)
+	}
+}
+
+// A killPoint is a step of a request at which the gateway is killed.
+type killPoint struct {
+	name          string
+	counted, held int64 // right after the kill
+	// arm makes sure that kill is called at this step.
+	arm func(kill func(), faultProxy *redistest.FaultProxy)
+
+	user   string
+	killed *site
+}
+
+func killPoints(upstream *toldUpstream) []*killPoint {
+	return []*killPoint{
 		{name: "before the reserve", arm: func(kill func(), faultProxy *redistest.FaultProxy) {
 			faultProxy.OnCommand(killBefore(kill, redistest.Reserve))
 		}},
-		{name: "between the reserve and its answer", held: 1, arm: func(kill func(), faultProxy *redistest.FaultProxy) {
+		{name: "between the reserve and its reply", held: 1, arm: func(kill func(), faultProxy *redistest.FaultProxy) {
 			faultProxy.OnReply(killAfter(kill, redistest.Reserve))
 		}},
 		{name: "when the upstream is connected", held: 1, arm: func(kill func(), _ *redistest.FaultProxy) {
@@ -54,60 +68,74 @@ func TestKillAtEachStep(t *testing.T) {
 		{name: "when the upstream has the request", held: 1, arm: func(kill func(), _ *redistest.FaultProxy) {
 			upstream.arrived.Store(&kill)
 		}},
-		{name: "between the upstream's status and the settle", held: 1, arm: func(kill func(), faultProxy *redistest.FaultProxy) {
+		{name: "between the upstream's status and the commit", held: 1, arm: func(kill func(), faultProxy *redistest.FaultProxy) {
 			faultProxy.OnCommand(killBefore(kill, redistest.Commit))
 		}},
-		{name: "between the settle and the client's status line", counted: 1, arm: func(kill func(), faultProxy *redistest.FaultProxy) {
+		{name: "between the commit and the client's status line", counted: 1, arm: func(kill func(), faultProxy *redistest.FaultProxy) {
 			faultProxy.OnReply(killAfter(kill, redistest.Commit))
 		}},
 	}
-	for i, p := range points {
-		p.user = fmt.Sprint("user-", i)
-		faultProxy := redistest.StartFaultProxy(t, redis.Addr)
-		p.killed = newSite(t, faultProxy.URL(), upstream.URL)
-		gateway := p.killed.now.Load()
-		sent := upstream.sent.Load()
-		before := time.Now()
-		p.arm(gateway.Kill, faultProxy)
-		if status := gatewaytest.Post(client, gateway.URL+"/api/analyze", testkit.Token(p.user, "")); status != 0 {
-			t.Errorf("%s: the client got %d, want no answer", p.name, status)
-		}
-		after := time.Now()
-		faultProxy.Heal()
-		upstream.connected.Store(nil)
-		upstream.arrived.Store(nil)
-		if u := gatewaytest.Usage(t, other, testkit.Token(p.user, "")); u.Used != p.counted || u.InFlight != p.held {
-			t.Errorf("%s: after the kill %d used, %d held, want %d and %d", p.name, u.Used, u.InFlight, p.counted, p.held)
-		}
-		if sent := upstream.sent.Load() - sent; p.counted > sent {
-			t.Errorf("%s: counted %d, the upstream sent %d", p.name, p.counted, sent)
-		}
-		for field, value := range hashOf(t, redis.Addr, p.user) {
-			if strings.HasPrefix(field, "lease/") {
-				ms, _, _ := strings.Cut(value, " ")
-				expiry, _ := strconv.ParseInt(ms, 10, 64)
-				earliest, latest := before.Add(killedLease).UnixMilli(), after.Add(killedLease).UnixMilli()
-				if expiry < earliest || expiry > latest {
-					t.Errorf("%s: the hold ends %d ms after %v from the request, want 0 to %d", p.name, expiry-earliest, killedLease, latest-earliest)
-				}
-			}
-		}
+}
+
+// A killRun is what the kill points share.
+type killRun struct {
+	*testing.T
+	redis    *redistest.Server
+	upstream *toldUpstream
+	other    *gatewaytest.Process // that is not killed
+	client   *http.Client
+}
+
+// kill kills a gateway of its own at a step, and checks what is counted and held right
+// after that.
+func (r *killRun) kill(p *killPoint) {
+	faultProxy := redistest.StartFaultProxy(r.T, r.redis.Addr)
+	p.killed = newSite(r.T, faultProxy.URL(), r.upstream.URL)
+	gateway := p.killed.now.Load()
+	sent := r.upstream.sent.Load()
+	before := time.Now()
+	p.arm(gateway.Kill, faultProxy)
+	if status := gatewaytest.Post(r.client, gateway.URL+"/api/analyze", testkit.Token(p.user, "")); status != 0 {
+		r.Errorf("%s: the client got status %d, want no response", p.name, status)
 	}
-	const limit = 20 // of the default plan
-	for _, p := range points {
-		token := testkit.Token(p.user, "")
-		again := p.killed.start()
-		testkit.EventuallyWithin(t, time.Minute, "nothing is held", func() bool { return gatewaytest.Usage(t, other, token).InFlight == 0 })
-		if u := gatewaytest.Usage(t, again, token); u.Used != p.counted {
-			t.Errorf("%s: %d used when nothing is held, want %d", p.name, u.Used, p.counted)
-		}
-		if admitted := fill(client, token, 2*limit, again, other); admitted != limit-p.counted {
-			t.Errorf("%s: %d were admitted afterwards, want %d", p.name, admitted, limit-p.counted)
+	after := time.Now()
+	faultProxy.Heal()
+	r.upstream.connected.Store(nil)
+	r.upstream.arrived.Store(nil)
+	if u := gatewaytest.Usage(r.T, r.other, testkit.Token(p.user, "")); u.Used != p.counted || u.InFlight != p.held {
+		r.Errorf("%s: after the kill %d used, %d held, want %d and %d", p.name, u.Used, u.InFlight, p.counted, p.held)
+	}
+	if sent := r.upstream.sent.Load() - sent; p.counted > sent {
+		r.Errorf("%s: %d are counted, the upstream sent only %d", p.name, p.counted, sent)
+	}
+	for field, value := range hashOf(r.T, r.redis.Addr, p.user) {
+		if strings.HasPrefix(field, "lease/") {
+			ms, _, _ := strings.Cut(value, " ")
+			expiry, _ := strconv.ParseInt(ms, 10, 64)
+			earliest, latest := before.Add(killedLease).UnixMilli(), after.Add(killedLease).UnixMilli()
+			if expiry < earliest || expiry > latest {
+				r.Errorf("%s: the hold ends %d ms after %v from the request, want 0 to %d", p.name, expiry-earliest, killedLease, latest-earliest)
+			}
 		}
 	}
 }
 
-// killBefore kills when a script is called, before Redis hears of it.
+// checkRest waits until nothing is held, and checks that exactly the rest of the quota is
+// available.
+func (r *killRun) checkRest(p *killPoint) {
+	const limit = 20 // of the default plan
+	token := testkit.Token(p.user, "")
+	again := p.killed.start()
+	testkit.EventuallyWithin(r.T, time.Minute, "nothing is held", func() bool { return gatewaytest.Usage(r.T, r.other, token).InFlight == 0 })
+	if u := gatewaytest.Usage(r.T, again, token); u.Used != p.counted {
+		r.Errorf("%s: %d used when nothing is held, want %d", p.name, u.Used, p.counted)
+	}
+	if admitted := fill(r.client, token, 2*limit, again, r.other); admitted != limit-p.counted {
+		r.Errorf("%s: afterwards %d were admitted, want %d", p.name, admitted, limit-p.counted)
+	}
+}
+
+// killBefore kills the gateway when it calls a script, before Redis receives the call.
 func killBefore(kill func(), script string) func(redistest.Command) redistest.Fate {
 	return func(cmd redistest.Command) redistest.Fate {
 		if cmd.Script() != script {
@@ -118,7 +146,8 @@ func killBefore(kill func(), script string) func(redistest.Command) redistest.Fa
 	}
 }
 
-// killAfter kills once a script has run, before its answer is relayed.
+// killAfter kills the gateway when a script has run, before the gateway receives the
+// reply.
 func killAfter(kill func(), script string) func(redistest.Command, string) redistest.Fate {
 	return func(cmd redistest.Command, _ string) redistest.Fate {
 		if cmd.Script() != script {
@@ -129,7 +158,7 @@ func killAfter(kill func(), script string) func(redistest.Command, string) redis
 	}
 }
 
-// fill sends n requests of a user at once and returns how many succeed.
+// fill sends n requests of a user at once and returns how many of them succeed.
 func fill(client *http.Client, token string, n int, gateways ...*gatewaytest.Process) int64 {
 	var admitted atomic.Int64
 	var wait sync.WaitGroup
@@ -144,7 +173,7 @@ func fill(client *http.Client, token string, n int, gateways ...*gatewaytest.Pro
 	return admitted.Load()
 }
 
-// A toldUpstream says yes to everything, and calls what it was told to.
+// A toldUpstream answers every request with 200, and calls functions that a test sets.
 type toldUpstream struct {
 	*httptest.Server
 	sent               atomic.Int64
@@ -164,14 +193,14 @@ func newToldUpstream(t *testing.T) *toldUpstream {
 			(*f)()
 		}
 	}
-	// A connection for each request.
+	// Every request gets a connection of its own.
 	u.Config.SetKeepAlivesEnabled(false)
 	u.Start()
 	t.Cleanup(u.Close)
 	return u
 }
 
-// A gateway is killed again and again under load, wherever it is.
+// A gateway is killed again and again under load, whatever it is doing at that moment.
 func TestKillUnderLoad(t *testing.T) {
 	t.Parallel()
 	kills := gatewaytest.Times(10, 100)
@@ -203,7 +232,7 @@ func TestKillUnderLoad(t *testing.T) {
 	stop()
 	wait.Wait()
 	if caught == 0 {
-		t.Error("no request was running at any of the kills")
+		t.Error("no request was running when a gateway was killed")
 	}
 	other := newSite(t, redis.URL(), l.URL).now.Load()
 	var table report

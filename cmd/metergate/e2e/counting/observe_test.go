@@ -16,7 +16,7 @@ import (
 	"metergate/quota/testkit"
 )
 
-// observeYAML has the modes of a plan and of a route.
+// observeYAML has verbs for the mode of the plan and of a route.
 const observeYAML = `
 listen: 127.0.0.1:0
 admin: { listen: 127.0.0.1:0, token: "` + gatewaytest.AdminToken + `" }
@@ -32,9 +32,9 @@ routes:
   - { match: "POST /new/analyze", endpoint: analyze, upstream: analysis, mode: %s }
 `
 
-// On the first day a plan of a hundred observes: of 150 requests at once all pass, all are
-// counted, and exactly 50 are said to be over. From the reload to enforce on, the next
-// request is refused, but on a route that observes by itself.
+// At first the plan, of a hundred requests, only observes: of 150 requests at once all
+// pass, all are counted, and exactly 50 are reported as over the limit. After a reload
+// that enforces the plan, the next request is refused, except on a route that observes.
 func TestObserveThenEnforce(t *testing.T) {
 	var sent atomic.Int64
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -85,7 +85,7 @@ func TestObserveThenEnforce(t *testing.T) {
 	}
 	wait.Wait()
 	if ok.Load() != 150 || over.Load() != 50 || sent.Load() != 150 {
-		t.Fatalf("%d passed, %d of them over the limit, %d reached the API; want 150, 50, 150", ok.Load(), over.Load(), sent.Load())
+		t.Fatalf("%d requests passed, %d of them over the limit, and %d reached the API; want 150, 50, 150", ok.Load(), over.Load(), sent.Load())
 	}
 	if u := gatewaytest.Usage(t, g.Process, token); u.Used != 150 || u.InFlight != 0 || !u.Allowed {
 		t.Errorf("usage %+v", u)

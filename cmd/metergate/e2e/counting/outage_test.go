@@ -14,8 +14,8 @@ import (
 	"metergate/quota/testkit"
 )
 
-// A gateway whose Redis is not there at start runs by its on_failure rule, and
-// says what is wrong.
+// A gateway that cannot reach Redis when it starts follows its on_failure rule, and says
+// what is wrong.
 func TestRedisDownAtStart(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer upstream.Close()
@@ -84,12 +84,12 @@ func TestUnusableJournalFailsAtStart(t *testing.T) {
 	}
 	code, output = gatewaytest.Run(t, append(env, "JOURNAL="+file), "serve", "-config", file)
 	if code != 1 || !strings.Contains(output, "opening the journal") || !strings.Contains(output, file) {
-		t.Errorf("a journal that is no folder: exit status %d:\n%s", code, output)
+		t.Errorf("a file as the journal's folder: exit status %d:\n%s", code, output)
 	}
 }
 
-// An outage from outside: 503 or an answer by the last known usage, stale usage, a
-// backlog in the metrics, and after it exact numbers.
+// In an outage, requests get a 503 or are admitted by the last known usage, the usage is
+// marked stale, and the metrics show a backlog. After the outage the counts are exact.
 func TestOutageKeepsCounts(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer upstream.Close()
@@ -112,28 +112,29 @@ func TestOutageKeepsCounts(t *testing.T) {
 	redis.Kill()
 	for i := range 10 {
 		if res := post(allow); res.StatusCode != 200 || res.Header.Get("X-Usage") != fmt.Sprintf("%d/100", 2+i) {
-			// It had its own answer last, when one was used.
+			// In its own last answer from Redis, one request was counted.
 			t.Errorf("allow: %s, X-Usage %s", res.Status, res.Header.Get("X-Usage"))
 		}
 		if res := post(deny); res.StatusCode != 503 {
-			t.Errorf("deny: %s", res.Status)
+			t.Errorf("deny: %s, want 503", res.Status)
 		}
 	}
 	if u := gatewaytest.Usage(t, allow, token); !u.Stale || u.Used != 11 {
 		t.Errorf("usage in an outage: %d, stale %v", u.Used, u.Stale)
 	}
 	if _, body := gatewaytest.Get(allow.Admin+"/metrics", ""); !strings.Contains(body, "metergate_journal_backlog 10") || !strings.Contains(body, "metergate_store_breakers_open 1") {
-		t.Errorf("metrics do not show the outage:\n%s", body)
+		t.Errorf("the metrics do not show the outage:\n%s", body)
 	}
-	// Killed in the outage; its journal is counted by the next one.
+	// The gateway is killed during the outage. The next one counts what is in its
+	// journal.
 	allow.Kill()
 	redis.Start()
 	again := allow.Restart()
-	testkit.EventuallyWithin(t, time.Minute, "all is counted", func() bool {
+	testkit.EventuallyWithin(t, time.Minute, "everything is counted", func() bool {
 		u := gatewaytest.Usage(t, again, token)
 		return u.Used == 12 && u.InFlight == 0 && !u.Stale
 	})
-	testkit.EventuallyWithin(t, time.Minute, "the other one serves", func() bool { return post(deny).StatusCode == 200 })
+	testkit.EventuallyWithin(t, time.Minute, "the other gateway serves", func() bool { return post(deny).StatusCode == 200 })
 	if u := gatewaytest.Usage(t, again, token); u.Used != 13 {
 		t.Errorf("%d used, want 13", u.Used)
 	}

@@ -10,7 +10,7 @@ import (
 	"metergate/cmd/metergate/gatewaytest"
 )
 
-// A report is the table that a run under faults ends with, a line for each plan.
+// A report is the table at the end of a test with faults. It has a line for each plan.
 type report struct{ lines []*line }
 
 type line struct {
@@ -19,8 +19,8 @@ type line struct {
 	seen, counted, sent, over, lost, held int64
 }
 
-// judge holds a user's count against the rules. allowed is how many units beyond
-// the limit the rules allow.
+// judge checks a user's count against the rules. allowed is how many units over the limit
+// the rules allow.
 func (r *report) judge(t *testing.T, u *gatewaytest.Account, counted, held, allowed int64) {
 	t.Helper()
 	seen, sent, over := u.Seen.Load(), u.Sent.Load(), int64(0)

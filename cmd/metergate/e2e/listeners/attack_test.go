@@ -14,7 +14,7 @@ import (
 	"metergate/quota/testkit"
 )
 
-// An attacked gateway has an upstream that knows how often it has answered 2xx.
+// An attacked gateway has an upstream that counts its 2xx responses.
 type attacked struct {
 	*gatewaytest.TLSGateway
 	sent, running atomic.Int64
@@ -43,8 +43,8 @@ func startAttacked(t *testing.T, store string, hang bool) *attacked {
 	return a
 }
 
-// bystander has somebody else make calls, each of which must be served, until the
-// function that it returns is called. That returns how many there were.
+// bystander makes calls as another user, each of which must succeed, until stop is
+// called. stop returns how many calls there were.
 func (a *attacked) bystander() (stop func() int) {
 	client, done, calls := gatewaytest.TrustingClient(a.T, a.Pair, true), make(chan struct{}), 0
 	var wait sync.WaitGroup
@@ -69,7 +69,7 @@ func (a *attacked) bystander() (stop func() int) {
 	return func() int { close(done); wait.Wait(); return calls }
 }
 
-// comesToRest waits until nothing of what was sent goes on.
+// comesToRest waits until neither the upstream nor the gateway has a request.
 func (a *attacked) comesToRest(t *testing.T) {
 	t.Helper()
 	testkit.EventuallyWithin(t, time.Minute, "the upstream has nothing to do", func() bool { return a.running.Load() == 0 })

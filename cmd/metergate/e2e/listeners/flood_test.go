@@ -139,7 +139,7 @@ func TestHTTP2FloodsTakeLittle(t *testing.T) {
 	client := gatewaytest.TrustingClient(t, a.Pair, true)
 	_, body := gatewaytest.Ask(t, client, "GET", a.URL+"/usage", f.token, nil)
 	if want := fmt.Sprintf(`"used":%d,`, f.used); f.used < 5 || a.sent.Load() != f.used || !strings.Contains(body, want) || !strings.Contains(body, `"in_flight":0,`) {
-		t.Errorf("the upstream has sent %d, and counted is %s; want %d", a.sent.Load(), body, f.used)
+		t.Errorf("the upstream sent %d, the usage is %s; want %d used", a.sent.Load(), body, f.used)
 	}
 }
 

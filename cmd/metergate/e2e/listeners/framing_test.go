@@ -13,7 +13,8 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// What HTTP/2 can carry and HTTP/1.1 cannot is refused, and reaches nobody.
+// Requests that HTTP/2 can carry and HTTP/1.1 cannot are refused, and do not reach the
+// upstream.
 func TestHTTP2RefusesMalformedRequests(t *testing.T) {
 	var reached atomic.Int64
 	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -64,7 +65,7 @@ func TestHTTP2RefusesMalformedRequests(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		// net/http may reset the stream of what it finds malformed itself.
+		// net/http itself may reset the stream of a malformed request.
 		status := ""
 		err = conn.ReadUntil(func(f http2.Frame) bool {
 			if h, ok := f.(*http2.MetaHeadersFrame); ok {

@@ -19,7 +19,7 @@ import (
 	"metergate/quota/testkit"
 )
 
-// h2spec builds the program that .ci/h2spec names. Where it cannot be had the test is
+// h2spec builds the program that .ci/h2spec names. If it cannot be built, the test is
 // skipped, or fails if browsertest.RequireEnv is set.
 func h2spec(t *testing.T) (program string) {
 	t.Helper()
@@ -34,11 +34,12 @@ func h2spec(t *testing.T) (program string) {
 	return program
 }
 
-// An h2specCase is one case of h2spec, by its section ("http2/5.1") and title.
+// An h2specCase is one case of h2spec, by its section, such as "http2/5.1", and its
+// title.
 type h2specCase struct{ section, title string }
 
-// runH2spec tries a section of h2spec on a TLS listener, without a section all of it, and
-// returns how many cases ran and which failed.
+// runH2spec runs sections of h2spec against a TLS listener, or all of them if none is
+// given. It returns how many cases ran and which of them failed.
 func runH2spec(t *testing.T, program, addr string, section ...string) (ran int, failed map[h2specCase]bool) {
 	t.Helper()
 	host, port, err := net.SplitHostPort(addr)
@@ -46,7 +47,7 @@ func runH2spec(t *testing.T, program, addr string, section ...string) (ran int, 
 		t.Fatal(err)
 	}
 	report := filepath.Join(t.TempDir(), "report.xml")
-	// An exit status of 1 is that of a case that failed.
+	// The exit status is 1 if a case failed.
 	args := append(section, "-h", host, "-p", port, "-t", "-k", "--strict", "-o", "1", "-j", report)
 	out, _ := exec.Command(program, args...).CombinedOutput()
 	data, err := os.ReadFile(report)
@@ -78,9 +79,9 @@ func runH2spec(t *testing.T, program, addr string, section ...string) (ran int, 
 	return ran, failed
 }
 
-// The TLS listener fails nothing of h2spec that a server of the standard library, with
-// nothing set, does not fail. Some cases that one fails now and then, as who is faster
-// has it: those get more tries.
+// The TLS listener fails no case of h2spec that a plain server of net/http does not fail.
+// Some cases depend on timing, and net/http fails them only now and then; it gets more
+// tries at those.
 func TestH2spec(t *testing.T) {
 	program := h2spec(t)
 	answer := func(w http.ResponseWriter, r *http.Request) {
@@ -109,7 +110,7 @@ func TestH2spec(t *testing.T) {
 	_, ours := runH2spec(t, program, gateway.Addr)
 	t.Logf("of %d cases net/http failed %d, the gateway %d", ran, len(netHTTP), len(ours))
 	if ran < 140 {
-		t.Errorf("only %d cases ran", ran)
+		t.Errorf("only %d cases of h2spec ran", ran)
 	}
 	for c := range ours {
 		for try := 0; !netHTTP[c] && try < 20; try++ {
@@ -117,7 +118,7 @@ func TestH2spec(t *testing.T) {
 			maps.Copy(netHTTP, again)
 		}
 		if !netHTTP[c] {
-			t.Errorf("%s: %s: fails, and does not with net/http alone", c.section, c.title)
+			t.Errorf("%s: %s: the gateway fails this case, and net/http alone does not", c.section, c.title)
 		}
 	}
 }

@@ -39,7 +39,7 @@ func TestHTTP2SettingsAnnounceLimits(t *testing.T) {
 	}
 }
 
-// One connection is served 250 requests at once.
+// The gateway serves 250 requests of one connection at once.
 func TestHTTP2ConnectionHas250Requests(t *testing.T) {
 	a := startAttacked(t, "embedded:data", true)
 	c, err := gatewaytest.DialHTTP2(a.Addr)

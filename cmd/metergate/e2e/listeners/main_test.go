@@ -1,6 +1,6 @@
-// Package listeners proves what the public listener takes from clients and what it does
-// not: TLS, HTTP/1.1 and HTTP/2 by ALPN, malformed requests, floods of frames, and clients
-// that send or read slowly.
+// Package listeners proves what the public listener accepts from clients and what it
+// refuses: TLS, HTTP/1.1 and HTTP/2 by ALPN, malformed requests, floods of frames, and
+// clients that send or read slowly.
 package listeners
 
 import (

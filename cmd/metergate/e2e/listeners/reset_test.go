@@ -16,9 +16,9 @@ import (
 	"metergate/quota/testkit"
 )
 
-// Requests that are reset at once, in a loop (CVE-2023-44487), and streams that the
-// gateway is brought to reset (CVE-2025-8671): in the end nothing is held, no more is
-// counted than the upstream has sent, and others are served meanwhile.
+// Clients reset their requests at once, in a loop (CVE-2023-44487), or make the gateway
+// reset them (CVE-2025-8671). In the end nothing is held, no more is counted than the
+// upstream has sent, and other users were served meanwhile.
 func TestRapidResetsHoldNothing(t *testing.T) {
 	byClient := func(c *gatewaytest.HTTP2Conn, stream uint32) error {
 		return c.WriteRSTStream(stream, http2.ErrCodeCancel)
@@ -54,8 +54,8 @@ func testRapidReset(t *testing.T, store string, hang bool, reset func(c *gateway
 		if err != nil {
 			t.Fatal(err)
 		}
-		// All that was sent has been read when a ping is answered. Who is told to go
-		// away comes again.
+		// Once the gateway answers a ping, it has read everything before it. If it sends
+		// GOAWAY, the client connects again.
 		for answered := true; answered && left > 0; {
 			for range min(left, 500) {
 				stream, err := c.SendRequest("POST", "/api/analyze", token, true)
@@ -76,7 +76,7 @@ func testRapidReset(t *testing.T, store string, hang bool, reset func(c *gateway
 	a.comesToRest(t)
 	var u quota.Usage
 	client := gatewaytest.TrustingClient(t, a.Pair, true)
-	testkit.EventuallyWithin(t, time.Minute, "nothing is held", func() bool { // which is long before a lease runs out
+	testkit.EventuallyWithin(t, time.Minute, "nothing is held", func() bool { // long before a lease ends
 		u = quota.Usage{InFlight: -1}
 		_, body := gatewaytest.Ask(t, client, "GET", a.URL+"/usage", token, nil)
 		json.Unmarshal([]byte(body), &u)
@@ -91,10 +91,10 @@ func testRapidReset(t *testing.T, store string, hang bool, reset func(c *gateway
 		t.Errorf("%d requests were running, on %d connections", running, connections)
 	}
 	if u.Used > a.sent.Load() {
-		t.Errorf("counted %d; the upstream has sent %d", u.Used, a.sent.Load())
+		t.Errorf("%d are counted, the upstream sent only %d", u.Used, a.sent.Load())
 	}
 	if calls == 0 {
-		t.Error("nobody else was served")
+		t.Error("no other user was served")
 	}
 	if grown > (48+16*connections)<<20 {
 		t.Errorf("it took %d MiB of memory", grown>>20)

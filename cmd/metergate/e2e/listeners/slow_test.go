@@ -12,7 +12,8 @@ import (
 	"metergate/cmd/metergate/gatewaytest"
 )
 
-// A client that sends its request's fields one byte at a time, for ever, is cut off.
+// The gateway closes the connection of a client that sends the headers of its request one
+// byte at a time, without end.
 func TestSlowHeaderIsCutOff(t *testing.T) {
 	t.Parallel() // it takes the ten seconds that such a client has
 	gateway := gatewaytest.StartGateway(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// Strangers who ask for the gateway's files and take none of their bytes have no place
-// among the requests that max_in_flight is for.
+// Clients without a token that ask for the gateway's files and read none of their bytes
+// take none of the places of max_in_flight.
 func TestUnreadFilesTakeNoPlaces(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer upstream.Close()
@@ -33,7 +33,7 @@ func TestUnreadFilesTakeNoPlaces(t *testing.T) {
 	if err := c.ReadUntil(func(f http2.Frame) bool {
 		if h, ok := f.(*http2.MetaHeadersFrame); ok {
 			if answered++; h.PseudoValue("status") != "200" {
-				t.Errorf("a file is answered with %s", h.PseudoValue("status"))
+				t.Errorf("a file got status %s", h.PseudoValue("status"))
 			}
 		}
 		return answered == files
@@ -45,6 +45,6 @@ func TestUnreadFilesTakeNoPlaces(t *testing.T) {
 	}
 	res, body := gatewaytest.Ask(t, gatewaytest.TrustingClient(t, g.Pair, true), "POST", g.URL+"/api/analyze", testkit.Token("u", "free"), nil)
 	if res.StatusCode != 200 {
-		t.Errorf("a user gets %s: %s", res.Status, body)
+		t.Errorf("a user got %s: %s", res.Status, body)
 	}
 }

@@ -18,7 +18,8 @@ import (
 	"metergate/quota/testkit"
 )
 
-// The same requests over HTTP/1.1 and HTTP/2, chosen by ALPN: counted, refused, pushed.
+// Over HTTP/1.1 and over HTTP/2, chosen by ALPN, requests are counted and refused in the
+// same way, and usage is streamed.
 func TestTLSServesHTTP1AndHTTP2(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
@@ -38,10 +39,10 @@ func TestTLSServesHTTP1AndHTTP2(t *testing.T) {
 				t.Fatalf("X-Usage: %s, want %s", got, want)
 			}
 		}
-		// Refused at once, while the client holds its body back.
+		// The request is refused at once, while the client still holds its body back.
 		held, write := io.Pipe()
 		if res, _ := gatewaytest.Ask(t, client, "POST", g.URL+"/api/analyze", testkit.Token(user, "free"), held); res.StatusCode != 429 {
-			t.Errorf("HTTP/%d: one too many got %s", version, res.Status)
+			t.Errorf("HTTP/%d: a request over the limit got %s", version, res.Status)
 		}
 		write.Close()
 		req, _ := http.NewRequest("GET", g.URL+"/usage/stream", nil)
@@ -63,7 +64,7 @@ func TestTLSServesHTTP1AndHTTP2(t *testing.T) {
 	}
 }
 
-// What is older than TLS 1.2, and what is no TLS at all.
+// The listener refuses versions before TLS 1.2, and plain HTTP.
 func TestTLSRefusesOldVersionsAndPlainHTTP(t *testing.T) {
 	g := gatewaytest.StartTLS(t, gatewaytest.ValidKeyPair(t), "http://127.0.0.1:9")
 	for version, good := range map[uint16]bool{tls.VersionTLS10: false, tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true} {
@@ -77,14 +78,15 @@ func TestTLSRefusesOldVersionsAndPlainHTTP(t *testing.T) {
 	}
 	status, body := gatewaytest.Get("http://"+g.Addr+"/usage", "")
 	if status != 400 || !strings.Contains(body, "HTTP request to an HTTPS server") {
-		t.Errorf("plain HTTP: %d %s", status, body)
+		t.Errorf("plain HTTP got %d %s", status, body)
 	}
 	if status, _ := gatewaytest.Get(g.Admin+"/livez", ""); status != 200 {
-		t.Errorf("the admin listener, which is plain: %d", status)
+		t.Errorf("the admin listener, which has no TLS, answers %d", status)
 	}
 }
 
-// HTTP/2 without TLS is not spoken: neither from the first byte nor by an upgrade.
+// The gateway does not speak HTTP/2 without TLS, neither from the first byte nor after an
+// upgrade.
 func TestH2CIsNotSpoken(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor != 1 || r.Header.Get("Upgrade") != "" {
@@ -123,7 +125,8 @@ func TestH2CIsNotSpoken(t *testing.T) {
 	}
 }
 
-// A request in flight over HTTP/2 when the gateway is told to stop gets its answer.
+// A request over HTTP/2 that is in flight when the gateway is told to stop still gets its
+// response.
 func TestDrainAnswersHTTP2Requests(t *testing.T) {
 	arrived, release := make(chan bool), make(chan bool)
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

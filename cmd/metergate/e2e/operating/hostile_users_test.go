@@ -30,31 +30,31 @@ import (
 	"metergate/quota/testkit"
 )
 
-// hostileUsers are ids that a token may have, and that mean something to what handles
-// them on the way, or are near to another one.
+// hostileUsers are user ids that a valid token may have. Each means something to a
+// component on the way, or is similar to another id.
 var hostileUsers = []string{
 	// Patterns and tags of Redis, and the fields and keys of the stores.
 	"*", "?", "[a-z]", "u*", `\*`, "{tag}", "{tag}x", "}{", "user", "user/held/", "used/2026-11/analyze", "held/2026-11",
 	"lease/x", "done/x", "retain/2026-11", "sweep", "attempts", "metergate:{u}", "u:changes", "u:probe",
-	// Each the beginning of the next one, and what looks the same.
+	// Each id is a prefix of the next, or looks the same.
 	"u", "u1", "u11", "u11 ", " u11", "U", "é", "e\u0301", "admin", "аdmin", // the last in Cyrillic
 	// Paths, flags, shells and languages.
 	"../..", "../../etc/passwd", "/", ".", "C:\\x", "-h", "--config=/etc/passwd", "$(id)", "`id`", "; rm -rf x", "%s%d%n", "${JWT_SECRET}",
 	`"`, `\`, `'`, `","user":"x`, `{"user":"admin"}`, "null", "true", "0", "<script>alert(1)</script>", "a&b=c#d", "level=ERROR msg=x", "data: x",
 	// Encodings of something else.
 	"%00", "%0d%0a", "%2e%2e%2f", "a+b", `\r\n`, `\u0000`, "=?utf-8?q?x?=",
-	// Text that shows as something else, or not at all.
+	// Text that is shown as something else, or not at all.
 	" ", "\u00a0", "\u202eresu", "\u2066x\u2069", "ad\u200bmin", "\u200d", "\ufeffu", "\u00adu", "\U000e0041u", "日本語", "\ufffd",
 	strings.Repeat("😀", 64), strings.Repeat("😀", 63) + "😁", strings.Repeat("a", 256),
 }
 
-// refusedUsers are what a token may not have, as JSON.
+// refusedUsers are subjects, as JSON, that a token may not have.
 var refusedUsers = []string{
 	`""`, `null`, `17`, `["u"]`, `{"u":1}`, `"a\r\nb"`, `"a\nb"`, `"a\rb"`, `"\u0000"`, `"a\u0000b"`, `"\u001b[2J"`, `"\u007f"`, `"\u0085"`,
 	`"\u2028"`, `"\u2029"`, `"` + strings.Repeat("a", 257) + `"`, `"` + strings.Repeat("😀", 64) + `a"`, "\"\xff\"", "\"\xed\xa0\x80\"", `"\ud800"`, "\"a\nb\"",
 }
 
-// tokenOf signs a token whose subject is any text, JSON or not.
+// tokenOf signs a token whose subject is any text, even if it is not JSON.
 func tokenOf(subject string) string {
 	encode := base64.RawURLEncoding.EncodeToString
 	text := encode([]byte(`{"alg":"HS256","typ":"JWT"}`)) + "." +
@@ -72,7 +72,7 @@ type hostility struct {
 	sent    *atomic.Int64 // what reached the API
 }
 
-// call makes a request to the API.
+// call makes a request to the API and returns its status.
 func (h *hostility) call(token string) (status int) {
 	h.Helper()
 	req, _ := http.NewRequest("POST", h.gateway.URL+"/api/analyze", nil)
@@ -86,22 +86,22 @@ func (h *hostility) call(token string) (status int) {
 	return res.StatusCode
 }
 
-// want checks what each user has used: a number of his own, and more.
+// want checks what each user has used: calls(i) and more.
 func (h *hostility) want(more int64) {
 	h.Helper()
 	for i, user := range hostileUsers {
 		u := gatewaytest.Usage(h.T, h.gateway, testkit.Token(user, "free"))
 		if want := calls(i) + more; u.User != user || u.Used != want || u.InFlight != 0 || u.Endpoints["analyze"].Used != want {
-			h.Errorf("%q has used %d, %+v, and is called %q; want %d", user, u.Used, u.Endpoints, u.User, want)
+			h.Errorf("%q has used %d, %+v, and is named %q; want %d", user, u.Used, u.Endpoints, u.User, want)
 		}
 	}
 }
 
-// calls is how many a user makes, not the same as his neighbours.
+// calls is how many calls the user at index i makes. Neighbours make different numbers.
 func calls(i int) int64 { return int64(1 + i%5) }
 
-// watch reads a user's stream until it says that he has used what he will. It fails if
-// it ever speaks of somebody else, or of more.
+// watch reads a user's stream until it shows the final count. It fails if the stream ever
+// shows another user or a higher count.
 func (h *hostility) watch(user string, final int64, opened *sync.WaitGroup) error {
 	req, _ := http.NewRequest("GET", h.gateway.URL+"/usage/stream", nil)
 	req.Header.Set("Authorization", "Bearer "+testkit.Token(user, "free"))
@@ -135,7 +135,7 @@ func (h *hostility) watch(user string, final int64, opened *sync.WaitGroup) erro
 	return fmt.Errorf("the stream ended, status %s", res.Status)
 }
 
-// series are the names and labels of the gateway's metrics.
+// series returns the names and labels of the gateway's metrics.
 func (h *hostility) series() []string {
 	h.Helper()
 	status, body := gatewaytest.Get(h.gateway.Admin+"/metrics", "")
@@ -152,8 +152,8 @@ func (h *hostility) series() []string {
 	return names
 }
 
-// requestLines parses the log, all of which is JSON, and returns how many requests to the API
-// it has of each user with a status.
+// requestLines parses the log, every line of which must be JSON. It returns how many
+// lines about requests to the API with a status there are for each user.
 func (h *hostility) requestLines(status int) map[string]int64 {
 	h.Helper()
 	users := map[string]int64{}
@@ -173,11 +173,11 @@ func (h *hostility) requestLines(status int) map[string]int64 {
 	return users
 }
 
-// everybody has each user make his calls, with a stream open, and looks at all that
-// the gateway shows.
+// everybody makes the calls of all users, with their streams open, and checks the
+// streams, the counts, the metrics and the log.
 func (h *hostility) everybody() {
 	h.Helper()
-	// What there is in the metrics after one of each.
+	// Create all series that there are to be in the metrics.
 	var warm sync.WaitGroup
 	warm.Add(1)
 	h.call(testkit.Token("somebody", "free"))
@@ -186,10 +186,10 @@ func (h *hostility) everybody() {
 	}
 	gatewaytest.Usage(h.T, h.gateway, testkit.Token("somebody", "free"))
 	if status := h.call(tokenOf(`""`)); status != 401 {
-		h.Errorf("without a subject: %d", status)
+		h.Errorf("a token without a subject got %d", status)
 	}
 	var before []string
-	testkit.EventuallyWithin(h.T, time.Minute, "what was done is in the metrics", func() bool {
+	testkit.EventuallyWithin(h.T, time.Minute, "the first requests are in the metrics", func() bool {
 		before = h.series()
 		return slices.ContainsFunc(before, func(s string) bool { return strings.Contains(s, `code="2xx",method="GET",route="GET /usage/stream"`) }) &&
 			slices.ContainsFunc(before, func(s string) bool { return strings.Contains(s, `code="4xx",method="POST",route="POST /api/analyze"`) })
@@ -243,18 +243,18 @@ func (h *hostility) everybody() {
 		delete(lines, user)
 	}
 	if len(lines) > 0 {
-		h.Errorf("in the log, and none of the users: %v", lines)
+		h.Errorf("the log has other users: %v", lines)
 	}
 }
 
-// restart kills the gateway and starts another.
+// restart kills the gateway and starts another one.
 func (h *hostility) restart(store, upstream string, env ...string) {
 	h.Helper()
 	h.gateway.Kill()
 	h.gateway = gatewaytest.StartGateway(h.T, store, upstream, env...)
 }
 
-// files are the names of those below a folder.
+// files returns the names of the files below a folder.
 func (h *hostility) files(dir string) (names []string) {
 	h.Helper()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -269,15 +269,15 @@ func (h *hostility) files(dir string) (names []string) {
 	return names
 }
 
-// Whatever a user is called: he has his own count, on every gateway, after a crash and
-// through the journal; his stream shows his numbers only; and nothing but the number is
-// seen in the metrics, one line of JSON a request in the log, and no file or key of his
-// making anywhere.
+// Whatever its id is, each user has a count of their own, on every gateway, after a crash
+// and through the journal. Their stream shows only their own numbers. The metrics show no
+// user, the log has one line of JSON for each request, and no id makes a file or a key of
+// its own.
 func TestHostileUsersStayApart(t *testing.T) {
 	seen := map[string]bool{}
 	for _, user := range hostileUsers {
 		if seen[user] {
-			t.Fatalf("%q is there twice", user)
+			t.Fatalf("%q is in the list twice", user)
 		}
 		seen[user] = true
 	}
@@ -296,7 +296,7 @@ func TestHostileUsersStayApart(t *testing.T) {
 		h.restart("embedded:"+dir, upstream)
 		h.want(0)
 		if got := h.files(dir); !slices.Equal(got, []string{"usage.db"}) {
-			t.Errorf("the store's folder has %q", got)
+			t.Errorf("the store's folder has the files %q", got)
 		}
 	})
 
@@ -326,7 +326,8 @@ func TestHostileUsersStayApart(t *testing.T) {
 			}
 		}
 
-		// An outage: the counts wait in the journal, and another gateway finds them.
+		// During an outage the counts go to the journal, where the next gateway finds
+		// them.
 		faultProxy.RefuseConnections(true)
 		faultProxy.CutConnections()
 		for _, user := range hostileUsers {
@@ -338,13 +339,13 @@ func TestHostileUsersStayApart(t *testing.T) {
 		h.restart(redis.URL(), upstream, env...)
 		h.want(1)
 		if got := h.files(journal); !slices.Equal(got, []string{"journal.db"}) {
-			t.Errorf("the journal's folder has %q", got)
+			t.Errorf("the journal's folder has the files %q", got)
 		}
 	})
 }
 
-// In the text format, too, a user's id is one value on one line, and what it would do to
-// a terminal is escaped.
+// In the text format of the log, too, a user's id is one value on one line, and control
+// sequences for terminals are escaped.
 func TestTextLogEscapesHostileUsers(t *testing.T) {
 	for _, user := range hostileUsers {
 		var text strings.Builder

@@ -15,8 +15,8 @@ import (
 	"metergate/quota/testkit"
 )
 
-// A request in flight when the gateway is told to stop gets its answer, and is
-// counted; readiness has turned before.
+// When the gateway is told to stop, a request in flight still gets its response and is
+// counted. The gateway stops being ready before that.
 func TestDrainAnswersRequestInFlight(t *testing.T) {
 	arrived, release := make(chan bool), make(chan bool)
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -64,10 +64,11 @@ func TestDrainAnswersRequestInFlight(t *testing.T) {
 	}
 	again := gatewaytest.StartGateway(t, "embedded:"+dir, upstream.URL)
 	if u := gatewaytest.Usage(t, again, token); u.Used != 1 {
-		t.Errorf("after a restart %d are used, want 1", u.Used)
+		t.Errorf("after a restart the usage is %d, want 1", u.Used)
 	}
 }
 
+// A second signal ends the gateway at once, even while a request is in flight.
 func TestSecondSignalEndsAtOnce(t *testing.T) {
 	arrived := make(chan bool, 1)
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -90,6 +91,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	}
 }
 
+// The metrics count requests, decisions and calls of the store, and name no user.
 func TestMetricsShowRequestsButNoUsers(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer upstream.Close()
@@ -103,7 +105,7 @@ func TestMetricsShowRequestsButNoUsers(t *testing.T) {
 		}
 	}
 	gatewaytest.Get(g.URL+"/nowhere", token)
-	// The last request is noted after its response has gone out.
+	// The gateway records the last request after it has sent the response.
 	var body string
 	testkit.EventuallyWithin(t, time.Minute, "all requests are in the metrics", func() bool {
 		_, body = gatewaytest.Get(g.Admin+"/metrics", "")
@@ -125,11 +127,11 @@ func TestMetricsShowRequestsButNoUsers(t *testing.T) {
 		t.Error("/metrics names a user")
 	}
 	if status, _ := gatewaytest.Get(g.URL+"/metrics", token); status != 404 {
-		t.Errorf("/metrics on the public listener: %d", status)
+		t.Errorf("/metrics on the public listener: status %d, want 404", status)
 	}
 }
 
-// What can cost counts in how Redis is set up is said at the start.
+// The log at the start warns of settings of Redis that can lose counts.
 func TestStartWarnsOfRedisSettings(t *testing.T) {
 	careless := redistest.Start(t, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
 	g := gatewaytest.StartGateway(t, careless.URL(), "http://127.0.0.1:9")
@@ -139,6 +141,6 @@ func TestStartWarnsOfRedisSettings(t *testing.T) {
 	careful := redistest.Start(t, "--appendonly", "yes")
 	g = gatewaytest.StartGateway(t, careful.URL(), "http://127.0.0.1:9")
 	if text := g.Output(); strings.Contains(text, `"WARN"`) {
-		t.Errorf("it warns of a Redis that is set up well:\n%s", text)
+		t.Errorf("the log warns of a Redis with safe settings:\n%s", text)
 	}
 }

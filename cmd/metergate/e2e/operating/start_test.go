@@ -9,7 +9,7 @@ import (
 	"metergate/cmd/metergate/gatewaytest"
 )
 
-// At the start the log says what runs where.
+// The log at the start says what runs where.
 func TestStartLogsWhatRunsWhere(t *testing.T) {
 	upstream := httptest.NewServer(http.NotFoundHandler())
 	defer upstream.Close()

@@ -73,8 +73,8 @@ func (r *renewal) wantOpen(when string) {
 // shows reports whether new connections see a certificate.
 func (r *renewal) shows(p gatewaytest.KeyPair) bool { return r.gateway.Certificate().Equal(p.Parsed) }
 
-// wantRefused reloads files that are broken: what names the fault, and the certificate
-// stays that of stays.
+// wantRefused reloads a broken configuration. The reload must name the fault, and new
+// connections must still see the certificate of stays.
 func (r *renewal) wantRefused(what string, stays gatewaytest.KeyPair) {
 	r.Helper()
 	status, body := r.gateway.Reload(gatewaytest.AdminToken)
@@ -100,7 +100,7 @@ func TestCertificateReload(t *testing.T) {
 	r := newRenewal(t, first)
 	g := r.gateway
 	if !r.shows(first) {
-		t.Error("the certificate at the start is another one")
+		t.Error("the gateway starts with another certificate")
 	}
 	r.wantOpen("at first")
 
@@ -133,7 +133,7 @@ func TestCertificateReload(t *testing.T) {
 	g.Save(strings.Replace(strings.Replace(g.Text, gatewaytest.TLSLine, "", 1), "requests: 100", "requests: 123", 1))
 	testkit.EventuallyWithin(t, time.Minute, "the rest of the file is in force", func() bool { return *g.Usage(r.client, "u").Limit == 123 })
 	if !r.shows(third) {
-		t.Error("without tls in the file the certificate is another one")
+		t.Error("without tls in the file the gateway shows another certificate")
 	}
 	r.wantOpen("after tls was taken out of the file")
 	close(r.more)
@@ -192,6 +192,6 @@ func TestCertificateDatesWarn(t *testing.T) {
 	g.Replace("cert.pem", good.Cert)
 	g.Replace("key.pem", good.Key)
 	if text := validate(); strings.Contains(text, "warning") {
-		t.Errorf("validate, of a good certificate:\n%s", text)
+		t.Errorf("validate warns of a good certificate:\n%s", text)
 	}
 }

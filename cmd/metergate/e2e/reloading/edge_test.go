@@ -11,8 +11,8 @@ import (
 	"metergate/quota/testkit"
 )
 
-// A reload changes whom the gateway believes, how much it serves at once, and what it
-// logs; what was running before counts all the same.
+// A reload changes which proxies the gateway trusts, how many requests it serves at once,
+// and what it logs. Requests that run since before the reload count as well.
 func TestReloadChangesTrustBoundsAndLog(t *testing.T) {
 	arrived, release := make(chan bool), make(chan bool)
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -46,43 +46,43 @@ func TestReloadChangesTrustBoundsAndLog(t *testing.T) {
 		}
 	}
 	if status, chain, id := ask(""); status != 200 || chain != "127.0.0.1" || id == "from-the-proxy" {
-		t.Errorf("before: %d, %s, %s", status, chain, id)
+		t.Errorf("before the reload: status %d, X-Forwarded-For %s, request id %s", status, chain, id)
 	}
 	first := make(chan int)
 	go func() { status, _, _ := ask("?wait"); first <- status }()
 	<-arrived
 	set("trusted_proxies: [127.0.0.1]\nmax_in_flight: { per_user: 1 }\nlog: { user: hash }")
 	if status, _, id := ask(""); status != 429 || id != "from-the-proxy" {
-		t.Errorf("with one running since before the reload: %d, %s", status, id)
+		t.Errorf("while a request from before the reload runs: status %d, want 429; request id %s", status, id)
 	}
 	set("trusted_proxies: [127.0.0.1]\nlog: { user: hash }")
 	if status, chain, id := ask(""); status != 200 || chain != "203.0.113.9, 127.0.0.1" || id != "from-the-proxy" {
-		t.Errorf("of a trusted proxy: %d, %s, %s", status, chain, id)
+		t.Errorf("from a trusted proxy: status %d, X-Forwarded-For %s, request id %s", status, chain, id)
 	}
 	g.WaitForOutput(func(text string) bool {
 		return strings.Contains(text, `"client":"203.0.113.9"`) && strings.Contains(text, `"user":"`+userHash+`"`)
 	})
 	set("log: { user: omit, sample_successes: 0 }")
 	if status, chain, _ := ask(""); status != 200 || chain != "127.0.0.1" {
-		t.Errorf("of one that is trusted no more: %d, %s", status, chain)
+		t.Errorf("from a proxy that is no longer trusted: status %d, X-Forwarded-For %s", status, chain)
 	}
 	close(release)
 	if status := <-first; status != 200 {
-		t.Errorf("the first: %d", status)
+		t.Errorf("the request from before the reload got %d", status)
 	}
-	// Not how many: the file is watched, too.
+	// The number is not known, because the watcher reloads the file as well.
 	if n := gatewaytest.Metric(g.Process, `metergate_config_reloads_total{result="success"}`); n == "0" {
-		t.Error("no reload is counted")
+		t.Error("the metric counts no reload")
 	}
 	if n := gatewaytest.Metric(g.Process, `metergate_config_reloads_total{result="failure"}`); n != "0" {
 		t.Errorf("%s reloads have failed", n)
 	}
 	g.Save("nonsense: true\n")
 	if status, _ := g.Reload(gatewaytest.AdminToken); status == 200 {
-		t.Error("nonsense was loaded")
+		t.Error("a configuration with an unknown key was loaded")
 	}
 	if n := gatewaytest.Metric(g.Process, `metergate_config_reloads_total{result="failure"}`); n == "0" {
-		t.Error("no failed reload is counted")
+		t.Error("the metric counts no failed reload")
 	}
 }
 

@@ -63,7 +63,7 @@ func (i *issuer) token(user string) string {
 	return signed
 }
 
-// jwksYAML is reloadYAML with other tokens; auth is what stands within auth.jwt.
+// jwksYAML is gatewaytest.ReloadYAML with another content of auth.jwt.
 func jwksYAML(upstream string, limit int, auth string) string {
 	text := gatewaytest.ReloadYAML(upstream, limit)
 	before, rest, _ := strings.Cut(text, "auth: ")
@@ -73,15 +73,16 @@ func jwksYAML(upstream string, limit int, auth string) string {
 
 func jwksAuth(i *issuer) string { return fmt.Sprintf("jwks_url: %q, algorithms: [ES256]", i.URL) }
 
-// A gateway whose key server is down starts, says what it waits for, and judges no
-// token: 503. It is ready with the first keys, and stays so when the server is gone.
+// A gateway whose key server is down starts, says what it waits for, and answers 503
+// because it can verify no token. It becomes ready with the first keys, and stays ready
+// when the key server goes away.
 func TestKeyServerDownAtStart(t *testing.T) {
 	upstream, key := gatewaytest.StartUpstream(t, "ok"), newIssuer(t)
 	key.down.Store(true)
 	g := gatewaytest.StartWith(t, jwksYAML(upstream.URL, 100, jwksAuth(key)))
 	g.WaitForText("answers 502 Bad Gateway")
 	if log := g.Output(); !strings.Contains(log, "the gateway is not ready") {
-		t.Errorf("the log:\n%s", log)
+		t.Errorf("the log does not say that the gateway is not ready:\n%s", log)
 	}
 	if status, body := gatewaytest.Get(g.Admin+"/readyz", ""); status != 503 || !strings.Contains(body, `"status":"waiting"`) || !strings.Contains(body, `"jwks_url":"`+key.URL+` answers 502`) {
 		t.Errorf("/readyz: %d %s", status, body)
@@ -103,7 +104,7 @@ func TestKeyServerDownAtStart(t *testing.T) {
 	res.Body.Close()
 	if res.StatusCode != 503 || res.Header.Get("Retry-After") != "1" || err != nil ||
 		problem.Type != "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity" {
-		t.Errorf("before the first keys: %v %+v %v", res, problem, err)
+		t.Errorf("before the first keys: %v, problem %+v, error %v", res, problem, err)
 	}
 	if status, body := gatewaytest.Get(g.URL+"/usage", testkit.Token("u", "free")); status != 401 {
 		t.Errorf("a bad token before the first keys: %d %s", status, body)
@@ -112,7 +113,7 @@ func TestKeyServerDownAtStart(t *testing.T) {
 	key.down.Store(false)
 	testkit.EventuallyWithin(t, time.Minute, "the gateway is ready", func() bool { status, _ := gatewaytest.Get(g.Admin+"/readyz", ""); return status == 200 })
 	if status := gatewaytest.Post(http.DefaultClient, g.URL+"/api/analyze", key.token("u")); status != 200 {
-		t.Errorf("with keys: %d", status)
+		t.Errorf("with keys, a request got %d", status)
 	}
 	key.CloseClientConnections()
 	key.Close()
@@ -124,8 +125,8 @@ func TestKeyServerDownAtStart(t *testing.T) {
 	}
 }
 
-// A reload takes the keys of a URL over, asks another URL before it changes anything,
-// and is refused when that has none.
+// A reload keeps the keys of the same URL. It fetches the keys of another URL before it
+// changes anything, and fails if it cannot get them.
 func TestReloadTakesOverKeys(t *testing.T) {
 	upstream, a, b := gatewaytest.StartUpstream(t, "ok"), newIssuer(t), newIssuer(t)
 	g := gatewaytest.StartWith(t, jwksYAML(upstream.URL, 100, jwksAuth(a)))
@@ -142,7 +143,7 @@ func TestReloadTakesOverKeys(t *testing.T) {
 	wants := func(token string, want int) {
 		t.Helper()
 		if status, body := gatewaytest.Get(g.URL+"/usage", token); status != want {
-			t.Errorf("%d %s, want %d", status, body, want)
+			t.Errorf("GET /usage: status %d: %s; want %d", status, body, want)
 		}
 	}
 	wants(a.token("u"), 200)
@@ -154,7 +155,7 @@ func TestReloadTakesOverKeys(t *testing.T) {
 	reload(jwksYAML(upstream.URL, 101, jwksAuth(a)+", leeway: 1s"), 200)
 	wants(a.token("u"), 200)
 	if n := a.asked.Load(); n != 1 {
-		t.Errorf("the key server was asked %d times", n)
+		t.Errorf("the key server was asked %d times, want once", n)
 	}
 
 	b.down.Store(true)

@@ -24,8 +24,8 @@ import (
 	"metergate/quota/testkit"
 )
 
-// The upstream is swapped under load: no request fails, and the next new one goes to
-// the new upstream. Nothing is left behind.
+// The upstream is swapped under load. No request fails, the next new request goes to the
+// new upstream, and nothing is left of the old one.
 func TestUpstreamSwapUnderLoad(t *testing.T) {
 	upstreams := []*httptest.Server{gatewaytest.StartUpstream(t, "a"), gatewaytest.StartUpstream(t, "b")}
 	g := gatewaytest.StartReloadable(t, upstreams[0].URL)
@@ -52,7 +52,7 @@ func TestUpstreamSwapUnderLoad(t *testing.T) {
 			for !stop.Load() {
 				calls.Add(1)
 				if got := call(fmt.Sprint("load-", worker)); got != "a" && got != "b" {
-					t.Errorf("under load: %s", got)
+					t.Errorf("a request under load got %s", got)
 					return
 				}
 			}
@@ -76,12 +76,12 @@ func TestUpstreamSwapUnderLoad(t *testing.T) {
 	wait.Wait()
 	t.Logf("%d requests", calls.Load())
 	client.CloseIdleConnections()
-	testkit.EventuallyWithin(t, time.Minute, "nothing is left of what was replaced", func() bool {
+	testkit.EventuallyWithin(t, time.Minute, "nothing is left of the old upstreams", func() bool {
 		now := processStats(t, g.Process)
 		return now["go_goroutines"] <= before["go_goroutines"]+10 && now["process_open_fds"] <= before["process_open_fds"]+10
 	})
 	if u := gatewaytest.Usage(t, g.Process, testkit.Token("after", "enterprise")); u.Used != int64(gatewaytest.Times(50, 1000)) || u.InFlight != 0 {
-		t.Errorf("used %d, in flight %d", u.Used, u.InFlight)
+		t.Errorf("used %d, in flight %d; want one for each swap, and none", u.Used, u.InFlight)
 	}
 }
 
@@ -95,7 +95,7 @@ func processStats(t *testing.T, p *gatewaytest.Process) map[string]float64 {
 	return stats
 }
 
-// Files that are broken, in many ways, change nothing, and each is said so.
+// Files that are broken in many ways change nothing, and each reload says what is wrong.
 func TestBrokenFilesChangeNothing(t *testing.T) {
 	upstream := gatewaytest.StartUpstream(t, "ok")
 	g := gatewaytest.StartReloadable(t, upstream.URL)
@@ -124,7 +124,7 @@ func TestBrokenFilesChangeNothing(t *testing.T) {
 			Faults []string
 		}
 		if err := json.Unmarshal([]byte(body), &problem); err != nil || status != 422 || len(problem.Faults) == 0 || !strings.Contains(problem.Faults[0], "gateway.yaml:") {
-			t.Fatalf("file %d: %d %s:\n%s", n, status, body, strings.Join(lines, "\n"))
+			t.Fatalf("file %d: status %d: %s; the file:\n%s", n, status, body, strings.Join(lines, "\n"))
 		}
 		if got := g.Limit(); got != 100 {
 			t.Fatalf("after a broken file the limit is %d", got)
@@ -134,11 +134,11 @@ func TestBrokenFilesChangeNothing(t *testing.T) {
 		t.Error("the metric does not say that the reload failed")
 	}
 	if status := gatewaytest.Post(http.DefaultClient, g.URL+"/api/analyze", testkit.Token("u", "free")); status != 200 {
-		t.Errorf("a request: %d", status)
+		t.Errorf("a request got %d", status)
 	}
-	// The same file again, byte for byte: the broken edit is undone.
+	// Undo the broken edit: the file is again the same, byte for byte.
 	g.Save(good)
-	testkit.EventuallyWithin(t, time.Minute, "the metric says that all is well", func() bool {
+	testkit.EventuallyWithin(t, time.Minute, "the metric says that the reload succeeded", func() bool {
 		_, body := gatewaytest.Get(g.Admin+"/metrics", "")
 		return strings.Contains(body, "metergate_config_last_reload_successful 1")
 	})
@@ -146,7 +146,8 @@ func TestBrokenFilesChangeNothing(t *testing.T) {
 	testkit.EventuallyWithin(t, time.Minute, "a good file is in force", func() bool { return g.Limit() == 101 })
 }
 
-// Reloads of all origins, mixed: what is in the file in the end is in force.
+// Reloads by the watcher and by the API are mixed. In the end, the content of the file is
+// in force.
 func TestMixedReloadsEndWithTheFile(t *testing.T) {
 	upstream := gatewaytest.StartUpstream(t, "ok")
 	g := gatewaytest.StartReloadable(t, upstream.URL)
@@ -161,14 +162,14 @@ func TestMixedReloadsEndWithTheFile(t *testing.T) {
 			t.Fatalf("after the API's reload the limit is %d", got)
 		}
 	}
-	// A file that comes after the one that names it.
+	// A configuration names a file that is only written later.
 	g.Save(strings.Replace(text(300), `secret: "`+testkit.Secret+`"`, "secret_file: late", 1))
 	g.WaitForText("was not reloaded")
 	os.WriteFile(filepath.Join(filepath.Dir(g.File), "late"), []byte(testkit.Secret), 0o600)
 	testkit.EventuallyWithin(t, time.Minute, "the late file", func() bool { return g.Limit() == 300 })
 }
 
-// A folder in which something is written all the time does not hide a change.
+// Constant writes in the folder do not hide a change of the configuration.
 func TestBusyFolderHidesNoChange(t *testing.T) {
 	upstream := gatewaytest.StartUpstream(t, "ok")
 	g := gatewaytest.StartReloadable(t, upstream.URL)
@@ -190,11 +191,12 @@ func TestBusyFolderHidesNoChange(t *testing.T) {
 	close(stop)
 	wait.Wait()
 	if took := time.Since(began); took > 20*time.Second { // the poll comes every 30
-		t.Errorf("it took %v", took)
+		t.Errorf("the reload took %v: only the poll noticed the change", took)
 	}
 }
 
-// Another weight is not another target: what is known of its health stays.
+// A target that gets another weight is still the same target: the gateway keeps what it
+// knows about its health.
 func TestWeightKeepsHealth(t *testing.T) {
 	good := gatewaytest.StartUpstream(t, "ok")
 	bad := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) }))
@@ -212,7 +214,7 @@ func TestWeightKeepsHealth(t *testing.T) {
 		_, body := gatewaytest.Get(g.Admin+"/metrics", "")
 		return strings.Contains(body, `target="`+bad.URL)
 	})
-	testkit.EventuallyWithin(t, time.Minute, "it is out", up(1))
+	testkit.EventuallyWithin(t, time.Minute, "the second target is out", up(1))
 	for weight := range 5 {
 		g.Save(text(2 + weight))
 		if status, body := g.Reload(gatewaytest.AdminToken); status != 200 {
@@ -220,13 +222,13 @@ func TestWeightKeepsHealth(t *testing.T) {
 		}
 		for range 20 {
 			if status := gatewaytest.Post(http.DefaultClient, g.URL+"/api/analyze", testkit.Token("u", "enterprise")); status != 200 {
-				t.Fatalf("after another weight a request got %d", status)
+				t.Fatalf("after a change of the weight a request got %d", status)
 			}
 		}
 	}
 }
 
-// Every way to change a file is noticed without being told, and so is SIGHUP.
+// The gateway notices every way of changing a file by itself, and reloads on SIGHUP.
 func TestChangesAreNoticed(t *testing.T) {
 	upstream := gatewaytest.StartUpstream(t, "ok")
 	text := func(limit int) string { return gatewaytest.ReloadYAML(upstream.URL, limit) }
@@ -252,7 +254,8 @@ func TestChangesAreNoticed(t *testing.T) {
 		testkit.EventuallyWithin(t, time.Minute, "the new limit", func() bool { return g.Limit() == 300 })
 	})
 	t.Run("ConfigMap", func(t *testing.T) {
-		// gateway.yaml -> ..data/gateway.yaml, ..data -> a folder that is swapped.
+		// gateway.yaml is a link to ..data/gateway.yaml, and ..data a link to a folder
+		// that is swapped.
 		dir := t.TempDir()
 		version := func(n, limit int) {
 			folder := filepath.Join(dir, fmt.Sprint("..version-", n))
@@ -285,7 +288,7 @@ func TestChangesAreNoticed(t *testing.T) {
 			g.Signal(syscall.SIGHUP)
 		}
 		g.WaitForText("the configuration was reloaded")
-		// What takes a restart is said, and the rest is applied.
+		// The log names settings that take a restart; the others are applied.
 		g.Save(strings.NewReplacer("embedded:data", "embedded:elsewhere", "127.0.0.1:0\nshut", "127.0.0.1:1\nshut").Replace(text(500)))
 		testkit.EventuallyWithin(t, time.Minute, "the new limit", func() bool { return g.Limit() == 500 })
 		for _, what := range []string{"store has changed", "listen has changed"} {
@@ -306,8 +309,8 @@ func TestChangesAreNoticed(t *testing.T) {
 	})
 }
 
-// An upstream's open response and the stream of usage outlive reloads; the stream
-// goes on by the new limits.
+// An open response of the upstream and an open stream of usage survive reloads. The
+// stream continues with the new limits.
 func TestStreamsOutliveReloads(t *testing.T) {
 	more := make(chan bool)
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -16,8 +16,8 @@ import (
 	"metergate/quota/testkit"
 )
 
-// A mortal is a target that can be killed with its connections and started again on
-// its address.
+// A mortal is a target that can be killed together with its connections and started again
+// on the same address.
 type mortal struct {
 	t       *testing.T
 	addr    string
@@ -45,8 +45,8 @@ func (m *mortal) start() {
 
 func (m *mortal) kill() { m.server.Close() }
 
-// Of two targets one is killed and started again, under load. No idempotent request
-// fails, and none reaches the targets twice that must not.
+// One of two targets is killed and started again, under load. No idempotent request
+// fails, and no other request reaches the targets twice.
 func TestTargetDiesUnderLoad(t *testing.T) {
 	var seen sync.Map // how often each POST came, by its id
 	handler := func(w http.ResponseWriter, r *http.Request) {
@@ -91,7 +91,7 @@ func TestTargetDiesUnderLoad(t *testing.T) {
 				case status == 200 && err == nil:
 					gets.Add(1)
 				default:
-					t.Errorf("GET: %d, error %v", status, err)
+					t.Errorf("a GET got status %d, error %v", status, err)
 				}
 			}
 		})
@@ -108,7 +108,8 @@ func TestTargetDiesUnderLoad(t *testing.T) {
 		progress()
 		m.start()
 		progress()
-		// Both have to be back before one goes: with none there is nobody to try.
+		// Both targets have to be up before one is killed, or there may be none to retry
+		// on.
 		testkit.EventuallyWithin(t, time.Minute, "both are up", func() bool {
 			return gatewaytest.TargetsUp(g.Process) == 2
 		})
@@ -118,7 +119,7 @@ func TestTargetDiesUnderLoad(t *testing.T) {
 	t.Logf("%d GETs, %d POSTs, %d failed POSTs", gets.Load(), posts.Load(), failedPosts.Load())
 	seen.Range(func(id, n any) bool {
 		if got := n.(*atomic.Int64).Load(); got != 1 {
-			t.Errorf("POST %s reached the targets %d times", id, got)
+			t.Errorf("POST %s reached the targets %d times, want once", id, got)
 		}
 		return true
 	})
