@@ -11,19 +11,19 @@ import (
 	"metergate/proxy/browser"
 )
 
-func TestServe(t *testing.T) {
+func TestServeSetsHeadersAndETags(t *testing.T) {
 	serve := func(method, name string, header ...string) *http.Response {
 		r := httptest.NewRequest(method, "/usage/"+name, nil)
 		for i := 0; i < len(header); i += 2 {
 			r.Header.Add(header[i], header[i+1])
 		}
 		w := httptest.NewRecorder()
-		// As the CORS of the API may have set it.
+		// The CORS settings of the API may have set these.
 		w.Header().Set("Access-Control-Allow-Origin", "https://app.example.com")
 		w.Header().Set("Access-Control-Allow-Credentials", "true")
 		status := browser.Serve(w, r, name)
 		if res := w.Result(); res.StatusCode != status {
-			t.Errorf("%s %s: returned %d, answered %d", method, name, status, res.StatusCode)
+			t.Errorf("%s %s: returned %d, but answered %d", method, name, status, res.StatusCode)
 		}
 		return w.Result()
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/evanw/esbuild/pkg/api"
 )
 
-var update = flag.Bool("update", false, "write client.js and meter.js anew from src")
+var update = flag.Bool("update", false, "rewrite client.js and meter.js from src")
 
 // client.js and meter.js are committed, so that nobody needs a bundler to build the
 // gateway. They must be what esbuild makes of src.

@@ -5,12 +5,12 @@ export type Per = 'minute' | 'hour' | 'day' | 'week' | 'month' | 'year';
 
 export interface EndpointUsage {
   used: number;
-  /** With a limit of its own over the period. */
+  /** Present if the endpoint has its own limit over the period; so are the next four. */
   limit?: number;
   remaining?: number;
   percent?: number;
   status?: Status;
-  /** With a limit of its own: a call would be admitted. */
+  /** Whether a call would be admitted. */
   allowed?: boolean;
 }
 
@@ -28,14 +28,14 @@ export interface Usage {
   user: string;
   plan: string;
   used: number;
-  /** null without a limit; so are remaining and percent. */
+  /** null if there is no limit; so are remaining and percent. */
   limit: number | null;
   remaining: number | null;
   percent: number | null;
-  /** Units that running calls hold, of all devices. */
+  /** Units that running calls hold, on all devices. */
   in_flight: number;
   status: Status;
-  /** A call would pass now. With status blocked: the plan blocks nothing (mode: observe). */
+  /** Whether a call would be admitted now. With status blocked: the plan only observes. */
   allowed: boolean;
   period: { per: Per; start: string; end: string };
   endpoints: Record<string, EndpointUsage>;
@@ -46,21 +46,21 @@ export interface Usage {
 }
 
 /**
- * idle: nothing is open, at the start and in hidden tabs. live: pushed. polling:
- * read every 10 seconds. offline: nothing answers; the state is stale.
+ * idle: nothing is open, at the start and in hidden tabs. live: the gateway pushes changes.
+ * polling: the client reads every 10 seconds. offline: no answer; the state is stale.
  */
 export type Connection = 'idle' | 'live' | 'polling' | 'offline';
 
 /**
- * unreachable: no answer. unavailable: an answer without numbers. unauthorized: the
- * token is refused, or there is none. token: getToken failed.
+ * unreachable: no answer. unavailable: an answer without usage numbers. unauthorized: the
+ * token was refused, or there is none. token: getToken failed.
  */
 export type ConnectionProblem = null | 'unreachable' | 'unavailable' | 'unauthorized' | 'token';
 
-/** The limit that refused a call of this tab. A 429 for too many attempts is none. */
+/** Why a limit refused a call of this tab. A 429 for too many attempts does not count. */
 export interface Refusal {
   endpoint: string | null;
-  /** Names of the limits that are reached. */
+  /** Names of the limits that were reached. */
   violated: string[];
   detail: string;
   upgrade_url: string | null;
@@ -71,23 +71,23 @@ export interface Refusal {
 export interface UsageState extends Usage {
   /** Running calls of this browser, in all tabs. */
   pending: number;
-  /** The gateway has lost its store, or does not answer: the last known numbers. */
+  /** The numbers are the last known ones: the gateway, or its store, does not answer. */
   stale: boolean;
   connection: Connection;
-  /** The last call of this tab that was refused; null again once one would be admitted. */
+  /** The last refusal of a call of this tab; null once a call would be admitted again. */
   refused: Refusal | null;
 }
 
 export interface UsageClientOptions {
-  /** The gateway's address; default: where client.js came from. */
+  /** The gateway's address; default: where client.js was loaded from. */
   baseUrl?: string | URL;
   /**
-   * The token of the user who is signed in, or null. It is asked for each request, so
-   * keep it at hand; `refresh` is true when the last one was refused or has expired.
-   * Without getToken no Authorization field is sent.
+   * Returns the token of the user who is signed in, or null. It is called for each request,
+   * so it should be fast. `refresh` is true if the last token was refused or has expired.
+   * Without getToken no Authorization header is sent.
    */
   getToken?: (options: { refresh: boolean }) => string | null | undefined | Promise<string | null | undefined>;
-  /** What sends the requests; default: window.fetch. */
+  /** Sends the requests; default: window.fetch. */
   fetch?: typeof globalThis.fetch;
 }
 
@@ -103,21 +103,22 @@ export interface UsageClientEventMap {
 
 export class UsageClient extends EventTarget {
   constructor(options?: UsageClientOptions);
-  /** The last known state; null before the first. Another object after each change. */
+  /** The last known state; null before the first. Each change makes a new object. */
   readonly current: UsageState | null;
   readonly connection: Connection;
   readonly problem: ConnectionProblem;
   readonly baseUrl: string;
   /**
-   * Calls fn with the current state, if there is one, and after every change; with
-   * null when the user has changed and nothing is known of the new one.
+   * Calls fn with the current state, if there is one, and after every change. When the user
+   * has changed, fn gets null until the state of the new one is known. Returns a function
+   * that ends the subscription.
    */
   subscribe: (fn: (state: UsageState | null) => void) => () => void;
-  /** Asks the gateway now, with the token as it is now. Never rejects. */
+  /** Asks the gateway now, with the current token. Never rejects; see `stale`. */
   refresh: () => Promise<UsageState | null>;
-  /** window.fetch, with the token and the pending part for calls to the gateway. */
+  /** A drop-in for window.fetch: adds the token to calls to the gateway and shows them as pending. */
   fetch: typeof globalThis.fetch;
-  /** Ends everything. */
+  /** Ends streams, timers and subscriptions. `fetch` still works. */
   close: () => void;
 
   addEventListener<K extends keyof UsageClientEventMap>(
@@ -144,7 +145,7 @@ export class UsageClient extends EventTarget {
 
 export function createUsageClient(options?: UsageClientOptions): UsageClient;
 
-/** Parses text/event-stream. */
+/** Parses text/event-stream, as the HTML standard defines it. */
 export class EventStreamParser {
   constructor(onEvent: (type: string, data: string) => void);
   push(bytes: Uint8Array): void;

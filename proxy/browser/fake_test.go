@@ -14,18 +14,18 @@ import (
 	"metergate/proxy/browser"
 )
 
-// A gateway stands in for the real one where a test needs faults that the real one
-// does not have. The tests of cmd/metergate run the real one.
-type gateway struct {
+// A fakeGateway stands in for the real one where a test needs faults that the real one
+// cannot be made to have. The tests of cmd/metergate run the real one.
+type fakeGateway struct {
 	*httptest.Server
 	mu      sync.Mutex
 	used    int
-	extra   map[string]any // replaces members of the usage object
+	extra   map[string]any // replace members of the usage object
 	changed chan struct{}  // closed at each change
-	open    int            // streams
-	opened  int
-	asked   []string // "METHOD path Authorization" of each request under /usage and /api
-	// instead answers a request, if it returns true.
+	open    int            // streams that are open
+	opened  int            // streams that have been opened
+	asked   []string       // "METHOD path Authorization" of each request under /usage and /api
+	// instead, if not nil, may answer a request; it returns whether it has.
 	instead func(w http.ResponseWriter, r *http.Request) bool
 }
 
@@ -37,8 +37,8 @@ Object.assign(window, client);
 window.ready = true;
 </script>`
 
-func newGateway(t testing.TB) *gateway {
-	g := &gateway{changed: make(chan struct{})}
+func newFakeGateway(t testing.TB) *fakeGateway {
+	g := &fakeGateway{changed: make(chan struct{})}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
@@ -58,7 +58,7 @@ func newGateway(t testing.TB) *gateway {
 	return g
 }
 
-func (g *gateway) answer(h http.HandlerFunc) http.HandlerFunc {
+func (g *fakeGateway) answer(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		g.mu.Lock()
 		g.asked = append(g.asked, r.Method+" "+r.URL.Path+" "+r.Header.Get("Authorization"))
@@ -70,8 +70,8 @@ func (g *gateway) answer(h http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// usage is the usage object as JSON.
-func (g *gateway) usage() []byte {
+// usage returns the usage object as JSON.
+func (g *fakeGateway) usage() []byte {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	status := "ok"
@@ -97,8 +97,8 @@ func (g *gateway) usage() []byte {
 	return b
 }
 
-// set changes the count and, with pairs of name and value, other members.
-func (g *gateway) set(used int, extra ...any) {
+// set changes the count and, by pairs of name and value, other members.
+func (g *fakeGateway) set(used int, extra ...any) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.used, g.extra = used, map[string]any{}
@@ -109,25 +109,25 @@ func (g *gateway) set(used int, extra ...any) {
 	g.changed = make(chan struct{})
 }
 
-func (g *gateway) answerWith(instead func(w http.ResponseWriter, r *http.Request) bool) {
+func (g *fakeGateway) answerWith(instead func(w http.ResponseWriter, r *http.Request) bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.instead = instead
 }
 
-func (g *gateway) streams() (open, opened int) {
+func (g *fakeGateway) streams() (open, opened int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.open, g.opened
 }
 
-func (g *gateway) requests() []string {
+func (g *fakeGateway) requests() []string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return append([]string(nil), g.asked...)
 }
 
-func (g *gateway) stream(w http.ResponseWriter, r *http.Request) {
+func (g *fakeGateway) stream(w http.ResponseWriter, r *http.Request) {
 	g.mu.Lock()
 	g.open++
 	g.opened++
@@ -144,7 +144,7 @@ func (g *gateway) stream(w http.ResponseWriter, r *http.Request) {
 	var changed chan struct{}
 	for text := ""; ; {
 		if text == "" {
-			// Not at a heartbeat: a change that came with it would be lost.
+			// Not at a heartbeat, which would lose a change that arrived at the same time.
 			g.mu.Lock()
 			changed = g.changed
 			g.mu.Unlock()
@@ -163,7 +163,7 @@ func (g *gateway) stream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// fakeToken says who it is for; nobody signed it.
+// fakeToken makes an unsigned token with these claims.
 func fakeToken(claims string) string {
 	return "e30." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".sig"
 }

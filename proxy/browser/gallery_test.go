@@ -15,10 +15,10 @@ import (
 	"metergate/proxy/browser/browsertest"
 )
 
-var shots = flag.String("shots", "", "`DIR` for pictures of the element in all its states")
+var shots = flag.String("shots", "", "`DIR` to write pictures of the element in all its states to")
 
-// serveGallery serves a page that shows the element in all its states, on clients
-// that are made up.
+// serveGallery serves a page that shows the element in all its states, with made-up
+// clients.
 func serveGallery(t testing.TB) string {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/usage/{name}", func(w http.ResponseWriter, r *http.Request) { browser.Serve(w, r, r.PathValue("name")) })
@@ -30,7 +30,7 @@ func serveGallery(t testing.TB) string {
 	return s.URL
 }
 
-// shot takes a picture of the whole page, if pictures are wanted.
+// shot takes a picture of the whole page if -shots is set.
 func shot(t *testing.T, tab *browsertest.Tab, name string) {
 	t.Helper()
 	if *shots == "" {

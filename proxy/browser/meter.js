@@ -68,7 +68,7 @@ var MESSAGES = {
   promptTitle: "Limit reached",
   refusedTitle: "Your last request was refused",
   limitReached: (limit, endpoint, per) => `You have used all ${limit} ${endpoint ? `${endpoint} requests` : "requests"} for this ${per}.`,
-  limitEmpty: (endpoint) => `Your plan does not include ${endpoint ?? "requests"}.`,
+  limitEmpty: (endpoint) => `Your plan does not include ${endpoint ?? "any requests"}.`,
   limitHeld: "Requests that are still running may use up the rest. Try again in a moment.",
   renews: (when) => `Resets ${when}.`,
   upgrade: "Upgrade"

@@ -11,9 +11,9 @@ import (
 	"metergate/quota/testkit"
 )
 
-// openMeter opens a page with an element that follows `client`, and with part(name),
-// which finds its parts.
-func openMeter(t *testing.T, b *browsertest.Browser, g *gateway, options string) *browsertest.Tab {
+// openMeter opens a page with an element that follows `client`, and with functions that
+// find its parts and texts.
+func openMeter(t *testing.T, b *browsertest.Browser, g *fakeGateway, options string) *browsertest.Tab {
 	t.Helper()
 	tab := openClient(t, b, g, options)
 	tab.Eval(`void (window.meter = document.createElement('usage-meter'), meter.client = client, document.body.append(meter),
@@ -24,7 +24,7 @@ func openMeter(t *testing.T, b *browsertest.Browser, g *gateway, options string)
 	return tab
 }
 
-func testMeter(t *testing.T, b *browsertest.Browser, g *gateway) {
+func testMeterShowsState(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
 	g.set(42)
 	tab := openMeter(t, b, g, "")
 	tab.Want("text('count')", "42 of 100 used")
@@ -34,7 +34,7 @@ func testMeter(t *testing.T, b *browsertest.Browser, g *gateway) {
 	tab.Eval("void meter.setAttribute('label', 'My calls')", nil)
 	tab.Want("part('bar').ariaLabel + text('label')", "My callsMy calls")
 
-	// It speaks when the status changes, and not at each count.
+	// A screen reader hears changes of the status, but not every count.
 	g.set(43)
 	tab.Want("text('count')", "43 of 100 used")
 	tab.Want("spoken()", "")
@@ -44,7 +44,7 @@ func testMeter(t *testing.T, b *browsertest.Browser, g *gateway) {
 	tab.Want("text('count')", "86 of 100 used")
 	tab.Want("spoken()", "Almost used up: 85 of 100 used")
 
-	// More than all is no value that a meter may have.
+	// The value of a meter must not exceed its maximum.
 	g.set(120)
 	tab.Want("aria()", "meter|My calls|0|100|100|120 of 100 used, Limit reached, Resets December 1, 2126")
 	g.set(5, "limit", nil, "remaining", nil, "percent", nil, "status", "ok", "allowed", true, "limits", []any{})
@@ -69,18 +69,18 @@ func testMeter(t *testing.T, b *browsertest.Browser, g *gateway) {
 	tab.Eval("void (meter.compact = false)", nil)
 	tab.Want("[text('count'), part('details').hidden, part('label').checkVisibility()].join()", "43 of 100 used,false,true")
 
-	// Motion, and none for those who want none.
+	// There are animations, except for users who prefer reduced motion.
 	tab.Want("getComputedStyle(part('fill')).transitionDuration.split(',')[0]", "0.45s")
 	tab.Media("prefers-reduced-motion", "reduce")
 	tab.Want("getComputedStyle(part('fill')).transitionDuration.split(',')[0]", "0s")
 	tab.Media()
 
-	// Taken out, it lets go; it leaves a client that it was given open.
+	// Once removed, the element unsubscribes. It does not close a client that it was given.
 	tab.Eval("meter.remove()", nil)
 	tab.Want("client.connection", "live")
 	tab.Eval("client.close()", nil)
 	testkit.Eventually(t, "no stream", func() bool { open, _ := g.streams(); return open == 0 })
-	// With attributes alone it makes its own, and closes it.
+	// With attributes alone it makes its own client, and closes it.
 	tab.Eval("void (meter = document.createElement('usage-meter'), meter.token = '"+fakeToken(`{"sub":"x"}`)+"', document.body.append(meter))", nil)
 	tab.Want("text('count')", "43 of 100 used")
 	tab.Eval("void (document.body.append(document.createElement('div')), document.body.lastChild.append(meter))", nil)
@@ -93,7 +93,7 @@ func testMeter(t *testing.T, b *browsertest.Browser, g *gateway) {
 	}
 }
 
-func testMeterWords(t *testing.T, b *browsertest.Browser, g *gateway) {
+func testMeterTranslates(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
 	g.set(1234, "limit", 5000, "remaining", 3766, "percent", 24, "status", "ok", "allowed", true)
 	tab := openMeter(t, b, g, "")
 	tab.Want("text('count')", "1,234 of 5,000 used")
@@ -102,15 +102,15 @@ func testMeterWords(t *testing.T, b *browsertest.Browser, g *gateway) {
 	tab.Want("part('reset').querySelector('time').dateTime", "2126-12-01T00:00:00Z")
 }
 
-func testUpgrade(t *testing.T, b *browsertest.Browser, g *gateway) {
+func testMeterOffersUpgrade(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
 	g.set(100)
 	tab := openMeter(t, b, g, "")
-	// Who is allowed all the same is not asked for more.
+	// A user who is still allowed is not asked to upgrade.
 	tab.Want("part('prompt').hidden", "false")
 	g.set(150, "allowed", true)
 	tab.Want("text('count') + part('prompt').hidden", "150 of 100 usedtrue")
 	g.set(100)
-	// Without an address there is nothing to press.
+	// Without an upgrade URL there is no button.
 	tab.Want("text('prompt-title') + part('upgrade-button').hidden", "Limit reachedtrue")
 	tab.Eval("void meter.setAttribute('upgrade-url', 'javascript:alert(1)')", nil)
 	tab.Want("part('upgrade-button').hidden", "true")
@@ -119,14 +119,14 @@ func testUpgrade(t *testing.T, b *browsertest.Browser, g *gateway) {
 	tab.Eval("void (window.seen = [], addEventListener('upgrade', e => { e.preventDefault(); seen.push(e.detail.url + ' ' + e.detail.state.used) }), addEventListener('click', e => seen.push(e.defaultPrevented)))", nil)
 	tab.Eval("void (part('upgrade-button').focus(), part('upgrade-button').click())", nil)
 	tab.Want("seen.join()", fmt.Sprintf("%s/pricing 100,true", g.URL))
-	// The application's own.
+	// The application's own button takes its place.
 	tab.Eval(`void (window.button = document.createElement('button'), button.slot = 'upgrade', button.textContent = 'Buy', meter.append(button), meter.removeAttribute('upgrade-url'), meter.compact = true)`, nil)
 	tab.Want("button.checkVisibility() + ' ' + part('upgrade-button').checkVisibility()", "true false")
 	g.set(10)
 	tab.Want("button.checkVisibility()", "false")
 }
 
-// contrast finds text and bars that stand out too little (WCAG 2.2, 1.4.3 and 1.4.11).
+// contrast finds texts and bars with too little contrast (WCAG 2.2, 1.4.3 and 1.4.11).
 const contrast = `((meters) => {
 	const rgb = (c) => c.match(/[\d.]+/g).map(Number);
 	const light = (c) => rgb(c).slice(0, 3).map(v => (v /= 255) <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4).reduce((s, v, i) => s + v * [.2126, .7152, .0722][i], 0);
@@ -148,7 +148,7 @@ const contrast = `((meters) => {
 	return faults;
 })([...document.querySelectorAll('usage-meter')])`
 
-func testContrast(t *testing.T, b *browsertest.Browser, g *gateway) {
+func testMeterContrast(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
 	tab := b.Open(t, serveGallery(t), "")
 	tab.Until("window.ready")
 	for _, scheme := range []string{"light", "dark"} {

@@ -18,19 +18,19 @@ import (
 // The error is ErrNoTarget, the context's, one of reading the request's body, or one of
 // the connection to the target.
 func (p *Pool) RoundTrip(req *http.Request) (res *http.Response, err error) {
-	x := roundTrip{pool: p, original: req, header: req.Header, repeatable: isRepeatable(req)}
-	if !x.repeatable {
-		x.header = hideIdempotencyKeys(req.Header)
+	rt := roundTrip{pool: p, original: req, header: req.Header, repeatable: isRepeatable(req)}
+	if !rt.repeatable {
+		rt.header = hideIdempotencyKeys(req.Header)
 	}
 	if req.Body != nil && req.Body != http.NoBody {
-		x.upload = &upload{body: req.Body}
-		defer func() { x.upload.finish(err != nil) }()
+		rt.upload = &upload{body: req.Body}
+		defer func() { rt.upload.finish(err != nil) }()
 	}
 	t, trial := p.pickTarget(nil)
 	if t == nil {
 		return nil, ErrNoTarget
 	}
-	res, err, retry := x.send(t, trial)
+	res, err, retry := rt.send(t, trial)
 	if !retry {
 		return res, err
 	}
@@ -38,7 +38,7 @@ func (p *Pool) RoundTrip(req *http.Request) (res *http.Response, err error) {
 	if other == nil {
 		return nil, err
 	}
-	res, err, _ = x.send(other, trial)
+	res, err, _ = rt.send(other, trial)
 	return res, err
 }
 
@@ -53,24 +53,24 @@ type roundTrip struct {
 
 // send sends the request to a target. If retry is true, it failed and may be retried on
 // another target.
-func (x *roundTrip) send(t *target, trial bool) (res *http.Response, err error, retry bool) {
-	p, a := x.pool, new(attempt)
-	ctx := x.original.Context()
-	if !x.repeatable && p.mayUseHTTP2 {
+func (rt *roundTrip) send(t *target, trial bool) (res *http.Response, err error, retry bool) {
+	p, a := rt.pool, new(attempt)
+	ctx := rt.original.Context()
+	if !rt.repeatable && p.mayUseHTTP2 {
 		ctx, a.cancel = context.WithCancelCause(ctx)
 		a.WroteHeaders = a.wroteHeaders
 	}
 	a.GetConn = a.getConn
 	a.GotConn = a.gotConn
 	a.GotFirstResponseByte = func() { a.stage.Store(stageResponded) }
-	out := x.original.WithContext(httptrace.WithClientTrace(ctx, &a.ClientTrace))
-	out.URL, out.Header, out.GetBody = t.urlOf(x.original.URL), x.header, nil
+	out := rt.original.WithContext(httptrace.WithClientTrace(ctx, &a.ClientTrace))
+	out.URL, out.Header, out.GetBody = t.urlOf(rt.original.URL), rt.header, nil
 	if !p.options.KeepHost {
 		out.Host = p.options.Host
 	}
-	if x.upload != nil {
-		out.Body, _ = x.upload.claim() // no error: this attempt is made only if the body is unread
-		out.GetBody = x.upload.claim
+	if rt.upload != nil {
+		out.Body, _ = rt.upload.claim() // no error: this attempt is made only if the body is unread
+		out.GetBody = rt.upload.claim
 	}
 
 	t.inFlight.Add(1)
@@ -98,11 +98,11 @@ func (x *roundTrip) send(t *target, trial bool) (res *http.Response, err error, 
 
 	stage := a.stage.Load()
 	switch {
-	case stage == stageDial && x.original.Context().Err() != nil && context.Cause(x.original.Context()) != context.Canceled:
+	case stage == stageDial && rt.original.Context().Err() != nil && context.Cause(rt.original.Context()) != context.Canceled:
 		// It timed out without even connecting. If the client had gone away instead, that
 		// would not be the target's fault.
 		p.recordOutcome(t, trial, outcomeConnectionError)
-	case x.original.Context().Err() != nil, x.upload != nil && x.upload.readFailed():
+	case rt.original.Context().Err() != nil, rt.upload != nil && rt.upload.readFailed():
 		p.recordOutcome(t, trial, outcomeUnknown)
 	case ctx.Err() != nil: // by attempt.stopIfSent
 		p.recordOutcome(t, trial, outcomeUnknown)
@@ -111,10 +111,10 @@ func (x *roundTrip) send(t *target, trial bool) (res *http.Response, err error, 
 		p.recordOutcome(t, trial, outcomeUnknown)
 	default:
 		p.recordOutcome(t, trial, outcomeConnectionError)
-		retry = stage == stageDial || stage == stageSent && x.repeatable
+		retry = stage == stageDial || stage == stageSent && rt.repeatable
 	}
-	if retry && x.upload != nil {
-		_, err := x.upload.claim()
+	if retry && rt.upload != nil {
+		_, err := rt.upload.claim()
 		retry = err == nil
 	}
 	end()

@@ -1,5 +1,5 @@
-// Package browsertest runs real browsers for tests: Debian's chromium, headless,
-// each with a profile of its own.
+// Package browsertest runs real browsers in tests: headless chromium, each with its own
+// profile.
 package browsertest
 
 import (
@@ -19,18 +19,18 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// RequireEnv is the environment variable with which a missing chromium fails a test
+// RequireEnv is an environment variable. If it is set, a missing chromium fails a test
 // instead of skipping it. make test sets it.
 const RequireEnv = "METERGATE_TEST_REQUIRE"
 
-// patience is how long a page may take to get where a test wants it.
+// patience is how long a page may take to reach the state that a test waits for.
 const patience = 30 * time.Second
 
-// A Browser is one browser process. It ends with its test.
+// A Browser is a browser process. It ends with its test.
 type Browser struct{ ctx context.Context }
 
-// Start runs a browser. Where none is installed the test is skipped, or fails if
-// RequireEnv is set.
+// Start runs a browser. If none is installed it skips the test, or fails it if RequireEnv
+// is set.
 func Start(t testing.TB) *Browser {
 	t.Helper()
 	path := executable()
@@ -54,7 +54,7 @@ func Start(t testing.TB) *Browser {
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, _ := chromedp.NewContext(allocator)
 	t.Cleanup(func() {
-		// Waits for the browser: then its profile can be removed.
+		// Wait for the browser to end, so that its profile can be removed.
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
 		if err := chromedp.Cancel(ctx); err != nil {
@@ -77,7 +77,7 @@ func executable() string {
 	return ""
 }
 
-// A Tab shows a page. What goes wrong in it is logged when the test fails.
+// A Tab shows a page. If the test fails, it logs what the page shows and its console.
 type Tab struct {
 	ctx context.Context
 	t   testing.TB
@@ -86,13 +86,13 @@ type Tab struct {
 	console []string
 }
 
-// Open opens a URL in a new tab. before is a script that runs before those of each
+// Open opens a URL in a new tab. before is a script that runs before the scripts of each
 // page; it may be empty.
 func (b *Browser) Open(t testing.TB, url, before string) *Tab {
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(b.ctx)
 	tab := &Tab{ctx: ctx, t: t}
-	if err := chromedp.Do(ctx); err != nil { // makes the tab; with a limit it would end with that
+	if err := chromedp.Do(ctx); err != nil { // makes the tab; with a timeout the tab would end with it
 		t.Fatal("opening a tab: ", err)
 	}
 	t.Cleanup(func() {
@@ -121,7 +121,7 @@ func (b *Browser) Open(t testing.TB, url, before string) *Tab {
 	return tab
 }
 
-// screen is the text that the page shows, for a test that has failed.
+// screen returns the text that the page shows.
 func (tab *Tab) screen() string {
 	ctx, cancel := context.WithTimeout(tab.ctx, time.Second)
 	defer cancel()
@@ -130,15 +130,14 @@ func (tab *Tab) screen() string {
 	return text
 }
 
-// Console is what the page wrote to its console so far, and the exceptions that
-// nobody caught.
+// Console returns what the page has written to its console, and its uncaught exceptions.
 func (tab *Tab) Console() []string {
 	tab.mu.Lock()
 	defer tab.mu.Unlock()
 	return slices.Clone(tab.console)
 }
 
-// Close closes the tab, as its user would.
+// Close closes the tab as a user would.
 func (tab *Tab) Close() {
 	tab.t.Helper()
 	ctx, cancel := context.WithTimeout(tab.ctx, patience)
@@ -148,7 +147,7 @@ func (tab *Tab) Close() {
 	}
 }
 
-// Do runs actions of chromedp.
+// Do runs chromedp actions.
 func (tab *Tab) Do(actions ...chromedp.Action[chromedp.Void]) {
 	tab.t.Helper()
 	ctx, cancel := context.WithTimeout(tab.ctx, patience)
@@ -158,7 +157,7 @@ func (tab *Tab) Do(actions ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
-// Media sets features of media queries: "prefers-color-scheme", "dark", ...
+// Media sets features for media queries, as pairs: "prefers-color-scheme", "dark", ...
 func (tab *Tab) Media(features ...string) {
 	tab.t.Helper()
 	var p emulation.SetEmulatedMediaParams
@@ -170,8 +169,8 @@ func (tab *Tab) Media(features ...string) {
 	}
 }
 
-// Eval evaluates an expression, waits for it if it is a promise, and decodes its
-// value from JSON into out, which may be nil.
+// Eval evaluates an expression and, if it is a promise, waits for it. It decodes the value
+// into out, as JSON; out may be nil.
 func (tab *Tab) Eval(expression string, out any) {
 	tab.t.Helper()
 	ctx, cancel := context.WithTimeout(tab.ctx, patience)
@@ -189,7 +188,7 @@ func (tab *Tab) Eval(expression string, out any) {
 	}
 }
 
-// String is the value of an expression as a string.
+// String returns the value of an expression as a string.
 func (tab *Tab) String(expression string) string {
 	tab.t.Helper()
 	var s string
@@ -197,7 +196,7 @@ func (tab *Tab) String(expression string) string {
 	return s
 }
 
-// Want waits until an expression has a value, as a string.
+// Want waits until the value of an expression, as a string, is the wanted one.
 func (tab *Tab) Want(expression, want string) {
 	tab.t.Helper()
 	var got string

@@ -27,7 +27,7 @@ function h(tag, properties, ...children) {
 const capital = (text) => text[0].toUpperCase() + text.slice(1);
 const plural = (n, one) => `${number.format(n)} ${one}${n === 1 ? '' : 's'}`;
 
-// Who is signed in.
+// The signed-in user.
 
 /** @type {Map<string, { name: string, plan: string, about: string, token: string }>} */
 let users = new Map();

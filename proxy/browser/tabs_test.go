@@ -1,0 +1,181 @@
+package browser_test
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"metergate/proxy/browser/browsertest"
+	"metergate/quota/testkit"
+)
+
+func testTabsShareStream(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
+	g.set(10)
+	answer := held(g)
+	var tabs []*browsertest.Tab
+	for range 3 {
+		tab := openClient(t, b, g, "")
+		tab.Want("client.connection + client.current?.used", "live10")
+		tabs = append(tabs, tab)
+	}
+	if open, opened := g.streams(); open != 1 || opened != 1 {
+		t.Fatalf("%d streams are open, %d were", open, opened)
+	}
+	// A running call shows in all tabs.
+	tabs[1].Eval("void (window.call = client.fetch('/api/analyze'))", nil)
+	for _, tab := range tabs {
+		tab.Want(shown, "10,1")
+	}
+	g.set(11)
+	answer <- func(http.ResponseWriter) {}
+	for _, tab := range tabs {
+		tab.Want(shown, "11,0")
+	}
+	// When a tab is closed, its calls are no longer pending, and another tab leads.
+	tabs[0].Eval("void client.fetch('/api/analyze').catch(() => {})", nil)
+	tabs[2].Want(shown, "11,1")
+	tabs[0].Close()
+	tabs[2].Want(shown, "11,0")
+	testkit.Eventually(t, "another tab streams", func() bool { open, opened := g.streams(); return open == 1 && opened == 2 })
+	g.set(12)
+	for _, tab := range tabs[1:] {
+		tab.Want("client.connection + client.current.used", "live12")
+	}
+	// All tabs show it when the gateway is gone.
+	g.answerWith(func(w http.ResponseWriter, r *http.Request) bool { panic(http.ErrAbortHandler) })
+	g.CloseClientConnections()
+	for _, tab := range tabs[1:] {
+		tab.Want("client.connection + client.current.stale", "offlinetrue")
+	}
+	g.answerWith(nil)
+	for _, tab := range tabs[1:] {
+		tab.Want("client.connection + client.current.stale", "livefalse")
+	}
+}
+
+func testFrozenLeaderIsReplaced(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
+	g.set(1)
+	frozen := openClient(t, b, g, "")
+	frozen.Want("client.connection", "live")
+	// This tab holds the lock but is silent.
+	frozen.Eval("void (BroadcastChannel.prototype.postMessage = () => {})", nil)
+	tab := openClient(t, b, g, "timing: { ..."+fast+", impatience: 100, leaderLost: 300 }")
+	g.set(2)
+	tab.Want("client.connection + client.current?.used", "live2")
+	testkit.Eventually(t, "the frozen tab has given up its stream", func() bool { open, _ := g.streams(); return open == 1 })
+}
+
+// hide makes a page believe that it is hidden, or visible.
+const hide = `((hidden) => {
+	Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
+	document.dispatchEvent(new Event('visibilitychange'));
+})`
+
+func testHiddenTabsPause(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
+	g.set(1)
+	tab := openClient(t, b, g, "")
+	tab.Want("client.connection", "live")
+	tab.Eval(hide+"(true)", nil)
+	tab.Want("client.connection", "idle")
+	testkit.Eventually(t, "no stream", func() bool { open, _ := g.streams(); return open == 0 })
+	g.set(2)
+	tab.Eval(hide+"(false)", nil)
+	tab.Want("client.connection + client.current.used + client.current.stale", "live2false")
+
+	// A hidden tab keeps leading for a visible one, and stops once there is none.
+	other := openClient(t, b, g, "")
+	other.Want("client.connection", "live")
+	_, before := g.streams()
+	tab.Eval("void (window.queries = 0, window.query = navigator.locks.query, navigator.locks.query = () => (queries++, query.call(navigator.locks)))", nil)
+	tab.Eval(hide+"(true)", nil)
+	tab.Until("queries") // it looks for visible tabs
+	g.set(3)
+	other.Want("client.current.used", "3")
+	other.Eval(hide+"(true)", nil)
+	testkit.Eventually(t, "no stream", func() bool { open, _ := g.streams(); return open == 0 })
+	if _, opened := g.streams(); opened != before {
+		t.Errorf("%d streams were opened, want none", opened-before)
+	}
+	tab.Want("client.connection", "idle")
+	other.Want("client.connection", "idle")
+	// A hidden tab follows the visible one.
+	other.Eval(hide+"(false)", nil)
+	g.set(4)
+	other.Want("client.connection + client.current.used", "live4")
+	tab.Want("client.connection + client.current.used", "live4")
+}
+
+func testUserChanges(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
+	alice, bob := fakeToken(`{"sub":"alice"}`), fakeToken(`{"sub":"bob"}`)
+	g.answerWith(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get("Authorization") == "Bearer "+bob {
+			g.set(7, "user", "bob")
+		} else {
+			g.set(3, "user", "alice")
+		}
+		return false
+	})
+	tab := openPage(t, b, g)
+	tab.Eval(fmt.Sprintf("void (window.token = '%s', window.seen = [], window.client = createUsageClient({ getToken: async () => token, timing: %s }), client.subscribe(s => seen.push(s ? s.user + s.used : null)))", alice, fast), nil)
+	tab.Want("client.current?.user + client.current?.used", "alice3")
+	// Nothing of one user is ever shown to the other.
+	tab.Eval("(window.token = '"+bob+"', client.refresh())", nil)
+	tab.Want("client.current?.user + client.current?.used", "bob7")
+	tab.Want("client.connection", "live")
+	tab.Want("[...new Set(seen)].join()", "alice3,,bob7")
+	testkit.Eventually(t, "one stream", func() bool { open, _ := g.streams(); return open == 1 })
+
+	// Tokens of one user that differ only in times share a stream; with another plan they do
+	// not.
+	other := openPage(t, b, g)
+	_, before := g.streams()
+	other.Eval(fmt.Sprintf("void (window.client = createUsageClient({ getToken: () => '%s', timing: %s }))", fakeToken(`{"exp":5,"sub":"bob","iat":3}`), fast), nil)
+	other.Want("client.connection + client.current?.user", "livebob")
+	if _, opened := g.streams(); opened != before {
+		t.Errorf("%d more streams", opened-before)
+	}
+	other.Eval("client.close()", nil)
+	other.Eval(fmt.Sprintf("void (window.client = createUsageClient({ getToken: () => '%s', timing: %s }))", fakeToken(`{"sub":"bob","plan":"pro"}`), fast), nil)
+	testkit.Eventually(t, "a stream more", func() bool { _, opened := g.streams(); return opened == before+1 })
+}
+
+func testCloseEndsEverything(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
+	g.set(1)
+	tab := openClient(t, b, g, "")
+	tab.Want("client.connection", "live")
+	tab.Eval("void (window.other = createUsageClient({ getToken: () => '"+fakeToken(`{"sub":"alice"}`)+"' }))", nil)
+	tab.Want("other.connection", "live") // it is waiting for the lock
+	tab.Eval("void (client.close(), client.close(), other.close())", nil)
+	testkit.Eventually(t, "no stream", func() bool { open, _ := g.streams(); return open == 0 })
+	tab.Want("navigator.locks.query().then(q => q.held.length + q.pending.length)", "0")
+	tab.Want("client.fetch('/api/analyze').then(r => r.status + ' ' + client.current.pending)", "200 0")
+	tab.Want("client.refresh().then(s => s.used)", "1")
+	asked := len(g.requests())
+	time.Sleep(300 * time.Millisecond) // three polls
+	if n := len(g.requests()); n != asked {
+		t.Errorf("%d requests after close", n-asked)
+	}
+}
+
+// A page on plain HTTP has no Web Locks.
+func testPageWithoutLocks(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
+	g.set(1)
+	for n := range 2 {
+		tab := b.Open(t, g.URL, "Object.defineProperty(Navigator.prototype, 'locks', { value: undefined })")
+		tab.Until("window.ready")
+		tab.Eval("void (window.client = createUsageClient({ getToken: () => 'opaque', timing: "+fast+" }))", nil)
+		tab.Want("client.connection + client.current?.used", "live1")
+		if open, _ := g.streams(); open != n+1 {
+			t.Errorf("%d streams, want %d", open, n+1)
+		}
+		if n == 0 {
+			continue
+		}
+		tab.Eval(hide+"(true)", nil)
+		tab.Want("client.connection", "idle")
+		g.set(2)
+		tab.Eval(hide+"(false)", nil)
+		tab.Want("client.connection + client.current?.used", "live2")
+	}
+}
