@@ -9,6 +9,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// In a script, and only there, the test binary is the program.
+	// Scripts, and only they, run the test binary as the program.
 	testscript.Main(gatewaytest.Build(m), map[string]func(){"metergate": main})
 }

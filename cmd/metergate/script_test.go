@@ -10,11 +10,12 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// The scripts run the program as a shell would. "status N metergate ..." expects
-// an exit status. At $ADMIN and at $OTHER is a gateway whose admin API wants $TOKEN; $MONTH
-// is the id of the running month.
-func TestScripts(t *testing.T) {
-	gateway, other := gatewaytest.StartWithAdminAPI(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1"), gatewaytest.StartWithAdminAPI(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")
+// The scripts of testdata/script run the program as a shell does. The command
+// "status N metergate ..." expects exit status N. $ADMIN and $OTHER are the addresses of two
+// gateways whose admin API needs $TOKEN, and $MONTH is the id of the current month.
+func TestCommandScripts(t *testing.T) {
+	gateway := gatewaytest.StartWithAdminAPI(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")
+	other := gatewaytest.StartWithAdminAPI(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {

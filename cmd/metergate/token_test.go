@@ -17,7 +17,7 @@ import (
 	"metergate/quota/testkit"
 )
 
-// jwtConfig is a configuration with nothing but auth.jwt.
+// jwtConfig returns a configuration that has only auth.jwt.
 func jwtConfig(change func(*config.JWT)) *config.Config {
 	cfg := &config.Config{}
 	jwt := &cfg.Auth.JWT
@@ -29,9 +29,9 @@ func jwtConfig(change func(*config.JWT)) *config.Config {
 	return cfg
 }
 
-// TestSignToken: what is signed is in the claims where the configuration says, and
-// its gateway accepts it, also without leeway.
-func TestSignToken(t *testing.T) {
+// A signed token has the user and the plan in the claims that the configuration names, and
+// a gateway with the same configuration accepts it, even without leeway.
+func TestSignTokenFollowsConfiguration(t *testing.T) {
 	for name, c := range map[string]struct {
 		change      func(*config.JWT)
 		plan        string
@@ -93,6 +93,7 @@ func TestSignToken(t *testing.T) {
 	}
 }
 
+// The command signs no token that its own gateway would refuse.
 func TestSignTokenRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		user, plan string
@@ -128,10 +129,9 @@ func TestSignTokenRefuses(t *testing.T) {
 	}
 }
 
-// TestClaimPathsAgree: a path is good in a configuration when a gateway can be built of
-// it, and means the same to both: what config takes for one claim within another is one
-// that a token cannot have.
-func TestClaimPathsAgree(t *testing.T) {
+// The configuration, the verifier and the command token read claim paths in the same way:
+// a path is valid for all of them or for none, and names the same claim.
+func TestClaimPathsMeanTheSameEverywhere(t *testing.T) {
 	for _, path := range []string{
 		"sub", "app.user.id", "7", "a b", "Zoë", `a\.b`, `a\\`, `a\\.b`, `a\\\.b`, `\.`, `\\`, "://", "https://a", "https://a.b",
 		`https://a\.b/c`, `https://a\.b/c.d`, `https://a\.b/c\.d`, `https://a\\\.b/c`, "a/b.c/d",

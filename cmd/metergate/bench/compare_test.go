@@ -7,9 +7,9 @@ import (
 	"metergate/quota/redisstore/redistest"
 )
 
-// BenchmarkCompare sends the same load straight to an upstream, through plain
-// proxies, and through the gateway on Redis and on its embedded store. Every metered
-// request verifies a token, reserves and settles in two limits and sets its fields.
+// BenchmarkCompare sends the same load straight to an upstream, through plain proxies,
+// and through the gateway on Redis and on its embedded store. For every metered request
+// the gateway verifies a token, reserves and settles in two limits, and sets its headers.
 func BenchmarkCompare(b *testing.B) {
 	redis := redistest.Start(b)
 	upstream := startRole(b, "upstream, no proxy", "upstream")
@@ -25,12 +25,13 @@ func BenchmarkCompare(b *testing.B) {
 		show(b, ratioTable(fmt.Sprintf("32 connections, %d rounds of %v", *rounds, *roundFor),
 			[]column{rateColumn, p50Column, p99Column, cpuColumn}, all, all[1]))
 	}
-	b.ReportMetric(0, "ns/op") // says nothing here
+	b.ReportMetric(0, "ns/op") // means nothing here
 }
 
 // BenchmarkRate sends 1,000 requests a second through the bare proxy and through the
-// gateway, whether they are answered or not: what a user feels of the gateway. The bare
-// proxy with two PINGs of Redis a request shows how much of that are two round trips.
+// gateway, without waiting for responses. It shows what users notice of the gateway. The
+// bare proxy that sends two PINGs to Redis for each request shows how much of that is two
+// round trips.
 func BenchmarkRate(b *testing.B) {
 	redis := redistest.Start(b)
 	upstream := startRole(b, "upstream", "upstream")
@@ -44,11 +45,11 @@ func BenchmarkRate(b *testing.B) {
 		show(b, differenceTable(fmt.Sprintf("%d requests/s, %d rounds of %v", f.rate, *rounds, f.lasts),
 			[]column{p50Column, p90Column, p99Column, p999Column, cpuColumn, late50Column, late99Column}, all[0], all[1:]...))
 	}
-	b.ReportMetric(0, "ns/op") // says nothing here
+	b.ReportMetric(0, "ns/op") // means nothing here
 }
 
-// fewFailed reports failed requests, and fails the benchmark if they are more than one
-// in a thousand: the rest would say something else than it seems to.
+// fewFailed reports failed requests. It fails the benchmark if they are more than one in
+// a thousand, because the other figures would then be misleading.
 func fewFailed(t testing.TB, all []series) {
 	t.Helper()
 	for _, s := range all {

@@ -18,9 +18,9 @@ import (
 	"metergate/quota/testkit"
 )
 
-// BenchmarkGrowth shows how what a request costs grows with connections, users, limits
-// and routes. Each size has a gateway of its own, on Redis; all of a curve are measured
-// in turn. make bench leaves it out, make growth runs it.
+// BenchmarkGrowth shows how the cost of a request grows with connections, users, limits
+// and routes. Each size has a gateway of its own, on Redis, and all sizes of a curve are
+// measured in turn. make growth runs it; make bench does not.
 func BenchmarkGrowth(b *testing.B) {
 	usual := func() traffic {
 		return traffic{requests: loadRequests(100, loadPaths(1)...), connections: 32, lasts: *roundFor}
@@ -78,22 +78,22 @@ func BenchmarkGrowth(b *testing.B) {
 				all := inTurn(b, *rounds, servers, traffics...)
 				show(b, ratioTable(curve.name, []column{rateColumn, p50Column, cpuColumn, failedColumn}, all, all[0]))
 			}
-			b.ReportMetric(0, "ns/op") // says nothing here
+			b.ReportMetric(0, "ns/op") // means nothing here
 		})
 	}
 }
 
-// startSized runs a gateway on a Redis. On a busy machine ten thousand requests at a
-// time wait longer than the usual timeout.
+// startSized runs a gateway on a Redis. The timeout is longer than usual, because ten
+// thousand requests at once may wait that long on a busy machine.
 func startSized(b *testing.B, redis *redistest.Server, upstream string, limits, routes int) *server {
 	b.Helper()
 	s, _ := startLoaded(b, "metergate, Redis", redis.URL(), upstream, limits, loadPaths(routes), "STORE_TIMEOUT=10s")
 	return s
 }
 
-// settleUsers makes so many users known to the Redis of s, each with one counted
-// request. The gateway counts that of the first user; the others get a copy of what
-// the store has kept of that one.
+// settleUsers makes a number of users known to the Redis of s, each with one counted
+// request. The gateway counts the request of the first user; the others get a copy of
+// what the store holds for that user.
 func settleUsers(b *testing.B, s *server, redisAddr string, users int) {
 	b.Helper()
 	begun := time.Now()
@@ -124,7 +124,7 @@ func settleUsers(b *testing.B, s *server, redisAddr string, users int) {
 			b.Fatal(err)
 		}
 	}
-	// The gateway says whether the copies are what it takes for its own.
+	// The gateway confirms that it reads the copies as its own data.
 	for _, i := range []int{0, users / 2, users - 1} {
 		status, body := gatewaytest.Get(s.url()+"/usage", testkit.Token(loadUser(i), "load"))
 		var u quota.Usage
@@ -140,7 +140,7 @@ func settleUsers(b *testing.B, s *server, redisAddr string, users int) {
 	}
 }
 
-// userKey is where redisstore keeps a user.
+// userKey is the key under which redisstore keeps a user.
 func userKey(user string) string {
 	sum := sha256.Sum256([]byte(user))
 	return "metergate:{" + base64.RawURLEncoding.EncodeToString(sum[:16]) + "}"

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// The instruments themselves: what they show is what was.
+// Tests of the instruments: they must show what really happened.
 
 func TestPercentile(t *testing.T) {
 	var hundred []time.Duration
@@ -35,8 +35,8 @@ func TestPercentile(t *testing.T) {
 	}
 }
 
-// A ratio is one of the same round: a machine that was slow in the second round was so
-// for both.
+// A ratio compares two servers in the same round. If the machine was slow in the second
+// round, it was slow for both.
 func TestTables(t *testing.T) {
 	base := series{"base", []round{{p50: time.Millisecond}, {p50: 10 * time.Millisecond}, {p50: 2 * time.Millisecond}}}
 	twice := series{"twice", []round{{p50: 2 * time.Millisecond}, {p50: 20 * time.Millisecond}, {p50: 5 * time.Millisecond}}}
@@ -55,9 +55,9 @@ func TestTables(t *testing.T) {
 	}
 }
 
-// A server that answers none of the first requests until the fiftieth has arrived: who
-// waits for answers before sending more, waits for ever; and what the first one took
-// is all of the time in which the others were due.
+// A server answers none of the first requests until the fiftieth has arrived. A load that
+// waits for answers before it sends more would wait for ever. The first request must take
+// all of the time in which the others were due.
 func TestRateWaitsForNobody(t *testing.T) {
 	const stalled = 50
 	var arrived atomic.Int64
@@ -80,14 +80,15 @@ func TestRateWaitsForNobody(t *testing.T) {
 	if r.sent != 100 || r.failed != 0 {
 		t.Errorf("%d requests sent, %d failed, want 100 and none", r.sent, r.failed)
 	}
-	// The first was due 49 ms before the fiftieth, the others each one millisecond less.
-	// Ten of a hundred took more than p90, which is at least what the eleventh took.
+	// The first request was due 49 ms before the fiftieth, and each later one a
+	// millisecond after the one before. Ten of a hundred took more than p90, which is at
+	// least the time of the eleventh.
 	if want := (stalled - 11) * time.Millisecond; r.p90 < want {
 		t.Errorf("one in ten took more than %v, want %v at the least", r.p90, want)
 	}
 }
 
-// A closed model has as many requests under way as it has busy connections, no more.
+// In a closed model, there are never more requests under way than busy connections.
 func TestPressKeepsToItsConnections(t *testing.T) {
 	var now, most atomic.Int64
 	conns := map[string]bool{}
@@ -114,7 +115,7 @@ func TestPressKeepsToItsConnections(t *testing.T) {
 	defer backend.Close()
 	s := &server{name: "counting", address: backend.Listener.Addr().String(), pid: os.Getpid()}
 	f := traffic{requests: [][]byte{[]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n")}, connections: 9, busy: 3, lasts: 20 * time.Millisecond}
-	// All of them are made, though only three are busy at a time.
+	// All connections are made, though only three are busy at a time.
 	r := f.run(t, s)
 	mu.Lock()
 	if len(conns) != 9 {
@@ -142,7 +143,8 @@ func TestPressKeepsToItsConnections(t *testing.T) {
 	}
 }
 
-// A connection that the server closes is made again; what had no answer is status 0.
+// The caller replaces a connection that the server closes. A request without a response
+// has status 0.
 func TestCaller(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -176,7 +178,7 @@ func TestCaller(t *testing.T) {
 	}
 }
 
-// The time of this process, from /proc and from the system call.
+// The processor time from /proc agrees with that from the system call.
 func TestCPU(t *testing.T) {
 	s := &server{name: "this process", pid: os.Getpid()}
 	if _, err := os.Stat("/proc/self/stat"); err != nil {
@@ -198,7 +200,7 @@ func TestCPU(t *testing.T) {
 	got := s.cpu(t)
 	after := used()
 	if got < before-steps || got > after+steps {
-		t.Errorf("%v, want between %v and %v", got, before, after)
+		t.Errorf("the processor time is %v, want between %v and %v", got, before, after)
 	}
 	if n := s.resident(t); n < 1<<20 || n > 1<<40 {
 		t.Errorf("%.0f bytes are in memory", n)

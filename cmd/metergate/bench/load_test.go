@@ -17,27 +17,27 @@ import (
 	"metergate/quota/testkit"
 )
 
-// Traffic is put on a server from this process, over connections that stay open.
+// traffic is a load that this process puts on a server, over connections that stay open.
 type traffic struct {
 	requests    [][]byte // as they go over the wire; in turn, and again from the first
 	connections int
-	// busy is how many connections have a request at a time; 0: all.
+	// busy is how many connections have a request at a time. 0 means all.
 	busy  int
 	lasts time.Duration
-	// rate is how many requests are sent a second, whatever becomes of those before.
-	// 0: a connection sends its next one when it has its answer.
+	// rate is how many requests are sent a second, whether or not earlier ones have been
+	// answered. With 0, a connection sends its next request when it has its response.
 	rate int
 }
 
-// callTimeout is how long a request may take that nobody answers.
+// callTimeout is how long a request may wait for its response.
 const callTimeout = time.Minute
 
-// maxWaiting bounds the connections of a load at a fixed rate: a server that has so
-// many requests waiting does not keep up.
+// maxWaiting bounds the connections of a load at a fixed rate. A server with so many
+// waiting requests does not keep up.
 const maxWaiting = 4000
 
-// run puts the load on s. Before the clock starts, each connection has been made and
-// has had an answer.
+// run puts the load on s. Before the clock starts, each connection has been made and has
+// had a response.
 func (f traffic) run(t testing.TB, s *server) round {
 	t.Helper()
 	if f.busy == 0 {
@@ -73,7 +73,7 @@ func (f traffic) run(t testing.TB, s *server) round {
 	return f.press(t, s, free)
 }
 
-// press sends as many requests as the server answers.
+// press sends as many requests as the server can answer.
 func (f traffic) press(t testing.TB, s *server, free chan *caller) round {
 	t.Helper()
 	var failed atomic.Int64
@@ -105,23 +105,23 @@ func (f traffic) press(t testing.TB, s *server, free chan *caller) round {
 		sent:   len(all),
 		failed: int(failed.Load()),
 	}
-	r.of(all)
+	r.setPercentiles(all)
 	return r
 }
 
-// pace sends requests at a fixed rate. This is an open model: users do not wait for
-// each other. A request is due at its time, whether or not those before it have
-// been answered, and what it takes counts from then, so that a server that stops
-// for a while has made all of them wait that were due meanwhile (wrk2 calls the
-// other way coordinated omission). What the generator itself is late stands in the
-// round: it is in what the requests took, too.
+// pace sends requests at a fixed rate. This is an open model: users do not wait for each
+// other. A request is due at its time, whether or not earlier ones have been answered,
+// and its time counts from then. A server that stops for a while therefore delays all
+// requests that were due in that time. (wrk2 calls the other way coordinated omission.)
+// The round also records how late the generator itself was, which is included in the
+// times of the requests.
 func (f traffic) pace(t testing.TB, s *server, free chan *caller) round {
 	t.Helper()
 	n := int(f.lasts.Seconds() * float64(f.rate))
 	took, late := make([]time.Duration, n), make([]time.Duration, n)
 	var failed atomic.Int64
 	var waiting sync.WaitGroup
-	// One processor more than there would be, for the thread that sleeps.
+	// Use one processor more than usual, for the thread that sleeps.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1))
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -160,21 +160,21 @@ func (f traffic) pace(t testing.TB, s *server, free chan *caller) round {
 		sent:   n,
 		failed: int(failed.Load()),
 	}
-	r.of(took)
+	r.setPercentiles(took)
 	slices.Sort(late)
 	r.late50, r.late99 = percentile(late, 500), percentile(late, 990)
 	return r
 }
 
-// A caller is one connection of a client. It costs the machine less than an
-// http.Client, which would be most of the load's own work.
+// A caller is one connection of a client. It costs the machine less than an http.Client,
+// which would be most of the work of the load.
 type caller struct {
 	address string
 	conn    net.Conn // nil: to be made with the next request
 	in      *bufio.Reader
 }
 
-// call sends a request and reads its response. Status 0: there was none.
+// call sends a request and reads its response. The status is 0 if there was none.
 func (c *caller) call(request []byte) (status int, err error) {
 	if err := c.send(request); err != nil {
 		return 0, err
@@ -217,10 +217,10 @@ func (c *caller) hangUp() {
 	}
 }
 
-// maxPrepared bounds the requests of a load: no round sends so many.
+// maxPrepared bounds the prepared requests of a load. No round sends so many.
 const maxPrepared = 50_000
 
-// loadRequests are requests of so many users, or of maxPrepared of them, to the paths
+// loadRequests prepares requests of a number of users, at most maxPrepared, to the paths
 // in turn.
 func loadRequests(users int, paths ...string) [][]byte {
 	n := min(users, maxPrepared)
@@ -240,8 +240,8 @@ func loadRequest(user, path string) []byte {
 		path, testkit.Token(user, "load"), len(body), body)
 }
 
-// inTurn puts their traffic on the servers, one after another, round by round. The
-// first round warms up, and is not reported.
+// inTurn puts their traffic on the servers, one after another, round by round. The first
+// round only warms up and is not reported.
 func inTurn(t testing.TB, rounds int, servers []*server, traffics ...traffic) []series {
 	t.Helper()
 	all := make([]series, len(servers))

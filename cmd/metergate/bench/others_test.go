@@ -9,9 +9,8 @@ import (
 	"testing"
 )
 
-// startOthers runs the reverse proxies that are installed here: plain, without an
-// access log, with one thread where there is a choice, and connections to the
-// upstream that are kept.
+// startOthers runs the reverse proxies that are installed here. They write no access log,
+// use one thread where that can be set, and keep their connections to the upstream.
 func startOthers(t testing.TB, upstream string) []*server {
 	t.Helper()
 	var running []*server
@@ -52,7 +51,7 @@ func startOthers(t testing.TB, upstream string) []*server {
 	return running
 }
 
-// One process, without a master beside it, so that its time is that of one pid.
+// A single process without a master, so that all processor time belongs to one pid.
 const nginxConf = `
 daemon off;
 master_process off;

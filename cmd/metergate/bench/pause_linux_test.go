@@ -6,7 +6,8 @@ import (
 )
 
 // pauseUntil sleeps in the kernel. The runtime's timers may be a millisecond late when
-// nothing else goes on, since it waits for them and the network in whole milliseconds.
+// nothing else happens, because the runtime waits for them and for the network in whole
+// milliseconds.
 func pauseUntil(at time.Time) {
 	for left := time.Until(at); left > 0; left = time.Until(at) {
 		ts := syscall.NsecToTimespec(int64(left))

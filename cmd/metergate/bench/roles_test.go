@@ -15,10 +15,12 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// roleEnv makes the test binary play a role, "NAME ADDRESS [UPSTREAM [REDIS]]", and no test.
+// roleEnv makes the test binary play a role instead of running tests: "NAME ADDRESS
+// [UPSTREAM [REDIS]]".
 const roleEnv = "METERGATE_TEST_ROLE"
 
-// playRole does not return if there is a role to play.
+// playRole plays the role that the environment names, and does not return. Without a role
+// it returns at once.
 func playRole() {
 	role := strings.Fields(os.Getenv(roleEnv))
 	if len(role) == 0 {
@@ -38,7 +40,8 @@ func playRole() {
 	log.Fatal(http.ListenAndServe(role[1], handler))
 }
 
-// serveUpstream answers as a small analysis would; "?wait=2s" takes its time.
+// serveUpstream answers like a small analysis. With "?wait=2s" it answers after two
+// seconds.
 func serveUpstream(w http.ResponseWriter, r *http.Request) {
 	io.Copy(io.Discard, r.Body)
 	if wait, err := time.ParseDuration(r.URL.Query().Get("wait")); err == nil {
@@ -51,7 +54,7 @@ func serveUpstream(w http.ResponseWriter, r *http.Request) {
 	io.WriteString(w, `{"words":7,"sentences":1,"language":"en","sentiment":0.25}`)
 }
 
-// bareProxy is what the ratios are to: the standard library's proxy, that does
+// bareProxy is the base of the ratios: the proxy of the standard library, which does
 // nothing else.
 func bareProxy(upstream string, transport http.RoundTripper) *httputil.ReverseProxy {
 	target, err := url.Parse(upstream)
@@ -70,7 +73,7 @@ func tunedTransport() *http.Transport {
 	return t
 }
 
-// pingingProxy asks Redis for a sign of life before each request and after it.
+// pingingProxy sends a PING to Redis before each request and after it.
 func pingingProxy(upstream, store string) http.Handler {
 	o, err := redis.ParseURL(store)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"metergate/cmd/metergate/gatewaytest"
 )
 
-// A sample is what a gateway takes at one moment.
+// A sample is what a gateway uses at one moment.
 type sample struct {
 	inFlight       float64 // requests
 	resident, heap float64 // bytes: in memory; of the Go heap, in use
@@ -17,13 +17,13 @@ type sample struct {
 	descriptors    float64
 }
 
-// sampleColumns are what is shown of samples.
+// sampleColumns are the columns of tables of samples.
 var sampleColumns = []struct {
-	name string
-	of   func(sample) float64
-	text func(float64) string
-	// slack is what may come and go without a leak: a pool that fills, a collection
-	// that comes late.
+	name  string
+	value func(sample) float64
+	text  func(float64) string
+	// slack is what may come and go without being a leak: a pool that fills, or a late
+	// garbage collection.
 	slack float64
 }{
 	{"resident", func(s sample) float64 { return s.resident }, mebibytes, 8 << 20},
@@ -34,17 +34,17 @@ var sampleColumns = []struct {
 
 func mebibytes(v float64) string { return fmt.Sprintf("%.1f MiB", v/(1<<20)) }
 
-func valuesOf(samples []sample, of func(sample) float64) []float64 {
+func valuesOf(samples []sample, value func(sample) float64) []float64 {
 	values := make([]float64, len(samples))
 	for i, s := range samples {
-		values[i] = of(s)
+		values[i] = value(s)
 	}
 	return values
 }
 
 var sampleMetrics = regexp.MustCompile(`(?m)^(metergate_requests_in_flight|go_memstats_heap_inuse_bytes|go_goroutines) (\S+)$`)
 
-// sampleOf looks at a gateway from outside, and asks it for its metrics.
+// sampleOf measures a gateway from outside, and reads its metrics.
 func sampleOf(t testing.TB, s *server) sample {
 	t.Helper()
 	status, body := gatewaytest.Get(s.admin+"/metrics", "")
@@ -53,7 +53,7 @@ func sampleOf(t testing.TB, s *server) sample {
 		found[m[1]], _ = strconv.ParseFloat(m[2], 64)
 	}
 	if status != 200 || len(found) != 3 {
-		t.Fatalf("GET /metrics of %s: status %d, of the metrics only %v", s.name, status, found)
+		t.Fatalf("GET /metrics of %s: status %d, and only the metrics %v", s.name, status, found)
 	}
 	return sample{
 		inFlight:    found["metergate_requests_in_flight"],

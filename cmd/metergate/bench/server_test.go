@@ -20,7 +20,7 @@ import (
 	"metergate/quota/testkit"
 )
 
-// A server is a process under load. It ends with its test.
+// A server is a process under load. It is killed when its test ends.
 type server struct {
 	name    string
 	address string // HOST:PORT of the listener that the load goes to
@@ -28,16 +28,15 @@ type server struct {
 	pid     int
 }
 
-// url is what a proxy in front of s takes.
+// url is the address of s as a proxy in front of it needs it.
 func (s *server) url() string { return "http://" + s.address }
 
-// startServer runs what command makes for an address to listen on, and waits until
-// connections are accepted there. What the process prints goes to a file, as a
-// service's would.
+// startServer runs the command for an address to listen on, and waits until it accepts
+// connections there. Its output goes to a file, like that of a service.
 func startServer(t testing.TB, name string, command func(address string) *exec.Cmd) *server {
 	t.Helper()
 	printed := filepath.Join(t.TempDir(), "printed")
-	// Between finding a free port and using it another process may take it.
+	// Another process may take a free port before the server uses it.
 	for range 3 {
 		s := &server{name: name, address: testkit.FreeAddress(t)}
 		cmd := command(s.address)
@@ -66,7 +65,7 @@ func startServer(t testing.TB, name string, command func(address string) *exec.C
 	return nil
 }
 
-// accepts waits until a connection can be made, at most a minute.
+// accepts waits at most a minute until a connection can be made.
 func accepts(address string, ended <-chan struct{}) bool {
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
 		if conn, err := net.DialTimeout("tcp", address, time.Second); err == nil {
@@ -82,8 +81,8 @@ func accepts(address string, ended <-chan struct{}) bool {
 	return false
 }
 
-// loadYAML is a configuration for gateways under load; the verbs are the limits of
-// its only plan and its routes. Nothing of the plan is ever reached.
+// loadYAML is a configuration for gateways under load. The verbs are the limits of its
+// only plan, and its routes. No limit is ever reached.
 const loadYAML = `
 listen: ${LISTEN}
 shutdown_timeout: 30s
@@ -103,14 +102,14 @@ routes:
 log: { level: info }
 `
 
-// loadLimits are what a plan under load has, of which most tests take the first two:
-// the example's plan has a month's and a minute's.
+// loadLimits are the limits that a plan under load can have. Most tests take the first
+// two, like the plan of the example.
 var loadLimits = []string{
 	"per: month", "per: minute", "per: day", "per: hour", "per: week", "per: year",
 	"per: month, endpoint: analyze", "per: day, endpoint: analyze",
 }
 
-// loadPaths are the paths of n routes, all of one endpoint.
+// loadPaths returns the paths of n routes, all of the same endpoint.
 func loadPaths(n int) []string {
 	paths := []string{"/api/analyze"}
 	for i := 1; i < n; i++ {
@@ -119,8 +118,8 @@ func loadPaths(n int) []string {
 	return paths
 }
 
-// startLoaded runs a gateway with the first of loadLimits and loadPaths, and the
-// file that it runs by.
+// startLoaded runs a gateway with the first of loadLimits and with paths, and returns the
+// file with its configuration.
 func startLoaded(t testing.TB, name, store, upstream string, limits int, paths []string, env ...string) (_ *server, file string) {
 	t.Helper()
 	var plan, routes strings.Builder
@@ -149,8 +148,8 @@ func startLoaded(t testing.TB, name, store, upstream string, limits int, paths [
 // cpu is the processor time that the process has used, in steps of 10 ms.
 func (s *server) cpu(t testing.TB) time.Duration {
 	t.Helper()
-	// The fields after the name, which may hold anything and stands in brackets;
-	// proc(5) calls the first of them number 3. utime is number 14, stime 15.
+	// The name of the process stands in brackets and may contain anything. proc(5) gives
+	// number 3 to the first field after it. utime is number 14, stime 15.
 	stat := s.proc(t, "stat")
 	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
 	var ticks int64
@@ -166,7 +165,7 @@ func (s *server) cpu(t testing.TB) time.Duration {
 
 var residentLine = regexp.MustCompile(`VmRSS:\s+(\d+) kB`)
 
-// resident is what the process has in memory, in bytes.
+// resident is how much of the process is in memory, in bytes.
 func (s *server) resident(t testing.TB) float64 {
 	t.Helper()
 	kib := residentLine.FindStringSubmatch(s.proc(t, "status"))
@@ -196,9 +195,9 @@ func (s *server) proc(t testing.TB, file string) string {
 	return string(text)
 }
 
-// connectionsThatFit is how many of wanted connections a proxy can serve, each with
-// one to the upstream, within the limit of open files, which is raised as far as
-// this process may. It fails the test if that is less than half of them.
+// connectionsThatFit returns how many of the wanted connections a proxy can serve, each
+// with one to the upstream, within the limit of open files. It raises that limit as far
+// as this process may, and fails the test if less than half of the connections fit.
 func connectionsThatFit(t testing.TB, wanted int) int {
 	t.Helper()
 	const others = 250 // listeners, Redis, logs
@@ -210,7 +209,7 @@ func connectionsThatFit(t testing.TB, wanted int) int {
 	if limit.Max < need && syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: need, Max: need}) == nil {
 		limit.Max = need
 	}
-	// Having been set once, it is handed on to processes that are started from here.
+	// Once set here, the limit is inherited by the processes that this one starts.
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: limit.Max, Max: limit.Max}); err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +223,7 @@ func connectionsThatFit(t testing.TB, wanted int) int {
 	return fit
 }
 
-// machine tells on what the figures were measured.
+// machine describes the machine and the programs that are measured.
 func machine() string {
 	cpu := "unknown processor"
 	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
@@ -243,7 +242,7 @@ func machine() string {
 	return about + "; load average before: " + strings.Join(strings.Fields(string(load))[:1], "")
 }
 
-// hostOf is a URL's host and port.
+// hostOf returns the host and port of a URL.
 func hostOf(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil {

@@ -11,23 +11,23 @@ import (
 	"metergate/quota/redisstore/redistest"
 )
 
-// BenchmarkSlow has 10,000 requests in flight, each of which its upstream answers after
-// two seconds, and shows what the gateway takes for them, and the bare proxy.
+// BenchmarkSlow keeps 10,000 requests in flight, each of which the upstream answers after
+// two seconds. It shows what the gateway and the bare proxy use for them.
 func BenchmarkSlow(b *testing.B) {
 	inFlight := connectionsThatFit(b, 10_000)
 	redis := redistest.Start(b)
 	upstream := startRole(b, "upstream", "upstream")
 	bare := startRole(b, "bare ReverseProxy", "bare", upstream.url())
-	// A machine that is too small for 5,000 requests a second makes them wait; none is
-	// to fail for it.
+	// On a machine that is too small for 5,000 requests a second they wait longer than
+	// usual, but none should fail for that reason.
 	gateway, _ := startLoaded(b, "metergate, Redis", redis.URL(), upstream.url(), 2, loadPaths(1), "STORE_TIMEOUT=10s")
 	for b.Loop() {
 		rows := [][]string{{fmt.Sprintf("medians of %d samples", slowSamples), "requests in flight", "resident", "heap in use", "goroutines", "descriptors"}}
 		row := func(name string, samples ...sample) {
-			of := func(value func(sample) float64) string { return number(median(valuesOf(samples, value))) }
-			cells := []string{name, of(func(s sample) float64 { return s.inFlight })}
+			medianOf := func(value func(sample) float64) string { return number(median(valuesOf(samples, value))) }
+			cells := []string{name, medianOf(func(s sample) float64 { return s.inFlight })}
 			for _, c := range sampleColumns {
-				values := valuesOf(samples, c.of)
+				values := valuesOf(samples, c.value)
 				cell := c.text(median(values)) + spread(values, c.text)
 				if median(values) == 0 {
 					cell = "unknown"
@@ -42,25 +42,25 @@ func BenchmarkSlow(b *testing.B) {
 		seen := waitSlowly(b, gateway, inFlight, sampleOf)
 		row(gateway.name, seen...)
 		show(b, markdown(rows))
-		of := func(value func(sample) float64) float64 { return median(valuesOf(seen, value)) }
-		resident := of(func(s sample) float64 { return s.resident })
+		medianOf := func(value func(sample) float64) float64 { return median(valuesOf(seen, value)) }
+		resident := medianOf(func(s sample) float64 { return s.resident })
 		b.ReportMetric(resident/(1<<20), "MiB-resident")
-		b.ReportMetric((resident-idle.resident)/of(func(s sample) float64 { return s.inFlight })/1024, "KiB/request")
+		b.ReportMetric((resident-idle.resident)/medianOf(func(s sample) float64 { return s.inFlight })/1024, "KiB/request")
 	}
-	b.ReportMetric(0, "ns/op") // says nothing here
+	b.ReportMetric(0, "ns/op") // means nothing here
 }
 
 const slowSamples = 50
 
-// bareSample is what can be seen of a process that says nothing of itself. It serves one
-// request a connection, and has two descriptors for each.
+// bareSample is what can be measured of a process without metrics. It serves one request
+// on each connection, and has two descriptors for each.
 func bareSample(t testing.TB, s *server) sample {
 	open := s.descriptors(t)
 	return sample{inFlight: open / 2, resident: s.resident(t), descriptors: open}
 }
 
-// waitSlowly has so many clients send a slow request each, and the next one when they have
-// an answer, and looks at the server while they wait.
+// waitSlowly has a number of clients that send one slow request after another. It takes
+// samples of the server while they wait.
 func waitSlowly(b *testing.B, s *server, inFlight int, look func(testing.TB, *server) sample) (seen []sample) {
 	b.Helper()
 	request := loadRequests(1000, loadPaths(1)[0]+"?wait=2s")
@@ -72,7 +72,7 @@ func waitSlowly(b *testing.B, s *server, inFlight int, look func(testing.TB, *se
 		clients.Go(func() {
 			c := &caller{address: s.address}
 			defer c.hangUp()
-			// They do not all come at once, nor keep in step afterwards.
+			// The clients do not all start at once, and do not keep in step.
 			pause(ctx, time.Duration(i)*10*time.Second/time.Duration(inFlight))
 			for n := i; ctx.Err() == nil; n++ {
 				if status, _ := c.call(request[n%len(request)]); status == 200 {
@@ -84,7 +84,7 @@ func waitSlowly(b *testing.B, s *server, inFlight int, look func(testing.TB, *se
 			}
 		})
 	}
-	// Two rounds of answers later, whatever grows with the requests has grown.
+	// After two rounds of responses, everything that grows with the requests has grown.
 	for deadline := begun.Add(2 * time.Minute); len(seen) < slowSamples; pause(ctx, 200*time.Millisecond) {
 		at := look(b, s)
 		if time.Now().After(deadline) {
@@ -96,17 +96,17 @@ func waitSlowly(b *testing.B, s *server, inFlight int, look func(testing.TB, *se
 	}
 	stop()
 	clients.Wait()
-	// On a machine that cannot serve them all some wait too long, and are told so.
+	// On a machine that cannot serve all requests, some wait too long and get an error.
 	if failed.Load() > 0 {
-		b.Logf("%s: %d requests failed, %d did not", s.name, failed.Load(), answered.Load())
+		b.Logf("%s: %d requests failed, %d succeeded", s.name, failed.Load(), answered.Load())
 	}
 	if failed.Load() > answered.Load()/10 {
-		b.Error("too many to say anything")
+		b.Error("too many requests failed for the figures to mean anything")
 	}
 	return seen
 }
 
-// pause waits, or until ctx ends.
+// pause waits for d, or until ctx ends.
 func pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-time.After(d):

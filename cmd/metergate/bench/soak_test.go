@@ -21,10 +21,10 @@ import (
 	"metergate/quota/testkit"
 )
 
-// A gateway with traffic of every kind, successes, failures, broken bodies, clients
-// that hang up, streams that come and go, reloads and short outages of Redis, takes no
-// more in the end than when it had warmed up; and when all that ends, nothing is left
-// of it. make soak runs it for ten minutes.
+// A gateway gets traffic of every kind: successes, failures, broken bodies, clients that
+// hang up, streams that come and go, reloads, and short outages of Redis. In the end it
+// uses no more than after it had warmed up, and when the traffic ends, nothing is left of
+// it. make soak runs this test for ten minutes.
 func TestSoak(t *testing.T) {
 	t.Parallel()
 	random := gatewaytest.NewRandom(t)
@@ -40,9 +40,9 @@ func TestSoak(t *testing.T) {
 	client := gatewaytest.NewClient(t)
 	client.CheckRedirect = gatewaytest.KeepRedirects
 
-	// The base has seen a request: Redis is connected, the scripts are loaded.
+	// The base has had one request: Redis is connected, and the scripts are loaded.
 	if status := gatewaytest.Post(client, gateway.url()+"/api/analyze?status=200", testkit.Token("base", "load")); status != 200 {
-		t.Fatalf("a request: %d", status)
+		t.Fatalf("the first request got %d", status)
 	}
 	base := sampleOf(t, gateway)
 
@@ -82,7 +82,7 @@ func TestSoak(t *testing.T) {
 	}()
 	testkit.EventuallyWithin(t, time.Minute, "nothing is left of the traffic", func() bool {
 		now = sampleOf(t, gateway)
-		// What stays is bounded: connections to Redis, and a reader for each.
+		// Connections to Redis may stay, each with a reader, but their number is bounded.
 		return now.inFlight == 0 && now.goroutines <= base.goroutines+80 && now.descriptors <= base.descriptors+40
 	})
 	if *soakFor < time.Minute {
@@ -91,30 +91,30 @@ func TestSoak(t *testing.T) {
 	text, grown := judgeSamples(samples)
 	t.Log("\n" + text)
 	if len(grown) > 0 {
-		t.Errorf("the gateway takes more and more: %s", strings.Join(grown, ", "))
+		t.Errorf("the gateway uses more and more: %s", strings.Join(grown, ", "))
 	}
 }
 
-// judgeSamples compares the last fifth of the samples with the second, by which time
-// all has warmed up: medians, so that a collection, an outage or a slow moment
-// in either does not count. What may come and go is allowed for, with a tenth
-// more. It returns a table, and what has grown.
+// judgeSamples compares the last fifth of the samples with the second fifth, when
+// everything had warmed up. It compares medians, so that a garbage collection, an outage
+// or a slow moment does not count. Each column may grow by its slack and a tenth. It
+// returns a table, and the columns that have grown more.
 func judgeSamples(samples []sample) (text string, grown []string) {
 	fifth := len(samples) / 5
 	second, last := samples[fifth:2*fifth], samples[len(samples)-fifth:]
 	rows := [][]string{{fmt.Sprintf("medians of %d samples", fifth), "second fifth", "last fifth", "allowed", "most"}}
 	for _, c := range sampleColumns {
-		was, is := median(valuesOf(second, c.of)), median(valuesOf(last, c.of))
+		was, is := median(valuesOf(second, c.value)), median(valuesOf(last, c.value))
 		allowed := was*1.1 + c.slack
 		if is > allowed {
 			grown = append(grown, c.name)
 		}
-		rows = append(rows, []string{c.name, c.text(was), c.text(is), c.text(allowed), c.text(slices.Max(valuesOf(samples, c.of)))})
+		rows = append(rows, []string{c.name, c.text(was), c.text(is), c.text(allowed), c.text(slices.Max(valuesOf(samples, c.value)))})
 	}
 	return markdown(rows), grown
 }
 
-// What grows is seen, what goes up and down is not.
+// judgeSamples reports steady growth, and not what goes up and down.
 func TestJudgeSamples(t *testing.T) {
 	const n = 600
 	for name, c := range map[string]struct {
@@ -134,12 +134,12 @@ func TestJudgeSamples(t *testing.T) {
 		}
 		text, grown := judgeSamples(samples)
 		if (len(grown) > 0) != c.grown {
-			t.Errorf("%s: grown %v, want that to be %v:\n%s", name, grown, c.grown, text)
+			t.Errorf("%s: reported as grown: %v, want %v:\n%s", name, grown, c.grown, text)
 		}
 	}
 }
 
-// soak is what goes on beside the requests.
+// soak is what happens beside the requests.
 type soak struct {
 	*testing.T
 	gateway    *server
@@ -149,8 +149,8 @@ type soak struct {
 	streams, reloads, failures atomic.Int64
 }
 
-// watch opens one stream of a user's usage after another. Each ends with one of the
-// first events, or with the gateway's end of it.
+// watch opens one stream of a user's usage after another. It closes each after a few
+// events, or the gateway ends it.
 func (s *soak) watch(ctx context.Context, user string) {
 	for ctx.Err() == nil {
 		own, hangUp := context.WithTimeout(ctx, min(3*time.Second, *soakFor/10))
@@ -174,8 +174,7 @@ func (s *soak) watch(ctx context.Context, user string) {
 	}
 }
 
-// reload changes the configuration back and forth, every third time for one that is
-// broken.
+// reload changes the configuration back and forth. Every third time it is broken.
 func (s *soak) reload(ctx context.Context) {
 	good, err := os.ReadFile(s.file)
 	if err != nil {
@@ -208,7 +207,7 @@ func (s *soak) reload(ctx context.Context) {
 	}
 }
 
-// outages cuts the gateway off from Redis for a moment.
+// outages cuts the gateway off from Redis for a moment, again and again.
 func (s *soak) outages(ctx context.Context) {
 	for ctx.Err() == nil {
 		pause(ctx, min(20*time.Second, *soakFor/4))

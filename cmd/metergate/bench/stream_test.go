@@ -18,9 +18,9 @@ import (
 	"metergate/quota/testkit"
 )
 
-// BenchmarkStreams opens 5,000 streams on one gateway, of as many users, and has
-// another gateway make calls for them. It reports the memory that a stream takes in
-// the gateway, and the delay from a 2xx to the event that shows it.
+// BenchmarkStreams opens 5,000 streams of as many users on one gateway, and another
+// gateway makes calls for those users. It reports the memory that the gateway uses for a
+// stream, and the delay from a 2xx to the event that shows it.
 func BenchmarkStreams(b *testing.B) {
 	const streams, calls = 5000, 1000
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
@@ -32,7 +32,7 @@ func BenchmarkStreams(b *testing.B) {
 	measured := &server{name: "metergate", pid: here.Cmd.Process.Pid}
 	before := measured.resident(b)
 
-	// Each stream tells when it has seen its user's next count.
+	// Each stream reports when it has seen its user's next count.
 	seen := make([]chan time.Time, streams)
 	transport := &http.Transport{MaxConnsPerHost: 0}
 	defer transport.CloseIdleConnections()
@@ -85,7 +85,7 @@ func BenchmarkStreams(b *testing.B) {
 				b.Fatal(res, err)
 			}
 			res.Body.Close()
-			// The event may be there before the response is.
+			// The event may arrive before the response does.
 			delays = append(delays, max(0, (<-seen[i]).Sub(answered)))
 		}
 		slices.Sort(delays)
@@ -93,5 +93,5 @@ func BenchmarkStreams(b *testing.B) {
 		b.ReportMetric(float64(delays[len(delays)*99/100].Microseconds())/1000, "ms-p99")
 	}
 	b.ReportMetric(perStream/1024, "KiB/stream")
-	b.ReportMetric(0, "ns/op") // says nothing here
+	b.ReportMetric(0, "ns/op") // means nothing here
 }

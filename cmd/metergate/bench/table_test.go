@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// A round is what one run of a load showed.
+// A round is the result of one run of a load.
 type round struct {
 	rate                float64 // requests a second
 	p50, p90, p99, p999 time.Duration
@@ -19,14 +19,14 @@ type round struct {
 	sent, failed        int           // requests; those that were not answered with 200
 }
 
-// of fills in the percentiles of what requests took, which it sorts.
-func (r *round) of(took []time.Duration) {
+// setPercentiles sorts the times that requests took and fills in their percentiles.
+func (r *round) setPercentiles(took []time.Duration) {
 	slices.Sort(took)
 	r.p50, r.p90, r.p99, r.p999 = percentile(took, 500), percentile(took, 900), percentile(took, 990), percentile(took, 999)
 }
 
-// percentile is the shortest of the sorted times that is not exceeded by so many in
-// a thousand of them; 0 if there are none.
+// percentile returns the shortest of the sorted times that at least perMille of a
+// thousand of them do not exceed; 0 if there are none.
 func percentile(sorted []time.Duration, perMille int) time.Duration {
 	if len(sorted) == 0 {
 		return 0
@@ -34,16 +34,16 @@ func percentile(sorted []time.Duration, perMille int) time.Duration {
 	return sorted[(len(sorted)*perMille+999)/1000-1]
 }
 
-// A column is one number of a round.
+// A column is one figure of a round.
 type column struct {
-	name string
-	of   func(round) float64
-	text func(float64) string
+	name  string
+	value func(round) float64
+	text  func(float64) string
 }
 
 func number(v float64) string { return fmt.Sprintf("%.0f", v) }
 
-// duration is for nanoseconds, with three digits.
+// duration formats nanoseconds with three digits.
 func duration(v float64) string {
 	d, sign := time.Duration(v), ""
 	if d < 0 {
@@ -70,16 +70,16 @@ var (
 	failedColumn = column{"failed", func(r round) float64 { return float64(r.failed) }, number}
 )
 
-// A series is the rounds of one server, in the order of those of the others.
+// A series is the rounds of one server, in the same order as those of the others.
 type series struct {
 	name   string
 	rounds []round
 }
 
-// ratioTable shows medians with their ratios to base, and the least and the greatest
-// of these: each ratio is one to base in the same round, since a machine that others
-// use is not the same a minute later. The row of base has the least and the greatest
-// of its own numbers.
+// ratioTable shows medians and their ratios to base, with the least and the greatest
+// ratio. Each ratio compares two servers in the same round, because a machine that others
+// use is not the same a minute later. The row of base shows the least and the greatest of
+// its own figures.
 func ratioTable(first string, columns []column, all []series, base series) string {
 	rows := [][]string{append([]string{first}, names(columns)...)}
 	for _, s := range all {
@@ -91,7 +91,7 @@ func ratioTable(first string, columns []column, all []series, base series) strin
 				continue
 			}
 			ratios := s.against(base, c, func(a, b float64) float64 { return a / b })
-			// Of two zeros, and of a zero that did not stay one, there is no ratio.
+			// There is no ratio to a median of zero.
 			if median(base.values(c)) > 0 {
 				two := func(v float64) string { return fmt.Sprintf("%.2f", v) }
 				cell += " = " + two(median(ratios)) + spread(ratios, two)
@@ -103,8 +103,8 @@ func ratioTable(first string, columns []column, all []series, base series) strin
 	return markdown(rows)
 }
 
-// differenceTable shows medians with the least and the greatest, and in the last rows
-// what each of the others has more than base, in the same round.
+// differenceTable shows medians with the least and the greatest figure. Its last rows
+// show how much more each of the others has than base in the same round.
 func differenceTable(first string, columns []column, base series, others ...series) string {
 	rows := [][]string{append([]string{first}, names(columns)...)}
 	for _, s := range append([]series{base}, others...) {
@@ -135,12 +135,12 @@ func names(columns []column) (names []string) {
 func (s series) values(c column) []float64 {
 	values := make([]float64, len(s.rounds))
 	for i, r := range s.rounds {
-		values[i] = c.of(r)
+		values[i] = c.value(r)
 	}
 	return values
 }
 
-// against compares each round with the same one of another series.
+// against compares each round with the same round of another series.
 func (s series) against(base series, c column, compare func(a, b float64) float64) []float64 {
 	values := s.values(c)
 	for i, v := range base.values(c) {
@@ -149,7 +149,7 @@ func (s series) against(base series, c column, compare func(a, b float64) float6
 	return values
 }
 
-// median is the middle one, the upper of two.
+// median returns the middle value, or the upper of the two in the middle.
 func median(values []float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	return sorted[len(sorted)/2]
@@ -159,7 +159,7 @@ func spread(values []float64, text func(float64) string) string {
 	return fmt.Sprintf(" (%s..%s)", text(slices.Min(values)), text(slices.Max(values)))
 }
 
-// show prints a table as it can be pasted, with the machine above the first one.
+// show prints a table for copying, with the machine above the first one.
 func show(t testing.TB, table string) {
 	showMachine.Do(func() { fmt.Printf("\n%s\n", machine()) })
 	fmt.Printf("\n%s\n", table)
@@ -167,7 +167,7 @@ func show(t testing.TB, table string) {
 
 var showMachine sync.Once
 
-// markdown lays out a table, the first row of which is its head.
+// markdown lays out a table. The first row is its head.
 func markdown(rows [][]string) string {
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {
