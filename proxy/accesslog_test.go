@@ -148,7 +148,7 @@ func TestAccessLogLineHasWhatIsKnown(t *testing.T) {
 		}
 	}
 	if text := log.text.String(); strings.Contains(text, "hidden") || strings.Contains(text, free) {
-		t.Error("a query or a token stands in the log")
+		t.Error("the log has a query or a token")
 	}
 }
 
@@ -265,7 +265,7 @@ func TestAccessLogNamesUserAsConfigured(t *testing.T) {
 			t.Errorf("the user is %v, want %v", got, want)
 		}
 		if how != proxy.LogUserPlain && bytes.Contains(log.text.Bytes(), []byte(user)) {
-			t.Errorf("the user's id stands in the log:\n%s", log.text.Bytes())
+			t.Errorf("the log has the user's id:\n%s", log.text.Bytes())
 		}
 		r.do("", "POST", "/api/analyze", nil)
 		if got := log.line(t, 2)["user"]; got != nil {

@@ -75,7 +75,7 @@ func TestAttemptsAreLimited(t *testing.T) {
 			t.Errorf("Retry-After is %q, want a little less than 20 minutes", res.Header.Get("Retry-After"))
 		}
 		if res.Header.Get("X-Usage") != "0/100" || res.Header.Get("X-RateLimit-Remaining") != "100" || !strings.HasPrefix(res.Header.Get("RateLimit"), `"month";r=100;`) {
-			t.Errorf("fields: %v", res.Header)
+			t.Errorf("headers: %v", res.Header)
 		}
 	}
 	if n := len(r.requests()); n != 3 {

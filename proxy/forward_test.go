@@ -41,7 +41,7 @@ func TestIdentityHeadersCannotBeForged(t *testing.T) {
 		before := len(r.requests())
 		r.do(token(user, ""), "POST", "/who", nil)
 		if got := r.requests()[before].Header.Get("X-User-Id"); got != want {
-			t.Errorf("%s is told as %q, want %q", user, got, want)
+			t.Errorf("the user %s is sent as %q, want %q", user, got, want)
 		}
 	}
 	// A trailer must not get through either.
@@ -61,10 +61,10 @@ func TestDropAuthorizationKeepsTokenFromUpstream(t *testing.T) {
 	r.do(token("u", ""), "POST", "/dropped", nil)
 	r.do(token("u", ""), "POST", "/api/analyze", nil)
 	if got := r.requests()[0].Header.Get("Authorization"); got != "" {
-		t.Error("the token reached an upstream that is not to have it")
+		t.Error("the token reached an upstream whose route drops it")
 	}
 	if got := r.requests()[1].Header.Get("Authorization"); !strings.HasPrefix(got, "Bearer ") {
-		t.Errorf("the token did not reach one that is: %q", got)
+		t.Errorf("the token did not reach the other upstream: %q", got)
 	}
 }
 

@@ -193,7 +193,7 @@ func TestForwardedHeadersOfStrangersAreRemoved(t *testing.T) {
 			want = lie + ", 10.0.0.1"
 		}
 		if v := got.Header.Get(name); v != want {
-			t.Errorf("of a proxy's %s the upstream got %q, want %q", name, v, want)
+			t.Errorf("the upstream got a proxy's %s as %q, want %q", name, v, want)
 		}
 	}
 	// A proxy that only appends to X-Forwarded-For passes on a client's X-Real-Ip.

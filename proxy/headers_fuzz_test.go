@@ -167,7 +167,7 @@ func parseList(t *testing.T, s string) (items []listItem) {
 	for {
 		m := cut(listString)
 		if m == nil {
-			t.Fatalf("%q is no list of strings: at %q", whole, s)
+			t.Fatalf("%q is not a list of strings: at %q", whole, s)
 		}
 		item := listItem{strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(m[1]), map[string]int64{}}
 		for m = cut(listParam); m != nil; m = cut(listParam) {
@@ -178,7 +178,7 @@ func parseList(t *testing.T, s string) (items []listItem) {
 			return items
 		}
 		if cut(listComma) == nil {
-			t.Fatalf("%q is no list of strings: at %q", whole, s)
+			t.Fatalf("%q is not a list of strings: at %q", whole, s)
 		}
 	}
 }

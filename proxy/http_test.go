@@ -121,13 +121,13 @@ func TestUpstreamGetsGatewayHeaders(t *testing.T) {
 	h := r.requests()[0].Header
 	if h.Get("X-Forwarded-For") != "127.0.0.1" || h.Get("X-Forwarded-Proto") != "http" ||
 		h.Get("X-Forwarded-Host") != r.gateway.Listener.Addr().String() || h.Get("Forwarded") != "" {
-		t.Errorf("forwarding fields: %v", h)
+		t.Errorf("forwarding headers: %v", h)
 	}
 	if id := h.Get("X-Request-Id"); id == "" || id == "chosen" {
 		t.Errorf("X-Request-Id: %q", id)
 	}
 	if h.Get("Accept-Encoding") != "br" || h.Get("User-Agent") != "Go-http-client/1.1" {
-		t.Errorf("fields were changed: %v", h)
+		t.Errorf("headers were changed: %v", h)
 	}
 	if host := r.requests()[0].Host; host != r.target.Host {
 		t.Errorf("Host: %s, want %s", host, r.target.Host)

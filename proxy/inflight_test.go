@@ -107,7 +107,7 @@ func TestMaxInFlightRefusesOverLimit(t *testing.T) {
 		}
 	}
 	if n := r.store.calls.Load(); n != int64(metered) {
-		t.Errorf("the store was asked %d times, want %d: for what it admitted", n, metered)
+		t.Errorf("the store was called %d times, want %d: for what it admitted", n, metered)
 	}
 	// GET /usage is refused as well, but a usage stream is not.
 	if res := r.do(token("u", ""), "GET", "/usage", nil); res.StatusCode != 503 {
@@ -192,7 +192,7 @@ func TestMaxUserInFlightRefusesOverLimit(t *testing.T) {
 		t.Errorf("GET /usage: %s", res.Status)
 	}
 	if n := r.store.calls.Load(); n != before {
-		t.Error("the store was asked for what was refused")
+		t.Error("the store was called for what was refused")
 	}
 	// A route without a token, and another user, are still served.
 	go func() { <-arrived; <-arrived; close(release) }()
@@ -378,15 +378,15 @@ func TestInFlightSurvivesReload(t *testing.T) {
 	go func() { done <- r.do(user, "POST", "/api/analyze?wait", nil) }()
 	<-arrived
 	if got := status(""); got != 503 {
-		t.Errorf("while two strangers are served under the configuration before: %d for a third", got)
+		t.Errorf("while two strangers are served under the previous configuration: %d for a third", got)
 	}
 	if got, other := status(user), status(token("other", "")); got != 429 || other != 200 {
-		t.Errorf("while one runs under the configuration before: %d, and %d for another user; want 429 and 200", got, other)
+		t.Errorf("while one runs under the previous configuration: %d, and %d for another user; want 429 and 200", got, other)
 	}
 	close(release)
 	for range 3 {
 		if res := <-done; res.StatusCode != 200 {
-			t.Errorf("one before: %s", res.Status)
+			t.Errorf("a request of the previous configuration: %s", res.Status)
 		}
 	}
 	testkit.Eventually(t, "a place", func() bool { return status(user) == 200 && status("") == 200 })

@@ -180,7 +180,7 @@ func readRequestCases(t *testing.T, file string) (cases []*requestCase) {
 		}
 		if name, ok := strings.CutPrefix(line, "--- "); ok {
 			if c != nil && !ended {
-				bad("the case before does not say how its connection ends")
+				bad("the previous case does not say how its connection ends")
 			}
 			c, ended = &requestCase{name: strings.TrimSuffix(filepath.Base(file), ".txt") + ": " + name}, false
 			cases = append(cases, c)
@@ -189,7 +189,7 @@ func readRequestCases(t *testing.T, file string) (cases []*requestCase) {
 		switch {
 		case kind == "" || kind == "#":
 		case c == nil || ended:
-			bad("belongs to no case")
+			bad("the line belongs to no case")
 		case kind == ">":
 			c.steps = append(c.steps, requestStep{send: c.unescape(t, rest) + "\r\n"})
 		case kind == "+":
@@ -202,24 +202,24 @@ func readRequestCases(t *testing.T, file string) (cases []*requestCase) {
 			parts := append(strings.SplitN(rest, " ", 4), "", "", "")
 			status, err := strconv.Atoi(parts[0])
 			if err != nil {
-				bad("no status")
+				bad("not a status")
 			}
 			c.expect = append(c.expect, expectation{status: status, method: parts[1], target: c.unescape(t, parts[2]), body: c.unescape(t, parts[3])})
 		case kind == "*" && len(c.expect) > 0:
 			times, err := strconv.Atoi(rest)
 			if err != nil {
-				bad("no number")
+				bad("not a number")
 			}
 			c.expect = append(c.expect, slices.Repeat(c.expect[len(c.expect)-1:], times-1)...)
 		case kind == "&" && len(c.expect) > 0:
 			e := &c.expect[len(c.expect)-1]
 			e.fields = append(e.fields, c.unescape(t, rest))
 		default:
-			bad("unknown")
+			bad("unknown kind of line")
 		}
 	}
 	if c == nil || !ended {
-		t.Fatalf("%s: no end", file)
+		t.Fatalf("%s: the last case does not say how its connection ends", file)
 	}
 	return cases
 }
@@ -231,7 +231,7 @@ func (c *requestCase) run(t *testing.T, r *testGateway, rec *strictUpstream) {
 	answered := 0 // of c.expect
 	receive := func() bool {
 		if answered == len(c.expect) {
-			t.Fatal("waits for an answer too many")
+			t.Fatal("the case waits for one answer too many")
 		}
 		e := c.expect[answered]
 		m, status, err := readResponse(read, e.method)

@@ -46,7 +46,7 @@ func TestStoreDownFollowsOnFailure(t *testing.T) {
 		t.Errorf("usage: %d used, stale %v; want the last known 1, and that it is stale", u.Used, u.Stale)
 	}
 	if res := deny.do(token("v", ""), "GET", "/usage", nil); res.StatusCode != 503 {
-		t.Errorf("usage of one never seen: %s: %s", res.Status, res.body)
+		t.Errorf("usage of an unknown user: %s: %s", res.Status, res.body)
 	}
 	if res := allow.do(token("u", ""), "POST", "/api/analyze", nil); res.StatusCode != 200 || len(allow.requests()) != 1 {
 		t.Errorf("allow: %s: %s", res.Status, res.body)

@@ -29,7 +29,7 @@ func TestInformationalResponsesAndTrailersPass(t *testing.T) {
 	}
 	// After a 1xx, ReverseProxy clears all headers, including those set before.
 	if res.Header.Get("Access-Control-Allow-Origin") != "https://app.example.com" || res.Header.Get("X-Request-Id") == "" {
-		t.Errorf("after 103 the gateway's own fields are missing: %v", res.Header)
+		t.Errorf("after 103 the gateway's own headers are missing: %v", res.Header)
 	}
 	r.want("u", "", 1)
 }

@@ -217,7 +217,7 @@ func TestBadTokenAnswers401(t *testing.T) {
 		t.Errorf("%d requests reached the upstream", n)
 	}
 	if n := r.store.calls.Load() - calls; n != 0 {
-		t.Errorf("the store was asked %d times", n)
+		t.Errorf("the store was called %d times", n)
 	}
 	if n := lured.Load(); n != 0 {
 		t.Errorf("%d connections to where the tokens lead", n)
@@ -236,7 +236,7 @@ func TestBadTokenAnswers401(t *testing.T) {
 func TestTokenBeforeFirstKeysAnswers503(t *testing.T) {
 	keys := jwtauth.NewKeySet("http://127.0.0.1:1/keys", slog.New(slog.DiscardHandler))
 	if err := keys.Fetch(t.Context()); err == nil {
-		t.Fatal("keys from nowhere")
+		t.Fatal("keys were fetched from an address where nothing listens")
 	}
 	r := newTestGateway(t, setup{change: func(o *proxy.Options) {
 		var err error
@@ -254,10 +254,10 @@ func TestTokenBeforeFirstKeysAnswers503(t *testing.T) {
 		}
 	}
 	if res := r.do("", "GET", "/api/health", nil); res.StatusCode != 200 {
-		t.Errorf("a route for everybody: %s", res.Status)
+		t.Errorf("a public route: %s", res.Status)
 	}
 	if sent, calls := len(r.requests()), r.store.calls.Load(); sent != 1 || calls != 0 {
-		t.Errorf("%d requests reached the upstream, want that to /api/health; the store was asked %d times", sent, calls)
+		t.Errorf("%d requests reached the upstream, want only the one to /api/health; the store was called %d times", sent, calls)
 	}
 }
 

@@ -37,7 +37,7 @@ func TestUntrustedHeadersAreRemovedInEverySpelling(t *testing.T) {
 	fields.remove(h)
 	want := []string{"Authorization", "Cookie", "Plan", "Plan-1", long, "X-User", "X-User-Id-2", "XUserId"}
 	if got := slices.Sorted(maps.Keys(h)); !slices.Equal(got, want) {
-		t.Errorf("left are %q, want %q", got, want)
+		t.Errorf("the remaining headers are %q, want %q", got, want)
 	}
 	if n := testing.AllocsPerRun(100, func() { fields.remove(h) }); n > 0 {
 		t.Errorf("%v allocations", n)
