@@ -126,7 +126,7 @@ func TestBadTokenAnswers401(t *testing.T) {
 
 	for name, fields := range map[string][]string{
 		"no token":                     {},
-		"too long":                     {"Bearer " + hmacToken(secret, header, claims(`"app":{"user":"u"},"x":"`+strings.Repeat("x", 6200)+`"`))},
+		"too long":                     {"Bearer " + hmacToken(secret, header, claims(`"app":{"user":"u"},"x":"`+strings.Repeat("x", 12_400)+`"`))},
 		"far too long":                 {"Bearer " + strings.Repeat("A.", 30_000)},
 		"an unknown crit":              {"Bearer " + signed(`{"alg":"HS256","typ":"at+jwt","crit":["exp"]}`)},
 		"an empty crit":                {"Bearer " + signed(`{"alg":"HS256","typ":"at+jwt","crit":[]}`)},
