@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"time"
@@ -163,12 +162,11 @@ func (o Options) withDefaults() Options {
 }
 
 func newTransport(o Options) *http.Transport {
-	dialer := &net.Dialer{Timeout: o.DialTimeout, KeepAlive: 30 * time.Second}
+	d := newDialer(o)
 	return &http.Transport{
 		// No Proxy, so requests go to the target whatever HTTP_PROXY says.
-		DialContext:           dialer.DialContext,
-		TLSClientConfig:       o.TLS.Clone(), // nil stays nil
-		TLSHandshakeTimeout:   o.DialTimeout,
+		DialContext:           d.dial,
+		DialTLSContext:        d.dialTLS,
 		ExpectContinueTimeout: time.Second,
 		IdleConnTimeout:       90 * time.Second,
 		MaxIdleConns:          0,    // no bound over all hosts

@@ -14,7 +14,8 @@
 // The load balancing among the others is in balance.go.
 //
 // A request is sent twice only where that is safe: retry.go has the rules, and how they
-// relate to net/http's own retries.
+// relate to net/http's own retries. conn.go saves the response of a target that answers
+// before it has read the whole request.
 package upstream
 
 import (

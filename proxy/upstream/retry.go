@@ -82,6 +82,7 @@ const (
 type attempt struct {
 	httptrace.ClientTrace
 	stage atomic.Int32
+	conn  *targetConn // the one it got last; nil: none, or one of HTTP/2
 
 	// For a request that must not be sent twice, to a target that may use HTTP/2.
 	cancel  context.CancelCauseFunc // nil: not needed
@@ -105,6 +106,7 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 	if a.cancel != nil {
 		a.http2.Store(isHTTP2(info.Conn))
 	}
+	a.conn, _ = info.Conn.(*targetConn)
 	a.stage.Store(stageSent)
 }
 

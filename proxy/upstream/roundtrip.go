@@ -89,6 +89,9 @@ func (rt *roundTrip) send(t *target, trial bool) (res *http.Response, err error,
 		p.recordOutcome(t, trial, how)
 		body := &responseBody{ReadCloser: res.Body, onClose: end}
 		if w, ok := res.Body.(io.Writer); ok {
+			if a.conn != nil {
+				a.conn.releaseWrites()
+			}
 			res.Body = upgradedBody{body, w}
 		} else {
 			res.Body = body
