@@ -28,6 +28,6 @@ func TestErrorsFitIntoChallenge(t *testing.T) {
 }
 
 var reasons = []*Error{
-	errNoToken, errSeveralHeaders, errBadHeader, errTooLong, errParts, errBase64, errHeader, errCritical, errType, errNoKeyID, errKeyID, errUnknownKey, errSignature, errClaims, errTime,
+	errNoToken, errSeveralHeaders, errBadHeader, errTooLong, errParts, errBase64, errHeader, errCritical, errType, errNoKey, errSeveralKeys, errKeyID, errUnknownKey, errSignature, errClaims, errTime,
 	errNoExpiry, errExpired, errNotYet, errIssuedLate, errIssuer, errAudience, errRefused, errNoUser, errUser, errPlan,
 }

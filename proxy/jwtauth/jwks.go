@@ -21,9 +21,10 @@ type unusableKey struct {
 	reason error
 }
 
-// parseKeySet returns the keys of a JSON Web Key Set that can verify tokens, each with a kid
-// of its own, and the keys that cannot be used. One odd key does not make the others
-// unusable (RFC 7517, section 5). The error says that the text is not a key set.
+// parseKeySet returns the keys of a JSON Web Key Set that can verify tokens, and the keys that
+// cannot be used. No two of the keys have the same kid; several may have none. One odd key
+// does not make the others unusable (RFC 7517, section 5). The error says that the text is
+// not a key set.
 func parseKeySet(text []byte) (keys []jwkset.JWK, unusable []unusableKey, err error) {
 	if _, err := decodeObject(text); err != nil {
 		return nil, nil, fmt.Errorf("the response is not a JSON object: %w", err)
@@ -37,10 +38,14 @@ func parseKeySet(text []byte) (keys []jwkset.JWK, unusable []unusableKey, err er
 	var ambiguous []string
 	for _, text := range set.Keys {
 		key, kid, err := parseKey(text)
-		sameKID := func(k jwkset.JWK) bool { return k.Marshal().KID == kid }
-		switch i := slices.IndexFunc(keys, sameKID); {
-		case err != nil:
+		if err != nil {
 			unusable = append(unusable, unusableKey{kid, err})
+			continue
+		}
+		same := func(k jwkset.JWK) bool {
+			return k.Marshal().KID == kid && (kid != "" || interchangeable(k, key))
+		}
+		switch i := slices.IndexFunc(keys, same); {
 		case i < 0:
 			keys = append(keys, key)
 		case !interchangeable(keys[i], key):
@@ -60,7 +65,7 @@ func interchangeable(a, b jwkset.JWK) bool {
 }
 
 // parseKey reads one key. The error says why the key cannot verify tokens. kid names the key
-// in both cases, as far as it has a name.
+// in both cases; it is empty if the key has none (RFC 7517, section 4.5, makes it optional).
 func parseKey(text []byte) (key jwkset.JWK, kid string, err error) {
 	var m jwkset.JWKMarshal
 	if err := json.Unmarshal(text, &m); err != nil {
@@ -69,8 +74,8 @@ func parseKey(text []byte) (key jwkset.JWK, kid string, err error) {
 	kid = m.KID[:min(len(m.KID), maxKeyIDBytes)]
 	_, known := methods[string(m.ALG)]
 	switch {
-	case m.KID == "" || len(m.KID) > maxKeyIDBytes:
-		return key, kid, fmt.Errorf("it must have a kid of 1 to %d bytes", maxKeyIDBytes)
+	case len(m.KID) > maxKeyIDBytes:
+		return key, kid, fmt.Errorf("its kid has more than %d bytes", maxKeyIDBytes)
 	case m.KTY == jwkset.KtyOct:
 		return key, kid, errors.New("it is a secret (oct), which anybody can read here")
 	case m.D != "" || m.K != "":

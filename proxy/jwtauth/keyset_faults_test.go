@@ -121,7 +121,8 @@ func TestVerifyReturnsErrNoKeysBeforeFirstKeys(t *testing.T) {
 		wantToken(t, v, token, ErrNoKeys)
 		wantToken(t, v, token+"AAAA", ErrNoKeys)
 		wantToken(t, v, sign(`{"alg":"none","kid":"a"}`, "{}"), errSignature)
-		wantToken(t, v, sign(`{"alg":"RS256"}`, "{}"), errNoKeyID)
+		wantToken(t, v, sign(`{"alg":"RS256"}`, "{}"), ErrNoKeys)
+		wantToken(t, v, sign(`{"alg":"RS256","kid":""}`, "{}"), errKeyID)
 		hmac := must(jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"sub": "h", "exp": time.Now().Unix() + 60}).SignedString(secret))
 		wantToken(t, v, hmac, "h")
 		if !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), "the gateway is not ready") {

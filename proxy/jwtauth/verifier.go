@@ -15,7 +15,8 @@
 //     contains or points to (jwk, jku, x5u) are never used or fetched.
 //  3. The signature is good, by a configured algorithm and the key that belongs to it. That
 //     is a key given to New, see keys.go, or the key that the issuer publishes under the
-//     token's kid, see keyset.go. Nothing has read the claims before this.
+//     token's kid, see keylookup.go. For a token without a kid it is the issuer's only key for
+//     the algorithm. Nothing has read the claims before this.
 //  4. The times, issuer and audience are good, and the claims name a user, see claims.go.
 //
 // A token that was good is recognised by its hash for as long as it stays good, see cache.go.
@@ -62,7 +63,9 @@ type Options struct {
 	PublicKeyPEM []byte
 	// KeySet has more keys for all other algorithms; nil: none. If a token of one of these
 	// algorithms has a kid, it is verified only with the key of that name in the KeySet. If it
-	// has no kid, it is verified with PublicKeyPEM, and refused if that is empty. The caller
+	// has no kid, it is verified with PublicKeyPEM if that fits the algorithm, and otherwise
+	// with the only key of the KeySet that fits (RFC 7517, section 4.5, makes names optional).
+	// If several fit, it is refused: no token is tried with one key after the other. The caller
 	// starts and retires the KeySet.
 	KeySet *KeySet
 	// Algorithms are the only ones accepted: HS256, HS384, HS512, RS256, RS384, RS512, PS256,
@@ -250,12 +253,8 @@ func (v *Verifier) signedClaims(ctx context.Context, token string) (claims, erro
 	if !ok {
 		return nil, errSignature
 	}
-	key, err := v.keyFor(ctx, header, s)
-	if err != nil {
+	if err := v.checkSignature(ctx, header, s, token[:strings.LastIndexByte(token, '.')], decoded[2]); err != nil {
 		return nil, err
-	}
-	if s.method.Verify(token[:strings.LastIndexByte(token, '.')], decoded[2], key) != nil {
-		return nil, errSignature
 	}
 	c, err := decodeObject(decoded[1])
 	if err != nil {
@@ -264,28 +263,37 @@ func (v *Verifier) signedClaims(ctx context.Context, token string) (claims, erro
 	return c, nil
 }
 
-// keyFor returns the one key that a token with this header may be signed with. The token can
-// only choose between keys for the same kind of algorithm.
-func (v *Verifier) keyFor(ctx context.Context, header map[string]any, s scheme) (any, error) {
+// checkSignature verifies a token's signature with the one key that it may be signed with. A
+// token can only choose between keys for the same kind of algorithm.
+func (v *Verifier) checkSignature(ctx context.Context, header map[string]any, s scheme, signed string, signature []byte) error {
 	kid, named := header["kid"]
-	switch {
-	case jwtrules.IsHMAC(s.algorithm) || v.keys == nil || !named && s.key != nil:
-		return s.key, nil
-	case !named:
-		return nil, errNoKeyID
+	if jwtrules.IsHMAC(s.algorithm) || v.keys == nil || !named && s.key != nil {
+		if s.method.Verify(signed, signature, s.key) != nil {
+			return errSignature
+		}
+		return nil
 	}
 	name, _ := kid.(string)
-	if name == "" || len(name) > maxKeyIDBytes {
-		return nil, errKeyID
+	if named && (name == "" || len(name) > maxKeyIDBytes) {
+		return errKeyID
 	}
 	key, err := v.keys.keyFor(ctx, name, s.algorithm)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if jwtrules.CheckKeyFor(s.algorithm, key) != nil {
-		return nil, errSignature
+	if s.method.Verify(signed, signature, key) == nil {
+		return nil
 	}
-	return key, nil
+	if named {
+		return errSignature
+	}
+	if key, err = v.keys.replacementFor(ctx, key, s.algorithm); err != nil {
+		return err
+	}
+	if s.method.Verify(signed, signature, key) != nil {
+		return errSignature
+	}
+	return nil
 }
 
 var base64url = base64.RawURLEncoding.Strict()
