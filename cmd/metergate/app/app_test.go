@@ -19,6 +19,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"metergate/cmd/metergate/gatewaytest"
 	"metergate/config"
 	"metergate/quota/testkit"
 )
@@ -43,7 +44,7 @@ func get(t *testing.T, url string) (int, string) {
 // Whatever makes a start fail, nothing goes on: no health checks, no fetches of keys, no
 // goroutines, no lock on the store, no listener.
 func TestStartThatFailsLeavesNothingRunning(t *testing.T) {
-	upstream, keys := newTarget(t), newKeyServer(t)
+	upstream, keys := newTarget(t), gatewaytest.StartKeyServer(t)
 	occupied, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +56,7 @@ func TestStartThatFailsLeavesNothingRunning(t *testing.T) {
 	}
 	freeAddr := free.Addr().String()
 	free.Close()
-	base := settings{upstream: upstream.URL, limit: 5, jwt: keys.jwt(), health: "{ path: /health, interval: 100ms, timeout: 100ms }"}
+	base := settings{upstream: upstream.URL, limit: 5, jwt: keys.JWTSettings(), health: "{ path: /health, interval: 100ms, timeout: 100ms }"}
 	for name, c := range map[string]struct {
 		change func(*settings)
 		want   string
@@ -68,18 +69,18 @@ func TestStartThatFailsLeavesNothingRunning(t *testing.T) {
 			defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 			dir, s := t.TempDir(), base
 			c.change(&s)
-			os.WriteFile(filepath.Join(dir, "gone.pem"), keys.pem(t), 0o600)
+			os.WriteFile(filepath.Join(dir, "gone.pem"), publicKeyPEM(t, keys), 0o600)
 			cfg := parse(t, dir, s.yaml())
 			os.Remove(filepath.Join(dir, "gone.pem"))
 			if err := New(Options{Config: cfg, Log: quiet()}).Start(t.Context()); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("error %v, want one with %q", err, c.want)
 			}
-			checks, fetches := upstream.requests.Load(), keys.requests.Load()
+			checks, fetches := upstream.requests.Load(), keys.Requests.Load()
 			time.Sleep(500 * time.Millisecond) // five health checks
 			if n := upstream.requests.Load() - checks; n > 0 {
 				t.Errorf("%d health checks after a start that failed", n)
 			}
-			if n := keys.requests.Load() - fetches; n > 0 {
+			if n := keys.Requests.Load() - fetches; n > 0 {
 				t.Errorf("%d fetches of keys after a start that failed", n)
 			}
 			if conn, err := net.Dial("tcp", freeAddr); !errors.Is(err, syscall.ECONNREFUSED) {
@@ -104,11 +105,11 @@ func TestStartThatFailsLeavesNothingRunning(t *testing.T) {
 // An App can be embedded: it takes free ports, serves when Start returns, and stops
 // without a trace.
 func TestStartServesUntilStop(t *testing.T) {
-	upstream, keys := newTarget(t), newKeyServer(t)
+	upstream, keys := newTarget(t), gatewaytest.StartKeyServer(t)
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	defer http.DefaultClient.CloseIdleConnections()
 	dir := t.TempDir()
-	text := settings{upstream: upstream.URL, limit: 5, jwt: keys.jwt(), health: "{ path: /health, interval: 100ms, timeout: 100ms }"}.yaml()
+	text := settings{upstream: upstream.URL, limit: 5, jwt: keys.JWTSettings(), health: "{ path: /health, interval: 100ms, timeout: 100ms }"}.yaml()
 	file := filepath.Join(dir, "gateway.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -185,8 +186,8 @@ func TestStopCutsOffRequestsThatDoNotEnd(t *testing.T) {
 
 // All that can fail in a reload fails before anything live is touched.
 func TestReloadThatFailsChangesNothing(t *testing.T) {
-	upstream, keys := newTarget(t), newKeyServer(t)
-	keys.down.Store(true)
+	upstream, keys := newTarget(t), gatewaytest.StartKeyServer(t)
+	keys.Down.Store(true)
 	dir := t.TempDir()
 	good := settings{upstream: upstream.URL, limit: 5, health: "{ path: /health, interval: 100ms, timeout: 100ms }"}
 	var text atomic.Value
@@ -204,7 +205,7 @@ func TestReloadThatFailsChangesNothing(t *testing.T) {
 	for name, bad := range map[string]string{
 		"it cannot be parsed":           "listen: [",
 		"it is invalid":                 settings{upstream: "ftp://host", limit: 5}.yaml(),
-		"the last part cannot be built": settings{upstream: unreached.URL, limit: 7, jwt: keys.jwt(), health: good.health}.yaml(),
+		"the last part cannot be built": settings{upstream: unreached.URL, limit: 7, jwt: keys.JWTSettings(), health: good.health}.yaml(),
 	} {
 		text.Store(bad)
 		if _, err := a.Reload(); err == nil {

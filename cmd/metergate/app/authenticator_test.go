@@ -10,16 +10,17 @@ import (
 
 	"go.uber.org/goleak"
 
+	"metergate/cmd/metergate/gatewaytest"
 	"metergate/config"
 )
 
 // A reload that leaves auth alone keeps the verified tokens and the keys; any other
 // change of auth does not. A hundred reloads leave nothing running.
 func TestReloadsLeaveNoKeySets(t *testing.T) {
-	upstream, a, b := newTarget(t), newKeyServer(t), newKeyServer(t)
+	upstream, a, b := newTarget(t), gatewaytest.StartKeyServer(t), gatewaytest.StartKeyServer(t)
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	dir := t.TempDir()
-	text := settings{upstream: upstream.URL, limit: 100, jwt: a.jwt()}.yaml()
+	text := settings{upstream: upstream.URL, limit: 100, jwt: a.JWTSettings()}.yaml()
 	load := func() (*config.Config, []string, error) {
 		cfg, err := config.Parse(filepath.Join(dir, "gateway.yaml"), []byte(text), os.LookupEnv)
 		return cfg, nil, err
@@ -38,22 +39,22 @@ func TestReloadsLeaveNoKeySets(t *testing.T) {
 		return auth()
 	}
 	before := auth()
-	if now := reload(a.jwt()); now.verifier != before.verifier || now.keySet() != before.keySet() {
+	if now := reload(a.JWTSettings()); now.verifier != before.verifier || now.keySet() != before.keySet() {
 		t.Error("a reload of a plan forgot the verified tokens or the keys")
 	}
-	if now := reload(a.jwt() + ", audience: x"); now.verifier == before.verifier || now.keySet() != before.keySet() {
+	if now := reload(a.JWTSettings() + ", audience: x"); now.verifier == before.verifier || now.keySet() != before.keySet() {
 		t.Error("a reload of another audience kept the verified tokens, or forgot the keys")
 	}
 	for n := range 100 {
 		last := auth()
-		now := reload([]*keyServer{b, a}[n%2].jwt())
+		now := reload([]*gatewaytest.KeyServer{b, a}[n%2].JWTSettings())
 		if now.verifier == last.verifier || now.keySet() == last.keySet() || now.keySet().Missing() != nil {
 			t.Fatal("after a reload of another URL the keys are the previous ones, or missing")
 		}
 	}
 	// Nor does a reload that is refused leave anything running.
-	b.down.Store(true)
-	text = settings{upstream: upstream.URL, limit: 5, jwt: b.jwt()}.yaml()
+	b.Down.Store(true)
+	text = settings{upstream: upstream.URL, limit: 5, jwt: b.JWTSettings()}.yaml()
 	if _, err := app.Reload(); err == nil {
 		t.Error("a reload to a key server that is down succeeded")
 	}
@@ -66,15 +67,15 @@ func TestReloadsLeaveNoKeySets(t *testing.T) {
 // The file of a public key can change under its name.
 func TestAuthenticatorNoticesAnotherKeyInTheSameFile(t *testing.T) {
 	dir := t.TempDir()
-	cfg := func(key *keyServer) *config.Config {
+	cfg := func(key *gatewaytest.KeyServer) *config.Config {
 		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, "key.pem"), key.pem(t), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "key.pem"), publicKeyPEM(t, key), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		return parse(t, dir, settings{upstream: "http://127.0.0.1:9", limit: 5, jwt: "public_key_file: key.pem, algorithms: [ES256]"}.yaml())
 	}
 	log := slog.New(slog.DiscardHandler)
-	a, b := newKeyServer(t), newKeyServer(t)
+	a, b := gatewaytest.StartKeyServer(t), gatewaytest.StartKeyServer(t)
 	first := &generation{cfg: cfg(a)}
 	var err error
 	if first.auth, err = buildAuthenticator(context.Background(), first.cfg, nil, log); err != nil {

@@ -1,11 +1,7 @@
 package app
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -16,6 +12,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"metergate/cmd/metergate/gatewaytest"
 	"metergate/config"
 	"metergate/quota/testkit"
 )
@@ -82,46 +79,10 @@ func newTarget(t testing.TB) *target {
 	return s
 }
 
-// A keyServer publishes the public key of a jwks_url, unless it is down. It counts its
-// requests.
-type keyServer struct {
-	*httptest.Server
-	key      *ecdsa.PrivateKey
-	down     atomic.Bool
-	requests atomic.Int64
-}
-
-func newKeyServer(t testing.TB) *keyServer {
+// publicKeyPEM returns the public key of a key server as a file has it.
+func publicKeyPEM(t testing.TB, s *gatewaytest.KeyServer) []byte {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	point, err := key.PublicKey.Bytes()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &keyServer{key: key}
-	encode := base64.RawURLEncoding.EncodeToString
-	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.requests.Add(1)
-		if s.down.Load() {
-			http.Error(w, "down", http.StatusBadGateway)
-			return
-		}
-		fmt.Fprintf(w, `{"keys":[{"kty":"EC","kid":"k","crv":"P-256","x":%q,"y":%q}]}`, encode(point[1:33]), encode(point[33:]))
-	}))
-	t.Cleanup(s.Close)
-	return s
-}
-
-// jwt returns what stands within auth.jwt to use the server's keys.
-func (s *keyServer) jwt() string { return fmt.Sprintf("jwks_url: %q, algorithms: [ES256]", s.URL) }
-
-// pem returns the public key as a file has it.
-func (s *keyServer) pem(t testing.TB) []byte {
-	t.Helper()
-	der, err := x509.MarshalPKIXPublicKey(s.key.Public())
+	der, err := x509.MarshalPKIXPublicKey(s.Key.Public())
 	if err != nil {
 		t.Fatal(err)
 	}

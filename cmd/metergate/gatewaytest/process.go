@@ -7,6 +7,7 @@
 //	client.go      requests to the public listener and to the admin API
 //	metrics.go     what a gateway's metrics and the system say about it
 //	http2.go       a client that sends any HTTP/2 frames
+//	keyserver.go   an issuer that signs tokens and publishes its key
 //	workload.go    requests of all kinds, and a record of how they must be counted
 //	flags.go       flags of the tests
 //

@@ -1,67 +1,17 @@
 package reloading
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/golang-jwt/jwt/v5"
 
 	"metergate/cmd/metergate/gatewaytest"
 	"metergate/quota/testkit"
 )
-
-// An issuer signs tokens and publishes its key, unless it is down.
-type issuer struct {
-	*httptest.Server
-	key   *ecdsa.PrivateKey
-	down  atomic.Bool
-	asked atomic.Int64
-}
-
-func newIssuer(t testing.TB) *issuer {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	i := &issuer{key: key}
-	point, err := key.PublicKey.Bytes()
-	if err != nil {
-		t.Fatal(err)
-	}
-	encode := base64.RawURLEncoding.EncodeToString
-	i.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		i.asked.Add(1)
-		if i.down.Load() {
-			http.Error(w, "down", http.StatusBadGateway)
-			return
-		}
-		fmt.Fprintf(w, `{"keys":[{"kty":"EC","kid":"k","crv":"P-256","x":%q,"y":%q}]}`, encode(point[1:33]), encode(point[33:]))
-	}))
-	t.Cleanup(i.Close)
-	return i
-}
-
-func (i *issuer) token(user string) string {
-	token := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.MapClaims{"sub": user, "exp": time.Now().Add(time.Hour).Unix()})
-	token.Header["kid"] = "k"
-	signed, err := token.SignedString(i.key)
-	if err != nil {
-		panic(err)
-	}
-	return signed
-}
 
 // jwksYAML is gatewaytest.ReloadYAML with another content of auth.jwt.
 func jwksYAML(upstream string, limit int, auth string) string {
@@ -71,15 +21,13 @@ func jwksYAML(upstream string, limit int, auth string) string {
 	return before + "auth: { jwt: { " + auth + " } }\n" + after
 }
 
-func jwksAuth(i *issuer) string { return fmt.Sprintf("jwks_url: %q, algorithms: [ES256]", i.URL) }
-
 // A gateway whose key server is down starts, says what it waits for, and answers 503
 // because it can verify no token. It becomes ready with the first keys, and stays ready
 // when the key server goes away.
 func TestKeyServerDownAtStart(t *testing.T) {
-	upstream, key := gatewaytest.StartUpstream(t, "ok"), newIssuer(t)
-	key.down.Store(true)
-	g := gatewaytest.StartWith(t, jwksYAML(upstream.URL, 100, jwksAuth(key)))
+	upstream, key := gatewaytest.StartUpstream(t, "ok"), gatewaytest.StartKeyServer(t)
+	key.Down.Store(true)
+	g := gatewaytest.StartWith(t, jwksYAML(upstream.URL, 100, key.JWTSettings()))
 	g.WaitForText("answers 502 Bad Gateway")
 	if log := g.Output(); !strings.Contains(log, "the gateway is not ready") {
 		t.Errorf("the log does not say that the gateway is not ready:\n%s", log)
@@ -94,7 +42,7 @@ func TestKeyServerDownAtStart(t *testing.T) {
 		t.Errorf("healthcheck: exit status %d, want 1", code)
 	}
 	req, _ := http.NewRequest("POST", g.URL+"/api/analyze", strings.NewReader("text"))
-	req.Header.Set("Authorization", "Bearer "+key.token("u"))
+	req.Header.Set("Authorization", "Bearer "+key.Token("u"))
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -110,9 +58,9 @@ func TestKeyServerDownAtStart(t *testing.T) {
 		t.Errorf("a bad token before the first keys: %d %s", status, body)
 	}
 
-	key.down.Store(false)
+	key.Down.Store(false)
 	testkit.EventuallyWithin(t, time.Minute, "the gateway is ready", func() bool { status, _ := gatewaytest.Get(g.Admin+"/readyz", ""); return status == 200 })
-	if status := gatewaytest.Post(http.DefaultClient, g.URL+"/api/analyze", key.token("u")); status != 200 {
+	if status := gatewaytest.Post(http.DefaultClient, g.URL+"/api/analyze", key.Token("u")); status != 200 {
 		t.Errorf("with keys, a request got %d", status)
 	}
 	key.CloseClientConnections()
@@ -120,7 +68,7 @@ func TestKeyServerDownAtStart(t *testing.T) {
 	if status, body := gatewaytest.Get(g.Admin+"/readyz", ""); status != 200 {
 		t.Errorf("/readyz once the key server is gone: %d %s", status, body)
 	}
-	if status, body := gatewaytest.Get(g.URL+"/usage", key.token("u")); status != 200 || !strings.Contains(body, `"used":1,`) {
+	if status, body := gatewaytest.Get(g.URL+"/usage", key.Token("u")); status != 200 || !strings.Contains(body, `"used":1,`) {
 		t.Errorf("GET /usage: %d %s", status, body)
 	}
 }
@@ -128,8 +76,8 @@ func TestKeyServerDownAtStart(t *testing.T) {
 // A reload keeps the keys of the same URL. It fetches the keys of another URL before it
 // changes anything, and fails if it cannot get them.
 func TestReloadTakesOverKeys(t *testing.T) {
-	upstream, a, b := gatewaytest.StartUpstream(t, "ok"), newIssuer(t), newIssuer(t)
-	g := gatewaytest.StartWith(t, jwksYAML(upstream.URL, 100, jwksAuth(a)))
+	upstream, a, b := gatewaytest.StartUpstream(t, "ok"), gatewaytest.StartKeyServer(t), gatewaytest.StartKeyServer(t)
+	g := gatewaytest.StartWith(t, jwksYAML(upstream.URL, 100, a.JWTSettings()))
 	testkit.EventuallyWithin(t, time.Minute, "ready", func() bool { status, _ := gatewaytest.Get(g.Admin+"/readyz", ""); return status == 200 })
 	reload := func(text string, want int) string {
 		t.Helper()
@@ -146,39 +94,39 @@ func TestReloadTakesOverKeys(t *testing.T) {
 			t.Errorf("GET /usage: status %d: %s; want %d", status, body, want)
 		}
 	}
-	wants(a.token("u"), 200)
-	wants(b.token("u"), 401)
+	wants(a.Token("u"), 200)
+	wants(b.Token("u"), 401)
 
-	a.down.Store(true)
-	reload(jwksYAML(upstream.URL, 101, jwksAuth(a)), 200)
-	wants(a.token("u"), 200)
-	reload(jwksYAML(upstream.URL, 101, jwksAuth(a)+", leeway: 1s"), 200)
-	wants(a.token("u"), 200)
-	if n := a.asked.Load(); n != 1 {
+	a.Down.Store(true)
+	reload(jwksYAML(upstream.URL, 101, a.JWTSettings()), 200)
+	wants(a.Token("u"), 200)
+	reload(jwksYAML(upstream.URL, 101, a.JWTSettings()+", leeway: 1s"), 200)
+	wants(a.Token("u"), 200)
+	if n := a.Requests.Load(); n != 1 {
 		t.Errorf("the key server was asked %d times, want once", n)
 	}
 
-	b.down.Store(true)
-	body := reload(jwksYAML(upstream.URL, 5, jwksAuth(b)), 422)
+	b.Down.Store(true)
+	body := reload(jwksYAML(upstream.URL, 5, b.JWTSettings()), 422)
 	if !strings.Contains(body, "auth.jwt.jwks_url: its keys cannot be fetched") || !strings.Contains(body, "answers 502 Bad Gateway") {
 		t.Errorf("the reload says %s", body)
 	}
-	wants(a.token("u"), 200)
-	wants(b.token("u"), 401)
-	if _, body := gatewaytest.Get(g.URL+"/usage", a.token("u")); !strings.Contains(body, `"limit":101,`) {
+	wants(a.Token("u"), 200)
+	wants(b.Token("u"), 401)
+	if _, body := gatewaytest.Get(g.URL+"/usage", a.Token("u")); !strings.Contains(body, `"limit":101,`) {
 		t.Errorf("after a reload that was refused: %s", body)
 	}
 
-	b.down.Store(false)
-	reload(jwksYAML(upstream.URL, 5, jwksAuth(b)), 200)
-	wants(a.token("u"), 401)
-	wants(b.token("u"), 200)
+	b.Down.Store(false)
+	reload(jwksYAML(upstream.URL, 5, b.JWTSettings()), 200)
+	wants(a.Token("u"), 401)
+	wants(b.Token("u"), 200)
 	if status, body := gatewaytest.Get(g.Admin+"/readyz", ""); status != 200 || !strings.Contains(body, `"jwks_url":"ok"`) {
 		t.Errorf("/readyz: %d %s", status, body)
 	}
 
 	reload(jwksYAML(upstream.URL, 5, fmt.Sprintf("secret: %q", testkit.Secret)), 200)
-	wants(b.token("u"), 401)
+	wants(b.Token("u"), 401)
 	wants(testkit.Token("u", "free"), 200)
 	if _, body := gatewaytest.Get(g.Admin+"/readyz", ""); strings.Contains(body, "jwks_url") {
 		t.Errorf("/readyz: %s", body)
@@ -186,19 +134,19 @@ func TestReloadTakesOverKeys(t *testing.T) {
 }
 
 func TestValidateOnlineAsksKeyServer(t *testing.T) {
-	upstream, key := gatewaytest.StartUpstream(t, "ok"), newIssuer(t)
+	upstream, key := gatewaytest.StartUpstream(t, "ok"), gatewaytest.StartKeyServer(t)
 	file := filepath.Join(t.TempDir(), "gateway.yaml")
-	testkit.WriteFile(t, file, jwksYAML(upstream.URL, 5, jwksAuth(key)))
+	testkit.WriteFile(t, file, jwksYAML(upstream.URL, 5, key.JWTSettings()))
 	validate := func(args ...string) (int, string) {
 		return gatewaytest.Run(t, nil, append([]string{"validate", "-config", file}, args...)...)
 	}
-	if code, out := validate(); code != 0 || key.asked.Load() != 0 {
-		t.Errorf("exit status %d, asked %d times:\n%s", code, key.asked.Load(), out)
+	if code, out := validate(); code != 0 || key.Requests.Load() != 0 {
+		t.Errorf("exit status %d, asked %d times:\n%s", code, key.Requests.Load(), out)
 	}
 	if code, out := validate("-online"); code != 0 || !strings.Contains(out, "auth.jwt.jwks_url ("+key.URL+"): ok") {
 		t.Errorf("-online: exit status %d:\n%s", code, out)
 	}
-	key.down.Store(true)
+	key.Down.Store(true)
 	if code, out := validate("-online"); code != 1 || !strings.Contains(out, "answers 502 Bad Gateway") {
 		t.Errorf("-online, and down: exit status %d:\n%s", code, out)
 	}
