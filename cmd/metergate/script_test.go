@@ -5,9 +5,9 @@ import (
 	"testing"
 	"time"
 
-	"metergate/cmd/metergate/gatewaytest"
-
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"metergate/cmd/metergate/gatewaytest"
 )
 
 // The scripts of testdata/script run the program as a shell does. The command

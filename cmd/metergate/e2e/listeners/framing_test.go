@@ -7,10 +7,10 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"golang.org/x/net/http2"
+
 	"metergate/cmd/metergate/gatewaytest"
 	"metergate/quota/testkit"
-
-	"golang.org/x/net/http2"
 )
 
 // Requests that HTTP/2 can carry and HTTP/1.1 cannot are refused, and do not reach the

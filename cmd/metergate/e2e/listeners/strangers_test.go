@@ -5,10 +5,10 @@ import (
 	"net/http/httptest"
 	"testing"
 
+	"golang.org/x/net/http2"
+
 	"metergate/cmd/metergate/gatewaytest"
 	"metergate/quota/testkit"
-
-	"golang.org/x/net/http2"
 )
 
 // Clients without a token that ask for the gateway's files and read none of their bytes
