@@ -21,7 +21,7 @@ type JWT struct {
 	// HS256, 48 for HS384 and 64 for HS512 (RFC 7518, section 3.2).
 	Secret Secret `yaml:"secret"`
 	// A PEM file with the key that verifies all other algorithms: one PUBLIC KEY, RSA PUBLIC
-	// KEY or CERTIFICATE. The key must be RSA of at least 2048 bits, EC on the curve P-256,
+	// KEY or CERTIFICATE. The key must be RSA of 2048 to 16384 bits, EC on the curve P-256,
 	// P-384 or P-521, or Ed25519.
 	PublicKeyFile string `yaml:"public_key_file"`
 	// The URL at which the issuer publishes its public keys as a JSON Web Key Set (RFC 7517),

@@ -144,6 +144,7 @@ func TestPublicKeyFileFaultsShowNoKey(t *testing.T) {
 		"no key inside, PKCS1": {pemOf("RSA PUBLIC KEY", []byte("x")), "has a PEM block that cannot be read"},
 		"no certificate":       {pemOf("CERTIFICATE", []byte("x")), "has a PEM block that cannot be read"},
 		"weak":                 {string(weak), "the RSA key has 1024 bits; it must have at least 2048"},
+		"16385 bits":           {pkix(t, &rsa.PublicKey{N: new(big.Int).SetBit(big.NewInt(1), 16384, 1), E: 65537}), "the RSA key has 16385 bits; it may have at most 16384"},
 		"even exponent":        {pkix(t, &rsa.PublicKey{N: odd, E: 4}), "the RSA key verifies nothing"},
 		"exponent 1":           {pkix(t, &rsa.PublicKey{N: odd, E: 1}), "the RSA key verifies nothing"},
 		"even modulus":         {pkix(t, &rsa.PublicKey{N: new(big.Int).Add(odd, big.NewInt(1)), E: 65537}), "the RSA key verifies nothing"},

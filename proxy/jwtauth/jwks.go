@@ -1,10 +1,12 @@
 package jwtauth
 
 import (
+	"bytes"
 	"crypto/ecdh"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/MicahParks/jwkset"
@@ -12,8 +14,15 @@ import (
 	"metergate/proxy/jwtauth/jwtrules"
 )
 
-// maxKeyIDBytes is the greatest length of a kid. Real ones have up to 64 bytes.
-const maxKeyIDBytes = 256
+const (
+	// maxKeyIDBytes is the greatest length of a kid. Real ones have up to 64 bytes.
+	maxKeyIDBytes = 256
+	// maxKeys is the greatest number of keys in a set. Real sets have up to ten.
+	maxKeys = 256
+	// maxKeyBytes is the greatest length of a key's text. With its certificates, a real one has
+	// up to 10 KiB. Decoded, a text takes up to forty times its length.
+	maxKeyBytes = 64 << 10
+)
 
 // An unusableKey is a key of a set with which no token is verified.
 type unusableKey struct {
@@ -26,17 +35,12 @@ type unusableKey struct {
 // does not make the others unusable (RFC 7517, section 5). The error says that the text is
 // not a key set.
 func parseKeySet(text []byte) (keys []jwkset.JWK, unusable []unusableKey, err error) {
-	if _, err := decodeObject(text); err != nil {
-		return nil, nil, fmt.Errorf("the response is not a JSON object: %w", err)
-	}
-	var set struct {
-		Keys []json.RawMessage `json:"keys"`
-	}
-	if err := json.Unmarshal(text, &set); err != nil || set.Keys == nil {
-		return nil, nil, errors.New(`the response is not a JSON Web Key Set: it has no list "keys"`)
+	texts, err := splitKeySet(text)
+	if err != nil {
+		return nil, nil, err
 	}
 	var ambiguous []string
-	for _, text := range set.Keys {
+	for _, text := range texts {
 		key, kid, err := parseKey(text)
 		if err != nil {
 			unusable = append(unusable, unusableKey{kid, err})
@@ -57,6 +61,64 @@ func parseKeySet(text []byte) (keys []jwkset.JWK, unusable []unusableKey, err er
 	return keys, unusable, nil
 }
 
+// errNoKeyList says that a text has the form of an object, and is not a key set.
+var errNoKeyList = errors.New(`the response is not a JSON Web Key Set: it has no list "keys"`)
+
+// splitKeySet returns the texts of the keys in a key set. It keeps nothing else of the text,
+// and stops at the first key too many.
+func splitKeySet(text []byte) (keys []json.RawMessage, err error) {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	if token, err := dec.Token(); err != nil || token != json.Delim('{') {
+		return nil, errors.New("the response is not a JSON object")
+	}
+	for dec.More() {
+		name, err := dec.Token()
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("the response is not a JSON object: %w", decoderError(err))
+		case name == "keys" && keys != nil:
+			return nil, errors.New(`the response is ambiguous: it has "keys" twice`)
+		case name == "keys":
+			keys, err = splitKeys(dec)
+		default: // RFC 7517, section 5: other members are ignored
+			err = dec.Decode(new(json.RawMessage))
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if _, err := dec.Token(); err != nil {
+		return nil, fmt.Errorf("the response is not a JSON object: %w", decoderError(err))
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return nil, fmt.Errorf("the response is not one JSON object: %w", errTrailing)
+	}
+	if keys == nil {
+		return nil, errNoKeyList
+	}
+	return keys, nil
+}
+
+// splitKeys reads the list of a key set. The result is not nil.
+func splitKeys(dec *json.Decoder) ([]json.RawMessage, error) {
+	if token, err := dec.Token(); err != nil || token != json.Delim('[') {
+		return nil, errNoKeyList
+	}
+	keys := []json.RawMessage{}
+	for dec.More() {
+		if len(keys) == maxKeys {
+			return nil, fmt.Errorf("the response has more than %d keys; its issuer must remove those that are no longer used", maxKeys)
+		}
+		var key json.RawMessage
+		if err := dec.Decode(&key); err != nil {
+			return nil, fmt.Errorf("the response is not JSON: %w", decoderError(err))
+		}
+		keys = append(keys, key)
+	}
+	_, err := dec.Token()
+	return keys, err
+}
+
 // interchangeable reports whether two keys verify the same tokens.
 func interchangeable(a, b jwkset.JWK) bool {
 	x, y := a.Marshal(), b.Marshal()
@@ -68,7 +130,11 @@ func interchangeable(a, b jwkset.JWK) bool {
 // in both cases; it is empty if the key has none (RFC 7517, section 4.5, makes it optional).
 func parseKey(text []byte) (key jwkset.JWK, kid string, err error) {
 	var m jwkset.JWKMarshal
-	if err := json.Unmarshal(text, &m); err != nil {
+	if len(text) > maxKeyBytes {
+		return key, "", fmt.Errorf("it has %d bytes; it may have at most %d", len(text), maxKeyBytes)
+	}
+	_, err = decodeObject(text)
+	if err != nil || json.Unmarshal(text, &m) != nil {
 		return key, "", errors.New("it is not written as RFC 7517 requires")
 	}
 	kid = m.KID[:min(len(m.KID), maxKeyIDBytes)]

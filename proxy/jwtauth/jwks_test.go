@@ -4,6 +4,9 @@ import (
 	"crypto/ecdh"
 	"crypto/rand"
 	"crypto/rsa"
+	"fmt"
+	"math/big"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -29,6 +32,13 @@ func TestParseKeySetKeepsUsableKeys(t *testing.T) {
 		"RSA":                     {jwk("k", rsaPublic), ""},
 		"RSA of 1024 bits":        {jwk("k", small), "the RSA key has 1024 bits; it must have at least 2048"},
 		"RSA of 1024 bits, PS":    {jwk("k", small, `"alg":"PS256"`), "the RSA key has 1024 bits; it must have at least 2048"},
+		"RSA of 16384 bits":       {rsaOf(16384), ""},
+		"RSA of 16385 bits":       {rsaOf(16385), "the RSA key has 16385 bits; it may have at most 16384"},
+		"RSA of 400,000 bits":     {rsaOf(400_000), "it may have at most 65536"},
+		"64 KiB of certificates":  {jwk("k", rsaPublic, `"x5c":["`+strings.Repeat("A", 1<<16)+`"]`), "it may have at most 65536"},
+		"a member twice":          {jwk("k", rsaPublic, `"use":"enc"`, `"use":"sig"`), "not written as RFC 7517 requires"},
+		"a member within twice":   {jwk("k", rsaPublic, `"x":{"a":1,"a":1}`), "not written as RFC 7517 requires"},
+		"not Unicode":             {jwk("k", rsaPublic, "\"x-own\":\"\xff\""), "not written as RFC 7517 requires"},
 		"RSA, an even exponent":   {strings.Replace(jwk("k", rsaPublic), `"e":"AQAB"`, `"e":"Ag"`, 1), "odd"},
 		"RSA, an exponent of 1":   {strings.Replace(jwk("k", rsaPublic), `"e":"AQAB"`, `"e":"AQ"`, 1), `"e" is out of range`},
 		"RSA, an even modulus":    {`{"kty":"RSA","kid":"k","n":"` + strings.Repeat("AAAA", 85) + `","e":"AQAB"}`, "odd"},
@@ -77,7 +87,7 @@ func TestParseKeySetKeepsUsableKeys(t *testing.T) {
 		"x5c that is none":        {jwk("k", rsaPublic, `"x5c":["AAAA"]`, `"x5t":"AAAA"`), ""},
 		"members of other makers": {jwk("k", rsaPublic, `"issuer":"https://issuer.example"`, `"iat":1`), ""},
 		"no object":               {`"k"`, "not written as RFC 7517 requires"},
-		"null":                    {`null`, "unsupported key"},
+		"null":                    {`null`, "not written as RFC 7517 requires"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			keys, others, err := parseKeySet([]byte(jwksOf(jwk("first", ecPublic), c.key, jwk("last", edPublic))))
@@ -95,6 +105,47 @@ func TestParseKeySetKeepsUsableKeys(t *testing.T) {
 				t.Errorf("used %v, %v, want reason: %s", used, others, c.want)
 			}
 		})
+	}
+}
+
+// rsaOf writes an RSA key with a modulus of this many bits.
+func rsaOf(bits int) string {
+	n := new(big.Int).SetBit(big.NewInt(1), bits-1, 1)
+	return `{"kty":"RSA","kid":"k","n":"` + encode(string(n.Bytes())) + `","e":"AQAB"}`
+}
+
+// A set has at most 256 keys. Members that mean nothing cost nothing, whatever is in them.
+func TestParseKeySetBoundsNumbers(t *testing.T) {
+	ofKeys := func(n int) []byte {
+		keys := make([]any, n)
+		for i := range keys {
+			keys[i] = named{fmt.Sprint(i), edKey()}
+		}
+		return []byte(jwksOf(keys...))
+	}
+	if keys, unusable, err := parseKeySet(ofKeys(256)); err != nil || len(keys) != 256 || unusable != nil {
+		t.Errorf("256 keys: %d, %v, %v", len(keys), unusable, err)
+	}
+	if keys, _, err := parseKeySet(ofKeys(257)); err == nil || keys != nil || !strings.Contains(err.Error(), "more than 256 keys") {
+		t.Errorf("257 keys: %d, error %v", len(keys), err)
+	}
+	many := strings.Repeat(`{"a":0},`, maxResponseBytes/8-100)
+	for name, c := range map[string]struct{ text, want string }{
+		"very many keys":     {`{"keys":[` + many + `{}]}`, "more than 256 keys"},
+		"a member of others": {`{"x":[` + many + `{}],` + strings.TrimPrefix(jwksOf(edC()), "{"), ""},
+		"one huge key":       {`{"keys":[{"kid":"k","x":[` + many + `{}]}]}`, ""},
+	} {
+		text := []byte(c.text)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, _, err := parseKeySet(text)
+		runtime.ReadMemStats(&after)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want: %s", name, err, c.want)
+		}
+		if took := after.TotalAlloc - before.TotalAlloc; took > 10<<20 {
+			t.Errorf("%s: %d bytes of memory for a text of %d", name, took, len(text))
+		}
 	}
 }
 

@@ -118,8 +118,8 @@ func (s *KeySet) Fetch(ctx context.Context) error {
 	if !s.beginFetch() {
 		return s.Fault()
 	}
-	err := s.fetch(ctx)
-	s.endFetch(err)
+	change, err := s.fetch(ctx)
+	s.endFetch(change, err)
 	return err
 }
 
@@ -196,8 +196,9 @@ func (s *KeySet) beginFetch() bool {
 	return true
 }
 
-// endFetch notes the result of a fetch, and logs it if it has changed.
-func (s *KeySet) endFetch(err error) {
+// endFetch notes the result of a fetch. It logs one line if the keys or the result have
+// changed; change is nil if the keys have not.
+func (s *KeySet) endFetch(change *keyChange, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fault = err
@@ -205,55 +206,51 @@ func (s *KeySet) endFetch(err error) {
 	s.running = nil
 	switch {
 	case s.ctx.Err() != nil: // the fetch was cancelled
-	case err == nil && s.faultKnown:
+	case err == nil:
+		change.log(s.log, s.faultKnown)
 		s.faultKnown = false
-		s.log.Info("the key server answers again")
-	case err != nil && !s.faultKnown && s.version() == 0:
+	case !s.faultKnown && s.version() == 0:
 		s.faultKnown = true
 		s.log.Warn("the issuer's keys cannot be fetched; until they are, its tokens are answered 503 and the gateway is not ready", "error", err)
-	case err != nil && !s.faultKnown:
+	case !s.faultKnown:
 		s.faultKnown = true
 		s.log.Warn("the issuer's keys cannot be fetched; the previous keys stay in use", "error", err)
-	case err != nil:
+	default:
 		s.log.Debug("the issuer's keys cannot be fetched", "error", err)
 	}
 }
 
-// fetch downloads the keys and puts them in use.
-func (s *KeySet) fetch(ctx context.Context) error {
+// fetch downloads the keys and puts them in use. It returns nil for a response that it has
+// seen before.
+func (s *KeySet) fetch(ctx context.Context) (change *keyChange, err error) {
 	text, err := s.download(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if sum := sha256.Sum256(text); sum != s.response {
-		s.response, s.responseFault = sum, s.install(text)
+		change, err = s.install(text)
+		s.response, s.responseFault = sum, err
 	}
-	return s.responseFault
+	return change, s.responseFault
 }
 
 // install puts the keys of a response in use.
-func (s *KeySet) install(text []byte) error {
+func (s *KeySet) install(text []byte) (*keyChange, error) {
 	keys, unusable, err := parseKeySet(text)
-	if err != nil {
-		return err
-	}
-	for _, u := range unusable {
-		s.log.Warn("a key of the issuer is not used", "kid", u.kid, "reason", u.reason)
-	}
-	if len(keys) == 0 {
-		return fmt.Errorf("the response has no key that can be used, and %d that cannot", len(unusable))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(keys) == 0 && len(unusable) == 0:
+		return nil, errors.New("the response has no keys")
+	case len(keys) == 0:
+		return nil, fmt.Errorf("the response has no key that can be used: %s", strings.Join(describeUnusable(unusable), "; "))
 	}
 	if err := s.stored.KeyReplaceAll(context.Background(), keys); err != nil {
-		return err
+		return nil, err
 	}
 	// After the keys are stored: a verdict that was made meanwhile counts as one by old keys.
 	s.change.Add(1)
-	names := make([]string, len(keys))
-	for i, k := range keys {
-		names[i] = k.Marshal().KID
-	}
-	s.log.Info("the issuer's keys have changed", "kids", names)
-	return nil
+	return &keyChange{keys, unusable}, nil
 }
 
 // download returns the key server's response.

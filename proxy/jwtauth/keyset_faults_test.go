@@ -57,6 +57,11 @@ func TestKeySetKeepsKeysDuringOutage(t *testing.T) {
 		"keys twice":     answer(`{"keys":[],"keys":[` + jwk("b", p256Key().Public()) + `]}`),
 		"two answers":    answer(jwksOf(ecB()) + jwksOf(ecB())),
 		"a list":         answer(`[` + jwksOf(ecB()) + `]`),
+		"too many keys":  answer(jwksOf(slices.Repeat([]any{ecB()}, 257)...)),
+		"two lists":      answer(`{"keys":[],"x":{},"\u006beys":[` + jwk("b", p256Key().Public()) + `]}`),
+		"half a key":     answer(strings.TrimSuffix(jwksOf(ecB()), "}]}")),
+		"no end":         answer(strings.TrimSuffix(jwksOf(ecB()), "}")),
+		"a stray comma":  answer(`{"keys":[],}`),
 		"only unfit":     answer(jwksOf(`{"kty":"oct","kid":"b","k":"AAAA"}`)),
 	} {
 		t.Run(name, func(t *testing.T) {

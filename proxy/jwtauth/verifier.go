@@ -69,7 +69,7 @@ type Options struct {
 	// starts and retires the KeySet.
 	KeySet *KeySet
 	// Algorithms are the only ones accepted: HS256, HS384, HS512, RS256, RS384, RS512, PS256,
-	// PS384, PS512 (RSA of at least 2048 bits), ES256, ES384, ES512 (EC on the curve P-256,
+	// PS384, PS512 (RSA of 2048 to 16384 bits), ES256, ES384, ES512 (EC on the curve P-256,
 	// P-384, P-521), EdDSA and Ed25519 (an Ed25519 key). EdDSA accepts tokens with both of its
 	// names, see jwtrules.Accepted.
 	Algorithms []string

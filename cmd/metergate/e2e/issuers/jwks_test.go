@@ -8,8 +8,10 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -112,5 +114,48 @@ func TestEd25519ByBothNames(t *testing.T) {
 			wantUsage(t, g.URL, signToken(`{"alg":"Ed25519","kid":"e"}`, `{"sub":"u"}`, key.signEd), "free")
 			wantUsage(t, g.URL, signToken(`{"alg":"EdDSA","kid":"e"}`, `{"sub":"u"}`, key.signEd), older)
 		}
+	}
+}
+
+// A key set may have 256 keys, RSA keys may have 16384 bits, and a fetch writes one line.
+func TestKeySetsAreBounded(t *testing.T) {
+	modulus := func(bits int) []byte { return new(big.Int).SetBit(big.NewInt(1), bits-1, 1).Bytes() }
+	const good, changed = `"kid":"r",`, "the issuer's keys have changed"
+	lines := func(g *gatewaytest.Reloadable) (found []string) {
+		for line := range strings.Lines(g.Output()) {
+			if strings.Contains(line, `"jwks_url":"`) {
+				found = append(found, line)
+			}
+		}
+		return found
+	}
+
+	key := newIssuer(t, func(i *issuer) []string {
+		keys := []string{rsaJWK(i.rsa.N.Bytes(), good), rsaJWK(modulus(16384), `"kid":"16384",`), rsaJWK(modulus(16385), `"kid":"16385",`)}
+		for len(keys) < 256 {
+			keys = append(keys, fmt.Sprintf(`{"kid":"bad-%d","kty":"oct","k":"AAAA"}`, len(keys)))
+		}
+		return keys
+	})
+	g := startFor(t, key, "RS256")
+	token := signToken(`{"alg":"RS256","kid":"r"}`, `{"sub":"u"}`, key.signRSA)
+	wantUsage(t, g.URL, token, "free")
+	found := lines(g)
+	if len(found) != 1 || !strings.Contains(found[0], changed) || !strings.Contains(found[0], `"kids":["r","16384"]`) ||
+		!strings.Contains(found[0], "16385: the RSA key has 16385 bits; it may have at most 16384") || !strings.Contains(found[0], "and 246 more") {
+		t.Errorf("256 keys are logged as\n%s", strings.Join(found, ""))
+	}
+
+	key = newIssuer(t, func(i *issuer) []string {
+		return append(slices.Repeat([]string{`{}`}, 256), rsaJWK(i.rsa.N.Bytes(), good))
+	})
+	upstream := gatewaytest.StartUpstream(t, "ok")
+	g = gatewaytest.StartWith(t, authYAML(upstream.URL, fmt.Sprintf("jwks_url: %q\nalgorithms: [RS256]", key.URL)))
+	g.WaitForText("more than 256 keys")
+	if status, body := gatewaytest.Get(g.Admin+"/readyz", ""); status != 503 || !strings.Contains(body, "more than 256 keys") {
+		t.Errorf("/readyz with 257 keys: %d %s", status, body)
+	}
+	if found := lines(g); len(found) != 1 {
+		t.Errorf("257 keys are logged as\n%s", strings.Join(found, ""))
 	}
 }
