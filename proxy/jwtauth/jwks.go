@@ -130,14 +130,14 @@ func interchangeable(a, b jwkset.JWK) bool {
 // in both cases; it is empty if the key has none (RFC 7517, section 4.5, makes it optional).
 func parseKey(text []byte) (key jwkset.JWK, kid string, err error) {
 	var m jwkset.JWKMarshal
-	if len(text) > maxKeyBytes {
-		return key, "", fmt.Errorf("it has %d bytes; it may have at most %d", len(text), maxKeyBytes)
-	}
-	_, err = decodeObject(text)
-	if err != nil || json.Unmarshal(text, &m) != nil {
-		return key, "", errors.New("it is not written as RFC 7517 requires")
-	}
+	malformed := json.Unmarshal(text, &m)
 	kid = m.KID[:min(len(m.KID), maxKeyIDBytes)]
+	if len(text) > maxKeyBytes {
+		return key, kid, fmt.Errorf("it has %d bytes; it may have at most %d", len(text), maxKeyBytes)
+	}
+	if _, err := decodeObject(text); err != nil || malformed != nil {
+		return key, kid, errors.New("it is not written as RFC 7517 requires")
+	}
 	_, known := methods[string(m.ALG)]
 	switch {
 	case len(m.KID) > maxKeyIDBytes:

@@ -12,14 +12,14 @@ import (
 	"metergate/proxy/jwtauth/jwtrules"
 )
 
-// keyFor returns the one key for a token of this kid and algorithm, as keyAlgorithm names it.
-// An empty kid means that the token names no key. Errors: errUnknownKey, errNoKey and
+// keyFor returns the one key for a token with this header, whose alg is as keyAlgorithm names
+// it. Errors: errUnknownKey, errNoKey and
 // errSeveralKeys for a token without a kid, errSignature if the key is not for this algorithm,
 // ErrNoKeys.
-func (s *KeySet) keyFor(ctx context.Context, kid, algorithm string) (crypto.PublicKey, error) {
-	key, err := s.find(kid, algorithm)
+func (s *KeySet) keyFor(ctx context.Context, header map[string]any, algorithm string) (crypto.PublicKey, error) {
+	key, err := s.find(header, algorithm)
 	if errors.Is(err, jwkset.ErrKeyNotFound) && s.waitForKeys(ctx) {
-		key, err = s.find(kid, algorithm)
+		key, err = s.find(header, algorithm)
 	}
 	switch {
 	case err == nil && jwtrules.CheckKeyFor(algorithm, key) != nil:
@@ -32,7 +32,7 @@ func (s *KeySet) keyFor(ctx context.Context, kid, algorithm string) (crypto.Publ
 		return nil, errSignature
 	case !s.isComplete():
 		return nil, ErrNoKeys
-	case kid == "":
+	case header["kid"] == nil:
 		return nil, errNoKey
 	}
 	return nil, errUnknownKey
@@ -42,7 +42,7 @@ func (s *KeySet) keyFor(ctx context.Context, kid, algorithm string) (crypto.Publ
 // one: the issuer may have a new key. Errors: errSignature if it has none, ErrNoKeys.
 func (s *KeySet) replacementFor(ctx context.Context, before crypto.PublicKey, algorithm string) (crypto.PublicKey, error) {
 	if s.waitForKeys(ctx) {
-		if key, err := s.find("", algorithm); err == nil && !sameKey(key, before) {
+		if key, err := s.find(nil, algorithm); err == nil && !sameKey(key, before) {
 			return key, nil
 		}
 	}
@@ -54,9 +54,9 @@ func (s *KeySet) replacementFor(ctx context.Context, before crypto.PublicKey, al
 
 // find looks a key up among those that are stored. Errors: jwkset.ErrKeyNotFound, errSeveralKeys,
 // and others if the key is not for this algorithm.
-func (s *KeySet) find(kid, algorithm string) (crypto.PublicKey, error) {
-	if kid != "" {
-		return s.lookUp(&jwt.Token{Header: map[string]any{"kid": kid, "alg": algorithm}})
+func (s *KeySet) find(header map[string]any, algorithm string) (crypto.PublicKey, error) {
+	if header["kid"] != nil {
+		return s.lookUp(&jwt.Token{Header: header})
 	}
 	all, err := s.stored.KeyReadAll(context.Background())
 	if err != nil {

@@ -277,7 +277,10 @@ func (v *Verifier) checkSignature(ctx context.Context, header map[string]any, s 
 	if named && (name == "" || len(name) > maxKeyIDBytes) {
 		return errKeyID
 	}
-	key, err := v.keys.keyFor(ctx, name, s.algorithm)
+	if header["alg"] != s.algorithm { // the token says Ed25519, and the keys EdDSA
+		header["alg"] = s.algorithm
+	}
+	key, err := v.keys.keyFor(ctx, header, s.algorithm)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"math"
 	"math/big"
 	"slices"
 	"strings"
@@ -39,6 +40,8 @@ func TestCheckKeyForAcceptsOnlyKeysOfTheAlgorithm(t *testing.T) {
 		{"RSA, 16384 bits", &rsa.PublicKey{N: new(big.Int).SetBit(big.NewInt(1), 16383, 1), E: 65537}, []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}},
 		{"RSA, 16385 bits", &rsa.PublicKey{N: new(big.Int).SetBit(big.NewInt(1), 16384, 1), E: 65537}, nil},
 		{"RSA, even exponent", &rsa.PublicKey{N: odd, E: 4}, nil},
+		{"RSA, exponent of 31 bits", &rsa.PublicKey{N: odd, E: math.MaxInt32}, []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}},
+		{"RSA, exponent of 32 bits", &rsa.PublicKey{N: odd, E: math.MaxInt32 + 2}, nil},
 		{"RSA, exponent 1", &rsa.PublicKey{N: odd, E: 1}, nil},
 		{"RSA, even modulus", &rsa.PublicKey{N: new(big.Int).Add(odd, big.NewInt(1)), E: 65537}, nil},
 		{"P-224", ecKey(elliptic.P224()), nil},

@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math"
 )
 
 const (
@@ -88,9 +89,9 @@ func CheckPublicKey(key crypto.PublicKey) error {
 	switch key := key.(type) {
 	case *rsa.PublicKey:
 		switch bits := key.N.BitLen(); {
-		case key.E < 3 || key.E%2 == 0 || key.N.Bit(0) == 0:
+		case key.E < 3 || key.E%2 == 0 || key.E > math.MaxInt32 || key.N.Bit(0) == 0:
 			// crypto/rsa refuses such a key, but only when it verifies a token.
-			return errors.New("the RSA key verifies nothing: its exponent and its modulus must be odd; ask its issuer for another one")
+			return errors.New("the RSA key verifies nothing: its exponent and its modulus must be odd, and the exponent may have 31 bits; ask its issuer for another one")
 		case bits < minRSABits:
 			return fmt.Errorf("the RSA key has %d bits; it must have at least %d", bits, minRSABits)
 		case bits > maxRSABits:
