@@ -178,6 +178,9 @@ func (f *forwarding) handleResponse(res *http.Response) error {
 		// answer back, see skipBody.
 		res.Header.Set("Connection", "close")
 	}
+	if _, ok := res.Header["Content-Type"]; !ok {
+		f.w.Header()["Content-Type"] = nil // otherwise net/http guesses one from the body
+	}
 	f.record.status = res.StatusCode
 	return nil
 }
