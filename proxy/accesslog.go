@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"metergate/proxy/trust"
 	"metergate/quota"
 )
 
@@ -143,8 +144,8 @@ func (a *attributes) addMilliseconds(key string, d time.Duration) {
 func (a *attributes) addRequest(x *exchange, user LogUser, duration time.Duration) {
 	r := &x.record
 	a.addText("request_id", x.id)
-	a.addText("trace_id", traceID(x.in.Header))
-	a.addText("client", x.origin.client)
+	a.addText("trace_id", trust.TraceID(x.in.Header))
+	a.addText("client", x.origin.Client)
 	a.addText("method", truncate(x.in.Method, maxLoggedMethod))
 	a.addText("path", truncate(x.in.URL.EscapedPath(), maxLogged))
 	if x.route != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"metergate/proxy/jwtauth"
+	"metergate/proxy/trust"
 	"metergate/proxy/urlpath"
 	"metergate/quota"
 )
@@ -19,7 +20,7 @@ type exchange struct {
 	w      *responseWriter
 	in     *http.Request
 	id     string // X-Request-Id
-	origin origin
+	origin trust.Origin
 
 	route *route           // nil until it is found
 	user  jwtauth.Identity // zero where no token is needed
@@ -37,8 +38,10 @@ type exchange struct {
 }
 
 func (g *Gateway) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
-	x := &exchange{g: g, in: r, origin: g.proxies.originOf(r)}
-	x.id = x.origin.requestID(r)
+	x := &exchange{g: g, in: r, origin: g.proxies.OriginOf(r)}
+	if x.id = x.origin.RequestID(r); x.id == "" {
+		x.id = quota.NewID()
+	}
 	x.w = &responseWriter{w, x}
 	x.w.clearWriteDeadline() // the server's WriteTimeout is only for its own answers
 	return x
@@ -70,7 +73,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.accessLog.write(x, duration)
 		x.w.limitFinalIO()
 	}()
-	x.w.Header().Set(headerRequestID, x.id)
+	x.w.Header().Set(trust.HeaderRequestID, x.id)
 	if hasAmbiguousFraming(r) {
 		x.w.Header().Set("Connection", "close")
 	}

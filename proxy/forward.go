@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"metergate/proxy/trust"
 )
 
 var (
@@ -102,8 +104,8 @@ func (f *forwarding) rewriteRequest(r *httputil.ProxyRequest) {
 	r.Out.URL.RawQuery = r.In.URL.RawQuery
 	stripPrefix(r.Out.URL, f.route.StripPrefix)
 	h := r.Out.Header
-	f.g.untrusted.remove(h)
-	f.origin.setForwardedHeaders(r)
+	f.g.untrusted.Remove(h)
+	f.origin.SetForwardedHeaders(r)
 	// ReverseProxy announces a client's trailers but does not send them.
 	r.Out.Trailer = nil
 	// With a client's "Connection: Authorization", ReverseProxy drops the token, and the
@@ -113,7 +115,7 @@ func (f *forwarding) rewriteRequest(r *httputil.ProxyRequest) {
 	} else {
 		h.Del("Authorization")
 	}
-	h.Set(headerRequestID, f.id)
+	h.Set(trust.HeaderRequestID, f.id)
 	// ReverseProxy puts these two back for protocols other than HTTP.
 	if !f.upgrade {
 		h.Del("Upgrade")

@@ -13,6 +13,7 @@ import (
 	"github.com/rs/cors"
 
 	"metergate/proxy/jwtauth"
+	"metergate/proxy/trust"
 	"metergate/quota"
 )
 
@@ -67,8 +68,8 @@ type Gateway struct {
 	plans       map[string]*quota.Plan
 	defaultPlan *quota.Plan
 	router      *router
-	proxies     trustedProxies
-	untrusted   untrustedHeaders
+	proxies     trust.Proxies
+	untrusted   trust.UntrustedHeaders
 	upgradeURL  string
 	cors        *cors.Cors // nil: off
 	streams     *Streams
@@ -94,7 +95,7 @@ func New(o Options) (*Gateway, error) {
 		plans:           o.Plans,
 		defaultPlan:     o.Plans[o.DefaultPlan],
 		proxies:         o.TrustedProxies,
-		untrusted:       newUntrustedHeaders(o.Routes),
+		untrusted:       trust.NewUntrustedHeaders(headersOfUpstreams(o.Routes)...),
 		upgradeURL:      o.UpgradeURL,
 		streams:         o.Streams,
 		inFlight:        o.InFlight,
@@ -130,6 +131,14 @@ func New(o Options) (*Gateway, error) {
 		}
 	}
 	return g, nil
+}
+
+// headersOfUpstreams returns the headers that tell upstreams about users, on any route.
+func headersOfUpstreams(routes []Route) (names []string) {
+	for _, r := range routes {
+		names = append(names, r.UserField, r.PlanField)
+	}
+	return names
 }
 
 func newCORS(c *CORS) (*cors.Cors, error) {

@@ -6,13 +6,13 @@ import (
 	"strconv"
 	"strings"
 
+	"metergate/proxy/trust"
 	"metergate/quota"
 )
 
 // Response headers that only the gateway sends. RateLimit and RateLimit-Policy are
 // those of draft-ietf-httpapi-ratelimit-headers-11, in the syntax of RFC 9651.
 const (
-	headerRequestID = "X-Request-Id"
 	headerUsage     = "X-Usage"
 	headerPolicy    = "Ratelimit-Policy"
 	headerRateLimit = "Ratelimit"
@@ -29,7 +29,7 @@ const (
 var usageHeaders = []string{headerUsage, headerPolicy, headerRateLimit, headerLimit, headerRemaining, headerReset}
 
 // exposedHeaders are those that a script on another origin may read.
-var exposedHeaders = append([]string{headerRequestID, "Retry-After", headerWouldBlock}, usageHeaders...)
+var exposedHeaders = append([]string{trust.HeaderRequestID, "Retry-After", headerWouldBlock}, usageHeaders...)
 
 // reportUsage sets the usage headers in h, and records what they say. exceeded is as
 // in setUsageHeaders.
@@ -119,7 +119,7 @@ func (x *exchange) removeGatewayTrailers() {
 // name to the client of x.
 func (x *exchange) isGatewayHeader(name string) bool {
 	switch {
-	case name == headerRequestID:
+	case name == trust.HeaderRequestID:
 		return true
 	case name == headerUsage, name == headerWouldBlock, strings.HasPrefix(name, "Ratelimit"), strings.HasPrefix(name, "X-Ratelimit-"):
 		return x.route.Endpoint != "" // on other routes the upstream may have limits of its own

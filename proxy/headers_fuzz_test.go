@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"metergate/proxy/jwtauth"
+	"metergate/proxy/trust"
 	"metergate/quota"
 )
 
@@ -78,7 +79,7 @@ func FuzzUsageAndIdentityHeaders(f *testing.F) {
 		in, _ := http.NewRequest("GET", "http://api.example/", nil)
 		in.RemoteAddr = "192.0.2.1:1"
 		out := in.Clone(t.Context())
-		x.origin = trustedProxies(nil).originOf(in)
+		x.origin = trust.Proxies(nil).OriginOf(in)
 		(&forwarding{exchange: x}).rewriteRequest(&httputil.ProxyRequest{In: in, Out: out})
 		wire.Reset()
 		if err := out.Write(&wire); err != nil {
@@ -132,7 +133,7 @@ func fuzzExchange(t *testing.T, user, plan string, all, images, used, usedImages
 	}
 	counts[1].Used = within(usedImages, 1e15)
 	return &exchange{
-		g:     &Gateway{upgradeURL: "https://example.com/?u=" + user, untrusted: newUntrustedHeaders(nil)},
+		g:     &Gateway{upgradeURL: "https://example.com/?u=" + user, untrusted: trust.NewUntrustedHeaders()},
 		user:  jwtauth.Identity{User: user},
 		plan:  p,
 		id:    quota.NewID(),

@@ -1,8 +1,8 @@
-package proxy
+package trust
 
 import "net/http"
 
-// untrustedHeaders are request headers that clients may not set. An upstream believes
+// UntrustedHeaders are request headers that clients may not set. An upstream believes
 // them, because only a proxy writes them. They are removed from every client's request, on
 // every route and in every spelling (see appendNormalized):
 //
@@ -16,7 +16,7 @@ import "net/http"
 //
 // Headers about where a request comes from are in forwarded.go: there a proxy in front may
 // be trusted.
-type untrustedHeaders map[string]struct{} // by normalized name
+type UntrustedHeaders map[string]struct{} // by normalized name
 
 // rerouting are the headers that replace a part of the request line, by the software that
 // obeys them.
@@ -41,8 +41,10 @@ var serverVariables = []string{
 	"Remote-User", // the logged-in user, for frameworks that leave the login to a server
 }
 
-func newUntrustedHeaders(routes []Route) untrustedHeaders {
-	headers := untrustedHeaders{}
+// NewUntrustedHeaders returns the untrusted headers of a gateway. own are the names of its
+// user_header and plan_header of all routes; empty names are ignored.
+func NewUntrustedHeaders(own ...string) UntrustedHeaders {
+	headers := UntrustedHeaders{}
 	add := func(names ...string) {
 		for _, name := range names {
 			if name != "" {
@@ -51,11 +53,9 @@ func newUntrustedHeaders(routes []Route) untrustedHeaders {
 		}
 	}
 	add(rerouting...)
-	add(headerRequestID, "Content-Length", "Transfer-Encoding")
+	add(HeaderRequestID, "Content-Length", "Transfer-Encoding")
 	add(serverVariables...)
-	for _, r := range routes {
-		add(r.UserField, r.PlanField)
-	}
+	add(own...)
 	return headers
 }
 
@@ -63,8 +63,8 @@ func newUntrustedHeaders(routes []Route) untrustedHeaders {
 // names.
 const maxNormalized = 64
 
-// remove removes these headers in every spelling.
-func (u untrustedHeaders) remove(h http.Header) {
+// Remove removes these headers in every spelling.
+func (u UntrustedHeaders) Remove(h http.Header) {
 	var buf [maxNormalized]byte
 	for name := range h {
 		if _, ok := u[string(appendNormalized(buf[:0], name))]; ok {

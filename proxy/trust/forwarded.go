@@ -1,4 +1,4 @@
-package proxy
+package trust
 
 import (
 	"bytes"
@@ -28,33 +28,33 @@ import (
 // maxHops limits how many addresses of a chain are read, beginning with the nearest.
 const maxHops = 100
 
-// trustedProxies are the networks of the operator's own proxies.
-type trustedProxies []netip.Prefix
+// Proxies are the networks of the operator's own proxies.
+type Proxies []netip.Prefix
 
-func (t trustedProxies) contains(a netip.Addr) bool {
-	return slices.ContainsFunc(t, func(p netip.Prefix) bool { return p.Contains(a) })
+func (p Proxies) contains(a netip.Addr) bool {
+	return slices.ContainsFunc(p, func(network netip.Prefix) bool { return network.Contains(a) })
 }
 
-// An origin is where a request comes from.
-type origin struct {
+// An Origin is where a request comes from.
+type Origin struct {
 	// trusted: the peer is one of the operator's proxies.
 	trusted bool
-	// client is the client's address, as far as proxies are trusted. It is empty if there is
+	// Client is the client's address, as far as proxies are trusted. It is empty if there is
 	// none, as on a unix socket.
-	client string
+	Client string
 	// chain is the X-Forwarded-For for the upstream; empty: none is sent.
 	chain string
 }
 
-// originOf finds out where a request comes from.
-func (t trustedProxies) originOf(r *http.Request) origin {
+// OriginOf finds out where a request comes from.
+func (p Proxies) OriginOf(r *http.Request) Origin {
 	peer := addressOf(r.RemoteAddr)
 	switch {
 	case !peer.IsValid():
-		return origin{}
-	case !t.contains(peer):
+		return Origin{}
+	case !p.contains(peer):
 		text := peer.String()
-		return origin{client: text, chain: text}
+		return Origin{Client: text, chain: text}
 	}
 	client, chain := peer, []string{peer.String()} // nearest first
 	left := maxHops
@@ -70,12 +70,12 @@ func (t trustedProxies) originOf(r *http.Request) origin {
 			break // "unknown" and the like: nothing to the left of it can be trusted
 		}
 		chain = append(chain, hop.String())
-		if t.contains(client) {
+		if p.contains(client) {
 			client = hop
 		}
 	}
 	slices.Reverse(chain)
-	return origin{trusted: true, client: client.String(), chain: strings.Join(chain, ", ")}
+	return Origin{trusted: true, Client: client.String(), chain: strings.Join(chain, ", ")}
 }
 
 // fromTheRight yields the elements of a header's lines, the last one first.
@@ -111,22 +111,22 @@ func addressOf(text string) netip.Addr {
 	return a.WithZone("").Unmap()
 }
 
-// setForwardedHeaders tells the upstream where the request comes from. It replaces what a
+// SetForwardedHeaders tells the upstream where the request comes from. It replaces what a
 // client said about it, and passes on what a trusted proxy said.
-func (o origin) setForwardedHeaders(r *httputil.ProxyRequest) {
+func (o Origin) SetForwardedHeaders(r *httputil.ProxyRequest) {
 	in, out := r.In.Header, r.Out.Header
 	removeForwarded(out, o.trusted)
 	if o.chain != "" {
 		out.Set("X-Forwarded-For", o.chain)
-		out.Set("X-Real-Ip", o.client)
+		out.Set("X-Real-Ip", o.Client)
 	}
 	proto, host := "http", r.In.Host
 	if r.In.TLS != nil {
 		proto = "https"
 	}
 	if o.trusted {
-		if p := strings.ToLower(singleValue(in, "X-Forwarded-Proto")); p == "http" || p == "https" || p == "ws" || p == "wss" {
-			proto = p
+		if said := strings.ToLower(singleValue(in, "X-Forwarded-Proto")); said == "http" || said == "https" || said == "ws" || said == "wss" {
+			proto = said
 		}
 		if h := singleValue(in, "X-Forwarded-Host"); isHost(h) {
 			host = h

@@ -1,4 +1,4 @@
-package proxy
+package trust
 
 import (
 	"maps"
@@ -12,7 +12,7 @@ import (
 // TestDocsListRemovedHeaders: docs/http.md names each header that is removed from a
 // client's request.
 func TestDocsListRemovedHeaders(t *testing.T) {
-	page, err := os.ReadFile("../docs/http.md")
+	page, err := os.ReadFile("../../docs/http.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +24,7 @@ func TestDocsListRemovedHeaders(t *testing.T) {
 }
 
 func TestUntrustedHeadersAreRemovedInEverySpelling(t *testing.T) {
-	fields := newUntrustedHeaders([]Route{{UserField: "X-User-Id"}, {PlanField: "Plan1"}})
+	fields := NewUntrustedHeaders("X-User-Id", "", "Plan1")
 	long := "X-" + strings.Repeat("A", 200)
 	h := http.Header{}
 	for _, name := range []string{
@@ -34,12 +34,12 @@ func TestUntrustedHeadersAreRemovedInEverySpelling(t *testing.T) {
 	} {
 		h[name] = []string{"1"}
 	}
-	fields.remove(h)
+	fields.Remove(h)
 	want := []string{"Authorization", "Cookie", "Plan", "Plan-1", long, "X-User", "X-User-Id-2", "XUserId"}
 	if got := slices.Sorted(maps.Keys(h)); !slices.Equal(got, want) {
 		t.Errorf("the remaining headers are %q, want %q", got, want)
 	}
-	if n := testing.AllocsPerRun(100, func() { fields.remove(h) }); n > 0 {
+	if n := testing.AllocsPerRun(100, func() { fields.Remove(h) }); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

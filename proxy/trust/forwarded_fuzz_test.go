@@ -1,4 +1,4 @@
-package proxy
+package trust
 
 import (
 	"net/http"
@@ -15,12 +15,12 @@ func FuzzForwarded(f *testing.F) {
 		f.Add("10.0.0.1:1", s)
 		f.Add("[2001:db8::1]:1", s)
 	}
-	trusted := trustedProxies{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fe80::/10")}
+	trusted := Proxies{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fe80::/10")}
 	f.Fuzz(func(t *testing.T, peer, lines string) {
 		r := &http.Request{RemoteAddr: peer, Header: http.Header{"X-Forwarded-For": strings.Split(lines, "\n")}}
-		o := trusted.originOf(r)
+		o := trusted.OriginOf(r)
 		if o.chain == "" {
-			if o != (origin{}) || addressOf(peer).IsValid() {
+			if o != (Origin{}) || addressOf(peer).IsValid() {
 				t.Fatalf("%+v without a chain", o)
 			}
 			return
@@ -41,7 +41,7 @@ func FuzzForwarded(f *testing.F) {
 			}
 		}
 		last := netip.MustParseAddr(chain[len(chain)-1])
-		if last != addressOf(peer) || o.trusted != trusted.contains(last) || !o.trusted && len(chain) > 1 || o.client != want {
+		if last != addressOf(peer) || o.trusted != trusted.contains(last) || !o.trusted && len(chain) > 1 || o.Client != want {
 			t.Fatalf("from %q with %q: %+v, want the client %s", peer, lines, o, want)
 		}
 	})

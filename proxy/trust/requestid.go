@@ -1,20 +1,20 @@
-package proxy
+package trust
 
 import (
 	"net/http"
 	"strings"
-
-	"metergate/quota"
 )
 
-// requestID returns the id of a request in its response, at the upstream and in the log.
-// It is the X-Request-Id of a trusted proxy, so that one id leads through all logs, or a
-// new one. It need not be unique, and nothing is counted by it.
-func (o origin) requestID(r *http.Request) string {
-	if id := singleValue(r.Header, headerRequestID); o.trusted && isRequestID(id) {
+// HeaderRequestID is the header of the request id.
+const HeaderRequestID = "X-Request-Id"
+
+// RequestID returns the X-Request-Id of a trusted proxy, so that one id leads through all
+// logs, or "" if there is none. It need not be unique.
+func (o Origin) RequestID(r *http.Request) string {
+	if id := singleValue(r.Header, HeaderRequestID); o.trusted && isRequestID(id) {
 		return id
 	}
-	return quota.NewID()
+	return ""
 }
 
 // isRequestID reports whether id has 1 to 128 characters, all of which need no quoting
@@ -32,12 +32,12 @@ func isRequestID(id string) bool {
 	return true
 }
 
-// traceID returns the trace that a request belongs to, 32 hexadecimal digits of its
+// TraceID returns the trace that a request belongs to, 32 hexadecimal digits of its
 // traceparent header (W3C Trace Context, section 3.2), or "" if that is missing or
 // malformed. The headers of the trace context reach the upstream unchanged in any case.
 //
 //	00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01
-func traceID(h http.Header) string {
+func TraceID(h http.Header) string {
 	const (
 		zeros = "00000000000000000000000000000000"
 		size  = len("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
