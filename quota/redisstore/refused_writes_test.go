@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"maps"
+	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -147,4 +148,40 @@ func TestOutOfMemoryCommitAfterTheLease(t *testing.T) {
 		t.Errorf("reserve with memory again: %v", err)
 	}
 	wantState(t, s, "u", 2, 1)
+}
+
+// TestCallsFollowAnAddressToTheNewMaster checks a Redis behind a name or a load balancer: the
+// master becomes a replica, and new connections lead to the new master, while the old ones stay
+// open. No call fails.
+func TestCallsFollowAnAddressToTheNewMaster(t *testing.T) {
+	t.Parallel()
+	old, next := redistest.Start(t), redistest.Start(t)
+	balancer := redistest.StartFaultProxy(t, old.Addr)
+	s := openStore(t, balancer.URL())
+	for range 2 { // the first call has Redis learn the script
+		r := mustReserve(t, s, "u")
+		if _, err := s.Commit(ctx, &r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	admitted := mustReserve(t, s, "u")
+	if err := s.Probe(ctx, "u"); err != nil { // another connection
+		t.Fatal(err)
+	}
+	host, port, _ := net.SplitHostPort(old.Addr)
+	next.Do("REPLICAOF", host, port)
+	old.AwaitReplication(key(s, "u"))
+	next.Do("REPLICAOF", "NO", "ONE")
+	host, port, _ = net.SplitHostPort(next.Addr)
+	old.Do("REPLICAOF", host, port)
+	balancer.SwitchTo(next.Addr)
+
+	if _, err := s.Commit(ctx, &admitted); err != nil {
+		t.Errorf("commit: %v", err)
+	}
+	mustReserve(t, s, "u")
+	if err := s.Probe(ctx, "u"); err != nil {
+		t.Errorf("probe: %v", err)
+	}
+	wantState(t, openStore(t, next.URL()), "u", 3, 1)
 }

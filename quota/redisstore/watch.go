@@ -2,12 +2,14 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"metergate/quota/internal/hub"
+	"metergate/quota/redisstore/redisclient"
 	"metergate/quota/redisstore/script"
 )
 
@@ -22,11 +24,18 @@ type watchers struct {
 	hub     hub.Hub
 	running sync.WaitGroup
 
-	mu     sync.Mutex
-	pubsub *redis.PubSub // nil until somebody watches
-	wanted map[string]struct{}
-	wake   chan struct{} // one place: wanted has changed
+	mu           sync.Mutex
+	subscription *redisclient.Subscription // nil until somebody watches
+	wanted       map[string]struct{}
+	wake         chan struct{} // one place: wanted has changed
 }
+
+const (
+	// receivePause is the pause after a connection that broke, and after one on which Redis
+	// has refused something.
+	receivePause = 100 * time.Millisecond
+	refusedPause = time.Second
+)
 
 // Watch implements quota.Store. Notifications are lost while Redis cannot be reached.
 func (s *Store) Watch(user string, ch chan<- struct{}) (stop func()) {
@@ -43,11 +52,11 @@ func (s *Store) setWanted(channel string, wanted bool) {
 	w := &s.watchers
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.pubsub == nil {
-		w.pubsub = s.client.Subscribe(context.Background())
+	if w.subscription == nil {
+		w.subscription = s.client.Subscribe()
 		w.wanted, w.wake = map[string]struct{}{}, make(chan struct{}, 1)
 		w.running.Go(s.keepSubscribed)
-		w.running.Go(w.receive)
+		w.running.Go(s.receive)
 	}
 	if wanted {
 		w.wanted[channel] = struct{}{}
@@ -61,8 +70,8 @@ func (s *Store) setWanted(channel string, wanted bool) {
 }
 
 // keepSubscribed adjusts the subscriptions to what is wanted, many at a time, until the store
-// closes. It ignores errors: they are of a lost connection, which go-redis makes again with all
-// subscriptions.
+// closes. It ignores errors: they are of a lost connection, which the Subscription makes again
+// with all channels.
 func (s *Store) keepSubscribed() {
 	w, subscribed := &s.watchers, map[string]struct{}{}
 	for {
@@ -82,10 +91,10 @@ func (s *Store) keepSubscribed() {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
 		if len(more) > 0 {
-			_ = w.pubsub.Subscribe(ctx, more...)
+			_ = w.subscription.Add(ctx, more...)
 		}
 		if len(less) > 0 {
-			_ = w.pubsub.Unsubscribe(ctx, less...)
+			_ = w.subscription.Remove(ctx, less...)
 		}
 		cancel()
 	}
@@ -101,24 +110,44 @@ func missing(a, b map[string]struct{}) (names []string) {
 	return names
 }
 
-// receive passes announcements on until the PubSub is closed.
-func (w *watchers) receive() {
-	for message := range w.pubsub.ChannelWithSubscriptions(redis.WithChannelHealthCheckInterval(time.Second), redis.WithChannelSize(4096)) {
-		switch m := message.(type) {
-		case *redis.Message:
-			w.hub.Notify(m.Channel)
-		case *redis.Subscription:
-			// The gateway listens from now on, perhaps again. It may have missed something.
-			w.hub.Notify(m.Channel)
+// receive passes announcements on until the store closes.
+func (s *Store) receive() {
+	w := &s.watchers
+	for {
+		message, err := w.subscription.Receive()
+		if err == nil {
+			s.announce(message)
+			continue
 		}
+		pause := receivePause
+		if reply := redis.Error(nil); errors.As(err, &reply) {
+			pause = refusedPause
+		}
+		select {
+		case <-time.After(pause):
+		case <-s.closing:
+			return
+		}
+	}
+}
+
+// announce tells the watchers of a channel that there may be something new.
+func (s *Store) announce(message any) {
+	w := &s.watchers
+	switch m := message.(type) {
+	case *redis.Message:
+		w.hub.Notify(m.Channel)
+	case *redis.Subscription:
+		// The gateway listens from now on, perhaps again. It may have missed something.
+		w.hub.Notify(m.Channel)
 	}
 }
 
 // close ends the connection, if there is one, when the store is closing.
 func (w *watchers) close() {
 	w.mu.Lock()
-	if w.pubsub != nil {
-		w.pubsub.Close()
+	if w.subscription != nil {
+		w.subscription.Close()
 	}
 	w.mu.Unlock()
 	w.running.Wait()

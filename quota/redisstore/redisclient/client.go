@@ -40,6 +40,8 @@
 //     *quota.BrokenConnectionError, so that a caller can tell one fault from many.
 //   - A connection that breaks, or owes a reply for longer than the timeout, gets no new
 //     calls.
+//   - After a reply that says that a Redis, or a connection to it, serves no such call, such as
+//     READONLY or NOAUTH, the connections to it are made anew, at most once a second.
 //   - After a failover the next calls reach the new master, without a restart. A master that
 //     a replica has replaced gets no more calls, even if it still runs.
 package redisclient
@@ -129,9 +131,6 @@ func (c *Client) Close() error {
 	c.workers.Wait()
 	return err
 }
-
-// Subscribe opens a connection for subscriptions. It has none yet.
-func (c *Client) Subscribe(ctx context.Context) *redis.PubSub { return c.redis.Subscribe(ctx) }
 
 // IsCluster reports whether this is a Redis Cluster.
 func (c *Client) IsCluster() bool {

@@ -18,7 +18,9 @@ func connect(t redisurl.Target, timeout time.Duration, connections int) (client 
 	options := clientOptions(targetOptions(t), timeout, connections)
 	switch {
 	case t.Cluster:
-		cluster := redis.NewClusterClient(clusterOptions(options, t.Hosts))
+		nodes := clusterOptions(options, t.Hosts)
+		nodes.NewClient = newRedis
+		cluster := redis.NewClusterClient(nodes)
 		// By itself it notices a failover only when a node redirects it. A dead node
 		// does not, and would be asked again for up to a minute.
 		reload := func() { cluster.ReloadState(context.Background()) }
@@ -26,14 +28,14 @@ func connect(t redisurl.Target, timeout time.Duration, connections int) (client 
 		return cluster, reload, cluster.Close
 	case t.Master != "":
 		f := newFailover(t, options, timeout)
-		single := redis.NewClient(options)
+		single := newRedis(options)
 		single.AddHook(hook{onFailure: f.checkSoon})
 		return single, f.checkSoon, func() error {
 			defer f.close()
 			return single.Close()
 		}
 	}
-	single := redis.NewClient(options)
+	single := newRedis(options)
 	return single, func() {}, single.Close
 }
 

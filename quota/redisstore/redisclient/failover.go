@@ -69,7 +69,7 @@ func newFailover(t redisurl.Target, master *redis.Options, timeout time.Duration
 		o.OnConnect = func(ctx context.Context, c *redis.Conn) error {
 			return tryLogin(ctx, c, master.Username, master.Password)
 		}
-		f.sentinels = append(f.sentinels, redis.NewClient(o))
+		f.sentinels = append(f.sentinels, newRedis(o))
 	}
 	master.Addr = "sentinel:" + t.Master
 	master.Dialer = f.dialMaster

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"net"
 	"runtime"
 	"sync"
 	"time"
@@ -27,7 +26,7 @@ import (
 // is only slow have setupTimeout more. If the pipeline were closed at once, nobody would
 // know whether they have run.
 type pipeline struct {
-	conn    net.Conn
+	conn    *renewedConn
 	timeout time.Duration
 	now     func() time.Time
 	// onFailure is told that the pipeline has broken or was retired; it does not wait.
@@ -67,7 +66,7 @@ var errRetired = errors.New("the connection is given up")
 
 // newPipeline takes over a connection on which nothing is under way. The pipeline lives
 // until fail.
-func newPipeline(conn net.Conn, c *Client) *pipeline {
+func newPipeline(conn *renewedConn, c *Client) *pipeline {
 	return &pipeline{
 		conn: conn, timeout: c.timeout, now: c.now, onFailure: c.onFailure,
 		places: make(chan struct{}, c.inFlight), sent: make(chan *scriptCall, c.inFlight), retired: make(chan struct{}),

@@ -123,12 +123,13 @@ func (c *Client) pipelineFor(key string) (*pipeline, error) {
 // it knows of passwords, databases and protocol versions.
 func (c *Client) dialPipeline(ctx context.Context, o redis.Options) (*pipeline, error) {
 	dial := o.Dialer
-	var conn net.Conn
+	var conn *renewedConn
 	o.PoolSize, o.PipelinePoolSize = 1, -1
 	o.MaxRetries = -1 // go-redis has turned the first -1 into 0, which it would now take for 3
 	o.Dialer = func(ctx context.Context, network, addr string) (dialled net.Conn, err error) {
-		dialled, err = dial(ctx, network, addr)
-		conn = dialled
+		if dialled, err = dial(ctx, network, addr); err == nil {
+			conn = dialled.(*renewedConn) // as newRedis has it
+		}
 		return dialled, err
 	}
 	client := redis.NewClient(&o)
@@ -147,6 +148,7 @@ func (c *Client) dialPipeline(ctx context.Context, o redis.Options) (*pipeline, 
 	}
 	conn.SetDeadline(time.Time{})
 	r.pipelines[p] = o.Addr
+	conn.whenStale(p.retire)
 	r.readers.Go(func() {
 		p.read()
 		client.Close()

@@ -41,6 +41,7 @@ func (c *Client) Run(ctx context.Context, script *redis.Script, key string, args
 			return Reply{}, c.timeoutError() // the pipeline may still write to call
 		}
 		if _, isReply := err.(resp.ErrorReply); isReply {
+			p.conn.renewal.see(err)
 			route.CompareAndSwap(p, nil) // in a cluster the key may be elsewhere
 			return c.runSource(deadlineContext{ctx, call.deadline}, script, key, args)
 		}

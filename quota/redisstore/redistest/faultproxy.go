@@ -18,7 +18,7 @@ type FaultProxy struct {
 	// Addr is HOST:PORT, to which clients connect.
 	Addr string
 
-	redis    string
+	redis    atomic.Pointer[string] // HOST:PORT
 	listener *net.TCPListener
 	closed   chan struct{}
 	running  sync.WaitGroup
@@ -55,11 +55,11 @@ func StartFaultProxy(t testing.TB, addr string) *FaultProxy {
 	}
 	p := &FaultProxy{
 		Addr:     l.Addr().String(),
-		redis:    addr,
 		listener: l.(*net.TCPListener),
 		closed:   make(chan struct{}),
 		conns:    make(map[*relayedConn]bool),
 	}
+	p.redis.Store(&addr)
 	p.running.Go(p.accept)
 	t.Cleanup(func() {
 		close(p.closed)
@@ -102,6 +102,20 @@ func (p *FaultProxy) DropReplies(drop bool) { p.dropReplies.Store(drop) }
 // RefuseConnections says whether new connections are reset at once. Open connections stay.
 func (p *FaultProxy) RefuseConnections(refuse bool) { p.refuse.Store(refuse) }
 
+// SwitchTo has new connections lead to another Redis, as a name or a load balancer does after a
+// failover. Open connections stay where they are.
+func (p *FaultProxy) SwitchTo(addr string) { p.redis.Store(&addr) }
+
+// AnswerOpen has all commands on the connections that are open now answered with an error, such
+// as "READONLY You can't write", without asking Redis. New connections work.
+func (p *FaultProxy) AnswerOpen(reply string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		c.answer.Store(&reply)
+	}
+}
+
 // CutConnections closes all connections now, with whatever is on its way.
 func (p *FaultProxy) CutConnections() {
 	p.mu.Lock()
@@ -132,7 +146,7 @@ func (p *FaultProxy) accept() {
 			continue
 		}
 		p.running.Go(func() {
-			server, err := net.DialTimeout("tcp", p.redis, 10*time.Second)
+			server, err := net.DialTimeout("tcp", *p.redis.Load(), 10*time.Second)
 			if err != nil {
 				reset(client)
 				return
@@ -167,8 +181,9 @@ type relayedConn struct {
 	client, server *net.TCPConn
 	once           sync.Once
 	ended          chan struct{}
-	sent           chan sentCommand // commands that Redis has yet to answer
-	dropping       bool             // no more replies are relayed
+	sent           chan sentCommand       // commands that Redis has yet to answer
+	dropping       bool                   // no more replies are relayed
+	answer         atomic.Pointer[string] // see AnswerOpen; nil: commands are relayed
 }
 
 type sentCommand struct {
@@ -207,6 +222,10 @@ func (c *relayedConn) relayCommands() {
 			}
 		}
 		if dropping {
+			continue
+		}
+		if answer := c.answer.Load(); answer != nil {
+			c.client.Write([]byte("-" + *answer + "\r\n"))
 			continue
 		}
 		if hasReply(cmd.words) {
