@@ -112,4 +112,7 @@ type StoreDiagnostics interface {
 	// ExpiredHolds is the number of holds that the store has found expired since it was
 	// opened: nobody settled them before their lease ran out.
 	ExpiredHolds() int64
+	// SubscribeFails reports whether the store serves calls but does not tell this gateway of
+	// changes that others make, so that watchers notice them only when they next read.
+	SubscribeFails() bool
 }

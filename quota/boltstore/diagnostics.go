@@ -10,3 +10,6 @@ func (s *Store) LostHolds() int64 { return 0 }
 
 // ExpiredHolds is 0: the gateway that holds is alive, and settles what it holds.
 func (s *Store) ExpiredHolds() int64 { return 0 }
+
+// SubscribeFails is false: all changes are made by this process.
+func (s *Store) SubscribeFails() bool { return false }

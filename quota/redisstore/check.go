@@ -30,9 +30,12 @@ func (s *Store) SetupWarnings(ctx context.Context) []string {
 		}
 		return nil
 	})
+	var warnings []string
+	if w := s.checkSubscribe(ctx); w != "" {
+		warnings = append(warnings, w)
+	}
 	mu.Lock() // the call may still be under way
 	defer mu.Unlock()
-	var warnings []string
 	for w, masters := range mastersByWarning {
 		if s.client.IsCluster() {
 			slices.Sort(masters)

@@ -46,7 +46,7 @@ func TestSetupWarnings(t *testing.T) {
 	set("appendonly", "no", "maxmemory-policy", "allkeys-lfu")
 	wantWarnings(t, "both", s.URL(), "Redis deletes", nothing)
 
-	s.Do("ACL", "SETUSER", "store", "on", ">secret", "~*", "+@all", "-config")
+	s.Do("ACL", "SETUSER", "store", "on", ">secret", "~*", "&*", "+@all", "-config")
 	wantWarnings(t, "CONFIG not permitted", "redis://store:secret@"+s.Addr, "Redis deletes")
 	s.Do("ACL", "SETUSER", "store", "-info")
 	wantWarnings(t, "nothing permitted", "redis://store:secret@"+s.Addr)

@@ -15,6 +15,7 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,6 +50,8 @@ type Options struct {
 	InFlight int
 	// Now is the gateway's clock; nil means time.Now.
 	Now func() time.Time
+	// Log receives warnings about what does not fail a call; nil: nothing is logged.
+	Log *slog.Logger
 	// Offset is added to Redis's clock; nil means 0. Tests move time with it.
 	Offset func() time.Duration
 }
@@ -62,6 +65,7 @@ type Store struct {
 	keep     time.Duration
 	now      func() time.Time
 	offset   func() time.Duration
+	log      *slog.Logger
 	// redisAhead is how far Redis's clock was ahead of the gateway's when last seen, in ns.
 	redisAhead atomic.Int64
 	lost       atomic.Int64 // see LostHolds
@@ -90,6 +94,7 @@ func Open(opt Options) (*Store, error) {
 		keep:      withDefault(opt.Keep, 400*24*time.Hour),
 		now:       opt.Now,
 		offset:    opt.Offset,
+		log:       opt.Log,
 		overrides: overrides{seed: maphash.MakeSeed()},
 		closing:   make(chan struct{}),
 	}
@@ -98,6 +103,9 @@ func Open(opt Options) (*Store, error) {
 	}
 	if s.now == nil {
 		s.now = time.Now
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
 	}
 	if s.offset == nil {
 		s.offset = func() time.Duration { return 0 }

@@ -23,6 +23,7 @@ import (
 type watchers struct {
 	hub     hub.Hub
 	running sync.WaitGroup
+	hearing hearing
 
 	mu           sync.Mutex
 	subscription *redisclient.Subscription // nil until somebody watches
@@ -71,12 +72,17 @@ func (s *Store) setWanted(channel string, wanted bool) {
 
 // keepSubscribed adjusts the subscriptions to what is wanted, many at a time, until the store
 // closes. It ignores errors: they are of a lost connection, which the Subscription makes again
-// with all channels.
+// with all channels. It also looks whether Redis confirms them.
 func (s *Store) keepSubscribed() {
 	w, subscribed := &s.watchers, map[string]struct{}{}
+	check := time.NewTicker(checkHearingEvery)
+	defer check.Stop()
 	for {
 		select {
 		case <-w.wake:
+		case <-check.C:
+			s.checkHearing()
+			continue
 		case <-s.closing:
 			return
 		}
@@ -90,6 +96,7 @@ func (s *Store) keepSubscribed() {
 			delete(subscribed, channel)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
+		w.hearing.asked(len(subscribed), len(more) > 0, time.Now())
 		if len(more) > 0 {
 			_ = w.subscription.Add(ctx, more...)
 		}
@@ -119,6 +126,7 @@ func (s *Store) receive() {
 			s.announce(message)
 			continue
 		}
+		w.hearing.lost(time.Now(), err)
 		pause := receivePause
 		if reply := redis.Error(nil); errors.As(err, &reply) {
 			pause = refusedPause
@@ -138,6 +146,9 @@ func (s *Store) announce(message any) {
 	case *redis.Message:
 		w.hub.Notify(m.Channel)
 	case *redis.Subscription:
+		if m.Kind == "subscribe" && w.hearing.confirmed() {
+			s.log.Info("Redis confirms subscriptions again: streams show changes made on other gateways at once")
+		}
 		// The gateway listens from now on, perhaps again. It may have missed something.
 		w.hub.Notify(m.Channel)
 	}

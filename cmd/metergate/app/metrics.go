@@ -39,6 +39,8 @@ var (
 		"Requests counted although the store no longer had their hold: it lost the hold, or the lease ran out.", nil, nil)
 	expiredDesc = prometheus.NewDesc("metergate_store_leases_expired_total",
 		"Holds that nobody had settled when their lease ran out: their gateway died.", nil, nil)
+	subscribeFailsDesc = prometheus.NewDesc("metergate_store_subscribe_fails",
+		"1 while Redis serves calls but does not let the gateway subscribe to changes: streams show those made on other gateways up to 12 s late.", nil, nil)
 	uncheckedDesc = prometheus.NewDesc("metergate_unchecked_total",
 		"Requests admitted by the last known usage because the store did not answer.", nil, nil)
 	journalErrorsDesc = prometheus.NewDesc("metergate_journal_errors_total",
@@ -61,6 +63,11 @@ func (m storeMetrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(openDesc, int64(st.OpenBreakers))
 	gauge(backlogDesc, st.Backlog)
+	subscribeFails := int64(0)
+	if m.store.remote.SubscribeFails() {
+		subscribeFails = 1
+	}
+	gauge(subscribeFailsDesc, subscribeFails)
 	counter(journaledDesc, st.Journaled)
 	counter(replayedDesc, st.Replayed)
 	counter(droppedDesc, st.Dropped)

@@ -55,7 +55,7 @@ func reachStore(ctx context.Context, cfg *config.Config) (warnings []string, err
 	if _, embedded := cfg.Store.Embedded(); embedded {
 		return nil, nil
 	}
-	s, err := openRedis(cfg, nil)
+	s, err := openRedis(cfg, nil, nil)
 	if err != nil {
 		return nil, err
 	}

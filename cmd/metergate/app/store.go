@@ -46,7 +46,7 @@ func openStore(cfg *config.Config, log *slog.Logger) (_ *store, err error) {
 		}
 		o.Remote, s.remote = local, local
 	} else {
-		remote, err := openRedis(cfg, s.calendar)
+		remote, err := openRedis(cfg, s.calendar, log)
 		if err != nil {
 			return nil, err
 		}
@@ -64,13 +64,14 @@ func openStore(cfg *config.Config, log *slog.Logger) (_ *store, err error) {
 	return s, nil
 }
 
-func openRedis(cfg *config.Config, calendar *quota.Calendar) (*redisstore.Store, error) {
+func openRedis(cfg *config.Config, calendar *quota.Calendar, log *slog.Logger) (*redisstore.Store, error) {
 	return redisstore.Open(redisstore.Options{
 		URL:      string(cfg.Store.URL),
 		Prefix:   cfg.Store.Prefix,
 		Timeout:  cfg.Store.Timeout,
 		Calendar: calendar,
 		Keep:     cfg.Store.Keep,
+		Log:      log,
 	})
 }
 
