@@ -33,7 +33,7 @@ type outcome int
 const (
 	outcomeUnknown         outcome = iota // the client went away, or its body failed
 	outcomeResponse                       // a response with a status below 500
-	outcomeServerError                    // a 5xx response
+	outcomeServerError                    // a 5xx response, or a malformed one
 	outcomeConnectionError                // no connection, or no response on it
 )
 

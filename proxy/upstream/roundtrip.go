@@ -15,8 +15,8 @@ import (
 // closed. The response's Request is the one that the target answered, so it names the
 // target.
 //
-// The error is ErrNoTarget, the context's, one of reading the request's body, or one of
-// the connection to the target.
+// The error is ErrNoTarget, the context's, one of reading the request's body, one of the
+// connection to the target, or says that the response is malformed.
 func (p *Pool) RoundTrip(req *http.Request) (res *http.Response, err error) {
 	rt := roundTrip{pool: p, original: req, header: req.Header, repeatable: isRepeatable(req)}
 	if !rt.repeatable {
@@ -82,6 +82,12 @@ func (rt *roundTrip) send(t *target, trial bool) (res *http.Response, err error,
 	}
 	res, err = p.transport.RoundTrip(out)
 	if err == nil {
+		if err = checkResponse(res, a.conn != nil); err != nil {
+			res.Body.Close()
+			p.recordOutcome(t, trial, outcomeServerError)
+			end()
+			return nil, err, false
+		}
 		how := outcomeResponse
 		if res.StatusCode >= 500 {
 			how = outcomeServerError
@@ -112,6 +118,8 @@ func (rt *roundTrip) send(t *target, trial bool) (res *http.Response, err error,
 		err = errSentAlready
 	case stage == stageNew: // a header that cannot be sent
 		p.recordOutcome(t, trial, outcomeUnknown)
+	case stage == stageResponded && a.conn != nil && !isConnectionError(err): // a malformed response
+		p.recordOutcome(t, trial, outcomeServerError)
 	default:
 		p.recordOutcome(t, trial, outcomeConnectionError)
 		retry = stage == stageDial || stage == stageSent && rt.repeatable
