@@ -73,7 +73,7 @@ type Health struct {
 type Eject struct {
 	// How many connections in a row must fail.
 	ConnectFailures int `yaml:"connect_failures" default:"3" min:"1" max:"100"`
-	// How many responses in a row must be 5xx. With 0, responses never eject a target.
+	// How many responses in a row must be 5xx or malformed. With 0, responses never eject a target.
 	ServerErrors int `yaml:"server_errors" default:"0" min:"0" max:"1000"`
 	// How long the target gets no requests.
 	For time.Duration `yaml:"for" default:"10s" min:"100ms" max:"1h"`

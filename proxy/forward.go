@@ -59,6 +59,7 @@ type forwarding struct {
 	// kept here because ReverseProxy clears the ResponseWriter's headers after an
 	// informational response (1xx).
 	gatewayHeaders http.Header
+	connection     []string // the Connection header of the upstream's response
 	sentAt         time.Time
 }
 
@@ -82,13 +83,23 @@ func (x *exchange) forward(upgrade bool) {
 		Rewrite:        f.rewriteRequest,
 		ModifyResponse: f.handleResponse,
 		ErrorHandler:   f.handleError,
-		Transport:      x.route.Upstream,
+		Transport:      f,
 		BufferPool:     &buffers,
 		ErrorLog:       x.g.errorLog,
 	}
 	f.sentAt = time.Now()
 	proxy.ServeHTTP(x.w, in)
-	x.removeGatewayTrailers()
+	f.cleanTrailers()
+}
+
+// RoundTrip makes f the transport of its ReverseProxy, which removes the Connection header
+// before handleResponse is called.
+func (f *forwarding) RoundTrip(out *http.Request) (*http.Response, error) {
+	res, err := f.route.Upstream.RoundTrip(out)
+	if err == nil {
+		f.connection = res.Header["Connection"]
+	}
+	return res, err
 }
 
 func (f *forwarding) setGatewayHeadersAside() {
@@ -162,8 +173,8 @@ func (f *forwarding) handleResponse(res *http.Response) error {
 	if res.StatusCode == http.StatusSwitchingProtocols && !f.upgrade {
 		return errUnexpectedUpgrade
 	}
-	f.removeGatewayHeaders(res.Header)
-	f.removeGatewayHeaders(res.Trailer) // those that were announced
+	f.cleanHeaders(res)
+	f.cleanSection(res.Trailer, f.connection) // those that were announced
 	if f.route.Endpoint != "" {
 		if s := f.settle(res.StatusCode); s != nil {
 			f.reportUsage(res.Header, s, -1)
@@ -185,6 +196,43 @@ func (f *forwarding) handleResponse(res *http.Response) error {
 	}
 	f.record.status = res.StatusCode
 	return nil
+}
+
+// cleanHeaders makes the headers of a final response fit for the client. ReverseProxy has
+// removed most of what belongs to the connection, but nothing from a 101 response.
+func (f *forwarding) cleanHeaders(res *http.Response) {
+	h := res.Header
+	delete(h, "Proxy-Authentication-Info")
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		protocol := h["Upgrade"]
+		removeNominated(h, f.connection)
+		switched := h["Upgrade"] == nil && protocol != nil
+		removeHopByHop(h)
+		if switched { // otherwise ReverseProxy answers 502
+			h["Connection"], h["Upgrade"] = []string{"Upgrade"}, protocol
+		}
+	}
+	f.removeGatewayHeaders(h)
+}
+
+// cleanTrailers is called when the response has been written. Once one of the trailers was
+// not announced, ReverseProxy has put all of them among the headers, with a prefix.
+func (f *forwarding) cleanTrailers() {
+	h := f.w.Header()
+	var trailers http.Header
+	for name, values := range h {
+		if trailer, ok := strings.CutPrefix(name, http.TrailerPrefix); ok {
+			if trailers == nil {
+				trailers = http.Header{}
+			}
+			trailers[trailer] = values
+			delete(h, name)
+		}
+	}
+	f.cleanSection(trailers, f.connection)
+	for name, values := range trailers {
+		h[http.TrailerPrefix+name] = values
+	}
 }
 
 // handleError answers when the upstream has not. The reservation is given back.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"metergate/proxy/trust"
+	"metergate/proxy/upstream"
 	"metergate/quota"
 )
 
@@ -105,14 +106,38 @@ func (x *exchange) removeGatewayHeaders(h http.Header) {
 	}
 }
 
-// removeGatewayTrailers does the same for trailers that the upstream did not announce.
-// ReverseProxy puts them among the headers once one of them was not announced.
-func (x *exchange) removeGatewayTrailers() {
-	for name := range x.w.Header() {
-		if trailer, ok := strings.CutPrefix(name, http.TrailerPrefix); ok && x.isGatewayHeader(trailer) {
-			x.w.Header().Del(name)
+// hopByHopHeaders belong to one connection: RFC 9110 sections 7.6.1, 11.7.1 and 11.7.3.
+var hopByHopHeaders = [...]string{"Connection", "Proxy-Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+	"Proxy-Authenticate", "Proxy-Authorization", "Proxy-Authentication-Info"}
+
+// removeNominated removes the headers that the values of a Connection header list.
+func removeNominated(h http.Header, connection []string) {
+	for _, list := range connection {
+		for name := range strings.SplitSeq(list, ",") {
+			h.Del(strings.TrimSpace(name))
 		}
 	}
+}
+
+func removeHopByHop(h http.Header) {
+	for _, name := range hopByHopHeaders {
+		delete(h, name)
+	}
+}
+
+// cleanSection makes an informational response, or trailers, fit for the client.
+// ReverseProxy does that only for the headers of the final response. connection is the
+// Connection header of the final response; nil: it has not arrived yet.
+func (x *exchange) cleanSection(h http.Header, connection []string) {
+	if len(h) == 0 {
+		return
+	}
+	upstream.RepairNames(h) // no error: there is no body whose length could be in doubt
+	removeNominated(h, connection)
+	removeNominated(h, h["Connection"])
+	removeHopByHop(h)
+	delete(h, "Content-Length")
+	x.removeGatewayHeaders(h)
 }
 
 // isGatewayHeader reports whether only the gateway sends a response header of this

@@ -2,9 +2,11 @@ package proxy_test
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,6 +15,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"metergate/proxy"
 )
 
 // TestRawResponses lets an upstream send what testdata/responses has, byte for byte, and
@@ -25,17 +30,30 @@ func TestRawResponses(t *testing.T) {
 			cases[c.name] = c
 		}
 	}
-	r := newTestGateway(t, setup{upstream: func(w http.ResponseWriter, req *http.Request) {
+	var log bytes.Buffer
+	r := newTestGateway(t, setup{
+		upstream: rawAnswer(t, func(req *http.Request) string { return cases[req.URL.Query().Get("case")].send }),
+		change:   func(o *proxy.Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) },
+	})
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) { c.run(t, r) })
+	}
+	r.gateway.Close() // all requests have ended
+	if strings.Contains(log.String(), "panic") {
+		t.Errorf("the log says:\n%s", &log)
+	}
+}
+
+// rawAnswer is a handler that sends the bytes that answer returns, and closes the connection.
+func rawAnswer(t *testing.T, answer func(*http.Request) string) http.HandlerFunc {
+	return func(w http.ResponseWriter, req *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)
 			return
 		}
 		defer conn.Close()
-		io.WriteString(conn, cases[req.URL.Query().Get("case")].send)
-	}})
-	for name, c := range cases {
-		t.Run(name, func(t *testing.T) { c.run(t, r) })
+		io.WriteString(conn, answer(req))
 	}
 }
 
@@ -139,24 +157,120 @@ func readResponseCases(t *testing.T, file string) (cases []*responseCase) {
 	return cases
 }
 
-// The same with HTTP/2, which has its own server.
+// http2Client starts another server for the gateway, which speaks HTTP/2, and returns a
+// client for it.
+func (r *testGateway) http2Client() (client *http.Client, url string) {
+	s := httptest.NewUnstartedServer(r.handler)
+	s.EnableHTTP2 = true
+	s.Config.ErrorLog = quiet
+	s.StartTLS()
+	r.t.Cleanup(s.Close)
+	return s.Client(), s.URL
+}
+
+// net/http's server of HTTP/2 guesses types as that of HTTP/1 does.
 func TestNoContentTypeIsAddedWithHTTP2(t *testing.T) {
 	r := newTestGateway(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
 		w.Header()["Content-Type"] = nil
 		w.WriteHeader(http.StatusNotFound)
 		io.WriteString(w, "<html><script>1</script>")
 	}})
-	server := httptest.NewUnstartedServer(r.handler)
-	server.EnableHTTP2 = true
-	server.StartTLS()
-	t.Cleanup(server.Close)
-	req, _ := http.NewRequest("GET", server.URL+"/api/health", nil)
-	res, err := server.Client().Do(req)
+	client, url := r.http2Client()
+	res, err := client.Get(url + "/api/health")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
 	if _, ok := res.Header["Content-Type"]; ok || res.ProtoMajor != 2 || res.StatusCode != 404 {
 		t.Errorf("%s %s: %v", res.Proto, res.Status, res.Header)
+	}
+}
+
+// A target may answer an upload without reading it, and close. The client gets that
+// answer, and not an error of the gateway.
+func TestEarlyResponseReachesClient(t *testing.T) {
+	r := newTestGateway(t, setup{upstream: rawAnswer(t, func(req *http.Request) string {
+		return "HTTP/1.1 " + req.URL.RawQuery + " X\r\nConnection: close\r\nContent-Length: 5\r\n\r\nearly"
+	})})
+	for _, status := range []int{200, 413} {
+		user := strconv.Itoa(status)
+		for i := range 20 {
+			conn := r.dial()
+			size := 300 << 10 << (i % 5)
+			go func() { // ends when the gateway closes the connection
+				fmt.Fprintf(conn, "POST /api/analyze?%d HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n", status, token(user, ""), size)
+				io.CopyN(conn, zeros{}, int64(size))
+			}()
+			m, got, err := readResponse(bufio.NewReader(conn), "POST")
+			if err != nil || got != status || m.body != "early" {
+				t.Errorf("%d: %+v, error %v", status, m, err)
+			}
+			conn.Close()
+		}
+		used := int64(0)
+		if status == 200 {
+			used = 20
+		}
+		r.want(user, "", used)
+	}
+}
+
+// zeros is an endless body.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// Informational responses do not end the wait for the final one.
+func TestEndlessInformationTimesOut(t *testing.T) {
+	r := newTestGateway(t, setup{timeout: 200 * time.Millisecond, upstream: func(w http.ResponseWriter, req *http.Request) {
+		conn, _, _ := http.NewResponseController(w).Hijack()
+		defer conn.Close()
+		for err := error(nil); err == nil; {
+			_, err = io.WriteString(conn, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
+		}
+	}})
+	conn := r.dial()
+	fmt.Fprintf(conn, "POST /api/analyze HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", token("u", ""))
+	for read := bufio.NewReader(conn); ; {
+		m, status, err := readResponse(read, "POST")
+		if status == 103 && err == nil {
+			continue
+		}
+		if status != 504 || err != nil {
+			t.Errorf("%+v, error %v", m, err)
+		}
+		break
+	}
+	r.want("u", "", 0)
+}
+
+// A 101 response has what it takes to switch protocols, and nothing else that belongs to
+// the connection.
+func TestSwitchOfProtocolsIsCleaned(t *testing.T) {
+	r := newTestGateway(t, setup{
+		routes: []proxy.Route{{Pattern: "GET /socket", Upgrade: true}},
+		upstream: rawAnswer(t, func(*http.Request) string {
+			return "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade, X-Nominated\r\nUpgrade: chat\r\nX-Nominated: 1\r\n" +
+				"Proxy-Authenticate: Basic\r\nKeep-Alive: timeout=5\r\nX-Request-Id: lie\r\nX-Chat: 1\r\n\r\nhello"
+		}),
+	})
+	conn := r.dial()
+	fmt.Fprintf(conn, "GET /socket HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n", token("u", ""))
+	read := bufio.NewReader(conn)
+	m, status, err := readResponse(read, "GET")
+	if err != nil || status != 101 {
+		t.Fatalf("%+v, error %v", m, err)
+	}
+	for name, want := range map[string][]string{"Connection": {"Upgrade"}, "Upgrade": {"chat"}, "X-Chat": {"1"},
+		"X-Nominated": nil, "Proxy-Authenticate": nil, "Keep-Alive": nil} {
+		if got := m.values(name); !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	if body, err := io.ReadAll(read); string(body) != "hello" {
+		t.Errorf("%q, error %v", body, err)
 	}
 }

@@ -43,20 +43,12 @@ func (w *responseWriter) WriteHeader(status int) {
 		if !w.x.in.ProtoAtLeast(1, 1) {
 			return // RFC 9110 section 15.2
 		}
-		h := w.Header()
-		w.x.removeGatewayHeaders(h)
-		for _, name := range hopByHopHeaders {
-			h.Del(name)
-		}
+		w.x.cleanSection(w.Header(), nil)
 		w.setWriteDeadline()
 		defer w.clearWriteDeadline()
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
-
-// hopByHopHeaders belong to one connection (RFC 9110 section 7.6.1). ReverseProxy
-// removes them from final responses, but not from informational ones.
-var hopByHopHeaders = []string{"Connection", "Proxy-Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
 
 func (w *responseWriter) setWriteDeadline() {
 	http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.x.g.stall))
