@@ -42,7 +42,7 @@ func (g *Gateway) newExchange(w http.ResponseWriter, r *http.Request) *exchange 
 	if x.id = x.origin.RequestID(r); x.id == "" {
 		x.id = quota.NewID()
 	}
-	x.w = &responseWriter{w, x}
+	x.w = &responseWriter{ResponseWriter: w, x: x}
 	x.w.clearWriteDeadline() // the server's WriteTimeout is only for its own answers
 	return x
 }
@@ -61,6 +61,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				g.log.Error("the gateway panicked; this is a bug, please report it",
 					"request_id", x.id, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 			}
+			x.w.flushAborted()
 			defer panic(http.ErrAbortHandler)
 		}
 		g.metrics.inFlight.Dec()

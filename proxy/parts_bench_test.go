@@ -91,7 +91,7 @@ func BenchmarkProblem(b *testing.B) {
 			x := benchExchange(b, slog.New(slog.DiscardHandler))
 			b.ReportAllocs()
 			for b.Loop() {
-				x.w = &responseWriter{newSink(), x}
+				x.w = &responseWriter{ResponseWriter: newSink(), x: x}
 				x.fail(c.err)
 			}
 		})
@@ -104,7 +104,7 @@ func BenchmarkObserve(b *testing.B) {
 	for _, level := range []slog.Level{slog.LevelInfo, slog.LevelWarn} {
 		b.Run(level.String(), func(b *testing.B) {
 			x := benchExchange(b, slog.New(slog.NewJSONHandler(io.Discard, &slog.HandlerOptions{Level: level})))
-			x.w, x.record.status = &responseWriter{newSink(), x}, 200
+			x.w, x.record.status = &responseWriter{ResponseWriter: newSink(), x: x}, 200
 			b.ReportAllocs()
 			for b.Loop() {
 				x.observe(3 * time.Millisecond)

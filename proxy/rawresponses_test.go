@@ -186,6 +186,42 @@ func TestNoContentTypeIsAddedWithHTTP2(t *testing.T) {
 	}
 }
 
+// A client that gets nothing on a connection it has used before sends a GET again. A
+// response that breaks off must not look like that, because it is counted.
+func TestBrokenResponseIsNotRequestedAgain(t *testing.T) {
+	r := newTestGateway(t, setup{upstream: rawAnswer(t, func(req *http.Request) string {
+		if req.URL.Path == "/api/lookup/good" {
+			return "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood"
+		}
+		return "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort"
+	})})
+	http2, http2URL := r.http2Client()
+	for user, c := range map[string]struct {
+		client *http.Client
+		url    string
+	}{"h1": {&http.Client{Transport: &http.Transport{}}, r.gateway.URL}, "h2": {http2, http2URL}} {
+		sent := len(r.requests())
+		for _, id := range []string{"good", "short"} {
+			req, _ := http.NewRequest("GET", c.url+"/api/lookup/"+id, nil)
+			req.Header.Set("Authorization", "Bearer "+token(user, ""))
+			res, err := c.client.Do(req)
+			if err != nil {
+				t.Fatalf("%s: %v", user, err)
+			}
+			body, err := io.ReadAll(res.Body)
+			res.Body.Close()
+			if res.StatusCode != 200 || string(body) != id || (err == nil) != (id == "good") {
+				t.Errorf("%s: %s with %q, error %v", user, res.Status, body, err)
+			}
+		}
+		c.client.CloseIdleConnections()
+		if n := len(r.requests()) - sent; n != 2 {
+			t.Errorf("%s: %d requests reached the upstream, want 2", user, n)
+		}
+		r.want(user, "", 2)
+	}
+}
+
 // A target may answer an upload without reading it, and close. The client gets that
 // answer, and not an error of the gateway.
 func TestEarlyResponseReachesClient(t *testing.T) {

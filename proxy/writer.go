@@ -18,7 +18,8 @@ const (
 // write, counts bytes, and cleans informational responses (1xx).
 type responseWriter struct {
 	http.ResponseWriter
-	x *exchange
+	x       *exchange
+	started bool // the final status was written
 }
 
 func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
@@ -48,6 +49,7 @@ func (w *responseWriter) WriteHeader(status int) {
 		defer w.clearWriteDeadline()
 	}
 	w.ResponseWriter.WriteHeader(status)
+	w.started = w.started || status >= 200
 }
 
 func (w *responseWriter) setWriteDeadline() {
@@ -66,6 +68,15 @@ func (w *responseWriter) clearWriteDeadline() {
 // panic. An unread body does not hold the flush up, see skipBody.
 func (w *responseWriter) flushShortResponse() {
 	if w.x.in.ProtoMajor == 1 && w.Header()["Content-Length"] != nil {
+		w.FlushError() // the client may be gone
+	}
+}
+
+// flushAborted sends what is buffered of a response that breaks off. If the client saw an
+// empty connection instead, it might send the request again (RFC 9110 section 9.2.2),
+// and a request that was counted would be counted twice.
+func (w *responseWriter) flushAborted() {
+	if w.started {
 		w.FlushError() // the client may be gone
 	}
 }
