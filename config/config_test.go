@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"metergate/quota"
 )
 
 // environment has the variables of the files in testdata.
@@ -195,10 +197,10 @@ func TestParseReadsEveryKey(t *testing.T) {
 
 func plansOfEverything() map[string]Plan {
 	limits := []Limit{
-		{Requests: 5000, Per: "month"},
-		{Requests: 0, Per: "month", Endpoint: "image-analysis"},
-		{Requests: 1, Per: "minute"}, {Requests: 2, Per: "hour"}, {Requests: 3, Per: "day"},
-		{Requests: 4, Per: "week"}, {Requests: 1_000_000_000_000, Per: "year"},
+		{Requests: 5000, Per: quota.Month},
+		{Requests: 0, Per: quota.Month, Endpoint: "image-analysis"},
+		{Requests: 1, Per: quota.Minute}, {Requests: 2, Per: quota.Hour}, {Requests: 3, Per: quota.Day},
+		{Requests: 4, Per: quota.Week}, {Requests: 1_000_000_000_000, Per: quota.Year},
 	}
 	return map[string]Plan{
 		"pro":        {Limits: limits, Attempts: &Attempts{Requests: 10000, Per: "second"}, Observe: true},
@@ -277,7 +279,7 @@ func TestParseExpandsVariablesInValuesOnly(t *testing.T) {
 	if r := cfg.Routes[0]; !r.Upgrade || r.UserHeader != "X-User" || r.MaxBody != 3072 {
 		t.Errorf("the route is %+v", r)
 	}
-	want := []Limit{{Requests: 5000, Per: "month"}, {Requests: 5, Per: "day"}, {Requests: 50007, Per: "hour"}}
+	want := []Limit{{Requests: 5000, Per: quota.Month}, {Requests: 5, Per: quota.Day}, {Requests: 50007, Per: quota.Hour}}
 	if diff := cmp.Diff(want, cfg.Plans["free"].Limits); diff != "" {
 		t.Error(diff)
 	}

@@ -402,5 +402,5 @@ func resolvePath(dir, path string) string {
 // isScalar reports whether a value of type t is written as one scalar.
 func isScalar(t reflect.Type) bool {
 	return slices.Contains([]reflect.Kind{reflect.String, reflect.Bool, reflect.Int, reflect.Int64, reflect.Float64}, t.Kind()) ||
-		t == locationType || t == prefixType || t == urlType
+		t == periodType || t == locationType || t == prefixType || t == urlType
 }

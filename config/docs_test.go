@@ -103,7 +103,7 @@ func (w *docsWriter) valueOf(f reflect.StructField, typ reflect.Type) string {
 		slug := strings.NewReplacer(".", "", " ", "-").Replace(strings.ToLower(heading))
 		return fmt.Sprintf("[%s](#%s)", heading, slug)
 	}
-	switch texts, kind := oneOfTexts(f.Tag), typ.Kind(); {
+	switch texts, kind := oneOfTexts(f), typ.Kind(); {
 	case texts != nil:
 		return "`" + strings.Join(texts, "`, `") + "`"
 	case f.Tag.Get("as") == "size":

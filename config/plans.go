@@ -2,10 +2,11 @@ package config
 
 import (
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
+
+	"metergate/quota"
 )
 
 // A Plan is a list of limits, all of which apply. Users of a plan without limits are counted
@@ -27,7 +28,7 @@ type Limit struct {
 	// How many requests the window allows. 0 means: not in this plan.
 	Requests int64 `yaml:"requests" required:"true" as:"limit"`
 	// The window, by the calendar. Weeks begin on Monday.
-	Per string `yaml:"per" required:"true" oneof:"minute, hour, day, week, month, year"`
+	Per quota.Period `yaml:"per" required:"true"`
 	// The endpoint that the limit is for. A route must have this endpoint. Default: all
 	// endpoints together.
 	Endpoint string `yaml:"endpoint" as:"endpoint"`
@@ -48,11 +49,9 @@ func (a Attempts) Interval() time.Duration {
 	return map[string]time.Duration{"second": time.Second, "minute": time.Minute, "hour": time.Hour, "day": 24 * time.Hour}[a.Per]
 }
 
-var nameRule = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-
 // checkName checks the name of a plan or an upstream.
 func (c *checker) checkName(path, name string) {
-	if !nameRule.MatchString(name) {
+	if !quota.IsName(name) {
 		c.src.reportAt(path, "a name must have 1 to 64 letters, digits, - and _")
 	}
 }
@@ -71,7 +70,7 @@ func (c *checker) checkPlans() {
 	for _, name := range names {
 		path := joinPath("plans", name)
 		c.checkName(path, name)
-		first := map[[2]string]string{} // by endpoint and window: the path of its limit
+		first := map[quota.Counter]string{} // the path of the limit on it
 		for i, l := range c.cfg.Plans[name].Limits {
 			at := indexPath(joinPath(path, "limits"), i)
 			endpoint := at + ".endpoint"
@@ -85,26 +84,23 @@ func (c *checker) checkPlans() {
 			if !c.usable(at + ".per") {
 				continue
 			}
-			kind := [2]string{l.Endpoint, l.Per}
-			if other, ok := first[kind]; ok {
+			counter := quota.Counter{Period: l.Per, Endpoint: l.Endpoint}
+			if other, ok := first[counter]; ok {
 				c.src.reportAt(at, "is for the same window and endpoint as %s on line %d; keep one of them", other, c.src.line(other))
 			} else {
-				first[kind] = at
+				first[counter] = at
 			}
 		}
 	}
 }
-
-// maxRequests bounds a limit. Stores compute with 53 bits.
-const maxRequests = 1_000_000_000_000
 
 func (c *checker) checkRequests(path string, n int64) {
 	switch {
 	case !c.usable(path):
 	case n < 0:
 		c.src.reportAt(path, "must be positive%s", c.src.got(path))
-	case n > maxRequests:
-		c.src.reportAt(path, "must be at most %d%s", maxRequests, c.src.got(path))
+	case n > quota.MaxRequests:
+		c.src.reportAt(path, "must be at most %d%s", int64(quota.MaxRequests), c.src.got(path))
 	}
 }
 

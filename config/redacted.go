@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"metergate/quota"
 )
 
 // Redacted returns the configuration as maps, lists and scalars with the keys of the file.
@@ -65,6 +67,8 @@ func redactedScalar(v reflect.Value, tag reflect.StructTag) any {
 		return durationText(x)
 	case slog.Level:
 		return strings.ToLower(x.String())
+	case quota.Period:
+		return x.String()
 	case *time.Location:
 		return x.String()
 	case netip.Prefix:

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"metergate/proxy/jwtauth/jwtrules"
+	"metergate/quota"
 	"metergate/quota/redisstore/redisurl"
 )
 
@@ -98,7 +99,7 @@ func defaultOf(f reflect.StructField) (text string, ok bool) {
 // bounds returns the bounds of a number, a duration or a size; either may be empty.
 func bounds(f reflect.StructField) (low, high string) {
 	if f.Tag.Get("as") == "limit" { // checked by checkRequests
-		return "0", strconv.Itoa(maxRequests)
+		return "0", strconv.Itoa(quota.MaxRequests)
 	}
 	return f.Tag.Get("min"), f.Tag.Get("max")
 }
@@ -194,7 +195,11 @@ var typeRules = map[reflect.Type]scalarRule{
 }
 
 // oneOfTexts returns the texts that a key accepts, nil if they are not listed.
-func oneOfTexts(tag reflect.StructTag) []string {
+func oneOfTexts(f reflect.StructField) []string {
+	if f.Type == periodType {
+		return periodNames()
+	}
+	tag := f.Tag
 	if tag.Get("as") == "algorithm" {
 		return jwtrules.Algorithms()
 	}

@@ -16,11 +16,14 @@ import (
 	_ "time/tzdata" // a time zone must not depend on what the machine has installed
 
 	"gopkg.in/yaml.v3"
+
+	"metergate/quota"
 )
 
 var (
 	durationType = reflect.TypeFor[time.Duration]()
 	levelType    = reflect.TypeFor[slog.Level]()
+	periodType   = reflect.TypeFor[quota.Period]()
 	locationType = reflect.TypeFor[*time.Location]()
 	prefixType   = reflect.TypeFor[netip.Prefix]()
 	urlType      = reflect.TypeFor[*url.URL]()
@@ -39,6 +42,8 @@ func convert(n *yaml.Node, v reflect.Value, tag reflect.StructTag) error {
 		value, err = parseDuration(text)
 	case v.Type() == levelType:
 		value, err = parseLevel(text)
+	case v.Type() == periodType:
+		value, err = parsePeriod(text)
 	case v.Type() == locationType:
 		value, err = parseZone(text)
 	case v.Type() == prefixType:
@@ -151,6 +156,20 @@ func parseLevel(text string) (slog.Level, error) {
 		"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
 	}
 	return levels[text], oneOf(text, "debug", "info", "warn", "error")
+}
+
+func parsePeriod(text string) (p quota.Period, err error) {
+	if p.UnmarshalText([]byte(text)) == nil {
+		return p, nil
+	}
+	return 0, oneOf(text, periodNames()...)
+}
+
+func periodNames() (names []string) {
+	for _, p := range quota.Periods() {
+		names = append(names, p.String())
+	}
+	return names
 }
 
 func parseZone(text string) (*time.Location, error) {

@@ -14,6 +14,8 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"gopkg.in/yaml.v3"
+
+	"metergate/quota"
 )
 
 const schemaFile = "gateway.schema.json"
@@ -55,7 +57,7 @@ func buildSchema(t *testing.T) map[string]any {
 		"type":        "string",
 		"pattern":     `\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}`,
 	}
-	b.defs["name"] = map[string]any{"type": "string", "pattern": nameRule.String()}
+	b.defs["name"] = map[string]any{"type": "string", "pattern": quota.NamePattern}
 	root := b.structure(reflect.TypeFor[Config]())
 	root["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 	root["title"] = "Metergate"
@@ -170,7 +172,7 @@ func (b *schemaBuilder) scalar(f reflect.StructField, typ reflect.Type) map[stri
 	}
 	low, high := bounds(f)
 	as, kind := f.Tag.Get("as"), typ.Kind()
-	switch texts := oneOfTexts(f.Tag); {
+	switch texts := oneOfTexts(f); {
 	case texts != nil:
 		return orVariable(map[string]any{"enum": texts})
 	case as == "size":
@@ -333,7 +335,7 @@ func tryScalar(s *compiledSchema, f reflect.StructField, typ reflect.Type, point
 // decoder's own conversion.
 func examples(t *testing.T, f reflect.StructField, typ reflect.Type) (good, bad []any, check func(string) error) {
 	low, high := bounds(f)
-	switch texts := oneOfTexts(f.Tag); {
+	switch texts := oneOfTexts(f); {
 	case texts != nil:
 		for _, text := range texts {
 			good = append(good, text)
@@ -351,7 +353,7 @@ func examples(t *testing.T, f reflect.StructField, typ reflect.Type) (good, bad 
 		if f.Tag.Get("as") == "limit" {
 			check = func(text string) error {
 				n, err := parseDecimal(text, 64)
-				if err == nil && (n < 0 || n > maxRequests) {
+				if err == nil && (n < 0 || n > quota.MaxRequests) {
 					err = strconv.ErrRange
 				}
 				return err

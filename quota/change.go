@@ -92,7 +92,7 @@ func (c Change) Validate(user string) error {
 		switch {
 		case c.Requests < 1 || c.Requests > MaxRequests:
 			return invalid("requests must be 1 to %d, got %d", int64(MaxRequests), c.Requests)
-		case c.Endpoint != "" && !isName(c.Endpoint):
+		case c.Endpoint != "" && !IsName(c.Endpoint):
 			return invalid("endpoint %.80q is not a name", c.Endpoint)
 		case c.Period > Year, c.Period == 0 && c.Endpoint != "":
 			return invalid("per must be minute, hour, day, week, month or year")
@@ -101,7 +101,7 @@ func (c Change) Validate(user string) error {
 	case ActionSetPlan:
 		rest.Plan, rest.Until = "", time.Time{}
 		switch {
-		case !isName(c.Plan):
+		case !IsName(c.Plan):
 			return invalid("plan %.80q is not a name", c.Plan)
 		case !c.Until.IsZero() && (c.Until.UnixMilli() < 1 || c.Until.Year() > 9999):
 			return invalid("until must be in the years 1970 to 9999")
@@ -116,7 +116,7 @@ func (c Change) Validate(user string) error {
 		}
 		for _, endpoint := range slices.Sorted(maps.Keys(c.Counts)) {
 			switch n := c.Counts[endpoint]; {
-			case !isName(endpoint):
+			case !IsName(endpoint):
 				return invalid("endpoint %.80q is not a name", endpoint)
 			case n < 0 || n > MaxRequests:
 				return invalid("the count of %s must be 0 to %d, got %d", endpoint, int64(MaxRequests), n)
@@ -133,14 +133,6 @@ func (c Change) Validate(user string) error {
 
 func invalid(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrInvalidChange, fmt.Sprintf(format, args...))
-}
-
-// isName reports whether s can be the name of a plan or an endpoint. Package config has the
-// same rule.
-func isName(s string) bool {
-	return s != "" && len(s) <= 64 && !strings.ContainsFunc(s, func(r rune) bool {
-		return r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
-	})
 }
 
 // isPlainText reports whether s is UTF-8 of at most so many bytes, without control

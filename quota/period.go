@@ -15,6 +15,9 @@ const (
 	Year
 )
 
+// Periods returns all periods, from the shortest to the longest.
+func Periods() [6]Period { return [...]Period{Minute, Hour, Day, Week, Month, Year} }
+
 var periodNames = [...]string{Minute: "minute", Hour: "hour", Day: "day", Week: "week", Month: "month", Year: "year"}
 
 // String returns the name that the configuration uses, such as "month".
@@ -35,7 +38,7 @@ func (p Period) MarshalText() ([]byte, error) {
 
 // UnmarshalText accepts exactly the six names.
 func (p *Period) UnmarshalText(text []byte) error {
-	for period := Minute; period <= Year; period++ {
+	for _, period := range Periods() {
 		if periodNames[period] == string(text) {
 			*p = period
 			return nil

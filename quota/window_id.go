@@ -22,7 +22,7 @@ var idForms = [...]*regexp.Regexp{
 // as in "2026-11-24T13"; where that hour happens twice, it is the first one. The error, for
 // an ID that no window has, shows the forms.
 func (c *Calendar) WindowByID(id string) (Window, error) {
-	for period := Minute; period <= Year; period++ {
+	for _, period := range Periods() {
 		if !idForms[period].MatchString(id) {
 			continue
 		}

@@ -30,7 +30,7 @@ var allowedImports = map[string][]string{
 		"quota", "quota/boltstore", "quota/guard", "quota/redisstore"},
 	"cmd/metergate/demoapi": nil,
 
-	"config": {"proxy/jwtauth/jwtrules", "proxy/urlpath", "quota/redisstore/redisurl"},
+	"config": {"proxy/jwtauth/jwtrules", "proxy/urlpath", "quota", "quota/redisstore/redisurl"},
 
 	"proxy":                  {"proxy/browser", "proxy/jwtauth", "proxy/routetable", "proxy/trust", "proxy/upstream", "proxy/urlpath", "quota"},
 	"proxy/admin":            {"quota"},

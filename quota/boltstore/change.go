@@ -153,7 +153,7 @@ func (c *changeTx) grant() error {
 
 func (c *changeTx) reset() error {
 	used := c.tx.Bucket(usedBucket)
-	for per := quota.Minute; per <= quota.Year; per++ {
+	for _, per := range quota.Periods() {
 		prefix := appendKey(nil, c.user, c.calendar.WindowAt(per, c.now).ID, "")
 		for _, key := range keysWithPrefix(used, prefix) {
 			if err := used.Delete(key); err != nil {

@@ -11,12 +11,20 @@ import (
 	"metergate/quota"
 )
 
+// endingKinds are the kinds of keys in endsBucket, in the order in which they are pruned:
+// the windows of each period first.
+var endingKinds = func() (kinds []byte) {
+	for _, period := range quota.Periods() {
+		kinds = append(kinds, byte(period))
+	}
+	return append(kinds, auditKind, onceKind, planKind, claimedKind)
+}()
+
 // prune deletes up to limit things that are no longer kept at now.
 func prune(tx *bolt.Tx, now time.Time, keep time.Duration, limit int) error {
 	ends := tx.Bucket(endsBucket)
 	cursor := ends.Cursor()
-	for _, kind := range [...]byte{byte(quota.Minute), byte(quota.Hour), byte(quota.Day), byte(quota.Week), byte(quota.Month), byte(quota.Year),
-		auditKind, onceKind, planKind, claimedKind} {
+	for _, kind := range endingKinds {
 		for ; limit > 0; limit-- {
 			// Seek again each time: a deletion moves the cursor.
 			k, _ := cursor.Seek([]byte{kind})

@@ -130,7 +130,7 @@ func (m *model) applyChange(c quota.Change, choice quota.PlanChoice, cal *quota.
 		l := p.Limits()[i]
 		numbersIn(m.granted, l.Period)[l.Endpoint] += c.Requests
 	case quota.ActionReset:
-		for period := quota.Minute; period <= quota.Year; period++ {
+		for _, period := range quota.Periods() {
 			clear(numbersIn(m.used, period))
 		}
 	case quota.ActionSetPlan:

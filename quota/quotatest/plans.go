@@ -39,7 +39,7 @@ var threeAnHour = quota.AttemptLimit{Requests: 3, Per: time.Hour}
 // allPeriodsPlan has a limit in every period.
 func allPeriodsPlan(requests int64) *quota.Plan {
 	var limits []quota.Limit
-	for period := quota.Minute; period <= quota.Year; period++ {
+	for _, period := range quota.Periods() {
 		limits = append(limits, quota.Limit{Requests: requests, Period: period})
 	}
 	return NewPlan("all periods", limits...)

@@ -8,8 +8,7 @@ import (
 	"metergate/quota/redisstore/script"
 )
 
-// allKinds are the kinds of windows there are.
-var allKinds = []quota.Period{quota.Minute, quota.Hour, quota.Day, quota.Week, quota.Month, quota.Year}
+var allPeriods = quota.Periods()
 
 // ApplyChange implements quota.Store, and announces the change to the gateways. The snapshot is
 // read after it, in a second call.
@@ -28,7 +27,7 @@ func (s *Store) ApplyChange(ctx context.Context, user string, t quota.PlanChoice
 			return nil
 		}
 	case quota.ActionReset:
-		q.kinds = func(*quota.Plan) []quota.Period { return allKinds }
+		q.kinds = func(*quota.Plan) []quota.Period { return allPeriods[:] }
 	case quota.ActionSetCounts:
 		q.kinds = func(*quota.Plan) []quota.Period { return []quota.Period{c.Period} }
 	}

@@ -1,7 +1,6 @@
 package app
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 
@@ -16,10 +15,7 @@ func Plans(cfg *config.Config) (map[string]*quota.Plan, error) {
 	for name, p := range cfg.Plans {
 		limits := make([]quota.Limit, len(p.Limits))
 		for i, l := range p.Limits {
-			limits[i] = quota.Limit{Requests: l.Requests, Endpoint: l.Endpoint}
-			if err := limits[i].Period.UnmarshalText([]byte(l.Per)); err != nil {
-				return nil, fmt.Errorf("plans.%s.limits[%d].per: %w", name, i, err)
-			}
+			limits[i] = quota.Limit{Requests: l.Requests, Period: l.Per, Endpoint: l.Endpoint}
 		}
 		o := quota.PlanOptions{Name: name, Limits: limits, Observe: p.Observe, Endpoints: endpoints, WarnAt: cfg.WarnAt}
 		if a := p.Attempts; a != nil {
