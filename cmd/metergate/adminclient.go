@@ -47,7 +47,7 @@ func jsonFlag(f *flag.FlagSet) *bool {
 
 // reasonFlag adds -reason.
 func reasonFlag(f *flag.FlagSet) *string {
-	return f.String("reason", "", "`WHY`, for the user's audit list")
+	return f.String("reason", "", "`WHY`, for the user's audit log")
 }
 
 func newAdminClient(base string) (*adminClient, error) {

@@ -73,7 +73,7 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	default:
 		detail := "The store does not answer. Try again shortly."
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			detail = "The store does not answer; the change may have been made. Read the user's audit list, or send it again with the same Idempotency-Key if it had one."
+			detail = "The store does not answer; the change may have been made. Read the user's audit log, or send it again with the same Idempotency-Key if it had one."
 		}
 		writeProblem(w, http.StatusServiceUnavailable, detail, nil)
 	}

@@ -13,7 +13,7 @@ import (
 	"metergate/quota"
 )
 
-// Every change shows in the user's state, and in the audit list.
+// Every change shows in the user's state, and in the audit log.
 func TestChangesShowInStateAndAudit(t *testing.T) {
 	r := newTestAPI(t)
 	const u = "/admin/users/u"
@@ -67,10 +67,10 @@ func TestChangesShowInStateAndAudit(t *testing.T) {
 	}
 	want := []string{"reset again", "reset ", "clear_plan over", "set_counts ", "set_plan ", "grant ", "grant a bad week"}
 	if !slices.Equal(got, want) {
-		t.Errorf("the audit list is %q, want %q", got, want)
+		t.Errorf("the audit log is %q, want %q", got, want)
 	}
 	if status, _, text := r.do("GET", "/admin/users/nobody/audit", ""); status != 200 || text != `{"user":"nobody","entries":[]}`+"\n" {
-		t.Errorf("nobody's audit list: %d %s", status, text)
+		t.Errorf("nobody's audit log: %d %s", status, text)
 	}
 	if status, _, text := r.do("HEAD", u, ""); status != 200 || text != "" {
 		t.Errorf("HEAD: %d %q", status, text)

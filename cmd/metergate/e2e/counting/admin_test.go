@@ -94,11 +94,11 @@ func TestAdminChangesReachGatewaysAndStreams(t *testing.T) {
 
 	var list struct{ Entries []quota.AuditEntry }
 	if err := json.Unmarshal([]byte(gatewaytest.Administer(t, two, "GET", user+"/audit", "")), &list); err != nil || len(list.Entries) != 5 {
-		t.Errorf("the audit list has %+v, error %v; want 5 entries", list.Entries, err)
+		t.Errorf("the audit log has %+v, error %v; want 5 entries", list.Entries, err)
 	}
 	for _, e := range list.Entries {
 		if e.By != "127.0.0.1" || time.Since(e.At).Abs() > 10*time.Minute {
-			t.Errorf("the audit list says %q made %+[3]v at %[2]v; want 127.0.0.1, now", e.By, e.At, e.Change)
+			t.Errorf("the audit log says %q made %+[3]v at %[2]v; want 127.0.0.1, now", e.By, e.At, e.Change)
 		}
 	}
 	// The list is the same at each gateway. Its plan is that of the token.
