@@ -20,9 +20,9 @@ type query struct {
 	// plans are those that may apply to the user. If they are zero, neither the plan nor any
 	// count matters.
 	plans quota.PlanChoice
-	// noCounts says that no counts are wanted, and that the windows are those of kinds.
+	// noCounts: no counts are wanted, and only the windows of periods must run.
 	noCounts bool
-	kinds    func(*quota.Plan) []quota.Period // nil: none
+	periods  func(*quota.Plan) []quota.Period // nil: none
 	// at is the time whose counts are wanted; zero: now.
 	at time.Time
 	// appendArgs appends the script's own arguments; nil: it has none. It is called again
@@ -58,11 +58,11 @@ func (s *Store) layout(q *query, p *quota.Plan, at time.Time) *layout {
 	case p != nil && !q.noCounts: // in the past, no window has to run
 		return newLayout(nil, p, s.calendar.WindowsAt(p.Periods(), q.at))
 	}
-	var kinds []quota.Period
-	if q.kinds != nil {
-		kinds = q.kinds(p)
+	var periods []quota.Period
+	if q.periods != nil {
+		periods = q.periods(p)
 	}
-	return newLayout(s.calendar.WindowsAt(kinds, at), nil, nil)
+	return newLayout(s.calendar.WindowsAt(periods, at), nil, nil)
 }
 
 // ask runs a query. It assumes the windows of Redis's time and the user's override, both as
@@ -84,8 +84,8 @@ func (s *Store) ask(ctx context.Context, q *query, o *outcome) error {
 		l := s.layout(q, o.plan, at)
 		o.windows = l.windows
 		args.Reset()
-		user := script.User{Offset: s.offset(), ID: q.user, Override: override}
-		user.AppendTo(args)
+		common := script.CommonArgs{Offset: s.offset(), ID: q.user, Override: override}
+		common.AppendTo(args)
 		args.AddAll(&l.args)
 		if q.appendArgs != nil {
 			q.appendArgs(args, o.plan, o.windows)

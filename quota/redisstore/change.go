@@ -8,28 +8,26 @@ import (
 	"metergate/quota/redisstore/script"
 )
 
-var allPeriods = quota.Periods()
-
 // ApplyChange implements quota.Store, and announces the change to the gateways. The snapshot is
 // read after it, in a second call.
-func (s *Store) ApplyChange(ctx context.Context, user string, t quota.PlanChoice, c quota.Change) (quota.Snapshot, error) {
+func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanChoice, c quota.Change) (quota.Snapshot, error) {
 	if err := c.Validate(user); err != nil {
 		return quota.Snapshot{}, err
 	}
 	q := query{script: script.Change, user: user, noCounts: true}
 	switch c.Action {
 	case quota.ActionGrant:
-		q.plans = t // the limit depends on the plan
-		q.kinds = func(p *quota.Plan) []quota.Period {
+		q.plans = plans // the limit depends on the plan
+		q.periods = func(p *quota.Plan) []quota.Period {
 			if i, ok := c.LimitIndex(p); ok {
 				return []quota.Period{p.Limits()[i].Period}
 			}
 			return nil
 		}
 	case quota.ActionReset:
-		q.kinds = func(*quota.Plan) []quota.Period { return allPeriods[:] }
+		q.periods = func(*quota.Plan) []quota.Period { all := quota.Periods(); return all[:] }
 	case quota.ActionSetCounts:
-		q.kinds = func(*quota.Plan) []quota.Period { return []quota.Period{c.Period} }
+		q.periods = func(*quota.Plan) []quota.Period { return []quota.Period{c.Period} }
 	}
 	q.appendArgs = func(args *resp.Args, p *quota.Plan, windows []quota.Window) {
 		own := script.ChangeArgs{Change: c, Entry: c, Windows: windows, Keep: s.keep}
@@ -49,5 +47,5 @@ func (s *Store) ApplyChange(ctx context.Context, user string, t quota.PlanChoice
 	if err := o.reply.ChangeError(); err != nil {
 		return quota.Snapshot{}, err
 	}
-	return s.Read(ctx, user, t)
+	return s.Read(ctx, user, plans)
 }

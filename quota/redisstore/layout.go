@@ -44,7 +44,7 @@ func newLayout(running []quota.Window, p *quota.Plan, wanted []quota.Window) *la
 	if p != nil {
 		l.limits = len(p.Limits())
 		for _, c := range p.Counters() {
-			w := windowOfKind(c.Period, wanted)
+			w := windowOfPeriod(c.Period, wanted)
 			name := script.Counter(w.ID, c.Endpoint)
 			i := slices.Index(names, name)
 			if i < 0 {
@@ -73,7 +73,7 @@ func (l *layout) countsOf(numbers []int64) []quota.Count {
 	return counts
 }
 
-func windowOfKind(per quota.Period, windows []quota.Window) quota.Window {
+func windowOfPeriod(per quota.Period, windows []quota.Window) quota.Window {
 	for _, w := range windows {
 		if w.Period == per {
 			return w

@@ -20,14 +20,14 @@ import (
 
 const (
 	deleteMarkersEvery = time.Second
-	// maxMarkers bounds the memory of markers to delete, in ids of a generation. Markers
+	// maxMarkers bounds the memory of markers to delete, in fields of one set. Markers
 	// beyond it stay in Redis, where they cost memory and nothing else.
 	maxMarkers = 1 << 17
 	// markerBatch bounds a round trip, in fields.
 	markerBatch = 1000
 )
 
-// markers holds the fields to delete, by key, in two generations. The young ones wait for
+// markers holds the fields to delete, by key, in two sets. The young one waits for
 // another turn, since the client of a cluster that fails over may have sent a call twice.
 type markers struct {
 	mu         sync.Mutex
@@ -64,7 +64,7 @@ func (m *markers) putBack(due map[string][]string) {
 	}
 }
 
-// takeDue ends a turn: it returns the old generation, and the young one becomes old.
+// takeDue ends a turn: it returns the old set, and the young one becomes old.
 func (m *markers) takeDue() map[string][]string {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -11,18 +11,18 @@ import (
 )
 
 // Read implements quota.Store.
-func (s *Store) Read(ctx context.Context, user string, t quota.PlanChoice) (snapshot quota.Snapshot, err error) {
+func (s *Store) Read(ctx context.Context, user string, plans quota.PlanChoice) (snapshot quota.Snapshot, err error) {
 	var o outcome
-	if err = s.ask(ctx, &query{script: script.Read, user: user, plans: t}, &o); err == nil {
+	if err = s.ask(ctx, &query{script: script.Read, user: user, plans: plans}, &o); err == nil {
 		o.fill(&snapshot)
 	}
 	return snapshot, err
 }
 
 // ReadAt implements quota.Store.
-func (s *Store) ReadAt(ctx context.Context, user string, t quota.PlanChoice, at time.Time) (quota.Snapshot, error) {
+func (s *Store) ReadAt(ctx context.Context, user string, plans quota.PlanChoice, at time.Time) (quota.Snapshot, error) {
 	var o outcome
-	if err := s.ask(ctx, &query{script: script.Read, user: user, plans: t, at: at}, &o); err != nil {
+	if err := s.ask(ctx, &query{script: script.Read, user: user, plans: plans, at: at}, &o); err != nil {
 		return quota.Snapshot{}, err
 	}
 	var snapshot quota.Snapshot

@@ -46,7 +46,7 @@ func (o *outcome) decide(d *quota.Decision) error {
 			d.WouldBlock = d.Snapshot.WouldBlock(r.Endpoint, o.reply.Code == script.Exhausted)
 		}
 	case o.reply.Code == script.Throttled:
-		d.AttemptWait = o.reply.RetryAttempt
+		d.AttemptWait = o.reply.AttemptWait
 	case o.reply.Code == script.Settled:
 		return quota.ErrSettled
 	}

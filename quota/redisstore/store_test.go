@@ -56,14 +56,14 @@ func (g *gateways) Commit(ctx context.Context, r *quota.Reservation) (*quota.Sna
 func (g *gateways) Release(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
 	return g.nextStore().Release(ctx, r)
 }
-func (g *gateways) Read(ctx context.Context, user string, t quota.PlanChoice) (quota.Snapshot, error) {
-	return g.nextStore().Read(ctx, user, t)
+func (g *gateways) Read(ctx context.Context, user string, plans quota.PlanChoice) (quota.Snapshot, error) {
+	return g.nextStore().Read(ctx, user, plans)
 }
-func (g *gateways) ApplyChange(ctx context.Context, user string, t quota.PlanChoice, c quota.Change) (quota.Snapshot, error) {
-	return g.nextStore().ApplyChange(ctx, user, t, c)
+func (g *gateways) ApplyChange(ctx context.Context, user string, plans quota.PlanChoice, c quota.Change) (quota.Snapshot, error) {
+	return g.nextStore().ApplyChange(ctx, user, plans, c)
 }
-func (g *gateways) ReadAt(ctx context.Context, user string, t quota.PlanChoice, at time.Time) (quota.Snapshot, error) {
-	return g.nextStore().ReadAt(ctx, user, t, at)
+func (g *gateways) ReadAt(ctx context.Context, user string, plans quota.PlanChoice, at time.Time) (quota.Snapshot, error) {
+	return g.nextStore().ReadAt(ctx, user, plans, at)
 }
 func (g *gateways) ClaimedPlan(ctx context.Context, user string) (string, error) {
 	return g.nextStore().ClaimedPlan(ctx, user)

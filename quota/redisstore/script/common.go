@@ -37,8 +37,8 @@ const (
 	Held
 )
 
-// User is what every script is told about the user: ARGV[1] to ARGV[3].
-type User struct {
+// CommonArgs are what every script is told about the user and the clock: ARGV[1] to ARGV[3].
+type CommonArgs struct {
 	// Offset is added to Redis's clock, in whole milliseconds; 0 except in tests.
 	Offset time.Duration
 	ID     string // 1 to 256 bytes
@@ -47,14 +47,14 @@ type User struct {
 	Override string
 }
 
-// AnyOverride as User.Override means that the override does not matter.
+// AnyOverride as CommonArgs.Override means that the override does not matter.
 const AnyOverride = "*"
 
 // AppendTo appends the arguments.
-func (u *User) AppendTo(args *resp.Args) {
-	args.AddInt(u.Offset.Milliseconds())
-	args.AddString(u.ID)
-	args.AddString(u.Override)
+func (a *CommonArgs) AppendTo(args *resp.Args) {
+	args.AddInt(a.Offset.Milliseconds())
+	args.AddString(a.ID)
+	args.AddString(a.Override)
 }
 
 // Layout is what the gateway assumes about time, and the counts that it wants: ARGV[4] to
@@ -89,8 +89,8 @@ type Reply struct {
 	Expired int64
 	// Override is the user's plan override, as Redis has it; only with Outdated.
 	Override string
-	// RetryAttempt is how long until the user has an attempt again; only with Throttled.
-	RetryAttempt time.Duration
+	// AttemptWait is how long until the user has an attempt again; only with Throttled.
+	AttemptWait time.Duration
 	// Numbers has used and held for each counter of the Layout, and then, unless nothing
 	// is granted, what is granted to each limit.
 	Numbers []int64
@@ -102,7 +102,7 @@ func ParseReply(reply *resp.Reply, counters, limits int) (Reply, error) {
 	n := reply.Numbers
 	var r Reply
 	if len(n) > 3 && Code(n[0]) == Throttled {
-		r.RetryAttempt = time.Duration(n[len(n)-1]) * time.Microsecond
+		r.AttemptWait = time.Duration(n[len(n)-1]) * time.Microsecond
 		n = n[:len(n)-1]
 	}
 	want := 3 + 2*counters

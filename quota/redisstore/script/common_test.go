@@ -23,9 +23,9 @@ func TestParseReply(t *testing.T) {
 		{name: "with grants", numbers: []int64{1, 1796083200000, 3, 1, 2, 3, 4, 50},
 			want: &Reply{Code: Refused, Time: time.UnixMilli(1796083200000), Expired: 3, Numbers: []int64{1, 2, 3, 4, 50}}},
 		{name: "throttled", numbers: []int64{5, 7, 0, 1, 2, 3, 4, 1500},
-			want: &Reply{Code: Throttled, Time: time.UnixMilli(7), RetryAttempt: 1500 * time.Microsecond, Numbers: []int64{1, 2, 3, 4}}},
+			want: &Reply{Code: Throttled, Time: time.UnixMilli(7), AttemptWait: 1500 * time.Microsecond, Numbers: []int64{1, 2, 3, 4}}},
 		{name: "throttled with grants", numbers: []int64{5, 7, 0, 1, 2, 3, 4, 50, 1500},
-			want: &Reply{Code: Throttled, Time: time.UnixMilli(7), RetryAttempt: 1500 * time.Microsecond, Numbers: []int64{1, 2, 3, 4, 50}}},
+			want: &Reply{Code: Throttled, Time: time.UnixMilli(7), AttemptWait: 1500 * time.Microsecond, Numbers: []int64{1, 2, 3, 4, 50}}},
 		{name: "outdated", numbers: []int64{2, 7, 1, 0}, text: "0 pro",
 			want: &Reply{Code: Outdated, Time: time.UnixMilli(7), Expired: 1, Override: "0 pro", Numbers: []int64{0}}},
 		{name: "too few counters", numbers: []int64{0, 7, 0, 1, 2}},
@@ -56,7 +56,7 @@ func TestAppendTo(t *testing.T) {
 		args interface{ AppendTo(*resp.Args) }
 		want []any
 	}{
-		{"user", &User{Offset: -time.Second, ID: "u", Override: AnyOverride}, []any{"-1000", "u", "*"}},
+		{"user", &CommonArgs{Offset: -time.Second, ID: "u", Override: AnyOverride}, []any{"-1000", "u", "*"}},
 		{"layout", &Layout{From: time.UnixMilli(5), Till: time.UnixMilli(9), Counters: []string{"2026-11", "2026-11/analyze"}, Limits: 1},
 			[]any{"5", "9", "4", "1", "used/2026-11", "held/2026-11", "used/2026-11/analyze", "held/2026-11/analyze"}},
 		{"reserve", &ReserveArgs{ID: "R", Endpoint: "analyze", Lease: 12 * time.Second, Windows: []quota.Window{november},
@@ -77,17 +77,17 @@ func TestAppendTo(t *testing.T) {
 	}
 }
 
-func TestUserHashIsThatOfTheKey(t *testing.T) {
-	a, ok := UserHash(Key("metergate", "a"))
-	if b, okB := UserHash(Key("other{prefix}", "a")); !ok || !okB || a != b {
-		t.Errorf("the same user has the hashes %x and %x (%v, %v)", a, b, ok, okB)
+func TestUserDigestIsThatOfTheKey(t *testing.T) {
+	a, ok := UserDigest(Key("metergate", "a"))
+	if b, okB := UserDigest(Key("other{prefix}", "a")); !ok || !okB || a != b {
+		t.Errorf("the same user has the digests %x and %x (%v, %v)", a, b, ok, okB)
 	}
-	if b, _ := UserHash(Key("metergate", "b")); a == b {
+	if b, _ := UserDigest(Key("metergate", "b")); a == b {
 		t.Errorf("two users have the hash %x", a)
 	}
 	for _, key := range []string{"m:{text}", "m:{!!!!!!!!!!!!!!!!!!!!!!}", "m"} {
-		if hash, ok := UserHash(key); ok {
-			t.Errorf("%s has the hash %x", key, hash)
+		if digest, ok := UserDigest(key); ok {
+			t.Errorf("%s has the digest %x", key, digest)
 		}
 	}
 }

@@ -27,8 +27,8 @@ func CheckFormat(value any) error {
 	return fmt.Errorf("the data of this user has format %v, this version of the gateway knows only format 1", value)
 }
 
-// Key returns the name of a user's hash. The user's id is hashed, so that no id can be
-// chosen to look like another key. The result is Redis Cluster's hash tag, so that further
+// Key returns the name of a user's hash. It contains a digest of the user's id, so that no id can be
+// chosen to look like another key. The digest is Redis Cluster's hash tag, so that further
 // keys of the user can be in the same slot.
 func Key(prefix, user string) string {
 	sum := sha256.Sum256([]byte(user))
@@ -36,17 +36,17 @@ func Key(prefix, user string) string {
 }
 
 // KeyPattern returns a pattern for SCAN that matches the keys of all users, and may match
-// others, see UserHash.
+// others, see UserDigest.
 func KeyPattern(prefix string) string {
 	quoted := strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(prefix)
 	return quoted + ":{" + strings.Repeat("?", base64.RawURLEncoding.EncodedLen(16)) + "}"
 }
 
-// UserHash returns what a key that matches KeyPattern has of the user's id. Not ok: it is no
-// user's key.
-func UserHash(key string) (hash [16]byte, ok bool) {
+// UserDigest returns the digest of the user's id that a key of KeyPattern contains. It returns
+// false if the key is not that of a user.
+func UserDigest(key string) (digest [16]byte, ok bool) {
 	b, err := base64.RawURLEncoding.DecodeString(strings.TrimSuffix(key[strings.LastIndexByte(key, '{')+1:], "}"))
-	return hash, err == nil && copy(hash[:], b) == len(hash)
+	return digest, err == nil && copy(digest[:], b) == len(digest)
 }
 
 // ChangesChannel returns the channel on which the scripts announce that numbers of the user

@@ -76,7 +76,7 @@ type scan struct {
 	store  *Store
 	window quota.Window
 	now    time.Time // by Redis's clock, when the scan began
-	// found are the users yielded, by the hash in their keys: Redis may return a key
+	// found are the users yielded, by the digest in their keys: Redis may return a key
 	// twice.
 	found map[[16]byte]struct{}
 	yield func(quota.UserUsage) error
@@ -126,25 +126,25 @@ func (sc *scan) processID(ctx context.Context, master *redis.Client) (string, er
 
 // yieldUsers yields the users of some keys who are not found yet.
 func (sc *scan) yieldUsers(ctx context.Context, keys []string) error {
-	hashes := make(map[string][16]byte, len(keys)) // of the keys to look at
+	digests := make(map[string][16]byte, len(keys)) // of the keys to look at
 	for _, key := range keys {
-		if hash, ok := script.UserHash(key); ok {
-			if _, known := sc.found[hash]; !known {
-				hashes[key] = hash
+		if digest, ok := script.UserDigest(key); ok {
+			if _, known := sc.found[digest]; !known {
+				digests[key] = digest
 			}
 		}
 	}
-	if len(hashes) == 0 {
+	if len(digests) == 0 {
 		return nil
 	}
 	users, err := doPatiently(ctx, sc.store, func(ctx context.Context, r redis.UniversalClient) (map[string]quota.UserUsage, error) {
-		return sc.readUsers(ctx, r, hashes)
+		return sc.readUsers(ctx, r, digests)
 	})
 	if err != nil {
 		return fmt.Errorf("reading users: %w", err)
 	}
 	for key, u := range users {
-		sc.found[hashes[key]] = struct{}{}
+		sc.found[digests[key]] = struct{}{}
 		if err := sc.yield(u); err != nil {
 			return err
 		}
