@@ -139,7 +139,7 @@ func newBenchGateway(b *testing.B, p *quota.Plan, s proxy.Store, up http.RoundTr
 
 // guarded puts a store behind the guard, as the program does.
 func guarded[S interface {
-	guard.Remote
+	guard.Backend
 	io.Closer
 }](b *testing.B, remote S, err error) proxy.Store {
 	b.Helper()
@@ -150,7 +150,7 @@ func guarded[S interface {
 	if err != nil {
 		b.Fatal(err)
 	}
-	s, err := guard.New(guard.Options{Remote: remote, Journal: journal, Timeout: time.Minute, Calendar: quota.NewCalendar(nil)})
+	s, err := guard.New(guard.Options{Backend: remote, Journal: journal, Timeout: time.Minute, Calendar: quota.NewCalendar(nil)})
 	if err != nil {
 		b.Fatal(err)
 	}

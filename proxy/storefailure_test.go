@@ -25,7 +25,7 @@ func TestStoreDownFollowsOnFailure(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := guard.New(guard.Options{Remote: remote, Journal: journal, AllowOnFailure: allow, Timeout: 250 * time.Millisecond,
+		s, err := guard.New(guard.Options{Backend: remote, Journal: journal, AllowOnFailure: allow, Timeout: 250 * time.Millisecond,
 			Calendar: quota.NewCalendar(nil), Keep: 24 * time.Hour})
 		if err != nil {
 			t.Fatal(err)

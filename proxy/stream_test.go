@@ -285,7 +285,7 @@ func TestStreamShowsChangesOfOtherGateways(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { remote.Close() })
-		s, err := guard.New(guard.Options{Remote: remote, Timeout: 5 * time.Second, Calendar: quota.NewCalendar(nil), Keep: 24 * time.Hour})
+		s, err := guard.New(guard.Options{Backend: remote, Timeout: 5 * time.Second, Calendar: quota.NewCalendar(nil), Keep: 24 * time.Hour})
 		if err != nil {
 			t.Fatal(err)
 		}

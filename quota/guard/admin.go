@@ -7,19 +7,19 @@ import (
 	"metergate/quota"
 )
 
-// Administration goes through to the remote store, or fails with its error; at once while
+// Administration goes through to the backend, or fails with its error; at once while
 // the circuit breaker is open. Nothing of it is kept for later. Counts of the user in this
 // gateway's journal are sent first, so that a reset or a set of counts covers them. Counts that
 // arrive later are added to what was set: those in the journals of other gateways after an
 // outage, and those whose commit goes into this journal at the same moment.
 
-// ApplyChange makes a change in the remote store, see quota.Store.
+// ApplyChange makes a change in the backend, see quota.Store.
 func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanChoice, change quota.Change) (quota.Snapshot, error) {
 	call, err := s.beginCallAfterReplay(ctx, user)
 	if err != nil {
 		return quota.Snapshot{}, err
 	}
-	snapshot, err := s.remote.ApplyChange(call, user, plans, change)
+	snapshot, err := s.backend.ApplyChange(call, user, plans, change)
 	s.recordResult(call, user, err)
 	if err == nil {
 		s.ledger.recordSnapshot(user, &snapshot)
@@ -27,46 +27,46 @@ func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanCh
 	return snapshot, err
 }
 
-// ReadAt reads the windows of another time from the remote store. The result is never
+// ReadAt reads the windows of another time from the backend. The result is never
 // stale.
 func (s *Store) ReadAt(ctx context.Context, user string, plans quota.PlanChoice, at time.Time) (quota.Snapshot, error) {
 	call, err := s.beginCallAfterReplay(ctx, user)
 	if err != nil {
 		return quota.Snapshot{}, err
 	}
-	snapshot, err := s.remote.ReadAt(call, user, plans, at)
+	snapshot, err := s.backend.ReadAt(call, user, plans, at)
 	s.recordResult(call, user, err)
 	return snapshot, err
 }
 
-// ClaimedPlan asks the remote store, see quota.Store.
+// ClaimedPlan asks the backend, see quota.Store.
 func (s *Store) ClaimedPlan(ctx context.Context, user string) (string, error) {
 	call, err := s.breaker(user).beginCall(ctx)
 	if err != nil {
 		return "", err
 	}
-	plan, err := s.remote.ClaimedPlan(call, user)
+	plan, err := s.backend.ClaimedPlan(call, user)
 	s.recordResult(call, user, err)
 	return plan, err
 }
 
-// AuditLog asks the remote store, see quota.Store.
+// AuditLog asks the backend, see quota.Store.
 func (s *Store) AuditLog(ctx context.Context, user string) ([]quota.AuditEntry, error) {
 	call, err := s.breaker(user).beginCall(ctx)
 	if err != nil {
 		return nil, err
 	}
-	entries, err := s.remote.AuditLog(call, user)
+	entries, err := s.backend.AuditLog(call, user)
 	s.recordResult(call, user, err)
 	return entries, err
 }
 
-// ScanUsers scans the remote store, see quota.Store. It does not include what the journals
+// ScanUsers scans the backend, see quota.Store. It does not include what the journals
 // have. It fails at once if any circuit breaker is open, since some users could not be read.
 // A scan that fails opens no circuit breaker.
 func (s *Store) ScanUsers(ctx context.Context, period quota.Period, at time.Time, yield func(quota.UserUsage) error) error {
 	if err := s.openError(); err != nil {
 		return err
 	}
-	return s.remote.ScanUsers(ctx, period, at, yield)
+	return s.backend.ScanUsers(ctx, period, at, yield)
 }

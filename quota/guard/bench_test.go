@@ -16,7 +16,7 @@ func BenchmarkStore(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer local.Close()
-	s, err := guard.New(guard.Options{Remote: local, Timeout: time.Second, Calendar: quota.NewCalendar(nil), Keep: 24 * time.Hour})
+	s, err := guard.New(guard.Options{Backend: local, Timeout: time.Second, Calendar: quota.NewCalendar(nil), Keep: 24 * time.Hour})
 	if err != nil {
 		b.Fatal(err)
 	}

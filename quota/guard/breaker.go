@@ -8,7 +8,7 @@ import (
 	"metergate/quota"
 )
 
-// A breaker is the circuit breaker of one partition of the remote store. While it is open
+// A breaker is the circuit breaker of one partition of the backend. While it is open
 // only the probe asks the store, and only a probe that succeeds closes it. The zero value is
 // closed and ready.
 type breaker struct {
@@ -87,7 +87,7 @@ func (b *breaker) probeUser() string {
 	return b.lastUser
 }
 
-// beginCall returns the context for a call to the remote store, or why the breaker is open.
+// beginCall returns the context for a call to the backend, or why the breaker is open.
 // The context ends when the breaker opens, so that calls that wait for a free connection do
 // not wait in vain. It does not interrupt what has already been sent.
 func (b *breaker) beginCall(ctx context.Context) (callContext, error) {

@@ -101,14 +101,14 @@ func TestOverloadOpensNoBreaker(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer local.Close()
-	remote := &overloadedStore{Store: local}
-	s := open(t, guard.Options{Remote: remote, Journal: openJournal(t, t.TempDir()), AllowOnFailure: true, Timeout: time.Second,
+	backend := &overloadedStore{Store: local}
+	s := open(t, guard.Options{Backend: backend, Journal: openJournal(t, t.TempDir()), AllowOnFailure: true, Timeout: time.Second,
 		Calendar: quota.NewCalendar(nil), Keep: 24 * time.Hour})
 	d, err := s.Reserve(ctx, request("u", five))
 	if err != nil {
 		t.Fatal(err)
 	}
-	remote.overloaded.Store(true)
+	backend.overloaded.Store(true)
 	for range 20 {
 		if _, err := s.Reserve(ctx, request("u", five)); !errors.Is(err, quota.ErrOverloaded) {
 			t.Fatalf("error %v, want %v: it must not pass", err, quota.ErrOverloaded)
@@ -120,7 +120,7 @@ func TestOverloadOpensNoBreaker(t *testing.T) {
 	if s.Stats().OpenBreakers != 0 {
 		t.Error("the breaker is open")
 	}
-	remote.overloaded.Store(false)
+	backend.overloaded.Store(false)
 	testkit.EventuallyWithin(t, time.Minute, "it is counted", func() bool { s, err := s.Read(ctx, "u", five.OnlyChoice()); return err == nil && numbers(s) == "1+0" })
 }
 

@@ -12,7 +12,7 @@ import (
 // Nothing was sent.
 var errBreakerOpened = errors.New("the store does not answer other calls")
 
-// A callContext is the context of one call to the remote store. It has the values of its
+// A callContext is the context of one call to the backend. It has the values of its
 // parent, but it does not end with it: a client that leaves does not undo what the store
 // should do.
 type callContext struct {
@@ -35,7 +35,7 @@ func (c callContext) Err() error {
 }
 
 // breaker is the circuit breaker of the partition that has a user's counts.
-func (s *Store) breaker(user string) *breaker { return &s.breakers[s.remote.Partition(user)] }
+func (s *Store) breaker(user string) *breaker { return &s.breakers[s.backend.Partition(user)] }
 
 // openError returns why some circuit breaker is open, nil if none is.
 func (s *Store) openError() error {
@@ -59,7 +59,7 @@ func (s *Store) beginCallAfterReplay(ctx context.Context, user string) (callCont
 	return call, s.replayInTime(user)
 }
 
-// recordResult records how a call to the remote store ended, and reports whether the store
+// recordResult records how a call to the backend ended, and reports whether the store
 // answered it. A result that says nothing about the store has no effect.
 func (s *Store) recordResult(call callContext, user string, err error) bool {
 	b := s.breaker(user)
@@ -84,7 +84,7 @@ func (s *Store) recordResult(call callContext, user string, err error) bool {
 // probeEvery is the time between two probes, and between two attempts to send what waits.
 const probeEvery = 200 * time.Millisecond
 
-// probe asks the remote store until it answers, and then closes the breaker.
+// probe asks the backend until it answers, and then closes the breaker.
 func (s *Store) probe(b *breaker) {
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()
@@ -96,7 +96,7 @@ func (s *Store) probe(b *breaker) {
 			return
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
-		err := s.remote.Probe(ctx, b.probeUser())
+		err := s.backend.Probe(ctx, b.probeUser())
 		cancel()
 		if errors.Is(err, quota.ErrOverloaded) {
 			continue // it says nothing about the store

@@ -1,7 +1,7 @@
 // Package guard keeps counting exact while a store does not answer.
 //
 // A [Store] stands between the gateway and the store that all gateways share, its
-// [Remote]. As long as the remote store answers, every call goes through to it, and the
+// [Backend]. As long as the backend answers, every call goes through to it, and the
 // guard only remembers the last known usage of each user. During an outage:
 //
 //   - A reserve fails with the store's error, or is admitted unchecked
@@ -18,7 +18,7 @@
 //
 // # How an outage begins and ends
 //
-// Each partition of the remote store has a circuit breaker. It is closed at first. Five
+// Each partition of the backend has a circuit breaker. It is closed at first. Five
 // failures in a row open it, and then no call waits for a timeout any more. An open breaker
 // asks the store five times a second, with one probe at a time, as in the half-open state of
 // other circuit breakers. A probe that succeeds closes it.

@@ -53,13 +53,13 @@ func newGuardedRedis(t *testing.T, s setup) *guardedRedis {
 	if s.now != nil {
 		offset = func() time.Duration { return time.Until(s.now()) }
 	}
-	remote, err := redisstore.Open(redisstore.Options{URL: r.faultProxy.URL(), Timeout: s.timeout,
+	backend, err := redisstore.Open(redisstore.Options{URL: r.faultProxy.URL(), Timeout: s.timeout,
 		InFlight: s.connections, Now: s.now, Offset: offset, Keep: s.keep})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { remote.Close() })
-	r.options = guard.Options{Remote: remote, Journal: openJournal(t, t.TempDir()), AllowOnFailure: s.allow,
+	t.Cleanup(func() { backend.Close() })
+	r.options = guard.Options{Backend: backend, Journal: openJournal(t, t.TempDir()), AllowOnFailure: s.allow,
 		Timeout: s.timeout, Calendar: quota.NewCalendar(nil), Keep: s.keep}
 	r.Store = open(t, r.options)
 	return r

@@ -135,17 +135,17 @@ func TestCommitWithoutJournalReturnsError(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer local.Close()
-	remote := &overloadedStore{Store: local}
-	s := open(t, guard.Options{Remote: remote, Timeout: time.Second, Calendar: quota.NewCalendar(nil), Keep: 24 * time.Hour})
+	backend := &overloadedStore{Store: local}
+	s := open(t, guard.Options{Backend: backend, Timeout: time.Second, Calendar: quota.NewCalendar(nil), Keep: 24 * time.Hour})
 	d, err := s.Reserve(ctx, request("u", five))
 	if err != nil {
 		t.Fatal(err)
 	}
-	remote.overloaded.Store(true)
+	backend.overloaded.Store(true)
 	if _, err := s.Commit(ctx, &d.Reservation); err == nil || s.Stats().JournalErrors != 1 {
 		t.Errorf("error %v, %+v; want an error and one journal error", err, s.Stats())
 	}
-	remote.overloaded.Store(false)
+	backend.overloaded.Store(false)
 	testkit.EventuallyWithin(t, time.Minute, "it is counted", func() bool { s, err := s.Read(ctx, "u", five.OnlyChoice()); return err == nil && numbers(s) == "1+0" })
 }
 
@@ -160,7 +160,7 @@ func TestOpenJournalRefusesUnusableFolders(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer local.Close()
-	open(t, guard.Options{Remote: local, Journal: j, Timeout: time.Second, Calendar: quota.NewCalendar(nil), Keep: time.Hour}).Close()
+	open(t, guard.Options{Backend: local, Journal: j, Timeout: time.Second, Calendar: quota.NewCalendar(nil), Keep: time.Hour}).Close()
 	openJournal(t, dir) // free again
 
 	file := filepath.Join(t.TempDir(), "file")

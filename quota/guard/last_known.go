@@ -9,7 +9,7 @@ import (
 // maxLastKnown bounds each of the two maps of a lastKnownCache.
 const maxLastKnown = 1024
 
-// lastKnown is what the remote store last reported of a user.
+// lastKnown is what the backend last reported of a user.
 type lastKnown struct {
 	snapshot quota.Snapshot
 	// replayed is what has been counted in the store since by a replay, which returns no

@@ -17,7 +17,7 @@ const (
 	maxReplayed = 200_000
 )
 
-// An outbox has the settlements that wait in memory for the remote store. Commits are in it
+// An outbox has the settlements that wait in memory for the backend. Commits are in it
 // only if the journal did not take them. It is safe for concurrent use.
 type outbox struct {
 	wake chan struct{} // capacity 1: there is something to send

@@ -42,7 +42,7 @@ func TestReleaseJournalIsReplayed(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, "journal.db"), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		s := open(t, guard.Options{Remote: local, Journal: openJournal(t, dir), Timeout: time.Second, Calendar: calendar, Keep: keep})
+		s := open(t, guard.Options{Backend: local, Journal: openJournal(t, dir), Timeout: time.Second, Calendar: calendar, Keep: keep})
 		testkit.Eventually(t, "the journal is replayed", func() bool { return s.Stats().Backlog == 0 })
 		if st := s.Stats(); st.Replayed != 21 || st.Dropped != 0 {
 			t.Errorf("replay %d: %d replayed, %d dropped; want 21 and 0", replay, st.Replayed, st.Dropped)

@@ -18,7 +18,7 @@ const (
 	forgetAfter = time.Minute
 )
 
-// runOutbox sends what waits for the remote store whenever there is something, until the
+// runOutbox sends what waits for the backend whenever there is something, until the
 // Store is closed.
 func (s *Store) runOutbox() {
 	forget := time.NewTicker(forgetAfter / 2)
@@ -69,7 +69,7 @@ func (s *Store) sendAll(deadline time.Time) (done bool) {
 		if giveUp() {
 			return false // the leases end by themselves
 		}
-		if s.remote.Now().Before(release.due) && s.sendRelease(&release.reservation) != nil {
+		if s.backend.Now().Before(release.due) && s.sendRelease(&release.reservation) != nil {
 			s.outbox.putBackRelease(release)
 			done = false
 		}
@@ -77,13 +77,13 @@ func (s *Store) sendAll(deadline time.Time) (done bool) {
 	return done
 }
 
-// sendRelease releases r in the remote store. An error means that it should be tried again.
+// sendRelease releases r in the backend. An error means that it should be tried again.
 func (s *Store) sendRelease(r *quota.Reservation) error {
 	call, err := s.breaker(r.User).beginCall(context.Background())
 	if err != nil {
 		return err
 	}
-	_, err = s.remote.Release(call, r)
+	_, err = s.backend.Release(call, r)
 	s.recordResult(call, r.User, err)
 	return err
 }
@@ -136,14 +136,14 @@ func (s *Store) replay(user string) error {
 			return err
 		}
 		s.journal.remove(rs)
-		s.outbox.addReplayed(rs, s.remote.Now().Add(forgetAfter))
+		s.outbox.addReplayed(rs, s.backend.Now().Add(forgetAfter))
 	}
 }
 
-// sendCommits counts commits of one user in the remote store, and drops those of which no
+// sendCommits counts commits of one user in the backend, and drops those of which no
 // window is kept any more.
 func (s *Store) sendCommits(user string, rs []quota.Reservation) error {
-	now := s.remote.Now()
+	now := s.backend.Now()
 	var kept, dropped []quota.Reservation
 	for _, r := range rs {
 		if slices.ContainsFunc(r.Windows, func(w quota.Window) bool { return now.Before(w.RetainedUntil(s.keep)) }) {
@@ -157,7 +157,7 @@ func (s *Store) sendCommits(user string, rs []quota.Reservation) error {
 		if err != nil {
 			return err
 		}
-		if err = s.remote.Replay(call, user, kept); !s.recordResult(call, user, err) {
+		if err = s.backend.Replay(call, user, kept); !s.recordResult(call, user, err) {
 			return err
 		}
 	}
@@ -172,12 +172,12 @@ func (s *Store) sendCommits(user string, rs []quota.Reservation) error {
 	return nil
 }
 
-// forgetReplayed lets the remote store forget commits that came from the journal some time
+// forgetReplayed lets the backend forget commits that came from the journal some time
 // ago and are no longer in it: no call for them will come again.
 func (s *Store) forgetReplayed() {
-	for _, p := range s.outbox.takeForgettable(s.remote.Now()) {
+	for _, p := range s.outbox.takeForgettable(s.backend.Now()) {
 		if r := &p.reservation; s.journal.isRemoved(r) {
-			s.remote.Forget(r)
+			s.backend.Forget(r)
 		}
 	}
 }

@@ -45,8 +45,8 @@ func TestReplayedCommitsAreForgotten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	remote := &flakyStore{Store: local}
-	s, err := New(Options{Remote: remote, Journal: journal, Timeout: time.Second,
+	backend := &flakyStore{Store: local}
+	s, err := New(Options{Backend: backend, Journal: journal, Timeout: time.Second,
 		Calendar: quota.NewCalendar(nil), Keep: 24 * time.Hour})
 	if err != nil {
 		t.Fatal(err)
@@ -57,15 +57,15 @@ func TestReplayedCommitsAreForgotten(t *testing.T) {
 	if err != nil || !d.Admitted {
 		t.Fatal(d.Admitted, err)
 	}
-	remote.fail.Store(true)
+	backend.fail.Store(true)
 	if snapshot, err := s.Commit(context.Background(), &d.Reservation); err != nil || !snapshot.Stale {
 		t.Fatalf("stale %v, error %v", snapshot.Stale, err)
 	}
-	remote.fail.Store(false)
+	backend.fail.Store(false)
 	settled := func() bool { return s.Stats().Backlog == 0 && journal.isRemoved(&d.Reservation) }
 	testkit.Eventually(t, "the commit is replayed", settled)
 	s.forgetReplayed()
-	if n := remote.forgotten.Load(); n != 0 {
+	if n := backend.forgotten.Load(); n != 0 {
 		t.Errorf("%d forgotten at once", n)
 	}
 	clock.Advance(forgetAfter)
@@ -73,10 +73,10 @@ func TestReplayedCommitsAreForgotten(t *testing.T) {
 	testkit.Eventually(t, "the replayed reservation is forgotten", func() bool {
 		s.forgetReplayed()
 		clock.Advance(time.Second)
-		return remote.forgotten.Load() > 0
+		return backend.forgotten.Load() > 0
 	})
 	s.forgetReplayed()
-	if n := remote.forgotten.Load(); n != 1 {
+	if n := backend.forgotten.Load(); n != 1 {
 		t.Errorf("forgotten %d times", n)
 	}
 }

@@ -13,9 +13,9 @@ import (
 	"metergate/quota/internal/hub"
 )
 
-// A Remote is a store that can fail: one of package boltstore or redisstore. It keeps
+// A Backend is a store that can fail: one of package boltstore or redisstore. It keeps
 // the contract of quota.Store; the methods below are what the guard needs beyond it.
-type Remote interface {
+type Backend interface {
 	quota.Store
 
 	// Replay commits up to MaxReplay reservations of one user. Each counts once, as with
@@ -34,33 +34,33 @@ type Remote interface {
 	Now() time.Time
 }
 
-// MaxReplay is the most reservations in one call of Remote.Replay: the store may do
+// MaxReplay is the most reservations in one call of Backend.Replay: the store may do
 // nothing else during the call.
 const MaxReplay = 200
 
 // Options configure a Store.
 type Options struct {
-	Remote Remote
-	// Journal keeps the commits that the remote store does not answer. The Store closes
+	Backend Backend
+	// Journal keeps the commits that the backend does not answer. The Store closes
 	// it. nil: they are kept in memory, as many as fit, and Commit returns an error.
 	Journal *Journal
-	// AllowOnFailure admits a request when the remote store does not answer its reserve,
+	// AllowOnFailure admits a request when the backend does not answer its reserve,
 	// if the last known usage permits. False: the reserve returns the store's error.
 	// Requests in observe mode are admitted in either case.
 	AllowOnFailure bool
-	// Timeout is the longest wait for one answer of the remote store.
+	// Timeout is the longest wait for one answer of the backend.
 	Timeout time.Duration
-	// Calendar and Keep are those of the remote store.
+	// Calendar and Keep are those of the backend.
 	Calendar *quota.Calendar
 	Keep     time.Duration
 	Log      *slog.Logger // nil: nothing is logged
 }
 
-// A Store is a remote store that keeps counting when that one does not answer. It keeps the
+// A Store keeps counting when its backend does not answer. It keeps the
 // contract of quota.Store, except for what the package comment says of an outage. It is
 // safe for concurrent use.
 type Store struct {
-	remote         Remote
+	backend        Backend
 	journal        *Journal // nil: there is none
 	allowOnFailure bool
 	timeout        time.Duration
@@ -72,7 +72,7 @@ type Store struct {
 	ledger   *ledger
 	outbox   outbox
 	stats    stats
-	watchers hub.Hub // of changes here that the remote store does not report
+	watchers hub.Hub // of changes here that the backend does not report
 
 	replays    singleflight.Group // one for each user
 	background sync.WaitGroup
@@ -80,17 +80,18 @@ type Store struct {
 	closeOnce  func() error
 }
 
-// New returns a guarded store. It starts to replay the journal in the background. It returns an error if the journal cannot be read.
+// New returns a guarded store, which replays the journal in the background. It returns an
+// error if the journal cannot be read.
 func New(o Options) (*Store, error) {
 	s := &Store{
-		remote:         o.Remote,
+		backend:        o.Backend,
 		journal:        o.Journal,
 		allowOnFailure: o.AllowOnFailure,
 		timeout:        o.Timeout,
 		calendar:       o.Calendar,
 		keep:           o.Keep,
 		log:            o.Log,
-		breakers:       make([]breaker, o.Remote.Partitions()),
+		breakers:       make([]breaker, o.Backend.Partitions()),
 		ledger:         newLedger(o.Calendar),
 		outbox:         outbox{wake: make(chan struct{}, 1)},
 		closing:        make(chan struct{}),
@@ -109,15 +110,15 @@ func New(o Options) (*Store, error) {
 	return s, nil
 }
 
-// Reserve asks the remote store, or decides without it, see the package comment. An error
-// is that of the remote store, or quota.ErrOverloaded. Then the request must not pass, and
+// Reserve asks the backend, or decides without it, see the package comment. An error
+// is that of the backend, or quota.ErrOverloaded. Then the request must not pass, and
 // there is nothing to settle.
 func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, error) {
 	call, err := s.beginCallAfterReplay(ctx, r.User)
 	if err != nil {
 		return s.decideWithoutAsking(r, err)
 	}
-	d, err := s.remote.Reserve(call, r)
+	d, err := s.backend.Reserve(call, r)
 	switch {
 	case s.recordResult(call, r.User, err):
 		switch {
@@ -139,15 +140,15 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, 
 	return d, err
 }
 
-// decideWithoutAsking decides about a request that the remote store was not asked about,
+// decideWithoutAsking decides about a request that the backend was not asked about,
 // because of cause.
 func (s *Store) decideWithoutAsking(r quota.Request, cause error) (*quota.Decision, error) {
-	now := s.remote.Now()
+	now := s.backend.Now()
 	p := r.Plans.Effective(s.ledger.override(r.User, now))
 	return s.decide(&quota.Reservation{Request: r, Plan: p, Windows: s.calendar.WindowsAt(p.Periods(), now)}, cause)
 }
 
-// decide admits a request, or not, without an answer of the remote store. It does not
+// decide admits a request, or not, without an answer of the backend. It does not
 // change r.
 func (s *Store) decide(r *quota.Reservation, cause error) (*quota.Decision, error) {
 	d := &quota.Decision{Reservation: *r}
@@ -155,7 +156,7 @@ func (s *Store) decide(r *quota.Reservation, cause error) (*quota.Decision, erro
 		return d, cause
 	}
 	d.Reservation.Unchecked = true
-	s.ledger.decide(d, s.remote.Now())
+	s.ledger.decide(d, s.backend.Now())
 	if d.Admitted {
 		s.stats.unchecked.Add(1)
 		s.watchers.Notify(r.User)
@@ -166,12 +167,12 @@ func (s *Store) decide(r *quota.Reservation, cause error) (*quota.Decision, erro
 // errNoJournal: neither the store nor a journal has the count on disk.
 var errNoJournal = errors.New("the store cannot be written, and there is no journal")
 
-// Commit counts r, in the remote store or in the journal. After a count in the journal the
+// Commit counts r, in the backend or in the journal. After a count in the journal the
 // snapshot is stale. An error means that neither took it: it will be counted only if the
 // process is still running when the store is back.
 func (s *Store) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
 	if call, err := s.breaker(r.User).beginCall(ctx); err == nil {
-		snapshot, err := s.remote.Commit(call, r)
+		snapshot, err := s.backend.Commit(call, r)
 		if s.recordResult(call, r.User, err) {
 			s.ledger.endRunning(r)
 			s.ledger.recordSnapshot(r.User, snapshot)
@@ -215,16 +216,16 @@ func (s *Store) noteUnsent(r *quota.Reservation) {
 
 // lastKnown is what is known without the store of the user of r.
 func (s *Store) lastKnown(r *quota.Reservation) *quota.Snapshot {
-	snapshot, _ := s.ledger.estimate(r.User, r.Plans, s.remote.Now())
+	snapshot, _ := s.ledger.estimate(r.User, r.Plans, s.backend.Now())
 	return &snapshot
 }
 
-// Release gives r back, in the remote store or later; if later, the snapshot is stale. It
+// Release gives r back, in the backend or later; if later, the snapshot is stale. It
 // returns no error.
 func (s *Store) Release(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
 	s.ledger.endRunning(r)
 	if call, err := s.breaker(r.User).beginCall(ctx); err == nil {
-		snapshot, err := s.remote.Release(call, r)
+		snapshot, err := s.backend.Release(call, r)
 		if s.recordResult(call, r.User, err) {
 			s.ledger.recordSnapshot(r.User, snapshot)
 			return snapshot, nil
@@ -237,13 +238,13 @@ func (s *Store) Release(ctx context.Context, r *quota.Reservation) (*quota.Snaps
 
 // releaseLater gives r back when the store is back, unless its lease has run out by then.
 func (s *Store) releaseLater(r *quota.Reservation) {
-	if s.outbox.addRelease(r, s.remote.Now().Add(r.Lease)) {
+	if s.outbox.addRelease(r, s.backend.Now().Add(r.Lease)) {
 		s.outbox.signal()
 	}
 }
 
-// Forget passes the call on to the remote store.
-func (s *Store) Forget(r *quota.Reservation) { s.remote.Forget(r) }
+// Forget passes the call on to the backend.
+func (s *Store) Forget(r *quota.Reservation) { s.backend.Forget(r) }
 
 // Read returns a user's state, which is the last known one if the store does not answer. It
 // returns the store's error if nothing is known.
@@ -251,7 +252,7 @@ func (s *Store) Read(ctx context.Context, user string, plans quota.PlanChoice) (
 	call, err := s.beginCallAfterReplay(ctx, user)
 	if err == nil {
 		var snapshot quota.Snapshot
-		snapshot, err = s.remote.Read(call, user, plans)
+		snapshot, err = s.backend.Read(call, user, plans)
 		if s.recordResult(call, user, err) {
 			s.ledger.recordSnapshot(user, &snapshot)
 			return snapshot, nil
@@ -260,7 +261,7 @@ func (s *Store) Read(ctx context.Context, user string, plans quota.PlanChoice) (
 	if errors.Is(err, quota.ErrOverloaded) {
 		return quota.Snapshot{}, err
 	}
-	if snapshot, ok := s.ledger.estimate(user, plans, s.remote.Now()); ok {
+	if snapshot, ok := s.ledger.estimate(user, plans, s.backend.Now()); ok {
 		return snapshot, nil
 	}
 	return quota.Snapshot{}, err
@@ -270,20 +271,20 @@ func (s *Store) Read(ctx context.Context, user string, plans quota.PlanChoice) (
 // when it is back.
 func (s *Store) Watch(user string, ch chan<- struct{}) (stop func()) {
 	stopHere, _ := s.watchers.Watch(user, ch, nil)
-	stopRemote := s.remote.Watch(user, ch)
-	return func() { stopHere(); stopRemote() }
+	stopBackend := s.backend.Watch(user, ch)
+	return func() { stopHere(); stopBackend() }
 }
 
-// Ping returns why a circuit breaker is open. If none is, it asks the remote store.
+// Ping returns why a circuit breaker is open. If none is, it asks the backend.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := s.openError(); err != nil {
 		return err
 	}
-	return s.remote.Ping(ctx)
+	return s.backend.Ping(ctx)
 }
 
 // Close ends the work in the background, after a last attempt to send what waits for the
-// store, and closes the journal. It does not close the remote store.
+// store, and closes the journal. It does not close the backend.
 func (s *Store) Close() error { return s.closeOnce() }
 
 func (s *Store) shutDown() error {

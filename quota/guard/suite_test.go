@@ -15,12 +15,12 @@ import (
 // A guarded store passes the same suite as the store behind it.
 func TestSuite(t *testing.T) {
 	url := redistest.Start(t).URL()
-	guarded := func(t testing.TB, remote guard.Remote, calendar *quota.Calendar) quota.Store {
+	guarded := func(t testing.TB, backend guard.Backend, calendar *quota.Calendar) quota.Store {
 		j, err := guard.OpenJournal(t.TempDir())
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := guard.New(guard.Options{Remote: remote, Journal: j, AllowOnFailure: true, Timeout: 20 * time.Second,
+		s, err := guard.New(guard.Options{Backend: backend, Journal: j, AllowOnFailure: true, Timeout: 20 * time.Second,
 			Calendar: calendar, Keep: 400 * 24 * time.Hour})
 		if err != nil {
 			t.Fatal(err)
@@ -35,23 +35,23 @@ func TestSuite(t *testing.T) {
 	}
 	t.Run("redis", func(t *testing.T) {
 		quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quota.Store {
-			remote, err := redisstore.Open(redisstore.Options{URL: url, Prefix: "test-" + quota.NewID(), Timeout: 20 * time.Second,
+			backend, err := redisstore.Open(redisstore.Options{URL: url, Prefix: "test-" + quota.NewID(), Timeout: 20 * time.Second,
 				Calendar: calendar, Now: clock.Now, Offset: clock.Offset})
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(func() { remote.Close() })
-			return guarded(t, remote, calendar)
+			t.Cleanup(func() { backend.Close() })
+			return guarded(t, backend, calendar)
 		})
 	})
 	t.Run("bolt", func(t *testing.T) {
 		quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quota.Store {
-			remote, err := boltstore.Open(t.TempDir(), boltstore.Options{Calendar: calendar, Now: clock.Now})
+			backend, err := boltstore.Open(t.TempDir(), boltstore.Options{Calendar: calendar, Now: clock.Now})
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(func() { remote.Close() })
-			return guarded(t, remote, calendar)
+			t.Cleanup(func() { backend.Close() })
+			return guarded(t, backend, calendar)
 		})
 	})
 }

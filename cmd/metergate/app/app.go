@@ -171,7 +171,7 @@ func (a *App) warn(ctx context.Context) {
 	if err := a.store.Ping(ctx); err != nil {
 		log.Warn("the store cannot be reached", "on_failure", string(a.options.Config.Store.OnFailure), "error", err)
 	}
-	for _, warning := range a.store.remote.SetupWarnings(ctx) {
+	for _, warning := range a.store.backend.SetupWarnings(ctx) {
 		log.Warn(warning)
 	}
 	for _, warning := range certificateWarnings(a.reloader.current.Load().certificate, time.Now()) {

@@ -64,7 +64,7 @@ func (m storeMetrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(openDesc, int64(st.OpenBreakers))
 	gauge(backlogDesc, st.Backlog)
 	subscribeFails := int64(0)
-	if m.store.remote.SubscribeFails() {
+	if m.store.backend.SubscribeFails() {
 		subscribeFails = 1
 	}
 	gauge(subscribeFailsDesc, subscribeFails)
@@ -73,8 +73,8 @@ func (m storeMetrics) Collect(ch chan<- prometheus.Metric) {
 	counter(droppedDesc, st.Dropped)
 	counter(journalErrorsDesc, st.JournalErrors)
 	counter(uncheckedDesc, st.Unchecked)
-	counter(lostDesc, m.store.remote.LostHolds())
-	counter(expiredDesc, m.store.remote.ExpiredHolds())
+	counter(lostDesc, m.store.backend.LostHolds())
+	counter(expiredDesc, m.store.backend.ExpiredHolds())
 }
 
 // targetMetrics are about the targets of the upstreams in force.

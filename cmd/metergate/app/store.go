@@ -17,14 +17,14 @@ import (
 // keeps counting while Redis does not answer.
 type store struct {
 	*guard.Store
-	remote   remoteStore
+	backend  backendStore
 	calendar *quota.Calendar
 	clock    admin.Clock
 }
 
-// A remoteStore is what the gateway asks of the store behind the guard, other than
+// A backendStore is what the gateway asks of the store behind the guard, other than
 // counting.
-type remoteStore interface {
+type backendStore interface {
 	io.Closer
 	quota.StoreDiagnostics
 }
@@ -44,21 +44,21 @@ func openStore(cfg *config.Config, log *slog.Logger) (_ *store, err error) {
 		if err != nil {
 			return nil, err
 		}
-		o.Remote, s.remote = local, local
+		o.Backend, s.backend = local, local
 	} else {
-		remote, err := openRedis(cfg, s.calendar, log)
+		backend, err := openRedis(cfg, s.calendar, log)
 		if err != nil {
 			return nil, err
 		}
-		o.Remote, s.remote = remote, remote
+		o.Backend, s.backend = backend, backend
 		if o.Journal, err = guard.OpenJournal(cfg.Store.Journal); err != nil {
-			remote.Close()
+			backend.Close()
 			return nil, err
 		}
 	}
-	s.clock = o.Remote
+	s.clock = o.Backend
 	if s.Store, err = guard.New(o); err != nil {
-		s.remote.Close()
+		s.backend.Close()
 		return nil, err
 	}
 	return s, nil
@@ -76,4 +76,4 @@ func openRedis(cfg *config.Config, calendar *quota.Calendar, log *slog.Logger) (
 }
 
 // Close stops the guard first: it may still be replaying its journal.
-func (s *store) Close() error { return errors.Join(s.Store.Close(), s.remote.Close()) }
+func (s *store) Close() error { return errors.Join(s.Store.Close(), s.backend.Close()) }
