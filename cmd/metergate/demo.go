@@ -75,7 +75,7 @@ func demoAPI(c *console, address string) error {
 	stopped := stopSignals()
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return fmt.Errorf("demo: -upstream: %w", err)
+		return fmt.Errorf("demo: %w", app.ListenError("-upstream", address, err))
 	}
 	api := serveAPI(l, demoapi.Handler())
 	fmt.Fprintf(c.stdout, "The analysis API serves on http://%s\n", l.Addr())
@@ -106,7 +106,7 @@ func demoGateway(c *console, listen, dir, kept string) error {
 	log := demoLog(c.stderr)
 	a := newApp(app.Options{Config: cfg, Log: log})
 	if err := a.Start(context.Background()); err != nil {
-		return fmt.Errorf("demo: %w; -listen takes another address", err)
+		return fmt.Errorf("demo: %w", err)
 	}
 	if err := useUp(a.Store(), cfg, carol); err != nil {
 		return errors.Join(err, a.Stop())

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
 )
 
@@ -74,7 +75,7 @@ func errorLog(l *slog.Logger) *log.Logger { return slog.NewLogLogger(l.Handler()
 func (a *App) listen(setting, address string) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", setting, err)
+		return nil, ListenError(setting, address, err)
 	}
 	a.cleanups.add("socket of "+setting, func(context.Context) error {
 		if err := l.Close(); !errors.Is(err, net.ErrClosed) { // the server closes it, too
@@ -83,6 +84,20 @@ func (a *App) listen(setting, address string) (net.Listener, error) {
 		return nil
 	})
 	return l, nil
+}
+
+// ListenError says what to do about an address that cannot be listened on. setting is the
+// name of its setting or flag.
+func ListenError(setting, address string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%s: %s: %w; stop the other program, or set %s to another address", setting, address, syscall.EADDRINUSE, setting)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%s: %s: %w; set %s to an address of this machine", setting, address, syscall.EADDRNOTAVAIL, setting)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("%s: %s: %w; allow the program to use the port (CAP_NET_BIND_SERVICE), or set %s to a port from 1024", setting, address, syscall.EACCES, setting)
+	}
+	return fmt.Errorf("%s: %w", setting, err)
 }
 
 // serve serves l in the background, with TLS where s has it, until stop has shut s down.

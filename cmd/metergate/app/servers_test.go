@@ -355,3 +355,21 @@ func serverClosed(conn net.Conn) <-chan struct{} {
 	}()
 	return closed
 }
+
+// The error of an address that cannot be listened on says what to do.
+func TestListenErrorSaysWhatToDo(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for address, want := range map[string]string{
+		taken.Addr().String(): "listen: " + taken.Addr().String() + ": address already in use; stop the other program, or set listen to another address",
+		"192.0.2.1:8080":      "listen: 192.0.2.1:8080: cannot assign requested address; set listen to an address of this machine",
+	} {
+		_, err := New(Options{}).listen("listen", address)
+		if err == nil || err.Error() != want {
+			t.Errorf("error %v, want %s", err, want)
+		}
+	}
+}

@@ -156,7 +156,7 @@ func TestPagesShowWhatTheirCommandsPrint(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	example = []byte(strings.Replace(string(example), "listen: :8080", "listen: 127.0.0.1:0", 1))
+	example = []byte(strings.Replace(string(example), "${LISTEN:-:8080}", "127.0.0.1:0", 1))
 	testkit.WriteFile(t, file, example)
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer upstream.Close()

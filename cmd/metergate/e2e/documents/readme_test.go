@@ -17,29 +17,29 @@ import (
 	"metergate/quota/testkit"
 )
 
-// The commands of the README work as they are pasted. The test changes the ports, which
-// may be taken here, and leaves the building out, which has been done.
+// The commands of the README work as they are pasted into one shell, one block after the
+// other. The test changes the ports, which may be taken here, and leaves the building out,
+// which has been done.
 func TestReadmeCommandsWork(t *testing.T) {
-	ran := 0
+	var scripts []string
 	for _, script := range codeBlocks(t, "README.md", "sh") {
-		if !strings.Contains(script, "curl") {
-			continue // the demo, which another test runs
+		if strings.Contains(script, "curl") { // not the demo, which another test runs
+			scripts = append(scripts, script)
 		}
-		ran++
-		name := "embedded"
-		if strings.Contains(script, "redis-server") {
-			name = "redis"
-		}
-		t.Run(name, func(t *testing.T) {
-			if name == "redis" {
-				redistest.Start(t).Stop() // skips, or fails, where it is not installed
-			}
-			runReadme(t, script)
-		})
 	}
-	if ran != 2 {
-		t.Errorf("%d blocks with curl, want 2", ran)
+	if len(scripts) != 2 || !strings.Contains(scripts[1], "redis-server") {
+		t.Fatalf("%d blocks with curl, want 2, the second with Redis", len(scripts))
 	}
+	t.Run("embedded", func(t *testing.T) {
+		checkReadmeOutput(t, runReadme(t, scripts[0]))
+	})
+	t.Run("redis", func(t *testing.T) {
+		redistest.Start(t).Stop() // skips, or fails, where it is not installed
+		out := runReadme(t, scripts[0]+"echo the second block\n"+scripts[1])
+		first, second, _ := strings.Cut(out, "the second block\n")
+		checkReadmeOutput(t, first)
+		checkReadmeOutput(t, second)
+	})
 }
 
 // The configurations of the README are valid.
@@ -61,9 +61,9 @@ func TestReadmeConfigurationIsValid(t *testing.T) {
 	}
 }
 
-// runReadme runs a script of the README in a folder of its own, and ends what the
-// script leaves running.
-func runReadme(t *testing.T, script string) {
+// runReadme runs a script of the README in a folder of its own and returns what it
+// printed. It ends what the script leaves running.
+func runReadme(t *testing.T, script string) (printed string) {
 	dir := newFolder(t, "gateway.yaml")
 	config := testkit.ReadFile(t, "gateway.yaml")
 	ports := strings.NewReplacer(
@@ -71,19 +71,19 @@ func runReadme(t *testing.T, script string) {
 	testkit.WriteFile(t, filepath.Join(dir, "gateway.yaml"), ports.Replace(string(config)))
 	script = ports.Replace(script)
 	script = strings.ReplaceAll(script, "go build ./cmd/metergate\n", "")
-	script = strings.ReplaceAll(script, "healthcheck;", "healthcheck -admin http://127.0.0.1"+ports.Replace(":9090")+";")
+	script = strings.ReplaceAll(script, "healthcheck ", "healthcheck -admin http://127.0.0.1"+ports.Replace(":9090")+" ")
 	script = strings.ReplaceAll(script, "redis-server ", "redis-server --port "+strings.TrimPrefix(ports.Replace(":6379"), ":")+" ")
 	cmd := exec.Command("bash", "-c", script)
 	cmd.Dir = dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	// A file and no pipe: a pipe stays open until everything that the script started has
 	// ended.
-	printed, err := os.Create(filepath.Join(dir, "printed"))
+	output, err := os.Create(filepath.Join(dir, "printed"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer printed.Close()
-	cmd.Stdout, cmd.Stderr = printed, printed
+	defer output.Close()
+	cmd.Stdout, cmd.Stderr = output, output
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -92,16 +92,23 @@ func runReadme(t *testing.T, script string) {
 	defer timeout.Stop()
 	state, err := cmd.Process.Wait()
 	kill()
-	out, _ := os.ReadFile(printed.Name())
+	out, _ := os.ReadFile(output.Name())
 	if err != nil || !state.Success() {
 		t.Errorf("%v, error %v", state, err)
 	}
+	return string(out)
+}
+
+// checkReadmeOutput compares what a block of the README printed with the response that the
+// README shows.
+func checkReadmeOutput(t *testing.T, out string) {
+	t.Helper()
 	for _, want := range []string{"HTTP/1.1 200 OK", "X-Usage: 1/5000", `Ratelimit-Policy: "month";q=5000;w=`, `{"words":2,`} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("no %q in what was printed:\n%s", want, out)
 		}
 	}
-	checkShownResponse(t, string(out))
+	checkShownResponse(t, out)
 }
 
 // checkShownResponse compares the response that the README shows with one that was
