@@ -30,7 +30,7 @@ import (
 type record struct {
 	status     int             // of the response; 0: there was none
 	bytes      int64           // written of its body; also counts the dropped body of a HEAD
-	err        error           // that the gateway answered with; nil: none
+	err        error           // that the gateway answered with, or why a preflight does not allow its request; nil: none
 	decision   string          // of the reservation; empty: none was attempted
 	wouldBlock []string        // the limits that would have refused the request if it were not observed
 	usage      *quota.Snapshot // the state that the client was told; nil: none
@@ -77,6 +77,7 @@ func (l LogUser) nameOf(id string) string {
 const (
 	maxLogged       = 1024 // bytes of a path or an error
 	maxLoggedMethod = 32   // bytes
+	maxLoggedOrigin = 256  // bytes
 )
 
 // An accessLog writes the lines.
@@ -111,7 +112,7 @@ func (r *record) isGatewayFailure() bool { return r.err != nil && r.status >= 50
 // id decides, so that a second gateway behind this one chooses the same requests, and so
 // that anybody can tell afterwards.
 func (l *accessLog) skips(id string, r *record) bool {
-	if l.quietSuccesses <= 0 || r.status/100 != 2 || !r.completed || len(r.wouldBlock) > 0 {
+	if l.quietSuccesses <= 0 || r.status/100 != 2 || !r.completed || len(r.wouldBlock) > 0 || r.err != nil {
 		return false
 	}
 	sum := sha256.Sum256([]byte(id))

@@ -423,3 +423,36 @@ func TestAccessLogLevelWarnKeepsFailures(t *testing.T) {
 		t.Errorf("%v", log.requests(t))
 	}
 }
+
+// TestAccessLogNamesRefusedOrigin: a browser tells the page nothing about why it blocks a
+// request, so the log says which origin is missing, also if successes have no lines.
+func TestAccessLogNamesRefusedOrigin(t *testing.T) {
+	for name, c := range map[string]struct {
+		cors   *proxy.CORS
+		origin string
+		want   any // the error; nil: none
+	}{
+		"not listed": {&proxy.CORS{AllowedOrigins: []string{"http://localhost:5173"}}, "http://127.0.0.1:5173",
+			`the origin "http://127.0.0.1:5173" is not in cors.allowed_origins`},
+		"too long": {&proxy.CORS{AllowedOrigins: []string{"http://localhost:5173"}}, "http://" + strings.Repeat("x", 1000),
+			`the origin "http://` + strings.Repeat("x", 249) + `..." is not in cors.allowed_origins`},
+		"listed": {&proxy.CORS{AllowedOrigins: []string{"http://localhost:5173"}}, "http://localhost:5173", nil},
+		"any":    {&proxy.CORS{AllowedOrigins: []string{"*"}}, "http://localhost:1", nil},
+		"off": {nil, "http://localhost:5173",
+			`method not allowed; a browser asks for the origin "http://localhost:5173", and the configuration has no cors.allowed_origins`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log logged
+			r := newTestGateway(t, setup{change: all(log.to(slog.LevelInfo), func(o *proxy.Options) {
+				o.CORS = c.cors
+				if c.want != nil {
+					o.QuietSuccesses = 1
+				}
+			})})
+			r.do("", "OPTIONS", "/api/analyze", nil, "Origin: "+c.origin, "Access-Control-Request-Method: POST")
+			if got := log.line(t, 1)["error"]; got != c.want {
+				t.Errorf("error %v, want %v", got, c.want)
+			}
+		})
+	}
+}

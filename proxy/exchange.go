@@ -79,10 +79,11 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.w.Header().Set("Connection", "close")
 	}
 
+	preflight := r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
 	if g.cors != nil {
-		preflight := r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
 		if preflight {
 			x.skipBody()
+			x.record.err = g.originFault(r)
 		}
 		// Sets the headers of the response; a preflight is answered with them alone.
 		g.cors.HandlerFunc(x.w, r)
@@ -93,6 +94,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err := x.serve(); err != nil {
 		x.fail(err)
+		if preflight {
+			x.record.err = fmt.Errorf("%w; %w", err, g.originFault(r))
+		}
 	}
 	x.record.completed = true
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"slices"
 	"time"
@@ -153,6 +154,19 @@ func newCORS(c *CORS) (*cors.Cors, error) {
 		ExposedHeaders:   exposedHeaders,
 		MaxAge:           600, // seconds
 	}), nil
+}
+
+// originFault says why a browser on another origin will not send the request for which it
+// sent this preflight; nil: it will.
+func (g *Gateway) originFault(r *http.Request) error {
+	origin := truncate(r.Header.Get("Origin"), maxLoggedOrigin)
+	switch {
+	case g.cors == nil:
+		return fmt.Errorf("a browser asks for the origin %q, and the configuration has no cors.allowed_origins", origin)
+	case !g.cors.OriginAllowed(r):
+		return fmt.Errorf("the origin %q is not in cors.allowed_origins", origin)
+	}
+	return nil
 }
 
 // PlansFor returns the plans that may apply to a user whose token claims a plan. Without
