@@ -2,6 +2,7 @@ package app
 
 import (
 	"reflect"
+	"strings"
 
 	"metergate/config"
 )
@@ -9,17 +10,23 @@ import (
 // restartWarnings names the settings that differ between two configurations and that
 // only a restart can change.
 func restartWarnings(running, wanted *config.Config) (warnings []string) {
-	for _, setting := range []struct {
+	type setting struct {
 		name string
 		same bool
-	}{
+	}
+	settings := []setting{
 		{"listen", running.Listen == wanted.Listen},
 		{"tls (on or off)", (running.TLS != nil) == (wanted.TLS != nil)},
 		{"admin.listen", running.Admin.Listen == wanted.Admin.Listen},
-		{"store", reflect.DeepEqual(running.Store, wanted.Store)},
 		{"timezone", running.Timezone.String() == wanted.Timezone.String()},
 		{"log.format", running.Log.Format == wanted.Log.Format},
-	} {
+	}
+	before, after := reflect.ValueOf(running.Store), reflect.ValueOf(wanted.Store)
+	for i := range before.NumField() { // each key by its name
+		key, _, _ := strings.Cut(before.Type().Field(i).Tag.Get("yaml"), ",")
+		settings = append(settings, setting{"store." + key, reflect.DeepEqual(before.Field(i).Interface(), after.Field(i).Interface())})
+	}
+	for _, setting := range settings {
 		if !setting.same {
 			warnings = append(warnings, setting.name+" has changed in the file; it takes a restart, and the old value stays in force")
 		}

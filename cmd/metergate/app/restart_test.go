@@ -18,7 +18,9 @@ func TestRestartWarningsNameWhatIsKept(t *testing.T) {
 	}{
 		{"listen", `listen: "127.0.0.1:0"` + "\nadmin", `listen: "127.0.0.1:1"` + "\nadmin"},
 		{"admin.listen", `admin: { listen: "127.0.0.1:0" }`, `admin: { listen: "127.0.0.1:1" }`},
-		{"store", "embedded:data", "embedded:elsewhere"},
+		{"store.url", "embedded:data", "embedded:elsewhere"},
+		{"store.on_failure", `"embedded:data"`, `"embedded:data", on_failure: deny`},
+		{"store.timeout", `"embedded:data"`, `"embedded:data", timeout: 1s`},
 		{"timezone", limitLine, limitLine + "\ntimezone: Europe/Zurich"},
 		{"log.format", limitLine, limitLine + "\nlog: { format: text }"},
 		{"", limitLine, limitLine + "\nlog: { level: warn }"},
