@@ -39,7 +39,7 @@ func commands() []command {
 		{"import", "FILE|- [-per month]", "set counts from a CSV of user, endpoint, used; can be repeated", importCounts},
 		{"export", "-at WINDOW [-per P] [-format csv|jsonl]", "list what all users have used in a window", export},
 		{"plan-check", "-config NEW [-n 20]", "list whom the limits of another configuration would block now", planCheck},
-		{"healthcheck", "[-admin URL]", "exit 0 if the gateway is ready", healthcheck},
+		{"healthcheck", "[-admin URL] [-wait 10s]", "exit 0 if the gateway is ready", healthcheck},
 		{"version", "", "print the version", printVersion},
 	}
 }
