@@ -36,7 +36,7 @@ type decoder struct {
 }
 
 func (d *decoder) decode(root *yaml.Node, v reflect.Value) {
-	d.src.places[""] = place{line: root.Line}
+	d.src.positions[""] = position{line: root.Line}
 	d.decodeValue(root, v, "", root.Line, "")
 }
 
@@ -49,7 +49,7 @@ func (d *decoder) decodeValue(n *yaml.Node, v reflect.Value, path string, line i
 		}
 		return
 	}
-	d.src.places[path] = place{path: path, line: line}
+	d.src.positions[path] = position{path: path, line: line}
 	switch {
 	case n.Style&yaml.TaggedStyle != 0:
 		// The tag is not shown: it may be a secret that begins with !.
@@ -254,12 +254,12 @@ func (d *decoder) decodeScalar(n *yaml.Node, v reflect.Value, path string, line 
 	_, secret := v.Interface().(Secret)
 	shown := ""
 	if !secret {
-		shown = d.src.places[path].text
+		shown = d.src.positions[path].text
 	}
 	if tag.Get("as") == "jwks" && strings.Contains(shown, "?") {
 		shown = "" // a query may hold a key
 	}
-	d.src.places[path] = place{path, line, shown}
+	d.src.positions[path] = position{path, line, shown}
 	if n.Value == "" && v.Kind() != reflect.String {
 		d.src.report(path, line, "needs a value%s", got(shown))
 		return
@@ -293,7 +293,7 @@ func (d *decoder) expandScalar(n *yaml.Node, path string, line int) (_ *yaml.Nod
 	if tag := n.ShortTag(); tag == "!!int" || tag == "!!float" || tag == "!!bool" {
 		shown = n.Value
 	}
-	d.src.places[path] = place{path, line, shown}
+	d.src.positions[path] = position{path, line, shown}
 	if expanded {
 		return &yaml.Node{Kind: yaml.ScalarNode, Value: text}, true
 	}
@@ -336,7 +336,7 @@ func (d *decoder) readSecretFile(n *yaml.Node, v reflect.Value, path string, lin
 	filePath := path + fileSuffix
 	var name string
 	d.decodeValue(n, reflect.ValueOf(&name).Elem(), filePath, line, "")
-	d.src.places[path] = place{path: filePath, line: line}
+	d.src.positions[path] = position{path: filePath, line: line}
 	if !d.src.failed[filePath] {
 		d.src.files = append(d.src.files, resolvePath(d.dir, name))
 		text, err := readSmall(d.dir, name)

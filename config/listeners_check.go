@@ -48,7 +48,7 @@ func (c *checker) checkAdminToken() {
 		return
 	}
 	switch n := len(token); {
-	case n == 0 && c.src.places[path].path == path+fileSuffix:
+	case n == 0 && c.src.positions[path].path == path+fileSuffix:
 		c.src.reportAt(path, "is empty; put a token into this file, or remove the key to turn the admin API off")
 	case n > 0 && n < minTokenBytes:
 		c.src.reportAt(path, "must have at least %d bytes, got %d; make one with: openssl rand -hex 32", minTokenBytes, n)

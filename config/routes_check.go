@@ -107,5 +107,5 @@ func pathBeginsWith(pattern, prefix string) bool {
 // describeRoute names a route in a message about another one.
 func (c *checker) describeRoute(j int) string {
 	match := indexPath("routes", j) + ".match"
-	return fmt.Sprintf("%s of %s on line %d", c.src.places[match].text, indexPath("routes", j), c.src.line(match))
+	return fmt.Sprintf("%s of %s on line %d", c.src.positions[match].text, indexPath("routes", j), c.src.line(match))
 }

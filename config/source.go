@@ -11,16 +11,16 @@ import (
 // A source is the file that is being read: where its values stand, and which faults were
 // found.
 type source struct {
-	file   string
-	lines  int
-	places map[string]place // by path, of all values that are given
-	failed map[string]bool  // the paths whose value cannot be used
-	errs   Errors
-	files  []string // the files that it names, as far as they have been read
+	file      string
+	lines     int
+	positions map[string]position // by path, of all values that are given
+	failed    map[string]bool     // the paths whose value cannot be used
+	errs      Errors
+	files     []string // the files that it names, as far as they have been read
 }
 
-// A place is where a value stands.
-type place struct {
+// A position is where a value stands.
+type position struct {
 	path string // its own, but with x_file where that was given for x
 	line int
 	// text is a scalar as the file has it, before variables are replaced. It is empty for a
@@ -33,7 +33,7 @@ func newSource(file string, data []byte) *source {
 	if !bytes.HasSuffix(data, []byte("\n")) {
 		lines++
 	}
-	return &source{file: file, lines: lines, places: map[string]place{}, failed: map[string]bool{}}
+	return &source{file: file, lines: lines, positions: map[string]position{}, failed: map[string]bool{}}
 }
 
 // report adds a fault of the value of path, on this line.
@@ -48,26 +48,26 @@ func (s *source) report(path string, line int, format string, args ...any) {
 // line is that of the collection it belongs to.
 func (s *source) reportAt(path, format string, args ...any) {
 	s.failed[path] = true
-	p, given := s.places[path]
+	p, given := s.positions[path]
 	shown := path
 	if given {
 		shown = p.path
 	}
 	for up := path; !given && up != ""; {
 		up = up[:max(0, strings.LastIndexAny(up, ".["))]
-		p, given = s.places[up]
+		p, given = s.positions[up]
 	}
 	s.report(shown, p.line, format, args...)
 }
 
 // given reports whether the file has a value for path, good or not.
-func (s *source) given(path string) bool { _, ok := s.places[path]; return ok }
+func (s *source) given(path string) bool { _, ok := s.positions[path]; return ok }
 
 // line returns the line of a value that is given.
-func (s *source) line(path string) int { return s.places[path].line }
+func (s *source) line(path string) int { return s.positions[path].line }
 
 // got returns the end of a message about path: what the file has there.
-func (s *source) got(path string) string { return got(s.places[path].text) }
+func (s *source) got(path string) string { return got(s.positions[path].text) }
 
 // sortedErrors returns the faults by line.
 func (s *source) sortedErrors() Errors {

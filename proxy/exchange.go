@@ -67,7 +67,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.metrics.inFlight.Dec()
 		x.place.leave()
 		duration := time.Since(start)
-		x.observe(duration)
+		x.recordMetrics(duration)
 		if x.record.completed && !x.mayHaveUpgraded() {
 			x.w.flushShortResponse()
 		}

@@ -173,9 +173,9 @@ func (g *Gateway) originFault(r *http.Request) error {
 // a claim, or with one that the configuration does not have, the claimed plan is the
 // default.
 func (g *Gateway) PlansFor(claim string) quota.PlanChoice {
-	t := quota.PlanChoice{Claimed: g.plans[claim], ByName: g.plans}
-	if t.Claimed == nil {
-		t.Claimed = g.defaultPlan
+	plans := quota.PlanChoice{Claimed: g.plans[claim], ByName: g.plans}
+	if plans.Claimed == nil {
+		plans.Claimed = g.defaultPlan
 	}
-	return t
+	return plans
 }

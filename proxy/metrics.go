@@ -77,8 +77,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	return m
 }
 
-// observe adds a request that has ended to the metrics.
-func (x *exchange) observe(duration time.Duration) {
+// recordMetrics adds a request that has ended to the metrics.
+func (x *exchange) recordMetrics(duration time.Duration) {
 	route, plan := "none", ""
 	if x.route != nil {
 		route = x.route.Pattern

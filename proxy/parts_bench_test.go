@@ -107,7 +107,7 @@ func BenchmarkObserve(b *testing.B) {
 			x.w, x.record.status = &responseWriter{ResponseWriter: newSink(), x: x}, 200
 			b.ReportAllocs()
 			for b.Loop() {
-				x.observe(3 * time.Millisecond)
+				x.recordMetrics(3 * time.Millisecond)
 				x.g.accessLog.write(x, 3*time.Millisecond)
 			}
 		})

@@ -13,7 +13,7 @@ type measuredStore struct {
 	m *Metrics
 }
 
-func (s *measuredStore) observe(operation string, start time.Time, err *error) {
+func (s *measuredStore) recordCall(operation string, start time.Time, err *error) {
 	s.m.storeTime.WithLabelValues(operation).Observe(time.Since(start).Seconds())
 	if *err != nil {
 		s.m.storeErrs.WithLabelValues(operation).Inc()
@@ -21,21 +21,21 @@ func (s *measuredStore) observe(operation string, start time.Time, err *error) {
 }
 
 func (s *measuredStore) Reserve(ctx context.Context, r quota.Request) (_ *quota.Decision, err error) {
-	defer s.observe("reserve", time.Now(), &err)
+	defer s.recordCall("reserve", time.Now(), &err)
 	return s.Store.Reserve(ctx, r)
 }
 
 func (s *measuredStore) Commit(ctx context.Context, r *quota.Reservation) (_ *quota.Snapshot, err error) {
-	defer s.observe("commit", time.Now(), &err)
+	defer s.recordCall("commit", time.Now(), &err)
 	return s.Store.Commit(ctx, r)
 }
 
 func (s *measuredStore) Release(ctx context.Context, r *quota.Reservation) (_ *quota.Snapshot, err error) {
-	defer s.observe("release", time.Now(), &err)
+	defer s.recordCall("release", time.Now(), &err)
 	return s.Store.Release(ctx, r)
 }
 
 func (s *measuredStore) Read(ctx context.Context, user string, plans quota.PlanChoice) (_ quota.Snapshot, err error) {
-	defer s.observe("read", time.Now(), &err)
+	defer s.recordCall("read", time.Now(), &err)
 	return s.Store.Read(ctx, user, plans)
 }

@@ -73,11 +73,11 @@ func (g *gateway) AdminToken() string              { return g.token }
 func (g *gateway) ReloadConfig() ([]string, error) { return nil, nil }
 func (g *gateway) EffectiveConfig() any            { return nil }
 func (g *gateway) PlansFor(claim string) quota.PlanChoice {
-	t := quota.PlanChoice{Claimed: g.plans[claim], ByName: g.plans}
-	if t.Claimed == nil {
-		t.Claimed = g.plans["free"]
+	plans := quota.PlanChoice{Claimed: g.plans[claim], ByName: g.plans}
+	if plans.Claimed == nil {
+		plans.Claimed = g.plans["free"]
 	}
-	return t
+	return plans
 }
 
 func (r *testAPI) advance(d time.Duration) { r.clock.Add(int64(d)) }

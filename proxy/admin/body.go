@@ -21,7 +21,7 @@ type members map[string]any
 
 // decode reads one object and nothing after it. Unlike encoding/json it requires the names
 // exactly as written here, each at most once: a change that is half understood is worse
-// than none. The error names the place.
+// than none. The error names the member.
 func (f members) decode(text []byte) error {
 	return eachMember(text, func(name string, value json.RawMessage) error {
 		target := f[name]

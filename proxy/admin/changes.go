@@ -101,13 +101,13 @@ func (c *userRequest) applyChange(change quota.Change, plan string) error {
 	if err := change.Validate(c.user); err != nil {
 		return err
 	}
-	t, claimed, err := c.userPlans(plan)
+	plans, claimed, err := c.userPlans(plan)
 	if err != nil {
 		return err
 	}
-	s, err := c.Store.ApplyChange(c.r.Context(), c.user, t, change)
+	s, err := c.Store.ApplyChange(c.r.Context(), c.user, plans, change)
 	if errors.Is(err, quota.ErrNoSuchLimit) {
-		return c.noSuchLimit(change, t)
+		return c.noSuchLimit(change, plans)
 	}
 	if err != nil {
 		return err
@@ -116,8 +116,8 @@ func (c *userRequest) applyChange(change quota.Change, plan string) error {
 }
 
 // noSuchLimit returns an error that lists the limits that units can be granted to.
-func (c *userRequest) noSuchLimit(change quota.Change, t quota.PlanChoice) error {
-	s, err := c.Store.Read(c.r.Context(), c.user, t)
+func (c *userRequest) noSuchLimit(change quota.Change, plans quota.PlanChoice) error {
+	s, err := c.Store.Read(c.r.Context(), c.user, plans)
 	if err != nil {
 		return err
 	}

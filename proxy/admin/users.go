@@ -136,21 +136,21 @@ func (c *userRequest) parseWindow(id string) (quota.Window, error) {
 // userPlans returns the plans that may apply to the user. The admin API does not see the
 // user's token, so the claimed plan is the one given, else the last one that the store has
 // seen, else the default.
-func (c *userRequest) userPlans(plan string) (t quota.PlanChoice, claimed string, err error) {
+func (c *userRequest) userPlans(plan string) (plans quota.PlanChoice, claimed string, err error) {
 	if plan != "" {
-		t = c.Gateway.PlansFor(plan)
-		return t, plan, checkPlanExists("plan", plan, t)
+		plans = c.Gateway.PlansFor(plan)
+		return plans, plan, checkPlanExists("plan", plan, plans)
 	}
 	if claimed, err = c.Store.ClaimedPlan(c.r.Context(), c.user); err != nil {
-		return t, "", err
+		return plans, "", err
 	}
 	return c.Gateway.PlansFor(claimed), claimed, nil
 }
 
 // checkPlanExists returns an error if there is no plan of that name.
-func checkPlanExists(place, plan string, t quota.PlanChoice) error {
-	if t.ByName[plan] == nil {
-		return unprocessable("%s: there is no plan %.80q; the plans are %s", place, plan, strings.Join(slices.Sorted(maps.Keys(t.ByName)), ", "))
+func checkPlanExists(field, plan string, plans quota.PlanChoice) error {
+	if plans.ByName[plan] == nil {
+		return unprocessable("%s: there is no plan %.80q; the plans are %s", field, plan, strings.Join(slices.Sorted(maps.Keys(plans.ByName)), ", "))
 	}
 	return nil
 }
@@ -177,15 +177,15 @@ func (c *userRequest) getUser() error {
 			return err
 		}
 	}
-	t, claimed, err := c.userPlans(query["plan"])
+	plans, claimed, err := c.userPlans(query["plan"])
 	if err != nil {
 		return err
 	}
 	var s quota.Snapshot
 	if past {
-		s, err = c.Store.ReadAt(c.r.Context(), c.user, t.ForPeriod(w.Period), w.Start)
+		s, err = c.Store.ReadAt(c.r.Context(), c.user, plans.ForPeriod(w.Period), w.Start)
 	} else {
-		s, err = c.Store.Read(c.r.Context(), c.user, t)
+		s, err = c.Store.Read(c.r.Context(), c.user, plans)
 	}
 	if err != nil {
 		return err

@@ -12,7 +12,7 @@ const (
 	// cacheSize is the greatest number of verdicts in a cache. With the longest texts they
 	// take 22 MiB, with ids of 36 bytes about 7 MiB.
 	cacheSize = 1 << 15
-	// cacheWays is the number of places that a verdict can be in.
+	// cacheWays is the number of slots that a verdict can be in.
 	cacheWays = 4
 	// maxCachedPlan bounds the plan of a cached verdict, in bytes. Names of plans have at most
 	// 64. A longer text names no plan, and its token is verified anew each time.
@@ -28,11 +28,11 @@ const (
 // hashes made for tables do not. The token itself would be as safe a key, but would take up
 // to 16 KiB each and would leave credentials in memory.
 //
-// It has no lock and never grows. Each key has four places. A new verdict takes a place that
+// It has no lock and never grows. Each key has four slots. A new verdict takes a slot that
 // is empty or whose verdict is no longer valid, or else any of them. The zero value is
 // empty. It is safe for concurrent use.
 type cache struct {
-	places [cacheSize]atomic.Pointer[verdict]
+	slots [cacheSize]atomic.Pointer[verdict]
 }
 
 // A verdict says who a token is for. It never changes.
@@ -48,17 +48,17 @@ func (d *verdict) validAt(now time.Time, keys uint64) bool {
 	return d.keys == keys && !now.Before(d.from) && now.Before(d.until)
 }
 
-// placesFor returns the places that a token's verdict can be in.
-func (c *cache) placesFor(sum *[sha256.Size]byte) []atomic.Pointer[verdict] {
+// slotsFor returns the slots that a token's verdict can be in.
+func (c *cache) slotsFor(sum *[sha256.Size]byte) []atomic.Pointer[verdict] {
 	i := binary.LittleEndian.Uint64(sum[:]) % (cacheSize / cacheWays) * cacheWays
-	return c.places[i : i+cacheWays]
+	return c.slots[i : i+cacheWays]
 }
 
 // get returns the valid verdict on a token, nil if there is none.
 func (c *cache) get(sum *[sha256.Size]byte, now time.Time, keys uint64) *verdict {
-	places := c.placesFor(sum)
-	for i := range places {
-		if d := places[i].Load(); d != nil && d.sum == *sum && d.validAt(now, keys) {
+	slots := c.slotsFor(sum)
+	for i := range slots {
+		if d := slots[i].Load(); d != nil && d.sum == *sum && d.validAt(now, keys) {
 			return d
 		}
 	}
@@ -70,15 +70,15 @@ func (c *cache) put(d *verdict, now time.Time) {
 	if len(d.id.Plan) > maxCachedPlan {
 		return
 	}
-	places := c.placesFor(&d.sum)
-	// A random place, not the one whose verdict ends first: two tokens in use would otherwise
+	slots := c.slotsFor(&d.sum)
+	// A random slot, not the one whose verdict ends first: two tokens in use would otherwise
 	// evict each other for as long as the other verdicts are valid.
 	at := rand.N(cacheWays)
-	for i := range places {
-		if old := places[i].Load(); old == nil || old.sum == d.sum || !old.validAt(now, d.keys) {
+	for i := range slots {
+		if old := slots[i].Load(); old == nil || old.sum == d.sum || !old.validAt(now, d.keys) {
 			at = i
 			break
 		}
 	}
-	places[at].Store(d)
+	slots[at].Store(d)
 }

@@ -16,8 +16,8 @@ import (
 
 // size returns the number of verdicts in a cache.
 func (c *cache) size() (n int) {
-	for i := range c.places {
-		if c.places[i].Load() != nil {
+	for i := range c.slots {
+		if c.slots[i].Load() != nil {
 			n++
 		}
 	}
@@ -166,14 +166,14 @@ func TestCacheKeepsNoLongPlans(t *testing.T) {
 	}
 }
 
-// sumIn returns a hash whose places begin at the first one.
+// sumIn returns a hash whose slots begin at the first one.
 func sumIn(n uint64) (sum [sha256.Size]byte) {
 	binary.LittleEndian.PutUint64(sum[8:], n)
 	return sum
 }
 
-// A place is free again when its verdict ends or the keys change. Two tokens in use find a
-// place each, even among others that are not in use.
+// A slot is free again when its verdict ends or the keys change. Two tokens in use find a
+// slot each, even among others that are not in use.
 func TestCacheReusesPlacesOfEndedVerdicts(t *testing.T) {
 	var c cache
 	put := func(n uint64, until time.Time, now time.Time, keys uint64) {
@@ -199,9 +199,9 @@ func TestCacheReusesPlacesOfEndedVerdicts(t *testing.T) {
 	if there(0, later, 1) {
 		t.Error("one that has ended is there")
 	}
-	put(9, noon.Add(2*time.Hour), later, 1) // again: in its own place
+	put(9, noon.Add(2*time.Hour), later, 1) // again: in its own slot
 	if !there(1, later, 1) || !there(2, later, 1) || !there(3, later, 1) {
-		t.Error("a token that was there took another's place")
+		t.Error("a token that was there took another's slot")
 	}
 	hits := 0
 	for range 1000 {
@@ -218,7 +218,7 @@ func TestCacheReusesPlacesOfEndedVerdicts(t *testing.T) {
 	}
 }
 
-// Many users share the same places; each of them only finds their own verdict.
+// Many users share the same slots; each of them only finds their own verdict.
 func TestCacheIsSafeForConcurrentUse(t *testing.T) {
 	var c cache
 	var wait sync.WaitGroup
