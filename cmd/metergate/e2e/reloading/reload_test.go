@@ -291,7 +291,7 @@ func TestChangesAreNoticed(t *testing.T) {
 		// The log names settings that take a restart; the others are applied.
 		g.Save(strings.NewReplacer("embedded:data", "embedded:elsewhere", "127.0.0.1:0\nshut", "127.0.0.1:1\nshut").Replace(text(500)))
 		testkit.EventuallyWithin(t, time.Minute, "the new limit", func() bool { return g.Limit() == 500 })
-		for _, what := range []string{"store has changed", "listen has changed"} {
+		for _, what := range []string{"store.url has changed", "listen has changed"} {
 			g.WaitForText(what)
 		}
 	})
