@@ -94,8 +94,10 @@ func (c Change) Validate(user string) error {
 			return invalid("requests must be 1 to %d, got %d", int64(MaxRequests), c.Requests)
 		case c.Endpoint != "" && !IsName(c.Endpoint):
 			return invalid("endpoint %.80q is not a name", c.Endpoint)
-		case c.Period > Year, c.Period == 0 && c.Endpoint != "":
+		case c.Period > Year:
 			return invalid("per must be minute, hour, day, week, month or year")
+		case c.Period == 0 && c.Endpoint != "":
+			return invalid("per must be minute, hour, day, week, month or year if there is an endpoint")
 		}
 	case ActionReset, ActionClearPlan:
 	case ActionSetPlan:

@@ -110,8 +110,11 @@ func (c *adminClient) send(ctx context.Context, r adminRequest) (*http.Response,
 	if json.Unmarshal(text, &problem) != nil || problem.Detail == "" {
 		problem.Detail = "The gateway answers " + res.Status + "."
 	}
-	return nil, &errRefused{res.StatusCode, problem.Detail}
+	return nil, &errRefused{res.StatusCode, flagWords.Replace(strings.TrimPrefix(problem.Detail, "body: "))}
 }
+
+// flagWords replaces the admin API's header by the flag that sets it.
+var flagWords = strings.NewReplacer("an Idempotency-Key", "a -key", "Idempotency-Key", "-key")
 
 // read sends a request and returns the body of its response.
 func (c *adminClient) read(r adminRequest) ([]byte, error) {
@@ -166,7 +169,8 @@ func (e *errRefused) Error() string {
 func (c *console) asUsage(err error) error {
 	var refused *errRefused
 	if errors.As(err, &refused) && (refused.status == http.StatusBadRequest || refused.status == http.StatusUnprocessableEntity) {
-		return c.usageError("%v", refused)
+		// What is wrong with the plan of "plan" would be "plan: plan: ...".
+		return c.usageError("%s", strings.TrimPrefix(refused.Error(), c.command.name+": "))
 	}
 	return err
 }

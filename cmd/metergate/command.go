@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 
 	"metergate/cmd/metergate/app"
@@ -29,16 +30,16 @@ func commands() []command {
 		{"serve", "[-config FILE]", "run the gateway (also without a command)", serve},
 		{"demo", "[-listen ADDR] [-data DIR] | -upstream ADDR", "run a gateway with an API, users and tokens to try", demo},
 		{"validate", "[-config FILE] [-online]", "check a configuration; -online also checks that store, key server and upstreams can be reached", validate},
-		{"token", "-config FILE -user U [-plan P] [-ttl 1h]", "sign a token for development", token},
+		{"token", "-user U [-config FILE] [-plan P] [-ttl 1h]", "sign a token for development", token},
 		{"usage", "USER [-at WINDOW] [-json]", "show what a user has used, now or in a past window", usage},
-		{"reset", "USER", "set what a user has used in the running windows to 0", reset},
+		{"reset", "USER [-reason R]", "set a user's counts in the running windows to 0", reset},
 		{"grant", "USER N [-endpoint E -per P] [-reason R] [-key K]", "raise a limit of a user for the running window", grant},
 		{"plan", "USER PLAN [-until TIME] [-reason R]", "choose a user's plan, whatever the token says", plan},
 		{"plan-clear", "USER [-reason R]", "end a plan that was chosen with plan: the token's plan applies again", planClear},
 		{"audit", "USER [-json]", "show what administrators have changed about a user", audit},
-		{"import", "FILE|- [-per month]", "set counts from a CSV of user, endpoint, used; can be repeated", importCounts},
+		{"import", "FILE|- [-per month]", "set counts from a CSV of user, endpoint, used; running it twice changes nothing", importCounts},
 		{"export", "-at WINDOW [-per P] [-format csv|jsonl]", "list what all users have used in a window", export},
-		{"plan-check", "-config NEW [-n 20]", "list whom the limits of another configuration would block now", planCheck},
+		{"plan-check", "[-config NEW] [-n 20]", "list whom the limits of another configuration would block now", planCheck},
 		{"healthcheck", "[-admin URL] [-wait 10s]", "exit 0 if the gateway is ready", healthcheck},
 		{"version", "", "print the version", printVersion},
 	}
@@ -58,20 +59,23 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	for _, c := range commands() {
 		if c.name == name {
-			return exitStatus(c.run(&console{name, args, stdout, stderr}), stderr)
+			return exitStatus(c.run(&console{c, args, stdout, stderr}), stderr)
 		}
 	}
-	fmt.Fprintf(stderr, "metergate: there is no command %q\n\n", name)
-	printUsage(stderr)
+	fmt.Fprintf(stderr, "metergate: there is no command %q; \"metergate help\" lists all\n", name)
 	return exitUsage
 }
 
 func printUsage(w io.Writer) {
 	fmt.Fprint(w, "metergate meters an API: it checks quotas, forwards requests and counts those that succeed.\n\n")
 	for _, c := range commands() {
-		fmt.Fprintf(w, "  metergate %s\n        %s\n", strings.TrimSpace(c.name+" "+c.args), c.does)
+		fmt.Fprintf(w, "  %s\n        %s\n", c.synopsis(), c.does)
 	}
+	fmt.Fprint(w, "\n\"metergate COMMAND -h\" explains the flags of a command.\n")
 }
+
+// synopsis returns how the command is written.
+func (c command) synopsis() string { return strings.TrimSpace("metergate " + c.name + " " + c.args) }
 
 // errUsage is an error in how the program was called; its text is for the user.
 type errUsage string
@@ -103,21 +107,33 @@ func exitStatus(err error, stderr io.Writer) int {
 
 // A console is how a command talks to the shell.
 type console struct {
-	command        string   // its name
+	command        command
 	args           []string // behind its name
 	stdout, stderr io.Writer
 }
 
 // usageError returns an error in how the command was called.
 func (c *console) usageError(format string, args ...any) error {
-	return errUsage(c.command + ": " + fmt.Sprintf(format, args...))
+	return errUsage(c.command.name + ": " + fmt.Sprintf(format, args...))
 }
 
 // flags returns an empty flag set for the command.
 func (c *console) flags() *flag.FlagSet {
-	f := flag.NewFlagSet("metergate "+c.command, flag.ContinueOnError)
-	f.SetOutput(c.stderr)
+	f := flag.NewFlagSet("metergate "+c.command.name, flag.ContinueOnError)
+	f.SetOutput(io.Discard) // parseAny says what is wrong
 	return f
+}
+
+// printHelp says what the command does, with its arguments and flags.
+func (c *console) printHelp(f *flag.FlagSet) {
+	fmt.Fprintf(c.stdout, "%s\n        %s\n", c.command.synopsis(), c.command.does)
+	flags := 0
+	f.VisitAll(func(*flag.Flag) { flags++ })
+	if flags > 0 {
+		fmt.Fprint(c.stdout, "\nFlags:\n")
+		f.SetOutput(c.stdout)
+		f.PrintDefaults()
+	}
 }
 
 // parse parses flags and arguments, in any order, and returns the arguments. Behind "--"
@@ -135,9 +151,10 @@ func (c *console) parseAny(f *flag.FlagSet) (args []string, err error) {
 	for rest := c.args; ; {
 		if err := f.Parse(rest); err != nil {
 			if errors.Is(err, flag.ErrHelp) {
+				c.printHelp(f)
 				return nil, err
 			}
-			return nil, errShown // by package flag
+			return nil, c.usageError("%v; \"metergate %s -h\" lists the flags", err, c.command.name)
 		}
 		if f.NArg() == 0 {
 			return args, nil
@@ -174,10 +191,21 @@ func load(file string) (*config.Config, error) {
 	case errors.As(err, &faults):
 		return nil, err
 	case err != nil:
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, errUsage(fmt.Sprintf("there is no %s; use -config FILE", file))
+		}
 		return nil, errUsage(err.Error())
 	}
 	if err := app.Check(cfg); err != nil {
 		return nil, errUsage(fmt.Sprintf("%s: %v", file, err))
 	}
 	return cfg, nil
+}
+
+// plural returns "1 user", "2 users".
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }

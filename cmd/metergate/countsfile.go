@@ -65,7 +65,7 @@ func parseCounts(text []byte) ([]*userCounts, []csvFault) {
 			continue
 		}
 		if len(row) != columns {
-			f.fault(line, "there must be %d columns, got %d", columns, len(row))
+			f.fault(line, "there must be %d columns, separated by commas, got %d", columns, len(row))
 			continue
 		}
 		f.add(line, row[column["user"]], row[column["endpoint"]], strings.TrimSpace(row[column["used"]]))

@@ -41,9 +41,9 @@ var (
 
 func demo(c *console) error {
 	f := c.flags()
-	listen := f.String("listen", "127.0.0.1:8080", "public `ADDR`ess of the gateway")
+	listen := f.String("listen", "127.0.0.1:8080", "public `ADDR` of the gateway")
 	data := f.String("data", "", "`DIR` for the counts (default: a temporary one)")
-	upstream := f.String("upstream", "", "run the analysis API alone, on this `ADDR`ess")
+	upstream := f.String("upstream", "", "run the analysis API alone, on this `ADDR`")
 	if _, err := c.parse(f); err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 func grant(c *console) error {
 	f := c.flags()
 	admin, reason, asJSON := adminFlag(f), reasonFlag(f), jsonFlag(f)
-	endpoint := f.String("endpoint", "", "the `ENDPOINT` whose limit is raised (default: a limit on all endpoints)")
+	endpoint := f.String("endpoint", "", "the `ENDPOINT` whose limit is raised; needs -per (default: a limit on all endpoints)")
 	per := f.String("per", "", "the `WINDOW` of the limit: minute, hour, day, week, month or year (default: the headline limit's)")
 	key := f.String("key", "", "a `KEY` that makes it safe to send the grant twice within a day")
 	args, err := c.parse(f, "USER", "N")
@@ -19,7 +19,10 @@ func grant(c *console) error {
 	}
 	n, err := strconv.ParseInt(args[1], 10, 64)
 	if err != nil || n < 1 || n > quota.MaxRequests {
-		return c.usageError("N must be 1 to %d, got %q", int64(quota.MaxRequests), args[1])
+		return c.usageError("N must be a whole number from 1 to %d, got %q", int64(quota.MaxRequests), args[1])
+	}
+	if *endpoint != "" && *per == "" {
+		return c.usageError("-endpoint needs -per, such as -per month")
 	}
 	body := map[string]any{"requests": n, "reason": *reason}
 	if *endpoint != "" {

@@ -60,7 +60,7 @@ func importCounts(c *console) error {
 		}
 		counts += len(u.counts)
 	}
-	fmt.Fprintf(c.stdout, "imported %d counts of %d users into the running %s\n", counts, len(users), per)
+	fmt.Fprintf(c.stdout, "imported %s of %s into the running %s\n", plural(counts, "count"), plural(len(users), "user"), per)
 	return nil
 }
 
@@ -88,7 +88,7 @@ func unknownEndpoints(users []*userCounts, endpoints map[string]quota.EndpointUs
 	for _, u := range users {
 		for endpoint, line := range u.lines {
 			if _, ok := endpoints[endpoint]; !ok {
-				faults = append(faults, csvFault{line, fmt.Sprintf("no route of the gateway counts under %q, there are %s",
+				faults = append(faults, csvFault{line, fmt.Sprintf("no route of the gateway counts under %q; the endpoints are %s",
 					endpoint, strings.Join(slices.Sorted(maps.Keys(endpoints)), ", "))})
 			}
 		}

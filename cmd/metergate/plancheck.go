@@ -111,7 +111,7 @@ func (r *planCheckResult) print(w io.Writer, most int) {
 		sum.users, sum.blocked, sum.onEndpoint = sum.users+n.users, sum.blocked+n.blocked, sum.onEndpoint+n.onEndpoint
 	}
 	t.Flush()
-	fmt.Fprintf(w, "\nof %d users with something counted now, %d would be blocked, and %d more on an endpoint\n", sum.users, sum.blocked, sum.onEndpoint)
+	fmt.Fprintf(w, "\nof %s with something counted now, %d would be blocked, and %d more on an endpoint\n", plural(sum.users, "user"), sum.blocked, sum.onEndpoint)
 	if len(r.blocked) == 0 {
 		return
 	}

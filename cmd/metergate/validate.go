@@ -20,7 +20,8 @@ func validate(c *console) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.stdout, "%s: valid: %d plans, %d routes, %d upstreams\n", *file, len(cfg.Plans), len(cfg.Routes), len(cfg.Upstreams))
+	fmt.Fprintf(c.stdout, "%s: valid: %s, %s, %s\n", *file,
+		plural(len(cfg.Plans), "plan"), plural(len(cfg.Routes), "route"), plural(len(cfg.Upstreams), "upstream"))
 	warnings, err := app.CertificateWarnings(cfg, time.Now())
 	if err != nil {
 		return err

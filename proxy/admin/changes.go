@@ -84,7 +84,7 @@ func (c *userRequest) putCounts() error {
 		// Such a count would show only in the sum. Setting one to 0 is allowed: the endpoint
 		// may have existed before.
 		if n > 0 && !slices.Contains(known, endpoint) {
-			return unprocessable("body: endpoints: no route counts under %.80q; the endpoints are %s", endpoint, strings.Join(known, ", "))
+			return unknownEndpoint("body: endpoints", endpoint, known)
 		}
 	}
 	return c.applyChange(change, "")
@@ -117,6 +117,11 @@ func (c *userRequest) applyChange(change quota.Change, plan string) error {
 
 // noSuchLimit returns an error that lists the limits that units can be granted to.
 func (c *userRequest) noSuchLimit(change quota.Change, plans quota.PlanChoice) error {
+	if change.Endpoint != "" {
+		if known := plans.Claimed.Endpoints(); !slices.Contains(known, change.Endpoint) {
+			return unknownEndpoint("body: endpoint", change.Endpoint, known)
+		}
+	}
 	s, err := c.Store.Read(c.r.Context(), c.user, plans)
 	if err != nil {
 		return err
@@ -133,6 +138,11 @@ func (c *userRequest) noSuchLimit(change quota.Change, plans quota.PlanChoice) e
 		return unprocessable("The user's plan %s has no %s, and no other limit.", s.Plan.Name(), wanted)
 	}
 	return unprocessable("The user's plan %s has no %s. It has %s.", s.Plan.Name(), wanted, strings.Join(limits, ", "))
+}
+
+// unknownEndpoint is the error for an endpoint that no route has.
+func unknownEndpoint(where, endpoint string, known []string) error {
+	return unprocessable("%s: no route counts under %.80q; the endpoints are %s", where, endpoint, strings.Join(known, ", "))
 }
 
 // idempotencyKey returns the header's value, without the quotation marks that
