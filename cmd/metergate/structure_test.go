@@ -23,15 +23,11 @@ const (
 	maxPackageFiles  = 25
 )
 
-// longTables are functions over the limit that are tables of cases, each with the reason.
-var longTables = map[string]string{}
-
 // Product files, their functions and their packages stay small enough to be read at once.
 // Tests and generated files may be longer.
 func TestRoomsStaySmall(t *testing.T) {
 	root := testkit.ModuleRoot(t)
 	files := map[string]int{} // non-test Go files, by folder
-	tables := map[string]bool{}
 	for _, path := range productFiles(t, root) {
 		text, err := os.ReadFile(filepath.Join(root, path))
 		if err != nil {
@@ -50,9 +46,7 @@ func TestRoomsStaySmall(t *testing.T) {
 			continue
 		}
 		for name, n := range functionLines(t, path, text) {
-			if longTables[name] != "" {
-				tables[name] = true
-			} else if n > maxFunctionLines {
+			if n > maxFunctionLines {
 				t.Errorf("%s: the function %s has %d lines, the limit is %d", path, name, n, maxFunctionLines)
 			}
 		}
@@ -60,11 +54,6 @@ func TestRoomsStaySmall(t *testing.T) {
 	for dir, n := range files {
 		if n > maxPackageFiles {
 			t.Errorf("%s has %d files that are not tests, the limit is %d", dir, n, maxPackageFiles)
-		}
-	}
-	for name := range longTables {
-		if !tables[name] {
-			t.Errorf("longTables names %s, which does not exist", name)
 		}
 	}
 	if len(files) < 8 {

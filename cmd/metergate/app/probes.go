@@ -1,0 +1,49 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"metergate/proxy/upstream"
+)
+
+// probes implements admin.Probes.
+type probes struct{ app *App }
+
+func (p probes) Draining() bool { return p.app.draining.Load() }
+
+// Waiting reports that the first keys of the jwks_url are still missing.
+func (p probes) Waiting() error {
+	if keys := p.app.reloader.current.Load().auth.keySet(); keys != nil {
+		return keys.Missing()
+	}
+	return nil
+}
+
+// Checks are the store, each upstream, and the key server.
+func (p probes) Checks() map[string]func(context.Context) error {
+	g := p.app.reloader.current.Load()
+	checks := map[string]func(context.Context) error{"store": p.app.store.Ping}
+	for name, pool := range g.upstreams {
+		checks["upstream "+name] = func(context.Context) error { return poolFaults(pool) }
+	}
+	if keys := g.auth.keySet(); keys != nil {
+		checks["jwks_url"] = func(context.Context) error { return keys.Fault() }
+	}
+	return checks
+}
+
+// poolFaults names the targets that get no requests; nil: there are none.
+func poolFaults(pool *upstream.Pool) error {
+	var faults []error
+	for _, t := range pool.Targets() {
+		switch {
+		case !t.Healthy:
+			faults = append(faults, fmt.Errorf("%s is not healthy: %w", t.URL, t.CheckError))
+		case !t.EjectedUntil.IsZero():
+			faults = append(faults, fmt.Errorf("%s is ejected: too many requests to it failed", t.URL))
+		}
+	}
+	return errors.Join(faults...)
+}
