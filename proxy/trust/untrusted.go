@@ -73,8 +73,8 @@ func (u UntrustedHeaders) Remove(h http.Header) {
 	}
 }
 
-// appendNormalized appends the form that all spellings of a header's name have in common
-// which some server takes for the same name. To CGI and its successors, X_User_Id and
+// appendNormalized appends the normal form of a header's name. Two names have the same form
+// if some server takes them for the same name: to CGI and its successors, X_User_Id and
 // X-User-Id are both HTTP_X_USER_ID; to PHP, so is X.User.Id. Only the first maxNormalized
 // bytes count.
 func appendNormalized(b []byte, name string) []byte {

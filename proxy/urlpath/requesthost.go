@@ -10,9 +10,10 @@ import (
 // ErrBadHost is wrapped by the errors of [CheckHost]. Their texts are for clients.
 var ErrBadHost = errors.New("the request's host is not valid")
 
-// CheckHost returns an error if r has no usable host. Routes may be for one host, and an
-// upstream may serve several, so that there is one way to write a host, as there is one
-// way to write a path. Only case, a port and the dot at the end of a full name may vary.
+// CheckHost returns an error if r has no usable host. A route may be for one host,
+// and an upstream may serve several. If a host could be written in several ways, gateway and
+// upstream could disagree about it. Only case, a port and the dot at the end of a full name
+// may vary.
 // Other forms that net/http accepts (a@b, a,b, %61) are refused.
 func CheckHost(r *http.Request) error {
 	if r.Host == "" {

@@ -14,8 +14,8 @@ import (
 
 // A pipeline is one connection to one Redis that all scripts share. They are written as
 // they come, without waiting for the replies to earlier ones, and Redis replies in their
-// order. That takes a third of the processor time of a connection for each call, as
-// go-redis has it: with more goroutines to wake, and a write and a read each.
+// order. go-redis uses a connection for each call, which takes three times the processor
+// time: it wakes more goroutines, and each call needs a write and a read of its own.
 //
 // The caller does the writing. When other calls are under way it lets other goroutines run
 // first: those that are about to call add theirs, and one write takes all of them. A lone
