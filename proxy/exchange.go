@@ -64,14 +64,22 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			x.w.flushAborted()
 			defer panic(http.ErrAbortHandler)
 		}
-		g.metrics.inFlight.Dec()
-		x.place.leave()
+		lingers := x.record.completed && !x.mayHaveUpgraded() && x.mustLinger()
+		if !lingers {
+			g.metrics.inFlight.Dec()
+			x.place.leave()
+		}
 		duration := time.Since(start)
 		x.recordMetrics(duration)
 		if x.record.completed && !x.mayHaveUpgraded() {
 			x.w.flushShortResponse()
 		}
 		g.accessLog.write(x, duration)
+		if lingers {
+			x.linger()
+			g.metrics.inFlight.Dec()
+			x.place.leave()
+		}
 		x.w.limitFinalIO()
 	}()
 	x.w.Header().Set(trust.HeaderRequestID, x.id)
@@ -174,12 +182,6 @@ func (x *exchange) lookUpPlan() {
 // mayHaveUpgraded reports whether client and upstream may have switched protocols, so
 // that the connection may no longer be net/http's.
 func (x *exchange) mayHaveUpgraded() bool { return x.forwarding != nil && x.forwarding.upgrade }
-
-// bodyWasRead reports whether the upstream's transport has read the request's body to
-// its end, or to an error.
-func (x *exchange) bodyWasRead() bool {
-	return x.forwarding != nil && x.forwarding.body != nil && x.forwarding.body.ended.Load()
-}
 
 // settleContext outlives the client: whether it is still there does not matter.
 func (x *exchange) settleContext() context.Context { return context.WithoutCancel(x.in.Context()) }

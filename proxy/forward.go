@@ -3,14 +3,11 @@ package proxy
 import (
 	"context"
 	"errors"
-	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"metergate/proxy/trust"
@@ -78,6 +75,7 @@ func (x *exchange) forward(upgrade bool) {
 	if in.ContentLength != 0 {
 		f.body = &requestBody{ReadCloser: in.Body, left: x.route.MaxBody}
 		in.Body = f.body
+		defer f.body.stop(x.w, in)
 	}
 	proxy := httputil.ReverseProxy{
 		Rewrite:        f.rewriteRequest,
@@ -186,7 +184,7 @@ func (f *forwarding) handleResponse(res *http.Response) error {
 		}
 		res.Header[name] = values
 	}
-	if f.body != nil && !f.body.ended.Load() && f.in.ProtoMajor == 1 {
+	if f.body != nil && !f.body.complete.Load() && f.in.ProtoMajor == 1 {
 		// The upstream answers before it has read the whole body. net/http would hold the
 		// answer back, see skipBody.
 		res.Header.Set("Connection", "close")
@@ -264,37 +262,4 @@ func (f *forwarding) explain(err error, out *http.Request) (error, releaseReason
 		return errClientGone, releasedClientGone
 	}
 	return &upstreamError{err}, releasedUnreachable
-}
-
-// A requestBody is a request's body on its way to the upstream. After left bytes it
-// ends with errBodyTooLarge. http.MaxBytesReader does not fit: it needs net/http's own
-// ResponseWriter.
-type requestBody struct {
-	io.ReadCloser
-	left     int64
-	exceeded atomic.Bool
-	ended    atomic.Bool // at its end, or with an error
-	broken   atomic.Bool // with an error that is the client's fault
-}
-
-func (b *requestBody) Read(p []byte) (int, error) {
-	if b.exceeded.Load() {
-		return 0, errBodyTooLarge
-	}
-	// One byte more than is allowed tells a body that ends there from a longer one.
-	if int64(len(p)) > b.left+1 {
-		p = p[:b.left+1]
-	}
-	n, err := b.ReadCloser.Read(p)
-	if err != nil {
-		b.ended.Store(true)
-		var network net.Error // also when the cutoff has ended the read
-		b.broken.Store(err != io.EOF && !errors.As(err, &network))
-	}
-	if int64(n) > b.left {
-		b.exceeded.Store(true)
-		return int(b.left), errBodyTooLarge
-	}
-	b.left -= int64(n)
-	return n, err
 }

@@ -77,8 +77,8 @@ type Gateway struct {
 
 	inFlight                     *InFlight
 	maxInFlight, maxUserInFlight int
-	// stall and linger are stallTimeout and lingerTimeout, shorter in tests.
-	stall, linger time.Duration
+	// These are stallTimeout, lingerTimeout and lingerPause, shorter in tests.
+	stall, lingerTimeout, lingerPause time.Duration
 
 	metrics   *Metrics
 	log       *slog.Logger
@@ -103,7 +103,8 @@ func New(o Options) (*Gateway, error) {
 		maxInFlight:     cmp.Or(o.MaxInFlight, 10_000),
 		maxUserInFlight: o.MaxUserInFlight,
 		stall:           stallTimeout,
-		linger:          lingerTimeout,
+		lingerTimeout:   lingerTimeout,
+		lingerPause:     lingerPause,
 		metrics:         o.Metrics,
 		log:             o.Log,
 		errorLog:        slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),

@@ -9,9 +9,6 @@ const (
 	// stallTimeout is how long one write to a client, of 32 KiB at most, may take. Then
 	// the connection is closed. A response that pauses is not affected.
 	stallTimeout = time.Minute
-	// lingerTimeout is how long a client may take to send the rest of a body after it
-	// was answered. net/http reads up to 256 KiB of it, so that the answer is not lost.
-	lingerTimeout = 10 * time.Second
 )
 
 // A responseWriter is the ResponseWriter of an exchange. It limits the time of each
@@ -85,7 +82,7 @@ func (w *responseWriter) flushAborted() {
 // is buffered, and reads the rest of the request's body.
 func (w *responseWriter) limitFinalIO() {
 	w.setWriteDeadline()
-	if w.x.in.ProtoMajor == 1 && w.x.in.ContentLength != 0 && !w.x.bodyWasRead() {
-		http.NewResponseController(w.ResponseWriter).SetReadDeadline(time.Now().Add(w.x.g.linger))
+	if w.x.unreadBody() > 0 {
+		http.NewResponseController(w.ResponseWriter).SetReadDeadline(time.Now().Add(w.x.g.lingerPause))
 	}
 }

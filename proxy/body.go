@@ -1,0 +1,92 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A requestBody is a request's body on its way to the upstream. After left bytes it
+// ends with errBodyTooLarge. http.MaxBytesReader does not fit: it needs net/http's own
+// ResponseWriter.
+type requestBody struct {
+	io.ReadCloser
+	// mu is held during a Read: the transport may still read when its response has been sent.
+	mu   sync.Mutex
+	read int64 // bytes
+	left int64
+	// closed: nothing may be read any more.
+	closed   atomic.Bool
+	exceeded atomic.Bool
+	complete atomic.Bool // read to its end
+	broken   atomic.Bool // ended with an error that is the client's fault
+}
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	if b.exceeded.Load() {
+		return 0, errBodyTooLarge
+	}
+	// One byte more than is allowed tells a body that ends there from a longer one.
+	if int64(len(p)) > b.left+1 {
+		p = p[:b.left+1]
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.read += int64(n)
+	if err == io.EOF {
+		b.complete.Store(true)
+	} else if err != nil {
+		var network net.Error // also when the cutoff has ended the read
+		b.broken.Store(!errors.As(err, &network))
+	}
+	if int64(n) > b.left {
+		b.exceeded.Store(true)
+		return int(b.left), errBodyTooLarge
+	}
+	b.left -= int64(n)
+	return n, err
+}
+
+// stop ends the read that the transport may still have going: the client may hold the rest
+// of the body back for ever. What is left is for exchange.linger.
+func (b *requestBody) stop(w http.ResponseWriter, r *http.Request) {
+	b.closed.Store(true)
+	if b.complete.Load() || r.ProtoMajor != 1 {
+		return // the connection may carry other requests, and must not time out
+	}
+	if !b.mu.TryLock() {
+		http.NewResponseController(w).SetReadDeadline(time.Now())
+		b.mu.Lock()
+	}
+	b.mu.Unlock()
+}
+
+// buffers are the buffers through which ReverseProxy copies bodies.
+var buffers bufferPool
+
+// A bufferPool is an httputil.BufferPool of 32 KiB buffers. It pools pointers to arrays:
+// with slices, each Put would allocate.
+type bufferPool struct{ pool sync.Pool }
+
+const bufferSize = 32 << 10
+
+func (p *bufferPool) Get() []byte {
+	if b, ok := p.pool.Get().(*[bufferSize]byte); ok {
+		return b[:]
+	}
+	return make([]byte, bufferSize)
+}
+
+func (p *bufferPool) Put(b []byte) {
+	if len(b) == bufferSize {
+		p.pool.Put((*[bufferSize]byte)(b))
+	}
+}
