@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -84,14 +85,16 @@ func checkOrigin(text string) error {
 	return nil
 }
 
+var httpScheme = regexp.MustCompile(`^(?i:https?)://`)
+
 // parseHTTP reads an absolute http or https URL. Errors do not show the URL, which may hold a
 // password.
 func parseHTTP(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	switch {
-	case err != nil:
+	case err != nil && httpScheme.MatchString(text):
 		return nil, errors.New("must be a URL such as https://example.com/path")
-	case u.Scheme != "http" && u.Scheme != "https":
+	case err != nil, u.Scheme != "http" && u.Scheme != "https":
 		return nil, errors.New("must be a URL that begins with http:// or https://")
 	case u.Hostname() == "":
 		return nil, errors.New("must be a URL with a host, such as http://127.0.0.1:9000")

@@ -247,7 +247,7 @@ func mustConvert(text string, v reflect.Value, tag reflect.StructTag) {
 
 // decodeScalar decodes a single value.
 func (d *decoder) decodeScalar(n *yaml.Node, v reflect.Value, path string, line int, tag reflect.StructTag) {
-	n, ok := d.expandScalar(n, path, line)
+	n, ok := d.expandScalar(n, path, line, v.Type() == reflect.TypeFor[Secret]() && tag.Get("as") != "store")
 	if !ok {
 		return
 	}
@@ -278,14 +278,19 @@ func (d *decoder) decodeScalar(n *yaml.Node, v reflect.Value, path string, line 
 
 // expandScalar replaces the variables of a scalar and notes its text as the file has it. The
 // expanded text gets its type anew: it may be a number, even within the quotes that YAML
-// requires around ${...} in brackets.
-func (d *decoder) expandScalar(n *yaml.Node, path string, line int) (_ *yaml.Node, ok bool) {
+// requires around ${...} in brackets. secret: the value must not be written into the file.
+func (d *decoder) expandScalar(n *yaml.Node, path string, line int, secret bool) (_ *yaml.Node, ok bool) {
 	if n.Kind != yaml.ScalarNode {
 		d.src.report(path, line, "must be a single value, got %s", kindOf(n))
 		return nil, false
 	}
 	text, expanded, err := expand(n.Value, d.lookup)
-	if err != nil {
+	var unset unsetError
+	switch {
+	case secret && errors.As(err, &unset):
+		d.src.report(path, line, "%s", unset.forSecret(path[strings.LastIndexByte(path, '.')+1:]))
+		return nil, false
+	case err != nil:
 		d.src.report(path, line, "%v", err)
 		return nil, false
 	}

@@ -11,7 +11,7 @@
 // and two routes that conflict are each an [Error] with file and line. All errors of a
 // file are reported at once:
 //
-//	gateway.yaml:12: plans.free.limits[0].requests: must be positive, got -1
+//	gateway.yaml:12: plans.free.limits[0].requests: must not be negative, got -1
 //
 // # Variables
 //

@@ -6,10 +6,10 @@ import (
 )
 
 func TestErrorsPrintOneLineForEachFault(t *testing.T) {
-	one := &Error{"x.yaml", 12, "plans.free.limits[0].requests", "must be positive, got -1"}
+	one := &Error{"x.yaml", 12, "plans.free.limits[0].requests", "must not be negative, got -1"}
 	two := &Error{"x.yaml", 13, "", "is odd"}
 	err := error(Errors{one, two})
-	want := "x.yaml:12: plans.free.limits[0].requests: must be positive, got -1\nx.yaml:13: is odd"
+	want := "x.yaml:12: plans.free.limits[0].requests: must not be negative, got -1\nx.yaml:13: is odd"
 	if err.Error() != want {
 		t.Errorf("got %s", err)
 	}

@@ -62,7 +62,20 @@ func lookUpVariable(inner string, lookup func(string) (string, bool)) (string, e
 	case hasDefault && v == "": // not set, or empty, as in a shell
 		return fallback, nil
 	case !set:
-		return "", fmt.Errorf("the environment variable %s is not set; set it, or write ${%s:-default}", name, name)
+		return "", unsetError(name)
 	}
 	return v, nil
+}
+
+// An unsetError is the name of a variable that is not set and has no default.
+type unsetError string
+
+func (e unsetError) Error() string {
+	return fmt.Sprintf("the environment variable %s is not set; set it, or write ${%s:-default}", string(e), string(e))
+}
+
+// forSecret returns the message for the value of a key that has a secret, which does not
+// belong in the file.
+func (e unsetError) forSecret(key string) string {
+	return fmt.Sprintf("the environment variable %s is not set; set it, or use %s_file (openssl rand -hex 32 makes a secret)", string(e), key)
 }

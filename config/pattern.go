@@ -55,12 +55,43 @@ func checkMethod(method string) error {
 	switch upper := strings.ToUpper(method); {
 	case !methodRule.MatchString(method):
 		return errors.New(`must begin with a method such as GET, a host or a path: "GET /api/items"`)
-	case method != upper && slices.Contains([]string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}, upper):
+	case method != upper && slices.Contains(usualMethods, upper):
 		return fmt.Errorf("must have its method in upper case, %s: methods are case-sensitive", upper)
 	case upper == http.MethodConnect || upper == http.MethodTrace:
 		return fmt.Errorf("must have another method: %s cannot be routed", upper)
 	}
 	return nil
+}
+
+// Warnings names what is valid and probably not meant: a pattern whose method is close to a
+// usual one, such as POSTT, and one whose first segment was taken for a host, such as
+// "POST api/items".
+func (c *Config) Warnings() (warnings []string) {
+	warn := func(i int, format string, args ...any) {
+		warnings = append(warnings, fmt.Sprintf("routes[%d].match (line %d): %s", i, c.Routes[i].Line, fmt.Sprintf(format, args...)))
+	}
+	for i, r := range c.Routes {
+		method, host, path := urlpath.SplitPattern(r.Match)
+		if method != "" && !slices.Contains(usualMethods, method) {
+			if meant := suggest(method, lowerCase(usualMethods)); meant != "" {
+				warn(i, "the method %s is unusual; did you mean %s?", method, strings.ToUpper(meant))
+			}
+		}
+		if host != "" && host != "localhost" && !strings.Contains(host, ".") {
+			warn(i, "matches only requests to the host %q; did you mean %q?", host, strings.TrimSpace(method+" /"+host+path))
+		}
+	}
+	return warnings
+}
+
+var usualMethods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
+func lowerCase(words []string) []string {
+	lower := make([]string, len(words))
+	for i, word := range words {
+		lower[i] = strings.ToLower(word)
+	}
+	return lower
 }
 
 // checkSegment checks a literal segment of a path.

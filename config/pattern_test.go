@@ -1,6 +1,9 @@
 package config
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestCheckPath(t *testing.T) {
 	for _, text := range []string{"/", "/a", "/a/", "/a/b;v=1", "/gr%C3%B6%C3%9Fe", "/a%20b", "/a%3Fb", "/!$&'()*+,;=:@[]~"} {
@@ -14,6 +17,35 @@ func TestCheckPath(t *testing.T) {
 	} {
 		if checkPath(text) == nil {
 			t.Errorf("%q: accepted", text)
+		}
+	}
+}
+
+// A pattern that is valid and probably not meant is named; one that may well be meant is
+// not.
+func TestWarningsNamePatternsThatAreProbablyNotMeant(t *testing.T) {
+	for match, want := range map[string]string{
+		"POSTT /api/analyze":   "routes[0].match (line 5): the method POSTT is unusual; did you mean POST?",
+		"POST api/analyze":     `routes[0].match (line 5): matches only requests to the host "api"; did you mean "POST /api/analyze"?`,
+		"api/analyze":          `routes[0].match (line 5): matches only requests to the host "api"; did you mean "/api/analyze"?`,
+		"POST /api/analyze":    "",
+		"PROPFIND /files/":     "",
+		"QUERY /api/analyze":   "",
+		"GET api.example.com/": "",
+		"GET localhost/":       "",
+	} {
+		cfg, err := Parse("gateway.yaml", []byte(`
+auth: { jwt: { secret: 0123456789abcdef0123456789abcdef } }
+default_plan: free
+plans: { free: { limits: [{ requests: 100, per: month }] } }
+routes: [{ match: "`+match+`", upstream: api }]
+upstreams: { api: { targets: [{ url: "http://127.0.0.1:9000" }] } }
+`), func(string) (string, bool) { return "", false })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(cfg.Warnings(), "\n"); got != want {
+			t.Errorf("%s: warnings %q, want %q", match, got, want)
 		}
 	}
 }

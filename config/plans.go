@@ -64,7 +64,7 @@ func (c *checker) checkPlans() {
 	if len(names) == 0 {
 		c.src.reportAt("plans", "must have at least one plan")
 	} else if c.usable("default_plan") && !slices.Contains(names, c.cfg.DefaultPlan) {
-		c.src.reportAt("default_plan", "there is no such plan%s; the plans are %s", c.src.got("default_plan"), joinNames(names))
+		c.src.reportAt("default_plan", "there is no such plan%s; %s", c.src.got("default_plan"), listNames("plan", names))
 	}
 	endpoints, complete := c.endpoints()
 	for _, name := range names {
@@ -79,7 +79,7 @@ func (c *checker) checkPlans() {
 				continue
 			}
 			if l.Endpoint != "" && complete && !slices.Contains(endpoints, l.Endpoint) {
-				c.src.reportAt(endpoint, "no route counts under this endpoint%s; the endpoints are %s", c.src.got(endpoint), joinNames(endpoints))
+				c.src.reportAt(endpoint, "no route counts under this endpoint%s; %s", c.src.got(endpoint), listNames("endpoint", endpoints))
 			}
 			if !c.usable(at + ".per") {
 				continue
@@ -98,7 +98,7 @@ func (c *checker) checkRequests(path string, n int64) {
 	switch {
 	case !c.usable(path):
 	case n < 0:
-		c.src.reportAt(path, "must be positive%s", c.src.got(path))
+		c.src.reportAt(path, "must not be negative%s", c.src.got(path))
 	case n > quota.MaxRequests:
 		c.src.reportAt(path, "must be at most %d%s", int64(quota.MaxRequests), c.src.got(path))
 	}
@@ -123,14 +123,16 @@ func (c *checker) endpoints() (names []string, complete bool) {
 	return names, true
 }
 
-// joinNames lists what there is, for the end of a message.
-func joinNames(names []string) string {
+// listNames says which plans, say, there are, for the end of a message.
+func listNames(noun string, names []string) string {
 	const most = 20
 	switch {
 	case len(names) == 0:
-		return "none"
+		return "there is no " + noun
+	case len(names) == 1:
+		return "the only " + noun + " is " + names[0]
 	case len(names) > most:
-		return strings.Join(names[:most], ", ") + " and others"
+		return "the " + noun + "s are " + strings.Join(names[:most], ", ") + " and others"
 	}
-	return strings.Join(names, ", ")
+	return "the " + noun + "s are " + strings.Join(names, ", ")
 }

@@ -18,11 +18,7 @@ func parseYAML(src *source, data []byte) *yaml.Node {
 	first, second, err := readDocuments(data)
 	if err != nil {
 		line := faultyLine(data, err.Error())
-		hint := ""
-		if text := bytes.Split(data, []byte("\n"))[line-1]; unquotedVariable.Match(text) {
-			hint = `; inside { } and [ ] a variable needs quotes, "${NAME}"`
-		}
-		src.report("", line, "not valid YAML: %v%s", err, hint)
+		src.report("", line, "not valid YAML: %v%s", err, syntaxHint(bytes.Split(data, []byte("\n"))[line-1], err.Error()))
 		return nil
 	}
 	if first == nil || isNull(first) {
@@ -38,6 +34,22 @@ func parseYAML(src *source, data []byte) *yaml.Node {
 	}
 	return first
 }
+
+// syntaxHint says what is probably wrong with a line, as the end of a message.
+func syntaxHint(line []byte, message string) string {
+	switch {
+	case unquotedVariable.Match(line):
+		return `; inside { } and [ ] a variable needs quotes, "${NAME}"`
+	case tabIndent.Match(line):
+		return "; indent with spaces, not with a tab"
+	case strings.HasSuffix(message, "did not find expected key"), strings.HasSuffix(message, "did not find expected '-' indicator"),
+		strings.Contains(message, "mapping values are not allowed"):
+		return "; check the indentation of this line and of those above"
+	}
+	return ""
+}
+
+var tabIndent = regexp.MustCompile(`^ *\t`)
 
 // unquotedVariable matches a line with a ${...} that YAML reads as the beginning of a mapping.
 var unquotedVariable = regexp.MustCompile(`[{\[].*: *\$\{`)

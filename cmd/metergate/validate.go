@@ -26,7 +26,7 @@ func validate(c *console) error {
 	if err != nil {
 		return err
 	}
-	for _, warning := range warnings {
+	for _, warning := range append(cfg.Warnings(), warnings...) {
 		fmt.Fprintf(c.stdout, "%s: warning: %s\n", *file, warning)
 	}
 	if !*online {

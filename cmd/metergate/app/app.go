@@ -165,7 +165,8 @@ func (a *App) adminServer(registry *prometheus.Registry) *http.Server {
 	}), errorLog(a.options.Log))
 }
 
-// warn logs what is wrong with the store and the certificate, and lets the gateway run.
+// warn logs what is wrong with the store, the routes and the certificate, and lets the
+// gateway run.
 func (a *App) warn(ctx context.Context) {
 	log := a.options.Log
 	if err := a.store.Ping(ctx); err != nil {
@@ -174,7 +175,7 @@ func (a *App) warn(ctx context.Context) {
 	for _, warning := range a.store.backend.SetupWarnings(ctx) {
 		log.Warn(warning)
 	}
-	for _, warning := range certificateWarnings(a.reloader.current.Load().certificate, time.Now()) {
+	for _, warning := range append(a.options.Config.Warnings(), certificateWarnings(a.reloader.current.Load().certificate, time.Now())...) {
 		log.Warn(warning)
 	}
 }

@@ -120,7 +120,7 @@ func (r *reloader) reload() (warnings []string, err error) {
 	g.hash = attempt.hash
 	r.swap(g, before)
 	r.reloads.WithLabelValues("success").Inc()
-	return append(restartWarnings(before.cfg, cfg), certificateWarnings(g.certificate, time.Now())...), nil
+	return slices.Concat(restartWarnings(before.cfg, cfg), cfg.Warnings(), certificateWarnings(g.certificate, time.Now())), nil
 }
 
 // loadUnchanged loads until the files have the same content before and after, so that
