@@ -34,7 +34,7 @@ func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanCh
 		if c.Action == quota.ActionGrant {
 			if i, ok := c.LimitIndex(p); ok {
 				l := p.Limits()[i]
-				own.Counter = script.Counter(windows[0].ID, l.Endpoint)
+				own.Counter = script.CounterName(windows[0].ID, l.Endpoint)
 				own.Entry.Period = l.Period
 			}
 		}

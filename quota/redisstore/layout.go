@@ -45,7 +45,7 @@ func newLayout(running []quota.Window, p *quota.Plan, wanted []quota.Window) *la
 		l.limits = len(p.Limits())
 		for _, c := range p.Counters() {
 			w := windowOfPeriod(c.Period, wanted)
-			name := script.Counter(w.ID, c.Endpoint)
+			name := script.CounterName(w.ID, c.Endpoint)
 			i := slices.Index(names, name)
 			if i < 0 {
 				i = len(names)

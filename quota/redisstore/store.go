@@ -83,7 +83,7 @@ type Store struct {
 // Ping. An error means that opt.URL cannot be used. It does not show the URL, which may hold
 // a password.
 func Open(opt Options) (*Store, error) {
-	target, err := redisurl.Parse(opt.URL)
+	location, err := redisurl.Parse(opt.URL)
 	if err != nil {
 		return nil, fmt.Errorf("the store's URL %w", err)
 	}
@@ -111,7 +111,7 @@ func Open(opt Options) (*Store, error) {
 		s.offset = func() time.Duration { return 0 }
 	}
 	s.client = redisclient.New(redisclient.Options{
-		Target: target, Timeout: s.timeout, InFlight: withDefault(opt.InFlight, 32), Now: s.now,
+		Location: location, Timeout: s.timeout, InFlight: withDefault(opt.InFlight, 32), Now: s.now,
 	})
 	var background sync.WaitGroup
 	background.Go(s.deleteMarkersUntilClosed)

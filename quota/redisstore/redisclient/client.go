@@ -63,7 +63,7 @@ import (
 
 // Options say where Redis is and how long to wait for it. All fields are required.
 type Options struct {
-	Target redisurl.Target
+	Location redisurl.Location
 	// Timeout is the longest wait for one reply, without the time in which the gateway
 	// itself has no place free.
 	Timeout time.Duration
@@ -115,7 +115,7 @@ func New(opt Options) *Client {
 		timeout: opt.Timeout, now: opt.Now, inFlight: opt.InFlight,
 		tasks: make(chan task), stopped: make(chan struct{}),
 	}
-	c.redis, c.onFailure, c.closeRedis = connect(opt.Target, opt.Timeout, opt.InFlight)
+	c.redis, c.onFailure, c.closeRedis = connect(opt.Location, opt.Timeout, opt.InFlight)
 	c.router = newRouter(c.redis)
 	for range c.inFlight {
 		c.workers.Go(c.work)

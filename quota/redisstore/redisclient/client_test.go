@@ -31,11 +31,11 @@ var echo = redis.NewScript("return {tonumber(ARGV[1])}")
 // newClient returns a client for the time of a test.
 func newClient(t testing.TB, url string, timeout time.Duration, inFlight int) *Client {
 	t.Helper()
-	target, err := redisurl.Parse(url)
+	location, err := redisurl.Parse(url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := New(Options{Target: target, Timeout: timeout, InFlight: inFlight, Now: time.Now})
+	c := New(Options{Location: location, Timeout: timeout, InFlight: inFlight, Now: time.Now})
 	t.Cleanup(func() {
 		select {
 		case <-c.stopped: // closed by the test

@@ -12,13 +12,13 @@ import (
 	"metergate/quota/redisstore/redisurl"
 )
 
-// connect prepares go-redis's client for a target; closeRedis ends it. It dials nothing
+// connect prepares go-redis's client for a location; closeRedis ends it. It dials nothing
 // yet. The caller tells onFailure of calls that fail on connections of its own.
-func connect(t redisurl.Target, timeout time.Duration, connections int) (client redis.UniversalClient, onFailure func(), closeRedis func() error) {
-	options := clientOptions(targetOptions(t), timeout, connections)
+func connect(l redisurl.Location, timeout time.Duration, connections int) (client redis.UniversalClient, onFailure func(), closeRedis func() error) {
+	options := clientOptions(locationOptions(l), timeout, connections)
 	switch {
-	case t.Cluster:
-		nodes := clusterOptions(options, t.Hosts)
+	case l.Cluster:
+		nodes := clusterOptions(options, l.Hosts)
 		nodes.NewClient = newRedis
 		cluster := redis.NewClusterClient(nodes)
 		// By itself it notices a failover only when a node redirects it. A dead node
@@ -26,8 +26,8 @@ func connect(t redisurl.Target, timeout time.Duration, connections int) (client 
 		reload := func() { cluster.ReloadState(context.Background()) }
 		cluster.AddHook(hook{sendOnce: true, onFailure: reload})
 		return cluster, reload, cluster.Close
-	case t.Master != "":
-		f := newFailover(t, options, timeout)
+	case l.Master != "":
+		f := newFailover(l, options, timeout)
 		single := newRedis(options)
 		single.AddHook(hook{onFailure: f.checkSoon})
 		return single, f.checkSoon, func() error {
@@ -39,13 +39,13 @@ func connect(t redisurl.Target, timeout time.Duration, connections int) (client 
 	return single, func() {}, single.Close
 }
 
-// targetOptions returns what a URL says of one Redis, the first host of several.
-func targetOptions(t redisurl.Target) *redis.Options {
-	o := &redis.Options{Network: "unix", Addr: t.Unix, Username: t.Username, Password: t.Password, DB: t.Database}
-	if t.Unix == "" {
-		o.Network, o.Addr = "tcp", t.Hosts[0]
+// locationOptions returns what a URL says of one Redis, the first host of several.
+func locationOptions(l redisurl.Location) *redis.Options {
+	o := &redis.Options{Network: "unix", Addr: l.Unix, Username: l.Username, Password: l.Password, DB: l.Database}
+	if l.Unix == "" {
+		o.Network, o.Addr = "tcp", l.Hosts[0]
 	}
-	if t.TLS {
+	if l.TLS {
 		host, _, _ := net.SplitHostPort(o.Addr)
 		o.TLSConfig = &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
 	}

@@ -54,24 +54,24 @@ const (
 	watchPause = 100 * time.Millisecond
 )
 
-// newFailover makes the dialer of master ask the Sentinels of a target first. The Sentinels
+// newFailover makes the dialer of master ask the Sentinels of a location first. The Sentinels
 // get the same user and password, if they want any.
-func newFailover(t redisurl.Target, master *redis.Options, timeout time.Duration) *failover {
+func newFailover(l redisurl.Location, master *redis.Options, timeout time.Duration) *failover {
 	f := &failover{
-		name: t.Master, timeout: timeout, dial: master.Dialer,
+		name: l.Master, timeout: timeout, dial: master.Dialer,
 		wake: make(chan struct{}, 1), closing: make(chan struct{}),
 		conns: make(map[*masterConn]struct{}),
 	}
-	for _, addr := range t.Hosts {
+	for _, addr := range l.Hosts {
 		// Half of the time is left for the master.
-		o := clientOptions(&redis.Options{Addr: addr, TLSConfig: targetOptions(t).TLSConfig}, timeout/2, 2)
+		o := clientOptions(&redis.Options{Addr: addr, TLSConfig: locationOptions(l).TLSConfig}, timeout/2, 2)
 		o.PipelinePoolSize = -1 // the two connections serve
 		o.OnConnect = func(ctx context.Context, c *redis.Conn) error {
 			return tryLogin(ctx, c, master.Username, master.Password)
 		}
 		f.sentinels = append(f.sentinels, newRedis(o))
 	}
-	master.Addr = "sentinel:" + t.Master
+	master.Addr = "sentinel:" + l.Master
 	master.Dialer = f.dialMaster
 	f.watcher.Go(f.watch)
 	return f

@@ -237,8 +237,8 @@ func TestSilentSubscriptionIsMadeAnew(t *testing.T) {
 func TestSentinelConnectionIsRenewed(t *testing.T) {
 	t.Parallel()
 	p := redistest.StartFaultProxy(t, redistest.StartSentinel(t, "").Sentinels[0].Addr)
-	target := redisurl.Target{Hosts: []string{p.Addr}, Master: "main"}
-	f := newFailover(target, clientOptions(targetOptions(target), patient, 8), patient)
+	location := redisurl.Location{Hosts: []string{p.Addr}, Master: "main"}
+	f := newFailover(location, clientOptions(locationOptions(location), patient, 8), patient)
 	defer f.close()
 	if _, err := f.findMaster(ctx); err != nil {
 		t.Fatal(err)

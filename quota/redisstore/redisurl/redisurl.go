@@ -31,8 +31,8 @@ const Forms = "redis://HOST:PORT, rediss://HOST:PORT, unix:///PATH, redis+cluste
 // other schemes as well can replace it with a message that names them before Forms.
 var ErrScheme = errors.New("must be " + Forms)
 
-// A Target says where a Redis is and how to log in to it.
-type Target struct {
+// A Location says where a Redis is and how to log in to it.
+type Location struct {
 	// Unix is the path of a Unix socket. If it is set, Hosts is empty.
 	Unix string
 	// Hosts has HOST:PORT of one Redis, of some nodes of a cluster, or of some Sentinels.
@@ -74,7 +74,7 @@ var (
 
 // Parse reads a URL. An error says what the URL must be, to be put after the name of the
 // setting, and shows no part of the URL, which may hold a password.
-func Parse(text string) (Target, error) {
+func Parse(text string) (Location, error) {
 	scheme, _, _ := strings.Cut(text, ":")
 	switch scheme {
 	case "redis", "rediss":
@@ -84,14 +84,14 @@ func Parse(text string) (Target, error) {
 	case "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel":
 		return parseHosts(scheme, text)
 	}
-	return Target{}, ErrScheme
+	return Location{}, ErrScheme
 }
 
 // parseSingle reads the URL of one Redis on the network.
-func parseSingle(scheme, text string) (Target, error) {
+func parseSingle(scheme, text string) (Location, error) {
 	u, err := parsePlain(scheme, text, strings.Contains(text, "?"))
 	if err != nil {
-		return Target{}, err
+		return Location{}, err
 	}
 	port, database := u.Port(), strings.Trim(u.Path, "/")
 	if port == "" {
@@ -99,35 +99,35 @@ func parseSingle(scheme, text string) (Target, error) {
 	}
 	switch {
 	case u.Hostname() == "":
-		return Target{}, fmt.Errorf("must have a host, such as %s://127.0.0.1:6379", scheme)
+		return Location{}, fmt.Errorf("must have a host, such as %s://127.0.0.1:6379", scheme)
 	case !validPort(port):
-		return Target{}, errors.New("must have a port of 1 to 65535")
+		return Location{}, errors.New("must have a port of 1 to 65535")
 	case !databaseRule.MatchString(database):
-		return Target{}, fmt.Errorf("must have nothing but the number of a database after the host, such as %s://127.0.0.1:6379/0", scheme)
+		return Location{}, fmt.Errorf("must have nothing but the number of a database after the host, such as %s://127.0.0.1:6379/0", scheme)
 	}
-	t := newTarget(u, database)
-	t.Hosts = []string{net.JoinHostPort(u.Hostname(), port)}
-	t.TLS = scheme == "rediss"
-	return t, nil
+	l := newLocation(u, database)
+	l.Hosts = []string{net.JoinHostPort(u.Hostname(), port)}
+	l.TLS = scheme == "rediss"
+	return l, nil
 }
 
 // parseSocket reads the URL of one Redis on a Unix socket.
-func parseSocket(text string) (Target, error) {
+func parseSocket(text string) (Location, error) {
 	u, err := parsePlain("unix", text, false)
 	if err != nil {
-		return Target{}, err
+		return Location{}, err
 	}
 	if u.Host != "" || strings.Trim(u.Path, "/") == "" {
-		return Target{}, errors.New("must be unix:///PATH with three slashes, such as unix:///run/redis/redis.sock")
+		return Location{}, errors.New("must be unix:///PATH with three slashes, such as unix:///run/redis/redis.sock")
 	}
 	_, query, hasQuery := strings.Cut(text, "?")
 	database, isDatabase := strings.CutPrefix(query, "db=")
 	if hasQuery && (!isDatabase || database == "" || !databaseRule.MatchString(database)) {
-		return Target{}, errors.New("must have no option but the number of a database, such as unix:///run/redis/redis.sock?db=1")
+		return Location{}, errors.New("must have no option but the number of a database, such as unix:///run/redis/redis.sock?db=1")
 	}
-	t := newTarget(u, database)
-	t.Unix = u.Path
-	return t, nil
+	l := newLocation(u, database)
+	l.Unix = u.Path
+	return l, nil
 }
 
 // parsePlain reads a URL with at most one host, which net/url can read.
@@ -148,7 +148,7 @@ func parsePlain(scheme, text string, hasOptions bool) (*url.URL, error) {
 
 // parseHosts reads the URL of a cluster or of Sentinels. net/url refuses a list of hosts
 // with ports, so it only reads the user and the password.
-func parseHosts(scheme, text string) (Target, error) {
+func parseHosts(scheme, text string) (Location, error) {
 	rest, hasSlashes := strings.CutPrefix(text, scheme+"://")
 	authority, path, _ := strings.Cut(rest, "/")
 	user, list := "", authority
@@ -163,38 +163,38 @@ func parseHosts(scheme, text string) (Target, error) {
 	u, err := url.Parse("redis://" + user + "h")
 	switch {
 	case !hasSlashes:
-		return Target{}, fmt.Errorf(errSlashes, scheme)
+		return Location{}, fmt.Errorf(errSlashes, scheme)
 	case strings.Contains(rest, "#"):
-		return Target{}, errFragment
+		return Location{}, errFragment
 	case strings.Contains(rest, "?"):
-		return Target{}, errOptions
+		return Location{}, errOptions
 	case err != nil || strings.Contains(path, "@"):
-		return Target{}, errors.New("is not a URL; " + errEncode)
+		return Location{}, errors.New("is not a URL; " + errEncode)
 	case list == "":
-		return Target{}, errors.New("must have hosts, such as " + example)
+		return Location{}, errors.New("must have hosts, such as " + example)
 	}
 	hosts := strings.Split(list, ",")
 	for i, h := range hosts {
 		if fault := checkHost(h); fault != "" {
-			return Target{}, fmt.Errorf("host %d of %d %s; write HOST:PORT for each, such as %s", i+1, len(hosts), fault, example)
+			return Location{}, fmt.Errorf("host %d of %d %s; write HOST:PORT for each, such as %s", i+1, len(hosts), fault, example)
 		}
 	}
 	master, database, _ := strings.Cut(path, "/")
 	switch {
 	case cluster && path != "":
-		return Target{}, errors.New("must end after the hosts, such as " + example + "; a cluster has no name and no databases")
+		return Location{}, errors.New("must end after the hosts, such as " + example + "; a cluster has no name and no databases")
 	case cluster:
 	case master == "":
-		return Target{}, errors.New("must have the name of the master after the hosts, as the Sentinels know it, such as " + example)
+		return Location{}, errors.New("must have the name of the master after the hosts, as the Sentinels know it, such as " + example)
 	case !masterRule.MatchString(master):
-		return Target{}, errors.New("must have a name of 1 to 64 letters, digits, _ . and - after the hosts, such as " + example)
+		return Location{}, errors.New("must have a name of 1 to 64 letters, digits, _ . and - after the hosts, such as " + example)
 	case !databaseRule.MatchString(database):
-		return Target{}, errors.New("must have nothing but the number of a database after the name, such as " + example + "/0")
+		return Location{}, errors.New("must have nothing but the number of a database after the name, such as " + example + "/0")
 	}
-	t := newTarget(u, database)
-	t.Hosts, t.Cluster, t.Master = hosts, cluster, master
-	t.TLS = strings.HasPrefix(scheme, "rediss+")
-	return t, nil
+	l := newLocation(u, database)
+	l.Hosts, l.Cluster, l.Master = hosts, cluster, master
+	l.TLS = strings.HasPrefix(scheme, "rediss+")
+	return l, nil
 }
 
 // checkHost says what is wrong with one HOST:PORT of a list; empty: nothing.
@@ -220,11 +220,11 @@ func validPort(text string) bool {
 	return err == nil && n > 0 && text == strconv.FormatUint(n, 10)
 }
 
-// newTarget returns what a URL says of the login, and a database that databaseRule has
+// newLocation returns what a URL says of the login, and a database that databaseRule has
 // let through.
-func newTarget(u *url.URL, database string) Target {
-	t := Target{Username: u.User.Username()}
-	t.Password, _ = u.User.Password()
-	t.Database, _ = strconv.Atoi(database) // 0 if it is empty
-	return t
+func newLocation(u *url.URL, database string) Location {
+	l := Location{Username: u.User.Username()}
+	l.Password, _ = u.User.Password()
+	l.Database, _ = strconv.Atoi(database) // 0 if it is empty
+	return l
 }

@@ -9,7 +9,7 @@ import (
 )
 
 func TestParse(t *testing.T) {
-	for url, want := range map[string]Target{
+	for url, want := range map[string]Location{
 		"redis://h":                      {Hosts: []string{"h:6379"}},
 		"redis://h:":                     {Hosts: []string{"h:6379"}},
 		"redis://u:p@h:7000/3":           {Hosts: []string{"h:7000"}, Username: "u", Password: "p", Database: 3},
@@ -151,8 +151,8 @@ func TestParseRefuses(t *testing.T) {
 		if strings.Contains(err.Error(), "hunter") {
 			t.Errorf("%s: shows the password: %v", bad, err)
 		}
-		if diff := cmp.Diff(Target{}, got); diff != "" {
-			t.Errorf("%s: returned a target with the error: %s", bad, diff)
+		if diff := cmp.Diff(Location{}, got); diff != "" {
+			t.Errorf("%s: returned a location with the error: %s", bad, diff)
 		}
 	}
 }

@@ -35,7 +35,7 @@ type ChangeArgs struct {
 	// Windows are those that the change concerns and the Layout assumes to run: of a grant
 	// the limit's, of a reset all that run, of counts the one to set, otherwise none.
 	Windows []quota.Window
-	// Counter is that of the limit to grant to, see Counter; empty: the plan has no such
+	// Counter is that of the limit to grant to, see CounterName; empty: the plan has no such
 	// limit. Only for a grant.
 	Counter string
 	// Keep is how long counts and the audit log are kept, see quota.Window.RetainedUntil.

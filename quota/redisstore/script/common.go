@@ -63,7 +63,7 @@ type Layout struct {
 	// From and Till bound the time in which all windows run that the gateway assumes to
 	// run, to the millisecond.
 	From, Till time.Time
-	// Counters are those whose counts the script returns, see Counter. The first Limits of
+	// Counters are those whose counts the script returns, see CounterName. The first Limits of
 	// them are those of limits, in the plan's order.
 	Counters []string
 	Limits   int

@@ -64,9 +64,9 @@ func leaseField(id string) string { return "lease/" + id }
 // UsedPrefix returns the prefix of the fields with a window's counts by endpoint.
 func UsedPrefix(window string) string { return "used/" + window + "/" }
 
-// Counter returns how the scripts name the counter of a window, of one endpoint or, if
+// CounterName returns how the scripts name the counter of a window, of one endpoint or, if
 // endpoint is empty, of all.
-func Counter(window, endpoint string) string {
+func CounterName(window, endpoint string) string {
 	if endpoint == "" {
 		return window
 	}
