@@ -26,11 +26,27 @@ const (
 	headerWouldBlock = "X-Usage-Would-Block"
 )
 
+// headerShouldRetry is not among them: an upstream that speaks to the same SDKs may send it.
+const headerShouldRetry = "X-Should-Retry"
+
+// maxRetryWait is the longest Retry-After of a 429, in seconds, that a client is left to
+// wait for. SDKs obey the header literally, and would sleep until the end of a month.
+const maxRetryWait = 60
+
+// setRetryAfter sets the Retry-After of a 429. If the wait is long, it also tells the SDKs
+// of OpenAI and others to report the error at once.
+func setRetryAfter(h http.Header, seconds int64) {
+	h.Set("Retry-After", strconv.FormatInt(seconds, 10))
+	if seconds > maxRetryWait {
+		h.Set(headerShouldRetry, "false")
+	}
+}
+
 // usageHeaders are the headers that setUsageHeaders sets, or leaves out.
 var usageHeaders = []string{headerUsage, headerPolicy, headerRateLimit, headerLimit, headerRemaining, headerReset}
 
 // exposedHeaders are those that a script on another origin may read.
-var exposedHeaders = append([]string{trust.HeaderRequestID, "Retry-After", headerWouldBlock}, usageHeaders...)
+var exposedHeaders = append([]string{trust.HeaderRequestID, "Retry-After", headerShouldRetry, headerWouldBlock}, usageHeaders...)
 
 // reportUsage sets the usage headers in h, and records what they say. exceeded is as
 // in setUsageHeaders.

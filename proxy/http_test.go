@@ -180,7 +180,7 @@ func TestCORSHeadersAreTheGateways(t *testing.T) {
 		"usage": r.do(token("u", "one"), "GET", "/usage", nil, origin),
 	} {
 		exposed := strings.ToLower(res.Header.Get("Access-Control-Expose-Headers"))
-		for _, field := range []string{"ratelimit", "ratelimit-policy", "x-ratelimit-remaining", "x-usage", "retry-after", "x-request-id"} {
+		for _, field := range []string{"ratelimit", "ratelimit-policy", "x-ratelimit-remaining", "x-usage", "retry-after", "x-should-retry", "x-request-id"} {
 			if !strings.Contains(exposed, field) {
 				t.Errorf("%s: %s is not exposed: %q", name, field, exposed)
 			}

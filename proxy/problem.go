@@ -178,7 +178,7 @@ func (x *exchange) limitProblem(e *limitError) problem {
 		p.Violated = append(p.Violated, s.Plan.Limits()[i].Name())
 	}
 	x.reportUsage(x.w.Header(), s, refusal.Binding)
-	x.w.Header().Set("Retry-After", strconv.FormatInt(refusal.RetryAfter, 10))
+	setRetryAfter(x.w.Header(), refusal.RetryAfter)
 	return p
 }
 
@@ -202,11 +202,11 @@ func limitDetail(plan string, l quota.Limit, allowance int64) string {
 // do with the plan's limits, so an upgrade would not help.
 func (x *exchange) attemptsProblem(e *attemptsError) problem {
 	plan, usage := e.snapshot.Plan, e.snapshot.Usage(e.user)
-	wait := strconv.FormatInt(int64((e.wait+time.Second-1)/time.Second), 10)
+	wait := int64((e.wait + time.Second - 1) / time.Second)
 	setUsageHeaders(x.w.Header(), e.endpoint, e.snapshot, -1)
-	x.w.Header().Set("Retry-After", wait)
+	setRetryAfter(x.w.Header(), wait)
 	return problem{Type: typeAbnormalUsage, Title: "Too many attempts", Status: http.StatusTooManyRequests,
 		Detail: "The " + plan.Name() + " plan lets you try " + plan.AttemptLimit().String() +
-			", including requests that fail or are refused. This request was not counted. Try again in " + wait + " s.",
+			", including requests that fail or are refused. This request was not counted. Try again in " + strconv.FormatInt(wait, 10) + " s.",
 		Endpoint: e.endpoint, Usage: &usage}
 }
