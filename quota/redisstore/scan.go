@@ -154,12 +154,11 @@ func (sc *scan) yieldUsers(ctx context.Context, keys []string) error {
 
 // readUsers returns the users of some keys, by key, who have something counted.
 func (sc *scan) readUsers(ctx context.Context, r redis.UniversalClient, keys map[string][16]byte) (map[string]quota.UserUsage, error) {
-	prefix := script.UsedPrefix(sc.window.ID)
-	heads, used := map[string]*redis.SliceCmd{}, map[string]*redis.ScanCmd{}
+	heads, firstPages := map[string]*redis.SliceCmd{}, map[string]*redis.ScanCmd{}
 	_, err := r.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for key := range keys {
 			heads[key] = p.HMGet(ctx, key, script.FieldUser, script.FieldPlan, script.FieldClaimed, script.FieldFormat)
-			used[key] = p.HScan(ctx, key, 0, prefix+"*", scanFields)
+			firstPages[key] = p.HScan(ctx, key, 0, sc.usedPrefix()+"*", scanFields)
 		}
 		return nil
 	})
@@ -168,36 +167,52 @@ func (sc *scan) readUsers(ctx context.Context, r redis.UniversalClient, keys map
 	}
 	users := map[string]quota.UserUsage{}
 	for key := range keys {
-		u := quota.UserUsage{Endpoints: map[string]int64{}}
-		for fields, cursor := used[key].Val(); ; {
-			for i := 0; i+1 < len(fields); i += 2 { // a field may come twice
-				if u.Endpoints[strings.TrimPrefix(fields[i], prefix)], err = strconv.ParseInt(fields[i+1], 10, 64); err != nil {
-					return nil, err
-				}
-			}
-			if cursor == 0 {
-				break
-			}
-			if fields, cursor, err = r.HScan(ctx, key, cursor, prefix+"*", scanFields).Result(); err != nil {
-				return nil, err
-			}
+		head := heads[key].Val()
+		user, plan, claimed, format := head[0], head[1], head[2], head[3]
+		u := quota.UserUsage{}
+		if u.Endpoints, err = sc.readEndpoints(ctx, r, key, firstPages[key]); err != nil {
+			return nil, err
 		}
 		for _, n := range u.Endpoints {
 			u.Used += n
 		}
-		head := heads[key].Val()
-		if err := script.CheckFormat(head[3]); err != nil {
+		if err := script.CheckFormat(format); err != nil {
 			return nil, err
 		}
 		if u.Used > 0 {
-			plan, _ := head[1].(string)
-			u.User, _ = head[0].(string)
-			u.ClaimedPlan, _ = head[2].(string)
-			u.Override = parseOverride(plan).ActiveAt(sc.now)
+			override, _ := plan.(string)
+			u.User, _ = user.(string)
+			u.ClaimedPlan, _ = claimed.(string)
+			u.Override = parseOverride(override).ActiveAt(sc.now)
 			users[key] = u
 		}
 	}
 	return users, nil
+}
+
+// usedPrefix is that of the fields with the counts of the window.
+func (sc *scan) usedPrefix() string { return script.UsedPrefix(sc.window.ID) }
+
+// readEndpoints returns what one user has used of each endpoint in the window. It reads the
+// pages after the first one.
+func (sc *scan) readEndpoints(ctx context.Context, r redis.UniversalClient, key string, firstPage *redis.ScanCmd) (map[string]int64, error) {
+	prefix, used := sc.usedPrefix(), map[string]int64{}
+	for fields, cursor := firstPage.Val(); ; {
+		for i := 0; i+1 < len(fields); i += 2 { // a field may come twice
+			n, err := strconv.ParseInt(fields[i+1], 10, 64)
+			if err != nil {
+				return nil, err
+			}
+			used[strings.TrimPrefix(fields[i], prefix)] = n
+		}
+		if cursor == 0 {
+			return used, nil
+		}
+		var err error
+		if fields, cursor, err = r.HScan(ctx, key, cursor, prefix+"*", scanFields).Result(); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // doPatiently makes a call that can be repeated, up to scanTries times: a scan that takes
