@@ -20,9 +20,9 @@ type query struct {
 	// plans are those that may apply to the user. If they are zero, neither the plan nor any
 	// count matters.
 	plans quota.PlanChoice
-	// noCounts: no counts are wanted, and only the windows of periods must run.
-	noCounts bool
-	periods  func(*quota.Plan) []quota.Period // nil: none
+	// periods returns those whose windows must run, for a query that wants no counts; nil: the
+	// counts of the plan are wanted.
+	periods func(*quota.Plan) []quota.Period
 	// at is the time whose counts are wanted; zero: now.
 	at time.Time
 	// appendArgs appends the script's own arguments; nil: it has none. It is called again
@@ -53,16 +53,14 @@ func (o *outcome) fill(s *quota.Snapshot) {
 // layout returns what a query needs of a plan, which may be nil.
 func (s *Store) layout(q *query, p *quota.Plan, at time.Time) *layout {
 	switch {
-	case p != nil && !q.noCounts && q.at.IsZero():
+	case q.periods != nil:
+		return newLayout(s.calendar.WindowsAt(q.periods(p), at), nil, nil)
+	case p == nil:
+		return newLayout(nil, nil, nil)
+	case q.at.IsZero():
 		return s.layouts.forPlan(p, at, s.calendar)
-	case p != nil && !q.noCounts: // in the past, no window has to run
-		return newLayout(nil, p, s.calendar.WindowsAt(p.Periods(), q.at))
 	}
-	var periods []quota.Period
-	if q.periods != nil {
-		periods = q.periods(p)
-	}
-	return newLayout(s.calendar.WindowsAt(periods, at), nil, nil)
+	return newLayout(nil, p, s.calendar.WindowsAt(p.Periods(), q.at)) // in the past, no window has to run
 }
 
 // ask runs a query. It assumes the windows of Redis's time and the user's override, both as

@@ -14,7 +14,7 @@ func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanCh
 	if err := c.Validate(user); err != nil {
 		return quota.Snapshot{}, err
 	}
-	q := query{script: script.Change, user: user, noCounts: true}
+	q := query{script: script.Change, user: user}
 	switch c.Action {
 	case quota.ActionGrant:
 		q.plans = plans // the limit depends on the plan
