@@ -19,8 +19,8 @@ func TestAdminChangesApplyToNextRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	r := newTestGateway(t, setup{store: store, routes: []proxy.Route{{Pattern: "POST /who", Endpoint: "lookup", PlanField: "X-User-Plan"},
-		{Pattern: "GET /who", PlanField: "X-User-Plan"}}})
+	r := newTestGateway(t, setup{store: store, routes: []proxy.Route{{Pattern: "POST /who", Endpoint: "lookup", PlanHeader: "X-User-Plan"},
+		{Pattern: "GET /who", PlanHeader: "X-User-Plan"}}})
 	change := func(c quota.Change) {
 		t.Helper()
 		if _, err := store.ApplyChange(context.Background(), "u", quota.PlanChoice{Claimed: r.plans["one"], ByName: r.plans}, c); err != nil {

@@ -151,7 +151,7 @@ func (x *exchange) serve() (err error) {
 		}
 		// If forward panics before it has settled the reservation.
 		defer x.release(releasedOther)
-	case x.route.PlanField != "":
+	case x.route.PlanHeader != "":
 		x.lookUpPlan()
 	}
 	// Settles the reservation once the upstream's status is known, before the client

@@ -131,11 +131,11 @@ func (f *forwarding) rewriteRequest(r *httputil.ProxyRequest) {
 		h.Del("Connection")
 	}
 	h.Del("Http2-Settings")
-	if f.route.UserField != "" {
-		h.Set(f.route.UserField, headerText(f.user.User))
+	if f.route.UserHeader != "" {
+		h.Set(f.route.UserHeader, headerText(f.user.User))
 	}
-	if f.route.PlanField != "" {
-		h.Set(f.route.PlanField, headerText(f.plan.Name()))
+	if f.route.PlanHeader != "" {
+		h.Set(f.route.PlanHeader, headerText(f.plan.Name()))
 	}
 }
 

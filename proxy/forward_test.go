@@ -15,7 +15,7 @@ import (
 // can set these headers, on any route and in any spelling.
 func TestIdentityHeadersCannotBeForged(t *testing.T) {
 	r := newTestGateway(t, setup{routes: []proxy.Route{
-		{Pattern: "POST /who", Endpoint: "lookup", UserField: "X-User-Id", PlanField: "X-User-Plan"},
+		{Pattern: "POST /who", Endpoint: "lookup", UserHeader: "X-User-Id", PlanHeader: "X-User-Plan"},
 		{Pattern: "POST /open", Public: true},
 	}})
 	lies := []string{"X-User-Id: admin", "x_user_id: admin", "X_USER-Id: admin", "X-User-Plan: enterprise", "x-user_plan: enterprise"}

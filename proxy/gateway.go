@@ -138,7 +138,7 @@ func New(o Options) (*Gateway, error) {
 // headersOfUpstreams returns the headers that tell upstreams about users, on any route.
 func headersOfUpstreams(routes []Route) (names []string) {
 	for _, r := range routes {
-		names = append(names, r.UserField, r.PlanField)
+		names = append(names, r.UserHeader, r.PlanHeader)
 	}
 	return names
 }

@@ -137,7 +137,7 @@ func fuzzExchange(t *testing.T, user, plan string, all, images, used, usedImages
 		user:  jwtauth.Identity{User: user},
 		plan:  p,
 		id:    quota.NewID(),
-		route: &route{Route: Route{UserField: "X-User", PlanField: "X-Plan"}},
+		route: &route{Route: Route{UserHeader: "X-User", PlanHeader: "X-Plan"}},
 	}, p.NewSnapshot(at, counts)
 }
 

@@ -108,7 +108,7 @@ func (f *InFlight) shardOf(user string) *inFlightShard {
 
 // A place is what one request occupies in an InFlight. The zero value occupies nothing.
 type place struct {
-	in            *InFlight
+	owner         *InFlight
 	total, public bool
 	user          string // empty: not counted for a user
 }
@@ -116,13 +116,13 @@ type place struct {
 // leave gives back what the request occupies.
 func (p *place) leave() {
 	if p.public {
-		p.in.removePublic()
+		p.owner.removePublic()
 	}
 	if p.user != "" {
-		p.in.removeUser(p.user)
+		p.owner.removeUser(p.user)
 	}
 	if p.total {
-		p.in.remove()
+		p.owner.remove()
 	}
 }
 
@@ -132,15 +132,15 @@ func (x *exchange) takePlace() error {
 	if x.route.exempt {
 		return nil
 	}
-	x.place.in = x.g.inFlight
+	x.place.owner = x.g.inFlight
 	if x.route.Public {
-		if !x.place.in.tryAddPublic(publicShare(x.g.maxInFlight)) {
+		if !x.place.owner.tryAddPublic(publicShare(x.g.maxInFlight)) {
 			x.g.metrics.overloaded.WithLabelValues("public").Inc()
 			return errPublicInFlight
 		}
 		x.place.public = true
 	}
-	if !x.place.in.tryAdd(x.g.maxInFlight) {
+	if !x.place.owner.tryAdd(x.g.maxInFlight) {
 		x.g.metrics.overloaded.WithLabelValues("total").Inc()
 		return errTotalInFlight
 	}
@@ -154,7 +154,7 @@ func (x *exchange) takeUserPlace() error {
 	if x.route.exempt {
 		return nil
 	}
-	if !x.place.in.tryAddUser(x.user.User, x.g.maxUserInFlight) {
+	if !x.place.owner.tryAddUser(x.user.User, x.g.maxUserInFlight) {
 		x.g.metrics.overloaded.WithLabelValues("per_user").Inc()
 		return errUserInFlight
 	}

@@ -71,12 +71,12 @@ func (x *exchange) takeLingerPlace() bool {
 	if p.user != "" || p.public {
 		return p.total
 	}
-	p.in = x.g.inFlight
-	if p.public = p.in.tryAddPublic(publicShare(x.g.maxInFlight)); !p.public {
+	p.owner = x.g.inFlight
+	if p.public = p.owner.tryAddPublic(publicShare(x.g.maxInFlight)); !p.public {
 		return false
 	}
 	if !p.total {
-		p.total = p.in.tryAdd(x.g.maxInFlight)
+		p.total = p.owner.tryAdd(x.g.maxInFlight)
 	}
 	return p.total
 }

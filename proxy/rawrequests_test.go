@@ -77,7 +77,7 @@ func newRawGateway(t *testing.T) (*testGateway, *strictUpstream) {
 				route := &o.Routes[i]
 				route.Upstream = up
 				if !route.Public {
-					route.UserField, route.PlanField = "X-User-Id", "X-User-Plan"
+					route.UserHeader, route.PlanHeader = "X-User-Id", "X-User-Plan"
 				}
 			}
 		},

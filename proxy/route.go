@@ -35,9 +35,9 @@ type Route struct {
 	// Upgrade lets client and upstream switch to another protocol. Nothing that follows is
 	// metered. Only without an Endpoint.
 	Upgrade bool
-	// UserField and PlanField name the headers that tell the upstream the user and the plan;
+	// UserHeader and PlanHeader name the headers that tell the upstream the user and the plan;
 	// empty: it is not told. A client's headers of these names are removed on all routes.
-	UserField, PlanField string
+	UserHeader, PlanHeader string
 	// DropAuthorization keeps the token from the upstream.
 	DropAuthorization bool
 	// Observe: neither a limit nor the limit of attempts blocks a request, whatever the plan
@@ -50,7 +50,7 @@ func (r *Route) check() error {
 	switch {
 	case r.Endpoint != "" && r.Public:
 		return errors.New("a metered route needs a token")
-	case r.Public && (r.UserField != "" || r.PlanField != ""):
+	case r.Public && (r.UserHeader != "" || r.PlanHeader != ""):
 		return errors.New("without a token there is no user to tell the upstream about")
 	case r.Endpoint != "" && r.Upgrade:
 		return errors.New("what follows a protocol upgrade cannot be metered")

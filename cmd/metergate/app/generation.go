@@ -81,7 +81,7 @@ func (b *builder) gateway(g *generation) (*proxy.Gateway, error) {
 		o.Routes = append(o.Routes, proxy.Route{
 			Pattern: r.Match, Endpoint: r.Endpoint, Public: r.Public, Upstream: g.upstreams[r.Upstream], UpstreamName: r.Upstream,
 			Timeout: r.Timeout, MaxBody: r.MaxBody, StripPrefix: r.StripPrefix, Upgrade: r.Upgrade,
-			UserField: r.UserHeader, PlanField: r.PlanHeader, DropAuthorization: r.DropAuthorization,
+			UserHeader: r.UserHeader, PlanHeader: r.PlanHeader, DropAuthorization: r.DropAuthorization,
 			Observe: r.Observe,
 		})
 	}
