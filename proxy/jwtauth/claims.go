@@ -95,7 +95,7 @@ func (c claims) lookUp(path []string) (value any, found bool) {
 }
 
 // readUser returns the user that the token is for.
-func (c claims) readUser(path []string) (string, error) {
+func (c claims) readUser(path []string) (string, *Error) {
 	v, ok := c.lookUp(path)
 	if !ok {
 		return "", errNoUser
@@ -108,7 +108,7 @@ func (c claims) readUser(path []string) (string, error) {
 }
 
 // readPlan returns the token's plan, "" if it has none.
-func (c claims) readPlan(path []string) (string, error) {
+func (c claims) readPlan(path []string) (string, *Error) {
 	v, ok := c.lookUp(path)
 	if !ok {
 		return "", nil

@@ -199,7 +199,7 @@ func TestVerifyChecksIssuerAndAudience(t *testing.T) {
 			o := goodOptions()
 			o.Issuer, o.Audience = c.issuer, c.audience
 			_, err := newVerifier(t, o).Verify(request("Bearer " + sign(hs256, `{"sub":"u",`+expires+`,`+c.claims+`}`)))
-			if got, _ := err.(*Error); got != c.want {
+			if got, _ := reasonOf(err).(*Error); got != c.want {
 				t.Errorf("got error %v, want: %v", err, c.want)
 			}
 		})

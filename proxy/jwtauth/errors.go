@@ -8,7 +8,8 @@ import (
 )
 
 // An Error says why a request has no identity. Its text is one of a few fixed ones, which
-// clients may see: it holds nothing of the token, of a key or of a library's message.
+// clients may see: it holds nothing of the token, of a key or of a library's message. What was
+// compared is in a refusal, which wraps an Error.
 type Error struct {
 	code   string // of RFC 6750, section 3.1; empty if no token was sent
 	reason string // goes into a quoted string, so it has no " and no \

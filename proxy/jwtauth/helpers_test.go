@@ -12,6 +12,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net/http"
 	"strings"
@@ -94,6 +95,15 @@ func request(fields ...string) *http.Request {
 	return r
 }
 
+// reasonOf returns the *Error of a refused token, and any other error as it is.
+func reasonOf(err error) error {
+	var reason *Error
+	if errors.As(err, &reason) {
+		return reason
+	}
+	return err
+}
+
 // wantVerify verifies a request and compares the identity, or the error if want is not nil.
 func wantVerify(t *testing.T, v *Verifier, r *http.Request, id Identity, want *Error) {
 	t.Helper()
@@ -106,7 +116,7 @@ func wantVerify(t *testing.T, v *Verifier, r *http.Request, id Identity, want *E
 		}
 		return
 	}
-	if e, ok := err.(*Error); !ok || e != want {
+	if reasonOf(err) != error(want) {
 		t.Errorf("got error %v, want: %v", err, want)
 	}
 	if got != (Identity{}) {

@@ -182,7 +182,7 @@ func verifierOf(t *testing.T, s *KeySet) *Verifier {
 func verifyToken(v *Verifier, token string) any {
 	id, err := v.Verify(request("Bearer " + token))
 	if err != nil {
-		return err
+		return reasonOf(err)
 	}
 	return id.User
 }

@@ -69,7 +69,7 @@ func TestVerifyChecksTimesWithLeeway(t *testing.T) {
 			o := goodOptions()
 			o.Leeway, o.Now = c.leeway, func() time.Time { return noon.Add(c.at) }
 			_, err := newVerifier(t, o).Verify(request("Bearer " + sign(hs256, `{"sub":"u",`+c.claims+`}`)))
-			if got, _ := err.(*Error); got != c.want {
+			if got, _ := reasonOf(err).(*Error); got != c.want {
 				t.Errorf("got error %v, want: %v", err, c.want)
 			}
 		})

@@ -35,6 +35,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -102,6 +103,10 @@ type Verifier struct {
 	user, plan []string // the paths of their claims
 	now        func() time.Time
 	cache      *cache
+	options    struct { // for the log
+		Algorithms             []string
+		Type, Issuer, Audience string
+	}
 }
 
 // New returns a Verifier. It copies what o refers to. Errors: no algorithm, an algorithm that
@@ -141,15 +146,19 @@ func New(o Options) (*Verifier, error) {
 	if o.Audience != "" { // WithAudience("") would require the claim
 		checks = append(checks, jwt.WithAudience(o.Audience))
 	}
-	return &Verifier{
+	verifier := &Verifier{
 		schemes: s, keys: o.KeySet, typ: fullType(o.Type), validator: jwt.NewValidator(checks...), leeway: o.Leeway,
 		user: user, plan: plan, now: o.Now, cache: new(cache),
-	}, nil
+	}
+	verifier.options.Algorithms = slices.Clone(o.Algorithms)
+	verifier.options.Type, verifier.options.Issuer, verifier.options.Audience = o.Type, o.Issuer, o.Audience
+	return verifier, nil
 }
 
 // Verify returns who sent r, by the token in its Authorization header. It reads no other
 // header and does not change r. If the KeySet has to fetch keys for the token, Verify waits
-// for at most 50 ms. Errors are an *Error, which is the reason for a 401, and ErrNoKeys. The
+// for at most 50 ms. Errors are ErrNoKeys, and those that are or wrap an *Error, which is the
+// reason for a 401; their own text also says what was compared, for the operator alone. The
 // Identity is then zero.
 func (v *Verifier) Verify(r *http.Request) (Identity, error) {
 	token, err := bearerToken(r.Header["Authorization"])
@@ -179,14 +188,15 @@ func (v *Verifier) verify(ctx context.Context, token string) (*verdict, error) {
 		return nil, err
 	}
 	if err := v.validator.Validate(c); err != nil {
-		return nil, fromValidator(err)
+		return nil, v.explainClaims(fromValidator(err), c)
 	}
 	d := new(verdict)
-	if d.id.User, err = c.readUser(v.user); err != nil {
-		return nil, err
+	var refused *Error
+	if d.id.User, refused = c.readUser(v.user); refused != nil {
+		return nil, explainPath(refused, c, "user", v.user)
 	}
-	if d.id.Plan, err = c.readPlan(v.plan); err != nil {
-		return nil, err
+	if d.id.Plan, refused = c.readPlan(v.plan); refused != nil {
+		return nil, explainPath(refused, c, "plan", v.plan)
 	}
 	exp, err := c.GetExpirationTime()
 	if err != nil {
@@ -246,15 +256,15 @@ func (v *Verifier) signedClaims(ctx context.Context, token string) (claims, erro
 		return nil, errCritical
 	}
 	if !v.hasType(header) {
-		return nil, errType
+		return nil, because(errType, "typ is %s; auth.jwt.type is %q", shown(header["typ"]), v.options.Type)
 	}
 	alg, _ := header["alg"].(string)
 	s, ok := v.schemes[alg]
 	if !ok {
-		return nil, errSignature
+		return nil, v.explainAlgorithm(header["alg"])
 	}
 	if err := v.checkSignature(ctx, header, s, token[:strings.LastIndexByte(token, '.')], decoded[2]); err != nil {
-		return nil, err
+		return nil, v.explainKey(err, header, s)
 	}
 	c, err := decodeObject(decoded[1])
 	if err != nil {
