@@ -23,8 +23,11 @@ var (
 
 // checkForwardable refuses what must not reach an upstream, before anything is
 // reserved. It reports whether client and route agree to switch protocols. Errors:
-// errBodyTooLarge, errUpgradeRefused.
+// errLoop, errBodyTooLarge, errUpgradeRefused.
 func (x *exchange) checkForwardable() (upgrade bool, err error) {
+	if x.g.via.isIn(x.in.Header) {
+		return false, errLoop
+	}
 	if x.in.ContentLength > x.route.MaxBody {
 		return false, errBodyTooLarge
 	}
@@ -131,6 +134,7 @@ func (f *forwarding) rewriteRequest(r *httputil.ProxyRequest) {
 		h.Del("Connection")
 	}
 	h.Del("Http2-Settings")
+	f.g.via.addTo(h, r.In)
 	if f.route.UserHeader != "" {
 		h.Set(f.route.UserHeader, headerText(f.user.User))
 	}

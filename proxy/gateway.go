@@ -72,6 +72,7 @@ type Gateway struct {
 	proxies     trust.Proxies
 	untrusted   trust.UntrustedHeaders
 	upgradeURL  string
+	via         via
 	cors        *cors.Cors // nil: off
 	streams     *Streams
 
@@ -98,6 +99,7 @@ func New(o Options) (*Gateway, error) {
 		proxies:         o.TrustedProxies,
 		untrusted:       trust.NewUntrustedHeaders(headersOfUpstreams(o.Routes)...),
 		upgradeURL:      o.UpgradeURL,
+		via:             newVia(),
 		streams:         o.Streams,
 		inFlight:        o.InFlight,
 		maxInFlight:     cmp.Or(o.MaxInFlight, 10_000),

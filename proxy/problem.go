@@ -133,6 +133,8 @@ func (x *exchange) problemOf(err error) problem {
 		return capacityProblem(h, retryShortly, "Usage cannot be checked at the moment. Try again shortly.")
 	case errors.Is(err, upstream.ErrNoTarget):
 		return capacityProblem(h, retryShortly, "The service is not available at the moment. The request was not counted.")
+	case errors.Is(err, errLoop): // RFC 5842 section 7.2
+		return plainProblem(http.StatusLoopDetected, "The request has come back to the gateway that forwarded it. The request was not counted.")
 	case errors.Is(err, errUpstreamTimeout):
 		return plainProblem(http.StatusGatewayTimeout, "The service did not answer in time. The request was not counted.")
 	case errors.Is(err, errClientGone):
