@@ -83,7 +83,8 @@ export interface UsageClientOptions {
   baseUrl?: string | URL;
   /**
    * Returns the token of the user who is signed in, or null. It is called for each request,
-   * so it should be fast. `refresh` is true if the last token was refused or has expired.
+   * so it should be fast. Whose token it is, the gateway says: until it has answered, a token
+   * that may be another user's makes the state null. `refresh` is true if the last token was refused or has expired.
    * Without getToken no Authorization header is sent.
    */
   getToken?: (options: { refresh: boolean }) => string | null | undefined | Promise<string | null | undefined>;
@@ -116,7 +117,10 @@ export class UsageClient extends EventTarget {
   subscribe: (fn: (state: UsageState | null) => void) => () => void;
   /** Asks the gateway now, with the current token. Never rejects; see `stale`. */
   refresh: () => Promise<UsageState | null>;
-  /** A drop-in for window.fetch: adds the token to calls to the gateway and shows them as pending. */
+  /**
+   * A drop-in for window.fetch: adds the token to calls to the gateway and shows them as
+   * pending. A call that has an Authorization header passes through: it may be another user's.
+   */
   fetch: typeof globalThis.fetch;
   /** Ends streams, timers and subscriptions. `fetch` still works. */
   close: () => void;

@@ -23,6 +23,40 @@ function runGuarded(fn) {
   }
 }
 
+// src/client/identity.js
+function identityOf({ user, org = null, plan }) {
+  return { user, org, plan };
+}
+function sameUser(a, b) {
+  return a.user === b.user && a.org === b.org;
+}
+function isRefreshOf({ user, org }, known, token) {
+  if (known === token) return true;
+  const [before, after] = [textClaims(known), textClaims(token)];
+  return [user, org].every((value) => {
+    if (value === null) return true;
+    const places = [...before].filter(([, text]) => text === value);
+    return places.length > 0 && places.every(([place]) => after.get(place) === value);
+  });
+}
+function textClaims(token) {
+  const texts = /* @__PURE__ */ new Map();
+  const collect = (value, path) => {
+    if (typeof value === "string") texts.set(JSON.stringify(path), value);
+    else if (value && typeof value === "object") {
+      for (const name of Object.keys(value)) collect(value[name], [...path, name]);
+    }
+  };
+  try {
+    const payload = (token ?? "").split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
+    const bytes = Uint8Array.from(atob(payload), (c) => c.charCodeAt(0));
+    collect(JSON.parse(new TextDecoder().decode(bytes)), []);
+  } catch {
+    texts.clear();
+  }
+  return texts;
+}
+
 // src/client/numbers.js
 function isUsage(value) {
   return typeof value?.used === "number" && typeof value.as_of === "string" && typeof value.period === "object";
@@ -51,7 +85,8 @@ var Numbers = class {
     this.source = source;
     this.#heldBackSince = 0;
     const floor = this.#floor;
-    if (floor && (usage.used >= floor.used || usage.period.start !== floor.start)) this.dropFloor();
+    const sameLimit = usage.period.start === floor?.start && usage.plan === known?.plan;
+    if (floor && (usage.used >= floor.used || !sameLimit)) this.dropFloor();
     return true;
   }
   forget() {
@@ -174,7 +209,7 @@ var CallFetcher = class {
     this.#core = core;
   }
   async fetch(input, init) {
-    const { closed, pending, requests, send, tabs } = this.#core;
+    const { closed, pending, requests, send } = this.#core;
     const request = typeof input === "object" && input && "headers" in input ? input : null;
     let url;
     try {
@@ -182,25 +217,21 @@ var CallFetcher = class {
     } catch {
     }
     if (!url || !this.#isOfGateway(url)) return send(input, init);
-    const call = `${(init?.method ?? request?.method ?? "GET").toUpperCase()} ${url.pathname}`;
-    const counts = !this.#isUsageAPI(url) && !this.#unmetered.has(call) && !closed.aborted;
-    if (counts) pending.add(1);
-    let settled = false;
-    let session = tabs.session;
+    const headers = new Headers(init?.headers ?? request?.headers);
+    if (headers.has("Authorization")) return send(input, init);
+    const route = `${(init?.method ?? request?.method ?? "GET").toUpperCase()} ${url.pathname}`;
+    const counts = !this.#isUsageAPI(url) && !this.#unmetered.has(route) && !closed.aborted;
+    const { token, session } = await unlessAborted(requests.token(false), init?.signal ?? request?.signal);
+    if (token) headers.set("Authorization", `Bearer ${token}`);
+    let call = counts && session ? pending.begin() : null;
     try {
-      const headers = new Headers(init?.headers ?? request?.headers);
-      if (!headers.has("Authorization")) {
-        const signal = init?.signal ?? request?.signal;
-        const token = await unlessAborted(requests.token(false), signal);
-        if (token) headers.set("Authorization", `Bearer ${token}`);
-        session = tabs.session;
-      }
       const response = await send(input, { ...init, headers });
-      settled = true;
-      runGuarded(() => this.#readResponse(call, counts, response, session));
+      const answered = call;
+      call = null;
+      runGuarded(() => this.#readResponse(route, answered, response, session));
       return response;
     } finally {
-      if (counts && !settled) pending.add(-1);
+      if (call) pending.end(call);
     }
   }
   #isOfGateway(url) {
@@ -211,19 +242,19 @@ var CallFetcher = class {
     const path = url.pathname.slice(this.#core.base.pathname.length);
     return path === "usage" || path.startsWith("usage/");
   }
-  #readResponse(call, counts, response, session) {
-    const { pending, requests, state, tabs } = this.#core;
+  #readResponse(route, call, response, session) {
+    const { getToken, pending, requests, state, tabs } = this.#core;
     const ours = (!response.redirected || this.#isOfGateway(new URL(response.url))) && session === tabs.session;
     const header = ours ? response.headers.get("X-Usage") : null;
     const [, used, limit] = /^(\d+)\/(\d+|unlimited)$/.exec(header ?? "") ?? [];
     if (used !== void 0) {
       this.#sawUsageHeader = true;
-      this.#unmetered.delete(call);
-      if (response.ok) state.numbers.raiseFloor(Number(used), limit === "unlimited" ? null : Number(limit));
+      this.#unmetered.delete(route);
+      if (response.ok && getToken) state.numbers.raiseFloor(Number(used), limit === "unlimited" ? null : Number(limit));
     } else if (response.ok && this.#sawUsageHeader && this.#unmetered.size < 100) {
-      this.#unmetered.add(call);
+      this.#unmetered.add(route);
     }
-    if (counts) pending.add(-1);
+    if (call) pending.end(call);
     if (response.ok && state.connection !== "live") requests.refreshSoon(50);
     if (ours && response.status === 429 && response.headers.get("Content-Type")?.startsWith("application/problem+json")) {
       this.#readRefusal(response.clone(), session).catch(() => {
@@ -234,13 +265,15 @@ var CallFetcher = class {
     const { state, tabs } = this.#core;
     const problem = await response.json();
     if (!String(problem.type).endsWith(QUOTA_EXCEEDED) || session !== tabs.session) return;
+    const usage = isUsage(problem.usage) ? problem.usage : null;
+    if (usage && session?.identity && !sameUser(identityOf(usage), session.identity)) return;
     state.refuse({
       endpoint: problem.endpoint ?? null,
       violated: problem["violated-policies"] ?? [],
       detail: problem.detail ?? "",
       upgrade_url: problem.upgrade_url ?? null,
       retry_after: Number(response.headers.get("Retry-After")) || null
-    }, isUsage(problem.usage) ? problem.usage : null);
+    }, usage, session);
   }
 };
 
@@ -307,45 +340,6 @@ var Poller = class {
   }
 };
 
-// src/client/identity.js
-var VOLATILE_CLAIMS = /* @__PURE__ */ new Set([
-  "exp",
-  "iat",
-  "nbf",
-  "jti",
-  "auth_time",
-  "nonce",
-  "sid",
-  "at_hash",
-  "c_hash",
-  "session_state",
-  "uti",
-  "rh",
-  "aio"
-]);
-function identify(token) {
-  if (!token) return { key: "none", user: "" };
-  try {
-    const payload = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
-    const bytes = Uint8Array.from(atob(payload), (c) => c.charCodeAt(0));
-    const claims = JSON.parse(new TextDecoder().decode(bytes));
-    const lasting = Object.keys(claims).filter((name) => !VOLATILE_CLAIMS.has(name)).sort();
-    const key = `jwt-${hash(JSON.stringify(lasting.map((name) => [name, claims[name]])))}`;
-    return { key, user: typeof claims.sub === "string" ? claims.sub : null };
-  } catch {
-    return { key: `opaque-${hash(token)}`, user: null };
-  }
-}
-function hash(text) {
-  let [a, b] = [2166136261, 16777619];
-  for (let i = 0; i < text.length; i++) {
-    const c = text.charCodeAt(i);
-    a = Math.imul(a ^ c, 16777619);
-    b = Math.imul(b ^ c ^ a >>> 13, 1540483477);
-  }
-  return (a >>> 0).toString(36) + (b >>> 0).toString(36);
-}
-
 // src/client/requests.js
 var Unauthorized = class extends Error {
 };
@@ -358,58 +352,61 @@ function problemOf(error) {
 var Requests = class {
   #core;
   #refreshTimer;
+  // getToken has been called so often, and this call of it is the last that has answered.
+  #asked = 0;
+  #answered = 0;
   constructor(core) {
     this.#core = core;
   }
   async token(refresh) {
     const { getToken, tabs } = this.#core;
+    const asked = ++this.#asked;
     const token = getToken ? await getToken({ refresh }) || null : null;
-    tabs.useIdentity(identify(token));
-    return token;
+    if (asked > this.#answered) {
+      this.#answered = asked;
+      tabs.useToken(token);
+    }
+    return { token, session: tabs.session?.token === token ? tabs.session : null };
   }
-  async send(path, signal, { accept = "application/json", refresh = false, onToken = () => {
-  } } = {}) {
+  async send(path, signal, { accept = "application/json", refresh = false, first } = {}) {
     const { base, getToken, send } = this.#core;
     const url = new URL(path, base);
     const sendWith = (token2) => {
       signal.throwIfAborted();
-      onToken();
       const headers = { Accept: accept, ...token2 && { Authorization: `Bearer ${token2}` } };
       return send(url, { headers, signal, cache: "no-store" });
     };
     const askToken = (again) => unlessAborted(this.token(again).catch((cause) => {
       throw new TokenError("getToken", { cause });
     }), signal);
-    const token = await askToken(refresh);
+    let { token, session } = first ? { token: first.token, session: first } : await askToken(refresh);
     if (getToken && !token) throw new Unauthorized();
     let response = await sendWith(token);
     if (response.status === 401 && getToken) {
       response.body?.cancel();
       const another = await askToken(true);
-      if (!another || another === token) throw new Unauthorized();
-      response = await sendWith(another);
+      if (!another.token || another.token === token) throw new Unauthorized();
+      ({ token, session } = another);
+      response = await sendWith(token);
     }
     if (response.status === 401) {
       response.body?.cancel();
       throw new Unauthorized();
     }
-    return response;
+    return { response, session };
   }
-  async read(signal) {
-    const { state, tabs, timing } = this.#core;
+  async read(signal, first) {
+    const { tabs, timing } = this.#core;
     const limit = startDeadline(signal, timing.firstEvent);
     try {
-      let session;
-      const response = await this.send("usage", limit.signal, { onToken: () => {
-        session = tabs.session;
-      } });
+      const { response, session } = await this.send("usage", limit.signal, { first });
       if (!response.ok) {
         response.body?.cancel();
         return "unavailable";
       }
       const usage = await response.json();
       if (!isUsage(usage)) return "unavailable";
-      if (!signal.aborted && session === tabs.session) state.learn(usage, "read");
+      if (!signal.aborted) tabs.learn(session, usage, "read");
       return null;
     } catch (error) {
       return problemOf(error);
@@ -495,7 +492,8 @@ var Follower = class {
     let began = 0;
     let told = false;
     try {
-      const response = await requests.send("usage/stream", limit.signal, { accept: "text/event-stream", refresh });
+      const { response, session: answered } = await requests.send("usage/stream", limit.signal, { accept: "text/event-stream", refresh });
+      if (answered !== session) return end;
       if (!response.ok || !response.body || !response.headers.get("Content-Type")?.startsWith("text/event-stream")) {
         end.retryAfter = Math.min(600, Number(response.headers.get("Retry-After")) || 0) * 1e3;
         end.problem = "unavailable";
@@ -513,7 +511,7 @@ var Follower = class {
             poller.stop();
             state.goLive();
           }
-          state.learn(usage, "stream");
+          tabs.learn(session, usage, "stream");
         } else if (type === "end") {
           end.reason = JSON.parse(data).reason;
         }
@@ -550,22 +548,39 @@ var Follower = class {
 
 // src/client/pending.js
 var PendingCalls = class {
-  mine = 0;
+  #calls = /* @__PURE__ */ new Set();
+  // How often the user has changed. Calls of the previous user are not shown to the next.
+  #era = 0;
   #others = /* @__PURE__ */ new Map();
   #timer;
   #core;
   constructor(core) {
     this.#core = core;
   }
+  get mine() {
+    let count = 0;
+    for (const call of this.#calls) if (call.era === this.#era) count++;
+    return count;
+  }
   total() {
     let sum = this.mine;
     for (const { count } of this.#others.values()) sum += count;
     return sum;
   }
-  add(n) {
-    this.mine += n;
+  begin() {
+    const call = { era: this.#era };
+    this.#calls.add(call);
     this.tell();
     this.#core.state.publish();
+    return call;
+  }
+  end(call) {
+    this.#calls.delete(call);
+    this.tell();
+    this.#core.state.publish();
+  }
+  userChanged() {
+    this.#era++;
   }
   tell() {
     this.#core.tabs.session?.post({ type: "pending", id: this.#core.id, count: this.mine });
@@ -587,12 +602,12 @@ var PendingCalls = class {
   }
   #watch() {
     clearInterval(this.#timer);
-    if (!this.mine && !this.#others.size || this.#core.closed.aborted) return;
+    if (!this.#calls.size && !this.#others.size || this.#core.closed.aborted) return;
     this.#timer = setInterval(() => {
       for (const [id, { at }] of this.#others) {
         if (Date.now() - at > 9e4) this.#others.delete(id);
       }
-      if (this.mine) this.tell();
+      if (this.#calls.size) this.tell();
       else this.#watch();
       this.#core.state.publish();
     }, 2e4);
@@ -625,22 +640,22 @@ var State = class {
       this.#subscribers.delete(subscriber);
     };
   }
-  learn(usage, source, { tell = true, keepRefused = false } = {}) {
+  learn(usage, source, { keepRefused = false } = {}) {
     const accepted = this.numbers.accept(usage, source);
     if (accepted && !keepRefused && this.#refused && admits(usage, this.#refused.endpoint)) this.#refused = null;
-    if (tell) this.#core.tabs.tellUsage();
     this.publish();
+    return accepted;
   }
-  refuse(refusal, usage) {
+  refuse(refusal, usage, session) {
     this.#refused = refusal;
-    if (usage) this.learn(usage, "read", { keepRefused: true });
+    if (usage) this.#core.tabs.learn(session, usage, "read", { keepRefused: true });
     else this.publish();
     if (this.current) this.#dispatch("usage-exceeded", { ...this.current, ...refusal });
   }
-  identityChanged(sameUser) {
+  forgetUser() {
     this.#refused = null;
     this.numbers.dropFloor();
-    if (!sameUser) this.numbers.forget();
+    this.numbers.forget();
     this.publish();
   }
   setConnection(connection, problem = null) {
@@ -691,19 +706,24 @@ var Session = class {
   leading = false;
   // Whether the next turn takes the lock from its holder.
   steal = false;
-  constructor(key, user, name) {
-    this.key = key;
-    this.user = user;
-    this.name = name;
-    if (name && globalThis.navigator?.locks && typeof BroadcastChannel === "function") {
-      try {
-        this.channel = new BroadcastChannel(name);
-      } catch {
-      }
-    }
+  // Whom the gateway counts for.
+  identity = null;
+  // Of the channel and the lock.
+  name = "";
+  constructor(token) {
+    this.token = token;
   }
   get signal() {
     return this.#controller.signal;
+  }
+  share(identity, gateway) {
+    this.identity = identity;
+    this.name = `metergate-usage ${gateway} ${JSON.stringify([identity.user, identity.org, identity.plan])}`;
+    if (!globalThis.navigator?.locks || typeof BroadcastChannel !== "function") return;
+    try {
+      this.channel = new BroadcastChannel(this.name);
+    } catch {
+    }
   }
   post(message) {
     try {
@@ -760,6 +780,10 @@ var Session = class {
 // src/client/tabs.js
 var Tabs = class {
   session = null;
+  // The session before, after the present one has ended.
+  #last = null;
+  // How often in a row the gateway has not named the user.
+  #failures = 0;
   #graceTimer;
   #core;
   constructor(core) {
@@ -780,28 +804,75 @@ var Tabs = class {
     const session = this.session;
     if (!session) return;
     this.session = null;
+    this.#last = session;
     session.post({ type: "left", id: this.#core.id });
     session.end();
     this.#core.pending.clearOthers();
   }
-  useIdentity({ key, user }) {
-    const { base, closed, getToken, pending, requests, state, timing } = this.#core;
-    if (closed.aborted || this.session?.key === key) return;
+  useToken(token) {
+    if (this.#core.closed.aborted) return;
     if (typeof document === "undefined") return;
-    const before = this.session;
+    const before = this.session ?? this.#last;
+    const identity = before?.identity ?? null;
+    const same = before?.token === token || identity && isRefreshOf(identity, before?.token ?? null, token);
+    if (this.session && same) {
+      this.session.token = token;
+      return;
+    }
     this.endSession();
-    if (before) state.identityChanged(before.user !== null && before.user === user);
-    const shared = key !== "none" || !getToken;
-    const session = this.session = new Session(key, user, shared ? `metergate-usage ${base.href} ${key}` : null);
+    if (before && !same) this.#forgetUser();
+    this.#begin(token, same ? identity : null);
+  }
+  #forgetUser() {
+    this.#core.pending.userChanged();
+    this.#core.state.forgetUser();
+  }
+  #begin(token, identity) {
+    const session = this.session = new Session(token);
+    if (identity) this.#share(session, identity);
+    else this.#identify(session);
+  }
+  async #identify(session) {
+    const { requests, state, timing } = this.#core;
+    for (let first = session; ; first = void 0) {
+      await untilVisible(session.signal);
+      if (session.signal.aborted || session.identity) return;
+      const problem = await requests.read(session.signal, first);
+      if (session.signal.aborted || session.identity) return;
+      if (problem) state.setConnection("offline", problem);
+      await session.nap(backoff(timing, ++this.#failures), session.signal);
+    }
+  }
+  #share(session, identity) {
+    const { base, pending } = this.#core;
+    this.#failures = 0;
+    session.share(identity, base.href);
     if (session.channel) {
       session.channel.onmessage = (e) => this.#hear(session, e.data);
       session.post({ type: "hello" });
-      session.after(timing.impatience, () => {
-        if (!state.numbers.usage && !document.hidden) requests.read(session.signal);
-      });
     }
     if (pending.mine) pending.tell();
+    session.wake();
     this.#takeTurns(session);
+  }
+  learn(session, usage, source, options) {
+    if (session !== this.session) return;
+    const identity = identityOf(usage);
+    if (session && !session.identity) this.#share(session, identity);
+    if (session?.identity && !sameUser(session.identity, identity)) {
+      this.#forgetUser();
+      this.#move(session, identity);
+    }
+    const accepted = this.#core.state.learn(usage, source, options);
+    if (accepted && !usage.stale && this.session?.identity && this.session.identity.plan !== identity.plan) {
+      this.#move(this.session, identity);
+    }
+    this.#tellUsage();
+  }
+  #move(session, identity) {
+    if (session.leading) session.post({ type: "moved" });
+    this.endSession();
+    this.#begin(session.token, identity);
   }
   async #takeTurns(session) {
     const locks = globalThis.navigator?.locks;
@@ -876,19 +947,23 @@ var Tabs = class {
     }, "leader");
   }
   #hear(session, message) {
-    const { pending, state } = this.#core;
-    if (session !== this.session || !message) return;
+    const { pending, requests, state } = this.#core;
+    if (session !== this.session || !session.identity || !message) return;
+    const usage = isUsage(message.usage) && sameUser(identityOf(message.usage), session.identity) ? message.usage : null;
     if (message.lead) {
       this.#watchLeader(session);
       if (!session.leading) {
-        if (isUsage(message.usage)) state.learn(message.usage, message.source, { tell: false });
+        if (usage) state.learn(usage, message.source);
         state.setConnection(message.connection, message.problem);
       }
       return;
     }
     switch (message.type) {
       case "usage":
-        if (isUsage(message.usage)) state.learn(message.usage, message.source, { tell: false });
+        if (usage) state.learn(usage, message.source);
+        break;
+      case "moved":
+        requests.read(session.signal);
         break;
       case "hello":
         if (session.leading) session.post(this.report(state.connection));
@@ -905,7 +980,7 @@ var Tabs = class {
         this.#pauseUnlessWatched();
     }
   }
-  tellUsage() {
+  #tellUsage() {
     const { session } = this;
     const { connection, numbers } = this.#core.state;
     if (session?.leading) session.post(this.report(connection));

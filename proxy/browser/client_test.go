@@ -37,6 +37,8 @@ func TestClient(t *testing.T) {
 		{"hidden tabs", testHiddenTabsPause},
 		{"user changes", testUserChanges},
 		{"late answers of the previous user", testLateAnswersOfPreviousUser},
+		{"late token of the previous user", testLateTokenOfPreviousUser},
+		{"user changes behind a cached page", testUserChangesBehindCachedPage},
 		{"close", testCloseEndsEverything},
 		{"page without Web Locks", testPageWithoutLocks},
 		{"meter", testMeterShowsState},

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ type fakeGateway struct {
 	*httptest.Server
 	mu      sync.Mutex
 	used    int
+	usedBy  map[string]int // by user, instead of used
 	extra   map[string]any // replace members of the usage object
 	changed chan struct{}  // closed at each change
 	open    int            // streams that are open
@@ -47,7 +49,7 @@ func newFakeGateway(t testing.TB) *fakeGateway {
 	for _, name := range []string{"client.js", "meter.js"} {
 		mux.HandleFunc("/usage/"+name, func(w http.ResponseWriter, r *http.Request) { browser.Serve(w, r, name) })
 	}
-	mux.HandleFunc("/usage", g.answer(func(w http.ResponseWriter, r *http.Request) { w.Write(g.usage()) }))
+	mux.HandleFunc("/usage", g.answer(func(w http.ResponseWriter, r *http.Request) { w.Write(g.usageFor(r)) }))
 	mux.HandleFunc("/usage/stream", g.answer(g.stream))
 	mux.HandleFunc("/api/", g.answer(func(w http.ResponseWriter, r *http.Request) {}))
 	g.Server = httptest.NewServer(mux)
@@ -70,23 +72,45 @@ func (g *fakeGateway) answer(h http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// usage returns the usage object as JSON.
-func (g *fakeGateway) usage() []byte {
+// usage returns the usage object of alice as JSON.
+func (g *fakeGateway) usage() []byte { return g.usageOf("alice", "free") }
+
+// usageFor returns the usage object of the user and the plan that the token of a request
+// names, or of alice.
+func (g *fakeGateway) usageFor(r *http.Request) []byte {
+	claims := struct{ Sub, Plan string }{"alice", "free"}
+	if parts := strings.Split(r.Header.Get("Authorization"), "."); len(parts) == 3 {
+		payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+		if err == nil {
+			err = json.Unmarshal(payload, &claims)
+		}
+		if err != nil {
+			panic(err)
+		}
+	}
+	return g.usageOf(claims.Sub, claims.Plan)
+}
+
+func (g *fakeGateway) usageOf(user, plan string) []byte {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	used, ok := g.usedBy[user]
+	if !ok {
+		used = g.used
+	}
 	status := "ok"
 	switch {
-	case g.used >= 100:
+	case used >= 100:
 		status = "blocked"
-	case g.used >= 80:
+	case used >= 80:
 		status = "warning"
 	}
 	u := map[string]any{
-		"user": "u-17", "plan": "free", "used": g.used, "limit": 100, "remaining": max(0, 100-g.used),
-		"in_flight": 0, "percent": g.used, "status": status, "allowed": g.used < 100,
+		"user": user, "plan": plan, "used": used, "limit": 100, "remaining": max(0, 100-used),
+		"in_flight": 0, "percent": used, "status": status, "allowed": used < 100,
 		"period":    map[string]any{"per": "month", "start": "2026-11-01T00:00:00Z", "end": "2126-12-01T00:00:00Z"},
-		"endpoints": map[string]any{"analyze": map[string]any{"used": g.used}, "report": map[string]any{"used": 0}},
-		"limits":    []any{map[string]any{"name": "month", "per": "month", "used": g.used, "limit": 100, "remaining": max(0, 100-g.used), "resets_at": "2126-12-01T00:00:00Z"}},
+		"endpoints": map[string]any{"analyze": map[string]any{"used": used}, "report": map[string]any{"used": 0}},
+		"limits":    []any{map[string]any{"name": "month", "per": "month", "used": used, "limit": 100, "remaining": max(0, 100-used), "resets_at": "2126-12-01T00:00:00Z"}},
 		"stale":     false, "as_of": time.Now().UTC().Format("2006-01-02T15:04:05.000Z07:00"),
 	}
 	maps.Copy(u, g.extra)
@@ -148,7 +172,7 @@ func (g *fakeGateway) stream(w http.ResponseWriter, r *http.Request) {
 			g.mu.Lock()
 			changed = g.changed
 			g.mu.Unlock()
-			text = fmt.Sprintf("event: usage\ndata: %s\n\n", g.usage())
+			text = fmt.Sprintf("event: usage\ndata: %s\n\n", g.usageFor(r))
 		}
 		fmt.Fprint(w, text)
 		w.(http.Flusher).Flush()

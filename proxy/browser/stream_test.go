@@ -65,7 +65,7 @@ func testExpiredAndRefusedTokens(t *testing.T, b *browsertest.Browser, g *fakeGa
 	close(expire)
 	tab.Want("client.current.used", "2") // at once: the backoff is a minute
 	tab.Want("asked.join()", "false,false,true")
-	tab.Want("[...new Set(states)].join()", "livefalse")
+	tab.Want("[...new Set(states)].join()", "idlefalse,livefalse")
 	tab.Eval("client.close()", nil)
 
 	// A refused token is asked for once more; then the client backs off.

@@ -1,4 +1,5 @@
 import { runGuarded } from './guarded.js';
+import { identityOf, sameUser } from './identity.js';
 import { isUsage } from './numbers.js';
 import { unlessAborted } from './waiting.js';
 
@@ -6,7 +7,8 @@ const QUOTA_EXCEEDED = 'http-problem-types#quota-exceeded';
 
 /**
  * The application's calls. They get the token, show as pending until their response
- * begins, and their responses tell how far the count is.
+ * begins, and their responses tell how far the count is. Calls that bring a token of their
+ * own pass through untouched: they may be another user's.
  */
 export class CallFetcher {
   /** Calls, as "METHOD path", that succeeded without X-Usage: they are not metered. */
@@ -25,34 +27,31 @@ export class CallFetcher {
    * @returns {Promise<Response>}
    */
   async fetch(input, init) {
-    const { closed, pending, requests, send, tabs } = this.#core;
+    const { closed, pending, requests, send } = this.#core;
     const request = typeof input === 'object' && input && 'headers' in input ? input : null;
     let url;
     try {
       url = new URL(request ? request.url : String(input), globalThis.document?.baseURI);
     } catch { /* fetch reports it better */ }
     if (!url || !this.#isOfGateway(url)) return send(input, init);
+    const headers = new Headers(init?.headers ?? request?.headers);
+    if (headers.has('Authorization')) return send(input, init);
 
-    const call = `${(init?.method ?? request?.method ?? 'GET').toUpperCase()} ${url.pathname}`;
-    const counts = !this.#isUsageAPI(url) && !this.#unmetered.has(call) && !closed.aborted;
-    if (counts) pending.add(1);
-    let settled = false;
-    let session = tabs.session;
+    const route = `${(init?.method ?? request?.method ?? 'GET').toUpperCase()} ${url.pathname}`;
+    const counts = !this.#isUsageAPI(url) && !this.#unmetered.has(route) && !closed.aborted;
+    const { token, session } = await unlessAborted(requests.token(false), init?.signal ?? request?.signal);
+    if (token) headers.set('Authorization', `Bearer ${token}`);
+    // Not before the token is known: the call may be the first of another user.
+    let call = counts && session ? pending.begin() : null;
     try {
-      const headers = new Headers(init?.headers ?? request?.headers);
-      if (!headers.has('Authorization')) {
-        const signal = init?.signal ?? request?.signal;
-        const token = await unlessAborted(requests.token(false), signal);
-        if (token) headers.set('Authorization', `Bearer ${token}`);
-        session = tabs.session;
-      }
       const response = await send(input, { ...init, headers });
       // The gateway counts before it sends the status line, so the count has moved by now.
-      settled = true;
-      runGuarded(() => this.#readResponse(call, counts, response, session));
+      const answered = call;
+      call = null;
+      runGuarded(() => this.#readResponse(route, answered, response, session));
       return response;
     } finally {
-      if (counts && !settled) pending.add(-1);
+      if (call) pending.end(call);
     }
   }
 
@@ -69,25 +68,26 @@ export class CallFetcher {
   }
 
   /**
-   * @param {string} call
-   * @param {boolean} counts the call shows as pending
+   * @param {string} route
+   * @param {import('./pending.js').Call | null} call null: it does not show as pending
    * @param {Response} response
-   * @param {import('./session.js').Session | null} session that the call was made in
+   * @param {import('./session.js').Session | null} session of the call's token
    */
-  #readResponse(call, counts, response, session) {
-    const { pending, requests, state, tabs } = this.#core;
+  #readResponse(route, call, response, session) {
+    const { getToken, pending, requests, state, tabs } = this.#core;
     // Ignore answers of other servers, and those that were meant for another user.
     const ours = (!response.redirected || this.#isOfGateway(new URL(response.url))) && session === tabs.session;
     const header = ours ? response.headers.get('X-Usage') : null;
     const [, used, limit] = /^(\d+)\/(\d+|unlimited)$/.exec(header ?? '') ?? [];
     if (used !== undefined) {
       this.#sawUsageHeader = true;
-      this.#unmetered.delete(call);
-      if (response.ok) state.numbers.raiseFloor(Number(used), limit === 'unlimited' ? null : Number(limit));
+      this.#unmetered.delete(route);
+      // Without getToken nothing tells whom the call was made for.
+      if (response.ok && getToken) state.numbers.raiseFloor(Number(used), limit === 'unlimited' ? null : Number(limit));
     } else if (response.ok && this.#sawUsageHeader && this.#unmetered.size < 100) {
-      this.#unmetered.add(call);
+      this.#unmetered.add(route);
     }
-    if (counts) pending.add(-1); // also publishes the raised number
+    if (call) pending.end(call); // also publishes the raised number
     if (response.ok && state.connection !== 'live') requests.refreshSoon(50);
     if (ours && response.status === 429 && response.headers.get('Content-Type')?.startsWith('application/problem+json')) {
       this.#readRefusal(response.clone(), session).catch(() => {}); // a body that broke off
@@ -99,12 +99,14 @@ export class CallFetcher {
     const { state, tabs } = this.#core;
     const problem = await response.json();
     if (!String(problem.type).endsWith(QUOTA_EXCEEDED) || session !== tabs.session) return;
+    const usage = isUsage(problem.usage) ? problem.usage : null;
+    if (usage && session?.identity && !sameUser(identityOf(usage), session.identity)) return;
     state.refuse({
       endpoint: problem.endpoint ?? null,
       violated: problem['violated-policies'] ?? [],
       detail: problem.detail ?? '',
       upgrade_url: problem.upgrade_url ?? null,
       retry_after: Number(response.headers.get('Retry-After')) || null,
-    }, isUsage(problem.usage) ? problem.usage : null);
+    }, usage, session);
   }
 }

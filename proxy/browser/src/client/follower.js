@@ -63,7 +63,8 @@ export class Follower {
     let began = 0;
     let told = false;
     try {
-      const response = await requests.send('usage/stream', limit.signal, { accept: 'text/event-stream', refresh });
+      const { response, session: answered } = await requests.send('usage/stream', limit.signal, { accept: 'text/event-stream', refresh });
+      if (answered !== session) return end; // for a token that is not the last one any more
       if (!response.ok || !response.body || !response.headers.get('Content-Type')?.startsWith('text/event-stream')) {
         end.retryAfter = Math.min(600, Number(response.headers.get('Retry-After')) || 0) * 1000;
         end.problem = 'unavailable';
@@ -81,7 +82,7 @@ export class Follower {
             poller.stop();
             state.goLive();
           }
-          state.learn(usage, 'stream');
+          tabs.learn(session, usage, 'stream');
         } else if (type === 'end') {
           end.reason = JSON.parse(data).reason;
         }

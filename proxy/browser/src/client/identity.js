@@ -1,40 +1,66 @@
-/** Claims that differ between two tokens that mean the same. */
-const VOLATILE_CLAIMS = new Set([
-  'exp', 'iat', 'nbf', 'jti', 'auth_time', 'nonce', 'sid', 'at_hash', 'c_hash',
-  'session_state', 'uti', 'rh', 'aio',
-]);
+/** @typedef {import('../../client.d.ts').Usage} Usage */
 
 /**
- * Says whom a token speaks for, without verifying it. Two tokens with the same key get
- * the same answers from the gateway. Claims other than the subject may choose the plan,
- * so all claims go into the key except those that differ from token to token.
- * @param {string | null} token
- * @returns {{ key: string, user: string | null }} user is null if it is not known
+ * Whom the gateway counts for, and by which plan. Only a usage object says it: which claims
+ * of a token hold the user and the plan is the gateway's configuration.
+ * @typedef {{ user: string, org: string | null, plan: string }} Identity
  */
-export function identify(token) {
-  if (!token) return { key: 'none', user: '' };
-  try {
-    const payload = token.split('.')[1].replaceAll('-', '+').replaceAll('_', '/');
-    const bytes = Uint8Array.from(atob(payload), (c) => c.charCodeAt(0));
-    const claims = JSON.parse(new TextDecoder().decode(bytes));
-    const lasting = Object.keys(claims).filter((name) => !VOLATILE_CLAIMS.has(name)).sort();
-    const key = `jwt-${hash(JSON.stringify(lasting.map((name) => [name, claims[name]])))}`;
-    return { key, user: typeof claims.sub === 'string' ? claims.sub : null };
-  } catch {
-    return { key: `opaque-${hash(token)}`, user: null };
-  }
+
+/** @param {Usage & { org?: string }} usage @returns {Identity} */
+export function identityOf({ user, org = null, plan }) {
+  return { user, org, plan };
+}
+
+/** Reports whether both have the same counts. @param {Identity} a @param {Identity} b */
+export function sameUser(a, b) {
+  return a.user === b.user && a.org === b.org;
+}
+
+/** Reports whether both have the same counts and limits. @param {Identity} a @param {Identity} b */
+export function sameIdentity(a, b) {
+  return sameUser(a, b) && a.plan === b.plan;
 }
 
 /**
- * A short name for a text: FNV-1a, in two variants.
- * @param {string} text
+ * Reports whether a new token is certainly of the same user as a known one, whose user the
+ * gateway has named. So the numbers can stay while the gateway is asked about the new token.
+ *
+ * The gateway takes the user, and the organisation, from claims in fixed places. Where these
+ * places are is not known here, but each is one of those where the known token has the value.
+ * If the new token has it in all of them, it has it in the right one.
+ * @param {Identity} identity that the gateway has named for the known token
+ * @param {string | null} known
+ * @param {string | null} token
  */
-function hash(text) {
-  let [a, b] = [0x811c9dc5, 0x1000193];
-  for (let i = 0; i < text.length; i++) {
-    const c = text.charCodeAt(i);
-    a = Math.imul(a ^ c, 0x01000193);
-    b = Math.imul(b ^ c ^ (a >>> 13), 0x5bd1e995);
+export function isRefreshOf({ user, org }, known, token) {
+  if (known === token) return true;
+  const [before, after] = [textClaims(known), textClaims(token)];
+  return [user, org].every((value) => {
+    if (value === null) return true;
+    const places = [...before].filter(([, text]) => text === value);
+    return places.length > 0 && places.every(([place]) => after.get(place) === value);
+  });
+}
+
+/**
+ * Returns the texts in a token's claims by their places. The token is not verified.
+ * @param {string | null} token
+ * @returns {Map<string, string>} empty if the token cannot be read
+ */
+function textClaims(token) {
+  const texts = new Map();
+  const collect = (value, path) => {
+    if (typeof value === 'string') texts.set(JSON.stringify(path), value);
+    else if (value && typeof value === 'object') {
+      for (const name of Object.keys(value)) collect(value[name], [...path, name]);
+    }
+  };
+  try {
+    const payload = (token ?? '').split('.')[1].replaceAll('-', '+').replaceAll('_', '/');
+    const bytes = Uint8Array.from(atob(payload), (c) => c.charCodeAt(0));
+    collect(JSON.parse(new TextDecoder().decode(bytes)), []);
+  } catch {
+    texts.clear();
   }
-  return (a >>> 0).toString(36) + (b >>> 0).toString(36);
+  return texts;
 }

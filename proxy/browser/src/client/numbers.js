@@ -53,7 +53,8 @@ export class Numbers {
     this.source = source;
     this.#heldBackSince = 0;
     const floor = this.#floor;
-    if (floor && (usage.used >= floor.used || usage.period.start !== floor.start)) this.dropFloor();
+    const sameLimit = usage.period.start === floor?.start && usage.plan === known?.plan;
+    if (floor && (usage.used >= floor.used || !sameLimit)) this.dropFloor();
     return true;
   }
 

@@ -1,8 +1,8 @@
-import { identify } from './identity.js';
 import { isUsage } from './numbers.js';
 import { startDeadline, unlessAborted } from './waiting.js';
 
 /** @typedef {import('../../client.d.ts').ConnectionProblem} ConnectionProblem */
+/** @typedef {import('./session.js').Session} Session */
 
 /** The token was refused, or there is none. */
 class Unauthorized extends Error {}
@@ -20,6 +20,9 @@ export function problemOf(error) {
 export class Requests {
   #core;
   #refreshTimer;
+  // getToken has been called so often, and this call of it is the last that has answered.
+  #asked = 0;
+  #answered = 0;
 
   /** @param {import('./core.js').Core} core */
   constructor(core) {
@@ -27,30 +30,38 @@ export class Requests {
   }
 
   /**
-   * Asks the application for the token. If it belongs to somebody else than the last one,
+   * Asks the application for the token. If it may belong to somebody else than the last one,
    * another session begins.
    * @param {boolean} refresh the last one was refused, or has expired
-   * @returns {Promise<string | null>}
+   * @returns {Promise<{ token: string | null, session: Session | null }>} session is the one
+   *   that answers to the token belong to, null if they are not to be taken over
    */
   async token(refresh) {
     const { getToken, tabs } = this.#core;
+    const asked = ++this.#asked;
     const token = getToken ? (await getToken({ refresh })) || null : null;
-    tabs.useIdentity(identify(token));
-    return token;
+    // A call that was made earlier and answers later may have the previous user's token.
+    if (asked > this.#answered) {
+      this.#answered = asked;
+      tabs.useToken(token);
+    }
+    return { token, session: tabs.session?.token === token ? tabs.session : null };
   }
 
   /**
    * Sends a usage request. After a 401 it asks for another token and tries once more.
    * @param {string} path
    * @param {AbortSignal} signal
+   * @param {{ accept?: string, refresh?: boolean, first?: Session }} [options] with first, its
+   *   token is used before the application is asked for one
+   * @returns {Promise<{ response: Response, session: Session | null }>} session is that of the token
    */
-  async send(path, signal, { accept = 'application/json', refresh = false, onToken = () => {} } = {}) {
+  async send(path, signal, { accept = 'application/json', refresh = false, first } = {}) {
     const { base, getToken, send } = this.#core;
     const url = new URL(path, base);
     /** @param {string | null} token */
     const sendWith = (token) => {
       signal.throwIfAborted();
-      onToken();
       const headers = { Accept: accept, ...(token && { Authorization: `Bearer ${token}` }) };
       return send(url, { headers, signal, cache: 'no-store' });
     };
@@ -58,40 +69,41 @@ export class Requests {
     const askToken = (again) => unlessAborted(this.token(again).catch((cause) => {
       throw new TokenError('getToken', { cause });
     }), signal);
-    const token = await askToken(refresh);
+    let { token, session } = first ? { token: first.token, session: first } : await askToken(refresh);
     if (getToken && !token) throw new Unauthorized();
     let response = await sendWith(token);
     if (response.status === 401 && getToken) {
       response.body?.cancel();
       const another = await askToken(true);
-      if (!another || another === token) throw new Unauthorized();
-      response = await sendWith(another);
+      if (!another.token || another.token === token) throw new Unauthorized();
+      ({ token, session } = another);
+      response = await sendWith(token);
     }
     if (response.status === 401) {
       response.body?.cancel();
       throw new Unauthorized();
     }
-    return response;
+    return { response, session };
   }
 
   /**
    * Reads GET /usage.
    * @param {AbortSignal} signal
+   * @param {Session} [first] see send
    * @returns {Promise<ConnectionProblem>} null: it was answered
    */
-  async read(signal) {
-    const { state, tabs, timing } = this.#core;
+  async read(signal, first) {
+    const { tabs, timing } = this.#core;
     const limit = startDeadline(signal, timing.firstEvent);
     try {
-      let session;
-      const response = await this.send('usage', limit.signal, { onToken: () => { session = tabs.session; } });
+      const { response, session } = await this.send('usage', limit.signal, { first });
       if (!response.ok) {
         response.body?.cancel();
         return 'unavailable';
       }
       const usage = await response.json();
       if (!isUsage(usage)) return 'unavailable';
-      if (!signal.aborted && session === tabs.session) state.learn(usage, 'read');
+      if (!signal.aborted) tabs.learn(session, usage, 'read');
       return null;
     } catch (error) {
       return problemOf(error);

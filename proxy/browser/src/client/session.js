@@ -1,6 +1,10 @@
 import { relayAbort, sleep } from './waiting.js';
 
-/** What lasts as long as the user stays the same: the channel, the turns, the timers. */
+/**
+ * What lasts as long as the user and the plan stay the same: the channel, the turns, the
+ * timers. It begins with a token, alone. Once the gateway has named the token's user, the
+ * session is shared with the other tabs of that user.
+ */
 export class Session {
   #controller = new AbortController();
   /** @type {AbortController | null} */ #turn = null;
@@ -11,23 +15,31 @@ export class Session {
   // Whether the next turn takes the lock from its holder.
   steal = false;
 
-  /**
-   * @param {string} key of the identity: see identify
-   * @param {string | null} user null: not known
-   * @param {string | null} name of the channel and the lock; null: not shared
-   */
-  constructor(key, user, name) {
-    this.key = key;
-    this.user = user;
-    this.name = name;
-    if (name && globalThis.navigator?.locks && typeof BroadcastChannel === 'function') {
-      try {
-        this.channel = new BroadcastChannel(name);
-      } catch { /* a sandboxed frame */ }
-    }
+  // Whom the gateway counts for.
+  /** @type {import('./identity.js').Identity | null} null: it has not said so yet */ identity = null;
+  // Of the channel and the lock.
+  /** @type {string} */ name = '';
+
+  /** @param {string | null} token the last one; null: there is none */
+  constructor(token) {
+    this.token = token;
   }
 
   get signal() { return this.#controller.signal; }
+
+  /**
+   * Opens the channel to the other tabs, where a page may have one.
+   * @param {import('./identity.js').Identity} identity
+   * @param {string} gateway its address
+   */
+  share(identity, gateway) {
+    this.identity = identity;
+    this.name = `metergate-usage ${gateway} ${JSON.stringify([identity.user, identity.org, identity.plan])}`;
+    if (!globalThis.navigator?.locks || typeof BroadcastChannel !== 'function') return;
+    try {
+      this.channel = new BroadcastChannel(this.name);
+    } catch { /* a sandboxed frame */ }
+  }
 
   /** @param {any} message */
   post(message) {

@@ -39,37 +39,37 @@ export class State {
   }
 
   /**
-   * Takes a usage object, if it is not older than the known one, and shows the state.
+   * Takes a usage object of the present user, if it is not older than the known one, and
+   * shows the state.
    * @param {Usage} usage
    * @param {import('./numbers.js').Source} source
+   * @returns {boolean} whether it was taken
    */
-  learn(usage, source, { tell = true, keepRefused = false } = {}) {
+  learn(usage, source, { keepRefused = false } = {}) {
     const accepted = this.numbers.accept(usage, source);
     if (accepted && !keepRefused && this.#refused && admits(usage, this.#refused.endpoint)) this.#refused = null;
-    if (tell) this.#core.tabs.tellUsage();
     this.publish();
+    return accepted;
   }
 
   /**
    * Shows that a call was refused for a limit.
    * @param {Refusal} refusal
    * @param {Usage | null} usage at that time, if the answer had it
+   * @param {import('./session.js').Session | null} session that the call was made in
    */
-  refuse(refusal, usage) {
+  refuse(refusal, usage, session) {
     this.#refused = refusal;
-    if (usage) this.learn(usage, 'read', { keepRefused: true });
+    if (usage) this.#core.tabs.learn(session, usage, 'read', { keepRefused: true });
     else this.publish();
     if (this.current) this.#dispatch('usage-exceeded', { ...this.current, ...refusal });
   }
 
-  /**
-   * Forgets what belongs to the previous token.
-   * @param {boolean} sameUser it was the same user's: the numbers stay
-   */
-  identityChanged(sameUser) {
+  /** Forgets what belongs to the previous user. */
+  forgetUser() {
     this.#refused = null;
     this.numbers.dropFloor();
-    if (!sameUser) this.numbers.forget();
+    this.numbers.forget();
     this.publish();
   }
 

@@ -1,16 +1,21 @@
+import { identityOf, isRefreshOf, sameUser } from './identity.js';
 import { isUsage } from './numbers.js';
 import { Session } from './session.js';
 import { backoff } from './timing.js';
 import { sleep, untilVisible } from './waiting.js';
 
 /**
- * How tabs share one stream. The tabs of one gateway and one user talk on a
- * BroadcastChannel and queue for a Web Lock, both with the same name. The tab that holds
+ * How tabs share one stream. The tabs of one gateway, user and plan, as the gateway has named
+ * them in its answer to each tab's own token, talk on a BroadcastChannel and queue for a Web Lock, both with the same name. The tab that holds
  * the lock leads: it streams, or polls, and tells the others. Hidden tabs listen but do
  * not queue, so every request that waits for the lock comes from a visible tab.
  */
 export class Tabs {
   /** @type {Session | null} */ session = null;
+  // The session before, after the present one has ended.
+  /** @type {Session | null} */ #last = null;
+  // How often in a row the gateway has not named the user.
+  #failures = 0;
   #graceTimer;
   #core;
 
@@ -36,34 +41,105 @@ export class Tabs {
     const session = this.session;
     if (!session) return;
     this.session = null;
+    this.#last = session;
     session.post({ type: 'left', id: this.#core.id });
     session.end();
     this.#core.pending.clearOthers();
   }
 
   /**
-   * Begins another session when the token belongs to another user, or to another plan.
-   * @param {{ key: string, user: string | null }} identity
+   * Begins another session, unless the token is certainly of the same user as the last one.
+   * @param {string | null} token
    */
-  useIdentity({ key, user }) {
-    const { base, closed, getToken, pending, requests, state, timing } = this.#core;
-    if (closed.aborted || this.session?.key === key) return;
+  useToken(token) {
+    if (this.#core.closed.aborted) return;
     if (typeof document === 'undefined') return; // on a server nobody watches a stream
-    const before = this.session;
+    const before = this.session ?? this.#last;
+    const identity = before?.identity ?? null;
+    const same = before?.token === token || (identity && isRefreshOf(identity, before?.token ?? null, token));
+    if (this.session && same) {
+      this.session.token = token;
+      return;
+    }
     this.endSession();
-    // Numbers are kept only if they are known to be the same user's.
-    if (before) state.identityChanged(before.user !== null && before.user === user);
-    // A tab without a token has to ask for one itself.
-    const shared = key !== 'none' || !getToken;
-    const session = this.session = new Session(key, user, shared ? `metergate-usage ${base.href} ${key}` : null);
+    if (before && !same) this.#forgetUser();
+    this.#begin(token, same ? identity : null);
+  }
+
+  #forgetUser() {
+    this.#core.pending.userChanged();
+    this.#core.state.forgetUser();
+  }
+
+  /** @param {string | null} token @param {import('./identity.js').Identity | null} identity null: to be asked for */
+  #begin(token, identity) {
+    const session = this.session = new Session(token);
+    if (identity) this.#share(session, identity);
+    else this.#identify(session);
+  }
+
+  /**
+   * Reads the usage until the gateway has named the user.
+   * @param {Session} session
+   */
+  async #identify(session) {
+    const { requests, state, timing } = this.#core;
+    for (let first = /** @type {Session | undefined} */ (session); ; first = undefined) {
+      await untilVisible(session.signal);
+      if (session.signal.aborted || session.identity) return;
+      // The first time without asking for the token again: a token that replaces a refused
+      // one would otherwise have to survive getToken({ refresh: false }).
+      const problem = await requests.read(session.signal, first);
+      if (session.signal.aborted || session.identity) return;
+      if (problem) state.setConnection('offline', problem);
+      await session.nap(backoff(timing, ++this.#failures), session.signal);
+    }
+  }
+
+  /** Joins the other tabs of the user. @param {Session} session @param {import('./identity.js').Identity} identity */
+  #share(session, identity) {
+    const { base, pending } = this.#core;
+    this.#failures = 0;
+    session.share(identity, base.href);
     if (session.channel) {
       session.channel.onmessage = (e) => this.#hear(session, e.data);
       session.post({ type: 'hello' });
-      // The leader answers at once, unless it has nothing yet.
-      session.after(timing.impatience, () => { if (!state.numbers.usage && !document.hidden) requests.read(session.signal); });
     }
     if (pending.mine) pending.tell();
+    session.wake();
     this.#takeTurns(session);
+  }
+
+  /**
+   * Takes a usage object that the gateway has sent for the token of a session. It says who
+   * the user is, and so with whom the session is shared.
+   * @param {Session | null} session
+   * @param {import('../../client.d.ts').Usage} usage
+   * @param {import('./numbers.js').Source} source
+   * @param {{ keepRefused?: boolean }} [options]
+   */
+  learn(session, usage, source, options) {
+    if (session !== this.session) return;
+    const identity = identityOf(usage);
+    if (session && !session.identity) this.#share(session, identity);
+    if (session?.identity && !sameUser(session.identity, identity)) {
+      // The token is not what identifies the user: a proxy may do so by a cookie.
+      this.#forgetUser();
+      this.#move(session, identity);
+    }
+    const accepted = this.#core.state.learn(usage, source, options);
+    // A gateway without its store may not know the plan.
+    if (accepted && !usage.stale && this.session?.identity && this.session.identity.plan !== identity.plan) {
+      this.#move(this.session, identity);
+    }
+    this.#tellUsage();
+  }
+
+  /** Leaves for the tabs of another user or plan. @param {Session} session @param {import('./identity.js').Identity} identity */
+  #move(session, identity) {
+    if (session.leading) session.post({ type: 'moved' });
+    this.endSession();
+    this.#begin(session.token, identity);
   }
 
   /**
@@ -160,20 +236,24 @@ export class Tabs {
 
   /** Takes a message of another tab. @param {Session} session @param {any} message */
   #hear(session, message) {
-    const { pending, state } = this.#core;
-    if (session !== this.session || !message) return;
+    const { pending, requests, state } = this.#core;
+    if (session !== this.session || !session.identity || !message) return;
+    const usage = isUsage(message.usage) && sameUser(identityOf(message.usage), session.identity) ? message.usage : null;
     if (message.lead) {
       this.#watchLeader(session);
       if (!session.leading) {
         // The numbers come first, so that old ones never show as up to date.
-        if (isUsage(message.usage)) state.learn(message.usage, message.source, { tell: false });
+        if (usage) state.learn(usage, message.source);
         state.setConnection(message.connection, message.problem);
       }
       return;
     }
     switch (message.type) {
       case 'usage':
-        if (isUsage(message.usage)) state.learn(message.usage, message.source, { tell: false });
+        if (usage) state.learn(usage, message.source);
+        break;
+      case 'moved': // the answer to this tab's token may have changed as well
+        requests.read(session.signal);
         break;
       case 'hello':
         if (session.leading) session.post(this.report(state.connection));
@@ -192,7 +272,7 @@ export class Tabs {
   }
 
   /** Tells the other tabs the numbers of this one. */
-  tellUsage() {
+  #tellUsage() {
     const { session } = this;
     const { connection, numbers } = this.#core.state;
     if (session?.leading) session.post(this.report(connection));
