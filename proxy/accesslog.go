@@ -78,6 +78,7 @@ const (
 	maxLogged       = 1024 // bytes of a path or an error
 	maxLoggedMethod = 32   // bytes
 	maxLoggedOrigin = 256  // bytes
+	maxLoggedPlan   = 64   // bytes; a plan's name may have as many
 )
 
 // An accessLog writes the lines.
@@ -160,6 +161,7 @@ func (a *attributes) addRequest(x *exchange, user LogUser, duration time.Duratio
 	} else if x.plan != nil {
 		a.addText("plan", x.plan.Name())
 	}
+	a.addText("unknown_plan", truncate(x.unknownPlan(), maxLoggedPlan))
 	if errors.Is(r.err, errTotalInFlight) || errors.Is(r.err, errUserInFlight) {
 		a.addText("decision", "overload")
 	} else {

@@ -456,3 +456,25 @@ func TestAccessLogNamesRefusedOrigin(t *testing.T) {
 		})
 	}
 }
+
+// TestUnknownPlanIsNamedAndCounted: a misspelt plan in a token, or one that is missing in the
+// configuration, silently gave its users the default plan.
+func TestUnknownPlanIsNamedAndCounted(t *testing.T) {
+	var log logged
+	registry := prometheus.NewRegistry()
+	r := newTestGateway(t, setup{change: all(log.to(slog.LevelInfo), func(o *proxy.Options) { o.Metrics = proxy.NewMetrics(registry) })})
+	for i, c := range []struct {
+		plan string
+		want any
+	}{
+		{"one", nil}, {"", nil}, {"gold", "gold"}, {"a\n" + strings.Repeat("x", 100), "a\n" + strings.Repeat("x", 62) + "..."},
+	} {
+		r.do(token("u", c.plan), "POST", "/api/analyze", nil)
+		if got := log.line(t, i+1)["unknown_plan"]; got != c.want {
+			t.Errorf("plan %q: unknown_plan %v, want %v", c.plan, got, c.want)
+		}
+	}
+	if got := series(t, registry)["metergate_unknown_plan_total"]; got != 2 {
+		t.Errorf("counted %v, want 2: %v", got, series(t, registry))
+	}
+}

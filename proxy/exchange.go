@@ -170,6 +170,15 @@ func (x *exchange) authenticate() (err error) {
 	return err
 }
 
+// unknownPlan returns the plan that the token names if the configuration does not have it;
+// empty: it does, or the token names none.
+func (x *exchange) unknownPlan() string {
+	if x.user.Plan == "" || x.g.plans[x.user.Plan] != nil {
+		return ""
+	}
+	return x.user.Plan
+}
+
 // lookUpPlan asks the store for the user's plan. It is for a request that is not
 // metered and whose upstream is told the plan: an administrator may have chosen another
 // one than the token claims. If the store does not answer, the token's plan stays.

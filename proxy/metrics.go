@@ -10,16 +10,17 @@ import (
 
 // Metrics are the metrics of a Gateway. No label holds anything that a client chooses.
 type Metrics struct {
-	requests  *prometheus.CounterVec
-	duration  *prometheus.HistogramVec
-	inFlight  prometheus.Gauge
-	decisions *prometheus.CounterVec
-	counted   *prometheus.CounterVec
-	released  *prometheus.CounterVec
-	upstream  *prometheus.HistogramVec
-	unsettled prometheus.Counter
-	storeTime *prometheus.HistogramVec
-	storeErrs *prometheus.CounterVec
+	requests    *prometheus.CounterVec
+	duration    *prometheus.HistogramVec
+	inFlight    prometheus.Gauge
+	decisions   *prometheus.CounterVec
+	counted     *prometheus.CounterVec
+	released    *prometheus.CounterVec
+	upstream    *prometheus.HistogramVec
+	unsettled   prometheus.Counter
+	storeTime   *prometheus.HistogramVec
+	storeErrs   *prometheus.CounterVec
+	unknownPlan prometheus.Counter
 	// overloaded counts requests that found no free place, see inflight.go.
 	overloaded *prometheus.CounterVec
 }
@@ -54,6 +55,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			[]string{"reason"}),
 		unsettled: f.NewCounter(prometheus.CounterOpts{Name: "metergate_unsettled_total",
 			Help: "Successful requests that neither the store nor the journal recorded. They are counted only if the process keeps running until the store answers."}),
+		unknownPlan: f.NewCounter(prometheus.CounterOpts{Name: "metergate_unknown_plan_total",
+			Help: "Requests whose token names a plan that the configuration does not have; they get the default plan."}),
 		storeTime: f.NewHistogramVec(prometheus.HistogramOpts{Name: "metergate_store_duration_seconds",
 			Help:    "Duration of a call to the store, including the wait for a connection.",
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5}},
@@ -95,6 +98,9 @@ func (x *exchange) recordMetrics(duration time.Duration) {
 	m.duration.WithLabelValues(route).Observe(duration.Seconds())
 	if x.record.upstream > 0 {
 		m.upstream.WithLabelValues(x.route.UpstreamName).Observe(x.record.upstream.Seconds())
+	}
+	if x.unknownPlan() != "" {
+		m.unknownPlan.Inc()
 	}
 	if x.record.decision != "" {
 		m.decisions.WithLabelValues(plan, x.record.decision).Inc()

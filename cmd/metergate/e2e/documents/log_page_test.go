@@ -39,7 +39,7 @@ func TestLogPageListsAttributes(t *testing.T) {
 	}))
 	defer api.Close()
 	g := gatewaytest.StartReloadable(t, api.URL)
-	for _, query := range []string{"", "?cut", "?break", "?observed"} {
+	for _, query := range []string{"", "?cut", "?break", "?unknown", "?observed"} {
 		if query == "?observed" {
 			g.Save(strings.Replace(gatewaytest.ReloadYAML(api.URL, 0), "per: month }]", "per: month }], mode: observe", 1))
 			if status, body := g.Reload(gatewaytest.AdminToken); status != 200 {
@@ -47,13 +47,17 @@ func TestLogPageListsAttributes(t *testing.T) {
 			}
 		}
 		req, _ := http.NewRequest("POST", g.URL+"/api/analyze"+query, nil)
-		req.Header.Set("Authorization", "Bearer "+testkit.Token("u-17", "free"))
+		plan := "free"
+		if query == "?unknown" {
+			plan = "gold"
+		}
+		req.Header.Set("Authorization", "Bearer "+testkit.Token("u-17", plan))
 		req.Header.Set("Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 		if res, err := http.DefaultClient.Do(req); err == nil {
 			res.Body.Close()
 		}
 	}
-	g.WaitForOutput(func(text string) bool { return strings.Count(text, `"msg":"request"`) == 4 })
+	g.WaitForOutput(func(text string) bool { return strings.Count(text, `"msg":"request"`) == 5 })
 	logged := map[string]bool{}
 	first := true
 	for line := range strings.Lines(g.Output()) {
