@@ -166,7 +166,7 @@ func TestEarlyAnswerEndsBeforeBodyDoes(t *testing.T) {
 // TestSmallBodyHeldBackAfterEarlyAnswer: a client that holds back a body which the upstream
 // did not wait for does not keep its connection.
 func TestSmallBodyHeldBackAfterEarlyAnswer(t *testing.T) {
-	r := newRefusingGateway(t, nil)
+	r := newTestGateway(t, setup{upstream: refuseUnread})
 	r.handler.SetBounds(time.Minute, 200*time.Millisecond)
 	for _, query := range []string{"?length", "?chunked"} {
 		for _, framing := range []string{"Content-Length: 1000\r\n\r\nhalf", "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", "Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n"} {
