@@ -12,6 +12,7 @@ RUN mkdir -p /out/data /out/etc && cp gateway.yaml /out/etc/ && ln -s /var/lib/m
 
 FROM gcr.io/distroless/static-debian12:nonroot
 COPY --from=build /out/metergate /metergate
+COPY LICENSE THIRD_PARTY_NOTICES /usr/share/doc/metergate/
 COPY --from=build /out/etc /etc/metergate
 # A new volume takes the owner of the folder that it is mounted on.
 COPY --from=build --chown=nonroot:nonroot /out/data /var/lib/metergate

@@ -9,13 +9,17 @@ FUZZTIME ?= 60s
 # git refuses to read a clone that belongs to another user, and go build would fail with it.
 export GOFLAGS := -buildvcs=false $(GOFLAGS)
 
-.PHONY: help build test chaos long soak lint format vet bench growth fuzz screenshots clean
+.PHONY: help build dist test chaos long soak lint format vet bench growth fuzz screenshots clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
 build: ## build ./metergate, static
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)' -o metergate ./cmd/metergate
+
+dist: build ## build the archive of a release in dist/: the program, its licences, gateway.yaml
+	mkdir -p dist
+	tar -czf "dist/metergate-$(VERSION)-$$(go env GOOS)-$$(go env GOARCH).tar.gz" metergate LICENSE THIRD_PARTY_NOTICES README.md gateway.yaml
 
 # With METERGATE_TEST_REQUIRE a test fails, instead of being skipped, when a program that
 # it needs is not installed. gotest fails on any other skip.
