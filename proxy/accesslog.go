@@ -34,7 +34,7 @@ type record struct {
 	decision   string          // of the reservation; empty: none was attempted
 	wouldBlock []string        // the limits that would have refused the request if it were not observed
 	usage      *quota.Snapshot // the state that the client was told; nil: none
-	target     *url.URL        // of the upstream that answered; nil: none did
+	target     *url.URL        // of the upstream that answered, or did not; nil: none was asked
 	completed  bool            // false after a panic, with which net/http and ReverseProxy abort a response
 
 	// How long each step took; 0: there was no such step. upstream ends with the headers

@@ -73,7 +73,7 @@ func TestAccessLogLineHasWhatIsKnown(t *testing.T) {
 		}, metered},
 		{free, "POST", "/api/analyze?cut", nil, map[string]any{
 			"level": "WARN", "client": "127.0.0.1", "method": "POST", "path": "/api/analyze", "route": "POST /api/analyze", "endpoint": "analyze", "status": 502.,
-			"user": "u-17", "plan": "free", "decision": "admitted", "used": 1., "limit": 100., "upstream": "analysis", "error": "the upstream failed: EOF",
+			"user": "u-17", "plan": "free", "decision": "admitted", "used": 1., "limit": 100., "upstream": "analysis", "target": target, "error": "the upstream failed: EOF",
 		}, metered},
 		{free, "POST", "/api/analyze?break", nil, map[string]any{
 			"level": "INFO", "client": "127.0.0.1", "method": "POST", "path": "/api/analyze", "route": "POST /api/analyze", "endpoint": "analyze", "status": 200.,

@@ -29,7 +29,7 @@ func TestBodyOverMaxBodyAnswers413(t *testing.T) {
 		if res := post(1000, chunked); res.StatusCode != 200 {
 			t.Errorf("1000 bytes, chunked %v: %s", chunked, res.Status)
 		}
-		if res := post(1001, chunked); res.StatusCode != 413 || !strings.Contains(res.body, "1000 bytes") {
+		if res := post(1001, chunked); res.StatusCode != 413 || !strings.Contains(res.body, "1 KB") {
 			t.Errorf("1001 bytes, chunked %v: %s %s", chunked, res.Status, res.body)
 		}
 	}

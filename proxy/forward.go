@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"metergate/proxy/trust"
+	"metergate/proxy/upstream"
 )
 
 var (
@@ -240,6 +241,10 @@ func (f *forwarding) cleanTrailers() {
 // handleError answers when the upstream has not. The reservation is given back.
 func (f *forwarding) handleError(_ http.ResponseWriter, out *http.Request, err error) {
 	f.record.upstream = time.Since(f.sentAt)
+	var failed *upstream.TargetError
+	if errors.As(err, &failed) {
+		f.record.target = failed.URL
+	}
 	err, reason := f.explain(err, out)
 	h := f.w.Header()
 	clear(h)

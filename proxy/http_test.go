@@ -235,3 +235,24 @@ func TestErrorClosesConnectionWithUnreadBody(t *testing.T) {
 		t.Errorf("something follows the answer, or reached the upstream (%d requests)", len(r.requests()))
 	}
 }
+
+// TestProblemDetailsAreSentences: what a client reads is one sentence or more, whatever the
+// error.
+func TestProblemDetailsAreSentences(t *testing.T) {
+	r := newTestGateway(t, setup{})
+	for name, c := range map[string]struct {
+		token, method, path string
+		want                string
+	}{
+		"400":      {"", "POST", "/api//analyze", "The request target is not canonical: the path has an empty segment."},
+		"401":      {"x", "POST", "/api/analyze", "The token must have three parts, joined by dots."},
+		"404":      {"", "POST", "/nowhere", "No route of the gateway matches this path."},
+		"405":      {"", "DELETE", "/usage", "This path accepts only GET and HEAD."},
+		"no token": {"", "POST", "/api/analyze", "No token: send one as Authorization: Bearer TOKEN."},
+	} {
+		res := r.do(c.token, c.method, c.path, nil)
+		if !strings.Contains(res.body, `"detail":"`+c.want+`"`) {
+			t.Errorf("%s: %s, want %s", name, res.body, c.want)
+		}
+	}
+}

@@ -2,8 +2,10 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"metergate/proxy/jwtauth"
@@ -93,23 +95,27 @@ func (x *exchange) problemOf(err error) problem {
 	)
 	switch {
 	case isMalformed(err):
-		return plainProblem(http.StatusBadRequest, err.Error())
+		return plainProblem(http.StatusBadRequest, sentence(err.Error()))
 	case errors.Is(err, errUpgradeRefused):
-		return plainProblem(http.StatusBadRequest, "This endpoint does not support protocol upgrades. Send the request without the Upgrade header.")
+		return plainProblem(http.StatusBadRequest, "This path does not support protocol upgrades. Send the request without the Upgrade header.")
 	case errors.Is(err, errUnexpectedBody):
 		return plainProblem(http.StatusBadRequest, "Send this request without a body.")
 	case errors.Is(err, errBodyIncomplete):
 		return plainProblem(http.StatusBadRequest, "The request body is malformed or incomplete. The request was not counted.")
 	case errors.As(err, &badToken):
 		h.Set("WWW-Authenticate", badToken.Challenge())
-		return plainProblem(http.StatusUnauthorized, badToken.Error())
+		return plainProblem(http.StatusUnauthorized, sentence(badToken.Error()))
 	case isNotFound(err):
-		return plainProblem(http.StatusNotFound, "There is nothing at this path.")
+		return plainProblem(http.StatusNotFound, "No route of the gateway matches this path.")
 	case errors.As(err, &badMethod):
 		h.Set("Allow", badMethod.allow)
-		return plainProblem(http.StatusMethodNotAllowed, "This path accepts only "+badMethod.allow+".")
+		return plainProblem(http.StatusMethodNotAllowed, "This path accepts only "+joinAnd(badMethod.allow)+".")
 	case errors.Is(err, errBodyTooLarge):
-		return plainProblem(http.StatusRequestEntityTooLarge, "The request body must not be larger than "+strconv.FormatInt(x.route.MaxBody, 10)+" bytes.")
+		x.record.err = fmt.Errorf("%w: max_body is %s", err, byteSize(x.route.MaxBody))
+		if x.in.ContentLength > 0 {
+			x.record.err = fmt.Errorf("%w, and the Content-Length %d", x.record.err, x.in.ContentLength)
+		}
+		return plainProblem(http.StatusRequestEntityTooLarge, "The request body must not be larger than "+byteSize(x.route.MaxBody)+".")
 	case errors.As(err, &noUnit):
 		return x.limitProblem(noUnit)
 	case errors.As(err, &noAttempt):
@@ -143,6 +149,30 @@ func (x *exchange) problemOf(err error) problem {
 		return plainProblem(http.StatusBadGateway, "The service did not answer. The request was not counted.")
 	}
 	return plainProblem(http.StatusInternalServerError, "")
+}
+
+// sentence makes a sentence of the text of an error.
+func sentence(text string) string { return strings.ToUpper(text[:1]) + text[1:] + "." }
+
+// joinAnd turns "GET, HEAD, POST" into "GET, HEAD and POST".
+func joinAnd(list string) string {
+	if i := strings.LastIndex(list, ", "); i >= 0 {
+		return list[:i] + " and " + list[i+2:]
+	}
+	return list
+}
+
+// byteSize writes a size as the configuration may have it: 32 MiB, 500 KB, 65 bytes.
+func byteSize(n int64) string {
+	for _, unit := range []struct {
+		name  string
+		bytes int64
+	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"GB", 1e9}, {"MB", 1e6}, {"KB", 1e3}} {
+		if n > 0 && n%unit.bytes == 0 {
+			return strconv.FormatInt(n/unit.bytes, 10) + " " + unit.name
+		}
+	}
+	return strconv.FormatInt(n, 10) + " bytes"
 }
 
 // isMalformed: the error's text is meant for clients.

@@ -15,7 +15,7 @@ import (
 // closed. The response's Request is the one that the target answered, so it names the
 // target.
 //
-// The error is ErrNoTarget, the context's, one of reading the request's body, one of the
+// The error is ErrNoTarget, or a *TargetError that wraps the context's, one of reading the request's body, one of the
 // connection to the target, or says that the response is malformed.
 func (p *Pool) RoundTrip(req *http.Request) (res *http.Response, err error) {
 	rt := roundTrip{pool: p, original: req, header: req.Header, repeatable: isRepeatable(req)}
@@ -32,14 +32,31 @@ func (p *Pool) RoundTrip(req *http.Request) (res *http.Response, err error) {
 	}
 	res, err, retry := rt.send(t, trial)
 	if !retry {
-		return res, err
+		return res, t.failed(err)
 	}
 	other, trial := p.pickTarget(t)
 	if other == nil {
-		return nil, err
+		return nil, t.failed(err)
 	}
 	res, err, _ = rt.send(other, trial)
-	return res, err
+	return res, other.failed(err)
+}
+
+// A TargetError says which target did not answer. Its text is that of the error it wraps.
+type TargetError struct {
+	URL *url.URL // of the target
+	err error
+}
+
+func (e *TargetError) Error() string { return e.err.Error() }
+func (e *TargetError) Unwrap() error { return e.err }
+
+// failed adds the target to an error; nil: there was none.
+func (t *target) failed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &TargetError{t.url, err}
 }
 
 // A roundTrip is a request and what its attempts share.
