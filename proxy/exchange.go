@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"runtime/debug"
@@ -115,6 +116,9 @@ func (x *exchange) serve() (err error) {
 	if err := checkFraming(x.in); err != nil {
 		return err
 	}
+	if err := x.g.router.checkMethod(x.in.Method); err != nil {
+		return err
+	}
 	if err := urlpath.CheckHost(x.in); err != nil {
 		return err
 	}
@@ -122,6 +126,7 @@ func (x *exchange) serve() (err error) {
 		return err
 	}
 	if x.route, err = x.g.router.find(x.in); err != nil {
+		x.logNearMatch(err)
 		return err
 	}
 	if err := x.takePlace(); err != nil {
@@ -158,6 +163,17 @@ func (x *exchange) serve() (err error) {
 	// sees it.
 	x.forward(upgrade)
 	return nil
+}
+
+// logNearMatch tells the operator of the first near match of each metered route. The access
+// log has all of them.
+func (x *exchange) logNearMatch(err error) {
+	var near *nearError
+	if errors.As(err, &near) && !near.metered.nearLogged.Swap(true) {
+		x.g.log.Warn("a request was refused because its path is nearly that of a metered route; if the upstream tells such paths apart, set exact_paths: true on the route that is not metered",
+			"method", truncate(x.in.Method, maxLoggedMethod), "path", truncate(x.in.URL.EscapedPath(), maxLogged),
+			"metered", near.metered.Pattern, "not_metered", near.route.Pattern)
+	}
 }
 
 // authenticate finds out who the user is. Errors: those of the verifier.

@@ -181,7 +181,8 @@ func isMalformed(err error) bool {
 }
 
 func isNotFound(err error) bool {
-	return errors.Is(err, errNoRoute) || errors.Is(err, errUserChanged)
+	var near *nearError
+	return errors.Is(err, errNoRoute) || errors.As(err, &near) || errors.Is(err, errUserChanged)
 }
 
 // retryShortly is the Retry-After of what is likely to be over soon, in seconds.

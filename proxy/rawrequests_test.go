@@ -66,6 +66,13 @@ func newRawGateway(t *testing.T) (*testGateway, *strictUpstream) {
 			{Pattern: "POST /sites/{$}", Endpoint: "lookup"},
 			{Pattern: "POST free.example/sites/{$}"},
 			{Pattern: "GET /socket", Upgrade: true},
+			{Pattern: "POST /near/analyze", Endpoint: "analyze"},
+			{Pattern: "GET /near/items/{id}/run", Endpoint: "lookup"},
+			{Pattern: "/near/{rest...}"},
+			{Pattern: "GET /near/Literal"},
+			{Pattern: "GET /near/literal", Endpoint: "lookup"},
+			{Pattern: "POST /exact/analyze", Endpoint: "analyze"},
+			{Pattern: "/exact/{rest...}", ExactPaths: true},
 		},
 		change: func(o *proxy.Options) {
 			up, err := upstream.New(upstream.Options{Targets: []upstream.Target{{URL: u.url}}})
@@ -128,7 +135,7 @@ func metered(q recorded) bool {
 	return meteredLine.MatchString(q.method + " " + q.target)
 }
 
-var meteredLine = regexp.MustCompile(`^(POST /api/(analyze|image-analysis)|(GET|HEAD) /(api/lookup|files)/[^?]+|\S+ /any/[^?]*|POST /sites/)(\?|$)`)
+var meteredLine = regexp.MustCompile(`^(POST /api/(analyze|image-analysis)|(GET|HEAD) /(api/lookup|files)/[^?]+|\S+ /any/[^?]*|POST /sites/|POST /(near|exact)/analyze|GET /near/(items/[^/?]+/run|literal))(\?|$)`)
 
 // A requestCase is one connection of testdata/requests.
 type requestCase struct {

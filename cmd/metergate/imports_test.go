@@ -26,7 +26,7 @@ type listedPackage struct {
 // hold a rule which it shares with them, and these import none of ours.
 var allowedImports = map[string][]string{
 	"cmd/metergate": {"cmd/metergate/app", "cmd/metergate/demoapi", "config", "proxy/jwtauth/jwtrules", "quota", "quota/guard"},
-	"cmd/metergate/app": {"config", "proxy", "proxy/admin", "proxy/jwtauth", "proxy/upstream",
+	"cmd/metergate/app": {"config", "proxy", "proxy/admin", "proxy/jwtauth", "proxy/routetable", "proxy/upstream",
 		"quota", "quota/boltstore", "quota/guard", "quota/redisstore"},
 	"cmd/metergate/demoapi": nil,
 

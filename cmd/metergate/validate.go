@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"metergate/cmd/metergate/app"
@@ -26,7 +27,7 @@ func validate(c *console) error {
 	if err != nil {
 		return err
 	}
-	for _, warning := range append(cfg.Warnings(), warnings...) {
+	for _, warning := range slices.Concat(cfg.Warnings(), app.NearRouteWarnings(cfg), warnings) {
 		fmt.Fprintf(c.stdout, "%s: warning: %s\n", *file, warning)
 	}
 	if !*online {

@@ -1,0 +1,78 @@
+package proxy_test
+
+import (
+	"bufio"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"metergate/proxy"
+)
+
+// TestNearMatchIsRefusedAndLoggedOnce: a path that is nearly metered is not served by
+// another route, for no method and at no host at which the metered route is. The log has a
+// line about the first one of each metered route.
+func TestNearMatchIsRefusedAndLoggedOnce(t *testing.T) {
+	var log logged
+	r := newTestGateway(t, setup{
+		routes: []proxy.Route{
+			{Pattern: "api.example/v1/run", Endpoint: "analyze"},
+			{Pattern: "/v2/run", Endpoint: "analyze", StripPrefix: "/v2"},
+			{Pattern: "api.example/", Public: true},
+			{Pattern: "/", Public: true},
+		},
+		change: log.to(slog.LevelWarn),
+	})
+	for _, c := range []struct {
+		method, host, path string
+		want               int
+	}{
+		{"GET", "other.example", "/api/Lookup/7", 404},
+		{"HEAD", "other.example", "/api/Lookup/7", 404},
+		{"GET", "api.example", "/api/Lookup/7", 200}, // at this host, /api/lookup/7 itself is not metered
+		{"GET", "other.example", "/api/lookup/7/", 404},
+		{"OPTIONS", "other.example", "/api/Lookup/7", 200}, // the metered route has no such method
+		{"PUT", "api.example", "/V1/run", 404},
+		{"PUT", "other.example", "/V1/run", 200}, // not metered at this host
+		{"POST", "other.example", "/v2/run;x=1", 404},
+		{"POST", "other.example", "/v2/run;x=2", 404},
+		{"POST", "api.example", "/v2/RUN", 200}, // as above
+		{"POST", "other.example", "/run/", 200}, // what the upstream gets of /v2/run/, but not nearly /v2/run
+		{"GET", "api.example", "/anything", 200},
+	} {
+		conn := r.dial()
+		fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: %s\r\n\r\n", c.method, c.path, c.host)
+		if m, status, err := readResponse(bufio.NewReader(conn), c.method); err != nil || status != c.want {
+			t.Errorf("%s %s at %s: %v %v, want %d", c.method, c.path, c.host, m, err, c.want)
+		}
+	}
+	r.want("u", "", 0)
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	text := log.text.String()
+	for _, pattern := range []string{"GET /api/lookup/{id}", "api.example/v1/run", "/v2/run"} {
+		if n := strings.Count(text, fmt.Sprintf(`"metered":%q`, pattern)); n != 1 {
+			t.Errorf("%d lines about %s:\n%s", n, pattern, text)
+		}
+	}
+	if !strings.Contains(text, `"path":"/api/Lookup/7"`) || !strings.Contains(text, "exact_paths: true") {
+		t.Errorf("the log does not name the path and the way out:\n%s", text)
+	}
+}
+
+// TestMethodInAnotherCaseIsRefused: some frameworks run the handler of POST for post.
+func TestMethodInAnotherCaseIsRefused(t *testing.T) {
+	r := newTestGateway(t, setup{routes: []proxy.Route{
+		{Pattern: "QUERY /search", Endpoint: "lookup"}, {Pattern: "Peek /own"}, {Pattern: "/", Public: true},
+	}})
+	for request, want := range map[string]int{
+		"post /api/analyze": 400, "Post /x": 400, "pOST /api/status": 400, "patch /x": 400, "query /search": 400, "query /x": 400,
+		"peek /x": 200, "report /x": 200, "REPORT /x": 200,
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		if res := r.do("", method, path, nil); res.StatusCode != want {
+			t.Errorf("%s: %d, want %d: %s", request, res.StatusCode, want, res.body)
+		}
+	}
+}
