@@ -672,8 +672,17 @@ var UsageMeter = class extends (globalThis.HTMLElement ?? class {
     this.#scheduled = true;
     queueMicrotask(() => {
       this.#scheduled = false;
-      this.#follow();
+      if (this.isConnected && !this.#knowsWhom && document.readyState !== "complete") this.#followLater();
+      else this.#follow();
     });
+  }
+  get #knowsWhom() {
+    return this.#given || this.#getToken || this.token;
+  }
+  #followLater() {
+    const follow = () => this.#follow();
+    document.addEventListener("DOMContentLoaded", follow, { once: true });
+    addEventListener("load", follow, { once: true });
   }
   #follow() {
     const wanted = this.isConnected ? this.#given ?? `${this.baseUrl}

@@ -92,8 +92,19 @@ export class UsageMeter extends (globalThis.HTMLElement ?? class {}) {
     this.#scheduled = true;
     queueMicrotask(() => {
       this.#scheduled = false;
-      this.#follow();
+      if (this.isConnected && !this.#knowsWhom && document.readyState !== 'complete') this.#followLater();
+      else this.#follow();
     });
+  }
+
+  /** Whether the page has said whom to follow. */
+  get #knowsWhom() { return this.#given || this.#getToken || this.token; }
+
+  /** Gives the page's own scripts the time to say whom to follow: modules run before DOMContentLoaded. */
+  #followLater() {
+    const follow = () => this.#follow();
+    document.addEventListener('DOMContentLoaded', follow, { once: true });
+    addEventListener('load', follow, { once: true });
   }
 
   #follow() {
