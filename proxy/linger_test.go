@@ -72,6 +72,9 @@ func TestEarlyAnswerReachesClientThatWritesFirst(t *testing.T) {
 	t.Cleanup(secure.Close)
 	for _, c := range earlyAnswers {
 		for _, how := range []string{"HTTP/1.0", "HTTP/1.1", "HTTP/1.1 chunked", "HTTP/1.1 TLS"} {
+			if c.name == "too large" && how == "HTTP/1.1 chunked" {
+				continue // its size is not known before it is read
+			}
 			t.Run(c.name+", "+how, func(t *testing.T) {
 				t.Parallel()
 				version, transfer, _ := strings.Cut(how, " ")
@@ -83,9 +86,6 @@ func TestEarlyAnswerReachesClientThatWritesFirst(t *testing.T) {
 					}
 					conn.SetDeadline(time.Now().Add(30 * time.Second))
 					defer conn.Close()
-				}
-				if c.name == "too large" && transfer == "chunked" {
-					t.Skip("its size is not known before it is read")
 				}
 				framing, body := fmt.Sprintf("Content-Length: %d", c.size), make([]byte, c.size)
 				if transfer == "chunked" {
