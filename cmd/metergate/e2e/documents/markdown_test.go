@@ -314,29 +314,66 @@ func summaryOf(text string) (string, error) {
 	return lines[2], nil
 }
 
+// TestCompatibilityPageNamesItsTests checks that each row of docs/compatibility.md ends with
+// tests, as `TestName` in `folder`, and that they are there.
+func TestCompatibilityPageNamesItsTests(t *testing.T) {
+	const page = "docs/compatibility.md"
+	proof := regexp.MustCompile("((?:`Test\\w+`(?: and |, )?)+) in `([\\w/]+)`")
+	test := regexp.MustCompile("Test\\w+")
+	rows := 0
+	for line := range strings.Lines(markdownPages(t)[page].text) {
+		if !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "|--") || strings.HasSuffix(line, "| test |\n") {
+			continue
+		}
+		rows++
+		cells := strings.Split(line, "|")
+		proofs := proof.FindAllStringSubmatch(cells[len(cells)-2], -1)
+		if proofs == nil {
+			t.Errorf("%s: no test in: %s", page, line)
+		}
+		for _, p := range proofs {
+			for _, name := range test.FindAllString(p[1], -1) {
+				if !testExists(t, p[2], "func "+name+`\(`) {
+					t.Errorf("%s: %s has no test %s", page, p[2], name)
+				}
+			}
+		}
+	}
+	if rows < 10 {
+		t.Errorf("found only %d rows", rows)
+	}
+}
+
+// testExists reports whether the tests in a folder match a pattern.
+func testExists(t *testing.T, folder, pattern string) bool {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(repositoryRoot, filepath.FromSlash(folder), "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if regexp.MustCompile(pattern).Match(text) {
+			return true
+		}
+	}
+	return false
+}
+
 // TestNamedTestsExist checks that the tests which pages run by name are there.
 func TestNamedTestsExist(t *testing.T) {
 	command := regexp.MustCompile(`go test (\./[\w/.-]+) (?:-\w+ )*-run '?\^?(\w+)`)
 	checked := 0
 	for name, p := range markdownPages(t) {
 		for _, m := range command.FindAllStringSubmatch(p.text, -1) {
-			files, err := filepath.Glob(filepath.Join(repositoryRoot, filepath.FromSlash(m[1]), "*_test.go"))
-			if err != nil {
-				t.Fatal(err)
-			}
 			named := "func " + m[2]
 			if !strings.HasPrefix(m[2], "Test") {
 				named = `func Test\w*` + m[2]
 			}
-			found, test := false, regexp.MustCompile(named)
-			for _, file := range files {
-				text, err := os.ReadFile(file)
-				if err != nil {
-					t.Fatal(err)
-				}
-				found = found || test.Match(text)
-			}
-			if !found {
+			if !testExists(t, m[1], named) {
 				t.Errorf("%s runs %s, which has no test %s", name, m[1], m[2])
 			}
 			checked++
