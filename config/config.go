@@ -90,7 +90,7 @@ type Admin struct {
 	// listener.
 	Listen string `yaml:"listen" default:"127.0.0.1:9090" as:"address"`
 	// The token that the admin API asks for: at least 16 bytes of printable ASCII without
-	// spaces. Default: none, and the admin API answers 403.
+	// spaces. With fewer than 32, the log and metergate validate warn. Default: none, and the admin API answers 403.
 	Token Secret `yaml:"token" as:"token"`
 }
 

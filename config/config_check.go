@@ -38,8 +38,12 @@ func (c *checker) checkMaxInFlight() {
 	}
 }
 
-// minTokenBytes is the least length of the admin API's token: 128 bits.
-const minTokenBytes = 16
+// The least length of the admin API's token, and the length below which it is a warning. A
+// token of 32 random characters cannot be guessed online, however many guesses are made.
+const (
+	minTokenBytes  = 16
+	safeTokenBytes = 32
+)
 
 func (c *checker) checkAdminToken() {
 	const path = "admin.token"

@@ -49,3 +49,17 @@ upstreams: { api: { targets: [{ url: "http://127.0.0.1:9000" }] } }
 		}
 	}
 }
+
+func TestShortAdminTokenIsWarning(t *testing.T) {
+	for token, want := range map[string]string{
+		"":                                 "",
+		"0123456789abcdef":                 "admin.token: has 16 bytes, and may be guessed; make one that cannot with: openssl rand -hex 32",
+		"0123456789abcdef0123456789abcde":  "admin.token: has 31 bytes, and may be guessed; make one that cannot with: openssl rand -hex 32",
+		"0123456789abcdef0123456789abcdef": "",
+	} {
+		cfg := &Config{Admin: Admin{Token: Secret(token)}}
+		if got := strings.Join(cfg.Warnings(), "\n"); got != want {
+			t.Errorf("%q: warnings %q, want %q", token, got, want)
+		}
+	}
+}

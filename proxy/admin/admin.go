@@ -81,8 +81,8 @@ const (
 // A handler serves what its Options configure.
 type handler struct {
 	Options
-	lockout *lockout
-	refused *prometheus.CounterVec // by reason
+	wrongTokens *wrongTokens
+	refused     *prometheus.CounterVec // by reason
 }
 
 // Handler serves GET /livez, /readyz and /metrics, and the admin API below /admin/.
@@ -90,7 +90,7 @@ func Handler(o Options) http.Handler {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &handler{Options: o, lockout: newLockout(o.Log), refused: newRefusedCounter(o.Registry)}
+	h := &handler{Options: o, wrongTokens: newWrongTokens(o.Log), refused: newRefusedCounter(o.Registry)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", h.livez)
 	mux.HandleFunc("GET /readyz", h.readyz)

@@ -20,7 +20,7 @@ const (
 // registers it; registry may be nil.
 func newRefusedCounter(registry *prometheus.Registry) *prometheus.CounterVec {
 	refused := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "metergate_admin_refused_total",
-		Help: "Requests to the admin API that were refused, by reason: no_token, wrong_token, locked_out (too many wrong tokens came from there, so this one was not checked)."},
+		Help: "Requests to the admin API that were refused, by reason: no_token, wrong_token, locked_out (a wrong token after too many others)."},
 		[]string{"reason"})
 	if registry != nil {
 		registry.MustRegister(refused)
@@ -47,18 +47,18 @@ func (h *handler) requireToken(next http.HandlerFunc) http.HandlerFunc {
 			h.writeUnauthorized(w, noToken)
 			return
 		}
-		same, wait := h.lockout.compare(r.RemoteAddr, got, want)
-		switch {
-		case wait > 0:
-			h.refused.WithLabelValues(lockedOut).Inc()
-			w.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
-			writeProblem(w, http.StatusTooManyRequests, "Too many wrong tokens were sent from this address. One token a second is still checked.", nil)
+		if isSameToken(got, want) {
+			next(w, r)
 			return
-		case !same:
+		}
+		wait := h.wrongTokens.add(r.RemoteAddr)
+		if wait <= 0 {
 			h.writeUnauthorized(w, wrongToken)
 			return
 		}
-		next(w, r)
+		h.refused.WithLabelValues(lockedOut).Inc()
+		w.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
+		writeProblem(w, http.StatusTooManyRequests, "The token is wrong, and too many wrong tokens were sent before. The right token is accepted at any time.", nil)
 	}
 }
 
