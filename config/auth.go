@@ -25,11 +25,9 @@ type JWT struct {
 	// P-384 or P-521, or Ed25519.
 	PublicKeyFile string `yaml:"public_key_file"`
 	// The URL at which the issuer publishes its public keys as a JSON Web Key Set (RFC 7517),
-	// which verify all other algorithms too: https, or http on this machine (localhost,
-	// 127.0.0.1, [::1]), without user, password and fragment. A token with a kid is then
-	// verified with the key of that name in the set. A token without a kid is verified with
-	// public_key_file if that fits its algorithm, and otherwise with the only key in the set
-	// that does. The query may hold a key and is never shown.
+	// for all algorithms without a secret. It must be https, or http on this machine
+	// (localhost, 127.0.0.1, [::1]), without user, password and fragment. The query may hold a
+	// key and is never shown. docs/tokens.md says which key verifies which token.
 	JWKSURL string `yaml:"jwks_url" as:"jwks"`
 	// The only algorithms accepted, each once. EdDSA also accepts tokens that say Ed25519, the
 	// newer name (RFC 9864); Ed25519 accepts only these. Each algorithm needs its kind of key,

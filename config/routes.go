@@ -28,12 +28,13 @@ type Route struct {
 	// With allow, a client may switch to another protocol, such as WebSocket. Only a route
 	// without an endpoint can have allow.
 	Upgrade bool `yaml:"upgrade" oneof:"refuse, allow"`
-	// The header that tells the upstream who the user is. What clients send in this header is
-	// removed on all routes. Only a route with auth: jwt can have it. Default: the upstream is
-	// not told.
+	// The header that tells the upstream who the user is. The gateway removes this header from
+	// clients' requests on all routes. Only a route with auth: jwt can have it. Default: the
+	// upstream is not told.
 	UserHeader string `yaml:"user_header" as:"header"`
-	// The header that tells the upstream which plan the user has, under the same conditions.
-	// It must be another header than user_header. Default: the upstream is not told.
+	// The header that tells the upstream which plan the user has. The gateway removes this
+	// header from clients' requests on all routes. Only a route with auth: jwt can have it. It
+	// must be another header than user_header. Default: the upstream is not told.
 	PlanHeader string `yaml:"plan_header" as:"header"`
 	// With drop, the upstream does not get the Authorization header.
 	DropAuthorization bool `yaml:"authorization" oneof:"forward, drop"`

@@ -63,8 +63,8 @@ type Health struct {
 	Path string `yaml:"path" required:"true" as:"path"`
 	// The time from one check to the next.
 	Interval time.Duration `yaml:"interval" default:"5s" min:"100ms" max:"1h"`
-	// How long a check may take. It must not be longer than the interval. If the interval is
-	// shorter than the default, the default is the interval.
+	// How long a check may take. It must not be longer than the interval. Default: 2s, or
+	// the interval if that is shorter.
 	Timeout time.Duration `yaml:"timeout" default:"2s" min:"10ms" max:"1h"`
 }
 

@@ -2,6 +2,7 @@ package app
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 
@@ -53,7 +54,7 @@ func openStore(cfg *config.Config, log *slog.Logger) (_ *store, err error) {
 		o.Backend, s.backend = backend, backend
 		if o.Journal, err = guard.OpenJournal(cfg.Store.Journal); err != nil {
 			backend.Close()
-			return nil, err
+			return nil, fmt.Errorf("store.journal: %w; each gateway needs a writable folder of its own", err)
 		}
 	}
 	s.clock = o.Backend

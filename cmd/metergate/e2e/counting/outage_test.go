@@ -83,7 +83,7 @@ func TestUnusableJournalFailsAtStart(t *testing.T) {
 		t.Errorf("a second gateway with the same journal: exit status %d:\n%s", code, output)
 	}
 	code, output = gatewaytest.Run(t, append(env, "JOURNAL="+file), "serve", "-config", file)
-	if code != 1 || !strings.Contains(output, "opening the journal") || !strings.Contains(output, file) {
+	if code != 1 || !strings.Contains(output, "store.journal: opening the journal") || !strings.Contains(output, file) {
 		t.Errorf("a file as the journal's folder: exit status %d:\n%s", code, output)
 	}
 }
