@@ -5,14 +5,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 
 	"metergate/quota"
+	"metergate/quota/internal/boltfile"
 )
 
 // The file has these buckets. Numbers are 8 bytes, big-endian. Times are milliseconds since
@@ -64,34 +62,12 @@ const (
 	format = "2"
 )
 
+// cure is what the operator can do about a damaged file.
+const cure = "restore it from a backup, or move it away to start with no counts"
+
 // openFile opens or creates the file in dir, and its buckets.
-func openFile(dir string) (*bolt.DB, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	path := filepath.Join(dir, fileName)
-	db, err := bolt.Open(path, 0o600, &bolt.Options{
-		Timeout:      1, // 0 would wait for ever; 1 ns tries the lock once
-		FreelistType: bolt.FreelistMapType,
-		NoStatistics: true, // they cost every reader a shared lock
-	})
-	switch {
-	case errors.Is(err, bolterrors.ErrTimeout):
-		return nil, fmt.Errorf("%s is %w", path, ErrInUse)
-	case err != nil:
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	if err := db.Update(createBuckets); err != nil {
-		db.Close()
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	// A new file is durable once its folder's entry is on disk as well. Some file systems,
-	// and Windows, cannot sync folders; there it is left to the system.
-	if folder, err := os.Open(dir); err == nil {
-		folder.Sync()
-		folder.Close()
-	}
-	return db, nil
+func openFile(dir string) (*boltfile.File, error) {
+	return boltfile.Open(dir, fileName, boltfile.Options{InUse: ErrInUse, Cure: cure}, createBuckets)
 }
 
 // createBuckets creates the buckets of a new file, upgrades an old one, and refuses a format

@@ -69,7 +69,7 @@ func TestOpenRefusesUnusableFiles(t *testing.T) {
 					t.Fatal(err)
 				}
 			},
-			want: "usage.db: invalid database",
+			want: "usage.db is damaged (invalid database); restore it from a backup, or move it away to start with no counts",
 		},
 		"a negative time to keep": {
 			file: func(*testing.T, string) {},

@@ -12,6 +12,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"metergate/quota"
+	"metergate/quota/internal/boltfile"
 	"metergate/quota/internal/hub"
 	"metergate/quota/internal/queue"
 )
@@ -37,7 +38,7 @@ type Options struct {
 
 // A Store is a quota store in a file. It is safe for concurrent use.
 type Store struct {
-	db       *bolt.DB
+	db       *boltfile.File
 	calendar *quota.Calendar
 	keep     time.Duration
 	now      func() time.Time
@@ -64,7 +65,9 @@ type Store struct {
 
 // Open opens the store in the folder dir, a file usage.db, and creates both if they do not
 // exist, with permissions for this user alone. It returns ErrInUse at once if the file is
-// open elsewhere, and an error if the file is not a store or has an unknown format.
+// open elsewhere, and an error if the file is damaged, is not a store or has an unknown format.
+//
+// A file that is damaged later makes all calls fail that need it, until it is opened again.
 func Open(dir string, opt Options) (*Store, error) {
 	if opt.Keep < 0 {
 		return nil, fmt.Errorf("opening store: cannot keep counts for %v", opt.Keep)

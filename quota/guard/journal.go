@@ -9,6 +9,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"metergate/quota"
+	"metergate/quota/internal/boltfile"
 	"metergate/quota/internal/queue"
 )
 
@@ -18,7 +19,7 @@ var ErrInUse = errors.New("in use by another process; each gateway needs a journ
 // A Journal has, on disk, the commits that wait for the store. It is safe for concurrent
 // use.
 type Journal struct {
-	db     *bolt.DB
+	db     *boltfile.File
 	queue  queue.Queue[*journalWrite]
 	writer sync.WaitGroup
 

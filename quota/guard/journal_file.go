@@ -3,16 +3,13 @@ package guard
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 
 	"metergate/quota"
+	"metergate/quota/internal/boltfile"
 )
 
 const journalFile = "journal.db"
@@ -45,35 +42,13 @@ type entryWindow struct {
 	End    time.Time    `json:"end"`
 }
 
-// openJournalFile opens or creates the file in dir, and its buckets.
-func openJournalFile(dir string) (*bolt.DB, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	path := filepath.Join(dir, journalFile)
-	db, err := bolt.Open(path, 0o600, &bolt.Options{
-		Timeout:      1, // 0 would wait for ever; 1 ns tries the lock once
-		FreelistType: bolt.FreelistMapType,
-		NoStatistics: true,
-	})
-	switch {
-	case errors.Is(err, bolterrors.ErrTimeout):
-		return nil, fmt.Errorf("%s is %w", path, ErrInUse)
-	case err != nil:
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	// This writes in any case, and so shows that the folder can be written.
-	if err := db.Update(createBuckets); err != nil {
-		db.Close()
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	// A new file is durable once its folder's entry is on disk as well. Some file systems,
-	// and Windows, cannot sync folders; there it is left to the system.
-	if folder, err := os.Open(dir); err == nil {
-		folder.Sync()
-		folder.Close()
-	}
-	return db, nil
+// cure is what the operator can do about a damaged file.
+const cure = "move it away, and the gateway starts with an empty journal; the counts in it that Redis does not have yet are lost"
+
+// openJournalFile opens or creates the file in dir, and its buckets. It writes in any case, and
+// so shows that the folder can be written.
+func openJournalFile(dir string) (*boltfile.File, error) {
+	return boltfile.Open(dir, journalFile, boltfile.Options{InUse: ErrInUse, Cure: cure}, createBuckets)
 }
 
 // createBuckets creates what is missing, and refuses an unknown format.

@@ -1,6 +1,8 @@
 package guard
 
 import (
+	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -9,6 +11,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"metergate/quota"
+	"metergate/quota/internal/boltfile"
 )
 
 func TestOpenJournalRefusesUnknownFormat(t *testing.T) {
@@ -60,5 +63,66 @@ func TestDecodeEntryReadsEncodedEntry(t *testing.T) {
 		if _, ok := decodeEntry([]byte(key), []byte("no JSON")); ok {
 			t.Errorf("an entry %q that encodeEntry did not make is read", key)
 		}
+	}
+}
+
+// damageJournal overwrites all pages of a journal but the first two, as a bad disk may.
+func damageJournal(t *testing.T, dir string) {
+	t.Helper()
+	path := filepath.Join(dir, journalFile)
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := 2 * os.Getpagesize()
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(make([]byte, int(info.Size())-begin), int64(begin)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A journal that is damaged while it is in use takes no entries, and nothing panics. It cannot
+// be opened again: the error names the file and the cure.
+func TestDamagedJournalIsAnError(t *testing.T) {
+	dir := t.TempDir()
+	j, err := OpenJournal(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := quota.Reservation{Request: quota.Request{ID: quota.NewID(), User: "u", Endpoint: "report"}}
+	if err := j.add(&r); err != nil {
+		t.Fatal(err)
+	}
+	damageJournal(t, dir)
+	wantDamaged := func(what string, err error) {
+		t.Helper()
+		var damaged *boltfile.DamagedError
+		if !errors.As(err, &damaged) {
+			t.Errorf("%s: error %v, want a *boltfile.DamagedError", what, err)
+		}
+	}
+	_, err = j.userEntries("u", 10)
+	wantDamaged("reading", err)
+	wantDamaged("adding", j.add(&r))
+	wantDamaged("reading all", j.forEach(func(*quota.Reservation) {}))
+	j.remove([]quota.Reservation{r})
+	wantDamaged("closing", j.close())
+
+	dir = t.TempDir()
+	if j, err = OpenJournal(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.close(); err != nil {
+		t.Fatal(err)
+	}
+	damageJournal(t, dir)
+	_, err = OpenJournal(dir)
+	wantDamaged("opening", err)
+	if err != nil && !strings.Contains(err.Error(), filepath.Join(dir, journalFile)+" is damaged") || !strings.Contains(err.Error(), "move it away") {
+		t.Errorf("error %q, want the file and the cure in it", err)
 	}
 }

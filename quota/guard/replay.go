@@ -129,8 +129,14 @@ func (s *Store) replay(user string) error {
 	}
 	for {
 		rs, err := s.journal.userEntries(user, MaxReplay)
-		if err != nil || len(rs) == 0 {
+		if err != nil {
+			s.unreadable.Do(func() {
+				s.log.Error("the journal cannot be read; the counts in it wait until the gateway starts with a good one", "error", err)
+			})
 			return err
+		}
+		if len(rs) == 0 {
+			return nil
 		}
 		if err := s.sendCommits(user, rs); err != nil {
 			return err

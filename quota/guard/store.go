@@ -75,6 +75,7 @@ type Store struct {
 	watchers hub.Hub // of changes here that the backend does not report
 
 	replays    singleflight.Group // one for each user
+	unreadable sync.Once          // the journal cannot be read, and that was logged
 	background sync.WaitGroup
 	closing    chan struct{}
 	closeOnce  func() error
