@@ -92,6 +92,11 @@ type Admin struct {
 	// The token that the admin API asks for: at least 16 bytes of printable ASCII without
 	// spaces. With fewer than 32, the log and metergate validate warn. Default: none, and the admin API answers 403.
 	Token Secret `yaml:"token" as:"token"`
+	// Names for which the admin listener answers, such as the service name under which
+	// Prometheus reaches it. It always answers for addresses, for localhost and for the name
+	// in listen. A request whose Host header has another name is answered 421: a page in
+	// the operator's browser may have sent it (DNS rebinding). Default: none.
+	Hosts []string `yaml:"hosts" as:"servername"`
 }
 
 // CORS says which other origins may call the gateway from a browser.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -55,6 +56,9 @@ type Probes interface {
 type Gateway interface {
 	// AdminToken returns the token that the admin API asks for; empty: the API answers 403.
 	AdminToken() string
+	// AdminHosts returns the names for which the listener answers, besides loopback names
+	// and addresses.
+	AdminHosts() []string
 	// ReloadConfig loads the configuration again and returns the changes that need a
 	// restart. Each line of the error's text is shown to the operator.
 	ReloadConfig() (warnings []string, err error)
@@ -83,6 +87,8 @@ type handler struct {
 	Options
 	wrongTokens *wrongTokens
 	refused     *prometheus.CounterVec // by reason
+	// wrongHostLogged is set when the log has a line about a name in Host.
+	wrongHostLogged atomic.Bool
 }
 
 // Handler serves GET /livez, /readyz and /metrics, and the admin API below /admin/.
@@ -101,7 +107,7 @@ func Handler(o Options) http.Handler {
 		mux.HandleFunc("GET /admin/config", h.requireToken(h.getConfig))
 		mux.HandleFunc("POST /admin/reload", h.requireToken(h.postReload))
 	}
-	return withBounds(sameOriginOnly(h.route(mux)))
+	return withBounds(h.knownHostsOnly(sameOriginOnly(h.route(mux))))
 }
 
 // route sends requests at and below usersPrefix to serveUsers, and the rest to mux.

@@ -38,6 +38,7 @@ func newListener() *listener {
 }
 
 func (l *listener) AdminToken() string               { return token }
+func (l *listener) AdminHosts() []string             { return []string{"example.com"} }
 func (l *listener) ReloadConfig() ([]string, error)  { l.reloads.Add(1); return nil, nil }
 func (l *listener) EffectiveConfig() any             { return nil }
 func (l *listener) PlansFor(string) quota.PlanChoice { return quota.PlanChoice{} }

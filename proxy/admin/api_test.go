@@ -71,6 +71,7 @@ type gateway struct {
 
 func (g *gateway) AdminToken() string              { return g.token }
 func (g *gateway) ReloadConfig() ([]string, error) { return nil, nil }
+func (g *gateway) AdminHosts() []string            { return []string{"example.com"} }
 func (g *gateway) EffectiveConfig() any            { return nil }
 func (g *gateway) PlansFor(claim string) quota.PlanChoice {
 	plans := quota.PlanChoice{Claimed: g.plans[claim], ByName: g.plans}

@@ -9,23 +9,24 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Why a request to the admin API was refused.
+// Why a request was refused.
 const (
 	noToken    = "no_token"
 	wrongToken = "wrong_token"
 	lockedOut  = "locked_out"
+	wrongHost  = "wrong_host"
 )
 
 // newRefusedCounter makes the counter of refused requests, with all reasons at 0, and
 // registers it; registry may be nil.
 func newRefusedCounter(registry *prometheus.Registry) *prometheus.CounterVec {
 	refused := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "metergate_admin_refused_total",
-		Help: "Requests to the admin API that were refused, by reason: no_token, wrong_token, locked_out (a wrong token after too many others)."},
+		Help: "Requests to the admin listener that were refused, by reason: no_token, wrong_token, locked_out (a wrong token after too many others), wrong_host (the Host header names another host)."},
 		[]string{"reason"})
 	if registry != nil {
 		registry.MustRegister(refused)
 	}
-	for _, reason := range []string{noToken, wrongToken, lockedOut} {
+	for _, reason := range []string{noToken, wrongToken, lockedOut, wrongHost} {
 		refused.WithLabelValues(reason)
 	}
 	return refused

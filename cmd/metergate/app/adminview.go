@@ -1,6 +1,8 @@
 package app
 
 import (
+	"net"
+
 	"metergate/quota"
 )
 
@@ -10,6 +12,14 @@ type adminView struct{ app *App }
 func (v adminView) AdminToken() string {
 	return string(v.app.reloader.current.Load().cfg.Admin.Token)
 }
+
+// AdminHosts are admin.hosts, and the name in admin.listen if it has one.
+func (v adminView) AdminHosts() []string {
+	admin := v.app.reloader.current.Load().cfg.Admin
+	host, _, _ := net.SplitHostPort(admin.Listen)
+	return append([]string{host}, admin.Hosts...)
+}
+
 func (v adminView) ReloadConfig() ([]string, error) { return v.app.Reload() }
 func (v adminView) EffectiveConfig() any            { return v.app.reloader.current.Load().cfg.Redacted() }
 func (v adminView) PlansFor(claim string) quota.PlanChoice {

@@ -225,3 +225,37 @@ func TestReloadThatFailsChangesNothing(t *testing.T) {
 		t.Errorf("a good configuration after bad ones: %v", err)
 	}
 }
+
+// A reload changes the names for which the admin listener answers.
+func TestReloadChangesAdminHosts(t *testing.T) {
+	upstream, dir := newTarget(t), t.TempDir()
+	text := settings{upstream: upstream.URL, limit: 5}.yaml()
+	wanted := parse(t, dir, strings.Replace(text, "admin: { ", "admin: { hosts: [Gateway.example], ", 1))
+	a := New(Options{Config: parse(t, dir, text), Log: quiet(), Load: func() (*config.Config, []string, error) { return wanted, nil, nil }})
+	if err := a.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer a.Stop()
+	status := func() int {
+		req, err := http.NewRequest("GET", "http://"+a.AdminAddr().String()+"/livez", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = "gateway.example:9090"
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		return res.StatusCode
+	}
+	if got := status(); got != 421 {
+		t.Errorf("a name that is not configured: %d", got)
+	}
+	if _, err := a.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if got := status(); got != 200 {
+		t.Errorf("the name after a reload: %d", got)
+	}
+}

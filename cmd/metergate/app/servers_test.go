@@ -314,15 +314,15 @@ func TestAdminServerEndsIdleConnections(t *testing.T) {
 	}{
 		{"sends nothing", small, func(conn net.Conn) { io.Copy(io.Discard, conn) }, 10},
 		{"sends no body", small, func(conn net.Conn) {
-			io.WriteString(conn, "POST /admin/reload HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
+			io.WriteString(conn, "POST /admin/reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
 			io.Copy(io.Discard, conn)
 		}, 30},
 		{"reads nothing", small, func(conn net.Conn) {
-			io.WriteString(conn, "GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+			io.WriteString(conn, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
 			<-serverClosed(conn)
 		}, 30},
 		{"reads a long list", list, func(conn net.Conn) {
-			io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+			io.WriteString(conn, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 			all, err := io.ReadAll(conn)
 			if n := bytes.Count(all, []byte("a user")); n != 360 || err != nil {
 				t.Errorf("%d users, error %v", n, err)

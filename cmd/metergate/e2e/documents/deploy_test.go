@@ -196,3 +196,12 @@ func TestKubernetesManifestIsValid(t *testing.T) {
 		t.Errorf("%d configurations, want 1", configs)
 	}
 }
+
+// Prometheus reaches the gateway of compose.yaml under a name that its admin listener knows.
+func TestComposeLetsPrometheusIn(t *testing.T) {
+	texts := documents(t)
+	target := regexp.MustCompile(`targets: \["([a-z]+):9090"\]`).FindStringSubmatch(texts["deploy/prometheus/prometheus.yml"])
+	if target == nil || !strings.Contains(texts["compose.yaml"], "\n      ADMIN_HOST: "+target[1]+" ") {
+		t.Errorf("compose.yaml does not set ADMIN_HOST to the name in prometheus.yml, %q", target)
+	}
+}
