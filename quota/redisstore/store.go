@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -136,10 +137,23 @@ func withDefault[T comparable](value, def T) T {
 // way fail. Further calls of Close do nothing.
 func (s *Store) Close() error { return s.close() }
 
-// Ping checks that Redis replies within the store's timeout; in a cluster, that all masters
-// do.
+// kindKeys is how many keys Ping uses to see whether a single Redis has all slots. With half of
+// the slots it would miss that once in 2^64.
+const kindKeys = 64
+
+// Ping checks that Redis replies within the store's timeout, and is of the kind that the URL
+// says; in a cluster, that all masters reply.
 func (s *Store) Ping(ctx context.Context) error {
-	return s.client.EachMaster(ctx, func(ctx context.Context, master *redis.Client) error { return master.Ping(ctx).Err() })
+	return s.client.EachMaster(ctx, func(ctx context.Context, master *redis.Client) error {
+		if err := master.Ping(ctx).Err(); err != nil {
+			return err
+		}
+		keys := make([]string, kindKeys)
+		for i := range keys {
+			keys[i] = script.ProbeKey(script.Key(s.prefix, strconv.Itoa(i)))
+		}
+		return s.client.CheckKind(ctx, master, keys)
+	})
 }
 
 // Probe writes a key without meaning beside the user's. It fails where reads would still

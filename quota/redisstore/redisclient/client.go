@@ -77,6 +77,7 @@ type Options struct {
 // Client is a client of one Redis, or of one cluster. It is safe for concurrent use.
 type Client struct {
 	redis     redis.UniversalClient
+	location  redisurl.Location
 	router    *router
 	timeout   time.Duration
 	now       func() time.Time
@@ -112,7 +113,7 @@ func New(opt Options) *Client {
 	// the error, and has a log.
 	logging.Disable()
 	c := &Client{
-		timeout: opt.Timeout, now: opt.Now, inFlight: opt.InFlight,
+		location: opt.Location, timeout: opt.Timeout, now: opt.Now, inFlight: opt.InFlight,
 		tasks: make(chan task), stopped: make(chan struct{}),
 	}
 	c.redis, c.onFailure, c.closeRedis = connect(opt.Location, opt.Timeout, opt.InFlight)
@@ -163,7 +164,7 @@ func (c *Client) work() {
 // as the timeout, or until ctx's deadline if that is earlier. After an error fn may still
 // run: the caller must not look at what fn writes. The end of ctx ends the wait for a
 // worker, but not fn, since only a reply tells whether something that was sent has run.
-// Errors: quota.ErrOverloaded, ctx's, and fn's.
+// Errors: quota.ErrOverloaded, ctx's, and fn's, which may become a *WrongKindError.
 func (c *Client) Do(ctx context.Context, fn func(context.Context, redis.UniversalClient) error) error {
 	run := func(ctx context.Context) error { return fn(ctx, c.redis) }
 	t := task{context.WithoutCancel(ctx), run, make(chan error, 1)}
@@ -191,7 +192,7 @@ func (c *Client) Do(ctx context.Context, fn func(context.Context, redis.Universa
 	if errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) {
 		return quota.ErrOverloaded
 	}
-	return err
+	return explain(c.location, err)
 }
 
 // EachMaster runs fn, as Do does, for every master: of a cluster for all of them at once.

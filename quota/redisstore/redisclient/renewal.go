@@ -59,6 +59,12 @@ var connectionFaults = []string{
 	"LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "MISCONF", // in no state to serve, or to write
 }
 
+// isReply reports whether an error is a reply of a Redis.
+func isReply(err error) bool {
+	reply, text := redis.Error(nil), resp.ErrorReply("")
+	return errors.As(err, &reply) || errors.As(err, &text)
+}
+
 // isConnectionFault reports whether an error is a reply that a new connection may cure.
 func isConnectionFault(err error) bool {
 	var text string

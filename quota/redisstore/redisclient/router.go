@@ -86,7 +86,7 @@ func (c *Client) connectRoute(key string, deadline time.Time) (*pipeline, error)
 			return nil, errClosed
 		}
 		if result.Err != nil {
-			return nil, result.Err
+			return nil, explain(c.location, result.Err)
 		}
 		return result.Val.(*pipeline), nil
 	case <-timer.C:

@@ -89,10 +89,15 @@ func Parse(text string) (Location, error) {
 
 // parseSingle reads the URL of one Redis on the network.
 func parseSingle(scheme, text string) (Location, error) {
+	authority, _, _ := strings.Cut(strings.TrimPrefix(text, scheme+"://"), "/")
+	if strings.Contains(authority[strings.LastIndex(authority, "@")+1:], ",") {
+		return Location{}, fmt.Errorf("must have one host; several nodes of a Redis Cluster are written as %[1]s+cluster%[2]s, Sentinels as %[1]s+sentinel%[3]s", scheme, exampleCluster, exampleMaster)
+	}
 	u, err := parsePlain(scheme, text, strings.Contains(text, "?"))
 	if err != nil {
 		return Location{}, err
 	}
+	_, ipErr := netip.ParseAddr(u.Hostname())
 	port, database := u.Port(), strings.Trim(u.Path, "/")
 	if port == "" {
 		port = "6379"
@@ -100,6 +105,8 @@ func parseSingle(scheme, text string) (Location, error) {
 	switch {
 	case u.Hostname() == "":
 		return Location{}, fmt.Errorf("must have a host, such as %s://127.0.0.1:6379", scheme)
+	case ipErr != nil && !hostRule.MatchString(u.Hostname()):
+		return Location{}, errors.New("must have a host that is a name or an IP address, IPv6 in brackets")
 	case !validPort(port):
 		return Location{}, errors.New("must have a port of 1 to 65535")
 	case !databaseRule.MatchString(database):

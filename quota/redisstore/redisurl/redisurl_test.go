@@ -75,6 +75,13 @@ const (
 // badURLs are URLs with a part of the error about each. The password is hunter2, whole or in
 // part.
 var badURLs = map[string]string{
+	single + "h1:1,h2:2":                         "must have one host; several nodes of a Redis Cluster are written as redis+cluster://10.0.0.1:6379,10.0.0.2:6379, Sentinels as redis+sentinel://10.0.0.1:26379,10.0.0.2:26379/main",
+	single + "h1,h2":                             "must have one host",
+	single + "h1,h2:2/0":                         "must have one host",
+	single + "h1:1,":                             "must have one host",
+	"rediss://h1:1,h2:2":                         "rediss+cluster://10.0.0.1:6379",
+	"rediss://[::1]:1,[::2]:1":                   "must have one host",
+	single + "h;1":                               "must have a host that is a name or an IP address",
 	single + "h:1/0?pool_size=5&foo=1":           "must not have options; write a ? of a password as %3F",
 	single + "h:1/0?db=1":                        "must not have options",
 	single + "h?":                                "must not have options",
