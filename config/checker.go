@@ -13,6 +13,7 @@ func (c *checker) checkAll() {
 	c.checkListeners()
 	c.checkTLS()
 	c.checkTrustedProxies()
+	c.checkPassHeaders()
 	c.checkMaxInFlight()
 	c.checkAdminToken()
 	c.checkStore()

@@ -20,6 +20,10 @@ type Config struct {
 	// The gateway believes the X-Forwarded-* and X-Request-Id headers of requests from
 	// there, and removes them from all other requests. /0 is refused. Default: none.
 	TrustedProxies []netip.Prefix `yaml:"trusted_proxies"`
+	// Request headers that reach upstreams from any client, although frameworks believe that
+	// a proxy wrote them, and the gateway would remove them. Name a header only if no upstream
+	// believes it. Not allowed are those that the gateway sets itself. Default: none.
+	PassHeaders []string `yaml:"pass_headers" as:"passed"`
 	// How many requests one gateway serves at the same time.
 	MaxInFlight MaxInFlight `yaml:"max_in_flight"`
 	// The listener for health, metrics and the admin API.

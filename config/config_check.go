@@ -31,6 +31,20 @@ func (c *checker) checkTrustedProxies() {
 	}
 }
 
+// checkPassHeaders refuses headers that tell upstreams about users: a client could then
+// choose who it is.
+func (c *checker) checkPassHeaders() {
+	for i, name := range c.cfg.PassHeaders {
+		path := indexPath("pass_headers", i)
+		for j, r := range c.cfg.Routes {
+			if c.usable(path) && (strings.EqualFold(name, r.UserHeader) || strings.EqualFold(name, r.PlanHeader)) {
+				c.src.reportAt(path, "must not be the user_header or plan_header of %s; clients could then choose who they are%s", indexPath("routes", j), c.src.got(path))
+				break
+			}
+		}
+	}
+}
+
 func (c *checker) checkMaxInFlight() {
 	const path = "max_in_flight.per_user"
 	if m := c.cfg.MaxInFlight; c.usable(path) && !c.src.failed["max_in_flight.total"] && m.PerUser > m.Total {

@@ -149,6 +149,8 @@ var scalarRules = map[string]scalarRule{
 		good: []any{"", "at+jwt", "application/at+jwt"}, bad: []any{"at jwt", "a/b/c", "a/"}},
 	"origin": {label: "origin or `*`", pattern: `^(\*|[A-Za-z][A-Za-z0-9+.-]*://[^/?#@]+)$`,
 		good: []any{"*", "http://[::1]:80"}, bad: []any{"a.example", "https://a/b", ""}},
+	"passed": {label: "header", pattern: `^[A-Za-z0-9-]{1,64}$`,
+		good: []any{"X-Forwarded-User"}, bad: []any{"X_User", "X User", ""}},
 	"path": {label: "path", pattern: `^/[^?#{}\s]*$`,
 		good: []any{"/a", "/a/b%20c"}, bad: []any{"a", "/a?b", "/{a}"}},
 	"pattern": {label: "pattern", pattern: `^([^\s/]+[ \t]+)?[^\s/]*/[^?#]*$`,

@@ -55,6 +55,8 @@ func checkText(text, as string) error {
 		}
 	case "origin":
 		return checkOrigin(text)
+	case "passed":
+		return checkPassedHeader(text)
 	case "path":
 		return checkPath(text)
 	case "prefix":
@@ -103,6 +105,25 @@ func checkHeader(text string) error {
 	name := http.CanonicalHeaderKey(text)
 	if slices.Contains(reservedHeaders, name) || strings.HasPrefix(name, "Content-") || strings.HasPrefix(name, "X-Forwarded-") {
 		return errors.New("must not be a header with a meaning of its own; use another one, such as X-User")
+	}
+	return nil
+}
+
+// setHeaders are those that the gateway writes, or that belong to one connection. It cannot
+// let a client's through.
+var setHeaders = []string{
+	"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings",
+	"Proxy-Authenticate", "Proxy-Authorization", "Content-Length", "Host", "Forwarded",
+	"X-Request-Id", "X-Real-Ip", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto",
+}
+
+// checkPassedHeader checks the name of a header that is let through.
+func checkPassedHeader(text string) error {
+	if !headerRule.MatchString(text) {
+		return errors.New("must be the name of a header, 1 to 64 letters, digits and -, such as X-Auth-Request-Email")
+	}
+	if slices.Contains(setHeaders, http.CanonicalHeaderKey(text)) {
+		return errors.New("must not be a header that the gateway sets or that belongs to a connection")
 	}
 	return nil
 }

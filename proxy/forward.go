@@ -117,7 +117,7 @@ func (f *forwarding) rewriteRequest(r *httputil.ProxyRequest) {
 	r.Out.URL.RawQuery = r.In.URL.RawQuery
 	stripPrefix(r.Out.URL, f.route.StripPrefix)
 	h := r.Out.Header
-	f.g.untrusted.Remove(h)
+	f.g.untrusted.Remove(h, f.origin)
 	f.origin.SetForwardedHeaders(r)
 	// ReverseProxy announces a client's trailers but does not send them.
 	r.Out.Trailer = nil

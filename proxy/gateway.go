@@ -32,6 +32,9 @@ type Options struct {
 	// TrustedProxies are the networks of the operator's own proxies, which are believed
 	// about where a request comes from; nil: none is believed.
 	TrustedProxies []netip.Prefix
+	// PassHeaders are request headers that reach upstreams although frameworks believe that a
+	// proxy wrote them; nil: none.
+	PassHeaders []string
 	// MaxInFlight limits how many requests are served at once; 0: 10,000. Public routes
 	// may have a quarter of that, rounded up. MaxUserInFlight limits the requests of one
 	// user; 0: no limit. Usage streams have limits of their own.
@@ -97,7 +100,7 @@ func New(o Options) (*Gateway, error) {
 		plans:           o.Plans,
 		defaultPlan:     o.Plans[o.DefaultPlan],
 		proxies:         o.TrustedProxies,
-		untrusted:       trust.NewUntrustedHeaders(headersOfUpstreams(o.Routes)...),
+		untrusted:       trust.NewUntrustedHeaders(headersOfUpstreams(o.Routes), o.PassHeaders),
 		upgradeURL:      o.UpgradeURL,
 		via:             newVia(),
 		streams:         o.Streams,

@@ -133,7 +133,7 @@ func fuzzExchange(t *testing.T, user, plan string, all, images, used, usedImages
 	}
 	counts[1].Used = within(usedImages, 1e15)
 	return &exchange{
-		g:     &Gateway{upgradeURL: "https://example.com/?u=" + user, untrusted: trust.NewUntrustedHeaders()},
+		g:     &Gateway{upgradeURL: "https://example.com/?u=" + user, untrusted: trust.NewUntrustedHeaders(nil, nil)},
 		user:  jwtauth.Identity{User: user},
 		plan:  p,
 		id:    quota.NewID(),

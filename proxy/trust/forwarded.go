@@ -1,7 +1,6 @@
 package trust
 
 import (
-	"bytes"
 	"iter"
 	"net/http"
 	"net/http/httputil"
@@ -111,11 +110,10 @@ func addressOf(text string) netip.Addr {
 	return a.WithZone("").Unmap()
 }
 
-// SetForwardedHeaders tells the upstream where the request comes from. It replaces what a
-// client said about it, and passes on what a trusted proxy said.
+// SetForwardedHeaders tells the upstream where the request comes from. It passes on what a
+// trusted proxy said about it; what a client said is among the UntrustedHeaders.
 func (o Origin) SetForwardedHeaders(r *httputil.ProxyRequest) {
 	in, out := r.In.Header, r.Out.Header
-	removeForwarded(out, o.trusted)
 	if o.chain != "" {
 		out.Set("X-Forwarded-For", o.chain)
 		out.Set("X-Real-Ip", o.Client)
@@ -151,39 +149,4 @@ func isHost(text string) bool {
 	return text != "" && len(text) <= 260 && !strings.ContainsFunc(text, func(r rune) bool {
 		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune(others, r))
 	})
-}
-
-// forwardedHeaders, and all headers that begin with X-Forwarded, tell frameworks and
-// content delivery networks who the client is and how it connected.
-var forwardedHeaders = map[string]bool{
-	"forwarded": true, "forwarded-for": true, "x-original-forwarded-for": true,
-	"x-real-ip": true, "client-ip": true, "x-client-ip": true, "x-cluster-client-ip": true,
-	"x-remote-ip": true, "x-remote-addr": true, "remote-addr": true, "x-envoy-external-address": true,
-	"proxy-client-ip": true, "wl-proxy-client-ip": true, "x-originating-ip": true,
-	"true-client-ip": true, "cf-connecting-ip": true, "cf-connecting-ipv6": true, "cf-pseudo-ipv4": true,
-	"fastly-client-ip": true, "fly-client-ip": true, "do-connecting-ip": true, "x-appengine-user-ip": true,
-	"x-azure-clientip": true, "x-azure-socketip": true,
-	"front-end-https": true, "https": true, "x-scheme": true, "x-url-scheme": true,
-}
-
-// removeForwarded removes these headers. Those of a trusted peer stay if they are spelled
-// as usual: no proxy writes other spellings (see appendNormalized), so they come from a
-// client. Forwarded never stays, even from a trusted peer: it repeats what X-Forwarded-For
-// says, and the gateway does not read it. ReverseProxy has already removed it in its usual
-// spelling.
-func removeForwarded(h http.Header, trusted bool) {
-	for name := range h {
-		if isForwarded(name) && !(trusted && !strings.ContainsAny(name, "_.")) {
-			delete(h, name)
-		}
-	}
-}
-
-// isForwarded reports whether a header is one of these, in any spelling. It does not
-// allocate: it is called for every header of every request.
-func isForwarded(name string) bool {
-	var buf [maxNormalized]byte
-	normalized := appendNormalized(buf[:0], name)
-	rest, ok := bytes.CutPrefix(normalized, []byte("x-forwarded"))
-	return ok && (len(rest) == 0 || rest[0] == '-') || forwardedHeaders[string(normalized)]
 }

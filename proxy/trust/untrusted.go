@@ -1,10 +1,15 @@
 package trust
 
-import "net/http"
+import (
+	"net/http"
+	"strings"
+)
 
 // UntrustedHeaders are request headers that clients may not set. An upstream believes
-// them, because only a proxy writes them. They are removed from every client's request, on
-// every route and in every spelling (see appendNormalized):
+// them, because only a proxy writes them. They are removed on every route and in every
+// spelling (see appendNormalized).
+//
+// These are removed from every request:
 //
 //   - user_header and plan_header of any route, which tell the upstream who the user is;
 //   - X-Request-Id, which the gateway sets;
@@ -14,64 +19,61 @@ import "net/http"
 //   - Content-Length and Transfer-Encoding in unusual spellings. net/http reads the usual
 //     ones and writes them anew.
 //
-// Headers about where a request comes from are in forwarded.go: there a proxy in front may
-// be trusted.
-type UntrustedHeaders map[string]struct{} // by normalized name
-
-// rerouting are the headers that replace a part of the request line, by the software that
-// obeys them.
-var rerouting = []string{
-	// The URL: IIS with its rewriting modules; Symfony, Laminas and Drupal before they were
-	// fixed in 2018 (CVE-2018-14773).
-	"X-Original-URL", "X-Rewrite-URL",
-	// The same, under names that proxies use among themselves.
-	"X-Original-URI", "X-Original-Path", "X-Rewrite-URI", "X-Rewrite-Path", "X-Request-URI", "X-Envoy-Original-Path",
-	// The method: Express, Rack and Rails, Symfony and Laravel, Slim, Plack, OData.
-	"X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-Original-Method",
-	// What WSGI servers cut off the path: gunicorn obeys a client's SCRIPT_NAME.
-	"Script-Name", "X-Script-Name", "Path-Info",
-	// The host, and so the site if the upstream serves several.
-	"X-Host", "X-Original-Host", "X-HTTP-Host-Override",
+// connectionHeaders and identityHeaders are removed as well, except for those of a trusted
+// peer that are spelled as usual: no proxy writes other spellings, so they come from a
+// client. Forwarded never stays, even from a trusted peer: it repeats what X-Forwarded-For
+// says, and the gateway does not read it. ReverseProxy has already removed it in its usual
+// spelling.
+type UntrustedHeaders struct {
+	always nameSet
+	passed map[string]struct{} // in the spelling of net/http; nil: none
 }
 
-// serverVariables are the headers that become a variable of the server itself, such as
-// HTTP_PROXY.
-var serverVariables = []string{
-	"Proxy",       // the proxy for the program's own calls: httpoxy, CVE-2016-5385
-	"Remote-User", // the logged-in user, for frameworks that leave the login to a server
-}
+var ofProxies = newNameSet(connectionHeaders, identityHeaders)
 
 // NewUntrustedHeaders returns the untrusted headers of a gateway. own are the names of its
-// user_header and plan_header of all routes; empty names are ignored.
-func NewUntrustedHeaders(own ...string) UntrustedHeaders {
-	headers := UntrustedHeaders{}
-	add := func(names ...string) {
-		for _, name := range names {
-			if name != "" {
-				headers[string(appendNormalized(nil, name))] = struct{}{}
-			}
+// user_header and plan_header of all routes; empty names are ignored. passed are those that
+// are let through from any client, if they are spelled as usual, unless they are own.
+func NewUntrustedHeaders(own, passed []string) UntrustedHeaders {
+	always := []string{HeaderRequestID, "Content-Length", "Transfer-Encoding"}
+	for _, name := range own {
+		if name != "" {
+			always = append(always, name)
 		}
 	}
-	add(rerouting...)
-	add(HeaderRequestID, "Content-Length", "Transfer-Encoding")
-	add(serverVariables...)
-	add(own...)
-	return headers
+	u := UntrustedHeaders{always: newNameSet(rerouting, serverVariables, always)}
+	never := newNameSet(always)
+	for _, name := range passed {
+		if never.contains(appendNormalized(nil, name)) {
+			continue
+		}
+		if u.passed == nil {
+			u.passed = map[string]struct{}{}
+		}
+		u.passed[http.CanonicalHeaderKey(name)] = struct{}{}
+	}
+	return u
 }
 
 // maxNormalized is how many bytes of a name count. The configuration allows no longer
 // names.
 const maxNormalized = 64
 
-// Remove removes these headers in every spelling.
-func (u UntrustedHeaders) Remove(h http.Header) {
+// Remove removes these headers from a request.
+func (u UntrustedHeaders) Remove(h http.Header, from Origin) {
 	var buf [maxNormalized]byte
 	for name := range h {
-		if _, ok := u[string(appendNormalized(buf[:0], name))]; ok {
+		if _, ok := u.passed[name]; ok {
+			continue
+		}
+		normalized := appendNormalized(buf[:0], name)
+		if u.always.contains(normalized) || !(from.trusted && isUsualSpelling(name)) && ofProxies.contains(normalized) {
 			delete(h, name)
 		}
 	}
 }
+
+func isUsualSpelling(name string) bool { return !strings.ContainsAny(name, "_.") }
 
 // appendNormalized appends the normal form of a header's name. Two names have the same form
 // if some server takes them for the same name: to CGI and its successors, X_User_Id and

@@ -71,6 +71,7 @@ func (b *builder) gateway(g *generation) (*proxy.Gateway, error) {
 		Metrics:         b.metrics,
 		Log:             b.log,
 		TrustedProxies:  cfg.TrustedProxies,
+		PassHeaders:     cfg.PassHeaders,
 		InFlight:        b.inFlight,
 		MaxInFlight:     cfg.MaxInFlight.Total,
 		MaxUserInFlight: cfg.MaxInFlight.PerUser,
