@@ -111,7 +111,7 @@ func (f *forwarding) setGatewayHeadersAside() {
 
 // rewriteRequest makes the request that the upstream gets.
 func (f *forwarding) rewriteRequest(r *httputil.ProxyRequest) {
-	r.Out.URL.Scheme, r.Out.URL.Host = "http", "upstream" // placeholders: Route.Upstream fills them in
+	r.Out.URL.Scheme, r.Out.URL.Host = "http", "upstream" // Route.Upstream replaces both
 	// ReverseProxy drops parameters that Go cannot parse. The query is the upstream's
 	// business.
 	r.Out.URL.RawQuery = r.In.URL.RawQuery
