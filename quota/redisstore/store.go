@@ -76,6 +76,7 @@ type Store struct {
 	layouts   layouts
 	markers   markers
 	watchers  watchers
+	connects  chan struct{} // see Connects
 	closing   chan struct{} // closed when Close begins
 	close     func() error
 }
@@ -97,6 +98,7 @@ func Open(opt Options) (*Store, error) {
 		offset:    opt.Offset,
 		log:       opt.Log,
 		overrides: overrides{seed: maphash.MakeSeed()},
+		connects:  make(chan struct{}, 1),
 		closing:   make(chan struct{}),
 	}
 	if s.calendar == nil {
@@ -113,6 +115,7 @@ func Open(opt Options) (*Store, error) {
 	}
 	s.client = redisclient.New(redisclient.Options{
 		Location: location, Timeout: s.timeout, InFlight: withDefault(opt.InFlight, 32), Now: s.now,
+		OnConnect: s.onConnect,
 	})
 	var background sync.WaitGroup
 	background.Go(s.deleteMarkersUntilClosed)

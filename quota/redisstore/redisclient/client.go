@@ -61,7 +61,7 @@ import (
 	"metergate/quota/redisstore/redisurl"
 )
 
-// Options say where Redis is and how long to wait for it. All fields are required.
+// Options say where Redis is and how long to wait for it. All fields but OnConnect are required.
 type Options struct {
 	Location redisurl.Location
 	// Timeout is the longest wait for one reply, without the time in which the gateway
@@ -72,6 +72,11 @@ type Options struct {
 	InFlight int
 	// Now is the clock by which Reply says when a script was sent and answered.
 	Now func() time.Time
+	// OnConnect, unless it is nil, is called with each new connection that scripts are to share,
+	// in a cluster with those to each master, before any script is sent on it. The client has only
+	// this connection, and must not be used after OnConnect has returned. An error refuses the
+	// connection: calls that wait for it fail with the error.
+	OnConnect func(context.Context, *redis.Client) error
 }
 
 // Client is a client of one Redis, or of one cluster. It is safe for concurrent use.
@@ -83,6 +88,7 @@ type Client struct {
 	now       func() time.Time
 	inFlight  int
 	onFailure func() // is told that a call failed; does not wait
+	onConnect func(context.Context, *redis.Client) error
 
 	tasks   chan task // to the workers
 	stopped chan struct{}
@@ -113,8 +119,11 @@ func New(opt Options) *Client {
 	// the error, and has a log.
 	logging.Disable()
 	c := &Client{
-		location: opt.Location, timeout: opt.Timeout, now: opt.Now, inFlight: opt.InFlight,
+		location: opt.Location, timeout: opt.Timeout, now: opt.Now, inFlight: opt.InFlight, onConnect: opt.OnConnect,
 		tasks: make(chan task), stopped: make(chan struct{}),
+	}
+	if c.onConnect == nil {
+		c.onConnect = func(context.Context, *redis.Client) error { return nil }
 	}
 	c.redis, c.onFailure, c.closeRedis = connect(opt.Location, opt.Timeout, opt.InFlight)
 	c.router = newRouter(c.redis)

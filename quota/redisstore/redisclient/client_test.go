@@ -31,11 +31,17 @@ var echo = redis.NewScript("return {tonumber(ARGV[1])}")
 // newClient returns a client for the time of a test.
 func newClient(t testing.TB, url string, timeout time.Duration, inFlight int) *Client {
 	t.Helper()
-	location, err := redisurl.Parse(url)
-	if err != nil {
+	return newClientWith(t, url, Options{Timeout: timeout, InFlight: inFlight, Now: time.Now})
+}
+
+// newClientWith returns a client with options, in which it sets the location.
+func newClientWith(t testing.TB, url string, opt Options) *Client {
+	t.Helper()
+	var err error
+	if opt.Location, err = redisurl.Parse(url); err != nil {
 		t.Fatal(err)
 	}
-	c := New(Options{Location: location, Timeout: timeout, InFlight: inFlight, Now: time.Now})
+	c := New(opt)
 	t.Cleanup(func() {
 		select {
 		case <-c.stopped: // closed by the test

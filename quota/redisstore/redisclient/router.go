@@ -133,7 +133,11 @@ func (c *Client) dialPipeline(ctx context.Context, o redis.Options) (*pipeline, 
 		return dialled, err
 	}
 	client := redis.NewClient(&o)
-	if err := client.Ping(ctx).Err(); err != nil {
+	err := client.Ping(ctx).Err()
+	if err == nil {
+		err = c.onConnect(ctx, client)
+	}
+	if err != nil {
 		client.Close()
 		return nil, err
 	}

@@ -1,0 +1,52 @@
+package redisclient
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"metergate/quota/redisstore/redistest"
+	"metergate/quota/testkit"
+)
+
+// TestOnConnectSeesEachConnectionFirst checks that OnConnect can ask the Redis at the other end
+// of each new connection, before a script is sent, and can refuse the connection.
+func TestOnConnectSeesEachConnectionFirst(t *testing.T) {
+	t.Parallel()
+	first, second := redistest.Start(t), redistest.Start(t)
+	first.Do("SET", "name", "first")
+	second.Do("SET", "name", "second")
+	p := redistest.StartFaultProxy(t, first.Addr)
+	names, refuse := make(chan string, 10), atomic.Bool{}
+	refused := errors.New("not this one")
+	c := newClientWith(t, p.URL(), Options{Timeout: patient, InFlight: 8, Now: time.Now,
+		OnConnect: func(ctx context.Context, server *redis.Client) error {
+			name, err := server.Get(ctx, "name").Result()
+			names <- name
+			if refuse.Load() {
+				return refused
+			}
+			return err
+		}})
+	mustEcho(t, c)
+	mustEcho(t, c)
+	if got := testkit.Receive(t, "the first connection", names); got != "first" || len(names) > 0 {
+		t.Errorf("it saw %q, and then %d more", got, len(names))
+	}
+	p.SwitchTo(second.Addr)
+	refuse.Store(true)
+	p.CutConnections()
+	testkit.Eventually(t, "a call is refused", func() bool { _, err := callEcho(ctx, c, 1); return errors.Is(err, refused) })
+	if n := second.ScriptCalls(); n > 0 {
+		t.Errorf("%d scripts were sent on connections that were refused", n)
+	}
+	refuse.Store(false)
+	mustEcho(t, c)
+	for got := ""; got != "second"; {
+		got = testkit.Receive(t, "the connection to the second Redis", names)
+	}
+}
