@@ -20,6 +20,7 @@ ENV REDIS_URL=embedded:/var/lib/metergate
 VOLUME /var/lib/metergate
 USER nonroot
 EXPOSE 8080
-HEALTHCHECK --interval=10s --timeout=6s --start-period=10s CMD ["/metergate", "healthcheck"]
+# With another file than the one below, change both.
+HEALTHCHECK --interval=10s --timeout=6s --start-period=10s CMD ["/metergate", "healthcheck", "-config", "/etc/metergate/gateway.yaml"]
 ENTRYPOINT ["/metergate"]
 CMD ["serve", "-config", "/etc/metergate/gateway.yaml"]

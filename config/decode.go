@@ -45,7 +45,7 @@ func (d *decoder) decodeValue(n *yaml.Node, v reflect.Value, path string, line i
 	n = resolveAlias(n)
 	if d.values++; d.values > maxValues {
 		if d.values == maxValues+1 {
-			d.src.report(path, line, "aliases make more than %d values of this file; use fewer", maxValues)
+			d.src.reportBelow("", path, line, "aliases make more than %d values of this file; use fewer", maxValues)
 		}
 		return
 	}
@@ -141,12 +141,12 @@ func (d *decoder) decodeStruct(n *yaml.Node, v reflect.Value, path string) {
 			if p.afterSecret != "" {
 				d.src.report(path, p.line, "has an unknown key after %s, which is not shown because it may be a part of that value; put a value with a comma in quotes; the keys are %s", p.afterSecret, strings.Join(known, ", "))
 			} else if name := suggest(p.key, known); name != "" {
-				d.src.report(at, p.line, "unknown key; did you mean %s?", name)
+				d.src.reportBelow(path, at, p.line, "unknown key; did you mean %s?", name)
 				d.src.failed[joinPath(path, strings.TrimSuffix(name, fileSuffix))] = true
 				d.src.failed[joinPath(path, name)] = true
 				excused[name] = true
 			} else {
-				d.src.report(at, p.line, "unknown key; the keys are %s", strings.Join(known, ", "))
+				d.src.reportBelow(path, at, p.line, "unknown key; the keys are %s", strings.Join(known, ", "))
 			}
 			continue
 		}

@@ -13,6 +13,7 @@ type Error struct {
 	Line    int    // from 1
 	Path    string // such as plans.free.limits[0].requests; empty for the file as a whole
 	Message string
+	scope   string // the path below which values may be wrong because of it
 }
 
 // Error returns "FILE:LINE: path: message".
@@ -59,6 +60,12 @@ func joinPath(path, key string) string {
 		return printableKey(key)
 	}
 	return path + "." + printableKey(key)
+}
+
+// isBelow reports whether a path is outer, or leads to something in it.
+func isBelow(path, outer string) bool {
+	rest, ok := strings.CutPrefix(path, outer)
+	return ok && (outer == "" || rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
 // indexPath returns the path of a list's element.

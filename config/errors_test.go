@@ -6,8 +6,8 @@ import (
 )
 
 func TestErrorsPrintOneLineForEachFault(t *testing.T) {
-	one := &Error{"x.yaml", 12, "plans.free.limits[0].requests", "must not be negative, got -1"}
-	two := &Error{"x.yaml", 13, "", "is odd"}
+	one := &Error{File: "x.yaml", Line: 12, Path: "plans.free.limits[0].requests", Message: "must not be negative, got -1"}
+	two := &Error{File: "x.yaml", Line: 13, Message: "is odd"}
 	err := error(Errors{one, two})
 	want := "x.yaml:12: plans.free.limits[0].requests: must not be negative, got -1\nx.yaml:13: is odd"
 	if err.Error() != want {

@@ -22,19 +22,38 @@ func Load(file string) (*Config, error) {
 // LoadFiles does what [Load] does. It also returns the names of the files that it has read
 // or tried to read, with an error too: one of these files may be the cause of the error.
 func LoadFiles(file string) (cfg *Config, files []string, err error) {
+	data, err := readConfiguration(file)
+	if err != nil {
+		return nil, []string{file}, err
+	}
+	return parse(file, data, os.LookupEnv)
+}
+
+// LoadOnly is [Load] for a program that reads only some keys of the configuration, such as
+// "plans" or "admin.listen". It ignores the faults of all other values: a variable that only
+// they use need not be set. What a fault leaves without a value is zero or has its default.
+func LoadOnly(file string, keys ...string) (*Config, error) {
+	data, err := readConfiguration(file)
+	if err != nil {
+		return nil, err
+	}
+	return parseOnly(file, data, os.LookupEnv, keys...)
+}
+
+func readConfiguration(file string) ([]byte, error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return nil, []string{file}, fmt.Errorf("reading the configuration: %w", err)
+		return nil, fmt.Errorf("reading the configuration: %w", err)
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
 	if err != nil {
-		return nil, []string{file}, fmt.Errorf("reading the configuration: %w", err)
+		return nil, fmt.Errorf("reading the configuration: %w", err)
 	}
 	if len(data) > maxFileBytes {
-		return nil, []string{file}, fmt.Errorf("reading the configuration: %s is larger than 1 MiB", file)
+		return nil, fmt.Errorf("reading the configuration: %s is larger than 1 MiB", file)
 	}
-	return parse(file, data, os.LookupEnv)
+	return data, nil
 }
 
 // Parse reads a configuration from memory. file is its name in messages; relative paths
@@ -46,17 +65,35 @@ func Parse(file string, data []byte, lookup func(string) (string, bool)) (*Confi
 }
 
 func parse(file string, data []byte, lookup func(string) (string, bool)) (*Config, []string, error) {
-	src := newSource(file, data)
-	if root := parseYAML(src, data); root != nil {
-		cfg := new(Config)
-		d := decoder{src: src, dir: filepath.Dir(file), lookup: lookup}
-		d.decode(root, reflect.ValueOf(cfg).Elem())
-		c := checker{src: src, dir: filepath.Dir(file), cfg: cfg}
-		c.checkAll()
-		cfg.Files = append([]string{file}, src.files...)
-		if len(src.errs) == 0 {
-			return cfg, cfg.Files, nil
-		}
+	cfg, src := decodeAndCheck(file, data, lookup)
+	files := append([]string{file}, src.files...)
+	if len(src.errs) > 0 {
+		return nil, files, src.sortedErrors()
 	}
-	return nil, append([]string{file}, src.files...), src.sortedErrors()
+	cfg.Files = files
+	return cfg, files, nil
+}
+
+func parseOnly(file string, data []byte, lookup func(string) (string, bool), keys ...string) (*Config, error) {
+	cfg, src := decodeAndCheck(file, data, lookup)
+	if faults := src.errorsAbout(keys); len(faults) > 0 {
+		return nil, faults
+	}
+	return cfg, nil
+}
+
+// decodeAndCheck returns what could be read of a configuration, and where its faults are. If
+// it is not YAML, cfg is nil.
+func decodeAndCheck(file string, data []byte, lookup func(string) (string, bool)) (cfg *Config, src *source) {
+	src = newSource(file, data)
+	root := parseYAML(src, data)
+	if root == nil {
+		return nil, src
+	}
+	cfg = new(Config)
+	d := decoder{src: src, dir: filepath.Dir(file), lookup: lookup}
+	d.decode(root, reflect.ValueOf(cfg).Elem())
+	c := checker{src: src, dir: filepath.Dir(file), cfg: cfg}
+	c.checkAll()
+	return cfg, src
 }

@@ -41,7 +41,13 @@ func (s *source) report(path string, line int, format string, args ...any) {
 	s.failed[path] = true
 	// YAML knows more line ends than editors count, so the line could be after the last one.
 	line = max(1, min(line, s.lines))
-	s.errs = append(s.errs, &Error{s.file, line, path, fmt.Sprintf(format, args...)})
+	s.errs = append(s.errs, &Error{s.file, line, path, fmt.Sprintf(format, args...), path})
+}
+
+// reportBelow is report for a fault that leaves it open what all values below scope are.
+func (s *source) reportBelow(scope, path string, line int, format string, args ...any) {
+	s.report(path, line, format, args...)
+	s.errs[len(s.errs)-1].scope = scope
 }
 
 // reportAt adds a fault on the line where the value of path stands. If it is not given, the
@@ -68,6 +74,17 @@ func (s *source) line(path string) int { return s.positions[path].line }
 
 // got returns the end of a message about path: what the file has there.
 func (s *source) got(path string) string { return got(s.positions[path].text) }
+
+// errorsAbout returns the faults because of which the values of some keys cannot be used, by
+// line.
+func (s *source) errorsAbout(keys []string) (about Errors) {
+	for _, err := range s.sortedErrors() {
+		if slices.ContainsFunc(keys, func(key string) bool { return isBelow(err.scope, key) || isBelow(key, err.scope) }) {
+			about = append(about, err)
+		}
+	}
+	return about
+}
 
 // sortedErrors returns the faults by line.
 func (s *source) sortedErrors() Errors {

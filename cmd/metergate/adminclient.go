@@ -19,6 +19,9 @@ import (
 // argument, because every user of the machine can read those.
 const tokenVariable = "METERGATE_ADMIN_TOKEN"
 
+// defaultAdmin is the admin listener of a gateway whose configuration does not say where.
+const defaultAdmin = "http://127.0.0.1:9090"
+
 // adminTimeout bounds a request to the admin API that does not list users.
 const adminTimeout = 30 * time.Second
 
@@ -37,7 +40,7 @@ type adminRequest struct {
 
 // adminFlag adds -admin.
 func adminFlag(f *flag.FlagSet) *string {
-	return f.String("admin", "http://127.0.0.1:9090", "`URL` of the admin listener; the token is taken from "+tokenVariable)
+	return f.String("admin", defaultAdmin, "`URL` of the admin listener; the token is taken from "+tokenVariable)
 }
 
 // jsonFlag adds -json.

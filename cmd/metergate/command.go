@@ -40,7 +40,7 @@ func commands() []command {
 		{"import", "FILE|- [-per month]", "set counts from a CSV of user, endpoint, used; running it twice changes nothing", importCounts},
 		{"export", "-at WINDOW [-per P] [-format csv|jsonl]", "list what all users have used in a window", export},
 		{"plan-check", "[-config NEW] [-n 20]", "list whom the limits of another configuration would block now", planCheck},
-		{"healthcheck", "[-admin URL] [-wait 10s]", "exit 0 if the gateway is ready", healthcheck},
+		{"healthcheck", "[-config FILE | -admin URL] [-wait 10s]", "exit 0 if the gateway is ready", healthcheck},
 		{"version", "", "print the version", printVersion},
 	}
 }
@@ -186,20 +186,34 @@ func configFlag(f *flag.FlagSet) *string {
 // usage, also that the file cannot be read.
 func load(file string) (*config.Config, error) {
 	cfg, err := config.Load(file)
-	var faults config.Errors
-	switch {
-	case errors.As(err, &faults):
-		return nil, err
-	case err != nil:
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, errUsage(fmt.Sprintf("there is no %s; use -config FILE", file))
-		}
-		return nil, errUsage(err.Error())
+	if err != nil {
+		return nil, loadError(file, err)
 	}
 	if err := app.Check(cfg); err != nil {
 		return nil, errUsage(fmt.Sprintf("%s: %v", file, err))
 	}
 	return cfg, nil
+}
+
+// loadOnly loads the keys of a configuration that a command reads. A fault elsewhere, such
+// as a variable that is set only where the gateway runs, does not stop the command.
+func loadOnly(file string, keys ...string) (*config.Config, error) {
+	cfg, err := config.LoadOnly(file, keys...)
+	if err != nil {
+		return nil, loadError(file, err)
+	}
+	return cfg, nil
+}
+
+func loadError(file string, err error) error {
+	var faults config.Errors
+	switch {
+	case errors.As(err, &faults):
+		return err
+	case errors.Is(err, fs.ErrNotExist):
+		return errUsage(fmt.Sprintf("there is no %s; use -config FILE", file))
+	}
+	return errUsage(err.Error())
 }
 
 // plural returns "1 user", "2 users".

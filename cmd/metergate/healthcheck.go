@@ -2,11 +2,19 @@ package main
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"io"
+	"io/fs"
+	"net"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"strings"
 	"time"
+
+	"metergate/config"
 )
 
 // Bounds of one question of healthcheck, and the pause before it asks again.
@@ -17,7 +25,8 @@ const (
 
 func healthcheck(c *console) error {
 	f := c.flags()
-	admin := f.String("admin", "http://127.0.0.1:9090", "`URL` of the admin listener")
+	file := configFlag(f)
+	admin := f.String("admin", "", "`URL` of the admin listener (default: admin.listen of the configuration)")
 	wait := f.Duration("wait", 0, "ask again until the gateway is ready, for this `TIME` at most, such as 10s")
 	if _, err := c.parse(f); err != nil {
 		return err
@@ -25,13 +34,24 @@ func healthcheck(c *console) error {
 	if *wait < 0 {
 		return c.usageError("-wait must not be negative")
 	}
-	url := strings.TrimSuffix(*admin, "/") + "/readyz"
-	if _, err := http.NewRequest(http.MethodGet, url, nil); err != nil {
+	given := map[string]bool{}
+	f.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	base := *admin
+	if given["admin"] && given["config"] {
+		return c.usageError("give -config or -admin, not both")
+	} else if !given["admin"] {
+		var err error
+		if base, err = c.configuredAdmin(*file, given["config"]); err != nil {
+			return err
+		}
+	}
+	ready := strings.TrimSuffix(base, "/") + "/readyz"
+	if _, err := http.NewRequest(http.MethodGet, ready, nil); err != nil {
 		return c.usageError("-admin: %v", err)
 	}
 	deadline := time.Now().Add(*wait)
 	for {
-		body, err := askReady(url)
+		body, err := askReady(ready)
 		if err == nil {
 			_, err = c.stdout.Write(body)
 			return err
@@ -44,6 +64,27 @@ func healthcheck(c *console) error {
 		}
 		time.Sleep(healthPause)
 	}
+}
+
+// configuredAdmin returns the URL of the admin listener of a configuration; named says that
+// the user has given the file. A gateway goes on when its file has become faulty, and must
+// not be taken for dead then: the default address is asked instead, with a warning.
+func (c *console) configuredAdmin(file string, named bool) (string, error) {
+	cfg, err := config.LoadOnly(file, "admin.listen")
+	if err != nil {
+		if named || !errors.Is(err, fs.ErrNotExist) {
+			fmt.Fprintf(c.stderr, "%v\nadmin.listen is not known; asking %s\n", loadError(file, err), defaultAdmin)
+		}
+		return defaultAdmin, nil
+	}
+	host, port, _ := net.SplitHostPort(cfg.Admin.Listen)
+	if port == "0" {
+		return "", c.usageError("admin.listen in %s has port 0, which the system replaces; find the address in the log, and give it as -admin URL", file)
+	}
+	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return (&url.URL{Scheme: "http", Host: net.JoinHostPort(host, port)}).String(), nil
 }
 
 // askReady returns the answer of a gateway that is ready, and otherwise the reason why it

@@ -28,7 +28,7 @@ func planCheck(c *console) error {
 	if *most < 0 {
 		return c.usageError("-n must not be negative")
 	}
-	cfg, err := load(*file)
+	cfg, err := loadOnly(*file, "plans", "default_plan", "routes")
 	if err != nil {
 		return err
 	}

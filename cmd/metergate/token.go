@@ -28,7 +28,7 @@ func token(c *console) error {
 	if *ttl <= 0 {
 		return c.usageError("-ttl must be positive")
 	}
-	cfg, err := load(*file)
+	cfg, err := loadOnly(*file, "auth", "plans")
 	if err != nil {
 		return err
 	}
