@@ -59,8 +59,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			// net/http would log it where few people look. ErrAbortHandler is not a defect:
 			// it makes net/http cut the connection silently.
 			if v != http.ErrAbortHandler {
-				g.log.Error("the gateway panicked; this is a bug, please report it",
-					"request_id", x.id, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+				g.panicked.Log("request_id", x.id, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 			}
 			x.w.flushAborted()
 			defer panic(http.ErrAbortHandler)

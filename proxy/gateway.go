@@ -16,6 +16,7 @@ import (
 	"metergate/proxy/jwtauth"
 	"metergate/proxy/trust"
 	"metergate/quota"
+	"metergate/ratelog"
 )
 
 // Options are what a Gateway is made of. A field is required unless it says what its
@@ -88,6 +89,8 @@ type Gateway struct {
 	log       *slog.Logger
 	errorLog  *log.Logger // of net/http
 	accessLog accessLog
+	// These may happen to every request.
+	panicked, unsettled *ratelog.Line
 }
 
 // New makes a Gateway. It returns an error if the default plan is unknown, if routes
@@ -114,6 +117,8 @@ func New(o Options) (*Gateway, error) {
 		log:             o.Log,
 		errorLog:        slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 		accessLog:       accessLog{o.Log, o.LogUser, o.QuietSuccesses},
+		panicked:        ratelog.New(o.Log, slog.LevelError, "the gateway panicked; this is a bug, please report it"),
+		unsettled:       ratelog.New(o.Log, slog.LevelError, "neither the store nor the journal recorded a request's outcome; it may not be counted"),
 	}
 	if g.streams == nil {
 		g.streams = NewStreams()

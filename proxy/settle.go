@@ -130,8 +130,7 @@ func (x *exchange) endReservation(s *quota.Snapshot, err error, succeeded bool) 
 	r := &x.reservation
 	if err != nil {
 		x.g.metrics.unsettled.Inc()
-		x.g.log.Error("neither the store nor the journal recorded a request's outcome; it may not be counted",
-			"request_id", x.id, "reservation", r.ID, "endpoint", r.Endpoint, "succeeded", succeeded, "error", err)
+		x.g.unsettled.Log("request_id", x.id, "reservation", r.ID, "endpoint", r.Endpoint, "succeeded", succeeded, "error", err)
 		return false
 	}
 	if !r.Unchecked && !s.Stale {

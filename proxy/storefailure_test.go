@@ -1,7 +1,11 @@
 package proxy_test
 
 import (
+	"context"
+	"errors"
+	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -58,4 +62,48 @@ func TestStoreDownFollowsOnFailure(t *testing.T) {
 	testkit.Eventually(t, "the gateway serves again", func() bool {
 		return deny.do(token("u", ""), "POST", "/api/analyze", nil).StatusCode == 200
 	})
+}
+
+// A failingStore is a Store whose commits neither the store nor the journal takes.
+type failingStore struct{ proxy.Store }
+
+func (failingStore) Commit(context.Context, *quota.Reservation) (*quota.Snapshot, error) {
+	return nil, errors.New("no space left on device")
+}
+
+// A lockedBuffer has what was logged.
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// TestUnsettledRequestsAreLoggedOnceASecond: a full disk is not filled with lines that say so.
+func TestUnsettledRequestsAreLoggedOnceASecond(t *testing.T) {
+	var log lockedBuffer
+	r := newTestGateway(t, setup{change: func(o *proxy.Options) {
+		o.Store, o.Log = failingStore{o.Store}, slog.New(slog.NewJSONHandler(&log, nil))
+	}})
+	start := time.Now()
+	for range 50 {
+		if res := r.do(token("u", ""), "POST", "/api/analyze", nil); res.StatusCode != 200 {
+			t.Fatalf("status %d", res.StatusCode)
+		}
+	}
+	most := 2 + int(time.Since(start)/time.Second)
+	if n := strings.Count(log.String(), `"level":"ERROR"`); n < 1 || n > most {
+		t.Errorf("%d errors were logged of 50 requests, want 1 to %d", n, most)
+	}
+	testkit.Eventually(t, "the others are counted", func() bool { return strings.Contains(log.String(), `"count":`) })
 }

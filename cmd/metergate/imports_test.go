@@ -32,7 +32,7 @@ var allowedImports = map[string][]string{
 
 	"config": {"proxy/jwtauth/jwtrules", "proxy/urlpath", "quota", "quota/redisstore/redisurl"},
 
-	"proxy":                  {"proxy/browser", "proxy/jwtauth", "proxy/routetable", "proxy/trust", "proxy/upstream", "proxy/urlpath", "quota"},
+	"proxy":                  {"proxy/browser", "proxy/jwtauth", "proxy/routetable", "proxy/trust", "proxy/upstream", "proxy/urlpath", "quota", "ratelog"},
 	"proxy/admin":            {"quota"},
 	"proxy/browser":          nil,
 	"proxy/jwtauth":          {"proxy/jwtauth/jwtrules"},
@@ -55,6 +55,8 @@ var allowedImports = map[string][]string{
 	"quota/internal/bucket":        {"quota"},
 	"quota/internal/hub":           nil,
 	"quota/internal/queue":         nil,
+
+	"ratelog": nil,
 
 	// What only tests use.
 	"cmd/metergate/bench":        nil,
