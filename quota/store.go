@@ -115,4 +115,7 @@ type StoreDiagnostics interface {
 	// SubscribeFails reports whether the store serves calls but does not tell this gateway of
 	// changes that others make, so that watchers notice them only when they next read.
 	SubscribeFails() bool
+	// FileReplaced is how often the store's file was deleted or replaced since it was opened,
+	// and had to be written again.
+	FileReplaced() int64
 }

@@ -13,3 +13,6 @@ func (s *Store) ExpiredHolds() int64 { return 0 }
 
 // SubscribeFails is false: all changes are made by this process.
 func (s *Store) SubscribeFails() bool { return false }
+
+// FileReplaced is how often usage.db was deleted or replaced since Open.
+func (s *Store) FileReplaced() int64 { return s.db.TimesReplaced() }

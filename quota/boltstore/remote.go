@@ -29,7 +29,9 @@ func (s *Store) Replay(ctx context.Context, _ string, rs []quota.Reservation) er
 }
 
 // Probe tries a write that changes nothing. Errors are those of the disk.
-func (s *Store) Probe(context.Context, string) error {
+func (s *Store) Probe(context.Context, string) error { return s.tryWrite() }
+
+func (s *Store) tryWrite() error {
 	s.writeMu.Lock()
 	defer s.writeMu.Unlock()
 	return s.dbUpdate(func(*bolt.Tx) error { return nil })

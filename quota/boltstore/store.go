@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,8 @@ type Options struct {
 	Keep time.Duration
 	// Now is the clock; nil means time.Now. Tests set the time with it.
 	Now func() time.Time
+	// Log receives errors about the file that do not fail a call; nil: nothing is logged.
+	Log *slog.Logger
 }
 
 // A Store is a quota store in a file. It is safe for concurrent use.
@@ -60,6 +63,8 @@ type Store struct {
 
 	calls     sync.WaitGroup // calls that Close waits for
 	writer    sync.WaitGroup // the goroutine of runWriter
+	watcher   sync.WaitGroup // the goroutine that looks after the file, until closing is closed
+	closing   chan struct{}
 	closeOnce func() error
 }
 
@@ -67,7 +72,8 @@ type Store struct {
 // exist, with permissions for this user alone. It returns ErrInUse at once if the file is
 // open elsewhere, and an error if the file is damaged, is not a store or has an unknown format.
 //
-// A file that is damaged later makes all calls fail that need it, until it is opened again.
+// A file that is damaged later makes all calls fail that need it, until it is opened again. One
+// that is deleted or replaced is written again, from the one that is still open.
 func Open(dir string, opt Options) (*Store, error) {
 	if opt.Keep < 0 {
 		return nil, fmt.Errorf("opening store: cannot keep counts for %v", opt.Keep)
@@ -84,6 +90,7 @@ func Open(dir string, opt Options) (*Store, error) {
 		seed:     maphash.MakeSeed(),
 		dbUpdate: db.Update,
 		dbView:   db.View,
+		closing:  make(chan struct{}),
 	}
 	if s.calendar == nil {
 		s.calendar = quota.NewCalendar(nil)
@@ -98,6 +105,11 @@ func Open(dir string, opt Options) (*Store, error) {
 		db.Close()
 		return nil, fmt.Errorf("opening store: %w", err)
 	}
+	log := opt.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	s.watcher.Go(func() { db.Watch(s.closing, log, s.tryWrite, func(error) {}) })
 	s.writer.Go(s.runWriter)
 	s.closeOnce = sync.OnceValue(s.shutDown)
 	return s, nil
@@ -110,17 +122,18 @@ func (s *Store) Watch(user string, ch chan<- struct{}) (stop func()) {
 }
 
 // Ping returns ErrClosed, or the error of the last write if it failed. It does not try
-// another write.
+// another write. It also returns an error for an hour after the file was deleted or replaced and
+// had to be written again.
 func (s *Store) Ping(context.Context) error {
 	sh, _, err := s.lockUser("")
 	if err != nil {
 		return err
 	}
 	sh.mu.Unlock()
-	if last := s.lastWrite.Load(); last != nil {
+	if last := s.lastWrite.Load(); last != nil && *last != nil {
 		return *last
 	}
-	return nil
+	return s.db.Fault()
 }
 
 // Close waits for the writes under way and closes the file. Later calls of other methods
@@ -135,6 +148,8 @@ func (s *Store) shutDown() error {
 		sh.mu.Unlock()
 	}
 	s.calls.Wait()
+	close(s.closing)
+	s.watcher.Wait()
 	// Callers that did not wait for their commit have left its hold in the queue.
 	s.queue.Close()
 	s.writer.Wait()

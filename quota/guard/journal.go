@@ -16,6 +16,8 @@ import (
 // ErrInUse: another process has the journal open.
 var ErrInUse = errors.New("in use by another process; each gateway needs a journal folder of its own")
 
+var errClosed = errors.New("the journal is closed")
+
 // A Journal has, on disk, the commits that wait for the store. It is safe for concurrent
 // use.
 type Journal struct {
@@ -58,15 +60,30 @@ func (j *Journal) close() error {
 
 // add adds an entry and returns when it is on disk. Adding it again changes nothing.
 func (j *Journal) add(r *quota.Reservation) error {
-	value, err := encodeEntry(r)
+	w, err := j.startAdd(r)
 	if err != nil {
 		return err
 	}
+	return j.wait(w)
+}
+
+// startAdd begins to add an entry, for which the caller has to wait.
+func (j *Journal) startAdd(r *quota.Reservation) (*journalWrite, error) {
+	value, err := encodeEntry(r)
+	if err != nil {
+		return nil, err
+	}
 	w := &journalWrite{key: entryKey(r.User, r.ID), value: value, done: make(chan error, 1)}
 	if !j.queue.Add(w) {
-		return errors.New("the journal is closed")
+		return nil, errClosed
 	}
-	if err = <-w.done; err != nil {
+	return w, nil
+}
+
+// wait waits until an entry is on disk.
+func (j *Journal) wait(w *journalWrite) error {
+	err := <-w.done
+	if err != nil {
 		// A failed write may be visible to this process nevertheless. The caller keeps
 		// the entry elsewhere.
 		j.mu.Lock()
@@ -74,6 +91,43 @@ func (j *Journal) add(r *quota.Reservation) error {
 		j.mu.Unlock()
 	}
 	return err
+}
+
+// addAll adds entries of which earlier tries to add them may have failed.
+func (j *Journal) addAll(rs []quota.Reservation) error {
+	var writes []*journalWrite
+	var errs []error
+	for i := range rs {
+		w, err := j.startAdd(&rs[i])
+		if err != nil {
+			errs = append(errs, err)
+			break
+		}
+		writes = append(writes, w)
+	}
+	for _, w := range writes {
+		if err := j.wait(w); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(errs) > 0 {
+		return errs[0]
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, w := range writes {
+		delete(j.removing, string(w.key))
+	}
+	return nil
+}
+
+// tryWrite writes nothing, to see whether the file can be written.
+func (j *Journal) tryWrite() error {
+	w := &journalWrite{done: make(chan error, 1)}
+	if !j.queue.Add(w) {
+		return errClosed
+	}
+	return <-w.done
 }
 
 // remove removes entries that have been counted: for this process at once, on disk soon. If

@@ -48,7 +48,17 @@ const cure = "move it away, and the gateway starts with an empty journal; the co
 // openJournalFile opens or creates the file in dir, and its buckets. It writes in any case, and
 // so shows that the folder can be written.
 func openJournalFile(dir string) (*boltfile.File, error) {
-	return boltfile.Open(dir, journalFile, boltfile.Options{InUse: ErrInUse, Cure: cure}, createBuckets)
+	return boltfile.Open(dir, journalFile, boltfile.Options{InUse: ErrInUse, Cure: cure, Supersede: removeEntries}, createBuckets)
+}
+
+// removeEntries empties a journal that was written again, in another file: if its folder was
+// renamed, and a gateway started on it, the entries would be counted twice.
+func removeEntries(tx *bolt.Tx) error {
+	if err := tx.DeleteBucket(entriesBucket); err != nil {
+		return err
+	}
+	_, err := tx.CreateBucket(entriesBucket)
+	return err
 }
 
 // createBuckets creates what is missing, and refuses an unknown format.

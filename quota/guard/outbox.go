@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -56,6 +57,13 @@ func (o *outbox) addCommit(r *quota.Reservation) bool {
 	o.commits[r.User] = append(o.commits[r.User], *r)
 	o.nCommits++
 	return true
+}
+
+// usersWithCommits returns the users who have commits.
+func (o *outbox) usersWithCommits() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Collect(maps.Keys(o.commits))
 }
 
 // userCommits returns the first commits of a user, at most MaxReplay.

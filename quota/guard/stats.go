@@ -4,13 +4,17 @@ import "sync/atomic"
 
 // Stats are numbers of a Store. All but OpenBreakers and Backlog count since New.
 type Stats struct {
-	OpenBreakers  int   // circuit breakers that are open now
-	Backlog       int64 // counts that wait for the store now
-	Journaled     int64 // counts that were written to the journal
-	Replayed      int64 // counts that were sent to the store later
-	Dropped       int64 // counts that were discarded because their windows are no longer kept
-	Unchecked     int64 // requests that were admitted without an answer of the store
-	JournalErrors int64 // counts that no journal took
+	OpenBreakers int   // circuit breakers that are open now
+	Backlog      int64 // counts that wait for the store now
+	Journaled    int64 // counts that were written to the journal
+	Replayed     int64 // counts that were sent to the store later
+	Dropped      int64 // counts that were discarded because their windows are no longer kept
+	Unchecked    int64 // requests that were admitted without an answer of the store
+	// JournalErrors are counts that no journal took, and counts that were in the journal, at
+	// least one, when its file was deleted or replaced.
+	JournalErrors int64
+	// JournalReplaced is how often the journal's file was deleted or replaced.
+	JournalReplaced int64
 }
 
 type stats struct {
@@ -26,6 +30,9 @@ func (s *Store) Stats() Stats {
 		Dropped:       s.stats.dropped.Load(),
 		Unchecked:     s.stats.unchecked.Load(),
 		JournalErrors: s.stats.journalErrors.Load(),
+	}
+	if s.journal != nil {
+		st.JournalReplaced = s.journal.db.TimesReplaced()
 	}
 	for i := range s.breakers {
 		if s.breakers[i].openError() != nil {

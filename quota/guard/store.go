@@ -105,6 +105,9 @@ func New(o Options) (*Store, error) {
 			return nil, err
 		}
 	}
+	if s.journal != nil {
+		s.background.Go(s.watchJournal)
+	}
 	s.background.Go(s.runOutbox)
 	s.closeOnce = sync.OnceValue(s.shutDown)
 	s.outbox.signal()

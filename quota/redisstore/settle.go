@@ -54,3 +54,6 @@ func (s *Store) LostHolds() int64 { return s.lost.Load() }
 
 // ExpiredHolds implements quota.StoreDiagnostics.
 func (s *Store) ExpiredHolds() int64 { return s.expired.Load() }
+
+// FileReplaced implements quota.StoreDiagnostics. The store has no file.
+func (s *Store) FileReplaced() int64 { return 0 }

@@ -44,7 +44,9 @@ var (
 	uncheckedDesc = prometheus.NewDesc("metergate_unchecked_total",
 		"Requests admitted by the last known usage because the store did not answer.", nil, nil)
 	journalErrorsDesc = prometheus.NewDesc("metergate_journal_errors_total",
-		"Counts that could not be written to a journal. They wait in memory and are lost with the process.", nil, nil)
+		"Counts that could not be written to the journal, or whose journal was deleted or replaced. Until they are on disk or in the store they are lost with the process.", nil, nil)
+	fileReplacedDesc = prometheus.NewDesc("metergate_file_replaced_total",
+		"How often journal.db or usage.db was deleted or replaced while the gateway had it open, and had to be written again.", []string{"file"}, nil)
 )
 
 // Describe implements prometheus.Collector.
@@ -58,8 +60,8 @@ func (m storeMetrics) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v int64) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v))
 	}
-	counter := func(d *prometheus.Desc, v int64) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v))
+	counter := func(d *prometheus.Desc, v int64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
 	gauge(openDesc, int64(st.OpenBreakers))
 	gauge(backlogDesc, st.Backlog)
@@ -72,6 +74,8 @@ func (m storeMetrics) Collect(ch chan<- prometheus.Metric) {
 	counter(replayedDesc, st.Replayed)
 	counter(droppedDesc, st.Dropped)
 	counter(journalErrorsDesc, st.JournalErrors)
+	counter(fileReplacedDesc, st.JournalReplaced, "journal.db")
+	counter(fileReplacedDesc, m.store.backend.FileReplaced(), "usage.db")
 	counter(uncheckedDesc, st.Unchecked)
 	counter(lostDesc, m.store.backend.LostHolds())
 	counter(expiredDesc, m.store.backend.ExpiredHolds())

@@ -41,7 +41,7 @@ func openStore(cfg *config.Config, log *slog.Logger) (_ *store, err error) {
 		Log:            log,
 	}
 	if dir, ok := cfg.Store.Embedded(); ok {
-		local, err := boltstore.Open(dir, boltstore.Options{Calendar: s.calendar, Keep: cfg.Store.Keep})
+		local, err := boltstore.Open(dir, boltstore.Options{Calendar: s.calendar, Keep: cfg.Store.Keep, Log: log})
 		if err != nil {
 			return nil, err
 		}

@@ -6,6 +6,10 @@
 // the file. Either would end the process. Here the File is damaged from then on, and all its
 // methods return a *DamagedError. The file is not touched any more, because a panic may have
 // left bbolt's locks locked, and a damaged file should not be written to.
+//
+// A file can also be deleted, or replaced by another one, while it is open. bbolt would go on
+// writing to a file that nobody finds again. The File looks for that after each write and writes
+// the file again, see Check.
 package boltfile
 
 import (
@@ -19,29 +23,40 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
-// Options say how to open a file. All fields are required.
+// Options say how to open a file. InUse and Cure are required.
 type Options struct {
 	// InUse is the error if another process, or this one, has the file open.
 	InUse error
 	// Cure says what the operator can do about a damaged file.
 	Cure string
+	// Supersede is called in the last write to a file that was written again: the old one may
+	// still be found under another name. nil: it stays as it is.
+	Supersede func(*bolt.Tx) error
 }
 
 // A File is a bbolt database. It is safe for concurrent use. Open makes one.
 type File struct {
-	path string
-	cure string
-	db   *bolt.DB
-	file *os.File // that db has open
+	Options
+	path    string
+	current atomic.Pointer[handle]
 	// writing is held during a write. bbolt has such a lock as well, but may keep it locked
 	// after a panic, and the next writer would wait for ever.
 	writing sync.Mutex
 	damage  atomic.Pointer[DamagedError]
+	identity
+}
+
+// A handle is an open file.
+type handle struct {
+	db   *bolt.DB    // nil: it could not be opened
+	file *os.File    // that db has open
+	info os.FileInfo // of file, when it was opened
 }
 
 // A DamagedError reports a file in which bbolt found what must not be there.
@@ -62,12 +77,15 @@ func Open(dir, name string, o Options, prepare func(*bolt.Tx) error) (*File, err
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	f := &File{path: filepath.Join(dir, name), cure: o.Cure}
-	err := f.open()
+	f := &File{Options: o, path: filepath.Join(dir, name)}
+	h, err := f.open(f.path)
+	f.current.Store(h)
 	if errors.Is(err, bolterrors.ErrTimeout) { // the file is closed already
 		return nil, fmt.Errorf("%s is %w", f.path, o.InUse)
 	}
 	if err == nil {
+		info, statErr := os.Stat(f.path)
+		f.untold = statErr == nil && !os.SameFile(info, h.info)
 		err = f.Update(prepare)
 	}
 	if err == nil {
@@ -80,35 +98,44 @@ func Open(dir, name string, o Options, prepare func(*bolt.Tx) error) (*File, err
 		}
 		return nil, err
 	}
-	// A new file is durable once its folder's entry is on disk as well. Some file systems,
-	// and Windows, cannot sync folders; there it is left to the system.
+	syncFolder(dir)
+	return f, nil
+}
+
+// syncFolder makes a new file in a folder durable: it is once the folder's entry is on disk as
+// well. Some file systems, and Windows, cannot sync folders; there it is left to the system.
+func syncFolder(dir string) {
 	if folder, err := os.Open(dir); err == nil {
 		folder.Sync()
 		folder.Close()
 	}
-	return f, nil
 }
 
-func (f *File) open() (err error) {
+// open opens the file at a path. The handle is never nil.
+func (f *File) open(path string) (h *handle, err error) {
+	h = &handle{}
 	defer f.catch(debug.SetPanicOnFault(true), &err)
-	f.db, err = bolt.Open(f.path, 0o600, &bolt.Options{
+	h.db, err = bolt.Open(path, 0o600, &bolt.Options{
 		Timeout:      1, // 0 would wait for ever; 1 ns tries the lock once
 		FreelistType: bolt.FreelistMapType,
 		NoStatistics: true, // they cost every reader a shared lock
 		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
 			file, err := os.OpenFile(name, flag, mode)
-			f.file = file
+			h.file = file
+			if err == nil {
+				h.info, err = file.Stat()
+			}
 			return file, err
 		},
 	})
 	if err == nil || errors.Is(err, bolterrors.ErrTimeout) {
-		return err
+		return h, err
 	}
-	f.db, f.file = nil, nil // it is closed
+	h.db, h.file = nil, nil // it is closed
 	if system := syscall.Errno(0); errors.As(err, &system) || errors.Is(err, bolterrors.ErrVersionMismatch) {
-		return err
+		return h, err
 	}
-	return f.damaged(err)
+	return h, f.damaged(err)
 }
 
 // readAll reads every page that is in use, and panics, as bbolt does, if keys are not in order.
@@ -140,19 +167,36 @@ func (f *File) catch(before bool, err *error) {
 
 // damaged notes that the file is damaged. The first cause stays.
 func (f *File) damaged(cause any) error {
-	f.damage.CompareAndSwap(nil, &DamagedError{Path: f.path, Cause: fmt.Sprint(cause), Cure: f.cure})
+	f.damage.CompareAndSwap(nil, &DamagedError{Path: f.path, Cause: fmt.Sprint(cause), Cure: f.Cure})
 	return f.damage.Load()
 }
 
-// Update is bolt.DB.Update.
-func (f *File) Update(fn func(*bolt.Tx) error) (err error) {
+// Update is bolt.DB.Update. When it returns nil, the write is in the file that the path leads to.
+func (f *File) Update(fn func(*bolt.Tx) error) error {
 	f.writing.Lock()
 	defer f.writing.Unlock()
+	var fnErr error
+	err := f.update(func(tx *bolt.Tx) error {
+		fnErr = fn(tx)
+		return fnErr
+	})
+	if err != nil && err == fnErr {
+		return err // the caller's own; nothing was written
+	}
+	if err == nil {
+		err = f.checkPath()
+	}
+	f.setFault(err)
+	return err
+}
+
+// update is Update without a look at the path. The caller holds f.writing.
+func (f *File) update(fn func(*bolt.Tx) error) (err error) {
 	if d := f.damage.Load(); d != nil {
 		return d
 	}
 	defer f.catch(debug.SetPanicOnFault(true), &err)
-	return f.db.Update(fn)
+	return f.current.Load().db.Update(fn)
 }
 
 // View is bolt.DB.View.
@@ -161,7 +205,12 @@ func (f *File) View(fn func(*bolt.Tx) error) (err error) {
 		return d
 	}
 	defer f.catch(debug.SetPanicOnFault(true), &err)
-	tx, err := f.begin()
+	h := f.current.Load()
+	tx, err := begin(h.db)
+	for errors.Is(err, bolterrors.ErrDatabaseNotOpen) && h != f.current.Load() { // it was written again
+		h = f.current.Load()
+		tx, err = begin(h.db)
+	}
 	if err != nil {
 		return err
 	}
@@ -171,14 +220,14 @@ func (f *File) View(fn func(*bolt.Tx) error) (err error) {
 
 // begin begins to read. It panics as bbolt does if neither page of meta data is good. bbolt then
 // leaves two locks locked, for which readers and writers under way would wait for ever.
-func (f *File) begin() (tx *bolt.Tx, err error) {
+func begin(db *bolt.DB) (tx *bolt.Tx, err error) {
 	defer func() {
 		if tx == nil && err == nil {
-			lockOf[sync.RWMutex](f.db, "mmaplock").RUnlock()
-			lockOf[sync.Mutex](f.db, "metalock").Unlock()
+			lockOf[sync.RWMutex](db, "mmaplock").RUnlock()
+			lockOf[sync.Mutex](db, "metalock").Unlock()
 		}
 	}()
-	return f.db.Begin(false)
+	return db.Begin(false)
 }
 
 // lockOf returns a lock of bbolt's that has no other name. A test notices when it is gone.
@@ -193,16 +242,22 @@ func lockOf[Lock any](db *bolt.DB, field string) *Lock {
 // Path is where the file is.
 func (f *File) Path() string { return f.path }
 
-// Close closes the file, after the transactions under way. It must be called once. Of a damaged
-// file it returns the error and does not wait; such a file counts as in use until the process
-// ends, since its memory stays mapped.
+// Close closes the file, after the transactions under way. It must be called once. It returns an
+// error if the path does not lead to the file, which then is gone. Of a damaged file it returns
+// the error and does not wait; such a file counts as in use until the process ends, since its
+// memory stays mapped.
 func (f *File) Close() error {
-	d := f.damage.Load()
+	d, h := f.damage.Load(), f.current.Load()
 	switch {
-	case d == nil && f.db != nil:
-		return f.db.Close()
-	case f.file != nil:
-		f.file.Close()
+	case d == nil && h.db != nil:
+		f.writing.Lock()
+		defer f.writing.Unlock()
+		f.retryAt = time.Time{}
+		err := f.checkPath()
+		f.superseding.Wait()
+		return errors.Join(err, f.current.Load().db.Close())
+	case h.file != nil:
+		h.file.Close()
 	}
 	if d == nil {
 		return nil

@@ -1,0 +1,46 @@
+package guard
+
+// watchJournal looks after the journal's file until the Store is closed.
+func (s *Store) watchJournal() {
+	times := int64(0)
+	s.journal.db.Watch(s.closing, s.log, s.journal.tryWrite, func(err error) {
+		if n := s.journal.db.TimesReplaced(); n != times {
+			times = n
+			s.stats.journalErrors.Add(max(1, s.stats.backlog.Load())) // so many were not on disk for a while
+		}
+		if err == nil {
+			s.journalOutbox()
+		}
+	})
+}
+
+// journalOutbox moves the commits that no journal took to the journal.
+func (s *Store) journalOutbox() {
+	for _, user := range s.outbox.usersWithCommits() {
+		_, err, _ := s.replays.Do(user, func() (any, error) { // not while they are sent
+			for {
+				rs := s.outbox.userCommits(user)
+				if len(rs) == 0 {
+					return nil, nil
+				}
+				if err := s.journal.addAll(rs); err != nil {
+					return nil, err
+				}
+				s.outbox.removeCommits(user, len(rs))
+				s.stats.journaled.Add(int64(len(rs)))
+			}
+		})
+		if err != nil {
+			return // the next time
+		}
+	}
+}
+
+// JournalFault returns why the journal does not take counts, or that its file was deleted or
+// replaced in the last hour and written again; nil: all is well, or there is no journal.
+func (s *Store) JournalFault() error {
+	if s.journal == nil {
+		return nil
+	}
+	return s.journal.db.Fault()
+}
