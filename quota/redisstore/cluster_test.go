@@ -69,12 +69,11 @@ func testThreeGateways(t *testing.T, c *redistest.Cluster) {
 // TestClusterScriptIsSentOnce checks that a script whose reply is lost is not sent again, by a
 // cluster's client either.
 func TestClusterScriptIsSentOnce(t *testing.T) {
-	node := redistest.Start(t, "--cluster-enabled", "yes")
-	faultProxy := redistest.StartFaultProxy(t, node.Addr)
-	_, port, _ := net.SplitHostPort(faultProxy.Addr)
-	node.Do("CONFIG", "SET", "cluster-announce-port", port)
-	node.Do("CONFIG", "SET", "cluster-announce-ip", "127.0.0.1")
-	node.Do("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+	faultProxy := redistest.StartFaultProxy(t, "")
+	host, port, _ := net.SplitHostPort(faultProxy.Addr)
+	node := redistest.Start(t, "--cluster-enabled", "yes", "--cluster-announce-ip", host, "--cluster-announce-port", port)
+	faultProxy.SwitchTo(node.Addr)
+	node.TakeSlots(0, 16383)
 	for _, c := range []struct {
 		fate    redistest.Fate
 		timeout time.Duration

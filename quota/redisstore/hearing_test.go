@@ -37,16 +37,17 @@ const deafText = "does not let the gateway subscribe"
 // Once Redis permits it, announcements come.
 func TestRefusedSubscribeIsReportedOnce(t *testing.T) {
 	t.Parallel()
-	for name, breakSubscribe := range map[string]func(*redistest.Server, *redistest.FaultProxy) (heal func()){
-		"no right": func(r *redistest.Server, _ *redistest.FaultProxy) func() {
+	for name, breakSubscribe := range map[string]func(*testing.T, *redistest.Server, *redistest.FaultProxy) (heal func()){
+		"no right": func(t *testing.T, r *redistest.Server, _ *redistest.FaultProxy) func() {
+			r.Needs(t, "6", "ACL")
 			r.Do("ACL", "SETUSER", "default", "-subscribe")
 			return func() { r.Do("ACL", "SETUSER", "default", "+subscribe") }
 		},
-		"a proxy closes": func(_ *redistest.Server, p *redistest.FaultProxy) func() {
+		"a proxy closes": func(_ *testing.T, _ *redistest.Server, p *redistest.FaultProxy) func() {
 			p.OnCommand(subscribeFate(redistest.Cut))
 			return p.Heal
 		},
-		"a proxy says nothing": func(_ *redistest.Server, p *redistest.FaultProxy) func() {
+		"a proxy says nothing": func(_ *testing.T, _ *redistest.Server, p *redistest.FaultProxy) func() {
 			p.OnCommand(subscribeFate(redistest.Drop))
 			return p.Heal
 		},
@@ -64,7 +65,7 @@ func TestRefusedSubscribeIsReportedOnce(t *testing.T) {
 				t.Error("a subscription that Redis confirms is reported")
 			}
 
-			heal := breakSubscribe(server, proxy)
+			heal := breakSubscribe(t, server, proxy)
 			proxy.CutConnections()
 			defer s.Watch("v", make(chan struct{}, 1))()
 			testkit.Eventually(t, "the failure shows", s.SubscribeFails)
@@ -133,6 +134,7 @@ func TestHearingWaitsForAServingRedis(t *testing.T) {
 func TestSetupWarningsAboutSubscribe(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, "--appendonly", "yes")
+	server.Needs(t, "6.2", "ACL for channels")
 	server.Do("ACL", "SETUSER", "store", "on", ">secret", "~*", "+@all", "resetchannels")
 	s := openStore(t, "redis://store:secret@"+server.Addr)
 	if got := s.SetupWarnings(ctx); len(got) != 1 || !strings.Contains(got[0], deafText) || !strings.Contains(got[0], "NOPERM") {

@@ -57,7 +57,7 @@ func TestWrongKindOfServerIsExplained(t *testing.T) {
 func TestClusterOfOneNodeServesAsASingleRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, "--cluster-enabled", "yes")
-	server.Do("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+	server.TakeSlots(0, 16383)
 	s := openStore(t, server.URL())
 	testkit.Eventually(t, "the node serves its slots", func() bool { return s.Ping(ctx) == nil })
 	mustReserve(t, s, "u")

@@ -62,6 +62,7 @@ func TestSentinel(t *testing.T) {
 	})
 	t.Run("Sentinels want the password too", func(t *testing.T) {
 		for _, s := range g.Sentinels {
+			s.Needs(t, "6.2", "ACL for Sentinels")
 			s.Do("ACL", "SETUSER", "default", ">"+password)
 		}
 		if err := openStore(t, g.URL()).Ping(ctx); err != nil {

@@ -132,6 +132,7 @@ func TestOtherErrorsRenewNothing(t *testing.T) {
 func TestLastingFaultDoesNotStormRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
+	server.Needs(t, "6", "ACL")
 	c := newClient(t, server.URL(), patient, 8)
 	mustEcho(t, c)
 	server.Do("ACL", "SETUSER", "default", "-set")

@@ -46,7 +46,7 @@ func StartCluster(t testing.TB, replicas bool) *Cluster {
 	for i, s := range c.Nodes {
 		s.Do("CLUSTER", "SET-CONFIG-EPOCH", i+1)
 		if i < masters {
-			s.Do("CLUSTER", "ADDSLOTSRANGE", i*slots/masters, (i+1)*slots/masters-1)
+			s.TakeSlots(i*slots/masters, (i+1)*slots/masters-1)
 		}
 		if i > 0 {
 			host, port, _ := net.SplitHostPort(s.Addr)

@@ -183,6 +183,7 @@ type relayedConn struct {
 	ended          chan struct{}
 	sent           chan sentCommand       // commands that Redis has yet to answer
 	dropping       bool                   // no more replies are relayed
+	listens        atomic.Bool            // it has subscribed to a channel
 	answer         atomic.Pointer[string] // see AnswerOpen; nil: commands are relayed
 }
 
@@ -228,7 +229,9 @@ func (c *relayedConn) relayCommands() {
 			c.client.Write([]byte("-" + *answer + "\r\n"))
 			continue
 		}
-		if hasReply(cmd.words) {
+		if !hasReply(cmd.words) {
+			c.listens.Store(true)
+		} else {
 			select {
 			case c.sent <- sentCommand{cmd.words, time.Now()}:
 			case <-c.ended:
@@ -255,6 +258,18 @@ func hasReply(words []string) bool {
 	return true
 }
 
+// isPush reports whether Redis says something that is not the reply to a command: a message, or
+// that a channel was added or removed. Version 2 of the protocol has no mark for it.
+func (c *relayedConn) isPush(f frame) bool {
+	if f.raw[0] == '*' && c.listens.Load() && len(f.words) > 0 {
+		switch f.words[0] {
+		case "message", "pmessage", "subscribe", "psubscribe", "unsubscribe", "punsubscribe":
+			return true
+		}
+	}
+	return f.raw[0] == '>'
+}
+
 // relayReplies relays from Redis to the client.
 func (c *relayedConn) relayReplies() {
 	defer c.cut()
@@ -265,7 +280,7 @@ func (c *relayedConn) relayReplies() {
 			return
 		}
 		var cmd sentCommand
-		if reply.raw[0] != '>' { // not a push
+		if !c.isPush(reply) {
 			select {
 			case cmd = <-c.sent:
 			case <-c.ended:

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -111,9 +112,9 @@ func TestFaultProxyRelaysPipelines(t *testing.T) {
 	redis := Start(t)
 	newDirect(t, redis).set("0")
 	w := dial(t, StartFaultProxy(t, redis.Addr).Addr)
-	w.send("hello 3", "incr number", "get nothing", "nonsense", "incr number")
-	if got := w.reply(); !strings.Contains(got, "redis") {
-		t.Errorf("hello: %q", got)
+	w.send("time", "incr number", "get nothing", "nonsense", "incr number")
+	if got := w.reply(); !regexp.MustCompile(`^\d{10} \d+$`).MatchString(got) {
+		t.Errorf("time: %q", got)
 	}
 	w.want("1", "")
 	if got := w.reply(); !strings.Contains(got, "unknown command") {
@@ -122,18 +123,32 @@ func TestFaultProxyRelaysPipelines(t *testing.T) {
 	w.want("2")
 }
 
+// TestFaultProxyRelaysMessages tests both versions of Redis's protocol.
 func TestFaultProxyRelaysMessages(t *testing.T) {
 	redis := Start(t)
+	t.Run("version 2", func(t *testing.T) {
+		testMessages(t, redis, dial(t, StartFaultProxy(t, redis.Addr).Addr), "pong ")
+	})
+	t.Run("version 3", func(t *testing.T) {
+		redis.Needs(t, "6", "HELLO")
+		w := dial(t, StartFaultProxy(t, redis.Addr).Addr)
+		w.send("hello 3")
+		if got := w.reply(); !strings.Contains(got, "proto 3") {
+			t.Errorf("hello: %q", got)
+		}
+		testMessages(t, redis, w, "PONG")
+	})
+}
+
+func testMessages(t *testing.T, redis *Server, w *wire, pong string) {
 	d := newDirect(t, redis)
-	w := dial(t, StartFaultProxy(t, redis.Addr).Addr)
-	w.send("hello 3", "subscribe news", "ping")
-	w.reply()
-	w.want("subscribe news 1", "PONG")
+	w.send("subscribe news", "ping")
+	w.want("subscribe news 1", pong)
 	d.send("publish news flood")
 	d.want("1")
 	w.want("message news flood")
-	w.send("ping")
-	w.want("PONG")
+	w.send("unsubscribe news", "ping")
+	w.want("unsubscribe news 0", "PONG")
 }
 
 func TestFaultProxyDropsAReply(t *testing.T) {

@@ -40,7 +40,7 @@ func StartSentinel(t testing.TB, password string) *SentinelGroup {
 	}
 	master := (&Server{t: t, args: args, password: password}).launch(testkit.FreeAddress)
 	host, port, _ := net.SplitHostPort(master.Addr)
-	replica := (&Server{t: t, args: append(slices.Clone(args), "--replicaof", host+" "+port), password: password}).launch(testkit.FreeAddress)
+	replica := (&Server{t: t, args: append(slices.Clone(args), "--replicaof", host, port), password: password}).launch(testkit.FreeAddress)
 	g.Servers = []*Server{master, replica}
 	g.AwaitReplica(replica)
 	for range 3 {

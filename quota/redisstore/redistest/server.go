@@ -5,6 +5,7 @@ package redistest
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -25,9 +27,14 @@ import (
 	"metergate/quota/testkit"
 )
 
-// RequireEnv is the name of an environment variable. If it is set, a test fails where no
-// redis-server is installed, instead of being skipped. make test sets it.
-const RequireEnv = "METERGATE_TEST_REQUIRE"
+const (
+	// RequireEnv is the name of an environment variable. If it is set, a test fails where no
+	// redis-server is installed, instead of being skipped. make test sets it.
+	RequireEnv = "METERGATE_TEST_REQUIRE"
+	// ServerEnv is the name of an environment variable: the path of the server that the tests
+	// run, such as a valkey-server, instead of the redis-server that is installed.
+	ServerEnv = "METERGATE_TEST_REDIS"
+)
 
 // A Server is one redis-server process. It ends with its test.
 type Server struct {
@@ -57,9 +64,9 @@ func Start(t testing.TB, args ...string) *Server {
 // launch starts a new server on an address that free finds.
 func (s *Server) launch(free func(testing.TB) string) *Server {
 	s.t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		if os.Getenv(RequireEnv) != "" {
-			s.t.Fatal("redis-server is not installed")
+	if _, err := exec.LookPath(program()); err != nil {
+		if os.Getenv(RequireEnv) != "" || os.Getenv(ServerEnv) != "" {
+			s.t.Fatalf("no Redis to run: %v", err)
 		}
 		s.t.Skip("redis-server is not installed")
 	}
@@ -75,6 +82,50 @@ func (s *Server) launch(free func(testing.TB) string) *Server {
 	}
 	s.t.Fatalf("starting redis-server: %v", err)
 	return nil
+}
+
+// program is the server that the tests run: a path, or a name to find in PATH.
+func program() string {
+	if path := os.Getenv(ServerEnv); path != "" {
+		return path
+	}
+	return "redis-server"
+}
+
+// Needs skips the test if ServerEnv names a server that is older than a version of Redis, such as
+// "6.2". Forks of Redis say which version they stand for. what is what the server lacks.
+func (s *Server) Needs(t testing.TB, version, what string) {
+	t.Helper()
+	got := s.info("INFO", "server")["redis_version"]
+	if !olderVersion(got, version) {
+		return
+	}
+	if os.Getenv(ServerEnv) == "" {
+		t.Fatalf("redis-server %s has no %s, which the test needs", got, what)
+	}
+	t.Skipf("%s stands for Redis %s, which has no %s: it came with Redis %s", program(), got, what, version)
+}
+
+// olderVersion compares two versions, number by number.
+func olderVersion(a, b string) bool {
+	numbers := func(version string) (n []int) {
+		for part := range strings.SplitSeq(version, ".") {
+			number, _ := strconv.Atoi(part)
+			n = append(n, number)
+		}
+		return n
+	}
+	return slices.Compare(numbers(a), numbers(b)) < 0
+}
+
+// TakeSlots gives a node of a cluster the slots from first to last.
+func (s *Server) TakeSlots(first, last int) {
+	s.t.Helper()
+	args := []any{"CLUSTER", "ADDSLOTS"} // ADDSLOTSRANGE came with Redis 7
+	for slot := first; slot <= last; slot++ {
+		args = append(args, slot)
+	}
+	s.Do(args...)
 }
 
 // URL returns the URL of the server, as the configuration takes it.
@@ -96,7 +147,23 @@ func (s *Server) Kill() { s.end(syscall.SIGKILL) }
 
 // Pause stops the process without ending it: connections stay open, and nothing is answered.
 // Resume lets it go on.
-func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
+func (s *Server) Pause() {
+	s.t.Helper()
+	s.signal(syscall.SIGSTOP)
+	testkit.Eventually(s.t, "every thread has stopped", func() bool { return !s.hasRunningThread() })
+}
+
+// hasRunningThread reports whether a thread of the process is not stopped. One thread takes the
+// signal and stops the others, and until then they may reply. Without a /proc it is false.
+func (s *Server) hasRunningThread() bool {
+	stats, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.cmd.Process.Pid))
+	return slices.ContainsFunc(stats, func(path string) bool {
+		text, err := os.ReadFile(path)
+		// The state follows the name, which is in parentheses.
+		_, state, ok := bytes.Cut(text[bytes.LastIndexByte(text, ')')+1:], []byte(" "))
+		return err == nil && ok && state[0] != 'T'
+	})
+}
 
 // Resume ends a Pause.
 func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
@@ -134,7 +201,7 @@ func (s *Server) start() error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command("redis-server", args...)
+	cmd := exec.Command(program(), args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return err
