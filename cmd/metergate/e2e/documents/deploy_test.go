@@ -1,10 +1,8 @@
 package documents
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -16,8 +14,6 @@ import (
 
 	"gopkg.in/yaml.v3"
 
-	"metergate/cmd/metergate/app"
-	"metergate/config"
 	"metergate/quota/redisstore/redistest"
 	"metergate/quota/testkit"
 )
@@ -92,16 +88,24 @@ func TestMetricsAreDocumented(t *testing.T) {
 	}
 }
 
+// findProgram returns the path of a program. It skips the test, or fails it where all tests
+// must run, if the program is not installed.
+func findProgram(t *testing.T, name string) (path string) {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		if os.Getenv(redistest.RequireEnv) != "" {
+			t.Fatal(name + " is not installed")
+		}
+		t.Skip(name + " is not installed")
+	}
+	return path
+}
+
 // Prometheus's own promtool accepts its configuration, the alerts, their tests, and the
 // queries of the dashboard.
 func TestPromtoolAcceptsRules(t *testing.T) {
-	promtool, err := exec.LookPath("promtool")
-	if err != nil {
-		if os.Getenv(redistest.RequireEnv) != "" {
-			t.Fatal("promtool is not installed")
-		}
-		t.Skip("promtool is not installed")
-	}
+	promtool := findProgram(t, "promtool")
 	var dashboard struct {
 		Panels []struct {
 			Title   string
@@ -161,39 +165,18 @@ func TestAlertsAreExplained(t *testing.T) {
 	}
 }
 
-// The configuration in the Kubernetes manifest is valid, as far as that can be seen
-// without its secrets, and every document has what kubectl needs to find its kind.
-func TestKubernetesManifestIsValid(t *testing.T) {
-	text := testkit.ReadFile(t, "deploy/kubernetes.yaml")
-	configs := 0
-	for dec := yaml.NewDecoder(bytes.NewReader(text)); ; {
-		var doc struct {
-			APIVersion string            `yaml:"apiVersion"`
-			Kind       string            `yaml:"kind"`
-			Metadata   map[string]any    `yaml:"metadata"`
-			Data       map[string]string `yaml:"data"`
-		}
-		err := dec.Decode(&doc)
-		if err == io.EOF {
-			break
-		}
-		if err != nil || doc.APIVersion == "" || doc.Kind == "" || doc.Metadata["name"] == nil {
-			t.Fatalf("%+v: %v", doc, err)
-		}
-		for name, file := range doc.Data {
-			configs++
-			cfg, err := config.Parse(name, []byte(file), func(name string) (string, bool) {
-				return "rediss://metergate:0123456789abcdef0123456789abcdef@redis.example.com:6379", strings.ToUpper(name) == name
-			})
-			if err != nil {
-				t.Error(err)
-			} else if err := app.Check(cfg); err != nil {
-				t.Error(err)
-			}
-		}
+// docker-compose accepts compose.yaml: also 1.29, which Debian 12 has.
+func TestDockerComposeAcceptsFile(t *testing.T) {
+	cmd := exec.Command(findProgram(t, "docker-compose"), "--profile", "monitoring", "config")
+	cmd.Dir = testkit.ModuleRoot(t)
+	cmd.Env = append(os.Environ(), "JWT_SECRET="+testkit.Secret)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
-	if configs != 1 {
-		t.Errorf("%d configurations, want 1", configs)
+	var composed struct{ Services map[string]any }
+	if err := yaml.Unmarshal(out, &composed); err != nil || len(composed.Services) != 5 {
+		t.Errorf("error %v, %d services, want 5", err, len(composed.Services))
 	}
 }
 
