@@ -21,10 +21,13 @@ func (p probes) Waiting() error {
 	return nil
 }
 
-// Checks are the store, the journal, each upstream, and the key server.
+// Checks are the configuration, the store, the journal, each upstream, and the key server.
 func (p probes) Checks() map[string]func(context.Context) error {
 	g := p.app.reloader.current.Load()
-	checks := map[string]func(context.Context) error{"store": p.app.store.Ping}
+	checks := map[string]func(context.Context) error{
+		"configuration": func(context.Context) error { return p.app.reloader.fault() },
+		"store":         p.app.store.Ping,
+	}
 	if _, embedded := g.cfg.Store.Embedded(); !embedded {
 		checks["journal"] = func(context.Context) error { return p.app.store.JournalFault() }
 	}

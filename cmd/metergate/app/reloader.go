@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -46,6 +47,7 @@ type reloader struct {
 type loadAttempt struct {
 	files []string
 	hash  string
+	err   error // why the configuration was refused; nil: it is in force, or not yet judged
 }
 
 func newReloader(b *builder, load func() (*config.Config, []string, error), level *slog.LevelVar) *reloader {
@@ -80,7 +82,7 @@ func (r *reloader) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 
 // build builds the first generation and starts nothing.
 func (r *reloader) build(ctx context.Context, cfg *config.Config) error {
-	attempt := &loadAttempt{cfg.Files, hashFiles(cfg.Files)}
+	attempt := &loadAttempt{files: cfg.Files, hash: hashFiles(cfg.Files)}
 	g, err := r.builder.build(ctx, cfg, nil)
 	if err != nil {
 		return err
@@ -113,6 +115,7 @@ func (r *reloader) reload() (warnings []string, err error) {
 		g, err = r.builder.build(r.ctx, cfg, before)
 	}
 	if err != nil {
+		r.lastLoad.Store(&loadAttempt{attempt.files, attempt.hash, err})
 		r.successful.Set(0)
 		r.reloads.WithLabelValues("failure").Inc()
 		return nil, err
@@ -223,6 +226,20 @@ func (r *reloader) endWatch() { r.watcher.end() }
 func (r *reloader) files() (names []string, hash string) {
 	attempt := r.lastLoad.Load()
 	return attempt.files, attempt.hash
+}
+
+// fault says why the files as they are now are not in force; nil: they are.
+func (r *reloader) fault() error {
+	err := r.lastLoad.Load().err
+	if err == nil {
+		return nil
+	}
+	lines := faultLines(err)
+	more := ""
+	if n := len(lines) - 1; n > 0 {
+		more = fmt.Sprintf(" (and %d more; see the log)", n)
+	}
+	return fmt.Errorf("refused, and the previous one stays in force: %s%s", lines[0], more)
 }
 
 // faultLines returns what is wrong with a configuration, a line for each fault.

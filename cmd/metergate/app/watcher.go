@@ -19,9 +19,10 @@ const (
 	// they are read after maxQuietWait.
 	quietPeriod  = 100 * time.Millisecond
 	maxQuietWait = time.Second
-	// pollInterval is for what the system does not report: file systems on a network, a
-	// folder that was replaced.
-	pollInterval = 30 * time.Second
+	// pollInterval is for what the system does not report: file systems on a network, a file
+	// that is mounted or linked from another folder, a folder that was replaced or that may be
+	// passed through but not read.
+	pollInterval = 2 * time.Second
 )
 
 // A fileWatcher notices when the content of files changes. It watches their folders: a
@@ -59,7 +60,7 @@ func (w *fileWatcher) wait() {
 func (w *fileWatcher) loop(files func() (names []string, hash string), changed func(), log *slog.Logger) {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
-		log.Warn("changes of the configuration are noticed only every 30 s", "error", err)
+		log.Warn("changes of the configuration are noticed up to 2 s late", "error", err)
 		watcher = &fsnotify.Watcher{} // its channels are nil and never deliver
 	} else {
 		defer watcher.Close()
@@ -100,12 +101,16 @@ func (w *fileWatcher) loop(files func() (names []string, hash string), changed f
 	}
 }
 
-// hashFiles returns the SHA-256 of the files' names and contents. A file that cannot be
-// read counts as empty.
+// hashFiles returns the SHA-256 of the files' names and contents. If a file cannot be read,
+// the reason takes the place of its content.
 func hashFiles(files []string) string {
 	h := sha256.New()
 	for _, name := range files {
-		data, _ := os.ReadFile(name)
+		data, err := os.ReadFile(name)
+		if err != nil {
+			fmt.Fprintf(h, "%q: %v\n", name, err)
+			continue
+		}
 		fmt.Fprintf(h, "%q %d\n", name, len(data))
 		h.Write(data)
 	}

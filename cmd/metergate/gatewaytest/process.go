@@ -56,6 +56,9 @@ func (b buildFirst) Run() int {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil { // another user may have to run the program
+		panic(err)
+	}
 	program = filepath.Join(dir, "metergate")
 	if out, err := exec.Command("go", "build", "-o", program, "metergate/cmd/metergate").CombinedOutput(); err != nil {
 		panic("building the program: " + err.Error() + "\n" + string(out))
@@ -80,8 +83,16 @@ type Process struct {
 // gets the last lines that the process printed.
 func Start(t testing.TB, env []string, args ...string) *Process {
 	t.Helper()
-	p := &Process{T: t, Cmd: exec.Command(Program(), args...), output: output{changed: make(chan struct{})}, done: make(chan struct{})}
-	p.Cmd.Env = append(os.Environ(), env...)
+	cmd := exec.Command(Program(), args...)
+	cmd.Env = append(os.Environ(), env...)
+	return StartCommand(t, cmd)
+}
+
+// StartCommand is [Start] for a command that runs the program in a way of its own: as
+// another user, or with limits. The command must become the program, by exec.
+func StartCommand(t testing.TB, cmd *exec.Cmd) *Process {
+	t.Helper()
+	p := &Process{T: t, Cmd: cmd, output: output{changed: make(chan struct{})}, done: make(chan struct{})}
 	p.Cmd.Stdout, p.Cmd.Stderr = &p.output, &p.output
 	if err := p.Cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -94,7 +105,7 @@ func Start(t testing.TB, env []string, args ...string) *Process {
 	t.Cleanup(func() {
 		p.Kill()
 		if t.Failed() {
-			t.Logf("%s printed:\n%s", strings.Join(args, " "), testkit.LastLines(p.Output(), 30))
+			t.Logf("%s printed:\n%s", strings.Join(cmd.Args[1:], " "), testkit.LastLines(p.Output(), 30))
 		}
 	})
 	return p
