@@ -32,16 +32,29 @@ const (
 // installed, it does what Start does.
 func StartCluster(t testing.TB, replicas bool) *Cluster {
 	t.Helper()
+	return startCluster(t, nil, replicas)
+}
+
+// StartTLSCluster is StartCluster for servers with TLS, without replicas. The arguments are for
+// each of them.
+func StartTLSCluster(t testing.TB, a *Authority, args ...string) *Cluster {
+	t.Helper()
+	return startCluster(t, a, false, args...)
+}
+
+func startCluster(t testing.TB, a *Authority, replicas bool, more ...string) *Cluster {
+	t.Helper()
 	c := &Cluster{t: t}
 	n, timeout := masters, "15000" // on a busy machine no node may be taken for dead
 	if replicas {
 		n, timeout = 2*masters, "1500"
 	}
+	args := append([]string{
+		"--cluster-enabled", "yes", "--cluster-node-timeout", timeout, "--cluster-replica-validity-factor", "0",
+		"--repl-diskless-sync-delay", "0",
+	}, more...)
 	for range n {
-		c.Nodes = append(c.Nodes, (&Server{t: t, args: []string{
-			"--cluster-enabled", "yes", "--cluster-node-timeout", timeout, "--cluster-replica-validity-factor", "0",
-			"--repl-diskless-sync-delay", "0",
-		}}).launch(clusterAddr))
+		c.Nodes = append(c.Nodes, (&Server{t: t, authority: a, args: args}).launch(clusterAddr))
 	}
 	for i, s := range c.Nodes {
 		s.Do("CLUSTER", "SET-CONFIG-EPOCH", i+1)
@@ -74,7 +87,8 @@ func StartCluster(t testing.TB, replicas bool) *Cluster {
 // URL returns the URL of the cluster, as the configuration takes it: one of the nodes, and an
 // address where no node is.
 func (c *Cluster) URL() string {
-	return "redis+cluster://127.0.0.1:1," + c.Nodes[masters-1].Addr
+	node := c.Nodes[masters-1]
+	return node.scheme() + "+cluster://127.0.0.1:1," + node.Addr
 }
 
 // Master returns the server that has a slot, by the knowledge of a running node.

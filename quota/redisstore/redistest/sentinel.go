@@ -31,6 +31,17 @@ const groupName = "main"
 // redis-server is installed, it does what Start does.
 func StartSentinel(t testing.TB, password string) *SentinelGroup {
 	t.Helper()
+	return startSentinel(t, nil, password)
+}
+
+// StartTLSSentinel is StartSentinel for servers and Sentinels with TLS.
+func StartTLSSentinel(t testing.TB, a *Authority, password string) *SentinelGroup {
+	t.Helper()
+	return startSentinel(t, a, password)
+}
+
+func startSentinel(t testing.TB, a *Authority, password string) *SentinelGroup {
+	t.Helper()
 	g := &SentinelGroup{t: t, password: password}
 	args := []string{"--repl-diskless-sync-delay", "0"}
 	auth := ""
@@ -38,13 +49,13 @@ func StartSentinel(t testing.TB, password string) *SentinelGroup {
 		args = append(args, "--requirepass", password, "--masterauth", password)
 		auth = fmt.Sprintf("sentinel auth-pass %s %q\n", groupName, password)
 	}
-	master := (&Server{t: t, args: args, password: password}).launch(testkit.FreeAddress)
+	master := (&Server{t: t, authority: a, args: args, password: password}).launch(testkit.FreeAddress)
 	host, port, _ := net.SplitHostPort(master.Addr)
-	replica := (&Server{t: t, args: append(slices.Clone(args), "--replicaof", host, port), password: password}).launch(testkit.FreeAddress)
+	replica := (&Server{t: t, authority: a, args: append(slices.Clone(args), "--replicaof", host, port), password: password}).launch(testkit.FreeAddress)
 	g.Servers = []*Server{master, replica}
 	g.AwaitReplica(replica)
 	for range 3 {
-		g.Sentinels = append(g.Sentinels, (&Server{t: t, conf: fmt.Sprintf(
+		g.Sentinels = append(g.Sentinels, (&Server{t: t, authority: a, conf: fmt.Sprintf(
 			"sentinel monitor %[1]s %[2]s %[3]s 2\n%[4]s"+
 				"sentinel down-after-milliseconds %[1]s 1500\nsentinel failover-timeout %[1]s 2000\n",
 			groupName, host, port, auth)}).launch(testkit.FreeAddress))
@@ -69,7 +80,7 @@ func (g *SentinelGroup) URL() string {
 	for _, s := range g.Sentinels {
 		hosts = append(hosts, s.Addr)
 	}
-	return "redis+sentinel://" + user + strings.Join(hosts, ",") + "/" + groupName
+	return g.Servers[0].scheme() + "+sentinel://" + user + strings.Join(hosts, ",") + "/" + groupName
 }
 
 // Master returns the server that is the master according to the first Sentinel.

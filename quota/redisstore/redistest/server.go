@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -48,6 +49,8 @@ type Server struct {
 	conf string
 	// password is for Do; empty: it does not authenticate.
 	password string
+	// authority is that of a server with TLS; nil: it has none.
+	authority *Authority
 
 	cmd  *exec.Cmd
 	done chan struct{} // closed when cmd has ended
@@ -129,7 +132,14 @@ func (s *Server) TakeSlots(first, last int) {
 }
 
 // URL returns the URL of the server, as the configuration takes it.
-func (s *Server) URL() string { return "redis://" + s.Addr }
+func (s *Server) URL() string { return s.scheme() + "://" + s.Addr }
+
+func (s *Server) scheme() string {
+	if s.authority != nil {
+		return "rediss"
+	}
+	return "redis"
+}
 
 // Start starts a stopped server again, on the same port with the same data.
 func (s *Server) Start() {
@@ -187,10 +197,19 @@ func (s *Server) end(sig syscall.Signal) {
 // start runs the process and waits until it accepts connections.
 func (s *Server) start() error {
 	_, port, _ := net.SplitHostPort(s.Addr)
-	args := append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--daemonize", "no"}, s.args...)
+	settings := [][2]string{{"port", port}, {"bind", "127.0.0.1"}, {"dir", s.dir}}
+	if s.authority != nil {
+		settings = append([][2]string{{"port", "0"}, {"tls-port", port}}, append(settings[1:], s.authority.settings()...)...)
+	}
+	args, text := []string{}, ""
+	for _, setting := range settings {
+		args = append(args, "--"+setting[0], setting[1])
+		text += setting[0] + " " + setting[1] + "\n"
+	}
+	args = append(append(args, "--save", "", "--daemonize", "no"), s.args...)
 	if s.conf != "" {
 		args = []string{filepath.Join(s.dir, "sentinel.conf"), "--sentinel"}
-		text := fmt.Sprintf("port %s\nbind 127.0.0.1\ndir %s\n%s", port, s.dir, s.conf)
+		text += s.conf
 		if err := os.WriteFile(args[0], []byte(text), 0o600); err != nil {
 			return err
 		}
@@ -229,12 +248,11 @@ func (s *Server) start() error {
 // ScriptCalls returns how many scripts the server has been asked to run so far.
 func (s *Server) ScriptCalls() int {
 	s.t.Helper()
-	conn, err := net.DialTimeout("tcp", s.Addr, 10*time.Second)
+	conn, err := s.dial(10 * time.Second)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
 	fmt.Fprint(conn, "INFO commandstats\r\nQUIT\r\n")
 	text, err := io.ReadAll(conn)
 	if err != nil {
@@ -273,6 +291,7 @@ func (s *Server) withConn(use func(context.Context, *redis.Conn) error) error {
 	client := redis.NewClient(&redis.Options{
 		Addr: s.Addr, Password: s.password, ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1,
 		DisableIdentity: true, Protocol: 2, ReadTimeout: 20 * time.Second,
+		Dialer: func(context.Context, string, string) (net.Conn, error) { return s.dial(20 * time.Second) },
 	})
 	defer client.Close()
 	conn := client.Conn()
@@ -317,13 +336,27 @@ func (s *Server) info(args ...any) map[string]string {
 }
 
 func (s *Server) pong() bool {
-	conn, err := net.DialTimeout("tcp", s.Addr, time.Second)
+	conn, err := s.dial(time.Second)
 	if err != nil {
 		return false
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(time.Second))
 	fmt.Fprint(conn, "PING\r\n")
 	line, _ := bufio.NewReader(conn).ReadString('\n')
 	return strings.HasPrefix(line, "+PONG") || strings.HasPrefix(line, "-NOAUTH")
+}
+
+// dial connects to the server, for a time.
+func (s *Server) dial(timeout time.Duration) (net.Conn, error) {
+	conn, err := net.DialTimeout("tcp", s.Addr, timeout)
+	if err != nil {
+		return nil, err
+	}
+	conn.SetDeadline(time.Now().Add(timeout))
+	if s.authority != nil {
+		config := s.authority.ClientTLS(s.authority.Client)
+		config.InsecureSkipVerify = true // the test may have given the server a bad certificate
+		return tls.Client(conn, config), nil
+	}
+	return conn, nil
 }
