@@ -13,6 +13,7 @@ package redisstore
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"hash/maphash"
 	"log/slog"
@@ -32,10 +33,13 @@ import (
 // Options say how to reach Redis and how to count. Only URL is required.
 type Options struct {
 	// URL says where Redis is, see package redisurl. Sentinels get the same user and
-	// password, if they want any. With TLS the certificates must be for the hosts in the
-	// URL. A node that the cluster or a Sentinel names by its IP address may have the
-	// certificate of the first host.
+	// password, if they want any.
 	URL string
+	// TLS is for URLs with TLS, see SetTLS.
+	TLS *tls.Config
+	// Protocol is the version of Redis's protocol, 2 or 3; 0 means 3. A server that knows no 3
+	// is spoken to in 2.
+	Protocol int
 	// Prefix is the first part of every key; empty means "metergate".
 	Prefix string
 	// Timeout is the longest wait for one reply, without the time in which the gateway
@@ -114,7 +118,8 @@ func Open(opt Options) (*Store, error) {
 		s.offset = func() time.Duration { return 0 }
 	}
 	s.client = redisclient.New(redisclient.Options{
-		Location: location, Timeout: s.timeout, InFlight: withDefault(opt.InFlight, 32), Now: s.now,
+		Location: location, TLS: opt.TLS, Protocol: opt.Protocol,
+		Timeout: s.timeout, InFlight: withDefault(opt.InFlight, 32), Now: s.now,
 		OnConnect: s.onConnect,
 	})
 	var background sync.WaitGroup
@@ -135,6 +140,12 @@ func withDefault[T comparable](value, def T) T {
 	}
 	return value
 }
+
+// SetTLS sets how new connections speak TLS, if the URL says that they do. A nil config trusts
+// the system's authorities and shows no certificate. If config has no ServerName, certificates
+// must be for the hosts in the URL, and a node that the cluster or a Sentinel names by its IP
+// address may have the certificate of the first host. config must not be changed afterwards.
+func (s *Store) SetTLS(config *tls.Config) { s.client.SetTLS(config) }
 
 // Close deletes the markers that Forget has named, and closes the connections. Calls under
 // way fail. Further calls of Close do nothing.

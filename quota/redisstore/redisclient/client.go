@@ -48,6 +48,7 @@ package redisclient
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"sync"
@@ -61,9 +62,15 @@ import (
 	"metergate/quota/redisstore/redisurl"
 )
 
-// Options say where Redis is and how long to wait for it. All fields but OnConnect are required.
+// Options say where Redis is and how long to wait for it. All fields but TLS, Protocol and
+// OnConnect are required.
 type Options struct {
 	Location redisurl.Location
+	// TLS is for connections to a Location with TLS, see SetTLS.
+	TLS *tls.Config
+	// Protocol is the version of Redis's protocol, 2 or 3; 0 means 3. A server that knows no 3
+	// is spoken to in 2.
+	Protocol int
 	// Timeout is the longest wait for one reply, without the time in which the gateway
 	// itself has no place free.
 	Timeout time.Duration
@@ -83,6 +90,7 @@ type Options struct {
 type Client struct {
 	redis     redis.UniversalClient
 	location  redisurl.Location
+	secure    *secureDialer // nil: no TLS
 	router    *router
 	timeout   time.Duration
 	now       func() time.Time
@@ -125,7 +133,8 @@ func New(opt Options) *Client {
 	if c.onConnect == nil {
 		c.onConnect = func(context.Context, *redis.Client) error { return nil }
 	}
-	c.redis, c.onFailure, c.closeRedis = connect(opt.Location, opt.Timeout, opt.InFlight)
+	c.secure = newSecureDialer(opt.Location, opt.TLS)
+	c.redis, c.onFailure, c.closeRedis = connect(opt, c.secure)
 	c.router = newRouter(c.redis)
 	for range c.inFlight {
 		c.workers.Go(c.work)
@@ -140,6 +149,15 @@ func (c *Client) Close() error {
 	err := c.closeRedis()
 	c.workers.Wait()
 	return err
+}
+
+// SetTLS sets how new connections speak TLS, if the location says that they do. A nil config
+// trusts the system's authorities and shows no certificate. A config without a ServerName wants
+// the name that is dialled, or that of the first host. config must not be changed afterwards.
+func (c *Client) SetTLS(config *tls.Config) {
+	if c.secure != nil {
+		c.secure.set(config)
+	}
 }
 
 // IsCluster reports whether this is a Redis Cluster.
@@ -243,7 +261,7 @@ type deadlineContext struct {
 func (c deadlineContext) Deadline() (time.Time, bool) { return c.deadline, true }
 
 func (c *Client) timeoutError() error {
-	return fmt.Errorf("no answer within %v: %w", c.timeout, context.DeadlineExceeded)
+	return c.secure.explainTimeout(fmt.Errorf("no answer within %v: %w", c.timeout, context.DeadlineExceeded))
 }
 
 // await waits for the end of a call until a deadline, with a timer that it sets and stops.

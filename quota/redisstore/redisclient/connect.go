@@ -2,7 +2,6 @@ package redisclient
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"time"
 
@@ -14,8 +13,10 @@ import (
 
 // connect prepares go-redis's client for a location; closeRedis ends it. It dials nothing
 // yet. The caller tells onFailure of calls that fail on connections of its own.
-func connect(l redisurl.Location, timeout time.Duration, connections int) (client redis.UniversalClient, onFailure func(), closeRedis func() error) {
-	options := clientOptions(locationOptions(l), timeout, connections)
+func connect(opt Options, secure *secureDialer) (client redis.UniversalClient, onFailure func(), closeRedis func() error) {
+	l := opt.Location
+	options := clientOptions(locationOptions(l), secure, opt.Timeout, opt.InFlight)
+	options.Protocol = opt.Protocol
 	switch {
 	case l.Cluster:
 		nodes := clusterOptions(options, l.Hosts)
@@ -27,7 +28,7 @@ func connect(l redisurl.Location, timeout time.Duration, connections int) (clien
 		cluster.AddHook(hook{sendOnce: true, onFailure: reload})
 		return cluster, reload, cluster.Close
 	case l.Master != "":
-		f := newFailover(l, options, timeout)
+		f := newFailover(l, options, secure, opt.Timeout)
 		single := newRedis(options)
 		single.AddHook(hook{onFailure: f.checkSoon})
 		return single, f.checkSoon, func() error {
@@ -45,16 +46,13 @@ func locationOptions(l redisurl.Location) *redis.Options {
 	if l.Unix == "" {
 		o.Network, o.Addr = "tcp", l.Hosts[0]
 	}
-	if l.TLS {
-		host, _, _ := net.SplitHostPort(o.Addr)
-		o.TLSConfig = &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
-	}
 	return o
 }
 
 // clientOptions makes go-redis keep the package's promises: one try, and never longer than
-// the timeout. By default it sends a script up to four times and ignores deadlines.
-func clientOptions(o *redis.Options, timeout time.Duration, connections int) *redis.Options {
+// the timeout. By default it sends a script up to four times and ignores deadlines. A nil secure
+// stands for connections without TLS.
+func clientOptions(o *redis.Options, secure *secureDialer, timeout time.Duration, connections int) *redis.Options {
 	o.ContextTimeoutEnabled = true
 	o.MaxRetries = -1
 	o.DialerRetries = 1
@@ -65,21 +63,16 @@ func clientOptions(o *redis.Options, timeout time.Duration, connections int) *re
 	o.PoolTimeout = timeout
 	o.DisableIdentity = true
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	tlsConfig := o.TLSConfig
 	o.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		dialer := net.Dialer{Timeout: timeout + setupTimeout, KeepAlive: 30 * time.Second}
 		conn, err := dialer.DialContext(ctx, network, addr)
-		if err != nil || tlsConfig == nil {
-			return conn, err
-		}
-		config := tlsConfig.Clone()
-		config.ServerName = serverName(addr, tlsConfig.ServerName)
-		secure := tls.Client(conn, config)
-		if err := secure.HandshakeContext(ctx); err != nil {
-			conn.Close()
+		if err != nil {
 			return nil, err
 		}
-		return secure, nil
+		if secure == nil {
+			return &newConn{Conn: conn, explain: func(err error) error { return explainPlain(addr, err) }}, nil
+		}
+		return secure.handshake(ctx, conn, addr)
 	}
 	return o
 }
@@ -91,6 +84,7 @@ func clientOptions(o *redis.Options, timeout time.Duration, connections int) *re
 func clusterOptions(o *redis.Options, nodes []string) *redis.ClusterOptions {
 	return &redis.ClusterOptions{
 		Addrs:                    nodes,
+		Protocol:                 o.Protocol,
 		Username:                 o.Username,
 		Password:                 o.Password,
 		Dialer:                   o.Dialer,
@@ -106,17 +100,6 @@ func clusterOptions(o *redis.Options, nodes []string) *redis.ClusterOptions {
 		MaintNotificationsConfig: o.MaintNotificationsConfig,
 		DisableRoutingPolicies:   true,
 	}
-}
-
-// serverName returns the name that the certificate of a dialled address must have. A
-// cluster or a Sentinel may name nodes by IP addresses that no certificate has. If the
-// first host of the URL is a name, that name holds for them.
-func serverName(addr, firstHost string) string {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil || net.ParseIP(host) != nil && net.ParseIP(firstHost) == nil {
-		return firstHost
-	}
-	return host
 }
 
 // A hook sees each command of go-redis's client, and how it ended.

@@ -55,8 +55,8 @@ const (
 )
 
 // newFailover makes the dialer of master ask the Sentinels of a location first. The Sentinels
-// get the same user and password, if they want any.
-func newFailover(l redisurl.Location, master *redis.Options, timeout time.Duration) *failover {
+// get the same user and password, if they want any, and TLS as well.
+func newFailover(l redisurl.Location, master *redis.Options, secure *secureDialer, timeout time.Duration) *failover {
 	f := &failover{
 		name: l.Master, timeout: timeout, dial: master.Dialer,
 		wake: make(chan struct{}, 1), closing: make(chan struct{}),
@@ -64,7 +64,7 @@ func newFailover(l redisurl.Location, master *redis.Options, timeout time.Durati
 	}
 	for _, addr := range l.Hosts {
 		// Half of the time is left for the master.
-		o := clientOptions(&redis.Options{Addr: addr, TLSConfig: locationOptions(l).TLSConfig}, timeout/2, 2)
+		o := clientOptions(&redis.Options{Addr: addr, Protocol: master.Protocol}, secure, timeout/2, 2)
 		o.PipelinePoolSize = -1 // the two connections serve
 		o.OnConnect = func(ctx context.Context, c *redis.Conn) error {
 			return tryLogin(ctx, c, master.Username, master.Password)

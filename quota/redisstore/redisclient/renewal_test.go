@@ -239,7 +239,7 @@ func TestSentinelConnectionIsRenewed(t *testing.T) {
 	t.Parallel()
 	p := redistest.StartFaultProxy(t, redistest.StartSentinel(t, "").Sentinels[0].Addr)
 	location := redisurl.Location{Hosts: []string{p.Addr}, Master: "main"}
-	f := newFailover(location, clientOptions(locationOptions(location), patient, 8), patient)
+	f := newFailover(location, clientOptions(locationOptions(location), nil, patient, 8), nil, patient)
 	defer f.close()
 	if _, err := f.findMaster(ctx); err != nil {
 		t.Fatal(err)
