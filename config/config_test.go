@@ -114,7 +114,7 @@ func TestParseFillsInDefaults(t *testing.T) {
 		MaxInFlight:     MaxInFlight{Total: 10_000, PerUser: 1000},
 		Admin:           Admin{Listen: "127.0.0.1:9090"},
 		Store: Store{
-			URL: "embedded:testdata/good/data", Prefix: "metergate", Timeout: 250 * time.Millisecond,
+			URL: "embedded:testdata/good/data", Protocol: 3, Prefix: "metergate", Timeout: 250 * time.Millisecond,
 			OnFailure: Allow, Journal: "testdata/good/data/journal", Keep: 400 * 24 * time.Hour,
 		},
 		Auth: Auth{JWT: JWT{
@@ -161,7 +161,13 @@ func TestParseReadsEveryKey(t *testing.T) {
 		MaxInFlight: MaxInFlight{Total: 1_000_000},
 		Admin:       Admin{Listen: "localhost:9091", Token: "0123456789abcdef"},
 		Store: Store{
-			URL: "rediss://user:p%23ss@redis.example:6380/3", Prefix: "a.b:c_d-e", Timeout: time.Second,
+			URL: "rediss://user:p%23ss@redis.example:6380/3",
+			TLS: &ClientTLS{
+				CAFile: "testdata/tls/ca.pem", CertFile: "testdata/tls/client.pem", KeyFile: "testdata/tls/client.key",
+				ServerName: "10.0.0.1",
+				Digest:     digest(t, "testdata/tls/ca.pem", "testdata/tls/client.pem", "testdata/tls/client.key"),
+			},
+			Protocol: 2, Prefix: "a.b:c_d-e", Timeout: time.Second,
 			OnFailure: Deny, Journal: "/var/lib/metergate/journal", Keep: 36 * time.Hour,
 		},
 		Auth: Auth{JWT: JWT{
@@ -183,6 +189,7 @@ func TestParseReadsEveryKey(t *testing.T) {
 		},
 		Log: Log{Level: slog.LevelWarn, Format: "text", User: LogHash, SampleSuccesses: 0.25},
 		Files: []string{"testdata/good/everything.yaml", "testdata/secret.txt", "testdata/tls/client.pem", "testdata/tls/client.key",
+			"testdata/tls/ca.pem", "testdata/tls/client.pem", "testdata/tls/client.key",
 			"testdata/key.pem", "testdata/tls/ca.pem", "testdata/tls/client.pem", "testdata/tls/client.key"},
 	}
 	if diff := cmp.Diff(want, cfg, compare...); diff != "" {
@@ -221,7 +228,7 @@ func upstreamsOfEverything(t *testing.T) map[string]Upstream {
 			Balance: RoundRobin,
 			Health:  &Health{Path: "/healthz/%C3%A4/", Interval: 100 * time.Millisecond, Timeout: 10 * time.Millisecond},
 			Eject:   Eject{ConnectFailures: 100, ServerErrors: 1000, For: time.Hour},
-			TLS: &UpstreamTLS{
+			TLS: &ClientTLS{
 				CAFile: "testdata/tls/ca.pem", CertFile: "testdata/tls/client.pem", KeyFile: "testdata/tls/client.key",
 				ServerName: "api.internal",
 				Digest:     digest(t, "testdata/tls/ca.pem", "testdata/tls/client.pem", "testdata/tls/client.key"),
@@ -240,14 +247,14 @@ func upstreamsOfEverything(t *testing.T) map[string]Upstream {
 func routesOfEverything() []Route {
 	return []Route{
 		{Match: "POST /api/image-analysis", Endpoint: "image-analysis", Upstream: "analysis",
-			Timeout: time.Hour, MaxBody: 2_000_000, Observe: true, Line: 75},
+			Timeout: time.Hour, MaxBody: 2_000_000, Observe: true, Line: 77},
 		{Match: "/api/", Upstream: "analysis", Timeout: time.Millisecond, MaxBody: 1, StripPrefix: "/api", Upgrade: true,
-			UserHeader: "X-User", PlanHeader: "X-Plan", DropAuthorization: true, Line: 76},
+			UserHeader: "X-User", PlanHeader: "X-Plan", DropAuthorization: true, Line: 78},
 		{Match: "GET example.com/api/{id}/{$}", Upstream: "analysis", Public: true,
-			Timeout: time.Hour, MaxBody: 2_000_000, Line: 86},
+			Timeout: time.Hour, MaxBody: 2_000_000, Line: 88},
 		{Match: "GET /gr%C3%B6%C3%9Fe/a%20b", Upstream: "unused", StripPrefix: "/gr%C3%B6%C3%9Fe/a%20b",
-			Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30, Line: 92},
-		{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Timeout: time.Hour, MaxBody: 2_000_000, Line: 93},
+			Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30, Line: 94},
+		{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Timeout: time.Hour, MaxBody: 2_000_000, Line: 95},
 	}
 }
 
@@ -273,7 +280,7 @@ func TestParseExpandsVariablesInValuesOnly(t *testing.T) {
 		}
 	}
 	api := cfg.Upstreams["api"]
-	if cfg.Admin.Token != "" || api.Targets[0].Weight != 7 || *api.TLS != (UpstreamTLS{}) || api.Host != HostClient || api.MaxBody != 3072 {
+	if cfg.Admin.Token != "" || api.Targets[0].Weight != 7 || *api.TLS != (ClientTLS{}) || api.Host != HostClient || api.MaxBody != 3072 {
 		t.Errorf("the token is %q, the upstream %+v", string(cfg.Admin.Token), api)
 	}
 	if r := cfg.Routes[0]; !r.Upgrade || r.UserHeader != "X-User" || r.MaxBody != 3072 {
@@ -326,7 +333,7 @@ func TestShippedFileCommentsOutValidKeys(t *testing.T) {
 		t.Fatal("its files are there")
 	}
 	for _, fault := range faults {
-		if !strings.HasSuffix(fault.Path, "_file") && !strings.Contains(fault.Message, "is only for https") && !strings.Contains(fault.Message, "is for none of") {
+		if !strings.HasSuffix(fault.Path, "_file") && !strings.Contains(fault.Message, "is only for") && !strings.Contains(fault.Message, "is for none of") {
 			t.Error(fault)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 )
 
@@ -29,6 +30,65 @@ func (t *TLS) Certificate() (*tls.Certificate, error) {
 		return nil, fmt.Errorf("cert_file and key_file: %w", err)
 	}
 	return &pair, nil
+}
+
+// ClientTLS is how the gateway speaks TLS to servers: to the targets of an upstream, or to Redis.
+type ClientTLS struct {
+	// A PEM file with the certificates of the authorities to trust instead of the system's. At
+	// most 1 MiB.
+	CAFile string `yaml:"ca_file"`
+	// A PEM file with the certificate that the gateway shows to servers, followed by the
+	// intermediate certificates. It needs key_file. Default: the gateway shows none.
+	CertFile string `yaml:"cert_file"`
+	// A PEM file with the private key of that certificate, without a password. It needs
+	// cert_file.
+	KeyFile string `yaml:"key_file"`
+	// The name or IP address that the servers' certificates must have, which is also the name
+	// that the servers are asked for (SNI). Default: the host that the gateway connects to.
+	ServerName string `yaml:"server_name" as:"servername"`
+	// Digest is the SHA-256 of the content of all files when they were checked, in
+	// hexadecimal; empty without files. Two configurations differ when a file has changed.
+	Digest string
+}
+
+// maxCABytes bounds a file of authorities. The authorities of a system take 220 KiB.
+const maxCABytes = 1 << 20
+
+// checkClientTLS checks the files at path.
+func (c *checker) checkClientTLS(path string, t *ClientTLS) {
+	authorities := c.pemFile(path+".ca_file", &t.CAFile, maxCABytes, checkCertificates)
+	certificate, private := c.keyPair(path, &t.CertFile, &t.KeyFile)
+	if all := authorities + certificate + private; all != "" {
+		t.Digest = fmt.Sprintf("%x", sha256.Sum256([]byte(all)))
+	}
+}
+
+// Client reads the files and returns the settings for a client. The name of the server is empty
+// if none is given. A nil t gives nil, which stands for the defaults. There is an error only if
+// a file has changed since it was checked.
+func (t *ClientTLS) Client() (*tls.Config, error) {
+	if t == nil {
+		return nil, nil
+	}
+	cfg := &tls.Config{ServerName: t.ServerName, MinVersion: tls.VersionTLS12}
+	if t.CAFile != "" {
+		authorities, err := os.ReadFile(t.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("ca_file: %w", err)
+		}
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(authorities) {
+			return nil, errors.New("ca_file has no certificate")
+		}
+	}
+	if t.CertFile != "" {
+		pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("cert_file and key_file: %w", err)
+		}
+		cfg.Certificates = []tls.Certificate{pair}
+	}
+	return cfg, nil
 }
 
 // keyPair checks the files of a certificate and its private key, the keys cert_file and

@@ -26,7 +26,10 @@ var schemaRules = map[string]string{
 	"JWT": `{
 		"anyOf": [{"required": ["secret"]}, {"required": ["secret_file"]}, {"required": ["public_key_file"]}, {"required": ["jwks_url"]}],
 		"dependentRequired": {"public_key_file": ["algorithms"], "jwks_url": ["algorithms"]}}`,
-	"UpstreamTLS": `{"dependentRequired": {"cert_file": ["key_file"], "key_file": ["cert_file"]}}`,
+	"ClientTLS": `{"dependentRequired": {"cert_file": ["key_file"], "key_file": ["cert_file"]}}`,
+	"Store": `{
+		"if": {"required": ["tls"]},
+		"then": {"anyOf": [{"required": ["url_file"]}, {"required": ["url"], "properties": {"url": {"pattern": "^rediss|\\$\\{"}}}]}}`,
 	"Route": `{
 		"anyOf": [{"required": ["endpoint"]}, {"properties": {"mode": {"not": {"const": "observe"}}}}],
 		"dependentSchemas": {"endpoint": {"properties": {"auth": {"not": {"const": "none"}}, "upgrade": {"not": {"const": "allow"}}}}},
@@ -407,7 +410,7 @@ var beyondSchema = []string{
 	"duplicate-key", "empty-secret", "jwks-key", "jwks-key-unused", "jwks-unused", "listen-shared", "listen-tls", "log-sample-exponent", "log-sample-infinite", "max-in-flight-user", "merge-key", "odd-keys", "public-key-private",
 	"routes-conflict", "routes-usage", "same-limit", "second-document", "secret-comma-twice", "secret-file-folder",
 	"secret-file-short", "short-secret", "store-cluster", "store-cluster-empty", "store-cluster-port",
-	"store-database", "store-host", "store-password", "store-port", "store-sentinel", "store-sentinel-database",
+	"store-database", "store-host", "store-password", "store-port", "store-sentinel", "store-sentinel-database", "store-tls-files",
 	"syntax", "syntax-open-quote", "syntax-tab", "syntax-unquoted-variable", "syntax-utf8", "timezone-unknown",
 	"token-file-empty", "trusted-proxies-odd", "unknown-anchor",
 }

@@ -15,6 +15,12 @@ type Store struct {
 	// redis+sentinel://[USER:PASSWORD@]HOST:PORT,HOST:PORT/NAME[/DB]. The schemes rediss,
 	// rediss+cluster and rediss+sentinel use TLS.
 	URL Secret `yaml:"url" default:"embedded:./data" as:"store"`
+	// How to speak TLS to Redis, for the schemes that use TLS. Default: trust the system's
+	// authorities and show no certificate.
+	TLS *ClientTLS `yaml:"tls"`
+	// The version of Redis's protocol, RESP2 or RESP3. With 3, the gateway uses 2 on a server
+	// that knows no other.
+	Protocol int `yaml:"protocol" default:"3" min:"2" max:"3"`
 	// The first part of every key in Redis: 1 to 64 letters, digits and any of _ . : -
 	Prefix string `yaml:"prefix" default:"metergate" as:"prefix"`
 	// The longest time that a request waits for one answer of the store.
@@ -47,22 +53,37 @@ const (
 
 func (c *checker) checkStore() {
 	c.cfg.Store.Journal = resolvePath(c.dir, c.cfg.Store.Journal)
-	const path = "store.url"
-	if c.src.failed[path] {
-		return
+	isTLS := true // as far as is known
+	if !c.src.failed["store.url"] {
+		isTLS = c.checkStoreURL("store.url")
 	}
+	const path = "store.tls"
+	if t := c.cfg.Store.TLS; t != nil && c.usable(path) {
+		if !isTLS {
+			c.src.reportAt(path, "is only for Redis over TLS, and store.url does not use TLS; write rediss://, rediss+cluster:// or rediss+sentinel:// there, or remove this key")
+		}
+		c.checkClientTLS(path, t)
+	}
+}
+
+// checkStoreURL checks the URL of the store. It returns false if the URL is valid and does not
+// use TLS.
+func (c *checker) checkStoreURL(path string) (mayUseTLS bool) {
 	s := &c.cfg.Store
 	if dir, ok := s.Embedded(); ok {
 		if dir == "" || strings.HasPrefix(dir, "//") {
 			c.src.reportAt(path, "must be embedded:DIR, such as embedded:./data or embedded:/var/lib/metergate")
-			return
+			return true
 		}
 		s.URL = Secret(embeddedScheme + resolvePath(c.dir, dir))
-		return
+		return false
 	}
-	if _, err := redisurl.Parse(string(s.URL)); errors.Is(err, redisurl.ErrScheme) {
+	location, err := redisurl.Parse(string(s.URL))
+	switch {
+	case errors.Is(err, redisurl.ErrScheme):
 		c.src.reportAt(path, "must be embedded:DIR, %s", redisurl.Forms)
-	} else if err != nil {
+	case err != nil:
 		c.src.reportAt(path, "%v", err)
 	}
+	return err != nil || location.TLS
 }

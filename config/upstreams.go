@@ -16,9 +16,9 @@ type Upstream struct {
 	Health *Health `yaml:"health"`
 	// Keeps requests away from targets on which requests fail.
 	Eject Eject `yaml:"eject"`
-	// How to speak TLS to https targets. Default: trust the system's authorities and show no
-	// certificate.
-	TLS *UpstreamTLS `yaml:"tls"`
+	// How to speak TLS to https targets; at least one target must be https. Default: trust the
+	// system's authorities and show no certificate.
+	TLS *ClientTLS `yaml:"tls"`
 	// The Host header of requests to the targets: the host of the target's URL (target), the
 	// host that the client sent (client), or the same name or IP address for all requests,
 	// with or without a port.
@@ -77,23 +77,4 @@ type Eject struct {
 	ServerErrors int `yaml:"server_errors" default:"0" min:"0" max:"1000"`
 	// How long the target gets no requests.
 	For time.Duration `yaml:"for" default:"10s" min:"100ms" max:"1h"`
-}
-
-// UpstreamTLS is how the gateway speaks TLS to targets. At least one target must be https.
-type UpstreamTLS struct {
-	// A PEM file with the certificates of the authorities to trust instead of the system's. At
-	// most 1 MiB.
-	CAFile string `yaml:"ca_file"`
-	// A PEM file with the certificate that the gateway shows to targets, followed by the
-	// intermediate certificates. It needs key_file. Default: the gateway shows none.
-	CertFile string `yaml:"cert_file"`
-	// A PEM file with the private key of that certificate, without a password. It needs
-	// cert_file.
-	KeyFile string `yaml:"key_file"`
-	// The name or IP address that the targets' certificates must have, which is also the name
-	// that the targets are asked for (SNI). Default: the host of the target's URL.
-	ServerName string `yaml:"server_name" as:"servername"`
-	// Digest is the SHA-256 of the content of all files when they were checked, in
-	// hexadecimal; empty without files. Two configurations differ when a file has changed.
-	Digest string
 }

@@ -1,15 +1,9 @@
 package config
 
 import (
-	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
-	"fmt"
 	"maps"
 	"net"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -81,22 +75,15 @@ func (c *checker) checkHealth(path string, h *Health) {
 	}
 }
 
-// maxCABytes bounds a file of authorities. The authorities of a system take 220 KiB.
-const maxCABytes = 1 << 20
-
 func (c *checker) checkUpstreamTLS(upstream string, u Upstream) {
-	path, t := upstream+".tls", u.TLS
-	if t == nil || !c.usable(path) {
+	path := upstream + ".tls"
+	if u.TLS == nil || !c.usable(path) {
 		return
 	}
 	if c.noTargetIsHTTPS(upstream+".targets", u.Targets) {
 		c.src.reportAt(path, "is only for https targets, and there are none; write https:// in their URLs, or remove this key")
 	}
-	authorities := c.pemFile(path+".ca_file", &t.CAFile, maxCABytes, checkCertificates)
-	certificate, private := c.keyPair(path, &t.CertFile, &t.KeyFile)
-	if all := authorities + certificate + private; all != "" {
-		t.Digest = fmt.Sprintf("%x", sha256.Sum256([]byte(all)))
-	}
+	c.checkClientTLS(path, u.TLS)
 }
 
 // noTargetIsHTTPS reports whether all targets were decoded and none is https.
@@ -110,34 +97,6 @@ func (c *checker) noTargetIsHTTPS(path string, targets []Target) bool {
 		}
 	}
 	return true
-}
-
-// Client reads the files and returns the settings for an http.Transport. A nil t gives nil,
-// which stands for the defaults. There is an error only if a file has changed since it was
-// checked.
-func (t *UpstreamTLS) Client() (*tls.Config, error) {
-	if t == nil {
-		return nil, nil
-	}
-	cfg := &tls.Config{ServerName: t.ServerName, MinVersion: tls.VersionTLS12}
-	if t.CAFile != "" {
-		authorities, err := os.ReadFile(t.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("ca_file: %w", err)
-		}
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(authorities) {
-			return nil, errors.New("ca_file has no certificate")
-		}
-	}
-	if t.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("cert_file and key_file: %w", err)
-		}
-		cfg.Certificates = []tls.Certificate{pair}
-	}
-	return cfg, nil
 }
 
 // fillShutdownTimeout fills in the default: enough for the longest request.

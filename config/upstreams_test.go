@@ -12,7 +12,7 @@ import (
 )
 
 func TestClientReadsFilesAndDigestSeesChanges(t *testing.T) {
-	var none *UpstreamTLS
+	var none *ClientTLS
 	if cfg, err := none.Client(); cfg != nil || err != nil {
 		t.Errorf("of nothing: %v, %v", cfg, err)
 	}
@@ -28,7 +28,7 @@ func TestClientReadsFilesAndDigestSeesChanges(t *testing.T) {
 	}
 	text := strings.Replace(fmt.Sprintf(base, ""), `[{ url: "http://127.0.0.1:9000" }]`,
 		`[{ url: "https://h" }], tls: { ca_file: ca.pem, cert_file: client.pem, key_file: client.key, server_name: api.internal }`, 1)
-	parse := func() *UpstreamTLS {
+	parse := func() *ClientTLS {
 		cfg, err := Parse(filepath.Join(dir, "x.yaml"), []byte(text), environment)
 		if err != nil {
 			t.Fatal(err)

@@ -122,6 +122,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 func (a *App) build(ctx context.Context, registry *prometheus.Registry) error {
 	b := &builder{
 		store:    a.store,
+		redis:    a.store.redis,
 		streams:  a.streams,
 		inFlight: proxy.NewInFlight(),
 		metrics:  proxy.NewMetrics(registry),
@@ -175,7 +176,8 @@ func (a *App) warn(ctx context.Context) {
 	for _, warning := range a.store.backend.SetupWarnings(ctx) {
 		log.Warn(warning)
 	}
-	for _, warning := range append(a.options.Config.Warnings(), certificateWarnings(a.reloader.current.Load().certificate, time.Now())...) {
+	g := a.reloader.current.Load()
+	for _, warning := range append(g.cfg.Warnings(), certificateWarnings(g.cfg, g.certificate, time.Now())...) {
 		log.Warn(warning)
 	}
 }
@@ -207,13 +209,20 @@ func (a *App) ShutdownTimeout() time.Duration {
 // restart, and what is in force but not right. Reloads run one after the other. Reload
 // must not be called before Start.
 func (a *App) Reload() (warnings []string, err error) {
-	log := a.options.Log
+	log, before := a.options.Log, a.reloader.current.Load()
 	warnings, err = a.reloader.reload()
 	if err != nil {
 		log.Error("the configuration was not reloaded; the previous one stays in force", "faults", faultLines(err))
 		return nil, err
 	}
-	log.Info("the configuration was reloaded", "hash", a.reloader.current.Load().hash[:16])
+	g := a.reloader.current.Load()
+	log.Info("the configuration was reloaded", "hash", g.hash[:16])
+	if g.storeTLS != before.storeTLS {
+		// Open connections stay, so that a mistake would show when the next one is made.
+		if _, err := reachStore(context.Background(), g.cfg); err != nil {
+			warnings = append(warnings, fmt.Sprintf("store.tls has changed, and a new connection to the store fails: %v; open connections stay in use", err))
+		}
+	}
 	for _, warning := range warnings {
 		log.Warn(warning)
 	}

@@ -3,6 +3,8 @@ package app
 import (
 	"crypto/tls"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,26 +28,44 @@ func buildCertificate(cfg *config.Config, before *generation) (*tls.Certificate,
 	return c, nil
 }
 
-// CertificateWarnings loads the certificate of a configuration and returns a warning if
-// it is not valid at a time. Error: it cannot be loaded.
+// CertificateWarnings loads the certificates that a gateway with this configuration shows, and
+// returns a warning for each that is not valid at a time. Error: the one of the public listener
+// cannot be loaded.
 func CertificateWarnings(cfg *config.Config, at time.Time) ([]string, error) {
 	c, err := buildCertificate(cfg, nil)
-	return certificateWarnings(c, at), err
+	return certificateWarnings(cfg, c, at), err
 }
 
-// certificateWarnings returns a warning if a certificate is not valid at a time; c may be
-// nil. It is not an error: clients can choose to accept such a certificate, but not a
-// gateway that does not start.
-func certificateWarnings(c *tls.Certificate, at time.Time) []string {
-	if c == nil {
+// certificateWarnings returns a warning for each certificate that is not valid at a time; that
+// of the public listener may be nil. It is not an error: the other side can choose to accept
+// such a certificate, but not a gateway that does not start.
+func certificateWarnings(cfg *config.Config, listener *tls.Certificate, at time.Time) (warnings []string) {
+	if listener != nil {
+		warnings = expiryWarnings("tls", "clients refuse", listener, at)
+	}
+	warnings = append(warnings, clientExpiryWarnings("store.tls", "Redis refuses", cfg.Store.TLS, at)...)
+	for _, name := range slices.Sorted(maps.Keys(cfg.Upstreams)) {
+		warnings = append(warnings, clientExpiryWarnings("upstreams."+name+".tls", "targets refuse", cfg.Upstreams[name].TLS, at)...)
+	}
+	return warnings
+}
+
+func clientExpiryWarnings(path, refuse string, t *config.ClientTLS, at time.Time) []string {
+	c, err := t.Client()
+	if err != nil || c == nil || len(c.Certificates) == 0 { // with an error: it has changed, and is loaded again
 		return nil
 	}
+	return expiryWarnings(path, refuse, &c.Certificates[0], at)
+}
+
+// expiryWarnings returns a warning if a certificate is not valid at a time.
+func expiryWarnings(path, refuse string, c *tls.Certificate, at time.Time) []string {
 	const layout = "2006-01-02 15:04 MST"
 	switch from, until := c.Leaf.NotBefore.UTC(), c.Leaf.NotAfter.UTC(); {
 	case at.After(until):
-		return []string{"tls.cert_file: its certificate expired on " + until.Format(layout) + ", and clients refuse it; put a new one there"}
+		return []string{path + ".cert_file: its certificate expired on " + until.Format(layout) + ", and " + refuse + " it; put a new one there"}
 	case at.Before(from):
-		return []string{"tls.cert_file: its certificate is not valid before " + from.Format(layout) + ", and clients refuse it until then"}
+		return []string{path + ".cert_file: its certificate is not valid before " + from.Format(layout) + ", and " + refuse + " it until then"}
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"metergate/config"
 	"metergate/proxy"
 	"metergate/proxy/upstream"
+	"metergate/quota/redisstore"
 )
 
 // A generation is what one configuration was built into. It never changes; a reload
@@ -18,6 +19,7 @@ type generation struct {
 	cfg         *config.Config
 	hash        string           // of the configuration's files
 	certificate *tls.Certificate // of the public listener; nil: no TLS
+	storeTLS    *tls.Config      // for new connections to Redis; nil: the defaults
 	upstreams   map[string]*upstream.Pool
 	auth        authenticator
 	gateway     *proxy.Gateway
@@ -26,6 +28,7 @@ type generation struct {
 // A builder builds generations. Its fields are what all generations of a process share.
 type builder struct {
 	store    proxy.Store
+	redis    *redisstore.Store // nil: the store is another one
 	streams  *proxy.Streams
 	inFlight *proxy.InFlight
 	metrics  *proxy.Metrics
@@ -40,6 +43,9 @@ func (b *builder) build(ctx context.Context, cfg *config.Config, before *generat
 	}
 	g := &generation{cfg: cfg}
 	if g.certificate, err = buildCertificate(cfg, before); err != nil {
+		return nil, err
+	}
+	if g.storeTLS, err = buildStoreTLS(cfg, before); err != nil {
 		return nil, err
 	}
 	if g.upstreams, err = buildUpstreams(cfg, before, b.log); err != nil {

@@ -123,7 +123,7 @@ func (r *reloader) reload() (warnings []string, err error) {
 	g.hash = attempt.hash
 	r.swap(g, before)
 	r.reloads.WithLabelValues("success").Inc()
-	return slices.Concat(restartWarnings(before.cfg, cfg), cfg.Warnings(), certificateWarnings(g.certificate, time.Now())), nil
+	return slices.Concat(restartWarnings(before.cfg, cfg), cfg.Warnings(), certificateWarnings(g.cfg, g.certificate, time.Now())), nil
 }
 
 // loadUnchanged loads until the files have the same content before and after, so that
@@ -156,6 +156,9 @@ func (r *reloader) swap(g, before *generation) {
 	}
 	if keys := g.auth.keySet(); keys != nil {
 		keys.Start() // nor to such a key set
+	}
+	if before != nil && g.storeTLS != before.storeTLS && r.builder.redis != nil {
+		r.builder.redis.SetTLS(g.storeTLS)
 	}
 	if r.level != nil {
 		r.level.Set(g.cfg.Log.Level)

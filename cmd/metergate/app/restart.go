@@ -24,6 +24,9 @@ func restartWarnings(running, wanted *config.Config) (warnings []string) {
 	before, after := reflect.ValueOf(running.Store), reflect.ValueOf(wanted.Store)
 	for i := range before.NumField() { // each key by its name
 		key, _, _ := strings.Cut(before.Type().Field(i).Tag.Get("yaml"), ",")
+		if key == "tls" && running.Store.URL == wanted.Store.URL {
+			continue // for new connections
+		}
 		settings = append(settings, setting{"store." + key, reflect.DeepEqual(before.Field(i).Interface(), after.Field(i).Interface())})
 	}
 	for _, setting := range settings {
@@ -39,6 +42,9 @@ func restartWarnings(running, wanted *config.Config) (warnings []string) {
 func keepUntilRestart(running, wanted *config.Config) *config.Config {
 	c := *wanted
 	c.Listen, c.Store, c.Timezone = running.Listen, running.Store, running.Timezone
+	if running.Store.URL == wanted.Store.URL {
+		c.Store.TLS = wanted.Store.TLS
+	}
 	c.Admin.Listen, c.Log.Format = running.Admin.Listen, running.Log.Format
 	if (running.TLS != nil) != (wanted.TLS != nil) {
 		c.TLS = running.TLS

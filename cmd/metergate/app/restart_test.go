@@ -21,6 +21,7 @@ func TestRestartWarningsNameWhatIsKept(t *testing.T) {
 		{"store.url", "embedded:data", "embedded:elsewhere"},
 		{"store.on_failure", `"embedded:data"`, `"embedded:data", on_failure: deny`},
 		{"store.timeout", `"embedded:data"`, `"embedded:data", timeout: 1s`},
+		{"store.protocol", `"embedded:data"`, `"embedded:data", protocol: 2`},
 		{"timezone", limitLine, limitLine + "\ntimezone: Europe/Zurich"},
 		{"log.format", limitLine, limitLine + "\nlog: { format: text }"},
 		{"", limitLine, limitLine + "\nlog: { level: warn }"},
@@ -46,5 +47,27 @@ func TestRestartWarningsNameWhatIsKept(t *testing.T) {
 		if c.warned == "" && fmt.Sprint(kept.Redacted()) != fmt.Sprint(wanted.Redacted()) {
 			t.Errorf("%s: the new value is not in force", c.new)
 		}
+	}
+}
+
+// store.tls is for new connections, as long as they are to the same Redis.
+func TestRestartWarningsAboutStoreTLS(t *testing.T) {
+	const embedded, redis = `url: "embedded:data"`, `url: "rediss://h"`
+	text := strings.Replace(settings{upstream: "http://127.0.0.1:9", limit: 5}.yaml(), embedded, redis, 1)
+	changed := strings.Replace(text, redis, redis+", tls: { server_name: redis.internal }", 1)
+	running, wanted := parse(t, t.TempDir(), text), parse(t, t.TempDir(), changed)
+	wanted.Store.Journal = running.Store.Journal
+	if got := restartWarnings(running, wanted); len(got) > 0 {
+		t.Errorf("the same Redis: warnings %q", got)
+	}
+	if kept := keepUntilRestart(running, wanted); kept.Store.TLS != wanted.Store.TLS {
+		t.Error("the same Redis: store.tls is not in force")
+	}
+	wanted.Store.URL = "rediss://other"
+	if got := restartWarnings(running, wanted); len(got) != 2 || !strings.HasPrefix(got[0], "store.url ") || !strings.HasPrefix(got[1], "store.tls ") {
+		t.Errorf("another Redis: warnings %q", got)
+	}
+	if kept := keepUntilRestart(running, wanted); kept.Store.TLS != nil {
+		t.Error("another Redis: store.tls is in force")
 	}
 }

@@ -1,10 +1,12 @@
 package app
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"reflect"
 
 	"metergate/config"
 	"metergate/proxy/admin"
@@ -19,6 +21,7 @@ import (
 type store struct {
 	*guard.Store
 	backend  backendStore
+	redis    *redisstore.Store // the backend, if it is Redis
 	calendar *quota.Calendar
 	clock    admin.Clock
 }
@@ -51,7 +54,7 @@ func openStore(cfg *config.Config, log *slog.Logger) (_ *store, err error) {
 		if err != nil {
 			return nil, err
 		}
-		o.Backend, s.backend = backend, backend
+		o.Backend, s.backend, s.redis = backend, backend, backend
 		if o.Journal, err = guard.OpenJournal(cfg.Store.Journal); err != nil {
 			backend.Close()
 			return nil, fmt.Errorf("store.journal: %w; each gateway needs a writable folder of its own", err)
@@ -66,14 +69,33 @@ func openStore(cfg *config.Config, log *slog.Logger) (_ *store, err error) {
 }
 
 func openRedis(cfg *config.Config, calendar *quota.Calendar, log *slog.Logger) (*redisstore.Store, error) {
+	tlsConfig, err := buildStoreTLS(cfg, nil)
+	if err != nil {
+		return nil, err
+	}
 	return redisstore.Open(redisstore.Options{
 		URL:      string(cfg.Store.URL),
+		TLS:      tlsConfig,
+		Protocol: cfg.Store.Protocol,
 		Prefix:   cfg.Store.Prefix,
 		Timeout:  cfg.Store.Timeout,
 		Calendar: calendar,
 		Keep:     cfg.Store.Keep,
 		Log:      log,
 	})
+}
+
+// buildStoreTLS loads the settings of store.tls; nil: the defaults. If they have not changed,
+// they are taken over from the generation before.
+func buildStoreTLS(cfg *config.Config, before *generation) (*tls.Config, error) {
+	if before != nil && reflect.DeepEqual(before.cfg.Store.TLS, cfg.Store.TLS) {
+		return before.storeTLS, nil
+	}
+	c, err := cfg.Store.TLS.Client()
+	if err != nil {
+		return nil, fmt.Errorf("store.tls: %w", err)
+	}
+	return c, nil
 }
 
 // Close stops the guard first: it may still be replaying its journal.
