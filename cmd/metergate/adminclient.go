@@ -35,6 +35,7 @@ type adminClient struct {
 type adminRequest struct {
 	method, path   string
 	body           any    // sent as JSON; nil: no body
+	lines          []byte // sent as JSON Lines in place of body; nil: none
 	idempotencyKey string // empty: none
 }
 
@@ -80,20 +81,24 @@ func userPath(user, below string) string {
 // the body.
 func (c *adminClient) send(ctx context.Context, r adminRequest) (*http.Response, error) {
 	var body io.Reader
-	if r.body != nil {
+	contentType := ""
+	switch {
+	case r.lines != nil:
+		body, contentType = bytes.NewReader(r.lines), "application/jsonl"
+	case r.body != nil:
 		text, err := json.Marshal(r.body)
 		if err != nil {
 			return nil, err
 		}
-		body = bytes.NewReader(text)
+		body, contentType = bytes.NewReader(text), "application/json"
 	}
 	req, err := http.NewRequestWithContext(ctx, r.method, c.base+r.path, body)
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+c.token)
-	if r.body != nil {
-		req.Header.Set("Content-Type", "application/json")
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
 	}
 	if r.idempotencyKey != "" {
 		req.Header.Set("Idempotency-Key", r.idempotencyKey)

@@ -21,9 +21,14 @@ type csvFault struct {
 // userCounts are the counts of one user in a file.
 type userCounts struct {
 	user   string
-	line   int              // the first line about the user
-	counts map[string]int64 // by endpoint
-	lines  map[string]int   // by endpoint
+	counts []lineCount // of different endpoints; of the first line first
+}
+
+// A lineCount is the count in one line of a file.
+type lineCount struct {
+	endpoint string
+	used     int64
+	line     int
 }
 
 // A countsFile collects the counts of a CSV file.
@@ -90,15 +95,17 @@ func (f *countsFile) add(line int, user, endpoint, used string) {
 	}
 	u := f.byName[user]
 	if u == nil {
-		u = &userCounts{user, line, map[string]int64{}, map[string]int{}}
+		u = &userCounts{user: user}
 		f.byName[user] = u
 		f.users = append(f.users, u)
 	}
-	if before, ok := u.lines[endpoint]; ok {
-		f.fault(line, "user %q already has a count of %s, in line %d", user, endpoint, before)
-		return
+	for _, before := range u.counts {
+		if before.endpoint == endpoint {
+			f.fault(line, "user %q already has a count of %s, in line %d", user, endpoint, before.line)
+			return
+		}
 	}
-	u.counts[endpoint], u.lines[endpoint] = n, line
+	u.counts = append(u.counts, lineCount{endpoint, n, line})
 	if len(u.counts) == quota.MaxCountsPerChange+1 {
 		f.fault(line, "user %q has more than %d endpoints", user, quota.MaxCountsPerChange)
 	}

@@ -1,13 +1,17 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"metergate/quota"
 )
@@ -53,25 +57,92 @@ func importCounts(c *console) error {
 		}
 		return errShown
 	}
-	counts := 0
-	for i, u := range users {
-		if err := client.setCounts(u, per); err != nil {
-			return fmt.Errorf("%s:%d: stopped at user %q, after %d of %d users: %w\nImport the file again: counts are set, not added", name, u.line, u.user, i, len(users), err)
-		}
-		counts += len(u.counts)
+	counts, err := client.sendCounts(users, per, c.stderr)
+	if err != nil {
+		return fmt.Errorf("%s: %w\nImport the file again: counts are set, not added", name, err)
 	}
 	fmt.Fprintf(c.stdout, "imported %s of %s into the running %s\n", plural(counts, "count"), plural(len(users), "user"), per)
 	return nil
 }
 
-// setCounts sets the counts of a user in the running window of a period.
-func (c *adminClient) setCounts(u *userCounts, per quota.Period) error {
-	_, err := c.read(adminRequest{
-		method: http.MethodPut,
-		path:   userPath(u.user, "counts"),
-		body:   map[string]any{"per": per, "endpoints": u.counts, "reason": "import"},
-	})
-	return err
+const (
+	// importUsers and importBytes bound one request of an import. The admin API takes 1000
+	// users and 1 MiB.
+	importUsers = 1000
+	importBytes = 512 << 10
+	// importRequests is how many requests are under way: while one is on its way to disk,
+	// the gateway reads the next.
+	importRequests = 2
+	// progressEvery is the time between two lines about a long import.
+	progressEvery = 5 * time.Second
+)
+
+// sendCounts sets the counts of users in the running window of a period, and returns how many
+// counts there were. It tells progress how far it is.
+func (c *adminClient) sendCounts(users []*userCounts, per quota.Period, progress io.Writer) (counts int, err error) {
+	// Neighbours in the order of the embedded store share pages of its file.
+	slices.SortFunc(users, func(a, b *userCounts) int { return strings.Compare(a.user, b.user) })
+	path := "/admin/counts?" + url.Values{"per": {per.String()}, "reason": {"import"}}.Encode()
+	type part struct {
+		users, counts int
+		err           error
+	}
+	results := make(chan part, importRequests)
+	begun, done, told := 0, 0, time.Now()
+	for running := 0; ; {
+		if begun < len(users) && running < importRequests && err == nil {
+			body, n, sum := encodeCounts(users[begun:])
+			go func() {
+				_, err := c.read(adminRequest{method: http.MethodPut, path: path, lines: body})
+				results <- part{n, sum, err}
+			}()
+			begun += n
+			running++
+			continue
+		}
+		if running == 0 {
+			break
+		}
+		p := <-results
+		running--
+		if p.err != nil {
+			err = p.err
+			continue
+		}
+		done, counts = done+p.users, counts+p.counts
+		if time.Since(told) >= progressEvery {
+			told = time.Now()
+			fmt.Fprintf(progress, "imported %d of %d users\n", done, len(users))
+		}
+	}
+	if refused := (*errRefused)(nil); errors.As(err, &refused) && refused.status == http.StatusNotFound {
+		err = errors.New("the gateway is of an earlier release; import with the command of that release")
+	}
+	if err != nil {
+		return counts, fmt.Errorf("stopped after %d of %d users: %w", done, len(users), err)
+	}
+	return counts, nil
+}
+
+// encodeCounts returns a request's body with the first of the users, how many these are and how
+// many counts they have.
+func encodeCounts(users []*userCounts) (body []byte, n, counts int) {
+	for _, u := range users {
+		if n == importUsers || len(body) > importBytes {
+			break
+		}
+		endpoints := make(map[string]int64, len(u.counts))
+		for _, c := range u.counts {
+			endpoints[c.endpoint] = c.used
+		}
+		line, err := json.Marshal(map[string]any{"user": u.user, "endpoints": endpoints})
+		if err != nil {
+			panic(err) // strings and numbers always marshal
+		}
+		body = append(append(body, line...), '\n')
+		n, counts = n+1, counts+len(u.counts)
+	}
+	return body, n, counts
 }
 
 // endpoints returns the endpoints of the gateway's configuration. The admin API lists
@@ -86,10 +157,10 @@ func (c *adminClient) endpoints() (map[string]quota.EndpointUsage, error) {
 // not have. Nobody would ever see such a count.
 func unknownEndpoints(users []*userCounts, endpoints map[string]quota.EndpointUsage) (faults []csvFault) {
 	for _, u := range users {
-		for endpoint, line := range u.lines {
-			if _, ok := endpoints[endpoint]; !ok {
-				faults = append(faults, csvFault{line, fmt.Sprintf("no route of the gateway counts under %q; the endpoints are %s",
-					endpoint, strings.Join(slices.Sorted(maps.Keys(endpoints)), ", "))})
+		for _, c := range u.counts {
+			if _, ok := endpoints[c.endpoint]; !ok {
+				faults = append(faults, csvFault{c.line, fmt.Sprintf("no route of the gateway counts under %q; the endpoints are %s",
+					c.endpoint, strings.Join(slices.Sorted(maps.Keys(endpoints)), ", "))})
 			}
 		}
 	}

@@ -29,8 +29,8 @@ type Options struct {
 	Registry *prometheus.Registry
 	// Log receives a warning when somebody guesses the token; nil: no log.
 	Log *slog.Logger
-	// Store keeps what users have used; nil: nothing is served at /admin/users. It needs
-	// Gateway, Calendar and Clock.
+	// Store keeps what users have used; nil: nothing is served at /admin/users and
+	// /admin/counts. It needs Gateway, Calendar and Clock.
 	Store Store
 	// Calendar is the store's.
 	Calendar *quota.Calendar
@@ -106,6 +106,9 @@ func Handler(o Options) http.Handler {
 	if o.Gateway != nil {
 		mux.HandleFunc("GET /admin/config", h.requireToken(h.getConfig))
 		mux.HandleFunc("POST /admin/reload", h.requireToken(h.postReload))
+	}
+	if o.Store != nil {
+		mux.HandleFunc("PUT /admin/counts", h.requireToken(h.putCounts))
 	}
 	return withBounds(h.knownHostsOnly(sameOriginOnly(h.route(mux))))
 }

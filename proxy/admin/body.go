@@ -121,9 +121,10 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return text, nil
 }
 
-func checkJSONType(contentType string) error {
-	if kind, _, err := mime.ParseMediaType(contentType); err != nil || kind != "application/json" {
-		return requestError{http.StatusUnsupportedMediaType, fmt.Sprintf("Content-Type must be application/json, got %.80q.", contentType)}
+// checkContentType returns an error unless the body has a media type.
+func checkContentType(contentType, want string) error {
+	if kind, _, err := mime.ParseMediaType(contentType); err != nil || kind != want {
+		return requestError{http.StatusUnsupportedMediaType, fmt.Sprintf("Content-Type must be %s, got %.80q.", want, contentType)}
 	}
 	return nil
 }

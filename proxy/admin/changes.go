@@ -173,7 +173,7 @@ func (c *userRequest) decodeBody(required bool, targets members) error {
 	if err != nil || len(text) == 0 && !required {
 		return err
 	}
-	if err := checkJSONType(c.r.Header.Get("Content-Type")); err != nil {
+	if err := checkContentType(c.r.Header.Get("Content-Type"), "application/json"); err != nil {
 		return err
 	}
 	if err := targets.decode(text); err != nil {

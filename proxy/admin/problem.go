@@ -60,7 +60,7 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.As(err, &refused):
 		writeProblem(w, refused.status, refused.detail, nil)
 	case errors.Is(err, quota.ErrInvalidChange):
-		writeProblem(w, http.StatusBadRequest, strings.TrimPrefix(err.Error(), quota.ErrInvalidChange.Error()+": "), nil)
+		writeProblem(w, http.StatusBadRequest, invalidChangeText(err), nil)
 	case errors.Is(err, quota.ErrIDConflict):
 		writeProblem(w, http.StatusConflict, "Another change of this user had this Idempotency-Key within the last day. Nothing was changed: send a new change with a new key.", nil)
 	case errors.Is(err, quota.ErrTooManyIDs):
@@ -77,4 +77,9 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 		}
 		writeProblem(w, http.StatusServiceUnavailable, detail, nil)
 	}
+}
+
+// invalidChangeText is what is wrong with a change.
+func invalidChangeText(err error) string {
+	return strings.TrimPrefix(err.Error(), quota.ErrInvalidChange.Error()+": ")
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"fmt"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -13,9 +12,10 @@ import (
 )
 
 // ApplyChange makes a change, see quota.Store, in one write together with its entry in the
-// audit log. It returns when that is on disk. After ErrClosed, the error of ctx and those
-// of package quota nothing has changed. After an error of the disk it may have changed; a
-// change with an ID can be made again.
+// audit log. It returns when that is on disk. Changes and commits that arrive while the disk is
+// busy share a write. After ErrClosed, the error of ctx and those of package quota nothing has
+// changed. After an error of the disk it may have changed; a change with an ID can be made
+// again.
 func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanChoice, c quota.Change) (quota.Snapshot, error) {
 	if err := c.Validate(user); err != nil {
 		return quota.Snapshot{}, err
@@ -37,30 +37,42 @@ func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanCh
 	case quota.ActionSetPlan:
 		s.hasOverrides.Store(true)
 	}
-	s.writeMu.Lock()
-	err = s.dbUpdate(func(tx *bolt.Tx) error {
-		ch := changeTx{Change: c, fingerprint: c.Fingerprint(), tx: tx, calendar: s.calendar, user: user, plans: plans, now: s.now()}
-		if err := ch.apply(); err != nil {
-			return err
-		}
-		return prune(tx, ch.now, s.keep, 100)
-	})
-	s.writeMu.Unlock()
-	if err != nil && quota.StoreResponded(err) {
-		return quota.Snapshot{}, err
-	}
-	if err != nil {
-		err = fmt.Errorf("writing a change to %s: %w", s.db.Path(), err)
-	}
-	s.lastWrite.Store(&err)
-	if err != nil {
-		return quota.Snapshot{}, err
+	w := &pendingChange{user: user, plans: plans, change: c, done: make(chan struct{})}
+	s.queue.Add(queuedWrite{change: w})
+	<-w.done
+	if w.err != nil {
+		return quota.Snapshot{}, w.err
 	}
 	s.watchers.Notify(user)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	now := s.now()
 	return s.snapshot(sh, user, plans, now, now)
+}
+
+// A pendingChange is a change that waits for the writer, and what its caller waits for.
+type pendingChange struct {
+	user   string
+	plans  quota.PlanChoice
+	change quota.Change
+	done   chan struct{} // closed when err is final
+	err    error
+}
+
+// apply makes the change in a transaction that it shares with others. It sets err and changes
+// nothing if the change cannot be made; the transaction goes on without it. It returns the
+// errors of the disk.
+func (w *pendingChange) apply(tx *bolt.Tx, calendar *quota.Calendar, now time.Time) error {
+	c := changeTx{Change: w.change, tx: tx, calendar: calendar, user: w.user, plans: w.plans, now: now}
+	if c.ID != "" {
+		c.fingerprint = c.Fingerprint()
+	}
+	err := c.apply()
+	if err != nil && quota.StoreResponded(err) {
+		w.err = err
+		return nil
+	}
+	return err
 }
 
 // detectChanges finds out whether the file has grants and overrides.
@@ -77,7 +89,7 @@ func (s *Store) detectChanges() error {
 // A changeTx is a quota.Change that is being made in a transaction.
 type changeTx struct {
 	quota.Change
-	fingerprint string
+	fingerprint string // only if the change has an ID
 	tx          *bolt.Tx
 	calendar    *quota.Calendar
 	user        string
@@ -85,7 +97,8 @@ type changeTx struct {
 	now         time.Time
 }
 
-// apply makes the change and records it, unless it was made before.
+// apply makes the change and records it, unless it was made before. After an error of package
+// quota it has written nothing: others share the transaction.
 func (c *changeTx) apply() error {
 	if c.ID != "" {
 		if known, err := c.wasApplied(); known || err != nil {
@@ -184,14 +197,15 @@ func (c *changeTx) setCounts() error {
 	totalKey := appendKey(nil, c.user, w.ID, "")
 	total := decodeNumber(used.Get(totalKey))
 	for endpoint, n := range c.Counts {
-		key := appendKey(nil, c.user, w.ID, endpoint)
-		total += n - decodeNumber(used.Get(key))
-		if err := c.putNumber(used, key, n, w); err != nil {
-			return err
-		}
+		total += n - decodeNumber(used.Get(appendKey(nil, c.user, w.ID, endpoint)))
 	}
 	if total > quota.MaxRequests {
 		return quota.ErrTooLarge
+	}
+	for endpoint, n := range c.Counts {
+		if err := c.putNumber(used, appendKey(nil, c.user, w.ID, endpoint), n, w); err != nil {
+			return err
+		}
 	}
 	return c.putNumber(used, totalKey, total, w)
 }

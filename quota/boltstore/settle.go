@@ -49,7 +49,7 @@ func (s *Store) startCommit(r *quota.Reservation) (*pendingCommit, error) {
 			h.claimedPlan = r.Plans.Claimed.Name()
 		}
 		h.commit = &pendingCommit{done: make(chan struct{})}
-		s.queue.Add(h)
+		s.queue.Add(queuedWrite{hold: h})
 	}
 	return h.commit, nil
 }

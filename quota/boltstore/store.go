@@ -49,7 +49,7 @@ type Store struct {
 	seed   maphash.Seed
 	shards [256]shard
 
-	queue    queue.Queue[*hold] // holds to be counted
+	queue    queue.Queue[queuedWrite]
 	watchers hub.Hub
 	// dbUpdate and dbView are db.Update and db.View; tests make them slow or let them fail.
 	dbUpdate, dbView func(func(*bolt.Tx) error) error

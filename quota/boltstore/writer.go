@@ -6,8 +6,14 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// runWriter counts the holds in the queue until it is closed. A single hold is written at once;
-// holds that arrive while the disk is busy share one write.
+// A queuedWrite is a hold to be counted, or a change to be made; the other is nil.
+type queuedWrite struct {
+	hold   *hold
+	change *pendingChange
+}
+
+// runWriter brings to disk what is queued until the queue is closed. A single write is made at
+// once; those that arrive while the disk is busy share one.
 func (s *Store) runWriter() {
 	for {
 		batch := s.queue.TakeAll()
@@ -16,31 +22,44 @@ func (s *Store) runWriter() {
 		}
 		err := s.writeBatch(batch)
 		s.lastWrite.Store(&err)
-		for _, h := range batch {
-			s.finishCommit(h, err)
+		for _, w := range batch {
+			if w.hold != nil {
+				s.finishCommit(w.hold, err)
+				continue
+			}
+			if err != nil {
+				w.change.err = err
+			}
+			close(w.change.done)
 		}
 	}
 }
 
-// writeBatch counts a batch of holds in one write. It returns when the write is on disk or has
-// failed.
-func (s *Store) writeBatch(batch []*hold) error {
+// writeBatch makes one write of a batch. It returns when the write is on disk or has failed.
+func (s *Store) writeBatch(batch []queuedWrite) error {
 	s.writeMu.Lock()
 	defer s.writeMu.Unlock()
 	var number int64
 	err := s.dbUpdate(func(tx *bolt.Tx) error {
 		number = int64(tx.ID())
 		now, created := s.now(), 0
-		for _, h := range batch {
-			if h.writeNumber.Load() != 0 {
+		for _, w := range batch {
+			if w.change != nil {
+				if err := w.change.apply(tx, s.calendar, now); err != nil {
+					return err
+				}
+				created += len(w.change.change.Counts) + 2 // their sum, and the entry of the audit log
+				continue
+			}
+			if w.hold.writeNumber.Load() != 0 {
 				continue // a failed write has left it in the file, see below
 			}
-			n, err := countUp(tx, h, now, s.keep)
+			n, err := countUp(tx, w.hold, now, s.keep)
 			if err != nil {
 				return err
 			}
 			created += n
-			h.writeNumber.Store(number)
+			w.hold.writeNumber.Store(number)
 		}
 		// Delete twice as much as was added, so that old keys become fewer.
 		return prune(tx, now, s.keep, 2*created+100)
@@ -57,11 +76,13 @@ func (s *Store) writeBatch(batch []*hold) error {
 	seen := int64(0)
 	s.db.View(func(tx *bolt.Tx) error { seen = int64(tx.ID()); return nil })
 	if number > seen {
-		for _, h := range batch {
-			h.writeNumber.CompareAndSwap(number, 0)
+		for _, w := range batch {
+			if w.hold != nil {
+				w.hold.writeNumber.CompareAndSwap(number, 0)
+			}
 		}
 	}
-	return fmt.Errorf("counting in %s: %w", s.db.Path(), err)
+	return fmt.Errorf("writing to %s: %w", s.db.Path(), err)
 }
 
 // finishCommit settles h, or leaves it held after an error, and wakes the callers that wait for

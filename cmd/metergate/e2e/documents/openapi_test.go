@@ -247,21 +247,29 @@ func userHeader() string { return "Authorization: Bearer " + testkit.Token("u-17
 // refuse it where it is off, and without a token.
 func (d *apiDocument) tryExample(g gateways, method, path string, operation *openapi3.Operation) {
 	d.Helper()
-	body := ""
+	body, headers := "", []string(nil)
 	if operation.RequestBody != nil {
-		text, err := json.Marshal(operation.RequestBody.Value.Content["application/json"].Example)
-		if err != nil {
-			d.Fatal(err)
+		for kind, content := range operation.RequestBody.Value.Content {
+			headers = []string{"Content-Type: " + kind}
+			if lines, ok := content.Example.(string); ok {
+				body = lines
+				continue
+			}
+			text, err := json.Marshal(content.Example)
+			if err != nil {
+				d.Fatal(err)
+			}
+			body = string(text)
 		}
-		body = string(text)
 	}
+	with := func(token string) []string { return append([]string{token}, headers...) }
 	if !strings.HasPrefix(path, "/admin") {
-		d.try(apiRequest{g.on, method, path, "", 200, body, []string{userHeader()}})
+		d.try(apiRequest{g.on, method, path, "", 200, body, with(userHeader())})
 		return
 	}
-	d.try(apiRequest{g.on, method, path, "", 200, body, []string{adminHeader}})
-	d.try(apiRequest{g.off, method, path, "", 403, body, []string{adminHeader}})
-	d.try(apiRequest{g.on, method, path, "", 401, body, nil})
+	d.try(apiRequest{g.on, method, path, "", 200, body, with(adminHeader)})
+	d.try(apiRequest{g.off, method, path, "", 403, body, with(adminHeader)})
+	d.try(apiRequest{g.on, method, path, "", 401, body, headers})
 }
 
 // tryMetered sends a request that is counted, and one over the limit.

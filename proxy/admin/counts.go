@@ -1,0 +1,162 @@
+package admin
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"metergate/quota"
+)
+
+const (
+	// maxUsersPerRequest bounds the users in one request, so that it ends within writeTimeout.
+	maxUsersPerRequest = 1000
+	// countsAtOnce is how many users' counts are sent to the store at a time. The embedded
+	// store brings them to disk in one write.
+	countsAtOnce = 64
+)
+
+// userCounts is one line of a request to set counts.
+type userCounts struct {
+	user   string
+	counts endpointCounts
+}
+
+// putCounts serves PUT /admin/counts: the counts of many users, in JSON Lines. The whole request
+// is checked before anything is changed.
+func (h *handler) putCounts(w http.ResponseWriter, r *http.Request) {
+	c := &userRequest{Options: h.Options, w: w, r: r}
+	users, counts, err := c.setAllCounts()
+	if err != nil {
+		writeError(w, r, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Users  int `json:"users"`
+		Counts int `json:"counts"`
+	}{users, counts})
+}
+
+func (c *userRequest) setAllCounts() (users, counts int, err error) {
+	query, err := c.queryParams("per", "reason")
+	if err != nil {
+		return 0, 0, err
+	}
+	change := quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, By: c.remoteHost(), Reason: query["reason"]}
+	if per, ok := query["per"]; ok {
+		if err := change.Period.UnmarshalText([]byte(per)); err != nil {
+			return 0, 0, badRequest("query: per: %v", err)
+		}
+	}
+	if change.ID, err = c.idempotencyKey(); err != nil {
+		return 0, 0, err
+	}
+	lines, err := c.readCounts(change)
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, line := range lines {
+		counts += len(line.counts)
+	}
+	return len(lines), counts, c.applyCounts(lines, change)
+}
+
+// readCounts reads the lines of the body, and checks that each can be a change.
+func (c *userRequest) readCounts(change quota.Change) ([]userCounts, error) {
+	if err := checkContentType(c.r.Header.Get("Content-Type"), "application/jsonl"); err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(c.r.Body) // which has a bound
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, requestError{http.StatusRequestEntityTooLarge, fmt.Sprintf("The body may have at most %d bytes and %d users. Send more requests.", maxBodyBytes, maxUsersPerRequest)}
+	case err != nil:
+		return nil, badRequest("body: ended early")
+	}
+	known := c.Gateway.PlansFor("").Claimed.Endpoints()
+	lineByUser, lines, number := map[string]int{}, []userCounts(nil), 0
+	for text := range bytes.Lines(text) {
+		number++
+		if len(bytes.TrimSpace(text)) == 0 {
+			continue
+		}
+		line := userCounts{}
+		fault := members{"user": &line.user, "endpoints": &line.counts}.decode(text)
+		if fault == nil {
+			change.Counts = line.counts
+			fault = change.Validate(line.user)
+		}
+		if errors.Is(fault, quota.ErrInvalidChange) {
+			fault = errors.New(invalidChangeText(fault))
+		}
+		if before, twice := lineByUser[line.user]; fault == nil && twice {
+			fault = fmt.Errorf("user %q is already in line %d", line.user, before)
+		}
+		if fault != nil {
+			return nil, badRequest("line %d: %v", number, fault)
+		}
+		for endpoint, n := range line.counts {
+			if n > 0 && !slices.Contains(known, endpoint) {
+				return nil, unknownEndpoint(fmt.Sprintf("line %d", number), endpoint, known)
+			}
+		}
+		lineByUser[line.user] = number
+		lines = append(lines, line)
+	}
+	if len(lines) == 0 || len(lines) > maxUsersPerRequest {
+		return nil, badRequest(`body: must have 1 to %d lines like {"user": "u-17", "endpoints": {"analyze": 30}}, got %d`, maxUsersPerRequest, len(lines))
+	}
+	return lines, nil
+}
+
+// applyCounts sets all counts, and stops at the first error. Counts are set, not added: all lines
+// can be sent again.
+func (c *userRequest) applyCounts(lines []userCounts, change quota.Change) error {
+	var next, done atomic.Int64
+	var failed atomic.Pointer[error]
+	var workers sync.WaitGroup
+	for range min(countsAtOnce, len(lines)) {
+		workers.Go(func() {
+			for failed.Load() == nil {
+				i := int(next.Add(1)) - 1
+				if i >= len(lines) {
+					return
+				}
+				if err := c.applyCountsOf(lines[i], change); err != nil {
+					failed.CompareAndSwap(nil, &err)
+					return
+				}
+				done.Add(1)
+			}
+		})
+	}
+	workers.Wait()
+	err := failed.Load()
+	if err == nil {
+		return nil
+	}
+	detail, status := "The store does not answer.", http.StatusServiceUnavailable
+	if quota.StoreResponded(*err) {
+		detail, status = (*err).Error()+".", http.StatusUnprocessableEntity
+	}
+	return requestError{status, fmt.Sprintf("%s The counts of %d of %d users are set. Send all of them again: counts are set, not added.", detail, done.Load(), len(lines))}
+}
+
+func (c *userRequest) applyCountsOf(line userCounts, change quota.Change) error {
+	of := *c
+	of.user, change.Counts = line.user, line.counts
+	plans, _, err := of.userPlans("")
+	if err != nil {
+		return err
+	}
+	if _, err = c.Store.ApplyChange(c.r.Context(), line.user, plans, change); quota.StoreResponded(err) && err != nil {
+		return fmt.Errorf("user %q: %w", line.user, err)
+	}
+	return err
+}
