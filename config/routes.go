@@ -38,11 +38,11 @@ type Route struct {
 	PlanHeader string `yaml:"plan_header" as:"header"`
 	// With drop, the upstream does not get the Authorization header.
 	DropAuthorization bool `yaml:"authorization" oneof:"forward, drop"`
-	// Without it, this route answers 404 to a path that differs from that of a route with an
-	// endpoint only in letter case, a slash at the end, a ;parameter or a file extension: many
-	// frameworks take such paths for the same, and the request would not be metered. With true,
-	// such paths are forwarded; set it if the upstream tells them apart. Only a route without an
-	// endpoint can have true.
+	// Without it, this route answers 404 to a path that the upstream may take for that of
+	// another route, if a client could get around that route's endpoint or token like this: it
+	// differs only in letter case, a slash at the end, a ;parameter or a file extension, or is
+	// the same after strip_prefix. With true, such paths are forwarded; set it if the upstream
+	// tells them apart.
 	ExactPaths bool `yaml:"exact_paths"`
 	// With observe, no plan blocks a request on this route; see the mode of a plan. With
 	// enforce, the plan decides. Only a route with an endpoint can have observe.

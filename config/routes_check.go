@@ -78,9 +78,6 @@ func (c *checker) checkRouteChoices(path string, r *Route) {
 	if r.Observe && r.Endpoint == "" && !c.src.failed[path+".endpoint"] {
 		c.src.reportAt(path+".mode", "observe is only for a route with an endpoint; without one nothing is limited")
 	}
-	if r.ExactPaths && r.Endpoint != "" {
-		c.src.reportAt(path+".exact_paths", "true is only for a route without an endpoint; a metered route refuses no near matches")
-	}
 	user, plan := path+".user_header", path+".plan_header"
 	for _, header := range []string{user, plan} {
 		if r.Public && c.usable(header) {

@@ -164,14 +164,14 @@ func (x *exchange) serve() (err error) {
 	return nil
 }
 
-// logNearMatch tells the operator of the first near match of each metered route. The access
-// log has all of them.
+// logNearMatch tells the operator of the first near match of each route. The access log has
+// all of them.
 func (x *exchange) logNearMatch(err error) {
 	var near *nearError
-	if errors.As(err, &near) && !near.metered.nearLogged.Swap(true) {
-		x.g.log.Warn("a request was refused because its path is nearly that of a metered route; if the upstream tells such paths apart, set exact_paths: true on the route that is not metered",
+	if errors.As(err, &near) && !near.evaded.nearLogged.Swap(true) {
+		x.g.log.Warn("a request was refused because the upstream may take its path for that of another route, which demands more; if the upstream tells such paths apart, set exact_paths: true on the route that matches",
 			"method", truncate(x.in.Method, maxLoggedMethod), "path", truncate(x.in.URL.EscapedPath(), maxLogged),
-			"metered", near.metered.Pattern, "not_metered", near.route.Pattern)
+			"matches", near.route.Pattern, "nearly", near.evaded.Pattern)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"metergate/proxy/trust"
 	"metergate/proxy/upstream"
+	"metergate/proxy/urlpath"
 )
 
 var (
@@ -144,20 +145,12 @@ func (f *forwarding) rewriteRequest(r *httputil.ProxyRequest) {
 	}
 }
 
-// stripPrefix cuts as many segments off the path of u as prefix has. It does not
-// compare bytes: routes match decoded segments, and the request may have escaped a
-// character that the prefix has not.
+// stripPrefix cuts prefix off the path of u.
 func stripPrefix(u *url.URL, prefix string) {
-	raw := u.EscapedPath()
-	for range strings.Count(prefix, "/") {
-		_, rest, more := strings.Cut(raw[1:], "/")
-		if raw = "/"; more {
-			raw += rest
-		}
-	}
 	if prefix == "" {
 		return
 	}
+	_, raw := urlpath.CutPrefix(u.EscapedPath(), prefix)
 	if path, err := url.PathUnescape(raw); err == nil {
 		u.Path, u.RawPath = path, raw
 	}

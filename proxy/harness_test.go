@@ -129,6 +129,7 @@ func newTestGateway(t *testing.T, s setup) *testGateway {
 	for i := range r.options.Routes {
 		route := &r.options.Routes[i]
 		route.Upstream, route.Timeout, route.MaxBody = up, s.timeout, s.maxBody
+		route.Targets = []string{behind.URL}
 	}
 	if s.change != nil {
 		s.change(&r.options)

@@ -38,7 +38,9 @@ func TestNearMatchIsRefusedAndLoggedOnce(t *testing.T) {
 		{"POST", "other.example", "/v2/run;x=1", 404},
 		{"POST", "other.example", "/v2/run;x=2", 404},
 		{"POST", "api.example", "/v2/RUN", 200}, // as above
-		{"POST", "other.example", "/run/", 200}, // what the upstream gets of /v2/run/, but not nearly /v2/run
+		{"POST", "other.example", "/run", 404},  // what the upstream gets of /v2/run
+		{"POST", "other.example", "/Run/", 404},
+		{"POST", "other.example", "/runs", 200},
 		{"GET", "api.example", "/anything", 200},
 	} {
 		conn := r.dial()
@@ -52,12 +54,65 @@ func TestNearMatchIsRefusedAndLoggedOnce(t *testing.T) {
 	defer log.mu.Unlock()
 	text := log.text.String()
 	for _, pattern := range []string{"GET /api/lookup/{id}", "api.example/v1/run", "/v2/run"} {
-		if n := strings.Count(text, fmt.Sprintf(`"metered":%q`, pattern)); n != 1 {
+		if n := strings.Count(text, fmt.Sprintf(`"nearly":%q`, pattern)); n != 1 {
 			t.Errorf("%d lines about %s:\n%s", n, pattern, text)
 		}
 	}
 	if !strings.Contains(text, `"path":"/api/Lookup/7"`) || !strings.Contains(text, "exact_paths: true") {
 		t.Errorf("the log does not name the path and the way out:\n%s", text)
+	}
+}
+
+// TestNearMatchIsRefusedWhereItDemandsLess: what a route demands cannot be evaded through
+// another one that counts under another endpoint, only observes, or needs no token.
+func TestNearMatchIsRefusedWhereItDemandsLess(t *testing.T) {
+	r := newTestGateway(t, setup{
+		routes: []proxy.Route{
+			{Pattern: "/api/{rest...}", Endpoint: "lookup"},
+			{Pattern: "/exact/run", Endpoint: "analyze"},
+			{Pattern: "/exact/{rest...}", Endpoint: "lookup", ExactPaths: true},
+			{Pattern: "/same/run", Endpoint: "lookup"},
+			{Pattern: "/same/{rest...}", Endpoint: "lookup"},
+			{Pattern: "/watch/run", Endpoint: "lookup"},
+			{Pattern: "/watch/{rest...}", Endpoint: "lookup", Observe: true},
+			{Pattern: "/site/account"},
+			{Pattern: "/site/{rest...}", Public: true},
+			{Pattern: "/far/account"},
+			{Pattern: "/far/{rest...}", Public: true},
+			{Pattern: "/v1/run", Endpoint: "analyze", StripPrefix: "/v1"},
+			{Pattern: "/v0/{rest...}", Endpoint: "analyze", StripPrefix: "/v0"},
+			{Pattern: "/v2/{rest...}", Endpoint: "lookup", StripPrefix: "/v2"},
+			{Pattern: "/v3/{rest...}", StripPrefix: "/v3"},
+			{Pattern: "/v4/{rest...}", StripPrefix: "/v4", ExactPaths: true},
+			{Pattern: "/v5/run", StripPrefix: "/v5"},
+		},
+		change: func(o *proxy.Options) {
+			for i := range o.Routes {
+				if o.Routes[i].Pattern == "/far/{rest...}" {
+					o.Routes[i].Targets = []string{"http://another.example"}
+				}
+			}
+		},
+	})
+	for path, want := range map[string]int{
+		"/api/Analyze": 404, "/api/image-analysis/": 404, "/api/other": 200,
+		"/exact/Run":     200,
+		"/same/Run":      200,
+		"/watch/Run":     404,
+		"/watch/walk":    200,
+		"/site/account/": 404, "/site/Account": 404, "/site/about": 200,
+		"/far/Account": 200,
+		"/v1/run":      200,
+		"/v2/run":      200, // counted, so it is meant
+		"/v3/run":      404, // the upstream gets the same as of /v1/run
+		"/v3/Run":      404,
+		"/v3/walk":     200, // both /v0 and /v3 lead everywhere
+		"/v4/run":      200,
+		"/v5/run":      200,
+	} {
+		if res := r.do(token("u", ""), "POST", path, nil); res.StatusCode != want {
+			t.Errorf("%s: %d, want %d: %s", path, res.StatusCode, want, res.body)
+		}
 	}
 }
 

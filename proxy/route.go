@@ -43,9 +43,11 @@ type Route struct {
 	// DropAuthorization keeps the token from the upstream.
 	DropAuthorization bool
 	// ExactPaths: the upstream tells paths apart that differ only in letter case, a slash at
-	// the end, parameters or an extension, so near matches of metered routes are served. Only
-	// without an Endpoint.
+	// the end, parameters or an extension, so near matches of other routes are served.
 	ExactPaths bool
+	// Targets are the addresses of the upstream. Routes with one in common lead to the same
+	// server.
+	Targets []string
 	// Observe: neither a limit nor the limit of attempts blocks a request, whatever the plan
 	// says, see quota.Request.InObserveMode. Only with an Endpoint. False: the plan decides.
 	Observe bool
@@ -62,8 +64,6 @@ func (r *Route) check() error {
 		return errors.New("what follows a protocol upgrade cannot be metered")
 	case r.Observe && r.Endpoint == "":
 		return errors.New("without an endpoint there is nothing to observe")
-	case r.ExactPaths && r.Endpoint != "":
-		return errors.New("near matches are refused only on routes without an endpoint")
 	}
 	return nil
 }
@@ -76,10 +76,15 @@ type route struct {
 	// exempt: its requests do not count among those in flight. They are bounded in
 	// another way: streams by Streams, a file or a 404 by stallTimeout.
 	exempt bool
+	terms  routetable.Terms
 	// mayBeNear: its pattern has wildcards, which may match what is nearly the path of a
-	// metered route. A route without wildcards serves the one path that the operator chose.
+	// route that demands more. One without wildcards serves the one path that the operator
+	// chose.
 	mayBeNear bool
-	// nearLogged is set, for a metered route, when the log has a line about a near match.
+	// within are routes that lead to some of the same paths of the upstream, since they strip
+	// another prefix, and demand more.
+	within []*route
+	// nearLogged is set when the log has a line about a near match of this route.
 	nearLogged atomic.Bool
 }
 
@@ -90,13 +95,13 @@ type methodError struct{ allow string }
 
 func (methodError) Error() string { return "method not allowed" }
 
-// A nearError says that the path is nearly that of a metered route, and that the route that
-// matches it is not metered. The upstream might serve it with the metered route's handler.
-type nearError struct{ route, metered *route }
+// A nearError says that the upstream might serve the request with the handler of another
+// route, which demands more than the one that matches.
+type nearError struct{ route, evaded *route }
 
 func (e *nearError) Error() string {
-	return "the path differs from that of the metered route " + e.metered.Pattern +
-		" only in letter case, a slash at the end, a ;parameter or an extension; " + e.route.Pattern + " does not serve it without exact_paths"
+	return "the path leads to that of the route " + e.evaded.Pattern +
+		", or differs from it only in letter case, a slash at the end, a ;parameter or an extension; " + e.route.Pattern + " does not serve it without exact_paths"
 }
 
 // A router finds the route of a request: the gateway's own resources come first, and
@@ -105,7 +110,7 @@ func (e *nearError) Error() string {
 // they would hide.
 type router struct {
 	gateway, gatewayAnyMethod, configured *routetable.Table[route]
-	metered                               routetable.NearTable
+	demanding                             routetable.NearTable // configured routes that are metered or need a token
 	// methods are those of the configured patterns.
 	methods map[string]bool
 }
@@ -125,8 +130,26 @@ func newRouter(routes []*route) (*router, error) {
 		if rt.answer == nil && len(r.gateway.Methods(host, path))+len(r.gatewayAnyMethod.Methods(host, path)) > 0 {
 			return nil, fmt.Errorf("routes: %s: the path is the gateway's own", rt.Pattern)
 		}
+		rt.compare(routes)
 	}
 	return r, nil
+}
+
+// compare finds out what a request of rt has to be compared with. If two routes with different
+// prefixes both have endpoints, that is meant: /v1 and /v2 may count apart.
+func (rt *route) compare(routes []*route) {
+	evades := false
+	for _, other := range routes {
+		if other.answer != nil || !rt.terms.Evades(&other.terms) {
+			continue
+		}
+		evades = true
+		if rt.mayBeNear && rt.Endpoint == "" && rt.StripPrefix != other.StripPrefix && rt.terms.SharesTarget(&other.terms) &&
+			routetable.OverlapBehind(rt.Pattern, rt.StripPrefix, other.Pattern, other.StripPrefix) == routetable.Within {
+			rt.within = append(rt.within, other)
+		}
+	}
+	rt.mayBeNear = rt.mayBeNear && evades
 }
 
 func (r *router) add(rt *route) error {
@@ -139,10 +162,10 @@ func (r *router) add(rt *route) error {
 		}
 		method, _, _ := urlpath.SplitPattern(rt.Pattern)
 		r.methods[method] = true
-		if rt.Endpoint != "" {
-			r.metered.Add(rt.Pattern)
-		} else {
-			rt.mayBeNear = !rt.ExactPaths && routetable.HasWildcards(rt.Pattern)
+		rt.terms = routetable.Terms{Endpoint: rt.Endpoint, Public: rt.Public, Observe: rt.Observe, Targets: rt.Targets}
+		rt.mayBeNear = !rt.ExactPaths && routetable.HasWildcards(rt.Pattern)
+		if !rt.Public {
+			r.demanding.Add(rt.Pattern)
 		}
 		return nil
 	}
@@ -159,8 +182,8 @@ func (r *router) find(req *http.Request) (*route, error) {
 	for _, t := range [...]*routetable.Table[route]{r.gateway, r.gatewayAnyMethod, r.configured} {
 		if rt := t.Find(host, req.Method, path); rt != nil && req.Method != http.MethodTrace {
 			if rt.mayBeNear {
-				if metered := r.findMetered(host, req.Method, path); metered != nil {
-					return nil, &nearError{rt, metered}
+				if evaded := r.findEvaded(rt, host, req.Method, path); evaded != nil {
+					return nil, &nearError{rt, evaded}
 				}
 			}
 			return rt, nil
@@ -172,16 +195,37 @@ func (r *router) find(req *http.Request) (*route, error) {
 	return nil, errNoRoute
 }
 
-// findMetered returns a metered route that the request would take if its path were written
-// in a way that lenient frameworks take for the same, or nil.
-func (r *router) findMetered(host, method, path string) (metered *route) {
-	r.metered.Find(host, path, func(nearPath string) bool {
-		if rt := r.configured.Find(host, method, nearPath); rt != nil && rt.Endpoint != "" {
-			metered = rt
+// findEvaded returns a route whose handler a lenient framework might run for a request of
+// rt, and that demands more than rt; nil: there is none.
+func (r *router) findEvaded(rt *route, host, method, path string) *route {
+	if evaded := r.findNear(rt, host, method, path); evaded != nil {
+		return evaded
+	}
+	_, forwarded := urlpath.CutPrefix(path, rt.StripPrefix)
+	for _, other := range rt.within {
+		_, _, otherPath := urlpath.SplitPattern(other.Pattern)
+		prefix, _ := urlpath.CutPrefix(otherPath, other.StripPrefix)
+		evaded := r.configured.Find(host, method, prefix+forwarded)
+		if evaded != other {
+			evaded = r.findNear(rt, host, method, prefix+forwarded)
 		}
-		return metered != nil
+		if evaded == other {
+			return evaded
+		}
+	}
+	return nil
+}
+
+// findNear returns a route that demands more than rt and would serve a path if that were
+// written in a way that lenient frameworks take for the same; nil: there is none.
+func (r *router) findNear(rt *route, host, method, path string) (evaded *route) {
+	r.demanding.Find(host, path, func(nearPath string) bool {
+		if other := r.configured.Find(host, method, nearPath); other != nil && rt.terms.Evades(&other.terms) {
+			evaded = other
+		}
+		return evaded != nil
 	})
-	return metered
+	return evaded
 }
 
 // checkMethod refuses a method that differs only in letter case from a standard one or from

@@ -151,11 +151,12 @@ func (l nearLiterals) find(sent, remaining string, prefix []byte, changed bool, 
 }
 
 // isPathEnd reports whether path has no more segments. A slash may follow the last one, and
-// a Java server takes "/;v=1" for such a slash.
+// a Java server takes "/;v=1" for such a slash, and Spring "/.json".
 func isPathEnd(path string) bool {
 	if len(path) > 1 {
 		s, remaining := firstSegment(path)
-		return remaining == "" && withoutParameters(urlpath.DecodeSegment(s)) == ""
+		name := withoutParameters(urlpath.DecodeSegment(s))
+		return remaining == "" && (name == "" || name[0] == '.')
 	}
 	return true
 }
@@ -220,18 +221,20 @@ func HasWildcards(pattern string) bool {
 }
 
 // MayBeNear reports whether a request that pattern matches may be a near match of other. A
-// last segment that is nothing but parameters, as in /items/;v=1, does not count here: every
-// /items/{id} would be near /items.
+// last segment that is nothing but parameters or an extension, as in /items/;v=1, does not
+// count here: every /items/{id} would be near /items.
 func MayBeNear(pattern, other string) bool {
-	m, h, p := urlpath.SplitPattern(pattern)
-	otherMethod, otherHost, otherPath := urlpath.SplitPattern(other)
-	if h != "" && otherHost != "" && h != otherHost {
-		return false
-	}
-	if m != "" && otherMethod != "" && m != otherMethod && !(m == "HEAD" && otherMethod == "GET") {
-		return false
-	}
-	return mayBeNear(segmentsOf(p), segmentsOf(otherPath), false)
+	_, _, p := urlpath.SplitPattern(pattern)
+	_, _, otherPath := urlpath.SplitPattern(other)
+	return mayMatchTogether(pattern, other) && mayBeNear(segmentsOf(p), segmentsOf(otherPath), false)
+}
+
+// mayMatchTogether reports whether two patterns have a method and a host in common.
+func mayMatchTogether(pattern, other string) bool {
+	m, h, _ := urlpath.SplitPattern(pattern)
+	otherMethod, otherHost, _ := urlpath.SplitPattern(other)
+	return (h == "" || otherHost == "" || h == otherHost) &&
+		(m == "" || otherMethod == "" || m == otherMethod || m == "HEAD" && otherMethod == "GET")
 }
 
 // mayBeNear compares the remaining segments of two patterns. changed: what is before them is

@@ -60,6 +60,8 @@ func TestNearMatches(t *testing.T) {
 		{"/top/{$}", "/top/", ""},
 		{"/top/{$}", "/Top/", "/top/"},
 		{"/top/{$}", "/top/;v=1", "/top/"},
+		{"/top/{$}", "/top/.json", "/top/"},
+		{"/top/{$}", "/top/x.json", ""},
 		{"/{rest...}", "/Anything/", ""},
 		{"/{$}", "/;v=1", "/"},
 		{"h.example/api", "/Api", ""},

@@ -18,6 +18,21 @@ func SplitPattern(pattern string) (method, host, path string) {
 	return method, pattern[:slash], pattern[slash:]
 }
 
+// CutPrefix cuts as many segments off a path, or the path of a pattern, as prefix has. The
+// rest begins with a slash. It does not compare bytes: routes match decoded segments, and a
+// request may have escaped a character that the prefix has not.
+func CutPrefix(path, prefix string) (cut, rest string) {
+	end := 0
+	for range strings.Count(prefix, "/") {
+		next := strings.IndexByte(path[end+1:], '/')
+		if next < 0 {
+			return path, "/"
+		}
+		end += 1 + next
+	}
+	return path[:end], path[end:]
+}
+
 // RegisterPattern adds a pattern to mux with a handler that answers 404. It returns an
 // error where [http.ServeMux.Handle] panics: the pattern is malformed, or conflicts with
 // another one.

@@ -25,6 +25,23 @@ func TestSplitPattern(t *testing.T) {
 	}
 }
 
+func TestCutPrefix(t *testing.T) {
+	for _, c := range []struct{ path, prefix, cut, rest string }{
+		{"/a/b", "", "", "/a/b"},
+		{"/a/b/c", "/a", "/a", "/b/c"},
+		{"/a/b/c", "/a/b", "/a/b", "/c"},
+		{"/%61/b/", "/a", "/%61", "/b/"},
+		{"/a/", "/a", "/a", "/"},
+		{"/a", "/a", "/a", "/"},
+		{"/", "/a", "/", "/"},
+		{"/a/{rest...}", "/a", "/a", "/{rest...}"},
+	} {
+		if cut, rest := CutPrefix(c.path, c.prefix); cut != c.cut || rest != c.rest {
+			t.Errorf("%s without %s: %s and %s, want %s and %s", c.path, c.prefix, cut, rest, c.cut, c.rest)
+		}
+	}
+}
+
 func TestRegisterPatternReportsWhatServeMuxRefuses(t *testing.T) {
 	mux := http.NewServeMux()
 	if err := RegisterPattern(mux, "GET /a/{b}"); err != nil {

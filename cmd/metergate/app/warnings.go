@@ -8,29 +8,71 @@ import (
 	"metergate/proxy/routetable"
 )
 
-// NearRouteWarnings returns a warning for each route that is not metered and matches paths
-// that a lenient framework may take for those of metered routes.
+// NearRouteWarnings returns a warning for each route through which a client could get to what
+// another route meters or protects with a token, because a lenient framework takes two paths
+// for the same, or because the routes strip different prefixes.
 func NearRouteWarnings(cfg *config.Config) (warnings []string) {
 	for i, r := range cfg.Routes {
-		if r.Endpoint != "" || r.ExactPaths {
+		if r.ExactPaths {
 			continue
 		}
-		var near []string
-		for _, metered := range cfg.Routes {
-			if metered.Endpoint != "" && routetable.MayBeNear(r.Match, metered.Match) {
-				near = append(near, metered.Match)
+		var near, within, together []string
+		terms := termsOf(cfg, r)
+		for _, other := range cfg.Routes {
+			otherTerms := termsOf(cfg, other)
+			switch {
+			case !terms.Evades(otherTerms):
+			case routetable.MayBeNear(r.Match, other.Match):
+				near = append(near, other.Match)
+			case r.StripPrefix == other.StripPrefix || r.Endpoint != "" || !terms.SharesTarget(otherTerms):
+			default:
+				switch routetable.OverlapBehind(r.Match, r.StripPrefix, other.Match, other.StripPrefix) {
+				case routetable.Within:
+					within = append(within, other.Match)
+				case routetable.Together:
+					together = append(together, other.Match)
+				}
 			}
 		}
-		if len(near) == 0 {
-			continue
+		warn := func(others []string, text string) {
+			if len(others) > 0 {
+				warnings = append(warnings, fmt.Sprintf("routes[%d].match (line %d): %s "+text, i, r.Line, r.Match, listSome(others)))
+			}
 		}
-		consequence := "matches paths that differ from those of %s only in letter case, a slash at the end, a ;parameter or an extension; these are answered 404. If the upstream tells such paths apart, set exact_paths: true"
-		if !routetable.HasWildcards(r.Match) {
-			consequence = "differs from %s only in letter case, a slash at the end, a ;parameter or an extension, and is not metered. If the upstream tells them apart, set exact_paths: true; otherwise give it the same endpoint"
+		if routetable.HasWildcards(r.Match) {
+			warn(near, "matches paths that differ from those of %s only in letter case, a slash at the end, a ;parameter or an extension; these are answered 404. If the upstream tells such paths apart, set exact_paths: true")
+		} else {
+			warn(near, "differs from %s only in letter case, a slash at the end, a ;parameter or an extension, and is "+describe(r)+". If the upstream tells them apart, set exact_paths: true; otherwise give it the same endpoint and auth")
 		}
-		warnings = append(warnings, fmt.Sprintf("routes[%d].match (line %d): %s "+consequence, i, r.Line, r.Match, listSome(near)))
+		warn(within, "leads to the same paths of the upstream as %s, with another strip_prefix; these are answered 404. To serve them, set exact_paths: true")
+		warn(together, "leads to the same paths of the upstream as %s, with another strip_prefix, and is "+describe(r)+". If that is meant, set exact_paths: true; otherwise give it the same endpoint and auth")
 	}
 	return warnings
+}
+
+// describe says what a route lacks in comparison with another one.
+func describe(r config.Route) string {
+	switch {
+	case r.Public:
+		return "open to everybody"
+	case r.Endpoint == "":
+		return "not metered"
+	case r.Observe:
+		return "not limited"
+	}
+	return "counted as " + r.Endpoint
+}
+
+func termsOf(cfg *config.Config, r config.Route) *routetable.Terms {
+	return &routetable.Terms{Endpoint: r.Endpoint, Public: r.Public, Observe: r.Observe, Targets: targetsOf(cfg, r)}
+}
+
+// targetsOf returns the URLs of a route's targets.
+func targetsOf(cfg *config.Config, r config.Route) (urls []string) {
+	for _, t := range cfg.Upstreams[r.Upstream].Targets {
+		urls = append(urls, strings.TrimSuffix(t.URL.String(), "/"))
+	}
+	return urls
 }
 
 // listSome names the first three of a list.
@@ -39,5 +81,5 @@ func listSome(names []string) string {
 	if len(names) <= shown {
 		return strings.Join(names, ", ")
 	}
-	return fmt.Sprintf("%s and %d other metered routes", strings.Join(names[:shown], ", "), len(names)-shown)
+	return fmt.Sprintf("%s and %d other routes", strings.Join(names[:shown], ", "), len(names)-shown)
 }
