@@ -118,4 +118,7 @@ type StoreDiagnostics interface {
 	// FileReplaced is how often the store's file was deleted or replaced since it was opened,
 	// and had to be written again.
 	FileReplaced() int64
+	// FileSpace is the size of the store's file in bytes, and how much of that is free for later
+	// keys; 0 and 0 if it has none.
+	FileSpace() (size, free int64)
 }

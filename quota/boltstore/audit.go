@@ -28,7 +28,7 @@ func (c *changeTx) record() error {
 	if err := ends.Put(endsKey(auditKind, c.now.Unix(), key), nil); err != nil {
 		return err
 	}
-	entries := keysWithPrefix(audit, userKey(c.user, ""))
+	entries := keysWithPrefix(audit.Bucket, userKey(c.user, ""))
 	for _, k := range entries[:max(0, len(entries)-quota.MaxAuditEntries)] {
 		if err := audit.Delete(k); err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"metergate/quota"
+	"metergate/quota/internal/boltfile"
 )
 
 // ApplyChange makes a change, see quota.Store, in one write together with its entry in the
@@ -62,7 +63,7 @@ type pendingChange struct {
 // apply makes the change in a transaction that it shares with others. It sets err and changes
 // nothing if the change cannot be made; the transaction goes on without it. It returns the
 // errors of the disk.
-func (w *pendingChange) apply(tx *bolt.Tx, calendar *quota.Calendar, now time.Time) error {
+func (w *pendingChange) apply(tx boltfile.Tx, calendar *quota.Calendar, now time.Time) error {
 	c := changeTx{Change: w.change, tx: tx, calendar: calendar, user: w.user, plans: w.plans, now: now}
 	if c.ID != "" {
 		c.fingerprint = c.Fingerprint()
@@ -90,7 +91,7 @@ func (s *Store) detectChanges() error {
 type changeTx struct {
 	quota.Change
 	fingerprint string // only if the change has an ID
-	tx          *bolt.Tx
+	tx          boltfile.Tx
 	calendar    *quota.Calendar
 	user        string
 	plans       quota.PlanChoice
@@ -148,7 +149,7 @@ func (c *changeTx) wasApplied() (bool, error) {
 }
 
 func (c *changeTx) grant() error {
-	p := c.plans.Effective(readOverride(c.tx.Bucket(plansBucket), []byte(c.user)).ActiveAt(c.now))
+	p := c.plans.Effective(readOverride(c.tx.Bucket(plansBucket).Bucket, []byte(c.user)).ActiveAt(c.now))
 	i, ok := c.LimitIndex(p)
 	if !ok {
 		return quota.ErrNoSuchLimit
@@ -168,7 +169,7 @@ func (c *changeTx) reset() error {
 	used := c.tx.Bucket(usedBucket)
 	for _, per := range quota.Periods() {
 		prefix := appendKey(nil, c.user, c.calendar.WindowAt(per, c.now).ID, "")
-		for _, key := range keysWithPrefix(used, prefix) {
+		for _, key := range keysWithPrefix(used.Bucket, prefix) {
 			if err := used.Delete(key); err != nil {
 				return err
 			}
@@ -211,7 +212,7 @@ func (c *changeTx) setCounts() error {
 }
 
 // putNumber sets a number of a window. A number of 0 is deleted.
-func (c *changeTx) putNumber(bucket *bolt.Bucket, key []byte, n int64, w quota.Window) error {
+func (c *changeTx) putNumber(bucket boltfile.Bucket, key []byte, n int64, w quota.Window) error {
 	if n == 0 {
 		return bucket.Delete(key)
 	}

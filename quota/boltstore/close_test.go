@@ -8,9 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
-
 	"metergate/quota"
+	"metergate/quota/internal/boltfile"
 )
 
 // Close waits for the commits under way, even if their callers have left.
@@ -28,7 +27,7 @@ func testCloseWaitsForCommits(t *testing.T) {
 	}})
 	writing, disk := slowDisk(s)
 	update, written := s.dbUpdate, 0
-	s.dbUpdate = func(fn func(*bolt.Tx) error) error {
+	s.dbUpdate = func(fn func(boltfile.Tx) error) error {
 		err := update(fn)
 		written++
 		answering.Store(written == 2)

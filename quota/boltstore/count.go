@@ -4,12 +4,12 @@ import (
 	"encoding/binary"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
+	"metergate/quota/internal/boltfile"
 )
 
 // countUp counts h in each of its windows that is still kept at now. It returns how many keys
 // it has created.
-func countUp(tx *bolt.Tx, h *hold, now time.Time, keep time.Duration) (created int, err error) {
+func countUp(tx boltfile.Tx, h *hold, now time.Time, keep time.Duration) (created int, err error) {
 	used, ends, counted := tx.Bucket(usedBucket), tx.Bucket(endsBucket), false
 	for _, w := range h.windows {
 		if !now.Before(w.RetainedUntil(keep)) {
@@ -39,7 +39,7 @@ func countUp(tx *bolt.Tx, h *hold, now time.Time, keep time.Duration) (created i
 
 // recordClaimedPlan records the plan that the token of a counted user claims. It returns how many
 // keys it has created.
-func recordClaimedPlan(tx *bolt.Tx, h *hold) (created int, err error) {
+func recordClaimedPlan(tx boltfile.Tx, h *hold) (created int, err error) {
 	claimed, user := tx.Bucket(claimedBucket), []byte(h.user)
 	known := claimed.Get(user)
 	if string(known) == h.claimedPlan {

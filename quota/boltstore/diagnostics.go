@@ -16,3 +16,6 @@ func (s *Store) SubscribeFails() bool { return false }
 
 // FileReplaced is how often usage.db was deleted or replaced since Open.
 func (s *Store) FileReplaced() int64 { return s.db.TimesReplaced() }
+
+// FileSpace is the size of usage.db, and how much of that is free.
+func (s *Store) FileSpace() (size, free int64) { return s.db.Space() }

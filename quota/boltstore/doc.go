@@ -14,7 +14,7 @@
 //
 // # Writes
 //
-// A commit returns when its count is on disk. Commits that arrive at the same time share one
+// A commit or a change returns when it is on disk. Those that arrive at the same time share one
 // write, see writer.go. A hold that is being counted carries the number of the write that counts
 // it, so that a reader sees its unit either as held or as used, never as both or as neither, see
 // hold.go.

@@ -8,6 +8,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"metergate/quota"
+	"metergate/quota/internal/boltfile"
 	"metergate/quota/quotatest"
 )
 
@@ -71,7 +72,7 @@ func wantUsage(t testing.TB, s *Store, user string, p *quota.Plan, used, held in
 // countWrites is the number of writes that the file has seen.
 func countWrites(t testing.TB, s *Store) (n int) {
 	t.Helper()
-	if err := s.db.View(func(tx *bolt.Tx) error { n = tx.ID(); return nil }); err != nil {
+	if err := s.db.View(func(tx *bolt.Tx) error { n = int(s.db.Number(tx)); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	return n
@@ -115,10 +116,10 @@ func applyChange(t testing.TB, s *Store, user string, p *quota.Plan, c quota.Cha
 func slowDisk(s *Store) (writing <-chan struct{}, disk chan<- error) {
 	w, d := make(chan struct{}), make(chan error)
 	update := s.dbUpdate
-	s.dbUpdate = func(fn func(*bolt.Tx) error) error {
+	s.dbUpdate = func(fn func(boltfile.Tx) error) error {
 		w <- struct{}{}
 		if err := <-d; err != nil {
-			return update(func(tx *bolt.Tx) error { fn(tx); return err })
+			return update(func(tx boltfile.Tx) error { fn(tx); return err })
 		}
 		return update(fn)
 	}

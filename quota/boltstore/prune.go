@@ -6,9 +6,8 @@ import (
 	"slices"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
-
 	"metergate/quota"
+	"metergate/quota/internal/boltfile"
 )
 
 // endingKinds are the kinds of keys in endsBucket, in the order in which they are pruned:
@@ -21,7 +20,7 @@ var endingKinds = func() (kinds []byte) {
 }()
 
 // prune deletes up to limit things that are no longer kept at now.
-func prune(tx *bolt.Tx, now time.Time, keep time.Duration, limit int) error {
+func prune(tx boltfile.Tx, now time.Time, keep time.Duration, limit int) error {
 	ends := tx.Bucket(endsBucket)
 	cursor := ends.Cursor()
 	for _, kind := range endingKinds {
@@ -54,7 +53,7 @@ func prune(tx *bolt.Tx, now time.Time, keep time.Duration, limit int) error {
 }
 
 // removeExpired deletes what a key in ends stands for.
-func removeExpired(tx *bolt.Tx, kind byte, key []byte, now time.Time) error {
+func removeExpired(tx boltfile.Tx, kind byte, key []byte, now time.Time) error {
 	switch kind {
 	case auditKind:
 		return tx.Bucket(auditBucket).Delete(key)
@@ -65,7 +64,7 @@ func removeExpired(tx *bolt.Tx, kind byte, key []byte, now time.Time) error {
 		}
 		return nil
 	case planKind:
-		if plans := tx.Bucket(plansBucket); readOverride(plans, key).ActiveAt(now) == (quota.Override{}) {
+		if plans := tx.Bucket(plansBucket); readOverride(plans.Bucket, key).ActiveAt(now) == (quota.Override{}) {
 			return plans.Delete(key)
 		}
 		return nil

@@ -5,9 +5,8 @@ import (
 	"testing"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
-
 	"metergate/quota"
+	"metergate/quota/internal/boltfile"
 	"metergate/quota/quotatest"
 )
 
@@ -104,7 +103,7 @@ func TestCountIsDroppedWhenWindowIsNotKept(t *testing.T) {
 	clock.Set(noon)
 	wantUsage(t, s, "u", p, 1, 0)
 	clock.Set(end)
-	err := s.db.Update(func(tx *bolt.Tx) error {
+	err := s.db.Update(func(tx boltfile.Tx) error {
 		created, err := countUp(tx, &hold{user: "u", windows: two.Windows, endpoint: "report"}, end, time.Hour)
 		if created != 0 {
 			t.Errorf("%d keys were created for a window that is not kept", created)

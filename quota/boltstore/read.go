@@ -50,7 +50,7 @@ func (s *Store) snapshot(sh *shard, user string, plans quota.PlanChoice, now, at
 	var counts []quota.Count
 	var write int64
 	err := s.dbView(func(tx *bolt.Tx) error {
-		write = int64(tx.ID())
+		write = s.db.Number(tx)
 		key := append(make([]byte, 0, 128), user...)
 		if s.hasOverrides.Load() {
 			override = readOverride(tx.Bucket(plansBucket), key).ActiveAt(now)

@@ -4,9 +4,8 @@ import (
 	"context"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
-
 	"metergate/quota"
+	"metergate/quota/internal/boltfile"
 )
 
 // Replay commits reservations of one user in one write, see Commit.
@@ -34,7 +33,7 @@ func (s *Store) Probe(context.Context, string) error { return s.tryWrite() }
 func (s *Store) tryWrite() error {
 	s.writeMu.Lock()
 	defer s.writeMu.Unlock()
-	return s.dbUpdate(func(*bolt.Tx) error { return nil })
+	return s.dbUpdate(func(boltfile.Tx) error { return nil })
 }
 
 // Partition is always 0: the store fails as a whole.

@@ -52,7 +52,8 @@ type Store struct {
 	queue    queue.Queue[queuedWrite]
 	watchers hub.Hub
 	// dbUpdate and dbView are db.Update and db.View; tests make them slow or let them fail.
-	dbUpdate, dbView func(func(*bolt.Tx) error) error
+	dbUpdate func(func(boltfile.Tx) error) error
+	dbView   func(func(*bolt.Tx) error) error
 	// hasGrants and hasOverrides: the file has, or has had, grants and overrides. Before the
 	// first one, reads do not look for them.
 	hasGrants, hasOverrides atomic.Bool

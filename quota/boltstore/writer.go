@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	bolt "go.etcd.io/bbolt"
+
+	"metergate/quota/internal/boltfile"
 )
 
 // A queuedWrite is a hold to be counted, or a change to be made; the other is nil.
@@ -40,8 +42,8 @@ func (s *Store) writeBatch(batch []queuedWrite) error {
 	s.writeMu.Lock()
 	defer s.writeMu.Unlock()
 	var number int64
-	err := s.dbUpdate(func(tx *bolt.Tx) error {
-		number = int64(tx.ID())
+	err := s.dbUpdate(func(tx boltfile.Tx) error {
+		number = s.db.Number(tx.Tx)
 		now, created := s.now(), 0
 		for _, w := range batch {
 			if w.change != nil {
@@ -74,7 +76,7 @@ func (s *Store) writeBatch(batch []queuedWrite) error {
 	// again, another write brings them to disk without counting them twice. After any other
 	// failure the holds lose the number and are held as before.
 	seen := int64(0)
-	s.db.View(func(tx *bolt.Tx) error { seen = int64(tx.ID()); return nil })
+	s.db.View(func(tx *bolt.Tx) error { seen = s.db.Number(tx); return nil })
 	if number > seen {
 		for _, w := range batch {
 			if w.hold != nil {

@@ -11,6 +11,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"metergate/quota"
+	"metergate/quota/internal/boltfile"
 	"metergate/quota/quotatest"
 )
 
@@ -70,11 +71,11 @@ func TestCommitShowsUnitOnceAtEveryStep(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	s.dbUpdate = func(fn func(*bolt.Tx) error) error {
+	s.dbUpdate = func(fn func(boltfile.Tx) error) error {
 		check(0, 1) // queued
 		clock.Advance(time.Hour)
 		check(0, 1) // its lease is over
-		err := s.db.Update(func(tx *bolt.Tx) error {
+		err := s.db.Update(func(tx boltfile.Tx) error {
 			err := fn(tx)
 			check(0, 1) // it has the number of its write, which no reader sees yet
 			return err
@@ -97,7 +98,7 @@ func TestReadDuringWriteSeesUnitOnce(t *testing.T) {
 	s, p := open(t, t.TempDir(), Options{Now: func() time.Time { return noon }}), plan(10)
 	writing, disk := slowDisk(s)
 	update, visible := s.dbUpdate, make(chan struct{})
-	s.dbUpdate = func(fn func(*bolt.Tx) error) error {
+	s.dbUpdate = func(fn func(boltfile.Tx) error) error {
 		err := update(fn)
 		visible <- struct{}{}
 		return err
@@ -218,7 +219,7 @@ func TestFailedWriteKeepsHold(t *testing.T) {
 func TestWriteThatFailsInSyncCountsOnce(t *testing.T) {
 	s, p := open(t, t.TempDir(), Options{Now: func() time.Time { return noon }}), plan(10)
 	broken := errors.New("broken")
-	s.dbUpdate = func(fn func(*bolt.Tx) error) error { return errors.Join(s.db.Update(fn), broken) }
+	s.dbUpdate = func(fn func(boltfile.Tx) error) error { return errors.Join(s.db.Update(fn), broken) }
 	r := admit(t, s, request("u", p))
 	for range 2 {
 		if _, err := s.Commit(ctx, &r); !errors.Is(err, broken) {

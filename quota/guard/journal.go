@@ -192,7 +192,7 @@ func (j *Journal) runWriter() {
 		if len(batch) == 0 {
 			return
 		}
-		err := j.db.Update(func(tx *bolt.Tx) error { return applyWrites(tx, batch) })
+		err := j.db.Update(func(tx boltfile.Tx) error { return applyWrites(tx, batch) })
 		if err == nil {
 			j.mu.Lock()
 			for _, w := range batch {
@@ -208,7 +208,7 @@ func (j *Journal) runWriter() {
 	}
 }
 
-func applyWrites(tx *bolt.Tx, batch []*journalWrite) error {
+func applyWrites(tx boltfile.Tx, batch []*journalWrite) error {
 	entries := tx.Bucket(entriesBucket)
 	for _, w := range batch {
 		if w.key != nil {

@@ -15,6 +15,9 @@ type Stats struct {
 	JournalErrors int64
 	// JournalReplaced is how often the journal's file was deleted or replaced.
 	JournalReplaced int64
+	// JournalSize and JournalFree are the size of the journal's file in bytes, and how much of
+	// that is free; 0: there is no journal.
+	JournalSize, JournalFree int64
 }
 
 type stats struct {
@@ -33,6 +36,7 @@ func (s *Store) Stats() Stats {
 	}
 	if s.journal != nil {
 		st.JournalReplaced = s.journal.db.TimesReplaced()
+		st.JournalSize, st.JournalFree = s.journal.db.Space()
 	}
 	for i := range s.breakers {
 		if s.breakers[i].openError() != nil {

@@ -57,3 +57,6 @@ func (s *Store) ExpiredHolds() int64 { return s.expired.Load() }
 
 // FileReplaced implements quota.StoreDiagnostics. The store has no file.
 func (s *Store) FileReplaced() int64 { return 0 }
+
+// FileSpace implements quota.StoreDiagnostics. The store has no file.
+func (s *Store) FileSpace() (size, free int64) { return 0, 0 }

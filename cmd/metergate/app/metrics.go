@@ -45,6 +45,10 @@ var (
 		"Requests admitted by the last known usage because the store did not answer.", nil, nil)
 	journalErrorsDesc = prometheus.NewDesc("metergate_journal_errors_total",
 		"Counts that could not be written to the journal, or whose journal was deleted or replaced. Until they are on disk or in the store they are lost with the process.", nil, nil)
+	fileBytesDesc = prometheus.NewDesc("metergate_file_bytes",
+		"Size of journal.db or usage.db.", []string{"file"}, nil)
+	fileFreeDesc = prometheus.NewDesc("metergate_file_free_bytes",
+		"Part of journal.db or usage.db that is free for later counts. When it is half of the file and at least 16 MiB, the file is compacted.", []string{"file"}, nil)
 	fileReplacedDesc = prometheus.NewDesc("metergate_file_replaced_total",
 		"How often journal.db or usage.db was deleted or replaced while the gateway had it open, and had to be written again.", []string{"file"}, nil)
 )
@@ -57,8 +61,8 @@ func (m storeMetrics) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (m storeMetrics) Collect(ch chan<- prometheus.Metric) {
 	st := m.store.Stats()
-	gauge := func(d *prometheus.Desc, v int64) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v))
+	gauge := func(d *prometheus.Desc, v int64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
 	}
 	counter := func(d *prometheus.Desc, v int64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
@@ -76,6 +80,16 @@ func (m storeMetrics) Collect(ch chan<- prometheus.Metric) {
 	counter(journalErrorsDesc, st.JournalErrors)
 	counter(fileReplacedDesc, st.JournalReplaced, "journal.db")
 	counter(fileReplacedDesc, m.store.backend.FileReplaced(), "usage.db")
+	size, free := m.store.backend.FileSpace()
+	for _, f := range []struct {
+		name       string
+		size, free int64
+	}{{"journal.db", st.JournalSize, st.JournalFree}, {"usage.db", size, free}} {
+		if f.size > 0 {
+			gauge(fileBytesDesc, f.size, f.name)
+			gauge(fileFreeDesc, f.free, f.name)
+		}
+	}
 	counter(uncheckedDesc, st.Unchecked)
 	counter(lostDesc, m.store.backend.LostHolds())
 	counter(expiredDesc, m.store.backend.ExpiredHolds())

@@ -10,6 +10,8 @@
 // A file can also be deleted, or replaced by another one, while it is open. bbolt would go on
 // writing to a file that nobody finds again. The File looks for that after each write and writes
 // the file again, see Check.
+//
+// Nor does bbolt make a file smaller. The File does when half of it is free, see compact.go.
 package boltfile
 
 import (
@@ -38,6 +40,9 @@ type Options struct {
 	// Supersede is called in the last write to a file that was written again: the old one may
 	// still be found under another name. nil: it stays as it is.
 	Supersede func(*bolt.Tx) error
+	// CompactFrom is from how many free bytes on Watch compacts the file, if they are half of it;
+	// 0: 16 MiB.
+	CompactFrom int64
 }
 
 // A File is a bbolt database. It is safe for concurrent use. Open makes one.
@@ -45,11 +50,15 @@ type File struct {
 	Options
 	path    string
 	current atomic.Pointer[handle]
+	// superseded maps each *bolt.DB that is no longer current, and may have readers, to the
+	// earlier of its handle.
+	superseded sync.Map
 	// writing is held during a write. bbolt has such a lock as well, but may keep it locked
 	// after a panic, and the next writer would wait for ever.
 	writing sync.Mutex
 	damage  atomic.Pointer[DamagedError]
 	identity
+	compaction
 }
 
 // A handle is an open file.
@@ -57,6 +66,8 @@ type handle struct {
 	db   *bolt.DB    // nil: it could not be opened
 	file *os.File    // that db has open
 	info os.FileInfo // of file, when it was opened
+	// earlier is the number of writes that bbolt's numbers of this file do not count.
+	earlier int64
 }
 
 // A DamagedError reports a file in which bbolt found what must not be there.
@@ -77,7 +88,10 @@ func Open(dir, name string, o Options, prepare func(*bolt.Tx) error) (*File, err
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	f := &File{Options: o, path: filepath.Join(dir, name)}
+	if o.CompactFrom == 0 {
+		o.CompactFrom = compactFrom
+	}
+	f := &File{Options: o, path: filepath.Join(dir, name), compaction: compaction{closing: make(chan struct{})}}
 	h, err := f.open(f.path)
 	f.current.Store(h)
 	if errors.Is(err, bolterrors.ErrTimeout) { // the file is closed already
@@ -86,7 +100,7 @@ func Open(dir, name string, o Options, prepare func(*bolt.Tx) error) (*File, err
 	if err == nil {
 		info, statErr := os.Stat(f.path)
 		f.untold = statErr == nil && !os.SameFile(info, h.info)
-		err = f.Update(prepare)
+		err = f.Update(func(tx Tx) error { return prepare(tx.Tx) })
 	}
 	if err == nil {
 		err = f.View(readAll)
@@ -99,6 +113,7 @@ func Open(dir, name string, o Options, prepare func(*bolt.Tx) error) (*File, err
 		return nil, err
 	}
 	syncFolder(dir)
+	os.Remove(f.path + ".compact") // of a process that was killed
 	return f, nil
 }
 
@@ -115,7 +130,20 @@ func syncFolder(dir string) {
 func (f *File) open(path string) (h *handle, err error) {
 	h = &handle{}
 	defer f.catch(debug.SetPanicOnFault(true), &err)
-	h.db, err = bolt.Open(path, 0o600, &bolt.Options{
+	h.db, err = bolt.Open(path, 0o600, h.options())
+	if err == nil || errors.Is(err, bolterrors.ErrTimeout) {
+		return h, err
+	}
+	h.db, h.file = nil, nil // it is closed
+	if system := syscall.Errno(0); errors.As(err, &system) || errors.Is(err, bolterrors.ErrVersionMismatch) {
+		return h, err
+	}
+	return h, f.damaged(err)
+}
+
+// options are how all files are opened. The file that bbolt opens with them becomes that of h.
+func (h *handle) options() *bolt.Options {
+	return &bolt.Options{
 		Timeout:      1, // 0 would wait for ever; 1 ns tries the lock once
 		FreelistType: bolt.FreelistMapType,
 		NoStatistics: true, // they cost every reader a shared lock
@@ -127,15 +155,7 @@ func (f *File) open(path string) (h *handle, err error) {
 			}
 			return file, err
 		},
-	})
-	if err == nil || errors.Is(err, bolterrors.ErrTimeout) {
-		return h, err
 	}
-	h.db, h.file = nil, nil // it is closed
-	if system := syscall.Errno(0); errors.As(err, &system) || errors.Is(err, bolterrors.ErrVersionMismatch) {
-		return h, err
-	}
-	return h, f.damaged(err)
 }
 
 // readAll reads every page that is in use, and panics, as bbolt does, if keys are not in order.
@@ -172,12 +192,12 @@ func (f *File) damaged(cause any) error {
 }
 
 // Update is bolt.DB.Update. When it returns nil, the write is in the file that the path leads to.
-func (f *File) Update(fn func(*bolt.Tx) error) error {
+func (f *File) Update(fn func(Tx) error) error {
 	f.writing.Lock()
 	defer f.writing.Unlock()
 	var fnErr error
 	err := f.update(func(tx *bolt.Tx) error {
-		fnErr = fn(tx)
+		fnErr = fn(Tx{tx, f.changed})
 		return fnErr
 	})
 	if err != nil && err == fnErr {
@@ -247,6 +267,8 @@ func (f *File) Path() string { return f.path }
 // the error and does not wait; such a file counts as in use until the process ends, since its
 // memory stays mapped.
 func (f *File) Close() error {
+	close(f.closing)
+	f.tasks.Wait()
 	d, h := f.damage.Load(), f.current.Load()
 	switch {
 	case d == nil && h.db != nil:

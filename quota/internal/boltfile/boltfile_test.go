@@ -39,7 +39,7 @@ func open(t testing.TB, dir string) *File {
 
 // put writes n keys.
 func put(f *File, n int) error {
-	return f.Update(func(tx *bolt.Tx) error {
+	return f.Update(func(tx Tx) error {
 		for i := range n {
 			if err := tx.Bucket(numbers).Put(fmt.Appendf(nil, "%08d", i), make([]byte, 40)); err != nil {
 				return err
@@ -214,7 +214,7 @@ func TestErrorsThatAreNotDamage(t *testing.T) {
 	want := errors.New("the caller's own")
 	for what, err := range map[string]error{
 		"View":   f.View(func(*bolt.Tx) error { return want }),
-		"Update": f.Update(func(*bolt.Tx) error { return want }),
+		"Update": f.Update(func(Tx) error { return want }),
 	} {
 		if err != want {
 			t.Errorf("%s: error %v, want %v", what, err, want)

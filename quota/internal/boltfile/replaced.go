@@ -126,8 +126,13 @@ func (f *File) writeAgain(occupied bool) (err error) {
 		return err
 	}
 	syncFolder(filepath.Dir(f.path))
+	h.earlier = old.earlier // a copy of the pages has the number of the last write
+	f.superseded.Store(old.db, old.earlier)
 	f.current.Store(h)
-	f.superseding.Go(func() { f.supersede(old.db) }) // it waits for readers
+	f.superseding.Go(func() { // it waits for readers
+		f.supersede(old.db)
+		f.superseded.Delete(old.db)
+	})
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.replaced = r
@@ -200,7 +205,8 @@ func (f *File) TimesReplaced() int64 {
 	return f.times
 }
 
-// Watch calls Check once a second until done is closed. It logs when the file was written again,
+// Watch calls Check once a second until done is closed, and compacts the file when that is worth
+// it. It logs when the file was written again,
 // when it cannot be written any more, and when it can be. While it cannot, Watch calls write,
 // which has to call Update. After each look it calls checked.
 func (f *File) Watch(done <-chan struct{}, log *slog.Logger, write func() error, checked func(error)) {
@@ -232,5 +238,8 @@ func (f *File) Watch(done <-chan struct{}, log *slog.Logger, write func() error,
 		}
 		failed = err != nil
 		checked(err)
+		if !failed {
+			f.compactIfWorth(log)
+		}
 	}
 }

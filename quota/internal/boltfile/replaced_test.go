@@ -15,10 +15,10 @@ import (
 )
 
 // keys counts the keys of a file, and returns the number of the last write.
-func keys(t testing.TB, f *File) (n, write int) {
+func keys(t testing.TB, f *File) (n int, write int64) {
 	t.Helper()
 	if err := f.View(func(tx *bolt.Tx) error {
-		n, write = tx.Bucket(numbers).Stats().KeyN, tx.ID()
+		n, write = tx.Bucket(numbers).Stats().KeyN, f.Number(tx)
 		return nil
 	}); err != nil {
 		t.Fatal(err)
@@ -182,7 +182,7 @@ func TestFileIsWrittenAgainInUse(t *testing.T) {
 				default:
 				}
 				key := fmt.Appendf(nil, "%d/%08d", i, n)
-				if err := f.Update(func(tx *bolt.Tx) error { return tx.Bucket(numbers).Put(key, key) }); err != nil {
+				if err := f.Update(func(tx Tx) error { return tx.Bucket(numbers).Put(key, key) }); err != nil {
 					t.Error(err)
 					return
 				}
