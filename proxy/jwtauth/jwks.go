@@ -31,8 +31,8 @@ type unusableKey struct {
 }
 
 // parseKeySet returns the keys of a JSON Web Key Set that can verify tokens, and the keys that
-// cannot be used. No two of the keys have the same kid; several may have none. One odd key
-// does not make the others unusable (RFC 7517, section 5). The error says that the text is
+// cannot be used. Keys with the same kid differ in their alg; several may have no kid. One odd
+// key does not make the others unusable (RFC 7517, section 5). The error says that the text is
 // not a key set.
 func parseKeySet(text []byte) (keys []jwkset.JWK, unusable []unusableKey, err error) {
 	texts, err := splitKeySet(text)
@@ -47,14 +47,17 @@ func parseKeySet(text []byte) (keys []jwkset.JWK, unusable []unusableKey, err er
 			continue
 		}
 		same := func(k jwkset.JWK) bool {
-			return k.Marshal().KID == kid && (kid != "" || interchangeable(k, key))
+			if k.Marshal().KID != kid {
+				return false
+			}
+			return interchangeable(k, key) || kid != "" && !forOtherAlgorithm(k, key)
 		}
 		switch i := slices.IndexFunc(keys, same); {
 		case i < 0:
 			keys = append(keys, key)
 		case !interchangeable(keys[i], key):
 			ambiguous = append(ambiguous, kid)
-			unusable = append(unusable, unusableKey{kid, errors.New("another key has the same kid, and none of them is used")})
+			unusable = append(unusable, unusableKey{kid, errors.New("another key has the same kid, and none of them is used; keys may only share a kid if each has another alg")})
 		}
 	}
 	keys = slices.DeleteFunc(keys, func(k jwkset.JWK) bool { return slices.Contains(ambiguous, k.Marshal().KID) })
@@ -62,7 +65,7 @@ func parseKeySet(text []byte) (keys []jwkset.JWK, unusable []unusableKey, err er
 }
 
 // errNoKeyList says that a text has the form of an object, and is not a key set.
-var errNoKeyList = errors.New(`the response is not a JSON Web Key Set: it has no list "keys"`)
+var errNoKeyList = errors.New(`the response is not a JSON Web Key Set: it has no list "keys". Certificates (x509) are not one either`)
 
 // splitKeySet returns the texts of the keys in a key set. It keeps nothing else of the text,
 // and stops at the first key too many.
@@ -71,6 +74,7 @@ func splitKeySet(text []byte) (keys []json.RawMessage, err error) {
 	if token, err := dec.Token(); err != nil || token != json.Delim('{') {
 		return nil, errors.New("the response is not a JSON object")
 	}
+	elsewhere := ""
 	for dec.More() {
 		name, err := dec.Token()
 		switch {
@@ -80,6 +84,11 @@ func splitKeySet(text []byte) (keys []json.RawMessage, err error) {
 			return nil, errors.New(`the response is ambiguous: it has "keys" twice`)
 		case name == "keys":
 			keys, err = splitKeys(dec)
+		case name == "jwks_uri": // OpenID Connect Discovery 1.0, section 3
+			var value json.RawMessage
+			if err = dec.Decode(&value); err == nil {
+				json.Unmarshal(value, &elsewhere) // another value is none
+			}
 		default: // RFC 7517, section 5: other members are ignored
 			err = dec.Decode(new(json.RawMessage))
 		}
@@ -93,10 +102,13 @@ func splitKeySet(text []byte) (keys []json.RawMessage, err error) {
 	if _, err := dec.Token(); err != io.EOF {
 		return nil, fmt.Errorf("the response is not one JSON object: %w", errTrailing)
 	}
-	if keys == nil {
-		return nil, errNoKeyList
+	switch {
+	case keys != nil:
+		return keys, nil
+	case elsewhere != "":
+		return nil, fmt.Errorf("the response is an OpenID configuration, not a JSON Web Key Set; the set is at its jwks_uri, %.200q", elsewhere)
 	}
-	return keys, nil
+	return nil, errNoKeyList
 }
 
 // splitKeys reads the list of a key set. The result is not nil.
@@ -117,6 +129,13 @@ func splitKeys(dec *json.Decoder) ([]json.RawMessage, error) {
 	}
 	_, err := dec.Token()
 	return keys, err
+}
+
+// forOtherAlgorithm reports whether a token's alg chooses between two keys: some issuers publish
+// a key of one kid for RS256, and again for RS512.
+func forOtherAlgorithm(a, b jwkset.JWK) bool {
+	x, y := a.Marshal().ALG, b.Marshal().ALG
+	return x != "" && y != "" && x != y
 }
 
 // interchangeable reports whether two keys verify the same tokens.

@@ -149,27 +149,31 @@ func TestParseKeySetBoundsNumbers(t *testing.T) {
 	}
 }
 
-// Of two keys with the same name none is used, unless both verify the same tokens.
+// Of two keys with the same name none is used, unless both verify the same tokens or each is
+// for another algorithm.
 func TestParseKeySetDropsAmbiguousKeyIDs(t *testing.T) {
 	a, b := rsaKey().Public(), p256Key().Public()
 	for name, c := range map[string]struct {
 		keys []any
 		want int
 	}{
-		"two":                     {[]any{jwk("k", a), jwk("k", b)}, 0},
-		"two of one kind":         {[]any{jwk("k", b), jwk("k", ecKey(p256Key().Curve).Public())}, 0},
-		"three":                   {[]any{jwk("k", a), jwk("k", a), jwk("k", b)}, 0},
-		"one twice":               {[]any{jwk("k", a), jwk("k", a)}, 1},
-		"one twice, said more":    {[]any{jwk("k", a), jwk("k", a, `"use":"sig"`, `"key_ops":["verify"]`)}, 1},
-		"one for two algs":        {[]any{jwk("k", a, `"alg":"RS256"`), jwk("k", a, `"alg":"PS256"`)}, 0},
-		"one by two names":        {[]any{named25519("k", "EdDSA"), named25519("k", "Ed25519")}, 1},
-		"one for signatures":      {[]any{jwk("k", a, `"use":"enc"`), jwk("k", b)}, 1},
-		"one that cannot be used": {[]any{`{"kty":"oct","kid":"k","k":"AAAA"}`, jwk("k", b)}, 1},
-		"two without a name":      {[]any{unnamed(a), unnamed(b)}, 2},
-		"one twice, no name":      {[]any{unnamed(a), unnamed(a, `"use":"sig"`)}, 1},
-		"one with and without":    {[]any{jwk("k", a), unnamed(a)}, 2},
-		"two names":               {[]any{jwk("k", a), jwk("K", a)}, 2},
-		"two, and one of its own": {[]any{jwk("k", a), jwk("k", b), jwk("l", b)}, 1},
+		"two":                      {[]any{jwk("k", a), jwk("k", b)}, 0},
+		"two of one kind":          {[]any{jwk("k", b), jwk("k", ecKey(p256Key().Curve).Public())}, 0},
+		"three":                    {[]any{jwk("k", a), jwk("k", a), jwk("k", b)}, 0},
+		"one twice":                {[]any{jwk("k", a), jwk("k", a)}, 1},
+		"one twice, said more":     {[]any{jwk("k", a), jwk("k", a, `"use":"sig"`, `"key_ops":["verify"]`)}, 1},
+		"one for two algs":         {[]any{jwk("k", a, `"alg":"RS256"`), jwk("k", a, `"alg":"PS256"`)}, 2},
+		"two for two algs":         {[]any{jwk("k", a, `"alg":"RS256"`), jwk("k", b, `"alg":"ES256"`)}, 2},
+		"two for one of two algs":  {[]any{jwk("k", b, `"alg":"ES256"`), jwk("k", a, `"alg":"RS256"`), jwk("k", ecKey(p256Key().Curve).Public(), `"alg":"ES256"`)}, 0},
+		"one with and without alg": {[]any{jwk("k", a, `"alg":"RS256"`), jwk("k", a)}, 0},
+		"one by two names":         {[]any{named25519("k", "EdDSA"), named25519("k", "Ed25519")}, 1},
+		"one for signatures":       {[]any{jwk("k", a, `"use":"enc"`), jwk("k", b)}, 1},
+		"one that cannot be used":  {[]any{`{"kty":"oct","kid":"k","k":"AAAA"}`, jwk("k", b)}, 1},
+		"two without a name":       {[]any{unnamed(a), unnamed(b)}, 2},
+		"one twice, no name":       {[]any{unnamed(a), unnamed(a, `"use":"sig"`)}, 1},
+		"one with and without":     {[]any{jwk("k", a), unnamed(a)}, 2},
+		"two names":                {[]any{jwk("k", a), jwk("K", a)}, 2},
+		"two, and one of its own":  {[]any{jwk("k", a), jwk("k", b), jwk("l", b)}, 1},
 	} {
 		keys, others, err := parseKeySet([]byte(jwksOf(c.keys...)))
 		if err != nil || len(keys) != c.want || len(keys) == 0 && len(others) == 0 {
@@ -198,11 +202,11 @@ func FuzzParseKeySet(f *testing.F) {
 		}
 		seen := map[string]bool{}
 		for _, k := range keys {
-			kid := k.Marshal().KID
-			if len(kid) > 256 || kid != "" && seen[kid] {
+			kid, name := k.Marshal().KID, k.Marshal().KID+" "+string(k.Marshal().ALG)
+			if len(kid) > 256 || kid != "" && seen[name] {
 				t.Errorf("the kid %q", kid)
 			}
-			seen[kid] = true
+			seen[name] = true
 			verifies := false
 			for name := range methods {
 				alg := k.Marshal().ALG.String()

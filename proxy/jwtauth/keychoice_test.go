@@ -22,6 +22,7 @@ func TestVerifyChoosesKeyByKeyID(t *testing.T) {
 	k := httptest.NewServer(answer(jwksOf(
 		rsaA(), ecB(), edC(), named{"p384", p384Key()}, named{"p521-1", p521Key()}, named{"p521-2", ecKey(p521Key().Curve)},
 		jwk("ps", rsaKey().Public(), `"alg":"PS256"`, `"use":"sig"`, `"key_ops":["verify"]`),
+		jwk("two", rsaKey().Public(), `"alg":"RS256"`), jwk("two", p256Key().Public(), `"alg":"ES256"`),
 		named25519("ed", "Ed25519"))))
 	defer k.Close()
 	s := NewKeySet(k.URL, slog.New(slog.NewTextHandler(t.Output(), nil)))
@@ -65,6 +66,9 @@ func TestVerifyChoosesKeyByKeyID(t *testing.T) {
 		"a key for Ed25519, by EdDSA":       {signed("EdDSA", edKey(), "kid", "ed"), "u", "u"},
 		"Ed25519 with an RSA key's name":    {signed("Ed25519", edKey(), "kid", "a"), errSignature, errSignature},
 		"Ed448":                             {signed("EdDSA", edKey(), "kid", "c", "alg", "Ed448"), errSignature, errSignature},
+		"the first of two keys by one name": {signed("RS256", rsaKey(), "kid", "two"), "u", "u"},
+		"the other one":                     {signed("ES256", p256Key(), "kid", "two"), "u", "u"},
+		"an alg of neither":                 {signed("PS256", rsaKey(), "kid", "two"), errSignature, errSignature},
 		"the alg that the key is for":       {signed("PS256", rsaKey(), "kid", "ps"), "u", "u"},
 		"another alg than the key is for":   {signed("RS256", rsaKey(), "kid", "ps"), errSignature, errSignature},
 		"an alg that is not listed":         {signed("RS512", rsaKey(), "kid", "a"), errSignature, errSignature},

@@ -55,12 +55,24 @@ func (s *KeySet) replacementFor(ctx context.Context, before crypto.PublicKey, al
 // find looks a key up among those that are stored. Errors: jwkset.ErrKeyNotFound, errSeveralKeys,
 // and others if the key is not for this algorithm.
 func (s *KeySet) find(header map[string]any, algorithm string) (crypto.PublicKey, error) {
-	if header["kid"] != nil {
-		return s.lookUp(&jwt.Token{Header: header})
+	kid := header["kid"]
+	if kid != nil {
+		if key, err := s.lookUp(&jwt.Token{Header: header}); err == nil || errors.Is(err, jwkset.ErrKeyNotFound) {
+			return key, err
+		}
+		// The key is for another algorithm; another one may have the same kid.
 	}
 	all, err := s.stored.KeyReadAll(context.Background())
 	if err != nil {
 		return nil, err
+	}
+	if kid != nil {
+		for _, k := range all {
+			if m := k.Marshal(); m.KID == kid && string(m.ALG) == algorithm {
+				return k.Key(), nil
+			}
+		}
+		return nil, errSignature
 	}
 	var only crypto.PublicKey
 	for _, k := range all {

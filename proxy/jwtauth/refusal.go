@@ -166,6 +166,17 @@ func (v *Verifier) explainKey(err error, header map[string]any, s scheme) error 
 	return because(reason, "the signature does not fit the key %s of auth.jwt.jwks_url, or that key is not for %s", kid, s.algorithm)
 }
 
+// explainParts says what a token with another number of parts probably is.
+func explainParts(n int) error {
+	switch n {
+	case 1:
+		return because(errParts, "it has one, so only its issuer can read it; ask the issuer for a token for this API, such as with an audience")
+	case 5:
+		return because(errParts, "it has five, so it is encrypted (JWE); ask the issuer for a token for this API, such as with an audience")
+	}
+	return because(errParts, "it has %d", n)
+}
+
 // explainAlgorithm says which algorithm a token has, and which it may have.
 func (v *Verifier) explainAlgorithm(alg any) error {
 	return because(errSignature, "the token is signed with %s; auth.jwt.algorithms is [%s]", shown(alg), strings.Join(v.options.Algorithms, ", "))

@@ -238,7 +238,7 @@ func (v *Verifier) hasType(header map[string]any) bool {
 func (v *Verifier) signedClaims(ctx context.Context, token string) (claims, error) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
-		return nil, errParts
+		return nil, explainParts(len(parts))
 	}
 	var decoded [3][]byte
 	for i, part := range parts {
