@@ -99,8 +99,8 @@ func (c *checker) checkRequests(path string, n int64) {
 	case !c.usable(path):
 	case n < 0:
 		c.src.reportAt(path, "must not be negative%s", c.src.got(path))
-	case n > quota.MaxRequests:
-		c.src.reportAt(path, "must be at most %d%s", int64(quota.MaxRequests), c.src.got(path))
+	case n > quota.MaxAmount:
+		c.src.reportAt(path, "must be at most %d%s", int64(quota.MaxAmount), c.src.got(path))
 	}
 }
 

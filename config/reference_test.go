@@ -99,7 +99,7 @@ func defaultOf(f reflect.StructField) (text string, ok bool) {
 // bounds returns the bounds of a number, a duration or a size; either may be empty.
 func bounds(f reflect.StructField) (low, high string) {
 	if f.Tag.Get("as") == "limit" { // checked by checkRequests
-		return "0", strconv.Itoa(quota.MaxRequests)
+		return "0", strconv.Itoa(quota.MaxAmount)
 	}
 	return f.Tag.Get("min"), f.Tag.Get("max")
 }

@@ -356,7 +356,7 @@ func examples(t *testing.T, f reflect.StructField, typ reflect.Type) (good, bad 
 		if f.Tag.Get("as") == "limit" {
 			check = func(text string) error {
 				n, err := parseDecimal(text, 64)
-				if err == nil && (n < 0 || n > quota.MaxRequests) {
+				if err == nil && (n < 0 || n > quota.MaxAmount) {
 					err = strconv.ErrRange
 				}
 				return err

@@ -38,7 +38,7 @@ func TestAttemptsAreLimited(t *testing.T) {
 	r := newTestGateway(t, setup{
 		upstream: func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) },
 		change: func(o *proxy.Options) {
-			o.Plans["tries"] = triesPlan(quota.Limit{Requests: 100, Period: quota.Month})
+			o.Plans["tries"] = triesPlan(quota.Limit{Amount: 100, Period: quota.Month})
 			o.Metrics = proxy.NewMetrics(registry)
 			o.Log = slog.New(slog.NewJSONHandler(&log, nil))
 		},

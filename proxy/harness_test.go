@@ -71,9 +71,9 @@ func newPlan(name string, limits ...quota.Limit) *quota.Plan {
 func newTestGateway(t *testing.T, s setup) *testGateway {
 	t.Helper()
 	r := &testGateway{t: t, plans: map[string]*quota.Plan{
-		"free": newPlan("free", quota.Limit{Requests: 100, Period: quota.Month},
-			quota.Limit{Requests: 20, Period: quota.Month, Endpoint: "image-analysis"}),
-		"one":        newPlan("one", quota.Limit{Requests: 1, Period: quota.Month}),
+		"free": newPlan("free", quota.Limit{Amount: 100, Period: quota.Month},
+			quota.Limit{Amount: 20, Period: quota.Month, Endpoint: "image-analysis"}),
+		"one":        newPlan("one", quota.Limit{Amount: 1, Period: quota.Month}),
 		"enterprise": newPlan("enterprise"),
 	}}
 	if s.upstream == nil {

@@ -51,9 +51,9 @@ func FuzzUsageAndIdentityHeaders(f *testing.F) {
 		}
 		for i, l := range limits {
 			w := s.Limits[i].Window
-			left := max(0, l.Requests-s.Limits[i].Used)
+			left := max(0, l.Amount-s.Limits[i].Used)
 			seconds := (w.End.Sub(s.At) + time.Second - 1) / time.Second
-			want := listItem{l.Name(), map[string]int64{"q": l.Requests, "w": int64(w.End.Sub(w.Start).Seconds())}}
+			want := listItem{l.Name(), map[string]int64{"q": l.Amount, "w": int64(w.End.Sub(w.Start).Seconds())}}
 			if fmt.Sprint(policy[i]) != fmt.Sprint(want) {
 				t.Fatalf("RateLimit-Policy %d: %v, want %v", i, policy[i], want)
 			}
@@ -62,11 +62,11 @@ func FuzzUsageAndIdentityHeaders(f *testing.F) {
 				t.Fatalf("RateLimit %d: %v, want %v", i, state[i], want)
 			}
 		}
-		if want := fmt.Sprintf("%d/%d", s.Total.Used, limits[0].Requests); h.Get("X-Usage") != want {
+		if want := fmt.Sprintf("%d/%d", s.Total.Used, limits[0].Amount); h.Get("X-Usage") != want {
 			t.Fatalf("X-Usage: %q, want %s", h.Get("X-Usage"), want)
 		}
 		shown := limits[max(0, min(int(hit), len(limits)-1))]
-		if h.Get("X-RateLimit-Limit") != strconv.FormatInt(shown.Requests, 10) {
+		if h.Get("X-RateLimit-Limit") != strconv.FormatInt(shown.Amount, 10) {
 			t.Fatalf("X-RateLimit-Limit: %q, want that of %s", h.Get("X-RateLimit-Limit"), shown.Name())
 		}
 		var wire bytes.Buffer
@@ -116,8 +116,8 @@ func fuzzExchange(t *testing.T, user, plan string, all, images, used, usedImages
 	p, err := quota.NewPlan(quota.PlanOptions{
 		Name: plan,
 		Limits: []quota.Limit{
-			{Requests: within(all, quota.MaxRequests+1), Period: kind},
-			{Requests: within(images, quota.MaxRequests+1), Period: kind, Endpoint: "image-analysis"},
+			{Amount: within(all, quota.MaxAmount+1), Period: kind},
+			{Amount: within(images, quota.MaxAmount+1), Period: kind, Endpoint: "image-analysis"},
 		},
 		Endpoints: []string{"analyze", "image-analysis"},
 		WarnAt:    80,

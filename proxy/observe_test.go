@@ -46,7 +46,7 @@ func TestObservingPlanAdmitsAndReports(t *testing.T) {
 		},
 		change: func(o *proxy.Options) {
 			o.Plans["watched"] = observingPlan(quota.AttemptLimit{Requests: 5, Per: 24 * time.Hour},
-				quota.Limit{Requests: 2, Period: quota.Month}, quota.Limit{Requests: 1, Period: quota.Year}, quota.Limit{Period: quota.Day, Endpoint: "image-analysis"})
+				quota.Limit{Amount: 2, Period: quota.Month}, quota.Limit{Amount: 1, Period: quota.Year}, quota.Limit{Period: quota.Day, Endpoint: "image-analysis"})
 			o.Metrics = proxy.NewMetrics(registry)
 			o.Log = slog.New(slog.NewJSONHandler(&log, nil))
 			o.QuietSuccesses = 1
@@ -156,7 +156,7 @@ func TestWouldBlockHeaderIsTheGateways(t *testing.T) {
 			fmt.Fprintf(conn, "HTTP/1.1 103 Early Hints\r\n%sLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nConnection: close\r\n%sTrailer: X-Usage-Would-Block\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n%s\r\n", lie, lie, lie)
 		},
 		change: func(o *proxy.Options) {
-			o.Plans["watched"] = observingPlan(quota.AttemptLimit{}, quota.Limit{Requests: 1, Period: quota.Month})
+			o.Plans["watched"] = observingPlan(quota.AttemptLimit{}, quota.Limit{Amount: 1, Period: quota.Month})
 		},
 	})
 	for _, want := range []string{"[]", `["month"]`} {

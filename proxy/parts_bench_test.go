@@ -24,9 +24,9 @@ func benchPlan(b *testing.B) (*quota.Plan, quota.Snapshot) {
 	b.Helper()
 	p, err := quota.NewPlan(quota.PlanOptions{Name: "bench", WarnAt: 80,
 		Limits: []quota.Limit{
-			{Requests: 100, Period: quota.Month},
-			{Requests: 20, Period: quota.Month, Endpoint: "image-analysis"},
-			{Requests: 60, Period: quota.Minute},
+			{Amount: 100, Period: quota.Month},
+			{Amount: 20, Period: quota.Month, Endpoint: "image-analysis"},
+			{Amount: 60, Period: quota.Minute},
 		},
 		Endpoints: []string{"analyze", "drill", "image-analysis", "redact", "report"}})
 	if err != nil {

@@ -203,7 +203,7 @@ func capacityProblem(h http.Header, retryAfter, detail string) problem {
 // limitProblem is the 429 of a request that a limit refuses.
 func (x *exchange) limitProblem(e *limitError) problem {
 	s := e.snapshot
-	refusal, usage := s.Refusal(e.endpoint), s.Usage(e.user)
+	refusal, usage := s.Refusal(e.endpoint, 1), s.Usage(e.user)
 	p := problem{Type: typeQuotaExceeded, Title: "Quota exceeded", Status: http.StatusTooManyRequests,
 		Detail:   limitDetail(s.Plan.Name(), s.Plan.Limits()[refusal.Binding], s.Allowance(refusal.Binding)),
 		Endpoint: e.endpoint, Usage: &usage, Upgrade: x.g.upgradeURL}

@@ -29,7 +29,7 @@ import (
 // store. Over loopback client, upstream and net/http are in it: compare with bare, the
 // standard library's proxy.
 func BenchmarkRequest(b *testing.B) {
-	plan := newPlan("bench", quota.Limit{Requests: quota.MaxRequests, Period: quota.Month}, quota.Limit{Requests: quota.MaxRequests, Period: quota.Minute})
+	plan := newPlan("bench", quota.Limit{Amount: quota.MaxAmount, Period: quota.Month}, quota.Limit{Amount: quota.MaxAmount, Period: quota.Minute})
 	stores := map[string]func(*testing.B) proxy.Store{
 		"instant": func(*testing.B) proxy.Store { return newInstantStore(plan) },
 		"embedded": func(b *testing.B) proxy.Store {

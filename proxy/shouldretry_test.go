@@ -25,8 +25,8 @@ func TestLongRetryAfterSaysNotToRetry(t *testing.T) {
 			}
 		},
 		change: func(o *proxy.Options) {
-			o.Plans["month"] = newPlan("month", quota.Limit{Requests: 1, Period: quota.Month})
-			o.Plans["minute"] = newPlan("minute", quota.Limit{Requests: 1, Period: quota.Minute})
+			o.Plans["month"] = newPlan("month", quota.Limit{Amount: 1, Period: quota.Month})
+			o.Plans["minute"] = newPlan("minute", quota.Limit{Amount: 1, Period: quota.Minute})
 			o.Plans["tries"] = triesPlan() // one attempt comes back every 20 minutes
 		},
 	})

@@ -21,7 +21,7 @@ import (
 // net/http above these frames and a store below them, a request fits into 8 KiB, and
 // one that waits for its upstream keeps what it once needed.
 func BenchmarkStackDepth(b *testing.B) {
-	plan := newPlan("bench", quota.Limit{Requests: quota.MaxRequests, Period: quota.Month})
+	plan := newPlan("bench", quota.Limit{Amount: quota.MaxAmount, Period: quota.Month})
 	d := &stackDepth{instantStore: newInstantStore(plan), at: map[string]uintptr{}}
 	verifier, err := jwtauth.New(jwtauth.Options{Secret: secret, Algorithms: []string{"HS256"}})
 	if err != nil {

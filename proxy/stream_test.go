@@ -229,7 +229,7 @@ func TestStreamSeesReloadWhileItBegins(t *testing.T) {
 	streams := proxy.NewStreams()
 	r := newTestGateway(t, setup{change: func(o *proxy.Options) { o.Streams = streams }})
 	next := r.options
-	next.Plans = map[string]*quota.Plan{"free": newPlan("free", quota.Limit{Requests: 200, Period: quota.Month})}
+	next.Plans = map[string]*quota.Plan{"free": newPlan("free", quota.Limit{Amount: 200, Period: quota.Month})}
 	g, err := proxy.New(next)
 	if err != nil {
 		t.Fatal(err)
@@ -360,7 +360,7 @@ func TestStreamShowsWhatNobodyAnnounces(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		plan := newPlan("free", quota.Limit{Requests: 100, Period: quota.Month}, quota.Limit{Requests: 5, Period: quota.Minute})
+		plan := newPlan("free", quota.Limit{Amount: 100, Period: quota.Month}, quota.Limit{Amount: 5, Period: quota.Minute})
 		g, err := proxy.New(proxy.Options{
 			Store: store, Verifier: verifier, Plans: map[string]*quota.Plan{"free": plan}, DefaultPlan: "free",
 			Metrics: proxy.NewMetrics(prometheus.NewRegistry()), Log: slog.New(slog.DiscardHandler),

@@ -31,8 +31,9 @@ type Action string
 
 // The actions.
 const (
-	// ActionGrant adds Requests to the limit on Endpoint in Period, in the running window
-	// only. Without a Period it is the headline limit.
+	// ActionGrant adds Requests to the limit on requests, or Units to the limit on units, of
+	// Endpoint in Period, in the running window only. Without a Period it is the headline limit
+	// if that has this quantity, and else the first limit of it without an endpoint.
 	ActionGrant Action = "grant"
 	// ActionReset sets what is used in the running windows of all periods to 0, whatever the
 	// plan. Requests in flight stay held, and count when they succeed. Grants stay: they
@@ -44,7 +45,8 @@ const (
 	ActionClearPlan Action = "clear_plan"
 	// ActionSetCounts sets what is used of the endpoints in Counts, in the running window of
 	// Period, and changes the window's total by the same amount. Other endpoints and other
-	// windows stay as they are.
+	// windows stay as they are. Each request counts as one unit, unless CountUnits has what the
+	// requests to its endpoint cost.
 	ActionSetCounts Action = "set_counts"
 )
 
@@ -53,14 +55,18 @@ const (
 type Change struct {
 	Action Action `json:"action"`
 
-	Requests int64  `json:"requests,omitempty"` // 1 to MaxRequests
+	Requests int64  `json:"requests,omitempty"` // 1 to MaxAmount; 0 if there are Units
+	Units    int64  `json:"units,omitempty"`    // likewise
 	Endpoint string `json:"endpoint,omitempty"`
 	Period   Period `json:"per,omitempty"`
 
 	Plan  string    `json:"plan,omitempty"`
 	Until time.Time `json:"until,omitzero"` // zero: no end
 
-	Counts map[string]int64 `json:"counts,omitempty"` // 1 to MaxCountsPerChange endpoints, 0 to MaxRequests
+	Counts map[string]int64 `json:"counts,omitempty"` // 1 to MaxCountsPerChange endpoints, 0 to MaxAmount
+	// CountUnits are for some of the endpoints in Counts, 0 to MaxAmount; 0 for one whose count
+	// is 0.
+	CountUnits map[string]int64 `json:"count_units,omitempty"`
 
 	By     string `json:"by,omitempty"`     // who makes it: up to 256 bytes without control characters
 	Reason string `json:"reason,omitempty"` // why: up to 1024 bytes without control characters
@@ -88,10 +94,12 @@ func (c Change) Validate(user string) error {
 	rest.Action, rest.By, rest.Reason, rest.ID = "", "", "", ""
 	switch c.Action {
 	case ActionGrant:
-		rest.Requests, rest.Endpoint, rest.Period = 0, "", 0
-		switch {
-		case c.Requests < 1 || c.Requests > MaxRequests:
-			return invalid("requests must be 1 to %d, got %d", int64(MaxRequests), c.Requests)
+		rest.Requests, rest.Units, rest.Endpoint, rest.Period = 0, 0, "", 0
+		switch amount, quantity := c.granted(); {
+		case c.Requests != 0 && c.Units != 0:
+			return invalid("a grant is of requests or of units, not of both")
+		case amount < 1 || amount > MaxAmount:
+			return invalid("%s must be 1 to %d, got %d", quantity, int64(MaxAmount), amount)
 		case c.Endpoint != "" && !IsName(c.Endpoint):
 			return invalid("endpoint %.80q is not a name", c.Endpoint)
 		case c.Period > Year:
@@ -109,7 +117,7 @@ func (c Change) Validate(user string) error {
 			return invalid("until must be in the years 1970 to 9999")
 		}
 	case ActionSetCounts:
-		rest.Period, rest.Counts = 0, nil
+		rest.Period, rest.Counts, rest.CountUnits = 0, nil, nil
 		switch {
 		case c.Period < Minute || c.Period > Year:
 			return invalid("per must be minute, hour, day, week, month or year")
@@ -120,14 +128,25 @@ func (c Change) Validate(user string) error {
 			switch n := c.Counts[endpoint]; {
 			case !IsName(endpoint):
 				return invalid("endpoint %.80q is not a name", endpoint)
-			case n < 0 || n > MaxRequests:
-				return invalid("the count of %s must be 0 to %d, got %d", endpoint, int64(MaxRequests), n)
+			case n < 0 || n > MaxAmount:
+				return invalid("the count of %s must be 0 to %d, got %d", endpoint, int64(MaxAmount), n)
+			}
+		}
+		for _, endpoint := range slices.Sorted(maps.Keys(c.CountUnits)) {
+			n, units := c.Counts[endpoint], c.CountUnits[endpoint]
+			switch _, counted := c.Counts[endpoint]; {
+			case !counted:
+				return invalid("the units of %.80q need a count of requests as well", endpoint)
+			case units < 0 || units > MaxAmount:
+				return invalid("the units of %s must be 0 to %d, got %d", endpoint, int64(MaxAmount), units)
+			case n == 0 && units > 0:
+				return invalid("the units of %s must be 0, as no request was made", endpoint)
 			}
 		}
 	default:
 		return invalid("action %.80q is unknown", c.Action)
 	}
-	if rest.Requests != 0 || rest.Endpoint != "" || rest.Period != 0 || rest.Plan != "" || !rest.Until.IsZero() || len(rest.Counts) > 0 {
+	if rest.Requests != 0 || rest.Units != 0 || rest.Endpoint != "" || rest.Period != 0 || rest.Plan != "" || !rest.Until.IsZero() || len(rest.Counts)+len(rest.CountUnits) > 0 {
 		return invalid("a field does not belong to the action %s", c.Action)
 	}
 	return nil
@@ -143,14 +162,38 @@ func isPlainText(s string, maxBytes int) bool {
 	return len(s) <= maxBytes && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
-// LimitIndex returns the limit that a grant raises, as an index into p's limits. It returns
-// false if p has no such limit.
-func (c Change) LimitIndex(p *Plan) (int, bool) {
-	if c.Period == 0 {
-		return p.Headline()
+// granted is what a grant adds.
+func (c Change) granted() (amount int64, q Quantity) {
+	if c.Units != 0 {
+		return c.Units, Units
 	}
-	i := slices.IndexFunc(p.limits, func(l Limit) bool { return l.Period == c.Period && l.Endpoint == c.Endpoint })
-	return i, i >= 0
+	return c.Requests, Requests
+}
+
+// Extra is by how much the units of the requests that ActionSetCounts sets for endpoint exceed
+// their number.
+func (c Change) Extra(endpoint string) int64 {
+	if units, ok := c.CountUnits[endpoint]; ok {
+		return units - c.Counts[endpoint]
+	}
+	return 0
+}
+
+// LimitIndex returns the limit that a grant raises, as an index into p's limits: a soft one
+// only if there is no hard one. It returns false if p has no such limit.
+func (c Change) LimitIndex(p *Plan) (int, bool) {
+	_, quantity := c.granted()
+	if c.Period == 0 && p.headline >= 0 && p.HeadlineQuantity() == quantity {
+		return p.headline, true
+	}
+	found := -1
+	for i, l := range p.limits {
+		if l.Endpoint == c.Endpoint && l.Quantity == quantity && (l.Period == c.Period || c.Period == 0) &&
+			(found < 0 || p.limits[found].Soft && !l.Soft) {
+			found = i
+		}
+	}
+	return found, found >= 0
 }
 
 // Fingerprint is equal for changes that have the same effect, whoever makes them and why:

@@ -18,7 +18,7 @@ var (
 	// ErrNoSuchLimit: the user's plan does not have the limit that a grant names.
 	ErrNoSuchLimit = errors.New("the user's plan has no such limit")
 	// ErrTooLarge: the grants of one limit, or the count of one window, would exceed
-	// MaxRequests.
+	// MaxAmount.
 	ErrTooLarge = errors.New("the number would be too large")
 	// ErrIDConflict: within ChangeIDLife, the ID was used for a different change.
 	ErrIDConflict = errors.New("the id belongs to another change")

@@ -1,32 +1,66 @@
 package quota
 
-// MaxRequests is the largest limit and the largest count. It keeps the arithmetic exact
-// in stores that compute with 53 bits, such as Redis's Lua.
-const MaxRequests = 1_000_000_000_000
+// MaxAmount is the largest limit, the largest count and the largest grant, in requests or
+// units. It keeps the arithmetic exact in stores that compute with 53 bits, such as Redis's
+// Lua.
+const MaxAmount = 1_000_000_000_000
 
-// A Limit allows a number of requests in each window of a period, to one endpoint or to
-// all of them together. A limit of 0 allows no request.
-type Limit struct {
-	Requests int64 // 0 to MaxRequests
-	Period   Period
-	Endpoint string // empty: all endpoints together
+// A Quantity is what a limit counts.
+type Quantity uint8
+
+// The quantities. Units used = requests + extra, where extra is the sum of (charged units - 1)
+// over the requests that were counted.
+const (
+	Requests Quantity = iota // the zero value: each request is one
+	Units                    // what requests cost, see Cost
+)
+
+// String returns "requests" or "units".
+func (q Quantity) String() string {
+	if q == Units {
+		return "units"
+	}
+	return "requests"
 }
 
-// Name identifies the limit within its plan: "month", "image-analysis-month".
+// A Limit allows an amount in each window of a period, to one endpoint or to all of them
+// together. A limit of 0 allows no request.
+type Limit struct {
+	Amount   int64 // of the Quantity, 0 to MaxAmount
+	Period   Period
+	Endpoint string // empty: all endpoints together
+	Quantity Quantity
+	// Soft: the limit refuses nobody. What is used above it is counted and reported.
+	Soft bool
+}
+
+// Name identifies the limit within its plan: "month", "image-analysis-month", "month-units",
+// "month-soft".
 func (l Limit) Name() string {
-	if l.Endpoint == "" {
-		return l.Period.String()
+	name := l.Period.String()
+	if l.Endpoint != "" {
+		name = l.Endpoint + "-" + name
 	}
-	return l.Endpoint + "-" + l.Period.String()
+	if l.Quantity == Units {
+		name += "-units"
+	}
+	if l.Soft {
+		name += "-soft"
+	}
+	return name
 }
 
 // AppliesTo reports whether a request to endpoint counts towards the limit. An empty
 // endpoint stands for a request to one that has no limit of its own.
 func (l Limit) AppliesTo(endpoint string) bool { return l.Endpoint == "" || l.Endpoint == endpoint }
 
+// Counter is what the limit compares with its amount.
+func (l Limit) Counter() Counter { return Counter{l.Period, l.Endpoint, l.Quantity} }
+
 // A Counter identifies a number that a store keeps for each user and each window of a
-// period: the requests to one endpoint or, with an empty Endpoint, to all.
+// period: what was used of one endpoint or, with an empty Endpoint, of all.
 type Counter struct {
 	Period   Period
 	Endpoint string
+	Quantity Quantity
 }

@@ -1,7 +1,7 @@
 package quota
 
-// In observe mode nothing is refused. A request that a limit or the attempt limit would
-// have refused is admitted, held and counted like any other, and the Decision says what
+// In observe mode nothing is refused. A request that a limit, the attempt limit or the
+// concurrency limit would have refused is admitted, held and counted like any other, and the Decision says what
 // would have refused it. A plan can thus be tried out in front of an API that is in use.
 //
 // Everything that passes is counted. Under several limits, the longer windows therefore
@@ -15,18 +15,25 @@ const AttemptsName = "attempts"
 // observe mode. p may be nil; then only r decides.
 func (r Request) InObserveMode(p *Plan) bool { return r.Observe || p != nil && p.observe }
 
-// WouldBlock returns what would have refused a request to endpoint that was admitted in
-// observe mode; s is the state after its unit was held. It has the names of the limits
-// with more used and held than they allow, in the plan's order, followed by AttemptsName if
-// noAttemptLeft. nil: nothing would have refused it.
-func (s Snapshot) WouldBlock(endpoint string, noAttemptLeft bool) (names []string) {
+// ReportWouldBlock sets d.WouldBlock: what would have refused the request, which was admitted,
+// if it were not in observe mode, and the soft limits that it exceeds. d.Snapshot is the state
+// after its units were held.
+func (d *Decision) ReportWouldBlock(noAttemptLeft, noPlaceLeft bool) {
+	s, r := &d.Snapshot, &d.Reservation
+	observed := r.InObserveMode(s.Plan)
+	d.WouldBlock = nil
+	if !observed && !s.Plan.soft {
+		return
+	}
 	for i, l := range s.Plan.limits {
-		if l.AppliesTo(endpoint) && s.Limits[i].Used+s.Limits[i].Held > s.Allowance(i) {
-			names = append(names, l.Name())
+		if (observed || l.Soft) && l.AppliesTo(r.Endpoint) && s.Limits[i].Used+s.Limits[i].Held > s.Allowance(i) {
+			d.WouldBlock = append(d.WouldBlock, l.Name())
 		}
 	}
-	if noAttemptLeft {
-		names = append(names, AttemptsName)
+	if observed && noAttemptLeft {
+		d.WouldBlock = append(d.WouldBlock, AttemptsName)
 	}
-	return names
+	if observed && noPlaceLeft {
+		d.WouldBlock = append(d.WouldBlock, ConcurrencyName)
+	}
 }

@@ -2,6 +2,7 @@ package quota
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 )
 
@@ -11,8 +12,12 @@ type Plan struct {
 	name         string
 	limits       []Limit
 	attempts     AttemptLimit
+	concurrent   ConcurrencyLimit
 	observe      bool
+	soft         bool // one of the limits is
 	endpoints    []string
+	costs        map[string]Cost
+	unitName     string
 	warnAt       int64
 	headline     int    // index into limits, -1: none
 	reportPeriod Period // see PlanOptions
@@ -26,12 +31,19 @@ type PlanOptions struct {
 	Limits []Limit // empty: users are counted and never refused
 	// Attempts bounds how often a user may try; the zero value is no bound.
 	Attempts AttemptLimit
-	// Observe puts the plan in observe mode: requests that its limits or Attempts would
-	// refuse are admitted, counted and reported, see Request.InObserveMode.
+	// Concurrent bounds the requests of a user that run at once; the zero value is no bound.
+	Concurrent ConcurrencyLimit
+	// Observe puts the plan in observe mode: requests that its limits, Attempts or Concurrent
+	// would refuse are admitted, counted and reported, see Request.InObserveMode.
 	Observe bool
 	// Endpoints has every endpoint of the configuration: usage is reported for each of
 	// them, whether it has a limit or not.
 	Endpoints []string
+	// Costs has what requests to the endpoints may cost; an endpoint that is missing costs one
+	// unit. nil: nothing in the configuration is about units, and usage does not report them.
+	Costs map[string]Cost
+	// UnitName is what the UI calls a unit; empty: it is not given.
+	UnitName string
 	// WarnAt is the percentage of a limit from which the status is StatusWarning, 1 to 100.
 	WarnAt int
 	// ReportPeriod is the period that usage is reported over; 0: that of the headline
@@ -49,33 +61,50 @@ func NewPlan(o PlanOptions) (*Plan, error) {
 	if err := o.Attempts.validate(); err != nil {
 		return nil, fmt.Errorf("plan %s: attempts: %w", name, err)
 	}
+	if err := o.Concurrent.validate(); err != nil {
+		return nil, fmt.Errorf("plan %s: concurrent: %w", name, err)
+	}
 	p := &Plan{
 		name:         name,
 		limits:       slices.Clone(limits),
 		attempts:     o.Attempts,
+		concurrent:   o.Concurrent,
 		observe:      o.Observe,
 		endpoints:    slices.Clone(o.Endpoints),
+		costs:        maps.Clone(o.Costs),
+		unitName:     o.UnitName,
 		warnAt:       int64(o.WarnAt),
 		reportPeriod: o.ReportPeriod,
-		headline:     slices.IndexFunc(limits, func(l Limit) bool { return l.Endpoint == "" }),
+		headline:     slices.IndexFunc(limits, func(l Limit) bool { return l.Endpoint == "" && !l.Soft }),
+	}
+	if p.headline < 0 {
+		p.headline = slices.IndexFunc(limits, func(l Limit) bool { return l.Endpoint == "" })
 	}
 	slices.Sort(p.endpoints)
 	for i, l := range limits {
 		switch {
 		case l.Period < Minute || l.Period > Year:
 			return nil, fmt.Errorf("plan %s: limit %d: %v is not a period", name, i, l.Period)
-		case l.Requests < 0 || l.Requests > MaxRequests:
-			return nil, fmt.Errorf("plan %s: limit %s: requests must be 0 to %d, got %d", name, l.Name(), int64(MaxRequests), l.Requests)
+		case l.Quantity > Units:
+			return nil, fmt.Errorf("plan %s: limit %d: Quantity(%d) is not a quantity", name, i, l.Quantity)
+		case l.Amount < 0 || l.Amount > MaxAmount:
+			return nil, fmt.Errorf("plan %s: limit %s: %s must be 0 to %d, got %d", name, l.Name(), l.Quantity, int64(MaxAmount), l.Amount)
 		case l.Endpoint != "" && !slices.Contains(o.Endpoints, l.Endpoint):
 			return nil, fmt.Errorf("plan %s: limit %s: no route has this endpoint", name, l.Name())
-		case slices.ContainsFunc(limits[:i], func(o Limit) bool { return o.Period == l.Period && o.Endpoint == l.Endpoint }):
+		case slices.ContainsFunc(limits[:i], func(o Limit) bool { return o.Counter() == l.Counter() && o.Soft == l.Soft }):
 			return nil, fmt.Errorf("plan %s: limit %s is listed twice", name, l.Name())
 		}
-		p.counters = append(p.counters, Counter{l.Period, l.Endpoint})
+		p.soft = p.soft || l.Soft
+		p.counters = append(p.counters, l.Counter())
 	}
-	p.counters = append(p.counters, Counter{Period: p.ReportPeriod()})
+	p.counters = append(p.counters, Counter{Period: p.ReportPeriod(), Quantity: p.HeadlineQuantity()})
 	for _, e := range p.endpoints {
-		p.counters = append(p.counters, Counter{p.ReportPeriod(), e})
+		p.counters = append(p.counters, Counter{Period: p.ReportPeriod(), Endpoint: e})
+	}
+	if p.ReportsUnits() {
+		for _, e := range p.endpoints {
+			p.counters = append(p.counters, Counter{p.ReportPeriod(), e, Units})
+		}
 	}
 	for _, c := range p.counters {
 		if !slices.Contains(p.periods, c.Period) {
@@ -98,7 +127,7 @@ func (p *Plan) Endpoints() []string { return p.endpoints }
 // ForPeriod is p for reading windows of one period: it has only the limits of that
 // period, and reports usage over it. It must not be used to reserve.
 func (p *Plan) ForPeriod(period Period) *Plan {
-	o := PlanOptions{Name: p.name, Endpoints: p.endpoints, WarnAt: int(p.warnAt), ReportPeriod: period}
+	o := PlanOptions{Name: p.name, Endpoints: p.endpoints, Costs: p.costs, UnitName: p.unitName, WarnAt: int(p.warnAt), ReportPeriod: period}
 	for _, l := range p.limits {
 		if l.Period == period {
 			o.Limits = append(o.Limits, l)
@@ -114,10 +143,34 @@ func (p *Plan) ForPeriod(period Period) *Plan {
 // AttemptLimit is how often a user of the plan may try.
 func (p *Plan) AttemptLimit() AttemptLimit { return p.attempts }
 
+// ConcurrencyLimit bounds the requests of a user of the plan that run at once.
+func (p *Plan) ConcurrencyLimit() ConcurrencyLimit { return p.concurrent }
+
+// Cost is what a request to endpoint may be charged. If several routes count under the
+// endpoint, it spans what they cost.
+func (p *Plan) Cost(endpoint string) Cost {
+	if c, ok := p.costs[endpoint]; ok {
+		return c
+	}
+	return Cost{Min: 1, Max: 1}
+}
+
+// ReportsUnits reports whether the usage of the plan is reported in units as well, see
+// PlanOptions.Costs.
+func (p *Plan) ReportsUnits() bool { return p.costs != nil }
+
 // Headline returns the index of the headline limit, the one that X-Usage and the top of
-// the usage object report: the first limit without an endpoint. It returns false if there
-// is none.
+// the usage object report: the first limit without an endpoint that is not soft, or else the
+// first one without an endpoint. It returns false if there is none.
 func (p *Plan) Headline() (int, bool) { return p.headline, p.headline >= 0 }
+
+// HeadlineQuantity is that of the headline limit, or Requests if there is none.
+func (p *Plan) HeadlineQuantity() Quantity {
+	if p.headline < 0 {
+		return Requests
+	}
+	return p.limits[p.headline].Quantity
+}
 
 // ReportPeriod is the period that usage is reported over, see PlanOptions.ReportPeriod.
 func (p *Plan) ReportPeriod() Period {
@@ -135,6 +188,7 @@ func (p *Plan) ReportPeriod() Period {
 func (p *Plan) Periods() []Period { return p.periods }
 
 // Counters returns what a store reads to make a Snapshot, in the order that NewSnapshot
-// expects: one for each limit, the total over the report period, and one for each endpoint
-// over the report period. Callers must not modify the slice.
+// expects: one for each limit; the total over the report period, in the headline's quantity;
+// the requests to each endpoint over the report period; and, if ReportsUnits, their units. A
+// hard and a soft limit may have the same counter. Callers must not modify the slice.
 func (p *Plan) Counters() []Counter { return p.counters }

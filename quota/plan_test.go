@@ -23,7 +23,7 @@ func newPlan(t testing.TB, limits ...quota.Limit) *quota.Plan {
 }
 
 func TestNewPlanRefusesInvalidOptions(t *testing.T) {
-	month := quota.Limit{Requests: 100, Period: quota.Month}
+	month := quota.Limit{Amount: 100, Period: quota.Month}
 	for _, tt := range []struct {
 		name   string
 		limits []quota.Limit
@@ -33,14 +33,14 @@ func TestNewPlanRefusesInvalidOptions(t *testing.T) {
 		{"a warning at 0 percent", []quota.Limit{month}, 0, []string{"warning threshold", "1 to 100", "got 0"}},
 		{"a warning below 0 percent", nil, -1, []string{"warning threshold", "got -1"}},
 		{"a warning over 100 percent", nil, 101, []string{"warning threshold", "got 101"}},
-		{"not a period", []quota.Limit{month, {Requests: 1}}, 80, []string{"limit 1", "Period(0)"}},
-		{"one period too many", []quota.Limit{{Requests: 1, Period: quota.Year + 1}}, 80, []string{"limit 0", "Period(7)"}},
-		{"a negative number of requests", []quota.Limit{{Requests: -1, Period: quota.Day}}, 80, []string{"limit day", "got -1"}},
-		{"too many requests", []quota.Limit{{Requests: quota.MaxRequests + 1, Period: quota.Day, Endpoint: "report"}}, 80,
+		{"not a period", []quota.Limit{month, {Amount: 1}}, 80, []string{"limit 1", "Period(0)"}},
+		{"one period too many", []quota.Limit{{Amount: 1, Period: quota.Year + 1}}, 80, []string{"limit 0", "Period(7)"}},
+		{"a negative number of requests", []quota.Limit{{Amount: -1, Period: quota.Day}}, 80, []string{"limit day", "got -1"}},
+		{"too many requests", []quota.Limit{{Amount: quota.MaxAmount + 1, Period: quota.Day, Endpoint: "report"}}, 80,
 			[]string{"limit report-day", "0 to 1000000000000", "got 1000000000001"}},
-		{"an unknown endpoint", []quota.Limit{month, {Requests: 1, Period: quota.Month, Endpoint: "reports"}}, 80, []string{"limit reports-month", "endpoint"}},
-		{"a limit twice", []quota.Limit{month, {Requests: 5, Period: quota.Minute}, {Requests: 200, Period: quota.Month}}, 80, []string{"limit month", "twice"}},
-		{"an endpoint's limit twice", []quota.Limit{{Requests: 1, Period: quota.Day, Endpoint: "report"}, {Requests: 1, Period: quota.Day, Endpoint: "report"}}, 80,
+		{"an unknown endpoint", []quota.Limit{month, {Amount: 1, Period: quota.Month, Endpoint: "reports"}}, 80, []string{"limit reports-month", "endpoint"}},
+		{"a limit twice", []quota.Limit{month, {Amount: 5, Period: quota.Minute}, {Amount: 200, Period: quota.Month}}, 80, []string{"limit month", "twice"}},
+		{"an endpoint's limit twice", []quota.Limit{{Amount: 1, Period: quota.Day, Endpoint: "report"}, {Amount: 1, Period: quota.Day, Endpoint: "report"}}, 80,
 			[]string{"limit report-day", "twice"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -64,11 +64,11 @@ func TestNewPlanAccepts(t *testing.T) {
 		warnAt int
 	}{
 		{"no limits", nil, 80},
-		{"the bounds", []quota.Limit{{Requests: 0, Period: quota.Minute}, {Requests: quota.MaxRequests, Period: quota.Year}}, 1},
-		{"a warning at the limit itself", []quota.Limit{{Requests: 1, Period: quota.Day}}, 100},
+		{"the bounds", []quota.Limit{{Amount: 0, Period: quota.Minute}, {Amount: quota.MaxAmount, Period: quota.Year}}, 1},
+		{"a warning at the limit itself", []quota.Limit{{Amount: 1, Period: quota.Day}}, 100},
 		{"one endpoint in two windows, one window for two endpoints", []quota.Limit{
-			{Requests: 1, Period: quota.Day, Endpoint: "report"}, {Requests: 1, Period: quota.Month, Endpoint: "report"},
-			{Requests: 1, Period: quota.Day, Endpoint: "analyze"}, {Requests: 1, Period: quota.Day},
+			{Amount: 1, Period: quota.Day, Endpoint: "report"}, {Amount: 1, Period: quota.Month, Endpoint: "report"},
+			{Amount: 1, Period: quota.Day, Endpoint: "analyze"}, {Amount: 1, Period: quota.Day},
 		}, 80},
 	} {
 		p, err := quota.NewPlan(quota.PlanOptions{Name: "pro", Limits: tt.limits, Endpoints: endpoints, WarnAt: tt.warnAt})
@@ -80,7 +80,7 @@ func TestNewPlanAccepts(t *testing.T) {
 			t.Errorf("%s: %s has %v", tt.name, p.Name(), p.Limits())
 		}
 	}
-	if p, err := quota.NewPlan(quota.PlanOptions{Name: "none", Limits: []quota.Limit{{Requests: 1, Period: quota.Day}}, WarnAt: 80}); err != nil {
+	if p, err := quota.NewPlan(quota.PlanOptions{Name: "none", Limits: []quota.Limit{{Amount: 1, Period: quota.Day}}, WarnAt: 80}); err != nil {
 		t.Errorf("a configuration without endpoints: %v", err)
 	} else if want := []quota.Counter{{Period: quota.Day}, {Period: quota.Day}}; !slices.Equal(p.Counters(), want) {
 		t.Errorf("a configuration without endpoints counts %v, want %v", p.Counters(), want)
@@ -89,7 +89,7 @@ func TestNewPlanAccepts(t *testing.T) {
 
 // A reload builds new plans from slices that it may reuse.
 func TestNewPlanCopiesItsOptions(t *testing.T) {
-	limits := []quota.Limit{{Requests: 100, Period: quota.Month}}
+	limits := []quota.Limit{{Amount: 100, Period: quota.Month}}
 	names := []string{"report", "analyze"}
 	p, err := quota.NewPlan(quota.PlanOptions{Name: "free", Limits: limits, Endpoints: names, WarnAt: 80})
 	if err != nil {
@@ -98,8 +98,8 @@ func TestNewPlanCopiesItsOptions(t *testing.T) {
 	if names[0] != "report" {
 		t.Errorf("the caller's endpoints are sorted: %v", names)
 	}
-	limits[0].Requests, names[0] = 1, "drill"
-	if p.Limits()[0].Requests != 100 {
+	limits[0].Amount, names[0] = 1, "drill"
+	if p.Limits()[0].Amount != 100 {
 		t.Errorf("the plan's limit is now %v", p.Limits()[0])
 	}
 	if want := (quota.Counter{Period: quota.Month, Endpoint: "report"}); !slices.Contains(p.Counters(), want) {
@@ -124,40 +124,40 @@ func TestPlanDerivesCountersFromLimits(t *testing.T) {
 			name: "no limits", headline: -1, period: quota.Month,
 			periods: []quota.Period{quota.Month},
 			counters: []counter{
-				{quota.Month, ""}, {quota.Month, "analyze"}, {quota.Month, "image-analysis"}, {quota.Month, "report"},
+				{Period: quota.Month}, {Period: quota.Month, Endpoint: "analyze"}, {Period: quota.Month, Endpoint: "image-analysis"}, {Period: quota.Month, Endpoint: "report"},
 			},
 		}, {
 			name: "limits of endpoints only", headline: -1, period: quota.Month,
-			limits:  []quota.Limit{{Requests: 5, Period: quota.Day, Endpoint: "report"}},
+			limits:  []quota.Limit{{Amount: 5, Period: quota.Day, Endpoint: "report"}},
 			periods: []quota.Period{quota.Day, quota.Month},
 			counters: []counter{
-				{quota.Day, "report"},
-				{quota.Month, ""}, {quota.Month, "analyze"}, {quota.Month, "image-analysis"}, {quota.Month, "report"},
+				{Period: quota.Day, Endpoint: "report"},
+				{Period: quota.Month}, {Period: quota.Month, Endpoint: "analyze"}, {Period: quota.Month, Endpoint: "image-analysis"}, {Period: quota.Month, Endpoint: "report"},
 			},
 		}, {
 			name: "the contract's pro", headline: 0, period: quota.Month,
 			limits: []quota.Limit{
-				{Requests: 5000, Period: quota.Month},
-				{Requests: 500, Period: quota.Month, Endpoint: "image-analysis"},
-				{Requests: 60, Period: quota.Minute},
+				{Amount: 5000, Period: quota.Month},
+				{Amount: 500, Period: quota.Month, Endpoint: "image-analysis"},
+				{Amount: 60, Period: quota.Minute},
 			},
 			periods: []quota.Period{quota.Month, quota.Minute},
 			counters: []counter{
-				{quota.Month, ""}, {quota.Month, "image-analysis"}, {quota.Minute, ""},
-				{quota.Month, ""}, {quota.Month, "analyze"}, {quota.Month, "image-analysis"}, {quota.Month, "report"},
+				{Period: quota.Month}, {Period: quota.Month, Endpoint: "image-analysis"}, {Period: quota.Minute},
+				{Period: quota.Month}, {Period: quota.Month, Endpoint: "analyze"}, {Period: quota.Month, Endpoint: "image-analysis"}, {Period: quota.Month, Endpoint: "report"},
 			},
 		}, {
 			name: "the headline comes later and is not the longest", headline: 1, period: quota.Day,
 			limits: []quota.Limit{
-				{Requests: 5, Period: quota.Week, Endpoint: "report"},
-				{Requests: 10, Period: quota.Day},
-				{Requests: 100, Period: quota.Year},
-				{Requests: 6, Period: quota.Week, Endpoint: "analyze"},
+				{Amount: 5, Period: quota.Week, Endpoint: "report"},
+				{Amount: 10, Period: quota.Day},
+				{Amount: 100, Period: quota.Year},
+				{Amount: 6, Period: quota.Week, Endpoint: "analyze"},
 			},
 			periods: []quota.Period{quota.Week, quota.Day, quota.Year},
 			counters: []counter{
-				{quota.Week, "report"}, {quota.Day, ""}, {quota.Year, ""}, {quota.Week, "analyze"},
-				{quota.Day, ""}, {quota.Day, "analyze"}, {quota.Day, "image-analysis"}, {quota.Day, "report"},
+				{Period: quota.Week, Endpoint: "report"}, {Period: quota.Day}, {Period: quota.Year}, {Period: quota.Week, Endpoint: "analyze"},
+				{Period: quota.Day}, {Period: quota.Day, Endpoint: "analyze"}, {Period: quota.Day, Endpoint: "image-analysis"}, {Period: quota.Day, Endpoint: "report"},
 			},
 		},
 	} {
@@ -181,8 +181,8 @@ func TestPlanDerivesCountersFromLimits(t *testing.T) {
 }
 
 func TestLimitNameAndAppliesTo(t *testing.T) {
-	all := quota.Limit{Requests: 1, Period: quota.Month}
-	one := quota.Limit{Requests: 1, Period: quota.Week, Endpoint: "image-analysis"}
+	all := quota.Limit{Amount: 1, Period: quota.Month}
+	one := quota.Limit{Amount: 1, Period: quota.Week, Endpoint: "image-analysis"}
 	if all.Name() != "month" || one.Name() != "image-analysis-week" {
 		t.Errorf("names: %s, %s", all.Name(), one.Name())
 	}

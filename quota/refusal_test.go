@@ -53,10 +53,10 @@ func TestRefusalNamesLimitsAndWait(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newPlan(t, tt.limits...)
 			s := snapshot(p, instant(t, tt.at), tt.tallies)
-			if admits := s.Admits(tt.endpoint); admits != (tt.violated == nil) {
+			if admits := s.Admits(tt.endpoint, 1); admits != (tt.violated == nil) {
 				t.Errorf("Admits = %v", admits)
 			}
-			r := s.Refusal(tt.endpoint)
+			r := s.Refusal(tt.endpoint, 1)
 			if !slices.Equal(r.Violated, tt.violated) || r.Binding != tt.binding || r.RetryAfter != tt.retryAfter {
 				t.Errorf("got %+v, want violated %v, binding %d, retry after %d", r, tt.violated, tt.binding, tt.retryAfter)
 			}
@@ -65,7 +65,7 @@ func TestRefusalNamesLimitsAndWait(t *testing.T) {
 
 	// Only holds, in several limits: each has room again as soon as a request in flight ends.
 	p := newPlan(t, limit(minute, 5), limit(month, 100))
-	r := snapshot(p, instant(t, noon), tallies{minute: {4, 1}, month: {99, 1}}).Refusal("report")
+	r := snapshot(p, instant(t, noon), tallies{minute: {4, 1}, month: {99, 1}}).Refusal("report", 1)
 	if !slices.Equal(r.Violated, []int{0, 1}) || !slices.Contains(r.Violated, r.Binding) || r.RetryAfter != 1 {
 		t.Errorf("held in two limits: %+v", r)
 	}
@@ -74,7 +74,7 @@ func TestRefusalNamesLimitsAndWait(t *testing.T) {
 	p = newPlan(t, limit(minute, 5))
 	s := snapshot(p, instant(t, noon), tallies{minute: {5, 0}})
 	s.At = s.Limits[0].Window.End.Add(time.Second)
-	if r := s.Refusal("report"); r.RetryAfter != 1 {
+	if r := s.Refusal("report", 1); r.RetryAfter != 1 {
 		t.Errorf("after the window's end: %+v", r)
 	}
 }
@@ -88,15 +88,15 @@ func TestRefusalWaitIsSufficient(t *testing.T) {
 		var violated, usedUp []int
 		for i, l := range d.plan.Limits() {
 			n := d.tallies[quota.Counter{Period: l.Period, Endpoint: l.Endpoint}]
-			if (l.Endpoint == "" || l.Endpoint == endpoint) && n.used+n.held >= l.Requests {
+			if (l.Endpoint == "" || l.Endpoint == endpoint) && n.used+n.held >= l.Amount {
 				violated = append(violated, i)
-				if n.used >= l.Requests {
+				if n.used >= l.Amount {
 					usedUp = append(usedUp, i)
 				}
 			}
 		}
-		r := d.snapshot.Refusal(endpoint)
-		if !slices.Equal(r.Violated, violated) || d.snapshot.Admits(endpoint) != (len(violated) == 0) {
+		r := d.snapshot.Refusal(endpoint, 1)
+		if !slices.Equal(r.Violated, violated) || d.snapshot.Admits(endpoint, 1) != (len(violated) == 0) {
 			t.Fatalf("got %+v, violated are %v", r, violated)
 		}
 		switch {

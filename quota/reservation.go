@@ -6,22 +6,31 @@ import (
 	"time"
 )
 
-// A Request asks for one unit of a user's quota.
+// A Request asks for a part of a user's quota: for one request, and for the units that it may
+// cost.
 type Request struct {
 	// ID is unique for each request, see NewID. A store recognises repeated calls by it,
 	// so that every call can safely be sent twice.
 	ID       string
 	User     string // 1 to 256 bytes of UTF-8 without control characters
 	Endpoint string // never empty
+	// Units is the most that the request may cost, up to MaxCost; 0 stands for 1.
+	Units int64
 	// Plans has the plans that may apply to the user.
 	Plans PlanChoice
-	// Lease is how long the unit is held if nobody settles it. It must be longer than the
+	// Lease is how long the units are held if nobody settles it. It must be longer than the
 	// request can take.
 	Lease time.Duration
 	// Observe puts the request in observe mode, whatever its plan says. False: the plan
 	// decides, see InObserveMode.
 	Observe bool
+	// Waited: the request was refused before and has waited. It takes no token of the
+	// AttemptLimit again.
+	Waited bool
 }
+
+// HeldUnits is what the request holds of a limit on units, 1 to MaxCost.
+func (r *Request) HeldUnits() int64 { return max(1, r.Units) }
 
 // NewID returns 26 letters and digits that carry 130 random bits.
 func NewID() string { return rand.Text() }
@@ -36,6 +45,14 @@ type Reservation struct {
 	// Unchecked: the store did not answer, and the request was admitted nevertheless.
 	// Whether a unit is held is unknown.
 	Unchecked bool
+	// Unused is how many of the HeldUnits Commit does not charge, 0 to all of them. Whoever
+	// calls Commit sets it; every call for one reservation must have the same.
+	Unused int64
+}
+
+// ChargedUnits is what Commit charges, 0 to HeldUnits.
+func (r *Reservation) ChargedUnits() int64 {
+	return r.HeldUnits() - min(max(0, r.Unused), r.HeldUnits())
 }
 
 // CountsIn reports whether r counts towards endpoint, or towards the total if that is
@@ -47,13 +64,15 @@ func (r Reservation) CountsIn(endpoint, windowID string) bool {
 
 // A Decision is what a store decided about a Request.
 type Decision struct {
-	// Admitted: one unit is held in every limit that applies, or the Reservation is
+	// Admitted: the request is held in every limit that applies, or the Reservation is
 	// Unchecked. Otherwise no count and no hold has changed.
 	Admitted bool
-	// WouldBlock names what would have refused the request if it were not in observe mode,
-	// see Snapshot.WouldBlock; nil: nothing, or it is not in observe mode. When a Reserve is
-	// repeated, it names the limits that are exceeded by then.
+	// WouldBlock names what would have refused the request if it were not in observe mode, and
+	// the soft limits that it exceeds; nil: nothing. When a Reserve is repeated, it names the
+	// limits that are exceeded by then.
 	WouldBlock []string
+	// NoPlace: the plan's ConcurrencyLimit refused the request, and nothing else.
+	NoPlace bool
 	// AttemptWait is the time until the user has another attempt, if the plan's
 	// AttemptLimit refused the request; 0: it did not.
 	AttemptWait time.Duration
@@ -63,4 +82,12 @@ type Decision struct {
 	Reservation Reservation
 	// Snapshot is the state after the decision.
 	Snapshot Snapshot
+}
+
+// HeldIn is what the request holds of a limit on a quantity.
+func (r *Request) HeldIn(q Quantity) int64 {
+	if q == Units {
+		return r.HeldUnits()
+	}
+	return 1
 }

@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// A Count is what one user has used, and holds, in one window.
+// A Count is what one user has used, and holds, in one window, in the quantity of a Counter.
 type Count struct {
 	Window Window
-	Used   int64 // requests that were counted
-	Held   int64 // units held by requests in flight
+	Used   int64 // of requests that were counted
+	Held   int64 // by requests in flight: as requests, 1 each; as units, the most that they may cost
 	// Granted is what an administrator has added to a limit for this window, 0 to
-	// MaxRequests. It is 0 where there is no limit.
+	// MaxAmount. It is 0 where there is no limit.
 	Granted int64
 }
 
@@ -29,76 +29,116 @@ type Snapshot struct {
 	Stale bool
 	// Limits has one count for each of the plan's limits, in their order.
 	Limits []Count
-	// Total counts all endpoints over the plan's report period.
+	// Total counts all endpoints over the plan's report period, in the quantity of the
+	// headline limit.
 	Total Count
-	// Endpoints has what was used of each of the plan's endpoints over the report period,
-	// in their order.
+	// Endpoints has the requests to each of the plan's endpoints over the report period, in
+	// their order.
 	Endpoints []int64
+	// EndpointUnits has what these cost; nil unless the plan ReportsUnits.
+	EndpointUnits []int64
 }
 
 // NewSnapshot lays out the numbers that a store read for p.Counters: counts has one Count
 // for each of them, in their order. Nothing is held in a window that is over at that
-// instant, whatever Held says. The Snapshot keeps counts.
+// instant, whatever Held says. What was granted raises a soft limit only if no hard limit has
+// its counter. The Snapshot keeps counts.
 func (p *Plan) NewSnapshot(at time.Time, counts []Count) Snapshot {
 	n := len(p.limits)
 	for i := range counts {
 		if !at.Before(counts[i].Window.End) {
 			counts[i].Held = 0
 		}
+		if p.soft && i < n && p.limits[i].Soft && p.hasHardLimitOn(p.counters[i]) {
+			counts[i].Granted = 0
+		}
 	}
 	s := Snapshot{Plan: p, At: at, Limits: counts[:n:n], Total: counts[n]}
-	s.Endpoints = make([]int64, len(p.endpoints))
+	used := make([]int64, len(counts)-n-1)
 	for i, c := range counts[n+1:] {
-		s.Endpoints[i] = c.Used
+		used[i] = c.Used
+	}
+	e := len(p.endpoints)
+	s.Endpoints = used[:e:e]
+	if p.ReportsUnits() {
+		s.EndpointUnits = used[e:]
 	}
 	return s
 }
 
-// GrantedIn returns what was granted in a window to the limit on endpoint, or to the limit
-// on all endpoints if that is empty. It returns false if s does not know.
-func (s Snapshot) GrantedIn(windowID, endpoint string) (granted int64, ok bool) {
-	for i, l := range s.Plan.limits {
-		if l.Endpoint == endpoint && s.Limits[i].Window.ID == windowID {
-			return s.Limits[i].Granted, true
-		}
-	}
-	return 0, false
+func (p *Plan) hasHardLimitOn(c Counter) bool {
+	return slices.ContainsFunc(p.limits, func(l Limit) bool { return !l.Soft && l.Counter() == c })
 }
 
-// UsedIn returns what was used in a window of endpoint, or of all endpoints if that is
-// empty. It returns false if s does not know.
-func (s Snapshot) UsedIn(windowID, endpoint string) (used int64, ok bool) {
+// GrantedIn returns what was granted in a window to the limit on a counter. It returns false
+// if s does not know. The counter's period is that of the window.
+func (s Snapshot) GrantedIn(windowID string, c Counter) (granted int64, ok bool) {
 	for i, l := range s.Plan.limits {
-		if l.Endpoint == endpoint && s.Limits[i].Window.ID == windowID {
+		if l.Endpoint == c.Endpoint && l.Quantity == c.Quantity && s.Limits[i].Window.ID == windowID {
+			granted, ok = max(granted, s.Limits[i].Granted), true
+		}
+	}
+	return granted, ok
+}
+
+// UsedIn returns what was used in a window of a counter. It returns false if s does not know.
+// The counter's period is that of the window.
+func (s Snapshot) UsedIn(windowID string, c Counter) (used int64, ok bool) {
+	for i, l := range s.Plan.limits {
+		if l.Endpoint == c.Endpoint && l.Quantity == c.Quantity && s.Limits[i].Window.ID == windowID {
 			return s.Limits[i].Used, true
 		}
 	}
 	if s.Total.Window.ID != windowID {
 		return 0, false
 	}
-	if endpoint == "" {
-		return s.Total.Used, true
+	if c.Endpoint == "" {
+		return s.totalIn(c.Quantity)
 	}
-	if i, found := slices.BinarySearch(s.Plan.endpoints, endpoint); found {
-		return s.Endpoints[i], true
+	numbers := s.Endpoints
+	if c.Quantity == Units {
+		numbers = s.EndpointUnits
+	}
+	if i, found := slices.BinarySearch(s.Plan.endpoints, c.Endpoint); found && i < len(numbers) {
+		return numbers[i], true
 	}
 	return 0, false
 }
 
-// Allowance is what limit i of the plan allows in its window, grants included: 0 to twice
-// MaxRequests.
-func (s Snapshot) Allowance(i int) int64 { return s.Plan.limits[i].Requests + s.Limits[i].Granted }
-
-// hasRoom reports whether limit i has a unit left.
-func (s Snapshot) hasRoom(i int) bool {
-	return s.Limits[i].Used+s.Limits[i].Held < s.Allowance(i)
+// totalIn returns what was used of all endpoints over the report period.
+func (s Snapshot) totalIn(q Quantity) (used int64, ok bool) {
+	return s.Total.Used, s.Plan.HeadlineQuantity() == q
 }
 
-// Admits reports whether one more request to endpoint fits into every limit that applies
-// to it. Stores admit requests by this rule, except those in observe mode.
-func (s Snapshot) Admits(endpoint string) bool {
-	for i, l := range s.Plan.limits {
-		if l.AppliesTo(endpoint) && !s.hasRoom(i) {
+// Allowance is what limit i of the plan allows in its window, grants included: 0 to twice
+// MaxAmount.
+func (s Snapshot) Allowance(i int) int64 { return s.Plan.limits[i].Amount + s.Limits[i].Granted }
+
+// amountOf is what a request that may cost so many units takes of a limit.
+func (l Limit) amountOf(units int64) int64 {
+	if l.Quantity == Units {
+		return units
+	}
+	return 1
+}
+
+// hasRoom reports whether a request that may cost so many units fits into limit i.
+func (s Snapshot) hasRoom(i int, units int64) bool {
+	return s.Limits[i].Used+s.Limits[i].Held+s.Plan.limits[i].amountOf(units) <= s.Allowance(i)
+}
+
+// refuses reports whether limit i keeps a request to endpoint out that may cost so many units.
+func (s Snapshot) refuses(i int, endpoint string, units int64) bool {
+	l := s.Plan.limits[i]
+	return !l.Soft && l.AppliesTo(endpoint) && !s.hasRoom(i, units)
+}
+
+// Admits reports whether one more request to endpoint, which may cost so many units, fits into
+// every limit that applies to it. Stores admit requests by this rule, except those in observe
+// mode.
+func (s Snapshot) Admits(endpoint string, units int64) bool {
+	for i := range s.Plan.limits {
+		if s.refuses(i, endpoint, units) {
 			return false
 		}
 	}

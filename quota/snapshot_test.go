@@ -38,7 +38,7 @@ var (
 )
 
 func limit(c quota.Counter, requests int64) quota.Limit {
-	return quota.Limit{Requests: requests, Period: c.Period, Endpoint: c.Endpoint}
+	return quota.Limit{Amount: requests, Period: c.Period, Endpoint: c.Endpoint}
 }
 
 func TestNewSnapshotLaysOutCounts(t *testing.T) {
@@ -111,7 +111,7 @@ func TestGrantRaisesLimit(t *testing.T) {
 		for i, l := range d.plan.Limits() {
 			by := rapid.Int64Range(0, 3).Draw(t, "granted")
 			granted.Limits[i].Granted = by
-			l.Requests += by
+			l.Amount += by
 			limits = append(limits, l)
 		}
 		raisedPlan, err := quota.NewPlan(quota.PlanOptions{Name: "pro", Limits: limits, Endpoints: endpoints, WarnAt: 80})
@@ -128,8 +128,8 @@ func TestGrantRaisesLimit(t *testing.T) {
 			t.Fatalf("usage (-raised +granted):\n%s", diff)
 		}
 		for _, e := range endpoints {
-			if diff := cmp.Diff(raised.Refusal(e), granted.Refusal(e)); diff != "" || raised.Admits(e) != granted.Admits(e) {
-				t.Fatalf("admits %v, want %v; refusal (-raised +granted):\n%s", granted.Admits(e), raised.Admits(e), diff)
+			if diff := cmp.Diff(raised.Refusal(e, 1), granted.Refusal(e, 1)); diff != "" || raised.Admits(e, 1) != granted.Admits(e, 1) {
+				t.Fatalf("admits %v, want %v; refusal (-raised +granted):\n%s", granted.Admits(e, 1), raised.Admits(e, 1), diff)
 			}
 		}
 	})

@@ -25,12 +25,16 @@ import (
 //     call was carried out. The caller may repeat it: Reserve, Commit and Release
 //     have their effect once for each Request.ID, ApplyChange once for each Change.ID.
 type Store interface {
-	// Reserve holds one unit in every limit of the effective plan that applies to the
-	// request, or in none. The check and the hold MUST be one atomic step, so that
-	// used + held never exceeds a limit, whatever the concurrency.
+	// Reserve holds the request in every limit of the effective plan that applies to it, or in
+	// none: 1 in limits on requests, HeldUnits in limits on units. The check and the hold MUST
+	// be one atomic step, so that used + held never exceeds a limit, whatever the concurrency.
+	// Soft limits are held as well, and refuse nothing.
 	//
-	//   - It MUST take a token of the plan's AttemptLimit first, unless there is none;
-	//     then it refuses, and no count and no hold has changed. A request that a limit
+	//   - If the plan has a ConcurrencyLimit, a request that the limits admit MUST take a place
+	//     in the same step, or be refused with NoPlace. It keeps the place until Leave, whatever
+	//     becomes of its hold, and MUST lose it within PlaceLease after its gateway has died.
+	//   - It MUST take a token of the plan's AttemptLimit first, unless the request has Waited.
+	//     If no token is left it refuses, and no count and no hold has changed. A request that a limit
 	//     refuses keeps its token spent.
 	//   - A request in observe mode MUST be admitted, even above a limit and without a
 	//     token. It takes a token where there is one.
@@ -46,7 +50,8 @@ type Store interface {
 	Reserve(context.Context, Request) (*Decision, error)
 
 	// Commit turns what a reservation holds into a count, in the windows of the
-	// reservation. It MUST count once, however often and however late it is called, and
+	// reservation: one request and ChargedUnits. The other units that it holds MUST be given
+	// back in the same step. It MUST count once, however often and however late it is called, and
 	// also when nothing is held any more. It counts nothing in windows that are no
 	// longer kept, see Window.RetainedUntil. After a Release of the same ID, it MUST
 	// change nothing.
@@ -61,6 +66,11 @@ type Store interface {
 	// The Snapshot is the user's state afterwards, nil with an error. The error is never one
 	// that StoreResponded recognises.
 	Release(context.Context, *Reservation) (*Snapshot, error)
+
+	// Leave gives back the place of a request whose plan has a ConcurrencyLimit, when its
+	// response has ended. It MUST NOT block. A Leave that is repeated, or for which there is no
+	// place, changes nothing.
+	Leave(*Reservation)
 
 	// Forget says that no call for this reservation will follow. The store may then drop
 	// the record by which it recognises repeated calls. It MUST NOT block.

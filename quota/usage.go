@@ -14,17 +14,19 @@ const (
 
 // Usage is the usage object, the response to GET /usage. The numbers at its top are those of
 // the headline limit. Without one, Limit, Remaining and Percent are null and Used counts the
-// month.
+// requests of the month. The fields about units are left out unless the plan ReportsUnits.
 type Usage struct {
 	User      string                   `json:"user"`
 	Plan      string                   `json:"plan"`
+	Unit      string                   `json:"unit,omitempty"`      // of the headline limit: "requests" or "units"
+	UnitName  string                   `json:"unit_name,omitempty"` // what the UI calls a unit
 	Used      int64                    `json:"used"`
 	Limit     *int64                   `json:"limit"`
 	Remaining *int64                   `json:"remaining"` // limit - used, never below 0
-	InFlight  int64                    `json:"in_flight"` // units held by requests in flight
+	InFlight  int64                    `json:"in_flight"` // what requests in flight hold of the headline limit
 	Percent   *int64                   `json:"percent"`   // rounded down; over 100 after a limit was lowered
 	Status    Status                   `json:"status"`
-	Allowed   bool                     `json:"allowed"` // every limit without an endpoint has a unit left, or the plan is in observe mode
+	Allowed   bool                     `json:"allowed"` // a request that costs 1 fits into every limit without an endpoint, or the plan is in observe mode
 	Period    UsagePeriod              `json:"period"`
 	Endpoints map[string]EndpointUsage `json:"endpoints"` // every endpoint of the configuration
 	Limits    []LimitUsage             `json:"limits"`
@@ -41,14 +43,19 @@ type UsagePeriod struct {
 
 // EndpointUsage is what was used of one endpoint in the window that Usage reports on. Limit,
 // Remaining, Percent and Status are present if the endpoint has a limit of its own in that
-// period, Allowed if it has a limit of its own in any period.
+// period. Of several, it is the first one on requests that is not soft, else the first that is
+// not soft, else the first. Allowed is present if the endpoint has a limit of its own in any
+// period, and wherever Cost is.
 type EndpointUsage struct {
-	Used      int64  `json:"used"`
+	Used      int64  `json:"used"`            // requests
+	Units     *int64 `json:"units,omitempty"` // what they cost
+	Cost      *Cost  `json:"cost,omitempty"`  // of one request
+	Unit      string `json:"unit,omitempty"`  // "units" if Limit and Remaining are in units
 	Limit     *int64 `json:"limit,omitempty"`
 	Remaining *int64 `json:"remaining,omitempty"`
 	Percent   *int64 `json:"percent,omitempty"`
 	Status    Status `json:"status,omitempty"`
-	Allowed   *bool  `json:"allowed,omitempty"` // a request to it would be admitted
+	Allowed   *bool  `json:"allowed,omitempty"` // a request to it would be admitted, whatever it costs
 }
 
 // LimitUsage is the state of one limit. Limit includes what an administrator has granted for
@@ -57,9 +64,12 @@ type LimitUsage struct {
 	Name      string    `json:"name"`
 	Endpoint  string    `json:"endpoint,omitempty"`
 	Period    Period    `json:"per"`
+	Unit      string    `json:"unit,omitempty"` // "requests" or "units"
+	Soft      bool      `json:"soft,omitempty"`
 	Used      int64     `json:"used"`
 	Limit     int64     `json:"limit"`
 	Remaining int64     `json:"remaining"`
+	Over      *int64    `json:"over,omitempty"` // of a soft limit: what was used above it
 	ResetsAt  time.Time `json:"resets_at"`
 }
 
@@ -67,45 +77,92 @@ type LimitUsage struct {
 func (s Snapshot) Usage(user string) Usage {
 	p := s.Plan
 	u := Usage{
-		User:     user,
-		Plan:     p.name,
-		Used:     s.Total.Used,
-		InFlight: s.Total.Held,
-		Status:   StatusOK,
-		Allowed:  p.observe || s.Admits(""),
-		Period:   UsagePeriod{Period: s.Total.Window.Period, Start: s.Total.Window.Start, End: s.Total.Window.End},
-		Limits:   make([]LimitUsage, 0, len(p.limits)),
-		Stale:    s.Stale,
-		AsOf:     s.At.Truncate(time.Millisecond),
+		User:      user,
+		Plan:      p.name,
+		Unit:      p.unitText(p.HeadlineQuantity()),
+		UnitName:  p.unitName,
+		Used:      s.Total.Used,
+		InFlight:  s.Total.Held,
+		Status:    StatusOK,
+		Allowed:   p.observe || s.Admits("", 1),
+		Period:    UsagePeriod{Period: s.Total.Window.Period, Start: s.Total.Window.Start, End: s.Total.Window.End},
+		Endpoints: make(map[string]EndpointUsage, len(p.endpoints)),
+		Limits:    make([]LimitUsage, 0, len(p.limits)),
+		Stale:     s.Stale,
+		AsOf:      s.At.Truncate(time.Millisecond),
 	}
-	u.Endpoints = make(map[string]EndpointUsage, len(p.endpoints))
 	for i, name := range p.endpoints {
-		u.Endpoints[name] = EndpointUsage{Used: s.Endpoints[i]}
+		u.Endpoints[name] = s.endpointUsage(i)
 	}
 	for i, l := range p.limits {
 		c := s.Limits[i]
 		limit := s.Allowance(i)
 		left, percent := Remaining(c.Used, limit), percentOf(c.Used, limit)
-		u.Limits = append(u.Limits, LimitUsage{
-			Name: l.Name(), Endpoint: l.Endpoint, Period: l.Period,
+		lu := LimitUsage{
+			Name: l.Name(), Endpoint: l.Endpoint, Period: l.Period, Unit: p.unitText(l.Quantity), Soft: l.Soft,
 			Used: c.Used, Limit: limit, Remaining: left, ResetsAt: c.Window.End,
-		})
+		}
+		if l.Soft {
+			over := max(0, c.Used-limit)
+			lu.Over = &over
+		}
+		u.Limits = append(u.Limits, lu)
 		if i == p.headline {
 			u.Limit, u.Remaining, u.Percent = &limit, &left, &percent
 			u.Status = p.status(c.Used, limit)
 		}
-		if l.Endpoint != "" {
-			e := u.Endpoints[l.Endpoint]
-			if l.Period == p.ReportPeriod() {
-				e.Limit, e.Remaining, e.Percent = &limit, &left, &percent
-				e.Status = p.status(c.Used, limit)
-			}
-			allowed := p.observe || s.Admits(l.Endpoint)
-			e.Allowed = &allowed
-			u.Endpoints[l.Endpoint] = e
-		}
 	}
 	return u
+}
+
+// unitText is the unit of a number in the usage object; empty: units are not reported.
+func (p *Plan) unitText(q Quantity) string {
+	if !p.ReportsUnits() {
+		return ""
+	}
+	return q.String()
+}
+
+// endpointUsage is what was used of the plan's endpoint i.
+func (s Snapshot) endpointUsage(i int) EndpointUsage {
+	p, name := s.Plan, s.Plan.endpoints[i]
+	e := EndpointUsage{Used: s.Endpoints[i]}
+	if p.ReportsUnits() {
+		cost := p.Cost(name)
+		e.Units, e.Cost = &s.EndpointUnits[i], &cost
+	}
+	limited, shown := false, -1
+	for i, l := range p.limits {
+		if l.Endpoint != name {
+			continue
+		}
+		limited = true
+		if l.Period == p.ReportPeriod() && (shown < 0 || l.showsBefore(p.limits[shown])) {
+			shown = i
+		}
+	}
+	if shown >= 0 {
+		used, limit := s.Limits[shown].Used, s.Allowance(shown)
+		left, percent := Remaining(used, limit), percentOf(used, limit)
+		e.Limit, e.Remaining, e.Percent = &limit, &left, &percent
+		e.Status = p.status(used, limit)
+		if p.limits[shown].Quantity == Units {
+			e.Unit = Units.String()
+		}
+	}
+	if limited || p.ReportsUnits() {
+		allowed := p.observe || s.Admits(name, p.Cost(name).MaxUnits())
+		e.Allowed = &allowed
+	}
+	return e
+}
+
+// showsBefore reports whether the entry of an endpoint shows l and not other.
+func (l Limit) showsBefore(other Limit) bool {
+	if l.Soft != other.Soft {
+		return other.Soft
+	}
+	return l.Quantity < other.Quantity
 }
 
 // Remaining is what is left of a limit, never negative.
@@ -137,7 +194,10 @@ type UserUsage struct {
 	ClaimedPlan string
 	Override    Override // in force now, whatever the window
 	Used        int64    // the sum of Endpoints
-	// Endpoints has what was used of each endpoint, including endpoints that are no longer in
+	// Endpoints has the requests to each endpoint, including endpoints that are no longer in
 	// the configuration. Endpoints that were not used may be missing.
 	Endpoints map[string]int64
+	// Extra has, for each endpoint, by how much the units of these requests exceed their number;
+	// it can be negative. Endpoints of which each request cost one unit are missing.
+	Extra map[string]int64
 }

@@ -128,7 +128,7 @@ func object(t testing.TB, u quota.Usage) map[string]any {
 
 // The numbers of a limit, for the headline limit and for an endpoint's own.
 func TestUsageComputesNumbers(t *testing.T) {
-	const tril = quota.MaxRequests
+	const tril = quota.MaxAmount
 	for _, tt := range []struct {
 		used, held, limit int64
 		warnAt            int
@@ -304,10 +304,10 @@ func TestUsageFollowsContract(t *testing.T) {
 			n := d.tallies[quota.Counter{Period: l.Period, Endpoint: l.Endpoint}]
 			for e := range open {
 				if l.Endpoint == "" || l.Endpoint == e {
-					open[e] = open[e] && n.used+n.held < l.Requests
+					open[e] = open[e] && n.used+n.held < l.Amount
 				}
 			}
-			if got := u.Limits[i]; got.Used != n.used || got.Limit != l.Requests || got.Remaining < 0 || !got.ResetsAt.After(d.snapshot.At) {
+			if got := u.Limits[i]; got.Used != n.used || got.Limit != l.Amount || got.Remaining < 0 || !got.ResetsAt.After(d.snapshot.At) {
 				t.Fatalf("limit %+v with %+v is %+v", l, n, got)
 			}
 		}
@@ -334,7 +334,7 @@ func TestUsageFollowsContract(t *testing.T) {
 // percent and status are exact over the whole range, in which used*100 has 15 digits.
 func TestUsagePercentIsExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		requests := rapid.OneOf(rapid.Int64Range(1, 1000), rapid.Int64Range(1, quota.MaxRequests)).Draw(t, "requests")
+		requests := rapid.OneOf(rapid.Int64Range(1, 1000), rapid.Int64Range(1, quota.MaxAmount)).Draw(t, "requests")
 		warnAt := rapid.IntRange(1, 100).Draw(t, "warn at")
 		// Around the border of the warning, where rounding would show.
 		border := new(big.Int).Mul(big.NewInt(requests), big.NewInt(int64(warnAt)))

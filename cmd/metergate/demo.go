@@ -186,7 +186,7 @@ func useUp(store *guard.Store, cfg *config.Config, u demoUser) error {
 		return err
 	}
 	var group errgroup.Group
-	for range p.Limits()[0].Requests - u.left - s.Total.Used {
+	for range p.Limits()[0].Amount - u.left - s.Total.Used {
 		group.Go(func() error {
 			d, err := store.Reserve(ctx, quota.Request{
 				ID: quota.NewID(), User: u.name, Endpoint: "analyze", Plans: p.OnlyChoice(), Lease: time.Minute,

@@ -18,8 +18,8 @@ func grant(c *console) error {
 		return err
 	}
 	n, err := strconv.ParseInt(args[1], 10, 64)
-	if err != nil || n < 1 || n > quota.MaxRequests {
-		return c.usageError("N must be a whole number from 1 to %d, got %q", int64(quota.MaxRequests), args[1])
+	if err != nil || n < 1 || n > quota.MaxAmount {
+		return c.usageError("N must be a whole number from 1 to %d, got %q", int64(quota.MaxAmount), args[1])
 	}
 	if *endpoint != "" && *per == "" {
 		return c.usageError("-endpoint needs -per, such as -per month")

@@ -172,7 +172,7 @@ func (u *usedUser) used(l quota.Limit) int64 {
 
 // allowance returns a limit with what was granted to the user on top of it.
 func (u *usedUser) allowance(l quota.Limit) int64 {
-	return l.Requests + u.granted[quota.Counter{Period: l.Period, Endpoint: l.Endpoint}]
+	return l.Amount + u.granted[quota.Counter{Period: l.Period, Endpoint: l.Endpoint}]
 }
 
 // reachedLimits returns the limits of a plan that leave the user nothing. The limit of an

@@ -36,8 +36,8 @@ func newTestAPI(t *testing.T, change ...func(*admin.Options)) *testAPI {
 	r.clock.Store(noon.UnixNano())
 	now := func() time.Time { return time.Unix(0, r.clock.Load()).UTC() }
 	for name, limits := range map[string][]quota.Limit{
-		"free": {{Requests: 100, Period: quota.Month}, {Requests: 20, Period: quota.Month, Endpoint: "image-analysis"}},
-		"pro":  {{Requests: 5000, Period: quota.Month}, {Requests: 60, Period: quota.Minute}},
+		"free": {{Amount: 100, Period: quota.Month}, {Amount: 20, Period: quota.Month, Endpoint: "image-analysis"}},
+		"pro":  {{Amount: 5000, Period: quota.Month}, {Amount: 60, Period: quota.Minute}},
 		"open": {},
 	} {
 		p, err := quota.NewPlan(quota.PlanOptions{Name: name, Limits: limits, Endpoints: []string{"analyze", "image-analysis"}, WarnAt: 80})

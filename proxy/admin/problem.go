@@ -67,7 +67,7 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 		writeProblem(w, http.StatusTooManyRequests, fmt.Sprintf("%d changes of this user had an Idempotency-Key within the last day, and no more are remembered. "+
 			"Nothing was changed: send this one without a key.", quota.MaxChangeIDs), nil)
 	case errors.Is(err, quota.ErrTooLarge):
-		writeProblem(w, http.StatusUnprocessableEntity, fmt.Sprintf("The sum would be over %d. Nothing was changed.", int64(quota.MaxRequests)), nil)
+		writeProblem(w, http.StatusUnprocessableEntity, fmt.Sprintf("The sum would be over %d. Nothing was changed.", int64(quota.MaxAmount)), nil)
 	case errors.Is(err, quota.ErrNotKept):
 		writeProblem(w, http.StatusUnprocessableEntity, "at: "+err.Error()+" (store.keep).", nil)
 	default:

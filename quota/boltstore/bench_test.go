@@ -13,7 +13,7 @@ func BenchmarkStore(b *testing.B) { quotatest.Benchmark(b, open(b, b.TempDir(), 
 
 // BenchmarkSharedWrites measures how many commits of 64 concurrent users share one sync.
 func BenchmarkSharedWrites(b *testing.B) {
-	s, p := open(b, b.TempDir(), Options{}), plan(quota.MaxRequests)
+	s, p := open(b, b.TempDir(), Options{}), plan(quota.MaxAmount)
 	before := countWrites(b, s)
 	b.SetParallelism(32) // times GOMAXPROCS
 	var users atomic.Int64

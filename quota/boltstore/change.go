@@ -158,11 +158,13 @@ func (c *changeTx) grant() error {
 	c.Period = l.Period // for the audit log, in case it was not given
 	w := c.calendar.WindowAt(l.Period, c.now)
 	key, grants := appendKey(nil, c.user, w.ID, l.Endpoint), c.tx.Bucket(grantsBucket)
-	granted := decodeNumber(grants.Get(key)) + c.Requests
-	if granted > quota.MaxRequests {
+	granted := decodeAmounts(grants.Get(key))
+	granted.requests += c.Requests
+	granted.extra += c.Units
+	if max(granted.requests, granted.extra) > quota.MaxAmount {
 		return quota.ErrTooLarge
 	}
-	return c.putNumber(grants, key, granted, w)
+	return c.putCounts(grants, key, granted, w)
 }
 
 func (c *changeTx) reset() error {
@@ -196,28 +198,30 @@ func (c *changeTx) setPlan() error {
 func (c *changeTx) setCounts() error {
 	used, w := c.tx.Bucket(usedBucket), c.calendar.WindowAt(c.Period, c.now)
 	totalKey := appendKey(nil, c.user, w.ID, "")
-	total := decodeNumber(used.Get(totalKey))
+	total := decodeAmounts(used.Get(totalKey))
 	for endpoint, n := range c.Counts {
-		total += n - decodeNumber(used.Get(appendKey(nil, c.user, w.ID, endpoint)))
+		before := decodeAmounts(used.Get(appendKey(nil, c.user, w.ID, endpoint)))
+		total.requests += n - before.requests
+		total.extra += c.Extra(endpoint) - before.extra
 	}
-	if total > quota.MaxRequests {
+	if max(total.requests, total.requests+total.extra) > quota.MaxAmount {
 		return quota.ErrTooLarge
 	}
 	for endpoint, n := range c.Counts {
-		if err := c.putNumber(used, appendKey(nil, c.user, w.ID, endpoint), n, w); err != nil {
+		if err := c.putCounts(used, appendKey(nil, c.user, w.ID, endpoint), amounts{n, c.Extra(endpoint)}, w); err != nil {
 			return err
 		}
 	}
-	return c.putNumber(used, totalKey, total, w)
+	return c.putCounts(used, totalKey, total, w)
 }
 
-// putNumber sets a number of a window. A number of 0 is deleted.
-func (c *changeTx) putNumber(bucket boltfile.Bucket, key []byte, n int64, w quota.Window) error {
-	if n == 0 {
+// putCounts sets the numbers of a window. Zeros are deleted.
+func (c *changeTx) putCounts(bucket boltfile.Bucket, key []byte, a amounts, w quota.Window) error {
+	if a == (amounts{}) {
 		return bucket.Delete(key)
 	}
 	if err := c.tx.Bucket(endsBucket).Put(windowEndsKey(w, key), nil); err != nil {
 		return err
 	}
-	return bucket.Put(key, binary.BigEndian.AppendUint64(nil, uint64(n)))
+	return putAmounts(c.tx, bucket, key, a)
 }

@@ -14,7 +14,7 @@ import (
 // Changes survive a restart.
 func TestChangesSurviveRestart(t *testing.T) {
 	dir, now := t.TempDir(), func() time.Time { return noon }
-	small, large := plan(5), quotatest.NewPlan("large", quota.Limit{Requests: 50, Period: quota.Month})
+	small, large := plan(5), quotatest.NewPlan("large", quota.Limit{Amount: 50, Period: quota.Month})
 	choice := quota.PlanChoice{Claimed: small, ByName: map[string]*quota.Plan{"large": large}}
 	s := open(t, dir, Options{Now: now})
 	before := countWrites(t, s)
@@ -66,7 +66,7 @@ func testChangesShareAWrite(t *testing.T) {
 	for i := range 50 {
 		set(fmt.Sprint("user-", i), map[string]int64{"analyze": 7})
 	}
-	set("refused", map[string]int64{"a": quota.MaxRequests, "b": quota.MaxRequests, "c": 1})
+	set("refused", map[string]int64{"a": quota.MaxAmount, "b": quota.MaxAmount, "c": 1})
 	r := admit(t, s, request("counted", p))
 	go func() { _, err := s.Commit(ctx, &r); done <- err }()
 	synctest.Wait()

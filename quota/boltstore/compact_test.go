@@ -35,7 +35,7 @@ func (b *lockedBuffer) String() string {
 // Once the counts of a window are no longer kept, the file becomes smaller while commits go on.
 // Nothing else changes.
 func TestFileShrinksAfterKeep(t *testing.T) {
-	clock, p, log := quotatest.NewClock(noon), plan(quota.MaxRequests), new(lockedBuffer)
+	clock, p, log := quotatest.NewClock(noon), plan(quota.MaxAmount), new(lockedBuffer)
 	dir := t.TempDir()
 	s := open(t, dir, Options{Now: clock.Now, Keep: 24 * time.Hour, Log: slog.New(slog.NewTextHandler(log, nil))})
 	// Users with many counts, whose window ends with the day.
@@ -54,7 +54,7 @@ func TestFileShrinksAfterKeep(t *testing.T) {
 		})
 	}
 	filling.Wait()
-	kept := quotatest.NewPlan("kept", quota.Limit{Requests: 1000, Period: quota.Year})
+	kept := quotatest.NewPlan("kept", quota.Limit{Amount: 1000, Period: quota.Year})
 	applyChange(t, s, "kept", kept, quota.Change{Action: quota.ActionGrant, Requests: 5})
 	count(t, s, admit(t, s, request("kept", kept)))
 	full, _ := s.FileSpace()

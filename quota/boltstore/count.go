@@ -1,7 +1,6 @@
 package boltstore
 
 import (
-	"encoding/binary"
 	"time"
 
 	"metergate/quota/internal/boltfile"
@@ -18,14 +17,16 @@ func countUp(tx boltfile.Tx, h *hold, now time.Time, keep time.Duration) (create
 		counted = true
 		for _, endpoint := range []string{"", h.endpoint} {
 			key := appendKey(nil, h.user, w.ID, endpoint)
-			n := decodeNumber(used.Get(key))
-			if n == 0 {
+			n := decodeAmounts(used.Get(key))
+			if n == (amounts{}) {
 				created++
 				if err := ends.Put(windowEndsKey(w, key), nil); err != nil {
 					return created, err
 				}
 			}
-			if err := used.Put(key, binary.BigEndian.AppendUint64(nil, uint64(n+1))); err != nil {
+			n.requests++
+			n.extra += h.charged - 1
+			if err := putAmounts(tx, used, key, n); err != nil {
 				return created, err
 			}
 		}

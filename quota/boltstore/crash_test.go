@@ -39,7 +39,7 @@ func child(dir string) {
 	var wait sync.WaitGroup
 	for i := range childUsers {
 		wait.Go(func() {
-			user, p := fmt.Sprint("user-", i), plan(quota.MaxRequests)
+			user, p := fmt.Sprint("user-", i), plan(quota.MaxAmount)
 			for {
 				d, err := s.Reserve(ctx, request(user, p))
 				if err == nil {
@@ -99,7 +99,7 @@ func TestCrashLosesNoCount(t *testing.T) {
 		}
 		cmd.Wait() // "signal: killed"
 
-		s, p := open(t, dir, Options{}), plan(quota.MaxRequests)
+		s, p := open(t, dir, Options{}), plan(quota.MaxAmount)
 		for i := range childUsers {
 			user := fmt.Sprint("user-", i)
 			snap, err := s.Read(ctx, user, p.OnlyChoice())

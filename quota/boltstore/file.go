@@ -16,10 +16,12 @@ import (
 // The file has these buckets. Numbers are 8 bytes, big-endian. Times are milliseconds since
 // 1970 unless seconds are stated.
 //
-//	meta    "format" -> "2"
-//	used    user 0x00 window 0x00 endpoint -> number of requests counted;
+//	meta    "format" -> "2" or "3"
+//	used    user 0x00 window 0x00 endpoint -> number of requests counted; then, unless it is
+//	        0, by how much the units that they were charged exceed it (see amounts);
 //	        an empty endpoint: all of them together
-//	grants  as used -> number of units granted to the limit on endpoint, or on all
+//	grants  as used -> requests granted to the limit on endpoint, or on all; then, unless it is
+//	        0, units granted
 //	claimed user -> the plan that the user's token claimed when last counted
 //	plans   user -> when the override of the user's plan ends, 0: never; the plan's name
 //	audit   user 0x00 sequence number, time -> a quota.Change as JSON
@@ -33,7 +35,8 @@ import (
 // those below. There is one key in ends for each key in used, grants, audit, once and claimed,
 // and for each plan override that has an end.
 //
-// Format "1" had only meta, used and ends.
+// Format "1" had only meta, used and ends. Format "2" has only single numbers in used and grants;
+// the file gets format "3" with the first second number.
 var (
 	metaBucket    = []byte("meta")
 	usedBucket    = []byte("used")
@@ -60,6 +63,8 @@ const (
 	fileName = "usage.db"
 	// format is the version of the file's format. It changes with the meaning of the buckets.
 	format = "2"
+	// formatUnits is that of a file with units.
+	formatUnits = "3"
 )
 
 // cure is what the operator can do about a damaged file.
@@ -86,13 +91,13 @@ func createBuckets(tx *bolt.Tx) error {
 		return upgrade(tx)
 	}
 	switch got := meta.Get(formatKey); string(got) {
-	case format:
+	case format, formatUnits:
 		_, err := tx.CreateBucketIfNotExists(claimedBucket) // the first files of this format lack it
 		return err
 	case "1":
 		return upgrade(tx)
 	default:
-		return fmt.Errorf("the file has format %q, this version of the program reads only \"1\" and %q", got, format)
+		return fmt.Errorf("the file has format %q, this version of the program reads only \"1\", %q and %q", got, format, formatUnits)
 	}
 }
 
@@ -127,7 +132,7 @@ func endsKey(kind byte, seconds int64, key []byte) []byte {
 	return append(binary.BigEndian.AppendUint64([]byte{kind}, uint64(seconds)), key...)
 }
 
-// decodeNumber reads a value of used or grants; a value that is missing is 0.
+// decodeNumber reads 8 bytes; a value that is missing is 0.
 func decodeNumber(value []byte) int64 {
 	if value == nil {
 		return 0

@@ -34,7 +34,7 @@ func open(t testing.TB, dir string, opt Options) *Store {
 
 // plan allows so many requests a month.
 func plan(requests int64) *quota.Plan {
-	return quotatest.NewPlan("plan", quota.Limit{Requests: requests, Period: quota.Month})
+	return quotatest.NewPlan("plan", quota.Limit{Amount: requests, Period: quota.Month})
 }
 
 func request(user string, p *quota.Plan) quota.Request {

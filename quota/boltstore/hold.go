@@ -8,7 +8,7 @@ import (
 	"metergate/quota"
 )
 
-// A hold is a unit that is reserved, or is being counted, or both.
+// A hold is a request that is reserved, or is being counted, or both.
 //
 // To count it, the writer gives it the number of its write, makes the write visible, and then
 // removes the hold. The writer does this without locking the user's shard. bbolt numbers its
@@ -24,6 +24,8 @@ type hold struct {
 	// The following fields change only with the user's shard locked, and not at all while
 	// commit is set.
 	endpoint    string
+	units       int64 // the most that it may cost, 1 or more
+	charged     int64 // what it costs, 0 to units; only if commit is set
 	windows     []quota.Window
 	claimedPlan string         // the plan that the user's token claims; empty: not known
 	leaseEnd    time.Time      // zero: it was not reserved here
@@ -48,18 +50,20 @@ func (h *hold) isHeldAfter(write int64, now time.Time) bool {
 	return h.commit != nil || now.Before(h.leaseEnd)
 }
 
-// countsIn reports whether h counts towards endpoint, or towards the total if that is empty, in
-// the window w.
-func (h *hold) countsIn(endpoint string, w quota.Window) bool {
-	if endpoint != "" && endpoint != h.endpoint {
-		return false
+// heldIn is what h holds of a counter in the window w.
+func (h *hold) heldIn(c quota.Counter, w quota.Window) int64 {
+	if c.Endpoint != "" && c.Endpoint != h.endpoint {
+		return 0
 	}
 	for i := range h.windows {
 		if h.windows[i].ID == w.ID {
-			return true
+			if c.Quantity == quota.Units {
+				return h.units
+			}
+			return 1
 		}
 	}
-	return false
+	return 0
 }
 
 // A pendingCommit is what callers wait for when a hold is being counted.

@@ -53,9 +53,9 @@ func TestOpenRefusesUnusableFiles(t *testing.T) {
 		"a newer format": {
 			file: func(t *testing.T, path string) {
 				open(t, filepath.Dir(path), Options{}).Close()
-				edit(t, path, func(tx *bolt.Tx) error { return tx.Bucket(metaBucket).Put(formatKey, []byte("3")) })
+				edit(t, path, func(tx *bolt.Tx) error { return tx.Bucket(metaBucket).Put(formatKey, []byte("4")) })
 			},
-			want: `usage.db: the file has format "3", this version of the program reads only "1" and "2"`,
+			want: `usage.db: the file has format "4", this version of the program reads only "1", "2" and "3"`,
 		},
 		"another program's database": {
 			file: func(t *testing.T, path string) {

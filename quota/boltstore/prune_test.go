@@ -15,8 +15,8 @@ import (
 func TestPruneDeletesOldWindows(t *testing.T) {
 	clock := quotatest.NewClock(noon)
 	s := open(t, t.TempDir(), Options{Now: clock.Now, Keep: 10 * 24 * time.Hour})
-	p := quotatest.NewPlan("p", quota.Limit{Requests: 5, Period: quota.Day},
-		quota.Limit{Requests: 5, Period: quota.Minute}, quota.Limit{Requests: 500, Period: quota.Year})
+	p := quotatest.NewPlan("p", quota.Limit{Amount: 5, Period: quota.Day},
+		quota.Limit{Amount: 5, Period: quota.Minute}, quota.Limit{Amount: 500, Period: quota.Year})
 	for range 366 {
 		count(t, s, admit(t, s, request("u", p)))
 		clock.Advance(24 * time.Hour)

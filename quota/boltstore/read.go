@@ -66,9 +66,9 @@ func (s *Store) snapshot(sh *shard, user string, plans quota.PlanChoice, now, at
 		for i, c := range counters {
 			w := s.calendar.WindowAt(c.Period, at)
 			key = appendKey(key[:0], user, w.ID, c.Endpoint)
-			counts[i] = quota.Count{Window: w, Used: decodeNumber(used.Get(key))}
+			counts[i] = quota.Count{Window: w, Used: decodeAmounts(used.Get(key)).used(c.Quantity)}
 			if grants != nil && i < len(p.Limits()) {
-				counts[i].Granted = decodeNumber(grants.Get(key))
+				counts[i].Granted = decodeAmounts(grants.Get(key)).granted(c.Quantity)
 			}
 		}
 		return nil
@@ -82,9 +82,7 @@ func (s *Store) snapshot(sh *shard, user string, plans quota.PlanChoice, now, at
 			continue
 		}
 		for i, c := range counters {
-			if h.countsIn(c.Endpoint, counts[i].Window) {
-				counts[i].Held++
-			}
+			counts[i].Held += h.heldIn(c, counts[i].Window)
 		}
 	}
 	snapshot := p.NewSnapshot(now.In(s.calendar.Location()), counts)

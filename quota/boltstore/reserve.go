@@ -7,7 +7,7 @@ import (
 	"metergate/quota"
 )
 
-// Reserve holds one unit for r, see quota.Store. Nothing is written to disk. Errors are
+// Reserve holds r, see quota.Store. Nothing is written to disk. Errors are
 // quota.ErrSettled, ErrClosed, and those of ctx and of the disk; the request then holds
 // nothing more than before.
 func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, error) {
@@ -34,33 +34,51 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, 
 	if h != nil && now.Before(h.leaseEnd) {
 		d.Admitted = true
 		d.Reservation.Windows = h.windows
-		if r.InObserveMode(p) {
-			d.WouldBlock = d.Snapshot.WouldBlock(r.Endpoint, false)
-		}
+		d.ReportWouldBlock(false, false)
 		return d, nil
 	}
-	wait, observed := sh.attempts.TakeToken(r.User, p.AttemptLimit(), now), r.InObserveMode(p)
+	var wait time.Duration
+	if !r.Waited {
+		wait = sh.attempts.TakeToken(r.User, p.AttemptLimit(), now)
+	}
+	observed, crowded := r.InObserveMode(p), sh.isCrowded(r.User, p.ConcurrencyLimit())
 	if !observed {
 		d.AttemptWait = wait
+		if wait > 0 || !d.Snapshot.Admits(r.Endpoint, r.HeldUnits()) {
+			return d, nil
+		}
+		if d.NoPlace = crowded; crowded {
+			return d, nil
+		}
 	}
-	if observed || wait == 0 && d.Snapshot.Admits(r.Endpoint) {
-		d.Admitted = true
-		sh.addHold(&hold{
-			user: r.User, id: r.ID, endpoint: r.Endpoint,
-			windows: d.Reservation.Windows, leaseEnd: now.Add(r.Lease),
-		})
-		for i, l := range p.Limits() {
-			if l.AppliesTo(r.Endpoint) {
-				d.Snapshot.Limits[i].Held++
-			}
+	d.Admitted = true
+	sh.addHold(&hold{
+		user: r.User, id: r.ID, endpoint: r.Endpoint, units: r.HeldUnits(),
+		windows: d.Reservation.Windows, leaseEnd: now.Add(r.Lease),
+	})
+	if p.ConcurrencyLimit().Requests > 0 {
+		sh.addPlace(r.User, r.ID)
+	}
+	for i, l := range p.Limits() {
+		if l.AppliesTo(r.Endpoint) {
+			d.Snapshot.Limits[i].Held += r.HeldIn(l.Quantity)
 		}
-		d.Snapshot.Total.Held++
-		if observed {
-			d.WouldBlock = d.Snapshot.WouldBlock(r.Endpoint, wait > 0)
-		}
+	}
+	d.Snapshot.Total.Held += r.HeldIn(p.HeadlineQuantity())
+	d.ReportWouldBlock(wait > 0, crowded)
+	s.watchers.Notify(r.User)
+	return d, nil
+}
+
+// Leave gives back the place of a request, see quota.Store.
+func (s *Store) Leave(r *quota.Reservation) {
+	sh := s.userShard(r.User)
+	sh.mu.Lock()
+	left := sh.removePlace(r.User, r.ID)
+	sh.mu.Unlock()
+	if left {
 		s.watchers.Notify(r.User)
 	}
-	return d, nil
 }
 
 // newReservation is a reservation for r under the plan p at now.

@@ -60,8 +60,15 @@ func (s *Store) usersFrom(from []byte, period quota.Period, at time.Time) (users
 			prefix := appendKey(nil, u.User, w.ID, "")
 			for k, v := cursor.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = cursor.Next() {
 				if endpoint := string(k[len(prefix):]); endpoint != "" {
-					u.Endpoints[endpoint] = decodeNumber(v)
-					u.Used += decodeNumber(v)
+					n := decodeAmounts(v)
+					u.Endpoints[endpoint] = n.requests
+					u.Used += n.requests
+					if n.extra != 0 {
+						if u.Extra == nil {
+							u.Extra = map[string]int64{}
+						}
+						u.Extra[endpoint] = n.extra
+					}
 				}
 			}
 			if u.Used > 0 {

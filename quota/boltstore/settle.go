@@ -44,7 +44,7 @@ func (s *Store) startCommit(r *quota.Reservation) (*pendingCommit, error) {
 		sh.addHold(h)
 	}
 	if h.commit == nil {
-		h.endpoint, h.windows = r.Endpoint, r.Windows
+		h.endpoint, h.windows, h.units, h.charged = r.Endpoint, r.Windows, r.HeldUnits(), r.ChargedUnits()
 		if r.Plans.Claimed != nil {
 			h.claimedPlan = r.Plans.Claimed.Name()
 		}

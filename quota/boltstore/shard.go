@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"metergate/quota"
 	"metergate/quota/internal/bucket"
 )
 
@@ -22,6 +23,8 @@ type shard struct {
 	settledNow, settledBefore map[settledID]struct{}
 	rotateAt                  time.Time // when settledNow becomes settledBefore
 	attempts                  bucket.Set
+	// places has the IDs of the running requests of users whose plan bounds them, by user.
+	places map[string]map[string]struct{}
 }
 
 type settledID struct{ user, id string }
@@ -43,6 +46,31 @@ func (sh *shard) removeHold(user, id string) {
 	if len(sh.holds[user]) == 0 {
 		delete(sh.holds, user)
 	}
+}
+
+// isCrowded reports whether no place is left for a request of the user.
+func (sh *shard) isCrowded(user string, limit quota.ConcurrencyLimit) bool {
+	return limit.Requests > 0 && int64(len(sh.places[user])) >= limit.Requests
+}
+
+func (sh *shard) addPlace(user, id string) {
+	if sh.places == nil {
+		sh.places = make(map[string]map[string]struct{})
+	}
+	if sh.places[user] == nil {
+		sh.places[user] = make(map[string]struct{})
+	}
+	sh.places[user][id] = struct{}{}
+}
+
+// removePlace removes a place and reports whether there was one.
+func (sh *shard) removePlace(user, id string) bool {
+	_, ok := sh.places[user][id]
+	delete(sh.places[user], id)
+	if len(sh.places[user]) == 0 {
+		delete(sh.places, user)
+	}
+	return ok
 }
 
 // settle removes a hold, if it exists, and remembers that its ID is settled.

@@ -11,7 +11,7 @@ import (
 )
 
 var (
-	ten    = quotatest.NewPlan("ten", quota.Limit{Requests: 10, Period: quota.Month})
+	ten    = quotatest.NewPlan("ten", quota.Limit{Amount: 10, Period: quota.Month})
 	choice = quota.PlanChoice{Claimed: five, ByName: map[string]*quota.Plan{"ten": ten}}
 )
 

@@ -13,18 +13,26 @@ func (l *ledger) decide(d *quota.Decision, now time.Time) {
 	sh := l.lockShard(r.User)
 	defer sh.mu.Unlock()
 	before := sh.estimate(l.calendar, r.User, r.Plans, now)
-	wait := sh.attempts.TakeToken(r.User, before.Plan.AttemptLimit(), now)
-	observed := r.InObserveMode(before.Plan)
-	if !observed {
-		d.AttemptWait = wait
+	var wait time.Duration
+	if !r.Waited {
+		wait = sh.attempts.TakeToken(r.User, before.Plan.AttemptLimit(), now)
 	}
-	if observed || wait == 0 && before.Admits(r.Endpoint) {
+	limit := before.Plan.ConcurrencyLimit()
+	observed, crowded := r.InObserveMode(before.Plan), sh.isCrowded(r.User, limit)
+	switch {
+	case observed:
 		d.Admitted = true
-		sh.ensureLocal(r.User).running[r.ID] = runningRequest{*r, now.Add(r.Lease)}
+	case wait > 0:
+		d.AttemptWait = wait
+	case before.Admits(r.Endpoint, r.HeldUnits()):
+		d.Admitted, d.NoPlace = !crowded, crowded
+	}
+	if d.Admitted {
+		sh.addRunning(r, now, limit)
 	}
 	d.Snapshot = sh.estimate(l.calendar, r.User, r.Plans, now)
-	if observed {
-		d.WouldBlock = d.Snapshot.WouldBlock(r.Endpoint, wait > 0)
+	if d.Admitted {
+		d.ReportWouldBlock(wait > 0, crowded)
 	}
 }
 
@@ -49,19 +57,19 @@ func (sh *ledgerShard) estimate(calendar *quota.Calendar, user string, plans quo
 		n.Window = calendar.WindowAt(c.Period, now)
 		key := tallyKey{n.Window.ID, c.Endpoint}
 		if known != nil {
-			n.Used, _ = known.snapshot.UsedIn(key.windowID, key.endpoint)
-			n.Used += known.replayed[key]
+			n.Used, _ = known.snapshot.UsedIn(key.windowID, c)
+			n.Used += known.replayed[key].used(c.Quantity)
 			if i < len(p.Limits()) {
-				n.Granted, _ = known.snapshot.GrantedIn(key.windowID, key.endpoint)
+				n.Granted, _ = known.snapshot.GrantedIn(key.windowID, c)
 			}
 		}
 		if local == nil {
 			continue
 		}
-		n.Used += local.unsent[key]
+		n.Used += local.unsent[key].used(c.Quantity)
 		for _, r := range local.running {
 			if now.Before(r.leaseEnd) && r.CountsIn(c.Endpoint, key.windowID) {
-				n.Held++
+				n.Held += r.HeldIn(c.Quantity)
 			}
 		}
 	}

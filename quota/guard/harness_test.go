@@ -18,7 +18,7 @@ import (
 
 var (
 	ctx  = context.Background()
-	five = quotatest.NewPlan("five", quota.Limit{Requests: 5, Period: quota.Month})
+	five = quotatest.NewPlan("five", quota.Limit{Amount: 5, Period: quota.Month})
 )
 
 // A guardedRedis is a guarded store with a real Redis, and a fault proxy in between that can be

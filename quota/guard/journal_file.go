@@ -32,6 +32,7 @@ const format = "1"
 // entryValue is the value of an entry.
 type entryValue struct {
 	Endpoint string        `json:"endpoint"`
+	Units    *int64        `json:"units,omitempty"` // charged; absent: 1
 	Windows  []entryWindow `json:"windows"`
 }
 
@@ -84,6 +85,9 @@ func entryKey(user, id string) []byte {
 // encodeEntry returns the value of the entry for r.
 func encodeEntry(r *quota.Reservation) ([]byte, error) {
 	value := entryValue{Endpoint: r.Endpoint}
+	if units := r.ChargedUnits(); units != 1 {
+		value.Units = &units
+	}
 	for _, w := range r.Windows {
 		value.Windows = append(value.Windows, entryWindow{w.Period, w.ID, w.Start, w.End})
 	}
@@ -99,6 +103,16 @@ func decodeEntry(key, text []byte) (r quota.Reservation, ok bool) {
 		return r, false
 	}
 	r.User, r.ID, r.Endpoint = string(user), string(id), value.Endpoint
+	if value.Units != nil {
+		units := *value.Units
+		if units < 0 || units > quota.MaxCost {
+			return quota.Reservation{}, false
+		}
+		r.Units, r.Unused = units, 0
+		if units == 0 {
+			r.Unused = 1
+		}
+	}
 	for _, w := range value.Windows {
 		r.Windows = append(r.Windows, quota.Window{Period: w.Period, ID: w.ID, Start: w.Start, End: w.End})
 	}

@@ -96,7 +96,7 @@ func TestJournalIsReplayedByNextProcess(t *testing.T) {
 // A count of which no window is kept any more is dropped, and reported as dropped.
 func TestReplayDropsCountsNoLongerKept(t *testing.T) {
 	clock := quotatest.NewClock(time.Date(2026, time.November, 17, 12, 0, 32, 0, time.UTC))
-	perMinute := quotatest.NewPlan("minute", quota.Limit{Requests: 5, Period: quota.Minute})
+	perMinute := quotatest.NewPlan("minute", quota.Limit{Amount: 5, Period: quota.Minute})
 	r := newGuardedRedis(t, setup{allow: true, now: clock.Now})
 	r.use(1, "u", perMinute)
 	r.beginOutage()

@@ -33,6 +33,9 @@ type localUsage struct {
 	nUnsent int
 	// running has the requests in flight by ID, whether the store admitted them or not.
 	running map[string]runningRequest
+	// places has the IDs of the requests that have a place of the plan's ConcurrencyLimit. They
+	// stay until the response has ended, longer than in running.
+	places map[string]struct{}
 }
 
 type runningRequest struct {
@@ -66,7 +69,7 @@ func (sh *ledgerShard) ensureLocal(user string) *localUsage {
 
 // removeIdle removes a user's localUsage if there is nothing in it.
 func (sh *ledgerShard) removeIdle(user string) {
-	if u := sh.local[user]; u != nil && u.nUnsent == 0 && len(u.running) == 0 {
+	if u := sh.local[user]; u != nil && u.nUnsent == 0 && len(u.running)+len(u.places) == 0 {
 		delete(sh.local, user)
 	}
 }
@@ -84,7 +87,36 @@ func (l *ledger) recordAdmitted(d *quota.Decision) {
 	sh := l.lockShard(r.User)
 	defer sh.mu.Unlock()
 	sh.known.recordSnapshot(r.User, &d.Snapshot)
-	sh.ensureLocal(r.User).running[r.ID] = runningRequest{*r, d.Snapshot.At.Add(r.Lease)}
+	sh.addRunning(r, d.Snapshot.At, d.Snapshot.Plan.ConcurrencyLimit())
+}
+
+// addRunning adds a request that was admitted at now.
+func (sh *ledgerShard) addRunning(r *quota.Reservation, now time.Time, limit quota.ConcurrencyLimit) {
+	u := sh.ensureLocal(r.User)
+	u.running[r.ID] = runningRequest{*r, now.Add(r.Lease)}
+	if limit.Requests == 0 {
+		return
+	}
+	if u.places == nil {
+		u.places = map[string]struct{}{}
+	}
+	u.places[r.ID] = struct{}{}
+}
+
+// isCrowded reports whether a user's requests on this gateway alone have all places.
+func (sh *ledgerShard) isCrowded(user string, limit quota.ConcurrencyLimit) bool {
+	u := sh.local[user]
+	return limit.Requests > 0 && u != nil && int64(len(u.places)) >= limit.Requests
+}
+
+// leave records that the response to a request has ended.
+func (l *ledger) leave(r *quota.Reservation) {
+	sh := l.lockShard(r.User)
+	defer sh.mu.Unlock()
+	if u := sh.local[r.User]; u != nil {
+		delete(u.places, r.ID)
+		sh.removeIdle(r.User)
+	}
 }
 
 // endRunning records that a request is no longer in flight.

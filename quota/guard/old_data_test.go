@@ -33,7 +33,7 @@ func TestReleaseJournalIsReplayed(t *testing.T) {
 	}
 	defer local.Close()
 	p, err := quota.NewPlan(quota.PlanOptions{Name: "free", Endpoints: []string{"analyze", "report"}, WarnAt: 80,
-		Limits: []quota.Limit{{Requests: 100, Period: quota.Month}, {Requests: 50, Period: quota.Day}, {Requests: 20000, Period: quota.Year}}})
+		Limits: []quota.Limit{{Amount: 100, Period: quota.Month}, {Amount: 50, Period: quota.Day}, {Amount: 20000, Period: quota.Year}}})
 	if err != nil {
 		t.Fatal(err)
 	}

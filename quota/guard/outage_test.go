@@ -79,7 +79,7 @@ func TestObserveModeAdmitsInOutage(t *testing.T) {
 	for _, allow := range []bool{false, true} {
 		t.Run(fmt.Sprintf("allow %v", allow), func(t *testing.T) {
 			r := newGuardedRedis(t, setup{allow: allow})
-			limit := quota.Limit{Requests: 2, Period: quota.Month}
+			limit := quota.Limit{Amount: 2, Period: quota.Month}
 			enforcing := quotatest.NewPlan("p", limit)
 			observing := quotatest.NewObservingPlan("p", quota.AttemptLimit{Requests: 3, Per: 24 * time.Hour}, limit)
 			// pass makes a request that the limits with these names would refuse.
@@ -118,7 +118,7 @@ func TestObserveModeAdmitsInOutage(t *testing.T) {
 // leaves nothing to settle.
 func TestAttemptsAreBoundedInOutage(t *testing.T) {
 	r := newGuardedRedis(t, setup{allow: true})
-	p := quotatest.NewAttemptLimitedPlan("p", quota.AttemptLimit{Requests: 3, Per: 24 * time.Hour}, quota.Limit{Requests: 2, Period: quota.Month})
+	p := quotatest.NewAttemptLimitedPlan("p", quota.AttemptLimit{Requests: 3, Per: 24 * time.Hour}, quota.Limit{Amount: 2, Period: quota.Month})
 	throttled := func(user, state string) {
 		t.Helper()
 		d, err := r.Reserve(ctx, request(user, p))

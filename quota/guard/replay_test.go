@@ -52,7 +52,7 @@ func TestReplayedCommitsAreForgotten(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	plan := quotatest.NewPlan("p", quota.Limit{Requests: 5, Period: quota.Month})
+	plan := quotatest.NewPlan("p", quota.Limit{Amount: 5, Period: quota.Month})
 	d, err := s.Reserve(context.Background(), quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Plans: plan.OnlyChoice(), Lease: time.Minute})
 	if err != nil || !d.Admitted {
 		t.Fatal(d.Admitted, err)

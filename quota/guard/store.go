@@ -140,6 +140,7 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, 
 	if !d.Admitted {
 		// The store may have carried out the reserve, or may still do so.
 		s.releaseLater(unanswered)
+		s.backend.Leave(unanswered)
 	}
 	return d, err
 }
@@ -245,6 +246,13 @@ func (s *Store) releaseLater(r *quota.Reservation) {
 	if s.outbox.addRelease(r, s.backend.Now().Add(r.Lease)) {
 		s.outbox.signal()
 	}
+}
+
+// Leave passes the call on to the backend. It tells watchers here at once.
+func (s *Store) Leave(r *quota.Reservation) {
+	s.ledger.leave(r)
+	s.backend.Leave(r)
+	s.watchers.Notify(r.User)
 }
 
 // Forget passes the call on to the backend.

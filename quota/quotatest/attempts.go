@@ -12,7 +12,7 @@ import (
 )
 
 func testAttemptsAreBounded(t *testing.T, h *harness) {
-	p := NewAttemptLimitedPlan("p", threeAnHour, quota.Limit{Requests: 10, Period: quota.Month})
+	p := NewAttemptLimitedPlan("p", threeAnHour, quota.Limit{Amount: 10, Period: quota.Month})
 	h.use(1, "u", "analyze", p)
 	h.release(h.admit("u", "report", p))
 	held := h.admit("u", "analyze", p)
@@ -26,7 +26,7 @@ func testAttemptsAreBounded(t *testing.T, h *harness) {
 }
 
 func testLimitRefusesAttempt(t *testing.T, h *harness) {
-	p := NewAttemptLimitedPlan("p", threeAnHour, quota.Limit{Requests: 1, Period: quota.Month})
+	p := NewAttemptLimitedPlan("p", threeAnHour, quota.Limit{Amount: 1, Period: quota.Month})
 	h.use(1, "u", "analyze", p)
 	h.refuse("u", "analyze", p)
 	h.refuse("u", "analyze", p)
@@ -53,7 +53,7 @@ func testRepeatedAttempt(t *testing.T, h *harness) {
 }
 
 func testConcurrentAttempts(t *testing.T, h *harness) {
-	p := NewAttemptLimitedPlan("p", quota.AttemptLimit{Requests: 40, Per: 24 * time.Hour}, quota.Limit{Requests: 25, Period: quota.Month})
+	p := NewAttemptLimitedPlan("p", quota.AttemptLimit{Requests: 40, Per: 24 * time.Hour}, quota.Limit{Amount: 25, Period: quota.Month})
 	var admitted, refused, throttled atomic.Int64
 	var wait sync.WaitGroup
 	for range 200 {

@@ -17,9 +17,9 @@ const batchSize = 100
 // example configuration: two limits of all endpoints and one of a single endpoint.
 func Benchmark(b *testing.B, s quota.Store) {
 	bench := &storeBenchmark{store: s, plan: NewPlan("bench",
-		quota.Limit{Requests: quota.MaxRequests, Period: quota.Month},
-		quota.Limit{Requests: quota.MaxRequests, Period: quota.Minute},
-		quota.Limit{Requests: quota.MaxRequests, Period: quota.Month, Endpoint: "analyze"})}
+		quota.Limit{Amount: quota.MaxAmount, Period: quota.Month},
+		quota.Limit{Amount: quota.MaxAmount, Period: quota.Minute},
+		quota.Limit{Amount: quota.MaxAmount, Period: quota.Month, Endpoint: "analyze"})}
 	for i := range 10 {
 		bench.users = append(bench.users, fmt.Sprint("bench-", i))
 	}
@@ -92,7 +92,7 @@ func (s *storeBenchmark) measureSettle(b *testing.B, settle func(context.Context
 
 func (s *storeBenchmark) measureRefused(b *testing.B) {
 	b.ReportAllocs()
-	none := NewPlan("none", quota.Limit{Requests: 0, Period: quota.Month})
+	none := NewPlan("none", quota.Limit{Amount: 0, Period: quota.Month})
 	for b.Loop() {
 		d, err := s.store.Reserve(context.Background(), request("refused", "analyze", none))
 		if err != nil || d.Admitted {

@@ -153,7 +153,7 @@ func testInvalidChanges(t *testing.T, h *harness) {
 		{Action: "other"},
 		{Action: quota.ActionGrant},
 		{Action: quota.ActionGrant, Requests: -1},
-		{Action: quota.ActionGrant, Requests: quota.MaxRequests + 1},
+		{Action: quota.ActionGrant, Requests: quota.MaxAmount + 1},
 		{Action: quota.ActionGrant, Requests: 1, Period: 9},
 		{Action: quota.ActionGrant, Requests: 1, Endpoint: "report"},
 		{Action: quota.ActionGrant, Requests: 1, Endpoint: "a/b", Period: quota.Day},
@@ -178,7 +178,7 @@ func testInvalidChanges(t *testing.T, h *harness) {
 		{Action: quota.ActionSetCounts, Period: quota.Day, Counts: map[string]int64{"": 1}},
 		{Action: quota.ActionSetCounts, Period: quota.Day, Counts: map[string]int64{"a b": 1}},
 		{Action: quota.ActionSetCounts, Period: quota.Day, Counts: map[string]int64{"report": -1}},
-		{Action: quota.ActionSetCounts, Period: quota.Day, Counts: map[string]int64{"report": quota.MaxRequests + 1}},
+		{Action: quota.ActionSetCounts, Period: quota.Day, Counts: map[string]int64{"report": quota.MaxAmount + 1}},
 		{Action: quota.ActionSetCounts, Period: quota.Day, Counts: many},
 	} {
 		h.rejectChange("u", hundredAMonth, c, quota.ErrInvalidChange)

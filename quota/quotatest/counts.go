@@ -26,7 +26,7 @@ func testReset(t *testing.T, h *harness) {
 	h.wantSnapshot(h.applyChange("u", p, quota.Change{Action: quota.ActionReset}), "0+1 0+1 0+1 0+1/4 0+1 0+1 0+1 [0 0 0]")
 	h.wantSnapshot(h.applyChange("u", p, quota.Change{Action: quota.ActionReset}), "0+1 0+1 0+1 0+1/4 0+1 0+1 0+1 [0 0 0]")
 	h.wantSnapshot(h.commit(held), "1+0 1+0 1+0 1+0/4 1+0 1+0 1+0 [0 0 1]")
-	daily := NewPlan("daily", quota.Limit{Requests: 5, Period: quota.Day})
+	daily := NewPlan("daily", quota.Limit{Amount: 5, Period: quota.Day})
 	if s, err := h.store.ReadAt(context.Background(), "u", daily.OnlyChoice(), yesterday); err != nil {
 		t.Error(err)
 	} else {
@@ -37,7 +37,7 @@ func testReset(t *testing.T, h *harness) {
 
 // Only requests that are committed after the reset are counted. Holds stay.
 func testResetAmongRequests(t *testing.T, h *harness) {
-	p := NewPlan("p", quota.Limit{Requests: 1000, Period: quota.Month})
+	p := NewPlan("p", quota.Limit{Amount: 1000, Period: quota.Month})
 	for range 3 {
 		h.admit("u", "analyze", p)
 	}
@@ -87,7 +87,7 @@ func testResetAmongRequests(t *testing.T, h *harness) {
 }
 
 func testSetCounts(t *testing.T, h *harness) {
-	p := NewPlan("p", quota.Limit{Requests: 50, Period: quota.Month}, quota.Limit{Requests: 50, Period: quota.Day}, quota.Limit{Requests: 9, Period: quota.Month, Endpoint: "report"})
+	p := NewPlan("p", quota.Limit{Amount: 50, Period: quota.Month}, quota.Limit{Amount: 50, Period: quota.Day}, quota.Limit{Amount: 9, Period: quota.Month, Endpoint: "report"})
 	h.use(3, "u", "analyze", p)
 	h.use(1, "u", "image-analysis", p)
 	h.admit("u", "report", p)
@@ -104,11 +104,11 @@ func testSetCounts(t *testing.T, h *harness) {
 	set.Counts = map[string]int64{"analyze": 0, "report": 0, "image-analysis": 0}
 	h.wantSnapshot(h.applyChange("u", p, set), "0+1 0+1 5+1 0+1 [0 0 0]")
 	// A window of a period that no request has counted in, for a user who was never seen.
-	set = quota.Change{Action: quota.ActionSetCounts, Period: quota.Year, Counts: map[string]int64{"analyze": quota.MaxRequests}}
-	yearly := NewPlan("yearly", quota.Limit{Requests: quota.MaxRequests, Period: quota.Year})
+	set = quota.Change{Action: quota.ActionSetCounts, Period: quota.Year, Counts: map[string]int64{"analyze": quota.MaxAmount}}
+	yearly := NewPlan("yearly", quota.Limit{Amount: quota.MaxAmount, Period: quota.Year})
 	h.applyChange("v", yearly, set)
 	h.refuse("v", "analyze", yearly)
 	set.Counts = map[string]int64{"report": 1}
 	h.rejectChange("v", yearly, set, quota.ErrTooLarge)
-	h.wantState("v", yearly, fmt.Sprintf("%[1]d+0 %[1]d+0 [%[1]d 0 0]", int64(quota.MaxRequests)))
+	h.wantState("v", yearly, fmt.Sprintf("%[1]d+0 %[1]d+0 [%[1]d 0 0]", int64(quota.MaxAmount)))
 }

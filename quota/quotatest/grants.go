@@ -34,8 +34,8 @@ func testGrant(t *testing.T, h *harness) {
 }
 
 func testGrantRaisesOneLimit(t *testing.T, h *harness) {
-	p := NewPlan("p", quota.Limit{Requests: 3, Period: quota.Month}, quota.Limit{Requests: 1, Period: quota.Day},
-		quota.Limit{Requests: 1, Period: quota.Month, Endpoint: "report"})
+	p := NewPlan("p", quota.Limit{Amount: 3, Period: quota.Month}, quota.Limit{Amount: 1, Period: quota.Day},
+		quota.Limit{Amount: 1, Period: quota.Month, Endpoint: "report"})
 	h.use(1, "u", "report", p)
 	h.refuse("u", "report", p)
 	h.applyChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5, Period: quota.Day})
@@ -47,7 +47,7 @@ func testGrantRaisesOneLimit(t *testing.T, h *harness) {
 	h.use(1, "u", "analyze", p)
 	h.refuse("u", "analyze", p) // because of the month, which was not raised
 	// The grant belongs to the limit, whatever the plan.
-	q := NewPlan("q", quota.Limit{Requests: 3, Period: quota.Week}, quota.Limit{Requests: 2, Period: quota.Month, Endpoint: "report"})
+	q := NewPlan("q", quota.Limit{Amount: 3, Period: quota.Week}, quota.Limit{Amount: 2, Period: quota.Month, Endpoint: "report"})
 	h.wantState("u", q, "0+0 0+0 2+0/1 [0 0 0]")
 	h.wantState("v", p, "0+0 0+0 0+0 0+0 [0 0 0]")
 	h.clock.Advance(24 * time.Hour)
@@ -55,16 +55,16 @@ func testGrantRaisesOneLimit(t *testing.T, h *harness) {
 }
 
 func testGrantWithoutLimit(t *testing.T, h *harness) {
-	p := NewPlan("p", quota.Limit{Requests: 3, Period: quota.Month, Endpoint: "report"})
+	p := NewPlan("p", quota.Limit{Amount: 3, Period: quota.Month, Endpoint: "report"})
 	h.rejectChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5}, quota.ErrNoSuchLimit)
 	h.rejectChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5, Period: quota.Month}, quota.ErrNoSuchLimit)
 	h.rejectChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5, Period: quota.Day, Endpoint: "report"}, quota.ErrNoSuchLimit)
 	h.rejectChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 5, Period: quota.Month, Endpoint: "analyze"}, quota.ErrNoSuchLimit)
-	most := quota.Change{Action: quota.ActionGrant, Requests: quota.MaxRequests, Period: quota.Month, Endpoint: "report"}
+	most := quota.Change{Action: quota.ActionGrant, Requests: quota.MaxAmount, Period: quota.Month, Endpoint: "report"}
 	h.applyChange("u", p, most)
 	most.Requests = 1
 	h.rejectChange("u", p, most, quota.ErrTooLarge)
-	h.wantState("u", p, fmt.Sprintf("0+0 0+0/%d [0 0 0]", int64(quota.MaxRequests)))
+	h.wantState("u", p, fmt.Sprintf("0+0 0+0/%d [0 0 0]", int64(quota.MaxAmount)))
 	if n := len(h.auditLog("u")); n != 1 {
 		t.Errorf("%d entries in the audit log after one change, want 1", n)
 	}

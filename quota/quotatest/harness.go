@@ -189,7 +189,7 @@ func (h *harness) passObserved(r quota.Request, wouldBlock ...string) quota.Rese
 
 // numbers shows a snapshot as "used+held" of the total and of each limit, the latter followed
 // by "/granted" if anything was granted. The counts of analyze, image-analysis and report come
-// last, in brackets.
+// last, in brackets; then what they cost, if that is reported.
 func numbers(s quota.Snapshot) string {
 	text := fmt.Sprintf("%d+%d", s.Total.Used, s.Total.Held)
 	for _, c := range s.Limits {
@@ -198,5 +198,9 @@ func numbers(s quota.Snapshot) string {
 			text += fmt.Sprintf("/%d", c.Granted)
 		}
 	}
-	return text + fmt.Sprint(" ", s.Endpoints)
+	text += fmt.Sprint(" ", s.Endpoints)
+	if s.EndpointUnits != nil {
+		text += fmt.Sprint(" units ", s.EndpointUnits)
+	}
+	return text
 }

@@ -8,8 +8,8 @@ import (
 )
 
 func testEndpointLimit(t *testing.T, h *harness) {
-	p := NewPlan("p", quota.Limit{Requests: 4, Period: quota.Month},
-		quota.Limit{Requests: 2, Period: quota.Month, Endpoint: "image-analysis"})
+	p := NewPlan("p", quota.Limit{Amount: 4, Period: quota.Month},
+		quota.Limit{Amount: 2, Period: quota.Month, Endpoint: "image-analysis"})
 	h.use(1, "u", "image-analysis", p)
 	held := h.admit("u", "image-analysis", p)
 	h.wantSnapshot(h.refuse("u", "image-analysis", p), "1+1 1+1 1+1 [0 1 0]")
@@ -22,9 +22,9 @@ func testEndpointLimit(t *testing.T, h *harness) {
 
 func testPlanChange(t *testing.T, h *harness) {
 	h.use(3, "u", "analyze", hundredAMonth)
-	lower := NewPlan("lower", quota.Limit{Requests: 2, Period: quota.Month})
+	lower := NewPlan("lower", quota.Limit{Amount: 2, Period: quota.Month})
 	h.wantSnapshot(h.refuse("u", "analyze", lower), "3+0 3+0 [3 0 0]")
-	daily := NewPlan("daily", quota.Limit{Requests: 1, Period: quota.Day}, quota.Limit{Requests: 5, Period: quota.Month})
+	daily := NewPlan("daily", quota.Limit{Amount: 1, Period: quota.Day}, quota.Limit{Amount: 5, Period: quota.Month})
 	h.wantState("u", daily, "0+0 0+0 3+0 [0 0 0]")
 	h.use(1, "u", "report", daily)
 	h.refuse("u", "report", daily)
@@ -35,7 +35,7 @@ func testPlanChange(t *testing.T, h *harness) {
 // present limit decides.
 func testLimitChange(t *testing.T, h *harness) {
 	limit := func(n int64) *quota.Plan {
-		return NewPlan("p", quota.Limit{Requests: n, Period: quota.Month}, quota.Limit{Requests: n, Period: quota.Day})
+		return NewPlan("p", quota.Limit{Amount: n, Period: quota.Month}, quota.Limit{Amount: n, Period: quota.Day})
 	}
 	h.use(3, "u", "analyze", limit(3))
 	h.refuse("u", "analyze", limit(3))
@@ -53,7 +53,7 @@ func testLimitChange(t *testing.T, h *harness) {
 		t.Errorf("4 used of 2: remaining %d, %d percent, %s, allowed %v", *u.Remaining, *u.Percent, u.Status, u.Allowed)
 	}
 	// A period that no plan had before starts at 0; the others continue.
-	weekly := NewPlan("q", quota.Limit{Requests: 1, Period: quota.Week}, quota.Limit{Requests: 9, Period: quota.Month})
+	weekly := NewPlan("q", quota.Limit{Amount: 1, Period: quota.Week}, quota.Limit{Amount: 9, Period: quota.Month})
 	h.use(1, "u", "analyze", weekly)
 	h.wantSnapshot(h.refuse("u", "analyze", weekly), "1+0 1+0 5+0 [1 0 0]")
 	h.use(1, "u", "report", NewPlan("none"))
@@ -69,13 +69,13 @@ func testPlanWithoutLimits(t *testing.T, h *harness) {
 }
 
 func testLimitOfZero(t *testing.T, h *harness) {
-	p := NewPlan("p", quota.Limit{Requests: 5, Period: quota.Month}, quota.Limit{Period: quota.Month, Endpoint: "report"})
+	p := NewPlan("p", quota.Limit{Amount: 5, Period: quota.Month}, quota.Limit{Period: quota.Month, Endpoint: "report"})
 	h.refuse("u", "report", p)
 	h.use(1, "u", "analyze", p)
 }
 
 func testUsersAreSeparate(t *testing.T, h *harness) {
-	one := NewPlan("one", quota.Limit{Requests: 1, Period: quota.Month})
+	one := NewPlan("one", quota.Limit{Amount: 1, Period: quota.Month})
 	for _, user := range []string{"u", "U", "u ", "{u}", "u/analyze", "used/2026-11", "user", "*", "日本", "a:b", "\"", "u-17@example.com"} {
 		h.wantState(user, one, "0+0 0+0 [0 0 0]")
 		h.use(1, user, "analyze", one)

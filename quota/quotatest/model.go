@@ -12,8 +12,10 @@ import (
 // A model is what the rules say of one user: it is a store without concurrency, durability or
 // economy.
 type model struct {
-	used         map[string]map[string]int64      // by window ID and endpoint
-	granted      map[string]map[string]int64      // likewise; an empty endpoint: all
+	used         map[string]map[string]int64      // requests, by window ID and endpoint
+	units        map[string]map[string]int64      // what they cost, likewise
+	granted      map[string]map[string]int64      // requests, likewise; an empty endpoint: all
+	grantedUnits map[string]map[string]int64      // likewise
 	holds        map[string]*modelHold            // by reservation ID
 	bucketFullAt map[quota.AttemptLimit]time.Time // when the bucket of a limit is full
 	override     quota.Override
@@ -23,7 +25,9 @@ type model struct {
 func newModel() *model {
 	return &model{
 		used:         map[string]map[string]int64{},
+		units:        map[string]map[string]int64{},
 		granted:      map[string]map[string]int64{},
+		grantedUnits: map[string]map[string]int64{},
 		holds:        map[string]*modelHold{},
 		bucketFullAt: map[quota.AttemptLimit]time.Time{},
 	}
@@ -35,18 +39,25 @@ type modelHold struct {
 	settled     time.Time // zero: not yet
 }
 
-// limitsReached names what refuses a request to endpoint: s is the state before it, and wait is
-// the time until there is an attempt.
-func limitsReached(s quota.Snapshot, endpoint string, wait time.Duration) (names []string) {
+// limitsReached names what refuses a request to endpoint that may cost so many units, and the soft
+// limits that it exceeds: s is the state before it, and wait is the time until there is an attempt.
+func limitsReached(s quota.Snapshot, endpoint string, units int64, wait time.Duration) (hard, all []string) {
 	for i, l := range s.Plan.Limits() {
-		if c := s.Limits[i]; l.AppliesTo(endpoint) && c.Used+c.Held >= l.Requests+c.Granted {
-			names = append(names, l.Name())
+		more := int64(1)
+		if l.Quantity == quota.Units {
+			more = units
+		}
+		if c := s.Limits[i]; l.AppliesTo(endpoint) && c.Used+c.Held+more > l.Amount+c.Granted {
+			all = append(all, l.Name())
+			if !l.Soft {
+				hard = append(hard, l.Name())
+			}
 		}
 	}
 	if wait > 0 {
-		names = append(names, "attempts")
+		hard, all = append(hard, "attempts"), append(all, "attempts")
 	}
-	return names
+	return hard, all
 }
 
 // isLive reports whether the unit is held at now.
@@ -66,10 +77,14 @@ func (m *model) snapshot(choice quota.PlanChoice, cal *quota.Calendar, now time.
 	var counts []quota.Count
 	for i, c := range p.Counters() {
 		count := quota.Count{Window: cal.WindowAt(c.Period, now)}
-		if i < len(p.Limits()) {
-			count.Granted = m.granted[count.Window.ID][c.Endpoint]
+		used, granted := m.used, m.granted
+		if c.Quantity == quota.Units {
+			used, granted = m.units, m.grantedUnits
 		}
-		for endpoint, n := range m.used[count.Window.ID] {
+		if i < len(p.Limits()) {
+			count.Granted = granted[count.Window.ID][c.Endpoint]
+		}
+		for endpoint, n := range used[count.Window.ID] {
 			if c.Endpoint == "" || c.Endpoint == endpoint {
 				count.Used += n
 			}
@@ -78,6 +93,9 @@ func (m *model) snapshot(choice quota.PlanChoice, cal *quota.Calendar, now time.
 			for _, w := range h.reservation.Windows {
 				if w.ID == count.Window.ID && h.isLive(now) && (c.Endpoint == "" || c.Endpoint == h.reservation.Endpoint) {
 					count.Held++
+					if c.Quantity == quota.Units {
+						count.Held += max(1, h.reservation.Units) - 1
+					}
 				}
 			}
 		}
@@ -105,7 +123,7 @@ func (m *model) applyChange(c quota.Change, choice quota.PlanChoice, cal *quota.
 		if c.ID == "" || e.ID != c.ID || !now.Before(e.At.Add(quota.ChangeIDLife)) {
 			continue
 		}
-		if e.Action == c.Action && e.Requests == c.Requests && e.Endpoint == c.Endpoint && e.Period == c.Period &&
+		if e.Action == c.Action && e.Requests == c.Requests && e.Units == c.Units && maps.Equal(e.CountUnits, c.CountUnits) && e.Endpoint == c.Endpoint && e.Period == c.Period &&
 			e.Plan == c.Plan && e.Until.Equal(c.Until) && maps.Equal(e.Counts, c.Counts) {
 			return nil
 		}
@@ -121,17 +139,26 @@ func (m *model) applyChange(c quota.Change, choice quota.PlanChoice, cal *quota.
 	switch c.Action {
 	case quota.ActionGrant:
 		p := m.snapshot(choice, cal, now).Plan
-		i := slices.IndexFunc(p.Limits(), func(l quota.Limit) bool {
-			return l.Endpoint == c.Endpoint && (l.Period == c.Period || c.Period == 0)
-		})
+		granted, quantity := m.granted, quota.Requests
+		if c.Units > 0 {
+			granted, quantity = m.grantedUnits, quota.Units
+		}
+		i := -1
+		for j, l := range slices.Backward(p.Limits()) { // of several, the first, and a hard one before a soft one
+			fits := l.Endpoint == c.Endpoint && l.Quantity == quantity && (l.Period == c.Period || c.Period == 0)
+			if fits && (i < 0 || !l.Soft || p.Limits()[i].Soft) {
+				i = j
+			}
+		}
 		if i < 0 {
 			return quota.ErrNoSuchLimit
 		}
 		l := p.Limits()[i]
-		numbersIn(m.granted, l.Period)[l.Endpoint] += c.Requests
+		numbersIn(granted, l.Period)[l.Endpoint] += c.Requests + c.Units
 	case quota.ActionReset:
 		for _, period := range quota.Periods() {
 			clear(numbersIn(m.used, period))
+			clear(numbersIn(m.units, period))
 		}
 	case quota.ActionSetPlan:
 		m.override = quota.Override{Plan: c.Plan, Until: c.Until}
@@ -139,6 +166,8 @@ func (m *model) applyChange(c quota.Change, choice quota.PlanChoice, cal *quota.
 		m.override = quota.Override{}
 	case quota.ActionSetCounts:
 		maps.Copy(numbersIn(m.used, c.Period), c.Counts)
+		maps.Copy(numbersIn(m.units, c.Period), c.Counts)
+		maps.Copy(numbersIn(m.units, c.Period), c.CountUnits)
 	}
 	m.changes = append(m.changes, quota.AuditEntry{At: now, Change: c})
 	return nil
@@ -154,13 +183,17 @@ func (m *model) commit(r quota.Reservation, now time.Time) {
 			m.used[w.ID] = map[string]int64{}
 		}
 		m.used[w.ID][r.Endpoint]++
+		if m.units[w.ID] == nil {
+			m.units[w.ID] = map[string]int64{}
+		}
+		m.units[w.ID][r.Endpoint] += max(1, r.Units) - r.Unused
 	}
 }
 
 // auditText shows an audit log.
 func auditText(entries []quota.AuditEntry) (text string) {
 	for _, e := range entries {
-		text += fmt.Sprint(" ", e.Action, e.Requests, e.Endpoint, e.Plan, e.Counts)
+		text += fmt.Sprint(" ", e.Action, e.Requests, e.Units, e.Endpoint, e.Plan, e.Counts, e.CountUnits)
 	}
 	return text
 }

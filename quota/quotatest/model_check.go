@@ -51,16 +51,20 @@ func testModel(t *testing.T, open Open) {
 // modelPlans are the plans of the model's users.
 func modelPlans() []*quota.Plan {
 	return []*quota.Plan{
-		NewAttemptLimitedPlan("small", quota.AttemptLimit{Requests: 3, Per: 3 * 105 * time.Second}, quota.Limit{Requests: 4, Period: quota.Month},
-			quota.Limit{Requests: 2, Period: quota.Minute}, quota.Limit{Requests: 2, Period: quota.Day, Endpoint: "report"}),
+		NewAttemptLimitedPlan("small", quota.AttemptLimit{Requests: 3, Per: 3 * 105 * time.Second}, quota.Limit{Amount: 4, Period: quota.Month},
+			quota.Limit{Amount: 2, Period: quota.Minute}, quota.Limit{Amount: 2, Period: quota.Day, Endpoint: "report"}),
 		// Other numbers for the same counters: limits that are changed while in use.
-		NewAttemptLimitedPlan("lowered", quota.AttemptLimit{Requests: 2, Per: 70 * time.Second}, quota.Limit{Requests: 2, Period: quota.Month}),
-		NewPlan("raised", quota.Limit{Requests: 6, Period: quota.Month},
-			quota.Limit{Requests: 3, Period: quota.Minute}, quota.Limit{Requests: 1, Period: quota.Day, Endpoint: "report"}),
-		NewPlan("other", quota.Limit{Requests: 3, Period: quota.Week}, quota.Limit{Requests: 3, Period: quota.Hour, Endpoint: "analyze"}),
+		NewAttemptLimitedPlan("lowered", quota.AttemptLimit{Requests: 2, Per: 70 * time.Second}, quota.Limit{Amount: 2, Period: quota.Month}),
+		NewPlan("raised", quota.Limit{Amount: 6, Period: quota.Month},
+			quota.Limit{Amount: 3, Period: quota.Minute}, quota.Limit{Amount: 1, Period: quota.Day, Endpoint: "report"}),
+		NewPlan("other", quota.Limit{Amount: 3, Period: quota.Week}, quota.Limit{Amount: 3, Period: quota.Hour, Endpoint: "analyze"}),
 		NewAttemptLimitedPlan("unlimited", quota.AttemptLimit{Requests: 1, Per: 15 * time.Minute}),
-		NewObservingPlan("observing", quota.AttemptLimit{Requests: 2, Per: 70 * time.Second}, quota.Limit{Requests: 2, Period: quota.Month},
-			quota.Limit{Requests: 1, Period: quota.Minute}, quota.Limit{Requests: 1, Period: quota.Day, Endpoint: "report"}),
+		NewObservingPlan("observing", quota.AttemptLimit{Requests: 2, Per: 70 * time.Second}, quota.Limit{Amount: 2, Period: quota.Month},
+			quota.Limit{Amount: 1, Period: quota.Minute}, quota.Limit{Amount: 1, Period: quota.Day, Endpoint: "report"}),
+		NewWeightedPlan("weighted", quota.Limit{Amount: 9, Period: quota.Month, Quantity: quota.Units}, quota.Limit{Amount: 6, Period: quota.Month},
+			quota.Limit{Amount: 4, Period: quota.Day, Endpoint: "analyze", Quantity: quota.Units}),
+		NewWeightedPlan("soft", quota.Limit{Amount: 2, Period: quota.Month, Quantity: quota.Units, Soft: true}, quota.Limit{Amount: 1, Period: quota.Month, Soft: true},
+			quota.Limit{Amount: 5, Period: quota.Week}),
 	}
 }
 
@@ -133,19 +137,20 @@ func (c *modelCheck) reserve(t *rapid.T) {
 	c.n++
 	r := quota.Request{ID: fmt.Sprintf("%04d-%s", c.n, c.run), User: user, Plans: choice, Lease: 65 * time.Second,
 		Endpoint: rapid.SampledFrom(endpoints).Draw(t, "endpoint"),
+		Units:    rapid.SampledFrom([]int64{0, 0, 1, 2, 3}).Draw(t, "units"),
 		Observe:  rapid.IntRange(0, 3).Draw(t, "observe") == 0}
 	before := c.models[user].snapshot(choice, c.calendar, c.clock.Now())
 	p := before.Plan
 	wait := c.takeToken(t, user, p)
 	observed := r.Observe || p.Name() == "observing"
-	wouldBlock := limitsReached(before, r.Endpoint, wait)
-	want := observed || len(wouldBlock) == 0
+	hard, wouldBlock := limitsReached(before, r.Endpoint, r.HeldUnits(), wait)
+	want := observed || len(hard) == 0
 
 	d, err := c.store.Reserve(context.Background(), r)
 	if want && d.Admitted && !observed {
 		for i, l := range p.Limits() {
-			if n := d.Snapshot.Limits[i]; l.AppliesTo(r.Endpoint) && n.Used+n.Held > l.Requests+n.Granted {
-				t.Fatalf("limit %s is at %d+%d of %d+%d", l.Name(), n.Used, n.Held, l.Requests, n.Granted)
+			if n := d.Snapshot.Limits[i]; !l.Soft && l.AppliesTo(r.Endpoint) && n.Used+n.Held > l.Amount+n.Granted {
+				t.Fatalf("limit %s is at %d+%d of %d+%d", l.Name(), n.Used, n.Held, l.Amount, n.Granted)
 			}
 		}
 	}
@@ -154,7 +159,9 @@ func (c *modelCheck) reserve(t *rapid.T) {
 	}
 	if !observed {
 		c.wantAttemptWait(t, d, wait)
-		wouldBlock = nil
+		if !want {
+			wouldBlock = nil
+		}
 	} else if d.AttemptWait != 0 {
 		t.Fatalf("in observe mode the request has to wait %v", d.AttemptWait)
 	}
@@ -162,6 +169,7 @@ func (c *modelCheck) reserve(t *rapid.T) {
 		t.Fatalf("would be blocked by %q, the rules say %q", d.WouldBlock, wouldBlock)
 	}
 	if want {
+		d.Reservation.Unused = rapid.Int64Range(0, r.HeldUnits()).Draw(t, "unused")
 		c.models[user].holds[r.ID] = &modelHold{reservation: d.Reservation, expires: c.clock.Now().Add(r.Lease)}
 	}
 	c.wantSnapshot(t, user, choice, d.Snapshot)
@@ -230,12 +238,14 @@ func (c *modelCheck) drawChange(t *rapid.T) quota.Change {
 		quota.ActionClearPlan, quota.ActionSetCounts}).Draw(t, "action")
 	switch change.Action {
 	case quota.ActionGrant:
-		change.Requests = rapid.Int64Range(1, 3).Draw(t, "requests")
+		if change.Requests = rapid.Int64Range(1, 3).Draw(t, "requests"); rapid.Bool().Draw(t, "of units") {
+			change.Requests, change.Units = 0, change.Requests
+		}
 		if change.Period = quota.Period(rapid.IntRange(0, int(quota.Year)).Draw(t, "period")); change.Period != 0 {
 			change.Endpoint = rapid.SampledFrom([]string{"", "analyze", "report"}).Draw(t, "endpoint")
 		}
 	case quota.ActionSetPlan:
-		change.Plan = rapid.SampledFrom([]string{"small", "raised", "other", "unlimited", "observing", "gone"}).Draw(t, "override")
+		change.Plan = rapid.SampledFrom([]string{"small", "raised", "other", "unlimited", "observing", "weighted", "soft", "gone"}).Draw(t, "override")
 		if life := rapid.SampledFrom([]time.Duration{0, 65 * time.Second, 24*time.Hour + 5*time.Second}).Draw(t, "life"); life != 0 {
 			change.Until = c.clock.Now().Add(life)
 		}
@@ -244,6 +254,12 @@ func (c *modelCheck) drawChange(t *rapid.T) quota.Change {
 		change.Counts = map[string]int64{}
 		for _, endpoint := range endpoints[:rapid.IntRange(1, len(endpoints)).Draw(t, "endpoints")] {
 			change.Counts[endpoint] = rapid.Int64Range(0, 4).Draw(t, "count")
+			if change.Counts[endpoint] > 0 && rapid.Bool().Draw(t, "with units") {
+				if change.CountUnits == nil {
+					change.CountUnits = map[string]int64{}
+				}
+				change.CountUnits[endpoint] = rapid.Int64Range(0, 6).Draw(t, "units")
+			}
 		}
 	}
 	return change

@@ -13,7 +13,7 @@ import (
 
 // A plan in observe mode counts in every limit as usual, and refuses nothing.
 func testObservingPlan(t *testing.T, h *harness) {
-	limits := []quota.Limit{{Requests: 4, Period: quota.Month}, {Requests: 2, Period: quota.Minute}, {Period: quota.Day, Endpoint: "report"}}
+	limits := []quota.Limit{{Amount: 4, Period: quota.Month}, {Amount: 2, Period: quota.Minute}, {Period: quota.Day, Endpoint: "report"}}
 	p, enforcing := NewObservingPlan("p", quota.AttemptLimit{}, limits...), NewPlan("p", limits...)
 	use := func(endpoint string, wouldBlock ...string) {
 		t.Helper()
@@ -44,7 +44,7 @@ func testObservingPlan(t *testing.T, h *harness) {
 
 // One request is in observe mode, the next one under the same plan is not.
 func testObservedRequest(t *testing.T, h *harness) {
-	p := NewAttemptLimitedPlan("p", threeAnHour, quota.Limit{Requests: 2, Period: quota.Month})
+	p := NewAttemptLimitedPlan("p", threeAnHour, quota.Limit{Amount: 2, Period: quota.Month})
 	h.commit(h.passObserved(observedRequest("u", "report", p)))
 	h.use(1, "u", "analyze", p)
 	h.refuse("u", "analyze", p)
@@ -57,7 +57,7 @@ func testObservedRequest(t *testing.T, h *harness) {
 }
 
 func testGrantInObserveMode(t *testing.T, h *harness) {
-	p := NewObservingPlan("p", quota.AttemptLimit{}, quota.Limit{Requests: 1, Period: quota.Month})
+	p := NewObservingPlan("p", quota.AttemptLimit{}, quota.Limit{Amount: 1, Period: quota.Month})
 	h.passObserved(request("u", "analyze", p))
 	h.passObserved(request("u", "analyze", p), "month")
 	if _, err := h.store.ApplyChange(context.Background(), "u", p.OnlyChoice(), quota.Change{Action: quota.ActionGrant, Requests: 2}); err != nil {
@@ -87,7 +87,7 @@ func testAttemptsInObserveMode(t *testing.T, h *harness) {
 // Of 150 requests at once under a limit of 100, all pass and 50 are reported. Then the limit is
 // enforced.
 func testConcurrentReservesInObserveMode(t *testing.T, h *harness) {
-	p := NewObservingPlan("free", quota.AttemptLimit{}, quota.Limit{Requests: 100, Period: quota.Month})
+	p := NewObservingPlan("free", quota.AttemptLimit{}, quota.Limit{Amount: 100, Period: quota.Month})
 	var wouldBlock atomic.Int64
 	var wait sync.WaitGroup
 	for range 150 {

@@ -9,7 +9,7 @@ import (
 )
 
 func testOverride(t *testing.T, h *harness) {
-	small, large := NewPlan("small", quota.Limit{Requests: 1, Period: quota.Month}), NewPlan("large", quota.Limit{Requests: 3, Period: quota.Month}, quota.Limit{Requests: 2, Period: quota.Day})
+	small, large := NewPlan("small", quota.Limit{Amount: 1, Period: quota.Month}), NewPlan("large", quota.Limit{Amount: 3, Period: quota.Month}, quota.Limit{Amount: 2, Period: quota.Day})
 	choice := quota.PlanChoice{Claimed: small, ByName: map[string]*quota.Plan{"small": small, "large": large}}
 	try := func(admitted bool, plan *quota.Plan) {
 		t.Helper()
@@ -80,7 +80,7 @@ func testOverride(t *testing.T, h *harness) {
 
 // A request that was admitted under one plan counts, whatever the plan is by then.
 func testOverrideDuringRequest(t *testing.T, h *harness) {
-	monthly, daily := NewPlan("monthly", quota.Limit{Requests: 9, Period: quota.Month}), NewPlan("daily", quota.Limit{Requests: 5, Period: quota.Day})
+	monthly, daily := NewPlan("monthly", quota.Limit{Amount: 9, Period: quota.Month}), NewPlan("daily", quota.Limit{Amount: 5, Period: quota.Day})
 	choice := quota.PlanChoice{Claimed: monthly, ByName: map[string]*quota.Plan{"daily": daily, "monthly": monthly}}
 	reserve := func() quota.Reservation {
 		t.Helper()
@@ -125,7 +125,7 @@ func testClaimedPlan(t *testing.T, h *harness) {
 			t.Error(err)
 		}
 	}
-	pro, none := NewPlan("pro", quota.Limit{Requests: 100, Period: quota.Day}), NewPlan("none", quota.Limit{Period: quota.Month})
+	pro, none := NewPlan("pro", quota.Limit{Amount: 100, Period: quota.Day}), NewPlan("none", quota.Limit{Period: quota.Month})
 	want("u", "")
 	h.applyChange("u", hundredAMonth, quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"analyze": 1}})
 	want("u", "") // no token was seen

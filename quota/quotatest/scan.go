@@ -22,7 +22,7 @@ func testScanUsers(t *testing.T, h *harness) {
 	h.applyChange(odd, hundredAMonth, quota.Change{Action: quota.ActionSetPlan, Plan: "pro"})
 	h.applyChange("ended", hundredAMonth, quota.Change{Action: quota.ActionSetPlan, Plan: "pro", Until: h.clock.Now().Add(time.Hour)})
 	h.setMonthCounts("ended", map[string]int64{"report": 1})
-	h.use(1, "daily", "report", NewPlan("daily", quota.Limit{Requests: 5, Period: quota.Day}))
+	h.use(1, "daily", "report", NewPlan("daily", quota.Limit{Amount: 5, Period: quota.Day}))
 	h.admit("holds", "report", hundredAMonth)
 	h.setMonthCounts("nothing", map[string]int64{"report": 0})
 	november := h.clock.Now()

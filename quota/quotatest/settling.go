@@ -30,7 +30,7 @@ func testCommit(t *testing.T, h *harness) {
 }
 
 func testRelease(t *testing.T, h *harness) {
-	one := NewPlan("one", quota.Limit{Requests: 1, Period: quota.Month})
+	one := NewPlan("one", quota.Limit{Amount: 1, Period: quota.Month})
 	r := h.admit("u", "analyze", one)
 	h.refuse("u", "analyze", one)
 	h.wantSnapshot(h.release(r), "0+0 0+0 [0 0 0]")
@@ -40,8 +40,8 @@ func testRelease(t *testing.T, h *harness) {
 }
 
 func testRefusal(t *testing.T, h *harness) {
-	p := NewPlan("p", quota.Limit{Requests: 10, Period: quota.Month},
-		quota.Limit{Requests: 1, Period: quota.Day}, quota.Limit{Requests: 5, Period: quota.Day, Endpoint: "report"})
+	p := NewPlan("p", quota.Limit{Amount: 10, Period: quota.Month},
+		quota.Limit{Amount: 1, Period: quota.Day}, quota.Limit{Amount: 5, Period: quota.Day, Endpoint: "report"})
 	h.use(1, "u", "report", p)
 	for range 3 {
 		h.wantSnapshot(h.refuse("u", "report", p), "1+0 1+0 1+0 1+0 [0 0 1]")
@@ -80,7 +80,7 @@ func testReleaseOvertakesReserve(t *testing.T, h *harness) {
 }
 
 func testLeaseEndsHold(t *testing.T, h *harness) {
-	one := NewPlan("one", quota.Limit{Requests: 1, Period: quota.Month})
+	one := NewPlan("one", quota.Limit{Amount: 1, Period: quota.Month})
 	h.admit("u", "analyze", one)
 	h.clock.Advance(120 * time.Second)
 	h.wantSnapshot(h.refuse("u", "analyze", one), "0+1 0+1 [0 0 0]")

@@ -56,6 +56,19 @@ var cases = map[string]func(*testing.T, *harness){
 	"attempts come back evenly":                testAttemptsRefill,
 	"an attempt limit is changed while in use": testAttemptLimitChange,
 
+	// Units, soft limits, and requests that run at once.
+	"units are held, charged and given back":   testUnits,
+	"another plan keeps the units":             testUnitsSurvivePlanChange,
+	"units are granted, set and reset":         testUnitGrantsAndCounts,
+	"held units end with their lease":          testUnitsEndWithLease,
+	"requests of many costs stay in limits":    testConcurrentUnits,
+	"exactly the units of many are admitted":   testExactUnits,
+	"units are scanned":                        testScanUnits,
+	"a soft limit refuses nobody":              testSoftLimit,
+	"requests that run at once are bounded":    testConcurrency,
+	"never more than the bound run at once":    testConcurrencyIsExact,
+	"a request that has waited takes no token": testWaitedRequestTakesNoToken,
+
 	// Observe mode.
 	"a plan in observe mode refuses nothing":       testObservingPlan,
 	"one request is in observe mode":               testObservedRequest,

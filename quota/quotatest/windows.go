@@ -10,7 +10,7 @@ import (
 )
 
 func testCountBelongsToWindowOfReserve(t *testing.T, h *harness) {
-	p := NewPlan("p", quota.Limit{Requests: 2, Period: quota.Month}, quota.Limit{Requests: 5, Period: quota.Year})
+	p := NewPlan("p", quota.Limit{Amount: 2, Period: quota.Month}, quota.Limit{Amount: 5, Period: quota.Year})
 	h.clock.Set(time.Date(2026, 11, 30, 23, 59, 50, 0, time.UTC))
 	november := h.admit("u", "analyze", p)
 	h.use(1, "u", "report", p)
@@ -25,7 +25,7 @@ func testCountBelongsToWindowOfReserve(t *testing.T, h *harness) {
 }
 
 func testMinuteRenews(t *testing.T, h *harness) {
-	p := NewPlan("p", quota.Limit{Requests: 100, Period: quota.Month}, quota.Limit{Requests: 2, Period: quota.Minute})
+	p := NewPlan("p", quota.Limit{Amount: 100, Period: quota.Month}, quota.Limit{Amount: 2, Period: quota.Minute})
 	for minute := range 3 {
 		h.use(2, "u", "analyze", p)
 		s := h.refuse("u", "analyze", p)
@@ -39,7 +39,7 @@ func testMinuteRenews(t *testing.T, h *harness) {
 // A reservation that is settled after the counts of its windows were deleted must not bring them
 // back.
 func testCommitAfterRetention(t *testing.T, h *harness) {
-	p := NewPlan("p", quota.Limit{Requests: 5, Period: quota.Month}, quota.Limit{Requests: 5, Period: quota.Minute})
+	p := NewPlan("p", quota.Limit{Amount: 5, Period: quota.Month}, quota.Limit{Amount: 5, Period: quota.Minute})
 	r := h.admit("u", "analyze", p)
 	h.clock.Advance(25 * time.Hour)
 	h.wantSnapshot(h.commit(r), "1+0 1+0 0+0 [1 0 0]")

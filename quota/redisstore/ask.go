@@ -27,7 +27,7 @@ type query struct {
 	at time.Time
 	// appendArgs appends the script's own arguments; nil: it has none. It is called again
 	// when an assumption was wrong. Windows are those that are assumed to run.
-	appendArgs func(args *resp.Args, p *quota.Plan, windows []quota.Window)
+	appendArgs func(args *resp.Args, p *quota.Plan, l *layout)
 }
 
 // An outcome is what a script returned, together with what it was asked by. Plan and windows
@@ -86,7 +86,7 @@ func (s *Store) ask(ctx context.Context, q *query, o *outcome) error {
 		common.AppendTo(args)
 		args.AddAll(&l.args)
 		if q.appendArgs != nil {
-			q.appendArgs(args, o.plan, o.windows)
+			q.appendArgs(args, o.plan, l)
 		}
 		raw, err := s.client.Run(ctx, q.script, key, args)
 		if err != nil {

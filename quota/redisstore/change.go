@@ -29,13 +29,13 @@ func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanCh
 	case quota.ActionSetCounts:
 		q.periods = func(*quota.Plan) []quota.Period { return []quota.Period{c.Period} }
 	}
-	q.appendArgs = func(args *resp.Args, p *quota.Plan, windows []quota.Window) {
-		own := script.ChangeArgs{Change: c, Entry: c, Windows: windows, Keep: s.keep}
+	q.appendArgs = func(args *resp.Args, p *quota.Plan, l *layout) {
+		own := script.ChangeArgs{Change: c, Entry: c, Windows: l.windows, Keep: s.keep}
 		if c.Action == quota.ActionGrant {
 			if i, ok := c.LimitIndex(p); ok {
-				l := p.Limits()[i]
-				own.Counter = script.CounterName(windows[0].ID, l.Endpoint)
-				own.Entry.Period = l.Period
+				limit := p.Limits()[i]
+				own.GrantField = script.GrantField(script.CounterName(l.windows[0].ID, limit.Endpoint), limit.Quantity)
+				own.Entry.Period = limit.Period
 			}
 		}
 		own.AppendTo(args)

@@ -13,7 +13,7 @@ import (
 )
 
 var (
-	large = quotatest.NewPlan("large", quota.Limit{Requests: 1000, Period: quota.Month}, quota.Limit{Requests: 900, Period: quota.Day})
+	large = quotatest.NewPlan("large", quota.Limit{Amount: 1000, Period: quota.Month}, quota.Limit{Amount: 900, Period: quota.Day})
 	terms = quota.PlanChoice{Claimed: plan, ByName: map[string]*quota.Plan{"large": large}}
 )
 

@@ -37,7 +37,7 @@ type failoverTest struct {
 
 func newFailoverTest(t testing.TB, url string) *failoverTest {
 	s := openWith(t, Options{URL: url, Timeout: time.Second})
-	return &failoverTest{t, s, "u-" + quota.NewID(), quotatest.NewPlan("p", quota.Limit{Requests: 1e6, Period: quota.Month})}
+	return &failoverTest{t, s, "u-" + quota.NewID(), quotatest.NewPlan("p", quota.Limit{Amount: 1e6, Period: quota.Month})}
 }
 
 // eventually repeats a call until it succeeds, for a minute at most. No call may take much

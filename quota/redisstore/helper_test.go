@@ -15,7 +15,7 @@ import (
 var (
 	ctx = context.Background()
 	// plan is the plan of users for whom it does not matter: 100 requests a month.
-	plan = quotatest.NewPlan("free", quota.Limit{Requests: 100, Period: quota.Month})
+	plan = quotatest.NewPlan("free", quota.Limit{Amount: 100, Period: quota.Month})
 )
 
 // patient is a timeout that no working Redis needs, however busy the machine.

@@ -18,11 +18,12 @@ type layout struct {
 	from, till time.Time // while all of them run
 	limits     int
 	counts     []quota.Count // for each counter of the plan, without its numbers
-	// index is that of each counter in what a script returns. Several counters of a plan
-	// may be the same one in Redis.
-	index    []int
-	counters int // in Redis
-	args     resp.Args
+	// requests has, for each counter of the plan, the index of its requests among the counters
+	// in Redis, and extra that of what its units exceed them by; -1: it counts requests. Several
+	// counters of a plan may be the same one in Redis.
+	requests, extra []int
+	counters        int // in Redis
+	args            resp.Args
 }
 
 // endOfTime is after the end of all windows, and exact in Lua, whose numbers are float64.
@@ -40,22 +41,34 @@ func newLayout(running []quota.Window, p *quota.Plan, wanted []quota.Window) *la
 			l.till = w.End
 		}
 	}
-	var names []string
+	var counters []script.Counter
+	add := func(c script.Counter) int {
+		i := slices.Index(counters, c)
+		if i < 0 {
+			i = len(counters)
+			counters = append(counters, c)
+		}
+		return i
+	}
 	if p != nil {
 		l.limits = len(p.Limits())
-		for _, c := range p.Counters() {
+		for i, c := range p.Counters() {
 			w := windowOfPeriod(c.Period, wanted)
-			name := script.CounterName(w.ID, c.Endpoint)
-			i := slices.Index(names, name)
-			if i < 0 {
-				i = len(names)
-				names = append(names, name)
+			l.counts = append(l.counts, quota.Count{Window: w})
+			if i < l.limits { // a script finds it by the limit's index
+				counters = append(counters, script.Counter{Name: script.CounterName(w.ID, c.Endpoint), Extra: c.Quantity == quota.Units})
 			}
-			l.counts, l.index = append(l.counts, quota.Count{Window: w}), append(l.index, i)
+		}
+		for i, c := range p.Counters() {
+			name := script.CounterName(l.counts[i].Window.ID, c.Endpoint)
+			l.requests, l.extra = append(l.requests, add(script.Counter{Name: name})), append(l.extra, -1)
+			if c.Quantity == quota.Units {
+				l.extra[i] = add(script.Counter{Name: name, Extra: true})
+			}
 		}
 	}
-	l.counters = len(names)
-	encoded := script.Layout{From: l.from, Till: l.till, Counters: names, Limits: l.limits}
+	l.counters = len(counters)
+	encoded := script.Layout{From: l.from, Till: l.till, Counters: counters, Limits: l.limits}
 	encoded.AppendTo(&l.args)
 	return l
 }
@@ -64,8 +77,12 @@ func newLayout(running []quota.Window, p *quota.Plan, wanted []quota.Window) *la
 func (l *layout) countsOf(numbers []int64) []quota.Count {
 	counts := slices.Clone(l.counts)
 	grants := numbers[2*l.counters:]
-	for i, at := range l.index {
+	for i, at := range l.requests {
 		counts[i].Used, counts[i].Held = numbers[2*at], numbers[2*at+1]
+		if extra := l.extra[i]; extra >= 0 {
+			counts[i].Used += numbers[2*extra]
+			counts[i].Held += numbers[2*extra+1]
+		}
 		if i < len(grants) {
 			counts[i].Granted = grants[i]
 		}

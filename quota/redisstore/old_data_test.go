@@ -76,10 +76,10 @@ func releasePlans(t *testing.T) (free, pro quota.PlanChoice) {
 		return p
 	}
 	plans := map[string]*quota.Plan{
-		"free": newPlan("free", quota.AttemptLimit{Requests: 120, Per: 24 * time.Hour}, quota.Limit{Requests: 100, Period: quota.Month},
-			quota.Limit{Requests: 50, Period: quota.Day}, quota.Limit{Requests: 20, Period: quota.Month, Endpoint: "report"}),
-		"pro": newPlan("pro", quota.AttemptLimit{}, quota.Limit{Requests: 5000, Period: quota.Month}, quota.Limit{Requests: 600, Period: quota.Minute},
-			quota.Limit{Requests: 20000, Period: quota.Year}),
+		"free": newPlan("free", quota.AttemptLimit{Requests: 120, Per: 24 * time.Hour}, quota.Limit{Amount: 100, Period: quota.Month},
+			quota.Limit{Amount: 50, Period: quota.Day}, quota.Limit{Amount: 20, Period: quota.Month, Endpoint: "report"}),
+		"pro": newPlan("pro", quota.AttemptLimit{}, quota.Limit{Amount: 5000, Period: quota.Month}, quota.Limit{Amount: 600, Period: quota.Minute},
+			quota.Limit{Amount: 20000, Period: quota.Year}),
 	}
 	return quota.PlanChoice{Claimed: plans["free"], ByName: plans}, quota.PlanChoice{Claimed: plans["pro"], ByName: plans}
 }

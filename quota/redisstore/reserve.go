@@ -14,16 +14,23 @@ func (s *Store) Reserve(ctx context.Context, request quota.Request) (*quota.Deci
 	d := &quota.Decision{Reservation: quota.Reservation{Request: request}}
 	r := &d.Reservation
 	var o outcome
-	err := s.ask(ctx, &query{script: script.Reserve, user: r.User, plans: r.Plans, appendArgs: func(args *resp.Args, p *quota.Plan, windows []quota.Window) {
+	err := s.ask(ctx, &query{script: script.Reserve, user: r.User, plans: r.Plans, appendArgs: func(args *resp.Args, p *quota.Plan, l *layout) {
 		own := script.ReserveArgs{
-			ID: r.ID, Endpoint: r.Endpoint, Lease: r.Lease, Windows: windows, Attempts: p.AttemptLimit(),
-			Observed: r.InObserveMode(p), Claimed: r.Plans.Claimed.Name(), Limits: p.Limits(),
+			ID: r.ID, Endpoint: r.Endpoint, Lease: r.Lease, Windows: l.windows,
+			Observed: r.InObserveMode(p), Claimed: r.Plans.Claimed.Name(), Units: r.HeldUnits(),
+			Concurrent: p.ConcurrencyLimit(), Limits: p.Limits(), RequestsOf: l.requests,
+		}
+		if !r.Waited {
+			own.Attempts = p.AttemptLimit()
 		}
 		own.AppendTo(args)
 	}}, &o)
 	r.Plan, r.Windows = o.plan, o.windows
 	if err != nil {
 		return d, err
+	}
+	if o.reply.Admitted() && o.plan.ConcurrencyLimit().Requests > 0 {
+		s.places.add(r.User, r.ID)
 	}
 	return d, o.decide(d)
 }
@@ -34,7 +41,7 @@ func (o *outcome) decide(d *quota.Decision) error {
 	if o.reply.NewlyHeld() {
 		for i, c := range o.plan.Counters() {
 			if c.Endpoint == "" || c.Endpoint == r.Endpoint {
-				o.counts[i].Held++
+				o.counts[i].Held += r.HeldIn(c.Quantity)
 			}
 		}
 	}
@@ -42,9 +49,9 @@ func (o *outcome) decide(d *quota.Decision) error {
 	switch {
 	case o.reply.Admitted():
 		d.Admitted = true
-		if r.InObserveMode(o.plan) {
-			d.WouldBlock = d.Snapshot.WouldBlock(r.Endpoint, o.reply.Code == script.Exhausted)
-		}
+		d.ReportWouldBlock(o.reply.Code == script.Exhausted, o.reply.Code == script.Overfull)
+	case o.reply.Code == script.Crowded:
+		d.NoPlace = true
 	case o.reply.Code == script.Throttled:
 		d.AttemptWait = o.reply.AttemptWait
 	case o.reply.Code == script.Settled:

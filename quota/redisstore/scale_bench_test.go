@@ -27,11 +27,11 @@ var scaleUsers = flag.Int("users", 100_000, "users of BenchmarkScale")
 //
 //	go test ./quota/redisstore -run '^$' -bench Scale -benchtime 1x -users 1000000
 func BenchmarkScale(b *testing.B) {
-	month := quota.Limit{Requests: 1e6, Period: quota.Month}
+	month := quota.Limit{Amount: 1e6, Period: quota.Month}
 	for _, plan := range []*quota.Plan{
 		quotatest.NewPlan("month", month),
-		quotatest.NewPlan("three limits", month, quota.Limit{Requests: 1e6, Period: quota.Month, Endpoint: "image-analysis"},
-			quota.Limit{Requests: 1e6, Period: quota.Minute}),
+		quotatest.NewPlan("three limits", month, quota.Limit{Amount: 1e6, Period: quota.Month, Endpoint: "image-analysis"},
+			quota.Limit{Amount: 1e6, Period: quota.Minute}),
 	} {
 		b.Run(plan.Name(), func(b *testing.B) {
 			server := redistest.Start(b)

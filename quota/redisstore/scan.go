@@ -158,7 +158,7 @@ func (sc *scan) readUsers(ctx context.Context, r redis.UniversalClient, keys map
 	_, err := r.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for key := range keys {
 			heads[key] = p.HMGet(ctx, key, script.FieldUser, script.FieldPlan, script.FieldClaimed, script.FieldFormat)
-			firstPages[key] = p.HScan(ctx, key, 0, sc.usedPrefix()+"*", scanFields)
+			firstPages[key] = p.HScan(ctx, key, 0, sc.fieldPattern(), scanFields)
 		}
 		return nil
 	})
@@ -170,7 +170,7 @@ func (sc *scan) readUsers(ctx context.Context, r redis.UniversalClient, keys map
 		head := heads[key].Val()
 		user, plan, claimed, format := head[0], head[1], head[2], head[3]
 		u := quota.UserUsage{}
-		if u.Endpoints, err = sc.readEndpoints(ctx, r, key, firstPages[key]); err != nil {
+		if u.Endpoints, u.Extra, err = sc.readEndpoints(ctx, r, key, firstPages[key]); err != nil {
 			return nil, err
 		}
 		for _, n := range u.Endpoints {
@@ -190,27 +190,33 @@ func (sc *scan) readUsers(ctx context.Context, r redis.UniversalClient, keys map
 	return users, nil
 }
 
-// usedPrefix is that of the fields with the counts of the window.
-func (sc *scan) usedPrefix() string { return script.UsedPrefix(sc.window.ID) }
+// fieldPattern matches the fields with the counts of the window by endpoint, and some others.
+func (sc *scan) fieldPattern() string { return "[ue]*/" + sc.window.ID + "/*" }
 
-// readEndpoints returns what one user has used of each endpoint in the window. It reads the
-// pages after the first one.
-func (sc *scan) readEndpoints(ctx context.Context, r redis.UniversalClient, key string, firstPage *redis.ScanCmd) (map[string]int64, error) {
-	prefix, used := sc.usedPrefix(), map[string]int64{}
+// readEndpoints returns the requests that one user has made to each endpoint in the window, and by
+// how much their units exceed them. It reads the pages after the first one.
+func (sc *scan) readEndpoints(ctx context.Context, r redis.UniversalClient, key string, firstPage *redis.ScanCmd) (used, extra map[string]int64, err error) {
+	used = map[string]int64{}
 	for fields, cursor := firstPage.Val(); ; {
 		for i := 0; i+1 < len(fields); i += 2 { // a field may come twice
 			n, err := strconv.ParseInt(fields[i+1], 10, 64)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
-			used[strings.TrimPrefix(fields[i], prefix)] = n
+			if endpoint, ok := strings.CutPrefix(fields[i], script.UsedPrefix(sc.window.ID)); ok {
+				used[endpoint] = n
+			} else if endpoint, ok := strings.CutPrefix(fields[i], script.ExtraPrefix(sc.window.ID)); ok && n != 0 {
+				if extra == nil {
+					extra = map[string]int64{}
+				}
+				extra[endpoint] = n
+			}
 		}
 		if cursor == 0 {
-			return used, nil
+			return used, extra, nil
 		}
-		var err error
-		if fields, cursor, err = r.HScan(ctx, key, cursor, prefix+"*", scanFields).Result(); err != nil {
-			return nil, err
+		if fields, cursor, err = r.HScan(ctx, key, cursor, sc.fieldPattern(), scanFields).Result(); err != nil {
+			return nil, nil, err
 		}
 	}
 }

@@ -31,7 +31,7 @@ func BenchmarkScripts(b *testing.B) {
 	eight := []quota.Limit{}
 	for _, per := range []quota.Period{quota.Month, quota.Week, quota.Day, quota.Hour} {
 		for _, endpoint := range []string{"", "analyze"} {
-			eight = append(eight, quota.Limit{Requests: quota.MaxRequests, Period: per, Endpoint: endpoint})
+			eight = append(eight, quota.Limit{Amount: quota.MaxAmount, Period: per, Endpoint: endpoint})
 		}
 	}
 	for name, p := range map[string]*quota.Plan{

@@ -21,7 +21,7 @@ func (s *Store) Release(ctx context.Context, r *quota.Reservation) (*quota.Snaps
 // settle is Commit or, without count, Release.
 func (s *Store) settle(ctx context.Context, r *quota.Reservation, count bool) (*quota.Snapshot, error) {
 	var o outcome
-	err := s.ask(ctx, &query{script: script.Settle, user: r.User, plans: r.Plans, appendArgs: func(args *resp.Args, _ *quota.Plan, _ []quota.Window) {
+	err := s.ask(ctx, &query{script: script.Settle, user: r.User, plans: r.Plans, appendArgs: func(args *resp.Args, _ *quota.Plan, _ *layout) {
 		own := script.SettleArgs{Count: count, Keep: s.keep, Reservations: []*quota.Reservation{r}}
 		own.AppendTo(args)
 	}}, &o)
@@ -44,7 +44,7 @@ func (s *Store) Replay(ctx context.Context, user string, rs []quota.Reservation)
 	for i := range rs {
 		own.Reservations = append(own.Reservations, &rs[i])
 	}
-	return s.ask(ctx, &query{script: script.Settle, user: user, appendArgs: func(args *resp.Args, _ *quota.Plan, _ []quota.Window) {
+	return s.ask(ctx, &query{script: script.Settle, user: user, appendArgs: func(args *resp.Args, _ *quota.Plan, _ *layout) {
 		own.AppendTo(args)
 	}}, new(outcome))
 }

@@ -104,7 +104,7 @@ func testSlotMove(t *testing.T, c *redistest.Cluster) {
 	const limit = 300
 	stores := []*Store{openStore(t, c.URL()), openStore(t, c.URL())}
 	m := &slotMoveTest{
-		t: t, stores: stores, plan: quotatest.NewPlan("p", quota.Limit{Requests: limit, Period: quota.Month}), limit: limit,
+		t: t, stores: stores, plan: quotatest.NewPlan("p", quota.Limit{Amount: limit, Period: quota.Month}), limit: limit,
 		users: usersOfOneSlot(stores[0], 5), counted: make([]atomic.Int64, 5),
 		step: make(chan struct{}), stopped: make(chan struct{}),
 	}

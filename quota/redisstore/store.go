@@ -81,6 +81,7 @@ type Store struct {
 	markers   markers
 	watchers  watchers
 	connects  chan struct{} // see Connects
+	places    places
 	closing   chan struct{} // closed when Close begins
 	close     func() error
 }
@@ -124,8 +125,11 @@ func Open(opt Options) (*Store, error) {
 	})
 	var background sync.WaitGroup
 	background.Go(s.deleteMarkersUntilClosed)
+	background.Go(s.renewPlacesUntilClosed)
+	background.Go(s.giveBackPlaces)
 	s.close = sync.OnceValue(func() error {
 		close(s.closing)
+		s.places.leaving.Close()
 		background.Wait()
 		s.watchers.close()
 		return s.client.Close()
@@ -147,8 +151,8 @@ func withDefault[T comparable](value, def T) T {
 // address may have the certificate of the first host. config must not be changed afterwards.
 func (s *Store) SetTLS(config *tls.Config) { s.client.SetTLS(config) }
 
-// Close deletes the markers that Forget has named, and closes the connections. Calls under
-// way fail. Further calls of Close do nothing.
+// Close deletes the markers that Forget has named, gives back the places of Leave, and closes
+// the connections. Calls under way fail. Further calls of Close do nothing.
 func (s *Store) Close() error { return s.close() }
 
 // kindKeys is how many keys Ping uses to see whether a single Redis has all slots. With half of

@@ -77,6 +77,7 @@ func (g *gateways) ScanUsers(ctx context.Context, per quota.Period, at time.Time
 func (g *gateways) Watch(user string, ch chan<- struct{}) (stop func()) {
 	return g.nextStore().Watch(user, ch)
 }
+func (g *gateways) Leave(r *quota.Reservation)  { g.nextStore().Leave(r) }
 func (g *gateways) Forget(r *quota.Reservation) { g.nextStore().Forget(r) }
 
 // TestSuiteWithWrongClocks runs the suite on three gateways whose clocks are ten minutes slow,

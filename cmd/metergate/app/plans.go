@@ -15,7 +15,7 @@ func Plans(cfg *config.Config) (map[string]*quota.Plan, error) {
 	for name, p := range cfg.Plans {
 		limits := make([]quota.Limit, len(p.Limits))
 		for i, l := range p.Limits {
-			limits[i] = quota.Limit{Requests: l.Requests, Period: l.Per, Endpoint: l.Endpoint}
+			limits[i] = quota.Limit{Amount: l.Requests, Period: l.Per, Endpoint: l.Endpoint}
 		}
 		o := quota.PlanOptions{Name: name, Limits: limits, Observe: p.Observe, Endpoints: endpoints, WarnAt: cfg.WarnAt}
 		if a := p.Attempts; a != nil {

@@ -55,7 +55,7 @@ func settleUse(args []string) string {
 	if err != nil {
 		return ""
 	}
-	if rest := 7 + fields; args[rest+3] == "1" {
+	if rest := 7 + fields; args[rest+3] != "-" {
 		return Commit
 	}
 	return Release

@@ -38,7 +38,7 @@ func TestScriptNamesWhatTheStoreRuns(t *testing.T) {
 		return Pass
 	})
 	ctx := context.Background()
-	terms := quotatest.NewPlan("p", quota.Limit{Requests: 10, Period: quota.Month}).OnlyChoice()
+	terms := quotatest.NewPlan("p", quota.Limit{Amount: 10, Period: quota.Month}).OnlyChoice()
 	reserve := func() *quota.Reservation {
 		d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Plans: terms, Lease: time.Minute})
 		if err != nil {

@@ -35,9 +35,9 @@ type ChangeArgs struct {
 	// Windows are those that the change concerns and the Layout assumes to run: of a grant
 	// the limit's, of a reset all that run, of counts the one to set, otherwise none.
 	Windows []quota.Window
-	// Counter is that of the limit to grant to, see CounterName; empty: the plan has no such
+	// GrantField is that of the limit to grant to, see GrantField; empty: the plan has no such
 	// limit. Only for a grant.
-	Counter string
+	GrantField string
 	// Keep is how long counts and the audit log are kept, see quota.Window.RetainedUntil.
 	Keep time.Duration
 }
@@ -57,12 +57,12 @@ func (a *ChangeArgs) AppendTo(args *resp.Args) {
 	args.AddInt(quota.MaxAuditEntries)
 	args.AddInt(quota.ChangeIDLife.Milliseconds())
 	args.AddInt(quota.MaxChangeIDs)
-	args.AddInt(quota.MaxRequests)
+	args.AddInt(quota.MaxAmount)
 	args.AddString(string(c.Action))
 	switch c.Action {
 	case quota.ActionGrant:
-		args.AddString(a.Counter)
-		args.AddInt(c.Requests)
+		args.AddString(a.GrantField)
+		args.AddInt(c.Requests + c.Units) // one of them is 0
 	case quota.ActionSetPlan:
 		until := int64(0)
 		if !c.Until.IsZero() {
@@ -74,6 +74,7 @@ func (a *ChangeArgs) AppendTo(args *resp.Args) {
 		for _, endpoint := range slices.Sorted(maps.Keys(c.Counts)) {
 			args.AddString(endpoint)
 			args.AddInt(c.Counts[endpoint])
+			args.AddInt(c.Extra(endpoint))
 		}
 	}
 }

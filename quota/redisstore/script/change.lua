@@ -66,7 +66,7 @@ end
 
 -- Sets a number. A 0 is deleted, to save memory.
 local function set_number(field, n)
-  if n > 0 then
+  if n ~= 0 then
     call('HSET', key, field, format_time(n))
   else
     call('HDEL', key, field)
@@ -76,13 +76,13 @@ end
 -- Each action returns a code if it changes nothing, and nil if it has changed something.
 local actions = {}
 
--- Arguments: the counter of the limit, W or W/E, empty if there is no such limit; the units
--- to add, 1 or more. The only window is the limit's.
+-- Arguments: the field of the limit, grant/W or unitgrant/W/E and so on, empty if there is no such
+-- limit; what to add, 1 or more. The only window is the limit's.
 function actions.grant()
   if ARGV[first] == '' then
     return NOLIMIT
   end
-  local field = 'grant/' .. ARGV[first]
+  local field = ARGV[first]
   local granted = tonumber(call('HGET', key, field) or 0) + ARGV[first + 1]
   if granted > most then
     return TOOMANY
@@ -101,7 +101,7 @@ function actions.reset()
     running[windows[i].id] = true
   end
   for i = 1, #all, 2 do
-    local window = string.match(all[i], '^used/([^/]+)')
+    local window = string.match(all[i], '^used/([^/]+)') or string.match(all[i], '^extra/([^/]+)')
     if window and running[window] then
       call('HDEL', key, all[i])
     end
@@ -129,21 +129,25 @@ function actions.clear_plan()
   call('HDEL', key, 'plan')
 end
 
--- Arguments: for each endpoint its name, and the requests to set its count to, 0 or more. The
--- only window is the one to set.
+-- Arguments: for each endpoint its name, the requests to set its count to, 0 or more, and by how
+-- much their units exceed that. The only window is the one to set.
 function actions.set_counts()
-  local total = 'used/' .. windows[1].id
-  local sum = tonumber(call('HGET', key, total) or 0)
-  for i = first, #ARGV, 2 do
-    sum = sum + ARGV[i + 1] - (call('HGET', key, total .. '/' .. ARGV[i]) or 0)
+  local window = '/' .. windows[1].id
+  local used = tonumber(call('HGET', key, 'used' .. window) or 0)
+  local extra = tonumber(call('HGET', key, 'extra' .. window) or 0)
+  for i = first, #ARGV, 3 do
+    used = used + ARGV[i + 1] - (call('HGET', key, 'used' .. window .. '/' .. ARGV[i]) or 0)
+    extra = extra + ARGV[i + 2] - (call('HGET', key, 'extra' .. window .. '/' .. ARGV[i]) or 0)
   end
-  if sum > most then
+  if used > most or used + extra > most then
     return TOOMANY
   end
-  for i = first, #ARGV, 2 do
-    set_number(total .. '/' .. ARGV[i], tonumber(ARGV[i + 1]))
+  for i = first, #ARGV, 3 do
+    set_number('used' .. window .. '/' .. ARGV[i], tonumber(ARGV[i + 1]))
+    set_number('extra' .. window .. '/' .. ARGV[i], tonumber(ARGV[i + 2]))
   end
-  set_number(total, sum)
+  set_number('used' .. window, used)
+  set_number('extra' .. window, extra)
   keep_counts()
 end
 

@@ -35,6 +35,8 @@ const (
 	Throttled
 	Exhausted
 	Held
+	Crowded
+	Overfull
 )
 
 // CommonArgs are what every script is told about the user and the clock: ARGV[1] to ARGV[3].
@@ -63,9 +65,9 @@ type Layout struct {
 	// From and Till bound the time in which all windows run that the gateway assumes to
 	// run, to the millisecond.
 	From, Till time.Time
-	// Counters are those whose counts the script returns, see CounterName. The first Limits of
-	// them are those of limits, in the plan's order.
-	Counters []string
+	// Counters are those whose counts the script returns. The first Limits of them are those of
+	// limits, in the plan's order.
+	Counters []Counter
 	Limits   int
 }
 
@@ -75,10 +77,21 @@ func (l *Layout) AppendTo(args *resp.Args) {
 	args.AddInt(l.Till.UnixMilli())
 	args.AddInt(int64(2 * len(l.Counters)))
 	args.AddInt(int64(l.Limits))
-	for _, counter := range l.Counters {
-		args.AddString("used/" + counter)
-		args.AddString("held/" + counter)
+	for _, c := range l.Counters {
+		used, held := "used/", "held/"
+		if c.Extra {
+			used, held = "extra/", "heldextra/"
+		}
+		args.AddString(used + c.Name)
+		args.AddString(held + c.Name)
 	}
+}
+
+// A Counter is a pair of numbers that Redis has of a window.
+type Counter struct {
+	Name string // see CounterName
+	// Extra: by how much the units exceed the requests, instead of the requests.
+	Extra bool
 }
 
 // A Reply is what a script returned.

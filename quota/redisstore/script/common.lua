@@ -7,10 +7,17 @@
 --   user                  the user's id as it is in the token
 --   claimed               the plan that the token claimed when the user was last admitted
 --   used/W   used/W/E     requests counted in window W: of all endpoints, of endpoint E
---   held/W   held/W/E     units held in window W: by all endpoints, by endpoint E
---   lease/ID              a reservation: "EXPIRY E W W ...": when it ends, what it holds
+--   extra/W   extra/W/E   by how much the units of these requests exceed their number: the
+--                         sum of (charged units - 1); absent: 0; may be negative
+--   held/W   held/W/E     requests held in window W: by all endpoints, by endpoint E
+--   heldextra/W   heldextra/W/E   by how much the units that these hold exceed their number
+--   lease/ID              a reservation: "EXPIRY E W W ...": when it ends, what it holds; with
+--                         "EXPIRY+N" it holds N units more than the 1 of a request
+--   place/ID              the place of a running request, see reserve.lua: when it ends
+--   places                the number of places; absent: 0
 --   done/ID               a marker: this reservation is settled; when the marker ends
---   grant/W   grant/W/E   units granted for window W: to the limit on all, on E
+--   grant/W   grant/W/E   requests granted for window W: to the limit on all, on E
+--   unitgrant/W   unitgrant/W/E   units granted likewise, to the limit on units
 --   grants                when the last of these ends; absent: there are none
 --   plan                  "UNTIL NAME": the plan that an administrator has set; UNTIL 0: it
 --                         has no end
@@ -27,7 +34,9 @@
 -- uses Redis's own expiry. A key with a plan override that has no end has no expiry either.
 --
 -- The format changes when a gateway of format 1 would misread what is there. A new field that
--- it may ignore needs no new format. To read the field format in each call would cost Redis
+-- it may ignore needs no new format. Release 0.1.0 knows no extra, heldextra, unitgrant, place and
+-- places, and does not keep them up to date when it deletes what has ended. So delete_ended
+-- works them out again from the leases and places that are there. To read the field format in each call would cost Redis
 -- 0.1 µs, 2 % of read.lua. So a later format also puts something into sweep that is not a
 -- number. Every script reads sweep first, and then refuses the hash, before it changes it.
 --
@@ -45,7 +54,8 @@
 --   ARGV[6]               m, the number of fields of counts to return, even, 0 or more
 --   ARGV[7]               l, the number of limits, 0 to m/2: the first l pairs of fields are
 --                         their counts
---   ARGV[8] to [7 + m]    these fields, in pairs: used/W, held/W or used/W/E, held/W/E
+--   ARGV[8] to [7 + m]    these fields, in pairs: used/W, held/W or used/W/E, held/W/E; for a
+--                         limit on units, and for counts in units, extra/W, heldextra/W and so on
 --   ARGV[rest], rest = 8 + m: the first of the script's own arguments
 --
 -- and returns {code, now, expired, used, held, used, held, ..., granted, granted, ...}:
@@ -58,7 +68,7 @@
 -- A script that does nothing takes Redis about 2 µs, a redis.call in it at least 0.7 µs, a
 -- function that it creates 0.1 µs.
 
-local OK, REFUSED, OUTDATED, SETTLED, UNHELD, THROTTLED, EXHAUSTED, HELD = 0, 1, 2, 3, 4, 5, 6, 7
+local OK, REFUSED, OUTDATED, SETTLED, UNHELD, THROTTLED, EXHAUSTED, HELD, CROWDED, OVERFULL = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
 local GRACE = 600000 -- ms; longer than a call can be on its way
 
 local call, key = redis.call, KEYS[1]
@@ -83,11 +93,17 @@ local function time_of(value)
   return tonumber(string.match(value, '^%d+'))
 end
 
--- Adds '1' or '-1' to the held units of all windows of a lease. A count of 0 is deleted, to
--- save memory.
-local function add_held(lease, delta)
+-- Returns how many units a lease holds beyond the 1 of a request, as a string; nil: none.
+local function extra_of(lease)
+  return string.match(lease, '^%d+%+(%d+)')
+end
+
+-- Adds '1' or '-1' to what is held in all windows of a lease, and sign, '' or '-', of the
+-- units that it holds beyond that. A count of 0 is deleted, to save memory.
+local function add_held(lease, delta, sign)
   changed = true
   local n, endpoint, empty = 0, nil, {}
+  local extra = string.byte(lease, 14) ~= 32 and extra_of(lease) -- mostly, a blank follows the 13 digits
   for word in string.gmatch(lease, '%S+') do
     n = n + 1
     if n == 2 then
@@ -100,6 +116,16 @@ local function add_held(lease, delta)
       end
       if call('HINCRBY', key, one, delta) <= 0 then
         empty[#empty + 1] = one
+      end
+      if extra then
+        all = 'heldextra/' .. word
+        one = all .. endpoint
+        if call('HINCRBY', key, all, sign .. extra) <= 0 then
+          empty[#empty + 1] = all
+        end
+        if call('HINCRBY', key, one, sign .. extra) <= 0 then
+          empty[#empty + 1] = one
+        end
       end
     end
   end
@@ -128,28 +154,47 @@ local function note_ends(first, last)
   keep_key_until(last)
 end
 
+-- Adds what a lease holds beyond the 1 of a request to a table by field.
+local function sum_extra(lease, sums)
+  local extra, endpoint, windows = string.match(lease, '^%d+%+(%d+) (%S+)(.*)$')
+  for window in string.gmatch(windows or '', '%S+') do
+    local all = 'heldextra/' .. window
+    local one = all .. '/' .. endpoint
+    sums[all], sums[one] = (sums[all] or 0) + extra, (sums[one] or 0) + extra
+  end
+end
+
 -- Deletes what has ended, and buckets that are full. It reads the whole hash, and returns it
 -- as it was before, with the time at which the last thing in it will have ended; nil: nothing
 -- in it will end.
 local function delete_ended()
   -- The fields that end at the time with which their value begins, by their first word.
-  local ending = { lease = true, done = true, retain = true, once = true, audit = true, plan = true, grants = true }
+  local ending = { lease = true, place = true, done = true, retain = true, once = true, audit = true, plan = true, grants = true }
   local all = call('HGETALL', key)
-  local nearest, last, gone = nil, nil, {}
+  local nearest, last, gone, retained = nil, nil, {}, {}
+  local sums, found = {}, {} -- the fields heldextra and places: as they must be; those that there are
+  local deletable = {} -- the kinds of counts to look at
   for i = 1, #all, 2 do
     local kind, name = string.match(all[i], '^(%a+)/?(.*)$')
     local at = ending[kind] and time_of(all[i + 1]) or 0 -- 0: it does not end by itself
     if at > 0 then
       if at > now then
         nearest, last = math.min(nearest or at, at), math.max(last or at, at)
+        if kind == 'lease' then
+          sum_extra(all[i + 1], sums)
+        elseif kind == 'place' then
+          sums.places = (sums.places or 0) + 1
+        elseif kind == 'retain' then
+          retained[name] = true
+        end
       else
         call('HDEL', key, all[i])
         if kind == 'lease' then
           expired = expired + 1
-          add_held(all[i + 1], '-1')
+          add_held(all[i + 1], '-1', '-')
         elseif kind == 'retain' then
           gone[name] = true
-        elseif kind == 'plan' then
+        elseif kind == 'plan' or kind == 'place' then
           changed = true
         end
       end
@@ -160,15 +205,30 @@ local function delete_ended()
       else
         call('HDEL', key, all[i])
       end
+    elseif kind == 'heldextra' or kind == 'places' then
+      found[#found + 1] = all[i]
+    elseif kind == 'extra' then
+      deletable.extra = true
     end
   end
   if next(gone) then
+    deletable = { used = true, grant = true, unitgrant = true, extra = true }
+  end
+  if next(deletable) then
     for i = 1, #all, 2 do
       local kind, window = string.match(all[i], '^(%a+)/([^/]+)')
-      if (kind == 'used' or kind == 'grant') and gone[window] then
+      if deletable[kind] and (gone[window] or kind == 'extra' and not retained[window]) then
         call('HDEL', key, all[i])
       end
     end
+  end
+  for i = 1, #found do
+    if not sums[found[i]] then
+      call('HDEL', key, found[i])
+    end
+  end
+  for field, n in pairs(sums) do
+    call('HSET', key, field, format_time(n))
   end
   sweep_at = nearest
   if nearest then
@@ -205,7 +265,8 @@ local function read_fields(...)
   if found[3] and ARGV[7] ~= '0' then
     local names = {}
     for i = 1, tonumber(ARGV[7]) do
-      names[i] = 'grant' .. string.sub(ARGV[6 + 2 * i], 5) -- in place of used
+      local field = ARGV[6 + 2 * i]
+      names[i] = string.gsub(field, '^%a+', string.byte(field) == 117 and 'grant' or 'unitgrant') -- of used, or of extra
     end
     granted = call('HMGET', key, unpack(names))
   end

@@ -57,17 +57,20 @@ func TestAppendTo(t *testing.T) {
 		want []any
 	}{
 		{"user", &CommonArgs{Offset: -time.Second, ID: "u", Override: AnyOverride}, []any{"-1000", "u", "*"}},
-		{"layout", &Layout{From: time.UnixMilli(5), Till: time.UnixMilli(9), Counters: []string{"2026-11", "2026-11/analyze"}, Limits: 1},
-			[]any{"5", "9", "4", "1", "used/2026-11", "held/2026-11", "used/2026-11/analyze", "held/2026-11/analyze"}},
+		{"layout", &Layout{From: time.UnixMilli(5), Till: time.UnixMilli(9), Counters: []Counter{{"2026-11", false}, {"2026-11/analyze", true}}, Limits: 1},
+			[]any{"5", "9", "4", "1", "used/2026-11", "held/2026-11", "extra/2026-11/analyze", "heldextra/2026-11/analyze"}},
 		{"reserve", &ReserveArgs{ID: "R", Endpoint: "analyze", Lease: 12 * time.Second, Windows: []quota.Window{november},
 			Attempts: quota.AttemptLimit{Requests: 120, Per: time.Minute}, Observed: true, Claimed: "free",
-			Limits: []quota.Limit{{Requests: 100, Period: quota.Month}, {Requests: 7, Period: quota.Month, Endpoint: "report"}}},
-			[]any{"lease/R", "done/R", "attempts/120/500000", "12000", "analyze 2026-11", "120", "500000", "1", "free", "100", "-1"}},
+			Units: 8, Concurrent: quota.ConcurrencyLimit{Requests: 3}, RequestsOf: []int{0, 1, 5, 3},
+			Limits: []quota.Limit{{Amount: 100, Period: quota.Month}, {Amount: 7, Period: quota.Month, Endpoint: "report"},
+				{Amount: 500, Period: quota.Month, Quantity: quota.Units}, {Amount: 9, Period: quota.Month, Soft: true}}},
+			[]any{"lease/R", "done/R", "attempts/120/500000", "12000", "analyze 2026-11", "120", "500000", "1", "free", "7", "3", "30000",
+				"100", "-1", "500", "-1", "3", "6"}},
 		{"settle", &SettleArgs{Count: true, Keep: 24 * time.Hour, Reservations: []*quota.Reservation{
-			{Request: quota.Request{ID: "A", Endpoint: "analyze"}, Windows: []quota.Window{november}}, {Request: quota.Request{ID: "B", Endpoint: "report"}}}},
-			[]any{"2", "lease/A", "done/A", "1", "analyze", "1", "2026-11", retained, "lease/B", "done/B", "1", "report", "0"}},
+			{Request: quota.Request{ID: "A", Endpoint: "analyze"}, Windows: []quota.Window{november}}, {Request: quota.Request{ID: "B", Endpoint: "report", Units: 8}, Unused: 5}}},
+			[]any{"2", "lease/A", "done/A", "0", "analyze", "1", "2026-11", retained, "lease/B", "done/B", "2", "report", "0"}},
 		{"release", &SettleArgs{Reservations: []*quota.Reservation{{Request: quota.Request{ID: "A", Endpoint: "analyze"}}}},
-			[]any{"1", "lease/A", "done/A", "0", "analyze", "0"}},
+			[]any{"1", "lease/A", "done/A", "-", "analyze", "0"}},
 	} {
 		var got resp.Args
 		c.args.AppendTo(&got)

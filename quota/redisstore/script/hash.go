@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"fmt"
 	"strings"
+
+	"metergate/quota"
 )
 
 // Fields of a user's hash that are read without a script; common.lua describes them.
@@ -61,8 +63,22 @@ func MarkerField(id string) string { return "done/" + id }
 
 func leaseField(id string) string { return "lease/" + id }
 
-// UsedPrefix returns the prefix of the fields with a window's counts by endpoint.
+func placeField(id string) string { return "place/" + id }
+
+// UsedPrefix returns the prefix of the fields with a window's requests by endpoint.
 func UsedPrefix(window string) string { return "used/" + window + "/" }
+
+// ExtraPrefix returns the prefix of the fields that say, by endpoint, by how much the units of a
+// window's requests exceed their number.
+func ExtraPrefix(window string) string { return "extra/" + window + "/" }
+
+// GrantField returns the field with what was granted to a limit on this counter of a window.
+func GrantField(counter string, quantity quota.Quantity) string {
+	if quantity == quota.Units {
+		return "unitgrant/" + counter
+	}
+	return "grant/" + counter
+}
 
 // CounterName returns how the scripts name the counter of a window, of one endpoint or, if
 // endpoint is empty, of all.

@@ -22,16 +22,23 @@ type ReserveArgs struct {
 	ID       string        // of the reservation
 	Endpoint string        // not empty
 	Lease    time.Duration // 1 ms or more
-	// Windows are those in which the unit is held: those that the Layout assumes to run.
+	// Windows are those in which the request is held: those that the Layout assumes to run.
 	Windows []quota.Window
 	// Attempts bound how often the user may try; the zero value does not.
 	Attempts quota.AttemptLimit
-	// Observed says that neither limits nor attempts refuse the request.
+	// Observed says that nothing refuses the request.
 	Observed bool
 	// Claimed is the name of the plan that the user's token claims.
 	Claimed string
+	// Units is what the request may cost, 1 or more.
+	Units int64
+	// Concurrent bounds the requests that run at once; the zero value does not.
+	Concurrent quota.ConcurrencyLimit
 	// Limits are those of the Layout, in its order.
 	Limits []quota.Limit
+	// RequestsOf has, for each limit on units, the index of the counter of the Layout with its
+	// requests. It may be nil without such limits.
+	RequestsOf []int
 }
 
 // AppendTo appends the arguments.
@@ -54,18 +61,28 @@ func (a *ReserveArgs) AppendTo(args *resp.Args) {
 		args.AddInt(0)
 	}
 	args.AddString(a.Claimed)
+	args.AddInt(a.Units - 1)
+	args.AddInt(a.Concurrent.Requests)
+	args.AddInt(quota.PlaceLease.Milliseconds())
+	mayRefuse := func(l quota.Limit) bool { return !l.Soft && l.AppliesTo(a.Endpoint) }
 	for _, l := range a.Limits {
-		if l.AppliesTo(a.Endpoint) {
-			args.AddInt(l.Requests)
+		if mayRefuse(l) {
+			args.AddInt(l.Amount)
 		} else {
 			args.AddInt(-1)
 		}
 	}
+	for i, l := range a.Limits {
+		if l.Quantity == quota.Units && mayRefuse(l) {
+			args.AddInt(int64(i + 1))
+			args.AddInt(int64(a.RequestsOf[i] + 1))
+		}
+	}
 }
 
-// Admitted reports whether a reply of reserve.lua says that the unit is held.
-func (r *Reply) Admitted() bool { return r.Code == OK || r.Code == Exhausted || r.Code == Held }
+// Admitted reports whether a reply of reserve.lua says that the request is held.
+func (r *Reply) Admitted() bool { return r.NewlyHeld() || r.Code == Held }
 
-// NewlyHeld reports whether the call itself has held the unit. Then the numbers of the reply,
-// which are those before the call, do not contain it yet.
-func (r *Reply) NewlyHeld() bool { return r.Code == OK || r.Code == Exhausted }
+// NewlyHeld reports whether the call itself has held the request. Then the numbers of the
+// reply, which are those before the call, do not contain it yet.
+func (r *Reply) NewlyHeld() bool { return r.Code == OK || r.Code == Exhausted || r.Code == Overfull }

@@ -1,5 +1,5 @@
--- Holds one unit in every window of a plan, or changes no count and no hold. Sent twice, it
--- holds once. Its own arguments (reserve.go builds them):
+-- Holds a request, and the units that it may cost, in every window of a plan, or changes no
+-- count and no hold. Sent twice, it holds once. Its own arguments (reserve.go builds them):
 --
 --   ARGV[rest]      lease/ID, with the reservation's id
 --   ARGV[rest + 1]  done/ID
@@ -11,8 +11,16 @@
 --                   a bound
 --   ARGV[rest + 7]  1: observe only: neither limits nor attempts refuse the request; or 0
 --   ARGV[rest + 8]  the name of the plan that the user's token claims, for the field claimed
---   ARGV[rest + 8 + i], i from 1 to l: requests that limit i allows without grants, 0 or
---                   more; -1: it does not apply to the endpoint
+--   ARGV[rest + 9]  the units that it holds beyond the 1 of a request, 0 to 10^9 - 1
+--   ARGV[rest + 10] C, the requests that may run at once, 1 or more; 0: no bound
+--   ARGV[rest + 11] when its place ends, in ms from now, 1 or more
+--   ARGV[rest + 11 + i], i from 1 to l: what limit i allows without grants, 0 or more; -1: it
+--                   refuses nothing, because it does not apply to the endpoint or is soft
+--   then, for each limit on units that may refuse the request, its i, and j: pair j of the
+--                   fields has the requests of the limit, to which pair i is what is extra
+--
+-- A place is taken by a request that is admitted while C bounds how many run. It stays when the
+-- request is settled, until leave.lua gives it back, and ends by itself unless renew.lua renews it.
 --
 -- Codes:
 --
@@ -25,6 +33,9 @@
 --              is one, in µs
 --   EXHAUSTED  admitted as with OK, because the request is only observed, but no attempt is
 --              left
+--   CROWDED    no place is left; the limits would admit the request
+--   OVERFULL   admitted as with OK, because the request is only observed, but no place is left;
+--              EXHAUSTED goes before it
 --
 -- The counts are those before the call.
 
@@ -57,35 +68,67 @@ if most > 0 then
   end
 end
 
-local refused = false
-if ARGV[rest + 7] ~= '1' then
+local refused, observed = false, ARGV[rest + 7] == '1'
+local limits, more = rest + 11, ARGV[rest + 9]
+if not observed then
   if wait > 0 then
     local reply = reply_with(THROTTLED, found, FOUND)
     reply[#reply + 1] = wait
     return reply
   end
+  local requests_of = nil -- by limit on units: the index in found of its requests
+  for i = limits + ARGV[7] + 1, #ARGV, 2 do
+    requests_of = requests_of or {}
+    requests_of[tonumber(ARGV[i])] = FOUND + 2 * ARGV[i + 1] - 2
+  end
   for i = 1, tonumber(ARGV[7]) do
-    local requests, used = tonumber(ARGV[rest + 8 + i]), FOUND + 2 * i - 2
-    if requests >= 0 then
-      refused = refused or (found[used] or 0) + (found[used + 1] or 0) >= requests + (granted and granted[i] or 0)
+    local allowed, used = tonumber(ARGV[limits + i]), FOUND + 2 * i - 2
+    if allowed >= 0 then
+      local after = (found[used] or 0) + (found[used + 1] or 0) + 1
+      local requests = requests_of and requests_of[i]
+      if requests then
+        after = after + (found[requests] or 0) + (found[requests + 1] or 0) + more
+      end
+      refused = refused or after > allowed + (granted and granted[i] or 0)
     end
   end
+end
+
+-- Finds out whether a place is left. Every place ends within the time that this one would; if the
+-- next sweep comes later, a release that knows no places has made the last one.
+local concurrent, crowded = tonumber(ARGV[rest + 10]), false
+if concurrent > 0 and not refused then
+  local places = tonumber(call('HGET', key, 'places') or 0)
+  if places >= concurrent and (not sweep_at or sweep_at > now + ARGV[rest + 11]) then
+    delete_ended()
+    places = tonumber(call('HGET', key, 'places') or 0)
+  end
+  crowded = places >= concurrent
+  refused = crowded and not observed
 end
 if refused then
   if full then
     call('HSET', key, 'user', ARGV[2], ARGV[rest + 2], format_time(full))
     keep_key_until(full / 1000)
   end
-  return reply_with(REFUSED, found, FOUND)
+  return reply_with(crowded and CROWDED or REFUSED, found, FOUND)
 end
 
 local expiry = now + ARGV[rest + 3]
-local lease = format_time(expiry) .. ' ' .. ARGV[rest + 4]
+local lease = format_time(expiry) .. (more ~= '0' and '+' .. more or '') .. ' ' .. ARGV[rest + 4]
 if full then
   call('HSET', key, 'user', ARGV[2], 'claimed', ARGV[rest + 8], ARGV[rest], lease, ARGV[rest + 2], format_time(full))
 else
   call('HSET', key, 'user', ARGV[2], 'claimed', ARGV[rest + 8], ARGV[rest], lease)
 end
-add_held(lease, '1')
-note_ends(expiry, full and math.max(expiry, full / 1000) or expiry)
-return reply_with(wait > 0 and EXHAUSTED or OK, found, FOUND)
+add_held(lease, '1', '')
+local first = expiry
+if concurrent > 0 then
+  local place_ends = now + ARGV[rest + 11]
+  if call('HSET', key, 'place/' .. string.sub(ARGV[rest], 7), format_time(place_ends)) == 1 then
+    call('HINCRBY', key, 'places', '1')
+  end
+  first = math.min(first, place_ends)
+end
+note_ends(first, full and math.max(expiry, full / 1000) or expiry)
+return reply_with(wait > 0 and EXHAUSTED or crowded and OVERFULL or OK, found, FOUND)

@@ -33,9 +33,9 @@ func (a *SettleArgs) AppendTo(args *resp.Args) {
 		args.AddString(leaseField(r.ID))
 		args.AddString(MarkerField(r.ID))
 		if a.Count {
-			args.AddInt(1)
+			args.AddInt(r.ChargedUnits() - 1)
 		} else {
-			args.AddInt(0)
+			args.AddString("-")
 		}
 		args.AddString(r.Endpoint)
 		args.AddInt(int64(len(r.Windows)))

@@ -11,7 +11,8 @@
 --   ARGV[rest]        n, the number of reservations, 1 or more; then n times:
 --     lease/ID        with the reservation's id
 --     done/ID
---     count           1: count it; 0: give it back
+--     extra           count it, and units that exceed its 1 by so much: -1 to 10^9 - 1; -: give
+--                     it back
 --     endpoint        its endpoint
 --     w               the number of windows in which it was admitted, 0 or more; then w times:
 --       id            the id of a window, which may have ended
@@ -35,16 +36,21 @@ local function settle(at, lease, done)
   if lease then
     -- This comes first: a Redis that is out of memory refuses to count, but not after this.
     call('HDEL', key, ARGV[at])
-    add_held(lease, '-1')
+    add_held(lease, '-1', '-')
   end
   local marker, first = now + GRACE, nil
-  if ARGV[at + 2] == '1' then
+  local extra = ARGV[at + 2]
+  if extra ~= '-' then
     changed = true
     unheld = unheld or not lease
     for i = at + 5, after - 2, 2 do
       local retain, used = tonumber(ARGV[i + 1]), 'used/' .. ARGV[i]
       if retain > now then
         call('HINCRBY', key, used .. '/' .. ARGV[at + 3], '1')
+        if extra ~= '0' then
+          call('HINCRBY', key, 'extra/' .. ARGV[i], extra)
+          call('HINCRBY', key, 'extra/' .. ARGV[i] .. '/' .. ARGV[at + 3], extra)
+        end
         if call('HINCRBY', key, used, '1') == 1 then
           call('HSETNX', key, 'retain/' .. ARGV[i], format_time(retain))
         end

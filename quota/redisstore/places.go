@@ -1,0 +1,142 @@
+package redisstore
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"metergate/quota"
+	"metergate/quota/internal/queue"
+	"metergate/quota/redisstore/resp"
+	"metergate/quota/redisstore/script"
+)
+
+const (
+	// renewEvery leaves time for two more tries before a place would end.
+	renewEvery = quota.PlaceLease / 3
+	// placeCalls is how many users' places are given back, or renewed, at a time.
+	placeCalls = 8
+	// leaveTries is how often a place is given back until Redis answers. It then ends by itself.
+	leaveTries = 3
+)
+
+// places has the places of the requests that run on this gateway. It renews them, and gives them
+// back, in the background.
+type places struct {
+	mu      sync.Mutex
+	byUser  map[string]map[string]struct{} // the IDs of reservations
+	leaving queue.Queue[leavingPlace]
+}
+
+type leavingPlace struct {
+	user, id string
+	ended    time.Time // when the response ended, by the gateway's clock
+}
+
+// add notes the place of a request that was admitted.
+func (p *places) add(user, id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.byUser == nil {
+		p.byUser = make(map[string]map[string]struct{})
+	}
+	if p.byUser[user] == nil {
+		p.byUser[user] = make(map[string]struct{})
+	}
+	p.byUser[user][id] = struct{}{}
+}
+
+func (p *places) remove(user, id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.byUser[user], id)
+	if len(p.byUser[user]) == 0 {
+		delete(p.byUser, user)
+	}
+}
+
+// snapshot returns the IDs of all places, by user.
+func (p *places) snapshot() map[string][]string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := make(map[string][]string, len(p.byUser))
+	for user, ids := range p.byUser {
+		for id := range ids {
+			all[user] = append(all[user], id)
+		}
+	}
+	return all
+}
+
+// Leave implements quota.Store. Redis gets to know soon afterwards.
+func (s *Store) Leave(r *quota.Reservation) {
+	s.places.remove(r.User, r.ID)
+	s.places.leaving.Add(leavingPlace{r.User, r.ID, s.now()})
+}
+
+// giveBackPlaces gives places back until the queue is closed.
+func (s *Store) giveBackPlaces() {
+	for {
+		batch := s.places.leaving.TakeAll()
+		if len(batch) == 0 {
+			return
+		}
+		byUser := map[string][]string{}
+		for _, l := range batch {
+			if s.now().Sub(l.ended) < quota.PlaceLease { // else Redis has ended it
+				byUser[l.user] = append(byUser[l.user], l.id)
+			}
+		}
+		s.eachUser(byUser, func(user string, ids []string) {
+			for range leaveTries {
+				if s.callPlaces(user, ids, false) == nil {
+					return
+				}
+			}
+		})
+	}
+}
+
+// renewPlacesUntilClosed renews the places of requests that run for long. A renewal that fails is
+// made again in its next turn.
+func (s *Store) renewPlacesUntilClosed() {
+	tick := time.NewTicker(renewEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			s.eachUser(s.places.snapshot(), func(user string, ids []string) { _ = s.callPlaces(user, ids, true) })
+		case <-s.closing:
+			return
+		}
+	}
+}
+
+// eachUser calls fn for each user, several at a time, in parts that a script can take.
+func (s *Store) eachUser(byUser map[string][]string, fn func(user string, ids []string)) {
+	const part = 1000
+	var calls sync.WaitGroup
+	free := make(chan struct{}, placeCalls)
+	for user, ids := range byUser {
+		for len(ids) > 0 {
+			some := ids[:min(part, len(ids))]
+			ids = ids[len(some):]
+			free <- struct{}{}
+			calls.Go(func() { fn(user, some); <-free })
+		}
+	}
+	calls.Wait()
+}
+
+// callPlaces renews places of one user, or gives them back.
+func (s *Store) callPlaces(user string, ids []string, renew bool) error {
+	q := query{script: script.Leave, user: user}
+	if renew {
+		q.script = script.Renew
+	}
+	q.appendArgs = func(args *resp.Args, _ *quota.Plan, _ *layout) {
+		own := script.PlaceArgs{Renew: renew, IDs: ids}
+		own.AppendTo(args)
+	}
+	return s.ask(context.Background(), &q, new(outcome))
+}
