@@ -15,6 +15,7 @@ import (
 // ResponseWriter.
 type requestBody struct {
 	io.ReadCloser
+	w http.ResponseWriter // of a client of HTTP/1; nil with HTTP/2
 	// mu is held during a Read: the transport may still read when its response has been sent.
 	mu   sync.Mutex
 	read int64 // bytes
@@ -45,7 +46,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		b.complete.Store(true)
 	} else if err != nil {
 		var network net.Error // also when the cutoff has ended the read
-		b.broken.Store(!errors.As(err, &network))
+		b.broken.Store(!errors.As(err, &network) && !b.closed.Load())
 	}
 	if int64(n) > b.left {
 		b.exceeded.Store(true)
@@ -55,18 +56,30 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// stop ends the read that the transport may still have going: the client may hold the rest
-// of the body back for ever. What is left is for exchange.linger.
-func (b *requestBody) stop(w http.ResponseWriter, r *http.Request) {
+// Close ends a Read that is under way: the client may hold its body back for ever. The
+// Close of net/http's server would wait for that Read, and then read on by itself.
+func (b *requestBody) Close() error {
 	b.closed.Store(true)
-	if b.complete.Load() || r.ProtoMajor != 1 {
-		return // the connection may carry other requests, and must not time out
+	switch {
+	case b.complete.Load(): // the connection may carry other requests, and must not time out
+	case b.w == nil:
+		return b.ReadCloser.Close()
+	case !b.mu.TryLock():
+		return http.NewResponseController(b.w).SetReadDeadline(time.Now())
+	default:
+		b.mu.Unlock()
 	}
-	if !b.mu.TryLock() {
-		http.NewResponseController(w).SetReadDeadline(time.Now())
+	return nil
+}
+
+// stop closes the body and waits until nothing reads it. What is left is for
+// exchange.linger.
+func (b *requestBody) stop() {
+	b.Close()
+	if b.w != nil {
 		b.mu.Lock()
+		b.mu.Unlock()
 	}
-	b.mu.Unlock()
 }
 
 // buffers are the buffers through which ReverseProxy copies bodies.

@@ -79,8 +79,11 @@ func (x *exchange) forward(upgrade bool) {
 	in := x.in.WithContext(ctx)
 	if in.ContentLength != 0 {
 		f.body = &requestBody{ReadCloser: in.Body, left: x.route.MaxBody}
+		if in.ProtoMajor == 1 {
+			f.body.w = x.w
+		}
 		in.Body = f.body
-		defer f.body.stop(x.w, in)
+		defer f.body.stop()
 	}
 	proxy := httputil.ReverseProxy{
 		Rewrite:        f.rewriteRequest,
@@ -120,6 +123,9 @@ func (f *forwarding) rewriteRequest(r *httputil.ProxyRequest) {
 	h := r.Out.Header
 	f.g.untrusted.Remove(h, f.origin)
 	f.origin.SetForwardedHeaders(r)
+	if f.body != nil {
+		r.Out.Body = f.body // ReverseProxy hides its Close, see requestBody.Close
+	}
 	// ReverseProxy announces a client's trailers but does not send them.
 	r.Out.Trailer = nil
 	// With a client's "Connection: Authorization", ReverseProxy drops the token, and the
@@ -258,6 +264,8 @@ func (f *forwarding) explain(err error, out *http.Request) (error, releaseReason
 		return errBodyTooLarge, releasedBody
 	case errors.Is(context.Cause(out.Context()), errUpstreamTimeout):
 		return errUpstreamTimeout, releasedTimeout
+	case errors.Is(err, upstream.ErrUploadCut): // net/http may take the end of the read for that of the client
+		return &upstreamError{err}, releasedUnreachable
 	case f.body != nil && f.body.broken.Load():
 		return errBodyIncomplete, releasedBody
 	case f.in.Context().Err() != nil:

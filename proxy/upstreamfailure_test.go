@@ -82,3 +82,42 @@ func TestTimeoutKeepsConnectionWithoutBody(t *testing.T) {
 		}
 	}
 }
+
+// TestUpstreamFailureEndsHeldUpload: when the target closes the connection, the client gets
+// 502 at once, also if it has yet to send its body.
+func TestUpstreamFailureEndsHeldUpload(t *testing.T) {
+	r := newTestGateway(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		conn.Close()
+	}})
+	for name, framing := range map[string]string{
+		"length":  "Content-Length: 1000\r\n\r\n",
+		"part":    "Content-Length: 1000\r\n\r\nthe first bytes",
+		"chunked": "Transfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n",
+		"expect":  "Expect: 100-continue\r\nContent-Length: 1000\r\n\r\n",
+	} {
+		conn := r.dial()
+		fmt.Fprintf(conn, "POST /api/analyze HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n%s", token("u", ""), framing)
+		if m, status, err := readResponse(bufio.NewReader(conn), "POST"); err != nil || status != 502 {
+			t.Errorf("%s: %+v, error %v", name, m, err)
+		}
+	}
+	client, url := r.http2Client()
+	body, write := io.Pipe()
+	defer write.Close()
+	req, _ := http.NewRequest("POST", url+"/api/analyze", body)
+	req.Header.Set("Authorization", "Bearer "+token("u", ""))
+	res, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != 502 || res.ProtoMajor != 2 {
+		t.Errorf("%s %s", res.Proto, res.Status)
+	}
+	r.want("u", "", 0)
+}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	stdlog "log"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -42,9 +43,13 @@ func serve(c *console) error {
 	return runUntil(stopped, a, log)
 }
 
-// newApp returns a gateway that knows the version of this program.
+// newApp returns a gateway that knows the version of this program. What net/http says about
+// odd responses goes to the gateway's log: net/http writes it to the standard one, and it
+// quotes the response.
 func newApp(o app.Options) *app.App {
 	o.Version, o.Commit = buildVersion()
+	stdlog.SetFlags(0)
+	stdlog.SetOutput(slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug).Writer())
 	return app.New(o)
 }
 

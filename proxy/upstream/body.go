@@ -8,6 +8,9 @@ import (
 	"sync/atomic"
 )
 
+// ErrUploadCut means that a target closed the connection before it had the whole request.
+var ErrUploadCut = errors.New("the target closed the connection before it had the whole request")
+
 var errBodyRead = errors.New("the connection broke after part of the request's body was read")
 
 // An upload is a request's body. It hands the body to one attempt at a time, as an
@@ -22,6 +25,7 @@ type upload struct {
 	read   bool // a Read has begun
 	closed bool // by the holder
 	last   bool // no other attempt follows
+	ended  bool // read to its end
 	failed bool // a Read failed: the client is to blame
 }
 
@@ -38,6 +42,18 @@ func (u *upload) claim() (io.ReadCloser, error) {
 	}
 	u.holder, u.closed = &attemptBody{u}, false
 	return u.holder, nil
+}
+
+// closeHolder closes the body that the present attempt has, and reports whether that has
+// kept it from being read to its end.
+func (u *upload) closeHolder() bool {
+	u.mu.Lock()
+	h, cut := u.holder, !u.closed && !u.ended
+	u.mu.Unlock()
+	if cut {
+		h.Close()
+	}
+	return cut
 }
 
 // finish says that no other attempt follows. The body is closed now if the request failed
@@ -70,9 +86,10 @@ func (b *attemptBody) Read(p []byte) (int, error) {
 	b.read = true
 	b.mu.Unlock()
 	n, err := b.body.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil {
 		b.mu.Lock()
-		b.failed = b.failed || !b.closed
+		b.ended = b.ended || err == io.EOF
+		b.failed = b.failed || err != io.EOF && !b.closed
 		b.mu.Unlock()
 	}
 	return n, err

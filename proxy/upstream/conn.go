@@ -64,23 +64,73 @@ func (d *dialer) dialTLS(ctx context.Context, network, addr string) (net.Conn, e
 	return newTargetConn(secure), nil
 }
 
-// A targetConn is an HTTP/1 connection to a target. It saves the response of a target that
-// answers and closes before it has read the whole request. Then the response arrives and
-// writing the rest of the request fails, and http.Transport believes whichever it notices
-// first: after a failed write it closes the connection, with the response still unread.
+// errUnsolicited means that a target sent bytes which belong to no request.
+var errUnsolicited = errors.New("the target sent more than its response")
+
+// A targetConn is an HTTP/1 connection to a target.
 //
-// So a write that fails because the target has closed does not return before the
-// connection is closed on this side. http.Transport reads and writes in different
-// goroutines. The one that reads is not held up: it gets what the target sent before it
-// closed, then an error, and it closes the connection.
+// It saves the response of a target that answers and closes before it has read the whole
+// request. Then the response arrives and writing the rest of the request fails, and
+// http.Transport believes whichever it notices first: after a failed write it closes the
+// connection, with the response still unread. So a write that fails because the target has
+// closed does not return before the connection is closed on this side. http.Transport reads
+// and writes in different goroutines. The one that reads is not held up: it gets what the
+// target sent before it closed, then an error, and it closes the connection.
+//
+// It keeps what one request's response is too long from becoming the response of the next
+// request, perhaps another user's. Some targets send a body after HEAD, 204 or 304, or more
+// than Content-Length says (golang/go#68653). See claim.
 type targetConn struct {
 	net.Conn
 	release  sync.Once
 	released chan struct{} // closed when failed writes may return
+
+	mu      sync.Mutex
+	changed sync.Cond // reading or closed has become true
+	reading bool      // a Read is under way
+	closed  bool
+	// requested: some of the present request has been written, so what arrives is its response.
+	requested bool
+	// attempt is the present request until a response begins, nil from then on.
+	attempt *attempt
 }
 
 func newTargetConn(c net.Conn) *targetConn {
-	return &targetConn{Conn: c, released: make(chan struct{})}
+	t := &targetConn{Conn: c, released: make(chan struct{})}
+	t.changed.L = &t.mu
+	return t
+}
+
+// claim is called for each request that gets the connection, before any of it is written.
+//
+// http.Transport reads ahead, and looks for bytes that nobody asked for only when it reads
+// the next response. So claim waits until http.Transport reads: then it has nothing left of
+// the previous response, or has closed the connection because of it.
+func (c *targetConn) claim(a *attempt) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for !c.reading && !c.closed {
+		c.changed.Wait()
+	}
+	c.requested, c.attempt = false, a
+}
+
+func (c *targetConn) Read(p []byte) (int, error) {
+	c.mu.Lock()
+	c.reading = true
+	c.changed.Broadcast()
+	c.mu.Unlock()
+	n, err := c.Conn.Read(p)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reading = false
+	if n > 0 {
+		c.attempt = nil
+		if !c.requested {
+			return 0, errUnsolicited
+		}
+	}
+	return n, err
 }
 
 // releaseWrites makes failed writes return. It is called when the connection is upgraded:
@@ -88,6 +138,9 @@ func newTargetConn(c net.Conn) *targetConn {
 func (c *targetConn) releaseWrites() { c.release.Do(func() { close(c.released) }) }
 
 func (c *targetConn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	c.requested = true
+	c.mu.Unlock()
 	n, err := c.Conn.Write(p)
 	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
 		<-c.released
@@ -97,7 +150,16 @@ func (c *targetConn) Write(p []byte) (int, error) {
 
 func (c *targetConn) Close() error {
 	c.releaseWrites()
-	return c.Conn.Close()
+	err := c.Conn.Close()
+	c.mu.Lock()
+	unanswered := c.attempt
+	c.closed, c.attempt = true, nil
+	c.changed.Broadcast()
+	c.mu.Unlock()
+	if unanswered != nil {
+		unanswered.connClosed()
+	}
+	return err
 }
 
 // CloseWrite is called on an upgraded connection when the client has sent everything.

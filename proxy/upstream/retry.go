@@ -81,8 +81,13 @@ const (
 // http.Transport from sending it again.
 type attempt struct {
 	httptrace.ClientTrace
-	stage atomic.Int32
-	conn  *targetConn // the one it got last; nil: none, or one of HTTP/2
+	stage  atomic.Int32
+	conn   *targetConn // the one it got last; nil: none, or one of HTTP/2
+	upload *upload     // nil: no body
+	// ctx is the request's. If it ends, http.Transport closes the connection.
+	ctx context.Context
+	// cut: the connection closed by itself before all of the body was read.
+	cut atomic.Bool
 
 	// For a request that must not be sent twice, to a target that may use HTTP/2.
 	cancel  context.CancelCauseFunc // nil: not needed
@@ -106,8 +111,19 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 	if a.cancel != nil {
 		a.http2.Store(isHTTP2(info.Conn))
 	}
-	a.conn, _ = info.Conn.(*targetConn)
+	if a.conn, _ = info.Conn.(*targetConn); a.conn != nil {
+		a.conn.claim(a)
+	}
 	a.stage.Store(stageSent)
+}
+
+// connClosed is called when the connection closes before a response has begun. It closes the
+// request's body: http.Transport does not report the closed connection while it waits for
+// more of the body, and a client may hold that back for ever (golang/go#29246).
+func (a *attempt) connClosed() {
+	if a.upload != nil && a.ctx.Err() == nil && a.upload.closeHolder() {
+		a.cut.Store(true)
+	}
 }
 
 // stopIfSent ends an attempt that was sent and is about to be sent again. It reports

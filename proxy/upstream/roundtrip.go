@@ -71,8 +71,8 @@ type roundTrip struct {
 // send sends the request to a target. If retry is true, it failed and may be retried on
 // another target.
 func (rt *roundTrip) send(t *target, trial bool) (res *http.Response, err error, retry bool) {
-	p, a := rt.pool, new(attempt)
 	ctx := rt.original.Context()
+	p, a := rt.pool, &attempt{upload: rt.upload, ctx: ctx}
 	if !rt.repeatable && p.mayUseHTTP2 {
 		ctx, a.cancel = context.WithCancelCause(ctx)
 		a.WroteHeaders = a.wroteHeaders
@@ -99,31 +99,15 @@ func (rt *roundTrip) send(t *target, trial bool) (res *http.Response, err error,
 	}
 	res, err = p.transport.RoundTrip(out)
 	if err == nil {
-		if err = checkResponse(res, a.conn != nil); err != nil {
-			res.Body.Close()
-			p.recordOutcome(t, trial, outcomeServerError)
-			end()
-			return nil, err, false
-		}
-		how := outcomeResponse
-		if res.StatusCode >= 500 {
-			how = outcomeServerError
-		}
-		p.recordOutcome(t, trial, how)
-		body := &responseBody{ReadCloser: res.Body, onClose: end}
-		if w, ok := res.Body.(io.Writer); ok {
-			if a.conn != nil {
-				a.conn.releaseWrites()
-			}
-			res.Body = upgradedBody{body, w}
-		} else {
-			res.Body = body
-		}
-		return res, nil, false
+		res, err = rt.accept(t, trial, a.conn, res, end)
+		return res, err, false
 	}
 
 	stage := a.stage.Load()
 	switch {
+	case a.cut.Load():
+		p.recordOutcome(t, trial, outcomeConnectionError)
+		err, retry = ErrUploadCut, rt.repeatable
 	case stage == stageDial && rt.original.Context().Err() != nil && context.Cause(rt.original.Context()) != context.Canceled:
 		// It timed out without even connecting. If the client had gone away instead, that
 		// would not be the target's fault.
@@ -147,6 +131,32 @@ func (rt *roundTrip) send(t *target, trial bool) (res *http.Response, err error,
 	}
 	end()
 	return nil, err, retry
+}
+
+// accept records that the target has answered, and checks the response. conn is nil with
+// HTTP/2. The request ends, which is end, with the response's body.
+func (rt *roundTrip) accept(t *target, trial bool, conn *targetConn, res *http.Response, end func()) (*http.Response, error) {
+	if err := checkResponse(res, conn != nil); err != nil {
+		res.Body.Close()
+		rt.pool.recordOutcome(t, trial, outcomeServerError)
+		end()
+		return nil, err
+	}
+	how := outcomeResponse
+	if res.StatusCode >= 500 {
+		how = outcomeServerError
+	}
+	rt.pool.recordOutcome(t, trial, how)
+	body := &responseBody{ReadCloser: res.Body, onClose: end}
+	if w, ok := res.Body.(io.Writer); ok {
+		if conn != nil {
+			conn.releaseWrites()
+		}
+		res.Body = upgradedBody{body, w}
+	} else {
+		res.Body = body
+	}
+	return res, nil
 }
 
 // urlOf returns the URL at the target for a request's path and query.

@@ -1,12 +1,15 @@
 package operating
 
 import (
+	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"metergate/cmd/metergate/gatewaytest"
+	"metergate/quota/testkit"
 )
 
 // The log at the start says what runs where.
@@ -19,6 +22,45 @@ func TestStartLogsWhatRunsWhere(t *testing.T) {
 		`"msg":"serving","listen":"` + strings.TrimPrefix(g.URL, "http://") + `","tls":false,"admin":"` + strings.TrimPrefix(g.Admin, "http://") + `","admin_api":false`} {
 		if !strings.Contains(g.Output(), want) {
 			t.Errorf("no %s in:\n%s", want, g.Output())
+		}
+	}
+}
+
+// What net/http has to say about a target goes to the gateway's log, in its format and at
+// level debug: it quotes the response, which is a user's.
+func TestOddResponsesAreLoggedAtDebug(t *testing.T) {
+	for _, level := range []string{"debug", "info"} {
+		upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok, and more")
+			io.Copy(io.Discard, conn) // until the gateway closes the connection, which is after it has logged
+			conn.Close()
+		}))
+		g := gatewaytest.StartGateway(t, "embedded:"+t.TempDir(), upstream.URL, "LEVEL="+level)
+		req, _ := http.NewRequest("POST", g.URL+"/api/analyze", nil)
+		req.Header.Set("Authorization", "Bearer "+testkit.Token("u", "free"))
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		upstream.Close()
+		g.WaitForText(`"msg":"request"`)
+		if level == "debug" {
+			g.WaitForText("and more")
+		}
+		for line := range strings.Lines(g.Output()) {
+			var fields struct{ Level, Msg string }
+			if err := json.Unmarshal([]byte(line), &fields); err != nil {
+				t.Errorf("%s: %v: %s", level, err, line)
+			}
+			if strings.Contains(line, "and more") && fields.Level != "DEBUG" {
+				t.Errorf("%s: %s", level, line)
+			}
 		}
 	}
 }
