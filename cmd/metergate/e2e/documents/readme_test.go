@@ -2,14 +2,13 @@ package documents
 
 import (
 	"net"
-	"os"
+	"net/http"
+	"net/http/httptest"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"metergate/cmd/metergate/gatewaytest"
 	"metergate/config"
@@ -61,42 +60,46 @@ func TestReadmeConfigurationIsValid(t *testing.T) {
 	}
 }
 
-// runReadme runs a script of the README in a folder of its own and returns what it
-// printed. It ends what the script leaves running.
+// runReadme runs a script of the README in a folder of its own and returns what it printed.
+// The script must leave nothing behind that git would see in a clone.
 func runReadme(t *testing.T, script string) (printed string) {
-	dir := newFolder(t, "gateway.yaml")
-	config := testkit.ReadFile(t, "gateway.yaml")
-	ports := strings.NewReplacer(
-		":8080", ":"+freePort(t), ":9090", ":"+freePort(t), ":9000", ":"+freePort(t), ":6379", ":"+freePort(t))
-	testkit.WriteFile(t, filepath.Join(dir, "gateway.yaml"), ports.Replace(string(config)))
-	script = ports.Replace(script)
+	t.Helper()
+	p := newPastes(t)
 	script = strings.ReplaceAll(script, "go build ./cmd/metergate\n", "")
-	script = strings.ReplaceAll(script, "healthcheck ", "healthcheck -admin http://127.0.0.1"+ports.Replace(":9090")+" ")
-	script = strings.ReplaceAll(script, "redis-server ", "redis-server --port "+strings.TrimPrefix(ports.Replace(":6379"), ":")+" ")
-	cmd := exec.Command("bash", "-c", script)
-	cmd.Dir = dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	// A file and no pipe: a pipe stays open until everything that the script started has
-	// ended.
-	output, err := os.Create(filepath.Join(dir, "printed"))
-	if err != nil {
-		t.Fatal(err)
+	printed, state := p.run(script)
+	if !state.Success() {
+		t.Errorf("%v", state)
 	}
-	defer output.Close()
-	cmd.Stdout, cmd.Stderr = output, output
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+	p.checkNothingLeft()
+	return printed
+}
+
+// A gateway that cannot start ends the commands of the README with the reason.
+func TestReadmeCommandsEndWithoutGateway(t *testing.T) {
+	for _, script := range codeBlocks(t, "README.md", "sh") {
+		if !strings.Contains(script, "go build") {
+			continue
+		}
+		p := newPastes(t)
+		taken := httptest.NewUnstartedServer(http.NotFoundHandler())
+		defer taken.Close()
+		taken.Listener.Close()
+		var err error
+		if taken.Listener, err = net.Listen("tcp", p.ports.Replace("127.0.0.1:8080")); err != nil {
+			t.Fatal(err)
+		}
+		taken.Start()
+		script = strings.ReplaceAll(script, "go build ./cmd/metergate\n", "")
+		script = strings.ReplaceAll(script, "-wait 10s", "-wait 1s")
+		printed, _ := p.run(script)
+		for _, want := range []string{"address already in use", "not ready after 1s", "HTTP/1.1 404"} {
+			if !strings.Contains(printed, want) {
+				t.Errorf("no %q in:\n%s", want, printed)
+			}
+		}
+		return
 	}
-	kill := func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	timeout := time.AfterFunc(time.Minute, kill)
-	defer timeout.Stop()
-	state, err := cmd.Process.Wait()
-	kill()
-	out, _ := os.ReadFile(output.Name())
-	if err != nil || !state.Success() {
-		t.Errorf("%v, error %v", state, err)
-	}
-	return string(out)
+	t.Error("the README has no block that builds the program")
 }
 
 // checkReadmeOutput compares what a block of the README printed with the response that the
@@ -133,11 +136,6 @@ func checkShownResponse(t *testing.T, printed string) {
 	if lines < 10 {
 		t.Errorf("compared %d lines of a response", lines)
 	}
-}
-
-func freePort(t *testing.T) string {
-	_, port, _ := net.SplitHostPort(testkit.FreeAddress(t))
-	return port
 }
 
 // The commands that the demo prints work when they are pasted, and its users have the
