@@ -115,7 +115,7 @@ func TestParseFillsInDefaults(t *testing.T) {
 		Admin:           Admin{Listen: "127.0.0.1:9090"},
 		Store: Store{
 			URL: "embedded:testdata/good/data", Protocol: 3, Prefix: "metergate", Timeout: 250 * time.Millisecond,
-			OnFailure: Allow, Journal: "testdata/good/data/journal", Keep: 400 * 24 * time.Hour,
+			OnFailure: Allow, OnDataLoss: ContinueAfterLoss, Journal: "testdata/good/data/journal", Keep: 400 * 24 * time.Hour,
 		},
 		Auth: Auth{JWT: JWT{
 			Secret: "0123456789abcdef0123456789abcdef", Algorithms: []string{"HS256"}, Leeway: 5 * time.Second,
@@ -168,7 +168,7 @@ func TestParseReadsEveryKey(t *testing.T) {
 				Digest:     digest(t, "testdata/tls/ca.pem", "testdata/tls/client.pem", "testdata/tls/client.key"),
 			},
 			Protocol: 2, Prefix: "a.b:c_d-e", Timeout: time.Second,
-			OnFailure: Deny, Journal: "/var/lib/metergate/journal", Keep: 36 * time.Hour,
+			OnFailure: Deny, OnDataLoss: DenyAfterLoss, Journal: "/var/lib/metergate/journal", Keep: 36 * time.Hour,
 		},
 		Auth: Auth{JWT: JWT{
 			Secret: "from-a-file-0123456789abcdef0123456789abcdef0123456789abcdef0123", PublicKeyFile: "testdata/key.pem",
@@ -247,14 +247,14 @@ func upstreamsOfEverything(t *testing.T) map[string]Upstream {
 func routesOfEverything() []Route {
 	return []Route{
 		{Match: "POST /api/image-analysis", Endpoint: "image-analysis", Upstream: "analysis",
-			Timeout: time.Hour, MaxBody: 2_000_000, Observe: true, Line: 77},
+			Timeout: time.Hour, MaxBody: 2_000_000, Observe: true, Line: 78},
 		{Match: "/api/", Upstream: "analysis", Timeout: time.Millisecond, MaxBody: 1, StripPrefix: "/api", Upgrade: true,
-			UserHeader: "X-User", PlanHeader: "X-Plan", DropAuthorization: true, Line: 78},
+			UserHeader: "X-User", PlanHeader: "X-Plan", DropAuthorization: true, Line: 79},
 		{Match: "GET example.com/api/{id}/{$}", Upstream: "analysis", Public: true,
-			Timeout: time.Hour, MaxBody: 2_000_000, Line: 88},
+			Timeout: time.Hour, MaxBody: 2_000_000, Line: 89},
 		{Match: "GET /gr%C3%B6%C3%9Fe/a%20b", Upstream: "unused", StripPrefix: "/gr%C3%B6%C3%9Fe/a%20b",
-			Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30, Line: 94},
-		{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Timeout: time.Hour, MaxBody: 2_000_000, Line: 95},
+			Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30, Line: 95},
+		{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Timeout: time.Hour, MaxBody: 2_000_000, Line: 96},
 	}
 }
 

@@ -28,6 +28,11 @@ type Store struct {
 	// What happens to a metered request when the store does not answer: it is forwarded
 	// (allow), or answered 503 (deny).
 	OnFailure OnFailure `yaml:"on_failure" default:"allow" oneof:"allow, deny"`
+	// What happens when Redis has lost its counts: it was emptied, it restarted without its data, an
+	// old backup was restored, or another Redis took its place. Users go on with the counts that are
+	// there (continue), or metered requests are answered 503 until "metergate accept-data" is run
+	// (deny). The embedded store does not use it.
+	OnDataLoss OnDataLoss `yaml:"on_data_loss" default:"continue" oneof:"continue, deny"`
 	// A folder in which counts wait for a Redis that does not answer. It must be writable,
 	// and each gateway needs a folder of its own. The embedded store does not use it.
 	Journal string `yaml:"journal" default:"./data/journal" as:"folder"`
@@ -49,6 +54,15 @@ type OnFailure string
 const (
 	Allow OnFailure = "allow" // forward the request
 	Deny  OnFailure = "deny"  // refuse the request with 503
+)
+
+// OnDataLoss says what to do when Redis has lost its counts.
+type OnDataLoss string
+
+// The values of OnDataLoss.
+const (
+	ContinueAfterLoss OnDataLoss = "continue" // go on with the counts that are there
+	DenyAfterLoss     OnDataLoss = "deny"     // refuse metered requests until they are accepted
 )
 
 func (c *checker) checkStore() {

@@ -131,4 +131,10 @@ type StoreDiagnostics interface {
 	// FileSpace is the size of the store's file in bytes, and how much of that is free for later
 	// keys; 0 and 0 if it has none.
 	FileSpace() (size, free int64)
+	// DataLosses is how often the store was found to have lost data since it was opened: it
+	// was emptied, replaced or restored from a backup.
+	DataLosses() int64
+	// DataFault returns what the store has lost, until the operator has accepted it or, if nobody
+	// has to, for an hour; nil: nothing.
+	DataFault() error
 }

@@ -39,6 +39,7 @@ func commands() []command {
 		{"audit", "USER [-json]", "show what administrators have changed about a user", audit},
 		{"import", "FILE|- [-per month]", "set counts from a CSV of user, endpoint, used; running it twice changes nothing", importCounts},
 		{"export", "-at WINDOW [-per P] [-format csv|jsonl]", "list what all users have used in a window", export},
+		{"accept-data", "", "go on with the counts that Redis has, after it has lost some", acceptData},
 		{"plan-check", "[-config NEW] [-n 20]", "list whom the limits of another configuration would block now", planCheck},
 		{"healthcheck", "[-config FILE | -admin URL] [-wait 10s]", "exit 0 if the gateway is ready", healthcheck},
 		{"version", "", "print the version", printVersion},

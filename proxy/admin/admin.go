@@ -22,7 +22,7 @@ type Options struct {
 	// Probes are what /readyz reports; nil: always ready, without checks.
 	Probes Probes
 	// Gateway is what the admin API shows and reloads; nil: the API answers 403, and
-	// /admin/config and /admin/reload are 404.
+	// /admin/config, /admin/reload and /admin/data/accept are 404.
 	Gateway Gateway
 	// Registry has the metrics that /metrics serves, and gets the handler's own; nil:
 	// /metrics is 404.
@@ -62,6 +62,10 @@ type Gateway interface {
 	// ReloadConfig loads the configuration again and returns the changes that need a
 	// restart. Each line of the error's text is shown to the operator.
 	ReloadConfig() (warnings []string, err error)
+	// AcceptData accepts the data that the store has now in place of what it has lost. It returns
+	// how many parts of the store had a loss; 0: there was none. An error means that the store did
+	// not answer.
+	AcceptData(context.Context) (parts int, err error)
 	// EffectiveConfig returns the configuration in force, without secrets, to be shown
 	// as JSON.
 	EffectiveConfig() any
@@ -106,6 +110,7 @@ func Handler(o Options) http.Handler {
 	if o.Gateway != nil {
 		mux.HandleFunc("GET /admin/config", h.requireToken(h.getConfig))
 		mux.HandleFunc("POST /admin/reload", h.requireToken(h.postReload))
+		mux.HandleFunc("POST /admin/data/accept", h.requireToken(h.postAcceptData))
 	}
 	if o.Store != nil {
 		mux.HandleFunc("PUT /admin/counts", h.requireToken(h.putCounts))
@@ -191,4 +196,20 @@ func (h *handler) postReload(w http.ResponseWriter, _ *http.Request) {
 		Status   string   `json:"status"`
 		Warnings []string `json:"warnings,omitempty"` // what needs a restart
 	}{"reloaded", warnings})
+}
+
+func (h *handler) postAcceptData(w http.ResponseWriter, r *http.Request) {
+	parts, err := h.Gateway.AcceptData(r.Context())
+	if err != nil {
+		writeProblem(w, http.StatusServiceUnavailable, "The store does not answer; the data are not accepted yet. Try again.", nil)
+		return
+	}
+	status := "accepted"
+	if parts == 0 {
+		status = "nothing_lost"
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Status string `json:"status"`
+		Parts  int    `json:"parts"` // masters of Redis whose data were accepted
+	}{status, parts})
 }

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,11 +38,12 @@ func newListener() *listener {
 	return l
 }
 
-func (l *listener) AdminToken() string               { return token }
-func (l *listener) AdminHosts() []string             { return []string{"example.com"} }
-func (l *listener) ReloadConfig() ([]string, error)  { l.reloads.Add(1); return nil, nil }
-func (l *listener) EffectiveConfig() any             { return nil }
-func (l *listener) PlansFor(string) quota.PlanChoice { return quota.PlanChoice{} }
+func (l *listener) AdminToken() string                      { return token }
+func (l *listener) AdminHosts() []string                    { return []string{"example.com"} }
+func (l *listener) ReloadConfig() ([]string, error)         { l.reloads.Add(1); return nil, nil }
+func (l *listener) AcceptData(context.Context) (int, error) { return 0, nil }
+func (l *listener) EffectiveConfig() any                    { return nil }
+func (l *listener) PlansFor(string) quota.PlanChoice        { return quota.PlanChoice{} }
 
 // send sends a token from an address. A token with a blank is the whole header.
 func (l *listener) send(address, token string) *http.Response {

@@ -52,7 +52,7 @@ func newTestAPI(t *testing.T, change ...func(*admin.Options)) *testAPI {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.bolt.Close() })
-	o := admin.Options{Gateway: &gateway{token, r.plans}, Store: r.bolt, Calendar: calendar, Clock: r.bolt}
+	o := admin.Options{Gateway: &gateway{token: token, plans: r.plans}, Store: r.bolt, Calendar: calendar, Clock: r.bolt}
 	for _, f := range change {
 		f(&o)
 	}
@@ -67,12 +67,16 @@ func newTestAPI(t *testing.T, change ...func(*admin.Options)) *testAPI {
 type gateway struct {
 	token string
 	plans map[string]*quota.Plan
+	// What AcceptData returns.
+	lostParts int
+	acceptErr error
 }
 
-func (g *gateway) AdminToken() string              { return g.token }
-func (g *gateway) ReloadConfig() ([]string, error) { return nil, nil }
-func (g *gateway) AdminHosts() []string            { return []string{"example.com"} }
-func (g *gateway) EffectiveConfig() any            { return nil }
+func (g *gateway) AdminToken() string                      { return g.token }
+func (g *gateway) ReloadConfig() ([]string, error)         { return nil, nil }
+func (g *gateway) AdminHosts() []string                    { return []string{"example.com"} }
+func (g *gateway) AcceptData(context.Context) (int, error) { return g.lostParts, g.acceptErr }
+func (g *gateway) EffectiveConfig() any                    { return nil }
 func (g *gateway) PlansFor(claim string) quota.PlanChoice {
 	plans := quota.PlanChoice{Claimed: g.plans[claim], ByName: g.plans}
 	if plans.Claimed == nil {

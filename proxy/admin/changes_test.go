@@ -118,3 +118,22 @@ func TestIdempotencyKeyAppliesOnce(t *testing.T) {
 	r.refused(429, "without", "POST", u+"/grants", `{"requests":1}`, "Idempotency-Key: more")
 	r.ok("POST", u+"/grants", `{"requests":1}`)
 }
+
+// What is accepted after a loss of data is said, and a store that does not answer is no success.
+func TestAcceptData(t *testing.T) {
+	for _, c := range []struct {
+		gateway gateway
+		status  int
+		say     string
+	}{
+		{gateway{lostParts: 3}, 200, `{"status":"accepted","parts":3}`},
+		{gateway{}, 200, `{"status":"nothing_lost","parts":0}`},
+		{gateway{acceptErr: errDown}, 503, "not accepted yet"},
+	} {
+		r := newTestAPI(t, func(o *admin.Options) { c.gateway.token = token; o.Gateway = &c.gateway })
+		if status, _, text := r.do("POST", "/admin/data/accept", ""); status != c.status || !strings.Contains(text, c.say) || strings.Contains(text, errDown.Error()) {
+			t.Errorf("%d %s, want %d %s", status, text, c.status, c.say)
+		}
+		r.refused(401, "token", "POST", "/admin/data/accept", "", "Authorization: ")
+	}
+}

@@ -19,3 +19,18 @@ func (s *Store) FileReplaced() int64 { return s.db.TimesReplaced() }
 
 // FileSpace is the size of usage.db, and how much of that is free.
 func (s *Store) FileSpace() (size, free int64) { return s.db.Space() }
+
+// DataLosses is 0: a file that is gone is written again, see FileReplaced.
+func (s *Store) DataLosses() int64 { return 0 }
+
+// DataFault is nil, see DataLosses.
+func (s *Store) DataFault() error { return nil }
+
+// DataLost is nil, see DataLosses.
+func (s *Store) DataLost() error { return nil }
+
+// CheckData does nothing, see DataLosses.
+func (s *Store) CheckData() {}
+
+// AcceptData returns 0, see DataLosses.
+func (s *Store) AcceptData(context.Context) (int, error) { return 0, nil }

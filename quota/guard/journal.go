@@ -51,8 +51,8 @@ func OpenJournal(dir string) (*Journal, error) {
 	return j, nil
 }
 
-// close waits for the writes under way and closes the file.
-func (j *Journal) close() error {
+// Close waits for the writes under way and closes the file. A Store closes its journal itself.
+func (j *Journal) Close() error {
 	j.queue.Close()
 	j.writer.Wait()
 	return j.db.Close()
@@ -181,6 +181,25 @@ func (j *Journal) forEach(f func(*quota.Reservation)) error {
 			}
 			return nil
 		})
+	})
+}
+
+// notePrefix is the first part of the keys of notes in metaBucket.
+const notePrefix = "note/"
+
+// LoadNote returns what SaveNote has saved under a name; nil if that is nothing.
+func (j *Journal) LoadNote(name string) (note []byte, err error) {
+	err = j.db.View(func(tx *bolt.Tx) error {
+		note = bytes.Clone(tx.Bucket(metaBucket).Get([]byte(notePrefix + name)))
+		return nil
+	})
+	return note, err
+}
+
+// SaveNote saves a note for the next process, in place of the last one with this name.
+func (j *Journal) SaveNote(name string, note []byte) error {
+	return j.db.Update(func(tx boltfile.Tx) error {
+		return tx.Bucket(metaBucket).Put([]byte(notePrefix+name), note)
 	})
 }
 

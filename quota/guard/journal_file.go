@@ -16,7 +16,7 @@ const journalFile = "journal.db"
 
 // The file has two buckets.
 //
-//	meta     "format" -> "1"
+//	meta     "format" -> "1"; "note/" name -> a note, see SaveNote
 //	entries  user 0x00 reservation ID -> the rest of the reservation, as JSON
 //
 // A user's ID has no control characters, so 0x00 ends it.

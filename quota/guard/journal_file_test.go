@@ -20,7 +20,7 @@ func TestOpenJournalRefusesUnknownFormat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := j.close(); err != nil {
+	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
 	db, err := bolt.Open(filepath.Join(dir, journalFile), 0o600, nil)
@@ -110,13 +110,13 @@ func TestDamagedJournalIsAnError(t *testing.T) {
 	wantDamaged("adding", j.add(&r))
 	wantDamaged("reading all", j.forEach(func(*quota.Reservation) {}))
 	j.remove([]quota.Reservation{r})
-	wantDamaged("closing", j.close())
+	wantDamaged("closing", j.Close())
 
 	dir = t.TempDir()
 	if j, err = OpenJournal(dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := j.close(); err != nil {
+	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
 	damageJournal(t, dir)

@@ -45,16 +45,20 @@ func (c *lastKnownCache) put(user string, k *lastKnown) {
 	c.young[user] = k
 }
 
-// recordSnapshot records what the store reported of a user.
-func (c *lastKnownCache) recordSnapshot(user string, s *quota.Snapshot) {
+// recordSnapshot records what the store reported of a user. It reports whether less is used than
+// before: an administrator has changed it, or the store has lost counts.
+func (c *lastKnownCache) recordSnapshot(user string, s *quota.Snapshot) (fell bool) {
 	k := c.get(user)
 	if k == nil {
 		c.put(user, &lastKnown{snapshot: *s})
-		return
+		return false
 	}
-	if !k.snapshot.At.After(s.At) { // answers can overtake one another
-		k.snapshot, k.replayed = *s, nil
+	if k.snapshot.At.After(s.At) { // answers can overtake one another
+		return false
 	}
+	before := k.snapshot.Total
+	k.snapshot, k.replayed = *s, nil
+	return s.Total.Used < before.Used && s.Total.Window.ID == before.Window.ID
 }
 
 // override is the user's override that is in force at now, as last known.

@@ -74,20 +74,22 @@ func (sh *ledgerShard) removeIdle(user string) {
 	}
 }
 
-// recordSnapshot records what the store reported of a user.
-func (l *ledger) recordSnapshot(user string, s *quota.Snapshot) {
+// recordSnapshot records what the store reported of a user, and reports whether less is used than
+// before.
+func (l *ledger) recordSnapshot(user string, s *quota.Snapshot) (fell bool) {
 	sh := l.lockShard(user)
 	defer sh.mu.Unlock()
-	sh.known.recordSnapshot(user, s)
+	return sh.known.recordSnapshot(user, s)
 }
 
-// recordAdmitted records a request that the store has admitted.
-func (l *ledger) recordAdmitted(d *quota.Decision) {
+// recordAdmitted records a request that the store has admitted, see recordSnapshot.
+func (l *ledger) recordAdmitted(d *quota.Decision) (fell bool) {
 	r := &d.Reservation
 	sh := l.lockShard(r.User)
 	defer sh.mu.Unlock()
-	sh.known.recordSnapshot(r.User, &d.Snapshot)
+	fell = sh.known.recordSnapshot(r.User, &d.Snapshot)
 	sh.addRunning(r, d.Snapshot.At, d.Snapshot.Plan.ConcurrencyLimit())
+	return fell
 }
 
 // addRunning adds a request that was admitted at now.

@@ -32,6 +32,11 @@ type Backend interface {
 	Ping(context.Context) error
 	// Now is the store's time, as last seen.
 	Now() time.Time
+	// DataLost returns why no request may be admitted, other than in observe mode: the store has
+	// lost data, and the operator wants to decide what to do. nil: they may be. It is cheap.
+	DataLost() error
+	// CheckData has the store look for such a loss soon. It does not wait.
+	CheckData()
 }
 
 // MaxReplay is the most reservations in one call of Backend.Replay: the store may do
@@ -118,6 +123,11 @@ func New(o Options) (*Store, error) {
 // is that of the backend, or quota.ErrOverloaded. Then the request must not pass, and
 // there is nothing to settle.
 func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, error) {
+	if err := s.backend.DataLost(); err != nil {
+		if d := s.reservationWithoutAsking(r); !d.InObserveMode(d.Plan) {
+			return &quota.Decision{Reservation: d}, err
+		}
+	}
 	call, err := s.beginCallAfterReplay(ctx, r.User)
 	if err != nil {
 		return s.decideWithoutAsking(r, err)
@@ -125,11 +135,16 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, 
 	d, err := s.backend.Reserve(call, r)
 	switch {
 	case s.recordResult(call, r.User, err):
+		if lost := s.backend.DataLost(); lost != nil && d.Admitted && !r.InObserveMode(d.Reservation.Plan) {
+			s.releaseLater(&d.Reservation) // the connection was new, and showed the loss
+			s.backend.Leave(&d.Reservation)
+			return &quota.Decision{Reservation: d.Reservation}, lost
+		}
 		switch {
 		case d.Admitted:
-			s.ledger.recordAdmitted(d)
+			s.suspectLoss(s.ledger.recordAdmitted(d))
 		case err == nil:
-			s.ledger.recordSnapshot(r.User, &d.Snapshot)
+			s.suspectLoss(s.ledger.recordSnapshot(r.User, &d.Snapshot))
 		}
 		return d, err
 	case errors.Is(err, quota.ErrOverloaded), errors.Is(err, errBreakerOpened): // nothing was sent
@@ -145,12 +160,25 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, 
 	return d, err
 }
 
+// suspectLoss has the backend look for a loss of data when less of a user's quota is used than before.
+func (s *Store) suspectLoss(fell bool) {
+	if fell {
+		s.backend.CheckData()
+	}
+}
+
 // decideWithoutAsking decides about a request that the backend was not asked about,
 // because of cause.
 func (s *Store) decideWithoutAsking(r quota.Request, cause error) (*quota.Decision, error) {
+	d := s.reservationWithoutAsking(r)
+	return s.decide(&d, cause)
+}
+
+// reservationWithoutAsking is a reservation for a request, as far as it is known without the backend.
+func (s *Store) reservationWithoutAsking(r quota.Request) quota.Reservation {
 	now := s.backend.Now()
 	p := r.Plans.Effective(s.ledger.override(r.User, now))
-	return s.decide(&quota.Reservation{Request: r, Plan: p, Windows: s.calendar.WindowsAt(p.Periods(), now)}, cause)
+	return quota.Reservation{Request: r, Plan: p, Windows: s.calendar.WindowsAt(p.Periods(), now)}
 }
 
 // decide admits a request, or not, without an answer of the backend. It does not
@@ -180,7 +208,7 @@ func (s *Store) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapsh
 		snapshot, err := s.backend.Commit(call, r)
 		if s.recordResult(call, r.User, err) {
 			s.ledger.endRunning(r)
-			s.ledger.recordSnapshot(r.User, snapshot)
+			s.suspectLoss(s.ledger.recordSnapshot(r.User, snapshot))
 			return snapshot, nil
 		}
 	}
@@ -232,7 +260,7 @@ func (s *Store) Release(ctx context.Context, r *quota.Reservation) (*quota.Snaps
 	if call, err := s.breaker(r.User).beginCall(ctx); err == nil {
 		snapshot, err := s.backend.Release(call, r)
 		if s.recordResult(call, r.User, err) {
-			s.ledger.recordSnapshot(r.User, snapshot)
+			s.suspectLoss(s.ledger.recordSnapshot(r.User, snapshot))
 			return snapshot, nil
 		}
 	}
@@ -266,7 +294,7 @@ func (s *Store) Read(ctx context.Context, user string, plans quota.PlanChoice) (
 		var snapshot quota.Snapshot
 		snapshot, err = s.backend.Read(call, user, plans)
 		if s.recordResult(call, user, err) {
-			s.ledger.recordSnapshot(user, &snapshot)
+			s.suspectLoss(s.ledger.recordSnapshot(user, &snapshot))
 			return snapshot, nil
 		}
 	}
@@ -305,5 +333,5 @@ func (s *Store) shutDown() error {
 	if s.journal == nil {
 		return nil
 	}
-	return s.journal.close()
+	return s.journal.Close()
 }

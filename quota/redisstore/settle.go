@@ -30,6 +30,7 @@ func (s *Store) settle(ctx context.Context, r *quota.Reservation, count bool) (*
 	}
 	if o.reply.Code == script.Unheld && !r.Unchecked {
 		s.lost.Add(1)
+		s.CheckData()
 	}
 	snapshot := new(quota.Snapshot)
 	o.fill(snapshot)

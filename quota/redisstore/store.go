@@ -57,6 +57,12 @@ type Options struct {
 	Now func() time.Time
 	// Log receives warnings about what does not fail a call; nil: nothing is logged.
 	Log *slog.Logger
+	// Memory keeps for the next process what data Redis has, so that their loss is noticed; nil:
+	// a loss is not noticed.
+	Memory Memory
+	// RefuseDataLoss has DataLost return an error after a loss, until the data are back or
+	// AcceptData is called.
+	RefuseDataLoss bool
 	// Offset is added to Redis's clock; nil means 0. Tests move time with it.
 	Offset func() time.Duration
 }
@@ -80,6 +86,7 @@ type Store struct {
 	layouts   layouts
 	markers   markers
 	watchers  watchers
+	identity  identity
 	connects  chan struct{} // see Connects
 	places    places
 	closing   chan struct{} // closed when Close begins
@@ -104,6 +111,7 @@ func Open(opt Options) (*Store, error) {
 		log:       opt.Log,
 		overrides: overrides{seed: maphash.MakeSeed()},
 		connects:  make(chan struct{}, 1),
+		identity:  identity{memory: opt.Memory, refuses: opt.RefuseDataLoss},
 		closing:   make(chan struct{}),
 	}
 	if s.calendar == nil {
@@ -118,6 +126,9 @@ func Open(opt Options) (*Store, error) {
 	if s.offset == nil {
 		s.offset = func() time.Duration { return 0 }
 	}
+	if err := s.loadIdentity(); err != nil {
+		return nil, err
+	}
 	s.client = redisclient.New(redisclient.Options{
 		Location: location, TLS: opt.TLS, Protocol: opt.Protocol,
 		Timeout: s.timeout, InFlight: withDefault(opt.InFlight, 32), Now: s.now,
@@ -127,6 +138,9 @@ func Open(opt Options) (*Store, error) {
 	background.Go(s.deleteMarkersUntilClosed)
 	background.Go(s.renewPlacesUntilClosed)
 	background.Go(s.giveBackPlaces)
+	if opt.Memory != nil {
+		background.Go(s.watchData)
+	}
 	s.close = sync.OnceValue(func() error {
 		close(s.closing)
 		s.places.leaving.Close()

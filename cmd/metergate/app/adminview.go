@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"net"
 
 	"metergate/quota"
@@ -21,7 +22,10 @@ func (v adminView) AdminHosts() []string {
 }
 
 func (v adminView) ReloadConfig() ([]string, error) { return v.app.Reload() }
-func (v adminView) EffectiveConfig() any            { return v.app.reloader.current.Load().cfg.Redacted() }
+func (v adminView) AcceptData(ctx context.Context) (int, error) {
+	return v.app.store.backend.AcceptData(ctx)
+}
+func (v adminView) EffectiveConfig() any { return v.app.reloader.current.Load().cfg.Redacted() }
 func (v adminView) PlansFor(claim string) quota.PlanChoice {
 	return v.app.reloader.current.Load().gateway.PlansFor(claim)
 }

@@ -41,6 +41,10 @@ var (
 		"Holds that nobody had settled when their lease ran out: their gateway died.", nil, nil)
 	subscribeFailsDesc = prometheus.NewDesc("metergate_store_subscribe_fails",
 		"1 while Redis serves calls but does not let the gateway subscribe to changes: streams show those made on other gateways up to 12 s late.", nil, nil)
+	dataLostDesc = prometheus.NewDesc("metergate_store_data_lost",
+		"1 after Redis was found to have lost its data: it was emptied, replaced or restored from a backup. 0 once the data are back or were accepted, and with on_data_loss: continue after an hour.", nil, nil)
+	dataLossesDesc = prometheus.NewDesc("metergate_store_data_losses_total",
+		"How often Redis was found to have lost its data; in a cluster, for each master.", nil, nil)
 	uncheckedDesc = prometheus.NewDesc("metergate_unchecked_total",
 		"Requests admitted by the last known usage because the store did not answer.", nil, nil)
 	journalErrorsDesc = prometheus.NewDesc("metergate_journal_errors_total",
@@ -69,11 +73,16 @@ func (m storeMetrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(openDesc, int64(st.OpenBreakers))
 	gauge(backlogDesc, st.Backlog)
-	subscribeFails := int64(0)
-	if m.store.backend.SubscribeFails() {
-		subscribeFails = 1
+	flag := func(d *prometheus.Desc, set bool) {
+		if set {
+			gauge(d, 1)
+		} else {
+			gauge(d, 0)
+		}
 	}
-	gauge(subscribeFailsDesc, subscribeFails)
+	flag(subscribeFailsDesc, m.store.backend.SubscribeFails())
+	flag(dataLostDesc, m.store.backend.DataFault() != nil)
+	counter(dataLossesDesc, m.store.backend.DataLosses())
 	counter(journaledDesc, st.Journaled)
 	counter(replayedDesc, st.Replayed)
 	counter(droppedDesc, st.Dropped)

@@ -15,6 +15,7 @@ import (
 
 	"metergate/config"
 	"metergate/proxy/jwtauth"
+	"metergate/quota/redisstore"
 )
 
 // reachTimeout bounds the attempt to reach one target.
@@ -55,7 +56,11 @@ func reachStore(ctx context.Context, cfg *config.Config) (warnings []string, err
 	if _, embedded := cfg.Store.Embedded(); embedded {
 		return nil, nil
 	}
-	s, err := openRedis(cfg, nil, nil)
+	options, err := redisOptions(cfg)
+	if err != nil {
+		return nil, err
+	}
+	s, err := redisstore.Open(options)
 	if err != nil {
 		return nil, err
 	}

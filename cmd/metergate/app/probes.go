@@ -21,7 +21,8 @@ func (p probes) Waiting() error {
 	return nil
 }
 
-// Checks are the configuration, the store, the journal, each upstream, and the key server.
+// Checks are the configuration, the store, whether it has its data, the journal, each upstream, and
+// the key server.
 func (p probes) Checks() map[string]func(context.Context) error {
 	g := p.app.reloader.current.Load()
 	checks := map[string]func(context.Context) error{
@@ -29,6 +30,7 @@ func (p probes) Checks() map[string]func(context.Context) error {
 		"store":         p.app.store.Ping,
 	}
 	if _, embedded := g.cfg.Store.Embedded(); !embedded {
+		checks["data"] = func(context.Context) error { return p.app.store.backend.DataFault() }
 		checks["journal"] = func(context.Context) error { return p.app.store.JournalFault() }
 	}
 	for name, pool := range g.upstreams {

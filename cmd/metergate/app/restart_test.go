@@ -20,6 +20,7 @@ func TestRestartWarningsNameWhatIsKept(t *testing.T) {
 		{"admin.listen", `admin: { listen: "127.0.0.1:0" }`, `admin: { listen: "127.0.0.1:1" }`},
 		{"store.url", "embedded:data", "embedded:elsewhere"},
 		{"store.on_failure", `"embedded:data"`, `"embedded:data", on_failure: deny`},
+		{"store.on_data_loss", `"embedded:data"`, `"embedded:data", on_data_loss: deny`},
 		{"store.timeout", `"embedded:data"`, `"embedded:data", timeout: 1s`},
 		{"store.protocol", `"embedded:data"`, `"embedded:data", protocol: 2`},
 		{"timezone", limitLine, limitLine + "\ntimezone: Europe/Zurich"},

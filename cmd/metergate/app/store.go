@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -31,6 +32,9 @@ type store struct {
 type backendStore interface {
 	io.Closer
 	quota.StoreDiagnostics
+	// AcceptData accepts what the store has now in place of what it has lost, and returns how
+	// many of its parts had a loss.
+	AcceptData(context.Context) (parts int, err error)
 }
 
 // openStore opens the store of a configuration. Redis need not be reachable.
@@ -50,39 +54,39 @@ func openStore(cfg *config.Config, log *slog.Logger) (_ *store, err error) {
 		}
 		o.Backend, s.backend = local, local
 	} else {
-		backend, err := openRedis(cfg, s.calendar, log)
+		options, err := redisOptions(cfg)
 		if err != nil {
 			return nil, err
 		}
-		o.Backend, s.backend, s.redis = backend, backend, backend
 		if o.Journal, err = guard.OpenJournal(cfg.Store.Journal); err != nil {
-			backend.Close()
 			return nil, fmt.Errorf("store.journal: %w; each gateway needs a writable folder of its own", err)
 		}
+		options.Calendar, options.Log = s.calendar, log
+		options.Memory, options.RefuseDataLoss = o.Journal, cfg.Store.OnDataLoss == config.DenyAfterLoss
+		backend, err := redisstore.Open(options)
+		if err != nil {
+			return nil, errors.Join(err, o.Journal.Close())
+		}
+		o.Backend, s.backend, s.redis = backend, backend, backend
 	}
 	s.clock = o.Backend
 	if s.Store, err = guard.New(o); err != nil {
-		s.backend.Close()
-		return nil, err
+		return nil, errors.Join(err, s.backend.Close())
 	}
 	return s, nil
 }
 
-func openRedis(cfg *config.Config, calendar *quota.Calendar, log *slog.Logger) (*redisstore.Store, error) {
+// redisOptions are what a configuration says of a Redis. The rest is zero.
+func redisOptions(cfg *config.Config) (redisstore.Options, error) {
 	tlsConfig, err := buildStoreTLS(cfg, nil)
-	if err != nil {
-		return nil, err
-	}
-	return redisstore.Open(redisstore.Options{
+	return redisstore.Options{
 		URL:      string(cfg.Store.URL),
 		TLS:      tlsConfig,
 		Protocol: cfg.Store.Protocol,
 		Prefix:   cfg.Store.Prefix,
 		Timeout:  cfg.Store.Timeout,
-		Calendar: calendar,
 		Keep:     cfg.Store.Keep,
-		Log:      log,
-	})
+	}, err
 }
 
 // buildStoreTLS loads the settings of store.tls; nil: the defaults. If they have not changed,

@@ -21,7 +21,7 @@ const BasicYAML = `
 listen: 127.0.0.1:0
 shutdown_timeout: 30s
 admin: { listen: 127.0.0.1:0 }
-store: { url: "${STORE}", timeout: "${STORE_TIMEOUT:-250ms}", on_failure: "${ON_FAILURE:-deny}", journal: "${JOURNAL:-journal}" }
+store: { url: "${STORE}", timeout: "${STORE_TIMEOUT:-250ms}", on_failure: "${ON_FAILURE:-deny}", on_data_loss: "${ON_DATA_LOSS:-continue}", journal: "${JOURNAL:-journal}" }
 auth: { jwt: { secret: "` + testkit.Secret + `", algorithms: [HS256] } }
 default_plan: free
 plans:

@@ -1,5 +1,15 @@
 package redisclient
 
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+)
+
 // slots is the number of hash slots of a Redis Cluster. A master has some of them.
 const slots = 16384
 
@@ -45,4 +55,56 @@ func Slot(key string) uint16 {
 		}
 	}
 	return crc % slots
+}
+
+// tags has the results of TagForSlot, of which each takes about a millisecond.
+var tags sync.Map
+
+// TagForSlot returns what to put between { and } to make a key of a slot: the lowest number for
+// which that is so.
+func TagForSlot(slot uint16) string {
+	if tag, ok := tags.Load(slot); ok {
+		return tag.(string)
+	}
+	for n := 0; ; n++ {
+		if tag := strconv.Itoa(n); Slot("{"+tag+"}") == slot {
+			tags.Store(slot, tag)
+			return tag
+		}
+	}
+}
+
+// FirstSlots returns the first slot of each master of a cluster, in order; of a single Redis,
+// which has all slots, it is 0.
+func (c *Client) FirstSlots(ctx context.Context) (first []uint16, err error) {
+	if !c.IsCluster() {
+		return []uint16{0}, nil
+	}
+	var ranges []redis.ClusterSlot
+	err = c.Do(ctx, func(ctx context.Context, r redis.UniversalClient) error {
+		got, err := r.(*redis.ClusterClient).ClusterSlots(ctx).Result()
+		if err == nil && len(got) == 0 {
+			err = errors.New("no node of the cluster has any slots")
+		}
+		ranges = got
+		return err
+	})
+	if err != nil {
+		return nil, err // the call may still be under way, and write to ranges
+	}
+	lowest := map[string]int{} // by the master's ID
+	for _, r := range ranges {
+		if len(r.Nodes) == 0 {
+			continue
+		}
+		master := r.Nodes[0].ID + r.Nodes[0].Addr
+		if slot, known := lowest[master]; !known || r.Start < slot {
+			lowest[master] = r.Start
+		}
+	}
+	for _, slot := range lowest {
+		first = append(first, uint16(slot))
+	}
+	slices.Sort(first)
+	return first, nil
 }

@@ -55,6 +55,10 @@ func UserDigest(key string) (digest [16]byte, ok bool) {
 // with this key have changed.
 func ChangesChannel(key string) string { return key + ":changes" }
 
+// IdentityKey returns the key of a hash that identifies the data in the slot of a hash tag. The
+// tag is shorter than a user's digest, so that it is not the key of a user.
+func IdentityKey(prefix, tag string) string { return prefix + ":identity:{" + tag + "}" }
+
 // ProbeKey returns a key without meaning in the slot of a user's key.
 func ProbeKey(key string) string { return key + ":probe" }
 

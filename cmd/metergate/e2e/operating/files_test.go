@@ -19,15 +19,14 @@ type countedGateway struct {
 	*gatewaytest.Process
 	t          *testing.T
 	seen, sent atomic.Int64
-	upstream   *httptest.Server
 }
 
 func startCounted(t *testing.T, store string, env ...string) *countedGateway {
 	t.Helper()
 	c := &countedGateway{t: t}
-	c.upstream = httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { c.sent.Add(1) }))
-	t.Cleanup(c.upstream.Close)
-	c.Process = gatewaytest.StartWithAdminAPI(t, store, c.upstream.URL, env...)
+	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { c.sent.Add(1) }))
+	t.Cleanup(upstream.Close)
+	c.Process = gatewaytest.StartWithAdminAPI(t, store, upstream.URL, env...)
 	return c
 }
 

@@ -1,0 +1,100 @@
+package guard_test
+
+import (
+	"testing"
+	"time"
+
+	"metergate/quota"
+	"metergate/quota/guard"
+	"metergate/quota/redisstore"
+	"metergate/quota/redisstore/redistest"
+	"metergate/quota/testkit"
+)
+
+// newDenyingRedis is a guarded store that refuses after a loss of data, and knows what data there
+// are. It admits requests in an outage.
+func newDenyingRedis(t *testing.T) (*guardedRedis, *redisstore.Store) {
+	t.Helper()
+	r := &guardedRedis{t: t, redis: redistest.Start(t)}
+	r.faultProxy = redistest.StartFaultProxy(t, r.redis.Addr)
+	journal := openJournal(t, t.TempDir())
+	backend, err := redisstore.Open(redisstore.Options{URL: r.faultProxy.URL(), Timeout: 20 * time.Second, Memory: journal, RefuseDataLoss: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { backend.Close() })
+	r.options = guard.Options{Backend: backend, Journal: journal, AllowOnFailure: true, Timeout: 20 * time.Second,
+		Calendar: quota.NewCalendar(nil), Keep: 400 * 24 * time.Hour}
+	r.Store = open(t, r.options)
+	testkit.Eventually(t, "the data are known", func() bool {
+		note, err := journal.LoadNote("redis identity of metergate")
+		return err == nil && len(note) > 2
+	})
+	return r, backend
+}
+
+// A user whose count has fallen shows that the data are gone. Then requests are refused,
+// except for those that are only observed, until the data are accepted.
+func TestFallenCountShowsLostData(t *testing.T) {
+	r, backend := newDenyingRedis(t)
+	r.use(2, "u", five)
+	inFlight := r.admit("v", five)
+	r.redis.Do("FLUSHALL")
+	testkit.Eventually(t, "requests are refused", func() bool {
+		d, err := r.Reserve(ctx, request("u", five))
+		return err != nil && !d.Admitted
+	})
+	observed := request("u", five)
+	observed.Observe = true
+	if d, err := r.Reserve(ctx, observed); err != nil || !d.Admitted {
+		t.Errorf("in observe mode: admitted %v, error %v", d.Admitted, err)
+	}
+	r.commit(inFlight)
+	r.wantState("v", five, "1+0")
+	if n, err := backend.AcceptData(ctx); n != 1 || err != nil {
+		t.Fatalf("accepted %d, error %v", n, err)
+	}
+	r.use(1, "v", five)
+	r.wantState("v", five, "2+0")
+}
+
+// The first request on a new connection, which shows that the data are gone, is refused and holds
+// nothing.
+func TestFirstRequestAfterLossIsRefused(t *testing.T) {
+	r, _ := newDenyingRedis(t)
+	r.use(2, "u", five)
+	other := redistest.Start(t)
+	r.faultProxy.SwitchTo(other.Addr)
+	r.faultProxy.CutConnections()
+	for range 20 {
+		if d, err := r.Reserve(ctx, request("u", five)); err == nil && d.Admitted && !d.Reservation.Unchecked {
+			t.Error("a request is admitted with the data of another Redis")
+		}
+	}
+	if err := r.options.Backend.DataLost(); err == nil {
+		t.Fatal("no loss is known")
+	}
+	testkit.Eventually(t, "nothing is held", func() bool { return r.state("u", five) == "0+0" })
+}
+
+// A note outlives the journal's process, and a journal that is written again.
+func TestJournalKeepsNotes(t *testing.T) {
+	dir := t.TempDir()
+	j := openJournal(t, dir)
+	if note, err := j.LoadNote("a"); note != nil || err != nil {
+		t.Errorf("a new journal has the note %q, error %v", note, err)
+	}
+	for _, note := range []string{"1", "2"} {
+		if err := j.SaveNote("a", []byte(note)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	j = openJournal(t, dir)
+	defer j.Close()
+	if note, err := j.LoadNote("a"); string(note) != "2" || err != nil {
+		t.Errorf("note %q, error %v", note, err)
+	}
+}
