@@ -131,7 +131,10 @@ func (f *File) open(path string) (h *handle, err error) {
 	h = &handle{}
 	defer f.catch(debug.SetPanicOnFault(true), &err)
 	h.db, err = bolt.Open(path, 0o600, h.options())
-	if err == nil || errors.Is(err, bolterrors.ErrTimeout) {
+	if err == nil && h.info.Size() > 0 {
+		err = h.db.View(func(tx *bolt.Tx) error { return f.checkSize(tx, h.info.Size()) })
+	}
+	if err == nil || f.damage.Load() != nil || errors.Is(err, bolterrors.ErrTimeout) {
 		return h, err
 	}
 	h.db, h.file = nil, nil // it is closed
@@ -139,6 +142,15 @@ func (f *File) open(path string) (h *handle, err error) {
 		return h, err
 	}
 	return h, f.damaged(err)
+}
+
+// checkSize returns a *DamagedError if a file with this size has less than was written to it. bbolt
+// would notice that only when it reads what is missing.
+func (f *File) checkSize(tx *bolt.Tx, size int64) error {
+	if tx.Size() > size {
+		return f.damaged("it was cut")
+	}
+	return nil
 }
 
 // options are how all files are opened. The file that bbolt opens with them becomes that of h.

@@ -75,8 +75,10 @@ func (f *File) checkPath() error {
 	}
 	info, err := os.Stat(f.path)
 	switch {
-	case f.untold, err == nil && os.SameFile(info, f.current.Load().info):
+	case f.untold:
 		return nil
+	case err == nil && os.SameFile(info, f.current.Load().info):
+		return f.View(func(tx *bolt.Tx) error { return f.checkSize(tx, info.Size()) })
 	case err == nil:
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 	default:

@@ -210,3 +210,16 @@ func TestFileIsWrittenAgainInUse(t *testing.T) {
 		t.Errorf("%d keys on disk, want %d", got, n)
 	}
 }
+
+// TestCutFileIsNoticed cuts an open file behind all that is read: only its size shows it.
+func TestCutFileIsNoticed(t *testing.T) {
+	dir := t.TempDir()
+	f := open(t, dir)
+	must(t, put(f, 5000))
+	must(t, f.Update(func(tx Tx) error { return errors.Join(tx.DeleteBucket(numbers), prepare(tx.Tx)) }))
+	must(t, f.Check())
+	must(t, os.Truncate(f.Path(), int64(16*os.Getpagesize())))
+	wantDamaged(t, "Check", dir, f.Check())
+	wantDamaged(t, "Update", dir, put(f, 1))
+	wantDamaged(t, "Close", dir, f.Close())
+}
