@@ -60,6 +60,7 @@ func TestSentinel(t *testing.T) {
 			t.Logf("service returned %v after the failover", took)
 		}
 	})
+	t.Run("Sentinels name the master by its host name", func(t *testing.T) { testSentinelNames(t, g) })
 	t.Run("Sentinels want the password too", func(t *testing.T) {
 		for _, s := range g.Sentinels {
 			s.Needs(t, "6.2", "ACL for Sentinels")

@@ -103,7 +103,7 @@ func (c *Client) pipelineFor(key string) (*pipeline, error) {
 	if !ok {
 		var err error
 		if node, err = c.redis.(*redis.ClusterClient).MasterForKey(ctx, key); err != nil {
-			return nil, err
+			return nil, explainNodes(err)
 		}
 	}
 	o := *node.Options()

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -171,20 +173,31 @@ func explainPlain(addr string, err error) error {
 }
 
 // A newConn explains the error with which a connection ends on which the server has said
-// nothing.
+// nothing, or that it does not want it.
 type newConn struct {
 	net.Conn
 	explain func(error) error
 	heard   atomic.Bool
+	refusal atomic.Pointer[string] // the server's reason; nil: there is none
 }
+
+// refusals begin what a Redis says before it closes a new connection. go-redis takes it for the
+// reply of a server without HELLO, goes on, and reports a broken pipe.
+var refusals = []string{"-ERR max number of clients", "-DENIED "}
 
 func (c *newConn) Read(p []byte) (n int, err error) {
 	n, err = c.Conn.Read(p)
-	if n > 0 && !c.heard.Load() {
-		c.heard.Store(true)
+	if n > 0 && !c.heard.Swap(true) {
+		line, _, _ := strings.Cut(string(p[:min(n, maxRefusal)]), "\r\n")
+		if slices.ContainsFunc(refusals, func(r string) bool { return strings.HasPrefix(line, r) }) {
+			c.refusal.Store(&line)
+		}
 	}
 	return n, c.check(err)
 }
+
+// maxRefusal is how much of a refusal is shown. The longest one explains protected-mode.
+const maxRefusal = 200
 
 func (c *newConn) Write(p []byte) (n int, err error) {
 	n, err = c.Conn.Write(p)
@@ -193,7 +206,13 @@ func (c *newConn) Write(p []byte) (n int, err error) {
 
 func (c *newConn) check(err error) error {
 	timeout := net.Error(nil)
-	if err == nil || c.heard.Load() || errors.Is(err, net.ErrClosed) || errors.As(err, &timeout) && timeout.Timeout() {
+	if err == nil || errors.Is(err, net.ErrClosed) || errors.As(err, &timeout) && timeout.Timeout() {
+		return err
+	}
+	if reason := c.refusal.Load(); reason != nil {
+		return fmt.Errorf("Redis refuses the connection: %s (%w)", (*reason)[1:], err)
+	}
+	if c.heard.Load() {
 		return err
 	}
 	// go-redis unwraps an error of its own handshake, and returns what is inside.
