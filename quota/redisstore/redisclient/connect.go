@@ -20,7 +20,8 @@ func connect(opt Options, secure *secureDialer) (client redis.UniversalClient, o
 	switch {
 	case l.Cluster:
 		nodes := clusterOptions(options, l.Hosts)
-		nodes.NewClient = newRedis
+		host, _, _ := net.SplitHostPort(l.Hosts[0])
+		nodes.NewClient = (&endpoints{asked: host}).newNode
 		cluster := redis.NewClusterClient(nodes)
 		// By itself it notices a failover only when a node redirects it. A dead node
 		// does not, and would be asked again for up to a minute.

@@ -110,15 +110,8 @@ func (c *Client) CheckKind(ctx context.Context, server *redis.Client, keys []str
 func mode(ctx context.Context, server *redis.Client) string {
 	// Redis 6 and later. It changes nothing without an argument.
 	if hello, err := server.Do(ctx, "HELLO").Result(); err == nil {
-		switch hello := hello.(type) {
-		case map[any]any:
-			return fmt.Sprint(hello["mode"])
-		case []any: // RESP2
-			for i := 0; i+1 < len(hello); i += 2 {
-				if hello[i] == "mode" {
-					return fmt.Sprint(hello[i+1])
-				}
-			}
+		if mode := replyField(hello, "mode"); mode != "" {
+			return mode
 		}
 	}
 	info, _ := server.Info(ctx, "server").Result()
