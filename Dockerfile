@@ -18,7 +18,8 @@ COPY --from=build /out/etc /etc/metergate
 COPY --from=build --chown=nonroot:nonroot /out/data /var/lib/metergate
 ENV REDIS_URL=embedded:/var/lib/metergate
 VOLUME /var/lib/metergate
-USER nonroot
+# As a number, so that Kubernetes sees that it is not root.
+USER 65532:65532
 EXPOSE 8080
 # With another file than the one below, change both.
 HEALTHCHECK --interval=10s --timeout=6s --start-period=10s CMD ["/metergate", "healthcheck", "-config", "/etc/metergate/gateway.yaml"]
