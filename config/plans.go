@@ -3,7 +3,6 @@ package config
 import (
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"metergate/quota"
@@ -64,7 +63,7 @@ func (c *checker) checkPlans() {
 	if len(names) == 0 {
 		c.src.reportAt("plans", "must have at least one plan")
 	} else if c.usable("default_plan") && !slices.Contains(names, c.cfg.DefaultPlan) {
-		c.src.reportAt("default_plan", "there is no such plan%s; %s", c.src.got("default_plan"), listNames("plan", names))
+		c.src.reportAt("default_plan", "there is no such plan%s; %s", c.src.got("default_plan"), quota.ListNames("plan", names))
 	}
 	endpoints, complete := c.endpoints()
 	for _, name := range names {
@@ -79,7 +78,7 @@ func (c *checker) checkPlans() {
 				continue
 			}
 			if l.Endpoint != "" && complete && !slices.Contains(endpoints, l.Endpoint) {
-				c.src.reportAt(endpoint, "no route counts under this endpoint%s; %s", c.src.got(endpoint), listNames("endpoint", endpoints))
+				c.src.reportAt(endpoint, "no route counts under this endpoint%s; %s", c.src.got(endpoint), quota.ListNames("endpoint", endpoints))
 			}
 			if !c.usable(at + ".per") {
 				continue
@@ -121,18 +120,4 @@ func (c *checker) endpoints() (names []string, complete bool) {
 	}
 	slices.Sort(names)
 	return names, true
-}
-
-// listNames says which plans, say, there are, for the end of a message.
-func listNames(noun string, names []string) string {
-	const most = 20
-	switch {
-	case len(names) == 0:
-		return "there is no " + noun
-	case len(names) == 1:
-		return "the only " + noun + " is " + names[0]
-	case len(names) > most:
-		return "the " + noun + "s are " + strings.Join(names[:most], ", ") + " and others"
-	}
-	return "the " + noun + "s are " + strings.Join(names, ", ")
 }

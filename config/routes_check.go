@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"metergate/proxy/urlpath"
+
+	"metergate/quota"
 )
 
 func (c *checker) checkRoutes() {
@@ -28,7 +30,7 @@ func (c *checker) checkRoutes() {
 		if up := path + ".upstream"; c.usable(up, "upstreams") {
 			u, ok := c.cfg.Upstreams[r.Upstream]
 			if !ok {
-				c.src.reportAt(up, "there is no such upstream%s; %s", c.src.got(up), listNames("upstream", slices.Sorted(maps.Keys(c.cfg.Upstreams))))
+				c.src.reportAt(up, "there is no such upstream%s; %s", c.src.got(up), quota.ListNames("upstream", slices.Sorted(maps.Keys(c.cfg.Upstreams))))
 			}
 			if !c.src.given(path + ".timeout") {
 				r.Timeout = u.Timeout

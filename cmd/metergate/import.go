@@ -159,8 +159,8 @@ func unknownEndpoints(users []*userCounts, endpoints map[string]quota.EndpointUs
 	for _, u := range users {
 		for _, c := range u.counts {
 			if _, ok := endpoints[c.endpoint]; !ok {
-				faults = append(faults, csvFault{c.line, fmt.Sprintf("no route of the gateway counts under %q; the endpoints are %s",
-					c.endpoint, strings.Join(slices.Sorted(maps.Keys(endpoints)), ", "))})
+				faults = append(faults, csvFault{c.line, fmt.Sprintf("no route of the gateway counts under %q; %s",
+					c.endpoint, quota.ListNames("endpoint", slices.Sorted(maps.Keys(endpoints))))})
 			}
 		}
 	}

@@ -10,9 +10,10 @@ import (
 	"mime"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 	"unicode/utf8"
+
+	"metergate/quota"
 )
 
 // members maps the member names of a JSON object to where their values go. A member that
@@ -26,7 +27,7 @@ func (f members) decode(text []byte) error {
 	return eachMember(text, func(name string, value json.RawMessage) error {
 		target := f[name]
 		if target == nil {
-			return fmt.Errorf("unknown member %.80q; the members are %s", name, strings.Join(slices.Sorted(maps.Keys(f)), ", "))
+			return fmt.Errorf("unknown member %.80q; %s", name, quota.ListNames("member", slices.Sorted(maps.Keys(f))))
 		}
 		err := json.Unmarshal(value, target)
 		if err == nil {

@@ -142,7 +142,7 @@ func (c *userRequest) noSuchLimit(change quota.Change, plans quota.PlanChoice) e
 
 // unknownEndpoint is the error for an endpoint that no route has.
 func unknownEndpoint(where, endpoint string, known []string) error {
-	return unprocessable("%s: no route counts under %.80q; the endpoints are %s", where, endpoint, strings.Join(known, ", "))
+	return unprocessable("%s: no route counts under %.80q; %s", where, endpoint, quota.ListNames("endpoint", known))
 }
 
 // idempotencyKey returns the header's value, without the quotation marks that

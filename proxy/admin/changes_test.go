@@ -60,7 +60,7 @@ func TestInvalidRequestsChangeNothing(t *testing.T) {
 		{400, "per must be", "PUT", "/counts", `{"endpoints":{"analyze":5}}`},
 		{422, `no route counts under "analize"; the endpoints are analyze, image-analysis`, "PUT", "/counts", `{"per":"month","endpoints":{"analize":5}}`},
 		{422, "over 1000000000000", "PUT", "/counts", `{"per":"month","endpoints":{"analyze":1000000000000,"image-analysis":1}}`},
-		{400, `unknown member "why"; the members are reason`, "POST", "/reset", `{"why":"x"}`},
+		{400, `unknown member "why"; the only member is reason`, "POST", "/reset", `{"why":"x"}`},
 		{400, `query: unknown parameter "at"; this path takes none`, "POST", "/reset?at=2026", ""},
 		{400, "query: reason is given twice", "DELETE", "/plan?reason=a&reason=b", ""},
 		{400, `query: unknown parameter "until"; this path takes reason`, "DELETE", "/plan?until=x", ""},

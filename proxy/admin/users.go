@@ -150,7 +150,7 @@ func (c *userRequest) userPlans(plan string) (plans quota.PlanChoice, claimed st
 // checkPlanExists returns an error if there is no plan of that name.
 func checkPlanExists(field, plan string, plans quota.PlanChoice) error {
 	if plans.ByName[plan] == nil {
-		return unprocessable("%s: there is no plan %.80q; the plans are %s", field, plan, strings.Join(slices.Sorted(maps.Keys(plans.ByName)), ", "))
+		return unprocessable("%s: there is no plan %.80q; %s", field, plan, quota.ListNames("plan", slices.Sorted(maps.Keys(plans.ByName))))
 	}
 	return nil
 }
