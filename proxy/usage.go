@@ -26,6 +26,15 @@ func gatewayRoutes() []*route {
 	}
 }
 
+// OwnRoutes returns the patterns of the gateway's own resources, such as "GET /usage". They are
+// the same with every configuration.
+func OwnRoutes() (patterns []string) {
+	for _, r := range gatewayRoutes() {
+		patterns = append(patterns, r.Pattern)
+	}
+	return patterns
+}
+
 // answerUsage answers GET /usage.
 func (x *exchange) answerUsage() {
 	s, err := x.g.store.Read(x.in.Context(), x.user.User, x.plans)

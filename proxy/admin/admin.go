@@ -6,6 +6,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -102,20 +103,54 @@ func Handler(o Options) http.Handler {
 	}
 	h := &handler{Options: o, wrongTokens: newWrongTokens(o.Log), refused: newRefusedCounter(o.Registry)}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /livez", h.livez)
-	mux.HandleFunc("GET /readyz", h.readyz)
-	if o.Registry != nil {
-		mux.Handle("GET /metrics", promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{}))
-	}
-	if o.Gateway != nil {
-		mux.HandleFunc("GET /admin/config", h.requireToken(h.getConfig))
-		mux.HandleFunc("POST /admin/reload", h.requireToken(h.postReload))
-		mux.HandleFunc("POST /admin/data/accept", h.requireToken(h.postAcceptData))
-	}
-	if o.Store != nil {
-		mux.HandleFunc("PUT /admin/counts", h.requireToken(h.putCounts))
+	for _, r := range h.resources() {
+		if r.on {
+			mux.Handle(r.pattern, r.serve)
+		}
 	}
 	return withBounds(h.knownHostsOnly(sameOriginOnly(h.route(mux))))
+}
+
+// A resource is what a pattern of the mux serves, if it is on.
+type resource struct {
+	pattern string
+	on      bool
+	serve   http.Handler
+}
+
+// resources are all but those at and below usersPrefix.
+func (h *handler) resources() []resource {
+	return []resource{
+		{"GET /livez", true, http.HandlerFunc(h.livez)},
+		{"GET /readyz", true, http.HandlerFunc(h.readyz)},
+		{"GET /metrics", h.Registry != nil, promhttp.HandlerFor(h.Registry, promhttp.HandlerOpts{})},
+		{"GET /admin/config", h.Gateway != nil, h.requireToken(h.getConfig)},
+		{"POST /admin/reload", h.Gateway != nil, h.requireToken(h.postReload)},
+		{"POST /admin/data/accept", h.Gateway != nil, h.requireToken(h.postAcceptData)},
+		{"PUT /admin/counts", h.Store != nil, h.requireToken(h.putCounts)},
+	}
+}
+
+// Routes returns a pattern for each resource that a [Handler] with all Options serves, such as
+// "GET /admin/users/{user}/plan".
+func Routes() (patterns []string) {
+	for _, r := range new(handler).resources() {
+		patterns = append(patterns, r.pattern)
+	}
+	for method := range allUsers {
+		patterns = append(patterns, method+" "+usersPrefix)
+	}
+	for segment, methods := range oneUser {
+		path := usersPrefix + "/{user}"
+		if segment != "" {
+			path += "/" + segment
+		}
+		for method := range methods {
+			patterns = append(patterns, method+" "+path)
+		}
+	}
+	slices.Sort(patterns)
+	return patterns
 }
 
 // route sends requests at and below usersPrefix to serveUsers, and the rest to mux.
