@@ -74,7 +74,11 @@ func (s *Store) recordResult(call callContext, user string, err error) bool {
 		if s.journal == nil {
 			keptIn = "memory only"
 		}
-		s.log.Error("the store does not answer; new counts are kept in "+keptIn, "on_failure_allow", s.allowOnFailure, "error", err)
+		onFailure := "deny"
+		if s.allowOnFailure {
+			onFailure = "allow"
+		}
+		s.log.Error("the store does not answer; new counts are kept in "+keptIn, "on_failure", onFailure, "error", err)
 		s.background.Go(func() { s.probe(b) })
 		s.watchers.NotifyAll()
 	}

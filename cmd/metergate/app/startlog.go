@@ -14,7 +14,7 @@ func (a *App) LogStart() {
 	cfg, log := a.options.Config, a.options.Log
 	store := []any{"at", storeLocation(cfg.Store), "on_failure", string(cfg.Store.OnFailure)}
 	if _, embedded := cfg.Store.Embedded(); !embedded {
-		store = append(store, "journal", cfg.Store.Journal, "waiting", a.store.Stats().Backlog)
+		store = append(store, "journal", cfg.Store.Journal, "backlog", a.store.Stats().Backlog)
 	}
 	log.Info("store", store...)
 	for _, name := range slices.Sorted(maps.Keys(cfg.Upstreams)) {

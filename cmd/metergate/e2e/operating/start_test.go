@@ -26,6 +26,36 @@ func TestStartLogsWhatRunsWhere(t *testing.T) {
 	}
 }
 
+// The log has one word for the counts that wait, and one for what an outage means: those of the
+// metric and of the configuration.
+func TestLogOfAnOutageUsesTheWordsOfTheConfiguration(t *testing.T) {
+	g := gatewaytest.StartGateway(t, "redis://127.0.0.1:1", "http://127.0.0.1:1", "JOURNAL="+t.TempDir(), "ON_FAILURE=allow")
+	for range 10 {
+		gatewaytest.Post(http.DefaultClient, g.URL+"/api/analyze", testkit.Token("u", "free"))
+	}
+	g.WaitForText("the store does not answer")
+	said := 0
+	for line := range strings.Lines(g.Output()) {
+		var fields map[string]any
+		if err := json.Unmarshal([]byte(line), &fields); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		if value, ok := fields["on_failure"]; ok {
+			said++
+			if value != "allow" {
+				t.Errorf("on_failure is %v in %s", value, line)
+			}
+		}
+		_, counts := fields["backlog"]
+		if counts != (fields["msg"] == "store") {
+			t.Errorf("backlog in %s", line)
+		}
+	}
+	if said != 3 { // at the start, for the first question, and for the outage
+		t.Errorf("%d lines with on_failure:\n%s", said, g.Output())
+	}
+}
+
 // What net/http has to say about a target goes to the gateway's log, in its format and at
 // level debug: it quotes the response, which is a user's.
 func TestOddResponsesAreLoggedAtDebug(t *testing.T) {
