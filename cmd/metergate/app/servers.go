@@ -37,6 +37,11 @@ func newPublicServer(h http.Handler, certificate func() *tls.Certificate, errorL
 			// Each connection keeps a buffer of this size. A whole frame must arrive before
 			// the ping below is missed, but 16 KiB in 45 s is very slow.
 			MaxReadFrameSize: 16 << 10,
+			// How much of a body may wait for a slow upstream, of one request and of all. With the
+			// defaults, which are equal, one upload that is not read stops those of all other
+			// requests on the connection (golang/go#54330). 4 MiB is more than net/http accepts.
+			MaxReceiveBufferPerStream:     256 << 10,
+			MaxReceiveBufferPerConnection: 4<<20 - 1,
 			// A client that disappeared is noticed after 45 s. So is a client that never ends
 			// its header: in the middle of a header it cannot answer a ping.
 			SendPingTimeout: 30 * time.Second,

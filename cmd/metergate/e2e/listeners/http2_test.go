@@ -1,6 +1,11 @@
 package listeners
 
 import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,6 +36,7 @@ func TestHTTP2SettingsAnnounceLimits(t *testing.T) {
 	for id, want := range map[http2.SettingID]uint32{
 		http2.SettingMaxConcurrentStreams: 250,
 		http2.SettingMaxFrameSize:         16 << 10,
+		http2.SettingInitialWindowSize:    256 << 10,
 		http2.SettingMaxHeaderListSize:    64<<10 + 320, // 32 bytes more for each of ten fields, as HTTP/2 counts
 	} {
 		if got[id] != want {
@@ -68,4 +74,57 @@ func TestHTTP2ConnectionHas250Requests(t *testing.T) {
 	}
 	c.Conn.Close()
 	a.comesToRest(t)
+}
+
+// An upload that the upstream does not read does not hold up the other requests of its
+// connection, which may be those of other users behind one load balancer.
+func TestHTTP2StalledUploadHoldsUpNoOther(t *testing.T) {
+	release := make(chan bool)
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.RawQuery == "stall" {
+			<-release
+			return
+		}
+		io.Copy(w, r.Body)
+	}))
+	defer upstream.Close()
+	defer close(release)
+	pair := gatewaytest.ValidKeyPair(t)
+	g := gatewaytest.StartTLS(t, pair, upstream.URL)
+	client := gatewaytest.TrustingClient(t, pair, true)
+	client.Timeout = 30 * time.Second
+	post := func(query string, body io.Reader) (proto, text string, err error) {
+		req, _ := http.NewRequest("POST", g.URL+"/api/analyze"+query, body)
+		req.Header.Set("Authorization", "Bearer "+testkit.Token("u", "enterprise"))
+		res, err := client.Do(req)
+		if err != nil {
+			return "", "", err
+		}
+		defer res.Body.Close()
+		answer, err := io.ReadAll(res.Body)
+		return res.Proto, string(answer), err
+	}
+	if proto, text, err := post("", strings.NewReader("first")); proto != "HTTP/2.0" || text != "first" || err != nil {
+		t.Fatalf("%s %q, error %v", proto, text, err)
+	}
+	stalled := new(countedZeros)
+	go post("?stall", io.LimitReader(stalled, 64<<20))
+	// Until nothing of it is sent any more. That takes a few megabytes, which the system buffers.
+	for before := int64(-1); before != stalled.read.Load() || before == 0; {
+		before = stalled.read.Load()
+		for range 10 {
+			if proto, text, err := post("", strings.NewReader("another")); proto != "HTTP/2.0" || text != "another" || err != nil {
+				t.Fatalf("after %d bytes of the upload: %s %q, error %v", before, proto, text, err)
+			}
+		}
+	}
+}
+
+// countedZeros is a body that counts what was read of it.
+type countedZeros struct{ read atomic.Int64 }
+
+func (z *countedZeros) Read(p []byte) (int, error) {
+	clear(p)
+	z.read.Add(int64(len(p)))
+	return len(p), nil
 }
