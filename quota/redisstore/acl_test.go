@@ -11,7 +11,20 @@ import (
 	"metergate/quota/quotatest"
 	"metergate/quota/redisstore"
 	"metergate/quota/redisstore/redistest"
+	"metergate/quota/testkit"
 )
+
+// A memory gets what a store keeps for the next process.
+type memory chan []byte
+
+func (m memory) LoadNote(string) ([]byte, error) { return nil, nil }
+func (m memory) SaveNote(_ string, note []byte) error {
+	select {
+	case m <- note:
+	default:
+	}
+	return nil
+}
 
 // TestACLOfTheManualIsTheLeast runs the suite as the Redis user that docs/operate.md creates. The
 // user may do all that the store does, and no more: the store uses every command in the rule.
@@ -46,7 +59,8 @@ func TestACLOfTheManualIsTheLeast(t *testing.T) {
 			return s
 		})
 	})
-	s, err := redisstore.Open(redisstore.Options{URL: url, Timeout: patient})
+	saved := make(memory, 1)
+	s, err := redisstore.Open(redisstore.Options{URL: url, Timeout: patient, Memory: saved})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,6 +71,7 @@ func TestACLOfTheManualIsTheLeast(t *testing.T) {
 	if err := s.Ping(context.Background()); err != nil {
 		t.Error("ping:", err)
 	}
+	testkit.Receive(t, "the mark of the data is known", saved)
 	stats := server.Do("INFO", "commandstats").(string)
 	for _, word := range args {
 		if command, ok := strings.CutPrefix(word.(string), "+"); ok && !strings.Contains(stats, "cmdstat_"+command+":") {

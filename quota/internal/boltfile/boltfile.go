@@ -66,6 +66,8 @@ type handle struct {
 	db   *bolt.DB    // nil: it could not be opened
 	file *os.File    // that db has open
 	info os.FileInfo // of file, when it was opened
+	// written is the least size that the file has had since; guarded by File.writing.
+	written int64
 	// earlier is the number of writes that bbolt's numbers of this file do not count.
 	earlier int64
 }
@@ -132,7 +134,7 @@ func (f *File) open(path string) (h *handle, err error) {
 	defer f.catch(debug.SetPanicOnFault(true), &err)
 	h.db, err = bolt.Open(path, 0o600, h.options())
 	if err == nil && h.info.Size() > 0 {
-		err = h.db.View(func(tx *bolt.Tx) error { return f.checkSize(tx, h.info.Size()) })
+		err = h.db.View(func(tx *bolt.Tx) error { h.written = tx.Size(); return f.checkSize(h, h.info.Size()) })
 	}
 	if err == nil || f.damage.Load() != nil || errors.Is(err, bolterrors.ErrTimeout) {
 		return h, err
@@ -146,8 +148,8 @@ func (f *File) open(path string) (h *handle, err error) {
 
 // checkSize returns a *DamagedError if a file with this size has less than was written to it. bbolt
 // would notice that only when it reads what is missing.
-func (f *File) checkSize(tx *bolt.Tx, size int64) error {
-	if tx.Size() > size {
+func (f *File) checkSize(h *handle, size int64) error {
+	if h.written > size {
 		return f.damaged("it was cut")
 	}
 	return nil
@@ -209,6 +211,7 @@ func (f *File) Update(fn func(Tx) error) error {
 	defer f.writing.Unlock()
 	var fnErr error
 	err := f.update(func(tx *bolt.Tx) error {
+		f.current.Load().written = tx.Size()
 		fnErr = fn(Tx{tx, f.changed})
 		return fnErr
 	})

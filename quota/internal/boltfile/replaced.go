@@ -78,7 +78,7 @@ func (f *File) checkPath() error {
 	case f.untold:
 		return nil
 	case err == nil && os.SameFile(info, f.current.Load().info):
-		return f.View(func(tx *bolt.Tx) error { return f.checkSize(tx, info.Size()) })
+		return f.checkSize(f.current.Load(), info.Size())
 	case err == nil:
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 	default:
