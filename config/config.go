@@ -43,6 +43,8 @@ type Config struct {
 	Timezone *time.Location `yaml:"timezone" default:"UTC"`
 	// The percentage of a limit from which a user is warned: GET /usage then says "warning".
 	WarnAt int `yaml:"warn_at" default:"80" min:"1" max:"100"`
+	// What a unit is called in the UI, such as credits. Default: units.
+	UnitName string `yaml:"unit_name" as:"unitname"`
 	// An absolute http or https URL that is sent with the 429 to users who have reached a
 	// limit, for an "upgrade your plan" link. Default: none is sent.
 	UpgradeURL string `yaml:"upgrade_url" as:"url"`

@@ -204,10 +204,10 @@ func TestParseReadsEveryKey(t *testing.T) {
 
 func plansOfEverything() map[string]Plan {
 	limits := []Limit{
-		{Requests: 5000, Per: quota.Month},
-		{Requests: 0, Per: quota.Month, Endpoint: "image-analysis"},
-		{Requests: 1, Per: quota.Minute}, {Requests: 2, Per: quota.Hour}, {Requests: 3, Per: quota.Day},
-		{Requests: 4, Per: quota.Week}, {Requests: 1_000_000_000_000, Per: quota.Year},
+		{Requests: new(int64(5000)), Per: quota.Month},
+		{Requests: new(int64(0)), Per: quota.Month, Endpoint: "image-analysis"},
+		{Requests: new(int64(1)), Per: quota.Minute}, {Requests: new(int64(2)), Per: quota.Hour}, {Requests: new(int64(3)), Per: quota.Day},
+		{Requests: new(int64(4)), Per: quota.Week}, {Requests: new(int64(1_000_000_000_000)), Per: quota.Year},
 	}
 	return map[string]Plan{
 		"pro":        {Limits: limits, Attempts: &Attempts{Requests: 10000, Per: "second"}, Observe: true},
@@ -286,7 +286,7 @@ func TestParseExpandsVariablesInValuesOnly(t *testing.T) {
 	if r := cfg.Routes[0]; !r.Upgrade || r.UserHeader != "X-User" || r.MaxBody != 3072 {
 		t.Errorf("the route is %+v", r)
 	}
-	want := []Limit{{Requests: 5000, Per: quota.Month}, {Requests: 5, Per: quota.Day}, {Requests: 50007, Per: quota.Hour}}
+	want := []Limit{{Requests: new(int64(5000)), Per: quota.Month}, {Requests: new(int64(5)), Per: quota.Day}, {Requests: new(int64(50007)), Per: quota.Hour}}
 	if diff := cmp.Diff(want, cfg.Plans["free"].Limits); diff != "" {
 		t.Error(diff)
 	}

@@ -25,6 +25,7 @@ const maxValues = 100_000
 //	as        the rules that the text follows, see convert
 //	oneof     the texts that are allowed; for a bool, the texts for false and true
 //	min, max  the bounds of a number, duration or size
+//	short     the key that a single value in place of the mapping stands for
 //
 // It reports the faults of single values, and notes where all values stand for the checker,
 // which checks several values against each other.
@@ -63,6 +64,10 @@ func (d *decoder) decodeValue(n *yaml.Node, v reflect.Value, path string, line i
 		d.decodeValue(n, v.Elem(), path, line, tag)
 	case v.Kind() == reflect.Struct && n.Kind == yaml.MappingNode:
 		d.decodeStruct(n, v, path)
+	case v.Kind() == reflect.Struct && n.Kind == yaml.ScalarNode && tag.Get("short") != "":
+		d.fillDefaults(v)
+		f, _ := fieldOf(v.Type(), tag.Get("short"))
+		d.decodeScalar(n, v.FieldByIndex(f.Index), path, line, f.Tag)
 	case v.Kind() == reflect.Map && n.Kind == yaml.MappingNode:
 		v.Set(reflect.MakeMap(v.Type()))
 		for _, p := range d.pairs(n, v.Type(), path) {
@@ -77,6 +82,8 @@ func (d *decoder) decodeValue(n *yaml.Node, v reflect.Value, path string, line i
 		}
 	case v.Kind() == reflect.Slice:
 		d.src.report(path, line, "must be a list ([a, b], or lines that begin with -), got %s", kindOf(n))
+	case tag.Get("short") != "":
+		d.src.report(path, line, "must be a number or a mapping (key: value), got %s", kindOf(n))
 	default:
 		d.src.report(path, line, "must be a mapping (key: value), got %s", kindOf(n))
 	}

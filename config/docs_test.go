@@ -101,7 +101,12 @@ func (w *docsWriter) valueOf(f reflect.StructField, typ reflect.Type) string {
 	default:
 		heading := w.headings[typ.Name()]
 		slug := strings.NewReplacer(".", "", " ", "-").Replace(strings.ToLower(heading))
-		return fmt.Sprintf("[%s](#%s)", heading, slug)
+		link := fmt.Sprintf("[%s](#%s)", heading, slug)
+		if key, ok := f.Tag.Lookup("short"); ok {
+			short, _ := fieldOf(typ, key)
+			return w.valueOf(*short, short.Type) + ", or " + link
+		}
+		return link
 	}
 	switch texts, kind := oneOfTexts(f), typ.Kind(); {
 	case texts != nil:

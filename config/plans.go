@@ -12,25 +12,63 @@ import (
 // and never blocked.
 type Plan struct {
 	// The limits of the plan. The first one without an endpoint is the headline limit, which
-	// X-Usage shows. There can be one limit for each endpoint and window. Default: none.
+	// X-Usage shows; a soft one only if there is no other. For each endpoint and window, there can
+	// be one limit on requests and one on units, and a soft one of each. Default: none.
 	Limits []Limit `yaml:"limits"`
 	// How often a user may try, whatever the outcome of the requests, on all metered routes
 	// together. Default: as often as they like.
 	Attempts *Attempts `yaml:"attempts"`
-	// With observe, limits and attempts block nothing: a request that they would refuse is
+	// How many requests of a user may run at once, on all gateways together: a number, or a
+	// mapping with the time that more of them wait. A request runs until its response has ended, or
+	// its client is gone. Default: as many as they like.
+	Concurrent *Concurrent `yaml:"concurrent" short:"requests"`
+	// With observe, limits, attempts and concurrent block nothing: a request that they would refuse is
 	// forwarded, counted, and named in the log, in a metric and in X-Usage-Would-Block.
 	Observe bool `yaml:"mode" oneof:"enforce, observe"`
 }
 
-// A Limit allows a number of requests in each window.
+// A Limit allows a number of requests, or of units, in each window. It has one of the keys requests
+// and units.
 type Limit struct {
 	// How many requests the window allows. 0 means: not in this plan.
-	Requests int64 `yaml:"requests" required:"true" as:"limit"`
+	Requests *int64 `yaml:"requests" as:"limit"`
+	// How many units the window allows. A request is one unit, unless its route has a cost. 0
+	// means: not in this plan.
+	Units *int64 `yaml:"units" as:"limit"`
 	// The window, by the calendar. Weeks begin on Monday.
 	Per quota.Period `yaml:"per" required:"true"`
 	// The endpoint that the limit is for. A route must have this endpoint. Default: all
 	// endpoints together.
 	Endpoint string `yaml:"endpoint" as:"endpoint"`
+	// With observe, the limit is soft: it blocks nothing. What is used above it is counted, and
+	// reported in GET /usage and in X-Usage-Would-Block.
+	Soft bool `yaml:"mode" oneof:"enforce, observe"`
+}
+
+// Quantity is what the limit counts.
+func (l Limit) Quantity() quota.Quantity {
+	if l.Units != nil {
+		return quota.Units
+	}
+	return quota.Requests
+}
+
+// Amount is what the limit allows of its Quantity.
+func (l Limit) Amount() int64 {
+	if l.Units != nil {
+		return *l.Units
+	}
+	return *l.Requests
+}
+
+// Concurrent bounds the requests of a user that run at once.
+type Concurrent struct {
+	// How many requests may run at once.
+	Requests int64 `yaml:"requests" required:"true" min:"1" max:"1000000"`
+	// How long a further request waits for its turn before it is answered 429. A request for which
+	// a limit has no room only because of others that still run waits as well. With 0, it does not
+	// wait.
+	Wait time.Duration `yaml:"wait" default:"0s" min:"0s" max:"30s"`
 }
 
 // Attempts are a number of requests that a user may send at once. They come back evenly, all
@@ -69,33 +107,50 @@ func (c *checker) checkPlans() {
 	for _, name := range names {
 		path := joinPath("plans", name)
 		c.checkName(path, name)
-		first := map[quota.Counter]string{} // the path of the limit on it
+		first := map[string]string{} // the path of the limit with this name
 		for i, l := range c.cfg.Plans[name].Limits {
 			at := indexPath(joinPath(path, "limits"), i)
 			endpoint := at + ".endpoint"
-			c.checkRequests(at+".requests", l.Requests)
+			c.checkAmount(at, l)
 			if c.src.failed[endpoint] {
 				continue
 			}
 			if l.Endpoint != "" && complete && !slices.Contains(endpoints, l.Endpoint) {
 				c.src.reportAt(endpoint, "no route counts under this endpoint%s; %s", c.src.got(endpoint), quota.ListNames("endpoint", endpoints))
 			}
-			if !c.usable(at + ".per") {
+			if !c.usable(at+".per") || c.src.failed[at+".mode"] {
 				continue
 			}
-			counter := quota.Counter{Period: l.Per, Endpoint: l.Endpoint}
-			if other, ok := first[counter]; ok {
+			named := quota.Limit{Period: l.Per, Endpoint: l.Endpoint, Quantity: l.Quantity(), Soft: l.Soft}.Name()
+			if other, ok := first[named]; ok {
 				c.src.reportAt(at, "is for the same window and endpoint as %s on line %d; keep one of them", other, c.src.line(other))
 			} else {
-				first[counter] = at
+				first[named] = at
 			}
 		}
 	}
 }
 
-func (c *checker) checkRequests(path string, n int64) {
+// checkAmount checks what a limit allows.
+func (c *checker) checkAmount(at string, l Limit) {
+	requests, units := at+".requests", at+".units"
+	hasRequests, hasUnits := c.src.given(requests) || c.src.failed[requests], c.src.given(units) || c.src.failed[units]
 	switch {
-	case !c.usable(path):
+	case hasRequests && hasUnits:
+		c.src.reportAt(units, "give requests or units, not both")
+		return
+	case !hasRequests && !hasUnits:
+		c.src.reportAt(at, "needs requests or units")
+		return
+	}
+	path := requests
+	if hasUnits {
+		path = units
+	}
+	if !c.usable(path) {
+		return
+	}
+	switch n := l.Amount(); {
 	case n < 0:
 		c.src.reportAt(path, "must not be negative%s", c.src.got(path))
 	case n > quota.MaxAmount:

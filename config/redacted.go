@@ -39,7 +39,7 @@ func redactedValue(v reflect.Value, tag reflect.StructTag) any {
 		if v.IsNil() {
 			return nil
 		}
-		return redactedStruct(v.Elem())
+		return redactedValue(v.Elem(), tag)
 	case reflect.Struct:
 		return redactedStruct(v)
 	case reflect.Map:

@@ -98,7 +98,7 @@ func defaultOf(f reflect.StructField) (text string, ok bool) {
 
 // bounds returns the bounds of a number, a duration or a size; either may be empty.
 func bounds(f reflect.StructField) (low, high string) {
-	if f.Tag.Get("as") == "limit" { // checked by checkRequests
+	if f.Tag.Get("as") == "limit" { // checked by checkAmount
 		return "0", strconv.Itoa(quota.MaxAmount)
 	}
 	return f.Tag.Get("min"), f.Tag.Get("max")
@@ -132,6 +132,8 @@ var scalarRules = map[string]scalarRule{
 		good: []any{":80", "[::1]:0"}, bad: []any{"80", "a", "http://a:80"}},
 	"claim": {label: "path of a claim", pattern: `^([^.\\]|\\[.\\])+(\.([^.\\]|\\[.\\])+)*$`, other: "number",
 		good: []any{"app.plan", `https://a\.b/c`, `a\\b`}, bad: []any{"app..plan", ".a", "", `a\b`, `a\`}},
+	"costsource": {label: "`header NAME`", pattern: `^header +[A-Za-z0-9-]{1,64} *$`,
+		good: []any{"header X-Report-Cost"}, bad: []any{"X-Report-Cost", "header", "header X_Cost", "json usage.total_tokens", ""}},
 	"endpoint": {label: "1 to 64 of a-z, 0-9, -", pattern: `^[a-z0-9-]{1,64}$`, other: "integer",
 		good: []any{"image-analysis", json.Number("7")}, bad: []any{"Image", ""}},
 	"file": {label: "file", other: "number", noEmpty: true,
@@ -179,6 +181,8 @@ var scalarRules = map[string]scalarRule{
 			}
 			return nil
 		}},
+	"unitname": {label: "1 to 32 bytes of text", other: "number", noEmpty: true,
+		good: []any{"credits", json.Number("7")}, bad: []any{""}},
 	"url": {label: "URL", pattern: `^$|^[Hh][Tt][Tt][Pp][Ss]?://[^/?#]`,
 		good: []any{"", "https://a/?b"}, bad: []any{"a", "ftp://a"}},
 }

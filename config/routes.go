@@ -1,6 +1,13 @@
 package config
 
-import "time"
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"metergate/quota"
+)
 
 // A Route says which requests go where, and under which endpoint they count.
 type Route struct {
@@ -47,6 +54,63 @@ type Route struct {
 	// With observe, no plan blocks a request on this route; see the mode of a plan. With
 	// enforce, the plan decides. Only a route with an endpoint can have observe.
 	Observe bool `yaml:"mode" oneof:"enforce, observe"`
+	// What a request costs, in units: a number, or a mapping for a cost that the response tells.
+	// Only a route with an endpoint can have it. Default: 1.
+	Cost *Cost `yaml:"cost" short:"max"`
 	// Line is where the route stands in the file, from 1.
 	Line int
+}
+
+// A Cost says how many units a request is charged. A request holds the most that it may cost
+// before it is forwarded, so no limit is ever exceeded. What it is not charged is given back in the
+// same step in which it is counted. Only requests that succeed are charged.
+type Cost struct {
+	// The units that are held, and the most that a request is charged. A number in place of the
+	// mapping is the same for max and min.
+	Max int64 `yaml:"max" required:"true" min:"1" max:"1000000000"`
+	// The units that a successful request is charged at least. It must not be more than max, and
+	// needs from.
+	Min int64 `yaml:"min" default:"1" min:"0" max:"1000000000"`
+	// Where the upstream's response tells the cost: "header NAME". The value must be a whole number,
+	// 0 or more. The client does not get this header. Default: nowhere, and each request is
+	// charged max.
+	From string `yaml:"from" as:"costsource"`
+	// One unit is charged for each so many of what the upstream has reported, rounded up. It needs
+	// from.
+	Each int64 `yaml:"each" default:"1" min:"1" max:"1000000000000"`
+	// What is charged when the response does not tell the cost, or not as one whole number. It
+	// needs from.
+	Missing string `yaml:"missing" default:"max" oneof:"max, min"`
+}
+
+// Header is the response header that tells the cost, in its canonical form; empty: none does.
+func (c *Cost) Header() string {
+	name, _ := strings.CutPrefix(c.From, "header ")
+	return http.CanonicalHeaderKey(strings.TrimSpace(name))
+}
+
+// Costs returns what requests to each endpoint may cost, over all of its routes; nil if nothing in
+// the configuration is about units.
+func (c *Config) Costs() map[string]quota.Cost {
+	costs, units := map[string]quota.Cost{}, false
+	for _, p := range c.Plans {
+		units = units || slices.ContainsFunc(p.Limits, func(l Limit) bool { return l.Quantity() == quota.Units })
+	}
+	for _, r := range c.Routes {
+		if r.Endpoint == "" {
+			continue
+		}
+		own := quota.Cost{Min: 1, Max: 1}
+		if r.Cost != nil {
+			own, units = quota.Cost{Min: r.Cost.Min, Max: r.Cost.Max}, true
+		}
+		if other, ok := costs[r.Endpoint]; ok {
+			own = quota.Cost{Min: min(own.Min, other.Min), Max: max(own.Max, other.Max)}
+		}
+		costs[r.Endpoint] = own
+	}
+	if !units {
+		return nil
+	}
+	return costs
 }

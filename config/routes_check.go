@@ -80,6 +80,7 @@ func (c *checker) checkRouteChoices(path string, r *Route) {
 	if r.Observe && r.Endpoint == "" && !c.src.failed[path+".endpoint"] {
 		c.src.reportAt(path+".mode", "observe is only for a route with an endpoint; without one nothing is limited")
 	}
+	c.checkCost(path, r)
 	user, plan := path+".user_header", path+".plan_header"
 	for _, header := range []string{user, plan} {
 		if r.Public && c.usable(header) {
@@ -88,6 +89,30 @@ func (c *checker) checkRouteChoices(path string, r *Route) {
 	}
 	if c.usable(user, plan) && r.UserHeader == r.PlanHeader {
 		c.src.reportAt(plan, "must be another header than user_header%s", c.src.got(plan))
+	}
+}
+
+// checkCost checks the cost of a route. One that no response tells is always max.
+func (c *checker) checkCost(path string, r *Route) {
+	at := path + ".cost"
+	if r.Cost == nil {
+		return
+	}
+	if r.Endpoint == "" && !c.src.failed[path+".endpoint"] {
+		c.src.reportAt(at, "is only for a route with an endpoint; without one nothing is counted")
+	}
+	if !c.src.given(at + ".from") {
+		cost := r.Cost
+		for key, matters := range map[string]bool{".min": cost.Min != cost.Max, ".each": cost.Each != 1, ".missing": cost.Missing != "max"} {
+			if c.src.given(at+key) && matters {
+				c.src.reportAt(at+key, "needs from, which says where the response tells the cost")
+			}
+		}
+		cost.Min = cost.Max
+		return
+	}
+	if c.usable(at+".max") && !c.src.failed[at+".min"] && r.Cost.Min > r.Cost.Max {
+		c.src.reportAt(at+".min", "must not be more than max%s", c.src.got(at+".min"))
 	}
 }
 

@@ -27,11 +27,13 @@ var schemaRules = map[string]string{
 		"anyOf": [{"required": ["secret"]}, {"required": ["secret_file"]}, {"required": ["public_key_file"]}, {"required": ["jwks_url"]}],
 		"dependentRequired": {"public_key_file": ["algorithms"], "jwks_url": ["algorithms"]}}`,
 	"ClientTLS": `{"dependentRequired": {"cert_file": ["key_file"], "key_file": ["cert_file"]}}`,
+	"Limit":     `{"oneOf": [{"required": ["requests"]}, {"required": ["units"]}]}`,
+	"Cost":      `{"dependentRequired": {"min": ["from"], "each": ["from"], "missing": ["from"]}}`,
 	"Store": `{
 		"if": {"required": ["tls"]},
 		"then": {"anyOf": [{"required": ["url_file"]}, {"required": ["url"], "properties": {"url": {"pattern": "^rediss|\\$\\{"}}}]}}`,
 	"Route": `{
-		"anyOf": [{"required": ["endpoint"]}, {"properties": {"mode": {"not": {"const": "observe"}}}}],
+		"anyOf": [{"required": ["endpoint"]}, {"properties": {"cost": false, "mode": {"not": {"const": "observe"}}}}],
 		"dependentSchemas": {"endpoint": {"properties": {"auth": {"not": {"const": "none"}}, "upgrade": {"not": {"const": "allow"}}}}},
 		"if": {"required": ["auth"], "properties": {"auth": {"const": "none"}}},
 		"then": {"properties": {"user_header": false, "plan_header": false}}}`,
@@ -165,7 +167,12 @@ func (b *schemaBuilder) value(f reflect.StructField, typ reflect.Type, name stri
 			"additionalProperties": b.value(f, typ.Elem(), name),
 		}
 	}
-	return b.reference(strings.ToLower(typ.Name()[:1])+typ.Name()[1:], func() map[string]any { return b.structure(typ) })
+	mapping := b.reference(strings.ToLower(typ.Name()[:1])+typ.Name()[1:], func() map[string]any { return b.structure(typ) })
+	if key, ok := f.Tag.Lookup("short"); ok {
+		short, _ := fieldOf(typ, key)
+		return map[string]any{"anyOf": []any{b.scalar(*short, short.Type), mapping}}
+	}
+	return mapping
 }
 
 // scalar returns what a single value may be: the value itself, or a text with variables.

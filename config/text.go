@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"metergate/proxy/jwtauth/jwtrules"
 )
@@ -28,6 +30,8 @@ func checkText(text, as string) error {
 	case "claim":
 		_, err := jwtrules.ParseClaimPath(text)
 		return err
+	case "costsource":
+		return checkCostSource(text)
 	case "endpoint":
 		if !endpointRule.MatchString(text) {
 			return errors.New("must have 1 to 64 of a-z, 0-9 and -")
@@ -75,12 +79,30 @@ func checkText(text, as string) error {
 			return errors.New("must not end with a slash; /api also stands for everything below /api/")
 		}
 		return checkPath(text)
+	case "unitname":
+		if text == "" || len(text) > 32 || !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
+			return errors.New("must have 1 to 32 bytes and no control characters, such as credits")
+		}
 	case "url":
 		if text == "" {
 			return nil // the same as no key
 		}
 		_, err := parseHTTP(text)
 		return err
+	}
+	return nil
+}
+
+// checkCostSource checks where a response tells its cost.
+func checkCostSource(text string) error {
+	name, ok := strings.CutPrefix(text, "header ")
+	if name = strings.TrimSpace(name); !ok || !headerRule.MatchString(name) {
+		return errors.New(`must be "header NAME", such as "header X-Report-Cost"`)
+	}
+	name = http.CanonicalHeaderKey(name)
+	gateways := name == "X-Usage" || strings.HasPrefix(name, "X-Usage-") || strings.HasPrefix(name, "X-Ratelimit-") || strings.HasPrefix(name, "Ratelimit") || strings.HasPrefix(name, "Access-Control-")
+	if gateways || slices.Contains(setHeaders, name) || strings.HasPrefix(name, "Content-") {
+		return errors.New("must not be a header with a meaning of its own; use another one, such as X-Report-Cost")
 	}
 	return nil
 }

@@ -11,13 +11,20 @@ import (
 // Plans builds the plans of a configuration, by name.
 func Plans(cfg *config.Config) (map[string]*quota.Plan, error) {
 	endpoints := endpointNames(cfg)
+	costs := cfg.Costs()
 	plans := make(map[string]*quota.Plan, len(cfg.Plans))
 	for name, p := range cfg.Plans {
 		limits := make([]quota.Limit, len(p.Limits))
 		for i, l := range p.Limits {
-			limits[i] = quota.Limit{Amount: l.Requests, Period: l.Per, Endpoint: l.Endpoint}
+			limits[i] = quota.Limit{Amount: l.Amount(), Period: l.Per, Endpoint: l.Endpoint, Quantity: l.Quantity(), Soft: l.Soft}
 		}
-		o := quota.PlanOptions{Name: name, Limits: limits, Observe: p.Observe, Endpoints: endpoints, WarnAt: cfg.WarnAt}
+		o := quota.PlanOptions{Name: name, Limits: limits, Observe: p.Observe, Endpoints: endpoints, Costs: costs, WarnAt: cfg.WarnAt}
+		if costs != nil {
+			o.UnitName = cfg.UnitName
+		}
+		if c := p.Concurrent; c != nil {
+			o.Concurrent = quota.ConcurrencyLimit{Requests: c.Requests, Wait: c.Wait}
+		}
 		if a := p.Attempts; a != nil {
 			o.Attempts = quota.AttemptLimit{Requests: a.Requests, Per: a.Interval()}
 		}
