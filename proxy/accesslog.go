@@ -32,6 +32,7 @@ type record struct {
 	bytes      int64           // written of its body; also counts the dropped body of a HEAD
 	err        error           // that the gateway answered with, or why a preflight does not allow its request; nil: none
 	decision   string          // of the reservation; empty: none was attempted
+	charged    int64           // units
 	wouldBlock []string        // the limits that would have refused the request if it were not observed
 	usage      *quota.Snapshot // the state that the client was told; nil: none
 	target     *url.URL        // of the upstream that answered, or did not; nil: none was asked
@@ -173,6 +174,9 @@ func (a *attributes) addRequest(x *exchange, user LogUser, duration time.Duratio
 		if i, limited := r.usage.Plan.Headline(); limited {
 			a.addNumber("limit", r.usage.Allowance(i))
 		}
+	}
+	if x.g.reportsCost && x.route != nil && x.route.Endpoint != "" {
+		a.addNumber("cost", r.charged)
 	}
 	if r.upstream > 0 {
 		a.addText("upstream", x.route.UpstreamName)

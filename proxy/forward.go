@@ -13,6 +13,7 @@ import (
 	"metergate/proxy/trust"
 	"metergate/proxy/upstream"
 	"metergate/proxy/urlpath"
+	"metergate/quota"
 )
 
 var (
@@ -175,13 +176,16 @@ func (f *forwarding) handleResponse(res *http.Response) error {
 	if res.StatusCode == http.StatusSwitchingProtocols && !f.upgrade {
 		return errUnexpectedUpgrade
 	}
+	var usage *quota.Snapshot
+	if f.route.Endpoint != "" {
+		usage = f.settle(res) // before the header that reports the cost is removed
+	}
 	f.cleanHeaders(res)
 	f.cleanSection(res.Trailer, f.connection) // those that were announced
-	if f.route.Endpoint != "" {
-		if s := f.settle(res.StatusCode); s != nil {
-			f.reportUsage(res.Header, s, -1)
-		}
+	if usage != nil {
+		f.reportUsage(res.Header, usage, -1)
 	}
+	f.reportCost(res.Header)
 	for name, values := range f.gatewayHeaders {
 		if name == "Vary" {
 			values = append(values, res.Header[name]...)

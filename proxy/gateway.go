@@ -76,6 +76,7 @@ type Gateway struct {
 	proxies     trust.Proxies
 	untrusted   trust.UntrustedHeaders
 	upgradeURL  string
+	reportsCost bool // a route has a cost
 	via         via
 	cors        *cors.Cors // nil: off
 	streams     *Streams
@@ -90,7 +91,7 @@ type Gateway struct {
 	errorLog  *log.Logger // of net/http
 	accessLog accessLog
 	// These may happen to every request.
-	panicked, unsettled *ratelog.Line
+	panicked, unsettled, costUnknown *ratelog.Line
 }
 
 // New makes a Gateway. It returns an error if the default plan is unknown, if routes
@@ -120,6 +121,7 @@ func New(o Options) (*Gateway, error) {
 		panicked:        ratelog.New(o.Log, slog.LevelError, "the gateway panicked; this is a bug, please report it"),
 		unsettled:       ratelog.New(o.Log, slog.LevelError, "neither the store nor the journal recorded a request's outcome; it may not be counted"),
 	}
+	g.costUnknown = ratelog.New(o.Log, slog.LevelWarn, "a response does not say what it cost")
 	if g.streams == nil {
 		g.streams = NewStreams()
 	}
@@ -132,6 +134,7 @@ func New(o Options) (*Gateway, error) {
 	routes := gatewayRoutes()
 	for _, r := range o.Routes {
 		routes = append(routes, &route{Route: r})
+		g.reportsCost = g.reportsCost || r.Cost.isSet()
 	}
 	var err error
 	if g.router, err = newRouter(routes); err != nil {

@@ -24,6 +24,8 @@ const (
 	// a request that is only observed. It describes the start of the request, and so is
 	// not one of the usageHeaders, which describe its end.
 	headerWouldBlock = "X-Usage-Would-Block"
+	// headerCost has the units that the request was charged.
+	headerCost = "X-Usage-Cost"
 )
 
 // headerShouldRetry is not among them: an upstream that speaks to the same SDKs may send it.
@@ -46,7 +48,7 @@ func setRetryAfter(h http.Header, seconds int64) {
 var usageHeaders = []string{headerUsage, headerPolicy, headerRateLimit, headerLimit, headerRemaining, headerReset}
 
 // exposedHeaders are those that a script on another origin may read.
-var exposedHeaders = append([]string{trust.HeaderRequestID, "Retry-After", headerShouldRetry, headerWouldBlock}, usageHeaders...)
+var exposedHeaders = append([]string{trust.HeaderRequestID, "Retry-After", headerShouldRetry, headerWouldBlock, headerCost}, usageHeaders...)
 
 // reportUsage sets the usage headers in h, and records what they say. exceeded is as
 // in setUsageHeaders.
@@ -72,7 +74,7 @@ func setUsageHeaders(h http.Header, endpoint string, s *quota.Snapshot, exceeded
 	p := s.Plan
 	var policy, state []byte
 	for i, l := range p.Limits() {
-		if !l.AppliesTo(endpoint) {
+		if l.Soft || !l.AppliesTo(endpoint) {
 			continue
 		}
 		if len(policy) > 0 {
@@ -83,6 +85,9 @@ func setUsageHeaders(h http.Header, endpoint string, s *quota.Snapshot, exceeded
 		policy = append(append(append(policy, '"'), name...), `";q=`...)
 		policy = strconv.AppendInt(policy, limit, 10)
 		policy = strconv.AppendInt(append(policy, ";w="...), count.Window.Seconds(), 10)
+		if l.Quantity == quota.Units {
+			policy = append(policy, `;qu="units"`...)
+		}
 		state = append(append(append(state, '"'), name...), `";r=`...)
 		state = strconv.AppendInt(state, quota.Remaining(count.Used, limit), 10)
 		state = strconv.AppendInt(append(state, ";t="...), count.Window.SecondsLeft(s.At), 10)
@@ -162,7 +167,9 @@ func (x *exchange) isGatewayHeader(name string) bool {
 	switch {
 	case name == trust.HeaderRequestID:
 		return true
-	case name == headerUsage, name == headerWouldBlock, strings.HasPrefix(name, "Ratelimit"), strings.HasPrefix(name, "X-Ratelimit-"):
+	case name == x.route.Cost.Header:
+		return name != ""
+	case name == headerUsage, name == headerWouldBlock, name == headerCost, strings.HasPrefix(name, "Ratelimit"), strings.HasPrefix(name, "X-Ratelimit-"):
 		return x.route.Endpoint != "" // on other routes the upstream may have limits of its own
 	}
 	return x.g.cors != nil && strings.HasPrefix(name, "Access-Control-")

@@ -16,6 +16,9 @@ type Metrics struct {
 	decisions   *prometheus.CounterVec
 	counted     *prometheus.CounterVec
 	released    *prometheus.CounterVec
+	units       *prometheus.CounterVec
+	costMissing *prometheus.CounterVec
+	costOverMax *prometheus.CounterVec
 	upstream    *prometheus.HistogramVec
 	unsettled   prometheus.Counter
 	storeTime   *prometheus.HistogramVec
@@ -50,6 +53,12 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			[]string{"plan", "outcome"}),
 		counted: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_counted_total",
 			Help: "Requests counted, by endpoint."}, []string{"endpoint"}),
+		units: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_units_total",
+			Help: "Units charged, by endpoint; only if a route has a cost."}, []string{"endpoint"}),
+		costMissing: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_cost_missing_total",
+			Help: "Successful responses that did not report their cost, or not as one whole number, by endpoint."}, []string{"endpoint"}),
+		costOverMax: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_cost_over_max_total",
+			Help: "Successful responses that reported a higher cost than the most that the route charges, by endpoint."}, []string{"endpoint"}),
 		released: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_released_total",
 			Help: "Reservations given back, by reason: the upstream's status, timeout, unreachable, client_gone, body (the request body was too large or incomplete), other."},
 			[]string{"reason"}),

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,6 +32,7 @@ var errClientGone = errors.New("the client is gone")
 type limitError struct {
 	endpoint string
 	user     string
+	units    int64 // that the request may cost
 	snapshot *quota.Snapshot
 }
 
@@ -66,9 +68,22 @@ type problem struct {
 	Detail   string       `json:"detail,omitempty"`
 	Violated []string     `json:"violated-policies,omitempty"`
 	Endpoint string       `json:"endpoint,omitempty"`
+	Plan     string       `json:"plan,omitempty"`
+	Reason   string       `json:"reason,omitempty"`
 	Usage    *quota.Usage `json:"usage,omitempty"`
 	Upgrade  string       `json:"upgrade_url,omitempty"`
+	Error    *sdkError    `json:"error,omitempty"`
 }
+
+// An sdkError is an error as the SDKs of OpenAI and Anthropic show it to people.
+type sdkError struct {
+	Message string `json:"message"`
+	Type    string `json:"type"`
+	Code    string `json:"code"`
+}
+
+// reasonNotInPlan is the reason of a 403: the plan allows no such request, now or later.
+const reasonNotInPlan = "not_in_plan"
 
 // fail answers with an error.
 func (x *exchange) fail(err error) {
@@ -77,6 +92,7 @@ func (x *exchange) fail(err error) {
 	if p.Title == "" {
 		p.Title = http.StatusText(p.Status)
 	}
+	x.reportCost(x.w.Header())
 	x.writeJSON(p.Status, "application/problem+json", p)
 }
 
@@ -200,13 +216,23 @@ func capacityProblem(h http.Header, retryAfter, detail string) problem {
 	return problem{Type: typeReducedCapacity, Status: http.StatusServiceUnavailable, Detail: detail}
 }
 
-// limitProblem is the 429 of a request that a limit refuses.
+// limitProblem is the 429 of a request that a limit refuses, or the 403 if its plan allows no such
+// request at all.
 func (x *exchange) limitProblem(e *limitError) problem {
 	s := e.snapshot
-	refusal, usage := s.Refusal(e.endpoint, 1), s.Usage(e.user)
+	refusal, usage := s.Refusal(e.endpoint, e.units), s.Usage(e.user)
+	if refusal.NotInPlan {
+		what := "any requests"
+		if !slices.ContainsFunc(refusal.Violated, func(i int) bool { return s.Plan.Limits()[i].Endpoint == "" && s.Allowance(i) == 0 }) {
+			what = "any " + e.endpoint + " requests"
+		}
+		x.reportUsage(x.w.Header(), s, -1)
+		return problem{Type: "about:blank", Status: http.StatusForbidden, Reason: reasonNotInPlan, Plan: s.Plan.Name(),
+			Detail: "The " + s.Plan.Name() + " plan does not include " + what + ".", Endpoint: e.endpoint, Usage: &usage, Upgrade: x.g.upgradeURL}
+	}
 	p := problem{Type: typeQuotaExceeded, Title: "Quota exceeded", Status: http.StatusTooManyRequests,
-		Detail:   limitDetail(s.Plan.Name(), s.Plan.Limits()[refusal.Binding], s.Allowance(refusal.Binding)),
-		Endpoint: e.endpoint, Usage: &usage, Upgrade: x.g.upgradeURL}
+		Detail: limitDetail(s, refusal.Binding, e.units), Endpoint: e.endpoint, Usage: &usage, Upgrade: x.g.upgradeURL}
+	p.Error = &sdkError{Message: p.Detail, Type: "insufficient_quota", Code: "insufficient_quota"}
 	for _, i := range refusal.Violated {
 		p.Violated = append(p.Violated, s.Plan.Limits()[i].Name())
 	}
@@ -215,20 +241,24 @@ func (x *exchange) limitProblem(e *limitError) problem {
 	return p
 }
 
-// limitDetail tells an end user which limit is reached. allowance is the limit with what
-// was granted.
-func limitDetail(plan string, l quota.Limit, allowance int64) string {
-	requests := "requests"
-	if allowance == 1 {
-		requests = "request"
+// limitDetail tells an end user that limit i keeps out their request, which may cost so many
+// units.
+func limitDetail(s *quota.Snapshot, i int, units int64) string {
+	l, allowance := s.Plan.Limits()[i], s.Allowance(i)
+	noun := "requests"
+	if l.Quantity == quota.Units {
+		noun = s.Plan.UnitName()
+	} else if allowance == 1 {
+		noun = "request"
 	}
 	if l.Endpoint != "" {
-		requests = l.Endpoint + " " + requests
+		noun = l.Endpoint + " " + noun
 	}
-	if allowance == 0 {
-		return "The " + plan + " plan does not include any " + requests + "."
+	if left := allowance - s.Limits[i].Used; l.Quantity == quota.Units && left > 0 && units > 1 {
+		return "This request may cost " + strconv.FormatInt(units, 10) + " " + noun + ", and only " + strconv.FormatInt(left, 10) +
+			" are left of the " + strconv.FormatInt(allowance, 10) + " per " + l.Period.String() + " on the " + s.Plan.Name() + " plan."
 	}
-	return "You have reached the limit of " + strconv.FormatInt(allowance, 10) + " " + requests + " per " + l.Period.String() + " on the " + plan + " plan."
+	return "You have reached the limit of " + strconv.FormatInt(allowance, 10) + " " + noun + " per " + l.Period.String() + " on the " + s.Plan.Name() + " plan."
 }
 
 // attemptsProblem is the 429 of a user who has made too many attempts. It has nothing to

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"testing"
+	"time"
 
 	"metergate/quota"
 )
@@ -9,19 +10,27 @@ import (
 // TestLimitDetailIsPlainEnglish: end users read it in a front end.
 func TestLimitDetailIsPlainEnglish(t *testing.T) {
 	for _, c := range []struct {
-		limit     quota.Limit
-		allowance int64 // with what was granted
-		want      string
+		limit         quota.Limit
+		used, granted int64
+		units         int64 // that the request may cost
+		want          string
 	}{
-		{quota.Limit{Amount: 100, Period: quota.Month}, 100, "You have reached the limit of 100 requests per month on the free plan."},
-		{quota.Limit{Amount: 100, Period: quota.Month}, 150, "You have reached the limit of 150 requests per month on the free plan."},
-		{quota.Limit{Amount: 1, Period: quota.Minute}, 1, "You have reached the limit of 1 request per minute on the free plan."},
-		{quota.Limit{Amount: 20, Period: quota.Day, Endpoint: "image-analysis"}, 20, "You have reached the limit of 20 image-analysis requests per day on the free plan."},
-		{quota.Limit{Period: quota.Month}, 0, "The free plan does not include any requests."},
-		{quota.Limit{Period: quota.Month, Endpoint: "image-analysis"}, 0, "The free plan does not include any image-analysis requests."},
+		{quota.Limit{Amount: 100, Period: quota.Month}, 100, 0, 1, "You have reached the limit of 100 requests per month on the free plan."},
+		{quota.Limit{Amount: 100, Period: quota.Month}, 150, 50, 1, "You have reached the limit of 150 requests per month on the free plan."},
+		{quota.Limit{Amount: 1, Period: quota.Minute}, 1, 0, 5, "You have reached the limit of 1 request per minute on the free plan."},
+		{quota.Limit{Amount: 20, Period: quota.Day, Endpoint: "image-analysis"}, 20, 0, 1, "You have reached the limit of 20 image-analysis requests per day on the free plan."},
+		{quota.Limit{Amount: 20, Period: quota.Month, Quantity: quota.Units}, 20, 0, 5, "You have reached the limit of 20 credits per month on the free plan."},
+		{quota.Limit{Amount: 20, Period: quota.Month, Quantity: quota.Units}, 18, 0, 5, "This request may cost 5 credits, and only 2 are left of the 20 per month on the free plan."},
 	} {
-		if got := limitDetail("free", c.limit, c.allowance); got != c.want {
-			t.Errorf("%+v, %d allowed: %q, want %q", c.limit, c.allowance, got, c.want)
+		p, err := quota.NewPlan(quota.PlanOptions{Name: "free", Limits: []quota.Limit{c.limit}, Endpoints: []string{"image-analysis"}, WarnAt: 80, UnitName: "credits"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		counts := make([]quota.Count, len(p.Counters()))
+		counts[0] = quota.Count{Used: c.used, Granted: c.granted}
+		s := p.NewSnapshot(time.Time{}, counts)
+		if got := limitDetail(&s, 0, c.units); got != c.want {
+			t.Errorf("%+v, %d used: %q, want %q", c.limit, c.used, got, c.want)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"metergate/proxy/routetable"
 	"metergate/proxy/urlpath"
+	"metergate/quota"
 )
 
 // A Route says which requests go where, and under which name they count.
@@ -51,6 +52,8 @@ type Route struct {
 	// Observe: neither a limit nor the limit of attempts blocks a request, whatever the plan
 	// says, see quota.Request.InObserveMode. Only with an Endpoint. False: the plan decides.
 	Observe bool
+	// Cost is what a request is charged, in units. Only with an Endpoint.
+	Cost Cost
 }
 
 // check returns an error if fields contradict each other.
@@ -62,6 +65,10 @@ func (r *Route) check() error {
 		return errors.New("without a token there is no user to tell the upstream about")
 	case r.Endpoint != "" && r.Upgrade:
 		return errors.New("what follows a protocol upgrade cannot be metered")
+	case r.Cost.isSet() && r.Endpoint == "":
+		return errors.New("without an endpoint there is nothing to charge")
+	case r.Cost.Min < 0 || r.Cost.Min > r.Cost.MaxUnits() || r.Cost.MaxUnits() > quota.MaxCost || r.Cost.Each < 0:
+		return errors.New("the cost is out of its bounds")
 	case r.Observe && r.Endpoint == "":
 		return errors.New("without an endpoint there is nothing to observe")
 	}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net/http"
 	"time"
 
 	"metergate/quota"
@@ -27,9 +28,9 @@ const (
 
 var releaseReasons = []releaseReason{released3xx, released4xx, released5xx, releasedTimeout, releasedUnreachable, releasedClientGone, releasedBody, releasedOther}
 
-// reserve holds a unit of the user's quota. Errors:
+// reserve holds what the request may cost of the user's quota. Errors:
 //
-//   - *limitError: no unit is left;
+//   - *limitError: a limit has no room for it;
 //   - *attemptsError: the user has made too many attempts;
 //   - *storeError: the store does not let the request pass;
 //   - errClientGone: nobody waits for the answer any more. Clients that open and reset
@@ -43,6 +44,7 @@ func (x *exchange) reserve() error {
 		ID:       quota.NewID(),
 		User:     x.user.User,
 		Endpoint: x.route.Endpoint,
+		Units:    x.route.Cost.MaxUnits(),
 		Plans:    x.plans,
 		Lease:    x.route.Timeout + leaseMargin,
 		Observe:  x.route.Observe,
@@ -61,7 +63,7 @@ func (x *exchange) reserve() error {
 		return &attemptsError{x.route.Endpoint, x.user.User, d.AttemptWait, &d.Snapshot}
 	case !d.Admitted:
 		x.record.decision = "refused"
-		return &limitError{x.route.Endpoint, x.user.User, &d.Snapshot}
+		return &limitError{x.route.Endpoint, x.user.User, x.route.Cost.MaxUnits(), &d.Snapshot}
 	case len(d.WouldBlock) > 0: // unchecked or not: that has a metric of its own
 		x.record.decision = "observed"
 		x.setWouldBlock(d.WouldBlock)
@@ -78,9 +80,10 @@ func (x *exchange) reserve() error {
 
 // settle commits the reservation of a request that was answered with a 2xx status, and
 // releases any other. It returns the user's state afterwards, or nil as commit does.
-func (x *exchange) settle(status int) *quota.Snapshot {
-	switch status / 100 {
+func (x *exchange) settle(res *http.Response) *quota.Snapshot {
+	switch res.StatusCode / 100 {
 	case 2:
+		x.charge(res.Header)
 		return x.commit()
 	case 3:
 		return x.release(released3xx)
@@ -103,7 +106,11 @@ func (x *exchange) commit() *quota.Snapshot {
 	if !x.endReservation(s, err, true) {
 		return nil
 	}
+	x.record.charged = x.reservation.ChargedUnits()
 	x.g.metrics.counted.WithLabelValues(x.route.Endpoint).Inc()
+	if x.g.reportsCost {
+		x.g.metrics.units.WithLabelValues(x.route.Endpoint).Add(float64(x.record.charged))
+	}
 	return s
 }
 

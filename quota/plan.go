@@ -1,6 +1,7 @@
 package quota
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -154,6 +155,9 @@ func (p *Plan) Cost(endpoint string) Cost {
 	}
 	return Cost{Min: 1, Max: 1}
 }
+
+// UnitName is what a number of units is called: PlanOptions.UnitName, or "units".
+func (p *Plan) UnitName() string { return cmp.Or(p.unitName, Units.String()) }
 
 // ReportsUnits reports whether the usage of the plan is reported in units as well, see
 // PlanOptions.Costs.

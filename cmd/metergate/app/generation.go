@@ -89,7 +89,7 @@ func (b *builder) gateway(g *generation) (*proxy.Gateway, error) {
 			Pattern: r.Match, Endpoint: r.Endpoint, Public: r.Public, Upstream: g.upstreams[r.Upstream], UpstreamName: r.Upstream,
 			Timeout: r.Timeout, MaxBody: r.MaxBody, StripPrefix: r.StripPrefix, Upgrade: r.Upgrade,
 			UserHeader: r.UserHeader, PlanHeader: r.PlanHeader, DropAuthorization: r.DropAuthorization,
-			Observe: r.Observe, ExactPaths: r.ExactPaths, Targets: targetsOf(cfg, r),
+			Observe: r.Observe, ExactPaths: r.ExactPaths, Targets: targetsOf(cfg, r), Cost: costOf(r.Cost),
 		})
 	}
 	if cfg.CORS != nil {

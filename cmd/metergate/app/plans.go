@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"metergate/config"
+	"metergate/proxy"
 	"metergate/quota"
 )
 
@@ -45,4 +46,12 @@ func endpointNames(cfg *config.Config) []string {
 		}
 	}
 	return slices.Sorted(maps.Keys(names))
+}
+
+// costOf returns what requests of a route are charged.
+func costOf(c *config.Cost) proxy.Cost {
+	if c == nil {
+		return proxy.Cost{}
+	}
+	return proxy.Cost{Cost: quota.Cost{Min: c.Min, Max: c.Max}, Header: c.Header(), Each: c.Each, MissingMin: c.Missing == "min"}
 }

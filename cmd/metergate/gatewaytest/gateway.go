@@ -27,6 +27,7 @@ default_plan: free
 plans:
   free: { limits: [{ requests: 100, per: month }, { requests: 20, per: month, endpoint: image-analysis }] }
   enterprise: { limits: [] }
+  nothing: { limits: [{ requests: 0, per: month }] }
   tries: { attempts: { requests: 5, per: minute } }
 upstreams:
   analysis: { targets: [{ url: "${UPSTREAM}" }], timeout: 60s }

@@ -41,7 +41,8 @@ func TestLogPageListsAttributes(t *testing.T) {
 	g := gatewaytest.StartReloadable(t, api.URL)
 	for _, query := range []string{"", "?cut", "?break", "?unknown", "?observed"} {
 		if query == "?observed" {
-			g.Save(strings.Replace(gatewaytest.ReloadYAML(api.URL, 0), "per: month }]", "per: month }], mode: observe", 1))
+			text := strings.Replace(gatewaytest.ReloadYAML(api.URL, 0), "per: month }]", "per: month }], mode: observe", 1)
+			g.Save(strings.Replace(text, "endpoint: analyze,", "endpoint: analyze, cost: 2,", 1))
 			if status, body := g.Reload(gatewaytest.AdminToken); status != 200 {
 				t.Fatalf("reload: %d %s", status, body)
 			}

@@ -299,6 +299,8 @@ func (d *apiDocument) tryMetered(g *gatewaytest.Process) {
 		d.Errorf("over the limit: status %d, want 429: %s", res.StatusCode, res.body)
 	}
 	d.checkComponent("QuotaExceeded", res)
+	request.headers = []string{"Authorization: Bearer " + testkit.Token("u-0", "nothing")}
+	d.checkComponent("NotInPlan", d.send(request))
 }
 
 const onlyUser = "/admin/users/{user}"

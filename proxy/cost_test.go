@@ -1,0 +1,181 @@
+package proxy_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"metergate/proxy"
+	"metergate/quota"
+)
+
+// newUnitPlan is a plan whose usage is reported in units.
+func newUnitPlan(t *testing.T, o quota.PlanOptions) *quota.Plan {
+	t.Helper()
+	o.WarnAt, o.Endpoints = 80, []string{"analyze", "image-analysis", "report"}
+	o.Costs = map[string]quota.Cost{"report": {Min: 1, Max: 20}, "image-analysis": {Min: 5, Max: 5}}
+	p, err := quota.NewPlan(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// withCosts adds a plan of 100 units, and routes that cost something.
+func withCosts(t *testing.T, s setup, limits ...quota.Limit) *testGateway {
+	if limits == nil {
+		limits = []quota.Limit{{Amount: 100, Period: quota.Month, Quantity: quota.Units}}
+	}
+	s.routes = append(s.routes,
+		proxy.Route{Pattern: "POST /cost/report", Endpoint: "report", Cost: proxy.Cost{Cost: quota.Cost{Min: 1, Max: 20}, Header: "X-Report-Cost"}},
+		proxy.Route{Pattern: "POST /cost/each", Endpoint: "report", Cost: proxy.Cost{Cost: quota.Cost{Min: 2, Max: 20}, Header: "X-Report-Cost", Each: 1000, MissingMin: true}},
+		proxy.Route{Pattern: "POST /cost/image", Endpoint: "image-analysis", Cost: proxy.Cost{Cost: quota.Cost{Min: 5, Max: 5}}},
+	)
+	before := s.change
+	s.change = func(o *proxy.Options) {
+		o.Plans["units"] = newUnitPlan(t, quota.PlanOptions{Name: "units", Limits: limits, UnitName: "credits"})
+		if before != nil {
+			before(o)
+		}
+	}
+	return newTestGateway(t, s)
+}
+
+// TestCostIsWhatTheResponseSays has every form of the header that an upstream may send.
+func TestCostIsWhatTheResponseSays(t *testing.T) {
+	var mu sync.Mutex
+	var sent []string
+	g := withCosts(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		w.Header()["X-Report-Cost"] = sent
+		w.WriteHeader(http.StatusOK)
+	}})
+	for i, c := range []struct {
+		path string
+		sent []string
+		want string
+	}{
+		{"/cost/report", []string{"7"}, "7"},
+		{"/cost/report", []string{"0"}, "1"},
+		{"/cost/report", []string{"20"}, "20"},
+		{"/cost/report", []string{"21"}, "20"},
+		{"/cost/report", []string{strings.Repeat("9", 400)}, "20"},
+		{"/cost/report", nil, "20"},
+		{"/cost/report", []string{"7", "7"}, "20"},
+		{"/cost/report", []string{"-1"}, "20"},
+		{"/cost/report", []string{"+7"}, "20"},
+		{"/cost/report", []string{"7.0"}, "20"},
+		{"/cost/report", []string{"7, 8"}, "20"},
+		{"/cost/report", []string{""}, "20"},
+		{"/cost/each", []string{"1"}, "2"},
+		{"/cost/each", []string{"2001"}, "3"},
+		{"/cost/each", []string{"3000"}, "3"},
+		{"/cost/each", []string{"99999999"}, "20"},
+		{"/cost/each", nil, "2"},
+		{"/cost/each", []string{"many"}, "2"},
+		{"/cost/image", []string{"1"}, "5"},
+		{"/api/analyze", []string{"9"}, "1"},
+	} {
+		mu.Lock()
+		sent = c.sent
+		mu.Unlock()
+		r := g.do(token(fmt.Sprint("user-", i), "units"), http.MethodPost, c.path, nil)
+		if got := r.Header.Get("X-Usage-Cost"); r.StatusCode != http.StatusOK || got != c.want {
+			t.Errorf("%s with %.20q: status %d, charged %s, want %s", c.path, c.sent, r.StatusCode, got, c.want)
+		}
+		if leaked := r.Header["X-Report-Cost"]; leaked != nil && strings.HasPrefix(c.path, "/cost/report") {
+			t.Errorf("%s: the client sees X-Report-Cost: %.20q", c.path, leaked)
+		}
+	}
+}
+
+func TestFailedRequestsAreChargedNothing(t *testing.T) {
+	g := withCosts(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Report-Cost", "7")
+		w.WriteHeader(http.StatusBadGateway)
+	}})
+	r := g.do(token("u", "units"), http.MethodPost, "/cost/report", nil)
+	if r.StatusCode != http.StatusBadGateway || r.Header.Get("X-Usage-Cost") != "0" || r.Header.Get("X-Report-Cost") != "" {
+		t.Errorf("status %d, %v", r.StatusCode, r.Header)
+	}
+	if u := g.usage("u", "units"); u.Used != 0 || u.InFlight != 0 || u.Unit != "units" || u.UnitName != "credits" {
+		t.Errorf("usage %+v", u)
+	}
+}
+
+// TestHeldUnitsStayWithinLimit: a request is refused if the most that it may cost does not fit.
+func TestHeldUnitsStayWithinLimit(t *testing.T) {
+	g := withCosts(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) { w.Header().Set("X-Report-Cost", "3") }},
+		quota.Limit{Amount: 27, Period: quota.Month, Quantity: quota.Units}, quota.Limit{Amount: 9, Period: quota.Month, Soft: true})
+	for range 2 {
+		g.do(token("u", "units"), http.MethodPost, "/cost/report", nil)
+	}
+	g.do(token("u", "units"), http.MethodPost, "/cost/image", nil)
+	r := g.do(token("u", "units"), http.MethodPost, "/cost/report", nil)
+	if r.StatusCode != http.StatusTooManyRequests || r.Header.Get("X-Usage") != "11/27" || r.Header.Get("X-Usage-Cost") != "0" {
+		t.Fatalf("status %d, %v", r.StatusCode, r.Header)
+	}
+	if got, want := r.Header.Get("RateLimit-Policy"), `"month-units";q=27;w=`; !strings.HasPrefix(got, want) || !strings.HasSuffix(got, `;qu="units"`) {
+		t.Errorf("RateLimit-Policy %s, want only the limit on units", got)
+	}
+	var p struct {
+		Detail   string
+		Violated []string `json:"violated-policies"`
+		Error    struct{ Message, Type, Code string }
+		Usage    quota.Usage
+	}
+	if err := json.Unmarshal([]byte(r.body), &p); err != nil {
+		t.Fatal(err)
+	}
+	if want := "This request may cost 20 credits, and only 16 are left of the 27 per month on the units plan."; p.Detail != want ||
+		p.Error.Message != want || p.Error.Code != "insufficient_quota" || p.Error.Type != "insufficient_quota" || len(p.Violated) != 1 || p.Violated[0] != "month-units" {
+		t.Errorf("problem %+v", p)
+	}
+	e := p.Usage.Endpoints["report"]
+	if e.Used != 2 || *e.Units != 6 || e.Cost.Max != 20 || *e.Allowed || !*p.Usage.Endpoints["image-analysis"].Allowed {
+		t.Errorf("usage %+v", p.Usage)
+	}
+	// A cheaper one still fits.
+	if r := g.do(token("u", "units"), http.MethodPost, "/cost/image", nil); r.StatusCode != http.StatusOK || r.Header.Get("X-Usage") != "16/27" {
+		t.Errorf("status %d, %v", r.StatusCode, r.Header)
+	}
+}
+
+func TestNotInPlanIsForbidden(t *testing.T) {
+	g := withCosts(t, setup{change: func(o *proxy.Options) { o.UpgradeURL = "https://example.com/pricing" }},
+		quota.Limit{Amount: 50, Period: quota.Month}, quota.Limit{Amount: 0, Period: quota.Month, Endpoint: "report", Quantity: quota.Units})
+	r := g.do(token("u", "units"), http.MethodPost, "/cost/report", nil)
+	var p map[string]any
+	if err := json.Unmarshal([]byte(r.body), &p); err != nil {
+		t.Fatal(err)
+	}
+	if r.StatusCode != http.StatusForbidden || r.Header.Get("Retry-After") != "" || p["reason"] != "not_in_plan" || p["plan"] != "units" ||
+		p["endpoint"] != "report" || p["upgrade_url"] != "https://example.com/pricing" || p["usage"] == nil || p["type"] != "about:blank" {
+		t.Errorf("status %d, %v, %v", r.StatusCode, r.Header, p)
+	}
+	if p["detail"] != "The units plan does not include any report requests." {
+		t.Errorf("detail %q", p["detail"])
+	}
+	if len(g.requests()) != 0 {
+		t.Error("the upstream was called")
+	}
+	if r := g.do(token("u", "units"), http.MethodPost, "/cost/image", nil); r.StatusCode != http.StatusOK {
+		t.Errorf("another endpoint: status %d", r.StatusCode)
+	}
+}
+
+// TestNoCostNoHeader: without a cost in the configuration nothing speaks of units.
+func TestNoCostNoHeader(t *testing.T) {
+	g := newTestGateway(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) { w.Header().Set("X-Usage-Cost", "7") }})
+	r := g.do(token("u", "free"), http.MethodPost, "/api/analyze", nil)
+	if r.StatusCode != http.StatusOK || r.Header["X-Usage-Cost"] != nil {
+		t.Errorf("status %d, %v", r.StatusCode, r.Header)
+	}
+	if body := g.do(token("u", "free"), http.MethodGet, "/usage", nil).body; strings.Contains(body, "unit") || strings.Contains(body, "cost") {
+		t.Errorf("usage %s", body)
+	}
+}
