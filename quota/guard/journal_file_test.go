@@ -2,6 +2,7 @@ package guard
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"metergate/quota"
 	"metergate/quota/internal/boltfile"
+	"metergate/quota/testkit"
 )
 
 func TestOpenJournalRefusesUnknownFormat(t *testing.T) {
@@ -124,5 +126,40 @@ func TestDamagedJournalIsAnError(t *testing.T) {
 	wantDamaged("opening", err)
 	if err != nil && !strings.Contains(err.Error(), filepath.Join(dir, journalFile)+" is damaged") || !strings.Contains(err.Error(), "move it away") {
 		t.Errorf("error %q, want the file and the cure in it", err)
+	}
+}
+
+// After an outage with many counts the journal's file becomes smaller, and keeps what has not been
+// counted yet.
+func TestJournalShrinksAfterReplay(t *testing.T) {
+	j, err := OpenJournal(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.close()
+	user := strings.Repeat("u", 250)
+	rs := make([]quota.Reservation, 50_000)
+	for i := range rs {
+		rs[i].User, rs[i].ID, rs[i].Endpoint = user, quota.NewID(), "analyze"
+		rs[i].Windows = []quota.Window{quota.NewCalendar(nil).WindowAt(quota.Month, time.Now())}
+	}
+	if err := j.addAll(rs); err != nil {
+		t.Fatal(err)
+	}
+	full, _ := j.db.Space()
+	const left = 10
+	j.remove(rs[left:])
+	testkit.Eventually(t, "the counts are removed", func() bool { return j.isRemoved(&rs[left]) })
+
+	done, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		j.db.Watch(done, slog.New(slog.DiscardHandler), j.tryWrite, func(error) {})
+	}()
+	testkit.Eventually(t, "the file is smaller", func() bool { size, _ := j.db.Space(); return size < full/2 })
+	close(done)
+	<-stopped
+	if got, err := j.userEntries(user, left+1); err != nil || len(got) != left {
+		t.Errorf("%d counts are left, error %v, want %d", len(got), err, left)
 	}
 }
