@@ -136,7 +136,7 @@ func TestJournalShrinksAfterReplay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer j.close()
+	defer j.Close()
 	user := strings.Repeat("u", 250)
 	rs := make([]quota.Reservation, 50_000)
 	for i := range rs {

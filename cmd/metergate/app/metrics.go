@@ -52,7 +52,7 @@ var (
 	fileBytesDesc = prometheus.NewDesc("metergate_file_bytes",
 		"Size of journal.db or usage.db.", []string{"file"}, nil)
 	fileFreeDesc = prometheus.NewDesc("metergate_file_free_bytes",
-		"Part of journal.db or usage.db that is free for later counts. When it is half of the file and at least 16 MiB, the file is compacted.", []string{"file"}, nil)
+		"Part of journal.db or usage.db that is free for later counts. When it is a quarter of the file and at least 16 MiB, the file is compacted.", []string{"file"}, nil)
 	fileReplacedDesc = prometheus.NewDesc("metergate_file_replaced_total",
 		"How often journal.db or usage.db was deleted or replaced while the gateway had it open, and had to be written again.", []string{"file"}, nil)
 )

@@ -11,7 +11,7 @@
 // writing to a file that nobody finds again. The File looks for that after each write and writes
 // the file again, see Check.
 //
-// Nor does bbolt make a file smaller. The File does when half of it is free, see compact.go.
+// Nor does bbolt make a file smaller. The File does when a quarter of it is free, see compact.go.
 package boltfile
 
 import (
@@ -40,8 +40,8 @@ type Options struct {
 	// Supersede is called in the last write to a file that was written again: the old one may
 	// still be found under another name. nil: it stays as it is.
 	Supersede func(*bolt.Tx) error
-	// CompactFrom is from how many free bytes on Watch compacts the file, if they are half of it;
-	// 0: 16 MiB.
+	// CompactFrom is from how many free bytes on Watch compacts the file, if they are a quarter
+	// of it; 0: 16 MiB.
 	CompactFrom int64
 }
 

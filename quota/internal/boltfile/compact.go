@@ -96,11 +96,12 @@ func freelistOf(db *bolt.DB) (freelist, bool) {
 	return pages, ok
 }
 
-// compactIfWorth begins to compact the file if half of it is free, and at least
-// Options.CompactFrom bytes.
+// compactIfWorth begins to compact the file if a quarter of it is free, and at least
+// Options.CompactFrom bytes. With more free pages writes become slow: bbolt sorts and writes the
+// list of all of them each time.
 func (f *File) compactIfWorth(log *slog.Logger) {
 	size, free := f.Space()
-	if free < f.CompactFrom || 2*free < size || time.Now().Unix() < f.compactAt.Load() || !f.running.TryLock() {
+	if free < f.CompactFrom || 4*free < size || time.Now().Unix() < f.compactAt.Load() || !f.running.TryLock() {
 		return
 	}
 	f.tasks.Go(func() {

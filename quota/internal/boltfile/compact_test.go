@@ -76,9 +76,9 @@ func content(t testing.TB, f *File) map[string]string {
 	return all
 }
 
-// A file of which half is free becomes smaller, and has all that it had: at once, and for the
+// A file of which a quarter is free becomes smaller, and has all that it had: at once, and for the
 // process that opens it next.
-func TestFileIsCompactedWhenHalfIsFree(t *testing.T) {
+func TestFileIsCompactedWhenAQuarterIsFree(t *testing.T) {
 	f := openFrom(t, t.TempDir(), 1<<20)
 	var text bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&text, nil))

@@ -27,7 +27,7 @@ func fillOldDay(t *testing.T, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan := quotatest.NewPlan("free", quota.Limit{Requests: 100, Period: quota.Month})
+	plan := quotatest.NewPlan("free", quota.Limit{Amount: 100, Period: quota.Month})
 	counts := map[string]int64{}
 	for i := range quota.MaxCountsPerChange {
 		counts[fmt.Sprintf("an-endpoint-with-a-long-name-%d", i)] = 1
