@@ -235,13 +235,10 @@ func (c *Client) EachMaster(ctx context.Context, fn func(context.Context, *redis
 			masters.Add(1)
 			return fn(ctx, master)
 		})
-		if masters.Load() > 0 {
-			return err
+		if err == nil && masters.Load() == 0 {
+			err = errors.New("no node of the cluster has any slots")
 		}
-		if err == nil {
-			return errors.New("no node of the cluster has any slots")
-		}
-		return explainNodes(err)
+		return err
 	})
 }
 

@@ -59,19 +59,6 @@ func explain(l redisurl.Location, err error) error {
 	return &WrongKindError{Advice: advice, Err: err}
 }
 
-// errNoHosts reports nodes that are known only by their ports. go-redis reads the missing host
-// as an error of its own.
-var errNoHosts = errors.New("the nodes of the Redis Cluster do not say at which hosts they are; set cluster-preferred-endpoint-type to ip or hostname on each of them")
-
-// explainNodes returns the error with which the nodes of a cluster could not be listed, or what
-// it means.
-func explainNodes(err error) error {
-	if errors.Is(err, redis.Nil) {
-		return errNoHosts
-	}
-	return err
-}
-
 // isUnknown reports whether a reply says that the server has no such command. Redis 5 and later
 // quote its name with `, ' or nothing.
 func isUnknown(text, command string) bool {

@@ -103,7 +103,7 @@ func (c *Client) pipelineFor(key string) (*pipeline, error) {
 	if !ok {
 		var err error
 		if node, err = c.redis.(*redis.ClusterClient).MasterForKey(ctx, key); err != nil {
-			return nil, explainNodes(err)
+			return nil, err
 		}
 	}
 	o := *node.Options()
