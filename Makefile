@@ -17,9 +17,10 @@ help: ## list the targets
 build: ## build ./metergate, static
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)' -o metergate ./cmd/metergate
 
-dist: build ## build the archive of a release in dist/: the program, its licences, gateway.yaml
+dist: build ## build the archive of a release in dist/: the program and what its operators need
 	mkdir -p dist
-	tar -czf "dist/metergate-$(VERSION)-$$(go env GOOS)-$$(go env GOARCH).tar.gz" metergate LICENSE THIRD_PARTY_NOTICES README.md gateway.yaml
+	tar -czf "dist/metergate-$(VERSION)-$$(go env GOOS)-$$(go env GOARCH).tar.gz" \
+		metergate LICENSE THIRD_PARTY_NOTICES README.md gateway.yaml config/gateway.schema.json deploy docs
 
 # With METERGATE_TEST_REQUIRE a test fails, instead of being skipped, when a program that
 # it needs is not installed. gotest fails on any other skip.

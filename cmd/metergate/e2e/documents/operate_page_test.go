@@ -18,7 +18,7 @@ const operatePage = "docs/operate.md"
 // Others check what they use: TestDockerComposeAcceptsFile, TestImageHealthCheckFollowsAdminListener
 // and TestKubernetesManifestIsValid.
 var notPasted = map[string]string{
-	"make build":     "TestMakeBuildsStaticProgram does",
+	"make build":     "TestMakeBuildsStaticProgram runs it",
 	"docker compose": "needs Docker",
 	"kubectl":        "needs Kubernetes",
 }
@@ -123,7 +123,8 @@ func (p *pastes) standIn(name, script string) {
 	}
 }
 
-// "make build" makes one static program.
+// "make dist" makes one static program, as "make build" does, and an archive that has it together
+// with the files that docs/operate.md uses.
 func TestMakeBuildsStaticProgram(t *testing.T) {
 	dir := t.TempDir()
 	entries, err := os.ReadDir(repositoryRoot)
@@ -138,7 +139,7 @@ func TestMakeBuildsStaticProgram(t *testing.T) {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
-	build := exec.Command("make", "build", "VERSION=v0", "COMMIT=c")
+	build := exec.Command("make", "dist", "VERSION=v0", "COMMIT=c")
 	build.Dir = dir
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -146,6 +147,19 @@ func TestMakeBuildsStaticProgram(t *testing.T) {
 	program := filepath.Join(dir, "metergate")
 	if out, err := exec.Command(program, "version").CombinedOutput(); err != nil || !strings.HasPrefix(string(out), "metergate v0, commit c, go") {
 		t.Errorf("error %v: %s", err, out)
+	}
+	archives, err := filepath.Glob(filepath.Join(dir, "dist", "metergate-v0-*.tar.gz"))
+	if err != nil || len(archives) != 1 {
+		t.Fatalf("error %v, archives %v", err, archives)
+	}
+	list, err := exec.Command("tar", "-tzf", archives[0]).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"metergate", "gateway.yaml", unitFile, manifestFile, "deploy/prometheus/alerts.yml", operatePage, "LICENSE"} {
+		if !strings.Contains("\n"+string(list), "\n"+name+"\n") {
+			t.Errorf("the archive has no %s", name)
+		}
 	}
 	file, err := elf.Open(program)
 	if err != nil {
