@@ -52,11 +52,20 @@ func (s *Store) openError() error {
 // than the store's timeout.
 func (s *Store) beginCallAfterReplay(ctx context.Context, user string) (callContext, error) {
 	call, err := s.breaker(user).beginCall(ctx)
-	if err != nil || s.ledger.backlog(user) == 0 {
+	if err != nil || s.ledger.backlog(user) == 0 || s.backend.DataLost() != nil {
 		return call, err
 	}
 	call.deadline = time.Now().Add(s.timeout)
 	return call, s.replayInTime(user)
+}
+
+// beginSettling is beginCall for a call that settles. Settlements wait while the data that they belong
+// to are lost: the right data may come back, and what was sent to others would be gone then.
+func (s *Store) beginSettling(ctx context.Context, user string) (callContext, error) {
+	if err := s.backend.DataLost(); err != nil {
+		return callContext{}, err
+	}
+	return s.breaker(user).beginCall(ctx)
 }
 
 // recordResult records how a call to the backend ended, and reports whether the store

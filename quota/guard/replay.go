@@ -79,7 +79,7 @@ func (s *Store) sendAll(deadline time.Time) (done bool) {
 
 // sendRelease releases r in the backend. An error means that it should be tried again.
 func (s *Store) sendRelease(r *quota.Reservation) error {
-	call, err := s.breaker(r.User).beginCall(context.Background())
+	call, err := s.beginSettling(context.Background(), r.User)
 	if err != nil {
 		return err
 	}
@@ -159,7 +159,7 @@ func (s *Store) sendCommits(user string, rs []quota.Reservation) error {
 		}
 	}
 	if len(kept) > 0 {
-		call, err := s.breaker(user).beginCall(context.Background())
+		call, err := s.beginSettling(context.Background(), user)
 		if err != nil {
 			return err
 		}

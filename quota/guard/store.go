@@ -32,8 +32,9 @@ type Backend interface {
 	Ping(context.Context) error
 	// Now is the store's time, as last seen.
 	Now() time.Time
-	// DataLost returns why no request may be admitted, other than in observe mode: the store has
-	// lost data, and the operator wants to decide what to do. nil: they may be. It is cheap.
+	// DataLost returns why no request may be admitted, other than in observe mode, and nothing
+	// settled: the store has lost data, and the operator wants to decide what to do. nil: all is
+	// well. It is cheap.
 	DataLost() error
 	// CheckData has the store look for such a loss soon. It does not wait.
 	CheckData()
@@ -133,13 +134,14 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, 
 		return s.decideWithoutAsking(r, err)
 	}
 	d, err := s.backend.Reserve(call, r)
+	answered := s.recordResult(call, r.User, err)
+	if lost := s.backend.DataLost(); lost != nil && (err != nil || d.Admitted) && !r.InObserveMode(d.Reservation.Plan) {
+		s.releaseLater(&d.Reservation) // the call has shown the loss
+		s.backend.Leave(&d.Reservation)
+		return &quota.Decision{Reservation: d.Reservation}, lost
+	}
 	switch {
-	case s.recordResult(call, r.User, err):
-		if lost := s.backend.DataLost(); lost != nil && d.Admitted && !r.InObserveMode(d.Reservation.Plan) {
-			s.releaseLater(&d.Reservation) // the connection was new, and showed the loss
-			s.backend.Leave(&d.Reservation)
-			return &quota.Decision{Reservation: d.Reservation}, lost
-		}
+	case answered:
 		switch {
 		case d.Admitted:
 			s.suspectLoss(s.ledger.recordAdmitted(d))
@@ -204,7 +206,7 @@ var errNoJournal = errors.New("the store cannot be written, and there is no jour
 // snapshot is stale. An error means that neither took it: it will be counted only if the
 // process is still running when the store is back.
 func (s *Store) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
-	if call, err := s.breaker(r.User).beginCall(ctx); err == nil {
+	if call, err := s.beginSettling(ctx, r.User); err == nil {
 		snapshot, err := s.backend.Commit(call, r)
 		if s.recordResult(call, r.User, err) {
 			s.ledger.endRunning(r)
@@ -257,7 +259,7 @@ func (s *Store) lastKnown(r *quota.Reservation) *quota.Snapshot {
 // returns no error.
 func (s *Store) Release(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
 	s.ledger.endRunning(r)
-	if call, err := s.breaker(r.User).beginCall(ctx); err == nil {
+	if call, err := s.beginSettling(ctx, r.User); err == nil {
 		snapshot, err := s.backend.Release(call, r)
 		if s.recordResult(call, r.User, err) {
 			s.suspectLoss(s.ledger.recordSnapshot(r.User, snapshot))

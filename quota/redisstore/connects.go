@@ -9,7 +9,9 @@ import (
 // onConnect is called with each new connection for scripts before it serves any: what is at the
 // other end may not be what was there before. An error refuses the connection.
 func (s *Store) onConnect(ctx context.Context, c *redis.Client) error {
-	s.checkConnection(ctx, c)
+	if err := s.checkConnection(ctx, c); err != nil {
+		return err
+	}
 	select {
 	case s.connects <- struct{}{}:
 	default: // nobody has received the last one yet

@@ -288,16 +288,23 @@ func (s *Store) compareMark(slot uint16, known, m mark) (changed bool) {
 }
 
 // checkConnection compares the marks behind a new connection, which is the only one of the client.
-func (s *Store) checkConnection(ctx context.Context, c *redis.Client) {
+// The first connection that shows a loss for which requests are refused is an error: the calls that
+// wait for it do not know of the loss.
+func (s *Store) checkConnection(ctx context.Context, c *redis.Client) error {
 	if s.identity.memory == nil {
-		return
+		return nil
 	}
+	known := s.DataLost()
 	if before := s.identity.snapshot(); len(before) > 0 {
 		// In a cluster, the other masters' slots are errors.
 		seen, _ := s.readMarks(ctx, c, slices.Collect(maps.Keys(before)))
 		s.compareMarks(before, seen)
 	}
 	s.CheckData()
+	if known != nil {
+		return nil
+	}
+	return s.DataLost()
 }
 
 // blame logs once that Redis does not let the gateway look at the marks.
@@ -311,8 +318,8 @@ func (w *identity) blame(s *Store, err error) {
 	w.blamed = refused
 }
 
-// DataLost returns why no metered request may be admitted: Redis has lost data, Options.OnDataLoss is
-// to refuse, and nobody has accepted what is there. nil: they may be.
+// DataLost returns why no metered request may be admitted: Redis has lost data,
+// Options.RefuseDataLoss is set, and nobody has accepted what is there. nil: they may be.
 func (s *Store) DataLost() error {
 	if e := s.identity.refusal.Load(); e != nil {
 		return e
