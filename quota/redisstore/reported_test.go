@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -66,7 +67,7 @@ func TestIdleConnectionsClosedByRedisFailNoCall(t *testing.T) {
 	mustReserve(t, s, "u")
 	for range 2 {
 		testkit.Eventually(t, "Redis has closed the idle connections", func() bool {
-			return strings.Count(fmt.Sprint(server.Do("CLIENT", "LIST", "TYPE", "normal")), "laddr=") == 1 // the one that asks
+			return normalClients(server) == 0
 		})
 		mustReserve(t, s, "u")
 	}
@@ -174,7 +175,7 @@ func TestBusyRedisIsAnError(t *testing.T) {
 }
 
 // A Redis with too many clients answers each new one with an error and hangs up
-// (redis/ioredis 1478).
+// (redis/go-redis 2251).
 func TestRedisWithTooManyClientsIsAnError(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -200,6 +201,54 @@ func TestRedisWithTooManyClientsIsAnError(t *testing.T) {
 	if err := f.eventually(func() error { _, err := s.Reserve(ctx, newRequest("u")); return err }); err != nil {
 		t.Error(err)
 	}
+}
+
+// normalClients is how many connections for commands a server has, without the one that asks.
+func normalClients(server *redistest.Server) int {
+	return strings.Count(fmt.Sprint(server.Do("CLIENT", "LIST", "TYPE", "normal")), "laddr=") - 1
+}
+
+// A client that is refused, or that gives up its calls, must close its connections: otherwise
+// Redis runs out of them (redis/node-redis 1278, redis/go-redis 2183).
+func TestFailedCallsLeaveNoConnections(t *testing.T) {
+	t.Parallel()
+	t.Run("a wrong password", func(t *testing.T) {
+		server := redistest.Start(t)
+		s := openWith(t, Options{URL: "redis://:wrong@" + server.Addr, Timeout: time.Second})
+		server.Do("CONFIG", "SET", "requirepass", "right")
+		for range 100 {
+			if _, err := s.Reserve(ctx, newRequest("u")); err == nil {
+				t.Fatal("admitted with a wrong password")
+			}
+		}
+		commands := redis.NewClient(&redis.Options{Addr: server.Addr, Password: "right", DisableIdentity: true})
+		t.Cleanup(func() { commands.Close() })
+		testkit.Eventually(t, "few connections are left", func() bool {
+			list, err := commands.ClientList(ctx).Result()
+			return err == nil && strings.Count(list, "laddr=") < 10
+		})
+	})
+	t.Run("a Redis that does not answer", func(t *testing.T) {
+		server := redistest.Start(t)
+		s := openWith(t, Options{URL: server.URL(), Timeout: 20 * time.Millisecond})
+		server.Pause()
+		var wait sync.WaitGroup
+		for i := range 50 {
+			wait.Go(func() {
+				for range 20 {
+					if _, err := s.Reserve(ctx, newRequest(fmt.Sprint(i))); err == nil {
+						t.Error("admitted by a Redis that is paused")
+					}
+				}
+			})
+		}
+		wait.Wait()
+		server.Resume()
+		if n := normalClients(server); n > 60 {
+			t.Errorf("%d connections", n)
+		}
+		testkit.Eventually(t, "few connections are left", func() bool { return normalClients(server) < 10 })
+	})
 }
 
 // The nodes of a Cluster may be known by name (redis-rb/redis-cluster-client 205), or only by
