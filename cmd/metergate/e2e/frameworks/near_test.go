@@ -119,10 +119,12 @@ func path(change func(string) string) func(method, path string) (string, string)
 }
 
 // catchAlls are routes beside the metered ones that lead to the same upstream.
-var catchAlls = map[string]string{
-	"with a token":     `{ match: "/{rest...}", upstream: app }`,
-	"without a token":  `{ match: "/{rest...}", upstream: app, auth: none }`,
-	"another endpoint": `{ match: "/{rest...}", upstream: app, endpoint: other }`,
+var catchAlls = map[string]struct{ route, prefix string }{
+	"with a token":     {`{ match: "/{rest...}", upstream: app }`, ""},
+	"without a token":  {`{ match: "/{rest...}", upstream: app, auth: none }`, ""},
+	"another endpoint": {`{ match: "/{rest...}", upstream: app, endpoint: other }`, ""},
+	// The metered routes strip a prefix, and the upstream's own paths are not routed.
+	"another prefix": {`{ match: "/{rest...}", upstream: app, auth: none }`, "/v1"},
 }
 
 const nearYAML = `
@@ -164,26 +166,42 @@ func TestNoHandlerRunsUncounted(t *testing.T) {
 					t.Errorf("no handler runs for: %s", name)
 				}
 			}
-			for name, route := range catchAlls {
-				t.Run(name, func(t *testing.T) { wantCounted(t, addr, route) })
+			for name, c := range catchAlls {
+				t.Run(name, func(t *testing.T) { wantCounted(t, addr, c.route, c.prefix) })
 			}
 		})
 	}
 }
 
-// wantCounted sends the near matches through a gateway with one more route.
-func wantCounted(t *testing.T, addr, route string) {
+// wantCounted sends the near matches through a gateway with one more route. The metered routes
+// strip a prefix.
+func wantCounted(t *testing.T, addr, route, prefix string) {
 	for _, h := range handlers {
 		path := strings.Replace(h.path, "/5/", "/{id}/", 1)
 		if strings.HasSuffix(path, "/") {
 			path += "{$}"
 		}
-		route += fmt.Sprintf("\n  - { match: \"%s %s\", endpoint: %s, upstream: app }", h.method, path, h.endpoint)
+		strip := ""
+		if prefix != "" {
+			strip = ", strip_prefix: " + prefix
+		}
+		route += fmt.Sprintf("\n  - { match: \"%s %s%s\", endpoint: %s, upstream: app%s }", h.method, prefix, path, h.endpoint, strip)
 	}
 	g := gatewaytest.StartWith(t, fmt.Sprintf(nearYAML, addr, route))
 	gateway := strings.TrimPrefix(g.URL, "http://")
 	token := testkit.Token("u", "")
 	counted := map[string]int64{}
+	wantRun := func(what, ran string) {
+		t.Helper()
+		if ran == "" {
+			return
+		}
+		used := gatewaytest.Usage(t, g.Process, token).Endpoints[ran].Used
+		if used != counted[ran]+1 {
+			t.Errorf("%q runs %s, and is not counted as that", what, ran)
+		}
+		counted[ran] = used
+	}
 	for _, n := range nearMatches {
 		for _, h := range handlers {
 			method, target, ok := n.changed(h)
@@ -191,18 +209,14 @@ func wantCounted(t *testing.T, addr, route string) {
 				continue
 			}
 			for _, sent := range []string{"", token} {
-				ran := send(t, gateway, method, target, sent)
+				ran := send(t, gateway, method, prefix+target, sent)
 				if n.name == asItIs && (ran == h.endpoint) != (sent != "") {
-					t.Fatalf("%s %s, with a token: %v, runs %q", method, target, sent != "", ran)
+					t.Fatalf("%s %s, with a token: %v, runs %q", method, prefix+target, sent != "", ran)
 				}
-				if ran == "" {
-					continue
+				wantRun(n.name+": "+method+" "+prefix+target, ran)
+				if prefix != "" {
+					wantRun(n.name+": "+method+" "+target, send(t, gateway, method, target, sent))
 				}
-				usage := gatewaytest.Usage(t, g.Process, token).Endpoints
-				if used := usage[ran].Used; used != counted[ran]+1 {
-					t.Errorf("%s: %s %q runs %s, with a token: %v, and is not counted as that: %+v", n.name, method, target, ran, sent != "", usage)
-				}
-				counted[ran] = usage[ran].Used
 			}
 		}
 	}
