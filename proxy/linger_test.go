@@ -265,3 +265,39 @@ func TestLingeringCountsInFlight(t *testing.T) {
 	close(release)
 	testkit.Eventually(t, "a place", func() bool { return r.do(one, "GET", "/api/status", nil).StatusCode == 200 })
 }
+
+// TestEarlyAnswerReachesNode: Node's http, and its fetch, get the answer during an upload.
+func TestEarlyAnswerReachesNode(t *testing.T) {
+	node, err := exec.LookPath("node")
+	if err != nil {
+		if os.Getenv("METERGATE_TEST_REQUIRE") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	const script = `
+const [url, token, size] = process.argv.slice(1)
+const options = { method: "POST", headers: { Authorization: "Bearer " + token } }
+const body = Buffer.alloc(Number(size))
+const { status } = await fetch(url, { ...options, body })
+const { request } = await import("node:http")
+const early = await new Promise((resolve, reject) => {
+  const r = request(url, options, (res) => { res.resume(); res.on("end", () => resolve(res.statusCode)) })
+  r.on("error", reject)
+  r.end(body)
+})
+console.log(status, early)
+process.exit()
+`
+	r := newRefusingGateway(t, nil)
+	for _, c := range earlyAnswers {
+		method, path, _ := strings.Cut(c.line, " ")
+		if method != "POST" {
+			continue
+		}
+		out, err := exec.CommandContext(t.Context(), node, "--input-type=module", "-e", script, r.gateway.URL+path, c.token, fmt.Sprint(c.size)).CombinedOutput()
+		if want := fmt.Sprintln(c.status, c.status); string(out) != want || err != nil {
+			t.Errorf("%s: %s, error %v, want %s", c.name, out, err, want)
+		}
+	}
+}

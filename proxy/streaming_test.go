@@ -156,3 +156,52 @@ func TestResponseMayOutliveTimeoutAndLease(t *testing.T) {
 	}
 	r.want("u", "", 1)
 }
+
+// TestResponseBeginsBeforeItsBody: the client gets the headers of a stream when the upstream
+// sends them, not with the first event.
+func TestResponseBeginsBeforeItsBody(t *testing.T) {
+	more := make(chan bool)
+	r := newTestGateway(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		w.(http.Flusher).Flush()
+		<-more
+		io.WriteString(w, "data: 1\n\n")
+	}})
+	for _, version := range []string{"1.0", "1.1"} {
+		conn := r.dial()
+		fmt.Fprintf(conn, "POST /api/analyze HTTP/%s\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", version, token("u", ""))
+		read := bufio.NewReader(conn)
+		m, err := readHead(read, statusLine)
+		if err != nil {
+			t.Fatalf("HTTP/%s: %v", version, err)
+		}
+		more <- true
+		if chunked := m.values("Transfer-Encoding") != nil; chunked != (version == "1.1") {
+			t.Errorf("HTTP/%s: chunked %v", version, chunked)
+		}
+		if err := m.readBody(read, true); err != nil || m.body != "data: 1\n\n" {
+			t.Errorf("HTTP/%s: %q, error %v", version, m.body, err)
+		}
+	}
+}
+
+// TestContinueBeforeMalformedResponse: a client that was told to go on gets one 100, and then
+// the gateway's error.
+func TestContinueBeforeMalformedResponse(t *testing.T) {
+	r := newTestGateway(t, setup{upstream: rawAnswer(t, func(*http.Request) string {
+		return "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nno header\r\n\r\n"
+	})})
+	for range 20 {
+		conn := r.dial()
+		fmt.Fprintf(conn, "POST /api/analyze HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nExpect: 100-continue\r\nContent-Length: 100000\r\n\r\n", token("u", ""))
+		read := bufio.NewReader(conn)
+		if m, status, err := readResponse(read, "POST"); status != 100 || err != nil {
+			t.Fatalf("%+v, error %v", m, err)
+		}
+		go io.CopyN(conn, zeros{}, 100000) // ends when the gateway closes the connection
+		if m, status, err := readResponse(read, "POST"); status != 502 || err != nil {
+			t.Fatalf("%+v, error %v", m, err)
+		}
+	}
+	r.want("u", "", 0)
+}

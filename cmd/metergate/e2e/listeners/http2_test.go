@@ -43,6 +43,10 @@ func TestHTTP2SettingsAnnounceLimits(t *testing.T) {
 			t.Errorf("%v is %d, want %d", id, got[id], want)
 		}
 	}
+	// A browser would open WebSockets over HTTP/2, which cannot be passed on (golang/go#71128).
+	if got[http2.SettingEnableConnectProtocol] != 0 {
+		t.Error("extended CONNECT is announced")
+	}
 }
 
 // The gateway serves 250 requests of one connection at once.
