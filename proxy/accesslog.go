@@ -40,7 +40,8 @@ type record struct {
 
 	// How long each step took; 0: there was no such step. upstream ends with the headers
 	// of the final response, or with the failure to get any.
-	auth, reserve, upstream, settle time.Duration
+	// reserve includes waited, the time that the request waited for others of its user.
+	auth, reserve, waited, upstream, settle time.Duration
 }
 
 // stopwatch is for a defer: it starts timing, and the function it returns stores how
@@ -194,6 +195,7 @@ func (a *attributes) addRequest(x *exchange, user LogUser, duration time.Duratio
 	}
 	a.addMilliseconds("auth_ms", r.auth)
 	a.addMilliseconds("reserve_ms", r.reserve)
+	a.addMilliseconds("waited_ms", r.waited)
 	a.addMilliseconds("upstream_ms", r.upstream)
 	a.addMilliseconds("settle_ms", r.settle)
 	a.addMilliseconds("duration_ms", duration)

@@ -34,6 +34,7 @@ type exchange struct {
 	// reservation is valid, and has to be settled, while reserved is true.
 	reservation quota.Reservation
 	reserved    bool
+	running     bool        // the reservation has a place of the plan's ConcurrencyLimit
 	forwarding  *forwarding // nil until the request is forwarded
 	record      record
 }
@@ -74,6 +75,8 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if x.record.completed && !x.mayHaveUpgraded() {
 			x.w.flushShortResponse()
 		}
+		x.leavePlace()
+		x.endReadAhead()
 		g.accessLog.write(x, duration)
 		if lingers {
 			x.linger()

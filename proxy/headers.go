@@ -92,9 +92,17 @@ func setUsageHeaders(h http.Header, endpoint string, s *quota.Snapshot, exceeded
 		state = strconv.AppendInt(state, quota.Remaining(count.Used, limit), 10)
 		state = strconv.AppendInt(append(state, ";t="...), count.Window.SecondsLeft(s.At), 10)
 	}
+	if len(state) > 0 {
+		h.Set(headerRateLimit, string(state))
+	}
+	if c := p.ConcurrencyLimit().Requests; c > 0 {
+		if len(policy) > 0 {
+			policy = append(policy, ", "...)
+		}
+		policy = append(strconv.AppendInt(append(policy, `"concurrent";q=`...), c, 10), `;qu="concurrent-requests"`...)
+	}
 	if len(policy) > 0 {
 		h.Set(headerPolicy, string(policy))
-		h.Set(headerRateLimit, string(state))
 	}
 
 	used := strconv.FormatInt(s.Total.Used, 10)

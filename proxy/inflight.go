@@ -6,6 +6,8 @@ import (
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
+
+	"metergate/proxy/turns"
 )
 
 var (
@@ -31,6 +33,8 @@ type InFlight struct {
 	// A user's count is in the shard that the hash of the id selects, so that users hardly
 	// ever wait for each other. A user with no request running is in no shard.
 	shards [64]inFlightShard
+	// lines has the requests that wait, see waiting.go.
+	lines turns.Lines
 }
 
 type inFlightShard struct {
@@ -161,3 +165,6 @@ func (x *exchange) takeUserPlace() error {
 	x.place.user = x.user.User
 	return nil
 }
+
+// Waiting is how many requests wait for others of their user to end.
+func (f *InFlight) Waiting() int64 { return f.lines.Waiting() }

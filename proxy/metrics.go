@@ -6,6 +6,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"metergate/quota"
 )
 
 // Metrics are the metrics of a Gateway. No label holds anything that a client chooses.
@@ -16,6 +18,8 @@ type Metrics struct {
 	decisions   *prometheus.CounterVec
 	counted     *prometheus.CounterVec
 	released    *prometheus.CounterVec
+	waiting     prometheus.Gauge
+	waits       *prometheus.CounterVec
 	units       *prometheus.CounterVec
 	costMissing *prometheus.CounterVec
 	costOverMax *prometheus.CounterVec
@@ -49,10 +53,14 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		inFlight: f.NewGauge(prometheus.GaugeOpts{Name: "metergate_requests_in_flight",
 			Help: "Requests being served now."}),
 		decisions: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_decisions_total",
-			Help: "Decisions on whether a request fits the quota: admitted, refused, throttled (too many attempts), observed (would have been refused or throttled, but its plan or route only observes), unchecked (the store did not answer; admitted by the last known usage), error."},
+			Help: "Decisions on whether a request fits the quota: admitted, refused, throttled (too many attempts), crowded (too many requests of the user running), observed (above a soft limit, or would have been refused or throttled, but its plan or route only observes), unchecked (the store did not answer; admitted by the last known usage), error."},
 			[]string{"plan", "outcome"}),
 		counted: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_counted_total",
 			Help: "Requests counted, by endpoint."}, []string{"endpoint"}),
+		waiting: f.NewGauge(prometheus.GaugeOpts{Name: "metergate_waiting_requests",
+			Help: "Requests that wait for others of their user to end, because their plan has concurrent with a wait."}),
+		waits: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_waits_total",
+			Help: "Requests that have waited for others of their user to end, by outcome: admitted, refused, client_gone, error."}, []string{"outcome"}),
 		units: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_units_total",
 			Help: "Units charged, by endpoint; only if a route has a cost."}, []string{"endpoint"}),
 		costMissing: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_cost_missing_total",
@@ -80,6 +88,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	for _, reason := range []string{"total", "public", "per_user"} {
 		m.overloaded.WithLabelValues(reason)
 	}
+	for _, outcome := range []string{"admitted", "refused", "client_gone", "error"} {
+		m.waits.WithLabelValues(outcome)
+	}
 	for _, reason := range releaseReasons {
 		m.released.WithLabelValues(string(reason))
 	}
@@ -87,6 +98,20 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		m.storeErrs.WithLabelValues(operation)
 	}
 	return m
+}
+
+// recordWait counts a request that has waited.
+func (m *Metrics) recordWait(d *quota.Decision, err error) {
+	outcome := "refused"
+	switch {
+	case err == errClientGone:
+		outcome = "client_gone"
+	case err != nil:
+		outcome = "error"
+	case d.Admitted:
+		outcome = "admitted"
+	}
+	m.waits.WithLabelValues(outcome).Inc()
 }
 
 // recordMetrics adds a request that has ended to the metrics.

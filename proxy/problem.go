@@ -38,6 +38,15 @@ type limitError struct {
 
 func (*limitError) Error() string { return "a limit is reached" }
 
+// A concurrencyError says that the user has as many requests running as their plan allows.
+type concurrencyError struct {
+	endpoint string
+	user     string
+	snapshot *quota.Snapshot
+}
+
+func (*concurrencyError) Error() string { return "the user has too many requests running" }
+
 // An attemptsError says that the user has no attempt left until wait is over.
 type attemptsError struct {
 	endpoint string
@@ -85,6 +94,9 @@ type sdkError struct {
 // reasonNotInPlan is the reason of a 403: the plan allows no such request, now or later.
 const reasonNotInPlan = "not_in_plan"
 
+// reasonConcurrency is the reason of a 429: too many requests of the user are running.
+const reasonConcurrency = "concurrency"
+
 // fail answers with an error.
 func (x *exchange) fail(err error) {
 	x.record.err = err
@@ -106,6 +118,7 @@ func (x *exchange) problemOf(err error) problem {
 		badMethod  methodError
 		noUnit     *limitError
 		noAttempt  *attemptsError
+		noPlace    *concurrencyError
 		noStore    *storeError
 		noUpstream *upstreamError
 	)
@@ -134,6 +147,8 @@ func (x *exchange) problemOf(err error) problem {
 		return plainProblem(http.StatusRequestEntityTooLarge, "The request body must not be larger than "+byteSize(x.route.MaxBody)+".")
 	case errors.As(err, &noUnit):
 		return x.limitProblem(noUnit)
+	case errors.As(err, &noPlace):
+		return x.concurrencyProblem(noPlace)
 	case errors.As(err, &noAttempt):
 		return x.attemptsProblem(noAttempt)
 	case errors.Is(err, errUserStreams):
@@ -259,6 +274,23 @@ func limitDetail(s *quota.Snapshot, i int, units int64) string {
 			" are left of the " + strconv.FormatInt(allowance, 10) + " per " + l.Period.String() + " on the " + s.Plan.Name() + " plan."
 	}
 	return "You have reached the limit of " + strconv.FormatInt(allowance, 10) + " " + noun + " per " + l.Period.String() + " on the " + s.Plan.Name() + " plan."
+}
+
+// concurrencyProblem is the 429 of a user with too many requests running. It has nothing to do with
+// what was used, so an upgrade prompt would mislead.
+func (x *exchange) concurrencyProblem(e *concurrencyError) problem {
+	plan, usage := e.snapshot.Plan, e.snapshot.Usage(e.user)
+	most := plan.ConcurrencyLimit().Requests
+	requests := " requests"
+	if most == 1 {
+		requests = " request"
+	}
+	x.reportUsage(x.w.Header(), e.snapshot, -1)
+	setRetryAfter(x.w.Header(), 1)
+	return problem{Type: "about:blank", Status: http.StatusTooManyRequests, Reason: reasonConcurrency,
+		Detail: "You already have " + strconv.FormatInt(most, 10) + requests + " running, and the " + plan.Name() +
+			" plan allows no more at once. Try again when one of them has finished. This request was not counted.",
+		Endpoint: e.endpoint, Usage: &usage}
 }
 
 // attemptsProblem is the 429 of a user who has made too many attempts. It has nothing to

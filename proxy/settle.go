@@ -31,6 +31,7 @@ var releaseReasons = []releaseReason{released3xx, released4xx, released5xx, rele
 // reserve holds what the request may cost of the user's quota. Errors:
 //
 //   - *limitError: a limit has no room for it;
+//   - *concurrencyError: the user has too many requests running;
 //   - *attemptsError: the user has made too many attempts;
 //   - *storeError: the store does not let the request pass;
 //   - errClientGone: nobody waits for the answer any more. Clients that open and reset
@@ -40,7 +41,7 @@ func (x *exchange) reserve() error {
 	if x.in.Context().Err() != nil {
 		return errClientGone
 	}
-	d, err := x.g.store.Reserve(x.in.Context(), quota.Request{
+	d, err := x.reserveInTurn(&quota.Request{
 		ID:       quota.NewID(),
 		User:     x.user.User,
 		Endpoint: x.route.Endpoint,
@@ -53,7 +54,7 @@ func (x *exchange) reserve() error {
 		x.plan = d.Reservation.Plan
 	}
 	switch {
-	case err != nil && x.in.Context().Err() != nil:
+	case err == errClientGone || err != nil && x.in.Context().Err() != nil:
 		return errClientGone
 	case err != nil:
 		x.record.decision = "error"
@@ -61,6 +62,9 @@ func (x *exchange) reserve() error {
 	case d.AttemptWait > 0:
 		x.record.decision = "throttled"
 		return &attemptsError{x.route.Endpoint, x.user.User, d.AttemptWait, &d.Snapshot}
+	case d.NoPlace:
+		x.record.decision = "crowded"
+		return &concurrencyError{x.route.Endpoint, x.user.User, &d.Snapshot}
 	case !d.Admitted:
 		x.record.decision = "refused"
 		return &limitError{x.route.Endpoint, x.user.User, x.route.Cost.MaxUnits(), &d.Snapshot}
@@ -75,6 +79,7 @@ func (x *exchange) reserve() error {
 	// A copy, so that the rest of the Decision does not stay in memory while the request
 	// waits for its upstream.
 	x.reservation, x.reserved = d.Reservation, true
+	x.running = d.Reservation.Plan != nil && d.Reservation.Plan.ConcurrencyLimit().Requests > 0
 	return nil
 }
 

@@ -14,6 +14,7 @@ type Store interface {
 	Reserve(context.Context, quota.Request) (*quota.Decision, error)
 	Commit(context.Context, *quota.Reservation) (*quota.Snapshot, error)
 	Release(context.Context, *quota.Reservation) (*quota.Snapshot, error)
+	Leave(*quota.Reservation)
 	Forget(*quota.Reservation)
 	Watch(user string, ch chan<- struct{}) (stop func())
 	Read(ctx context.Context, user string, plans quota.PlanChoice) (quota.Snapshot, error)

@@ -32,13 +32,14 @@ var allowedImports = map[string][]string{
 
 	"config": {"proxy/jwtauth/jwtrules", "proxy/urlpath", "quota", "quota/redisstore/redisurl"},
 
-	"proxy":                  {"proxy/browser", "proxy/jwtauth", "proxy/routetable", "proxy/trust", "proxy/upstream", "proxy/urlpath", "quota", "ratelog"},
+	"proxy":                  {"proxy/browser", "proxy/jwtauth", "proxy/routetable", "proxy/trust", "proxy/turns", "proxy/upstream", "proxy/urlpath", "quota", "ratelog"},
 	"proxy/admin":            {"quota"},
 	"proxy/browser":          nil,
 	"proxy/jwtauth":          {"proxy/jwtauth/jwtrules"},
 	"proxy/jwtauth/jwtrules": nil,
 	"proxy/routetable":       {"proxy/urlpath"},
 	"proxy/trust":            nil,
+	"proxy/turns":            nil,
 	"proxy/upstream":         nil,
 	"proxy/urlpath":          nil,
 

@@ -90,6 +90,8 @@ func (s *Store) giveBackPlaces() {
 		s.eachUser(byUser, func(user string, ids []string) {
 			for range leaveTries {
 				if s.callPlaces(user, ids, false) == nil {
+					// Watchers here get to know even if Redis does not let the gateway subscribe.
+					s.watchers.hub.Notify(script.ChangesChannel(script.Key(s.prefix, user)))
 					return
 				}
 			}

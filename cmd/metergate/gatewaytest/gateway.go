@@ -28,6 +28,7 @@ plans:
   free: { limits: [{ requests: 100, per: month }, { requests: 20, per: month, endpoint: image-analysis }] }
   enterprise: { limits: [] }
   nothing: { limits: [{ requests: 0, per: month }] }
+  single: { concurrent: { requests: 1, wait: 20ms } }
   tries: { attempts: { requests: 5, per: minute } }
 upstreams:
   analysis: { targets: [{ url: "${UPSTREAM}" }], timeout: 60s }

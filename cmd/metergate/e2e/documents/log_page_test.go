@@ -28,8 +28,12 @@ func TestLogPageListsAttributes(t *testing.T) {
 			documented[name[1]] = true
 		}
 	}
+	arrived, goOn := make(chan struct{}), make(chan struct{})
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.RawQuery {
+		case "hold":
+			arrived <- struct{}{}
+			<-goOn
 		case "cut":
 			panic(http.ErrAbortHandler)
 		case "break":
@@ -39,26 +43,39 @@ func TestLogPageListsAttributes(t *testing.T) {
 	}))
 	defer api.Close()
 	g := gatewaytest.StartReloadable(t, api.URL)
-	for _, query := range []string{"", "?cut", "?break", "?unknown", "?observed"} {
-		if query == "?observed" {
-			text := strings.Replace(gatewaytest.ReloadYAML(api.URL, 0), "per: month }]", "per: month }], mode: observe", 1)
-			g.Save(strings.Replace(text, "endpoint: analyze,", "endpoint: analyze, cost: 2,", 1))
-			if status, body := g.Reload(gatewaytest.AdminToken); status != 200 {
-				t.Fatalf("reload: %d %s", status, body)
-			}
-		}
+	send := func(query, plan string) {
 		req, _ := http.NewRequest("POST", g.URL+"/api/analyze"+query, nil)
-		plan := "free"
-		if query == "?unknown" {
-			plan = "gold"
-		}
 		req.Header.Set("Authorization", "Bearer "+testkit.Token("u-17", plan))
 		req.Header.Set("Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 		if res, err := http.DefaultClient.Do(req); err == nil {
 			res.Body.Close()
 		}
 	}
-	g.WaitForOutput(func(text string) bool { return strings.Count(text, `"msg":"request"`) == 5 })
+	for _, query := range []string{"", "?cut", "?break", "?unknown", "?observed"} {
+		if query == "?observed" {
+			text := strings.Replace(gatewaytest.ReloadYAML(api.URL, 0), "per: month }]", "per: month }], mode: observe", 1)
+			text = strings.Replace(text, "enterprise: { limits: [] }", "enterprise: { concurrent: { requests: 1, wait: 20ms } }", 1)
+			g.Save(strings.Replace(text, "endpoint: analyze,", "endpoint: analyze, cost: 2,", 1))
+			if status, body := g.Reload(gatewaytest.AdminToken); status != 200 {
+				t.Fatalf("reload: %d %s", status, body)
+			}
+		}
+		plan := "free"
+		if query == "?unknown" {
+			plan = "gold"
+		}
+		send(query, plan)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		send("?hold", "enterprise")
+	}()
+	testkit.Receive(t, "the first request", arrived)
+	send("", "enterprise") // waits for the first one
+	close(goOn)
+	testkit.Receive(t, "the end of the first request", ended)
+	g.WaitForOutput(func(text string) bool { return strings.Count(text, `"msg":"request"`) == 7 })
 	logged := map[string]bool{}
 	first := true
 	for line := range strings.Lines(g.Output()) {

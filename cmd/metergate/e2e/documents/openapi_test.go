@@ -212,7 +212,13 @@ func (d *apiDocument) try(r apiRequest) {
 // The document describes the running gateway: for each operation and each response in
 // the document there is a real one.
 func TestOpenAPIDescribesGateway(t *testing.T) {
-	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	arrived, goOn := make(chan struct{}), make(chan struct{})
+	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.RawQuery == "hold" {
+			arrived <- struct{}{}
+			<-goOn
+		}
+	}))
 	defer upstream.Close()
 	d := loadAPI(t)
 	g := gateways{
@@ -224,6 +230,7 @@ func TestOpenAPIDescribesGateway(t *testing.T) {
 		d.tryExample(g, method, path, operation)
 	})
 	d.tryMetered(g.on)
+	d.tryCrowded(g.on, arrived, goOn)
 	for _, r := range moreRequests(g) {
 		d.try(r)
 	}
@@ -301,6 +308,23 @@ func (d *apiDocument) tryMetered(g *gatewaytest.Process) {
 	d.checkComponent("QuotaExceeded", res)
 	request.headers = []string{"Authorization: Bearer " + testkit.Token("u-0", "nothing")}
 	d.checkComponent("NotInPlan", d.send(request))
+}
+
+// tryCrowded sends a request while another one of the user holds the only place.
+func (d *apiDocument) tryCrowded(g *gatewaytest.Process, arrived, goOn chan struct{}) {
+	d.Helper()
+	request := apiRequest{gateway: g, method: "POST", path: "/api/analyze", headers: []string{"Authorization: Bearer " + testkit.Token("u-1", "single")}}
+	holding := request
+	holding.query = "?hold"
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		d.send(holding)
+	}()
+	testkit.Receive(d.T, "the first request", arrived)
+	d.checkComponent("Crowded", d.send(request))
+	close(goOn)
+	testkit.Receive(d.T, "the end of the first request", ended)
 }
 
 const onlyUser = "/admin/users/{user}"

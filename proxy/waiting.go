@@ -1,0 +1,192 @@
+package proxy
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"time"
+
+	"metergate/quota"
+)
+
+// A request waits if its plan has a ConcurrencyLimit with a Wait, and only other running requests
+// of the user keep it out: they have all places, or hold the last units of a limit. It wakes when
+// the store announces a change of the user's numbers. Those who wait for the same thing on this
+// gateway have their turn in order of arrival.
+
+// maxReadAhead is the longest body that is read while its request waits, in bytes: net/http only
+// notices that a client is gone once the body has been read.
+const maxReadAhead = 64 << 10
+
+// reserveInTurn asks the store, and waits if the plan says so. Besides the store's errors it
+// returns errClientGone.
+func (x *exchange) reserveInTurn(r *quota.Request) (*quota.Decision, error) {
+	line, wait := x.lineOfOthers(r.Endpoint), x.plans.Claimed.ConcurrencyLimit().Wait
+	if line == "" {
+		d, err := x.g.store.Reserve(x.in.Context(), *r)
+		if line = x.lineFor(d, err); line == "" {
+			return d, err
+		}
+		r.Waited, wait = true, d.Snapshot.Plan.ConcurrencyLimit().Wait
+	}
+	defer stopwatch(&x.record.waited)()
+	ahead := x.readAhead()
+	d, err := x.waitInLine(line, wait, r, ahead)
+	if err == nil && d.Admitted && x.in.Context().Err() != nil {
+		x.reservation, x.reserved, x.running = d.Reservation, true, true
+		x.release(releasedClientGone)
+		err = errClientGone
+	}
+	if err != nil || !d.Admitted {
+		ahead.stop()
+	}
+	x.g.metrics.recordWait(d, err)
+	return d, err
+}
+
+// The names of the lines of a user: for a place, and for what is held of an endpoint's limits.
+func placeLine(user string) string          { return user + "\n" }
+func heldLine(user, endpoint string) string { return user + "\n" + endpoint }
+
+// lineOfOthers returns the line that a new request joins at once, because others wait in it
+// already; empty: none.
+func (x *exchange) lineOfOthers(endpoint string) string {
+	lines := &x.g.inFlight.lines
+	if lines.Waiting() == 0 || x.plans.Claimed.ConcurrencyLimit().Wait == 0 {
+		return ""
+	}
+	for _, line := range [...]string{placeLine(x.user.User), heldLine(x.user.User, endpoint)} {
+		if lines.Has(line) {
+			return line
+		}
+	}
+	return ""
+}
+
+// lineFor returns the line that a request joins after a decision; empty: it does not wait.
+func (x *exchange) lineFor(d *quota.Decision, err error) string {
+	if err != nil || d.Admitted || d.AttemptWait > 0 || d.Snapshot.Plan.ConcurrencyLimit().Wait == 0 {
+		return ""
+	}
+	r := &d.Reservation
+	switch {
+	case d.NoPlace:
+		return placeLine(r.User)
+	case d.Snapshot.Refusal(r.Endpoint, r.HeldUnits()).OnlyHeld:
+		return heldLine(r.User, r.Endpoint)
+	}
+	return ""
+}
+
+// waitInLine waits in a line until the request is admitted, refused for another reason, or has
+// waited for so long.
+func (x *exchange) waitInLine(line string, wait time.Duration, r *quota.Request, ahead *bodyAhead) (*quota.Decision, error) {
+	x.g.metrics.waiting.Inc()
+	defer x.g.metrics.waiting.Dec()
+	turn := x.g.inFlight.lines.Join(line)
+	defer turn.Leave()
+	changed := make(chan struct{}, 1)
+	defer x.g.store.Watch(r.User, changed)()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+
+	first, woken := turn.First(), (<-chan struct{})(nil)
+	for last := false; ; {
+		select {
+		case <-x.in.Context().Done():
+			return &quota.Decision{}, errClientGone
+		case <-ahead.failed():
+			return &quota.Decision{}, errClientGone
+		case <-first:
+			first, woken = nil, changed
+		case <-woken:
+		case <-timer.C:
+			last = true
+		}
+		d, err := x.g.store.Reserve(x.in.Context(), *r)
+		if last || x.lineFor(d, err) == "" {
+			return d, err
+		}
+		r.Waited = true
+	}
+}
+
+// leavePlace gives back the place of the request, when its response has ended.
+func (x *exchange) leavePlace() {
+	if x.running {
+		x.running = false
+		x.g.store.Leave(&x.reservation)
+	}
+}
+
+// A bodyAhead is a small request body that is read while its request waits. nil stands for one that
+// is not.
+type bodyAhead struct {
+	body   io.ReadCloser // of net/http
+	w      http.ResponseWriter
+	done   chan struct{} // closed when it has been read, or has failed
+	broken chan struct{} // closed when it has failed
+	data   bytes.Reader
+	err    error
+}
+
+// readAhead begins to read the request's body if it is small, and no client has to be told to send
+// it (RFC 9110 section 10.1.1).
+func (x *exchange) readAhead() *bodyAhead {
+	n := x.in.ContentLength
+	if x.in.ProtoMajor != 1 || n < 1 || n > maxReadAhead || x.in.Header["Expect"] != nil {
+		return nil
+	}
+	b := &bodyAhead{body: x.in.Body, w: x.w.ResponseWriter, done: make(chan struct{}), broken: make(chan struct{})}
+	x.in.Body = b
+	go func() {
+		defer close(b.done)
+		data, err := io.ReadAll(b.body)
+		b.data.Reset(data)
+		if b.err = err; err != nil {
+			close(b.broken)
+		}
+	}()
+	return b
+}
+
+// failed is closed if the client has gone while it sent the body. b may be nil.
+func (b *bodyAhead) failed() <-chan struct{} {
+	if b == nil {
+		return nil
+	}
+	return b.broken
+}
+
+// stop ends the read. If the body has not been read by then, the connection can carry no further
+// request.
+func (b *bodyAhead) stop() {
+	if b == nil {
+		return
+	}
+	select {
+	case <-b.done:
+	default:
+		http.NewResponseController(b.w).SetReadDeadline(time.Now())
+		<-b.done
+	}
+}
+
+// endReadAhead ends a read of the body that is still under way when the response has ended.
+func (x *exchange) endReadAhead() {
+	if b, ok := x.in.Body.(*bodyAhead); ok {
+		b.stop()
+	}
+}
+
+func (b *bodyAhead) Read(p []byte) (int, error) {
+	<-b.done
+	n, err := b.data.Read(p)
+	if err == io.EOF && b.err != nil {
+		err = b.err
+	}
+	return n, err
+}
+
+// Close closes the body of net/http.
+func (b *bodyAhead) Close() error { return b.body.Close() }

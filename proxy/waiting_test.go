@@ -1,0 +1,263 @@
+package proxy_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"metergate/proxy"
+	"metergate/quota"
+	"metergate/quota/redisstore"
+	"metergate/quota/redisstore/redistest"
+	"metergate/quota/testkit"
+)
+
+// A gate is an upstream that holds its requests back until the test lets them go.
+type gate struct {
+	mu            sync.Mutex
+	running, most int
+	order         []string // the X-N headers of the requests, in order of arrival
+	arrived       chan struct{}
+	open          chan int // a status for each request
+}
+
+func newGate() *gate { return &gate{arrived: make(chan struct{}, 1000), open: make(chan int, 1000)} }
+
+func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	io.Copy(io.Discard, r.Body)
+	g.mu.Lock()
+	g.running++
+	g.most = max(g.most, g.running)
+	g.order = append(g.order, r.Header.Get("X-N"))
+	g.mu.Unlock()
+	g.arrived <- struct{}{}
+	status := <-g.open
+	g.mu.Lock()
+	g.running--
+	g.mu.Unlock()
+	w.WriteHeader(status)
+}
+
+func (g *gate) waitForArrivals(t *testing.T, n int) {
+	t.Helper()
+	for range n {
+		select {
+		case <-g.arrived:
+		case <-time.After(30 * time.Second):
+			t.Fatal("a request has not reached the upstream")
+		}
+	}
+}
+
+// withConcurrency adds a plan that bounds the requests that run at once.
+func withConcurrency(t *testing.T, g *gate, c quota.ConcurrencyLimit, s setup, limits ...quota.Limit) *testGateway {
+	p, err := quota.NewPlan(quota.PlanOptions{Name: "bounded", Limits: limits, Concurrent: c, Endpoints: endpoints, WarnAt: 80})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.upstream = g.ServeHTTP
+	s.change = func(o *proxy.Options) { o.Plans["bounded"], o.InFlight = p, proxy.NewInFlight() }
+	return newTestGateway(t, s)
+}
+
+// send starts a request; its status comes on the channel, 0 after an error.
+func send(ctx context.Context, g *testGateway, n int, body io.Reader) <-chan int {
+	status := make(chan int, 1)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, g.gateway.URL+"/api/analyze", body)
+	if err != nil {
+		panic(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token("u", "bounded"))
+	req.Header.Set("X-N", fmt.Sprint(n))
+	go func() {
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			status <- 0
+			return
+		}
+		io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+		status <- res.StatusCode
+	}()
+	return status
+}
+
+// waitForWaiting waits until so many requests are in line.
+func waitForWaiting(t *testing.T, g *testGateway, n int64) {
+	t.Helper()
+	testkit.Eventually(t, fmt.Sprint(n, " requests in line"), func() bool { return g.options.InFlight.Waiting() == n })
+}
+
+// TestWaitIsInOrderOfArrival: of those who wait on one gateway, the first gets the next place.
+func TestWaitIsInOrderOfArrival(t *testing.T) {
+	up := newGate()
+	g := withConcurrency(t, up, quota.ConcurrencyLimit{Requests: 1, Wait: 30 * time.Second}, setup{})
+	var statuses []<-chan int
+	for i := range 6 {
+		statuses = append(statuses, send(t.Context(), g, i, nil))
+		if i == 0 {
+			up.waitForArrivals(t, 1)
+		} else {
+			waitForWaiting(t, g, int64(i))
+		}
+	}
+	for i := range 6 {
+		up.open <- 200
+		if got := <-statuses[i]; got != 200 {
+			t.Errorf("request %d: status %d", i, got)
+		}
+	}
+	if got := strings.Join(up.order, ""); got != "012345" || up.most != 1 {
+		t.Errorf("they ran in the order %s, %d at once", got, up.most)
+	}
+	g.want("u", "bounded", 6)
+}
+
+func TestNoWaitIsRefusedAtOnce(t *testing.T) {
+	up := newGate()
+	g := withConcurrency(t, up, quota.ConcurrencyLimit{Requests: 3}, setup{}, quota.Limit{Amount: 50, Period: quota.Month})
+	var running []<-chan int
+	for i := range 3 {
+		running = append(running, send(t.Context(), g, i, nil))
+	}
+	up.waitForArrivals(t, 3)
+	r := g.do(token("u", "bounded"), http.MethodPost, "/api/analyze", nil)
+	var p struct {
+		Type, Reason, Detail string
+		Usage                quota.Usage
+	}
+	if err := json.Unmarshal([]byte(r.body), &p); err != nil {
+		t.Fatal(err)
+	}
+	if r.StatusCode != 429 || p.Type != "about:blank" || p.Reason != "concurrency" || r.Header.Get("Retry-After") != "1" || p.Usage.InFlight != 3 {
+		t.Errorf("status %d, %v, %+v", r.StatusCode, r.Header, p)
+	}
+	if got := r.Header.Get("RateLimit-Policy"); !strings.HasSuffix(got, `, "concurrent";q=3;qu="concurrent-requests"`) {
+		t.Errorf("RateLimit-Policy: %s", got)
+	}
+	if want := "You already have 3 requests running, and the bounded plan allows no more at once. Try again when one of them has finished. This request was not counted."; p.Detail != want {
+		t.Errorf("detail %q", p.Detail)
+	}
+	for range running {
+		up.open <- 200
+	}
+	for _, status := range running {
+		if got := <-status; got != 200 {
+			t.Errorf("status %d", got)
+		}
+	}
+	g.want("u", "bounded", 3)
+}
+
+// TestWaitForHeldUnits: a request for which only running ones hold the last units waits for them to
+// be given back, and is refused as soon as they are counted.
+func TestWaitForHeldUnits(t *testing.T) {
+	for _, c := range []struct{ outcome, want, used int }{{503, 200, 1}, {200, 429, 1}} {
+		up := newGate()
+		g := withConcurrency(t, up, quota.ConcurrencyLimit{Requests: 5, Wait: 30 * time.Second}, setup{}, quota.Limit{Amount: 1, Period: quota.Month})
+		first := send(t.Context(), g, 0, nil)
+		up.waitForArrivals(t, 1)
+		second := send(t.Context(), g, 1, nil)
+		waitForWaiting(t, g, 1)
+		up.open <- c.outcome
+		<-first
+		if c.want == 200 {
+			up.waitForArrivals(t, 1)
+			up.open <- 200
+		}
+		if got := <-second; got != c.want {
+			t.Errorf("after a %d, the one that waited got %d, want %d", c.outcome, got, c.want)
+		}
+		g.want("u", "bounded", int64(c.used))
+	}
+}
+
+// TestGoneWhileWaiting: a client that leaves takes no place, no count and no call of the upstream.
+func TestGoneWhileWaiting(t *testing.T) {
+	for name, body := range map[string]io.Reader{"without a body": nil, "with a body": strings.NewReader(strings.Repeat("x", 30_000))} {
+		t.Run(name, func(t *testing.T) {
+			up := newGate()
+			g := withConcurrency(t, up, quota.ConcurrencyLimit{Requests: 1, Wait: 30 * time.Second}, setup{}, quota.Limit{Amount: 9, Period: quota.Month})
+			first := send(t.Context(), g, 0, nil)
+			up.waitForArrivals(t, 1)
+			ctx, leave := context.WithCancel(t.Context())
+			gone := send(ctx, g, 1, body)
+			waitForWaiting(t, g, 1)
+			leave()
+			if got := <-gone; got != 0 {
+				t.Errorf("status %d", got)
+			}
+			waitForWaiting(t, g, 0)
+			up.open <- 200
+			<-first
+			up.open <- 200
+			if got := <-send(t.Context(), g, 2, strings.NewReader("more")); got != 200 {
+				t.Errorf("the next one got %d", got)
+			}
+			if got := strings.Join(up.order, ""); got != "02" {
+				t.Errorf("the upstream got %s, want 02", got)
+			}
+			g.want("u", "bounded", 2)
+		})
+	}
+}
+
+// TestBodyArrivesAfterWait: what was read ahead reaches the upstream.
+func TestBodyArrivesAfterWait(t *testing.T) {
+	up := newGate()
+	g := withConcurrency(t, up, quota.ConcurrencyLimit{Requests: 1, Wait: 30 * time.Second}, setup{})
+	first := send(t.Context(), g, 0, nil)
+	up.waitForArrivals(t, 1)
+	sent := strings.Repeat("0123456789", 5_000)
+	second := send(t.Context(), g, 1, strings.NewReader(sent))
+	waitForWaiting(t, g, 1)
+	up.open <- 200
+	up.open <- 200
+	<-first
+	if got := <-second; got != 200 {
+		t.Errorf("status %d", got)
+	}
+	requests := g.requests()
+	if got := requests[len(requests)-1].ContentLength; got != int64(len(sent)) {
+		t.Errorf("the upstream got %d bytes, want %d", got, len(sent))
+	}
+}
+
+// TestConcurrencyAcrossGateways: two gateways on one Redis never let more than the bound through,
+// and everybody who can wait passes.
+func TestConcurrencyAcrossGateways(t *testing.T) {
+	url := redistest.Start(t).URL()
+	up := newGate()
+	gatewayOn := func() *testGateway {
+		s, err := redisstore.Open(redisstore.Options{URL: url, Timeout: 10 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		return withConcurrency(t, up, quota.ConcurrencyLimit{Requests: 3, Wait: 30 * time.Second}, setup{store: s})
+	}
+	a, b := gatewayOn(), gatewayOn()
+	var statuses []<-chan int
+	for i := range 6 {
+		statuses = append(statuses, send(t.Context(), a, i, nil), send(t.Context(), b, i, nil))
+	}
+	for range 12 {
+		up.waitForArrivals(t, 1)
+		up.open <- 200
+	}
+	for _, status := range statuses {
+		if got := <-status; got != 200 {
+			t.Errorf("status %d", got)
+		}
+	}
+	if up.most > 3 {
+		t.Errorf("%d ran at once, want at most 3", up.most)
+	}
+	a.want("u", "bounded", 12)
+}
