@@ -2,52 +2,14 @@ package boltstore
 
 import (
 	"errors"
-	"os"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"testing"
 	"time"
 
 	"metergate/quota"
+	"metergate/quota/testkit"
 )
-
-// fillDisk replaces the open file at path by /dev/full, which has no space, until the returned
-// function is called.
-func fillDisk(t *testing.T, path string) (empty func()) {
-	t.Helper()
-	full, err := os.OpenFile("/dev/full", os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	fd := -1
-	for _, e := range entries {
-		if target, _ := os.Readlink("/proc/self/fd/" + e.Name()); target == path {
-			fd, _ = strconv.Atoi(e.Name())
-		}
-	}
-	if fd < 0 {
-		t.Fatalf("%s is not open", path)
-	}
-	saved, err := syscall.Dup(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Dup3(int(full.Fd()), fd, syscall.O_CLOEXEC); err != nil {
-		t.Fatal(err)
-	}
-	return func() {
-		if err := syscall.Dup3(saved, fd, syscall.O_CLOEXEC); err != nil {
-			t.Fatal(err)
-		}
-		syscall.Close(saved)
-		full.Close()
-	}
-}
 
 // On a full disk commits and changes fail, and succeed once there is space again.
 func TestFullDiskLosesNoCount(t *testing.T) {
@@ -60,7 +22,7 @@ func TestFullDiskLosesNoCount(t *testing.T) {
 	count(t, s, admit(t, s, request("u", p)))
 	r := admit(t, s, request("u", p))
 
-	empty := fillDisk(t, filepath.Join(dir, "usage.db"))
+	empty := testkit.FillDisk(t, filepath.Join(dir, "usage.db"))
 	for range 2 {
 		if _, err := s.Commit(ctx, &r); !errors.Is(err, syscall.ENOSPC) {
 			t.Errorf("Commit: %v, want %v", err, syscall.ENOSPC)

@@ -116,13 +116,13 @@ func (s *Store) watchData() {
 			s.checkData()
 		}
 		select {
-		case <-tick.C:
-		case <-s.identity.wake:
+		case <-time.After(dataPause):
 		case <-s.closing:
 			return
 		}
 		select {
-		case <-time.After(dataPause):
+		case <-tick.C:
+		case <-s.identity.wake:
 		case <-s.closing:
 			return
 		}

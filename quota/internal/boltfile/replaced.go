@@ -208,9 +208,9 @@ func (f *File) TimesReplaced() int64 {
 }
 
 // Watch calls Check once a second until done is closed, and compacts the file when that is worth
-// it. It logs when the file was written again,
-// when it cannot be written any more, and when it can be. While it cannot, Watch calls write,
-// which has to call Update. After each look it calls checked.
+// it. It logs when the file was written again, when it cannot be written any more, and when it can
+// be. While it cannot, Watch calls write, which has to call Update. After each look it calls
+// checked.
 func (f *File) Watch(done <-chan struct{}, log *slog.Logger, write func() error, checked func(error)) {
 	tick := time.NewTicker(checkEvery)
 	defer tick.Stop()
