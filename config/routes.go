@@ -46,10 +46,10 @@ type Route struct {
 	// With drop, the upstream does not get the Authorization header.
 	DropAuthorization bool `yaml:"authorization" oneof:"forward, drop"`
 	// Without it, this route answers 404 to a path that the upstream may take for that of
-	// another route, if a client could get around that route's endpoint or token like this: it
-	// differs only in letter case, a slash at the end, a ;parameter or a file extension, or is
-	// the same after strip_prefix. With true, such paths are forwarded; set it if the upstream
-	// tells them apart.
+	// another route, if a client could get around that route's endpoint, cost or token like
+	// this: it differs only in letter case, a slash at the end, a ;parameter or a file
+	// extension, or is the same after strip_prefix. With true, such paths are forwarded; set it
+	// if the upstream tells them apart.
 	ExactPaths bool `yaml:"exact_paths"`
 	// With observe, no plan blocks a request on this route; see the mode of a plan. With
 	// enforce, the plan decides. Only a route with an endpoint can have observe.

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"metergate/proxy"
+	"metergate/quota"
 )
 
 // TestNearMatchIsRefusedAndLoggedOnce: a path that is nearly metered is not served by
@@ -73,6 +74,10 @@ func TestNearMatchIsRefusedWhereItDemandsLess(t *testing.T) {
 			{Pattern: "/exact/{rest...}", Endpoint: "lookup", ExactPaths: true},
 			{Pattern: "/same/run", Endpoint: "lookup"},
 			{Pattern: "/same/{rest...}", Endpoint: "lookup"},
+			{Pattern: "/costly/run", Endpoint: "lookup", Cost: proxy.Cost{Cost: quota.Cost{Min: 5, Max: 5}}},
+			{Pattern: "/costly/{rest...}", Endpoint: "lookup"},
+			{Pattern: "/one/run", Endpoint: "lookup", Cost: proxy.Cost{Cost: quota.Cost{Min: 1, Max: 1}, Each: 1}},
+			{Pattern: "/one/{rest...}", Endpoint: "lookup"},
 			{Pattern: "/watch/run", Endpoint: "lookup"},
 			{Pattern: "/watch/{rest...}", Endpoint: "lookup", Observe: true},
 			{Pattern: "/site/account"},

@@ -56,6 +56,15 @@ type Route struct {
 	Cost Cost
 }
 
+// Terms returns what the route demands.
+func (r *Route) Terms() routetable.Terms {
+	cost := r.Cost
+	if cost.Each, cost.Max = max(1, cost.Each), cost.MaxUnits(); cost.Header == "" {
+		cost.Min = cost.Max // each request is charged that
+	}
+	return routetable.Terms{Endpoint: r.Endpoint, Public: r.Public, Observe: r.Observe, Cost: cost, Targets: r.Targets}
+}
+
 // check returns an error if fields contradict each other.
 func (r *Route) check() error {
 	switch {
@@ -169,7 +178,7 @@ func (r *router) add(rt *route) error {
 		}
 		method, _, _ := urlpath.SplitPattern(rt.Pattern)
 		r.methods[method] = true
-		rt.terms = routetable.Terms{Endpoint: rt.Endpoint, Public: rt.Public, Observe: rt.Observe, Targets: rt.Targets}
+		rt.terms = rt.Terms()
 		rt.mayBeNear = !rt.ExactPaths && routetable.HasWildcards(rt.Pattern)
 		if !rt.Public {
 			r.demanding.Add(rt.Pattern)

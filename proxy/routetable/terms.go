@@ -11,6 +11,8 @@ type Terms struct {
 	Public bool
 	// Observe: no limit blocks a request.
 	Observe bool
+	// Cost is what a request is charged. Any two values can be compared with ==.
+	Cost any
 	// Targets are the addresses of the upstream. With one in common, two routes lead to the
 	// same server.
 	Targets []string
@@ -24,7 +26,7 @@ type Terms struct {
 // a public site often has a page at /account, beside an API at /account/.
 func (t *Terms) Evades(other *Terms) bool {
 	if other.Endpoint != "" {
-		return t.Endpoint != other.Endpoint || t.Observe && !other.Observe
+		return t.Endpoint != other.Endpoint || t.Cost != other.Cost || t.Observe && !other.Observe
 	}
 	return t.Public && !other.Public && t.SharesTarget(other)
 }

@@ -10,6 +10,7 @@ func TestTermsEvadeThoseThatDemandMore(t *testing.T) {
 	here, elsewhere := []string{"http://a", "http://b"}, []string{"http://c"}
 	analyze := routetable.Terms{Endpoint: "analyze", Targets: here}
 	observed := routetable.Terms{Endpoint: "analyze", Observe: true, Targets: here}
+	costly := routetable.Terms{Endpoint: "analyze", Cost: 10, Targets: here}
 	other := routetable.Terms{Endpoint: "other", Targets: here}
 	token := routetable.Terms{Targets: here[1:]}
 	public := routetable.Terms{Public: true, Targets: here}
@@ -20,6 +21,8 @@ func TestTermsEvadeThoseThatDemandMore(t *testing.T) {
 		want bool
 	}{
 		{"the same endpoint", analyze, analyze, false},
+		{"another cost", analyze, costly, true},
+		{"the same cost", costly, costly, false},
 		{"another endpoint", other, analyze, true},
 		{"no endpoint", token, analyze, true},
 		{"no token", public, analyze, true},

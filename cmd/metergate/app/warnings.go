@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"metergate/config"
+	"metergate/proxy"
 	"metergate/proxy/routetable"
 )
 
@@ -42,10 +43,10 @@ func NearRouteWarnings(cfg *config.Config) (warnings []string) {
 		if routetable.HasWildcards(r.Match) {
 			warn(near, "matches paths that differ from those of %s only in letter case, a slash at the end, a ;parameter or an extension; these are answered 404. If the upstream tells such paths apart, set exact_paths: true")
 		} else {
-			warn(near, "differs from %s only in letter case, a slash at the end, a ;parameter or an extension, and is "+describe(r)+". If the upstream tells them apart, set exact_paths: true; otherwise give it the same endpoint and auth")
+			warn(near, "differs from %s only in letter case, a slash at the end, a ;parameter or an extension, and is "+describe(r)+". If the upstream tells them apart, set exact_paths: true; otherwise give it the same endpoint, cost and auth")
 		}
 		warn(within, "leads to the same paths of the upstream as %s, with another strip_prefix; these are answered 404. To serve them, set exact_paths: true")
-		warn(together, "leads to the same paths of the upstream as %s, with another strip_prefix, and is "+describe(r)+". If that is meant, set exact_paths: true; otherwise give it the same endpoint and auth")
+		warn(together, "leads to the same paths of the upstream as %s, with another strip_prefix, and is "+describe(r)+". If that is meant, set exact_paths: true; otherwise give it the same endpoint, cost and auth")
 	}
 	return warnings
 }
@@ -64,7 +65,9 @@ func describe(r config.Route) string {
 }
 
 func termsOf(cfg *config.Config, r config.Route) *routetable.Terms {
-	return &routetable.Terms{Endpoint: r.Endpoint, Public: r.Public, Observe: r.Observe, Targets: targetsOf(cfg, r)}
+	route := proxy.Route{Endpoint: r.Endpoint, Public: r.Public, Observe: r.Observe, Cost: costOf(r.Cost), Targets: targetsOf(cfg, r)}
+	terms := route.Terms()
+	return &terms
 }
 
 // targetsOf returns the URLs of a route's targets.
