@@ -13,6 +13,10 @@ type Config struct {
 	// How long requests in flight may take to finish when the gateway stops. Default: the
 	// longest timeout of all upstreams and routes, plus 10s.
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout" min:"1ms" max:"1d"`
+	// How long a client's connection may wait for its next request. Behind a load balancer it
+	// must be longer than the load balancer keeps an unused connection, so that the gateway
+	// does not close one that is about to be used.
+	IdleTimeout time.Duration `yaml:"idle_timeout" default:"2m" min:"1s" max:"1d"`
 	// Makes the public listener speak TLS, with HTTP/1.1 and HTTP/2. Without it, the
 	// listener speaks plain HTTP/1.1.
 	TLS *TLS `yaml:"tls"`

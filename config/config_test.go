@@ -111,6 +111,7 @@ func TestParseFillsInDefaults(t *testing.T) {
 	want := &Config{
 		Listen:          ":8080",
 		ShutdownTimeout: 130 * time.Second,
+		IdleTimeout:     2 * time.Minute,
 		MaxInFlight:     MaxInFlight{Total: 10_000, PerUser: 1000},
 		Admin:           Admin{Listen: "127.0.0.1:9090"},
 		Store: Store{
@@ -128,7 +129,7 @@ func TestParseFillsInDefaults(t *testing.T) {
 		Upstreams: map[string]Upstream{"api": {
 			Targets: []Target{{URL: address(t, "http://127.0.0.1:9000"), Weight: 1}}, Balance: LeastInFlight,
 			Eject: Eject{ConnectFailures: 3, For: 10 * time.Second}, Host: HostTarget,
-			Timeout: 2 * time.Minute, MaxBody: 33554432,
+			Timeout: 2 * time.Minute, IdleTimeout: 90 * time.Second, MaxBody: 33554432,
 		}},
 		Routes: []Route{{Match: "/", Upstream: "api", Timeout: 2 * time.Minute, MaxBody: 33554432, Line: 7}},
 		Log:    Log{Level: slog.LevelInfo, Format: "json", User: LogPlain, SampleSuccesses: 1},
@@ -154,6 +155,7 @@ func TestParseReadsEveryKey(t *testing.T) {
 	want := &Config{
 		Listen:          "[::1]:0",
 		ShutdownTimeout: 90 * time.Second,
+		IdleTimeout:     24 * time.Hour,
 		TLS: &TLS{CertFile: "testdata/tls/client.pem", KeyFile: "testdata/tls/client.key",
 			Digest: digest(t, "testdata/tls/client.pem", "testdata/tls/client.key")},
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"),
@@ -233,13 +235,13 @@ func upstreamsOfEverything(t *testing.T) map[string]Upstream {
 				ServerName: "api.internal",
 				Digest:     digest(t, "testdata/tls/ca.pem", "testdata/tls/client.pem", "testdata/tls/client.key"),
 			},
-			Host: "api.internal:8443", Timeout: time.Hour, MaxBody: 2_000_000,
+			Host: "api.internal:8443", Timeout: time.Hour, IdleTimeout: 100 * time.Millisecond, MaxBody: 2_000_000,
 		},
 		"unused": {
 			Targets: []Target{{URL: address(t, "http://[::1]:9000"), Weight: 1}}, Balance: LeastInFlight,
 			Health: &Health{Path: "/", Interval: time.Second, Timeout: time.Second},
 			Eject:  Eject{ConnectFailures: 1, For: 10 * time.Second}, Host: HostClient,
-			Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30,
+			Timeout: 1500 * time.Millisecond, IdleTimeout: 90 * time.Second, MaxBody: 1 << 30,
 		},
 	}
 }
@@ -247,14 +249,14 @@ func upstreamsOfEverything(t *testing.T) map[string]Upstream {
 func routesOfEverything() []Route {
 	return []Route{
 		{Match: "POST /api/image-analysis", Endpoint: "image-analysis", Upstream: "analysis",
-			Timeout: time.Hour, MaxBody: 2_000_000, Observe: true, Line: 78},
+			Timeout: time.Hour, MaxBody: 2_000_000, Observe: true, Line: 80},
 		{Match: "/api/", Upstream: "analysis", Timeout: time.Millisecond, MaxBody: 1, StripPrefix: "/api", Upgrade: true,
-			UserHeader: "X-User", PlanHeader: "X-Plan", DropAuthorization: true, Line: 79},
+			UserHeader: "X-User", PlanHeader: "X-Plan", DropAuthorization: true, Line: 81},
 		{Match: "GET example.com/api/{id}/{$}", Upstream: "analysis", Public: true,
-			Timeout: time.Hour, MaxBody: 2_000_000, Line: 89},
+			Timeout: time.Hour, MaxBody: 2_000_000, Line: 91},
 		{Match: "GET /gr%C3%B6%C3%9Fe/a%20b", Upstream: "unused", StripPrefix: "/gr%C3%B6%C3%9Fe/a%20b",
-			Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30, Line: 95},
-		{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Timeout: time.Hour, MaxBody: 2_000_000, Line: 96},
+			Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30, Line: 97},
+		{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Timeout: time.Hour, MaxBody: 2_000_000, Line: 98},
 	}
 }
 

@@ -26,6 +26,9 @@ type Upstream struct {
 	// The longest time from the admission of a request to the headers of its final response.
 	// After it, the request is answered 504. Routes can have their own.
 	Timeout time.Duration `yaml:"timeout" default:"120s" min:"1ms" max:"1h"`
+	// How long an unused connection to a target is kept. It must be shorter than the target
+	// keeps one, so that no request is sent on a connection that the target is closing.
+	IdleTimeout time.Duration `yaml:"idle_timeout" default:"90s" min:"100ms" max:"1h"`
 	// The largest body of a request. A larger one is answered 413. Routes can have their own.
 	MaxBody int64 `yaml:"max_body" default:"32MiB" min:"1" as:"size"`
 }

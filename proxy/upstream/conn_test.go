@@ -105,3 +105,25 @@ func TestClosedConnectionEndsHeldUpload(t *testing.T) {
 		t.Errorf("no target is ejected: %+v", s)
 	}
 }
+
+// A target may close a connection just as a request arrives on it. With an idle timeout that
+// is shorter than the target's, the pool closes it first, and the request gets another one.
+func TestIdleTimeoutClosesConnections(t *testing.T) {
+	ended := make(chan bool, 1)
+	p := newPool(t, upstream.Options{IdleTimeout: 50 * time.Millisecond}, "http://"+serveRaw(t, func(c net.Conn) {
+		defer c.Close()
+		read := bufio.NewReader(c)
+		if _, err := http.ReadRequest(read); err != nil {
+			return
+		}
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		_, err := http.ReadRequest(read) // it gets no answer
+		ended <- err == io.EOF
+	}))
+	for range 3 {
+		want(t, p, newRequest("POST", "/", ""))
+		if !<-ended {
+			t.Error("the connection was used again")
+		}
+	}
+}

@@ -82,6 +82,8 @@ type Options struct {
 	KeepHost bool
 	// DialTimeout bounds connecting, and then again the TLS handshake; 0 means 10 s.
 	DialTimeout time.Duration
+	// IdleTimeout is how long an unused connection is kept; 0 means 90 s.
+	IdleTimeout time.Duration
 	// Log reports targets that are taken out or come back; nil: no log.
 	Log *slog.Logger
 }
@@ -127,6 +129,9 @@ func (o Options) validate() error {
 	if o.DialTimeout < 0 {
 		fault("dial timeout: must not be negative")
 	}
+	if o.IdleTimeout < 0 {
+		fault("idle timeout: must not be negative")
+	}
 	return errors.Join(faults...)
 }
 
@@ -155,6 +160,7 @@ func (o Options) withDefaults() Options {
 	o.Ejection.ConnectionErrors = cmp.Or(o.Ejection.ConnectionErrors, 3)
 	o.Ejection.For = cmp.Or(o.Ejection.For, 10*time.Second)
 	o.DialTimeout = cmp.Or(o.DialTimeout, 10*time.Second)
+	o.IdleTimeout = cmp.Or(o.IdleTimeout, 90*time.Second)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -168,7 +174,7 @@ func newTransport(o Options) *http.Transport {
 		DialContext:           d.dial,
 		DialTLSContext:        d.dialTLS,
 		ExpectContinueTimeout: time.Second,
-		IdleConnTimeout:       90 * time.Second,
+		IdleConnTimeout:       o.IdleTimeout,
 		MaxIdleConns:          0,    // no bound over all hosts
 		MaxIdleConnsPerHost:   1024, // with the default of 2 it would dial again and again
 		ForceAttemptHTTP2:     true,

@@ -149,7 +149,7 @@ func (a *App) publicServer() *http.Server {
 	if a.options.Config.TLS != nil {
 		certificate = func() *tls.Certificate { return a.reloader.current.Load().certificate }
 	}
-	s := newPublicServer(a.reloader, certificate, errorLog(a.options.Log))
+	s := newPublicServer(a.reloader, a.options.Config.IdleTimeout, certificate, errorLog(a.options.Log))
 	s.RegisterOnShutdown(a.streams.End)
 	return s
 }

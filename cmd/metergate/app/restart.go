@@ -16,6 +16,7 @@ func restartWarnings(running, wanted *config.Config) (warnings []string) {
 	}
 	settings := []setting{
 		{"listen", running.Listen == wanted.Listen},
+		{"idle_timeout", running.IdleTimeout == wanted.IdleTimeout},
 		{"tls (on or off)", (running.TLS != nil) == (wanted.TLS != nil)},
 		{"admin.listen", running.Admin.Listen == wanted.Admin.Listen},
 		{"timezone", running.Timezone.String() == wanted.Timezone.String()},
@@ -41,6 +42,7 @@ func restartWarnings(running, wanted *config.Config) (warnings []string) {
 // only a restart can change. The result is what is really in force.
 func keepUntilRestart(running, wanted *config.Config) *config.Config {
 	c := *wanted
+	c.IdleTimeout = running.IdleTimeout
 	c.Listen, c.Store, c.Timezone = running.Listen, running.Store, running.Timezone
 	if running.Store.URL == wanted.Store.URL {
 		c.Store.TLS = wanted.Store.TLS

@@ -17,6 +17,7 @@ func TestRestartWarningsNameWhatIsKept(t *testing.T) {
 		old, new string
 	}{
 		{"listen", `listen: "127.0.0.1:0"` + "\nadmin", `listen: "127.0.0.1:1"` + "\nadmin"},
+		{"idle_timeout", "admin", "idle_timeout: 10m\nadmin"},
 		{"admin.listen", `admin: { listen: "127.0.0.1:0" }`, `admin: { listen: "127.0.0.1:1" }`},
 		{"store.url", "embedded:data", "embedded:elsewhere"},
 		{"store.on_failure", `"embedded:data"`, `"embedded:data", on_failure: deny`},

@@ -20,12 +20,12 @@ import (
 // certificate is called in every handshake, so that a new certificate is in force at
 // once while connections stay open. If it is nil, there is no TLS, and therefore no
 // HTTP/2.
-func newPublicServer(h http.Handler, certificate func() *tls.Certificate, errorLog *log.Logger) *http.Server {
+func newPublicServer(h http.Handler, idleTimeout time.Duration, certificate func() *tls.Certificate, errorLog *log.Logger) *http.Server {
 	s := &http.Server{
 		Handler:                      h,
 		ReadHeaderTimeout:            10 * time.Second, // also of a TLS handshake
 		WriteTimeout:                 time.Minute,      // of what net/http answers itself; package proxy sets its own
-		IdleTimeout:                  2 * time.Minute,
+		IdleTimeout:                  idleTimeout,
 		MaxHeaderBytes:               64 << 10,
 		ErrorLog:                     errorLog,
 		DisableGeneralOptionsHandler: true, // the gateway answers OPTIONS * itself

@@ -273,9 +273,9 @@ func TestPublicServerEndsIdleConnections(t *testing.T) {
 		{"HTTP/2, has a stream on which nothing happens", true, withPatience("/stream"), int(forever / time.Second)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := newPublicServer(gateway, nil, log.New(io.Discard, "", 0))
+			s := newPublicServer(gateway, 2*time.Minute, nil, log.New(io.Discard, "", 0))
 			if c.secure {
-				s = newPublicServer(gateway, func() *tls.Certificate { return &certificate }, s.ErrorLog)
+				s = newPublicServer(gateway, 2*time.Minute, func() *tls.Certificate { return &certificate }, s.ErrorLog)
 			}
 			if took, want := connectionLife(t, s, c.client), time.Duration(c.seconds)*time.Second; took < want || took > want+time.Second {
 				t.Errorf("the connection ended after %v, want %v", took, want)

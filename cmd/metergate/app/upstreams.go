@@ -40,8 +40,9 @@ func poolOptions(cfg *config.Config, name string) (upstream.Options, error) {
 		return upstream.Options{}, fmt.Errorf("upstreams.%s.tls: %w", name, err)
 	}
 	o := upstream.Options{
-		Ejection: upstream.Ejection{ConnectionErrors: u.Eject.ConnectFailures, ServerErrors: u.Eject.ServerErrors, For: u.Eject.For},
-		TLS:      tlsConfig,
+		Ejection:    upstream.Ejection{ConnectionErrors: u.Eject.ConnectFailures, ServerErrors: u.Eject.ServerErrors, For: u.Eject.For},
+		TLS:         tlsConfig,
+		IdleTimeout: u.IdleTimeout,
 		// A third of a request's time, so that there is time left to try another target.
 		DialTimeout: min(10*time.Second, max(100*time.Millisecond, shortestTimeout(cfg, name)/3)),
 	}

@@ -41,3 +41,19 @@ func TestSlowHeaderIsCutOff(t *testing.T) {
 		}
 	}
 }
+
+// idle_timeout is how long a connection may wait for its next request.
+func TestIdleTimeoutOfClients(t *testing.T) {
+	upstream := gatewaytest.StartUpstream(t, "ok")
+	g := gatewaytest.StartWith(t, "idle_timeout: 1s"+gatewaytest.ReloadYAML(upstream.URL, 100))
+	conn, err := net.Dial("tcp", strings.TrimPrefix(g.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(time.Minute)) // the default is longer
+	io.WriteString(conn, "GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n")
+	if text, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(text), "HTTP/1.1 404 ") {
+		t.Errorf("%.100q, error %v", text, err)
+	}
+}
