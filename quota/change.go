@@ -170,6 +170,12 @@ func (c Change) granted() (amount int64, q Quantity) {
 	return c.Requests, Requests
 }
 
+// Quantity is what a grant adds: Units if it has any.
+func (c Change) Quantity() Quantity {
+	_, q := c.granted()
+	return q
+}
+
 // Extra is by how much the units of the requests that ActionSetCounts sets for endpoint exceed
 // their number.
 func (c Change) Extra(endpoint string) int64 {

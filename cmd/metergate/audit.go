@@ -51,7 +51,7 @@ func audit(c *console) error {
 func summary(c quota.Change) string {
 	switch c.Action {
 	case quota.ActionGrant:
-		return fmt.Sprintf("grant %d to %s", c.Requests, quota.Limit{Period: c.Period, Endpoint: c.Endpoint}.Name())
+		return fmt.Sprintf("grant %d to %s", c.Requests+c.Units, quota.Limit{Period: c.Period, Endpoint: c.Endpoint, Quantity: c.Quantity()}.Name())
 	case quota.ActionSetPlan:
 		if !c.Until.IsZero() {
 			return fmt.Sprintf("plan %s until %s", c.Plan, c.Until.Format(time.RFC3339))
@@ -62,7 +62,11 @@ func summary(c quota.Change) string {
 	case quota.ActionSetCounts:
 		var counts []string
 		for _, endpoint := range slices.Sorted(maps.Keys(c.Counts)) {
-			counts = append(counts, fmt.Sprintf("%s=%d", endpoint, c.Counts[endpoint]))
+			count := fmt.Sprintf("%s=%d", endpoint, c.Counts[endpoint])
+			if units, ok := c.CountUnits[endpoint]; ok {
+				count += fmt.Sprintf(" (%d units)", units)
+			}
+			counts = append(counts, count)
 		}
 		return fmt.Sprintf("%s counts %s", c.Period, strings.Join(counts, " "))
 	}

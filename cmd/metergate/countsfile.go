@@ -28,6 +28,7 @@ type userCounts struct {
 type lineCount struct {
 	endpoint string
 	used     int64
+	units    int64 // -1: the file does not say
 	line     int
 }
 
@@ -43,7 +44,7 @@ func (f *countsFile) fault(line int, format string, args ...any) {
 }
 
 // parseCounts reads a CSV of user, endpoint, used. With a header, these may be any of the
-// columns. The users are in the order of the file.
+// columns, and units another one. The users are in the order of the file.
 func parseCounts(text []byte) ([]*userCounts, []csvFault) {
 	f := &countsFile{byName: map[string]*userCounts{}}
 	r := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(text, []byte("\ufeff")))) // spreadsheets write a byte order mark
@@ -73,7 +74,11 @@ func parseCounts(text []byte) ([]*userCounts, []csvFault) {
 			f.fault(line, "there must be %d columns, separated by commas, got %d", columns, len(row))
 			continue
 		}
-		f.add(line, row[column["user"]], row[column["endpoint"]], strings.TrimSpace(row[column["used"]]))
+		units := ""
+		if i, ok := column["units"]; ok {
+			units = strings.TrimSpace(row[i])
+		}
+		f.add(line, row[column["user"]], row[column["endpoint"]], strings.TrimSpace(row[column["used"]]), units)
 	}
 	if len(f.users) == 0 && len(f.faults) == 0 {
 		f.fault(1, "there are no counts; a line is USER,ENDPOINT,USED")
@@ -81,14 +86,22 @@ func parseCounts(text []byte) ([]*userCounts, []csvFault) {
 	return f.users, f.faults
 }
 
-// add adds a line of the file.
-func (f *countsFile) add(line int, user, endpoint, used string) {
+// add adds a line of the file. Empty units: each request is one.
+func (f *countsFile) add(line int, user, endpoint, used, units string) {
 	n, err := strconv.ParseInt(used, 10, 64)
 	if err != nil {
 		f.fault(line, "used must be a whole number, got %.80q", used)
 		return
 	}
 	change := quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{endpoint: n}}
+	nUnits := int64(-1)
+	if units != "" {
+		if nUnits, err = strconv.ParseInt(units, 10, 64); err != nil {
+			f.fault(line, "units must be a whole number, got %.80q", units)
+			return
+		}
+		change.CountUnits = map[string]int64{endpoint: nUnits}
+	}
 	if err := change.Validate(user); err != nil {
 		f.fault(line, "%s", strings.TrimPrefix(err.Error(), quota.ErrInvalidChange.Error()+": "))
 		return
@@ -105,7 +118,7 @@ func (f *countsFile) add(line int, user, endpoint, used string) {
 			return
 		}
 	}
-	u.counts = append(u.counts, lineCount{endpoint, n, line})
+	u.counts = append(u.counts, lineCount{endpoint, n, nUnits, line})
 	if len(u.counts) == quota.MaxCountsPerChange+1 {
 		f.fault(line, "user %q has more than %d endpoints", user, quota.MaxCountsPerChange)
 	}
@@ -116,15 +129,17 @@ func headerColumns(row []string) map[string]int {
 	columns := map[string]int{}
 	for i, name := range row {
 		switch name := strings.ToLower(strings.TrimSpace(name)); name {
-		case "user", "endpoint", "used":
+		case "user", "endpoint", "used", "units":
 			if _, twice := columns[name]; twice {
 				return nil
 			}
 			columns[name] = i
 		}
 	}
-	if len(columns) < 3 {
-		return nil
+	for _, name := range []string{"user", "endpoint", "used"} {
+		if _, ok := columns[name]; !ok {
+			return nil
+		}
 	}
 	return columns
 }

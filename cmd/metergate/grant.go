@@ -12,6 +12,7 @@ func grant(c *console) error {
 	admin, reason, asJSON := adminFlag(f), reasonFlag(f), jsonFlag(f)
 	endpoint := f.String("endpoint", "", "the `ENDPOINT` whose limit is raised; needs -per (default: a limit on all endpoints)")
 	per := f.String("per", "", "the `WINDOW` of the limit: minute, hour, day, week, month or year (default: the headline limit's)")
+	units := f.Bool("units", false, "raise a limit on units instead of one on requests")
 	key := f.String("key", "", "a `KEY` that makes it safe to send the grant twice within a day")
 	args, err := c.parse(f, "USER", "N")
 	if err != nil {
@@ -24,7 +25,12 @@ func grant(c *console) error {
 	if *endpoint != "" && *per == "" {
 		return c.usageError("-endpoint needs -per, such as -per month")
 	}
-	body := map[string]any{"requests": n, "reason": *reason}
+	body := map[string]any{"reason": *reason}
+	if *units {
+		body["units"] = n
+	} else {
+		body["requests"] = n
+	}
 	if *endpoint != "" {
 		body["endpoint"] = *endpoint
 	}

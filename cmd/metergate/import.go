@@ -131,11 +131,18 @@ func encodeCounts(users []*userCounts) (body []byte, n, counts int) {
 		if n == importUsers || len(body) > importBytes {
 			break
 		}
-		endpoints := make(map[string]int64, len(u.counts))
+		endpoints, units := make(map[string]int64, len(u.counts)), map[string]int64{}
 		for _, c := range u.counts {
 			endpoints[c.endpoint] = c.used
+			if c.units >= 0 {
+				units[c.endpoint] = c.units
+			}
 		}
-		line, err := json.Marshal(map[string]any{"user": u.user, "endpoints": endpoints})
+		members := map[string]any{"user": u.user, "endpoints": endpoints}
+		if len(units) > 0 {
+			members["units"] = units
+		}
+		line, err := json.Marshal(members)
 		if err != nil {
 			panic(err) // strings and numbers always marshal
 		}

@@ -149,7 +149,8 @@ type usedUser struct {
 	claimed, override string // names of plans; empty: none
 	total             map[quota.Period]int64
 	endpoints         map[quota.Period]map[string]int64
-	granted           map[quota.Counter]int64 // nil before addGrants
+	extra             map[quota.Period]map[string]int64 // by how much the units of these exceed them
+	granted           map[quota.Counter]int64           // nil before addGrants
 }
 
 // planName returns the name of the plan that the user would have.
@@ -164,22 +165,30 @@ func (u *usedUser) planName(plans map[string]*quota.Plan, byDefault string) stri
 
 // used returns what the user has used of a limit.
 func (u *usedUser) used(l quota.Limit) int64 {
+	used := u.endpoints[l.Period][l.Endpoint]
 	if l.Endpoint == "" {
-		return u.total[l.Period]
+		used = u.total[l.Period]
 	}
-	return u.endpoints[l.Period][l.Endpoint]
+	if l.Quantity == quota.Units {
+		for endpoint, extra := range u.extra[l.Period] {
+			if l.AppliesTo(endpoint) {
+				used += extra
+			}
+		}
+	}
+	return used
 }
 
 // allowance returns a limit with what was granted to the user on top of it.
 func (u *usedUser) allowance(l quota.Limit) int64 {
-	return l.Amount + u.granted[quota.Counter{Period: l.Period, Endpoint: l.Endpoint}]
+	return l.Amount + u.granted[l.Counter()]
 }
 
 // reachedLimits returns the limits of a plan that leave the user nothing. The limit of an
 // endpoint that the user has not used does not count: the user would not notice it.
 func (u *usedUser) reachedLimits(p *quota.Plan) (reached []quota.Limit) {
 	for _, l := range p.Limits() {
-		if used := u.used(l); used >= u.allowance(l) && (l.Endpoint == "" || used > 0) {
+		if used := u.used(l); !l.Soft && used >= u.allowance(l) && (l.Endpoint == "" || used > 0) {
 			reached = append(reached, l)
 		}
 	}
@@ -209,6 +218,7 @@ func (c *adminClient) addUsers(users map[string]*usedUser, per quota.Period) err
 			User      string
 			Used      int64
 			Endpoints map[string]int64
+			Units     map[string]int64
 			Claimed   string
 			Override  struct{ Plan string }
 		}
@@ -219,11 +229,15 @@ func (c *adminClient) addUsers(users map[string]*usedUser, per quota.Period) err
 		}
 		u := users[row.User]
 		if u == nil {
-			u = &usedUser{total: map[quota.Period]int64{}, endpoints: map[quota.Period]map[string]int64{}}
+			u = &usedUser{total: map[quota.Period]int64{}, endpoints: map[quota.Period]map[string]int64{}, extra: map[quota.Period]map[string]int64{}}
 			users[row.User] = u
 		}
 		u.claimed, u.override = row.Claimed, row.Override.Plan
 		u.total[per], u.endpoints[per] = row.Used, row.Endpoints
+		for endpoint := range row.Units {
+			row.Units[endpoint] -= row.Endpoints[endpoint]
+		}
+		u.extra[per] = row.Units
 	}
 }
 
@@ -235,7 +249,11 @@ func (c *adminClient) addGrants(name string, u *usedUser) error {
 	}
 	u.granted = map[quota.Counter]int64{}
 	for _, g := range now.Granted {
-		u.granted[quota.Counter{Period: g.Per, Endpoint: g.Endpoint}] = g.Requests
+		counter := quota.Counter{Period: g.Per, Endpoint: g.Endpoint}
+		if g.Units > 0 {
+			counter.Quantity = quota.Units
+		}
+		u.granted[counter] = g.Requests + g.Units
 	}
 	return nil
 }

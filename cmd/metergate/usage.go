@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -46,9 +47,9 @@ type adminUser struct {
 		Until *time.Time
 	}
 	Granted []struct {
-		Endpoint string
-		Per      quota.Period
-		Requests int64
+		Endpoint        string
+		Per             quota.Period
+		Requests, Units int64
 	}
 }
 
@@ -82,6 +83,9 @@ func (u *adminUser) print(w io.Writer) {
 	if u.Limit != nil {
 		limit = fmt.Sprint(*u.Limit)
 	}
+	if u.Unit == quota.Units.String() {
+		limit += " " + cmp.Or(u.UnitName, u.Unit)
+	}
 	fmt.Fprintf(w, "%s %s: %d of %s used, %d in flight, %s\n", u.Period.Period, u.Window, u.Used, limit, u.InFlight, u.Status)
 	if u.Stale {
 		fmt.Fprintln(w, "the store does not answer: these are the last known numbers")
@@ -91,25 +95,38 @@ func (u *adminUser) print(w io.Writer) {
 		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(t, "LIMIT\tUSED\tOF\tLEFT\tGRANTED\tRESETS AT")
 		for _, l := range u.Limits {
-			granted := u.granted(quota.Counter{Period: l.Period, Endpoint: l.Endpoint})
+			counter := quota.Counter{Period: l.Period, Endpoint: l.Endpoint}
+			if l.Unit == quota.Units.String() {
+				counter.Quantity = quota.Units
+			}
+			granted := u.granted(counter)
 			fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%s\n", l.Name, l.Used, l.Limit, l.Remaining, granted, l.ResetsAt.Format(time.RFC3339))
 		}
 		t.Flush()
 	}
 	fmt.Fprintln(w)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "ENDPOINT\tUSED")
+	header := "ENDPOINT\tUSED"
+	if u.Unit != "" {
+		header += "\tUNITS"
+	}
+	fmt.Fprintln(t, header)
 	for _, endpoint := range slices.Sorted(maps.Keys(u.Endpoints)) {
-		fmt.Fprintf(t, "%s\t%d\n", endpoint, u.Endpoints[endpoint].Used)
+		e := u.Endpoints[endpoint]
+		fmt.Fprintf(t, "%s\t%d", endpoint, e.Used)
+		if e.Units != nil {
+			fmt.Fprintf(t, "\t%d", *e.Units)
+		}
+		fmt.Fprintln(t)
 	}
 	t.Flush()
 }
 
-// granted returns how many requests were granted on top of a limit in the running window.
+// granted returns how much was granted on top of a limit in the running window.
 func (u *adminUser) granted(counter quota.Counter) (n int64) {
 	for _, g := range u.Granted {
-		if g.Endpoint == counter.Endpoint && g.Per == counter.Period {
-			n = g.Requests
+		if g.Endpoint == counter.Endpoint && g.Per == counter.Period && (g.Units > 0) == (counter.Quantity == quota.Units) {
+			n = g.Requests + g.Units
 		}
 	}
 	return n

@@ -17,7 +17,7 @@ func (c *userRequest) postGrant() error {
 		return err
 	}
 	change := quota.Change{Action: quota.ActionGrant}
-	err = c.decodeBody(true, members{"requests": &change.Requests, "endpoint": &change.Endpoint, "per": &change.Period, "reason": &change.Reason})
+	err = c.decodeBody(true, members{"requests": &change.Requests, "units": &change.Units, "endpoint": &change.Endpoint, "per": &change.Period, "reason": &change.Reason})
 	if err != nil {
 		return err
 	}
@@ -74,11 +74,11 @@ func (c *userRequest) putCounts() error {
 	if _, err := c.queryParams(); err != nil {
 		return err
 	}
-	change, counts := quota.Change{Action: quota.ActionSetCounts}, endpointCounts{}
-	if err := c.decodeBody(true, members{"per": &change.Period, "endpoints": &counts, "reason": &change.Reason}); err != nil {
+	change, counts, units := quota.Change{Action: quota.ActionSetCounts}, endpointCounts{}, endpointCounts(nil)
+	if err := c.decodeBody(true, members{"per": &change.Period, "endpoints": &counts, "units": &units, "reason": &change.Reason}); err != nil {
 		return err
 	}
-	change.Counts = counts
+	change.Counts, change.CountUnits = counts, units
 	known := c.Gateway.PlansFor("").Claimed.Endpoints()
 	for endpoint, n := range counts {
 		// Such a count would show only in the sum. Setting one to 0 is allowed: the endpoint
@@ -127,8 +127,11 @@ func (c *userRequest) noSuchLimit(change quota.Change, plans quota.PlanChoice) e
 		return err
 	}
 	wanted := "headline limit (one without an endpoint)"
+	if change.Quantity() == quota.Units {
+		wanted = "limit on units without an endpoint"
+	}
 	if change.Period != 0 {
-		wanted = "limit " + quota.Limit{Period: change.Period, Endpoint: change.Endpoint}.Name()
+		wanted = "limit " + quota.Limit{Period: change.Period, Endpoint: change.Endpoint, Quantity: change.Quantity()}.Name()
 	}
 	var limits []string
 	for _, l := range s.Plan.Limits() {

@@ -25,6 +25,7 @@ const (
 type userCounts struct {
 	user   string
 	counts endpointCounts
+	units  endpointCounts // nil: each request is one
 }
 
 // putCounts serves PUT /admin/counts: the counts of many users, in JSON Lines. The whole request
@@ -87,9 +88,9 @@ func (c *userRequest) readCounts(change quota.Change) ([]userCounts, error) {
 			continue
 		}
 		line := userCounts{}
-		fault := members{"user": &line.user, "endpoints": &line.counts}.decode(text)
+		fault := members{"user": &line.user, "endpoints": &line.counts, "units": &line.units}.decode(text)
 		if fault == nil {
-			change.Counts = line.counts
+			change.Counts, change.CountUnits = line.counts, line.units
 			fault = change.Validate(line.user)
 		}
 		if errors.Is(fault, quota.ErrInvalidChange) {
@@ -150,7 +151,7 @@ func (c *userRequest) applyCounts(lines []userCounts, change quota.Change) error
 
 func (c *userRequest) applyCountsOf(line userCounts, change quota.Change) error {
 	of := *c
-	of.user, change.Counts = line.user, line.counts
+	of.user, change.Counts, change.CountUnits = line.user, line.counts, line.units
 	plans, _, err := of.userPlans("")
 	if err != nil {
 		return err

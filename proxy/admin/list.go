@@ -38,7 +38,8 @@ func (c *userRequest) listUsers() error {
 		return badRequest("format: must be jsonl or csv, got %.80q", query["format"])
 	}
 	started := false
-	write := format.start(c.w)
+	units := c.Gateway.PlansFor("").Claimed.ReportsUnits()
+	write := format.start(c.w, units)
 	start := func() {
 		started = true
 		c.w.Header().Set("Content-Type", format.contentType)
@@ -68,7 +69,8 @@ func (c *userRequest) listUsers() error {
 			claimed = &u.ClaimedPlan
 		}
 		return write(&listEntry{
-			User: u.User, Plan: c.Gateway.PlansFor(u.ClaimedPlan).Effective(u.Override).Name(), Used: u.Used, Endpoints: u.Endpoints,
+			Units: unitsOf(u, units),
+			User:  u.User, Plan: c.Gateway.PlansFor(u.ClaimedPlan).Effective(u.Override).Name(), Used: u.Used, Endpoints: u.Endpoints,
 			Claimed: claimed, Override: overrideObject(u.Override),
 		})
 	})
@@ -87,21 +89,35 @@ type listEntry struct {
 	User      string           `json:"user"`
 	Plan      string           `json:"plan"` // that is in effect now
 	Used      int64            `json:"used"`
-	Endpoints map[string]int64 `json:"endpoints"` // used, by endpoint
-	Claimed   *string          `json:"claimed"`   // as in userObject
+	Endpoints map[string]int64 `json:"endpoints"`       // requests, by endpoint
+	Units     map[string]int64 `json:"units,omitempty"` // what they cost; nil: the configuration is not about units
+	Claimed   *string          `json:"claimed"`         // as in userObject
 	Override  *override        `json:"override"`
+}
+
+// unitsOf returns what the requests to each endpoint cost, nil if that is not reported.
+func unitsOf(u quota.UserUsage, reported bool) map[string]int64 {
+	if !reported {
+		return nil
+	}
+	units := maps.Clone(u.Endpoints)
+	for endpoint, extra := range u.Extra {
+		units[endpoint] += extra
+	}
+	return units
 }
 
 // A listFormat is a format of the list.
 type listFormat struct {
 	contentType string
-	// start returns a function that writes a user or, given nil, what precedes the first.
-	start func(io.Writer) func(*listEntry) error
+	// start returns a function that writes a user or, given nil, what precedes the first. units says
+	// that users have Units.
+	start func(w io.Writer, units bool) func(*listEntry) error
 }
 
 var listFormats = map[string]listFormat{"": jsonLines, "jsonl": jsonLines, "csv": commaSeparated}
 
-var jsonLines = listFormat{"application/jsonl", func(w io.Writer) func(*listEntry) error {
+var jsonLines = listFormat{"application/jsonl", func(w io.Writer, _ bool) func(*listEntry) error {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	return func(u *listEntry) error {
@@ -115,15 +131,23 @@ var jsonLines = listFormat{"application/jsonl", func(w io.Writer) func(*listEntr
 // commaSeparated has a row for each user and endpoint. It has no sums: whoever adds up the
 // column would count them twice. Ids are written unchanged, even if a spreadsheet would
 // take one for a formula.
-var commaSeparated = listFormat{"text/csv; charset=utf-8; header=present", func(w io.Writer) func(*listEntry) error {
+var commaSeparated = listFormat{"text/csv; charset=utf-8; header=present", func(w io.Writer, units bool) func(*listEntry) error {
 	rows := csv.NewWriter(w)
 	rows.UseCRLF = true // RFC 4180
 	return func(u *listEntry) error {
 		if u == nil {
-			rows.Write([]string{"user", "plan", "endpoint", "used"})
+			header := []string{"user", "plan", "endpoint", "used"}
+			if units {
+				header = append(header, "units")
+			}
+			rows.Write(header)
 		} else {
 			for _, endpoint := range slices.Sorted(maps.Keys(u.Endpoints)) {
-				rows.Write([]string{u.User, u.Plan, endpoint, strconv.FormatInt(u.Endpoints[endpoint], 10)})
+				row := []string{u.User, u.Plan, endpoint, strconv.FormatInt(u.Endpoints[endpoint], 10)}
+				if units {
+					row = append(row, strconv.FormatInt(u.Units[endpoint], 10))
+				}
+				rows.Write(row)
 			}
 		}
 		rows.Flush()

@@ -37,7 +37,8 @@ type granted struct {
 	Name     string       `json:"name"` // of the limit
 	Endpoint string       `json:"endpoint,omitempty"`
 	Per      quota.Period `json:"per"`
-	Requests int64        `json:"requests"`
+	Requests int64        `json:"requests,omitempty"`
+	Units    int64        `json:"units,omitempty"` // instead of Requests, for a limit on units
 }
 
 // writeUser answers with a user's state.
@@ -48,7 +49,11 @@ func (c *userRequest) writeUser(s quota.Snapshot, claimed string) error {
 	}
 	for i, l := range s.Plan.Limits() {
 		if n := s.Limits[i].Granted; n > 0 {
-			u.Granted = append(u.Granted, granted{l.Name(), l.Endpoint, l.Period, n})
+			g := granted{Name: l.Name(), Endpoint: l.Endpoint, Per: l.Period, Requests: n}
+			if l.Quantity == quota.Units {
+				g.Requests, g.Units = 0, n
+			}
+			u.Granted = append(u.Granted, g)
 		}
 	}
 	writeJSON(c.w, http.StatusOK, u)
