@@ -26,7 +26,6 @@ type Metrics struct {
 	upstream    *prometheus.HistogramVec
 	unsettled   prometheus.Counter
 	storeTime   *prometheus.HistogramVec
-	storeErrs   *prometheus.CounterVec
 	unknownPlan prometheus.Counter
 	// overloaded counts requests that found no free place, see inflight.go.
 	overloaded *prometheus.CounterVec
@@ -78,8 +77,6 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Help:    "Duration of a call to the store, including the wait for a connection.",
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5}},
 			[]string{"operation"}),
-		storeErrs: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_store_errors_total",
-			Help: "Calls to the store that failed."}, []string{"operation"}),
 		overloaded: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_overload_refused_total",
 			Help: "Requests refused because too many were running: in total (total), without a token (public) or of the same user (per_user)."},
 			[]string{"reason"}),
@@ -93,9 +90,6 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	}
 	for _, reason := range releaseReasons {
 		m.released.WithLabelValues(string(reason))
-	}
-	for _, operation := range []string{"reserve", "commit", "release", "read"} {
-		m.storeErrs.WithLabelValues(operation)
 	}
 	return m
 }

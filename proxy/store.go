@@ -20,35 +20,32 @@ type Store interface {
 	Read(ctx context.Context, user string, plans quota.PlanChoice) (quota.Snapshot, error)
 }
 
-// A measuredStore reports the calls of a Store as metrics.
+// A measuredStore reports how long the calls of a Store take.
 type measuredStore struct {
 	Store
 	m *Metrics
 }
 
-func (s *measuredStore) recordCall(operation string, start time.Time, err *error) {
+func (s *measuredStore) recordCall(operation string, start time.Time) {
 	s.m.storeTime.WithLabelValues(operation).Observe(time.Since(start).Seconds())
-	if *err != nil {
-		s.m.storeErrs.WithLabelValues(operation).Inc()
-	}
 }
 
-func (s *measuredStore) Reserve(ctx context.Context, r quota.Request) (_ *quota.Decision, err error) {
-	defer s.recordCall("reserve", time.Now(), &err)
+func (s *measuredStore) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, error) {
+	defer s.recordCall("reserve", time.Now())
 	return s.Store.Reserve(ctx, r)
 }
 
-func (s *measuredStore) Commit(ctx context.Context, r *quota.Reservation) (_ *quota.Snapshot, err error) {
-	defer s.recordCall("commit", time.Now(), &err)
+func (s *measuredStore) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
+	defer s.recordCall("commit", time.Now())
 	return s.Store.Commit(ctx, r)
 }
 
-func (s *measuredStore) Release(ctx context.Context, r *quota.Reservation) (_ *quota.Snapshot, err error) {
-	defer s.recordCall("release", time.Now(), &err)
+func (s *measuredStore) Release(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
+	defer s.recordCall("release", time.Now())
 	return s.Store.Release(ctx, r)
 }
 
-func (s *measuredStore) Read(ctx context.Context, user string, plans quota.PlanChoice) (_ quota.Snapshot, err error) {
-	defer s.recordCall("read", time.Now(), &err)
+func (s *measuredStore) Read(ctx context.Context, user string, plans quota.PlanChoice) (quota.Snapshot, error) {
+	defer s.recordCall("read", time.Now())
 	return s.Store.Read(ctx, user, plans)
 }

@@ -6,6 +6,9 @@ import "errors"
 var (
 	// ErrSettled: the request to reserve was committed or released before. Nothing is held.
 	ErrSettled = errors.New("the reservation is already settled")
+	// ErrUserData: what the store has of this user cannot be used, such as data of a later
+	// release. It says nothing about other users.
+	ErrUserData = errors.New("the store cannot use what it has of this user")
 	// ErrOverloaded: the gateway had no connection or processor time to ask the store in
 	// time. Nothing was sent, and it says nothing about the store's health.
 	ErrOverloaded = errors.New("too many requests are waiting for the store")

@@ -113,9 +113,12 @@ type Store interface {
 
 // StoreDiagnostics is what a store reports about itself to the operator.
 type StoreDiagnostics interface {
-	// SetupWarnings returns one sentence for each thing in the store's setup that can cost
-	// counts, such as a Redis that evicts keys; nil when there is none.
+	// SetupWarnings returns one sentence for each choice in the store's setup that can cost
+	// counts, such as a Redis that keeps nothing on disk; nil when there is none.
 	SetupWarnings(context.Context) []string
+	// Weaknesses returns what is wrong with a store that counts all the same, as far as it was
+	// seen when it was last checked; nil: nothing.
+	Weaknesses() []Weakness
 	// LostHolds is the number of requests since the store was opened that were counted
 	// although their hold was gone. Another request may have been admitted in their place.
 	LostHolds() int64
@@ -138,3 +141,18 @@ type StoreDiagnostics interface {
 	// has to, for an hour; nil: nothing.
 	DataFault() error
 }
+
+// A Weakness is something wrong with a store that counts all the same.
+type Weakness struct {
+	Name  string // for metrics: one of the constants below
+	Fault string // what is wrong, and what to change
+}
+
+// The names of weaknesses.
+const (
+	EvictsCounts    = "evicts_counts"    // it deletes counts when its memory is full
+	NoAnnouncements = "no_announcements" // gateways do not hear at once of changes on others
+)
+
+// WeaknessNames has all of them.
+var WeaknessNames = []string{EvictsCounts, NoAnnouncements}

@@ -45,6 +45,8 @@ func newLog() (*slog.Logger, *buffer) {
 	}})), b
 }
 
+const every = time.Second
+
 func TestLineIsLoggedOnceASecondWithACount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, written := newLog()

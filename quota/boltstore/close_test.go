@@ -90,7 +90,7 @@ func wantClosed(t *testing.T, s *Store, r *quota.Reservation) {
 		"Commit":  func() error { _, err := s.Commit(ctx, r); return err },
 		"Release": func() error { _, err := s.Release(ctx, r); return err },
 		"Read":    func() error { _, err := s.Read(ctx, "u", r.Plans); return err },
-		"Ping":    func() error { return s.Ping(ctx) },
+		"Check":   func() error { return s.Check(ctx) },
 		"ApplyChange": func() error {
 			_, err := s.ApplyChange(ctx, "u", r.Plans, quota.Change{Action: quota.ActionReset})
 			return err

@@ -1,9 +1,16 @@
 package boltstore
 
-import "context"
+import (
+	"context"
+
+	"metergate/quota"
+)
 
 // SetupWarnings is nil: nothing in the setup of a file can cost counts.
 func (s *Store) SetupWarnings(context.Context) []string { return nil }
+
+// Weaknesses is nil: a file has none.
+func (s *Store) Weaknesses() []quota.Weakness { return nil }
 
 // LostHolds is 0: holds are in this process and cannot be lost without it.
 func (s *Store) LostHolds() int64 { return 0 }

@@ -33,7 +33,7 @@ func TestFullDiskLosesNoCount(t *testing.T) {
 	if _, err := s.ApplyChange(ctx, "u", p.OnlyChoice(), grant); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("ApplyChange: %v, want %v", err, syscall.ENOSPC)
 	}
-	if err := s.Ping(ctx); !errors.Is(err, syscall.ENOSPC) {
+	if err := s.Check(ctx); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("Ping: %v, want %v", err, syscall.ENOSPC)
 	}
 	other := admit(t, s, request("u", p)) // needs no disk

@@ -36,6 +36,9 @@ func (s *Store) tryWrite() error {
 	return s.dbUpdate(func(boltfile.Tx) error { return nil })
 }
 
+// Connects is nil: there is nothing to connect to.
+func (s *Store) Connects() <-chan struct{} { return nil }
+
 // Partition is always 0: the store fails as a whole.
 func (s *Store) Partition(string) int { return 0 }
 

@@ -122,10 +122,10 @@ func (s *Store) Watch(user string, ch chan<- struct{}) (stop func()) {
 	return stop
 }
 
-// Ping returns ErrClosed, or the error of the last write if it failed. It does not try
+// Check returns ErrClosed, or the error of the last write if it failed. It does not try
 // another write. It also returns an error for an hour after the file was deleted or replaced and
 // had to be written again.
-func (s *Store) Ping(context.Context) error {
+func (s *Store) Check(context.Context) error {
 	sh, _, err := s.lockUser("")
 	if err != nil {
 		return err

@@ -180,7 +180,7 @@ func TestFailedWriteKeepsHold(t *testing.T) {
 		if _, err := s.Commit(ctx, &r); !errors.Is(err, broken) {
 			t.Errorf("Commit: %v, want %v", err, broken)
 		}
-		if err := s.Ping(ctx); !errors.Is(err, broken) {
+		if err := s.Check(ctx); !errors.Is(err, broken) {
 			t.Errorf("Ping: %v, want %v", err, broken)
 		}
 		wantUsage(t, s, "u", p, 0, 1)
@@ -189,7 +189,7 @@ func TestFailedWriteKeepsHold(t *testing.T) {
 	count(t, s, r)
 	count(t, s, r)
 	wantUsage(t, s, "u", p, 1, 0)
-	if err := s.Ping(ctx); err != nil {
+	if err := s.Check(ctx); err != nil {
 		t.Errorf("Ping: %v", err)
 	}
 

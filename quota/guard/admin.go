@@ -15,12 +15,12 @@ import (
 
 // ApplyChange makes a change in the backend, see quota.Store.
 func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanChoice, change quota.Change) (quota.Snapshot, error) {
-	call, err := s.beginCallAfterReplay(ctx, user)
+	call, err := s.beginCallAfterReplay(ctx, opChange, user)
 	if err != nil {
 		return quota.Snapshot{}, err
 	}
 	snapshot, err := s.backend.ApplyChange(call, user, plans, change)
-	s.recordResult(call, user, err)
+	s.recordResult(call, err)
 	if err == nil {
 		s.ledger.recordSnapshot(user, &snapshot)
 	}
@@ -30,34 +30,34 @@ func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanCh
 // ReadAt reads the windows of another time from the backend. The result is never
 // stale.
 func (s *Store) ReadAt(ctx context.Context, user string, plans quota.PlanChoice, at time.Time) (quota.Snapshot, error) {
-	call, err := s.beginCallAfterReplay(ctx, user)
+	call, err := s.beginCallAfterReplay(ctx, opRead, user)
 	if err != nil {
 		return quota.Snapshot{}, err
 	}
 	snapshot, err := s.backend.ReadAt(call, user, plans, at)
-	s.recordResult(call, user, err)
+	s.recordResult(call, err)
 	return snapshot, err
 }
 
 // ClaimedPlan asks the backend, see quota.Store.
 func (s *Store) ClaimedPlan(ctx context.Context, user string) (string, error) {
-	call, err := s.breaker(user).beginCall(ctx)
+	call, err := s.beginCall(ctx, opRead, user)
 	if err != nil {
 		return "", err
 	}
 	plan, err := s.backend.ClaimedPlan(call, user)
-	s.recordResult(call, user, err)
+	s.recordResult(call, err)
 	return plan, err
 }
 
 // AuditLog asks the backend, see quota.Store.
 func (s *Store) AuditLog(ctx context.Context, user string) ([]quota.AuditEntry, error) {
-	call, err := s.breaker(user).beginCall(ctx)
+	call, err := s.beginCall(ctx, opRead, user)
 	if err != nil {
 		return nil, err
 	}
 	entries, err := s.backend.AuditLog(call, user)
-	s.recordResult(call, user, err)
+	s.recordResult(call, err)
 	return entries, err
 }
 
@@ -66,7 +66,17 @@ func (s *Store) AuditLog(ctx context.Context, user string) ([]quota.AuditEntry, 
 // A scan that fails opens no circuit breaker.
 func (s *Store) ScanUsers(ctx context.Context, period quota.Period, at time.Time, yield func(quota.UserUsage) error) error {
 	if err := s.openError(); err != nil {
+		s.stats.failed[opScan].Add(1)
 		return err
 	}
-	return s.backend.ScanUsers(ctx, period, at, yield)
+	yieldFailed := false
+	err := s.backend.ScanUsers(ctx, period, at, func(u quota.UserUsage) error {
+		err := yield(u)
+		yieldFailed = err != nil
+		return err
+	})
+	if !yieldFailed && !quota.StoreResponded(err) {
+		s.stats.failed[opScan].Add(1)
+	}
+	return err
 }

@@ -53,12 +53,30 @@ func (b *breaker) recordFailure(user string, err error) (opened bool) {
 	if b.open || b.failures < failuresToOpen {
 		return false
 	}
+	b.setOpen()
+	return true
+}
+
+// openNow opens the breaker because a probe for a user has failed, and reports whether it was
+// closed.
+func (b *breaker) openNow(user string, err error) (opened bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.open {
+		return false
+	}
+	b.lastErr, b.lastUser = err, user
+	b.setOpen()
+	return true
+}
+
+// setOpen opens the breaker. The caller holds b.mu.
+func (b *breaker) setOpen() {
 	b.open = true
 	if b.opened != nil {
 		close(b.opened)
 		b.opened = nil
 	}
-	return true
 }
 
 // recordSuccess records a call that the store answered. It does not close an open breaker: a

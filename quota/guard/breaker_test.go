@@ -21,7 +21,7 @@ func TestOpenBreakerKeepsCallsFromStore(t *testing.T) {
 	r.use(1, "u", five)
 	var calls, probes atomic.Int64
 	r.faultProxy.OnCommand(func(c redistest.Command) redistest.Fate {
-		if len(c) > 0 && (c[0] == "set" || c[0] == "SET") {
+		if c.Script() == redistest.Check {
 			probes.Add(1)
 		} else {
 			calls.Add(1)

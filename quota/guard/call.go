@@ -19,6 +19,8 @@ type callContext struct {
 	context.Context
 	breakerOpened <-chan struct{}
 	deadline      time.Time // zero: the store's timeout alone applies
+	op            operation
+	user          string
 }
 
 func (c callContext) Deadline() (time.Time, bool) { return c.deadline, !c.deadline.IsZero() }
@@ -47,79 +49,94 @@ func (s *Store) openError() error {
 	return nil
 }
 
-// beginCallAfterReplay is beginCall for the user's breaker, after everything that waits for
-// the store has been counted for this user. The replay and the call together take no longer
-// than the store's timeout.
-func (s *Store) beginCallAfterReplay(ctx context.Context, user string) (callContext, error) {
+// beginCall begins a call for a user, see breaker.beginCall.
+func (s *Store) beginCall(ctx context.Context, op operation, user string) (callContext, error) {
 	call, err := s.breaker(user).beginCall(ctx)
+	if err != nil {
+		s.stats.failed[op].Add(1)
+	}
+	call.op, call.user = op, user
+	return call, err
+}
+
+// beginCallAfterReplay is beginCall after everything that waits for the store has been counted
+// for this user. The replay and the call together take no longer than the store's timeout.
+func (s *Store) beginCallAfterReplay(ctx context.Context, op operation, user string) (callContext, error) {
+	call, err := s.beginCall(ctx, op, user)
 	if err != nil || s.ledger.backlog(user) == 0 || s.backend.DataLost() != nil {
 		return call, err
 	}
 	call.deadline = time.Now().Add(s.timeout)
-	return call, s.replayInTime(user)
+	if err = s.replayInTime(user); err != nil {
+		s.stats.failed[op].Add(1)
+	}
+	return call, err
 }
 
 // beginSettling is beginCall for a call that settles. Settlements wait while the data that they belong
 // to are lost: the right data may come back, and what was sent to others would be gone then.
-func (s *Store) beginSettling(ctx context.Context, user string) (callContext, error) {
+func (s *Store) beginSettling(ctx context.Context, op operation, user string) (callContext, error) {
 	if err := s.backend.DataLost(); err != nil {
 		return callContext{}, err
 	}
-	return s.breaker(user).beginCall(ctx)
+	return s.beginCall(ctx, op, user)
 }
 
 // recordResult records how a call to the backend ended, and reports whether the store
-// answered it. A result that says nothing about the store has no effect.
-func (s *Store) recordResult(call callContext, user string, err error) bool {
-	b := s.breaker(user)
-	switch {
-	case quota.StoreResponded(err):
+// answered it. A result that says nothing about the store has no effect on the breaker.
+func (s *Store) recordResult(call callContext, err error) bool {
+	b := s.breaker(call.user)
+	if quota.StoreResponded(err) {
 		b.recordSuccess()
 		return true
+	}
+	s.stats.failed[call.op].Add(1)
+	switch {
 	case errors.Is(err, quota.ErrOverloaded) || errors.Is(err, errBreakerOpened):
+	case errors.Is(err, quota.ErrUserData):
+		s.logs.userData.Log("error", err)
 	case !call.deadline.IsZero() && errors.Is(err, context.DeadlineExceeded): // it had less than the timeout
-	case b.recordFailure(user, err):
-		keptIn := "the journal"
-		if s.journal == nil {
-			keptIn = "memory only"
-		}
-		onFailure := "deny"
-		if s.allowOnFailure {
-			onFailure = "allow"
-		}
-		s.log.Error("the store does not answer; new counts are kept in "+keptIn, "on_failure", onFailure, "error", err)
-		s.background.Go(func() { s.probe(b) })
-		s.watchers.NotifyAll()
+	case b.recordFailure(call.user, err):
+		s.onOpened(b, err)
 	}
 	return false
+}
+
+// onOpened is called after a breaker has opened because of err.
+func (s *Store) onOpened(b *breaker, err error) {
+	s.beginOutage(err)
+	s.background.Go(func() { s.probe(b) })
+	s.watchers.NotifyAll()
 }
 
 // probeEvery is the time between two probes, and between two attempts to send what waits.
 const probeEvery = 200 * time.Millisecond
 
-// probe asks the backend until it answers, and then closes the breaker.
+// probe asks the backend until it answers, and then closes the breaker. A probe does what requests
+// do, so that it succeeds only when they would. Each of its calls has the store's timeout.
 func (s *Store) probe(b *breaker) {
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()
-	began := time.Now()
 	for {
 		select {
 		case <-tick.C:
 		case <-s.closing:
 			return
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
-		err := s.backend.Probe(ctx, b.probeUser())
-		cancel()
+		err, closed := s.untilClosed(func() error { return s.backend.Probe(context.Background(), b.probeUser()) })
+		if closed {
+			return
+		}
 		if errors.Is(err, quota.ErrOverloaded) {
 			continue // it says nothing about the store
 		}
 		b.recordProbe(err)
 		if err == nil {
-			s.log.Info("the store answers again", "after", time.Since(began).Round(time.Millisecond).String(), "backlog", s.stats.backlog.Load())
 			s.outbox.signal()
 			s.watchers.NotifyAll()
+			s.Check(context.Background())
 			return
 		}
+		s.stats.failed[opProbe].Add(1)
 	}
 }

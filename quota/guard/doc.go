@@ -19,9 +19,11 @@
 // # How an outage begins and ends
 //
 // Each partition of the backend has a circuit breaker. It is closed at first. Five
-// failures in a row open it, and then no call waits for a timeout any more. An open breaker
+// failures in a row open it, and then no call waits for a timeout any more. So does a failed
+// check: the backend is checked every few seconds and whenever it was connected to. An open breaker
 // asks the store five times a second, with one probe at a time, as in the half-open state of
-// other circuit breakers. A probe that succeeds closes it.
+// other circuit breakers. A probe does what requests do, on data of the gateway's own. One that
+// succeeds closes the breaker.
 //
 // # How nothing is lost or counted twice
 //

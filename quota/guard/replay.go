@@ -79,12 +79,12 @@ func (s *Store) sendAll(deadline time.Time) (done bool) {
 
 // sendRelease releases r in the backend. An error means that it should be tried again.
 func (s *Store) sendRelease(r *quota.Reservation) error {
-	call, err := s.beginSettling(context.Background(), r.User)
+	call, err := s.beginSettling(context.Background(), opRelease, r.User)
 	if err != nil {
 		return err
 	}
 	_, err = s.backend.Release(call, r)
-	s.recordResult(call, r.User, err)
+	s.recordResult(call, err)
 	return err
 }
 
@@ -159,11 +159,11 @@ func (s *Store) sendCommits(user string, rs []quota.Reservation) error {
 		}
 	}
 	if len(kept) > 0 {
-		call, err := s.beginSettling(context.Background(), user)
+		call, err := s.beginSettling(context.Background(), opReplay, user)
 		if err != nil {
 			return err
 		}
-		if err = s.backend.Replay(call, user, kept); !s.recordResult(call, user, err) {
+		if err = s.backend.Replay(call, user, kept); !s.recordResult(call, err) {
 			return err
 		}
 	}
@@ -173,7 +173,7 @@ func (s *Store) sendCommits(user string, rs []quota.Reservation) error {
 	s.stats.dropped.Add(int64(len(dropped)))
 	s.stats.backlog.Add(-int64(len(rs)))
 	if len(dropped) > 0 {
-		s.log.Warn("dropped counts from the journal: their windows are no longer kept", "dropped", len(dropped))
+		s.logs.dropped.Log("dropped", len(dropped), "dropped_in_total", s.stats.dropped.Load())
 	}
 	return nil
 }

@@ -18,9 +18,30 @@ type Stats struct {
 	// JournalSize and JournalFree are the size of the journal's file in bytes, and how much of
 	// that is free; 0: there is no journal.
 	JournalSize, JournalFree int64
+	// FailedCalls are the calls that the store did not answer, by operation, whatever became of
+	// the request. While a circuit breaker is open they are not even sent.
+	FailedCalls map[string]int64
 }
 
+// An operation is a kind of call to the backend.
+type operation int
+
+const (
+	opReserve operation = iota
+	opCommit
+	opRelease
+	opRead
+	opReplay
+	opChange
+	opScan
+	opProbe // also the checks
+	operations
+)
+
+var operationNames = [operations]string{"reserve", "commit", "release", "read", "replay", "change", "scan", "probe"}
+
 type stats struct {
+	failed                                                          [operations]atomic.Int64
 	backlog, journaled, replayed, dropped, unchecked, journalErrors atomic.Int64
 }
 
@@ -33,6 +54,10 @@ func (s *Store) Stats() Stats {
 		Dropped:       s.stats.dropped.Load(),
 		Unchecked:     s.stats.unchecked.Load(),
 		JournalErrors: s.stats.journalErrors.Load(),
+		FailedCalls:   map[string]int64{},
+	}
+	for op := range operations {
+		st.FailedCalls[operationNames[op]] = s.stats.failed[op].Load()
 	}
 	if s.journal != nil {
 		st.JournalReplaced = s.journal.db.TimesReplaced()

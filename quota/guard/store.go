@@ -21,15 +21,18 @@ type Backend interface {
 	// Replay commits up to MaxReplay reservations of one user. Each counts once, as with
 	// Commit. With an error, some of them may have been counted.
 	Replay(ctx context.Context, user string, rs []quota.Reservation) error
-	// Probe writes something without effect where the user's counts are stored. It
-	// succeeds when calls for the user would.
+	// Probe does what requests do, without effect, where the user's counts are stored. It
+	// succeeds when calls for other users there would.
 	Probe(ctx context.Context, user string) error
+	// Check does the same in every part.
+	Check(context.Context) error
+	// Connects receives after the store was connected to, for the first time or again: what was
+	// true of it may be so no more. nil: there is nothing to connect to.
+	Connects() <-chan struct{}
 	// Partition is the part of the store that has the user's counts, 0 to
 	// Partitions()-1. Parts may fail independently, so each has a circuit breaker.
 	Partition(user string) int
 	Partitions() int
-	// Ping asks every part for a sign of life.
-	Ping(context.Context) error
 	// Now is the store's time, as last seen.
 	Now() time.Time
 	// DataLost returns why no request may be admitted, other than in observe mode, and nothing
@@ -59,7 +62,10 @@ type Options struct {
 	// Calendar and Keep are those of the backend.
 	Calendar *quota.Calendar
 	Keep     time.Duration
-	Log      *slog.Logger // nil: nothing is logged
+	// CheckEvery is how often the backend is checked, beside each time that it was connected to.
+	// 0: only when Check is called.
+	CheckEvery time.Duration
+	Log        *slog.Logger // nil: nothing is logged
 }
 
 // A Store keeps counting when its backend does not answer. It keeps the
@@ -73,8 +79,10 @@ type Store struct {
 	calendar       *quota.Calendar
 	keep           time.Duration
 	log            *slog.Logger
+	logs           logs
 
 	breakers []breaker // one for each partition
+	health   health
 	ledger   *ledger
 	outbox   outbox
 	stats    stats
@@ -106,6 +114,7 @@ func New(o Options) (*Store, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	s.logs = newLogs(s.log)
 	if s.journal != nil {
 		if err := s.journal.forEach(s.noteUnsent); err != nil {
 			return nil, err
@@ -115,6 +124,9 @@ func New(o Options) (*Store, error) {
 		s.background.Go(s.watchJournal)
 	}
 	s.background.Go(s.runOutbox)
+	if o.CheckEvery > 0 {
+		s.background.Go(func() { s.keepChecking(o.CheckEvery) })
+	}
 	s.closeOnce = sync.OnceValue(s.shutDown)
 	s.outbox.signal()
 	return s, nil
@@ -129,12 +141,12 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, 
 			return &quota.Decision{Reservation: d}, err
 		}
 	}
-	call, err := s.beginCallAfterReplay(ctx, r.User)
+	call, err := s.beginCallAfterReplay(ctx, opReserve, r.User)
 	if err != nil {
 		return s.decideWithoutAsking(r, err)
 	}
 	d, err := s.backend.Reserve(call, r)
-	answered := s.recordResult(call, r.User, err)
+	answered := s.recordResult(call, err)
 	if lost := s.backend.DataLost(); lost != nil && (err != nil || d.Admitted) && !r.InObserveMode(d.Reservation.Plan) {
 		s.releaseLater(&d.Reservation) // the call has shown the loss
 		s.backend.Leave(&d.Reservation)
@@ -206,9 +218,9 @@ var errNoJournal = errors.New("the store cannot be written, and there is no jour
 // snapshot is stale. An error means that neither took it: it will be counted only if the
 // process is still running when the store is back.
 func (s *Store) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
-	if call, err := s.beginSettling(ctx, r.User); err == nil {
+	if call, err := s.beginSettling(ctx, opCommit, r.User); err == nil {
 		snapshot, err := s.backend.Commit(call, r)
-		if s.recordResult(call, r.User, err) {
+		if s.recordResult(call, err) {
 			s.ledger.endRunning(r)
 			s.suspectLoss(s.ledger.recordSnapshot(r.User, snapshot))
 			return snapshot, nil
@@ -259,9 +271,9 @@ func (s *Store) lastKnown(r *quota.Reservation) *quota.Snapshot {
 // returns no error.
 func (s *Store) Release(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
 	s.ledger.endRunning(r)
-	if call, err := s.beginSettling(ctx, r.User); err == nil {
+	if call, err := s.beginSettling(ctx, opRelease, r.User); err == nil {
 		snapshot, err := s.backend.Release(call, r)
-		if s.recordResult(call, r.User, err) {
+		if s.recordResult(call, err) {
 			s.suspectLoss(s.ledger.recordSnapshot(r.User, snapshot))
 			return snapshot, nil
 		}
@@ -291,11 +303,11 @@ func (s *Store) Forget(r *quota.Reservation) { s.backend.Forget(r) }
 // Read returns a user's state, which is the last known one if the store does not answer. It
 // returns the store's error if nothing is known.
 func (s *Store) Read(ctx context.Context, user string, plans quota.PlanChoice) (quota.Snapshot, error) {
-	call, err := s.beginCallAfterReplay(ctx, user)
+	call, err := s.beginCallAfterReplay(ctx, opRead, user)
 	if err == nil {
 		var snapshot quota.Snapshot
 		snapshot, err = s.backend.Read(call, user, plans)
-		if s.recordResult(call, user, err) {
+		if s.recordResult(call, err) {
 			s.suspectLoss(s.ledger.recordSnapshot(user, &snapshot))
 			return snapshot, nil
 		}
@@ -315,14 +327,6 @@ func (s *Store) Watch(user string, ch chan<- struct{}) (stop func()) {
 	stopHere, _ := s.watchers.Watch(user, ch, nil)
 	stopBackend := s.backend.Watch(user, ch)
 	return func() { stopHere(); stopBackend() }
-}
-
-// Ping returns why a circuit breaker is open. If none is, it asks the backend.
-func (s *Store) Ping(ctx context.Context) error {
-	if err := s.openError(); err != nil {
-		return err
-	}
-	return s.backend.Ping(ctx)
 }
 
 // Close ends the work in the background, after a last attempt to send what waits for the

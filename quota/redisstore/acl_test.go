@@ -68,7 +68,7 @@ func TestACLOfTheManualIsTheLeast(t *testing.T) {
 	if err := s.Probe(context.Background(), "u"); err != nil {
 		t.Error("probe:", err)
 	}
-	if err := s.Ping(context.Background()); err != nil {
+	if err := s.Check(context.Background()); err != nil {
 		t.Error("ping:", err)
 	}
 	testkit.Receive(t, "the mark of the data is known", saved)

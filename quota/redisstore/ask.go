@@ -90,7 +90,7 @@ func (s *Store) ask(ctx context.Context, q *query, o *outcome) error {
 		}
 		raw, err := s.client.Run(ctx, q.script, key, args)
 		if err != nil {
-			return err
+			return s.explain(err)
 		}
 		reply, err := script.ParseReply(&raw.Reply, l.counters, l.limits)
 		if err != nil {

@@ -31,9 +31,6 @@ func (s *Store) SetupWarnings(ctx context.Context) []string {
 		return nil
 	})
 	var warnings []string
-	if w := s.checkSubscribe(ctx); w != "" {
-		warnings = append(warnings, w)
-	}
 	mu.Lock() // the call may still be under way
 	defer mu.Unlock()
 	for w, masters := range mastersByWarning {
@@ -59,18 +56,13 @@ func checkServer(ctx context.Context, c *redis.Client) (warnings []string) {
 			warnings = append(warnings, "Redis keeps nothing on disk: when it restarts all counts are gone, and every user starts at 0; set \"appendonly yes\" (and \"appendfsync always\" if not even a second may be lost)")
 		}
 	}
-	// With maxmemory at 0 Redis evicts nothing, whatever the policy. Nearly all keys of the
-	// store have an expiry, so the policies that spare keys without one do not spare them.
-	if limit, policy := info["maxmemory"], info["maxmemory_policy"]; limit != "" && limit != "0" && policy != "" && policy != "noeviction" {
-		warnings = append(warnings, fmt.Sprintf("Redis deletes users' counts when its memory is full (maxmemory %s, maxmemory-policy %s): they start at 0 again; set \"maxmemory-policy noeviction\"", limit, policy))
-	}
 	return warnings
 }
 
-// serverInfo returns the fields of INFO; none if it is not permitted.
-func serverInfo(ctx context.Context, c *redis.Client) map[string]string {
+// serverInfo returns the fields of INFO, or of one section of it; none if it is not permitted.
+func serverInfo(ctx context.Context, c *redis.Client, section ...string) map[string]string {
 	fields := map[string]string{}
-	text, _ := c.Info(ctx).Result()
+	text, _ := c.Info(ctx, section...).Result()
 	for line := range strings.Lines(text) {
 		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
 			fields[name] = value

@@ -110,11 +110,11 @@ func TestClusterPingAsksEveryMaster(t *testing.T) {
 	s := openWith(t, Options{URL: c.URL(), Timeout: time.Second})
 	f := &failoverTest{t: t, store: s}
 	for _, node := range c.Nodes {
-		if err := f.eventually(func() error { return s.Ping(ctx) }); err != nil {
+		if err := f.eventually(func() error { return s.Check(ctx) }); err != nil {
 			t.Fatalf("Ping of a cluster that is well: %v", err)
 		}
 		node.Pause()
-		if err := s.Ping(ctx); err == nil {
+		if err := s.Check(ctx); err == nil {
 			t.Errorf("Ping without %s: no error", node.Addr)
 		}
 		node.Resume()

@@ -26,7 +26,7 @@ func TestClusterThatDoesNotNameItsNodes(t *testing.T) {
 				node.Do("FLUSHALL")
 			}
 			s := openWith(t, Options{URL: c.URL(), Timeout: patient})
-			if err := s.Ping(ctx); err != nil {
+			if err := s.Check(ctx); err != nil {
 				t.Fatal(err)
 			}
 			useStore(t, s)

@@ -22,7 +22,7 @@ func TestClusterFailover(t *testing.T) {
 		old := c.Kill(slot)
 		c.AwaitPromotion(slot, old)
 	})
-	if err := f.eventually(func() error { return f.store.Ping(ctx) }); err != nil {
+	if err := f.eventually(func() error { return f.store.Check(ctx) }); err != nil {
 		t.Errorf("Ping when the cluster is well again: %v", err)
 	}
 }

@@ -9,8 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"metergate/quota"
-	"metergate/quota/redisstore/script"
+	"metergate/quota/redisstore/redisclient"
 )
 
 // A proxy in front of Redis, or the rights of its user, may not let the gateway subscribe. All
@@ -111,11 +110,13 @@ func (h *hearing) checked(serves bool, now time.Time) (cause error, deaf bool) {
 	return h.cause, true
 }
 
-// setDeaf notes that Redis does not confirm subscriptions.
-func (h *hearing) setDeaf() {
+// setDeaf notes that Redis does not confirm subscriptions, and reports whether that is new.
+func (h *hearing) setDeaf(cause error) (first bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.deaf = true
+	first = !h.deaf
+	h.deaf, h.cause = true, cause
+	return first
 }
 
 func (h *hearing) isDeaf() bool {
@@ -124,12 +125,28 @@ func (h *hearing) isDeaf() bool {
 	return h.deaf
 }
 
+// fault returns why Redis does not confirm subscriptions, if it does not.
+func (h *hearing) fault() (cause error, deaf bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.cause == nil {
+		return errNoConfirmation, h.deaf
+	}
+	return h.cause, h.deaf
+}
+
 var errNoConfirmation = errors.New("it does not answer SUBSCRIBE")
 
 // deafWarning is for the operator.
-func deafWarning(cause error) string {
-	return fmt.Sprintf("Redis does not let the gateway subscribe to changes (%v): streams show changes made on other gateways up to 12 s late; permit SUBSCRIBE on the channels PREFIX:*, or connect to Redis without the proxy in between", cause)
+func (s *Store) deafWarning(cause error) string {
+	cure := "connect to Redis without the proxy in between"
+	if redisclient.IsReply(cause) {
+		cure = s.adviceOr(cause, s.permit("subscribe", "unsubscribe"))
+	}
+	return fmt.Sprintf("Redis does not let the gateway subscribe to changes (%v): streams show changes made on other gateways up to 12 s late; %s", cause, cure)
 }
+
+const hearsAgain = "Redis confirms subscriptions again: streams show changes made on other gateways at once"
 
 // checkHearing warns when a confirmation is overdue although Redis serves calls. While it does
 // not, that is the fault.
@@ -138,25 +155,25 @@ func (s *Store) checkHearing() {
 	if !h.isOverdue(time.Now()) {
 		return
 	}
-	err := s.Ping(context.Background())
+	err := s.client.EachMaster(context.Background(), func(ctx context.Context, master *redis.Client) error { return master.Ping(ctx).Err() })
 	if cause, deaf := h.checked(err == nil, time.Now()); deaf {
-		s.log.Warn(deafWarning(cause))
+		s.log.Warn(s.deafWarning(cause))
 	}
 }
 
 // SubscribeFails implements quota.StoreDiagnostics.
 func (s *Store) SubscribeFails() bool { return s.watchers.hearing.isDeaf() }
 
-// checkSubscribe subscribes to a channel without meaning, and returns a warning if Redis
-// refuses, or does not confirm it in time although it serves calls.
-func (s *Store) checkSubscribe(ctx context.Context) (warning string) {
+// checkSubscribe subscribes to a channel without meaning, and warns if Redis refuses, or does not
+// confirm it in time. Redis serves calls.
+func (s *Store) checkSubscribe(ctx context.Context, channel string) {
 	subscription := s.client.Subscribe()
 	defer subscription.Close()
 	ctx, cancel := context.WithTimeout(ctx, min(confirmTimeout, s.timeout+time.Second))
 	defer cancel()
 	result := make(chan error, 1)
 	go func() {
-		if err := subscription.Add(ctx, script.ChangesChannel(script.Key(s.prefix, "probe:"+quota.NewID()))); err != nil {
+		if err := subscription.Add(ctx, channel); err != nil {
 			result <- err
 			return
 		}
@@ -169,9 +186,12 @@ func (s *Store) checkSubscribe(ctx context.Context) (warning string) {
 	case <-ctx.Done():
 		err = errNoConfirmation
 	}
-	if err == nil || s.Ping(context.WithoutCancel(ctx)) != nil {
-		return ""
+	switch h := &s.watchers.hearing; {
+	case err != nil:
+		if h.setDeaf(err) {
+			s.log.Warn(s.deafWarning(err))
+		}
+	case h.isDeaf() && h.confirmed():
+		s.log.Info(hearsAgain)
 	}
-	s.watchers.hearing.setDeaf()
-	return deafWarning(err)
 }

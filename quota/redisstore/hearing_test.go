@@ -129,18 +129,3 @@ func TestHearingWaitsForAServingRedis(t *testing.T) {
 		t.Error("waits for a confirmation although nobody watches")
 	}
 }
-
-// TestSetupWarningsAboutSubscribe checks that the start and validate -online say it too.
-func TestSetupWarningsAboutSubscribe(t *testing.T) {
-	t.Parallel()
-	server := redistest.Start(t, "--appendonly", "yes")
-	server.Needs(t, "6.2", "ACL for channels")
-	server.Do("ACL", "SETUSER", "store", "on", ">secret", "~*", "+@all", "resetchannels")
-	s := openStore(t, "redis://store:secret@"+server.Addr)
-	if got := s.SetupWarnings(ctx); len(got) != 1 || !strings.Contains(got[0], deafText) || !strings.Contains(got[0], "NOPERM") {
-		t.Errorf("warnings %q, want one with %q and NOPERM", got, deafText)
-	}
-	if !s.SubscribeFails() {
-		t.Error("the failure does not show")
-	}
-}

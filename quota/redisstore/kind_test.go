@@ -37,7 +37,7 @@ func TestWrongKindOfServerIsExplained(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			s := openStore(t, test.url)
-			wantWrongKind(t, "Ping", s.Ping(ctx), test.ping)
+			wantWrongKind(t, "Check", s.Check(ctx), test.ping)
 			failed := 0
 			for i := range 20 { // one node has some of the users
 				if _, err := s.Reserve(ctx, newRequest(fmt.Sprint("user-", i))); err != nil {
@@ -59,7 +59,7 @@ func TestClusterOfOneNodeServesAsASingleRedis(t *testing.T) {
 	server := redistest.Start(t, "--cluster-enabled", "yes")
 	server.TakeSlots(0, 16383)
 	s := openStore(t, server.URL())
-	testkit.Eventually(t, "the node serves its slots", func() bool { return s.Ping(ctx) == nil })
+	testkit.Eventually(t, "the node serves its slots", func() bool { return s.Check(ctx) == nil })
 	mustReserve(t, s, "u")
 }
 

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -47,10 +48,10 @@ func (s *Store) readField(ctx context.Context, user, field string) (string, erro
 		return err
 	})
 	if err != nil {
-		return "", err // the call may still be under way, and write to values
+		return "", s.explain(err) // the call may still be under way, and write to values
 	}
 	if err := script.CheckFormat(values[0]); err != nil {
-		return "", err
+		return "", fmt.Errorf("%w: %w", quota.ErrUserData, err)
 	}
 	value, _ := values[1].(string)
 	return value, nil

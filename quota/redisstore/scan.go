@@ -119,7 +119,7 @@ func (sc *scan) scanMaster(ctx context.Context, master *redis.Client) error {
 // processID returns the run id of the Redis behind a client; empty: it does not say.
 func (sc *scan) processID(ctx context.Context, master *redis.Client) (string, error) {
 	return doPatiently(ctx, sc.store, func(ctx context.Context, _ redis.UniversalClient) (string, error) {
-		id := serverInfo(ctx, master)["run_id"]
+		id := serverInfo(ctx, master, "server")["run_id"]
 		return id, ctx.Err()
 	})
 }

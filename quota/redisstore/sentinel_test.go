@@ -66,7 +66,7 @@ func TestSentinel(t *testing.T) {
 			s.Needs(t, "6.2", "ACL for Sentinels")
 			s.Do("ACL", "SETUSER", "default", ">"+password)
 		}
-		if err := openStore(t, g.URL()).Ping(ctx); err != nil {
+		if err := openStore(t, g.URL()).Check(ctx); err != nil {
 			t.Error(err)
 		}
 	})

@@ -12,17 +12,13 @@
 package redisstore
 
 import (
-	"context"
 	"crypto/tls"
 	"fmt"
 	"hash/maphash"
 	"log/slog"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"metergate/quota"
 	"metergate/quota/redisstore/redisclient"
@@ -71,6 +67,7 @@ type Options struct {
 type Store struct {
 	client   *redisclient.Client
 	prefix   string
+	id       string // of this gateway, in the keys of its trials
 	timeout  time.Duration
 	calendar *quota.Calendar
 	keep     time.Duration
@@ -89,12 +86,18 @@ type Store struct {
 	identity  identity
 	connects  chan struct{} // see Connects
 	places    places
-	closing   chan struct{} // closed when Close begins
-	close     func() error
+
+	weaknesses       weaknesses
+	trialFailed      atomic.Int64 // when the last one did, in ns since 1970
+	subscribeChecked atomic.Bool  // see checkAnnouncements
+	redisUser        string       // for advice
+
+	closing chan struct{} // closed when Close begins
+	close   func() error
 }
 
 // Open prepares a store. It does not connect: a Redis that is down shows in the calls, and in
-// Ping. An error means that opt.URL cannot be used. It does not show the URL, which may hold
+// Check. An error means that opt.URL cannot be used. It does not show the URL, which may hold
 // a password.
 func Open(opt Options) (*Store, error) {
 	location, err := redisurl.Parse(opt.URL)
@@ -112,6 +115,8 @@ func Open(opt Options) (*Store, error) {
 		overrides: overrides{seed: maphash.MakeSeed()},
 		connects:  make(chan struct{}, 1),
 		identity:  identity{memory: opt.Memory, refuses: opt.RefuseDataLoss},
+		id:        quota.NewID(),
+		redisUser: withDefault(location.Username, "default"),
 		closing:   make(chan struct{}),
 	}
 	if s.calendar == nil {
@@ -168,33 +173,6 @@ func (s *Store) SetTLS(config *tls.Config) { s.client.SetTLS(config) }
 // Close deletes the markers that Forget has named, gives back the places of Leave, and closes
 // the connections. Calls under way fail. Further calls of Close do nothing.
 func (s *Store) Close() error { return s.close() }
-
-// kindKeys is how many keys Ping uses to see whether a single Redis has all slots. With half of
-// the slots it would miss that once in 2^64.
-const kindKeys = 64
-
-// Ping checks that Redis replies within the store's timeout, and is of the kind that the URL
-// says; in a cluster, that all masters reply.
-func (s *Store) Ping(ctx context.Context) error {
-	return s.client.EachMaster(ctx, func(ctx context.Context, master *redis.Client) error {
-		if err := master.Ping(ctx).Err(); err != nil {
-			return err
-		}
-		keys := make([]string, kindKeys)
-		for i := range keys {
-			keys[i] = script.ProbeKey(script.Key(s.prefix, strconv.Itoa(i)))
-		}
-		return s.client.CheckKind(ctx, master, keys)
-	})
-}
-
-// Probe writes a key without meaning beside the user's. It fails where reads would still
-// succeed: on a replica, or when Redis is out of memory.
-func (s *Store) Probe(ctx context.Context, user string) error {
-	return s.client.Do(ctx, func(ctx context.Context, r redis.UniversalClient) error {
-		return r.Set(ctx, script.ProbeKey(script.Key(s.prefix, user)), "", time.Minute).Err()
-	})
-}
 
 // Partitions returns how many parts of the store may fail by themselves, 1 or more.
 func (s *Store) Partitions() int { return s.client.Partitions() }

@@ -111,7 +111,7 @@ func TestTLSFaultsSayWhatToDo(t *testing.T) {
 	t.Run("TLS without the scheme", func(t *testing.T) {
 		s := openWith(t, Options{URL: "redis://" + server.Addr, Timeout: patient})
 		_, err := s.Reserve(ctx, newRequest("u"))
-		for what, err := range map[string]error{"Ping": s.Ping(ctx), "Reserve": err} {
+		for what, err := range map[string]error{"Check": s.Check(ctx), "Reserve": err} {
 			if err == nil || !strings.Contains(err.Error(), server.Addr) || !strings.Contains(err.Error(), "if it speaks TLS, write rediss") {
 				t.Errorf("%s: %v, want the address and what to write", what, err)
 			}
@@ -123,7 +123,7 @@ func TestTLSFaultsSayWhatToDo(t *testing.T) {
 func wantTLSError(t testing.TB, s *Store, addr, want string) {
 	t.Helper()
 	_, err := s.Reserve(ctx, newRequest("u"))
-	for what, err := range map[string]error{"Ping": s.Ping(ctx), "Reserve": err} {
+	for what, err := range map[string]error{"Check": s.Check(ctx), "Reserve": err} {
 		if tlsErr := (*redisclient.TLSError)(nil); !errors.As(err, &tlsErr) || tlsErr.Addr != addr || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want a *redisclient.TLSError about %s with %q", what, err, addr, want)
 		}

@@ -147,7 +147,7 @@ func (s *Store) announce(message any) {
 		w.hub.Notify(m.Channel)
 	case *redis.Subscription:
 		if m.Kind == "subscribe" && w.hearing.confirmed() {
-			s.log.Info("Redis confirms subscriptions again: streams show changes made on other gateways at once")
+			s.log.Info(hearsAgain)
 		}
 		// The gateway listens from now on, perhaps again. It may have missed something.
 		w.hub.Notify(m.Channel)

@@ -106,6 +106,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	}
 	a.publicAddr, a.adminAddr = public.Addr(), adminListener.Addr()
 
+	a.store.Check(ctx) // before there are requests; it logs a fault
 	a.reloader.start()
 	a.cleanups.add("upstreams and key set", a.reloader.stop)
 	a.serve("admin listener", a.adminServer(registry), adminListener, closeServer)
@@ -170,9 +171,6 @@ func (a *App) adminServer(registry *prometheus.Registry) *http.Server {
 // gateway run.
 func (a *App) warn(ctx context.Context) {
 	log := a.options.Log
-	if err := a.store.Ping(ctx); err != nil {
-		log.Warn("the store cannot be reached", "on_failure", string(a.options.Config.Store.OnFailure), "error", err)
-	}
 	for _, warning := range a.store.backend.SetupWarnings(ctx) {
 		log.Warn(warning)
 	}

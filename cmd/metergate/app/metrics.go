@@ -27,6 +27,10 @@ type storeMetrics struct{ store *store }
 var (
 	openDesc = prometheus.NewDesc("metergate_store_breakers_open",
 		"Open circuit breakers: parts of the store that do not answer and are not called. 1 if the whole store is down; up to 16 with a cluster.", nil, nil)
+	faultDesc = prometheus.NewDesc("metergate_store_fault",
+		"1 while something is wrong with the store: it does not count (cannot_count), it deletes counts when its memory is full (evicts_counts), or gateways do not hear of each other's changes at once (no_announcements). GET /readyz says what to change.", []string{"fault"}, nil)
+	failedCallsDesc = prometheus.NewDesc("metergate_store_errors_total",
+		"Calls that the store did not answer, whatever became of the request. Those that an open circuit breaker does not send are among them.", []string{"operation"}, nil)
 	backlogDesc = prometheus.NewDesc("metergate_journal_backlog",
 		"Counts in the journal that wait for the store.", nil, nil)
 	journaledDesc = prometheus.NewDesc("metergate_journal_written_total",
@@ -72,6 +76,16 @@ func (m storeMetrics) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
 	gauge(openDesc, int64(st.OpenBreakers))
+	for fault, there := range m.store.faultNames() {
+		value := 0.0
+		if there {
+			value = 1
+		}
+		ch <- prometheus.MustNewConstMetric(faultDesc, prometheus.GaugeValue, value, fault)
+	}
+	for operation, n := range st.FailedCalls {
+		counter(failedCallsDesc, n, operation)
+	}
 	gauge(backlogDesc, st.Backlog)
 	flag := func(d *prometheus.Desc, set bool) {
 		if set {

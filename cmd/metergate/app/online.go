@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -50,7 +51,7 @@ func CheckOnline(ctx context.Context, cfg *config.Config, report func(Reached)) 
 	}
 }
 
-// reachStore pings Redis. The embedded store is not opened, because a gateway may be
+// reachStore has Redis count. An error says why it does not, or what else is wrong with it. The embedded store is not opened, because a gateway may be
 // running on it.
 func reachStore(ctx context.Context, cfg *config.Config) (warnings []string, err error) {
 	if _, embedded := cfg.Store.Embedded(); embedded {
@@ -65,10 +66,14 @@ func reachStore(ctx context.Context, cfg *config.Config) (warnings []string, err
 		return nil, err
 	}
 	defer s.Close()
-	if err := s.Ping(ctx); err != nil {
+	if err := s.Check(ctx); err != nil {
 		return nil, err
 	}
-	return s.SetupWarnings(ctx), nil
+	var faults []error
+	for _, w := range s.Weaknesses() {
+		faults = append(faults, errors.New(w.Fault))
+	}
+	return s.SetupWarnings(ctx), errors.Join(faults...)
 }
 
 // reachTarget requests the health path of a target. Without one, it only connects, with

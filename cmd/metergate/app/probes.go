@@ -27,7 +27,7 @@ func (p probes) Checks() map[string]func(context.Context) error {
 	g := p.app.reloader.current.Load()
 	checks := map[string]func(context.Context) error{
 		"configuration": func(context.Context) error { return p.app.reloader.fault() },
-		"store":         p.app.store.Ping,
+		"store":         func(context.Context) error { return p.app.store.fault() },
 	}
 	if _, embedded := g.cfg.Store.Embedded(); !embedded {
 		checks["data"] = func(context.Context) error { return p.app.store.backend.DataFault() }

@@ -8,6 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"reflect"
+	"slices"
+	"time"
 
 	"metergate/config"
 	"metergate/proxy/admin"
@@ -37,6 +39,10 @@ type backendStore interface {
 	AcceptData(context.Context) (parts int, err error)
 }
 
+// checkEvery is how often the store is checked. What is wrong with it then shows within 5 s, also
+// without requests.
+const checkEvery = 2 * time.Second
+
 // openStore opens the store of a configuration. Redis need not be reachable.
 func openStore(cfg *config.Config, log *slog.Logger) (_ *store, err error) {
 	s := &store{calendar: quota.NewCalendar(cfg.Timezone)}
@@ -45,6 +51,7 @@ func openStore(cfg *config.Config, log *slog.Logger) (_ *store, err error) {
 		Timeout:        cfg.Store.Timeout,
 		Calendar:       s.calendar,
 		Keep:           cfg.Store.Keep,
+		CheckEvery:     checkEvery,
 		Log:            log,
 	}
 	if dir, ok := cfg.Store.Embedded(); ok {
@@ -100,6 +107,28 @@ func buildStoreTLS(cfg *config.Config, before *generation) (*tls.Config, error) 
 		return nil, fmt.Errorf("store.tls: %w", err)
 	}
 	return c, nil
+}
+
+// fault returns why the store does not count or, if it does, what else is wrong with it, as far as
+// is known; nil: nothing.
+func (s *store) fault() error {
+	if err := s.Store.Fault(); err != nil {
+		return err
+	}
+	var faults []error
+	for _, w := range s.backend.Weaknesses() {
+		faults = append(faults, fmt.Errorf("it counts, but %s", w.Fault))
+	}
+	return errors.Join(faults...)
+}
+
+// faultNames has every fault that fault knows, and whether it is there.
+func (s *store) faultNames() map[string]bool {
+	names := map[string]bool{"cannot_count": s.Store.Fault() != nil}
+	for _, name := range quota.WeaknessNames {
+		names[name] = slices.ContainsFunc(s.backend.Weaknesses(), func(w quota.Weakness) bool { return w.Name == name })
+	}
+	return names
 }
 
 // Close stops the guard first: it may still be replaying its journal.

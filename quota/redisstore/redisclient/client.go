@@ -30,9 +30,9 @@
 //   - A call returns within Options.Timeout, or at its context's deadline if that is earlier.
 //     Before that it may wait for a free place, five seconds at most. That wait does not
 //     count: it is the gateway's own lack of capacity, and ends in quota.ErrOverloaded.
-//   - A script is sent once. Only if the reply is an error, it is sent once more, by way of
-//     go-redis: Redis may not know the script, or a cluster may have moved the key. Scripts
-//     must be safe to run twice.
+//   - A script is sent once. Only if the reply is an error that comes before the script has
+//     written anything, it is sent once more, by way of go-redis: Redis may not know the script, or
+//     a cluster may have moved the key. Scripts must be safe to run twice.
 //   - After an error the script may have run, may still run later, or may never run. Only
 //     after quota.ErrOverloaded, or if the context was cancelled, it was certainly not sent.
 //     The end of its context does not stop a script that has been sent.
@@ -240,6 +240,40 @@ func (c *Client) EachMaster(ctx context.Context, fn func(context.Context, *redis
 		}
 		return err
 	})
+}
+
+// KeyOnEachMaster returns keys of which each master has one. The key for a number must not depend on
+// anything else, and must have a hash tag. A single Redis has key(0).
+func (c *Client) KeyOnEachMaster(ctx context.Context, key func(n int) string) ([]string, error) {
+	cluster, ok := c.redis.(*redis.ClusterClient)
+	if !ok {
+		return []string{key(0)}, nil
+	}
+	var mu sync.Mutex
+	missing := map[string]bool{} // masters, by address
+	if err := c.EachMaster(ctx, func(_ context.Context, master *redis.Client) error {
+		mu.Lock()
+		defer mu.Unlock()
+		missing[master.Options().Addr] = true
+		return nil
+	}); err != nil {
+		return nil, err // the call may still be under way, and write to missing
+	}
+	var keys []string
+	for n := 0; len(missing) > 0; n++ {
+		if n > 8*slots {
+			return nil, fmt.Errorf("no key was found for %d of the masters", len(missing))
+		}
+		master, err := cluster.MasterForKey(ctx, key(n))
+		if err != nil {
+			return nil, err
+		}
+		if addr := master.Options().Addr; missing[addr] {
+			delete(missing, addr)
+			keys = append(keys, key(n))
+		}
+	}
+	return keys, nil
 }
 
 // callDeadline returns when a call that is sent now must be answered.

@@ -32,14 +32,14 @@ func (e *WrongKindError) Unwrap() error { return e.Err }
 const (
 	adviceCluster  = "the server in store.url is a node of a Redis Cluster; write redis+cluster://HOST:PORT,HOST:PORT with some of its nodes"
 	adviceSentinel = "the server in store.url is a Sentinel; write redis+sentinel://HOST:PORT,HOST:PORT/NAME with all Sentinels and the name of the master"
-	adviceScripts  = "the server in store.url does not run scripts: it is a Sentinel, which is written as redis+sentinel://HOST:PORT/NAME, or a proxy"
+	adviceScripts  = "the server in store.url does not run scripts (EVAL and EVALSHA); if its redis.conf has rename-command for one of them, remove that; connect without the proxy, if there is one; a Sentinel is written as redis+sentinel://HOST:PORT/NAME"
 	adviceSingle   = "the server in store.url is not a node of a Redis Cluster; a single Redis is written as redis://HOST:PORT, Sentinels as redis+sentinel://HOST:PORT,HOST:PORT/NAME"
 	adviceNoSent   = "a server in store.url is not a Sentinel; write the addresses of the Sentinels, or redis://HOST:PORT for a single Redis"
 )
 
 // explain returns err, as a *WrongKindError if it shows that the server is of another kind.
 func explain(l redisurl.Location, err error) error {
-	if err == nil || !isReply(err) {
+	if err == nil || !IsReply(err) {
 		return err
 	}
 	text := strings.ToLower(err.Error())

@@ -59,8 +59,8 @@ var connectionFaults = []string{
 	"LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "MISCONF", // in no state to serve, or to write
 }
 
-// isReply reports whether an error is a reply of a Redis.
-func isReply(err error) bool {
+// IsReply reports whether an error is a reply of a Redis.
+func IsReply(err error) bool {
 	reply, text := redis.Error(nil), resp.ErrorReply("")
 	return errors.As(err, &reply) || errors.As(err, &text)
 }

@@ -2,6 +2,8 @@ package redisclient
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -20,7 +22,8 @@ type Reply struct {
 // its reply. args may be used again once Run has returned. Run waits as long as the timeout,
 // or until ctx's deadline if that is earlier; before that it may wait for a place while too
 // many scripts are under way. The end of ctx ends only the wait for a place. A script whose
-// first reply is an error is sent once more, by way of go-redis. For the errors, see
+// first reply is an error is sent once more, by way of go-redis,
+// unless it may have changed something before it failed. For the errors, see
 // "What it guarantees" in the package comment.
 func (c *Client) Run(ctx context.Context, script *redis.Script, key string, args *resp.Args) (Reply, error) {
 	call := calls.Get().(*scriptCall)
@@ -40,8 +43,11 @@ func (c *Client) Run(ctx context.Context, script *redis.Script, key string, args
 		if done, err = p.run(ctx, call); !done {
 			return Reply{}, c.timeoutError() // the pipeline may still write to call
 		}
-		if _, isReply := err.(resp.ErrorReply); isReply {
+		if text, isReply := err.(resp.ErrorReply); isReply {
 			p.conn.renewal.see(err)
+			if mayHaveChanged(string(text)) {
+				return Reply{}, explain(c.location, err)
+			}
 			route.CompareAndSwap(p, nil) // in a cluster the key may be elsewhere
 			return c.runSource(deadlineContext{ctx, call.deadline}, script, key, args)
 		}
@@ -56,6 +62,19 @@ func (c *Client) Run(ctx context.Context, script *redis.Script, key string, args
 	}
 	return reply, err
 }
+
+// mayHaveChanged reports whether an error reply may come from the middle of a script, such as that
+// its user may not use a command. Redis does not undo what the script has done by then, so to run
+// it again could count twice.
+func mayHaveChanged(reply string) bool {
+	if !strings.Contains(reply, "user_script") { // from before the script
+		return false
+	}
+	return !slices.ContainsFunc(refusedAtFirstWrite, func(word string) bool { return strings.Contains(reply, word) })
+}
+
+// refusedAtFirstWrite are words of replies to the first command of a script that would write.
+var refusedAtFirstWrite = []string{"READONLY ", "LOADING ", "MASTERDOWN ", "CLUSTERDOWN ", "NOREPLICAS ", "MISCONF "}
 
 // runSource is Run by way of go-redis. It follows a key to where it is, and sends the
 // source of a script that Redis does not know. An error reply that it returns is final.

@@ -19,6 +19,7 @@ const (
 	Commit  = "commit"  // settle.lua, to count
 	Release = "release" // settle.lua, to give back
 	Change  = "change"
+	Check   = "check" // any of them, on a key of the gateway's own
 )
 
 // Script says which script of redisstore a command runs; empty: none of them. It goes by the
@@ -26,6 +27,9 @@ const (
 func (c Command) Script() string {
 	if len(c) < 4 {
 		return ""
+	}
+	if script.IsCheckKey(c[3]) {
+		return Check
 	}
 	sha := ""
 	switch strings.ToLower(c[0]) {

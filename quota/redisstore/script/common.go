@@ -13,13 +13,39 @@ package script
 import (
 	_ "embed"
 	"fmt"
+	"regexp"
+	"strings"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"metergate/quota/redisstore/resp"
 )
 
 //go:embed common.lua
 var commonLua string
+
+// CommandsAt returns the names of the commands that a line of a script calls, as replies of Redis
+// name a script, by its SHA-1, and a line of it; nil: there is no such script, or no command.
+func CommandsAt(sha string, line int) (commands []string) {
+	for script, source := range map[*redis.Script]string{
+		Reserve: reserveLua, Settle: settleLua, Read: readLua, Change: changeLua, Leave: leaveLua, Renew: renewLua,
+	} {
+		if script.Hash() != sha {
+			continue
+		}
+		lines := strings.Split(commonLua+source, "\n")
+		if line < 1 || line > len(lines) {
+			return nil
+		}
+		for _, call := range calls.FindAllStringSubmatch(lines[line-1], -1) {
+			commands = append(commands, call[1])
+		}
+	}
+	return commands
+}
+
+var calls = regexp.MustCompile(`call\('([A-Z]+)'`)
 
 // A Code is the first number of a script's reply. The .lua files say what each script means
 // by its codes.

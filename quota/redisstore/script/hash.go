@@ -26,8 +26,11 @@ func CheckFormat(value any) error {
 	case nil, "", "1":
 		return nil
 	}
-	return fmt.Errorf("the data of this user has format %v, this version of the gateway knows only format 1", value)
+	return fmt.Errorf("%s %v, this version of the gateway knows only format 1", UnknownFormat, value)
 }
+
+// UnknownFormat is what errors about a format begin with, those of the scripts as well.
+const UnknownFormat = "the data of this user has format"
 
 // Key returns the name of a user's hash. It contains a digest of the user's id, so that no id can be
 // chosen to look like another key. The digest is Redis Cluster's hash tag, so that further
@@ -59,8 +62,14 @@ func ChangesChannel(key string) string { return key + ":changes" }
 // tag is shorter than a user's digest, so that it is not the key of a user.
 func IdentityKey(prefix, tag string) string { return prefix + ":identity:{" + tag + "}" }
 
-// ProbeKey returns a key without meaning in the slot of a user's key.
-func ProbeKey(key string) string { return key + ":probe" }
+// CheckKey returns a key in the slot of a user's key, on which a gateway with this id tries what it
+// does for users. It is never that of a user, which ends with the digest.
+func CheckKey(key, gateway string) string { return key + checkInfix + gateway }
+
+const checkInfix = ":check:"
+
+// IsCheckKey reports whether a key is one of CheckKey.
+func IsCheckKey(key string) bool { return strings.Contains(key, "}"+checkInfix) }
 
 // MarkerField returns the field that records that a reservation is settled.
 func MarkerField(id string) string { return "done/" + id }
@@ -82,6 +91,11 @@ func GrantField(counter string, quantity quota.Quantity) string {
 		return "unitgrant/" + counter
 	}
 	return "grant/" + counter
+}
+
+// UsedFields returns the fields with the counts of one endpoint and of all in a window.
+func UsedFields(window, endpoint string) []string {
+	return []string{UsedPrefix(window) + endpoint, "used/" + CounterName(window, "")}
 }
 
 // CounterName returns how the scripts name the counter of a window, of one endpoint or, if

@@ -35,7 +35,7 @@ func TestRedisDownAtStart(t *testing.T) {
 	allow := gatewaytest.StartGateway(t, redis.URL(), upstream.URL, "ON_FAILURE=allow")
 	deny := gatewaytest.StartGateway(t, redis.URL(), upstream.URL, "ON_FAILURE=deny")
 	for _, g := range []*gatewaytest.Process{allow, deny} {
-		g.WaitForText("the store cannot be reached")
+		g.WaitForText("the gateway cannot count in the store")
 		if status, body := gatewaytest.Get(g.Admin+"/readyz", ""); status != 200 || !strings.Contains(body, "connection refused") {
 			t.Errorf("/readyz: %d %s", status, body)
 		}

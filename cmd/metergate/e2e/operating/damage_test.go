@@ -107,7 +107,7 @@ func TestDamageWhileServingIsAnOutage(t *testing.T) {
 					}
 				}
 			}
-			g.WaitForText("the store does not answer")
+			g.WaitForText("the gateway cannot count in the store")
 			g.Signal(syscall.SIGTERM)
 			if code := g.Wait(); code != 1 {
 				t.Errorf("exit status %d, want 1", code)

@@ -125,7 +125,7 @@ func TestJournalIsWrittenAgain(t *testing.T) {
 			}
 			redis.Kill()
 			c.postWhile(func() {
-				c.WaitForText("the store does not answer")
+				c.WaitForText("the gateway cannot count in the store")
 				takeAway(t, dir)
 				c.wantSaid(filepath.Join(dir, "journal.db")+" was ", "metergate_journal_errors_total", "a file of the gateway was deleted or replaced")
 				c.wantSaid("written again", `metergate_file_replaced_total{file="journal.db"}`, "written again")
