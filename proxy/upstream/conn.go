@@ -93,6 +93,9 @@ type targetConn struct {
 	requested bool
 	// attempt is the present request until a response begins, nil from then on.
 	attempt *attempt
+	// recorded is the beginning of what arrived for the present request, see restoreHead.
+	recorded []byte
+	record   bool // until the response's header has arrived
 }
 
 func newTargetConn(c net.Conn) *targetConn {
@@ -113,6 +116,15 @@ func (c *targetConn) claim(a *attempt) {
 		c.changed.Wait()
 	}
 	c.requested, c.attempt = false, a
+	c.recorded, c.record = c.recorded[:0], true
+}
+
+// endRecord returns what was recorded. It is valid until the connection is claimed again.
+func (c *targetConn) endRecord() []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.record = false
+	return c.recorded
 }
 
 func (c *targetConn) Read(p []byte) (int, error) {
@@ -128,6 +140,9 @@ func (c *targetConn) Read(p []byte) (int, error) {
 		c.attempt = nil
 		if !c.requested {
 			return 0, errUnsolicited
+		}
+		if c.record && len(c.recorded) < maxRecorded {
+			c.recorded = append(c.recorded, p[:n]...)
 		}
 	}
 	return n, err

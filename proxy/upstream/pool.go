@@ -15,7 +15,8 @@
 //
 // A request is sent twice only where that is safe: retry.go has the rules, and how they
 // relate to net/http's own retries. conn.go saves the response of a target that answers
-// before it has read the whole request.
+// before it has read the whole request, and keeps each response with its request. head.go
+// makes up for what net/http hides of a response.
 package upstream
 
 import (

@@ -136,7 +136,13 @@ func (rt *roundTrip) send(t *target, trial bool) (res *http.Response, err error,
 // accept records that the target has answered, and checks the response. conn is nil with
 // HTTP/2. The request ends, which is end, with the response's body.
 func (rt *roundTrip) accept(t *target, trial bool, conn *targetConn, res *http.Response, end func()) (*http.Response, error) {
-	if err := checkResponse(res, conn != nil); err != nil {
+	err := checkResponse(res, conn != nil)
+	if conn != nil {
+		if head := conn.endRecord(); err == nil {
+			err = restoreHead(res, head)
+		}
+	}
+	if err != nil {
 		res.Body.Close()
 		rt.pool.recordOutcome(t, trial, outcomeServerError)
 		end()
