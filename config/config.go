@@ -87,7 +87,11 @@ type TLS struct {
 type MaxInFlight struct {
 	// The bound for all requests together. A waiting request takes about 60 KiB and two file
 	// descriptors. Requests on routes with auth: none may use a quarter of it, rounded up.
+	// By default it is less than 10000 if the memory of the container or machine, or the limit
+	// of open files, is not enough.
 	Total int `yaml:"total" default:"10000" min:"1" max:"1000000"`
+	// Automatic is true if the file has no total, so that it may be less.
+	Automatic bool
 	// The bound for the requests of one user. It must not be more than total. With 0, only
 	// total counts.
 	PerUser int `yaml:"per_user" default:"1000" min:"0" max:"1000000"`

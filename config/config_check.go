@@ -47,6 +47,7 @@ func (c *checker) checkPassHeaders() {
 
 func (c *checker) checkMaxInFlight() {
 	const path = "max_in_flight.per_user"
+	c.cfg.MaxInFlight.Automatic = !c.src.given("max_in_flight.total")
 	if m := c.cfg.MaxInFlight; c.usable(path) && !c.src.failed["max_in_flight.total"] && m.PerUser > m.Total {
 		c.src.reportAt(path, "must not be more than the total, which is %d%s", m.Total, c.src.got(path))
 	}

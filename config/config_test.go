@@ -112,7 +112,7 @@ func TestParseFillsInDefaults(t *testing.T) {
 		Listen:          ":8080",
 		ShutdownTimeout: 130 * time.Second,
 		IdleTimeout:     2 * time.Minute,
-		MaxInFlight:     MaxInFlight{Total: 10_000, PerUser: 1000},
+		MaxInFlight:     MaxInFlight{Total: 10_000, Automatic: true, PerUser: 1000},
 		Admin:           Admin{Listen: "127.0.0.1:9090"},
 		Store: Store{
 			URL: "embedded:testdata/good/data", Protocol: 3, Prefix: "metergate", Timeout: 250 * time.Millisecond,

@@ -274,6 +274,9 @@ func (f *forwarding) explain(err error, out *http.Request) (error, releaseReason
 		return errBodyIncomplete, releasedBody
 	case f.in.Context().Err() != nil:
 		return errClientGone, releasedClientGone
+	case errors.Is(err, upstream.ErrNoConnection):
+		f.noteOverload("connections")
+		return &upstreamError{err}, releasedOther
 	}
 	return &upstreamError{err}, releasedUnreachable
 }

@@ -91,7 +91,7 @@ type Gateway struct {
 	errorLog  *log.Logger // of net/http
 	accessLog accessLog
 	// These may happen to every request.
-	panicked, unsettled, costUnknown *ratelog.Line
+	panicked, unsettled, costUnknown, overloaded *ratelog.Line
 }
 
 // New makes a Gateway. It returns an error if the default plan is unknown, if routes
@@ -119,6 +119,7 @@ func New(o Options) (*Gateway, error) {
 		errorLog:        slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 		accessLog:       accessLog{o.Log, o.LogUser, o.QuietSuccesses},
 		panicked:        ratelog.New(o.Log, slog.LevelError, "the gateway panicked; this is a bug, please report it"),
+		overloaded:      ratelog.New(o.Log, slog.LevelWarn, "requests are refused, because as many are running as this gateway has room for"),
 		unsettled:       ratelog.New(o.Log, slog.LevelError, "neither the store nor the journal recorded a request's outcome; it may not be counted"),
 	}
 	g.costUnknown = ratelog.New(o.Log, slog.LevelWarn, "a response does not say what it cost")

@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"metergate/proxy/turns"
 )
@@ -29,7 +30,9 @@ type InFlight struct {
 	total atomic.Int64
 	// public counts those of the total that need no token.
 	public atomic.Int64
-	seed   maphash.Seed
+	// refusedAt is when total or public were last full, in Unix nanoseconds; 0: never.
+	refusedAt atomic.Int64
+	seed      maphash.Seed
 	// A user's count is in the shard that the hash of the id selects, so that users hardly
 	// ever wait for each other. A user with no request running is in no shard.
 	shards [64]inFlightShard
@@ -51,6 +54,10 @@ func NewInFlight() *InFlight {
 	}
 	return f
 }
+
+// LastRefused is when a request was last refused because too many were running in total or
+// without a token.
+func (f *InFlight) LastRefused() time.Time { return time.Unix(0, f.refusedAt.Load()) }
 
 // publicShare is how many of limit requests may be without a token, at least 1.
 // Strangers cannot take all places from users who have a token.
@@ -139,17 +146,24 @@ func (x *exchange) takePlace() error {
 	x.place.owner = x.g.inFlight
 	if x.route.Public {
 		if !x.place.owner.tryAddPublic(publicShare(x.g.maxInFlight)) {
-			x.g.metrics.overloaded.WithLabelValues("public").Inc()
+			x.noteOverload("public")
 			return errPublicInFlight
 		}
 		x.place.public = true
 	}
 	if !x.place.owner.tryAdd(x.g.maxInFlight) {
-		x.g.metrics.overloaded.WithLabelValues("total").Inc()
+		x.noteOverload("total")
 		return errTotalInFlight
 	}
 	x.place.total = true
 	return nil
+}
+
+// noteOverload records that the gateway has no room for a request.
+func (x *exchange) noteOverload(reason string) {
+	x.g.metrics.overloaded.WithLabelValues(reason).Inc()
+	x.g.inFlight.refusedAt.Store(time.Now().UnixNano())
+	x.g.overloaded.Log("reason", reason, "max_in_flight", x.g.maxInFlight)
 }
 
 // takeUserPlace takes a place among the requests of the user. A route that is exempt

@@ -78,11 +78,11 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5}},
 			[]string{"operation"}),
 		overloaded: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_overload_refused_total",
-			Help: "Requests refused because too many were running: in total (total), without a token (public) or of the same user (per_user)."},
+			Help: "Requests refused because too many were running: in total (total), without a token (public), of the same user (per_user), or so many that there was no room for another connection to an upstream (connections)."},
 			[]string{"reason"}),
 	}
 	// Every series begins at 0, so that the first event shows as an increase.
-	for _, reason := range []string{"total", "public", "per_user"} {
+	for _, reason := range []string{"total", "public", "per_user", "connections"} {
 		m.overloaded.WithLabelValues(reason)
 	}
 	for _, outcome := range []string{"admitted", "refused", "client_gone", "error"} {

@@ -160,7 +160,7 @@ func (x *exchange) problemOf(err error) problem {
 			" requests running, and no more are allowed at once. Try again when one of them has finished. This request was not counted.")
 	case errors.Is(err, errStreams):
 		return capacityProblem(h, retryStreams, "The gateway has too many usage streams open. Use GET /usage instead.")
-	case errors.Is(err, errTotalInFlight):
+	case errors.Is(err, errTotalInFlight), errors.Is(err, upstream.ErrNoConnection):
 		return capacityProblem(h, retryInFlight, "The gateway is handling as many requests as it can. Try again shortly.")
 	case errors.Is(err, jwtauth.ErrNoKeys):
 		return capacityProblem(h, retryShortly, "Tokens cannot be verified at the moment. Try again shortly.")

@@ -1,12 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"os"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
-	"strconv"
+
+	"metergate/cmd/metergate/host"
 )
 
 // By default, Go collects garbage when the heap has doubled. A gateway uses some 8 MiB,
@@ -22,17 +22,16 @@ const garbageAllowance = 64 << 20
 const minGOGC, maxGOGC = 30, 800
 
 // tuneGC lets garbageAllowance of garbage accumulate before a collection, or a quarter of
-// a container's memory limit if that is less. It does nothing if GOGC is set in the
-// environment. GOMEMLIMIT still bounds the heap.
-func tuneGC() {
+// a container's memory limit if that is less. It leaves that alone if GOGC is set in the
+// environment. GOMEMLIMIT, or nine tenths of a container's memory, bounds the heap.
+func tuneGC(limits host.Limits) {
+	limits.SetMemoryLimit()
 	if os.Getenv("GOGC") != "" {
 		return
 	}
 	allowance := uint64(garbageAllowance)
-	if text, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {
-		if limit, err := strconv.ParseUint(string(bytes.TrimSpace(text)), 10, 64); err == nil {
-			allowance = min(allowance, limit/4)
-		}
+	if limits.Container > 0 {
+		allowance = min(allowance, limits.Container/4)
 	}
 	(&gcTuner{allowance: allowance}).adjust()
 }

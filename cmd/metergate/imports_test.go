@@ -25,10 +25,11 @@ type listedPackage struct {
 // imports nothing of ours. config knows no proxy and no store. It imports the packages that
 // hold a rule which it shares with them, and these import none of ours.
 var allowedImports = map[string][]string{
-	"cmd/metergate": {"cmd/metergate/app", "cmd/metergate/demoapi", "config", "proxy/jwtauth/jwtrules", "quota", "quota/guard"},
-	"cmd/metergate/app": {"config", "proxy", "proxy/admin", "proxy/jwtauth", "proxy/routetable", "proxy/upstream",
+	"cmd/metergate": {"cmd/metergate/app", "cmd/metergate/demoapi", "cmd/metergate/host", "config", "proxy/jwtauth/jwtrules", "quota", "quota/guard"},
+	"cmd/metergate/app": {"cmd/metergate/host", "ratelog", "config", "proxy", "proxy/admin", "proxy/jwtauth", "proxy/routetable", "proxy/upstream",
 		"quota", "quota/boltstore", "quota/guard", "quota/redisstore"},
 	"cmd/metergate/demoapi": nil,
+	"cmd/metergate/host":    nil,
 
 	"config": {"proxy/jwtauth/jwtrules", "proxy/urlpath", "quota", "quota/redisstore/redisurl"},
 

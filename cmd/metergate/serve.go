@@ -11,6 +11,7 @@ import (
 	_ "time/tzdata" // the container has no time zones
 
 	"metergate/cmd/metergate/app"
+	"metergate/cmd/metergate/host"
 	"metergate/config"
 )
 
@@ -25,11 +26,12 @@ func serve(c *console) error {
 		return err
 	}
 	log, level := app.NewLog(cfg.Log, c.stderr)
-	tuneGC()
+	limits := host.Read()
+	tuneGC(limits)
 	stopped := stopSignals()
 	hangup := make(chan os.Signal, 1) // one slot: many SIGHUPs become one reload
 	signal.Notify(hangup, syscall.SIGHUP)
-	a := newApp(app.Options{Config: cfg, Log: log, Level: level,
+	a := newApp(app.Options{Config: cfg, Log: log, Level: level, Limits: limits,
 		Load: func() (*config.Config, []string, error) { return config.LoadFiles(*file) }})
 	if err := a.Start(context.Background()); err != nil {
 		return err

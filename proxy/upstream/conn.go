@@ -15,7 +15,8 @@ import (
 // A dialer connects to targets.
 type dialer struct {
 	net.Dialer
-	tls *tls.Config
+	connections *Connections
+	tls         *tls.Config
 	// handshakeTimeout bounds a TLS handshake.
 	handshakeTimeout time.Duration
 }
@@ -23,6 +24,7 @@ type dialer struct {
 func newDialer(o Options) *dialer {
 	d := &dialer{
 		Dialer:           net.Dialer{Timeout: o.DialTimeout, KeepAlive: 30 * time.Second},
+		connections:      o.Connections,
 		tls:              cmp.Or(o.TLS, &tls.Config{}).Clone(),
 		handshakeTimeout: o.DialTimeout,
 	}
@@ -32,7 +34,7 @@ func newDialer(o Options) *dialer {
 
 // dial connects to a target without TLS.
 func (d *dialer) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	c, err := d.DialContext(ctx, network, addr)
+	c, err := d.connections.dial(ctx, &d.Dialer, network, addr)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +44,7 @@ func (d *dialer) dial(ctx context.Context, network, addr string) (net.Conn, erro
 // dialTLS connects to a target with TLS. The connection is a *tls.Conn if the target
 // speaks HTTP/2, as http.Transport requires.
 func (d *dialer) dialTLS(ctx context.Context, network, addr string) (net.Conn, error) {
-	c, err := d.DialContext(ctx, network, addr)
+	c, err := d.connections.dial(ctx, &d.Dialer, network, addr)
 	if err != nil {
 		return nil, err
 	}

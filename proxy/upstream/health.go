@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -31,7 +32,7 @@ func (p *Pool) runHealthChecks(t *target) {
 			return
 		}
 		failed++
-		if err == nil {
+		if err == nil || errors.Is(err, ErrNoConnection) { // the latter says nothing of the target
 			failed = 0
 		}
 		p.recordCheck(t, err, failed)

@@ -84,6 +84,8 @@ type Options struct {
 	DialTimeout time.Duration
 	// IdleTimeout is how long an unused connection is kept; 0 means 90 s.
 	IdleTimeout time.Duration
+	// Connections bounds the connections of several pools together; nil: there is no bound.
+	Connections *Connections
 	// Log reports targets that are taken out or come back; nil: no log.
 	Log *slog.Logger
 }

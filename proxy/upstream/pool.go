@@ -131,14 +131,15 @@ func (p *Pool) AdoptState(from *Pool) {
 	}
 }
 
-// Start begins the health checks; each target is checked at once. A target counts as
-// healthy until two checks in a row have failed. Start does nothing without
-// Options.Health, when called again, or after Retire.
+// Start begins the health checks, if there is Options.Health; each target is checked at
+// once. A target counts as healthy until two checks in a row have failed. Start does
+// nothing when called again, or after Retire.
 func (p *Pool) Start() {
-	if p.options.Health == nil {
-		return
-	}
 	p.start.Do(func() {
+		p.options.Connections.add(p)
+		if p.options.Health == nil {
+			return
+		}
 		for _, t := range p.targets {
 			p.checkers.Go(func() { p.runHealthChecks(t) })
 		}
@@ -154,6 +155,7 @@ func (p *Pool) Retire() {
 	p.cancel()
 	p.checkers.Wait() // not for long: their requests have been canceled
 	p.closeIdle()
+	p.options.Connections.remove(p)
 }
 
 // requestEnded is called once for each request that was counted as in flight.

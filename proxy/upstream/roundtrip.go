@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptrace"
@@ -15,7 +16,7 @@ import (
 // closed. The response's Request is the one that the target answered, so it names the
 // target.
 //
-// The error is ErrNoTarget, or a *TargetError that wraps the context's, one of reading the request's body, one of the
+// The error is ErrNoTarget, or a *TargetError that wraps ErrNoConnection, the context's, one of reading the request's body, one of the
 // connection to the target, or says that the response is malformed.
 func (p *Pool) RoundTrip(req *http.Request) (res *http.Response, err error) {
 	rt := roundTrip{pool: p, original: req, header: req.Header, repeatable: isRepeatable(req)}
@@ -117,6 +118,8 @@ func (rt *roundTrip) send(t *target, trial bool) (res *http.Response, err error,
 	case ctx.Err() != nil: // by attempt.stopIfSent
 		p.recordOutcome(t, trial, outcomeUnknown)
 		err = errSentAlready
+	case errors.Is(err, ErrNoConnection): // nor would there be one to another target
+		p.recordOutcome(t, trial, outcomeUnknown)
 	case stage == stageNew: // a header that cannot be sent
 		p.recordOutcome(t, trial, outcomeUnknown)
 	case stage == stageResponded && a.conn != nil && !isConnectionError(err): // a malformed response

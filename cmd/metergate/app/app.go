@@ -30,15 +30,18 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"metergate/cmd/metergate/host"
 	"metergate/config"
 	"metergate/proxy"
 	"metergate/proxy/admin"
+	"metergate/proxy/upstream"
 	"metergate/quota/guard"
 )
 
@@ -53,6 +56,8 @@ type Options struct {
 	Log *slog.Logger
 	// Level is the level of Log, which a reload sets; nil: reloads leave it alone.
 	Level *slog.LevelVar
+	// Limits are what the process may use; zero: nothing limits it.
+	Limits host.Limits
 	// Version and Commit are shown in the metric metergate_build_info.
 	Version, Commit string
 }
@@ -66,6 +71,7 @@ type App struct {
 	cleanups cleanups
 
 	publicAddr, adminAddr net.Addr
+	public, admin         *listener
 	draining              atomic.Bool
 	failed                chan error // has room for both listeners
 }
@@ -96,21 +102,21 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if err := a.build(ctx, registry); err != nil {
 		return err
 	}
-	public, err := a.listen("listen", cfg.Listen)
-	if err != nil {
+	publicServer, adminServer := a.publicServer(), a.adminServer(registry)
+	if a.public, err = a.listen("listen", cfg.Listen, publicServer, &a.reloader.builder.maxConnections); err != nil {
 		return err
 	}
-	adminListener, err := a.listen("admin.listen", cfg.Admin.Listen)
-	if err != nil {
+	if a.admin, err = a.listen("admin.listen", cfg.Admin.Listen, adminServer, &a.reloader.builder.maxAdminConnections); err != nil {
 		return err
 	}
-	a.publicAddr, a.adminAddr = public.Addr(), adminListener.Addr()
+	a.publicAddr, a.adminAddr = a.public.Addr(), a.admin.Addr()
+	registry.MustRegister(connectionMetrics{a})
 
 	a.store.Check(ctx) // before there are requests; it logs a fault
 	a.reloader.start()
 	a.cleanups.add("upstreams and key set", a.reloader.stop)
-	a.serve("admin listener", a.adminServer(registry), adminListener, closeServer)
-	a.serve("public listener", a.publicServer(), public, a.drain)
+	a.serve("admin listener", adminServer, a.admin, closeServer)
+	a.serve("public listener", publicServer, a.public, a.drain)
 	a.warn(ctx)
 	if a.options.Load != nil {
 		a.reloader.watch(func() { a.Reload() }, log)
@@ -122,12 +128,14 @@ func (a *App) Start(ctx context.Context) (err error) {
 // build makes the first generation, which serves nothing yet, and registers the metrics.
 func (a *App) build(ctx context.Context, registry *prometheus.Registry) error {
 	b := &builder{
-		store:    a.store,
-		redis:    a.store.redis,
-		streams:  a.streams,
-		inFlight: proxy.NewInFlight(),
-		metrics:  proxy.NewMetrics(registry),
-		log:      a.options.Log,
+		store:               a.store,
+		redis:               a.store.redis,
+		streams:             a.streams,
+		inFlight:            proxy.NewInFlight(),
+		metrics:             proxy.NewMetrics(registry),
+		log:                 a.options.Log,
+		limits:              a.options.Limits,
+		upstreamConnections: upstream.NewConnections(),
 	}
 	a.reloader = newReloader(b, a.options.Load, a.options.Level)
 	if err := a.reloader.build(ctx, a.options.Config); err != nil {
@@ -175,7 +183,7 @@ func (a *App) warn(ctx context.Context) {
 		log.Warn(warning)
 	}
 	g := a.reloader.current.Load()
-	for _, warning := range append(g.cfg.Warnings(), certificateWarnings(g.cfg, g.certificate, time.Now())...) {
+	for _, warning := range slices.Concat(g.capacity.warnings, g.cfg.Warnings(), certificateWarnings(g.cfg, g.certificate, time.Now())) {
 		log.Warn(warning)
 	}
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"metergate/cmd/metergate/host"
 	"metergate/config"
 	"metergate/proxy"
 	"metergate/proxy/upstream"
@@ -18,6 +20,7 @@ import (
 type generation struct {
 	cfg         *config.Config
 	hash        string           // of the configuration's files
+	capacity    capacity         // cfg has its bound of requests
 	certificate *tls.Certificate // of the public listener; nil: no TLS
 	storeTLS    *tls.Config      // for new connections to Redis; nil: the defaults
 	upstreams   map[string]*upstream.Pool
@@ -33,6 +36,11 @@ type builder struct {
 	inFlight *proxy.InFlight
 	metrics  *proxy.Metrics
 	log      *slog.Logger
+
+	limits host.Limits
+	// Connections of clients to each listener; 0: no bound.
+	maxConnections, maxAdminConnections atomic.Int64
+	upstreamConnections                 *upstream.Connections
 }
 
 // build builds a generation and starts nothing; before is the generation in force, nil
@@ -41,14 +49,17 @@ func (b *builder) build(ctx context.Context, cfg *config.Config, before *generat
 	if before != nil {
 		cfg = keepUntilRestart(before.cfg, cfg)
 	}
-	g := &generation{cfg: cfg}
+	g := &generation{capacity: capacityOf(cfg, b.limits)}
+	inForce := *cfg
+	inForce.MaxInFlight.Total = g.capacity.requests
+	cfg, g.cfg = &inForce, &inForce
 	if g.certificate, err = buildCertificate(cfg, before); err != nil {
 		return nil, err
 	}
 	if g.storeTLS, err = buildStoreTLS(cfg, before); err != nil {
 		return nil, err
 	}
-	if g.upstreams, err = buildUpstreams(cfg, before, b.log); err != nil {
+	if g.upstreams, err = buildUpstreams(cfg, before, b.upstreamConnections, b.log); err != nil {
 		return nil, err
 	}
 	if g.auth, err = buildAuthenticator(ctx, cfg, before, b.log); err != nil {

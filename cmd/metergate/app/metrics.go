@@ -1,6 +1,8 @@
 package app
 
 import (
+	"math"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"metergate/proxy"
@@ -19,6 +21,42 @@ func openStreams(s *proxy.Streams) prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "metergate_streams_open", Help: "Open streams of usage.",
 	}, func() float64 { return float64(s.Open()) })
+}
+
+// connectionMetrics are about the connections of clients, and the bounds that follow from what
+// the process may use.
+type connectionMetrics struct{ app *App }
+
+var (
+	connectionsDesc = prometheus.NewDesc("metergate_connections_open",
+		"Connections to a listener: listen (public) or admin.listen. More than the maximum means that clients wait.", []string{"listener"}, nil)
+	maxConnectionsDesc = prometheus.NewDesc("metergate_connections_max",
+		"How many connections to a listener there is room for, by file descriptors and memory. +Inf: there is no bound.", []string{"listener"}, nil)
+	acceptErrorsDesc = prometheus.NewDesc("metergate_accept_errors_total",
+		"Connections to a listener that could not be accepted, such as for want of a file descriptor.", []string{"listener"}, nil)
+	maxInFlightDesc = prometheus.NewDesc("metergate_requests_in_flight_max",
+		"How many requests may be served at once: max_in_flight.total, or less if memory or file descriptors are not enough.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (m connectionMetrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{connectionsDesc, maxConnectionsDesc, acceptErrorsDesc, maxInFlightDesc} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m connectionMetrics) Collect(ch chan<- prometheus.Metric) {
+	for setting, l := range map[string]*listener{"listen": m.app.public, "admin.listen": m.app.admin} {
+		most := math.Inf(1)
+		if n := l.most.Load(); n > 0 {
+			most = float64(n)
+		}
+		ch <- prometheus.MustNewConstMetric(connectionsDesc, prometheus.GaugeValue, float64(l.open.Load()), setting)
+		ch <- prometheus.MustNewConstMetric(maxConnectionsDesc, prometheus.GaugeValue, most, setting)
+		ch <- prometheus.MustNewConstMetric(acceptErrorsDesc, prometheus.CounterValue, float64(l.errors.Load()), setting)
+	}
+	ch <- prometheus.MustNewConstMetric(maxInFlightDesc, prometheus.GaugeValue, float64(m.app.reloader.current.Load().capacity.requests))
 }
 
 // storeMetrics are about the store and its guard.

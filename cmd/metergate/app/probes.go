@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"metergate/proxy/upstream"
 )
@@ -21,13 +22,14 @@ func (p probes) Waiting() error {
 	return nil
 }
 
-// Checks are the configuration, the store, whether it has its data, the journal, each upstream, and
-// the key server.
+// Checks are the configuration, the room for requests, the store, whether it has its data, the
+// journal, each upstream, and the key server.
 func (p probes) Checks() map[string]func(context.Context) error {
 	g := p.app.reloader.current.Load()
 	checks := map[string]func(context.Context) error{
 		"configuration": func(context.Context) error { return p.app.reloader.fault() },
 		"store":         func(context.Context) error { return p.app.store.fault() },
+		"capacity":      func(context.Context) error { return p.capacityFault() },
 	}
 	if _, embedded := g.cfg.Store.Embedded(); !embedded {
 		checks["data"] = func(context.Context) error { return p.app.store.backend.DataFault() }
@@ -40,6 +42,16 @@ func (p probes) Checks() map[string]func(context.Context) error {
 		checks["jwks_url"] = func(context.Context) error { return keys.Fault() }
 	}
 	return checks
+}
+
+// capacityFault says what clients have been waiting for, or were refused for, during the last ten
+// seconds; nil: nothing.
+func (p probes) capacityFault() error {
+	faults := []error{p.app.public.fault(), p.app.admin.fault()}
+	if time.Since(p.app.reloader.builder.inFlight.LastRefused()) <= recentTrouble {
+		faults = append(faults, fmt.Errorf("requests are refused: there is room for %d at once", p.app.reloader.current.Load().capacity.requests))
+	}
+	return errors.Join(faults...)
 }
 
 // poolFaults names the targets that get no requests; nil: there are none.

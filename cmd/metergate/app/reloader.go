@@ -123,7 +123,7 @@ func (r *reloader) reload() (warnings []string, err error) {
 	g.hash = attempt.hash
 	r.swap(g, before)
 	r.reloads.WithLabelValues("success").Inc()
-	return slices.Concat(restartWarnings(before.cfg, cfg), cfg.Warnings(), certificateWarnings(g.cfg, g.certificate, time.Now())), nil
+	return slices.Concat(restartWarnings(before.cfg, cfg), g.capacity.warnings, cfg.Warnings(), certificateWarnings(g.cfg, g.certificate, time.Now())), nil
 }
 
 // loadUnchanged loads until the files have the same content before and after, so that
@@ -163,6 +163,7 @@ func (r *reloader) swap(g, before *generation) {
 	if r.level != nil {
 		r.level.Set(g.cfg.Log.Level)
 	}
+	r.builder.apply(g.capacity)
 	r.current.Store(g)
 	r.builder.streams.Follow(g.gateway)
 	if before != nil {

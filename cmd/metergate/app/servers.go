@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -76,8 +77,9 @@ func newAdminServer(h http.Handler, errorLog *log.Logger) *http.Server {
 // errorLog is where net/http reports faults of clients.
 func errorLog(l *slog.Logger) *log.Logger { return slog.NewLogLogger(l.Handler(), slog.LevelDebug) }
 
-// listen takes an address; setting is the name of its setting, for errors.
-func (a *App) listen(setting, address string) (net.Listener, error) {
+// listen takes an address for a server; setting is the name of its setting, for errors. most
+// bounds the connections.
+func (a *App) listen(setting, address string, s *http.Server, most *atomic.Int64) (*listener, error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, ListenError(setting, address, err)
@@ -88,7 +90,7 @@ func (a *App) listen(setting, address string) (net.Listener, error) {
 		}
 		return nil
 	})
-	return l, nil
+	return newListener(l, s, setting, most, a.options.Log), nil
 }
 
 // ListenError says what to do about an address that cannot be listened on. setting is the

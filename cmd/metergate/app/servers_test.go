@@ -367,7 +367,7 @@ func TestListenErrorSaysWhatToDo(t *testing.T) {
 		taken.Addr().String(): "listen: " + taken.Addr().String() + ": address already in use; stop the other program, or set listen to another address",
 		"192.0.2.1:8080":      "listen: 192.0.2.1:8080: cannot assign requested address; set listen to an address of this machine",
 	} {
-		_, err := New(Options{}).listen("listen", address)
+		_, err := New(Options{}).listen("listen", address, nil, nil)
 		if err == nil || err.Error() != want {
 			t.Errorf("error %v, want %s", err, want)
 		}

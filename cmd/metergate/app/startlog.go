@@ -1,6 +1,7 @@
 package app
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -25,6 +26,18 @@ func (a *App) LogStart() {
 		}
 		log.Info("upstream", "name", name, "targets", strings.Join(targets, ", "), "health_checks", u.Health != nil)
 	}
+	g := a.reloader.current.Load()
+	room := []any{"max_in_flight", g.capacity.requests}
+	if g.capacity.connections > 0 {
+		room = append(room, "connections", g.capacity.connections)
+	}
+	if limits := a.options.Limits; limits.Memory > 0 {
+		room = append(room, "memory", fmt.Sprintf("%d MiB of %s", limits.Memory>>20, limits.MemoryFrom))
+	}
+	if limits := a.options.Limits; limits.Descriptors > 0 {
+		room = append(room, "open_files", limits.Descriptors)
+	}
+	log.Info("capacity", room...)
 	log.Info("serving", "listen", a.publicAddr.String(), "tls", cfg.TLS != nil, "admin", a.adminAddr.String(),
 		"admin_api", cfg.Admin.Token != "", "plans", len(cfg.Plans), "routes", len(cfg.Routes))
 }

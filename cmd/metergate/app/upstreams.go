@@ -13,7 +13,7 @@ import (
 // buildUpstreams builds a pool for each upstream. A pool whose settings have not changed
 // is taken over from the generation before, with its connections and the health of its
 // targets. No pool is started.
-func buildUpstreams(cfg *config.Config, before *generation, log *slog.Logger) (map[string]*upstream.Pool, error) {
+func buildUpstreams(cfg *config.Config, before *generation, connections *upstream.Connections, log *slog.Logger) (map[string]*upstream.Pool, error) {
 	pools := make(map[string]*upstream.Pool, len(cfg.Upstreams))
 	for name, u := range cfg.Upstreams {
 		if before != nil && before.upstreams[name] != nil && samePool(before.cfg.Upstreams[name], u) &&
@@ -25,7 +25,7 @@ func buildUpstreams(cfg *config.Config, before *generation, log *slog.Logger) (m
 		if err != nil {
 			return nil, err
 		}
-		o.Log = log.With("upstream", name)
+		o.Log, o.Connections = log.With("upstream", name), connections
 		if pools[name], err = upstream.New(o); err != nil {
 			return nil, fmt.Errorf("upstreams.%s: %w", name, err)
 		}

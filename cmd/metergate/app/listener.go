@@ -1,0 +1,167 @@
+package app
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"metergate/ratelog"
+)
+
+const (
+	// acceptPause is the pause after a connection could not be accepted.
+	acceptPause = 100 * time.Millisecond
+	// shedInterval is how often idle connections are looked for while a client waits.
+	shedInterval = 500 * time.Millisecond
+	// recentTrouble is how long /readyz reports that clients had to wait.
+	recentTrouble = 10 * time.Second
+)
+
+// A listener bounds the connections of a server, and goes on after an error of the system. One
+// connection more than the bound is accepted, and then waits. As long as it does, the server
+// closes the connections that are idle, and others after their response.
+//
+// The clients behind it wait in the system's queue. They are not refused, because with TLS
+// an answer would cost more than what it says.
+type listener struct {
+	net.Listener
+	server *http.Server
+	most   *atomic.Int64 // 0: no bound
+	open   atomic.Int64  // connections that the server has, and the one that waits
+	closed chan struct{}
+	close  func() error
+	room   chan struct{} // receives when a connection was closed
+
+	waiting  atomic.Bool // a connection waits for room
+	shedding atomic.Bool // the server keeps no connection open between requests
+
+	errors                atomic.Int64 // of accept
+	troubleAt             atomic.Int64 // when a client had to wait, in Unix nanoseconds
+	lastError             atomic.Pointer[string]
+	errorLines, fullLines *ratelog.Line
+}
+
+// newListener makes l the listener of a server. setting is the name of its setting; most
+// bounds its connections, and may change; 0: it does not.
+func newListener(l net.Listener, s *http.Server, setting string, most *atomic.Int64, log *slog.Logger) *listener {
+	log = log.With("listener", setting)
+	b := &listener{Listener: l, server: s, most: most, closed: make(chan struct{}), room: make(chan struct{}, 1),
+		errorLines: ratelog.New(log, slog.LevelError, "a connection could not be accepted"),
+		fullLines:  ratelog.New(log, slog.LevelWarn, "clients wait: as many connections are open as this gateway has room for")}
+	b.close = sync.OnceValue(func() error { close(b.closed); return l.Close() })
+	return b
+}
+
+func (l *listener) Close() error { return l.close() }
+
+// Accept returns the next connection, once there is room for it.
+func (l *listener) Accept() (net.Conn, error) {
+	conn, err := l.accept()
+	if err != nil {
+		return nil, err
+	}
+	c := &acceptedConn{TCPConn: conn.(*net.TCPConn), listener: l}
+	if l.open.Add(1); !l.full() {
+		return c, nil
+	}
+	l.fullLines.Log("max", l.most.Load())
+	l.waiting.Store(true)
+	defer l.keepAliveIfRoom()
+	defer l.waiting.Store(false)
+	look := time.NewTicker(shedInterval)
+	defer look.Stop()
+	for l.full() {
+		l.noteTrouble()
+		l.shedding.Store(true)
+		l.server.SetKeepAlivesEnabled(false) // closes the idle ones
+		select {
+		case <-l.room:
+		case <-look.C:
+		case <-l.closed:
+			c.Close()
+			return nil, net.ErrClosed
+		}
+	}
+	return c, nil
+}
+
+// full reports whether more connections are open than the bound allows.
+func (l *listener) full() bool {
+	most := l.most.Load()
+	return most > 0 && l.open.Load() > most
+}
+
+// accept accepts a connection. It tries again after an error, unless the socket is closed or
+// unusable: Linux also reports here what is wrong with a single connection (accept(2)).
+func (l *listener) accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err == nil || errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.EBADF) || errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSOCK) {
+			return conn, err
+		}
+		l.errors.Add(1)
+		text := err.Error()
+		l.lastError.Store(&text)
+		l.noteTrouble()
+		l.errorLines.Log("error", err)
+		select {
+		case <-time.After(acceptPause):
+		case <-l.closed:
+			return nil, net.ErrClosed
+		}
+	}
+}
+
+func (l *listener) noteTrouble() { l.troubleAt.Store(time.Now().UnixNano()) }
+
+// fault says what has kept clients waiting during the last ten seconds; nil: nothing has.
+func (l *listener) fault() error {
+	if time.Since(time.Unix(0, l.troubleAt.Load())) > recentTrouble {
+		return nil
+	}
+	if l.full() {
+		return errors.New("clients wait: all connections that there is room for are open")
+	}
+	if text := l.lastError.Load(); text != nil {
+		return errors.New("connections could not be accepted: " + *text)
+	}
+	return errors.New("clients have waited for a connection during the last ten seconds")
+}
+
+// connectionClosed makes room for the connection that waits.
+func (l *listener) connectionClosed() {
+	l.open.Add(-1)
+	l.keepAliveIfRoom()
+	select {
+	case l.room <- struct{}{}:
+	default:
+	}
+}
+
+// keepAliveIfRoom lets connections stay open again, once an eighth of the room is free.
+func (l *listener) keepAliveIfRoom() {
+	most := l.most.Load()
+	if !l.waiting.Load() && l.open.Load() <= most-most/8 && l.shedding.CompareAndSwap(true, false) {
+		l.server.SetKeepAlivesEnabled(true)
+	}
+}
+
+// An acceptedConn is a connection that its listener counts until it is closed.
+type acceptedConn struct {
+	*net.TCPConn
+	listener *listener
+	closed   atomic.Bool
+}
+
+func (c *acceptedConn) Close() error {
+	err := c.TCPConn.Close()
+	if c.closed.CompareAndSwap(false, true) {
+		c.listener.connectionClosed()
+	}
+	return err
+}
