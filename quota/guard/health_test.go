@@ -9,7 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"metergate/quota"
 	"metergate/quota/guard"
+	"metergate/quota/redisstore"
+	"metergate/quota/redisstore/redistest"
 	"metergate/quota/testkit"
 )
 
@@ -175,4 +178,39 @@ func TestDataOfOneUserOpensNoBreaker(t *testing.T) {
 	if n := log.count("cannot use what it has"); n < 1 || n > 2 { // the message and the error
 		t.Errorf("it is logged %d times, want once", n)
 	}
+}
+
+// In a cluster a check opens the breakers of the master that does not count, and no others.
+func TestCheckOpensBreakersOfOneMaster(t *testing.T) {
+	cluster := redistest.StartCluster(t, false)
+	backend, err := redisstore.Open(redisstore.Options{URL: cluster.URL(), Timeout: 20 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { backend.Close() })
+	s := open(t, guard.Options{Backend: backend, Journal: openJournal(t, t.TempDir()), AllowOnFailure: true, Timeout: 20 * time.Second,
+		Calendar: quota.NewCalendar(nil), Keep: 24 * time.Hour})
+	if err := s.Check(ctx); err != nil {
+		t.Fatal(err)
+	}
+	cluster.Nodes[0].Do("CONFIG", "SET", "maxmemory", 1)
+	if err := s.Check(ctx); err == nil || !strings.Contains(err.Error(), "raise maxmemory") {
+		t.Errorf("one master without memory: %v", err)
+	}
+	if n := s.Stats().OpenBreakers; n < 5 || n > 6 { // of 16 that belong to three masters
+		t.Errorf("%d breakers are open, want those of one master", n)
+	}
+	admitted := map[bool]int{}
+	for i := range 100 {
+		d, err := s.Reserve(ctx, request(fmt.Sprint("user-", i), five))
+		if err != nil || !d.Admitted {
+			t.Fatalf("admitted %v, error %v", d.Admitted, err)
+		}
+		admitted[d.Reservation.Unchecked]++
+	}
+	if admitted[true] < 10 || admitted[false] < 40 {
+		t.Errorf("%d were admitted unchecked and %d checked, want those of one master and of two", admitted[true], admitted[false])
+	}
+	cluster.Nodes[0].Do("CONFIG", "SET", "maxmemory", 0)
+	testkit.Eventually(t, "all breakers are closed", func() bool { return s.Stats().OpenBreakers == 0 && s.Fault() == nil })
 }
