@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -81,5 +82,30 @@ func TestACLOfTheManualIsTheLeast(t *testing.T) {
 	log := server.Do("ACL", "LOG").([]any)
 	for _, entry := range log {
 		t.Errorf("Redis refused: %v", entry)
+	}
+}
+
+// TestScriptsNeedNoMoreThanTheManual compares the commands in the scripts with the rule: the suite
+// does not reach all of them.
+func TestScriptsNeedNoMoreThanTheManual(t *testing.T) {
+	text, err := os.ReadFile("../../docs/operate.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rule := string(regexp.MustCompile(`(?m)^ACL SETUSER metergate .*$`).Find(text)) + " "
+	files, err := filepath.Glob("script/*.lua")
+	if err != nil || len(files) < 5 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, call := range regexp.MustCompile(`call\('([A-Z]+)'`).FindAllSubmatch(source, -1) {
+			if command := strings.ToLower(string(call[1])); !strings.Contains(rule, " +"+command+" ") {
+				t.Errorf("%s calls %s, which the rule in docs/operate.md does not permit", file, command)
+			}
+		}
 	}
 }

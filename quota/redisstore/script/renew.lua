@@ -9,7 +9,7 @@
 read_fields()
 local ends = now + ARGV[rest]
 for i = rest + 1, #ARGV do
-  if call('HEXISTS', key, ARGV[i]) == 1 then
+  if call('HGET', key, ARGV[i]) then
     call('HSET', key, ARGV[i], format_time(ends))
   end
 end
