@@ -191,7 +191,7 @@ func TestContinueBeforeMalformedResponse(t *testing.T) {
 	r := newTestGateway(t, setup{upstream: rawAnswer(t, func(*http.Request) string {
 		return "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nno header\r\n\r\n"
 	})})
-	for range 20 {
+	for range 50 {
 		conn := r.dial()
 		fmt.Fprintf(conn, "POST /api/analyze HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nExpect: 100-continue\r\nContent-Length: 100000\r\n\r\n", token("u", ""))
 		read := bufio.NewReader(conn)

@@ -2,13 +2,18 @@ package proxy_test
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
 
+	"metergate/proxy"
+	"metergate/proxy/upstream"
 	"metergate/quota/testkit"
 )
 
@@ -118,6 +123,40 @@ func TestUpstreamFailureEndsHeldUpload(t *testing.T) {
 	res.Body.Close()
 	if res.StatusCode != 502 || res.ProtoMajor != 2 {
 		t.Errorf("%s %s", res.Proto, res.Status)
+	}
+	r.want("u", "", 0)
+}
+
+// TestHTTP2UpstreamFailureEndsHeldUpload: the same when the target resets the request's
+// stream of HTTP/2, or closes the connection.
+func TestHTTP2UpstreamFailureEndsHeldUpload(t *testing.T) {
+	target := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.RawQuery == "close" {
+			go r.Context().Value(http.ServerContextKey).(*http.Server).Close()
+			<-r.Context().Done()
+		}
+		panic(http.ErrAbortHandler)
+	}))
+	target.EnableHTTP2, target.Config.ErrorLog = true, quiet
+	target.StartTLS()
+	defer target.Close()
+	address, _ := url.Parse(target.URL)
+	up, err := upstream.New(upstream.Options{Targets: []upstream.Target{{URL: address}}, TLS: &tls.Config{InsecureSkipVerify: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer up.Retire()
+	r := newTestGateway(t, setup{change: func(o *proxy.Options) {
+		for i := range o.Routes {
+			o.Routes[i].Upstream = up
+		}
+	}})
+	for _, query := range []string{"?reset", "?close"} {
+		conn := r.dial()
+		fmt.Fprintf(conn, "POST /api/analyze%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: 1000\r\n\r\nfirst", query, token("u", ""))
+		if m, status, err := readResponse(bufio.NewReader(conn), "POST"); err != nil || status != 502 {
+			t.Errorf("%s: %+v, error %v", query, m, err)
+		}
 	}
 	r.want("u", "", 0)
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -40,6 +41,9 @@ func (w *responseWriter) WriteHeader(status int) {
 	if status < 200 && status != http.StatusSwitchingProtocols {
 		if !w.x.in.ProtoAtLeast(1, 1) {
 			return // RFC 9110 section 15.2
+		}
+		if status == http.StatusContinue && w.x.in.ContentLength != 0 && strings.EqualFold(w.x.in.Header.Get("Expect"), "100-continue") {
+			return // net/http sends it as soon as the body is read, and the client must not get two
 		}
 		w.x.cleanSection(w.Header(), nil)
 		w.setWriteDeadline()

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -18,6 +19,7 @@ var errBodyRead = errors.New("the connection broke after part of the request's b
 // may still read and close what it was given, so the previous attempt loses its access.
 type upload struct {
 	body  io.ReadCloser
+	ctx   context.Context // the request's
 	close sync.Once
 
 	mu     sync.Mutex
@@ -26,6 +28,7 @@ type upload struct {
 	closed bool // by the holder
 	last   bool // no other attempt follows
 	ended  bool // read to its end
+	cut    bool // closed by the holder before its end, although somebody waits for a response
 	failed bool // a Read failed: the client is to blame
 }
 
@@ -40,20 +43,26 @@ func (u *upload) claim() (io.ReadCloser, error) {
 	if u.read {
 		return nil, errBodyRead
 	}
-	u.holder, u.closed = &attemptBody{u}, false
+	u.holder, u.closed, u.cut = &attemptBody{u}, false, false
 	return u.holder, nil
 }
 
-// closeHolder closes the body that the present attempt has, and reports whether that has
-// kept it from being read to its end.
-func (u *upload) closeHolder() bool {
+// closeHolder closes the body that the present attempt has.
+func (u *upload) closeHolder() {
 	u.mu.Lock()
-	h, cut := u.holder, !u.closed && !u.ended
+	h := u.holder
 	u.mu.Unlock()
-	if cut {
-		h.Close()
+	h.Close()
+}
+
+// wasCut reports whether the attempt gave up before it had all of the body. u may be nil.
+func (u *upload) wasCut() bool {
+	if u == nil {
+		return false
 	}
-	return cut
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.cut
 }
 
 // finish says that no other attempt follows. The body is closed now if the request failed
@@ -102,6 +111,7 @@ func (b *attemptBody) Close() error {
 		return nil
 	}
 	b.closed = true
+	b.cut = b.cut || !b.ended && !b.failed && b.ctx.Err() == nil
 	now := b.read || b.last
 	b.mu.Unlock()
 	if now {

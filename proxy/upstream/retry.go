@@ -84,10 +84,6 @@ type attempt struct {
 	stage  atomic.Int32
 	conn   *targetConn // the one it got last; nil: none, or one of HTTP/2
 	upload *upload     // nil: no body
-	// ctx is the request's. If it ends, http.Transport closes the connection.
-	ctx context.Context
-	// cut: the connection closed by itself before all of the body was read.
-	cut atomic.Bool
 
 	// For a request that must not be sent twice, to a target that may use HTTP/2.
 	cancel  context.CancelCauseFunc // nil: not needed
@@ -121,8 +117,8 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 // request's body: http.Transport does not report the closed connection while it waits for
 // more of the body, and a client may hold that back for ever (golang/go#29246).
 func (a *attempt) connClosed() {
-	if a.upload != nil && a.ctx.Err() == nil && a.upload.closeHolder() {
-		a.cut.Store(true)
+	if a.upload != nil {
+		a.upload.closeHolder()
 	}
 }
 

@@ -24,7 +24,7 @@ func (p *Pool) RoundTrip(req *http.Request) (res *http.Response, err error) {
 		rt.header = hideIdempotencyKeys(req.Header)
 	}
 	if req.Body != nil && req.Body != http.NoBody {
-		rt.upload = &upload{body: req.Body}
+		rt.upload = &upload{body: req.Body, ctx: req.Context()}
 		defer func() { rt.upload.finish(err != nil) }()
 	}
 	t, trial := p.pickTarget(nil)
@@ -73,7 +73,7 @@ type roundTrip struct {
 // another target.
 func (rt *roundTrip) send(t *target, trial bool) (res *http.Response, err error, retry bool) {
 	ctx := rt.original.Context()
-	p, a := rt.pool, &attempt{upload: rt.upload, ctx: ctx}
+	p, a := rt.pool, &attempt{upload: rt.upload}
 	if !rt.repeatable && p.mayUseHTTP2 {
 		ctx, a.cancel = context.WithCancelCause(ctx)
 		a.WroteHeaders = a.wroteHeaders
@@ -106,7 +106,10 @@ func (rt *roundTrip) send(t *target, trial bool) (res *http.Response, err error,
 
 	stage := a.stage.Load()
 	switch {
-	case a.cut.Load():
+	case context.Cause(ctx) == errSentAlready: // by attempt.stopIfSent
+		p.recordOutcome(t, trial, outcomeUnknown)
+		err = errSentAlready
+	case stage == stageSent && rt.upload.wasCut():
 		p.recordOutcome(t, trial, outcomeConnectionError)
 		err, retry = ErrUploadCut, rt.repeatable
 	case stage == stageDial && rt.original.Context().Err() != nil && context.Cause(rt.original.Context()) != context.Canceled:
@@ -115,9 +118,6 @@ func (rt *roundTrip) send(t *target, trial bool) (res *http.Response, err error,
 		p.recordOutcome(t, trial, outcomeConnectionError)
 	case rt.original.Context().Err() != nil, rt.upload != nil && rt.upload.readFailed():
 		p.recordOutcome(t, trial, outcomeUnknown)
-	case ctx.Err() != nil: // by attempt.stopIfSent
-		p.recordOutcome(t, trial, outcomeUnknown)
-		err = errSentAlready
 	case errors.Is(err, ErrNoConnection): // nor would there be one to another target
 		p.recordOutcome(t, trial, outcomeUnknown)
 	case stage == stageNew: // a header that cannot be sent
