@@ -78,11 +78,12 @@ func (s *Store) advice(text string) string {
 	lower := strings.ToLower(text)
 	switch {
 	case !strings.Contains(text, "NOPERM") && !strings.Contains(lower, "acl failure") && !strings.Contains(lower, "can't run this command") && !strings.Contains(lower, "can't access at least one of the keys"):
+		// Redis, and Valkey, of a command in a script.
+		if strings.Contains(lower, "unknown redis command") || strings.Contains(lower, "unknown command called from script") {
+			return adviceUnknown(commandsIn(text)...)
+		}
 		if m := unknownCommand.FindStringSubmatch(lower); m != nil {
 			return adviceUnknown(strings.ToUpper(m[1]))
-		}
-		if strings.Contains(lower, "unknown redis command") {
-			return adviceUnknown(commandsIn(text)...)
 		}
 		return ""
 	case strings.Contains(lower, "channel"):

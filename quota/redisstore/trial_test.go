@@ -37,8 +37,11 @@ var redisFaults = []redisFault{
 		begin: func(_ *testing.T, r *redistest.Server) { r.Do("CONFIG", "SET", "maxmemory", 1) },
 		end:   func(r *redistest.Server) { r.Do("CONFIG", "SET", "maxmemory", 0) }},
 	{name: "too few replicas", want: []string{"NOREPLICAS", "lower min-replicas-to-write"},
-		begin: func(_ *testing.T, r *redistest.Server) { r.Do("CONFIG", "SET", "min-replicas-to-write", 1) },
-		end:   func(r *redistest.Server) { r.Do("CONFIG", "SET", "min-replicas-to-write", 0) }},
+		begin: func(t *testing.T, r *redistest.Server) {
+			r.Needs(t, "7.0", "min-replicas-to-write for scripts")
+			r.Do("CONFIG", "SET", "min-replicas-to-write", 1)
+		},
+		end: func(r *redistest.Server) { r.Do("CONFIG", "SET", "min-replicas-to-write", 0) }},
 	{name: "the disk cannot be written", want: []string{"MISCONF", "make room on the disk"}, begin: breakDisk, end: mendDisk},
 	{name: "no scripts", args: []string{"--rename-command", "EVAL", "", "--rename-command", "EVALSHA", ""}, want: []string{"unknown command", "rename-command"}},
 	{name: "a renamed HGETALL", args: []string{"--rename-command", "HGETALL", ""}, want: []string{"HGETALL", "rename-command"}},
