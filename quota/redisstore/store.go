@@ -88,9 +88,8 @@ type Store struct {
 	places    places
 
 	weaknesses       weaknesses
-	trialFailed      atomic.Int64 // when the last one did, in ns since 1970
-	subscribeChecked atomic.Bool  // see checkAnnouncements
-	redisUser        string       // for advice
+	subscribeChecked atomic.Bool // see checkAnnouncements
+	redisUser        string      // for advice
 
 	closing chan struct{} // closed when Close begins
 	close   func() error

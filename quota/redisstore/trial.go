@@ -19,8 +19,9 @@ import (
 // same scripts, what requests do: it reserves, releases and counts. The key ends by itself 20
 // minutes after the last trial.
 
-// checkUser stands for a user in the data of a trial; checkWindow is the window in which it counts.
-const checkUser, checkWindow = "check", "check"
+// checkUser stands for a user in the data of a trial; checkWindow begins the ids of the windows in
+// which it counts.
+const checkUser, checkWindow = "check", "check-"
 
 // checkLife is how long at most what a trial has reserved or counted is left, if the trial does not
 // get to its end.
@@ -80,24 +81,11 @@ func (s *Store) checkKey(user string) string {
 	return script.CheckKey(script.Key(s.prefix, user), s.id)
 }
 
-// tryCounting makes a trial on a key.
+// tryCounting makes a trial on a key. It counts in a window of its own: the first count in a window
+// takes commands that those after it do not.
 func (s *Store) tryCounting(ctx context.Context, key string) error {
-	if time.Now().UnixNano()-s.trialFailed.Load() < int64(time.Hour) {
-		// One on this key may have failed half-way, and the key is still there. The first count in a
-		// window takes other commands than those that follow.
-		_ = s.client.Do(ctx, func(ctx context.Context, r redis.UniversalClient) error {
-			return r.HDel(ctx, key, script.UsedFields(checkWindow, checkUser)...).Err()
-		})
-	}
-	err := s.reserveReleaseCount(ctx, key)
-	if err != nil {
-		s.trialFailed.Store(time.Now().UnixNano())
-	}
-	return err
-}
-
-func (s *Store) reserveReleaseCount(ctx context.Context, key string) error {
-	hold := script.ReserveArgs{ID: quota.NewID(), Endpoint: checkUser, Lease: checkLife, Units: 1, Windows: []quota.Window{{ID: checkWindow}}}
+	id, windowID := quota.NewID(), checkWindow+quota.NewID()
+	hold := script.ReserveArgs{ID: id, Endpoint: checkUser, Lease: checkLife, Units: 1, Windows: []quota.Window{{ID: windowID}}}
 	reply, err := s.try(ctx, key, script.Reserve, 0, &hold)
 	if err == nil && !reply.Admitted() {
 		err = fmt.Errorf("a trial was not admitted, code %d", reply.Code)
@@ -105,7 +93,7 @@ func (s *Store) reserveReleaseCount(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
-	window := quota.Window{ID: checkWindow, End: reply.Time.Add(checkLife)}
+	window := quota.Window{ID: windowID, End: reply.Time.Add(checkLife)}
 	settle := func(id string, count bool) error {
 		r := &quota.Reservation{Request: quota.Request{ID: id, Endpoint: checkUser}, Windows: []quota.Window{window}}
 		_, err := s.try(ctx, key, script.Settle, 0, &script.SettleArgs{Count: count, Reservations: []*quota.Reservation{r}})
@@ -115,6 +103,9 @@ func (s *Store) reserveReleaseCount(ctx context.Context, key string) error {
 		return err
 	}
 	if err := settle(quota.NewID(), true); err != nil { // as after an outage: nothing is held
+		// It may have counted before it failed. The marker of the release goes as well.
+		left := append(script.UsedFields(windowID, checkUser), script.MarkerField(id))
+		_ = s.client.Do(ctx, func(ctx context.Context, r redis.UniversalClient) error { return r.HDel(ctx, key, left...).Err() })
 		return err
 	}
 	// By an hour later all of it has ended, and is deleted, as it is of users.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -257,5 +258,29 @@ func TestDataOfOneUserIsTheirOwnFault(t *testing.T) {
 		if err := s.Probe(ctx, user); err != nil {
 			t.Errorf("a probe beside %s: %v", user, err)
 		}
+	}
+}
+
+// TestChecksAtOnceAllFail: without HSETNX only the first count in a window fails. Checks that run at
+// the same time must not take each other's count for it.
+func TestChecksAtOnceAllFail(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	server.Needs(t, "6.2", "ACL for channels")
+	server.Do("ACL", "SETUSER", "store", "on", ">secret", "~*", "&*", "+@all", "-hsetnx")
+	s := openStore(t, "redis://store:secret@"+server.Addr)
+	var checks sync.WaitGroup
+	for range 10 {
+		checks.Go(func() {
+			for range 10 {
+				if s.Check(ctx) == nil || s.Probe(ctx, "0") == nil {
+					t.Error("it counts")
+				}
+			}
+		})
+	}
+	checks.Wait()
+	if n := server.Do("HLEN", s.checkKey("0")).(int64); n > 20 {
+		t.Errorf("the trials have left %d fields", n)
 	}
 }
