@@ -14,6 +14,10 @@ import (
 // the store announces a change of the user's numbers. Those who wait for the same thing on this
 // gateway have their turn in order of arrival.
 
+// retryEvery is when the first in line tries again if nothing is announced: when the lease of a
+// gateway that died has run out, nobody announces it.
+const retryEvery = 5 * time.Second
+
 // maxReadAhead is the longest body that is read while its request waits, in bytes: net/http only
 // notices that a client is gone once the body has been read.
 const maxReadAhead = 64 << 10
@@ -89,6 +93,8 @@ func (x *exchange) waitInLine(line string, wait time.Duration, r *quota.Request,
 	defer x.g.store.Watch(r.User, changed)()
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
+	retry := time.NewTicker(retryEvery)
+	defer retry.Stop()
 
 	first, woken := turn.First(), (<-chan struct{})(nil)
 	for last := false; ; {
@@ -100,6 +106,10 @@ func (x *exchange) waitInLine(line string, wait time.Duration, r *quota.Request,
 		case <-first:
 			first, woken = nil, changed
 		case <-woken:
+		case <-retry.C:
+			if first != nil {
+				continue
+			}
 		case <-timer.C:
 			last = true
 		}

@@ -208,5 +208,9 @@ func TestConcurrencyHoldsAcrossGateways(t *testing.T) {
 	testkit.Eventually(t, "three requests are held", func() bool { return gatewaytest.Usage(t, stays, token).InFlight == 3 })
 	dies.Kill()
 	held.Wait()
-	callAll(stays.URL) // waits at most 30 s for the places
+	testkit.EventuallyWithin(t, time.Minute, "the places are free", func() bool {
+		status, _ := callForUnits(t, client, stays.URL+"/api/image-analysis", token) // waits up to 30 s
+		return status == 200
+	})
+	callAll(stays.URL)
 }
