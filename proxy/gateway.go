@@ -16,7 +16,7 @@ import (
 	"metergate/proxy/jwtauth"
 	"metergate/proxy/trust"
 	"metergate/quota"
-	"metergate/ratelog"
+	"metergate/quota/ratelog"
 )
 
 // Options are what a Gateway is made of. A field is required unless it says what its

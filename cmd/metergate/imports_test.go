@@ -26,14 +26,14 @@ type listedPackage struct {
 // hold a rule which it shares with them, and these import none of ours.
 var allowedImports = map[string][]string{
 	"cmd/metergate": {"cmd/metergate/app", "cmd/metergate/demoapi", "cmd/metergate/host", "config", "proxy/jwtauth/jwtrules", "quota", "quota/guard"},
-	"cmd/metergate/app": {"cmd/metergate/host", "ratelog", "config", "proxy", "proxy/admin", "proxy/jwtauth", "proxy/routetable", "proxy/upstream",
+	"cmd/metergate/app": {"cmd/metergate/host", "quota/ratelog", "config", "proxy", "proxy/admin", "proxy/jwtauth", "proxy/routetable", "proxy/upstream",
 		"quota", "quota/boltstore", "quota/guard", "quota/redisstore"},
 	"cmd/metergate/demoapi": nil,
 	"cmd/metergate/host":    nil,
 
 	"config": {"proxy/jwtauth/jwtrules", "proxy/urlpath", "quota", "quota/redisstore/redisurl"},
 
-	"proxy":                  {"proxy/browser", "proxy/jwtauth", "proxy/routetable", "proxy/trust", "proxy/turns", "proxy/upstream", "proxy/urlpath", "quota", "ratelog"},
+	"proxy":                  {"proxy/browser", "proxy/jwtauth", "proxy/routetable", "proxy/trust", "proxy/turns", "proxy/upstream", "proxy/urlpath", "quota", "quota/ratelog"},
 	"proxy/admin":            {"quota"},
 	"proxy/browser":          nil,
 	"proxy/jwtauth":          {"proxy/jwtauth/jwtrules"},
@@ -46,7 +46,7 @@ var allowedImports = map[string][]string{
 
 	"quota":           nil,
 	"quota/boltstore": {"quota", "quota/internal/boltfile", "quota/internal/bucket", "quota/internal/hub", "quota/internal/queue"},
-	"quota/guard":     {"quota", "quota/internal/boltfile", "quota/internal/bucket", "quota/internal/hub", "quota/internal/queue", "ratelog"},
+	"quota/guard":     {"quota", "quota/internal/boltfile", "quota/internal/bucket", "quota/internal/hub", "quota/internal/queue", "quota/ratelog"},
 	"quota/redisstore": {"quota", "quota/internal/hub", "quota/internal/queue", "quota/redisstore/redisclient",
 		"quota/redisstore/redisurl", "quota/redisstore/resp", "quota/redisstore/script"},
 	"quota/redisstore/redisclient": {"quota", "quota/redisstore/redisurl", "quota/redisstore/resp"},
@@ -58,7 +58,7 @@ var allowedImports = map[string][]string{
 	"quota/internal/hub":           nil,
 	"quota/internal/queue":         nil,
 
-	"ratelog": nil,
+	"quota/ratelog": nil,
 
 	// What only tests use.
 	"cmd/metergate/bench":        nil,

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"metergate/quota"
-	"metergate/ratelog"
+	"metergate/quota/ratelog"
 )
 
 // A store that answers need not count: a Redis may be a read-only replica, or its user may lack a

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"metergate/ratelog"
+	"metergate/quota/ratelog"
 )
 
 const (
