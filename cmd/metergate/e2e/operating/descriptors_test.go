@@ -225,7 +225,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 	g := startLimited(t, "ulimit -n 256", upstream.URL)
 	c := newCrowd(t, g)
 	c.join(300, c.request("GET", "/usage", func(int) string { return "u" }), true)
-	testkit.EventuallyWithin(t, time.Minute, "all are answered", func() bool { return c.answered(200) == 300 })
+	testkit.EventuallyWithin(t, time.Minute, "all are answered", func() bool { return c.answered(200, 503) == 300 })
 	if ready := wantAdmin(t, g); !strings.Contains(ready, "have waited for a connection") {
 		t.Errorf("/readyz: %s", ready)
 	}
