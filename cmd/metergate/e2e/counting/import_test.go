@@ -76,7 +76,7 @@ func TestImportLosesNothingInAKill(t *testing.T) {
 			if n := importedUsers(t, p); n < told || n >= importSize {
 				t.Errorf("%d users are there after the kill; the command was told of %d", n, told)
 			}
-			if code, output := gatewaytest.Run(t, env, "import", "-admin", p.Admin, file); code != 0 || output != "imported 10000 counts of 10000 users into the running month\n" {
+			if code, output := gatewaytest.Run(t, env, "import", "-admin", p.Admin, file); code != 0 || !strings.HasSuffix(output, "imported 10000 counts of 10000 users into the running month\n") { // slow ones also say how far they are
 				t.Fatalf("the second import ended with %d: %s", code, output)
 			}
 			p.Kill()
