@@ -3,8 +3,17 @@
 export type Status = 'ok' | 'warning' | 'blocked';
 export type Per = 'minute' | 'hour' | 'day' | 'week' | 'month' | 'year';
 
+/** What the numbers count. Absent unless the gateway has costs or limits on units. */
+export type Unit = 'requests' | 'units';
+
 export interface EndpointUsage {
+  /** Requests. */
   used: number;
+  /** What they cost, and what one costs; absent unless the gateway has to do with units. */
+  units?: number;
+  cost?: { min: number; max: number };
+  /** 'units' if limit and remaining are in units. */
+  unit?: Unit;
   /** Present if the endpoint has its own limit over the period; so are the next four. */
   limit?: number;
   remaining?: number;
@@ -18,6 +27,10 @@ export interface LimitUsage {
   name: string;
   endpoint?: string;
   per: Per;
+  unit?: Unit;
+  /** It refuses nobody; over is what was used above it. */
+  soft?: boolean;
+  over?: number;
   used: number;
   limit: number;
   remaining: number;
@@ -27,6 +40,10 @@ export interface LimitUsage {
 export interface Usage {
   user: string;
   plan: string;
+  /** Of the headline limit. */
+  unit?: Unit;
+  /** What the UI calls a unit, such as credits. */
+  unit_name?: string;
   used: number;
   /** null if there is no limit; so are remaining and percent. */
   limit: number | null;
