@@ -154,7 +154,7 @@ func TestNotInPlanIsForbidden(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r.StatusCode != http.StatusForbidden || r.Header.Get("Retry-After") != "" || p["reason"] != "not_in_plan" || p["plan"] != "units" ||
-		p["endpoint"] != "report" || p["upgrade_url"] != "https://example.com/pricing" || p["usage"] == nil || p["type"] != "about:blank" {
+		p["endpoint"] != "report" || p["upgrade_url"] != "https://example.com/pricing" || p["usage"] == nil || p["type"] != "about:blank" || fmt.Sprint(p["violated-policies"]) != "[report-month-units]" {
 		t.Errorf("status %d, %v, %v", r.StatusCode, r.Header, p)
 	}
 	if p["detail"] != "The units plan does not include any report requests." {

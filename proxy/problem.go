@@ -242,7 +242,13 @@ func (x *exchange) limitProblem(e *limitError) problem {
 			what = "any " + e.endpoint + " requests"
 		}
 		x.reportUsage(x.w.Header(), s, -1)
-		return problem{Type: "about:blank", Status: http.StatusForbidden, Reason: reasonNotInPlan, Plan: s.Plan.Name(),
+		var violated []string
+		for _, i := range refusal.Violated {
+			if s.Allowance(i) == 0 {
+				violated = append(violated, s.Plan.Limits()[i].Name())
+			}
+		}
+		return problem{Type: "about:blank", Violated: violated, Status: http.StatusForbidden, Reason: reasonNotInPlan, Plan: s.Plan.Name(),
 			Detail: "The " + s.Plan.Name() + " plan does not include " + what + ".", Endpoint: e.endpoint, Usage: &usage, Upgrade: x.g.upgradeURL}
 	}
 	p := problem{Type: typeQuotaExceeded, Title: "Quota exceeded", Status: http.StatusTooManyRequests,

@@ -172,6 +172,25 @@ func testRefusedCalls(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
 	})
 	tab.Want("client.fetch('/api/analyze').then(r => r.status)", "429")
 	tab.Want("[seen.length, client.current.refused].join()", "1,")
+
+	// Too many running calls are not a reached limit either. What is not in the plan is one.
+	problem := ""
+	status := 429
+	g.answerWith(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(r.URL.Path, "/api/") {
+			return false
+		}
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(status)
+		fmt.Fprintf(w, problem, g.usage())
+		return true
+	})
+	problem = `{"type":"about:blank","reason":"concurrency","status":429,"endpoint":"analyze","usage":%s}`
+	tab.Want("client.fetch('/api/analyze').then(r => r.json()).then(p => p.reason)", "concurrency")
+	tab.Want("[seen.length, client.current.refused].join()", "1,")
+	problem, status = `{"type":"about:blank","reason":"not_in_plan","status":403,"endpoint":"drill","violated-policies":["drill-month"],"usage":%s}`, 403
+	tab.Want("client.fetch('/api/drill').then(r => r.json()).then(p => p.reason)", "not_in_plan")
+	tab.Want("[seen.length, seen[1]?.reason, seen[1]?.endpoint, seen[1]?.retry_after].join()", "2,not_in_plan,drill,")
 }
 
 func testFaultsDoNotBreakCalls(t *testing.T, b *browsertest.Browser, g *fakeGateway) {

@@ -79,6 +79,8 @@ export interface Refusal {
   endpoint: string | null;
   /** Names of the limits that were reached. */
   violated: string[];
+  /** "not_in_plan" if the plan does not include such calls: waiting does not help. */
+  reason: string | null;
   detail: string;
   upgrade_url: string | null;
   /** Seconds until a call may succeed. */

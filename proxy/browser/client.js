@@ -200,6 +200,7 @@ function untilVisible(signal) {
 }
 
 // src/client/fetch.js
+var NOT_IN_PLAN = "not_in_plan";
 var QUOTA_EXCEEDED = "http-problem-types#quota-exceeded";
 var CallFetcher = class {
   #unmetered = /* @__PURE__ */ new Set();
@@ -256,7 +257,7 @@ var CallFetcher = class {
     }
     if (call) pending.end(call);
     if (response.ok && state.connection !== "live") requests.refreshSoon(50);
-    if (ours && response.status === 429 && response.headers.get("Content-Type")?.startsWith("application/problem+json")) {
+    if (ours && (response.status === 429 || response.status === 403) && response.headers.get("Content-Type")?.startsWith("application/problem+json")) {
       this.#readRefusal(response.clone(), session).catch(() => {
       });
     }
@@ -264,12 +265,14 @@ var CallFetcher = class {
   async #readRefusal(response, session) {
     const { state, tabs } = this.#core;
     const problem = await response.json();
-    if (!String(problem.type).endsWith(QUOTA_EXCEEDED) || session !== tabs.session) return;
+    const refused = problem.reason === NOT_IN_PLAN || String(problem.type).endsWith(QUOTA_EXCEEDED);
+    if (!refused || session !== tabs.session) return;
     const usage = isUsage(problem.usage) ? problem.usage : null;
     if (usage && session?.identity && !sameUser(identityOf(usage), session.identity)) return;
     state.refuse({
       endpoint: problem.endpoint ?? null,
       violated: problem["violated-policies"] ?? [],
+      reason: problem.reason ?? null,
       detail: problem.detail ?? "",
       upgrade_url: problem.upgrade_url ?? null,
       retry_after: Number(response.headers.get("Retry-After")) || null

@@ -93,10 +93,10 @@ var Breakdown = class {
     this.#list = list;
   }
   static rows(state, messages) {
-    const rows = Object.entries(state.endpoints).map(([name, e]) => ({ key: `endpoint ${name}`, name, ...e }));
+    const rows = Object.entries(state.endpoints).map(([name, e]) => ({ key: `endpoint ${name}`, name, ...e, used: e.unit === "units" ? e.units : e.used }));
     for (const l of state.limits) {
       if (l.per === state.period.per) continue;
-      const status = l.used >= l.limit ? "blocked" : "ok";
+      const status = l.used >= l.limit && !l.soft ? "blocked" : "ok";
       rows.push({ key: `limit ${l.name}`, name: messages.perWindow(l.endpoint, l.per), used: l.used, limit: l.limit, status });
     }
     return rows;

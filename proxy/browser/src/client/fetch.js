@@ -3,6 +3,7 @@ import { identityOf, sameUser } from './identity.js';
 import { isUsage } from './numbers.js';
 import { unlessAborted } from './waiting.js';
 
+const NOT_IN_PLAN = 'not_in_plan';
 const QUOTA_EXCEEDED = 'http-problem-types#quota-exceeded';
 
 /**
@@ -89,7 +90,7 @@ export class CallFetcher {
     }
     if (call) pending.end(call); // also publishes the raised number
     if (response.ok && state.connection !== 'live') requests.refreshSoon(50);
-    if (ours && response.status === 429 && response.headers.get('Content-Type')?.startsWith('application/problem+json')) {
+    if (ours && (response.status === 429 || response.status === 403) && response.headers.get('Content-Type')?.startsWith('application/problem+json')) {
       this.#readRefusal(response.clone(), session).catch(() => {}); // a body that broke off
     }
   }
@@ -98,12 +99,14 @@ export class CallFetcher {
   async #readRefusal(response, session) {
     const { state, tabs } = this.#core;
     const problem = await response.json();
-    if (!String(problem.type).endsWith(QUOTA_EXCEEDED) || session !== tabs.session) return;
+    const refused = problem.reason === NOT_IN_PLAN || String(problem.type).endsWith(QUOTA_EXCEEDED);
+    if (!refused || session !== tabs.session) return;
     const usage = isUsage(problem.usage) ? problem.usage : null;
     if (usage && session?.identity && !sameUser(identityOf(usage), session.identity)) return;
     state.refuse({
       endpoint: problem.endpoint ?? null,
       violated: problem['violated-policies'] ?? [],
+      reason: problem.reason ?? null,
       detail: problem.detail ?? '',
       upgrade_url: problem.upgrade_url ?? null,
       retry_after: Number(response.headers.get('Retry-After')) || null,

@@ -14,10 +14,12 @@ export class Breakdown {
    * @param {typeof import('./messages.js').MESSAGES} messages
    */
   static rows(state, messages) {
-    const rows = Object.entries(state.endpoints).map(([name, e]) => ({ key: `endpoint ${name}`, name, ...e }));
+    // The limit of an endpoint may be on units; so are then its numbers.
+    const rows = Object.entries(state.endpoints).map(([name, e]) => (
+      { key: `endpoint ${name}`, name, ...e, used: e.unit === 'units' ? e.units : e.used }));
     for (const l of state.limits) {
       if (l.per === state.period.per) continue; // the big number or an endpoint shows it
-      const status = l.used >= l.limit ? 'blocked' : 'ok';
+      const status = l.used >= l.limit && !l.soft ? 'blocked' : 'ok';
       rows.push({ key: `limit ${l.name}`, name: messages.perWindow(l.endpoint, l.per), used: l.used, limit: l.limit, status });
     }
     return rows;
