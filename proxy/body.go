@@ -46,7 +46,8 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		b.complete.Store(true)
 	} else if err != nil {
 		var network net.Error // also when the cutoff has ended the read
-		b.broken.Store(!errors.As(err, &network) && !b.closed.Load())
+		// With HTTP/1 only a deadline ends a Read because of Close.
+		b.broken.Store(!errors.As(err, &network) && (b.w != nil || !b.closed.Load()))
 	}
 	if int64(n) > b.left {
 		b.exceeded.Store(true)
@@ -70,6 +71,14 @@ func (b *requestBody) Close() error {
 		b.mu.Unlock()
 	}
 	return nil
+}
+
+// endedBroken reports whether the body has ended with an error that is the client's fault. It waits
+// for a Read that is under way: it must only be called when the client's connection has ended.
+func (b *requestBody) endedBroken() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.broken.Load()
 }
 
 // stop closes the body and waits until nothing reads it. What is left is for

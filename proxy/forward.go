@@ -273,6 +273,10 @@ func (f *forwarding) explain(err error, out *http.Request) (error, releaseReason
 	case f.body != nil && f.body.broken.Load():
 		return errBodyIncomplete, releasedBody
 	case f.in.Context().Err() != nil:
+		// net/http ends the context before the Read that finds the end of the connection.
+		if f.body != nil && f.in.ProtoMajor == 1 && f.body.endedBroken() {
+			return errBodyIncomplete, releasedBody
+		}
 		return errClientGone, releasedClientGone
 	case errors.Is(err, upstream.ErrNoConnection):
 		f.noteOverload("connections")

@@ -185,8 +185,8 @@ func TestResponseBeginsBeforeItsBody(t *testing.T) {
 	}
 }
 
-// TestContinueBeforeMalformedResponse: a client that was told to go on gets one 100, and then
-// the gateway's error.
+// TestContinueBeforeMalformedResponse: a client that was told to go on gets one 100 at most, and
+// then the gateway's error. The malformed response may arrive before the client is told.
 func TestContinueBeforeMalformedResponse(t *testing.T) {
 	r := newTestGateway(t, setup{upstream: rawAnswer(t, func(*http.Request) string {
 		return "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nno header\r\n\r\n"
@@ -195,11 +195,12 @@ func TestContinueBeforeMalformedResponse(t *testing.T) {
 		conn := r.dial()
 		fmt.Fprintf(conn, "POST /api/analyze HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nExpect: 100-continue\r\nContent-Length: 100000\r\n\r\n", token("u", ""))
 		read := bufio.NewReader(conn)
-		if m, status, err := readResponse(read, "POST"); status != 100 || err != nil {
-			t.Fatalf("%+v, error %v", m, err)
+		m, status, err := readResponse(read, "POST")
+		if status == 100 && err == nil {
+			go io.CopyN(conn, zeros{}, 100000) // ends when the gateway closes the connection
+			m, status, err = readResponse(read, "POST")
 		}
-		go io.CopyN(conn, zeros{}, 100000) // ends when the gateway closes the connection
-		if m, status, err := readResponse(read, "POST"); status != 502 || err != nil {
+		if status != 502 || err != nil {
 			t.Fatalf("%+v, error %v", m, err)
 		}
 	}

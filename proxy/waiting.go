@@ -25,13 +25,14 @@ const maxReadAhead = 64 << 10
 // reserveInTurn asks the store, and waits if the plan says so. Besides the store's errors it
 // returns errClientGone.
 func (x *exchange) reserveInTurn(r *quota.Request) (*quota.Decision, error) {
-	line, wait := x.lineOfOthers(r.Endpoint), x.plans.Claimed.ConcurrencyLimit().Wait
+	line, wait := x.lineOfOthers(r), x.plans.Claimed.ConcurrencyLimit().Wait
 	if line == "" {
 		d, err := x.g.store.Reserve(x.in.Context(), *r)
 		if line = x.lineFor(d, err); line == "" {
 			return d, err
 		}
-		r.Waited, wait = true, d.Snapshot.Plan.ConcurrencyLimit().Wait
+		wait = d.Snapshot.Plan.ConcurrencyLimit().Wait
+		askAgain(r)
 	}
 	defer stopwatch(&x.record.waited)()
 	ahead := x.readAhead()
@@ -48,18 +49,22 @@ func (x *exchange) reserveInTurn(r *quota.Request) (*quota.Decision, error) {
 	return d, err
 }
 
+// askAgain prepares r for another try. It gets another ID: if the store did not answer the last
+// one, package guard still has to release that.
+func askAgain(r *quota.Request) { r.Waited, r.ID = true, quota.NewID() }
+
 // The names of the lines of a user: for a place, and for what is held of an endpoint's limits.
 func placeLine(user string) string          { return user + "\n" }
 func heldLine(user, endpoint string) string { return user + "\n" + endpoint }
 
 // lineOfOthers returns the line that a new request joins at once, because others wait in it
 // already; empty: none.
-func (x *exchange) lineOfOthers(endpoint string) string {
-	lines := &x.g.inFlight.lines
-	if lines.Waiting() == 0 || x.plans.Claimed.ConcurrencyLimit().Wait == 0 {
+func (x *exchange) lineOfOthers(r *quota.Request) string {
+	lines, p := &x.g.inFlight.lines, x.plans.Claimed
+	if lines.Waiting() == 0 || p.ConcurrencyLimit().Wait == 0 || r.InObserveMode(p) {
 		return ""
 	}
-	for _, line := range [...]string{placeLine(x.user.User), heldLine(x.user.User, endpoint)} {
+	for _, line := range [...]string{placeLine(r.User), heldLine(r.User, r.Endpoint)} {
 		if lines.Has(line) {
 			return line
 		}
@@ -88,7 +93,7 @@ func (x *exchange) waitInLine(line string, wait time.Duration, r *quota.Request,
 	x.g.metrics.waiting.Inc()
 	defer x.g.metrics.waiting.Dec()
 	turn := x.g.inFlight.lines.Join(line)
-	defer turn.Leave()
+	defer func() { turn.Leave() }()
 	changed := make(chan struct{}, 1)
 	defer x.g.store.Watch(r.User, changed)()
 	timer := time.NewTimer(wait)
@@ -114,10 +119,16 @@ func (x *exchange) waitInLine(line string, wait time.Duration, r *quota.Request,
 			last = true
 		}
 		d, err := x.g.store.Reserve(x.in.Context(), *r)
-		if last || x.lineFor(d, err) == "" {
+		next := x.lineFor(d, err)
+		if last || next == "" {
 			return d, err
 		}
-		r.Waited = true
+		if next != line { // what keeps it out has changed, and must not hold up this line
+			turn.Leave()
+			line, turn = next, x.g.inFlight.lines.Join(next)
+			first, woken = turn.First(), nil
+		}
+		askAgain(r)
 	}
 }
 
