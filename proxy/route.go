@@ -212,7 +212,7 @@ func (r *router) find(req *http.Request) (*route, error) {
 }
 
 // findEvaded returns a route whose handler a lenient framework might run for a request of
-// rt, and that demands more than rt; nil: there is none.
+// rt, and that demands more than rt; nil if no route does.
 func (r *router) findEvaded(rt *route, host, method, path string) *route {
 	if evaded := r.findNear(rt, host, method, path); evaded != nil {
 		return evaded
@@ -233,7 +233,7 @@ func (r *router) findEvaded(rt *route, host, method, path string) *route {
 }
 
 // findNear returns a route that demands more than rt and would serve a path if that were
-// written in a way that lenient frameworks take for the same; nil: there is none.
+// written in a way that lenient frameworks take for the same; nil if there is no such route.
 func (r *router) findNear(rt *route, host, method, path string) (evaded *route) {
 	r.demanding.Find(host, path, func(nearPath string) bool {
 		if other := r.configured.Find(host, method, nearPath); other != nil && rt.terms.Evades(&other.terms) {

@@ -28,7 +28,7 @@ var mended = map[string]string{
 	quota.NoAnnouncements: "Redis lets the gateway announce changes again",
 }
 
-// set notes a fault; empty: there is none. It logs the first time of each.
+// set notes a fault; an empty text says that it has ended. It logs the first time of each.
 func (w *weaknesses) set(log *slog.Logger, name, fault string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -54,7 +54,7 @@ func (p probes) capacityFault() error {
 	return errors.Join(faults...)
 }
 
-// poolFaults names the targets that get no requests; nil: there are none.
+// poolFaults names the targets that get no requests; nil if all of them do.
 func poolFaults(pool *upstream.Pool) error {
 	var faults []error
 	for _, t := range pool.Targets() {
