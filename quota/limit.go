@@ -32,14 +32,20 @@ type Limit struct {
 	Quantity Quantity
 	// Soft: the limit refuses nobody. What is used above it is counted and reported.
 	Soft bool
+	// Shared: the limit is for all members of an organisation together, and counts in its pool.
+	// It does not apply to users without an organisation.
+	Shared bool
 }
 
 // Name identifies the limit within its plan: "month", "image-analysis-month", "month-units",
-// "month-soft".
+// "month-soft", "shared-month".
 func (l Limit) Name() string {
 	name := l.Period.String()
 	if l.Endpoint != "" {
 		name = l.Endpoint + "-" + name
+	}
+	if l.Shared {
+		name = "shared-" + name
 	}
 	if l.Quantity == Units {
 		name += "-units"
@@ -54,13 +60,16 @@ func (l Limit) Name() string {
 // endpoint stands for a request to one that has no limit of its own.
 func (l Limit) AppliesTo(endpoint string) bool { return l.Endpoint == "" || l.Endpoint == endpoint }
 
-// Counter is what the limit compares with its amount.
-func (l Limit) Counter() Counter { return Counter{l.Period, l.Endpoint, l.Quantity} }
+// Counter is what the limit compares with its amount, in the plan of a member.
+func (l Limit) Counter() Counter { return Counter{l.Period, l.Endpoint, l.Quantity, l.Shared} }
 
-// A Counter identifies a number that a store keeps for each user and each window of a
+// A Counter identifies a number that a store keeps for each account and each window of a
 // period: what was used of one endpoint or, with an empty Endpoint, of all.
 type Counter struct {
 	Period   Period
 	Endpoint string
 	Quantity Quantity
+	// Shared: it is one of the pool of a member's organisation, and not of the member. No other
+	// account has such counters: the numbers of a pool are its own.
+	Shared bool
 }

@@ -23,7 +23,10 @@ type Plan struct {
 	headline     int    // index into limits, -1: none
 	reportPeriod Period // see PlanOptions
 	periods      []Period
+	poolPeriods  []Period
 	counters     []Counter
+	// forUser and forPool are the plan without its shared limits, and with these alone.
+	forUser, forPool *Plan
 }
 
 // PlanOptions describe a plan.
@@ -54,7 +57,47 @@ type PlanOptions struct {
 
 // NewPlan checks the options and prepares a plan. It keeps no reference to o. The error
 // says which option is wrong; it is meant for whoever writes the configuration.
+//
+// The plan is that of a member of an organisation. ForScope has the others.
 func NewPlan(o PlanOptions) (*Plan, error) {
+	p, err := newPlan(o, MemberScope)
+	if err != nil {
+		return nil, err
+	}
+	var own, shared []Limit
+	for _, l := range o.Limits {
+		if l.Shared {
+			shared = append(shared, l)
+		} else {
+			own = append(own, l)
+		}
+	}
+	p.forUser = p
+	if len(shared) > 0 {
+		o.Limits = own
+		if p.forUser, err = newPlan(o, UserScope); err != nil {
+			return nil, err
+		}
+	}
+	o.Limits, o.Attempts, o.Concurrent = shared, AttemptLimit{}, ConcurrencyLimit{}
+	p.forPool, err = newPlan(o, PoolScope)
+	return p, err
+}
+
+// ForScope returns the plan as it applies to accounts of a scope: to users without its shared
+// limits, to pools with the shared limits alone.
+func (p *Plan) ForScope(s Scope) *Plan {
+	switch {
+	case s == UserScope && p.forUser != nil:
+		return p.forUser
+	case s == PoolScope && p.forPool != nil:
+		return p.forPool
+	}
+	return p
+}
+
+// newPlan prepares a plan with those of the limits that apply to a scope.
+func newPlan(o PlanOptions, scope Scope) (*Plan, error) {
 	name, limits := o.Name, o.Limits
 	if o.WarnAt < 1 || o.WarnAt > 100 {
 		return nil, fmt.Errorf("plan %s: warning threshold must be 1 to 100 percent, got %d", name, o.WarnAt)
@@ -76,10 +119,7 @@ func NewPlan(o PlanOptions) (*Plan, error) {
 		unitName:     o.UnitName,
 		warnAt:       int64(o.WarnAt),
 		reportPeriod: o.ReportPeriod,
-		headline:     slices.IndexFunc(limits, func(l Limit) bool { return l.Endpoint == "" && !l.Soft }),
-	}
-	if p.headline < 0 {
-		p.headline = slices.IndexFunc(limits, func(l Limit) bool { return l.Endpoint == "" })
+		headline:     headlineOf(limits),
 	}
 	slices.Sort(p.endpoints)
 	for i, l := range limits {
@@ -96,23 +136,48 @@ func NewPlan(o PlanOptions) (*Plan, error) {
 			return nil, fmt.Errorf("plan %s: limit %s is listed twice", name, l.Name())
 		}
 		p.soft = p.soft || l.Soft
-		p.counters = append(p.counters, l.Counter())
+		c := l.Counter()
+		c.Shared = c.Shared && scope == MemberScope // a pool has no other numbers
+		p.counters = append(p.counters, c)
 	}
-	p.counters = append(p.counters, Counter{Period: p.ReportPeriod(), Quantity: p.HeadlineQuantity()})
+	total := Counter{Period: p.ReportPeriod(), Quantity: p.HeadlineQuantity()}
+	if p.headline >= 0 {
+		total.Shared = p.counters[p.headline].Shared
+	}
+	p.counters = append(p.counters, total)
 	for _, e := range p.endpoints {
 		p.counters = append(p.counters, Counter{Period: p.ReportPeriod(), Endpoint: e})
 	}
 	if p.ReportsUnits() {
 		for _, e := range p.endpoints {
-			p.counters = append(p.counters, Counter{p.ReportPeriod(), e, Units})
+			p.counters = append(p.counters, Counter{Period: p.ReportPeriod(), Endpoint: e, Quantity: Units})
 		}
 	}
 	for _, c := range p.counters {
-		if !slices.Contains(p.periods, c.Period) {
-			p.periods = append(p.periods, c.Period)
+		periods := &p.periods
+		if c.Shared {
+			periods = &p.poolPeriods
+		}
+		if !slices.Contains(*periods, c.Period) {
+			*periods = append(*periods, c.Period)
 		}
 	}
 	return p, nil
+}
+
+// headlineOf returns the index of the first limit without an endpoint, -1 if there is none. Hard
+// ones go before soft ones, and then a member's own before shared ones.
+func headlineOf(limits []Limit) int {
+	best := -1
+	for i, l := range limits {
+		if l.Endpoint != "" {
+			continue
+		}
+		if best < 0 || limits[best].Soft && !l.Soft || limits[best].Soft == l.Soft && limits[best].Shared && !l.Shared {
+			best = i
+		}
+	}
+	return best
 }
 
 // Name is the plan's name in the configuration.
@@ -164,8 +229,8 @@ func (p *Plan) UnitName() string { return cmp.Or(p.unitName, Units.String()) }
 func (p *Plan) ReportsUnits() bool { return p.costs != nil }
 
 // Headline returns the index of the headline limit, the one that X-Usage and the top of
-// the usage object report: the first limit without an endpoint that is not soft, or else the
-// first one without an endpoint. It returns false if there is none.
+// the usage object report: the first limit without an endpoint. Hard limits go before soft ones,
+// and then a member's own limits before shared ones. It returns false if there is none.
 func (p *Plan) Headline() (int, bool) { return p.headline, p.headline >= 0 }
 
 // HeadlineQuantity is that of the headline limit, or Requests if there is none.
@@ -190,6 +255,10 @@ func (p *Plan) ReportPeriod() Period {
 // Periods returns the periods in whose windows a request of this plan is counted, each
 // once: those of the limits and the report period. Callers must not modify the slice.
 func (p *Plan) Periods() []Period { return p.periods }
+
+// PoolPeriods are likewise those in whose windows a member's request is counted in the organisation's
+// pool: those of the shared limits. The plan of a pool itself has them in Periods.
+func (p *Plan) PoolPeriods() []Period { return p.poolPeriods }
 
 // Counters returns what a store reads to make a Snapshot, in the order that NewSnapshot
 // expects: one for each limit; the total over the report period, in the headline's quantity;

@@ -10,23 +10,25 @@ type PlanChoice struct {
 	// ByName has the plans that an Override can name. It must not change after it is
 	// handed to a store. nil: overrides have no effect.
 	ByName map[string]*Plan
+	// Scope is that of the account: which limits of the plans apply to it.
+	Scope Scope
 }
 
 // OnlyChoice is the choice of a user whose plan nobody can override: p applies.
 func (p *Plan) OnlyChoice() PlanChoice { return PlanChoice{Claimed: p} }
 
-// Effective is the plan that applies under an override. It is the claimed plan when the
-// override is zero, or names a plan that does not exist (any more).
+// Effective is the plan that applies under an override, as it is for the Scope. It is the claimed
+// plan when the override is zero, or names a plan that does not exist (any more).
 func (c PlanChoice) Effective(o Override) *Plan {
 	if p := c.ByName[o.Plan]; p != nil && o.Plan != "" {
-		return p
+		return p.ForScope(c.Scope)
 	}
-	return c.Claimed
+	return c.Claimed.ForScope(c.Scope)
 }
 
 // ForPeriod is the same choice for reading windows of one period, see Plan.ForPeriod.
 func (c PlanChoice) ForPeriod(period Period) PlanChoice {
-	narrowed := PlanChoice{Claimed: c.Claimed.ForPeriod(period), ByName: make(map[string]*Plan, len(c.ByName))}
+	narrowed := PlanChoice{Claimed: c.Claimed.ForPeriod(period), ByName: make(map[string]*Plan, len(c.ByName)), Scope: c.Scope}
 	for name, p := range c.ByName {
 		narrowed.ByName[name] = p.ForPeriod(period)
 	}

@@ -12,7 +12,7 @@ type Request struct {
 	// ID is unique for each request, see NewID. A store recognises repeated calls by it,
 	// so that every call can safely be sent twice.
 	ID       string
-	User     string // 1 to 256 bytes of UTF-8 without control characters
+	User     string // the account: of a user or a member, see MemberAccount
 	Endpoint string // never empty
 	// Units is the most that the request may cost, up to MaxCost; 0 stands for 1.
 	Units int64
@@ -42,6 +42,9 @@ type Reservation struct {
 	// Plan is the plan that applied; nil if it is no longer known.
 	Plan    *Plan
 	Windows []Window
+	// PoolWindows are likewise those of the organisation's pool, one for each of the plan's
+	// PoolPeriods.
+	PoolWindows []Window
 	// Unchecked: the store did not answer, and the request was admitted nevertheless.
 	// Whether a unit is held is unknown.
 	Unchecked bool

@@ -29,8 +29,8 @@ type Snapshot struct {
 	Stale bool
 	// Limits has one count for each of the plan's limits, in their order.
 	Limits []Count
-	// Total counts all endpoints over the plan's report period, in the quantity of the
-	// headline limit.
+	// Total counts all endpoints over the plan's report period, in the quantity and the scope of
+	// the headline limit.
 	Total Count
 	// Endpoints has the requests to each of the plan's endpoints over the report period, in
 	// their order.
@@ -67,14 +67,19 @@ func (p *Plan) NewSnapshot(at time.Time, counts []Count) Snapshot {
 }
 
 func (p *Plan) hasHardLimitOn(c Counter) bool {
-	return slices.ContainsFunc(p.limits, func(l Limit) bool { return !l.Soft && l.Counter() == c })
+	for i, l := range p.limits {
+		if !l.Soft && p.counters[i] == c {
+			return true
+		}
+	}
+	return false
 }
 
 // GrantedIn returns what was granted in a window to the limit on a counter. It returns false
 // if s does not know. The counter's period is that of the window.
 func (s Snapshot) GrantedIn(windowID string, c Counter) (granted int64, ok bool) {
-	for i, l := range s.Plan.limits {
-		if l.Endpoint == c.Endpoint && l.Quantity == c.Quantity && s.Limits[i].Window.ID == windowID {
+	for i := range s.Plan.limits {
+		if s.Plan.counters[i].isOf(c) && s.Limits[i].Window.ID == windowID {
 			granted, ok = max(granted, s.Limits[i].Granted), true
 		}
 	}
@@ -84,16 +89,19 @@ func (s Snapshot) GrantedIn(windowID string, c Counter) (granted int64, ok bool)
 // UsedIn returns what was used in a window of a counter. It returns false if s does not know.
 // The counter's period is that of the window.
 func (s Snapshot) UsedIn(windowID string, c Counter) (used int64, ok bool) {
-	for i, l := range s.Plan.limits {
-		if l.Endpoint == c.Endpoint && l.Quantity == c.Quantity && s.Limits[i].Window.ID == windowID {
+	for i := range s.Plan.limits {
+		if s.Plan.counters[i].isOf(c) && s.Limits[i].Window.ID == windowID {
 			return s.Limits[i].Used, true
 		}
 	}
-	if s.Total.Window.ID != windowID {
+	total := s.Plan.counters[len(s.Plan.limits)]
+	switch {
+	case s.Total.Window.ID != windowID:
 		return 0, false
-	}
-	if c.Endpoint == "" {
-		return s.totalIn(c.Quantity)
+	case c.Endpoint == "":
+		return s.Total.Used, total.isOf(c)
+	case c.Shared:
+		return 0, false
 	}
 	numbers := s.Endpoints
 	if c.Quantity == Units {
@@ -105,9 +113,10 @@ func (s Snapshot) UsedIn(windowID string, c Counter) (used int64, ok bool) {
 	return 0, false
 }
 
-// totalIn returns what was used of all endpoints over the report period.
-func (s Snapshot) totalIn(q Quantity) (used int64, ok bool) {
-	return s.Total.Used, s.Plan.HeadlineQuantity() == q
+// isOf reports whether c and other are the same but for the period.
+func (c Counter) isOf(other Counter) bool {
+	c.Period = other.Period
+	return c == other
 }
 
 // Allowance is what limit i of the plan allows in its window, grants included: 0 to twice
