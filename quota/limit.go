@@ -35,6 +35,10 @@ type Limit struct {
 	// Shared: the limit is for all members of an organisation together, and counts in its pool.
 	// It does not apply to users without an organisation.
 	Shared bool
+	// Carry is how much of what was left moves on to the next window of the limit, once: 0, the
+	// zero value, to MaxAmount, which stands for all. Only for limits per Day or longer that are
+	// not soft.
+	Carry int64
 }
 
 // Name identifies the limit within its plan: "month", "image-analysis-month", "month-units",

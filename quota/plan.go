@@ -16,6 +16,8 @@ type Plan struct {
 	concurrent   ConcurrencyLimit
 	observe      bool
 	soft         bool // one of the limits is
+	carries      bool // one of the limits does
+	anchor       AnchorMode
 	endpoints    []string
 	costs        map[string]Cost
 	unitName     string
@@ -48,6 +50,8 @@ type PlanOptions struct {
 	Costs map[string]Cost
 	// UnitName is what the UI calls a unit; empty: it is not given.
 	UnitName string
+	// Anchor says on which day the months and years of the plan's users begin.
+	Anchor AnchorMode
 	// WarnAt is the percentage of a limit from which the status is StatusWarning, 1 to 100.
 	WarnAt int
 	// ReportPeriod is the period that usage is reported over; 0: that of the headline
@@ -113,6 +117,7 @@ func newPlan(o PlanOptions, scope Scope) (*Plan, error) {
 		limits:       slices.Clone(limits),
 		attempts:     o.Attempts,
 		concurrent:   o.Concurrent,
+		anchor:       o.Anchor,
 		observe:      o.Observe,
 		endpoints:    slices.Clone(o.Endpoints),
 		costs:        maps.Clone(o.Costs),
@@ -130,12 +135,16 @@ func newPlan(o PlanOptions, scope Scope) (*Plan, error) {
 			return nil, fmt.Errorf("plan %s: limit %d: Quantity(%d) is not a quantity", name, i, l.Quantity)
 		case l.Amount < 0 || l.Amount > MaxAmount:
 			return nil, fmt.Errorf("plan %s: limit %s: %s must be 0 to %d, got %d", name, l.Name(), l.Quantity, int64(MaxAmount), l.Amount)
+		case l.Carry < 0 || l.Carry > MaxAmount:
+			return nil, fmt.Errorf("plan %s: limit %s: carry must be 0 to %d, got %d", name, l.Name(), int64(MaxAmount), l.Carry)
+		case l.Carry > 0 && (l.Period <= Hour || l.Soft):
+			return nil, fmt.Errorf("plan %s: limit %s: only a limit per day or longer that is not soft can carry", name, l.Name())
 		case l.Endpoint != "" && !slices.Contains(o.Endpoints, l.Endpoint):
 			return nil, fmt.Errorf("plan %s: limit %s: no route has this endpoint", name, l.Name())
 		case slices.ContainsFunc(limits[:i], func(o Limit) bool { return o.Counter() == l.Counter() && o.Soft == l.Soft }):
 			return nil, fmt.Errorf("plan %s: limit %s is listed twice", name, l.Name())
 		}
-		p.soft = p.soft || l.Soft
+		p.soft, p.carries = p.soft || l.Soft, p.carries || l.Carry > 0
 		c := l.Counter()
 		c.Shared = c.Shared && scope == MemberScope // a pool has no other numbers
 		p.counters = append(p.counters, c)
@@ -193,7 +202,7 @@ func (p *Plan) Endpoints() []string { return p.endpoints }
 // ForPeriod is p for reading windows of one period: it has only the limits of that
 // period, and reports usage over it. It must not be used to reserve.
 func (p *Plan) ForPeriod(period Period) *Plan {
-	o := PlanOptions{Name: p.name, Endpoints: p.endpoints, Costs: p.costs, UnitName: p.unitName, WarnAt: int(p.warnAt), ReportPeriod: period}
+	o := PlanOptions{Name: p.name, Endpoints: p.endpoints, Costs: p.costs, UnitName: p.unitName, WarnAt: int(p.warnAt), ReportPeriod: period, Anchor: p.anchor}
 	for _, l := range p.limits {
 		if l.Period == period {
 			o.Limits = append(o.Limits, l)
@@ -211,6 +220,9 @@ func (p *Plan) AttemptLimit() AttemptLimit { return p.attempts }
 
 // ConcurrencyLimit bounds the requests of a user of the plan that run at once.
 func (p *Plan) ConcurrencyLimit() ConcurrencyLimit { return p.concurrent }
+
+// Anchor says on which day the months and years of the plan's users begin.
+func (p *Plan) Anchor() AnchorMode { return p.anchor }
 
 // Cost is what a request to endpoint may be charged. If several routes count under the
 // endpoint, it spans what they cost.

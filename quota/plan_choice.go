@@ -12,6 +12,11 @@ type PlanChoice struct {
 	ByName map[string]*Plan
 	// Scope is that of the account: which limits of the plans apply to it.
 	Scope Scope
+	// Anchor is the one that the user's token claims, for plans with ClaimAnchor.
+	Anchor Anchor
+	// Terms says that stores look at the Terms of accounts: one of the plans has, or has had, an
+	// anchor or a limit that carries. False: the calendar holds, and nothing is carried.
+	Terms bool
 }
 
 // OnlyChoice is the choice of a user whose plan nobody can override: p applies.
@@ -28,7 +33,7 @@ func (c PlanChoice) Effective(o Override) *Plan {
 
 // ForPeriod is the same choice for reading windows of one period, see Plan.ForPeriod.
 func (c PlanChoice) ForPeriod(period Period) PlanChoice {
-	narrowed := PlanChoice{Claimed: c.Claimed.ForPeriod(period), ByName: make(map[string]*Plan, len(c.ByName)), Scope: c.Scope}
+	narrowed := PlanChoice{Claimed: c.Claimed.ForPeriod(period), ByName: make(map[string]*Plan, len(c.ByName)), Scope: c.Scope, Anchor: c.Anchor, Terms: c.Terms}
 	for name, p := range c.ByName {
 		narrowed.ByName[name] = p.ForPeriod(period)
 	}

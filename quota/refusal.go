@@ -30,7 +30,7 @@ func (s Snapshot) Refusal(endpoint string, units int64) Refusal {
 			wait = max(1, s.Limits[i].Window.SecondsLeft(s.At))
 		}
 		r.OnlyHeld = onlyHeld && (r.OnlyHeld || len(r.Violated) == 0)
-		r.NotInPlan = r.NotInPlan || s.Allowance(i) == 0
+		r.NotInPlan = r.NotInPlan || l.Amount == 0 && s.Allowance(i) == 0
 		r.Violated = append(r.Violated, i)
 		if wait > r.RetryAfter {
 			r.Binding, r.RetryAfter = i, wait

@@ -13,6 +13,9 @@ type Count struct {
 	// Granted is what an administrator has added to a limit for this window, 0 to
 	// MaxAmount. It is 0 where there is no limit.
 	Granted int64
+	// Carried is what was left of the window before, see Limit.Carry. It is 0 where there is no
+	// limit.
+	Carried int64
 }
 
 // A Snapshot is the state of one user at one instant, as a store knew it, laid out by the
@@ -23,7 +26,9 @@ type Snapshot struct {
 	// Override is the plan that an administrator has set, even if the PlanChoice does not
 	// have it.
 	Override Override
-	At       time.Time // by the store's clock
+	// Terms are those by which the windows were chosen; zero if the PlanChoice has no Terms.
+	Terms Terms
+	At    time.Time // by the store's clock
 	// Stale: the store did not answer. The numbers are the last known ones, plus what was
 	// counted here since.
 	Stale bool
@@ -119,9 +124,15 @@ func (c Counter) isOf(other Counter) bool {
 	return c == other
 }
 
-// Allowance is what limit i of the plan allows in its window, grants included: 0 to twice
-// MaxAmount.
-func (s Snapshot) Allowance(i int) int64 { return s.Plan.limits[i].Amount + s.Limits[i].Granted }
+// Allowance is what limit i of the plan allows in its window, with what was granted and carried: 0
+// to three times MaxAmount.
+func (s Snapshot) Allowance(i int) int64 {
+	return s.Plan.limits[i].AllowedIn(s.Limits[i].Window) + s.Limits[i].Granted + s.Limits[i].Carried
+}
+
+// AllowedIn is what the limit allows in a window of its period, without grants and what is carried:
+// its part of the amount, rounded down, if a change of anchor has made the window shorter.
+func (l Limit) AllowedIn(w Window) int64 { return w.part(l.Amount) }
 
 // amountOf is what a request that may cost so many units takes of a limit.
 func (l Limit) amountOf(units int64) int64 {

@@ -1,9 +1,12 @@
 package quota
 
-import "time"
+import (
+	"math/bits"
+	"time"
+)
 
-// A Window is one minute, hour, day, week, month or year of a calendar: the instants from
-// Start up to, but not including, End.
+// A Window is one minute, hour, day, week, month or year, of the calendar or from an account's own
+// day: the instants from Start up to, but not including, End.
 type Window struct {
 	Period Period
 	// ID identifies the window among all windows of all periods: "2026" (a year),
@@ -11,9 +14,24 @@ type Window struct {
 	// "2026-11-24T13:05+0100" (a minute). Stores count under it. Days and longer windows
 	// leave out the offset from UTC, so that a gateway that is moved to another time zone
 	// keeps the month's counts. Hours and minutes include it, because the hour in which
-	// clocks are set back happens twice.
+	// clocks are set back happens twice. A month or year that begins on an account's own day has
+	// the day of its start: "month-2026-11-15", "year-2026-11-15".
 	ID         string
 	Start, End time.Time
+	// Nominal is the whole length of a window that a change of anchor has made shorter; 0: it is
+	// whole.
+	Nominal time.Duration
+}
+
+// part is what the window allows of an amount: all of it or, in a window that is not whole, its
+// part, rounded down.
+func (w Window) part(amount int64) int64 {
+	if w.Nominal <= 0 {
+		return amount
+	}
+	hi, lo := bits.Mul64(uint64(amount), uint64(w.End.Sub(w.Start)/time.Second))
+	quotient, _ := bits.Div64(hi, lo, uint64(w.Nominal/time.Second))
+	return int64(quotient)
 }
 
 // Contains reports whether the window contains t.

@@ -1,0 +1,323 @@
+package quota
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Terms are what a store keeps of an account beside its counts, and by which it lays them out: the
+// days on which its months and years begin, and what was carried into its windows. The zero value is
+// the calendar, with nothing carried. Terms are values: methods that change something return a copy.
+//
+// A store keeps them as the text of String, and changes them by comparing and setting it.
+type Terms struct {
+	months, years anchorSpans
+	fixed         *Anchor // an administrator has set it
+	firstUse      *Anchor // see FirstUseAnchor
+	// provisional: firstUse is that of a request that was admitted; none is counted yet.
+	provisional bool
+	// carried has what was carried into a window, by carryKey.
+	carried map[string]int64
+}
+
+// IsZero reports whether nothing is kept.
+func (t Terms) IsZero() bool { return t.String() == "" }
+
+// WindowAt returns the account's window of a period that contains at.
+func (t Terms) WindowAt(c *Calendar, period Period, at time.Time) Window {
+	spans := t.spans(period)
+	if len(spans) == 0 {
+		return c.WindowAt(period, at)
+	}
+	return spans.windowAt(period, at.In(c.loc))
+}
+
+// WindowsAt returns the account's windows that contain at, one for each of periods, in their order.
+func (t Terms) WindowsAt(c *Calendar, periods []Period, at time.Time) []Window {
+	windows := make([]Window, len(periods))
+	for i, period := range periods {
+		windows[i] = t.WindowAt(c, period, at)
+	}
+	return windows
+}
+
+func (t Terms) spans(period Period) anchorSpans {
+	switch period {
+	case Month:
+		return t.months
+	case Year:
+		return t.years
+	}
+	return nil
+}
+
+// Activity says what there is of an account when its terms are looked at.
+type Activity struct {
+	Counted  bool // something is counted in a window that is kept
+	Held     bool // a request is held
+	Counting bool // a request has just been counted
+}
+
+// Follow returns the terms as they are after the account was seen at now under the plan p, with an
+// anchor in its token. A new anchor holds from the end of the running month, and year, on; at once
+// if nothing is counted or held. To find out what is costs a store a call, so Follows goes first.
+func (t Terms) Follow(p *Plan, claimed Anchor, c *Calendar, now time.Time, activity Activity) Terms {
+	now = now.In(c.loc)
+	if t.provisional && activity.Counted {
+		t.provisional = false
+	}
+	if p.anchor == FirstUseAnchor && t.fixed == nil {
+		today := AnchorOn(now)
+		switch isNew := !activity.Counted && !activity.Held; {
+		case isNew && (t.firstUse == nil || t.provisional):
+			t.firstUse, t.provisional = &today, true
+		case t.firstUse == nil && activity.Counting:
+			t.firstUse = &today
+		}
+	}
+	return t.withAnchor(t.wanted(p, claimed), c, now, activity)
+}
+
+// Follows reports whether Follow would change nothing, whatever the activity.
+func (t Terms) Follows(p *Plan, claimed Anchor) bool {
+	if p.anchor == FirstUseAnchor && t.fixed == nil && !t.KnowsFirstUse() {
+		return false
+	}
+	a := t.wanted(p, claimed)
+	return t.months.last() == a.dayAlone() && t.years.last() == a
+}
+
+// KnowsFirstUse reports whether the day of the first counted request is known.
+func (t Terms) KnowsFirstUse() bool { return t.firstUse != nil && !t.provisional }
+
+// wanted is the anchor that the account should have.
+func (t Terms) wanted(p *Plan, claimed Anchor) Anchor {
+	switch {
+	case t.fixed != nil:
+		return *t.fixed
+	case p.anchor == ClaimAnchor:
+		return claimed
+	case p.anchor == FirstUseAnchor && t.firstUse != nil:
+		return *t.firstUse
+	}
+	return Anchor{}
+}
+
+func (t Terms) withAnchor(a Anchor, c *Calendar, now time.Time, activity Activity) Terms {
+	if !activity.Counted && !activity.Held {
+		t.months, t.years = nil, nil
+		if day := a.dayAlone(); day != (Anchor{}) {
+			t.months = anchorSpans{{anchor: day}}
+		}
+		if a != (Anchor{}) {
+			t.years = anchorSpans{{anchor: a}}
+		}
+		return t
+	}
+	t.months = t.months.change(Month, a.dayAlone(), now.In(c.loc))
+	t.years = t.years.change(Year, a, now.In(c.loc))
+	return t
+}
+
+// SetAnchor returns the terms after an administrator has set the anchor, or has cleared what was
+// set: then the plan decides again. It has its effect as in Follow.
+func (t Terms) SetAnchor(a *Anchor, p *Plan, claimed Anchor, c *Calendar, now time.Time, activity Activity) Terms {
+	t.fixed = a
+	return t.withAnchor(t.wanted(p, claimed), c, now, activity)
+}
+
+// FixedAnchor is the anchor that an administrator has set; false: none.
+func (t Terms) FixedAnchor() (a Anchor, ok bool) {
+	if t.fixed == nil {
+		return a, false
+	}
+	return *t.fixed, true
+}
+
+// Anchor is the one that holds now, or from the end of the running windows on.
+func (t Terms) Anchor() Anchor { return t.years.last() }
+
+// carryKey names the counter of a limit in a window.
+func carryKey(windowID string, l Limit) string {
+	key := windowID + "/" + l.Endpoint
+	if l.Quantity == Units {
+		key += "/u"
+	}
+	return key
+}
+
+// Carried is what was carried of a limit into a window. It returns false if that was not worked
+// out.
+func (t Terms) Carried(windowID string, l Limit) (amount int64, ok bool) {
+	amount, ok = t.carried[carryKey(windowID, l)]
+	return amount, ok
+}
+
+// WithCarried returns the terms with what was carried of a limit into a window.
+func (t Terms) WithCarried(windowID string, l Limit, amount int64) Terms {
+	t.carried = maps.Clone(t.carried)
+	if t.carried == nil {
+		t.carried = make(map[string]int64)
+	}
+	t.carried[carryKey(windowID, l)] = amount
+	return t
+}
+
+// CarryDue returns the limits of p, as indices, of which it is not worked out yet what was carried
+// into their windows at now.
+func (t Terms) CarryDue(p *Plan, c *Calendar, now time.Time) (due []int) {
+	if !p.carries {
+		return nil
+	}
+	for i, l := range p.limits {
+		if l.Carry == 0 {
+			continue
+		}
+		if _, known := t.Carried(t.WindowAt(c, l.Period, now).ID, l); !known {
+			due = append(due, i)
+		}
+	}
+	return due
+}
+
+// CarryOver returns what is left of a limit at the end of a window for the next one: at most l.Carry,
+// and never what was carried into the window itself or granted for it. These are used up first.
+func (l Limit) CarryOver(before Count) int64 {
+	amount := l.AllowedIn(before.Window)
+	left := amount + before.Carried + before.Granted - before.Used - before.Held
+	return max(0, min(left, amount, l.Carry))
+}
+
+// Prune returns the terms without what concerns only windows that ended before a time.
+func (t Terms) Prune(p *Plan, c *Calendar, now time.Time, keep time.Duration) Terms {
+	t.months, t.years = t.months.prune(now.Add(-keep)), t.years.prune(now.Add(-keep))
+	running := map[string]bool{}
+	for _, l := range p.limits {
+		w := t.WindowAt(c, l.Period, now)
+		running[carryKey(w.ID, l)] = true
+		running[carryKey(t.WindowAt(c, l.Period, w.Start.Add(-time.Second)).ID, l)] = true
+	}
+	t.carried = maps.Clone(t.carried)
+	maps.DeleteFunc(t.carried, func(key string, _ int64) bool { return !running[key] })
+	return t
+}
+
+// prune drops the spans that ended before a time.
+func (s anchorSpans) prune(before time.Time) anchorSpans {
+	for len(s) > 1 && s[1].from.Before(before) {
+		s = slices.Clone(s[1:])
+		s[0].from = time.Time{}
+	}
+	return s.normal()
+}
+
+// String returns the terms as one line, empty for the zero value: words that are separated by blanks.
+//
+//	m=ANCHOR,SECONDS:ANCHOR,...   months: an anchor, and from a time on another one
+//	y=ANCHOR,SECONDS:ANCHOR,...   years
+//	f=ANCHOR                      an administrator has set it
+//	u=ANCHOR or u=ANCHOR?         that of the first use; ?: nothing is counted yet
+//	c=WINDOW/ENDPOINT:N           N requests were carried; c=WINDOW/ENDPOINT/u:N: units
+func (t Terms) String() string {
+	var words []string
+	for _, spans := range []struct {
+		letter string
+		anchorSpans
+	}{{"m=", t.months}, {"y=", t.years}} {
+		var list []string
+		for i, span := range spans.anchorSpans {
+			text := span.anchor.String()
+			if i > 0 {
+				text = strconv.FormatInt(span.from.Unix(), 10) + ":" + text
+			}
+			list = append(list, text)
+		}
+		if len(list) > 0 {
+			words = append(words, spans.letter+strings.Join(list, ","))
+		}
+	}
+	if t.fixed != nil {
+		words = append(words, "f="+t.fixed.String())
+	}
+	if t.firstUse != nil {
+		mark := ""
+		if t.provisional {
+			mark = "?"
+		}
+		words = append(words, "u="+t.firstUse.String()+mark)
+	}
+	for _, key := range slices.Sorted(maps.Keys(t.carried)) {
+		words = append(words, "c="+key+":"+strconv.FormatInt(t.carried[key], 10))
+	}
+	return strings.Join(words, " ")
+}
+
+// ParseTerms reads what String returns. Words that it does not know are an error: a later release
+// has written them.
+func ParseTerms(text string) (t Terms, err error) {
+	for word := range strings.FieldsSeq(text) {
+		kind, value, _ := strings.Cut(word, "=")
+		ok := false
+		switch kind {
+		case "m":
+			t.months, ok = parseSpans(value)
+		case "y":
+			t.years, ok = parseSpans(value)
+		case "f":
+			t.fixed, ok = parseAnchorPointer(value)
+		case "u":
+			value, t.provisional = strings.CutSuffix(value, "?")
+			t.firstUse, ok = parseAnchorPointer(value)
+		case "c":
+			at := strings.LastIndexByte(value, ':')
+			if at < 0 {
+				break
+			}
+			var n int64
+			if n, err = strconv.ParseInt(value[at+1:], 10, 64); err == nil && n >= 0 && n <= MaxAmount {
+				if t.carried == nil {
+					t.carried = map[string]int64{}
+				}
+				t.carried[value[:at]], ok = n, true
+			}
+		}
+		if !ok {
+			return Terms{}, fmt.Errorf("%w: the terms %.200q", ErrUserData, text)
+		}
+	}
+	return t, nil
+}
+
+func parseAnchorPointer(text string) (*Anchor, bool) {
+	a, ok := parseAnchorText(text)
+	return &a, ok
+}
+
+func parseSpans(text string) (spans anchorSpans, ok bool) {
+	for i, word := range strings.Split(text, ",") {
+		from, anchor, found := strings.Cut(word, ":")
+		if !found {
+			from, anchor = "", word
+		}
+		span := anchorSpan{}
+		if (i > 0) != found {
+			return nil, false
+		}
+		if found {
+			seconds, err := strconv.ParseInt(from, 10, 64)
+			if err != nil || len(spans) > 1 && seconds <= spans[i-1].from.Unix() {
+				return nil, false
+			}
+			span.from = time.Unix(seconds, 0)
+		}
+		if span.anchor, ok = parseAnchorText(anchor); !ok {
+			return nil, false
+		}
+		spans = append(spans, span)
+	}
+	return spans, true
+}

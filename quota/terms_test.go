@@ -1,0 +1,168 @@
+package quota
+
+import (
+	"testing"
+	"time"
+)
+
+func planWith(t *testing.T, o PlanOptions) *Plan {
+	t.Helper()
+	o.Name, o.WarnAt, o.Endpoints = "paid", 80, []string{"analyze"}
+	p, err := NewPlan(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+var november29 = time.Date(2026, time.November, 29, 12, 0, 0, 0, time.UTC)
+
+// What becomes of the terms of an account that is seen under a plan.
+func TestTermsFollow(t *testing.T) {
+	c := NewCalendar(nil)
+	claim, firstUse := PlanOptions{Anchor: ClaimAnchor}, PlanOptions{Anchor: FirstUseAnchor}
+	counted, held, isNew := Activity{Counted: true}, Activity{Held: true}, Activity{}
+	for _, tc := range []struct {
+		what     string
+		before   string
+		plan     PlanOptions
+		claimed  Anchor
+		activity Activity
+		after    string
+	}{
+		{"a new account has the anchor at once", "", claim, NewAnchor(15, 0), isNew, "m=15 y=15"},
+		{"a request that is held keeps its window", "", claim, NewAnchor(15, 0), held, "m=1,1796083200:15 y=1,1798761600:15"},
+		{"a window with counts runs to its end", "", claim, NewAnchor(15, 0), counted, "m=1,1796083200:15 y=1,1798761600:15"},
+		{"an anchor on the calendar's day is none", "", claim, NewAnchor(1, 0), counted, ""},
+		{"an anchor that has not begun is replaced", "m=1,1796083200:15 y=1,1798761600:15", claim, NewAnchor(20, 0), counted, "m=1,1796083200:20 y=1,1798761600:20"},
+		{"and taken back", "m=1,1796083200:15 y=1,1798761600:15", claim, Anchor{}, counted, ""},
+		{"another plan ends it", "m=15 y=15", PlanOptions{}, NewAnchor(15, 0), counted, "m=15,1797292800:1 y=15,1800000000:1"},
+		{"what an administrator has set stays", "m=20 y=20 f=20", claim, NewAnchor(15, 0), counted, "m=20 y=20 f=20"},
+		{"the first use of a new account", "", firstUse, Anchor{}, isNew, "m=29 y=11-29 u=11-29?"},
+		{"again on another day, if nothing was counted", "m=28 y=11-28 u=11-28?", firstUse, Anchor{}, isNew, "m=29 y=11-29 u=11-29?"},
+		{"not while a request is held", "m=28 y=11-28 u=11-28?", firstUse, Anchor{}, held, "m=28 y=11-28 u=11-28?"},
+		{"once something is counted it is sure", "m=28 y=11-28 u=11-28?", firstUse, Anchor{}, counted, "m=28 y=11-28 u=11-28"},
+		{"an account that was counted before has it from its first count on", "", firstUse, Anchor{}, counted, ""},
+		{"at that count", "", firstUse, Anchor{}, Activity{Counted: true, Counting: true}, "m=1,1796083200:29 y=1,1798761600:11-29 u=11-29"},
+		{"and keeps it", "u=11-20", firstUse, Anchor{}, Activity{Counted: true, Counting: true}, "m=1,1796083200:20 y=1,1798761600:11-20 u=11-20"},
+	} {
+		before, err := ParseTerms(tc.before)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := planWith(t, tc.plan)
+		after := before.Follow(p, tc.claimed, c, november29, tc.activity)
+		want := normalTerms(t, tc.after)
+		if tc.what == "another plan ends it" {
+			// 15 December, and 15 January: a day alone begins the year in January.
+			want = normalTerms(t, "m=15,1797292800:1 y=15,1799971200:1")
+		}
+		if after.String() != want {
+			t.Errorf("%s: %q becomes %q, want %q", tc.what, tc.before, after, want)
+		}
+		if again := after.Follow(p, tc.claimed, c, november29, tc.activity); again.String() != after.String() {
+			t.Errorf("%s: the second time it becomes %q", tc.what, again)
+		}
+		if before.Follows(p, tc.claimed) && before.String() != after.String() {
+			t.Errorf("%s: Follows says that nothing changes", tc.what)
+		}
+	}
+}
+
+// normalTerms writes the anchor of a first use as Terms do.
+func normalTerms(t *testing.T, text string) string {
+	t.Helper()
+	terms, err := ParseTerms(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return terms.String()
+}
+
+// What is left of a limit: what was carried or granted is used up first, and goes no further.
+func TestCarryOver(t *testing.T) {
+	w := Window{Period: Month, Start: november29, End: november29.AddDate(0, 1, 0)}
+	half := w
+	half.Nominal = 2 * w.End.Sub(w.Start)
+	for _, c := range []struct {
+		carry  int64
+		before Count
+		want   int64
+	}{
+		{2000, Count{Window: w}, 100},
+		{30, Count{Window: w}, 30},
+		{MaxAmount, Count{Window: w, Used: 90}, 10},
+		{MaxAmount, Count{Window: w, Used: 90, Held: 5}, 5},
+		{MaxAmount, Count{Window: w, Used: 100}, 0},
+		{MaxAmount, Count{Window: w, Used: 500}, 0},
+		{MaxAmount, Count{Window: w, Used: 20, Carried: 30}, 100},
+		{MaxAmount, Count{Window: w, Used: 50, Carried: 30}, 80},
+		{MaxAmount, Count{Window: w, Used: 50, Granted: 60}, 100},
+		{MaxAmount, Count{Window: half, Used: 20}, 30},
+	} {
+		if got := (Limit{Amount: 100, Period: Month, Carry: c.carry}).CarryOver(c.before); got != c.want {
+			t.Errorf("carry %d after %+v: %d, want %d", c.carry, c.before, got, c.want)
+		}
+	}
+}
+
+// Carried amounts are found by window and limit, are due once, and are dropped when their window is
+// long over.
+func TestTermsCarried(t *testing.T) {
+	c := NewCalendar(nil)
+	requests, units := Limit{Amount: 100, Period: Month, Carry: 20}, Limit{Amount: 500, Period: Month, Carry: 50, Quantity: Units}
+	image := Limit{Amount: 10, Period: Month, Carry: 5, Endpoint: "analyze"}
+	p := planWith(t, PlanOptions{Limits: []Limit{requests, units, image, {Amount: 1, Period: Day}}})
+	var terms Terms
+	if due := terms.CarryDue(p, c, november29); len(due) != 3 {
+		t.Fatalf("due: %v", due)
+	}
+	terms = terms.WithCarried("2026-11", requests, 0).WithCarried("2026-11", units, 50).WithCarried("2026-11", image, 3)
+	again, err := ParseTerms(terms.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for l, want := range map[Limit]int64{requests: 0, units: 50, image: 3} {
+		if n, ok := again.Carried("2026-11", l); n != want || !ok {
+			t.Errorf("%s: %d, %v; want %d", l.Name(), n, ok, want)
+		}
+	}
+	if due := again.CarryDue(p, c, november29); len(due) != 0 {
+		t.Errorf("due: %v", due)
+	}
+	if due := again.CarryDue(p, c, november29.AddDate(0, 1, 0)); len(due) != 3 {
+		t.Errorf("due in December: %v", due)
+	}
+	keep := 400 * 24 * time.Hour
+	if kept := again.Prune(p, c, november29.AddDate(0, 1, 0), keep); kept.String() != again.String() {
+		t.Errorf("in December, %q is left", kept)
+	}
+	if kept := again.Prune(p, c, november29.AddDate(0, 2, 0), keep); !kept.IsZero() {
+		t.Errorf("in January, %q is left", kept)
+	}
+}
+
+func TestParseTermsRefuses(t *testing.T) {
+	for _, text := range []string{"x=1", "m", "m=", "m=0", "m=32", "m=1,15", "m=1,5:15,4:16", "m=3:1", "y=13-01", "f=", "u=?", "c=2026-11/", "c=2026-11/:-1", "c=2026-11/:x"} {
+		if terms, err := ParseTerms(text); err == nil {
+			t.Errorf("%q is read as %q", text, terms)
+		}
+	}
+}
+
+func TestParseAnchor(t *testing.T) {
+	berlin := location(t, "Europe/Berlin")
+	for text, want := range map[string]Anchor{
+		"15": {15, 1}, "1": {}, "31": {31, 1}, "2026-03-15": {15, 3}, "2026-01-01": {},
+		"2026-03-15T23:30:00Z": {16, 3}, "2026-03-15T23:30:00+01:00": {15, 3},
+	} {
+		if a, err := ParseAnchor(text, berlin); err != nil || a != want {
+			t.Errorf("%q: %+v, error %v, want %+v", text, a, err, want)
+		}
+	}
+	for _, text := range []string{"", "0", "32", "-1", "1.5", "2026-02-30", "15 ", "x"} {
+		if a, err := ParseAnchor(text, berlin); err == nil {
+			t.Errorf("%q is read as %v", text, a)
+		}
+	}
+}
