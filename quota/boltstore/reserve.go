@@ -70,6 +70,14 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, 
 	return d, nil
 }
 
+// Occupy takes a place for a request that was admitted although its Reserve has failed.
+func (s *Store) Occupy(r *quota.Reservation) {
+	sh := s.userShard(r.User)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.addPlace(r.User, r.ID)
+}
+
 // Leave gives back the place of a request, see quota.Store.
 func (s *Store) Leave(r *quota.Reservation) {
 	sh := s.userShard(r.User)

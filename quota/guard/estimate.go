@@ -17,7 +17,7 @@ func (l *ledger) decide(d *quota.Decision, now time.Time) {
 	if !r.Waited {
 		wait = sh.attempts.TakeToken(r.User, before.Plan.AttemptLimit(), now)
 	}
-	limit := before.Plan.ConcurrencyLimit()
+	limit := r.Plan.ConcurrencyLimit() // whoever has the reservation calls Leave by this plan
 	observed, crowded := r.InObserveMode(before.Plan), sh.isCrowded(r.User, limit)
 	switch {
 	case observed:

@@ -26,6 +26,10 @@ type Backend interface {
 	Probe(ctx context.Context, user string) error
 	// Check does the same in every part.
 	Check(context.Context) error
+	// Occupy takes a place, as soon as the store can be reached and even if none is left, for a
+	// request that was admitted without an answer of it. Leave gives the place back. It does not
+	// block.
+	Occupy(*quota.Reservation)
 	// Connects receives after the store was connected to, for the first time or again: what was
 	// true of it may be so no more. nil: there is nothing to connect to.
 	Connects() <-chan struct{}
@@ -205,6 +209,9 @@ func (s *Store) decide(r *quota.Reservation, cause error) (*quota.Decision, erro
 	d.Reservation.Unchecked = true
 	s.ledger.decide(d, s.backend.Now())
 	if d.Admitted {
+		if r.Plan.ConcurrencyLimit().Requests > 0 {
+			s.backend.Occupy(&d.Reservation)
+		}
 		s.stats.unchecked.Add(1)
 		s.watchers.Notify(r.User)
 	}

@@ -6,6 +6,8 @@ import (
 
 	"metergate/quota"
 	"metergate/quota/quotatest"
+	"metergate/quota/redisstore/script"
+	"metergate/quota/testkit"
 )
 
 // In an outage, units are bounded by what is known here, and what was charged reaches the store once
@@ -75,4 +77,26 @@ func TestConcurrencyInOutage(t *testing.T) {
 	}
 	r.endOutage()
 	r.waitForReplay()
+}
+
+// Requests that were admitted without Redis have their places in it once it is back.
+func TestPlacesTakenInOutage(t *testing.T) {
+	p := quotatest.NewConcurrentPlan("two", 2)
+	r := newGuardedRedis(t, setup{allow: true})
+	first := r.admit("u", p)
+	r.beginOutage()
+	second := r.admit("u", p)
+	r.endOutage()
+	inRedis := func(want string) func() bool { // HMGET: HGET of nothing is an error
+		return func() bool { return fmt.Sprint(r.redis.Do("HMGET", script.Key("metergate", "u"), "places")) == want }
+	}
+	testkit.Eventually(t, "the gateway has connected", func() bool { return r.state("u", p) == "0+1" })
+	testkit.Eventually(t, "both have their places", inRedis("[2]"))
+	if d, err := r.Reserve(ctx, request("u", p)); err != nil || !d.NoPlace {
+		t.Errorf("the third of two: %+v, error %v", d, err)
+	}
+	r.Leave(second)
+	testkit.Eventually(t, "a place is free", inRedis("[1]"))
+	r.Leave(first)
+	testkit.Eventually(t, "no place is taken", inRedis("[<nil>]"))
 }

@@ -16,6 +16,7 @@ func (s *Store) onConnect(ctx context.Context, c *redis.Client) error {
 	case s.connects <- struct{}{}:
 	default: // nobody has received the last one yet
 	}
+	s.places.renewSoon()
 	return nil
 }
 

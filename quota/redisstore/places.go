@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"metergate/quota"
 	"metergate/quota/internal/queue"
 	"metergate/quota/redisstore/resp"
@@ -26,6 +28,8 @@ type places struct {
 	mu      sync.Mutex
 	byUser  map[string]map[string]struct{} // the IDs of reservations
 	leaving queue.Queue[leavingPlace]
+	// missing, of capacity 1, says that Redis may lack places.
+	missing chan struct{}
 }
 
 type leavingPlace struct {
@@ -68,6 +72,30 @@ func (p *places) snapshot() map[string][]string {
 	return all
 }
 
+// ended returns those of a user's IDs whose requests have no place any more.
+func (p *places) ended(user string, ids []string) (ended []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, id := range ids {
+		if _, ok := p.byUser[user][id]; !ok {
+			ended = append(ended, id)
+		}
+	}
+	return ended
+}
+
+// renewSoon has all places renewed as soon as possible.
+func (p *places) renewSoon() {
+	select {
+	case p.missing <- struct{}{}:
+	default: // that is to happen already
+	}
+}
+
+// Occupy takes a place for a request that was admitted without an answer of Redis. Redis gets to
+// know with the next renewal, which is made when it has been connected to.
+func (s *Store) Occupy(r *quota.Reservation) { s.places.add(r.User, r.ID) }
+
 // Leave implements quota.Store. Redis gets to know soon afterwards.
 func (s *Store) Leave(r *quota.Reservation) {
 	s.places.remove(r.User, r.ID)
@@ -89,7 +117,7 @@ func (s *Store) giveBackPlaces() {
 		}
 		s.eachUser(byUser, func(user string, ids []string) {
 			for range leaveTries {
-				if s.callPlaces(user, ids, false) == nil {
+				if s.callPlaces(script.Leave, user, ids) == nil {
 					// Watchers here get to know even if Redis does not let the gateway subscribe.
 					s.watchers.hub.Notify(script.ChangesChannel(script.Key(s.prefix, user)))
 					return
@@ -99,18 +127,29 @@ func (s *Store) giveBackPlaces() {
 	}
 }
 
-// renewPlacesUntilClosed renews the places of requests that run for long. A renewal that fails is
-// made again in its next turn.
+// renewPlacesUntilClosed renews the places of requests that run for long, and after each connect:
+// in an outage, places may have ended in Redis, and others were taken without it. A renewal that
+// fails is made again in its next turn.
 func (s *Store) renewPlacesUntilClosed() {
 	tick := time.NewTicker(renewEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-			s.eachUser(s.places.snapshot(), func(user string, ids []string) { _ = s.callPlaces(user, ids, true) })
+		case <-s.places.missing:
 		case <-s.closing:
 			return
 		}
+		s.eachUser(s.places.snapshot(), s.renewPlaces)
+	}
+}
+
+// renewPlaces renews places of one user.
+func (s *Store) renewPlaces(user string, ids []string) {
+	_ = s.callPlaces(script.Renew, user, ids)
+	// If a request has ended meanwhile, the renewal may have taken its place again.
+	for _, id := range s.places.ended(user, ids) {
+		s.places.leaving.Add(leavingPlace{user, id, s.now()})
 	}
 }
 
@@ -131,14 +170,12 @@ func (s *Store) eachUser(byUser map[string][]string, fn func(user string, ids []
 }
 
 // callPlaces renews places of one user, or gives them back.
-func (s *Store) callPlaces(user string, ids []string, renew bool) error {
-	q := query{script: script.Leave, user: user}
-	if renew {
-		q.script = script.Renew
-	}
-	q.appendArgs = func(args *resp.Args, _ *quota.Plan, _ *layout) {
-		own := script.PlaceArgs{Renew: renew, IDs: ids}
+func (s *Store) callPlaces(what *redis.Script, user string, ids []string) error {
+	return s.ask(context.Background(), &query{script: what, user: user, appendArgs: func(args *resp.Args, _ *quota.Plan, _ *layout) {
+		own := script.PlaceArgs{IDs: ids}
+		if what == script.Renew {
+			own.RetakeUntil = s.Now().Add(s.timeout)
+		}
 		own.AppendTo(args)
-	}
-	return s.ask(context.Background(), &q, new(outcome))
+	}}, new(outcome))
 }

@@ -113,6 +113,7 @@ func Open(opt Options) (*Store, error) {
 		log:       opt.Log,
 		overrides: overrides{seed: maphash.MakeSeed()},
 		connects:  make(chan struct{}, 1),
+		places:    places{missing: make(chan struct{}, 1)},
 		identity:  identity{memory: opt.Memory, refuses: opt.RefuseDataLoss},
 		id:        quota.NewID(),
 		redisUser: withDefault(location.Username, "default"),

@@ -19,6 +19,8 @@ const (
 	Commit  = "commit"  // settle.lua, to count
 	Release = "release" // settle.lua, to give back
 	Change  = "change"
+	Leave   = "leave"
+	Renew   = "renew"
 	Check   = "check" // any of them, on a key of the gateway's own
 )
 
@@ -46,6 +48,10 @@ func (c Command) Script() string {
 		return Reserve
 	case script.Change.Hash():
 		return Change
+	case script.Leave.Hash():
+		return Leave
+	case script.Renew.Hash():
+		return Renew
 	case script.Settle.Hash():
 		return settleUse(c[4:])
 	}

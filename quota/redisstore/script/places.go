@@ -2,6 +2,7 @@ package script
 
 import (
 	_ "embed"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -25,16 +26,18 @@ var (
 // PlaceArgs are the arguments of leave.lua and renew.lua, after User and a Layout without
 // counters.
 type PlaceArgs struct {
-	// Renew says that the arguments are for renew.lua.
-	Renew bool
+	// RetakeUntil is for renew.lua: until when, by Redis's clock, it takes a place again that is
+	// gone. Zero: the arguments are for leave.lua.
+	RetakeUntil time.Time
 	// IDs are those of the reservations, 1 or more.
 	IDs []string
 }
 
 // AppendTo appends the arguments.
 func (a *PlaceArgs) AppendTo(args *resp.Args) {
-	if a.Renew {
+	if !a.RetakeUntil.IsZero() {
 		args.AddInt(quota.PlaceLease.Milliseconds())
+		args.AddInt(a.RetakeUntil.UnixMilli())
 	}
 	for _, id := range a.IDs {
 		args.AddString(placeField(id))
