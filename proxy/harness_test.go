@@ -100,12 +100,7 @@ func newTestGateway(t *testing.T, s setup) *testGateway {
 	t.Cleanup(up.Retire)
 
 	if s.store == nil {
-		store, err := boltstore.Open(t.TempDir(), boltstore.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { store.Close() })
-		s.store = store
+		s.store = storeAt(t, nil)
 	}
 	r.store = &counting{Store: s.store}
 	verifier, err := jwtauth.New(jwtauth.Options{Secret: secret, Algorithms: []string{"HS256"}})
@@ -149,6 +144,20 @@ func newTestGateway(t *testing.T, s setup) *testGateway {
 	t.Cleanup(r.gateway.Close)
 	return r
 }
+
+// storeAt is an embedded store with a clock of its own.
+func storeAt(t *testing.T, now func() time.Time) *boltstore.Store {
+	t.Helper()
+	s, err := boltstore.Open(t.TempDir(), boltstore.Options{Now: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// midMonth is a time that is far from the end of every period but the minute.
+func midMonth() time.Time { return time.Date(2026, 11, 12, 12, 30, 0, 0, time.UTC) }
 
 // A reply is a response that has been read.
 type reply struct {

@@ -84,11 +84,36 @@ type problem struct {
 	Error    *sdkError    `json:"error,omitempty"`
 }
 
-// An sdkError is an error as the SDKs of OpenAI and Anthropic show it to people.
+// An sdkError is an error as the SDKs of OpenAI and Anthropic show it to people. Without it, that
+// of OpenAI says "403 status code (no body)".
 type sdkError struct {
 	Message string `json:"message"`
 	Type    string `json:"type"`
 	Code    string `json:"code"`
+}
+
+// sdkError returns what the SDKs show of p. The types are those of the two providers. The code is
+// the problem's reason or, as "too_many_attempts", its title.
+func (p *problem) sdkError() *sdkError {
+	e := &sdkError{Message: p.Detail, Type: "api_error", Code: p.Reason}
+	if e.Code == "" {
+		e.Code = strings.ReplaceAll(strings.ToLower(p.Title), " ", "_")
+	}
+	switch {
+	case p.Type == typeQuotaExceeded:
+		e.Type, e.Code = "insufficient_quota", "insufficient_quota"
+	case p.Status == http.StatusUnauthorized:
+		e.Type = "authentication_error"
+	case p.Status == http.StatusForbidden:
+		e.Type = "permission_error"
+	case p.Status == http.StatusTooManyRequests:
+		e.Type = "rate_limit_error"
+	case p.Status == http.StatusServiceUnavailable:
+		e.Type = "overloaded_error"
+	case p.Status < http.StatusInternalServerError:
+		e.Type = "invalid_request_error"
+	}
+	return e
 }
 
 // reasonNotInPlan is the reason of a 403: the plan allows no such request, now or later.
@@ -103,6 +128,9 @@ func (x *exchange) fail(err error) {
 	p := x.problemOf(err)
 	if p.Title == "" {
 		p.Title = http.StatusText(p.Status)
+	}
+	if x.route != nil && x.route.Endpoint != "" && p.Detail != "" {
+		p.Error = p.sdkError()
 	}
 	x.reportCost(x.w.Header())
 	x.writeJSON(p.Status, "application/problem+json", p)
@@ -253,7 +281,6 @@ func (x *exchange) limitProblem(e *limitError) problem {
 	}
 	p := problem{Type: typeQuotaExceeded, Title: "Quota exceeded", Status: http.StatusTooManyRequests,
 		Detail: limitDetail(s, refusal.Binding, e.units), Endpoint: e.endpoint, Usage: &usage, Upgrade: x.g.upgradeURL}
-	p.Error = &sdkError{Message: p.Detail, Type: "insufficient_quota", Code: "insufficient_quota"}
 	for _, i := range refusal.Violated {
 		p.Violated = append(p.Violated, s.Plan.Limits()[i].Name())
 	}

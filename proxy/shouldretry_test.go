@@ -13,6 +13,7 @@ import (
 // stay as they are.
 func TestLongRetryAfterSaysNotToRetry(t *testing.T) {
 	r := newTestGateway(t, setup{
+		store:  storeAt(t, midMonth),
 		routes: []proxy.Route{{Pattern: "POST /shed"}},
 		upstream: func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.RawQuery != "" {

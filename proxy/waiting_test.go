@@ -55,14 +55,22 @@ func (g *gate) waitForArrivals(t *testing.T, n int) {
 	}
 }
 
-// withConcurrency adds a plan that bounds the requests that run at once.
-func withConcurrency(t *testing.T, g *gate, c quota.ConcurrencyLimit, s setup, limits ...quota.Limit) *testGateway {
+// boundedPlan is a plan that bounds the requests that run at once.
+func boundedPlan(t *testing.T, c quota.ConcurrencyLimit, limits ...quota.Limit) *quota.Plan {
+	t.Helper()
 	p, err := quota.NewPlan(quota.PlanOptions{Name: "bounded", Limits: limits, Concurrent: c, Endpoints: endpoints, WarnAt: 80})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return p
+}
+
+// withConcurrency adds a plan that bounds the requests that run at once.
+func withConcurrency(t *testing.T, g *gate, c quota.ConcurrencyLimit, s setup, limits ...quota.Limit) *testGateway {
 	s.upstream = g.ServeHTTP
-	s.change = func(o *proxy.Options) { o.Plans["bounded"], o.InFlight = p, proxy.NewInFlight() }
+	s.change = func(o *proxy.Options) {
+		o.Plans["bounded"], o.InFlight = boundedPlan(t, c, limits...), proxy.NewInFlight()
+	}
 	return newTestGateway(t, s)
 }
 
