@@ -8,11 +8,14 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"metergate/proxy"
 	"metergate/quota"
+	"metergate/quota/boltstore"
+	"metergate/quota/guard"
 	"metergate/quota/redisstore"
 	"metergate/quota/redisstore/redistest"
 	"metergate/quota/testkit"
@@ -25,9 +28,15 @@ type gate struct {
 	order         []string // the X-N headers of the requests, in order of arrival
 	arrived       chan struct{}
 	open          chan int // a status for each request
+	ended         chan struct{}
+	end           func() // answers all requests, so that a test that has failed can end
 }
 
-func newGate() *gate { return &gate{arrived: make(chan struct{}, 1000), open: make(chan int, 1000)} }
+func newGate() *gate {
+	g := &gate{arrived: make(chan struct{}, 1000), open: make(chan int, 1000), ended: make(chan struct{})}
+	g.end = sync.OnceFunc(func() { close(g.ended) })
+	return g
+}
 
 func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	io.Copy(io.Discard, r.Body)
@@ -37,7 +46,11 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.order = append(g.order, r.Header.Get("X-N"))
 	g.mu.Unlock()
 	g.arrived <- struct{}{}
-	status := <-g.open
+	status := http.StatusServiceUnavailable
+	select {
+	case status = <-g.open:
+	case <-g.ended:
+	}
 	g.mu.Lock()
 	g.running--
 	g.mu.Unlock()
@@ -71,7 +84,9 @@ func withConcurrency(t *testing.T, g *gate, c quota.ConcurrencyLimit, s setup, l
 	s.change = func(o *proxy.Options) {
 		o.Plans["bounded"], o.InFlight = boundedPlan(t, c, limits...), proxy.NewInFlight()
 	}
-	return newTestGateway(t, s)
+	r := newTestGateway(t, s)
+	t.Cleanup(g.end)
+	return r
 }
 
 // send starts a request; its status comes on the channel, 0 after an error.
@@ -268,4 +283,87 @@ func TestConcurrencyAcrossGateways(t *testing.T) {
 		t.Errorf("%d ran at once, want at most 3", up.most)
 	}
 	a.want("u", "bounded", 12)
+}
+
+// A lossyBackend loses its answer to one Reserve. What the guard then does to undo that Reserve
+// takes until settle is closed.
+type lossyBackend struct {
+	*boltstore.Store
+	lose   atomic.Bool
+	lost   atomic.Pointer[string] // the ID of that reservation
+	settle chan struct{}
+	undone chan string // what has been done to undo it
+}
+
+func (b *lossyBackend) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, error) {
+	d, err := b.Store.Reserve(ctx, r)
+	if b.lose.CompareAndSwap(true, false) {
+		b.lost.Store(&r.ID)
+		return &quota.Decision{Reservation: d.Reservation}, context.DeadlineExceeded
+	}
+	return d, err
+}
+
+func (b *lossyBackend) isLost(r *quota.Reservation) bool {
+	lost := b.lost.Load()
+	return lost != nil && *lost == r.ID
+}
+
+func (b *lossyBackend) Release(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
+	if b.isLost(r) {
+		<-b.settle
+		defer func() { b.undone <- "release" }()
+	}
+	return b.Store.Release(ctx, r)
+}
+
+func (b *lossyBackend) Leave(r *quota.Reservation) {
+	if b.isLost(r) && r.Plan != nil { // Redis learns of it in the background, too
+		go func() {
+			<-b.settle
+			b.Store.Leave(r)
+			b.undone <- "leave"
+		}()
+		return
+	}
+	b.Store.Leave(r)
+}
+
+// TestTriesHaveTheirOwnIDs: what undoes a try that the store did not answer must not undo the one
+// that was admitted after the wait.
+func TestTriesHaveTheirOwnIDs(t *testing.T) {
+	b := &lossyBackend{Store: storeAt(t, nil), settle: make(chan struct{}), undone: make(chan string, 10)}
+	store, err := guard.New(guard.Options{Backend: b, AllowOnFailure: true, Timeout: time.Minute, Calendar: quota.NewCalendar(nil), Keep: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	settle := sync.OnceFunc(func() { close(b.settle) })
+	t.Cleanup(settle)
+	up := newGate()
+	g := withConcurrency(t, up, quota.ConcurrencyLimit{Requests: 1, Wait: 30 * time.Second}, setup{store: store}, quota.Limit{Amount: 9, Period: quota.Month})
+	first := send(t.Context(), g, 0, nil)
+	up.waitForArrivals(t, 1)
+	b.lose.Store(true)
+	second := send(t.Context(), g, 1, nil)
+	waitForWaiting(t, g, 1)
+	up.open <- 200
+	<-first
+	up.waitForArrivals(t, 1) // it has the place now
+	settle()
+	for range 2 {
+		testkit.Receive(t, "the lost try is undone", b.undone)
+	}
+	third := send(t.Context(), g, 2, nil)
+	waitForWaiting(t, g, 1)
+	for _, status := range []<-chan int{second, third} {
+		up.open <- 200
+		if got := <-status; got != 200 {
+			t.Errorf("status %d", got)
+		}
+	}
+	if up.most != 1 {
+		t.Errorf("%d ran at once", up.most)
+	}
+	g.want("u", "bounded", 3)
 }
