@@ -12,7 +12,7 @@ import (
 // A request waits if its plan has a ConcurrencyLimit with a Wait, and only other running requests
 // of the user keep it out: they have all places, or hold the last units of a limit. It wakes when
 // the store announces a change of the user's numbers. Those who wait for the same thing on this
-// gateway have their turn in order of arrival.
+// gateway have their turn in order of arrival, whatever plan the token of a new one claims.
 
 // retryEvery is when the first in line tries again if nothing is announced: when the lease of a
 // gateway that died has run out, nobody announces it.
@@ -25,7 +25,7 @@ const maxReadAhead = 64 << 10
 // reserveInTurn asks the store, and waits if the plan says so. Besides the store's errors it
 // returns errClientGone.
 func (x *exchange) reserveInTurn(r *quota.Request) (*quota.Decision, error) {
-	line, wait := x.lineOfOthers(r), x.plans.Claimed.ConcurrencyLimit().Wait
+	line, wait := x.lineOfOthers(r)
 	if line == "" {
 		d, err := x.g.store.Reserve(x.in.Context(), *r)
 		if line = x.lineFor(d, err); line == "" {
@@ -57,19 +57,30 @@ func askAgain(r *quota.Request) { r.Waited, r.ID = true, quota.NewID() }
 func placeLine(user string) string          { return user + "\n" }
 func heldLine(user, endpoint string) string { return user + "\n" + endpoint }
 
-// lineOfOthers returns the line that a new request joins at once, because others wait in it
-// already; empty: none.
-func (x *exchange) lineOfOthers(r *quota.Request) string {
-	lines, p := &x.g.inFlight.lines, x.plans.Claimed
-	if lines.Waiting() == 0 || p.ConcurrencyLimit().Wait == 0 || r.InObserveMode(p) {
-		return ""
+// lineOfOthers returns the line that a new request joins at once, because others of the user wait in
+// it already, and how long it may wait; an empty line: none. Only if there are others, it asks the
+// store which plan applies, and joins no line to be refused at its end.
+func (x *exchange) lineOfOthers(r *quota.Request) (line string, wait time.Duration) {
+	lines := &x.g.inFlight.lines
+	if lines.Waiting() == 0 {
+		return "", 0
 	}
-	for _, line := range [...]string{placeLine(r.User), heldLine(r.User, r.Endpoint)} {
-		if lines.Has(line) {
-			return line
+	if line = placeLine(r.User); !lines.Has(line) {
+		if line = heldLine(r.User, r.Endpoint); !lines.Has(line) {
+			return "", 0
 		}
 	}
-	return ""
+	p := x.plans.Claimed
+	if s, err := x.g.store.Read(x.in.Context(), r.User, r.Plans); err == nil {
+		p = s.Plan
+		if refusal := s.Refusal(r.Endpoint, r.HeldUnits()); refusal.Violated != nil && !refusal.OnlyHeld {
+			return "", 0
+		}
+	}
+	if wait = p.ConcurrencyLimit().Wait; wait == 0 || r.InObserveMode(p) {
+		return "", 0
+	}
+	return line, wait
 }
 
 // lineFor returns the line that a request joins after a decision; empty: it does not wait.

@@ -81,7 +81,11 @@ func boundedPlan(t *testing.T, c quota.ConcurrencyLimit, limits ...quota.Limit) 
 // withConcurrency adds a plan that bounds the requests that run at once.
 func withConcurrency(t *testing.T, g *gate, c quota.ConcurrencyLimit, s setup, limits ...quota.Limit) *testGateway {
 	s.upstream = g.ServeHTTP
+	change := s.change
 	s.change = func(o *proxy.Options) {
+		if change != nil {
+			change(o)
+		}
 		o.Plans["bounded"], o.InFlight = boundedPlan(t, c, limits...), proxy.NewInFlight()
 	}
 	r := newTestGateway(t, s)
@@ -91,12 +95,17 @@ func withConcurrency(t *testing.T, g *gate, c quota.ConcurrencyLimit, s setup, l
 
 // send starts a request; its status comes on the channel, 0 after an error.
 func send(ctx context.Context, g *testGateway, n int, body io.Reader) <-chan int {
+	return sendAs(ctx, g, "bounded", n, body)
+}
+
+// sendAs is send with a token of another plan.
+func sendAs(ctx context.Context, g *testGateway, plan string, n int, body io.Reader) <-chan int {
 	status := make(chan int, 1)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, g.gateway.URL+"/api/analyze", body)
 	if err != nil {
 		panic(err)
 	}
-	req.Header.Set("Authorization", "Bearer "+token("u", "bounded"))
+	req.Header.Set("Authorization", "Bearer "+token("u", plan))
 	req.Header.Set("X-N", fmt.Sprint(n))
 	go func() {
 		res, err := http.DefaultClient.Do(req)
@@ -364,6 +373,109 @@ func TestTriesHaveTheirOwnIDs(t *testing.T) {
 	}
 	if up.most != 1 {
 		t.Errorf("%d ran at once", up.most)
+	}
+	g.want("u", "bounded", 3)
+}
+
+// A deafStore tells watchers of no change until hear is closed.
+type deafStore struct {
+	*boltstore.Store
+	hear chan struct{}
+	left chan struct{} // a request has given its place back
+}
+
+func (d *deafStore) Watch(user string, ch chan<- struct{}) (stop func()) {
+	changed, ended := make(chan struct{}, 1), make(chan struct{})
+	stopInner := d.Store.Watch(user, changed)
+	go func() {
+		select {
+		case <-d.hear:
+		case <-ended:
+			return
+		}
+		for {
+			select {
+			case <-changed:
+			case <-ended:
+				return
+			}
+			select {
+			case ch <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return func() { stopInner(); close(ended) }
+}
+
+func (d *deafStore) Leave(r *quota.Reservation) {
+	d.Store.Leave(r)
+	d.left <- struct{}{}
+}
+
+// TestOverrideKeepsOrder: under a plan that an administrator has chosen, a new request does not
+// overtake those in line, although the plan of the token lets nobody wait.
+func TestOverrideKeepsOrder(t *testing.T) {
+	store := &deafStore{Store: storeAt(t, nil), hear: make(chan struct{}), left: make(chan struct{}, 10)}
+	up := newGate()
+	g := withConcurrency(t, up, quota.ConcurrencyLimit{Requests: 1, Wait: 30 * time.Second}, setup{store: store})
+	if _, err := store.ApplyChange(t.Context(), "u", quota.PlanChoice{Claimed: g.plans["free"], ByName: g.plans}, quota.Change{Action: quota.ActionSetPlan, Plan: "bounded"}); err != nil {
+		t.Fatal(err)
+	}
+	first := sendAs(t.Context(), g, "free", 0, nil)
+	up.waitForArrivals(t, 1)
+	second := sendAs(t.Context(), g, "free", 1, nil)
+	waitForWaiting(t, g, 1)
+	up.open <- 200
+	<-first
+	testkit.Receive(t, "the place is free, and the one in line has not heard of it", store.left)
+	third := sendAs(t.Context(), g, "free", 2, nil)
+	testkit.Eventually(t, "the new request has joined the line, or the one before it has left", func() bool {
+		return g.options.InFlight.Waiting() == 2 || len(g.requests()) > 1
+	})
+	close(store.hear)
+	up.open <- 200
+	up.open <- 200
+	for _, status := range []<-chan int{second, third} {
+		if got := <-status; got != 200 {
+			t.Errorf("status %d", got)
+		}
+	}
+	if got := strings.Join(up.order, ""); got != "012" {
+		t.Errorf("they ran in the order %s", got)
+	}
+}
+
+// TestUsedUpQuotaIsRefusedWithoutWaiting: what a limit refuses by its count does not wait in line
+// to be told so. Nobody else pays for that with a call of the store.
+func TestUsedUpQuotaIsRefusedWithoutWaiting(t *testing.T) {
+	up := newGate()
+	g := withConcurrency(t, up, quota.ConcurrencyLimit{Requests: 1, Wait: 30 * time.Second},
+		setup{change: func(o *proxy.Options) { o.Plans["none"] = newPlan("none", quota.Limit{Period: quota.Month}) }},
+		quota.Limit{Amount: 9, Period: quota.Month}, quota.Limit{Amount: 1, Period: quota.Month, Endpoint: "image-analysis"})
+	image := func(user, plan string, want int, calls int64) {
+		t.Helper()
+		before := g.store.calls.Load()
+		r := g.do(token(user, plan), http.MethodPost, "/api/image-analysis", nil)
+		if n := g.store.calls.Load() - before; r.StatusCode != want || n != calls {
+			t.Errorf("%s of %s: status %d, %d calls of the store, want %d and %d", user, plan, r.StatusCode, n, want, calls)
+		}
+	}
+	up.open <- 200
+	image("u", "bounded", 200, 2)
+	first := send(t.Context(), g, 0, nil)
+	up.waitForArrivals(t, 2)
+	second := send(t.Context(), g, 1, nil)
+	waitForWaiting(t, g, 1)
+	image("u", "bounded", 429, 2)
+	image("v", "none", 403, 1)
+	waitForWaiting(t, g, 1)
+	up.open <- 200
+	up.open <- 200
+	for _, status := range []<-chan int{first, second} {
+		if got := <-status; got != 200 {
+			t.Errorf("status %d", got)
+		}
 	}
 	g.want("u", "bounded", 3)
 }
