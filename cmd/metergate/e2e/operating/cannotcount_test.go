@@ -118,7 +118,7 @@ func TestRedisWithAWeaknessIsNotOK(t *testing.T) {
 			t.Parallel()
 			redis := redistest.Start(t)
 			redis.Needs(t, "7.0", "CONFIG SET with several settings")
-			c := startCounted(t, redis.URL())
+			c := startCounted(t, redis.URL(), gatewaytest.Patient)
 			redis.Do(test.begin...)
 			c.wantSaid(test.want, test.metric, test.line)
 			c.post(10)

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"metergate/cmd/metergate/gatewaytest"
+	"metergate/quota"
 	"metergate/quota/redisstore/redistest"
 	"metergate/quota/testkit"
 )
@@ -66,11 +67,20 @@ func (c *countedGateway) postWhile(f func()) {
 	<-stopped
 }
 
-// wantCounted waits until nothing waits in the journal, and compares the count.
+// settledUsage waits until no outage is left and its journal is counted, and returns the usage.
+// Until then the numbers are those from before the outage.
+func (c *countedGateway) settledUsage() quota.Usage {
+	c.t.Helper()
+	testkit.Eventually(c.t, "the gateway counts in the store", func() bool {
+		return !gatewaytest.Usage(c.t, c.Process, c.token()).Stale && gatewaytest.Metric(c.Process, "metergate_journal_backlog") == "0"
+	})
+	return gatewaytest.Usage(c.t, c.Process, c.token())
+}
+
+// wantCounted compares the count with what the client and the upstream have counted.
 func (c *countedGateway) wantCounted() {
 	c.t.Helper()
-	testkit.Eventually(c.t, "the journal is empty", func() bool { return gatewaytest.Metric(c.Process, "metergate_journal_backlog") == "0" })
-	u := gatewaytest.Usage(c.t, c.Process, c.token())
+	u := c.settledUsage()
 	if u.Used < c.seen.Load() || u.Used > c.sent.Load() || u.InFlight != 0 || u.Stale {
 		c.t.Errorf("%d counted, %d in flight, stale %v; clients saw %d, the upstream sent %d", u.Used, u.InFlight, u.Stale, c.seen.Load(), c.sent.Load())
 	}
@@ -118,7 +128,7 @@ func TestJournalIsWrittenAgain(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "journal")
 			redis := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
-			c := startCounted(t, redis.URL(), "JOURNAL="+dir, "ON_FAILURE=allow")
+			c := startCounted(t, redis.URL(), "JOURNAL="+dir, "ON_FAILURE=allow", gatewaytest.Patient)
 			c.post(10)
 			if body := c.readyz(); !strings.Contains(body, `"journal":"ok"`) {
 				t.Errorf("before: %s", body)
@@ -135,7 +145,7 @@ func TestJournalIsWrittenAgain(t *testing.T) {
 			c.Process = c.Restart()
 			c.wantCounted()
 			if what == "renamed" { // nothing is left in it that could be counted again
-				other := startCounted(t, redis.URL(), "JOURNAL="+dir+".old")
+				other := startCounted(t, redis.URL(), "JOURNAL="+dir+".old", gatewaytest.Patient)
 				if got := gatewaytest.Metric(other.Process, "metergate_journal_replayed_total"); got != "0" {
 					t.Errorf("a gateway on the renamed folder replays %s counts", got)
 				}
@@ -150,7 +160,7 @@ func TestJournalIsWrittenAgain(t *testing.T) {
 func TestJournalTakesWhatIsInMemory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "journal")
 	redis := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
-	c := startCounted(t, redis.URL(), "JOURNAL="+dir, "ON_FAILURE=allow")
+	c := startCounted(t, redis.URL(), "JOURNAL="+dir, "ON_FAILURE=allow", gatewaytest.Patient)
 	c.post(10)
 	redis.Kill()
 	c.post(10)

@@ -134,12 +134,12 @@ func TestMetricsShowRequestsButNoUsers(t *testing.T) {
 // The log at the start warns of settings of Redis that can lose counts.
 func TestStartWarnsOfRedisSettings(t *testing.T) {
 	careless := redistest.Start(t, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
-	g := gatewaytest.StartGateway(t, careless.URL(), "http://127.0.0.1:9")
+	g := gatewaytest.StartGateway(t, careless.URL(), "http://127.0.0.1:9", gatewaytest.Patient)
 	for _, want := range []string{"Redis keeps nothing on disk", "maxmemory-policy allkeys-lru"} {
 		g.WaitForText(want)
 	}
 	careful := redistest.Start(t, "--appendonly", "yes")
-	g = gatewaytest.StartGateway(t, careful.URL(), "http://127.0.0.1:9")
+	g = gatewaytest.StartGateway(t, careful.URL(), "http://127.0.0.1:9", gatewaytest.Patient)
 	if text := g.Output(); strings.Contains(text, `"WARN"`) {
 		t.Errorf("the log warns of a Redis with safe settings:\n%s", text)
 	}
