@@ -165,8 +165,7 @@ func (s anchorSpans) change(period Period, a Anchor, now time.Time) anchorSpans 
 		changed = append(changed, anchorSpan{}) // the calendar
 	}
 	end := changed.windowAt(period, now).End
-	if n := len(changed) - 1; changed[n].from.After(now) { // one that has not begun yet
-		end = changed[n].from
+	if n := len(changed) - 1; changed[n].from.After(now) { // it has not begun yet
 		changed = changed[:n]
 	}
 	if changed.last() != a {

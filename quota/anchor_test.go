@@ -81,7 +81,7 @@ func TestAnchoredWindowsTileTime(t *testing.T) {
 			if rapid.Bool().Draw(t, "back") {
 				a = first
 			}
-			terms = terms.withAnchor(a, c, at, Activity{Counted: true})
+			terms = terms.withAnchor(a, c, at, Activity{Windows: []string{"2016-02"}})
 			changes = append(changes, slowChange{at, a})
 			if again, err := ParseTerms(terms.String()); err != nil || again.String() != terms.String() {
 				t.Fatalf("%q is read as %q, error %v", terms, again, err)

@@ -43,6 +43,11 @@ const (
 	ActionSetPlan Action = "set_plan"
 	// ActionClearPlan ends the override.
 	ActionClearPlan Action = "clear_plan"
+	// ActionSetAnchor sets the day on which the account's months and years begin, Anchor, in place
+	// of that of the plan. It holds from the end of the running windows on.
+	ActionSetAnchor Action = "set_anchor"
+	// ActionClearAnchor lets the plan decide again.
+	ActionClearAnchor Action = "clear_anchor"
 	// ActionSetCounts sets what is used of the endpoints in Counts, in the running window of
 	// Period, and changes the window's total by the same amount. Other endpoints and other
 	// windows stay as they are. Each request counts as one unit, unless CountUnits has what the
@@ -62,6 +67,9 @@ type Change struct {
 
 	Plan  string    `json:"plan,omitempty"`
 	Until time.Time `json:"until,omitzero"` // zero: no end
+
+	// Anchor is a day of the month, 1 to 31, or a date, see ParseAnchor.
+	Anchor string `json:"anchor,omitempty"`
 
 	Counts map[string]int64 `json:"counts,omitempty"` // 1 to MaxCountsPerChange endpoints, 0 to MaxAmount
 	// CountUnits are for some of the endpoints in Counts, 0 to MaxAmount; 0 for one whose count
@@ -107,7 +115,12 @@ func (c Change) Validate(user string) error {
 		case c.Period == 0 && c.Endpoint != "":
 			return invalid("per must be minute, hour, day, week, month or year if there is an endpoint")
 		}
-	case ActionReset, ActionClearPlan:
+	case ActionReset, ActionClearPlan, ActionClearAnchor:
+	case ActionSetAnchor:
+		rest.Anchor = ""
+		if _, err := ParseAnchor(c.Anchor, time.UTC); err != nil {
+			return invalid("%v", err)
+		}
 	case ActionSetPlan:
 		rest.Plan, rest.Until = "", time.Time{}
 		switch {
@@ -146,7 +159,7 @@ func (c Change) Validate(user string) error {
 	default:
 		return invalid("action %.80q is unknown", c.Action)
 	}
-	if rest.Requests != 0 || rest.Units != 0 || rest.Endpoint != "" || rest.Period != 0 || rest.Plan != "" || !rest.Until.IsZero() || len(rest.Counts)+len(rest.CountUnits) > 0 {
+	if rest.Requests != 0 || rest.Units != 0 || rest.Endpoint != "" || rest.Period != 0 || rest.Plan != "" || rest.Anchor != "" || !rest.Until.IsZero() || len(rest.Counts)+len(rest.CountUnits) > 0 {
 		return invalid("a field does not belong to the action %s", c.Action)
 	}
 	return nil
@@ -200,6 +213,19 @@ func (c Change) LimitIndex(p *Plan) (int, bool) {
 		}
 	}
 	return found, found >= 0
+}
+
+// SetsAnchor reports whether c sets an anchor, a, or clears it: a is nil. The day of a time is that
+// in loc.
+func (c Change) SetsAnchor(loc *time.Location) (a *Anchor, ok bool) {
+	switch c.Action {
+	case ActionSetAnchor:
+		anchor, err := ParseAnchor(c.Anchor, loc)
+		return &anchor, err == nil
+	case ActionClearAnchor:
+		return nil, true
+	}
+	return nil, false
 }
 
 // Fingerprint is equal for changes that have the same effect, whoever makes them and why:

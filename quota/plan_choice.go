@@ -12,8 +12,9 @@ type PlanChoice struct {
 	ByName map[string]*Plan
 	// Scope is that of the account: which limits of the plans apply to it.
 	Scope Scope
-	// Anchor is the one that the user's token claims, for plans with ClaimAnchor.
-	Anchor Anchor
+	// Anchor is the one that the user's token claims, for plans with ClaimAnchor. nil: there is no
+	// token, as where an administrator asks. Then the anchor that the account has stays.
+	Anchor *Anchor
 	// Terms says that stores look at the Terms of accounts: one of the plans has, or has had, an
 	// anchor or a limit that carries. False: the calendar holds, and nothing is carried.
 	Terms bool

@@ -45,6 +45,11 @@ func (t Terms) WindowsAt(c *Calendar, periods []Period, at time.Time) []Window {
 	return windows
 }
 
+// WindowBefore returns the account's window before that which contains at.
+func (t Terms) WindowBefore(c *Calendar, period Period, at time.Time) Window {
+	return t.WindowAt(c, period, t.WindowAt(c, period, at).Start.Add(-time.Second))
+}
+
 func (t Terms) spans(period Period) anchorSpans {
 	switch period {
 	case Month:
@@ -57,22 +62,27 @@ func (t Terms) spans(period Period) anchorSpans {
 
 // Activity says what there is of an account when its terms are looked at.
 type Activity struct {
-	Counted  bool // something is counted in a window that is kept
-	Held     bool // a request is held
-	Counting bool // a request has just been counted
+	Windows  []string // the IDs of those in which something is counted or granted
+	Held     bool     // a request is held
+	Counting bool     // a request has just been counted
+	Reading  bool     // it is only read: until the first request, a FirstUseAnchor is the calendar
 }
+
+func (a Activity) isNone() bool { return len(a.Windows) == 0 && !a.Held }
 
 // Follow returns the terms as they are after the account was seen at now under the plan p, with an
 // anchor in its token. A new anchor holds from the end of the running month, and year, on; at once
 // if nothing is counted or held. To find out what is costs a store a call, so Follows goes first.
 func (t Terms) Follow(p *Plan, claimed Anchor, c *Calendar, now time.Time, activity Activity) Terms {
 	now = now.In(c.loc)
-	if t.provisional && activity.Counted {
+	if t.provisional && len(activity.Windows) > 0 {
 		t.provisional = false
 	}
 	if p.anchor == FirstUseAnchor && t.fixed == nil {
 		today := AnchorOn(now)
-		switch isNew := !activity.Counted && !activity.Held; {
+		switch isNew := activity.isNone(); {
+		case isNew && activity.Reading && !t.KnowsFirstUse():
+			t.firstUse, t.provisional = nil, false
 		case isNew && (t.firstUse == nil || t.provisional):
 			t.firstUse, t.provisional = &today, true
 		case t.firstUse == nil && activity.Counting:
@@ -108,26 +118,32 @@ func (t Terms) wanted(p *Plan, claimed Anchor) Anchor {
 }
 
 func (t Terms) withAnchor(a Anchor, c *Calendar, now time.Time, activity Activity) Terms {
-	if !activity.Counted && !activity.Held {
-		t.months, t.years = nil, nil
-		if day := a.dayAlone(); day != (Anchor{}) {
-			t.months = anchorSpans{{anchor: day}}
-		}
-		if a != (Anchor{}) {
-			t.years = anchorSpans{{anchor: a}}
-		}
-		return t
+	atOnce := t
+	atOnce.months, atOnce.years = nil, nil
+	if day := a.dayAlone(); day != (Anchor{}) {
+		atOnce.months = anchorSpans{{anchor: day}}
+	}
+	if a != (Anchor{}) {
+		atOnce.years = anchorSpans{{anchor: a}}
+	}
+	// In an outage, a new account may have been counted by this anchor already.
+	wasCounted := len(t.months)+len(t.years) == 0 && atOnce.months != nil &&
+		slices.Contains(activity.Windows, atOnce.WindowAt(c, Month, now).ID)
+	if activity.isNone() || wasCounted {
+		return atOnce
 	}
 	t.months = t.months.change(Month, a.dayAlone(), now.In(c.loc))
 	t.years = t.years.change(Year, a, now.In(c.loc))
 	return t
 }
 
-// SetAnchor returns the terms after an administrator has set the anchor, or has cleared what was
-// set: then the plan decides again. It has its effect as in Follow.
-func (t Terms) SetAnchor(a *Anchor, p *Plan, claimed Anchor, c *Calendar, now time.Time, activity Activity) Terms {
-	t.fixed = a
-	return t.withAnchor(t.wanted(p, claimed), c, now, activity)
+// SetAnchor returns the terms after an administrator has set the anchor, which holds as in Follow.
+// nil clears what was set: from the next request with a token on, the plan decides again.
+func (t Terms) SetAnchor(a *Anchor, c *Calendar, now time.Time, activity Activity) Terms {
+	if t.fixed = a; a == nil {
+		return t
+	}
+	return t.withAnchor(*a, c, now, activity)
 }
 
 // FixedAnchor is the anchor that an administrator has set; false: none.
@@ -199,7 +215,7 @@ func (t Terms) Prune(p *Plan, c *Calendar, now time.Time, keep time.Duration) Te
 	for _, l := range p.limits {
 		w := t.WindowAt(c, l.Period, now)
 		running[carryKey(w.ID, l)] = true
-		running[carryKey(t.WindowAt(c, l.Period, w.Start.Add(-time.Second)).ID, l)] = true
+		running[carryKey(t.WindowBefore(c, l.Period, now).ID, l)] = true
 	}
 	t.carried = maps.Clone(t.carried)
 	maps.DeleteFunc(t.carried, func(key string, _ int64) bool { return !running[key] })

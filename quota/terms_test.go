@@ -21,7 +21,7 @@ var november29 = time.Date(2026, time.November, 29, 12, 0, 0, 0, time.UTC)
 func TestTermsFollow(t *testing.T) {
 	c := NewCalendar(nil)
 	claim, firstUse := PlanOptions{Anchor: ClaimAnchor}, PlanOptions{Anchor: FirstUseAnchor}
-	counted, held, isNew := Activity{Counted: true}, Activity{Held: true}, Activity{}
+	counted, held, isNew := Activity{Windows: []string{"2026-11"}}, Activity{Held: true}, Activity{}
 	for _, tc := range []struct {
 		what     string
 		before   string
@@ -33,6 +33,7 @@ func TestTermsFollow(t *testing.T) {
 		{"a new account has the anchor at once", "", claim, NewAnchor(15, 0), isNew, "m=15 y=15"},
 		{"a request that is held keeps its window", "", claim, NewAnchor(15, 0), held, "m=1,1796083200:15 y=1,1798761600:15"},
 		{"a window with counts runs to its end", "", claim, NewAnchor(15, 0), counted, "m=1,1796083200:15 y=1,1798761600:15"},
+		{"an outage has counted it by the anchor", "", claim, NewAnchor(15, 0), Activity{Windows: []string{"month-2026-11-15"}}, "m=15 y=15"},
 		{"an anchor on the calendar's day is none", "", claim, NewAnchor(1, 0), counted, ""},
 		{"an anchor that has not begun is replaced", "m=1,1796083200:15 y=1,1798761600:15", claim, NewAnchor(20, 0), counted, "m=1,1796083200:20 y=1,1798761600:20"},
 		{"and taken back", "m=1,1796083200:15 y=1,1798761600:15", claim, Anchor{}, counted, ""},
@@ -43,8 +44,8 @@ func TestTermsFollow(t *testing.T) {
 		{"not while a request is held", "m=28 y=11-28 u=11-28?", firstUse, Anchor{}, held, "m=28 y=11-28 u=11-28?"},
 		{"once something is counted it is sure", "m=28 y=11-28 u=11-28?", firstUse, Anchor{}, counted, "m=28 y=11-28 u=11-28"},
 		{"an account that was counted before has it from its first count on", "", firstUse, Anchor{}, counted, ""},
-		{"at that count", "", firstUse, Anchor{}, Activity{Counted: true, Counting: true}, "m=1,1796083200:29 y=1,1798761600:11-29 u=11-29"},
-		{"and keeps it", "u=11-20", firstUse, Anchor{}, Activity{Counted: true, Counting: true}, "m=1,1796083200:20 y=1,1798761600:11-20 u=11-20"},
+		{"at that count", "", firstUse, Anchor{}, Activity{Windows: []string{"2026-11"}, Counting: true}, "m=1,1796083200:29 y=1,1798761600:11-29 u=11-29"},
+		{"and keeps it", "u=11-20", firstUse, Anchor{}, Activity{Windows: []string{"2026-11"}, Counting: true}, "m=1,1796083200:20 y=1,1798761600:11-20 u=11-20"},
 	} {
 		before, err := ParseTerms(tc.before)
 		if err != nil {

@@ -189,6 +189,8 @@ func (p *Plan) status(used, limit int64) Status {
 // UserUsage is what one user has used in one window, as a scan of all users reports it.
 type UserUsage struct {
 	User string
+	// Window is the account's own window, see Terms.
+	Window Window
 	// ClaimedPlan is the plan that the user's token claimed when they were last admitted or
 	// counted; empty: not known.
 	ClaimedPlan string

@@ -29,6 +29,7 @@ func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanCh
 		return quota.Snapshot{}, err
 	}
 	s.calls.Add(1)
+	held := len(sh.holds[user]) > 0
 	sh.mu.Unlock()
 	defer s.calls.Done()
 	// Set before the write becomes visible.
@@ -38,7 +39,7 @@ func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanCh
 	case quota.ActionSetPlan:
 		s.hasOverrides.Store(true)
 	}
-	w := &pendingChange{user: user, plans: plans, change: c, done: make(chan struct{})}
+	w := &pendingChange{user: user, plans: plans, change: c, held: held, done: make(chan struct{})}
 	s.queue.Add(queuedWrite{change: w})
 	<-w.done
 	if w.err != nil {
@@ -48,7 +49,7 @@ func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanCh
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	now := s.now()
-	return s.snapshot(sh, user, plans, now, now)
+	return s.snapshot(sh, user, plans, now, now, onlyReading)
 }
 
 // A pendingChange is a change that waits for the writer, and what its caller waits for.
@@ -56,6 +57,7 @@ type pendingChange struct {
 	user   string
 	plans  quota.PlanChoice
 	change quota.Change
+	held   bool          // a request of the user is held
 	done   chan struct{} // closed when err is final
 	err    error
 }
@@ -64,7 +66,14 @@ type pendingChange struct {
 // nothing if the change cannot be made; the transaction goes on without it. It returns the
 // errors of the disk.
 func (w *pendingChange) apply(tx boltfile.Tx, calendar *quota.Calendar, now time.Time) error {
-	c := changeTx{Change: w.change, tx: tx, calendar: calendar, user: w.user, plans: w.plans, now: now}
+	c := changeTx{Change: w.change, tx: tx, calendar: calendar, user: w.user, plans: w.plans, held: w.held, now: now}
+	if w.plans.Terms || w.change.Action == quota.ActionSetAnchor || w.change.Action == quota.ActionClearAnchor {
+		var err error
+		if c.terms, err = quota.ParseTerms(string(tx.Bucket(termsBucket).Get([]byte(w.user)))); err != nil {
+			w.err = err
+			return nil
+		}
+	}
 	if c.ID != "" {
 		c.fingerprint = c.Fingerprint()
 	}
@@ -95,6 +104,8 @@ type changeTx struct {
 	calendar    *quota.Calendar
 	user        string
 	plans       quota.PlanChoice
+	terms       quota.Terms // zero if the plans have none
+	held        bool        // a request of the user is held
 	now         time.Time
 }
 
@@ -116,6 +127,8 @@ func (c *changeTx) apply() error {
 		err = c.setPlan()
 	case quota.ActionClearPlan:
 		err = c.tx.Bucket(plansBucket).Delete([]byte(c.user))
+	case quota.ActionSetAnchor, quota.ActionClearAnchor:
+		err = c.setAnchor()
 	case quota.ActionSetCounts:
 		err = c.setCounts()
 	}
@@ -156,7 +169,7 @@ func (c *changeTx) grant() error {
 	}
 	l := p.Limits()[i]
 	c.Period = l.Period // for the audit log, in case it was not given
-	w := c.calendar.WindowAt(l.Period, c.now)
+	w := c.terms.WindowAt(c.calendar, l.Period, c.now)
 	key, grants := appendKey(nil, c.user, w.ID, l.Endpoint), c.tx.Bucket(grantsBucket)
 	granted := decodeAmounts(grants.Get(key))
 	granted.requests += c.Requests
@@ -170,7 +183,7 @@ func (c *changeTx) grant() error {
 func (c *changeTx) reset() error {
 	used := c.tx.Bucket(usedBucket)
 	for _, per := range quota.Periods() {
-		prefix := appendKey(nil, c.user, c.calendar.WindowAt(per, c.now).ID, "")
+		prefix := appendKey(nil, c.user, c.terms.WindowAt(c.calendar, per, c.now).ID, "")
 		for _, key := range keysWithPrefix(used.Bucket, prefix) {
 			if err := used.Delete(key); err != nil {
 				return err
@@ -196,7 +209,7 @@ func (c *changeTx) setPlan() error {
 }
 
 func (c *changeTx) setCounts() error {
-	used, w := c.tx.Bucket(usedBucket), c.calendar.WindowAt(c.Period, c.now)
+	used, w := c.tx.Bucket(usedBucket), c.terms.WindowAt(c.calendar, c.Period, c.now)
 	totalKey := appendKey(nil, c.user, w.ID, "")
 	total := decodeAmounts(used.Get(totalKey))
 	for endpoint, n := range c.Counts {

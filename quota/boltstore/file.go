@@ -25,6 +25,7 @@ import (
 //	claimed user -> the plan that the user's token claimed when last counted
 //	plans   user -> when the override of the user's plan ends, 0: never; the plan's name
 //	audit   user 0x00 sequence number, time -> a quota.Change as JSON
+//	terms   user -> quota.Terms as text, see terms.go
 //	once    user 0x00 ID of a change -> until when it is recognised; its fingerprint
 //	ends    kind (1 byte), time in seconds, key -> nothing
 //
@@ -32,7 +33,7 @@ import (
 //
 // Bucket ends finds what is to be deleted. If its kind is a quota.Period, the time is the end
 // of a window, and the key is one in used, in grants, or in both. Otherwise the kind is one of
-// those below. There is one key in ends for each key in used, grants, audit, once and claimed,
+// those below. There is one key in ends for each key in used, grants, audit, once, claimed and terms,
 // and for each plan override that has an end.
 //
 // Format "1" had only meta, used and ends. Format "2" has only single numbers in used and grants;
@@ -44,6 +45,7 @@ var (
 	plansBucket   = []byte("plans")
 	claimedBucket = []byte("claimed")
 	auditBucket   = []byte("audit")
+	termsBucket   = []byte("terms")
 	onceBucket    = []byte("once")
 	endsBucket    = []byte("ends")
 	formatKey     = []byte("format")
@@ -57,6 +59,7 @@ const (
 	// claimedKind: the time is the end of the longest window in which the user was counted
 	// when the key was made.
 	claimedKind byte = 'c'
+	termsKind   byte = 't' // likewise
 )
 
 const (
@@ -92,8 +95,12 @@ func createBuckets(tx *bolt.Tx) error {
 	}
 	switch got := meta.Get(formatKey); string(got) {
 	case format, formatUnits:
-		_, err := tx.CreateBucketIfNotExists(claimedBucket) // the first files of this format lack it
-		return err
+		for _, name := range [][]byte{claimedBucket, termsBucket} { // the first files of this format lack them
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		return nil
 	case "1":
 		return upgrade(tx)
 	default:
@@ -103,7 +110,7 @@ func createBuckets(tx *bolt.Tx) error {
 
 // upgrade adds what format 2 has and format 1 did not.
 func upgrade(tx *bolt.Tx) error {
-	for _, name := range [][]byte{grantsBucket, plansBucket, claimedBucket, auditBucket, onceBucket} {
+	for _, name := range [][]byte{grantsBucket, plansBucket, claimedBucket, termsBucket, auditBucket, onceBucket} {
 		if _, err := tx.CreateBucket(name); err != nil {
 			return err
 		}

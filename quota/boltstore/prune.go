@@ -16,7 +16,7 @@ var endingKinds = func() (kinds []byte) {
 	for _, period := range quota.Periods() {
 		kinds = append(kinds, byte(period))
 	}
-	return append(kinds, auditKind, onceKind, planKind, claimedKind)
+	return append(kinds, auditKind, onceKind, planKind, claimedKind, termsKind)
 }()
 
 // prune deletes up to limit things that are no longer kept at now.
@@ -32,7 +32,7 @@ func prune(tx boltfile.Tx, now time.Time, keep time.Duration, limit int) error {
 			}
 			end := time.Unix(int64(binary.BigEndian.Uint64(k[1:9])), 0)
 			switch kind {
-			case auditKind, claimedKind:
+			case auditKind, claimedKind, termsKind:
 				end = end.Add(keep)
 			case onceKind, planKind:
 			default:
@@ -68,11 +68,14 @@ func removeExpired(tx boltfile.Tx, kind byte, key []byte, now time.Time) error {
 			return plans.Delete(key)
 		}
 		return nil
-	case claimedKind:
+	case claimedKind, termsKind:
 		// As long as the user has counts, it stays and is checked again later.
 		prefix := append(slices.Clone(key), 0)
 		if k, _ := tx.Bucket(usedBucket).Cursor().Seek(prefix); bytes.HasPrefix(k, prefix) {
-			return tx.Bucket(endsBucket).Put(endsKey(claimedKind, now.Unix(), key), nil)
+			return tx.Bucket(endsBucket).Put(endsKey(kind, now.Unix(), key), nil)
+		}
+		if kind == termsKind {
+			return tx.Bucket(termsBucket).Delete(key)
 		}
 		return tx.Bucket(claimedBucket).Delete(key)
 	}

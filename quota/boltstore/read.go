@@ -38,13 +38,14 @@ func (s *Store) readAt(ctx context.Context, user string, plans quota.PlanChoice,
 	if at.IsZero() {
 		at = now
 	}
-	return s.snapshot(sh, user, plans, now, at)
+	return s.snapshot(sh, user, plans, now, at, onlyReading)
 }
 
 // snapshot reads the state of a user as of now, in the windows that contain at. The user's
 // shard sh must be locked.
-func (s *Store) snapshot(sh *shard, user string, plans quota.PlanChoice, now, at time.Time) (quota.Snapshot, error) {
+func (s *Store) snapshot(sh *shard, user string, plans quota.PlanChoice, now, at time.Time, purpose purpose) (quota.Snapshot, error) {
 	var p *quota.Plan
+	var terms quota.Terms
 	var override quota.Override
 	var counters []quota.Counter
 	var counts []quota.Count
@@ -56,6 +57,16 @@ func (s *Store) snapshot(sh *shard, user string, plans quota.PlanChoice, now, at
 			override = readOverride(tx.Bucket(plansBucket), key).ActiveAt(now)
 		}
 		p = plans.Effective(override)
+		if plans.Terms {
+			var err error
+			account := accountTx{s, tx, sh, user, now}
+			if terms, err = account.stored(); err != nil {
+				return err
+			}
+			if at.Equal(now) {
+				terms = account.upToDate(terms, plans, p, purpose)
+			}
+		}
 		counters = p.Counters()
 		counts = make([]quota.Count, len(counters))
 		used := tx.Bucket(usedBucket)
@@ -64,11 +75,14 @@ func (s *Store) snapshot(sh *shard, user string, plans quota.PlanChoice, now, at
 			grants = tx.Bucket(grantsBucket)
 		}
 		for i, c := range counters {
-			w := s.calendar.WindowAt(c.Period, at)
+			w := terms.WindowAt(s.calendar, c.Period, at)
 			key = appendKey(key[:0], user, w.ID, c.Endpoint)
 			counts[i] = quota.Count{Window: w, Used: decodeAmounts(used.Get(key)).used(c.Quantity)}
 			if grants != nil && i < len(p.Limits()) {
 				counts[i].Granted = decodeAmounts(grants.Get(key)).granted(c.Quantity)
+			}
+			if plans.Terms && i < len(p.Limits()) {
+				counts[i].Carried, _ = terms.Carried(w.ID, p.Limits()[i])
 			}
 		}
 		return nil
@@ -86,7 +100,7 @@ func (s *Store) snapshot(sh *shard, user string, plans quota.PlanChoice, now, at
 		}
 	}
 	snapshot := p.NewSnapshot(now.In(s.calendar.Location()), counts)
-	snapshot.Override = override
+	snapshot.Override, snapshot.Terms = override, terms
 	return snapshot, nil
 }
 

@@ -14,6 +14,9 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, 
 	if err := ctx.Err(); err != nil {
 		return &quota.Decision{Reservation: s.newReservation(r, r.Plans.Claimed, s.now())}, err
 	}
+	if err := s.keepTerms(r.User, r.Plans, reserving); err != nil {
+		return &quota.Decision{Reservation: s.newReservation(r, r.Plans.Claimed, s.now())}, err
+	}
 	sh, now, err := s.lockUser(r.User)
 	d := &quota.Decision{Reservation: s.newReservation(r, r.Plans.Claimed, now)}
 	if err != nil {
@@ -24,12 +27,13 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, 
 	if sh.isSettled(r.User, r.ID) || h != nil && h.isCommitting() {
 		return d, quota.ErrSettled
 	}
-	if d.Snapshot, err = s.snapshot(sh, r.User, r.Plans, now, now); err != nil {
+	if d.Snapshot, err = s.snapshot(sh, r.User, r.Plans, now, now, reserving); err != nil {
 		return d, err
 	}
 	p := d.Snapshot.Plan
-	if p != d.Reservation.Plan {
+	if p != d.Reservation.Plan || r.Plans.Terms {
 		d.Reservation = s.newReservation(r, p, now)
+		d.Reservation.Windows = d.Snapshot.Terms.WindowsAt(s.calendar, p.Periods(), now)
 	}
 	if h != nil && now.Before(h.leaseEnd) {
 		d.Admitted = true

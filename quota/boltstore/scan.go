@@ -47,8 +47,7 @@ func (s *Store) usersFrom(from []byte, period quota.Period, at time.Time) (users
 	s.calls.Add(1) // Close waits for it
 	defer s.calls.Done()
 	sh.mu.Unlock()
-	w := s.calendar.WindowAt(period, at)
-	if !s.isKept(w, now) {
+	if !s.isKept(s.calendar.WindowAt(period, at), now) {
 		return nil, nil, quota.ErrNotKept
 	}
 	err = s.dbView(func(tx *bolt.Tx) error {
@@ -56,7 +55,12 @@ func (s *Store) usersFrom(from []byte, period quota.Period, at time.Time) (users
 		k, _ := cursor.Seek(from)
 		for n := 0; k != nil && n < usersPerRead; n++ {
 			user, _, _ := bytes.Cut(k, []byte{0})
-			u := quota.UserUsage{User: string(user), ClaimedPlan: string(claimed.Get(user)), Endpoints: map[string]int64{}, Override: readOverride(plans, user).ActiveAt(now)}
+			terms, err := quota.ParseTerms(string(tx.Bucket(termsBucket).Get(user)))
+			if err != nil {
+				return err
+			}
+			w := terms.WindowAt(s.calendar, period, at)
+			u := quota.UserUsage{Window: w, User: string(user), ClaimedPlan: string(claimed.Get(user)), Endpoints: map[string]int64{}, Override: readOverride(plans, user).ActiveAt(now)}
 			prefix := appendKey(nil, u.User, w.ID, "")
 			for k, v := cursor.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = cursor.Next() {
 				if endpoint := string(k[len(prefix):]); endpoint != "" {

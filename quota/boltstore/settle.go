@@ -19,6 +19,7 @@ func (s *Store) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapsh
 	if err := c.wait(ctx); err != nil {
 		return nil, err
 	}
+	s.noteFirstUse(r)
 	sh := s.userShard(r.User)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -74,7 +75,7 @@ func (s *Store) Release(_ context.Context, r *quota.Reservation) (*quota.Snapsho
 // stateAfter is the state of the user of r after a Commit or a Release of it, nil with an
 // error. The user's shard sh must be locked.
 func (s *Store) stateAfter(sh *shard, r *quota.Reservation, now time.Time) (*quota.Snapshot, error) {
-	snapshot, err := s.snapshot(sh, r.User, r.Plans, now, now)
+	snapshot, err := s.snapshot(sh, r.User, r.Plans, now, now, onlyReading)
 	if err != nil {
 		return nil, err
 	}

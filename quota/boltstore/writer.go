@@ -8,10 +8,11 @@ import (
 	"metergate/quota/internal/boltfile"
 )
 
-// A queuedWrite is a hold to be counted, or a change to be made; the other is nil.
+// A queuedWrite is a hold to be counted, a change to be made, or terms to be set; the others are nil.
 type queuedWrite struct {
 	hold   *hold
 	change *pendingChange
+	terms  *pendingTerms
 }
 
 // runWriter brings to disk what is queued until the queue is closed. A single write is made at
@@ -27,6 +28,11 @@ func (s *Store) runWriter() {
 		for _, w := range batch {
 			if w.hold != nil {
 				s.finishCommit(w.hold, err)
+				continue
+			}
+			if w.terms != nil {
+				w.terms.err = err
+				close(w.terms.done)
 				continue
 			}
 			if err != nil {
@@ -51,6 +57,13 @@ func (s *Store) writeBatch(batch []queuedWrite) error {
 					return err
 				}
 				created += len(w.change.change.Counts) + 2 // their sum, and the entry of the audit log
+				continue
+			}
+			if w.terms != nil {
+				if err := w.terms.apply(tx, s.calendar, now); err != nil {
+					return err
+				}
+				created += 2
 				continue
 			}
 			if w.hold.writeNumber.Load() != 0 {

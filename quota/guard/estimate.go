@@ -51,10 +51,14 @@ func (sh *ledgerShard) estimate(calendar *quota.Calendar, user string, plans quo
 	known, local := sh.known.get(user), sh.local[user]
 	override := sh.known.override(user, now)
 	p := plans.Effective(override)
+	terms := sh.known.terms(user, plans, p, calendar, now)
 	counts := make([]quota.Count, len(p.Counters()))
 	for i, c := range p.Counters() {
 		n := &counts[i]
-		n.Window = calendar.WindowAt(c.Period, now)
+		n.Window = terms.WindowAt(calendar, c.Period, now)
+		if plans.Terms && i < len(p.Limits()) {
+			n.Carried, _ = terms.Carried(n.Window.ID, p.Limits()[i])
+		}
 		key := tallyKey{n.Window.ID, c.Endpoint}
 		if known != nil {
 			n.Used, _ = known.snapshot.UsedIn(key.windowID, c)
@@ -74,6 +78,6 @@ func (sh *ledgerShard) estimate(calendar *quota.Calendar, user string, plans quo
 		}
 	}
 	s := p.NewSnapshot(now.In(calendar.Location()), counts)
-	s.Override, s.Stale = override, true
+	s.Override, s.Terms, s.Stale = override, terms, true
 	return s
 }

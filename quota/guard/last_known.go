@@ -68,3 +68,17 @@ func (c *lastKnownCache) override(user string, now time.Time) quota.Override {
 	}
 	return quota.Override{}
 }
+
+// terms are the user's terms as last known; of a user of whom nothing is known, those of a new one.
+func (c *lastKnownCache) terms(user string, plans quota.PlanChoice, p *quota.Plan, calendar *quota.Calendar, now time.Time) quota.Terms {
+	k := c.get(user)
+	switch {
+	case !plans.Terms:
+		return quota.Terms{}
+	case k != nil:
+		return k.snapshot.Terms
+	case plans.Anchor == nil:
+		return quota.Terms{}
+	}
+	return quota.Terms{}.Follow(p, *plans.Anchor, calendar, now, quota.Activity{Reading: true})
+}

@@ -193,3 +193,10 @@ func (l *ledger) override(user string, now time.Time) quota.Override {
 	defer sh.mu.Unlock()
 	return sh.known.override(user, now)
 }
+
+// terms are the user's terms as last known, see lastKnownCache.
+func (l *ledger) terms(user string, plans quota.PlanChoice, p *quota.Plan, now time.Time) quota.Terms {
+	sh := l.lockShard(user)
+	defer sh.mu.Unlock()
+	return sh.known.terms(user, plans, p, l.calendar, now)
+}

@@ -196,7 +196,8 @@ func (s *Store) decideWithoutAsking(r quota.Request, cause error) (*quota.Decisi
 func (s *Store) reservationWithoutAsking(r quota.Request) quota.Reservation {
 	now := s.backend.Now()
 	p := r.Plans.Effective(s.ledger.override(r.User, now))
-	return quota.Reservation{Request: r, Plan: p, Windows: s.calendar.WindowsAt(p.Periods(), now)}
+	terms := s.ledger.terms(r.User, r.Plans, p, now)
+	return quota.Reservation{Request: r, Plan: p, Windows: terms.WindowsAt(s.calendar, p.Periods(), now)}
 }
 
 // decide admits a request, or not, without an answer of the backend. It does not

@@ -56,6 +56,15 @@ var cases = map[string]func(*testing.T, *harness){
 	"attempts come back evenly":                testAttemptsRefill,
 	"an attempt limit is changed while in use": testAttemptLimitChange,
 
+	// Windows of an account's own, and what is carried into them.
+	"months begin on a user's own day":        testAnchor,
+	"a known user keeps the running month":    testAnchorOfKnownUser,
+	"months begin on the day of first use":    testFirstUse,
+	"an administrator sets the anchor":        testSetAnchor,
+	"a scan shows windows of a user's own":    testScanAnchored,
+	"what was left is carried over once":      testCarry,
+	"what is held at the turn is not carried": testCarryLeavesHeld,
+
 	// Units, soft limits, and requests that run at once.
 	"units are held, charged and given back":   testUnits,
 	"another plan keeps the units":             testUnitsSurvivePlanChange,

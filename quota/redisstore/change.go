@@ -14,7 +14,17 @@ func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanCh
 	if err := c.Validate(user); err != nil {
 		return quota.Snapshot{}, err
 	}
+	if a, ok := c.SetsAnchor(s.calendar.Location()); ok {
+		if err := s.changeAnchor(ctx, user, a, c); err != nil {
+			return quota.Snapshot{}, err
+		}
+		return s.Read(ctx, user, plans)
+	}
 	q := query{script: script.Change, user: user}
+	if plans.Terms { // the windows depend on the account
+		q.plans = plans
+		q.plans.Anchor = nil
+	}
 	switch c.Action {
 	case quota.ActionGrant:
 		q.plans = plans // the limit depends on the plan
@@ -48,4 +58,29 @@ func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanCh
 		return quota.Snapshot{}, err
 	}
 	return s.Read(ctx, user, plans)
+}
+
+// changeAnchor sets the anchor of an account, or clears it.
+func (s *Store) changeAnchor(ctx context.Context, user string, a *quota.Anchor, c quota.Change) error {
+	for range termsTries {
+		found, at, err := s.look(ctx, user)
+		if err != nil {
+			return err
+		}
+		before, err := quota.ParseTerms(found.Terms)
+		if err != nil {
+			return err
+		}
+		after := before.SetAnchor(a, s.calendar, at, found.Activity())
+		own := script.ChangeArgs{Change: c, Entry: c, Keep: s.keep, Terms: after.String()}
+		l := newLayout(before.WindowsAt(s.calendar, []quota.Period{quota.Month, quota.Year}, at), nil, nil, before)
+		reply, _, err := s.call(ctx, script.Change, user, found.Assumption.String(), l, own.AppendTo)
+		if err != nil {
+			return err
+		}
+		if reply.Code != script.Outdated {
+			return reply.ChangeError()
+		}
+	}
+	return errChanged
 }

@@ -70,7 +70,7 @@ func TestOverridesLastSeenAreBounded(t *testing.T) {
 	for i := range 2 * maxOverrides * len(s.overrides.shards) {
 		user := fmt.Sprint("user-", i)
 		s.overrides.see(user, "0 large")
-		if got := s.overrides.lastSeen(user); got != "0 large" {
+		if got := s.overrides.lastSeen(user, false); got != "0 large" {
 			t.Fatalf("the override just seen is %q", got)
 		}
 	}

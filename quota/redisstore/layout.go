@@ -23,15 +23,17 @@ type layout struct {
 	// counters of a plan may be the same one in Redis.
 	requests, extra []int
 	counters        int // in Redis
-	args            resp.Args
+	// allowed is what each limit of the plan allows in its window, without grants.
+	allowed []int64
+	args    resp.Args
 }
 
 // endOfTime is after the end of all windows, and exact in Lua, whose numbers are float64.
 var endOfTime = time.UnixMilli(1 << 52)
 
 // newLayout lays out the windows that must run, and those in which the counts of a plan are
-// wanted. A nil plan has none.
-func newLayout(running []quota.Window, p *quota.Plan, wanted []quota.Window) *layout {
+// wanted, of an account with these terms. A nil plan has none.
+func newLayout(running []quota.Window, p *quota.Plan, wanted []quota.Window, terms quota.Terms) *layout {
 	l := &layout{windows: running, from: time.UnixMilli(0), till: endOfTime}
 	for _, w := range running {
 		if w.Start.After(l.from) {
@@ -56,6 +58,9 @@ func newLayout(running []quota.Window, p *quota.Plan, wanted []quota.Window) *la
 			w := windowOfPeriod(c.Period, wanted)
 			l.counts = append(l.counts, quota.Count{Window: w})
 			if i < l.limits { // a script finds it by the limit's index
+				limit := p.Limits()[i]
+				l.counts[i].Carried, _ = terms.Carried(w.ID, limit)
+				l.allowed = append(l.allowed, limit.AllowedIn(w)+l.counts[i].Carried)
 				counters = append(counters, script.Counter{Name: script.CounterName(w.ID, c.Endpoint), Extra: c.Quantity == quota.Units})
 			}
 		}
@@ -99,31 +104,39 @@ func windowOfPeriod(per quota.Period, windows []quota.Window) quota.Window {
 	panic("redisstore: no window per " + per.String())
 }
 
-// maxLayouts bounds the layouts that are kept. Plans that a reload has replaced leave theirs
-// behind.
-const maxLayouts = 256
+// maxLayouts bounds the layouts that are kept, of about 1 KiB each. Plans that a reload has replaced
+// leave theirs behind.
+const maxLayouts = 2048
 
-// layouts holds the last layout of each plan.
+// layouts holds the last layout of each plan and terms.
 type layouts struct {
 	mu     sync.RWMutex
-	byPlan map[*quota.Plan]*layout
+	byPlan map[layoutKey]*layout
 }
 
-// forPlan returns the layout of a plan at a time.
-func (ls *layouts) forPlan(p *quota.Plan, at time.Time, calendar *quota.Calendar) *layout {
+// A layoutKey says whose layout it is. Nearly all accounts have no terms, and many that have some
+// have the same.
+type layoutKey struct {
+	plan  *quota.Plan
+	terms string
+}
+
+// forPlan returns the layout of a plan at a time, for an account with these terms.
+func (ls *layouts) forPlan(p *quota.Plan, terms quota.Terms, text string, at time.Time, calendar *quota.Calendar) *layout {
+	key := layoutKey{p, text}
 	ls.mu.RLock()
-	l := ls.byPlan[p]
+	l := ls.byPlan[key]
 	ls.mu.RUnlock()
 	if l != nil && !at.Before(l.from) && at.Before(l.till) {
 		return l
 	}
-	windows := calendar.WindowsAt(p.Periods(), at)
-	l = newLayout(windows, p, windows)
+	windows := terms.WindowsAt(calendar, p.Periods(), at)
+	l = newLayout(windows, p, windows, terms)
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	if ls.byPlan == nil || len(ls.byPlan) >= maxLayouts {
-		ls.byPlan = map[*quota.Plan]*layout{}
+		ls.byPlan = map[layoutKey]*layout{}
 	}
-	ls.byPlan[p] = l
+	ls.byPlan[key] = l
 	return l
 }

@@ -14,8 +14,8 @@ import (
 // maxOverrides bounds the overrides that are kept in each shard.
 const maxOverrides = 1024
 
-// overrides holds the plan overrides that the gateway has seen last, as common.lua writes
-// them, in bounded memory. Only Redis knows which users have one. A script is sent with the
+// overrides holds what the gateway has last seen of accounts beside their counts, as
+// script.Assumption writes it: plan overrides, and terms. Its memory is bounded. Only Redis knows which users have one. A script is sent with the
 // override last seen, and if that is wrong, it costs a second round trip. So users without an
 // override, which are nearly all, cost nothing.
 type overrides struct {
@@ -33,31 +33,38 @@ func (o *overrides) shardOf(user string) *overrideShard {
 	return &o.shards[maphash.String(o.seed, user)%uint64(len(o.shards))]
 }
 
-// lastSeen returns a user's override; empty: none.
-func (o *overrides) lastSeen(user string) string {
-	if o.n.Load() == 0 {
-		return ""
+// lastSeen returns what to assume of an account, with or without terms; at first nothing.
+func (o *overrides) lastSeen(user string, withTerms bool) string {
+	text := ""
+	if o.n.Load() != 0 {
+		sh := o.shardOf(user)
+		sh.mu.RLock()
+		text = sh.users[user]
+		sh.mu.RUnlock()
 	}
-	sh := o.shardOf(user)
-	sh.mu.RLock()
-	defer sh.mu.RUnlock()
-	return sh.users[user]
+	if override, _, hasTerms := strings.Cut(text, "\n"); hasTerms != withTerms {
+		if withTerms {
+			return text + "\n"
+		}
+		return override
+	}
+	return text
 }
 
-// see keeps a user's override; empty: none. If there are too many, another one is dropped,
+// see keeps what is known of an account. If there are too many, another one is dropped,
 // which costs that user a round trip.
-func (o *overrides) see(user, override string) {
+func (o *overrides) see(user, text string) {
 	sh := o.shardOf(user)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	before := len(sh.users)
-	if override == "" {
+	if text == "" || text == "\n" {
 		delete(sh.users, user)
 	} else {
 		if sh.users == nil {
 			sh.users = map[string]string{}
 		}
-		sh.users[user] = override
+		sh.users[user] = text
 		for other := range sh.users {
 			if len(sh.users) <= maxOverrides {
 				break

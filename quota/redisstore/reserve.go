@@ -14,11 +14,11 @@ func (s *Store) Reserve(ctx context.Context, request quota.Request) (*quota.Deci
 	d := &quota.Decision{Reservation: quota.Reservation{Request: request}}
 	r := &d.Reservation
 	var o outcome
-	err := s.ask(ctx, &query{script: script.Reserve, user: r.User, plans: r.Plans, appendArgs: func(args *resp.Args, p *quota.Plan, l *layout) {
+	err := s.ask(ctx, &query{script: script.Reserve, user: r.User, plans: r.Plans, keepsTerms: true, appendArgs: func(args *resp.Args, p *quota.Plan, l *layout) {
 		own := script.ReserveArgs{
 			ID: r.ID, Endpoint: r.Endpoint, Lease: r.Lease, Windows: l.windows,
 			Observed: r.InObserveMode(p), Claimed: r.Plans.Claimed.Name(), Units: r.HeldUnits(),
-			Concurrent: p.ConcurrencyLimit(), Limits: p.Limits(), RequestsOf: l.requests,
+			Concurrent: p.ConcurrencyLimit(), Limits: p.Limits(), Allowed: l.allowed, RequestsOf: l.requests,
 		}
 		if !r.Waited {
 			own.Attempts = p.AttemptLimit()

@@ -46,7 +46,7 @@ func (s *Store) ScanUsers(ctx context.Context, per quota.Period, at time.Time, y
 	if now.Before(w.Start) || !now.Before(w.RetainedUntil(s.keep)) {
 		return quota.ErrNotKept
 	}
-	sc := scan{s, w, now, map[[16]byte]struct{}{}, yield}
+	sc := scan{s, per, at, w, now, map[[16]byte]struct{}{}, yield}
 	for _, master := range masters {
 		if err := sc.scanMaster(ctx, master); err != nil {
 			return err
@@ -74,8 +74,10 @@ func (s *Store) masters(ctx context.Context) ([]*redis.Client, error) {
 // A scan looks for the users of a window.
 type scan struct {
 	store  *Store
-	window quota.Window
-	now    time.Time // by Redis's clock, when the scan began
+	period quota.Period
+	at     time.Time
+	window quota.Window // of accounts without windows of their own
+	now    time.Time    // by Redis's clock, when the scan began
 	// found are the users yielded, by the digest in their keys: Redis may return a key
 	// twice.
 	found map[[16]byte]struct{}
@@ -157,8 +159,8 @@ func (sc *scan) readUsers(ctx context.Context, r redis.UniversalClient, keys map
 	heads, firstPages := map[string]*redis.SliceCmd{}, map[string]*redis.ScanCmd{}
 	_, err := r.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for key := range keys {
-			heads[key] = p.HMGet(ctx, key, script.FieldUser, script.FieldPlan, script.FieldClaimed, script.FieldFormat)
-			firstPages[key] = p.HScan(ctx, key, 0, sc.fieldPattern(), scanFields)
+			heads[key] = p.HMGet(ctx, key, script.FieldUser, script.FieldPlan, script.FieldClaimed, script.FieldFormat, script.FieldTerms)
+			firstPages[key] = p.HScan(ctx, key, 0, fieldPattern(sc.window), scanFields)
 		}
 		return nil
 	})
@@ -169,8 +171,21 @@ func (sc *scan) readUsers(ctx context.Context, r redis.UniversalClient, keys map
 	for key := range keys {
 		head := heads[key].Val()
 		user, plan, claimed, format := head[0], head[1], head[2], head[3]
-		u := quota.UserUsage{}
-		if u.Endpoints, u.Extra, err = sc.readEndpoints(ctx, r, key, firstPages[key]); err != nil {
+		u := quota.UserUsage{Window: sc.window}
+		firstPage := firstPages[key]
+		if text, _ := head[4].(string); text != "" {
+			terms, err := quota.ParseTerms(text)
+			if err != nil {
+				return nil, err
+			}
+			if w := terms.WindowAt(sc.store.calendar, sc.period, sc.at); w.ID != u.Window.ID {
+				u.Window, firstPage = w, r.HScan(ctx, key, 0, fieldPattern(w), scanFields)
+				if err := firstPage.Err(); err != nil {
+					return nil, err
+				}
+			}
+		}
+		if u.Endpoints, u.Extra, err = readEndpoints(ctx, r, key, u.Window, firstPage); err != nil {
 			return nil, err
 		}
 		for _, n := range u.Endpoints {
@@ -190,12 +205,12 @@ func (sc *scan) readUsers(ctx context.Context, r redis.UniversalClient, keys map
 	return users, nil
 }
 
-// fieldPattern matches the fields with the counts of the window by endpoint, and some others.
-func (sc *scan) fieldPattern() string { return "[ue]*/" + sc.window.ID + "/*" }
+// fieldPattern matches the fields with the counts of a window by endpoint, and some others.
+func fieldPattern(w quota.Window) string { return "[ue]*/" + w.ID + "/*" }
 
-// readEndpoints returns the requests that one user has made to each endpoint in the window, and by
+// readEndpoints returns the requests that one user has made to each endpoint in a window, and by
 // how much their units exceed them. It reads the pages after the first one.
-func (sc *scan) readEndpoints(ctx context.Context, r redis.UniversalClient, key string, firstPage *redis.ScanCmd) (used, extra map[string]int64, err error) {
+func readEndpoints(ctx context.Context, r redis.UniversalClient, key string, w quota.Window, firstPage *redis.ScanCmd) (used, extra map[string]int64, err error) {
 	used = map[string]int64{}
 	for fields, cursor := firstPage.Val(); ; {
 		for i := 0; i+1 < len(fields); i += 2 { // a field may come twice
@@ -203,9 +218,9 @@ func (sc *scan) readEndpoints(ctx context.Context, r redis.UniversalClient, key 
 			if err != nil {
 				return nil, nil, err
 			}
-			if endpoint, ok := strings.CutPrefix(fields[i], script.UsedPrefix(sc.window.ID)); ok {
+			if endpoint, ok := strings.CutPrefix(fields[i], script.UsedPrefix(w.ID)); ok {
 				used[endpoint] = n
-			} else if endpoint, ok := strings.CutPrefix(fields[i], script.ExtraPrefix(sc.window.ID)); ok && n != 0 {
+			} else if endpoint, ok := strings.CutPrefix(fields[i], script.ExtraPrefix(w.ID)); ok && n != 0 {
 				if extra == nil {
 					extra = map[string]int64{}
 				}
@@ -215,7 +230,7 @@ func (sc *scan) readEndpoints(ctx context.Context, r redis.UniversalClient, key 
 		if cursor == 0 {
 			return used, extra, nil
 		}
-		if fields, cursor, err = r.HScan(ctx, key, cursor, sc.fieldPattern(), scanFields).Result(); err != nil {
+		if fields, cursor, err = r.HScan(ctx, key, cursor, fieldPattern(w), scanFields).Result(); err != nil {
 			return nil, nil, err
 		}
 	}

@@ -32,6 +32,9 @@ func (s *Store) settle(ctx context.Context, r *quota.Reservation, count bool) (*
 		s.lost.Add(1)
 		s.CheckData()
 	}
+	if count {
+		s.noteFirstUse(ctx, r, &o)
+	}
 	snapshot := new(quota.Snapshot)
 	o.fill(snapshot)
 	return snapshot, nil

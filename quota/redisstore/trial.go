@@ -28,7 +28,7 @@ const checkUser, checkWindow = "check", "check-"
 const checkLife = time.Minute
 
 // noCounts is the layout of a call that wants no counts and assumes no windows.
-var noCounts = newLayout(nil, nil, nil)
+var noCounts = newLayout(nil, nil, nil, quota.Terms{})
 
 // kindKeys is how many keys Check uses to see whether a single Redis has all slots. With half of
 // the slots it would miss that once in 2^64.
@@ -118,7 +118,7 @@ func (s *Store) try(ctx context.Context, key string, sc *redis.Script, ahead tim
 	args := argsPool.Get().(*resp.Args)
 	defer argsPool.Put(args)
 	args.Reset()
-	common := script.CommonArgs{Offset: s.offset() + ahead, ID: checkUser, Override: script.AnyOverride}
+	common := script.CommonArgs{Offset: s.offset() + ahead, ID: checkUser, Assumed: script.AnyOverride}
 	common.AppendTo(args)
 	args.AddAll(&noCounts.args)
 	if own != nil {

@@ -38,6 +38,8 @@ type ChangeArgs struct {
 	// GrantField is that of the limit to grant to, see GrantField; empty: the plan has no such
 	// limit. Only for a grant.
 	GrantField string
+	// Terms are those to set. Only for an anchor.
+	Terms string
 	// Keep is how long counts and the audit log are kept, see quota.Window.RetainedUntil.
 	Keep time.Duration
 }
@@ -70,6 +72,8 @@ func (a *ChangeArgs) AppendTo(args *resp.Args) {
 		}
 		args.AddInt(until)
 		args.AddString(c.Plan)
+	case quota.ActionSetAnchor, quota.ActionClearAnchor:
+		args.AddString(a.Terms)
 	case quota.ActionSetCounts:
 		for _, endpoint := range slices.Sorted(maps.Keys(c.Counts)) {
 			args.AddString(endpoint)

@@ -12,8 +12,8 @@
 --   ARGV[own + 5]   how long an id is remembered, in ms
 --   ARGV[own + 6]   the most ids that are remembered
 --   ARGV[own + 7]   the most that a grant or a count may come to
---   ARGV[own + 8]   the action: grant, reset, set_plan, clear_plan or set_counts; then its
---                   arguments, which stand above its function
+--   ARGV[own + 8]   the action: grant, reset, set_plan, clear_plan, set_anchor, clear_anchor or
+--                   set_counts; then its arguments, which stand above its function
 --
 -- Codes: OK; OUTDATED; and, if nothing has changed:
 --
@@ -128,6 +128,16 @@ function actions.clear_plan()
   forever = false
   call('HDEL', key, 'plan')
 end
+
+-- Arguments: the terms of the account. They follow from those that the gateway assumes.
+function actions.set_anchor()
+  if ARGV[first] ~= '' then
+    call('HSET', key, 'terms', ARGV[first])
+  else
+    call('HDEL', key, 'terms')
+  end
+end
+actions.clear_anchor = actions.set_anchor
 
 -- Arguments: for each endpoint its name, the requests to set its count to, 0 or more, and by how
 -- much their units exceed that. The only window is the one to set.

@@ -30,6 +30,7 @@ var commonLua string
 func CommandsAt(sha string, line int) (commands []string) {
 	for script, source := range map[*redis.Script]string{
 		Reserve: reserveLua, Settle: settleLua, Read: readLua, Change: changeLua, Leave: leaveLua, Renew: renewLua,
+		Terms: termsLua, Look: lookLua,
 	} {
 		if script.Hash() != sha {
 			continue
@@ -70,19 +71,19 @@ type CommonArgs struct {
 	// Offset is added to Redis's clock, in whole milliseconds; 0 except in tests.
 	Offset time.Duration
 	ID     string // 1 to 256 bytes
-	// Override is the plan override that the gateway assumes, as Redis has it; empty:
-	// none. AnyOverride: the script must not compare it.
-	Override string
+	// Assumed is the plan override that the gateway assumes, as Redis has it; empty:
+	// none. AnyOverride: the script must not compare it. With terms, see Assumption.
+	Assumed string
 }
 
-// AnyOverride as CommonArgs.Override means that the override does not matter.
+// AnyOverride as CommonArgs.Assumed means that the override does not matter.
 const AnyOverride = "*"
 
 // AppendTo appends the arguments.
 func (a *CommonArgs) AppendTo(args *resp.Args) {
 	args.AddInt(a.Offset.Milliseconds())
 	args.AddString(a.ID)
-	args.AddString(a.Override)
+	args.AddString(a.Assumed)
 }
 
 // Layout is what the gateway assumes about time, and the counts that it wants: ARGV[4] to
@@ -126,8 +127,8 @@ type Reply struct {
 	Time time.Time // Redis's clock with the offset, to the millisecond
 	// Expired is how many leases the call has found to have run out.
 	Expired int64
-	// Override is the user's plan override, as Redis has it; only with Outdated.
-	Override string
+	// Assumed is what the gateway should have assumed, see CommonArgs; only with Outdated.
+	Assumed string
 	// AttemptWait is how long until the user has an attempt again; only with Throttled.
 	AttemptWait time.Duration
 	// Numbers has used and held for each counter of the Layout, and then, unless nothing
@@ -148,6 +149,6 @@ func ParseReply(reply *resp.Reply, counters, limits int) (Reply, error) {
 	if len(n) < 3 || Code(n[0]) != Outdated && len(n) != want && len(n) != want+limits {
 		return Reply{}, fmt.Errorf("a script of the store returned %d values, want %d", len(reply.Numbers), want)
 	}
-	r.Code, r.Time, r.Expired, r.Override, r.Numbers = Code(n[0]), time.UnixMilli(n[1]), n[2], reply.Text, n[3:]
+	r.Code, r.Time, r.Expired, r.Assumed, r.Numbers = Code(n[0]), time.UnixMilli(n[1]), n[2], reply.Text, n[3:]
 	return r, nil
 }

@@ -21,6 +21,8 @@
 --   grants                when the last of these ends; absent: there are none
 --   plan                  "UNTIL NAME": the plan that an administrator has set; UNTIL 0: it
 --                         has no end
+--   terms                 quota.Terms as text: which windows run for this account, and what was
+--                         carried into them; absent: the calendar, and nothing
 --   audit                 "UNTIL", and the audit log, newest first: "\nTIME JSON" each
 --   once/ID               "UNTIL FINGERPRINT" of the change that had this id
 --   retain/W              when the counts and grants of window W end
@@ -47,7 +49,8 @@
 --                         in tests
 --   ARGV[2]               the user's id, 1 to 256 bytes
 --   ARGV[3]               the plan override that the gateway assumes, as in the field plan;
---                         empty: none; *: the script must not compare it
+--                         empty: none; *: the script must not compare it. Where terms matter,
+--                         a line feed and the field terms that the gateway assumes follow
 --   ARGV[4]               ms, 0 or more: from then on all windows run that the gateway assumes
 --                         to run
 --   ARGV[5]               ms, up to 2^52: until then they all run
@@ -61,9 +64,10 @@
 -- and returns {code, now, expired, used, held, used, held, ..., granted, granted, ...}:
 -- Redis's clock in ms; the leases that this call has found to have run out; the fields, 0
 -- where there is no count; and, if there are grants at all, one number for each limit. Or it
--- returns {OUTDATED, now, expired, override} when an assumption of the gateway is wrong:
--- there is another override, the gateway's clock is off, or a window has just ended. Then
--- the gateway asks again, with the windows of this time and with this override.
+-- returns {OUTDATED, now, expired, assumed} when an assumption of the gateway is wrong:
+-- there is another override, there are other terms, the gateway's clock is off, or a window has
+-- just ended. Then the gateway asks again, with the windows of this time and with what ARGV[3]
+-- should have been.
 --
 -- A script that does nothing takes Redis about 2 µs, a redis.call in it at least 0.7 µs, a
 -- function that it creates 0.1 µs.
@@ -78,10 +82,20 @@ local rest = 8 + ARGV[6]
 
 local sweep_at = nil -- the field sweep, as a number
 local override, forever = '', false -- what is valid of the field plan: empty after its end; it has no end
+local assumed_override, assumed_terms = ARGV[3], nil -- the two lines of ARGV[3]; nil: terms do not matter
+local terms = nil -- the field terms, if they matter
 local granted = nil -- to each limit, see ARGV[7]; nil: nothing
 local outdated = false -- an assumption of the gateway is wrong
 local changed = false -- this call has changed numbers that users see
 local expired = 0 -- leases that this call has found to have run out
+
+if #assumed_override > 1 or assumed_override == '\n' then
+  local line_feed = string.find(assumed_override, '\n', 1, true)
+  if line_feed then
+    assumed_terms = string.sub(assumed_override, line_feed + 1)
+    assumed_override = string.sub(assumed_override, 1, line_feed - 1)
+  end
+end
 
 -- Returns a time as a string. Lua's own conversion would round it.
 local function format_time(ms)
@@ -261,7 +275,11 @@ local function read_fields(...)
       override = ''
     end
   end
-  outdated = ARGV[3] ~= override and ARGV[3] ~= '*' or now < tonumber(ARGV[4]) or now >= tonumber(ARGV[5])
+  outdated = assumed_override ~= override and assumed_override ~= '*' or now < tonumber(ARGV[4]) or now >= tonumber(ARGV[5])
+  if assumed_terms then
+    terms = call('HGET', key, 'terms') or ''
+    outdated = outdated or terms ~= assumed_terms
+  end
   if found[3] and ARGV[7] ~= '0' then
     local names = {}
     for i = 1, tonumber(ARGV[7]) do
@@ -296,5 +314,5 @@ end
 -- Ends the call, and returns the reply when an assumption of the gateway is wrong.
 local function reply_outdated()
   publish_change()
-  return { OUTDATED, now, expired, override }
+  return { OUTDATED, now, expired, terms and override .. '\n' .. terms or override }
 end

@@ -27,7 +27,7 @@ func TestParseReply(t *testing.T) {
 		{name: "throttled with grants", numbers: []int64{5, 7, 0, 1, 2, 3, 4, 50, 1500},
 			want: &Reply{Code: Throttled, Time: time.UnixMilli(7), AttemptWait: 1500 * time.Microsecond, Numbers: []int64{1, 2, 3, 4, 50}}},
 		{name: "outdated", numbers: []int64{2, 7, 1, 0}, text: "0 pro",
-			want: &Reply{Code: Outdated, Time: time.UnixMilli(7), Expired: 1, Override: "0 pro", Numbers: []int64{0}}},
+			want: &Reply{Code: Outdated, Time: time.UnixMilli(7), Expired: 1, Assumed: "0 pro", Numbers: []int64{0}}},
 		{name: "too few counters", numbers: []int64{0, 7, 0, 1, 2}},
 		{name: "too many values", numbers: []int64{0, 7, 0, 1, 2, 3, 4, 50, 60}},
 		{name: "no time", numbers: []int64{0}},
@@ -56,16 +56,18 @@ func TestAppendTo(t *testing.T) {
 		args interface{ AppendTo(*resp.Args) }
 		want []any
 	}{
-		{"user", &CommonArgs{Offset: -time.Second, ID: "u", Override: AnyOverride}, []any{"-1000", "u", "*"}},
+		{"user", &CommonArgs{Offset: -time.Second, ID: "u", Assumed: AnyOverride}, []any{"-1000", "u", "*"}},
 		{"layout", &Layout{From: time.UnixMilli(5), Till: time.UnixMilli(9), Counters: []Counter{{"2026-11", false}, {"2026-11/analyze", true}}, Limits: 1},
 			[]any{"5", "9", "4", "1", "used/2026-11", "held/2026-11", "extra/2026-11/analyze", "heldextra/2026-11/analyze"}},
 		{"reserve", &ReserveArgs{ID: "R", Endpoint: "analyze", Lease: 12 * time.Second, Windows: []quota.Window{november},
 			Attempts: quota.AttemptLimit{Requests: 120, Per: time.Minute}, Observed: true, Claimed: "free",
 			Units: 8, Concurrent: quota.ConcurrencyLimit{Requests: 3}, RequestsOf: []int{0, 1, 5, 3},
 			Limits: []quota.Limit{{Amount: 100, Period: quota.Month}, {Amount: 7, Period: quota.Month, Endpoint: "report"},
-				{Amount: 500, Period: quota.Month, Quantity: quota.Units}, {Amount: 9, Period: quota.Month, Soft: true}}},
+				{Amount: 500, Period: quota.Month, Quantity: quota.Units}, {Amount: 9, Period: quota.Month, Soft: true}},
+			Allowed: []int64{120, 7, 500, 9}},
 			[]any{"lease/R", "done/R", "attempts/120/500000", "12000", "analyze 2026-11", "120", "500000", "1", "free", "7", "3", "30000",
-				"100", "-1", "500", "-1", "3", "6"}},
+				"120", "-1", "500", "-1", "3", "6"}},
+		{"terms", &TermsArgs{Terms: "m=15", Until: time.UnixMilli(77)}, []any{"m=15", "77"}},
 		{"settle", &SettleArgs{Count: true, Keep: 24 * time.Hour, Reservations: []*quota.Reservation{
 			{Request: quota.Request{ID: "A", Endpoint: "analyze"}, Windows: []quota.Window{november}}, {Request: quota.Request{ID: "B", Endpoint: "report", Units: 8}, Unused: 5}}},
 			[]any{"2", "lease/A", "done/A", "0", "analyze", "1", "2026-11", retained, "lease/B", "done/B", "2", "report", "0"}},

@@ -16,6 +16,7 @@ const (
 	FieldClaimed = "claimed"
 	FieldPlan    = "plan"
 	FieldAudit   = "audit"
+	FieldTerms   = "terms"
 )
 
 // CheckFormat returns an error if a user's hash has a format that this version does not know.

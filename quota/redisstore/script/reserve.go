@@ -36,6 +36,8 @@ type ReserveArgs struct {
 	Concurrent quota.ConcurrencyLimit
 	// Limits are those of the Layout, in its order.
 	Limits []quota.Limit
+	// Allowed is what each of them allows in its window, without grants.
+	Allowed []int64
 	// RequestsOf has, for each limit on units, the index of the counter of the Layout with its
 	// requests. It may be nil without such limits.
 	RequestsOf []int
@@ -65,9 +67,9 @@ func (a *ReserveArgs) AppendTo(args *resp.Args) {
 	args.AddInt(a.Concurrent.Requests)
 	args.AddInt(quota.PlaceLease.Milliseconds())
 	mayRefuse := func(l quota.Limit) bool { return !l.Soft && l.AppliesTo(a.Endpoint) }
-	for _, l := range a.Limits {
+	for i, l := range a.Limits {
 		if mayRefuse(l) {
-			args.AddInt(l.Amount)
+			args.AddInt(a.Allowed[i])
 		} else {
 			args.AddInt(-1)
 		}

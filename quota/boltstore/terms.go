@@ -1,0 +1,198 @@
+package boltstore
+
+import (
+	"bytes"
+	"errors"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"metergate/quota"
+	"metergate/quota/internal/boltfile"
+)
+
+// Some plans give accounts windows of their own, or carry over what was left, see quota.Terms. The
+// terms of an account are worked out from those in the file, with its shard locked, and written
+// before a request is reserved by them. Reads only take for granted that they were written.
+
+// A purpose says why the terms of an account are worked out.
+type purpose uint8
+
+const (
+	onlyReading purpose = iota
+	reserving
+	counting // a request was just counted
+)
+
+// An accountTx is an account as a reader of the file sees it. Its shard is locked.
+type accountTx struct {
+	store *Store
+	tx    *bolt.Tx
+	shard *shard
+	user  string
+	now   time.Time
+}
+
+// stored returns the terms in the file.
+func (a *accountTx) stored() (quota.Terms, error) {
+	return quota.ParseTerms(string(a.tx.Bucket(termsBucket).Get([]byte(a.user))))
+}
+
+// upToDate returns the terms as they should be under the plan p.
+func (a *accountTx) upToDate(t quota.Terms, plans quota.PlanChoice, p *quota.Plan, purpose purpose) quota.Terms {
+	if plans.Anchor != nil && !t.Follows(p, *plans.Anchor) {
+		activity := quota.Activity{Windows: windowsWithCounts(a.tx, a.user), Held: a.isHeld(), Counting: purpose == counting, Reading: purpose == onlyReading}
+		t = t.Follow(p, *plans.Anchor, a.store.calendar, a.now, activity)
+	}
+	due := t.CarryDue(p, a.store.calendar, a.now)
+	if len(due) == 0 {
+		return t
+	}
+	counted := windowsWithCounts(a.tx, a.user)
+	for _, i := range due {
+		limit, carried := p.Limits()[i], int64(0)
+		running := t.WindowAt(a.store.calendar, limit.Period, a.now)
+		if quota.AnyBegan(a.store.calendar, counted, running.Start) {
+			carried = limit.CarryOver(a.countBefore(t, limit, p.Counters()[i]))
+		}
+		t = t.WithCarried(running.ID, limit, carried)
+	}
+	return t
+}
+
+// countBefore returns what there is of a limit in the window before the running one. Nothing is
+// reserved there any more.
+func (a *accountTx) countBefore(t quota.Terms, limit quota.Limit, c quota.Counter) quota.Count {
+	w := t.WindowBefore(a.store.calendar, limit.Period, a.now)
+	key := appendKey(nil, a.user, w.ID, limit.Endpoint)
+	count := quota.Count{
+		Window:  w,
+		Used:    decodeAmounts(a.tx.Bucket(usedBucket).Get(key)).used(limit.Quantity),
+		Granted: decodeAmounts(a.tx.Bucket(grantsBucket).Get(key)).granted(limit.Quantity),
+	}
+	count.Carried, _ = t.Carried(w.ID, limit)
+	write := a.store.db.Number(a.tx)
+	for _, h := range a.shard.holds[a.user] {
+		if h.isHeldAfter(write, a.now) {
+			count.Held += h.heldIn(c, w)
+		}
+	}
+	return count
+}
+
+// isHeld reports whether a request of the account is held.
+func (a *accountTx) isHeld() bool {
+	for _, h := range a.shard.holds[a.user] {
+		if h.isCommitting() || a.now.Before(h.leaseEnd) {
+			return true
+		}
+	}
+	return false
+}
+
+// windowsWithCounts returns the IDs of the windows in which something is counted of, or granted to, a
+// user.
+func windowsWithCounts(tx *bolt.Tx, user string) (ids []string) {
+	prefix := userKey(user, "")
+	for _, name := range [][]byte{usedBucket, grantsBucket} {
+		cursor := tx.Bucket(name).Cursor()
+		for k, _ := cursor.Seek(prefix); bytes.HasPrefix(k, prefix); {
+			id, _, _ := bytes.Cut(k[len(prefix):], []byte{0})
+			ids = append(ids, string(id))
+			k, _ = cursor.Seek(append(append(bytes.Clone(prefix), id...), 1)) // after the window's keys
+		}
+	}
+	return ids
+}
+
+// termsTries is how often terms are worked out until they are written, or were found to be.
+const termsTries = 100
+
+var errTermsChanged = errors.New("the terms of the user changed again and again during one call")
+
+// keepTerms writes the terms of an account if they are not up to date. The plans say whether there
+// are terms at all.
+func (s *Store) keepTerms(user string, plans quota.PlanChoice, purpose purpose) error {
+	for n := 0; plans.Terms; n++ {
+		if n == termsTries {
+			return errTermsChanged
+		}
+		sh, now, err := s.lockUser(user)
+		if err != nil {
+			return err
+		}
+		var before, after quota.Terms
+		var p *quota.Plan
+		err = s.dbView(func(tx *bolt.Tx) (err error) {
+			account := accountTx{s, tx, sh, user, now}
+			if before, err = account.stored(); err != nil {
+				return err
+			}
+			p = plans.Effective(readOverride(tx.Bucket(plansBucket), []byte(user)).ActiveAt(now))
+			after = account.upToDate(before, plans, p, purpose)
+			return nil
+		})
+		if err != nil || before.String() == after.String() {
+			sh.mu.Unlock()
+			return err
+		}
+		s.calls.Add(1)
+		sh.mu.Unlock()
+		w := &pendingTerms{user: user, before: before.String(), after: after.Prune(p, s.calendar, now, s.keep), done: make(chan struct{})}
+		s.queue.Add(queuedWrite{terms: w})
+		<-w.done
+		s.calls.Done()
+		if w.err != nil || purpose == counting {
+			return w.err
+		}
+		s.watchers.Notify(user)
+	}
+	return nil
+}
+
+// noteFirstUse notes the day of the first counted request of an account, right after it was counted.
+// What fails is made up for by the next request.
+func (s *Store) noteFirstUse(r *quota.Reservation) {
+	if r.Plan != nil && r.Plan.Anchor() == quota.FirstUseAnchor {
+		_ = s.keepTerms(r.User, r.Plans, counting)
+	}
+}
+
+// A pendingTerms sets the terms of an account if they are still the old ones.
+type pendingTerms struct {
+	user   string
+	before string
+	after  quota.Terms
+	done   chan struct{} // closed when err is final
+	err    error         // of the disk
+}
+
+func (w *pendingTerms) apply(tx boltfile.Tx, calendar *quota.Calendar, now time.Time) error {
+	if string(tx.Bucket(termsBucket).Get([]byte(w.user))) != w.before {
+		return nil // another one was faster
+	}
+	return putTerms(tx, w.user, w.after, calendar, now)
+}
+
+// putTerms sets the terms of an account.
+func putTerms(tx boltfile.Tx, user string, t quota.Terms, calendar *quota.Calendar, now time.Time) error {
+	terms, key := tx.Bucket(termsBucket), []byte(user)
+	text := t.String()
+	if text == "" {
+		return terms.Delete(key)
+	}
+	if terms.Get(key) == nil {
+		end := t.WindowAt(calendar, quota.Year, now).End
+		if err := tx.Bucket(endsBucket).Put(endsKey(termsKind, end.Unix(), key), nil); err != nil {
+			return err
+		}
+	}
+	return terms.Put(key, []byte(text))
+}
+
+// setAnchor sets or clears the anchor.
+func (c *changeTx) setAnchor() error {
+	a, _ := c.SetsAnchor(c.calendar.Location())
+	activity := quota.Activity{Windows: windowsWithCounts(c.tx.Tx, c.user), Held: c.held}
+	return putTerms(c.tx, c.user, c.terms.SetAnchor(a, c.calendar, c.now, activity), c.calendar, c.now)
+}
