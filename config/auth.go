@@ -45,19 +45,23 @@ type JWT struct {
 	// How far the clocks of the issuer and the gateway may differ when exp, nbf and iat are
 	// checked.
 	Leeway time.Duration `yaml:"leeway" default:"5s" min:"0s" max:"5m"`
-	// The claims that hold the user and the plan.
+	// The claims that hold the user, the plan and the organisation.
 	Claims Claims `yaml:"claims"`
 }
 
 // Claims name the claims that are read from a token. A dotted path reaches into objects:
 // app.plan is the member plan of the claim app. A dot within a name is written \. and a
 // backslash \\, so the claim https://example.com/plan is written https://example\.com/plan.
-// The two paths must differ, and neither may lead into the other.
+// The paths must differ, and none may lead into another.
 type Claims struct {
 	// The claim with the id of the user.
 	User string `yaml:"user" default:"sub" as:"claim"`
 	// The claim with the plan of the user.
 	Plan string `yaml:"plan" default:"plan" as:"claim"`
+	// The claim with the id of the user's organisation, whose members share the shared limits of
+	// their plan. A user has a count of their own in each organisation. A token in which the claim is
+	// absent, null or empty is for no organisation. Default: no token is.
+	Org string `yaml:"org" as:"claim"`
 }
 
 // The paths of the keys that verify tokens.
@@ -155,19 +159,30 @@ func (c *checker) checkAlgorithms(keys givenKeys) {
 	}
 }
 
-// checkClaims checks that user and plan can both be texts: a claim that contains another one
-// is an object.
+// checkClaims checks that the claims can all be texts: a claim that contains another one is an
+// object.
 func (c *checker) checkClaims() {
-	const user, plan = "auth.jwt.claims.user", "auth.jwt.claims.plan"
-	// The decoder has reported a bad path, which leaves nothing to compare.
-	a, _ := jwtrules.ParseClaimPath(c.cfg.Auth.JWT.Claims.User)
-	b, _ := jwtrules.ParseClaimPath(c.cfg.Auth.JWT.Claims.Plan)
-	shorter := min(len(a), len(b))
-	switch {
-	case c.src.failed[user] || c.src.failed[plan] || !slices.Equal(a[:shorter], b[:shorter]):
-	case c.src.given(plan):
-		c.src.reportAt(plan, "must be another claim than user, and neither may lead into the other%s", c.src.got(plan))
-	default:
-		c.src.reportAt(user, "must be another claim than plan, and neither may lead into the other%s", c.src.got(user))
+	claims := &c.cfg.Auth.JWT.Claims
+	all := []struct{ name, value string }{{"user", claims.User}, {"plan", claims.Plan}, {"org", claims.Org}}
+	for i, later := range all {
+		for _, earlier := range all[:i] {
+			c.checkSeparateClaims(earlier.name, earlier.value, later.name, later.value)
+		}
 	}
+}
+
+// checkSeparateClaims checks that neither of two claims leads into the other.
+func (c *checker) checkSeparateClaims(first, firstPath, second, secondPath string) {
+	const claims = "auth.jwt.claims."
+	// A path that is bad or not given leaves nothing to compare.
+	a, _ := jwtrules.ParseClaimPath(firstPath)
+	b, _ := jwtrules.ParseClaimPath(secondPath)
+	shorter := min(len(a), len(b))
+	if shorter == 0 || c.src.failed[claims+first] || c.src.failed[claims+second] || !slices.Equal(a[:shorter], b[:shorter]) {
+		return
+	}
+	if !c.src.given(claims + second) {
+		first, second = second, first
+	}
+	c.src.reportAt(claims+second, "must be another claim than %s, and neither may lead into the other%s", first, c.src.got(claims+second))
 }

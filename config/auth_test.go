@@ -213,6 +213,11 @@ func TestClaimsMustBeSeparate(t *testing.T) {
 		"user: a, plan: a.b":               "claims.plan: must be another claim than user",
 		"user: a.b, plan: a":               "claims.plan: must be another claim than user",
 		"user: plan.id":                    "claims.user: must be another claim than plan",
+		"org: org":                         "",
+		"user: a.b, org: a.c":              "",
+		"org: sub":                         "claims.org: must be another claim than user",
+		"org: plan.id":                     "claims.org: must be another claim than plan",
+		"plan: org, org: org":              "claims.org: must be another claim than plan",
 		`user: "${A:-x}", plan: "${A:-x}"`: "claims.plan: must be another claim than user",
 	} {
 		text := strings.Replace(fmt.Sprintf(base, ""), "}", ", claims: { "+claims+" } }", 1)

@@ -176,7 +176,7 @@ func TestParseReadsEveryKey(t *testing.T) {
 			Secret: "from-a-file-0123456789abcdef0123456789abcdef0123456789abcdef0123", PublicKeyFile: "testdata/key.pem",
 			JWKSURL:    "https://issuer.example:8443/keys?p=1",
 			Algorithms: []string{"HS512", "ES256", "RS256"}, Type: "application/at+jwt", Issuer: "https://issuer.example", Audience: "analysis",
-			Claims: Claims{User: "app.user.id", Plan: `https://example\.com/app.plan`},
+			Claims: Claims{User: "app.user.id", Plan: `https://example\.com/app.plan`, Org: "org_id"},
 		}},
 		DefaultPlan: "pro",
 		Plans:       plansOfEverything(),
@@ -214,7 +214,9 @@ func plansOfEverything() map[string]Plan {
 	return map[string]Plan{
 		"pro":        {Limits: limits, Attempts: &Attempts{Requests: 10000, Per: "second"}, Observe: true},
 		"also_PRO-2": {Limits: limits, Attempts: &Attempts{Requests: 10000, Per: "second"}, Observe: true},
-		"none":       {Limits: []Limit{}, Attempts: &Attempts{Requests: 1, Per: "day"}},
+		"none": {Limits: []Limit{}, Attempts: &Attempts{Requests: 1, Per: "day"}, Shared: []Limit{
+			{Requests: new(int64(0)), Per: quota.Month, Endpoint: "image-analysis"}, {Units: new(int64(9)), Per: quota.Month, Soft: true},
+		}},
 	}
 }
 
@@ -249,14 +251,14 @@ func upstreamsOfEverything(t *testing.T) map[string]Upstream {
 func routesOfEverything() []Route {
 	return []Route{
 		{Match: "POST /api/image-analysis", Endpoint: "image-analysis", Upstream: "analysis",
-			Timeout: time.Hour, MaxBody: 2_000_000, Observe: true, Line: 80},
+			Timeout: time.Hour, MaxBody: 2_000_000, Observe: true, Line: 81},
 		{Match: "/api/", Upstream: "analysis", Timeout: time.Millisecond, MaxBody: 1, StripPrefix: "/api", Upgrade: true,
-			UserHeader: "X-User", PlanHeader: "X-Plan", DropAuthorization: true, Line: 81},
+			UserHeader: "X-User", PlanHeader: "X-Plan", DropAuthorization: true, Line: 82},
 		{Match: "GET example.com/api/{id}/{$}", Upstream: "analysis", Public: true,
-			Timeout: time.Hour, MaxBody: 2_000_000, Line: 91},
+			Timeout: time.Hour, MaxBody: 2_000_000, Line: 92},
 		{Match: "GET /gr%C3%B6%C3%9Fe/a%20b", Upstream: "unused", StripPrefix: "/gr%C3%B6%C3%9Fe/a%20b",
-			Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30, Line: 97},
-		{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Timeout: time.Hour, MaxBody: 2_000_000, Line: 98},
+			Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30, Line: 98},
+		{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Timeout: time.Hour, MaxBody: 2_000_000, Line: 99},
 	}
 }
 

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -65,7 +66,7 @@ func checkMethod(method string) error {
 
 // Warnings names what is valid and probably not meant: a pattern whose method is close to a
 // usual one, such as POSTT, one whose first segment was taken for a host, such as "POST
-// api/items", and a short token of the admin API.
+// api/items", a short token of the admin API, and shared limits that can apply to nobody.
 func (c *Config) Warnings() (warnings []string) {
 	warn := func(i int, format string, args ...any) {
 		warnings = append(warnings, fmt.Sprintf("routes[%d].match (line %d): %s", i, c.Routes[i].Line, fmt.Sprintf(format, args...)))
@@ -83,6 +84,11 @@ func (c *Config) Warnings() (warnings []string) {
 	}
 	if n := len(c.Admin.Token); n > 0 && n < safeTokenBytes {
 		warnings = append(warnings, fmt.Sprintf("admin.token: has %d bytes, and may be guessed; make one that cannot with: openssl rand -hex 32", n))
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Plans)) {
+		if len(c.Plans[name].Shared) > 0 && c.Auth.JWT.Claims.Org == "" {
+			warnings = append(warnings, fmt.Sprintf("plans.%s.shared: applies to nobody, because auth.jwt.claims.org does not say which claim names a user's organisation", name))
+		}
 	}
 	return warnings
 }

@@ -63,3 +63,15 @@ func TestShortAdminTokenIsWarning(t *testing.T) {
 		}
 	}
 }
+
+func TestSharedLimitsOfNobodyAreWarning(t *testing.T) {
+	cfg := &Config{Plans: map[string]Plan{"free": {}, "team": {Shared: []Limit{{}}}}}
+	want := "plans.team.shared: applies to nobody, because auth.jwt.claims.org does not say which claim names a user's organisation"
+	if got := strings.Join(cfg.Warnings(), "\n"); got != want {
+		t.Errorf("warnings %q, want %q", got, want)
+	}
+	cfg.Auth.JWT.Claims.Org = "org"
+	if got := cfg.Warnings(); got != nil {
+		t.Errorf("with claims.org: warnings %q", got)
+	}
+}

@@ -15,6 +15,10 @@ type Plan struct {
 	// X-Usage shows; a soft one only if there is no other. For each endpoint and window, there can
 	// be one limit on requests and one on units, and a soft one of each. Default: none.
 	Limits []Limit `yaml:"limits"`
+	// Limits that all members of an organisation share: together they may use so much. They apply
+	// beside the limits of each member, and only to users whose token names an organisation, see
+	// auth.jwt.claims.org. Default: none.
+	Shared []Limit `yaml:"shared"`
 	// How often a user may try, whatever the outcome of the requests, on all metered routes
 	// together. Default: as often as they like.
 	Attempts *Attempts `yaml:"attempts"`
@@ -103,30 +107,36 @@ func (c *checker) checkPlans() {
 	} else if c.usable("default_plan") && !slices.Contains(names, c.cfg.DefaultPlan) {
 		c.src.reportAt("default_plan", "there is no such plan%s; %s", c.src.got("default_plan"), quota.ListNames("plan", names))
 	}
-	endpoints, complete := c.endpoints()
 	for _, name := range names {
 		path := joinPath("plans", name)
 		c.checkName(path, name)
-		first := map[string]string{} // the path of the limit with this name
-		for i, l := range c.cfg.Plans[name].Limits {
-			at := indexPath(joinPath(path, "limits"), i)
-			endpoint := at + ".endpoint"
-			c.checkAmount(at, l)
-			if c.src.failed[endpoint] {
-				continue
-			}
-			if l.Endpoint != "" && complete && !slices.Contains(endpoints, l.Endpoint) {
-				c.src.reportAt(endpoint, "no route counts under this endpoint%s; %s", c.src.got(endpoint), quota.ListNames("endpoint", endpoints))
-			}
-			if !c.usable(at+".per") || c.src.failed[at+".mode"] {
-				continue
-			}
-			named := quota.Limit{Period: l.Per, Endpoint: l.Endpoint, Quantity: l.Quantity(), Soft: l.Soft}.Name()
-			if other, ok := first[named]; ok {
-				c.src.reportAt(at, "is for the same window and endpoint as %s on line %d; keep one of them", other, c.src.line(other))
-			} else {
-				first[named] = at
-			}
+		c.checkLimits(joinPath(path, "limits"), c.cfg.Plans[name].Limits)
+		c.checkLimits(joinPath(path, "shared"), c.cfg.Plans[name].Shared)
+	}
+}
+
+// checkLimits checks one of the lists of limits of a plan.
+func (c *checker) checkLimits(path string, limits []Limit) {
+	endpoints, complete := c.endpoints()
+	first := map[string]string{} // the path of the limit with this name
+	for i, l := range limits {
+		at := indexPath(path, i)
+		endpoint := at + ".endpoint"
+		c.checkAmount(at, l)
+		if c.src.failed[endpoint] {
+			continue
+		}
+		if l.Endpoint != "" && complete && !slices.Contains(endpoints, l.Endpoint) {
+			c.src.reportAt(endpoint, "no route counts under this endpoint%s; %s", c.src.got(endpoint), quota.ListNames("endpoint", endpoints))
+		}
+		if !c.usable(at+".per") || c.src.failed[at+".mode"] {
+			continue
+		}
+		named := quota.Limit{Period: l.Per, Endpoint: l.Endpoint, Quantity: l.Quantity(), Soft: l.Soft}.Name()
+		if other, ok := first[named]; ok {
+			c.src.reportAt(at, "is for the same window and endpoint as %s on line %d; keep one of them", other, c.src.line(other))
+		} else {
+			first[named] = at
 		}
 	}
 }

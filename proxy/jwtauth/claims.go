@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// maxUserBytes is the greatest length of a user's id.
-	maxUserBytes = 256
+	// maxIDBytes is the greatest length of the id of a user or an organisation.
+	maxIDBytes = 256
 	// maxSeconds is the end of the year 9999 in seconds since 1970, the last time that RFC
 	// 3339 can write. A time in milliseconds, a common mistake, is greater.
 	maxSeconds = 253402300799
@@ -79,7 +79,7 @@ func (c claims) numericDate(name string) (*jwt.NumericDate, error) {
 
 // lookUp follows a path into objects. found is false if the last name, or an object on the
 // way, does not exist or is null: issuers write null for what a user does not have. A path
-// that leads through another value ends at false, which is neither a user nor a plan.
+// that leads through another value ends at false, which is no good value of any claim.
 func (c claims) lookUp(path []string) (value any, found bool) {
 	var v any = map[string]any(c)
 	for _, name := range path {
@@ -101,10 +101,28 @@ func (c claims) readUser(path []string) (string, *Error) {
 		return "", errNoUser
 	}
 	user, _ := v.(string) // a value that is not a text is as bad as an empty text
-	if len(user) == 0 || len(user) > maxUserBytes || strings.ContainsFunc(user, breaksLines) {
+	if user == "" || !isID(user) {
 		return "", errUser
 	}
 	return user, nil
+}
+
+// isID reports whether a text that is not empty can be the id of a user or an organisation.
+func isID(text string) bool {
+	return len(text) <= maxIDBytes && !strings.ContainsFunc(text, breaksLines)
+}
+
+// readOrg returns the organisation that the token is for, "" if it is for none.
+func (c claims) readOrg(path []string) (string, *Error) {
+	v, ok := c.lookUp(path)
+	if !ok {
+		return "", nil
+	}
+	org, ok := v.(string)
+	if !ok || !isID(org) {
+		return "", errOrg
+	}
+	return org, nil
 }
 
 // readPlan returns the token's plan, "" if it has none.

@@ -205,3 +205,44 @@ func TestVerifyChecksIssuerAndAudience(t *testing.T) {
 		})
 	}
 }
+
+func TestVerifyReadsOrganisation(t *testing.T) {
+	o := goodOptions()
+	o.OrgClaim = "app.org"
+	v := newVerifier(t, o)
+	id := func(org string) Identity {
+		return Identity{User: "u", Org: org, Expires: noon.Add(time.Minute)}
+	}
+	for claims, c := range map[string]struct {
+		id   Identity
+		want *Error
+	}{
+		`"app":{"org":"acme"}`:                             {id("acme"), nil},
+		`"app":{"org":"Zoë & Söhne / 1"}`:                  {id("Zoë & Söhne / 1"), nil},
+		`"app":{"org":"` + strings.Repeat("é", 128) + `"}`: {id(strings.Repeat("é", 128)), nil},
+		`"app":{}`:                    {id(""), nil},
+		`"app":{"org":null}`:          {id(""), nil},
+		`"app":{"org":""}`:            {id(""), nil},
+		`"app":null`:                  {id(""), nil},
+		`"org":"acme"`:                {id(""), nil},
+		`"app":{"org":7}`:             {Identity{}, errOrg},
+		`"app":{"org":false}`:         {Identity{}, errOrg},
+		`"app":{"org":["acme"]}`:      {Identity{}, errOrg},
+		`"app":{"org":{"id":"acme"}}`: {Identity{}, errOrg},
+		`"app":"acme"`:                {Identity{}, errOrg},
+		`"app":{"org":"a\u001fb"}`:    {Identity{}, errOrg},
+		`"app":{"org":"a\u2028b"}`:    {Identity{}, errOrg},
+		`"app":{"org":"` + strings.Repeat("x", 257) + `"}`: {Identity{}, errOrg},
+		`"app":{"org":"acme","org":"acme"}`:                {Identity{}, errClaims},
+	} {
+		t.Run(claims[:min(len(claims), 40)], func(t *testing.T) {
+			wantVerify(t, v, request("Bearer "+sign(hs256, `{"sub":"u",`+expires+`,`+claims+`}`)), c.id, c.want)
+		})
+	}
+	// Without an OrgClaim, whatever is there means nothing.
+	wantVerify(t, newVerifier(t, goodOptions()), request("Bearer "+sign(hs256, `{"sub":"u","org":7,"app":{"org":7},`+expires+`}`)), id(""), nil)
+	o.OrgClaim = "app..org"
+	if _, err := New(o); err == nil || !strings.Contains(err.Error(), "org claim") {
+		t.Errorf("a bad path of a claim: error %v", err)
+	}
+}

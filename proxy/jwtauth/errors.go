@@ -60,6 +60,7 @@ var (
 	errRefused     = invalidToken("the token's claims are not accepted")
 	errNoUser      = invalidToken("the token has no claim that names its user")
 	errUser        = invalidToken("the token's user must be a text of 1 to 256 bytes without control characters")
+	errOrg         = invalidToken("the token's organisation must be a text of at most 256 bytes without control characters")
 	errPlan        = invalidToken("the token's plan must be a text")
 )
 

@@ -3,7 +3,7 @@
 //
 //	v, err := jwtauth.New(jwtauth.Options{Secret: secret, Algorithms: []string{"HS256"}})
 //	...
-//	id, err := v.Verify(r) // id.User, id.Plan
+//	id, err := v.Verify(r) // id.User, id.Plan, id.Org
 //
 // Users are charged by this, so a token is accepted only if nobody can read it in two ways.
 // Everything else is an *Error, which can be shown to the client. The order of the checks
@@ -51,6 +51,9 @@ type Identity struct {
 	User string
 	// Plan is the plan that the token names, any text; "" if it names none.
 	Plan string
+	// Org is the id of the user's organisation, which has the form of a user's; "" if the token names
+	// none.
+	Org string
 	// Expires is the token's exp claim, in UTC. The token is good until the leeway after it.
 	Expires time.Time
 }
@@ -88,6 +91,8 @@ type Options struct {
 	// UserClaim and PlanClaim are the paths of the claims with the user and the plan, see
 	// jwtrules.ParseClaimPath. Empty: "sub" and "plan".
 	UserClaim, PlanClaim string
+	// OrgClaim is likewise that of the organisation. Empty: no token is for an organisation.
+	OrgClaim string
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -101,6 +106,7 @@ type Verifier struct {
 	validator  *jwt.Validator
 	leeway     time.Duration
 	user, plan []string // the paths of their claims
+	org        []string // likewise; empty: tokens name no organisation
 	now        func() time.Time
 	cache      *cache
 	options    struct { // for the log
@@ -134,6 +140,12 @@ func New(o Options) (*Verifier, error) {
 	if err != nil {
 		return nil, fmt.Errorf("plan claim %q: %w", o.PlanClaim, err)
 	}
+	var org []string
+	if o.OrgClaim != "" {
+		if org, err = jwtrules.ParseClaimPath(o.OrgClaim); err != nil {
+			return nil, fmt.Errorf("org claim %q: %w", o.OrgClaim, err)
+		}
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -148,7 +160,7 @@ func New(o Options) (*Verifier, error) {
 	}
 	verifier := &Verifier{
 		schemes: s, keys: o.KeySet, typ: fullType(o.Type), validator: jwt.NewValidator(checks...), leeway: o.Leeway,
-		user: user, plan: plan, now: o.Now, cache: new(cache),
+		user: user, plan: plan, org: org, now: o.Now, cache: new(cache),
 	}
 	verifier.options.Algorithms = slices.Clone(o.Algorithms)
 	verifier.options.Type, verifier.options.Issuer, verifier.options.Audience = o.Type, o.Issuer, o.Audience
@@ -197,6 +209,11 @@ func (v *Verifier) verify(ctx context.Context, token string) (*verdict, error) {
 	}
 	if d.id.Plan, refused = c.readPlan(v.plan); refused != nil {
 		return nil, explainPath(refused, c, "plan", v.plan)
+	}
+	if len(v.org) > 0 {
+		if d.id.Org, refused = c.readOrg(v.org); refused != nil {
+			return nil, explainPath(refused, c, "org", v.org)
+		}
 	}
 	exp, err := c.GetExpirationTime()
 	if err != nil {

@@ -70,6 +70,7 @@ func verifierOptions(cfg *config.Config) (o jwtauth.Options, err error) {
 		Leeway:     jwt.Leeway,
 		UserClaim:  jwt.Claims.User,
 		PlanClaim:  jwt.Claims.Plan,
+		OrgClaim:   jwt.Claims.Org,
 	}
 	if jwt.PublicKeyFile != "" {
 		if o.PublicKeyPEM, err = os.ReadFile(jwt.PublicKeyFile); err != nil {

@@ -15,9 +15,14 @@ func Plans(cfg *config.Config) (map[string]*quota.Plan, error) {
 	costs := cfg.Costs()
 	plans := make(map[string]*quota.Plan, len(cfg.Plans))
 	for name, p := range cfg.Plans {
-		limits := make([]quota.Limit, len(p.Limits))
-		for i, l := range p.Limits {
-			limits[i] = quota.Limit{Amount: l.Amount(), Period: l.Per, Endpoint: l.Endpoint, Quantity: l.Quantity(), Soft: l.Soft}
+		limits := make([]quota.Limit, 0, len(p.Limits)+len(p.Shared))
+		for _, l := range p.Limits {
+			limits = append(limits, limitOf(l))
+		}
+		for _, l := range p.Shared {
+			shared := limitOf(l)
+			shared.Shared = true
+			limits = append(limits, shared)
 		}
 		o := quota.PlanOptions{Name: name, Limits: limits, Observe: p.Observe, Endpoints: endpoints, Costs: costs, WarnAt: cfg.WarnAt}
 		if costs != nil {
@@ -35,6 +40,10 @@ func Plans(cfg *config.Config) (map[string]*quota.Plan, error) {
 		}
 	}
 	return plans, nil
+}
+
+func limitOf(l config.Limit) quota.Limit {
+	return quota.Limit{Amount: l.Amount(), Period: l.Per, Endpoint: l.Endpoint, Quantity: l.Quantity(), Soft: l.Soft}
 }
 
 // endpointNames returns the endpoints of all routes, each once, sorted.
