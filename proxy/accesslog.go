@@ -51,7 +51,7 @@ func stopwatch(elapsed *time.Duration) func() {
 	return func() { *elapsed = time.Since(start) }
 }
 
-// LogUser is how the access log names users.
+// LogUser is how the access log names users and organisations.
 type LogUser int
 
 const (
@@ -64,7 +64,7 @@ const (
 	LogUserOmit
 )
 
-// nameOf returns what stands for a user in the log; empty: nothing.
+// nameOf returns what stands for a user or an organisation in the log; empty: nothing.
 func (l LogUser) nameOf(id string) string {
 	switch {
 	case l == LogUserOmit || id == "":
@@ -158,6 +158,7 @@ func (a *attributes) addRequest(x *exchange, user LogUser, duration time.Duratio
 	}
 	a.addNumber("status", int64(r.status))
 	a.addText("user", user.nameOf(x.user.User))
+	a.addText("org", user.nameOf(x.user.Org))
 	if r.usage != nil {
 		a.addText("plan", r.usage.Plan.Name())
 	} else if x.plan != nil {

@@ -25,7 +25,9 @@ type exchange struct {
 
 	route *route           // nil until it is found
 	user  jwtauth.Identity // zero where no token is needed
-	plans quota.PlanChoice // the plans that may apply to the user; zero where no token is needed
+	// account is the user's in the store, see quota.MemberAccount; empty where no token is needed.
+	account string
+	plans   quota.PlanChoice // the plans that may apply to the user; zero where no token is needed
 	// plan applies to the user, as far as is known: until the store has been asked it is
 	// the claimed one. nil where no token is needed.
 	plan *quota.Plan
@@ -179,13 +181,33 @@ func (x *exchange) logNearMatch(err error) {
 }
 
 // authenticate finds out who the user is. Errors: those of the verifier.
-func (x *exchange) authenticate() (err error) {
+func (x *exchange) authenticate() error {
 	defer stopwatch(&x.record.auth)()
-	if x.user, err = x.g.verifier.Verify(x.in); err == nil {
-		x.plans = x.g.PlansFor(x.user.Plan)
-		x.plan = x.plans.Claimed
+	user, err := x.g.verifier.Verify(x.in)
+	if err == nil {
+		x.setUser(user)
 	}
 	return err
+}
+
+// setUser takes note of who sends the request.
+func (x *exchange) setUser(user jwtauth.Identity) {
+	x.user, x.account, x.plans = user, quota.MemberAccount(user.Org, user.User), x.g.PlansFor(user.Plan)
+	if user.Org != "" {
+		x.plans.Scope = quota.MemberScope
+	}
+	x.plan = x.plans.Claimed
+}
+
+// watchUsage has the store send to own whenever the user's numbers may have changed, and to shared
+// whenever those may have that the members of their organisation share, until stop is called.
+func (x *exchange) watchUsage(own, shared chan<- struct{}) (stop func()) {
+	stopOwn := x.g.store.Watch(x.account, own)
+	if x.user.Org == "" {
+		return stopOwn
+	}
+	stopShared := x.g.store.Watch(quota.PoolAccount(x.user.Org), shared)
+	return func() { stopOwn(); stopShared() }
 }
 
 // unknownPlan returns the plan that the token names if the configuration does not have it;
@@ -201,7 +223,7 @@ func (x *exchange) unknownPlan() string {
 // metered and whose upstream is told the plan: an administrator may have chosen another
 // one than the token claims. If the store does not answer, the token's plan stays.
 func (x *exchange) lookUpPlan() {
-	if s, err := x.g.store.Read(x.in.Context(), x.user.User, x.plans); err == nil {
+	if s, err := x.g.store.Read(x.in.Context(), x.account, x.plans); err == nil {
 		x.plan = s.Plan
 	}
 }

@@ -121,7 +121,7 @@ func (f *InFlight) shardOf(user string) *inFlightShard {
 type place struct {
 	owner         *InFlight
 	total, public bool
-	user          string // empty: not counted for a user
+	user          string // an account; empty: not counted for a user
 }
 
 // leave gives back what the request occupies.
@@ -172,11 +172,11 @@ func (x *exchange) takeUserPlace() error {
 	if x.route.exempt {
 		return nil
 	}
-	if !x.place.owner.tryAddUser(x.user.User, x.g.maxUserInFlight) {
+	if !x.place.owner.tryAddUser(x.account, x.g.maxUserInFlight) {
 		x.g.metrics.overloaded.WithLabelValues("per_user").Inc()
 		return errUserInFlight
 	}
-	x.place.user = x.user.User
+	x.place.user = x.account
 	return nil
 }
 

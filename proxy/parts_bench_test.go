@@ -85,7 +85,7 @@ func BenchmarkProblem(b *testing.B) {
 		err  error
 	}{
 		{"404", errNoRoute},
-		{"429", &limitError{endpoint: "image-analysis", user: "u-17", snapshot: &s}},
+		{"429", &limitError{endpoint: "image-analysis", account: "u-17", snapshot: &s}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			x := benchExchange(b, slog.New(slog.DiscardHandler))

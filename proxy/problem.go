@@ -31,7 +31,7 @@ var errClientGone = errors.New("the client is gone")
 // A limitError says that a limit is reached.
 type limitError struct {
 	endpoint string
-	user     string
+	account  string
 	units    int64 // that the request may cost
 	snapshot *quota.Snapshot
 }
@@ -41,7 +41,7 @@ func (*limitError) Error() string { return "a limit is reached" }
 // A concurrencyError says that the user has as many requests running as their plan allows.
 type concurrencyError struct {
 	endpoint string
-	user     string
+	account  string
 	snapshot *quota.Snapshot
 }
 
@@ -50,7 +50,7 @@ func (*concurrencyError) Error() string { return "the user has too many requests
 // An attemptsError says that the user has no attempt left until wait is over.
 type attemptsError struct {
 	endpoint string
-	user     string
+	account  string
 	wait     time.Duration
 	snapshot *quota.Snapshot
 }
@@ -263,7 +263,7 @@ func capacityProblem(h http.Header, retryAfter, detail string) problem {
 // request at all.
 func (x *exchange) limitProblem(e *limitError) problem {
 	s := e.snapshot
-	refusal, usage := s.Refusal(e.endpoint, e.units), s.Usage(e.user)
+	refusal, usage := s.Refusal(e.endpoint, e.units), s.Usage(e.account)
 	if refusal.NotInPlan {
 		what := "any requests"
 		if !slices.ContainsFunc(refusal.Violated, func(i int) bool { return s.Plan.Limits()[i].Endpoint == "" && s.Allowance(i) == 0 }) {
@@ -302,17 +302,24 @@ func limitDetail(s *quota.Snapshot, i int, units int64) string {
 	if l.Endpoint != "" {
 		noun = l.Endpoint + " " + noun
 	}
+	per, rest := l.Period.String(), " on the "+s.Plan.Name()+" plan."
+	if l.Shared {
+		rest = " that your organisation shares."
+	}
 	if left := allowance - s.Limits[i].Used; l.Quantity == quota.Units && left > 0 && units > 1 {
 		return "This request may cost " + strconv.FormatInt(units, 10) + " " + noun + ", and only " + strconv.FormatInt(left, 10) +
-			" are left of the " + strconv.FormatInt(allowance, 10) + " per " + l.Period.String() + " on the " + s.Plan.Name() + " plan."
+			" are left of the " + strconv.FormatInt(allowance, 10) + " per " + per + rest
 	}
-	return "You have reached the limit of " + strconv.FormatInt(allowance, 10) + " " + noun + " per " + l.Period.String() + " on the " + s.Plan.Name() + " plan."
+	if l.Shared {
+		return "Your organisation has used its " + strconv.FormatInt(allowance, 10) + " " + noun + " of this " + per + "."
+	}
+	return "You have reached the limit of " + strconv.FormatInt(allowance, 10) + " " + noun + " per " + per + rest
 }
 
 // concurrencyProblem is the 429 of a user with too many requests running. It has nothing to do with
 // what was used, so an upgrade prompt would mislead.
 func (x *exchange) concurrencyProblem(e *concurrencyError) problem {
-	plan, usage := e.snapshot.Plan, e.snapshot.Usage(e.user)
+	plan, usage := e.snapshot.Plan, e.snapshot.Usage(e.account)
 	most := plan.ConcurrencyLimit().Requests
 	requests := " requests"
 	if most == 1 {
@@ -329,7 +336,7 @@ func (x *exchange) concurrencyProblem(e *concurrencyError) problem {
 // attemptsProblem is the 429 of a user who has made too many attempts. It has nothing to
 // do with the plan's limits, so an upgrade would not help.
 func (x *exchange) attemptsProblem(e *attemptsError) problem {
-	plan, usage := e.snapshot.Plan, e.snapshot.Usage(e.user)
+	plan, usage := e.snapshot.Plan, e.snapshot.Usage(e.account)
 	wait := int64((e.wait + time.Second - 1) / time.Second)
 	setUsageHeaders(x.w.Header(), e.endpoint, e.snapshot, -1)
 	setRetryAfter(x.w.Header(), wait)

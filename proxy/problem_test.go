@@ -21,6 +21,9 @@ func TestLimitDetailIsPlainEnglish(t *testing.T) {
 		{quota.Limit{Amount: 20, Period: quota.Day, Endpoint: "image-analysis"}, 20, 0, 1, "You have reached the limit of 20 image-analysis requests per day on the free plan."},
 		{quota.Limit{Amount: 20, Period: quota.Month, Quantity: quota.Units}, 20, 0, 5, "You have reached the limit of 20 credits per month on the free plan."},
 		{quota.Limit{Amount: 20, Period: quota.Month, Quantity: quota.Units}, 18, 0, 5, "This request may cost 5 credits, and only 2 are left of the 20 per month on the free plan."},
+		{quota.Limit{Amount: 50000, Period: quota.Month, Shared: true}, 50000, 0, 1, "Your organisation has used its 50000 requests of this month."},
+		{quota.Limit{Amount: 20, Period: quota.Day, Endpoint: "image-analysis", Shared: true}, 20, 5, 1, "Your organisation has used its 25 image-analysis requests of this day."},
+		{quota.Limit{Amount: 20, Period: quota.Month, Quantity: quota.Units, Shared: true}, 18, 0, 5, "This request may cost 5 credits, and only 2 are left of the 20 per month that your organisation shares."},
 	} {
 		p, err := quota.NewPlan(quota.PlanOptions{Name: "free", Limits: []quota.Limit{c.limit}, Endpoints: []string{"image-analysis"}, WarnAt: 80, UnitName: "credits"})
 		if err != nil {

@@ -43,7 +43,7 @@ func (x *exchange) reserve() error {
 	}
 	d, err := x.reserveInTurn(&quota.Request{
 		ID:       quota.NewID(),
-		User:     x.user.User,
+		User:     x.account,
 		Endpoint: x.route.Endpoint,
 		Units:    x.route.Cost.MaxUnits(),
 		Plans:    x.plans,
@@ -61,13 +61,13 @@ func (x *exchange) reserve() error {
 		return &storeError{err}
 	case d.AttemptWait > 0:
 		x.record.decision = "throttled"
-		return &attemptsError{x.route.Endpoint, x.user.User, d.AttemptWait, &d.Snapshot}
+		return &attemptsError{x.route.Endpoint, x.account, d.AttemptWait, &d.Snapshot}
 	case d.NoPlace:
 		x.record.decision = "crowded"
-		return &concurrencyError{x.route.Endpoint, x.user.User, &d.Snapshot}
+		return &concurrencyError{x.route.Endpoint, x.account, &d.Snapshot}
 	case !d.Admitted:
 		x.record.decision = "refused"
-		return &limitError{x.route.Endpoint, x.user.User, x.route.Cost.MaxUnits(), &d.Snapshot}
+		return &limitError{x.route.Endpoint, x.account, x.route.Cost.MaxUnits(), &d.Snapshot}
 	case len(d.WouldBlock) > 0: // unchecked or not: that has a metric of its own
 		x.record.decision = "observed"
 		x.setWouldBlock(d.WouldBlock)

@@ -12,8 +12,9 @@ import (
 
 var (
 	errUnexpectedBody = errors.New("the request has a body")
-	// errUserChanged: after a reload the configuration finds another user in the token.
-	errUserChanged = errors.New("the token names another user since the reload")
+	// errUserChanged: after a reload the configuration finds another user or organisation in the
+	// token.
+	errUserChanged = errors.New("the token names another user or organisation since the reload")
 )
 
 // Why the gateway ends a stream, as its client reads it.
@@ -26,26 +27,26 @@ const (
 // answerStream answers GET /usage/stream with server-sent events: the user's usage at
 // once, and again whenever it changes.
 func (x *exchange) answerStream() {
-	streams, user := x.g.streams, x.user.User
+	streams, account := x.g.streams, x.account
 	if x.in.ContentLength != 0 {
 		// net/http notices that a client is gone only once its body has been read.
 		x.fail(errUnexpectedBody)
 		return
 	}
-	if err := streams.add(user); err != nil {
+	if err := streams.add(account); err != nil {
 		x.fail(err)
 		return
 	}
-	defer streams.remove(user)
-	// Watch and gateway come before the first read, so that no change is missed.
-	changed := make(chan struct{}, 1)
-	defer x.g.store.Watch(user, changed)()
+	defer streams.remove(account)
+	// watchUsage and gateway come before the first read, so that no change is missed.
+	changed, sharedChanged := make(chan struct{}, 1), make(chan struct{}, 1)
+	defer x.watchUsage(changed, sharedChanged)()
 	g, replaced := streams.gateway()
 	if err := x.followGateway(g); err != nil {
 		x.fail(err)
 		return
 	}
-	s, err := x.g.store.Read(x.in.Context(), user, x.plans)
+	s, err := x.g.store.Read(x.in.Context(), account, x.plans)
 	if err != nil {
 		x.fail(&storeError{err})
 		return
@@ -82,7 +83,9 @@ func (x *exchange) answerStream() {
 			}
 			schedule.expires, schedule.readAt = x.user.Expires, time.Now()
 		case <-changed:
-			schedule.readAt = time.Now()
+			schedule.noteChange(time.Now())
+		case <-sharedChanged:
+			schedule.noteSharedChange(e.written, time.Now())
 		case <-timer.C:
 		}
 		now := time.Now()
@@ -106,7 +109,7 @@ func (x *exchange) answerStream() {
 // sendUsage reads the user's usage and sends it if it has changed. It returns when to
 // read again if nothing is announced.
 func (x *exchange) sendUsage(e *eventWriter) time.Time {
-	s, err := x.g.store.Read(x.in.Context(), x.user.User, x.plans)
+	s, err := x.g.store.Read(x.in.Context(), x.account, x.plans)
 	if err == nil { // otherwise nothing is known any more, and the client keeps what it has
 		e.writeUsage(x.usageObject(s))
 	}
@@ -123,7 +126,7 @@ func (x *exchange) tokenIsRefused() bool {
 
 // followGateway makes the exchange go on with the plans and keys of g. It does nothing if
 // g is nil or the exchange's own. It returns an error if the token is not good there, and
-// errUserChanged if it names another user there.
+// errUserChanged if it names another user or organisation there.
 func (x *exchange) followGateway(g *Gateway) error {
 	if g == nil || g == x.g {
 		return nil
@@ -132,11 +135,11 @@ func (x *exchange) followGateway(g *Gateway) error {
 	if err != nil {
 		return err
 	}
-	if user.User != x.user.User {
+	if user.User != x.user.User || user.Org != x.user.Org {
 		return errUserChanged
 	}
-	x.g, x.user, x.plans = g, user, g.PlansFor(user.Plan)
-	x.plan = x.plans.Claimed
+	x.g = g
+	x.setUser(user)
 	return nil
 }
 

@@ -17,8 +17,9 @@ func FuzzStreamEvents(f *testing.F) {
 	f.Add("\u2028\u2029\ufeff\x00\x85", "data: x", ":", int64(1))
 	f.Add("\xff\xfe\xc3", "日本", "<script>", int64(2))
 	f.Fuzz(func(t *testing.T, user, plan, upgrade string, used int64) {
+		user = strings.ReplaceAll(user, "\x1f", "") // no id has it
 		x, s := fuzzExchange(t, user, plan, 100, 20, used, 0, 4, 1_800_000_000)
-		x.g.upgradeURL = upgrade
+		x.g.upgradeURL, x.account = upgrade, user
 		object := x.usageObject(s)
 		w := httptest.NewRecorder()
 		e := eventWriter{w: w, control: http.NewResponseController(w)}

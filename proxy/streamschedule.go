@@ -17,6 +17,9 @@ const (
 	// A stream reads once per readGap on average. It may be readBurst reads ahead of that.
 	readGap   = 50 * time.Millisecond
 	readBurst = 4
+	// sharedGap is the least time from what a stream has read and written last to a read because of
+	// a call of another member of the user's organisation: five in a second at most.
+	sharedGap = 200 * time.Millisecond
 )
 
 // A streamSchedule decides when a usage stream reads the user's usage, writes a comment
@@ -30,9 +33,13 @@ const (
 //	           ...
 //	           4               4
 //	           5, 6, 7         50    (one read for three changes)
+//
+// Members of an organisation also see what the others use. These may be many, so a change of theirs
+// is read only after sharedGap.
 type streamSchedule struct {
-	expires time.Time // of the token
-	readAt  time.Time // when to read next
+	expires  time.Time // of the token
+	readAt   time.Time // when to read next
+	lastRead time.Time
 	// pacedAt is when the reads so far would be done if there had been one per readGap.
 	pacedAt time.Time
 }
@@ -75,9 +82,28 @@ func (s *streamSchedule) next(now time.Time) streamStep {
 	return stepRead
 }
 
+// noteChange has a change of the user's own numbers read as soon as the pace allows.
+func (s *streamSchedule) noteChange(now time.Time) { s.readAt = now }
+
+// noteSharedChange has a change of the shared numbers read. written is when the stream has last
+// written something.
+func (s *streamSchedule) noteSharedChange(written, now time.Time) {
+	last := written
+	if last.Before(s.lastRead) {
+		last = s.lastRead
+	}
+	due := last.Add(sharedGap)
+	if due.Before(now) {
+		due = now
+	}
+	if due.Before(s.readAt) {
+		s.readAt = due
+	}
+}
+
 // noteRead notes a read at now, and when to read again if nothing is announced.
 func (s *streamSchedule) noteRead(now, again time.Time) {
-	s.readAt = again
+	s.readAt, s.lastRead = again, now
 	if s.pacedAt.Before(now) {
 		s.pacedAt = now
 	}

@@ -104,3 +104,30 @@ func TestRereadAfterWindowEnds(t *testing.T) {
 		t.Errorf("nothing known: %v, want %v", got, rereadEvery)
 	}
 }
+
+// A stream whose user's organisation changes the shared numbers all the time reads every 200 ms. A
+// change of the user's own numbers is read at once even then, and the last change is always read.
+func TestStreamSchedulePacesSharedChanges(t *testing.T) {
+	start := time.Date(2026, time.November, 17, 12, 0, 0, 0, time.UTC)
+	schedule := streamSchedule{expires: start.Add(time.Hour), pacedAt: start, readAt: start.Add(rereadEvery)}
+	written := start
+	var reads []string
+	for now := start; now.Before(start.Add(1300 * time.Millisecond)); now = now.Add(time.Millisecond) {
+		since := now.Sub(start)
+		if since < time.Second { // the last one comes after 999 ms
+			schedule.noteSharedChange(written, now)
+		}
+		if since == 450*time.Millisecond {
+			schedule.noteChange(now)
+		}
+		if schedule.next(now) == stepRead {
+			reads = append(reads, since.String())
+			schedule.noteRead(now, now.Add(rereadEvery))
+			written = now.Add(3 * time.Millisecond) // that is how long it takes to read and write
+		}
+	}
+	const want = "200ms 403ms 450ms 653ms 856ms 1.059s"
+	if got := strings.Join(reads, " "); got != want {
+		t.Errorf("reads at %s, want %s", got, want)
+	}
+}

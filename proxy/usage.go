@@ -37,7 +37,7 @@ func OwnRoutes() (patterns []string) {
 
 // answerUsage answers GET /usage.
 func (x *exchange) answerUsage() {
-	s, err := x.g.store.Read(x.in.Context(), x.user.User, x.plans)
+	s, err := x.g.store.Read(x.in.Context(), x.account, x.plans)
 	if err != nil {
 		x.fail(&storeError{err})
 		return
@@ -54,7 +54,7 @@ type usageObject struct {
 }
 
 func (x *exchange) usageObject(s quota.Snapshot) usageObject {
-	return usageObject{s.Usage(x.user.User), x.g.upgradeURL}
+	return usageObject{s.Usage(x.account), x.g.upgradeURL}
 }
 
 // answerTrack answers front ends that still report their own calls. The gateway has

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"metergate/quota"
@@ -53,9 +54,10 @@ func (x *exchange) reserveInTurn(r *quota.Request) (*quota.Decision, error) {
 // one, package guard still has to release that.
 func askAgain(r *quota.Request) { r.Waited, r.ID = true, quota.NewID() }
 
-// The names of the lines of a user: for a place, and for what is held of an endpoint's limits.
-func placeLine(user string) string          { return user + "\n" }
-func heldLine(user, endpoint string) string { return user + "\n" + endpoint }
+// The names of the lines of an account: for a place, and for what is held of an endpoint's limits.
+// Members of an organisation wait for what is held of a shared limit in one line, that of the pool.
+func placeLine(account string) string          { return account + "\n" }
+func heldLine(account, endpoint string) string { return account + "\n" + endpoint }
 
 // lineOfOthers returns the line that a new request joins at once, because others of the user wait in
 // it already, and how long it may wait; an empty line: none. Only if there are others, it asks the
@@ -65,10 +67,10 @@ func (x *exchange) lineOfOthers(r *quota.Request) (line string, wait time.Durati
 	if lines.Waiting() == 0 {
 		return "", 0
 	}
-	if line = placeLine(r.User); !lines.Has(line) {
-		if line = heldLine(r.User, r.Endpoint); !lines.Has(line) {
-			return "", 0
-		}
+	candidates := [...]string{placeLine(r.User), heldLine(r.User, r.Endpoint), heldLine(poolOf(r.User), r.Endpoint)}
+	i := slices.IndexFunc(candidates[:], lines.Has)
+	if i < 0 {
+		return "", 0
 	}
 	p := x.plans.Claimed
 	if s, err := x.g.store.Read(x.in.Context(), r.User, r.Plans); err == nil {
@@ -80,7 +82,7 @@ func (x *exchange) lineOfOthers(r *quota.Request) (line string, wait time.Durati
 	if wait = p.ConcurrencyLimit().Wait; wait == 0 || r.InObserveMode(p) {
 		return "", 0
 	}
-	return line, wait
+	return candidates[i], wait
 }
 
 // lineFor returns the line that a request joins after a decision; empty: it does not wait.
@@ -89,13 +91,25 @@ func (x *exchange) lineFor(d *quota.Decision, err error) string {
 		return ""
 	}
 	r := &d.Reservation
-	switch {
-	case d.NoPlace:
+	if d.NoPlace {
 		return placeLine(r.User)
-	case d.Snapshot.Refusal(r.Endpoint, r.HeldUnits()).OnlyHeld:
-		return heldLine(r.User, r.Endpoint)
 	}
-	return ""
+	switch refusal := d.Snapshot.Refusal(r.Endpoint, r.HeldUnits()); {
+	case !refusal.OnlyHeld:
+		return ""
+	case d.Snapshot.Plan.Limits()[refusal.Binding].Shared:
+		return heldLine(poolOf(r.User), r.Endpoint)
+	}
+	return heldLine(r.User, r.Endpoint)
+}
+
+// poolOf returns the account of the pool in which an account is counted as well: that of its
+// organisation, or its own if it has none.
+func poolOf(account string) string {
+	if org, _ := quota.SplitAccount(account); org != "" {
+		return quota.PoolAccount(org)
+	}
+	return account
 }
 
 // waitInLine waits in a line until the request is admitted, refused for another reason, or has
@@ -106,7 +120,7 @@ func (x *exchange) waitInLine(line string, wait time.Duration, r *quota.Request,
 	turn := x.g.inFlight.lines.Join(line)
 	defer func() { turn.Leave() }()
 	changed := make(chan struct{}, 1)
-	defer x.g.store.Watch(r.User, changed)()
+	defer x.watchUsage(changed, changed)()
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	retry := time.NewTicker(retryEvery)

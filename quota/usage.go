@@ -16,7 +16,8 @@ const (
 // the headline limit. Without one, Limit, Remaining and Percent are null and Used counts the
 // requests of the month. The fields about units are left out unless the plan ReportsUnits.
 type Usage struct {
-	User      string                   `json:"user"`
+	User      string                   `json:"user,omitempty"` // empty: it is the usage of a pool
+	Org       string                   `json:"org,omitempty"`  // the user's organisation
 	Plan      string                   `json:"plan"`
 	Unit      string                   `json:"unit,omitempty"`      // of the headline limit: "requests" or "units"
 	UnitName  string                   `json:"unit_name,omitempty"` // what the UI calls a unit
@@ -43,8 +44,8 @@ type UsagePeriod struct {
 
 // EndpointUsage is what was used of one endpoint in the window that Usage reports on. Limit,
 // Remaining, Percent and Status are present if the endpoint has a limit of its own in that
-// period. Of several, it is the first one on requests that is not soft, else the first that is
-// not soft, else the first. Allowed is present if the endpoint has a limit of its own in any
+// period, which the members of an organisation do not share. Of several, it is the first one on
+// requests that is not soft, else the first that is not soft, else the first. Allowed is present if the endpoint has a limit of its own in any
 // period, and wherever Cost is.
 type EndpointUsage struct {
 	Used      int64  `json:"used"`            // requests
@@ -66,6 +67,7 @@ type LimitUsage struct {
 	Period    Period    `json:"per"`
 	Unit      string    `json:"unit,omitempty"` // "requests" or "units"
 	Soft      bool      `json:"soft,omitempty"`
+	Shared    bool      `json:"shared,omitempty"` // the numbers are those of all members of the organisation
 	Used      int64     `json:"used"`
 	Limit     int64     `json:"limit"`
 	Remaining int64     `json:"remaining"`
@@ -73,11 +75,13 @@ type LimitUsage struct {
 	ResetsAt  time.Time `json:"resets_at"`
 }
 
-// Usage computes the usage object of the user whose state s is.
-func (s Snapshot) Usage(user string) Usage {
+// Usage computes the usage object of the account whose state s is.
+func (s Snapshot) Usage(account string) Usage {
 	p := s.Plan
+	org, user := SplitAccount(account)
 	u := Usage{
 		User:      user,
+		Org:       org,
 		Plan:      p.name,
 		Unit:      p.unitText(p.HeadlineQuantity()),
 		UnitName:  p.unitName,
@@ -99,7 +103,7 @@ func (s Snapshot) Usage(user string) Usage {
 		limit := s.Allowance(i)
 		left, percent := Remaining(c.Used, limit), percentOf(c.Used, limit)
 		lu := LimitUsage{
-			Name: l.Name(), Endpoint: l.Endpoint, Period: l.Period, Unit: p.unitText(l.Quantity), Soft: l.Soft,
+			Name: l.Name(), Endpoint: l.Endpoint, Period: l.Period, Unit: p.unitText(l.Quantity), Soft: l.Soft, Shared: l.Shared,
 			Used: c.Used, Limit: limit, Remaining: left, ResetsAt: c.Window.End,
 		}
 		if l.Soft {
@@ -137,7 +141,7 @@ func (s Snapshot) endpointUsage(i int) EndpointUsage {
 			continue
 		}
 		limited = true
-		if l.Period == p.ReportPeriod() && (shown < 0 || l.showsBefore(p.limits[shown])) {
+		if shared := p.counters[i].Shared; !shared && l.Period == p.ReportPeriod() && (shown < 0 || l.showsBefore(p.limits[shown])) {
 			shown = i
 		}
 	}

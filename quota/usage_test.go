@@ -359,3 +359,47 @@ func TestUsagePercentIsExact(t *testing.T) {
 		}
 	})
 }
+
+// The usage object of a member has their own numbers and those of the pool, and says which are
+// which. That of a pool has no user.
+func TestUsageOfMembersAndPools(t *testing.T) {
+	shared := quota.Counter{Period: quota.Month, Shared: true}
+	sharedImages := quota.Counter{Period: quota.Month, Endpoint: "image-analysis", Shared: true}
+	limits := []quota.Limit{
+		{Amount: 500, Period: quota.Month, Shared: true}, {Amount: 50, Period: quota.Month, Endpoint: "image-analysis", Shared: true},
+		limit(month, 20),
+	}
+	p, err := quota.NewPlan(quota.PlanOptions{Name: "team", Limits: limits, Endpoints: []string{"analyze", "image-analysis"}, WarnAt: 80})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := instant(t, "2026-11-23T12:00:00Z")
+	numbers := tallies{
+		month: {12, 1}, shared: {400, 3}, imageMonth: {2, 0}, sharedImages: {50, 0}, {Period: quota.Month, Endpoint: "analyze"}: {10, 1},
+	}
+	u := snapshot(p, at, numbers).Usage(quota.MemberAccount("acme", "u-17"))
+	const member = `{
+	  "user": "u-17", "org": "acme", "plan": "team",
+	  "used": 12, "limit": 20, "remaining": 8, "in_flight": 1, "percent": 60, "status": "ok", "allowed": true,
+	  "period": { "per": "month", "start": "2026-11-01T00:00:00Z", "end": "2026-12-01T00:00:00Z" },
+	  "endpoints": { "analyze": { "used": 10 }, "image-analysis": { "used": 2, "allowed": false } },
+	  "limits": [
+	    { "name": "shared-month", "per": "month", "shared": true, "used": 400, "limit": 500, "remaining": 100, "resets_at": "2026-12-01T00:00:00Z" },
+	    { "name": "shared-image-analysis-month", "endpoint": "image-analysis", "per": "month", "shared": true, "used": 50, "limit": 50, "remaining": 0, "resets_at": "2026-12-01T00:00:00Z" },
+	    { "name": "month", "per": "month", "used": 12, "limit": 20, "remaining": 8, "resets_at": "2026-12-01T00:00:00Z" }
+	  ],
+	  "stale": false, "as_of": "2026-11-23T12:00:00Z"
+	}`
+	if diff := cmp.Diff(decode(t, []byte(member)), object(t, u)); diff != "" {
+		t.Errorf("of a member (-want +got):\n%s", diff)
+	}
+
+	pool := object(t, snapshot(p.ForScope(quota.PoolScope), at, tallies{month: {400, 3}, imageMonth: {50, 0}}).Usage(quota.PoolAccount("acme")))
+	if _, hasUser := pool["user"]; hasUser || pool["org"] != "acme" || pool["used"] != 400. || pool["limit"] != 500. {
+		t.Errorf("of a pool: %v", pool)
+	}
+	user := object(t, snapshot(p.ForScope(quota.UserScope), at, tallies{month: {12, 1}}).Usage("u-17"))
+	if _, hasOrg := user["org"]; hasOrg || len(user["limits"].([]any)) != 1 {
+		t.Errorf("of a user without an organisation: %v", user)
+	}
+}

@@ -30,7 +30,7 @@ func commands() []command {
 		{"serve", "[-config FILE]", "run the gateway (also without a command)", serve},
 		{"demo", "[-listen ADDR] [-data DIR] | -upstream ADDR", "run a gateway with an API, users and tokens to try", demo},
 		{"validate", "[-config FILE] [-online]", "check a configuration; -online also checks that store, key server and upstreams can be reached", validate},
-		{"token", "-user U [-config FILE] [-plan P] [-ttl 1h]", "sign a token for development", token},
+		{"token", "-user U [-config FILE] [-plan P] [-org O] [-ttl 1h]", "sign a token for development", token},
 		{"usage", "USER [-at WINDOW] [-json]", "show what a user has used, now or in a past window", usage},
 		{"reset", "USER [-reason R]", "set a user's counts in the running windows to 0", reset},
 		{"grant", "USER N [-endpoint E -per P] [-reason R] [-key K]", "raise a limit of a user for the running window", grant},

@@ -18,6 +18,7 @@ func token(c *console) error {
 	file := configFlag(f)
 	user := f.String("user", "", "the `USER` that the token is for (needed)")
 	plan := f.String("plan", "", "a `PLAN` of the configuration (default: the default plan)")
+	org := f.String("org", "", "the `ORGANISATION` that the user is a member of (default: none)")
 	ttl := f.Duration("ttl", time.Hour, "how long the token is valid")
 	if _, err := c.parse(f); err != nil {
 		return err
@@ -37,7 +38,10 @@ func token(c *console) error {
 			return c.usageError("%s has no plan %q", *file, *plan)
 		}
 	}
-	signed, err := signToken(cfg, *user, *plan, *ttl)
+	if *org != "" && cfg.Auth.JWT.Claims.Org == "" {
+		return c.usageError("-org needs auth.jwt.claims.org, which says which claim of a token names the organisation; %s has none", *file)
+	}
+	signed, err := signToken(cfg, tokenHolder{*user, *plan, *org}, *ttl)
 	if err != nil {
 		return c.usageError("%v", err)
 	}
@@ -51,11 +55,13 @@ var hmacMethods = map[string]jwt.SigningMethod{
 	"HS256": jwt.SigningMethodHS256, "HS384": jwt.SigningMethodHS384, "HS512": jwt.SigningMethodHS512,
 }
 
+// A tokenHolder is who a token is for. plan and org may be empty: the token then has no such claim.
+type tokenHolder struct{ user, plan, org string }
+
 // signToken signs a token that is valid from now for ttl, rounded up to a second. A
-// gateway with this configuration accepts it. Without a plan, the token has no plan
-// claim. Errors: the configuration has no secret or no HMAC algorithm, two of its claims
+// gateway with this configuration accepts it. Errors: the configuration has no secret or no HMAC algorithm, two of its claims
 // need the same place, or its gateway would refuse the token.
-func signToken(cfg *config.Config, user, plan string, ttl time.Duration) (string, error) {
+func signToken(cfg *config.Config, holder tokenHolder, ttl time.Duration) (string, error) {
 	auth := cfg.Auth.JWT
 	if auth.Secret == "" {
 		return "", errors.New("the configuration has no auth.jwt.secret to sign with; get a token from the issuer, or use a configuration with a secret of your own")
@@ -81,12 +87,14 @@ func signToken(cfg *config.Config, user, plan string, ttl time.Duration) (string
 	if auth.Audience != "" {
 		claims["aud"] = auth.Audience
 	}
-	if err := setClaim(claims, auth.Claims.User, user); err != nil {
-		return "", fmt.Errorf("auth.jwt.claims.user: %w", err)
-	}
-	if plan != "" {
-		if err := setClaim(claims, auth.Claims.Plan, plan); err != nil {
-			return "", fmt.Errorf("auth.jwt.claims.plan: %w", err)
+	for _, claim := range []struct{ key, path, value string }{
+		{"user", auth.Claims.User, holder.user}, {"plan", auth.Claims.Plan, holder.plan}, {"org", auth.Claims.Org, holder.org},
+	} {
+		if claim.value == "" && claim.key != "user" {
+			continue
+		}
+		if err := setClaim(claims, claim.path, claim.value); err != nil {
+			return "", fmt.Errorf("auth.jwt.claims.%s: %w", claim.key, err)
 		}
 	}
 	unsigned := jwt.NewWithClaims(method, claims)
@@ -97,7 +105,7 @@ func signToken(cfg *config.Config, user, plan string, ttl time.Duration) (string
 	if err != nil {
 		return "", fmt.Errorf("signing: %w", err)
 	}
-	if err := checkToken(cfg, signed, user, plan); err != nil {
+	if err := checkToken(cfg, signed, holder); err != nil {
 		return "", err
 	}
 	return signed, nil
@@ -128,7 +136,7 @@ func setClaim(claims map[string]any, path, value string) error {
 }
 
 // checkToken verifies a token as a gateway with this configuration would.
-func checkToken(cfg *config.Config, signed, user, plan string) error {
+func checkToken(cfg *config.Config, signed string, holder tokenHolder) error {
 	verifier, err := app.NewVerifier(cfg)
 	if err != nil {
 		return err
@@ -138,8 +146,8 @@ func checkToken(cfg *config.Config, signed, user, plan string) error {
 		return fmt.Errorf("the gateway would refuse it: %w", err)
 	}
 	// JSON cannot carry invalid UTF-8: the token would be for a different user.
-	if got.User != user || got.Plan != plan {
-		return errors.New("user and plan must be valid UTF-8")
+	if (tokenHolder{got.User, got.Plan, got.Org}) != holder {
+		return errors.New("user, plan and organisation must be valid UTF-8")
 	}
 	return nil
 }

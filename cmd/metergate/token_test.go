@@ -47,7 +47,7 @@ func TestSignTokenFollowsConfiguration(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg, before := jwtConfig(c.change), time.Now()
-			signed, err := signToken(cfg, "u", c.plan, 90*time.Minute)
+			signed, err := signToken(cfg, tokenHolder{user: "u", plan: c.plan}, 90*time.Minute)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -88,8 +88,32 @@ func TestSignTokenFollowsConfiguration(t *testing.T) {
 			}
 		})
 	}
-	if _, err := signToken(jwtConfig(nil), strings.Repeat("x", 256), "", time.Millisecond); err != nil {
+	if _, err := signToken(jwtConfig(nil), tokenHolder{user: strings.Repeat("x", 256)}, time.Millisecond); err != nil {
 		t.Errorf("a long user and a short time: %v", err)
+	}
+}
+
+// A token of a member has the organisation where the configuration looks for it.
+func TestSignTokenOfMember(t *testing.T) {
+	cfg := jwtConfig(func(j *config.JWT) { j.Claims.Org = "app.org" })
+	for _, org := range []string{"acme", ""} {
+		signed, err := signToken(cfg, tokenHolder{user: "u", org: org}, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		verifier, err := app.NewVerifier(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		who, err := verifier.Verify(&http.Request{Header: http.Header{"Authorization": {"Bearer " + signed}}})
+		if err != nil || who.User != "u" || who.Org != org {
+			t.Errorf("org %q: got %+v, %v", org, who, err)
+		}
+	}
+	for org, want := range map[string]string{"a\nb": "the token's organisation must be a text", "a\xff": "user, plan and organisation must be valid UTF-8"} {
+		if signed, err := signToken(cfg, tokenHolder{user: "u", org: org}, time.Minute); signed != "" || err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("org %q: got %q and %v, want error: %s", org, signed, err, want)
+		}
 	}
 }
 
@@ -103,8 +127,8 @@ func TestSignTokenRefuses(t *testing.T) {
 		"a long user":     {strings.Repeat("x", 257), "", nil, "the gateway would refuse it: the token's user must be a text of 1 to 256 bytes"},
 		"a line break":    {"a\nb", "", nil, "without control characters"},
 		"no user":         {"", "", nil, "the token's user must be a text of 1 to 256 bytes"},
-		"not UTF-8":       {"a\xff", "", nil, "user and plan must be valid UTF-8"},
-		"plan not UTF-8":  {"u", "\xff", nil, "user and plan must be valid UTF-8"},
+		"not UTF-8":       {"a\xff", "", nil, "user, plan and organisation must be valid UTF-8"},
+		"plan not UTF-8":  {"u", "\xff", nil, "user, plan and organisation must be valid UTF-8"},
 		"a long plan":     {"u", strings.Repeat("x", 16<<10), nil, "the token is too long"},
 		"no secret":       {"u", "", func(j *config.JWT) { j.Secret = "" }, "no auth.jwt.secret to sign with; get a token from the issuer"},
 		"no HMAC":         {"u", "", func(j *config.JWT) { j.Algorithms = []string{"RS256", "EdDSA"} }, "auth.jwt.algorithms is [RS256 EdDSA], and the secret signs only HS256"},
@@ -118,7 +142,7 @@ func TestSignTokenRefuses(t *testing.T) {
 			"auth.jwt.public_key_file: open missing.pem"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			signed, err := signToken(jwtConfig(c.change), c.user, c.plan, time.Hour)
+			signed, err := signToken(jwtConfig(c.change), tokenHolder{user: c.user, plan: c.plan}, time.Hour)
 			if signed != "" || err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %q and %v, want error: %s", signed, err, c.want)
 			}

@@ -85,8 +85,14 @@ const Secret = "a secret that is long enough for HS256"
 
 // Token signs a token with [Secret] that is valid for an hour. Without a plan, the
 // token has no plan claim.
-func Token(user, plan string) string {
+func Token(user, plan string) string { return MemberToken("", user, plan) }
+
+// MemberToken is Token for a member of an organisation, which is in the claim org.
+func MemberToken(org, user, plan string) string {
 	claims := jwt.MapClaims{"sub": user, "exp": time.Now().Add(time.Hour).Unix()}
+	if org != "" {
+		claims["org"] = org
+	}
 	if plan != "" {
 		claims["plan"] = plan
 	}
