@@ -170,3 +170,37 @@ func TestReleaseDataIsCountedOn(t *testing.T) {
 		t.Errorf("after a reset %d are used, error %v", snap.Total.Used, err)
 	}
 }
+
+// Each request that the release has counted is one unit when costs are turned on, and units are
+// counted on from there.
+func TestReleaseDataCountsInUnits(t *testing.T) {
+	s, _ := openRelease(t, "0.1.0")
+	p, err := quota.NewPlan(quota.PlanOptions{
+		Name: "free", Endpoints: []string{"analyze", "report"}, WarnAt: 80, Costs: map[string]quota.Cost{"report": {Min: 1, Max: 5}},
+		Limits: []quota.Limit{{Amount: 12, Period: quota.Month, Quantity: quota.Units}, {Amount: 100, Period: quota.Month}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantUnits := func(used, requests, reports int64) {
+		t.Helper()
+		snap, err := s.Read(ctx, "anna", p.OnlyChoice())
+		if err != nil {
+			t.Fatal(err)
+		}
+		units, all := snap.Limits[0], snap.Limits[1]
+		if units.Used != used || units.Granted != 0 || all.Used != requests || all.Granted != 25 || snap.EndpointUnits[1] != reports {
+			t.Errorf("anna: %+v in units, %+v in requests, %d units of report; want %d, %d with 25 granted, %d", units, all, snap.EndpointUnits[1], used, requests, reports)
+		}
+	}
+	wantUnits(7, 7, 2)
+	report := quota.Request{ID: quota.NewID(), User: "anna", Endpoint: "report", Plans: p.OnlyChoice(), Units: 6, Lease: time.Minute}
+	if d, err := s.Reserve(ctx, report); err != nil || d.Admitted {
+		t.Errorf("6 units where 5 are left: admitted %v, error %v", d.Admitted, err)
+	}
+	report.Units = 5
+	r := admit(t, s, report)
+	r.Unused = 1
+	count(t, s, r)
+	wantUnits(11, 8, 6)
+}

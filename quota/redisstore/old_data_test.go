@@ -290,3 +290,45 @@ func TestReleaseDataIsCountedOn(t *testing.T) {
 		t.Errorf("the key with an endless override lives for %v, error %v", ttl, err)
 	}
 }
+
+// TestReleaseDataCountsInUnits checks that each request that the release has counted, or holds, is
+// one unit when costs are turned on, and that units are counted on from there.
+func TestReleaseDataCountsInUnits(t *testing.T) {
+	s, clock := openRelease(t)
+	p, err := quota.NewPlan(quota.PlanOptions{
+		Name: "free", Endpoints: []string{"analyze", "report"}, WarnAt: 80, Costs: map[string]quota.Cost{"report": {Min: 1, Max: 5}},
+		Limits: []quota.Limit{{Amount: 12, Period: quota.Month, Quantity: quota.Units}, {Amount: 100, Period: quota.Month}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantUnits := func(used, held, requests, granted, reports int64) {
+		t.Helper()
+		snap, err := s.Read(ctx, "anna", p.OnlyChoice())
+		if err != nil {
+			t.Fatal(err)
+		}
+		units, all := snap.Limits[0], snap.Limits[1]
+		if units.Used != used || units.Held != held || units.Granted != 0 || all.Used != requests || all.Granted != granted || snap.EndpointUnits[1] != reports {
+			t.Errorf("anna: %+v in units, %+v in requests, %d units of report; want %d used and %d held, %d requests with %d granted, %d", units, all, snap.EndpointUnits[1], used, held, requests, granted, reports)
+		}
+	}
+	wantUnits(7, 1, 7, 25, 2)
+	report := quota.Request{ID: quota.NewID(), User: "anna", Endpoint: "report", Plans: p.OnlyChoice(), Units: 5, Lease: 10 * time.Minute}
+	if d, err := s.Reserve(ctx, report); err != nil || d.Admitted {
+		t.Errorf("5 units where 4 are left: admitted %v, error %v", d.Admitted, err)
+	}
+	report.Units = 4
+	d, err := s.Reserve(ctx, report)
+	if err != nil || !d.Admitted {
+		t.Fatalf("4 units where 4 are left: admitted %v, error %v", d.Admitted, err)
+	}
+	wantUnits(7, 5, 7, 25, 2)
+	clock.Advance(130 * time.Second) // what the killed gateway of the release was holding has ended
+	wantUnits(7, 4, 7, 25, 2)
+	d.Reservation.Unused = 1
+	if _, err := s.Commit(ctx, &d.Reservation); err != nil {
+		t.Fatal(err)
+	}
+	wantUnits(10, 0, 8, 25, 5)
+}
