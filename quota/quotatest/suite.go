@@ -62,6 +62,7 @@ var cases = map[string]func(*testing.T, *harness){
 	"months begin on the day of first use":    testFirstUse,
 	"an administrator sets the anchor":        testSetAnchor,
 	"a scan shows windows of a user's own":    testScanAnchored,
+	"random calls over months":                testTermsModel,
 	"what was left is carried over once":      testCarry,
 	"what is held at the turn is not carried": testCarryLeavesHeld,
 

@@ -21,6 +21,8 @@ const (
 	Change  = "change"
 	Leave   = "leave"
 	Renew   = "renew"
+	Look    = "look"
+	Terms   = "terms"
 	Check   = "check" // any of them, on a key of the gateway's own
 )
 
@@ -52,6 +54,10 @@ func (c Command) Script() string {
 		return Leave
 	case script.Renew.Hash():
 		return Renew
+	case script.Look.Hash():
+		return Look
+	case script.Terms.Hash():
+		return Terms
 	case script.Settle.Hash():
 		return settleUse(c[4:])
 	}
