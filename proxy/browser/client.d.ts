@@ -6,20 +6,30 @@ export type Per = 'minute' | 'hour' | 'day' | 'week' | 'month' | 'year';
 /** What the numbers count. Absent unless the gateway has costs or limits on units. */
 export type Unit = 'requests' | 'units';
 
+/** Units that one request may be charged: all of them if min and max are the same. */
+export interface Cost {
+  min: number;
+  max: number;
+}
+
 export interface EndpointUsage {
   /** Requests. */
   used: number;
-  /** What they cost, and what one costs; absent unless the gateway has to do with units. */
+  /** What these requests were charged. Like cost, absent unless the gateway has costs or limits on units. */
   units?: number;
-  cost?: { min: number; max: number };
-  /** 'units' if limit and remaining are in units. */
-  unit?: Unit;
-  /** Present if the endpoint has its own limit over the period; so are the next four. */
+  /** Of one request. If several routes count under the endpoint: of the cheapest and the dearest. */
+  cost?: Cost;
+  /** Present if limit and remaining are in units; otherwise they are in requests. */
+  unit?: 'units';
+  /** Present if the endpoint has its own limit over the period; so are remaining, percent and status. */
   limit?: number;
   remaining?: number;
   percent?: number;
   status?: Status;
-  /** Whether a call would be admitted. */
+  /**
+   * Whether a call would be admitted now, whatever it costs. Present if the endpoint has its
+   * own limit over any period, and wherever cost is. canSend of the client takes it into account.
+   */
   allowed?: boolean;
 }
 
@@ -28,8 +38,8 @@ export interface LimitUsage {
   endpoint?: string;
   per: Per;
   unit?: Unit;
-  /** It refuses nobody; over is what was used above it. */
-  soft?: boolean;
+  /** Present if the limit refuses nobody. over is then what was used above it. */
+  soft?: true;
   over?: number;
   used: number;
   limit: number;
@@ -49,10 +59,13 @@ export interface Usage {
   limit: number | null;
   remaining: number | null;
   percent: number | null;
-  /** Units that running calls hold, on all devices. */
+  /** What running calls hold of the headline limit, on all devices, in its unit. */
   in_flight: number;
   status: Status;
-  /** Whether a call would be admitted now. With status blocked: the plan only observes. */
+  /**
+   * Whether a call that costs one unit would be admitted now, as far as limits without an
+   * endpoint go. With status blocked: the plan only observes, or the headline limit is soft.
+   */
   allowed: boolean;
   period: { per: Per; start: string; end: string };
   endpoints: Record<string, EndpointUsage>;
@@ -88,7 +101,10 @@ export interface Refusal {
 }
 
 export interface UsageState extends Usage {
-  /** Running calls of this browser, in all tabs. */
+  /**
+   * What the running calls of this browser, in all tabs, may add to `used`: their number or,
+   * if `unit` is 'units', the most that they may cost.
+   */
   pending: number;
   /** The numbers are the last known ones: the gateway, or its store, does not answer. */
   stale: boolean;
@@ -109,6 +125,14 @@ export interface UsageClientOptions {
   getToken?: (options: { refresh: boolean }) => string | null | undefined | Promise<string | null | undefined>;
   /** Sends the requests; default: window.fetch. */
   fetch?: typeof globalThis.fetch;
+}
+
+export interface UsageRequestInit extends RequestInit {
+  /**
+   * The endpoint that the call counts under, such as 'image-analysis': `pending` then shows
+   * its price at once. Without it the client learns it from the answers to earlier calls.
+   */
+  usageEndpoint?: string;
 }
 
 export interface UsageClientEventMap {
@@ -137,10 +161,16 @@ export class UsageClient extends EventTarget {
   /** Asks the gateway now, with the current token. Never rejects; see `stale`. */
   refresh: () => Promise<UsageState | null>;
   /**
+   * Whether a call to an endpoint, or to any if it is left out, would be admitted now. It is
+   * also true while nothing is known, so that the gateway decides.
+   */
+  canSend: (endpoint?: string) => boolean;
+  /**
    * A drop-in for window.fetch: adds the token to calls to the gateway and shows them as
    * pending. A call that has an Authorization header passes through: it may be another user's.
+   * The response's header X-Usage-Cost has the units that the call was charged.
    */
-  fetch: typeof globalThis.fetch;
+  fetch: (input: RequestInfo | URL, init?: UsageRequestInit) => Promise<Response>;
   /** Ends streams, timers and subscriptions. `fetch` still works. */
   close: () => void;
 

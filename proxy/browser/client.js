@@ -224,7 +224,7 @@ var CallFetcher = class {
     const counts = !this.#isUsageAPI(url) && !this.#unmetered.has(route) && !closed.aborted;
     const { token, session } = await unlessAborted(requests.token(false), init?.signal ?? request?.signal);
     if (token) headers.set("Authorization", `Bearer ${token}`);
-    let call = counts && session ? pending.begin() : null;
+    let call = counts && session ? pending.begin(route, init?.usageEndpoint) : null;
     try {
       const response = await send(input, { ...init, headers });
       const answered = call;
@@ -244,7 +244,7 @@ var CallFetcher = class {
     return path === "usage" || path.startsWith("usage/");
   }
   #readResponse(route, call, response, session) {
-    const { getToken, pending, requests, state, tabs } = this.#core;
+    const { getToken, pending, prices, requests, state, tabs } = this.#core;
     const ours = (!response.redirected || this.#isOfGateway(new URL(response.url))) && session === tabs.session;
     const header = ours ? response.headers.get("X-Usage") : null;
     const [, used, limit] = /^(\d+)\/(\d+|unlimited)$/.exec(header ?? "") ?? [];
@@ -255,16 +255,19 @@ var CallFetcher = class {
     } else if (response.ok && this.#sawUsageHeader && this.#unmetered.size < 100) {
       this.#unmetered.add(route);
     }
+    const cost = ours && response.ok ? response.headers.get("X-Usage-Cost") : null;
+    if (/^\d+$/.test(cost ?? "")) prices.learnCharge(route, Number(cost));
     if (call) pending.end(call);
     if (response.ok && state.connection !== "live") requests.refreshSoon(50);
     if (ours && (response.status === 429 || response.status === 403) && response.headers.get("Content-Type")?.startsWith("application/problem+json")) {
-      this.#readRefusal(response.clone(), session).catch(() => {
+      this.#readRefusal(route, response.clone(), session).catch(() => {
       });
     }
   }
-  async #readRefusal(response, session) {
-    const { state, tabs } = this.#core;
+  async #readRefusal(route, response, session) {
+    const { prices, state, tabs } = this.#core;
     const problem = await response.json();
+    if (typeof problem.endpoint === "string") prices.learnEndpoint(route, problem.endpoint);
     const refused = problem.reason === NOT_IN_PLAN || String(problem.type).endsWith(QUOTA_EXCEEDED);
     if (!refused || session !== tabs.session) return;
     const usage = isUsage(problem.usage) ? problem.usage : null;
@@ -561,17 +564,16 @@ var PendingCalls = class {
     this.#core = core;
   }
   get mine() {
-    let count = 0;
-    for (const call of this.#calls) if (call.era === this.#era) count++;
-    return count;
+    const calls = [...this.#calls].filter((call) => call.era === this.#era);
+    const { prices } = this.#core;
+    return { count: calls.length, units: calls.reduce((sum, call) => sum + prices.priceOf(call), 0) };
   }
   total() {
-    let sum = this.mine;
-    for (const { count } of this.#others.values()) sum += count;
-    return sum;
+    const quantity = this.#core.state.numbers.usage?.unit === "units" ? "units" : "count";
+    return [this.mine, ...this.#others.values()].reduce((sum, calls) => sum + calls[quantity], 0);
   }
-  begin() {
-    const call = { era: this.#era };
+  begin(route, endpoint) {
+    const call = { era: this.#era, route, endpoint };
     this.#calls.add(call);
     this.tell();
     this.#core.state.publish();
@@ -586,11 +588,11 @@ var PendingCalls = class {
     this.#era++;
   }
   tell() {
-    this.#core.tabs.session?.post({ type: "pending", id: this.#core.id, count: this.mine });
+    this.#core.tabs.session?.post({ type: "pending", id: this.#core.id, ...this.mine });
     this.#watch();
   }
-  setOther(id, count) {
-    if (count > 0) this.#others.set(id, { count, at: Date.now() });
+  setOther({ id, count, units = count }) {
+    if (count > 0) this.#others.set(id, { count, units, at: Date.now() });
     else this.#others.delete(id);
     this.#watch();
     this.#core.state.publish();
@@ -617,6 +619,42 @@ var PendingCalls = class {
   }
   close() {
     clearInterval(this.#timer);
+  }
+};
+
+// src/client/prices.js
+var MOST_ROUTES = 100;
+var Prices = class {
+  #candidates = /* @__PURE__ */ new Map();
+  #core;
+  constructor(core) {
+    this.#core = core;
+  }
+  priceOf({ route, endpoint }) {
+    const { endpoints = {} } = this.#core.state.numbers.usage ?? {};
+    const said = endpoints[endpoint ?? ""]?.cost;
+    if (said) return said.max;
+    const names = this.#candidates.get(route)?.filter((name) => name in endpoints) ?? [];
+    const prices = (names.length ? names : Object.keys(endpoints)).map((name) => endpoints[name].cost?.max ?? 1);
+    return prices.length ? Math.min(...prices) : 1;
+  }
+  learnCharge(route, charged) {
+    const { endpoints = {} } = this.#core.state.numbers.usage ?? {};
+    const fitting = Object.keys(endpoints).filter((name) => {
+      const { min, max } = endpoints[name].cost ?? { min: 1, max: 1 };
+      return min <= charged && charged <= max;
+    });
+    const before = this.#candidates.get(route);
+    const both = before?.filter((name) => fitting.includes(name)) ?? [];
+    this.#learn(route, both.length ? both : fitting);
+  }
+  learnEndpoint(route, endpoint) {
+    this.#learn(route, [endpoint]);
+  }
+  #learn(route, names) {
+    this.#candidates.delete(route);
+    this.#candidates.set(route, names);
+    if (this.#candidates.size > MOST_ROUTES) this.#candidates.delete(this.#candidates.keys().next().value ?? "");
   }
 };
 
@@ -854,7 +892,7 @@ var Tabs = class {
       session.channel.onmessage = (e) => this.#hear(session, e.data);
       session.post({ type: "hello" });
     }
-    if (pending.mine) pending.tell();
+    if (pending.mine.count) pending.tell();
     session.wake();
     this.#takeTurns(session);
   }
@@ -970,10 +1008,10 @@ var Tabs = class {
         break;
       case "hello":
         if (session.leading) session.post(this.report(state.connection));
-        if (pending.mine) pending.tell();
+        if (pending.mine.count) pending.tell();
         break;
       case "pending":
-        pending.setOther(message.id, message.count);
+        pending.setOther(message);
         break;
       case "left":
         pending.removeOther(message.id);
@@ -1010,6 +1048,7 @@ var Core = class {
     this.send = send;
     this.timing = { ...TIMING, ...timing };
     this.state = new State(this, target);
+    this.prices = new Prices(this);
     this.pending = new PendingCalls(this);
     this.requests = new Requests(this);
     this.tabs = new Tabs(this);
@@ -1065,6 +1104,7 @@ var UsageClient = class extends EventTarget {
     return this.current;
   };
   close = () => this.#core.close();
+  canSend = (endpoint) => !this.current || admits(this.current, endpoint ?? null);
   fetch = async (input, init) => this.#core.calls.fetch(input, init);
 };
 export {

@@ -9,13 +9,14 @@
 //   </script>
 //
 // Attributes: base-url (default: where this file came from), token, label, compact,
-// theme (light or dark; default: the system's), upgrade-url (takes precedence over the
-// gateway's). Properties: client (of client.js, to share one), getToken, messages (to
-// translate). Event: upgrade, when the user asks for more; preventDefault keeps the
-// upgrade URL from opening. Slot: upgrade, replaces the button. Parts: card, label,
-// plan, count, used, limit, remaining, bar, fill, pending, status, running, reset,
-// notice, details, summary, endpoints, prompt, prompt-title, prompt-text,
-// upgrade-button. Colours and sizes: the --usage-meter-* properties below.
+// theme (light or dark; default: the system's), price (endpoints, separated by spaces, of
+// which it says what a request costs), upgrade-url (takes precedence over the gateway's).
+// Properties: client (of client.js, to share one), getToken, messages (to translate).
+// Event: upgrade, when the user asks for more; preventDefault keeps the upgrade URL from
+// opening. Slot: upgrade, replaces the button. Parts: card, label, plan, count, used,
+// limit, remaining, bar, fill, pending, status, running, reset, price, notice, details,
+// summary, endpoints, prompt, prompt-title, prompt-text, upgrade-button. Colours and
+// sizes: the --usage-meter-* properties below.
 //
 // It builds its nodes and its style sheet by script, so a Content-Security-Policy needs
 // neither 'unsafe-inline' nor an exception for Trusted Types.
@@ -43,18 +44,49 @@ function webURL(text) {
   }
 }
 
+// src/meter/limits.js
+function lowest(items, rank) {
+  return items.reduce((best, item) => best === void 0 || rank(item) < rank(best) ? item : best, void 0);
+}
+function headlineLimit({ limits }) {
+  return lowest(limits.filter((l) => !l.endpoint), (l) => (l.soft ? 2 : 0) + (l.shared ? 1 : 0));
+}
+function endpointLimit({ limits, period }, endpoint) {
+  return lowest(
+    limits.filter((l) => l.endpoint === endpoint && l.per === period.per),
+    (l) => (l.soft ? 2 : 0) + (l.unit === "units" ? 1 : 0)
+  );
+}
+function neededOf({ endpoints, refused }, limit) {
+  return limit.unit === "units" && endpoints[refused?.endpoint ?? ""]?.cost?.max || 1;
+}
+function refusingLimit(state) {
+  const violated = state.limits.filter((l) => state.refused?.violated.includes(l.name));
+  return lowest(violated, (l) => l.used + neededOf(state, l) <= l.limit ? 0 : l.resets_at === null ? -Infinity : -Date.parse(l.resets_at));
+}
+function unitName(state, unit, messages) {
+  return unit === "units" ? state.unit_name ?? messages.units : messages.requests;
+}
+
 // src/meter/messages.js
+var withUnit = (text, unit) => unit ? `${text} ${unit}` : text;
+var amount = (n, unit) => withUnit(n, n === "1" ? unit?.replace(/([^s])s$/, "$1") : unit);
 var MESSAGES = {
   compactLabel: "Usage",
   label: (per) => ({ minute: "Usage this minute", hour: "Usage this hour", day: "Usage today", week: "Usage this week", month: "Usage this month", year: "Usage this year" })[per] ?? "Usage",
-  used: (used, limit) => `${used} of ${limit} used`,
-  usedOnly: (used) => `${used} used`,
-  compact: (used, limit) => `${used}/${limit}`,
+  requests: "requests",
+  units: "units",
+  used: (used, limit, unit) => `${withUnit(`${used} of ${limit}`, unit)} used`,
+  usedOnly: (used, unit) => `${amount(used, unit)} used`,
+  compact: (used, limit, unit) => withUnit(`${used}/${limit}`, unit),
   remaining: (n) => `${n} left`,
   running: (n) => `${n} running`,
+  reserved: (n, unit) => `${amount(n, unit)} reserved`,
+  price: (endpoint, min, max, unit) => `${endpoint} costs ${min === max ? amount(max, unit) : `${min} to ${amount(max, unit)}`}`,
   unlimited: "Unlimited",
   warning: "Almost used up",
   blocked: "Limit reached",
+  softReached: "Limit reached, not enforced",
   notIncluded: "Not included in your plan",
   resets: "Resets",
   stale: "Not up to date",
@@ -63,25 +95,30 @@ var MESSAGES = {
   unavailable: "Usage is not available right now",
   unauthorized: "Sign in to see your usage",
   breakdown: "By endpoint",
-  of: (used, limit) => `${used} of ${limit}`,
+  of: (used, limit, unit) => withUnit(`${used} of ${limit}`, unit),
+  amount,
+  soft: (name) => `${name} (not enforced)`,
   perWindow: (endpoint, per) => `${endpoint ?? "All endpoints"}, this ${per}`,
   promptTitle: "Limit reached",
   refusedTitle: "Your last request was refused",
-  limitReached: (limit, endpoint, per) => `You have used all ${limit} ${endpoint ? `${endpoint} requests` : "requests"} for this ${per}.`,
+  limitReached: (limit, endpoint, per, unit) => `You have used all ${limit} ${endpoint ? `${endpoint} ${unit}` : unit} for this ${per}.`,
+  limitShort: (cost, left, limit, endpoint, per, unit) => `The request may cost ${amount(cost, unit)}, and only ${left} of ${limit}${endpoint ? ` ${endpoint} ${unit}` : ""} ${left === "1" ? "is" : "are"} left for this ${per}.`,
   limitEmpty: (endpoint) => `Your plan does not include ${endpoint ?? "any requests"}.`,
   limitHeld: "Requests that are still running may use up the rest. Try again in a moment.",
   renews: (when) => `Resets ${when}.`,
   upgrade: "Upgrade"
 };
 function limitText(state, messages, locale) {
-  const violated = state.refused?.violated ?? [];
-  const headline = state.limits.find((l) => !l.endpoint && l.per === state.period.per);
-  const limit = state.limits.findLast?.((l) => violated.includes(l.name)) ?? headline;
+  const headline = headlineLimit(state);
+  const limit = refusingLimit(state) ?? headline;
   if (!limit) return "";
   if (limit.limit === 0) return messages.limitEmpty(limit.endpoint);
-  if (limit.used < limit.limit) return messages.limitHeld;
-  const reached = messages.limitReached(locale.number(limit.limit), limit.endpoint, limit.per);
-  return `${reached} ${messages.renews(locale.date(limit.resets_at))}`;
+  const left = limit.limit - (limit === headline ? Math.max(state.used, limit.used) : limit.used);
+  const needed = neededOf(state, limit);
+  if (needed <= left) return messages.limitHeld;
+  const unit = unitName(state, limit.unit, messages);
+  const reason = left > 0 ? messages.limitShort(locale.number(needed), locale.number(left), locale.number(limit.limit), limit.endpoint, limit.per, unit) : messages.limitReached(locale.number(limit.limit), limit.endpoint, limit.per, unit);
+  return `${reason} ${messages.renews(locale.date(limit.resets_at))}`;
 }
 
 // src/meter/breakdown.js
@@ -93,11 +130,26 @@ var Breakdown = class {
     this.#list = list;
   }
   static rows(state, messages) {
-    const rows = Object.entries(state.endpoints).map(([name, e]) => ({ key: `endpoint ${name}`, name, ...e, used: e.unit === "units" ? e.units : e.used }));
+    const unitOf = (unit) => unit === "units" || state.unit === "units" ? unitName(state, unit, messages) : "";
+    const soft = (name, limit) => limit?.soft ? messages.soft(name) : name;
+    const shown = /* @__PURE__ */ new Set([headlineLimit(state)]);
+    const rows = Object.entries(state.endpoints).map(([name, e]) => {
+      const limit = endpointLimit(state, name);
+      shown.add(limit);
+      const unit = e.limit === void 0 ? state.unit : e.unit;
+      return {
+        key: `endpoint ${name}`,
+        name: soft(name, limit),
+        used: unit === "units" ? e.units ?? 0 : e.used,
+        limit: e.limit,
+        unit: unitOf(unit),
+        status: limit?.soft && e.status === "blocked" ? "warning" : e.status
+      };
+    });
     for (const l of state.limits) {
-      if (l.per === state.period.per) continue;
-      const status = l.used >= l.limit && !l.soft ? "blocked" : "ok";
-      rows.push({ key: `limit ${l.name}`, name: messages.perWindow(l.endpoint, l.per), used: l.used, limit: l.limit, status });
+      if (shown.has(l)) continue;
+      const status = l.used < l.limit ? "ok" : l.soft ? "warning" : "blocked";
+      rows.push({ key: `limit ${l.name}`, name: soft(messages.perWindow(l.endpoint, l.per), l), used: l.used, limit: l.limit, unit: unitOf(l.unit), status });
     }
     return rows;
   }
@@ -108,7 +160,7 @@ var Breakdown = class {
       const limited = row.limit !== void 0;
       item.li.className = row.status ?? "";
       item.name.textContent = row.name;
-      item.value.textContent = limited ? messages.of(locale.number(row.used), locale.number(row.limit)) : locale.number(row.used);
+      item.value.textContent = limited ? messages.of(locale.number(row.used), locale.number(row.limit), row.unit) : messages.amount(locale.number(row.used), row.unit);
       const share = row.used / ((limited ? row.limit : total) || 1);
       item.bar.style.setProperty("--_used", `${Math.min(1, share) * 100}%`);
       item.bar.style.setProperty("--_least", row.used > 0 ? "4px" : "0");
@@ -279,7 +331,7 @@ var STYLE = `
 .dot { flex: none; width: 8px; height: 8px; border-radius: 50%; background: var(--_status); }
 .running { margin-inline-start: auto; display: inline-flex; align-items: center; gap: 6px; }
 .running .dot { background: var(--_muted); animation: breathe 1.6s ease-in-out infinite; }
-.notice { margin-top: 8px; font-size: 13px; color: var(--_muted); }
+.price, .notice { margin-top: 8px; font-size: 13px; color: var(--_muted); }
 
 details { margin-top: 14px; padding-top: 10px; border-top: 1px solid var(--_border); font-size: 13px; }
 summary {
@@ -338,7 +390,7 @@ li.blocked .value { color: var(--_blocked-text); }
 :host([compact]) .count { white-space: nowrap; }
 :host([compact]) .used { font-size: inherit; line-height: inherit; letter-spacing: 0; font-weight: 500; }
 :host([compact]) .bar { height: var(--usage-meter-bar-height, 4px); }
-:host([compact]) .foot, :host([compact]) .notice { font-size: 12px; }
+:host([compact]) .foot, :host([compact]) .price, :host([compact]) .notice { font-size: 12px; }
 :host([compact]) .prompt { margin-inline-start: auto; padding: 0; background: none; }
 :host([compact]) .prompt > div { display: none; }
 :host([compact]) .button { padding: 2px 10px; border-radius: 6px; font-size: 12px; }
@@ -412,6 +464,7 @@ function buildNodes(element, { onUpgrade, onSlotChange }) {
       bare("span", "", part("span", "status", bare("span", "dot"), text("statusText")), part("span", "reset", text("resetText"), " ", time)),
       part("span", "running", bare("span", "dot"), text("runningText"))
     ),
+    part("p", "price"),
     part("p", "notice"),
     part("div", "prompt", bare("div", "", part("p", "prompt-title"), part("p", "prompt-text")), slot),
     part("details", "details", part("summary", "summary"), part("ul", "endpoints"))
@@ -424,6 +477,9 @@ function buildNodes(element, { onUpgrade, onSlotChange }) {
 }
 
 // src/meter/view.js
+function shownStatus(state) {
+  return state.status === "blocked" && headlineLimit(state)?.soft ? "warning" : state.status;
+}
 var MeterView = class {
   #element;
   #ui;
@@ -454,13 +510,13 @@ var MeterView = class {
     const limited = state !== null && state.limit !== null;
     ui.card.className = [
       "card",
-      limited ? state.status : "ok",
+      limited ? shownStatus(state) : "ok",
       state?.stale && "stale",
       !state && "empty",
       !state && !failed && "loading"
     ].filter(Boolean).join(" ");
     ui.card.setAttribute("aria-busy", String(!state && !failed));
-    for (const name of ["plan", "remaining", "status", "reset", "running", "notice", "prompt", "details"]) ui[name].hidden = true;
+    for (const name of ["plan", "remaining", "status", "reset", "running", "price", "notice", "prompt", "details"]) ui[name].hidden = true;
     ui.bar.hidden = state !== null && !limited;
     if (state) this.#showState(state, label);
     else this.#showNothing(failed ? client.problem : void 0);
@@ -484,21 +540,24 @@ var MeterView = class {
     const { used, limit, pending } = state;
     const limited = limit !== null;
     showText(ui.plan, state.plan);
-    const count = limited ? m.used(locale.number(used), locale.number(limit)) : m.usedOnly(locale.number(used));
+    const unit = state.unit === "units" ? unitName(state, state.unit, m) : "";
+    const count = limited ? m.used(locale.number(used), locale.number(limit), unit) : m.usedOnly(locale.number(used), unit);
+    const running = !pending ? "" : unit ? m.reserved(locale.number(pending), compact ? "" : unit) : m.running(locale.number(pending));
     if (compact) {
-      ui.used.textContent = limited ? m.compact(locale.number(used), locale.number(limit)) : count;
-      ui.limit.textContent = pending ? `, ${m.running(locale.number(pending))}` : "";
+      ui.used.textContent = limited ? m.compact(locale.number(used), locale.number(limit), unit) : count;
+      ui.limit.textContent = running && `, ${running}`;
     } else {
       const [before, ...after] = count.split(locale.number(used));
       ui.used.textContent = before + locale.number(used);
       ui.limit.textContent = after.join(locale.number(used));
       showText(ui.remaining, limited ? m.remaining(locale.number(state.remaining)) : m.unlimited);
-      if (pending) {
-        ui.runningText.data = m.running(locale.number(pending));
+      if (running) {
+        ui.runningText.data = running;
         ui.running.hidden = false;
       }
     }
-    const words = !limited ? "" : limit === 0 ? m.notIncluded : { warning: m.warning, blocked: m.blocked }[state.status] ?? "";
+    const blocked = shownStatus(state) === "blocked" ? m.blocked : m.softReached;
+    const words = !limited ? "" : limit === 0 ? m.notIncluded : { warning: m.warning, blocked }[state.status] ?? "";
     if (words) {
       ui.statusText.data = words;
       ui.status.hidden = false;
@@ -512,9 +571,11 @@ var MeterView = class {
     }
     ui.foot.hidden = compact && !words;
     this.#fillBar(limit ? Math.min(1, used / limit) : Number(limited), limit ? pending / limit : 0);
-    const sentence = [count, pending && m.running(locale.number(pending)), words, state.stale && m.stale, `${m.resets} ${reset}`];
+    const sentence = [count, running, words, state.stale && m.stale, `${m.resets} ${reset}`];
     this.#describeBar(limit ? { now: Math.min(used, limit), max: limit, label, text: sentence.filter(Boolean).join(", ") } : null);
     if (state.stale) showText(ui.notice, compact ? m.stale : m.staleSince(locale.date(state.as_of, true)));
+    const prices = this.#prices(state);
+    if (prices) showText(ui.price, prices);
     this.#showPrompt(state);
     this.#showBreakdown(state);
     if (this.#shownStatus !== null && this.#shownStatus !== state.status) this.#say([words, count].filter(Boolean).join(": "));
@@ -538,6 +599,12 @@ var MeterView = class {
       "aria-valuenow": values?.now,
       "aria-valuetext": values?.text
     })) reflect(bar, name, value);
+  }
+  #prices(state) {
+    if (state.limits.length && !state.limits.some((l) => l.unit === "units")) return "";
+    const m = this.#element.messages;
+    const unit = unitName(state, "units", m);
+    return (this.#element.price ?? "").split(/\s+/).map((name) => [name, state.endpoints[name]?.cost]).filter(([, cost]) => cost).map(([name, { min, max }]) => m.price(name, this.#locale.number(min), this.#locale.number(max), unit)).join(", ");
   }
   #showPrompt(state) {
     const { slot, prompt, "prompt-title": title, "prompt-text": text, "upgrade-button": button, buttonText } = this.#ui;
@@ -577,7 +644,7 @@ var MeterView = class {
 var metersOf = /* @__PURE__ */ new WeakMap();
 var UsageMeter = class extends (globalThis.HTMLElement ?? class {
 }) {
-  static observedAttributes = ["base-url", "token", "label", "compact", "upgrade-url"];
+  static observedAttributes = ["base-url", "token", "label", "compact", "price", "upgrade-url"];
   // The one that is followed.
   #client = null;
   // The client that the application has set.
@@ -595,7 +662,7 @@ var UsageMeter = class extends (globalThis.HTMLElement ?? class {
   #earlyProperties = [];
   constructor() {
     super();
-    for (const name of ["client", "getToken", "messages", "token", "baseUrl", "label", "compact"]) {
+    for (const name of ["client", "getToken", "messages", "token", "baseUrl", "label", "compact", "price"]) {
       if (!Object.hasOwn(this, name)) continue;
       const value = this[name];
       delete this[name];
@@ -642,6 +709,12 @@ var UsageMeter = class extends (globalThis.HTMLElement ?? class {
   }
   set label(value) {
     reflect(this, "label", value);
+  }
+  get price() {
+    return this.getAttribute("price");
+  }
+  set price(value) {
+    reflect(this, "price", value);
   }
   get compact() {
     return this.hasAttribute("compact");

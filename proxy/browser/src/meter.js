@@ -7,13 +7,14 @@
 //   </script>
 //
 // Attributes: base-url (default: where this file came from), token, label, compact,
-// theme (light or dark; default: the system's), upgrade-url (takes precedence over the
-// gateway's). Properties: client (of client.js, to share one), getToken, messages (to
-// translate). Event: upgrade, when the user asks for more; preventDefault keeps the
-// upgrade URL from opening. Slot: upgrade, replaces the button. Parts: card, label,
-// plan, count, used, limit, remaining, bar, fill, pending, status, running, reset,
-// notice, details, summary, endpoints, prompt, prompt-title, prompt-text,
-// upgrade-button. Colours and sizes: the --usage-meter-* properties below.
+// theme (light or dark; default: the system's), price (endpoints, separated by spaces, of
+// which it says what a request costs), upgrade-url (takes precedence over the gateway's).
+// Properties: client (of client.js, to share one), getToken, messages (to translate).
+// Event: upgrade, when the user asks for more; preventDefault keeps the upgrade URL from
+// opening. Slot: upgrade, replaces the button. Parts: card, label, plan, count, used,
+// limit, remaining, bar, fill, pending, status, running, reset, price, notice, details,
+// summary, endpoints, prompt, prompt-title, prompt-text, upgrade-button. Colours and
+// sizes: the --usage-meter-* properties below.
 //
 // It builds its nodes and its style sheet by script, so a Content-Security-Policy needs
 // neither 'unsafe-inline' nor an exception for Trusted Types.

@@ -66,6 +66,12 @@ func newFrontEnd(t testing.TB) *frontEnd {
 	}))
 	t.Cleanup(upstream.Close)
 	f := &frontEnd{env: []string{"UPSTREAM=" + upstream.URL, "STORE=redis://" + redistest.Start(t).Addr}}
+	f.servePages(t)
+	return f
+}
+
+// servePages serves a page with two elements. Its query has the gateway and the token.
+func (f *frontEnd) servePages(t testing.TB) {
 	f.pages = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		gateway, token := html.EscapeString(r.FormValue("gateway")), html.EscapeString(r.FormValue("token"))
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -76,7 +82,6 @@ func newFrontEnd(t testing.TB) *frontEnd {
 <usage-meter id="small" compact token="%[2]s"></usage-meter>`, gateway, token)
 	}))
 	t.Cleanup(f.pages.Close)
-	return f
 }
 
 // gateway starts a gateway, and returns its configuration file.

@@ -1,6 +1,7 @@
 import { CallFetcher } from './fetch.js';
 import { Follower } from './follower.js';
 import { PendingCalls } from './pending.js';
+import { Prices } from './prices.js';
 import { Requests } from './requests.js';
 import { State } from './state.js';
 import { Tabs } from './tabs.js';
@@ -26,6 +27,7 @@ export class Core {
     this.send = send;
     this.timing = { ...TIMING, ...timing };
     this.state = new State(this, target);
+    this.prices = new Prices(this);
     this.pending = new PendingCalls(this);
     this.requests = new Requests(this);
     this.tabs = new Tabs(this);

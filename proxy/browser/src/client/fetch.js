@@ -24,7 +24,7 @@ export class CallFetcher {
 
   /**
    * @param {RequestInfo | URL} input
-   * @param {RequestInit} [init]
+   * @param {import('../../client.d.ts').UsageRequestInit} [init]
    * @returns {Promise<Response>}
    */
   async fetch(input, init) {
@@ -43,7 +43,7 @@ export class CallFetcher {
     const { token, session } = await unlessAborted(requests.token(false), init?.signal ?? request?.signal);
     if (token) headers.set('Authorization', `Bearer ${token}`);
     // Not before the token is known: the call may be the first of another user.
-    let call = counts && session ? pending.begin() : null;
+    let call = counts && session ? pending.begin(route, init?.usageEndpoint) : null;
     try {
       const response = await send(input, { ...init, headers });
       // The gateway counts before it sends the status line, so the count has moved by now.
@@ -75,7 +75,7 @@ export class CallFetcher {
    * @param {import('./session.js').Session | null} session of the call's token
    */
   #readResponse(route, call, response, session) {
-    const { getToken, pending, requests, state, tabs } = this.#core;
+    const { getToken, pending, prices, requests, state, tabs } = this.#core;
     // Ignore answers of other servers, and those that were meant for another user.
     const ours = (!response.redirected || this.#isOfGateway(new URL(response.url))) && session === tabs.session;
     const header = ours ? response.headers.get('X-Usage') : null;
@@ -88,17 +88,20 @@ export class CallFetcher {
     } else if (response.ok && this.#sawUsageHeader && this.#unmetered.size < 100) {
       this.#unmetered.add(route);
     }
+    const cost = ours && response.ok ? response.headers.get('X-Usage-Cost') : null;
+    if (/^\d+$/.test(cost ?? '')) prices.learnCharge(route, Number(cost));
     if (call) pending.end(call); // also publishes the raised number
     if (response.ok && state.connection !== 'live') requests.refreshSoon(50);
     if (ours && (response.status === 429 || response.status === 403) && response.headers.get('Content-Type')?.startsWith('application/problem+json')) {
-      this.#readRefusal(response.clone(), session).catch(() => {}); // a body that broke off
+      this.#readRefusal(route, response.clone(), session).catch(() => {}); // a body that broke off
     }
   }
 
-  /** @param {Response} response a copy @param {import('./session.js').Session | null} session */
-  async #readRefusal(response, session) {
-    const { state, tabs } = this.#core;
+  /** @param {string} route @param {Response} response a copy @param {import('./session.js').Session | null} session */
+  async #readRefusal(route, response, session) {
+    const { prices, state, tabs } = this.#core;
     const problem = await response.json();
+    if (typeof problem.endpoint === 'string') prices.learnEndpoint(route, problem.endpoint);
     const refused = problem.reason === NOT_IN_PLAN || String(problem.type).endsWith(QUOTA_EXCEEDED);
     if (!refused || session !== tabs.session) return;
     const usage = isUsage(problem.usage) ? problem.usage : null;

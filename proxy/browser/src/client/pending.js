@@ -1,14 +1,18 @@
 /**
  * A running call of this tab.
- * @typedef {{ era: number }} Call era in which it was made, see PendingCalls
+ * @typedef {{ era: number, route: string, endpoint?: string }} Call era in which it was made,
+ *   see PendingCalls; endpoint as the caller has named it
  */
 
-/** The calls that are running: of this tab, and of the others by their ids. */
+/**
+ * The calls that are running: of this tab, and of the others by their ids. Each tab knows
+ * how many its calls are and what they may cost: the headline limit decides which is shown.
+ */
 export class PendingCalls {
   /** @type {Set<Call>} */ #calls = new Set();
   // How often the user has changed. Calls of the previous user are not shown to the next.
   #era = 0;
-  /** @type {Map<string, { count: number, at: number }>} */ #others = new Map();
+  /** @type {Map<string, { count: number, units: number, at: number }>} */ #others = new Map();
   #timer;
   #core;
 
@@ -19,20 +23,20 @@ export class PendingCalls {
 
   /** The running calls of this tab. */
   get mine() {
-    let count = 0;
-    for (const call of this.#calls) if (call.era === this.#era) count++;
-    return count;
+    const calls = [...this.#calls].filter((call) => call.era === this.#era);
+    const { prices } = this.#core;
+    return { count: calls.length, units: calls.reduce((sum, call) => sum + prices.priceOf(call), 0) };
   }
 
+  /** What all of them may add to `used`. */
   total() {
-    let sum = this.mine;
-    for (const { count } of this.#others.values()) sum += count;
-    return sum;
+    const quantity = this.#core.state.numbers.usage?.unit === 'units' ? 'units' : 'count';
+    return [this.mine, ...this.#others.values()].reduce((sum, calls) => sum + calls[quantity], 0);
   }
 
-  /** @returns {Call} */
-  begin() {
-    const call = { era: this.#era };
+  /** @param {string} route @param {string} [endpoint] @returns {Call} */
+  begin(route, endpoint) {
+    const call = { era: this.#era, route, endpoint };
     this.#calls.add(call);
     this.tell();
     this.#core.state.publish();
@@ -49,15 +53,19 @@ export class PendingCalls {
   /** The calls that run now are another user's. */
   userChanged() { this.#era++; }
 
-  /** Tells the other tabs how many calls run here. */
+  /** Tells the other tabs of the calls that run here. */
   tell() {
-    this.#core.tabs.session?.post({ type: 'pending', id: this.#core.id, count: this.mine });
+    this.#core.tabs.session?.post({ type: 'pending', id: this.#core.id, ...this.mine });
     this.#watch();
   }
 
-  /** Takes what another tab has told. @param {string} id @param {number} count */
-  setOther(id, count) {
-    if (count > 0) this.#others.set(id, { count, at: Date.now() });
+  /**
+   * Takes what another tab has told.
+   * @param {{ id: string, count: number, units?: number }} message a tab whose client.js is
+   *   older than costs tells no units
+   */
+  setOther({ id, count, units = count }) {
+    if (count > 0) this.#others.set(id, { count, units, at: Date.now() });
     else this.#others.delete(id);
     this.#watch();
     this.#core.state.publish();
@@ -74,7 +82,7 @@ export class PendingCalls {
     this.#core.state.publish();
   }
 
-  /** While calls run, repeats their number, and forgets tabs that died with theirs. */
+  /** While calls run, repeats what they are, and forgets tabs that died with theirs. */
   #watch() {
     clearInterval(this.#timer);
     if ((!this.#calls.size && !this.#others.size) || this.#core.closed.aborted) return;

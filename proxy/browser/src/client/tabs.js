@@ -105,7 +105,7 @@ export class Tabs {
       session.channel.onmessage = (e) => this.#hear(session, e.data);
       session.post({ type: 'hello' });
     }
-    if (pending.mine) pending.tell();
+    if (pending.mine.count) pending.tell();
     session.wake();
     this.#takeTurns(session);
   }
@@ -257,10 +257,10 @@ export class Tabs {
         break;
       case 'hello':
         if (session.leading) session.post(this.report(state.connection));
-        if (pending.mine) pending.tell();
+        if (pending.mine.count) pending.tell();
         break;
       case 'pending':
-        pending.setOther(message.id, message.count);
+        pending.setOther(message);
         break;
       case 'left':
         pending.removeOther(message.id);

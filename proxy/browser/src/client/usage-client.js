@@ -1,4 +1,5 @@
 import { Core } from './core.js';
+import { admits } from './numbers.js';
 
 /**
  * @typedef {import('../../client.d.ts').UsageState} UsageState
@@ -57,6 +58,9 @@ export class UsageClient extends EventTarget {
   /** Ends streams, timers and locks. `fetch` still works, but its calls no longer show as pending. */
   close = () => this.#core.close();
 
-  /** @param {RequestInfo | URL} input @param {RequestInit} [init] */
+  /** @param {string} [endpoint] */
+  canSend = (endpoint) => !this.current || admits(this.current, endpoint ?? null);
+
+  /** @param {RequestInfo | URL} input @param {import('../../client.d.ts').UsageRequestInit} [init] */
   fetch = async (input, init) => this.#core.calls.fetch(input, init);
 }

@@ -1,4 +1,6 @@
-/** The list of endpoints, and of the limits over other windows than the headline limit's. */
+import { endpointLimit, headlineLimit, unitName } from './limits.js';
+
+/** The list of endpoints, and of the limits that neither the big number nor an endpoint shows. */
 export class Breakdown {
   #list;
   // The list items, by the key of their row.
@@ -14,13 +16,23 @@ export class Breakdown {
    * @param {typeof import('./messages.js').MESSAGES} messages
    */
   static rows(state, messages) {
-    // The limit of an endpoint may be on units; so are then its numbers.
-    const rows = Object.entries(state.endpoints).map(([name, e]) => (
-      { key: `endpoint ${name}`, name, ...e, used: e.unit === 'units' ? e.units : e.used }));
+    // Numbers of another quantity than the big one say what they count.
+    const unitOf = (unit) => (unit === 'units' || state.unit === 'units' ? unitName(state, unit, messages) : '');
+    const soft = (name, limit) => (limit?.soft ? messages.soft(name) : name);
+    const shown = new Set([headlineLimit(state)]);
+    const rows = Object.entries(state.endpoints).map(([name, e]) => {
+      const limit = endpointLimit(state, name);
+      shown.add(limit);
+      const unit = e.limit === undefined ? state.unit : e.unit;
+      return {
+        key: `endpoint ${name}`, name: soft(name, limit), used: unit === 'units' ? e.units ?? 0 : e.used, limit: e.limit,
+        unit: unitOf(unit), status: limit?.soft && e.status === 'blocked' ? 'warning' : e.status,
+      };
+    });
     for (const l of state.limits) {
-      if (l.per === state.period.per) continue; // the big number or an endpoint shows it
-      const status = l.used >= l.limit && !l.soft ? 'blocked' : 'ok';
-      rows.push({ key: `limit ${l.name}`, name: messages.perWindow(l.endpoint, l.per), used: l.used, limit: l.limit, status });
+      if (shown.has(l)) continue;
+      const status = l.used < l.limit ? 'ok' : l.soft ? 'warning' : 'blocked';
+      rows.push({ key: `limit ${l.name}`, name: soft(messages.perWindow(l.endpoint, l.per), l), used: l.used, limit: l.limit, unit: unitOf(l.unit), status });
     }
     return rows;
   }
@@ -38,7 +50,9 @@ export class Breakdown {
       const limited = row.limit !== undefined;
       item.li.className = row.status ?? '';
       item.name.textContent = row.name;
-      item.value.textContent = limited ? messages.of(locale.number(row.used), locale.number(row.limit)) : locale.number(row.used);
+      item.value.textContent = limited
+        ? messages.of(locale.number(row.used), locale.number(row.limit), row.unit)
+        : messages.amount(locale.number(row.used), row.unit);
       const share = row.used / ((limited ? row.limit : total) || 1);
       item.bar.style.setProperty('--_used', `${Math.min(1, share) * 100}%`);
       item.bar.style.setProperty('--_least', row.used > 0 ? '4px' : '0');

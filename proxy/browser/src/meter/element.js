@@ -8,7 +8,7 @@ const metersOf = new WeakMap();
 
 // Where a page is rendered on a server there is no HTMLElement.
 export class UsageMeter extends (globalThis.HTMLElement ?? class {}) {
-  static observedAttributes = ['base-url', 'token', 'label', 'compact', 'upgrade-url'];
+  static observedAttributes = ['base-url', 'token', 'label', 'compact', 'price', 'upgrade-url'];
 
   // The one that is followed.
   #client = null;
@@ -29,7 +29,7 @@ export class UsageMeter extends (globalThis.HTMLElement ?? class {}) {
   constructor() {
     super();
     // Properties that were set before this class was defined.
-    for (const name of ['client', 'getToken', 'messages', 'token', 'baseUrl', 'label', 'compact']) {
+    for (const name of ['client', 'getToken', 'messages', 'token', 'baseUrl', 'label', 'compact', 'price']) {
       if (!Object.hasOwn(this, name)) continue;
       const value = this[name];
       delete this[name];
@@ -64,6 +64,9 @@ export class UsageMeter extends (globalThis.HTMLElement ?? class {}) {
   set token(value) { reflect(this, 'token', value); }
   get label() { return this.getAttribute('label'); }
   set label(value) { reflect(this, 'label', value); }
+  /** The endpoints whose price is shown, separated by spaces. */
+  get price() { return this.getAttribute('price'); }
+  set price(value) { reflect(this, 'price', value); }
   get compact() { return this.hasAttribute('compact'); }
   set compact(value) { this.toggleAttribute('compact', Boolean(value)); }
 

@@ -1,15 +1,30 @@
-/** The English texts. Numbers and dates come in the locale of the page. */
+import { headlineLimit, neededOf, refusingLimit, unitName } from './limits.js';
+
+const withUnit = (text, unit) => (unit ? `${text} ${unit}` : text);
+/** An amount: 5 credits, 1 credit. */
+const amount = (n, unit) => withUnit(n, n === '1' ? unit?.replace(/([^s])s$/, '$1') : unit);
+
+/**
+ * The English texts. Numbers and dates come in the locale of the page. unit is what the
+ * numbers count, such as credits; it is empty where they are the requests that the meter
+ * shows anyway.
+ */
 export const MESSAGES = {
   compactLabel: 'Usage',
   label: (per) => ({ minute: 'Usage this minute', hour: 'Usage this hour', day: 'Usage today', week: 'Usage this week', month: 'Usage this month', year: 'Usage this year' })[per] ?? 'Usage',
-  used: (used, limit) => `${used} of ${limit} used`,
-  usedOnly: (used) => `${used} used`,
-  compact: (used, limit) => `${used}/${limit}`,
+  requests: 'requests',
+  units: 'units',
+  used: (used, limit, unit) => `${withUnit(`${used} of ${limit}`, unit)} used`,
+  usedOnly: (used, unit) => `${amount(used, unit)} used`,
+  compact: (used, limit, unit) => withUnit(`${used}/${limit}`, unit),
   remaining: (n) => `${n} left`,
   running: (n) => `${n} running`,
+  reserved: (n, unit) => `${amount(n, unit)} reserved`,
+  price: (endpoint, min, max, unit) => `${endpoint} costs ${min === max ? amount(max, unit) : `${min} to ${amount(max, unit)}`}`,
   unlimited: 'Unlimited',
   warning: 'Almost used up',
   blocked: 'Limit reached',
+  softReached: 'Limit reached, not enforced',
   notIncluded: 'Not included in your plan',
   resets: 'Resets',
   stale: 'Not up to date',
@@ -18,11 +33,14 @@ export const MESSAGES = {
   unavailable: 'Usage is not available right now',
   unauthorized: 'Sign in to see your usage',
   breakdown: 'By endpoint',
-  of: (used, limit) => `${used} of ${limit}`,
+  of: (used, limit, unit) => withUnit(`${used} of ${limit}`, unit),
+  amount,
+  soft: (name) => `${name} (not enforced)`,
   perWindow: (endpoint, per) => `${endpoint ?? 'All endpoints'}, this ${per}`,
   promptTitle: 'Limit reached',
   refusedTitle: 'Your last request was refused',
-  limitReached: (limit, endpoint, per) => `You have used all ${limit} ${endpoint ? `${endpoint} requests` : 'requests'} for this ${per}.`,
+  limitReached: (limit, endpoint, per, unit) => `You have used all ${limit} ${endpoint ? `${endpoint} ${unit}` : unit} for this ${per}.`,
+  limitShort: (cost, left, limit, endpoint, per, unit) => `The request may cost ${amount(cost, unit)}, and only ${left} of ${limit}${endpoint ? ` ${endpoint} ${unit}` : ''} ${left === '1' ? 'is' : 'are'} left for this ${per}.`,
   limitEmpty: (endpoint) => `Your plan does not include ${endpoint ?? 'any requests'}.`,
   limitHeld: 'Requests that are still running may use up the rest. Try again in a moment.',
   renews: (when) => `Resets ${when}.`,
@@ -36,12 +54,17 @@ export const MESSAGES = {
  * @param {import('./locale.js').Locale} locale
  */
 export function limitText(state, messages, locale) {
-  const violated = state.refused?.violated ?? [];
-  const headline = state.limits.find((l) => !l.endpoint && l.per === state.period.per);
-  const limit = state.limits.findLast?.((l) => violated.includes(l.name)) ?? headline;
+  const headline = headlineLimit(state);
+  const limit = refusingLimit(state) ?? headline;
   if (!limit) return '';
   if (limit.limit === 0) return messages.limitEmpty(limit.endpoint);
-  if (limit.used < limit.limit) return messages.limitHeld;
-  const reached = messages.limitReached(locale.number(limit.limit), limit.endpoint, limit.per);
-  return `${reached} ${messages.renews(locale.date(limit.resets_at))}`;
+  // X-Usage may be ahead of the list.
+  const left = limit.limit - (limit === headline ? Math.max(state.used, limit.used) : limit.used);
+  const needed = neededOf(state, limit);
+  if (needed <= left) return messages.limitHeld;
+  const unit = unitName(state, limit.unit, messages);
+  const reason = left > 0
+    ? messages.limitShort(locale.number(needed), locale.number(left), locale.number(limit.limit), limit.endpoint, limit.per, unit)
+    : messages.limitReached(locale.number(limit.limit), limit.endpoint, limit.per, unit);
+  return `${reason} ${messages.renews(locale.date(limit.resets_at))}`;
 }

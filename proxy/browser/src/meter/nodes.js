@@ -44,6 +44,7 @@ export function buildNodes(element, { onUpgrade, onSlotChange }) {
     (ui.foot = bare('div', 'row foot',
       bare('span', '', part('span', 'status', bare('span', 'dot'), text('statusText')), part('span', 'reset', text('resetText'), ' ', time)),
       part('span', 'running', bare('span', 'dot'), text('runningText')))),
+    part('p', 'price'),
     part('p', 'notice'),
     part('div', 'prompt', bare('div', '', part('p', 'prompt-title'), part('p', 'prompt-text')), slot),
     part('details', 'details', part('summary', 'summary'), part('ul', 'endpoints')),

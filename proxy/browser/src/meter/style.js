@@ -66,7 +66,7 @@ const STYLE = `
 .dot { flex: none; width: 8px; height: 8px; border-radius: 50%; background: var(--_status); }
 .running { margin-inline-start: auto; display: inline-flex; align-items: center; gap: 6px; }
 .running .dot { background: var(--_muted); animation: breathe 1.6s ease-in-out infinite; }
-.notice { margin-top: 8px; font-size: 13px; color: var(--_muted); }
+.price, .notice { margin-top: 8px; font-size: 13px; color: var(--_muted); }
 
 details { margin-top: 14px; padding-top: 10px; border-top: 1px solid var(--_border); font-size: 13px; }
 summary {
@@ -125,7 +125,7 @@ li.blocked .value { color: var(--_blocked-text); }
 :host([compact]) .count { white-space: nowrap; }
 :host([compact]) .used { font-size: inherit; line-height: inherit; letter-spacing: 0; font-weight: 500; }
 :host([compact]) .bar { height: var(--usage-meter-bar-height, 4px); }
-:host([compact]) .foot, :host([compact]) .notice { font-size: 12px; }
+:host([compact]) .foot, :host([compact]) .price, :host([compact]) .notice { font-size: 12px; }
 :host([compact]) .prompt { margin-inline-start: auto; padding: 0; background: none; }
 :host([compact]) .prompt > div { display: none; }
 :host([compact]) .button { padding: 2px 10px; border-radius: 6px; font-size: 12px; }

@@ -1,8 +1,14 @@
 import { Breakdown } from './breakdown.js';
 import { reflect, showText, webURL } from './dom.js';
+import { headlineLimit, unitName } from './limits.js';
 import { Locale } from './locale.js';
 import { limitText } from './messages.js';
 import { buildNodes } from './nodes.js';
+
+/** A soft limit that is reached refuses nothing, so it is no reason for alarm. */
+function shownStatus(state) {
+  return state.status === 'blocked' && headlineLimit(state)?.soft ? 'warning' : state.status;
+}
 
 /** Shows states in the nodes of an element. */
 export class MeterView {
@@ -43,10 +49,10 @@ export class MeterView {
 
     const failed = !state && client?.connection === 'offline';
     const limited = state !== null && state.limit !== null;
-    ui.card.className = ['card', limited ? state.status : 'ok', state?.stale && 'stale',
+    ui.card.className = ['card', limited ? shownStatus(state) : 'ok', state?.stale && 'stale',
       !state && 'empty', !state && !failed && 'loading'].filter(Boolean).join(' ');
     ui.card.setAttribute('aria-busy', String(!state && !failed));
-    for (const name of ['plan', 'remaining', 'status', 'reset', 'running', 'notice', 'prompt', 'details']) ui[name].hidden = true;
+    for (const name of ['plan', 'remaining', 'status', 'reset', 'running', 'price', 'notice', 'prompt', 'details']) ui[name].hidden = true;
     ui.bar.hidden = state !== null && !limited;
     if (state) this.#showState(state, label);
     else this.#showNothing(failed ? client.problem : undefined);
@@ -74,22 +80,25 @@ export class MeterView {
     const { used, limit, pending } = state;
     const limited = limit !== null;
     showText(ui.plan, state.plan);
-    const count = limited ? m.used(locale.number(used), locale.number(limit)) : m.usedOnly(locale.number(used));
+    const unit = state.unit === 'units' ? unitName(state, state.unit, m) : '';
+    const count = limited ? m.used(locale.number(used), locale.number(limit), unit) : m.usedOnly(locale.number(used), unit);
+    const running = !pending ? '' : unit ? m.reserved(locale.number(pending), compact ? '' : unit) : m.running(locale.number(pending));
     if (compact) {
-      ui.used.textContent = limited ? m.compact(locale.number(used), locale.number(limit)) : count;
-      ui.limit.textContent = pending ? `, ${m.running(locale.number(pending))}` : '';
+      ui.used.textContent = limited ? m.compact(locale.number(used), locale.number(limit), unit) : count;
+      ui.limit.textContent = running && `, ${running}`;
     } else {
       // The number that changes is the big one.
       const [before, ...after] = count.split(locale.number(used));
       ui.used.textContent = before + locale.number(used);
       ui.limit.textContent = after.join(locale.number(used));
       showText(ui.remaining, limited ? m.remaining(locale.number(state.remaining)) : m.unlimited);
-      if (pending) {
-        ui.runningText.data = m.running(locale.number(pending));
+      if (running) {
+        ui.runningText.data = running;
         ui.running.hidden = false;
       }
     }
-    const words = !limited ? '' : limit === 0 ? m.notIncluded : { warning: m.warning, blocked: m.blocked }[state.status] ?? '';
+    const blocked = shownStatus(state) === 'blocked' ? m.blocked : m.softReached;
+    const words = !limited ? '' : limit === 0 ? m.notIncluded : { warning: m.warning, blocked }[state.status] ?? '';
     if (words) {
       ui.statusText.data = words;
       ui.status.hidden = false;
@@ -103,10 +112,12 @@ export class MeterView {
     }
     ui.foot.hidden = compact && !words;
     this.#fillBar(limit ? Math.min(1, used / limit) : Number(limited), limit ? pending / limit : 0);
-    const sentence = [count, pending && m.running(locale.number(pending)), words, state.stale && m.stale, `${m.resets} ${reset}`];
+    const sentence = [count, running, words, state.stale && m.stale, `${m.resets} ${reset}`];
     this.#describeBar(limit ? { now: Math.min(used, limit), max: limit, label, text: sentence.filter(Boolean).join(', ') } : null);
     if (state.stale) showText(ui.notice, compact ? m.stale : m.staleSince(locale.date(state.as_of, true)));
 
+    const prices = this.#prices(state);
+    if (prices) showText(ui.price, prices);
     this.#showPrompt(state);
     this.#showBreakdown(state);
     if (this.#shownStatus !== null && this.#shownStatus !== state.status) this.#say([words, count].filter(Boolean).join(': '));
@@ -134,6 +145,18 @@ export class MeterView {
       'aria-valuenow': values?.now,
       'aria-valuetext': values?.text,
     })) reflect(bar, name, value);
+  }
+
+  /** What calls cost to the endpoints that the page asks about; empty: nothing to say. */
+  #prices(state) {
+    // A plan that limits requests only does not look at what they cost.
+    if (state.limits.length && !state.limits.some((l) => l.unit === 'units')) return '';
+    const m = this.#element.messages;
+    const unit = unitName(state, 'units', m);
+    return (this.#element.price ?? '').split(/\s+/).map((name) => [name, state.endpoints[name]?.cost])
+      .filter(([, cost]) => cost)
+      .map(([name, { min, max }]) => m.price(name, this.#locale.number(min), this.#locale.number(max), unit))
+      .join(', ');
   }
 
   #showPrompt(state) {

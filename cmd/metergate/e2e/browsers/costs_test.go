@@ -1,0 +1,209 @@
+package browsers
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"metergate/cmd/metergate/gatewaytest"
+	"metergate/proxy/browser/browsertest"
+	"metergate/quota/testkit"
+)
+
+// A creditsSite is a front end of a gateway whose requests have costs: 1 for analyze, 5 for
+// image-analysis, and for report up to 20, as the upstream says.
+type creditsSite struct {
+	frontEnd
+	gateway *gatewaytest.Process
+	browser *browsertest.Browser
+	// Each value lets one request with ?wait be answered, which reports this cost.
+	cost chan string
+}
+
+func newCreditsSite(t *testing.T) *creditsSite {
+	t.Helper()
+	s := &creditsSite{browser: browsertest.Start(t), cost: make(chan string)}
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.RawQuery == "wait" {
+			select {
+			case cost := <-s.cost:
+				w.Header().Set("X-Report-Cost", cost)
+			case <-r.Context().Done():
+			}
+		}
+		w.Write([]byte("done"))
+	}))
+	t.Cleanup(upstream.Close)
+	s.servePages(t)
+	yaml := strings.NewReplacer(
+		"upgrade_url:", "unit_name: credits\nupgrade_url:",
+		"plans:\n", `plans:
+  credits: { limits: [{ units: 100, per: month }] }
+  mixed:
+    limits:
+      - { requests: 2, per: month, mode: observe }
+      - { requests: 50, per: month }
+      - { units: 60, per: month }
+      - { units: 5, per: month, endpoint: image-analysis, mode: observe }
+      - { requests: 1, per: month, endpoint: report }
+      - { units: 15, per: month, endpoint: report }
+  soft: { limits: [{ units: 5, per: month, mode: observe }] }
+`,
+		"routes:\n", `routes:
+  - { match: "POST /api/image-analysis", endpoint: image-analysis, upstream: analysis, cost: 5 }
+`,
+		"endpoint: report,  upstream: analysis", `endpoint: report, upstream: analysis, cost: { max: 20, from: "header X-Report-Cost" }`,
+	).Replace(browserYAML)
+	file := filepath.Join(t.TempDir(), "gateway.yaml")
+	testkit.WriteFile(t, file, yaml)
+	s.gateway = gatewaytest.StartFile(t, []string{"STORE=embedded:" + t.TempDir(), "UPSTREAM=" + upstream.URL}, file).Process
+	return s
+}
+
+// openPage opens a page of a user that has `send(endpoint, wait, options)`, and records what
+// it shows as running, in `seen`.
+func (s *creditsSite) openPage(t *testing.T, user, plan string) *browsertest.Tab {
+	t.Helper()
+	tab := s.open(t, s.browser, s.gateway.URL, user, plan)
+	tab.Eval(`void (
+		window.send = (endpoint, wait = '', options = {}) => window.sent = full.client.fetch(full.client.baseUrl + 'api/' + endpoint + wait, { method: 'POST', ...options }),
+		window.seen = [], full.client.subscribe((s) => { if (seen.at(-1) !== s.pending) seen.push(s.pending); }),
+		window.rows = () => [...part('endpoints').children].map((li) => (li.innerText + ' ' + li.className).replace(/\s+/g, ' ').trim()))`, nil)
+	tab.Want("full.client.connection + full.client.current?.user", "live"+user)
+	return tab
+}
+
+// use makes n calls to an endpoint, which must succeed.
+func (s *creditsSite) use(t *testing.T, user, plan, endpoint string, n int) {
+	t.Helper()
+	for range n {
+		if status := gatewaytest.Post(http.DefaultClient, s.gateway.URL+"/api/"+endpoint, testkit.Token(user, plan)); status != 200 {
+			t.Fatalf("a call of %s: %d", user, status)
+		}
+	}
+}
+
+// Pages of a gateway with costs show units, and know what a call costs.
+func TestPagesShowCosts(t *testing.T) {
+	s := newCreditsSite(t)
+	for name, test := range map[string]func(*creditsSite, *testing.T){
+		"pending":         (*creditsSite).pendingIsInUnits,
+		"refusal":         (*creditsSite).refusalNamesUnits,
+		"several limits":  (*creditsSite).breakdownShowsAllLimits,
+		"soft headline":   (*creditsSite).softHeadlineIsNoAlarm,
+		"limit of report": (*creditsSite).refusalNamesBindingLimit,
+	} {
+		t.Run(name, func(t *testing.T) { test(s, t) })
+	}
+}
+
+// A running call shows as what it may cost once that is known, in all tabs.
+func (s *creditsSite) pendingIsInUnits(t *testing.T) {
+	tab, other := s.openPage(t, "pending", "credits"), s.openPage(t, "pending", "credits")
+	used := 0
+	call := func(endpoint, options, cost string, pending, charged int) {
+		t.Helper()
+		tab.Eval(fmt.Sprintf("void send('%s', '?wait', %s)", endpoint, options), nil)
+		for _, tab := range []*browsertest.Tab{tab, other} {
+			tab.Want("full.client.current.pending", fmt.Sprint(pending))
+			tab.Want("text('running') + '; ' + text('count', 'small')", strings.Replace(
+				fmt.Sprintf("%d credits reserved; %d/100 credits, %d reserved", pending, used, pending), "1 credits", "1 credit", 1))
+		}
+		s.cost <- cost
+		tab.Want("sent.then((r) => r.status + ' ' + r.headers.get('X-Usage-Cost'))", fmt.Sprint("200 ", charged))
+		used += charged
+		for _, tab := range []*browsertest.Tab{tab, other} {
+			tab.Want("[full.client.current.used, full.client.current.pending].join()", fmt.Sprint(used, ",0"))
+			tab.Want("text('count') + text('running')", fmt.Sprint(used, " of 100 credits used"))
+		}
+	}
+	// The client does not know yet what the route costs: at least 1. Its answer tells.
+	call("image-analysis", "{}", "", 1, 5)
+	call("image-analysis", "{}", "", 5, 5)
+	call("analyze", "{}", "", 1, 1)
+	call("report", "{ usageEndpoint: 'report' }", "7", 20, 7)
+	call("report", "{}", "2", 20, 2) // only a report can have cost 7
+	// Two calls, one in each tab; a failed one is not charged.
+	tab.Eval("void send('image-analysis', '?wait')", nil)
+	other.Eval("void send('report', '?wait', { usageEndpoint: 'report' })", nil)
+	for _, tab := range []*browsertest.Tab{tab, other} {
+		tab.Want("full.client.current.pending", "25")
+	}
+	s.cost <- "20"
+	s.cost <- "20"
+	for _, tab := range []*browsertest.Tab{tab, other} {
+		tab.Want("[full.client.current.used, full.client.current.pending].join()", "45,0")
+	}
+	// Nothing else was shown in between.
+	tab.Want("seen.slice(0, 11).join()", "0,1,0,5,0,1,0,20,0,20,0")
+	other.Want("seen.slice(0, 11).join()", "0,1,0,5,0,1,0,20,0,20,0")
+	// A screen reader hears the unit, and the page can ask for prices.
+	tab.Want("part('bar').ariaValueText.startsWith('45 of 100 credits used, Resets ')", "true")
+	tab.Want("text('price')", "")
+	tab.Eval("void (full.price = 'image-analysis report nonsense analyze', small.setAttribute('price', 'analyze'))", nil)
+	tab.Want("text('price') + '; ' + text('price', 'small')", "image-analysis costs 5 credits, report costs 1 to 20 credits, analyze costs 1 credit; analyze costs 1 credit")
+	tab.Eval("part('details').open = true", nil)
+	tab.Want("rows().join('; ')", "analyze 1 credit; image-analysis 15 credits; report 29 credits")
+}
+
+// A call that is too expensive for what is left is refused, and a cheaper one is not.
+func (s *creditsSite) refusalNamesUnits(t *testing.T) {
+	s.use(t, "refusal", "credits", "image-analysis", 19)
+	s.use(t, "refusal", "credits", "analyze", 2)
+	tab := s.openPage(t, "refusal", "credits")
+	tab.Want("text('count') + text('remaining')", "97 of 100 credits used3 left")
+	tab.Want("['image-analysis', 'report', 'analyze', undefined].map(full.client.canSend).join()", "false,false,true,true")
+	tab.Want("send('image-analysis').then((r) => r.status + ' ' + r.headers.get('X-Usage-Cost'))", "429 0")
+	tab.Want("text('prompt-title') + text('prompt-text').split(' Resets')[0]",
+		"Your last request was refusedThe request may cost 5 credits, and only 3 of 100 are left for this month.")
+	tab.Want("full.shadowRoot.querySelector('[role=status]').textContent.includes('only 3 of 100 are left')", "true")
+	s.use(t, "refusal", "credits", "analyze", 3)
+	tab.Want("text('count') + full.client.canSend()", "100 of 100 credits usedfalse")
+	tab.Want("send('analyze').then((r) => r.status)", "429")
+	tab.Want("text('prompt-text').split(' Resets')[0]", "You have used all 100 credits for this month.")
+}
+
+// The breakdown has each limit that is shown nowhere else. A soft one is never red.
+func (s *creditsSite) breakdownShowsAllLimits(t *testing.T) {
+	tab := s.openPage(t, "several", "mixed")
+	tab.Eval("part('details').open = true", nil)
+	s.use(t, "several", "mixed", "image-analysis", 2)
+	tab.Want("text('count') + text('count', 'small') + text('status')", "2 of 50 used2/50")
+	tab.Want("rows().join('; ')", strings.Join([]string{
+		"analyze 0", "image-analysis (not enforced) 10 of 5 credits warning", "report 0 of 1 ok",
+		"All endpoints, this month (not enforced) 2 of 2 warning",
+		"All endpoints, this month 10 of 60 credits ok", "report, this month 0 of 15 credits ok"}, "; "))
+	// The headline limit is on requests, so a call shows as one.
+	tab.Eval("void send('image-analysis', '?wait')", nil)
+	tab.Want("full.client.current.pending + text('running')", "11 running")
+	s.cost <- ""
+	tab.Want("text('count') + text('running')", "3 of 50 used")
+	// The second limit refuses.
+	s.use(t, "several", "mixed", "image-analysis", 9)
+	tab.Want("text('count') + full.client.canSend('image-analysis')", "12 of 50 usedfalse")
+	tab.Want("send('image-analysis').then((r) => r.status)", "429")
+	tab.Want("text('prompt-text').split(' Resets')[0]", "You have used all 60 credits for this month.")
+	tab.Want("rows()[4]", "All endpoints, this month 60 of 60 credits blocked")
+}
+
+// A call that several limits refuse names the one that is out of reach, with its quantity.
+func (s *creditsSite) refusalNamesBindingLimit(t *testing.T) {
+	tab := s.openPage(t, "binding", "mixed")
+	tab.Want("send('report').then((r) => r.json()).then((p) => p['violated-policies'].join())", "report-month-units")
+	tab.Want("text('prompt-text').split(' Resets')[0]",
+		"The request may cost 20 credits, and only 15 of 15 report credits are left for this month.")
+	tab.Want("full.client.canSend('report') + ' ' + full.client.canSend()", "false true")
+}
+
+// A plan whose only limit is soft refuses nothing, so nothing turns red.
+func (s *creditsSite) softHeadlineIsNoAlarm(t *testing.T) {
+	tab := s.openPage(t, "soft", "soft")
+	tab.Want("send('image-analysis').then((r) => r.status)", "200")
+	tab.Want("text('count') + '; ' + text('status')", "5 of 5 credits used; Limit reached, not enforced")
+	tab.Want("colour() + part('prompt').hidden", yellow+"true")
+	tab.Want("send('image-analysis').then((r) => r.status)", "200")
+	tab.Want("part('bar').ariaValueText.startsWith('10 of 5 credits used, Limit reached, not enforced')", "true")
+}

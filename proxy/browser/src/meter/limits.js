@@ -1,0 +1,43 @@
+/**
+ * Which limits are shown where.
+ * @typedef {import('../../client.d.ts').UsageState} UsageState
+ * @typedef {import('../../client.d.ts').LimitUsage} LimitUsage
+ */
+
+/**
+ * The first item with the lowest rank.
+ * @template T
+ * @param {T[]} items @param {(item: T) => number} rank
+ * @returns {T | undefined}
+ */
+function lowest(items, rank) {
+  return items.reduce((best, item) => (best === undefined || rank(item) < rank(best) ? item : best), /** @type {T | undefined} */ (undefined));
+}
+
+/** The limit whose numbers are at the top of the state. @param {UsageState} state */
+export function headlineLimit({ limits }) {
+  return lowest(limits.filter((l) => !l.endpoint), (l) => (l.soft ? 2 : 0) + (l.shared ? 1 : 0));
+}
+
+/** The limit whose numbers the entry of an endpoint has. @param {UsageState} state @param {string} endpoint */
+export function endpointLimit({ limits, period }, endpoint) {
+  return lowest(limits.filter((l) => l.endpoint === endpoint && l.per === period.per),
+    (l) => (l.soft ? 2 : 0) + (l.unit === 'units' ? 1 : 0));
+}
+
+/** What the refused call may use up of a limit. @param {UsageState} state @param {LimitUsage} limit */
+export function neededOf({ endpoints, refused }, limit) {
+  return (limit.unit === 'units' && endpoints[refused?.endpoint ?? '']?.cost?.max) || 1;
+}
+
+/** Of the limits that refused the last call, the one that keeps such calls out the longest. @param {UsageState} state */
+export function refusingLimit(state) {
+  const violated = state.limits.filter((l) => state.refused?.violated.includes(l.name));
+  return lowest(violated, (l) => (l.used + neededOf(state, l) <= l.limit ? 0 // running calls hold the rest
+    : l.resets_at === null ? -Infinity : -Date.parse(l.resets_at)));
+}
+
+/** What a quantity is called. @param {UsageState} state @param {string | undefined} unit */
+export function unitName(state, unit, messages) {
+  return unit === 'units' ? state.unit_name ?? messages.units : messages.requests;
+}
