@@ -35,7 +35,7 @@ type demoUser struct {
 
 var (
 	alice = demoUser{name: "alice", plan: "free", about: "100 requests a month"}
-	bob   = demoUser{name: "bob", plan: "pro", about: "5,000 a month, 60 a minute"}
+	bob   = demoUser{name: "bob", plan: "pro", about: "5,000 credits a month"}
 	carol = demoUser{name: "carol", plan: "free", about: "starts with 2 requests left", left: 2}
 )
 
@@ -225,7 +225,7 @@ Three users, with tokens for a day:
 
   alice     free: 100 requests a month, 20 of them image-analysis
             %s
-  bob       pro: 5000 a month, 60 a minute
+  bob       pro: 5000 credits a month, 60 requests a minute
             %s
   carol     free, with two requests left at the first start
             %s
@@ -240,6 +240,8 @@ Paste these into another terminal. Each ends with the usage line that the UI sho
 echo %s | base64 -d | %s
 # what alice has used
 %s
+# bob's plan counts credits: an image costs 5, everything else 1
+echo %s | base64 -d | %s
 # carol's last two, and one too many
 for i in 1 2 3; do %s; done
 
@@ -251,6 +253,8 @@ Ctrl-C stops the demo. A line for each request:
 		pixels,
 		curlLine(at.gateway+"/api/image-analysis", tokens["alice"], `-H 'Content-Type: image/png' --data-binary @- `),
 		curlLine(at.gateway+"/usage", tokens["alice"], ""),
+		pixels,
+		curlLine(at.gateway+"/api/image-analysis", tokens["bob"], `-H 'Content-Type: image/png' --data-binary @- `),
 		curlLine(at.gateway+"/api/report", tokens["carol"], `-d 'Nearly there.' `))
 }
 

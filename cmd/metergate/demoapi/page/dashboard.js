@@ -7,8 +7,8 @@ const number = new Intl.NumberFormat('en');
 const clock = new Intl.DateTimeFormat('en', { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
 
 const USAGE_HEADERS = [
-  'X-Usage', 'RateLimit', 'RateLimit-Policy', 'X-RateLimit-Limit', 'X-RateLimit-Remaining',
-  'X-RateLimit-Reset', 'Retry-After', 'X-Request-Id',
+  'X-Usage', 'X-Usage-Cost', 'RateLimit', 'RateLimit-Policy', 'X-RateLimit-Limit', 'X-RateLimit-Remaining',
+  'X-RateLimit-Reset', 'Retry-After', 'X-Should-Retry', 'X-Request-Id',
 ];
 const MAX_HISTORY = 50; // requests
 
@@ -101,9 +101,22 @@ function showConnection() {
   for (const button of document.querySelectorAll('.compose button')) button.disabled = false;
 }
 
+/** Puts the price of a call on its button, if the user's plan limits units and the call costs more than one. */
+function showPrices(state) {
+  const counted = state?.limits.some((limit) => limit.unit === 'units');
+  for (const button of document.querySelectorAll('[data-call]')) {
+    const { max } = (counted && state.endpoints[button.dataset.call]?.cost) || { max: 1 };
+    const text = max > 1 ? `${number.format(max)} ${state.unit_name}` : '';
+    const price = button.querySelector('.price') ?? button.appendChild(h('span', { className: 'price' }));
+    if (price.textContent !== text) price.textContent = text;
+    price.hidden = !text;
+  }
+}
+
 usage.addEventListener('connection', showConnection);
 usage.subscribe((state) => {
   showConnection();
+  showPrices(state);
   document.title = state ? `${state.used}${state.limit === null ? '' : `/${state.limit}`} · Metergate demo` : 'Metergate demo';
 });
 
@@ -120,7 +133,7 @@ let shown = null; // the entry whose result is shown
 let lastId = 0;
 
 function addEntry(properties) {
-  const entry = { id: ++lastId, user, at: new Date(), status: null, ms: null, fields: {}, ...properties };
+  const entry = { id: ++lastId, user, at: new Date(), unit: usage.current?.unit, status: null, ms: null, fields: {}, ...properties };
   entry.item = h('li', { className: 'new' });
   entries = [entry, ...entries].slice(0, MAX_HISTORY);
   shown = entry;
@@ -129,9 +142,9 @@ function addEntry(properties) {
 }
 
 /** Sends one request. It never throws: status 0 means that there was no response. */
-async function send(path, body, type) {
+async function send(endpoint, path, body, type) {
   const started = performance.now();
-  const attempt = () => usage.fetch(path, { method: 'POST', body, headers: { 'Content-Type': type } });
+  const attempt = () => usage.fetch(path, { method: 'POST', body, headers: { 'Content-Type': type }, usageEndpoint: endpoint });
   try {
     let response = await attempt();
     if (response.status === 401) { // the demo was restarted
@@ -153,7 +166,7 @@ async function send(path, body, type) {
 async function sendOne(endpoint, { query = '', body = $('text').value, type = 'text/plain; charset=utf-8', picture } = {}) {
   const path = `/api/${endpoint}${query}`;
   const entry = addEntry({ endpoint, path, query, picture });
-  Object.assign(entry, await send(path, body, type));
+  Object.assign(entry, await send(endpoint, path, body, type));
   show(entry);
   say(`${endpoint}: ${entry.status || 'no response'}. ${verdict(entry).join(' ')}`);
 }
@@ -163,7 +176,7 @@ async function sendBurst(n) {
   const entry = addEntry({ endpoint: 'analyze', path, query: '', results: Array(n).fill(null) });
   const started = performance.now();
   await Promise.all(entry.results.map(async (_, i) => {
-    const result = await send(path, $('text').value, 'text/plain; charset=utf-8');
+    const result = await send('analyze', path, $('text').value, 'text/plain; charset=utf-8');
     entry.results[i] = result;
     const used = (r) => parseInt(r?.fields['X-Usage'] ?? '0', 10);
     if (!entry.fields['X-Usage'] || used(result) >= used(entry) || result.fields['Retry-After']) entry.fields = result.fields;
@@ -181,7 +194,8 @@ const duration = (ms) => (ms === null ? '' : ms < 1000 ? `${Math.round(ms)} ms` 
 
 /** Says what a request did to the count: a word and an explanation. */
 function verdict(entry) {
-  const now = entry.fields['X-Usage'] ? `X-Usage is ${entry.fields['X-Usage']}.` : '';
+  const { 'X-Usage': used, 'X-Usage-Cost': cost } = entry.fields;
+  const now = used ? `X-Usage is ${used}.` : '';
   if (entry.results) {
     const ended = entry.results.filter((r) => r);
     const counted = ended.filter((r) => kindOf(r.status) === 'ok').length;
@@ -191,11 +205,11 @@ function verdict(entry) {
     return [`${counted} counted${refused ? `, ${refused} refused` : ''}${failed ? `, ${failed} failed` : ''}.`, now];
   }
   switch (kind(entry)) {
-    case 'running': return ['Running.', 'The gateway holds one unit for it and has not counted it yet.'];
-    case 'ok': return ['Counted.', now];
+    case 'running': return ['Running.', 'The gateway holds what it may cost and has not counted it yet.'];
+    case 'ok': return ['Counted.', entry.unit === 'units' ? `X-Usage-Cost is ${cost}. ${now}` : now];
     case 'refused': return ['Refused.', `The request did not reach the API. ${now}`];
     default: return entry.status
-      ? ['Not counted.', `The request failed, so the gateway released its unit. ${now}`]
+      ? ['Not counted.', `The request failed, so the gateway gave back what it held. ${now}`]
       : ['No response.', 'The request is counted only if it had already succeeded. The meter shows whether it was.'];
   }
 }
@@ -264,7 +278,7 @@ function answer(entry) {
     return box(
       h('h3', null, `${entry.results.length} ${entry.endpoint} requests at once`),
       h('div', { className: 'dots', role: 'img', ariaLabel: verdict(entry)[0] }, ...entry.results.map((r) => h('i', { className: r ? kindOf(r.status) : '' }))),
-      h('p', { className: 'dim' }, 'Before it forwards a request, the gateway holds one unit in one atomic step. So it never admits more requests than are left.'));
+      h('p', { className: 'dim' }, 'Before it forwards a request, the gateway holds what it may cost, in one atomic step. So it never admits more requests than are left.'));
   }
   const { answer, status } = entry;
   switch (kind(entry)) {

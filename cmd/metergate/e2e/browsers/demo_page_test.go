@@ -43,7 +43,7 @@ func openDemo(t *testing.T, b *browsertest.Browser, url, user string) *browserte
 			const shown = part ? node.shadowRoot.querySelector('[part="' + part + '"]') : node;
 			return shown.checkVisibility() ? shown.innerText.trim().replace(/\s+/g, ' ') : '';
 		};
-		window.press = (name) => [...document.querySelectorAll('button')].find((b) => b.innerText === name && !b.disabled).click();
+		window.press = (name) => [...document.querySelectorAll('button')].find((b) => b.firstChild.textContent.trim() === name && !b.disabled).click();
 		window.rows = () => [...document.querySelectorAll('#history summary')].map((s) => s.innerText.trim().replace(/\s+/g, ' '));`)
 	tab.Want("text('connection')", "Live")
 	tab.Want("document.querySelector('[name=user]:checked').value", user)
@@ -96,7 +96,7 @@ func analyzeTexts(t *testing.T, tab *browsertest.Tab) {
 	for i, status := range []string{"500", "404", "abort"} {
 		tab.Eval("document.getElementById('fail-status').value = '"+status+"', press('Fail with')", nil)
 		tab.Want("rows().length + text('result-facts').slice(0, 3)", fmt.Sprint(2+i)+strings.Replace(status, "abort", "502", 1))
-		tab.Want("document.querySelector('.verdict').innerText.trim()", "Not counted. The request failed, so the gateway released its unit. X-Usage is 1/100.")
+		tab.Want("document.querySelector('.verdict').innerText.trim()", "Not counted. The request failed, so the gateway gave back what it held. X-Usage is 1/100.")
 	}
 	tab.Want("text('full', 'count')", "1 of 100 used")
 
@@ -153,14 +153,21 @@ func makeSlowAndManyCalls(t *testing.T, tab *browsertest.Tab) {
 // The page changes its user. At the limit it leads to a bigger plan.
 func TestDemoPageChangesUsers(t *testing.T) {
 	tab := openDemo(t, browsertest.Start(t), startDemo(t), "bob")
-	tab.Want("text('full', 'count') + text('full', 'plan')", "0 of 5,000 usedPro")
+	tab.Want("text('full', 'count') + text('full', 'plan')", "0 of 5,000 credits usedPro")
+	// An image costs bob 5 credits. Their button says so, as carol's does not.
+	tab.Want("document.querySelector('[data-call=image-analysis]').innerText.replace(/\\s+/g, ' ')", "Analyze image 5 credits")
+	tab.Eval("press('Analyze image')", nil)
+	tab.Want("text('full', 'count') + text('small', 'count')", "5 of 5,000 credits used5/5,000 credits")
+	tab.Want("document.querySelector('.verdict').innerText.trim()", "Counted. X-Usage-Cost is 5. X-Usage is 5/5000.")
+	picture(t, tab, "credits")
 	tab.Eval("document.querySelector('[value=carol]').click()", nil)
 	tab.Want("text('full', 'count') + text('full', 'plan') + location.hash", "98 of 100 usedFree#carol")
+	tab.Want("document.querySelector('[data-call=image-analysis]').innerText.trim()", "Analyze image")
 	for _, want := range []string{"99", "100"} {
 		tab.Eval("press('Report')", nil)
 		tab.Want("text('full', 'count')", want+" of 100 used")
 	}
-	tab.Want("rows().length", "2")
+	tab.Want("rows().length", "3")
 	picture(t, tab, "limit")
 	tab.Eval("press('Report')", nil)
 	tab.Want("text('full', 'prompt-title') + text('result-facts').slice(0, 3)", "Your last request was refused429")
@@ -172,9 +179,9 @@ func TestDemoPageChangesUsers(t *testing.T) {
 	tab.Want("text('upgrade-url')", "https://example.com/pricing")
 	picture(t, tab, "upgrade")
 	tab.Eval("press('Continue as bob, on the pro plan')", nil)
-	tab.Want("text('full', 'count') + text('full', 'prompt')", "0 of 5,000 used")
+	tab.Want("text('full', 'count') + text('full', 'prompt')", "5 of 5,000 credits used")
 	tab.Eval("press('Report')", nil)
-	tab.Want("text('full', 'count')", "1 of 5,000 used")
+	tab.Want("text('full', 'count')", "6 of 5,000 credits used")
 	wantQuietConsole(t, tab)
 }
 
@@ -244,6 +251,10 @@ func TestDemoPageIsAccessible(t *testing.T) {
 	tab.Eval("press('50 at once')", nil)
 	tab.Want("text('result').includes('50 counted.')", "true")
 	axe(t, tab, string(source), "many")
+
+	tab.Eval("document.querySelector('[value=bob]').click()", nil)
+	tab.Want("text('full', 'count')", "0 of 5,000 credits used")
+	axe(t, tab, string(source), "credits")
 
 	tab.Eval("document.querySelector('[value=carol]').click()", nil)
 	tab.Want("text('full', 'count')", "98 of 100 used")
