@@ -84,12 +84,15 @@ type Change struct {
 	ID string `json:"id,omitempty"`
 }
 
-// Validate returns an ErrInvalidChange that says what is wrong with c, or with the user's
-// ID; nil if nothing is. It does not check that the plan and the endpoints are in the
+// Validate returns an ErrInvalidChange that says what is wrong with c, or with the account;
+// nil if nothing is. It does not check that the plan and the endpoints are in the
 // configuration, which the caller knows.
-func (c Change) Validate(user string) error {
+func (c Change) Validate(account string) error {
+	org, user := SplitAccount(account)
 	switch {
-	case user == "" || !isPlainText(user, 256):
+	case MemberAccount(org, user) != account || !isPlainText(org, 256):
+		return invalid("an organisation's id must be 1 to 256 bytes of UTF-8 without control characters")
+	case user == "" && org == "" || !isPlainText(user, 256):
 		return invalid("a user's id must be 1 to 256 bytes of UTF-8 without control characters")
 	case !isPlainText(c.By, 256):
 		return invalid("by must be at most 256 bytes of UTF-8 without control characters")
@@ -199,15 +202,16 @@ func (c Change) Extra(endpoint string) int64 {
 }
 
 // LimitIndex returns the limit that a grant raises, as an index into p's limits: a soft one
-// only if there is no hard one. It returns false if p has no such limit.
+// only if there is no hard one. It returns false if p has no such limit. A grant to a member raises
+// no shared limit: that is a grant to the pool.
 func (c Change) LimitIndex(p *Plan) (int, bool) {
 	_, quantity := c.granted()
-	if c.Period == 0 && p.headline >= 0 && p.HeadlineQuantity() == quantity {
+	if c.Period == 0 && p.headline >= 0 && p.HeadlineQuantity() == quantity && !p.counters[p.headline].Shared {
 		return p.headline, true
 	}
 	found := -1
 	for i, l := range p.limits {
-		if l.Endpoint == c.Endpoint && l.Quantity == quantity && (l.Period == c.Period || c.Period == 0) &&
+		if !p.counters[i].Shared && l.Endpoint == c.Endpoint && l.Quantity == quantity && (l.Period == c.Period || c.Period == 0) &&
 			(found < 0 || p.limits[found].Soft && !l.Soft) {
 			found = i
 		}

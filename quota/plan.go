@@ -84,8 +84,13 @@ func NewPlan(o PlanOptions) (*Plan, error) {
 		}
 	}
 	o.Limits, o.Attempts, o.Concurrent = shared, AttemptLimit{}, ConcurrencyLimit{}
-	p.forPool, err = newPlan(o, PoolScope)
-	return p, err
+	if p.forPool, err = newPlan(o, PoolScope); err != nil {
+		return nil, err
+	}
+	if len(shared) > 0 {
+		p.poolPeriods = p.forPool.periods
+	}
+	return p, nil
 }
 
 // ForScope returns the plan as it applies to accounts of a scope: to users without its shared
@@ -163,12 +168,8 @@ func newPlan(o PlanOptions, scope Scope) (*Plan, error) {
 		}
 	}
 	for _, c := range p.counters {
-		periods := &p.periods
-		if c.Shared {
-			periods = &p.poolPeriods
-		}
-		if !slices.Contains(*periods, c.Period) {
-			*periods = append(*periods, c.Period)
+		if !c.Shared && !slices.Contains(p.periods, c.Period) {
+			p.periods = append(p.periods, c.Period)
 		}
 	}
 	return p, nil
@@ -269,7 +270,7 @@ func (p *Plan) ReportPeriod() Period {
 func (p *Plan) Periods() []Period { return p.periods }
 
 // PoolPeriods are likewise those in whose windows a member's request is counted in the organisation's
-// pool: those of the shared limits. The plan of a pool itself has them in Periods.
+// pool: the Periods of the pool's plan, or none without shared limits.
 func (p *Plan) PoolPeriods() []Period { return p.poolPeriods }
 
 // Counters returns what a store reads to make a Snapshot, in the order that NewSnapshot

@@ -24,7 +24,8 @@ type PlanChoice struct {
 func (p *Plan) OnlyChoice() PlanChoice { return PlanChoice{Claimed: p} }
 
 // Effective is the plan that applies under an override, as it is for the Scope. It is the claimed
-// plan when the override is zero, or names a plan that does not exist (any more).
+// plan when the override is zero, or names a plan that does not exist (any more). That of a member
+// is their own or, if they have none, the one of their organisation's pool.
 func (c PlanChoice) Effective(o Override) *Plan {
 	if p := c.ByName[o.Plan]; p != nil && o.Plan != "" {
 		return p.ForScope(c.Scope)
@@ -46,6 +47,14 @@ func (c PlanChoice) ForPeriod(period Period) PlanChoice {
 type Override struct {
 	Plan  string    // the plan's name in the configuration
 	Until time.Time // when it ends, to the millisecond; zero: never
+}
+
+// Or is o or, if o is zero, other.
+func (o Override) Or(other Override) Override {
+	if o == (Override{}) {
+		return other
+	}
+	return o
 }
 
 // ActiveAt is o at an instant: the zero Override from its end on.

@@ -24,11 +24,13 @@ type Snapshot struct {
 	// Plan is the plan that applied, see PlanChoice.Effective.
 	Plan *Plan
 	// Override is the plan that an administrator has set, even if the PlanChoice does not
-	// have it.
+	// have it: for the account itself or, if there is none, for the organisation of a member.
 	Override Override
 	// Terms are those by which the windows were chosen; zero if the PlanChoice has no Terms.
 	Terms Terms
-	At    time.Time // by the store's clock
+	// Pool has what a store keeps of a member's organisation; nil if the account is not a member.
+	Pool *Pool
+	At   time.Time // by the store's clock
 	// Stale: the store did not answer. The numbers are the last known ones, plus what was
 	// counted here since.
 	Stale bool
@@ -42,6 +44,12 @@ type Snapshot struct {
 	Endpoints []int64
 	// EndpointUnits has what these cost; nil unless the plan ReportsUnits.
 	EndpointUnits []int64
+}
+
+// A Pool is what a store keeps of an organisation beside the counts of its pool.
+type Pool struct {
+	Override Override
+	Terms    Terms // of the shared limits' windows; zero if the PlanChoice has no Terms
 }
 
 // NewSnapshot lays out the numbers that a store read for p.Counters: counts has one Count

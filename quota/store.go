@@ -107,8 +107,12 @@ type Store interface {
 	// ScanUsers calls yield once for each user who has something counted in the window of
 	// this period that contains at. It is not one consistent view: the numbers are those
 	// of when the scan reaches the user. An error of yield ends the scan and is returned.
-	// ErrNotKept is returned as by ReadAt.
+	// ErrNotKept is returned as by ReadAt. A member of an organisation is a user of their own in
+	// each. Pools are left out: what they have used, members have used.
 	ScanUsers(ctx context.Context, period Period, at time.Time, yield func(UserUsage) error) error
+
+	// ScanMembers is ScanUsers for the members of one organisation.
+	ScanMembers(ctx context.Context, org string, period Period, at time.Time, yield func(UserUsage) error) error
 }
 
 // StoreDiagnostics is what a store reports about itself to the operator.

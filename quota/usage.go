@@ -193,13 +193,16 @@ func (p *Plan) status(used, limit int64) Status {
 // UserUsage is what one user has used in one window, as a scan of all users reports it.
 type UserUsage struct {
 	User string
+	Org  string // the user's organisation; empty: none
 	// Window is the account's own window, see Terms.
 	Window Window
 	// ClaimedPlan is the plan that the user's token claimed when they were last admitted or
 	// counted; empty: not known.
 	ClaimedPlan string
-	Override    Override // in force now, whatever the window
-	Used        int64    // the sum of Endpoints
+	// Override is the one that the account has now, whatever the window. That of a member's
+	// organisation is not among it.
+	Override Override
+	Used     int64 // the sum of Endpoints
 	// Endpoints has the requests to each endpoint, including endpoints that are no longer in
 	// the configuration. Endpoints that were not used may be missing.
 	Endpoints map[string]int64

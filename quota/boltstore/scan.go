@@ -19,13 +19,23 @@ const usersPerRead = 500
 // in the order of their IDs. It reads the file in steps of some hundred users. Errors are
 // quota.ErrNotKept, ErrClosed, and those of yield, of ctx and of the disk.
 func (s *Store) ScanUsers(ctx context.Context, period quota.Period, at time.Time, yield func(quota.UserUsage) error) error {
-	for from := []byte{}; from != nil; {
+	return s.scan(ctx, "", period, at, yield)
+}
+
+// ScanMembers is ScanUsers for the members of one organisation, see quota.Store.
+func (s *Store) ScanMembers(ctx context.Context, org string, period quota.Period, at time.Time, yield func(quota.UserUsage) error) error {
+	return s.scan(ctx, quota.PoolAccount(org), period, at, yield)
+}
+
+// scan calls yield for each user of a window whose account has a prefix.
+func (s *Store) scan(ctx context.Context, prefix string, period quota.Period, at time.Time, yield func(quota.UserUsage) error) error {
+	for from := []byte(prefix); from != nil; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		var users []quota.UserUsage
 		var err error
-		if users, from, err = s.usersFrom(from, period, at); err != nil {
+		if users, from, err = s.usersFrom(from, prefix, period, at); err != nil {
 			return err
 		}
 		for _, u := range users {
@@ -37,9 +47,9 @@ func (s *Store) ScanUsers(ctx context.Context, period quota.Period, at time.Time
 	return nil
 }
 
-// usersFrom returns users of a window, from the key of used on, and the key to continue from; nil
-// if there are no more users.
-func (s *Store) usersFrom(from []byte, period quota.Period, at time.Time) (users []quota.UserUsage, next []byte, err error) {
+// usersFrom returns users of a window whose accounts have a prefix, from the key of used on, and the
+// key to continue from; nil if there are no more users.
+func (s *Store) usersFrom(from []byte, prefix string, period quota.Period, at time.Time) (users []quota.UserUsage, next []byte, err error) {
 	sh, now, err := s.lockUser("") // only to check for ErrClosed
 	if err != nil {
 		return nil, nil, err
@@ -54,16 +64,21 @@ func (s *Store) usersFrom(from []byte, period quota.Period, at time.Time) (users
 		cursor, plans, claimed := tx.Bucket(usedBucket).Cursor(), tx.Bucket(plansBucket), tx.Bucket(claimedBucket)
 		k, _ := cursor.Seek(from)
 		for n := 0; k != nil && n < usersPerRead; n++ {
-			user, _, _ := bytes.Cut(k, []byte{0})
-			terms, err := quota.ParseTerms(string(tx.Bucket(termsBucket).Get(user)))
+			account, _, _ := bytes.Cut(k, []byte{0})
+			if !bytes.HasPrefix(account, []byte(prefix)) {
+				k = nil
+				break
+			}
+			terms, err := quota.ParseTerms(string(tx.Bucket(termsBucket).Get(account)))
 			if err != nil {
 				return err
 			}
 			w := terms.WindowAt(s.calendar, period, at)
-			u := quota.UserUsage{Window: w, User: string(user), ClaimedPlan: string(claimed.Get(user)), Endpoints: map[string]int64{}, Override: readOverride(plans, user).ActiveAt(now)}
-			prefix := appendKey(nil, u.User, w.ID, "")
-			for k, v := cursor.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = cursor.Next() {
-				if endpoint := string(k[len(prefix):]); endpoint != "" {
+			u := quota.UserUsage{Window: w, ClaimedPlan: string(claimed.Get(account)), Endpoints: map[string]int64{}, Override: readOverride(plans, account).ActiveAt(now)}
+			u.Org, u.User = quota.SplitAccount(string(account))
+			counts := appendKey(nil, string(account), w.ID, "")
+			for k, v := cursor.Seek(counts); bytes.HasPrefix(k, counts); k, v = cursor.Next() {
+				if endpoint := string(k[len(counts):]); endpoint != "" {
 					n := decodeAmounts(v)
 					u.Endpoints[endpoint] = n.requests
 					u.Used += n.requests
@@ -75,10 +90,10 @@ func (s *Store) usersFrom(from []byte, period quota.Period, at time.Time) (users
 					}
 				}
 			}
-			if u.Used > 0 {
+			if u.Used > 0 && u.User != "" {
 				users = append(users, u)
 			}
-			k, _ = cursor.Seek(append([]byte(u.User), 1)) // after all keys of this user
+			k, _ = cursor.Seek(append(bytes.Clone(account), 1)) // after all keys of this account
 		}
 		next = bytes.Clone(k)
 		return nil

@@ -65,12 +65,27 @@ func (s *Store) AuditLog(ctx context.Context, user string) ([]quota.AuditEntry, 
 // have. It fails at once if any circuit breaker is open, since some users could not be read.
 // A scan that fails opens no circuit breaker.
 func (s *Store) ScanUsers(ctx context.Context, period quota.Period, at time.Time, yield func(quota.UserUsage) error) error {
-	if err := s.openError(); err != nil {
+	return s.scan(yield, s.openError, func(yield func(quota.UserUsage) error) error {
+		return s.backend.ScanUsers(ctx, period, at, yield)
+	})
+}
+
+// ScanMembers is ScanUsers for the members of one organisation, whose counts are in one part of the
+// backend.
+func (s *Store) ScanMembers(ctx context.Context, org string, period quota.Period, at time.Time, yield func(quota.UserUsage) error) error {
+	return s.scan(yield, s.breaker(quota.PoolAccount(org)).openError, func(yield func(quota.UserUsage) error) error {
+		return s.backend.ScanMembers(ctx, org, period, at, yield)
+	})
+}
+
+// scan scans the backend unless openError returns an error.
+func (s *Store) scan(yield func(quota.UserUsage) error, openError func() error, scan func(func(quota.UserUsage) error) error) error {
+	if err := openError(); err != nil {
 		s.stats.failed[opScan].Add(1)
 		return err
 	}
 	yieldFailed := false
-	err := s.backend.ScanUsers(ctx, period, at, func(u quota.UserUsage) error {
+	err := scan(func(u quota.UserUsage) error {
 		err := yield(u)
 		yieldFailed = err != nil
 		return err

@@ -79,6 +79,9 @@ var cases = map[string]func(*testing.T, *harness){
 	"never more than the bound run at once":    testConcurrencyIsExact,
 	"a request that has waited takes no token": testWaitedRequestTakesNoToken,
 
+	// Organisations.
+	"members of organisations are scanned": testScanMembers,
+
 	// Observe mode.
 	"a plan in observe mode refuses nothing":       testObservingPlan,
 	"one request is in observe mode":               testObservedRequest,

@@ -35,6 +35,25 @@ func (s *Store) ScanUsers(ctx context.Context, per quota.Period, at time.Time, y
 	if err != nil {
 		return err
 	}
+	return s.scan(ctx, masters, script.KeyPattern(s.prefix), per, at, yield)
+}
+
+// ScanMembers implements quota.Store. It is ScanUsers on the master that has the organisation.
+func (s *Store) ScanMembers(ctx context.Context, org string, per quota.Period, at time.Time, yield func(quota.UserUsage) error) error {
+	master, err := doPatiently(ctx, s, func(ctx context.Context, r redis.UniversalClient) (*redis.Client, error) {
+		if cluster, ok := r.(*redis.ClusterClient); ok {
+			return cluster.MasterForKey(ctx, script.Key(s.prefix, quota.PoolAccount(org)))
+		}
+		return r.(*redis.Client), nil
+	})
+	if err != nil {
+		return err
+	}
+	return s.scan(ctx, []*redis.Client{master}, script.MemberPattern(s.prefix, org), per, at, yield)
+}
+
+// scan yields the users that some masters have under keys of a pattern.
+func (s *Store) scan(ctx context.Context, masters []*redis.Client, pattern string, per quota.Period, at time.Time, yield func(quota.UserUsage) error) error {
 	now, err := doPatiently(ctx, s, func(ctx context.Context, _ redis.UniversalClient) (time.Time, error) {
 		return masters[0].Time(ctx).Result()
 	})
@@ -46,7 +65,7 @@ func (s *Store) ScanUsers(ctx context.Context, per quota.Period, at time.Time, y
 	if now.Before(w.Start) || !now.Before(w.RetainedUntil(s.keep)) {
 		return quota.ErrNotKept
 	}
-	sc := scan{s, per, at, w, now, map[[16]byte]struct{}{}, yield}
+	sc := scan{s, pattern, per, at, w, now, map[[16]byte]struct{}{}, yield}
 	for _, master := range masters {
 		if err := sc.scanMaster(ctx, master); err != nil {
 			return err
@@ -73,11 +92,12 @@ func (s *Store) masters(ctx context.Context) ([]*redis.Client, error) {
 
 // A scan looks for the users of a window.
 type scan struct {
-	store  *Store
-	period quota.Period
-	at     time.Time
-	window quota.Window // of accounts without windows of their own
-	now    time.Time    // by Redis's clock, when the scan began
+	store   *Store
+	pattern string // of their keys
+	period  quota.Period
+	at      time.Time
+	window  quota.Window // of accounts without windows of their own
+	now     time.Time    // by Redis's clock, when the scan began
 	// found are the users yielded, by the digest in their keys: Redis may return a key
 	// twice.
 	found map[[16]byte]struct{}
@@ -97,10 +117,9 @@ func (sc *scan) scanMaster(ctx context.Context, master *redis.Client) error {
 	if err != nil {
 		return err
 	}
-	pattern := script.KeyPattern(sc.store.prefix)
 	for cursor, more := uint64(0), true; more; {
 		page, err := doPatiently(ctx, sc.store, func(ctx context.Context, _ redis.UniversalClient) (p scanPage, err error) {
-			p.keys, p.cursor, err = master.Scan(ctx, cursor, pattern, scanCount).Result()
+			p.keys, p.cursor, err = master.Scan(ctx, cursor, sc.pattern, scanCount).Result()
 			return p, err
 		})
 		if err != nil {
@@ -196,7 +215,8 @@ func (sc *scan) readUsers(ctx context.Context, r redis.UniversalClient, keys map
 		}
 		if u.Used > 0 {
 			override, _ := plan.(string)
-			u.User, _ = user.(string)
+			account, _ := user.(string)
+			u.Org, u.User = quota.SplitAccount(account)
 			u.ClaimedPlan, _ = claimed.(string)
 			u.Override = parseOverride(override).ActiveAt(sc.now)
 			users[key] = u

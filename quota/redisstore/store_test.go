@@ -74,6 +74,9 @@ func (g *gateways) AuditLog(ctx context.Context, user string) ([]quota.AuditEntr
 func (g *gateways) ScanUsers(ctx context.Context, per quota.Period, at time.Time, yield func(quota.UserUsage) error) error {
 	return g.nextStore().ScanUsers(ctx, per, at, yield)
 }
+func (g *gateways) ScanMembers(ctx context.Context, org string, per quota.Period, at time.Time, yield func(quota.UserUsage) error) error {
+	return g.nextStore().ScanMembers(ctx, org, per, at, yield)
+}
 func (g *gateways) Watch(user string, ch chan<- struct{}) (stop func()) {
 	return g.nextStore().Watch(user, ch)
 }

@@ -9,7 +9,7 @@ import (
 	"metergate/quota"
 )
 
-// Fields of a user's hash that are read without a script; common.lua describes them.
+// Fields of an account's hash that are read without a script; common.lua describes them.
 const (
 	FieldFormat  = "format" // see CheckFormat
 	FieldUser    = "user"
@@ -33,26 +33,74 @@ func CheckFormat(value any) error {
 // UnknownFormat is what errors about a format begin with, those of the scripts as well.
 const UnknownFormat = "the data of this user has format"
 
-// Key returns the name of a user's hash. It contains a digest of the user's id, so that no id can be
-// chosen to look like another key. The digest is Redis Cluster's hash tag, so that further
-// keys of the user can be in the same slot.
-func Key(prefix, user string) string {
-	sum := sha256.Sum256([]byte(user))
-	return prefix + ":{" + base64.RawURLEncoding.EncodeToString(sum[:16]) + "}"
+// Key returns the name of an account's hash. It contains digests of ids, so that no id can be chosen
+// to look like another key. The first one is Redis Cluster's hash tag: all keys of a user, and all
+// keys of an organisation, are in one slot each.
+//
+//	PREFIX:{DIGEST}                  a user
+//	PREFIX:{DIGEST}:member:DIGEST    a member: the digests of the organisation and of the user
+//	PREFIX:{DIGEST}:org              the pool of an organisation
+//
+// Releases that know no organisations take none of their keys for that of a user.
+func Key(prefix, account string) string {
+	org, user := quota.SplitAccount(account)
+	switch quota.ScopeOf(account) {
+	case quota.MemberScope:
+		return tag(prefix, quota.PoolAccount(org)) + memberInfix + digest(user)
+	case quota.PoolScope:
+		return tag(prefix, account) + poolSuffix
+	}
+	return tag(prefix, account)
 }
 
-// KeyPattern returns a pattern for SCAN that matches the keys of all users, and may match
-// others, see UserDigest.
+const memberInfix, poolSuffix = ":member:", ":org"
+
+// tag returns the part of a key that ends with the hash tag of a user or of a pool. No pool has the
+// account of a user.
+func tag(prefix, account string) string { return prefix + ":{" + digest(account) + "}" }
+
+func digest(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return base64.RawURLEncoding.EncodeToString(sum[:16])
+}
+
+var digestLen = base64.RawURLEncoding.EncodedLen(16)
+
+// KeyPattern returns a pattern for SCAN that matches the keys of all users and members, and may
+// match others, see UserDigest.
 func KeyPattern(prefix string) string {
-	quoted := strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(prefix)
-	return quoted + ":{" + strings.Repeat("?", base64.RawURLEncoding.EncodedLen(16)) + "}"
+	return quotePattern(prefix) + ":{" + strings.Repeat("?", digestLen) + "}*"
 }
 
-// UserDigest returns the digest of the user's id that a key of KeyPattern contains. It returns
-// false if the key is not that of a user.
-func UserDigest(key string) (digest [16]byte, ok bool) {
-	b, err := base64.RawURLEncoding.DecodeString(strings.TrimSuffix(key[strings.LastIndexByte(key, '{')+1:], "}"))
-	return digest, err == nil && copy(digest[:], b) == len(digest)
+// MemberPattern is KeyPattern for the members of one organisation.
+func MemberPattern(prefix, org string) string {
+	return quotePattern(tag(prefix, quota.PoolAccount(org))+memberInfix) + strings.Repeat("?", digestLen)
+}
+
+func quotePattern(text string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(text)
+}
+
+// UserDigest returns a digest that tells the keys of users and members apart. It returns false if a
+// key of KeyPattern is neither.
+func UserDigest(key string) (id [16]byte, ok bool) {
+	first, rest, _ := strings.Cut(key[strings.LastIndexByte(key, '{')+1:], "}")
+	if rest == "" {
+		return id, decodeDigest(first, &id)
+	}
+	second, isMember := strings.CutPrefix(rest, memberInfix)
+	var org, user [16]byte
+	if !isMember || !decodeDigest(first, &org) || !decodeDigest(second, &user) {
+		return id, false
+	}
+	sum := sha256.Sum256(append(org[:], user[:]...))
+	copy(id[:], sum[:])
+	return id, true
+}
+
+func decodeDigest(text string, digest *[16]byte) bool {
+	b, err := base64.RawURLEncoding.DecodeString(text)
+	return err == nil && len(b) == len(digest) && copy(digest[:], b) == len(digest)
 }
 
 // ChangesChannel returns the channel on which the scripts announce that numbers of the user
@@ -63,9 +111,11 @@ func ChangesChannel(key string) string { return key + ":changes" }
 // tag is shorter than a user's digest, so that it is not the key of a user.
 func IdentityKey(prefix, tag string) string { return prefix + ":identity:{" + tag + "}" }
 
-// CheckKey returns a key in the slot of a user's key, on which a gateway with this id tries what it
-// does for users. It is never that of a user, which ends with the digest.
-func CheckKey(key, gateway string) string { return key + checkInfix + gateway }
+// CheckKey returns a key in the slot of an account's key, on which a gateway with this id tries what
+// it does for accounts. It is never that of one.
+func CheckKey(key, gateway string) string {
+	return key[:strings.LastIndexByte(key, '}')+1] + checkInfix + gateway
+}
 
 const checkInfix = ":check:"
 
