@@ -39,7 +39,8 @@ type Limit struct {
 	// How many units the window allows. A request is one unit, unless its route has a cost. 0
 	// means: not in this plan.
 	Units *int64 `yaml:"units" as:"limit"`
-	// The window, by the calendar. Weeks begin on Monday.
+	// The window, by the calendar. Weeks begin on Monday. With ever, there is one window that never
+	// ends: what is used of it stays used.
 	Per quota.Period `yaml:"per" required:"true"`
 	// The endpoint that the limit is for. A route must have this endpoint. Default: all
 	// endpoints together.

@@ -35,11 +35,14 @@ const headerShouldRetry = "X-Should-Retry"
 // wait for. SDKs obey the header literally, and would sleep until the end of a month.
 const maxRetryWait = 60
 
-// setRetryAfter sets the Retry-After of a 429. If the wait is long, it also tells the SDKs
-// of OpenAI and others to report the error at once.
+// setRetryAfter sets the Retry-After of a 429; 0: waiting does not help, and there is none. If
+// the wait is long or useless, it also tells the SDKs of OpenAI and others to report the error at
+// once.
 func setRetryAfter(h http.Header, seconds int64) {
-	h.Set("Retry-After", strconv.FormatInt(seconds, 10))
-	if seconds > maxRetryWait {
+	if seconds > 0 {
+		h.Set("Retry-After", strconv.FormatInt(seconds, 10))
+	}
+	if seconds == 0 || seconds > maxRetryWait {
 		h.Set(headerShouldRetry, "false")
 	}
 }
@@ -84,13 +87,17 @@ func setUsageHeaders(h http.Header, endpoint string, s *quota.Snapshot, exceeded
 		count, limit, name := s.Limits[i], s.Allowance(i), l.Name()
 		policy = append(append(append(policy, '"'), name...), `";q=`...)
 		policy = strconv.AppendInt(policy, limit, 10)
-		policy = strconv.AppendInt(append(policy, ";w="...), count.Window.Seconds(), 10)
+		if count.Window.Renews() {
+			policy = strconv.AppendInt(append(policy, ";w="...), count.Window.Seconds(), 10)
+		}
 		if l.Quantity == quota.Units {
 			policy = append(policy, `;qu="units"`...)
 		}
 		state = append(append(append(state, '"'), name...), `";r=`...)
 		state = strconv.AppendInt(state, quota.Remaining(count.Used, limit), 10)
-		state = strconv.AppendInt(append(state, ";t="...), count.Window.SecondsLeft(s.At), 10)
+		if count.Window.Renews() {
+			state = strconv.AppendInt(append(state, ";t="...), count.Window.SecondsLeft(s.At), 10)
+		}
 	}
 	if len(state) > 0 {
 		h.Set(headerRateLimit, string(state))
@@ -122,7 +129,9 @@ func setUsageHeaders(h http.Header, endpoint string, s *quota.Snapshot, exceeded
 	limit, count := s.Allowance(shown), s.Limits[shown]
 	h.Set(headerLimit, strconv.FormatInt(limit, 10))
 	h.Set(headerRemaining, strconv.FormatInt(quota.Remaining(count.Used, limit), 10))
-	h.Set(headerReset, strconv.FormatInt(count.Window.End.Unix(), 10))
+	if count.Window.Renews() {
+		h.Set(headerReset, strconv.FormatInt(count.Window.End.Unix(), 10))
+	}
 }
 
 // removeGatewayHeaders removes, from any section of an upstream's response, the headers

@@ -33,6 +33,7 @@ func FuzzUsageAndIdentityHeaders(f *testing.F) {
 	f.Add("\x00\x7f\xff\xfe", `"quoted\`, int64(5), int64(5), int64(4), int64(6), byte(2), int64(951_782_399), int8(-1))
 	f.Add("50%41", "100%", int64(5), int64(5), int64(4), int64(6), byte(1), int64(7), int8(-1))
 	f.Add(" ", "", int64(5), int64(5), int64(4), int64(6), byte(3), int64(1), int8(-1))
+	f.Add("u-17", "prepaid", int64(5), int64(5), int64(4), int64(6), byte(6), int64(1_800_000_000), int8(0))
 	f.Fuzz(func(t *testing.T, user, plan string, all, images, used, usedImages int64, per byte, unix int64, hit int8) {
 		x, s := fuzzExchange(t, user, plan, all, images, used, usedImages, per, unix)
 
@@ -54,10 +55,16 @@ func FuzzUsageAndIdentityHeaders(f *testing.F) {
 			left := max(0, l.Amount-s.Limits[i].Used)
 			seconds := (w.End.Sub(s.At) + time.Second - 1) / time.Second
 			want := listItem{l.Name(), map[string]int64{"q": l.Amount, "w": int64(w.End.Sub(w.Start).Seconds())}}
+			if l.Period == quota.Ever {
+				delete(want.params, "w")
+			}
 			if fmt.Sprint(policy[i]) != fmt.Sprint(want) {
 				t.Fatalf("RateLimit-Policy %d: %v, want %v", i, policy[i], want)
 			}
 			want = listItem{l.Name(), map[string]int64{"r": left, "t": int64(seconds)}}
+			if l.Period == quota.Ever {
+				delete(want.params, "t")
+			}
 			if fmt.Sprint(state[i]) != fmt.Sprint(want) {
 				t.Fatalf("RateLimit %d: %v, want %v", i, state[i], want)
 			}
@@ -111,7 +118,7 @@ func FuzzUsageAndIdentityHeaders(f *testing.F) {
 
 // fuzzExchange returns an exchange of a user with two limits, and a state of these.
 func fuzzExchange(t *testing.T, user, plan string, all, images, used, usedImages int64, per byte, unix int64) (*exchange, quota.Snapshot) {
-	kind := quota.Minute + quota.Period(per)%(quota.Year-quota.Minute+1)
+	kind := quota.Minute + quota.Period(per)%(quota.Ever-quota.Minute+1)
 	within := func(n, bound int64) int64 { return int64(uint64(n) % uint64(bound)) }
 	p, err := quota.NewPlan(quota.PlanOptions{
 		Name: plan,

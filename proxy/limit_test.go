@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"metergate/proxy"
 	"metergate/quota"
 )
 
@@ -65,6 +66,52 @@ func TestOverLimitAnswers429(t *testing.T) {
 		t.Errorf("%d requests reached the upstream, want 1", n)
 	}
 	r.want("u", "one", 1)
+}
+
+// TestEverTellsNoTimes: a limit that never renews has no times in any header. Its 429 tells
+// clients not to try again, unless only running requests hold the rest.
+func TestEverTellsNoTimes(t *testing.T) {
+	arrived, release := make(chan bool), make(chan bool)
+	r := newTestGateway(t, setup{
+		upstream: func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.RawQuery == "hold" {
+				arrived <- true
+				<-release
+			}
+		},
+		change: func(o *proxy.Options) {
+			o.Plans["prepaid"] = newPlan("prepaid", quota.Limit{Amount: 2, Period: quota.Ever}, quota.Limit{Amount: 60, Period: quota.Day})
+		},
+	})
+	tok := token("u", "prepaid")
+	want := func(res reply, status int, headers map[string]string) {
+		t.Helper()
+		if res.StatusCode != status {
+			t.Fatalf("%s: %s", res.Status, res.body)
+		}
+		for name, want := range headers {
+			if got := res.Header.Get(name); got != want {
+				t.Errorf("%s: %q, want %q", name, got, want)
+			}
+		}
+		for name, want := range map[string]string{"RateLimit-Policy": `"ever";q=2, "day";q=60;w=86400`, "RateLimit": `"ever";r=`} {
+			if got := res.Header.Get(name); !strings.HasPrefix(got, want) || strings.Count(got, ";t=") > 1 {
+				t.Errorf("%s: %q, want %s...", name, got, want)
+			}
+		}
+	}
+	want(r.do(tok, "POST", "/api/analyze", nil), 200, map[string]string{"X-RateLimit-Limit": "2", "X-RateLimit-Remaining": "1", "X-RateLimit-Reset": "", "X-Usage": "1/2"})
+	done := make(chan reply)
+	go func() { done <- r.do(tok, "POST", "/api/analyze?hold", nil) }()
+	<-arrived
+	want(r.do(tok, "POST", "/api/analyze", nil), 429, map[string]string{"Retry-After": "1", "X-Should-Retry": "", "X-RateLimit-Reset": ""})
+	release <- true
+	want(<-done, 200, nil)
+	res := r.do(tok, "POST", "/api/analyze", nil)
+	want(res, 429, map[string]string{"Retry-After": "", "X-Should-Retry": "false", "X-RateLimit-Reset": "", "X-RateLimit-Remaining": "0"})
+	if !strings.Contains(res.body, `"detail":"You have used your 2 requests. They do not renew."`) || !strings.Contains(res.body, `"period":{"per":"ever","start":null,"end":null}`) {
+		t.Errorf("problem: %s", res.body)
+	}
 }
 
 // TestHeldUnitsRefuseForOneSecond: if only requests in flight hold the last units, it is

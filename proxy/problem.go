@@ -302,18 +302,29 @@ func limitDetail(s *quota.Snapshot, i int, units int64) string {
 	if l.Endpoint != "" {
 		noun = l.Endpoint + " " + noun
 	}
-	per, rest := l.Period.String(), " on the "+s.Plan.Name()+" plan."
+	number, per, renewal := strconv.FormatInt(allowance, 10), " per "+l.Period.String(), ""
+	switch {
+	case l.Period == quota.Ever && allowance == 1:
+		per, renewal = "", " It does not renew."
+	case l.Period == quota.Ever:
+		per, renewal = "", " They do not renew."
+	}
+	rest := " on the " + s.Plan.Name() + " plan."
 	if l.Shared {
 		rest = " that your organisation shares."
 	}
-	if left := allowance - s.Limits[i].Used; l.Quantity == quota.Units && left > 0 && units > 1 {
+	switch left := allowance - s.Limits[i].Used; {
+	case l.Quantity == quota.Units && left > 0 && units > 1:
 		return "This request may cost " + strconv.FormatInt(units, 10) + " " + noun + ", and only " + strconv.FormatInt(left, 10) +
-			" are left of the " + strconv.FormatInt(allowance, 10) + " per " + per + rest
+			" are left of the " + number + per + rest + renewal
+	case l.Shared && l.Period == quota.Ever:
+		return "Your organisation has used its " + number + " " + noun + "." + renewal
+	case l.Shared:
+		return "Your organisation has used its " + number + " " + noun + " of this " + l.Period.String() + "."
+	case l.Period == quota.Ever:
+		return "You have used your " + number + " " + noun + "." + renewal
 	}
-	if l.Shared {
-		return "Your organisation has used its " + strconv.FormatInt(allowance, 10) + " " + noun + " of this " + per + "."
-	}
-	return "You have reached the limit of " + strconv.FormatInt(allowance, 10) + " " + noun + " per " + per + rest
+	return "You have reached the limit of " + number + " " + noun + per + rest
 }
 
 // concurrencyProblem is the 429 of a user with too many requests running. It has nothing to do with

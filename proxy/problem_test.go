@@ -24,6 +24,12 @@ func TestLimitDetailIsPlainEnglish(t *testing.T) {
 		{quota.Limit{Amount: 50000, Period: quota.Month, Shared: true}, 50000, 0, 1, "Your organisation has used its 50000 requests of this month."},
 		{quota.Limit{Amount: 20, Period: quota.Day, Endpoint: "image-analysis", Shared: true}, 20, 5, 1, "Your organisation has used its 25 image-analysis requests of this day."},
 		{quota.Limit{Amount: 20, Period: quota.Month, Quantity: quota.Units, Shared: true}, 18, 0, 5, "This request may cost 5 credits, and only 2 are left of the 20 per month that your organisation shares."},
+		{quota.Limit{Amount: 1000, Period: quota.Ever, Quantity: quota.Units}, 1500, 500, 1, "You have used your 1500 credits. They do not renew."},
+		{quota.Limit{Amount: 1000, Period: quota.Ever, Quantity: quota.Units}, 998, 0, 5, "This request may cost 5 credits, and only 2 are left of the 1000 on the free plan. They do not renew."},
+		{quota.Limit{Amount: 10, Period: quota.Ever, Endpoint: "image-analysis"}, 10, 0, 1, "You have used your 10 image-analysis requests. They do not renew."},
+		{quota.Limit{Amount: 1, Period: quota.Ever}, 1, 0, 1, "You have used your 1 request. It does not renew."},
+		{quota.Limit{Amount: 10, Period: quota.Ever, Shared: true}, 10, 0, 1, "Your organisation has used its 10 requests. They do not renew."},
+		{quota.Limit{Amount: 10, Period: quota.Ever, Shared: true, Quantity: quota.Units}, 8, 0, 5, "This request may cost 5 credits, and only 2 are left of the 10 that your organisation shares. They do not renew."},
 	} {
 		p, err := quota.NewPlan(quota.PlanOptions{Name: "free", Limits: []quota.Limit{c.limit}, Endpoints: []string{"image-analysis"}, WarnAt: 80, UnitName: "credits"})
 		if err != nil {

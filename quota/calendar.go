@@ -11,7 +11,7 @@ import (
 type Calendar struct {
 	loc *time.Location
 	// recent has the last window returned for each period: almost every request is in it.
-	recent [Year + 1]atomic.Pointer[Window]
+	recent [Ever + 1]atomic.Pointer[Window]
 }
 
 // NewCalendar returns the calendar of a time zone; nil means UTC.
@@ -47,6 +47,8 @@ func (c *Calendar) WindowsAt(periods []Period, t time.Time) []Window {
 // computeWindow returns the window of a period that contains t, in t's time zone.
 func computeWindow(period Period, t time.Time) Window {
 	switch period {
+	case Ever:
+		return everWindow
 	case Minute:
 		return clockWindow(period, t, time.Minute, "2006-01-02T15:04-0700")
 	case Hour:

@@ -319,7 +319,7 @@ func TestCalendarLocationAndWindows(t *testing.T) {
 		t.Errorf("windows for no period: %v", got)
 	}
 
-	for _, period := range []quota.Period{0, quota.Year + 1} {
+	for _, period := range []quota.Period{0, quota.Ever + 1} {
 		func() {
 			defer func() {
 				if recover() == nil {

@@ -113,10 +113,10 @@ func (c Change) Validate(account string) error {
 			return invalid("%s must be 1 to %d, got %d", quantity, int64(MaxAmount), amount)
 		case c.Endpoint != "" && !IsName(c.Endpoint):
 			return invalid("endpoint %.80q is not a name", c.Endpoint)
-		case c.Period > Year:
-			return invalid("per must be minute, hour, day, week, month or year")
+		case c.Period != 0 && !c.Period.IsPeriod():
+			return invalid("per must be " + PeriodNames)
 		case c.Period == 0 && c.Endpoint != "":
-			return invalid("per must be minute, hour, day, week, month or year if there is an endpoint")
+			return invalid("per must be " + PeriodNames + " if there is an endpoint")
 		}
 	case ActionReset, ActionClearPlan, ActionClearAnchor:
 	case ActionSetAnchor:
@@ -135,8 +135,8 @@ func (c Change) Validate(account string) error {
 	case ActionSetCounts:
 		rest.Period, rest.Counts, rest.CountUnits = 0, nil, nil
 		switch {
-		case c.Period < Minute || c.Period > Year:
-			return invalid("per must be minute, hour, day, week, month or year")
+		case !c.Period.IsPeriod():
+			return invalid("per must be " + PeriodNames)
 		case len(c.Counts) < 1 || len(c.Counts) > MaxCountsPerChange:
 			return invalid("counts must have 1 to %d endpoints, got %d", MaxCountsPerChange, len(c.Counts))
 		}

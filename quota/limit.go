@@ -36,7 +36,7 @@ type Limit struct {
 	// It does not apply to users without an organisation.
 	Shared bool
 	// Carry is how much of what was left moves on to the next window of the limit, once: 0, the
-	// zero value, to MaxAmount, which stands for all. Only for limits per Day or longer that are
+	// zero value, to MaxAmount, which stands for all. Only for limits per Day to Year that are
 	// not soft.
 	Carry int64
 }

@@ -9,16 +9,17 @@ import (
 	"metergate/quota"
 )
 
+// periods are those that renew.
 var periods = []quota.Period{quota.Minute, quota.Hour, quota.Day, quota.Week, quota.Month, quota.Year}
 
 func TestPeriodText(t *testing.T) {
 	names := map[quota.Period]string{
 		quota.Minute: "minute", quota.Hour: "hour", quota.Day: "day",
-		quota.Week: "week", quota.Month: "month", quota.Year: "year",
+		quota.Week: "week", quota.Month: "month", quota.Year: "year", quota.Ever: "ever",
 	}
-	for i, period := range periods {
-		if i > 0 && periods[i-1] >= period {
-			t.Errorf("%v is not shorter than %v", periods[i-1], period)
+	for i, period := range quota.Periods() {
+		if i > 0 && quota.Periods()[i-1] >= period {
+			t.Errorf("%v is not shorter than %v", quota.Periods()[i-1], period)
 		}
 		if period.String() != names[period] {
 			t.Errorf("%v is shown as %s", period, period)
@@ -32,7 +33,7 @@ func TestPeriodText(t *testing.T) {
 			t.Errorf("%s is read as %v, %v", text, back, err)
 		}
 	}
-	for _, text := range []string{"", "second", "Month", "MONTH", "months", " month", "month ", "month\x00", "5", "Period(5)", "quarter"} {
+	for _, text := range []string{"", "second", "Month", "MONTH", "months", " month", "month ", "month\x00", "5", "Period(5)", "quarter", "never"} {
 		period := quota.Week
 		err := period.UnmarshalText([]byte(text))
 		if err == nil {
@@ -46,7 +47,7 @@ func TestPeriodText(t *testing.T) {
 			t.Errorf("%q: %v, want %s and what is allowed", text, err, want)
 		}
 	}
-	for _, period := range []quota.Period{0, quota.Year + 1, 255} {
+	for _, period := range []quota.Period{0, quota.Ever + 1, 255} {
 		if text, err := period.MarshalText(); err == nil {
 			t.Errorf("Period(%d) is marshalled as %q", uint8(period), text)
 		}

@@ -134,7 +134,7 @@ func newPlan(o PlanOptions, scope Scope) (*Plan, error) {
 	slices.Sort(p.endpoints)
 	for i, l := range limits {
 		switch {
-		case l.Period < Minute || l.Period > Year:
+		case !l.Period.IsPeriod():
 			return nil, fmt.Errorf("plan %s: limit %d: %v is not a period", name, i, l.Period)
 		case l.Quantity > Units:
 			return nil, fmt.Errorf("plan %s: limit %d: Quantity(%d) is not a quantity", name, i, l.Quantity)
@@ -142,8 +142,8 @@ func newPlan(o PlanOptions, scope Scope) (*Plan, error) {
 			return nil, fmt.Errorf("plan %s: limit %s: %s must be 0 to %d, got %d", name, l.Name(), l.Quantity, int64(MaxAmount), l.Amount)
 		case l.Carry < 0 || l.Carry > MaxAmount:
 			return nil, fmt.Errorf("plan %s: limit %s: carry must be 0 to %d, got %d", name, l.Name(), int64(MaxAmount), l.Carry)
-		case l.Carry > 0 && (l.Period <= Hour || l.Soft):
-			return nil, fmt.Errorf("plan %s: limit %s: only a limit per day or longer that is not soft can carry", name, l.Name())
+		case l.Carry > 0 && (l.Period <= Hour || l.Period == Ever || l.Soft):
+			return nil, fmt.Errorf("plan %s: limit %s: only a limit per day, week, month or year that is not soft can carry", name, l.Name())
 		case l.Endpoint != "" && !slices.Contains(o.Endpoints, l.Endpoint):
 			return nil, fmt.Errorf("plan %s: limit %s: no route has this endpoint", name, l.Name())
 		case slices.ContainsFunc(limits[:i], func(o Limit) bool { return o.Counter() == l.Counter() && o.Soft == l.Soft }):

@@ -34,7 +34,7 @@ func TestNewPlanRefusesInvalidOptions(t *testing.T) {
 		{"a warning below 0 percent", nil, -1, []string{"warning threshold", "got -1"}},
 		{"a warning over 100 percent", nil, 101, []string{"warning threshold", "got 101"}},
 		{"not a period", []quota.Limit{month, {Amount: 1}}, 80, []string{"limit 1", "Period(0)"}},
-		{"one period too many", []quota.Limit{{Amount: 1, Period: quota.Year + 1}}, 80, []string{"limit 0", "Period(7)"}},
+		{"one period too many", []quota.Limit{{Amount: 1, Period: quota.Ever + 1}}, 80, []string{"limit 0", "Period(8)"}},
 		{"a negative number of requests", []quota.Limit{{Amount: -1, Period: quota.Day}}, 80, []string{"limit day", "got -1"}},
 		{"too many requests", []quota.Limit{{Amount: quota.MaxAmount + 1, Period: quota.Day, Endpoint: "report"}}, 80,
 			[]string{"limit report-day", "0 to 1000000000000", "got 1000000000001"}},

@@ -1,5 +1,7 @@
 package quota
 
+import "math"
+
 // A Refusal says why a request was not admitted.
 type Refusal struct {
 	// Violated has the indices of the plan's limits that have no room for the request.
@@ -13,7 +15,7 @@ type Refusal struct {
 	// Waiting does not help.
 	NotInPlan bool
 	// RetryAfter is when it is worth asking again, in seconds: when the binding limit
-	// renews, or 1 if OnlyHeld.
+	// renews, or 1 if OnlyHeld. It is 0 if the binding limit never renews.
 	RetryAfter int64
 }
 
@@ -35,6 +37,9 @@ func (s Snapshot) Refusal(endpoint string, units int64) Refusal {
 		if wait > r.RetryAfter {
 			r.Binding, r.RetryAfter = i, wait
 		}
+	}
+	if r.RetryAfter == math.MaxInt64 {
+		r.RetryAfter = 0
 	}
 	return r
 }

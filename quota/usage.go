@@ -37,9 +37,9 @@ type Usage struct {
 
 // UsagePeriod is the window that Usage reports on.
 type UsagePeriod struct {
-	Period Period    `json:"per"`
-	Start  time.Time `json:"start"`
-	End    time.Time `json:"end"`
+	Period Period     `json:"per"`
+	Start  *time.Time `json:"start"` // null if it does not renew
+	End    *time.Time `json:"end"`   // likewise
 }
 
 // EndpointUsage is what was used of one endpoint in the window that Usage reports on. Limit,
@@ -62,17 +62,17 @@ type EndpointUsage struct {
 // LimitUsage is the state of one limit. Limit includes what an administrator has granted for
 // the running window.
 type LimitUsage struct {
-	Name      string    `json:"name"`
-	Endpoint  string    `json:"endpoint,omitempty"`
-	Period    Period    `json:"per"`
-	Unit      string    `json:"unit,omitempty"` // "requests" or "units"
-	Soft      bool      `json:"soft,omitempty"`
-	Shared    bool      `json:"shared,omitempty"` // the numbers are those of all members of the organisation
-	Used      int64     `json:"used"`
-	Limit     int64     `json:"limit"`
-	Remaining int64     `json:"remaining"`
-	Over      *int64    `json:"over,omitempty"` // of a soft limit: what was used above it
-	ResetsAt  time.Time `json:"resets_at"`
+	Name      string     `json:"name"`
+	Endpoint  string     `json:"endpoint,omitempty"`
+	Period    Period     `json:"per"`
+	Unit      string     `json:"unit,omitempty"` // "requests" or "units"
+	Soft      bool       `json:"soft,omitempty"`
+	Shared    bool       `json:"shared,omitempty"` // the numbers are those of all members of the organisation
+	Used      int64      `json:"used"`
+	Limit     int64      `json:"limit"`
+	Remaining int64      `json:"remaining"`
+	Over      *int64     `json:"over,omitempty"` // of a soft limit: what was used above it
+	ResetsAt  *time.Time `json:"resets_at"`      // null if it does not renew
 }
 
 // Usage computes the usage object of the account whose state s is.
@@ -89,11 +89,14 @@ func (s Snapshot) Usage(account string) Usage {
 		InFlight:  s.Total.Held,
 		Status:    StatusOK,
 		Allowed:   p.observe || s.Admits("", 1),
-		Period:    UsagePeriod{Period: s.Total.Window.Period, Start: s.Total.Window.Start, End: s.Total.Window.End},
+		Period:    UsagePeriod{Period: s.Total.Window.Period},
 		Endpoints: make(map[string]EndpointUsage, len(p.endpoints)),
 		Limits:    make([]LimitUsage, 0, len(p.limits)),
 		Stale:     s.Stale,
 		AsOf:      s.At.Truncate(time.Millisecond),
+	}
+	if w := s.Total.Window; w.Renews() {
+		u.Period.Start, u.Period.End = &w.Start, &w.End
 	}
 	for i, name := range p.endpoints {
 		u.Endpoints[name] = s.endpointUsage(i)
@@ -104,7 +107,10 @@ func (s Snapshot) Usage(account string) Usage {
 		left, percent := Remaining(c.Used, limit), percentOf(c.Used, limit)
 		lu := LimitUsage{
 			Name: l.Name(), Endpoint: l.Endpoint, Period: l.Period, Unit: p.unitText(l.Quantity), Soft: l.Soft, Shared: l.Shared,
-			Used: c.Used, Limit: limit, Remaining: left, ResetsAt: c.Window.End,
+			Used: c.Used, Limit: limit, Remaining: left,
+		}
+		if c.Window.Renews() {
+			lu.ResetsAt = &s.Limits[i].Window.End
 		}
 		if l.Soft {
 			over := max(0, c.Used-limit)

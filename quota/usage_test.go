@@ -266,7 +266,7 @@ func TestUsageReportsEachWindow(t *testing.T) {
 	if u.Used != 6 || *u.Limit != 10 || *u.Remaining != 4 || *u.Percent != 60 || u.InFlight != 2 || u.Status != quota.StatusOK {
 		t.Errorf("the top: %+v", u)
 	}
-	wantPeriod := quota.UsagePeriod{Period: quota.Day, Start: instant(t, "2026-11-23T00:00:00Z"), End: instant(t, "2026-11-24T00:00:00Z")}
+	wantPeriod := quota.UsagePeriod{Period: quota.Day, Start: new(instant(t, "2026-11-23T00:00:00Z")), End: new(instant(t, "2026-11-24T00:00:00Z"))}
 	if diff := cmp.Diff(wantPeriod, u.Period); diff != "" {
 		t.Errorf("period (-want +got):\n%s", diff)
 	}
@@ -279,10 +279,10 @@ func TestUsageReportsEachWindow(t *testing.T) {
 	}
 	december := instant(t, "2026-12-01T00:00:00Z")
 	if diff := cmp.Diff([]quota.LimitUsage{
-		{Name: "image-analysis-month", Endpoint: "image-analysis", Period: quota.Month, Used: 12, Limit: 20, Remaining: 8, ResetsAt: december},
-		{Name: "day", Period: quota.Day, Used: 6, Limit: 10, Remaining: 4, ResetsAt: instant(t, "2026-11-24T00:00:00Z")},
-		{Name: "minute", Period: quota.Minute, Used: 1, Limit: 5, Remaining: 4, ResetsAt: instant(t, "2026-11-23T12:01:00Z")},
-		{Name: "month", Period: quota.Month, Used: 42, Limit: 100, Remaining: 58, ResetsAt: december},
+		{Name: "image-analysis-month", Endpoint: "image-analysis", Period: quota.Month, Used: 12, Limit: 20, Remaining: 8, ResetsAt: &december},
+		{Name: "day", Period: quota.Day, Used: 6, Limit: 10, Remaining: 4, ResetsAt: new(instant(t, "2026-11-24T00:00:00Z"))},
+		{Name: "minute", Period: quota.Minute, Used: 1, Limit: 5, Remaining: 4, ResetsAt: new(instant(t, "2026-11-23T12:01:00Z"))},
+		{Name: "month", Period: quota.Month, Used: 42, Limit: 100, Remaining: 58, ResetsAt: &december},
 	}, u.Limits); diff != "" {
 		t.Errorf("limits (-want +got):\n%s", diff)
 	}

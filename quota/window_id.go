@@ -17,6 +17,7 @@ var idForms = [...]*regexp.Regexp{
 	Week:   regexp.MustCompile(`^\d{4}-W\d\d$`),
 	Month:  regexp.MustCompile(`^\d{4}-\d\d$`),
 	Year:   regexp.MustCompile(`^\d{4}$`),
+	Ever:   regexp.MustCompile(`^ever$`),
 }
 
 // WindowByID returns the window that has this ID. An hour or a minute may lack its offset,
@@ -37,7 +38,7 @@ func (c *Calendar) WindowByID(id string) (Window, error) {
 		}
 		break
 	}
-	return Window{}, fmt.Errorf("%q names no window; write it like 2026 (a year), 2026-10, 2026-W41, 2026-10-03, 2026-10-03T14 or 2026-10-03T14:05", id)
+	return Window{}, fmt.Errorf("%q names no window; write it like 2026 (a year), 2026-10, 2026-W41, 2026-10-03, 2026-10-03T14, 2026-10-03T14:05 or ever", id)
 }
 
 // instantIn returns an instant in the window with this ID, which must have the form of an
@@ -59,6 +60,8 @@ func (c *Calendar) instantIn(period Period, id string) (time.Time, error) {
 			t = t.Add(time.Hour - time.Second)
 		}
 		return t, nil
+	case Ever:
+		return everWindow.Start, nil
 	case Week:
 		var year, week int
 		if _, err := fmt.Sscanf(id, "%d-W%d", &year, &week); err != nil {

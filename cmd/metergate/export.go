@@ -6,13 +6,15 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+
+	"metergate/quota"
 )
 
 func export(c *console) error {
 	f := c.flags()
 	admin := adminFlag(f)
 	at := f.String("at", "", "the `WINDOW`, such as 2026-10 (needed)")
-	per := f.String("per", "", "another kind of `WINDOW` at that time: minute, hour, day, week, month or year")
+	per := f.String("per", "", "another kind of `WINDOW` at that time: "+quota.PeriodNames)
 	format := f.String("format", "csv", "`FORMAT`: csv has a row for each user and endpoint, jsonl an object for each user")
 	if _, err := c.parse(f); err != nil {
 		return err

@@ -11,7 +11,7 @@ func grant(c *console) error {
 	f := c.flags()
 	admin, reason, asJSON := adminFlag(f), reasonFlag(f), jsonFlag(f)
 	endpoint := f.String("endpoint", "", "the `ENDPOINT` whose limit is raised; needs -per (default: a limit on all endpoints)")
-	per := f.String("per", "", "the `WINDOW` of the limit: minute, hour, day, week, month or year (default: the headline limit's)")
+	per := f.String("per", "", "the `WINDOW` of the limit: "+quota.PeriodNames+" (default: the headline limit's)")
 	units := f.Bool("units", false, "raise a limit on units instead of one on requests")
 	key := f.String("key", "", "a `KEY` that makes it safe to send the grant twice within a day")
 	args, err := c.parse(f, "USER", "N")

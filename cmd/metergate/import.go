@@ -19,7 +19,7 @@ import (
 func importCounts(c *console) error {
 	f := c.flags()
 	admin := adminFlag(f)
-	perText := f.String("per", "month", "the running `WINDOW` that the counts are for: minute, hour, day, week, month or year")
+	perText := f.String("per", "month", "the running `WINDOW` that the counts are for: "+quota.PeriodNames)
 	args, err := c.parse(f, "FILE")
 	if err != nil {
 		return err
@@ -61,7 +61,11 @@ func importCounts(c *console) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w\nImport the file again: counts are set, not added", name, err)
 	}
-	fmt.Fprintf(c.stdout, "imported %s of %s into the running %s\n", plural(counts, "count"), plural(len(users), "user"), per)
+	window := "the running " + per.String()
+	if per == quota.Ever {
+		window = "the window " + per.String()
+	}
+	fmt.Fprintf(c.stdout, "imported %s of %s into %s\n", plural(counts, "count"), plural(len(users), "user"), window)
 	return nil
 }
 

@@ -86,7 +86,11 @@ func (u *adminUser) print(w io.Writer) {
 	if u.Unit == quota.Units.String() {
 		limit += " " + cmp.Or(u.UnitName, u.Unit)
 	}
-	fmt.Fprintf(w, "%s %s: %d of %s used, %d in flight, %s\n", u.Period.Period, u.Window, u.Used, limit, u.InFlight, u.Status)
+	window := u.Period.Period.String() + " " + u.Window
+	if u.Period.Period == quota.Ever {
+		window = u.Window
+	}
+	fmt.Fprintf(w, "%s: %d of %s used, %d in flight, %s\n", window, u.Used, limit, u.InFlight, u.Status)
 	if u.Stale {
 		fmt.Fprintln(w, "the store does not answer: these are the last known numbers")
 	}
@@ -99,8 +103,11 @@ func (u *adminUser) print(w io.Writer) {
 			if l.Unit == quota.Units.String() {
 				counter.Quantity = quota.Units
 			}
-			granted := u.granted(counter)
-			fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%s\n", l.Name, l.Used, l.Limit, l.Remaining, granted, l.ResetsAt.Format(time.RFC3339))
+			resetsAt := "never"
+			if l.ResetsAt != nil {
+				resetsAt = l.ResetsAt.Format(time.RFC3339)
+			}
+			fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%s\n", l.Name, l.Used, l.Limit, l.Remaining, u.granted(counter), resetsAt)
 		}
 		t.Flush()
 	}

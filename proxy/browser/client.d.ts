@@ -1,7 +1,7 @@
 // Types of client.js. The usage object is that of GET /usage.
 
 export type Status = 'ok' | 'warning' | 'blocked';
-export type Per = 'minute' | 'hour' | 'day' | 'week' | 'month' | 'year';
+export type Per = 'minute' | 'hour' | 'day' | 'week' | 'month' | 'year' | 'ever';
 
 /** What the numbers count. Absent unless the gateway has costs or limits on units. */
 export type Unit = 'requests' | 'units';
@@ -44,7 +44,8 @@ export interface LimitUsage {
   used: number;
   limit: number;
   remaining: number;
-  resets_at: string;
+  /** null if it does not renew: per ever. */
+  resets_at: string | null;
 }
 
 export interface Usage {
@@ -67,7 +68,8 @@ export interface Usage {
    * endpoint go. With status blocked: the plan only observes, or the headline limit is soft.
    */
   allowed: boolean;
-  period: { per: Per; start: string; end: string };
+  /** Of the headline; start and end are null if it does not renew. */
+  period: { per: Per; start: string | null; end: string | null };
   endpoints: Record<string, EndpointUsage>;
   limits: LimitUsage[];
   stale: boolean;

@@ -71,6 +71,7 @@ function unitName(state, unit, messages) {
 // src/meter/messages.js
 var withUnit = (text, unit) => unit ? `${text} ${unit}` : text;
 var amount = (n, unit) => withUnit(n, n === "1" ? unit?.replace(/([^s])s$/, "$1") : unit);
+var forThis = (per) => per === "ever" ? "" : ` for this ${per}`;
 var MESSAGES = {
   compactLabel: "Usage",
   label: (per) => ({ minute: "Usage this minute", hour: "Usage this hour", day: "Usage today", week: "Usage this week", month: "Usage this month", year: "Usage this year" })[per] ?? "Usage",
@@ -89,6 +90,7 @@ var MESSAGES = {
   softReached: "Limit reached, not enforced",
   notIncluded: "Not included in your plan",
   resets: "Resets",
+  neverRenews: "Does not renew",
   stale: "Not up to date",
   staleSince: (time) => `Not up to date. Last updated ${time}`,
   loading: "Loading usage",
@@ -98,14 +100,15 @@ var MESSAGES = {
   of: (used, limit, unit) => withUnit(`${used} of ${limit}`, unit),
   amount,
   soft: (name) => `${name} (not enforced)`,
-  perWindow: (endpoint, per) => `${endpoint ?? "All endpoints"}, this ${per}`,
+  perWindow: (endpoint, per) => `${endpoint ?? "All endpoints"}, ${per === "ever" ? "in total" : `this ${per}`}`,
   promptTitle: "Limit reached",
   refusedTitle: "Your last request was refused",
-  limitReached: (limit, endpoint, per, unit) => `You have used all ${limit} ${endpoint ? `${endpoint} ${unit}` : unit} for this ${per}.`,
-  limitShort: (cost, left, limit, endpoint, per, unit) => `The request may cost ${amount(cost, unit)}, and only ${left} of ${limit}${endpoint ? ` ${endpoint} ${unit}` : ""} ${left === "1" ? "is" : "are"} left for this ${per}.`,
+  limitReached: (limit, endpoint, per, unit) => `You have used all ${limit} ${endpoint ? `${endpoint} ${unit}` : unit}${forThis(per)}.`,
+  limitShort: (cost, left, limit, endpoint, per, unit) => `The request may cost ${amount(cost, unit)}, and only ${left} of ${limit}${endpoint ? ` ${endpoint} ${unit}` : ""} ${left === "1" ? "is" : "are"} left${forThis(per)}.`,
   limitEmpty: (endpoint) => `Your plan does not include ${endpoint ?? "any requests"}.`,
   limitHeld: "Requests that are still running may use up the rest. Try again in a moment.",
   renews: (when) => `Resets ${when}.`,
+  doesNotRenew: "They do not renew.",
   upgrade: "Upgrade"
 };
 function limitText(state, messages, locale) {
@@ -118,7 +121,7 @@ function limitText(state, messages, locale) {
   if (needed <= left) return messages.limitHeld;
   const unit = unitName(state, limit.unit, messages);
   const reason = left > 0 ? messages.limitShort(locale.number(needed), locale.number(left), locale.number(limit.limit), limit.endpoint, limit.per, unit) : messages.limitReached(locale.number(limit.limit), limit.endpoint, limit.per, unit);
-  return `${reason} ${messages.renews(locale.date(limit.resets_at))}`;
+  return `${reason} ${limit.resets_at ? messages.renews(locale.date(limit.resets_at)) : messages.doesNotRenew}`;
 }
 
 // src/meter/breakdown.js
@@ -562,16 +565,18 @@ var MeterView = class {
       ui.statusText.data = words;
       ui.status.hidden = false;
     }
-    const reset = locale.date(state.period.end);
-    if (!compact) {
-      ui.resetText.data = m.resets;
+    const { end } = state.period;
+    const reset = end ? locale.date(end) : "";
+    const resets = end ? `${m.resets} ${reset}` : limited && m.neverRenews;
+    if (!compact && resets) {
+      ui.resetText.data = end ? m.resets : m.neverRenews;
       ui.time.textContent = reset;
-      ui.time.dateTime = state.period.end;
+      reflect(ui.time, "datetime", end);
       ui.reset.hidden = false;
     }
     ui.foot.hidden = compact && !words;
     this.#fillBar(limit ? Math.min(1, used / limit) : Number(limited), limit ? pending / limit : 0);
-    const sentence = [count, running, words, state.stale && m.stale, `${m.resets} ${reset}`];
+    const sentence = [count, running, words, state.stale && m.stale, resets];
     this.#describeBar(limit ? { now: Math.min(used, limit), max: limit, label, text: sentence.filter(Boolean).join(", ") } : null);
     if (state.stale) showText(ui.notice, compact ? m.stale : m.staleSince(locale.date(state.as_of, true)));
     const prices = this.#prices(state);

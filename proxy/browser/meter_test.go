@@ -53,6 +53,20 @@ func testMeterShowsState(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
 	g.set(0, "limit", 0, "remaining", 0, "percent", 100, "status", "blocked", "allowed", false)
 	tab.Want("aria() + text('status')", "|||||Not included in your plan")
 
+	// Prepaid credits do not renew.
+	ever := map[string]any{"name": "ever", "per": "ever", "unit": "units", "used": 85, "limit": 100, "remaining": 15, "resets_at": nil}
+	forever := map[string]any{"per": "ever", "start": nil, "end": nil}
+	tab.Eval("meter.removeAttribute('label')", nil)
+	g.set(85, "period", forever, "limits", []any{ever}, "unit", "units", "unit_name", "credits")
+	tab.Want("aria()", "meter|Usage|0|85|100|85 of 100 credits used, Almost used up, Does not renew")
+	tab.Want("[text('reset'), part('reset').querySelector('time').hasAttribute('datetime')].join()", "Does not renew,false")
+	ever["used"], ever["remaining"] = 100, 0
+	g.set(100, "period", forever, "limits", []any{ever}, "unit", "units", "unit_name", "credits")
+	tab.Want("text('prompt-text')", "You have used all 100 credits. They do not renew.")
+	g.set(42, "limits", []any{map[string]any{"name": "month", "per": "month", "used": 42, "limit": 100, "remaining": 58, "resets_at": "2126-12-01T00:00:00Z"}, ever}, "endpoints", map[string]any{})
+	tab.Want("aria() + [...part('endpoints').children].map(li => li.textContent).join()", "meter|Usage this month|0|42|100|42 of 100 used, Resets December 1, 2126All endpoints, in total100 of 100 units")
+	tab.Eval("void meter.setAttribute('label', 'My calls')", nil)
+
 	// The breakdown, with the keyboard.
 	g.set(42, "endpoints", map[string]any{"analyze": map[string]any{"used": 25}, "image-analysis": map[string]any{"used": 17, "limit": 20, "remaining": 3, "percent": 85, "status": "warning", "allowed": true}})
 	tab.Want("text('summary')", "By endpoint")

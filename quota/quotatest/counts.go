@@ -21,18 +21,18 @@ func testReset(t *testing.T, h *harness) {
 	h.use(3, "u", "analyze", p)
 	held := h.admit("u", "report", p)
 	h.applyChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 4, Period: quota.Day})
-	// The total of the minute, and the limits of minute, hour, day, week, month and year.
-	h.wantState("u", p, "3+1 3+1 3+1 3+1/4 5+1 7+1 5+1 [3 0 0]")
-	h.wantSnapshot(h.applyChange("u", p, quota.Change{Action: quota.ActionReset}), "0+1 0+1 0+1 0+1/4 0+1 0+1 0+1 [0 0 0]")
-	h.wantSnapshot(h.applyChange("u", p, quota.Change{Action: quota.ActionReset}), "0+1 0+1 0+1 0+1/4 0+1 0+1 0+1 [0 0 0]")
-	h.wantSnapshot(h.commit(held), "1+0 1+0 1+0 1+0/4 1+0 1+0 1+0 [0 0 1]")
+	// The total of the minute, and the limits of minute, hour, day, week, month, year and ever.
+	h.wantState("u", p, "3+1 3+1 3+1 3+1/4 5+1 7+1 5+1 5+1 [3 0 0]")
+	h.wantSnapshot(h.applyChange("u", p, quota.Change{Action: quota.ActionReset}), "0+1 0+1 0+1 0+1/4 0+1 0+1 0+1 0+1 [0 0 0]")
+	h.wantSnapshot(h.applyChange("u", p, quota.Change{Action: quota.ActionReset}), "0+1 0+1 0+1 0+1/4 0+1 0+1 0+1 0+1 [0 0 0]")
+	h.wantSnapshot(h.commit(held), "1+0 1+0 1+0 1+0/4 1+0 1+0 1+0 1+0 [0 0 1]")
 	daily := NewPlan("daily", quota.Limit{Amount: 5, Period: quota.Day})
 	if s, err := h.store.ReadAt(context.Background(), "u", daily.OnlyChoice(), yesterday); err != nil {
 		t.Error(err)
 	} else {
 		h.wantSnapshot(s, "2+0 2+0 [2 0 0]")
 	}
-	h.wantState("v", p, "0+0 0+0 0+0 0+0 1+0 1+0 1+0 [0 0 0]")
+	h.wantState("v", p, "0+0 0+0 0+0 0+0 1+0 1+0 1+0 1+0 [0 0 0]")
 }
 
 // Only requests that are committed after the reset are counted. Holds stay.

@@ -57,7 +57,7 @@ func modelPlans() []*quota.Plan {
 		NewAttemptLimitedPlan("lowered", quota.AttemptLimit{Requests: 2, Per: 70 * time.Second}, quota.Limit{Amount: 2, Period: quota.Month}),
 		NewPlan("raised", quota.Limit{Amount: 6, Period: quota.Month},
 			quota.Limit{Amount: 3, Period: quota.Minute}, quota.Limit{Amount: 1, Period: quota.Day, Endpoint: "report"}),
-		NewPlan("other", quota.Limit{Amount: 3, Period: quota.Week}, quota.Limit{Amount: 3, Period: quota.Hour, Endpoint: "analyze"}),
+		NewPlan("other", quota.Limit{Amount: 3, Period: quota.Week}, quota.Limit{Amount: 5, Period: quota.Ever, Endpoint: "report"}, quota.Limit{Amount: 3, Period: quota.Hour, Endpoint: "analyze"}),
 		NewAttemptLimitedPlan("unlimited", quota.AttemptLimit{Requests: 1, Per: 15 * time.Minute}),
 		NewObservingPlan("observing", quota.AttemptLimit{Requests: 2, Per: 70 * time.Second}, quota.Limit{Amount: 2, Period: quota.Month},
 			quota.Limit{Amount: 1, Period: quota.Minute}, quota.Limit{Amount: 1, Period: quota.Day, Endpoint: "report"}),
@@ -241,7 +241,7 @@ func (c *modelCheck) drawChange(t *rapid.T) quota.Change {
 		if change.Requests = rapid.Int64Range(1, 3).Draw(t, "requests"); rapid.Bool().Draw(t, "of units") {
 			change.Requests, change.Units = 0, change.Requests
 		}
-		if change.Period = quota.Period(rapid.IntRange(0, int(quota.Year)).Draw(t, "period")); change.Period != 0 {
+		if change.Period = quota.Period(rapid.IntRange(0, int(quota.Ever)).Draw(t, "period")); change.Period != 0 {
 			change.Endpoint = rapid.SampledFrom([]string{"", "analyze", "report"}).Draw(t, "endpoint")
 		}
 	case quota.ActionSetPlan:
@@ -250,7 +250,7 @@ func (c *modelCheck) drawChange(t *rapid.T) quota.Change {
 			change.Until = c.clock.Now().Add(life)
 		}
 	case quota.ActionSetCounts:
-		change.Period = quota.Period(rapid.IntRange(int(quota.Minute), int(quota.Year)).Draw(t, "period"))
+		change.Period = quota.Period(rapid.IntRange(int(quota.Minute), int(quota.Ever)).Draw(t, "period"))
 		change.Counts = map[string]int64{}
 		for _, endpoint := range endpoints[:rapid.IntRange(1, len(endpoints)).Draw(t, "endpoints")] {
 			change.Counts[endpoint] = rapid.Int64Range(0, 4).Draw(t, "count")

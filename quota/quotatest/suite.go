@@ -45,6 +45,7 @@ var cases = map[string]func(*testing.T, *harness){
 	// Limits.
 	"an endpoint's limit and the plan's":       testEndpointLimit,
 	"a minute's limit renews":                  testMinuteRenews,
+	"what is used of ever never renews":        testEver,
 	"another plan keeps the counts":            testPlanChange,
 	"a limit is changed while in use":          testLimitChange,
 	"a plan without limits counts":             testPlanWithoutLimits,

@@ -4,7 +4,8 @@
 -- A marker records that a reservation is settled. It stays until the gateway deletes it
 -- because no call for the reservation can come again. A gateway that died, or got no reply,
 -- does not delete it. Then the marker of a count stays as long as the count itself, because a
--- gateway may send it again after an outage of any length.
+-- gateway may send it again after an outage of any length; but at most for ten years, because the
+-- window "ever" has no end.
 --
 -- Its own arguments (settle.go builds them):
 --
@@ -23,6 +24,8 @@
 --   OK
 --   UNHELD    as OK, and one was counted that was not held any more
 --   OUTDATED  the reservations are settled all the same
+
+local LONGEST = 315360000000 -- ms, ten years
 
 local unheld = false
 
@@ -58,8 +61,13 @@ local function settle(at, lease, done)
       end
     end
   end
+  local last = marker
+  if marker > now + LONGEST then
+    marker = now + LONGEST
+    first = math.min(first, marker)
+  end
   call('HSET', key, 'user', ARGV[2], ARGV[at + 1], format_time(marker))
-  note_ends(first or marker, marker)
+  note_ends(first or marker, last)
   return after
 end
 

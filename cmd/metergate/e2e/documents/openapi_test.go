@@ -306,6 +306,10 @@ func (d *apiDocument) tryMetered(g *gatewaytest.Process) {
 		d.Errorf("over the limit: status %d, want 429: %s", res.StatusCode, res.body)
 	}
 	d.checkComponent("QuotaExceeded", res)
+	request.headers = []string{"Authorization: Bearer " + testkit.Token("u-2", "prepaid")}
+	for _, component := range []string{"Metered", "Metered", "QuotaExceeded"} {
+		d.checkComponent(component, d.send(request))
+	}
 	request.headers = []string{"Authorization: Bearer " + testkit.Token("u-0", "nothing")}
 	d.checkComponent("NotInPlan", d.send(request))
 }

@@ -3,6 +3,7 @@ import { headlineLimit, neededOf, refusingLimit, unitName } from './limits.js';
 const withUnit = (text, unit) => (unit ? `${text} ${unit}` : text);
 /** An amount: 5 credits, 1 credit. */
 const amount = (n, unit) => withUnit(n, n === '1' ? unit?.replace(/([^s])s$/, '$1') : unit);
+const forThis = (per) => (per === 'ever' ? '' : ` for this ${per}`);
 
 /**
  * The English texts. Numbers and dates come in the locale of the page. unit is what the
@@ -27,6 +28,7 @@ export const MESSAGES = {
   softReached: 'Limit reached, not enforced',
   notIncluded: 'Not included in your plan',
   resets: 'Resets',
+  neverRenews: 'Does not renew',
   stale: 'Not up to date',
   staleSince: (time) => `Not up to date. Last updated ${time}`,
   loading: 'Loading usage',
@@ -36,14 +38,15 @@ export const MESSAGES = {
   of: (used, limit, unit) => withUnit(`${used} of ${limit}`, unit),
   amount,
   soft: (name) => `${name} (not enforced)`,
-  perWindow: (endpoint, per) => `${endpoint ?? 'All endpoints'}, this ${per}`,
+  perWindow: (endpoint, per) => `${endpoint ?? 'All endpoints'}, ${per === 'ever' ? 'in total' : `this ${per}`}`,
   promptTitle: 'Limit reached',
   refusedTitle: 'Your last request was refused',
-  limitReached: (limit, endpoint, per, unit) => `You have used all ${limit} ${endpoint ? `${endpoint} ${unit}` : unit} for this ${per}.`,
-  limitShort: (cost, left, limit, endpoint, per, unit) => `The request may cost ${amount(cost, unit)}, and only ${left} of ${limit}${endpoint ? ` ${endpoint} ${unit}` : ''} ${left === '1' ? 'is' : 'are'} left for this ${per}.`,
+  limitReached: (limit, endpoint, per, unit) => `You have used all ${limit} ${endpoint ? `${endpoint} ${unit}` : unit}${forThis(per)}.`,
+  limitShort: (cost, left, limit, endpoint, per, unit) => `The request may cost ${amount(cost, unit)}, and only ${left} of ${limit}${endpoint ? ` ${endpoint} ${unit}` : ''} ${left === '1' ? 'is' : 'are'} left${forThis(per)}.`,
   limitEmpty: (endpoint) => `Your plan does not include ${endpoint ?? 'any requests'}.`,
   limitHeld: 'Requests that are still running may use up the rest. Try again in a moment.',
   renews: (when) => `Resets ${when}.`,
+  doesNotRenew: 'They do not renew.',
   upgrade: 'Upgrade',
 };
 
@@ -66,5 +69,5 @@ export function limitText(state, messages, locale) {
   const reason = left > 0
     ? messages.limitShort(locale.number(needed), locale.number(left), locale.number(limit.limit), limit.endpoint, limit.per, unit)
     : messages.limitReached(locale.number(limit.limit), limit.endpoint, limit.per, unit);
-  return `${reason} ${messages.renews(locale.date(limit.resets_at))}`;
+  return `${reason} ${limit.resets_at ? messages.renews(locale.date(limit.resets_at)) : messages.doesNotRenew}`;
 }

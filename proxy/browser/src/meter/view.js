@@ -103,16 +103,18 @@ export class MeterView {
       ui.statusText.data = words;
       ui.status.hidden = false;
     }
-    const reset = locale.date(state.period.end);
-    if (!compact) {
-      ui.resetText.data = m.resets;
+    const { end } = state.period;
+    const reset = end ? locale.date(end) : '';
+    const resets = end ? `${m.resets} ${reset}` : limited && m.neverRenews;
+    if (!compact && resets) {
+      ui.resetText.data = end ? m.resets : m.neverRenews;
       ui.time.textContent = reset;
-      ui.time.dateTime = state.period.end;
+      reflect(ui.time, 'datetime', end);
       ui.reset.hidden = false;
     }
     ui.foot.hidden = compact && !words;
     this.#fillBar(limit ? Math.min(1, used / limit) : Number(limited), limit ? pending / limit : 0);
-    const sentence = [count, running, words, state.stale && m.stale, `${m.resets} ${reset}`];
+    const sentence = [count, running, words, state.stale && m.stale, resets];
     this.#describeBar(limit ? { now: Math.min(used, limit), max: limit, label, text: sentence.filter(Boolean).join(', ') } : null);
     if (state.stale) showText(ui.notice, compact ? m.stale : m.staleSince(locale.date(state.as_of, true)));
 
