@@ -9,6 +9,7 @@ import (
 	"metergate/quota"
 	"metergate/quota/quotatest"
 	"metergate/quota/redisstore/redistest"
+	"metergate/quota/redisstore/script"
 )
 
 // settleUnits reserves n units of a user, gives the first back, counts the second, and so on.
@@ -121,4 +122,36 @@ func TestMarkerOfACountStaysAsLongAsTheCount(t *testing.T) {
 	}
 	clock.Advance(-300 * 24 * time.Hour)
 	wantState(t, s, "u", 1, 0)
+}
+
+// TestMarkerInEverEnds checks that the marker of a count per Ever, which stays for ever, does not:
+// each gateway that dies leaves some.
+func TestMarkerInEverEnds(t *testing.T) {
+	s := openStore(t, redistest.Start(t).URL())
+	p := quotatest.NewPlan("p", quota.Limit{Amount: 9, Period: quota.Ever})
+	d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Plans: p.OnlyChoice(), Lease: time.Minute})
+	if err == nil {
+		_, err = s.Commit(ctx, &d.Reservation)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	const year = 365 * 24 * time.Hour
+	end := func(field string) time.Duration {
+		ms, err := commands(s).HGet(ctx, key(s, "u"), field).Int64()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return time.Until(time.UnixMilli(ms))
+	}
+	if left := end(script.MarkerField(d.Reservation.ID)); left < 9*year || left > 11*year {
+		t.Errorf("the marker ends in %v, want ten years", left)
+	}
+	if left := end("retain/ever"); left < 200*year {
+		t.Errorf("the count ends in %v", left)
+	}
+	// go-redis overflows such a time.
+	if left, err := commands(s).Do(ctx, "TTL", key(s, "u")).Int64(); err != nil || left < 1000*365*24*3600 {
+		t.Errorf("the key lives for %d s, error %v", left, err)
+	}
 }
