@@ -74,6 +74,7 @@ var amount = (n, unit) => withUnit(n, n === "1" ? unit?.replace(/([^s])s$/, "$1"
 var forThis = (per) => per === "ever" ? "" : ` for this ${per}`;
 var MESSAGES = {
   compactLabel: "Usage",
+  compactUnits: (unit) => unit[0].toUpperCase() + unit.slice(1),
   label: (per) => ({ minute: "Usage this minute", hour: "Usage this hour", day: "Usage today", week: "Usage this week", month: "Usage this month", year: "Usage this year" })[per] ?? "Usage",
   requests: "requests",
   units: "units",
@@ -82,7 +83,7 @@ var MESSAGES = {
   compact: (used, limit, unit) => withUnit(`${used}/${limit}`, unit),
   remaining: (n) => `${n} left`,
   running: (n) => `${n} running`,
-  reserved: (n, unit) => `${amount(n, unit)} reserved`,
+  held: (n, unit) => `${amount(n, unit)} held`,
   price: (endpoint, min, max, unit) => `${endpoint} costs ${min === max ? amount(max, unit) : `${min} to ${amount(max, unit)}`}`,
   unlimited: "Unlimited",
   warning: "Almost used up",
@@ -161,7 +162,7 @@ var Breakdown = class {
     for (const row of rows) {
       const item = this.#item(row.key);
       const limited = row.limit !== void 0;
-      item.li.className = row.status ?? "";
+      item.li.className = [row.status, row.unit && "wide"].filter(Boolean).join(" ");
       item.name.textContent = row.name;
       item.value.textContent = limited ? messages.of(locale.number(row.used), locale.number(row.limit), row.unit) : messages.amount(locale.number(row.used), row.unit);
       const share = row.used / ((limited ? row.limit : total) || 1);
@@ -351,6 +352,8 @@ summary::before {
 details[open] summary::before { transform: rotate(45deg); }
 ul { list-style: none; padding: 8px 0 2px; display: grid; gap: 8px; }
 li { display: grid; grid-template-columns: minmax(0, 1fr) 72px minmax(64px, auto); align-items: center; gap: 12px; }
+li.wide { grid-template-columns: minmax(0, 1fr) auto; gap: 3px 12px; }
+li.wide .bar { order: 1; grid-column: 1 / -1; }
 li .name { overflow-wrap: anywhere; }
 li .value { text-align: end; color: var(--_muted); }
 li .bar { margin: 0; height: 4px; }
@@ -388,7 +391,7 @@ li.blocked .value { color: var(--_blocked-text); }
 }
 :host([compact]) .card > * { margin: 0; }
 :host([compact]) .figures, :host([compact]) .bar { flex: 1 0 100%; }
-:host([compact]) .figures { flex-wrap: nowrap; }
+:host([compact]) .figures { flex-wrap: nowrap; min-width: 0; }
 :host([compact]) .label { min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 :host([compact]) .count { white-space: nowrap; }
 :host([compact]) .used { font-size: inherit; line-height: inherit; letter-spacing: 0; font-weight: 500; }
@@ -505,7 +508,8 @@ var MeterView = class {
     const m = this.#element.messages;
     const state = client?.current ?? null;
     const compact = this.#element.compact;
-    const label = this.#element.label ?? (compact ? m.compactLabel : m.label(state?.period.per));
+    const unit = state?.unit === "units" ? unitName(state, state.unit, m) : "";
+    const label = this.#element.label ?? (!compact ? m.label(state?.period.per) : unit ? m.compactUnits(unit) : m.compactLabel);
     ui.label.textContent = label;
     if (compact !== (ui.label.parentNode === ui.figures)) (compact ? ui.figures : ui.head).prepend(ui.label);
     ui.head.hidden = compact;
@@ -521,7 +525,7 @@ var MeterView = class {
     ui.card.setAttribute("aria-busy", String(!state && !failed));
     for (const name of ["plan", "remaining", "status", "reset", "running", "price", "notice", "prompt", "details"]) ui[name].hidden = true;
     ui.bar.hidden = state !== null && !limited;
-    if (state) this.#showState(state, label);
+    if (state) this.#showState(state, label, unit);
     else this.#showNothing(failed ? client.problem : void 0);
   }
   #showNothing(problem) {
@@ -535,7 +539,7 @@ var MeterView = class {
     if (problem !== void 0) showText(ui.notice, problem === "unauthorized" ? m.unauthorized : m.unavailable);
     this.#shownStatus = null;
   }
-  #showState(state, label) {
+  #showState(state, label, unit) {
     const ui = this.#ui;
     const m = this.#element.messages;
     const locale = this.#locale;
@@ -543,11 +547,10 @@ var MeterView = class {
     const { used, limit, pending } = state;
     const limited = limit !== null;
     showText(ui.plan, state.plan);
-    const unit = state.unit === "units" ? unitName(state, state.unit, m) : "";
     const count = limited ? m.used(locale.number(used), locale.number(limit), unit) : m.usedOnly(locale.number(used), unit);
-    const running = !pending ? "" : unit ? m.reserved(locale.number(pending), compact ? "" : unit) : m.running(locale.number(pending));
+    const running = !pending ? "" : unit ? m.held(locale.number(pending), compact ? "" : unit) : m.running(locale.number(pending));
     if (compact) {
-      ui.used.textContent = limited ? m.compact(locale.number(used), locale.number(limit), unit) : count;
+      ui.used.textContent = limited ? m.compact(locale.number(used), locale.number(limit), this.#element.label && unit) : count;
       ui.limit.textContent = running && `, ${running}`;
     } else {
       const [before, ...after] = count.split(locale.number(used));

@@ -71,7 +71,7 @@ func (s *creditsSite) openPage(t *testing.T, user, plan string) *browsertest.Tab
 	tab.Eval(`void (
 		window.send = (endpoint, wait = '', options = {}) => window.sent = full.client.fetch(full.client.baseUrl + 'api/' + endpoint + wait, { method: 'POST', ...options }),
 		window.seen = [], full.client.subscribe((s) => { if (seen.at(-1) !== s.pending) seen.push(s.pending); }),
-		window.rows = () => [...part('endpoints').children].map((li) => (li.innerText + ' ' + li.className).replace(/\s+/g, ' ').trim()))`, nil)
+		window.rows = () => [...part('endpoints').children].map((li) => (li.innerText + ' ' + li.className.replace('wide', '')).replace(/\s+/g, ' ').trim()))`, nil)
 	tab.Want("full.client.connection + full.client.current?.user", "live"+user)
 	return tab
 }
@@ -109,8 +109,8 @@ func (s *creditsSite) pendingIsInUnits(t *testing.T) {
 		tab.Eval(fmt.Sprintf("void send('%s', '?wait', %s)", endpoint, options), nil)
 		for _, tab := range []*browsertest.Tab{tab, other} {
 			tab.Want("full.client.current.pending", fmt.Sprint(pending))
-			tab.Want("text('running') + '; ' + text('count', 'small')", strings.Replace(
-				fmt.Sprintf("%d credits reserved; %d/100 credits, %d reserved", pending, used, pending), "1 credits", "1 credit", 1))
+			tab.Want("text('running') + '; ' + text('label', 'small') + ' ' + text('count', 'small')", strings.Replace(
+				fmt.Sprintf("%d credits held; Credits %d/100, %d held", pending, used, pending), "1 credits", "1 credit", 1))
 		}
 		s.cost <- cost
 		tab.Want("sent.then((r) => r.status + ' ' + r.headers.get('X-Usage-Cost'))", fmt.Sprint("200 ", charged))

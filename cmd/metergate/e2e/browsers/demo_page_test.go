@@ -157,7 +157,7 @@ func TestDemoPageChangesUsers(t *testing.T) {
 	// An image costs bob 5 credits. Their button says so, as carol's does not.
 	tab.Want("document.querySelector('[data-call=image-analysis]').innerText.replace(/\\s+/g, ' ')", "Analyze image 5 credits")
 	tab.Eval("press('Analyze image')", nil)
-	tab.Want("text('full', 'count') + text('small', 'count')", "5 of 5,000 credits used5/5,000 credits")
+	tab.Want("text('full', 'count') + text('small', 'count')", "5 of 5,000 credits used5/5,000")
 	tab.Want("document.querySelector('.verdict').innerText.trim()", "Counted. X-Usage-Cost is 5. X-Usage is 5/5000.")
 	picture(t, tab, "credits")
 	tab.Eval("document.querySelector('[value=carol]').click()", nil)

@@ -48,7 +48,8 @@ export class Breakdown {
     for (const row of rows) {
       const item = this.#item(row.key);
       const limited = row.limit !== undefined;
-      item.li.className = row.status ?? '';
+      // The name of a unit leaves no room for a bar beside it.
+      item.li.className = [row.status, row.unit && 'wide'].filter(Boolean).join(' ');
       item.name.textContent = row.name;
       item.value.textContent = limited
         ? messages.of(locale.number(row.used), locale.number(row.limit), row.unit)

@@ -12,6 +12,7 @@ const forThis = (per) => (per === 'ever' ? '' : ` for this ${per}`);
  */
 export const MESSAGES = {
   compactLabel: 'Usage',
+  compactUnits: (unit) => unit[0].toUpperCase() + unit.slice(1),
   label: (per) => ({ minute: 'Usage this minute', hour: 'Usage this hour', day: 'Usage today', week: 'Usage this week', month: 'Usage this month', year: 'Usage this year' })[per] ?? 'Usage',
   requests: 'requests',
   units: 'units',
@@ -20,7 +21,7 @@ export const MESSAGES = {
   compact: (used, limit, unit) => withUnit(`${used}/${limit}`, unit),
   remaining: (n) => `${n} left`,
   running: (n) => `${n} running`,
-  reserved: (n, unit) => `${amount(n, unit)} reserved`,
+  held: (n, unit) => `${amount(n, unit)} held`,
   price: (endpoint, min, max, unit) => `${endpoint} costs ${min === max ? amount(max, unit) : `${min} to ${amount(max, unit)}`}`,
   unlimited: 'Unlimited',
   warning: 'Almost used up',

@@ -83,6 +83,8 @@ summary::before {
 details[open] summary::before { transform: rotate(45deg); }
 ul { list-style: none; padding: 8px 0 2px; display: grid; gap: 8px; }
 li { display: grid; grid-template-columns: minmax(0, 1fr) 72px minmax(64px, auto); align-items: center; gap: 12px; }
+li.wide { grid-template-columns: minmax(0, 1fr) auto; gap: 3px 12px; }
+li.wide .bar { order: 1; grid-column: 1 / -1; }
 li .name { overflow-wrap: anywhere; }
 li .value { text-align: end; color: var(--_muted); }
 li .bar { margin: 0; height: 4px; }
@@ -120,7 +122,7 @@ li.blocked .value { color: var(--_blocked-text); }
 }
 :host([compact]) .card > * { margin: 0; }
 :host([compact]) .figures, :host([compact]) .bar { flex: 1 0 100%; }
-:host([compact]) .figures { flex-wrap: nowrap; }
+:host([compact]) .figures { flex-wrap: nowrap; min-width: 0; }
 :host([compact]) .label { min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 :host([compact]) .count { white-space: nowrap; }
 :host([compact]) .used { font-size: inherit; line-height: inherit; letter-spacing: 0; font-weight: 500; }

@@ -41,7 +41,8 @@ export class MeterView {
     const m = this.#element.messages;
     const state = client?.current ?? null;
     const compact = this.#element.compact;
-    const label = this.#element.label ?? (compact ? m.compactLabel : m.label(state?.period.per));
+    const unit = state?.unit === 'units' ? unitName(state, state.unit, m) : '';
+    const label = this.#element.label ?? (!compact ? m.label(state?.period.per) : unit ? m.compactUnits(unit) : m.compactLabel);
     ui.label.textContent = label;
     // In the compact form the label takes the place of the plan and the big number.
     if (compact !== (ui.label.parentNode === ui.figures)) (compact ? ui.figures : ui.head).prepend(ui.label);
@@ -54,7 +55,7 @@ export class MeterView {
     ui.card.setAttribute('aria-busy', String(!state && !failed));
     for (const name of ['plan', 'remaining', 'status', 'reset', 'running', 'price', 'notice', 'prompt', 'details']) ui[name].hidden = true;
     ui.bar.hidden = state !== null && !limited;
-    if (state) this.#showState(state, label);
+    if (state) this.#showState(state, label, unit);
     else this.#showNothing(failed ? client.problem : undefined);
   }
 
@@ -71,8 +72,12 @@ export class MeterView {
     this.#shownStatus = null;
   }
 
-  /** @param {import('../../client.d.ts').UsageState} state @param {string} label */
-  #showState(state, label) {
+  /**
+   * @param {import('../../client.d.ts').UsageState} state
+   * @param {string} label
+   * @param {string} unit of the numbers; empty: requests
+   */
+  #showState(state, label, unit) {
     const ui = this.#ui;
     const m = this.#element.messages;
     const locale = this.#locale;
@@ -80,11 +85,11 @@ export class MeterView {
     const { used, limit, pending } = state;
     const limited = limit !== null;
     showText(ui.plan, state.plan);
-    const unit = state.unit === 'units' ? unitName(state, state.unit, m) : '';
     const count = limited ? m.used(locale.number(used), locale.number(limit), unit) : m.usedOnly(locale.number(used), unit);
-    const running = !pending ? '' : unit ? m.reserved(locale.number(pending), compact ? '' : unit) : m.running(locale.number(pending));
+    const running = !pending ? '' : unit ? m.held(locale.number(pending), compact ? '' : unit) : m.running(locale.number(pending));
     if (compact) {
-      ui.used.textContent = limited ? m.compact(locale.number(used), locale.number(limit), unit) : count;
+      // The label names the unit, unless the page has a label of its own.
+      ui.used.textContent = limited ? m.compact(locale.number(used), locale.number(limit), this.#element.label && unit) : count;
       ui.limit.textContent = running && `, ${running}`;
     } else {
       // The number that changes is the big one.
