@@ -53,7 +53,7 @@ function headlineLimit({ limits }) {
 }
 function endpointLimit({ limits, period }, endpoint) {
   return lowest(
-    limits.filter((l) => l.endpoint === endpoint && l.per === period.per),
+    limits.filter((l) => l.endpoint === endpoint && l.per === period.per && !l.shared),
     (l) => (l.soft ? 2 : 0) + (l.unit === "units" ? 1 : 0)
   );
 }

@@ -21,7 +21,7 @@ export function headlineLimit({ limits }) {
 
 /** The limit whose numbers the entry of an endpoint has. @param {UsageState} state @param {string} endpoint */
 export function endpointLimit({ limits, period }, endpoint) {
-  return lowest(limits.filter((l) => l.endpoint === endpoint && l.per === period.per),
+  return lowest(limits.filter((l) => l.endpoint === endpoint && l.per === period.per && !l.shared),
     (l) => (l.soft ? 2 : 0) + (l.unit === 'units' ? 1 : 0));
 }
 
