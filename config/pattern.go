@@ -66,7 +66,8 @@ func checkMethod(method string) error {
 
 // Warnings names what is valid and probably not meant: a pattern whose method is close to a
 // usual one, such as POSTT, one whose first segment was taken for a host, such as "POST
-// api/items", a short token of the admin API, and shared limits that can apply to nobody.
+// api/items", a cost that no user of a plan can pay, a short token of the admin API, and shared
+// limits that can apply to nobody.
 func (c *Config) Warnings() (warnings []string) {
 	warn := func(i int, format string, args ...any) {
 		warnings = append(warnings, fmt.Sprintf("routes[%d].match (line %d): %s", i, c.Routes[i].Line, fmt.Sprintf(format, args...)))
@@ -82,6 +83,7 @@ func (c *Config) Warnings() (warnings []string) {
 			warn(i, "matches only requests to the host %q; did you mean %q?", host, strings.TrimSpace(method+" /"+host+path))
 		}
 	}
+	warnings = append(warnings, c.costWarnings()...)
 	if n := len(c.Admin.Token); n > 0 && n < safeTokenBytes {
 		warnings = append(warnings, fmt.Sprintf("admin.token: has %d bytes, and may be guessed; make one that cannot with: openssl rand -hex 32", n))
 	}

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -73,5 +75,41 @@ func TestSharedLimitsOfNobodyAreWarning(t *testing.T) {
 	cfg.Auth.JWT.Claims.Org = "org"
 	if got := cfg.Warnings(); got != nil {
 		t.Errorf("with claims.org: warnings %q", got)
+	}
+}
+
+// A request holds the most that it may cost. So a route whose cost is above a limit is closed to
+// the users of that plan, and the operator wants to know before they do.
+func TestCostsThatCannotBePaid(t *testing.T) {
+	cfg, err := Parse("gateway.yaml", []byte(`
+auth: { jwt: { secret: 0123456789abcdef0123456789abcdef, claims: { org: org } } }
+default_plan: free
+plans:
+  free:
+    limits:
+      - { requests: 1, per: month }
+      - { units: 19, per: month }
+      - { units: 5, per: day }
+  exact: { limits: [{ units: 20, per: month }] }
+  elsewhere: { limits: [{ units: 1, per: month, endpoint: analyze }] }
+  none: { limits: [{ units: 0, per: month, endpoint: report }] }
+  soft: { limits: [{ units: 5, per: month, mode: observe }] }
+  trial: { limits: [{ units: 5, per: month }], mode: observe }
+  small: { limits: [{ units: 7, per: hour, endpoint: report }] }
+  team: { limits: [], shared: [{ units: 7, per: month }] }
+routes:
+  - { match: "POST /analyze", endpoint: analyze, upstream: api }
+  - { match: "POST /report", endpoint: report, upstream: api, cost: { max: 20, from: header X-Cost } }
+  - { match: "POST /free", endpoint: report, upstream: api, cost: 20, mode: observe }
+upstreams: { api: { targets: [{ url: "http://127.0.0.1:9000" }] } }
+`), func(string) (string, bool) { return "", false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	const text = "routes[1].cost (line 19): a request may cost 20 units, and plans.%s allows only %d, " +
+		"so users of this plan can never call POST /report; lower the cost, raise the limit, or set it to 0 if the plan does not include this endpoint"
+	want := []string{fmt.Sprintf(text, "free.limits[1] (line 8)", 19), fmt.Sprintf(text, "small.limits[0] (line 15)", 7), fmt.Sprintf(text, "team.shared[0] (line 16)", 7)}
+	if got := cfg.Warnings(); !slices.Equal(got, want) {
+		t.Errorf("warnings\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }

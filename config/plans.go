@@ -48,6 +48,8 @@ type Limit struct {
 	// With observe, the limit is soft: it blocks nothing. What is used above it is counted, and
 	// reported in GET /usage and in X-Usage-Would-Block.
 	Soft bool `yaml:"mode" oneof:"enforce, observe"`
+	// Line is where the limit stands in the file, from 1.
+	Line int
 }
 
 // Quantity is what the limit counts.
@@ -122,6 +124,7 @@ func (c *checker) checkLimits(path string, limits []Limit) {
 	first := map[string]string{} // the path of the limit with this name
 	for i, l := range limits {
 		at := indexPath(path, i)
+		limits[i].Line = c.src.line(at)
 		endpoint := at + ".endpoint"
 		c.checkAmount(at, l)
 		if c.src.failed[endpoint] {

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -113,4 +115,31 @@ func (c *Config) Costs() map[string]quota.Cost {
 		return nil
 	}
 	return costs
+}
+
+// costWarnings names the routes that users of a plan can never call: the most that a request may
+// cost is held of each limit on units, and is more than one of them allows.
+func (c *Config) costWarnings() (warnings []string) {
+	for i, r := range c.Routes {
+		if r.Cost == nil || r.Observe {
+			continue
+		}
+		tooMuch := func(l Limit) bool {
+			applies := l.Quantity() == quota.Units && !l.Soft && (l.Endpoint == "" || l.Endpoint == r.Endpoint)
+			return applies && l.Amount() > 0 && r.Cost.Max > l.Amount() // 0 says that the plan does not include it
+		}
+		for _, name := range slices.Sorted(maps.Keys(c.Plans)) {
+			p := c.Plans[name]
+			key, limits := "limits", p.Limits
+			if !slices.ContainsFunc(limits, tooMuch) {
+				key, limits = "shared", p.Shared
+			}
+			if j := slices.IndexFunc(limits, tooMuch); j >= 0 && !p.Observe {
+				warnings = append(warnings, fmt.Sprintf("routes[%d].cost (line %d): a request may cost %d units, and plans.%s.%s[%d] (line %d) allows only %d, "+
+					"so users of this plan can never call %s; lower the cost, raise the limit, or set it to 0 if the plan does not include this endpoint",
+					i, r.Line, r.Cost.Max, name, key, j, limits[j].Line, limits[j].Amount(), r.Match))
+			}
+		}
+	}
+	return warnings
 }
