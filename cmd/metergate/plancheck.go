@@ -46,12 +46,13 @@ func planCheck(c *console) error {
 
 // A planCheckResult is what planCheck finds.
 type planCheckResult struct {
+	soft    bool // a plan has soft limits
 	byPlan  map[string]*planCount
 	blocked []blockedUser // sorted by name
 }
 
-// A planCount counts the users of one plan.
-type planCount struct{ users, blocked, onEndpoint int }
+// A planCount counts the users of one plan. above are above a soft limit, blocked or not.
+type planCount struct{ users, blocked, onEndpoint, above int }
 
 // A blockedUser is a user who has reached limits.
 type blockedUser struct {
@@ -71,21 +72,25 @@ func (c *adminClient) checkPlans(cfg *config.Config) (*planCheckResult, error) {
 		return nil, err
 	}
 	result := &planCheckResult{byPlan: map[string]*planCount{}}
-	for name := range plans {
+	for name, p := range plans {
 		result.byPlan[name] = new(planCount)
+		result.soft = result.soft || slices.ContainsFunc(p.Limits(), func(l quota.Limit) bool { return l.Soft })
 	}
 	for _, name := range slices.Sorted(maps.Keys(users)) {
 		u := users[name]
 		p := plans[u.planName(plans, cfg.DefaultPlan)]
 		count := result.byPlan[p.Name()]
 		count.users++
-		reached := u.reachedLimits(p)
-		if len(reached) > 0 {
+		reached, above := u.reachedLimits(p), u.isAboveSoftLimit(p)
+		if len(reached) > 0 || above {
 			// Only now ask for the user's grants: few users are near their limits.
 			if err := c.addGrants(name, u); err != nil {
 				return nil, err
 			}
-			reached = u.reachedLimits(p)
+			reached, above = u.reachedLimits(p), u.isAboveSoftLimit(p)
+		}
+		if above {
+			count.above++
 		}
 		if len(reached) == 0 {
 			continue
@@ -104,14 +109,24 @@ func (c *adminClient) checkPlans(cfg *config.Config) (*planCheckResult, error) {
 func (r *planCheckResult) print(w io.Writer, most int) {
 	var sum planCount
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "PLAN\tUSERS\tBLOCKED\tBLOCKED ON AN ENDPOINT")
+	row := func(name, users, blocked, onEndpoint, above any) {
+		fmt.Fprintf(t, "%v\t%v\t%v\t%v", name, users, blocked, onEndpoint)
+		if r.soft {
+			fmt.Fprintf(t, "\t%v", above)
+		}
+		fmt.Fprintln(t)
+	}
+	row("PLAN", "USERS", "BLOCKED", "BLOCKED ON AN ENDPOINT", "ABOVE A SOFT LIMIT")
 	for _, name := range slices.Sorted(maps.Keys(r.byPlan)) {
 		n := r.byPlan[name]
-		fmt.Fprintf(t, "%s\t%d\t%d\t%d\n", name, n.users, n.blocked, n.onEndpoint)
-		sum.users, sum.blocked, sum.onEndpoint = sum.users+n.users, sum.blocked+n.blocked, sum.onEndpoint+n.onEndpoint
+		row(name, n.users, n.blocked, n.onEndpoint, n.above)
+		sum.users, sum.blocked, sum.onEndpoint, sum.above = sum.users+n.users, sum.blocked+n.blocked, sum.onEndpoint+n.onEndpoint, sum.above+n.above
 	}
 	t.Flush()
 	fmt.Fprintf(w, "\nof %s with something counted now, %d would be blocked, and %d more on an endpoint\n", plural(sum.users, "user"), sum.blocked, sum.onEndpoint)
+	if r.soft {
+		fmt.Fprintf(w, "%d would be above a soft limit, which refuses nothing\n", sum.above)
+	}
 	if len(r.blocked) == 0 {
 		return
 	}
@@ -179,7 +194,7 @@ func (u *usedUser) used(l quota.Limit) int64 {
 	return used
 }
 
-// allowance returns a limit with what was granted to the user on top of it.
+// allowance returns a hard limit with what was granted to the user on top of it.
 func (u *usedUser) allowance(l quota.Limit) int64 {
 	return l.Amount + u.granted[l.Counter()]
 }
@@ -193,6 +208,18 @@ func (u *usedUser) reachedLimits(p *quota.Plan) (reached []quota.Limit) {
 		}
 	}
 	return reached
+}
+
+// isAboveSoftLimit reports whether the user has used more than a soft limit says. What was granted
+// raises it only if no hard limit has its counter, see Plan.NewSnapshot.
+func (u *usedUser) isAboveSoftLimit(p *quota.Plan) bool {
+	return slices.ContainsFunc(p.Limits(), func(l quota.Limit) bool {
+		allowed := u.allowance(l)
+		if slices.ContainsFunc(p.Limits(), func(hard quota.Limit) bool { return !hard.Soft && hard.Counter() == l.Counter() }) {
+			allowed = l.Amount
+		}
+		return l.Soft && u.used(l) > allowed
+	})
 }
 
 // usersNow lists all users with what they have used in the running windows of periods.
