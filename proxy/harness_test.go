@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"io"
 	"log"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -118,7 +117,7 @@ func newTestGateway(t *testing.T, s setup) *testGateway {
 		},
 		UpgradeURL: "https://example.com/pricing",
 		Metrics:    proxy.NewMetrics(prometheus.NewRegistry()),
-		Log:        slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Log:        testkit.Log(t),
 	}
 	r.options.Routes = append(r.options.Routes, s.routes...)
 	for i := range r.options.Routes {

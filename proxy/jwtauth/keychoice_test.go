@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"metergate/quota/testkit"
 )
 
 // Only the kid chooses between the issuer's keys for an algorithm.
@@ -25,7 +27,7 @@ func TestVerifyChoosesKeyByKeyID(t *testing.T) {
 		jwk("two", rsaKey().Public(), `"alg":"RS256"`), jwk("two", p256Key().Public(), `"alg":"ES256"`),
 		named25519("ed", "Ed25519"))))
 	defer k.Close()
-	s := NewKeySet(k.URL, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	s := NewKeySet(k.URL, testkit.Log(t))
 	if err := s.Fetch(t.Context()); err != nil {
 		t.Fatal(err)
 	}

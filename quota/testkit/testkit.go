@@ -5,10 +5,13 @@
 package testkit
 
 import (
+	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -52,6 +55,31 @@ func Receive[T any](t testing.TB, what string, from <-chan T) T {
 		t.Fatalf("not within %v: %s", Patience, what)
 		panic("unreachable")
 	}
+}
+
+// Log is a log that is shown when the test fails. It ends with the test: what a timer writes after
+// that would make the process panic.
+func Log(t testing.TB) *slog.Logger {
+	w := &testOutput{to: t.Output()}
+	t.Cleanup(w.end)
+	return slog.New(slog.NewTextHandler(w, nil))
+}
+
+type testOutput struct {
+	mu sync.Mutex
+	to io.Writer
+}
+
+func (w *testOutput) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.to.Write(p)
+}
+
+func (w *testOutput) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.to = io.Discard
 }
 
 // FreeAddress returns a HOST:PORT of the loopback interface on which nothing listens.
