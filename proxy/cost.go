@@ -38,13 +38,13 @@ var (
 	errCostMalformed = errors.New("the value is not a whole number, 0 or more")
 )
 
-// charge returns what a successful response is charged, and whether it reported more than the
-// most that can be charged. With an error, the response does not say what it cost.
-func (c *Cost) charge(h http.Header) (units int64, over bool, err error) {
+// charge returns what a successful response is charged that has these values of c.Header, and
+// whether it reported more than the most that can be charged. With an error, the response does not
+// say what it cost.
+func (c *Cost) charge(values []string) (units int64, over bool, err error) {
 	if c.Header == "" {
 		return c.MaxUnits(), false, nil
 	}
-	values := h[c.Header]
 	switch len(values) {
 	case 0:
 		return c.missing(), false, errCostMissing
@@ -69,9 +69,9 @@ func (c *Cost) charge(h http.Header) (units int64, over bool, err error) {
 }
 
 // charge works out what the request is charged for a successful response, and records it.
-func (x *exchange) charge(h http.Header) {
+func (x *exchange) charge() {
 	cost := &x.route.Cost
-	units, over, err := cost.charge(h)
+	units, over, err := cost.charge(x.forwarding.reportedCost)
 	switch {
 	case err != nil:
 		x.g.metrics.costMissing.WithLabelValues(x.route.Endpoint).Inc()

@@ -3,13 +3,19 @@ package proxy_test
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"metergate/proxy"
 	"metergate/quota"
+	"metergate/quota/testkit"
 )
 
 // newUnitPlan is a plan whose usage is reported in units.
@@ -44,15 +50,21 @@ func withCosts(t *testing.T, s setup, limits ...quota.Limit) *testGateway {
 	return newTestGateway(t, s)
 }
 
-// TestCostIsWhatTheResponseSays has every form of the header that an upstream may send.
+// TestCostIsWhatTheResponseSays has every form of the header that an upstream may send. Those that
+// say nothing are counted, and logged once a second at most.
 func TestCostIsWhatTheResponseSays(t *testing.T) {
 	var mu sync.Mutex
 	var sent []string
+	var log lockedBuffer
+	registry, start := prometheus.NewRegistry(), time.Now()
 	g := withCosts(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		defer mu.Unlock()
 		w.Header()["X-Report-Cost"] = sent
 		w.WriteHeader(http.StatusOK)
+	}, change: func(o *proxy.Options) {
+		o.Metrics = proxy.NewMetrics(registry)
+		o.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}})
 	for i, c := range []struct {
 		path string
@@ -70,6 +82,13 @@ func TestCostIsWhatTheResponseSays(t *testing.T) {
 		{"/cost/report", []string{"+7"}, "20"},
 		{"/cost/report", []string{"7.0"}, "20"},
 		{"/cost/report", []string{"7, 8"}, "20"},
+		{"/cost/report", []string{"5 units"}, "20"},
+		{"/cost/report", []string{"7;q=1"}, "20"},
+		{"/cost/report", []string{"1e1"}, "20"},
+		{"/cost/report", []string{"0x7"}, "20"},
+		{"/cost/report", []string{"1_0"}, "20"},
+		{"/cost/report", []string{"٧"}, "20"},
+		{"/cost/report", []string{"NaN"}, "20"},
 		{"/cost/report", []string{""}, "20"},
 		{"/cost/each", []string{"1"}, "2"},
 		{"/cost/each", []string{"2001"}, "3"},
@@ -90,6 +109,30 @@ func TestCostIsWhatTheResponseSays(t *testing.T) {
 		if leaked := r.Header["X-Report-Cost"]; leaked != nil && strings.HasPrefix(c.path, "/cost/report") {
 			t.Errorf("%s: the client sees X-Report-Cost: %.20q", c.path, leaked)
 		}
+	}
+	values := series(t, registry)
+	missing, over := values[`metergate_cost_missing_total{endpoint="report"}`], values[`metergate_cost_over_max_total{endpoint="report"}`]
+	if missing != 16 || over != 3 {
+		t.Errorf("%v are counted as missing and %v as over the maximum, want 16 and 3", missing, over)
+	}
+	var lines []string
+	testkit.Eventually(t, "all are logged", func() bool {
+		lines = strings.Split(strings.TrimSpace(log.String()), "\n")
+		logged := 0
+		for _, line := range lines {
+			n := 1
+			if _, count, ok := strings.Cut(line, " count="); ok {
+				n, _ = strconv.Atoi(count)
+			}
+			logged += n
+		}
+		return logged == 16
+	})
+	if most := 1 + int(time.Since(start)/time.Second); len(lines) > most {
+		t.Errorf("%d lines, want %d at most", len(lines), most)
+	}
+	if !strings.Contains(lines[0], `msg="a response does not say what it cost"`) || !strings.Contains(lines[0], `endpoint=report header=X-Report-Cost charged=20 error="the response does not have the header"`) {
+		t.Errorf("the log says %s", lines[0])
 	}
 }
 

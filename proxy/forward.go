@@ -63,6 +63,7 @@ type forwarding struct {
 	// informational response (1xx).
 	gatewayHeaders http.Header
 	connection     []string // the Connection header of the upstream's response
+	reportedCost   []string // the header of that response that tells the cost
 	sentAt         time.Time
 }
 
@@ -99,12 +100,13 @@ func (x *exchange) forward(upgrade bool) {
 	f.cleanTrailers()
 }
 
-// RoundTrip makes f the transport of its ReverseProxy, which removes the Connection header
-// before handleResponse is called.
+// RoundTrip makes f the transport of its ReverseProxy, which removes the Connection header, and the
+// headers that it names, before handleResponse is called. An upstream may name the one that tells
+// the cost: it is for the gateway alone.
 func (f *forwarding) RoundTrip(out *http.Request) (*http.Response, error) {
 	res, err := f.route.Upstream.RoundTrip(out)
 	if err == nil {
-		f.connection = res.Header["Connection"]
+		f.connection, f.reportedCost = res.Header["Connection"], res.Header[f.route.Cost.Header]
 	}
 	return res, err
 }
@@ -178,7 +180,7 @@ func (f *forwarding) handleResponse(res *http.Response) error {
 	}
 	var usage *quota.Snapshot
 	if f.route.Endpoint != "" {
-		usage = f.settle(res) // before the header that reports the cost is removed
+		usage = f.settle(res.StatusCode)
 	}
 	f.cleanHeaders(res)
 	f.cleanSection(res.Trailer, f.connection) // those that were announced

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"net/http"
 	"time"
 
 	"metergate/quota"
@@ -85,10 +84,10 @@ func (x *exchange) reserve() error {
 
 // settle commits the reservation of a request that was answered with a 2xx status, and
 // releases any other. It returns the user's state afterwards, or nil as commit does.
-func (x *exchange) settle(res *http.Response) *quota.Snapshot {
-	switch res.StatusCode / 100 {
+func (x *exchange) settle(status int) *quota.Snapshot {
+	switch status / 100 {
 	case 2:
-		x.charge(res.Header)
+		x.charge()
 		return x.commit()
 	case 3:
 		return x.release(released3xx)
