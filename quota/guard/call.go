@@ -12,6 +12,10 @@ import (
 // Nothing was sent.
 var errBreakerOpened = errors.New("the store does not answer other calls")
 
+// errOtherData: the loss of data became known while the call waited for a connection, which may
+// lead to other data. Nothing was sent.
+var errOtherData = errors.New("the store does not have the data that it had when the call began")
+
 // A callContext is the context of one call to the backend. It has the values of its
 // parent, but it does not end with it: a client that leaves does not undo what the store
 // should do.
@@ -19,21 +23,27 @@ type callContext struct {
 	context.Context
 	breakerOpened <-chan struct{}
 	deadline      time.Time // zero: the store's timeout alone applies
-	op            operation
-	user          string
+	// settles has the data that the call belongs to; nil: it may go to any.
+	settles interface{ DataLost() error }
+	op      operation
+	user    string
 }
 
 func (c callContext) Deadline() (time.Time, bool) { return c.deadline, !c.deadline.IsZero() }
 
 func (c callContext) Done() <-chan struct{} { return c.breakerOpened }
 
+// Err is also what a backend asks once it has the connection for the call.
 func (c callContext) Err() error {
 	select {
 	case <-c.breakerOpened:
 		return errBreakerOpened
 	default:
-		return nil
 	}
+	if c.settles != nil && c.settles.DataLost() != nil {
+		return errOtherData
+	}
+	return nil
 }
 
 // breaker is the circuit breaker of the partition that has a user's counts.
@@ -79,7 +89,9 @@ func (s *Store) beginSettling(ctx context.Context, op operation, user string) (c
 	if err := s.backend.DataLost(); err != nil {
 		return callContext{}, err
 	}
-	return s.beginCall(ctx, op, user)
+	call, err := s.beginCall(ctx, op, user)
+	call.settles = s.backend
+	return call, err
 }
 
 // recordResult records how a call to the backend ended, and reports whether the store
@@ -92,7 +104,7 @@ func (s *Store) recordResult(call callContext, err error) bool {
 	}
 	s.stats.failed[call.op].Add(1)
 	switch {
-	case errors.Is(err, quota.ErrOverloaded) || errors.Is(err, errBreakerOpened):
+	case errors.Is(err, quota.ErrOverloaded), errors.Is(err, errBreakerOpened), errors.Is(err, errOtherData):
 	case errors.Is(err, quota.ErrUserData):
 		s.logs.userData.Log("error", err)
 	case !call.deadline.IsZero() && errors.Is(err, context.DeadlineExceeded): // it had less than the timeout

@@ -1,10 +1,14 @@
 package guard_test
 
 import (
+	"context"
+	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"metergate/quota"
+	"metergate/quota/boltstore"
 	"metergate/quota/guard"
 	"metergate/quota/redisstore"
 	"metergate/quota/redisstore/redistest"
@@ -103,6 +107,54 @@ func TestJournalWaitsForRightData(t *testing.T) {
 	r.faultProxy.CutConnections()
 	r.waitForReplay()
 	r.wantState("u", five, "4+0")
+}
+
+// A losingStore has other data whenever a commit has got a connection.
+type losingStore struct {
+	*boltstore.Store
+	loses, lost atomic.Bool
+}
+
+func (l *losingStore) DataLost() error {
+	if l.lost.Load() {
+		return errors.New("it has other data")
+	}
+	return nil
+}
+
+func (l *losingStore) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
+	l.lost.Store(l.loses.Load())
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return l.Store.Commit(ctx, r)
+}
+
+// A commit that waits for a connection while the loss becomes known is not sent to the other data,
+// and is no failure of the store.
+func TestCommitDoesNotReachOtherData(t *testing.T) {
+	local, err := boltstore.Open(t.TempDir(), boltstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { local.Close() })
+	backend := &losingStore{Store: local}
+	r := &guardedRedis{t: t, Store: open(t, guard.Options{Backend: backend, Journal: openJournal(t, t.TempDir()), AllowOnFailure: true,
+		Timeout: 20 * time.Second, Calendar: quota.NewCalendar(nil), Keep: 24 * time.Hour})}
+	r.use(1, "u", five)
+	inFlight := r.admit("u", five)
+	backend.loses.Store(true)
+	r.commit(inFlight)
+	if s, err := local.Read(ctx, "u", five.OnlyChoice()); err != nil || numbers(s) != "1+1" {
+		t.Errorf("the other data have %s, error %v; want 1+1", numbers(s), err)
+	}
+	if st := r.Stats(); st.Backlog != 1 || st.OpenBreakers != 0 {
+		t.Errorf("%+v, want a backlog of 1 and no open breaker", st)
+	}
+	backend.loses.Store(false)
+	backend.lost.Store(false)
+	r.waitForReplay()
+	r.wantState("u", five, "2+0")
 }
 
 // A note outlives the journal's process, and a journal that is written again.

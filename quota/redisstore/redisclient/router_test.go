@@ -50,3 +50,33 @@ func TestOnConnectSeesEachConnectionFirst(t *testing.T) {
 		got = testkit.Receive(t, "the connection to the second Redis", names)
 	}
 }
+
+// endedContext is a context that ends without telling anyone.
+type endedContext struct {
+	context.Context
+	err atomic.Pointer[error]
+}
+
+func (c *endedContext) Err() error {
+	if err := c.err.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// TestRunLooksAtContextOnceConnected checks that a call is not sent if its context ends while it
+// waits for a connection, which then serves others.
+func TestRunLooksAtContextOnceConnected(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	ended, call := errors.New("no longer wanted"), &endedContext{Context: ctx}
+	c := newClientWith(t, server.URL(), Options{Timeout: patient, InFlight: 8, Now: time.Now,
+		OnConnect: func(context.Context, *redis.Client) error { call.err.Store(&ended); return nil }})
+	if _, err := callEcho(call, c, 1); !errors.Is(err, ended) {
+		t.Errorf("error %v, want %v", err, ended)
+	}
+	if n := server.ScriptCalls(); n > 0 {
+		t.Errorf("%d scripts were sent", n)
+	}
+	mustEcho(t, c)
+}

@@ -21,7 +21,8 @@ type Reply struct {
 // Run has Redis run a script on a key, which must have a hash tag (see Slot), and returns
 // its reply. args may be used again once Run has returned. Run waits as long as the timeout,
 // or until ctx's deadline if that is earlier; before that it may wait for a place while too
-// many scripts are under way. The end of ctx ends only the wait for a place. A script whose
+// many scripts are under way. The end of ctx ends only the wait for a place, and keeps the script
+// from a connection that is made or found afterwards: it returns ctx's error. A script whose
 // first reply is an error is sent once more, by way of go-redis,
 // unless it may have changed something before it failed. For the errors, see
 // "What it guarantees" in the package comment.
@@ -38,6 +39,9 @@ func (c *Client) Run(ctx context.Context, script *redis.Script, key string, args
 			if p, err = c.connectRoute(key, deadline); err != nil {
 				return Reply{}, err
 			}
+		}
+		if err := ctx.Err(); err != nil {
+			return Reply{}, err
 		}
 		var done bool
 		if done, err = p.run(ctx, call); !done {
