@@ -10,6 +10,7 @@ import (
 	"metergate/quota"
 	"metergate/quota/quotatest"
 	"metergate/quota/redisstore/redistest"
+	"metergate/quota/testkit"
 )
 
 var (
@@ -147,9 +148,10 @@ func TestChangeWithAnIDIsMadeOnce(t *testing.T) {
 			t.Parallel()
 			c := redistest.StartFaultProxy(t, redistest.Start(t).Addr)
 			s := openWith(t, Options{URL: c.URL(), Timeout: short, InFlight: 4})
-			if _, err := s.ApplyChange(ctx, "v", terms, quota.Change{Action: quota.ActionReset}); err != nil {
-				t.Fatal(err)
-			}
+			testkit.Eventually(t, "a connection", func() bool {
+				_, err := s.ApplyChange(ctx, "v", terms, quota.Change{Action: quota.ActionReset})
+				return err == nil
+			})
 			loss.set(c, redistest.Change)
 			grant := quota.Change{Action: quota.ActionGrant, Requests: 5, ID: "17"}
 			if _, err := s.ApplyChange(ctx, "u", terms, grant); err == nil || quota.StoreResponded(err) {
