@@ -255,9 +255,11 @@ var CallFetcher = class {
     } else if (response.ok && this.#sawUsageHeader && this.#unmetered.size < 100) {
       this.#unmetered.add(route);
     }
-    const cost = ours && response.ok ? response.headers.get("X-Usage-Cost") : null;
-    if (/^\d+$/.test(cost ?? "")) prices.learnCharge(route, Number(cost));
-    if (call) pending.end(call);
+    if (call) {
+      const cost = ours && response.ok ? response.headers.get("X-Usage-Cost") : null;
+      if (/^\d+$/.test(cost ?? "")) prices.learnCharge(call, Number(cost));
+      pending.end(call);
+    }
     if (response.ok && state.connection !== "live") requests.refreshSoon(50);
     if (ours && (response.status === 429 || response.status === 403) && response.headers.get("Content-Type")?.startsWith("application/problem+json")) {
       this.#readRefusal(route, response.clone(), session).catch(() => {
@@ -573,7 +575,7 @@ var PendingCalls = class {
     return [this.mine, ...this.#others.values()].reduce((sum, calls) => sum + calls[quantity], 0);
   }
   begin(route, endpoint) {
-    const call = { era: this.#era, route, endpoint };
+    const call = { era: this.#era, route, endpoint, costs: this.#core.prices.readCosts() };
     this.#calls.add(call);
     this.tell();
     this.#core.state.publish();
@@ -626,34 +628,44 @@ var PendingCalls = class {
 var MOST_ROUTES = 100;
 var Prices = class {
   #candidates = /* @__PURE__ */ new Map();
+  #endpoints = {};
+  // The costs of all endpoints, as text.
+  #costs = "";
   #core;
   constructor(core) {
     this.#core = core;
   }
-  priceOf({ route, endpoint }) {
+  readCosts() {
     const { endpoints = {} } = this.#core.state.numbers.usage ?? {};
-    const said = endpoints[endpoint ?? ""]?.cost;
-    if (said) return said.max;
-    const names = this.#candidates.get(route)?.filter((name) => name in endpoints) ?? [];
-    const prices = (names.length ? names : Object.keys(endpoints)).map((name) => endpoints[name].cost?.max ?? 1);
+    if (endpoints !== this.#endpoints) {
+      this.#endpoints = endpoints;
+      const costs = JSON.stringify(Object.entries(endpoints).map(([name, { cost }]) => [name, cost]));
+      if (costs !== this.#costs) this.#candidates.clear();
+      this.#costs = costs;
+    }
+    return this.#costs;
+  }
+  priceOf({ route, endpoint }) {
+    this.readCosts();
+    const endpoints = this.#endpoints;
+    const names = endpoints[endpoint ?? ""]?.cost ? [endpoint ?? ""] : this.#candidates.get(route) ?? [];
+    const prices = (names.length ? names : Object.keys(endpoints)).map((name) => endpoints[name]?.cost?.max ?? 1);
     return prices.length ? Math.min(...prices) : 1;
   }
-  learnCharge(route, charged) {
-    const { endpoints = {} } = this.#core.state.numbers.usage ?? {};
-    const fitting = Object.keys(endpoints).filter((name) => {
-      const { min, max } = endpoints[name].cost ?? { min: 1, max: 1 };
+  learnCharge({ route, costs }, charged) {
+    if (costs !== this.readCosts()) return;
+    const fits = (name) => {
+      const { min, max } = this.#endpoints[name]?.cost ?? { min: 1, max: 1 };
       return min <= charged && charged <= max;
-    });
-    const before = this.#candidates.get(route);
-    const both = before?.filter((name) => fitting.includes(name)) ?? [];
-    this.#learn(route, both.length ? both : fitting);
+    };
+    this.#learn(route, (this.#candidates.get(route) ?? Object.keys(this.#endpoints)).filter(fits));
   }
   learnEndpoint(route, endpoint) {
     this.#learn(route, [endpoint]);
   }
   #learn(route, names) {
     this.#candidates.delete(route);
-    this.#candidates.set(route, names);
+    if (names.length) this.#candidates.set(route, names);
     if (this.#candidates.size > MOST_ROUTES) this.#candidates.delete(this.#candidates.keys().next().value ?? "");
   }
 };

@@ -17,7 +17,8 @@ import (
 // image-analysis, and for report up to 20, as the upstream says.
 type creditsSite struct {
 	frontEnd
-	gateway *gatewaytest.Process
+	gateway *gatewaytest.Reloadable
+	yaml    string
 	browser *browsertest.Browser
 	// Each value lets one request with ?wait be answered, which reports this cost.
 	cost chan string
@@ -38,7 +39,8 @@ func newCreditsSite(t *testing.T) *creditsSite {
 	}))
 	t.Cleanup(upstream.Close)
 	s.servePages(t)
-	yaml := strings.NewReplacer(
+	s.yaml = strings.NewReplacer(
+		"admin: { listen: 127.0.0.1:0 }", "admin: { listen: 127.0.0.1:0, token: "+gatewaytest.AdminToken+" }",
 		"upgrade_url:", "unit_name: credits\nupgrade_url:",
 		"plans:\n", `plans:
   credits: { limits: [{ units: 100, per: month }] }
@@ -58,8 +60,8 @@ func newCreditsSite(t *testing.T) *creditsSite {
 		"endpoint: report,  upstream: analysis", `endpoint: report, upstream: analysis, cost: { max: 20, from: "header X-Report-Cost" }`,
 	).Replace(browserYAML)
 	file := filepath.Join(t.TempDir(), "gateway.yaml")
-	testkit.WriteFile(t, file, yaml)
-	s.gateway = gatewaytest.StartFile(t, []string{"STORE=embedded:" + t.TempDir(), "UPSTREAM=" + upstream.URL}, file).Process
+	testkit.WriteFile(t, file, s.yaml)
+	s.gateway = gatewaytest.StartFile(t, []string{"STORE=embedded:" + t.TempDir(), "UPSTREAM=" + upstream.URL}, file)
 	return s
 }
 
@@ -98,6 +100,7 @@ func TestPagesShowCosts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { test(s, t) })
 	}
+	t.Run("reload", s.reloadChangesPending) // changes the costs
 }
 
 // A running call shows as what it may cost once that is known, in all tabs.
@@ -140,6 +143,12 @@ func (s *creditsSite) pendingIsInUnits(t *testing.T) {
 	// Nothing else was shown in between.
 	tab.Want("seen.slice(0, 11).join()", "0,1,0,5,0,1,0,20,0,20,0")
 	other.Want("seen.slice(0, 11).join()", "0,1,0,5,0,1,0,20,0,20,0")
+	// A tab whose client.js is older than costs tells the number of its calls, and no units.
+	tab.Eval(`void (window.old = new BroadcastChannel('metergate-usage ' + full.client.baseUrl + ' ' + JSON.stringify(['pending', null, 'credits'])),
+		old.postMessage({ type: 'pending', id: 'old', count: 2 }))`, nil)
+	tab.Want("full.client.current.pending", "2")
+	tab.Eval("void old.postMessage({ type: 'left', id: 'old' })", nil)
+	tab.Want("full.client.current.pending", "0")
 	// A screen reader hears the unit, and the page can ask for prices.
 	tab.Want("part('bar').ariaValueText.startsWith('45 of 100 credits used, Resets ')", "true")
 	tab.Want("text('price')", "")
@@ -147,6 +156,38 @@ func (s *creditsSite) pendingIsInUnits(t *testing.T) {
 	tab.Want("text('price') + '; ' + text('price', 'small')", "image-analysis costs 5 credits, report costs 1 to 20 credits, analyze costs 1 credit; analyze costs 1 credit")
 	tab.Eval("part('details').open = true", nil)
 	tab.Want("rows().join('; ')", "analyze 1 credit; image-analysis 15 credits; report 29 credits")
+}
+
+// The configuration changes while a call runs: its cost, and then what the plan limits.
+func (s *creditsSite) reloadChangesPending(t *testing.T) {
+	tab := s.openPage(t, "reload", "credits")
+	tab.Want("send('image-analysis').then((r) => r.headers.get('X-Usage-Cost'))", "5")
+	tab.Eval("void send('image-analysis', '?wait')", nil)
+	tab.Want("full.client.current.pending", "5")
+	reload := func(before, after string) {
+		t.Helper()
+		s.yaml = strings.Replace(s.yaml, before, after, 1)
+		s.gateway.Save(s.yaml)
+		s.gateway.Reload(gatewaytest.AdminToken) // the gateway may have seen the file before
+	}
+	reload("cost: 5 }", "cost: 3 }")
+	tab.Want("full.client.current.endpoints['image-analysis'].cost.max", "3")
+	tab.Want("full.client.current.pending", "1") // what was learned by the old costs is forgotten
+	tab.Eval("void full.client.fetch(full.client.baseUrl + 'api/image-analysis?wait', { method: 'POST', usageEndpoint: 'image-analysis' })", nil)
+	tab.Want("full.client.current.pending", "4")
+	reload("credits: { limits: [{ units: 100,", "credits: { limits: [{ requests: 100,")
+	tab.Want("full.client.current.pending + text('running')", "22 running")
+	reload("credits: { limits: [{ requests: 100,", "credits: { limits: [{ units: 100,")
+	tab.Want("full.client.current.pending + text('running')", "44 credits held")
+	s.cost <- ""
+	s.cost <- ""
+	tab.Want("sent.then((r) => r.headers.get('X-Usage-Cost'))", "5") // as it was held
+	tab.Want("[full.client.current.used, full.client.current.pending].join()", "13,0")
+	// The answer with the old cost has taught nothing. That with the new one could be of report.
+	tab.Eval("void send('image-analysis', '?wait')", nil)
+	tab.Want("full.client.current.pending", "3")
+	s.cost <- ""
+	tab.Want("[full.client.current.used, full.client.current.pending].join()", "16,0")
 }
 
 // A call that is too expensive for what is left is refused, and a cheaper one is not.

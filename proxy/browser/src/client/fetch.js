@@ -88,9 +88,11 @@ export class CallFetcher {
     } else if (response.ok && this.#sawUsageHeader && this.#unmetered.size < 100) {
       this.#unmetered.add(route);
     }
-    const cost = ours && response.ok ? response.headers.get('X-Usage-Cost') : null;
-    if (/^\d+$/.test(cost ?? '')) prices.learnCharge(route, Number(cost));
-    if (call) pending.end(call); // also publishes the raised number
+    if (call) {
+      const cost = ours && response.ok ? response.headers.get('X-Usage-Cost') : null;
+      if (/^\d+$/.test(cost ?? '')) prices.learnCharge(call, Number(cost));
+      pending.end(call); // also publishes the raised number
+    }
     if (response.ok && state.connection !== 'live') requests.refreshSoon(50);
     if (ours && (response.status === 429 || response.status === 403) && response.headers.get('Content-Type')?.startsWith('application/problem+json')) {
       this.#readRefusal(route, response.clone(), session).catch(() => {}); // a body that broke off

@@ -1,7 +1,8 @@
 /**
  * A running call of this tab.
- * @typedef {{ era: number, route: string, endpoint?: string }} Call era in which it was made,
- *   see PendingCalls; endpoint as the caller has named it
+ * @typedef {{ era: number, route: string, endpoint?: string, costs: string }} Call era in
+ *   which it was made, see PendingCalls; endpoint as the caller has named it; costs as they
+ *   were known then, see Prices
  */
 
 /**
@@ -36,7 +37,7 @@ export class PendingCalls {
 
   /** @param {string} route @param {string} [endpoint] @returns {Call} */
   begin(route, endpoint) {
-    const call = { era: this.#era, route, endpoint };
+    const call = { era: this.#era, route, endpoint, costs: this.#core.prices.readCosts() };
     this.#calls.add(call);
     this.tell();
     this.#core.state.publish();

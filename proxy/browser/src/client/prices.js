@@ -1,5 +1,7 @@
 const MOST_ROUTES = 100;
 
+/** @typedef {import('./pending.js').Call} Call */
+
 /**
  * What running calls may cost, in units. A URL does not tell under which endpoint a call
  * counts. The caller may say it; otherwise the answers to earlier calls narrow it down, and
@@ -12,6 +14,9 @@ export class Prices {
    * @type {Map<string, string[]>}
    */
   #candidates = new Map();
+  /** @type {Record<string, import('../../client.d.ts').EndpointUsage>} as last looked at */ #endpoints = {};
+  // The costs of all endpoints, as text.
+  #costs = '';
   #core;
 
   /** @param {import('./core.js').Core} core */
@@ -19,35 +24,48 @@ export class Prices {
     this.#core = core;
   }
 
-  /** @param {{ route: string, endpoint?: string }} call @returns {number} */
-  priceOf({ route, endpoint }) {
+  /** The costs that are known now, as text. If they have changed, what was learned by them is forgotten. */
+  readCosts() {
     const { endpoints = {} } = this.#core.state.numbers.usage ?? {};
-    const said = endpoints[endpoint ?? '']?.cost;
-    if (said) return said.max;
-    const names = this.#candidates.get(route)?.filter((name) => name in endpoints) ?? [];
-    const prices = (names.length ? names : Object.keys(endpoints)).map((name) => endpoints[name].cost?.max ?? 1);
+    if (endpoints !== this.#endpoints) {
+      this.#endpoints = endpoints;
+      const costs = JSON.stringify(Object.entries(endpoints).map(([name, { cost }]) => [name, cost]));
+      if (costs !== this.#costs) this.#candidates.clear();
+      this.#costs = costs;
+    }
+    return this.#costs;
+  }
+
+  /** @param {Call} call @returns {number} */
+  priceOf({ route, endpoint }) {
+    this.readCosts(); // forgets what is out of date
+    const endpoints = this.#endpoints;
+    const names = endpoints[endpoint ?? '']?.cost ? [endpoint ?? ''] : this.#candidates.get(route) ?? [];
+    const prices = (names.length ? names : Object.keys(endpoints)).map((name) => endpoints[name]?.cost?.max ?? 1);
     return prices.length ? Math.min(...prices) : 1;
   }
 
-  /** A successful call of a route was charged so many units. @param {string} route @param {number} charged */
-  learnCharge(route, charged) {
-    const { endpoints = {} } = this.#core.state.numbers.usage ?? {};
-    const fitting = Object.keys(endpoints).filter((name) => {
-      const { min, max } = endpoints[name].cost ?? { min: 1, max: 1 };
+  /**
+   * A call has succeeded and was charged so many units. A call that was made before the costs
+   * changed tells nothing about the new ones.
+   * @param {Call} call @param {number} charged
+   */
+  learnCharge({ route, costs }, charged) {
+    if (costs !== this.readCosts()) return;
+    const fits = (/** @type {string} */ name) => {
+      const { min, max } = this.#endpoints[name]?.cost ?? { min: 1, max: 1 };
       return min <= charged && charged <= max;
-    });
-    const before = this.#candidates.get(route);
-    const both = before?.filter((name) => fitting.includes(name)) ?? [];
-    this.#learn(route, both.length ? both : fitting); // both are empty if the costs have changed
+    };
+    this.#learn(route, (this.#candidates.get(route) ?? Object.keys(this.#endpoints)).filter(fits));
   }
 
   /** The gateway has named the endpoint of a route. @param {string} route @param {string} endpoint */
   learnEndpoint(route, endpoint) { this.#learn(route, [endpoint]); }
 
-  /** @param {string} route @param {string[]} names */
+  /** @param {string} route @param {string[]} names none: they contradict each other */
   #learn(route, names) {
     this.#candidates.delete(route); // the last learned stands at the end
-    this.#candidates.set(route, names);
+    if (names.length) this.#candidates.set(route, names);
     if (this.#candidates.size > MOST_ROUTES) this.#candidates.delete(this.#candidates.keys().next().value ?? '');
   }
 }
