@@ -45,7 +45,7 @@ type JWT struct {
 	// How far the clocks of the issuer and the gateway may differ when exp, nbf and iat are
 	// checked.
 	Leeway time.Duration `yaml:"leeway" default:"5s" min:"0s" max:"5m"`
-	// The claims that hold the user, the plan and the organisation.
+	// The claims that hold the user, the plan, the organisation and the anchor.
 	Claims Claims `yaml:"claims"`
 }
 
@@ -62,7 +62,14 @@ type Claims struct {
 	// their plan. A user has a count of their own in each organisation. A token in which the claim is
 	// absent, null or empty is for no organisation. Default: no token is.
 	Org string `yaml:"org" as:"claim"`
+	// The claim that says on which day the user's months begin, for plans with anchor: claim. It is a
+	// day of the month, 1 to 31, an RFC 3339 date or time, or a time in seconds since 1970, whose day
+	// counts in timezone. A date or time also says in which month the user's years begin. Without
+	// such a claim, months begin on the 1st. Default: no token has one.
+	Anchor string `yaml:"anchor" as:"claim"`
 }
+
+const anchorClaimPath = "auth.jwt.claims.anchor"
 
 // The paths of the keys that verify tokens.
 const (
@@ -163,7 +170,7 @@ func (c *checker) checkAlgorithms(keys givenKeys) {
 // object.
 func (c *checker) checkClaims() {
 	claims := &c.cfg.Auth.JWT.Claims
-	all := []struct{ name, value string }{{"user", claims.User}, {"plan", claims.Plan}, {"org", claims.Org}}
+	all := []struct{ name, value string }{{"user", claims.User}, {"plan", claims.Plan}, {"org", claims.Org}, {"anchor", claims.Anchor}}
 	for i, later := range all {
 		for _, earlier := range all[:i] {
 			c.checkSeparateClaims(earlier.name, earlier.value, later.name, later.value)

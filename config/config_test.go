@@ -178,7 +178,7 @@ func TestParseReadsEveryKey(t *testing.T) {
 			Secret: "from-a-file-0123456789abcdef0123456789abcdef0123456789abcdef0123", PublicKeyFile: "testdata/key.pem",
 			JWKSURL:    "https://issuer.example:8443/keys?p=1",
 			Algorithms: []string{"HS512", "ES256", "RS256"}, Type: "application/at+jwt", Issuer: "https://issuer.example", Audience: "analysis",
-			Claims: Claims{User: "app.user.id", Plan: `https://example\.com/app.plan`, Org: "org_id"},
+			Claims: Claims{User: "app.user.id", Plan: `https://example\.com/app.plan`, Org: "org_id", Anchor: "app.since"},
 		}},
 		DefaultPlan: "pro",
 		Plans:       plansOfEverything(),
@@ -210,14 +210,15 @@ func plansOfEverything() map[string]Plan {
 	limits := []Limit{
 		{Requests: new(int64(5000)), Per: quota.Month},
 		{Requests: new(int64(0)), Per: quota.Month, Endpoint: "image-analysis"},
-		{Requests: new(int64(1)), Per: quota.Minute}, {Requests: new(int64(2)), Per: quota.Hour}, {Requests: new(int64(3)), Per: quota.Day},
+		{Requests: new(int64(1)), Per: quota.Minute}, {Requests: new(int64(2)), Per: quota.Hour}, {Requests: new(int64(3)), Per: quota.Day, Carry: "1"},
 		{Requests: new(int64(4)), Per: quota.Week}, {Requests: new(int64(1_000_000_000_000)), Per: quota.Year},
 	}
 	return map[string]Plan{
 		"pro":        {Limits: limits, Attempts: &Attempts{Requests: 10000, Per: "second"}, Observe: true},
 		"also_PRO-2": {Limits: limits, Attempts: &Attempts{Requests: 10000, Per: "second"}, Observe: true},
-		"none": {Limits: []Limit{}, Attempts: &Attempts{Requests: 1, Per: "day"}, Shared: []Limit{
-			{Requests: new(int64(0)), Per: quota.Month, Endpoint: "image-analysis"}, {Units: new(int64(9)), Per: quota.Month, Soft: true},
+		"none": {Anchor: "claim", Limits: []Limit{}, Attempts: &Attempts{Requests: 1, Per: "day"}, Shared: []Limit{
+			{Requests: new(int64(0)), Per: quota.Month, Endpoint: "image-analysis"}, {Units: new(int64(9)), Per: quota.Month, Soft: true}, {Units: new(int64(9)), Per: quota.Ever},
+			{Units: new(int64(9)), Per: quota.Day, Carry: "all"},
 		}},
 	}
 }
@@ -253,14 +254,14 @@ func upstreamsOfEverything(t *testing.T) map[string]Upstream {
 func routesOfEverything() []Route {
 	return []Route{
 		{Match: "POST /api/image-analysis", Endpoint: "image-analysis", Upstream: "analysis",
-			Timeout: time.Hour, MaxBody: 2_000_000, Observe: true, Line: 81},
+			Timeout: time.Hour, MaxBody: 2_000_000, Observe: true, Line: 82},
 		{Match: "/api/", Upstream: "analysis", Timeout: time.Millisecond, MaxBody: 1, StripPrefix: "/api", Upgrade: true,
-			UserHeader: "X-User", PlanHeader: "X-Plan", DropAuthorization: true, Line: 82},
+			UserHeader: "X-User", PlanHeader: "X-Plan", DropAuthorization: true, Line: 83},
 		{Match: "GET example.com/api/{id}/{$}", Upstream: "analysis", Public: true,
-			Timeout: time.Hour, MaxBody: 2_000_000, Line: 92},
+			Timeout: time.Hour, MaxBody: 2_000_000, Line: 93},
 		{Match: "GET /gr%C3%B6%C3%9Fe/a%20b", Upstream: "unused", StripPrefix: "/gr%C3%B6%C3%9Fe/a%20b",
-			Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30, Line: 98},
-		{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Timeout: time.Hour, MaxBody: 2_000_000, Line: 99},
+			Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30, Line: 99},
+		{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Timeout: time.Hour, MaxBody: 2_000_000, Line: 100},
 	}
 }
 

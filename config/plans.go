@@ -1,8 +1,10 @@
 package config
 
 import (
+	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"metergate/quota"
@@ -19,6 +21,10 @@ type Plan struct {
 	// beside the limits of each member, and only to users whose token names an organisation, see
 	// auth.jwt.claims.org. Default: none.
 	Shared []Limit `yaml:"shared"`
+	// On which day the months and years of the plan's users begin: on the calendar's (calendar), on
+	// that which auth.jwt.claims.anchor says (claim), or on the day of the user's first counted request
+	// under such a plan (first_use). Default: calendar.
+	Anchor string `yaml:"anchor" oneof:"calendar, claim, first_use"`
 	// How often a user may try, whatever the outcome of the requests, on all metered routes
 	// together. Default: as often as they like.
 	Attempts *Attempts `yaml:"attempts"`
@@ -45,6 +51,9 @@ type Limit struct {
 	// The endpoint that the limit is for. A route must have this endpoint. Default: all
 	// endpoints together.
 	Endpoint string `yaml:"endpoint" as:"endpoint"`
+	// How much of what was not used moves to the next window of the limit, once: a number, or all.
+	// Default: nothing.
+	Carry string `yaml:"carry" as:"carry"`
 	// With observe, the limit is soft: it blocks nothing. What is used above it is counted, and
 	// reported in GET /usage and in X-Usage-Would-Block.
 	Soft bool `yaml:"mode" oneof:"enforce, observe"`
@@ -66,6 +75,39 @@ func (l Limit) Amount() int64 {
 		return *l.Units
 	}
 	return *l.Requests
+}
+
+// CarryAmount is how much may be carried, see quota.Limit.
+func (l Limit) CarryAmount() int64 {
+	if l.Carry == carryAll {
+		return quota.MaxAmount
+	}
+	n, _ := strconv.ParseInt(l.Carry, 10, 64) // checkCarry has read it
+	return n
+}
+
+// carryAll is what carry says for all that was not used.
+const carryAll = "all"
+
+// checkCarry checks the text of carry.
+func checkCarry(text string) error {
+	if n, err := parseDecimal(text, 64); text != carryAll && (err != nil || n < 1 || n > quota.MaxAmount) {
+		return fmt.Errorf("must be a whole number from 1 to %d, or all", int64(quota.MaxAmount))
+	}
+	return nil
+}
+
+// UsesTerms reports whether a plan has the key anchor, or a limit the key carry. Then stores keep
+// more of each user than counts. With anchor: calendar, users whose months began on another day go
+// back to the calendar at the end of the running month.
+func (c *Config) UsesTerms() bool {
+	carries := func(l Limit) bool { return l.Carry != "" }
+	for _, p := range c.Plans {
+		if p.Anchor != "" || slices.ContainsFunc(p.Limits, carries) || slices.ContainsFunc(p.Shared, carries) {
+			return true
+		}
+	}
+	return false
 }
 
 // Concurrent bounds the requests of a user that run at once.
@@ -113,6 +155,9 @@ func (c *checker) checkPlans() {
 	for _, name := range names {
 		path := joinPath("plans", name)
 		c.checkName(path, name)
+		if c.cfg.Plans[name].Anchor == "claim" && c.usable("auth", "auth.jwt") && c.cfg.Auth.JWT.Claims.Anchor == "" && !c.src.failed[anchorClaimPath] {
+			c.src.reportAt(path+".anchor", "needs %s, the claim that says on which day a user's months begin", anchorClaimPath)
+		}
 		c.checkLimits(joinPath(path, "limits"), c.cfg.Plans[name].Limits)
 		c.checkLimits(joinPath(path, "shared"), c.cfg.Plans[name].Shared)
 	}
@@ -136,12 +181,39 @@ func (c *checker) checkLimits(path string, limits []Limit) {
 		if !c.usable(at+".per") || c.src.failed[at+".mode"] {
 			continue
 		}
+		c.checkCarry(at, l)
 		named := quota.Limit{Period: l.Per, Endpoint: l.Endpoint, Quantity: l.Quantity(), Soft: l.Soft}.Name()
 		if other, ok := first[named]; ok {
 			c.src.reportAt(at, "is for the same window and endpoint as %s on line %d; keep one of them", other, c.src.line(other))
 		} else {
 			first[named] = at
 		}
+	}
+}
+
+// carryNeeds is for how long the counts of a window must stay readable so that the next one, at its
+// end, still knows what was left.
+var carryNeeds = map[quota.Period]string{quota.Day: "25h", quota.Week: "8d", quota.Month: "32d", quota.Year: "366d"}
+
+// checkCarry checks that there can be something to carry.
+func (c *checker) checkCarry(at string, l Limit) {
+	path := at + ".carry"
+	if l.Carry == "" {
+		return
+	}
+	needs, renews := carryNeeds[l.Per]
+	keep, _ := parseDuration(needs)
+	switch {
+	case l.Per == quota.Ever:
+		c.src.reportAt(path, "a limit per ever does not renew, so nothing can be carried; remove it")
+	case !renews:
+		c.src.reportAt(path, "only a limit per day, week, month or year can carry; remove it")
+	case l.Soft:
+		c.src.reportAt(path, "a soft limit blocks nothing, so nothing can be carried; remove it")
+	case (l.Requests != nil || l.Units != nil) && l.Amount() == 0:
+		c.src.reportAt(path, "nothing of a limit of 0 can be carried; remove it")
+	case c.usable("store.keep") && c.cfg.Store.Keep < keep:
+		c.src.reportAt(path, "needs store.keep to be at least %s, because what was left is worked out from the counts of the %s before", needs, l.Per)
 	}
 }
 

@@ -132,6 +132,8 @@ var scalarRules = map[string]scalarRule{
 		good: []any{":80", "[::1]:0"}, bad: []any{"80", "a", "http://a:80"}},
 	"claim": {label: "path of a claim", pattern: `^([^.\\]|\\[.\\])+(\.([^.\\]|\\[.\\])+)*$`, other: "number",
 		good: []any{"app.plan", `https://a\.b/c`, `a\\b`}, bad: []any{"app..plan", ".a", "", `a\b`, `a\`}},
+	"carry": {label: "1 to 1000000000000, or `all`", words: []string{carryAll}, pattern: `^[1-9][0-9]{0,12}$`, other: "integer",
+		good: []any{"all", json.Number("1"), json.Number("1000000000000"), "5"}, bad: []any{"some", "0", "01", json.Number("1.5"), ""}},
 	"costsource": {label: "`header NAME`", pattern: `^header +[A-Za-z0-9-]{1,64} *$`,
 		good: []any{"header X-Report-Cost"}, bad: []any{"X-Report-Cost", "header", "header X_Cost", "json usage.total_tokens", ""}},
 	"endpoint": {label: "1 to 64 of a-z, 0-9, -", pattern: `^[a-z0-9-]{1,64}$`, other: "integer",

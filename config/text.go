@@ -27,6 +27,8 @@ func checkText(text, as string) error {
 		return checkAddress(text)
 	case "algorithm":
 		return oneOf(text, jwtrules.Algorithms()...)
+	case "carry":
+		return checkCarry(text)
 	case "claim":
 		_, err := jwtrules.ParseClaimPath(text)
 		return err

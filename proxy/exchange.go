@@ -196,7 +196,26 @@ func (x *exchange) setUser(user jwtauth.Identity) {
 	if user.Org != "" {
 		x.plans.Scope = quota.MemberScope
 	}
+	if x.g.keepsTerms {
+		x.plans.Anchor = x.claimedAnchor()
+	}
 	x.plan = x.plans.Claimed
+}
+
+// noAnchor is that of a token without one.
+var noAnchor = new(quota.Anchor)
+
+// claimedAnchor returns the anchor that the user's token claims.
+func (x *exchange) claimedAnchor() *quota.Anchor {
+	if x.user.Anchor == "" {
+		return noAnchor
+	}
+	a, err := quota.ParseAnchor(x.user.Anchor, x.g.location)
+	if err != nil {
+		x.g.badAnchor.Log("request_id", x.id, "error", err)
+		return noAnchor
+	}
+	return &a
 }
 
 // watchUsage has the store send to own whenever the user's numbers may have changed, and to shared

@@ -28,6 +28,11 @@ type Options struct {
 	// an unknown one.
 	Plans       map[string]*quota.Plan
 	DefaultPlan string
+	// KeepsTerms says that stores look at the terms of accounts, see quota.PlanChoice. False: they
+	// do not, whatever the plans say.
+	KeepsTerms bool
+	// Location is the time zone in which the day of a token's anchor counts; nil: UTC.
+	Location *time.Location
 	// Routes of the configuration; the gateway adds its own below /usage. nil: none.
 	Routes []Route
 	// TrustedProxies are the networks of the operator's own proxies, which are believed
@@ -72,6 +77,8 @@ type Gateway struct {
 	verifier    *jwtauth.Verifier
 	plans       map[string]*quota.Plan
 	defaultPlan *quota.Plan
+	keepsTerms  bool
+	location    *time.Location
 	router      *router
 	proxies     trust.Proxies
 	untrusted   trust.UntrustedHeaders
@@ -91,7 +98,7 @@ type Gateway struct {
 	errorLog  *log.Logger // of net/http
 	accessLog accessLog
 	// These may happen to every request.
-	panicked, unsettled, costUnknown, overloaded *ratelog.Line
+	panicked, unsettled, costUnknown, overloaded, badAnchor *ratelog.Line
 }
 
 // New makes a Gateway. It returns an error if the default plan is unknown, if routes
@@ -103,6 +110,8 @@ func New(o Options) (*Gateway, error) {
 		verifier:        o.Verifier,
 		plans:           o.Plans,
 		defaultPlan:     o.Plans[o.DefaultPlan],
+		keepsTerms:      o.KeepsTerms,
+		location:        cmp.Or(o.Location, time.UTC),
 		proxies:         o.TrustedProxies,
 		untrusted:       trust.NewUntrustedHeaders(headersOfUpstreams(o.Routes), o.PassHeaders),
 		upgradeURL:      o.UpgradeURL,
@@ -122,6 +131,7 @@ func New(o Options) (*Gateway, error) {
 		overloaded:      ratelog.New(o.Log, slog.LevelWarn, "requests are refused, because as many are running as this gateway has room for"),
 		unsettled:       ratelog.New(o.Log, slog.LevelError, "neither the store nor the journal recorded a request's outcome; it may not be counted"),
 	}
+	g.badAnchor = ratelog.New(o.Log, slog.LevelWarn, "a token's anchor cannot be read; the user's months begin on the 1st")
 	g.costUnknown = ratelog.New(o.Log, slog.LevelWarn, "a response does not say what it cost")
 	if g.streams == nil {
 		g.streams = NewStreams()
@@ -188,7 +198,7 @@ func (g *Gateway) originFault(r *http.Request) error {
 // a claim, or with one that the configuration does not have, the claimed plan is the
 // default.
 func (g *Gateway) PlansFor(claim string) quota.PlanChoice {
-	plans := quota.PlanChoice{Claimed: g.plans[claim], ByName: g.plans}
+	plans := quota.PlanChoice{Claimed: g.plans[claim], ByName: g.plans, Terms: g.keepsTerms}
 	if plans.Claimed == nil {
 		plans.Claimed = g.defaultPlan
 	}

@@ -2,6 +2,7 @@ package quota
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 )
@@ -40,20 +41,27 @@ func NewAnchor(day int, month time.Month) Anchor {
 // AnchorOn returns the anchor of the day that contains t, in t's time zone.
 func AnchorOn(t time.Time) Anchor { return NewAnchor(t.Day(), t.Month()) }
 
-// ParseAnchor reads what an administrator or a token writes: a day of the month, 1 to 31, or a date
-// or time of RFC 3339, of which the day in loc counts.
+// ParseAnchor reads what an administrator or a token writes: a day of the month, 1 to 31, a date or
+// time of RFC 3339, or a time in seconds since 1970, from 1980 to 9999. Of a time, the day in loc
+// counts.
 func ParseAnchor(text string, loc *time.Location) (Anchor, error) {
-	if day, err := strconv.Atoi(text); err == nil && day >= 1 && day <= 31 {
-		return NewAnchor(day, 0), nil
-	}
-	if t, err := time.Parse(time.DateOnly, text); err == nil {
+	if n, err := strconv.ParseFloat(text, 64); err == nil {
+		switch {
+		case n >= 1 && n <= 31 && n == math.Trunc(n):
+			return NewAnchor(int(n), 0), nil
+		case n >= firstSecond && n <= lastSecond:
+			return AnchorOn(time.Unix(int64(n), 0).In(loc)), nil
+		}
+	} else if t, err := time.Parse(time.DateOnly, text); err == nil {
 		return AnchorOn(t), nil
-	}
-	if t, err := time.Parse(time.RFC3339, text); err == nil {
+	} else if t, err := time.Parse(time.RFC3339, text); err == nil {
 		return AnchorOn(t.In(loc)), nil
 	}
 	return Anchor{}, fmt.Errorf("an anchor is a day of the month, 1 to 31, or a date such as 2026-11-15, got %.40q", text)
 }
+
+// The bounds of a time in seconds: less may be a day by mistake, and more is in milliseconds.
+var firstSecond, lastSecond = float64(time.Date(1980, time.January, 1, 0, 0, 0, 0, time.UTC).Unix()), float64(everWindow.End.Unix())
 
 // dayAlone is the anchor as it matters to months.
 func (a Anchor) dayAlone() Anchor { return NewAnchor(max(1, a.Day), 0) }

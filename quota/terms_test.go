@@ -150,20 +150,3 @@ func TestParseTermsRefuses(t *testing.T) {
 		}
 	}
 }
-
-func TestParseAnchor(t *testing.T) {
-	berlin := location(t, "Europe/Berlin")
-	for text, want := range map[string]Anchor{
-		"15": {15, 1}, "1": {}, "31": {31, 1}, "2026-03-15": {15, 3}, "2026-01-01": {},
-		"2026-03-15T23:30:00Z": {16, 3}, "2026-03-15T23:30:00+01:00": {15, 3},
-	} {
-		if a, err := ParseAnchor(text, berlin); err != nil || a != want {
-			t.Errorf("%q: %+v, error %v, want %+v", text, a, err, want)
-		}
-	}
-	for _, text := range []string{"", "0", "32", "-1", "1.5", "2026-02-30", "15 ", "x"} {
-		if a, err := ParseAnchor(text, berlin); err == nil {
-			t.Errorf("%q is read as %v", text, a)
-		}
-	}
-}

@@ -23,9 +23,10 @@ type Usage struct {
 	UnitName  string                   `json:"unit_name,omitempty"` // what the UI calls a unit
 	Used      int64                    `json:"used"`
 	Limit     *int64                   `json:"limit"`
-	Remaining *int64                   `json:"remaining"` // limit - used, never below 0
-	InFlight  int64                    `json:"in_flight"` // what requests in flight hold of the headline limit
-	Percent   *int64                   `json:"percent"`   // rounded down; over 100 after a limit was lowered
+	Carried   *int64                   `json:"carried,omitempty"` // what limit contains of the window before, if the limit carries
+	Remaining *int64                   `json:"remaining"`         // limit - used, never below 0
+	InFlight  int64                    `json:"in_flight"`         // what requests in flight hold of the headline limit
+	Percent   *int64                   `json:"percent"`           // rounded down; over 100 after a limit was lowered
 	Status    Status                   `json:"status"`
 	Allowed   bool                     `json:"allowed"` // a request that costs 1 fits into every limit without an endpoint, or the plan is in observe mode
 	Period    UsagePeriod              `json:"period"`
@@ -70,6 +71,7 @@ type LimitUsage struct {
 	Shared    bool       `json:"shared,omitempty"` // the numbers are those of all members of the organisation
 	Used      int64      `json:"used"`
 	Limit     int64      `json:"limit"`
+	Carried   *int64     `json:"carried,omitempty"` // as that of Usage
 	Remaining int64      `json:"remaining"`
 	Over      *int64     `json:"over,omitempty"` // of a soft limit: what was used above it
 	ResetsAt  *time.Time `json:"resets_at"`      // null if it does not renew
@@ -109,6 +111,9 @@ func (s Snapshot) Usage(account string) Usage {
 			Name: l.Name(), Endpoint: l.Endpoint, Period: l.Period, Unit: p.unitText(l.Quantity), Soft: l.Soft, Shared: l.Shared,
 			Used: c.Used, Limit: limit, Remaining: left,
 		}
+		if l.Carry > 0 {
+			lu.Carried = &s.Limits[i].Carried
+		}
 		if c.Window.Renews() {
 			lu.ResetsAt = &s.Limits[i].Window.End
 		}
@@ -118,7 +123,7 @@ func (s Snapshot) Usage(account string) Usage {
 		}
 		u.Limits = append(u.Limits, lu)
 		if i == p.headline {
-			u.Limit, u.Remaining, u.Percent = &limit, &left, &percent
+			u.Limit, u.Carried, u.Remaining, u.Percent = &limit, lu.Carried, &left, &percent
 			u.Status = p.status(c.Used, limit)
 		}
 	}

@@ -403,3 +403,26 @@ func TestUsageOfMembersAndPools(t *testing.T) {
 		t.Errorf("of a user without an organisation: %v", user)
 	}
 }
+
+// What was carried is part of the limit, and shown beside it wherever the limit carries.
+func TestUsageShowsWhatWasCarried(t *testing.T) {
+	carrying := limit(month, 100)
+	carrying.Carry = 30
+	p := newPlan(t, carrying, limit(imageMonth, 20))
+	s := snapshot(p, instant(t, "2026-11-23T12:00:00Z"), tallies{month: {42, 0}})
+	for _, carried := range []int64{0, 30} {
+		s.Limits[0].Carried = carried
+		got := object(t, s.Usage("u"))
+		if got["carried"] != float64(carried) || got["limit"] != float64(100+carried) || got["remaining"] != float64(58+carried) {
+			t.Errorf("the top with %d carried: %v", carried, got)
+		}
+		limits := got["limits"].([]any)
+		first, second := limits[0].(map[string]any), limits[1].(map[string]any)
+		if first["carried"] != float64(carried) || first["limit"] != float64(100+carried) || second["carried"] != nil {
+			t.Errorf("the limits with %d carried: %v", carried, limits)
+		}
+	}
+	if got, ok := object(t, snapshot(newPlan(t, limit(month, 100)), s.At, nil).Usage("u"))["carried"]; ok {
+		t.Errorf("without carry: %v", got)
+	}
+}

@@ -39,6 +39,8 @@ export interface LimitUsage {
   per: Per;
   unit?: Unit;
   /** Present if the limit refuses nobody. over is then what was used above it. */
+  /** What limit contains of the window before; absent unless the limit carries. */
+  carried?: number;
   soft?: true;
   over?: number;
   used: number;
@@ -58,6 +60,8 @@ export interface Usage {
   used: number;
   /** null if there is no limit; so are remaining and percent. */
   limit: number | null;
+  /** What limit contains of the window before; absent unless the limit carries. */
+  carried?: number;
   remaining: number | null;
   percent: number | null;
   /** What running calls hold of the headline limit, on all devices, in its unit. */

@@ -138,5 +138,22 @@ func (c claims) readPlan(path []string) (string, *Error) {
 	return plan, nil
 }
 
+// readAnchor returns the token's anchor, "" if it has none. A value that is no text and no number is
+// returned as JSON.
+func (c claims) readAnchor(path []string) string {
+	v, ok := c.lookUp(path)
+	if !ok {
+		return ""
+	}
+	switch v := v.(type) {
+	case string:
+		return v
+	case json.Number:
+		return v.String()
+	}
+	text, _ := json.Marshal(v)
+	return string(text)
+}
+
 // breaksLines reports whether r could end a line or do other harm in a log or a header.
 func breaksLines(r rune) bool { return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' }

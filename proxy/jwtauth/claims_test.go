@@ -246,3 +246,35 @@ func TestVerifyReadsOrganisation(t *testing.T) {
 		t.Errorf("a bad path of a claim: error %v", err)
 	}
 }
+
+func TestVerifyReadsAnchor(t *testing.T) {
+	o := goodOptions()
+	o.AnchorClaim = "app.since"
+	v := newVerifier(t, o)
+	id := func(anchor string) Identity {
+		return Identity{User: "u", Anchor: anchor, Expires: noon.Add(time.Minute)}
+	}
+	for claims, want := range map[string]string{
+		`"app":{"since":15}`:           "15",
+		`"app":{"since":"15"}`:         "15",
+		`"app":{"since":1710495000.5}`: "1710495000.5",
+		`"app":{"since":"2024-03-15"}`: "2024-03-15",
+		`"app":{"since":null}`:         "",
+		`"app":{"since":""}`:           "",
+		`"app":{}`:                     "",
+		`"since":15`:                   "",
+		// Nobody is refused for it.
+		`"app":{"since":true}`:       "true",
+		`"app":{"since":["15"]}`:     `["15"]`,
+		`"app":{"since":{"day":15}}`: `{"day":15}`,
+		`"app":15`:                   "false",
+	} {
+		wantVerify(t, v, request("Bearer "+sign(hs256, `{"sub":"u",`+expires+`,`+claims+`}`)), id(want), nil)
+	}
+	// Without an AnchorClaim, whatever is there means nothing.
+	wantVerify(t, newVerifier(t, goodOptions()), request("Bearer "+sign(hs256, `{"sub":"u","anchor":15,"app":{"since":7},`+expires+`}`)), id(""), nil)
+	o.AnchorClaim = "app..since"
+	if _, err := New(o); err == nil || !strings.Contains(err.Error(), "anchor claim") {
+		t.Errorf("a bad path of a claim: error %v", err)
+	}
+}

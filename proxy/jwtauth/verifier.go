@@ -54,6 +54,9 @@ type Identity struct {
 	// Org is the id of the user's organisation, which has the form of a user's; "" if the token names
 	// none.
 	Org string
+	// Anchor is what the token says of the day on which the user's months begin: a text or number,
+	// as it is there; "" if it says nothing. It may be of any form.
+	Anchor string
 	// Expires is the token's exp claim, in UTC. The token is good until the leeway after it.
 	Expires time.Time
 }
@@ -93,6 +96,8 @@ type Options struct {
 	UserClaim, PlanClaim string
 	// OrgClaim is likewise that of the organisation. Empty: no token is for an organisation.
 	OrgClaim string
+	// AnchorClaim is likewise that of Identity.Anchor. Empty: tokens say nothing of it.
+	AnchorClaim string
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -107,6 +112,7 @@ type Verifier struct {
 	leeway     time.Duration
 	user, plan []string // the paths of their claims
 	org        []string // likewise; empty: tokens name no organisation
+	anchor     []string // likewise; empty: tokens have no anchor
 	now        func() time.Time
 	cache      *cache
 	options    struct { // for the log
@@ -146,6 +152,12 @@ func New(o Options) (*Verifier, error) {
 			return nil, fmt.Errorf("org claim %q: %w", o.OrgClaim, err)
 		}
 	}
+	var anchor []string
+	if o.AnchorClaim != "" {
+		if anchor, err = jwtrules.ParseClaimPath(o.AnchorClaim); err != nil {
+			return nil, fmt.Errorf("anchor claim %q: %w", o.AnchorClaim, err)
+		}
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -160,7 +172,7 @@ func New(o Options) (*Verifier, error) {
 	}
 	verifier := &Verifier{
 		schemes: s, keys: o.KeySet, typ: fullType(o.Type), validator: jwt.NewValidator(checks...), leeway: o.Leeway,
-		user: user, plan: plan, org: org, now: o.Now, cache: new(cache),
+		user: user, plan: plan, org: org, anchor: anchor, now: o.Now, cache: new(cache),
 	}
 	verifier.options.Algorithms = slices.Clone(o.Algorithms)
 	verifier.options.Type, verifier.options.Issuer, verifier.options.Audience = o.Type, o.Issuer, o.Audience
@@ -214,6 +226,9 @@ func (v *Verifier) verify(ctx context.Context, token string) (*verdict, error) {
 		if d.id.Org, refused = c.readOrg(v.org); refused != nil {
 			return nil, explainPath(refused, c, "org", v.org)
 		}
+	}
+	if len(v.anchor) > 0 {
+		d.id.Anchor = c.readAnchor(v.anchor)
 	}
 	exp, err := c.GetExpirationTime()
 	if err != nil {

@@ -124,6 +124,11 @@ func MemberToken(org, user, plan string) string {
 	if plan != "" {
 		claims["plan"] = plan
 	}
+	return SignedToken(claims)
+}
+
+// SignedToken signs a token with [Secret] and these claims.
+func SignedToken(claims jwt.MapClaims) string {
 	signed, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(Secret))
 	if err != nil {
 		panic(err) // HMAC takes every key

@@ -71,6 +71,8 @@ func verifierOptions(cfg *config.Config) (o jwtauth.Options, err error) {
 		UserClaim:  jwt.Claims.User,
 		PlanClaim:  jwt.Claims.Plan,
 		OrgClaim:   jwt.Claims.Org,
+
+		AnchorClaim: jwt.Claims.Anchor,
 	}
 	if jwt.PublicKeyFile != "" {
 		if o.PublicKeyPEM, err = os.ReadFile(jwt.PublicKeyFile); err != nil {

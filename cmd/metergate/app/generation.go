@@ -83,6 +83,8 @@ func (b *builder) gateway(g *generation) (*proxy.Gateway, error) {
 		Verifier:        g.auth.verifier,
 		Plans:           plans,
 		DefaultPlan:     cfg.DefaultPlan,
+		KeepsTerms:      cfg.UsesTerms(),
+		Location:        cfg.Timezone,
 		UpgradeURL:      cfg.UpgradeURL,
 		Streams:         b.streams,
 		Metrics:         b.metrics,

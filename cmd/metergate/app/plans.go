@@ -24,7 +24,7 @@ func Plans(cfg *config.Config) (map[string]*quota.Plan, error) {
 			shared.Shared = true
 			limits = append(limits, shared)
 		}
-		o := quota.PlanOptions{Name: name, Limits: limits, Observe: p.Observe, Endpoints: endpoints, Costs: costs, WarnAt: cfg.WarnAt}
+		o := quota.PlanOptions{Name: name, Limits: limits, Observe: p.Observe, Endpoints: endpoints, Costs: costs, WarnAt: cfg.WarnAt, Anchor: anchorModes[p.Anchor]}
 		if costs != nil {
 			o.UnitName = cfg.UnitName
 		}
@@ -42,8 +42,11 @@ func Plans(cfg *config.Config) (map[string]*quota.Plan, error) {
 	return plans, nil
 }
 
+// anchorModes has the values of plans.NAME.anchor.
+var anchorModes = map[string]quota.AnchorMode{"claim": quota.ClaimAnchor, "first_use": quota.FirstUseAnchor}
+
 func limitOf(l config.Limit) quota.Limit {
-	return quota.Limit{Amount: l.Amount(), Period: l.Per, Endpoint: l.Endpoint, Quantity: l.Quantity(), Soft: l.Soft}
+	return quota.Limit{Amount: l.Amount(), Period: l.Per, Endpoint: l.Endpoint, Quantity: l.Quantity(), Soft: l.Soft, Carry: l.CarryAmount()}
 }
 
 // endpointNames returns the endpoints of all routes, each once, sorted.

@@ -1,0 +1,33 @@
+package quota
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// A day, a date or a time says on which day months begin; a date or time also says in which month
+// years do. The day is that of the time zone.
+func TestParseAnchor(t *testing.T) {
+	kathmandu, err := time.LoadLocation("Asia/Kathmandu") // UTC+5:45
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]Anchor{
+		"1": {}, "15": {15, time.January}, "31": {31, time.January}, "15.0": {15, time.January},
+		"2026-11-15": {15, time.November}, "2024-02-29": {29, time.February}, "1971-05-07": {7, time.May}, "2026-01-01": {},
+		"2026-03-15T18:14:59Z": {15, time.March}, "2026-03-15T18:15:00Z": {16, time.March}, "2026-03-15T00:00:00.5+05:45": {15, time.March},
+		"2026-03-14T20:00:00-07:00": {15, time.March},
+		"1773598499":                {15, time.March}, "1773598500": {16, time.March}, "1773598500.9": {16, time.March}, "1.7735985e9": {16, time.March},
+	} {
+		if got, err := ParseAnchor(text, kathmandu); err != nil || got != want {
+			t.Errorf("%q is read as %+v, error %v; want %+v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "0", "32", "-1", "15.5", "1000", "1773598500000", "1e300", "NaN", "Inf", "03-15", "2026-02-30", "2026-11", "15th", "tomorrow",
+		"2026-03-15 10:00:00", "2026-03-15T10:00:00", "true", "[15]", strings.Repeat("1", 400)} {
+		if got, err := ParseAnchor(text, kathmandu); err == nil || !strings.Contains(err.Error(), "1 to 31") || len(err.Error()) > 200 {
+			t.Errorf("%.40q is read as %+v, error %v", text, got, err)
+		}
+	}
+}
