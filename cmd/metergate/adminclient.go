@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,8 +12,11 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
+
+	"metergate/quota"
 )
 
 // tokenVariable holds the token of the admin API. The token cannot be given as an
@@ -68,13 +72,88 @@ func newAdminClient(base string) (*adminClient, error) {
 	return c, nil
 }
 
-// userPath returns the path of a user; below is what follows it, such as "grants".
-func userPath(user, below string) string {
-	path := "/admin/users/" + url.PathEscape(user)
+// orgFlag adds -org.
+func orgFlag(f *flag.FlagSet) *string {
+	return f.String("org", "", "an `ORGANISATION`: USER is a member of it; without USER, what its members share")
+}
+
+// An account is whom a command is about: a user, a member of an organisation or, without a user, the
+// organisation itself.
+type account struct{ org, user string }
+
+// path returns the path of an account in the admin API; below is what follows it, such as "grants".
+func (a account) path(below string) string {
+	path := "/admin/users/" + url.PathEscape(a.user)
+	if a.org != "" {
+		path = "/admin/orgs/" + url.PathEscape(a.org)
+		if a.user != "" {
+			path += "/members/" + url.PathEscape(a.user)
+		}
+	}
 	if below != "" {
 		path += "/" + below
 	}
 	return path
+}
+
+// String names the account, such as "user u-17 of organisation acme".
+func (a account) String() string {
+	switch {
+	case a.org == "":
+		return "user " + a.user
+	case a.user == "":
+		return "organisation " + a.org
+	}
+	return "user " + a.user + " of organisation " + a.org
+}
+
+// quoted is String with the ids in quotation marks.
+func (a account) quoted() string {
+	if a.user != "" {
+		a.user = strconv.Quote(a.user)
+	}
+	if a.org != "" {
+		a.org = strconv.Quote(a.org)
+	}
+	return a.String()
+}
+
+// compare orders accounts by organisation and user.
+func (a account) compare(b account) int {
+	return cmp.Or(strings.Compare(a.org, b.org), strings.Compare(a.user, b.user))
+}
+
+// scope is that of the account.
+func (a account) scope() quota.Scope { return quota.ScopeOf(quota.MemberAccount(a.org, a.user)) }
+
+// noun is what the account is of: a user, or an organisation.
+func (a account) noun() string {
+	if a.user == "" {
+		return "organisation"
+	}
+	return "user"
+}
+
+// accountOf takes the account from the arguments and the value of -org, and returns what follows it:
+// one argument for each name. With an organisation, the user may be missing.
+func (c *console) accountOf(org string, args []string, names ...string) (a account, rest []string, err error) {
+	if org != "" && len(args) <= len(names) {
+		return account{org: org}, args, c.checkArguments(args, names...)
+	}
+	if err := c.checkArguments(args, append([]string{"USER"}, names...)...); err != nil {
+		return a, nil, err
+	}
+	return account{org, args[0]}, args[1:], nil
+}
+
+// parseAccount parses flags and arguments, of which -org is one, see accountOf.
+func (c *console) parseAccount(f *flag.FlagSet, names ...string) (a account, rest []string, err error) {
+	org := orgFlag(f)
+	args, err := c.parseAny(f)
+	if err != nil {
+		return a, nil, err
+	}
+	return c.accountOf(*org, args, names...)
 }
 
 // send sends a request and returns its response, whose status is 200. The caller closes

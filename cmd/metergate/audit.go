@@ -15,7 +15,7 @@ import (
 func audit(c *console) error {
 	f := c.flags()
 	admin, asJSON := adminFlag(f), jsonFlag(f)
-	args, err := c.parse(f, "USER")
+	who, _, err := c.parseAccount(f)
 	if err != nil {
 		return err
 	}
@@ -23,7 +23,7 @@ func audit(c *console) error {
 	if err != nil {
 		return err
 	}
-	text, err := client.read(adminRequest{method: http.MethodGet, path: userPath(args[0], "audit")})
+	text, err := client.read(adminRequest{method: http.MethodGet, path: who.path("audit")})
 	if err != nil {
 		return c.asUsage(err)
 	}
@@ -36,7 +36,7 @@ func audit(c *console) error {
 		return err
 	}
 	if len(list.Entries) == 0 {
-		fmt.Fprintln(c.stdout, "no administrator has changed anything about this user")
+		fmt.Fprintln(c.stdout, "no administrator has changed anything about this "+who.noun())
 		return nil
 	}
 	t := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)

@@ -18,10 +18,10 @@ type csvFault struct {
 	text string
 }
 
-// userCounts are the counts of one user in a file.
+// userCounts are the counts of one account in a file.
 type userCounts struct {
-	user   string
-	counts []lineCount // of different endpoints; of the first line first
+	account account
+	counts  []lineCount // of different endpoints; of the first line first
 }
 
 // A lineCount is the count in one line of a file.
@@ -35,7 +35,7 @@ type lineCount struct {
 // A countsFile collects the counts of a CSV file.
 type countsFile struct {
 	users  []*userCounts // in the order of the file
-	byName map[string]*userCounts
+	byName map[account]*userCounts
 	faults []csvFault
 }
 
@@ -44,9 +44,9 @@ func (f *countsFile) fault(line int, format string, args ...any) {
 }
 
 // parseCounts reads a CSV of user, endpoint, used. With a header, these may be any of the
-// columns, and units another one. The users are in the order of the file.
+// columns, and units and org others. The users are in the order of the file.
 func parseCounts(text []byte) ([]*userCounts, []csvFault) {
-	f := &countsFile{byName: map[string]*userCounts{}}
+	f := &countsFile{byName: map[account]*userCounts{}}
 	r := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(text, []byte("\ufeff")))) // spreadsheets write a byte order mark
 	r.FieldsPerRecord = -1
 	column := map[string]int{"user": 0, "endpoint": 1, "used": 2}
@@ -74,11 +74,14 @@ func parseCounts(text []byte) ([]*userCounts, []csvFault) {
 			f.fault(line, "there must be %d columns, separated by commas, got %d", columns, len(row))
 			continue
 		}
-		units := ""
+		who, units := account{user: row[column["user"]]}, ""
 		if i, ok := column["units"]; ok {
 			units = strings.TrimSpace(row[i])
 		}
-		f.add(line, row[column["user"]], row[column["endpoint"]], strings.TrimSpace(row[column["used"]]), units)
+		if i, ok := column["org"]; ok {
+			who.org = row[i]
+		}
+		f.add(line, who, countTexts{row[column["endpoint"]], strings.TrimSpace(row[column["used"]]), units})
 	}
 	if len(f.users) == 0 && len(f.faults) == 0 {
 		f.fault(1, "there are no counts; a line is USER,ENDPOINT,USED")
@@ -86,11 +89,15 @@ func parseCounts(text []byte) ([]*userCounts, []csvFault) {
 	return f.users, f.faults
 }
 
-// add adds a line of the file. Empty units: each request is one.
-func (f *countsFile) add(line int, user, endpoint, used, units string) {
-	n, err := strconv.ParseInt(used, 10, 64)
+// countTexts are the columns of a line with a count. Empty units: each request is one.
+type countTexts struct{ endpoint, used, units string }
+
+// add adds a line of the file.
+func (f *countsFile) add(line int, who account, text countTexts) {
+	endpoint, units := text.endpoint, text.units
+	n, err := strconv.ParseInt(text.used, 10, 64)
 	if err != nil {
-		f.fault(line, "used must be a whole number, got %.80q", used)
+		f.fault(line, "used must be a whole number, got %.80q", text.used)
 		return
 	}
 	change := quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{endpoint: n}}
@@ -102,25 +109,25 @@ func (f *countsFile) add(line int, user, endpoint, used, units string) {
 		}
 		change.CountUnits = map[string]int64{endpoint: nUnits}
 	}
-	if err := change.Validate(user); err != nil {
+	if err := change.Validate(quota.MemberAccount(who.org, who.user)); err != nil {
 		f.fault(line, "%s", strings.TrimPrefix(err.Error(), quota.ErrInvalidChange.Error()+": "))
 		return
 	}
-	u := f.byName[user]
+	u := f.byName[who]
 	if u == nil {
-		u = &userCounts{user: user}
-		f.byName[user] = u
+		u = &userCounts{account: who}
+		f.byName[who] = u
 		f.users = append(f.users, u)
 	}
 	for _, before := range u.counts {
 		if before.endpoint == endpoint {
-			f.fault(line, "user %q already has a count of %s, in line %d", user, endpoint, before.line)
+			f.fault(line, "%s already has a count of %s, in line %d", who.quoted(), endpoint, before.line)
 			return
 		}
 	}
 	u.counts = append(u.counts, lineCount{endpoint, n, nUnits, line})
 	if len(u.counts) == quota.MaxCountsPerChange+1 {
-		f.fault(line, "user %q has more than %d endpoints", user, quota.MaxCountsPerChange)
+		f.fault(line, "%s has more than %d endpoints", who.quoted(), quota.MaxCountsPerChange)
 	}
 }
 
@@ -129,7 +136,7 @@ func headerColumns(row []string) map[string]int {
 	columns := map[string]int{}
 	for i, name := range row {
 		switch name := strings.ToLower(strings.TrimSpace(name)); name {
-		case "user", "endpoint", "used", "units":
+		case "user", "endpoint", "used", "units", "org":
 			if _, twice := columns[name]; twice {
 				return nil
 			}

@@ -16,6 +16,7 @@ func export(c *console) error {
 	at := f.String("at", "", "the `WINDOW`, such as 2026-10 (needed)")
 	per := f.String("per", "", "another kind of `WINDOW` at that time: "+quota.PeriodNames)
 	format := f.String("format", "csv", "`FORMAT`: csv has a row for each user and endpoint, jsonl an object for each user")
+	org := f.String("org", "", "only the members of this `ORGANISATION`")
 	if _, err := c.parse(f); err != nil {
 		return err
 	}
@@ -30,7 +31,11 @@ func export(c *console) error {
 	if *per != "" {
 		query.Set("per", *per)
 	}
-	res, err := client.send(context.Background(), adminRequest{method: http.MethodGet, path: "/admin/users?" + query.Encode()})
+	path := "/admin/users"
+	if *org != "" {
+		path = account{org: *org}.path("members")
+	}
+	res, err := client.send(context.Background(), adminRequest{method: http.MethodGet, path: path + "?" + query.Encode()})
 	if err != nil {
 		return c.asUsage(err)
 	}

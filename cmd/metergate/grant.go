@@ -14,13 +14,13 @@ func grant(c *console) error {
 	per := f.String("per", "", "the `WINDOW` of the limit: "+quota.PeriodNames+" (default: the headline limit's)")
 	units := f.Bool("units", false, "raise a limit on units instead of one on requests")
 	key := f.String("key", "", "a `KEY` that makes it safe to send the grant twice within a day")
-	args, err := c.parse(f, "USER", "N")
+	who, args, err := c.parseAccount(f, "N")
 	if err != nil {
 		return err
 	}
-	n, err := strconv.ParseInt(args[1], 10, 64)
+	n, err := strconv.ParseInt(args[0], 10, 64)
 	if err != nil || n < 1 || n > quota.MaxAmount {
-		return c.usageError("N must be a whole number from 1 to %d, got %q", int64(quota.MaxAmount), args[1])
+		return c.usageError("N must be a whole number from 1 to %d, got %q", int64(quota.MaxAmount), args[0])
 	}
 	if *endpoint != "" && *per == "" {
 		return c.usageError("-endpoint needs -per, such as -per month")
@@ -39,7 +39,7 @@ func grant(c *console) error {
 	}
 	return c.changeUser(*admin, adminRequest{
 		method:         http.MethodPost,
-		path:           userPath(args[0], "grants"),
+		path:           who.path("grants"),
 		body:           body,
 		idempotencyKey: *key,
 	}, *asJSON)

@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"metergate/quota"
@@ -85,7 +84,7 @@ const (
 // counts there were. It tells progress how far it is.
 func (c *adminClient) sendCounts(users []*userCounts, per quota.Period, progress io.Writer) (counts int, err error) {
 	// Neighbours in the order of the embedded store share pages of its file.
-	slices.SortFunc(users, func(a, b *userCounts) int { return strings.Compare(a.user, b.user) })
+	slices.SortFunc(users, func(a, b *userCounts) int { return a.account.compare(b.account) })
 	path := "/admin/counts?" + url.Values{"per": {per.String()}, "reason": {"import"}}.Encode()
 	type part struct {
 		users, counts int
@@ -142,7 +141,10 @@ func encodeCounts(users []*userCounts) (body []byte, n, counts int) {
 				units[c.endpoint] = c.units
 			}
 		}
-		members := map[string]any{"user": u.user, "endpoints": endpoints}
+		members := map[string]any{"user": u.account.user, "endpoints": endpoints}
+		if u.account.org != "" {
+			members["org"] = u.account.org
+		}
 		if len(units) > 0 {
 			members["units"] = units
 		}
@@ -160,7 +162,7 @@ func encodeCounts(users []*userCounts) (body []byte, n, counts int) {
 // them for any user, also for one it has never seen.
 func (c *adminClient) endpoints() (map[string]quota.EndpointUsage, error) {
 	var u quota.Usage
-	err := c.readJSON(adminRequest{method: http.MethodGet, path: userPath("import", "")}, &u)
+	err := c.readJSON(adminRequest{method: http.MethodGet, path: account{user: "import"}.path("")}, &u)
 	return u.Endpoints, err
 }
 

@@ -11,23 +11,26 @@ func plan(c *console) error {
 	admin, reason, asJSON := adminFlag(f), reasonFlag(f), jsonFlag(f)
 	until := f.String("until", "", "the `TIME` at which the plan ends, such as 2026-12-31T00:00:00Z (default: it does not end)")
 	clear := f.Bool("clear", false, "the old form of metergate plan-clear")
+	org := orgFlag(f)
 	args, err := c.parseAny(f)
 	if err != nil {
 		return err
 	}
 	if *clear {
-		if err := c.checkArguments(args, "USER"); err != nil {
+		who, _, err := c.accountOf(*org, args)
+		if err != nil {
 			return err
 		}
 		if *until != "" {
 			return c.usageError("-clear ends the plan now, and takes no -until")
 		}
-		return c.clearPlan(*admin, args[0], *reason, *asJSON)
+		return c.clearPlan(*admin, who, *reason, *asJSON)
 	}
-	if err := c.checkArguments(args, "USER", "PLAN"); err != nil {
+	who, args, err := c.accountOf(*org, args, "PLAN")
+	if err != nil {
 		return err
 	}
-	body := map[string]any{"plan": args[1], "reason": *reason}
+	body := map[string]any{"plan": args[0], "reason": *reason}
 	if *until != "" {
 		t, err := time.Parse(time.RFC3339, *until)
 		if err != nil {
@@ -35,22 +38,22 @@ func plan(c *console) error {
 		}
 		body["until"] = t
 	}
-	return c.changeUser(*admin, adminRequest{method: http.MethodPut, path: userPath(args[0], "plan"), body: body}, *asJSON)
+	return c.changeUser(*admin, adminRequest{method: http.MethodPut, path: who.path("plan"), body: body}, *asJSON)
 }
 
 func planClear(c *console) error {
 	f := c.flags()
 	admin, reason, asJSON := adminFlag(f), reasonFlag(f), jsonFlag(f)
-	args, err := c.parse(f, "USER")
+	who, _, err := c.parseAccount(f)
 	if err != nil {
 		return err
 	}
-	return c.clearPlan(*admin, args[0], *reason, *asJSON)
+	return c.clearPlan(*admin, who, *reason, *asJSON)
 }
 
-// clearPlan ends the plan that an administrator chose for a user.
-func (c *console) clearPlan(admin, user, reason string, asJSON bool) error {
-	path := userPath(user, "plan")
+// clearPlan ends the plan that an administrator chose for an account.
+func (c *console) clearPlan(admin string, who account, reason string, asJSON bool) error {
+	path := who.path("plan")
 	if reason != "" {
 		path += "?reason=" + url.QueryEscape(reason)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -56,9 +57,10 @@ type planCount struct{ users, blocked, onEndpoint, above int }
 
 // A blockedUser is a user who has reached limits.
 type blockedUser struct {
-	name, plan string
-	reached    []quota.Limit
-	usage      *usedUser
+	account account
+	plan    string
+	reached []quota.Limit
+	usage   *usedUser
 }
 
 // checkPlans compares what all users have used with the plans of a configuration.
@@ -71,20 +73,23 @@ func (c *adminClient) checkPlans(cfg *config.Config) (*planCheckResult, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.addPools(users, plans); err != nil {
+		return nil, err
+	}
 	result := &planCheckResult{byPlan: map[string]*planCount{}}
 	for name, p := range plans {
 		result.byPlan[name] = new(planCount)
 		result.soft = result.soft || slices.ContainsFunc(p.Limits(), func(l quota.Limit) bool { return l.Soft })
 	}
-	for _, name := range slices.Sorted(maps.Keys(users)) {
-		u := users[name]
-		p := plans[u.planName(plans, cfg.DefaultPlan)]
+	for _, who := range slices.SortedFunc(maps.Keys(users), account.compare) {
+		u := users[who]
+		p := plans[u.planName(plans, cfg.DefaultPlan)].ForScope(who.scope())
 		count := result.byPlan[p.Name()]
 		count.users++
 		reached, above := u.reachedLimits(p), u.isAboveSoftLimit(p)
 		if len(reached) > 0 || above {
 			// Only now ask for the user's grants: few users are near their limits.
-			if err := c.addGrants(name, u); err != nil {
+			if err := c.addGrants(who, u); err != nil {
 				return nil, err
 			}
 			reached, above = u.reachedLimits(p), u.isAboveSoftLimit(p)
@@ -100,7 +105,7 @@ func (c *adminClient) checkPlans(cfg *config.Config) (*planCheckResult, error) {
 		} else {
 			count.onEndpoint++
 		}
-		result.blocked = append(result.blocked, blockedUser{name, p.Name(), reached, u})
+		result.blocked = append(result.blocked, blockedUser{who, p.Name(), reached, u})
 	}
 	return result, nil
 }
@@ -135,10 +140,18 @@ func (r *planCheckResult) print(w io.Writer, most int) {
 		shown = shown[:most]
 	}
 	fmt.Fprintln(w)
-	fmt.Fprintln(t, "USER\tPLAN\tLIMIT\tUSED\tOF")
+	header, org := "USER\tPLAN\tLIMIT\tUSED\tOF", ""
+	members := slices.ContainsFunc(shown, func(b blockedUser) bool { return b.account.org != "" })
+	if members {
+		header = "ORGANISATION\t" + header
+	}
+	fmt.Fprintln(t, header)
 	for _, b := range shown {
+		if members {
+			org = cmp.Or(b.account.org, "-") + "\t"
+		}
 		for _, l := range b.reached {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\n", b.name, b.plan, l.Name(), b.usage.used(l), b.usage.allowance(l))
+			fmt.Fprintf(t, "%s%s\t%s\t%s\t%d\t%d\n", org, b.account.user, b.plan, l.Name(), b.usage.used(l), b.usage.allowance(l))
 		}
 	}
 	t.Flush()
@@ -165,7 +178,12 @@ type usedUser struct {
 	total             map[quota.Period]int64
 	endpoints         map[quota.Period]map[string]int64
 	extra             map[quota.Period]map[string]int64 // by how much the units of these exceed them
-	granted           map[quota.Counter]int64           // nil before addGrants
+	granted           map[string]int64                  // by the name of the limit; nil before addGrants
+	pool              *usedUser                         // what the user's organisation has used; nil: nothing
+}
+
+func newUsedUser() *usedUser {
+	return &usedUser{total: map[quota.Period]int64{}, endpoints: map[quota.Period]map[string]int64{}, extra: map[quota.Period]map[string]int64{}}
 }
 
 // planName returns the name of the plan that the user would have.
@@ -180,6 +198,13 @@ func (u *usedUser) planName(plans map[string]*quota.Plan, byDefault string) stri
 
 // used returns what the user has used of a limit.
 func (u *usedUser) used(l quota.Limit) int64 {
+	if l.Shared {
+		if u.pool == nil {
+			return 0
+		}
+		l.Shared = false
+		return u.pool.used(l)
+	}
 	used := u.endpoints[l.Period][l.Endpoint]
 	if l.Endpoint == "" {
 		used = u.total[l.Period]
@@ -196,7 +221,7 @@ func (u *usedUser) used(l quota.Limit) int64 {
 
 // allowance returns a hard limit with what was granted to the user on top of it.
 func (u *usedUser) allowance(l quota.Limit) int64 {
-	return l.Amount + u.granted[l.Counter()]
+	return l.Amount + u.granted[l.Name()]
 }
 
 // reachedLimits returns the limits of a plan that leave the user nothing. The limit of an
@@ -223,8 +248,8 @@ func (u *usedUser) isAboveSoftLimit(p *quota.Plan) bool {
 }
 
 // usersNow lists all users with what they have used in the running windows of periods.
-func (c *adminClient) usersNow(periods []quota.Period) (map[string]*usedUser, error) {
-	users := map[string]*usedUser{}
+func (c *adminClient) usersNow(periods []quota.Period) (map[account]*usedUser, error) {
+	users := map[account]*usedUser{}
 	for _, per := range periods {
 		if err := c.addUsers(users, per); err != nil {
 			return nil, err
@@ -234,7 +259,7 @@ func (c *adminClient) usersNow(periods []quota.Period) (map[string]*usedUser, er
 }
 
 // addUsers adds what users have used in the running window of a period.
-func (c *adminClient) addUsers(users map[string]*usedUser, per quota.Period) error {
+func (c *adminClient) addUsers(users map[account]*usedUser, per quota.Period) error {
 	res, err := c.send(context.Background(), adminRequest{method: http.MethodGet, path: "/admin/users?format=jsonl&per=" + per.String()})
 	if err != nil {
 		return err
@@ -242,7 +267,7 @@ func (c *adminClient) addUsers(users map[string]*usedUser, per quota.Period) err
 	defer res.Body.Close()
 	for dec := json.NewDecoder(res.Body); ; {
 		var row struct {
-			User      string
+			User, Org string
 			Used      int64
 			Endpoints map[string]int64
 			Units     map[string]int64
@@ -254,10 +279,11 @@ func (c *adminClient) addUsers(users map[string]*usedUser, per quota.Period) err
 		} else if err != nil {
 			return fmt.Errorf("the list of users broke off: %w", err)
 		}
-		u := users[row.User]
+		who := account{row.Org, row.User}
+		u := users[who]
 		if u == nil {
-			u = &usedUser{total: map[quota.Period]int64{}, endpoints: map[quota.Period]map[string]int64{}, extra: map[quota.Period]map[string]int64{}}
-			users[row.User] = u
+			u = newUsedUser()
+			users[who] = u
 		}
 		u.claimed, u.override = row.Claimed, row.Override.Plan
 		u.total[per], u.endpoints[per] = row.Used, row.Endpoints
@@ -268,19 +294,64 @@ func (c *adminClient) addUsers(users map[string]*usedUser, per quota.Period) err
 	}
 }
 
-// addGrants adds what was granted on top of the limits that the user has now.
-func (c *adminClient) addGrants(name string, u *usedUser) error {
+// addPools adds what the organisations of users have used of what plans let their members share.
+func (c *adminClient) addPools(users map[account]*usedUser, plans map[string]*quota.Plan) error {
+	periods := map[quota.Period]bool{}
+	for _, p := range plans {
+		for _, l := range p.Limits() {
+			periods[l.Period] = periods[l.Period] || l.Shared
+		}
+	}
+	pools := map[string]*usedUser{}
+	for who, u := range users {
+		if who.org == "" {
+			continue
+		}
+		pool := pools[who.org]
+		if pool == nil {
+			pool = newUsedUser()
+			pools[who.org] = pool
+			for per, shared := range periods {
+				if !shared {
+					continue
+				}
+				if err := c.addPool(pool, who.org, per); err != nil {
+					return err
+				}
+			}
+		}
+		u.pool = pool
+	}
+	return nil
+}
+
+// addPool adds what an organisation has used in the running window of a period.
+func (c *adminClient) addPool(pool *usedUser, org string, per quota.Period) error {
 	var now adminUser
-	if err := c.readJSON(adminRequest{method: http.MethodGet, path: userPath(name, "")}, &now); err != nil {
+	if err := c.readJSON(adminRequest{method: http.MethodGet, path: account{org: org}.path("") + "?per=" + per.String()}, &now); err != nil {
 		return err
 	}
-	u.granted = map[quota.Counter]int64{}
-	for _, g := range now.Granted {
-		counter := quota.Counter{Period: g.Per, Endpoint: g.Endpoint}
-		if g.Units > 0 {
-			counter.Quantity = quota.Units
+	pool.endpoints[per], pool.extra[per] = map[string]int64{}, map[string]int64{}
+	for name, e := range now.Endpoints {
+		pool.endpoints[per][name] = e.Used
+		pool.total[per] += e.Used
+		if e.Units != nil {
+			pool.extra[per][name] = *e.Units - e.Used
 		}
-		u.granted[counter] = g.Requests + g.Units
+	}
+	return nil
+}
+
+// addGrants adds what was granted on top of the limits that the user has now, and that their
+// organisation shares.
+func (c *adminClient) addGrants(who account, u *usedUser) error {
+	var now adminUser
+	if err := c.readJSON(adminRequest{method: http.MethodGet, path: who.path("")}, &now); err != nil {
+		return err
+	}
+	u.granted = map[string]int64{}
+	for _, g := range now.Granted {
+		u.granted[g.Name] = g.Requests + g.Units
 	}
 	return nil
 }

@@ -18,7 +18,7 @@ func usage(c *console) error {
 	f := c.flags()
 	admin, asJSON := adminFlag(f), jsonFlag(f)
 	at := f.String("at", "", "the `WINDOW` to look at, such as 2026-10 (default: the running windows)")
-	args, err := c.parse(f, "USER")
+	who, _, err := c.parseAccount(f)
 	if err != nil {
 		return err
 	}
@@ -26,7 +26,7 @@ func usage(c *console) error {
 	if err != nil {
 		return err
 	}
-	path := userPath(args[0], "")
+	path := who.path("")
 	if *at != "" {
 		path += "?at=" + url.QueryEscape(*at)
 	}
@@ -43,10 +43,12 @@ type adminUser struct {
 	Window   string
 	Claimed  *string
 	Override *struct {
-		Plan  string
-		Until *time.Time
+		Plan   string
+		Until  *time.Time
+		Shared bool
 	}
 	Granted []struct {
+		Name            string
 		Endpoint        string
 		Per             quota.Period
 		Requests, Units int64
@@ -70,15 +72,18 @@ func (c *console) showUser(text []byte, asJSON bool) error {
 // print writes a user's state for people.
 func (u *adminUser) print(w io.Writer) {
 	plan := u.Plan
-	switch {
-	case u.Override != nil && u.Override.Until != nil:
-		plan += ", set by an administrator until " + u.Override.Until.Format(time.RFC3339)
-	case u.Override != nil:
+	if u.Override != nil {
 		plan += ", set by an administrator"
-	case u.Claimed == nil:
-		plan += ", the default: no token of the user has been admitted yet"
+		if u.Override.Shared {
+			plan += " for the organisation"
+		}
+		if u.Override.Until != nil {
+			plan += " until " + u.Override.Until.Format(time.RFC3339)
+		}
+	} else if u.Claimed == nil {
+		plan += ", the default: no token of the " + account{u.Org, u.User}.noun() + " has been admitted yet"
 	}
-	fmt.Fprintf(w, "user %s, plan %s\n", u.User, plan)
+	fmt.Fprintf(w, "%s, plan %s\n", account{u.Org, u.User}, plan)
 	limit := "unlimited"
 	if u.Limit != nil {
 		limit = fmt.Sprint(*u.Limit)
@@ -99,15 +104,11 @@ func (u *adminUser) print(w io.Writer) {
 		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(t, "LIMIT\tUSED\tOF\tLEFT\tGRANTED\tRESETS AT")
 		for _, l := range u.Limits {
-			counter := quota.Counter{Period: l.Period, Endpoint: l.Endpoint}
-			if l.Unit == quota.Units.String() {
-				counter.Quantity = quota.Units
-			}
 			resetsAt := "never"
 			if l.ResetsAt != nil {
 				resetsAt = l.ResetsAt.Format(time.RFC3339)
 			}
-			fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%s\n", l.Name, l.Used, l.Limit, l.Remaining, u.granted(counter), resetsAt)
+			fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%s\n", l.Name, l.Used, l.Limit, l.Remaining, u.granted(l.Name), resetsAt)
 		}
 		t.Flush()
 	}
@@ -129,10 +130,10 @@ func (u *adminUser) print(w io.Writer) {
 	t.Flush()
 }
 
-// granted returns how much was granted on top of a limit in the running window.
-func (u *adminUser) granted(counter quota.Counter) (n int64) {
+// granted returns how much was granted on top of the limit of a name in the running window.
+func (u *adminUser) granted(name string) (n int64) {
 	for _, g := range u.Granted {
-		if g.Endpoint == counter.Endpoint && g.Per == counter.Period && (g.Units > 0) == (counter.Quantity == quota.Units) {
+		if g.Name == name {
 			n = g.Requests + g.Units
 		}
 	}

@@ -30,7 +30,7 @@ type Options struct {
 	Registry *prometheus.Registry
 	// Log receives a warning when somebody guesses the token; nil: no log.
 	Log *slog.Logger
-	// Store keeps what users have used; nil: nothing is served at /admin/users and
+	// Store keeps what users have used; nil: nothing is served at /admin/users, /admin/orgs and
 	// /admin/counts. It needs Gateway, Calendar and Clock.
 	Store Store
 	// Calendar is the store's.
@@ -73,6 +73,8 @@ type Gateway interface {
 	// PlansFor returns the plans that may apply to a user whose token claims a plan. An
 	// empty or unknown claim means the default plan.
 	PlansFor(claim string) quota.PlanChoice
+	// HasOrganisations reports whether tokens can name an organisation: lists then say which.
+	HasOrganisations() bool
 }
 
 // A Clock tells the time.
@@ -118,7 +120,7 @@ type resource struct {
 	serve   http.Handler
 }
 
-// resources are all but those at and below usersPrefix.
+// resources are all but those at and below usersPrefix and orgsPrefix.
 func (h *handler) resources() []resource {
 	return []resource{
 		{"GET /livez", true, http.HandlerFunc(h.livez)},
@@ -137,28 +139,31 @@ func Routes() (patterns []string) {
 	for _, r := range new(handler).resources() {
 		patterns = append(patterns, r.pattern)
 	}
-	for method := range allUsers {
-		patterns = append(patterns, method+" "+usersPrefix)
-	}
-	for segment, methods := range oneUser {
-		path := usersPrefix + "/{user}"
-		if segment != "" {
-			path += "/" + segment
+	add := func(path string, resources map[string]methods) {
+		for segment, methods := range resources {
+			path := path
+			if segment != "" {
+				path += "/" + segment
+			}
+			for method := range methods {
+				patterns = append(patterns, method+" "+path)
+			}
 		}
-		for method := range methods {
-			patterns = append(patterns, method+" "+path)
-		}
 	}
+	add(usersPrefix, map[string]methods{"": allUsers})
+	add(usersPrefix+"/{user}", oneUser)
+	add(orgsPrefix+"/{org}", oneOrg)
+	add(orgsPrefix+"/{org}/"+membersSegment+"/{user}", oneUser)
 	slices.Sort(patterns)
 	return patterns
 }
 
-// route sends requests at and below usersPrefix to serveUsers, and the rest to mux.
+// route sends requests at and below usersPrefix and orgsPrefix to serveAccounts, and the rest to mux.
 func (h *handler) route(mux *http.ServeMux) http.Handler {
-	serveUsers := h.requireToken(h.serveUsers)
+	serveAccounts := h.requireToken(h.serveAccounts)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, ok := usersPath(r); ok && h.Store != nil {
-			serveUsers(w, r)
+		if isAccountPath(r) && h.Store != nil {
+			serveAccounts(w, r)
 			return
 		}
 		if fallback, pattern := mux.Handler(r); pattern == "" {

@@ -44,6 +44,7 @@ func (l *listener) ReloadConfig() ([]string, error)         { l.reloads.Add(1); 
 func (l *listener) AcceptData(context.Context) (int, error) { return 0, nil }
 func (l *listener) EffectiveConfig() any                    { return nil }
 func (l *listener) PlansFor(string) quota.PlanChoice        { return quota.PlanChoice{} }
+func (l *listener) HasOrganisations() bool                  { return false }
 
 // send sends a token from an address. A token with a blank is the whole header.
 func (l *listener) send(address, token string) *http.Response {

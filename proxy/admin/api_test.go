@@ -67,6 +67,7 @@ func newTestAPI(t *testing.T, change ...func(*admin.Options)) *testAPI {
 type gateway struct {
 	token string
 	plans map[string]*quota.Plan
+	orgs  bool
 	// What AcceptData returns.
 	lostParts int
 	acceptErr error
@@ -77,6 +78,7 @@ func (g *gateway) ReloadConfig() ([]string, error)         { return nil, nil }
 func (g *gateway) AdminHosts() []string                    { return []string{"example.com"} }
 func (g *gateway) AcceptData(context.Context) (int, error) { return g.lostParts, g.acceptErr }
 func (g *gateway) EffectiveConfig() any                    { return nil }
+func (g *gateway) HasOrganisations() bool                  { return g.orgs }
 func (g *gateway) PlansFor(claim string) quota.PlanChoice {
 	plans := quota.PlanChoice{Claimed: g.plans[claim], ByName: g.plans}
 	if plans.Claimed == nil {

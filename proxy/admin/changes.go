@@ -98,14 +98,14 @@ func (c *userRequest) applyChange(change quota.Change, plan string) error {
 		return err
 	}
 	change.By = c.remoteHost()
-	if err := change.Validate(c.user); err != nil {
+	if err := change.Validate(c.account); err != nil {
 		return err
 	}
 	plans, claimed, err := c.userPlans(plan)
 	if err != nil {
 		return err
 	}
-	s, err := c.Store.ApplyChange(c.r.Context(), c.user, plans, change)
+	s, err := c.Store.ApplyChange(c.r.Context(), c.account, plans, change)
 	if errors.Is(err, quota.ErrNoSuchLimit) {
 		return c.noSuchLimit(change, plans)
 	}
@@ -122,7 +122,7 @@ func (c *userRequest) noSuchLimit(change quota.Change, plans quota.PlanChoice) e
 			return unknownEndpoint("body: endpoint", change.Endpoint, known)
 		}
 	}
-	s, err := c.Store.Read(c.r.Context(), c.user, plans)
+	s, err := c.Store.Read(c.r.Context(), c.account, plans)
 	if err != nil {
 		return err
 	}
@@ -133,14 +133,20 @@ func (c *userRequest) noSuchLimit(change quota.Change, plans quota.PlanChoice) e
 	if change.Period != 0 {
 		wanted = "limit " + quota.Limit{Period: change.Period, Endpoint: change.Endpoint, Quantity: change.Quantity()}.Name()
 	}
+	whose, shared := "The user's plan "+s.Plan.Name(), plans.Scope == quota.PoolScope
+	if shared {
+		whose, wanted = "The organisation's plan "+s.Plan.Name(), "shared "+wanted
+	}
 	var limits []string
 	for _, l := range s.Plan.Limits() {
-		limits = append(limits, l.Name())
+		if l.Shared == shared {
+			limits = append(limits, l.Name())
+		}
 	}
 	if limits == nil {
-		return unprocessable("The user's plan %s has no %s, and no other limit.", s.Plan.Name(), wanted)
+		return unprocessable("%s has no %s, and no other limit.", whose, wanted)
 	}
-	return unprocessable("The user's plan %s has no %s. It has %s.", s.Plan.Name(), wanted, strings.Join(limits, ", "))
+	return unprocessable("%s has no %s. It has %s.", whose, wanted, strings.Join(limits, ", "))
 }
 
 // unknownEndpoint is the error for an endpoint that no route has.

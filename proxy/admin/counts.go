@@ -23,9 +23,9 @@ const (
 
 // userCounts is one line of a request to set counts.
 type userCounts struct {
-	user   string
-	counts endpointCounts
-	units  endpointCounts // nil: each request is one
+	account string
+	counts  endpointCounts
+	units   endpointCounts // nil: each request is one
 }
 
 // putCounts serves PUT /admin/counts: the counts of many users, in JSON Lines. The whole request
@@ -87,17 +87,18 @@ func (c *userRequest) readCounts(change quota.Change) ([]userCounts, error) {
 		if len(bytes.TrimSpace(text)) == 0 {
 			continue
 		}
-		line := userCounts{}
-		fault := members{"user": &line.user, "endpoints": &line.counts, "units": &line.units}.decode(text)
+		line, org, user := userCounts{}, "", ""
+		fault := members{"org": &org, "user": &user, "endpoints": &line.counts, "units": &line.units}.decode(text)
 		if fault == nil {
 			change.Counts, change.CountUnits = line.counts, line.units
-			fault = change.Validate(line.user)
+			line.account = quota.MemberAccount(org, user)
+			fault = change.Validate(line.account)
 		}
 		if errors.Is(fault, quota.ErrInvalidChange) {
 			fault = errors.New(invalidChangeText(fault))
 		}
-		if before, twice := lineByUser[line.user]; fault == nil && twice {
-			fault = fmt.Errorf("user %q is already in line %d", line.user, before)
+		if before, twice := lineByUser[line.account]; fault == nil && twice {
+			fault = fmt.Errorf("%s is already in line %d", accountText(line.account), before)
 		}
 		if fault != nil {
 			return nil, badRequest("line %d: %v", number, fault)
@@ -107,7 +108,7 @@ func (c *userRequest) readCounts(change quota.Change) ([]userCounts, error) {
 				return nil, unknownEndpoint(fmt.Sprintf("line %d", number), endpoint, known)
 			}
 		}
-		lineByUser[line.user] = number
+		lineByUser[line.account] = number
 		lines = append(lines, line)
 	}
 	if len(lines) == 0 || len(lines) > maxUsersPerRequest {
@@ -151,13 +152,25 @@ func (c *userRequest) applyCounts(lines []userCounts, change quota.Change) error
 
 func (c *userRequest) applyCountsOf(line userCounts, change quota.Change) error {
 	of := *c
-	of.user, change.Counts, change.CountUnits = line.user, line.counts, line.units
+	of.account, change.Counts, change.CountUnits = line.account, line.counts, line.units
 	plans, _, err := of.userPlans("")
 	if err != nil {
 		return err
 	}
-	if _, err = c.Store.ApplyChange(c.r.Context(), line.user, plans, change); quota.StoreResponded(err) && err != nil {
-		return fmt.Errorf("user %q: %w", line.user, err)
+	if _, err = c.Store.ApplyChange(c.r.Context(), line.account, plans, change); quota.StoreResponded(err) && err != nil {
+		return fmt.Errorf("%s: %w", accountText(line.account), err)
 	}
 	return err
+}
+
+// accountText names an account in an error.
+func accountText(account string) string {
+	switch org, user := quota.SplitAccount(account); {
+	case org == "":
+		return fmt.Sprintf("user %q", user)
+	case user == "":
+		return fmt.Sprintf("organisation %q", org)
+	default:
+		return fmt.Sprintf("user %q of organisation %q", user, org)
+	}
 }

@@ -13,25 +13,17 @@ import (
 	"metergate/quota"
 )
 
-// listUsers serves GET /admin/users: all users with a count in a window. The list is
-// written while the store finds them. The store reads every user that it has.
+// listUsers serves GET /admin/users: all users with a count in a window; and GET
+// /admin/orgs/{org}/members: those of one organisation. The list is written while the store finds
+// them. The store reads every user that it has.
 func (c *userRequest) listUsers() error {
 	query, err := c.queryParams("at", "per", "format")
 	if err != nil {
 		return err
 	}
-	per, at := quota.Month, c.Clock.Now()
-	if id, ok := query["at"]; ok {
-		w, err := c.parseWindow(id)
-		if err != nil {
-			return err
-		}
-		per, at = w.Period, w.Start
-	}
-	if text, ok := query["per"]; ok {
-		if err := per.UnmarshalText([]byte(text)); err != nil {
-			return badRequest("per: %v", err)
-		}
+	per, at, _, err := c.window(query)
+	if err != nil {
+		return err
 	}
 	format, ok := listFormats[query["format"]]
 	if !ok {
@@ -39,7 +31,8 @@ func (c *userRequest) listUsers() error {
 	}
 	started := false
 	units := c.Gateway.PlansFor("").Claimed.ReportsUnits()
-	write := format.start(c.w, units)
+	columns := listColumns{org: c.Gateway.HasOrganisations() || c.account != "", units: units}
+	write := format.start(c.w, columns)
 	start := func() {
 		started = true
 		c.w.Header().Set("Content-Type", format.contentType)
@@ -59,7 +52,8 @@ func (c *userRequest) listUsers() error {
 			http.NewResponseController(c.w).SetWriteDeadline(now.Add(writeTimeout))
 		}
 	}
-	err = c.Store.ScanUsers(c.r.Context(), per, at, func(u quota.UserUsage) error {
+	overrides := poolOverrides{c, map[string]quota.Override{}}
+	err = c.scan(per, at, func(u quota.UserUsage) error {
 		if !started { // an error before the first user still gets its own status
 			start()
 		}
@@ -68,11 +62,23 @@ func (c *userRequest) listUsers() error {
 		if u.ClaimedPlan != "" {
 			claimed = &u.ClaimedPlan
 		}
-		return write(&listEntry{
+		override, shared := u.Override, false
+		if override == (quota.Override{}) && u.Org != "" {
+			var err error
+			if override, err = overrides.read(u.Org); err != nil {
+				return err
+			}
+			shared = override != quota.Override{}
+		}
+		entry := &listEntry{
 			Units: unitsOf(u, units),
-			User:  u.User, Plan: c.Gateway.PlansFor(u.ClaimedPlan).Effective(u.Override).Name(), Used: u.Used, Endpoints: u.Endpoints,
-			Claimed: claimed, Override: overrideObject(u.Override),
-		})
+			User:  u.User, Org: u.Org, Plan: c.Gateway.PlansFor(u.ClaimedPlan).Effective(override).Name(), Used: u.Used, Endpoints: u.Endpoints,
+			Claimed: claimed, Override: overrideObject(override),
+		}
+		if shared {
+			entry.Override.Shared = true
+		}
+		return write(entry)
 	})
 	extend()
 	switch {
@@ -84,9 +90,40 @@ func (c *userRequest) listUsers() error {
 	return err
 }
 
+// scan calls yield for each user that the request is about.
+func (c *userRequest) scan(per quota.Period, at time.Time, yield func(quota.UserUsage) error) error {
+	if org := c.org(); org != "" {
+		return c.Store.ScanMembers(c.r.Context(), org, per, at, yield)
+	}
+	return c.Store.ScanUsers(c.r.Context(), per, at, yield)
+}
+
+// poolOverrides remembers the plans that administrators have set for organisations.
+type poolOverrides struct {
+	c     *userRequest
+	byOrg map[string]quota.Override
+}
+
+// read returns the plan that was set for an organisation; zero: none.
+func (o *poolOverrides) read(org string) (quota.Override, error) {
+	override, known := o.byOrg[org]
+	if !known {
+		plans := o.c.Gateway.PlansFor("")
+		plans.Scope = quota.PoolScope
+		s, err := o.c.Store.Read(o.c.r.Context(), quota.PoolAccount(org), plans)
+		if err != nil {
+			return override, err
+		}
+		override = s.Override
+		o.byOrg[org] = override
+	}
+	return override, nil
+}
+
 // A listEntry is one user of a list.
 type listEntry struct {
 	User      string           `json:"user"`
+	Org       string           `json:"org,omitempty"`
 	Plan      string           `json:"plan"` // that is in effect now
 	Used      int64            `json:"used"`
 	Endpoints map[string]int64 `json:"endpoints"`       // requests, by endpoint
@@ -110,14 +147,16 @@ func unitsOf(u quota.UserUsage, reported bool) map[string]int64 {
 // A listFormat is a format of the list.
 type listFormat struct {
 	contentType string
-	// start returns a function that writes a user or, given nil, what precedes the first. units says
-	// that users have Units.
-	start func(w io.Writer, units bool) func(*listEntry) error
+	// start returns a function that writes a user or, given nil, what precedes the first.
+	start func(w io.Writer, columns listColumns) func(*listEntry) error
 }
+
+// listColumns are the columns that a list in CSV has only where the configuration is about them.
+type listColumns struct{ org, units bool }
 
 var listFormats = map[string]listFormat{"": jsonLines, "jsonl": jsonLines, "csv": commaSeparated}
 
-var jsonLines = listFormat{"application/jsonl", func(w io.Writer, _ bool) func(*listEntry) error {
+var jsonLines = listFormat{"application/jsonl", func(w io.Writer, _ listColumns) func(*listEntry) error {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	return func(u *listEntry) error {
@@ -131,21 +170,27 @@ var jsonLines = listFormat{"application/jsonl", func(w io.Writer, _ bool) func(*
 // commaSeparated has a row for each user and endpoint. It has no sums: whoever adds up the
 // column would count them twice. Ids are written unchanged, even if a spreadsheet would
 // take one for a formula.
-var commaSeparated = listFormat{"text/csv; charset=utf-8; header=present", func(w io.Writer, units bool) func(*listEntry) error {
+var commaSeparated = listFormat{"text/csv; charset=utf-8; header=present", func(w io.Writer, columns listColumns) func(*listEntry) error {
 	rows := csv.NewWriter(w)
 	rows.UseCRLF = true // RFC 4180
 	return func(u *listEntry) error {
 		if u == nil {
 			header := []string{"user", "plan", "endpoint", "used"}
-			if units {
+			if columns.units {
 				header = append(header, "units")
+			}
+			if columns.org {
+				header = append(header, "org")
 			}
 			rows.Write(header)
 		} else {
 			for _, endpoint := range slices.Sorted(maps.Keys(u.Endpoints)) {
 				row := []string{u.User, u.Plan, endpoint, strconv.FormatInt(u.Endpoints[endpoint], 10)}
-				if units {
+				if columns.units {
 					row = append(row, strconv.FormatInt(u.Units[endpoint], 10))
+				}
+				if columns.org {
+					row = append(row, u.Org)
 				}
 				rows.Write(row)
 			}

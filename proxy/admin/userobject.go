@@ -8,7 +8,7 @@ import (
 )
 
 // A userObject is the response of GET /admin/users/{user}: what the user sees, and what
-// is behind it.
+// is behind it. It is also that of a member and, without a user, of an organisation.
 type userObject struct {
 	quota.Usage
 	Window   string    `json:"window"`   // the id of the period's window
@@ -20,6 +20,8 @@ type userObject struct {
 type override struct {
 	Plan  string     `json:"plan"`
 	Until *time.Time `json:"until"` // null: no end
+	// Shared: it is for all members of the organisation.
+	Shared bool `json:"shared,omitempty"`
 }
 
 func overrideObject(o quota.Override) *override {
@@ -43,9 +45,12 @@ type granted struct {
 
 // writeUser answers with a user's state.
 func (c *userRequest) writeUser(s quota.Snapshot, claimed string) error {
-	u := userObject{Usage: s.Usage(c.user), Window: s.Total.Window.ID, Override: overrideObject(s.Override), Granted: []granted{}}
+	u := userObject{Usage: s.Usage(c.account), Window: s.Total.Window.ID, Override: overrideObject(s.Override), Granted: []granted{}}
 	if claimed != "" {
 		u.Claimed = &claimed
+	}
+	if s.Pool != nil && u.Override != nil {
+		u.Override.Shared = s.Override == s.Pool.Override
 	}
 	for i, l := range s.Plan.Limits() {
 		if n := s.Limits[i].Granted; n > 0 {

@@ -22,20 +22,26 @@ type Store interface {
 	ApplyChange(ctx context.Context, user string, plans quota.PlanChoice, change quota.Change) (quota.Snapshot, error)
 	AuditLog(ctx context.Context, user string) ([]quota.AuditEntry, error)
 	ScanUsers(ctx context.Context, period quota.Period, at time.Time, yield func(quota.UserUsage) error) error
+	ScanMembers(ctx context.Context, org string, period quota.Period, at time.Time, yield func(quota.UserUsage) error) error
 }
 
-// A userRequest is a request about a user, or about all users if user is empty.
+// A userRequest is a request about an account, see quota.MemberAccount, or about all users if
+// account is empty.
 type userRequest struct {
 	Options
-	w    http.ResponseWriter
-	r    *http.Request
-	user string
+	w       http.ResponseWriter
+	r       *http.Request
+	account string
 }
 
-const usersPrefix = "/admin/users"
+const (
+	usersPrefix    = "/admin/users"
+	orgsPrefix     = "/admin/orgs"
+	membersSegment = "members"
+)
 
-// The methods of the resources below usersPrefix: of all users, and of one user, by the
-// path segment after the user's id. GET also serves HEAD.
+// The methods of the resources below usersPrefix and orgsPrefix: of all users, of one user, and of one
+// organisation, by the path segment after the id. GET also serves HEAD.
 var (
 	allUsers = methods{"GET": (*userRequest).listUsers}
 	oneUser  = map[string]methods{
@@ -46,43 +52,97 @@ var (
 		"plan":   {"PUT": (*userRequest).putPlan, "DELETE": (*userRequest).deletePlan},
 		"reset":  {"POST": (*userRequest).postReset},
 	}
+	oneOrg = withMembers(oneUser)
 )
+
+// withMembers returns the resources of a user, which an organisation has as well, and the list of its
+// members.
+func withMembers(resources map[string]methods) map[string]methods {
+	resources = maps.Clone(resources)
+	resources[membersSegment] = methods{"GET": (*userRequest).listUsers}
+	return resources
+}
 
 type methods map[string]func(*userRequest) error
 
-// usersPath returns what follows usersPrefix in a request's path, escaped as the client
+// isAccountPath reports whether a request's path is at or below usersPrefix or orgsPrefix.
+func isAccountPath(r *http.Request) bool {
+	_, users := pathBelow(r, usersPrefix)
+	_, orgs := pathBelow(r, orgsPrefix)
+	return users || orgs
+}
+
+// pathBelow returns what follows a prefix in a request's path, escaped as the client
 // sent it. A ServeMux cannot route ids that look like a path: it cleans "..", "//" and the
 // like, and redirects.
-func usersPath(r *http.Request) (path string, ok bool) {
-	path, ok = strings.CutPrefix(r.URL.EscapedPath(), usersPrefix)
+func pathBelow(r *http.Request, prefix string) (path string, ok bool) {
+	path, ok = strings.CutPrefix(r.URL.EscapedPath(), prefix)
 	return path, ok && (path == "" || path[0] == '/')
 }
 
-// serveUsers serves all paths at and below usersPrefix.
-func (h *handler) serveUsers(w http.ResponseWriter, r *http.Request) {
+// serveAccounts serves all paths at and below usersPrefix and orgsPrefix.
+func (h *handler) serveAccounts(w http.ResponseWriter, r *http.Request) {
 	c := &userRequest{Options: h.Options, w: w, r: r}
 	if err := c.serve(); err != nil {
 		writeError(w, r, err)
 	}
 }
 
-func (c *userRequest) serve() error {
-	path, _ := usersPath(c.r)
-	resource := allUsers
-	if path != "" {
+// resource finds out which account the path is about, and what of it.
+func (c *userRequest) resource() (methods, error) {
+	if path, ok := pathBelow(c.r, usersPrefix); ok {
+		if path == "" {
+			return allUsers, nil
+		}
 		id, what, _ := strings.Cut(path[1:], "/")
-		if resource = oneUser[what]; resource == nil || id == "" || strings.HasSuffix(path, "/") {
-			return requestError{status: http.StatusNotFound, detail: "Nothing is here. " +
+		found := oneUser[what]
+		if found == nil || id == "" || strings.HasSuffix(path, "/") {
+			return nil, requestError{status: http.StatusNotFound, detail: "Nothing is here. " +
 				"The path is /admin/users/{user}, optionally followed by /audit, /counts, /grants, /plan or /reset; write a slash in the user's id as %2F."}
 		}
-		var err error
-		if c.user, err = url.PathUnescape(id); err != nil {
-			return badRequest("user: %v", err)
+		return found, c.setAccount("", id)
+	}
+	path, _ := pathBelow(c.r, orgsPrefix)
+	org, what, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	found, user := oneOrg[what], ""
+	if member, ok := strings.CutPrefix(what, membersSegment+"/"); ok {
+		user, what, _ = strings.Cut(member, "/")
+		if found = oneUser[what]; user == "" {
+			found = nil
 		}
-		// The id must meet the same rules as in a change.
-		if err := (quota.Change{Action: quota.ActionReset}).Validate(c.user); err != nil {
-			return err
-		}
+	}
+	if found == nil || org == "" || strings.HasSuffix(path, "/") {
+		return nil, requestError{status: http.StatusNotFound, detail: "Nothing is here. " +
+			"The path is /admin/orgs/{org} or /admin/orgs/{org}/members/{user}, optionally followed by /audit, /counts, /grants, /plan or /reset, " +
+			"or /admin/orgs/{org}/members; write a slash in an id as %2F."}
+	}
+	return found, c.setAccount(org, user)
+}
+
+// setAccount sets the account from the escaped ids of an organisation and a user, of which one may be
+// empty. The ids must meet the same rules as in a change.
+func (c *userRequest) setAccount(org, user string) error {
+	var err error
+	if org, err = url.PathUnescape(org); err != nil {
+		return badRequest("org: %v", err)
+	}
+	if user, err = url.PathUnescape(user); err != nil {
+		return badRequest("user: %v", err)
+	}
+	c.account = quota.MemberAccount(org, user)
+	return (quota.Change{Action: quota.ActionReset}).Validate(c.account)
+}
+
+// org is the organisation that the request is about; empty: none.
+func (c *userRequest) org() string {
+	org, _ := quota.SplitAccount(c.account)
+	return org
+}
+
+func (c *userRequest) serve() error {
+	resource, err := c.resource()
+	if err != nil {
+		return err
 	}
 	method := c.r.Method
 	if method == http.MethodHead {
@@ -133,18 +193,40 @@ func (c *userRequest) parseWindow(id string) (quota.Window, error) {
 	return w, nil
 }
 
+// window returns what the parameters at and per ask for: the window with the id at, or the one of
+// another period at that time; without at, the running one. running: neither was given.
+func (c *userRequest) window(query map[string]string) (per quota.Period, at time.Time, running bool, err error) {
+	per, at = quota.Month, c.Clock.Now()
+	id, past := query["at"]
+	if past {
+		w, err := c.parseWindow(id)
+		if err != nil {
+			return per, at, false, err
+		}
+		per, at = w.Period, w.Start
+	}
+	text, given := query["per"]
+	if given {
+		if err := per.UnmarshalText([]byte(text)); err != nil {
+			return per, at, false, badRequest("per: %v", err)
+		}
+	}
+	return per, at, !past && !given, nil
+}
+
 // userPlans returns the plans that may apply to the user. The admin API does not see the
 // user's token, so the claimed plan is the one given, else the last one that the store has
 // seen, else the default.
 func (c *userRequest) userPlans(plan string) (plans quota.PlanChoice, claimed string, err error) {
-	if plan != "" {
-		plans = c.Gateway.PlansFor(plan)
-		return plans, plan, checkPlanExists("plan", plan, plans)
+	claimed = plan
+	if plan == "" {
+		claimed, err = c.Store.ClaimedPlan(c.r.Context(), c.account)
+	} else {
+		err = checkPlanExists("plan", plan, c.Gateway.PlansFor(plan))
 	}
-	if claimed, err = c.Store.ClaimedPlan(c.r.Context(), c.user); err != nil {
-		return plans, "", err
-	}
-	return c.Gateway.PlansFor(claimed), claimed, nil
+	plans = c.Gateway.PlansFor(claimed)
+	plans.Scope = quota.ScopeOf(c.account)
+	return plans, claimed, err
 }
 
 // checkPlanExists returns an error if there is no plan of that name.
@@ -166,26 +248,23 @@ func (c *userRequest) remoteHost() string {
 
 // getUser serves GET /admin/users/{user}.
 func (c *userRequest) getUser() error {
-	query, err := c.queryParams("at", "plan")
+	query, err := c.queryParams("at", "per", "plan")
 	if err != nil {
 		return err
 	}
-	at, past := query["at"]
-	var w quota.Window
-	if past {
-		if w, err = c.parseWindow(at); err != nil {
-			return err
-		}
+	per, at, running, err := c.window(query)
+	if err != nil {
+		return err
 	}
 	plans, claimed, err := c.userPlans(query["plan"])
 	if err != nil {
 		return err
 	}
 	var s quota.Snapshot
-	if past {
-		s, err = c.Store.ReadAt(c.r.Context(), c.user, plans.ForPeriod(w.Period), w.Start)
+	if running {
+		s, err = c.Store.Read(c.r.Context(), c.account, plans)
 	} else {
-		s, err = c.Store.Read(c.r.Context(), c.user, plans)
+		s, err = c.Store.ReadAt(c.r.Context(), c.account, plans.ForPeriod(per), at)
 	}
 	if err != nil {
 		return err
@@ -198,16 +277,18 @@ func (c *userRequest) getAudit() error {
 	if _, err := c.queryParams(); err != nil {
 		return err
 	}
-	entries, err := c.Store.AuditLog(c.r.Context(), c.user)
+	entries, err := c.Store.AuditLog(c.r.Context(), c.account)
 	if err != nil {
 		return err
 	}
 	if entries == nil {
 		entries = []quota.AuditEntry{}
 	}
+	org, user := quota.SplitAccount(c.account)
 	writeJSON(c.w, http.StatusOK, struct {
-		User    string             `json:"user"`
+		User    string             `json:"user,omitempty"` // empty: it is the log of the organisation
+		Org     string             `json:"org,omitempty"`
 		Entries []quota.AuditEntry `json:"entries"` // the newest first
-	}{c.user, entries})
+	}{user, org, entries})
 	return nil
 }

@@ -29,3 +29,7 @@ func (v adminView) EffectiveConfig() any { return v.app.reloader.current.Load().
 func (v adminView) PlansFor(claim string) quota.PlanChoice {
 	return v.app.reloader.current.Load().gateway.PlansFor(claim)
 }
+
+func (v adminView) HasOrganisations() bool {
+	return v.app.reloader.current.Load().cfg.Auth.JWT.Claims.Org != ""
+}
