@@ -18,6 +18,25 @@ func MemberAccount(org, user string) string {
 	return accountSeparator + org + accountSeparator + user
 }
 
+// CheckedAccount is MemberAccount for ids that nobody has checked, either of which may be empty. It
+// returns an ErrInvalidChange if one of them cannot be an id, or both are empty.
+func CheckedAccount(org, user string) (string, error) {
+	account := MemberAccount(org, user)
+	switch o, u := SplitAccount(account); {
+	case o != org:
+		return "", invalid("%s", badOrgID)
+	case u != user:
+		return "", invalid("%s", badUserID)
+	}
+	return account, Change{Action: ActionReset}.Validate(account)
+}
+
+// What is wrong with an id that is none.
+const (
+	badOrgID  = "an organisation's id must be 1 to 256 bytes of UTF-8 without control characters"
+	badUserID = "a user's id must be 1 to 256 bytes of UTF-8 without control characters"
+)
+
 // PoolAccount returns the account of the pool of an organisation, which is not empty.
 func PoolAccount(org string) string { return MemberAccount(org, "") }
 

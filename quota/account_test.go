@@ -1,6 +1,9 @@
 package quota
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestSplitAccount(t *testing.T) {
 	for _, c := range []struct {
@@ -55,6 +58,23 @@ func TestPlanForScope(t *testing.T) {
 			if counter.Shared != (c.scope == MemberScope && names[i] == "shared-month") {
 				t.Errorf("scope %d: the counter of %s: %+v", c.scope, names[i], counter)
 			}
+		}
+	}
+}
+
+// No id can be written so that it names the account of another organisation.
+func TestCheckedAccountRefusesSeparators(t *testing.T) {
+	for _, c := range []struct {
+		org, user, want string
+		fault           string
+	}{
+		{"", "u", "u", ""}, {"acme", "u", MemberAccount("acme", "u"), ""}, {"acme", "", PoolAccount("acme"), ""},
+		{"", "", "", "a user's id"}, {"", MemberAccount("acme", "u"), "", "organisation's id"}, {"", PoolAccount("acme"), "", "organisation's id"},
+		{"acme\x1fu", "", "", "organisation's id"}, {"acme\x1fu", "v", "", "organisation's id"}, {"acme", "u\x1fv", "", "a user's id"}, {"a\n", "u", "", "organisation's id"},
+	} {
+		got, err := CheckedAccount(c.org, c.user)
+		if err == nil && (got != c.want || c.fault != "") || err != nil && (c.fault == "" || !strings.Contains(err.Error(), c.fault)) {
+			t.Errorf("%q %q: %q, error %v, want %q, %q", c.org, c.user, got, err, c.want, c.fault)
 		}
 	}
 }

@@ -91,9 +91,9 @@ func (c Change) Validate(account string) error {
 	org, user := SplitAccount(account)
 	switch {
 	case MemberAccount(org, user) != account || !isPlainText(org, 256):
-		return invalid("an organisation's id must be 1 to 256 bytes of UTF-8 without control characters")
+		return invalid("%s", badOrgID)
 	case user == "" && org == "" || !isPlainText(user, 256):
-		return invalid("a user's id must be 1 to 256 bytes of UTF-8 without control characters")
+		return invalid("%s", badUserID)
 	case !isPlainText(c.By, 256):
 		return invalid("by must be at most 256 bytes of UTF-8 without control characters")
 	case !isPlainText(c.Reason, 1024):

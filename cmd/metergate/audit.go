@@ -42,16 +42,16 @@ func audit(c *console) error {
 	t := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "AT\tBY\tWHAT\tREASON")
 	for _, e := range list.Entries {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", e.At.Format(time.RFC3339), e.By, summary(e.Change), e.Reason)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", e.At.Format(time.RFC3339), e.By, summary(e.Change, who.user == ""), e.Reason)
 	}
 	return t.Flush()
 }
 
-// summary says in a few words what a change does.
-func summary(c quota.Change) string {
+// summary says in a few words what a change does. shared: it is about an organisation.
+func summary(c quota.Change, shared bool) string {
 	switch c.Action {
 	case quota.ActionGrant:
-		return fmt.Sprintf("grant %d to %s", c.Requests+c.Units, quota.Limit{Period: c.Period, Endpoint: c.Endpoint, Quantity: c.Quantity()}.Name())
+		return fmt.Sprintf("grant %d to %s", c.Requests+c.Units, quota.Limit{Period: c.Period, Endpoint: c.Endpoint, Quantity: c.Quantity(), Shared: shared}.Name())
 	case quota.ActionSetPlan:
 		if !c.Until.IsZero() {
 			return fmt.Sprintf("plan %s until %s", c.Plan, c.Until.Format(time.RFC3339))

@@ -109,7 +109,11 @@ func (f *countsFile) add(line int, who account, text countTexts) {
 		}
 		change.CountUnits = map[string]int64{endpoint: nUnits}
 	}
-	if err := change.Validate(quota.MemberAccount(who.org, who.user)); err != nil {
+	account, err := quota.CheckedAccount(who.org, who.user)
+	if err == nil {
+		err = change.Validate(account)
+	}
+	if err != nil {
 		f.fault(line, "%s", strings.TrimPrefix(err.Error(), quota.ErrInvalidChange.Error()+": "))
 		return
 	}

@@ -64,7 +64,7 @@ func TestInvalidRequestsChangeNothing(t *testing.T) {
 		{400, `query: unknown parameter "at"; this path takes none`, "POST", "/reset?at=2026", ""},
 		{400, "query: reason is given twice", "DELETE", "/plan?reason=a&reason=b", ""},
 		{400, `query: unknown parameter "until"; this path takes reason`, "DELETE", "/plan?until=x", ""},
-		{400, `unknown parameter "att"; this path takes at, plan`, "GET", "?att=2026-10", ""},
+		{400, `unknown parameter "att"; this path takes at, per, plan`, "GET", "?att=2026-10", ""},
 		{400, "query:", "GET", "?at=%zz", ""},
 		{422, `there is no plan "gold"`, "GET", "?plan=gold", ""},
 		{400, `unknown parameter "x"`, "GET", "/audit?x", ""},

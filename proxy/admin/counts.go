@@ -91,8 +91,9 @@ func (c *userRequest) readCounts(change quota.Change) ([]userCounts, error) {
 		fault := members{"org": &org, "user": &user, "endpoints": &line.counts, "units": &line.units}.decode(text)
 		if fault == nil {
 			change.Counts, change.CountUnits = line.counts, line.units
-			line.account = quota.MemberAccount(org, user)
-			fault = change.Validate(line.account)
+			if line.account, fault = quota.CheckedAccount(org, user); fault == nil {
+				fault = change.Validate(line.account)
+			}
 		}
 		if errors.Is(fault, quota.ErrInvalidChange) {
 			fault = errors.New(invalidChangeText(fault))

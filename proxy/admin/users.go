@@ -129,8 +129,8 @@ func (c *userRequest) setAccount(org, user string) error {
 	if user, err = url.PathUnescape(user); err != nil {
 		return badRequest("user: %v", err)
 	}
-	c.account = quota.MemberAccount(org, user)
-	return (quota.Change{Action: quota.ActionReset}).Validate(c.account)
+	c.account, err = quota.CheckedAccount(org, user)
+	return err
 }
 
 // org is the organisation that the request is about; empty: none.

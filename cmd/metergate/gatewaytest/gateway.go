@@ -73,6 +73,18 @@ func StartWithUnits(t testing.TB, store, upstream string, env ...string) *Proces
 	return startFile(t, env, text).Process
 }
 
+// StartWithOrganisations is StartWithAdminAPI where the claim org names an organisation. In the plan
+// team a member has 10 requests a month, and all members together 100, of which 50 to image-analysis.
+func StartWithOrganisations(t testing.TB, store, upstream string, env ...string) *Process {
+	t.Helper()
+	text := strings.Replace(BasicYAML, "admin: { listen: 127.0.0.1:0 }", `admin: { listen: 127.0.0.1:0, token: "`+AdminToken+`" }`, 1)
+	text = strings.Replace(text, "algorithms: [HS256] }", "algorithms: [HS256], claims: { org: org } }", 1)
+	text = strings.Replace(text, "plans:\n", "plans:\n  team:\n    limits: [{ requests: 10, per: month }]\n"+
+		"    shared: [{ requests: 100, per: month }, { requests: 50, per: month, endpoint: image-analysis }]\n", 1)
+	env = append([]string{"STORE=" + store, "UPSTREAM=" + upstream, "LEVEL=info", "JOURNAL=" + t.TempDir()}, env...)
+	return startFile(t, env, text).Process
+}
+
 // reloadYAML has the verbs that [ReloadYAML] fills in.
 const reloadYAML = `
 listen: 127.0.0.1:0

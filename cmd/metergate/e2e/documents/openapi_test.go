@@ -157,7 +157,7 @@ type gateways struct {
 }
 
 // An apiRequest is a request to an operation, and the status that it must get. The
-// user in its path is u-17.
+// user in its path is u-17, and the organisation acme.
 type apiRequest struct {
 	gateway             *gatewaytest.Process
 	method, path, query string
@@ -172,7 +172,7 @@ func (d *apiDocument) send(r apiRequest) reply {
 	if strings.HasPrefix(r.path, "/usage") || strings.HasPrefix(r.path, "/api") {
 		url = r.gateway.URL
 	}
-	url += strings.ReplaceAll(r.path, "{user}", "u-17") + r.query
+	url += strings.NewReplacer("{user}", "u-17", "{org}", "acme").Replace(r.path) + r.query
 	req, err := http.NewRequest(r.method, url, strings.NewReader(r.body))
 	if err != nil {
 		d.Fatal(err)
@@ -222,10 +222,12 @@ func TestOpenAPIDescribesGateway(t *testing.T) {
 	defer upstream.Close()
 	d := loadAPI(t)
 	g := gateways{
-		on:   gatewaytest.StartWithAdminAPI(t, "embedded:"+t.TempDir(), upstream.URL),
+		on:   gatewaytest.StartWithOrganisations(t, "embedded:"+t.TempDir(), upstream.URL),
 		off:  gatewaytest.StartGateway(t, "embedded:"+t.TempDir(), upstream.URL, "JOURNAL="+t.TempDir()),
 		down: gatewaytest.StartWithAdminAPI(t, "redis://127.0.0.1:1", upstream.URL),
 	}
+	// The example of a grant is for a limit of this plan.
+	gatewaytest.Administer(t, g.on, "PUT", "/admin/orgs/acme/plan", `{"plan":"team"}`)
 	d.operations(func(method, path string, operation *openapi3.Operation) {
 		d.tryExample(g, method, path, operation)
 	})
@@ -294,6 +296,7 @@ func (d *apiDocument) tryMetered(g *gatewaytest.Process) {
 		{g, "GET", onlyUser, "?at=x", 400, "", []string{adminHeader}},
 		{g, "GET", onlyUser + "/audit", "", 200, "", []string{adminHeader}},
 		{g, "GET", "/admin/users", "", 200, "", []string{adminHeader}},
+		{g, "GET", "/admin/orgs/{org}/members", "", 200, "", []string{adminHeader}},
 		{g, "GET", "/admin/users", "?format=csv", 200, "", []string{adminHeader}},
 		{g, "DELETE", onlyUser + "/plan", "", 200, "", []string{adminHeader}},
 	} {
