@@ -178,7 +178,7 @@ type usedUser struct {
 	total             map[quota.Period]int64
 	endpoints         map[quota.Period]map[string]int64
 	extra             map[quota.Period]map[string]int64 // by how much the units of these exceed them
-	granted           map[string]int64                  // by the name of the limit; nil before addGrants
+	granted           map[quota.Counter]int64           // nil before addGrants
 	pool              *usedUser                         // what the user's organisation has used; nil: nothing
 }
 
@@ -221,7 +221,7 @@ func (u *usedUser) used(l quota.Limit) int64 {
 
 // allowance returns a hard limit with what was granted to the user on top of it.
 func (u *usedUser) allowance(l quota.Limit) int64 {
-	return l.Amount + u.granted[l.Name()]
+	return l.Amount + u.granted[l.Counter()]
 }
 
 // reachedLimits returns the limits of a plan that leave the user nothing. The limit of an
@@ -349,9 +349,13 @@ func (c *adminClient) addGrants(who account, u *usedUser) error {
 	if err := c.readJSON(adminRequest{method: http.MethodGet, path: who.path("")}, &now); err != nil {
 		return err
 	}
-	u.granted = map[string]int64{}
+	u.granted = map[quota.Counter]int64{}
 	for _, g := range now.Granted {
-		u.granted[g.Name] = g.Requests + g.Units
+		counter := quota.Counter{Period: g.Per, Endpoint: g.Endpoint, Shared: g.Shared}
+		if g.Units > 0 {
+			counter.Quantity = quota.Units
+		}
+		u.granted[counter] = g.Requests + g.Units
 	}
 	return nil
 }

@@ -50,6 +50,7 @@ type adminUser struct {
 	Granted []struct {
 		Name            string
 		Endpoint        string
+		Shared          bool
 		Per             quota.Period
 		Requests, Units int64
 	}

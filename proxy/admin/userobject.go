@@ -36,7 +36,8 @@ func overrideObject(o quota.Override) *override {
 }
 
 type granted struct {
-	Name     string       `json:"name"` // of the limit
+	Name     string       `json:"name"`             // of the limit
+	Shared   bool         `json:"shared,omitempty"` // the limit is one that members of an organisation share
 	Endpoint string       `json:"endpoint,omitempty"`
 	Per      quota.Period `json:"per"`
 	Requests int64        `json:"requests,omitempty"`
@@ -54,7 +55,7 @@ func (c *userRequest) writeUser(s quota.Snapshot, claimed string) error {
 	}
 	for i, l := range s.Plan.Limits() {
 		if n := s.Limits[i].Granted; n > 0 {
-			g := granted{Name: l.Name(), Endpoint: l.Endpoint, Per: l.Period, Requests: n}
+			g := granted{Name: l.Name(), Shared: l.Shared, Endpoint: l.Endpoint, Per: l.Period, Requests: n}
 			if l.Quantity == quota.Units {
 				g.Requests, g.Units = 0, n
 			}
