@@ -40,6 +40,15 @@ const (
 // PoolAccount returns the account of the pool of an organisation, which is not empty.
 func PoolAccount(org string) string { return MemberAccount(org, "") }
 
+// PoolOf returns the account of the pool of a member's organisation; empty: the account is not a member.
+func PoolOf(account string) string {
+	if ScopeOf(account) != MemberScope {
+		return ""
+	}
+	org, _ := SplitAccount(account)
+	return PoolAccount(org)
+}
+
 // SplitAccount returns the organisation and the user of an account. The organisation of a user
 // without one is empty, and so is the user of a pool.
 func SplitAccount(account string) (org, user string) {

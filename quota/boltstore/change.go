@@ -162,7 +162,8 @@ func (c *changeTx) wasApplied() (bool, error) {
 }
 
 func (c *changeTx) grant() error {
-	p := c.plans.Effective(readOverride(c.tx.Bucket(plansBucket).Bucket, []byte(c.user)).ActiveAt(c.now))
+	own, pool := readOverrides(c.tx.Bucket(plansBucket).Bucket, c.user, c.now)
+	p := c.plans.Effective(own.Or(pool))
 	i, ok := c.LimitIndex(p)
 	if !ok {
 		return quota.ErrNoSuchLimit

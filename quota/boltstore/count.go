@@ -3,20 +3,31 @@ package boltstore
 import (
 	"time"
 
+	"metergate/quota"
 	"metergate/quota/internal/boltfile"
 )
 
 // countUp counts h in each of its windows that is still kept at now. It returns how many keys
 // it has created.
 func countUp(tx boltfile.Tx, h *hold, now time.Time, keep time.Duration) (created int, err error) {
+	created, err = countIn(tx, h, h.user, h.windows, now, keep)
+	if err != nil || h.pool == "" {
+		return created, err
+	}
+	more, err := countIn(tx, h, h.pool, h.poolWindows, now, keep)
+	return created + more, err
+}
+
+// countIn is countUp for one account.
+func countIn(tx boltfile.Tx, h *hold, account string, windows []quota.Window, now time.Time, keep time.Duration) (created int, err error) {
 	used, ends, counted := tx.Bucket(usedBucket), tx.Bucket(endsBucket), false
-	for _, w := range h.windows {
+	for _, w := range windows {
 		if !now.Before(w.RetainedUntil(keep)) {
 			continue
 		}
 		counted = true
 		for _, endpoint := range []string{"", h.endpoint} {
-			key := appendKey(nil, h.user, w.ID, endpoint)
+			key := appendKey(nil, account, w.ID, endpoint)
 			n := decodeAmounts(used.Get(key))
 			if n == (amounts{}) {
 				created++
@@ -34,22 +45,22 @@ func countUp(tx boltfile.Tx, h *hold, now time.Time, keep time.Duration) (create
 	if h.claimedPlan == "" || !counted {
 		return created, nil
 	}
-	made, err := recordClaimedPlan(tx, h)
+	made, err := recordClaimedPlan(tx, account, windows, h.claimedPlan)
 	return created + made, err
 }
 
 // recordClaimedPlan records the plan that the token of a counted user claims. It returns how many
 // keys it has created.
-func recordClaimedPlan(tx boltfile.Tx, h *hold) (created int, err error) {
-	claimed, user := tx.Bucket(claimedBucket), []byte(h.user)
+func recordClaimedPlan(tx boltfile.Tx, account string, windows []quota.Window, plan string) (created int, err error) {
+	claimed, user := tx.Bucket(claimedBucket), []byte(account)
 	known := claimed.Get(user)
-	if string(known) == h.claimedPlan {
+	if string(known) == plan {
 		return 0, nil
 	}
 	if known == nil {
 		created++
-		last := h.windows[0].End
-		for _, w := range h.windows {
+		last := windows[0].End
+		for _, w := range windows {
 			if w.End.After(last) {
 				last = w.End
 			}
@@ -58,5 +69,5 @@ func recordClaimedPlan(tx boltfile.Tx, h *hold) (created int, err error) {
 			return created, err
 		}
 	}
-	return created, claimed.Put(user, []byte(h.claimedPlan))
+	return created, claimed.Put(user, []byte(plan))
 }

@@ -160,6 +160,16 @@ func readOverride(plans *bolt.Bucket, user []byte) (o quota.Override) {
 	return o
 }
 
+// readOverrides reads the overrides of an account and of the pool of a member's organisation that are in
+// force at now.
+func readOverrides(plans *bolt.Bucket, account string, now time.Time) (own, pool quota.Override) {
+	own = readOverride(plans, []byte(account)).ActiveAt(now)
+	if name := quota.PoolOf(account); name != "" {
+		pool = readOverride(plans, []byte(name)).ActiveAt(now)
+	}
+	return own, pool
+}
+
 // ceilSeconds is t in seconds since 1970, rounded up.
 func ceilSeconds(t time.Time) int64 { return t.Add(time.Second - 1).Unix() }
 

@@ -21,12 +21,14 @@ import (
 //	                           7                         it is used, and no longer held
 type hold struct {
 	user, id string
+	pool     string // of the user's organisation; empty: nothing is held there
 	// The following fields change only with the user's shard locked, and not at all while
 	// commit is set.
 	endpoint    string
 	units       int64 // the most that it may cost, 1 or more
 	charged     int64 // what it costs, 0 to units; only if commit is set
 	windows     []quota.Window
+	poolWindows []quota.Window // those of the pool
 	claimedPlan string         // the plan that the user's token claims; empty: not known
 	leaseEnd    time.Time      // zero: it was not reserved here
 	commit      *pendingCommit // the commit under way, or nil
@@ -50,13 +52,17 @@ func (h *hold) isHeldAfter(write int64, now time.Time) bool {
 	return h.commit != nil || now.Before(h.leaseEnd)
 }
 
-// heldIn is what h holds of a counter in the window w.
-func (h *hold) heldIn(c quota.Counter, w quota.Window) int64 {
+// heldIn is what h holds of an account's counter in the window w. The account is its user or its pool.
+func (h *hold) heldIn(account string, c quota.Counter, w quota.Window) int64 {
+	windows := h.windows
+	if account == h.pool {
+		windows = h.poolWindows
+	}
 	if c.Endpoint != "" && c.Endpoint != h.endpoint {
 		return 0
 	}
-	for i := range h.windows {
-		if h.windows[i].ID == w.ID {
+	for i := range windows {
+		if windows[i].ID == w.ID {
 			if c.Quantity == quota.Units {
 				return h.units
 			}

@@ -44,64 +44,101 @@ func (s *Store) readAt(ctx context.Context, user string, plans quota.PlanChoice,
 // snapshot reads the state of a user as of now, in the windows that contain at. The user's
 // shard sh must be locked.
 func (s *Store) snapshot(sh *shard, user string, plans quota.PlanChoice, now, at time.Time, purpose purpose) (quota.Snapshot, error) {
+	pool := quota.PoolOf(user)
 	var p *quota.Plan
-	var terms quota.Terms
-	var override quota.Override
-	var counters []quota.Counter
+	var terms, poolTerms quota.Terms
+	var override, poolOverride quota.Override
 	var counts []quota.Count
 	var write int64
-	err := s.dbView(func(tx *bolt.Tx) error {
+	err := s.dbView(func(tx *bolt.Tx) (err error) {
 		write = s.db.Number(tx)
-		key := append(make([]byte, 0, 128), user...)
 		if s.hasOverrides.Load() {
-			override = readOverride(tx.Bucket(plansBucket), key).ActiveAt(now)
+			override, poolOverride = readOverrides(tx.Bucket(plansBucket), user, now)
 		}
-		p = plans.Effective(override)
+		p = plans.Effective(override.Or(poolOverride))
 		if plans.Terms {
-			var err error
-			account := accountTx{s, tx, sh, user, now}
-			if terms, err = account.stored(); err != nil {
+			isNow := at.Equal(now)
+			if terms, err = s.termsIn(tx, sh, user, plans, now, isNow, purpose); err != nil {
 				return err
 			}
-			if at.Equal(now) {
-				terms = account.upToDate(terms, plans, p, purpose)
+			if pool != "" {
+				ofPool := plans
+				ofPool.Scope = quota.PoolScope
+				if poolTerms, err = s.termsIn(tx, sh, pool, ofPool, now, isNow, purpose); err != nil {
+					return err
+				}
 			}
 		}
-		counters = p.Counters()
-		counts = make([]quota.Count, len(counters))
-		used := tx.Bucket(usedBucket)
-		var grants *bolt.Bucket
-		if s.hasGrants.Load() {
-			grants = tx.Bucket(grantsBucket)
-		}
-		for i, c := range counters {
-			w := terms.WindowAt(s.calendar, c.Period, at)
-			key = appendKey(key[:0], user, w.ID, c.Endpoint)
-			counts[i] = quota.Count{Window: w, Used: decodeAmounts(used.Get(key)).used(c.Quantity)}
-			if grants != nil && i < len(p.Limits()) {
-				counts[i].Granted = decodeAmounts(grants.Get(key)).granted(c.Quantity)
-			}
-			if plans.Terms && i < len(p.Limits()) {
-				counts[i].Carried, _ = terms.Carried(w.ID, p.Limits()[i])
-			}
-		}
+		counts = s.countsIn(tx, p, user, pool, &terms, &poolTerms, at)
 		return nil
 	})
 	if err != nil {
 		return quota.Snapshot{}, fmt.Errorf("reading usage: %w", err)
 	}
 	// The holds must be read after the file, see hold.
-	for _, h := range sh.holds[user] {
+	sh.addHolds(p, user, false, counts, write, now)
+	if len(p.PoolPeriods()) > 0 {
+		sh.addHolds(p, pool, true, counts, write, now)
+	}
+	snapshot := p.NewSnapshot(now.In(s.calendar.Location()), counts)
+	snapshot.Override, snapshot.Terms = override.Or(poolOverride), terms
+	if pool != "" {
+		snapshot.Pool = &quota.Pool{Override: poolOverride, Terms: poolTerms}
+	}
+	return snapshot, nil
+}
+
+// termsIn returns the terms of an account, up to date if its running windows are wanted.
+func (s *Store) termsIn(tx *bolt.Tx, sh *shard, user string, plans quota.PlanChoice, now time.Time, isNow bool, purpose purpose) (quota.Terms, error) {
+	account := accountTx{s, tx, sh, user, now}
+	terms, err := account.stored()
+	if err != nil || !isNow {
+		return terms, err
+	}
+	return account.upToDate(terms, plans, account.plan(plans), purpose), nil
+}
+
+// countsIn returns what the file has for the counters of a plan, in the windows that contain at.
+func (s *Store) countsIn(tx *bolt.Tx, p *quota.Plan, user, pool string, terms, poolTerms *quota.Terms, at time.Time) []quota.Count {
+	counts := make([]quota.Count, len(p.Counters()))
+	used := tx.Bucket(usedBucket)
+	var grants *bolt.Bucket
+	if s.hasGrants.Load() {
+		grants = tx.Bucket(grantsBucket)
+	}
+	key := make([]byte, 0, 128)
+	for i, c := range p.Counters() {
+		account, terms := user, terms
+		if c.Shared {
+			account, terms = pool, poolTerms
+		}
+		w := terms.WindowAt(s.calendar, c.Period, at)
+		key = appendKey(key[:0], account, w.ID, c.Endpoint)
+		counts[i] = quota.Count{Window: w, Used: decodeAmounts(used.Get(key)).used(c.Quantity)}
+		if i >= len(p.Limits()) {
+			continue
+		}
+		if grants != nil {
+			counts[i].Granted = decodeAmounts(grants.Get(key)).granted(c.Quantity)
+		}
+		counts[i].Carried, _ = terms.Carried(w.ID, p.Limits()[i])
+	}
+	return counts
+}
+
+// addHolds adds what is held of an account to the counts of its counters: those that are shared, or those
+// that are not.
+func (sh *shard) addHolds(p *quota.Plan, account string, shared bool, counts []quota.Count, write int64, now time.Time) {
+	for _, h := range sh.holds[account] {
 		if !h.isHeldAfter(write, now) {
 			continue
 		}
-		for i, c := range counters {
-			counts[i].Held += h.heldIn(c, counts[i].Window)
+		for i, c := range p.Counters() {
+			if c.Shared == shared {
+				counts[i].Held += h.heldIn(account, c, counts[i].Window)
+			}
 		}
 	}
-	snapshot := p.NewSnapshot(now.In(s.calendar.Location()), counts)
-	snapshot.Override, snapshot.Terms = override, terms
-	return snapshot, nil
 }
 
 // isKept reports whether the counts of a window are kept at now: the window has begun, and it

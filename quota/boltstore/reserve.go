@@ -12,13 +12,13 @@ import (
 // nothing more than before.
 func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, error) {
 	if err := ctx.Err(); err != nil {
-		return &quota.Decision{Reservation: s.newReservation(r, r.Plans.Claimed, s.now())}, err
+		return &quota.Decision{Reservation: s.newReservation(r, r.Plans.Effective(quota.Override{}), s.now())}, err
 	}
 	if err := s.keepTerms(r.User, r.Plans, reserving); err != nil {
-		return &quota.Decision{Reservation: s.newReservation(r, r.Plans.Claimed, s.now())}, err
+		return &quota.Decision{Reservation: s.newReservation(r, r.Plans.Effective(quota.Override{}), s.now())}, err
 	}
 	sh, now, err := s.lockUser(r.User)
-	d := &quota.Decision{Reservation: s.newReservation(r, r.Plans.Claimed, now)}
+	d := &quota.Decision{Reservation: s.newReservation(r, r.Plans.Effective(quota.Override{}), now)}
 	if err != nil {
 		return d, err
 	}
@@ -34,10 +34,13 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, 
 	if p != d.Reservation.Plan || r.Plans.Terms {
 		d.Reservation = s.newReservation(r, p, now)
 		d.Reservation.Windows = d.Snapshot.Terms.WindowsAt(s.calendar, p.Periods(), now)
+		if pool := d.Snapshot.Pool; pool != nil {
+			d.Reservation.PoolWindows = pool.Terms.WindowsAt(s.calendar, p.PoolPeriods(), now)
+		}
 	}
 	if h != nil && now.Before(h.leaseEnd) {
 		d.Admitted = true
-		d.Reservation.Windows = h.windows
+		d.Reservation.Windows, d.Reservation.PoolWindows = h.windows, h.poolWindows
 		d.ReportWouldBlock(false, false)
 		return d, nil
 	}
@@ -56,10 +59,14 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, 
 		}
 	}
 	d.Admitted = true
-	sh.addHold(&hold{
+	held := &hold{
 		user: r.User, id: r.ID, endpoint: r.Endpoint, units: r.HeldUnits(),
-		windows: d.Reservation.Windows, leaseEnd: now.Add(r.Lease),
-	})
+		windows: d.Reservation.Windows, poolWindows: d.Reservation.PoolWindows, leaseEnd: now.Add(r.Lease),
+	}
+	if len(held.poolWindows) > 0 {
+		held.pool = quota.PoolOf(r.User)
+	}
+	sh.addHold(held)
 	if p.ConcurrencyLimit().Requests > 0 {
 		sh.addPlace(r.User, r.ID)
 	}
@@ -70,7 +77,7 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, 
 	}
 	d.Snapshot.Total.Held += r.HeldIn(p.HeadlineQuantity())
 	d.ReportWouldBlock(wait > 0, crowded)
-	s.watchers.Notify(r.User)
+	s.notify(r.User, held.pool)
 	return d, nil
 }
 
@@ -95,5 +102,7 @@ func (s *Store) Leave(r *quota.Reservation) {
 
 // newReservation is a reservation for r under the plan p at now.
 func (s *Store) newReservation(r quota.Request, p *quota.Plan, now time.Time) quota.Reservation {
-	return quota.Reservation{Request: r, Plan: p, Windows: s.calendar.WindowsAt(p.Periods(), now)}
+	return quota.Reservation{
+		Request: r, Plan: p, Windows: s.calendar.WindowsAt(p.Periods(), now), PoolWindows: s.calendar.WindowsAt(p.PoolPeriods(), now),
+	}
 }

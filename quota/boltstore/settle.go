@@ -42,9 +42,13 @@ func (s *Store) startCommit(r *quota.Reservation) (*pendingCommit, error) {
 	h := sh.holds[r.User][r.ID]
 	if h == nil {
 		h = &hold{user: r.User, id: r.ID}
-		sh.addHold(h)
 	}
 	if h.commit == nil {
+		if len(r.PoolWindows) > 0 {
+			h.pool = quota.PoolOf(r.User)
+		}
+		sh.addHold(h)
+		h.poolWindows = r.PoolWindows
 		h.endpoint, h.windows, h.units, h.charged = r.Endpoint, r.Windows, r.HeldUnits(), r.ChargedUnits()
 		if r.Plans.Claimed != nil {
 			h.claimedPlan = r.Plans.Claimed.Name()
@@ -66,8 +70,12 @@ func (s *Store) Release(_ context.Context, r *quota.Reservation) (*quota.Snapsho
 	}
 	defer sh.mu.Unlock()
 	if h := sh.holds[r.User][r.ID]; h == nil || !h.isCommitting() {
+		pool := ""
+		if h != nil {
+			pool = h.pool
+		}
 		sh.settle(r.User, r.ID)
-		s.watchers.Notify(r.User)
+		s.notify(r.User, pool)
 	}
 	return s.stateAfter(sh, r, now)
 }

@@ -17,7 +17,7 @@ const settledLife = 10 * time.Minute
 type shard struct {
 	mu     sync.Mutex
 	closed bool
-	holds  map[string]map[string]*hold // by user and id
+	holds  map[string]map[string]*hold // by account and id: of a member's also by the pool
 	// settledNow has the IDs that were settled since the last rotation, settledBefore those of
 	// the time before. With two maps, old IDs can be dropped without looking at each.
 	settledNow, settledBefore map[settledID]struct{}
@@ -34,17 +34,28 @@ func (sh *shard) addHold(h *hold) {
 	if sh.holds == nil {
 		sh.holds = make(map[string]map[string]*hold)
 	}
-	if sh.holds[h.user] == nil {
-		sh.holds[h.user] = make(map[string]*hold)
+	for _, account := range []string{h.user, h.pool} {
+		if account == "" {
+			continue
+		}
+		if sh.holds[account] == nil {
+			sh.holds[account] = make(map[string]*hold)
+		}
+		sh.holds[account][h.id] = h
 	}
-	sh.holds[h.user][h.id] = h
 }
 
-// removeHold removes a hold, if it exists.
+// removeHold removes a user's hold, if it exists.
 func (sh *shard) removeHold(user, id string) {
-	delete(sh.holds[user], id)
-	if len(sh.holds[user]) == 0 {
-		delete(sh.holds, user)
+	h := sh.holds[user][id]
+	if h == nil {
+		return
+	}
+	for _, account := range []string{h.user, h.pool} {
+		delete(sh.holds[account], id)
+		if len(sh.holds[account]) == 0 {
+			delete(sh.holds, account)
+		}
 	}
 }
 
@@ -106,10 +117,10 @@ func (sh *shard) sweep(now time.Time) {
 		sh.settledBefore = nil // there was no call for a whole rotation
 	}
 	sh.rotateAt = now.Add(settledLife)
-	for user, holds := range sh.holds {
+	for _, holds := range sh.holds {
 		for id, h := range holds {
 			if !h.isCommitting() && !now.Before(h.leaseEnd) {
-				sh.removeHold(user, id)
+				sh.removeHold(h.user, id)
 			}
 		}
 	}

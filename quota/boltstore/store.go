@@ -157,9 +157,21 @@ func (s *Store) shutDown() error {
 	return s.db.Close()
 }
 
-// userShard returns the shard that the user is in.
-func (s *Store) userShard(user string) *shard {
-	return &s.shards[maphash.String(s.seed, user)%uint64(len(s.shards))]
+// userShard returns the shard that an account is in. All accounts of an organisation are in one, so
+// that its lock covers a member and the pool.
+func (s *Store) userShard(account string) *shard {
+	if pool := quota.PoolOf(account); pool != "" {
+		account = pool
+	}
+	return &s.shards[maphash.String(s.seed, account)%uint64(len(s.shards))]
+}
+
+// notify notifies the watchers of a user and, unless it is empty, of a pool.
+func (s *Store) notify(user, pool string) {
+	s.watchers.Notify(user)
+	if pool != "" {
+		s.watchers.Notify(pool)
+	}
 }
 
 // lockUser locks the shard that the user is in, and returns it together with the time at

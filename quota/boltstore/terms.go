@@ -38,6 +38,16 @@ func (a *accountTx) stored() (quota.Terms, error) {
 	return quota.ParseTerms(string(a.tx.Bucket(termsBucket).Get([]byte(a.user))))
 }
 
+// plan returns the plan that has the limits which go by the account's terms: of a member, their own
+// limits. The shared ones go by the pool's.
+func (a *accountTx) plan(plans quota.PlanChoice) *quota.Plan {
+	if plans.Scope == quota.MemberScope {
+		plans.Scope = quota.UserScope
+	}
+	own, pool := readOverrides(a.tx.Bucket(plansBucket), a.user, a.now)
+	return plans.Effective(own.Or(pool))
+}
+
 // upToDate returns the terms as they should be under the plan p.
 func (a *accountTx) upToDate(t quota.Terms, plans quota.PlanChoice, p *quota.Plan, purpose purpose) quota.Terms {
 	if plans.Anchor != nil && !t.Follows(p, *plans.Anchor) {
@@ -74,7 +84,7 @@ func (a *accountTx) countBefore(t quota.Terms, limit quota.Limit, c quota.Counte
 	write := a.store.db.Number(a.tx)
 	for _, h := range a.shard.holds[a.user] {
 		if h.isHeldAfter(write, a.now) {
-			count.Held += h.heldIn(c, w)
+			count.Held += h.heldIn(a.user, c, w)
 		}
 	}
 	return count
@@ -110,9 +120,16 @@ const termsTries = 100
 
 var errTermsChanged = errors.New("the terms of the user changed again and again during one call")
 
-// keepTerms writes the terms of an account if they are not up to date. The plans say whether there
-// are terms at all.
+// keepTerms writes the terms of an account, and of its pool, if they are not up to date. The plans say
+// whether there are terms at all.
 func (s *Store) keepTerms(user string, plans quota.PlanChoice, purpose purpose) error {
+	if pool := quota.PoolOf(user); pool != "" && plans.Terms {
+		ofPool := plans
+		ofPool.Scope = quota.PoolScope
+		if err := s.keepTerms(pool, ofPool, purpose); err != nil {
+			return err
+		}
+	}
 	for n := 0; plans.Terms; n++ {
 		if n == termsTries {
 			return errTermsChanged
@@ -128,7 +145,7 @@ func (s *Store) keepTerms(user string, plans quota.PlanChoice, purpose purpose) 
 			if before, err = account.stored(); err != nil {
 				return err
 			}
-			p = plans.Effective(readOverride(tx.Bucket(plansBucket), []byte(user)).ActiveAt(now))
+			p = account.plan(plans)
 			after = account.upToDate(before, plans, p, purpose)
 			return nil
 		})

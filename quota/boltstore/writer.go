@@ -114,6 +114,6 @@ func (s *Store) finishCommit(h *hold, err error) {
 	c.err = err
 	close(c.done)
 	if err == nil {
-		s.watchers.Notify(h.user)
+		s.notify(h.user, h.pool)
 	}
 }

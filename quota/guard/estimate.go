@@ -45,39 +45,56 @@ func (l *ledger) estimate(user string, plans quota.PlanChoice, now time.Time) (s
 }
 
 // estimate is the state of a user at now: the last known usage, what was counted since, and
-// the requests in flight here. A counter of which nothing is known starts at 0. The shard
-// must be locked.
+// the requests in flight here; of a member also those of the other members here. A counter of which
+// nothing is known starts at 0. The shard must be locked.
 func (sh *ledgerShard) estimate(calendar *quota.Calendar, user string, plans quota.PlanChoice, now time.Time) quota.Snapshot {
-	known, local := sh.known.get(user), sh.local[user]
+	pool := quota.PoolOf(user)
 	override := sh.known.override(user, now)
 	p := plans.Effective(override)
 	terms := sh.known.terms(user, plans, p, calendar, now)
+	var poolTerms quota.Terms
+	if pool != "" {
+		poolTerms = sh.known.terms(pool, plans, p, calendar, now)
+	}
 	counts := make([]quota.Count, len(p.Counters()))
 	for i, c := range p.Counters() {
+		account, terms := user, &terms
+		if c.Shared {
+			account, terms = pool, &poolTerms
+		}
+		isLimit := i < len(p.Limits())
 		n := &counts[i]
 		n.Window = terms.WindowAt(calendar, c.Period, now)
-		if plans.Terms && i < len(p.Limits()) {
+		if plans.Terms && isLimit {
 			n.Carried, _ = terms.Carried(n.Window.ID, p.Limits()[i])
 		}
-		key := tallyKey{n.Window.ID, c.Endpoint}
-		if known != nil {
-			n.Used, _ = known.snapshot.UsedIn(key.windowID, c)
-			n.Used += known.replayed[key].used(c.Quantity)
-			if i < len(p.Limits()) {
-				n.Granted, _ = known.snapshot.GrantedIn(key.windowID, c)
+		if known := sh.known.get(account); known != nil {
+			n.Used = known.used(n.Window.ID, c)
+			if isLimit {
+				n.Granted = known.granted(n.Window.ID, c)
 			}
 		}
-		if local == nil {
-			continue
-		}
-		n.Used += local.unsent[key].used(c.Quantity)
-		for _, r := range local.running {
-			if now.Before(r.leaseEnd) && r.CountsIn(c.Endpoint, key.windowID) {
-				n.Held += r.HeldIn(c.Quantity)
-			}
-		}
+		sh.local[account].addTo(n, c, now)
 	}
 	s := p.NewSnapshot(now.In(calendar.Location()), counts)
 	s.Override, s.Terms, s.Stale = override, terms, true
+	if pool != "" {
+		if s.Pool = sh.known.pool(pool); s.Pool == nil {
+			s.Pool = &quota.Pool{Terms: poolTerms}
+		}
+	}
 	return s
+}
+
+// addTo adds what this gateway has of an account, which may be nothing, to a count of a counter.
+func (u *localUsage) addTo(n *quota.Count, c quota.Counter, now time.Time) {
+	if u == nil {
+		return
+	}
+	n.Used += u.unsent[tallyKey{n.Window.ID, c.Endpoint}].used(c.Quantity)
+	for _, r := range u.running {
+		if now.Before(r.leaseEnd) && r.CountsIn(c.Endpoint, n.Window.ID) {
+			n.Held += r.HeldIn(c.Quantity)
+		}
+	}
 }

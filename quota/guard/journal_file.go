@@ -17,9 +17,9 @@ const journalFile = "journal.db"
 // The file has two buckets.
 //
 //	meta     "format" -> "1"; "note/" name -> a note, see SaveNote
-//	entries  user 0x00 reservation ID -> the rest of the reservation, as JSON
+//	entries  account 0x00 reservation ID -> the rest of the reservation, as JSON
 //
-// A user's ID has no control characters, so 0x00 ends it.
+// No account has the byte 0x00, which ends it.
 var (
 	metaBucket    = []byte("meta")
 	entriesBucket = []byte("entries")
@@ -34,6 +34,7 @@ type entryValue struct {
 	Endpoint string        `json:"endpoint"`
 	Units    *int64        `json:"units,omitempty"` // charged; absent: 1
 	Windows  []entryWindow `json:"windows"`
+	Pool     []entryWindow `json:"pool,omitempty"` // those of the pool of a member's organisation
 }
 
 type entryWindow struct {
@@ -88,10 +89,22 @@ func encodeEntry(r *quota.Reservation) ([]byte, error) {
 	if units := r.ChargedUnits(); units != 1 {
 		value.Units = &units
 	}
-	for _, w := range r.Windows {
-		value.Windows = append(value.Windows, entryWindow{w.Period, w.ID, w.Start, w.End})
-	}
+	value.Windows, value.Pool = entryWindows(r.Windows), entryWindows(r.PoolWindows)
 	return json.Marshal(value)
+}
+
+func entryWindows(windows []quota.Window) (entries []entryWindow) {
+	for _, w := range windows {
+		entries = append(entries, entryWindow{w.Period, w.ID, w.Start, w.End})
+	}
+	return entries
+}
+
+func decodeWindows(entries []entryWindow) (windows []quota.Window) {
+	for _, w := range entries {
+		windows = append(windows, quota.Window{Period: w.Period, ID: w.ID, Start: w.Start, End: w.End})
+	}
+	return windows
 }
 
 // decodeEntry reads an entry. It returns false if the entry is not one that encodeEntry
@@ -113,8 +126,6 @@ func decodeEntry(key, text []byte) (r quota.Reservation, ok bool) {
 			r.Unused = 1
 		}
 	}
-	for _, w := range value.Windows {
-		r.Windows = append(r.Windows, quota.Window{Period: w.Period, ID: w.ID, Start: w.Start, End: w.End})
-	}
+	r.Windows, r.PoolWindows = decodeWindows(value.Windows), decodeWindows(value.Pool)
 	return r, true
 }

@@ -12,6 +12,9 @@ const maxLastKnown = 1024
 // lastKnown is what the backend last reported of a user.
 type lastKnown struct {
 	snapshot quota.Snapshot
+	// ofMember: it is about a pool, and the snapshot is that of a member. The pool's numbers are
+	// those of the shared counters.
+	ofMember bool
 	// replayed is what has been counted in the store since by a replay, which returns no
 	// snapshot.
 	replayed tally
@@ -45,9 +48,12 @@ func (c *lastKnownCache) put(user string, k *lastKnown) {
 	c.young[user] = k
 }
 
-// recordSnapshot records what the store reported of a user. It reports whether less is used than
-// before: an administrator has changed it, or the store has lost counts.
+// recordSnapshot records what the store reported of a user, and of the pool of a member. It reports
+// whether less is used than before: an administrator has changed it, or the store has lost counts.
 func (c *lastKnownCache) recordSnapshot(user string, s *quota.Snapshot) (fell bool) {
+	if s.Pool != nil {
+		c.recordPool(quota.PoolOf(user), s)
+	}
 	k := c.get(user)
 	if k == nil {
 		c.put(user, &lastKnown{snapshot: *s})
@@ -61,12 +67,70 @@ func (c *lastKnownCache) recordSnapshot(user string, s *quota.Snapshot) (fell bo
 	return s.Total.Used < before.Used && s.Total.Window.ID == before.Window.ID
 }
 
-// override is the user's override that is in force at now, as last known.
-func (c *lastKnownCache) override(user string, now time.Time) quota.Override {
-	if k := c.get(user); k != nil {
-		return k.snapshot.Override.ActiveAt(now)
+// recordPool records what the store reported of a pool with a member's snapshot.
+func (c *lastKnownCache) recordPool(pool string, s *quota.Snapshot) {
+	k := c.get(pool)
+	if k == nil {
+		c.put(pool, &lastKnown{snapshot: *s, ofMember: true})
+	} else if !k.snapshot.At.After(s.At) && (len(s.Plan.PoolPeriods()) > 0 || len(k.snapshot.Plan.PoolPeriods()) == 0 && k.ofMember) {
+		*k = lastKnown{snapshot: *s, ofMember: true}
 	}
-	return quota.Override{}
+}
+
+// addReplayed records that a replay has counted r for its account.
+func (c *lastKnownCache) addReplayed(r *quota.Reservation) {
+	k := c.get(r.User)
+	if k == nil {
+		return
+	}
+	if k.replayed == nil {
+		k.replayed = tally{}
+	}
+	k.replayed.add(r, 1)
+}
+
+// used is what was used of an account's counter in a window, as last known.
+func (k *lastKnown) used(windowID string, c quota.Counter) int64 {
+	c.Shared = k.ofMember
+	used, _ := k.snapshot.UsedIn(windowID, c)
+	return used + k.replayed[tallyKey{windowID, c.Endpoint}].used(c.Quantity)
+}
+
+// granted is what was granted to the limit on it.
+func (k *lastKnown) granted(windowID string, c quota.Counter) int64 {
+	c.Shared = k.ofMember
+	granted, _ := k.snapshot.GrantedIn(windowID, c)
+	return granted
+}
+
+// pool is what was kept of a pool; nil: nothing is known.
+func (c *lastKnownCache) pool(account string) *quota.Pool {
+	switch k := c.get(account); {
+	case k == nil:
+		return nil
+	case k.ofMember:
+		return k.snapshot.Pool
+	default:
+		return &quota.Pool{Override: k.snapshot.Override, Terms: k.snapshot.Terms}
+	}
+}
+
+// override is the user's override that is in force at now, as last known: their own, or that of their
+// pool.
+func (c *lastKnownCache) override(user string, now time.Time) (o quota.Override) {
+	if k := c.get(user); k != nil {
+		o = k.snapshot.Override
+		if k.ofMember {
+			o = k.snapshot.Pool.Override
+		}
+	}
+	if o = o.ActiveAt(now); o != (quota.Override{}) {
+		return o
+	}
+	if pool := c.pool(quota.PoolOf(user)); pool != nil {
+		o = pool.Override.ActiveAt(now)
+	}
+	return o
 }
 
 // terms are the user's terms as last known; of a user of whom nothing is known, those of a new one.
@@ -75,6 +139,8 @@ func (c *lastKnownCache) terms(user string, plans quota.PlanChoice, p *quota.Pla
 	switch {
 	case !plans.Terms:
 		return quota.Terms{}
+	case k != nil && k.ofMember:
+		return k.snapshot.Pool.Terms
 	case k != nil:
 		return k.snapshot.Terms
 	case plans.Anchor == nil:

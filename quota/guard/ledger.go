@@ -22,7 +22,7 @@ type ledger struct {
 type ledgerShard struct {
 	mu    sync.Mutex
 	known lastKnownCache
-	local map[string]*localUsage // by user
+	local map[string]*localUsage // by account: of a member and of the pool
 	// attempts has the token buckets of attempts that were made without the store.
 	attempts bucket.Set
 }
@@ -30,7 +30,7 @@ type ledgerShard struct {
 // localUsage is what this gateway has of one user that the store may not know.
 type localUsage struct {
 	unsent  tally // commits that wait for the store
-	nUnsent int
+	nUnsent int   // how many; those of members are not among those of the pool
 	// running has the requests in flight by ID, whether the store admitted them or not.
 	running map[string]runningRequest
 	// places has the IDs of the requests that have a place of the plan's ConcurrencyLimit. They
@@ -47,8 +47,11 @@ func newLedger(calendar *quota.Calendar) *ledger {
 	return &ledger{seed: maphash.MakeSeed(), calendar: calendar}
 }
 
-// lockShard locks the shard of a user and returns it.
+// lockShard locks the shard of an account and returns it. All accounts of an organisation are in one.
 func (l *ledger) lockShard(user string) *ledgerShard {
+	if pool := quota.PoolOf(user); pool != "" {
+		user = pool
+	}
 	sh := &l.shards[maphash.String(l.seed, user)%uint64(len(l.shards))]
 	sh.mu.Lock()
 	return sh
@@ -69,7 +72,7 @@ func (sh *ledgerShard) ensureLocal(user string) *localUsage {
 
 // removeIdle removes a user's localUsage if there is nothing in it.
 func (sh *ledgerShard) removeIdle(user string) {
-	if u := sh.local[user]; u != nil && u.nUnsent == 0 && len(u.running)+len(u.places) == 0 {
+	if u := sh.local[user]; u != nil && u.nUnsent == 0 && len(u.unsent) == 0 && len(u.running)+len(u.places) == 0 {
 		delete(sh.local, user)
 	}
 }
@@ -96,6 +99,9 @@ func (l *ledger) recordAdmitted(d *quota.Decision) (fell bool) {
 func (sh *ledgerShard) addRunning(r *quota.Reservation, now time.Time, limit quota.ConcurrencyLimit) {
 	u := sh.ensureLocal(r.User)
 	u.running[r.ID] = runningRequest{*r, now.Add(r.Lease)}
+	if shared, ok := inPool(r); ok {
+		sh.ensureLocal(shared.User).running[r.ID] = runningRequest{shared, now.Add(r.Lease)}
+	}
 	if limit.Requests == 0 {
 		return
 	}
@@ -125,9 +131,15 @@ func (l *ledger) leave(r *quota.Reservation) {
 func (l *ledger) endRunning(r *quota.Reservation) {
 	sh := l.lockShard(r.User)
 	defer sh.mu.Unlock()
-	if u := sh.local[r.User]; u != nil {
-		delete(u.running, r.ID)
-		sh.removeIdle(r.User)
+	sh.removeRunning(r)
+}
+
+func (sh *ledgerShard) removeRunning(r *quota.Reservation) {
+	for _, account := range [...]string{r.User, quota.PoolOf(r.User)} {
+		if u := sh.local[account]; u != nil {
+			delete(u.running, r.ID)
+			sh.removeIdle(account)
+		}
 	}
 }
 
@@ -135,11 +147,20 @@ func (l *ledger) endRunning(r *quota.Reservation) {
 func (l *ledger) addUnsent(r *quota.Reservation) {
 	sh := l.lockShard(r.User)
 	defer sh.mu.Unlock()
+	sh.removeRunning(r)
+	sh.countUnsent(r, 1)
+}
+
+// countUnsent adds a commit, n times, to what waits for the store.
+func (sh *ledgerShard) countUnsent(r *quota.Reservation, n int) {
 	u := sh.ensureLocal(r.User)
-	delete(u.running, r.ID)
-	u.unsent.add(r, 1)
-	u.nUnsent++
+	u.unsent.add(r, int64(n))
+	u.nUnsent += n
 	sh.removeIdle(r.User) // a replay may have sent it already
+	if shared, ok := inPool(r); ok {
+		sh.ensureLocal(shared.User).unsent.add(&shared, int64(n))
+		sh.removeIdle(shared.User)
+	}
 }
 
 // removeUnsent records that commits of one user no longer wait: the store has counted them,
@@ -147,19 +168,17 @@ func (l *ledger) addUnsent(r *quota.Reservation) {
 func (l *ledger) removeUnsent(user string, rs []quota.Reservation, counted bool) {
 	sh := l.lockShard(user)
 	defer sh.mu.Unlock()
-	u, known := sh.ensureLocal(user), sh.known.get(user)
 	for i := range rs {
 		r := &rs[i]
-		u.unsent.add(r, -1)
-		u.nUnsent--
-		if counted && known != nil {
-			if known.replayed == nil {
-				known.replayed = tally{}
-			}
-			known.replayed.add(r, 1)
+		sh.countUnsent(r, -1)
+		if !counted {
+			continue
+		}
+		sh.known.addReplayed(r)
+		if shared, ok := inPool(r); ok {
+			sh.known.addReplayed(&shared)
 		}
 	}
-	sh.removeIdle(user)
 }
 
 // backlog is the number of a user's commits that wait for the store.

@@ -152,7 +152,8 @@ func (s *Store) sendCommits(user string, rs []quota.Reservation) error {
 	now := s.backend.Now()
 	var kept, dropped []quota.Reservation
 	for _, r := range rs {
-		if slices.ContainsFunc(r.Windows, func(w quota.Window) bool { return now.Before(w.RetainedUntil(s.keep)) }) {
+		isKept := func(w quota.Window) bool { return now.Before(w.RetainedUntil(s.keep)) }
+		if slices.ContainsFunc(r.Windows, isKept) || slices.ContainsFunc(r.PoolWindows, isKept) {
 			kept = append(kept, r)
 		} else {
 			dropped = append(dropped, r)

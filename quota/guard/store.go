@@ -197,7 +197,12 @@ func (s *Store) reservationWithoutAsking(r quota.Request) quota.Reservation {
 	now := s.backend.Now()
 	p := r.Plans.Effective(s.ledger.override(r.User, now))
 	terms := s.ledger.terms(r.User, r.Plans, p, now)
-	return quota.Reservation{Request: r, Plan: p, Windows: terms.WindowsAt(s.calendar, p.Periods(), now)}
+	d := quota.Reservation{Request: r, Plan: p, Windows: terms.WindowsAt(s.calendar, p.Periods(), now)}
+	if pool := quota.PoolOf(r.User); pool != "" {
+		terms := s.ledger.terms(pool, r.Plans, p, now)
+		d.PoolWindows = terms.WindowsAt(s.calendar, p.PoolPeriods(), now)
+	}
+	return d
 }
 
 // decide admits a request, or not, without an answer of the backend. It does not
@@ -214,7 +219,7 @@ func (s *Store) decide(r *quota.Reservation, cause error) (*quota.Decision, erro
 			s.backend.Occupy(&d.Reservation)
 		}
 		s.stats.unchecked.Add(1)
-		s.watchers.Notify(r.User)
+		s.notify(r.User)
 	}
 	return d, nil
 }
@@ -255,12 +260,20 @@ func (s *Store) commitLater(r *quota.Reservation) (*quota.Snapshot, error) {
 		return nil, err
 	}
 	s.noteUnsent(r)
-	s.watchers.Notify(r.User)
+	s.notify(r.User)
 	s.outbox.signal()
 	if err != nil {
 		return nil, err
 	}
 	return s.lastKnown(r), nil
+}
+
+// notify notifies the watchers of a user and of the pool of a member.
+func (s *Store) notify(user string) {
+	s.watchers.Notify(user)
+	if pool := quota.PoolOf(user); pool != "" {
+		s.watchers.Notify(pool)
+	}
 }
 
 // noteUnsent notes a commit that waits for the store.
@@ -287,7 +300,7 @@ func (s *Store) Release(ctx context.Context, r *quota.Reservation) (*quota.Snaps
 		}
 	}
 	s.releaseLater(r)
-	s.watchers.Notify(r.User)
+	s.notify(r.User)
 	return s.lastKnown(r), nil
 }
 
@@ -302,7 +315,7 @@ func (s *Store) releaseLater(r *quota.Reservation) {
 func (s *Store) Leave(r *quota.Reservation) {
 	s.ledger.leave(r)
 	s.backend.Leave(r)
-	s.watchers.Notify(r.User)
+	s.notify(r.User)
 }
 
 // Forget passes the call on to the backend.

@@ -17,6 +17,16 @@ func (a amounts) used(q quota.Quantity) int64 {
 	return a.requests
 }
 
+// inPool returns what a reservation of a member is in the pool of the organisation; false: nothing.
+func inPool(r *quota.Reservation) (quota.Reservation, bool) {
+	if len(r.PoolWindows) == 0 {
+		return quota.Reservation{}, false
+	}
+	shared := *r
+	shared.User, shared.Windows, shared.PoolWindows = quota.PoolOf(r.User), r.PoolWindows, nil
+	return shared, true
+}
+
 // add adds r, n times, to every number that it counts in.
 func (t tally) add(r *quota.Reservation, n int64) {
 	for _, w := range r.Windows {

@@ -51,8 +51,15 @@ func (s insistingStore) Commit(ctx context.Context, r *quota.Reservation) (*quot
 	}
 }
 
+// choiceOf is p as it applies to an account.
+func choiceOf(account string, p *quota.Plan) quota.PlanChoice {
+	choice := p.OnlyChoice()
+	choice.Scope = quota.ScopeOf(account)
+	return choice
+}
+
 func request(user, endpoint string, p *quota.Plan) quota.Request {
-	return quota.Request{ID: quota.NewID(), User: user, Endpoint: endpoint, Plans: p.OnlyChoice(), Lease: 130 * time.Second}
+	return quota.Request{ID: quota.NewID(), User: user, Endpoint: endpoint, Plans: choiceOf(user, p), Lease: 130 * time.Second}
 }
 
 // observedRequest is a request in observe mode.
@@ -128,7 +135,7 @@ func (h *harness) use(n int, user, endpoint string, p *quota.Plan) {
 // wantState reads a user's state and compares it with want, see numbers.
 func (h *harness) wantState(user string, p *quota.Plan, want string) {
 	h.t.Helper()
-	s, err := h.store.Read(context.Background(), user, p.OnlyChoice())
+	s, err := h.store.Read(context.Background(), user, choiceOf(user, p))
 	if err != nil {
 		h.t.Fatalf("Read: %v", err)
 	}
@@ -164,7 +171,7 @@ func (h *harness) reserveConcurrently(n int, settle func(quota.Reservation)) int
 
 func (h *harness) applyChange(user string, p *quota.Plan, c quota.Change) quota.Snapshot {
 	h.t.Helper()
-	s, err := h.store.ApplyChange(context.Background(), user, p.OnlyChoice(), c)
+	s, err := h.store.ApplyChange(context.Background(), user, choiceOf(user, p), c)
 	if err != nil {
 		h.t.Fatalf("ApplyChange %+v: %v", c, err)
 	}
@@ -173,7 +180,7 @@ func (h *harness) applyChange(user string, p *quota.Plan, c quota.Change) quota.
 
 func (h *harness) rejectChange(user string, p *quota.Plan, c quota.Change, want error) {
 	h.t.Helper()
-	if _, err := h.store.ApplyChange(context.Background(), user, p.OnlyChoice(), c); !errors.Is(err, want) {
+	if _, err := h.store.ApplyChange(context.Background(), user, choiceOf(user, p), c); !errors.Is(err, want) {
 		h.t.Errorf("ApplyChange %+v: error %v, want %v", c, err, want)
 	}
 }

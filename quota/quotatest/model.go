@@ -19,6 +19,7 @@ type model struct {
 	holds        map[string]*modelHold            // by reservation ID
 	bucketFullAt map[quota.AttemptLimit]time.Time // when the bucket of a limit is full
 	override     quota.Override
+	pool         *model             // of a member's organisation; nil: the model is not of a member
 	changes      []quota.AuditEntry // newest last
 }
 
@@ -36,7 +37,27 @@ func newModel() *model {
 type modelHold struct {
 	reservation quota.Reservation
 	expires     time.Time
-	settled     time.Time // zero: not yet
+	settled     time.Time  // zero: not yet
+	inPool      *modelHold // the same in the pool, with its windows; nil: nothing
+}
+
+// settle ends the hold, also in the pool.
+func (h *modelHold) settle(now time.Time) {
+	h.settled = now
+	if h.inPool != nil {
+		h.inPool.settled = now
+	}
+}
+
+// hold adds a hold, also in the pool.
+func (m *model) hold(r quota.Reservation, expires time.Time) {
+	h := &modelHold{reservation: r, expires: expires}
+	m.holds[r.ID] = h
+	if len(r.PoolWindows) > 0 {
+		r.Windows = r.PoolWindows
+		h.inPool = &modelHold{reservation: r, expires: expires}
+		m.pool.holds[r.ID] = h.inPool
+	}
 }
 
 // limitsReached names what refuses a request to endpoint that may cost so many units, and the soft
@@ -71,12 +92,21 @@ const repeatLimit = 9 * time.Minute
 // which the stores use.
 func (m *model) snapshot(choice quota.PlanChoice, cal *quota.Calendar, now time.Time) quota.Snapshot {
 	p := choice.Claimed
-	if named := choice.ByName[m.override.Plan]; named != nil && (m.override.Until.IsZero() || now.Before(m.override.Until)) {
+	override := m.overrideAt(now)
+	if m.pool != nil && override == "" {
+		override = m.pool.overrideAt(now)
+	}
+	if named := choice.ByName[override]; named != nil {
 		p = named
 	}
+	p = p.ForScope(choice.Scope)
 	var counts []quota.Count
 	for i, c := range p.Counters() {
 		count := quota.Count{Window: cal.WindowAt(c.Period, now)}
+		m := m
+		if c.Shared {
+			m = m.pool
+		}
 		used, granted := m.used, m.granted
 		if c.Quantity == quota.Units {
 			used, granted = m.units, m.grantedUnits
@@ -102,6 +132,14 @@ func (m *model) snapshot(choice quota.PlanChoice, cal *quota.Calendar, now time.
 		counts = append(counts, count)
 	}
 	return p.NewSnapshot(now, counts)
+}
+
+// overrideAt is the name of the plan that was set for the account itself; empty: none.
+func (m *model) overrideAt(now time.Time) string {
+	if !m.override.Until.IsZero() && !now.Before(m.override.Until) {
+		return ""
+	}
+	return m.override.Plan
 }
 
 // takeToken makes an attempt. If there is no token, it returns the time until there is one. If it
@@ -145,7 +183,7 @@ func (m *model) applyChange(c quota.Change, choice quota.PlanChoice, cal *quota.
 		}
 		i := -1
 		for j, l := range slices.Backward(p.Limits()) { // of several, the first, and a hard one before a soft one
-			fits := l.Endpoint == c.Endpoint && l.Quantity == quantity && (l.Period == c.Period || c.Period == 0)
+			fits := (m.pool == nil || !l.Shared) && l.Endpoint == c.Endpoint && l.Quantity == quantity && (l.Period == c.Period || c.Period == 0)
 			if fits && (i < 0 || !l.Soft || p.Limits()[i].Soft) {
 				i = j
 			}
@@ -173,8 +211,13 @@ func (m *model) applyChange(c quota.Change, choice quota.PlanChoice, cal *quota.
 	return nil
 }
 
-// commit counts r in its windows that are still kept.
+// commit counts r in its windows that are still kept, also in the pool.
 func (m *model) commit(r quota.Reservation, now time.Time) {
+	if m.pool != nil {
+		inPool := r
+		inPool.Windows, inPool.PoolWindows = r.PoolWindows, nil
+		m.pool.commit(inPool, now)
+	}
 	for _, w := range r.Windows {
 		if !w.RetainedUntil(keep).After(now) {
 			continue

@@ -32,8 +32,12 @@ func testModel(t *testing.T, open Open) {
 	rapid.Check(t, func(t *rapid.T) {
 		clock.Set(noon)
 		c := &modelCheck{store: store, clock: clock, calendar: calendar, plans: plans, byName: byName, run: quota.NewID(), models: map[string]*model{}}
+		pool := newModel()
+		c.models[c.poolName()] = pool
 		for i := range 2 {
 			c.models[c.userName(i)] = newModel()
+			c.models[c.memberName(i)] = newModel()
+			c.models[c.memberName(i)].pool = pool
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"reserve":                   c.reserve,
@@ -65,6 +69,9 @@ func modelPlans() []*quota.Plan {
 			quota.Limit{Amount: 4, Period: quota.Day, Endpoint: "analyze", Quantity: quota.Units}),
 		NewWeightedPlan("soft", quota.Limit{Amount: 2, Period: quota.Month, Quantity: quota.Units, Soft: true}, quota.Limit{Amount: 1, Period: quota.Month, Soft: true},
 			quota.Limit{Amount: 5, Period: quota.Week}),
+		NewWeightedPlan("team", quota.Limit{Amount: 4, Period: quota.Month, Shared: true}, quota.Limit{Amount: 3, Period: quota.Month},
+			quota.Limit{Amount: 7, Period: quota.Day, Quantity: quota.Units, Shared: true}, quota.Limit{Amount: 2, Period: quota.Minute, Endpoint: "report", Shared: true},
+			quota.Limit{Amount: 5, Period: quota.Day, Quantity: quota.Units, Soft: true, Shared: true}),
 	}
 }
 
@@ -83,13 +90,28 @@ type modelCheck struct {
 
 func (c *modelCheck) userName(i int) string { return fmt.Sprint("user-", i, "-", c.run) }
 
+func (c *modelCheck) memberName(i int) string {
+	return quota.MemberAccount("org-"+c.run, c.userName(i))
+}
+
+func (c *modelCheck) poolName() string { return quota.PoolAccount("org-" + c.run) }
+
+// drawUser draws an account that makes requests.
 func (c *modelCheck) drawUser(t *rapid.T) string {
-	return c.userName(rapid.IntRange(0, 1).Draw(t, "user"))
+	return rapid.SampledFrom([]string{c.userName(0), c.userName(1), c.memberName(0), c.memberName(1)}).Draw(t, "user")
+}
+
+// drawAccount draws any account.
+func (c *modelCheck) drawAccount(t *rapid.T) string {
+	if rapid.IntRange(0, 4).Draw(t, "pool") == 0 {
+		return c.poolName()
+	}
+	return c.drawUser(t)
 }
 
 // drawChoice draws the plan that the user's token claims.
-func (c *modelCheck) drawChoice(t *rapid.T) quota.PlanChoice {
-	return quota.PlanChoice{Claimed: c.plans[rapid.IntRange(0, len(c.plans)-1).Draw(t, "plan")], ByName: c.byName}
+func (c *modelCheck) drawChoice(t *rapid.T, account string) quota.PlanChoice {
+	return quota.PlanChoice{Claimed: c.plans[rapid.IntRange(0, len(c.plans)-1).Draw(t, "plan")], ByName: c.byName, Scope: quota.ScopeOf(account)}
 }
 
 // drawHold draws one of a user's reservations for which a call can still come.
@@ -133,7 +155,8 @@ func (c *modelCheck) wantAttemptWait(t *rapid.T, d *quota.Decision, wait time.Du
 }
 
 func (c *modelCheck) reserve(t *rapid.T) {
-	user, choice := c.drawUser(t), c.drawChoice(t)
+	user := c.drawUser(t)
+	choice := c.drawChoice(t, user)
 	c.n++
 	r := quota.Request{ID: fmt.Sprintf("%04d-%s", c.n, c.run), User: user, Plans: choice, Lease: 65 * time.Second,
 		Endpoint: rapid.SampledFrom(endpoints).Draw(t, "endpoint"),
@@ -170,7 +193,7 @@ func (c *modelCheck) reserve(t *rapid.T) {
 	}
 	if want {
 		d.Reservation.Unused = rapid.Int64Range(0, r.HeldUnits()).Draw(t, "unused")
-		c.models[user].holds[r.ID] = &modelHold{reservation: d.Reservation, expires: c.clock.Now().Add(r.Lease)}
+		c.models[user].hold(d.Reservation, c.clock.Now().Add(r.Lease))
 	}
 	c.wantSnapshot(t, user, choice, d.Snapshot)
 }
@@ -198,7 +221,7 @@ func (c *modelCheck) reserveAgain(t *rapid.T) {
 		c.wantSnapshot(t, user, h.reservation.Plans, d.Snapshot)
 	default:
 		c.wantAttemptWait(t, d, wait)
-		h.settled = c.clock.Now()
+		h.settle(c.clock.Now())
 		if _, err := c.store.Release(context.Background(), &d.Reservation); err != nil {
 			t.Fatal(err)
 		}
@@ -210,7 +233,7 @@ func (c *modelCheck) commit(t *rapid.T) {
 	h := c.drawHold(t, user)
 	if h.settled.IsZero() {
 		c.models[user].commit(h.reservation, c.clock.Now())
-		h.settled = c.clock.Now()
+		h.settle(c.clock.Now())
 	}
 	s, err := c.store.Commit(context.Background(), &h.reservation)
 	if err != nil {
@@ -223,7 +246,7 @@ func (c *modelCheck) release(t *rapid.T) {
 	user := c.drawUser(t)
 	h := c.drawHold(t, user)
 	if h.settled.IsZero() {
-		h.settled = c.clock.Now()
+		h.settle(c.clock.Now())
 	}
 	s, err := c.store.Release(context.Background(), &h.reservation)
 	if err != nil {
@@ -245,7 +268,7 @@ func (c *modelCheck) drawChange(t *rapid.T) quota.Change {
 			change.Endpoint = rapid.SampledFrom([]string{"", "analyze", "report"}).Draw(t, "endpoint")
 		}
 	case quota.ActionSetPlan:
-		change.Plan = rapid.SampledFrom([]string{"small", "raised", "other", "unlimited", "observing", "weighted", "soft", "gone"}).Draw(t, "override")
+		change.Plan = rapid.SampledFrom([]string{"small", "raised", "other", "unlimited", "observing", "weighted", "soft", "team", "gone"}).Draw(t, "override")
 		if life := rapid.SampledFrom([]time.Duration{0, 65 * time.Second, 24*time.Hour + 5*time.Second}).Draw(t, "life"); life != 0 {
 			change.Until = c.clock.Now().Add(life)
 		}
@@ -266,7 +289,8 @@ func (c *modelCheck) drawChange(t *rapid.T) quota.Change {
 }
 
 func (c *modelCheck) applyChange(t *rapid.T) {
-	user, choice := c.drawUser(t), c.drawChoice(t)
+	user := c.drawAccount(t)
+	choice := c.drawChoice(t, user)
 	change := c.drawChange(t)
 	want := c.models[user].applyChange(change, choice, c.calendar, c.clock.Now())
 	s, err := c.store.ApplyChange(context.Background(), user, choice, change)
@@ -279,7 +303,7 @@ func (c *modelCheck) applyChange(t *rapid.T) {
 }
 
 func (c *modelCheck) auditLog(t *rapid.T) {
-	user := c.drawUser(t)
+	user := c.drawAccount(t)
 	entries, err := c.store.AuditLog(context.Background(), user)
 	if err != nil {
 		t.Fatal(err)
@@ -305,7 +329,8 @@ func (c *modelCheck) advance(t *rapid.T) {
 }
 
 func (c *modelCheck) read(t *rapid.T) {
-	user, choice := c.drawUser(t), c.drawChoice(t)
+	user := c.drawAccount(t)
+	choice := c.drawChoice(t, user)
 	s, err := c.store.Read(context.Background(), user, choice)
 	if err != nil {
 		t.Fatal(err)

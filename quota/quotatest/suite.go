@@ -81,7 +81,14 @@ var cases = map[string]func(*testing.T, *harness){
 	"a request that has waited takes no token": testWaitedRequestTakesNoToken,
 
 	// Organisations.
-	"members of organisations are scanned": testScanMembers,
+	"members of organisations are scanned":     testScanMembers,
+	"members are held to shared limits":        testSharedLimits,
+	"a hold in a pool ends with its lease":     testSharedHoldEndsWithLease,
+	"units are shared":                         testSharedUnits,
+	"pools are changed":                        testChangesOfPools,
+	"a pool's override decides about the plan": testOverrideOfPool,
+	"exactly the shared limit is admitted":     testConcurrentMembers,
+	"watchers of a pool are notified":          testWatchPool,
 
 	// Observe mode.
 	"a plan in observe mode refuses nothing":       testObservingPlan,

@@ -13,7 +13,7 @@ import (
 	"metergate/quota/redisstore/script"
 )
 
-// A query is a call of a script about one user.
+// A query is a call of a script about one account.
 type query struct {
 	script *redis.Script
 	user   string
@@ -28,21 +28,46 @@ type query struct {
 	// keepsTerms: the account's terms are brought up to date in Redis. Otherwise the query only
 	// takes for granted that they were.
 	keepsTerms bool
+	// holds is the endpoint of the request that a query holds; empty: it holds none.
+	holds string
+	// settles: the query settles reservations, those of a member in the pool as well.
+	settles bool
 	// appendArgs appends the script's own arguments; nil: it has none. It is called again
 	// when an assumption was wrong. Windows are those that are assumed to run.
 	appendArgs func(args *resp.Args, p *quota.Plan, l *layout)
 }
 
+// poolAccount returns the account of the pool that the query is about as well; empty: none is. The pool
+// of a member has a part in all that depends on the plan: its override decides about that.
+func (q *query) poolAccount() string {
+	if q.plans.Claimed == nil && !q.settles {
+		return ""
+	}
+	return quota.PoolOf(q.user)
+}
+
 // An outcome is what a script returned, together with what it was asked by. Plan and windows
 // are there even if the script did not reply.
 type outcome struct {
-	reply    script.Reply
-	plan     *quota.Plan // nil if the query has no plans
+	reply       script.Reply
+	plan        *quota.Plan // nil if the query has no plans
+	account     assumed
+	pool        assumed // zero unless the account is a member
+	windows     []quota.Window
+	poolWindows []quota.Window
+	at          time.Time     // Redis's time, in the zone of the calendar
+	counts      []quota.Count // one for each counter of the plan
+}
+
+// assumed is what a gateway assumes of an account.
+type assumed struct {
+	account  string
+	text     string // override and terms, see script.CommonArgs
 	override quota.Override
 	terms    quota.Terms // zero if the query's plans have no Terms
-	windows  []quota.Window
-	at       time.Time     // Redis's time, in the zone of the calendar
-	counts   []quota.Count // one for each counter of the plan
+	// termsText is terms as a text. It differs from that in text if the terms need a change that the
+	// query does not keep.
+	termsText string
 }
 
 // fill lays the counts out. If it were inlined, its temporary Snapshot would be on the stack
@@ -51,53 +76,55 @@ type outcome struct {
 //go:noinline
 func (o *outcome) fill(s *quota.Snapshot) {
 	*s = o.plan.NewSnapshot(o.at, o.counts)
-	s.Override, s.Terms = o.override, o.terms
+	s.Override, s.Terms = o.account.override.Or(o.pool.override), o.account.terms
+	if o.pool.account != "" {
+		s.Pool = &quota.Pool{Override: o.pool.override, Terms: o.pool.terms}
+	}
 }
 
-// layout returns what a query needs of a plan, which may be nil, for an account with these terms,
-// also as a text.
-func (s *Store) layout(q *query, p *quota.Plan, terms quota.Terms, text string, at time.Time) *layout {
+// layout returns what a query needs of the plan of an outcome, which may be nil.
+func (s *Store) layout(q *query, o *outcome, at time.Time) *layout {
 	switch {
 	case q.periods != nil:
-		return newLayout(terms.WindowsAt(s.calendar, q.periods(p), at), nil, nil, terms)
-	case p == nil:
-		return newLayout(nil, nil, nil, terms)
+		return newLayout(laidOut{windows: o.account.terms.WindowsAt(s.calendar, q.periods(o.plan), at)}, nil, laidOut{})
+	case o.plan == nil:
+		return newLayout(laidOut{}, nil, laidOut{})
 	case q.at.IsZero():
-		return s.layouts.forPlan(p, terms, text, at, s.calendar)
+		return s.layouts.forPlan(o, at, s.calendar)
 	}
-	return newLayout(nil, p, terms.WindowsAt(s.calendar, p.Periods(), q.at), terms) // in the past, no window has to run
+	// In the past, no window has to run.
+	return newLayout(laidOut{}, o.plan, layOut(o, s.calendar, q.at))
 }
 
 // askTries is how often a query is sent: once, and again for each assumption that may be wrong.
 const askTries = 3
 
 // ask runs a query. It assumes the windows of Redis's time, the account's override and its terms, all
-// as last seen. If the script says that an assumption is wrong, ask corrects it and asks again.
-// It fills o; plan and windows also with an error.
+// as last seen, and those of a member's pool. If the script says that an assumption is wrong, ask
+// corrects it and asks again. It fills o; plan and windows also with an error.
 func (s *Store) ask(ctx context.Context, q *query, o *outcome) error {
-	at, assumed := s.Now(), script.AnyOverride
-	if q.plans.Claimed != nil {
-		assumed = s.overrides.lastSeen(q.user, q.plans.Terms)
-	}
+	at := s.Now()
+	o.account, o.pool = s.assume(q, q.user), s.assume(q, q.poolAccount())
 	for range askTries {
-		text := ""
+		var unknown error // the terms could not be read
 		if q.plans.Claimed != nil {
-			assumption := script.ParseAssumption(assumed)
-			if q.plans.Terms {
-				var err error
-				if assumption, text, err = s.prepareTerms(ctx, q, o, assumption, at); err != nil {
-					return err
-				}
-				assumed = assumption.String()
-			}
-			o.override = parseOverride(assumption.Override)
-			o.plan = q.plans.Effective(o.override)
+			unknown = s.choosePlan(ctx, q, o, at)
 		}
-		l := s.layout(q, o.plan, o.terms, text, at)
-		o.windows = l.windows
-		reply, received, err := s.call(ctx, q.script, q.user, assumed, l, func(args *resp.Args) {
+		l := s.layout(q, o, at)
+		o.windows, o.poolWindows = l.windows, l.poolWindows
+		if unknown != nil {
+			return unknown
+		}
+		reply, received, err := s.call(ctx, q.script, o, l, func(args *resp.Args) {
 			if q.appendArgs != nil {
 				q.appendArgs(args, o.plan, l)
+			}
+			if o.pool.account != "" {
+				block := script.PoolBlock{Account: o.pool.account, Assumed: o.pool.text, Counters: l.inRedis}
+				if q.holds != "" {
+					block.Endpoint, block.Windows = q.holds, l.poolWindows
+				}
+				block.AppendTo(args)
 			}
 		})
 		if err != nil {
@@ -105,9 +132,9 @@ func (s *Store) ask(ctx context.Context, q *query, o *outcome) error {
 		}
 		at = received
 		if reply.Code == script.Outdated {
-			if assumed != script.AnyOverride {
-				assumed = reply.Assumed
-				s.overrides.see(q.user, assumed)
+			if q.plans.Claimed != nil {
+				s.learn(&o.account, reply.Assumed)
+				s.learn(&o.pool, reply.PoolAssumed)
 			}
 			continue
 		}
@@ -118,20 +145,57 @@ func (s *Store) ask(ctx context.Context, q *query, o *outcome) error {
 	return errChanged
 }
 
+// assume returns what was last seen of an account, as far as it matters to a query. An empty account is
+// no account.
+func (s *Store) assume(q *query, account string) assumed {
+	a := assumed{account: account, text: script.AnyOverride}
+	if q.plans.Claimed != nil && account != "" {
+		a.text = s.overrides.lastSeen(account, q.plans.Terms)
+	}
+	return a
+}
+
+// learn corrects what was assumed of an account.
+func (s *Store) learn(a *assumed, text string) {
+	if a.account != "" {
+		a.text = text
+		s.overrides.see(a.account, text)
+	}
+}
+
+// choosePlan fills in the plan and the terms by what is assumed.
+func (s *Store) choosePlan(ctx context.Context, q *query, o *outcome, at time.Time) (err error) {
+	if q.plans.Terms {
+		err = s.prepareTerms(ctx, q, o, at)
+	}
+	o.account.override, o.pool.override = overrideIn(o.account.text), overrideIn(o.pool.text)
+	o.plan = q.plans.Effective(o.account.override.Or(o.pool.override))
+	return err
+}
+
+// overrideIn returns the override of what is assumed of an account.
+func overrideIn(text string) quota.Override {
+	return parseOverride(script.ParseAssumption(text).Override)
+}
+
 // errChanged: each time that a call was made, something else was different.
 var errChanged = errors.New("the store's clock, the user's plan or its terms changed again and again during one call")
 
-// call sends a script once, with what is assumed of an account. It returns the reply and its time, in
-// the calendar's zone.
-func (s *Store) call(ctx context.Context, sc *redis.Script, user, assumed string, l *layout, appendArgs func(*resp.Args)) (script.Reply, time.Time, error) {
+// call sends a script once, about the account and the pool of an outcome. It returns the reply and its
+// time, in the calendar's zone.
+func (s *Store) call(ctx context.Context, sc *redis.Script, o *outcome, l *layout, appendArgs func(*resp.Args)) (script.Reply, time.Time, error) {
 	args := argsPool.Get().(*resp.Args)
 	defer argsPool.Put(args)
 	args.Reset()
-	common := script.CommonArgs{Offset: s.offset(), ID: user, Assumed: assumed}
+	common := script.CommonArgs{Offset: s.offset(), ID: o.account.account, Assumed: o.account.text}
 	common.AppendTo(args)
 	args.AddAll(&l.args)
 	appendArgs(args)
-	raw, err := s.client.Run(ctx, sc, script.Key(s.prefix, user), args)
+	poolKey := ""
+	if o.pool.account != "" {
+		poolKey = script.Key(s.prefix, o.pool.account)
+	}
+	raw, err := s.client.Run(ctx, sc, script.Key(s.prefix, o.account.account), poolKey, args)
 	if err != nil {
 		return script.Reply{}, time.Time{}, s.explain(err)
 	}
@@ -142,6 +206,11 @@ func (s *Store) call(ctx context.Context, sc *redis.Script, user, assumed string
 	s.expired.Add(reply.Expired)
 	s.redisAhead.Store(int64(reply.Time.Sub(raw.Sent.Add(raw.Received.Sub(raw.Sent) / 2))))
 	return reply, reply.Time.In(s.calendar.Location()), nil
+}
+
+// callAlone is call for an account alone, also if it is a member.
+func (s *Store) callAlone(ctx context.Context, sc *redis.Script, account, text string, l *layout, appendArgs func(*resp.Args)) (script.Reply, time.Time, error) {
+	return s.call(ctx, sc, &outcome{account: assumed{account: account, text: text}}, l, appendArgs)
 }
 
 // argsPool holds arguments to use again.

@@ -14,28 +14,52 @@ import (
 // that the plan needs, encoded for the scripts. It is the same for all users of the plan until
 // one of the windows ends, so it is made once and not for each request.
 type layout struct {
-	windows    []quota.Window
-	from, till time.Time // while all of them run
-	limits     int
-	counts     []quota.Count // for each counter of the plan, without its numbers
+	windows, poolWindows []quota.Window // that are assumed to run
+	from, till           time.Time      // while all of them run
+	limits               int
+	counts               []quota.Count // for each counter of the plan, without its numbers
 	// requests has, for each counter of the plan, the index of its requests among the counters
 	// in Redis, and extra that of what its units exceed them by; -1: it counts requests. Several
 	// counters of a plan may be the same one in Redis.
 	requests, extra []int
 	counters        int // in Redis
+	inRedis         []script.Counter
 	// allowed is what each limit of the plan allows in its window, without grants.
 	allowed []int64
 	args    resp.Args
+}
+
+// laidOut has windows of the account and of its pool, one for each period of a plan, and the terms
+// by which they were chosen.
+type laidOut struct {
+	windows, poolWindows []quota.Window
+	terms, poolTerms     quota.Terms
+}
+
+// layOut returns the windows of an outcome's plan that contain at.
+func layOut(o *outcome, calendar *quota.Calendar, at time.Time) laidOut {
+	return laidOut{
+		o.account.terms.WindowsAt(calendar, o.plan.Periods(), at), o.pool.terms.WindowsAt(calendar, o.plan.PoolPeriods(), at),
+		o.account.terms, o.pool.terms,
+	}
+}
+
+// windowOf returns the window of a counter, and the terms of its account.
+func (w *laidOut) windowOf(c quota.Counter) (quota.Window, *quota.Terms) {
+	if c.Shared {
+		return windowOfPeriod(c.Period, w.poolWindows), &w.poolTerms
+	}
+	return windowOfPeriod(c.Period, w.windows), &w.terms
 }
 
 // endOfTime is after the end of all windows, and exact in Lua, whose numbers are float64.
 var endOfTime = time.UnixMilli(1 << 52)
 
 // newLayout lays out the windows that must run, and those in which the counts of a plan are
-// wanted, of an account with these terms. A nil plan has none.
-func newLayout(running []quota.Window, p *quota.Plan, wanted []quota.Window, terms quota.Terms) *layout {
-	l := &layout{windows: running, from: time.UnixMilli(0), till: endOfTime}
-	for _, w := range running {
+// wanted. A nil plan has none.
+func newLayout(running laidOut, p *quota.Plan, wanted laidOut) *layout {
+	l := &layout{from: time.UnixMilli(0), till: endOfTime, windows: running.windows, poolWindows: running.poolWindows}
+	for _, w := range slices.Concat(running.windows, running.poolWindows) {
 		if w.Start.After(l.from) {
 			l.from = w.Start
 		}
@@ -43,37 +67,37 @@ func newLayout(running []quota.Window, p *quota.Plan, wanted []quota.Window, ter
 			l.till = w.End
 		}
 	}
-	var counters []script.Counter
 	add := func(c script.Counter) int {
-		i := slices.Index(counters, c)
+		i := slices.Index(l.inRedis, c)
 		if i < 0 {
-			i = len(counters)
-			counters = append(counters, c)
+			i = len(l.inRedis)
+			l.inRedis = append(l.inRedis, c)
 		}
 		return i
 	}
 	if p != nil {
 		l.limits = len(p.Limits())
 		for i, c := range p.Counters() {
-			w := windowOfPeriod(c.Period, wanted)
+			w, terms := wanted.windowOf(c)
 			l.counts = append(l.counts, quota.Count{Window: w})
 			if i < l.limits { // a script finds it by the limit's index
 				limit := p.Limits()[i]
 				l.counts[i].Carried, _ = terms.Carried(w.ID, limit)
 				l.allowed = append(l.allowed, limit.AllowedIn(w)+l.counts[i].Carried)
-				counters = append(counters, script.Counter{Name: script.CounterName(w.ID, c.Endpoint), Extra: c.Quantity == quota.Units})
+				l.inRedis = append(l.inRedis, script.Counter{Name: script.CounterName(w.ID, c.Endpoint), Extra: c.Quantity == quota.Units, Shared: c.Shared})
 			}
 		}
 		for i, c := range p.Counters() {
-			name := script.CounterName(l.counts[i].Window.ID, c.Endpoint)
-			l.requests, l.extra = append(l.requests, add(script.Counter{Name: name})), append(l.extra, -1)
+			counter := script.Counter{Name: script.CounterName(l.counts[i].Window.ID, c.Endpoint), Shared: c.Shared}
+			l.requests, l.extra = append(l.requests, add(counter)), append(l.extra, -1)
 			if c.Quantity == quota.Units {
-				l.extra[i] = add(script.Counter{Name: name, Extra: true})
+				counter.Extra = true
+				l.extra[i] = add(counter)
 			}
 		}
 	}
-	l.counters = len(counters)
-	encoded := script.Layout{From: l.from, Till: l.till, Counters: counters, Limits: l.limits}
+	l.counters = len(l.inRedis)
+	encoded := script.Layout{From: l.from, Till: l.till, Counters: l.inRedis, Limits: l.limits}
 	encoded.AppendTo(&l.args)
 	return l
 }
@@ -117,21 +141,21 @@ type layouts struct {
 // A layoutKey says whose layout it is. Nearly all accounts have no terms, and many that have some
 // have the same.
 type layoutKey struct {
-	plan  *quota.Plan
-	terms string
+	plan             *quota.Plan
+	terms, poolTerms string
 }
 
-// forPlan returns the layout of a plan at a time, for an account with these terms.
-func (ls *layouts) forPlan(p *quota.Plan, terms quota.Terms, text string, at time.Time, calendar *quota.Calendar) *layout {
-	key := layoutKey{p, text}
+// forPlan returns the layout of an outcome's plan at a time.
+func (ls *layouts) forPlan(o *outcome, at time.Time, calendar *quota.Calendar) *layout {
+	key := layoutKey{o.plan, o.account.termsText, o.pool.termsText}
 	ls.mu.RLock()
 	l := ls.byPlan[key]
 	ls.mu.RUnlock()
 	if l != nil && !at.Before(l.from) && at.Before(l.till) {
 		return l
 	}
-	windows := terms.WindowsAt(calendar, p.Periods(), at)
-	l = newLayout(windows, p, windows, terms)
+	running := layOut(o, calendar, at)
+	l = newLayout(running, o.plan, running)
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	if ls.byPlan == nil || len(ls.byPlan) >= maxLayouts {

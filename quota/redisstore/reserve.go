@@ -14,7 +14,7 @@ func (s *Store) Reserve(ctx context.Context, request quota.Request) (*quota.Deci
 	d := &quota.Decision{Reservation: quota.Reservation{Request: request}}
 	r := &d.Reservation
 	var o outcome
-	err := s.ask(ctx, &query{script: script.Reserve, user: r.User, plans: r.Plans, keepsTerms: true, appendArgs: func(args *resp.Args, p *quota.Plan, l *layout) {
+	err := s.ask(ctx, &query{script: script.Reserve, user: r.User, plans: r.Plans, keepsTerms: true, holds: r.Endpoint, appendArgs: func(args *resp.Args, p *quota.Plan, l *layout) {
 		own := script.ReserveArgs{
 			ID: r.ID, Endpoint: r.Endpoint, Lease: r.Lease, Windows: l.windows,
 			Observed: r.InObserveMode(p), Claimed: r.Plans.Claimed.Name(), Units: r.HeldUnits(),
@@ -25,7 +25,7 @@ func (s *Store) Reserve(ctx context.Context, request quota.Request) (*quota.Deci
 		}
 		own.AppendTo(args)
 	}}, &o)
-	r.Plan, r.Windows = o.plan, o.windows
+	r.Plan, r.Windows, r.PoolWindows = o.plan, o.windows, o.poolWindows
 	if err != nil {
 		return d, err
 	}

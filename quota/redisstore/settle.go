@@ -21,10 +21,13 @@ func (s *Store) Release(ctx context.Context, r *quota.Reservation) (*quota.Snaps
 // settle is Commit or, without count, Release.
 func (s *Store) settle(ctx context.Context, r *quota.Reservation, count bool) (*quota.Snapshot, error) {
 	var o outcome
-	err := s.ask(ctx, &query{script: script.Settle, user: r.User, plans: r.Plans, appendArgs: func(args *resp.Args, _ *quota.Plan, _ *layout) {
-		own := script.SettleArgs{Count: count, Keep: s.keep, Reservations: []*quota.Reservation{r}}
+	q := query{script: script.Settle, user: r.User, plans: r.Plans, settles: true}
+	withPool := q.poolAccount() != ""
+	q.appendArgs = func(args *resp.Args, _ *quota.Plan, _ *layout) {
+		own := script.SettleArgs{Count: count, Keep: s.keep, Reservations: []*quota.Reservation{r}, WithPool: withPool}
 		own.AppendTo(args)
-	}}, &o)
+	}
+	err := s.ask(ctx, &q, &o)
 	if err != nil {
 		return nil, err
 	}
@@ -48,9 +51,10 @@ func (s *Store) Replay(ctx context.Context, user string, rs []quota.Reservation)
 	for i := range rs {
 		own.Reservations = append(own.Reservations, &rs[i])
 	}
-	return s.ask(ctx, &query{script: script.Settle, user: user, appendArgs: func(args *resp.Args, _ *quota.Plan, _ *layout) {
-		own.AppendTo(args)
-	}}, new(outcome))
+	q := query{script: script.Settle, user: user, settles: true}
+	own.WithPool = q.poolAccount() != ""
+	q.appendArgs = func(args *resp.Args, _ *quota.Plan, _ *layout) { own.AppendTo(args) }
+	return s.ask(ctx, &q, new(outcome))
 }
 
 // LostHolds implements quota.StoreDiagnostics. Redis loses a hold in a failover, for example.

@@ -20,31 +20,47 @@ import (
 // termsTries is how often terms are worked out until they are set, or were found to be set.
 const termsTries = 5
 
-// prepareTerms fills in the terms of the account in a query, of which the gateway assumes something. It
-// returns what to assume for the script, and the terms that o has as a text. They differ if the
-// terms need a change that the query does not keep.
-func (s *Store) prepareTerms(ctx context.Context, q *query, o *outcome, assumed script.Assumption, at time.Time) (script.Assumption, string, error) {
+// prepareTerms fills in the terms of the accounts of a query.
+func (s *Store) prepareTerms(ctx context.Context, q *query, o *outcome, at time.Time) error {
+	if o.pool.account == "" {
+		return s.prepareTermsOf(ctx, q, &o.account, q.plans.Effective, at)
+	}
+	// The shared limits go by the pool's terms, and a member's own limits by theirs.
+	plans := q.plans
+	plans.Scope = quota.PoolScope
+	if err := s.prepareTermsOf(ctx, q, &o.pool, plans.Effective, at); err != nil {
+		return err
+	}
+	plans.Scope = quota.UserScope
+	return s.prepareTermsOf(ctx, q, &o.account, func(own quota.Override) *quota.Plan {
+		return plans.Effective(own.Or(overrideIn(o.pool.text)))
+	}, at)
+}
+
+// prepareTermsOf fills in the terms of an account, of which the gateway assumes something, and corrects
+// that if it sees that it is wrong. effective returns the plan that has the limits of the account.
+func (s *Store) prepareTermsOf(ctx context.Context, q *query, a *assumed, effective func(quota.Override) *quota.Plan, at time.Time) error {
 	for looked := false; ; looked = true {
-		terms, err := quota.ParseTerms(assumed.Terms)
+		assumption := script.ParseAssumption(a.text)
+		terms, err := quota.ParseTerms(assumption.Terms)
 		if err != nil {
-			return assumed, "", err
+			return err
 		}
-		o.terms = terms
-		p := q.plans.Effective(parseOverride(assumed.Override))
+		a.terms, a.termsText = terms, assumption.Terms
+		p := effective(parseOverride(assumption.Override))
 		if !q.at.IsZero() || s.upToDate(terms, q.plans, p, at) {
-			return assumed, assumed.Terms, nil
+			return nil
 		}
-		found, now, err := s.look(ctx, q.user)
+		found, now, err := s.look(ctx, a.account)
 		if err != nil {
-			return assumed, "", err
+			return err
 		}
 		at = now
-		if found.Assumption != assumed && !looked {
-			assumed = found.Assumption
-			s.overrides.see(q.user, assumed.String())
+		if found.Assumption != assumption && !looked {
+			s.learn(a, found.Assumption.String())
 			continue
 		}
-		return s.changeTerms(ctx, q, o, found, at)
+		return s.changeTerms(ctx, q, a, effective, found, at)
 	}
 }
 
@@ -54,49 +70,50 @@ func (s *Store) upToDate(terms quota.Terms, plans quota.PlanChoice, p *quota.Pla
 }
 
 // changeTerms brings the terms up to date that were found, in Redis only if the query keeps them.
-func (s *Store) changeTerms(ctx context.Context, q *query, o *outcome, found script.Looked, at time.Time) (script.Assumption, string, error) {
+func (s *Store) changeTerms(ctx context.Context, q *query, a *assumed, effective func(quota.Override) *quota.Plan, found script.Looked, at time.Time) error {
 	for range termsTries {
-		p := q.plans.Effective(parseOverride(found.Override))
+		p := effective(parseOverride(found.Override))
 		before, err := quota.ParseTerms(found.Terms)
 		if err != nil {
-			return found.Assumption, "", err
+			return err
 		}
-		o.terms = before
+		a.text, a.terms = found.Assumption.String(), before
 		if q.plans.Anchor != nil {
 			activity := found.Activity()
 			activity.Reading = !q.keepsTerms
-			o.terms = o.terms.Follow(p, *q.plans.Anchor, s.calendar, at, activity)
+			a.terms = a.terms.Follow(p, *q.plans.Anchor, s.calendar, at, activity)
 		}
-		if o.terms, err = s.carryOver(ctx, q.user, p, o.terms, found.Windows, at); err != nil {
-			return found.Assumption, "", err
+		if a.terms, err = s.carryOver(ctx, a.account, p, a.terms, found.Windows, at); err != nil {
+			return err
 		}
-		text := o.terms.Prune(p, s.calendar, at, s.keep).String()
-		if !q.keepsTerms || text == found.Terms {
-			return found.Assumption, o.terms.String(), nil
+		pruned := a.terms.Prune(p, s.calendar, at, s.keep).String()
+		if !q.keepsTerms || pruned == found.Terms {
+			a.termsText = a.terms.String()
+			return nil
 		}
-		if o.terms, err = quota.ParseTerms(text); err != nil {
-			return found.Assumption, "", err
+		if a.terms, err = quota.ParseTerms(pruned); err != nil {
+			return err
 		}
-		set, err := s.setTerms(ctx, q.user, p, found.Assumption, before, o.terms, at)
+		set, err := s.setTerms(ctx, a.account, p, found.Assumption, before, a.terms, at)
 		if err != nil {
-			return found.Assumption, "", err
+			return err
 		}
 		if set {
-			found.Terms = text
-			s.overrides.see(q.user, found.Assumption.String())
-			return found.Assumption, text, nil
+			found.Terms, a.termsText = pruned, pruned
+			s.learn(a, found.Assumption.String())
+			return nil
 		}
-		if found, at, err = s.look(ctx, q.user); err != nil {
-			return found.Assumption, "", err
+		if found, at, err = s.look(ctx, a.account); err != nil {
+			return err
 		}
-		s.overrides.see(q.user, found.Assumption.String())
+		s.learn(a, found.Assumption.String())
 	}
-	return found.Assumption, "", errChanged
+	return errChanged
 }
 
 // look returns what the terms of an account depend on.
 func (s *Store) look(ctx context.Context, user string) (script.Looked, time.Time, error) {
-	reply, at, err := s.call(ctx, script.Look, user, script.AnyOverride+"\n", noCounts, func(*resp.Args) {})
+	reply, at, err := s.callAlone(ctx, script.Look, user, script.AnyOverride+"\n", noCounts, func(*resp.Args) {})
 	if err != nil {
 		return script.Looked{}, at, err
 	}
@@ -115,8 +132,8 @@ func (s *Store) carryOver(ctx context.Context, user string, p *quota.Plan, terms
 	for _, period := range p.Periods() {
 		before = append(before, terms.WindowBefore(s.calendar, period, at))
 	}
-	l := newLayout(nil, p, before, terms)
-	reply, _, err := s.call(ctx, script.Read, user, script.AnyOverride, l, func(*resp.Args) {})
+	l := newLayout(laidOut{}, p, laidOut{windows: before, terms: terms})
+	reply, _, err := s.callAlone(ctx, script.Read, user, script.AnyOverride, l, func(*resp.Args) {})
 	if err != nil {
 		return terms, err
 	}
@@ -136,9 +153,9 @@ func (s *Store) carryOver(ctx context.Context, user string, p *quota.Plan, terms
 func (s *Store) setTerms(ctx context.Context, user string, p *quota.Plan, assumed script.Assumption, before, terms quota.Terms, at time.Time) (bool, error) {
 	periods := append([]quota.Period{quota.Month, quota.Year}, p.Periods()...)
 	running := append(before.WindowsAt(s.calendar, periods, at), terms.WindowsAt(s.calendar, periods, at)...)
-	l := newLayout(running, nil, nil, terms)
+	l := newLayout(laidOut{windows: running}, nil, laidOut{})
 	own := script.TermsArgs{Terms: terms.String(), Until: latestEnd(running).Add(s.keep)}
-	reply, _, err := s.call(ctx, script.Terms, user, assumed.String(), l, own.AppendTo)
+	reply, _, err := s.callAlone(ctx, script.Terms, user, assumed.String(), l, own.AppendTo)
 	return err == nil && reply.Code == script.OK, err
 }
 
@@ -151,25 +168,34 @@ func latestEnd(windows []quota.Window) (end time.Time) {
 	return end
 }
 
-// noteFirstUse notes the day of the first counted request of an account, right after it was counted.
-// What fails is made up for by the next request.
+// noteFirstUse notes the day of the first counted request of an account and of its pool, right after
+// it was counted. What fails is made up for by the next request.
 func (s *Store) noteFirstUse(ctx context.Context, r *quota.Reservation, o *outcome) {
-	if !r.Plans.Terms || r.Plans.Anchor == nil || o.plan.Anchor() != quota.FirstUseAnchor || o.terms.KnowsFirstUse() {
+	if !r.Plans.Terms || r.Plans.Anchor == nil || o.plan.Anchor() != quota.FirstUseAnchor {
 		return
 	}
-	found, at, err := s.look(ctx, r.User)
-	if err != nil {
-		return
+	for _, a := range []*assumed{&o.account, &o.pool} {
+		p := o.plan.ForScope(quota.UserScope)
+		if a == &o.pool {
+			p = o.plan.ForScope(quota.PoolScope)
+		}
+		if a.account == "" || a.terms.KnowsFirstUse() || a == &o.pool && len(r.PoolWindows) == 0 {
+			continue
+		}
+		found, at, err := s.look(ctx, a.account)
+		if err != nil {
+			return
+		}
+		before, err := quota.ParseTerms(found.Terms)
+		if err != nil {
+			return
+		}
+		activity := found.Activity()
+		activity.Counting = true
+		after := before.Follow(p, *r.Plans.Anchor, s.calendar, at, activity)
+		if set, err := s.setTerms(ctx, a.account, p, found.Assumption, before, after, at); err == nil && set {
+			found.Terms = after.String()
+		}
+		s.overrides.see(a.account, found.Assumption.String())
 	}
-	before, err := quota.ParseTerms(found.Terms)
-	if err != nil {
-		return
-	}
-	activity := found.Activity()
-	activity.Counting = true
-	after := before.Follow(o.plan, *r.Plans.Anchor, s.calendar, at, activity)
-	if set, err := s.setTerms(ctx, r.User, o.plan, found.Assumption, before, after, at); err == nil && set {
-		found.Terms = after.String()
-	}
-	s.overrides.see(r.User, found.Assumption.String())
 }

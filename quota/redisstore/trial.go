@@ -28,7 +28,7 @@ const checkUser, checkWindow = "check", "check-"
 const checkLife = time.Minute
 
 // noCounts is the layout of a call that wants no counts and assumes no windows.
-var noCounts = newLayout(nil, nil, nil, quota.Terms{})
+var noCounts = newLayout(laidOut{}, nil, laidOut{})
 
 // kindKeys is how many keys Check uses to see whether a single Redis has all slots. With half of
 // the slots it would miss that once in 2^64.
@@ -124,7 +124,7 @@ func (s *Store) try(ctx context.Context, key string, sc *redis.Script, ahead tim
 	if own != nil {
 		own.AppendTo(args)
 	}
-	raw, err := s.client.Run(ctx, sc, key, args)
+	raw, err := s.client.Run(ctx, sc, key, "", args)
 	if err != nil {
 		return script.Reply{}, s.explain(err)
 	}

@@ -18,17 +18,17 @@ type Reply struct {
 	Sent, Received time.Time
 }
 
-// Run has Redis run a script on a key, which must have a hash tag (see Slot), and returns
-// its reply. args may be used again once Run has returned. Run waits as long as the timeout,
+// Run has Redis run a script on a key, which must have a hash tag (see Slot), and on a second one
+// with the same tag unless that is empty, and returns its reply. args may be used again once Run has returned. Run waits as long as the timeout,
 // or until ctx's deadline if that is earlier; before that it may wait for a place while too
 // many scripts are under way. The end of ctx ends only the wait for a place, and keeps the script
 // from a connection that is made or found afterwards: it returns ctx's error. A script whose
 // first reply is an error is sent once more, by way of go-redis,
 // unless it may have changed something before it failed. For the errors, see
 // "What it guarantees" in the package comment.
-func (c *Client) Run(ctx context.Context, script *redis.Script, key string, args *resp.Args) (Reply, error) {
+func (c *Client) Run(ctx context.Context, script *redis.Script, key, secondKey string, args *resp.Args) (Reply, error) {
 	call := calls.Get().(*scriptCall)
-	call.command = resp.AppendEvalSHA(call.command[:0], script.Hash(), key, args)
+	call.command = resp.AppendEvalSHA(call.command[:0], script.Hash(), key, secondKey, args)
 	route := c.router.route(key)
 	err := errRetired
 	for range 3 {
@@ -53,7 +53,11 @@ func (c *Client) Run(ctx context.Context, script *redis.Script, key string, args
 				return Reply{}, explain(c.location, err)
 			}
 			route.CompareAndSwap(p, nil) // in a cluster the key may be elsewhere
-			return c.runSource(deadlineContext{ctx, call.deadline}, script, key, args)
+			keys := []string{key}
+			if secondKey != "" {
+				keys = append(keys, secondKey)
+			}
+			return c.runSourcePatiently(deadlineContext{ctx, call.deadline}, script, keys, args)
 		}
 		if err != errRetired {
 			break
@@ -80,14 +84,30 @@ func mayHaveChanged(reply string) bool {
 // refusedAtFirstWrite are words of replies to the first command of a script that would write.
 var refusedAtFirstWrite = []string{"READONLY ", "LOADING ", "MASTERDOWN ", "CLUSTERDOWN ", "NOREPLICAS ", "MISCONF "}
 
+// tryAgainPause is the pause before a call is made again for which Redis was not ready.
+const tryAgainPause = 5 * time.Millisecond
+
+// runSourcePatiently is runSource, again and again while a slot moves: a node that has only one of
+// two keys, or neither, replies TRYAGAIN, and has run nothing. Past the deadline of ctx that is an
+// error like that of a call without an answer.
+func (c *Client) runSourcePatiently(ctx deadlineContext, script *redis.Script, keys []string, args *resp.Args) (Reply, error) {
+	for {
+		reply, err := c.runSource(ctx, script, keys, args)
+		if err == nil || !strings.HasPrefix(err.Error(), "TRYAGAIN ") || time.Until(ctx.deadline) <= tryAgainPause {
+			return reply, err
+		}
+		time.Sleep(tryAgainPause)
+	}
+}
+
 // runSource is Run by way of go-redis. It follows a key to where it is, and sends the
 // source of a script that Redis does not know. An error reply that it returns is final.
-func (c *Client) runSource(ctx context.Context, script *redis.Script, key string, args *resp.Args) (Reply, error) {
+func (c *Client) runSource(ctx context.Context, script *redis.Script, keys []string, args *resp.Args) (Reply, error) {
 	var reply Reply
 	values := args.Values() // the call may outlast the caller, who uses args again
 	err := c.Do(ctx, func(ctx context.Context, r redis.UniversalClient) error {
 		reply.Sent = c.now()
-		elements, err := script.Eval(ctx, r, []string{key}, values...).Slice()
+		elements, err := script.Eval(ctx, r, keys, values...).Slice()
 		reply.Received = c.now()
 		reply.Numbers = make([]int64, len(elements))
 		for i, element := range elements {

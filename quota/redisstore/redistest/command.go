@@ -59,7 +59,8 @@ func (c Command) Script() string {
 	case script.Terms.Hash():
 		return Terms
 	case script.Settle.Hash():
-		return settleUse(c[4:])
+		keys, _ := strconv.Atoi(c[2])
+		return settleUse(c[3+keys:])
 	}
 	return ""
 }

@@ -49,16 +49,26 @@ func (a *Args) Values() []any {
 	return values
 }
 
-// AppendEvalSHA appends the command that runs the script with this SHA-1, in hex, on one
-// key.
-func AppendEvalSHA(b []byte, sha, key string, args *Args) []byte {
+// Len is the number of arguments.
+func (a *Args) Len() int { return a.n }
+
+// AppendEvalSHA appends the command that runs the script with this SHA-1, in hex, on a key and,
+// unless it is empty, on a second one.
+func AppendEvalSHA(b []byte, sha, key, secondKey string, args *Args) []byte {
 	head := Args{encoded: b}
+	keys := 1
+	if secondKey != "" {
+		keys = 2
+	}
 	head.encoded = append(head.encoded, '*')
-	head.encoded = strconv.AppendInt(head.encoded, int64(4+args.n), 10)
+	head.encoded = strconv.AppendInt(head.encoded, int64(3+keys+args.n), 10)
 	head.encoded = append(head.encoded, "\r\n"...)
 	head.AddString("EVALSHA")
 	head.AddString(sha)
-	head.AddString("1")
+	head.AddInt(int64(keys))
 	head.AddString(key)
+	if keys == 2 {
+		head.AddString(secondKey)
+	}
 	return append(head.encoded, args.encoded...)
 }

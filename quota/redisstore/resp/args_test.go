@@ -2,6 +2,7 @@ package resp
 
 import (
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -13,11 +14,16 @@ func TestAppendEvalSHA(t *testing.T) {
 	args.AddString("")
 	args.AddAll(&repeated)
 	args.AddString("$1\r\nx\r\n")
-	got := string(AppendEvalSHA([]byte("before"), "0123", "m:{k}", &args))
+	got := string(AppendEvalSHA([]byte("before"), "0123", "m:{k}", "", &args))
 	want := "before*9\r\n$7\r\nEVALSHA\r\n$4\r\n0123\r\n$1\r\n1\r\n$5\r\nm:{k}\r\n" +
 		"$4\r\na\r\nb\r\n$0\r\n\r\n$2\r\n-1\r\n$13\r\n1796083200000\r\n$7\r\n$1\r\nx\r\n\r\n"
 	if got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+	got = string(AppendEvalSHA(nil, "0123", "m:{k}", "m:{k}:2", &args))
+	want = "*10\r\n$7\r\nEVALSHA\r\n$4\r\n0123\r\n$1\r\n2\r\n$5\r\nm:{k}\r\n$7\r\nm:{k}:2\r\n" + want[strings.Index(want, "$4\r\na"):]
+	if got != want {
+		t.Errorf("on two keys: got %q, want %q", got, want)
 	}
 	if got, want := args.Values(), []any{"a\r\nb", "", "-1", "1796083200000", "$1\r\nx\r\n"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("the values are %q, want %q", got, want)

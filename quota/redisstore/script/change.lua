@@ -33,6 +33,9 @@ for i = 1, tonumber(ARGV[rest]) do
 end
 
 local grants = read_fields()[3]
+if pool then -- whose plan override decides about the plan
+  read_pool()
+end
 local all, last = delete_ended()
 local id, fingerprint, entry = ARGV[own], ARGV[own + 1], ARGV[own + 2]
 local most, action = tonumber(ARGV[own + 7]), ARGV[own + 8]
@@ -145,14 +148,14 @@ function actions.set_counts()
   local window = '/' .. windows[1].id
   local used = tonumber(call('HGET', key, 'used' .. window) or 0)
   local extra = tonumber(call('HGET', key, 'extra' .. window) or 0)
-  for i = first, #ARGV, 3 do
+  for i = first, last_arg, 3 do
     used = used + ARGV[i + 1] - (call('HGET', key, 'used' .. window .. '/' .. ARGV[i]) or 0)
     extra = extra + ARGV[i + 2] - (call('HGET', key, 'extra' .. window .. '/' .. ARGV[i]) or 0)
   end
   if used > most or used + extra > most then
     return TOOMANY
   end
-  for i = first, #ARGV, 3 do
+  for i = first, last_arg, 3 do
     set_number('used' .. window .. '/' .. ARGV[i], tonumber(ARGV[i + 1]))
     set_number('extra' .. window .. '/' .. ARGV[i], tonumber(ARGV[i + 2]))
   end

@@ -19,6 +19,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"metergate/quota"
 	"metergate/quota/redisstore/resp"
 )
 
@@ -76,6 +77,9 @@ type CommonArgs struct {
 	Assumed string
 }
 
+// poolSeparator stands before what is said of the pool.
+const poolSeparator = "\x1e"
+
 // AnyOverride as CommonArgs.Assumed means that the override does not matter.
 const AnyOverride = "*"
 
@@ -119,6 +123,39 @@ type Counter struct {
 	Name string // see CounterName
 	// Extra: by how much the units exceed the requests, instead of the requests.
 	Extra bool
+	// Shared: of the pool of a member's organisation.
+	Shared bool
+}
+
+// A PoolBlock is what a script on a member's hash and on the pool of the organisation is told about
+// the pool: ARGV[block] to the last one. It comes after all other arguments.
+type PoolBlock struct {
+	Account string // of the pool
+	Assumed string // as CommonArgs has it
+	// Endpoint and Windows say where reserve.lua holds the request in the pool. No windows: nowhere.
+	Endpoint string
+	Windows  []quota.Window
+	Counters []Counter // those of the Layout
+}
+
+// AppendTo appends the arguments.
+func (b *PoolBlock) AppendTo(args *resp.Args) {
+	block := args.Len() + 1
+	assumption := ParseAssumption(b.Assumed)
+	args.AddString(b.Account)
+	args.AddString(assumption.Override)
+	args.AddString(assumption.Terms)
+	if len(b.Windows) > 0 {
+		args.AddString(heldIn(b.Endpoint, b.Windows))
+	} else {
+		args.AddString("")
+	}
+	for i, c := range b.Counters {
+		if c.Shared {
+			args.AddInt(int64(i + 1))
+		}
+	}
+	args.AddInt(int64(block))
 }
 
 // A Reply is what a script returned.
@@ -128,7 +165,8 @@ type Reply struct {
 	// Expired is how many leases the call has found to have run out.
 	Expired int64
 	// Assumed is what the gateway should have assumed, see CommonArgs; only with Outdated.
-	Assumed string
+	// PoolAssumed is that of the pool, if the script was given one.
+	Assumed, PoolAssumed string
 	// AttemptWait is how long until the user has an attempt again; only with Throttled.
 	AttemptWait time.Duration
 	// Numbers has used and held for each counter of the Layout, and then, unless nothing
@@ -149,6 +187,7 @@ func ParseReply(reply *resp.Reply, counters, limits int) (Reply, error) {
 	if len(n) < 3 || Code(n[0]) != Outdated && len(n) != want && len(n) != want+limits {
 		return Reply{}, fmt.Errorf("a script of the store returned %d values, want %d", len(reply.Numbers), want)
 	}
-	r.Code, r.Time, r.Expired, r.Assumed, r.Numbers = Code(n[0]), time.UnixMilli(n[1]), n[2], reply.Text, n[3:]
+	r.Code, r.Time, r.Expired, r.Numbers = Code(n[0]), time.UnixMilli(n[1]), n[2], n[3:]
+	r.Assumed, r.PoolAssumed, _ = strings.Cut(reply.Text, poolSeparator)
 	return r, nil
 }

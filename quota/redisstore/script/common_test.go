@@ -57,8 +57,12 @@ func TestAppendTo(t *testing.T) {
 		want []any
 	}{
 		{"user", &CommonArgs{Offset: -time.Second, ID: "u", Assumed: AnyOverride}, []any{"-1000", "u", "*"}},
-		{"layout", &Layout{From: time.UnixMilli(5), Till: time.UnixMilli(9), Counters: []Counter{{"2026-11", false}, {"2026-11/analyze", true}}, Limits: 1},
+		{"layout", &Layout{From: time.UnixMilli(5), Till: time.UnixMilli(9), Counters: []Counter{{Name: "2026-11"}, {Name: "2026-11/analyze", Extra: true}}, Limits: 1},
 			[]any{"5", "9", "4", "1", "used/2026-11", "held/2026-11", "extra/2026-11/analyze", "heldextra/2026-11/analyze"}},
+		{"pool", &PoolBlock{Account: "P", Assumed: "0 big\nm=15", Endpoint: "analyze", Windows: []quota.Window{november},
+			Counters: []Counter{{Name: "a"}, {Name: "b", Shared: true}, {Name: "c"}, {Name: "d", Shared: true}}},
+			[]any{"P", "0 big", "m=15", "analyze 2026-11", "2", "4", "1"}},
+		{"pool without a hold", &PoolBlock{Account: "P", Assumed: AnyOverride, Endpoint: "analyze"}, []any{"P", "*", "", "", "1"}},
 		{"reserve", &ReserveArgs{ID: "R", Endpoint: "analyze", Lease: 12 * time.Second, Windows: []quota.Window{november},
 			Attempts: quota.AttemptLimit{Requests: 120, Per: time.Minute}, Observed: true, Claimed: "free",
 			Units: 8, Concurrent: quota.ConcurrencyLimit{Requests: 3}, RequestsOf: []int{0, 1, 5, 3},

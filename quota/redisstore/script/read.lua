@@ -3,6 +3,9 @@
 -- Codes: OK, OUTDATED.
 
 local found = read_fields(unpack(ARGV, 8, rest - 1))
+if pool then
+  read_pool(found, FOUND)
+end
 if outdated then
   return reply_outdated()
 end

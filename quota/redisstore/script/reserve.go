@@ -50,11 +50,7 @@ func (a *ReserveArgs) AppendTo(args *resp.Args) {
 	args.AddString(MarkerField(a.ID))
 	args.AddString("attempts/" + strconv.FormatInt(most, 10) + "/" + strconv.FormatInt(interval, 10))
 	args.AddInt(a.Lease.Milliseconds())
-	held := a.Endpoint
-	for _, w := range a.Windows {
-		held += " " + w.ID
-	}
-	args.AddString(held)
+	args.AddString(heldIn(a.Endpoint, a.Windows))
 	args.AddInt(most)
 	args.AddInt(interval)
 	if a.Observed {
@@ -80,6 +76,14 @@ func (a *ReserveArgs) AppendTo(args *resp.Args) {
 			args.AddInt(int64(a.RequestsOf[i] + 1))
 		}
 	}
+}
+
+// heldIn is what a lease says about a request to endpoint that is held in some windows.
+func heldIn(endpoint string, windows []quota.Window) string {
+	for _, w := range windows {
+		endpoint += " " + w.ID
+	}
+	return endpoint
 }
 
 // Admitted reports whether a reply of reserve.lua says that the request is held.

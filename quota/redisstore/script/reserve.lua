@@ -1,5 +1,6 @@
--- Holds a request, and the units that it may cost, in every window of a plan, or changes no
--- count and no hold. Sent twice, it holds once. Its own arguments (reserve.go builds them):
+-- Holds a request, and the units that it may cost, in every window of a plan, of the user and of a
+-- pool, or changes no count and no hold. A lease in the pool has the id of that in the user's hash, and
+-- ends with it. Sent twice, it holds once. Its own arguments (reserve.go builds them):
 --
 --   ARGV[rest]      lease/ID, with the reservation's id
 --   ARGV[rest + 1]  done/ID
@@ -40,6 +41,9 @@
 -- The counts are those before the call.
 
 local found = read_fields(unpack(ARGV, 8, rest + 2))
+if pool then
+  read_pool(found, FOUND)
+end
 if outdated then
   return reply_outdated()
 end
@@ -77,7 +81,7 @@ if not observed then
     return reply
   end
   local requests_of = nil -- by limit on units: the index in found of its requests
-  for i = limits + ARGV[7] + 1, #ARGV, 2 do
+  for i = limits + ARGV[7] + 1, last_arg, 2 do
     requests_of = requests_of or {}
     requests_of[tonumber(ARGV[i])] = FOUND + 2 * ARGV[i + 1] - 2
   end
@@ -143,4 +147,12 @@ if concurrent > 0 then
   first = math.min(first, place_ends)
 end
 note_ends(first, full and math.max(expiry, full / 1000) or expiry)
+if pool and ARGV[block + 3] ~= '' then
+  switch()
+  lease = string.match(lease, '^%S+ ') .. ARGV[block + 3]
+  call('HSET', key, 'user', ARGV[block], 'claimed', ARGV[rest + 8], ARGV[rest], lease)
+  add_held(lease, '1', '')
+  note_ends(expiry, expiry)
+  switch()
+end
 return reply_with(wait > 0 and EXHAUSTED or crowded and OVERFULL or OK, found, FOUND)

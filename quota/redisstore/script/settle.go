@@ -22,8 +22,10 @@ type SettleArgs struct {
 	Count bool
 	// Keep is how long counts are kept, see quota.Window.RetainedUntil.
 	Keep time.Duration
-	// Reservations are those of one user, 1 or more.
+	// Reservations are those of one account, 1 or more.
 	Reservations []*quota.Reservation
+	// WithPool says that the account is a member, and that a PoolBlock follows.
+	WithPool bool
 }
 
 // AppendTo appends the arguments.
@@ -38,10 +40,17 @@ func (a *SettleArgs) AppendTo(args *resp.Args) {
 			args.AddString("-")
 		}
 		args.AddString(r.Endpoint)
-		args.AddInt(int64(len(r.Windows)))
-		for _, w := range r.Windows {
-			args.AddString(w.ID)
-			args.AddInt(w.RetainedUntil(a.Keep).UnixMilli())
+		a.appendWindows(args, r.Windows)
+		if a.WithPool {
+			a.appendWindows(args, r.PoolWindows)
 		}
+	}
+}
+
+func (a *SettleArgs) appendWindows(args *resp.Args, windows []quota.Window) {
+	args.AddInt(int64(len(windows)))
+	for _, w := range windows {
+		args.AddString(w.ID)
+		args.AddInt(w.RetainedUntil(a.Keep).UnixMilli())
 	}
 }

@@ -18,6 +18,9 @@
 --     w               the number of windows in which it was admitted, 0 or more; then w times:
 --       id            the id of a window, which may have ended
 --       retain        when its counts end, in ms; in the past: it is not counted there
+--     p               only with a pool: the number of windows of the pool; then p times the same
+--
+-- The marker in the user's hash stands for both hashes: they are settled together.
 --
 -- Codes:
 --
@@ -29,24 +32,19 @@ local LONGEST = 315360000000 -- ms, ten years
 
 local unheld = false
 
--- Settles the reservation that begins at ARGV[at]; lease and done are the values of its first
--- two fields. It returns the index at which the next reservation begins.
-local function settle(at, lease, done)
-  local after = at + 5 + 2 * ARGV[at + 4]
-  if done then
-    return after
-  end
+-- Settles, in one hash, the reservation that begins at ARGV[at] and is not settled yet. lease is the
+-- value of its first field there, and ARGV[w] the number of its windows there. The marker stays until
+-- a time or, if that is later, as long as the counts: settle returns until when.
+local function settle(at, w, lease, marker)
   if lease then
     -- This comes first: a Redis that is out of memory refuses to count, but not after this.
     call('HDEL', key, ARGV[at])
     add_held(lease, '-1', '-')
   end
-  local marker, first = now + GRACE, nil
-  local extra = ARGV[at + 2]
+  local first, extra = nil, ARGV[at + 2]
   if extra ~= '-' then
     changed = true
-    unheld = unheld or not lease
-    for i = at + 5, after - 2, 2 do
+    for i = w + 1, w + 2 * ARGV[w], 2 do
       local retain, used = tonumber(ARGV[i + 1]), 'used/' .. ARGV[i]
       if retain > now then
         call('HINCRBY', key, used .. '/' .. ARGV[at + 3], '1')
@@ -61,26 +59,54 @@ local function settle(at, lease, done)
       end
     end
   end
-  local last = marker
-  if marker > now + LONGEST then
-    marker = now + LONGEST
-    first = math.min(first, marker)
+  if key ~= pool then
+    unheld = unheld or extra ~= '-' and not lease
+    local last = marker
+    if marker > now + LONGEST then
+      marker = now + LONGEST
+      first = math.min(first or marker, marker)
+    end
+    call('HSET', key, 'user', ARGV[2], ARGV[at + 1], format_time(marker))
+    note_ends(first or marker, last)
+  elseif first then
+    call('HSET', key, 'user', ARGV[block])
+    note_ends(first, marker)
   end
-  call('HSET', key, 'user', ARGV[2], ARGV[at + 1], format_time(marker))
-  note_ends(first or marker, last)
-  return after
+  return marker
 end
 
 local at = rest + 1
 local found = read_fields(ARGV[at], ARGV[at + 1])
-at = settle(at, found[FOUND], found[FOUND + 1])
-for _ = 2, tonumber(ARGV[rest]) do
-  found = call('HMGET', key, ARGV[at], ARGV[at + 1])
-  at = settle(at, found[1], found[2])
+local lease, done = found[FOUND], found[FOUND + 1]
+if pool then
+  read_pool()
+end
+for n = 1, tonumber(ARGV[rest]) do
+  if n > 1 then
+    found = call('HMGET', key, ARGV[at], ARGV[at + 1])
+    lease, done = found[1], found[2]
+  end
+  local w, marker = at + 4, now + GRACE
+  local after = w + 1 + 2 * ARGV[w]
+  if pool then
+    if not done and ARGV[after] ~= '0' then
+      switch()
+      marker = settle(at, after, call('HGET', key, ARGV[at]), marker)
+      switch()
+    end
+    after = after + 1 + 2 * ARGV[after]
+  end
+  if not done then
+    settle(at, w, lease, marker)
+  end
+  at = after
 end
 
 if outdated then
   return reply_outdated()
 end
 local counts = rest > 8 and call('HMGET', key, unpack(ARGV, 8, rest - 1)) or {}
+if pool then
+  read_pool(counts, 1)
+end
 return reply_with(unheld and UNHELD or OK, counts, 1)
