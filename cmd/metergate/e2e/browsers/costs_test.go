@@ -52,6 +52,7 @@ func newCreditsSite(t *testing.T) *creditsSite {
       - { units: 5, per: month, endpoint: image-analysis, mode: observe }
       - { requests: 1, per: month, endpoint: report }
       - { units: 15, per: month, endpoint: report }
+  twice: { limits: [{ requests: 2, per: month }, { requests: 2, per: minute }] }
   soft: { limits: [{ units: 5, per: month, mode: observe }] }
 `,
 		"routes:\n", `routes:
@@ -237,6 +238,11 @@ func (s *creditsSite) refusalNamesBindingLimit(t *testing.T) {
 	tab.Want("text('prompt-text').split(' Resets')[0]",
 		"The request may cost 20 credits, and only 15 of 15 report credits are left for this month.")
 	tab.Want("full.client.canSend('report') + ' ' + full.client.canSend()", "false true")
+	// Both limits are reached, unless a minute has just ended. The month is the longer wait.
+	tab = s.openPage(t, "twice", "twice")
+	s.use(t, "twice", "twice", "image-analysis", 2)
+	tab.Want("send('image-analysis').then((r) => r.status)", "429")
+	tab.Want("text('prompt-title') + text('prompt-text').split(' Resets')[0]", "Your last request was refusedYou have used all 2 requests for this month.")
 }
 
 // A plan whose only limit is soft refuses nothing, so nothing turns red.
