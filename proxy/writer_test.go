@@ -83,7 +83,7 @@ func TestClientThatDoesNotReadIsCutOff(t *testing.T) {
 func (r *testGateway) secure(proto int) (*http.Client, string) {
 	s := httptest.NewUnstartedServer(r.handler)
 	s.EnableHTTP2 = proto == 2
-	s.Config.WriteTimeout = 300 * time.Millisecond // must not touch what the gateway forwards
+	s.Config.WriteTimeout = 5 * time.Second // for the handshake; must not touch what the gateway forwards
 	s.Config.ErrorLog = quiet
 	s.StartTLS()
 	r.t.Cleanup(s.Close)
