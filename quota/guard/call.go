@@ -23,10 +23,11 @@ type callContext struct {
 	context.Context
 	breakerOpened <-chan struct{}
 	deadline      time.Time // zero: the store's timeout alone applies
-	// settles has the data that the call belongs to; nil: it may go to any.
-	settles interface{ DataLost() error }
-	op      operation
-	user    string
+	// data are what the call belongs to: it must not be sent once they are lost. nil: it may go
+	// to others.
+	data interface{ DataLost() error }
+	op   operation
+	user string
 }
 
 func (c callContext) Deadline() (time.Time, bool) { return c.deadline, !c.deadline.IsZero() }
@@ -40,7 +41,7 @@ func (c callContext) Err() error {
 		return errBreakerOpened
 	default:
 	}
-	if c.settles != nil && c.settles.DataLost() != nil {
+	if c.data != nil && c.data.DataLost() != nil {
 		return errOtherData
 	}
 	return nil
@@ -90,7 +91,7 @@ func (s *Store) beginSettling(ctx context.Context, op operation, user string) (c
 		return callContext{}, err
 	}
 	call, err := s.beginCall(ctx, op, user)
-	call.settles = s.backend
+	call.data = s.backend
 	return call, err
 }
 

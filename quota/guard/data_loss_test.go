@@ -109,7 +109,7 @@ func TestJournalWaitsForRightData(t *testing.T) {
 	r.wantState("u", five, "4+0")
 }
 
-// A losingStore has other data whenever a commit has got a connection.
+// A losingStore has other data whenever a reserve or a commit has got a connection.
 type losingStore struct {
 	*boltstore.Store
 	loses, lost atomic.Bool
@@ -122,6 +122,15 @@ func (l *losingStore) DataLost() error {
 	return nil
 }
 
+func (l *losingStore) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, error) {
+	l.lost.Store(l.loses.Load())
+	if err := ctx.Err(); err != nil {
+		p := r.Plans.Claimed
+		return &quota.Decision{Reservation: quota.Reservation{Request: r, Plan: p, Windows: quota.NewCalendar(nil).WindowsAt(p.Periods(), time.Now())}}, err
+	}
+	return l.Store.Reserve(ctx, r)
+}
+
 func (l *losingStore) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
 	l.lost.Store(l.loses.Load())
 	if err := ctx.Err(); err != nil {
@@ -130,9 +139,9 @@ func (l *losingStore) Commit(ctx context.Context, r *quota.Reservation) (*quota.
 	return l.Store.Commit(ctx, r)
 }
 
-// A commit that waits for a connection while the loss becomes known is not sent to the other data,
+// A call that waits for a connection while the loss becomes known is not sent to the other data,
 // and is no failure of the store.
-func TestCommitDoesNotReachOtherData(t *testing.T) {
+func TestCallDoesNotReachOtherData(t *testing.T) {
 	local, err := boltstore.Open(t.TempDir(), boltstore.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -151,10 +160,28 @@ func TestCommitDoesNotReachOtherData(t *testing.T) {
 	if st := r.Stats(); st.Backlog != 1 || st.OpenBreakers != 0 {
 		t.Errorf("%+v, want a backlog of 1 and no open breaker", st)
 	}
-	backend.loses.Store(false)
-	backend.lost.Store(false)
+	find := func() { backend.loses.Store(false); backend.lost.Store(false) }
+	find()
 	r.waitForReplay()
 	r.wantState("u", five, "2+0")
+
+	backend.loses.Store(true)
+	if d, err := r.Reserve(ctx, request("v", five)); err == nil || d.Admitted {
+		t.Errorf("a reserve: admitted %v, error %v; want the loss", d.Admitted, err)
+	}
+	observed := request("v", five)
+	observed.Observe = true
+	find()
+	backend.loses.Store(true)
+	if d, err := r.Reserve(ctx, observed); err != nil || !d.Admitted {
+		t.Errorf("in observe mode: admitted %v, error %v", d.Admitted, err)
+	}
+	if s, err := local.Read(ctx, "v", five.OnlyChoice()); err != nil || numbers(s) != "0+0" {
+		t.Errorf("the other data have %s, error %v; want 0+0", numbers(s), err)
+	}
+	if st := r.Stats(); st.OpenBreakers != 0 {
+		t.Errorf("%+v, want no open breaker", st)
+	}
 }
 
 // A note outlives the journal's process, and a journal that is written again.

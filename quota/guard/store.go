@@ -140,18 +140,22 @@ func New(o Options) (*Store, error) {
 // is that of the backend, or quota.ErrOverloaded. Then the request must not pass, and
 // there is nothing to settle.
 func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, error) {
-	if err := s.backend.DataLost(); err != nil {
+	lost := s.backend.DataLost()
+	if lost != nil {
 		if d := s.reservationWithoutAsking(r); !d.InObserveMode(d.Plan) {
-			return &quota.Decision{Reservation: d}, err
+			return &quota.Decision{Reservation: d}, lost
 		}
 	}
 	call, err := s.beginCallAfterReplay(ctx, opReserve, r.User)
 	if err != nil {
 		return s.decideWithoutAsking(r, err)
 	}
+	if lost == nil {
+		call.data = s.backend
+	}
 	d, err := s.backend.Reserve(call, r)
 	answered := s.recordResult(call, err)
-	if lost := s.backend.DataLost(); lost != nil && (err != nil || d.Admitted) && !r.InObserveMode(d.Reservation.Plan) {
+	if lost = s.backend.DataLost(); lost != nil && (err != nil || d.Admitted) && !r.InObserveMode(d.Reservation.Plan) {
 		s.releaseLater(&d.Reservation) // the call has shown the loss
 		s.backend.Leave(&d.Reservation)
 		return &quota.Decision{Reservation: d.Reservation}, lost
@@ -165,7 +169,7 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, 
 			s.suspectLoss(s.ledger.recordSnapshot(r.User, &d.Snapshot))
 		}
 		return d, err
-	case errors.Is(err, quota.ErrOverloaded), errors.Is(err, errBreakerOpened): // nothing was sent
+	case errors.Is(err, quota.ErrOverloaded), errors.Is(err, errBreakerOpened), errors.Is(err, errOtherData): // nothing was sent
 		return s.decide(&d.Reservation, err)
 	}
 	unanswered := &d.Reservation
