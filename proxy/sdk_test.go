@@ -72,21 +72,26 @@ func eachSDK(t *testing.T, fn func(t *testing.T, sdk string)) {
 }
 
 // SDKs obey a Retry-After, however long, unless they are told not to retry
-// (earendil-works/pi 6912, openai/openai-python 3555). Limits of a month, on requests and on units,
-// what the plan does not include, and a bad token are reported after one request. The application
+// (earendil-works/pi 6912, openai/openai-python 3555). Limits of a month, on requests and on units, one
+// that never renews, what the plan does not include, and a bad token are reported after one request. The application
 // sees the reason.
 func TestSDKsReportQuotaAtOnce(t *testing.T) {
 	eachSDK(t, func(t *testing.T, sdk string) {
-		r := newSDKGateway(t, setup{store: storeAt(t, midMonth), change: func(o *proxy.Options) { o.Plans["none"] = newPlan("none", quota.Limit{Period: quota.Month}) }})
+		r := newSDKGateway(t, setup{store: storeAt(t, midMonth), change: func(o *proxy.Options) {
+			o.Plans["none"] = newPlan("none", quota.Limit{Period: quota.Month})
+			o.Plans["prepaid"] = newPlan("prepaid", quota.Limit{Amount: 1, Period: quota.Ever})
+		}})
 		r.do(token("u", "units"), "POST", "/cost/image", nil)
+		r.do(token("v", "prepaid"), "POST", "/api/analyze", nil)
 		before := r.store.calls.Load()
 		r.wantSDK(sdk, `RateLimitError 429 insufficient_quota insufficient_quota: You have reached the limit of 1 request per month on the one plan.
 RateLimitError 429 insufficient_quota insufficient_quota: You have reached the limit of 5 credits per month on the units plan.
+RateLimitError 429 insufficient_quota insufficient_quota: You have used your 1 request. It does not renew.
 PermissionDeniedError 403 permission_error not_in_plan: The none plan does not include any requests.
 AuthenticationError 401 authentication_error unauthorized: The token must have three parts, joined by dots.`,
-			"answer", token("u", "one"), "stream", token("u", "units"), "answer", token("u", "none"), "answer", "bad")
-		if n := r.store.calls.Load() - before; n != 3 {
-			t.Errorf("the SDK asked %d times, want 3", n)
+			"answer", token("u", "one"), "stream", token("u", "units"), "answer", token("v", "prepaid"), "answer", token("u", "none"), "answer", "bad")
+		if n := r.store.calls.Load() - before; n != 4 {
+			t.Errorf("the SDK asked %d times, want 4", n)
 		}
 	})
 }
