@@ -80,7 +80,7 @@ func (f traffic) press(t testing.TB, s *server, free chan *caller) round {
 	var next atomic.Int64
 	next.Store(rand.Int64N(int64(len(f.requests))))
 	took := make([][]time.Duration, f.busy)
-	cpu, start := s.cpu(t), time.Now()
+	cpu, redis, start := s.cpu(t), s.redisCPU(t), time.Now()
 	var callers sync.WaitGroup
 	for i := range took {
 		callers.Go(func() {
@@ -102,6 +102,7 @@ func (f traffic) press(t testing.TB, s *server, free chan *caller) round {
 	r := round{
 		rate:   float64(len(all)) / time.Since(start).Seconds(),
 		cpu:    (s.cpu(t) - cpu) / time.Duration(len(all)),
+		redis:  (s.redisCPU(t) - redis) / time.Duration(len(all)),
 		sent:   len(all),
 		failed: int(failed.Load()),
 	}

@@ -11,6 +11,7 @@
 //	instruments_test.go  tests of all these instruments
 //
 //	compare_test.go      the gateway and other proxies
+//	cost_test.go         the gateway with and without costs
 //	growth_test.go       connections, users, limits and routes
 //	slow_test.go         ten thousand slow requests at once
 //	stream_test.go       five thousand open streams

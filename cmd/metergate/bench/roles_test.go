@@ -41,10 +41,14 @@ func playRole() {
 }
 
 // serveUpstream answers like a small analysis. With "?wait=2s" it answers after two
-// seconds.
+// seconds, and with "?cost=5" it says that the request cost 5 units.
 func serveUpstream(w http.ResponseWriter, r *http.Request) {
 	io.Copy(io.Discard, r.Body)
-	if wait, err := time.ParseDuration(r.URL.Query().Get("wait")); err == nil {
+	query := r.URL.Query()
+	if cost := query.Get("cost"); cost != "" {
+		w.Header().Set("X-Report-Cost", cost)
+	}
+	if wait, err := time.ParseDuration(query.Get("wait")); err == nil {
 		select {
 		case <-time.After(wait):
 		case <-r.Context().Done():

@@ -26,6 +26,7 @@ type server struct {
 	address string // HOST:PORT of the listener that the load goes to
 	admin   string // URL of a gateway's admin listener; empty: it is no gateway
 	pid     int
+	redis   *server // the process of the Redis that only this gateway uses; nil: that is not measured
 }
 
 // url is the address of s as a proxy in front of it needs it.
@@ -129,8 +130,15 @@ func startLoaded(t testing.TB, name, store, upstream string, limits int, paths [
 	for _, path := range paths {
 		fmt.Fprintf(&routes, "  - { match: \"POST %s\", endpoint: analyze, upstream: analysis }\n", path)
 	}
+	return startConfigured(t, name, store, upstream, plan.String(), routes.String(), env...)
+}
+
+// startConfigured runs a gateway with these limits and routes, in YAML, and returns the file with
+// its configuration.
+func startConfigured(t testing.TB, name, store, upstream, limits, routes string, env ...string) (_ *server, file string) {
+	t.Helper()
 	file = filepath.Join(t.TempDir(), "gateway.yaml")
-	if err := os.WriteFile(file, fmt.Appendf(nil, loadYAML, &plan, &routes), 0o600); err != nil {
+	if err := os.WriteFile(file, fmt.Appendf(nil, loadYAML, limits, routes), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var admin string
@@ -161,6 +169,14 @@ func (s *server) cpu(t testing.TB) time.Duration {
 		ticks += n
 	}
 	return time.Duration(ticks) * (time.Second / 100) // USER_HZ is 100 on all of Linux
+}
+
+// redisCPU is the processor time that its Redis has used, if that is measured.
+func (s *server) redisCPU(t testing.TB) time.Duration {
+	if s.redis == nil {
+		return 0
+	}
+	return s.redis.cpu(t)
 }
 
 var residentLine = regexp.MustCompile(`VmRSS:\s+(\d+) kB`)

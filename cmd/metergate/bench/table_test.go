@@ -16,6 +16,7 @@ type round struct {
 	p50, p90, p99, p999 time.Duration
 	late50, late99      time.Duration // how late requests were sent; only at a fixed rate
 	cpu                 time.Duration // of the server's process, a request
+	redis               time.Duration // of the process of its Redis, a request; only at full load
 	sent, failed        int           // requests; those that were not answered with 200
 }
 
@@ -67,6 +68,8 @@ var (
 	late50Column = column{"sent late, p50", func(r round) float64 { return float64(r.late50) }, duration}
 	late99Column = column{"sent late, p99", func(r round) float64 { return float64(r.late99) }, duration}
 	cpuColumn    = column{"CPU/request", func(r round) float64 { return float64(r.cpu) }, duration}
+	redisColumn  = column{"Redis", func(r round) float64 { return float64(r.redis) }, duration}
+	bothColumn   = column{"both", func(r round) float64 { return float64(r.cpu + r.redis) }, duration}
 	failedColumn = column{"failed", func(r round) float64 { return float64(r.failed) }, number}
 )
 
