@@ -199,7 +199,7 @@ func (s *Store) call(ctx context.Context, sc *redis.Script, o *outcome, l *layou
 	if err != nil {
 		return script.Reply{}, time.Time{}, s.explain(err)
 	}
-	reply, err := script.ParseReply(&raw.Reply, l.counters, l.limits)
+	reply, err := script.ParseReply(&raw.Reply, l.numbers, l.limits)
 	if err != nil {
 		return script.Reply{}, time.Time{}, err
 	}

@@ -22,8 +22,11 @@ type layout struct {
 	// in Redis, and extra that of what its units exceed them by; -1: it counts requests. Several
 	// counters of a plan may be the same one in Redis.
 	requests, extra []int
-	counters        int // in Redis
 	inRedis         []script.Counter
+	// pairs is how many of the counters in Redis are wanted with what is held: all but those of
+	// endpoints, which come last.
+	pairs   int
+	numbers int // of all counters
 	// allowed is what each limit of the plan allows in its window, without grants.
 	allowed []int64
 	args    resp.Args
@@ -88,6 +91,9 @@ func newLayout(running laidOut, p *quota.Plan, wanted laidOut) *layout {
 			}
 		}
 		for i, c := range p.Counters() {
+			if i == l.limits+1 { // after the limits and the total
+				l.pairs = len(l.inRedis)
+			}
 			counter := script.Counter{Name: script.CounterName(l.counts[i].Window.ID, c.Endpoint), Shared: c.Shared}
 			l.requests, l.extra = append(l.requests, add(counter)), append(l.extra, -1)
 			if c.Quantity == quota.Units {
@@ -96,21 +102,32 @@ func newLayout(running laidOut, p *quota.Plan, wanted laidOut) *layout {
 			}
 		}
 	}
-	l.counters = len(l.inRedis)
-	encoded := script.Layout{From: l.from, Till: l.till, Counters: l.inRedis, Limits: l.limits}
+	if l.pairs == 0 {
+		l.pairs = len(l.inRedis)
+	}
+	encoded := script.Layout{From: l.from, Till: l.till, Counters: l.inRedis, Limits: l.limits, Pairs: l.pairs}
+	l.numbers = encoded.Numbers()
 	encoded.AppendTo(&l.args)
 	return l
 }
 
-// countsOf returns the counts with the numbers that a script has returned.
+// countsOf returns the counts with the numbers that a script has returned. It does not say what
+// endpoints hold.
 func (l *layout) countsOf(numbers []int64) []quota.Count {
 	counts := slices.Clone(l.counts)
-	grants := numbers[2*l.counters:]
+	grants := numbers[l.numbers:]
+	add := func(i, at int) {
+		if at >= l.pairs {
+			counts[i].Used += numbers[l.pairs+at]
+			return
+		}
+		counts[i].Used += numbers[2*at]
+		counts[i].Held += numbers[2*at+1]
+	}
 	for i, at := range l.requests {
-		counts[i].Used, counts[i].Held = numbers[2*at], numbers[2*at+1]
-		if extra := l.extra[i]; extra >= 0 {
-			counts[i].Used += numbers[2*extra]
-			counts[i].Held += numbers[2*extra+1]
+		add(i, at)
+		if l.extra[i] >= 0 {
+			add(i, l.extra[i])
 		}
 		if i < len(grants) {
 			counts[i].Granted = grants[i]

@@ -100,21 +100,29 @@ type Layout struct {
 	// limits, in the plan's order.
 	Counters []Counter
 	Limits   int
+	// Pairs is how many of the Counters, from the first, are wanted with what is held: Limits or
+	// more. Of the others, the script returns only what is used.
+	Pairs int
 }
+
+// Numbers is how many numbers the script returns for the Counters.
+func (l *Layout) Numbers() int { return len(l.Counters) + l.Pairs }
 
 // AppendTo appends the arguments.
 func (l *Layout) AppendTo(args *resp.Args) {
 	args.AddInt(l.From.UnixMilli())
 	args.AddInt(l.Till.UnixMilli())
-	args.AddInt(int64(2 * len(l.Counters)))
+	args.AddInt(int64(l.Numbers()))
 	args.AddInt(int64(l.Limits))
-	for _, c := range l.Counters {
+	for i, c := range l.Counters {
 		used, held := "used/", "held/"
 		if c.Extra {
 			used, held = "extra/", "heldextra/"
 		}
 		args.AddString(used + c.Name)
-		args.AddString(held + c.Name)
+		if i < l.Pairs {
+			args.AddString(held + c.Name)
+		}
 	}
 }
 
@@ -169,21 +177,20 @@ type Reply struct {
 	Assumed, PoolAssumed string
 	// AttemptWait is how long until the user has an attempt again; only with Throttled.
 	AttemptWait time.Duration
-	// Numbers has used and held for each counter of the Layout, and then, unless nothing
-	// is granted, what is granted to each limit.
+	// Numbers has used and held for each pair of the Layout, used for each other counter of it, and
+	// then, unless nothing is granted, what is granted to each limit.
 	Numbers []int64
 }
 
-// ParseReply reads the reply to a script that was given a Layout with so many counters and
-// limits.
-func ParseReply(reply *resp.Reply, counters, limits int) (Reply, error) {
+// ParseReply reads the reply to a script that was given a Layout with so many numbers and limits.
+func ParseReply(reply *resp.Reply, numbers, limits int) (Reply, error) {
 	n := reply.Numbers
 	var r Reply
 	if len(n) > 3 && Code(n[0]) == Throttled {
 		r.AttemptWait = time.Duration(n[len(n)-1]) * time.Microsecond
 		n = n[:len(n)-1]
 	}
-	want := 3 + 2*counters
+	want := 3 + numbers
 	if len(n) < 3 || Code(n[0]) != Outdated && len(n) != want && len(n) != want+limits {
 		return Reply{}, fmt.Errorf("a script of the store returned %d values, want %d", len(reply.Numbers), want)
 	}

@@ -57,11 +57,12 @@
 --   ARGV[4]               ms, 0 or more: from then on all windows run that the gateway assumes
 --                         to run
 --   ARGV[5]               ms, up to 2^52: until then they all run
---   ARGV[6]               m, the number of fields of counts to return, even, 0 or more
+--   ARGV[6]               m, the number of fields of counts to return, 0 or more
 --   ARGV[7]               l, the number of limits, 0 to m/2: the first l pairs of fields are
 --                         their counts
---   ARGV[8] to [7 + m]    these fields, in pairs: used/W, held/W or used/W/E, held/W/E; for a
---                         limit on units, and for counts in units, extra/W, heldextra/W and so on
+--   ARGV[8] to [7 + m]    these fields, first in pairs: used/W, held/W or used/W/E, held/W/E; for a
+--                         limit on units, and for counts in units, extra/W, heldextra/W and so on;
+--                         then those of which only used or extra is wanted
 --   ARGV[rest], rest = 8 + m: the first of the script's own arguments
 --
 -- With KEYS[2], these come after its own arguments:
@@ -142,10 +143,11 @@ local function extra_of(lease)
 end
 
 -- Adds '1' or '-1' to what is held in all windows of a lease, and sign, '' or '-', of the
--- units that it holds beyond that. A count of 0 is deleted, to save memory.
+-- units that it holds beyond that. A count of 0 is deleted, to save memory. Mostly, no other lease
+-- holds anything: then the units are set or deleted, in one call for all windows.
 local function add_held(lease, delta, sign)
   changed = true
-  local n, endpoint, empty = 0, nil, {}
+  local n, endpoint, empty, alone = 0, nil, {}, nil
   local extra = string.byte(lease, 14) ~= 32 and extra_of(lease) -- mostly, a blank follows the 13 digits
   for word in string.gmatch(lease, '%S+') do
     n = n + 1
@@ -154,23 +156,33 @@ local function add_held(lease, delta, sign)
     elseif n > 2 then
       local all = 'held/' .. word
       local one = all .. endpoint
-      if call('HINCRBY', key, all, delta) <= 0 then
+      local of_all = call('HINCRBY', key, all, delta)
+      if of_all <= 0 then
         empty[#empty + 1] = all
       end
-      if call('HINCRBY', key, one, delta) <= 0 then
+      local of_one = call('HINCRBY', key, one, delta)
+      if of_one <= 0 then
         empty[#empty + 1] = one
       end
       if extra then
-        all = 'heldextra/' .. word
-        one = all .. endpoint
-        if call('HINCRBY', key, all, sign .. extra) <= 0 then
-          empty[#empty + 1] = all
-        end
-        if call('HINCRBY', key, one, sign .. extra) <= 0 then
-          empty[#empty + 1] = one
+        alone = alone or {}
+        local field, leases = 'heldextra/' .. word, of_all
+        for _ = 1, 2 do
+          if leases <= 0 then
+            empty[#empty + 1] = field
+          elseif leases == 1 and sign == '' then
+            alone[#alone + 1] = field
+            alone[#alone + 1] = extra
+          else
+            call('HINCRBY', key, field, sign .. extra)
+          end
+          field, leases = field .. endpoint, of_one
         end
       end
     end
+  end
+  if alone and alone[1] then
+    call('HSET', key, unpack(alone))
   end
   if #empty > 0 then
     call('HDEL', key, unpack(empty))

@@ -11,7 +11,7 @@ import (
 )
 
 func TestParseReply(t *testing.T) {
-	const counters, limits = 2, 1
+	const numbers, limits = 4, 1
 	for _, c := range []struct {
 		name    string
 		numbers []int64
@@ -28,12 +28,12 @@ func TestParseReply(t *testing.T) {
 			want: &Reply{Code: Throttled, Time: time.UnixMilli(7), AttemptWait: 1500 * time.Microsecond, Numbers: []int64{1, 2, 3, 4, 50}}},
 		{name: "outdated", numbers: []int64{2, 7, 1, 0}, text: "0 pro",
 			want: &Reply{Code: Outdated, Time: time.UnixMilli(7), Expired: 1, Assumed: "0 pro", Numbers: []int64{0}}},
-		{name: "too few counters", numbers: []int64{0, 7, 0, 1, 2}},
+		{name: "too few numbers", numbers: []int64{0, 7, 0, 1, 2}},
 		{name: "too many values", numbers: []int64{0, 7, 0, 1, 2, 3, 4, 50, 60}},
 		{name: "no time", numbers: []int64{0}},
 		{name: "empty"},
 	} {
-		got, err := ParseReply(&resp.Reply{Numbers: c.numbers, Text: c.text}, counters, limits)
+		got, err := ParseReply(&resp.Reply{Numbers: c.numbers, Text: c.text}, numbers, limits)
 		switch {
 		case c.want == nil && err == nil:
 			t.Errorf("%s: no error", c.name)
@@ -57,8 +57,9 @@ func TestAppendTo(t *testing.T) {
 		want []any
 	}{
 		{"user", &CommonArgs{Offset: -time.Second, ID: "u", Assumed: AnyOverride}, []any{"-1000", "u", "*"}},
-		{"layout", &Layout{From: time.UnixMilli(5), Till: time.UnixMilli(9), Counters: []Counter{{Name: "2026-11"}, {Name: "2026-11/analyze", Extra: true}}, Limits: 1},
-			[]any{"5", "9", "4", "1", "used/2026-11", "held/2026-11", "extra/2026-11/analyze", "heldextra/2026-11/analyze"}},
+		{"layout", &Layout{From: time.UnixMilli(5), Till: time.UnixMilli(9), Limits: 1, Pairs: 2,
+			Counters: []Counter{{Name: "2026-11"}, {Name: "2026-11/analyze", Extra: true}, {Name: "2026-11/report", Extra: true}}},
+			[]any{"5", "9", "5", "1", "used/2026-11", "held/2026-11", "extra/2026-11/analyze", "heldextra/2026-11/analyze", "extra/2026-11/report"}},
 		{"pool", &PoolBlock{Account: "P", Assumed: "0 big\nm=15", Endpoint: "analyze", Windows: []quota.Window{november},
 			Counters: []Counter{{Name: "a"}, {Name: "b", Shared: true}, {Name: "c"}, {Name: "d", Shared: true}}},
 			[]any{"P", "0 big", "m=15", "analyze 2026-11", "2", "4", "1"}},
