@@ -12,6 +12,7 @@ import (
 	"metergate/quota"
 	"metergate/quota/redisstore/redistest"
 	"metergate/quota/redisstore/script"
+	"metergate/quota/testkit"
 )
 
 const (
@@ -47,11 +48,11 @@ var replyLosses = []replyLoss{
 		c.OnReply(fateOf(script, redistest.Drop))
 	}},
 	{"the reply comes after the timeout", true, func(c *redistest.FaultProxy, script string) {
-		late := fateOf(script, redistest.Drop)
+		late, healed := fateOf(script, redistest.Drop), c.Healed() // once the call has failed
 		c.OnReply(func(cmd redistest.Command, reply string) redistest.Fate {
 			if late(cmd, reply) != redistest.Pass {
 				select {
-				case <-time.After(2 * short):
+				case <-healed:
 				case <-c.Closed():
 				}
 			}
@@ -113,6 +114,12 @@ func TestLostRepliesCountOnce(t *testing.T) {
 			s := openWith(t, Options{URL: c.URL(), Timeout: short})
 			commit := func(r quota.Reservation) error { _, err := s.Commit(ctx, &r); return err }
 			release := func(r quota.Reservation) error { _, err := s.Release(ctx, &r); return err }
+			for n, settle := range []func(quota.Reservation) error{commit, release} {
+				testkit.Eventually(t, "connections, and scripts that Redis knows", func() bool {
+					d, err := s.Reserve(ctx, newRequest(fmt.Sprint("warm-up-", i, n)))
+					return err == nil && settle(d.Reservation) == nil
+				})
+			}
 			for end, settle := range map[string]func(quota.Reservation) error{"commit": commit, "release": release} {
 				used := int64(0)
 				if end == "commit" {

@@ -31,6 +31,7 @@ type FaultProxy struct {
 	conns     map[*relayedConn]bool
 	onCommand func(Command) Fate
 	onReply   func(Command, string) Fate
+	healed    chan struct{} // closed and replaced by Heal
 }
 
 // A Fate is what becomes of a command, or of a reply.
@@ -58,6 +59,7 @@ func StartFaultProxy(t testing.TB, addr string) *FaultProxy {
 		listener: l.(*net.TCPListener),
 		closed:   make(chan struct{}),
 		conns:    make(map[*relayedConn]bool),
+		healed:   make(chan struct{}),
 	}
 	p.redis.Store(&addr)
 	p.running.Go(p.accept)
@@ -125,6 +127,13 @@ func (p *FaultProxy) CutConnections() {
 	}
 }
 
+// Healed is closed by the next Heal.
+func (p *FaultProxy) Healed() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.healed
+}
+
 // Heal ends all faults. A connection that has lost a reply relays no more replies; its client
 // gives it up.
 func (p *FaultProxy) Heal() {
@@ -133,6 +142,10 @@ func (p *FaultProxy) Heal() {
 	p.RefuseConnections(false)
 	p.OnCommand(nil)
 	p.OnReply(nil)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	close(p.healed)
+	p.healed = make(chan struct{})
 }
 
 func (p *FaultProxy) accept() {
