@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"metergate/proxy/upstream"
+	"metergate/quota/testkit"
 )
 
 // Two targets are killed and restarted in turn, under load. No idempotent request fails,
@@ -86,9 +87,8 @@ type restartable struct {
 }
 
 func startRestartable(t *testing.T, handler http.Handler) *restartable {
-	s := &restartable{handler: handler, addr: "127.0.0.1:0"}
+	s := &restartable{handler: handler, addr: testkit.FreeAddress(t)}
 	s.restart(t)
-	s.addr = s.server.Listener.Addr().String()
 	return s
 }
 

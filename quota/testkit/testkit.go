@@ -5,13 +5,16 @@
 package testkit
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -82,16 +85,29 @@ func (w *testOutput) end() {
 	w.to = io.Discard
 }
 
-// FreeAddress returns a HOST:PORT of the loopback interface on which nothing listens.
-// Another process may take the port before the caller does.
+// The ports of [FreeAddress]. Linux gives ports from 32768 to outgoing connections, of which
+// tests that run beside this one may make thousands: such a port could be taken before a server
+// listens on it, or while it restarts. A node of a Redis Cluster also needs the port 10000 above.
+const firstPort, ports = 11_000, 11_000
+
+var nextPort atomic.Int64
+
+func init() { nextPort.Store(rand.Int64N(ports)) }
+
+// FreeAddress returns a HOST:PORT of the loopback interface on which nothing listens, and gives
+// it only once. A test of another package could take the port before the caller does, but that
+// is unlikely.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range ports {
+		address := fmt.Sprintf("127.0.0.1:%d", firstPort+nextPort.Add(1)%ports)
+		if l, err := net.Listen("tcp", address); err == nil {
+			l.Close()
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatalf("no port is free from %d to %d", firstPort, firstPort+ports-1)
+	return ""
 }
 
 // WriteFile writes a file that only its owner can read.

@@ -45,7 +45,7 @@ func newPastes(t *testing.T) *pastes {
 // leaves running.
 func (p *pastes) run(script string) (printed string, state *os.ProcessState) {
 	p.Helper()
-	script = p.ports.Replace(script)
+	script = strings.ReplaceAll(p.ports.Replace(script), "-wait 10s", "-wait 2m") // on a busy machine
 	script = strings.ReplaceAll(script, "redis-server --dir", "redis-server --port "+strings.TrimPrefix(p.ports.Replace(":6379"), ":")+" --dir")
 	cmd := exec.Command("bash", "-c", script)
 	cmd.Dir = p.dir
@@ -63,7 +63,7 @@ func (p *pastes) run(script string) (printed string, state *os.ProcessState) {
 		p.Fatal(err)
 	}
 	kill := func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	timeout := time.AfterFunc(time.Minute, kill)
+	timeout := time.AfterFunc(5*time.Minute, kill)
 	defer timeout.Stop()
 	state, err = cmd.Process.Wait()
 	kill()
