@@ -45,7 +45,7 @@ func TestLogPageListsAttributes(t *testing.T) {
 	g := gatewaytest.StartReloadable(t, api.URL)
 	send := func(query, plan string) {
 		req, _ := http.NewRequest("POST", g.URL+"/api/analyze"+query, nil)
-		req.Header.Set("Authorization", "Bearer "+testkit.Token("u-17", plan))
+		req.Header.Set("Authorization", "Bearer "+testkit.MemberToken("acme", "u-17", plan)) // without claims.org, that is ignored
 		req.Header.Set("Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 		if res, err := http.DefaultClient.Do(req); err == nil {
 			res.Body.Close()
@@ -55,6 +55,7 @@ func TestLogPageListsAttributes(t *testing.T) {
 		if query == "?observed" {
 			text := strings.Replace(gatewaytest.ReloadYAML(api.URL, 0), "per: month }]", "per: month }], mode: observe", 1)
 			text = strings.Replace(text, "enterprise: { limits: [] }", "enterprise: { concurrent: { requests: 1, wait: 20ms } }", 1)
+			text = strings.Replace(text, "algorithms: [HS256] }", "algorithms: [HS256], claims: { org: org } }", 1)
 			g.Save(strings.Replace(text, "endpoint: analyze,", "endpoint: analyze, cost: 2,", 1))
 			if status, body := g.Reload(gatewaytest.AdminToken); status != 200 {
 				t.Fatalf("reload: %d %s", status, body)
