@@ -43,6 +43,8 @@ export interface LimitUsage {
   carried?: number;
   soft?: true;
   over?: number;
+  /** Present if the members of the organisation share the limit. The numbers are then those of all of them. */
+  shared?: true;
   used: number;
   limit: number;
   remaining: number;
@@ -52,6 +54,8 @@ export interface LimitUsage {
 
 export interface Usage {
   user: string;
+  /** The user's organisation; absent unless the token names one. */
+  org?: string;
   plan: string;
   /** Of the headline limit. */
   unit?: Unit;

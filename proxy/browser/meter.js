@@ -101,11 +101,12 @@ var MESSAGES = {
   of: (used, limit, unit) => withUnit(`${used} of ${limit}`, unit),
   amount,
   soft: (name) => `${name} (not enforced)`,
+  shared: (name) => `${name}, whole organisation`,
   perWindow: (endpoint, per) => `${endpoint ?? "All endpoints"}, ${per === "ever" ? "in total" : `this ${per}`}`,
   promptTitle: "Limit reached",
   refusedTitle: "Your last request was refused",
-  limitReached: (limit, endpoint, per, unit) => `You have used all ${limit} ${endpoint ? `${endpoint} ${unit}` : unit}${forThis(per)}.`,
-  limitShort: (cost, left, limit, endpoint, per, unit) => `The request may cost ${amount(cost, unit)}, and only ${left} of ${limit}${endpoint ? ` ${endpoint} ${unit}` : ""} ${left === "1" ? "is" : "are"} left${forThis(per)}.`,
+  limitReached: (limit, endpoint, per, unit, shared) => `${shared ? "Your organisation has" : "You have"} used all ${limit} ${endpoint ? `${endpoint} ${unit}` : unit}${forThis(per)}.`,
+  limitShort: (cost, left, limit, endpoint, per, unit, shared) => `The request may cost ${amount(cost, unit)}, and only ${left} of ${limit}${endpoint ? ` ${endpoint} ${unit}` : ""} ${left === "1" ? "is" : "are"} left${shared ? " to your organisation" : ""}${forThis(per)}.`,
   limitEmpty: (endpoint) => `Your plan does not include ${endpoint ?? "any requests"}.`,
   limitHeld: "Requests that are still running may use up the rest. Try again in a moment.",
   renews: (when) => `Resets ${when}.`,
@@ -121,7 +122,7 @@ function limitText(state, messages, locale) {
   const needed = neededOf(state, limit);
   if (needed <= left) return messages.limitHeld;
   const unit = unitName(state, limit.unit, messages);
-  const reason = left > 0 ? messages.limitShort(locale.number(needed), locale.number(left), locale.number(limit.limit), limit.endpoint, limit.per, unit) : messages.limitReached(locale.number(limit.limit), limit.endpoint, limit.per, unit);
+  const reason = left > 0 ? messages.limitShort(locale.number(needed), locale.number(left), locale.number(limit.limit), limit.endpoint, limit.per, unit, limit.shared) : messages.limitReached(locale.number(limit.limit), limit.endpoint, limit.per, unit, limit.shared);
   return `${reason} ${limit.resets_at ? messages.renews(locale.date(limit.resets_at)) : messages.doesNotRenew}`;
 }
 
@@ -152,8 +153,9 @@ var Breakdown = class {
     });
     for (const l of state.limits) {
       if (shown.has(l)) continue;
+      const name = messages.perWindow(l.endpoint, l.per);
       const status = l.used < l.limit ? "ok" : l.soft ? "warning" : "blocked";
-      rows.push({ key: `limit ${l.name}`, name: soft(messages.perWindow(l.endpoint, l.per), l), used: l.used, limit: l.limit, unit: unitOf(l.unit), status });
+      rows.push({ key: `limit ${l.name}`, name: soft(l.shared ? messages.shared(name) : name, l), used: l.used, limit: l.limit, unit: unitOf(l.unit), status });
     }
     return rows;
   }

@@ -41,6 +41,7 @@ func newCreditsSite(t *testing.T) *creditsSite {
 	s.servePages(t)
 	s.yaml = strings.NewReplacer(
 		"admin: { listen: 127.0.0.1:0 }", "admin: { listen: 127.0.0.1:0, token: "+gatewaytest.AdminToken+" }",
+		"algorithms: [HS256]", "algorithms: [HS256], claims: { org: org }",
 		"upgrade_url:", "unit_name: credits\nupgrade_url:",
 		"plans:\n", `plans:
   credits: { limits: [{ units: 100, per: month }] }
@@ -52,6 +53,7 @@ func newCreditsSite(t *testing.T) *creditsSite {
       - { units: 5, per: month, endpoint: image-analysis, mode: observe }
       - { requests: 1, per: month, endpoint: report }
       - { units: 15, per: month, endpoint: report }
+  team: { limits: [{ requests: 10, per: month }], shared: [{ units: 6, per: month }] }
   twice: { limits: [{ requests: 2, per: month }, { requests: 2, per: minute }] }
   soft: { limits: [{ units: 5, per: month, mode: observe }] }
 `,
@@ -70,7 +72,13 @@ func newCreditsSite(t *testing.T) *creditsSite {
 // it shows as running, in `seen`.
 func (s *creditsSite) openPage(t *testing.T, user, plan string) *browsertest.Tab {
 	t.Helper()
-	tab := s.open(t, s.browser, s.gateway.URL, user, plan)
+	return s.openMemberPage(t, "", user, plan)
+}
+
+// openMemberPage is openPage for a member of an organisation.
+func (s *creditsSite) openMemberPage(t *testing.T, org, user, plan string) *browsertest.Tab {
+	t.Helper()
+	tab := s.openWithToken(t, s.browser, s.gateway.URL, testkit.MemberToken(org, user, plan))
 	tab.Eval(`void (
 		window.send = (endpoint, wait = '', options = {}) => window.sent = full.client.fetch(full.client.baseUrl + 'api/' + endpoint + wait, { method: 'POST', ...options }),
 		window.seen = [], full.client.subscribe((s) => { if (seen.at(-1) !== s.pending) seen.push(s.pending); }),
@@ -98,6 +106,7 @@ func TestPagesShowCosts(t *testing.T) {
 		"several limits":  (*creditsSite).breakdownShowsAllLimits,
 		"soft headline":   (*creditsSite).softHeadlineIsNoAlarm,
 		"limit of report": (*creditsSite).refusalNamesBindingLimit,
+		"organisation":    (*creditsSite).refusalNamesOrganisation,
 	} {
 		t.Run(name, func(t *testing.T) { test(s, t) })
 	}
@@ -243,6 +252,21 @@ func (s *creditsSite) refusalNamesBindingLimit(t *testing.T) {
 	s.use(t, "twice", "twice", "image-analysis", 2)
 	tab.Want("send('image-analysis').then((r) => r.status)", "429")
 	tab.Want("text('prompt-title') + text('prompt-text').split(' Resets')[0]", "Your last request was refusedYou have used all 2 requests for this month.")
+}
+
+// A limit that the members of an organisation share says so, in the list and in a refusal.
+func (s *creditsSite) refusalNamesOrganisation(t *testing.T) {
+	tab, other := s.openMemberPage(t, "acme", "ann", "team"), s.openMemberPage(t, "acme", "ben", "team")
+	tab.Eval("part('details').open = true", nil)
+	other.Want("send('image-analysis').then((r) => r.status)", "200")
+	tab.Want("text('count')", "0 of 10 used")
+	tab.Want("rows().at(-1)", "All endpoints, this month, whole organisation 5 of 6 credits ok")
+	tab.Want("send('image-analysis').then((r) => r.status)", "429")
+	tab.Want("text('prompt-text').split(' Resets')[0]",
+		"The request may cost 5 credits, and only 1 of 6 is left to your organisation for this month.")
+	tab.Want("send('analyze').then((r) => r.status)", "200")
+	tab.Want("send('analyze').then((r) => r.status)", "429")
+	tab.Want("text('prompt-text').split(' Resets')[0]", "Your organisation has used all 6 credits for this month.")
 }
 
 // A plan whose only limit is soft refuses nothing, so nothing turns red.

@@ -97,7 +97,13 @@ func (f *frontEnd) gateway(t testing.TB) (p *gatewaytest.Process, file string) {
 // open opens the page of a user, on the gateway at an address.
 func (f *frontEnd) open(t testing.TB, b *browsertest.Browser, gateway, user, plan string) *browsertest.Tab {
 	t.Helper()
-	query := url.Values{"gateway": {gateway}, "token": {testkit.Token(user, plan)}}
+	return f.openWithToken(t, b, gateway, testkit.Token(user, plan))
+}
+
+// openWithToken opens the page of the user of a token.
+func (f *frontEnd) openWithToken(t testing.TB, b *browsertest.Browser, gateway, token string) *browsertest.Tab {
+	t.Helper()
+	query := url.Values{"gateway": {gateway}, "token": {token}}
 	tab := b.Open(t, f.pages.URL+"/?"+query.Encode(), `
 		addEventListener('DOMContentLoaded', () => {
 			window.part = (name, id = 'full') => document.getElementById(id).shadowRoot.querySelector('[part="' + name + '"]');

@@ -31,8 +31,9 @@ export class Breakdown {
     });
     for (const l of state.limits) {
       if (shown.has(l)) continue;
+      const name = messages.perWindow(l.endpoint, l.per);
       const status = l.used < l.limit ? 'ok' : l.soft ? 'warning' : 'blocked';
-      rows.push({ key: `limit ${l.name}`, name: soft(messages.perWindow(l.endpoint, l.per), l), used: l.used, limit: l.limit, unit: unitOf(l.unit), status });
+      rows.push({ key: `limit ${l.name}`, name: soft(l.shared ? messages.shared(name) : name, l), used: l.used, limit: l.limit, unit: unitOf(l.unit), status });
     }
     return rows;
   }
