@@ -84,19 +84,20 @@ func mayHaveChanged(reply string) bool {
 // refusedAtFirstWrite are words of replies to the first command of a script that would write.
 var refusedAtFirstWrite = []string{"READONLY ", "LOADING ", "MASTERDOWN ", "CLUSTERDOWN ", "NOREPLICAS ", "MISCONF "}
 
-// tryAgainPause is the pause before a call is made again for which Redis was not ready.
-const tryAgainPause = 5 * time.Millisecond
+// firstPause and longestPause bound the pause before a call is made again for which Redis was not
+// ready. It doubles each time, so that many such calls leave room for others.
+const firstPause, longestPause = 5 * time.Millisecond, 80 * time.Millisecond
 
 // runSourcePatiently is runSource, again and again while a slot moves: a node that has only one of
 // two keys, or neither, replies TRYAGAIN, and has run nothing. Past the deadline of ctx that is an
 // error like that of a call without an answer.
 func (c *Client) runSourcePatiently(ctx deadlineContext, script *redis.Script, keys []string, args *resp.Args) (Reply, error) {
-	for {
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		reply, err := c.runSource(ctx, script, keys, args)
-		if err == nil || !strings.HasPrefix(err.Error(), "TRYAGAIN ") || time.Until(ctx.deadline) <= tryAgainPause {
+		if err == nil || !strings.HasPrefix(err.Error(), "TRYAGAIN ") || time.Until(ctx.deadline) <= pause {
 			return reply, err
 		}
-		time.Sleep(tryAgainPause)
+		time.Sleep(pause)
 	}
 }
 
