@@ -61,12 +61,7 @@ func TestStartThatFailsLeavesNothingRunning(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer occupied.Close()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	freeAddr := free.Addr().String()
-	free.Close()
+	freeAddr := testkit.FreeAddress(t)
 	base := settings{upstream: upstream.URL, limit: 5, jwt: keys.JWTSettings(), health: "{ path: /health, interval: 100ms, timeout: 100ms }"}
 	for name, c := range map[string]struct {
 		change func(*settings)

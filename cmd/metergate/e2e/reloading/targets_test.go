@@ -26,7 +26,7 @@ type mortal struct {
 }
 
 func newMortal(t *testing.T, h http.HandlerFunc) *mortal {
-	m := &mortal{t: t, addr: "127.0.0.1:0", handler: h}
+	m := &mortal{t: t, addr: testkit.FreeAddress(t), handler: h}
 	m.start()
 	t.Cleanup(m.kill)
 	return m
@@ -38,7 +38,6 @@ func (m *mortal) start() {
 		m.t.Error(err)
 		return
 	}
-	m.addr = l.Addr().String()
 	m.server = &http.Server{Handler: m.handler}
 	go m.server.Serve(l)
 }
