@@ -24,6 +24,7 @@ type Workload struct {
 	*httptest.Server // the upstream
 	Accounts         []*Account
 	Pick             func(*rand.Rand) int // chooses the account of the next request; nil: any
+	Paths            []string             // of the requests
 	Answered         atomic.Int64         // requests that clients got a response for
 
 	waiting sync.Map // requests that clients wait for, by number: *workRequest
@@ -33,15 +34,26 @@ type Workload struct {
 type Account struct {
 	User, Plan string
 	Limit      int64 // requests a month; 0: so many that they never reach it
+	Units      int64 // units a month; 0: likewise
+	Crowded    bool  // few of the requests may run at once
 	Fails      bool  // none of the requests succeeds
 
 	Requests    atomic.Int64 // sent by clients
 	Seen        atomic.Int64 // 2xx that clients saw
 	Sent        atomic.Int64 // 2xx that the upstream sent
+	Told        atomic.Int64 // units that the 2xx say that they were charged
+	Reported    atomic.Int64 // units that the upstream's 2xx cost
 	Refused     atomic.Int64 // 429
 	Unavailable atomic.Int64 // the gateway's own 503
 	Running     atomic.Int64 // requests that clients wait for
 }
+
+// Requests to CostPath cost what the upstream reports in X-Cost, and MaxCost if it reports no
+// number. Other requests cost 1 unit.
+const (
+	CostPath = "/api/report"
+	MaxCost  = 5
+)
 
 // A workRequest is one request of a Workload.
 type workRequest struct {
@@ -52,7 +64,7 @@ type workRequest struct {
 // NewWorkload starts an upstream that does what the query of a request says, and notes
 // the status before it sends it.
 func NewWorkload(t testing.TB, accounts ...*Account) *Workload {
-	l := &Workload{Accounts: accounts}
+	l := &Workload{Accounts: accounts, Paths: []string{"/api/analyze", "/api/image-analysis"}}
 	l.Server = httptest.NewServer(http.HandlerFunc(l.serveUpstream))
 	t.Cleanup(l.Close)
 	return l
@@ -76,9 +88,18 @@ func (l *Workload) serveUpstream(w http.ResponseWriter, r *http.Request) {
 	if status == 0 {
 		panic(http.ErrAbortHandler)
 	}
+	cost := int64(1)
+	if r.URL.Path == CostPath {
+		cost = MaxCost
+		if n, err := strconv.ParseInt(q.Get("cost"), 10, 64); err == nil {
+			cost = min(MaxCost, max(1, n))
+		}
+		w.Header()["X-Cost"] = q["cost"]
+	}
 	if status/100 == 2 {
 		if i, err := strconv.Atoi(q.Get("user")); err == nil {
 			l.Accounts[i].Sent.Add(1)
+			l.Accounts[i].Reported.Add(cost)
 		}
 	}
 	request.status.Store(int64(status))
@@ -111,7 +132,7 @@ func (l *Workload) send(ctx context.Context, t testing.TB, client *http.Client, 
 	defer l.waiting.Delete(number)
 	own, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	path := randomPath(random, number, account, u.Fails)
+	path := l.randomPath(random, number, account, u.Fails)
 	if random.IntN(8) == 0 { // the client hangs up
 		time.AfterFunc(time.Duration(random.IntN(25))*time.Millisecond, cancel)
 	}
@@ -137,13 +158,13 @@ func (l *Workload) send(ctx context.Context, t testing.TB, client *http.Client, 
 		return
 	}
 	l.Answered.Add(1)
-	u.record(t, number, request, res.StatusCode)
+	u.record(t, number, request, res)
 	io.Copy(io.Discard, res.Body)
 	res.Body.Close()
 }
 
 // randomPath is a path with a query that tells the upstream what to do.
-func randomPath(random *rand.Rand, number string, account int, fails bool) string {
+func (l *Workload) randomPath(random *rand.Rand, number string, account int, fails bool) string {
 	statuses := []int{302, 404, 500, 503, 0, 200, 200, 200, 200, 201, 204}
 	if fails {
 		statuses = statuses[:5]
@@ -153,20 +174,28 @@ func randomPath(random *rand.Rand, number string, account int, fails bool) strin
 	if random.IntN(50) == 0 {
 		delay = time.Duration(random.IntN(1000)) * time.Millisecond
 	}
-	path := []string{"/api/analyze", "/api/image-analysis"}[random.IntN(2)]
+	path := l.Paths[random.IntN(len(l.Paths))]
 	path += fmt.Sprintf("?n=%s&user=%d&status=%d&delay=%v", number, account, status, delay)
 	if random.IntN(10) == 0 {
 		path += "&break=1"
+	}
+	if cost := random.IntN(10); cost > 0 { // else it is not reported
+		path += fmt.Sprintf("&cost=%d", cost-1)
 	}
 	return path
 }
 
 // record notes a response, and compares it with what the upstream did.
-func (u *Account) record(t testing.TB, number string, request *workRequest, status int) {
-	sent := request.status.Load()
+func (u *Account) record(t testing.TB, number string, request *workRequest, res *http.Response) {
+	sent, status := request.status.Load(), res.StatusCode
 	switch {
 	case status/100 == 2:
 		u.Seen.Add(1)
+		cost := int64(1) // unless some route has a cost
+		if text := res.Header.Get("X-Usage-Cost"); text != "" {
+			cost, _ = strconv.ParseInt(text, 10, 64)
+		}
+		u.Told.Add(cost)
 		if sent != int64(status) {
 			t.Errorf("request %s: the client saw %d, the upstream sent %d", number, status, sent)
 		}

@@ -25,8 +25,9 @@ import (
 // Two gateways share one Redis, clients and an upstream do all they can do, and for a
 // while everything breaks, alone and together. Afterwards, for every user and window:
 //
-//   - what clients saw succeed <= counted <= what the upstream sent as a success;
-//   - nothing is held once the leases have ended;
+//   - what clients saw succeed <= counted <= what the upstream sent as a success, and so for units:
+//     what clients were told <= charged <= what the upstream's successes cost;
+//   - nothing is held, and no place taken, once the leases have ended;
 //   - with on_failure deny, counted <= limit. With allow the count may exceed the limit
 //     by the units that were admitted while the store did not answer, and by no others;
 //   - no 429 was sent far below a limit, nor for a request that was forwarded.
@@ -60,16 +61,21 @@ func runChaos(t *testing.T, onFailure string) {
 	c.direct = redis.NewClient(&redis.Options{Addr: c.redis.Addr, ReadTimeout: time.Minute, WriteTimeout: time.Minute})
 	t.Cleanup(func() { c.direct.Close() })
 	users := []*gatewaytest.Account{{User: "unlimited", Plan: "unlimited"}, {User: "high", Plan: "high"},
-		{User: "minutes", Plan: "minutes", Limit: 100000}, {User: "failing", Plan: "high", Fails: true}}
+		{User: "minutes", Plan: "minutes", Limit: 100000}, {User: "failing", Plan: "high", Fails: true},
+		{User: "crowded", Plan: "few", Crowded: true}}
 	steady := len(users)
 	for i := range int(*chaosFor/cohort) + 1 {
-		if i%4 == 0 {
+		switch i % 4 {
+		case 0:
 			users = append(users, &gatewaytest.Account{User: fmt.Sprint("low-", i), Plan: "low", Limit: 300})
-		} else {
+		case 2:
+			users = append(users, &gatewaytest.Account{User: fmt.Sprint("credits-", i), Plan: "credits", Units: 300})
+		default:
 			users = append(users, &gatewaytest.Account{User: fmt.Sprint("twenty-", i), Plan: "twenty", Limit: 20})
 		}
 	}
 	c.ledger = gatewaytest.NewWorkload(t, users...)
+	c.ledger.Paths = append(c.ledger.Paths, gatewaytest.CostPath)
 	begun := time.Now()
 	c.ledger.Pick = func(random *rand.Rand) int {
 		if random.IntN(2) == 0 {
@@ -287,7 +293,7 @@ func (c *chaos) judge(onFailure string) {
 		for _, s := range c.sites {
 			testkit.EventuallyWithin(c.T, time.Minute, "nothing is held", func() bool {
 				usage, fresh := usage(s.now.Load(), u)
-				return fresh && usage.InFlight == 0
+				return fresh && usage.InFlight == 0 && !holdsAnything(hashOf(c.T, c.redis.Addr, u.User))
 			})
 		}
 	}
@@ -301,18 +307,14 @@ func (c *chaos) judge(onFailure string) {
 			allowed = c.unchecked[u.User]
 		}
 		h := hashOf(c.T, c.redis.Addr, u.User)
-		counted := c.windows(u, h, allowed)
-		held := int64(0)
-		for field := range h {
-			if strings.HasPrefix(field, "lease/") {
-				held++
-			}
-		}
-		table.judge(c.T, u, counted, held, allowed)
+		c.checkWindows(u, h, allowed)
+		counted, charged := countsOf(h, "")
+		table.judge(c.T, u, counted, charged, allowed)
 		for _, s := range c.sites {
 			usage, _ := usage(s.now.Load(), u)
-			if n, _ := strconv.ParseInt(h["used/"+usage.Period.Start.Format("2006-01")], 10, 64); n != usage.Used {
-				c.Errorf("user %s: GET /usage says %d, Redis has %d", u.User, usage.Used, n)
+			requests, units := countsOf(h, usage.Period.Start.Format("2006-01"))
+			if want := map[bool]int64{false: requests, true: units}[u.Units > 0]; usage.Used != want {
+				c.Errorf("user %s: GET /usage says %d, Redis has %d", u.User, usage.Used, want)
 			}
 		}
 	}
@@ -323,33 +325,36 @@ func (c *chaos) judge(onFailure string) {
 	c.Logf("on_failure %s, %v\n%s%s", onFailure, *chaosFor, &table, &faults)
 }
 
-// windows checks the counts of the windows against each other and against the limits of a
-// minute, and returns the sum of the months.
-func (c *chaos) windows(u *gatewaytest.Account, hash map[string]string, allowed int64) int64 {
-	const minute = len("2026-11-24T13:05+0000")
-	var months, minutes, endpoints int64
+// checkWindows checks the counts of the windows against each other and against the limits of a
+// minute.
+func (c *chaos) checkWindows(u *gatewaytest.Account, hash map[string]string, allowed int64) {
+	const month, minute = len("2026-11"), len("2026-11-24T13:05+0000")
+	type sums struct{ months, endpoints, minutes int64 }
+	var used, extra sums
 	for field, value := range hash {
-		name, ok := strings.CutPrefix(field, "used/")
-		if !ok {
+		kind, name, _ := strings.Cut(field, "/")
+		sum := map[string]*sums{"used": &used, "extra": &extra}[kind]
+		if sum == nil {
 			continue
 		}
 		n, _ := strconv.ParseInt(value, 10, 64)
 		window, endpoint, _ := strings.Cut(name, "/")
 		limit := map[string]int64{"": 60, "image-analysis": 30}[endpoint]
 		switch {
-		case len(window) == len("2026-11") && endpoint == "":
-			months += n
-		case len(window) == len("2026-11"):
-			endpoints += n
-		case len(window) == minute && limit > 0 && n > limit+allowed:
+		case len(window) == month && endpoint == "":
+			sum.months += n
+		case len(window) == month:
+			sum.endpoints += n
+		case len(window) == minute && kind == "used" && limit > 0 && n > limit+allowed:
 			c.Errorf("user %s: %d counted in %s with a limit of %d; the rules allow %d over it", u.User, n, name, limit, allowed)
 		}
 		if len(window) == minute && endpoint == "" {
-			minutes += n
+			sum.minutes += n
 		}
 	}
-	if months != endpoints || u.Plan == "minutes" && months != minutes {
-		c.Errorf("user %s: %d counted in months, by endpoint %d, in minutes %d", u.User, months, endpoints, minutes)
+	for kind, n := range map[string]sums{"requests": used, "units beyond one a request": extra} {
+		if n.months != n.endpoints || u.Plan == "minutes" && n.months != n.minutes {
+			c.Errorf("user %s: %s counted: %d in months, by endpoint %d, in minutes %d", u.User, kind, n.months, n.endpoints, n.minutes)
+		}
 	}
-	return months
 }

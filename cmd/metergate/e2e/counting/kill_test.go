@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"metergate/cmd/metergate/gatewaytest"
+	"metergate/quota"
 	"metergate/quota/redisstore/redistest"
 	"metergate/quota/testkit"
 )
@@ -24,18 +25,32 @@ const killedLease = 12 * time.Second
 
 // The test stops a request at each of its steps and kills the gateway there. Only settled
 // requests are counted, holds come back when their lease ends, and then the rest of the
-// quota is available, to the unit.
+// quota is available, to the unit. So it is for requests that may cost 5 units and have a place,
+// of which the upstream reports 3.
 func TestKillAtEachStep(t *testing.T) {
-	t.Parallel()
+	t.Run("requests", func(t *testing.T) {
+		t.Parallel()
+		testKillAtEachStep(t, "/api/analyze", "twenty", 1, 1)
+	})
+	t.Run("units", func(t *testing.T) {
+		t.Parallel()
+		testKillAtEachStep(t, "/api/report", "units", 5, 3)
+	})
+}
+
+// testKillAtEachStep makes requests to a path that hold so many of the 20 that a plan allows, and
+// cost so many.
+func testKillAtEachStep(t *testing.T, path, plan string, holds, costs int64) {
 	redis := redistest.Start(t)
 	upstream := newToldUpstream(t)
 	other := newSite(t, redis.URL(), upstream.URL).now.Load()
 	client := gatewaytest.NewClient(t)
 	gatewaytest.Post(client, other.URL+"/api/analyze", testkit.Token("another", "")) // loads the scripts
-	r := &killRun{T: t, redis: redis, upstream: upstream, other: other, client: client}
+	r := &killRun{T: t, redis: redis, upstream: upstream, other: other, client: client, path: path, plan: plan}
 	points := killPoints(upstream)
 	for i, p := range points {
 		p.user = fmt.Sprint("user-", i)
+		p.counted, p.held = costs*p.counted, holds*p.held
 		r.kill(p)
 	}
 	for _, p := range points {
@@ -46,7 +61,7 @@ func TestKillAtEachStep(t *testing.T) {
 // A killPoint is a step of a request at which the gateway is killed.
 type killPoint struct {
 	name          string
-	counted, held int64 // right after the kill
+	counted, held int64 // right after the kill; in units, if these are limited
 	// arm makes sure that kill is called at this step.
 	arm func(kill func(), faultProxy *redistest.FaultProxy)
 
@@ -84,6 +99,8 @@ type killRun struct {
 	upstream *toldUpstream
 	other    *gatewaytest.Process // that is not killed
 	client   *http.Client
+
+	path, plan string
 }
 
 // kill kills a gateway of its own at a step, and checks what is counted and held right
@@ -95,27 +112,28 @@ func (r *killRun) kill(p *killPoint) {
 	sent := r.upstream.sent.Load()
 	before := time.Now()
 	p.arm(gateway.Kill, faultProxy)
-	if status := gatewaytest.Post(r.client, gateway.URL+"/api/analyze", testkit.Token(p.user, "")); status != 0 {
+	if status := gatewaytest.Post(r.client, gateway.URL+r.path, testkit.Token(p.user, r.plan)); status != 0 {
 		r.Errorf("%s: the client got status %d, want no response", p.name, status)
 	}
 	after := time.Now()
 	faultProxy.Heal()
 	r.upstream.connected.Store(nil)
 	r.upstream.arrived.Store(nil)
-	if u := gatewaytest.Usage(r.T, r.other, testkit.Token(p.user, "")); u.Used != p.counted || u.InFlight != p.held {
+	if u := gatewaytest.Usage(r.T, r.other, testkit.Token(p.user, r.plan)); u.Used != p.counted || u.InFlight != p.held {
 		r.Errorf("%s: after the kill %d used, %d held, want %d and %d", p.name, u.Used, u.InFlight, p.counted, p.held)
 	}
-	if sent := r.upstream.sent.Load() - sent; p.counted > sent {
-		r.Errorf("%s: %d are counted, the upstream sent only %d", p.name, p.counted, sent)
+	if sent := r.upstream.sent.Load() - sent; p.counted > 0 && sent == 0 {
+		r.Errorf("%s: %d are counted, the upstream sent nothing", p.name, p.counted)
 	}
 	for field, value := range hashOf(r.T, r.redis.Addr, p.user) {
-		if strings.HasPrefix(field, "lease/") {
-			ms, _, _ := strings.Cut(value, " ")
-			expiry, _ := strconv.ParseInt(ms, 10, 64)
-			earliest, latest := before.Add(killedLease).UnixMilli(), after.Add(killedLease).UnixMilli()
-			if expiry < earliest || expiry > latest {
-				r.Errorf("%s: the hold ends %d ms after %v from the request, want 0 to %d", p.name, expiry-earliest, killedLease, latest-earliest)
-			}
+		life := map[string]time.Duration{"lease": killedLease, "place": quota.PlaceLease}[strings.Split(field, "/")[0]]
+		if life == 0 {
+			continue
+		}
+		expiry, _ := strconv.ParseInt(strings.FieldsFunc(value, func(c rune) bool { return c == ' ' || c == '+' })[0], 10, 64)
+		earliest, latest := before.Add(life).UnixMilli(), after.Add(life).UnixMilli()
+		if expiry < earliest || expiry > latest {
+			r.Errorf("%s: %s ends %d ms after %v from the request, want 0 to %d", p.name, field, expiry-earliest, life, latest-earliest)
 		}
 	}
 }
@@ -123,8 +141,8 @@ func (r *killRun) kill(p *killPoint) {
 // checkRest waits until nothing is held, and checks that exactly the rest of the quota is
 // available.
 func (r *killRun) checkRest(p *killPoint) {
-	const limit = 20 // of the default plan
-	token := testkit.Token(p.user, "")
+	const limit = 20 // of the plan
+	token := testkit.Token(p.user, r.plan)
 	again := p.killed.start()
 	testkit.EventuallyWithin(r.T, time.Minute, "nothing is held", func() bool { return gatewaytest.Usage(r.T, r.other, token).InFlight == 0 })
 	if u := gatewaytest.Usage(r.T, again, token); u.Used != p.counted {
@@ -173,6 +191,25 @@ func fill(client *http.Client, token string, n int, gateways ...*gatewaytest.Pro
 	return admitted.Load()
 }
 
+// countsOf returns what a user's hash has in the window of a month, in requests and in units; empty:
+// in all months.
+func countsOf(hash map[string]string, month string) (requests, units int64) {
+	for field, value := range hash {
+		kind, window, _ := strings.Cut(field, "/")
+		if window != month && (month != "" || len(window) != len("2026-11")) {
+			continue
+		}
+		n, _ := strconv.ParseInt(value, 10, 64)
+		switch kind {
+		case "used":
+			requests, units = requests+n, units+n
+		case "extra":
+			units += n
+		}
+	}
+	return requests, units
+}
+
 // A toldUpstream answers every request with 200, and calls functions that a test sets.
 type toldUpstream struct {
 	*httptest.Server
@@ -187,6 +224,7 @@ func newToldUpstream(t *testing.T) *toldUpstream {
 			(*f)()
 		}
 		u.sent.Add(1)
+		w.Header().Set("X-Cost", "3")
 	}))
 	u.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 		if f := u.connected.Load(); f != nil && state == http.StateNew {
@@ -209,7 +247,9 @@ func TestKillUnderLoad(t *testing.T) {
 	l := gatewaytest.NewWorkload(t,
 		&gatewaytest.Account{User: "a", Plan: "unlimited"}, &gatewaytest.Account{User: "b", Plan: "high"},
 		&gatewaytest.Account{User: "c", Plan: "low", Limit: 300}, &gatewaytest.Account{User: "d", Plan: "twenty", Limit: 20},
-		&gatewaytest.Account{User: "e", Plan: "low", Limit: 300, Fails: true})
+		&gatewaytest.Account{User: "e", Plan: "low", Limit: 300, Fails: true}, &gatewaytest.Account{User: "f", Plan: "credits", Units: 300},
+		&gatewaytest.Account{User: "g", Plan: "few", Crowded: true})
+	l.Paths = append(l.Paths, gatewaytest.CostPath)
 	gateway := newSite(t, redis.URL(), l.URL)
 	client := gatewaytest.NewClient(t)
 	client.CheckRedirect = gatewaytest.KeepRedirects
@@ -238,9 +278,11 @@ func TestKillUnderLoad(t *testing.T) {
 	var table report
 	for _, u := range l.Accounts {
 		token := testkit.Token(u.User, u.Plan)
-		testkit.EventuallyWithin(t, time.Minute, "nothing is held", func() bool { return gatewaytest.Usage(t, other, token).InFlight == 0 })
-		counted := gatewaytest.Usage(t, other, token).Used
-		table.judge(t, u, counted, 0, 0)
+		testkit.EventuallyWithin(t, time.Minute, "nothing is held", func() bool {
+			return gatewaytest.Usage(t, other, token).InFlight == 0 && !holdsAnything(hashOf(t, redis.Addr, u.User))
+		})
+		counted, charged := countsOf(hashOf(t, redis.Addr, u.User), "")
+		table.judge(t, u, counted, charged, 0)
 		if u.Limit > 0 {
 			want := u.Limit - counted
 			if admitted := fill(client, token, int(want)+20, gateway.now.Load(), other); admitted != want {

@@ -29,11 +29,15 @@ plans:
   minutes:   { limits: [{ requests: 100000, per: month }, { requests: 60, per: minute }, { requests: 30, per: minute, endpoint: image-analysis }] }
   high:      { limits: [{ requests: 1000000, per: month }, { requests: 1000000, per: day, endpoint: analyze }] }
   unlimited: { limits: [] }
+  units:     { limits: [{ units: 20, per: month }], concurrent: 100 }
+  credits:   { limits: [{ units: 300, per: month }, { units: 10, per: day, mode: observe }] }
+  few:       { concurrent: { requests: 2, wait: 300ms } }
 upstreams:
   analysis: { targets: [{ url: "${UPSTREAM}" }], timeout: "${UPSTREAM_TIMEOUT:-2s}" }
 routes:
   - { match: "POST /api/analyze",        endpoint: analyze,        upstream: analysis }
   - { match: "POST /api/image-analysis", endpoint: image-analysis, upstream: analysis }
+  - { match: "POST /api/report",         endpoint: report,         upstream: analysis, cost: { max: 5, from: header X-Cost } }
 log: { level: info }
 `
 

@@ -9,23 +9,29 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"metergate/cmd/metergate/gatewaytest"
 	"metergate/quota/redisstore/redistest"
 	"metergate/quota/testkit"
 )
 
+// onEachRedis runs a test on one Redis, and with fewer rounds on a Cluster.
+func onEachRedis(t *testing.T, test func(t *testing.T, redisURL string, rounds int)) {
+	t.Run("one server", func(t *testing.T) { test(t, redistest.Start(t).URL(), 20) })
+	t.Run("Cluster", func(t *testing.T) { test(t, redistest.StartCluster(t, false).URL(), 3) })
+}
+
 // A plan allows 100 units. Of 1000 requests of 5 units at once through two gateways, exactly 20
 // pass.
-func TestUnitsAdmitExactlyTheirNumber(t *testing.T) {
+func TestUnitsAdmitExactlyTheirNumber(t *testing.T) { onEachRedis(t, testUnitsAdmitExactlyTheirNumber) }
+
+func testUnitsAdmitExactlyTheirNumber(t *testing.T, redisURL string, rounds int) {
 	var sent atomic.Int64
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { sent.Add(1) }))
 	defer upstream.Close()
-	redis := redistest.Start(t)
-	gateways := []*gatewaytest.Process{gatewaytest.StartWithUnits(t, redis.URL(), upstream.URL, gatewaytest.Patient), gatewaytest.StartWithUnits(t, redis.URL(), upstream.URL, gatewaytest.Patient)}
+	gateways := []*gatewaytest.Process{gatewaytest.StartWithUnits(t, redisURL, upstream.URL, gatewaytest.Patient), gatewaytest.StartWithUnits(t, redisURL, upstream.URL, gatewaytest.Patient)}
 	client := gatewaytest.NewClient(t)
-	for round := range 20 {
+	for round := range rounds {
 		sent.Store(0)
 		token := testkit.Token(fmt.Sprint("user-", round), "credits")
 		var passed, refused atomic.Int64
@@ -72,16 +78,17 @@ func callForUnits(t *testing.T, client *http.Client, url, token string) (status 
 
 // The upstream reports costs from 1 to 20. The limit is never exceeded, and what is used in the end
 // is the sum of what clients were told.
-func TestReportedUnitsStayInLimit(t *testing.T) {
+func TestReportedUnitsStayInLimit(t *testing.T) { onEachRedis(t, testReportedUnitsStayInLimit) }
+
+func testReportedUnitsStayInLimit(t *testing.T, redisURL string, rounds int) {
 	var n atomic.Int64
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("X-Cost", fmt.Sprint(n.Add(7)%20+1))
 	}))
 	defer upstream.Close()
-	redis := redistest.Start(t)
-	gateways := []*gatewaytest.Process{gatewaytest.StartWithUnits(t, redis.URL(), upstream.URL, gatewaytest.Patient), gatewaytest.StartWithUnits(t, redis.URL(), upstream.URL, gatewaytest.Patient)}
+	gateways := []*gatewaytest.Process{gatewaytest.StartWithUnits(t, redisURL, upstream.URL, gatewaytest.Patient), gatewaytest.StartWithUnits(t, redisURL, upstream.URL, gatewaytest.Patient)}
 	client := gatewaytest.NewClient(t)
-	for round := range 20 {
+	for round := range rounds {
 		token := testkit.Token(fmt.Sprint("user-", round), "credits")
 		var charged atomic.Int64
 		done := make(chan struct{})
@@ -156,61 +163,4 @@ func TestUnitsSurviveKills(t *testing.T) {
 	if units := *u.Endpoints["analyze"].Units; units < told.Load() || units > reported.Load() || told.Load() == 0 {
 		t.Errorf("%d units charged; clients were told of %d, the upstream has reported %d", units, told.Load(), reported.Load())
 	}
-}
-
-// Three requests may run at once. Of twelve on two gateways never more than three reach the upstream
-// at a time, and all pass. The places of a gateway that was killed are free within 30 seconds.
-func TestConcurrencyHoldsAcrossGateways(t *testing.T) {
-	var running, most atomic.Int64
-	hold := make(chan struct{})
-	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		if r.URL.RawQuery == "hold" {
-			select {
-			case <-hold:
-			case <-r.Context().Done():
-			}
-			return
-		}
-		n := running.Add(1)
-		defer running.Add(-1)
-		for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
-		}
-		time.Sleep(20 * time.Millisecond) // an API that takes its time
-	}))
-	defer upstream.Close()
-	defer close(hold)
-	redis := redistest.Start(t)
-	dies := gatewaytest.StartWithUnits(t, redis.URL(), upstream.URL, gatewaytest.Patient)
-	stays := gatewaytest.StartWithUnits(t, redis.URL(), upstream.URL, gatewaytest.Patient)
-	client := gatewaytest.NewClient(t)
-	token := testkit.Token("u", "three")
-	callAll := func(urls ...string) {
-		t.Helper()
-		var wait sync.WaitGroup
-		for i := range 12 {
-			wait.Go(func() {
-				if status, _ := callForUnits(t, client, urls[i%len(urls)]+"/api/image-analysis", token); status != 200 {
-					t.Errorf("status %d", status)
-				}
-			})
-		}
-		wait.Wait()
-		if n := most.Load(); n > 3 || n == 0 {
-			t.Errorf("%d ran at once, want 1 to 3", n)
-		}
-	}
-	callAll(dies.URL, stays.URL)
-
-	var held sync.WaitGroup
-	for range 3 {
-		held.Go(func() { callForUnits(t, client, dies.URL+"/api/image-analysis?hold", token) })
-	}
-	testkit.Eventually(t, "three requests are held", func() bool { return gatewaytest.Usage(t, stays, token).InFlight == 3 })
-	dies.Kill()
-	held.Wait()
-	testkit.EventuallyWithin(t, time.Minute, "the places are free", func() bool {
-		status, _ := callForUnits(t, client, stays.URL+"/api/image-analysis", token) // waits up to 30 s
-		return status == 200
-	})
-	callAll(stays.URL)
 }
