@@ -74,10 +74,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		duration := time.Since(start)
 		x.recordMetrics(duration)
+		x.leavePlace() // does not block; the client may have its next request ready
 		if x.record.completed && !x.mayHaveUpgraded() {
 			x.w.flushShortResponse()
 		}
-		x.leavePlace()
 		x.endReadAhead()
 		g.accessLog.write(x, duration)
 		if lingers {

@@ -68,8 +68,8 @@ type Store interface {
 	Release(context.Context, *Reservation) (*Snapshot, error)
 
 	// Leave gives back the place of a request whose plan has a ConcurrencyLimit, when its
-	// response has ended. It MUST NOT block. A Leave that is repeated, or for which there is no
-	// place, changes nothing.
+	// response has ended. It MUST NOT block. A Reserve on the same gateway that follows it finds the
+	// place free. A Leave that is repeated, or for which there is no place, changes nothing.
 	Leave(*Reservation)
 
 	// Forget says that no call for this reservation will follow. The store may then drop

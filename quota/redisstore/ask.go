@@ -57,6 +57,8 @@ type outcome struct {
 	poolWindows []quota.Window
 	at          time.Time     // Redis's time, in the zone of the calendar
 	counts      []quota.Count // one for each counter of the plan
+	// departing is that of places before Redis was asked for one.
+	departing <-chan struct{}
 }
 
 // assumed is what a gateway assumes of an account.
@@ -114,6 +116,9 @@ func (s *Store) ask(ctx context.Context, q *query, o *outcome) error {
 		o.windows, o.poolWindows = l.windows, l.poolWindows
 		if unknown != nil {
 			return unknown
+		}
+		if q.script == script.Reserve && o.plan.ConcurrencyLimit().Requests > 0 {
+			o.departing = s.places.departing(q.user)
 		}
 		reply, received, err := s.call(ctx, q.script, o, l, func(args *resp.Args) {
 			if q.appendArgs != nil {

@@ -28,8 +28,16 @@ type places struct {
 	mu      sync.Mutex
 	byUser  map[string]map[string]struct{} // the IDs of reservations
 	leaving queue.Queue[leavingPlace]
+	// departures has, by user, the places in leaving of which Redis may not know yet.
+	departures map[string]*departure
 	// missing, of capacity 1, says that Redis may lack places.
 	missing chan struct{}
+}
+
+// A departure is a number of places that a user gives back.
+type departure struct {
+	places int
+	done   chan struct{} // closed when Redis knows of all of them, or does not answer
 }
 
 type leavingPlace struct {
@@ -50,13 +58,45 @@ func (p *places) add(user, id string) {
 	p.byUser[user][id] = struct{}{}
 }
 
-func (p *places) remove(user, id string) {
+// leave has a place given back, at now by the gateway's clock.
+func (p *places) leave(user, id string, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.byUser[user], id)
 	if len(p.byUser[user]) == 0 {
 		delete(p.byUser, user)
 	}
+	if p.leaving.Add(leavingPlace{user, id, now}) {
+		if p.departures == nil {
+			p.departures = make(map[string]*departure)
+		}
+		if p.departures[user] == nil {
+			p.departures[user] = &departure{done: make(chan struct{})}
+		}
+		p.departures[user].places++
+	}
+}
+
+// left says that places which a user gave back need no longer be waited for.
+func (p *places) left(user string, places int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	d := p.departures[user]
+	if d.places -= places; d.places == 0 {
+		close(d.done)
+		delete(p.departures, user)
+	}
+}
+
+// departing returns what is closed when Redis knows of all places that a user has given back; nil: it
+// does already.
+func (p *places) departing(user string) <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if d := p.departures[user]; d != nil {
+		return d.done
+	}
+	return nil
 }
 
 // snapshot returns the IDs of all places, by user.
@@ -98,8 +138,7 @@ func (s *Store) Occupy(r *quota.Reservation) { s.places.add(r.User, r.ID) }
 
 // Leave implements quota.Store. Redis gets to know soon afterwards.
 func (s *Store) Leave(r *quota.Reservation) {
-	s.places.remove(r.User, r.ID)
-	s.places.leaving.Add(leavingPlace{r.User, r.ID, s.now()})
+	s.places.leave(r.User, r.ID, s.now())
 }
 
 // giveBackPlaces gives places back until the queue is closed.
@@ -113,9 +152,12 @@ func (s *Store) giveBackPlaces() {
 		for _, l := range batch {
 			if s.now().Sub(l.ended) < quota.PlaceLease { // else Redis has ended it
 				byUser[l.user] = append(byUser[l.user], l.id)
+			} else {
+				s.places.left(l.user, 1)
 			}
 		}
 		s.eachUser(byUser, func(user string, ids []string) {
+			defer s.places.left(user, len(ids))
 			for range leaveTries {
 				if s.callPlaces(script.Leave, user, ids) == nil {
 					// Watchers here get to know even if Redis does not let the gateway subscribe.
@@ -125,6 +167,23 @@ func (s *Store) giveBackPlaces() {
 			}
 		})
 	}
+}
+
+// awaitDeparture waits until departing, if it is not nil, is closed, but no longer than for an answer
+// of Redis, and reports whether it was.
+func (s *Store) awaitDeparture(ctx context.Context, departing <-chan struct{}) bool {
+	if departing == nil {
+		return false
+	}
+	timer := time.NewTimer(s.timeout)
+	defer timer.Stop()
+	select {
+	case <-departing:
+		return true
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return false
 }
 
 // renewPlacesUntilClosed renews the places of requests that run for long, and after each connect:
@@ -149,7 +208,7 @@ func (s *Store) renewPlaces(user string, ids []string) {
 	_ = s.callPlaces(script.Renew, user, ids)
 	// If a request has ended meanwhile, the renewal may have taken its place again.
 	for _, id := range s.places.ended(user, ids) {
-		s.places.leaving.Add(leavingPlace{user, id, s.now()})
+		s.places.leave(user, id, s.now())
 	}
 }
 

@@ -90,6 +90,16 @@ func TestPlacesReturnToEmptyRedis(t *testing.T) {
 	}
 }
 
+// TestPlaceIsFreeAfterLeave: a client that sends its next request as soon as it has the response to
+// the one before finds a place.
+func TestPlaceIsFreeAfterLeave(t *testing.T) {
+	s := openStore(t, redistest.Start(t).URL())
+	place(t, s, "u")
+	for range 300 {
+		s.Leave(place(t, s, "u"))
+	}
+}
+
 // TestPlaceIsNotTakenAfterItsRequest: a renewal that was on its way when its request ended does not
 // keep the place.
 func TestPlaceIsNotTakenAfterItsRequest(t *testing.T) {

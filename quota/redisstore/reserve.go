@@ -14,7 +14,7 @@ func (s *Store) Reserve(ctx context.Context, request quota.Request) (*quota.Deci
 	d := &quota.Decision{Reservation: quota.Reservation{Request: request}}
 	r := &d.Reservation
 	var o outcome
-	err := s.ask(ctx, &query{script: script.Reserve, user: r.User, plans: r.Plans, keepsTerms: true, holds: r.Endpoint, appendArgs: func(args *resp.Args, p *quota.Plan, l *layout) {
+	q := query{script: script.Reserve, user: r.User, plans: r.Plans, keepsTerms: true, holds: r.Endpoint, appendArgs: func(args *resp.Args, p *quota.Plan, l *layout) {
 		own := script.ReserveArgs{
 			ID: r.ID, Endpoint: r.Endpoint, Lease: r.Lease, Windows: l.windows,
 			Observed: r.InObserveMode(p), Claimed: r.Plans.Claimed.Name(), Units: r.HeldUnits(),
@@ -24,7 +24,13 @@ func (s *Store) Reserve(ctx context.Context, request quota.Request) (*quota.Deci
 			own.Attempts = p.AttemptLimit()
 		}
 		own.AppendTo(args)
-	}}, &o)
+	}}
+	err := s.ask(ctx, &q, &o)
+	if err == nil && o.reply.Code == script.Crowded && s.awaitDeparture(ctx, o.departing) {
+		// A client that has its response finds the place of that request free.
+		r.Waited = true // it has taken its token
+		err = s.ask(ctx, &q, &o)
+	}
 	r.Plan, r.Windows, r.PoolWindows = o.plan, o.windows, o.poolWindows
 	if err != nil {
 		return d, err

@@ -119,6 +119,19 @@ func TestConcurrencyWithoutWait(t *testing.T) {
 	wantNothingHeld(t, redis.Addr, "u")
 }
 
+// One after another, requests never lack a place, however soon they follow the response before.
+func TestSequenceNeverLacksPlace(t *testing.T) {
+	upstream, redis := gatewaytest.StartUpstream(t, "ok"), redistest.Start(t)
+	gateway := gatewaytest.StartWithUnits(t, redis.URL(), upstream.URL, gatewaytest.Patient)
+	client := gatewaytest.NewClient(t)
+	token := testkit.Token("u", "one-at-once")
+	for i := range 500 {
+		if status := gatewaytest.Post(client, gateway.URL+"/api/image-analysis", token); status != 200 {
+			t.Fatalf("request %d: status %d", i, status)
+		}
+	}
+}
+
 // A client that waits for a place and hangs up has reached nobody and leaves nothing behind.
 func TestWaitingClientHangsUp(t *testing.T) {
 	upstream, redis := startBusyAPI(t), redistest.Start(t)
