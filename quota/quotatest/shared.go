@@ -51,6 +51,22 @@ func testSharedLimits(t *testing.T, h *harness) {
 	h.wantState(acme, team, "0+0 0+0 0+0 [0 0 0]")
 }
 
+// Units that one member holds refuse another, who has never been seen.
+func testHeldUnitsAreShared(t *testing.T, h *harness) {
+	p := NewWeightedPlan("units", quota.Limit{Amount: 9, Period: quota.Month, Quantity: quota.Units},
+		quota.Limit{Amount: 5, Period: quota.Month, Quantity: quota.Units, Shared: true})
+	held := h.reserve(weighted(member("a"), "report", 3, p))
+	for range 2 {
+		if d := h.reserve(weighted(member("b"), "report", 3, p)); d.Admitted || !d.Snapshot.Refusal("report", 3).OnlyHeld {
+			t.Errorf("3 units of 5, of which 3 are held: admitted %v, %+v", d.Admitted, d.Snapshot.Limits)
+		}
+	}
+	h.release(held.Reservation)
+	if d := h.reserve(weighted(member("b"), "report", 3, p)); !d.Admitted {
+		t.Errorf("3 units of 5: %+v", d.Snapshot.Limits)
+	}
+}
+
 // What a member's gateway held when it died comes back to the member and to the pool.
 func testSharedHoldEndsWithLease(t *testing.T, h *harness) {
 	dead := request(member("a"), "report", team)

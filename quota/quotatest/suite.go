@@ -85,6 +85,7 @@ var cases = map[string]func(*testing.T, *harness){
 	"members are held to shared limits":        testSharedLimits,
 	"a hold in a pool ends with its lease":     testSharedHoldEndsWithLease,
 	"units are shared":                         testSharedUnits,
+	"units that a member holds are shared":     testHeldUnitsAreShared,
 	"pools are changed":                        testChangesOfPools,
 	"a pool's override decides about the plan": testOverrideOfPool,
 	"exactly the shared limit is admitted":     testConcurrentMembers,

@@ -106,7 +106,10 @@ if not observed then
       break
     end
     delete_ended()
-    found = call('HMGET', key, 'sweep', 'plan', 'grants', unpack(ARGV, 8, rest + 2))
+    found = read_fields(unpack(ARGV, 8, rest + 2))
+    if pool then
+      read_pool(found, FOUND)
+    end
   end
 end
 
