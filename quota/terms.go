@@ -157,6 +157,14 @@ func (t Terms) FixedAnchor() (a Anchor, ok bool) {
 // Anchor is the one that holds now, or from the end of the running windows on.
 func (t Terms) Anchor() Anchor { return t.years.last() }
 
+// AnchorFrom is the time from which on the Anchor holds for months; zero: always.
+func (t Terms) AnchorFrom() (from time.Time) {
+	if n := len(t.months); n > 0 {
+		from = t.months[n-1].from
+	}
+	return from
+}
+
 // carryKey names the counter of a limit in a window.
 func carryKey(windowID string, l Limit) string {
 	key := windowID + "/" + l.Endpoint

@@ -41,6 +41,19 @@ func (c *Calendar) WindowByID(id string) (Window, error) {
 	return Window{}, fmt.Errorf("%q names no window; write it like 2026 (a year), 2026-10, 2026-W41, 2026-10-03, 2026-10-03T14, 2026-10-03T14:05 or ever", id)
 }
 
+// OwnWindow returns the period of a window whose ID is that of a month or year which begins on an
+// account's own day, such as "month-2026-11-15", and an instant that is in the window if the account
+// has it, see Terms.WindowAt. ok is false for an ID of another form.
+func (c *Calendar) OwnWindow(id string) (period Period, at time.Time, ok bool) {
+	for _, period := range []Period{Month, Year} {
+		if date, found := strings.CutPrefix(id, period.String()+"-"); found {
+			t, err := time.Parse(time.DateOnly, date)
+			return period, time.Date(t.Year(), t.Month(), t.Day(), 12, 0, 0, 0, c.loc), err == nil // noon is on the day everywhere
+		}
+	}
+	return 0, at, false
+}
+
 // instantIn returns an instant in the window with this ID, which must have the form of an
 // ID of the period.
 func (c *Calendar) instantIn(period Period, id string) (time.Time, error) {

@@ -59,6 +59,10 @@ func summary(c quota.Change, shared bool) string {
 		return "plan " + c.Plan
 	case quota.ActionClearPlan:
 		return "plan cleared"
+	case quota.ActionSetAnchor:
+		return "anchor " + c.Anchor
+	case quota.ActionClearAnchor:
+		return "anchor cleared"
 	case quota.ActionSetCounts:
 		var counts []string
 		for _, endpoint := range slices.Sorted(maps.Keys(c.Counts)) {

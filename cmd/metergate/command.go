@@ -37,6 +37,8 @@ func commands() []command {
 		{"grant", "USER N [-org O] [-endpoint E -per P] [-reason R] [-key K]", "raise a limit of a user for the running window", grant},
 		{"plan", "USER PLAN [-org O] [-until TIME] [-reason R]", "choose a user's plan, whatever the token says", plan},
 		{"plan-clear", "USER [-org O] [-reason R]", "end a plan that was chosen with plan: the token's plan applies again", planClear},
+		{"anchor", "USER DAY [-org O] [-reason R]", "choose the day on which a user's months begin, whatever the token says", anchor},
+		{"anchor-clear", "USER [-org O] [-reason R]", "end what was chosen with anchor: the plan decides again", anchorClear},
 		{"audit", "USER [-org O] [-json]", "show what administrators have changed about a user", audit},
 		{"import", "FILE|- [-per month]", "set counts from a CSV of user, endpoint, used; running it twice changes nothing", importCounts},
 		{"export", "-at WINDOW [-org O] [-per P] [-format csv|jsonl]", "list what all users have used in a window", export},

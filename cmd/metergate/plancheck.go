@@ -178,7 +178,7 @@ type usedUser struct {
 	total             map[quota.Period]int64
 	endpoints         map[quota.Period]map[string]int64
 	extra             map[quota.Period]map[string]int64 // by how much the units of these exceed them
-	granted           map[quota.Counter]int64           // nil before addGrants
+	granted, carried  map[quota.Counter]int64           // nil before addGrants
 	pool              *usedUser                         // what the user's organisation has used; nil: nothing
 }
 
@@ -219,9 +219,9 @@ func (u *usedUser) used(l quota.Limit) int64 {
 	return used
 }
 
-// allowance returns a hard limit with what was granted to the user on top of it.
+// allowance returns a hard limit with what was granted to the user, and carried, on top of it.
 func (u *usedUser) allowance(l quota.Limit) int64 {
-	return l.Amount + u.granted[l.Counter()]
+	return l.Amount + u.granted[l.Counter()] + min(l.Carry, u.carried[l.Counter()])
 }
 
 // reachedLimits returns the limits of a plan that leave the user nothing. The limit of an
@@ -342,20 +342,29 @@ func (c *adminClient) addPool(pool *usedUser, org string, per quota.Period) erro
 	return nil
 }
 
-// addGrants adds what was granted on top of the limits that the user has now, and that their
+// addGrants adds what was granted and carried on top of the limits that the user has now, and that their
 // organisation shares.
 func (c *adminClient) addGrants(who account, u *usedUser) error {
 	var now adminUser
 	if err := c.readJSON(adminRequest{method: http.MethodGet, path: who.path("")}, &now); err != nil {
 		return err
 	}
-	u.granted = map[quota.Counter]int64{}
+	u.granted, u.carried = map[quota.Counter]int64{}, map[quota.Counter]int64{}
 	for _, g := range now.Granted {
 		counter := quota.Counter{Period: g.Per, Endpoint: g.Endpoint, Shared: g.Shared}
 		if g.Units > 0 {
 			counter.Quantity = quota.Units
 		}
 		u.granted[counter] = g.Requests + g.Units
+	}
+	for _, l := range now.Limits {
+		if l.Carried != nil {
+			counter := quota.Counter{Period: l.Period, Endpoint: l.Endpoint, Shared: l.Shared}
+			if l.Unit == quota.Units.String() {
+				counter.Quantity = quota.Units
+			}
+			u.carried[counter] = *l.Carried
+		}
 	}
 	return nil
 }

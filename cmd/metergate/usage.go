@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -47,6 +48,11 @@ type adminUser struct {
 		Until  *time.Time
 		Shared bool
 	}
+	Anchor *struct {
+		Day, Month int
+		From       *time.Time
+		Set        bool
+	}
 	Granted []struct {
 		Name            string
 		Endpoint        string
@@ -85,6 +91,9 @@ func (u *adminUser) print(w io.Writer) {
 		plan += ", the default: no token of the " + account{u.Org, u.User}.noun() + " has been admitted yet"
 	}
 	fmt.Fprintf(w, "%s, plan %s\n", account{u.Org, u.User}, plan)
+	if u.Anchor != nil {
+		fmt.Fprintln(w, u.anchorText())
+	}
 	limit := "unlimited"
 	if u.Limit != nil {
 		limit = fmt.Sprint(*u.Limit)
@@ -93,7 +102,7 @@ func (u *adminUser) print(w io.Writer) {
 		limit += " " + cmp.Or(u.UnitName, u.Unit)
 	}
 	window := u.Period.Period.String() + " " + u.Window
-	if u.Period.Period == quota.Ever {
+	if u.Period.Period == quota.Ever || strings.HasPrefix(u.Window, u.Period.Period.String()+"-") { // it says so itself
 		window = u.Window
 	}
 	fmt.Fprintf(w, "%s: %d of %s used, %d in flight, %s\n", window, u.Used, limit, u.InFlight, u.Status)
@@ -103,13 +112,23 @@ func (u *adminUser) print(w io.Writer) {
 	if len(u.Limits) > 0 {
 		fmt.Fprintln(w)
 		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(t, "LIMIT\tUSED\tOF\tLEFT\tGRANTED\tRESETS AT")
+		carries, carried := slices.ContainsFunc(u.Limits, func(l quota.LimitUsage) bool { return l.Carried != nil }), ""
+		if carries {
+			carried = "CARRIED\t"
+		}
+		fmt.Fprintln(t, "LIMIT\tUSED\tOF\tLEFT\tGRANTED\t"+carried+"RESETS AT")
 		for _, l := range u.Limits {
 			resetsAt := "never"
 			if l.ResetsAt != nil {
 				resetsAt = l.ResetsAt.Format(time.RFC3339)
 			}
-			fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%s\n", l.Name, l.Used, l.Limit, l.Remaining, u.granted(l.Name), resetsAt)
+			switch {
+			case l.Carried != nil:
+				carried = fmt.Sprintf("%d\t", *l.Carried)
+			case carries:
+				carried = "0\t"
+			}
+			fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%s%s\n", l.Name, l.Used, l.Limit, l.Remaining, u.granted(l.Name), carried, resetsAt)
 		}
 		t.Flush()
 	}
@@ -129,6 +148,21 @@ func (u *adminUser) print(w io.Writer) {
 		fmt.Fprintln(t)
 	}
 	t.Flush()
+}
+
+// anchorText says on which day the user's months begin.
+func (u *adminUser) anchorText() string {
+	text := fmt.Sprintf("months begin on day %d", u.Anchor.Day)
+	if u.Anchor.Month > 0 {
+		text += fmt.Sprintf(", years on that day of %s", time.Month(u.Anchor.Month))
+	}
+	if u.Anchor.From != nil {
+		text += ", from " + u.Anchor.From.Format(time.RFC3339) + " on"
+	}
+	if u.Anchor.Set {
+		text += ", set by an administrator"
+	}
+	return text
 }
 
 // granted returns how much was granted on top of the limit of a name in the running window.

@@ -68,6 +68,7 @@ type gateway struct {
 	token string
 	plans map[string]*quota.Plan
 	orgs  bool
+	terms bool // months can begin on other days
 	// What AcceptData returns.
 	lostParts int
 	acceptErr error
@@ -80,7 +81,7 @@ func (g *gateway) AcceptData(context.Context) (int, error) { return g.lostParts,
 func (g *gateway) EffectiveConfig() any                    { return nil }
 func (g *gateway) HasOrganisations() bool                  { return g.orgs }
 func (g *gateway) PlansFor(claim string) quota.PlanChoice {
-	plans := quota.PlanChoice{Claimed: g.plans[claim], ByName: g.plans}
+	plans := quota.PlanChoice{Claimed: g.plans[claim], ByName: g.plans, Terms: g.terms}
 	if plans.Claimed == nil {
 		plans.Claimed = g.plans["free"]
 	}

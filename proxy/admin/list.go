@@ -21,9 +21,12 @@ func (c *userRequest) listUsers() error {
 	if err != nil {
 		return err
 	}
-	per, at, _, err := c.window(query)
+	w, err := c.window(query)
 	if err != nil {
 		return err
+	}
+	if w.own != "" {
+		return badRequest("at: a list is of a window of the calendar, such as 2026-10. It has the users' own windows that begin in it.")
 	}
 	format, ok := listFormats[query["format"]]
 	if !ok {
@@ -31,7 +34,7 @@ func (c *userRequest) listUsers() error {
 	}
 	started := false
 	units := c.Gateway.PlansFor("").Claimed.ReportsUnits()
-	columns := listColumns{org: c.Gateway.HasOrganisations() || c.account != "", units: units}
+	columns := listColumns{org: c.Gateway.HasOrganisations() || c.account != "", units: units, window: c.hasAnchors()}
 	write := format.start(c.w, columns)
 	start := func() {
 		started = true
@@ -53,7 +56,7 @@ func (c *userRequest) listUsers() error {
 		}
 	}
 	overrides := poolOverrides{c, map[string]quota.Override{}}
-	err = c.scan(per, at, func(u quota.UserUsage) error {
+	err = c.scan(w.per, w.at, func(u quota.UserUsage) error {
 		if !started { // an error before the first user still gets its own status
 			start()
 		}
@@ -74,6 +77,9 @@ func (c *userRequest) listUsers() error {
 			Units: unitsOf(u, units),
 			User:  u.User, Org: u.Org, Plan: c.Gateway.PlansFor(u.ClaimedPlan).Effective(override).Name(), Used: u.Used, Endpoints: u.Endpoints,
 			Claimed: claimed, Override: overrideObject(override),
+		}
+		if columns.window {
+			entry.Start, entry.End = &u.Window.Start, &u.Window.End
 		}
 		if shared {
 			entry.Override.Shared = true
@@ -130,6 +136,9 @@ type listEntry struct {
 	Units     map[string]int64 `json:"units,omitempty"` // what they cost; nil: the configuration is not about units
 	Claimed   *string          `json:"claimed"`         // as in userObject
 	Override  *override        `json:"override"`
+	// Start and End are those of the user's window; nil: all users have the same.
+	Start *time.Time `json:"start,omitempty"`
+	End   *time.Time `json:"end,omitempty"`
 }
 
 // unitsOf returns what the requests to each endpoint cost, nil if that is not reported.
@@ -152,7 +161,7 @@ type listFormat struct {
 }
 
 // listColumns are the columns that a list in CSV has only where the configuration is about them.
-type listColumns struct{ org, units bool }
+type listColumns struct{ org, units, window bool }
 
 var listFormats = map[string]listFormat{"": jsonLines, "jsonl": jsonLines, "csv": commaSeparated}
 
@@ -182,6 +191,9 @@ var commaSeparated = listFormat{"text/csv; charset=utf-8; header=present", func(
 			if columns.org {
 				header = append(header, "org")
 			}
+			if columns.window {
+				header = append(header, "start", "end")
+			}
 			rows.Write(header)
 		} else {
 			for _, endpoint := range slices.Sorted(maps.Keys(u.Endpoints)) {
@@ -191,6 +203,9 @@ var commaSeparated = listFormat{"text/csv; charset=utf-8; header=present", func(
 				}
 				if columns.org {
 					row = append(row, u.Org)
+				}
+				if columns.window {
+					row = append(row, u.Start.Format(time.RFC3339), u.End.Format(time.RFC3339))
 				}
 				rows.Write(row)
 			}

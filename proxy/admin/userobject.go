@@ -15,6 +15,8 @@ type userObject struct {
 	Claimed  *string   `json:"claimed"`  // by the user's token at their last admitted request; null: unknown
 	Override *override `json:"override"` // null: none
 	Granted  []granted `json:"granted"`  // what the limits above contain beyond the plan
+	// Anchor is nil where months cannot begin on other days.
+	Anchor *anchorObject `json:"anchor,omitempty"`
 }
 
 type override struct {
@@ -46,7 +48,7 @@ type granted struct {
 
 // writeUser answers with a user's state.
 func (c *userRequest) writeUser(s quota.Snapshot, claimed string) error {
-	u := userObject{Usage: s.Usage(c.account), Window: s.Total.Window.ID, Override: overrideObject(s.Override), Granted: []granted{}}
+	u := userObject{Usage: s.Usage(c.account), Window: s.Total.Window.ID, Override: overrideObject(s.Override), Granted: []granted{}, Anchor: c.anchorObject(s)}
 	if claimed != "" {
 		u.Claimed = &claimed
 	}

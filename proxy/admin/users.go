@@ -46,6 +46,7 @@ var (
 	allUsers = methods{"GET": (*userRequest).listUsers}
 	oneUser  = map[string]methods{
 		"":       {"GET": (*userRequest).getUser},
+		"anchor": {"PUT": (*userRequest).putAnchor, "DELETE": (*userRequest).deleteAnchor},
 		"audit":  {"GET": (*userRequest).getAudit},
 		"counts": {"PUT": (*userRequest).putCounts},
 		"grants": {"POST": (*userRequest).postGrant},
@@ -98,7 +99,7 @@ func (c *userRequest) resource() (methods, error) {
 		found := oneUser[what]
 		if found == nil || id == "" || strings.HasSuffix(path, "/") {
 			return nil, requestError{status: http.StatusNotFound, detail: "Nothing is here. " +
-				"The path is /admin/users/{user}, optionally followed by /audit, /counts, /grants, /plan or /reset; write a slash in the user's id as %2F."}
+				"The path is /admin/users/{user}, optionally followed by /anchor, /audit, /counts, /grants, /plan or /reset; write a slash in the user's id as %2F."}
 		}
 		return found, c.setAccount("", id)
 	}
@@ -113,7 +114,7 @@ func (c *userRequest) resource() (methods, error) {
 	}
 	if found == nil || org == "" || strings.HasSuffix(path, "/") {
 		return nil, requestError{status: http.StatusNotFound, detail: "Nothing is here. " +
-			"The path is /admin/orgs/{org} or /admin/orgs/{org}/members/{user}, optionally followed by /audit, /counts, /grants, /plan or /reset, " +
+			"The path is /admin/orgs/{org} or /admin/orgs/{org}/members/{user}, optionally followed by /anchor, /audit, /counts, /grants, /plan or /reset, " +
 			"or /admin/orgs/{org}/members; write a slash in an id as %2F."}
 	}
 	return found, c.setAccount(org, user)
@@ -184,34 +185,42 @@ func (c *userRequest) queryParams(names ...string) (map[string]string, error) {
 	return values, nil
 }
 
-// parseWindow returns the window with an id. In a query a plus sign arrives as a space.
-func (c *userRequest) parseWindow(id string) (quota.Window, error) {
-	w, err := c.Calendar.WindowByID(strings.ReplaceAll(id, " ", "+"))
-	if err != nil {
-		return w, badRequest("at: %v", err)
-	}
-	return w, nil
+// A wantedWindow is what the parameters at and per ask for.
+type wantedWindow struct {
+	per quota.Period
+	at  time.Time // an instant in it
+	// running: neither was given.
+	running bool
+	// own is the id of a window that only some users have, see instantOf; empty: it is not one.
+	own string
 }
 
 // window returns what the parameters at and per ask for: the window with the id at, or the one of
-// another period at that time; without at, the running one. running: neither was given.
-func (c *userRequest) window(query map[string]string) (per quota.Period, at time.Time, running bool, err error) {
-	per, at = quota.Month, c.Clock.Now()
-	id, past := query["at"]
-	if past {
-		w, err := c.parseWindow(id)
-		if err != nil {
-			return per, at, false, err
-		}
-		per, at = w.Period, w.Start
-	}
+// another period at that time; without at, the running one.
+func (c *userRequest) window(query map[string]string) (w wantedWindow, err error) {
+	w = wantedWindow{per: quota.Month, at: c.Clock.Now(), running: true}
 	text, given := query["per"]
-	if given {
-		if err := per.UnmarshalText([]byte(text)); err != nil {
-			return per, at, false, badRequest("per: %v", err)
+	if id, ok := query["at"]; ok {
+		var own bool
+		w.running = false
+		if w.per, w.at, own, err = c.instantOf(id); err != nil {
+			return w, err
+		}
+		if own {
+			w.own = id
+		} else if given {
+			if plain, err := c.Calendar.WindowByID(strings.ReplaceAll(id, " ", "+")); err == nil {
+				w.at = plain.Start
+			}
 		}
 	}
-	return per, at, !past && !given, nil
+	if given {
+		w.running, w.own = false, ""
+		if err := w.per.UnmarshalText([]byte(text)); err != nil {
+			return w, badRequest("per: %v", err)
+		}
+	}
+	return w, nil
 }
 
 // userPlans returns the plans that may apply to the user. The admin API does not see the
@@ -252,7 +261,7 @@ func (c *userRequest) getUser() error {
 	if err != nil {
 		return err
 	}
-	per, at, running, err := c.window(query)
+	w, err := c.window(query)
 	if err != nil {
 		return err
 	}
@@ -261,13 +270,16 @@ func (c *userRequest) getUser() error {
 		return err
 	}
 	var s quota.Snapshot
-	if running {
+	if w.running {
 		s, err = c.Store.Read(c.r.Context(), c.account, plans)
 	} else {
-		s, err = c.Store.ReadAt(c.r.Context(), c.account, plans.ForPeriod(per), at)
+		s, err = c.Store.ReadAt(c.r.Context(), c.account, plans.ForPeriod(w.per), w.at)
 	}
 	if err != nil {
 		return err
+	}
+	if got := s.Total.Window.ID; w.own != "" && got != w.own {
+		return unprocessable("at: this user has no window %s. At that time their window is %s.", w.own, got)
 	}
 	return c.writeUser(s, claimed)
 }

@@ -74,13 +74,36 @@ func StartWithUnits(t testing.TB, store, upstream string, env ...string) *Proces
 	return startFile(t, env, text).Process
 }
 
+// StartWithAnchors is StartWithAdminAPI where the claim since says on which day months begin under the
+// plan paid. The plan saver carries up to 20 of 50 requests.
+func StartWithAnchors(t testing.TB, store, upstream string, env ...string) *Process {
+	t.Helper()
+	text := strings.Replace(BasicYAML, "admin: { listen: 127.0.0.1:0 }", `admin: { listen: 127.0.0.1:0, token: "`+AdminToken+`" }`, 1)
+	text = strings.Replace(text, "algorithms: [HS256] }", "algorithms: [HS256], claims: { anchor: since } }", 1)
+	text = strings.Replace(text, "plans:\n", "plans:\n  paid: { anchor: claim, limits: [{ requests: 3, per: month }] }\n  saver: { limits: [{ requests: 50, per: month, carry: 20 }, { requests: 9, per: day }] }\n", 1)
+	env = append([]string{"STORE=" + store, "UPSTREAM=" + upstream, "LEVEL=info", "JOURNAL=" + t.TempDir()}, env...)
+	return startFile(t, env, text).Process
+}
+
 // StartWithOrganisations is StartWithAdminAPI where the claim org names an organisation. In the plan
 // team a member has 10 requests a month, and all members together 100, of which 50 to image-analysis.
 func StartWithOrganisations(t testing.TB, store, upstream string, env ...string) *Process {
 	t.Helper()
+	return startWithOrganisations(t, "", store, upstream, env)
+}
+
+// StartWithOrganisationsAndAnchors is StartWithOrganisations where months can begin on other days.
+func StartWithOrganisationsAndAnchors(t testing.TB, store, upstream string, env ...string) *Process {
+	t.Helper()
+	return startWithOrganisations(t, "    anchor: calendar\n", store, upstream, env)
+}
+
+// startWithOrganisations adds more keys to the plan team.
+func startWithOrganisations(t testing.TB, keys, store, upstream string, env []string) *Process {
+	t.Helper()
 	text := strings.Replace(BasicYAML, "admin: { listen: 127.0.0.1:0 }", `admin: { listen: 127.0.0.1:0, token: "`+AdminToken+`" }`, 1)
 	text = strings.Replace(text, "algorithms: [HS256] }", "algorithms: [HS256], claims: { org: org } }", 1)
-	text = strings.Replace(text, "plans:\n", "plans:\n  team:\n    limits: [{ requests: 10, per: month }]\n"+
+	text = strings.Replace(text, "plans:\n", "plans:\n  team:\n"+keys+"    limits: [{ requests: 10, per: month }]\n"+
 		"    shared: [{ requests: 100, per: month }, { requests: 50, per: month, endpoint: image-analysis }]\n", 1)
 	env = append([]string{"STORE=" + store, "UPSTREAM=" + upstream, "LEVEL=info", "JOURNAL=" + t.TempDir()}, env...)
 	return startFile(t, env, text).Process

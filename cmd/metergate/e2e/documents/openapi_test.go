@@ -222,7 +222,7 @@ func TestOpenAPIDescribesGateway(t *testing.T) {
 	defer upstream.Close()
 	d := loadAPI(t)
 	g := gateways{
-		on:   gatewaytest.StartWithOrganisations(t, "embedded:"+t.TempDir(), upstream.URL),
+		on:   gatewaytest.StartWithOrganisationsAndAnchors(t, "embedded:"+t.TempDir(), upstream.URL),
 		off:  gatewaytest.StartGateway(t, "embedded:"+t.TempDir(), upstream.URL, "JOURNAL="+t.TempDir()),
 		down: gatewaytest.StartWithAdminAPI(t, "redis://127.0.0.1:1", upstream.URL),
 	}

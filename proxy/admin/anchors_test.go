@@ -1,0 +1,139 @@
+package admin_test
+
+import (
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"metergate/proxy/admin"
+	"metergate/quota"
+)
+
+func withTerms(o *admin.Options) { o.Gateway.(*gateway).terms = true }
+
+// useOwn counts a request of a user of the plan own whose token has an anchor.
+func (r *testAPI) useOwn(user string, a quota.Anchor) {
+	r.Helper()
+	if r.plans["own"] == nil {
+		p, err := quota.NewPlan(quota.PlanOptions{Name: "own", Limits: []quota.Limit{{Amount: 100, Period: quota.Month}}, Endpoints: []string{"analyze", "image-analysis"}, WarnAt: 80, Anchor: quota.ClaimAnchor})
+		if err != nil {
+			r.Fatal(err)
+		}
+		r.plans["own"] = p
+	}
+	d, err := r.bolt.Reserve(context.Background(), quota.Request{ID: quota.NewID(), User: user, Endpoint: "analyze", Lease: time.Minute,
+		Plans: quota.PlanChoice{Claimed: r.plans["own"], ByName: r.plans, Terms: true, Anchor: &a}})
+	if err == nil {
+		_, err = r.bolt.Commit(context.Background(), &d.Reservation)
+	}
+	if err != nil || !d.Admitted {
+		r.Fatalf("admitted %v, error %v", d.Admitted, err)
+	}
+}
+
+// An anchorState is what the API says of an anchor.
+type anchorState struct {
+	Window string
+	Used   int64
+	Anchor *struct {
+		Day, Month int
+		From       *time.Time
+		Set        bool
+	}
+}
+
+func (r *testAPI) anchorOf(method, path, body string) (s anchorState) {
+	r.Helper()
+	status, _, text := r.do(method, path, body)
+	if err := json.Unmarshal([]byte(text), &s); err != nil || status != 200 {
+		r.Fatalf("%s %s: %d %s", method, path, status, text)
+	}
+	return s
+}
+
+// An administrator's anchor holds from the end of the running month on, until it is cleared. The audit
+// log has both.
+func TestAnchorIsSetAndCleared(t *testing.T) {
+	r := newTestAPI(t, withTerms)
+	const u = "/admin/users/u"
+	if s := r.anchorOf("GET", u, ""); s.Anchor == nil || s.Anchor.Day != 1 || s.Anchor.Set || s.Anchor.From != nil {
+		t.Errorf("of an unknown user: %+v", s.Anchor)
+	}
+	r.useOwn("u", quota.NewAnchor(20, time.March)) // new: at once
+	if s := r.anchorOf("GET", u, ""); s.Window != "month-2026-11-20" || s.Anchor.Day != 20 || s.Anchor.Month != 3 || s.Anchor.Set || s.Anchor.From != nil {
+		t.Errorf("by the token: %+v, %+v", s, s.Anchor)
+	}
+	s := r.anchorOf("PUT", u+"/anchor", `{"anchor":"15","reason":"as agreed"}`)
+	if s.Window != "month-2026-11-20" || s.Used != 1 || s.Anchor.Day != 15 || !s.Anchor.Set || s.Anchor.From == nil || !s.Anchor.From.Equal(time.Date(2026, 12, 20, 0, 0, 0, 0, time.UTC)) {
+		t.Errorf("after 15 was set: %+v, %+v", s, s.Anchor)
+	}
+	r.advance(27 * 24 * time.Hour) // 21 December: a short month
+	r.useOwn("u", quota.NewAnchor(20, time.March))
+	if s := r.anchorOf("GET", u, ""); s.Window != "month-2026-12-20" || s.Used != 1 || s.Anchor.Day != 15 || s.Anchor.From != nil {
+		t.Errorf("on 21 December: %+v, %+v", s, s.Anchor)
+	}
+	if s := r.anchorOf("DELETE", u+"/anchor?reason=over", ""); s.Anchor.Set {
+		t.Errorf("after it was cleared: %+v", s.Anchor)
+	}
+	if s := r.anchorOf("PUT", u+"/anchor", `{"anchor":31}`); s.Anchor.Day != 31 || !s.Anchor.Set {
+		t.Errorf("after 31 was set: %+v", s.Anchor)
+	}
+	_, _, text := r.do("GET", u+"/audit", "")
+	for _, want := range []string{`"action":"set_anchor","anchor":"15"`, `"reason":"as agreed"`, `"action":"clear_anchor"`, `"reason":"over"`, `"anchor":"31"`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the audit log lacks %s: %s", want, text)
+		}
+	}
+	for _, body := range []string{`{"anchor":"32"}`, `{"anchor":0}`, `{"anchor":1.5}`, `{"anchor":""}`, `{}`, `{"anchor":"the 15th"}`} {
+		r.refused(400, "1 to 31", "PUT", u+"/anchor", body)
+	}
+	r.refused(400, "anchor", "PUT", u+"/anchor", `{"anchor":true}`)
+	newTestAPI(t).refused(422, "Add anchor", "PUT", u+"/anchor", `{"anchor":15}`)
+}
+
+// A month of a user's own is found by its id, and by the month in which it begins. A list has each
+// user's own window, with its start and end.
+func TestOwnWindowsAreFound(t *testing.T) {
+	r := newTestAPI(t, withTerms)
+	r.useOwn("on-20", quota.NewAnchor(20, 0))
+	r.useOwn("on-20", quota.NewAnchor(20, 0))
+	r.useOwn("on-1", quota.Anchor{})
+	r.advance(20 * 24 * time.Hour) // 14 December
+	r.useOwn("on-20", quota.NewAnchor(20, 0))
+	r.advance(10 * 24 * time.Hour) // 24 December
+	r.useOwn("on-20", quota.NewAnchor(20, 0))
+	for at, want := range map[string]anchorState{
+		"2026-11": {Window: "month-2026-11-20", Used: 3}, "month-2026-11-20": {Window: "month-2026-11-20", Used: 3},
+		"2026-12": {Window: "month-2026-12-20", Used: 1}, "2026-10": {Window: "month-2026-10-20"}, "2026-11-24": {Window: "2026-11-24"},
+	} {
+		if s := r.anchorOf("GET", "/admin/users/on-20?at="+at, ""); s.Window != want.Window || s.Used != want.Used {
+			t.Errorf("at %s: %d used in %s, want %d in %s", at, s.Used, s.Window, want.Used, want.Window)
+		}
+	}
+	if s := r.anchorOf("GET", "/admin/users/on-1?at=2026-11", ""); s.Window != "2026-11" || s.Used != 1 {
+		t.Errorf("of the calendar: %+v", s)
+	}
+	r.refused(422, "their window is month-2026-11-20", "GET", "/admin/users/on-20?at=month-2026-12-15", "")
+	r.refused(422, "their window is 2026-12", "GET", "/admin/users/on-1?at=month-2026-12-15", "")
+	r.refused(400, "names no window", "GET", "/admin/users/on-20?at=month-2026-12-32", "")
+	r.refused(400, "a list is of a window of the calendar", "GET", "/admin/users?at=month-2026-11-20", "")
+	_, _, text := r.do("GET", "/admin/users?format=csv&at=2026-11", "")
+	rows, err := csv.NewReader(strings.NewReader(text)).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := [][]string{{"user", "plan", "endpoint", "used", "start", "end"},
+		{"on-1", "own", "analyze", "1", "2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z"},
+		{"on-20", "own", "analyze", "3", "2026-11-20T00:00:00Z", "2026-12-20T00:00:00Z"}}
+	for i := range want {
+		if i >= len(rows) || strings.Join(rows[i], ",") != strings.Join(want[i], ",") {
+			t.Fatalf("the list is\n%s\nwant %q", text, want)
+		}
+	}
+	if _, _, text := r.do("GET", "/admin/users?at=2026-11", ""); !strings.Contains(text, `"start":"2026-11-20T00:00:00Z","end":"2026-12-20T00:00:00Z"`) {
+		t.Errorf("the list in JSON is %s", text)
+	}
+}
