@@ -80,8 +80,11 @@ func (o *overrides) see(user, text string) {
 // parseOverride reads what common.lua writes, "UNTIL NAME"; anything else is no override.
 func parseOverride(text string) quota.Override {
 	until, name, ok := strings.Cut(text, " ")
+	if !ok { // nearly always; ParseInt would allocate an error
+		return quota.Override{}
+	}
 	ms, err := strconv.ParseInt(until, 10, 64)
-	if !ok || err != nil {
+	if err != nil {
 		return quota.Override{}
 	}
 	o := quota.Override{Plan: name}
