@@ -226,8 +226,9 @@ func TestOpenAPIDescribesGateway(t *testing.T) {
 		off:  gatewaytest.StartGateway(t, "embedded:"+t.TempDir(), upstream.URL, "JOURNAL="+t.TempDir()),
 		down: gatewaytest.StartWithAdminAPI(t, "redis://127.0.0.1:1", upstream.URL),
 	}
-	// The example of a grant is for a limit of this plan.
+	// The example of a grant is for a limit of these plans: a shared one, and one of each member.
 	gatewaytest.Administer(t, g.on, "PUT", "/admin/orgs/acme/plan", `{"plan":"team"}`)
+	gatewaytest.Administer(t, g.on, "PUT", "/admin/orgs/acme/members/u-17/plan", `{"plan":"free"}`)
 	d.operations(func(method, path string, operation *openapi3.Operation) {
 		d.tryExample(g, method, path, operation)
 	})
