@@ -89,21 +89,22 @@ func StartWithAnchors(t testing.TB, store, upstream string, env ...string) *Proc
 // team a member has 10 requests a month, and all members together 100, of which 50 to image-analysis.
 func StartWithOrganisations(t testing.TB, store, upstream string, env ...string) *Process {
 	t.Helper()
-	return startWithOrganisations(t, "", store, upstream, env)
+	return startWithOrganisations(t, "", "", store, upstream, env)
 }
 
-// StartWithOrganisationsAndAnchors is StartWithOrganisations where months can begin on other days.
+// StartWithOrganisationsAndAnchors is StartWithOrganisations where months can begin on other days, and
+// members have a limit of their own on image-analysis.
 func StartWithOrganisationsAndAnchors(t testing.TB, store, upstream string, env ...string) *Process {
 	t.Helper()
-	return startWithOrganisations(t, "    anchor: calendar\n", store, upstream, env)
+	return startWithOrganisations(t, "    anchor: calendar\n", ", { requests: 5, per: month, endpoint: image-analysis }", store, upstream, env)
 }
 
-// startWithOrganisations adds more keys to the plan team.
-func startWithOrganisations(t testing.TB, keys, store, upstream string, env []string) *Process {
+// startWithOrganisations adds keys and limits to the plan team.
+func startWithOrganisations(t testing.TB, keys, limits, store, upstream string, env []string) *Process {
 	t.Helper()
 	text := strings.Replace(BasicYAML, "admin: { listen: 127.0.0.1:0 }", `admin: { listen: 127.0.0.1:0, token: "`+AdminToken+`" }`, 1)
 	text = strings.Replace(text, "algorithms: [HS256] }", "algorithms: [HS256], claims: { org: org } }", 1)
-	text = strings.Replace(text, "plans:\n", "plans:\n  team:\n"+keys+"    limits: [{ requests: 10, per: month }]\n"+
+	text = strings.Replace(text, "plans:\n", "plans:\n  team:\n"+keys+"    limits: [{ requests: 10, per: month }"+limits+"]\n"+
 		"    shared: [{ requests: 100, per: month }, { requests: 50, per: month, endpoint: image-analysis }]\n", 1)
 	env = append([]string{"STORE=" + store, "UPSTREAM=" + upstream, "LEVEL=info", "JOURNAL=" + t.TempDir()}, env...)
 	return startFile(t, env, text).Process
