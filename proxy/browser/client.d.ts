@@ -38,9 +38,9 @@ export interface LimitUsage {
   endpoint?: string;
   per: Per;
   unit?: Unit;
-  /** Present if the limit refuses nobody. over is then what was used above it. */
   /** What limit contains of the window before; absent unless the limit carries. */
   carried?: number;
+  /** Present if the limit refuses nobody. over is then what was used above it. */
   soft?: true;
   over?: number;
   /** Present if the members of the organisation share the limit. The numbers are then those of all of them. */

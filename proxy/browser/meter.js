@@ -51,6 +51,10 @@ function lowest(items, rank) {
 function headlineLimit({ limits }) {
   return lowest(limits.filter((l) => !l.endpoint), (l) => (l.soft ? 2 : 0) + (l.shared ? 1 : 0));
 }
+function poolLimit(state) {
+  const headline = headlineLimit(state);
+  return lowest(state.limits.filter((l) => l.shared && !l.endpoint && l !== headline), (l) => l.soft ? 1 : 0);
+}
 function endpointLimit({ limits, period }, endpoint) {
   return lowest(
     limits.filter((l) => l.endpoint === endpoint && l.per === period.per && !l.shared),
@@ -101,6 +105,7 @@ var MESSAGES = {
   of: (used, limit, unit) => withUnit(`${used} of ${limit}`, unit),
   amount,
   soft: (name) => `${name} (not enforced)`,
+  pool: (per) => ({ minute: "Your organisation this minute", hour: "Your organisation this hour", day: "Your organisation today", week: "Your organisation this week", month: "Your organisation this month", year: "Your organisation this year" })[per] ?? "Your organisation",
   shared: (name) => `${name}, whole organisation`,
   perWindow: (endpoint, per) => `${endpoint ?? "All endpoints"}, ${per === "ever" ? "in total" : `this ${per}`}`,
   promptTitle: "Limit reached",
@@ -137,7 +142,7 @@ var Breakdown = class {
   static rows(state, messages) {
     const unitOf = (unit) => unit === "units" || state.unit === "units" ? unitName(state, unit, messages) : "";
     const soft = (name, limit) => limit?.soft ? messages.soft(name) : name;
-    const shown = /* @__PURE__ */ new Set([headlineLimit(state)]);
+    const shown = /* @__PURE__ */ new Set([headlineLimit(state), poolLimit(state)]);
     const rows = Object.entries(state.endpoints).map(([name, e]) => {
       const limit = endpointLimit(state, name);
       shown.add(limit);
@@ -331,6 +336,12 @@ var STYLE = `
 @keyframes breathe { 50% { opacity: 0.45; } }
 @keyframes breathe-track { 50% { opacity: 0.5; } }
 
+.pool { --_status: var(--_ok); margin-top: 14px; font-size: 13px; color: var(--_muted); }
+.pool.blocked { --_status: var(--_blocked); }
+.pool.blocked .pool-count { color: var(--_blocked-text); }
+.pool-bar { display: flex; overflow: hidden; margin-top: 6px; height: 6px; border-radius: 99px; background: var(--_track); }
+.stale .pool { --_status: var(--_muted); }
+
 .foot { margin-top: 10px; font-size: 13px; color: var(--_muted); }
 .foot > span:first-child { display: inline-flex; flex-wrap: wrap; gap: 0 12px; }
 .status { display: inline-flex; align-items: center; gap: 6px; font-weight: 500; color: var(--_status-text); }
@@ -409,7 +420,7 @@ li.blocked .value { color: var(--_blocked-text); }
   *, ::before { animation: none !important; transition: none !important; }
 }
 @media (forced-colors: active) {
-  .bar { border: 1px solid CanvasText; background: Canvas; }
+  .bar, .pool-bar { border: 1px solid CanvasText; background: Canvas; }
   .fill, .dot { forced-color-adjust: none; background-color: CanvasText; }
   .blocked .fill { background-color: Mark; }
   .pending { forced-color-adjust: none; background-color: GrayText; opacity: 1; }
@@ -466,6 +477,7 @@ function buildNodes(element, { onUpgrade, onSlotChange }) {
       part("span", "remaining")
     ),
     part("div", "bar", part("div", "fill"), part("div", "pending")),
+    part("div", "pool", bare("div", "row", part("span", "pool-label"), part("span", "pool-count")), part("div", "pool-bar", bare("div", "fill"))),
     ui.foot = bare(
       "div",
       "row foot",
@@ -487,6 +499,17 @@ function buildNodes(element, { onUpgrade, onSlotChange }) {
 // src/meter/view.js
 function shownStatus(state) {
   return state.status === "blocked" && headlineLimit(state)?.soft ? "warning" : state.status;
+}
+function describeMeter(bar, values) {
+  for (const [name, value] of Object.entries({
+    role: values && "meter",
+    "aria-hidden": values ? null : "true",
+    "aria-label": values?.label,
+    "aria-valuemin": values && "0",
+    "aria-valuemax": values?.max,
+    "aria-valuenow": values?.now,
+    "aria-valuetext": values?.text
+  })) reflect(bar, name, value);
 }
 var MeterView = class {
   #element;
@@ -525,7 +548,7 @@ var MeterView = class {
       !state && !failed && "loading"
     ].filter(Boolean).join(" ");
     ui.card.setAttribute("aria-busy", String(!state && !failed));
-    for (const name of ["plan", "remaining", "status", "reset", "running", "price", "notice", "prompt", "details"]) ui[name].hidden = true;
+    for (const name of ["plan", "remaining", "status", "reset", "running", "pool", "price", "notice", "prompt", "details"]) ui[name].hidden = true;
     ui.bar.hidden = state !== null && !limited;
     if (state) this.#showState(state, label, unit);
     else this.#showNothing(failed ? client.problem : void 0);
@@ -537,7 +560,7 @@ var MeterView = class {
     ui.limit.textContent = "";
     ui.foot.hidden = true;
     this.#fillBar(0, 0);
-    this.#describeBar(null);
+    describeMeter(ui.bar, null);
     if (problem !== void 0) showText(ui.notice, problem === "unauthorized" ? m.unauthorized : m.unavailable);
     this.#shownStatus = null;
   }
@@ -582,8 +605,9 @@ var MeterView = class {
     ui.foot.hidden = compact && !words;
     this.#fillBar(limit ? Math.min(1, used / limit) : Number(limited), limit ? pending / limit : 0);
     const sentence = [count, running, words, state.stale && m.stale, resets];
-    this.#describeBar(limit ? { now: Math.min(used, limit), max: limit, label, text: sentence.filter(Boolean).join(", ") } : null);
+    describeMeter(ui.bar, limit ? { now: Math.min(used, limit), max: limit, label, text: sentence.filter(Boolean).join(", ") } : null);
     if (state.stale) showText(ui.notice, compact ? m.stale : m.staleSince(locale.date(state.as_of, true)));
+    this.#showPool(state);
     const prices = this.#prices(state);
     if (prices) showText(ui.price, prices);
     this.#showPrompt(state);
@@ -598,17 +622,19 @@ var MeterView = class {
     bar.style.setProperty("--_pending", `${Math.min(1, pending) * 100}%`);
     part.classList.toggle("some", pending > 0);
   }
-  #describeBar(values) {
-    const { bar } = this.#ui;
-    for (const [name, value] of Object.entries({
-      role: values && "meter",
-      "aria-hidden": values ? null : "true",
-      "aria-label": values?.label,
-      "aria-valuemin": values && "0",
-      "aria-valuemax": values?.max,
-      "aria-valuenow": values?.now,
-      "aria-valuetext": values?.text
-    })) reflect(bar, name, value);
+  #showPool(state) {
+    const { pool, "pool-label": label, "pool-count": count, "pool-bar": bar } = this.#ui;
+    const l = poolLimit(state);
+    pool.hidden = this.#element.compact || !l;
+    if (pool.hidden) return;
+    const m = this.#element.messages;
+    const unit = l.unit === "units" || state.unit === "units" ? unitName(state, l.unit, m) : "";
+    pool.className = `pool ${l.used < l.limit || l.soft ? "ok" : "blocked"}`;
+    label.textContent = l.soft ? m.soft(m.pool(l.per)) : m.pool(l.per);
+    count.textContent = m.of(this.#locale.number(l.used), this.#locale.number(l.limit), unit);
+    bar.style.setProperty("--_used", `${l.limit ? Math.min(1, l.used / l.limit) * 100 : 100}%`);
+    bar.style.setProperty("--_least", l.used > 0 ? "6px" : "0");
+    describeMeter(bar, l.limit ? { now: Math.min(l.used, l.limit), max: l.limit, label: label.textContent, text: m.used(this.#locale.number(l.used), this.#locale.number(l.limit), unit) } : null);
   }
   #prices(state) {
     if (state.limits.length && !state.limits.some((l) => l.unit === "units")) return "";

@@ -260,13 +260,18 @@ func (s *creditsSite) refusalNamesOrganisation(t *testing.T) {
 	tab.Eval("part('details').open = true", nil)
 	other.Want("send('image-analysis').then((r) => r.status)", "200")
 	tab.Want("text('count')", "0 of 10 used")
-	tab.Want("rows().at(-1)", "All endpoints, this month, whole organisation 5 of 6 credits ok")
+	tab.Want("text('pool-label') + ': ' + text('pool-count') + ' ' + part('pool').className", "Your organisation this month: 5 of 6 credits pool ok")
+	tab.Want("[part('pool-bar').role, part('pool-bar').ariaValueNow, part('pool-bar').ariaValueText].join()", "meter,5,5 of 6 credits used")
+	tab.Want("rows().some((row) => row.includes('organisation'))", "false")
 	tab.Want("send('image-analysis').then((r) => r.status)", "429")
 	tab.Want("text('prompt-text').split(' Resets')[0]",
 		"The request may cost 5 credits, and only 1 of 6 is left to your organisation for this month.")
 	tab.Want("send('analyze').then((r) => r.status)", "200")
 	tab.Want("send('analyze').then((r) => r.status)", "429")
 	tab.Want("text('prompt-text').split(' Resets')[0]", "Your organisation has used all 6 credits for this month.")
+	tab.Want("part('pool').className", "pool blocked")
+	alone := s.openPage(t, "alone", "team")
+	alone.Want("part('pool').hidden", "true")
 }
 
 // A plan whose only limit is soft refuses nothing, so nothing turns red.

@@ -1,6 +1,6 @@
-import { endpointLimit, headlineLimit, unitName } from './limits.js';
+import { endpointLimit, headlineLimit, poolLimit, unitName } from './limits.js';
 
-/** The list of endpoints, and of the limits that neither the big number nor an endpoint shows. */
+/** The list of endpoints, and of the limits that neither a big bar nor an endpoint shows. */
 export class Breakdown {
   #list;
   // The list items, by the key of their row.
@@ -19,7 +19,7 @@ export class Breakdown {
     // Numbers of another quantity than the big one say what they count.
     const unitOf = (unit) => (unit === 'units' || state.unit === 'units' ? unitName(state, unit, messages) : '');
     const soft = (name, limit) => (limit?.soft ? messages.soft(name) : name);
-    const shown = new Set([headlineLimit(state)]);
+    const shown = new Set([headlineLimit(state), poolLimit(state)]);
     const rows = Object.entries(state.endpoints).map(([name, e]) => {
       const limit = endpointLimit(state, name);
       shown.add(limit);

@@ -19,6 +19,12 @@ export function headlineLimit({ limits }) {
   return lowest(limits.filter((l) => !l.endpoint), (l) => (l.soft ? 2 : 0) + (l.shared ? 1 : 0));
 }
 
+/** The limit that has a bar of its own: that of all members of the organisation together. @param {UsageState} state */
+export function poolLimit(state) {
+  const headline = headlineLimit(state);
+  return lowest(state.limits.filter((l) => l.shared && !l.endpoint && l !== headline), (l) => (l.soft ? 1 : 0));
+}
+
 /** The limit whose numbers the entry of an endpoint has. @param {UsageState} state @param {string} endpoint */
 export function endpointLimit({ limits, period }, endpoint) {
   return lowest(limits.filter((l) => l.endpoint === endpoint && l.per === period.per && !l.shared),

@@ -39,6 +39,7 @@ export const MESSAGES = {
   of: (used, limit, unit) => withUnit(`${used} of ${limit}`, unit),
   amount,
   soft: (name) => `${name} (not enforced)`,
+  pool: (per) => ({ minute: 'Your organisation this minute', hour: 'Your organisation this hour', day: 'Your organisation today', week: 'Your organisation this week', month: 'Your organisation this month', year: 'Your organisation this year' })[per] ?? 'Your organisation',
   shared: (name) => `${name}, whole organisation`,
   perWindow: (endpoint, per) => `${endpoint ?? 'All endpoints'}, ${per === 'ever' ? 'in total' : `this ${per}`}`,
   promptTitle: 'Limit reached',

@@ -41,6 +41,7 @@ export function buildNodes(element, { onUpgrade, onSlotChange }) {
     (ui.figures = bare('div', 'row figures',
       part('span', 'count', part('span', 'used'), part('span', 'limit')), part('span', 'remaining'))),
     part('div', 'bar', part('div', 'fill'), part('div', 'pending')),
+    part('div', 'pool', bare('div', 'row', part('span', 'pool-label'), part('span', 'pool-count')), part('div', 'pool-bar', bare('div', 'fill'))),
     (ui.foot = bare('div', 'row foot',
       bare('span', '', part('span', 'status', bare('span', 'dot'), text('statusText')), part('span', 'reset', text('resetText'), ' ', time)),
       part('span', 'running', bare('span', 'dot'), text('runningText')))),

@@ -60,6 +60,12 @@ const STYLE = `
 @keyframes breathe { 50% { opacity: 0.45; } }
 @keyframes breathe-track { 50% { opacity: 0.5; } }
 
+.pool { --_status: var(--_ok); margin-top: 14px; font-size: 13px; color: var(--_muted); }
+.pool.blocked { --_status: var(--_blocked); }
+.pool.blocked .pool-count { color: var(--_blocked-text); }
+.pool-bar { display: flex; overflow: hidden; margin-top: 6px; height: 6px; border-radius: 99px; background: var(--_track); }
+.stale .pool { --_status: var(--_muted); }
+
 .foot { margin-top: 10px; font-size: 13px; color: var(--_muted); }
 .foot > span:first-child { display: inline-flex; flex-wrap: wrap; gap: 0 12px; }
 .status { display: inline-flex; align-items: center; gap: 6px; font-weight: 500; color: var(--_status-text); }
@@ -138,7 +144,7 @@ li.blocked .value { color: var(--_blocked-text); }
   *, ::before { animation: none !important; transition: none !important; }
 }
 @media (forced-colors: active) {
-  .bar { border: 1px solid CanvasText; background: Canvas; }
+  .bar, .pool-bar { border: 1px solid CanvasText; background: Canvas; }
   .fill, .dot { forced-color-adjust: none; background-color: CanvasText; }
   .blocked .fill { background-color: Mark; }
   .pending { forced-color-adjust: none; background-color: GrayText; opacity: 1; }

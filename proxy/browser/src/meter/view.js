@@ -1,6 +1,6 @@
 import { Breakdown } from './breakdown.js';
 import { reflect, showText, webURL } from './dom.js';
-import { headlineLimit, unitName } from './limits.js';
+import { headlineLimit, poolLimit, unitName } from './limits.js';
 import { Locale } from './locale.js';
 import { limitText } from './messages.js';
 import { buildNodes } from './nodes.js';
@@ -8,6 +8,19 @@ import { buildNodes } from './nodes.js';
 /** A soft limit that is reached refuses nothing, so it is no reason for alarm. */
 function shownStatus(state) {
   return state.status === 'blocked' && headlineLimit(state)?.soft ? 'warning' : state.status;
+}
+
+/** For assistive technology. A meter needs a range: without one the bar is decoration. */
+function describeMeter(bar, values) {
+  for (const [name, value] of Object.entries({
+    role: values && 'meter',
+    'aria-hidden': values ? null : 'true',
+    'aria-label': values?.label,
+    'aria-valuemin': values && '0',
+    'aria-valuemax': values?.max,
+    'aria-valuenow': values?.now,
+    'aria-valuetext': values?.text,
+  })) reflect(bar, name, value);
 }
 
 /** Shows states in the nodes of an element. */
@@ -53,7 +66,7 @@ export class MeterView {
     ui.card.className = ['card', limited ? shownStatus(state) : 'ok', state?.stale && 'stale',
       !state && 'empty', !state && !failed && 'loading'].filter(Boolean).join(' ');
     ui.card.setAttribute('aria-busy', String(!state && !failed));
-    for (const name of ['plan', 'remaining', 'status', 'reset', 'running', 'price', 'notice', 'prompt', 'details']) ui[name].hidden = true;
+    for (const name of ['plan', 'remaining', 'status', 'reset', 'running', 'pool', 'price', 'notice', 'prompt', 'details']) ui[name].hidden = true;
     ui.bar.hidden = state !== null && !limited;
     if (state) this.#showState(state, label, unit);
     else this.#showNothing(failed ? client.problem : undefined);
@@ -67,7 +80,7 @@ export class MeterView {
     ui.limit.textContent = '';
     ui.foot.hidden = true;
     this.#fillBar(0, 0);
-    this.#describeBar(null);
+    describeMeter(ui.bar, null);
     if (problem !== undefined) showText(ui.notice, problem === 'unauthorized' ? m.unauthorized : m.unavailable);
     this.#shownStatus = null;
   }
@@ -120,9 +133,10 @@ export class MeterView {
     ui.foot.hidden = compact && !words;
     this.#fillBar(limit ? Math.min(1, used / limit) : Number(limited), limit ? pending / limit : 0);
     const sentence = [count, running, words, state.stale && m.stale, resets];
-    this.#describeBar(limit ? { now: Math.min(used, limit), max: limit, label, text: sentence.filter(Boolean).join(', ') } : null);
+    describeMeter(ui.bar, limit ? { now: Math.min(used, limit), max: limit, label, text: sentence.filter(Boolean).join(', ') } : null);
     if (state.stale) showText(ui.notice, compact ? m.stale : m.staleSince(locale.date(state.as_of, true)));
 
+    this.#showPool(state);
     const prices = this.#prices(state);
     if (prices) showText(ui.price, prices);
     this.#showPrompt(state);
@@ -140,18 +154,20 @@ export class MeterView {
     part.classList.toggle('some', pending > 0);
   }
 
-  /** For assistive technology. A meter needs a range: without one the bar is decoration. */
-  #describeBar(values) {
-    const { bar } = this.#ui;
-    for (const [name, value] of Object.entries({
-      role: values && 'meter',
-      'aria-hidden': values ? null : 'true',
-      'aria-label': values?.label,
-      'aria-valuemin': values && '0',
-      'aria-valuemax': values?.max,
-      'aria-valuenow': values?.now,
-      'aria-valuetext': values?.text,
-    })) reflect(bar, name, value);
+  /** A second bar, for what all members of the organisation have used. */
+  #showPool(state) {
+    const { pool, 'pool-label': label, 'pool-count': count, 'pool-bar': bar } = this.#ui;
+    const l = poolLimit(state);
+    pool.hidden = this.#element.compact || !l;
+    if (pool.hidden) return;
+    const m = this.#element.messages;
+    const unit = l.unit === 'units' || state.unit === 'units' ? unitName(state, l.unit, m) : '';
+    pool.className = `pool ${l.used < l.limit || l.soft ? 'ok' : 'blocked'}`;
+    label.textContent = l.soft ? m.soft(m.pool(l.per)) : m.pool(l.per);
+    count.textContent = m.of(this.#locale.number(l.used), this.#locale.number(l.limit), unit);
+    bar.style.setProperty('--_used', `${l.limit ? Math.min(1, l.used / l.limit) * 100 : 100}%`);
+    bar.style.setProperty('--_least', l.used > 0 ? '6px' : '0');
+    describeMeter(bar, l.limit ? { now: Math.min(l.used, l.limit), max: l.limit, label: label.textContent, text: m.used(this.#locale.number(l.used), this.#locale.number(l.limit), unit) } : null);
   }
 
   /** What calls cost to the endpoints that the page asks about; empty: nothing to say. */
