@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"metergate/cmd/metergate/gatewaytest"
 	"metergate/quota"
@@ -102,4 +103,56 @@ func callAsMember(t *testing.T, client *http.Client, url, org string, member int
 	io.Copy(io.Discard, res.Body)
 	res.Body.Close()
 	return res.StatusCode
+}
+
+// In an outage, members are counted in the journal of their gateway, for themselves and for their
+// organisation. The gateway is killed, and the next one on the journal counts them once. Then exactly
+// what is left of the pool is admitted.
+func TestOrganisationsInOutage(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer upstream.Close()
+	redis := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
+	dies := gatewaytest.StartWithOrganisations(t, redis.URL(), upstream.URL, "ON_FAILURE=allow")
+	other := gatewaytest.StartWithOrganisations(t, redis.URL(), upstream.URL, gatewaytest.Patient)
+	client := gatewaytest.NewClient(t)
+	call := func(g *gatewaytest.Process) {
+		t.Helper()
+		for member := range 5 {
+			if status := callAsMember(t, client, g.URL, "acme", member); status != 200 {
+				t.Fatalf("member %d: status %d", member, status)
+			}
+		}
+	}
+	call(other)
+	call(dies)
+	redis.Kill()
+	call(dies)
+	if u := gatewaytest.Usage(t, dies, memberToken("acme", 0)); !u.Stale || u.Used != 3 || u.Limits[1].Used != 15 {
+		t.Errorf("in the outage: %+v", u)
+	}
+	dies.Kill()
+	redis.Start()
+	dies.Restart()
+	testkit.EventuallyWithin(t, time.Minute, "everything is counted", func() bool {
+		u := gatewaytest.Usage(t, other, memberToken("acme", 0))
+		return !u.Stale && u.InFlight == 0 && u.Limits[1].Used == 15
+	})
+	for member := range 5 {
+		if u := gatewaytest.Usage(t, other, memberToken("acme", member)); u.Used != 3 {
+			t.Errorf("member %d has used %d, want 3", member, u.Used)
+		}
+	}
+	var passed atomic.Int64
+	var wait sync.WaitGroup
+	for i := range 400 {
+		wait.Go(func() {
+			if callAsMember(t, client, other.URL, "acme", 5+i%40) == 200 {
+				passed.Add(1)
+			}
+		})
+	}
+	wait.Wait()
+	if passed.Load() != 85 {
+		t.Errorf("afterwards %d passed, want 85", passed.Load())
+	}
 }
