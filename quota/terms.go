@@ -174,11 +174,14 @@ func carryKey(windowID string, l Limit) string {
 	return key
 }
 
-// Carried is what was carried of a limit into a window. It returns false if that was not worked
-// out.
+// Carried is what was carried of a limit into a window, at most l.Carry: the plan may have changed
+// since. It returns false if that was not worked out, or if the limit does not carry.
 func (t Terms) Carried(windowID string, l Limit) (amount int64, ok bool) {
+	if l.Carry == 0 {
+		return 0, false
+	}
 	amount, ok = t.carried[carryKey(windowID, l)]
-	return amount, ok
+	return min(amount, l.Carry), ok
 }
 
 // WithCarried returns the terms with what was carried of a limit into a window.
@@ -218,7 +221,7 @@ func (l Limit) CarryOver(before Count) int64 {
 
 // Prune returns the terms without what concerns only windows that ended before a time.
 func (t Terms) Prune(p *Plan, c *Calendar, now time.Time, keep time.Duration) Terms {
-	t.months, t.years = t.months.prune(now.Add(-keep)), t.years.prune(now.Add(-keep))
+	t.months, t.years = t.months.prune(t.pruneBefore(c, Month, now, keep)), t.years.prune(t.pruneBefore(c, Year, now, keep))
 	running := map[string]bool{}
 	for _, l := range p.limits {
 		w := t.WindowAt(c, l.Period, now)
@@ -228,6 +231,15 @@ func (t Terms) Prune(p *Plan, c *Calendar, now time.Time, keep time.Duration) Te
 	t.carried = maps.Clone(t.carried)
 	maps.DeleteFunc(t.carried, func(key string, _ int64) bool { return !running[key] })
 	return t
+}
+
+// pruneBefore is the time before which no window of a period matters any more: neither the running
+// one, nor that before it, from which something is carried, nor one that is kept.
+func (t Terms) pruneBefore(c *Calendar, period Period, now time.Time, keep time.Duration) time.Time {
+	if start := t.WindowBefore(c, period, now).Start; start.Before(now.Add(-keep)) {
+		return start
+	}
+	return now.Add(-keep)
 }
 
 // prune drops the spans that ended before a time.

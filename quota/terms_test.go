@@ -150,3 +150,33 @@ func TestParseTermsRefuses(t *testing.T) {
 		}
 	}
 }
+
+// However short counts are kept, pruning changes neither the running windows nor those before them.
+func TestPruneKeepsRunningWindows(t *testing.T) {
+	c, p := NewCalendar(nil), planWith(t, PlanOptions{Anchor: ClaimAnchor})
+	terms := Terms{}.withAnchor(NewAnchor(20, 0), c, november29, Activity{Windows: []string{"2026-11"}})
+	for days := range 800 {
+		now := november29.AddDate(0, 0, days)
+		kept := terms.Prune(p, c, now, 24*time.Hour)
+		for _, period := range []Period{Month, Year} {
+			for _, at := range []time.Time{now, terms.WindowBefore(c, period, now).Start} {
+				if got, want := kept.WindowAt(c, period, at), terms.WindowAt(c, period, at); got.ID != want.ID || got.Nominal != want.Nominal {
+					t.Fatalf("at %v, pruned at %v: %+v, want %+v", at, now, got, want)
+				}
+			}
+		}
+	}
+}
+
+// What was carried under another plan does not count for a limit that does not carry, or carries
+// less.
+func TestCarriedIsBoundByLimit(t *testing.T) {
+	l := Limit{Amount: 100, Period: Month, Carry: 50}
+	terms := Terms{}.WithCarried("2026-11", l, 40)
+	for carry, want := range map[int64]int64{50: 40, 30: 30, 0: 0} {
+		l.Carry = carry
+		if n, _ := terms.Carried("2026-11", l); n != want {
+			t.Errorf("carry %d: %d were carried, want %d", carry, n, want)
+		}
+	}
+}

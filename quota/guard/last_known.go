@@ -63,7 +63,7 @@ func (c *lastKnownCache) recordSnapshot(user string, s *quota.Snapshot) (fell bo
 		return false
 	}
 	before := k.snapshot.Total
-	k.snapshot, k.replayed = *s, nil
+	k.snapshot, k.replayed, k.ofMember = *s, nil, false
 	return s.Total.Used < before.Used && s.Total.Window.ID == before.Window.ID
 }
 

@@ -60,12 +60,15 @@ func TestMembersInOutage(t *testing.T) {
 	r.useMember("a")
 	r.useMember("b")
 	inFlight := r.reserveMember("b")
+	pool := quota.PoolAccount("acme")
+	if s, err := r.Read(ctx, pool, choiceOf(pool)); err != nil || s.Limits[0].Used != 3 { // an administrator looks at it
+		t.Errorf("of the pool: %+v, error %v", s.Limits, err)
+	}
 	r.beginOutage()
 	r.wantShared("a", "2+0 3+1")
 	r.useMember("c") // of whom nothing is known
 	r.wantShared("c", "1+0 4+1")
 	r.wantShared("a", "2+0 4+1")
-	pool := quota.PoolAccount("acme")
 	if s, err := r.Read(ctx, pool, choiceOf(pool)); err != nil || !s.Stale || s.Limits[0].Used != 4 || s.Limits[0].Held != 1 {
 		t.Errorf("of the pool: %+v, error %v", s.Limits, err)
 	}
