@@ -27,10 +27,10 @@ plans:
   twenty:    { limits: [{ requests: 20, per: month }] }
   low:       { limits: [{ requests: 300, per: month }] }
   minutes:   { limits: [{ requests: 100000, per: month }, { requests: 60, per: minute }, { requests: 30, per: minute, endpoint: image-analysis }] }
-  high:      { limits: [{ requests: 1000000, per: month }, { requests: 1000000, per: day, endpoint: analyze }] }
+  high:      { limits: [{ requests: 1000000, per: month }, { requests: 1000000, per: day, endpoint: analyze }, { units: 10, per: day, mode: observe }] }
   unlimited: { limits: [] }
   units:     { limits: [{ units: 20, per: month }], concurrent: 100 }
-  credits:   { limits: [{ units: 300, per: month }, { units: 10, per: day, mode: observe }] }
+  credits:   { limits: [{ units: 300, per: month }] }
   few:       { concurrent: { requests: 2, wait: 300ms } }
 upstreams:
   analysis: { targets: [{ url: "${UPSTREAM}" }], timeout: "${UPSTREAM_TIMEOUT:-2s}" }
