@@ -35,9 +35,9 @@ const headerShouldRetry = "X-Should-Retry"
 // wait for. SDKs obey the header literally, and would sleep until the end of a month.
 const maxRetryWait = 60
 
-// setRetryAfter sets the Retry-After of a 429; 0: waiting does not help, and there is none. If
-// the wait is long or useless, it also tells the SDKs of OpenAI and others to report the error at
-// once.
+// setRetryAfter sets the Retry-After of a 429. With 0 it sets no such header, because waiting does
+// not help. If the wait is long or useless, it also tells the SDKs of OpenAI and others to report
+// the error at once.
 func setRetryAfter(h http.Header, seconds int64) {
 	if seconds > 0 {
 		h.Set("Retry-After", strconv.FormatInt(seconds, 10))

@@ -31,7 +31,7 @@ func CheckedAccount(org, user string) (string, error) {
 	return account, Change{Action: ActionReset}.Validate(account)
 }
 
-// What is wrong with an id that is none.
+// Why an id is refused.
 const (
 	badOrgID  = "an organisation's id must be 1 to 256 bytes of UTF-8 without control characters"
 	badUserID = "a user's id must be 1 to 256 bytes of UTF-8 without control characters"

@@ -175,8 +175,7 @@ func newPlan(o PlanOptions, scope Scope) (*Plan, error) {
 	return p, nil
 }
 
-// headlineOf returns the index of the first limit without an endpoint, -1 if there is none. Hard
-// ones go before soft ones, and then a member's own before shared ones.
+// headlineOf returns the index of the first limit without an endpoint, or -1. Hard ones go before soft ones, and then a member's own before shared ones.
 func headlineOf(limits []Limit) int {
 	best := -1
 	for i, l := range limits {
@@ -243,7 +242,7 @@ func (p *Plan) ReportsUnits() bool { return p.costs != nil }
 
 // Headline returns the index of the headline limit, the one that X-Usage and the top of
 // the usage object report: the first limit without an endpoint. Hard limits go before soft ones,
-// and then a member's own limits before shared ones. It returns false if there is none.
+// and then a member's own limits before shared ones. It returns false if the plan has no such limit.
 func (p *Plan) Headline() (int, bool) { return p.headline, p.headline >= 0 }
 
 // HeadlineQuantity is that of the headline limit, or Requests if there is none.

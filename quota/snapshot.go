@@ -24,7 +24,7 @@ type Snapshot struct {
 	// Plan is the plan that applied, see PlanChoice.Effective.
 	Plan *Plan
 	// Override is the plan that an administrator has set, even if the PlanChoice does not
-	// have it: for the account itself or, if there is none, for the organisation of a member.
+	// have it. A member's own override goes before that of their organisation.
 	Override Override
 	// Terms are those by which the windows were chosen; zero if the PlanChoice has no Terms.
 	Terms Terms

@@ -48,8 +48,8 @@ func limitMemory(t *testing.T, bytesAllowed int) memoryLimit {
 	return memoryLimit{fmt.Sprintf("export GOMEMLIMIT=%d", bytesAllowed), "GOMEMLIMIT", func() bool { return false }}
 }
 
-// ownCgroup is the path behind this mark in /proc/self/cgroup; a name that does not exist if there
-// is none.
+// ownCgroup is the path behind this mark in /proc/self/cgroup. Without such a line, it is a path that
+// does not exist.
 func ownCgroup(t *testing.T, mark string) string {
 	text, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {

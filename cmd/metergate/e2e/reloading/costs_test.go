@@ -119,8 +119,8 @@ func (c *costsTest) hold(name, cost string) (end func() charged) {
 	}
 }
 
-// wantUsage compares the units that are used, and what is held and the limit in what that counts; -1:
-// there is none.
+// wantUsage compares the units that are used. held and limit are in the unit of the headline limit; a
+// limit of -1 stands for no limit.
 func (c *costsTest) wantUsage(used, held, limit int64) {
 	c.Helper()
 	u := gatewaytest.Usage(c.T, c.gateway.Process, testkit.Token("u", "sold"))
