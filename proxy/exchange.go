@@ -8,7 +8,7 @@ import (
 	"runtime/debug"
 	"time"
 
-	"metergate/proxy/jwtauth"
+	"metergate/proxy/credential"
 	"metergate/proxy/trust"
 	"metergate/proxy/urlpath"
 	"metergate/quota"
@@ -23,8 +23,8 @@ type exchange struct {
 	id     string // X-Request-Id
 	origin trust.Origin
 
-	route *route           // nil until it is found
-	user  jwtauth.Identity // zero where no token is needed
+	route *route              // nil until it is found
+	user  credential.Identity // zero where no token is needed
 	// account is the user's in the store, see quota.MemberAccount; empty where no token is needed.
 	account string
 	plans   quota.PlanChoice // the plans that may apply to the user; zero where no token is needed
@@ -180,18 +180,28 @@ func (x *exchange) logNearMatch(err error) {
 	}
 }
 
-// authenticate finds out who the user is. Errors: those of the verifier.
+// authenticate finds out who the user is. Errors: those of identify.
 func (x *exchange) authenticate() error {
 	defer stopwatch(&x.record.auth)()
-	user, err := x.g.verifier.Verify(x.in)
+	user, err := x.g.identify(x.in)
 	if err == nil {
 		x.setUser(user)
 	}
 	return err
 }
 
+// identify finds out who sent a request. Errors are or wrap a *credential.Error, or are those of
+// the verifier.
+func (g *Gateway) identify(r *http.Request) (credential.Identity, error) {
+	token, err := credential.BearerToken(r.Header)
+	if err != nil {
+		return credential.Identity{}, err
+	}
+	return g.verifier.Verify(r.Context(), token)
+}
+
 // setUser takes note of who sends the request.
-func (x *exchange) setUser(user jwtauth.Identity) {
+func (x *exchange) setUser(user credential.Identity) {
 	x.user, x.account, x.plans = user, quota.MemberAccount(user.Org, user.User), x.g.PlansFor(user.Plan)
 	if user.Org != "" {
 		x.plans.Scope = quota.MemberScope

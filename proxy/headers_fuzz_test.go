@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"metergate/proxy/jwtauth"
+	"metergate/proxy/credential"
 	"metergate/proxy/trust"
 	"metergate/quota"
 )
@@ -141,7 +141,7 @@ func fuzzExchange(t *testing.T, user, plan string, all, images, used, usedImages
 	counts[1].Used = within(usedImages, 1e15)
 	return &exchange{
 		g:     &Gateway{upgradeURL: "https://example.com/?u=" + user, untrusted: trust.NewUntrustedHeaders(nil, nil)},
-		user:  jwtauth.Identity{User: user},
+		user:  credential.Identity{User: user},
 		plan:  p,
 		id:    quota.NewID(),
 		route: &route{Route: Route{UserHeader: "X-User", PlanHeader: "X-Plan"}},

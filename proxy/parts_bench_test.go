@@ -10,7 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"metergate/proxy/jwtauth"
+	"metergate/proxy/credential"
 	"metergate/quota"
 )
 
@@ -66,7 +66,7 @@ func benchExchange(b *testing.B, log *slog.Logger) *exchange {
 	g := &Gateway{metrics: NewMetrics(prometheus.NewRegistry()), log: log, accessLog: accessLog{log: log}, upgradeURL: "https://example.com/pricing"}
 	return &exchange{g: g, in: httptest.NewRequest("POST", "/api/image-analysis", nil), id: quota.NewID(),
 		route: &route{Route: Route{Pattern: "POST /api/image-analysis", Endpoint: "image-analysis"}},
-		user:  jwtauth.Identity{User: "u-17", Plan: "bench"}, plan: p, record: record{decision: "admitted"}}
+		user:  credential.Identity{User: "u-17", Plan: "bench"}, plan: p, record: record{decision: "admitted"}}
 }
 
 // A sink accepts what a connection accepts, including deadlines.

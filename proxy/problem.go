@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"metergate/proxy/credential"
 	"metergate/proxy/jwtauth"
 	"metergate/proxy/upstream"
 	"metergate/proxy/urlpath"
@@ -142,7 +143,7 @@ func (x *exchange) fail(err error) {
 func (x *exchange) problemOf(err error) problem {
 	h := x.w.Header()
 	var (
-		badToken   *jwtauth.Error
+		badToken   *credential.Error
 		badMethod  methodError
 		noUnit     *limitError
 		noAttempt  *attemptsError

@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"time"
 
-	"metergate/proxy/jwtauth"
+	"metergate/proxy/credential"
 )
 
 var (
@@ -119,8 +119,8 @@ func (x *exchange) sendUsage(e *eventWriter) time.Time {
 // tokenIsRefused reports whether the token has become bad: its issuer may have withdrawn
 // the key. A token that cannot be checked at the moment is not refused.
 func (x *exchange) tokenIsRefused() bool {
-	_, err := x.g.verifier.Verify(x.in)
-	var bad *jwtauth.Error
+	_, err := x.g.identify(x.in)
+	var bad *credential.Error
 	return errors.As(err, &bad)
 }
 
@@ -131,7 +131,7 @@ func (x *exchange) followGateway(g *Gateway) error {
 	if g == nil || g == x.g {
 		return nil
 	}
-	user, err := g.verifier.Verify(x.in)
+	user, err := g.identify(x.in)
 	if err != nil {
 		return err
 	}

@@ -33,10 +33,11 @@ var allowedImports = map[string][]string{
 
 	"config": {"proxy/jwtauth/jwtrules", "proxy/urlpath", "quota", "quota/redisstore/redisurl"},
 
-	"proxy":                  {"proxy/browser", "proxy/jwtauth", "proxy/routetable", "proxy/trust", "proxy/turns", "proxy/upstream", "proxy/urlpath", "quota", "quota/ratelog"},
+	"proxy":                  {"proxy/browser", "proxy/credential", "proxy/jwtauth", "proxy/routetable", "proxy/trust", "proxy/turns", "proxy/upstream", "proxy/urlpath", "quota", "quota/ratelog"},
 	"proxy/admin":            {"quota"},
 	"proxy/browser":          nil,
-	"proxy/jwtauth":          {"proxy/jwtauth/jwtrules"},
+	"proxy/credential":       nil,
+	"proxy/jwtauth":          {"proxy/credential", "proxy/jwtauth/jwtrules"},
 	"proxy/jwtauth/jwtrules": nil,
 	"proxy/routetable":       {"proxy/urlpath"},
 	"proxy/trust":            nil,

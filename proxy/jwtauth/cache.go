@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
+
+	"metergate/proxy/credential"
 )
 
 const (
@@ -38,7 +40,7 @@ type cache struct {
 // A verdict says who a token is for. It never changes.
 type verdict struct {
 	sum         [sha256.Size]byte // of the token
-	id          Identity
+	id          credential.Identity
 	from, until time.Time // valid at from, no longer valid at until; the leeway is included
 	keys        uint64    // the version of the KeySet that verified the token
 }

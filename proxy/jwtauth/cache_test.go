@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"metergate/proxy/credential"
 )
 
 // size returns the number of verdicts in a cache.
@@ -37,16 +39,15 @@ func moving(t testing.TB, leeway time.Duration) (v *Verifier, now *time.Time) {
 func TestVerifyRemembersGoodToken(t *testing.T) {
 	v, now := moving(t, 5*time.Second)
 	first, other := sign(hs256, `{"sub":"u","plan":"pro",`+expires+`}`), sign(hs256, `{"sub":"v",`+expires+`}`)
-	id := Identity{User: "u", Plan: "pro", Expires: noon.Add(time.Minute)}
-	wantVerify(t, v, request("Bearer "+first), id, nil)
+	id := credential.Identity{User: "u", Plan: "pro", Expires: noon.Add(time.Minute)}
+	wantVerify(t, v, first, id, nil)
 	v.schemes = nil
-	wantVerify(t, v, request("Bearer "+first), id, nil)
-	wantVerify(t, v, request("bearer  "+first), id, nil)
-	wantVerify(t, v, request("Bearer "+other), Identity{}, errSignature)
+	wantVerify(t, v, first, id, nil)
+	wantVerify(t, v, other, credential.Identity{}, errSignature)
 	*now = noon.Add(65*time.Second - 1)
-	wantVerify(t, v, request("Bearer "+first), id, nil)
+	wantVerify(t, v, first, id, nil)
 	*now = noon.Add(65 * time.Second)
-	wantVerify(t, v, request("Bearer "+first), Identity{}, errSignature) // it was verified again
+	wantVerify(t, v, first, credential.Identity{}, errSignature) // it was verified again
 }
 
 // At any time, whichever way the clock moves, a Verifier that has seen a token returns the
@@ -61,7 +62,7 @@ func TestCacheNeverChangesVerdict(t *testing.T) {
 				claims += fmt.Sprintf(`,%q:%d`, name, noon.Unix()+offset.Draw(t, name))
 			}
 		}
-		r := request("Bearer " + sign(hs256, claims+"}"))
+		token := sign(hs256, claims+"}")
 		now := noon
 		o := goodOptions()
 		o.Leeway, o.Now = leeway, func() time.Time { return now }
@@ -75,8 +76,8 @@ func TestCacheNeverChangesVerdict(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want, wantErr := fresh.Verify(r)
-			if got, err := v.Verify(r); got != want || reasonOf(err) != reasonOf(wantErr) {
+			want, wantErr := fresh.Verify(t.Context(), token)
+			if got, err := v.Verify(t.Context(), token); got != want || reasonOf(err) != reasonOf(wantErr) {
 				t.Fatalf("%s at %v, leeway %v: %+v, %v; without a cache %+v, %v", claims, now.Sub(noon), leeway, got, err, want, wantErr)
 			}
 		}
@@ -88,18 +89,18 @@ func TestCacheNeverChangesVerdict(t *testing.T) {
 func TestCacheKnowsOnlyWholeToken(t *testing.T) {
 	v := newVerifier(t, goodOptions())
 	token := sign(hs256, `{"sub":"u",`+expires+`}`)
-	wantVerify(t, v, request("Bearer "+token), Identity{User: "u", Expires: noon.Add(time.Minute)}, nil)
+	wantVerify(t, v, token, credential.Identity{User: "u", Expires: noon.Add(time.Minute)}, nil)
 	for i := range len(token) {
 		for _, c := range "Aa0-_." {
 			if changed := token[:i] + string(c) + token[i+1:]; changed != token {
-				if id, err := v.Verify(request("Bearer " + changed)); err == nil {
+				if id, err := v.Verify(t.Context(), changed); err == nil {
 					t.Errorf("%s is %+v", changed, id)
 				}
 			}
 		}
 	}
 	for _, changed := range []string{token[:len(token)-1], token + "A", token + ".", "A" + token, ""} {
-		if id, err := v.Verify(request("Bearer " + changed)); err == nil {
+		if id, err := v.Verify(t.Context(), changed); err == nil {
 			t.Errorf("%s is %+v", changed, id)
 		}
 	}
@@ -114,7 +115,7 @@ func TestCacheIsBounded(t *testing.T) {
 	var c cache
 	random := rand.NewChaCha8([32]byte{})
 	put := func(user string) *verdict {
-		d := &verdict{id: Identity{User: strings.Clone(user), Plan: strings.Clone(user)}, until: noon.Add(time.Hour)}
+		d := &verdict{id: credential.Identity{User: strings.Clone(user), Plan: strings.Clone(user)}, until: noon.Add(time.Hour)}
 		random.Read(d.sum[:])
 		c.put(d, noon)
 		return d
@@ -157,7 +158,7 @@ func TestCacheKeepsNoLongPlans(t *testing.T) {
 		plan := strings.Repeat("p", n)
 		token := sign(hs256, `{"sub":"u","plan":"`+plan+`",`+expires+`}`)
 		for range 2 {
-			wantVerify(t, v, request("Bearer "+token), Identity{User: "u", Plan: plan, Expires: noon.Add(time.Minute)}, nil)
+			wantVerify(t, v, token, credential.Identity{User: "u", Plan: plan, Expires: noon.Add(time.Minute)}, nil)
 		}
 		if got := v.cache.size(); got != kept {
 			t.Errorf("%d bytes: %d verdicts are kept, want %d", n, got, kept)
@@ -227,7 +228,7 @@ func TestCacheIsSafeForConcurrentUse(t *testing.T) {
 			user, sum := fmt.Sprint("u-", n), sumIn(n)
 			for range 5000 {
 				if d := c.get(&sum, noon, 0); d == nil {
-					c.put(&verdict{sum: sum, id: Identity{User: user}, until: noon.Add(time.Hour)}, noon)
+					c.put(&verdict{sum: sum, id: credential.Identity{User: user}, until: noon.Add(time.Hour)}, noon)
 				} else if d.id.User != user {
 					t.Errorf("got %q, want %q", d.id.User, user)
 				}

@@ -8,6 +8,8 @@ import (
 	"unicode"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"metergate/proxy/credential"
 )
 
 const (
@@ -95,7 +97,7 @@ func (c claims) lookUp(path []string) (value any, found bool) {
 }
 
 // readUser returns the user that the token is for.
-func (c claims) readUser(path []string) (string, *Error) {
+func (c claims) readUser(path []string) (string, *credential.Error) {
 	v, ok := c.lookUp(path)
 	if !ok {
 		return "", errNoUser
@@ -113,7 +115,7 @@ func isID(text string) bool {
 }
 
 // readOrg returns the organisation that the token is for, "" if it is for none.
-func (c claims) readOrg(path []string) (string, *Error) {
+func (c claims) readOrg(path []string) (string, *credential.Error) {
 	v, ok := c.lookUp(path)
 	if !ok {
 		return "", nil
@@ -126,7 +128,7 @@ func (c claims) readOrg(path []string) (string, *Error) {
 }
 
 // readPlan returns the token's plan, "" if it has none.
-func (c claims) readPlan(path []string) (string, *Error) {
+func (c claims) readPlan(path []string) (string, *credential.Error) {
 	v, ok := c.lookUp(path)
 	if !ok {
 		return "", nil

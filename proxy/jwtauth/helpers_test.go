@@ -14,13 +14,14 @@ import (
 	"encoding/pem"
 	"errors"
 	"math/big"
-	"net/http"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"metergate/proxy/credential"
 )
 
 var (
@@ -87,27 +88,19 @@ const (
 	expires = `"exp":1800000060`
 )
 
-func request(fields ...string) *http.Request {
-	r := &http.Request{Header: http.Header{}}
-	if fields != nil {
-		r.Header["Authorization"] = fields
-	}
-	return r
-}
-
-// reasonOf returns the *Error of a refused token, and any other error as it is.
+// reasonOf returns the *credential.Error of a refused token, and any other error as it is.
 func reasonOf(err error) error {
-	var reason *Error
+	var reason *credential.Error
 	if errors.As(err, &reason) {
 		return reason
 	}
 	return err
 }
 
-// wantVerify verifies a request and compares the identity, or the error if want is not nil.
-func wantVerify(t *testing.T, v *Verifier, r *http.Request, id Identity, want *Error) {
+// wantVerify verifies a token and compares the identity, or the error if want is not nil.
+func wantVerify(t *testing.T, v *Verifier, token string, id credential.Identity, want *credential.Error) {
 	t.Helper()
-	got, err := v.Verify(r)
+	got, err := v.Verify(t.Context(), token)
 	if want == nil {
 		if err != nil {
 			t.Errorf("refused: %v", err)
@@ -119,7 +112,7 @@ func wantVerify(t *testing.T, v *Verifier, r *http.Request, id Identity, want *E
 	if reasonOf(err) != error(want) {
 		t.Errorf("got error %v, want: %v", err, want)
 	}
-	if got != (Identity{}) {
+	if got != (credential.Identity{}) {
 		t.Errorf("an identity beside the error: %+v", got)
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"metergate/proxy/credential"
 )
 
 // Each Verifier has keys for both families, a secret and a public key.
@@ -26,11 +28,11 @@ func TestVerifyAcceptsOnlyItsAlgorithm(t *testing.T) {
 	for _, accepted := range allAlgorithms {
 		v := newVerifier(t, optionsFor(accepted))
 		for _, alg := range allAlgorithms {
-			var want *Error
+			var want *credential.Error
 			if alg != accepted && !(accepted == "EdDSA" && alg == "Ed25519") {
 				want = errSignature
 			}
-			wantVerify(t, v, request("Bearer "+tokens[alg]), Identity{User: "u", Expires: noon.Add(time.Minute)}, want)
+			wantVerify(t, v, tokens[alg], credential.Identity{User: "u", Expires: noon.Add(time.Minute)}, want)
 		}
 	}
 }
@@ -40,11 +42,11 @@ func TestVerifyAcceptsSeveralAlgorithms(t *testing.T) {
 	o.Algorithms = []string{"HS256", "RS256", "PS512"}
 	v := newVerifier(t, o)
 	for _, alg := range allAlgorithms {
-		var want *Error
+		var want *credential.Error
 		if !slices.Contains(o.Algorithms, alg) {
 			want = errSignature
 		}
-		wantVerify(t, v, request("Bearer "+signWith(alg)), Identity{User: "u", Expires: noon.Add(time.Minute)}, want)
+		wantVerify(t, v, signWith(alg), credential.Identity{User: "u", Expires: noon.Add(time.Minute)}, want)
 	}
 }
 
@@ -57,11 +59,11 @@ func TestVerifyRefusesOtherSalts(t *testing.T) {
 			digest := hash.New()
 			digest.Write([]byte(message))
 			signature := must(rsa.SignPSS(rand.Reader, rsaKey(), hash, digest.Sum(nil), &rsa.PSSOptions{SaltLength: salt}))
-			var want *Error
+			var want *credential.Error
 			if salt != hash.Size() {
 				want = errSignature
 			}
-			wantVerify(t, v, request("Bearer "+message+"."+encode(string(signature))), Identity{User: "u", Expires: noon.Add(time.Minute)}, want)
+			wantVerify(t, v, message+"."+encode(string(signature)), credential.Identity{User: "u", Expires: noon.Add(time.Minute)}, want)
 		}
 	}
 }
@@ -77,10 +79,10 @@ func TestVerifyRefusesPublicKeysAsSecrets(t *testing.T) {
 			for _, key := range [][]byte{o.PublicKeyPEM, bytes.TrimSpace(o.PublicKeyPEM), block.Bytes, {}} {
 				for _, method := range []*jwt.SigningMethodHMAC{jwt.SigningMethodHS256, jwt.SigningMethodHS384, jwt.SigningMethodHS512} {
 					token := jwt.NewWithClaims(method, jwt.MapClaims{"sub": "u", "exp": noon.Unix() + 60})
-					wantVerify(t, v, request("Bearer "+must(token.SignedString(key))), Identity{}, errSignature)
+					wantVerify(t, v, must(token.SignedString(key)), credential.Identity{}, errSignature)
 					// Signed by HMAC, but labelled as the public key's algorithm.
 					token.Header["alg"] = family
-					wantVerify(t, v, request("Bearer "+must(token.SignedString(key))), Identity{}, errSignature)
+					wantVerify(t, v, must(token.SignedString(key)), credential.Identity{}, errSignature)
 				}
 			}
 		}
@@ -90,15 +92,15 @@ func TestVerifyRefusesPublicKeysAsSecrets(t *testing.T) {
 		o.Algorithms = []string{"RS256", "HS256"}
 		token := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{"sub": "u", "exp": noon.Unix() + 60})
 		token.Header["alg"] = "HS256"
-		wantVerify(t, newVerifier(t, o), request("Bearer "+must(token.SignedString(rsaKey()))), Identity{}, errSignature)
+		wantVerify(t, newVerifier(t, o), must(token.SignedString(rsaKey())), credential.Identity{}, errSignature)
 	})
 	t.Run("another's key", func(t *testing.T) {
 		token := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.MapClaims{"sub": "u", "exp": noon.Unix() + 60})
-		wantVerify(t, newVerifier(t, optionsFor("ES256")), request("Bearer "+must(token.SignedString(ecKey(elliptic.P256())))), Identity{}, errSignature)
+		wantVerify(t, newVerifier(t, optionsFor("ES256")), must(token.SignedString(ecKey(elliptic.P256()))), credential.Identity{}, errSignature)
 	})
 	t.Run("an ES256 signature of zeros", func(t *testing.T) {
 		token := encode(`{"alg":"ES256"}`) + "." + encode(`{"sub":"u",`+expires+`}`) + "." + encode(strings.Repeat("\x00", 64))
-		wantVerify(t, newVerifier(t, optionsFor("ES256")), request("Bearer "+token), Identity{}, errSignature)
+		wantVerify(t, newVerifier(t, optionsFor("ES256")), token, credential.Identity{}, errSignature)
 	})
 }
 
@@ -118,7 +120,7 @@ func TestNewReadsKeyFiles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o := goodOptions()
 			o.Algorithms, o.PublicKeyPEM = []string{c.alg}, c.pem
-			wantVerify(t, newVerifier(t, o), request("Bearer "+signWith(c.alg)), Identity{User: "u", Expires: noon.Add(time.Minute)}, nil)
+			wantVerify(t, newVerifier(t, o), signWith(c.alg), credential.Identity{User: "u", Expires: noon.Add(time.Minute)}, nil)
 		})
 	}
 }
@@ -197,6 +199,6 @@ func TestNewCopiesOptions(t *testing.T) {
 	clear(o.PublicKeyPEM)
 	clear(o.Algorithms)
 	for _, alg := range []string{"HS256", "RS256"} {
-		wantVerify(t, v, request("Bearer "+signWith(alg)), Identity{User: "u", Expires: noon.Add(time.Minute)}, nil)
+		wantVerify(t, v, signWith(alg), credential.Identity{User: "u", Expires: noon.Add(time.Minute)}, nil)
 	}
 }

@@ -180,7 +180,7 @@ func verifierOf(t *testing.T, s *KeySet) *Verifier {
 
 // verifyToken verifies a token and returns the user or the error.
 func verifyToken(v *Verifier, token string) any {
-	id, err := v.Verify(request("Bearer " + token))
+	id, err := v.Verify(context.Background(), token)
 	if err != nil {
 		return reasonOf(err)
 	}

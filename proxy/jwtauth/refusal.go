@@ -7,15 +7,16 @@ import (
 	"strings"
 	"time"
 
+	"metergate/proxy/credential"
 	"metergate/proxy/jwtauth/jwtrules"
 )
 
-// A refusal is an *Error with what was compared. Its text is for the operator's log: the
-// client only gets the text of the *Error that it wraps. It shows neither keys nor the
+// A refusal is an *credential.Error with what was compared. Its text is for the operator's log: the
+// client only gets the text of the *credential.Error that it wraps. It shows neither keys nor the
 // signature, nor the user, whom the log may have to leave out. What it shows of the token is
 // quoted and cut.
 type refusal struct {
-	reason   *Error
+	reason   *credential.Error
 	compared string
 }
 
@@ -23,7 +24,7 @@ func (r *refusal) Error() string { return r.reason.Error() + ": " + r.compared }
 func (r *refusal) Unwrap() error { return r.reason }
 
 // because adds what was compared to the reason of a refusal.
-func because(reason *Error, format string, args ...any) error {
+func because(reason *credential.Error, format string, args ...any) error {
 	return &refusal{reason, fmt.Sprintf(format, args...)}
 }
 
@@ -107,7 +108,7 @@ func (c claims) shownTime(name string, now time.Time) string {
 }
 
 // explainClaims adds what was compared to a refusal of the validator.
-func (v *Verifier) explainClaims(reason *Error, c claims) error {
+func (v *Verifier) explainClaims(reason *credential.Error, c claims) error {
 	switch reason {
 	case errExpired, errNoExpiry:
 		return because(reason, "%s", c.shownTime("exp", v.now()))
@@ -131,7 +132,7 @@ func (v *Verifier) explainClaims(reason *Error, c claims) error {
 
 // explainPath adds what is at the path of the claim for a setting, such as "user". It shows no
 // value: the user is shown nowhere but where the log names users.
-func explainPath(reason *Error, c claims, setting string, path []string) error {
+func explainPath(reason *credential.Error, c claims, setting string, path []string) error {
 	name := strings.Join(path, ".")
 	value, found := c.lookUp(path)
 	if !found {
@@ -142,7 +143,7 @@ func explainPath(reason *Error, c claims, setting string, path []string) error {
 
 // explainKey adds which key the token was to be verified with.
 func (v *Verifier) explainKey(err error, header map[string]any, s scheme) error {
-	var reason *Error
+	var reason *credential.Error
 	if !errors.As(err, &reason) {
 		return err
 	}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"metergate/proxy/credential"
 )
 
 // The operator's log says what was compared; the client's text does not change.
@@ -18,7 +20,7 @@ func TestRefusalSaysWhatWasCompared(t *testing.T) {
 	for name, c := range map[string]struct {
 		options        Options
 		header, claims string
-		reason         *Error
+		reason         *credential.Error
 		compared       string
 	}{
 		"algorithm":       {plain, `{"alg":"RS256"}`, "{}", errSignature, `the token is signed with "RS256"; auth.jwt.algorithms is [HS256]`},
@@ -39,8 +41,8 @@ func TestRefusalSaysWhatWasCompared(t *testing.T) {
 		"a long user":     {strict, typed, `{` + issued + `,"app":{"user":"` + long + `"}}`, errUser, `the claim app.user (auth.jwt.claims.user) is a text of 1000 bytes`},
 		"a plan, no text": {strict, typed, `{` + issued + `,"app":{"user":"u","plan":["pro"]}}`, errPlan, `the claim app.plan (auth.jwt.claims.plan) is a list`},
 	} {
-		_, err := newVerifier(t, c.options).Verify(request("Bearer " + sign(c.header, c.claims)))
-		var reason *Error
+		_, err := newVerifier(t, c.options).Verify(t.Context(), sign(c.header, c.claims))
+		var reason *credential.Error
 		if !errors.As(err, &reason) || reason != c.reason {
 			t.Errorf("%s: %v, want %v", name, err, c.reason)
 		} else if want := c.reason.Error() + ": " + c.compared; err.Error() != want {
@@ -48,7 +50,7 @@ func TestRefusalSaysWhatWasCompared(t *testing.T) {
 		}
 	}
 	good := sign(hs256, `{"sub":"u",`+expires+`}`)
-	_, err := newVerifier(t, plain).Verify(request("Bearer " + good[:len(good)-4] + "AAAA"))
+	_, err := newVerifier(t, plain).Verify(t.Context(), good[:len(good)-4]+"AAAA")
 	if want := errSignature.Error() + ": the signature does not fit auth.jwt.secret"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"metergate/proxy/credential"
 )
 
 func TestVerifyChecksTimesWithLeeway(t *testing.T) {
@@ -12,7 +14,7 @@ func TestVerifyChecksTimesWithLeeway(t *testing.T) {
 		claims string
 		at     time.Duration // after noon, 1,800,000,000 s
 		leeway time.Duration
-		want   *Error
+		want   *credential.Error
 	}{
 		// Not on or after exp (RFC 7519, section 4.1.4).
 		{`"exp":1800000000`, -1, 0, nil},
@@ -68,8 +70,8 @@ func TestVerifyChecksTimesWithLeeway(t *testing.T) {
 		t.Run(fmt.Sprint(c.claims, " at ", c.at, " leeway ", c.leeway), func(t *testing.T) {
 			o := goodOptions()
 			o.Leeway, o.Now = c.leeway, func() time.Time { return noon.Add(c.at) }
-			_, err := newVerifier(t, o).Verify(request("Bearer " + sign(hs256, `{"sub":"u",`+c.claims+`}`)))
-			if got, _ := reasonOf(err).(*Error); got != c.want {
+			_, err := newVerifier(t, o).Verify(t.Context(), sign(hs256, `{"sub":"u",`+c.claims+`}`))
+			if got, _ := reasonOf(err).(*credential.Error); got != c.want {
 				t.Errorf("got error %v, want: %v", err, c.want)
 			}
 		})
@@ -85,6 +87,6 @@ func TestIdentityExpiresWithoutLeeway(t *testing.T) {
 		"253402300799": time.Date(9999, time.December, 31, 23, 59, 59, 0, time.UTC),
 	} {
 		token := sign(hs256, `{"sub":"u","exp":`+exp+`}`)
-		wantVerify(t, newVerifier(t, o), request("Bearer "+token), Identity{User: "u", Expires: want}, nil)
+		wantVerify(t, newVerifier(t, o), token, credential.Identity{User: "u", Expires: want}, nil)
 	}
 }

@@ -1,15 +1,16 @@
-// Package jwtauth finds out who sent a request, from the signed token (JWT, RFC 7519) that
-// came with it:
+// Package jwtauth judges a signed token (JWT, RFC 7519), and says who it is for:
 //
 //	v, err := jwtauth.New(jwtauth.Options{Secret: secret, Algorithms: []string{"HS256"}})
 //	...
-//	id, err := v.Verify(r) // id.User, id.Plan, id.Org
+//	id, err := v.Verify(ctx, token) // id.User, id.Plan, id.Org
+//
+// Where a request brings its token is not decided here, see package credential.
 //
 // Users are charged by this, so a token is accepted only if nobody can read it in two ways.
-// Everything else is an *Error, which can be shown to the client. The order of the checks
-// matters:
+// Everything else is a *credential.Error, which can be shown to the client. The order of the
+// checks matters:
 //
-//  1. There is one Authorization header with one token of at most 16 KiB, see bearer.go.
+//  1. The token has at most 16 KiB.
 //  2. The header of the token is strict base64url and strict JSON, see strictjson.go. Only
 //     alg, crit and typ have a meaning, and kid if there is a KeySet. Keys that a token
 //     contains or points to (jwk, jku, x5u) are never used or fetched.
@@ -34,32 +35,15 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"metergate/proxy/credential"
 	"metergate/proxy/jwtauth/jwtrules"
 )
-
-// Identity is who a good token is for.
-type Identity struct {
-	// User is the id of the user: 1 to 256 bytes of UTF-8 without control characters and line
-	// breaks.
-	User string
-	// Plan is the plan that the token names, any text; "" if it names none.
-	Plan string
-	// Org is the id of the user's organisation, which has the form of a user's; "" if the token names
-	// none.
-	Org string
-	// Anchor is what the token says of the day on which the user's months begin: a text or number,
-	// as it is there; "" if it says nothing. It may be of any form.
-	Anchor string
-	// Expires is the token's exp claim, in UTC. The token is good until the leeway after it.
-	Expires time.Time
-}
 
 // Options say which tokens are accepted. Algorithms and a key for each of them are required.
 type Options struct {
@@ -101,6 +85,10 @@ type Options struct {
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
+
+// maxTokenBytes is the greatest length of a token. Most have 300 to 2000 bytes; with the ids
+// of 200 groups, the most that Entra writes into one, they have 11 KiB.
+const maxTokenBytes = 16 << 10
 
 // A Verifier verifies tokens. It is safe for concurrent use. It remembers good tokens, see
 // cache.go.
@@ -179,15 +167,13 @@ func New(o Options) (*Verifier, error) {
 	return verifier, nil
 }
 
-// Verify returns who sent r, by the token in its Authorization header. It reads no other
-// header and does not change r. If the KeySet has to fetch keys for the token, Verify waits
-// for at most 50 ms. Errors are ErrNoKeys, and those that are or wrap an *Error, which is the
-// reason for a 401; their own text also says what was compared, for the operator alone. The
-// Identity is then zero.
-func (v *Verifier) Verify(r *http.Request) (Identity, error) {
-	token, err := bearerToken(r.Header["Authorization"])
-	if err != nil {
-		return Identity{}, err
+// Verify returns who a token is for. If the KeySet has to fetch keys for the token, Verify waits
+// for at most 50 ms. Errors are ErrNoKeys, and those that are or wrap a *credential.Error, which
+// is the reason for a 401; their own text also says what was compared, for the operator alone.
+// The Identity is then zero.
+func (v *Verifier) Verify(ctx context.Context, token string) (credential.Identity, error) {
+	if len(token) > maxTokenBytes {
+		return credential.Identity{}, errTooLong
 	}
 	now, sum := v.now(), sha256.Sum256([]byte(token))
 	// Read the version before any key: if the keys change meanwhile, the verdict counts as one
@@ -196,9 +182,9 @@ func (v *Verifier) Verify(r *http.Request) (Identity, error) {
 	if d := v.cache.get(&sum, now, keys); d != nil {
 		return d.id, nil
 	}
-	d, err := v.verify(r.Context(), token)
+	d, err := v.verify(ctx, token)
 	if err != nil {
-		return Identity{}, err
+		return credential.Identity{}, err
 	}
 	d.sum, d.keys = sum, keys
 	v.cache.put(d, now)
@@ -215,7 +201,7 @@ func (v *Verifier) verify(ctx context.Context, token string) (*verdict, error) {
 		return nil, v.explainClaims(fromValidator(err), c)
 	}
 	d := new(verdict)
-	var refused *Error
+	var refused *credential.Error
 	if d.id.User, refused = c.readUser(v.user); refused != nil {
 		return nil, explainPath(refused, c, "user", v.user)
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"metergate/proxy/credential"
 )
 
 func TestVerifyRefusesMalformedParts(t *testing.T) {
@@ -25,7 +27,7 @@ func TestVerifyRefusesMalformedParts(t *testing.T) {
 	signature := must(base64.RawURLEncoding.DecodeString(parts[2]))
 	for name, c := range map[string]struct {
 		token string
-		want  *Error
+		want  *credential.Error
 	}{
 		"good":                    {token, nil},
 		"garbage":                 {"abc", errParts},
@@ -52,14 +54,14 @@ func TestVerifyRefusesMalformedParts(t *testing.T) {
 		"claims in another shape": {sign(hs256, `[{"sub":"u",`+expires+`}]`), errClaims},
 	} {
 		t.Run(name, func(t *testing.T) {
-			id := Identity{User: "u", Expires: noon.Add(time.Minute)}
+			id := credential.Identity{User: "u", Expires: noon.Add(time.Minute)}
 			if name == "the other alphabet" {
 				id.User = "??>"
 				if !strings.ContainsAny(c.token, "_-") {
 					t.Fatal("the token does not need the alphabet")
 				}
 			}
-			wantVerify(t, v, request("Bearer "+c.token), id, c.want)
+			wantVerify(t, v, c.token, id, c.want)
 		})
 	}
 	// bearerToken refuses these, base64 would not.
@@ -73,7 +75,7 @@ func TestVerifyRefusesMalformedParts(t *testing.T) {
 func TestVerifyReadsHeaderStrictly(t *testing.T) {
 	v := newVerifier(t, goodOptions())
 	attacker := ecKey(elliptic.P256())
-	for header, want := range map[string]*Error{
+	for header, want := range map[string]*credential.Error{
 		`{"alg":"HS256","typ":"JWT"}`:                        nil,
 		` {"alg" : "HS256"} `:                                nil,
 		`{"kid":"../../dev/null","alg":"HS256"}`:             nil,
@@ -124,13 +126,13 @@ func TestVerifyReadsHeaderStrictly(t *testing.T) {
 	} {
 		t.Run(header[:min(len(header), 40)], func(t *testing.T) {
 			token := sign(header, `{"sub":"u",`+expires+`}`)
-			wantVerify(t, v, request("Bearer "+token), Identity{User: "u", Expires: noon.Add(time.Minute)}, want)
+			wantVerify(t, v, token, credential.Identity{User: "u", Expires: noon.Add(time.Minute)}, want)
 		})
 	}
 	t.Run("none, not signed", func(t *testing.T) {
 		for _, alg := range []string{"none", "None", "nOnE", "NONE"} {
 			token := encode(`{"alg":"`+alg+`"}`) + "." + encode(`{"sub":"u",`+expires+`}`) + "."
-			wantVerify(t, v, request("Bearer "+token), Identity{}, errSignature)
+			wantVerify(t, v, token, credential.Identity{}, errSignature)
 		}
 	})
 	t.Run("a key that the token brings", func(t *testing.T) {
@@ -138,7 +140,7 @@ func TestVerifyReadsHeaderStrictly(t *testing.T) {
 		point := must(attacker.PublicKey.Bytes())
 		token := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.MapClaims{"sub": "u", "exp": noon.Unix() + 60})
 		token.Header["jwk"] = map[string]string{"kty": "EC", "crv": "P-256", "x": encode(string(point[1:33])), "y": encode(string(point[33:]))}
-		wantVerify(t, v, request("Bearer "+must(token.SignedString(attacker))), Identity{}, errSignature)
+		wantVerify(t, v, must(token.SignedString(attacker)), credential.Identity{}, errSignature)
 	})
 }
 
@@ -146,7 +148,7 @@ func TestVerifyReadsHeaderStrictly(t *testing.T) {
 func TestVerifyRequiresConfiguredType(t *testing.T) {
 	for _, c := range []struct {
 		typ, header string
-		want        *Error
+		want        *credential.Error
 	}{
 		{"", ``, nil},
 		{"", `"typ":7`, nil},
@@ -180,8 +182,8 @@ func TestVerifyRequiresConfiguredType(t *testing.T) {
 			o := goodOptions()
 			o.Type = c.typ
 			header := strings.TrimSuffix(`{"alg":"HS256",`+c.header, ",") + "}"
-			wantVerify(t, newVerifier(t, o), request("Bearer "+sign(header, `{"sub":"u",`+expires+`}`)),
-				Identity{User: "u", Expires: noon.Add(time.Minute)}, c.want)
+			wantVerify(t, newVerifier(t, o), sign(header, `{"sub":"u",`+expires+`}`),
+				credential.Identity{User: "u", Expires: noon.Add(time.Minute)}, c.want)
 		})
 	}
 }
@@ -191,14 +193,32 @@ func TestVerifyIsSafeForConcurrentUse(t *testing.T) {
 	var wait sync.WaitGroup
 	for i := range 8 {
 		user := fmt.Sprint("u-", i)
-		r := request("Bearer " + sign(hs256, `{"sub":"`+user+`",`+expires+`}`))
+		token := sign(hs256, `{"sub":"`+user+`",`+expires+`}`)
 		wait.Go(func() {
 			for range 200 {
-				if id, err := v.Verify(r); err != nil || id.User != user {
+				if id, err := v.Verify(t.Context(), token); err != nil || id.User != user {
 					t.Errorf("got %q, %v, want %q", id.User, err, user)
 				}
 			}
 		})
 	}
 	wait.Wait()
+}
+
+func TestVerifyRefusesTokensOver16KiB(t *testing.T) {
+	v := newVerifier(t, goodOptions())
+	// The claims grow in steps of three bytes, and the header by single bytes.
+	for header := hs256; len(header) < len(hs256)+3; header += " " {
+		claims := `{"sub":"u",` + expires + `,"x":"`
+		rest := 16384 - len(sign(header, claims+`"}`))
+		for fill := rest*3/4 - 4; fill < rest*3/4+4; fill++ {
+			token := sign(header, claims+strings.Repeat("x", fill)+`"}`)
+			var want *credential.Error
+			if len(token) > 16384 {
+				want = errTooLong
+			}
+			wantVerify(t, v, token, credential.Identity{User: "u", Expires: noon.Add(time.Minute)}, want)
+		}
+	}
+	wantVerify(t, v, strings.Repeat(".", 1<<20), credential.Identity{}, errTooLong)
 }
