@@ -95,8 +95,9 @@ func (c *Cost) Header() string {
 // the configuration is about units.
 func (c *Config) Costs() map[string]quota.Cost {
 	costs, units := map[string]quota.Cost{}, false
+	onUnits := func(l Limit) bool { return l.Quantity() == quota.Units }
 	for _, p := range c.Plans {
-		units = units || slices.ContainsFunc(p.Limits, func(l Limit) bool { return l.Quantity() == quota.Units })
+		units = units || slices.ContainsFunc(p.Limits, onUnits) || slices.ContainsFunc(p.Shared, onUnits)
 	}
 	for _, r := range c.Routes {
 		if r.Endpoint == "" {
