@@ -133,6 +133,9 @@ func TestHeldUnitsRefuseForOneSecond(t *testing.T) {
 	if res.StatusCode != 429 || res.Header.Get("Retry-After") != "1" || res.Header.Get("X-Usage") != "0/1" {
 		t.Errorf("%s, Retry-After %q, X-Usage %q", res.Status, res.Header.Get("Retry-After"), res.Header.Get("X-Usage"))
 	}
+	if want := `"detail":"You have 1 request per month on the one plan: 0 are used, and running requests hold 1. `; !strings.Contains(res.body, want) {
+		t.Errorf("the 429 is %s, want %s", res.body, want)
+	}
 	if u := r.usage("u", "one"); u.InFlight != 1 || u.Used != 0 || *u.Remaining != 1 || u.Allowed {
 		t.Errorf("usage while one is running: %+v", u)
 	}

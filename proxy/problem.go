@@ -185,8 +185,8 @@ func (x *exchange) problemOf(err error) problem {
 		return plainProblem(http.StatusTooManyRequests, "You have too many usage streams open. Close one, or use GET /usage instead.")
 	case errors.Is(err, errUserInFlight):
 		h.Set("Retry-After", retryInFlight)
-		return plainProblem(http.StatusTooManyRequests, "You already have "+strconv.Itoa(x.g.maxUserInFlight)+
-			" requests running, and no more are allowed at once. Try again when one of them has finished. This request was not counted.")
+		return plainProblem(http.StatusTooManyRequests, "You already have "+amount(int64(x.g.maxUserInFlight), "requests")+
+			" running, and no more are allowed at once. Try again when one of them has finished. This request was not counted.")
 	case errors.Is(err, errStreams):
 		return capacityProblem(h, retryStreams, "The gateway has too many usage streams open. Use GET /usage instead.")
 	case errors.Is(err, errTotalInFlight), errors.Is(err, upstream.ErrNoConnection):
@@ -291,56 +291,81 @@ func (x *exchange) limitProblem(e *limitError) problem {
 }
 
 // limitDetail tells an end user that limit i keeps out their request, which may cost so many
-// units.
+// units. What running requests hold is not used: some of it may come back.
 func limitDetail(s *quota.Snapshot, i int, units int64) string {
-	l, allowance := s.Plan.Limits()[i], s.Allowance(i)
-	noun := "requests"
+	l, count, allowance := s.Plan.Limits()[i], s.Limits[i], s.Allowance(i)
+	unit, cost, price := "requests", int64(1), ""
 	if l.Quantity == quota.Units {
-		noun = s.Plan.UnitName()
-	} else if allowance == 1 {
-		noun = "request"
+		unit, cost = s.Plan.UnitName(), units
 	}
+	if cost > 1 {
+		price = "This request may cost " + amount(cost, unit)
+	}
+	noun := unit
 	if l.Endpoint != "" {
-		noun = l.Endpoint + " " + noun
+		noun = l.Endpoint + " " + unit
 	}
-	number, per, renewal := strconv.FormatInt(allowance, 10), " per "+l.Period.String(), ""
+	per, renewal := " per "+l.Period.String(), ""
 	switch {
 	case l.Period == quota.Ever && allowance == 1:
 		per, renewal = "", " It does not renew."
 	case l.Period == quota.Ever:
 		per, renewal = "", " They do not renew."
 	}
-	rest := " on the " + s.Plan.Name() + " plan."
-	if l.Shared {
-		rest = " that your organisation shares."
-	}
-	switch left := allowance - s.Limits[i].Used; {
-	case l.Quantity == quota.Units && left > 0 && units > 1:
-		return "This request may cost " + strconv.FormatInt(units, 10) + " " + noun + ", and only " + strconv.FormatInt(left, 10) +
-			" are left of the " + number + per + rest + renewal
+	all, onPlan := amount(allowance, noun), " on the "+s.Plan.Name()+" plan"
+	switch left := allowance - count.Used; {
+	case cost <= left:
+		if price != "" {
+			price += ". "
+		}
+		owner := "You have "
+		if l.Shared {
+			owner, onPlan = "Your organisation has ", ""
+		}
+		return price + owner + all + per + onPlan + ": " + amountIs(count.Used) + " used, and running requests hold " +
+			strconv.FormatInt(count.Held, 10) + ". Try again when one of them has finished."
+	case left > 0:
+		if l.Shared {
+			onPlan = " that your organisation shares"
+		}
+		if l.Endpoint == "" {
+			all = strconv.FormatInt(allowance, 10)
+		}
+		return price + ", and only " + amountIs(left) + " left of the " + all + per + onPlan + "." + renewal
 	case l.Shared && l.Period == quota.Ever:
-		return "Your organisation has used its " + number + " " + noun + "." + renewal
+		return "Your organisation has used its " + all + "." + renewal
 	case l.Shared:
-		return "Your organisation has used its " + number + " " + noun + " of this " + l.Period.String() + "."
+		return "Your organisation has used its " + all + " of this " + l.Period.String() + "."
 	case l.Period == quota.Ever:
-		return "You have used your " + number + " " + noun + "." + renewal
+		return "You have used your " + all + "." + renewal
 	}
-	return "You have reached the limit of " + number + " " + noun + per + rest
+	return "You have reached the limit of " + all + per + onPlan + "."
+}
+
+// amount is a number of things: "1 request", "2 requests", "1 Punkte".
+func amount(n int64, plural string) string {
+	if n == 1 && !strings.HasSuffix(plural, "ss") {
+		plural = strings.TrimSuffix(plural, "s")
+	}
+	return strconv.FormatInt(n, 10) + " " + plural
+}
+
+// amountIs is the beginning of what is said about a number: "1 is", "2 are".
+func amountIs(n int64) string {
+	if n == 1 {
+		return "1 is"
+	}
+	return strconv.FormatInt(n, 10) + " are"
 }
 
 // concurrencyProblem is the 429 of a user with too many requests running. It has nothing to do with
 // what was used, so an upgrade prompt would mislead.
 func (x *exchange) concurrencyProblem(e *concurrencyError) problem {
 	plan, usage := e.snapshot.Plan, e.snapshot.Usage(e.account)
-	most := plan.ConcurrencyLimit().Requests
-	requests := " requests"
-	if most == 1 {
-		requests = " request"
-	}
 	x.reportUsage(x.w.Header(), e.snapshot, -1)
 	setRetryAfter(x.w.Header(), 1)
 	return problem{Type: "about:blank", Status: http.StatusTooManyRequests, Reason: reasonConcurrency,
-		Detail: "You already have " + strconv.FormatInt(most, 10) + requests + " running, and the " + plan.Name() +
+		Detail: "You already have " + amount(plan.ConcurrencyLimit().Requests, "requests") + " running, and the " + plan.Name() +
 			" plan allows no more at once. Try again when one of them has finished. This request was not counted.",
 		Endpoint: e.endpoint, Usage: &usage}
 }

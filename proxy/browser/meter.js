@@ -110,12 +110,12 @@ var MESSAGES = {
   perWindow: (endpoint, per) => `${endpoint ?? "All endpoints"}, ${per === "ever" ? "in total" : `this ${per}`}`,
   promptTitle: "Limit reached",
   refusedTitle: "Your last request was refused",
-  limitReached: (limit, endpoint, per, unit, shared) => `${shared ? "Your organisation has" : "You have"} used all ${limit} ${endpoint ? `${endpoint} ${unit}` : unit}${forThis(per)}.`,
+  limitReached: (limit, endpoint, per, unit, shared) => `${shared ? "Your organisation has" : "You have"} used ${limit === "1" ? "the" : "all"} ${amount(limit, endpoint ? `${endpoint} ${unit}` : unit)}${forThis(per)}.`,
   limitShort: (cost, left, limit, endpoint, per, unit, shared) => `The request may cost ${amount(cost, unit)}, and only ${left} of ${limit}${endpoint ? ` ${endpoint} ${unit}` : ""} ${left === "1" ? "is" : "are"} left${shared ? " to your organisation" : ""}${forThis(per)}.`,
   limitEmpty: (endpoint) => `Your plan does not include ${endpoint ?? "any requests"}.`,
   limitHeld: "Requests that are still running may use up the rest. Try again in a moment.",
   renews: (when) => `Resets ${when}.`,
-  doesNotRenew: "They do not renew.",
+  doesNotRenew: "This limit does not renew.",
   upgrade: "Upgrade"
 };
 function limitText(state, messages, locale) {

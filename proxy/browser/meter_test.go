@@ -62,7 +62,9 @@ func testMeterShowsState(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
 	tab.Want("[text('reset'), part('reset').querySelector('time').hasAttribute('datetime')].join()", "Does not renew,false")
 	ever["used"], ever["remaining"] = 100, 0
 	g.set(100, "period", forever, "limits", []any{ever}, "unit", "units", "unit_name", "credits")
-	tab.Want("text('prompt-text')", "You have used all 100 credits. They do not renew.")
+	tab.Want("text('prompt-text')", "You have used all 100 credits. This limit does not renew.")
+	g.set(1, "limit", 1, "remaining", 0, "percent", 100, "status", "blocked", "allowed", false, "period", forever, "limits", []any{map[string]any{"name": "ever", "per": "ever", "unit": "units", "used": 1, "limit": 1, "remaining": 0, "resets_at": nil}}, "unit", "units", "unit_name", "credits")
+	tab.Want("text('prompt-text')", "You have used the 1 credit. This limit does not renew.")
 	g.set(42, "limits", []any{map[string]any{"name": "month", "per": "month", "used": 42, "limit": 100, "remaining": 58, "resets_at": "2126-12-01T00:00:00Z"}, ever}, "endpoints", map[string]any{})
 	tab.Want("aria() + [...part('endpoints').children].map(li => li.textContent).join()", "meter|Usage this month|0|42|100|42 of 100 used, Resets December 1, 2126All endpoints, in total100 of 100 units")
 	tab.Eval("void meter.setAttribute('label', 'My calls')", nil)

@@ -215,6 +215,16 @@ func (s *creditsSite) refusalNamesUnits(t *testing.T) {
 	tab.Want("text('count') + full.client.canSend()", "100 of 100 credits usedfalse")
 	tab.Want("send('analyze').then((r) => r.status)", "429")
 	tab.Want("text('prompt-text').split(' Resets')[0]", "You have used all 100 credits for this month.")
+	// What a running call holds is not used.
+	s.use(t, "holds", "credits", "image-analysis", 19)
+	tab = s.openPage(t, "holds", "credits")
+	tab.Eval("void send('image-analysis', '?wait')", nil)
+	tab.Want("full.client.current.in_flight", "5")
+	tab.Want("full.client.fetch(full.client.baseUrl + 'api/image-analysis', { method: 'POST' }).then((r) => r.json()).then((p) => p.detail)",
+		"This request may cost 5 credits. You have 100 credits per month on the credits plan: 95 are used, and running requests hold 5. Try again when one of them has finished.")
+	tab.Want("text('prompt-text')", "Requests that are still running may use up the rest. Try again in a moment.")
+	s.cost <- ""
+	tab.Want("sent.then((r) => r.status)", "200")
 }
 
 // The breakdown has each limit that is shown nowhere else. A soft one is never red.
