@@ -104,15 +104,15 @@ type Store interface {
 	// AuditLog returns the changes of a user, the newest first, at most MaxAuditEntries.
 	AuditLog(ctx context.Context, user string) ([]AuditEntry, error)
 
-	// ScanUsers calls yield once for each user who has something counted in the window of
-	// this period that contains at. It is not one consistent view: the numbers are those
+	// ScanUsers calls yield once for each window of each user that the query is about and in which
+	// something is counted. It is not one consistent view: the numbers are those
 	// of when the scan reaches the user. An error of yield ends the scan and is returned.
 	// ErrNotKept is returned as by ReadAt. A member of an organisation is a user of their own in
 	// each. Pools are left out: what they have used, members have used.
-	ScanUsers(ctx context.Context, period Period, at time.Time, yield func(UserUsage) error) error
+	ScanUsers(ctx context.Context, windows WindowQuery, yield func(UserUsage) error) error
 
 	// ScanMembers is ScanUsers for the members of one organisation.
-	ScanMembers(ctx context.Context, org string, period Period, at time.Time, yield func(UserUsage) error) error
+	ScanMembers(ctx context.Context, org string, windows WindowQuery, yield func(UserUsage) error) error
 }
 
 // StoreDiagnostics is what a store reports about itself to the operator.

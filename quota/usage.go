@@ -201,6 +201,31 @@ func (p *Plan) status(used, limit int64) Status {
 	return StatusOK
 }
 
+// A WindowQuery says which windows of a period a scan of accounts reads.
+type WindowQuery struct {
+	Period Period
+	At     time.Time // an instant
+	// Beginning: each account's windows that begin in the window of the calendar that contains At. So
+	// every window is in one query. After a change of anchor, an account can have several of them.
+	// Otherwise it is the one window of each account that contains At.
+	Beginning bool
+}
+
+// WindowsOf returns the windows of an account with these terms, in the order of time; never none.
+func (q WindowQuery) WindowsOf(t Terms, c *Calendar) []Window {
+	calendar := c.WindowAt(q.Period, q.At)
+	if !q.Beginning || len(t.spans(q.Period)) == 0 {
+		return []Window{t.WindowAt(c, q.Period, q.At)}
+	}
+	var windows []Window
+	for w := t.WindowAt(c, q.Period, calendar.Start); w.Start.Before(calendar.End); w = t.WindowAt(c, q.Period, w.End) {
+		if !w.Start.Before(calendar.Start) {
+			windows = append(windows, w)
+		}
+	}
+	return windows
+}
+
 // UserUsage is what one user has used in one window, as a scan of all users reports it.
 type UserUsage struct {
 	User string

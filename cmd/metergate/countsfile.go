@@ -37,6 +37,8 @@ type countsFile struct {
 	users  []*userCounts // in the order of the file
 	byName map[account]*userCounts
 	faults []csvFault
+	// windows has the starts of the windows in the file, which export writes, by line.
+	windows map[int]string
 }
 
 func (f *countsFile) fault(line int, format string, args ...any) {
@@ -44,9 +46,9 @@ func (f *countsFile) fault(line int, format string, args ...any) {
 }
 
 // parseCounts reads a CSV of user, endpoint, used. With a header, these may be any of the
-// columns, and units and org others. The users are in the order of the file.
+// columns, and units, org and start others. The users are in the order of the file.
 func parseCounts(text []byte) ([]*userCounts, []csvFault) {
-	f := &countsFile{byName: map[account]*userCounts{}}
+	f := &countsFile{byName: map[account]*userCounts{}, windows: map[int]string{}}
 	r := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(text, []byte("\ufeff")))) // spreadsheets write a byte order mark
 	r.FieldsPerRecord = -1
 	column := map[string]int{"user": 0, "endpoint": 1, "used": 2}
@@ -80,6 +82,9 @@ func parseCounts(text []byte) ([]*userCounts, []csvFault) {
 		}
 		if i, ok := column["org"]; ok {
 			who.org = row[i]
+		}
+		if i, ok := column["start"]; ok {
+			f.windows[line] = strings.TrimSpace(row[i])
 		}
 		f.add(line, who, countTexts{row[column["endpoint"]], strings.TrimSpace(row[column["used"]]), units})
 	}
@@ -123,6 +128,10 @@ func (f *countsFile) add(line int, who account, text countTexts) {
 		f.byName[who] = u
 		f.users = append(f.users, u)
 	}
+	if len(u.counts) > 0 && f.windows[line] != f.windows[u.counts[0].line] {
+		f.fault(line, "%s has counts of another window in line %d; keep the lines of one window", who.quoted(), u.counts[0].line)
+		return
+	}
 	for _, before := range u.counts {
 		if before.endpoint == endpoint {
 			f.fault(line, "%s already has a count of %s, in line %d", who.quoted(), endpoint, before.line)
@@ -140,7 +149,7 @@ func headerColumns(row []string) map[string]int {
 	columns := map[string]int{}
 	for i, name := range row {
 		switch name := strings.ToLower(strings.TrimSpace(name)); name {
-		case "user", "endpoint", "used", "units", "org":
+		case "user", "endpoint", "used", "units", "org", "start":
 			if _, twice := columns[name]; twice {
 				return nil
 			}

@@ -73,23 +73,29 @@ func (c *userRequest) anchorObject(s quota.Snapshot) *anchorObject {
 	return object
 }
 
-// instantOf returns the period of the window with an id, and an instant that is in it. own: the id is
-// that of a month or year that begins on a user's own day, and only the store can tell whether
-// there is such a window.
-func (c *userRequest) instantOf(id string) (per quota.Period, at time.Time, own bool, err error) {
+// windowByID returns the window that has an id in the calendar, or only for some users: a month or
+// year that begins on a day of their own. Only the store can tell whether a user has that one.
+//
+// A month or year of a user's own belongs to the month or year of the calendar in which it begins.
+// So each is in one, and a change of anchor can make it two in one. A list has both, and the object
+// of a user has the later one, or the one that is running.
+func (c *userRequest) windowByID(id string) (w wantedWindow, err error) {
 	id = strings.ReplaceAll(id, " ", "+") // in a query a plus sign arrives as a space
 	if c.hasAnchors() {
-		if per, at, own = c.Calendar.OwnWindow(id); own {
-			return per, at, true, nil
+		if per, at, own := c.Calendar.OwnWindow(id); own {
+			return wantedWindow{per: per, at: at, own: id}, nil
 		}
 	}
-	w, err := c.Calendar.WindowByID(id)
+	calendar, err := c.Calendar.WindowByID(id)
 	if err != nil {
-		return 0, at, false, badRequest("at: %v", err)
+		return w, badRequest("at: %v", err)
 	}
-	if c.hasAnchors() && (w.Period == quota.Month || w.Period == quota.Year) {
-		// Of the users' own windows it is the one that begins in this month or year.
-		return w.Period, w.End.Add(-time.Second), false, nil
+	w = wantedWindow{per: calendar.Period, at: calendar.Start, calendar: calendar}
+	if c.hasAnchors() && (w.per == quota.Month || w.per == quota.Year) {
+		w.at = calendar.End.Add(-time.Second)
+		if now := c.Clock.Now(); calendar.Contains(now) {
+			w.at = now
+		}
 	}
-	return w.Period, w.Start, false, nil
+	return w, nil
 }

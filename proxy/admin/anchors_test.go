@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/csv"
 	"encoding/json"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,7 +20,7 @@ func withTerms(o *admin.Options) { o.Gateway.(*gateway).terms = true }
 func (r *testAPI) useOwn(user string, a quota.Anchor) {
 	r.Helper()
 	if r.plans["own"] == nil {
-		p, err := quota.NewPlan(quota.PlanOptions{Name: "own", Limits: []quota.Limit{{Amount: 100, Period: quota.Month}}, Endpoints: []string{"analyze", "image-analysis"}, WarnAt: 80, Anchor: quota.ClaimAnchor})
+		p, err := quota.NewPlan(quota.PlanOptions{Name: "own", Limits: []quota.Limit{{Amount: 100, Period: quota.Month}, {Amount: 1000, Period: quota.Year}}, Endpoints: []string{"analyze", "image-analysis"}, WarnAt: 80, Anchor: quota.ClaimAnchor})
 		if err != nil {
 			r.Fatal(err)
 		}
@@ -135,5 +137,65 @@ func TestOwnWindowsAreFound(t *testing.T) {
 	}
 	if _, _, text := r.do("GET", "/admin/users?at=2026-11", ""); !strings.Contains(text, `"start":"2026-11-20T00:00:00Z","end":"2026-12-20T00:00:00Z"`) {
 		t.Errorf("the list in JSON is %s", text)
+	}
+}
+
+// After a change of the day, two months of a user can begin in one month of the calendar. A list has
+// both, and every month is in one list; so is every year. The object of a user has the later one.
+func TestShortWindowsAreInOneList(t *testing.T) {
+	r := newTestAPI(t, withTerms)
+	use := func(month time.Month, day, dayOfAnchor, times int) {
+		t.Helper()
+		year := 2026
+		if month < time.November {
+			year = 2027
+		}
+		r.clock.Store(time.Date(year, month, day, 12, 0, 0, 0, time.UTC).UnixNano())
+		for range times {
+			r.useOwn("u", quota.NewAnchor(dayOfAnchor, time.December))
+		}
+	}
+	use(time.November, 10, 5, 1)
+	use(time.November, 11, 15, 1) // from 5 December on
+	use(time.December, 6, 15, 4)  // the short month ends on 15 December
+	use(time.December, 7, 15, 1)
+	use(time.December, 20, 15, 8)
+	use(time.December, 21, 30, 1) // from 15 January on
+	use(time.January, 16, 30, 2)  // until 30 January
+	use(time.January, 31, 30, 6)
+	for at, want := range map[string]string{
+		"2026-10": "", "2026-11": "2026-11-05..2026-12-05 2", "2026-12": "2026-12-05..2026-12-15 5, 2026-12-15..2027-01-15 9",
+		"2027-01": "2027-01-15..2027-01-30 2, 2027-01-30..2027-02-28 6",
+		"2025":    "2025-12-05..2026-12-05 2", "2026": "2026-12-05..2026-12-15 5, 2026-12-15..2027-12-15 17",
+	} {
+		status, _, text := r.do("GET", "/admin/users?at="+at, "")
+		var got []string
+		for line := range strings.Lines(text) {
+			var u struct {
+				Used       int64
+				Start, End time.Time
+			}
+			if err := json.Unmarshal([]byte(line), &u); err != nil {
+				t.Fatalf("%v in %s", err, text)
+			}
+			got = append(got, fmt.Sprintf("%s..%s %d", u.Start.Format(time.DateOnly), u.End.Format(time.DateOnly), u.Used))
+		}
+		slices.Sort(got)
+		if text := strings.Join(got, ", "); status != 200 || text != want {
+			t.Errorf("the list at %s: %d, %q; want %q", at, status, text, want)
+		}
+	}
+	for at, want := range map[string]anchorState{
+		"2026-12": {Window: "month-2026-12-15", Used: 9}, "month-2026-12-05": {Window: "month-2026-12-05", Used: 5}, "2027-01": {Window: "month-2027-01-30", Used: 6},
+		"2026-12-10&per=month": {Window: "month-2026-12-05", Used: 5}, "2026-12&per=month": {Window: "month-2026-12-15", Used: 9}, "2026-11": {Window: "month-2026-11-05", Used: 2},
+	} {
+		if s := r.anchorOf("GET", "/admin/users/u?at="+at, ""); s.Window != want.Window || s.Used != want.Used {
+			t.Errorf("the user at %s: %d used in %s, want %d in %s", at, s.Used, s.Window, want.Used, want.Window)
+		}
+	}
+	use(time.February, 10, 30, 0) // the next one begins on the 28th
+	r.refused(422, "the month of this user that begins in 2027-02 has not begun. The running one is month-2027-01-30.", "GET", "/admin/users/u?at=2027-02", "")
+	if status, _, text := r.do("GET", "/admin/users", ""); status != 200 || !strings.Contains(text, `"start":"2027-01-30T`) {
+		t.Errorf("the list of the running windows: %d %s", status, text)
 	}
 }

@@ -56,7 +56,7 @@ func (c *userRequest) listUsers() error {
 		}
 	}
 	overrides := poolOverrides{c, map[string]quota.Override{}}
-	err = c.scan(w.per, w.at, func(u quota.UserUsage) error {
+	err = c.scan(w.query(), func(u quota.UserUsage) error {
 		if !started { // an error before the first user still gets its own status
 			start()
 		}
@@ -79,7 +79,7 @@ func (c *userRequest) listUsers() error {
 			Claimed: claimed, Override: overrideObject(override),
 		}
 		if columns.window {
-			entry.Start, entry.End = &u.Window.Start, &u.Window.End
+			entry.Start, entry.End = windowBounds(u.Window)
 		}
 		if shared {
 			entry.Override.Shared = true
@@ -97,11 +97,11 @@ func (c *userRequest) listUsers() error {
 }
 
 // scan calls yield for each user that the request is about.
-func (c *userRequest) scan(per quota.Period, at time.Time, yield func(quota.UserUsage) error) error {
+func (c *userRequest) scan(windows quota.WindowQuery, yield func(quota.UserUsage) error) error {
 	if org := c.org(); org != "" {
-		return c.Store.ScanMembers(c.r.Context(), org, per, at, yield)
+		return c.Store.ScanMembers(c.r.Context(), org, windows, yield)
 	}
-	return c.Store.ScanUsers(c.r.Context(), per, at, yield)
+	return c.Store.ScanUsers(c.r.Context(), windows, yield)
 }
 
 // poolOverrides remembers the plans that administrators have set for organisations.
@@ -137,8 +137,34 @@ type listEntry struct {
 	Claimed   *string          `json:"claimed"`         // as in userObject
 	Override  *override        `json:"override"`
 	// Start and End are those of the user's window; nil: all users have the same.
-	Start *time.Time `json:"start,omitempty"`
-	End   *time.Time `json:"end,omitempty"`
+	Start *windowBound `json:"start,omitempty"`
+	End   *windowBound `json:"end,omitempty"`
+}
+
+// A windowBound is the start or the end of a window. It is zero if the window does not renew.
+type windowBound struct{ time.Time }
+
+func windowBounds(w quota.Window) (start, end *windowBound) {
+	if !w.Renews() {
+		return &windowBound{}, &windowBound{}
+	}
+	return &windowBound{w.Start}, &windowBound{w.End}
+}
+
+// MarshalJSON writes null for zero, as the usage object does.
+func (b windowBound) MarshalJSON() ([]byte, error) {
+	if b.IsZero() {
+		return []byte("null"), nil
+	}
+	return b.Time.MarshalJSON()
+}
+
+// String is empty for zero.
+func (b windowBound) String() string {
+	if b.IsZero() {
+		return ""
+	}
+	return b.Format(time.RFC3339)
 }
 
 // unitsOf returns what the requests to each endpoint cost, nil if that is not reported.
@@ -205,7 +231,7 @@ var commaSeparated = listFormat{"text/csv; charset=utf-8; header=present", func(
 					row = append(row, u.Org)
 				}
 				if columns.window {
-					row = append(row, u.Start.Format(time.RFC3339), u.End.Format(time.RFC3339))
+					row = append(row, u.Start.String(), u.End.String())
 				}
 				rows.Write(row)
 			}

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"metergate/proxy/admin"
 	"metergate/quota"
@@ -32,7 +31,7 @@ func (s brokenStore) ApplyChange(context.Context, string, quota.PlanChoice, quot
 func (s brokenStore) AuditLog(context.Context, string) ([]quota.AuditEntry, error) {
 	return nil, errDown
 }
-func (s brokenStore) ScanUsers(_ context.Context, _ quota.Period, _ time.Time, yield func(quota.UserUsage) error) error {
+func (s brokenStore) ScanUsers(_ context.Context, _ quota.WindowQuery, yield func(quota.UserUsage) error) error {
 	for i := range s.listed {
 		if err := yield(quota.UserUsage{User: fmt.Sprint(i), Used: 1, Endpoints: map[string]int64{"analyze": 1}}); err != nil {
 			return err

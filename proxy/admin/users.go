@@ -21,8 +21,8 @@ type Store interface {
 	ClaimedPlan(ctx context.Context, user string) (plan string, err error)
 	ApplyChange(ctx context.Context, user string, plans quota.PlanChoice, change quota.Change) (quota.Snapshot, error)
 	AuditLog(ctx context.Context, user string) ([]quota.AuditEntry, error)
-	ScanUsers(ctx context.Context, period quota.Period, at time.Time, yield func(quota.UserUsage) error) error
-	ScanMembers(ctx context.Context, org string, period quota.Period, at time.Time, yield func(quota.UserUsage) error) error
+	ScanUsers(ctx context.Context, windows quota.WindowQuery, yield func(quota.UserUsage) error) error
+	ScanMembers(ctx context.Context, org string, windows quota.WindowQuery, yield func(quota.UserUsage) error) error
 }
 
 // A userRequest is a request about an account, see quota.MemberAccount, or about all users if
@@ -191,34 +191,44 @@ type wantedWindow struct {
 	at  time.Time // an instant in it
 	// running: neither was given.
 	running bool
-	// own is the id of a window that only some users have, see instantOf; empty: it is not one.
+	// calendar is the window that was named, as the calendar has it; zero: none was. Of the windows
+	// of a user's own, those that begin in it are meant.
+	calendar quota.Window
+	// own is the id of a window that only some users have, see windowByID; empty: it is not one.
 	own string
+}
+
+// query asks a store for the windows of all users.
+func (w wantedWindow) query() quota.WindowQuery {
+	if w.calendar.ID == "" {
+		return quota.WindowQuery{Period: w.per, At: w.at}
+	}
+	return quota.WindowQuery{Period: w.per, At: w.calendar.Start, Beginning: true}
 }
 
 // window returns what the parameters at and per ask for: the window with the id at, or the one of
 // another period at that time; without at, the running one.
 func (c *userRequest) window(query map[string]string) (w wantedWindow, err error) {
-	w = wantedWindow{per: quota.Month, at: c.Clock.Now(), running: true}
-	text, given := query["per"]
-	if id, ok := query["at"]; ok {
-		var own bool
-		w.running = false
-		if w.per, w.at, own, err = c.instantOf(id); err != nil {
+	id, hasID := query["at"]
+	text, hasPeriod := query["per"]
+	w = wantedWindow{per: quota.Month, at: c.Clock.Now(), running: !hasID && !hasPeriod}
+	if hasID {
+		if w, err = c.windowByID(id); err != nil {
 			return w, err
 		}
-		if own {
-			w.own = id
-		} else if given {
-			if plain, err := c.Calendar.WindowByID(strings.ReplaceAll(id, " ", "+")); err == nil {
-				w.at = plain.Start
-			}
-		}
 	}
-	if given {
-		w.running, w.own = false, ""
-		if err := w.per.UnmarshalText([]byte(text)); err != nil {
-			return w, badRequest("per: %v", err)
+	if !hasPeriod {
+		return w, nil
+	}
+	var per quota.Period
+	if err := per.UnmarshalText([]byte(text)); err != nil {
+		return w, badRequest("per: %v", err)
+	}
+	if per != w.per || w.own != "" {
+		if w.calendar.ID != "" {
+			w.at = w.calendar.Start
 		}
+		w = wantedWindow{per: per, at: w.at}
 	}
 	return w, nil
 }
@@ -278,8 +288,11 @@ func (c *userRequest) getUser() error {
 	if err != nil {
 		return err
 	}
-	if got := s.Total.Window.ID; w.own != "" && got != w.own {
-		return unprocessable("at: this user has no window %s. At that time their window is %s.", w.own, got)
+	switch got := s.Total.Window; {
+	case w.own != "" && got.ID != w.own:
+		return unprocessable("at: this user has no window %s. At that time their window is %s.", w.own, got.ID)
+	case w.calendar.ID != "" && got.Start.Before(w.calendar.Start):
+		return unprocessable("at: the %s of this user that begins in %s has not begun. The running one is %s.", w.per, w.calendar.ID, got.ID)
 	}
 	return c.writeUser(s, claimed)
 }

@@ -98,7 +98,7 @@ func wantClosed(t *testing.T, s *Store, r *quota.Reservation) {
 		"ReadAt":      func() error { _, err := s.ReadAt(ctx, "u", r.Plans, noon); return err },
 		"ClaimedPlan": func() error { _, err := s.ClaimedPlan(ctx, "u"); return err },
 		"AuditLog":    func() error { _, err := s.AuditLog(ctx, "u"); return err },
-		"ScanUsers":   func() error { return s.ScanUsers(ctx, quota.Month, noon, nil) },
+		"ScanUsers":   func() error { return s.ScanUsers(ctx, quota.WindowQuery{Period: quota.Month, At: noon}, nil) },
 	} {
 		if err := call(); !errors.Is(err, ErrClosed) {
 			t.Errorf("%s after Close: %v, want %v", name, err, ErrClosed)

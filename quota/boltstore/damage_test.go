@@ -59,7 +59,7 @@ func TestDamageWhileServingFailsCalls(t *testing.T) {
 		"ClaimedPlan": func(s *Store, _ quota.Reservation) error { _, err := s.ClaimedPlan(ctx, "u"); return err },
 		"AuditLog":    func(s *Store, _ quota.Reservation) error { _, err := s.AuditLog(ctx, "u"); return err },
 		"ScanUsers": func(s *Store, _ quota.Reservation) error {
-			return s.ScanUsers(ctx, quota.Month, noon, func(quota.UserUsage) error { return nil })
+			return s.ScanUsers(ctx, quota.WindowQuery{Period: quota.Month, At: noon}, func(quota.UserUsage) error { return nil })
 		},
 		"Replay": func(s *Store, r quota.Reservation) error {
 			return s.Replay(context.Background(), r.User, []quota.Reservation{r})

@@ -159,7 +159,7 @@ func TestReleaseDataIsCountedOn(t *testing.T) {
 		t.Errorf("one request later: %+v, error %v; want 8 used, 3 of them of report", snap, err)
 	}
 	users := map[string]int64{}
-	err = s.ScanUsers(ctx, quota.Month, time.Date(2026, 10, 20, 0, 0, 0, 0, berlin), func(u quota.UserUsage) error {
+	err = s.ScanUsers(ctx, quota.WindowQuery{Period: quota.Month, At: time.Date(2026, 10, 20, 0, 0, 0, 0, berlin)}, func(u quota.UserUsage) error {
 		users[u.User] = u.Used
 		return nil
 	})

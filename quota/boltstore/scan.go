@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"time"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -15,27 +14,27 @@ import (
 // cannot reuse the space of what is deleted.
 const usersPerRead = 500
 
-// ScanUsers calls yield for each user who has something counted in a window, see quota.Store,
+// ScanUsers calls yield for each user who has something counted in some windows, see quota.Store,
 // in the order of their IDs. It reads the file in steps of some hundred users. Errors are
 // quota.ErrNotKept, ErrClosed, and those of yield, of ctx and of the disk.
-func (s *Store) ScanUsers(ctx context.Context, period quota.Period, at time.Time, yield func(quota.UserUsage) error) error {
-	return s.scan(ctx, "", period, at, yield)
+func (s *Store) ScanUsers(ctx context.Context, windows quota.WindowQuery, yield func(quota.UserUsage) error) error {
+	return s.scan(ctx, "", windows, yield)
 }
 
 // ScanMembers is ScanUsers for the members of one organisation, see quota.Store.
-func (s *Store) ScanMembers(ctx context.Context, org string, period quota.Period, at time.Time, yield func(quota.UserUsage) error) error {
-	return s.scan(ctx, quota.PoolAccount(org), period, at, yield)
+func (s *Store) ScanMembers(ctx context.Context, org string, windows quota.WindowQuery, yield func(quota.UserUsage) error) error {
+	return s.scan(ctx, quota.PoolAccount(org), windows, yield)
 }
 
 // scan calls yield for each user of a window whose account has a prefix.
-func (s *Store) scan(ctx context.Context, prefix string, period quota.Period, at time.Time, yield func(quota.UserUsage) error) error {
+func (s *Store) scan(ctx context.Context, prefix string, windows quota.WindowQuery, yield func(quota.UserUsage) error) error {
 	for from := []byte(prefix); from != nil; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		var users []quota.UserUsage
 		var err error
-		if users, from, err = s.usersFrom(from, prefix, period, at); err != nil {
+		if users, from, err = s.usersFrom(from, prefix, windows); err != nil {
 			return err
 		}
 		for _, u := range users {
@@ -49,7 +48,7 @@ func (s *Store) scan(ctx context.Context, prefix string, period quota.Period, at
 
 // usersFrom returns users of a window whose accounts have a prefix, from the key of used on, and the
 // key to continue from; nil if there are no more users.
-func (s *Store) usersFrom(from []byte, prefix string, period quota.Period, at time.Time) (users []quota.UserUsage, next []byte, err error) {
+func (s *Store) usersFrom(from []byte, prefix string, windows quota.WindowQuery) (users []quota.UserUsage, next []byte, err error) {
 	sh, now, err := s.lockUser("") // only to check for ErrClosed
 	if err != nil {
 		return nil, nil, err
@@ -57,7 +56,7 @@ func (s *Store) usersFrom(from []byte, prefix string, period quota.Period, at ti
 	s.calls.Add(1) // Close waits for it
 	defer s.calls.Done()
 	sh.mu.Unlock()
-	if !s.isKept(s.calendar.WindowAt(period, at), now) {
+	if !s.isKept(s.calendar.WindowAt(windows.Period, windows.At), now) {
 		return nil, nil, quota.ErrNotKept
 	}
 	err = s.dbView(func(tx *bolt.Tx) error {
@@ -73,25 +72,13 @@ func (s *Store) usersFrom(from []byte, prefix string, period quota.Period, at ti
 			if err != nil {
 				return err
 			}
-			w := terms.WindowAt(s.calendar, period, at)
-			u := quota.UserUsage{Window: w, ClaimedPlan: string(claimed.Get(account)), Endpoints: map[string]int64{}, Override: readOverride(plans, account).ActiveAt(now)}
-			u.Org, u.User = quota.SplitAccount(string(account))
-			counts := appendKey(nil, string(account), w.ID, "")
-			for k, v := cursor.Seek(counts); bytes.HasPrefix(k, counts); k, v = cursor.Next() {
-				if endpoint := string(k[len(counts):]); endpoint != "" {
-					n := decodeAmounts(v)
-					u.Endpoints[endpoint] = n.requests
-					u.Used += n.requests
-					if n.extra != 0 {
-						if u.Extra == nil {
-							u.Extra = map[string]int64{}
-						}
-						u.Extra[endpoint] = n.extra
-					}
+			for _, w := range windows.WindowsOf(terms, s.calendar) {
+				u := quota.UserUsage{Window: w, ClaimedPlan: string(claimed.Get(account)), Override: readOverride(plans, account).ActiveAt(now)}
+				u.Org, u.User = quota.SplitAccount(string(account))
+				readEndpoints(cursor, &u, appendKey(nil, string(account), w.ID, ""))
+				if u.Used > 0 && u.User != "" {
+					users = append(users, u)
 				}
-			}
-			if u.Used > 0 && u.User != "" {
-				users = append(users, u)
 			}
 			k, _ = cursor.Seek(append(bytes.Clone(account), 1)) // after all keys of this account
 		}
@@ -102,4 +89,24 @@ func (s *Store) usersFrom(from []byte, prefix string, period quota.Period, at ti
 		return nil, nil, fmt.Errorf("reading users: %w", err)
 	}
 	return users, next, nil
+}
+
+// readEndpoints adds to u what is counted for each endpoint, under keys of a prefix.
+func readEndpoints(cursor *bolt.Cursor, u *quota.UserUsage, prefix []byte) {
+	u.Endpoints = map[string]int64{}
+	for k, v := cursor.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = cursor.Next() {
+		endpoint := string(k[len(prefix):])
+		if endpoint == "" {
+			continue
+		}
+		n := decodeAmounts(v)
+		u.Endpoints[endpoint] = n.requests
+		u.Used += n.requests
+		if n.extra != 0 {
+			if u.Extra == nil {
+				u.Extra = map[string]int64{}
+			}
+			u.Extra[endpoint] = n.extra
+		}
+	}
 }

@@ -64,17 +64,17 @@ func (s *Store) AuditLog(ctx context.Context, user string) ([]quota.AuditEntry, 
 // ScanUsers scans the backend, see quota.Store. It does not include what the journals
 // have. It fails at once if any circuit breaker is open, since some users could not be read.
 // A scan that fails opens no circuit breaker.
-func (s *Store) ScanUsers(ctx context.Context, period quota.Period, at time.Time, yield func(quota.UserUsage) error) error {
+func (s *Store) ScanUsers(ctx context.Context, windows quota.WindowQuery, yield func(quota.UserUsage) error) error {
 	return s.scan(yield, s.openError, func(yield func(quota.UserUsage) error) error {
-		return s.backend.ScanUsers(ctx, period, at, yield)
+		return s.backend.ScanUsers(ctx, windows, yield)
 	})
 }
 
 // ScanMembers is ScanUsers for the members of one organisation, whose counts are in one part of the
 // backend.
-func (s *Store) ScanMembers(ctx context.Context, org string, period quota.Period, at time.Time, yield func(quota.UserUsage) error) error {
+func (s *Store) ScanMembers(ctx context.Context, org string, windows quota.WindowQuery, yield func(quota.UserUsage) error) error {
 	return s.scan(yield, s.breaker(quota.PoolAccount(org)).openError, func(yield func(quota.UserUsage) error) error {
-		return s.backend.ScanMembers(ctx, org, period, at, yield)
+		return s.backend.ScanMembers(ctx, org, windows, yield)
 	})
 }
 

@@ -44,7 +44,7 @@ func TestAdministrationFailsInOutage(t *testing.T) {
 	if _, err := r.ReadAt(ctx, "u", choice, time.Now()); err == nil {
 		t.Error("ReadAt returns no error without the store")
 	}
-	if err := r.ScanUsers(ctx, quota.Month, time.Now(), func(quota.UserUsage) error { return nil }); err == nil {
+	if err := r.ScanUsers(ctx, quota.WindowQuery{Period: quota.Month, At: time.Now()}, func(quota.UserUsage) error { return nil }); err == nil {
 		t.Error("ScanUsers returns no error without the store")
 	}
 	r.wantState("u", five, "2+0 stale")

@@ -41,14 +41,14 @@ func testScanMembers(t *testing.T, h *harness) {
 		return found
 	}
 	all := counts(func(yield func(quota.UserUsage) error) error {
-		return h.store.ScanUsers(context.Background(), quota.Month, h.clock.Now(), yield)
+		return h.store.ScanUsers(context.Background(), quota.WindowQuery{Period: quota.Month, At: h.clock.Now()}, yield)
 	})
 	if len(all) != 8 || all["u"] != 1 || all[member("u")] != 2 || all[globex("u")] != 3 {
 		t.Errorf("all users: %v", all)
 	}
 	for org, want := range map[string]int{"acme": 6, "globex": 1, "acm": 0, "u": 0} {
 		members := counts(func(yield func(quota.UserUsage) error) error {
-			return h.store.ScanMembers(context.Background(), org, quota.Month, h.clock.Now(), yield)
+			return h.store.ScanMembers(context.Background(), org, quota.WindowQuery{Period: quota.Month, At: h.clock.Now()}, yield)
 		})
 		for account := range members {
 			if of, user := quota.SplitAccount(account); of != org || user == "" {

@@ -115,7 +115,7 @@ func testClaimedPlan(t *testing.T, h *harness) {
 		if got, err := h.store.ClaimedPlan(context.Background(), user); err != nil || got != plan {
 			t.Errorf("%s: the claimed plan is %q, error %v; want %q", user, got, err, plan)
 		}
-		err := h.store.ScanUsers(context.Background(), quota.Month, h.clock.Now(), func(u quota.UserUsage) error {
+		err := h.store.ScanUsers(context.Background(), quota.WindowQuery{Period: quota.Month, At: h.clock.Now()}, func(u quota.UserUsage) error {
 			if u.User == user && u.ClaimedPlan != plan {
 				t.Errorf("%s is listed with the claimed plan %q, want %q", user, u.ClaimedPlan, plan)
 			}

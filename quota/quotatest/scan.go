@@ -58,7 +58,7 @@ func testScanUsers(t *testing.T, h *harness) {
 func (h *harness) scanUsers(period quota.Period, at time.Time) map[string]quota.UserUsage {
 	h.t.Helper()
 	users := map[string]quota.UserUsage{}
-	err := h.store.ScanUsers(context.Background(), period, at, func(u quota.UserUsage) error {
+	err := h.store.ScanUsers(context.Background(), quota.WindowQuery{Period: period, At: at}, func(u quota.UserUsage) error {
 		if _, twice := users[u.User]; twice {
 			h.t.Errorf("%q is yielded twice", u.User)
 		}
@@ -98,7 +98,7 @@ func (h *harness) useByManyUsers(many int) {
 func (h *harness) wantScanErrors(at time.Time) {
 	h.t.Helper()
 	stop, n := errors.New("enough"), 0
-	err := h.store.ScanUsers(context.Background(), quota.Month, at, func(quota.UserUsage) error {
+	err := h.store.ScanUsers(context.Background(), quota.WindowQuery{Period: quota.Month, At: at}, func(quota.UserUsage) error {
 		if n++; n == 3 {
 			return stop
 		}
@@ -108,7 +108,7 @@ func (h *harness) wantScanErrors(at time.Time) {
 		h.t.Errorf("error %v after %d users, want yield's error after the third", err, n)
 	}
 	for _, wrong := range []time.Time{h.clock.Now().AddDate(0, 2, 0), h.clock.Now().Add(-2 * keep)} {
-		if err := h.store.ScanUsers(context.Background(), quota.Month, wrong, func(quota.UserUsage) error { return nil }); !errors.Is(err, quota.ErrNotKept) {
+		if err := h.store.ScanUsers(context.Background(), quota.WindowQuery{Period: quota.Month, At: wrong}, func(quota.UserUsage) error { return nil }); !errors.Is(err, quota.ErrNotKept) {
 			h.t.Errorf("%v: error %v, want %v", wrong, err, quota.ErrNotKept)
 		}
 	}

@@ -3,7 +3,8 @@ package quotatest
 import (
 	"context"
 	"fmt"
-	"maps"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -188,24 +189,42 @@ func testSetAnchor(t *testing.T, h *harness) {
 	h.rejectChange("u", anchoredPlan, quota.Change{Action: quota.ActionSetAnchor, Anchor: "32"}, quota.ErrInvalidChange)
 }
 
-// A scan shows each user's own window.
+// A scan shows each user's own window: that which contains an instant, or all that begin in a month of
+// the calendar, which can be two after a change of anchor.
 func testScanAnchored(t *testing.T, h *harness) {
 	h.useWith(2, "own", withTerms(anchoredPlan, 15))
 	h.useWith(1, "calendar", withTerms(anchoredPlan, 0))
 	h.clock.Set(day(time.December, 16))
 	h.useWith(1, "own", withTerms(anchoredPlan, 15))
-	for at, want := range map[time.Time]map[string]string{
-		day(time.November, 30): {"own": "month-2026-11-15 2", "calendar": "2026-11 1"},
-		day(time.December, 10): {"own": "month-2026-11-15 2"},
-		day(time.December, 16): {"own": "month-2026-12-15 1"},
+	h.useWith(1, "own", withTerms(anchoredPlan, 20)) // from 15 January on
+	h.clock.Set(day(time.January, 16))
+	h.useWith(3, "own", withTerms(anchoredPlan, 20))
+	h.clock.Set(day(time.January, 21))
+	h.useWith(4, "own", withTerms(anchoredPlan, 20))
+	h.useWith(5, "calendar", withTerms(anchoredPlan, 0))
+	for _, c := range []struct {
+		at        time.Time
+		beginning bool
+		want      string
+	}{
+		{day(time.November, 30), false, "calendar 2026-11 1, own month-2026-11-15 2"},
+		{day(time.December, 10), false, "own month-2026-11-15 2"},
+		{day(time.December, 16), false, "own month-2026-12-15 2"},
+		{day(time.January, 16), false, "calendar 2027-01 5, own month-2027-01-15 3"},
+		{day(time.January, 21), false, "calendar 2027-01 5, own month-2027-01-20 4"},
+		{day(time.November, 2), true, "calendar 2026-11 1, own month-2026-11-15 2"},
+		{day(time.December, 20), true, "own month-2026-12-15 2"},
+		{day(time.January, 1), true, "calendar 2027-01 5, own month-2027-01-15 3, own month-2027-01-20 4"},
 	} {
-		got := map[string]string{}
-		err := h.store.ScanUsers(context.Background(), quota.Month, at, func(u quota.UserUsage) error {
-			got[u.User] = fmt.Sprint(u.Window.ID, " ", u.Endpoints["analyze"])
+		q := quota.WindowQuery{Period: quota.Month, At: c.at, Beginning: c.beginning}
+		var got []string
+		err := h.store.ScanUsers(context.Background(), q, func(u quota.UserUsage) error {
+			got = append(got, fmt.Sprint(u.User, " ", u.Window.ID, " ", u.Endpoints["analyze"]))
 			return nil
 		})
-		if err != nil || !maps.Equal(got, want) {
-			t.Errorf("%v: %v, error %v; want %v", at, got, err, want)
+		slices.Sort(got)
+		if text := strings.Join(got, ", "); err != nil || text != c.want {
+			t.Errorf("%+v: %s, error %v; want %s", q, text, err, c.want)
 		}
 	}
 }

@@ -194,7 +194,7 @@ func testScanUnits(t *testing.T, h *harness) {
 	h.use(2, "a", "analyze", hundredUnits)
 	h.use(1, "b", "analyze", hundredAMonth)
 	got := map[string]quota.UserUsage{}
-	err := h.store.ScanUsers(context.Background(), quota.Month, h.clock.Now(), func(u quota.UserUsage) error {
+	err := h.store.ScanUsers(context.Background(), quota.WindowQuery{Period: quota.Month, At: h.clock.Now()}, func(u quota.UserUsage) error {
 		got[u.User] = u
 		return nil
 	})

@@ -34,7 +34,7 @@ func TestUnknownFormatIsRefused(t *testing.T) {
 		"audit log":    func() error { _, err := s.AuditLog(ctx, "u"); return err },
 		"claimed plan": func() error { _, err := s.ClaimedPlan(ctx, "u"); return err },
 		"scan": func() error {
-			return s.ScanUsers(ctx, quota.Month, time.Now(), func(quota.UserUsage) error { return nil })
+			return s.ScanUsers(ctx, quota.WindowQuery{Period: quota.Month, At: time.Now()}, func(quota.UserUsage) error { return nil })
 		},
 		"reset": func() error {
 			_, err := s.ApplyChange(ctx, "u", plan.OnlyChoice(), quota.Change{Action: quota.ActionReset})

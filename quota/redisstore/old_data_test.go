@@ -137,7 +137,7 @@ func TestReleaseDataHasItsCounts(t *testing.T) {
 		{october, map[string]int64{"anna": 9, "carl": 4, "dora": 1}},
 	} {
 		found := map[string]int64{}
-		err := s.ScanUsers(ctx, quota.Month, test.at, func(u quota.UserUsage) error { found[u.User] = u.Used; return nil })
+		err := s.ScanUsers(ctx, quota.WindowQuery{Period: quota.Month, At: test.at}, func(u quota.UserUsage) error { found[u.User] = u.Used; return nil })
 		if err != nil || !maps.Equal(found, test.want) {
 			t.Errorf("a scan of the month of %v finds %v, error %v; want %v", test.at, found, err, test.want)
 		}

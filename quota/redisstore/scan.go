@@ -30,16 +30,16 @@ const (
 // room for other clients, and keeps about 40 bytes for each user found. A user who is new since
 // the scan began may be left out, and so may one whose slot moves in a cluster. It fails if
 // another master has taken over meanwhile.
-func (s *Store) ScanUsers(ctx context.Context, per quota.Period, at time.Time, yield func(quota.UserUsage) error) error {
+func (s *Store) ScanUsers(ctx context.Context, windows quota.WindowQuery, yield func(quota.UserUsage) error) error {
 	masters, err := retry(ctx, func() ([]*redis.Client, error) { return s.masters(ctx) })
 	if err != nil {
 		return err
 	}
-	return s.scan(ctx, masters, script.KeyPattern(s.prefix), per, at, yield)
+	return s.scan(ctx, masters, script.KeyPattern(s.prefix), windows, yield)
 }
 
 // ScanMembers implements quota.Store. It is ScanUsers on the master that has the organisation.
-func (s *Store) ScanMembers(ctx context.Context, org string, per quota.Period, at time.Time, yield func(quota.UserUsage) error) error {
+func (s *Store) ScanMembers(ctx context.Context, org string, windows quota.WindowQuery, yield func(quota.UserUsage) error) error {
 	master, err := doPatiently(ctx, s, func(ctx context.Context, r redis.UniversalClient) (*redis.Client, error) {
 		if cluster, ok := r.(*redis.ClusterClient); ok {
 			return cluster.MasterForKey(ctx, script.Key(s.prefix, quota.PoolAccount(org)))
@@ -49,11 +49,11 @@ func (s *Store) ScanMembers(ctx context.Context, org string, per quota.Period, a
 	if err != nil {
 		return err
 	}
-	return s.scan(ctx, []*redis.Client{master}, script.MemberPattern(s.prefix, org), per, at, yield)
+	return s.scan(ctx, []*redis.Client{master}, script.MemberPattern(s.prefix, org), windows, yield)
 }
 
 // scan yields the users that some masters have under keys of a pattern.
-func (s *Store) scan(ctx context.Context, masters []*redis.Client, pattern string, per quota.Period, at time.Time, yield func(quota.UserUsage) error) error {
+func (s *Store) scan(ctx context.Context, masters []*redis.Client, pattern string, windows quota.WindowQuery, yield func(quota.UserUsage) error) error {
 	now, err := doPatiently(ctx, s, func(ctx context.Context, _ redis.UniversalClient) (time.Time, error) {
 		return masters[0].Time(ctx).Result()
 	})
@@ -61,11 +61,11 @@ func (s *Store) scan(ctx context.Context, masters []*redis.Client, pattern strin
 		return err
 	}
 	now = now.Add(s.offset())
-	w := s.calendar.WindowAt(per, at)
+	w := s.calendar.WindowAt(windows.Period, windows.At)
 	if now.Before(w.Start) || !now.Before(w.RetainedUntil(s.keep)) {
 		return quota.ErrNotKept
 	}
-	sc := scan{s, pattern, per, at, w, now, map[[16]byte]struct{}{}, yield}
+	sc := scan{s, pattern, windows, w, now, map[[16]byte]struct{}{}, yield}
 	for _, master := range masters {
 		if err := sc.scanMaster(ctx, master); err != nil {
 			return err
@@ -94,8 +94,7 @@ func (s *Store) masters(ctx context.Context) ([]*redis.Client, error) {
 type scan struct {
 	store   *Store
 	pattern string // of their keys
-	period  quota.Period
-	at      time.Time
+	windows quota.WindowQuery
 	window  quota.Window // of accounts without windows of their own
 	now     time.Time    // by Redis's clock, when the scan began
 	// found are the users yielded, by the digest in their keys: Redis may return a key
@@ -158,23 +157,26 @@ func (sc *scan) yieldUsers(ctx context.Context, keys []string) error {
 	if len(digests) == 0 {
 		return nil
 	}
-	users, err := doPatiently(ctx, sc.store, func(ctx context.Context, r redis.UniversalClient) (map[string]quota.UserUsage, error) {
+	users, err := doPatiently(ctx, sc.store, func(ctx context.Context, r redis.UniversalClient) (map[string][]quota.UserUsage, error) {
 		return sc.readUsers(ctx, r, digests)
 	})
 	if err != nil {
 		return fmt.Errorf("reading users: %w", err)
 	}
-	for key, u := range users {
+	for key, windows := range users {
 		sc.found[digests[key]] = struct{}{}
-		if err := sc.yield(u); err != nil {
-			return err
+		for _, u := range windows {
+			if err := sc.yield(u); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// readUsers returns the users of some keys, by key, who have something counted.
-func (sc *scan) readUsers(ctx context.Context, r redis.UniversalClient, keys map[string][16]byte) (map[string]quota.UserUsage, error) {
+// readUsers returns the users of some keys, by key, who have something counted: each window in which
+// they have.
+func (sc *scan) readUsers(ctx context.Context, r redis.UniversalClient, keys map[string][16]byte) (map[string][]quota.UserUsage, error) {
 	heads, firstPages := map[string]*redis.SliceCmd{}, map[string]*redis.ScanCmd{}
 	_, err := r.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for key := range keys {
@@ -186,40 +188,43 @@ func (sc *scan) readUsers(ctx context.Context, r redis.UniversalClient, keys map
 	if err != nil {
 		return nil, err
 	}
-	users := map[string]quota.UserUsage{}
+	users := map[string][]quota.UserUsage{}
 	for key := range keys {
 		head := heads[key].Val()
 		user, plan, claimed, format := head[0], head[1], head[2], head[3]
-		u := quota.UserUsage{Window: sc.window}
-		firstPage := firstPages[key]
+		windows := []quota.Window{sc.window}
 		if text, _ := head[4].(string); text != "" {
 			terms, err := quota.ParseTerms(text)
 			if err != nil {
 				return nil, err
 			}
-			if w := terms.WindowAt(sc.store.calendar, sc.period, sc.at); w.ID != u.Window.ID {
-				u.Window, firstPage = w, r.HScan(ctx, key, 0, fieldPattern(w), scanFields)
-				if err := firstPage.Err(); err != nil {
-					return nil, err
-				}
-			}
-		}
-		if u.Endpoints, u.Extra, err = readEndpoints(ctx, r, key, u.Window, firstPage); err != nil {
-			return nil, err
-		}
-		for _, n := range u.Endpoints {
-			u.Used += n
+			windows = sc.windows.WindowsOf(terms, sc.store.calendar)
 		}
 		if err := script.CheckFormat(format); err != nil {
 			return nil, err
 		}
-		if u.Used > 0 {
-			override, _ := plan.(string)
-			account, _ := user.(string)
-			u.Org, u.User = quota.SplitAccount(account)
-			u.ClaimedPlan, _ = claimed.(string)
-			u.Override = parseOverride(override).ActiveAt(sc.now)
-			users[key] = u
+		for _, w := range windows {
+			u, firstPage := quota.UserUsage{Window: w}, firstPages[key]
+			if w.ID != sc.window.ID {
+				firstPage = r.HScan(ctx, key, 0, fieldPattern(w), scanFields)
+				if err := firstPage.Err(); err != nil {
+					return nil, err
+				}
+			}
+			if u.Endpoints, u.Extra, err = readEndpoints(ctx, r, key, w, firstPage); err != nil {
+				return nil, err
+			}
+			for _, n := range u.Endpoints {
+				u.Used += n
+			}
+			if u.Used > 0 {
+				override, _ := plan.(string)
+				account, _ := user.(string)
+				u.Org, u.User = quota.SplitAccount(account)
+				u.ClaimedPlan, _ = claimed.(string)
+				u.Override = parseOverride(override).ActiveAt(sc.now)
+				users[key] = append(users[key], u)
+			}
 		}
 	}
 	return users, nil

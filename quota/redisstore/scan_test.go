@@ -17,7 +17,7 @@ func TestUsersSkipsKeysOfOthers(t *testing.T) {
 	at := time.Now()
 	find := func(s *Store) (users []string) {
 		t.Helper()
-		if err := s.ScanUsers(ctx, quota.Month, at, func(u quota.UserUsage) error { users = append(users, u.User); return nil }); err != nil {
+		if err := s.ScanUsers(ctx, quota.WindowQuery{Period: quota.Month, At: at}, func(u quota.UserUsage) error { users = append(users, u.User); return nil }); err != nil {
 			t.Fatal(err)
 		}
 		return users
@@ -55,7 +55,7 @@ func TestUsersYieldsEachOnceWhileRedisResizes(t *testing.T) {
 		}
 	}
 	found, n := map[string]int{}, 0
-	err := s.ScanUsers(ctx, quota.Month, time.Now(), func(u quota.UserUsage) error {
+	err := s.ScanUsers(ctx, quota.WindowQuery{Period: quota.Month, At: time.Now()}, func(u quota.UserUsage) error {
 		found[u.User]++
 		if n++; n%300 == 0 {
 			pipe := commands(s).Pipeline()
@@ -92,7 +92,7 @@ func TestUsersFailsWhenRedisIsReplaced(t *testing.T) {
 		settleUnits(t, s, fmt.Sprint("user-", i), 2)
 	}
 	restarted := false
-	err := s.ScanUsers(ctx, quota.Month, time.Now(), func(quota.UserUsage) error {
+	err := s.ScanUsers(ctx, quota.WindowQuery{Period: quota.Month, At: time.Now()}, func(quota.UserUsage) error {
 		if !restarted {
 			restarted = true
 			redis.Stop()
@@ -113,7 +113,7 @@ func TestUsersYieldsARepeatedKeyOnce(t *testing.T) {
 	settleUnits(t, s, "v", 2)
 	var found []string
 	now := time.Now()
-	sc := scan{s, "", quota.Month, now, s.calendar.WindowAt(quota.Month, now), now, map[[16]byte]struct{}{}, func(u quota.UserUsage) error {
+	sc := scan{s, "", quota.WindowQuery{Period: quota.Month, At: now}, s.calendar.WindowAt(quota.Month, now), now, map[[16]byte]struct{}{}, func(u quota.UserUsage) error {
 		found = append(found, u.User)
 		return nil
 	}}

@@ -71,11 +71,11 @@ func (g *gateways) ClaimedPlan(ctx context.Context, user string) (string, error)
 func (g *gateways) AuditLog(ctx context.Context, user string) ([]quota.AuditEntry, error) {
 	return g.nextStore().AuditLog(ctx, user)
 }
-func (g *gateways) ScanUsers(ctx context.Context, per quota.Period, at time.Time, yield func(quota.UserUsage) error) error {
-	return g.nextStore().ScanUsers(ctx, per, at, yield)
+func (g *gateways) ScanUsers(ctx context.Context, windows quota.WindowQuery, yield func(quota.UserUsage) error) error {
+	return g.nextStore().ScanUsers(ctx, windows, yield)
 }
-func (g *gateways) ScanMembers(ctx context.Context, org string, per quota.Period, at time.Time, yield func(quota.UserUsage) error) error {
-	return g.nextStore().ScanMembers(ctx, org, per, at, yield)
+func (g *gateways) ScanMembers(ctx context.Context, org string, windows quota.WindowQuery, yield func(quota.UserUsage) error) error {
+	return g.nextStore().ScanMembers(ctx, org, windows, yield)
 }
 func (g *gateways) Watch(user string, ch chan<- struct{}) (stop func()) {
 	return g.nextStore().Watch(user, ch)

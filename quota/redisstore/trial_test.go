@@ -155,7 +155,7 @@ func TestCheckCountsOnEachMaster(t *testing.T) {
 			t.Errorf("a key of a check ends after %d s, want at most 21 minutes", ttl)
 		}
 	}
-	err := s.ScanUsers(ctx, quota.Month, time.Now(), func(u quota.UserUsage) error { return fmt.Errorf("found %+v", u) })
+	err := s.ScanUsers(ctx, quota.WindowQuery{Period: quota.Month, At: time.Now()}, func(u quota.UserUsage) error { return fmt.Errorf("found %+v", u) })
 	if err != nil {
 		t.Error(err)
 	}
