@@ -3,6 +3,7 @@ package quota
 import (
 	"fmt"
 	"math"
+	"regexp"
 	"strconv"
 	"time"
 )
@@ -42,11 +43,14 @@ func NewAnchor(day int, month time.Month) Anchor {
 func AnchorOn(t time.Time) Anchor { return NewAnchor(t.Day(), t.Month()) }
 
 // ParseAnchor reads what an administrator or a token writes: a day of the month, 1 to 31, a date or
-// time of RFC 3339, or a time in seconds since 1970, from 1980 to 9999. Of a time, the day in loc
-// counts.
+// time of RFC 3339, or Unix seconds, from 100,000,000 (March 1973) to the year 9999. Of a time, the
+// day in loc counts. Numbers can be in any notation of JSON, since those who encode tokens choose
+// it: 15.0 is 15, and 1.7735985e9 is 1773598500.
 func ParseAnchor(text string, loc *time.Location) (Anchor, error) {
-	if n, err := strconv.ParseFloat(text, 64); err == nil {
+	if anchorNumber.MatchString(text) {
+		n, err := strconv.ParseFloat(text, 64)
 		switch {
+		case err != nil: // it is too large
 		case n >= 1 && n <= 31 && n == math.Trunc(n):
 			return NewAnchor(int(n), 0), nil
 		case n >= firstSecond && n <= lastSecond:
@@ -57,11 +61,16 @@ func ParseAnchor(text string, loc *time.Location) (Anchor, error) {
 	} else if t, err := time.Parse(time.RFC3339, text); err == nil {
 		return AnchorOn(t.In(loc)), nil
 	}
-	return Anchor{}, fmt.Errorf("an anchor is a day of the month, 1 to 31, or a date such as 2026-11-15, got %.40q", text)
+	return Anchor{}, fmt.Errorf("an anchor is a day of the month, 1 to 31, a date or time such as 2026-11-15, or a time in Unix seconds, got %.40q", text)
 }
 
-// The bounds of a time in seconds: less may be a day by mistake, and more is in milliseconds.
-var firstSecond, lastSecond = float64(time.Date(1980, time.January, 1, 0, 0, 0, 0, time.UTC).Unix()), float64(everWindow.End.Unix())
+// anchorNumber is a number of JSON (RFC 8259, section 6) without a sign. ParseFloat also reads others, such
+// as 0x1Fp0.
+var anchorNumber = regexp.MustCompile(`^\d+(\.\d+)?([eE][+-]?\d+)?$`)
+
+// The bounds of Unix seconds: less may be a day by mistake, or a date such as 20261115, and more is in
+// milliseconds.
+var firstSecond, lastSecond = 1e8, float64(everWindow.End.Unix())
 
 // dayAlone is the anchor as it matters to months.
 func (a Anchor) dayAlone() Anchor { return NewAnchor(max(1, a.Day), 0) }
