@@ -63,9 +63,10 @@ type Claims struct {
 	// absent, null or empty is for no organisation. Default: no token is.
 	Org string `yaml:"org" as:"claim"`
 	// The claim that says on which day the user's months begin, for plans with anchor: claim. It is a
-	// day of the month, 1 to 31, an RFC 3339 date or time, or a time in seconds since 1970, whose day
-	// counts in timezone. A date or time also says in which month the user's years begin. Without
-	// such a claim, months begin on the 1st. Default: no token has one.
+	// day of the month, 1 to 31, an RFC 3339 date or time, or a time in Unix seconds (from 100000000,
+	// in 1973, on). Of a time, the day in timezone counts. A date or time also says in which month the
+	// user's years begin. If a token has no such claim, or one in another form, the user's months begin
+	// on the 1st. Default: no token has one.
 	Anchor string `yaml:"anchor" as:"claim"`
 }
 

@@ -21,9 +21,10 @@ type Plan struct {
 	// beside the limits of each member, and only to users whose token names an organisation, see
 	// auth.jwt.claims.org. Default: none.
 	Shared []Limit `yaml:"shared"`
-	// On which day the months and years of the plan's users begin: on the calendar's (calendar), on
-	// that which auth.jwt.claims.anchor says (claim), or on the day of the user's first counted request
-	// under such a plan (first_use). Default: calendar.
+	// On which day the months and years of the plan's users begin. With calendar, months begin on the
+	// 1st and years on 1 January; with claim, on the day that the claim auth.jwt.claims.anchor has;
+	// with first_use, on the day of the user's first counted request under such a plan. Default:
+	// calendar.
 	Anchor string `yaml:"anchor" oneof:"calendar, claim, first_use"`
 	// How often a user may try, whatever the outcome of the requests, on all metered routes
 	// together. Default: as often as they like.
@@ -45,8 +46,10 @@ type Limit struct {
 	// How many units the window allows. A request is one unit, unless its route has a cost. 0
 	// means: not in this plan.
 	Units *int64 `yaml:"units" as:"limit"`
-	// The window, by the calendar. Weeks begin on Monday. With ever, there is one window that never
-	// ends: what is used of it stays used.
+	// When the limit renews: with each new minute, hour, day, week, month or year that clocks and
+	// calendars in timezone show, and not after that time from the first request. Weeks begin on
+	// Monday, months on the 1st or on the day that the plan's anchor chooses. With ever, the limit
+	// never renews: what is used of it stays used.
 	Per quota.Period `yaml:"per" required:"true"`
 	// The endpoint that the limit is for. A route must have this endpoint. Default: all
 	// endpoints together.
@@ -125,8 +128,8 @@ type Concurrent struct {
 type Attempts struct {
 	// How many requests may be sent at once.
 	Requests int64 `yaml:"requests" required:"true" min:"1" max:"10000"`
-	// The time in which all attempts come back. It is a length of time, not a window of the
-	// calendar; a day has 24 hours.
+	// The time in which all attempts come back. It is a length of time: a day has 24 hours and does
+	// not begin at midnight.
 	Per string `yaml:"per" required:"true" oneof:"second, minute, hour, day"`
 }
 
