@@ -62,14 +62,14 @@ func StartWithAdminAPI(t testing.TB, store, upstream string, env ...string) *Pro
 
 // StartWithUnits is StartWithAdminAPI where image-analysis costs 5 units, and analyze up to 20, by
 // the response's X-Cost. The plan credits has 100 units a month, and top-up has 100 for ever. The
-// plan three allows 3 requests at once, and so does three-at-once, which lets no other wait; one-at-once
+// plan pool shares 100 units a month. The plan three allows 3 requests at once, and so does three-at-once, which lets no other wait; one-at-once
 // allows 1.
 func StartWithUnits(t testing.TB, store, upstream string, env ...string) *Process {
 	t.Helper()
 	text := strings.Replace(BasicYAML, "admin: { listen: 127.0.0.1:0 }", `admin: { listen: 127.0.0.1:0, token: "`+AdminToken+`" }`, 1)
 	text = strings.Replace(text, "endpoint: image-analysis, upstream: analysis", "endpoint: image-analysis, upstream: analysis, cost: 5", 1)
 	text = strings.Replace(text, "endpoint: analyze, ", "endpoint: analyze, cost: { max: 20, from: header X-Cost }, ", 1)
-	text = strings.Replace(text, "plans:\n", "unit_name: credits\nplans:\n  three: { concurrent: { requests: 3, wait: 30s } }\n  three-at-once: { concurrent: 3 }\n  one-at-once: { concurrent: 1 }\n  credits: { limits: [{ units: 100, per: month }, { requests: 9, per: day, mode: observe }] }\n  top-up: { limits: [{ units: 100, per: ever }] }\n", 1)
+	text = strings.Replace(text, "plans:\n", "unit_name: credits\nplans:\n  three: { concurrent: { requests: 3, wait: 30s } }\n  three-at-once: { concurrent: 3 }\n  one-at-once: { concurrent: 1 }\n  credits: { limits: [{ units: 100, per: month }, { requests: 9, per: day, mode: observe }] }\n  top-up: { limits: [{ units: 100, per: ever }] }\n  pool: { shared: [{ units: 100, per: month }] }\n", 1)
 	env = append([]string{"STORE=" + store, "UPSTREAM=" + upstream, "LEVEL=info", "JOURNAL=" + t.TempDir()}, env...)
 	return startFile(t, env, text).Process
 }
