@@ -39,6 +39,7 @@ var allowedImports = map[string][]string{
 	"proxy/credential":       nil,
 	"proxy/jwtauth":          {"proxy/credential", "proxy/jwtauth/jwtrules"},
 	"proxy/jwtauth/jwtrules": nil,
+	"proxy/reported":         nil,
 	"proxy/routetable":       {"proxy/urlpath"},
 	"proxy/trust":            nil,
 	"proxy/turns":            nil,
