@@ -66,8 +66,8 @@ func checkMethod(method string) error {
 
 // Warnings names what is valid and probably not meant: a pattern whose method is close to a
 // usual one, such as POSTT, one whose first segment was taken for a host, such as "POST
-// api/items", a cost that no user of a plan can pay, a short token of the admin API, and shared
-// limits that can apply to nobody.
+// api/items", a cost that no user of a plan can pay, a short token of the admin API, shared
+// limits that can apply to nobody, and claims that no plan uses.
 func (c *Config) Warnings() (warnings []string) {
 	warn := func(i int, format string, args ...any) {
 		warnings = append(warnings, fmt.Sprintf("routes[%d].match (line %d): %s", i, c.Routes[i].Line, fmt.Sprintf(format, args...)))
@@ -87,10 +87,25 @@ func (c *Config) Warnings() (warnings []string) {
 	if n := len(c.Admin.Token); n > 0 && n < safeTokenBytes {
 		warnings = append(warnings, fmt.Sprintf("admin.token: has %d bytes, and may be guessed; make one that cannot with: openssl rand -hex 32", n))
 	}
+	return append(warnings, c.claimWarnings()...)
+}
+
+// claimWarnings names claims that no plan uses, and limits that need a claim which is not named.
+func (c *Config) claimWarnings() (warnings []string) {
+	claims, shares, anchors := c.Auth.JWT.Claims, false, false
 	for _, name := range slices.Sorted(maps.Keys(c.Plans)) {
-		if len(c.Plans[name].Shared) > 0 && c.Auth.JWT.Claims.Org == "" {
+		p := c.Plans[name]
+		shares, anchors = shares || len(p.Shared) > 0, anchors || p.Anchor == "claim"
+		if len(p.Shared) > 0 && claims.Org == "" {
 			warnings = append(warnings, fmt.Sprintf("plans.%s.shared: applies to nobody, because auth.jwt.claims.org does not say which claim names a user's organisation", name))
 		}
+	}
+	if claims.Org != "" && !shares {
+		warnings = append(warnings, "auth.jwt.claims.org: the members of an organisation share nothing, because no plan has shared limits; "+
+			"each user just has counts of their own in each organisation")
+	}
+	if claims.Anchor != "" && !anchors {
+		warnings = append(warnings, anchorClaimPath+": is not read, because no plan has anchor: claim; add that to the plans whose months begin on the day in the token")
 	}
 	return warnings
 }

@@ -78,6 +78,30 @@ func TestSharedLimitsOfNobodyAreWarning(t *testing.T) {
 	}
 }
 
+// A claim without the key of a plan that uses it changes nothing, or not what was meant.
+func TestClaimsWithoutAPlanAreWarnings(t *testing.T) {
+	const (
+		sharesNothing = "auth.jwt.claims.org: the members of an organisation share nothing, because no plan has shared limits; each user just has counts of their own in each organisation"
+		isNotRead     = "auth.jwt.claims.anchor: is not read, because no plan has anchor: claim; add that to the plans whose months begin on the day in the token"
+	)
+	for _, c := range []struct {
+		claims Claims
+		plan   Plan
+		want   []string
+	}{
+		{Claims{}, Plan{}, nil},
+		{Claims{Org: "org", Anchor: "since"}, Plan{}, []string{sharesNothing, isNotRead}},
+		{Claims{Org: "org", Anchor: "since"}, Plan{Shared: []Limit{{}}, Anchor: "claim"}, nil},
+		{Claims{Anchor: "since"}, Plan{Anchor: "first_use"}, []string{isNotRead}},
+	} {
+		cfg := &Config{Plans: map[string]Plan{"free": {}, "paid": c.plan}}
+		cfg.Auth.JWT.Claims = c.claims
+		if got := cfg.Warnings(); !slices.Equal(got, c.want) {
+			t.Errorf("%+v, %+v: warnings %q, want %q", c.claims, c.plan, got, c.want)
+		}
+	}
+}
+
 // A request holds the most that it may cost. So a route whose cost is above a limit is closed to
 // the users of that plan, and the operator wants to know before they do.
 func TestCostsThatCannotBePaid(t *testing.T) {
