@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"metergate/cmd/metergate/app"
@@ -48,6 +49,7 @@ func planCheck(c *console) error {
 // A planCheckResult is what planCheck finds.
 type planCheckResult struct {
 	soft    bool // a plan has soft limits
+	costs   bool // a request may cost more than one unit
 	byPlan  map[string]*planCount
 	blocked []blockedUser // sorted by name
 }
@@ -55,12 +57,18 @@ type planCheckResult struct {
 // A planCount counts the users of one plan. above are above a soft limit, blocked or not.
 type planCount struct{ users, blocked, onEndpoint, above int }
 
-// A blockedUser is a user who has reached limits.
+// A blockedUser is a user whose next request a limit would refuse, or one to some endpoint.
 type blockedUser struct {
 	account account
-	plan    string
-	reached []quota.Limit
+	plan    *quota.Plan
+	reached []reachedLimit
 	usage   *usedUser
+}
+
+// A reachedLimit is a limit that leaves a user too little for another request.
+type reachedLimit struct {
+	quota.Limit
+	endpoints []string // the requests to which it refuses; nil: it refuses all
 }
 
 // checkPlans compares what all users have used with the plans of a configuration.
@@ -80,6 +88,7 @@ func (c *adminClient) checkPlans(cfg *config.Config) (*planCheckResult, error) {
 	for name, p := range plans {
 		result.byPlan[name] = new(planCount)
 		result.soft = result.soft || slices.ContainsFunc(p.Limits(), func(l quota.Limit) bool { return l.Soft })
+		result.costs = result.costs || slices.ContainsFunc(p.Endpoints(), func(e string) bool { return p.Cost(e).MaxUnits() > 1 })
 	}
 	for _, who := range slices.SortedFunc(maps.Keys(users), account.compare) {
 		u := users[who]
@@ -100,12 +109,12 @@ func (c *adminClient) checkPlans(cfg *config.Config) (*planCheckResult, error) {
 		if len(reached) == 0 {
 			continue
 		}
-		if slices.ContainsFunc(reached, func(l quota.Limit) bool { return l.Endpoint == "" }) {
+		if slices.ContainsFunc(reached, func(l reachedLimit) bool { return l.endpoints == nil }) {
 			count.blocked++
 		} else {
 			count.onEndpoint++
 		}
-		result.blocked = append(result.blocked, blockedUser{who, p.Name(), reached, u})
+		result.blocked = append(result.blocked, blockedUser{who, p, reached, u})
 	}
 	return result, nil
 }
@@ -140,7 +149,10 @@ func (r *planCheckResult) print(w io.Writer, most int) {
 		shown = shown[:most]
 	}
 	fmt.Fprintln(w)
-	header, org := "USER\tPLAN\tLIMIT\tUSED\tOF", ""
+	header, org, refused := "USER\tPLAN\tLIMIT\tUSED\tOF", "", ""
+	if r.costs {
+		header += "\tREFUSED"
+	}
 	members := slices.ContainsFunc(shown, func(b blockedUser) bool { return b.account.org != "" })
 	if members {
 		header = "ORGANISATION\t" + header
@@ -151,7 +163,10 @@ func (r *planCheckResult) print(w io.Writer, most int) {
 			org = cmp.Or(b.account.org, "-") + "\t"
 		}
 		for _, l := range b.reached {
-			fmt.Fprintf(t, "%s%s\t%s\t%s\t%d\t%d\n", org, b.account.user, b.plan, l.Name(), b.usage.used(l), b.usage.allowance(l))
+			if r.costs {
+				refused = "\t" + l.refused(b.plan)
+			}
+			fmt.Fprintf(t, "%s%s\t%s\t%s\t%d\t%d%s\n", org, b.account.user, b.plan.Name(), l.Name(), b.usage.used(l.Limit), b.usage.allowance(l.Limit), refused)
 		}
 	}
 	t.Flush()
@@ -224,15 +239,66 @@ func (u *usedUser) allowance(l quota.Limit) int64 {
 	return l.Amount + u.granted[l.Counter()] + min(l.Carry, u.carried[l.Counter()])
 }
 
-// reachedLimits returns the limits of a plan that leave the user nothing. The limit of an
-// endpoint that the user has not used does not count: the user would not notice it.
-func (u *usedUser) reachedLimits(p *quota.Plan) (reached []quota.Limit) {
+// reachedLimits returns the limits of a plan that have no room for the next request, which may cost
+// what its endpoint says, see quota.Snapshot.Admits. An endpoint that the user has not used does not
+// count: they would not notice.
+func (u *usedUser) reachedLimits(p *quota.Plan) (reached []reachedLimit) {
 	for _, l := range p.Limits() {
-		if used := u.used(l); !l.Soft && used >= u.allowance(l) && (l.Endpoint == "" || used > 0) {
-			reached = append(reached, l)
+		if l.Soft {
+			continue
+		}
+		left, r := u.allowance(l)-u.used(l), reachedLimit{Limit: l}
+		all := l.Endpoint == "" && (left < 1 || len(p.Endpoints()) > 0)
+		for _, endpoint := range p.Endpoints() {
+			switch {
+			case !l.AppliesTo(endpoint):
+			case amountOf(l, p.Cost(endpoint)) <= left:
+				all = false
+			case u.hasUsed(endpoint):
+				r.endpoints = append(r.endpoints, endpoint)
+			}
+		}
+		if all {
+			r.endpoints = nil
+		}
+		if all || r.endpoints != nil {
+			reached = append(reached, r)
 		}
 	}
 	return reached
+}
+
+// amountOf is what a request with this cost must find in a limit.
+func amountOf(l quota.Limit, c quota.Cost) int64 {
+	if l.Quantity == quota.Units {
+		return c.MaxUnits()
+	}
+	return 1
+}
+
+// refused says which requests the limit refuses.
+func (r *reachedLimit) refused(p *quota.Plan) string {
+	if r.endpoints == nil {
+		return "all"
+	}
+	var texts []string
+	for _, endpoint := range r.endpoints {
+		if cost := amountOf(r.Limit, p.Cost(endpoint)); cost > 1 {
+			endpoint += fmt.Sprintf(" (costs %d)", cost)
+		}
+		texts = append(texts, endpoint)
+	}
+	return strings.Join(texts, ", ")
+}
+
+// hasUsed reports whether the user has used an endpoint in one of the running windows.
+func (u *usedUser) hasUsed(endpoint string) bool {
+	for _, endpoints := range u.endpoints {
+		if endpoints[endpoint] > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // isAboveSoftLimit reports whether the user has used more than a soft limit says. What was granted
