@@ -38,6 +38,9 @@ var (
 	errCostMalformed = errors.New("the value is not a whole number, 0 or more")
 )
 
+// maxLoggedCost is how much of a cost that is too high is logged, in bytes.
+const maxLoggedCost = 32
+
 // charge returns what a successful response is charged that has these values of c.Header, and
 // whether it reported more than the most that can be charged. With an error, the response does not
 // say what it cost.
@@ -78,6 +81,8 @@ func (x *exchange) charge() {
 		x.g.costUnknown.Log("request_id", x.id, "endpoint", x.route.Endpoint, "header", cost.Header, "charged", units, "error", err)
 	case over:
 		x.g.metrics.costOverMax.WithLabelValues(x.route.Endpoint).Inc()
+		x.g.costOverMax.Log("request_id", x.id, "endpoint", x.route.Endpoint, "header", cost.Header,
+			"reported", truncate(x.forwarding.reportedCost[0], maxLoggedCost), "each", max(1, cost.Each), "max", units)
 	}
 	x.reservation.Unused = x.reservation.HeldUnits() - units
 }

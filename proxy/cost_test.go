@@ -51,7 +51,7 @@ func withCosts(t *testing.T, s setup, limits ...quota.Limit) *testGateway {
 }
 
 // TestCostIsWhatTheResponseSays has every form of the header that an upstream may send. Those that
-// say nothing are counted, and logged once a second at most.
+// say nothing or too much are counted, and logged once a second at most.
 func TestCostIsWhatTheResponseSays(t *testing.T) {
 	var mu sync.Mutex
 	var sent []string
@@ -115,24 +115,41 @@ func TestCostIsWhatTheResponseSays(t *testing.T) {
 	if missing != 16 || over != 3 {
 		t.Errorf("%v are counted as missing and %v as over the maximum, want 16 and 3", missing, over)
 	}
+	wantRatedLines(t, &log, start, `msg="a response does not say what it cost"`, 16,
+		`endpoint=report header=X-Report-Cost charged=20 error="the response does not have the header"`)
+	wantRatedLines(t, &log, start, `msg="a response says that it cost more than the route's cost.max, which is what was charged"`, 3,
+		`endpoint=report header=X-Report-Cost reported=21 each=1 max=20`)
+	if strings.Contains(log.String(), strings.Repeat("9", 100)) {
+		t.Error("a long value is logged in full")
+	}
+}
+
+// wantRatedLines waits until lines with a message stand for n events since start, and wants at most
+// one a second. The first of them must have the attributes.
+func wantRatedLines(t *testing.T, log *lockedBuffer, start time.Time, message string, n int, attributes string) {
+	t.Helper()
 	var lines []string
-	testkit.Eventually(t, "all are logged", func() bool {
-		lines = strings.Split(strings.TrimSpace(log.String()), "\n")
+	testkit.Eventually(t, "all events are logged with "+message, func() bool {
+		lines = nil
 		logged := 0
-		for _, line := range lines {
-			n := 1
-			if _, count, ok := strings.Cut(line, " count="); ok {
-				n, _ = strconv.Atoi(count)
+		for line := range strings.Lines(log.String()) {
+			if !strings.Contains(line, message) {
+				continue
 			}
-			logged += n
+			lines = append(lines, line)
+			events := 1
+			if _, count, ok := strings.Cut(strings.TrimSpace(line), " count="); ok {
+				events, _ = strconv.Atoi(count)
+			}
+			logged += events
 		}
-		return logged == 16
+		return logged == n
 	})
 	if most := 1 + int(time.Since(start)/time.Second); len(lines) > most {
 		t.Errorf("%d lines, want %d at most", len(lines), most)
 	}
-	if !strings.Contains(lines[0], `msg="a response does not say what it cost"`) || !strings.Contains(lines[0], `endpoint=report header=X-Report-Cost charged=20 error="the response does not have the header"`) {
-		t.Errorf("the log says %s", lines[0])
+	if !strings.Contains(lines[0], attributes) {
+		t.Errorf("the log says %s, want %s", lines[0], attributes)
 	}
 }
 

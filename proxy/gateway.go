@@ -98,7 +98,7 @@ type Gateway struct {
 	errorLog  *log.Logger // of net/http
 	accessLog accessLog
 	// These may happen to every request.
-	panicked, unsettled, costUnknown, overloaded, badAnchor *ratelog.Line
+	panicked, unsettled, costUnknown, costOverMax, overloaded, badAnchor *ratelog.Line
 }
 
 // New makes a Gateway. It returns an error if the default plan is unknown, if routes
@@ -133,6 +133,7 @@ func New(o Options) (*Gateway, error) {
 	}
 	g.badAnchor = ratelog.New(o.Log, slog.LevelWarn, "a token's anchor cannot be read; the user's months begin on the 1st")
 	g.costUnknown = ratelog.New(o.Log, slog.LevelWarn, "a response does not say what it cost")
+	g.costOverMax = ratelog.New(o.Log, slog.LevelWarn, "a response says that it cost more than the route's cost.max, which is what was charged")
 	if g.streams == nil {
 		g.streams = NewStreams()
 	}
