@@ -208,6 +208,7 @@ func (x *exchange) setUser(user credential.Identity) {
 	}
 	if x.g.keepsTerms {
 		x.plans.Anchor = x.claimedAnchor()
+		x.plans.NoAnchor = x.plans.Anchor == noAnchor
 	}
 	x.plan = x.plans.Claimed
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -167,6 +168,10 @@ func (s anchorSpans) last() Anchor {
 		return Anchor{}
 	}
 	return s[len(s)-1].anchor
+}
+
+func (s anchorSpans) equal(other anchorSpans) bool {
+	return slices.EqualFunc(s, other, func(a, b anchorSpan) bool { return a.anchor == b.anchor && a.from.Equal(b.from) })
 }
 
 // maxAnchorSpans bounds what is kept. Windows before that are taken for those of the oldest span.

@@ -9,6 +9,10 @@ var (
 	// ErrUserData: what the store has of this user cannot be used, such as data of a later
 	// release. It says nothing about other users.
 	ErrUserData = errors.New("the store cannot use what it has of this user")
+	// ErrContended: each time that the store was asked, something else of this user had changed, or a
+	// window had ended. A request that was to be reserved is not. It says nothing about the store's
+	// health.
+	ErrContended = errors.New("the store's clock, the user's plan or its terms changed again and again during one call")
 	// ErrOverloaded: the gateway had no connection or processor time to ask the store in
 	// time. Nothing was sent, and it says nothing about the store's health.
 	ErrOverloaded = errors.New("too many requests are waiting for the store")

@@ -18,6 +18,7 @@ type Plan struct {
 	soft         bool // one of the limits is
 	carries      bool // one of the limits does
 	anchor       AnchorMode
+	isPool       bool // it is that of pools, see ForScope
 	endpoints    []string
 	costs        map[string]Cost
 	unitName     string
@@ -123,6 +124,7 @@ func newPlan(o PlanOptions, scope Scope) (*Plan, error) {
 		attempts:     o.Attempts,
 		concurrent:   o.Concurrent,
 		anchor:       o.Anchor,
+		isPool:       scope == PoolScope,
 		observe:      o.Observe,
 		endpoints:    slices.Clone(o.Endpoints),
 		costs:        maps.Clone(o.Costs),
@@ -271,6 +273,13 @@ func (p *Plan) Periods() []Period { return p.periods }
 // PoolPeriods are likewise those in whose windows a member's request is counted in the organisation's
 // pool: the Periods of the pool's plan, or none without shared limits.
 func (p *Plan) PoolPeriods() []Period { return p.poolPeriods }
+
+// PoolNeedsTerms reports whether a member's request counts by the Terms of the pool: a shared limit
+// carries, or is counted in months or years, which an anchor moves.
+func (p *Plan) PoolNeedsTerms() bool {
+	pool := p.ForScope(PoolScope)
+	return len(pool.limits) > 0 && (pool.carries || slices.Contains(pool.periods, Month) || slices.Contains(pool.periods, Year))
+}
 
 // Counters returns what a store reads to make a Snapshot, in the order that NewSnapshot
 // expects: one for each limit; the total over the report period, in the headline's quantity;

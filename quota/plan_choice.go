@@ -15,6 +15,9 @@ type PlanChoice struct {
 	// Anchor is the one that the user's token claims, for plans with ClaimAnchor. nil: there is no
 	// token, as where an administrator asks. Then the anchor that the account has stays.
 	Anchor *Anchor
+	// NoAnchor says that the token claims none: Anchor is that of the calendar. It is not the first
+	// one that a pool is given.
+	NoAnchor bool
 	// Terms says that stores look at the Terms of accounts: one of the plans has, or has had, an
 	// anchor or a limit that carries. False: the calendar holds, and nothing is carried.
 	Terms bool
@@ -33,9 +36,22 @@ func (c PlanChoice) Effective(o Override) *Plan {
 	return c.Claimed.ForScope(c.Scope)
 }
 
+// anyAnchor reports whether p or another plan that may apply to somebody has an AnchorMode.
+func (c PlanChoice) anyAnchor(p *Plan, mode AnchorMode) bool {
+	if p.anchor == mode {
+		return true
+	}
+	for _, other := range c.ByName {
+		if other.anchor == mode {
+			return true
+		}
+	}
+	return false
+}
+
 // ForPeriod is the same choice for reading windows of one period, see Plan.ForPeriod.
 func (c PlanChoice) ForPeriod(period Period) PlanChoice {
-	narrowed := PlanChoice{Claimed: c.Claimed.ForPeriod(period), ByName: make(map[string]*Plan, len(c.ByName)), Scope: c.Scope, Anchor: c.Anchor, Terms: c.Terms}
+	narrowed := PlanChoice{Claimed: c.Claimed.ForPeriod(period), ByName: make(map[string]*Plan, len(c.ByName)), Scope: c.Scope, Anchor: c.Anchor, NoAnchor: c.NoAnchor, Terms: c.Terms}
 	for name, p := range c.ByName {
 		narrowed.ByName[name] = p.ForPeriod(period)
 	}

@@ -17,9 +17,12 @@ import (
 type Terms struct {
 	months, years anchorSpans
 	fixed         *Anchor // an administrator has set it
+	given         *Anchor // of a pool: a member's token was the first to claim it
 	firstUse      *Anchor // see FirstUseAnchor
 	// provisional: firstUse is that of a request that was admitted; none is counted yet.
 	provisional bool
+	// changed is when the account was last given another anchor than it had, see anchorRest.
+	changed time.Time
 	// carried has what was carried into a window, by carryKey.
 	carried map[string]int64
 }
@@ -70,49 +73,97 @@ type Activity struct {
 
 func (a Activity) isNone() bool { return len(a.Windows) == 0 && !a.Held }
 
-// Follow returns the terms as they are after the account was seen at now under the plan p, with an
-// anchor in its token. A new anchor holds from the end of the running month, and year, on; at once
-// if nothing is counted or held. To find out what is costs a store a call, so Follows goes first.
-func (t Terms) Follow(p *Plan, claimed Anchor, c *Calendar, now time.Time, activity Activity) Terms {
+// anchorRest is how long an anchor that has replaced another one is not replaced itself, other than by
+// an administrator: two tokens of a user that are in use together, or two configurations while the
+// gateways reload, would write the terms of the account with every request.
+const anchorRest = time.Minute
+
+// Follow returns the terms as they are after the account was seen at now under the plan p, with the
+// anchor in its token, see PlanChoice; without a token, unchanged. A new anchor holds from the end of
+// the running month, and year, on; at once if nothing is counted or held. To find out what is costs a
+// store a call, so Follows goes first.
+//
+// A pool keeps the first anchor that it was given, whatever the tokens of other members say: one that
+// a token claims, or the day of the first counted request under a plan with FirstUseAnchor.
+func (t Terms) Follow(p *Plan, plans PlanChoice, c *Calendar, now time.Time, activity Activity) Terms {
+	if plans.Anchor == nil || t.rests(now) {
+		return t
+	}
 	now = now.In(c.loc)
 	if t.provisional && len(activity.Windows) > 0 {
 		t.provisional = false
 	}
-	if p.anchor == FirstUseAnchor && t.fixed == nil {
+	if p.isPool {
+		t.given = t.givenBy(p, plans)
+	}
+	if t.MissesFirstUse(p) {
 		today := AnchorOn(now)
 		switch isNew := activity.isNone(); {
-		case isNew && activity.Reading && !t.KnowsFirstUse():
-			t.firstUse, t.provisional = nil, false
-		case isNew && (t.firstUse == nil || t.provisional):
+		case isNew && activity.Reading:
+			t.firstUse, t.provisional, t.months, t.years = nil, false, nil, nil
+		case isNew:
 			t.firstUse, t.provisional = &today, true
 		case t.firstUse == nil && activity.Counting:
 			t.firstUse = &today
 		}
 	}
-	return t.withAnchor(t.wanted(p, claimed), c, now, activity)
+	after := t.withAnchor(t.wanted(p, plans), c, now, activity)
+	if len(t.months)+len(t.years) > 0 && !t.provisional && !(after.months.equal(t.months) && after.years.equal(t.years)) {
+		after.changed = now
+	}
+	return after
 }
 
 // Follows reports whether Follow would change nothing, whatever the activity.
-func (t Terms) Follows(p *Plan, claimed Anchor) bool {
-	if p.anchor == FirstUseAnchor && t.fixed == nil && !t.KnowsFirstUse() {
+func (t Terms) Follows(p *Plan, plans PlanChoice, now time.Time) bool {
+	if plans.Anchor == nil || t.rests(now) {
+		return true
+	}
+	if t.MissesFirstUse(p) || p.isPool && t.given != t.givenBy(p, plans) {
 		return false
 	}
-	a := t.wanted(p, claimed)
+	a := t.wanted(p, plans)
 	return t.months.last() == a.dayAlone() && t.years.last() == a
 }
 
-// KnowsFirstUse reports whether the day of the first counted request is known.
-func (t Terms) KnowsFirstUse() bool { return t.firstUse != nil && !t.provisional }
+// rests reports whether the anchor was replaced less than anchorRest ago.
+func (t Terms) rests(now time.Time) bool {
+	return !t.changed.IsZero() && t.changed.Add(anchorRest).After(now)
+}
+
+// MissesFirstUse reports whether the day of the first counted request will be the anchor, and is not
+// known yet.
+func (t Terms) MissesFirstUse(p *Plan) bool {
+	return p.anchor == FirstUseAnchor && t.fixed == nil && t.given == nil && !t.knowsFirstUse()
+}
+
+func (t Terms) knowsFirstUse() bool { return t.firstUse != nil && !t.provisional }
+
+// givenBy is the anchor that a pool has been given by a token, after it was seen under the plan p. It
+// matters as long as some plan has ClaimAnchor.
+func (t Terms) givenBy(p *Plan, plans PlanChoice) *Anchor {
+	switch {
+	case t.given != nil && plans.anyAnchor(p, ClaimAnchor):
+		return t.given
+	case t.given == nil && p.anchor == ClaimAnchor && !plans.NoAnchor && t.fixed == nil && !(t.knowsFirstUse() && plans.anyAnchor(p, FirstUseAnchor)):
+		return plans.Anchor
+	}
+	return nil
+}
 
 // wanted is the anchor that the account should have.
-func (t Terms) wanted(p *Plan, claimed Anchor) Anchor {
+func (t Terms) wanted(p *Plan, plans PlanChoice) Anchor {
 	switch {
 	case t.fixed != nil:
 		return *t.fixed
-	case p.anchor == ClaimAnchor:
-		return claimed
-	case p.anchor == FirstUseAnchor && t.firstUse != nil:
+	case t.given != nil:
+		return *t.given
+	case t.firstUse != nil && (p.anchor == FirstUseAnchor || p.isPool && !t.provisional && plans.anyAnchor(p, FirstUseAnchor)):
 		return *t.firstUse
+	case p.isPool && (plans.anyAnchor(p, ClaimAnchor) || plans.anyAnchor(p, FirstUseAnchor)):
+		return t.Anchor() // this member has nothing to say about it
+	case p.anchor == ClaimAnchor:
+		return *plans.Anchor
 	}
 	return Anchor{}
 }
@@ -127,8 +178,8 @@ func (t Terms) withAnchor(a Anchor, c *Calendar, now time.Time, activity Activit
 		atOnce.years = anchorSpans{{anchor: a}}
 	}
 	// In an outage, a new account may have been counted by this anchor already.
-	wasCounted := len(t.months)+len(t.years) == 0 && atOnce.months != nil &&
-		slices.Contains(activity.Windows, atOnce.WindowAt(c, Month, now).ID)
+	wasCounted := len(t.months)+len(t.years) == 0 && atOnce.months != nil && !activity.Held &&
+		slices.Contains(activity.Windows, atOnce.WindowAt(c, Month, now).ID) && !slices.Contains(activity.Windows, c.WindowAt(Month, now).ID)
 	if activity.isNone() || wasCounted {
 		return atOnce
 	}
@@ -138,9 +189,12 @@ func (t Terms) withAnchor(a Anchor, c *Calendar, now time.Time, activity Activit
 }
 
 // SetAnchor returns the terms after an administrator has set the anchor, which holds as in Follow.
-// nil clears what was set: from the next request with a token on, the plan decides again.
+// nil clears what was set, and what a token has given a pool: from the next request with a token on,
+// the plan decides again.
 func (t Terms) SetAnchor(a *Anchor, c *Calendar, now time.Time, activity Activity) Terms {
+	t.changed = time.Time{}
 	if t.fixed = a; a == nil {
+		t.given = nil
 		return t
 	}
 	return t.withAnchor(*a, c, now, activity)
@@ -228,6 +282,9 @@ func (t Terms) Prune(p *Plan, c *Calendar, now time.Time, keep time.Duration) Te
 		running[carryKey(w.ID, l)] = true
 		running[carryKey(t.WindowBefore(c, l.Period, now).ID, l)] = true
 	}
+	if !t.rests(now) {
+		t.changed = time.Time{}
+	}
 	t.carried = maps.Clone(t.carried)
 	maps.DeleteFunc(t.carried, func(key string, _ int64) bool { return !running[key] })
 	return t
@@ -256,7 +313,9 @@ func (s anchorSpans) prune(before time.Time) anchorSpans {
 //	m=ANCHOR,SECONDS:ANCHOR,...   months: an anchor, and from a time on another one
 //	y=ANCHOR,SECONDS:ANCHOR,...   years
 //	f=ANCHOR                      an administrator has set it
+//	g=ANCHOR                      a member's token has given it to the pool
 //	u=ANCHOR or u=ANCHOR?         that of the first use; ?: nothing is counted yet
+//	t=SECONDS                     when another anchor was last replaced
 //	c=WINDOW/ENDPOINT:N           N requests were carried; c=WINDOW/ENDPOINT/u:N: units
 func (t Terms) String() string {
 	var words []string
@@ -279,12 +338,18 @@ func (t Terms) String() string {
 	if t.fixed != nil {
 		words = append(words, "f="+t.fixed.String())
 	}
+	if t.given != nil {
+		words = append(words, "g="+t.given.String())
+	}
 	if t.firstUse != nil {
 		mark := ""
 		if t.provisional {
 			mark = "?"
 		}
 		words = append(words, "u="+t.firstUse.String()+mark)
+	}
+	if !t.changed.IsZero() {
+		words = append(words, "t="+strconv.FormatInt(t.changed.Unix(), 10))
 	}
 	for _, key := range slices.Sorted(maps.Keys(t.carried)) {
 		words = append(words, "c="+key+":"+strconv.FormatInt(t.carried[key], 10))
@@ -305,6 +370,12 @@ func ParseTerms(text string) (t Terms, err error) {
 			t.years, ok = parseSpans(value)
 		case "f":
 			t.fixed, ok = parseAnchorPointer(value)
+		case "g":
+			t.given, ok = parseAnchorPointer(value)
+		case "t":
+			var seconds int64
+			seconds, err = strconv.ParseInt(value, 10, 64)
+			t.changed, ok = time.Unix(seconds, 0), err == nil
 		case "u":
 			value, t.provisional = strings.CutSuffix(value, "?")
 			t.firstUse, ok = parseAnchorPointer(value)

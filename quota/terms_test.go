@@ -35,9 +35,9 @@ func TestTermsFollow(t *testing.T) {
 		{"a window with counts runs to its end", "", claim, NewAnchor(15, 0), counted, "m=1,1796083200:15 y=1,1798761600:15"},
 		{"an outage has counted it by the anchor", "", claim, NewAnchor(15, 0), Activity{Windows: []string{"month-2026-11-15"}}, "m=15 y=15"},
 		{"an anchor on the calendar's day is none", "", claim, NewAnchor(1, 0), counted, ""},
-		{"an anchor that has not begun is replaced", "m=1,1796083200:15 y=1,1798761600:15", claim, NewAnchor(20, 0), counted, "m=1,1796083200:20 y=1,1798761600:20"},
-		{"and taken back", "m=1,1796083200:15 y=1,1798761600:15", claim, Anchor{}, counted, ""},
-		{"another plan ends it", "m=15 y=15", PlanOptions{}, NewAnchor(15, 0), counted, "m=15,1797292800:1 y=15,1800000000:1"},
+		{"an anchor that has not begun is replaced", "m=1,1796083200:15 y=1,1798761600:15", claim, NewAnchor(20, 0), counted, "m=1,1796083200:20 y=1,1798761600:20 t=1795953600"},
+		{"and taken back", "m=1,1796083200:15 y=1,1798761600:15", claim, Anchor{}, counted, "t=1795953600"},
+		{"another plan ends it", "m=15 y=15", PlanOptions{}, NewAnchor(15, 0), counted, "m=15,1797292800:1 y=15,1799971200:1 t=1795953600"},
 		{"what an administrator has set stays", "m=20 y=20 f=20", claim, NewAnchor(15, 0), counted, "m=20 y=20 f=20"},
 		{"the first use of a new account", "", firstUse, Anchor{}, isNew, "m=29 y=11-29 u=11-29?"},
 		{"again on another day, if nothing was counted", "m=28 y=11-28 u=11-28?", firstUse, Anchor{}, isNew, "m=29 y=11-29 u=11-29?"},
@@ -52,21 +52,134 @@ func TestTermsFollow(t *testing.T) {
 			t.Fatal(err)
 		}
 		p := planWith(t, tc.plan)
-		after := before.Follow(p, tc.claimed, c, november29, tc.activity)
+		plans := p.OnlyChoice()
+		plans.Anchor = &tc.claimed
+		after := before.Follow(p, plans, c, november29, tc.activity)
 		want := normalTerms(t, tc.after)
-		if tc.what == "another plan ends it" {
-			// 15 December, and 15 January: a day alone begins the year in January.
-			want = normalTerms(t, "m=15,1797292800:1 y=15,1799971200:1")
-		}
+		// Another plan ends it on 15 December, and on 15 January: a day alone begins the year in January.
 		if after.String() != want {
 			t.Errorf("%s: %q becomes %q, want %q", tc.what, tc.before, after, want)
 		}
-		if again := after.Follow(p, tc.claimed, c, november29, tc.activity); again.String() != after.String() {
+		if again := after.Follow(p, plans, c, november29, tc.activity); again.String() != after.String() {
 			t.Errorf("%s: the second time it becomes %q", tc.what, again)
 		}
-		if before.Follows(p, tc.claimed) && before.String() != after.String() {
+		if before.Follows(p, plans, november29) && before.String() != after.String() {
 			t.Errorf("%s: Follows says that nothing changes", tc.what)
 		}
+	}
+}
+
+// A pool has one anchor: what an administrator has set, or the first one that it was given. Members with
+// other tokens and other plans do not move it.
+func TestPoolsHaveOneAnchor(t *testing.T) {
+	c := NewCalendar(nil)
+	shared := []Limit{{Amount: 100, Period: Month, Shared: true}}
+	byName := map[string]*Plan{}
+	for name, mode := range map[string]AnchorMode{"calendar": CalendarAnchor, "claim": ClaimAnchor, "first_use": FirstUseAnchor} {
+		byName[name] = planWith(t, PlanOptions{Limits: shared, Anchor: mode})
+	}
+	isNew, counted := Activity{}, Activity{Windows: []string{"2026-11"}}
+	counting := Activity{Windows: []string{"2026-11"}, Counting: true}
+	type step struct {
+		plan     string
+		claimed  int // 0: none
+		activity Activity
+		after    string
+	}
+	later := "m=1,1796083200:15 y=1,1798761600:15 g=15"
+	for what, steps := range map[string][]step{
+		"the first claim of a new pool holds at once": {
+			{"claim", 15, isNew, "m=15 y=15 g=15"}, {"claim", 20, isNew, "m=15 y=15 g=15"}, {"claim", 1, counted, "m=15 y=15 g=15"},
+			{"claim", 0, counted, "m=15 y=15 g=15"}, {"calendar", 20, counted, "m=15 y=15 g=15"}, {"first_use", 0, counting, "m=15 y=15 g=15"},
+		},
+		"day 1 is a claim": {
+			{"claim", 1, isNew, "g=1"}, {"claim", 15, counted, "g=1"}, {"first_use", 15, counting, "g=1"},
+		},
+		"members who claim nothing give nothing": {
+			{"claim", 0, isNew, ""}, {"calendar", 20, counted, ""}, {"claim", 15, counted, later}, {"claim", 0, counted, later}, {"claim", 20, counted, later},
+		},
+		"the first use": {
+			{"first_use", 20, isNew, "m=29 y=11-29 u=11-29?"}, {"calendar", 0, Activity{Held: true}, "m=29 y=11-29 u=11-29?"},
+			{"first_use", 20, Activity{Windows: []string{"month-2026-11-29"}, Counting: true}, "m=29 y=11-29 u=11-29"},
+			{"claim", 15, counted, "m=29 y=11-29 u=11-29"}, {"calendar", 0, counted, "m=29 y=11-29 u=11-29"},
+		},
+		"a claim before anything is counted": {
+			{"first_use", 20, isNew, "m=29 y=11-29 u=11-29?"}, {"claim", 15, isNew, "m=15 y=15 g=15 u=11-29?"}, {"first_use", 20, isNew, "m=15 y=15 g=15 u=11-29?"},
+		},
+	} {
+		var terms Terms
+		for i, st := range steps {
+			p := byName[st.plan].ForScope(PoolScope)
+			a := NewAnchor(max(1, st.claimed), 0)
+			plans := PlanChoice{Claimed: byName[st.plan], ByName: byName, Scope: PoolScope, Anchor: &a, NoAnchor: st.claimed == 0}
+			after := terms.Follow(p, plans, c, november29, st.activity)
+			if got := after.String(); got != normalTerms(t, st.after) {
+				t.Errorf("%s, step %d: %q, want %q", what, i, got, st.after)
+			}
+			if terms.Follows(p, plans, november29) && after.String() != terms.String() {
+				t.Errorf("%s, step %d: Follows says that nothing changes", what, i)
+			}
+			if terms = after; i > 0 && steps[i-1].after == st.after && !terms.Follows(p, plans, november29) {
+				t.Errorf("%s, step %d: the store is asked again", what, i)
+			}
+		}
+	}
+}
+
+// An administrator moves the anchor of a pool. When that is cleared, or when no plan has anchors any more,
+// nothing is left of the one that it was given.
+func TestAnchorOfPoolEnds(t *testing.T) {
+	c, counted := NewCalendar(nil), Activity{Windows: []string{"2026-11"}}
+	shared := []Limit{{Amount: 100, Period: Month, Shared: true}}
+	claim, calendar := planWith(t, PlanOptions{Limits: shared, Anchor: ClaimAnchor}), planWith(t, PlanOptions{Limits: shared})
+	on := func(day int, p *Plan) (*Plan, PlanChoice) {
+		a := NewAnchor(day, 0)
+		return p.ForScope(PoolScope), PlanChoice{Claimed: p, Scope: PoolScope, Anchor: &a}
+	}
+	want := func(what string, terms Terms, want int) {
+		t.Helper()
+		if got := max(1, terms.Anchor().Day); got != want {
+			t.Errorf("%s: the anchor is %d, want %d: %q", what, got, want, terms)
+		}
+	}
+	follow := func(t Terms, day int, p *Plan) Terms {
+		own, plans := on(day, p)
+		return t.Follow(own, plans, c, november29, counted)
+	}
+	terms := follow(Terms{}, 15, claim)
+	want("given", terms, 15)
+	twenty := NewAnchor(20, 0)
+	terms = terms.SetAnchor(&twenty, c, november29, counted)
+	want("set", follow(terms, 15, claim), 20)
+	want("cleared", terms.SetAnchor(nil, c, november29, counted), 20)
+	want("given again", follow(terms.SetAnchor(nil, c, november29, counted), 10, claim), 10)
+	back := follow(follow(Terms{}, 15, claim), 15, calendar)
+	want("no plan has anchors", back, 1)
+	want("a gateway with the configuration before, at once", follow(back, 15, claim), 1)
+}
+
+// Two tokens of a user, or two gateways while they reload, do not write the terms with every request.
+func TestReplacedAnchorRests(t *testing.T) {
+	c, p, counted := NewCalendar(nil), planWith(t, PlanOptions{Anchor: ClaimAnchor}), Activity{Windows: []string{"2026-11"}}
+	terms, writes, now := Terms{}, 0, november29
+	for i := range 1000 {
+		a := NewAnchor(15+5*(i%2), 0)
+		plans := p.OnlyChoice()
+		plans.Anchor = &a
+		if !terms.Follows(p, plans, now) {
+			terms = terms.Follow(p, plans, c, now, counted)
+			writes++
+		}
+		now = now.Add(100 * time.Millisecond)
+	}
+	if writes > 4 {
+		t.Errorf("in 100 s, the terms are written %d times", writes)
+	}
+	if a := terms.Anchor(); a.Day != 15 && a.Day != 20 {
+		t.Errorf("the anchor is %v", a)
+	}
+	if kept := terms.Prune(p, c, now.Add(time.Minute), time.Hour); !kept.changed.IsZero() {
+		t.Errorf("a day later, %q is left", kept)
 	}
 }
 

@@ -58,13 +58,11 @@ func (s *Store) snapshot(sh *shard, user string, plans quota.PlanChoice, now, at
 		p = plans.Effective(override.Or(poolOverride))
 		if plans.Terms {
 			isNow := at.Equal(now)
-			if terms, err = s.termsIn(tx, sh, user, plans, now, isNow, purpose); err != nil {
+			if terms, err = s.termsIn(tx, sh, user, plans, termsPlan(p, user, user), now, isNow, purpose); err != nil {
 				return err
 			}
-			if pool != "" {
-				ofPool := plans
-				ofPool.Scope = quota.PoolScope
-				if poolTerms, err = s.termsIn(tx, sh, pool, ofPool, now, isNow, purpose); err != nil {
+			if ofPool := termsPlan(p, pool, user); pool != "" && ofPool != nil {
+				if poolTerms, err = s.termsIn(tx, sh, pool, plans, ofPool, now, isNow, purpose); err != nil {
 					return err
 				}
 			}
@@ -88,14 +86,14 @@ func (s *Store) snapshot(sh *shard, user string, plans quota.PlanChoice, now, at
 	return snapshot, nil
 }
 
-// termsIn returns the terms of an account, up to date if its running windows are wanted.
-func (s *Store) termsIn(tx *bolt.Tx, sh *shard, user string, plans quota.PlanChoice, now time.Time, isNow bool, purpose purpose) (quota.Terms, error) {
-	account := accountTx{s, tx, sh, user, now}
-	terms, err := account.stored()
+// termsIn returns the terms of an account, up to date under the plan p if its running windows are wanted.
+func (s *Store) termsIn(tx *bolt.Tx, sh *shard, account string, plans quota.PlanChoice, p *quota.Plan, now time.Time, isNow bool, purpose purpose) (quota.Terms, error) {
+	a := accountTx{s, tx, sh, account, now}
+	terms, err := a.stored()
 	if err != nil || !isNow {
 		return terms, err
 	}
-	return account.upToDate(terms, plans, account.plan(plans), purpose), nil
+	return a.upToDate(terms, plans, p, purpose), nil
 }
 
 // countsIn returns what the file has for the counters of a plan, in the windows that contain at.

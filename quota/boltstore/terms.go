@@ -2,7 +2,6 @@ package boltstore
 
 import (
 	"bytes"
-	"errors"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -38,21 +37,11 @@ func (a *accountTx) stored() (quota.Terms, error) {
 	return quota.ParseTerms(string(a.tx.Bucket(termsBucket).Get([]byte(a.user))))
 }
 
-// plan returns the plan that has the limits which go by the account's terms: of a member, their own
-// limits. The shared ones go by the pool's.
-func (a *accountTx) plan(plans quota.PlanChoice) *quota.Plan {
-	if plans.Scope == quota.MemberScope {
-		plans.Scope = quota.UserScope
-	}
-	own, pool := readOverrides(a.tx.Bucket(plansBucket), a.user, a.now)
-	return plans.Effective(own.Or(pool))
-}
-
 // upToDate returns the terms as they should be under the plan p.
 func (a *accountTx) upToDate(t quota.Terms, plans quota.PlanChoice, p *quota.Plan, purpose purpose) quota.Terms {
-	if plans.Anchor != nil && !t.Follows(p, *plans.Anchor) {
+	if !t.Follows(p, plans, a.now) {
 		activity := quota.Activity{Windows: windowsWithCounts(a.tx, a.user), Held: a.isHeld(), Counting: purpose == counting, Reading: purpose == onlyReading}
-		t = t.Follow(p, *plans.Anchor, a.store.calendar, a.now, activity)
+		t = t.Follow(p, plans, a.store.calendar, a.now, activity)
 	}
 	due := t.CarryDue(p, a.store.calendar, a.now)
 	if len(due) == 0 {
@@ -118,35 +107,40 @@ func windowsWithCounts(tx *bolt.Tx, user string) (ids []string) {
 // termsTries is how often terms are worked out until they are written, or were found to be.
 const termsTries = 100
 
-var errTermsChanged = errors.New("the terms of the user changed again and again during one call")
-
 // keepTerms writes the terms of an account, and of its pool, if they are not up to date. The plans say
 // whether there are terms at all.
 func (s *Store) keepTerms(user string, plans quota.PlanChoice, purpose purpose) error {
-	if pool := quota.PoolOf(user); pool != "" && plans.Terms {
-		ofPool := plans
-		ofPool.Scope = quota.PoolScope
-		if err := s.keepTerms(pool, ofPool, purpose); err != nil {
+	if !plans.Terms {
+		return nil
+	}
+	if pool := quota.PoolOf(user); pool != "" {
+		if err := s.keepTermsOf(pool, user, plans, purpose); err != nil {
 			return err
 		}
 	}
-	for n := 0; plans.Terms; n++ {
-		if n == termsTries {
-			return errTermsChanged
-		}
-		sh, now, err := s.lockUser(user)
+	return s.keepTermsOf(user, user, plans, purpose)
+}
+
+// keepTermsOf is keepTerms for one account that a request of a user is about: their own or their pool.
+func (s *Store) keepTermsOf(account, user string, plans quota.PlanChoice, purpose purpose) error {
+	for range termsTries {
+		sh, now, err := s.lockUser(account)
 		if err != nil {
 			return err
 		}
 		var before, after quota.Terms
 		var p *quota.Plan
 		err = s.dbView(func(tx *bolt.Tx) (err error) {
-			account := accountTx{s, tx, sh, user, now}
-			if before, err = account.stored(); err != nil {
+			a := accountTx{s, tx, sh, account, now}
+			if before, err = a.stored(); err != nil {
 				return err
 			}
-			p = account.plan(plans)
-			after = account.upToDate(before, plans, p, purpose)
+			own, pool := readOverrides(tx.Bucket(plansBucket), user, now)
+			p = termsPlan(plans.Effective(own.Or(pool)), account, user)
+			after = before
+			if p != nil {
+				after = a.upToDate(before, plans, p, purpose)
+			}
 			return nil
 		})
 		if err != nil || before.String() == after.String() {
@@ -155,16 +149,30 @@ func (s *Store) keepTerms(user string, plans quota.PlanChoice, purpose purpose) 
 		}
 		s.calls.Add(1)
 		sh.mu.Unlock()
-		w := &pendingTerms{user: user, before: before.String(), after: after.Prune(p, s.calendar, now, s.keep), done: make(chan struct{})}
+		w := &pendingTerms{user: account, before: before.String(), after: after.Prune(p, s.calendar, now, s.keep), done: make(chan struct{})}
 		s.queue.Add(queuedWrite{terms: w})
 		<-w.done
 		s.calls.Done()
 		if w.err != nil || purpose == counting {
 			return w.err
 		}
-		s.watchers.Notify(user)
+		s.watchers.Notify(account)
 	}
-	return nil
+	return quota.ErrContended
+}
+
+// termsPlan returns what of a user's plan goes by the terms of an account, their own or their pool: the
+// limits of a member or the shared ones; nil: nothing does.
+func termsPlan(p *quota.Plan, account, user string) *quota.Plan {
+	switch {
+	case account != user && !p.PoolNeedsTerms():
+		return nil
+	case account != user:
+		return p.ForScope(quota.PoolScope)
+	case quota.ScopeOf(user) == quota.MemberScope:
+		return p.ForScope(quota.UserScope)
+	}
+	return p
 }
 
 // noteFirstUse notes the day of the first counted request of an account, right after it was counted.

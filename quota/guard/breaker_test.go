@@ -2,6 +2,7 @@ package guard_test
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"metergate/quota/boltstore"
 	"metergate/quota/guard"
 	"metergate/quota/redisstore/redistest"
+	"metergate/quota/redisstore/script"
 	"metergate/quota/testkit"
 )
 
@@ -141,4 +143,27 @@ func TestSlowStoreIsServedEventually(t *testing.T) {
 		_, err := r.Read(ctx, "u", five.OnlyChoice())
 		return err == nil && r.Stats().OpenBreakers == 0
 	})
+}
+
+// A user whose terms change again and again during a call says nothing about the store.
+func TestContendedUserOpensNoBreaker(t *testing.T) {
+	r := newGuardedRedis(t, setup{})
+	r.useOn(1, func() quota.Request { return onDay(ownMonth, "u", 15) })
+	var n atomic.Int64
+	r.faultProxy.OnCommand(func(c redistest.Command) redistest.Fate {
+		if c.Script() != "" && c.Script() != redistest.Check {
+			r.redis.Do("HSET", script.Key("metergate", "u"), "terms", fmt.Sprint("m=15 y=15 t=", 1_000_000_000+n.Add(1)))
+		}
+		return redistest.Pass
+	})
+	for range 8 {
+		if _, err := r.Reserve(ctx, onDay(ownMonth, "u", 15)); !errors.Is(err, quota.ErrContended) {
+			t.Fatalf("error %v, want %v", err, quota.ErrContended)
+		}
+	}
+	if r.Stats().OpenBreakers != 0 {
+		t.Error("the breaker is open")
+	}
+	r.faultProxy.OnCommand(nil)
+	r.useOn(1, func() quota.Request { return onDay(ownMonth, "u", 15) })
 }

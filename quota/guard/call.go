@@ -106,6 +106,7 @@ func (s *Store) recordResult(call callContext, err error) bool {
 	s.stats.failed[call.op].Add(1)
 	switch {
 	case errors.Is(err, quota.ErrOverloaded), errors.Is(err, errBreakerOpened), errors.Is(err, errOtherData):
+	case errors.Is(err, quota.ErrContended): // the store has answered each time
 	case errors.Is(err, quota.ErrUserData):
 		s.logs.userData.Log("error", err)
 	case !call.deadline.IsZero() && errors.Is(err, context.DeadlineExceeded): // it had less than the timeout

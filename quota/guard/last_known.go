@@ -73,7 +73,11 @@ func (c *lastKnownCache) recordPool(pool string, s *quota.Snapshot) {
 	if k == nil {
 		c.put(pool, &lastKnown{snapshot: *s, ofMember: true})
 	} else if !k.snapshot.At.After(s.At) && (len(s.Plan.PoolPeriods()) > 0 || len(k.snapshot.Plan.PoolPeriods()) == 0 && k.ofMember) {
+		pool := k.pool()
 		*k = lastKnown{snapshot: *s, ofMember: true}
+		if !s.Plan.PoolNeedsTerms() { // the store did not look at them
+			k.snapshot.Pool = &quota.Pool{Override: s.Pool.Override, Terms: pool.Terms}
+		}
 	}
 }
 
@@ -103,16 +107,20 @@ func (k *lastKnown) granted(windowID string, c quota.Counter) int64 {
 	return granted
 }
 
+// pool is what was kept of a pool.
+func (k *lastKnown) pool() *quota.Pool {
+	if k.ofMember {
+		return k.snapshot.Pool
+	}
+	return &quota.Pool{Override: k.snapshot.Override, Terms: k.snapshot.Terms}
+}
+
 // pool is what was kept of a pool; nil: nothing is known.
 func (c *lastKnownCache) pool(account string) *quota.Pool {
-	switch k := c.get(account); {
-	case k == nil:
-		return nil
-	case k.ofMember:
-		return k.snapshot.Pool
-	default:
-		return &quota.Pool{Override: k.snapshot.Override, Terms: k.snapshot.Terms}
+	if k := c.get(account); k != nil {
+		return k.pool()
 	}
+	return nil
 }
 
 // override is the user's override that is in force at now, as last known: their own, or that of their
@@ -133,18 +141,20 @@ func (c *lastKnownCache) override(user string, now time.Time) (o quota.Override)
 	return o
 }
 
-// terms are the user's terms as last known; of a user of whom nothing is known, those of a new one.
-func (c *lastKnownCache) terms(user string, plans quota.PlanChoice, p *quota.Plan, calendar *quota.Calendar, now time.Time) quota.Terms {
-	k := c.get(user)
-	switch {
+// terms are those of an account as last known; of one of which nothing is known, those of a new one. p is
+// the plan of its user, or of a member of the pool.
+func (c *lastKnownCache) terms(account string, plans quota.PlanChoice, p *quota.Plan, calendar *quota.Calendar, now time.Time) quota.Terms {
+	isPool := quota.ScopeOf(account) == quota.PoolScope
+	if isPool {
+		p = p.ForScope(quota.PoolScope)
+	}
+	switch k := c.get(account); {
 	case !plans.Terms:
 		return quota.Terms{}
-	case k != nil && k.ofMember:
-		return k.snapshot.Pool.Terms
+	case k != nil && isPool:
+		return k.pool().Terms
 	case k != nil:
 		return k.snapshot.Terms
-	case plans.Anchor == nil:
-		return quota.Terms{}
 	}
-	return quota.Terms{}.Follow(p, *plans.Anchor, calendar, now, quota.Activity{Reading: true})
+	return quota.Terms{}.Follow(p, plans, calendar, now, quota.Activity{Reading: true})
 }

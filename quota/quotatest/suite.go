@@ -90,6 +90,9 @@ var cases = map[string]func(*testing.T, *harness){
 	"a pool's override decides about the plan": testOverrideOfPool,
 	"exactly the shared limit is admitted":     testConcurrentMembers,
 	"watchers of a pool are notified":          testWatchPool,
+	"a pool has one anchor":                    testAnchorOfPool,
+	"months of a pool begin on its first use":  testFirstUseOfPool,
+	"plans share the windows of a pool":        testPlansOfPool,
 
 	// Observe mode.
 	"a plan in observe mode refuses nothing":       testObservingPlan,

@@ -2,7 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -63,8 +62,10 @@ type outcome struct {
 
 // assumed is what a gateway assumes of an account.
 type assumed struct {
-	account  string
-	text     string // override and terms, see script.CommonArgs
+	account string
+	// text is the override and the terms, see script.CommonArgs. That of a pool whose terms do not matter
+	// to the query has none.
+	text     string
 	override quota.Override
 	terms    quota.Terms // zero if the query's plans have no Terms
 	// termsText is terms as a text. It differs from that in text if the terms need a change that the
@@ -98,8 +99,9 @@ func (s *Store) layout(q *query, o *outcome, at time.Time) *layout {
 	return newLayout(laidOut{}, o.plan, layOut(o, s.calendar, q.at))
 }
 
-// askTries is how often a query is sent: once, and again for each assumption that may be wrong.
-const askTries = 3
+// askTries is how often a query is sent: once, and again while an assumption is wrong. The terms of a pool
+// may change several times while its first members come at once.
+const askTries = 10
 
 // ask runs a query. It assumes the windows of Redis's time, the account's override and its terms, all
 // as last seen, and those of a member's pool. If the script says that an assumption is wrong, ask
@@ -147,7 +149,7 @@ func (s *Store) ask(ctx context.Context, q *query, o *outcome) error {
 		o.counts = l.countsOf(reply.Numbers)
 		return nil
 	}
-	return errChanged
+	return quota.ErrContended
 }
 
 // assume returns what was last seen of an account, as far as it matters to a query. An empty account is
@@ -182,9 +184,6 @@ func (s *Store) choosePlan(ctx context.Context, q *query, o *outcome, at time.Ti
 func overrideIn(text string) quota.Override {
 	return parseOverride(script.ParseAssumption(text).Override)
 }
-
-// errChanged: each time that a call was made, something else was different.
-var errChanged = errors.New("the store's clock, the user's plan or its terms changed again and again during one call")
 
 // call sends a script once, about the account and the pool of an outcome. It returns the reply and its
 // time, in the calendar's zone.

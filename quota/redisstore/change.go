@@ -82,5 +82,5 @@ func (s *Store) changeAnchor(ctx context.Context, user string, a *quota.Anchor, 
 			return reply.ChangeError()
 		}
 	}
-	return errChanged
+	return quota.ErrContended
 }

@@ -271,3 +271,67 @@ func BenchmarkOrgs(b *testing.B) {
 		})
 	}
 }
+
+// TestMembersDoNotMoveTheirPool: members with other anchors and other plans, through two gateways at once,
+// neither write the terms of their pool nor ask for them once they are known.
+func TestMembersDoNotMoveTheirPool(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	var calls, others atomic.Int64
+	var stores []*Store
+	for range 2 {
+		c := redistest.StartFaultProxy(t, redis.Addr)
+		c.OnCommand(func(cmd redistest.Command) redistest.Fate {
+			switch cmd.Script() {
+			case "", redistest.Check:
+			case redistest.Reserve, redistest.Commit:
+				calls.Add(1)
+			default:
+				others.Add(1)
+			}
+			return redistest.Pass
+		})
+		stores = append(stores, openWith(t, Options{URL: c.URL(), Timeout: patient}))
+	}
+	own := quota.Limit{Amount: 10_000, Period: quota.Month}
+	shared := quota.Limit{Amount: 10_000, Period: quota.Month, Shared: true}
+	daily := quota.Limit{Amount: 10_000, Period: quota.Day, Shared: true}
+	byName := map[string]*quota.Plan{
+		"claim":     quotatest.NewAnchoredPlan("claim", quota.ClaimAnchor, own, shared),
+		"first use": quotatest.NewAnchoredPlan("first use", quota.FirstUseAnchor, own, shared),
+		"calendar":  quotatest.NewPlan("calendar", own, shared),
+		"daily":     quotatest.NewAnchoredPlan("daily", quota.ClaimAnchor, own, daily),
+	}
+	var wait sync.WaitGroup
+	use := func(n int) {
+		for plan, p := range byName {
+			for _, day := range []int{0, 15, 20} {
+				for i, s := range stores {
+					wait.Go(func() {
+						for range n {
+							r := memberRequest(p, "acme", fmt.Sprint(plan, day))
+							a := quota.NewAnchor(max(1, day), 0)
+							r.Plans.ByName, r.Plans.Terms, r.Plans.Anchor, r.Plans.NoAnchor = byName, true, &a, day == 0
+							d, err := s.Reserve(ctx, r)
+							if err == nil && d.Admitted {
+								_, err = stores[1-i].Commit(ctx, &d.Reservation)
+							}
+							if err != nil || !d.Admitted {
+								t.Errorf("%s: admitted %v, error %v", r.User, d.Admitted, err)
+							}
+						}
+					})
+				}
+			}
+		}
+		wait.Wait()
+	}
+	use(3) // until all is known
+	calls.Store(0)
+	others.Store(0)
+	use(10)
+	// A commit may still find the terms of a first use that another gateway has noted.
+	if n, o := calls.Load(), others.Load(); n != 480 || o != 0 {
+		t.Errorf("240 requests took %d calls that reserve and commit, and %d others; want 480 and 0", n, o)
+	}
+}

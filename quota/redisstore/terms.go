@@ -26,14 +26,20 @@ func (s *Store) prepareTerms(ctx context.Context, q *query, o *outcome, at time.
 		return s.prepareTermsOf(ctx, q, &o.account, q.plans.Effective, at)
 	}
 	// The shared limits go by the pool's terms, and a member's own limits by theirs.
-	plans := q.plans
-	plans.Scope = quota.PoolScope
-	if err := s.prepareTermsOf(ctx, q, &o.pool, plans.Effective, at); err != nil {
-		return err
+	shared, own := q.plans, q.plans
+	shared.Scope, own.Scope = quota.PoolScope, quota.UserScope
+	override := overrideIn(o.account.text)
+	if q.plans.Effective(override.Or(overrideIn(o.pool.text))).PoolNeedsTerms() {
+		if err := s.prepareTermsOf(ctx, q, &o.pool, func(ofPool quota.Override) *quota.Plan {
+			return shared.Effective(override.Or(ofPool))
+		}, at); err != nil {
+			return err
+		}
+	} else {
+		o.pool.terms, o.pool.termsText, o.pool.text = quota.Terms{}, "", script.ParseAssumption(o.pool.text).Override
 	}
-	plans.Scope = quota.UserScope
-	return s.prepareTermsOf(ctx, q, &o.account, func(own quota.Override) *quota.Plan {
-		return plans.Effective(own.Or(overrideIn(o.pool.text)))
+	return s.prepareTermsOf(ctx, q, &o.account, func(of quota.Override) *quota.Plan {
+		return own.Effective(of.Or(overrideIn(o.pool.text)))
 	}, at)
 }
 
@@ -42,13 +48,14 @@ func (s *Store) prepareTerms(ctx context.Context, q *query, o *outcome, at time.
 func (s *Store) prepareTermsOf(ctx context.Context, q *query, a *assumed, effective func(quota.Override) *quota.Plan, at time.Time) error {
 	for looked := false; ; looked = true {
 		assumption := script.ParseAssumption(a.text)
+		assumption.HasTerms = true
 		terms, err := quota.ParseTerms(assumption.Terms)
 		if err != nil {
 			return err
 		}
-		a.terms, a.termsText = terms, assumption.Terms
+		a.text, a.terms, a.termsText = assumption.String(), terms, assumption.Terms
 		p := effective(parseOverride(assumption.Override))
-		if !q.at.IsZero() || s.upToDate(terms, q.plans, p, at) {
+		if !q.at.IsZero() || terms.Follows(p, q.plans, at) && len(terms.CarryDue(p, s.calendar, at)) == 0 {
 			return nil
 		}
 		found, now, err := s.look(ctx, a.account)
@@ -64,11 +71,6 @@ func (s *Store) prepareTermsOf(ctx context.Context, q *query, a *assumed, effect
 	}
 }
 
-// upToDate reports whether the terms of an account need no change under the plan p.
-func (s *Store) upToDate(terms quota.Terms, plans quota.PlanChoice, p *quota.Plan, at time.Time) bool {
-	return (plans.Anchor == nil || terms.Follows(p, *plans.Anchor)) && len(terms.CarryDue(p, s.calendar, at)) == 0
-}
-
 // changeTerms brings the terms up to date that were found, in Redis only if the query keeps them.
 func (s *Store) changeTerms(ctx context.Context, q *query, a *assumed, effective func(quota.Override) *quota.Plan, found script.Looked, at time.Time) error {
 	for range termsTries {
@@ -78,11 +80,9 @@ func (s *Store) changeTerms(ctx context.Context, q *query, a *assumed, effective
 			return err
 		}
 		a.text, a.terms = found.Assumption.String(), before
-		if q.plans.Anchor != nil {
-			activity := found.Activity()
-			activity.Reading = !q.keepsTerms
-			a.terms = a.terms.Follow(p, *q.plans.Anchor, s.calendar, at, activity)
-		}
+		activity := found.Activity()
+		activity.Reading = !q.keepsTerms
+		a.terms = a.terms.Follow(p, q.plans, s.calendar, at, activity)
 		if a.terms, err = s.carryOver(ctx, a.account, p, a.terms, found.Windows, at); err != nil {
 			return err
 		}
@@ -108,7 +108,7 @@ func (s *Store) changeTerms(ctx context.Context, q *query, a *assumed, effective
 		}
 		s.learn(a, found.Assumption.String())
 	}
-	return errChanged
+	return quota.ErrContended
 }
 
 // look returns what the terms of an account depend on.
@@ -179,7 +179,7 @@ func (s *Store) noteFirstUse(ctx context.Context, r *quota.Reservation, o *outco
 		if a == &o.pool {
 			p = o.plan.ForScope(quota.PoolScope)
 		}
-		if a.account == "" || a.terms.KnowsFirstUse() || a == &o.pool && len(r.PoolWindows) == 0 {
+		if a.account == "" || !a.terms.MissesFirstUse(p) || a == &o.pool && !(len(r.PoolWindows) > 0 && o.plan.PoolNeedsTerms()) {
 			continue
 		}
 		found, at, err := s.look(ctx, a.account)
@@ -192,9 +192,11 @@ func (s *Store) noteFirstUse(ctx context.Context, r *quota.Reservation, o *outco
 		}
 		activity := found.Activity()
 		activity.Counting = true
-		after := before.Follow(p, *r.Plans.Anchor, s.calendar, at, activity)
-		if set, err := s.setTerms(ctx, a.account, p, found.Assumption, before, after, at); err == nil && set {
-			found.Terms = after.String()
+		after := before.Follow(p, r.Plans, s.calendar, at, activity)
+		if text := after.String(); text != found.Terms {
+			if set, err := s.setTerms(ctx, a.account, p, found.Assumption, before, after, at); err == nil && set {
+				found.Terms = text
+			}
 		}
 		s.overrides.see(a.account, found.Assumption.String())
 	}

@@ -83,6 +83,9 @@ const poolSeparator = "\x1e"
 // AnyOverride as CommonArgs.Assumed means that the override does not matter.
 const AnyOverride = "*"
 
+// anyTerms in a PoolBlock means likewise that the terms of the pool do not matter.
+const anyTerms = "*"
+
 // AppendTo appends the arguments.
 func (a *CommonArgs) AppendTo(args *resp.Args) {
 	args.AddInt(a.Offset.Milliseconds())
@@ -152,7 +155,11 @@ func (b *PoolBlock) AppendTo(args *resp.Args) {
 	assumption := ParseAssumption(b.Assumed)
 	args.AddString(b.Account)
 	args.AddString(assumption.Override)
-	args.AddString(assumption.Terms)
+	if assumption.HasTerms {
+		args.AddString(assumption.Terms)
+	} else {
+		args.AddString(anyTerms)
+	}
 	if len(b.Windows) > 0 {
 		args.AddString(heldIn(b.Endpoint, b.Windows))
 	} else {

@@ -69,7 +69,8 @@
 --
 --   ARGV[block]           the id under which the pool is known, as ARGV[2]
 --   ARGV[block + 1]       the plan override of the pool that the gateway assumes, as in ARGV[3]
---   ARGV[block + 2]       the terms of the pool that it assumes, if they matter in ARGV[3]
+--   ARGV[block + 2]       the terms of the pool that it assumes, if they matter in ARGV[3]; *: they do not
+--                         matter
 --   ARGV[block + 3]       for reserve.lua, what the request holds in the pool, as in a lease: "E W W";
 --                         empty: nothing
 --   ARGV[block + 4]...    n, 0 or more times: pair n of the fields is to be read in the pool
@@ -119,7 +120,7 @@ local CHANGED = 9 -- the index in other
 if pool then
   block = tonumber(ARGV[last_arg])
   last_arg = block - 1
-  other = { pool, nil, '', false, ARGV[block + 1], assumed_terms and ARGV[block + 2], nil, nil, false }
+  other = { pool, nil, '', false, ARGV[block + 1], assumed_terms and ARGV[block + 2] ~= '*' and ARGV[block + 2] or nil, nil, nil, false }
   function switch()
     local before = other
     other = { key, sweep_at, override, forever, assumed_override, assumed_terms, terms, granted, changed }

@@ -63,7 +63,7 @@ func TestAppendTo(t *testing.T) {
 		{"pool", &PoolBlock{Account: "P", Assumed: "0 big\nm=15", Endpoint: "analyze", Windows: []quota.Window{november},
 			Counters: []Counter{{Name: "a"}, {Name: "b", Shared: true}, {Name: "c"}, {Name: "d", Shared: true}}},
 			[]any{"P", "0 big", "m=15", "analyze 2026-11", "2", "4", "1"}},
-		{"pool without a hold", &PoolBlock{Account: "P", Assumed: AnyOverride, Endpoint: "analyze"}, []any{"P", "*", "", "", "1"}},
+		{"pool without a hold", &PoolBlock{Account: "P", Assumed: AnyOverride, Endpoint: "analyze"}, []any{"P", "*", "*", "", "1"}},
 		{"reserve", &ReserveArgs{ID: "R", Endpoint: "analyze", Lease: 12 * time.Second, Windows: []quota.Window{november},
 			Attempts: quota.AttemptLimit{Requests: 120, Per: time.Minute}, Observed: true, Claimed: "free",
 			Units: 8, Concurrent: quota.ConcurrencyLimit{Requests: 3}, RequestsOf: []int{0, 1, 5, 3},

@@ -1,0 +1,133 @@
+package quotatest
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"metergate/quota"
+)
+
+// anchoredTeam allows each member 9 requests a month, and all of them together 20.
+var anchoredTeam = mustPlan(quota.PlanOptions{Name: "team", Anchor: quota.ClaimAnchor, Limits: []quota.Limit{
+	{Amount: 9, Period: quota.Month}, {Amount: 20, Period: quota.Month, Shared: true},
+}})
+
+// teamPlans are the plans that members in these cases may have.
+var teamPlans = map[string]*quota.Plan{
+	"team":      anchoredTeam,
+	"first use": mustPlan(quota.PlanOptions{Name: "first use", Anchor: quota.FirstUseAnchor, Limits: anchoredTeam.Limits()}),
+	"daily":     NewPlan("daily", quota.Limit{Amount: 9, Period: quota.Month}, quota.Limit{Amount: 5, Period: quota.Day, Shared: true}),
+	"monthly":   NewPlan("monthly", quota.Limit{Amount: 9, Period: quota.Month}, quota.Limit{Amount: 6, Period: quota.Month, Shared: true}),
+}
+
+// memberTerms is withTerms for a member of a plan. With day 0, the token claims no day.
+func memberTerms(p *quota.Plan, day int) quota.PlanChoice {
+	plans := withTerms(p, day)
+	plans.ByName, plans.Scope, plans.NoAnchor = teamPlans, quota.MemberScope, day == 0
+	return plans
+}
+
+// poolTerms is the choice of p alone where an administrator asks for a pool.
+func poolTerms(p *quota.Plan) quota.PlanChoice {
+	return quota.PlanChoice{Claimed: p, Terms: true, Scope: quota.PoolScope}
+}
+
+// pair shows a member's limit and the shared one after it: "WINDOW used, WINDOW used/allowance".
+func pair(s quota.Snapshot) string {
+	own, shared := s.Limits[0], s.Limits[1]
+	return fmt.Sprintf("%s %d, %s %d/%d", own.Window.ID, own.Used, shared.Window.ID, shared.Used, s.Allowance(1))
+}
+
+func (h *harness) wantPair(user string, plans quota.PlanChoice, want string) {
+	h.t.Helper()
+	s, err := h.store.Read(context.Background(), user, plans)
+	if err != nil {
+		h.t.Fatalf("Read: %v", err)
+	}
+	if got := pair(s); got != want {
+		h.t.Errorf("%q has %q, want %q", user, got, want)
+	}
+}
+
+// A pool has the first anchor that it was given. Members with others have their own months and share
+// those of the pool; only an administrator moves them.
+func testAnchorOfPool(t *testing.T, h *harness) {
+	on15, on20, without := memberTerms(anchoredTeam, 15), memberTerms(anchoredTeam, 20), memberTerms(anchoredTeam, 0)
+	h.useWith(2, member("a"), on15)
+	for range 3 {
+		h.useWith(1, member("b"), on20)
+		h.useWith(1, member("c"), without)
+	}
+	h.wantPair(member("a"), on15, "month-2026-11-15 2, month-2026-11-15 8/20")
+	h.wantPair(member("b"), on20, "month-2026-10-20 3, month-2026-11-15 8/20")
+	h.wantPair(member("c"), without, "2026-11 3, month-2026-11-15 8/20")
+	h.wantHeadline(acme, poolTerms(anchoredTeam), "month-2026-11-15 8+0/20 (0)")
+	h.clock.Set(day(time.December, 20))
+	h.useWith(1, member("b"), on20)
+	h.wantPair(member("a"), on15, "month-2026-12-15 0, month-2026-12-15 1/20")
+	h.wantPair(member("b"), on20, "month-2026-12-20 1, month-2026-12-15 1/20")
+
+	// An administrator moves it at the end of the running month, whatever the tokens say meanwhile.
+	change := func(c quota.Change) {
+		t.Helper()
+		if _, err := h.store.ApplyChange(context.Background(), acme, poolTerms(anchoredTeam), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change(quota.Change{Action: quota.ActionSetAnchor, Anchor: "25"})
+	h.useWith(1, member("a"), on15)
+	h.useWith(1, member("b"), on20)
+	h.wantPair(member("a"), on15, "month-2026-12-15 1, month-2026-12-15 3/20")
+	h.clock.Set(day(time.January, 15))
+	h.useWith(1, member("a"), on15)
+	h.wantPair(member("a"), on15, "month-2027-01-15 1, month-2027-01-15 1/6") // 10 of 31 days
+	h.clock.Set(day(time.January, 26))
+	h.useWith(1, member("c"), without)
+	h.wantPair(member("a"), on15, "month-2027-01-15 1, month-2027-01-25 1/20")
+	change(quota.Change{Action: quota.ActionClearAnchor})
+	h.useWith(1, member("c"), without) // has none to give
+	h.clock.Set(day(time.February, 25))
+	h.wantPair(member("c"), without, "2027-02 0, month-2027-02-25 0/20")
+	h.useWith(1, member("b"), on20)
+	h.useWith(1, member("a"), on15)
+	h.clock.Set(time.Date(2027, time.March, 25, 12, 0, 0, 0, time.UTC))
+	h.wantPair(member("a"), on15, "month-2027-03-15 0, month-2027-03-25 0/16") // to 20 April, 26 of 31 days
+}
+
+// A pool's months begin on the day of its own first counted request, and a member's on that of theirs.
+func testFirstUseOfPool(t *testing.T, h *harness) {
+	plans := memberTerms(teamPlans["first use"], 0)
+	h.release(h.reserve(requestWith(plans, member("a"))).Reservation)
+	h.wantPair(member("a"), plans, "2026-11 0, 2026-11 0/20")
+	h.clock.Set(day(time.November, 19))
+	h.useWith(1, member("a"), plans)
+	h.clock.Set(day(time.November, 21))
+	h.useWith(1, member("b"), plans)
+	h.wantPair(member("a"), plans, "month-2026-11-19 1, month-2026-11-19 2/20")
+	h.wantPair(member("b"), plans, "month-2026-11-21 1, month-2026-11-19 2/20")
+	h.useWith(1, member("c"), memberTerms(anchoredTeam, 15)) // of another plan
+	h.wantPair(member("c"), memberTerms(anchoredTeam, 15), "month-2026-11-15 1, month-2026-11-19 3/20")
+	h.clock.Set(day(time.December, 20))
+	h.wantPair(member("b"), plans, "month-2026-11-21 1, month-2026-12-19 0/20")
+}
+
+// Members of one organisation with different plans share the windows of the pool, where their plans
+// share something in them.
+func testPlansOfPool(t *testing.T, h *harness) {
+	daily, monthly := teamPlans["daily"], teamPlans["monthly"]
+	h.useWith(2, member("d"), memberTerms(daily, 15))
+	if s, err := h.store.Read(context.Background(), acme, poolTerms(daily)); err != nil || !s.Terms.IsZero() || s.Limits[0].Used != 2 {
+		t.Errorf("the pool has %d used and the terms %q, error %v; want 2 and none", s.Limits[0].Used, s.Terms, err)
+	}
+	h.wantPair(member("d"), memberTerms(daily, 15), "2026-11 2, 2026-11-17 2/5")
+	h.clock.Set(day(time.November, 18))
+	h.useWith(1, member("a"), memberTerms(anchoredTeam, 15))
+	h.useWith(1, member("m"), memberTerms(monthly, 15))
+	h.useWith(1, member("d"), memberTerms(daily, 15))
+	h.clock.Set(day(time.December, 2)) // the pool was counted on a day before it was given the 15th
+	h.useWith(1, member("m"), memberTerms(monthly, 20))
+	h.wantPair(member("a"), memberTerms(anchoredTeam, 15), "month-2026-11-15 1, month-2026-12-01 1/9") // 14 of 30 days
+	h.wantPair(member("m"), memberTerms(monthly, 20), "2026-12 1, month-2026-12-01 1/2")
+}
