@@ -43,6 +43,7 @@ func TestClient(t *testing.T) {
 		{"page without Web Locks", testPageWithoutLocks},
 		{"meter", testMeterShowsState},
 		{"meter translates", testMeterTranslates},
+		{"meter shows what was carried", testMeterShowsCarried},
 		{"meter upgrade", testMeterOffersUpgrade},
 		{"meter contrast", testMeterContrast},
 	} {

@@ -14,9 +14,10 @@
 // Properties: client (of client.js, to share one), getToken, messages (to translate).
 // Event: upgrade, when the user asks for more; preventDefault keeps the upgrade URL from
 // opening. Slot: upgrade, replaces the button. Parts: card, label, plan, count, used,
-// limit, remaining, bar, fill, pending, status, running, reset, price, notice, details,
-// summary, endpoints, prompt, prompt-title, prompt-text, upgrade-button. Colours and
-// sizes: the --usage-meter-* properties below.
+// limit, remaining, bar, fill, pending, carried, pool, pool-label, pool-count, pool-bar,
+// pool-carried, status, running, reset, price, notice, details, summary, endpoints, prompt,
+// prompt-title, prompt-text, upgrade-button. Colours and sizes: the --usage-meter-*
+// properties below.
 //
 // It builds its nodes and its style sheet by script, so a Content-Security-Policy needs
 // neither 'unsafe-inline' nor an exception for Trusted Types.
@@ -86,6 +87,7 @@ var MESSAGES = {
   usedOnly: (used, unit) => `${amount(used, unit)} used`,
   compact: (used, limit, unit) => withUnit(`${used}/${limit}`, unit),
   remaining: (n) => `${n} left`,
+  carried: (n, unit, per) => `Includes ${amount(n, unit)} from ${per === "day" ? "yesterday" : `last ${per}`}`,
   running: (n) => `${n} running`,
   held: (n, unit) => `${amount(n, unit)} held`,
   price: (endpoint, min, max, unit) => `${endpoint} costs ${min === max ? amount(max, unit) : `${min} to ${amount(max, unit)}`}`,
@@ -348,7 +350,7 @@ var STYLE = `
 .dot { flex: none; width: 8px; height: 8px; border-radius: 50%; background: var(--_status); }
 .running { margin-inline-start: auto; display: inline-flex; align-items: center; gap: 6px; }
 .running .dot { background: var(--_muted); animation: breathe 1.6s ease-in-out infinite; }
-.price, .notice { margin-top: 8px; font-size: 13px; color: var(--_muted); }
+.price, .notice, .carried, .pool-carried { margin-top: 8px; font-size: 13px; color: var(--_muted); }
 
 details { margin-top: 14px; padding-top: 10px; border-top: 1px solid var(--_border); font-size: 13px; }
 summary {
@@ -477,7 +479,8 @@ function buildNodes(element, { onUpgrade, onSlotChange }) {
       part("span", "remaining")
     ),
     part("div", "bar", part("div", "fill"), part("div", "pending")),
-    part("div", "pool", bare("div", "row", part("span", "pool-label"), part("span", "pool-count")), part("div", "pool-bar", bare("div", "fill"))),
+    part("p", "carried"),
+    part("div", "pool", bare("div", "row", part("span", "pool-label"), part("span", "pool-count")), part("div", "pool-bar", bare("div", "fill")), part("p", "pool-carried")),
     ui.foot = bare(
       "div",
       "row foot",
@@ -548,7 +551,7 @@ var MeterView = class {
       !state && !failed && "loading"
     ].filter(Boolean).join(" ");
     ui.card.setAttribute("aria-busy", String(!state && !failed));
-    for (const name of ["plan", "remaining", "status", "reset", "running", "pool", "price", "notice", "prompt", "details"]) ui[name].hidden = true;
+    for (const name of ["plan", "remaining", "carried", "status", "reset", "running", "pool", "price", "notice", "prompt", "details"]) ui[name].hidden = true;
     ui.bar.hidden = state !== null && !limited;
     if (state) this.#showState(state, label, unit);
     else this.#showNothing(failed ? client.problem : void 0);
@@ -602,9 +605,11 @@ var MeterView = class {
       reflect(ui.time, "datetime", end);
       ui.reset.hidden = false;
     }
+    const carried = this.#carried(headlineLimit(state), unit);
+    if (carried && !compact) showText(ui.carried, carried);
     ui.foot.hidden = compact && !words;
     this.#fillBar(limit ? Math.min(1, used / limit) : Number(limited), limit ? pending / limit : 0);
-    const sentence = [count, running, words, state.stale && m.stale, resets];
+    const sentence = [count, carried, running, words, state.stale && m.stale, resets];
     describeMeter(ui.bar, limit ? { now: Math.min(used, limit), max: limit, label, text: sentence.filter(Boolean).join(", ") } : null);
     if (state.stale) showText(ui.notice, compact ? m.stale : m.staleSince(locale.date(state.as_of, true)));
     this.#showPool(state);
@@ -622,8 +627,11 @@ var MeterView = class {
     bar.style.setProperty("--_pending", `${Math.min(1, pending) * 100}%`);
     part.classList.toggle("some", pending > 0);
   }
+  #carried(limit, unit) {
+    return limit?.carried ? this.#element.messages.carried(this.#locale.number(limit.carried), unit, limit.per) : "";
+  }
   #showPool(state) {
-    const { pool, "pool-label": label, "pool-count": count, "pool-bar": bar } = this.#ui;
+    const { pool, "pool-label": label, "pool-count": count, "pool-bar": bar, "pool-carried": note } = this.#ui;
     const l = poolLimit(state);
     pool.hidden = this.#element.compact || !l;
     if (pool.hidden) return;
@@ -634,7 +642,11 @@ var MeterView = class {
     count.textContent = m.of(this.#locale.number(l.used), this.#locale.number(l.limit), unit);
     bar.style.setProperty("--_used", `${l.limit ? Math.min(1, l.used / l.limit) * 100 : 100}%`);
     bar.style.setProperty("--_least", l.used > 0 ? "6px" : "0");
-    describeMeter(bar, l.limit ? { now: Math.min(l.used, l.limit), max: l.limit, label: label.textContent, text: m.used(this.#locale.number(l.used), this.#locale.number(l.limit), unit) } : null);
+    const carried = this.#carried(l, unit);
+    showText(note, carried);
+    note.hidden = !carried;
+    const sentence = [m.used(this.#locale.number(l.used), this.#locale.number(l.limit), unit), carried];
+    describeMeter(bar, l.limit ? { now: Math.min(l.used, l.limit), max: l.limit, label: label.textContent, text: sentence.filter(Boolean).join(", ") } : null);
   }
   #prices(state) {
     if (state.limits.length && !state.limits.some((l) => l.unit === "units")) return "";

@@ -109,6 +109,34 @@ func testMeterShowsState(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
 	}
 }
 
+// What a limit contains of the window before is named beside it, on both bars.
+func testMeterShowsCarried(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
+	limit := func(name string, amount, carried int, more ...any) map[string]any {
+		l := map[string]any{"name": name, "per": "month", "used": 42, "limit": amount, "remaining": amount - 42, "resets_at": "2126-12-01T00:00:00Z", "carried": carried}
+		for i := 0; i < len(more); i += 2 {
+			l[more[i].(string)] = more[i+1]
+		}
+		return l
+	}
+	set := func(carried int, limits ...any) {
+		g.set(42, "limit", 100+carried, "carried", carried, "remaining", 58+carried, "limits", limits)
+	}
+	set(20, limit("month", 120, 20), limit("shared-month-units", 6500, 1500, "shared", true, "unit", "units"))
+	tab := openMeter(t, b, g, "")
+	tab.Want("[text('count'), text('remaining'), text('carried')].join()", "42 of 120 used,78 left,Includes 20 from last month")
+	tab.Want("aria()", "meter|Usage this month|0|42|120|42 of 120 used, Includes 20 from last month, Resets December 1, 2126")
+	tab.Want("[text('pool-count'), text('pool-carried'), part('pool-bar').ariaValueText].join('; ')",
+		"42 of 6,500 units; Includes 1,500 units from last month; 42 of 6,500 units used, Includes 1,500 units from last month")
+	tab.Eval("void (meter.compact = true)", nil)
+	tab.Want("text('count') + text('carried')", "42/120")
+	tab.Eval("void (meter.compact = false)", nil)
+	// Nothing was left of the window before.
+	set(0, limit("month", 100, 0), limit("shared-month", 5000, 0, "shared", true))
+	tab.Want("[text('count'), part('carried').hidden, part('pool-carried').hidden].join()", "42 of 100 used,true,true")
+	set(1, limit("day", 101, 1, "per", "day"))
+	tab.Want("text('carried')", "Includes 1 from yesterday")
+}
+
 func testMeterTranslates(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
 	g.set(1234, "limit", 5000, "remaining", 3766, "percent", 24, "status", "ok", "allowed", true)
 	tab := openMeter(t, b, g, "")

@@ -12,9 +12,10 @@
 // Properties: client (of client.js, to share one), getToken, messages (to translate).
 // Event: upgrade, when the user asks for more; preventDefault keeps the upgrade URL from
 // opening. Slot: upgrade, replaces the button. Parts: card, label, plan, count, used,
-// limit, remaining, bar, fill, pending, status, running, reset, price, notice, details,
-// summary, endpoints, prompt, prompt-title, prompt-text, upgrade-button. Colours and
-// sizes: the --usage-meter-* properties below.
+// limit, remaining, bar, fill, pending, carried, pool, pool-label, pool-count, pool-bar,
+// pool-carried, status, running, reset, price, notice, details, summary, endpoints, prompt,
+// prompt-title, prompt-text, upgrade-button. Colours and sizes: the --usage-meter-*
+// properties below.
 //
 // It builds its nodes and its style sheet by script, so a Content-Security-Policy needs
 // neither 'unsafe-inline' nor an exception for Trusted Types.

@@ -20,6 +20,7 @@ export const MESSAGES = {
   usedOnly: (used, unit) => `${amount(used, unit)} used`,
   compact: (used, limit, unit) => withUnit(`${used}/${limit}`, unit),
   remaining: (n) => `${n} left`,
+  carried: (n, unit, per) => `Includes ${amount(n, unit)} from ${per === 'day' ? 'yesterday' : `last ${per}`}`,
   running: (n) => `${n} running`,
   held: (n, unit) => `${amount(n, unit)} held`,
   price: (endpoint, min, max, unit) => `${endpoint} costs ${min === max ? amount(max, unit) : `${min} to ${amount(max, unit)}`}`,

@@ -72,7 +72,7 @@ const STYLE = `
 .dot { flex: none; width: 8px; height: 8px; border-radius: 50%; background: var(--_status); }
 .running { margin-inline-start: auto; display: inline-flex; align-items: center; gap: 6px; }
 .running .dot { background: var(--_muted); animation: breathe 1.6s ease-in-out infinite; }
-.price, .notice { margin-top: 8px; font-size: 13px; color: var(--_muted); }
+.price, .notice, .carried, .pool-carried { margin-top: 8px; font-size: 13px; color: var(--_muted); }
 
 details { margin-top: 14px; padding-top: 10px; border-top: 1px solid var(--_border); font-size: 13px; }
 summary {

@@ -66,7 +66,7 @@ export class MeterView {
     ui.card.className = ['card', limited ? shownStatus(state) : 'ok', state?.stale && 'stale',
       !state && 'empty', !state && !failed && 'loading'].filter(Boolean).join(' ');
     ui.card.setAttribute('aria-busy', String(!state && !failed));
-    for (const name of ['plan', 'remaining', 'status', 'reset', 'running', 'pool', 'price', 'notice', 'prompt', 'details']) ui[name].hidden = true;
+    for (const name of ['plan', 'remaining', 'carried', 'status', 'reset', 'running', 'pool', 'price', 'notice', 'prompt', 'details']) ui[name].hidden = true;
     ui.bar.hidden = state !== null && !limited;
     if (state) this.#showState(state, label, unit);
     else this.#showNothing(failed ? client.problem : undefined);
@@ -130,9 +130,11 @@ export class MeterView {
       reflect(ui.time, 'datetime', end);
       ui.reset.hidden = false;
     }
+    const carried = this.#carried(headlineLimit(state), unit);
+    if (carried && !compact) showText(ui.carried, carried);
     ui.foot.hidden = compact && !words;
     this.#fillBar(limit ? Math.min(1, used / limit) : Number(limited), limit ? pending / limit : 0);
-    const sentence = [count, running, words, state.stale && m.stale, resets];
+    const sentence = [count, carried, running, words, state.stale && m.stale, resets];
     describeMeter(ui.bar, limit ? { now: Math.min(used, limit), max: limit, label, text: sentence.filter(Boolean).join(', ') } : null);
     if (state.stale) showText(ui.notice, compact ? m.stale : m.staleSince(locale.date(state.as_of, true)));
 
@@ -154,9 +156,14 @@ export class MeterView {
     part.classList.toggle('some', pending > 0);
   }
 
+  /** What a limit contains of the window before; empty: nothing. */
+  #carried(limit, unit) {
+    return limit?.carried ? this.#element.messages.carried(this.#locale.number(limit.carried), unit, limit.per) : '';
+  }
+
   /** A second bar, for what all members of the organisation have used. */
   #showPool(state) {
-    const { pool, 'pool-label': label, 'pool-count': count, 'pool-bar': bar } = this.#ui;
+    const { pool, 'pool-label': label, 'pool-count': count, 'pool-bar': bar, 'pool-carried': note } = this.#ui;
     const l = poolLimit(state);
     pool.hidden = this.#element.compact || !l;
     if (pool.hidden) return;
@@ -167,7 +174,11 @@ export class MeterView {
     count.textContent = m.of(this.#locale.number(l.used), this.#locale.number(l.limit), unit);
     bar.style.setProperty('--_used', `${l.limit ? Math.min(1, l.used / l.limit) * 100 : 100}%`);
     bar.style.setProperty('--_least', l.used > 0 ? '6px' : '0');
-    describeMeter(bar, l.limit ? { now: Math.min(l.used, l.limit), max: l.limit, label: label.textContent, text: m.used(this.#locale.number(l.used), this.#locale.number(l.limit), unit) } : null);
+    const carried = this.#carried(l, unit);
+    showText(note, carried);
+    note.hidden = !carried;
+    const sentence = [m.used(this.#locale.number(l.used), this.#locale.number(l.limit), unit), carried];
+    describeMeter(bar, l.limit ? { now: Math.min(l.used, l.limit), max: l.limit, label: label.textContent, text: sentence.filter(Boolean).join(', ') } : null);
   }
 
   /** What calls cost to the endpoints that the page asks about; empty: nothing to say. */
