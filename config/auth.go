@@ -10,13 +10,16 @@ import (
 
 // Auth says how users are identified.
 type Auth struct {
-	// Which signed tokens (JWT) are accepted.
-	JWT JWT `yaml:"jwt" required:"true"`
+	// Which signed tokens (JWT) are accepted: those of one issuer, or of each issuer in a list.
+	JWT []JWT `yaml:"jwt" required:"true" single:"true"`
 }
 
-// JWT says which tokens are accepted. At least one of secret, public_key_file and jwks_url
-// is required.
+// JWT says which tokens of an issuer are accepted. At least one of secret, public_key_file and
+// jwks_url is required.
 type JWT struct {
+	// What the issuer is called in logs and metrics. Each issuer in a list has another name.
+	// Default: in a list of several, the value of issuer.
+	Name string `yaml:"name" as:"issuername"`
 	// The secret that verifies HS256, HS384 and HS512. It must have at least 32 bytes for
 	// HS256, 48 for HS384 and 64 for HS512 (RFC 7518, section 3.2).
 	Secret Secret `yaml:"secret"`
@@ -38,7 +41,8 @@ type JWT struct {
 	// tokens of RFC 9068. Upper and lower case and a leading application/ make no
 	// difference. Default: any.
 	Type string `yaml:"type" as:"mediatype"`
-	// The value that the iss claim must have. Default: any.
+	// The value that the iss claim must have. In a list, it decides which issuer judges a token, so
+	// each has another one. Default: any; required for each of several issuers.
 	Issuer string `yaml:"issuer"`
 	// The value that the aud claim must contain. Default: any.
 	Audience string `yaml:"audience"`
@@ -70,30 +74,102 @@ type Claims struct {
 	Anchor string `yaml:"anchor" as:"claim"`
 }
 
-const anchorClaimPath = "auth.jwt.claims.anchor"
+// hasClaim reports whether tokens of some issuer have a claim that claims returns the path
+// of.
+func (a Auth) hasClaim(path func(Claims) string) bool {
+	return slices.ContainsFunc(a.JWT, func(j JWT) bool { return path(j.Claims) != "" })
+}
 
-// The paths of the keys that verify tokens.
+// HasOrganisations reports whether tokens of some issuer name organisations.
+func (a Auth) HasOrganisations() bool { return a.hasClaim(func(c Claims) string { return c.Org }) }
+
+// hasAnchors reports whether tokens of some issuer have anchors.
+func (a Auth) hasAnchors() bool { return a.hasClaim(func(c Claims) string { return c.Anchor }) }
+
 const (
-	secretPath     = "auth.jwt.secret"
-	publicKeyPath  = "auth.jwt.public_key_file"
-	jwksPath       = "auth.jwt.jwks_url"
-	algorithmsPath = "auth.jwt.algorithms"
+	jwtPath         = "auth.jwt"
+	anchorClaimPath = "auth.jwt.claims.anchor"
 )
 
-func (c *checker) checkJWT() {
-	if !c.usable("auth", "auth.jwt") {
+// PathOf returns the path of an issuer in the configuration: auth.jwt if it is the only one, and
+// auth.jwt[0], auth.jwt[1] and so on in a list of several.
+func (a Auth) PathOf(i int) string {
+	if len(a.JWT) == 1 {
+		return jwtPath
+	}
+	return indexPath(jwtPath, i)
+}
+
+// NameOf returns what an issuer is called in logs and metrics. It is empty for a single issuer
+// without a name.
+func (a Auth) NameOf(i int) string {
+	if name := a.JWT[i].Name; name != "" || len(a.JWT) == 1 {
+		return name
+	}
+	return a.JWT[i].Issuer
+}
+
+func (c *checker) checkAuth() {
+	if !c.usable("auth", jwtPath) {
 		return
 	}
+	if len(c.cfg.Auth.JWT) == 0 {
+		c.src.reportAt(jwtPath, "must not be empty; list at least one issuer")
+	}
+	isList := c.src.given(indexPath(jwtPath, 0))
+	for i := range c.cfg.Auth.JWT {
+		path := jwtPath
+		if isList {
+			path = indexPath(jwtPath, i)
+		}
+		if c.usable(path) {
+			c.checkIssuer(i, path)
+			(&issuerChecker{checker: c, path: path, jwt: &c.cfg.Auth.JWT[i]}).check()
+		}
+	}
+}
+
+// checkIssuer checks what tells one of several issuers from those before it.
+func (c *checker) checkIssuer(i int, path string) {
+	all := c.cfg.Auth.JWT
+	at := path + ".issuer"
+	if len(all) > 1 && all[i].Issuer == "" && !c.src.failed[at] {
+		c.src.reportAt(at, "is required for each of several issuers: the iss of a token decides which of them judges it")
+	}
+	for j := range all[:i] {
+		switch earlier := indexPath(jwtPath, j); {
+		case c.src.failed[earlier]:
+		case all[i].Issuer != "" && all[i].Issuer == all[j].Issuer && c.usable(at):
+			c.src.reportAt(at, "is the issuer of %s as well; keep one of them, or give both the keys of the other%s", earlier, c.src.got(at))
+			return
+		case all[i].Name != "" && all[i].Name == all[j].Name && c.usable(path+".name"):
+			c.src.reportAt(path+".name", "is the name of %s as well; choose another one%s", earlier, c.src.got(path+".name"))
+			return
+		}
+	}
+}
+
+// An issuerChecker checks one issuer.
+type issuerChecker struct {
+	*checker
+	path string // its own
+	jwt  *JWT
+}
+
+// at returns the path of a key of the issuer.
+func (c *issuerChecker) at(key string) string { return c.path + "." + key }
+
+func (c *issuerChecker) check() {
 	c.checkClaims()
-	jwt := &c.cfg.Auth.JWT
+	jwt, secretPath := c.jwt, c.at("secret")
 	// A key that could not be read counts as given: its own fault has been reported.
 	given := givenKeys{
 		secret:    jwt.Secret != "" || c.src.failed[secretPath],
-		publicKey: jwt.PublicKeyFile != "" || c.src.failed[publicKeyPath],
-		jwks:      jwt.JWKSURL != "" || c.src.failed[jwksPath],
+		publicKey: jwt.PublicKeyFile != "" || c.src.failed[c.at("public_key_file")],
+		jwks:      jwt.JWKSURL != "" || c.src.failed[c.at("jwks_url")],
 	}
 	if given == (givenKeys{}) {
-		path := "auth.jwt"
+		path := c.path
 		if c.src.given(secretPath) {
 			path = secretPath // given, but empty
 		}
@@ -105,7 +181,7 @@ func (c *checker) checkJWT() {
 			c.src.reportAt(secretPath, "%v", err)
 		}
 	}
-	c.pemFile(publicKeyPath, &jwt.PublicKeyFile, maxSmallBytes, func(data []byte) error {
+	c.pemFile(c.at("public_key_file"), &jwt.PublicKeyFile, maxSmallBytes, func(data []byte) error {
 		key, err := jwtrules.ParsePublicKey(data)
 		if err == nil {
 			given.parsed = key
@@ -124,8 +200,8 @@ type givenKeys struct {
 
 // checkAlgorithms checks that each algorithm has its kind of key, and that each key is for
 // one of the algorithms.
-func (c *checker) checkAlgorithms(keys givenKeys) {
-	jwt := &c.cfg.Auth.JWT
+func (c *issuerChecker) checkAlgorithms(keys givenKeys) {
+	jwt, algorithmsPath := c.jwt, c.at("algorithms")
 	switch given := c.src.given(algorithmsPath); {
 	case c.src.failed[algorithmsPath]:
 		return
@@ -146,31 +222,32 @@ func (c *checker) checkAlgorithms(keys givenKeys) {
 		case first < i:
 			c.src.reportAt(path, "is the same as %s; keep one of them%s", indexPath(algorithmsPath, first), c.src.got(path))
 		case hmac && !keys.secret:
-			c.src.reportAt(path, "%s needs auth.jwt.secret", a)
+			c.src.reportAt(path, "%s needs %s", a, c.at("secret"))
 		case !hmac && !keys.publicKey && !keys.jwks:
-			c.src.reportAt(path, "%s needs auth.jwt.public_key_file or auth.jwt.jwks_url", a)
+			c.src.reportAt(path, "%s needs %s or %s", a, c.at("public_key_file"), c.at("jwks_url"))
 		case !hmac && keys.parsed != nil && !keys.jwks && jwtrules.KindFor(a) != jwtrules.KindOf(keys.parsed):
-			c.src.reportAt(path, "%s needs %s; auth.jwt.public_key_file has %s", a, jwtrules.KindFor(a), jwtrules.KindOf(keys.parsed))
+			c.src.reportAt(path, "%s needs %s; %s has %s", a, jwtrules.KindFor(a), c.at("public_key_file"), jwtrules.KindOf(keys.parsed))
 		case !hmac:
 			jwksUsed = true
 			publicKeyUsed = publicKeyUsed || keys.parsed == nil || jwtrules.KindFor(a) == jwtrules.KindOf(keys.parsed)
 		}
 	}
 	// With an algorithm forgotten, every token would be refused, and nothing would say why.
-	const unused = "is for none of auth.jwt.algorithms; add what its issuer signs with, such as RS256, or remove this key"
+	const unused = "is for none of %s; add what its issuer signs with, such as RS256, or remove this key"
+	jwksPath, publicKeyPath := c.at("jwks_url"), c.at("public_key_file")
 	switch {
 	case len(c.src.errs) > faults || len(jwt.Algorithms) == 0:
 	case keys.jwks && !c.src.failed[jwksPath] && !jwksUsed:
-		c.src.reportAt(jwksPath, unused)
+		c.src.reportAt(jwksPath, unused, algorithmsPath)
 	case keys.jwks && keys.publicKey && !c.src.failed[publicKeyPath] && !publicKeyUsed:
-		c.src.reportAt(publicKeyPath, unused)
+		c.src.reportAt(publicKeyPath, unused, algorithmsPath)
 	}
 }
 
 // checkClaims checks that the claims can all be texts: a claim that contains another one is an
 // object.
-func (c *checker) checkClaims() {
-	claims := &c.cfg.Auth.JWT.Claims
+func (c *issuerChecker) checkClaims() {
+	claims := &c.jwt.Claims
 	all := []struct{ name, value string }{{"user", claims.User}, {"plan", claims.Plan}, {"org", claims.Org}, {"anchor", claims.Anchor}}
 	for i, later := range all {
 		for _, earlier := range all[:i] {
@@ -180,8 +257,8 @@ func (c *checker) checkClaims() {
 }
 
 // checkSeparateClaims checks that neither of two claims leads into the other.
-func (c *checker) checkSeparateClaims(first, firstPath, second, secondPath string) {
-	const claims = "auth.jwt.claims."
+func (c *issuerChecker) checkSeparateClaims(first, firstPath, second, secondPath string) {
+	claims := c.at("claims.")
 	// A path that is bad or not given leaves nothing to compare.
 	a, _ := jwtrules.ParseClaimPath(firstPath)
 	b, _ := jwtrules.ParseClaimPath(secondPath)

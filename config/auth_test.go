@@ -18,6 +18,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"metergate/proxy/jwtauth/jwtrules"
 )
 
@@ -260,8 +262,48 @@ routes: [{ match: /, upstream: api }]
 		if want == "${NONE:-}" {
 			want = ""
 		}
-		if got := cfg.Auth.JWT.JWKSURL; got != want {
+		if got := cfg.Auth.JWT[0].JWKSURL; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
+	}
+}
+
+// A single mapping, or a list of one, is what auth.jwt has been so far. In a list of several, each
+// issuer has its own keys and rules.
+func TestIssuersInAList(t *testing.T) {
+	cfg, err := parseFile(t, "testdata/good/issuers.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for i, jwt := range cfg.Auth.JWT {
+		got = append(got, fmt.Sprint(cfg.Auth.PathOf(i), " ", cfg.Auth.NameOf(i), " ", jwt.Issuer, " ", jwt.Algorithms, " ", jwt.Leeway, " ", jwt.Claims.User, jwt.Claims.Org))
+	}
+	want := []string{
+		"auth.jwt[0] one https://one.example/ [RS256] 5s sub",
+		"auth.jwt[1] https://two.example/ https://two.example/ [HS256] 5s suborg_id",
+		"auth.jwt[2] three https://app.example.com [ES256] 0s sub",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if !cfg.Auth.HasOrganisations() {
+		t.Error("an issuer names organisations")
+	}
+	const mapping = "{ secret: 0123456789abcdef0123456789abcdef }"
+	var both [2]*Config
+	for i, jwt := range []string{mapping, "[" + mapping + "]"} {
+		if both[i], err = Parse("x.yaml", []byte(strings.Replace(fmt.Sprintf(base, ""), mapping, jwt, 1)), environment); err != nil {
+			t.Fatal(err)
+		}
+		if name := both[i].Auth.NameOf(0); name != "" {
+			t.Errorf("a single issuer is called %q", name)
+		}
+	}
+	if diff := cmp.Diff(both[0].Auth, both[1].Auth, compare...); diff != "" {
+		t.Error(diff)
+	}
+	if _, isMapping := both[0].Redacted()["auth"].(map[string]any)["jwt"].(map[string]any); !isMapping {
+		t.Error("a single mapping is shown as something else")
 	}
 }

@@ -17,7 +17,7 @@ func (c *checker) checkAll() {
 	c.checkMaxInFlight()
 	c.checkAdminToken()
 	c.checkStore()
-	c.checkJWT()
+	c.checkAuth()
 	c.checkUpstreams()
 	c.checkRoutes()
 	c.fillShutdownTimeout()

@@ -120,10 +120,10 @@ func TestParseFillsInDefaults(t *testing.T) {
 			URL: "embedded:testdata/good/data", Protocol: 3, Prefix: "metergate", Timeout: 250 * time.Millisecond,
 			OnFailure: Allow, OnDataLoss: ContinueAfterLoss, Journal: "testdata/good/data/journal", Keep: 400 * 24 * time.Hour,
 		},
-		Auth: Auth{JWT: JWT{
+		Auth: Auth{JWT: []JWT{{
 			Secret: "0123456789abcdef0123456789abcdef", Algorithms: []string{"HS256"}, Leeway: 5 * time.Second,
 			Claims: Claims{User: "sub", Plan: "plan"},
-		}},
+		}}},
 		DefaultPlan: "free",
 		Plans:       map[string]Plan{"free": {}},
 		Timezone:    time.UTC,
@@ -174,12 +174,12 @@ func TestParseReadsEveryKey(t *testing.T) {
 			Protocol: 2, Prefix: "a.b:c_d-e", Timeout: time.Second,
 			OnFailure: Deny, OnDataLoss: DenyAfterLoss, Journal: "/var/lib/metergate/journal", Keep: 36 * time.Hour,
 		},
-		Auth: Auth{JWT: JWT{
-			Secret: "from-a-file-0123456789abcdef0123456789abcdef0123456789abcdef0123", PublicKeyFile: "testdata/key.pem",
+		Auth: Auth{JWT: []JWT{{
+			Name: "app_1", Secret: "from-a-file-0123456789abcdef0123456789abcdef0123456789abcdef0123", PublicKeyFile: "testdata/key.pem",
 			JWKSURL:    "https://issuer.example:8443/keys?p=1",
 			Algorithms: []string{"HS512", "ES256", "RS256"}, Type: "application/at+jwt", Issuer: "https://issuer.example", Audience: "analysis",
 			Claims: Claims{User: "app.user.id", Plan: `https://example\.com/app.plan`, Org: "org_id", Anchor: "app.since"},
-		}},
+		}}},
 		DefaultPlan: "pro",
 		Plans:       plansOfEverything(),
 		Timezone:    zone,
@@ -254,14 +254,14 @@ func upstreamsOfEverything(t *testing.T) map[string]Upstream {
 func routesOfEverything() []Route {
 	return []Route{
 		{Match: "POST /api/image-analysis", Endpoint: "image-analysis", Upstream: "analysis",
-			Timeout: time.Hour, MaxBody: 2_000_000, Observe: true, Line: 82},
+			Timeout: time.Hour, MaxBody: 2_000_000, Observe: true, Line: 83},
 		{Match: "/api/", Upstream: "analysis", Timeout: time.Millisecond, MaxBody: 1, StripPrefix: "/api", Upgrade: true,
-			UserHeader: "X-User", PlanHeader: "X-Plan", DropAuthorization: true, Line: 83},
+			UserHeader: "X-User", PlanHeader: "X-Plan", DropAuthorization: true, Line: 84},
 		{Match: "GET example.com/api/{id}/{$}", Upstream: "analysis", Public: true,
-			Timeout: time.Hour, MaxBody: 2_000_000, Line: 93},
+			Timeout: time.Hour, MaxBody: 2_000_000, Line: 94},
 		{Match: "GET /gr%C3%B6%C3%9Fe/a%20b", Upstream: "unused", StripPrefix: "/gr%C3%B6%C3%9Fe/a%20b",
-			Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30, Line: 99},
-		{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Timeout: time.Hour, MaxBody: 2_000_000, Line: 100},
+			Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30, Line: 100},
+		{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Timeout: time.Hour, MaxBody: 2_000_000, Line: 101},
 	}
 }
 
@@ -270,7 +270,7 @@ func TestParseExpandsVariablesInValuesOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	jwt := cfg.Auth.JWT
+	jwt := cfg.Auth.JWT[0]
 	for _, c := range []struct{ what, got, want string }{
 		{"a number in a text", string(jwt.Secret), "0123456789012345678901234567890123456789"},
 		{"lines in a text", jwt.Issuer, "x\nlisten: :1"},

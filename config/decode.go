@@ -26,6 +26,7 @@ const maxValues = 100_000
 //	oneof     the texts that are allowed; for a bool, the texts for false and true
 //	min, max  the bounds of a number, duration or size
 //	short     the key that a single value in place of the mapping stands for
+//	single    a mapping in place of the list of mappings stands for a list of one
 //
 // It reports the faults of single values, and notes where all values stand for the checker,
 // which checks several values against each other.
@@ -80,6 +81,11 @@ func (d *decoder) decodeValue(n *yaml.Node, v reflect.Value, path string, line i
 		for i, c := range n.Content {
 			d.decodeValue(c, v.Index(i), indexPath(path, i), c.Line, tag)
 		}
+	case v.Kind() == reflect.Slice && tag.Get("single") != "" && n.Kind == yaml.MappingNode:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		d.decodeStruct(n, v.Index(0), path)
+	case v.Kind() == reflect.Slice && tag.Get("single") != "":
+		d.src.report(path, line, "must be a mapping (key: value) or a list of mappings, got %s", kindOf(n))
 	case v.Kind() == reflect.Slice:
 		d.src.report(path, line, "must be a list ([a, b], or lines that begin with -), got %s", kindOf(n))
 	case tag.Get("short") != "":

@@ -94,6 +94,8 @@ func (w *docsWriter) valueOf(f reflect.StructField, typ reflect.Type) string {
 		return w.valueOf(f, typ.Elem())
 	case typ.Kind() == reflect.Slice && isScalar(typ.Elem()):
 		return "list, each item: " + w.valueOf(f, typ.Elem())
+	case typ.Kind() == reflect.Slice && f.Tag.Get("single") != "":
+		return w.valueOf(f, typ.Elem()) + ", or a list of them"
 	case typ.Kind() == reflect.Slice:
 		return "list of " + w.valueOf(f, typ.Elem())
 	case typ.Kind() == reflect.Map:
@@ -187,6 +189,8 @@ func collectKeys(n *yaml.Node, typ reflect.Type, shown map[string]bool) {
 	switch {
 	case isScalar(typ):
 	case typ.Kind() == reflect.Pointer:
+		collectKeys(n, typ.Elem(), shown)
+	case typ.Kind() == reflect.Slice && n.Kind == yaml.MappingNode:
 		collectKeys(n, typ.Elem(), shown)
 	case typ.Kind() == reflect.Slice:
 		for _, elem := range n.Content {

@@ -92,20 +92,22 @@ func (c *Config) Warnings() (warnings []string) {
 
 // claimWarnings names claims that no plan uses, and limits that need a claim which is not named.
 func (c *Config) claimWarnings() (warnings []string) {
-	claims, shares, anchors := c.Auth.JWT.Claims, false, false
+	shares, anchors := false, false
 	for _, name := range slices.Sorted(maps.Keys(c.Plans)) {
 		p := c.Plans[name]
 		shares, anchors = shares || len(p.Shared) > 0, anchors || p.Anchor == "claim"
-		if len(p.Shared) > 0 && claims.Org == "" {
+		if len(p.Shared) > 0 && !c.Auth.HasOrganisations() {
 			warnings = append(warnings, fmt.Sprintf("plans.%s.shared: applies to nobody, because auth.jwt.claims.org does not say which claim names a user's organisation", name))
 		}
 	}
-	if claims.Org != "" && !shares {
-		warnings = append(warnings, "auth.jwt.claims.org: the members of an organisation share nothing, because no plan has shared limits; "+
-			"each user just has counts of their own in each organisation")
-	}
-	if claims.Anchor != "" && !anchors {
-		warnings = append(warnings, anchorClaimPath+": is not read, because no plan has anchor: claim; add that to the plans whose months begin on the day in the token")
+	for i, jwt := range c.Auth.JWT {
+		if jwt.Claims.Org != "" && !shares {
+			warnings = append(warnings, c.Auth.PathOf(i)+".claims.org: the members of an organisation share nothing, because no plan has shared limits; "+
+				"each user just has counts of their own in each organisation")
+		}
+		if jwt.Claims.Anchor != "" && !anchors {
+			warnings = append(warnings, c.Auth.PathOf(i)+".claims.anchor: is not read, because no plan has anchor: claim; add that to the plans whose months begin on the day in the token")
+		}
 	}
 	return warnings
 }

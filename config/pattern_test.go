@@ -72,7 +72,7 @@ func TestSharedLimitsOfNobodyAreWarning(t *testing.T) {
 	if got := strings.Join(cfg.Warnings(), "\n"); got != want {
 		t.Errorf("warnings %q, want %q", got, want)
 	}
-	cfg.Auth.JWT.Claims.Org = "org"
+	cfg.Auth.JWT = []JWT{{Claims: Claims{Org: "org"}}}
 	if got := cfg.Warnings(); got != nil {
 		t.Errorf("with claims.org: warnings %q", got)
 	}
@@ -95,7 +95,7 @@ func TestClaimsWithoutAPlanAreWarnings(t *testing.T) {
 		{Claims{Anchor: "since"}, Plan{Anchor: "first_use"}, []string{isNotRead}},
 	} {
 		cfg := &Config{Plans: map[string]Plan{"free": {}, "paid": c.plan}}
-		cfg.Auth.JWT.Claims = c.claims
+		cfg.Auth.JWT = []JWT{{Claims: c.claims}}
 		if got := cfg.Warnings(); !slices.Equal(got, c.want) {
 			t.Errorf("%+v, %+v: warnings %q, want %q", c.claims, c.plan, got, c.want)
 		}

@@ -158,7 +158,7 @@ func (c *checker) checkPlans() {
 	for _, name := range names {
 		path := joinPath("plans", name)
 		c.checkName(path, name)
-		if c.cfg.Plans[name].Anchor == "claim" && c.usable("auth", "auth.jwt") && c.cfg.Auth.JWT.Claims.Anchor == "" && !c.src.failed[anchorClaimPath] {
+		if c.cfg.Plans[name].Anchor == "claim" && c.usable("auth", jwtPath) && !c.cfg.Auth.hasAnchors() && !c.src.failed[anchorClaimPath] {
 			c.src.reportAt(path+".anchor", "needs %s, the claim that says on which day a user's months begin", anchorClaimPath)
 		}
 		c.checkLimits(joinPath(path, "limits"), c.cfg.Plans[name].Limits)

@@ -49,6 +49,9 @@ func redactedValue(v reflect.Value, tag reflect.StructTag) any {
 		}
 		return elems
 	case reflect.Slice:
+		if tag.Get("single") != "" && v.Len() == 1 {
+			return redactedValue(v.Index(0), tag)
+		}
 		elems := []any{}
 		for _, elem := range v.Seq2() {
 			elems = append(elems, redactedValue(elem, tag))

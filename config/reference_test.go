@@ -146,6 +146,8 @@ var scalarRules = map[string]scalarRule{
 		good: []any{"X-User"}, bad: []any{"X_User", "X User", ""}},
 	"host": {label: "`target`, `client` or HOST[:PORT]", words: []string{HostTarget, HostClient}, pattern: `^([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$`,
 		good: []any{"target", "client", "api", "api.internal:80", "[::1]:80"}, bad: []any{"http://a", "a:b", ""}},
+	"issuername": {label: "1 to 64 letters, digits, -, _", pattern: `^[A-Za-z0-9_-]{0,64}$`, other: "integer",
+		good: []any{"", "app", "a_B-1", json.Number("7")}, bad: []any{"a b", "https://a", strings.Repeat("a", 65)}},
 	"jwks": {label: "URL", pattern: `^((https://|http://(localhost|127\.[0-9.]+|\[::1\])(:|/|\?|$))[^@#]*)?$`,
 		good: []any{"", "https://a", "https://a:8443/b?c=d", "http://localhost/", "http://127.0.0.1:80/", "http://[::1]:80"},
 		bad:  []any{"a", "ftp://a", "http://a/", "http://localhost.example/", "https://u@a/", "https://a/#b"}},

@@ -103,9 +103,9 @@ func (c *checker) checkCost(path string, r *Route) {
 	}
 	if !c.src.given(at + ".from") {
 		cost := r.Cost
-		for key, matters := range map[string]bool{".min": cost.Min != cost.Max, ".each": cost.Each != 1, ".missing": cost.Missing != "max"} {
-			if c.src.given(at+key) && matters {
-				c.src.reportAt(at+key, "needs from, which says where the response tells the cost")
+		for i, matters := range []bool{cost.Min != cost.Max, cost.Each != 1, cost.Missing != "max"} {
+			if key := at + []string{".min", ".each", ".missing"}[i]; matters && c.src.given(key) {
+				c.src.reportAt(key, "needs from, which says where the response tells the cost")
 			}
 		}
 		cost.Min = cost.Max

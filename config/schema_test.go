@@ -154,6 +154,9 @@ func (b *schemaBuilder) value(f reflect.StructField, typ reflect.Type, name stri
 		return b.scalar(f, typ)
 	case typ.Kind() == reflect.Pointer:
 		return b.value(f, typ.Elem(), name)
+	case typ.Kind() == reflect.Slice && f.Tag.Get("single") != "":
+		one := b.value(f, typ.Elem(), name)
+		return map[string]any{"anyOf": []any{one, map[string]any{"type": "array", "minItems": 1, "items": one}}}
 	case typ.Kind() == reflect.Slice:
 		list := map[string]any{"type": "array", "items": b.value(f, typ.Elem(), name)}
 		for rule, value := range listRules[name] {
@@ -414,7 +417,7 @@ func readAsJSON(file string) (any, error) {
 // concern several values, other files, or the spelling of a value.
 var beyondSchema = []string{
 	"algorithms-hmac", "algorithms-key", "claims", "claims-url", "claims-within", "cors-credentials",
-	"duplicate-key", "empty-secret", "jwks-key", "jwks-key-unused", "jwks-unused", "listen-shared", "listen-tls", "log-sample-exponent", "log-sample-infinite", "max-in-flight-user", "merge-key", "odd-keys", "public-key-private",
+	"duplicate-key", "empty-secret", "issuers", "jwks-key", "jwks-key-unused", "jwks-unused", "listen-shared", "listen-tls", "log-sample-exponent", "log-sample-infinite", "max-in-flight-user", "merge-key", "odd-keys", "public-key-private",
 	"routes-conflict", "routes-usage", "same-limit", "second-document", "secret-comma-twice", "secret-file-folder",
 	"secret-file-short", "short-secret", "store-cluster", "store-cluster-empty", "store-cluster-port",
 	"store-database", "store-host", "store-password", "store-port", "store-sentinel", "store-sentinel-database", "store-tls-files",

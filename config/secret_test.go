@@ -31,11 +31,11 @@ routes: [{ match: /, upstream: api }]
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(cfg.Auth.JWT.Secret) != planted || string(cfg.Store.URL) != "redis://:"+planted+"@localhost:6379" {
+	if string(cfg.Auth.JWT[0].Secret) != planted || string(cfg.Store.URL) != "redis://:"+planted+"@localhost:6379" {
 		t.Fatal("the secrets themselves are not there")
 	}
 	var out bytes.Buffer
-	for _, v := range []any{cfg, *cfg, cfg.Auth, cfg.Upstreams["api"].TLS, cfg.Auth.JWT.Secret, &cfg.Auth.JWT.Secret, []Secret{cfg.Store.URL}} {
+	for _, v := range []any{cfg, *cfg, cfg.Auth, cfg.Upstreams["api"].TLS, cfg.Auth.JWT[0].Secret, &cfg.Auth.JWT[0].Secret, []Secret{cfg.Store.URL}} {
 		fmt.Fprintf(&out, "%v %+v %#v %s %q %x %d %t\n", v, v, v, v, v, v, v, v)
 		slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "value", v)
 		slog.New(slog.NewTextHandler(&out, nil)).Info("x", "value", v)

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"metergate/proxy/jwtauth/jwtrules"
+	"metergate/quota"
 )
 
 var (
@@ -50,6 +51,10 @@ func checkText(text, as string) error {
 		return checkHeader(text)
 	case "host":
 		return checkHost(text)
+	case "issuername":
+		if text != "" && !quota.IsName(text) {
+			return errors.New("must have 1 to 64 letters, digits, - and _")
+		}
 	case "jwks":
 		if text == "" {
 			return nil // the same as no key

@@ -157,6 +157,7 @@ func (a *attributes) addRequest(x *exchange, user LogUser, duration time.Duratio
 		a.addText("endpoint", x.route.Endpoint)
 	}
 	a.addNumber("status", int64(r.status))
+	a.addText("issuer", x.user.Issuer)
 	a.addText("user", user.nameOf(x.user.User))
 	a.addText("org", user.nameOf(x.user.Org))
 	if r.usage != nil {

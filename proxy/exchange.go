@@ -184,13 +184,18 @@ func (x *exchange) logNearMatch(err error) {
 func (x *exchange) authenticate() error {
 	defer stopwatch(&x.record.auth)()
 	user, err := x.g.identify(x.in)
-	if err == nil {
-		x.setUser(user)
+	if user.Issuer != "" {
+		x.g.metrics.recordToken(user.Issuer, err)
 	}
-	return err
+	if err != nil {
+		x.user.Issuer = user.Issuer
+		return err
+	}
+	x.setUser(user)
+	return nil
 }
 
-// identify finds out who sent a request. Errors are or wrap a *credential.Error, or are those of
+// identify finds out who sent a request. With an error, only the Issuer may be known. Errors are or wrap a *credential.Error, or are those of
 // the verifier.
 func (g *Gateway) identify(r *http.Request) (credential.Identity, error) {
 	token, err := credential.BearerToken(r.Header)

@@ -1,12 +1,14 @@
 package proxy
 
 import (
+	"errors"
 	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"metergate/proxy/jwtauth"
 	"metergate/quota"
 )
 
@@ -27,6 +29,7 @@ type Metrics struct {
 	unsettled   prometheus.Counter
 	storeTime   *prometheus.HistogramVec
 	unknownPlan prometheus.Counter
+	tokens      *prometheus.CounterVec
 	// overloaded counts requests that found no free place, see inflight.go.
 	overloaded *prometheus.CounterVec
 }
@@ -73,6 +76,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Help: "Successful requests that neither the store nor the journal recorded. They are counted only if the process keeps running until the store answers."}),
 		unknownPlan: f.NewCounter(prometheus.CounterOpts{Name: "metergate_unknown_plan_total",
 			Help: "Requests whose token names a plan that the configuration does not have; they get the default plan."}),
+		tokens: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_tokens_total",
+			Help: "Tokens judged, by the name of their issuer and by outcome: accepted, refused, unavailable (the issuer's keys are not available). Only issuers with a name."},
+			[]string{"issuer", "outcome"}),
 		storeTime: f.NewHistogramVec(prometheus.HistogramOpts{Name: "metergate_store_duration_seconds",
 			Help:    "Duration of a call to the store, including the wait for a connection.",
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5}},
@@ -92,6 +98,18 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		m.released.WithLabelValues(string(reason))
 	}
 	return m
+}
+
+// recordToken counts a token that was judged.
+func (m *Metrics) recordToken(issuer string, err error) {
+	outcome := "accepted"
+	switch {
+	case errors.Is(err, jwtauth.ErrNoKeys):
+		outcome = "unavailable"
+	case err != nil:
+		outcome = "refused"
+	}
+	m.tokens.WithLabelValues(issuer, outcome).Inc()
 }
 
 // recordWait counts a request that has waited.

@@ -134,7 +134,7 @@ func serveAPI(l net.Listener, h http.Handler) *http.Server {
 // signDemoUsers signs a token for each user that is valid for a day.
 func signDemoUsers(cfg *config.Config) (users []demoapi.User, err error) {
 	for _, u := range []demoUser{alice, bob, carol} {
-		token, err := signToken(cfg, tokenHolder{user: u.name, plan: u.plan}, 24*time.Hour)
+		token, err := signToken(cfg, "", tokenHolder{user: u.name, plan: u.plan}, 24*time.Hour)
 		if err != nil {
 			return nil, err
 		}

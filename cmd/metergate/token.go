@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -19,6 +20,7 @@ func token(c *console) error {
 	user := f.String("user", "", "the `USER` that the token is for (needed)")
 	plan := f.String("plan", "", "a `PLAN` of the configuration (default: the default plan)")
 	org := f.String("org", "", "the `ORGANISATION` that the user is a member of (default: none)")
+	issuer := f.String("issuer", "", "the `NAME` of the issuer to sign for (default: the only one with a secret)")
 	ttl := f.Duration("ttl", time.Hour, "how long the token is valid")
 	if _, err := c.parse(f); err != nil {
 		return err
@@ -38,10 +40,7 @@ func token(c *console) error {
 			return c.usageError("%s has no plan %q", *file, *plan)
 		}
 	}
-	if *org != "" && cfg.Auth.JWT.Claims.Org == "" {
-		return c.usageError("-org needs auth.jwt.claims.org, which says which claim of a token names the organisation; %s has none", *file)
-	}
-	signed, err := signToken(cfg, tokenHolder{*user, *plan, *org}, *ttl)
+	signed, err := signToken(cfg, *issuer, tokenHolder{*user, *plan, *org}, *ttl)
 	if err != nil {
 		return c.usageError("%v", err)
 	}
@@ -58,13 +57,42 @@ var hmacMethods = map[string]jwt.SigningMethod{
 // A tokenHolder is who a token is for. plan and org may be empty: the token then has no such claim.
 type tokenHolder struct{ user, plan, org string }
 
-// signToken signs a token that is valid from now for ttl, rounded up to a second. A
-// gateway with this configuration accepts it. Errors: the configuration has no secret or no HMAC algorithm, two of its claims
-// need the same place, or its gateway would refuse the token.
-func signToken(cfg *config.Config, holder tokenHolder, ttl time.Duration) (string, error) {
-	auth := cfg.Auth.JWT
-	if auth.Secret == "" {
-		return "", errors.New("the configuration has no auth.jwt.secret to sign with; get a token from the issuer, or use a configuration with a secret of your own")
+// signerNamed returns the index of the issuer in auth.jwt that has a name; an empty name: of the
+// only issuer with a secret. Only with a secret can a token be signed here.
+func signerNamed(cfg *config.Config, name string) (int, error) {
+	found, names := -1, []string{}
+	for i, jwt := range cfg.Auth.JWT {
+		switch {
+		case jwt.Secret == "":
+		case name == "" && found >= 0:
+			names = append(names, cfg.Auth.NameOf(i))
+		case name == "" || cfg.Auth.NameOf(i) == name:
+			found, names = i, append(names, cfg.Auth.NameOf(i))
+		}
+	}
+	switch {
+	case found < 0 && name != "":
+		return 0, fmt.Errorf("the configuration has no issuer %q with a secret to sign with", name)
+	case found < 0:
+		return 0, errors.New("the configuration has no auth.jwt.secret to sign with; get a token from the issuer, or use a configuration with a secret of your own")
+	case len(names) > 1:
+		return 0, fmt.Errorf("several issuers have a secret; choose one with -issuer: %s", strings.Join(names, ", "))
+	}
+	return found, nil
+}
+
+// signToken signs a token of the issuer with a name, see signerNamed. It is valid from now for ttl,
+// rounded up to a second. A gateway with this configuration accepts it. Errors: there is no such
+// issuer, it has no HMAC algorithm or no claim for an organisation, two of its claims need the
+// same place, or the gateway would refuse the token.
+func signToken(cfg *config.Config, issuer string, holder tokenHolder, ttl time.Duration) (string, error) {
+	signer, err := signerNamed(cfg, issuer)
+	if err != nil {
+		return "", err
+	}
+	auth, path := cfg.Auth.JWT[signer], cfg.Auth.PathOf(signer)
+	if holder.org != "" && auth.Claims.Org == "" {
+		return "", fmt.Errorf("-org needs %s.claims.org, which says which claim of a token names the organisation; the configuration has none", path)
 	}
 	var method jwt.SigningMethod
 	for _, name := range auth.Algorithms {
@@ -73,8 +101,8 @@ func signToken(cfg *config.Config, holder tokenHolder, ttl time.Duration) (strin
 		}
 	}
 	if method == nil {
-		return "", fmt.Errorf("auth.jwt.algorithms is %v, and the secret signs only HS256, HS384 and HS512; get a token from the issuer, or add HS256",
-			auth.Algorithms)
+		return "", fmt.Errorf("%s.algorithms is %v, and the secret signs only HS256, HS384 and HS512; get a token from the issuer, or add HS256",
+			path, auth.Algorithms)
 	}
 	now := time.Now()
 	claims := jwt.MapClaims{
@@ -94,7 +122,7 @@ func signToken(cfg *config.Config, holder tokenHolder, ttl time.Duration) (strin
 			continue
 		}
 		if err := setClaim(claims, claim.path, claim.value); err != nil {
-			return "", fmt.Errorf("auth.jwt.claims.%s: %w", claim.key, err)
+			return "", fmt.Errorf("%s.claims.%s: %w", path, claim.key, err)
 		}
 	}
 	unsigned := jwt.NewWithClaims(method, claims)

@@ -18,8 +18,8 @@ import (
 
 // jwtConfig returns a configuration that has only auth.jwt.
 func jwtConfig(change func(*config.JWT)) *config.Config {
-	cfg := &config.Config{}
-	jwt := &cfg.Auth.JWT
+	cfg := &config.Config{Auth: config.Auth{JWT: make([]config.JWT, 1)}}
+	jwt := &cfg.Auth.JWT[0]
 	jwt.Secret, jwt.Algorithms = testkit.Secret, []string{"HS256"}
 	jwt.Claims = config.Claims{User: "sub", Plan: "plan"}
 	if change != nil {
@@ -46,7 +46,7 @@ func TestSignTokenFollowsConfiguration(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg, before := jwtConfig(c.change), time.Now()
-			signed, err := signToken(cfg, tokenHolder{user: "u", plan: c.plan}, 90*time.Minute)
+			signed, err := signToken(cfg, "", tokenHolder{user: "u", plan: c.plan}, 90*time.Minute)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -70,7 +70,7 @@ func TestSignTokenFollowsConfiguration(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if header.Alg != c.alg || header.Typ != cmp.Or(cfg.Auth.JWT.Type, "JWT") {
+			if header.Alg != c.alg || header.Typ != cmp.Or(cfg.Auth.JWT[0].Type, "JWT") {
 				t.Errorf("the header is %+v", header)
 			}
 			iat, exp := int64(claims["iat"].(float64)), int64(claims["exp"].(float64))
@@ -87,7 +87,7 @@ func TestSignTokenFollowsConfiguration(t *testing.T) {
 			}
 		})
 	}
-	if _, err := signToken(jwtConfig(nil), tokenHolder{user: strings.Repeat("x", 256)}, time.Millisecond); err != nil {
+	if _, err := signToken(jwtConfig(nil), "", tokenHolder{user: strings.Repeat("x", 256)}, time.Millisecond); err != nil {
 		t.Errorf("a long user and a short time: %v", err)
 	}
 }
@@ -96,7 +96,7 @@ func TestSignTokenFollowsConfiguration(t *testing.T) {
 func TestSignTokenOfMember(t *testing.T) {
 	cfg := jwtConfig(func(j *config.JWT) { j.Claims.Org = "app.org" })
 	for _, org := range []string{"acme", ""} {
-		signed, err := signToken(cfg, tokenHolder{user: "u", org: org}, time.Minute)
+		signed, err := signToken(cfg, "", tokenHolder{user: "u", org: org}, time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -110,7 +110,7 @@ func TestSignTokenOfMember(t *testing.T) {
 		}
 	}
 	for org, want := range map[string]string{"a\nb": "the token's organisation must be a text", "a\xff": "user, plan and organisation must be valid UTF-8"} {
-		if signed, err := signToken(cfg, tokenHolder{user: "u", org: org}, time.Minute); signed != "" || err == nil || !strings.Contains(err.Error(), want) {
+		if signed, err := signToken(cfg, "", tokenHolder{user: "u", org: org}, time.Minute); signed != "" || err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("org %q: got %q and %v, want error: %s", org, signed, err, want)
 		}
 	}
@@ -141,7 +141,7 @@ func TestSignTokenRefuses(t *testing.T) {
 			"auth.jwt.public_key_file: open missing.pem"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			signed, err := signToken(jwtConfig(c.change), tokenHolder{user: c.user, plan: c.plan}, time.Hour)
+			signed, err := signToken(jwtConfig(c.change), "", tokenHolder{user: c.user, plan: c.plan}, time.Hour)
 			if signed != "" || err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %q and %v, want error: %s", signed, err, c.want)
 			}

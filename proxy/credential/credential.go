@@ -19,6 +19,8 @@ type Identity struct {
 	// Anchor is what the token says of the day on which the user's months begin: a text or number,
 	// as it is there; "" if it says nothing. It may be of any form.
 	Anchor string
+	// Issuer is the name of the issuer that has judged the token; "" if it has none.
+	Issuer string
 	// Expires is when the token expires, in UTC. The token is good until the leeway after it.
 	Expires time.Time
 }

@@ -9,7 +9,7 @@ func BenchmarkVerify(b *testing.B) {
 		b.Run(alg, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := v.verify(b.Context(), token); err != nil {
+				if _, _, err := v.verify(b.Context(), token); err != nil {
 					b.Fatal(err)
 				}
 			}

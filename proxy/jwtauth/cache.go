@@ -30,8 +30,11 @@ const (
 // hashes made for tables do not. The token itself would be as safe a key, but would take up
 // to 16 KiB each and would leave credentials in memory.
 //
+// A verdict holds only for the Issuer that made it, and for its keys as they were. So a Verifier
+// can take the cache of the one before, and each issuer that has not changed keeps its verdicts.
+//
 // It has no lock and never grows. Each key has four slots. A new verdict takes a slot that
-// is empty or whose verdict is no longer valid, or else any of them. The zero value is
+// is empty or whose verdict no longer holds, or else any of them. The zero value is
 // empty. It is safe for concurrent use.
 type cache struct {
 	slots [cacheSize]atomic.Pointer[verdict]
@@ -42,12 +45,8 @@ type verdict struct {
 	sum         [sha256.Size]byte // of the token
 	id          credential.Identity
 	from, until time.Time // valid at from, no longer valid at until; the leeway is included
-	keys        uint64    // the version of the KeySet that verified the token
-}
-
-// validAt reports whether the verdict holds at a time, for a version of the keys.
-func (d *verdict) validAt(now time.Time, keys uint64) bool {
-	return d.keys == keys && !now.Before(d.from) && now.Before(d.until)
+	issuer      uint64    // the id of the Issuer that verified the token
+	keys        uint64    // the version of its KeySet then
 }
 
 // slotsFor returns the slots that a token's verdict can be in.
@@ -56,11 +55,11 @@ func (c *cache) slotsFor(sum *[sha256.Size]byte) []atomic.Pointer[verdict] {
 	return c.slots[i : i+cacheWays]
 }
 
-// get returns the valid verdict on a token, nil if there is none.
-func (c *cache) get(sum *[sha256.Size]byte, now time.Time, keys uint64) *verdict {
+// get returns the verdict on a token that holds, nil if there is none.
+func (c *cache) get(sum *[sha256.Size]byte, now time.Time, issuers issuerList) *verdict {
 	slots := c.slotsFor(sum)
 	for i := range slots {
-		if d := slots[i].Load(); d != nil && d.sum == *sum && d.validAt(now, keys) {
+		if d := slots[i].Load(); d != nil && d.sum == *sum && issuers.hold(d, now) {
 			return d
 		}
 	}
@@ -68,16 +67,16 @@ func (c *cache) get(sum *[sha256.Size]byte, now time.Time, keys uint64) *verdict
 }
 
 // put remembers a verdict.
-func (c *cache) put(d *verdict, now time.Time) {
+func (c *cache) put(d *verdict, now time.Time, issuers issuerList) {
 	if len(d.id.Plan) > maxCachedPlan {
 		return
 	}
 	slots := c.slotsFor(&d.sum)
 	// A random slot, not the one whose verdict ends first: two tokens in use would otherwise
-	// evict each other for as long as the other verdicts are valid.
+	// evict each other for as long as the other verdicts hold.
 	at := rand.N(cacheWays)
 	for i := range slots {
-		if old := slots[i].Load(); old == nil || old.sum == d.sum || !old.validAt(now, d.keys) {
+		if old := slots[i].Load(); old == nil || old.sum == d.sum || !issuers.hold(old, now) {
 			at = i
 			break
 		}

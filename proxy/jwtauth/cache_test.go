@@ -41,7 +41,7 @@ func TestVerifyRemembersGoodToken(t *testing.T) {
 	first, other := sign(hs256, `{"sub":"u","plan":"pro",`+expires+`}`), sign(hs256, `{"sub":"v",`+expires+`}`)
 	id := credential.Identity{User: "u", Plan: "pro", Expires: noon.Add(time.Minute)}
 	wantVerify(t, v, first, id, nil)
-	v.schemes = nil
+	v.issuers[0].schemes = nil
 	wantVerify(t, v, first, id, nil)
 	wantVerify(t, v, other, credential.Identity{}, errSignature)
 	*now = noon.Add(65*time.Second - 1)
@@ -117,7 +117,7 @@ func TestCacheIsBounded(t *testing.T) {
 	put := func(user string) *verdict {
 		d := &verdict{id: credential.Identity{User: strings.Clone(user), Plan: strings.Clone(user)}, until: noon.Add(time.Hour)}
 		random.Read(d.sum[:])
-		c.put(d, noon)
+		c.put(d, noon, issuerList{{}})
 		return d
 	}
 	heap := func() int64 {
@@ -143,7 +143,7 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 	there := 0
 	for _, d := range last {
-		if c.get(&d.sum, noon, 0) == d {
+		if c.get(&d.sum, noon, issuerList{{}}) == d {
 			there++
 		}
 	}
@@ -177,12 +177,17 @@ func sumIn(n uint64) (sum [sha256.Size]byte) {
 // slot each, even among others that are not in use.
 func TestCacheReusesPlacesOfEndedVerdicts(t *testing.T) {
 	var c cache
+	issuers := func(keys uint64) issuerList {
+		s := new(KeySet)
+		s.change.Store(keys)
+		return issuerList{{id: 6}, {id: 7, keys: s}}
+	}
 	put := func(n uint64, until time.Time, now time.Time, keys uint64) {
-		c.put(&verdict{sum: sumIn(n), until: until, keys: keys}, now)
+		c.put(&verdict{sum: sumIn(n), until: until, issuer: 7, keys: keys}, now, issuers(keys))
 	}
 	there := func(n uint64, now time.Time, keys uint64) bool {
 		sum := sumIn(n)
-		return c.get(&sum, now, keys) != nil
+		return c.get(&sum, now, issuers(keys)) != nil
 	}
 	for n := range uint64(cacheWays) {
 		put(n, noon.Add(time.Duration(n+1)*time.Minute), noon, 1)
@@ -227,8 +232,8 @@ func TestCacheIsSafeForConcurrentUse(t *testing.T) {
 		wait.Go(func() {
 			user, sum := fmt.Sprint("u-", n), sumIn(n)
 			for range 5000 {
-				if d := c.get(&sum, noon, 0); d == nil {
-					c.put(&verdict{sum: sum, id: credential.Identity{User: user}, until: noon.Add(time.Hour)}, noon)
+				if d := c.get(&sum, noon, issuerList{{}}); d == nil {
+					c.put(&verdict{sum: sum, id: credential.Identity{User: user}, until: noon.Add(time.Hour)}, noon, issuerList{{}})
 				} else if d.id.User != user {
 					t.Errorf("got %q, want %q", d.id.User, user)
 				}

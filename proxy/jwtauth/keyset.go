@@ -137,6 +137,9 @@ func (s *KeySet) Missing() error {
 	return s.Fault()
 }
 
+// Asked reports whether the key server has been asked, whatever it has answered.
+func (s *KeySet) Asked() bool { return s.Fault() != errNotFetched }
+
 // Fault says why the last fetch has failed. It is nil if the fetch was successful.
 func (s *KeySet) Fault() error {
 	s.mu.Lock()

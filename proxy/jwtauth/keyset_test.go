@@ -67,10 +67,11 @@ func TestVerdictEndsWhenItsKeyIsWithdrawn(t *testing.T) {
 		if got := s.version(); got != 1 {
 			t.Errorf("the keys have changed %d times", got)
 		}
-		schemes := v.schemes
-		v.schemes = nil // a token that is not remembered is refused
+		issuer := v.issuers[0]
+		schemes := issuer.schemes
+		issuer.schemes = nil // a token that is not remembered is refused
 		wantToken(t, v, token, "u")
-		v.schemes = schemes
+		issuer.schemes = schemes
 
 		k.serve(answer(jwksOf(ecB())))
 		time.Sleep(10*time.Minute - 1)

@@ -108,14 +108,14 @@ func (c claims) shownTime(name string, now time.Time) string {
 }
 
 // explainClaims adds what was compared to a refusal of the validator.
-func (v *Verifier) explainClaims(reason *credential.Error, c claims) error {
+func (i *Issuer) explainClaims(reason *credential.Error, c claims) error {
 	switch reason {
 	case errExpired, errNoExpiry:
-		return because(reason, "%s", c.shownTime("exp", v.now()))
+		return because(reason, "%s", c.shownTime("exp", i.now()))
 	case errNotYet:
-		return because(reason, "%s", c.shownTime("nbf", v.now()))
+		return because(reason, "%s", c.shownTime("nbf", i.now()))
 	case errIssuedLate:
-		return because(reason, "%s", c.shownTime("iat", v.now()))
+		return because(reason, "%s", c.shownTime("iat", i.now()))
 	case errTime:
 		for _, name := range []string{"exp", "nbf", "iat"} {
 			if _, err := c.numericDate(name); err != nil {
@@ -123,26 +123,26 @@ func (v *Verifier) explainClaims(reason *credential.Error, c claims) error {
 			}
 		}
 	case errIssuer:
-		return because(reason, "%s; auth.jwt.issuer is %q", c.shownClaim("iss"), v.options.Issuer)
+		return because(reason, "%s; %s.issuer is %q", c.shownClaim("iss"), i.options.Path, i.options.Issuer)
 	case errAudience:
-		return because(reason, "%s; auth.jwt.audience is %q", c.shownClaim("aud"), v.options.Audience)
+		return because(reason, "%s; %s.audience is %q", c.shownClaim("aud"), i.options.Path, i.options.Audience)
 	}
 	return reason
 }
 
 // explainPath adds what is at the path of the claim for a setting, such as "user". It shows no
 // value: the user is shown nowhere but where the log names users.
-func explainPath(reason *credential.Error, c claims, setting string, path []string) error {
+func (i *Issuer) explainPath(reason *credential.Error, c claims, setting string, path []string) error {
 	name := strings.Join(path, ".")
 	value, found := c.lookUp(path)
 	if !found {
-		return because(reason, "there is no claim %s (auth.jwt.claims.%s)", name, setting)
+		return because(reason, "there is no claim %s (%s.claims.%s)", name, i.options.Path, setting)
 	}
-	return because(reason, "the claim %s (auth.jwt.claims.%s) is %s", name, setting, kindOf(value))
+	return because(reason, "the claim %s (%s.claims.%s) is %s", name, i.options.Path, setting, kindOf(value))
 }
 
 // explainKey adds which key the token was to be verified with.
-func (v *Verifier) explainKey(err error, header map[string]any, s scheme) error {
+func (i *Issuer) explainKey(err error, header map[string]any, s scheme) error {
 	var reason *credential.Error
 	if !errors.As(err, &reason) {
 		return err
@@ -150,21 +150,21 @@ func (v *Verifier) explainKey(err error, header map[string]any, s scheme) error 
 	kid := shown(header["kid"])
 	switch {
 	case reason == errUnknownKey:
-		return because(reason, "no key of auth.jwt.jwks_url has the kid %s", kid)
+		return because(reason, "no key of %s.jwks_url has the kid %s", i.options.Path, kid)
 	case reason == errNoKey, reason == errSeveralKeys:
-		return because(reason, "the algorithm is %s, and the keys are those of auth.jwt.jwks_url", s.algorithm)
+		return because(reason, "the algorithm is %s, and the keys are those of %s.jwks_url", s.algorithm, i.options.Path)
 	case reason == errKeyID:
 		return because(reason, "kid is %s", kindOf(header["kid"]))
 	case reason != errSignature:
 		return err
 	case jwtrules.IsHMAC(s.algorithm):
-		return because(reason, "the signature does not fit auth.jwt.secret")
-	case v.keys == nil || header["kid"] == nil && s.key != nil:
-		return because(reason, "the signature does not fit auth.jwt.public_key_file")
+		return because(reason, "the signature does not fit %s.secret", i.options.Path)
+	case i.keys == nil || header["kid"] == nil && s.key != nil:
+		return because(reason, "the signature does not fit %s.public_key_file", i.options.Path)
 	case header["kid"] == nil:
-		return because(reason, "the signature does not fit the only key of auth.jwt.jwks_url for %s", s.algorithm)
+		return because(reason, "the signature does not fit the only key of %s.jwks_url for %s", i.options.Path, s.algorithm)
 	}
-	return because(reason, "the signature does not fit the key %s of auth.jwt.jwks_url, or that key is not for %s", kid, s.algorithm)
+	return because(reason, "the signature does not fit the key %s of %s.jwks_url, or that key is not for %s", kid, i.options.Path, s.algorithm)
 }
 
 // explainParts says what a token with another number of parts probably is.
@@ -179,6 +179,6 @@ func explainParts(n int) error {
 }
 
 // explainAlgorithm says which algorithm a token has, and which it may have.
-func (v *Verifier) explainAlgorithm(alg any) error {
-	return because(errSignature, "the token is signed with %s; auth.jwt.algorithms is [%s]", shown(alg), strings.Join(v.options.Algorithms, ", "))
+func (i *Issuer) explainAlgorithm(alg any) error {
+	return because(errSignature, "the token is signed with %s; %s.algorithms is [%s]", shown(alg), i.options.Path, strings.Join(i.options.Algorithms, ", "))
 }

@@ -31,5 +31,5 @@ func (v adminView) PlansFor(claim string) quota.PlanChoice {
 }
 
 func (v adminView) HasOrganisations() bool {
-	return v.app.reloader.current.Load().cfg.Auth.JWT.Claims.Org != ""
+	return v.app.reloader.current.Load().cfg.Auth.HasOrganisations()
 }

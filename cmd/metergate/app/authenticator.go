@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"reflect"
+	"slices"
 
 	"metergate/config"
 	"metergate/proxy/jwtauth"
@@ -13,54 +14,148 @@ import (
 
 // An authenticator is what a generation verifies tokens with.
 type authenticator struct {
-	options  jwtauth.Options
+	issuers  []issuer
 	verifier *jwtauth.Verifier
 }
 
-// keySet returns the keys of auth.jwt.jwks_url; nil: none is configured.
-func (a authenticator) keySet() *jwtauth.KeySet { return a.options.KeySet }
-
-// buildAuthenticator builds the authenticator of a configuration. What has not changed is
-// taken over from the generation before: the whole authenticator with its cache of
-// verified tokens, or only the key set of a URL.
-//
-// At the start, before is nil. The process then fetches the first keys of a URL in the
-// background and is not ready until it has them. A reload to another URL fetches them
-// here: without keys the gateway would refuse every token. If that fails, the reload is
-// refused and the previous keys stay in use.
-func buildAuthenticator(ctx context.Context, cfg *config.Config, before *generation, log *slog.Logger) (a authenticator, err error) {
-	if a.options, err = verifierOptions(cfg); err != nil {
-		return a, err
-	}
-	var old authenticator
-	url, oldURL := cfg.Auth.JWT.JWKSURL, ""
-	if before != nil {
-		old, oldURL = before.auth, before.cfg.Auth.JWT.JWKSURL
-	}
-	switch url {
-	case "":
-	case oldURL:
-		a.options.KeySet = old.keySet()
-	default:
-		a.options.KeySet = jwtauth.NewKeySet(url, log)
-	}
-	// Key sets are compared by address first: DeepEqual must not read one that is in use.
-	if a.keySet() == old.keySet() && reflect.DeepEqual(a.options, old.options) {
-		return old, nil
-	}
-	if a.verifier, err = jwtauth.New(a.options); err != nil {
-		return a, fmt.Errorf("auth.jwt: %w", err)
-	}
-	if before != nil && url != "" && url != oldURL {
-		if err := a.keySet().Fetch(ctx); err != nil {
-			return a, fmt.Errorf("auth.jwt.jwks_url: its keys cannot be fetched, and without them every token would be refused: %w", err)
-		}
-	}
-	return a, nil
+// An issuer judges the tokens of one issuer.
+type issuer struct {
+	name     string // in logs and metrics; empty: it has none
+	path     string // where it stands in the configuration
+	jwksURL  string // where its keys are; empty: it publishes none
+	options  jwtauth.Options
+	verifies *jwtauth.Issuer
 }
 
-func verifierOptions(cfg *config.Config) (o jwtauth.Options, err error) {
-	jwt := cfg.Auth.JWT
+// keys returns the published keys; nil: there are none.
+func (i *issuer) keys() *jwtauth.KeySet { return i.options.KeySet }
+
+// sameAs reports whether two issuers judge tokens alike, with the same keys.
+func (i *issuer) sameAs(other *issuer) bool {
+	a, b := i.options, other.options
+	if a.KeySet != b.KeySet {
+		return false
+	}
+	a.KeySet, b.KeySet = nil, nil // DeepEqual must not read one that is in use
+	return reflect.DeepEqual(a, b)
+}
+
+// keySets returns the published keys of all issuers, each once.
+func (a authenticator) keySets() (sets []*jwtauth.KeySet) {
+	for _, i := range a.issuers {
+		if keys := i.keys(); keys != nil && !slices.Contains(sets, keys) {
+			sets = append(sets, keys)
+		}
+	}
+	return sets
+}
+
+// keySetOf returns the keys that are published at a URL; nil: they are not here.
+func (a authenticator) keySetOf(url string) *jwtauth.KeySet {
+	for _, i := range a.issuers {
+		if i.jwksURL == url {
+			return i.keys()
+		}
+	}
+	return nil
+}
+
+// buildAuthenticator builds the authenticator of a configuration. What has not changed is
+// taken over from the generation before: the key set of each URL, and each issuer with what is
+// remembered of its tokens.
+//
+// At the start, before is nil. The process then fetches the first keys of each URL in the
+// background; see waiting. A reload to another URL fetches its keys here: without keys the
+// gateway would refuse every token of that issuer. If that fails, the reload is refused and the
+// previous keys stay in use.
+func buildAuthenticator(ctx context.Context, cfg *config.Config, before *generation, log *slog.Logger) (a authenticator, err error) {
+	var old authenticator
+	if before != nil {
+		old = before.auth
+	}
+	for n := range cfg.Auth.JWT {
+		i := issuer{name: cfg.Auth.NameOf(n), path: cfg.Auth.PathOf(n), jwksURL: cfg.Auth.JWT[n].JWKSURL}
+		if i.options, err = issuerOptions(&cfg.Auth.JWT[n]); err != nil {
+			return a, fmt.Errorf("%s.%w", i.path, err)
+		}
+		i.options.Name, i.options.Path = i.name, i.path
+		if url := i.jwksURL; url != "" {
+			if i.options.KeySet = a.keySetOf(url); i.options.KeySet == nil {
+				i.options.KeySet = old.keySetOf(url)
+			}
+			if i.options.KeySet == nil {
+				i.options.KeySet = jwtauth.NewKeySet(url, log)
+			}
+		}
+		if same := slices.IndexFunc(old.issuers, func(o issuer) bool { return i.sameAs(&o) }); same >= 0 {
+			i.verifies = old.issuers[same].verifies
+		} else if i.verifies, err = jwtauth.NewIssuer(i.options); err != nil {
+			return a, fmt.Errorf("%s: %w", i.path, err)
+		}
+		a.issuers = append(a.issuers, i)
+	}
+	var issuers []*jwtauth.Issuer
+	for _, i := range a.issuers {
+		issuers = append(issuers, i.verifies)
+	}
+	if slices.EqualFunc(a.issuers, old.issuers, func(x, y issuer) bool { return x.verifies == y.verifies }) {
+		a.verifier = old.verifier
+	} else if a.verifier, err = jwtauth.NewVerifier(old.verifier, issuers...); err != nil {
+		return a, err
+	}
+	if before == nil {
+		return a, nil
+	}
+	return a, a.fetchNewKeys(ctx, old)
+}
+
+// fetchNewKeys fetches the keys of each URL that the authenticator before did not have.
+func (a authenticator) fetchNewKeys(ctx context.Context, old authenticator) error {
+	fetched := old.keySets()
+	for _, i := range a.issuers {
+		keys := i.keys()
+		if keys == nil || slices.Contains(fetched, keys) {
+			continue
+		}
+		if err := keys.Fetch(ctx); err != nil {
+			return fmt.Errorf("%s.jwks_url: its keys cannot be fetched, and without them every token would be refused: %w", i.path, err)
+		}
+		fetched = append(fetched, keys)
+	}
+	return nil
+}
+
+// waiting says whose first keys are still missing, if the gateway should get no requests before
+// they are there; nil: it may have some. An issuer whose keys could not be fetched does not keep
+// the gateway from serving the users of the others.
+func (a authenticator) waiting() error {
+	var missing error
+	ready := false
+	for _, i := range a.issuers {
+		keys := i.keys()
+		if keys == nil || keys.Missing() == nil {
+			ready = true
+			continue
+		}
+		err := keys.Missing()
+		if i.name != "" {
+			err = fmt.Errorf("%s: %w", i.name, err)
+		}
+		if !keys.Asked() {
+			return err
+		}
+		if missing == nil {
+			missing = err
+		}
+	}
+	if ready {
+		return nil
+	}
+	return missing
+}
+
+// issuerOptions returns the options of an issuer, all but those that it shares with others.
+func issuerOptions(jwt *config.JWT) (o jwtauth.Options, err error) {
 	o = jwtauth.Options{
 		Secret:     []byte(jwt.Secret),
 		Algorithms: jwt.Algorithms,
@@ -76,7 +171,7 @@ func verifierOptions(cfg *config.Config) (o jwtauth.Options, err error) {
 	}
 	if jwt.PublicKeyFile != "" {
 		if o.PublicKeyPEM, err = os.ReadFile(jwt.PublicKeyFile); err != nil {
-			return o, fmt.Errorf("auth.jwt.public_key_file: %w", err)
+			return o, fmt.Errorf("public_key_file: %w", err)
 		}
 	}
 	return o, nil

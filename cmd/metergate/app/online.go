@@ -30,15 +30,18 @@ type Reached struct {
 }
 
 // CheckOnline tries to reach everything that a gateway with this configuration depends
-// on: the store, the key server and each target. It calls report after each of them.
+// on: the store, the key servers and each target. It calls report after each of them.
 func CheckOnline(ctx context.Context, cfg *config.Config, report func(Reached)) {
 	store := Reached{Part: "store"}
 	store.Warnings, store.Err = reachStore(ctx, cfg)
 	report(store)
-	if url := cfg.Auth.JWT.JWKSURL; url != "" {
-		shown, _, _ := strings.Cut(url, "?") // the query may hold a secret
-		keys := jwtauth.NewKeySet(url, slog.New(slog.DiscardHandler))
-		report(Reached{Part: "auth.jwt.jwks_url (" + shown + ")", Err: keys.Fetch(ctx)})
+	for i, jwt := range cfg.Auth.JWT {
+		if jwt.JWKSURL == "" {
+			continue
+		}
+		shown, _, _ := strings.Cut(jwt.JWKSURL, "?") // the query may hold a secret
+		keys := jwtauth.NewKeySet(jwt.JWKSURL, slog.New(slog.DiscardHandler))
+		report(Reached{Part: cfg.Auth.PathOf(i) + ".jwks_url (" + shown + ")", Err: keys.Fetch(ctx)})
 	}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Upstreams)) {
 		u := cfg.Upstreams[name]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"metergate/proxy/upstream"
@@ -14,16 +15,11 @@ type probes struct{ app *App }
 
 func (p probes) Draining() bool { return p.app.draining.Load() }
 
-// Waiting reports that the first keys of the jwks_url are still missing.
-func (p probes) Waiting() error {
-	if keys := p.app.reloader.current.Load().auth.keySet(); keys != nil {
-		return keys.Missing()
-	}
-	return nil
-}
+// Waiting reports that the first keys of a jwks_url are still missing.
+func (p probes) Waiting() error { return p.app.reloader.current.Load().auth.waiting() }
 
 // Checks are the configuration, the room for requests, the store, whether it has its data, the
-// journal, each upstream, and the key server.
+// journal, each upstream, and each key server.
 func (p probes) Checks() map[string]func(context.Context) error {
 	g := p.app.reloader.current.Load()
 	checks := map[string]func(context.Context) error{
@@ -38,8 +34,10 @@ func (p probes) Checks() map[string]func(context.Context) error {
 	for name, pool := range g.upstreams {
 		checks["upstream "+name] = func(context.Context) error { return poolFaults(pool) }
 	}
-	if keys := g.auth.keySet(); keys != nil {
-		checks["jwks_url"] = func(context.Context) error { return keys.Fault() }
+	for _, i := range g.auth.issuers {
+		if keys := i.keys(); keys != nil {
+			checks[strings.TrimSpace("jwks_url "+i.name)] = func(context.Context) error { return keys.Fault() }
+		}
 	}
 	return checks
 }

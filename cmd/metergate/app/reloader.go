@@ -154,7 +154,7 @@ func (r *reloader) swap(g, before *generation) {
 	for _, pool := range g.upstreams {
 		pool.Start() // does nothing to a pool that was taken over
 	}
-	if keys := g.auth.keySet(); keys != nil {
+	for _, keys := range g.auth.keySets() {
 		keys.Start() // nor to such a key set
 	}
 	if before != nil && g.storeTLS != before.storeTLS && r.builder.redis != nil {
@@ -175,7 +175,7 @@ func (r *reloader) swap(g, before *generation) {
 	r.loadedHash.WithLabelValues(g.hash[:16]).Set(1)
 }
 
-// retire stops the pools and the key set of a generation, except for those that its
+// retire stops the pools and the key sets of a generation, except for those that its
 // successor has taken over; next is nil if there is none.
 func (g *generation) retire(next *generation) {
 	for name, pool := range g.upstreams {
@@ -183,8 +183,10 @@ func (g *generation) retire(next *generation) {
 			pool.Retire()
 		}
 	}
-	if keys := g.auth.keySet(); keys != nil && (next == nil || next.auth.keySet() != keys) {
-		keys.Retire()
+	for _, keys := range g.auth.keySets() {
+		if next == nil || !slices.Contains(next.auth.keySets(), keys) {
+			keys.Retire()
+		}
 	}
 }
 

@@ -55,8 +55,12 @@ func (s *KeyServer) JWTSettings() string {
 }
 
 // Token signs a token that is valid for an hour and has no plan.
-func (s *KeyServer) Token(user string) string {
-	token := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.MapClaims{"sub": user, "exp": time.Now().Add(time.Hour).Unix()})
+func (s *KeyServer) Token(user string) string { return s.Sign(jwt.MapClaims{"sub": user}) }
+
+// Sign signs a token with these claims that is valid for an hour.
+func (s *KeyServer) Sign(claims jwt.MapClaims) string {
+	claims["exp"] = time.Now().Add(time.Hour).Unix()
+	token := jwt.NewWithClaims(jwt.SigningMethodES256, claims)
 	token.Header["kid"] = "k"
 	signed, err := token.SignedString(s.Key)
 	if err != nil {
