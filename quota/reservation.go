@@ -51,12 +51,26 @@ type Reservation struct {
 	// Unused is how many of the HeldUnits Commit does not charge, 0 to all of them. Whoever
 	// calls Commit sets it; every call for one reservation must have the same.
 	Unused int64
+	// Rest is how many of the Unused units stay held after Commit, until CommitRest: the body of the
+	// response tells what the request cost. 0 to Unused; set and kept like Unused.
+	Rest int64
+	// RestCharged is how many of the Rest units CommitRest charges, 0 to Rest. Whoever calls
+	// CommitRest sets it; every call for one reservation must have the same.
+	RestCharged int64
 }
 
 // ChargedUnits is what Commit charges, 0 to HeldUnits.
 func (r *Reservation) ChargedUnits() int64 {
 	return r.HeldUnits() - min(max(0, r.Unused), r.HeldUnits())
 }
+
+// RestUnits is what stays held after Commit, 0 to the units that Commit does not charge.
+func (r *Reservation) RestUnits() int64 {
+	return min(max(0, r.Rest), r.HeldUnits()-r.ChargedUnits())
+}
+
+// ChargedRest is what CommitRest charges, 0 to RestUnits.
+func (r *Reservation) ChargedRest() int64 { return min(max(0, r.RestCharged), r.RestUnits()) }
 
 // CountsIn reports whether r counts towards endpoint, or towards the total if that is
 // empty, in the window with this ID.

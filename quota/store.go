@@ -22,8 +22,8 @@ import (
 //   - An error that [StoreResponded] recognises is the store's decision: nothing has
 //     changed, and to repeat the call is useless. After [ErrOverloaded] nothing was
 //     sent and nothing has changed. After any other error it is unknown whether the
-//     call was carried out. The caller may repeat it: Reserve, Commit and Release
-//     have their effect once for each Request.ID, ApplyChange once for each Change.ID.
+//     call was carried out. The caller may repeat it: Reserve, Commit, CommitRest
+//     and Release have their effect once for each Request.ID, ApplyChange once for each Change.ID.
 type Store interface {
 	// Reserve holds the request in every limit of the effective plan that applies to it, or in
 	// none: 1 in limits on requests, HeldUnits in limits on units. The check and the hold MUST
@@ -56,6 +56,11 @@ type Store interface {
 	// longer kept, see Window.RetainedUntil. After a Release of the same ID, it MUST
 	// change nothing.
 	//
+	// RestUnits are not given back: in the same step they become a hold of their own, of units and no
+	// request, in the windows of the reservation. It stays until CommitRest, however long that
+	// takes, and MUST end by itself within the reservation's Lease, or PlaceLease if that is longer,
+	// after its gateway has died. If CommitRest came before, nothing stays held.
+	//
 	// The Snapshot is the user's state afterwards, nil with an error. The error is never one
 	// that StoreResponded recognises.
 	Commit(context.Context, *Reservation) (*Snapshot, error)
@@ -66,6 +71,17 @@ type Store interface {
 	// The Snapshot is the user's state afterwards, nil with an error. The error is never one
 	// that StoreResponded recognises.
 	Release(context.Context, *Reservation) (*Snapshot, error)
+
+	// CommitRest ends what Commit has left held, once the cost of the request is known: it turns
+	// ChargedRest units into a count, in the windows of the reservation, and gives the others back
+	// in the same step. It counts no request. It MUST have its effect once, however often and however
+	// late it is called, also before the Commit of the same ID, and when nothing is held any
+	// more. Like Commit, it counts nothing in windows that are no longer kept. It MUST NOT be
+	// called for a reservation that was released, nor for one without RestUnits.
+	//
+	// The Snapshot is the user's state afterwards, nil with an error. The error is never one
+	// that StoreResponded recognises.
+	CommitRest(context.Context, *Reservation) (*Snapshot, error)
 
 	// Leave gives back the place of a request whose plan has a ConcurrencyLimit, when its
 	// response has ended. It MUST NOT block. A Reserve on the same gateway that follows it finds the
