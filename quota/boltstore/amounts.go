@@ -7,11 +7,12 @@ import (
 	"metergate/quota/internal/boltfile"
 )
 
-// amounts is a value of used or grants: 8 bytes, or 16 if the second number is not 0.
+// amounts is a value of used or grants: 8 bytes, or 16 if the second number is not 0. It is also what
+// a hold holds.
 type amounts struct {
 	requests int64
-	// extra is, in used, by how much the units of the requests exceed their number; it can be
-	// negative. In grants it is the units granted.
+	// extra is, in used and of a hold, by how much the units of the requests exceed their number; it
+	// can be negative. In grants it is the units granted.
 	extra int64
 }
 
@@ -27,7 +28,7 @@ func decodeAmounts(value []byte) (a amounts) {
 	return a
 }
 
-// used is what was used of a quantity, if a is from used.
+// used is what was used of a quantity, if a is from used, or what is held.
 func (a amounts) used(q quota.Quantity) int64 {
 	if q == quota.Units {
 		return a.requests + a.extra

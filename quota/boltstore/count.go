@@ -35,8 +35,11 @@ func countIn(tx boltfile.Tx, h *hold, account string, windows []quota.Window, no
 					return created, err
 				}
 			}
-			n.requests++
-			n.extra += h.charged - 1
+			n.extra += h.charged
+			if !h.isRest {
+				n.requests++
+				n.extra--
+			}
 			if err := putAmounts(tx, used, key, n); err != nil {
 				return created, err
 			}

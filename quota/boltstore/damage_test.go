@@ -62,7 +62,7 @@ func TestDamageWhileServingFailsCalls(t *testing.T) {
 			return s.ScanUsers(ctx, quota.WindowQuery{Period: quota.Month, At: noon}, func(quota.UserUsage) error { return nil })
 		},
 		"Replay": func(s *Store, r quota.Reservation) error {
-			return s.Replay(context.Background(), r.User, []quota.Reservation{r})
+			return s.Replay(context.Background(), r.User, []quota.Reservation{r}, nil)
 		},
 	}
 	for first := range calls { // finds the damage

@@ -19,14 +19,19 @@ import (
 //	the reader sees write 7    the hold has no number    it is held
 //	                           8                         it is held: write 7 has not counted it
 //	                           7                         it is used, and no longer held
+//
+// A request that is settled in two steps leaves a rest: a hold of its own, of units alone. What a
+// hold leaves is held from the write on that counts it.
 type hold struct {
-	user, id string
+	user, id string // of a rest, see restID
 	pool     string // of the user's organisation; empty: nothing is held there
 	// The following fields change only with the user's shard locked, and not at all while
 	// commit is set.
 	endpoint    string
-	units       int64 // the most that it may cost, 1 or more
+	isRest      bool
+	units       int64 // the most that it may cost, 0 or more
 	charged     int64 // what it costs, 0 to units; only if commit is set
+	rest        int64 // the units that it leaves held, 0 to units-charged; likewise
 	windows     []quota.Window
 	poolWindows []quota.Window // those of the pool
 	claimedPlan string         // the plan that the user's token claims; empty: not known
@@ -41,35 +46,46 @@ type hold struct {
 // can be seen.
 func (h *hold) isCommitting() bool { return h.commit != nil || h.writeNumber.Load() != 0 }
 
-// isHeldAfter reports whether h is held at now and is not among the counts that a reader of
-// the write with this number sees.
-func (h *hold) isHeldAfter(write int64, now time.Time) bool {
-	if n := h.writeNumber.Load(); n != 0 {
-		return n > write
+// heldAfter is what h holds at now that is not among the counts that a reader of the write with this
+// number sees.
+func (h *hold) heldAfter(write int64, now time.Time) amounts {
+	switch n := h.writeNumber.Load(); {
+	case n != 0 && n <= write:
+		return amounts{extra: h.rest}
+	case h.isRest:
+		return amounts{extra: h.units}
+	case n == 0 && h.commit == nil && !now.Before(h.leaseEnd):
+		// A hold that is about to be counted keeps its unit when the lease runs out. Otherwise
+		// the unit would be given to another request, and then be counted as well.
+		return amounts{}
 	}
-	// A hold that is about to be counted keeps its unit when the lease runs out. Otherwise
-	// the unit would be given to another request, and then be counted as well.
-	return h.commit != nil || now.Before(h.leaseEnd)
+	return amounts{requests: 1, extra: h.units - 1}
 }
 
-// heldIn is what h holds of an account's counter in the window w. The account is its user or its pool.
-func (h *hold) heldIn(account string, c quota.Counter, w quota.Window) int64 {
+// restID is the ID under which a shard has the rest of a reservation, and that it was settled.
+func restID(id string) string { return id + "\x00rest" }
+
+// newRest is the rest of a request.
+func newRest(user, pool, id string, units int64, endpoint string, windows, poolWindows []quota.Window) *hold {
+	return &hold{user: user, pool: pool, id: restID(id), isRest: true, units: units, endpoint: endpoint, windows: windows, poolWindows: poolWindows}
+}
+
+// countsIn reports whether h counts towards an account's counter in the window w. The account is its
+// user or its pool.
+func (h *hold) countsIn(account string, c quota.Counter, w quota.Window) bool {
 	windows := h.windows
 	if account == h.pool {
 		windows = h.poolWindows
 	}
 	if c.Endpoint != "" && c.Endpoint != h.endpoint {
-		return 0
+		return false
 	}
 	for i := range windows {
 		if windows[i].ID == w.ID {
-			if c.Quantity == quota.Units {
-				return h.units
-			}
-			return 1
+			return true
 		}
 	}
-	return 0
+	return false
 }
 
 // A pendingCommit is what callers wait for when a hold is being counted.

@@ -128,12 +128,13 @@ func (s *Store) countsIn(tx *bolt.Tx, p *quota.Plan, user, pool string, terms, p
 // that are not.
 func (sh *shard) addHolds(p *quota.Plan, account string, shared bool, counts []quota.Count, write int64, now time.Time) {
 	for _, h := range sh.holds[account] {
-		if !h.isHeldAfter(write, now) {
+		held := h.heldAfter(write, now)
+		if held == (amounts{}) {
 			continue
 		}
 		for i, c := range p.Counters() {
-			if c.Shared == shared {
-				counts[i].Held += h.heldIn(account, c, counts[i].Window)
+			if c.Shared == shared && h.countsIn(account, c, counts[i].Window) {
+				counts[i].Held += held.used(c.Quantity)
 			}
 		}
 	}

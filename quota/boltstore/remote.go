@@ -8,11 +8,20 @@ import (
 	"metergate/quota/internal/boltfile"
 )
 
-// Replay commits reservations of one user in one write, see Commit.
-func (s *Store) Replay(ctx context.Context, _ string, rs []quota.Reservation) error {
+// Replay commits reservations of one user in one write, see Commit, and then the rests of others in
+// another one, see CommitRest.
+func (s *Store) Replay(ctx context.Context, _ string, requests, rests []quota.Reservation) error {
+	if err := s.replay(ctx, requests, s.startCommit); err != nil {
+		return err
+	}
+	return s.replay(ctx, rests, func(r *quota.Reservation) (*pendingCommit, error) { return s.startRest(ctx, r) })
+}
+
+// replay starts to commit each of rs, and waits for all of them.
+func (s *Store) replay(ctx context.Context, rs []quota.Reservation, start func(*quota.Reservation) (*pendingCommit, error)) error {
 	commits := make([]*pendingCommit, 0, len(rs))
 	for i := range rs {
-		c, err := s.startCommit(&rs[i])
+		c, err := start(&rs[i])
 		if err != nil {
 			return err
 		}

@@ -49,7 +49,11 @@ func (s *Store) startCommit(r *quota.Reservation) (*pendingCommit, error) {
 		}
 		sh.addHold(h)
 		h.poolWindows = r.PoolWindows
-		h.endpoint, h.windows, h.units, h.charged = r.Endpoint, r.Windows, r.HeldUnits(), r.ChargedUnits()
+		h.endpoint, h.windows = r.Endpoint, r.Windows
+		h.units, h.charged, h.rest = r.HeldUnits(), r.ChargedUnits(), r.RestUnits()
+		if h.rest > 0 && sh.hasRestTaken(r.User, r.ID) {
+			h.units, h.rest = h.units-h.rest, 0
+		}
 		if r.Plans.Claimed != nil {
 			h.claimedPlan = r.Plans.Claimed.Name()
 		}
@@ -57,6 +61,81 @@ func (s *Store) startCommit(r *quota.Reservation) (*pendingCommit, error) {
 		s.queue.Add(queuedWrite{hold: h})
 	}
 	return h.commit, nil
+}
+
+// CommitRest settles the rest of r, see quota.Store. What it charges is on disk when it returns; if
+// that is nothing, nothing is written. Errors are those of Commit, and it can be called again as well.
+func (s *Store) CommitRest(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
+	c, err := s.startRest(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	defer s.calls.Done()
+	if err := c.wait(ctx); err != nil {
+		return nil, err
+	}
+	sh := s.userShard(r.User)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return s.stateAfter(sh, r, s.now())
+}
+
+// startRest is startCommit for the rest of r. It waits for a Commit of r that is under way.
+func (s *Store) startRest(ctx context.Context, r *quota.Reservation) (*pendingCommit, error) {
+	for {
+		sh, _, err := s.lockUser(r.User)
+		if err != nil {
+			return nil, err
+		}
+		first := sh.holds[r.User][r.ID]
+		if first == nil || first.commit == nil {
+			s.calls.Add(1)
+			c := s.queueRest(sh, r, first)
+			sh.mu.Unlock()
+			return c, nil
+		}
+		under := first.commit
+		sh.mu.Unlock()
+		select {
+		case <-under.done:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// queueRest queues the rest of r for the writer, unless it is queued already, and returns the commit to
+// wait for; nil if it is settled. The shard must be locked. request is the hold of r if it is not
+// counted yet; then it gives its rest away.
+func (s *Store) queueRest(sh *shard, r *quota.Reservation, request *hold) *pendingCommit {
+	id := restID(r.ID)
+	if sh.isSettled(r.User, id) {
+		return nil
+	}
+	h := sh.holds[r.User][id]
+	if h == nil {
+		pool := ""
+		if len(r.PoolWindows) > 0 {
+			pool = quota.PoolOf(r.User)
+		}
+		h = newRest(r.User, pool, r.ID, r.RestUnits(), r.Endpoint, r.Windows, r.PoolWindows)
+		if request != nil {
+			request.units -= h.units
+			request.rest = 0
+		}
+		sh.addHold(h)
+	}
+	if h.commit != nil {
+		return h.commit
+	}
+	if h.charged = r.ChargedRest(); h.charged == 0 {
+		sh.settle(r.User, id)
+		s.notify(r.User, h.pool)
+		return nil
+	}
+	h.commit = &pendingCommit{done: make(chan struct{})}
+	s.queue.Add(queuedWrite{hold: h})
+	return h.commit
 }
 
 // Release gives back what r holds, see quota.Store. A reservation that is being counted stays
@@ -97,4 +176,12 @@ func (s *Store) Forget(r *quota.Reservation) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	sh.forget(r.User, r.ID)
+	if r.RestUnits() == 0 {
+		return
+	}
+	id := restID(r.ID)
+	sh.forget(r.User, id)
+	if h := sh.holds[r.User][id]; h != nil && h.commit == nil { // no CommitRest has come
+		sh.removeHold(r.User, id)
+	}
 }

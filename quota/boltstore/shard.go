@@ -106,6 +106,12 @@ func (sh *shard) isSettled(user, id string) bool {
 	return now || before
 }
 
+// hasRestTaken reports whether CommitRest was called for a reservation before its Commit.
+func (sh *shard) hasRestTaken(user, id string) bool {
+	id = restID(id)
+	return sh.holds[user][id] != nil || sh.isSettled(user, id)
+}
+
 // sweep drops the IDs that have been settled for settledLife, and the holds that nobody has
 // settled in time. It does something once in settledLife.
 func (sh *shard) sweep(now time.Time) {
@@ -119,7 +125,7 @@ func (sh *shard) sweep(now time.Time) {
 	sh.rotateAt = now.Add(settledLife)
 	for _, holds := range sh.holds {
 		for id, h := range holds {
-			if !h.isCommitting() && !now.Before(h.leaseEnd) {
+			if !h.isRest && !h.isCommitting() && !now.Before(h.leaseEnd) {
 				sh.removeHold(h.user, id)
 			}
 		}

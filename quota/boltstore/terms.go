@@ -72,8 +72,8 @@ func (a *accountTx) countBefore(t quota.Terms, limit quota.Limit, c quota.Counte
 	count.Carried, _ = t.Carried(w.ID, limit)
 	write := a.store.db.Number(a.tx)
 	for _, h := range a.shard.holds[a.user] {
-		if h.isHeldAfter(write, a.now) {
-			count.Held += h.heldIn(a.user, c, w)
+		if h.countsIn(a.user, c, w) {
+			count.Held += h.heldAfter(write, a.now).used(c.Quantity)
 		}
 	}
 	return count
@@ -82,7 +82,7 @@ func (a *accountTx) countBefore(t quota.Terms, limit quota.Limit, c quota.Counte
 // isHeld reports whether a request of the account is held.
 func (a *accountTx) isHeld() bool {
 	for _, h := range a.shard.holds[a.user] {
-		if h.isCommitting() || a.now.Before(h.leaseEnd) {
+		if h.isRest || h.isCommitting() || a.now.Before(h.leaseEnd) {
 			return true
 		}
 	}

@@ -100,8 +100,8 @@ func (s *Store) writeBatch(batch []queuedWrite) error {
 	return fmt.Errorf("writing to %s: %w", s.db.Path(), err)
 }
 
-// finishCommit settles h, or leaves it held after an error, and wakes the callers that wait for
-// it.
+// finishCommit settles h, except for its rest, or leaves it held after an error, and wakes the callers
+// that wait for it.
 func (s *Store) finishCommit(h *hold, err error) {
 	sh := s.userShard(h.user)
 	sh.mu.Lock()
@@ -109,6 +109,9 @@ func (s *Store) finishCommit(h *hold, err error) {
 	h.commit = nil
 	if err == nil {
 		sh.settle(h.user, h.id)
+		if h.rest > 0 {
+			sh.addHold(newRest(h.user, h.pool, h.id, h.rest, h.endpoint, h.windows, h.poolWindows))
+		}
 	}
 	sh.mu.Unlock()
 	c.err = err

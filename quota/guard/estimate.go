@@ -97,4 +97,9 @@ func (u *localUsage) addTo(n *quota.Count, c quota.Counter, now time.Time) {
 			n.Held += r.HeldIn(c.Quantity)
 		}
 	}
+	for _, r := range u.rests {
+		if c.Quantity == quota.Units && r.CountsIn(c.Endpoint, n.Window.ID) {
+			n.Held += r.RestUnits()
+		}
+	}
 }

@@ -172,9 +172,9 @@ func (o *overloadedStore) Commit(ctx context.Context, r *quota.Reservation) (*qu
 	return o.Store.Commit(ctx, r)
 }
 
-func (o *overloadedStore) Replay(ctx context.Context, user string, rs []quota.Reservation) error {
+func (o *overloadedStore) Replay(ctx context.Context, user string, requests, rests []quota.Reservation) error {
 	if o.overloaded.Load() {
 		return quota.ErrOverloaded
 	}
-	return o.Store.Replay(ctx, user, rs)
+	return o.Store.Replay(ctx, user, requests, rests)
 }

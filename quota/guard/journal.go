@@ -8,7 +8,6 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
-	"metergate/quota"
 	"metergate/quota/internal/boltfile"
 	"metergate/quota/internal/queue"
 )
@@ -27,14 +26,32 @@ type Journal struct {
 
 	mu sync.RWMutex
 	// removing has the keys of entries that are removed but may still be in the file.
-	removing map[string]struct{}
+	removing map[journalKey]struct{}
+}
+
+// A journalKey says which entry is meant.
+type journalKey struct {
+	key    string // see entryKey
+	isRest bool
+}
+
+func (w *settlement) journalKey() journalKey {
+	return journalKey{string(entryKey(w.User, w.ID)), w.isRest}
+}
+
+// bucket is the one that the entry is in.
+func (k journalKey) bucket() []byte {
+	if k.isRest {
+		return restsBucket
+	}
+	return entriesBucket
 }
 
 // A journalWrite adds an entry to the file, or removes some.
 type journalWrite struct {
-	key     []byte // of the entry to add; nil: none
-	value   []byte
-	removed [][]byte
+	key     journalKey // of the entry to add
+	value   []byte     // nil: there is none
+	removed []journalKey
 	done    chan error // capacity 1: gets the result once it is on disk or has failed
 }
 
@@ -46,7 +63,7 @@ func OpenJournal(dir string) (*Journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the journal: %w", err)
 	}
-	j := &Journal{db: db, removing: map[string]struct{}{}}
+	j := &Journal{db: db, removing: map[journalKey]struct{}{}}
 	j.writer.Go(j.runWriter)
 	return j, nil
 }
@@ -59,8 +76,8 @@ func (j *Journal) Close() error {
 }
 
 // add adds an entry and returns when it is on disk. Adding it again changes nothing.
-func (j *Journal) add(r *quota.Reservation) error {
-	w, err := j.startAdd(r)
+func (j *Journal) add(s *settlement) error {
+	w, err := j.startAdd(s)
 	if err != nil {
 		return err
 	}
@@ -68,12 +85,12 @@ func (j *Journal) add(r *quota.Reservation) error {
 }
 
 // startAdd begins to add an entry, for which the caller has to wait.
-func (j *Journal) startAdd(r *quota.Reservation) (*journalWrite, error) {
-	value, err := encodeEntry(r)
+func (j *Journal) startAdd(s *settlement) (*journalWrite, error) {
+	value, err := encodeEntry(s)
 	if err != nil {
 		return nil, err
 	}
-	w := &journalWrite{key: entryKey(r.User, r.ID), value: value, done: make(chan error, 1)}
+	w := &journalWrite{key: s.journalKey(), value: value, done: make(chan error, 1)}
 	if !j.queue.Add(w) {
 		return nil, errClosed
 	}
@@ -87,18 +104,18 @@ func (j *Journal) wait(w *journalWrite) error {
 		// A failed write may be visible to this process nevertheless. The caller keeps
 		// the entry elsewhere.
 		j.mu.Lock()
-		j.removing[string(w.key)] = struct{}{}
+		j.removing[w.key] = struct{}{}
 		j.mu.Unlock()
 	}
 	return err
 }
 
 // addAll adds entries of which earlier tries to add them may have failed.
-func (j *Journal) addAll(rs []quota.Reservation) error {
+func (j *Journal) addAll(ss []settlement) error {
 	var writes []*journalWrite
 	var errs []error
-	for i := range rs {
-		w, err := j.startAdd(&rs[i])
+	for i := range ss {
+		w, err := j.startAdd(&ss[i])
 		if err != nil {
 			errs = append(errs, err)
 			break
@@ -116,7 +133,7 @@ func (j *Journal) addAll(rs []quota.Reservation) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, w := range writes {
-		delete(j.removing, string(w.key))
+		delete(j.removing, w.key)
 	}
 	return nil
 }
@@ -132,55 +149,63 @@ func (j *Journal) tryWrite() error {
 
 // remove removes entries that have been counted: for this process at once, on disk soon. If
 // the process dies before that, the next one sends them again, and the store recognises them.
-func (j *Journal) remove(rs []quota.Reservation) {
+func (j *Journal) remove(ss []settlement) {
 	w := &journalWrite{done: make(chan error, 1)}
 	j.mu.Lock()
-	for _, r := range rs {
-		key := entryKey(r.User, r.ID)
+	for i := range ss {
+		key := ss[i].journalKey()
 		w.removed = append(w.removed, key)
-		j.removing[string(key)] = struct{}{}
+		j.removing[key] = struct{}{}
 	}
 	j.mu.Unlock()
 	j.queue.Add(w)
 }
 
-// isRemoved reports whether the removal of r is on disk.
-func (j *Journal) isRemoved(r *quota.Reservation) bool {
+// isRemoved reports whether the removal of an entry is on disk.
+func (j *Journal) isRemoved(s *settlement) bool {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
-	_, pending := j.removing[string(entryKey(r.User, r.ID))]
+	_, pending := j.removing[s.journalKey()]
 	return !pending
 }
 
-// userEntries returns up to limit entries of a user.
-func (j *Journal) userEntries(user string, limit int) (rs []quota.Reservation, err error) {
+// userEntries returns up to limit entries of a user: first requests, then rests.
+func (j *Journal) userEntries(user string, limit int) (ss []settlement, err error) {
 	// The lock keeps the file's state from being older than removing.
 	j.mu.RLock()
 	defer j.mu.RUnlock()
 	err = j.db.View(func(tx *bolt.Tx) error {
-		c, prefix := tx.Bucket(entriesBucket).Cursor(), entryKey(user, "")
-		for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix) && len(rs) < limit; k, v = c.Next() {
-			if _, removed := j.removing[string(k)]; removed {
-				continue
-			}
-			if r, ok := decodeEntry(k, v); ok {
-				rs = append(rs, r)
+		for _, isRest := range []bool{false, true} {
+			c, prefix := tx.Bucket(journalKey{isRest: isRest}.bucket()).Cursor(), entryKey(user, "")
+			for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix) && len(ss) < limit; k, v = c.Next() {
+				if _, removed := j.removing[journalKey{string(k), isRest}]; removed {
+					continue
+				}
+				if s, ok := decodeEntry(k, v, isRest); ok {
+					ss = append(ss, s)
+				}
 			}
 		}
 		return nil
 	})
-	return rs, err
+	return ss, err
 }
 
 // forEach calls f with every entry.
-func (j *Journal) forEach(f func(*quota.Reservation)) error {
+func (j *Journal) forEach(f func(*settlement)) error {
 	return j.db.View(func(tx *bolt.Tx) error {
-		return tx.Bucket(entriesBucket).ForEach(func(k, v []byte) error {
-			if r, ok := decodeEntry(k, v); ok {
-				f(&r)
+		for _, isRest := range []bool{false, true} {
+			err := tx.Bucket(journalKey{isRest: isRest}.bucket()).ForEach(func(k, v []byte) error {
+				if s, ok := decodeEntry(k, v, isRest); ok {
+					f(&s)
+				}
+				return nil
+			})
+			if err != nil {
+				return err
 			}
-			return nil
-		})
+		}
+		return nil
 	})
 }
 
@@ -216,7 +241,7 @@ func (j *Journal) runWriter() {
 			j.mu.Lock()
 			for _, w := range batch {
 				for _, key := range w.removed {
-					delete(j.removing, string(key))
+					delete(j.removing, key)
 				}
 			}
 			j.mu.Unlock()
@@ -228,18 +253,23 @@ func (j *Journal) runWriter() {
 }
 
 func applyWrites(tx boltfile.Tx, batch []*journalWrite) error {
-	entries := tx.Bucket(entriesBucket)
+	rests := false // they have changed
 	for _, w := range batch {
-		if w.key != nil {
-			if err := entries.Put(w.key, w.value); err != nil {
+		if w.value != nil {
+			rests = rests || w.key.isRest
+			if err := tx.Bucket(w.key.bucket()).Put([]byte(w.key.key), w.value); err != nil {
 				return err
 			}
 		}
-		for _, key := range w.removed {
-			if err := entries.Delete(key); err != nil {
+		for _, k := range w.removed {
+			rests = rests || k.isRest
+			if err := tx.Bucket(k.bucket()).Delete([]byte(k.key)); err != nil {
 				return err
 			}
 		}
+	}
+	if rests {
+		return putFormat(tx.Tx)
 	}
 	return nil
 }

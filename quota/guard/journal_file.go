@@ -14,25 +14,33 @@ import (
 
 const journalFile = "journal.db"
 
-// The file has two buckets.
+// The file has three buckets.
 //
-//	meta     "format" -> "1"; "note/" name -> a note, see SaveNote
-//	entries  account 0x00 reservation ID -> the rest of the reservation, as JSON
+//	meta     "format" -> "1" or "2"; "note/" name -> a note, see SaveNote
+//	entries  account 0x00 reservation ID -> what else the commit of a request says, as JSON
+//	rests    the same of commits of rests
 //
 // No account has the byte 0x00, which ends it.
 var (
 	metaBucket    = []byte("meta")
 	entriesBucket = []byte("entries")
+	restsBucket   = []byte("rests")
 	formatKey     = []byte("format")
 )
 
-// format is the version of the file's format. It changes with the meaning of the buckets.
-const format = "1"
+const (
+	// format is the version of the file's format. It changes with the meaning of the buckets.
+	format = "1"
+	// formatRests is that of a file while there is something in rests, which a release that does not
+	// know them would leave.
+	formatRests = "2"
+)
 
 // entryValue is the value of an entry.
 type entryValue struct {
 	Endpoint string        `json:"endpoint"`
 	Units    *int64        `json:"units,omitempty"` // charged; absent: 1
+	Rest     int64         `json:"rest,omitempty"`  // of a rest: what was left
 	Windows  []entryWindow `json:"windows"`
 	Pool     []entryWindow `json:"pool,omitempty"` // those of the pool of a member's organisation
 }
@@ -56,11 +64,24 @@ func openJournalFile(dir string) (*boltfile.File, error) {
 // removeEntries empties a journal that was written again, in another file: if its folder was
 // renamed, and a gateway started on it, the entries would be counted twice.
 func removeEntries(tx *bolt.Tx) error {
-	if err := tx.DeleteBucket(entriesBucket); err != nil {
-		return err
+	for _, name := range [][]byte{entriesBucket, restsBucket} {
+		if err := tx.DeleteBucket(name); err != nil {
+			return err
+		}
+		if _, err := tx.CreateBucket(name); err != nil {
+			return err
+		}
 	}
-	_, err := tx.CreateBucket(entriesBucket)
-	return err
+	return putFormat(tx)
+}
+
+// putFormat notes the format that the file has.
+func putFormat(tx *bolt.Tx) error {
+	is := format
+	if first, _ := tx.Bucket(restsBucket).Cursor().First(); first != nil {
+		is = formatRests
+	}
+	return tx.Bucket(metaBucket).Put(formatKey, []byte(is))
 }
 
 // createBuckets creates what is missing, and refuses an unknown format.
@@ -69,13 +90,15 @@ func createBuckets(tx *bolt.Tx) error {
 	if err != nil {
 		return err
 	}
-	if got := meta.Get(formatKey); got != nil && string(got) != format {
-		return fmt.Errorf("the journal has format %q; this version of the program reads only %q", got, format)
+	if got := meta.Get(formatKey); got != nil && string(got) != format && string(got) != formatRests {
+		return fmt.Errorf("the journal has format %q; this version of the program reads only %q and %q", got, format, formatRests)
 	}
-	if _, err := tx.CreateBucketIfNotExists(entriesBucket); err != nil {
-		return err
+	for _, name := range [][]byte{entriesBucket, restsBucket} {
+		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+			return err
+		}
 	}
-	return meta.Put(formatKey, []byte(format))
+	return putFormat(tx)
 }
 
 // entryKey is the key of an entry; with an empty ID, the prefix of a user's keys.
@@ -83,13 +106,18 @@ func entryKey(user, id string) []byte {
 	return append(append([]byte(user), 0), id...)
 }
 
-// encodeEntry returns the value of the entry for r.
-func encodeEntry(r *quota.Reservation) ([]byte, error) {
-	value := entryValue{Endpoint: r.Endpoint}
-	if units := r.ChargedUnits(); units != 1 {
+// encodeEntry returns the value of the entry for s. What a request has left held is not in it: nothing
+// is, once its process has died.
+func encodeEntry(s *settlement) ([]byte, error) {
+	value := entryValue{Endpoint: s.Endpoint}
+	units := s.ChargedUnits()
+	if s.isRest {
+		units, value.Rest = s.ChargedRest(), s.RestUnits()
+	}
+	if units != 1 {
 		value.Units = &units
 	}
-	value.Windows, value.Pool = entryWindows(r.Windows), entryWindows(r.PoolWindows)
+	value.Windows, value.Pool = entryWindows(s.Windows), entryWindows(s.PoolWindows)
 	return json.Marshal(value)
 }
 
@@ -109,23 +137,28 @@ func decodeWindows(entries []entryWindow) (windows []quota.Window) {
 
 // decodeEntry reads an entry. It returns false if the entry is not one that encodeEntry
 // made.
-func decodeEntry(key, text []byte) (r quota.Reservation, ok bool) {
+func decodeEntry(key, text []byte, isRest bool) (s settlement, ok bool) {
 	user, id, ok := bytes.Cut(key, []byte{0})
 	var value entryValue
 	if !ok || json.Unmarshal(text, &value) != nil {
-		return r, false
+		return s, false
 	}
-	r.User, r.ID, r.Endpoint = string(user), string(id), value.Endpoint
+	units := int64(1)
 	if value.Units != nil {
-		units := *value.Units
-		if units < 0 || units > quota.MaxCost {
-			return quota.Reservation{}, false
-		}
-		r.Units, r.Unused = units, 0
+		units = *value.Units
+	}
+	switch {
+	case units < 0 || units > quota.MaxCost, isRest && (units > value.Rest || value.Rest > quota.MaxCost):
+		return s, false
+	case isRest:
+		s.Units, s.Unused, s.Rest, s.RestCharged = value.Rest, value.Rest, value.Rest, units
+	case value.Units != nil:
+		s.Units = units
 		if units == 0 {
-			r.Unused = 1
+			s.Unused = 1
 		}
 	}
-	r.Windows, r.PoolWindows = decodeWindows(value.Windows), decodeWindows(value.Pool)
-	return r, true
+	s.User, s.ID, s.Endpoint, s.isRest = string(user), string(id), value.Endpoint, isRest
+	s.Windows, s.PoolWindows = decodeWindows(value.Windows), decodeWindows(value.Pool)
+	return s, true
 }

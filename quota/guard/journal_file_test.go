@@ -29,14 +29,14 @@ func TestOpenJournalRefusesUnknownFormat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = db.Update(func(tx *bolt.Tx) error { return tx.Bucket(metaBucket).Put(formatKey, []byte("2")) })
+	err = db.Update(func(tx *bolt.Tx) error { return tx.Bucket(metaBucket).Put(formatKey, []byte("3")) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	const want = `the journal has format "2"; this version of the program reads only "1"`
+	const want = `the journal has format "3"; this version of the program reads only "1" and "2"`
 	if _, err := OpenJournal(dir); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("error %v, want %q in it", err, want)
 	}
@@ -48,11 +48,11 @@ func TestDecodeEntryReadsEncodedEntry(t *testing.T) {
 		Request: quota.Request{ID: quota.NewID(), User: "ü {x}", Endpoint: "report"},
 		Windows: quota.NewCalendar(nil).WindowsAt([]quota.Period{quota.Minute, quota.Month, quota.Year}, now),
 	}
-	text, err := encodeEntry(&want)
+	text, err := encodeEntry(&settlement{Reservation: want})
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, ok := decodeEntry(entryKey(want.User, want.ID), text)
+	got, ok := decodeEntry(entryKey(want.User, want.ID), text, false)
 	if !ok || got.User != want.User || got.ID != want.ID || got.Endpoint != want.Endpoint || len(got.Windows) != len(want.Windows) {
 		t.Fatalf("read back as %+v, want %+v", got, want)
 	}
@@ -62,7 +62,7 @@ func TestDecodeEntryReadsEncodedEntry(t *testing.T) {
 		}
 	}
 	for _, key := range []string{"", "user", "user\x00id"} {
-		if _, ok := decodeEntry([]byte(key), []byte("no JSON")); ok {
+		if _, ok := decodeEntry([]byte(key), []byte("no JSON"), false); ok {
 			t.Errorf("an entry %q that encodeEntry did not make is read", key)
 		}
 	}
@@ -95,7 +95,7 @@ func TestDamagedJournalIsAnError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := quota.Reservation{Request: quota.Request{ID: quota.NewID(), User: "u", Endpoint: "report"}}
+	r := settlement{Reservation: quota.Reservation{Request: quota.Request{ID: quota.NewID(), User: "u", Endpoint: "report"}}}
 	if err := j.add(&r); err != nil {
 		t.Fatal(err)
 	}
@@ -110,8 +110,8 @@ func TestDamagedJournalIsAnError(t *testing.T) {
 	_, err = j.userEntries("u", 10)
 	wantDamaged("reading", err)
 	wantDamaged("adding", j.add(&r))
-	wantDamaged("reading all", j.forEach(func(*quota.Reservation) {}))
-	j.remove([]quota.Reservation{r})
+	wantDamaged("reading all", j.forEach(func(*settlement) {}))
+	j.remove([]settlement{r})
 	wantDamaged("closing", j.Close())
 
 	dir = t.TempDir()
@@ -138,7 +138,7 @@ func TestJournalShrinksAfterReplay(t *testing.T) {
 	}
 	defer j.Close()
 	user := strings.Repeat("u", 250)
-	rs := make([]quota.Reservation, 50_000)
+	rs := make([]settlement, 50_000)
 	for i := range rs {
 		rs[i].User, rs[i].ID, rs[i].Endpoint = user, quota.NewID(), "analyze"
 		rs[i].Windows = []quota.Window{quota.NewCalendar(nil).WindowAt(quota.Month, time.Now())}

@@ -19,15 +19,15 @@ func (s *Store) journalOutbox() {
 	for _, user := range s.outbox.usersWithCommits() {
 		_, err, _ := s.replays.Do(user, func() (any, error) { // not while they are sent
 			for {
-				rs := s.outbox.userCommits(user)
-				if len(rs) == 0 {
+				ws := s.outbox.userCommits(user)
+				if len(ws) == 0 {
 					return nil, nil
 				}
-				if err := s.journal.addAll(rs); err != nil {
+				if err := s.journal.addAll(ws); err != nil {
 					return nil, err
 				}
-				s.outbox.removeCommits(user, len(rs))
-				s.stats.journaled.Add(int64(len(rs)))
+				s.outbox.removeCommits(user, len(ws))
+				s.stats.journaled.Add(int64(len(ws)))
 			}
 		})
 		if err != nil {

@@ -81,16 +81,16 @@ func (c *lastKnownCache) recordPool(pool string, s *quota.Snapshot) {
 	}
 }
 
-// addReplayed records that a replay has counted r for its account.
-func (c *lastKnownCache) addReplayed(r *quota.Reservation) {
-	k := c.get(r.User)
+// addReplayed records that a replay has counted w for its account.
+func (c *lastKnownCache) addReplayed(w *settlement) {
+	k := c.get(w.User)
 	if k == nil {
 		return
 	}
 	if k.replayed == nil {
 		k.replayed = tally{}
 	}
-	k.replayed.add(r, 1)
+	k.replayed.add(w, 1)
 }
 
 // used is what was used of an account's counter in a window, as last known.

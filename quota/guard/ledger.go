@@ -33,6 +33,8 @@ type localUsage struct {
 	nUnsent int   // how many; those of members are not among those of the pool
 	// running has the requests in flight by ID, whether the store admitted them or not.
 	running map[string]runningRequest
+	// rests has, by ID, the requests that are counted, here or in the store, and whose rest is held.
+	rests map[string]openRest
 	// places has the IDs of the requests that have a place of the plan's ConcurrencyLimit. They
 	// stay until the response has ended, longer than in running.
 	places map[string]struct{}
@@ -41,6 +43,11 @@ type localUsage struct {
 type runningRequest struct {
 	quota.Reservation
 	leaseEnd time.Time
+}
+
+type openRest struct {
+	quota.Reservation
+	waited bool // the store did not answer the commit of the request
 }
 
 func newLedger(calendar *quota.Calendar) *ledger {
@@ -72,7 +79,7 @@ func (sh *ledgerShard) ensureLocal(user string) *localUsage {
 
 // removeIdle removes a user's localUsage if there is nothing in it.
 func (sh *ledgerShard) removeIdle(user string) {
-	if u := sh.local[user]; u != nil && u.nUnsent == 0 && len(u.unsent) == 0 && len(u.running)+len(u.places) == 0 {
+	if u := sh.local[user]; u != nil && u.nUnsent == 0 && len(u.unsent) == 0 && len(u.running)+len(u.rests)+len(u.places) == 0 {
 		delete(sh.local, user)
 	}
 }
@@ -127,6 +134,62 @@ func (l *ledger) leave(r *quota.Reservation) {
 	}
 }
 
+// endHold records that w is counted, or is to be counted: what it was to settle is no longer held. waits:
+// it has to wait for the store.
+func (l *ledger) endHold(w *settlement, waits bool) {
+	sh := l.lockShard(w.User)
+	defer sh.mu.Unlock()
+	sh.endHold(w, waits)
+}
+
+func (sh *ledgerShard) endHold(w *settlement, waits bool) {
+	if !w.isRest {
+		sh.removeRunning(&w.Reservation)
+		sh.addRest(&w.Reservation, waits)
+		return
+	}
+	for _, account := range [...]string{w.User, quota.PoolOf(w.User)} {
+		if u := sh.local[account]; u != nil {
+			delete(u.rests, w.ID)
+			sh.removeIdle(account)
+		}
+	}
+}
+
+// addRest adds what a request that was counted leaves held, if anything.
+func (sh *ledgerShard) addRest(r *quota.Reservation, waited bool) {
+	if r.RestUnits() == 0 {
+		return
+	}
+	add := func(r quota.Reservation) {
+		u := sh.ensureLocal(r.User)
+		if u.rests == nil {
+			u.rests = map[string]openRest{}
+		}
+		u.rests[r.ID] = openRest{r, waited}
+	}
+	add(*r)
+	if shared, ok := inPool(r); ok {
+		add(shared)
+	}
+}
+
+// rest returns the rest of a reservation that is held, and false if there is none.
+func (l *ledger) rest(user, id string) (rest openRest, ok bool) {
+	sh := l.lockShard(user)
+	defer sh.mu.Unlock()
+	if u := sh.local[user]; u != nil {
+		rest, ok = u.rests[id]
+	}
+	return rest, ok
+}
+
+// hasWaited reports whether the commit of the request whose rest is held had to wait for the store.
+func (l *ledger) hasWaited(r *quota.Reservation) bool {
+	rest, _ := l.rest(r.User, r.ID)
+	return rest.waited
+}
+
 // endRunning records that a request is no longer in flight.
 func (l *ledger) endRunning(r *quota.Reservation) {
 	sh := l.lockShard(r.User)
@@ -143,21 +206,21 @@ func (sh *ledgerShard) removeRunning(r *quota.Reservation) {
 	}
 }
 
-// addUnsent records a commit that waits for the store. Its request is no longer in flight.
-func (l *ledger) addUnsent(r *quota.Reservation) {
-	sh := l.lockShard(r.User)
+// addUnsent records a commit that waits for the store. What it settles is no longer held.
+func (l *ledger) addUnsent(w *settlement) {
+	sh := l.lockShard(w.User)
 	defer sh.mu.Unlock()
-	sh.removeRunning(r)
-	sh.countUnsent(r, 1)
+	sh.endHold(w, true)
+	sh.countUnsent(w, 1)
 }
 
 // countUnsent adds a commit, n times, to what waits for the store.
-func (sh *ledgerShard) countUnsent(r *quota.Reservation, n int) {
-	u := sh.ensureLocal(r.User)
-	u.unsent.add(r, int64(n))
+func (sh *ledgerShard) countUnsent(w *settlement, n int) {
+	u := sh.ensureLocal(w.User)
+	u.unsent.add(w, int64(n))
 	u.nUnsent += n
-	sh.removeIdle(r.User) // a replay may have sent it already
-	if shared, ok := inPool(r); ok {
+	sh.removeIdle(w.User) // a replay may have sent it already
+	if shared, ok := w.inPool(); ok {
 		sh.ensureLocal(shared.User).unsent.add(&shared, int64(n))
 		sh.removeIdle(shared.User)
 	}
@@ -165,17 +228,17 @@ func (sh *ledgerShard) countUnsent(r *quota.Reservation, n int) {
 
 // removeUnsent records that commits of one user no longer wait: the store has counted them,
 // or they were dropped.
-func (l *ledger) removeUnsent(user string, rs []quota.Reservation, counted bool) {
+func (l *ledger) removeUnsent(user string, ws []settlement, counted bool) {
 	sh := l.lockShard(user)
 	defer sh.mu.Unlock()
-	for i := range rs {
-		r := &rs[i]
-		sh.countUnsent(r, -1)
+	for i := range ws {
+		w := &ws[i]
+		sh.countUnsent(w, -1)
 		if !counted {
 			continue
 		}
-		sh.known.addReplayed(r)
-		if shared, ok := inPool(r); ok {
+		sh.known.addReplayed(w)
+		if shared, ok := w.inPool(); ok {
 			sh.known.addReplayed(&shared)
 		}
 	}

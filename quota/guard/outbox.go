@@ -24,16 +24,16 @@ type outbox struct {
 	wake chan struct{} // capacity 1: there is something to send
 
 	mu       sync.Mutex
-	commits  map[string][]quota.Reservation // by user
-	nCommits int                            // in commits
-	releases []pending                      // due is the end of the lease: it need not be sent then
-	replayed []pending                      // due is when to forget it; in the order of due
+	commits  map[string][]settlement // by user
+	nCommits int                     // in commits
+	releases []pending               // due is the end of the lease: it need not be sent then
+	replayed []pending               // due is when to forget it; in the order of due
 }
 
 // pending is a reservation about which something is to be done.
 type pending struct {
-	reservation quota.Reservation
-	due         time.Time
+	settlement
+	due time.Time
 }
 
 // signal says that there is something to send.
@@ -45,16 +45,16 @@ func (o *outbox) signal() {
 }
 
 // addCommit adds a commit. It returns false if there are too many already.
-func (o *outbox) addCommit(r *quota.Reservation) bool {
+func (o *outbox) addCommit(w *settlement) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.nCommits >= maxCommits {
 		return false
 	}
 	if o.commits == nil {
-		o.commits = map[string][]quota.Reservation{}
+		o.commits = map[string][]settlement{}
 	}
-	o.commits[r.User] = append(o.commits[r.User], *r)
+	o.commits[w.User] = append(o.commits[w.User], *w)
 	o.nCommits++
 	return true
 }
@@ -67,11 +67,11 @@ func (o *outbox) usersWithCommits() []string {
 }
 
 // userCommits returns the first commits of a user, at most MaxReplay.
-func (o *outbox) userCommits(user string) []quota.Reservation {
+func (o *outbox) userCommits(user string) []settlement {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	rs := o.commits[user]
-	return slices.Clone(rs[:min(len(rs), MaxReplay)])
+	ws := o.commits[user]
+	return slices.Clone(ws[:min(len(ws), MaxReplay)])
 }
 
 // removeCommits removes the first n commits of a user.
@@ -92,7 +92,7 @@ func (o *outbox) addRelease(r *quota.Reservation, leaseEnd time.Time) bool {
 	if len(o.releases) >= maxReleases {
 		return false
 	}
-	o.releases = append(o.releases, pending{*r, leaseEnd})
+	o.releases = append(o.releases, pending{settlement{Reservation: *r}, leaseEnd})
 	return true
 }
 
@@ -112,13 +112,14 @@ func (o *outbox) putBackRelease(p pending) {
 	o.releases = append(o.releases, p)
 }
 
-// addReplayed notes commits that were replayed and are to be forgotten at due.
-func (o *outbox) addReplayed(rs []quota.Reservation, due time.Time) {
+// addReplayed notes commits that were replayed and are to be forgotten at due. A request whose rest is
+// still held is forgotten with the rest.
+func (o *outbox) addReplayed(ws []settlement, due time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, r := range rs {
-		if len(o.replayed) < maxReplayed {
-			o.replayed = append(o.replayed, pending{r, due})
+	for _, w := range ws {
+		if len(o.replayed) < maxReplayed && (w.isRest || w.RestUnits() == 0) {
+			o.replayed = append(o.replayed, pending{w, due})
 		}
 	}
 }

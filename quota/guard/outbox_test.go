@@ -30,11 +30,11 @@ func TestOutboxBoundsCommits(t *testing.T) {
 	var o outbox
 	r := &quota.Reservation{Request: quota.Request{ID: "r", User: "u"}}
 	for range maxCommits {
-		if !o.addCommit(r) {
+		if !o.addCommit(&settlement{Reservation: *r}) {
 			t.Fatal("a commit is refused below the bound")
 		}
 	}
-	if o.addCommit(r) {
+	if o.addCommit(&settlement{Reservation: *r}) {
 		t.Errorf("more than %d commits wait", maxCommits)
 	}
 	if n := len(o.userCommits("u")); n != MaxReplay {
@@ -42,11 +42,11 @@ func TestOutboxBoundsCommits(t *testing.T) {
 	}
 	o.removeCommits("u", MaxReplay)
 	for range MaxReplay {
-		if !o.addCommit(r) {
+		if !o.addCommit(&settlement{Reservation: *r}) {
 			t.Fatal("a commit is refused after others were removed")
 		}
 	}
-	if o.addCommit(r) {
+	if o.addCommit(&settlement{Reservation: *r}) {
 		t.Errorf("more than %d commits wait after a removal", maxCommits)
 	}
 }
@@ -54,8 +54,8 @@ func TestOutboxBoundsCommits(t *testing.T) {
 func TestOutboxReturnsReplayedWhenDue(t *testing.T) {
 	var o outbox
 	noon := time.Date(2026, time.November, 17, 12, 0, 0, 0, time.UTC)
-	o.addReplayed(make([]quota.Reservation, 2), noon)
-	o.addReplayed(make([]quota.Reservation, 3), noon.Add(time.Second))
+	o.addReplayed(make([]settlement, 2), noon)
+	o.addReplayed(make([]settlement, 3), noon.Add(time.Second))
 	for _, step := range []struct {
 		at   time.Duration
 		want int

@@ -69,7 +69,7 @@ func (s *Store) sendAll(deadline time.Time) (done bool) {
 		if giveUp() {
 			return false // the leases end by themselves
 		}
-		if s.backend.Now().Before(release.due) && s.sendRelease(&release.reservation) != nil {
+		if s.backend.Now().Before(release.due) && s.sendRelease(&release.Reservation) != nil {
 			s.outbox.putBackRelease(release)
 			done = false
 		}
@@ -115,56 +115,68 @@ func (s *Store) replayInTime(user string) error {
 // in the journal.
 func (s *Store) replay(user string) error {
 	for {
-		rs := s.outbox.userCommits(user)
-		if len(rs) == 0 {
+		ws := s.outbox.userCommits(user)
+		if len(ws) == 0 {
 			break
 		}
-		if err := s.sendCommits(user, rs); err != nil {
+		if err := s.sendCommits(user, ws); err != nil {
 			return err
 		}
-		s.outbox.removeCommits(user, len(rs))
+		s.outbox.removeCommits(user, len(ws))
 	}
 	if s.journal == nil {
 		return nil
 	}
 	for {
-		rs, err := s.journal.userEntries(user, MaxReplay)
+		ws, err := s.journal.userEntries(user, MaxReplay)
 		if err != nil {
 			s.unreadable.Do(func() {
 				s.log.Error("the journal cannot be read; the counts in it wait until the gateway starts with a good one", "error", err)
 			})
 			return err
 		}
-		if len(rs) == 0 {
+		if len(ws) == 0 {
 			return nil
 		}
-		if err := s.sendCommits(user, rs); err != nil {
+		if err := s.sendCommits(user, ws); err != nil {
 			return err
 		}
-		s.journal.remove(rs)
-		s.outbox.addReplayed(rs, s.backend.Now().Add(forgetAfter))
+		s.journal.remove(ws)
+		s.outbox.addReplayed(ws, s.backend.Now().Add(forgetAfter))
 	}
 }
 
 // sendCommits counts commits of one user in the backend, and drops those of which no
-// window is kept any more.
-func (s *Store) sendCommits(user string, rs []quota.Reservation) error {
+// window is kept any more. It fills in the rests that requests leave held because their responses have
+// not ended; those of a process that died have.
+func (s *Store) sendCommits(user string, ws []settlement) error {
 	now := s.backend.Now()
-	var kept, dropped []quota.Reservation
-	for _, r := range rs {
-		isKept := func(w quota.Window) bool { return now.Before(w.RetainedUntil(s.keep)) }
-		if slices.ContainsFunc(r.Windows, isKept) || slices.ContainsFunc(r.PoolWindows, isKept) {
-			kept = append(kept, r)
-		} else {
-			dropped = append(dropped, r)
+	var kept, dropped []settlement
+	var requests, rests []quota.Reservation
+	for i := range ws {
+		w := &ws[i]
+		if rest, ok := s.ledger.rest(user, w.ID); ok && !w.isRest {
+			w.Reservation = rest.Reservation
 		}
+		isKept := func(w quota.Window) bool { return now.Before(w.RetainedUntil(s.keep)) }
+		switch {
+		case !slices.ContainsFunc(w.Windows, isKept) && !slices.ContainsFunc(w.PoolWindows, isKept):
+			dropped = append(dropped, *w)
+			s.forgetRest(w)
+			continue
+		case w.isRest:
+			rests = append(rests, w.Reservation)
+		default:
+			requests = append(requests, w.Reservation)
+		}
+		kept = append(kept, *w)
 	}
 	if len(kept) > 0 {
 		call, err := s.beginSettling(context.Background(), opReplay, user)
 		if err != nil {
 			return err
 		}
-		if err = s.backend.Replay(call, user, kept); !s.recordResult(call, err) {
+		if err = s.backend.Replay(call, user, requests, rests); !s.recordResult(call, err) {
 			return err
 		}
 	}
@@ -172,7 +184,7 @@ func (s *Store) sendCommits(user string, rs []quota.Reservation) error {
 	s.ledger.removeUnsent(user, dropped, false)
 	s.stats.replayed.Add(int64(len(kept)))
 	s.stats.dropped.Add(int64(len(dropped)))
-	s.stats.backlog.Add(-int64(len(rs)))
+	s.stats.backlog.Add(-int64(len(ws)))
 	if len(dropped) > 0 {
 		s.logs.dropped.Log("dropped", len(dropped), "dropped_in_total", s.stats.dropped.Load())
 	}
@@ -183,8 +195,8 @@ func (s *Store) sendCommits(user string, rs []quota.Reservation) error {
 // ago and are no longer in it: no call for them will come again.
 func (s *Store) forgetReplayed() {
 	for _, p := range s.outbox.takeForgettable(s.backend.Now()) {
-		if r := &p.reservation; s.journal.isRemoved(r) {
-			s.backend.Forget(r)
+		if s.journal.isRemoved(&p.settlement) {
+			s.backend.Forget(&p.Reservation)
 		}
 	}
 }

@@ -62,7 +62,9 @@ func TestReplayedCommitsAreForgotten(t *testing.T) {
 		t.Fatalf("stale %v, error %v", snapshot.Stale, err)
 	}
 	backend.fail.Store(false)
-	settled := func() bool { return s.Stats().Backlog == 0 && journal.isRemoved(&d.Reservation) }
+	settled := func() bool {
+		return s.Stats().Backlog == 0 && journal.isRemoved(&settlement{Reservation: d.Reservation})
+	}
 	testkit.Eventually(t, "the commit is replayed", settled)
 	s.forgetReplayed()
 	if n := backend.forgotten.Load(); n != 0 {

@@ -29,6 +29,7 @@ type operation int
 const (
 	opReserve operation = iota
 	opCommit
+	opCommitRest
 	opRelease
 	opRead
 	opReplay
@@ -38,7 +39,7 @@ const (
 	operations
 )
 
-var operationNames = [operations]string{"reserve", "commit", "release", "read", "replay", "change", "scan", "probe"}
+var operationNames = [operations]string{"reserve", "commit", "commit_rest", "release", "read", "replay", "change", "scan", "probe"}
 
 type stats struct {
 	failed                                                          [operations]atomic.Int64

@@ -18,9 +18,9 @@ import (
 type Backend interface {
 	quota.Store
 
-	// Replay commits up to MaxReplay reservations of one user. Each counts once, as with
-	// Commit. With an error, some of them may have been counted.
-	Replay(ctx context.Context, user string, rs []quota.Reservation) error
+	// Replay commits up to MaxReplay requests and rests of one user. Each counts once, as with
+	// Commit and CommitRest. With an error, some of them may have been counted.
+	Replay(ctx context.Context, user string, requests, rests []quota.Reservation) error
 	// Probe does what requests do, without effect, where the user's counts are stored. It
 	// succeeds when calls for other users there would.
 	Probe(ctx context.Context, user string) error
@@ -238,38 +238,63 @@ func (s *Store) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapsh
 	if call, err := s.beginSettling(ctx, opCommit, r.User); err == nil {
 		snapshot, err := s.backend.Commit(call, r)
 		if s.recordResult(call, err) {
-			s.ledger.endRunning(r)
+			s.ledger.endHold(&settlement{Reservation: *r}, false)
 			s.suspectLoss(s.ledger.recordSnapshot(r.User, snapshot))
 			return snapshot, nil
 		}
 	}
-	return s.commitLater(r)
+	return s.commitLater(&settlement{Reservation: *r})
+}
+
+// CommitRest settles the rest of r, likewise. If the commit of r had to wait for the store, so has this
+// one: they reach it in their order, and it recognises both for as long as copies of either may arrive.
+func (s *Store) CommitRest(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
+	rest := &settlement{*r, true}
+	if !s.ledger.hasWaited(r) {
+		if call, err := s.beginSettling(ctx, opCommitRest, r.User); err == nil {
+			snapshot, err := s.backend.CommitRest(call, r)
+			if s.recordResult(call, err) {
+				s.ledger.endHold(rest, false)
+				s.suspectLoss(s.ledger.recordSnapshot(r.User, snapshot))
+				return snapshot, nil
+			}
+		}
+	}
+	return s.commitLater(rest)
 }
 
 // commitLater keeps a commit until the store is back, in the journal or, if that fails, in
 // the outbox.
-func (s *Store) commitLater(r *quota.Reservation) (*quota.Snapshot, error) {
+func (s *Store) commitLater(w *settlement) (*quota.Snapshot, error) {
 	err := errNoJournal
 	if s.journal != nil {
-		err = s.journal.add(r)
+		err = s.journal.add(w)
 	}
 	switch {
 	case err == nil:
 		s.stats.journaled.Add(1)
-	case s.outbox.addCommit(r):
+	case s.outbox.addCommit(w):
 		s.stats.journalErrors.Add(1)
 	default: // memory is full as well
 		s.stats.journalErrors.Add(1)
-		s.ledger.endRunning(r)
+		s.ledger.endHold(w, true)
+		s.forgetRest(w)
 		return nil, err
 	}
-	s.noteUnsent(r)
-	s.notify(r.User)
+	s.noteUnsent(w)
+	s.notify(w.User)
 	s.outbox.signal()
 	if err != nil {
 		return nil, err
 	}
-	return s.lastKnown(r), nil
+	return s.lastKnown(&w.Reservation), nil
+}
+
+// forgetRest lets the backend give up a rest that it will not be told to count.
+func (s *Store) forgetRest(w *settlement) {
+	if w.isRest {
+		s.backend.Forget(&w.Reservation)
+	}
 }
 
 // notify notifies the watchers of a user and of the pool of a member.
@@ -281,8 +306,8 @@ func (s *Store) notify(user string) {
 }
 
 // noteUnsent notes a commit that waits for the store.
-func (s *Store) noteUnsent(r *quota.Reservation) {
-	s.ledger.addUnsent(r)
+func (s *Store) noteUnsent(w *settlement) {
+	s.ledger.addUnsent(w)
 	s.stats.backlog.Add(1)
 }
 

@@ -17,6 +17,26 @@ func (a amounts) used(q quota.Quantity) int64 {
 	return a.requests
 }
 
+// A settlement is a commit of a request or of its rest.
+type settlement struct {
+	quota.Reservation
+	isRest bool
+}
+
+// counted is what the settlement counts.
+func (w *settlement) counted() amounts {
+	if w.isRest {
+		return amounts{extra: w.ChargedRest()}
+	}
+	return amounts{requests: 1, extra: w.ChargedUnits() - 1}
+}
+
+// inPool returns what a settlement of a member is in the pool of the organisation; false: nothing.
+func (w *settlement) inPool() (settlement, bool) {
+	shared, ok := inPool(&w.Reservation)
+	return settlement{shared, w.isRest}, ok
+}
+
 // inPool returns what a reservation of a member is in the pool of the organisation; false: nothing.
 func inPool(r *quota.Reservation) (quota.Reservation, bool) {
 	if len(r.PoolWindows) == 0 {
@@ -27,13 +47,14 @@ func inPool(r *quota.Reservation) (quota.Reservation, bool) {
 	return shared, true
 }
 
-// add adds r, n times, to every number that it counts in.
-func (t tally) add(r *quota.Reservation, n int64) {
-	for _, w := range r.Windows {
-		for _, key := range [...]tallyKey{{w.ID, ""}, {w.ID, r.Endpoint}} {
+// add adds what w counts, n times, to every number that it counts in.
+func (t tally) add(w *settlement, n int64) {
+	counted := w.counted()
+	for _, window := range w.Windows {
+		for _, key := range [...]tallyKey{{window.ID, ""}, {window.ID, w.Endpoint}} {
 			a := t[key]
-			a.requests += n
-			a.extra += n * (r.ChargedUnits() - 1)
+			a.requests += n * counted.requests
+			a.extra += n * counted.extra
 			if t[key] = a; a == (amounts{}) {
 				delete(t, key)
 			}

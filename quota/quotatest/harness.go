@@ -51,6 +51,14 @@ func (s insistingStore) Commit(ctx context.Context, r *quota.Reservation) (*quot
 	}
 }
 
+func (s insistingStore) CommitRest(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
+	for {
+		if snapshot, err := s.Store.CommitRest(ctx, r); !errors.Is(err, quota.ErrOverloaded) {
+			return snapshot, err
+		}
+	}
+}
+
 // choiceOf is p as it applies to an account.
 func choiceOf(account string, p *quota.Plan) quota.PlanChoice {
 	choice := p.OnlyChoice()

@@ -38,15 +38,44 @@ type modelHold struct {
 	reservation quota.Reservation
 	expires     time.Time
 	settled     time.Time  // zero: not yet
+	committed   bool       // settled as a count: its rest is held until it is settled
+	restEnds    time.Time  // when a store may end the rest, if its gateway does not renew it
+	restSettled time.Time  // zero: not yet
 	inPool      *modelHold // the same in the pool, with its windows; nil: nothing
 }
 
 // settle ends the hold, also in the pool.
-func (h *modelHold) settle(now time.Time) {
-	h.settled = now
+func (h *modelHold) settle(now time.Time, committed bool) {
+	h.settled, h.committed, h.restEnds = now, committed, now.Add(h.reservation.Lease)
 	if h.inPool != nil {
-		h.inPool.settled = now
+		h.inPool.settle(now, committed)
 	}
+}
+
+// settleRest ends the rest, also in the pool.
+func (h *modelHold) settleRest(now time.Time) {
+	h.restSettled = now
+	if h.inPool != nil {
+		h.inPool.settleRest(now)
+	}
+}
+
+// hasOpenRest reports whether the request is counted, and its rest is not settled.
+func (h *modelHold) hasOpenRest() bool {
+	return h.committed && h.reservation.Rest > 0 && h.restSettled.IsZero()
+}
+
+// held is what is held at now.
+func (h *modelHold) held(now time.Time) (requests, units int64) {
+	switch {
+	case h.hasOpenRest():
+		return 0, h.reservation.Rest
+	case !h.isLive(now):
+		return 0, 0
+	case !h.restSettled.IsZero():
+		return 1, max(1, h.reservation.Units) - h.reservation.Rest
+	}
+	return 1, max(1, h.reservation.Units)
 }
 
 // hold adds a hold, also in the pool.
@@ -121,11 +150,12 @@ func (m *model) snapshot(choice quota.PlanChoice, cal *quota.Calendar, now time.
 		}
 		for _, h := range m.holds {
 			for _, w := range h.reservation.Windows {
-				if w.ID == count.Window.ID && h.isLive(now) && (c.Endpoint == "" || c.Endpoint == h.reservation.Endpoint) {
-					count.Held++
+				if w.ID == count.Window.ID && (c.Endpoint == "" || c.Endpoint == h.reservation.Endpoint) {
+					requests, units := h.held(now)
 					if c.Quantity == quota.Units {
-						count.Held += max(1, h.reservation.Units) - 1
+						requests = units
 					}
+					count.Held += requests
 				}
 			}
 		}
@@ -213,10 +243,15 @@ func (m *model) applyChange(c quota.Change, choice quota.PlanChoice, cal *quota.
 
 // commit counts r in its windows that are still kept, also in the pool.
 func (m *model) commit(r quota.Reservation, now time.Time) {
+	m.count(r, 1, max(1, r.Units)-r.Unused, now)
+}
+
+// count counts requests and units likewise.
+func (m *model) count(r quota.Reservation, requests, units int64, now time.Time) {
 	if m.pool != nil {
 		inPool := r
 		inPool.Windows, inPool.PoolWindows = r.PoolWindows, nil
-		m.pool.commit(inPool, now)
+		m.pool.count(inPool, requests, units, now)
 	}
 	for _, w := range r.Windows {
 		if !w.RetainedUntil(keep).After(now) {
@@ -225,11 +260,11 @@ func (m *model) commit(r quota.Reservation, now time.Time) {
 		if m.used[w.ID] == nil {
 			m.used[w.ID] = map[string]int64{}
 		}
-		m.used[w.ID][r.Endpoint]++
+		m.used[w.ID][r.Endpoint] += requests
 		if m.units[w.ID] == nil {
 			m.units[w.ID] = map[string]int64{}
 		}
-		m.units[w.ID][r.Endpoint] += max(1, r.Units) - r.Unused
+		m.units[w.ID][r.Endpoint] += units
 	}
 }
 

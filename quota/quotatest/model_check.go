@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -43,6 +44,7 @@ func testModel(t *testing.T, open Open) {
 			"reserve":                   c.reserve,
 			"reserve again":             c.reserveAgain,
 			"commit":                    c.commit,
+			"commit the rest":           c.commitRest,
 			"release":                   c.release,
 			"an administrator's change": c.applyChange,
 			"audit":                     c.auditLog,
@@ -118,7 +120,8 @@ func (c *modelCheck) drawChoice(t *rapid.T, account string) quota.PlanChoice {
 func (c *modelCheck) drawHold(t *rapid.T, user string) *modelHold {
 	var ids []string
 	for id, h := range c.models[user].holds {
-		if h.settled.IsZero() || c.clock.Now().Sub(h.settled) < repeatLimit {
+		isDue := func(settled time.Time) bool { return settled.IsZero() || c.clock.Now().Sub(settled) < repeatLimit }
+		if isDue(h.settled) && isDue(h.restSettled) {
 			ids = append(ids, id)
 		}
 	}
@@ -193,6 +196,8 @@ func (c *modelCheck) reserve(t *rapid.T) {
 	}
 	if want {
 		d.Reservation.Unused = rapid.Int64Range(0, r.HeldUnits()).Draw(t, "unused")
+		d.Reservation.Rest = rapid.Int64Range(0, d.Reservation.Unused).Draw(t, "rest")
+		d.Reservation.RestCharged = rapid.Int64Range(0, d.Reservation.Rest).Draw(t, "charged of the rest")
 		c.models[user].hold(d.Reservation, c.clock.Now().Add(r.Lease))
 	}
 	c.wantSnapshot(t, user, choice, d.Snapshot)
@@ -201,6 +206,9 @@ func (c *modelCheck) reserve(t *rapid.T) {
 func (c *modelCheck) reserveAgain(t *rapid.T) {
 	user := c.drawUser(t)
 	h := c.drawHold(t, user)
+	if h.settled.IsZero() && !h.restSettled.IsZero() {
+		t.Skip("the request was answered already")
+	}
 	var wait time.Duration
 	if h.settled.IsZero() && !h.isLive(c.clock.Now()) { // its lease has run out: it is a new attempt
 		p := c.models[user].snapshot(h.reservation.Plans, c.calendar, c.clock.Now()).Plan
@@ -221,7 +229,7 @@ func (c *modelCheck) reserveAgain(t *rapid.T) {
 		c.wantSnapshot(t, user, h.reservation.Plans, d.Snapshot)
 	default:
 		c.wantAttemptWait(t, d, wait)
-		h.settle(c.clock.Now())
+		h.settle(c.clock.Now(), false)
 		if _, err := c.store.Release(context.Background(), &d.Reservation); err != nil {
 			t.Fatal(err)
 		}
@@ -233,9 +241,31 @@ func (c *modelCheck) commit(t *rapid.T) {
 	h := c.drawHold(t, user)
 	if h.settled.IsZero() {
 		c.models[user].commit(h.reservation, c.clock.Now())
-		h.settle(c.clock.Now())
+		h.settle(c.clock.Now(), true)
 	}
 	s, err := c.store.Commit(context.Background(), &h.reservation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.wantSnapshot(t, user, h.reservation.Plans, *s)
+}
+
+// commitRest settles a rest, also before its request is counted.
+func (c *modelCheck) commitRest(t *rapid.T) {
+	user := c.drawUser(t)
+	h := c.drawHold(t, user)
+	if h.reservation.Rest == 0 || !h.settled.IsZero() && !h.committed {
+		t.Skip("there is no rest")
+	}
+	c.settleRest(t, user, h)
+}
+
+func (c *modelCheck) settleRest(t *rapid.T, user string, h *modelHold) {
+	if r := h.reservation; h.restSettled.IsZero() {
+		c.models[user].count(r, 0, r.RestCharged, c.clock.Now())
+		h.settleRest(c.clock.Now())
+	}
+	s, err := c.store.CommitRest(context.Background(), &h.reservation)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,8 +275,11 @@ func (c *modelCheck) commit(t *rapid.T) {
 func (c *modelCheck) release(t *rapid.T) {
 	user := c.drawUser(t)
 	h := c.drawHold(t, user)
+	if h.settled.IsZero() && !h.restSettled.IsZero() {
+		t.Skip("the request was answered already")
+	}
 	if h.settled.IsZero() {
-		h.settle(c.clock.Now())
+		h.settle(c.clock.Now(), false)
 	}
 	s, err := c.store.Release(context.Background(), &h.reservation)
 	if err != nil {
@@ -324,8 +357,20 @@ func (c *modelCheck) auditLog(t *rapid.T) {
 }
 
 func (c *modelCheck) advance(t *rapid.T) {
-	c.clock.Advance(rapid.SampledFrom([]time.Duration{10 * time.Second, time.Minute, 5 * time.Minute,
-		time.Hour, 24 * time.Hour, 20 * 24 * time.Hour}).Draw(t, "step"))
+	step := rapid.SampledFrom([]time.Duration{10 * time.Second, time.Minute, 5 * time.Minute,
+		time.Hour, 24 * time.Hour, 20 * 24 * time.Hour}).Draw(t, "step")
+	// Answers end before: whether a gateway has renewed a rest during the step depends on real time.
+	for _, user := range slices.Sorted(maps.Keys(c.models)) {
+		if quota.ScopeOf(user) == quota.PoolScope {
+			continue // with its members
+		}
+		for _, id := range slices.Sorted(maps.Keys(c.models[user].holds)) {
+			if h := c.models[user].holds[id]; h.hasOpenRest() && !c.clock.Now().Add(step+5*time.Second).Before(h.restEnds) {
+				c.settleRest(t, user, h)
+			}
+		}
+	}
+	c.clock.Advance(step)
 }
 
 func (c *modelCheck) read(t *rapid.T) {

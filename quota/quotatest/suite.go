@@ -80,6 +80,18 @@ var cases = map[string]func(*testing.T, *harness){
 	"never more than the bound run at once":    testConcurrencyIsExact,
 	"a request that has waited takes no token": testWaitedRequestTakesNoToken,
 
+	// What a request cost stands at the end of its answer.
+	"a request is settled in two steps":        testTwoSteps,
+	"rests and requests are held together":     testRestsOfMany,
+	"a rest is settled before its request":     testRestBeforeCommit,
+	"a commit after the lease leaves its rest": testRestAfterLostHold,
+	"a rest counts in its request's windows":   testRestAcrossWindows,
+	"rests are shared":                         testRestsAreShared,
+	"a reset during a rest":                    testResetDuringRest,
+	"units of a rest are read once":            testRestIsReadOnce,
+	"requests with rests stay in limits":       testConcurrentRests,
+	"watchers are notified of both steps":      testWatchRest,
+
 	// Organisations.
 	"members of organisations are scanned":     testScanMembers,
 	"members are held to shared limits":        testSharedLimits,

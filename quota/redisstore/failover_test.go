@@ -79,7 +79,7 @@ func (f *failoverTest) reserve() (quota.Reservation, error) {
 // settle commits or, without count, releases until it is answered.
 func (f *failoverTest) settle(r quota.Reservation, count bool) error {
 	return f.eventually(func() error {
-		_, err := f.store.settle(ctx, &r, count)
+		_, err := settleBy(f.store, &r, count)
 		return err
 	})
 }

@@ -28,7 +28,7 @@ func TestUnknownFormatIsRefused(t *testing.T) {
 		"reserve":      func() error { _, err := s.Reserve(ctx, newRequest("u")); return err },
 		"commit":       func() error { _, err := s.Commit(ctx, &held); return err },
 		"release":      func() error { _, err := s.Release(ctx, &held); return err },
-		"replay":       func() error { return s.Replay(ctx, "u", []quota.Reservation{held}) },
+		"replay":       func() error { return s.Replay(ctx, "u", []quota.Reservation{held}, nil) },
 		"read":         func() error { _, err := s.Read(ctx, "u", plan.OnlyChoice()); return err },
 		"read at":      func() error { _, err := s.ReadAt(ctx, "u", plan.OnlyChoice(), time.Now()); return err },
 		"audit log":    func() error { _, err := s.AuditLog(ctx, "u"); return err },

@@ -79,3 +79,11 @@ func wantState(t testing.TB, s *Store, user string, used, held int64) {
 		t.Errorf("%d used, %d held (error %v), want %d and %d", snap.Total.Used, snap.Total.Held, err, used, held)
 	}
 }
+
+// settleBy commits or, without count, releases.
+func settleBy(s *Store, r *quota.Reservation, count bool) (*quota.Snapshot, error) {
+	if count {
+		return s.Commit(ctx, r)
+	}
+	return s.Release(ctx, r)
+}

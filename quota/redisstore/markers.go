@@ -35,7 +35,7 @@ type markers struct {
 	n          int // fields in young
 }
 
-func (m *markers) add(key, id string) {
+func (m *markers) add(key, field string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.n >= maxMarkers {
@@ -44,7 +44,7 @@ func (m *markers) add(key, id string) {
 	if m.young == nil {
 		m.young = make(map[string][]string)
 	}
-	m.young[key] = append(m.young[key], script.MarkerField(id))
+	m.young[key] = append(m.young[key], field)
 	m.n++
 }
 
@@ -73,8 +73,15 @@ func (m *markers) takeDue() map[string][]string {
 	return due
 }
 
-// Forget implements quota.Store. The marker goes in one of the next turns.
-func (s *Store) Forget(r *quota.Reservation) { s.markers.add(script.Key(s.prefix, r.User), r.ID) }
+// Forget implements quota.Store. The markers go in one of the next turns.
+func (s *Store) Forget(r *quota.Reservation) {
+	key := script.Key(s.prefix, r.User)
+	s.markers.add(key, script.MarkerField(r.ID))
+	if r.RestUnits() > 0 {
+		s.rests.remove(r)
+		s.markers.add(key, script.RestMarkerField(r.ID))
+	}
+}
 
 // deleteMarkersUntilClosed deletes markers from time to time, and when the store closes all
 // that are left.

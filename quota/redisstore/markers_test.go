@@ -17,7 +17,7 @@ func settleUnits(t testing.TB, s *Store, user string, n int) (settled []quota.Re
 	t.Helper()
 	for i := range n {
 		r := mustReserve(t, s, user)
-		if _, err := s.settle(ctx, &r, i%2 == 1); err != nil {
+		if _, err := settleBy(s, &r, i%2 == 1); err != nil {
 			t.Fatal(err)
 		}
 		settled = append(settled, r)
@@ -66,7 +66,7 @@ func TestForgetDeletesMarkersAfterTwoTurns(t *testing.T) {
 		}
 	}
 	for i, r := range remembered {
-		snap, err := s.settle(ctx, &r, true) // one of two was given back before
+		snap, err := s.Commit(ctx, &r) // one of two was given back before
 		if err != nil || snap.Total.Used != 10 {
 			t.Errorf("%d: %d used after it was settled again (error %v), want 10", i, snap.Total.Used, err)
 		}

@@ -186,20 +186,23 @@ func (s *Store) awaitDeparture(ctx context.Context, departing <-chan struct{}) b
 	return false
 }
 
-// renewPlacesUntilClosed renews the places of requests that run for long, and after each connect:
-// in an outage, places may have ended in Redis, and others were taken without it. A renewal that
-// fails is made again in its next turn.
+// renewPlacesUntilClosed renews the places and keeps the rests of requests that run for long, and after
+// each connect: in an outage, some may have ended in Redis, and others were taken without it. A renewal
+// that fails is made again in its next turn.
 func (s *Store) renewPlacesUntilClosed() {
 	tick := time.NewTicker(renewEvery)
 	defer tick.Stop()
 	for {
+		all := false
 		select {
 		case <-tick.C:
 		case <-s.places.missing:
+			all = true
 		case <-s.closing:
 			return
 		}
 		s.eachUser(s.places.snapshot(), s.renewPlaces)
+		s.eachUser(s.rests.due(s.now(), all), s.keepRests)
 	}
 }
 

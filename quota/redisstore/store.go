@@ -86,6 +86,7 @@ type Store struct {
 	identity  identity
 	connects  chan struct{} // see Connects
 	places    places
+	rests     rests
 
 	weaknesses       weaknesses
 	subscribeChecked atomic.Bool // see checkAnnouncements

@@ -47,11 +47,19 @@ type gateways struct {
 
 func (g *gateways) nextStore() *redisstore.Store { return g.all[int(g.next.Add(1))%len(g.all)] }
 
+// answering is the gateway that has the response to a request: it keeps the rest.
+func (g *gateways) answering(r *quota.Reservation) *redisstore.Store {
+	return g.all[int(r.ID[len(r.ID)-1])%len(g.all)]
+}
+
 func (g *gateways) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, error) {
 	return g.nextStore().Reserve(ctx, r)
 }
 func (g *gateways) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
-	return g.nextStore().Commit(ctx, r)
+	return g.answering(r).Commit(ctx, r)
+}
+func (g *gateways) CommitRest(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
+	return g.answering(r).CommitRest(ctx, r)
 }
 func (g *gateways) Release(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
 	return g.nextStore().Release(ctx, r)
@@ -81,7 +89,7 @@ func (g *gateways) Watch(user string, ch chan<- struct{}) (stop func()) {
 	return g.nextStore().Watch(user, ch)
 }
 func (g *gateways) Leave(r *quota.Reservation)  { g.nextStore().Leave(r) }
-func (g *gateways) Forget(r *quota.Reservation) { g.nextStore().Forget(r) }
+func (g *gateways) Forget(r *quota.Reservation) { g.answering(r).Forget(r) }
 
 // TestSuiteWithWrongClocks runs the suite on three gateways whose clocks are ten minutes slow,
 // right and ten minutes fast: only Redis's time matters.

@@ -18,12 +18,15 @@ const (
 	Reserve = "reserve"
 	Commit  = "commit"  // settle.lua, to count
 	Release = "release" // settle.lua, to give back
-	Change  = "change"
-	Leave   = "leave"
-	Renew   = "renew"
-	Look    = "look"
-	Terms   = "terms"
-	Check   = "check" // any of them, on a key of the gateway's own
+	// CommitRest is settle.lua, to count what a commit has left held.
+	CommitRest = "commit-rest"
+	Keep       = "keep"
+	Change     = "change"
+	Leave      = "leave"
+	Renew      = "renew"
+	Look       = "look"
+	Terms      = "terms"
+	Check      = "check" // any of them, on a key of the gateway's own
 )
 
 // Script says which script of redisstore a command runs; empty: none of them. It goes by the
@@ -58,7 +61,9 @@ func (c Command) Script() string {
 		return Look
 	case script.Terms.Hash():
 		return Terms
-	case script.Settle.Hash():
+	case script.Keep.Hash():
+		return Keep
+	case script.Settle.Hash(), script.SettleRests.Hash():
 		keys, _ := strconv.Atoi(c[2])
 		return settleUse(c[3+keys:])
 	}
@@ -72,7 +77,10 @@ func settleUse(args []string) string {
 	if err != nil {
 		return ""
 	}
-	if rest := 7 + fields; args[rest+3] != "-" {
+	switch rest := 7 + fields; {
+	case strings.HasPrefix(args[rest+1], "rest/"):
+		return CommitRest
+	case args[rest+3] != "-":
 		return Commit
 	}
 	return Release

@@ -49,22 +49,28 @@ func TestScriptNamesWhatTheStoreRuns(t *testing.T) {
 	for range 2 {
 		_, errCommit := s.Commit(ctx, reserve())
 		_, errRelease := s.Release(ctx, reserve())
-		errReplay := s.Replay(ctx, "u", []quota.Reservation{*reserve()})
+		errReplay := s.Replay(ctx, "u", []quota.Reservation{*reserve()}, nil)
+		twoSteps := reserve()
+		twoSteps.Unused, twoSteps.Rest = 1, 1
+		_, errFirst := s.Commit(ctx, twoSteps)
+		_, errSecond := s.CommitRest(ctx, twoSteps)
 		_, errRead := s.Read(ctx, "u", terms)
 		_, errChange := s.ApplyChange(ctx, "u", terms, quota.Change{Action: quota.ActionReset})
-		if err := errors.Join(errCommit, errRelease, errReplay, errRead, errChange); err != nil {
+		if err := errors.Join(errCommit, errRelease, errReplay, errFirst, errSecond, errRead, errChange); err != nil {
 			t.Fatal(err)
 		}
 	}
 	once := []string{
 		"evalsha reserve", "evalsha commit", "evalsha reserve", "evalsha release", "evalsha reserve", "evalsha commit",
-		"evalsha read", "evalsha change", "evalsha read", // a change reads afterwards
+		"evalsha reserve", "evalsha commit", "evalsha commit-rest", "evalsha read", "evalsha change", "evalsha read", // a change reads afterwards
 	}
 	want := slices.Concat(once, once)
 	for _, name := range []string{"reserve", "commit", "read", "change"} { // those that Redis has to learn
 		i := slices.Index(want, "evalsha "+name)
 		want = slices.Insert(want, i+1, "eval "+name)
 	}
+	first := slices.Index(want, "evalsha commit-rest") - 1 // a commit that leaves a rest is another script
+	want = slices.Insert(want, first+1, "eval commit")
 	mu.Lock()
 	defer mu.Unlock()
 	// By way of go-redis, a script that Redis does not know is tried by its SHA-1 first.

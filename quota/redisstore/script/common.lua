@@ -11,12 +11,16 @@
 --   extra/W   extra/W/E   by how much the units of these requests exceed their number: the
 --                         sum of (charged units - 1); absent: 0; may be negative
 --   held/W   held/W/E     requests held in window W: by all endpoints, by endpoint E
---   heldextra/W   heldextra/W/E   by how much the units that these hold exceed their number
+--   heldextra/W   heldextra/W/E   by how much the units that these and rests hold exceed their number
 --   lease/ID              a reservation: "EXPIRY E W W ...": when it ends, what it holds; with
---                         "EXPIRY+N" it holds N units more than the 1 of a request
+--                         "EXPIRY+N" it holds N units more than the 1 of a request, N from -1 on
+--   rest/ID               what this reservation still holds, counted as it is: "EXPIRY+N E W W ...", N
+--                         units of no request, 1 or more
+--   rests                 the number of rests; absent: 0
 --   place/ID              the place of a running request, see reserve.lua: when it ends
 --   places                the number of places; absent: 0
 --   done/ID               a marker: this reservation is settled; when the marker ends
+--   paid/ID               a marker: its rest is settled; likewise
 --   grant/W   grant/W/E   requests granted for window W: to the limit on all, on E
 --   unitgrant/W   unitgrant/W/E   units granted likewise, to the limit on units
 --   grants                when the last of these ends; absent: there are none
@@ -37,9 +41,9 @@
 -- uses Redis's own expiry. A key with a plan override that has no end has no expiry either.
 --
 -- The format changes when a gateway of format 1 would misread what is there. A new field that
--- it may ignore needs no new format. Release 0.1.0 knows no extra, heldextra, unitgrant, place and
--- places, and does not keep them up to date when it deletes what has ended. So delete_ended
--- works them out again from the leases and places that are there. To read the field format in each call would cost Redis
+-- it may ignore needs no new format. Release 0.1.0 knows no extra, heldextra, unitgrant, place,
+-- places, rest, rests and paid, and does not keep them up to date when it deletes what has ended. So
+-- delete_ended works them out again from the leases, rests and places that are there. To read the field format in each call would cost Redis
 -- 0.1 µs, 2 % of read.lua. So a later format also puts something into sweep that is not a
 -- number. Every script reads sweep first, and then refuses the hash, before it changes it.
 --
@@ -140,16 +144,18 @@ end
 
 -- Returns how many units a lease holds beyond the 1 of a request, as a string; nil: none.
 local function extra_of(lease)
-  return string.match(lease, '^%d+%+(%d+)')
+  return string.match(lease, '^%d+%+(%-?%d+)')
 end
 
--- Adds '1' or '-1' to what is held in all windows of a lease, and sign, '' or '-', of the
--- units that it holds beyond that. A count of 0 is deleted, to save memory. Mostly, no other lease
+-- Adds '1' or '-1' to what is held in all windows of a lease, and as often the units that it holds
+-- beyond that. A count of 0 is deleted, to save memory. Mostly, no other lease and no rest
 -- holds anything: then the units are set or deleted, in one call for all windows.
-local function add_held(lease, delta, sign)
+local function add_held(lease, delta)
   changed = true
   local n, endpoint, empty, alone = 0, nil, {}, nil
   local extra = string.byte(lease, 14) ~= 32 and extra_of(lease) -- mostly, a blank follows the 13 digits
+  local most = delta == '1' and 1 or 0 -- leases in a window, if there is no other
+  local rests = nil -- there are rests; nil: not known yet
   for word in string.gmatch(lease, '%S+') do
     n = n + 1
     if n == 2 then
@@ -169,13 +175,16 @@ local function add_held(lease, delta, sign)
         alone = alone or {}
         local field, leases = 'heldextra/' .. word, of_all
         for _ = 1, 2 do
-          if leases <= 0 then
+          if rests == nil and leases <= most then
+            rests = call('HGET', key, 'rests')
+          end
+          if leases > most or rests then
+            call('HINCRBY', key, field, delta * extra)
+          elseif most == 0 then
             empty[#empty + 1] = field
-          elseif leases == 1 and sign == '' then
+          else
             alone[#alone + 1] = field
             alone[#alone + 1] = extra
-          else
-            call('HINCRBY', key, field, sign .. extra)
           end
           field, leases = field .. endpoint, of_one
         end
@@ -210,9 +219,9 @@ local function note_ends(first, last)
   keep_key_until(last)
 end
 
--- Adds what a lease holds beyond the 1 of a request to a table by field.
+-- Adds what a lease holds beyond the 1 of a request, or what a rest holds, to a table by field.
 local function sum_extra(lease, sums)
-  local extra, endpoint, windows = string.match(lease, '^%d+%+(%d+) (%S+)(.*)$')
+  local extra, endpoint, windows = string.match(lease, '^%d+%+(%-?%d+) (%S+)(.*)$')
   for window in string.gmatch(windows or '', '%S+') do
     local all = 'heldextra/' .. window
     local one = all .. '/' .. endpoint
@@ -225,10 +234,12 @@ end
 -- in it will end.
 local function delete_ended()
   -- The fields that end at the time with which their value begins, by their first word.
-  local ending = { lease = true, place = true, done = true, retain = true, once = true, audit = true, plan = true, grants = true }
+  local ending = {
+    lease = true, rest = true, place = true, done = true, paid = true, retain = true, once = true, audit = true, plan = true, grants = true,
+  }
   local all = call('HGETALL', key)
   local nearest, last, gone, retained = nil, nil, {}, {}
-  local sums, found = {}, {} -- the fields heldextra and places: as they must be; those that there are
+  local sums, found = {}, {} -- the fields heldextra, places and rests: as they must be; those that there are
   local deletable = {} -- the kinds of counts to look at
   for i = 1, #all, 2 do
     local kind, name = string.match(all[i], '^(%a+)/?(.*)$')
@@ -238,6 +249,9 @@ local function delete_ended()
         nearest, last = math.min(nearest or at, at), math.max(last or at, at)
         if kind == 'lease' then
           sum_extra(all[i + 1], sums)
+        elseif kind == 'rest' then
+          sum_extra(all[i + 1], sums)
+          sums.rests = (sums.rests or 0) + 1
         elseif kind == 'place' then
           sums.places = (sums.places or 0) + 1
         elseif kind == 'retain' then
@@ -247,7 +261,10 @@ local function delete_ended()
         call('HDEL', key, all[i])
         if kind == 'lease' then
           expired = expired + 1
-          add_held(all[i + 1], '-1', '-')
+          add_held((string.gsub(all[i + 1], '^(%d+)%+%S+', '%1')), '-1') -- of its units, see sums
+        elseif kind == 'rest' then
+          expired = expired + 1
+          changed = true
         elseif kind == 'retain' then
           gone[name] = true
         elseif kind == 'plan' or kind == 'place' then
@@ -261,7 +278,7 @@ local function delete_ended()
       else
         call('HDEL', key, all[i])
       end
-    elseif kind == 'heldextra' or kind == 'places' then
+    elseif kind == 'heldextra' or kind == 'places' or kind == 'rests' then
       found[#found + 1] = all[i]
     elseif kind == 'extra' then
       deletable.extra = true

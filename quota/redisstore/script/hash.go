@@ -125,6 +125,11 @@ func IsCheckKey(key string) bool { return strings.Contains(key, "}"+checkInfix) 
 // MarkerField returns the field that records that a reservation is settled.
 func MarkerField(id string) string { return "done/" + id }
 
+// RestMarkerField returns the field that records that the rest of a reservation is settled.
+func RestMarkerField(id string) string { return "paid/" + id }
+
+func restField(id string) string { return "rest/" + id }
+
 func leaseField(id string) string { return "lease/" + id }
 
 func placeField(id string) string { return "place/" + id }

@@ -100,9 +100,9 @@ if not observed then
         refused = refused or after > allowed + (granted and granted[i] or 0)
       end
     end
-    -- Mostly, the lease that holds these units ends before this one would. If the next sweep comes
-    -- later, a release that knows no units may have made the last one.
-    if not refused or not extra_held or try == 2 or sweep_at and sweep_at <= now + ARGV[rest + 3] then
+    -- Mostly, the lease or rest that holds these units ends before that of this request would. If the
+    -- next sweep comes later, a release that knows no units may have made the last one.
+    if not refused or not extra_held or try == 2 or sweep_at and sweep_at <= now + math.max(tonumber(ARGV[rest + 3]), tonumber(ARGV[rest + 11])) then
       break
     end
     delete_ended()
@@ -140,7 +140,7 @@ if full then
 else
   call('HSET', key, 'user', ARGV[2], 'claimed', ARGV[rest + 8], ARGV[rest], lease)
 end
-add_held(lease, '1', '')
+add_held(lease, '1')
 local first = expiry
 if concurrent > 0 then
   local place_ends = now + ARGV[rest + 11]
@@ -154,7 +154,7 @@ if pool and ARGV[block + 3] ~= '' then
   switch()
   lease = string.match(lease, '^%S+ ') .. ARGV[block + 3]
   call('HSET', key, 'user', ARGV[block], 'claimed', ARGV[rest + 8], ARGV[rest], lease)
-  add_held(lease, '1', '')
+  add_held(lease, '1')
   note_ends(expiry, expiry)
   switch()
 end

@@ -2,6 +2,8 @@ package script
 
 import (
 	_ "embed"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -13,8 +15,14 @@ import (
 //go:embed settle.lua
 var settleLua string
 
-// Settle is settle.lua.
-var Settle = redis.NewScript(commonLua + settleLua)
+//go:embed rests.lua
+var restsLua string
+
+// Settle is settle.lua for reservations without rests, and SettleRests for any.
+var (
+	Settle      = redis.NewScript(commonLua + settleLua)
+	SettleRests = redis.NewScript(commonLua + restsLua + settleLua)
+)
 
 // SettleArgs are the arguments of settle.lua, after User and Layout.
 type SettleArgs struct {
@@ -22,28 +30,56 @@ type SettleArgs struct {
 	Count bool
 	// Keep is how long counts are kept, see quota.Window.RetainedUntil.
 	Keep time.Duration
-	// Reservations are those of one account, 1 or more.
+	// Reservations are those of one account.
 	Reservations []*quota.Reservation
+	// Rests are those of the account whose rest is to be counted. There are 1 or more of both.
+	Rests []*quota.Reservation
 	// WithPool says that the account is a member, and that a PoolBlock follows.
 	WithPool bool
 }
 
+// Script is the one to send the arguments to.
+func (a *SettleArgs) Script() *redis.Script {
+	leavesRest := func(r *quota.Reservation) bool { return r.RestUnits() > 0 }
+	if len(a.Rests) > 0 || a.Count && slices.ContainsFunc(a.Reservations, leavesRest) {
+		return SettleRests
+	}
+	return Settle
+}
+
 // AppendTo appends the arguments.
 func (a *SettleArgs) AppendTo(args *resp.Args) {
-	args.AddInt(int64(len(a.Reservations)))
+	args.AddInt(int64(len(a.Reservations) + len(a.Rests)))
 	for _, r := range a.Reservations {
 		args.AddString(leaseField(r.ID))
 		args.AddString(MarkerField(r.ID))
-		if a.Count {
-			args.AddInt(r.ChargedUnits() - 1)
-		} else {
+		switch extra, rest := r.ChargedUnits()-1, r.RestUnits(); {
+		case !a.Count:
 			args.AddString("-")
+		case rest > 0:
+			args.AddString(fmt.Sprintf("+%d %d %d", extra, rest, RestLife(r.Lease).Milliseconds()))
+		default:
+			args.AddInt(extra)
 		}
-		args.AddString(r.Endpoint)
-		a.appendWindows(args, r.Windows)
-		if a.WithPool {
-			a.appendWindows(args, r.PoolWindows)
-		}
+		a.appendCounters(args, r)
+	}
+	for _, r := range a.Rests {
+		args.AddString(restField(r.ID))
+		args.AddString(RestMarkerField(r.ID))
+		args.AddString(fmt.Sprintf("+%d %d", r.ChargedRest(), r.RestUnits()))
+		a.appendCounters(args, r)
+	}
+}
+
+// RestLife is how long the rest of a request with this lease is held if its gateway does not keep it.
+func RestLife(lease time.Duration) time.Duration { return max(lease, quota.PlaceLease) }
+
+// appendCounters appends where a reservation is counted.
+func (a *SettleArgs) appendCounters(args *resp.Args, r *quota.Reservation) {
+	args.AddString(r.Endpoint)
+	a.appendWindows(args, r.Windows)
+	if a.WithPool {
+		a.appendWindows(args, r.PoolWindows)
 	}
 }
 

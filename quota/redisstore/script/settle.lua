@@ -1,19 +1,25 @@
 -- Settles reservations of one user: counts each of them, or gives it back. Sent twice, it does
 -- so once. A reservation whose lease has run out can still be counted.
 --
+-- A request may be settled in two steps. The first counts it and leaves a rest of its units held. The
+-- second settles this rest, and has the fields of the rest in place of those of the lease. If it comes
+-- first, what it settles is taken from the lease, and the first step leaves no rest.
+--
 -- A marker records that a reservation is settled. It stays until the gateway deletes it
 -- because no call for the reservation can come again. A gateway that died, or got no reply,
 -- does not delete it. Then the marker of a count stays as long as the count itself, because a
 -- gateway may send it again after an outage of any length; but at most for ten years, because the
--- window "ever" has no end.
+-- window "ever" has no end. The marker of a rest stays as long as that of a count even if nothing of
+-- it is charged, because the first step may be the one that is sent again.
 --
 -- Its own arguments (settle.go builds them):
 --
 --   ARGV[rest]        n, the number of reservations, 1 or more; then n times:
---     lease/ID        with the reservation's id
---     done/ID
+--     lease/ID        with the reservation's id; in the second step rest/ID
+--     done/ID         in the second step paid/ID
 --     extra           count it, and units that exceed its 1 by so much: -1 to 10^9 - 1; -: give
---                     it back
+--                     it back; "+EXTRA REST LIFE": count it likewise, and leave a rest of 1 to 10^9
+--                     units for so many ms; in the second step "+UNITS REST": count 0 to REST units
 --     endpoint        its endpoint
 --     w               the number of windows in which it was admitted, 0 or more; then w times:
 --       id            the id of a window, which may have ended
@@ -21,6 +27,8 @@
 --     p               only with a pool: the number of windows of the pool; then p times the same
 --
 -- The marker in the user's hash stands for both hashes: they are settled together.
+--
+-- With rests, rests.lua stands before this script.
 --
 -- Codes:
 --
@@ -32,36 +40,56 @@ local LONGEST = 315360000000 -- ms, ten years
 
 local unheld = false
 
--- Settles, in one hash, the reservation that begins at ARGV[at] and is not settled yet. lease is the
--- value of its first field there, and ARGV[w] the number of its windows there. The marker stays until
--- a time or, if that is later, as long as the counts: settle returns until when.
-local function settle(at, w, lease, marker)
-  if lease then
+-- Settles, in one hash, the reservation that begins at ARGV[at] and is not settled yet. held is the
+-- value of its first field there, and ARGV[w] the number of its windows there. paid: its rest is settled.
+-- The marker stays until a time or, if that is later, as long as the counts: settle returns until when.
+local function settle(at, w, held, marker, paid)
+  local first, extra, requests, units, life = nil, ARGV[at + 2], '1', nil, nil
+  local is_rest = string.byte(ARGV[at]) == 114
+  if string.byte(extra) == 43 then
+    extra, units, life = string.match(extra, '^%+(%S+) (%d+) ?(%d*)$')
+  end
+  if is_rest then
+    requests, held = nil, end_rest(string.sub(ARGV[at], 6), held, tonumber(units))
+  elseif held then
     -- This comes first: a Redis that is out of memory refuses to count, but not after this.
     call('HDEL', key, ARGV[at])
-    add_held(lease, '-1', '-')
+    add_held(held, '-1')
   end
-  local first, extra = nil, ARGV[at + 2]
   if extra ~= '-' then
     changed = true
     for i = w + 1, w + 2 * ARGV[w], 2 do
       local retain, used = tonumber(ARGV[i + 1]), 'used/' .. ARGV[i]
       if retain > now then
-        call('HINCRBY', key, used .. '/' .. ARGV[at + 3], '1')
+        if requests then
+          call('HINCRBY', key, used .. '/' .. ARGV[at + 3], requests)
+        end
         if extra ~= '0' then
           call('HINCRBY', key, 'extra/' .. ARGV[i], extra)
           call('HINCRBY', key, 'extra/' .. ARGV[i] .. '/' .. ARGV[at + 3], extra)
         end
-        if call('HINCRBY', key, used, '1') == 1 then
+        local is_first = extra ~= '0'
+        if requests then
+          is_first = call('HINCRBY', key, used, requests) == 1
+        end
+        if is_first then
           call('HSETNX', key, 'retain/' .. ARGV[i], format_time(retain))
         end
         first, marker = math.min(first or retain, retain), math.max(marker, retain)
       end
     end
   end
+  local last = marker
+  if units and not is_rest and not paid then
+    local id = string.sub(ARGV[at], 7)
+    local ends = now + life
+    if not call('HGET', key, 'rest/' .. id) then -- else it was taken again by keep.lua
+      add_rest(id, format_time(ends) .. '+' .. units .. ' ' .. held_in(at, w))
+    end
+    first, last = math.min(first or ends, ends), math.max(last, ends)
+  end
   if key ~= pool then
-    unheld = unheld or extra ~= '-' and not lease
-    local last = marker
+    unheld = unheld or extra ~= '-' and not held and (requests or extra ~= '0')
     if marker > now + LONGEST then
       marker = now + LONGEST
       first = math.min(first or marker, marker)
@@ -70,7 +98,7 @@ local function settle(at, w, lease, marker)
     note_ends(first or marker, last)
   elseif first then
     call('HSET', key, 'user', ARGV[block])
-    note_ends(first, marker)
+    note_ends(first, last)
   end
   return marker
 end
@@ -87,17 +115,20 @@ for n = 1, tonumber(ARGV[rest]) do
     lease, done = found[1], found[2]
   end
   local w, marker = at + 4, now + GRACE
-  local after = w + 1 + 2 * ARGV[w]
+  local after, paid = w + 1 + 2 * ARGV[w], false
+  if not done and string.byte(ARGV[at + 2]) == 43 and string.byte(ARGV[at]) == 108 then
+    paid = call('HGET', key, 'paid/' .. string.sub(ARGV[at], 7))
+  end
   if pool then
     if not done and ARGV[after] ~= '0' then
       switch()
-      marker = settle(at, after, call('HGET', key, ARGV[at]), marker)
+      marker = settle(at, after, call('HGET', key, ARGV[at]), marker, paid)
       switch()
     end
     after = after + 1 + 2 * ARGV[after]
   end
   if not done then
-    settle(at, w, lease, marker)
+    settle(at, w, lease, marker, paid)
   end
   at = after
 end
