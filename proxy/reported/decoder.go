@@ -18,13 +18,12 @@ type decoder struct {
 	ended bool   // no input follows
 	err   error  // once the coroutine has ended
 
-	resume func() (struct{}, bool) // runs the coroutine until it needs input; false: it has ended
-	stop   func()
-	wait   func(struct{}) bool // stops the coroutine until there is input; false: nobody waits for it
+	resume func() (struct{}, bool) // runs the coroutine until it needs input, or has ended
+	wait   func(struct{}) bool     // called in the coroutine: stops it until resume is called
 }
 
 // newDecoder decodes a content encoding, and passes to use what it decodes, limit bytes at most.
-// It returns nil if it does not know the encoding. stop must be called.
+// It returns nil if it does not know the encoding. end must be called.
 func newDecoder(encoding string, limit int64, use func([]byte)) *decoder {
 	var open func(io.Reader) (io.Reader, error)
 	switch strings.ToLower(encoding) {
@@ -36,7 +35,7 @@ func newDecoder(encoding string, limit int64, use func([]byte)) *decoder {
 		return nil
 	}
 	d := &decoder{}
-	d.resume, d.stop = iter.Pull(func(wait func(struct{}) bool) {
+	d.resume, _ = iter.Pull(func(wait func(struct{}) bool) {
 		d.wait = wait
 		if err := d.decode(open, limit, use); err != nil {
 			d.err = fmt.Errorf("decompressing the body: %w", err)
@@ -86,7 +85,8 @@ func (d *decoder) write(p []byte) error {
 	return d.err
 }
 
-// end tells that no input follows. It returns an error if the body was not complete.
+// end tells that no input follows, so the coroutine ends. It returns an error if the body cannot be
+// decoded, or was not complete.
 func (d *decoder) end() error {
 	d.ended = true
 	d.resume()
@@ -101,9 +101,7 @@ func (d *decoderInput) Read(p []byte) (int, error) {
 		if d.ended {
 			return 0, io.EOF
 		}
-		if !d.wait(struct{}{}) {
-			return 0, io.ErrUnexpectedEOF // the decoder was stopped
-		}
+		d.wait(struct{}{})
 	}
 	n := copy(p, d.input)
 	d.input = d.input[n:]

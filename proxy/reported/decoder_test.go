@@ -116,13 +116,33 @@ func TestReaderIsNotKeptBusy(t *testing.T) {
 	bomb := compress(t, "gzip", stream+strings.Repeat("\x00", 8<<20))
 	var decoded int
 	d := newDecoder("gzip", 1<<20, func(p []byte) { decoded += len(p) })
-	defer d.stop()
 	err := d.write(bomb)
 	if err == nil || decoded > 1<<20 {
 		t.Errorf("%d bytes of %d were decompressed, error %v; want an error after at most %d", decoded, 8<<20, err, 1<<20)
 	}
+	if again := d.end(); !errors.Is(again, err) {
+		t.Errorf("after its end, the decoder returned %v; want %v", again, err)
+	}
 	if again := d.write(bomb); !errors.Is(again, err) || decoded > 1<<20 {
 		t.Errorf("after its end, the decoder returned %v and had %d bytes; want %v", again, decoded, err)
+	}
+}
+
+// A decompressor gives up after a hundred reads that bring nothing.
+func TestReaderTakesEmptyPieces(t *testing.T) {
+	whole := compress(t, "gzip", stream)
+	r, err := NewReader(mustPath(t, tokens), "text/event-stream", "gzip", 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range whole {
+		for range 101 {
+			_, _ = r.Write(nil)
+		}
+		_, _ = r.Write(whole[i : i+1])
+	}
+	if got, err := r.End(); got != 12 || err != nil {
+		t.Errorf("it reports %d, %v; want 12", got, err)
 	}
 }
 

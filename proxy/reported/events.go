@@ -2,50 +2,42 @@ package reported
 
 import "bytes"
 
-// events splits a stream of server-sent events by the rules of the HTML standard, section 9.2.6,
-// into the data of each event.
+// events splits a stream of server-sent events into the data of each event, by the rules of the
+// HTML standard, section 9.2.6.
+//
+// The standard leaves out one space in front of the data of a line, and has no line feed after the
+// last line of an event. Here they stay, because JSON ignores them.
 type events struct {
 	part    part
 	matched int  // in the name of a field: how much of "data" the line has so far
 	afterCR bool // a line feed belongs to the line that has ended
-	hasData bool // the event has a line of data
 }
 
 // A part of a line.
 type part uint8
 
 const (
-	fieldName  part = iota
-	afterColon      // of a line of data: the next byte is left out if it is a space
+	fieldName part = iota
 	inData
 	inOther // a comment, or another field
 )
 
 const dataField = "data"
 
-// write reads on. It passes the data of an event to t, a line feed between its lines, and calls
-// endEvent at its end.
+// write reads on. It passes the data of an event to t, and calls endEvent at its end.
 func (e *events) write(p []byte, t *texts, endEvent func()) {
 	for len(p) > 0 {
-		b := p[0]
-		if e.afterCR {
-			if e.afterCR = false; b == '\n' {
-				p = p[1:]
-				continue
-			}
-		}
-		switch {
+		switch b := p[0]; {
+		case b == '\n' && e.afterCR:
+			p = p[1:]
 		case b == '\n' || b == '\r':
-			e.afterCR = b == '\r'
 			e.endLine(t, endEvent)
 			p = p[1:]
+			e.afterCR = b == '\r'
+			continue
 		case e.part == fieldName:
-			e.readName(b, t)
+			e.readName(b)
 			p = p[1:]
-		case e.part == afterColon:
-			if e.part = inData; b == ' ' {
-				p = p[1:]
-			}
 		default:
 			n := bytes.IndexAny(p, "\n\r")
 			if n < 0 {
@@ -56,37 +48,27 @@ func (e *events) write(p []byte, t *texts, endEvent func()) {
 			}
 			p = p[n:]
 		}
+		e.afterCR = false
 	}
 }
 
-func (e *events) readName(b byte, t *texts) {
+func (e *events) readName(b byte) {
 	switch {
 	case e.matched < len(dataField) && b == dataField[e.matched]:
 		e.matched++
 	case e.matched == len(dataField) && b == ':':
-		e.beginData(t)
-		e.part = afterColon
+		e.part = inData
 	default:
 		e.part = inOther
 	}
 }
 
-func (e *events) beginData(t *texts) {
-	if e.hasData {
-		t.write([]byte("\n"))
-	}
-	e.hasData = true
-}
-
 func (e *events) endLine(t *texts, endEvent func()) {
-	if e.part == fieldName {
-		switch e.matched {
-		case 0: // the line is empty
-			endEvent()
-			e.hasData = false
-		case len(dataField): // a line of data without a colon
-			e.beginData(t)
-		}
+	switch {
+	case e.part == inData:
+		t.write([]byte("\n"))
+	case e.part == fieldName && e.matched == 0: // the line is empty
+		endEvent()
 	}
 	e.part, e.matched = fieldName, 0
 }

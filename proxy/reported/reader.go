@@ -132,10 +132,7 @@ func (r *Reader) End() (int64, error) {
 
 func (r *Reader) finish() {
 	if r.decoder != nil {
-		if r.err == nil {
-			r.err = r.decoder.end()
-		}
-		r.decoder.stop()
+		r.err = r.decoder.end()
 	}
 	r.endBOM()
 	if ok := r.endTexts(); !ok && r.events == nil && r.split == 0 && r.err == nil {

@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,17 +25,25 @@ func mustPath(t testing.TB, text string) Path {
 	return path
 }
 
-// readWhole reads a body that comes in one piece.
-func readWhole(t testing.TB, path, contentType, body string) (int64, error) {
+// readBody reads a body that comes in pieces of a size.
+func readBody(t testing.TB, path, contentType, body string, size int) (int64, error) {
 	t.Helper()
 	r, err := NewReader(mustPath(t, path), contentType, "", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, err := r.Write([]byte(body)); n != len(body) || err != nil {
-		t.Fatalf("Write returned %d, %v; a body of %d bytes must pass", n, err, len(body))
+	for piece := range slices.Chunk([]byte(body), size) {
+		if n, err := r.Write(piece); n != len(piece) || err != nil {
+			t.Fatalf("Write returned %d, %v; a piece of %d bytes must pass", n, err, len(piece))
+		}
 	}
 	return r.End()
+}
+
+// readWhole reads a body that comes in one piece.
+func readWhole(t testing.TB, path, contentType, body string) (int64, error) {
+	t.Helper()
+	return readBody(t, path, contentType, body, len(body)+1)
 }
 
 type readerCase struct {
@@ -47,9 +56,11 @@ func checkReader(t *testing.T, contentType string, cases []readerCase) {
 	t.Helper()
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := readWhole(t, tokens, contentType, c.body)
-			if got != c.want || !errors.Is(err, c.err) {
-				t.Errorf("%q reports %d, %v; want %d, %v", c.body, got, err, c.want, c.err)
+			for _, size := range []int{len(c.body) + 1, 1} {
+				got, err := readBody(t, tokens, contentType, c.body, size)
+				if got != c.want || !errors.Is(err, c.err) {
+					t.Errorf("%q in pieces of %d bytes reports %d, %v; want %d, %v", c.body, size, got, err, c.want, c.err)
+				}
 			}
 		})
 	}
@@ -98,6 +109,7 @@ func TestReaderReadsJSON(t *testing.T) {
 		{"spaces", " {\t\"usage\" :\r\n{ \"total_tokens\" : 12 } }\n", 12, nil},
 		{"zero", `{"usage":{"total_tokens":0}}`, 0, nil},
 		{"byte order mark", "\ufeff" + `{"usage":{"total_tokens":12}}`, 12, nil},
+		{"byte order mark between", `{"usage":{"total_tokens":12}}` + "\ufeff" + `{"a":1}`, 0, errUnreadable},
 		{"half a byte order mark", "\xef\xbb", 0, errUnreadable},
 		{"nothing", ``, 0, errAbsent},
 		{"no such member", `{"usage":{"tokens":12}}`, 0, errAbsent},
@@ -140,7 +152,7 @@ func TestReaderRefusesWhatIsNotJSON(t *testing.T) {
 	const good = `{"usage":{"total_tokens":12}}`
 	for _, fault := range []string{
 		`{`, `}`, `[`, `]`, `[1`, `[1,`, `[1,]`, `[,]`, `[1 2]`, `[}`, `{]`, `[1}`, `{"a":1]`, `{,}`, `{"a"}`, `{"a":}`, `{"a":1,}`, `{"a" 1}`, `{1:2}`, `{a:1}`, `{"a":1 "b":2}`,
-		`:`, `,`, `"`, `"\`, `"\u12`, `"\u12g4"`, `"\x"`, "\"\n\"", "\"\x00\"", `'a'`,
+		`:`, `,`, `"`, `"\`, `"\u12`, `["\u12g4"]`, `["\u123"]`, `"\x"`, "\"\n\"", "\"\x00\"", `'a'`,
 		`-`, `-a`, `+1`, `.5`, `[1.]`, `[1.e1]`, `[1e]`, `[1e+]`, `[01]`, `[-01]`, `[1..2]`, `[1e1.0]`, `[0x10]`, `[NaN]`, `[Infinity]`,
 		`[tru]`, `[nul]`, `[falsy]`, `[True]`, `t`, "\x00", "\v", "/* */", "\ufeff\ufeff",
 	} {
@@ -159,7 +171,7 @@ func TestReaderReadsLines(t *testing.T) {
 			{"last line decides", "{\"usage\":{\"total_tokens\":11}}\n{\"usage\":{\"total_tokens\":12}}\n", 12, nil},
 			{"no line feed at the end", "{\"a\":1}\r\n\r\n{\"usage\":{\"total_tokens\":12}}", 12, nil},
 			{"null does not count", "{\"usage\":{\"total_tokens\":12}}\n{\"usage\":null}\n", 12, nil},
-			{"bad lines do not count", "{\"usage\":{\"total_tokens\":12}}\n{\"usage\":{\"total_tokens\":13},}\nx\n{\"usage\":{\"total_tokens\":14}\n", 12, nil},
+			{"bad lines do not count", "{\"usage\":{\"total_tokens\":12}}\n{\"usage\":{\"total_tokens\":13},}\nx\n{\"usage\":{\"total_tokens\":14}\n{\"usage\":{\"total_tokens\":15}}[1", 12, nil},
 			{"only bad lines", "{\"usage\":{\"total_tokens\":14}\n}\n", 0, errAbsent},
 		})
 	}
@@ -177,6 +189,7 @@ func TestReaderReadsEvents(t *testing.T) {
 		{"two spaces", "data:  " + usage + "\n\n", 12, nil},
 		{"carriage returns", "data: " + usage + "\r\rdata: [DONE]\r\r", 12, nil},
 		{"both", "data: " + usage + "\r\n\r\ndata: [DONE]\r\n\r\n", 12, nil},
+		{"both, several lines", "data: {\r\ndata: \"usage\":\r\ndata: {\"total_tokens\":12}}\r\n\r\n", 12, nil},
 		{"mixed", "data: {\rdata: \"usage\":\ndata: {\"total_tokens\":12}}\r\n\r", 12, nil},
 		{"byte order mark", "\ufeffdata: " + usage + "\n\n", 12, nil},
 		{"comments and other fields", ": ping\n\nevent: message\nid: 7\nretry: 5\ndata: " + usage + "\n: more\n\n", 12, nil},
@@ -263,15 +276,15 @@ func TestParsePathNamesTheCure(t *testing.T) {
 }
 
 func TestEndCanBeCalledAgain(t *testing.T) {
-	r, err := NewReader(mustPath(t, tokens), "application/json", "", 0)
+	r, err := NewReader(mustPath(t, tokens), "text/event-stream", "", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _ = r.Write([]byte(`{"usage":{"total_tokens":12}}`))
 	for range 2 {
+		_, _ = r.Write([]byte("data: {\"usage\":{\"total_tokens\":12}}"))
 		if got, err := r.End(); got != 12 || err != nil {
 			t.Errorf("End returned %d, %v; want 12", got, err)
 		}
-		_, _ = r.Write([]byte(`{"usage":{"total_tokens":13}}`)) // it is over
+		_, _ = r.Write([]byte("\n\ndata: {\"usage\":{\"total_tokens\":13}}\n\n")) // it is over
 	}
 }

@@ -82,15 +82,15 @@ func (t *texts) restart() {
 	*t = texts{names: t.names, key: t.key[:0]}
 }
 
-// end returns what the texts have at the path. It is not ok if they are not valid, or not complete.
+// end returns what the texts have at the path. Not ok: they are not valid JSON, or not complete.
 func (t *texts) end() (f finding, ok bool) {
 	switch t.state {
 	case beforeText:
 		return t.latest, true
-	case afterZero, inWhole, inDecimals, inExponent: // a number alone
+	case afterZero, inWhole, inDecimals, inExponent: // a number ends where the texts end
 		return t.latest, t.depth == 0
 	}
-	return finding{}, false
+	return t.latest, false
 }
 
 // write reads on.
@@ -201,7 +201,7 @@ func (t *texts) close(object bool) {
 		t.onPath--
 	}
 	t.depth--
-	if object && t.depth == t.top && t.current.kind != nothing {
+	if t.depth == t.top && t.current.kind != nothing {
 		t.latest, t.current = t.current, finding{}
 	}
 	t.valueEnded()
