@@ -47,7 +47,7 @@ func startBusyAPI(t *testing.T) *busyAPI {
 // Three requests may run at once. Of twelve on two gateways never more than three reach the upstream
 // at a time, and all pass. The places of a gateway that was killed are free within 30 seconds.
 func TestConcurrencyHoldsAcrossGateways(t *testing.T) {
-	onEachRedis(t, func(t *testing.T, redisURL string, _ int) {
+	onEachRedis(t, func(t *testing.T, redisURL string, _ bool) {
 		t.Parallel()
 		testConcurrencyHoldsAcrossGateways(t, redisURL)
 	})
