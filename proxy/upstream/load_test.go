@@ -34,14 +34,13 @@ func TestRestartedTargetsUnderLoad(t *testing.T) {
 	for cycle := range 10 {
 		i := cycle % 2
 		targets[i].kill()
-		time.Sleep(50 * time.Millisecond) // the clients meet a dead target
+		clients.resetFinished()
+		testkit.Eventually(t, "the clients meet a dead target", func() bool {
+			return !p.Targets()[i].EjectedUntil.IsZero() && clients.haveAllFinished(2)
+		})
 		targets[i].restart(t)
 		clients.resetFinished()
-		for deadline := time.Now().Add(10 * time.Second); !ready(i); time.Sleep(time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("the restarted target is not used: %+v", p.Targets())
-			}
-		}
+		testkit.Eventually(t, "the restarted target is used", func() bool { return ready(i) })
 	}
 	clients.stop()
 	for _, s := range targets {
