@@ -79,7 +79,7 @@ var replyLosses = []replyLoss{
 // fateOf gives one script a fate, and lets everything else pass.
 func fateOf(script string, fate redistest.Fate) func(redistest.Command, string) redistest.Fate {
 	return func(cmd redistest.Command, reply string) redistest.Fate {
-		// After NOSCRIPT, go-redis sends the source of the script.
+		// After NOSCRIPT, the client sends the source of the script.
 		if cmd.Script() == script && !strings.HasPrefix(reply, "-NOSCRIPT") {
 			return fate
 		}

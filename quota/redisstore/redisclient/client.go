@@ -9,8 +9,8 @@
 // by its caller, so no goroutine has to be woken for it.
 //
 // Client.Do is for everything else: it lends a connection of go-redis's pool to a function.
-// A script goes this way too when its pipeline cannot serve it, because Redis does not know
-// the script yet or because a cluster has moved its key.
+// A script goes this way too when its pipeline cannot serve it, because a cluster has moved its
+// key for example.
 //
 // # Why not go-redis alone
 //
@@ -30,9 +30,10 @@
 //   - A call returns within Options.Timeout, or at its context's deadline if that is earlier.
 //     Before that it may wait for a free place, five seconds at most. That wait does not
 //     count: it is the gateway's own lack of capacity, and ends in quota.ErrOverloaded.
-//   - A script is sent once. Only if the reply is an error that comes before the script has
-//     written anything, it is sent once more, by way of go-redis: Redis may not know the script, or
-//     a cluster may have moved the key. Scripts must be safe to run twice.
+//   - A script is sent once. If Redis does not know it, it is sent once more with its source, on the
+//     same connection. If the reply is another error that comes before the script has written
+//     anything, it is sent once more by way of go-redis: a cluster may have moved the key. Scripts
+//     must be safe to run twice.
 //   - After an error the script may have run, may still run later, or may never run. Only
 //     after quota.ErrOverloaded, or if the context was cancelled, it was certainly not sent.
 //     The end of its context does not stop a script that has been sent.

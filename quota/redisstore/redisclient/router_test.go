@@ -3,6 +3,7 @@ package redisclient
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"metergate/quota/redisstore/redistest"
+	"metergate/quota/redisstore/resp"
 	"metergate/quota/testkit"
 )
 
@@ -79,4 +81,58 @@ func TestRunLooksAtContextOnceConnected(t *testing.T) {
 		t.Errorf("%d scripts were sent", n)
 	}
 	mustEcho(t, c)
+}
+
+// TestUnknownScriptStaysOnItsConnection checks that a script that Redis does not know is sent again
+// on the connection that OnConnect has seen, and not on another one, which may lead elsewhere.
+func TestUnknownScriptStaysOnItsConnection(t *testing.T) {
+	t.Parallel()
+	right, other := redistest.Start(t), redistest.Start(t)
+	p := redistest.StartFaultProxy(t, right.Addr)
+	c := newClient(t, p.URL(), patient, 8)
+	p.OnReply(func(_ redistest.Command, reply string) redistest.Fate {
+		if strings.Contains(reply, "NOSCRIPT") {
+			p.SwitchTo(other.Addr)
+		}
+		return redistest.Pass
+	})
+	mustEcho(t, c)
+	mustEcho(t, c)
+	if n := other.ScriptCalls(); n > 0 {
+		t.Errorf("%d scripts were sent elsewhere", n)
+	}
+}
+
+// TestNothingIsSentAgainAfterContext checks that a script is not sent again, whatever Redis replied,
+// if its context has ended by then.
+func TestNothingIsSentAgainAfterContext(t *testing.T) {
+	t.Parallel()
+	write := redis.NewScript("redis.call('SET', KEYS[1], 1) return {1}")
+	ended := errors.New("no longer wanted")
+	for reply, prepare := range map[string]func(*redistest.Server){
+		"NOSCRIPT":   func(r *redistest.Server) { r.Do("SCRIPT", "FLUSH") },
+		"NOREPLICAS": func(r *redistest.Server) { r.Do("CONFIG", "SET", "min-replicas-to-write", "1") },
+	} {
+		server, call := redistest.Start(t), &endedContext{Context: ctx}
+		p := redistest.StartFaultProxy(t, server.Addr)
+		c := newClient(t, p.URL(), patient, 8)
+		if _, err := c.Run(ctx, write, "key:{1}", "", new(resp.Args)); err != nil {
+			t.Fatal(err)
+		}
+		server.Do("DEL", "key:{1}")
+		prepare(server)
+		p.OnReply(func(_ redistest.Command, got string) redistest.Fate {
+			if strings.Contains(got, reply) {
+				call.err.Store(&ended)
+				server.Do("CONFIG", "SET", "min-replicas-to-write", "0")
+			}
+			return redistest.Pass
+		})
+		if _, err := c.Run(call, write, "key:{1}", "", new(resp.Args)); !errors.Is(err, ended) {
+			t.Errorf("after %s: error %v, want %v", reply, err, ended)
+		}
+		if got := server.Do("EXISTS", "key:{1}"); got != int64(0) {
+			t.Errorf("after %s: the script has run", reply)
+		}
+	}
 }

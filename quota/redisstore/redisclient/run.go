@@ -19,19 +19,20 @@ type Reply struct {
 }
 
 // Run has Redis run a script on a key, which must have a hash tag (see Slot), and on a second one
-// with the same tag unless that is empty, and returns its reply. args may be used again once Run has returned. Run waits as long as the timeout,
-// or until ctx's deadline if that is earlier; before that it may wait for a place while too
-// many scripts are under way. The end of ctx ends only the wait for a place, and keeps the script
-// from a connection that is made or found afterwards: it returns ctx's error. A script whose
-// first reply is an error is sent once more, by way of go-redis,
+// with the same tag unless that is empty, and returns its reply. args may be used again once Run has
+// returned. Run waits as long as the timeout, or until ctx's deadline if that is earlier; before that
+// it may wait for a place while too many scripts are under way. The end of ctx ends only the wait for
+// a place, and keeps the script from being sent afterwards, for the first time or again: it returns
+// ctx's error. A script that Redis does not know is sent once more with its source, on the connection
+// that OnConnect has seen. One whose first reply is another error is sent once more by way of go-redis,
 // unless it may have changed something before it failed. For the errors, see
 // "What it guarantees" in the package comment.
 func (c *Client) Run(ctx context.Context, script *redis.Script, key, secondKey string, args *resp.Args) (Reply, error) {
 	call := calls.Get().(*scriptCall)
 	call.command = resp.AppendEvalSHA(call.command[:0], script.Hash(), key, secondKey, args)
 	route := c.router.route(key)
-	err := errRetired
-	for range 3 {
+	err, withSource := errRetired, false
+	for tries := 3; tries > 0; tries-- {
 		p := route.Load()
 		if p == nil || !p.usable() {
 			deadline := callDeadline(ctx, c.timeout)
@@ -49,6 +50,12 @@ func (c *Client) Run(ctx context.Context, script *redis.Script, key, secondKey s
 		}
 		if text, isReply := err.(resp.ErrorReply); isReply {
 			p.conn.renewal.see(err)
+			ctx = deadlineContext{ctx, call.deadline}
+			if strings.HasPrefix(string(text), "NOSCRIPT ") && !withSource {
+				call.command = resp.AppendEval(call.command[:0], sourceOf(script), key, secondKey, args)
+				withSource, tries = true, tries+1
+				continue
+			}
 			if mayHaveChanged(string(text)) {
 				return Reply{}, explain(c.location, err)
 			}
@@ -69,6 +76,23 @@ func (c *Client) Run(ctx context.Context, script *redis.Script, key, secondKey s
 		err = quota.ErrOverloaded
 	}
 	return reply, err
+}
+
+// sourceOf returns the source of a script, which go-redis only sends.
+func sourceOf(script *redis.Script) string {
+	var read sourceReader
+	script.Eval(context.Background(), &read, nil)
+	return read.source
+}
+
+type sourceReader struct {
+	redis.Scripter
+	source string
+}
+
+func (r *sourceReader) Eval(_ context.Context, source string, _ []string, _ ...any) *redis.Cmd {
+	r.source = source
+	return nil
 }
 
 // mayHaveChanged reports whether an error reply may come from the middle of a script, such as that
@@ -102,11 +126,15 @@ func (c *Client) runSourcePatiently(ctx deadlineContext, script *redis.Script, k
 }
 
 // runSource is Run by way of go-redis. It follows a key to where it is, and sends the
-// source of a script that Redis does not know. An error reply that it returns is final.
+// source of the script. An error reply that it returns is final.
 func (c *Client) runSource(ctx context.Context, script *redis.Script, keys []string, args *resp.Args) (Reply, error) {
 	var reply Reply
 	values := args.Values() // the call may outlast the caller, who uses args again
+	caller := ctx
 	err := c.Do(ctx, func(ctx context.Context, r redis.UniversalClient) error {
+		if err := caller.Err(); err != nil {
+			return err
+		}
 		reply.Sent = c.now()
 		elements, err := script.Eval(ctx, r, keys, values...).Slice()
 		reply.Received = c.now()

@@ -55,6 +55,15 @@ func (a *Args) Len() int { return a.n }
 // AppendEvalSHA appends the command that runs the script with this SHA-1, in hex, on a key and,
 // unless it is empty, on a second one.
 func AppendEvalSHA(b []byte, sha, key, secondKey string, args *Args) []byte {
+	return appendScript(b, "EVALSHA", sha, key, secondKey, args)
+}
+
+// AppendEval appends the command that runs a script with this source, which Redis keeps, likewise.
+func AppendEval(b []byte, source, key, secondKey string, args *Args) []byte {
+	return appendScript(b, "EVAL", source, key, secondKey, args)
+}
+
+func appendScript(b []byte, command, script, key, secondKey string, args *Args) []byte {
 	head := Args{encoded: b}
 	keys := 1
 	if secondKey != "" {
@@ -63,8 +72,8 @@ func AppendEvalSHA(b []byte, sha, key, secondKey string, args *Args) []byte {
 	head.encoded = append(head.encoded, '*')
 	head.encoded = strconv.AppendInt(head.encoded, int64(3+keys+args.n), 10)
 	head.encoded = append(head.encoded, "\r\n"...)
-	head.AddString("EVALSHA")
-	head.AddString(sha)
+	head.AddString(command)
+	head.AddString(script)
 	head.AddInt(int64(keys))
 	head.AddString(key)
 	if keys == 2 {

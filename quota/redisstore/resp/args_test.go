@@ -25,6 +25,10 @@ func TestAppendEvalSHA(t *testing.T) {
 	if got != want {
 		t.Errorf("on two keys: got %q, want %q", got, want)
 	}
+	got = string(AppendEval(nil, "0123", "m:{k}", "m:{k}:2", &args))
+	if want = strings.Replace(want, "$7\r\nEVALSHA", "$4\r\nEVAL", 1); got != want {
+		t.Errorf("with the source: got %q, want %q", got, want)
+	}
 	if got, want := args.Values(), []any{"a\r\nb", "", "-1", "1796083200000", "$1\r\nx\r\n"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("the values are %q, want %q", got, want)
 	}
