@@ -200,6 +200,19 @@ func (t Terms) SetAnchor(a *Anchor, c *Calendar, now time.Time, activity Activit
 	return t.withAnchor(*a, c, now, activity)
 }
 
+// MovesRunning reports whether another month or year runs at now by after: an anchor has taken effect at
+// once. A store MUST NOT set such terms if a request was held or counted since it looked for the
+// Activity, or two whole quotas would begin within one period's length.
+func (t Terms) MovesRunning(after Terms, c *Calendar, now time.Time) bool {
+	for _, period := range []Period{Month, Year} {
+		a, b := t.WindowAt(c, period, now), after.WindowAt(c, period, now)
+		if a.ID != b.ID || !a.End.Equal(b.End) {
+			return true
+		}
+	}
+	return false
+}
+
 // FixedAnchor is the anchor that an administrator has set; false: none.
 func (t Terms) FixedAnchor() (a Anchor, ok bool) {
 	if t.fixed == nil {

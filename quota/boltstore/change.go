@@ -24,12 +24,16 @@ func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanCh
 	if err := ctx.Err(); err != nil {
 		return quota.Snapshot{}, err
 	}
-	sh, _, err := s.lockUser(user)
+	w := &pendingChange{user: user, plans: plans, change: c, done: make(chan struct{})}
+	sh, _, err := s.lockForTerms(user)
 	if err != nil {
 		return quota.Snapshot{}, err
 	}
 	s.calls.Add(1)
-	held := len(sh.holds[user]) > 0
+	w.held = len(sh.holds[user]) > 0
+	if _, ok := c.SetsAnchor(s.calendar.Location()); ok {
+		sh.beginTermsWrite(user, w.done)
+	}
 	sh.mu.Unlock()
 	defer s.calls.Done()
 	// Set before the write becomes visible.
@@ -39,7 +43,6 @@ func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanCh
 	case quota.ActionSetPlan:
 		s.hasOverrides.Store(true)
 	}
-	w := &pendingChange{user: user, plans: plans, change: c, held: held, done: make(chan struct{})}
 	s.queue.Add(queuedWrite{change: w})
 	<-w.done
 	if w.err != nil {

@@ -93,7 +93,11 @@ func (s *Store) termsIn(tx *bolt.Tx, sh *shard, account string, plans quota.Plan
 	if err != nil || !isNow {
 		return terms, err
 	}
-	return a.upToDate(terms, plans, p, purpose), nil
+	after, changed := a.upToDate(terms, plans, p, purpose)
+	if purpose == reserving && changed && after.String() != terms.String() {
+		return terms, errTermsChanged
+	}
+	return after, nil
 }
 
 // countsIn returns what the file has for the counters of a plan, in the windows that contain at.

@@ -2,6 +2,7 @@ package boltstore
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"metergate/quota"
@@ -14,11 +15,9 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, 
 	if err := ctx.Err(); err != nil {
 		return &quota.Decision{Reservation: s.newReservation(r, r.Plans.Effective(quota.Override{}), s.now())}, err
 	}
-	if err := s.keepTerms(r.User, r.Plans, reserving); err != nil {
-		return &quota.Decision{Reservation: s.newReservation(r, r.Plans.Effective(quota.Override{}), s.now())}, err
-	}
-	sh, now, err := s.lockUser(r.User)
-	d := &quota.Decision{Reservation: s.newReservation(r, r.Plans.Effective(quota.Override{}), now)}
+	d := new(quota.Decision)
+	sh, now, err := s.lockToReserve(r, &d.Snapshot)
+	d.Reservation = s.newReservation(r, r.Plans.Effective(quota.Override{}), now)
 	if err != nil {
 		return d, err
 	}
@@ -26,9 +25,6 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, 
 	h := sh.holds[r.User][r.ID]
 	if sh.isSettled(r.User, r.ID) || h != nil && h.isCommitting() {
 		return d, quota.ErrSettled
-	}
-	if d.Snapshot, err = s.snapshot(sh, r.User, r.Plans, now, now, reserving); err != nil {
-		return d, err
 	}
 	p := d.Snapshot.Plan
 	if p != d.Reservation.Plan || r.Plans.Terms {
@@ -79,6 +75,35 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, 
 	d.ReportWouldBlock(wait > 0, crowded)
 	s.notify(r.User, held.pool)
 	return d, nil
+}
+
+// lockToReserve locks the shard of the user of r, and reads their state by terms that are in the file. It
+// leaves the shard unlocked with an error.
+func (s *Store) lockToReserve(r quota.Request, snapshot *quota.Snapshot) (*shard, time.Time, error) {
+	pool := quota.PoolOf(r.User)
+	for range termsTries {
+		if err := s.keepTerms(r.User, r.Plans, reserving); err != nil {
+			return nil, s.now(), err
+		}
+		sh, now, err := s.lockUser(r.User)
+		if err != nil {
+			return nil, now, err
+		}
+		if write := sh.termsWrite(r.User, pool); write != nil {
+			sh.mu.Unlock()
+			<-write
+			continue
+		}
+		*snapshot, err = s.snapshot(sh, r.User, r.Plans, now, now, reserving)
+		if err == nil {
+			return sh, now, nil
+		}
+		sh.mu.Unlock()
+		if !errors.Is(err, errTermsChanged) {
+			return nil, now, err
+		}
+	}
+	return nil, s.now(), quota.ErrContended
 }
 
 // Occupy takes a place for a request that was admitted although its Reserve has failed.

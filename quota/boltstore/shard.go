@@ -25,6 +25,27 @@ type shard struct {
 	attempts                  bucket.Set
 	// places has the IDs of the running requests of users whose plan bounds them, by user.
 	places map[string]map[string]struct{}
+	// termsWrites has the writes of terms that are under way, by account. Until such a channel is closed,
+	// nothing is reserved for the account: it would be reserved by the terms before.
+	termsWrites map[string]chan struct{}
+}
+
+// beginTermsWrite notes that the terms of an account are being written.
+func (sh *shard) beginTermsWrite(account string, done chan struct{}) {
+	if sh.termsWrites == nil {
+		sh.termsWrites = make(map[string]chan struct{})
+	}
+	sh.termsWrites[account] = done
+}
+
+// termsWrite returns a write of the terms of one of the accounts that is under way; nil: there is none.
+func (sh *shard) termsWrite(accounts ...string) <-chan struct{} {
+	for _, account := range accounts {
+		if done := sh.termsWrites[account]; done != nil {
+			return done
+		}
+	}
+	return nil
 }
 
 type settledID struct{ user, id string }

@@ -2,6 +2,7 @@ package boltstore
 
 import (
 	"bytes"
+	"errors"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -37,15 +38,16 @@ func (a *accountTx) stored() (quota.Terms, error) {
 	return quota.ParseTerms(string(a.tx.Bucket(termsBucket).Get([]byte(a.user))))
 }
 
-// upToDate returns the terms as they should be under the plan p.
-func (a *accountTx) upToDate(t quota.Terms, plans quota.PlanChoice, p *quota.Plan, purpose purpose) quota.Terms {
+// upToDate returns the terms as they should be under the plan p, and whether that may be others than t.
+func (a *accountTx) upToDate(t quota.Terms, plans quota.PlanChoice, p *quota.Plan, purpose purpose) (after quota.Terms, changed bool) {
 	if !t.Follows(p, plans, a.now) {
+		changed = true
 		activity := quota.Activity{Windows: windowsWithCounts(a.tx, a.user), Held: a.isHeld(), Counting: purpose == counting, Reading: purpose == onlyReading}
 		t = t.Follow(p, plans, a.store.calendar, a.now, activity)
 	}
 	due := t.CarryDue(p, a.store.calendar, a.now)
 	if len(due) == 0 {
-		return t
+		return t, changed
 	}
 	counted := windowsWithCounts(a.tx, a.user)
 	for _, i := range due {
@@ -56,7 +58,7 @@ func (a *accountTx) upToDate(t quota.Terms, plans quota.PlanChoice, p *quota.Pla
 		}
 		t = t.WithCarried(running.ID, limit, carried)
 	}
-	return t
+	return t, true
 }
 
 // countBefore returns what there is of a limit in the window before the running one. Nothing is
@@ -124,12 +126,13 @@ func (s *Store) keepTerms(user string, plans quota.PlanChoice, purpose purpose) 
 // keepTermsOf is keepTerms for one account that a request of a user is about: their own or their pool.
 func (s *Store) keepTermsOf(account, user string, plans quota.PlanChoice, purpose purpose) error {
 	for range termsTries {
-		sh, now, err := s.lockUser(account)
+		sh, now, err := s.lockForTerms(account)
 		if err != nil {
 			return err
 		}
 		var before, after quota.Terms
 		var p *quota.Plan
+		counted, changed := 0, false
 		err = s.dbView(func(tx *bolt.Tx) (err error) {
 			a := accountTx{s, tx, sh, account, now}
 			if before, err = a.stored(); err != nil {
@@ -139,17 +142,21 @@ func (s *Store) keepTermsOf(account, user string, plans quota.PlanChoice, purpos
 			p = termsPlan(plans.Effective(own.Or(pool)), account, user)
 			after = before
 			if p != nil {
-				after = a.upToDate(before, plans, p, purpose)
+				if after, changed = a.upToDate(before, plans, p, purpose); changed && before.MovesRunning(after, s.calendar, now) {
+					counted = len(windowsWithCounts(tx, account))
+				}
 			}
 			return nil
 		})
-		if err != nil || before.String() == after.String() {
+		if err != nil || !changed || before.String() == after.String() {
 			sh.mu.Unlock()
 			return err
 		}
 		s.calls.Add(1)
-		sh.mu.Unlock()
 		w := &pendingTerms{user: account, before: before.String(), after: after.Prune(p, s.calendar, now, s.keep), done: make(chan struct{})}
+		w.movesRunning, w.windows = before.MovesRunning(after, s.calendar, now), counted
+		sh.beginTermsWrite(account, w.done)
+		sh.mu.Unlock()
 		s.queue.Add(queuedWrite{terms: w})
 		<-w.done
 		s.calls.Done()
@@ -183,18 +190,46 @@ func (s *Store) noteFirstUse(r *quota.Reservation) {
 	}
 }
 
-// A pendingTerms sets the terms of an account if they are still the old ones.
+// errTermsChanged: the terms in the file are not up to date any more. A request must not be reserved by
+// others.
+var errTermsChanged = errors.New("the terms of the user have changed")
+
+// lockForTerms is lockUser once no terms of the account are being written.
+func (s *Store) lockForTerms(account string) (*shard, time.Time, error) {
+	for {
+		sh, now, err := s.lockUser(account)
+		if err != nil {
+			return nil, now, err
+		}
+		write := sh.termsWrite(account)
+		if write == nil {
+			return sh, now, nil
+		}
+		sh.mu.Unlock()
+		<-write
+	}
+}
+
+// A pendingTerms sets the terms of an account if they are still the old ones. Nothing is reserved for the
+// account meanwhile, see shard.termsWrites.
 type pendingTerms struct {
 	user   string
 	before string
 	after  quota.Terms
-	done   chan struct{} // closed when err is final
-	err    error         // of the disk
+	// movesRunning: another month or year runs at once. Then something must be counted in no more
+	// windows than when the terms were worked out.
+	movesRunning bool
+	windows      int
+	done         chan struct{} // closed when err is final
+	err          error         // of the disk
 }
 
 func (w *pendingTerms) apply(tx boltfile.Tx, calendar *quota.Calendar, now time.Time) error {
 	if string(tx.Bucket(termsBucket).Get([]byte(w.user))) != w.before {
 		return nil // another one was faster
+	}
+	if w.movesRunning && len(windowsWithCounts(tx.Tx, w.user)) != w.windows {
+		return nil // an administrator or a late count was faster
 	}
 	return putTerms(tx, w.user, w.after, calendar, now)
 }

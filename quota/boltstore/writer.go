@@ -32,13 +32,13 @@ func (s *Store) runWriter() {
 			}
 			if w.terms != nil {
 				w.terms.err = err
-				close(w.terms.done)
+				s.endTermsWrite(w.terms.user, w.terms.done)
 				continue
 			}
 			if err != nil {
 				w.change.err = err
 			}
-			close(w.change.done)
+			s.endTermsWrite(w.change.user, w.change.done)
 		}
 	}
 }
@@ -98,6 +98,17 @@ func (s *Store) writeBatch(batch []queuedWrite) error {
 		}
 	}
 	return fmt.Errorf("writing to %s: %w", s.db.Path(), err)
+}
+
+// endTermsWrite closes done. If it is that of a write of terms, requests for the account go on.
+func (s *Store) endTermsWrite(account string, done chan struct{}) {
+	sh := s.userShard(account)
+	sh.mu.Lock()
+	if sh.termsWrites[account] == done {
+		delete(sh.termsWrites, account)
+	}
+	sh.mu.Unlock()
+	close(done)
 }
 
 // finishCommit settles h, except for its rest, or leaves it held after an error, and wakes the callers

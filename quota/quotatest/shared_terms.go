@@ -3,15 +3,17 @@ package quotatest
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
 	"metergate/quota"
 )
 
-// anchoredTeam allows each member 9 requests a month, and all of them together 20.
+// anchoredTeam allows each member 9 requests a month, and all of them together 20; ten times as many a year.
 var anchoredTeam = mustPlan(quota.PlanOptions{Name: "team", Anchor: quota.ClaimAnchor, Limits: []quota.Limit{
 	{Amount: 9, Period: quota.Month}, {Amount: 20, Period: quota.Month, Shared: true},
+	{Amount: 90, Period: quota.Year}, {Amount: 200, Period: quota.Year, Shared: true},
 }})
 
 // teamPlans are the plans that members in these cases may have.
@@ -130,4 +132,53 @@ func testPlansOfPool(t *testing.T, h *harness) {
 	h.useWith(1, member("m"), memberTerms(monthly, 20))
 	h.wantPair(member("a"), memberTerms(anchoredTeam, 15), "month-2026-11-15 1, month-2026-12-01 1/9") // 14 of 30 days
 	h.wantPair(member("m"), memberTerms(monthly, 20), "2026-12 1, month-2026-12-01 1/2")
+}
+
+// The first requests of an account, with tokens that claim different days, and an administrator who sets
+// another one, arrive at the same moment: all requests count in one month, and one year.
+func testAnchorsRace(t *testing.T, h *harness) {
+	for round := range 100 {
+		user, org := fmt.Sprint("race-", round), fmt.Sprint("org-", round)
+		account := func(i int) string {
+			if round%2 == 0 {
+				return user
+			}
+			return quota.MemberAccount(org, fmt.Sprint("m-", i))
+		}
+		changed, asks := user, withTerms(anchoredTeam, 0)
+		if round%2 == 1 {
+			changed, asks = quota.PoolAccount(org), poolTerms(anchoredTeam)
+		}
+		asks.Anchor = nil
+		var calls sync.WaitGroup
+		start := make(chan struct{})
+		for i, day := range []int{0, 15, 20, 0, 15} {
+			plans := memberTerms(anchoredTeam, day)
+			plans.Scope = quota.ScopeOf(account(i))
+			calls.Go(func() {
+				<-start
+				d, err := h.store.Reserve(context.Background(), requestWith(plans, account(i)))
+				if err == nil && d.Admitted {
+					_, err = h.store.Commit(context.Background(), &d.Reservation)
+				}
+				if err != nil || !d.Admitted {
+					t.Errorf("admitted %v, error %v", d.Admitted, err)
+				}
+			})
+		}
+		if round%4 < 2 {
+			calls.Go(func() {
+				<-start
+				if _, err := h.store.ApplyChange(context.Background(), changed, asks, quota.Change{Action: quota.ActionSetAnchor, Anchor: "25"}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		close(start)
+		calls.Wait()
+		s, err := h.store.Read(context.Background(), changed, asks)
+		if err != nil || s.Limits[0].Used != 5 || s.Limits[1].Used != 5 {
+			t.Fatalf("round %d: %s with the terms %q, error %v; want 5 used", round, headline(s), s.Terms, err)
+		}
+	}
 }

@@ -105,6 +105,7 @@ var cases = map[string]func(*testing.T, *harness){
 	"a pool has one anchor":                    testAnchorOfPool,
 	"months of a pool begin on its first use":  testFirstUseOfPool,
 	"plans share the windows of a pool":        testPlansOfPool,
+	"first requests race with an anchor":       testAnchorsRace,
 
 	// Observe mode.
 	"a plan in observe mode refuses nothing":       testObservingPlan,

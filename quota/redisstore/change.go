@@ -73,6 +73,9 @@ func (s *Store) changeAnchor(ctx context.Context, user string, a *quota.Anchor, 
 		}
 		after := before.SetAnchor(a, s.calendar, at, found.Activity())
 		own := script.ChangeArgs{Change: c, Entry: c, Keep: s.keep, Terms: after.String()}
+		if before.MovesRunning(after, s.calendar, at) {
+			own.Idle = &found
+		}
 		l := newLayout(laidOut{windows: before.WindowsAt(s.calendar, []quota.Period{quota.Month, quota.Year}, at)}, nil, laidOut{})
 		reply, _, err := s.callAlone(ctx, script.Change, user, found.Assumption.String(), l, own.AppendTo)
 		if err != nil {

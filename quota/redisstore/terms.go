@@ -94,7 +94,7 @@ func (s *Store) changeTerms(ctx context.Context, q *query, a *assumed, effective
 		if a.terms, err = quota.ParseTerms(pruned); err != nil {
 			return err
 		}
-		set, err := s.setTerms(ctx, a.account, p, found.Assumption, before, a.terms, at)
+		set, err := s.setTerms(ctx, a.account, p, &found, before, a.terms, at)
 		if err != nil {
 			return err
 		}
@@ -149,13 +149,17 @@ func (s *Store) carryOver(ctx context.Context, user string, p *quota.Plan, terms
 	return terms, nil
 }
 
-// setTerms sets the terms of an account if the assumption is right, and reports whether it was.
-func (s *Store) setTerms(ctx context.Context, user string, p *quota.Plan, assumed script.Assumption, before, terms quota.Terms, at time.Time) (bool, error) {
+// setTerms sets the terms of an account if they are still those that were found, and reports whether they
+// were. Terms by which another month or year runs at once are only set if nothing has begun meanwhile.
+func (s *Store) setTerms(ctx context.Context, user string, p *quota.Plan, found *script.Looked, before, terms quota.Terms, at time.Time) (bool, error) {
 	periods := append([]quota.Period{quota.Month, quota.Year}, p.Periods()...)
 	running := append(before.WindowsAt(s.calendar, periods, at), terms.WindowsAt(s.calendar, periods, at)...)
 	l := newLayout(laidOut{windows: running}, nil, laidOut{})
 	own := script.TermsArgs{Terms: terms.String(), Until: latestEnd(running).Add(s.keep)}
-	reply, _, err := s.callAlone(ctx, script.Terms, user, assumed.String(), l, own.AppendTo)
+	if before.MovesRunning(terms, s.calendar, at) {
+		own.Idle = found
+	}
+	reply, _, err := s.callAlone(ctx, script.Terms, user, found.Assumption.String(), l, own.AppendTo)
 	return err == nil && reply.Code == script.OK, err
 }
 
@@ -194,7 +198,7 @@ func (s *Store) noteFirstUse(ctx context.Context, r *quota.Reservation, o *outco
 		activity.Counting = true
 		after := before.Follow(p, r.Plans, s.calendar, at, activity)
 		if text := after.String(); text != found.Terms {
-			if set, err := s.setTerms(ctx, a.account, p, found.Assumption, before, after, at); err == nil && set {
+			if set, err := s.setTerms(ctx, a.account, p, &found, before, after, at); err == nil && set {
 				found.Terms = text
 			}
 		}

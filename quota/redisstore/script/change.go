@@ -16,7 +16,7 @@ import (
 var changeLua string
 
 // Change is change.lua.
-var Change = redis.NewScript(commonLua + changeLua)
+var Change = redis.NewScript(commonLua + activityLua + changeLua)
 
 // The codes of change.lua when nothing has changed.
 const (
@@ -38,8 +38,10 @@ type ChangeArgs struct {
 	// GrantField is that of the limit to grant to, see GrantField; empty: the plan has no such
 	// limit. Only for a grant.
 	GrantField string
-	// Terms are those to set. Only for an anchor.
+	// Terms are those to set, and Idle is what the account must be like, see TermsArgs. Only for an
+	// anchor.
 	Terms string
+	Idle  *Looked
 	// Keep is how long counts and the audit log are kept, see quota.Window.RetainedUntil.
 	Keep time.Duration
 }
@@ -74,6 +76,7 @@ func (a *ChangeArgs) AppendTo(args *resp.Args) {
 		args.AddString(c.Plan)
 	case quota.ActionSetAnchor, quota.ActionClearAnchor:
 		args.AddString(a.Terms)
+		args.AddString(a.Idle.condition())
 	case quota.ActionSetCounts:
 		for _, endpoint := range slices.Sorted(maps.Keys(c.Counts)) {
 			args.AddString(endpoint)

@@ -132,8 +132,12 @@ function actions.clear_plan()
   call('HDEL', key, 'plan')
 end
 
--- Arguments: the terms of the account. They follow from those that the gateway assumes.
+-- Arguments: the terms of the account, which follow from those that the gateway assumes; n: no lease, and
+-- n windows, must be there; -: whatever there is.
 function actions.set_anchor()
+  if not activity_is(ARGV[first + 1]) then
+    return OUTDATED
+  end
   if ARGV[first] ~= '' then
     call('HSET', key, 'terms', ARGV[first])
   else

@@ -30,8 +30,8 @@ var commonLua string
 // name a script, by its SHA-1, and a line of it; nil: there is no such script, or no command.
 func CommandsAt(sha string, line int) (commands []string) {
 	for script, source := range map[*redis.Script]string{
-		Reserve: reserveLua, Settle: settleLua, SettleRests: restsLua + settleLua, Read: readLua, Change: changeLua,
-		Leave: leaveLua, Renew: renewLua, Keep: restsLua + keepLua, Terms: termsLua, Look: lookLua,
+		Reserve: reserveLua, Settle: settleLua, SettleRests: restsLua + settleLua, Read: readLua, Change: activityLua + changeLua,
+		Leave: leaveLua, Renew: renewLua, Keep: restsLua + keepLua, Terms: activityLua + termsLua, Look: activityLua + lookLua,
 	} {
 		if script.Hash() != sha {
 			continue

@@ -72,7 +72,8 @@ func TestAppendTo(t *testing.T) {
 			Allowed: []int64{120, 7, 500, 9}},
 			[]any{"lease/R", "done/R", "attempts/120/500000", "12000", "analyze 2026-11", "120", "500000", "1", "free", "7", "3", "30000",
 				"120", "-1", "500", "-1", "3", "6"}},
-		{"terms", &TermsArgs{Terms: "m=15", Until: time.UnixMilli(77)}, []any{"m=15", "77"}},
+		{"terms", &TermsArgs{Terms: "m=15", Until: time.UnixMilli(77)}, []any{"m=15", "77", "-"}},
+		{"terms of an account with nothing running", &TermsArgs{Terms: "m=15", Until: time.UnixMilli(77), Idle: &Looked{Windows: []string{"2026-11"}}}, []any{"m=15", "77", "1"}},
 		{"settle", &SettleArgs{Count: true, Keep: 24 * time.Hour, Reservations: []*quota.Reservation{
 			{Request: quota.Request{ID: "A", Endpoint: "analyze"}, Windows: []quota.Window{november}}, {Request: quota.Request{ID: "B", Endpoint: "report", Units: 8}, Unused: 5}}},
 			[]any{"2", "lease/A", "done/A", "0", "analyze", "1", "2026-11", retained, "lease/B", "done/B", "2", "report", "0"}},

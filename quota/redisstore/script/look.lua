@@ -4,15 +4,6 @@
 -- of leases and then, separated by blanks, the windows in which something is counted or granted.
 
 read_fields()
-local held, windows = 0, {}
-local names = call('HGETALL', key)
-for i = 1, #names, 2 do
-  local kind, window = string.match(names[i], '^(%a+)/(.*)$')
-  if kind == 'lease' then
-    held = held + 1
-  elseif kind == 'retain' then
-    windows[#windows + 1] = window
-  end
-end
+local held, windows = read_activity()
 terms = (terms or '') .. '\n' .. held .. ' ' .. table.concat(windows, ' ')
 return reply_outdated()

@@ -12,6 +12,9 @@ import (
 	"metergate/quota/redisstore/resp"
 )
 
+//go:embed activity.lua
+var activityLua string
+
 //go:embed terms.lua
 var termsLua string
 
@@ -20,20 +23,23 @@ var lookLua string
 
 // Terms is terms.lua, and Look is look.lua, which has no arguments after User and Layout.
 var (
-	Terms = redis.NewScript(commonLua + termsLua)
-	Look  = redis.NewScript(commonLua + lookLua)
+	Terms = redis.NewScript(commonLua + activityLua + termsLua)
+	Look  = redis.NewScript(commonLua + activityLua + lookLua)
 )
 
 // TermsArgs are the arguments of terms.lua, after User and Layout.
 type TermsArgs struct {
 	Terms string    // as quota.Terms writes them
 	Until time.Time // the account is kept until then
+	// Idle is what the account must be like; nil: it does not matter.
+	Idle *Looked
 }
 
 // AppendTo appends the arguments.
 func (a *TermsArgs) AppendTo(args *resp.Args) {
 	args.AddString(a.Terms)
 	args.AddInt(a.Until.UnixMilli())
+	args.AddString(a.Idle.condition())
 }
 
 // An Assumption is what a gateway assumes about an account, as ARGV[3] of the scripts.
@@ -67,6 +73,15 @@ type Looked struct {
 // Activity is what there is of the account.
 func (l Looked) Activity() quota.Activity {
 	return quota.Activity{Windows: l.Windows, Held: l.Held > 0}
+}
+
+// condition has a script find nothing held, and something counted or granted in as many windows as l
+// has. Of nil, it has it find anything.
+func (l *Looked) condition() string {
+	if l == nil {
+		return "-"
+	}
+	return strconv.Itoa(len(l.Windows))
 }
 
 // ParseLooked reads the text of a reply of look.lua.

@@ -3,11 +3,12 @@
 --
 --   ARGV[rest]      the terms; empty: none
 --   ARGV[rest + 1]  ms: the account is kept until then
+--   ARGV[rest + 2]  n: no lease, and n windows, must be there; -: whatever there is
 --
 -- Codes: OK, OUTDATED.
 
 read_fields()
-if outdated then
+if outdated or not activity_is(ARGV[rest + 2]) then
   return reply_outdated()
 end
 changed = true
