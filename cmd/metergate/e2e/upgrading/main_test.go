@@ -87,7 +87,8 @@ func unpack(archive io.Reader, dir string) error {
 
 // A version is a program and the plans and routes that its configuration has.
 type version struct {
-	release bool // the program of the release before
+	release bool   // the program of the release before
+	claims  string // of auth.jwt; empty: as they are without
 	plans   string
 	routes  string
 }
@@ -136,7 +137,7 @@ listen: 127.0.0.1:0
 shutdown_timeout: 30s
 admin: { listen: 127.0.0.1:0, token: "`+gatewaytest.AdminToken+`" }
 store: { url: "`+store+`", timeout: 20s, on_failure: deny, journal: journal }
-auth: { jwt: { secret: "`+testkit.Secret+`", algorithms: [HS256] } }
+auth: { jwt: { secret: "`+testkit.Secret+`", algorithms: [HS256]`+v.claims+` } }
 default_plan: free
 plans:`+v.plans+`
 upstreams:
