@@ -2,10 +2,12 @@ package config
 
 import (
 	"crypto"
+	"maps"
 	"slices"
 	"time"
 
 	"metergate/proxy/jwtauth/jwtrules"
+	"metergate/quota"
 )
 
 // Auth says how users are identified.
@@ -51,7 +53,25 @@ type JWT struct {
 	Leeway time.Duration `yaml:"leeway" default:"5s" min:"0s" max:"5m"`
 	// The claims that hold the user, the plan, the organisation and the anchor.
 	Claims Claims `yaml:"claims"`
+	// Which plan each value of the plan claim means. The claim may then also be a list of texts: the
+	// first entry of this mapping whose value is in the list decides, in the order of the file. "*"
+	// stands for all other values, and is tried last. A value without an entry, and a claim that is
+	// absent, null or empty, means default_plan. Default: the value is the name of a plan.
+	Plans ClaimPlans `yaml:"plans"`
+	// Further claims, as paths like those in claims, and the values that each may have: texts,
+	// numbers, true or false. Of a claim that is a list, one element must be among them; of scope
+	// and scp, one of the words. A token that lacks one of them is answered 401. Default: none.
+	Require map[string][]string `yaml:"require" keys:"claim"`
+	// Accepts a user that is a whole number, such as 17, as the text of its digits. By default such a
+	// token is answered 401.
+	UserFromNumber bool `yaml:"user_from_number"`
 }
+
+// ClaimPlans says which plans the values of the plan claim mean, in the order of the file.
+type ClaimPlans []ClaimPlan
+
+// A ClaimPlan says which plan a value means.
+type ClaimPlan struct{ Value, Plan string }
 
 // Claims name the claims that are read from a token. A dotted path reaches into objects:
 // app.plan is the member plan of the claim app. A dot within a name is written \. and a
@@ -161,6 +181,8 @@ func (c *issuerChecker) at(key string) string { return c.path + "." + key }
 
 func (c *issuerChecker) check() {
 	c.checkClaims()
+	c.checkClaimPlans()
+	c.checkRequire()
 	jwt, secretPath := c.jwt, c.at("secret")
 	// A key that could not be read counts as given: its own fault has been reported.
 	given := givenKeys{
@@ -270,4 +292,49 @@ func (c *issuerChecker) checkSeparateClaims(first, firstPath, second, secondPath
 		first, second = second, first
 	}
 	c.src.reportAt(claims+second, "must be another claim than %s, and neither may lead into the other%s", first, c.src.got(claims+second))
+}
+
+// checkClaimPlans checks that the plans of values exist.
+func (c *issuerChecker) checkClaimPlans() {
+	at := c.at("plans")
+	if !c.usable(at) {
+		return
+	}
+	if len(c.jwt.Plans) == 0 {
+		c.src.reportAt(at, "must not be empty; map the values of the claim to plans, such as { gold: pro, \"*\": free }")
+	}
+	for _, p := range c.jwt.Plans {
+		path := joinPath(at, p.Value)
+		switch _, known := c.cfg.Plans[p.Plan]; {
+		case p.Value == "":
+			c.src.reportAt(path, "must not be an empty value: a claim that is empty means default_plan")
+		case c.usable("plans", path) && !known:
+			c.src.reportAt(path, "there is no such plan%s; %s", c.src.got(path), quota.ListNames("plan", slices.Sorted(maps.Keys(c.cfg.Plans))))
+		}
+	}
+}
+
+// checkRequire checks the paths and the values of required claims.
+func (c *issuerChecker) checkRequire() {
+	at := c.at("require")
+	if c.usable(at) && len(c.jwt.Require) == 0 {
+		c.src.reportAt(at, "must not be empty; name claims and the values that they may have, such as { azp: [web] }, or remove it")
+	}
+	for _, claim := range slices.Sorted(maps.Keys(c.jwt.Require)) {
+		path, values := joinPath(at, claim), c.jwt.Require[claim]
+		if !c.usable(path) {
+			continue
+		}
+		if _, err := jwtrules.ParseClaimPath(claim); err != nil {
+			c.src.reportAt(path, "its key %v", err)
+		}
+		if len(values) == 0 {
+			c.src.reportAt(path, "must not be empty; list the values that the claim may have")
+		}
+		for i, value := range values {
+			if value == "" && c.usable(indexPath(path, i)) {
+				c.src.reportAt(indexPath(path, i), "must not be empty")
+			}
+		}
+	}
 }

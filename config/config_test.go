@@ -178,7 +178,10 @@ func TestParseReadsEveryKey(t *testing.T) {
 			Name: "app_1", Secret: "from-a-file-0123456789abcdef0123456789abcdef0123456789abcdef0123", PublicKeyFile: "testdata/key.pem",
 			JWKSURL:    "https://issuer.example:8443/keys?p=1",
 			Algorithms: []string{"HS512", "ES256", "RS256"}, Type: "application/at+jwt", Issuer: "https://issuer.example", Audience: "analysis",
-			Claims: Claims{User: "app.user.id", Plan: `https://example\.com/app.plan`, Org: "org_id", Anchor: "app.since"},
+			Claims:         Claims{User: "app.user.id", Plan: `https://example\.com/app.plan`, Org: "org_id", Anchor: "app.since"},
+			Plans:          ClaimPlans{{"*", "none"}, {"gold", "pro"}, {"7", "also_PRO-2"}, {"true", "pro"}},
+			Require:        map[string][]string{"azp": {"web", "7", "true"}, `https://a\.b/c`: {"x"}},
+			UserFromNumber: true,
 		}}},
 		DefaultPlan: "pro",
 		Plans:       plansOfEverything(),
@@ -254,14 +257,14 @@ func upstreamsOfEverything(t *testing.T) map[string]Upstream {
 func routesOfEverything() []Route {
 	return []Route{
 		{Match: "POST /api/image-analysis", Endpoint: "image-analysis", Upstream: "analysis",
-			Timeout: time.Hour, MaxBody: 2_000_000, Observe: true, Line: 83},
+			Timeout: time.Hour, MaxBody: 2_000_000, Observe: true, Line: 86},
 		{Match: "/api/", Upstream: "analysis", Timeout: time.Millisecond, MaxBody: 1, StripPrefix: "/api", Upgrade: true,
-			UserHeader: "X-User", PlanHeader: "X-Plan", DropAuthorization: true, Line: 84},
+			UserHeader: "X-User", PlanHeader: "X-Plan", DropAuthorization: true, Line: 87},
 		{Match: "GET example.com/api/{id}/{$}", Upstream: "analysis", Public: true,
-			Timeout: time.Hour, MaxBody: 2_000_000, Line: 94},
+			Timeout: time.Hour, MaxBody: 2_000_000, Line: 97},
 		{Match: "GET /gr%C3%B6%C3%9Fe/a%20b", Upstream: "unused", StripPrefix: "/gr%C3%B6%C3%9Fe/a%20b",
-			Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30, Line: 100},
-		{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Timeout: time.Hour, MaxBody: 2_000_000, Line: 101},
+			Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30, Line: 103},
+		{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Timeout: time.Hour, MaxBody: 2_000_000, Line: 104},
 	}
 }
 

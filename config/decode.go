@@ -76,6 +76,16 @@ func (d *decoder) decodeValue(n *yaml.Node, v reflect.Value, path string, line i
 			d.decodeValue(p.value, elem, joinPath(path, p.key), p.line, tag)
 			v.SetMapIndex(reflect.ValueOf(p.key), elem)
 		}
+	case v.Type() == claimPlansType && n.Kind == yaml.MappingNode:
+		var plans ClaimPlans
+		for _, p := range d.pairs(n, v.Type(), path) {
+			plan := ClaimPlan{Value: p.key}
+			d.decodeValue(p.value, reflect.ValueOf(&plan.Plan).Elem(), joinPath(path, p.key), p.line, tag)
+			plans = append(plans, plan)
+		}
+		v.Set(reflect.ValueOf(plans))
+	case v.Type() == claimPlansType:
+		d.src.report(path, line, "must be a mapping of values to plans ({ gold: pro }), got %s", kindOf(n))
 	case v.Kind() == reflect.Slice && n.Kind == yaml.SequenceNode:
 		v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
 		for i, c := range n.Content {

@@ -90,6 +90,10 @@ func (w *docsWriter) valueOf(f reflect.StructField, typ reflect.Type) string {
 	low, high := bounds(f)
 	switch {
 	case isScalar(typ):
+	case typ == claimPlansType:
+		return "mapping of values to plans"
+	case typ.Kind() == reflect.Map && f.Tag.Get("keys") != "":
+		return "mapping of claims to " + w.valueOf(f, typ.Elem())
 	case typ.Kind() == reflect.Pointer:
 		return w.valueOf(f, typ.Elem())
 	case typ.Kind() == reflect.Slice && isScalar(typ.Elem()):
@@ -187,7 +191,7 @@ func TestDocsHaveValidExampleOfEveryKey(t *testing.T) {
 // collectKeys notes the keys of a node that becomes a typ.
 func collectKeys(n *yaml.Node, typ reflect.Type, shown map[string]bool) {
 	switch {
-	case isScalar(typ):
+	case isScalar(typ), typ == claimPlansType:
 	case typ.Kind() == reflect.Pointer:
 		collectKeys(n, typ.Elem(), shown)
 	case typ.Kind() == reflect.Slice && n.Kind == yaml.MappingNode:

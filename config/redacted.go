@@ -1,6 +1,8 @@
 package config
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -9,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"gopkg.in/yaml.v3"
 
 	"metergate/quota"
 )
@@ -34,6 +38,12 @@ func redactedValue(v reflect.Value, tag reflect.StructTag) any {
 	if isScalar(v.Type()) {
 		return redactedScalar(v, tag)
 	}
+	if plans, ok := v.Interface().(ClaimPlans); ok {
+		if plans == nil {
+			return nil
+		}
+		return plans
+	}
 	switch v.Kind() {
 	case reflect.Pointer:
 		if v.IsNil() {
@@ -43,6 +53,9 @@ func redactedValue(v reflect.Value, tag reflect.StructTag) any {
 	case reflect.Struct:
 		return redactedStruct(v)
 	case reflect.Map:
+		if v.Len() == 0 && tag.Get("keys") != "" {
+			return nil
+		}
 		elems := map[string]any{}
 		for name, elem := range v.Seq2() {
 			elems[name.String()] = redactedValue(elem, tag)
@@ -102,6 +115,42 @@ func redactedScalar(v reflect.Value, tag reflect.StructTag) any {
 		return v.Int()
 	}
 	return textOrNil(v.String())
+}
+
+// MarshalJSON writes the mapping in its order, as a file would have it.
+func (p ClaimPlans) MarshalJSON() ([]byte, error) {
+	out := bytes.NewBufferString("{")
+	for i, c := range p {
+		value, err := json.Marshal(c.Value)
+		if err != nil {
+			return nil, err
+		}
+		plan, err := json.Marshal(textOrNil(c.Plan))
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			out.WriteByte(',')
+		}
+		out.Write(value)
+		out.WriteByte(':')
+		out.Write(plan)
+	}
+	out.WriteByte('}')
+	return out.Bytes(), nil
+}
+
+// MarshalYAML returns the mapping in its order, as a file would have it.
+func (p ClaimPlans) MarshalYAML() (any, error) {
+	n := &yaml.Node{Kind: yaml.MappingNode}
+	for _, c := range p {
+		for _, text := range []string{c.Value, strings.ReplaceAll(c.Plan, "$", "$$")} {
+			scalar := new(yaml.Node)
+			scalar.SetString(text)
+			n.Content = append(n.Content, scalar)
+		}
+	}
+	return n, nil
 }
 
 // durationText writes a duration as people do: 400d, 1h, 250ms.

@@ -70,7 +70,7 @@ func structsOf(typ reflect.Type) []reflect.Type {
 	var visit func(reflect.Type)
 	visit = func(typ reflect.Type) {
 		switch {
-		case isScalar(typ):
+		case isScalar(typ), typ == claimPlansType:
 		case typ.Kind() != reflect.Struct:
 			visit(typ.Elem())
 		default:

@@ -27,6 +27,8 @@ var (
 	locationType = reflect.TypeFor[*time.Location]()
 	prefixType   = reflect.TypeFor[netip.Prefix]()
 	urlType      = reflect.TypeFor[*url.URL]()
+
+	claimPlansType = reflect.TypeFor[ClaimPlans]() // a mapping whose order counts
 )
 
 // convert sets v from the text of a scalar, by the rules of the tag "as" or else of v's type.

@@ -154,6 +154,20 @@ func (b *schemaBuilder) value(f reflect.StructField, typ reflect.Type, name stri
 		return b.scalar(f, typ)
 	case typ.Kind() == reflect.Pointer:
 		return b.value(f, typ.Elem(), name)
+	case typ == claimPlansType:
+		return map[string]any{
+			"type": "object", "minProperties": 1,
+			"propertyNames":        map[string]any{"minLength": 1},
+			"additionalProperties": b.scalar(f, reflect.TypeFor[string]()),
+		}
+	case typ.Kind() == reflect.Map && f.Tag.Get("keys") != "":
+		return map[string]any{
+			"type": "object", "minProperties": 1,
+			"propertyNames": map[string]any{"pattern": scalarRules[f.Tag.Get("keys")].pattern},
+			"additionalProperties": map[string]any{
+				"type": "array", "minItems": 1, "items": map[string]any{"type": []string{"string", "number", "boolean"}, "minLength": 1},
+			},
+		}
 	case typ.Kind() == reflect.Slice && f.Tag.Get("single") != "":
 		one := b.value(f, typ.Elem(), name)
 		return map[string]any{"anyOf": []any{one, map[string]any{"type": "array", "minItems": 1, "items": one}}}
@@ -416,7 +430,7 @@ func readAsJSON(file string) (any, error) {
 // beyondSchema are the files of testdata/bad with faults that a schema cannot see: these
 // concern several values, other files, or the spelling of a value.
 var beyondSchema = []string{
-	"algorithms-hmac", "algorithms-key", "claims", "claims-url", "claims-within", "cors-credentials",
+	"algorithms-hmac", "algorithms-key", "claim-plans-unknown", "claims", "claims-url", "claims-within", "cors-credentials",
 	"duplicate-key", "empty-secret", "issuers", "jwks-key", "jwks-key-unused", "jwks-unused", "listen-shared", "listen-tls", "log-sample-exponent", "log-sample-infinite", "max-in-flight-user", "merge-key", "odd-keys", "public-key-private",
 	"routes-conflict", "routes-usage", "same-limit", "second-document", "secret-comma-twice", "secret-file-folder",
 	"secret-file-short", "short-secret", "store-cluster", "store-cluster-empty", "store-cluster-port",

@@ -248,6 +248,9 @@ func (x *exchange) watchUsage(own, shared chan<- struct{}) (stop func()) {
 // unknownPlan returns the plan that the token names if the configuration does not have it;
 // empty: it does, or the token names none.
 func (x *exchange) unknownPlan() string {
+	if x.user.UnknownPlan != "" {
+		return x.user.UnknownPlan
+	}
 	if x.user.Plan == "" || x.g.plans[x.user.Plan] != nil {
 		return ""
 	}

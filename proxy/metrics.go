@@ -75,7 +75,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		unsettled: f.NewCounter(prometheus.CounterOpts{Name: "metergate_unsettled_total",
 			Help: "Successful requests that neither the store nor the journal recorded. They are counted only if the process keeps running until the store answers."}),
 		unknownPlan: f.NewCounter(prometheus.CounterOpts{Name: "metergate_unknown_plan_total",
-			Help: "Requests whose token names a plan that the configuration does not have; they get the default plan."}),
+			Help: "Requests whose token names a plan that the configuration does not have or does not map; they get the default plan."}),
 		tokens: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_tokens_total",
 			Help: "Tokens judged, by the name of their issuer and by outcome: accepted, refused, unavailable (the issuer's keys are not available). Only issuers with a name."},
 			[]string{"issuer", "outcome"}),

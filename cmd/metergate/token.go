@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -115,14 +117,23 @@ func signToken(cfg *config.Config, issuer string, holder tokenHolder, ttl time.D
 	if auth.Audience != "" {
 		claims["aud"] = auth.Audience
 	}
+	plan, err := planValue(&auth, path, holder.plan)
+	if err != nil {
+		return "", err
+	}
 	for _, claim := range []struct{ key, path, value string }{
-		{"user", auth.Claims.User, holder.user}, {"plan", auth.Claims.Plan, holder.plan}, {"org", auth.Claims.Org, holder.org},
+		{"user", auth.Claims.User, holder.user}, {"plan", auth.Claims.Plan, plan}, {"org", auth.Claims.Org, holder.org},
 	} {
 		if claim.value == "" && claim.key != "user" {
 			continue
 		}
 		if err := setClaim(claims, claim.path, claim.value); err != nil {
 			return "", fmt.Errorf("%s.claims.%s: %w", path, claim.key, err)
+		}
+	}
+	for _, required := range slices.Sorted(maps.Keys(auth.Require)) {
+		if err := setClaim(claims, required, auth.Require[required][0]); err != nil {
+			return "", fmt.Errorf("%s.require: %w", path, err)
 		}
 	}
 	unsigned := jwt.NewWithClaims(method, claims)
@@ -137,6 +148,19 @@ func signToken(cfg *config.Config, issuer string, holder tokenHolder, ttl time.D
 		return "", err
 	}
 	return signed, nil
+}
+
+// planValue returns the value of the plan claim that means a plan. path is the issuer's.
+func planValue(auth *config.JWT, path, plan string) (string, error) {
+	if plan == "" || len(auth.Plans) == 0 {
+		return plan, nil
+	}
+	for _, p := range auth.Plans {
+		if p.Plan == plan && p.Value != jwtrules.AnyValue {
+			return p.Value, nil
+		}
+	}
+	return "", fmt.Errorf("%s.plans: no value means the plan %s", path, plan)
 }
 
 // setClaim sets the claim at a path. It creates the objects on the way.

@@ -92,6 +92,70 @@ func TestSignTokenFollowsConfiguration(t *testing.T) {
 	}
 }
 
+// A token has the value of the claim that means the plan, and the claims that are required.
+func TestSignTokenMapsPlans(t *testing.T) {
+	cfg := jwtConfig(func(j *config.JWT) {
+		j.Plans = config.ClaimPlans{{Value: "*", Plan: "free"}, {Value: "gold", Plan: "pro"}, {Value: "silver", Plan: "pro"}}
+		j.Require = map[string][]string{"azp": {"web", "mobile"}, "app.verified": {"true"}}
+	})
+	verifier, err := app.NewVerifier(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, plan := range []string{"", "pro"} {
+		signed, err := signToken(cfg, "", tokenHolder{user: "u", plan: plan}, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if who, err := verifier.Verify(t.Context(), signed); err != nil || who.Plan != plan {
+			t.Errorf("plan %q: got %+v, %v", plan, who, err)
+		}
+	}
+	if _, err := signToken(cfg, "", tokenHolder{user: "u", plan: "free"}, time.Minute); err == nil || err.Error() != "auth.jwt.plans: no value means the plan free" {
+		t.Errorf("a plan without a value of its own: %v", err)
+	}
+	cfg.Auth.JWT[0].Require["sub"] = []string{"x"}
+	if _, err := signToken(cfg, "", tokenHolder{user: "u"}, time.Minute); err == nil || err.Error() != "auth.jwt.require: sub: the token needs this claim for something else" {
+		t.Errorf("a requirement of the user: %v", err)
+	}
+}
+
+// Of several issuers, the one with a secret signs, or the one that is chosen.
+func TestSignTokenChoosesIssuer(t *testing.T) {
+	cfg := jwtConfig(func(j *config.JWT) { j.Name, j.Issuer = "a", "https://a.example" })
+	other := cfg.Auth.JWT[0]
+	other.Name, other.Issuer, other.Secret = "", "https://b.example", testkit.Secret+"b"
+	published := config.JWT{Name: "c", Issuer: "https://c.example", JWKSURL: "https://c.example/keys", Algorithms: []string{"ES256"}}
+	holder := tokenHolder{user: "u"}
+	cfg.Auth.JWT = append(cfg.Auth.JWT, published)
+	if _, err := signToken(cfg, "", holder, time.Minute); err != nil {
+		t.Errorf("one issuer with a secret: %v", err)
+	}
+	cfg.Auth.JWT = append(cfg.Auth.JWT, other)
+	verifier, err := app.NewVerifier(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a", "https://b.example"} {
+		signed, err := signToken(cfg, name, holder, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if who, err := verifier.Verify(t.Context(), signed); err != nil || who.Issuer != name {
+			t.Errorf("%s: got %+v, %v", name, who, err)
+		}
+	}
+	for name, want := range map[string]string{
+		"":  "several issuers have a secret; choose one with -issuer: a, https://b.example",
+		"c": `the configuration has no issuer "c" with a secret to sign with`,
+		"d": `the configuration has no issuer "d" with a secret to sign with`,
+	} {
+		if _, err := signToken(cfg, name, holder, time.Minute); err == nil || err.Error() != want {
+			t.Errorf("issuer %q: got %v, want %s", name, err, want)
+		}
+	}
+}
+
 // A token of a member has the organisation where the configuration looks for it.
 func TestSignTokenOfMember(t *testing.T) {
 	cfg := jwtConfig(func(j *config.JWT) { j.Claims.Org = "app.org" })

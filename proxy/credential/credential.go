@@ -13,6 +13,9 @@ type Identity struct {
 	User string
 	// Plan is the plan that the token names, any text; "" if it names none.
 	Plan string
+	// UnknownPlan is a text that the token has where its plan stands, if the configuration maps
+	// such texts to plans and this one to none; cut after 100 bytes. Plan is then "".
+	UnknownPlan string
 	// Org is the id of the user's organisation, which has the form of a user's; "" if the token names
 	// none.
 	Org string

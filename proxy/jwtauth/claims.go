@@ -3,6 +3,7 @@ package jwtauth
 import (
 	"encoding/json"
 	"math"
+	"regexp"
 	"strings"
 	"time"
 	"unicode"
@@ -81,13 +82,13 @@ func (c claims) numericDate(name string) (*jwt.NumericDate, error) {
 
 // lookUp follows a path into objects. found is false if the last name, or an object on the
 // way, does not exist or is null: issuers write null for what a user does not have. A path
-// that leads through another value ends at false, which is no good value of any claim.
+// that leads through another value ends at an empty object, which is no good value of any claim.
 func (c claims) lookUp(path []string) (value any, found bool) {
 	var v any = map[string]any(c)
 	for _, name := range path {
 		object, ok := v.(map[string]any)
 		if !ok {
-			return false, true
+			return map[string]any{}, true
 		}
 		if v = object[name]; v == nil {
 			return nil, false
@@ -96,11 +97,21 @@ func (c claims) lookUp(path []string) (value any, found bool) {
 	return v, true
 }
 
-// readUser returns the user that the token is for.
-func (c claims) readUser(path []string) (string, *credential.Error) {
+// wholeNumber matches the only spelling of a whole number: 17 is not also 17.0 or 1.7e1. Digits are
+// never lost: the text of the number is the id.
+var wholeNumber = regexp.MustCompile(`^(0|-?[1-9][0-9]*)$`)
+
+// readUser returns the user that the token is for. With numbers, a user may be a whole number.
+func (c claims) readUser(path []string, numbers bool) (string, *credential.Error) {
 	v, ok := c.lookUp(path)
 	if !ok {
 		return "", errNoUser
+	}
+	if n, ok := v.(json.Number); ok && numbers {
+		if wholeNumber.MatchString(n.String()) && isID(n.String()) {
+			return n.String(), nil
+		}
+		return "", errUserNumber
 	}
 	user, _ := v.(string) // a value that is not a text is as bad as an empty text
 	if user == "" || !isID(user) {
@@ -127,17 +138,21 @@ func (c claims) readOrg(path []string) (string, *credential.Error) {
 	return org, nil
 }
 
-// readPlan returns the token's plan, "" if it has none.
-func (c claims) readPlan(path []string) (string, *credential.Error) {
+// readPlan returns the token's plan, "" if it has none. With plans, unknown is the text that is
+// there if it means no plan.
+func (c claims) readPlan(path []string, plans *planMap) (plan, unknown string, refused *credential.Error) {
 	v, ok := c.lookUp(path)
 	if !ok {
-		return "", nil
+		return "", "", nil
 	}
-	plan, ok := v.(string)
+	if plans != nil {
+		return plans.planOf(v)
+	}
+	plan, ok = v.(string)
 	if !ok {
-		return "", errPlan
+		return "", "", errPlan
 	}
-	return plan, nil
+	return plan, "", nil
 }
 
 // readAnchor returns the token's anchor, "" if it has none. A value that is no text and no number is

@@ -32,10 +32,13 @@ var (
 	errIssuer      = credential.Invalid("the token's issuer is not accepted")
 	errAudience    = credential.Invalid("the token's audience is not accepted")
 	errRefused     = credential.Invalid("the token's claims are not accepted")
+	errRequired    = credential.Invalid("the token lacks a claim that this API requires, or the claim has another value")
 	errNoUser      = credential.Invalid("the token has no claim that names its user")
 	errUser        = credential.Invalid("the token's user must be a text of 1 to 256 bytes without control characters")
 	errOrg         = credential.Invalid("the token's organisation must be a text of at most 256 bytes without control characters")
+	errUserNumber  = credential.Invalid("the token's user must be a text, or a whole number without a fraction and an exponent")
 	errPlan        = credential.Invalid("the token's plan must be a text")
+	errPlans       = credential.Invalid("the token's plan must be a text or a list of texts")
 )
 
 // fromValidator turns an error of jwt.Validator into one that clients may see. If the error

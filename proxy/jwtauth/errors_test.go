@@ -24,5 +24,5 @@ func TestErrorsFitIntoChallenge(t *testing.T) {
 
 var reasons = []*credential.Error{
 	errTooLong, errParts, errBase64, errHeader, errCritical, errType, errNoKey, errSeveralKeys, errKeyID, errUnknownKey, errSignature, errClaims, errTime,
-	errNoExpiry, errExpired, errNotYet, errIssuedLate, errIssuer, errAudience, errRefused, errNoUser, errUser, errPlan,
+	errNoExpiry, errExpired, errNotYet, errIssuedLate, errIssuer, errAudience, errRefused, errRequired, errNoUser, errUser, errUserNumber, errOrg, errPlan, errPlans,
 }

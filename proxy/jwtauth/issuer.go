@@ -56,6 +56,15 @@ type Options struct {
 	UserClaim, PlanClaim string
 	// OrgClaim is likewise that of the organisation. Empty: no token is for an organisation.
 	OrgClaim string
+	// UserFromNumber accepts a user that is a whole number, as the text of its digits.
+	UserFromNumber bool
+	// Plans are the plans that the values of PlanClaim mean, in the order in which they are tried;
+	// jwtrules.AnyValue is tried last, wherever it stands. The claim may then be a list of texts. A value
+	// without a plan means the default plan. Empty: a value is the name of a plan.
+	Plans []PlanOf
+	// Require has further claims by their paths, and the values that each of them may have. Of a
+	// list, one element must be among them; of the text of a claim scope or scp, one word.
+	Require map[string][]string
 	// AnchorClaim is likewise that of Identity.Anchor. Empty: tokens say nothing of it.
 	AnchorClaim string
 	// Now is the clock; nil means time.Now.
@@ -73,6 +82,9 @@ type Issuer struct {
 	user, plan []string // the paths of their claims
 	org        []string // likewise; empty: tokens name no organisation
 	anchor     []string // likewise; empty: tokens have no anchor
+	numbers    bool     // users may be whole numbers
+	plans      *planMap
+	require    []requirement
 	now        func() time.Time
 	options    struct { // for the log
 		Name, Path             string
@@ -86,7 +98,7 @@ var lastIssuer atomic.Uint64
 
 // NewIssuer returns an Issuer. It copies what o refers to. Errors: no algorithm, an algorithm that
 // is not known or lacks its kind of key, a secret or key that is too weak, a public key that
-// cannot be read, a negative leeway, a bad path of a claim. They say what to do and show no
+// cannot be read, a negative leeway, a bad path of a claim, a plan or a required value that is empty. They say what to do and show no
 // secret.
 func NewIssuer(o Options) (*Issuer, error) {
 	s, err := newSchemes(o.Algorithms, bytes.Clone(o.Secret), o.PublicKeyPEM, o.KeySet != nil)
@@ -121,6 +133,14 @@ func NewIssuer(o Options) (*Issuer, error) {
 			return nil, fmt.Errorf("anchor claim %q: %w", o.AnchorClaim, err)
 		}
 	}
+	plans, err := newPlanMap(o.Plans)
+	if err != nil {
+		return nil, err
+	}
+	require, err := newRequirements(o.Require)
+	if err != nil {
+		return nil, err
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -135,7 +155,7 @@ func NewIssuer(o Options) (*Issuer, error) {
 	}
 	issuer := &Issuer{
 		id: lastIssuer.Add(1), schemes: s, keys: o.KeySet, typ: fullType(o.Type), validator: jwt.NewValidator(checks...), leeway: o.Leeway,
-		user: user, plan: plan, org: org, anchor: anchor, now: o.Now,
+		user: user, plan: plan, org: org, anchor: anchor, numbers: o.UserFromNumber, plans: plans, require: require, now: o.Now,
 	}
 	issuer.options.Name, issuer.options.Path, issuer.options.Algorithms = o.Name, cmp.Or(o.Path, "auth.jwt"), slices.Clone(o.Algorithms)
 	issuer.options.Type, issuer.options.Issuer, issuer.options.Audience = o.Type, o.Issuer, o.Audience
@@ -154,12 +174,15 @@ func (i *Issuer) verify(ctx context.Context, t *parsedToken) (*verdict, error) {
 	if err := i.validator.Validate(c); err != nil {
 		return nil, i.explainClaims(fromValidator(err), c)
 	}
+	if err := i.checkRequirements(c); err != nil {
+		return nil, err
+	}
 	d.id.Issuer = i.options.Name
 	var refused *credential.Error
-	if d.id.User, refused = c.readUser(i.user); refused != nil {
+	if d.id.User, refused = c.readUser(i.user, i.numbers); refused != nil {
 		return nil, i.explainPath(refused, c, "user", i.user)
 	}
-	if d.id.Plan, refused = c.readPlan(i.plan); refused != nil {
+	if d.id.Plan, d.id.UnknownPlan, refused = c.readPlan(i.plan, i.plans); refused != nil {
 		return nil, i.explainPath(refused, c, "plan", i.plan)
 	}
 	if len(i.org) > 0 {

@@ -138,7 +138,16 @@ func (i *Issuer) explainPath(reason *credential.Error, c claims, setting string,
 	if !found {
 		return because(reason, "there is no claim %s (%s.claims.%s)", name, i.options.Path, setting)
 	}
-	return because(reason, "the claim %s (%s.claims.%s) is %s", name, i.options.Path, setting, kindOf(value))
+	_, isList := value.([]any)
+	_, isNumber := value.(json.Number)
+	hint := ""
+	switch {
+	case reason == errPlan && isList:
+		hint = fmt.Sprintf("; %s.plans can say which plans its values mean", i.options.Path)
+	case reason == errUser && isNumber:
+		hint = fmt.Sprintf("; %s.user_from_number accepts whole numbers", i.options.Path)
+	}
+	return because(reason, "the claim %s (%s.claims.%s) is %s%s", name, i.options.Path, setting, kindOf(value), hint)
 }
 
 // explainKey adds which key the token was to be verified with.

@@ -37,9 +37,9 @@ func TestRefusalSaysWhatWasCompared(t *testing.T) {
 		"audience":        {strict, typed, `{"iss":"https://issuer.example/","aud":["x","y"],` + expires + `}`, errAudience, `aud is ["x" "y"]; auth.jwt.audience is "analysis"`},
 		"many audiences":  {strict, typed, `{"iss":"https://issuer.example/","aud":["a","b","c","d","e"],` + expires + `}`, errAudience, `aud is ["a" "b" "c" "d" ...]; auth.jwt.audience is "analysis"`},
 		"no user":         {strict, typed, `{` + issued + `,"app":{}}`, errNoUser, `there is no claim app.user (auth.jwt.claims.user)`},
-		"a user, no text": {strict, typed, `{` + issued + `,"app":{"user":17}}`, errUser, `the claim app.user (auth.jwt.claims.user) is a number`},
+		"a user, no text": {strict, typed, `{` + issued + `,"app":{"user":17}}`, errUser, `the claim app.user (auth.jwt.claims.user) is a number; auth.jwt.user_from_number accepts whole numbers`},
 		"a long user":     {strict, typed, `{` + issued + `,"app":{"user":"` + long + `"}}`, errUser, `the claim app.user (auth.jwt.claims.user) is a text of 1000 bytes`},
-		"a plan, no text": {strict, typed, `{` + issued + `,"app":{"user":"u","plan":["pro"]}}`, errPlan, `the claim app.plan (auth.jwt.claims.plan) is a list`},
+		"a plan, no text": {strict, typed, `{` + issued + `,"app":{"user":"u","plan":["pro"]}}`, errPlan, `the claim app.plan (auth.jwt.claims.plan) is a list; auth.jwt.plans can say which plans its values mean`},
 	} {
 		_, err := newVerifier(t, c.options).Verify(t.Context(), sign(c.header, c.claims))
 		var reason *credential.Error

@@ -168,6 +168,12 @@ func issuerOptions(jwt *config.JWT) (o jwtauth.Options, err error) {
 		OrgClaim:   jwt.Claims.Org,
 
 		AnchorClaim: jwt.Claims.Anchor,
+
+		UserFromNumber: jwt.UserFromNumber,
+		Require:        jwt.Require,
+	}
+	for _, p := range jwt.Plans {
+		o.Plans = append(o.Plans, jwtauth.PlanOf{Value: p.Value, Plan: p.Plan})
 	}
 	if jwt.PublicKeyFile != "" {
 		if o.PublicKeyPEM, err = os.ReadFile(jwt.PublicKeyFile); err != nil {

@@ -15,6 +15,9 @@ var (
 	dropEscapes = strings.NewReplacer(`\\`, ``, `\.`, ``)
 )
 
+// AnyValue stands for each value of the plan claim that is not mapped to a plan of its own.
+const AnyValue = "*"
+
 // ParseClaimPath returns the names in a dotted path, which reaches into objects: app.plan
 // is the member plan of the claim app. A dot within a name is written \. and a backslash
 // \\, so the claim https://example.com/plan is https://example\.com/plan. The meaning of a
