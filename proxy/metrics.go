@@ -55,7 +55,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		inFlight: f.NewGauge(prometheus.GaugeOpts{Name: "metergate_requests_in_flight",
 			Help: "Requests being served now."}),
 		decisions: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_decisions_total",
-			Help: "Decisions on whether a request fits the quota: admitted, refused, throttled (too many attempts), crowded (too many requests of the user running), observed (above a soft limit, or would have been refused or throttled, but its plan or route only observes), unchecked (the store did not answer; admitted by the last known usage), error."},
+			Help: "Decisions on whether a request fits the quota: admitted, refused, throttled (too many attempts), crowded (too many requests of the user running), observed (above a soft limit, or would have been refused or throttled, but its plan or route only observes), unchecked (the store did not answer; admitted by the last known usage, above a limit or not), error."},
 			[]string{"plan", "outcome"}),
 		counted: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_counted_total",
 			Help: "Requests counted, by endpoint."}, []string{"endpoint"}),

@@ -67,13 +67,15 @@ func (x *exchange) reserve() error {
 	case !d.Admitted:
 		x.record.decision = "refused"
 		return &limitError{x.route.Endpoint, x.account, x.route.Cost.MaxUnits(), &d.Snapshot}
-	case len(d.WouldBlock) > 0: // unchecked or not: that has a metric of its own
-		x.record.decision = "observed"
-		x.setWouldBlock(d.WouldBlock)
-	case d.Reservation.Unchecked:
+	case d.Reservation.Unchecked: // above a limit or not
 		x.record.decision = "unchecked"
+	case len(d.WouldBlock) > 0:
+		x.record.decision = "observed"
 	default:
 		x.record.decision = "admitted"
+	}
+	if len(d.WouldBlock) > 0 {
+		x.setWouldBlock(d.WouldBlock)
 	}
 	// A copy, so that the rest of the Decision does not stay in memory while the request
 	// waits for its upstream.

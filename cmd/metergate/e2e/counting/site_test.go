@@ -30,7 +30,7 @@ plans:
   high:      { limits: [{ requests: 1000000, per: month }, { requests: 1000000, per: day, endpoint: analyze }, { units: 10, per: day, mode: observe }] }
   unlimited: { limits: [] }
   units:     { limits: [{ units: 20, per: month }], concurrent: 100 }
-  credits:   { limits: [{ units: 300, per: month }] }
+  credits:   { limits: [{ units: 300, per: month }, { units: 10, per: day, mode: observe }] }
   few:       { concurrent: { requests: 2, wait: 300ms } }
 upstreams:
   analysis: { targets: [{ url: "${UPSTREAM}" }], timeout: "${UPSTREAM_TIMEOUT:-2s}" }
