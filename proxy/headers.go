@@ -121,7 +121,8 @@ func setUsageHeaders(h http.Header, endpoint string, s *quota.Snapshot, exceeded
 	}
 	shown := exceeded
 	if shown < 0 {
-		if !limited {
+		// Many clients stop at X-RateLimit-Remaining: 0, and a soft limit refuses nobody.
+		if !limited || p.Limits()[headline].Soft {
 			return
 		}
 		shown = headline

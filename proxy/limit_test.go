@@ -177,3 +177,92 @@ func TestRefusalDoesNotWaitForBody(t *testing.T) {
 		t.Errorf("%d requests reached the upstream, want 1", n)
 	}
 }
+
+// TestRefusalsHaveTheDocumentedHeaders has each row of docs/http.md about what a plan refuses, and about
+// which limits the headers are.
+func TestRefusalsHaveTheDocumentedHeaders(t *testing.T) {
+	arrived, release := make(chan bool), make(chan bool)
+	limit := func(amount int64, period quota.Period) quota.Limit {
+		return quota.Limit{Amount: amount, Period: period}
+	}
+	soft, analyze := limit(1, quota.Year), limit(1, quota.Year)
+	soft.Soft, analyze.Endpoint = true, "analyze"
+	g := newTestGateway(t, setup{
+		upstream: func(_ http.ResponseWriter, r *http.Request) {
+			if r.URL.RawQuery == "hold" {
+				arrived <- true
+				<-release
+			}
+		},
+		change: func(o *proxy.Options) {
+			for name, p := range map[string]quota.PlanOptions{
+				"year": {Limits: []quota.Limit{limit(1, quota.Year)}}, "ever": {Limits: []quota.Limit{limit(1, quota.Ever)}},
+				"nothing": {Limits: []quota.Limit{limit(5, quota.Month), {Period: quota.Month, Endpoint: "analyze"}}},
+				"soft":    {Limits: []quota.Limit{soft}}, "endpoint": {Limits: []quota.Limit{soft, analyze}}, "unlimited": {},
+				"crowded":     {Concurrent: quota.ConcurrencyLimit{Requests: 1}},
+				"crowdedEver": {Limits: []quota.Limit{limit(5, quota.Ever)}, Concurrent: quota.ConcurrencyLimit{Requests: 1}},
+				"tries":       {Limits: []quota.Limit{limit(5, quota.Month)}, Attempts: quota.AttemptLimit{Requests: 1, Per: time.Hour}},
+			} {
+				p.Name, p.Endpoints, p.WarnAt = name, endpoints, 80
+				plan, err := quota.NewPlan(p)
+				if err != nil {
+					t.Fatal(err)
+				}
+				o.Plans[name] = plan
+			}
+		},
+	})
+	const some = "*" // any value
+	for _, c := range []struct {
+		plan   string
+		first  string // query of the request before this one; -: there is none
+		status int
+		text   string // in the problem document
+		// In this order: Retry-After, X-Should-Retry, X-RateLimit-Limit, -Remaining, -Reset, RateLimit,
+		// RateLimit-Policy.
+		headers [7]string
+	}{
+		{"year", "-", 200, "", [7]string{"", "", "1", "0", some, some, some}},
+		{"year", "", 429, `#quota-exceeded"`, [7]string{some, "false", "1", "0", some, some, some}},
+		{"year", "hold", 429, `#quota-exceeded"`, [7]string{"1", "", "1", "1", some, some, some}},
+		{"ever", "-", 200, "", [7]string{"", "", "1", "0", "", `"ever";r=0`, `"ever";q=1`}},
+		{"ever", "", 429, `#quota-exceeded"`, [7]string{"", "false", "1", "0", "", `"ever";r=0`, `"ever";q=1`}},
+		{"ever", "hold", 429, `#quota-exceeded"`, [7]string{"1", "", "1", "1", "", `"ever";r=1`, `"ever";q=1`}},
+		{"nothing", "-", 403, `"reason":"not_in_plan"`, [7]string{"", "", "5", "5", some, some, some}},
+		{"soft", "", 200, "", [7]string{}},
+		{"endpoint", "", 429, `#quota-exceeded"`, [7]string{some, "false", "1", "0", some, some, some}},
+		{"endpoint", "-", 200, "", [7]string{"", "", "", "", "", some, some}},
+		{"unlimited", "", 200, "", [7]string{}},
+		{"crowded", "-", 200, "", [7]string{"", "", "", "", "", "", `"concurrent";q=1;qu="concurrent-requests"`}},
+		{"crowded", "hold", 429, `"reason":"concurrency"`, [7]string{"1", "", "", "", "", "", `"concurrent";q=1;qu="concurrent-requests"`}},
+		{"crowdedEver", "hold", 429, `"reason":"concurrency"`, [7]string{"1", "", "5", "5", "", `"ever";r=5`, `"ever";q=5, "concurrent";q=1;qu="concurrent-requests"`}},
+		{"tries", "", 429, `#abnormal-usage-detected"`, [7]string{some, "false", "5", "4", some, some, some}},
+	} {
+		what := c.plan + " after " + c.first
+		tok := token("user-"+c.plan+c.first, c.plan)
+		done := make(chan reply, 1)
+		switch c.first {
+		case "-":
+		case "hold":
+			go func() { done <- g.do(tok, "POST", "/api/analyze?hold", nil) }()
+			<-arrived
+		default:
+			if res := g.do(tok, "POST", "/api/analyze", nil); res.StatusCode != 200 {
+				t.Fatalf("%s: the first request: %s", what, res.Status)
+			}
+		}
+		res := g.do(tok, "POST", "/api/analyze", nil)
+		if c.first == "hold" {
+			release <- true
+			<-done
+		}
+		if res.StatusCode != c.status || !strings.Contains(res.body, c.text) {
+			t.Errorf("%s: %s: %s", what, res.Status, res.body)
+		}
+		for i, name := range []string{"Retry-After", "X-Should-Retry", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "RateLimit", "RateLimit-Policy"} {
+			if got, want := res.Header.Get(name), c.headers[i]; got != want && (want != some || got == "") {
+				t.Errorf("%s: %s is %q, want %q", what, name, got, want)
+			}
+		}
+	}
+}
