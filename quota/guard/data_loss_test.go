@@ -139,6 +139,14 @@ func (l *losingStore) Commit(ctx context.Context, r *quota.Reservation) (*quota.
 	return l.Store.Commit(ctx, r)
 }
 
+func (l *losingStore) CommitRest(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
+	l.lost.Store(l.loses.Load())
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return l.Store.CommitRest(ctx, r)
+}
+
 // A call that waits for a connection while the loss becomes known is not sent to the other data,
 // and is no failure of the store.
 func TestCallDoesNotReachOtherData(t *testing.T) {

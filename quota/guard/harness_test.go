@@ -172,6 +172,13 @@ func (o *overloadedStore) Commit(ctx context.Context, r *quota.Reservation) (*qu
 	return o.Store.Commit(ctx, r)
 }
 
+func (o *overloadedStore) CommitRest(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
+	if o.overloaded.Load() {
+		return nil, quota.ErrOverloaded
+	}
+	return o.Store.CommitRest(ctx, r)
+}
+
 func (o *overloadedStore) Replay(ctx context.Context, user string, requests, rests []quota.Reservation) error {
 	if o.overloaded.Load() {
 		return quota.ErrOverloaded

@@ -68,6 +68,117 @@ func TestDecodeEntryReadsEncodedEntry(t *testing.T) {
 	}
 }
 
+// An entry of a rest is read back, and none of a request is taken for one.
+func TestDecodeEntryReadsEncodedRest(t *testing.T) {
+	want := settlement{isRest: true, Reservation: quota.Reservation{
+		Request: quota.Request{ID: quota.NewID(), User: quota.MemberAccount("acme", "a"), Endpoint: "report", Units: 9},
+		Unused:  8, Rest: 7, RestCharged: 3,
+		Windows:     quota.NewCalendar(nil).WindowsAt([]quota.Period{quota.Month}, time.Now()),
+		PoolWindows: quota.NewCalendar(nil).WindowsAt([]quota.Period{quota.Day}, time.Now()),
+	}}
+	for _, charged := range []int64{0, 1, 3, 7} {
+		want.RestCharged = charged
+		text, err := encodeEntry(&want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, ok := decodeEntry(entryKey(want.User, want.ID), text, true)
+		if !ok || got.journalKey() != want.journalKey() || got.Endpoint != want.Endpoint || got.RestUnits() != 7 || got.ChargedRest() != charged ||
+			len(got.Windows) != 1 || len(got.PoolWindows) != 1 {
+			t.Errorf("%s is read back as %+v (%v), want %+v", text, got, ok, want)
+		}
+	}
+	key := entryKey("u", "id")
+	for _, text := range []string{`{"endpoint":"report","windows":null}`, `{"endpoint":"report","units":8,"rest":7}`, `{"units":-1,"rest":7}`, `{"units":1,"rest":1000000001}`} {
+		if got, ok := decodeEntry(key, []byte(text), true); ok {
+			t.Errorf("%s is read as %+v", text, got)
+		}
+	}
+	// Nothing is held of a request whose process has died.
+	request := settlement{Reservation: want.Reservation}
+	text, err := encodeEntry(&request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, ok := decodeEntry(key, text, false); !ok || got.ChargedUnits() != 1 || got.RestUnits() != 0 {
+		t.Errorf("%s is read back as %+v (%v)", text, got, ok)
+	}
+}
+
+// journalFormat is what the file of a journal says.
+func journalFormat(t *testing.T, j *Journal) (is string) {
+	t.Helper()
+	err := j.db.View(func(tx *bolt.Tx) error {
+		is = string(tx.Bucket(metaBucket).Get(formatKey))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return is
+}
+
+// A release that knows no rests can open a journal without any, and refuses one that has some: it would
+// leave them.
+func TestFormatTellsOfRests(t *testing.T) {
+	dir := t.TempDir()
+	j, err := OpenJournal(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := func(format string) {
+		t.Helper()
+		if is := journalFormat(t, j); is != format {
+			t.Errorf("the journal has format %q, want %q", is, format)
+		}
+	}
+	entry := func(isRest bool) *settlement {
+		return &settlement{isRest: isRest, Reservation: quota.Reservation{Request: quota.Request{ID: quota.NewID(), User: "u", Endpoint: "report", Units: 9}, Unused: 8, Rest: 8}}
+	}
+	add := func(s *settlement) *settlement {
+		t.Helper()
+		if err := j.add(s); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	remove := func(s *settlement) {
+		t.Helper()
+		j.remove([]settlement{*s})
+		testkit.Eventually(t, "the removal is on disk", func() bool { return j.isRemoved(s) })
+	}
+	want("1")
+	request := add(entry(false))
+	want("1")
+	one, two := add(entry(true)), add(entry(true))
+	want("2")
+	remove(one)
+	want("2")
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if j, err = OpenJournal(dir); err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	want("2")
+	if ss, err := j.userEntries("u", 10); err != nil || len(ss) != 2 || ss[0].isRest || !ss[1].isRest {
+		t.Errorf("the entries are %+v, error %v; want a request and a rest", ss, err)
+	}
+	remove(two)
+	want("1")
+	add(two)
+	want("2")
+	// A journal that is written again in another file leaves the old one empty.
+	if err := j.db.Update(func(tx boltfile.Tx) error { return removeEntries(tx.Tx) }); err != nil {
+		t.Fatal(err)
+	}
+	want("1")
+	if ss, err := j.userEntries("u", 10); err != nil || len(ss) != 0 {
+		t.Errorf("the entries are %+v, error %v; want none (not even %s)", ss, err, request.ID)
+	}
+}
+
 // damageJournal overwrites all pages of a journal but the first two, as a bad disk may.
 func damageJournal(t *testing.T, dir string) {
 	t.Helper()

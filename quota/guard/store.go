@@ -348,7 +348,12 @@ func (s *Store) Leave(r *quota.Reservation) {
 }
 
 // Forget passes the call on to the backend.
-func (s *Store) Forget(r *quota.Reservation) { s.backend.Forget(r) }
+func (s *Store) Forget(r *quota.Reservation) {
+	if r.RestUnits() > 0 {
+		s.ledger.endHold(&settlement{*r, true}, false) // if CommitRest came first
+	}
+	s.backend.Forget(r)
+}
 
 // Read returns a user's state, which is the last known one if the store does not answer. It
 // returns the store's error if nothing is known.
