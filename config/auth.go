@@ -16,8 +16,8 @@ type Auth struct {
 	JWT []JWT `yaml:"jwt" required:"true" single:"true"`
 }
 
-// JWT says which tokens of an issuer are accepted. At least one of secret, public_key_file and
-// jwks_url is required.
+// JWT says which tokens of an issuer are accepted. At least one of secret, public_key_file,
+// jwks_url and x509_url is required.
 type JWT struct {
 	// What the issuer is called in logs and metrics. Each issuer in a list has another name.
 	// Default: in a list of several, the value of issuer.
@@ -34,6 +34,10 @@ type JWT struct {
 	// (localhost, 127.0.0.1, [::1]), without user, password and fragment. The query may hold a
 	// key and is never shown. docs/tokens.md says which key verifies which token.
 	JWKSURL string `yaml:"jwks_url" as:"jwks"`
+	// The URL at which the issuer publishes its public keys as a JSON object with a PEM text for each
+	// key, such as a certificate, by the kid of the key, as Firebase does. All else is as for
+	// jwks_url, which an issuer cannot have as well.
+	X509URL string `yaml:"x509_url" as:"jwks"`
 	// The only algorithms accepted, each once. EdDSA also accepts tokens that say Ed25519, the
 	// newer name (RFC 9864); Ed25519 accepts only these. Each algorithm needs its kind of key,
 	// and each key needs one of its algorithms. Default: [HS256] if secret is the only key,
@@ -188,14 +192,21 @@ func (c *issuerChecker) check() {
 	given := givenKeys{
 		secret:    jwt.Secret != "" || c.src.failed[secretPath],
 		publicKey: jwt.PublicKeyFile != "" || c.src.failed[c.at("public_key_file")],
-		jwks:      jwt.JWKSURL != "" || c.src.failed[c.at("jwks_url")],
+		published: jwt.JWKSURL != "" || c.src.failed[c.at("jwks_url")],
+		url:       c.at("jwks_url"),
 	}
-	if given == (givenKeys{}) {
+	if jwt.X509URL != "" || c.src.failed[c.at("x509_url")] {
+		if given.published {
+			c.src.reportAt(c.at("x509_url"), "give jwks_url or x509_url, not both; the kid of a token could otherwise name two keys")
+		}
+		given.published, given.url = true, c.at("x509_url")
+	}
+	if !given.secret && !given.publicKey && !given.published {
 		path := c.path
 		if c.src.given(secretPath) {
 			path = secretPath // given, but empty
 		}
-		c.src.reportAt(path, "needs a secret, a secret_file, a public_key_file or a jwks_url to verify tokens with")
+		c.src.reportAt(path, "needs a secret, a secret_file, a public_key_file, a jwks_url or an x509_url to verify tokens with")
 		return
 	}
 	if jwt.Secret != "" {
@@ -215,7 +226,8 @@ func (c *issuerChecker) check() {
 
 // givenKeys says which keys a configuration has for tokens.
 type givenKeys struct {
-	secret, publicKey, jwks bool
+	secret, publicKey, published bool
+	url                          string // the path of the URL of published keys
 	// parsed is the key of public_key_file; nil if there is none, or if it is not good.
 	parsed crypto.PublicKey
 }
@@ -227,41 +239,41 @@ func (c *issuerChecker) checkAlgorithms(keys givenKeys) {
 	switch given := c.src.given(algorithmsPath); {
 	case c.src.failed[algorithmsPath]:
 		return
-	case !given && (keys.publicKey || keys.jwks):
-		c.src.reportAt(algorithmsPath, "is required with a public_key_file or a jwks_url: list what the issuer signs with, such as [RS256]")
+	case !given && (keys.publicKey || keys.published):
+		c.src.reportAt(algorithmsPath, "is required with a public_key_file, a jwks_url or an x509_url: list what the issuer signs with, such as [RS256]")
 	case !given:
 		jwt.Algorithms = []string{"HS256"}
 	case len(jwt.Algorithms) == 0:
 		c.src.reportAt(algorithmsPath, "must not be empty; list what the issuer signs with, such as [HS256]")
 	}
-	faults, publicKeyUsed, jwksUsed := len(c.src.errs), false, false
+	faults, publicKeyUsed, publishedUsed := len(c.src.errs), false, false
 	for i, a := range jwt.Algorithms {
 		path := indexPath(algorithmsPath, i)
 		first := slices.Index(jwt.Algorithms, a)
 		switch hmac := jwtrules.IsHMAC(a); {
 		case c.src.failed[path]:
-			publicKeyUsed, jwksUsed = true, true // nobody can know which algorithm was meant
+			publicKeyUsed, publishedUsed = true, true // nobody can know which algorithm was meant
 		case first < i:
 			c.src.reportAt(path, "is the same as %s; keep one of them%s", indexPath(algorithmsPath, first), c.src.got(path))
 		case hmac && !keys.secret:
 			c.src.reportAt(path, "%s needs %s", a, c.at("secret"))
-		case !hmac && !keys.publicKey && !keys.jwks:
+		case !hmac && !keys.publicKey && !keys.published:
 			c.src.reportAt(path, "%s needs %s or %s", a, c.at("public_key_file"), c.at("jwks_url"))
-		case !hmac && keys.parsed != nil && !keys.jwks && jwtrules.KindFor(a) != jwtrules.KindOf(keys.parsed):
+		case !hmac && keys.parsed != nil && !keys.published && jwtrules.KindFor(a) != jwtrules.KindOf(keys.parsed):
 			c.src.reportAt(path, "%s needs %s; %s has %s", a, jwtrules.KindFor(a), c.at("public_key_file"), jwtrules.KindOf(keys.parsed))
 		case !hmac:
-			jwksUsed = true
+			publishedUsed = true
 			publicKeyUsed = publicKeyUsed || keys.parsed == nil || jwtrules.KindFor(a) == jwtrules.KindOf(keys.parsed)
 		}
 	}
 	// With an algorithm forgotten, every token would be refused, and nothing would say why.
 	const unused = "is for none of %s; add what its issuer signs with, such as RS256, or remove this key"
-	jwksPath, publicKeyPath := c.at("jwks_url"), c.at("public_key_file")
+	publicKeyPath := c.at("public_key_file")
 	switch {
 	case len(c.src.errs) > faults || len(jwt.Algorithms) == 0:
-	case keys.jwks && !c.src.failed[jwksPath] && !jwksUsed:
-		c.src.reportAt(jwksPath, unused, algorithmsPath)
-	case keys.jwks && keys.publicKey && !c.src.failed[publicKeyPath] && !publicKeyUsed:
+	case keys.published && !c.src.failed[keys.url] && !publishedUsed:
+		c.src.reportAt(keys.url, unused, algorithmsPath)
+	case keys.published && keys.publicKey && !c.src.failed[publicKeyPath] && !publicKeyUsed:
 		c.src.reportAt(publicKeyPath, unused, algorithmsPath)
 	}
 }

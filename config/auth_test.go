@@ -277,12 +277,12 @@ func TestIssuersInAList(t *testing.T) {
 	}
 	var got []string
 	for i, jwt := range cfg.Auth.JWT {
-		got = append(got, fmt.Sprint(cfg.Auth.PathOf(i), " ", cfg.Auth.NameOf(i), " ", jwt.Issuer, " ", jwt.Algorithms, " ", jwt.Leeway, " ", jwt.Claims.User, jwt.Claims.Org))
+		got = append(got, fmt.Sprint(cfg.Auth.PathOf(i), " ", cfg.Auth.NameOf(i), " ", jwt.Issuer, " ", jwt.X509URL, " ", jwt.Algorithms, " ", jwt.Leeway, " ", jwt.Claims.User, jwt.Claims.Org))
 	}
 	want := []string{
-		"auth.jwt[0] one https://one.example/ [RS256] 5s sub",
-		"auth.jwt[1] https://two.example/ https://two.example/ [HS256] 5s suborg_id",
-		"auth.jwt[2] three https://app.example.com [ES256] 0s sub",
+		"auth.jwt[0] one https://one.example/  [RS256] 5s sub",
+		"auth.jwt[1] https://two.example/ https://two.example/  [HS256] 5s suborg_id",
+		"auth.jwt[2] three https://app.example.com http://localhost:8081/certs?p=1 [ES256 RS256] 0s sub",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

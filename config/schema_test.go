@@ -24,8 +24,9 @@ const schemaFile = "gateway.schema.json"
 // are merged into the schema of the type.
 var schemaRules = map[string]string{
 	"JWT": `{
-		"anyOf": [{"required": ["secret"]}, {"required": ["secret_file"]}, {"required": ["public_key_file"]}, {"required": ["jwks_url"]}],
-		"dependentRequired": {"public_key_file": ["algorithms"], "jwks_url": ["algorithms"]}}`,
+		"anyOf": [{"required": ["secret"]}, {"required": ["secret_file"]}, {"required": ["public_key_file"]}, {"required": ["jwks_url"]}, {"required": ["x509_url"]}],
+		"dependentRequired": {"public_key_file": ["algorithms"], "jwks_url": ["algorithms"], "x509_url": ["algorithms"]},
+		"not": {"required": ["jwks_url", "x509_url"]}}`,
 	"ClientTLS": `{"dependentRequired": {"cert_file": ["key_file"], "key_file": ["cert_file"]}}`,
 	"Limit":     `{"oneOf": [{"required": ["requests"]}, {"required": ["units"]}]}`,
 	"Cost":      `{"dependentRequired": {"min": ["from"], "each": ["from"], "missing": ["from"]}}`,

@@ -73,7 +73,7 @@ func TestBadTokenAnswers401(t *testing.T) {
 	lure.Config.ConnState = func(net.Conn, http.ConnState) { lured.Add(1) }
 	lure.Start()
 	defer lure.Close()
-	keys := jwtauth.NewKeySet(keyServer.URL, slog.New(slog.DiscardHandler))
+	keys := jwtauth.NewKeySet(jwtauth.JWKS, keyServer.URL, slog.New(slog.DiscardHandler))
 	if err := keys.Fetch(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -233,7 +233,7 @@ func TestBadTokenAnswers401(t *testing.T) {
 // TestTokenBeforeFirstKeysAnswers503: a token that cannot be checked yet is not bad.
 // Neither the upstream nor the store is called.
 func TestTokenBeforeFirstKeysAnswers503(t *testing.T) {
-	keys := jwtauth.NewKeySet("http://127.0.0.1:1/keys", slog.New(slog.DiscardHandler))
+	keys := jwtauth.NewKeySet(jwtauth.JWKS, "http://127.0.0.1:1/keys", slog.New(slog.DiscardHandler))
 	if err := keys.Fetch(t.Context()); err == nil {
 		t.Fatal("keys were fetched from an address where nothing listens")
 	}

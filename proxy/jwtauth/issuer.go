@@ -256,7 +256,8 @@ func (i *Issuer) signedClaims(ctx context.Context, t *parsedToken) (claims, erro
 // checkSignature verifies a token's signature with the one key that it may be signed with. A
 // token can only choose between keys for the same kind of algorithm.
 func (i *Issuer) checkSignature(ctx context.Context, header map[string]any, s scheme, signed string, signature []byte) error {
-	kid, named := header["kid"]
+	kid := header["kid"]
+	named := kid != nil // some issuers write null for a key without a name
 	if jwtrules.IsHMAC(s.algorithm) || i.keys == nil || !named && s.key != nil {
 		if s.method.Verify(signed, signature, s.key) != nil {
 			return errSignature

@@ -2,7 +2,10 @@ package jwtauth
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdh"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -65,7 +68,9 @@ func parseKeySet(text []byte) (keys []jwkset.JWK, unusable []unusableKey, err er
 }
 
 // errNoKeyList says that a text has the form of an object, and is not a key set.
-var errNoKeyList = errors.New(`the response is not a JSON Web Key Set: it has no list "keys". Certificates (x509) are not one either`)
+var errNoKeyList = errors.New(`the response is not a JSON Web Key Set: it has no list "keys". Certificates (x509) are not one either; if it has them by their kids, configure it as x509_url`)
+
+var errTooManyKeys = fmt.Errorf("the response has more than %d keys; its issuer must remove those that are no longer used", maxKeys)
 
 // splitKeySet returns the texts of the keys in a key set. It keeps nothing else of the text,
 // and stops at the first key too many.
@@ -96,11 +101,8 @@ func splitKeySet(text []byte) (keys []json.RawMessage, err error) {
 			return nil, err
 		}
 	}
-	if _, err := dec.Token(); err != nil {
-		return nil, fmt.Errorf("the response is not a JSON object: %w", decoderError(err))
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, fmt.Errorf("the response is not one JSON object: %w", errTrailing)
+	if err := endOfObject(dec); err != nil {
+		return nil, err
 	}
 	switch {
 	case keys != nil:
@@ -111,6 +113,17 @@ func splitKeySet(text []byte) (keys []json.RawMessage, err error) {
 	return nil, errNoKeyList
 }
 
+// endOfObject reads the end of the one object of a response.
+func endOfObject(dec *json.Decoder) error {
+	if _, err := dec.Token(); err != nil {
+		return fmt.Errorf("the response is not a JSON object: %w", decoderError(err))
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return fmt.Errorf("the response is not one JSON object: %w", errTrailing)
+	}
+	return nil
+}
+
 // splitKeys reads the list of a key set. The result is not nil.
 func splitKeys(dec *json.Decoder) ([]json.RawMessage, error) {
 	if token, err := dec.Token(); err != nil || token != json.Delim('[') {
@@ -119,7 +132,7 @@ func splitKeys(dec *json.Decoder) ([]json.RawMessage, error) {
 	keys := []json.RawMessage{}
 	for dec.More() {
 		if len(keys) == maxKeys {
-			return nil, fmt.Errorf("the response has more than %d keys; its issuer must remove those that are no longer used", maxKeys)
+			return nil, errTooManyKeys
 		}
 		var key json.RawMessage
 		if err := dec.Decode(&key); err != nil {
@@ -143,6 +156,41 @@ func interchangeable(a, b jwkset.JWK) bool {
 	x, y := a.Marshal(), b.Marshal()
 	x.USE, x.KEYOPS, y.USE, y.KEYOPS = "", nil, "", nil // both keys may verify
 	return x.ALG == y.ALG && x.KTY == y.KTY && x.CRV == y.CRV && x.X == y.X && x.Y == y.Y && x.N == y.N && x.E == y.E
+}
+
+// addCertificateKey adds the key of the first certificate in x5c (RFC 7517, section 4.7). As with
+// a certificate in public_key_file, only the key counts: the issuer publishes it for as long as it
+// is good.
+func addCertificateKey(m *jwkset.JWKMarshal) error {
+	der, err := base64.StdEncoding.Strict().DecodeString(m.X5C[0])
+	if err != nil {
+		return errors.New("its certificate (x5c) is not base64")
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		return errors.New("its certificate (x5c) cannot be read")
+	}
+	of, err := keyParameters(certificate.PublicKey)
+	switch {
+	case err != nil:
+		return fmt.Errorf("its certificate (x5c): %w", err)
+	case of.KTY != m.KTY || m.CRV != "" && of.CRV != m.CRV:
+		return errors.New("its certificate (x5c) has a key of another kind")
+	}
+	m.CRV, m.X, m.Y, m.N, m.E = of.CRV, of.X, of.Y, of.N, of.E
+	return nil
+}
+
+// keyParameters returns a public key as a JSON Web Key has it.
+func keyParameters(key crypto.PublicKey) (m jwkset.JWKMarshal, err error) {
+	if err := jwtrules.CheckPublicKey(key); err != nil {
+		return m, err
+	}
+	j, err := jwkset.NewJWKFromKey(key, jwkset.JWKOptions{})
+	if err != nil {
+		return m, err
+	}
+	return j.Marshal(), nil
 }
 
 // parseKey reads one key. The error says why the key cannot verify tokens. kid names the key
@@ -172,7 +220,12 @@ func parseKey(text []byte) (key jwkset.JWK, kid string, err error) {
 	case m.ALG != "" && !known:
 		return key, kid, fmt.Errorf("its alg %q is not known", m.ALG)
 	}
-	// Certificates are ignored, and the URL x5u most of all.
+	// A certificate counts only if there is no other key, and the URL x5u never does.
+	if m.N == "" && m.E == "" && m.X == "" && m.Y == "" && len(m.X5C) > 0 {
+		if err := addCertificateKey(&m); err != nil {
+			return key, kid, err
+		}
+	}
 	alg := jwkset.ALG(keyAlgorithm(string(m.ALG)))
 	m = jwkset.JWKMarshal{KTY: m.KTY, KID: m.KID, ALG: alg, USE: m.USE, KEYOPS: m.KEYOPS, CRV: m.CRV, X: m.X, Y: m.Y, N: m.N, E: m.E}
 	if key, err = jwkset.NewJWKFromMarshal(m, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{SkipKeyOps: true}); err != nil {

@@ -27,7 +27,7 @@ func TestVerifyChoosesKeyByKeyID(t *testing.T) {
 		jwk("two", rsaKey().Public(), `"alg":"RS256"`), jwk("two", p256Key().Public(), `"alg":"ES256"`),
 		named25519("ed", "Ed25519"))))
 	defer k.Close()
-	s := NewKeySet(k.URL, testkit.Log(t))
+	s := NewKeySet(JWKS, k.URL, testkit.Log(t))
 	if err := s.Fetch(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,9 @@ func TestVerifyChoosesKeyByKeyID(t *testing.T) {
 		"no name, HMAC with a public key":   {signed("HS384", publicRSA), errSignature, errSignature},
 		"no name, but KID":                  {signed("RS256", rsaKey(), "KID", "c"), "u", "u"},
 		"an empty name":                     {signed("RS256", rsaKey(), "kid", ""), errKeyID, errKeyID},
-		"null":                              {signed("RS256", rsaKey(), "kid", nil), errKeyID, errKeyID},
+		"null":                              {signed("RS256", rsaKey(), "kid", nil), "u", "u"},
+		"null, the file's key":              {signed("ES256", file, "kid", nil), "u", errSignature},
+		"null, two keys":                    {signed("ES512", p521Key(), "kid", nil), errSeveralKeys, errSeveralKeys},
 		"a number":                          {signed("RS256", rsaKey(), "kid", 7), errKeyID, errKeyID},
 		"a list":                            {signed("RS256", rsaKey(), "kid", []string{"a"}), errKeyID, errKeyID},
 		"a long name":                       {signed("RS256", rsaKey(), "kid", strings.Repeat("a", 257)), errKeyID, errKeyID},
@@ -154,7 +156,7 @@ func TestVerifyTakesTheOnlyKeyThatFits(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			k := httptest.NewServer(answer(jwksOf(c.keys...)))
 			defer k.Close()
-			s := NewKeySet(k.URL, slog.New(slog.DiscardHandler))
+			s := NewKeySet(JWKS, k.URL, slog.New(slog.DiscardHandler))
 			if err := s.Fetch(t.Context()); err != nil {
 				t.Fatal(err)
 			}

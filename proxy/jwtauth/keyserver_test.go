@@ -83,7 +83,7 @@ func newKeyServer(t *testing.T, keys ...any) (*keyServer, *KeySet, *logged) {
 	})}}
 	k.Start()
 	log := new(logged)
-	s := NewKeySet("http://issuer.example/keys?key="+plantedKey, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	s := NewKeySet(JWKS, "http://issuer.example/keys?key="+plantedKey, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	s.client.Transport.(*http.Transport).DialContext = p.dial
 	t.Cleanup(func() {
 		s.Retire()

@@ -40,8 +40,19 @@ var ErrNoKeys = errors.New("the issuer's keys are not available")
 // errNotFetched is the fault of a KeySet before its first fetch.
 var errNotFetched = errors.New("they have not been fetched yet")
 
-// A KeySet has the public keys that an issuer publishes as a JSON Web Key Set (RFC 7517), and
-// keeps them up to date. It fetches them every ten minutes, and when a token names a key that
+// A Form is the form in which an issuer publishes its keys. Its text is the key of the
+// configuration for a URL with keys of this form.
+type Form string
+
+const (
+	// JWKS is a JSON Web Key Set (RFC 7517).
+	JWKS Form = "jwks_url"
+	// X509 is a JSON object with a PEM text for each key, which has its certificate. The names are
+	// the kids. Firebase and other services of Google publish this.
+	X509 Form = "x509_url"
+)
+
+// A KeySet has the public keys that an issuer publishes, and keeps them up to date. It fetches them every ten minutes, and when a token names a key that
 // it does not have, but never twice within ten seconds. So a new key is in use at most ten
 // seconds after the first token that needs it, and tokens with invented names cost nothing.
 // While the key server does not answer, or does not answer with keys, the previous keys stay
@@ -58,6 +69,7 @@ var errNotFetched = errors.New("they have not been fetched yet")
 //
 // A KeySet is safe for concurrent use.
 type KeySet struct {
+	form   Form
 	url    string
 	shown  string // the URL without its query, which may contain a key
 	client *http.Client
@@ -87,12 +99,13 @@ type KeySet struct {
 
 // NewKeySet returns a KeySet of an http or https URL. It fetches nothing before Fetch or
 // Start.
-func NewKeySet(url string, log *slog.Logger) *KeySet {
+func NewKeySet(form Form, url string, log *slog.Logger) *KeySet {
 	shown, _, _ := strings.Cut(url, "?")
 	s := &KeySet{
+		form:  form,
 		url:   url,
 		shown: shown,
-		log:   log.With("jwks_url", shown),
+		log:   log.With(string(form), shown),
 		client: &http.Client{
 			// One request in ten minutes needs no idle connection.
 			Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10},
@@ -239,7 +252,11 @@ func (s *KeySet) fetch(ctx context.Context) (change *keyChange, err error) {
 
 // install puts the keys of a response in use.
 func (s *KeySet) install(text []byte) (*keyChange, error) {
-	keys, unusable, err := parseKeySet(text)
+	parse := parseKeySet
+	if s.form == X509 {
+		parse = parsePEMTexts
+	}
+	keys, unusable, err := parse(text)
 	switch {
 	case err != nil:
 		return nil, err

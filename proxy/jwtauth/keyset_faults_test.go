@@ -209,7 +209,7 @@ func TestUnknownKeyIDsCostOneFetchInTenSeconds(t *testing.T) {
 func TestUnknownKeyIDsTakeNoMemory(t *testing.T) {
 	k := httptest.NewServer(answer(jwksOf(rsaA())))
 	defer k.Close()
-	s := NewKeySet(k.URL, slog.New(slog.DiscardHandler))
+	s := NewKeySet(JWKS, k.URL, slog.New(slog.DiscardHandler))
 	s.Start()
 	defer s.Retire()
 	v := verifierOf(t, s)
@@ -240,11 +240,11 @@ func TestFetchVerifiesKeyServerCertificate(t *testing.T) {
 	k.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
 	k.StartTLS()
 	defer k.Close()
-	s := NewKeySet(k.URL, slog.New(slog.DiscardHandler))
+	s := NewKeySet(JWKS, k.URL, slog.New(slog.DiscardHandler))
 	if err := s.Fetch(t.Context()); err == nil || !strings.Contains(err.Error(), "certificate") || s.Missing() == nil {
 		t.Errorf("an unknown authority: %v, missing: %v", err, s.Missing())
 	}
-	s = NewKeySet(k.URL, slog.New(slog.DiscardHandler))
+	s = NewKeySet(JWKS, k.URL, slog.New(slog.DiscardHandler))
 	s.client.Transport.(*http.Transport).TLSClientConfig = k.Client().Transport.(*http.Transport).TLSClientConfig
 	if err := s.Fetch(t.Context()); err != nil || s.Missing() != nil {
 		t.Errorf("a known authority: %v, missing: %v", err, s.Missing())
@@ -260,7 +260,7 @@ func TestFetchFollowsNoRedirect(t *testing.T) {
 	defer other.Close()
 	k := httptest.NewServer(http.RedirectHandler(other.URL, 307))
 	defer k.Close()
-	s := NewKeySet(k.URL, slog.New(slog.DiscardHandler))
+	s := NewKeySet(JWKS, k.URL, slog.New(slog.DiscardHandler))
 	if err := s.Fetch(t.Context()); err == nil || !strings.Contains(err.Error(), "redirects are not followed") {
 		t.Errorf("%v", err)
 	}

@@ -181,7 +181,7 @@ func TestRetireLeavesNoGoroutine(t *testing.T) {
 	defer k.Close()
 	var sets []*KeySet
 	for i := range 100 {
-		s := NewKeySet(k.URL+[]string{"/", "/hang", "/never"}[i%3], slog.New(slog.DiscardHandler))
+		s := NewKeySet(JWKS, k.URL+[]string{"/", "/hang", "/never"}[i%3], slog.New(slog.DiscardHandler))
 		sets = append(sets, s)
 		switch i % 3 {
 		case 0:

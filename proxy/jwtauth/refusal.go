@@ -156,12 +156,15 @@ func (i *Issuer) explainKey(err error, header map[string]any, s scheme) error {
 	if !errors.As(err, &reason) {
 		return err
 	}
-	kid := shown(header["kid"])
+	kid, published := shown(header["kid"]), i.options.Path
+	if i.keys != nil {
+		published += "." + string(i.keys.form)
+	}
 	switch {
 	case reason == errUnknownKey:
-		return because(reason, "no key of %s.jwks_url has the kid %s", i.options.Path, kid)
+		return because(reason, "no key of %s has the kid %s", published, kid)
 	case reason == errNoKey, reason == errSeveralKeys:
-		return because(reason, "the algorithm is %s, and the keys are those of %s.jwks_url", s.algorithm, i.options.Path)
+		return because(reason, "the algorithm is %s, and the keys are those of %s", s.algorithm, published)
 	case reason == errKeyID:
 		return because(reason, "kid is %s", kindOf(header["kid"]))
 	case reason != errSignature:
@@ -171,9 +174,9 @@ func (i *Issuer) explainKey(err error, header map[string]any, s scheme) error {
 	case i.keys == nil || header["kid"] == nil && s.key != nil:
 		return because(reason, "the signature does not fit %s.public_key_file", i.options.Path)
 	case header["kid"] == nil:
-		return because(reason, "the signature does not fit the only key of %s.jwks_url for %s", i.options.Path, s.algorithm)
+		return because(reason, "the signature does not fit the only key of %s for %s", published, s.algorithm)
 	}
-	return because(reason, "the signature does not fit the key %s of %s.jwks_url, or that key is not for %s", kid, i.options.Path, s.algorithm)
+	return because(reason, "the signature does not fit the key %s of %s, or that key is not for %s", kid, published, s.algorithm)
 }
 
 // explainParts says what a token with another number of parts probably is.

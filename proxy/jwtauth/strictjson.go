@@ -30,7 +30,7 @@ var (
 // last of two equal names, and would replace bad Unicode with U+FFFD, so that two users
 // become one. Numbers become json.Number; other values are as in json.Unmarshal.
 func decodeObject(text []byte) (map[string]any, error) {
-	if !utf8.Valid(text) || !surrogatesPaired(text) {
+	if !validText(text) {
 		return nil, errUnicode
 	}
 	dec := json.NewDecoder(bytes.NewReader(text))
@@ -48,6 +48,9 @@ func decodeObject(text []byte) (map[string]any, error) {
 	}
 	return object, nil
 }
+
+// validText reports whether a JSON text is valid Unicode.
+func validText(text []byte) bool { return utf8.Valid(text) && surrogatesPaired(text) }
 
 // decodeValue reads the next value, which is inside depth others.
 func decodeValue(dec *json.Decoder, depth int) (any, error) {

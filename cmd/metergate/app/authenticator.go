@@ -22,9 +22,25 @@ type authenticator struct {
 type issuer struct {
 	name     string // in logs and metrics; empty: it has none
 	path     string // where it stands in the configuration
-	jwksURL  string // where its keys are; empty: it publishes none
+	keysAt   keyLocation
 	options  jwtauth.Options
 	verifies *jwtauth.Issuer
+}
+
+// A keyLocation says where an issuer publishes its keys, and in which form. Zero: it does not.
+type keyLocation struct {
+	form jwtauth.Form
+	url  string
+}
+
+func keyLocationOf(jwt *config.JWT) keyLocation {
+	switch {
+	case jwt.JWKSURL != "":
+		return keyLocation{jwtauth.JWKS, jwt.JWKSURL}
+	case jwt.X509URL != "":
+		return keyLocation{jwtauth.X509, jwt.X509URL}
+	}
+	return keyLocation{}
 }
 
 // keys returns the published keys; nil: there are none.
@@ -50,10 +66,10 @@ func (a authenticator) keySets() (sets []*jwtauth.KeySet) {
 	return sets
 }
 
-// keySetOf returns the keys that are published at a URL; nil: they are not here.
-func (a authenticator) keySetOf(url string) *jwtauth.KeySet {
+// keySetAt returns the keys that are published at a location; nil: they are not here.
+func (a authenticator) keySetAt(l keyLocation) *jwtauth.KeySet {
 	for _, i := range a.issuers {
-		if i.jwksURL == url {
+		if i.keysAt == l {
 			return i.keys()
 		}
 	}
@@ -74,17 +90,17 @@ func buildAuthenticator(ctx context.Context, cfg *config.Config, before *generat
 		old = before.auth
 	}
 	for n := range cfg.Auth.JWT {
-		i := issuer{name: cfg.Auth.NameOf(n), path: cfg.Auth.PathOf(n), jwksURL: cfg.Auth.JWT[n].JWKSURL}
+		i := issuer{name: cfg.Auth.NameOf(n), path: cfg.Auth.PathOf(n), keysAt: keyLocationOf(&cfg.Auth.JWT[n])}
 		if i.options, err = issuerOptions(&cfg.Auth.JWT[n]); err != nil {
 			return a, fmt.Errorf("%s.%w", i.path, err)
 		}
 		i.options.Name, i.options.Path = i.name, i.path
-		if url := i.jwksURL; url != "" {
-			if i.options.KeySet = a.keySetOf(url); i.options.KeySet == nil {
-				i.options.KeySet = old.keySetOf(url)
+		if l := i.keysAt; l.url != "" {
+			if i.options.KeySet = a.keySetAt(l); i.options.KeySet == nil {
+				i.options.KeySet = old.keySetAt(l)
 			}
 			if i.options.KeySet == nil {
-				i.options.KeySet = jwtauth.NewKeySet(url, log)
+				i.options.KeySet = jwtauth.NewKeySet(l.form, l.url, log)
 			}
 		}
 		if same := slices.IndexFunc(old.issuers, func(o issuer) bool { return i.sameAs(&o) }); same >= 0 {
@@ -118,7 +134,7 @@ func (a authenticator) fetchNewKeys(ctx context.Context, old authenticator) erro
 			continue
 		}
 		if err := keys.Fetch(ctx); err != nil {
-			return fmt.Errorf("%s.jwks_url: its keys cannot be fetched, and without them every token would be refused: %w", i.path, err)
+			return fmt.Errorf("%s.%s: its keys cannot be fetched, and without them every token would be refused: %w", i.path, i.keysAt.form, err)
 		}
 		fetched = append(fetched, keys)
 	}
@@ -183,8 +199,8 @@ func issuerOptions(jwt *config.JWT) (o jwtauth.Options, err error) {
 	return o, nil
 }
 
-// NewVerifier returns the verifier of a gateway with this configuration. Keys of a
-// jwks_url are not fetched.
+// NewVerifier returns the verifier of a gateway with this configuration. Published
+// keys are not fetched.
 func NewVerifier(cfg *config.Config) (*jwtauth.Verifier, error) {
 	a, err := buildAuthenticator(context.Background(), cfg, nil, slog.New(slog.DiscardHandler))
 	return a.verifier, err

@@ -35,13 +35,14 @@ func CheckOnline(ctx context.Context, cfg *config.Config, report func(Reached)) 
 	store := Reached{Part: "store"}
 	store.Warnings, store.Err = reachStore(ctx, cfg)
 	report(store)
-	for i, jwt := range cfg.Auth.JWT {
-		if jwt.JWKSURL == "" {
+	for i := range cfg.Auth.JWT {
+		l := keyLocationOf(&cfg.Auth.JWT[i])
+		if l.url == "" {
 			continue
 		}
-		shown, _, _ := strings.Cut(jwt.JWKSURL, "?") // the query may hold a secret
-		keys := jwtauth.NewKeySet(jwt.JWKSURL, slog.New(slog.DiscardHandler))
-		report(Reached{Part: cfg.Auth.PathOf(i) + ".jwks_url (" + shown + ")", Err: keys.Fetch(ctx)})
+		shown, _, _ := strings.Cut(l.url, "?") // the query may hold a secret
+		keys := jwtauth.NewKeySet(l.form, l.url, slog.New(slog.DiscardHandler))
+		report(Reached{Part: fmt.Sprintf("%s.%s (%s)", cfg.Auth.PathOf(i), l.form, shown), Err: keys.Fetch(ctx)})
 	}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Upstreams)) {
 		u := cfg.Upstreams[name]

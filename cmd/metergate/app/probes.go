@@ -15,7 +15,7 @@ type probes struct{ app *App }
 
 func (p probes) Draining() bool { return p.app.draining.Load() }
 
-// Waiting reports that the first keys of a jwks_url are still missing.
+// Waiting reports that the first keys of an issuer are still missing.
 func (p probes) Waiting() error { return p.app.reloader.current.Load().auth.waiting() }
 
 // Checks are the configuration, the room for requests, the store, whether it has its data, the
@@ -36,7 +36,7 @@ func (p probes) Checks() map[string]func(context.Context) error {
 	}
 	for _, i := range g.auth.issuers {
 		if keys := i.keys(); keys != nil {
-			checks[strings.TrimSpace("jwks_url "+i.name)] = func(context.Context) error { return keys.Fault() }
+			checks[strings.TrimSpace(string(i.keysAt.form)+" "+i.name)] = func(context.Context) error { return keys.Fault() }
 		}
 	}
 	return checks

@@ -137,7 +137,7 @@ func TestOtherDocumentsAreNotKeySets(t *testing.T) {
 	upstream := gatewaytest.StartUpstream(t, "ok")
 	for text, want := range map[string]string{
 		`{"issuer":"https://i.example","jwks_uri":"https://i.example/keys","claims_supported":["sub"]}`: `the set is at its jwks_uri, \"https://i.example/keys\"`,
-		`{"7cf7f8727091":"-----BEGIN CERTIFICATE-----\nMIID"}`:                                          "Certificates (x509) are not one either",
+		`{"7cf7f8727091":"-----BEGIN CERTIFICATE-----\nMIID"}`:                                          "if it has them by their kids, configure it as x509_url",
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, text) }))
 		t.Cleanup(server.Close)
