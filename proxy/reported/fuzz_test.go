@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"math/big"
@@ -41,6 +42,45 @@ func FuzzReaderIsIndependentOfCuts(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, format uint8, body []byte, seed uint64) {
 		checkAgainstModel(t, contentTypes[int(format)%len(contentTypes)], body, rand.New(rand.NewPCG(seed, 0)).IntN)
+	})
+}
+
+// FuzzCompressedBodies: a compressed body, damaged or not, reports the same in one piece and in many.
+func FuzzCompressedBodies(f *testing.F) {
+	for i, format := range []string{"gzip", "zlib", "deflate"} {
+		whole := compress(f, format, stream)
+		damaged := bytes.Clone(whole)
+		damaged[len(damaged)/2] ^= 1
+		for _, body := range [][]byte{whole, damaged, whole[:len(whole)/2], append(whole, whole...), {}} {
+			f.Add(i > 0, body, uint64(i))
+		}
+	}
+	f.Fuzz(func(t *testing.T, deflate bool, body []byte, seed uint64) {
+		encoding := "gzip"
+		if deflate {
+			encoding = "deflate"
+		}
+		random := rand.New(rand.NewPCG(seed, 0))
+		var results [2]string
+		for i := range results {
+			r, err := NewReader(Path{tokens}, "text/event-stream", encoding, 1<<16)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for rest := body; len(rest) > 0; {
+				n := len(rest)
+				if i == 1 {
+					n = random.IntN(n + 1) // which may be 0
+				}
+				_, _ = r.Write(rest[:n])
+				rest = rest[n:]
+			}
+			amount, err := r.End()
+			results[i] = fmt.Sprint(amount, err)
+		}
+		if results[0] != results[1] {
+			t.Errorf("%s %q: in one piece %s; in many %s", encoding, body, results[0], results[1])
+		}
 	})
 }
 

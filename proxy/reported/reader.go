@@ -28,7 +28,7 @@
 // do not serve here, because they hold whole tokens, a string of any length, and ask for their input,
 // which takes a goroutine and a buffer for each stream.
 //
-// Compressed bodies (gzip and deflate) take about 50 KiB each while they are read. The gateway asks
+// Compressed bodies (gzip and deflate) take about 55 KiB each while they are read. The gateway asks
 // upstreams for uncompressed ones.
 package reported
 
@@ -42,7 +42,7 @@ import (
 var (
 	errAbsent     = errors.New("the body does not have the value")
 	errMalformed  = errors.New("the value is not a whole number, 0 or more")
-	errUnreadable = errors.New("the body is not valid JSON")
+	errUnreadable = errors.New("the body is not valid JSON, or not complete")
 )
 
 // A Reader finds the amount that a body reports. It is not safe for concurrent use.
