@@ -23,8 +23,8 @@ type Terms struct {
 	provisional bool
 	// changed is when the account was last given another anchor than it had, see anchorRest.
 	changed time.Time
-	// carried has what was carried into a window, by carryKey.
-	carried map[string]int64
+	// carried has what is known of limits that carry, by carryKey.
+	carried map[string]carry
 }
 
 // IsZero reports whether nothing is kept.
@@ -232,74 +232,13 @@ func (t Terms) AnchorFrom() (from time.Time) {
 	return from
 }
 
-// carryKey names the counter of a limit in a window.
-func carryKey(windowID string, l Limit) string {
-	key := windowID + "/" + l.Endpoint
-	if l.Quantity == Units {
-		key += "/u"
-	}
-	return key
-}
-
-// Carried is what was carried of a limit into a window, at most l.Carry: the plan may have changed
-// since. It returns false if that was not worked out, or if the limit does not carry.
-func (t Terms) Carried(windowID string, l Limit) (amount int64, ok bool) {
-	if l.Carry == 0 {
-		return 0, false
-	}
-	amount, ok = t.carried[carryKey(windowID, l)]
-	return min(amount, l.Carry), ok
-}
-
-// WithCarried returns the terms with what was carried of a limit into a window.
-func (t Terms) WithCarried(windowID string, l Limit, amount int64) Terms {
-	t.carried = maps.Clone(t.carried)
-	if t.carried == nil {
-		t.carried = make(map[string]int64)
-	}
-	t.carried[carryKey(windowID, l)] = amount
-	return t
-}
-
-// CarryDue returns the limits of p, as indices, of which it is not worked out yet what was carried
-// into their windows at now.
-func (t Terms) CarryDue(p *Plan, c *Calendar, now time.Time) (due []int) {
-	if !p.carries {
-		return nil
-	}
-	for i, l := range p.limits {
-		if l.Carry == 0 {
-			continue
-		}
-		if _, known := t.Carried(t.WindowAt(c, l.Period, now).ID, l); !known {
-			due = append(due, i)
-		}
-	}
-	return due
-}
-
-// CarryOver returns what is left of a limit at the end of a window for the next one: at most l.Carry,
-// and never what was carried into the window itself or granted for it. These are used up first.
-func (l Limit) CarryOver(before Count) int64 {
-	amount := l.AllowedIn(before.Window)
-	left := amount + before.Carried + before.Granted - before.Used - before.Held
-	return max(0, min(left, amount, l.Carry))
-}
-
 // Prune returns the terms without what concerns only windows that ended before a time.
-func (t Terms) Prune(p *Plan, c *Calendar, now time.Time, keep time.Duration) Terms {
+func (t Terms) Prune(c *Calendar, now time.Time, keep time.Duration) Terms {
 	t.months, t.years = t.months.prune(t.pruneBefore(c, Month, now, keep)), t.years.prune(t.pruneBefore(c, Year, now, keep))
-	running := map[string]bool{}
-	for _, l := range p.limits {
-		w := t.WindowAt(c, l.Period, now)
-		running[carryKey(w.ID, l)] = true
-		running[carryKey(t.WindowBefore(c, l.Period, now).ID, l)] = true
-	}
 	if !t.rests(now) {
 		t.changed = time.Time{}
 	}
-	t.carried = maps.Clone(t.carried)
-	maps.DeleteFunc(t.carried, func(key string, _ int64) bool { return !running[key] })
+	t.carried = t.pruneCarried(c, now, keep)
 	return t
 }
 
@@ -329,7 +268,8 @@ func (s anchorSpans) prune(before time.Time) anchorSpans {
 //	g=ANCHOR                      a member's token has given it to the pool
 //	u=ANCHOR or u=ANCHOR?         that of the first use; ?: nothing is counted yet
 //	t=SECONDS                     when another anchor was last replaced
-//	c=WINDOW/ENDPOINT:N           N requests were carried; c=WINDOW/ENDPOINT/u:N: units
+//	c=WINDOW/ENDPOINT:N,AMOUNT,CARRY   of a limit on requests that carries, see carry
+//	c=WINDOW/ENDPOINT/u:...       of one on units
 func (t Terms) String() string {
 	var words []string
 	for _, spans := range []struct {
@@ -365,7 +305,7 @@ func (t Terms) String() string {
 		words = append(words, "t="+strconv.FormatInt(t.changed.Unix(), 10))
 	}
 	for _, key := range slices.Sorted(maps.Keys(t.carried)) {
-		words = append(words, "c="+key+":"+strconv.FormatInt(t.carried[key], 10))
+		words = append(words, "c="+key+":"+t.carried[key].String())
 	}
 	return strings.Join(words, " ")
 }
@@ -393,16 +333,13 @@ func ParseTerms(text string) (t Terms, err error) {
 			value, t.provisional = strings.CutSuffix(value, "?")
 			t.firstUse, ok = parseAnchorPointer(value)
 		case "c":
-			at := strings.LastIndexByte(value, ':')
-			if at < 0 {
-				break
-			}
-			var n int64
-			if n, err = strconv.ParseInt(value[at+1:], 10, 64); err == nil && n >= 0 && n <= MaxAmount {
+			key, numbers, _ := strings.Cut(value, ":")
+			var of carry
+			if of, ok = parseCarry(numbers); ok {
 				if t.carried == nil {
-					t.carried = map[string]int64{}
+					t.carried = map[string]carry{}
 				}
-				t.carried[value[:at]], ok = n, true
+				t.carried[key] = of
 			}
 		}
 		if !ok {

@@ -1,6 +1,7 @@
 package quota
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -178,7 +179,7 @@ func TestReplacedAnchorRests(t *testing.T) {
 	if a := terms.Anchor(); a.Day != 15 && a.Day != 20 {
 		t.Errorf("the anchor is %v", a)
 	}
-	if kept := terms.Prune(p, c, now.Add(time.Minute), time.Hour); !kept.changed.IsZero() {
+	if kept := terms.Prune(c, now.Add(time.Minute), time.Hour); !kept.changed.IsZero() {
 		t.Errorf("a day later, %q is left", kept)
 	}
 }
@@ -194,7 +195,7 @@ func normalTerms(t *testing.T, text string) string {
 }
 
 // What is left of a limit: what was carried or granted is used up first, and goes no further.
-func TestCarryOver(t *testing.T) {
+func TestLeftOver(t *testing.T) {
 	w := Window{Period: Month, Start: november29, End: november29.AddDate(0, 1, 0)}
 	half := w
 	half.Nominal = 2 * w.End.Sub(w.Start)
@@ -214,50 +215,145 @@ func TestCarryOver(t *testing.T) {
 		{MaxAmount, Count{Window: w, Used: 50, Granted: 60}, 100},
 		{MaxAmount, Count{Window: half, Used: 20}, 30},
 	} {
-		if got := (Limit{Amount: 100, Period: Month, Carry: c.carry}).CarryOver(c.before); got != c.want {
+		if got := (Limit{Amount: 100, Period: Month, Carry: c.carry}).leftOver(c.before); got != c.want {
 			t.Errorf("carry %d after %+v: %d, want %d", c.carry, c.before, got, c.want)
 		}
 	}
 }
 
-// Carried amounts are found by window and limit, are due once, and are dropped when their window is
-// long over.
+// Carried amounts are found by window and limit, are due once, and are dropped when a later window of the
+// limit is known and theirs is long over.
 func TestTermsCarried(t *testing.T) {
 	c := NewCalendar(nil)
 	requests, units := Limit{Amount: 100, Period: Month, Carry: 20}, Limit{Amount: 500, Period: Month, Carry: 50, Quantity: Units}
 	image := Limit{Amount: 10, Period: Month, Carry: 5, Endpoint: "analyze"}
 	p := planWith(t, PlanOptions{Limits: []Limit{requests, units, image, {Amount: 1, Period: Day}}})
-	var terms Terms
-	if due := terms.CarryDue(p, c, november29); len(due) != 3 {
-		t.Fatalf("due: %v", due)
+	carryOver := func(terms Terms, now time.Time, used int64) Terms {
+		for _, i := range terms.CarryDue(p, c, now) {
+			terms = terms.CarryOver(p.Limits()[i], Count{Window: c.WindowAt(Month, now.AddDate(0, -1, 0)), Used: used}, []string{"2026-11"}, c, now)
+		}
+		return terms
 	}
-	terms = terms.WithCarried("2026-11", requests, 0).WithCarried("2026-11", units, 50).WithCarried("2026-11", image, 3)
-	again, err := ParseTerms(terms.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for l, want := range map[Limit]int64{requests: 0, units: 50, image: 3} {
-		if n, ok := again.Carried("2026-11", l); n != want || !ok {
-			t.Errorf("%s: %d, %v; want %d", l.Name(), n, ok, want)
+	want := func(terms Terms, window string, amounts ...int64) {
+		t.Helper()
+		for i, l := range []Limit{requests, units, image} {
+			if n, ok := terms.Carried(window, l); n != amounts[i] || !ok {
+				t.Errorf("%s: %d, %v; want %d: %q", l.Name(), n, ok, amounts[i], terms)
+			}
 		}
 	}
-	if due := again.CarryDue(p, c, november29); len(due) != 0 {
+	if due := (Terms{}).CarryDue(p, c, november29); len(due) != 3 {
+		t.Fatalf("due: %v", due)
+	}
+	november := carryOver(Terms{}, november29, 7) // by a plan that carries nothing
+	want(november, "2026-11", 0, 0, 0)
+	december := carryOver(november, november29.AddDate(0, 1, 0), 7)
+	want(december, "2026-12", 20, 50, 3)
+	again, err := ParseTerms(december.String())
+	if err != nil || again.String() != december.String() {
+		t.Fatalf("%q is read as %q, error %v", december, again, err)
+	}
+	if due := again.CarryDue(p, c, november29.AddDate(0, 1, 0)); len(due) != 0 {
 		t.Errorf("due: %v", due)
 	}
-	if due := again.CarryDue(p, c, november29.AddDate(0, 1, 0)); len(due) != 3 {
-		t.Errorf("due in December: %v", due)
-	}
 	keep := 400 * 24 * time.Hour
-	if kept := again.Prune(p, c, november29.AddDate(0, 1, 0), keep); kept.String() != again.String() {
+	if kept := again.Prune(c, november29.AddDate(0, 1, 0), keep); kept.String() != december.String() {
 		t.Errorf("in December, %q is left", kept)
 	}
-	if kept := again.Prune(p, c, november29.AddDate(0, 2, 0), keep); !kept.IsZero() {
-		t.Errorf("in January, %q is left", kept)
+	if kept := again.Prune(c, november29.AddDate(0, 3, 0), keep); strings.Contains(kept.String(), "2026-11") || !strings.Contains(kept.String(), "2026-12") {
+		t.Errorf("in February, %q is left", kept)
+	}
+	if kept := again.Prune(c, november29.AddDate(3, 0, 0), keep); !kept.IsZero() {
+		t.Errorf("three years later, %q is left", kept)
+	}
+}
+
+// What moves on depends on the limits that the account was on before.
+func TestCarryOver(t *testing.T) {
+	c, now := NewCalendar(nil), november29.AddDate(0, 1, 0)
+	small, big := Limit{Amount: 100, Period: Month, Carry: 30}, Limit{Amount: 10000, Period: Month, Carry: 2000}
+	all := Limit{Amount: 100, Period: Month, Carry: MaxAmount}
+	shared := func(l Limit) Limit { l.Shared = true; return l }
+	for _, tc := range []struct {
+		what    string
+		before  string
+		limit   Limit
+		used    int64
+		counted string
+		carried int64
+	}{
+		{"never seen", "", big, 0, "", 0},
+		{"never seen before today", "", big, 0, "2026-12-29 2026-12", 0},
+		{"a request before that was not counted", "c=2026-11/:0,10000,2000", big, 0, "2026-12", 0},
+		{"on a plan that carries nothing", "", big, 10, "2026-11", 0},
+		{"on a plan that carries nothing, long after", "c=2026-08/:0,10000,2000", big, 10, "2026-11", 0},
+		{"on a plan by the day", "c=2026-08/:0,10000,2000", big, 0, "2026-11-17", 0},
+		{"on the same limit", "c=2026-11/:0,10000,2000", big, 9500, "2026-11", 500},
+		{"on the same limit, with little used", "c=2026-11/:0,10000,2000", big, 10, "2026-11", 2000},
+		{"idle in the window before", "c=2026-10/:7,10000,2000", big, 0, "2026-10", 2000},
+		{"something was granted in the window before", "c=2026-10/:7,10000,2000", big, 0, "2026-10 2026-11", 2000},
+		{"upgraded at the turn", "c=2026-11/:0,100,30", big, 90, "2026-11", 10},
+		{"upgraded at the turn, with little used", "c=2026-11/:0,100,30", big, 10, "2026-11", 30},
+		{"upgraded in the window", "c=2026-11/:0,10000,2000", big, 500, "2026-11", 2000},
+		{"downgraded", "c=2026-11/:0,10000,2000", small, 500, "2026-11", 0},
+		{"downgraded, with little used", "c=2026-11/:0,10000,2000", small, 90, "2026-11", 10},
+		{"a greater carry than the limit before had", "c=2026-11/:0,100,30", all, 10, "2026-11", 30},
+		{"another endpoint", "c=2026-11/analyze:0,10000,2000", big, 10, "2026-11", 0},
+		{"units", "c=2026-11//u:0,10000,2000", big, 10, "2026-11", 0},
+		{"of a pool, the greatest limit counts", "c=2026-11/:0,10000,2000", shared(small), 9990, "2026-11", 10},
+		{"of a pool, at most what the own limit carries", "c=2026-11/:0,10000,2000", shared(small), 500, "2026-11", 30},
+		{"of a pool, at most the own limit", "c=2026-11/:0,10000,2000", shared(all), 500, "2026-11", 100},
+	} {
+		terms, err := ParseTerms(tc.before)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := Count{Window: c.WindowAt(Month, november29), Used: tc.used}
+		after := terms.CarryOver(tc.limit, before, strings.Fields(tc.counted), c, now)
+		if n, ok := after.Carried("2026-12", tc.limit); n != tc.carried || !ok {
+			t.Errorf("%s: %d, %v are carried, want %d: %q", tc.what, n, ok, tc.carried, after)
+		}
+		if again := after.CarryOver(tc.limit, Count{Window: before.Window}, nil, c, now); again.String() != after.String() {
+			t.Errorf("%s: the second time, %q becomes %q", tc.what, after, again)
+		}
+	}
+}
+
+// Members of a pool with different plans, whoever comes first, neither carry less because of another's
+// plan nor write the terms again and again.
+func TestCarryOfPlansInOnePool(t *testing.T) {
+	c := NewCalendar(nil)
+	trial := planWith(t, PlanOptions{Limits: []Limit{{Amount: 100, Period: Month, Carry: 10, Shared: true}}}).ForScope(PoolScope)
+	large := planWith(t, PlanOptions{Limits: []Limit{{Amount: 50000, Period: Month, Carry: 5000, Shared: true}}}).ForScope(PoolScope)
+	daily := planWith(t, PlanOptions{Limits: []Limit{{Amount: 9, Period: Day, Carry: 5, Shared: true}}}).ForScope(PoolScope)
+	for _, order := range [][]*Plan{{trial, large, daily}, {large, daily, trial}, {daily, trial, large}} {
+		var terms Terms
+		writes := 0
+		for months := range 3 {
+			now := november29.AddDate(0, months, 0)
+			for range 10 {
+				for _, p := range order {
+					for _, i := range terms.CarryDue(p, c, now) {
+						l := p.Limits()[i]
+						terms = terms.CarryOver(l, Count{Window: terms.WindowBefore(c, l.Period, now), Used: 3000}, []string{"2026-11", "2026-12", "2027-01"}, c, now).Prune(c, now, time.Hour)
+						writes++
+					}
+				}
+			}
+		}
+		for p, want := range map[*Plan]int64{trial: 10, large: 5000} {
+			if n, _ := terms.Carried("2027-01", p.Limits()[0]); n != want {
+				t.Errorf("%d of %d are carried, want %d: %q", n, p.Limits()[0].Amount, want, terms)
+			}
+		}
+		if writes > 9 {
+			t.Errorf("the terms are written %d times in three months", writes)
+		}
 	}
 }
 
 func TestParseTermsRefuses(t *testing.T) {
-	for _, text := range []string{"x=1", "m", "m=", "m=0", "m=32", "m=1,15", "m=1,5:15,4:16", "m=3:1", "y=13-01", "f=", "u=?", "c=2026-11/", "c=2026-11/:-1", "c=2026-11/:x"} {
+	for _, text := range []string{"x=1", "m", "m=", "m=0", "m=32", "m=1,15", "m=1,5:15,4:16", "m=3:1", "y=13-01", "f=", "u=?", "c=2026-11/", "c=2026-11/:1", "c=2026-11/:-1,1,1", "c=2026-11/:x,1,1", "c=2026-11/:1,1,1,1", "c=2026-11/:1,1,", "g=0", "t=x"} {
 		if terms, err := ParseTerms(text); err == nil {
 			t.Errorf("%q is read as %q", text, terms)
 		}
@@ -266,11 +362,11 @@ func TestParseTermsRefuses(t *testing.T) {
 
 // However short counts are kept, pruning changes neither the running windows nor those before them.
 func TestPruneKeepsRunningWindows(t *testing.T) {
-	c, p := NewCalendar(nil), planWith(t, PlanOptions{Anchor: ClaimAnchor})
+	c := NewCalendar(nil)
 	terms := Terms{}.withAnchor(NewAnchor(20, 0), c, november29, Activity{Windows: []string{"2026-11"}})
 	for days := range 800 {
 		now := november29.AddDate(0, 0, days)
-		kept := terms.Prune(p, c, now, 24*time.Hour)
+		kept := terms.Prune(c, now, 24*time.Hour)
 		for _, period := range []Period{Month, Year} {
 			for _, at := range []time.Time{now, terms.WindowBefore(c, period, now).Start} {
 				if got, want := kept.WindowAt(c, period, at), terms.WindowAt(c, period, at); got.ID != want.ID || got.Nominal != want.Nominal {
@@ -285,7 +381,10 @@ func TestPruneKeepsRunningWindows(t *testing.T) {
 // less.
 func TestCarriedIsBoundByLimit(t *testing.T) {
 	l := Limit{Amount: 100, Period: Month, Carry: 50}
-	terms := Terms{}.WithCarried("2026-11", l, 40)
+	terms, err := ParseTerms("c=2026-11/:40,100,50")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for carry, want := range map[int64]int64{50: 40, 30: 30, 0: 0} {
 		l.Carry = carry
 		if n, _ := terms.Carried("2026-11", l); n != want {

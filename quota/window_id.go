@@ -3,7 +3,6 @@ package quota
 import (
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 )
@@ -90,26 +89,15 @@ func (c *Calendar) instantIn(period Period, id string) (time.Time, error) {
 	return time.Date(t.Year(), t.Month(), t.Day(), 12, 0, 0, 0, c.loc), nil // noon is on the day everywhere
 }
 
-// AnyBegan reports whether one of the windows with these IDs began before a time. Windows that are
-// shorter than a day, and IDs of no window, do not count.
-func AnyBegan(c *Calendar, ids []string, before time.Time) bool {
-	return slices.ContainsFunc(ids, func(id string) bool {
-		if strings.Contains(id, "T") {
-			return false
-		}
-		start, ok := c.startOf(id)
-		return ok && start.Before(before)
-	})
-}
-
-// startOf returns the start of a window of a day or longer, which need not be of the calendar.
-func (c *Calendar) startOf(id string) (time.Time, bool) {
+// startOf returns the period and the start of a window of a day or longer, which need not be of the
+// calendar.
+func (c *Calendar) startOf(id string) (Period, time.Time, bool) {
 	for _, period := range []Period{Month, Year} {
 		if date, ok := strings.CutPrefix(id, period.String()+"-"); ok {
 			day, err := time.Parse(time.DateOnly, date)
-			return startOfDay(day.Year(), day.Month(), day.Day(), c.loc), err == nil
+			return period, startOfDay(day.Year(), day.Month(), day.Day(), c.loc), err == nil
 		}
 	}
 	w, err := c.WindowByID(id)
-	return w.Start, err == nil && w.Period <= Year
+	return w.Period, w.Start, err == nil && w.Period >= Day && w.Period <= Year
 }

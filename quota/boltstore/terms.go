@@ -51,12 +51,8 @@ func (a *accountTx) upToDate(t quota.Terms, plans quota.PlanChoice, p *quota.Pla
 	}
 	counted := windowsWithCounts(a.tx, a.user)
 	for _, i := range due {
-		limit, carried := p.Limits()[i], int64(0)
-		running := t.WindowAt(a.store.calendar, limit.Period, a.now)
-		if quota.AnyBegan(a.store.calendar, counted, running.Start) {
-			carried = limit.CarryOver(a.countBefore(t, limit, p.Counters()[i]))
-		}
-		t = t.WithCarried(running.ID, limit, carried)
+		before := a.countBefore(t, p.Limits()[i], p.Counters()[i])
+		t = t.CarryOver(p.Limits()[i], before, counted, a.store.calendar, a.now)
 	}
 	return t, true
 }
@@ -71,7 +67,6 @@ func (a *accountTx) countBefore(t quota.Terms, limit quota.Limit, c quota.Counte
 		Used:    decodeAmounts(a.tx.Bucket(usedBucket).Get(key)).used(limit.Quantity),
 		Granted: decodeAmounts(a.tx.Bucket(grantsBucket).Get(key)).granted(limit.Quantity),
 	}
-	count.Carried, _ = t.Carried(w.ID, limit)
 	write := a.store.db.Number(a.tx)
 	for _, h := range a.shard.holds[a.user] {
 		if h.countsIn(a.user, c, w) {
@@ -153,7 +148,7 @@ func (s *Store) keepTermsOf(account, user string, plans quota.PlanChoice, purpos
 			return err
 		}
 		s.calls.Add(1)
-		w := &pendingTerms{user: account, before: before.String(), after: after.Prune(p, s.calendar, now, s.keep), done: make(chan struct{})}
+		w := &pendingTerms{user: account, before: before.String(), after: after.Prune(s.calendar, now, s.keep), done: make(chan struct{})}
 		w.movesRunning, w.windows = before.MovesRunning(after, s.calendar, now), counted
 		sh.beginTermsWrite(account, w.done)
 		sh.mu.Unlock()

@@ -182,3 +182,65 @@ func testAnchorsRace(t *testing.T, h *harness) {
 		}
 	}
 }
+
+// What was left of a shared limit moves on once, for all members, and no further.
+func testSharedCarry(t *testing.T, h *harness) {
+	p := NewPlan("team", quota.Limit{Amount: 8, Period: quota.Month, Carry: 2}, quota.Limit{Amount: 20, Period: quota.Month, Carry: 5, Shared: true})
+	plans := memberTerms(p, 0)
+	h.useWith(8, member("a"), plans)
+	h.useWith(4, member("b"), plans)
+	h.wantPair(member("a"), plans, "2026-11 8, 2026-11 12/20")
+	h.clock.Set(day(time.December, 2))
+	h.wantHeadline(acme, poolTerms(p), "2026-12 0+0/25 (5)")
+	h.wantPair(member("b"), plans, "2026-12 0, 2026-12 0/25")
+	h.wantHeadline(member("a"), plans, "2026-12 0+0/8 (0)")
+	h.wantHeadline(member("b"), plans, "2026-12 0+0/10 (2)")
+	h.wantHeadline(member("new"), plans, "2026-12 0+0/8 (0)")
+	admitted := make(chan int)
+	for _, user := range []string{"a", "b", "c", "d"} {
+		go func() { admitted <- h.concurrently(20, requestWith(plans, member(user))) }()
+	}
+	if n := <-admitted + <-admitted + <-admitted + <-admitted; n != 25 {
+		t.Errorf("%d of 80 were admitted, want 25", n)
+	}
+	h.wantHeadline(acme, poolTerms(p), "2026-12 25+0/25 (5)")
+	h.clock.Set(day(time.January, 2))
+	h.wantHeadline(acme, poolTerms(p), "2027-01 0+0/20 (0)")
+	h.useWith(3, member("b"), plans)
+	h.clock.Set(day(time.February, 2))
+	h.wantPair(member("b"), plans, "2027-02 0, 2027-02 0/25")
+	h.clock.Set(time.Date(2027, time.March, 2, 12, 0, 0, 0, time.UTC)) // nobody came in February
+	h.useWith(1, member("c"), plans)
+	h.wantHeadline(acme, poolTerms(p), "2027-03 1+0/25 (5)")
+}
+
+// A limit carries what was left of a limit of its name, and nothing if the account was on none.
+func testCarryOfPlans(t *testing.T, h *harness) {
+	small := withTerms(NewPlan("small", quota.Limit{Amount: 10, Period: quota.Month, Carry: 3}), 0)
+	big := withTerms(NewPlan("big", quota.Limit{Amount: 100, Period: quota.Month, Carry: 50}), 0)
+	daily := withTerms(NewPlan("daily", quota.Limit{Amount: 9, Period: quota.Day, Carry: 5}), 0)
+	none := withTerms(hundredAMonth, 0)
+	h.useWith(1, "today", none)
+	h.wantHeadline("today", daily, "2026-11-17 0+0/9 (0)")
+	h.useWith(1, "today", daily)
+	h.useWith(5, "upgraded", none)
+	h.useWith(9, "bigger", small)
+	h.useWith(20, "smaller", big)
+	h.clock.Set(day(time.November, 18))
+	h.wantHeadline("today", daily, "2026-11-18 0+0/14 (5)")
+	h.wantHeadline("upgraded", daily, "2026-11-18 0+0/9 (0)")
+	h.clock.Set(day(time.December, 2))
+	h.wantHeadline("upgraded", big, "2026-12 0+0/100 (0)")
+	h.useWith(1, "upgraded", big)
+	h.wantHeadline("bigger", big, "2026-12 0+0/101 (1)")
+	h.useWith(1, "bigger", big)
+	h.wantHeadline("smaller", small, "2026-12 0+0/10 (0)")
+	h.useWith(2, "smaller", small)
+	h.useWith(2, "smaller", none)
+	h.clock.Set(day(time.January, 2))
+	h.wantHeadline("upgraded", big, "2027-01 0+0/150 (50)")
+	h.wantHeadline("smaller", small, "2027-01 0+0/13 (3)")
+	h.useWith(1, "smaller", none)
+	h.clock.Set(day(time.February, 2))
+	h.wantHeadline("smaller", small, "2027-02 0+0/10 (0)")
+}

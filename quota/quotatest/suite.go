@@ -66,6 +66,7 @@ var cases = map[string]func(*testing.T, *harness){
 	"random calls over months":                testTermsModel,
 	"what was left is carried over once":      testCarry,
 	"what is held at the turn is not carried": testCarryLeavesHeld,
+	"a limit carries what was left of it":     testCarryOfPlans,
 
 	// Units, soft limits, and requests that run at once.
 	"units are held, charged and given back":   testUnits,
@@ -106,6 +107,7 @@ var cases = map[string]func(*testing.T, *harness){
 	"months of a pool begin on its first use":  testFirstUseOfPool,
 	"plans share the windows of a pool":        testPlansOfPool,
 	"first requests race with an anchor":       testAnchorsRace,
+	"what was left of a pool is carried over":  testSharedCarry,
 
 	// Observe mode.
 	"a plan in observe mode refuses nothing":       testObservingPlan,

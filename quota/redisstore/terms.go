@@ -86,7 +86,7 @@ func (s *Store) changeTerms(ctx context.Context, q *query, a *assumed, effective
 		if a.terms, err = s.carryOver(ctx, a.account, p, a.terms, found.Windows, at); err != nil {
 			return err
 		}
-		pruned := a.terms.Prune(p, s.calendar, at, s.keep).String()
+		pruned := a.terms.Prune(s.calendar, at, s.keep).String()
 		if !q.keepsTerms || pruned == found.Terms {
 			a.termsText = a.terms.String()
 			return nil
@@ -139,12 +139,7 @@ func (s *Store) carryOver(ctx context.Context, user string, p *quota.Plan, terms
 	}
 	counts := l.countsOf(reply.Numbers)
 	for _, i := range due {
-		limit, carried := p.Limits()[i], int64(0)
-		running := terms.WindowAt(s.calendar, limit.Period, at)
-		if quota.AnyBegan(s.calendar, counted, running.Start) {
-			carried = limit.CarryOver(counts[i])
-		}
-		terms = terms.WithCarried(running.ID, limit, carried)
+		terms = terms.CarryOver(p.Limits()[i], counts[i], counted, s.calendar, at)
 	}
 	return terms, nil
 }
