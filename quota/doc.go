@@ -9,7 +9,7 @@
 //
 // # Reserving and settling
 //
-// A request is counted in two steps. Reserve holds one unit in every limit that applies,
+// A request is reserved and then settled. Reserve holds one unit in every limit that applies,
 // in one atomic step, or in none of them. Later the reservation is settled: Commit turns
 // the hold into a count, Release gives it back. A hold that nobody settles ends with its
 // lease.
@@ -18,6 +18,9 @@
 //	...                                     // forward the request, look at the status
 //	snapshot, err := store.Commit(ctx, &decision.Reservation)
 //	usage := snapshot.Usage(user)           // the response to GET /usage
+//
+// What a request cost may stand at the end of its response. Then Commit counts the request and leaves
+// the rest of its units held, and CommitRest settles this rest.
 //
 // [Store] is the contract of a store. Packages boltstore and redisstore implement it,
 // package guard keeps counting while the store does not answer, and package quotatest

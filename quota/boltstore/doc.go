@@ -9,8 +9,8 @@
 // # Where state lives
 //
 // Counts, grants, overrides and the audit log are in the file usage.db, see file.go for its
-// layout. Holds are in memory and end with the process, as do the requests that hold. The token
-// buckets of attempts are in memory as well.
+// layout. Holds are in memory and end with the process, as do the requests that hold. So do the rests
+// of requests that are settled in two steps. The token buckets of attempts are in memory as well.
 //
 // # Writes
 //

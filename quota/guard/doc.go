@@ -10,6 +10,8 @@
 //     of this gateway. In observe mode every request is admitted.
 //   - A commit is written to the [Journal], on disk, before it returns. The client may
 //     have its 2xx: the request will be counted.
+//   - So is the commit of the rest of a request that is settled in two steps. If its first step had
+//     to wait, the second waits behind it.
 //   - A release, and the release of a reserve whose answer was lost, is retried in the
 //     background until the lease has run out anyway.
 //   - A read returns the last known numbers, marked as stale. The plan that an administrator
