@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"metergate/proxy/reported"
 	"metergate/quota"
 )
 
@@ -65,7 +66,7 @@ type Route struct {
 
 // A Cost says how many units a request is charged. A request holds the most that it may cost
 // before it is forwarded, so no limit is ever exceeded. What it is not charged is given back in the
-// same step in which it is counted. Only requests that succeed are charged.
+// same step in which its cost is counted. Only requests that succeed are charged.
 type Cost struct {
 	// The units that are held, and the most that a request is charged. A number in place of the
 	// mapping is the same for max and min.
@@ -73,22 +74,36 @@ type Cost struct {
 	// The units that a successful request is charged at least. It must not be more than max, and
 	// needs from.
 	Min int64 `yaml:"min" default:"1" min:"0" max:"1000000000"`
-	// Where the upstream's response tells the cost: "header NAME". The value must be a whole number,
-	// 0 or more. The client does not get this header. Default: nowhere, and each request is
-	// charged max.
+	// Where the upstream's response reports the cost, as a whole number, 0 or more. "header NAME":
+	// in a header, which the client does not get. "json PATH": in its body, which is JSON, lines of
+	// JSON, or an event stream; the path is made of the names of members, such as
+	// usage.total_tokens. Default: nowhere, and each request is charged max.
 	From string `yaml:"from" as:"costsource"`
 	// One unit is charged for each so many of what the upstream has reported, rounded up. It needs
 	// from.
 	Each int64 `yaml:"each" default:"1" min:"1" max:"1000000000000"`
-	// What is charged when the response does not tell the cost, or not as one whole number. It
+	// What is charged when the response does not report the cost, or not as one whole number. It
 	// needs from.
 	Missing string `yaml:"missing" default:"max" oneof:"max, min"`
 }
 
-// Header is the response header that tells the cost, in its canonical form; empty: none does.
+// Header is the response header that reports the cost, in its canonical form; empty: none does.
 func (c *Cost) Header() string {
-	name, _ := strings.CutPrefix(c.From, "header ")
+	name, ok := strings.CutPrefix(c.From, "header ")
+	if !ok {
+		return ""
+	}
 	return http.CanonicalHeaderKey(strings.TrimSpace(name))
+}
+
+// Path leads to what reports the cost in the response's body; the zero value: nothing does.
+func (c *Cost) Path() reported.Path {
+	text, ok := strings.CutPrefix(c.From, "json ")
+	if !ok {
+		return reported.Path{}
+	}
+	path, _ := reported.ParsePath(strings.TrimSpace(text)) // it has been checked
+	return path
 }
 
 // Costs returns what requests to each endpoint may cost, over all of its routes; nil if nothing in

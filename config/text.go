@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"regexp"
@@ -11,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"metergate/proxy/jwtauth/jwtrules"
+	"metergate/proxy/reported"
 	"metergate/quota"
 )
 
@@ -100,11 +102,18 @@ func checkText(text, as string) error {
 	return nil
 }
 
-// checkCostSource checks where a response tells its cost.
+// checkCostSource checks where a response reports the cost.
 func checkCostSource(text string) error {
-	name, ok := strings.CutPrefix(text, "header ")
-	if name = strings.TrimSpace(name); !ok || !headerRule.MatchString(name) {
-		return errors.New(`must be "header NAME", such as "header X-Report-Cost"`)
+	kind, name, _ := strings.Cut(text, " ")
+	name = strings.TrimSpace(name)
+	switch {
+	case kind == "json":
+		if _, err := reported.ParsePath(name); err != nil {
+			return fmt.Errorf("what follows json %w", err)
+		}
+		return nil
+	case kind != "header" || !headerRule.MatchString(name):
+		return errors.New(`must be "header NAME" or "json PATH", such as "header X-Report-Cost" or "json usage.total_tokens"`)
 	}
 	name = http.CanonicalHeaderKey(name)
 	gateways := name == "X-Usage" || strings.HasPrefix(name, "X-Usage-") || strings.HasPrefix(name, "X-Ratelimit-") || strings.HasPrefix(name, "Ratelimit") || strings.HasPrefix(name, "Access-Control-")

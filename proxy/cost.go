@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"metergate/proxy/reported"
 	"metergate/quota"
 )
 
@@ -12,8 +13,11 @@ import (
 type Cost struct {
 	quota.Cost
 	// Header is the header of the upstream's final response that reports the cost, in its
-	// canonical form; empty: none does, and each request is charged Max.
+	// canonical form; empty: none does.
 	Header string
+	// Path leads to the number in the response's body that reports the cost; the zero value: none
+	// does. Only without a Header. Without both, each request is charged Max.
+	Path reported.Path
 	// Each is how much of what is reported makes one unit, 1 or more; 0 stands for 1.
 	Each int64
 	// MissingMin: a response that does not report its cost, or not as one whole number, is charged
@@ -32,63 +36,80 @@ func (c *Cost) missing() int64 {
 // isSet reports whether the route has a cost of its own.
 func (c *Cost) isSet() bool { return *c != Cost{} }
 
+// isReported reports whether responses say what their requests cost.
+func (c *Cost) isReported() bool { return c.Header != "" || c.isInBody() }
+
+// isInBody reports whether the bodies of responses say what their requests cost.
+func (c *Cost) isInBody() bool { return c.Path != reported.Path{} }
+
 var (
 	errCostMissing   = errors.New("the response does not have the header")
 	errCostRepeated  = errors.New("the response has the header more than once")
 	errCostMalformed = errors.New("the value is not a whole number, 0 or more")
 )
 
-// maxLoggedCost is how much of a cost that is too high is logged, in bytes.
-const maxLoggedCost = 32
-
-// charge returns what a successful response is charged that has these values of c.Header, and
-// whether it reported more than the most that can be charged. With an error, the response does not
-// say what it cost.
-func (c *Cost) charge(values []string) (units int64, over bool, err error) {
-	if c.Header == "" {
-		return c.MaxUnits(), false, nil
-	}
+// inHeader reads what the values of c.Header report.
+func (c *Cost) inHeader(values []string) (amount int64, err error) {
 	switch len(values) {
 	case 0:
-		return c.missing(), false, errCostMissing
+		return 0, errCostMissing
 	case 1:
 	default:
-		return c.missing(), false, errCostRepeated
+		return 0, errCostRepeated
 	}
 	for _, digit := range []byte(values[0]) {
 		if digit < '0' || digit > '9' {
-			return c.missing(), false, errCostMalformed
+			return 0, errCostMalformed
 		}
 	}
-	each := max(1, c.Each)
-	reported, err := strconv.ParseInt(values[0], 10, 64)
-	switch {
-	case errors.Is(err, strconv.ErrRange):
-		return c.MaxUnits(), true, nil
-	case err != nil: // it is empty
-		return c.missing(), false, errCostMalformed
+	amount, err = strconv.ParseInt(values[0], 10, 64)
+	if err != nil && !errors.Is(err, strconv.ErrRange) { // it is empty
+		return 0, errCostMalformed
 	}
-	return c.Charge(reported, each), (reported-1)/each >= c.MaxUnits(), nil
+	return amount, nil // the highest number, if it is out of range
 }
 
-// charge works out what the request is charged for a successful response, and records it.
-func (x *exchange) charge() {
-	cost := &x.route.Cost
-	units, over, err := cost.charge(x.forwarding.reportedCost)
+// charge works out what a successful request is charged, and records it. If its response's body
+// reports the cost, Min is charged for now, and the rest stays held until the body has ended.
+func (x *exchange) charge(res *http.Response) {
+	cost, r := &x.route.Cost, &x.reservation
 	switch {
-	case err != nil:
-		x.g.metrics.costMissing.WithLabelValues(x.route.Endpoint).Inc()
-		x.g.costUnknown.Log("request_id", x.id, "endpoint", x.route.Endpoint, "header", cost.Header, "charged", units, "error", err)
-	case over:
-		x.g.metrics.costOverMax.WithLabelValues(x.route.Endpoint).Inc()
-		x.g.costOverMax.Log("request_id", x.id, "endpoint", x.route.Endpoint, "header", cost.Header,
-			"reported", truncate(x.forwarding.reportedCost[0], maxLoggedCost), "each", max(1, cost.Each), "max", units)
+	case cost.Header != "":
+		r.Unused = r.HeldUnits() - x.price(cost.inHeader(x.forwarding.costHeader))
+	case cost.isInBody() && cost.Min < cost.MaxUnits():
+		if err := x.forwarding.readCost(res); err != nil {
+			r.Unused = r.HeldUnits() - x.price(0, err)
+			return
+		}
+		r.Unused = r.HeldUnits() - cost.Min
+		r.Rest, r.RestCharged = r.Unused, cost.missing()-cost.Min // if the body's end is not seen
 	}
-	x.reservation.Unused = x.reservation.HeldUnits() - units
 }
 
-// reportCost sets the header that says what a metered request was charged, if any route of the
-// configuration has a cost.
+// price returns what a successful response is charged that has reported an amount. With an error it
+// has not. Both that, and an amount above the most that can be charged, are recorded.
+func (x *exchange) price(amount int64, err error) (units int64) {
+	cost, endpoint := &x.route.Cost, x.route.Endpoint
+	key, name := "header", cost.Header
+	if cost.isInBody() {
+		key, name = "json", cost.Path.String()
+	}
+	if err != nil {
+		units = cost.missing()
+		x.g.metrics.costMissing.WithLabelValues(endpoint).Inc()
+		x.g.costUnknown.Log("request_id", x.id, "endpoint", endpoint, key, name, "charged", units, "error", err)
+		return units
+	}
+	each := max(1, cost.Each)
+	if (amount-1)/each >= cost.MaxUnits() {
+		x.g.metrics.costOverMax.WithLabelValues(endpoint).Inc()
+		x.g.costOverMax.Log("request_id", x.id, "endpoint", endpoint, key, name, "reported", amount, "each", each, "max", cost.MaxUnits())
+	}
+	return cost.Charge(amount, each)
+}
+
+// reportCost sets the header that says what a metered request has been charged so far, if any route
+// of the configuration has a cost.
 func (x *exchange) reportCost(h http.Header) {
 	if x.g.reportsCost && x.route != nil && x.route.Endpoint != "" {
 		h[headerCost] = []string{strconv.FormatInt(x.record.charged, 10)}

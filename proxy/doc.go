@@ -10,7 +10,8 @@
 //  4. reserve: a unit of the user's quota is held in the store
 //  5. forward: the upstream gets the request
 //  6. settle: once the upstream's status is known, and before the client sees it, the
-//     unit is counted (2xx) or given back (anything else)
+//     unit is counted (2xx) or given back (anything else); if the body reports what the request
+//     cost, a part of it is settled when the body has ended, see costbody.go
 //
 // problem.go is the one place where errors become responses. What only the access log
 // and the metrics need to know of a request is in a record, in accesslog.go.

@@ -33,9 +33,12 @@ type exchange struct {
 	plan *quota.Plan
 
 	place place
-	// reservation is valid, and has to be settled, while reserved is true.
+	// reservation is valid, and has to be settled, while reserved is true. While restHeld is, a part
+	// of it has. unanswered: the store may still get a call about it.
 	reservation quota.Reservation
 	reserved    bool
+	restHeld    bool
+	unanswered  bool
 	running     bool        // the reservation has a place of the plan's ConcurrencyLimit
 	forwarding  *forwarding // nil until the request is forwarded
 	record      record
@@ -158,8 +161,9 @@ func (x *exchange) serve() (err error) {
 		if err := x.reserve(); err != nil {
 			return err
 		}
-		// If forward panics before it has settled the reservation.
+		// If forward panics before it has settled the reservation, or the rest of it.
 		defer x.release(releasedOther)
+		defer x.commitRest()
 	case x.route.PlanHeader != "":
 		x.lookUpPlan()
 	}

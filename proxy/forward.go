@@ -8,6 +8,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"metergate/proxy/trust"
@@ -63,8 +64,15 @@ type forwarding struct {
 	// informational response (1xx).
 	gatewayHeaders http.Header
 	connection     []string // the Connection header of the upstream's response
-	reportedCost   []string // the header of that response that tells the cost
+	costHeader     []string // the header of that response that reports the cost
 	sentAt         time.Time
+
+	// These are for a cost that the response's body reports, see costbody.go.
+	ctx            context.Context // of the request to the upstream
+	cancel         context.CancelCauseFunc
+	unfollowClient func() bool // ends what happens when the client goes; false: it has gone
+	costBody       *costBody   // nil: the body reports no cost
+	trailsCost     bool        // the final cost follows in a trailer
 }
 
 // forward sends the request to the upstream and its response to the client. In
@@ -72,8 +80,17 @@ type forwarding struct {
 func (x *exchange) forward(upgrade bool) {
 	f := &forwarding{exchange: x, upgrade: upgrade}
 	x.forwarding = f
-	ctx, cancel := context.WithCancelCause(x.in.Context())
+	client := x.in.Context()
+	if x.route.Cost.isInBody() {
+		client = context.WithoutCancel(client)
+	}
+	ctx, cancel := context.WithCancelCause(client)
 	defer cancel(nil)
+	if x.route.Cost.isInBody() {
+		f.ctx, f.cancel = ctx, cancel
+		f.followClient()
+		defer f.endCost()
+	}
 	f.cutoff.start(x.route.Timeout, x.w, x.in, cancel)
 	defer f.cutoff.stop()
 
@@ -98,6 +115,9 @@ func (x *exchange) forward(upgrade bool) {
 	f.sentAt = time.Now()
 	proxy.ServeHTTP(x.w, in)
 	f.cleanTrailers()
+	if f.trailsCost {
+		f.reportCost(f.w.Header())
+	}
 }
 
 // RoundTrip makes f the transport of its ReverseProxy, which removes the Connection header, and the
@@ -106,7 +126,7 @@ func (x *exchange) forward(upgrade bool) {
 func (f *forwarding) RoundTrip(out *http.Request) (*http.Response, error) {
 	res, err := f.route.Upstream.RoundTrip(out)
 	if err == nil {
-		f.connection, f.reportedCost = res.Header["Connection"], res.Header[f.route.Cost.Header]
+		f.connection, f.costHeader = res.Header["Connection"], res.Header[f.route.Cost.Header]
 	}
 	return res, err
 }
@@ -137,6 +157,9 @@ func (f *forwarding) rewriteRequest(r *httputil.ProxyRequest) {
 		h["Authorization"] = token
 	} else {
 		h.Del("Authorization")
+	}
+	if f.route.Cost.isInBody() {
+		h["Accept-Encoding"] = []string{"identity"}
 	}
 	h.Set(trust.HeaderRequestID, f.id)
 	// ReverseProxy puts these two back for protocols other than HTTP.
@@ -180,7 +203,7 @@ func (f *forwarding) handleResponse(res *http.Response) error {
 	}
 	var usage *quota.Snapshot
 	if f.route.Endpoint != "" {
-		usage = f.settle(res.StatusCode)
+		usage = f.settle(res)
 	}
 	f.cleanHeaders(res)
 	f.cleanSection(res.Trailer, f.connection) // those that were announced
@@ -188,6 +211,7 @@ func (f *forwarding) handleResponse(res *http.Response) error {
 		f.reportUsage(res.Header, usage, -1)
 	}
 	f.reportCost(res.Header)
+	f.announceCost(res.Header)
 	for name, values := range f.gatewayHeaders {
 		if name == "Vary" {
 			values = append(values, res.Header[name]...)
@@ -285,4 +309,55 @@ func (f *forwarding) explain(err error, out *http.Request) (error, releaseReason
 		return &upstreamError{err}, releasedOther
 	}
 	return &upstreamError{err}, releasedUnreachable
+}
+
+// A cutoff ends the wait for an upstream's response when its time is up. The
+// transport's ResponseHeaderTimeout would start only after the upload.
+type cutoff struct {
+	mu      sync.Mutex
+	timer   *time.Timer
+	stopped bool
+	expired bool
+}
+
+// start begins the time d, after which the cutoff cancels the request with
+// errUpstreamTimeout and ends the read of its body:
+//
+//   - The transport does not return before that read has ended, and a client may hold
+//     its body back for ever.
+//   - With HTTP/1 the read may hang in a write, that of "100 Continue".
+//   - A request without a body has no such read. net/http has one in its place, to
+//     notice that the client goes. It must not time out: all later requests on the
+//     connection would begin with a cancelled context.
+func (c *cutoff) start(d time.Duration, w http.ResponseWriter, r *http.Request, cancel context.CancelCauseFunc) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.timer = time.AfterFunc(d, func() {
+		// Under the lock, so that it cannot affect the connection's next request.
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.stopped {
+			return
+		}
+		c.expired = true
+		cancel(errUpstreamTimeout)
+		if r.ContentLength == 0 {
+			return
+		}
+		control := http.NewResponseController(w)
+		control.SetReadDeadline(time.Now())
+		if r.ProtoMajor == 1 {
+			control.SetWriteDeadline(time.Now()) // the next write sets another one
+		}
+	})
+}
+
+// stop ends the cutoff: from now on it does nothing. It reports whether that was in
+// time; false means that the time was up.
+func (c *cutoff) stop() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopped = true
+	c.timer.Stop()
+	return !c.expired
 }

@@ -243,6 +243,11 @@ func (c *counting) Commit(ctx context.Context, r *quota.Reservation) (*quota.Sna
 	return c.Store.Commit(ctx, r)
 }
 
+func (c *counting) CommitRest(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
+	c.calls.Add(1)
+	return c.Store.CommitRest(ctx, r)
+}
+
 func (c *counting) Release(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
 	c.calls.Add(1)
 	return c.Store.Release(ctx, r)

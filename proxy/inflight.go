@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -38,6 +39,11 @@ type InFlight struct {
 	shards [64]inFlightShard
 	// lines has the requests that wait, see waiting.go.
 	lines turns.Lines
+	// unknownCosts counts the requests whose cost is still to be read from the body of the response.
+	unknownCosts atomic.Int64
+	// stopping is closed by StopReadingOn.
+	stopping chan struct{}
+	stop     func()
 }
 
 type inFlightShard struct {
@@ -48,12 +54,32 @@ type inFlightShard struct {
 
 // NewInFlight returns a count of no requests.
 func NewInFlight() *InFlight {
-	f := &InFlight{seed: maphash.MakeSeed()}
+	f := &InFlight{seed: maphash.MakeSeed(), stopping: make(chan struct{})}
+	f.stop = sync.OnceFunc(func() { close(f.stopping) })
 	for i := range f.shards {
 		f.shards[i].users = map[string]int{}
 	}
 	return f
 }
+
+// WaitForCosts returns nil when no response is being read to learn what its request cost, and an
+// error when the context ends.
+func (f *InFlight) WaitForCosts(ctx context.Context) error {
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for f.unknownCosts.Load() > 0 {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// StopReadingOn ends at once the requests whose clients have left and whose responses are read on to
+// learn what they cost, those of now and of later. What they cost is missing then.
+func (f *InFlight) StopReadingOn() { f.stop() }
 
 // LastRefused is when a request was last refused because too many were running in total or
 // without a token.

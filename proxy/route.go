@@ -59,7 +59,7 @@ type Route struct {
 // Terms returns what the route demands.
 func (r *Route) Terms() routetable.Terms {
 	cost := r.Cost
-	if cost.Each, cost.Max = max(1, cost.Each), cost.MaxUnits(); cost.Header == "" {
+	if cost.Each, cost.Max = max(1, cost.Each), cost.MaxUnits(); !cost.isReported() {
 		cost.Min = cost.Max // each request is charged that
 	}
 	return routetable.Terms{Endpoint: r.Endpoint, Public: r.Public, Observe: r.Observe, Cost: cost, Targets: r.Targets}
@@ -78,6 +78,8 @@ func (r *Route) check() error {
 		return errors.New("without an endpoint there is nothing to charge")
 	case r.Cost.Min < 0 || r.Cost.Min > r.Cost.MaxUnits() || r.Cost.MaxUnits() > quota.MaxCost || r.Cost.Each < 0:
 		return errors.New("the cost is out of its bounds")
+	case r.Cost.Header != "" && r.Cost.isInBody():
+		return errors.New("the cost is either in a header or in the body")
 	case r.Observe && r.Endpoint == "":
 		return errors.New("without an endpoint there is nothing to observe")
 	}

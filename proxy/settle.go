@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net/http"
 	"time"
 
 	"metergate/quota"
@@ -85,11 +86,12 @@ func (x *exchange) reserve() error {
 }
 
 // settle commits the reservation of a request that was answered with a 2xx status, and
-// releases any other. It returns the user's state afterwards, or nil as commit does.
-func (x *exchange) settle(status int) *quota.Snapshot {
-	switch status / 100 {
+// releases any other. If the body of the response reports the cost, a part stays held, see
+// costbody.go. It returns the user's state afterwards, or nil as commit does.
+func (x *exchange) settle(res *http.Response) *quota.Snapshot {
+	switch res.StatusCode / 100 {
 	case 2:
-		x.charge()
+		x.charge(res)
 		return x.commit()
 	case 3:
 		return x.release(released3xx)
@@ -109,15 +111,39 @@ func (x *exchange) commit() *quota.Snapshot {
 	}
 	defer stopwatch(&x.record.settle)()
 	s, err := x.g.store.Commit(x.settleContext(), &x.reservation)
+	if x.restHeld = x.reservation.RestUnits() > 0; x.restHeld {
+		x.g.inFlight.unknownCosts.Add(1)
+	}
 	if !x.endReservation(s, err, true) {
 		return nil
 	}
-	x.record.charged = x.reservation.ChargedUnits()
 	x.g.metrics.counted.WithLabelValues(x.route.Endpoint).Inc()
-	if x.g.reportsCost {
-		x.g.metrics.units.WithLabelValues(x.route.Endpoint).Add(float64(x.record.charged))
-	}
+	x.addCharged(x.reservation.ChargedUnits())
 	return s
+}
+
+// commitRest counts what commit has left held, as far as it is charged. It does nothing if there is
+// nothing left.
+func (x *exchange) commitRest() {
+	if !x.restHeld {
+		return
+	}
+	start := time.Now()
+	s, err := x.g.store.CommitRest(x.settleContext(), &x.reservation)
+	x.restHeld = false
+	defer x.g.inFlight.unknownCosts.Add(-1)
+	x.record.settle += time.Since(start)
+	if x.endReservation(s, err, true) {
+		x.addCharged(x.reservation.ChargedRest())
+	}
+}
+
+// addCharged records units that the request was charged.
+func (x *exchange) addCharged(units int64) {
+	x.record.charged += units
+	if x.g.reportsCost {
+		x.g.metrics.units.WithLabelValues(x.route.Endpoint).Add(float64(units))
+	}
 }
 
 // release gives the reservation back. It returns the user's state afterwards; nil
@@ -135,19 +161,21 @@ func (x *exchange) release(reason releaseReason) *quota.Snapshot {
 	return s
 }
 
-// endReservation takes note of the store's answer to a Commit or Release, and reports
+// endReservation takes note of the store's answer to a Commit, CommitRest or Release, and reports
 // whether it was good. It is called only after the store's call: if that panics, the
-// reservation still has to be released.
+// reservation still has to be settled.
 func (x *exchange) endReservation(s *quota.Snapshot, err error, succeeded bool) bool {
 	x.reserved = false
 	r := &x.reservation
 	if err != nil {
+		x.unanswered = true
 		x.g.metrics.unsettled.Inc()
 		x.g.unsettled.Log("request_id", x.id, "reservation", r.ID, "endpoint", r.Endpoint, "succeeded", succeeded, "error", err)
 		return false
 	}
-	if !r.Unchecked && !s.Stale {
-		// The store has answered both calls: no copy of them is still on its way.
+	x.unanswered = x.unanswered || r.Unchecked || s.Stale
+	if !x.unanswered && !x.restHeld {
+		// The store has answered all calls: no copy of them is still on its way.
 		x.g.store.Forget(r)
 	}
 	return true

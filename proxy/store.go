@@ -14,6 +14,7 @@ type Store interface {
 	Reserve(context.Context, quota.Request) (*quota.Decision, error)
 	Commit(context.Context, *quota.Reservation) (*quota.Snapshot, error)
 	Release(context.Context, *quota.Reservation) (*quota.Snapshot, error)
+	CommitRest(context.Context, *quota.Reservation) (*quota.Snapshot, error)
 	Leave(*quota.Reservation)
 	Forget(*quota.Reservation)
 	Watch(user string, ch chan<- struct{}) (stop func())
@@ -38,6 +39,11 @@ func (s *measuredStore) Reserve(ctx context.Context, r quota.Request) (*quota.De
 func (s *measuredStore) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
 	defer s.recordCall("commit", time.Now())
 	return s.Store.Commit(ctx, r)
+}
+
+func (s *measuredStore) CommitRest(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
+	defer s.recordCall("commit_rest", time.Now())
+	return s.Store.CommitRest(ctx, r)
 }
 
 func (s *measuredStore) Release(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {

@@ -31,9 +31,10 @@ var allowedImports = map[string][]string{
 	"cmd/metergate/demoapi": nil,
 	"cmd/metergate/host":    nil,
 
-	"config": {"proxy/jwtauth/jwtrules", "proxy/urlpath", "quota", "quota/redisstore/redisurl"},
+	"config": {"proxy/jwtauth/jwtrules", "proxy/reported", "proxy/urlpath", "quota", "quota/redisstore/redisurl"},
 
-	"proxy":                  {"proxy/browser", "proxy/credential", "proxy/jwtauth", "proxy/routetable", "proxy/trust", "proxy/turns", "proxy/upstream", "proxy/urlpath", "quota", "quota/ratelog"},
+	"proxy": {"proxy/browser", "proxy/credential", "proxy/jwtauth", "proxy/reported", "proxy/routetable", "proxy/trust", "proxy/turns", "proxy/upstream",
+		"proxy/urlpath", "quota", "quota/ratelog"},
 	"proxy/admin":            {"quota"},
 	"proxy/browser":          nil,
 	"proxy/credential":       nil,

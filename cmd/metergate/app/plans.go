@@ -65,5 +65,5 @@ func costOf(c *config.Cost) proxy.Cost {
 	if c == nil {
 		return proxy.Cost{}
 	}
-	return proxy.Cost{Cost: quota.Cost{Min: c.Min, Max: c.Max}, Header: c.Header(), Each: c.Each, MissingMin: c.Missing == "min"}
+	return proxy.Cost{Cost: quota.Cost{Min: c.Min, Max: c.Max}, Header: c.Header(), Path: c.Path(), Each: c.Each, MissingMin: c.Missing == "min"}
 }

@@ -131,16 +131,31 @@ func (a *App) serve(name string, s *http.Server, l net.Listener, stop func(conte
 
 // drain lets the requests of a server end. When the shutdown timeout is over, it closes
 // their connections and returns an error.
+//
+// A response that is read on to learn its cost may outlive the connection of its client, which is all
+// that net/http waits for.
 func (a *App) drain(ctx context.Context, s *http.Server) error {
-	timeout := a.ShutdownTimeout()
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	timeout, inFlight := a.ShutdownTimeout(), a.reloader.builder.inFlight
+	bounded, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if err := s.Shutdown(ctx); err != nil {
-		s.Close()
-		return fmt.Errorf("requests were still running after %v: %w", timeout, err)
+	err := s.Shutdown(bounded)
+	if err == nil {
+		err = inFlight.WaitForCosts(bounded)
 	}
-	return nil
+	if err == nil {
+		return nil
+	}
+	inFlight.StopReadingOn()
+	s.Close()
+	settling, cancel := context.WithTimeout(ctx, settleGrace)
+	defer cancel()
+	inFlight.WaitForCosts(settling) // what is not settled by then has been charged its min
+	return fmt.Errorf("requests were still running after %v: %w", timeout, err)
 }
+
+// settleGrace is how long requests that have been cut off may take to settle what they cost. It is a
+// part of stopGrace.
+const settleGrace = 2 * time.Second
 
 // closeServer closes all connections of a server at once.
 func closeServer(_ context.Context, s *http.Server) error { return s.Close() }
