@@ -86,6 +86,31 @@ func TestOwnWindowsInOutage(t *testing.T) {
 	r.wantWindow(known(), "month-2026-11-15 6/10")
 }
 
+// The request that an outage begins with, before the gateway knows that it has, is counted in the month in
+// which those that follow are; so is that of a member whose pool has terms.
+func TestOutageBeginsWithNewUser(t *testing.T) {
+	clock := runningClock{quotatest.NewClock(time.Date(2026, time.November, 20, 12, 0, 0, 0, time.UTC))}
+	shared := quotatest.NewAnchoredPlan("paid", quota.ClaimAnchor, quota.Limit{Amount: 10, Period: quota.Month}, quota.Limit{Amount: 100, Period: quota.Month, Shared: true})
+	for name, isNew := range map[string]func() quota.Request{
+		"user": func() quota.Request { return onDay(ownMonth, "new", 18) },
+		"member": func() quota.Request {
+			r := onDay(shared, quota.MemberAccount("acme", "new"), 18)
+			r.Plans.Scope = quota.MemberScope
+			return r
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newGuardedRedis(t, setup{allow: true, now: clock.Now})
+			r.beginOutage()
+			r.useOn(3, isNew)
+			r.wantWindow(isNew(), "month-2026-11-18 3/10")
+			r.endOutage()
+			r.waitForReplay()
+			r.wantWindow(isNew(), "month-2026-11-18 3/10")
+		})
+	}
+}
+
 // What was carried stays in an outage. If a month begins in one, its counts of the month before are
 // replayed before it is worked out what is carried.
 func TestCarryInOutage(t *testing.T) {

@@ -29,18 +29,30 @@ func (s *Store) prepareTerms(ctx context.Context, q *query, o *outcome, at time.
 	shared, own := q.plans, q.plans
 	shared.Scope, own.Scope = quota.PoolScope, quota.UserScope
 	override := overrideIn(o.account.text)
+	effective := func(of quota.Override) *quota.Plan { return own.Effective(of.Or(overrideIn(o.pool.text))) }
 	if q.plans.Effective(override.Or(overrideIn(o.pool.text))).PoolNeedsTerms() {
 		if err := s.prepareTermsOf(ctx, q, &o.pool, func(ofPool quota.Override) *quota.Plan {
 			return shared.Effective(override.Or(ofPool))
 		}, at); err != nil {
+			s.supposeTerms(q, &o.account, effective, at)
 			return err
 		}
 	} else {
 		o.pool.terms, o.pool.termsText, o.pool.text = quota.Terms{}, "", script.ParseAssumption(o.pool.text).Override
 	}
-	return s.prepareTermsOf(ctx, q, &o.account, func(of quota.Override) *quota.Plan {
-		return own.Effective(of.Or(overrideIn(o.pool.text)))
-	}, at)
+	return s.prepareTermsOf(ctx, q, &o.account, effective, at)
+}
+
+// supposeTerms fills in the terms of an account about which Redis does not answer: those that were last
+// seen, or else those of a new account. So a request that an outage begins with is counted in the
+// windows in which those that follow it are.
+func (s *Store) supposeTerms(q *query, a *assumed, effective func(quota.Override) *quota.Plan, at time.Time) {
+	assumption := script.ParseAssumption(a.text)
+	terms, err := quota.ParseTerms(assumption.Terms)
+	if err == nil && assumption.Terms == "" {
+		terms = terms.Follow(effective(parseOverride(assumption.Override)), q.plans, s.calendar, at, quota.Activity{Reading: true})
+	}
+	a.terms = terms
 }
 
 // prepareTermsOf fills in the terms of an account, of which the gateway assumes something, and corrects
@@ -60,6 +72,7 @@ func (s *Store) prepareTermsOf(ctx context.Context, q *query, a *assumed, effect
 		}
 		found, now, err := s.look(ctx, a.account)
 		if err != nil {
+			s.supposeTerms(q, a, effective, at)
 			return err
 		}
 		at = now
