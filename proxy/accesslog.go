@@ -160,6 +160,7 @@ func (a *attributes) addRequest(x *exchange, user LogUser, duration time.Duratio
 	a.addText("issuer", x.user.Issuer)
 	a.addText("user", user.nameOf(x.user.User))
 	a.addText("org", user.nameOf(x.user.Org))
+	a.addText("api_key", x.user.APIKey)
 	if r.usage != nil {
 		a.addText("plan", r.usage.Plan.Name())
 	} else if x.plan != nil {

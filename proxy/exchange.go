@@ -136,6 +136,7 @@ func (x *exchange) serve() (err error) {
 		x.logNearMatch(err)
 		return err
 	}
+	x.protectQueryToken()
 	if err := x.takePlace(); err != nil {
 		return err
 	}
@@ -187,7 +188,7 @@ func (x *exchange) logNearMatch(err error) {
 // authenticate finds out who the user is. Errors: those of identify.
 func (x *exchange) authenticate() error {
 	defer stopwatch(&x.record.auth)()
-	user, err := x.g.identify(x.in)
+	user, err := x.g.identify(x.in, x.route)
 	if user.Issuer != "" {
 		x.g.metrics.recordToken(user.Issuer, err)
 	}
@@ -199,14 +200,61 @@ func (x *exchange) authenticate() error {
 	return nil
 }
 
-// identify finds out who sent a request. With an error, only the Issuer may be known. Errors are or wrap a *credential.Error, or are those of
-// the verifier.
-func (g *Gateway) identify(r *http.Request) (credential.Identity, error) {
-	token, err := credential.BearerToken(r.Header)
-	if err != nil {
-		return credential.Identity{}, err
+// protectQueryToken keeps a token in the query out of caches and of the Referer of what the answer
+// links to.
+func (x *exchange) protectQueryToken() {
+	if x.route.takesQueryToken() && x.g.sources.HasParameter(x.in.URL.RawQuery) {
+		x.w.Header().Set("Cache-Control", "no-store")
+		x.w.Header().Set("Referrer-Policy", "no-referrer")
 	}
-	return g.verifier.Verify(r.Context(), token)
+}
+
+// Why a credential is refused that is not the verifier's to judge.
+var (
+	errNoTokens   = credential.Invalid("only API keys are accepted here, and this is none")
+	errBadKey     = credential.Invalid("the API key is not known")
+	errKeyExpired = credential.Invalid("the API key has expired")
+)
+
+// identify finds out who sent a request on a route. With an error, only the Issuer may be known.
+// Errors are or wrap a *credential.Error or a *credential.CrossSiteError, or are those of the
+// verifier.
+func (g *Gateway) identify(r *http.Request, rt *route) (credential.Identity, error) {
+	found, err := g.sources.Find(r, rt.takesQueryToken())
+	if err == nil && found.Place == credential.InCookie && mayHarm(r, rt) {
+		err = g.sources.CheckOrigin(r.Header)
+	}
+	switch {
+	case err != nil:
+		return credential.Identity{}, err
+	case found.IsKey:
+		return g.identifyKey(found.Text)
+	case g.verifier == nil:
+		return credential.Identity{}, errNoTokens
+	}
+	return g.verifier.Verify(r.Context(), found.Text)
+}
+
+// identifyKey finds out who an API key is for.
+func (g *Gateway) identifyKey(key string) (credential.Identity, error) {
+	k := g.apiKeys.Find(key)
+	switch {
+	case k == nil:
+		return credential.Identity{}, errBadKey
+	case !k.Expires.IsZero() && !time.Now().Before(k.Expires):
+		return credential.Identity{}, fmt.Errorf("%w: %s, on %s", errKeyExpired, k.ID, k.ExpiryText())
+	}
+	return credential.Identity{User: k.User, Org: k.Org, Plan: k.Plan, Expires: k.Expires, APIKey: k.ID}, nil
+}
+
+// mayHarm reports whether a request could do harm if another site made a browser send it: it may
+// change something, or it opens a stream.
+func mayHarm(r *http.Request, rt *route) bool {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		return rt.stream || rt.Upgrade && len(r.Header["Upgrade"]) > 0
+	}
+	return true
 }
 
 // setUser takes note of who sends the request.
@@ -215,7 +263,8 @@ func (x *exchange) setUser(user credential.Identity) {
 	if user.Org != "" {
 		x.plans.Scope = quota.MemberScope
 	}
-	if x.g.keepsTerms {
+	// A key says nothing about the anchor, so that the one of the user's tokens stays.
+	if x.g.keepsTerms && (user.APIKey == "" || x.plans.Claimed.Anchor() != quota.ClaimAnchor) {
 		x.plans.Anchor = x.claimedAnchor()
 		x.plans.NoAnchor = x.plans.Anchor == noAnchor
 	}

@@ -142,6 +142,7 @@ func (f *forwarding) rewriteRequest(r *httputil.ProxyRequest) {
 	// ReverseProxy drops parameters that Go cannot parse. The query is the upstream's
 	// business.
 	r.Out.URL.RawQuery = r.In.URL.RawQuery
+	f.removeCredentials(r.Out)
 	stripPrefix(r.Out.URL, f.route.StripPrefix)
 	h := r.Out.Header
 	f.g.untrusted.Remove(h, f.origin)
@@ -174,6 +175,20 @@ func (f *forwarding) rewriteRequest(r *httputil.ProxyRequest) {
 	}
 	if f.route.PlanHeader != "" {
 		h.Set(f.route.PlanHeader, headerText(f.plan.Name()))
+	}
+}
+
+// removeCredentials removes from a request for the upstream what only the gateway needs. The
+// Authorization header is not among it.
+func (f *forwarding) removeCredentials(out *http.Request) {
+	sources := &f.g.sources
+	if f.route.takesQueryToken() {
+		out.URL.RawQuery = sources.RemoveParameter(out.URL.RawQuery)
+	}
+	sources.RemoveFromReferer(out.Header)
+	sources.RemoveKey(out.Header)
+	if !f.route.KeepCookie {
+		sources.RemoveCookie(out.Header)
 	}
 }
 

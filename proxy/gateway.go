@@ -13,6 +13,8 @@ import (
 
 	"github.com/rs/cors"
 
+	"metergate/proxy/apikeys"
+	"metergate/proxy/credential"
 	"metergate/proxy/jwtauth"
 	"metergate/proxy/trust"
 	"metergate/quota"
@@ -22,8 +24,18 @@ import (
 // Options are what a Gateway is made of. A field is required unless it says what its
 // zero value means.
 type Options struct {
-	Store    Store
+	Store Store
+	// Verifier judges tokens; nil: none is accepted.
 	Verifier *jwtauth.Verifier
+	// APIKeys are the API keys of programs; nil: none is accepted.
+	APIKeys *apikeys.Set
+	// Cookie is the name of the cookie that may have a token, and CookieOrigins are those that
+	// requests with it may come from; empty: no cookie.
+	Cookie        string
+	CookieOrigins []string
+	// QueryParam is the parameter of the query that may have a token, for GET /usage/stream and
+	// routes with Upgrade; empty: none.
+	QueryParam string
 	// Plans by name. DefaultPlan is one of them; it is for tokens that claim no plan or
 	// an unknown one.
 	Plans       map[string]*quota.Plan
@@ -74,7 +86,9 @@ type CORS struct {
 // same Store.
 type Gateway struct {
 	store       Store
-	verifier    *jwtauth.Verifier
+	verifier    *jwtauth.Verifier // nil: there are no tokens
+	apiKeys     *apikeys.Set
+	sources     credential.Sources
 	plans       map[string]*quota.Plan
 	defaultPlan *quota.Plan
 	keepsTerms  bool
@@ -108,6 +122,8 @@ func New(o Options) (*Gateway, error) {
 	g := &Gateway{
 		store:           &measuredStore{o.Store, o.Metrics},
 		verifier:        o.Verifier,
+		apiKeys:         o.APIKeys,
+		sources:         credential.Sources{APIKeys: o.APIKeys != nil, Cookie: o.Cookie, Origins: o.CookieOrigins, QueryParam: o.QueryParam},
 		plans:           o.Plans,
 		defaultPlan:     o.Plans[o.DefaultPlan],
 		keepsTerms:      o.KeepsTerms,

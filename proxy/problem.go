@@ -120,6 +120,9 @@ func (p *problem) sdkError() *sdkError {
 // reasonNotInPlan is the reason of a 403: the plan allows no such request, now or later.
 const reasonNotInPlan = "not_in_plan"
 
+// reasonCrossSite is the reason of a 403: another site may have sent the request.
+const reasonCrossSite = "cross_site"
+
 // reasonConcurrency is the reason of a 429: too many requests of the user are running.
 const reasonConcurrency = "concurrency"
 
@@ -144,6 +147,7 @@ func (x *exchange) problemOf(err error) problem {
 	h := x.w.Header()
 	var (
 		badToken   *credential.Error
+		crossSite  *credential.CrossSiteError
 		badMethod  methodError
 		noUnit     *limitError
 		noAttempt  *attemptsError
@@ -163,6 +167,10 @@ func (x *exchange) problemOf(err error) problem {
 	case errors.As(err, &badToken):
 		h.Set("WWW-Authenticate", badToken.Challenge())
 		return plainProblem(http.StatusUnauthorized, sentence(badToken.Error()))
+	case errors.As(err, &crossSite):
+		p := plainProblem(http.StatusForbidden, "A request with this cookie must come from one of auth.cookie.origins.")
+		p.Reason = reasonCrossSite
+		return p
 	case isNotFound(err):
 		return plainProblem(http.StatusNotFound, "No route of the gateway matches this path.")
 	case errors.As(err, &badMethod):

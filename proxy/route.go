@@ -41,8 +41,9 @@ type Route struct {
 	// UserHeader and PlanHeader name the headers that tell the upstream the user and the plan;
 	// empty: it is not told. A client's headers of these names are removed on all routes.
 	UserHeader, PlanHeader string
-	// DropAuthorization keeps the token from the upstream.
-	DropAuthorization bool
+	// DropAuthorization keeps the Authorization header from the upstream. KeepCookie lets the cookie
+	// through that may have the token.
+	DropAuthorization, KeepCookie bool
 	// ExactPaths: the upstream tells paths apart that differ only in letter case, a slash at
 	// the end, parameters or an extension, so near matches of other routes are served.
 	ExactPaths bool
@@ -94,6 +95,7 @@ type route struct {
 	// exempt: its requests do not count among those in flight. They are bounded in
 	// another way: streams by Streams, a file or a 404 by stallTimeout.
 	exempt bool
+	stream bool // it is GET /usage/stream
 	terms  routetable.Terms
 	// mayBeNear: its pattern has wildcards, which may match what is nearly the path of a
 	// route that demands more. One without wildcards serves the one path that the operator
@@ -105,6 +107,10 @@ type route struct {
 	// nearLogged is set when the log has a line about a near match of this route.
 	nearLogged atomic.Bool
 }
+
+// takesQueryToken reports whether a request of the route may bring its token in the query: browsers
+// open streams and WebSockets without an Authorization header.
+func (rt *route) takesQueryToken() bool { return rt.stream || rt.Upgrade }
 
 var errNoRoute = errors.New("no route")
 

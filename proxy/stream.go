@@ -119,7 +119,7 @@ func (x *exchange) sendUsage(e *eventWriter) time.Time {
 // tokenIsRefused reports whether the token has become bad: its issuer may have withdrawn
 // the key. A token that cannot be checked at the moment is not refused.
 func (x *exchange) tokenIsRefused() bool {
-	_, err := x.g.identify(x.in)
+	_, err := x.g.identify(x.in, x.route)
 	var bad *credential.Error
 	return errors.As(err, &bad)
 }
@@ -131,7 +131,7 @@ func (x *exchange) followGateway(g *Gateway) error {
 	if g == nil || g == x.g {
 		return nil
 	}
-	user, err := g.identify(x.in)
+	user, err := g.identify(x.in, x.route)
 	if err != nil {
 		return err
 	}

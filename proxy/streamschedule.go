@@ -37,7 +37,7 @@ const (
 // Members of an organisation also see what the others use. These may be many, so a change of theirs
 // is read only after sharedGap.
 type streamSchedule struct {
-	expires  time.Time // of the token
+	expires  time.Time // of the token; zero: never
 	readAt   time.Time // when to read next
 	lastRead time.Time
 	// pacedAt is when the reads so far would be done if there had been one per readGap.
@@ -60,7 +60,7 @@ func (s *streamSchedule) wakeAt(written time.Time) time.Time {
 	if s.readAt.Before(wake) {
 		wake = s.readAt
 	}
-	if s.expires.Before(wake) {
+	if !s.expires.IsZero() && s.expires.Before(wake) {
 		wake = s.expires
 	}
 	return wake
@@ -71,7 +71,7 @@ func (s *streamSchedule) wakeAt(written time.Time) time.Time {
 func (s *streamSchedule) next(now time.Time) streamStep {
 	earliest := s.pacedAt.Add(-readBurst * readGap)
 	switch {
-	case !now.Before(s.expires):
+	case !s.expires.IsZero() && !now.Before(s.expires):
 		return stepExpire
 	case now.Before(s.readAt):
 		return stepWait

@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -23,6 +24,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"metergate/proxy"
+	"metergate/proxy/apikeys"
 	"metergate/proxy/jwtauth"
 )
 
@@ -55,8 +57,33 @@ func ecJWK(t *testing.T, kid string, key *ecdsa.PrivateKey) string {
 	return fmt.Sprintf(`{"kty":"EC","kid":%q,"crv":"P-256","x":%q,"y":%q}`, kid, encode(point[1:33]), encode(point[33:]))
 }
 
-// TestBadTokenAnswers401: whatever is wrong with a token, the answer is 401, nothing
-// reaches an upstream or the store, and nothing is fetched from where the token points.
+// appOrigin is an origin from which requests with the cookie may come.
+const appOrigin = "https://app.example.com"
+
+// acceptEverywhere has a gateway accept credentials in all places. The keys are a file of API keys.
+func acceptEverywhere(t *testing.T, o *proxy.Options, keys string) {
+	t.Helper()
+	var faults []apikeys.Fault
+	var err error
+	if o.APIKeys, faults, err = apikeys.Read(strings.NewReader(keys), func(plan string) bool { return o.Plans[plan] != nil }); err != nil || len(faults) > 0 {
+		t.Fatal(faults, err)
+	}
+	o.Cookie, o.CookieOrigins, o.QueryParam = "session", []string{appOrigin}, "access_token"
+}
+
+// A way is how a request brings a token: the headers, "Name: value", and what follows the path.
+type way func(token string) (headers []string, query string)
+
+var tokenWays = map[string]way{
+	"in the header": func(token string) ([]string, string) { return []string{"Authorization: Bearer " + token}, "" },
+	"in a cookie": func(token string) ([]string, string) {
+		return []string{"Cookie: theme=dark; session=" + token, "Origin: " + appOrigin}, ""
+	},
+	"in the query": func(token string) ([]string, string) { return nil, "?access_token=" + url.QueryEscape(token) },
+}
+
+// TestBadTokenAnswers401: whatever is wrong with a token, and wherever it is, the answer is 401,
+// nothing reaches an upstream or the store, and nothing is fetched from where the token points.
 func TestBadTokenAnswers401(t *testing.T) {
 	began := time.Now()
 	issuer, attacker := newECKey(t), newECKey(t)
@@ -80,6 +107,7 @@ func TestBadTokenAnswers401(t *testing.T) {
 	keys.Start()
 	defer keys.Retire()
 	r := newTestGateway(t, setup{change: func(o *proxy.Options) {
+		acceptEverywhere(t, o, "[]")
 		var err error
 		o.Verifier, err = jwtauth.New(jwtauth.Options{
 			Secret: secret, KeySet: keys, Algorithms: []string{"HS256", "ES256"},
@@ -120,6 +148,12 @@ func TestBadTokenAnswers401(t *testing.T) {
 	for _, token := range []string{good, ec(issuer, "kid", "k"), ec(issuer), ec(issuer, "kid", "k", "typ", "application/AT+jwt")} {
 		if res := r.do(token, "POST", "/api/analyze", strings.NewReader("text")); res.StatusCode != 200 {
 			t.Fatalf("a good token: %s %s", res.Status, res.body)
+		}
+	}
+	for where, bring := range tokenWays {
+		headers, query := bring(good)
+		if res := r.do("", "HEAD", "/usage/stream"+query, nil, headers...); res.StatusCode != 200 {
+			t.Fatalf("a good token %s: %s", where, res.Status)
 		}
 	}
 	sent, calls := len(r.requests()), r.store.calls.Load()
@@ -202,13 +236,26 @@ func TestBadTokenAnswers401(t *testing.T) {
 			for i, f := range fields {
 				headers[i] = "Authorization: " + f
 			}
-			res := r.do("", method, path, nil, headers...)
-			for res.StatusCode == 503 && strings.Contains(name, "kid") {
-				res = r.do("", method, path, nil, headers...) // the key server was too slow for this one
+			send := func(where string, query string, headers ...string) {
+				t.Helper()
+				res := r.do("", method, path+query, nil, headers...)
+				for res.StatusCode == 503 && strings.Contains(name, "kid") {
+					res = r.do("", method, path+query, nil, headers...) // the key server was too slow for this one
+				}
+				if res.StatusCode != 401 || !strings.HasPrefix(res.Header.Get("WWW-Authenticate"), "Bearer ") ||
+					res.Header.Get("Content-Type") != "application/problem+json" || res.Header.Get("X-Usage") != "" {
+					t.Errorf("%s, %s: %s: %s %v %s", name, where, target, res.Status, res.Header, res.body)
+				}
 			}
-			if res.StatusCode != 401 || !strings.HasPrefix(res.Header.Get("WWW-Authenticate"), "Bearer ") ||
-				res.Header.Get("Content-Type") != "application/problem+json" || res.Header.Get("X-Usage") != "" {
-				t.Errorf("%s: %s: %s %v %s", name, target, res.Status, res.Header, res.body)
+			send("in the header", "", headers...)
+			bad, isBearer := strings.CutPrefix(strings.Join(fields, ""), "Bearer ")
+			if !isBearer || len(fields) > 1 {
+				continue
+			}
+			for where, bring := range tokenWays {
+				if headers, query := bring(bad); where != "in the header" {
+					send(where, query, headers...)
+				}
 			}
 		}
 	}

@@ -16,7 +16,7 @@ const trackDeprecated = "@1796083200"
 func gatewayRoutes() []*route {
 	return []*route{
 		{Route: Route{Pattern: "GET /usage"}, answer: (*exchange).answerUsage},
-		{Route: Route{Pattern: "GET /usage/stream"}, answer: (*exchange).answerStream, exempt: true},
+		{Route: Route{Pattern: "GET /usage/stream"}, answer: (*exchange).answerStream, exempt: true, stream: true},
 		{Route: Route{Pattern: "POST /usage/track"}, answer: (*exchange).answerTrack},
 		{Route: Route{Pattern: "GET /usage/client.js", Public: true}, answer: serveBrowserFile("client.js"), exempt: true},
 		{Route: Route{Pattern: "GET /usage/client.d.ts", Public: true}, answer: serveBrowserFile("client.d.ts"), exempt: true},

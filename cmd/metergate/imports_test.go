@@ -33,11 +33,12 @@ var allowedImports = map[string][]string{
 
 	"config": {"proxy/jwtauth/jwtrules", "proxy/reported", "proxy/urlpath", "quota", "quota/redisstore/redisurl"},
 
-	"proxy": {"proxy/browser", "proxy/credential", "proxy/jwtauth", "proxy/reported", "proxy/routetable", "proxy/trust", "proxy/turns", "proxy/upstream",
+	"proxy": {"proxy/apikeys", "proxy/browser", "proxy/credential", "proxy/jwtauth", "proxy/reported", "proxy/routetable", "proxy/trust", "proxy/turns", "proxy/upstream",
 		"proxy/urlpath", "quota", "quota/ratelog"},
 	"proxy/admin":            {"quota"},
+	"proxy/apikeys":          {"quota"},
 	"proxy/browser":          nil,
-	"proxy/credential":       nil,
+	"proxy/credential":       {"proxy/apikeys"},
 	"proxy/jwtauth":          {"proxy/credential", "proxy/jwtauth/jwtrules"},
 	"proxy/jwtauth/jwtrules": nil,
 	"proxy/reported":         nil,

@@ -24,7 +24,10 @@ type Identity struct {
 	Anchor string
 	// Issuer is the name of the issuer that has judged the token; "" if it has none.
 	Issuer string
-	// Expires is when the token expires, in UTC. The token is good until the leeway after it.
+	// APIKey is the id of the API key; "" if the request has a token.
+	APIKey string
+	// Expires is when the token expires, in UTC. The token is good until the leeway after it. It is
+	// zero for an API key that does not expire.
 	Expires time.Time
 }
 

@@ -1,0 +1,236 @@
+package apikeys
+
+import (
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// A file of keys is YAML, of which it uses a part that a line at a time can be read. A key is
+// written in one of two ways:
+//
+//	- { id: ci-1, hash: sha256:0a1b..., user: u-17, plan: pro }   # a comment
+//	- id: ci-2
+//	  hash: sha256:2c3d...
+//	  user: "somebody, with a comma"
+//
+// A value is plain text of letters, digits and a few other characters, or is in quotes. Whatever
+// is read here means the same to a YAML parser; whatever else YAML has is a fault.
+
+// An item is a key that is being read.
+type item struct {
+	line   int // 0: there is none
+	values map[string]string
+	indent int // of the lines that belong to it; 0: it stands on one line
+	bad    bool
+}
+
+// readLine reads a line, without its end.
+func (r *reader) readLine(text string) {
+	text = strings.TrimSuffix(text, "\r")
+	content := strings.TrimLeft(text, " ")
+	switch {
+	case !utf8.ValidString(text) || strings.IndexFunc(text, func(c rune) bool { return !unicode.IsPrint(c) }) >= 0:
+		r.report("has a tab, a control character or something else that is not text; indent with spaces")
+		r.item.bad = true
+	case content == "" || content[0] == '#':
+	case content == text && strings.HasPrefix(text, "- "):
+		r.endItem()
+		content = strings.TrimLeft(text[1:], " ")
+		r.item = item{line: r.line, values: make(map[string]string, len(known))}
+		if r.emptyList {
+			r.report("comes after [], which says that there is no key; remove the []")
+		}
+		if content != "" && content[0] == '{' {
+			r.readFlow(content[1:])
+			r.endItem()
+			return
+		}
+		r.item.indent = len(text) - len(content)
+		r.readMember(content)
+	case r.item.line > 0 && len(text)-len(content) == r.item.indent:
+		r.readMember(content)
+	case strings.TrimRight(text, " ") == "---" && len(r.set.keys) == 0 && r.item.line == 0 && !r.emptyList:
+	case strings.TrimRight(text, " ") == "[]" && len(r.set.keys) == 0 && r.item.line == 0:
+		r.emptyList = true
+	case IsKey(content):
+		r.report("is a key itself, and the file has only hashes; whoever has read the file knows the key, so remove this line and make another key with: metergate key -user USER")
+		r.item.bad = true
+	case r.item.line > 0 && r.item.bad: // the fault has been reported
+	default:
+		r.report("must begin with a hyphen, as in - { id: ci-1, hash: sha256:..., user: u-17 }, or continue the key above with the same indentation")
+		r.item.bad = true
+	}
+}
+
+// endItem is called when an item is complete.
+func (r *reader) endItem() {
+	if r.item.line > 0 && !r.item.bad {
+		r.addKey(&r.item)
+	}
+	r.item = item{}
+}
+
+// badItem reports a fault of the item.
+func (r *reader) badItem(format string, args ...any) {
+	if !r.item.bad {
+		r.report(format, args...)
+	}
+	r.item.bad = true
+}
+
+// readMember reads "name: value" on a line of its own.
+func (r *reader) readMember(text string) {
+	rest := r.readPair(text, "")
+	if !r.item.bad && strings.TrimSpace(rest) != "" && !strings.HasPrefix(strings.TrimLeft(rest, " "), "#") || strings.HasPrefix(rest, "#") {
+		r.badItem("has something after a value; put a text with spaces in quotes")
+	}
+}
+
+// readFlow reads the members of a mapping in braces, from behind the first brace.
+func (r *reader) readFlow(text string) {
+	text = strings.TrimLeft(text, " ")
+	for !strings.HasPrefix(text, "}") {
+		text = strings.TrimLeft(r.readPair(text, ",}"), " ")
+		switch {
+		case r.item.bad:
+			return
+		case strings.HasPrefix(text, ","):
+			text = strings.TrimLeft(text[1:], " ")
+		case !strings.HasPrefix(text, "}"):
+			r.badItem("must have a comma between values and } at its end, on the same line; put a text with spaces in quotes")
+			return
+		}
+	}
+	if rest := text[1:]; strings.TrimSpace(rest) != "" && !strings.HasPrefix(strings.TrimLeft(rest, " "), "#") || strings.HasPrefix(rest, "#") {
+		r.badItem("has something after the }")
+	}
+}
+
+// readPair reads "name: value" and returns what follows. ends are the characters that end a plain
+// value, besides a space.
+func (r *reader) readPair(text, ends string) (rest string) {
+	name, rest, found := strings.Cut(text, ": ")
+	if bare := strings.TrimRight(text, " "); !found && strings.HasSuffix(bare, ":") {
+		name, found = strings.TrimSuffix(bare, ":"), true
+	}
+	switch _, twice := r.item.values[name]; {
+	case !found || strings.ContainsAny(name, ` ,{}"'#`):
+		r.badItem("must have names and values, as in id: ci-1, with a space after the colon; the names are %s", strings.Join(known, ", "))
+		return ""
+	case !slices.Contains(known, name):
+		what := "an unknown name"
+		if !strings.Contains(name, Prefix) {
+			what = "the unknown name " + shown(name)
+		}
+		r.badItem("has %s; the names are %s", what, strings.Join(known, ", "))
+		return ""
+	case twice:
+		r.badItem("%s: is given twice", name)
+		return ""
+	}
+	value, rest, fault := readValue(strings.TrimLeft(rest, " "), ends)
+	if fault != "" {
+		r.badItem("%s: %s", name, fault)
+		return ""
+	}
+	r.item.values[name] = value
+	return rest
+}
+
+// readValue reads a value at the beginning of text and returns what follows. fault says why it
+// cannot be read.
+func readValue(text, ends string) (value, rest, fault string) {
+	const unclosed = "has a quote that is not closed on the same line"
+	switch {
+	case strings.HasPrefix(text, `'`):
+		for i := 1; i < len(text); i++ {
+			switch {
+			case text[i] != '\'':
+			case strings.HasPrefix(text[i:], "''"):
+				i++
+			default:
+				return strings.ReplaceAll(text[1:i], "''", "'"), text[i+1:], ""
+			}
+		}
+		return "", "", unclosed
+	case strings.HasPrefix(text, `"`):
+		var b strings.Builder
+		for i := 1; i < len(text); i++ {
+			switch c := text[i]; {
+			case c == '"':
+				return b.String(), text[i+1:], ""
+			case c == '\\' && i+1 < len(text) && (text[i+1] == '"' || text[i+1] == '\\'):
+				i++
+				b.WriteByte(text[i])
+			case c == '\\':
+				return "", "", `has a \ that is not \" or \\; write it in single quotes`
+			default:
+				b.WriteByte(c)
+			}
+		}
+		return "", "", unclosed
+	}
+	end := strings.IndexAny(text, " "+ends)
+	if end < 0 {
+		end = len(text)
+	}
+	value, rest = text[:end], text[end:]
+	switch {
+	case value == "" || slices.Contains(nulls, value):
+		return "", "", "needs a value"
+	case !isPlain(value):
+		return "", "", "must be in quotes, because it has a character that may mean something else in YAML"
+	}
+	return value, rest, ""
+}
+
+// nulls are the texts that YAML takes for no value.
+var nulls = []string{"~", "null", "Null", "NULL"}
+
+// isPlain reports whether a text needs no quotes.
+func isPlain(text string) bool {
+	for i, c := range text {
+		if !unicode.IsLetter(c) && !unicode.IsDigit(c) && !strings.ContainsRune("._/+$", c) && (i == 0 || !strings.ContainsRune(":@=~|-", c)) {
+			return false
+		}
+	}
+	return text != "" && !strings.HasSuffix(text, ":") && !slices.Contains(nulls, text)
+}
+
+// FileLine returns the line of a key for the file, which Read reads again as the same.
+func (k *Key) FileLine() string {
+	line := "- { id: " + quoted(k.ID) + ", hash: " + k.HashText() + ", user: " + quoted(k.User)
+	if k.Plan != "" {
+		line += ", plan: " + quoted(k.Plan)
+	}
+	if k.Org != "" {
+		line += ", org: " + quoted(k.Org)
+	}
+	if !k.Expires.IsZero() {
+		line += ", expires: " + k.ExpiryText()
+	}
+	return line + " }"
+}
+
+// HashText returns the hash as the file has it.
+func (k *Key) HashText() string { return hashScheme + hex.EncodeToString(k.Hash[:]) }
+
+// ExpiryText returns when the key expires as the file has it; empty: never.
+func (k *Key) ExpiryText() string {
+	if k.Expires.IsZero() {
+		return ""
+	}
+	text := k.Expires.UTC().Format("2006-01-02T15:04:05Z07:00")
+	return strings.TrimSuffix(text, "T00:00:00Z")
+}
+
+func quoted(text string) string {
+	if isPlain(text) {
+		return text
+	}
+	return fmt.Sprintf("'%s'", strings.ReplaceAll(text, "'", "''"))
+}
