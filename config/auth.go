@@ -13,7 +13,18 @@ import (
 // Auth says how users are identified.
 type Auth struct {
 	// Which signed tokens (JWT) are accepted: those of one issuer, or of each issuer in a list.
-	JWT []JWT `yaml:"jwt" required:"true" single:"true"`
+	// Required unless there are api_keys.
+	JWT []JWT `yaml:"jwt" single:"true"`
+	// Lets browsers bring the token in a cookie. A token in the Authorization header goes first.
+	// Default: no cookie is read.
+	Cookie *Cookie `yaml:"cookie"`
+	// The parameter of the query that may have the token, such as access_token, for GET
+	// /usage/stream and routes with upgrade: allow. Browsers cannot set a header there. The
+	// upstream does not get the parameter. Default: no token in the query is accepted.
+	QueryParam string `yaml:"query_param" as:"parameter"`
+	// Which API keys are accepted, as Authorization: Bearer mg_... or X-API-Key: mg_.... Default:
+	// none.
+	APIKeys *APIKeys `yaml:"api_keys"`
 }
 
 // JWT says which tokens of an issuer are accepted. At least one of secret, public_key_file,
@@ -104,8 +115,10 @@ func (a Auth) hasClaim(path func(Claims) string) bool {
 	return slices.ContainsFunc(a.JWT, func(j JWT) bool { return path(j.Claims) != "" })
 }
 
-// HasOrganisations reports whether tokens of some issuer name organisations.
-func (a Auth) HasOrganisations() bool { return a.hasClaim(func(c Claims) string { return c.Org }) }
+// HasOrganisations reports whether tokens of some issuer, or some API keys, name organisations.
+func (a Auth) HasOrganisations() bool {
+	return a.hasClaim(func(c Claims) string { return c.Org }) || a.APIKeys != nil && a.APIKeys.Keys.HasOrganisations()
+}
 
 // hasAnchors reports whether tokens of some issuer have anchors.
 func (a Auth) hasAnchors() bool { return a.hasClaim(func(c Claims) string { return c.Anchor }) }
@@ -134,7 +147,15 @@ func (a Auth) NameOf(i int) string {
 }
 
 func (c *checker) checkAuth() {
-	if !c.usable("auth", jwtPath) {
+	if !c.usable("auth") {
+		return
+	}
+	c.checkCookie()
+	c.checkAPIKeys()
+	if !c.src.given(jwtPath) && !c.src.failed[jwtPath] {
+		c.checkNoTokens()
+	}
+	if !c.usable(jwtPath) {
 		return
 	}
 	if len(c.cfg.Auth.JWT) == 0 {

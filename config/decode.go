@@ -395,20 +395,28 @@ func readSmall(dir, name string) (string, error) {
 // readFile returns the content of a regular file of at most limit bytes. Its errors do not
 // show the name.
 func readFile(name string, limit int64) (string, error) {
-	info, err := os.Stat(name)
-	switch {
-	case err != nil:
-		return "", fileError(err)
-	case !info.Mode().IsRegular():
-		return "", errors.New("must be a regular file")
-	case info.Size() > limit:
-		return "", fmt.Errorf("must be a file of at most %d KiB", limit>>10)
+	if err := checkFile(name, limit); err != nil {
+		return "", err
 	}
 	data, err := os.ReadFile(name)
 	if err != nil {
 		return "", fileError(err)
 	}
 	return string(data), nil
+}
+
+// checkFile checks that a file is a regular one of at most limit bytes.
+func checkFile(name string, limit int64) error {
+	info, err := os.Stat(name)
+	switch {
+	case err != nil:
+		return fileError(err)
+	case !info.Mode().IsRegular():
+		return errors.New("must be a regular file")
+	case info.Size() > limit:
+		return fmt.Errorf("must be a file of at most %d KiB", limit>>10)
+	}
+	return nil
 }
 
 func fileError(err error) error {

@@ -87,7 +87,7 @@ func (c *Config) Warnings() (warnings []string) {
 	if n := len(c.Admin.Token); n > 0 && n < safeTokenBytes {
 		warnings = append(warnings, fmt.Sprintf("admin.token: has %d bytes, and may be guessed; make one that cannot with: openssl rand -hex 32", n))
 	}
-	return append(warnings, c.claimWarnings()...)
+	return slices.Concat(warnings, c.claimWarnings(), c.authWarnings())
 }
 
 // claimWarnings names claims that no plan uses, and limits that need a claim which is not named.

@@ -48,6 +48,9 @@ type Route struct {
 	PlanHeader string `yaml:"plan_header" as:"header"`
 	// With drop, the upstream does not get the Authorization header.
 	DropAuthorization bool `yaml:"authorization" oneof:"forward, drop"`
+	// With keep, the upstream gets the cookie of auth.cookie. With drop, it gets all cookies but
+	// that one.
+	KeepCookie bool `yaml:"cookie" oneof:"drop, keep"`
 	// Without it, this route answers 404 to a path that the upstream may take for that of
 	// another route, if a client could get around that route's endpoint, cost or token like
 	// this: it differs only in letter case, a slash at the end, a ;parameter or a file

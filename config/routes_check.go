@@ -80,6 +80,9 @@ func (c *checker) checkRouteChoices(path string, r *Route) {
 	if r.Observe && r.Endpoint == "" && !c.src.failed[path+".endpoint"] {
 		c.src.reportAt(path+".mode", "observe is only for a route with an endpoint; without one nothing is limited")
 	}
+	if r.KeepCookie && c.cfg.Auth.Cookie == nil && !c.src.failed["auth"] && !c.src.failed[cookiePath] {
+		c.src.reportAt(path+".cookie", "keep needs auth.cookie, which says which cookie has the token; without it all cookies are forwarded")
+	}
 	c.checkCost(path, r)
 	user, plan := path+".user_header", path+".plan_header"
 	for _, header := range []string{user, plan} {

@@ -86,8 +86,14 @@ func (s *source) errorsAbout(keys []string) (about Errors) {
 	return about
 }
 
-// sortedErrors returns the faults by line.
+// sortedErrors returns the faults by line, those of other files at the end.
 func (s *source) sortedErrors() Errors {
-	slices.SortStableFunc(s.errs, func(a, b *Error) int { return cmp.Compare(a.Line, b.Line) })
+	elsewhere := func(e *Error) int {
+		if e.File == s.file {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(s.errs, func(a, b *Error) int { return cmp.Or(elsewhere(a)-elsewhere(b), cmp.Compare(a.Line, b.Line)) })
 	return s.errs
 }

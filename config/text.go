@@ -19,6 +19,7 @@ import (
 var (
 	endpointRule = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
 	prefixRule   = regexp.MustCompile(`^[A-Za-z0-9_.:-]{1,64}$`)
+	cookieRule   = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 	hostRule     = regexp.MustCompile(`^[A-Za-z0-9._-]{1,253}$`)
 	schemeRule   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*$`)
 )
@@ -35,6 +36,10 @@ func checkText(text, as string) error {
 	case "claim":
 		_, err := jwtrules.ParseClaimPath(text)
 		return err
+	case "cookiename":
+		if !cookieRule.MatchString(text) {
+			return errors.New("must be the name of a cookie, 1 to 64 letters, digits and any of _ - . , such as __Host-session")
+		}
 	case "costsource":
 		return checkCostSource(text)
 	case "endpoint":
@@ -68,6 +73,10 @@ func checkText(text, as string) error {
 		}
 	case "origin":
 		return checkOrigin(text)
+	case "parameter":
+		if text != "" && !cookieRule.MatchString(text) {
+			return errors.New("must be the name of a parameter, 1 to 64 letters, digits and any of _ - . , such as access_token")
+		}
 	case "passed":
 		return checkPassedHeader(text)
 	case "path":

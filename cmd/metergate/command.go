@@ -31,6 +31,7 @@ func commands() []command {
 		{"demo", "[-listen ADDR] [-data DIR] | -upstream ADDR", "run a gateway with an API, users and tokens to try", demo},
 		{"validate", "[-config FILE] [-online]", "check a configuration; -online also checks that store, key server and upstreams can be reached", validate},
 		{"token", "-user U [-config FILE] [-plan P] [-org O] [-ttl 1h]", "sign a token for development", token},
+		{"key", "-user U [-plan P] [-org O] [-id ID] [-expires DATE]", "make an API key, and print it and its line for the file of auth.api_keys", key},
 		{"usage", "USER [-org O] [-at WINDOW] [-json]", "show what a user has used, now or in a past window", usage},
 		{"org", "ORGANISATION [-at WINDOW] [-n 20] [-json]", "show what an organisation has used, and which of its members", org},
 		{"reset", "USER [-org O] [-reason R]", "set a user's counts in the running windows to 0", reset},

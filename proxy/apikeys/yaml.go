@@ -2,11 +2,14 @@ package apikeys
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"metergate/quota"
 )
 
 // A file of keys is YAML, of which it uses a part that a line at a time can be read. A key is
@@ -201,8 +204,9 @@ func isPlain(text string) bool {
 	return text != "" && !strings.HasSuffix(text, ":") && !slices.Contains(nulls, text)
 }
 
-// FileLine returns the line of a key for the file, which Read reads again as the same.
-func (k *Key) FileLine() string {
+// FileLine returns the line of a key for the file, which Read reads again as the same. Errors: the
+// key has something that no file can have; its plan may be any name.
+func (k *Key) FileLine() (string, error) {
 	line := "- { id: " + quoted(k.ID) + ", hash: " + k.HashText() + ", user: " + quoted(k.User)
 	if k.Plan != "" {
 		line += ", plan: " + quoted(k.Plan)
@@ -213,7 +217,12 @@ func (k *Key) FileLine() string {
 	if !k.Expires.IsZero() {
 		line += ", expires: " + k.ExpiryText()
 	}
-	return line + " }"
+	line += " }"
+	_, faults, err := Read(strings.NewReader(line), func(plan string) bool { return quota.IsName(plan) })
+	if len(faults) > 0 {
+		err = errors.New(faults[0].Message)
+	}
+	return line, err
 }
 
 // HashText returns the hash as the file has it.

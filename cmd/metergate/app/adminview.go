@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 
+	"metergate/proxy/apikeys"
 	"metergate/quota"
 )
 
@@ -25,7 +26,47 @@ func (v adminView) ReloadConfig() ([]string, error) { return v.app.Reload() }
 func (v adminView) AcceptData(ctx context.Context) (int, error) {
 	return v.app.store.backend.AcceptData(ctx)
 }
-func (v adminView) EffectiveConfig() any { return v.app.reloader.current.Load().cfg.Redacted() }
+
+// EffectiveConfig is the configuration in force, with the API keys of its file.
+func (v adminView) EffectiveConfig() any {
+	cfg := v.app.reloader.current.Load().cfg
+	shown := cfg.Redacted()
+	if auth, ok := shown["auth"].(map[string]any); ok && cfg.Auth.APIKeys != nil {
+		auth["api_keys"] = shownKeys{cfg.Auth.APIKeys.File, len(cfg.Auth.APIKeys.Keys.Keys()), listKeys(cfg.Auth.APIKeys.Keys)}
+	}
+	return shown
+}
+
+// shownKeys are the API keys in force. Only their hashes are known.
+type shownKeys struct {
+	File  string     `json:"file"`
+	Count int        `json:"count"`
+	Keys  []shownKey `json:"keys"` // the first of them
+}
+
+type shownKey struct {
+	ID      string `json:"id"`
+	Hash    string `json:"hash"`
+	User    string `json:"user"`
+	Plan    string `json:"plan,omitempty"`
+	Org     string `json:"org,omitempty"`
+	Expires string `json:"expires,omitempty"`
+}
+
+// maxShownKeys bounds the answer, which would otherwise have megabytes.
+const maxShownKeys = 1000
+
+func listKeys(set *apikeys.Set) []shownKey {
+	shown := []shownKey{}
+	for _, k := range set.Keys() {
+		if len(shown) == maxShownKeys {
+			break
+		}
+		shown = append(shown, shownKey{k.ID, k.HashText(), k.User, k.Plan, k.Org, k.ExpiryText()})
+	}
+	return shown
+}
+
 func (v adminView) PlansFor(claim string) quota.PlanChoice {
 	return v.app.reloader.current.Load().gateway.PlansFor(claim)
 }

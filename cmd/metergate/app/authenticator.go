@@ -15,7 +15,8 @@ import (
 // An authenticator is what a generation verifies tokens with.
 type authenticator struct {
 	issuers  []issuer
-	verifier *jwtauth.Verifier
+	verifier *jwtauth.Verifier // nil: no tokens are accepted
+	apiKeys  bool              // API keys are accepted as well
 }
 
 // An issuer judges the tokens of one issuer.
@@ -89,6 +90,7 @@ func buildAuthenticator(ctx context.Context, cfg *config.Config, before *generat
 	if before != nil {
 		old = before.auth
 	}
+	a.apiKeys = cfg.Auth.APIKeys != nil
 	for n := range cfg.Auth.JWT {
 		i := issuer{name: cfg.Auth.NameOf(n), path: cfg.Auth.PathOf(n), keysAt: keyLocationOf(&cfg.Auth.JWT[n])}
 		if i.options, err = issuerOptions(&cfg.Auth.JWT[n]); err != nil {
@@ -116,6 +118,8 @@ func buildAuthenticator(ctx context.Context, cfg *config.Config, before *generat
 	}
 	if slices.EqualFunc(a.issuers, old.issuers, func(x, y issuer) bool { return x.verifies == y.verifies }) {
 		a.verifier = old.verifier
+	} else if len(issuers) == 0 {
+		a.verifier = nil // only API keys are accepted
 	} else if a.verifier, err = jwtauth.NewVerifier(old.verifier, issuers...); err != nil {
 		return a, err
 	}
@@ -146,7 +150,7 @@ func (a authenticator) fetchNewKeys(ctx context.Context, old authenticator) erro
 // the gateway from serving the users of the others.
 func (a authenticator) waiting() error {
 	var missing error
-	ready := false
+	ready := a.apiKeys
 	for _, i := range a.issuers {
 		keys := i.keys()
 		if keys == nil || keys.Missing() == nil {

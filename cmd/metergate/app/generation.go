@@ -81,6 +81,7 @@ func (b *builder) gateway(g *generation) (*proxy.Gateway, error) {
 	o := proxy.Options{
 		Store:           b.store,
 		Verifier:        g.auth.verifier,
+		QueryParam:      cfg.Auth.QueryParam,
 		Plans:           plans,
 		DefaultPlan:     cfg.DefaultPlan,
 		KeepsTerms:      cfg.UsesTerms(),
@@ -101,9 +102,15 @@ func (b *builder) gateway(g *generation) (*proxy.Gateway, error) {
 		o.Routes = append(o.Routes, proxy.Route{
 			Pattern: r.Match, Endpoint: r.Endpoint, Public: r.Public, Upstream: g.upstreams[r.Upstream], UpstreamName: r.Upstream,
 			Timeout: r.Timeout, MaxBody: r.MaxBody, StripPrefix: r.StripPrefix, Upgrade: r.Upgrade,
-			UserHeader: r.UserHeader, PlanHeader: r.PlanHeader, DropAuthorization: r.DropAuthorization,
+			UserHeader: r.UserHeader, PlanHeader: r.PlanHeader, DropAuthorization: r.DropAuthorization, KeepCookie: r.KeepCookie,
 			Observe: r.Observe, ExactPaths: r.ExactPaths, Targets: targetsOf(cfg, r), Cost: costOf(r.Cost),
 		})
+	}
+	if keys := cfg.Auth.APIKeys; keys != nil {
+		o.APIKeys = keys.Keys
+	}
+	if cookie := cfg.Auth.Cookie; cookie != nil {
+		o.Cookie, o.CookieOrigins = cookie.Name, cookie.Origins
 	}
 	if cfg.CORS != nil {
 		o.CORS = &proxy.CORS{AllowedOrigins: cfg.CORS.AllowedOrigins, AllowCredentials: cfg.CORS.AllowCredentials}

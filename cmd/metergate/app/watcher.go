@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -106,13 +107,26 @@ func (w *fileWatcher) loop(files func() (names []string, hash string), changed f
 func hashFiles(files []string) string {
 	h := sha256.New()
 	for _, name := range files {
-		data, err := os.ReadFile(name)
-		if err != nil {
+		if err := hashFile(h, name); err != nil {
 			fmt.Fprintf(h, "%q: %v\n", name, err)
-			continue
 		}
-		fmt.Fprintf(h, "%q %d\n", name, len(data))
-		h.Write(data)
 	}
 	return hex.EncodeToString(h.Sum(nil))
+}
+
+// hashFile writes the name and the content of a file to w. It does not hold the content in memory:
+// a file of API keys may be large.
+func hashFile(w io.Writer, name string) error {
+	file, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "%q %d\n", name, info.Size())
+	_, err = io.Copy(w, file)
+	return err
 }
