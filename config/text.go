@@ -37,9 +37,7 @@ func checkText(text, as string) error {
 		_, err := jwtrules.ParseClaimPath(text)
 		return err
 	case "cookiename":
-		if !cookieRule.MatchString(text) {
-			return errors.New("must be the name of a cookie, 1 to 64 letters, digits and any of _ - . , such as __Host-session")
-		}
+		return checkCookieName(text)
 	case "costsource":
 		return checkCostSource(text)
 	case "endpoint":
@@ -74,9 +72,7 @@ func checkText(text, as string) error {
 	case "origin":
 		return checkOrigin(text)
 	case "parameter":
-		if text != "" && !cookieRule.MatchString(text) {
-			return errors.New("must be the name of a parameter, 1 to 64 letters, digits and any of _ - . , such as access_token")
-		}
+		return checkParameter(text)
 	case "passed":
 		return checkPassedHeader(text)
 	case "path":
@@ -98,15 +94,36 @@ func checkText(text, as string) error {
 		}
 		return checkPath(text)
 	case "unitname":
-		if text == "" || len(text) > 32 || !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
-			return errors.New("must have 1 to 32 bytes and no control characters, such as credits")
-		}
+		return checkUnitName(text)
 	case "url":
 		if text == "" {
 			return nil // the same as no key
 		}
 		_, err := parseHTTP(text)
 		return err
+	}
+	return nil
+}
+
+// checkCookieName checks the name of the cookie with the token.
+func checkCookieName(text string) error {
+	if !cookieRule.MatchString(text) {
+		return errors.New("must be the name of a cookie, 1 to 64 letters, digits and any of _ - . , such as __Host-session")
+	}
+	return nil
+}
+
+// checkParameter checks the name of the parameter with the token; empty: there is none.
+func checkParameter(text string) error {
+	if text != "" && !cookieRule.MatchString(text) {
+		return errors.New("must be the name of a parameter, 1 to 64 letters, digits and any of _ - . , such as access_token")
+	}
+	return nil
+}
+
+func checkUnitName(text string) error {
+	if text == "" || len(text) > 32 || !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
+		return errors.New("must have 1 to 32 bytes and no control characters, such as credits")
 	}
 	return nil
 }

@@ -5,11 +5,13 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
 	"metergate/cmd/metergate/gatewaytest"
+	"metergate/proxy/apikeys"
 	"metergate/quota/testkit"
 )
 
@@ -51,11 +53,20 @@ func TestLogPageListsAttributes(t *testing.T) {
 			res.Body.Close()
 		}
 	}
+	key := apikeys.New()
+	k := apikeys.NewKey(key)
+	k.ID, k.User = "ci-1", "u-17"
+	line, err := k.FileLine()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := filepath.Join(t.TempDir(), "keys.yaml")
+	testkit.WriteFile(t, keys, line)
 	for _, query := range []string{"", "?cut", "?break", "?unknown", "?observed"} {
 		if query == "?observed" {
 			text := strings.Replace(gatewaytest.ReloadYAML(api.URL, 0), "per: month }]", "per: month }], mode: observe", 1)
 			text = strings.Replace(text, "enterprise: { limits: [] }", "enterprise: { concurrent: { requests: 1, wait: 20ms } }", 1)
-			text = strings.Replace(text, "algorithms: [HS256] }", "algorithms: [HS256], name: app, claims: { org: org } }", 1)
+			text = strings.Replace(text, "algorithms: [HS256] }", "algorithms: [HS256], name: app, claims: { org: org } }, api_keys: { file: "+keys+" }", 1)
 			g.Save(strings.Replace(text, "endpoint: analyze,", "endpoint: analyze, cost: 2,", 1))
 			if status, body := g.Reload(gatewaytest.AdminToken); status != 200 {
 				t.Fatalf("reload: %d %s", status, body)
@@ -74,9 +85,14 @@ func TestLogPageListsAttributes(t *testing.T) {
 	}()
 	testkit.Receive(t, "the first request", arrived)
 	send("", "enterprise") // waits for the first one
+	withKey, _ := http.NewRequest("GET", g.URL+"/usage", nil)
+	withKey.Header.Set("X-API-Key", key)
+	if res, err := http.DefaultClient.Do(withKey); err != nil || res.StatusCode != 200 {
+		t.Fatal(res, err)
+	}
 	close(goOn)
 	testkit.Receive(t, "the end of the first request", ended)
-	g.WaitForOutput(func(text string) bool { return strings.Count(text, `"msg":"request"`) == 7 })
+	g.WaitForOutput(func(text string) bool { return strings.Count(text, `"msg":"request"`) == 8 })
 	logged := map[string]bool{}
 	first := true
 	for line := range strings.Lines(g.Output()) {

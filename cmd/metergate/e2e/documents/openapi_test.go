@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -239,6 +240,7 @@ func TestOpenAPIDescribesGateway(t *testing.T) {
 	}
 	d.tryFiles(g.on)
 	d.tryWrongTokens(g.down)
+	d.tryCookie(upstream.URL)
 
 	d.operations(func(method, path string, _ *openapi3.Operation) {
 		if !d.answered[method+" "+path] {
@@ -359,6 +361,19 @@ func moreRequests(g gateways) []apiRequest {
 		{g.down, "GET", onlyUser + "/audit", "", 503, "", admin},
 		{g.down, "GET", "/admin/users", "", 503, "", admin},
 		{g.down, "POST", onlyUser + "/grants", "", 503, `{"requests":5}`, admin},
+	}
+}
+
+// tryCookie sends requests with a cookie that another site may have sent.
+func (d *apiDocument) tryCookie(upstream string) {
+	d.Helper()
+	text := strings.Replace(gatewaytest.BasicYAML, "algorithms: [HS256] }", `algorithms: [HS256] }, cookie: { name: session, origins: ["https://app.example.com"] }`, 1)
+	file := filepath.Join(d.TempDir(), "gateway.yaml")
+	testkit.WriteFile(d.T, file, text)
+	g := gatewaytest.StartFile(d.T, []string{"STORE=embedded:data", "UPSTREAM=" + upstream, "LEVEL=info"}, file).Process
+	for _, target := range []string{"POST /usage/track", "GET /usage/stream"} {
+		method, path, _ := strings.Cut(target, " ")
+		d.try(apiRequest{g, method, path, "", 403, "", []string{"Cookie: session=" + testkit.Token("u-17", "free"), "Origin: https://evil.example"}})
 	}
 }
 

@@ -312,7 +312,7 @@ func TestPagesShowValidConfigurations(t *testing.T) {
 			_, err = config.Parse(name, text, func(variable string) (string, bool) {
 				return map[string]string{"JWT_SECRET": testkit.Secret}[variable], variable == "JWT_SECRET"
 			})
-			if err != nil {
+			if err != nil && !strings.Contains(err.Error(), "auth.api_keys.file: cannot read this file") { // an example's file does not exist
 				t.Errorf("%s: %v\n%s", name, err, block)
 			}
 			checked++
