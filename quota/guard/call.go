@@ -71,14 +71,22 @@ func (s *Store) beginCall(ctx context.Context, op operation, user string) (callC
 }
 
 // beginCallAfterReplay is beginCall after everything that waits for the store has been counted
-// for this user. The replay and the call together take no longer than the store's timeout.
+// for this user, and for the members of their organisation. The replay and the call together take no
+// longer than the store's timeout.
 func (s *Store) beginCallAfterReplay(ctx context.Context, op operation, user string) (callContext, error) {
 	call, err := s.beginCall(ctx, op, user)
-	if err != nil || s.ledger.backlog(user) == 0 || s.backend.DataLost() != nil {
+	if err != nil {
 		return call, err
 	}
+	if own, ofMembers := s.ledger.backlog(user); own == 0 && ofMembers == 0 || s.backend.DataLost() != nil {
+		return call, nil
+	}
 	call.deadline = time.Now().Add(s.timeout)
-	if err = s.replayInTime(user); err != nil {
+	timeout := time.After(s.timeout)
+	if err = s.replayPoolInTime(user, timeout); err == nil {
+		err = s.replayInTime(user, timeout)
+	}
+	if err != nil {
 		s.stats.failed[op].Add(1)
 	}
 	return call, err

@@ -31,7 +31,7 @@
 //
 // Settlements that wait for the store are in the journal or in the outbox, which is in
 // memory. When the store is back they are sent: in the background for all users, and for
-// one user immediately before the user's next reserve. The store recognises by its ID what
-// it has already counted. So a commit whose answer was lost, a journal that is replayed twice
+// one user immediately before the user's next reserve, together with those of all members of the user's
+// organisation that count in its pool. The store recognises by its ID what it has already counted. So a commit whose answer was lost, a journal that is replayed twice
 // and a gateway that dies in between all count once.
 package guard

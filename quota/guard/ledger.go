@@ -31,6 +31,8 @@ type ledgerShard struct {
 type localUsage struct {
 	unsent  tally // commits that wait for the store
 	nUnsent int   // how many; those of members are not among those of the pool
+	// ofMembers has, of a pool, how many commits of each member wait that count in the pool as well.
+	ofMembers map[string]int
 	// running has the requests in flight by ID, whether the store admitted them or not.
 	running map[string]runningRequest
 	// rests has, by ID, the requests that are counted, here or in the store, and whose rest is held.
@@ -79,7 +81,7 @@ func (sh *ledgerShard) ensureLocal(user string) *localUsage {
 
 // removeIdle removes a user's localUsage if there is nothing in it.
 func (sh *ledgerShard) removeIdle(user string) {
-	if u := sh.local[user]; u != nil && u.nUnsent == 0 && len(u.unsent) == 0 && len(u.running)+len(u.rests)+len(u.places) == 0 {
+	if u := sh.local[user]; u != nil && u.nUnsent == 0 && len(u.ofMembers) == 0 && len(u.unsent) == 0 && len(u.running)+len(u.rests)+len(u.places) == 0 {
 		delete(sh.local, user)
 	}
 }
@@ -221,7 +223,14 @@ func (sh *ledgerShard) countUnsent(w *settlement, n int) {
 	u.nUnsent += n
 	sh.removeIdle(w.User) // a replay may have sent it already
 	if shared, ok := w.inPool(); ok {
-		sh.ensureLocal(shared.User).unsent.add(&shared, int64(n))
+		pool := sh.ensureLocal(shared.User)
+		pool.unsent.add(&shared, int64(n))
+		if pool.ofMembers == nil {
+			pool.ofMembers = map[string]int{}
+		}
+		if pool.ofMembers[w.User] += n; pool.ofMembers[w.User] == 0 {
+			delete(pool.ofMembers, w.User)
+		}
 		sh.removeIdle(shared.User)
 	}
 }
@@ -244,14 +253,37 @@ func (l *ledger) removeUnsent(user string, ws []settlement, counted bool) {
 	}
 }
 
-// backlog is the number of a user's commits that wait for the store.
-func (l *ledger) backlog(user string) int {
-	sh := l.lockShard(user)
+// backlog is the number of a user's commits that wait for the store, and of members of their organisation who
+// have some that count in the pool. The user may be the pool.
+func (l *ledger) backlog(user string) (own, ofMembers int) {
+	pool := quota.PoolOf(user)
+	if pool == "" {
+		pool = user
+	}
+	sh := l.lockShard(pool)
 	defer sh.mu.Unlock()
 	if u := sh.local[user]; u != nil {
-		return u.nUnsent
+		own = u.nUnsent
 	}
-	return 0
+	if p := sh.local[pool]; p != nil {
+		ofMembers = len(p.ofMembers)
+	}
+	return own, ofMembers
+}
+
+// membersWithBacklog returns the members of a pool who have commits that wait for the store and count in
+// the pool.
+func (l *ledger) membersWithBacklog(pool string) (members []string) {
+	sh := l.lockShard(pool)
+	defer sh.mu.Unlock()
+	if p := sh.local[pool]; p != nil {
+		for member, n := range p.ofMembers {
+			if n > 0 {
+				members = append(members, member)
+			}
+		}
+	}
+	return members
 }
 
 // usersWithBacklog returns all users who have commits that wait for the store.

@@ -4,10 +4,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"metergate/quota"
 	"metergate/quota/quotatest"
+	"metergate/quota/redisstore/redistest"
+	"metergate/quota/redisstore/script"
+	"metergate/quota/testkit"
 )
 
 // team allows each member 4 requests a month, and all of them together 6.
@@ -19,10 +24,18 @@ func choiceOf(account string) quota.PlanChoice {
 	return choice
 }
 
+// wideTeam allows each member 4 requests a month, and all of them together 1,000.
+var wideTeam = quotatest.NewPlan("team", quota.Limit{Amount: 4, Period: quota.Month}, quota.Limit{Amount: 1000, Period: quota.Month, Shared: true})
+
 func (r *guardedRedis) reserveMember(user string) *quota.Decision {
 	r.t.Helper()
-	request := request(quota.MemberAccount("acme", user), team)
-	request.Plans = choiceOf(request.User)
+	return r.reserveMemberBy(team, user)
+}
+
+func (r *guardedRedis) reserveMemberBy(p *quota.Plan, user string) *quota.Decision {
+	r.t.Helper()
+	request := request(quota.MemberAccount("acme", user), p)
+	request.Plans.Scope = quota.MemberScope
 	d, err := r.Reserve(ctx, request)
 	if err != nil {
 		r.t.Fatal(err)
@@ -119,5 +132,74 @@ func TestJournalOfMembersIsReplayedOnce(t *testing.T) {
 		r.waitForReplay()
 		r.wantShared("a", "2+0 3+0")
 		r.wantShared("b", "1+0 3+0")
+	}
+}
+
+// After an outage, what members have used is counted before another member may use the rest of the pool.
+func TestJournalOfMembersIsReplayedBeforeOthers(t *testing.T) {
+	r := newGuardedRedis(t, setup{})
+	const members = 60
+	var inFlight []*quota.Reservation
+	for i := range members {
+		d := r.reserveMemberBy(wideTeam, fmt.Sprint("m-", i))
+		inFlight = append(inFlight, &d.Reservation)
+	}
+	r.beginOutage()
+	for _, res := range inFlight {
+		r.commit(res)
+	}
+	if n := r.Stats().Backlog; n != members {
+		t.Fatalf("%d counts wait, want %d", n, members)
+	}
+	var counted atomic.Int64
+	early := make(chan int64, 1000)
+	r.faultProxy.OnReply(func(cmd redistest.Command, _ string) redistest.Fate {
+		if cmd.Script() == redistest.Commit {
+			counted.Add(1)
+		}
+		return redistest.Pass
+	})
+	r.faultProxy.OnCommand(func(cmd redistest.Command) redistest.Fate {
+		if cmd.Script() == redistest.Reserve && counted.Load() < members {
+			select {
+			case early <- counted.Load():
+			default:
+			}
+		}
+		return redistest.Pass
+	})
+	r.faultProxy.RefuseConnections(false)
+	var s quota.Snapshot
+	testkit.EventuallyWithin(t, time.Minute, "another member is served", func() bool {
+		request := request(quota.MemberAccount("acme", "other"), wideTeam)
+		request.Plans.Scope = quota.MemberScope
+		d, err := r.Reserve(ctx, request)
+		s = d.Snapshot
+		return err == nil && d.Admitted
+	})
+	if len(early) > 0 {
+		t.Errorf("another member was asked for when %d of %d members were counted", <-early, members)
+	}
+	if c := s.Limits[1]; c.Used != members {
+		t.Errorf("of the pool %d are used, want %d", c.Used, members)
+	}
+}
+
+// A member whose data the store cannot use keeps no other member waiting.
+func TestUnusableMemberKeepsNobodyWaiting(t *testing.T) {
+	r := newGuardedRedis(t, setup{})
+	broken := r.reserveMember("a")
+	r.beginOutage()
+	r.commit(&broken.Reservation)
+	r.redis.Do("HSET", script.Key("metergate", quota.MemberAccount("acme", "a")), "sweep", "later", "format", "9")
+	r.endOutage()
+	testkit.EventuallyWithin(t, time.Minute, "another member is served", func() bool {
+		request := request(quota.MemberAccount("acme", "b"), team)
+		request.Plans = choiceOf(request.User)
+		d, err := r.Reserve(ctx, request)
+		return err == nil && d.Admitted
+	})
+	if st := r.Stats(); st.Backlog != 1 || st.OpenBreakers != 0 {
+		t.Errorf("%d counts wait, and %d breakers are open; want 1 and 0", st.Backlog, st.OpenBreakers)
 	}
 }

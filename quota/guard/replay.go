@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"metergate/quota"
 )
 
@@ -61,7 +63,7 @@ func (s *Store) sendAll(deadline time.Time) (done bool) {
 		if giveUp() {
 			return false
 		}
-		if s.breaker(user).openError() != nil || s.replayInTime(user) != nil {
+		if s.breaker(user).openError() != nil || s.replayInTime(user, time.After(s.timeout)) != nil {
 			done = false
 		}
 	}
@@ -88,27 +90,70 @@ func (s *Store) sendRelease(r *quota.Reservation) error {
 	return err
 }
 
-// replayInTime counts everything that waits of a user. It waits no longer than the store's
-// timeout; a replay that takes longer goes on in the background.
-func (s *Store) replayInTime(user string) error {
-	if s.ledger.backlog(user) == 0 {
-		return nil
-	}
-	timer := time.NewTimer(s.timeout)
-	defer timer.Stop()
+// errTooMany: see replayInTime.
+var errTooMany = errors.New("the journal has too many counts of this user, or of the members of their organisation, to replay in time")
+
+// replayInTime counts everything that waits of a user. It waits until timeout; a replay that takes longer
+// goes on in the background.
+func (s *Store) replayInTime(user string, timeout <-chan time.Time) error {
 	// A replay that was already running may have missed the last entry: repeat it.
-	for s.ledger.backlog(user) > 0 {
-		done := s.replays.DoChan(user, func() (any, error) { return nil, s.replay(user) })
+	for {
+		if own, _ := s.ledger.backlog(user); own <= 0 {
+			return nil
+		}
 		select {
-		case r := <-done:
+		case r := <-s.replays.DoChan(user, func() (any, error) { return nil, s.replay(user) }):
 			if r.Err != nil {
 				return r.Err
 			}
-		case <-timer.C:
-			return errors.New("the journal has too many counts of this user to replay in time")
+		case <-timeout:
+			return errTooMany
+		}
+	}
+}
+
+// replayPoolInTime is replayInTime for all members of the pool that a user shares, or that they are: what
+// one member has used must not be given to another.
+func (s *Store) replayPoolInTime(user string, timeout <-chan time.Time) error {
+	pool := quota.PoolOf(user)
+	if pool == "" {
+		pool = user
+	}
+	// The first replay may have been running already, and have missed an entry.
+	for range 2 {
+		if _, ofMembers := s.ledger.backlog(pool); ofMembers <= 0 {
+			return nil
+		}
+		select {
+		case r := <-s.replays.DoChan(pool, func() (any, error) { return nil, s.replayMembers(pool) }):
+			if r.Err != nil {
+				return r.Err
+			}
+		case <-timeout:
+			return errTooMany
 		}
 	}
 	return nil
+}
+
+// membersAtOnce bounds the members of an organisation whose counts are sent at once.
+const membersAtOnce = 16
+
+// replayMembers counts everything that waits of the members of a pool. A member whose data cannot be used
+// keeps no other one waiting.
+func (s *Store) replayMembers(pool string) error {
+	var group errgroup.Group
+	group.SetLimit(membersAtOnce)
+	for _, member := range s.ledger.membersWithBacklog(pool) {
+		group.Go(func() error {
+			_, err, _ := s.replays.Do(member, func() (any, error) { return nil, s.replay(member) })
+			if errors.Is(err, quota.ErrUserData) {
+				return nil
+			}
+			return err
+		})
+	}
+	return group.Wait()
 }
 
 // replay counts everything that waits of a user: first what is in the outbox, then what is

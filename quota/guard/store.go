@@ -92,7 +92,7 @@ type Store struct {
 	stats    stats
 	watchers hub.Hub // of changes here that the backend does not report
 
-	replays    singleflight.Group // one for each user
+	replays    singleflight.Group // one for each user, and for each pool
 	unreadable sync.Once          // the journal cannot be read, and that was logged
 	background sync.WaitGroup
 	closing    chan struct{}
