@@ -88,6 +88,12 @@ func wantClosed(t *testing.T, s *Store, r *quota.Reservation) {
 	for name, call := range map[string]func() error{
 		"Reserve": func() error { _, err := s.Reserve(ctx, r.Request); return err },
 		"Commit":  func() error { _, err := s.Commit(ctx, r); return err },
+		"CommitRest": func() error {
+			rest := *r
+			rest.Unused, rest.Rest = 1, 1
+			_, err := s.CommitRest(ctx, &rest)
+			return err
+		},
 		"Release": func() error { _, err := s.Release(ctx, r); return err },
 		"Read":    func() error { _, err := s.Read(ctx, "u", r.Plans); return err },
 		"Check":   func() error { return s.Check(ctx) },

@@ -50,6 +50,11 @@ func TestDamageWhileServingFailsCalls(t *testing.T) {
 	calls := map[string]func(*Store, quota.Reservation) error{
 		"Reserve": func(s *Store, _ quota.Reservation) error { _, err := s.Reserve(ctx, request("v", p)); return err },
 		"Commit":  func(s *Store, r quota.Reservation) error { _, err := s.Commit(ctx, &r); return err },
+		"CommitRest": func(s *Store, r quota.Reservation) error {
+			r.Unused, r.Rest, r.RestCharged = 1, 1, 1
+			_, err := s.CommitRest(ctx, &r)
+			return err
+		},
 		"Release": func(s *Store, r quota.Reservation) error { _, err := s.Release(ctx, &r); return err },
 		"Read":    func(s *Store, _ quota.Reservation) error { _, err := s.Read(ctx, "u", p.OnlyChoice()); return err },
 		"ApplyChange": func(s *Store, _ quota.Reservation) error {

@@ -66,6 +66,7 @@ var cases = map[string]func(*testing.T, *harness){
 	"random calls over months":                testTermsModel,
 	"what was left is carried over once":      testCarry,
 	"what is held at the turn is not carried": testCarryLeavesHeld,
+	"a rest at the turn is not carried":       testCarryLeavesRest,
 	"a limit carries what was left of it":     testCarryOfPlans,
 
 	// Units, soft limits, and requests that run at once.

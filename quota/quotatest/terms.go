@@ -271,6 +271,22 @@ func testCarryLeavesHeld(t *testing.T, h *harness) {
 	h.wantHeadline("u", plans, "2026-12 1+0/15 (5)")
 }
 
+// Nor are the units that a request has left held, even if it is not charged for them later. What it is
+// charged counts in the month that is over.
+func testCarryLeavesRest(t *testing.T, h *harness) {
+	plans := withTerms(NewWeightedPlan("paid", quota.Limit{Amount: 10, Period: quota.Month, Quantity: quota.Units, Carry: quota.MaxAmount}), 0)
+	h.clock.Set(time.Date(2026, 11, 30, 23, 59, 30, 0, time.UTC))
+	request := requestWith(plans, "u")
+	request.Units = 7
+	r := h.twoSteps(request, 6, 2)
+	h.commit(r)
+	h.clock.Advance(time.Minute)
+	h.useWith(1, "u", plans)
+	h.wantHeadline("u", plans, "2026-12 1+0/13 (3)")
+	h.commitRest(r)
+	h.wantHeadline("u", plans, "2026-12 1+0/13 (3)")
+}
+
 // concurrently makes n requests like r at once, commits those that are admitted, and returns how many
 // these were.
 func (h *harness) concurrently(n int, r quota.Request) int {

@@ -9,6 +9,8 @@ import (
 
 	"metergate/quota"
 	"metergate/quota/redisstore/redistest"
+	"metergate/quota/redisstore/resp"
+	"metergate/quota/redisstore/script"
 )
 
 // TestUnknownFormatIsRefused checks that every call refuses a hash of a later format with an
@@ -23,10 +25,16 @@ func TestUnknownFormatIsRefused(t *testing.T) {
 	if err := commands(s).HSet(ctx, key(s, "u"), "format", "2", "sweep", "see format").Err(); err != nil {
 		t.Fatal(err)
 	}
-	before := userHash(t, s, "u")
+	before, rest := userHash(t, s, "u"), held
+	rest.Unused, rest.Rest = 1, 1
 	for name, call := range map[string]func() error{
-		"reserve":      func() error { _, err := s.Reserve(ctx, newRequest("u")); return err },
-		"commit":       func() error { _, err := s.Commit(ctx, &held); return err },
+		"reserve":     func() error { _, err := s.Reserve(ctx, newRequest("u")); return err },
+		"commit":      func() error { _, err := s.Commit(ctx, &held); return err },
+		"commit rest": func() error { _, err := s.CommitRest(ctx, &rest); return err },
+		"keep": func() error {
+			own := script.KeepArgs{Rests: []*quota.Reservation{&rest}}
+			return s.ask(ctx, &query{script: script.Keep, user: "u", appendArgs: func(args *resp.Args, _ *quota.Plan, _ *layout) { own.AppendTo(args) }}, new(outcome))
+		},
 		"release":      func() error { _, err := s.Release(ctx, &held); return err },
 		"replay":       func() error { return s.Replay(ctx, "u", []quota.Reservation{held}, nil) },
 		"read":         func() error { _, err := s.Read(ctx, "u", plan.OnlyChoice()); return err },

@@ -88,7 +88,7 @@ func (k *rests) kept(user string, rs []*quota.Reservation, now time.Time) {
 // for longer than the call can be on its way.
 func (s *Store) keepRests(user string, ids []string) {
 	rs, now := s.rests.reservations(user, ids), s.now()
-	if len(rs) == 0 {
+	if len(rs) == 0 || s.DataLost() != nil { // the right data may come back
 		return
 	}
 	q := query{script: script.Keep, user: user, settles: true}

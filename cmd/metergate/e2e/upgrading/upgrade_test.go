@@ -6,13 +6,19 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"metergate/cmd/metergate/gatewaytest"
+	"metergate/quota"
+	"metergate/quota/guard"
+	"metergate/quota/quotatest"
+	"metergate/quota/redisstore"
 	"metergate/quota/redisstore/redistest"
 	"metergate/quota/testkit"
 )
@@ -167,6 +173,59 @@ func TestRequestOutlivesUpgrade(t *testing.T) {
 	}
 	older.Kill()
 	wantUsed(t, newer, "u", "free", 5, 4+cost)
+}
+
+// The release before refuses a journal that has the second step of a request, which it would leave. This
+// one counts it, and then the way back is open.
+func TestReleaseRefusesJournalOfRests(t *testing.T) {
+	t.Parallel()
+	redis, upstream, dir, ctx := redistest.Start(t), startAPI(t), t.TempDir(), context.Background()
+	network := redistest.StartFaultProxy(t, redis.Addr)
+	backend, err := redisstore.Open(redisstore.Options{URL: network.URL(), Timeout: 20 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer backend.Close()
+	journal, err := guard.OpenJournal(filepath.Join(dir, "journal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const keep = 400 * 24 * time.Hour
+	store, err := guard.New(guard.Options{Backend: backend, Journal: journal, Timeout: 20 * time.Second, Calendar: quota.NewCalendar(nil), Keep: keep})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := quotatest.NewWeightedPlan("free", quota.Limit{Amount: 1000, Period: quota.Month, Quantity: quota.Units})
+	d, err := store.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Units: 9, Plans: plan.OnlyChoice(), Lease: time.Minute})
+	if err != nil || !d.Admitted {
+		t.Fatalf("admitted %v, error %v", d.Admitted, err)
+	}
+	r := &d.Reservation
+	r.Unused, r.Rest, r.RestCharged = 8, 8, 4
+	if _, err := store.Commit(ctx, r); err != nil {
+		t.Fatal(err)
+	}
+	network.RefuseConnections(true)
+	network.CutConnections()
+	if s, err := store.CommitRest(ctx, r); err != nil || !s.Stale {
+		t.Fatalf("the second step in an outage: error %v", err)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	older := before.launch(t, dir, redis.URL(), upstream.URL)
+	if code := older.Wait(); code != 1 || !strings.Contains(older.Output(), `the journal has format "2"; this version of the program reads only "1"`) {
+		t.Errorf("the release before ended with status %d: %s", code, older.Output())
+	}
+	newer := now.start(t, dir, redis.URL(), upstream.URL)
+	testkit.Eventually(t, "the journal is replayed", func() bool {
+		e := gatewaytest.Usage(t, newer, testkit.Token("u", "free")).Endpoints["analyze"]
+		return e.Used == 1 && *e.Units == 5
+	})
+	newer.Kill()
+	older = before.start(t, dir, redis.URL(), upstream.URL)
+	wantUsed(t, older, "u", "free", 1, -1)
 }
 
 // The embedded store of the release before is read and counted on. With the first cost its format
