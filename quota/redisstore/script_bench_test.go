@@ -44,7 +44,8 @@ func processorTime(b *testing.B, s *Store) (micros float64) {
 
 // BenchmarkScripts measures the two calls of a request, one after the other: under a plan with
 // one limit and under one with eight, on requests; on units, of which a request holds 20 and is
-// charged 5; and on requests, where requests cost the same.
+// charged 5; and on requests, where requests cost the same. With a rest, a request makes a third call: it
+// is charged 5 in the first step, and 5 in the second.
 func BenchmarkScripts(b *testing.B) {
 	s := openStore(b, redistest.Start(b).URL())
 	limits := func(q quota.Quantity) (eight []quota.Limit) {
@@ -59,12 +60,14 @@ func BenchmarkScripts(b *testing.B) {
 		name   string
 		plan   *quota.Plan
 		priced bool
+		rest   bool
 	}{
-		{"one limit", quotatest.NewPlan("one", limits(quota.Requests)[0]), false},
-		{"one limit, with a cost", quotatest.NewWeightedPlan("one", limits(quota.Requests)[0]), true},
-		{"one limit on units, with a cost", quotatest.NewWeightedPlan("one", limits(quota.Units)[0]), true},
-		{"eight limits", quotatest.NewPlan("eight", limits(quota.Requests)...), false},
-		{"eight limits on units, with a cost", quotatest.NewWeightedPlan("eight", limits(quota.Units)...), true},
+		{"one limit", quotatest.NewPlan("one", limits(quota.Requests)[0]), false, false},
+		{"one limit, with a cost", quotatest.NewWeightedPlan("one", limits(quota.Requests)[0]), true, false},
+		{"one limit on units, with a cost", quotatest.NewWeightedPlan("one", limits(quota.Units)[0]), true, false},
+		{"one limit on units, with a rest", quotatest.NewWeightedPlan("one", limits(quota.Units)[0]), true, true},
+		{"eight limits", quotatest.NewPlan("eight", limits(quota.Requests)...), false, false},
+		{"eight limits on units, with a cost", quotatest.NewWeightedPlan("eight", limits(quota.Units)...), true, false},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			if err := commands(s).ConfigResetStat(ctx).Err(); err != nil {
@@ -84,8 +87,16 @@ func BenchmarkScripts(b *testing.B) {
 				if c.priced {
 					d.Reservation.Unused = 15
 				}
+				if c.rest {
+					d.Reservation.Rest, d.Reservation.RestCharged = 15, 5
+				}
 				if _, err := s.Commit(ctx, &d.Reservation); err != nil {
 					b.Fatal(err)
+				}
+				if c.rest {
+					if _, err := s.CommitRest(ctx, &d.Reservation); err != nil {
+						b.Fatal(err)
+					}
 				}
 				s.Forget(&d.Reservation)
 			}

@@ -149,13 +149,13 @@ end
 
 -- Adds '1' or '-1' to what is held in all windows of a lease, and as often the units that it holds
 -- beyond that. A count of 0 is deleted, to save memory. Mostly, no other lease and no rest
--- holds anything: then the units are set or deleted, in one call for all windows.
-local function add_held(lease, delta)
+-- holds anything: then the units are set or deleted, in one call for all windows. rests is the field
+-- rests, false if it is not there; nil: it is not known.
+local function add_held(lease, delta, rests)
   changed = true
   local n, endpoint, empty, alone = 0, nil, {}, nil
   local extra = string.byte(lease, 14) ~= 32 and extra_of(lease) -- mostly, a blank follows the 13 digits
   local most = delta == '1' and 1 or 0 -- leases in a window, if there is no other
-  local rests = nil -- there are rests; nil: not known yet
   for word in string.gmatch(lease, '%S+') do
     n = n + 1
     if n == 2 then

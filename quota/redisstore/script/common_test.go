@@ -72,11 +72,21 @@ func TestAppendTo(t *testing.T) {
 			Allowed: []int64{120, 7, 500, 9}},
 			[]any{"lease/R", "done/R", "attempts/120/500000", "12000", "analyze 2026-11", "120", "500000", "1", "free", "7", "3", "30000",
 				"120", "-1", "500", "-1", "3", "6"}},
+		{"reserve without a bound of attempts", &ReserveArgs{ID: "R", Endpoint: "analyze", Lease: time.Second, Claimed: "free", Units: 1},
+			[]any{"lease/R", "done/R", "rests", "1000", "analyze", "0", "0", "0", "free", "0", "0", "30000"}},
 		{"terms", &TermsArgs{Terms: "m=15", Until: time.UnixMilli(77)}, []any{"m=15", "77", "-"}},
 		{"terms of an account with nothing running", &TermsArgs{Terms: "m=15", Until: time.UnixMilli(77), Idle: &Looked{Windows: []string{"2026-11"}}}, []any{"m=15", "77", "1"}},
 		{"settle", &SettleArgs{Count: true, Keep: 24 * time.Hour, Reservations: []*quota.Reservation{
 			{Request: quota.Request{ID: "A", Endpoint: "analyze"}, Windows: []quota.Window{november}}, {Request: quota.Request{ID: "B", Endpoint: "report", Units: 8}, Unused: 5}}},
 			[]any{"2", "lease/A", "done/A", "0", "analyze", "1", "2026-11", retained, "lease/B", "done/B", "2", "report", "0"}},
+		{"settle in two steps", &SettleArgs{Count: true, Keep: 24 * time.Hour, WithPool: true, Reservations: []*quota.Reservation{
+			{Request: quota.Request{ID: "A", Endpoint: "analyze", Units: 8, Lease: time.Second}, Unused: 8, Rest: 7, Windows: []quota.Window{november}}},
+			Rests: []*quota.Reservation{{Request: quota.Request{ID: "B", Endpoint: "report", Units: 8, Lease: time.Minute}, Unused: 5, Rest: 5, RestCharged: 2, PoolWindows: []quota.Window{november}}}},
+			[]any{"2", "lease/A", "done/A", "+-1 7 30000", "analyze", "1", "2026-11", retained, "0", "rest/B", "paid/B", "+2 5", "report", "0", "1", "2026-11", retained}},
+		{"keep", &KeepArgs{RetakeUntil: time.UnixMilli(77), WithPool: true, Rests: []*quota.Reservation{
+			{Request: quota.Request{ID: "A", Endpoint: "analyze", Units: 8, Lease: time.Minute}, Unused: 7, Rest: 7, Windows: []quota.Window{november}, PoolWindows: []quota.Window{november}},
+			{Request: quota.Request{ID: "B", Endpoint: "report", Units: 2, Lease: time.Second}, Unused: 1, Rest: 1}}},
+			[]any{"77", "rest/A", "60000", "7", "analyze 2026-11", "analyze 2026-11", "rest/B", "30000", "1", "report", ""}},
 		{"release", &SettleArgs{Reservations: []*quota.Reservation{{Request: quota.Request{ID: "A", Endpoint: "analyze"}}}},
 			[]any{"1", "lease/A", "done/A", "-", "analyze", "0"}},
 	} {

@@ -48,7 +48,11 @@ func (a *ReserveArgs) AppendTo(args *resp.Args) {
 	most, interval := a.Attempts.Requests, a.Attempts.TokenInterval().Microseconds()
 	args.AddString(leaseField(a.ID))
 	args.AddString(MarkerField(a.ID))
-	args.AddString("attempts/" + strconv.FormatInt(most, 10) + "/" + strconv.FormatInt(interval, 10))
+	if most > 0 {
+		args.AddString("attempts/" + strconv.FormatInt(most, 10) + "/" + strconv.FormatInt(interval, 10))
+	} else {
+		args.AddString("rests")
+	}
 	args.AddInt(a.Lease.Milliseconds())
 	args.AddString(heldIn(a.Endpoint, a.Windows))
 	args.AddInt(most)

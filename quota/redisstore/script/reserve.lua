@@ -4,7 +4,7 @@
 --
 --   ARGV[rest]      lease/ID, with the reservation's id
 --   ARGV[rest + 1]  done/ID
---   ARGV[rest + 2]  attempts/N/I
+--   ARGV[rest + 2]  attempts/N/I; without a bound rests, which is read in its place
 --   ARGV[rest + 3]  how long the lease lasts, in ms, 1 or more
 --   ARGV[rest + 4]  what it holds: "E W W ...": the endpoint, then the id of each window
 --   ARGV[rest + 5]  N, the attempts that the user may make at once, 1 or more; 0: no bound
@@ -140,7 +140,11 @@ if full then
 else
   call('HSET', key, 'user', ARGV[2], 'claimed', ARGV[rest + 8], ARGV[rest], lease)
 end
-add_held(lease, '1')
+local rests = nil -- the field, if it was read
+if most == 0 then
+  rests = found[own + 2]
+end
+add_held(lease, '1', rests)
 local first = expiry
 if concurrent > 0 then
   local place_ends = now + ARGV[rest + 11]

@@ -42,8 +42,9 @@ local unheld = false
 
 -- Settles, in one hash, the reservation that begins at ARGV[at] and is not settled yet. held is the
 -- value of its first field there, and ARGV[w] the number of its windows there. paid: its rest is settled.
+-- rests is that of add_held.
 -- The marker stays until a time or, if that is later, as long as the counts: settle returns until when.
-local function settle(at, w, held, marker, paid)
+local function settle(at, w, held, marker, paid, rests)
   local first, extra, requests, units, life = nil, ARGV[at + 2], '1', nil, nil
   local is_rest = string.byte(ARGV[at]) == 114
   if string.byte(extra) == 43 then
@@ -54,7 +55,7 @@ local function settle(at, w, held, marker, paid)
   elseif held then
     -- This comes first: a Redis that is out of memory refuses to count, but not after this.
     call('HDEL', key, ARGV[at])
-    add_held(held, '-1')
+    add_held(held, '-1', rests)
   end
   if extra ~= '-' then
     changed = true
@@ -104,15 +105,18 @@ local function settle(at, w, held, marker, paid)
 end
 
 local at = rest + 1
-local found = read_fields(ARGV[at], ARGV[at + 1])
-local lease, done = found[FOUND], found[FOUND + 1]
+-- A request that holds more than 1 unit is mostly charged more than 1: then what add_held needs is read
+-- at the same time.
+local with_units = ARGV[at + 2] ~= '0' and ARGV[at + 2] ~= '-'
+local found = with_units and read_fields(ARGV[at], ARGV[at + 1], 'rests') or read_fields(ARGV[at], ARGV[at + 1])
+local lease, done, rests = found[FOUND], found[FOUND + 1], found[FOUND + 2]
 if pool then
   read_pool()
 end
 for n = 1, tonumber(ARGV[rest]) do
   if n > 1 then
     found = call('HMGET', key, ARGV[at], ARGV[at + 1])
-    lease, done = found[1], found[2]
+    lease, done, rests = found[1], found[2], nil
   end
   local w, marker = at + 4, now + GRACE
   local after, paid = w + 1 + 2 * ARGV[w], false
@@ -128,7 +132,7 @@ for n = 1, tonumber(ARGV[rest]) do
     after = after + 1 + 2 * ARGV[after]
   end
   if not done then
-    settle(at, w, lease, marker, paid)
+    settle(at, w, lease, marker, paid, rests)
   end
   at = after
 end
