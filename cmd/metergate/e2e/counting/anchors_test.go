@@ -16,7 +16,6 @@ import (
 	"metergate/cmd/metergate/gatewaytest"
 	"metergate/quota"
 	"metergate/quota/redisstore/redistest"
-	"metergate/quota/redisstore/script"
 	"metergate/quota/testkit"
 )
 
@@ -146,15 +145,15 @@ func TestCarriedOnceAtTheTurn(t *testing.T) {
 		t.Fatal(err)
 	}
 	calendar := quota.NewCalendar(kathmandu)
+	running := calendar.WindowAt(quota.Month, time.Now())
+	var users []string
 	for round := range 10 {
+		users = append(users, fmt.Sprint("user-", round))
+	}
+	monthBefore{"saver", quota.CalendarAnchor, 1, calendar}.useInRedis(t, redis.URL(), users)
+	for round, user := range users {
 		sent.Store(0)
-		user := fmt.Sprint("user-", round)
 		token := anchoredToken(user, "saver", nil)
-		// What Redis has of a user who used 10 of 50 in the month before.
-		running := calendar.WindowAt(quota.Month, time.Now())
-		last := calendar.WindowAt(quota.Month, running.Start.Add(-time.Second))
-		redis.Do("HSET", script.Key("metergate", user), "user", user, "used/"+last.ID, 10, "used/"+last.ID+"/analyze", 10,
-			"retain/"+last.ID, last.End.AddDate(1, 0, 0).UnixMilli())
 		var passed, refused atomic.Int64
 		var wait sync.WaitGroup
 		for i := range 400 {

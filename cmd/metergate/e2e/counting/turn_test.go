@@ -40,20 +40,27 @@ func startAtTurn(t *testing.T, store, timeout, upstream string) *gatewaytest.Pro
 	return gatewaytest.StartFile(t, []string{"STORE=" + store, "TIMEOUT=" + timeout, "UPSTREAM=" + upstream, "JOURNAL=" + t.TempDir()}, file).Process
 }
 
-// useBefore counts 10 requests of each user in their month before the running one, which begins on a
-// day. open opens the store with a clock.
-func useBefore(t *testing.T, day int, users []string, open func(now func() time.Time) (quota.Store, func())) {
+// A monthBefore is where the tests count requests in the month before the running one.
+type monthBefore struct {
+	plan     string           // its name: 50 requests a month, of which up to 20 move to the next
+	mode     quota.AnchorMode // of the plan
+	day      int              // on which months begin
+	calendar *quota.Calendar
+}
+
+// use counts 10 requests of each user, in a store that open opens with a clock.
+func (m monthBefore) use(t *testing.T, users []string, open func(now func() time.Time) (store quota.Store, end func())) {
 	t.Helper()
-	plan, err := quota.NewPlan(quota.PlanOptions{Name: "own", Limits: []quota.Limit{{Amount: 50, Period: quota.Month, Carry: 20}}, Endpoints: []string{"analyze"}, WarnAt: 80, Anchor: quota.ClaimAnchor})
+	plan, err := quota.NewPlan(quota.PlanOptions{Name: m.plan, Limits: []quota.Limit{{Amount: 50, Period: quota.Month, Carry: 20}}, Endpoints: []string{"analyze"}, WarnAt: 80, Anchor: m.mode})
 	if err != nil {
 		t.Fatal(err)
 	}
-	anchor := quota.NewAnchor(day, 0)
-	plans := quota.PlanChoice{Claimed: plan, ByName: map[string]*quota.Plan{"own": plan}, Terms: true, Anchor: &anchor}
-	start, _ := monthFrom(day, time.Now().UTC())
+	anchor := quota.NewAnchor(m.day, 0)
+	plans := quota.PlanChoice{Claimed: plan, ByName: map[string]*quota.Plan{m.plan: plan}, Terms: true, Anchor: &anchor}
+	start, _ := monthFrom(m.day, time.Now().In(m.calendar.Location()))
 	back := time.Since(start.AddDate(0, 0, -3))
-	store, closeStore := open(func() time.Time { return time.Now().Add(-back) })
-	defer closeStore()
+	store, end := open(func() time.Time { return time.Now().Add(-back) })
+	defer end()
 	for _, user := range users {
 		for range 10 {
 			d, err := store.Reserve(context.Background(), quota.Request{ID: quota.NewID(), User: user, Endpoint: "analyze", Plans: plans, Lease: time.Minute})
@@ -67,10 +74,11 @@ func useBefore(t *testing.T, day int, users []string, open func(now func() time.
 	}
 }
 
-func useBeforeInRedis(t *testing.T, url string, day int, users []string) {
+// useInRedis is use for a Redis.
+func (m monthBefore) useInRedis(t *testing.T, url string, users []string) {
 	t.Helper()
-	useBefore(t, day, users, func(now func() time.Time) (quota.Store, func()) {
-		s, err := redisstore.Open(redisstore.Options{URL: url, Timeout: 20 * time.Second, Now: now, Offset: func() time.Duration { return time.Until(now()) }})
+	m.use(t, users, func(now func() time.Time) (quota.Store, func()) {
+		s, err := redisstore.Open(redisstore.Options{URL: url, Timeout: 20 * time.Second, Calendar: m.calendar, Now: now, Offset: func() time.Duration { return time.Until(now()) }})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,6 +91,7 @@ func useBeforeInRedis(t *testing.T, url string, day int, users []string) {
 // was carried once, and in the end everybody gets all of it.
 func TestTurnSurvivesKilledGateways(t *testing.T) {
 	day := farFrom(time.Now().UTC())
+	before := monthBefore{"own", quota.ClaimAnchor, day, quota.NewCalendar(nil)}
 	for _, name := range []string{"redis", "embedded"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -100,11 +109,11 @@ func TestTurnSurvivesKilledGateways(t *testing.T) {
 			if name == "redis" {
 				redis := redistest.Start(t)
 				store = redis.URL()
-				useBeforeInRedis(t, store, day, users)
+				before.useInRedis(t, store, users)
 				r.others = append(r.others, startAtTurn(t, store, "20s", upstream.URL))
 			} else {
-				useBefore(t, day, users, func(now func() time.Time) (quota.Store, func()) {
-					s, err := boltstore.Open(store[len("embedded:"):], boltstore.Options{Now: now})
+				before.use(t, users, func(now func() time.Time) (quota.Store, func()) {
+					s, err := boltstore.Open(store[len("embedded:"):], boltstore.Options{Calendar: before.calendar, Now: now})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -204,7 +213,7 @@ func TestTurnInOutage(t *testing.T) {
 	defer upstream.Close()
 	redis := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	day := farFrom(time.Now().UTC())
-	useBeforeInRedis(t, redis.URL(), day, []string{"u"})
+	monthBefore{"own", quota.ClaimAnchor, day, quota.NewCalendar(nil)}.useInRedis(t, redis.URL(), []string{"u"})
 	dies := startAtTurn(t, redis.URL(), "250ms", upstream.URL)
 	other := startAtTurn(t, redis.URL(), "20s", upstream.URL)
 	client, token := gatewaytest.NewClient(t), anchoredToken("u", "own", day)
