@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"math"
 	"net/http"
 	"strconv"
 
@@ -101,7 +102,7 @@ func (x *exchange) price(amount int64, err error) (units int64) {
 		return units
 	}
 	each := max(1, cost.Each)
-	if (amount-1)/each >= cost.MaxUnits() {
+	if amount == math.MaxInt64 || (amount-1)/each >= cost.MaxUnits() {
 		x.g.metrics.costOverMax.WithLabelValues(endpoint).Inc()
 		x.g.costOverMax.Log("request_id", x.id, "endpoint", endpoint, key, name, "reported", amount, "each", each, "max", cost.MaxUnits())
 	}

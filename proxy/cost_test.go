@@ -38,6 +38,7 @@ func withCosts(t *testing.T, s setup, limits ...quota.Limit) *testGateway {
 	s.routes = append(s.routes,
 		proxy.Route{Pattern: "POST /cost/report", Endpoint: "report", Cost: proxy.Cost{Cost: quota.Cost{Min: 1, Max: 20}, Header: "X-Report-Cost"}},
 		proxy.Route{Pattern: "POST /cost/each", Endpoint: "report", Cost: proxy.Cost{Cost: quota.Cost{Min: 2, Max: 20}, Header: "X-Report-Cost", Each: 1000, MissingMin: true}},
+		proxy.Route{Pattern: "POST /cost/coarse", Endpoint: "report", Cost: proxy.Cost{Cost: quota.Cost{Min: 1, Max: 20}, Header: "X-Report-Cost", Each: 1 << 60}},
 		proxy.Route{Pattern: "POST /cost/image", Endpoint: "image-analysis", Cost: proxy.Cost{Cost: quota.Cost{Min: 5, Max: 5}}},
 	)
 	before := s.change
@@ -96,6 +97,9 @@ func TestCostIsWhatTheResponseSays(t *testing.T) {
 		{"/cost/each", []string{"99999999"}, "20"},
 		{"/cost/each", nil, "2"},
 		{"/cost/each", []string{"many"}, "2"},
+		{"/cost/coarse", []string{"1152921504606846977"}, "2"},
+		{"/cost/coarse", []string{"9223372036854775806"}, "8"},
+		{"/cost/coarse", []string{"9223372036854775808"}, "20"}, // more than fits
 		{"/cost/image", []string{"1"}, "5"},
 		{"/api/analyze", []string{"9"}, "1"},
 	} {
@@ -112,12 +116,12 @@ func TestCostIsWhatTheResponseSays(t *testing.T) {
 	}
 	values := series(t, registry)
 	missing, over := values[`metergate_cost_missing_total{endpoint="report"}`], values[`metergate_cost_over_max_total{endpoint="report"}`]
-	if missing != 16 || over != 3 {
-		t.Errorf("%v are counted as missing and %v as over the maximum, want 16 and 3", missing, over)
+	if missing != 16 || over != 4 {
+		t.Errorf("%v are counted as missing and %v as over the maximum, want 16 and 4", missing, over)
 	}
 	wantRatedLines(t, &log, start, `msg="a response does not say what it cost"`, 16,
 		`endpoint=report header=X-Report-Cost charged=20 error="the response does not have the header"`)
-	wantRatedLines(t, &log, start, `msg="a response says that it cost more than the route's cost.max, which is what was charged"`, 3,
+	wantRatedLines(t, &log, start, `msg="a response says that it cost more than the route's cost.max, which is what was charged"`, 4,
 		`endpoint=report header=X-Report-Cost reported=21 each=1 max=20`)
 	if strings.Contains(log.String(), strings.Repeat("9", 100)) {
 		t.Error("a long value is logged in full")

@@ -1,5 +1,7 @@
 package quota
 
+import "math"
+
 // MaxCost is the most units that one request can cost.
 const MaxCost = 1_000_000_000
 
@@ -14,8 +16,12 @@ func (c Cost) MaxUnits() int64 { return max(1, c.Max) }
 
 // Charge returns what a request is charged of which the upstream has reported an amount, if
 // one unit stands for each so many of it: min(Max, max(Min, reported/each rounded up)).
-// reported must be 0 or more, each 1 or more.
+// reported must be 0 or more, each 1 or more. math.MaxInt64 stands for amounts without a bound, and
+// is charged Max.
 func (c Cost) Charge(reported, each int64) int64 {
+	if reported == math.MaxInt64 {
+		return c.MaxUnits()
+	}
 	units := reported / each
 	if reported%each > 0 {
 		units++
