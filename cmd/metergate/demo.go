@@ -204,6 +204,9 @@ func useUp(store *guard.Store, cfg *config.Config, u demoUser) error {
 // pixels is a PNG image of 8 by 8 pixels, in base64.
 const pixels = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEUlEQVR42mPQrjqBFTEMLQkAgJVbQa2tJlAAAAAASUVORK5CYII="
 
+// chatRequest asks for an answer in OpenAI's form.
+const chatRequest = `{"stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"Metergate counts what succeeds and nothing else."}]}`
+
 // demoPlaces says where the parts of the demo are.
 type demoPlaces struct {
 	gateway, api, admin string // URLs
@@ -240,8 +243,10 @@ Paste these into another terminal. Each ends with the usage line that the UI sho
 echo %s | base64 -d | %s
 # what alice has used
 %s
-# bob's plan counts credits: an image costs 5, everything else 1
+# bob's plan counts credits: an image costs 5, an answer of a model up to 20, everything else 1
 echo %s | base64 -d | %s
+# a model's streamed answer: 1 credit at its start; its tokens, told at its end, set the price
+%s
 # carol's last two, and one too many
 for i in 1 2 3; do %s; done
 
@@ -255,6 +260,7 @@ Ctrl-C stops the demo. A line for each request:
 		curlLine(at.gateway+"/usage", tokens["alice"], ""),
 		pixels,
 		curlLine(at.gateway+"/api/image-analysis", tokens["bob"], `-H 'Content-Type: image/png' --data-binary @- `),
+		curlLine(at.gateway+"/v1/chat/completions", tokens["bob"], `-N -d '`+chatRequest+`' `),
 		curlLine(at.gateway+"/api/report", tokens["carol"], `-d 'Nearly there.' `))
 }
 

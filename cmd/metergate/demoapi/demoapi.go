@@ -7,6 +7,7 @@
 //	POST /api/report          title, sections, reading time
 //	POST /api/drill           three fill-in-the-gap questions
 //	POST /api/image-analysis  format, size and colour of a PNG, JPEG or GIF
+//	POST /v1/chat/completions an answer in OpenAI's form, also streamed, with its tokens
 //	GET  /api/status          what is running, and for how long
 //	GET  /api/health          health check; also GET /healthz
 //
@@ -47,7 +48,7 @@ func Handler() http.Handler {
 			"status":         "ok",
 			"service":        "demo analysis API",
 			"uptime_seconds": int(time.Since(started).Seconds()),
-			"endpoints":      []string{"analyze", "redact", "report", "drill", "image-analysis"},
+			"endpoints":      []string{"analyze", "redact", "report", "drill", "image-analysis", "chat"},
 		}, nil
 	}
 	health := func(*http.Request) (any, error) { return map[string]string{"status": "ok"}, nil }
@@ -58,6 +59,7 @@ func Handler() http.Handler {
 	mux.Handle("POST /api/report", textEndpoint(report))
 	mux.Handle("POST /api/drill", textEndpoint(drill))
 	mux.Handle("POST /api/image-analysis", endpoint(analyzeImage))
+	mux.HandleFunc("POST /v1/chat/completions", chat)
 	mux.Handle("GET /api/status", endpoint(status))
 	mux.Handle("GET /api/health", endpoint(health))
 	mux.Handle("GET /healthz", endpoint(health))

@@ -105,8 +105,8 @@ function showConnection() {
 function showPrices(state) {
   const counted = state?.limits.some((limit) => limit.unit === 'units');
   for (const button of document.querySelectorAll('[data-call]')) {
-    const { max } = (counted && state.endpoints[button.dataset.call]?.cost) || { max: 1 };
-    const text = max > 1 ? `${number.format(max)} ${state.unit_name}` : '';
+    const { min, max } = (counted && state.endpoints[button.dataset.call]?.cost) || { max: 1 };
+    const text = max > 1 ? `${min < max ? 'up to ' : ''}${number.format(max)} ${state.unit_name}` : '';
     const price = button.querySelector('.price') ?? button.appendChild(h('span', { className: 'price' }));
     if (price.textContent !== text) price.textContent = text;
     price.hidden = !text;
@@ -141,8 +141,14 @@ function addEntry(properties) {
   return entry;
 }
 
-/** Sends one request. It never throws: status 0 means that there was no response. */
-async function send(endpoint, path, body, type) {
+const headersOf = (response) => Object.fromEntries(
+  USAGE_HEADERS.map((name) => [name, response.headers.get(name)]).filter(([, value]) => value !== null));
+
+/**
+ * Sends one request. It never throws: status 0 means that there was no response, or that it broke off.
+ * read returns the answer of a response that is a stream of events.
+ */
+async function send(endpoint, path, body, type, read) {
   const started = performance.now();
   const attempt = () => usage.fetch(path, { method: 'POST', body, headers: { 'Content-Type': type }, usageEndpoint: endpoint });
   try {
@@ -151,8 +157,11 @@ async function send(endpoint, path, body, type) {
       await loadUsers();
       response = await attempt();
     }
+    const fields = headersOf(response);
+    if (read && response.headers.get('Content-Type') === 'text/event-stream') {
+      return { status: response.status, fields, answer: await read(response), ms: performance.now() - started };
+    }
     const text = await response.text();
-    const fields = Object.fromEntries(USAGE_HEADERS.map((name) => [name, response.headers.get(name)]).filter(([, value]) => value !== null));
     let answer = text;
     try {
       answer = JSON.parse(text);
@@ -169,6 +178,44 @@ async function sendOne(endpoint, { query = '', body = $('text').value, type = 't
   Object.assign(entry, await send(endpoint, path, body, type));
   show(entry);
   say(`${endpoint}: ${entry.status || 'no response'}. ${verdict(entry).join(' ')}`);
+}
+
+/** Sends the text to the model, and shows its answer word by word. What it costs is known at its end. */
+async function sendChat() {
+  const path = '/v1/chat/completions';
+  const entry = addEntry({ endpoint: 'chat', path, query: '', said: '' });
+  const body = JSON.stringify({
+    messages: [{ role: 'user', content: $('text').value }], stream: true, stream_options: { include_usage: true },
+  });
+  const result = await send('chat', path, body, 'application/json', async (response) => {
+    entry.fields = headersOf(response);
+    let tokens = null;
+    for await (const event of eventsOf(response)) {
+      entry.said += event.choices[0]?.delta.content ?? '';
+      tokens = event.usage?.total_tokens ?? tokens;
+      showSoon(entry);
+    }
+    return { text: entry.said, tokens };
+  });
+  Object.assign(entry, result);
+  show(entry);
+  say(`chat: ${entry.status || 'no response'}. ${verdict(entry).join(' ')}`);
+}
+
+/** The events of a stream: what stands in the data of each, but for the last, [DONE]. */
+async function* eventsOf(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = '';
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const events = (rest + value).split('\n\n');
+    rest = events.pop();
+    for (const event of events) {
+      const data = event.replace(/^data: /, '');
+      if (data !== '[DONE]') yield JSON.parse(data);
+    }
+  }
 }
 
 async function sendBurst(n) {
@@ -205,8 +252,14 @@ function verdict(entry) {
     return [`${counted} counted${refused ? `, ${refused} refused` : ''}${failed ? `, ${failed} failed` : ''}.`, now];
   }
   switch (kind(entry)) {
-    case 'running': return ['Running.', 'The gateway holds what it may cost and has not counted it yet.'];
-    case 'ok': return ['Counted.', entry.unit === 'units' ? `X-Usage-Cost is ${cost}. ${now}` : now];
+    case 'running': return cost
+      ? ['Counted so far.', `X-Usage-Cost is ${cost}. The gateway holds what it may cost beyond that until the answer has ended.`]
+      : ['Running.', 'The gateway holds what it may cost and has not counted it yet.'];
+    case 'ok':
+      if (entry.unit !== 'units') return ['Counted.', now];
+      return ['Counted.', entry.answer.tokens
+        ? `X-Usage-Cost was ${cost}, before the ${plural(entry.answer.tokens, 'token')} were known. The meter shows the price.`
+        : `X-Usage-Cost is ${cost}. ${now}`];
     case 'refused': return ['Refused.', `The request did not reach the API. ${now}`];
     default: return entry.status
       ? ['Not counted.', `The request failed, so the gateway gave back what it held. ${now}`]
@@ -282,7 +335,8 @@ function answer(entry) {
   }
   const { answer, status } = entry;
   switch (kind(entry)) {
-    case 'running': return box(h('h3', null, `POST ${entry.path}`), h('div', { className: 'waiting' }), h('div', { className: 'waiting' }));
+    case 'running': return entry.said ? box(h('p', { className: 'quote' }, entry.said))
+      : box(h('h3', null, `POST ${entry.path}`), h('div', { className: 'waiting' }), h('div', { className: 'waiting' }));
     case 'refused': return box(
       h('h3', null, answer.title ?? 'Too many requests'),
       h('p', null, answer.detail ?? ''),
@@ -333,6 +387,7 @@ const RESULTS = {
     h('ol', { className: 'list' }, ...a.questions.map((q) => h('li', null, q.question,
       h('details', null, h('summary', { className: 'dim' }, 'Show the answer'), h('b', null, q.answer))))),
   ],
+  chat: (a) => [h('p', { className: 'quote' }, a.text), figures(['Tokens', number.format(a.tokens)])],
   'image-analysis': (a, { picture }) => {
     const canvas = h('canvas', { width: picture.width, height: picture.height, role: 'img', ariaLabel: 'The image you sent' });
     canvas.getContext('2d').drawImage(picture, 0, 0);
@@ -454,7 +509,8 @@ function onPress(button, job) {
 
 for (const button of document.querySelectorAll('[data-call]')) {
   const endpoint = button.dataset.call;
-  onPress(button, () => (endpoint === 'image-analysis' ? analyzeImage() : sendOne(endpoint)));
+  onPress(button, () => (
+    endpoint === 'image-analysis' ? analyzeImage() : endpoint === 'chat' ? sendChat() : sendOne(endpoint)));
 }
 onPress($('fail'), () => sendOne('analyze', { query: `?fail=${$('fail-status').value}` }));
 onPress($('slow'), () => sendOne('analyze', { query: '?delay=3s' }));

@@ -185,6 +185,27 @@ func TestDemoPageChangesUsers(t *testing.T) {
 	wantQuietConsole(t, tab)
 }
 
+// A streamed answer appears word by word. Until it has ended, the gateway has counted its least price and
+// holds the rest of the highest; then the tokens set the price.
+func TestDemoPageStreamsChat(t *testing.T) {
+	tab := openDemo(t, browsertest.Start(t), startDemo(t), "bob")
+	tab.Want("document.querySelector('[data-call=chat]').innerText.replace(/\\s+/g, ' ')", "Chat up to 20 credits")
+	tab.Eval("press('Chat')", nil)
+	tab.Want("document.querySelector('.verdict').innerText.trim().slice(0, 33)", "Counted so far. X-Usage-Cost is 1")
+	tab.Until("document.querySelector('#result .quote').innerText.startsWith('I have read')")
+	tab.Want("text('full', 'count')", "1 of 5,000 credits used")
+	picture(t, tab, "chat-runs")
+	tab.Until("document.querySelector('.verdict').innerText.startsWith('Counted. X-Usage-Cost was 1')")
+	var tokens int
+	tab.Eval("+document.querySelector('#result .figures dd').innerText", &tokens)
+	if tokens <= 40 {
+		t.Fatalf("%d tokens, too few to tell its price from the least", tokens)
+	}
+	tab.Want("text('full', 'count')", fmt.Sprint((tokens+19)/20, " of 5,000 credits used"))
+	picture(t, tab, "chat")
+	wantQuietConsole(t, tab)
+}
+
 // redPNG is an image of one colour.
 func redPNG() []byte {
 	img := image.NewPaletted(image.Rect(0, 0, 30, 20), color.Palette{color.RGBA{R: 255, A: 255}})

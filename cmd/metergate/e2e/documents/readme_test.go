@@ -157,7 +157,7 @@ func TestDemoCommandsWork(t *testing.T) {
 	for _, m := range regexp.MustCompile(`(?m)^usage: (.*)$`).FindAllSubmatch(out, -1) {
 		seen = append(seen, string(m[1]))
 	}
-	if got, want := strings.Join(seen, " "), "1/100 1/100 2/100 5/5000 99/100 100/100 100/100"; got != want {
+	if got, want := strings.Join(seen, " "), "1/100 1/100 2/100 5/5000 6/5000 99/100 100/100 100/100"; got != want {
 		t.Errorf("usage lines %q, want %q:\n%s", got, want, out)
 	}
 	for _, want := range []string{`"format":"png"`, `"used":2,`, `"status":429`, `"upgrade_url"`} {
