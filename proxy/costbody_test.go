@@ -5,11 +5,13 @@ import (
 	"compress/gzip"
 	"compress/zlib"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,6 +20,7 @@ import (
 
 	"metergate/proxy"
 	"metergate/proxy/reported"
+	"metergate/proxy/upstream"
 	"metergate/quota"
 	"metergate/quota/testkit"
 )
@@ -177,6 +180,9 @@ func (a *tokensAnswer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if a.coding != "" {
 		h["Content-Encoding"] = []string{a.coding}
 	}
+	if a.chunked {
+		w.WriteHeader(http.StatusEarlyHints)
+	}
 	length := len(a.body)
 	if a.breaksOff {
 		length++
@@ -203,17 +209,46 @@ func (a *tokensAnswer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// TestCostIsWhatTheBodySays lets an upstream answer in every way, to clients of HTTP/1.1 and HTTP/2
-// that take trailers and that do not. Once a client has the whole response, GET /usage says what it
-// cost.
+// TestCostIsWhatTheBodySays lets upstreams of HTTP/1.1 and HTTP/2 answer in every way, to clients of
+// HTTP/1.1 and HTTP/2 that take trailers and that do not. Once a client has the whole response,
+// GET /usage says what it cost.
 func TestCostIsWhatTheBodySays(t *testing.T) {
-	g := withTokens(t, setup{maxBody: 1 << 20, upstream: func(w http.ResponseWriter, r *http.Request) {
+	answer := func(w http.ResponseWriter, r *http.Request) {
 		n, _ := strconv.Atoi(r.URL.Path[len("/tokens/"):])
 		if got := r.Header["Accept-Encoding"]; len(got) != 1 || got[0] != "identity" {
 			t.Errorf("the upstream is asked for the encodings %q", got)
 		}
 		tokensAnswers[n].ServeHTTP(w, r)
-	}})
+	}
+	t.Run("from HTTP/1.1", func(t *testing.T) { testAnswers(t, setup{maxBody: 1 << 20, upstream: answer}) })
+	t.Run("from HTTP/2", func(t *testing.T) {
+		testAnswers(t, setup{maxBody: 1 << 20, change: func(o *proxy.Options) {
+			up := http2Upstream(t, answer)
+			for i := range o.Routes {
+				o.Routes[i].Upstream = up
+			}
+		}})
+	})
+}
+
+// http2Upstream is a target that speaks HTTP/2, behind one that nobody listens for.
+func http2Upstream(t *testing.T, h http.HandlerFunc) *upstream.Pool {
+	target := httptest.NewUnstartedServer(h)
+	target.EnableHTTP2, target.Config.ErrorLog = true, quiet
+	target.StartTLS()
+	t.Cleanup(target.Close)
+	address, _ := url.Parse(target.URL)
+	dead := &url.URL{Scheme: "https", Host: testkit.FreeAddress(t)}
+	up, err := upstream.New(upstream.Options{Targets: []upstream.Target{{URL: dead}, {URL: address}}, TLS: &tls.Config{InsecureSkipVerify: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(up.Retire)
+	return up
+}
+
+func testAnswers(t *testing.T, s setup) {
+	g := withTokens(t, s)
 	for _, p := range g.protocols() {
 		for _, te := range []string{"", "TE: trailers"} {
 			for n, a := range tokensAnswers {
@@ -315,4 +350,32 @@ func TestUnknownCostsAreLoggedAndCounted(t *testing.T) {
 			t.Errorf("%s: %d units are used, the metrics say %v, and the log\n%s", a.name, used, values[`metergate_units_total{endpoint="report"}`], &log)
 		}
 	}
+}
+
+// TestObservedStreamsAreChargedWhatTheyCost: a request that a limit would refuse passes, is charged
+// what it cost, and says so.
+func TestObservedStreamsAreChargedWhatTheyCost(t *testing.T) {
+	a := tokensAnswer{contentType: eventType, body: []byte(chatEvents), chunked: true}
+	g := withCosts(t, setup{upstream: a.ServeHTTP, routes: []proxy.Route{{Pattern: "/tokens/{rest...}", Endpoint: "report", Cost: tokenCost(t), Observe: true}}},
+		quota.Limit{Amount: 7, Period: quota.Month, Quantity: quota.Units})
+	for n := range 3 {
+		r := g.do(token("u", "units"), http.MethodPost, "/tokens/x", nil, "TE: trailers")
+		if r.StatusCode != 200 || r.Header.Get("X-Usage-Would-Block") != `"month-units"` || r.Trailer.Get("X-Usage-Cost") != "5" {
+			t.Errorf("%s, %v, trailers %v", r.Status, r.Header, r.Trailer)
+		}
+		g.wantSettled("u", int64(5*(n+1)))
+	}
+}
+
+// TestTheLeastIsTheMost: where min and max are the same, the body is not read.
+func TestTheLeastIsTheMost(t *testing.T) {
+	a := tokensAnswer{contentType: eventType, body: []byte(chatEvents), chunked: true}
+	cost := tokenCost(t)
+	cost.Min = cost.Max
+	g := withCosts(t, setup{upstream: a.ServeHTTP, routes: []proxy.Route{{Pattern: "/tokens/{rest...}", Endpoint: "report", Cost: cost}}})
+	r := g.do(token("u", "units"), http.MethodPost, "/tokens/x", nil, "TE: trailers")
+	if r.StatusCode != 200 || r.Header.Get("X-Usage-Cost") != "20" || r.Trailer["X-Usage-Cost"] != nil || r.body != chatEvents {
+		t.Errorf("%s, %v, trailers %v, %q", r.Status, r.Header, r.Trailer, r.body)
+	}
+	g.wantSettled("u", 20)
 }

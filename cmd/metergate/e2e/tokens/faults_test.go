@@ -35,9 +35,9 @@ func TestFaultsChargeNoMoreThanReported(t *testing.T) {
 	redis := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	var proxies [2]*redistest.FaultProxy
 	var gateways [2]atomic.Pointer[gatewaytest.Process]
-	for i := range gateways {
+	for i, onFailure := range []string{"deny", "allow"} {
 		proxies[i] = redistest.StartFaultProxy(t, redis.Addr)
-		gateways[i].Store(startGateway(t, proxies[i].URL(), m.URL, "STORE_TIMEOUT=250ms"))
+		gateways[i].Store(startGateway(t, proxies[i].URL(), m.URL, "STORE_TIMEOUT=250ms", "ON_FAILURE="+onFailure))
 	}
 	http := gatewaytest.NewClient(t)
 	seen := make([]client, workers*each)

@@ -22,7 +22,7 @@ const tokensYAML = `
 listen: 127.0.0.1:0
 shutdown_timeout: 30s
 admin: { listen: 127.0.0.1:0 }
-store: { url: "${STORE}", on_failure: deny, timeout: "${STORE_TIMEOUT:-20s}" }
+store: { url: "${STORE}", on_failure: "${ON_FAILURE:-deny}", timeout: "${STORE_TIMEOUT:-20s}" }
 auth: { jwt: { secret: "` + testkit.Secret + `", algorithms: [HS256], claims: { user: sub, plan: plan, org: org } } }
 default_plan: tokens
 plans:
