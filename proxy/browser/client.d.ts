@@ -130,9 +130,15 @@ export interface UsageClientOptions {
    * Returns the token of the user who is signed in, or null. It is called for each request,
    * so it should be fast. Whose token it is, the gateway says: until it has answered, a token
    * that may be another user's makes the state null. `refresh` is true if the last token was refused or has expired.
-   * Without getToken no Authorization header is sent.
+   * Without getToken no Authorization header is sent: leave it out if the token is in a cookie.
    */
   getToken?: (options: { refresh: boolean }) => string | null | undefined | Promise<string | null | undefined>;
+  /**
+   * 'include' sends the cookies of the gateway with every request, if the pages have another
+   * origin than the gateway. It also applies to calls of `fetch` that do not say which cookies to send.
+   * Default: cookies are sent to the same origin.
+   */
+  credentials?: RequestCredentials;
   /** Sends the requests; default: window.fetch. */
   fetch?: typeof globalThis.fetch;
 }

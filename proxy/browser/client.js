@@ -210,7 +210,7 @@ var CallFetcher = class {
     this.#core = core;
   }
   async fetch(input, init) {
-    const { closed, pending, requests, send } = this.#core;
+    const { closed, credentials, pending, requests, send } = this.#core;
     const request = typeof input === "object" && input && "headers" in input ? input : null;
     let url;
     try {
@@ -226,7 +226,8 @@ var CallFetcher = class {
     if (token) headers.set("Authorization", `Bearer ${token}`);
     let call = counts && session ? pending.begin(route, init?.usageEndpoint) : null;
     try {
-      const response = await send(input, { ...init, headers });
+      const unchosen = !request || request.credentials === "same-origin";
+      const response = await send(input, { ...credentials && unchosen && { credentials }, ...init, headers });
       const answered = call;
       call = null;
       runGuarded(() => this.#readResponse(route, answered, response, session));
@@ -377,12 +378,12 @@ var Requests = class {
     return { token, session: tabs.session?.token === token ? tabs.session : null };
   }
   async send(path, signal, { accept = "application/json", refresh = false, first } = {}) {
-    const { base, getToken, send } = this.#core;
+    const { base, credentials, getToken, send } = this.#core;
     const url = new URL(path, base);
     const sendWith = (token2) => {
       signal.throwIfAborted();
       const headers = { Accept: accept, ...token2 && { Authorization: `Bearer ${token2}` } };
-      return send(url, { headers, signal, cache: "no-store" });
+      return send(url, { headers, signal, cache: "no-store", ...credentials && { credentials } });
     };
     const askToken = (again) => unlessAborted(this.token(again).catch((cause) => {
       throw new TokenError("getToken", { cause });
@@ -1054,9 +1055,10 @@ var Core = class {
   #life = new AbortController();
   closed = this.#life.signal;
   id = Math.random().toString(36).slice(2) + Date.now().toString(36);
-  constructor(target, base, getToken, send, timing) {
+  constructor(target, base, { getToken, credentials, send }, timing) {
     this.base = base;
     this.getToken = getToken;
+    this.credentials = credentials;
     this.send = send;
     this.timing = { ...TIMING, ...timing };
     this.state = new State(this, target);
@@ -1084,12 +1086,12 @@ function createUsageClient(options) {
 }
 var UsageClient = class extends EventTarget {
   #core;
-  constructor({ baseUrl, getToken, fetch = globalThis.fetch, timing } = {}) {
+  constructor({ baseUrl, getToken, credentials, fetch = globalThis.fetch, timing } = {}) {
     super();
     const base = new URL(baseUrl ?? new URL("..", import.meta.url), globalThis.document?.baseURI);
     if (!base.pathname.endsWith("/")) base.pathname += "/";
     base.search = base.hash = "";
-    const core = this.#core = new Core(this, base, getToken, fetch.bind(globalThis), timing);
+    const core = this.#core = new Core(this, base, { getToken, credentials, send: fetch.bind(globalThis) }, timing);
     if (typeof document === "undefined") return;
     const { closed: signal, tabs } = core;
     document.addEventListener("visibilitychange", () => tabs.visibilityChanged(), { signal });

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"metergate/cmd/metergate/gatewaytest"
+	"metergate/proxy/apikeys"
 	"metergate/quota/redisstore/redistest"
 	"metergate/quota/testkit"
 )
@@ -22,13 +23,15 @@ listen: 127.0.0.1:0
 shutdown_timeout: 5s
 admin: { listen: 127.0.0.1:0, token: "${ADMIN_TOKEN}" }
 store: { url: "redis://${REDIS_USER}:${REDIS_PASSWORD}@${REDIS}/0", journal: journal, timeout: 100ms }
-auth: { jwt: { secret: "${JWT_SECRET}", jwks_url: "${KEYS}?key=planted-5-of-the-key-server", algorithms: [HS256, RS256] } }
+auth: { jwt: { secret: "${JWT_SECRET}", jwks_url: "${KEYS}?key=planted-5-of-the-key-server", algorithms: [HS256, RS256] },
+  cookie: { name: session, origins: ["https://app.example.com"] }, query_param: access_token, api_keys: { file: keys.yaml } }
 default_plan: free
 plans: { free: { limits: [{ requests: 100, per: month }] } }
 upstreams: { analysis: { targets: [{ url: "${UPSTREAM}" }] } }
 routes:
   - { match: "POST /api/analyze", endpoint: analyze, upstream: analysis }
   - { match: "POST /api/{rest...}", upstream: analysis }
+  - { match: "GET /ws/{rest...}", upstream: analysis, upgrade: allow }
 log: { level: debug }
 `
 
@@ -40,7 +43,19 @@ const (
 	plantedPassword   = "planted-3-redis-password"
 	plantedGuess      = "planted-4-guessed-admin-token"
 	plantedKeysKey    = "planted-5-of-the-key-server"
+	plantedAPIKey     = "mg_planted6apikey0123456789"
+	plantedBadAPIKey  = "mg_planted7unknownapikey0123456789"
+	plantedCookie     = "planted-8-cookie"
+	plantedQueryToken = "planted-9-query-token"
 )
+
+// plantedKeyFile has the API key that is planted.
+func plantedKeyFile() string {
+	k := apikeys.NewKey(plantedAPIKey)
+	k.ID, k.User = "ci-1", "alice"
+	line, _ := k.FileLine()
+	return line + "\n"
+}
 
 // A secretive is a gateway with planted secrets, and everything that it and its commands
 // have said except for the log.
@@ -83,6 +98,10 @@ func (s *secretive) request(method, url string, headers ...string) {
 // secrets shows in its log, in its responses, in what its commands print, or in ps.
 func TestSecretsStayInside(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if got := fmt.Sprint(r.URL, r.Header["Cookie"], r.Header["X-Api-Key"], r.Header["Referer"]); strings.Contains(got, "planted") || strings.Contains(got, "session=") ||
+			strings.HasPrefix(r.URL.Path, "/ws") && strings.Contains(got, "access_token") {
+			t.Errorf("the upstream got %s", got)
+		}
 		if r.URL.Path == "/api/cut" {
 			panic(http.ErrAbortHandler)
 		}
@@ -95,6 +114,8 @@ func TestSecretsStayInside(t *testing.T) {
 		"JWT_SECRET=" + plantedJWTSecret, "ADMIN_TOKEN=" + plantedAdminToken, "METERGATE_ADMIN_TOKEN=" + plantedAdminToken,
 		"REDIS_USER=default", "REDIS_PASSWORD=" + plantedPassword, "REDIS=" + redis.Addr, "KEYS=" + keys.URL, "UPSTREAM=" + upstream.URL}}
 	testkit.WriteFile(t, s.file, secretYAML)
+	keyFile := filepath.Join(filepath.Dir(s.file), "keys.yaml")
+	testkit.WriteFile(t, keyFile, plantedKeyFile())
 	token := strings.TrimSpace(s.command("token", "-config", s.file, "-user", "alice"))
 	if strings.Count(token, ".") != 2 {
 		t.Fatalf("no token: %s", token)
@@ -105,13 +126,15 @@ func TestSecretsStayInside(t *testing.T) {
 	s.sendTokens(token, signature)
 	s.readAdminListener()
 	s.loadBrokenFiles()
+	s.loadBrokenKeyFiles(keyFile)
 	if args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", s.gateway.Cmd.Process.Pid)); err == nil {
 		s.said.Write(args)
 	}
 	s.gateway.Signal(syscall.SIGTERM)
 	s.gateway.Wait()
 	for what, text := range map[string]string{"the responses": s.said.String(), "the log": s.gateway.Output()} {
-		for _, planted := range []string{plantedJWTSecret[:20], plantedAdminToken, plantedPassword, plantedGuess, plantedKeysKey, signature} {
+		for _, planted := range []string{plantedJWTSecret[:20], plantedAdminToken, plantedPassword, plantedGuess, plantedKeysKey, signature,
+			plantedAPIKey[3:], plantedBadAPIKey[3:], plantedCookie, plantedQueryToken} {
 			if i := strings.Index(text, planted); i >= 0 {
 				t.Errorf("%s: %s is in ...%s...", what, planted, text[max(0, i-300):min(len(text), i+300)])
 			}
@@ -136,6 +159,55 @@ func (s *secretive) sendTokens(token, signature string) {
 	s.request("POST", url+"/api/analyze", "Authorization", bearer+", "+token)
 	s.request("POST", url+"/api/analyze", "Authorization", "Basic "+signature)
 	s.request("POST", url+"/api/analyze?access_token="+token)
+	const app, evil = "https://app.example.com", "https://evil.example"
+	for _, origin := range []string{app, evil} {
+		for _, cookie := range []string{token, plantedCookie, token + "; session=" + plantedCookie} {
+			s.request("POST", url+"/api/cut", "Cookie", "session="+cookie, "Origin", origin)
+			s.request("GET", url+"/usage", "Cookie", "session="+cookie, "Origin", origin)
+		}
+	}
+	for _, key := range []string{plantedAPIKey, plantedBadAPIKey} {
+		for _, path := range []string{"/api/analyze", "/api/cut", "/usage/track"} {
+			s.request("POST", url+path, "X-API-Key", key)
+			s.request("POST", url+path, "Authorization", "Bearer "+key)
+		}
+		s.request("POST", url+"/api/cut", "X-API-Key", plantedAPIKey, "Authorization", "Bearer "+key+"x")
+		s.request("GET", url+"/ws/1?access_token="+key)
+		s.request("GET", url+"/usage", "Cookie", "session="+key)
+	}
+	for _, query := range []string{"access_token=" + token, "access_token=" + plantedQueryToken, "access_token=%zz" + plantedQueryToken, "access_token=" + token + "&access_token=" + plantedQueryToken} {
+		s.request("GET", url+"/ws/1?"+query, "Referer", app+"/?"+query)
+		s.request("HEAD", url+"/usage/stream?"+query)
+		s.request("GET", url+"/usage?"+query)
+		s.request("GET", url+"/nowhere?"+query)
+		s.request("GET", url+"/ws/%2e%2e?"+query)
+	}
+}
+
+// loadBrokenKeyFiles puts a key into its file, in many places.
+func (s *secretive) loadBrokenKeyFiles(file string) {
+	s.Helper()
+	good := plantedKeyFile()
+	hash := good[strings.Index(good, "sha256:"):strings.Index(good, ", user")]
+	for _, text := range []string{plantedAPIKey + "\n" + good, strings.Replace(good, hash, plantedAPIKey, 1), strings.Replace(good, "ci-1", plantedAPIKey, 1),
+		strings.Replace(good, "alice", plantedAPIKey, 1), strings.Replace(good, "alice", "alice, plan: "+plantedAPIKey, 1),
+		strings.Replace(good, "alice", "alice, expires: "+plantedAPIKey, 1), strings.Replace(good, "alice", "alice, "+plantedAPIKey+": x", 1),
+		strings.Replace(good, "alice", "alice "+plantedAPIKey, 1), "- " + plantedAPIKey, "- id: a\n  hash: " + plantedAPIKey + ": x\n"} {
+		testkit.WriteFile(s.T, file, text)
+		out := s.command("validate", "-config", s.file)
+		if !strings.Contains(out, file+":") {
+			s.Errorf("this is taken for valid: %s", out)
+		}
+		fmt.Fprintln(&s.said, out)
+		s.request("POST", s.gateway.Admin+"/admin/reload", "Authorization", "Bearer "+plantedAdminToken)
+		s.request("GET", s.gateway.Admin+"/readyz")
+	}
+	testkit.WriteFile(s.T, file, good)
+	s.request("POST", s.gateway.Admin+"/admin/reload", "Authorization", "Bearer "+plantedAdminToken)
+	s.request("GET", s.gateway.Admin+"/admin/config", "Authorization", "Bearer "+plantedAdminToken)
+	if !strings.Contains(s.said.String(), hash) {
+		s.Error("GET /admin/config does not show the hash of the key")
+	}
 }
 
 // readAdminListener reads everything that the admin listener shows.

@@ -17,13 +17,14 @@ export class Core {
   /**
    * @param {EventTarget} target gets the events
    * @param {URL} base of the gateway; its path ends with a slash
-   * @param {import('../../client.d.ts').UsageClientOptions['getToken']} getToken
-   * @param {typeof fetch} send
+   * @param {Pick<import('../../client.d.ts').UsageClientOptions, 'getToken' | 'credentials'> & { send: typeof fetch }} access
+   *   how requests are sent, and what they say about the user
    * @param {Partial<typeof TIMING>} [timing]
    */
-  constructor(target, base, getToken, send, timing) {
+  constructor(target, base, { getToken, credentials, send }, timing) {
     this.base = base;
     this.getToken = getToken;
+    this.credentials = credentials;
     this.send = send;
     this.timing = { ...TIMING, ...timing };
     this.state = new State(this, target);

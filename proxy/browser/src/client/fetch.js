@@ -28,7 +28,7 @@ export class CallFetcher {
    * @returns {Promise<Response>}
    */
   async fetch(input, init) {
-    const { closed, pending, requests, send } = this.#core;
+    const { closed, credentials, pending, requests, send } = this.#core;
     const request = typeof input === 'object' && input && 'headers' in input ? input : null;
     let url;
     try {
@@ -45,7 +45,9 @@ export class CallFetcher {
     // Not before the token is known: the call may be the first of another user.
     let call = counts && session ? pending.begin(route, init?.usageEndpoint) : null;
     try {
-      const response = await send(input, { ...init, headers });
+      // A Request says same-origin unless the application has chosen something else.
+      const unchosen = !request || request.credentials === 'same-origin';
+      const response = await send(input, { ...(credentials && unchosen && { credentials }), ...init, headers });
       // The gateway counts before it sends the status line, so the count has moved by now.
       const answered = call;
       call = null;

@@ -57,13 +57,13 @@ export class Requests {
    * @returns {Promise<{ response: Response, session: Session | null }>} session is that of the token
    */
   async send(path, signal, { accept = 'application/json', refresh = false, first } = {}) {
-    const { base, getToken, send } = this.#core;
+    const { base, credentials, getToken, send } = this.#core;
     const url = new URL(path, base);
     /** @param {string | null} token */
     const sendWith = (token) => {
       signal.throwIfAborted();
       const headers = { Accept: accept, ...(token && { Authorization: `Bearer ${token}` }) };
-      return send(url, { headers, signal, cache: 'no-store' });
+      return send(url, { headers, signal, cache: 'no-store', ...(credentials && { credentials }) });
     };
     /** @param {boolean} again */
     const askToken = (again) => unlessAborted(this.token(again).catch((cause) => {

@@ -20,14 +20,14 @@ export class UsageClient extends EventTarget {
   /** @type {Core} */ #core;
 
   /** @param {UsageClientOptions & { timing?: Partial<Timing> }} [options] timing is for tests */
-  constructor({ baseUrl, getToken, fetch = globalThis.fetch, timing } = {}) {
+  constructor({ baseUrl, getToken, credentials, fetch = globalThis.fetch, timing } = {}) {
     super();
     // The gateway serves this file at /usage/client.js.
     const base = new URL(baseUrl ?? new URL('..', import.meta.url), globalThis.document?.baseURI);
     if (!base.pathname.endsWith('/')) base.pathname += '/';
     base.search = base.hash = '';
     // Bound now, in case the application later puts this client's fetch in its place.
-    const core = this.#core = new Core(this, base, getToken, fetch.bind(globalThis), timing);
+    const core = this.#core = new Core(this, base, { getToken, credentials, send: fetch.bind(globalThis) }, timing);
     if (typeof document === 'undefined') return; // rendered on a server
     const { closed: signal, tabs } = core;
     document.addEventListener('visibilitychange', () => tabs.visibilityChanged(), { signal });
