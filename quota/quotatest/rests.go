@@ -195,44 +195,57 @@ func testResetDuringRest(t *testing.T, h *harness) {
 	h.wantSnapshot(h.commitRest(r), "5+0 5+0 0+0 0+0 [0 0 0] units [0 0 5]")
 }
 
-// Whoever reads sees each unit of a request either held or used, in both steps.
+// Whoever reads sees each unit of a request either held or used, in both steps, of a user and of a pool.
 func testRestIsReadOnce(t *testing.T, h *harness) {
-	var held []quota.Reservation
-	for range 10 {
-		held = append(held, h.twoSteps(weighted("u", "report", 10, hundredUnits), 9, 9))
+	p := NewWeightedPlan("p", quota.Limit{Amount: 100, Period: quota.Month, Quantity: quota.Units},
+		quota.Limit{Amount: 100, Period: quota.Month, Quantity: quota.Units, Shared: true})
+	accounts := []string{"u", member("a"), acme}
+	held := map[string][]quota.Reservation{}
+	for _, user := range accounts[:2] {
+		for range 10 {
+			held[user] = append(held[user], h.twoSteps(weighted(user, "report", 10, p), 9, 9))
+		}
 	}
 	stop := make(chan struct{})
 	var readers, requests sync.WaitGroup
-	for range 4 {
-		readers.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
+	for _, account := range accounts {
+		for range 2 {
+			readers.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					s, err := h.store.Read(context.Background(), account, choiceOf(account, p))
+					if err != nil {
+						h.t.Errorf("Read: %v", err)
+						return
+					}
+					for _, n := range s.Limits { // of the pool, the shared one alone
+						if n.Used+n.Held != 100 {
+							h.t.Errorf("100 units of %q are held or used, and %s are read", account, numbers(s))
+							return
+						}
+					}
 				}
-				s, err := h.store.Read(context.Background(), "u", hundredUnits.OnlyChoice())
-				if err != nil {
-					h.t.Errorf("Read: %v", err)
-					return
-				}
-				if n := s.Limits[0]; n.Used+n.Held != 100 {
-					h.t.Errorf("100 units are held or used, and %s are read", numbers(s))
-					return
-				}
-			}
-		})
+			})
+		}
 	}
-	for _, r := range held {
-		requests.Go(func() {
-			h.commit(r)
-			h.commitRest(r)
-		})
+	for _, user := range accounts[:2] {
+		for _, r := range held[user] {
+			requests.Go(func() {
+				h.commit(r)
+				h.commitRest(r)
+			})
+		}
 	}
 	requests.Wait()
 	close(stop)
 	readers.Wait()
-	h.wantState("u", hundredUnits, "100+0 100+0 0+0 10+0 [0 0 10] units [0 0 100]")
+	h.wantState("u", p, "100+0 100+0 [0 0 10] units [0 0 100]")
+	h.wantState(member("a"), p, "100+0 100+0 100+0 [0 0 10] units [0 0 100]")
+	h.wantState(acme, p, "100+0 100+0 [0 0 10] units [0 0 100]")
 }
 
 // However requests with rests meet, the limit is never exceeded, and what is used in the end is what

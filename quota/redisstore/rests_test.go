@@ -210,6 +210,9 @@ func TestRestReturnsToEmptyRedis(t *testing.T) {
 	if ttl, err := commands(s).PTTL(ctx, key(s, r.User)).Result(); err != nil || ttl <= 0 {
 		t.Errorf("the key lives for %v, error %v", ttl, err)
 	}
+	if found, _, err := s.look(ctx, r.User); err != nil || found.Held != 1 {
+		t.Errorf("the account has %+v held, error %v; its terms must not change at once", found, err)
+	}
 	settleRest(t, s, r)
 	wantUnits(t, s, r.User, "4+0 0")
 }

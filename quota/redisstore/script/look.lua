@@ -1,7 +1,7 @@
 -- Returns what the terms of an account depend on. It has no arguments of its own (terms.go).
 --
 -- The code is always OUTDATED, and its text has three lines: the plan override; the terms; the number
--- of leases and then, separated by blanks, the windows in which something is counted or granted.
+-- of leases and rests and then, separated by blanks, the windows in which something is counted or granted.
 
 read_fields()
 local held, windows = read_activity()

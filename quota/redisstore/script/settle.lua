@@ -42,8 +42,8 @@ local unheld = false
 
 -- Settles, in one hash, the reservation that begins at ARGV[at] and is not settled yet. held is the
 -- value of its first field there, and ARGV[w] the number of its windows there. paid: its rest is settled.
--- rests is that of add_held.
--- The marker stays until a time or, if that is later, as long as the counts: settle returns until when.
+-- rests is that of add_held. The marker stays until a time or, if that is later, as long as the counts:
+-- settle returns until when.
 local function settle(at, w, held, marker, paid, rests)
   local first, extra, requests, units, life = nil, ARGV[at + 2], '1', nil, nil
   local is_rest = string.byte(ARGV[at]) == 114

@@ -3,7 +3,7 @@
 --
 --   ARGV[rest]      the terms; empty: none
 --   ARGV[rest + 1]  ms: the account is kept until then
---   ARGV[rest + 2]  n: no lease, and n windows, must be there; -: whatever there is
+--   ARGV[rest + 2]  n: no lease or rest, and n windows, must be there; -: whatever there is
 --
 -- Codes: OK, OUTDATED.
 
