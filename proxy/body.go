@@ -25,6 +25,7 @@ type requestBody struct {
 	exceeded atomic.Bool
 	complete atomic.Bool // read to its end
 	broken   atomic.Bool // ended with an error that is the client's fault
+	gone     atomic.Bool // ended because the client reset its stream of HTTP/2, or closed the connection
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
@@ -44,6 +45,8 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	b.read += int64(n)
 	if err == io.EOF {
 		b.complete.Store(true)
+	} else if b.w == nil && isReset(err) {
+		b.gone.Store(!b.closed.Load())
 	} else if err != nil {
 		var network net.Error // also when the cutoff has ended the read
 		// With HTTP/1 only a deadline ends a Read because of Close.
@@ -55,6 +58,23 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	}
 	b.left -= int64(n)
 	return n, err
+}
+
+// A streamReset is an error of a stream of HTTP/2 that was reset. net/http's own type, which is not
+// exported, turns into any struct with these fields: see errors.As, and StreamError of
+// golang.org/x/net/http2.
+type streamReset struct {
+	StreamID, Code uint32
+	Cause          error
+}
+
+func (e streamReset) Error() string { return "the stream was reset" }
+
+// isReset reports whether the read of a request's body of HTTP/2 ended because the client reset the
+// stream, or its connection ended. net/http has no type for the latter.
+func isReset(err error) bool {
+	var reset streamReset
+	return errors.As(err, &reset) || err != nil && err.Error() == "client disconnected"
 }
 
 // Close ends a Read that is under way: the client may hold its body back for ever. The

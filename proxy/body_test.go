@@ -3,12 +3,19 @@ package proxy_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"metergate/proxy"
 )
 
 func TestBodyOverMaxBodyAnswers413(t *testing.T) {
@@ -104,4 +111,57 @@ func TestMalformedBodyAnswers400(t *testing.T) {
 		}
 	}
 	r.want("u", "", 0)
+}
+
+// TestCancelledUploadIsNoMalformedBody: a client of HTTP/2 that cancels its upload, or is gone, is
+// logged with status 499 as well. The gateway may notice that in the body or in the context first.
+func TestCancelledUploadIsNoMalformedBody(t *testing.T) {
+	const rounds = 20
+	var log logged
+	arrived := make(chan bool)
+	registry := prometheus.NewRegistry()
+	g := newTestGateway(t, setup{
+		upstream: func(w http.ResponseWriter, r *http.Request) {
+			io.ReadFull(r.Body, make([]byte, 4))
+			arrived <- true
+			io.Copy(io.Discard, r.Body)
+		},
+		change: func(o *proxy.Options) {
+			log.to(slog.LevelInfo)(o)
+			o.Metrics = proxy.NewMetrics(registry)
+		},
+	})
+	client, url := g.http2Client()
+	var conn net.Conn
+	client.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, addr string) (_ net.Conn, err error) {
+		conn, err = new(net.Dialer).DialContext(ctx, network, addr)
+		return conn, err
+	}
+	for i := range 2 * rounds {
+		ctx, cancel := context.WithCancel(t.Context())
+		body, write := io.Pipe()
+		go func() {
+			io.WriteString(write, "text")
+			<-arrived
+			if i < rounds {
+				cancel()
+			} else {
+				conn.Close()
+			}
+		}()
+		req, _ := http.NewRequestWithContext(ctx, "POST", url+"/api/analyze", body)
+		req.Header.Set("Authorization", "Bearer "+token("u", ""))
+		if res, err := client.Do(req); err == nil {
+			t.Fatal(res.Status)
+		}
+		write.Close()
+		cancel()
+		if got := log.line(t, i+1); got["status"] != 499. || got["error"] != "the client is gone" {
+			t.Errorf("request %d: %v", i, got)
+		}
+	}
+	if n := series(t, registry)[`metergate_released_total{reason="client_gone"}`]; n != 2*rounds {
+		t.Errorf("%v reservations of clients that are gone were given back, want %d", n, 2*rounds)
+	}
+	g.want("u", "", 0)
 }

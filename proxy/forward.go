@@ -311,6 +311,8 @@ func (f *forwarding) explain(err error, out *http.Request) (error, releaseReason
 		return errUpstreamTimeout, releasedTimeout
 	case errors.Is(err, upstream.ErrUploadCut): // net/http may take the end of the read for that of the client
 		return &upstreamError{err}, releasedUnreachable
+	case f.body != nil && f.body.gone.Load():
+		return errClientGone, releasedClientGone
 	case f.body != nil && f.body.broken.Load():
 		return errBodyIncomplete, releasedBody
 	case f.in.Context().Err() != nil:
