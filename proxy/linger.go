@@ -35,6 +35,9 @@ func (x *exchange) unreadBody() int64 {
 	if x.in.ProtoMajor != 1 || x.in.ContentLength == 0 {
 		return 0
 	}
+	if b, ok := x.in.Body.(*bodyAhead); ok && b.isWhole() {
+		return 0
+	}
 	read := int64(0)
 	if f := x.forwarding; f != nil && f.body != nil {
 		if f.body.complete.Load() {

@@ -34,6 +34,7 @@ var releaseReasons = []releaseReason{released3xx, released4xx, released5xx, rele
 //   - *concurrencyError: the user has too many requests running;
 //   - *attemptsError: the user has made too many attempts;
 //   - *storeError: the store does not let the request pass;
+//   - errBodyIncomplete: the body of a request that waited is malformed;
 //   - errClientGone: nobody waits for the answer any more. Clients that open and reset
 //     requests in a loop (CVE-2023-44487) do not cost the store any work.
 func (x *exchange) reserve() error {
@@ -56,6 +57,8 @@ func (x *exchange) reserve() error {
 	switch {
 	case err == errClientGone || err != nil && x.in.Context().Err() != nil:
 		return errClientGone
+	case err == errBodyIncomplete:
+		return err
 	case err != nil:
 		x.record.decision = "error"
 		return &storeError{err}

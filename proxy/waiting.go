@@ -1,10 +1,12 @@
 package proxy
 
 import (
-	"bytes"
+	"errors"
 	"io"
+	"net"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"metergate/quota"
@@ -19,12 +21,12 @@ import (
 // gateway that died has run out, nobody announces it.
 const retryEvery = 5 * time.Second
 
-// maxReadAhead is the longest body that is read while its request waits, in bytes: net/http only
-// notices that a client is gone once the body has been read.
+// maxReadAhead is the longest body that is read while its request waits, in bytes: with HTTP/1,
+// net/http only notices that a client is gone once the body has been read.
 const maxReadAhead = 64 << 10
 
 // reserveInTurn asks the store, and waits if the plan says so. Besides the store's errors it
-// returns errClientGone.
+// returns errClientGone and errBodyIncomplete.
 func (x *exchange) reserveInTurn(r *quota.Request) (*quota.Decision, error) {
 	line, wait := x.lineOfOthers(r)
 	if line == "" {
@@ -132,7 +134,7 @@ func (x *exchange) waitInLine(line string, wait time.Duration, r *quota.Request,
 		case <-x.in.Context().Done():
 			return &quota.Decision{}, errClientGone
 		case <-ahead.failed():
-			return &quota.Decision{}, errClientGone
+			return &quota.Decision{}, ahead.fault()
 		case <-first:
 			first, woken = nil, changed
 		case <-woken:
@@ -165,43 +167,81 @@ func (x *exchange) leavePlace() {
 	}
 }
 
-// A bodyAhead is a small request body that is read while its request waits. nil stands for one that
-// is not.
+// A bodyAhead is a request body whose beginning is read while its request waits: up to maxReadAhead
+// bytes, and one more that tells a longer body. A small body is thereby read to its end. nil stands for
+// a body that is not read ahead.
 type bodyAhead struct {
 	body   io.ReadCloser // of net/http
 	w      http.ResponseWriter
-	done   chan struct{} // closed when it has been read, or has failed
-	broken chan struct{} // closed when it has failed
-	data   bytes.Reader
-	err    error
+	done   chan struct{} // closed when no more is read ahead
+	broken chan struct{} // closed when reading ahead has failed
+
+	mu    sync.Mutex
+	ended bool   // as done
+	data  []byte // that was read ahead and not taken by Read
+	err   error  // with which reading ahead has ended; nil: it has not, or the body is longer
+	more  sync.Cond
 }
 
-// readAhead begins to read the request's body if it is small, and no client has to be told to send
-// it (RFC 9110 section 10.1.1).
+// readAhead begins to read the request's body, unless it is known to be long, or its client has to be
+// told to send it (RFC 9110 section 10.1.1). With HTTP/2, net/http notices without that when a client
+// is gone.
 func (x *exchange) readAhead() *bodyAhead {
 	n := x.in.ContentLength
-	if x.in.ProtoMajor != 1 || n < 1 || n > maxReadAhead || x.in.Header["Expect"] != nil {
+	if x.in.ProtoMajor != 1 || n == 0 || n > maxReadAhead || x.in.Header["Expect"] != nil {
 		return nil
 	}
 	b := &bodyAhead{body: x.in.Body, w: x.w.ResponseWriter, done: make(chan struct{}), broken: make(chan struct{})}
+	b.more.L = &b.mu
 	x.in.Body = b
-	go func() {
-		defer close(b.done)
-		data, err := io.ReadAll(b.body)
-		b.data.Reset(data)
-		if b.err = err; err != nil {
-			close(b.broken)
-		}
-	}()
+	go b.fill()
 	return b
 }
 
-// failed is closed if the client has gone while it sent the body. b may be nil.
+// fill reads ahead.
+func (b *bodyAhead) fill() {
+	defer close(b.done)
+	var chunk [4 << 10]byte
+	for left := maxReadAhead + 1; left > 0; {
+		n, err := b.body.Read(chunk[:min(len(chunk), left)])
+		left -= n
+		b.mu.Lock()
+		b.data, b.err, b.ended = append(b.data, chunk[:n]...), err, err != nil || left == 0
+		b.mu.Unlock()
+		b.more.Signal()
+		if err != nil && err != io.EOF {
+			close(b.broken)
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// failed is closed if the body has ended with an error, which fault explains. b may be nil.
 func (b *bodyAhead) failed() <-chan struct{} {
 	if b == nil {
 		return nil
 	}
 	return b.broken
+}
+
+// fault says why the body has failed: the client is gone, or has sent malformed chunks.
+func (b *bodyAhead) fault() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var network net.Error
+	if errors.Is(b.err, io.ErrUnexpectedEOF) || errors.As(b.err, &network) {
+		return errClientGone
+	}
+	return errBodyIncomplete
+}
+
+// isWhole reports whether the body has been read to its end.
+func (b *bodyAhead) isWhole() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err == io.EOF
 }
 
 // stop ends the read. If the body has not been read by then, the connection can carry no further
@@ -225,13 +265,22 @@ func (x *exchange) endReadAhead() {
 	}
 }
 
+// Read returns what was read ahead as soon as there is some of it, and then the rest of the body.
 func (b *bodyAhead) Read(p []byte) (int, error) {
-	<-b.done
-	n, err := b.data.Read(p)
-	if err == io.EOF && b.err != nil {
-		err = b.err
+	b.mu.Lock()
+	for len(b.data) == 0 && !b.ended {
+		b.more.Wait()
 	}
-	return n, err
+	n, err := copy(p, b.data), b.err
+	b.data = b.data[n:]
+	b.mu.Unlock()
+	switch {
+	case n > 0 || len(p) == 0:
+		return n, nil
+	case err != nil:
+		return 0, err
+	}
+	return b.body.Read(p)
 }
 
 // Close closes the body of net/http.

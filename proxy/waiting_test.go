@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"metergate/proxy"
 	"metergate/quota"
@@ -26,6 +29,7 @@ type gate struct {
 	mu            sync.Mutex
 	running, most int
 	order         []string // the X-N headers of the requests, in order of arrival
+	bodies        []string // likewise
 	arrived       chan struct{}
 	open          chan int // a status for each request
 	ended         chan struct{}
@@ -39,11 +43,12 @@ func newGate() *gate {
 }
 
 func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	io.Copy(io.Discard, r.Body)
+	body, _ := io.ReadAll(r.Body)
 	g.mu.Lock()
 	g.running++
 	g.most = max(g.most, g.running)
 	g.order = append(g.order, r.Header.Get("X-N"))
+	g.bodies = append(g.bodies, string(body))
 	g.mu.Unlock()
 	g.arrived <- struct{}{}
 	status := http.StatusServiceUnavailable
@@ -55,6 +60,13 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.running--
 	g.mu.Unlock()
 	w.WriteHeader(status)
+}
+
+// lastBody returns the body of the request that arrived last.
+func (g *gate) lastBody() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.bodies[len(g.bodies)-1]
 }
 
 func (g *gate) waitForArrivals(t *testing.T, n int) {
@@ -80,7 +92,9 @@ func boundedPlan(t *testing.T, c quota.ConcurrencyLimit, limits ...quota.Limit) 
 
 // withConcurrency adds a plan that bounds the requests that run at once.
 func withConcurrency(t *testing.T, g *gate, c quota.ConcurrencyLimit, s setup, limits ...quota.Limit) *testGateway {
-	s.upstream = g.ServeHTTP
+	if s.upstream == nil {
+		s.upstream = g.ServeHTTP
+	}
 	change := s.change
 	s.change = func(o *proxy.Options) {
 		if change != nil {
@@ -100,15 +114,20 @@ func send(ctx context.Context, g *testGateway, n int, body io.Reader) <-chan int
 
 // sendAs is send with a token of another plan.
 func sendAs(ctx context.Context, g *testGateway, plan string, n int, body io.Reader) <-chan int {
+	return sendWith(ctx, http.DefaultClient, g.gateway.URL, plan, n, body)
+}
+
+// sendWith is sendAs with a client of its own, to a server of the gateway.
+func sendWith(ctx context.Context, client *http.Client, url, plan string, n int, body io.Reader) <-chan int {
 	status := make(chan int, 1)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, g.gateway.URL+"/api/analyze", body)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/api/analyze", body)
 	if err != nil {
 		panic(err)
 	}
 	req.Header.Set("Authorization", "Bearer "+token("u", plan))
 	req.Header.Set("X-N", fmt.Sprint(n))
 	go func() {
-		res, err := http.DefaultClient.Do(req)
+		res, err := client.Do(req)
 		if err != nil {
 			status <- 0
 			return
@@ -210,54 +229,171 @@ func TestWaitForHeldUnits(t *testing.T) {
 	}
 }
 
+// chunked hides the length of a text, so that it is sent in chunks.
+func chunked(text string) io.Reader { return io.MultiReader(strings.NewReader(text)) }
+
 // TestGoneWhileWaiting: a client that leaves takes no place, no count and no call of the upstream.
 func TestGoneWhileWaiting(t *testing.T) {
-	for name, body := range map[string]io.Reader{"without a body": nil, "with a body": strings.NewReader(strings.Repeat("x", 30_000))} {
-		t.Run(name, func(t *testing.T) {
-			up := newGate()
-			g := withConcurrency(t, up, quota.ConcurrencyLimit{Requests: 1, Wait: 30 * time.Second}, setup{}, quota.Limit{Amount: 9, Period: quota.Month})
-			first := send(t.Context(), g, 0, nil)
-			up.waitForArrivals(t, 1)
-			ctx, leave := context.WithCancel(t.Context())
-			gone := send(ctx, g, 1, body)
-			waitForWaiting(t, g, 1)
-			leave()
-			if got := <-gone; got != 0 {
-				t.Errorf("status %d", got)
-			}
-			waitForWaiting(t, g, 0)
-			up.open <- 200
-			<-first
-			up.open <- 200
-			if got := <-send(t.Context(), g, 2, strings.NewReader("more")); got != 200 {
-				t.Errorf("the next one got %d", got)
-			}
-			if got := strings.Join(up.order, ""); got != "02" {
-				t.Errorf("the upstream got %s, want 02", got)
-			}
-			g.want("u", "bounded", 2)
-		})
+	text := strings.Repeat("x", 30_000)
+	for name, body := range map[string]func(context.Context) io.Reader{
+		"without a body": func(context.Context) io.Reader { return nil },
+		"with a body":    func(context.Context) io.Reader { return strings.NewReader(text) },
+		"chunked":        func(context.Context) io.Reader { return chunked(text) },
+		"unfinished": func(ctx context.Context) io.Reader {
+			r, w := io.Pipe()
+			go io.WriteString(w, text)
+			context.AfterFunc(ctx, func() { w.CloseWithError(ctx.Err()) })
+			return r
+		},
+	} {
+		for _, proto := range []int{1, 2} {
+			t.Run(fmt.Sprintf("%s, HTTP/%d", name, proto), func(t *testing.T) {
+				up, registry := newGate(), prometheus.NewRegistry()
+				measured := setup{change: func(o *proxy.Options) { o.Metrics = proxy.NewMetrics(registry) }}
+				g := withConcurrency(t, up, quota.ConcurrencyLimit{Requests: 1, Wait: 30 * time.Second}, measured, quota.Limit{Amount: 9, Period: quota.Month})
+				client, url := http.DefaultClient, g.gateway.URL
+				if proto == 2 {
+					client, url = g.http2Client()
+				}
+				first := send(t.Context(), g, 0, nil)
+				up.waitForArrivals(t, 1)
+				ctx, leave := context.WithCancel(t.Context())
+				gone := sendWith(ctx, client, url, "bounded", 1, body(ctx))
+				waitForWaiting(t, g, 1)
+				leave()
+				if got := <-gone; got != 0 {
+					t.Errorf("status %d", got)
+				}
+				waitForWaiting(t, g, 0)
+				testkit.Eventually(t, "the wait has ended because the client is gone, and not by itself", func() bool {
+					return series(t, registry)[`metergate_waits_total{outcome="client_gone"}`] == 1
+				})
+				up.open <- 200
+				<-first
+				up.open <- 200
+				if got := <-send(t.Context(), g, 2, strings.NewReader("more")); got != 200 {
+					t.Errorf("the next one got %d", got)
+				}
+				if got := strings.Join(up.order, ""); got != "02" {
+					t.Errorf("the upstream got %s, want 02", got)
+				}
+				g.want("u", "bounded", 2)
+			})
+		}
 	}
 }
 
-// TestBodyArrivesAfterWait: what was read ahead reaches the upstream.
+// TestBodyArrivesAfterWait: the whole body of a request that has waited reaches the upstream as it was
+// sent, whatever of it was read ahead.
 func TestBodyArrivesAfterWait(t *testing.T) {
+	up := newGate()
+	g := withConcurrency(t, up, quota.ConcurrencyLimit{Requests: 1, Wait: 30 * time.Second}, setup{})
+	h2, h2URL := g.http2Client()
+	const bound = 64 << 10
+	for _, size := range []int{1, 50_000, bound - 1, bound, bound + 1, bound + 2, 10 * bound} {
+		text := strings.Repeat("0123456789", size/10+1)[:size]
+		for name, length := range map[string]int{"length": size, "chunked": -1} {
+			for _, proto := range []int{1, 2} {
+				what := fmt.Sprintf("%d bytes, %s, HTTP/%d", size, name, proto)
+				var body io.Reader = strings.NewReader(text)
+				if length < 0 {
+					body = chunked(text)
+				}
+				client, url := http.DefaultClient, g.gateway.URL
+				if proto == 2 {
+					client, url = h2, h2URL
+				}
+				first := send(t.Context(), g, 0, nil)
+				up.waitForArrivals(t, 1)
+				second := sendWith(t.Context(), client, url, "bounded", 1, body)
+				waitForWaiting(t, g, 1)
+				up.open <- 200
+				up.open <- 200
+				<-first
+				if got := <-second; got != 200 {
+					t.Errorf("%s: status %d", what, got)
+				}
+				up.waitForArrivals(t, 1)
+				requests := g.requests()
+				if got, announced := up.lastBody(), requests[len(requests)-1].ContentLength; got != text || announced != int64(length) {
+					t.Errorf("%s: the upstream got %d bytes, %d announced", what, len(got), announced)
+				}
+			}
+		}
+	}
+}
+
+// TestBodyIsNotHeldBackAfterWait: what a client sends of an unfinished body reaches the upstream at
+// once, although it may be short enough to be read ahead.
+func TestBodyIsNotHeldBackAfterWait(t *testing.T) {
+	up, parts := newGate(), make(chan string, 2)
+	g := withConcurrency(t, up, quota.ConcurrencyLimit{Requests: 1, Wait: 30 * time.Second}, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-N") != "1" {
+			up.ServeHTTP(w, r)
+			return
+		}
+		for range 2 {
+			part := make([]byte, 4)
+			io.ReadFull(r.Body, part)
+			parts <- string(part)
+		}
+	}})
+	first := send(t.Context(), g, 0, nil)
+	up.waitForArrivals(t, 1)
+	body, write := io.Pipe()
+	second := send(t.Context(), g, 1, body)
+	io.WriteString(write, "text")
+	waitForWaiting(t, g, 1)
+	up.open <- 200
+	<-first
+	if got := testkit.Receive(t, "the first part", parts); got != "text" {
+		t.Errorf("the first part is %q", got)
+	}
+	io.WriteString(write, "more")
+	if got := testkit.Receive(t, "the second part", parts); got != "more" {
+		t.Errorf("the second part is %q", got)
+	}
+	write.Close()
+	if got := <-second; got != 200 {
+		t.Errorf("status %d", got)
+	}
+}
+
+// TestMalformedChunksEndTheWait: the client is there, and learns why.
+func TestMalformedChunksEndTheWait(t *testing.T) {
 	up := newGate()
 	g := withConcurrency(t, up, quota.ConcurrencyLimit{Requests: 1, Wait: 30 * time.Second}, setup{})
 	first := send(t.Context(), g, 0, nil)
 	up.waitForArrivals(t, 1)
-	sent := strings.Repeat("0123456789", 5_000)
-	second := send(t.Context(), g, 1, strings.NewReader(sent))
+	conn := g.dial()
+	fmt.Fprintf(conn, "POST /api/analyze HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ntext\r\n", token("u", "bounded"))
 	waitForWaiting(t, g, 1)
-	up.open <- 200
+	io.WriteString(conn, "zz\r\n")
+	if m, status, err := readResponse(bufio.NewReader(conn), "POST"); err != nil || status != 400 {
+		t.Errorf("%+v, error %v", m, err)
+	}
+	waitForWaiting(t, g, 0)
 	up.open <- 200
 	<-first
-	if got := <-second; got != 200 {
-		t.Errorf("status %d", got)
-	}
-	requests := g.requests()
-	if got := requests[len(requests)-1].ContentLength; got != int64(len(sent)) {
-		t.Errorf("the upstream got %d bytes, want %d", got, len(sent))
+	g.want("u", "bounded", 1)
+}
+
+// TestRefusedAfterWaitGetsItsAnswer: a client whose chunked body is not at its end when the wait is over
+// gets its 429.
+func TestRefusedAfterWaitGetsItsAnswer(t *testing.T) {
+	for name, rest := range map[string]string{"small": "0\r\n\r\n", "unfinished": "", "long": strings.Repeat("2000\r\n"+strings.Repeat("x", 0x2000)+"\r\n", 20)} {
+		up := newGate()
+		g := withConcurrency(t, up, quota.ConcurrencyLimit{Requests: 1, Wait: 10 * time.Millisecond}, setup{})
+		first := send(t.Context(), g, 0, nil)
+		up.waitForArrivals(t, 1)
+		conn := g.dial()
+		fmt.Fprintf(conn, "POST /api/analyze HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ntext\r\n%s", token("u", "bounded"), rest)
+		if m, status, err := readResponse(bufio.NewReader(conn), "POST"); err != nil || status != 429 {
+			t.Errorf("%s: %+v, error %v", name, m, err)
+		}
+		up.open <- 200
+		<-first
+		g.want("u", "bounded", 1)
 	}
 }
 
