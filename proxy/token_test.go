@@ -47,6 +47,33 @@ func newECKey(t *testing.T) *ecdsa.PrivateKey {
 	return key
 }
 
+func publicPEM(t *testing.T, key *ecdsa.PrivateKey) []byte {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+}
+
+// newVerifier returns a verifier of one or more issuers.
+func newVerifier(t *testing.T, options ...jwtauth.Options) *jwtauth.Verifier {
+	t.Helper()
+	var issuers []*jwtauth.Issuer
+	for _, o := range options {
+		issuer, err := jwtauth.NewIssuer(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		issuers = append(issuers, issuer)
+	}
+	v, err := jwtauth.NewVerifier(nil, issuers...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
 // ecJWK returns a public key as a member of a JSON Web Key Set.
 func ecJWK(t *testing.T, kid string, key *ecdsa.PrivateKey) string {
 	t.Helper()
@@ -84,7 +111,13 @@ var tokenWays = map[string]way{
 
 // TestBadTokenAnswers401: whatever is wrong with a token, and wherever it is, the answer is 401,
 // nothing reaches an upstream or the store, and nothing is fetched from where the token points.
+// That there are other issuers, one of them an attacker, makes no difference.
 func TestBadTokenAnswers401(t *testing.T) {
+	t.Run("one issuer", func(t *testing.T) { sendBadTokens(t, false) })
+	t.Run("several issuers", func(t *testing.T) { sendBadTokens(t, true) })
+}
+
+func sendBadTokens(t *testing.T, several bool) {
 	began := time.Now()
 	issuer, attacker := newECKey(t), newECKey(t)
 	set := `{"keys":[` + ecJWK(t, "k", issuer) + `]}`
@@ -108,23 +141,25 @@ func TestBadTokenAnswers401(t *testing.T) {
 	defer keys.Retire()
 	r := newTestGateway(t, setup{change: func(o *proxy.Options) {
 		acceptEverywhere(t, o, "[]")
-		var err error
-		o.Verifier, err = jwtauth.New(jwtauth.Options{
-			Secret: secret, KeySet: keys, Algorithms: []string{"HS256", "ES256"},
+		issuers := []jwtauth.Options{{
+			Secret: secret, KeySet: keys, Algorithms: []string{"HS256", "ES256"}, Issuer: "i",
 			Type: "at+jwt", UserClaim: "app.user", PlanClaim: "app.plan",
-		})
-		if err != nil {
-			t.Fatal(err)
+		}}
+		if several {
+			issuers = append(issuers,
+				jwtauth.Options{Name: "attacker", Issuer: "attacker", Algorithms: []string{"ES256"}, PublicKeyPEM: publicPEM(t, attacker), UserClaim: "app.user"},
+				jwtauth.Options{Issuer: "another", Algorithms: []string{"HS256"}, Secret: append([]byte("another "), secret...), UserClaim: "app.user"})
 		}
+		o.Verifier = newVerifier(t, issuers...)
 	}})
 
 	exp := fmt.Sprintf(`"exp":%d`, time.Now().Add(time.Hour).Unix())
 	const header = `{"alg":"HS256","typ":"at+jwt"}`
-	claims := func(more string) string { return `{` + exp + `,` + more + `}` }
+	claims := func(more string) string { return `{"iss":"i",` + exp + `,` + more + `}` }
 	subject := func(text string) string { return hmacToken(secret, header, claims(`"app":{"user":`+text+`}`)) }
 	signed := func(h string) string { return hmacToken(secret, h, claims(`"app":{"user":"u"}`)) }
 	ec := func(key *ecdsa.PrivateKey, fields ...any) string {
-		token := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.MapClaims{"app": map[string]string{"user": "u"}, "exp": time.Now().Add(time.Hour).Unix()})
+		token := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.MapClaims{"iss": "i", "app": map[string]string{"user": "u"}, "exp": time.Now().Add(time.Hour).Unix()})
 		token.Header["typ"] = "at+jwt"
 		for i := 0; i < len(fields); i += 2 {
 			token.Header[fields[i].(string)] = fields[i+1]
@@ -139,7 +174,6 @@ func TestBadTokenAnswers401(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	publicPEM := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 	good := subject(`"u"`)
 	unsigned := func(alg string) string {
 		return encode([]byte(`{"alg":"`+alg+`","typ":"at+jwt"}`)) + "." + strings.Split(good, ".")[1] + "."
@@ -194,7 +228,7 @@ func TestBadTokenAnswers401(t *testing.T) {
 		"alg nOnE":                     {"Bearer " + unsigned("nOnE")},
 		"alg none, signed":             {"Bearer " + signed(`{"alg":"none","typ":"at+jwt"}`)},
 		"no alg":                       {"Bearer " + signed(`{"typ":"at+jwt"}`)},
-		"HMAC with the PEM":            {"Bearer " + hmacToken(publicPEM, header, claims(`"app":{"user":"u"}`))},
+		"HMAC with the PEM":            {"Bearer " + hmacToken(publicPEM(t, issuer), header, claims(`"app":{"user":"u"}`))},
 		"HMAC with the DER":            {"Bearer " + hmacToken(der, header, claims(`"app":{"user":"u"}`))},
 		"HMAC with the key set":        {"Bearer " + hmacToken([]byte(set), `{"alg":"HS256","typ":"at+jwt","kid":"k"}`, claims(`"app":{"user":"u"}`))},
 		"HMAC with nothing":            {"Bearer " + hmacToken(nil, header, claims(`"app":{"user":"u"}`))},
@@ -210,10 +244,10 @@ func TestBadTokenAnswers401(t *testing.T) {
 		"jku":                          {"Bearer " + ec(attacker, "kid", "k", "jku", lure.URL)},
 		"x5u":                          {"Bearer " + ec(attacker, "kid", "k", "x5u", lure.URL)},
 		"jku and a kid of its own":     {"Bearer " + ec(attacker, "kid", "z", "jku", lure.URL, "x5u", lure.URL)},
-		"exp as a text":                {"Bearer " + hmacToken(secret, header, `{"exp":"4102444800","app":{"user":"u"}}`)},
-		"exp in milliseconds":          {"Bearer " + hmacToken(secret, header, `{"exp":4102444800000,"app":{"user":"u"}}`)},
-		"no exp":                       {"Bearer " + hmacToken(secret, header, `{"app":{"user":"u"}}`)},
-		"exp past":                     {"Bearer " + hmacToken(secret, header, `{"exp":1000000000,"app":{"user":"u"}}`)},
+		"exp as a text":                {"Bearer " + hmacToken(secret, header, `{"iss":"i","exp":"4102444800","app":{"user":"u"}}`)},
+		"exp in milliseconds":          {"Bearer " + hmacToken(secret, header, `{"iss":"i","exp":4102444800000,"app":{"user":"u"}}`)},
+		"no exp":                       {"Bearer " + hmacToken(secret, header, `{"iss":"i","app":{"user":"u"}}`)},
+		"exp past":                     {"Bearer " + hmacToken(secret, header, `{"iss":"i","exp":1000000000,"app":{"user":"u"}}`)},
 		"nbf as a text":                {"Bearer " + hmacToken(secret, header, claims(`"nbf":"0","app":{"user":"u"}`))},
 		"nbf to come":                  {"Bearer " + hmacToken(secret, header, claims(`"nbf":4102444800,"app":{"user":"u"}`))},
 		"iat as a text":                {"Bearer " + hmacToken(secret, header, claims(`"iat":"0","app":{"user":"u"}`))},
@@ -228,6 +262,10 @@ func TestBadTokenAnswers401(t *testing.T) {
 		"a good token, cut":            {"Bearer " + good[:len(good)-1]},
 		"a good token and more":        {"Bearer " + good + "A"},
 		"a good token, padded":         {"Bearer " + good + "="},
+		"another issuer":               {"Bearer " + hmacToken(secret, header, `{"iss":"another",`+exp+`,"app":{"user":"u"}}`)},
+		"a stranger":                   {"Bearer " + hmacToken(secret, header, `{"iss":"stranger",`+exp+`,"app":{"user":"u"}}`)},
+		"no issuer":                    {"Bearer " + hmacToken(secret, header, `{`+exp+`,"app":{"user":"u"}}`)},
+		"two issuers":                  {"Bearer " + hmacToken(secret, header, claims(`"iss":"attacker","app":{"user":"u"}`))},
 		"encrypted":                    {"Bearer e30.e30.e30.e30.e30"},
 	} {
 		for _, target := range []string{"POST /api/analyze", "GET /api/status", "GET /usage", "GET /usage/stream", "POST /usage/track"} {

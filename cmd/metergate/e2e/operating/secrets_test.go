@@ -23,8 +23,13 @@ listen: 127.0.0.1:0
 shutdown_timeout: 5s
 admin: { listen: 127.0.0.1:0, token: "${ADMIN_TOKEN}" }
 store: { url: "redis://${REDIS_USER}:${REDIS_PASSWORD}@${REDIS}/0", journal: journal, timeout: 100ms }
-auth: { jwt: { secret: "${JWT_SECRET}", jwks_url: "${KEYS}?key=planted-5-of-the-key-server", algorithms: [HS256, RS256] },
-  cookie: { name: session, origins: ["https://app.example.com"] }, query_param: access_token, api_keys: { file: keys.yaml } }
+auth:
+  jwt:
+    - { name: app, issuer: app, secret: "${JWT_SECRET}", jwks_url: "${KEYS}?key=planted-5-of-the-key-server", algorithms: [HS256, RS256] }
+    - { issuer: other, x509_url: "${KEYS}/certs?key=planted-5-of-the-key-server", algorithms: [RS256], plans: { gold: free }, require: { azp: [web] } }
+  cookie: { name: session, origins: ["https://app.example.com"] }
+  query_param: access_token
+  api_keys: { file: keys.yaml }
 default_plan: free
 plans: { free: { limits: [{ requests: 100, per: month }] } }
 upstreams: { analysis: { targets: [{ url: "${UPSTREAM}" }] } }
