@@ -9,7 +9,8 @@ import (
 
 // What a gateway needs, in bytes. Measured with and without TLS, with the kernel's part: a
 // request whose response is being read takes 65 to 90 KiB, an idle connection 15 to 25 KiB and
-// with TLS 45 KiB, a stream of usage 40 KiB.
+// with TLS 45 KiB, a stream of usage 40 KiB. A token of 16 KiB adds 20 KiB; if all requests have
+// one, they need what is otherwise left for garbage.
 const (
 	processBytes       = 20 << 20
 	requestBytes       = 80 << 10 // with its connections
