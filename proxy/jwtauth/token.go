@@ -17,19 +17,20 @@ type parsedToken struct {
 }
 
 // parse takes a token apart.
-func parse(token string) (*parsedToken, error) {
+func parse(token string) (t parsedToken, err error) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
-		return nil, explainParts(len(parts))
+		return t, explainParts(len(parts))
 	}
-	t := &parsedToken{signed: token[:strings.LastIndexByte(token, '.')]}
-	for i, part := range []*[]byte{&t.header, &t.claims, &t.signature} {
-		var err error
-		if *part, err = decodePart(parts[i]); err != nil {
-			return nil, err
-		}
+	t.signed = token[:strings.LastIndexByte(token, '.')]
+	if t.header, err = decodePart(parts[0]); err != nil {
+		return t, err
 	}
-	return t, nil
+	if t.claims, err = decodePart(parts[1]); err != nil {
+		return t, err
+	}
+	t.signature, err = decodePart(parts[2])
+	return t, err
 }
 
 // decodeClaims returns the claims, which may be anybody's as long as the signature has not been

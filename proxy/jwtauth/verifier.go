@@ -119,10 +119,10 @@ func (v *Verifier) verify(ctx context.Context, token string) (issuer *Issuer, d 
 	if err != nil {
 		return nil, nil, err
 	}
-	if issuer, err = v.issuerOf(t); err != nil {
+	if issuer, err = v.issuerOf(&t); err != nil {
 		return nil, nil, err
 	}
-	d, err = issuer.verify(ctx, t)
+	d, err = issuer.verify(ctx, &t)
 	return issuer, d, err
 }
 
