@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -61,10 +62,17 @@ func startModel(t *testing.T) *httptest.Server {
 // startLLMGateway starts a gateway with the configuration of docs/llm.md.
 func startLLMGateway(t *testing.T) *gatewaytest.Reloadable {
 	t.Helper()
+	return startWithExample(t, startModel(t), codeBlocks(t, "docs/llm.md", "yaml")[0])
+}
+
+// startWithExample starts a gateway with the example configuration and the keys of another one in
+// place of its own.
+func startWithExample(t *testing.T, models *httptest.Server, keys string) *gatewaytest.Reloadable {
+	t.Helper()
 	var whole, part map[string]yaml.Node
 	err := yaml.Unmarshal(testkit.ReadFile(t, "gateway.yaml"), &whole)
 	if err == nil {
-		err = yaml.Unmarshal([]byte(codeBlocks(t, "docs/llm.md", "yaml")[0]), &part)
+		err = yaml.Unmarshal([]byte(keys), &part)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -78,13 +86,13 @@ func startLLMGateway(t *testing.T) *gatewaytest.Reloadable {
 	file := filepath.Join(dir, "gateway.yaml")
 	testkit.WriteFile(t, file, strings.Replace(string(text), "timeout: 250ms", "timeout: 20s", 1)) // on a busy machine
 	return gatewaytest.StartFile(t, append(environment(dir), "LISTEN=127.0.0.1:0", "ADMIN_LISTEN=127.0.0.1:0",
-		"MODELS_URL="+startModel(t).URL, "REDIS_URL=embedded:"+t.TempDir(), "JOURNAL="+t.TempDir()), file)
+		"MODELS_URL="+models.URL, "REDIS_URL=embedded:"+t.TempDir(), "JOURNAL="+t.TempDir()), file)
 }
 
 // wantUnits compares what a user has used, as soon as the client has read the answer.
 func wantUnits(t *testing.T, gateway *gatewaytest.Reloadable, user string, want int64) {
 	t.Helper()
-	if got := gatewaytest.Usage(t, gateway.Process, testkit.Token(user, "pro")); got.Used != want || got.InFlight != 0 {
+	if got := gatewaytest.Usage(t, gateway.Process, testkit.Token(user, "")); got.Used != want || got.InFlight != 0 {
 		t.Errorf("%s has used %d units and holds %d; want %d and 0", user, got.Used, got.InFlight, want)
 	}
 }
@@ -147,6 +155,49 @@ func TestLLMPageShowsFinalCost(t *testing.T) {
 		t.Errorf("the command prints\n%s", out)
 	}
 	wantUnits(t, gateway, "u", 3)
+}
+
+// Each path of the page's table charges what the recorded answers of its API report.
+func TestLLMPagePathsCharge(t *testing.T) {
+	answers := map[string]map[string]int64{ // by path: the files in proxy/reported/testdata, and what they report
+		"usage.total_tokens":            {"openai-chat.json": 29, "openai-chat-stream.txt": 29, "openai-chat-stream-tools.txt": 52, "openai-responses.json": 48},
+		"response.usage.total_tokens":   {"openai-responses-stream.txt": 48},
+		"usage.output_tokens":           {"anthropic-messages.json": 15, "anthropic-messages-stream.txt": 15},
+		"usageMetadata.totalTokenCount": {"gemini.json": 9, "gemini-array.json": 9, "gemini-stream.txt": 9},
+		"eval_count":                    {"ollama-chat.ndjson": 282},
+	}
+	types := map[string]string{".json": "application/json", ".txt": "text/event-stream", ".ndjson": "application/x-ndjson"}
+	models := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name := filepath.Base(r.URL.Path)
+		w.Header().Set("Content-Type", types[filepath.Ext(name)])
+		w.Write(testkit.ReadFile(t, "proxy/reported/testdata/"+name))
+	}))
+	t.Cleanup(models.Close)
+	keys := "plans: { free: { limits: [{ units: 1000000, per: month }] } }\n" +
+		"upstreams: { models: { targets: [{ url: \"${MODELS_URL}\" }] } }\nroutes:\n"
+	for path := range answers {
+		keys += fmt.Sprintf("  - { match: \"POST /%s/{file}\", endpoint: chat, upstream: models, cost: { max: 1000, from: \"json %s\" } }\n", path, path)
+	}
+	gateway := startWithExample(t, models, keys)
+	documented := map[string]bool{}
+	for _, m := range regexp.MustCompile("(?m)^\\| .* \\| `([a-zA-Z_.]+)` \\| (?:input|output)").FindAllStringSubmatch(markdownPages(t)["docs/llm.md"].text, -1) {
+		documented[m[1]] = true
+		if answers[m[1]] == nil {
+			t.Errorf("docs/llm.md has the path %s, and this test no answer for it", m[1])
+		}
+	}
+	for path, files := range answers {
+		if !documented[path] {
+			t.Errorf("docs/llm.md does not have the path %s", path)
+		}
+		for file, want := range files {
+			url := gateway.URL + "/" + path + "/" + file
+			if status := gatewaytest.Post(http.DefaultClient, url, testkit.Token(file, "free")); status != 200 {
+				t.Errorf("%s: status %d", url, status)
+			}
+			wantUnits(t, gateway, file, want)
+		}
+	}
 }
 
 // OpenAI's SDK for Python is not installed here. The example is Python all the same.
