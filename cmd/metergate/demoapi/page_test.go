@@ -22,6 +22,7 @@ func TestPageAndUsersAreServed(t *testing.T) {
 	for path, contentType := range map[string]string{
 		"/":                   "text/html; charset=utf-8",
 		"/demo/dashboard.js":  "text/javascript; charset=utf-8",
+		"/demo/results.js":    "text/javascript; charset=utf-8",
 		"/demo/dashboard.css": "text/css; charset=utf-8",
 		"/demo/icon.svg":      "image/svg+xml",
 	} {
