@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -85,17 +84,17 @@ func (r *reader) addKey(it *item) {
 	line := r.line
 	defer func() { r.line = line }()
 	r.line = it.line
-	k := Key{Line: it.line, ID: it.values["id"], User: it.values["user"], Org: r.share(it.values["org"]), Plan: r.share(it.values["plan"])}
+	k := Key{Line: it.line, ID: it.values[id], User: it.values[user], Org: r.share(it.values[org]), Plan: r.share(it.values[plan])}
 	faults := len(r.faults)
-	for _, name := range required {
-		if _, given := it.values[name]; !given {
-			r.report("needs %s; metergate key -user USER makes a key and prints its line", name)
+	for _, m := range [...]member{id, hash, user} {
+		if !it.given[m] {
+			r.report("needs %s; metergate key -user USER makes a key and prints its line", known[m])
 		}
 	}
 	if len(r.faults) > faults {
 		return
 	}
-	if !idRule.MatchString(k.ID) || IsKey(k.ID) {
+	if !isID(k.ID) || IsKey(k.ID) {
 		r.report("id: must have 1 to 64 letters, digits and any of . - _ and must not begin with %s", Prefix)
 	} else if first, ok := r.ids[k.ID]; ok {
 		r.report("id: %s is the id of the key on line %d as well; each key needs its own", k.ID, first)
@@ -103,21 +102,21 @@ func (r *reader) addKey(it *item) {
 	if _, err := quota.CheckedAccount("", k.User); err != nil || IsKey(k.User) {
 		r.report("user: must have 1 to 256 bytes of UTF-8 without control characters, and must not be a key")
 	}
-	if _, given := it.values["org"]; given {
+	if it.given[org] {
 		if _, err := quota.CheckedAccount(k.Org, ""); err != nil {
 			r.report("org: must have 1 to 256 bytes of UTF-8 without control characters")
 		}
 	}
-	if _, given := it.values["plan"]; given && !r.hasPlan(k.Plan) {
+	if it.given[plan] && !r.hasPlan(k.Plan) {
 		r.report("plan: the configuration has no plan %s", shown(k.Plan))
 	}
-	if text, given := it.values["expires"]; given {
+	if it.given[expires] {
 		var err error
-		if k.Expires, err = ParseExpiry(text); err != nil {
+		if k.Expires, err = ParseExpiry(it.values[expires]); err != nil {
 			r.report("expires: %v", err)
 		}
 	}
-	r.checkHash(&k, it.values["hash"])
+	r.checkHash(&k, it.values[hash])
 	if len(r.faults) > faults {
 		return
 	}
@@ -127,12 +126,34 @@ func (r *reader) addKey(it *item) {
 	r.set.keys = append(r.set.keys, k)
 }
 
-// required are the members that each key has, known all that it may have.
-var (
-	required = []string{"id", "hash", "user"}
-	known    = []string{"id", "hash", "user", "plan", "org", "expires"}
-	idRule   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+// A member is what the file says of a key under one name. Each key has the first three.
+type member int
+
+const (
+	id member = iota
+	hash
+	user
+	plan
+	org
+	expires
+	members // how many there are
 )
+
+// known are the names of the members.
+var known = []string{"id", "hash", "user", "plan", "org", "expires"}
+
+func isID(text string) bool {
+	for _, c := range []byte(text) {
+		if !isAlphanumeric(c) && c != '.' && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return len(text) >= 1 && len(text) <= 64
+}
+
+func isAlphanumeric(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+}
 
 const hashScheme = "sha256:"
 

@@ -26,7 +26,8 @@ import (
 // An item is a key that is being read.
 type item struct {
 	line   int // 0: there is none
-	values map[string]string
+	values [members]string
+	given  [members]bool
 	indent int // of the lines that belong to it; 0: it stands on one line
 	bad    bool
 }
@@ -36,14 +37,14 @@ func (r *reader) readLine(text string) {
 	text = strings.TrimSuffix(text, "\r")
 	content := strings.TrimLeft(text, " ")
 	switch {
-	case !utf8.ValidString(text) || strings.IndexFunc(text, func(c rune) bool { return !unicode.IsPrint(c) }) >= 0:
+	case !isPrintable(text):
 		r.report("has a tab, a control character or something else that is not text; indent with spaces")
 		r.item.bad = true
 	case content == "" || content[0] == '#':
 	case content == text && strings.HasPrefix(text, "- "):
 		r.endItem()
 		content = strings.TrimLeft(text[1:], " ")
-		r.item = item{line: r.line, values: make(map[string]string, len(known))}
+		r.item = item{line: r.line}
 		if r.emptyList {
 			r.report("comes after [], which says that there is no key; remove the []")
 		}
@@ -67,6 +68,16 @@ func (r *reader) readLine(text string) {
 		r.report("must begin with a hyphen, as in - { id: ci-1, hash: sha256:..., user: u-17 }, or continue the key above with the same indentation")
 		r.item.bad = true
 	}
+}
+
+// isPrintable reports whether a text is UTF-8 of characters that people see, and spaces.
+func isPrintable(text string) bool {
+	for i, c := range text {
+		if c < ' ' || c > '~' && (!unicode.IsPrint(c) || c == utf8.RuneError && !strings.HasPrefix(text[i:], string(utf8.RuneError))) {
+			return false
+		}
+	}
+	return true
 }
 
 // endItem is called when an item is complete.
@@ -120,18 +131,19 @@ func (r *reader) readPair(text, ends string) (rest string) {
 	if bare := strings.TrimRight(text, " "); !found && strings.HasSuffix(bare, ":") {
 		name, found = strings.TrimSuffix(bare, ":"), true
 	}
-	switch _, twice := r.item.values[name]; {
+	m := slices.Index(known, name)
+	switch {
 	case !found || strings.ContainsAny(name, ` ,{}"'#`):
 		r.badItem("must have names and values, as in id: ci-1, with a space after the colon; the names are %s", strings.Join(known, ", "))
 		return ""
-	case !slices.Contains(known, name):
+	case m < 0:
 		what := "an unknown name"
 		if !strings.Contains(name, Prefix) {
 			what = "the unknown name " + shown(name)
 		}
 		r.badItem("has %s; the names are %s", what, strings.Join(known, ", "))
 		return ""
-	case twice:
+	case r.item.given[m]:
 		r.badItem("%s: is given twice", name)
 		return ""
 	}
@@ -140,7 +152,7 @@ func (r *reader) readPair(text, ends string) (rest string) {
 		r.badItem("%s: %s", name, fault)
 		return ""
 	}
-	r.item.values[name] = value
+	r.item.values[m], r.item.given[m] = value, true
 	return rest
 }
 
@@ -197,6 +209,9 @@ var nulls = []string{"~", "null", "Null", "NULL"}
 // isPlain reports whether a text needs no quotes.
 func isPlain(text string) bool {
 	for i, c := range text {
+		if c < utf8.RuneSelf && isAlphanumeric(byte(c)) {
+			continue
+		}
 		if !unicode.IsLetter(c) && !unicode.IsDigit(c) && !strings.ContainsRune("._/+$", c) && (i == 0 || !strings.ContainsRune(":@=~|-", c)) {
 			return false
 		}
