@@ -198,3 +198,22 @@ func TestReloadTurnsCredentialsOnAndOff(t *testing.T) {
 	reload(gatewaytest.ReloadYAML(upstream.URL, 100))
 	check("tokens alone again", 200, 401, 401, 401)
 }
+
+// A key server that is down keeps the gateway from verifying tokens, and not from serving programs
+// with API keys.
+func TestAPIKeysWorkWithoutKeyServer(t *testing.T) {
+	upstream, server := gatewaytest.StartUpstream(t, "ok"), gatewaytest.StartKeyServer(t)
+	server.Down.Store(true)
+	key, line := newAPIKey(t, "-user", "u-17")
+	file := filepath.Join(t.TempDir(), "keys.yaml")
+	testkit.WriteFile(t, file, line)
+	text := strings.Replace(jwksYAML(upstream.URL, 100, server.JWTSettings()), "auth: { ", "auth: { api_keys: { file: "+file+" }, ", 1)
+	g := gatewaytest.StartWith(t, text)
+	testkit.Eventually(t, "the gateway is ready", func() bool { status, _ := gatewaytest.Get(g.Admin+"/readyz", ""); return status == 200 })
+	if status := askWithKey(t, g.Process, key); status != 200 {
+		t.Errorf("with an API key, a request got %d", status)
+	}
+	if status, body := gatewaytest.Get(g.URL+"/usage", server.Token("u")); status != 503 {
+		t.Errorf("with a token: %d %s", status, body)
+	}
+}
