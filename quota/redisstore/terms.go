@@ -60,12 +60,15 @@ func (s *Store) supposeTerms(q *query, a *assumed, effective func(quota.Override
 func (s *Store) prepareTermsOf(ctx context.Context, q *query, a *assumed, effective func(quota.Override) *quota.Plan, at time.Time) error {
 	for looked := false; ; looked = true {
 		assumption := script.ParseAssumption(a.text)
-		assumption.HasTerms = true
+		if !assumption.HasTerms { // they did not matter when the query was last sent
+			assumption.HasTerms = true
+			a.text = assumption.String()
+		}
 		terms, err := quota.ParseTerms(assumption.Terms)
 		if err != nil {
 			return err
 		}
-		a.text, a.terms, a.termsText = assumption.String(), terms, assumption.Terms
+		a.terms, a.termsText = terms, assumption.Terms
 		p := effective(parseOverride(assumption.Override))
 		if !q.at.IsZero() || terms.Follows(p, q.plans, at) && len(terms.CarryDue(p, s.calendar, at)) == 0 {
 			return nil
