@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"slices"
 	"time"
 
 	"metergate/quota"
@@ -15,6 +16,9 @@ type lastKnown struct {
 	// ofMember: it is about a pool, and the snapshot is that of a member. The pool's numbers are
 	// those of the shared counters.
 	ofMember bool
+	// others are, of a pool, the last snapshots of members with other plans, the newest last: a plan's
+	// snapshot has only the shared limits of that plan.
+	others []quota.Snapshot
 	// replayed is what has been counted in the store since by a replay, which returns no
 	// snapshot.
 	replayed tally
@@ -73,12 +77,32 @@ func (c *lastKnownCache) recordPool(pool string, s *quota.Snapshot) {
 	if k == nil {
 		c.put(pool, &lastKnown{snapshot: *s, ofMember: true})
 	} else if !k.snapshot.At.After(s.At) && (len(s.Plan.PoolPeriods()) > 0 || len(k.snapshot.Plan.PoolPeriods()) == 0 && k.ofMember) {
-		pool := k.pool()
-		*k = lastKnown{snapshot: *s, ofMember: true}
+		before := *k
+		*k = lastKnown{snapshot: *s, ofMember: true, others: before.othersThan(s.Plan)}
 		if !s.Plan.PoolNeedsTerms() { // the store did not look at them
-			k.snapshot.Pool = &quota.Pool{Override: s.Pool.Override, Terms: pool.Terms}
+			k.snapshot.Pool = &quota.Pool{Override: s.Pool.Override, Terms: before.pool().Terms}
 		}
 	}
+}
+
+// maxOthers bounds what is kept of a pool beside the last snapshot.
+const maxOthers = 7
+
+// othersThan returns the snapshots of members that are known of a pool, without those of one plan.
+func (k *lastKnown) othersThan(p *quota.Plan) (others []quota.Snapshot) {
+	if k.ofMember && k.snapshot.Plan.Name() == p.Name() {
+		return k.others // they have none of this plan
+	}
+	all := k.others
+	if k.ofMember {
+		all = append(slices.Clone(all), k.snapshot)
+	}
+	for _, s := range all {
+		if s.Plan.Name() != p.Name() && len(s.Plan.PoolPeriods()) > 0 {
+			others = append(others, s)
+		}
+	}
+	return others[max(0, len(others)-maxOthers):]
 }
 
 // addReplayed records that a replay has counted w for its account.
@@ -95,16 +119,27 @@ func (c *lastKnownCache) addReplayed(w *settlement) {
 
 // used is what was used of an account's counter in a window, as last known.
 func (k *lastKnown) used(windowID string, c quota.Counter) int64 {
-	c.Shared = k.ofMember
-	used, _ := k.snapshot.UsedIn(windowID, c)
-	return used + k.replayed[tallyKey{windowID, c.Endpoint}].used(c.Quantity)
+	return k.find(windowID, c, quota.Snapshot.UsedIn) + k.replayed[tallyKey{windowID, c.Endpoint}].used(c.Quantity)
 }
 
 // granted is what was granted to the limit on it.
 func (k *lastKnown) granted(windowID string, c quota.Counter) int64 {
+	return k.find(windowID, c, quota.Snapshot.GrantedIn)
+}
+
+// find returns the number of a counter in the last snapshot that has it.
+func (k *lastKnown) find(windowID string, c quota.Counter, number func(quota.Snapshot, string, quota.Counter) (int64, bool)) int64 {
 	c.Shared = k.ofMember
-	granted, _ := k.snapshot.GrantedIn(windowID, c)
-	return granted
+	if n, ok := number(k.snapshot, windowID, c); ok {
+		return n
+	}
+	c.Shared = true // the others are those of members
+	for _, s := range slices.Backward(k.others) {
+		if n, ok := number(s, windowID, c); ok {
+			return n
+		}
+	}
+	return 0
 }
 
 // pool is what was kept of a pool.

@@ -135,3 +135,45 @@ func TestCarryInOutage(t *testing.T) {
 		t.Errorf("the 13th request of 12: admitted %v, error %v", d.Admitted, err)
 	}
 }
+
+// In an outage, members are counted in the windows of their pool, which the first of them gave it, whichever
+// their own are, also after one was served whose plan shares nothing by the month.
+func TestPoolWindowsInOutage(t *testing.T) {
+	clock := runningClock{quotatest.NewClock(time.Date(2026, time.November, 20, 12, 0, 0, 0, time.UTC))}
+	r := newGuardedRedis(t, setup{allow: true, now: clock.Now})
+	own := quota.Limit{Amount: 9, Period: quota.Month}
+	byName := map[string]*quota.Plan{
+		"monthly": quotatest.NewAnchoredPlan("monthly", quota.ClaimAnchor, own, quota.Limit{Amount: 9, Period: quota.Month, Shared: true}),
+		"daily":   quotatest.NewAnchoredPlan("daily", quota.ClaimAnchor, own, quota.Limit{Amount: 9, Period: quota.Day, Shared: true}),
+	}
+	member := func(user, plan string, day int) func() quota.Request {
+		return func() quota.Request {
+			q := onDay(byName[plan], quota.MemberAccount("acme", user), day)
+			q.Plans.Scope, q.Plans.ByName = quota.MemberScope, byName
+			return q
+		}
+	}
+	want := func(q quota.Request, want string) {
+		t.Helper()
+		s, err := r.Read(ctx, q.User, q.Plans)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprintf("%s %d, %s %d", s.Limits[0].Window.ID, s.Limits[0].Used, s.Limits[1].Window.ID, s.Limits[1].Used); got != want {
+			t.Errorf("%q has %s, want %s", q.User, got, want)
+		}
+	}
+	a, b, c, d := member("a", "monthly", 15), member("b", "monthly", 18), member("c", "monthly", 3), member("d", "daily", 7)
+	r.useOn(2, a)
+	r.useOn(1, d)
+	r.beginOutage()
+	r.useOn(1, b) // of whom nothing is known
+	r.useOn(1, c)
+	r.useOn(1, a)
+	want(b(), "month-2026-11-18 1, month-2026-11-15 5")
+	r.endOutage()
+	r.waitForReplay()
+	want(a(), "month-2026-11-15 3, month-2026-11-15 5")
+	want(b(), "month-2026-11-18 1, month-2026-11-15 5")
+	want(c(), "month-2026-11-03 1, month-2026-11-15 5")
+}
