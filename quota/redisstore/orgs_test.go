@@ -165,11 +165,27 @@ func testOrgMoves(t *testing.T, cluster *redistest.Cluster) {
 }
 
 // TestPoolsCostTheSame: what Redis does for a request of a member, command by command, and what it keeps
-// in the pool do not depend on how many members there are.
+// in the pool do not depend on how many members there are; nor does it if they have anchors and carry.
 func TestPoolsCostTheSame(t *testing.T) {
+	t.Run("calendar", func(t *testing.T) {
+		p := sharedPlan(quota.MaxAmount)
+		testPoolsCostTheSame(t, 10_000, func(org, user string) quota.Request { return memberRequest(p, org, user) })
+	})
+	t.Run("anchor and carry", func(t *testing.T) {
+		p := quotatest.NewAnchoredPlan("team", quota.ClaimAnchor, quota.Limit{Amount: 3, Period: quota.Month, Carry: 1},
+			quota.Limit{Amount: quota.MaxAmount, Period: quota.Month, Shared: true, Carry: 1000})
+		testPoolsCostTheSame(t, 1000, func(org, user string) quota.Request {
+			r := memberRequest(p, org, user)
+			a := quota.NewAnchor(1+len(user)*5, 0) // members have different ones
+			r.Plans.Terms, r.Plans.Anchor = true, &a
+			return r
+		})
+	})
+}
+
+func testPoolsCostTheSame(t *testing.T, most int, request func(org, user string) quota.Request) {
 	server := redistest.Start(t)
 	s := openStore(t, server.URL())
-	p := sharedPlan(quota.MaxAmount)
 	use := func(r quota.Request) {
 		d, err := s.Reserve(ctx, r)
 		if err == nil && d.Admitted {
@@ -184,7 +200,7 @@ func TestPoolsCostTheSame(t *testing.T) {
 		for part := range 32 {
 			wait.Go(func() {
 				for i := part; i < members; i += 32 {
-					use(memberRequest(p, org, fmt.Sprint("m-", i)))
+					use(request(org, fmt.Sprint("m-", i)))
 				}
 			})
 		}
@@ -193,7 +209,7 @@ func TestPoolsCostTheSame(t *testing.T) {
 			t.FailNow()
 		}
 		server.Do("CONFIG", "RESETSTAT")
-		use(memberRequest(p, org, "m-1"))
+		use(request(org, "m-1"))
 		for line := range strings.Lines(fmt.Sprint(server.Do("INFO", "commandstats"))) {
 			name, numbers, _ := strings.Cut(strings.TrimPrefix(line, "cmdstat_"), ":")
 			calls, _, _ := strings.Cut(numbers, ",")
@@ -205,9 +221,9 @@ func TestPoolsCostTheSame(t *testing.T) {
 		return commands, server.Do("HLEN", key(s, quota.PoolAccount(org)))
 	}
 	few, fewFields := cost("small", 10)
-	many, manyFields := cost("large", 10_000)
+	many, manyFields := cost("large", most)
 	if few != many || fewFields != manyFields {
-		t.Errorf("a request of one of 10 members takes\n%sand the pool has %v fields; of one of 10,000\n%sand %v", few, fewFields, many, manyFields)
+		t.Errorf("a request of one of 10 members takes\n%sand the pool has %v fields; of one of %d\n%sand %v", few, fewFields, most, many, manyFields)
 	}
 	if !strings.Contains(few, "evalsha calls=2\n") {
 		t.Errorf("a request takes other commands than two scripts:\n%s", few)
