@@ -5,13 +5,17 @@
 local function add_units(held, units)
   changed = true
   local endpoint, windows = string.match(held, '^%S+ (%S+)(.*)$')
+  local empty = {}
   for window in string.gmatch(windows, '%S+') do
     local all = 'heldextra/' .. window
     for _, field in ipairs({ all, all .. '/' .. endpoint }) do
       if call('HINCRBY', key, field, units) == 0 then
-        call('HDEL', key, field)
+        empty[#empty + 1] = field
       end
     end
+  end
+  if #empty > 0 then
+    call('HDEL', key, unpack(empty))
   end
 end
 
@@ -24,11 +28,12 @@ local function delete_rest(id, rest)
   add_units(rest, -tonumber(extra_of(rest)))
 end
 
--- Adds a rest that is not there.
+-- Adds a rest. If it is there already, it only ends at another time.
 local function add_rest(id, rest)
-  call('HSET', key, 'rest/' .. id, rest)
-  call('HINCRBY', key, 'rests', '1')
-  add_units(rest, extra_of(rest))
+  if call('HSET', key, 'rest/' .. id, rest) == 1 then
+    call('HINCRBY', key, 'rests', '1')
+    add_units(rest, extra_of(rest))
+  end
 end
 
 -- Returns "E W W ..." of the reservation that begins at ARGV[at], with the windows from ARGV[w] on.

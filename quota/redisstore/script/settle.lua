@@ -84,9 +84,7 @@ local function settle(at, w, held, marker, paid, rests)
   if units and not is_rest and not paid then
     local id = string.sub(ARGV[at], 7)
     local ends = now + life
-    if not call('HGET', key, 'rest/' .. id) then -- else it was taken again by keep.lua
-      add_rest(id, format_time(ends) .. '+' .. units .. ' ' .. held_in(at, w))
-    end
+    add_rest(id, format_time(ends) .. '+' .. units .. ' ' .. held_in(at, w)) -- keep.lua may have taken it again
     first, last = math.min(first or ends, ends), math.max(last, ends)
   end
   if key ~= pool then
@@ -105,22 +103,26 @@ local function settle(at, w, held, marker, paid, rests)
 end
 
 local at = rest + 1
--- A request that holds more than 1 unit is mostly charged more than 1: then what add_held needs is read
--- at the same time.
-local with_units = ARGV[at + 2] ~= '0' and ARGV[at + 2] ~= '-'
-local found = with_units and read_fields(ARGV[at], ARGV[at + 1], 'rests') or read_fields(ARGV[at], ARGV[at + 1])
-local lease, done, rests = found[FOUND], found[FOUND + 1], found[FOUND + 2]
+-- A request that holds more than 1 unit is mostly charged more than 1, or leaves a rest: then what is
+-- needed of rests is read at the same time. Whatever is not read is nil.
+local found
+if ARGV[at + 2] == '0' or ARGV[at + 2] == '-' then
+  found = read_fields(ARGV[at], ARGV[at + 1])
+else
+  found = read_fields(ARGV[at], ARGV[at + 1], 'rests', 'paid/' .. string.sub(ARGV[at], 7))
+end
+local lease, done, rests, paid = found[FOUND], found[FOUND + 1], found[FOUND + 2], found[FOUND + 3]
 if pool then
   read_pool()
 end
 for n = 1, tonumber(ARGV[rest]) do
   if n > 1 then
     found = call('HMGET', key, ARGV[at], ARGV[at + 1])
-    lease, done, rests = found[1], found[2], nil
+    lease, done, rests, paid = found[1], found[2], nil, nil
   end
   local w, marker = at + 4, now + GRACE
-  local after, paid = w + 1 + 2 * ARGV[w], false
-  if not done and string.byte(ARGV[at + 2]) == 43 and string.byte(ARGV[at]) == 108 then
+  local after = w + 1 + 2 * ARGV[w]
+  if paid == nil and not done and string.byte(ARGV[at + 2]) == 43 and string.byte(ARGV[at]) == 108 then
     paid = call('HGET', key, 'paid/' .. string.sub(ARGV[at], 7))
   end
   if pool then
