@@ -7,6 +7,8 @@ type checker struct {
 	src *source
 	dir string // the folder of the configuration file
 	cfg *Config
+	// only are the keys whose values will be read; none: all of them.
+	only []string
 }
 
 func (c *checker) checkAll() {

@@ -75,7 +75,7 @@ func parse(file string, data []byte, lookup func(string) (string, bool)) (*Confi
 }
 
 func parseOnly(file string, data []byte, lookup func(string) (string, bool), keys ...string) (*Config, error) {
-	cfg, src := decodeAndCheck(file, data, lookup)
+	cfg, src := decodeAndCheck(file, data, lookup, keys...)
 	if faults := src.errorsAbout(keys); len(faults) > 0 {
 		return nil, faults
 	}
@@ -83,8 +83,8 @@ func parseOnly(file string, data []byte, lookup func(string) (string, bool), key
 }
 
 // decodeAndCheck returns what could be read of a configuration, and where its faults are. If
-// it is not YAML, cfg is nil.
-func decodeAndCheck(file string, data []byte, lookup func(string) (string, bool)) (cfg *Config, src *source) {
+// it is not YAML, cfg is nil. only are the keys whose values will be read; none: all of them.
+func decodeAndCheck(file string, data []byte, lookup func(string) (string, bool), only ...string) (cfg *Config, src *source) {
 	src = newSource(file, data)
 	root := parseYAML(src, data)
 	if root == nil {
@@ -93,7 +93,7 @@ func decodeAndCheck(file string, data []byte, lookup func(string) (string, bool)
 	cfg = new(Config)
 	d := decoder{src: src, dir: filepath.Dir(file), lookup: lookup}
 	d.decode(root, reflect.ValueOf(cfg).Elem())
-	c := checker{src: src, dir: filepath.Dir(file), cfg: cfg}
+	c := checker{src: src, dir: filepath.Dir(file), cfg: cfg, only: only}
 	c.checkAll()
 	return cfg, src
 }

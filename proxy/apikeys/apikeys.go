@@ -71,11 +71,9 @@ func NewKey(key string) Key { return Key{Hash: sha256.Sum256([]byte(key))} }
 // A Set has the keys of a file. It does not change. A nil Set is empty.
 type Set struct {
 	keys []Key
-	// byPrefix finds a key by the first half of its hash, and Find compares the whole.
-	byPrefix map[hashPrefix]int32
+	// byHash has the indexes of keys.
+	byHash map[[sha256.Size]byte]int32
 }
-
-type hashPrefix [sha256.Size / 2]byte
 
 // Find returns what the file says of a key, which may have expired; nil: it has no such key. How
 // long that takes says nothing about the keys in the set: it depends on hashes, which nobody can
@@ -85,7 +83,7 @@ func (s *Set) Find(key string) *Key {
 		return nil
 	}
 	sum := sha256.Sum256([]byte(key))
-	i, found := s.byPrefix[hashPrefix(sum[:])]
+	i, found := s.byHash[sum]
 	if !found || subtle.ConstantTimeCompare(s.keys[i].Hash[:], sum[:]) != 1 {
 		return nil
 	}

@@ -3,6 +3,7 @@ package apikeys
 import (
 	"bufio"
 	"cmp"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -32,7 +33,7 @@ const maxLineBytes = 16 << 10
 // The file is a YAML list of mappings, written in the ways that yaml.go describes. It is read
 // line by line, because a YAML parser needs a gigabyte and seconds for 100,000 keys.
 func Read(file io.Reader, hasPlan func(name string) bool) (*Set, []Fault, error) {
-	r := reader{hasPlan: hasPlan, ids: map[string]int{}, shared: map[string]string{}, set: &Set{byPrefix: map[hashPrefix]int32{}}}
+	r := reader{hasPlan: hasPlan, ids: map[string]int{}, shared: map[string]string{}, set: &Set{byHash: map[[sha256.Size]byte]int32{}}}
 	lines := bufio.NewScanner(file)
 	lines.Buffer(make([]byte, maxLineBytes), maxLineBytes)
 	for lines.Scan() && len(r.faults) < maxFaults {
@@ -122,7 +123,7 @@ func (r *reader) addKey(it *item) {
 	}
 	k.ID, k.User = strings.Clone(k.ID), strings.Clone(k.User) // of the line, which need not be kept
 	r.ids[k.ID] = k.Line
-	r.set.byPrefix[hashPrefix(k.Hash[:])] = int32(len(r.set.keys))
+	r.set.byHash[k.Hash] = int32(len(r.set.keys))
 	r.set.keys = append(r.set.keys, k)
 }
 
@@ -171,7 +172,7 @@ func (r *reader) checkHash(k *Key, text string) {
 		r.report("hash: must be sha256: and 64 hexadecimal digits, in lower case, as metergate key prints it")
 		return
 	}
-	if i, ok := r.set.byPrefix[hashPrefix(k.Hash[:])]; ok {
+	if i, ok := r.set.byHash[k.Hash]; ok {
 		r.report("hash: the key on line %d has the same; keep one of them", r.set.keys[i].Line)
 	}
 }
