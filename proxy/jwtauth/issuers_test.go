@@ -118,7 +118,7 @@ func TestIssuerJudgesOnlyItsOwnTokens(t *testing.T) {
 		})
 	}
 	_, err = v.Verify(t.Context(), signText("RS256", rs, `{"iss":"https://d.example/"}`))
-	if want := errIssuer.Error() + `: iss is "https://d.example/"; it is the issuer of none in auth.jwt`; err == nil || err.Error() != want {
+	if want := errIssuer.Error() + `: iss is "https://d.example/"; no entry of auth.jwt has this issuer`; err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
 	_, err = v.Verify(t.Context(), signText("EdDSA", ed, `{"iss":"`+issB+`",`+expires+`}`))

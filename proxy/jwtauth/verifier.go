@@ -140,7 +140,7 @@ func (v *Verifier) issuerOf(t *parsedToken) (*Issuer, error) {
 	if issuer := v.byIss[iss]; issuer != nil {
 		return issuer, nil
 	}
-	return nil, because(errIssuer, "%s; it is the issuer of none in auth.jwt", c.shownClaim("iss"))
+	return nil, because(errIssuer, "%s; no entry of auth.jwt has this issuer", c.shownClaim("iss"))
 }
 
 // An issuerList is what decides whether a verdict holds.

@@ -58,7 +58,7 @@ func TestSeveralIssuers(t *testing.T) {
 		}
 	}
 	g.WaitForText(`auth.jwt[1].audience is \"analysis\"`)
-	g.WaitForText(`iss is \"https://stranger.example/\"; it is the issuer of none in auth.jwt`)
+	g.WaitForText(`iss is \"https://stranger.example/\"; no entry of auth.jwt has this issuer`)
 	g.WaitForText(`"issuer":"web","user":"u-web"`)
 	g.WaitForText(`"issuer":"tools","user":"u-tools"`)
 	_, metrics := gatewaytest.Get(g.Admin+"/metrics", "")
