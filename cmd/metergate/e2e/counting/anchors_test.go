@@ -24,12 +24,14 @@ const anchorsYAML = `
 listen: 127.0.0.1:0
 admin: { listen: 127.0.0.1:0, token: "` + gatewaytest.AdminToken + `" }
 store: { url: "${STORE}", timeout: 20s, on_failure: deny, journal: "${JOURNAL}" }
-auth: { jwt: { secret: "` + testkit.Secret + `", algorithms: [HS256], claims: { anchor: app.since } } }
+auth: { jwt: { secret: "` + testkit.Secret + `", algorithms: [HS256], claims: { org: org, anchor: app.since } } }
 default_plan: paid
 timezone: Asia/Kathmandu
 plans:
   paid: { anchor: claim, limits: [{ requests: 3, per: month }, { requests: 9, per: year }] }
   first: { anchor: first_use, limits: [{ requests: 3, per: month }] }
+  team: { anchor: claim, limits: [{ requests: 300, per: month }], shared: [{ requests: 900, per: month }] }
+  daily: { anchor: claim, limits: [{ requests: 300, per: month }], shared: [{ requests: 900, per: day }] }
   saver: { anchor: calendar, limits: [{ requests: 50, per: month, carry: 20 }] }
 upstreams: { analysis: { targets: [{ url: "${UPSTREAM}" }] } }
 routes: [{ match: "POST /api/analyze", endpoint: analyze, upstream: analysis }]
@@ -180,5 +182,72 @@ func TestCarriedOnceAtTheTurn(t *testing.T) {
 				t.Fatalf("round %d: usage %+v", round, u)
 			}
 		}
+	}
+}
+
+// Members of one organisation have different days in their tokens, and different plans. Their months
+// begin on their own days, and those of what they share on that of the first of them. Once the gateways know
+// that, they neither write nor read it with a request.
+func TestMembersWithDifferentDaysShareOneMonth(t *testing.T) {
+	upstream := gatewaytest.StartUpstream(t, "ok")
+	redis := redistest.Start(t)
+	var others atomic.Int64
+	var gateways []*gatewaytest.Process
+	for range 2 {
+		c := redistest.StartFaultProxy(t, redis.Addr)
+		c.OnCommand(func(cmd redistest.Command) redistest.Fate {
+			if script := cmd.Script(); script == redistest.Look || script == redistest.Terms {
+				others.Add(1)
+			}
+			return redistest.Pass
+		})
+		gateways = append(gateways, startWithAnchors(t, c.URL(), upstream.URL))
+	}
+	kathmandu, err := time.LoadLocation("Asia/Kathmandu")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().In(kathmandu)
+	first := farFrom(now)
+	token := func(i int) string {
+		claims := jwt.MapClaims{"sub": fmt.Sprint("m-", i), "plan": "team", "org": "acme", "exp": time.Now().Add(time.Hour).Unix()}
+		claims["app"] = map[string]any{"since": (first+5*i-1)%28 + 1}
+		if i == 3 {
+			claims["plan"] = "daily"
+		}
+		return testkit.SignedToken(claims)
+	}
+	use := func(rounds int) {
+		var wait sync.WaitGroup
+		for i := range 4 {
+			wait.Go(func() {
+				for n := range rounds {
+					if status := gatewaytest.Post(http.DefaultClient, gateways[n%2].URL+"/api/analyze", token(i)); status != 200 {
+						t.Errorf("member %d: status %d", i, status)
+					}
+				}
+			})
+		}
+		wait.Wait()
+	}
+	if status := gatewaytest.Post(http.DefaultClient, gateways[0].URL+"/api/analyze", token(0)); status != 200 {
+		t.Fatalf("status %d", status)
+	}
+	use(4)
+	others.Store(0)
+	use(20)
+	if n := others.Load(); n != 0 {
+		t.Errorf("80 requests took %d more calls about terms", n)
+	}
+	_, end := monthFrom(first, now)
+	for i := range 3 {
+		u := gatewaytest.Usage(t, gateways[i%2], token(i))
+		if shared := u.Limits[1]; shared.Name != "shared-month" || shared.Used != 73 || !shared.ResetsAt.Equal(end) {
+			t.Errorf("member %d: %s has %d used and resets at %v, want 73 and %v", i, shared.Name, shared.Used, shared.ResetsAt, end)
+		}
+	}
+	text := gatewaytest.Administer(t, gateways[0], "PUT", "/admin/orgs/acme/anchor", fmt.Sprintf(`{"anchor": %d}`, (first+2)%28+1))
+	if !strings.Contains(text, fmt.Sprintf(`"from":%q`, end.UTC().Format(time.RFC3339))) || !strings.Contains(text, `"set":true`) {
+		t.Errorf("an administrator has moved the months of acme: %s", text)
 	}
 }
