@@ -233,7 +233,11 @@ func (s *Store) eachUser(byUser map[string][]string, fn func(user string, ids []
 
 // callPlaces renews places of one user, or gives them back.
 func (s *Store) callPlaces(what *redis.Script, user string, ids []string) error {
-	return s.ask(context.Background(), &query{script: what, user: user, appendArgs: func(args *resp.Args, _ *quota.Plan, _ *layout) {
+	ctx := context.Background()
+	if what == script.Renew {
+		ctx = rightData{ctx, s} // it would take them in others
+	}
+	return s.ask(ctx, &query{script: what, user: user, appendArgs: func(args *resp.Args, _ *quota.Plan, _ *layout) {
 		own := script.PlaceArgs{IDs: ids}
 		if what == script.Renew {
 			own.RetakeUntil = s.Now().Add(s.timeout)

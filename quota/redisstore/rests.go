@@ -84,11 +84,20 @@ func (k *rests) kept(user string, rs []*quota.Reservation, now time.Time) {
 	}
 }
 
+// rightData is the context of a call that must not reach other data than those that it belongs to.
+type rightData struct {
+	context.Context
+	store *Store
+}
+
+// Err is also what the client asks once it has a connection for the call.
+func (c rightData) Err() error { return c.store.DataLost() }
+
 // keepRests keeps rests of one user. One that is settled meanwhile is not taken again: its marker stays
 // for longer than the call can be on its way.
 func (s *Store) keepRests(user string, ids []string) {
 	rs, now := s.rests.reservations(user, ids), s.now()
-	if len(rs) == 0 || s.DataLost() != nil { // the right data may come back
+	if len(rs) == 0 {
 		return
 	}
 	q := query{script: script.Keep, user: user, settles: true}
@@ -97,7 +106,7 @@ func (s *Store) keepRests(user string, ids []string) {
 		own := script.KeepArgs{RetakeUntil: s.Now().Add(min(s.timeout, deleteMarkersEvery)), Rests: rs, WithPool: withPool}
 		own.AppendTo(args)
 	}
-	if s.ask(context.Background(), &q, new(outcome)) == nil {
+	if s.ask(rightData{context.Background(), s}, &q, new(outcome)) == nil {
 		s.rests.kept(user, rs, now)
 	}
 }

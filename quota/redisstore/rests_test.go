@@ -217,6 +217,34 @@ func TestRestReturnsToEmptyRedis(t *testing.T) {
 	wantUnits(t, s, r.User, "4+0 0")
 }
 
+// TestRenewalsReachRightDataAlone: a gateway that refuses other data takes nothing in them, neither rests
+// nor places, and has both once the right ones are back.
+func TestRenewalsReachRightDataAlone(t *testing.T) {
+	server, other := redistest.Start(t), redistest.Start(t)
+	network := redistest.StartFaultProxy(t, server.Addr)
+	s := openWatched(t, network.URL(), true, &testMemory{})
+	r, runs := leaveRest(t, s.Store, "u", 9, 4), place(t, s.Store, "v")
+	keepAll := func() {
+		s.eachUser(s.rests.due(s.now(), true), s.keepRests)
+		s.eachUser(s.places.snapshot(), s.renewPlaces)
+	}
+	network.SwitchTo(other.Addr)
+	network.CutConnections()
+	keepAll() // shows the loss, if nothing has
+	testkit.Eventually(t, "the loss is noticed", func() bool { s.CheckData(); return s.DataLost() != nil })
+	keepAll()
+	if keys := other.Do("KEYS", "metergate:{*}").([]any); len(keys) > 0 {
+		t.Errorf("the other Redis has users: %v", keys)
+	}
+	// The right ones have lost these alone.
+	server.Do("HDEL", key(s.Store, "v"), "place/"+runs.ID, "places")
+	server.Do("HDEL", key(s.Store, "u"), "rest/"+r.ID, "rests", "heldextra/"+r.Windows[0].ID, "heldextra/"+r.Windows[0].ID+"/analyze")
+	network.SwitchTo(server.Addr)
+	network.CutConnections()
+	testkit.Eventually(t, "the rest is held again", func() bool { s.CheckData(); keepAll(); return unitsOf(s.Store, "u") == "1+8 1" })
+	wantPlaces(t, s.Store, "v", runs)
+}
+
 // TestRestIsNotTakenAgain: neither before its request is counted, whose lease has its units, nor after it
 // was settled, however late the call arrives.
 func TestRestIsNotTakenAgain(t *testing.T) {
