@@ -34,10 +34,9 @@ func (s *slowRest) CommitRest(ctx context.Context, r *quota.Reservation) (*quota
 // TestCostIsSettledBeforeTheEnd: when a client has the last byte of a body that has a length, or
 // the end of another one, the store has answered.
 func TestCostIsSettledBeforeTheEnd(t *testing.T) {
-	const body = `{"usage":{"total_tokens":4200}}`
-	store := &slowRest{Store: storeAt(t, nil), pause: 20 * time.Millisecond}
-	g := withTokens(t, setup{store: store, upstream: func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", jsonType)
+	const body = usage
+	answer := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", eventType) // each piece is sent at once, whether or not there is a length
 		if r.URL.Path == "/tokens/length" {
 			w.Header().Set("Content-Length", fmt.Sprint(len(body)))
 		}
@@ -45,12 +44,27 @@ func TestCostIsSettledBeforeTheEnd(t *testing.T) {
 			io.WriteString(w, body[i:i+1])
 			w.(http.Flusher).Flush()
 		}
-	}})
+	}
+	t.Run("from HTTP/1.1", func(t *testing.T) { testSettledBeforeTheEnd(t, len(body), setup{upstream: answer}) })
+	t.Run("from HTTP/2", func(t *testing.T) { // it may tell of the end after the last byte
+		testSettledBeforeTheEnd(t, len(body), setup{change: func(o *proxy.Options) {
+			up := http2Upstream(t, answer)
+			for i := range o.Routes {
+				o.Routes[i].Upstream = up
+			}
+		}})
+	})
+}
+
+func testSettledBeforeTheEnd(t *testing.T, length int, s setup) {
+	store := &slowRest{Store: storeAt(t, nil), pause: 20 * time.Millisecond}
+	s.store = store
+	g := withTokens(t, s)
 	for _, p := range g.protocols() {
 		for _, c := range []struct {
 			path string
 			read int // bytes; -1: to the end
-		}{{"length", len(body)}, {"length", -1}, {"chunked", -1}} {
+		}{{"length", length}, {"length", -1}, {"chunked", -1}} {
 			store.answered.Store(false)
 			res := p.send(t.Context(), t, "u", http.MethodPost, "/tokens/"+c.path)
 			var err error
