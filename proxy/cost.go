@@ -109,10 +109,13 @@ func (x *exchange) price(amount int64, err error) (units int64) {
 	return cost.Charge(amount, each)
 }
 
-// reportCost sets the header that says what a metered request has been charged so far, if any route
-// of the configuration has a cost.
+// reportCost sets the headers that say what a metered request has been charged so far, and what it may
+// be charged beyond that at its end, if any route of the configuration has a cost.
 func (x *exchange) reportCost(h http.Header) {
 	if x.g.reportsCost && x.route != nil && x.route.Endpoint != "" {
 		h[headerCost] = []string{strconv.FormatInt(x.record.charged, 10)}
+		if x.restHeld {
+			h[headerPending] = []string{strconv.FormatInt(x.reservation.RestUnits(), 10)}
+		}
 	}
 }

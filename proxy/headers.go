@@ -26,6 +26,8 @@ const (
 	headerWouldBlock = "X-Usage-Would-Block"
 	// headerCost has the units that the request was charged.
 	headerCost = "X-Usage-Cost"
+	// headerPending has the units that stay held until the body of the response has ended.
+	headerPending = "X-Usage-Pending"
 )
 
 // headerShouldRetry is not among them: an upstream that speaks to the same SDKs may send it.
@@ -51,7 +53,7 @@ func setRetryAfter(h http.Header, seconds int64) {
 var usageHeaders = []string{headerUsage, headerPolicy, headerRateLimit, headerLimit, headerRemaining, headerReset}
 
 // exposedHeaders are those that a script on another origin may read.
-var exposedHeaders = append([]string{trust.HeaderRequestID, "Retry-After", headerShouldRetry, headerWouldBlock, headerCost}, usageHeaders...)
+var exposedHeaders = append([]string{trust.HeaderRequestID, "Retry-After", headerShouldRetry, headerWouldBlock, headerCost, headerPending}, usageHeaders...)
 
 // reportUsage sets the usage headers in h, and records what they say. exceeded is as
 // in setUsageHeaders.
@@ -187,7 +189,7 @@ func (x *exchange) isGatewayHeader(name string) bool {
 		return true
 	case name == x.route.Cost.Header:
 		return name != ""
-	case name == headerUsage, name == headerWouldBlock, name == headerCost, strings.HasPrefix(name, "Ratelimit"), strings.HasPrefix(name, "X-Ratelimit-"):
+	case name == headerUsage, name == headerWouldBlock, name == headerCost, name == headerPending, strings.HasPrefix(name, "Ratelimit"), strings.HasPrefix(name, "X-Ratelimit-"):
 		return x.route.Endpoint != "" // on other routes the upstream may have limits of its own
 	}
 	return x.g.cors != nil && strings.HasPrefix(name, "Access-Control-")

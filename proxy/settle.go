@@ -137,6 +137,7 @@ func (x *exchange) commitRest() {
 	defer x.g.inFlight.unknownCosts.Add(-1)
 	x.record.settle += time.Since(start)
 	if x.endReservation(s, err, true) {
+		x.record.usage = s
 		x.addCharged(x.reservation.ChargedRest())
 	}
 }

@@ -113,7 +113,9 @@ export interface Refusal {
 export interface UsageState extends Usage {
   /**
    * What the running calls of this browser, in all tabs, may add to `used`: their number or,
-   * if `unit` is 'units', the most that they may cost.
+   * if `unit` is 'units', the most that they may cost. A call whose cost stands in its response's
+   * body is counted when its response begins. What it may cost beyond that is pending until the body
+   * has been read or cancelled.
    */
   pending: number;
   /** The numbers are the last known ones: the gateway, or its store, does not answer. */
@@ -184,7 +186,8 @@ export class UsageClient extends EventTarget {
   /**
    * A drop-in for window.fetch: adds the token to calls to the gateway and shows them as
    * pending. A call that has an Authorization header passes through: it may be another user's.
-   * The response's header X-Usage-Cost has the units that the call was charged.
+   * The response's header X-Usage-Cost has the units that the call was charged so far. If it has
+   * X-Usage-Pending, it may be charged so many more when its body has ended.
    */
   fetch: (input: RequestInfo | URL, init?: UsageRequestInit) => Promise<Response>;
   /** Ends streams, timers and subscriptions. `fetch` still works. */

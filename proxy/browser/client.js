@@ -13,6 +13,40 @@
 // client.d.ts has the types.
 
 
+// src/client/body.js
+function noticeEnd(response, ended) {
+  const reader = response.body.getReader();
+  let open = true;
+  const end = () => {
+    if (open) ended();
+    open = false;
+  };
+  const body = new ReadableStream({
+    type: "bytes",
+    async pull(controller) {
+      try {
+        const { done, value } = await reader.read();
+        if (!done) return controller.enqueue(value);
+        end();
+        controller.close();
+        controller.byobRequest?.respond(0);
+      } catch (error) {
+        end();
+        throw error;
+      }
+    },
+    cancel(reason) {
+      end();
+      return reader.cancel(reason);
+    }
+  });
+  const { status, statusText, headers } = response;
+  const copy = new Response(body, { status, statusText, headers });
+  const { url, redirected, type } = response;
+  for (const [name, value] of Object.entries({ url, redirected, type })) Object.defineProperty(copy, name, { value });
+  return copy;
+}
+
 // src/client/guarded.js
 function runGuarded(fn) {
   try {
@@ -230,8 +264,11 @@ var CallFetcher = class {
       const response = await send(input, { ...credentials && unchosen && { credentials }, ...init, headers });
       const answered = call;
       call = null;
-      runGuarded(() => this.#readResponse(route, answered, response, session));
-      return response;
+      let answer = response;
+      runGuarded(() => {
+        answer = this.#readResponse(route, answered, response, session);
+      });
+      return answer;
     } finally {
       if (call) pending.end(call);
     }
@@ -256,16 +293,27 @@ var CallFetcher = class {
     } else if (response.ok && this.#sawUsageHeader && this.#unmetered.size < 100) {
       this.#unmetered.add(route);
     }
+    const number = (name) => Number(ours && response.ok && /^\d+$/.exec(response.headers.get(name) ?? "")?.[0] || NaN);
+    let answer = response;
     if (call) {
-      const cost = ours && response.ok ? response.headers.get("X-Usage-Cost") : null;
-      if (/^\d+$/.test(cost ?? "")) prices.learnCharge(call, Number(cost));
-      pending.end(call);
+      const [cost, rest] = [number("X-Usage-Cost"), number("X-Usage-Pending")];
+      if (cost >= 0) prices.learnCharge(call, cost);
+      if (rest > 0 && response.body) {
+        answer = noticeEnd(response, () => {
+          pending.endWithNumbers(call);
+          if (state.connection !== "live") requests.refreshSoon(50);
+        });
+        pending.awaitRest(call, rest);
+      } else {
+        pending.end(call);
+      }
     }
     if (response.ok && state.connection !== "live") requests.refreshSoon(50);
     if (ours && (response.status === 429 || response.status === 403) && response.headers.get("Content-Type")?.startsWith("application/problem+json")) {
       this.#readRefusal(route, response.clone(), session).catch(() => {
       });
     }
+    return answer;
   }
   async #readRefusal(route, response, session) {
     const { prices, state, tabs } = this.#core;
@@ -569,7 +617,10 @@ var PendingCalls = class {
   get mine() {
     const calls = [...this.#calls].filter((call) => call.era === this.#era);
     const { prices } = this.#core;
-    return { count: calls.length, units: calls.reduce((sum, call) => sum + prices.priceOf(call), 0) };
+    return {
+      count: calls.filter((call) => call.rest === void 0).length,
+      units: calls.reduce((sum, call) => sum + (call.rest ?? prices.priceOf(call)), 0)
+    };
   }
   total() {
     const quantity = this.#core.state.numbers.usage?.unit === "units" ? "units" : "count";
@@ -581,6 +632,24 @@ var PendingCalls = class {
     this.tell();
     this.#core.state.publish();
     return call;
+  }
+  awaitRest(call, rest) {
+    call.rest = rest;
+    call.since = Date.now();
+    this.tell();
+    this.#core.state.publish();
+  }
+  endWithNumbers(call) {
+    const { state, timing } = this.#core;
+    if (state.numbers.usage?.in_flight === 0) return this.end(call);
+    call.over = true;
+    setTimeout(() => this.#calls.has(call) && this.end(call), timing.floor);
+  }
+  numbersChanged(nothingHeld) {
+    for (const call of this.#calls) {
+      const forgotten = nothingHeld && call.rest !== void 0 && Date.now() - (call.since ?? 0) > 5e3;
+      if (call.over || forgotten) this.end(call);
+    }
   }
   end(call) {
     this.#calls.delete(call);
@@ -595,7 +664,7 @@ var PendingCalls = class {
     this.#watch();
   }
   setOther({ id, count, units = count }) {
-    if (count > 0) this.#others.set(id, { count, units, at: Date.now() });
+    if (count > 0 || units > 0) this.#others.set(id, { count, units, at: Date.now() });
     else this.#others.delete(id);
     this.#watch();
     this.#core.state.publish();
@@ -697,6 +766,7 @@ var State = class {
   learn(usage, source, { keepRefused = false } = {}) {
     const accepted = this.numbers.accept(usage, source);
     if (accepted && !keepRefused && this.#refused && admits(usage, this.#refused.endpoint)) this.#refused = null;
+    if (accepted) this.#core.pending.numbersChanged(usage.in_flight === 0 && !usage.stale);
     this.publish();
     return accepted;
   }

@@ -7,7 +7,7 @@ const $ = (id) => document.getElementById(id);
 const clock = new Intl.DateTimeFormat('en', { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
 
 const USAGE_HEADERS = [
-  'X-Usage', 'X-Usage-Cost', 'RateLimit', 'RateLimit-Policy', 'X-RateLimit-Limit', 'X-RateLimit-Remaining',
+  'X-Usage', 'X-Usage-Cost', 'X-Usage-Pending', 'RateLimit', 'RateLimit-Policy', 'X-RateLimit-Limit', 'X-RateLimit-Remaining',
   'X-RateLimit-Reset', 'Retry-After', 'X-Should-Retry', 'X-Request-Id',
 ];
 const MAX_HISTORY = 50; // requests

@@ -14,7 +14,8 @@ import (
 )
 
 // A creditsSite is a front end of a gateway whose requests have costs: 1 for analyze, 5 for
-// image-analysis, and for report up to 20, as the upstream says.
+// image-analysis, for report up to 20, as the upstream says, and for chat 2 to 20, as it says at the
+// end of its body.
 type creditsSite struct {
 	frontEnd
 	gateway *gatewaytest.Reloadable
@@ -34,6 +35,17 @@ func newCreditsSite(t *testing.T) *creditsSite {
 				w.Header().Set("X-Report-Cost", cost)
 			case <-r.Context().Done():
 			}
+		}
+		if r.URL.Path == "/api/chat" {
+			w.Header().Set("Content-Type", "application/json")
+			fmt.Fprint(w, `{"text":"`)
+			http.NewResponseController(w).Flush()
+			select {
+			case cost := <-s.cost:
+				fmt.Fprintf(w, `","usage":{"total":%s}}`, cost)
+			case <-r.Context().Done():
+			}
+			return
 		}
 		w.Write([]byte("done"))
 	}))
@@ -59,6 +71,7 @@ func newCreditsSite(t *testing.T) *creditsSite {
 `,
 		"routes:\n", `routes:
   - { match: "POST /api/image-analysis", endpoint: image-analysis, upstream: analysis, cost: 5 }
+  - { match: "POST /api/chat", endpoint: chat, upstream: analysis, cost: { max: 20, min: 2, from: "json usage.total" } }
 `,
 		"endpoint: report,  upstream: analysis", `endpoint: report, upstream: analysis, cost: { max: 20, from: "header X-Report-Cost" }`,
 	).Replace(browserYAML)
@@ -102,6 +115,7 @@ func TestPagesShowCosts(t *testing.T) {
 	s := newCreditsSite(t)
 	for name, test := range map[string]func(*creditsSite, *testing.T){
 		"pending":         (*creditsSite).pendingIsInUnits,
+		"body":            (*creditsSite).callsArePendingUntilTheirBodiesEnd,
 		"refusal":         (*creditsSite).refusalNamesUnits,
 		"several limits":  (*creditsSite).breakdownShowsAllLimits,
 		"soft headline":   (*creditsSite).softHeadlineIsNoAlarm,
@@ -111,6 +125,47 @@ func TestPagesShowCosts(t *testing.T) {
 		t.Run(name, func(t *testing.T) { test(s, t) })
 	}
 	t.Run("reload", s.reloadChangesPending) // changes the costs
+}
+
+// A call whose cost stands in its response's body shows what it may still cost until the body has
+// ended, in all tabs. The sum of what is used and pending is never less meanwhile
+// than the call costs in the end.
+func (s *creditsSite) callsArePendingUntilTheirBodiesEnd(t *testing.T) {
+	tab, other := s.openPage(t, "chat", "credits"), s.openPage(t, "chat", "credits")
+	for _, tab := range []*browsertest.Tab{tab, other} {
+		tab.Eval(`void (window.sums = [], full.client.subscribe((s) => { if (sums.at(-1) !== s.used + s.pending) sums.push(s.used + s.pending); }))`, nil)
+	}
+	want := func(used, pending int) {
+		t.Helper()
+		for _, tab := range []*browsertest.Tab{tab, other} {
+			tab.Want("[full.client.current.used, full.client.current.pending].join()", fmt.Sprint(used, ",", pending))
+		}
+	}
+	send := func() {
+		t.Helper()
+		tab.Eval("void send('chat', '', { usageEndpoint: 'chat', signal: (window.leave = new AbortController()).signal })", nil)
+		tab.Want("sent.then((r) => [r.status, r.url.endsWith('/api/chat'), r.type, r.headers.get('X-Usage-Cost'), r.headers.get('X-Usage-Pending')].join())", "200,true,cors,2,18")
+	}
+	send()
+	want(2, 18)
+	tab.Eval("void sent.then((r) => Promise.all([r.clone().text(), r.json()])).then(([text, json]) => { window.got = text + json.usage.total; })", nil)
+	s.cost <- "7"
+	want(7, 0)
+	tab.Want("got", `{"text":"","usage":{"total":7}}7`)
+	for _, tab := range []*browsertest.Tab{tab, other} {
+		tab.Want("sums.at(-1) + ' ' + sums.slice(1).every((sum) => sum >= 7)", "7 true")
+	}
+	// A call that is cancelled, or aborted while it is read, is pending no more. The gateway reads on.
+	used := 7
+	for _, end := range []string{"r.body.cancel()", "(r.text().catch(() => {}), leave.abort())", "r.body.getReader({ mode: 'byob' }).cancel()"} {
+		send()
+		want(used+2, 18)
+		tab.Eval("void sent.then((r) => "+end+")", nil)
+		want(used+2, 0)
+		s.cost <- "5"
+		used += 5
+		want(used, 0)
+	}
 }
 
 // A running call shows as what it may cost once that is known, in all tabs.
@@ -165,7 +220,7 @@ func (s *creditsSite) pendingIsInUnits(t *testing.T) {
 	tab.Eval("void (full.price = 'image-analysis report nonsense analyze', small.setAttribute('price', 'analyze'))", nil)
 	tab.Want("text('price') + '; ' + text('price', 'small')", "image-analysis costs 5 credits, report costs 1 to 20 credits, analyze costs 1 credit; analyze costs 1 credit")
 	tab.Eval("part('details').open = true", nil)
-	tab.Want("rows().join('; ')", "analyze 1 credit; image-analysis 15 credits; report 29 credits")
+	tab.Want("rows().join('; ')", "analyze 1 credit; chat 0 credits; image-analysis 15 credits; report 29 credits")
 }
 
 // The configuration changes while a call runs: its cost, and then what the plan limits.
@@ -234,7 +289,7 @@ func (s *creditsSite) breakdownShowsAllLimits(t *testing.T) {
 	s.use(t, "several", "mixed", "image-analysis", 2)
 	tab.Want("text('count') + text('count', 'small') + text('status')", "2 of 50 used2/50")
 	tab.Want("rows().join('; ')", strings.Join([]string{
-		"analyze 0", "image-analysis (not enforced) 10 of 5 credits warning", "report 0 of 1 ok",
+		"analyze 0", "chat 0", "image-analysis (not enforced) 10 of 5 credits warning", "report 0 of 1 ok",
 		"All endpoints, this month (not enforced) 2 of 2 warning",
 		"All endpoints, this month 10 of 60 credits ok", "report, this month 0 of 15 credits ok"}, "; "))
 	// The headline limit is on requests, so a call shows as one.
@@ -247,7 +302,7 @@ func (s *creditsSite) breakdownShowsAllLimits(t *testing.T) {
 	tab.Want("text('count') + full.client.canSend('image-analysis')", "12 of 50 usedfalse")
 	tab.Want("send('image-analysis').then((r) => r.status)", "429")
 	tab.Want("text('prompt-text').split(' Resets')[0]", "You have used all 60 credits for this month.")
-	tab.Want("rows()[4]", "All endpoints, this month 60 of 60 credits blocked")
+	tab.Want("rows()[5]", "All endpoints, this month 60 of 60 credits blocked")
 }
 
 // A call that several limits refuse names the one that is out of reach, with its quantity.

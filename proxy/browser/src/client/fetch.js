@@ -1,3 +1,4 @@
+import { noticeEnd } from './body.js';
 import { runGuarded } from './guarded.js';
 import { identityOf, sameUser } from './identity.js';
 import { isUsage } from './numbers.js';
@@ -8,7 +9,7 @@ const QUOTA_EXCEEDED = 'http-problem-types#quota-exceeded';
 
 /**
  * The application's calls. They get the token, show as pending until their response
- * begins, and their responses tell how far the count is. Calls that bring a token of their
+ * begins or, if its body tells their cost, has ended, and their responses tell how far the count is. Calls that bring a token of their
  * own pass through untouched: they may be another user's.
  */
 export class CallFetcher {
@@ -51,8 +52,9 @@ export class CallFetcher {
       // The gateway counts before it sends the status line, so the count has moved by now.
       const answered = call;
       call = null;
-      runGuarded(() => this.#readResponse(route, answered, response, session));
-      return response;
+      let answer = response;
+      runGuarded(() => { answer = this.#readResponse(route, answered, response, session); });
+      return answer;
     } finally {
       if (call) pending.end(call);
     }
@@ -75,6 +77,7 @@ export class CallFetcher {
    * @param {import('./pending.js').Call | null} call null: it does not show as pending
    * @param {Response} response
    * @param {import('./session.js').Session | null} session of the call's token
+   * @returns {Response} for the application
    */
   #readResponse(route, call, response, session) {
     const { getToken, pending, prices, requests, state, tabs } = this.#core;
@@ -90,15 +93,27 @@ export class CallFetcher {
     } else if (response.ok && this.#sawUsageHeader && this.#unmetered.size < 100) {
       this.#unmetered.add(route);
     }
+    const number = (/** @type {string} */ name) => Number((ours && response.ok && /^\d+$/.exec(response.headers.get(name) ?? '')?.[0]) || NaN);
+    let answer = response;
     if (call) {
-      const cost = ours && response.ok ? response.headers.get('X-Usage-Cost') : null;
-      if (/^\d+$/.test(cost ?? '')) prices.learnCharge(call, Number(cost));
-      pending.end(call); // also publishes the raised number
+      const [cost, rest] = [number('X-Usage-Cost'), number('X-Usage-Pending')];
+      if (cost >= 0) prices.learnCharge(call, cost);
+      // Either also publishes the raised number.
+      if (rest > 0 && response.body) {
+        answer = noticeEnd(response, () => {
+          pending.endWithNumbers(call);
+          if (state.connection !== 'live') requests.refreshSoon(50);
+        });
+        pending.awaitRest(call, rest);
+      } else {
+        pending.end(call);
+      }
     }
     if (response.ok && state.connection !== 'live') requests.refreshSoon(50);
     if (ours && (response.status === 429 || response.status === 403) && response.headers.get('Content-Type')?.startsWith('application/problem+json')) {
       this.#readRefusal(route, response.clone(), session).catch(() => {}); // a body that broke off
     }
+    return answer;
   }
 
   /** @param {string} route @param {Response} response a copy @param {import('./session.js').Session | null} session */

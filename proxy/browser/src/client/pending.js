@@ -1,8 +1,9 @@
 /**
  * A running call of this tab.
- * @typedef {{ era: number, route: string, endpoint?: string, costs: string }} Call era in
+ * @typedef {{ era: number, route: string, endpoint?: string, costs: string, rest?: number, since?: number, over?: boolean }} Call era in
  *   which it was made, see PendingCalls; endpoint as the caller has named it; costs as they
- *   were known then, see Prices
+ *   were known then, see Prices; rest: it is counted, and may cost so many units more at its
+ *   end; since: when it was counted; over: its body has ended
  */
 
 /**
@@ -26,7 +27,10 @@ export class PendingCalls {
   get mine() {
     const calls = [...this.#calls].filter((call) => call.era === this.#era);
     const { prices } = this.#core;
-    return { count: calls.length, units: calls.reduce((sum, call) => sum + prices.priceOf(call), 0) };
+    return {
+      count: calls.filter((call) => call.rest === undefined).length,
+      units: calls.reduce((sum, call) => sum + (call.rest ?? prices.priceOf(call)), 0),
+    };
   }
 
   /** What all of them may add to `used`. */
@@ -42,6 +46,34 @@ export class PendingCalls {
     this.tell();
     this.#core.state.publish();
     return call;
+  }
+
+  /** A call is counted, and may cost so many units more at the end of its body. @param {Call} call @param {number} rest */
+  awaitRest(call, rest) {
+    call.rest = rest;
+    call.since = Date.now();
+    this.tell();
+    this.#core.state.publish();
+  }
+
+  /** The body of a call has ended. It stays until the numbers that follow have its cost. @param {Call} call */
+  endWithNumbers(call) {
+    const { state, timing } = this.#core;
+    if (state.numbers.usage?.in_flight === 0) return this.end(call);
+    call.over = true;
+    setTimeout(() => this.#calls.has(call) && this.end(call), timing.floor);
+  }
+
+  /**
+   * Newer numbers have arrived. If nothing of the user's is held, calls whose bodies nobody reads have
+   * ended as well, unless they may be newer than these numbers.
+   * @param {boolean} nothingHeld
+   */
+  numbersChanged(nothingHeld) {
+    for (const call of this.#calls) {
+      const forgotten = nothingHeld && call.rest !== undefined && Date.now() - (call.since ?? 0) > 5_000;
+      if (call.over || forgotten) this.end(call);
+    }
   }
 
   /** @param {Call} call */
@@ -66,7 +98,7 @@ export class PendingCalls {
    *   older than costs tells no units
    */
   setOther({ id, count, units = count }) {
-    if (count > 0) this.#others.set(id, { count, units, at: Date.now() });
+    if (count > 0 || units > 0) this.#others.set(id, { count, units, at: Date.now() });
     else this.#others.delete(id);
     this.#watch();
     this.#core.state.publish();

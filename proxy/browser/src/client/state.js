@@ -48,6 +48,7 @@ export class State {
   learn(usage, source, { keepRefused = false } = {}) {
     const accepted = this.numbers.accept(usage, source);
     if (accepted && !keepRefused && this.#refused && admits(usage, this.#refused.endpoint)) this.#refused = null;
+    if (accepted) this.#core.pending.numbersChanged(usage.in_flight === 0 && !usage.stale);
     this.publish();
     return accepted;
   }
