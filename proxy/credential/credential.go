@@ -1,7 +1,9 @@
 // Package credential has what all ways to say who sent a request have in common: where a
 // request brings its token, who a good token is for, and why a request is answered 401.
 //
-// It only takes the token out of the request. Package jwtauth judges what the token says.
+// It only takes the token or the API key out of the request, wherever Sources say that it may be, and
+// keeps the upstream from getting it. Package jwtauth judges what a token says, and package apikeys
+// knows the keys.
 package credential
 
 import "time"
