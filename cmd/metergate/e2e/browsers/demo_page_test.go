@@ -190,12 +190,14 @@ func TestDemoPageChangesUsers(t *testing.T) {
 func TestDemoPageStreamsChat(t *testing.T) {
 	tab := openDemo(t, browsertest.Start(t), startDemo(t), "bob")
 	tab.Want("document.querySelector('[data-call=chat]').innerText.replace(/\\s+/g, ' ')", "Chat up to 20 credits")
+	// What the page shows while the answer arrives is recorded: on a slow machine it may be over soon.
+	tab.Eval(`void (window.seen = [], new MutationObserver(() => {
+		const said = document.querySelector('#result .quote')?.innerText;
+		if (said) seen.push(document.querySelector('.verdict').innerText.trim() + ' ' + text('full', 'count') + ' ' + said);
+	}).observe(document.getElementById('result'), { childList: true }))`, nil)
 	tab.Eval("press('Chat')", nil)
-	tab.Want("document.querySelector('.verdict').innerText.trim().slice(0, 33)", "Counted so far. X-Usage-Cost is 1")
-	tab.Until("document.querySelector('#result .quote').innerText.startsWith('I have read')")
-	tab.Want("text('full', 'count')", "1 of 5,000 credits used")
-	picture(t, tab, "chat-runs")
-	tab.Until("document.querySelector('.verdict').innerText.startsWith('Counted. X-Usage-Cost was 1')")
+	tab.Until("document.querySelector('.verdict')?.innerText.startsWith('Counted. X-Usage-Cost was 1')")
+	tab.Want("seen.some((s) => /^Counted so far. X-Usage-Cost is 1. .* 1 of 5,000 credits used I have read/.test(s))", "true")
 	var tokens int
 	tab.Eval("+document.querySelector('#result .figures dd').innerText", &tokens)
 	if tokens <= 40 {
