@@ -640,10 +640,14 @@ var PendingCalls = class {
     this.#core.state.publish();
   }
   endWithNumbers(call) {
-    const { state, timing } = this.#core;
+    const { closed, requests, state, timing } = this.#core;
     if (state.numbers.usage?.in_flight === 0) return this.end(call);
     call.over = true;
-    setTimeout(() => this.#calls.has(call) && this.end(call), timing.floor);
+    setTimeout(async () => {
+      if (!this.#calls.has(call) || closed.aborted) return;
+      await requests.read(closed);
+      if (this.#calls.has(call)) this.end(call);
+    }, timing.floor);
   }
   numbersChanged(nothingHeld) {
     for (const call of this.#calls) {
@@ -766,7 +770,7 @@ var State = class {
   learn(usage, source, { keepRefused = false } = {}) {
     const accepted = this.numbers.accept(usage, source);
     if (accepted && !keepRefused && this.#refused && admits(usage, this.#refused.endpoint)) this.#refused = null;
-    if (accepted) this.#core.pending.numbersChanged(usage.in_flight === 0 && !usage.stale);
+    if (accepted) queueMicrotask(() => this.#core.pending.numbersChanged(usage.in_flight === 0 && !usage.stale));
     this.publish();
     return accepted;
   }
@@ -1091,7 +1095,7 @@ var Tabs = class {
         break;
       case "hello":
         if (session.leading) session.post(this.report(state.connection));
-        if (pending.mine.count) pending.tell();
+        if (pending.mine.units) pending.tell();
         break;
       case "pending":
         pending.setOther(message);

@@ -58,10 +58,14 @@ export class PendingCalls {
 
   /** The body of a call has ended. It stays until the numbers that follow have its cost. @param {Call} call */
   endWithNumbers(call) {
-    const { state, timing } = this.#core;
+    const { closed, requests, state, timing } = this.#core;
     if (state.numbers.usage?.in_flight === 0) return this.end(call);
     call.over = true;
-    setTimeout(() => this.#calls.has(call) && this.end(call), timing.floor);
+    setTimeout(async () => {
+      if (!this.#calls.has(call) || closed.aborted) return;
+      await requests.read(closed);
+      if (this.#calls.has(call)) this.end(call); // the gateway does not answer
+    }, timing.floor);
   }
 
   /**

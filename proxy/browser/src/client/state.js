@@ -48,7 +48,8 @@ export class State {
   learn(usage, source, { keepRefused = false } = {}) {
     const accepted = this.numbers.accept(usage, source);
     if (accepted && !keepRefused && this.#refused && admits(usage, this.#refused.endpoint)) this.#refused = null;
-    if (accepted) this.#core.pending.numbersChanged(usage.in_flight === 0 && !usage.stale);
+    // Later, so that other tabs learn the numbers before they learn that a call is over.
+    if (accepted) queueMicrotask(() => this.#core.pending.numbersChanged(usage.in_flight === 0 && !usage.stale));
     this.publish();
     return accepted;
   }

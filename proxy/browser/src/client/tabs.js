@@ -257,7 +257,7 @@ export class Tabs {
         break;
       case 'hello':
         if (session.leading) session.post(this.report(state.connection));
-        if (pending.mine.count) pending.tell();
+        if (pending.mine.units) pending.tell();
         break;
       case 'pending':
         pending.setOther(message);
