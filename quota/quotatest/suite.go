@@ -59,6 +59,7 @@ var cases = map[string]func(*testing.T, *harness){
 
 	// Windows of an account's own, and what is carried into them.
 	"months begin on a user's own day":        testAnchor,
+	"changes are made where plans have terms": testChangesWithTerms,
 	"a known user keeps the running month":    testAnchorOfKnownUser,
 	"months begin on the day of first use":    testFirstUse,
 	"an administrator sets the anchor":        testSetAnchor,

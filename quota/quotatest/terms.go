@@ -111,6 +111,29 @@ func testAnchor(t *testing.T, h *harness) {
 	h.wantHeadline("other", withTerms(anchoredPlan, 0), "2027-01 0+0/100 (0)")
 }
 
+// The changes of an administrator that count nothing have their effect and no error, also where a plan
+// has terms.
+func testChangesWithTerms(t *testing.T, h *harness) {
+	on15 := withTerms(anchoredPlan, 15)
+	other := NewAnchoredPlan("other", quota.ClaimAnchor, quota.Limit{Amount: 7, Period: quota.Month})
+	on15.ByName = map[string]*quota.Plan{"paid": anchoredPlan, "other": other}
+	h.useWith(2, "u", on15)
+	for _, step := range []struct {
+		change quota.Change
+		want   string
+	}{
+		{quota.Change{Action: quota.ActionSetPlan, Plan: "other"}, "month-2026-11-15 2+0/7 (0)"},
+		{quota.Change{Action: quota.ActionClearPlan}, "month-2026-11-15 2+0/100 (0)"},
+		{quota.Change{Action: quota.ActionGrant, Requests: 5}, "month-2026-11-15 2+0/105 (0)"},
+		{quota.Change{Action: quota.ActionReset}, "month-2026-11-15 0+0/105 (0)"},
+	} {
+		s, err := h.store.ApplyChange(context.Background(), "u", on15, step.change)
+		if err != nil || headline(s) != step.want {
+			t.Errorf("%s: %s, error %v, want %s", step.change.Action, headline(s), err, step.want)
+		}
+	}
+}
+
 // A user who was counted before keeps the running month of the calendar, and a request that is held
 // does so, too.
 func testAnchorOfKnownUser(t *testing.T, h *harness) {

@@ -24,6 +24,7 @@ func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanCh
 	if plans.Terms { // the windows depend on the account
 		q.plans = plans
 		q.plans.Anchor = nil
+		q.periods = func(*quota.Plan) []quota.Period { return nil } // the script returns no counts
 	}
 	switch c.Action {
 	case quota.ActionGrant:
