@@ -145,7 +145,7 @@ func (s anchorSpans) windowAt(period Period, t time.Time) Window {
 	start, end := span.anchor.boundsAt(period, t)
 	w := Window{Period: period, Start: start, End: end}
 	if start.Before(span.from) {
-		w.Start, w.Nominal = span.from, end.Sub(start)
+		w.Start, w.Nominal = span.from.In(t.Location()), end.Sub(start)
 	} else if span.anchor.isCalendarFor(period) {
 		return computeWindow(period, t)
 	}

@@ -224,12 +224,16 @@ func (t Terms) FixedAnchor() (a Anchor, ok bool) {
 // Anchor is the one that holds now, or from the end of the running windows on.
 func (t Terms) Anchor() Anchor { return t.years.last() }
 
-// AnchorFrom is the time from which on the Anchor holds for months; zero: always.
-func (t Terms) AnchorFrom() (from time.Time) {
+// AnchorFrom is the time from which on the Anchor holds for months, in the calendar's time zone; zero:
+// always.
+func (t Terms) AnchorFrom(c *Calendar) (from time.Time) {
 	if n := len(t.months); n > 0 {
 		from = t.months[n-1].from
 	}
-	return from
+	if from.IsZero() {
+		return from
+	}
+	return from.In(c.Location())
 }
 
 // Prune returns the terms without what concerns only windows that ended before a time.

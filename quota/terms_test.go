@@ -352,6 +352,26 @@ func TestCarryOfPlansInOnePool(t *testing.T) {
 	}
 }
 
+// A window that begins with a change of anchor has its dates in the calendar's time zone, also when the
+// terms come from the store.
+func TestStoredTermsKeepTheTimeZone(t *testing.T) {
+	calendar := NewCalendar(location(t, "Asia/Kathmandu"))
+	now := instant(t, "2026-11-29")
+	terms := Terms{}.withAnchor(NewAnchor(15, 0), calendar, now, Activity{Held: true})
+	stored, err := ParseTerms(terms.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, terms := range map[string]Terms{"new": terms, "stored": stored} {
+		w := terms.WindowAt(calendar, Month, instant(t, "2026-12-05"))
+		for what, got := range map[string]time.Time{"start": w.Start, "from": terms.AnchorFrom(calendar)} {
+			if got := got.Format(time.RFC3339); got != "2026-12-01T00:00:00+05:45" {
+				t.Errorf("%s terms %q: the %s is %s, want midnight of 1 December in Kathmandu", name, terms, what, got)
+			}
+		}
+	}
+}
+
 func TestParseTermsRefuses(t *testing.T) {
 	for _, text := range []string{"x=1", "m", "m=", "m=0", "m=32", "m=1,15", "m=1,5:15,4:16", "m=3:1", "y=13-01", "f=", "u=?", "c=2026-11/", "c=2026-11/:1", "c=2026-11/:-1,1,1", "c=2026-11/:x,1,1", "c=2026-11/:1,1,1,1", "c=2026-11/:1,1,", "g=0", "t=x"} {
 		if terms, err := ParseTerms(text); err == nil {

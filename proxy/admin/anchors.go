@@ -61,7 +61,7 @@ func (c *userRequest) anchorObject(s quota.Snapshot) *anchorObject {
 	if !c.hasAnchors() {
 		return nil
 	}
-	a, from := s.Terms.Anchor(), s.Terms.AnchorFrom()
+	a, from := s.Terms.Anchor(), s.Terms.AnchorFrom(c.Calendar)
 	object := &anchorObject{Day: max(1, a.Day)}
 	if a.Month > time.January {
 		object.Month = int(a.Month)
