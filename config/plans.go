@@ -55,7 +55,7 @@ type Limit struct {
 	// endpoints together.
 	Endpoint string `yaml:"endpoint" as:"endpoint"`
 	// How much of what was not used moves to the next window of the limit, once: a number, or all.
-	// Default: nothing.
+	// Only for limits per day, week, month or year that are not soft. Default: nothing.
 	Carry string `yaml:"carry" as:"carry"`
 	// With observe, the limit is soft: it blocks nothing. What is used above it is counted, and
 	// reported in GET /usage and in X-Usage-Would-Block.
