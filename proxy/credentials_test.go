@@ -232,8 +232,8 @@ func TestCredentialsStayInTheGateway(t *testing.T) {
 	if got := send("GET", "/ws/x?a=1", "Authorization: Bearer "+signed); got.RequestURI != "/ws/x?a=1" || got.Header.Get("Authorization") != "Bearer "+signed {
 		t.Errorf("the upstream got %s %v", got.RequestURI, got.Header)
 	}
-	// On other routes the parameter means nothing to the gateway.
-	if got := send("POST", "/api/analyze?access_token=x", "Authorization: Bearer "+signed); got.RequestURI != "/api/analyze?access_token=x" {
+	// On other routes the gateway does not take the token in the parameter. The upstream does not get it either.
+	if got := send("POST", "/api/analyze?a=1&access_token="+signed, "Authorization: Bearer "+signed); got.RequestURI != "/api/analyze?a=1" {
 		t.Errorf("the upstream got %s", got.RequestURI)
 	}
 	if got := send("POST", "/api/analyze", "X-API-Key: "+key, "Authorization: Basic dTpw"); got.Header["X-Api-Key"] != nil || got.Header.Get("Authorization") != "Basic dTpw" {
@@ -242,7 +242,7 @@ func TestCredentialsStayInTheGateway(t *testing.T) {
 	if got := send("POST", "/api/analyze", "Authorization: Bearer "+signed, "X-API-Key: of-the-upstream"); got.Header.Get("X-Api-Key") != "of-the-upstream" {
 		t.Errorf("the upstream got %v", got.Header)
 	}
-	if got := send("POST", "/api/analyze", "Authorization: Bearer "+key); got.Header.Get("Authorization") != "Bearer "+key {
+	if got := send("POST", "/api/analyze", "Authorization: Bearer "+key); got.Header["Authorization"] != nil {
 		t.Errorf("the upstream got %v", got.Header)
 	}
 	if got := send("POST", "/drops/", "Authorization: Bearer "+key, "X-API-Key: "+key); got.Header["Authorization"] != nil || got.Header["X-Api-Key"] != nil {

@@ -142,7 +142,6 @@ func (f *forwarding) rewriteRequest(r *httputil.ProxyRequest) {
 	// ReverseProxy drops parameters that Go cannot parse. The query is the upstream's
 	// business.
 	r.Out.URL.RawQuery = r.In.URL.RawQuery
-	f.removeCredentials(r.Out)
 	stripPrefix(r.Out.URL, f.route.StripPrefix)
 	h := r.Out.Header
 	f.g.untrusted.Remove(h, f.origin)
@@ -159,6 +158,7 @@ func (f *forwarding) rewriteRequest(r *httputil.ProxyRequest) {
 	} else {
 		h.Del("Authorization")
 	}
+	f.removeCredentials(r.Out)
 	if f.route.Cost.isInBody() {
 		h["Accept-Encoding"] = []string{"identity"}
 	}
@@ -178,13 +178,11 @@ func (f *forwarding) rewriteRequest(r *httputil.ProxyRequest) {
 	}
 }
 
-// removeCredentials removes from a request for the upstream what only the gateway needs. The
-// Authorization header is not among it.
+// removeCredentials removes from a request for the upstream what only the gateway needs. A token in
+// the Authorization header is not among it: the upstream may look at it as well.
 func (f *forwarding) removeCredentials(out *http.Request) {
 	sources := &f.g.sources
-	if f.route.takesQueryToken() {
-		out.URL.RawQuery = sources.RemoveParameter(out.URL.RawQuery)
-	}
+	out.URL.RawQuery = sources.RemoveParameter(out.URL.RawQuery)
 	sources.RemoveFromReferer(out.Header)
 	sources.RemoveKey(out.Header)
 	if !f.route.KeepCookie {

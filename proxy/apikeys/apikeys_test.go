@@ -139,6 +139,7 @@ func TestReadNamesEachFault(t *testing.T) {
 		"a key as the hash":           {"- { id: a, hash: " + key + ", user: u }\n", "1: hash: is a key, and not the hash of one"},
 		"a key as the id":             {"- { id: " + key + ", hash: " + hash + ", user: u }\n", "1: id: must have"},
 		"a key as the user":           {"- { id: a, hash: " + hash + ", user: " + key + " }\n", "1: user: must have"},
+		"a key as the organisation":   {"- { id: a, hash: " + hash + ", user: u, org: " + key + " }\n", "1: org: must have"},
 		"a key as the plan":           {"- { id: a, hash: " + hash + ", user: u, plan: " + key + " }\n", "1: plan: the configuration has no plan of that name"},
 		"a key as a name":             {"- { id: a, " + key + ": u }\n", "1: has an unknown name; the names are id, hash"},
 		"the output of metergate key": {key + "\n" + good, "1: is a key itself"},

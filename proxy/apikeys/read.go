@@ -104,8 +104,8 @@ func (r *reader) addKey(it *item) {
 		r.report("user: must have 1 to 256 bytes of UTF-8 without control characters, and must not be a key")
 	}
 	if it.given[org] {
-		if _, err := quota.CheckedAccount(k.Org, ""); err != nil {
-			r.report("org: must have 1 to 256 bytes of UTF-8 without control characters")
+		if _, err := quota.CheckedAccount(k.Org, ""); err != nil || IsKey(k.Org) {
+			r.report("org: must have 1 to 256 bytes of UTF-8 without control characters, and must not be a key")
 		}
 	}
 	if it.given[plan] && !r.hasPlan(k.Plan) {

@@ -168,10 +168,17 @@ func (s *Sources) RemoveParameter(query string) string {
 	return strings.Join(pairs, "&")
 }
 
-// RemoveKey removes X-API-Key from a request's headers if it has a key of the gateway.
+// RemoveKey removes X-API-Key and Authorization from a request's headers if they have a key of the
+// gateway.
 func (s *Sources) RemoveKey(h http.Header) {
-	if s.APIKeys && slices.ContainsFunc(h[apiKeyHeader], apikeys.IsKey) {
+	if !s.APIKeys {
+		return
+	}
+	if slices.ContainsFunc(h[apiKeyHeader], apikeys.IsKey) {
 		delete(h, apiKeyHeader)
+	}
+	if token, err := BearerToken(h); err == nil && apikeys.IsKey(token) {
+		delete(h, "Authorization")
 	}
 }
 

@@ -104,7 +104,7 @@ func (s *secretive) request(method, url string, headers ...string) {
 func TestSecretsStayInside(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if got := fmt.Sprint(r.URL, r.Header["Cookie"], r.Header["X-Api-Key"], r.Header["Referer"]); strings.Contains(got, "planted") || strings.Contains(got, "session=") ||
-			strings.HasPrefix(r.URL.Path, "/ws") && strings.Contains(got, "access_token") {
+			strings.Contains(got, "access_token") || strings.Contains(r.Header.Get("Authorization"), "mg_") {
 			t.Errorf("the upstream got %s", got)
 		}
 		if r.URL.Path == "/api/cut" {
