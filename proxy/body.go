@@ -31,6 +31,12 @@ type requestBody struct {
 func (b *requestBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.complete.Load() && !b.exceeded.Load() {
+		// The transport reads once more to see the end. By then the response may have begun, and net/http
+		// has closed the body: the error would make the transport close the connection to the upstream
+		// in the middle of the response.
+		return 0, io.EOF
+	}
 	if b.closed.Load() {
 		return 0, http.ErrBodyReadAfterClose
 	}
