@@ -15,14 +15,13 @@
 
 // src/client/body.js
 function noticeEnd(response, ended) {
-  const reader = response.body.getReader();
+  let reader;
   let open = true;
   const end = () => {
     if (open) ended();
     open = false;
   };
-  const body = new ReadableStream({
-    type: "bytes",
+  const source = {
     async pull(controller) {
       try {
         const { done, value } = await reader.read();
@@ -39,11 +38,22 @@ function noticeEnd(response, ended) {
       end();
       return reader.cancel(reason);
     }
-  });
+  };
   const { status, statusText, headers } = response;
-  const copy = new Response(body, { status, statusText, headers });
-  const { url, redirected, type } = response;
+  const copy = new Response(streamOf(source), { status, statusText, headers });
+  reader = response.body.getReader();
+  return imitate(copy, response);
+}
+function streamOf(source) {
+  try {
+    return new ReadableStream({ type: "bytes", ...source });
+  } catch {
+    return new ReadableStream(source, { highWaterMark: 0 });
+  }
+}
+function imitate(copy, { url, redirected, type }) {
   for (const [name, value] of Object.entries({ url, redirected, type })) Object.defineProperty(copy, name, { value });
+  copy.clone = () => imitate(Response.prototype.clone.call(copy), { url, redirected, type });
   return copy;
 }
 
@@ -297,13 +307,13 @@ var CallFetcher = class {
     let answer = response;
     if (call) {
       const [cost, rest] = [number("X-Usage-Cost"), number("X-Usage-Pending")];
-      if (cost >= 0) prices.learnCharge(call, cost);
+      if (cost >= 0) prices.learnCharge(call, cost, rest || 0);
       if (rest > 0 && response.body) {
+        pending.awaitRest(call, rest);
         answer = noticeEnd(response, () => {
           pending.endWithNumbers(call);
           if (state.connection !== "live") requests.refreshSoon(50);
         });
-        pending.awaitRest(call, rest);
       } else {
         pending.end(call);
       }
@@ -726,11 +736,11 @@ var Prices = class {
     const prices = (names.length ? names : Object.keys(endpoints)).map((name) => endpoints[name]?.cost?.max ?? 1);
     return prices.length ? Math.min(...prices) : 1;
   }
-  learnCharge({ route, costs }, charged) {
+  learnCharge({ route, costs }, charged, rest) {
     if (costs !== this.readCosts()) return;
     const fits = (name) => {
       const { min, max } = this.#endpoints[name]?.cost ?? { min: 1, max: 1 };
-      return min <= charged && charged <= max;
+      return rest ? min === charged && max === charged + rest : min <= charged && charged <= max;
     };
     this.#learn(route, (this.#candidates.get(route) ?? Object.keys(this.#endpoints)).filter(fits));
   }

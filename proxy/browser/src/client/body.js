@@ -6,14 +6,14 @@
  * @returns {Response}
  */
 export function noticeEnd(response, ended) {
-  const reader = /** @type {ReadableStream<Uint8Array<ArrayBuffer>>} */ (response.body).getReader();
+  /** @type {ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>} */ let reader;
   let open = true;
   const end = () => {
     if (open) ended();
     open = false;
   };
-  const body = new ReadableStream({
-    type: 'bytes',
+  const source = {
+    /** @param {any} controller */
     async pull(controller) {
       try {
         const { done, value } = await reader.read();
@@ -26,15 +26,33 @@ export function noticeEnd(response, ended) {
         throw error;
       }
     },
+    /** @param {any} reason */
     cancel(reason) {
       end();
       return reader.cancel(reason);
     },
-  });
+  };
   const { status, statusText, headers } = response;
-  const copy = new Response(body, { status, statusText, headers });
-  // A response that is made by hand does not know these.
-  const { url, redirected, type } = response;
+  const copy = new Response(streamOf(source), { status, statusText, headers });
+  reader = /** @type {any} */ (response.body).getReader();
+  return imitate(copy, response);
+}
+
+/** A stream that reads only when it is read from. Older browsers have no streams of bytes. @param {any} source */
+function streamOf(source) {
+  try {
+    return new ReadableStream({ type: 'bytes', ...source });
+  } catch {
+    return new ReadableStream(source, { highWaterMark: 0 });
+  }
+}
+
+/**
+ * Gives a response, and its clones, what one that is made by hand does not know.
+ * @param {Response} copy @param {Pick<Response, 'url' | 'redirected' | 'type'>} original
+ */
+function imitate(copy, { url, redirected, type }) {
   for (const [name, value] of Object.entries({ url, redirected, type })) Object.defineProperty(copy, name, { value });
+  copy.clone = () => imitate(Response.prototype.clone.call(copy), { url, redirected, type });
   return copy;
 }

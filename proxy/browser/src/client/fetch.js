@@ -97,14 +97,14 @@ export class CallFetcher {
     let answer = response;
     if (call) {
       const [cost, rest] = [number('X-Usage-Cost'), number('X-Usage-Pending')];
-      if (cost >= 0) prices.learnCharge(call, cost);
+      if (cost >= 0) prices.learnCharge(call, cost, rest || 0);
       // Either also publishes the raised number.
       if (rest > 0 && response.body) {
+        pending.awaitRest(call, rest);
         answer = noticeEnd(response, () => {
           pending.endWithNumbers(call);
           if (state.connection !== 'live') requests.refreshSoon(50);
         });
-        pending.awaitRest(call, rest);
       } else {
         pending.end(call);
       }

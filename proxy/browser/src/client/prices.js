@@ -46,15 +46,15 @@ export class Prices {
   }
 
   /**
-   * A call has succeeded and was charged so many units. A call that was made before the costs
-   * changed tells nothing about the new ones.
-   * @param {Call} call @param {number} charged
+   * A call has succeeded and was charged so many units, and may be charged the rest as well. A call
+   * that was made before the costs changed tells nothing about the new ones.
+   * @param {Call} call @param {number} charged @param {number} rest
    */
-  learnCharge({ route, costs }, charged) {
+  learnCharge({ route, costs }, charged, rest) {
     if (costs !== this.readCosts()) return;
     const fits = (/** @type {string} */ name) => {
       const { min, max } = this.#endpoints[name]?.cost ?? { min: 1, max: 1 };
-      return min <= charged && charged <= max;
+      return rest ? min === charged && max === charged + rest : min <= charged && charged <= max;
     };
     this.#learn(route, (this.#candidates.get(route) ?? Object.keys(this.#endpoints)).filter(fits));
   }
