@@ -78,9 +78,9 @@ type Cost struct {
 	// needs from.
 	Min int64 `yaml:"min" default:"1" min:"0" max:"1000000000"`
 	// Where the upstream's response reports the cost, as a whole number, 0 or more. "header NAME":
-	// in a header, which the client does not get. "json PATH": in its body, which is JSON, lines of
-	// JSON, or an event stream; the path is made of the names of members, such as
-	// usage.total_tokens. Default: nowhere, and each request is charged max.
+	// in a header, which the client does not get; one with a meaning of its own, such as Set-Cookie,
+	// is refused. "json PATH": in its body, which is JSON, lines of JSON, or an event stream; the
+	// path is made of the names of members, such as usage.total_tokens. Default: nowhere, and each request is charged max.
 	From string `yaml:"from" as:"costsource"`
 	// One unit is charged for each so many of what the upstream has reported, rounded up. It needs
 	// from.

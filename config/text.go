@@ -143,10 +143,24 @@ func checkCostSource(text string) error {
 	}
 	name = http.CanonicalHeaderKey(name)
 	gateways := name == "X-Usage" || strings.HasPrefix(name, "X-Usage-") || strings.HasPrefix(name, "X-Ratelimit-") || strings.HasPrefix(name, "Ratelimit") || strings.HasPrefix(name, "Access-Control-")
-	if gateways || slices.Contains(setHeaders, name) || strings.HasPrefix(name, "Content-") {
+	browsers := strings.HasPrefix(name, "Content-") || strings.HasPrefix(name, "Cross-Origin-") || strings.HasPrefix(name, "Sec-")
+	if gateways || browsers || slices.Contains(setHeaders, name) || slices.Contains(answerHeaders, name) {
 		return errors.New("must not be a header with a meaning of its own; use another one, such as X-Report-Cost")
 	}
 	return nil
+}
+
+// answerHeaders tell clients and caches what to do with a response. The client would miss one that
+// the gateway takes out because it reports the cost.
+var answerHeaders = []string{
+	"Accept-Ch", "Accept-Patch", "Accept-Post", "Accept-Ranges", "Age", "Allow", "Alt-Svc", "Authentication-Info",
+	"Cache-Control", "Cdn-Cache-Control", "Clear-Site-Data", "Date", "Deprecation", "Etag", "Expires", "Last-Modified", "Link",
+	"Location", "Origin-Agent-Cluster", "Permissions-Policy", "Pragma", "Preference-Applied", "Proxy-Authentication-Info",
+	"Proxy-Status", "Referrer-Policy", "Refresh", "Reporting-Endpoints", "Retry-After", "Server-Timing", "Service-Worker-Allowed",
+	"Set-Cookie", "Sourcemap", "Strict-Transport-Security", "Sunset", "Surrogate-Control", "Timing-Allow-Origin",
+	"Traceparent", "Tracestate", "Vary", "Via", "Warning", "Www-Authenticate",
+	"X-Accel-Buffering", "X-Accel-Expires", "X-Accel-Redirect", "X-Content-Type-Options", "X-Frame-Options", "X-Robots-Tag",
+	"X-Should-Retry",
 }
 
 var headerRule = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
