@@ -115,7 +115,7 @@ func (c *checker) checkCost(path string, r *Route) {
 		return
 	}
 	if c.usable(at+".max") && !c.src.failed[at+".min"] && r.Cost.Min > r.Cost.Max {
-		c.src.reportAt(at+".min", "must not be more than max%s", c.src.got(at+".min"))
+		c.src.reportAt(at+".min", "must not be more than max, which is %d%s", r.Cost.Max, c.src.got(at+".min"))
 	}
 }
 
