@@ -152,7 +152,22 @@ func (c *console) parse(f *flag.FlagSet, names ...string) ([]string, error) {
 }
 
 // parseAny is parse for a command whose flags decide how many arguments there must be.
-func (c *console) parseAny(f *flag.FlagSet) (args []string, err error) {
+func (c *console) parseAny(f *flag.FlagSet) ([]string, error) {
+	args, err := c.splitFlags(f)
+	if err != nil {
+		return nil, err
+	}
+	// A shell variable that is not set must not turn a member into a user of the same id.
+	f.Visit(func(given *flag.Flag) {
+		if given.Name == "org" && given.Value.String() == "" {
+			err = c.usageError("-org is empty; leave it out if no organisation is meant")
+		}
+	})
+	return args, err
+}
+
+// splitFlags sets flags, and returns the other arguments.
+func (c *console) splitFlags(f *flag.FlagSet) (args []string, err error) {
 	for rest := c.args; ; {
 		if err := f.Parse(rest); err != nil {
 			if errors.Is(err, flag.ErrHelp) {
@@ -171,13 +186,19 @@ func (c *console) parseAny(f *flag.FlagSet) (args []string, err error) {
 	}
 }
 
-// checkArguments reports an argument that is missing, or one too many.
+// checkArguments reports an argument that is missing, or one too many, or an empty id, which comes
+// from a shell variable that is not set.
 func (c *console) checkArguments(args []string, names ...string) error {
 	switch {
 	case len(args) < len(names):
 		return c.usageError("%s is needed", strings.Join(names[len(args):], " and "))
 	case len(args) > len(names):
 		return c.usageError("unexpected argument %q", args[len(names)])
+	}
+	for i, name := range names {
+		if args[i] == "" && (name == "USER" || name == "ORGANISATION") {
+			return c.usageError("%s is empty", name)
+		}
 	}
 	return nil
 }
