@@ -199,3 +199,60 @@ func TestShortWindowsAreInOneList(t *testing.T) {
 		t.Errorf("the list of the running windows: %d %s", status, text)
 	}
 }
+
+// Counts that were read from another window than the running one of the account are refused, and
+// nothing is changed.
+func TestCountsOfAnotherWindowAreRefused(t *testing.T) {
+	r := newTestAPI(t, withTerms)
+	r.useOwn("u", quota.NewAnchor(15, time.January)) // running: 15 November to 15 December
+	const (
+		month   = "/admin/counts?per=month"
+		bounds  = `"start":"%s","end":"%s"`
+		cure    = "Nothing was changed. Export the running window; or leave out start and end to set these counts in the running window on purpose."
+		running = "from 2026-11-15T00:00:00Z to 2026-12-15T00:00:00Z"
+	)
+	line := func(user string, n int, window string) string {
+		if window != "" {
+			window = "," + window
+		}
+		return fmt.Sprintf(`{"user":%q,"endpoints":{"analyze":%d}%s}`+"\n", user, n, window)
+	}
+	past := fmt.Sprintf(bounds, "2026-10-15T00:00:00Z", "2026-11-15T00:00:00Z")
+	current := fmt.Sprintf(bounds, "2026-11-15T01:00:00+01:00", "2026-12-15T00:00:00Z") // the same instants
+	for _, c := range []struct{ say, path, body string }{
+		{`line 2: user "u" has counts of the window from 2026-10-15T00:00:00Z to 2026-11-15T00:00:00Z, but the running month is ` + running + ". " + cure, month, line("other", 7, "") + line("u", 9, past)},
+		{`line 1: user "u" has counts of the window from 2026-11-01T00:00:00Z, but the running month is ` + running, month, line("u", 9, `"start":"2026-11-01T00:00:00Z"`)},
+		{`line 1: user "u" has counts of the window until 2026-11-15T00:00:00Z, but`, month, line("u", 9, `"end":"2026-11-15T00:00:00Z"`)},
+		{`line 1: user "new" has counts of the window from 2026-11-15T01:00:00+01:00 to 2026-12-15T00:00:00Z, but the running month is from 2026-11-01T00:00:00Z to 2026-12-01T00:00:00Z`, month, line("new", 9, current)},
+		{`but the running day is from 2026-11-24T00:00:00Z to 2026-11-25T00:00:00Z`, "/admin/counts?per=day", line("u", 9, current)},
+		{`but the window ever has no start and no end`, "/admin/counts?per=ever", line("u", 9, current)},
+		{`line 1: user "u" has counts`, month + "&dry_run=true", line("u", 9, past)},
+	} {
+		r.refused(409, c.say, "PUT", c.path, c.body, jsonLines)
+	}
+	_, _, text := r.do("PUT", month, line("u", 9, past)+line("v", 9, current), jsonLines)
+	if want := `"other_windows":[{"line":1,"start":"2026-11-15T00:00:00Z","end":"2026-12-15T00:00:00Z"},{"line":2,"start":"2026-11-01T00:00:00Z","end":"2026-12-01T00:00:00Z"}]`; !strings.Contains(text, want) {
+		t.Errorf("%s has no %s", text, want)
+	}
+	r.refused(400, "line 1: start: must be a time like", "PUT", month, line("u", 9, `"start":"November"`), jsonLines)
+	r.refused(400, "query: dry_run: must be true or false", "PUT", month+"&dry_run=1", line("u", 9, ""), jsonLines)
+	for step, want := range []struct {
+		path, window string
+		used         int64
+	}{
+		{month + "&dry_run=true", current, 1},
+		{month, current, 10},
+		{month, `"start":null,"end":null`, 11},
+		{month, "", 12},
+	} {
+		if status, _, text := r.do("PUT", want.path, line("u", 9+step, want.window), jsonLines); status != 200 {
+			t.Errorf("%s %s: %d %s", want.path, want.window, status, text)
+		}
+		if s := r.ok("GET", "/admin/users/u", ""); s.Used != want.used {
+			t.Errorf("%s %s: u has used %d, want %d", want.path, want.window, s.Used, want.used)
+		}
+	}
+	if s := r.ok("GET", "/admin/users/other", ""); s.Used != 0 {
+		t.Errorf("other has used %d", s.Used)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"metergate/quota"
 )
@@ -26,13 +27,22 @@ type userCounts struct {
 	account string
 	counts  endpointCounts
 	units   endpointCounts // nil: each request is one
+	number  int            // of the line in the body, from 1
+	// start and end are those of the window that the counts were read from; zero: the request does
+	// not say.
+	start, end time.Time
 }
 
 // putCounts serves PUT /admin/counts: the counts of many users, in JSON Lines. The whole request
-// is checked before anything is changed.
+// is checked before anything is changed; with dry_run=true that is all. Lines may say from which window
+// their counts are, with start and end. If that is not the running one, the answer is 409.
 func (h *handler) putCounts(w http.ResponseWriter, r *http.Request) {
 	c := &userRequest{Options: h.Options, w: w, r: r}
 	users, counts, err := c.setAllCounts()
+	if other := (*otherWindowsError)(nil); errors.As(err, &other) {
+		other.write(w)
+		return
+	}
 	if err != nil {
 		writeError(w, r, err)
 		return
@@ -44,7 +54,7 @@ func (h *handler) putCounts(w http.ResponseWriter, r *http.Request) {
 }
 
 func (c *userRequest) setAllCounts() (users, counts int, err error) {
-	query, err := c.queryParams("per", "reason")
+	query, err := c.queryParams("per", "reason", "dry_run")
 	if err != nil {
 		return 0, 0, err
 	}
@@ -53,6 +63,10 @@ func (c *userRequest) setAllCounts() (users, counts int, err error) {
 		if err := change.Period.UnmarshalText([]byte(per)); err != nil {
 			return 0, 0, badRequest("query: per: %v", err)
 		}
+	}
+	dryRun := query["dry_run"]
+	if dryRun != "" && dryRun != "true" && dryRun != "false" {
+		return 0, 0, badRequest("query: dry_run: must be true or false, got %.80q", dryRun)
 	}
 	if change.ID, err = c.idempotencyKey(); err != nil {
 		return 0, 0, err
@@ -63,6 +77,9 @@ func (c *userRequest) setAllCounts() (users, counts int, err error) {
 	}
 	for _, line := range lines {
 		counts += len(line.counts)
+	}
+	if err := c.checkWindows(lines, change.Period); err != nil || dryRun == "true" {
+		return len(lines), counts, err
 	}
 	return len(lines), counts, c.applyCounts(lines, change)
 }
@@ -87,8 +104,8 @@ func (c *userRequest) readCounts(change quota.Change) ([]userCounts, error) {
 		if len(bytes.TrimSpace(text)) == 0 {
 			continue
 		}
-		line, org, user := userCounts{}, "", ""
-		fault := members{"org": &org, "user": &user, "endpoints": &line.counts, "units": &line.units}.decode(text)
+		line, org, user := userCounts{number: number}, "", ""
+		fault := members{"org": &org, "user": &user, "endpoints": &line.counts, "units": &line.units, "start": &line.start, "end": &line.end}.decode(text)
 		if fault == nil {
 			change.Counts, change.CountUnits = line.counts, line.units
 			if line.account, fault = quota.CheckedAccount(org, user); fault == nil {
@@ -121,7 +138,21 @@ func (c *userRequest) readCounts(change quota.Change) ([]userCounts, error) {
 // applyCounts sets all counts, and stops at the first error. Counts are set, not added: all lines
 // can be sent again.
 func (c *userRequest) applyCounts(lines []userCounts, change quota.Change) error {
-	var next, done atomic.Int64
+	done, err := eachLine(lines, func(line userCounts) error { return c.applyCountsOf(line, change) })
+	if err == nil {
+		return nil
+	}
+	detail, status := "The store does not answer.", http.StatusServiceUnavailable
+	if quota.StoreResponded(err) {
+		detail, status = err.Error()+".", http.StatusUnprocessableEntity
+	}
+	return requestError{status, fmt.Sprintf("%s The counts of %d of %d users are set. Send all of them again: counts are set, not added.", detail, done, len(lines))}
+}
+
+// eachLine calls do with the lines, countsAtOnce at a time, until one fails. done is for how many it
+// succeeded.
+func eachLine(lines []userCounts, do func(userCounts) error) (done int, err error) {
+	var next, succeeded atomic.Int64
 	var failed atomic.Pointer[error]
 	var workers sync.WaitGroup
 	for range min(countsAtOnce, len(lines)) {
@@ -131,24 +162,19 @@ func (c *userRequest) applyCounts(lines []userCounts, change quota.Change) error
 				if i >= len(lines) {
 					return
 				}
-				if err := c.applyCountsOf(lines[i], change); err != nil {
+				if err := do(lines[i]); err != nil {
 					failed.CompareAndSwap(nil, &err)
 					return
 				}
-				done.Add(1)
+				succeeded.Add(1)
 			}
 		})
 	}
 	workers.Wait()
-	err := failed.Load()
-	if err == nil {
-		return nil
+	if failed := failed.Load(); failed != nil {
+		err = *failed
 	}
-	detail, status := "The store does not answer.", http.StatusServiceUnavailable
-	if quota.StoreResponded(*err) {
-		detail, status = (*err).Error()+".", http.StatusUnprocessableEntity
-	}
-	return requestError{status, fmt.Sprintf("%s The counts of %d of %d users are set. Send all of them again: counts are set, not added.", detail, done.Load(), len(lines))}
+	return int(succeeded.Load()), err
 }
 
 func (c *userRequest) applyCountsOf(line userCounts, change quota.Change) error {
