@@ -190,14 +190,14 @@ func (c *adminClient) send(ctx context.Context, r adminRequest) (*http.Response,
 		return res, nil
 	}
 	defer res.Body.Close()
-	text, _ := io.ReadAll(io.LimitReader(res.Body, 64<<10))
+	text, _ := io.ReadAll(io.LimitReader(res.Body, 1<<20))
 	var problem struct {
 		Detail string `json:"detail"`
 	}
 	if json.Unmarshal(text, &problem) != nil || problem.Detail == "" {
 		problem.Detail = "The gateway answers " + res.Status + "."
 	}
-	return nil, &errRefused{res.StatusCode, flagWords.Replace(strings.TrimPrefix(problem.Detail, "body: "))}
+	return nil, &errRefused{text, res.StatusCode, flagWords.Replace(strings.TrimPrefix(problem.Detail, "body: "))}
 }
 
 // flagWords replaces the admin API's header by the flag that sets it.
@@ -237,6 +237,7 @@ func decodeResponse(text []byte, into any) error {
 
 // errRefused is an answer of the gateway other than 200.
 type errRefused struct {
+	body   []byte
 	status int
 	detail string
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 
 	"metergate/quota"
 )
@@ -22,6 +23,25 @@ type csvFault struct {
 type userCounts struct {
 	account account
 	counts  []lineCount // of different endpoints; of the first line first
+	window  fileWindow  // of all counts
+}
+
+// A fileWindow is the window of a count as the file has it, in the columns that export writes. Both are
+// zero if the file does not say, or for all time.
+type fileWindow struct{ start, end time.Time }
+
+func (w fileWindow) isZero() bool { return w.start.IsZero() && w.end.IsZero() }
+
+// String is the window from its start to its end, as far as the file says.
+func (w fileWindow) String() string {
+	var parts []string
+	if !w.start.IsZero() {
+		parts = append(parts, "from "+w.start.Format(time.RFC3339))
+	}
+	if !w.end.IsZero() {
+		parts = append(parts, "to "+w.end.Format(time.RFC3339))
+	}
+	return strings.Join(parts, " ")
 }
 
 // A lineCount is the count in one line of a file.
@@ -37,8 +57,6 @@ type countsFile struct {
 	users  []*userCounts // in the order of the file
 	byName map[account]*userCounts
 	faults []csvFault
-	// windows has the starts of the windows in the file, which export writes, by line.
-	windows map[int]string
 }
 
 func (f *countsFile) fault(line int, format string, args ...any) {
@@ -46,9 +64,9 @@ func (f *countsFile) fault(line int, format string, args ...any) {
 }
 
 // parseCounts reads a CSV of user, endpoint, used. With a header, these may be any of the
-// columns, and units, org and start others. The users are in the order of the file.
+// columns, and units, org, start and end others. The users are in the order of the file.
 func parseCounts(text []byte) ([]*userCounts, []csvFault) {
-	f := &countsFile{byName: map[account]*userCounts{}, windows: map[int]string{}}
+	f := &countsFile{byName: map[account]*userCounts{}}
 	r := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(text, []byte("\ufeff")))) // spreadsheets write a byte order mark
 	r.FieldsPerRecord = -1
 	column := map[string]int{"user": 0, "endpoint": 1, "used": 2}
@@ -83,10 +101,22 @@ func parseCounts(text []byte) ([]*userCounts, []csvFault) {
 		if i, ok := column["org"]; ok {
 			who.org = row[i]
 		}
-		if i, ok := column["start"]; ok {
-			f.windows[line] = strings.TrimSpace(row[i])
+		bound := func(name string) (t time.Time, ok bool) {
+			i, has := column[name]
+			if !has || strings.TrimSpace(row[i]) == "" {
+				return t, true
+			}
+			t, err := time.Parse(time.RFC3339, strings.TrimSpace(row[i]))
+			if err != nil {
+				f.fault(line, "%s must be a time like 2026-11-15T00:00:00Z, or empty, got %.80q", name, row[i])
+			}
+			return t.UTC(), err == nil
 		}
-		f.add(line, who, countTexts{row[column["endpoint"]], strings.TrimSpace(row[column["used"]]), units})
+		start, startOK := bound("start")
+		end, endOK := bound("end")
+		if startOK && endOK {
+			f.add(line, who, countTexts{row[column["endpoint"]], strings.TrimSpace(row[column["used"]]), units}, fileWindow{start, end})
+		}
 	}
 	if len(f.users) == 0 && len(f.faults) == 0 {
 		f.fault(1, "there are no counts; a line is USER,ENDPOINT,USED")
@@ -98,7 +128,7 @@ func parseCounts(text []byte) ([]*userCounts, []csvFault) {
 type countTexts struct{ endpoint, used, units string }
 
 // add adds a line of the file.
-func (f *countsFile) add(line int, who account, text countTexts) {
+func (f *countsFile) add(line int, who account, text countTexts, window fileWindow) {
 	endpoint, units := text.endpoint, text.units
 	n, err := strconv.ParseInt(text.used, 10, 64)
 	if err != nil {
@@ -124,11 +154,11 @@ func (f *countsFile) add(line int, who account, text countTexts) {
 	}
 	u := f.byName[who]
 	if u == nil {
-		u = &userCounts{account: who}
+		u = &userCounts{account: who, window: window}
 		f.byName[who] = u
 		f.users = append(f.users, u)
 	}
-	if len(u.counts) > 0 && f.windows[line] != f.windows[u.counts[0].line] {
+	if u.window != window {
 		f.fault(line, "%s has counts of another window in line %d; keep the lines of one window", who.quoted(), u.counts[0].line)
 		return
 	}
@@ -149,7 +179,7 @@ func headerColumns(row []string) map[string]int {
 	columns := map[string]int{}
 	for i, name := range row {
 		switch name := strings.ToLower(strings.TrimSpace(name)); name {
-		case "user", "endpoint", "used", "units", "org", "start":
+		case "user", "endpoint", "used", "units", "org", "start", "end":
 			if _, twice := columns[name]; twice {
 				return nil
 			}

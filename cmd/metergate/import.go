@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"metergate/quota"
@@ -49,6 +50,11 @@ func importCounts(c *console) error {
 		}
 		faults = unknownEndpoints(users, endpoints)
 	}
+	if len(faults) == 0 {
+		if faults, err = client.otherWindows(users, per); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
 	if len(faults) > 0 {
 		slices.SortStableFunc(faults, func(a, b csvFault) int { return a.line - b.line })
 		for _, fault := range faults {
@@ -85,7 +91,7 @@ const (
 func (c *adminClient) sendCounts(users []*userCounts, per quota.Period, progress io.Writer) (counts int, err error) {
 	// Neighbours in the order of the embedded store share pages of its file.
 	slices.SortFunc(users, func(a, b *userCounts) int { return a.account.compare(b.account) })
-	path := "/admin/counts?" + url.Values{"per": {per.String()}, "reason": {"import"}}.Encode()
+	path := countsPath(url.Values{"per": {per.String()}, "reason": {"import"}})
 	type part struct {
 		users, counts int
 		err           error
@@ -119,12 +125,62 @@ func (c *adminClient) sendCounts(users []*userCounts, per quota.Period, progress
 		}
 	}
 	if refused := (*errRefused)(nil); errors.As(err, &refused) && refused.status == http.StatusNotFound {
-		err = errors.New("the gateway is of an earlier release; import with the command of that release")
+		err = errEarlierRelease
 	}
 	if err != nil {
 		return counts, fmt.Errorf("stopped after %d of %d users: %w", done, len(users), err)
 	}
 	return counts, nil
+}
+
+var errEarlierRelease = errors.New("the gateway is of an earlier release; import with the command of that release")
+
+func countsPath(query url.Values) string { return "/admin/counts?" + query.Encode() }
+
+// otherWindows returns a fault for each count that the file has of another window than the one that
+// is running for its account. Only the gateway knows that window. Nothing is changed.
+func (c *adminClient) otherWindows(users []*userCounts, per quota.Period) (faults []csvFault, err error) {
+	var rest []*userCounts
+	for _, u := range users {
+		if !u.window.isZero() {
+			rest = append(rest, u)
+		}
+	}
+	for path := countsPath(url.Values{"per": {per.String()}, "dry_run": {"true"}}); len(rest) > 0; {
+		body, n, _ := encodeCounts(rest)
+		_, err := c.read(adminRequest{method: http.MethodPut, path: path, lines: body})
+		var refused *errRefused
+		var problem struct {
+			OtherWindows []struct {
+				Line       int
+				Start, End time.Time
+			} `json:"other_windows"`
+		}
+		switch {
+		case err == nil:
+		case !errors.As(err, &refused):
+			return nil, err
+		case refused.status == http.StatusNotFound, refused.status == http.StatusBadRequest && strings.Contains(refused.detail, `"dry_run"`):
+			return nil, errEarlierRelease
+		case json.Unmarshal(refused.body, &problem) != nil || len(problem.OtherWindows) == 0:
+			return nil, err
+		}
+		for _, other := range problem.OtherWindows {
+			if other.Line < 1 || other.Line > n {
+				return nil, err
+			}
+			u, running := rest[other.Line-1], "the running "+per.String()+" is "+fileWindow{other.Start, other.End}.String()
+			if per == quota.Ever {
+				running = "the window ever has no start and no end"
+			}
+			for _, count := range u.counts {
+				faults = append(faults, csvFault{count.line, fmt.Sprintf("%s has a count of the window %s, but %s; export the running window, or remove the columns start and end to import into it on purpose",
+					u.account.quoted(), u.window, running)})
+			}
+		}
+		rest = rest[n:]
+	}
+	return faults, nil
 }
 
 // encodeCounts returns a request's body with the first of the users, how many these are and how
@@ -147,6 +203,12 @@ func encodeCounts(users []*userCounts) (body []byte, n, counts int) {
 		}
 		if len(units) > 0 {
 			members["units"] = units
+		}
+		if !u.window.start.IsZero() {
+			members["start"] = u.window.start
+		}
+		if !u.window.end.IsZero() {
+			members["end"] = u.window.end
 		}
 		line, err := json.Marshal(members)
 		if err != nil {
