@@ -41,7 +41,7 @@ func newPlanMap(plans []PlanOf) (*planMap, error) {
 }
 
 // planOf returns the plan that a claim means; "" for the default plan. unknown is a single text
-// that means none. The error is for a claim that is neither a text nor a list of texts.
+// that means none. The error is for a claim that is neither a text nor a list of texts and nulls.
 func (m *planMap) planOf(value any) (plan, unknown string, refused *credential.Error) {
 	list, isList := value.([]any)
 	if !isList {
@@ -49,6 +49,9 @@ func (m *planMap) planOf(value any) (plan, unknown string, refused *credential.E
 	}
 	first, given := len(m.plans), false
 	for _, element := range list {
+		if element == nil {
+			continue // as null in place of the list: some issuers write it for a role that is not set
+		}
 		text, ok := element.(string)
 		if !ok {
 			return "", "", errPlans
