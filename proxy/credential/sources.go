@@ -115,7 +115,7 @@ func (s *Sources) findCookie(h http.Header) (found Found, err error) {
 		for pair := range strings.SplitSeq(line, ";") {
 			if name, value, _ := strings.Cut(pair, "="); strings.Trim(name, " \t") == s.Cookie {
 				n++
-				found = Found{Text: strings.Trim(value, " \t"), Place: InCookie}
+				found = Found{Text: unquoted(strings.Trim(value, " \t")), Place: InCookie}
 			}
 		}
 	}
@@ -126,6 +126,15 @@ func (s *Sources) findCookie(h http.Header) (found Found, err error) {
 		return Found{}, errNoToken
 	}
 	return found, nil
+}
+
+// unquoted returns the value of a cookie without the pair of quotes that it may be in (RFC 6265,
+// section 4.1.1).
+func unquoted(value string) string {
+	if len(value) >= 2 && value[0] == '"' && value[len(value)-1] == '"' {
+		return value[1 : len(value)-1]
+	}
+	return value
 }
 
 // parameter returns the value of a parameter of a query, how often the query has it, and whether
