@@ -89,8 +89,10 @@ func TestReadAcceptsTheWaysToWriteAKey(t *testing.T) {
 		"a time in quotes":   {"- { id: a, hash: " + hash + ", user: u, expires: '2027-01-01' }\n", []Key{key("a", "u", "", "", "2027-01-01T00:00:00Z", 1)}},
 		"quotes":             {`- { id: "a", hash: '` + hash + `', user: "x, y } \"z\" \\" }`, []Key{key("a", `x, y } "z" \`, "", "", "", 1)}},
 		"single quotes":      {`- { id: a, hash: ` + hash + `, user: 'it''s #1: \n' }`, []Key{key("a", `it's #1: \n`, "", "", "", 1)}},
-		"a number":           {"- { id: 7, hash: " + hash + ", user: 0017 }\n", []Key{key("7", "0017", "", "", "", 1)}},
-		"truth":              {"- { id: a, hash: " + hash + ", user: true }\n", []Key{key("a", "true", "", "", "", 1)}},
+		"a number":           {"- { id: 7, hash: " + hash + ", user: '0017' }\n", []Key{key("7", "0017", "", "", "", 1)}},
+		"zero":               {"- { id: 0, hash: " + hash + ", user: 123456789012345 }\n", []Key{key("0", "123456789012345", "", "", "", 1)}},
+		"truth":              {"- { id: a, hash: " + hash + ", user: \"true\" }\n", []Key{key("a", "true", "", "", "", 1)}},
+		"like a number":      {"- { id: 1.2.3, hash: " + hash + ", user: 12e4567-e89b }\n", []Key{key("1.2.3", "12e4567-e89b", "", "", "", 1)}},
 		"a mail address":     {"- { id: a, hash: " + hash + ", user: jo@example.com }\n", []Key{key("a", "jo@example.com", "", "", "", 1)}},
 		"other letters":      {"- { id: a, hash: " + hash + ", user: Zoë }\n", []Key{key("a", "Zoë", "", "", "", 1)}},
 		"a dollar":           {"- { id: a, hash: " + hash + ", user: $HOME }\n", []Key{key("a", "$HOME", "", "", "", 1)}},
@@ -121,7 +123,13 @@ func TestReadNamesEachFault(t *testing.T) {
 		"a key after none":            {"[]\n" + good, "2: comes after []"},
 		"none after a key":            {good + "[]\n", "2: must begin with a hyphen"},
 		"a mapping":                   {"keys:\n" + good, "1: must begin with a hyphen"},
-		"an indented list":            {"  " + good, "1: must begin with a hyphen"},
+		"an indented list":            {"  " + good, "1: begins with spaces; the hyphen must be the first character of the line, with all names of the key on the same line"},
+		"an indented key":             {good + "  - id: b\n", "2: begins with spaces; the hyphen must be the first"},
+		"a hyphen alone":              {"-\n  id: a\n  hash: " + hash + "\n", "1: has a hyphen alone; the hyphen must be the first character of the line, with all names of the key on the same line"},
+		"a hyphen and a space":        {"- \n  id: a\n", "1: has a hyphen alone; the hyphen must be the first"},
+		"a hyphen without a space":    {"-id: a\n", "1: must begin with a hyphen and a space"},
+		"a key that goes on":          {"- { id: a,\n    hash: " + hash + ", user: u }\n", "1: has no } at its end; the hyphen must be the first character of the line, with all names of the key on the same line"},
+		"a key that goes on, a note":  {"- { id: a, # the CI\n    hash: " + hash + ", user: u }\n", "1: has no } at its end; the hyphen"},
 		"a tab":                       {"-\t{ id: a }\n", "1: has a tab"},
 		"bad UTF-8":                   {"- { id: a, user: \xff }\n", "1: has a tab, a control character"},
 		"a line separator":            {"- { id: a, user: 'u\u2028v' }\n", "1: has a tab, a control character"},
@@ -155,13 +163,14 @@ func TestReadNamesEachFault(t *testing.T) {
 		"a misspelt name":             {"- { id: a, hash: " + hash + ", users: u }\n", `1: has the unknown name "users"; the names are id, hash, user, plan, org, expires`},
 		"no value":                    {"- { id: a, hash: " + hash + ", user: }\n", "1: user: needs a value"},
 		"no value on a line":          {"- id: a\n  user:\n  hash: " + hash + "\n", "2: user: needs a value"},
-		"null":                        {"- { id: a, hash: " + hash + ", user: ~ }\n", "1: user: needs a value"},
+		"null":                        {"- { id: a, hash: " + hash + ", user: ~ }\n", `1: user: must be in quotes, as in "~", because YAML`},
+		"a boolean on a line":         {"- id: a\n  user: yes # sir\n", `2: user: must be in quotes, as in "yes", because YAML`},
 		"a variable":                  {"- { id: a, hash: " + hash + ", user: ${USER} }\n", "1: user: must be in quotes"},
 		"an alias":                    {"- { id: a, hash: " + hash + ", user: *u }\n", "1: user: must be in quotes"},
 		"a block":                     {"- id: a\n  user: |\n    u\n", "2: user: must be in quotes"},
 		"a space":                     {"- { id: a, hash: " + hash + ", user: u v }\n", "1: must have a comma between values"},
 		"a space on a line":           {"- id: a\n  user: u v\n", "2: has something after a value"},
-		"no brace":                    {"- { id: a, hash: " + hash + ", user: u\n", "1: must have a comma between values and }"},
+		"no brace":                    {"- { id: a, hash: " + hash + ", user: u\n", "1: has no } at its end; the hyphen must be the first"},
 		"something after it":          {"- { id: a, hash: " + hash + ", user: u } x\n", "1: has something after the }"},
 		"no colon":                    {"- { id, hash: " + hash + ", user: u }\n", "1: must have names and values"},
 		"no space":                    {"- { id:a, hash:" + hash + ", user:u }\n", "1: must have names and values"},
@@ -194,6 +203,34 @@ func TestReadNamesEachFault(t *testing.T) {
 	}
 }
 
+// What YAML does not read as text must be in quotes, and metergate key writes it so.
+func TestTextThatMeansMoreInYAMLNeedsQuotes(t *testing.T) {
+	for _, text := range []string{"true", "True", "FALSE", "yes", "No", "on", "OFF", "y", "N", "null", "Null", "~",
+		"017", "08", "00", "0o17", "0x1F", "0b11", "1_000", "+1", "1e3", "1E+3", "12e34567", "1.5", "1.", ".5", "+.5e1", ".inf", "+.Inf", ".NaN",
+		"1:30", "190:20:30.15", "1234567890123456", "2027-01-01", "2027-1-1", "2027-01-01T00:00:00Z"} {
+		k := NewKey("mg_x")
+		k.ID, k.User, k.Plan = "a", text, "pro"
+		line := lineOf(t, k)
+		if got := read(t, line).Keys()[0].User; got != text {
+			t.Errorf("%s is read as %q", line, got)
+		}
+		bare := strings.Replace(line, "user: '"+text+"'", "user: "+text, 1)
+		want := fmt.Sprintf(`user: must be in quotes, as in "%s", because YAML does not read it as text without them`, text)
+		if _, faults, _ := Read(strings.NewReader(bare), hasPlan); len(faults) != 1 || faults[0].Message != want {
+			t.Errorf("%s: %v", bare, faults)
+		}
+	}
+}
+
+// A fault is reported once, and not again for each line that belongs to the key.
+func TestReadReportsAKeyInPiecesOnce(t *testing.T) {
+	for _, file := range []string{"-\n  id: a\n  user: u\n", "  - id: a\n    user: u\n", "- { id: a,\n    user: u }\n", "- { id: a\n  , user: u\n  }\n"} {
+		if _, faults, _ := Read(strings.NewReader(file), hasPlan); len(faults) != 1 || faults[0].Line != 1 {
+			t.Errorf("%q: %v", file, faults)
+		}
+	}
+}
+
 // What is read means the same to a YAML parser, and what is written is read again.
 func FuzzRead(f *testing.F) {
 	hash := hashOf("mg_x")
@@ -219,6 +256,19 @@ func FuzzRead(f *testing.F) {
 		}
 		if err := yaml.Unmarshal([]byte(file), &list); err != nil || len(list) != len(set.Keys()) {
 			t.Fatalf("%d keys, and YAML has %d: %v", len(set.Keys()), len(list), err)
+		}
+		var node yaml.Node
+		if err := yaml.Unmarshal([]byte(file), &node); err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range node.Content[0].Content {
+			for i := 0; i < len(key.Content); i += 2 {
+				switch value := key.Content[i+1]; {
+				case value.ShortTag() == "!!str" || key.Content[i].Value == "expires":
+				case value.ShortTag() != "!!int" || !isWholeNumber(value.Value):
+					t.Fatalf("%q is %s to YAML", value.Value, value.ShortTag())
+				}
+			}
 		}
 		again, written := "", 0
 		for i, k := range set.Keys() {

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -21,7 +22,11 @@ import (
 //	  user: "somebody, with a comma"
 //
 // A value is plain text of letters, digits and a few other characters, or is in quotes. Whatever
-// is read here means the same to a YAML parser; whatever else YAML has is a fault.
+// is read here means the same to a YAML parser; whatever else YAML has is a fault. So a user
+// called true must be in quotes: a YAML parser would read a boolean.
+
+// hyphenRule says how a key begins.
+const hyphenRule = "the hyphen must be the first character of the line, with all names of the key on the same line, as in - { id: ci-1, hash: sha256:..., user: u-17 }"
 
 // An item is a key that is being read.
 type item struct {
@@ -41,6 +46,10 @@ func (r *reader) readLine(text string) {
 		r.report("has a tab, a control character or something else that is not text; indent with spaces")
 		r.item.bad = true
 	case content == "" || content[0] == '#':
+	case strings.TrimRight(content, " ") == "-":
+		r.skipItem("has a hyphen alone; " + hyphenRule)
+	case content != text && strings.HasPrefix(content, "- "):
+		r.skipItem("begins with spaces; " + hyphenRule)
 	case content == text && strings.HasPrefix(text, "- "):
 		r.endItem()
 		content = strings.TrimLeft(text[1:], " ")
@@ -50,7 +59,9 @@ func (r *reader) readLine(text string) {
 		}
 		if content != "" && content[0] == '{' {
 			r.readFlow(content[1:])
-			r.endItem()
+			if !r.item.bad { // otherwise lines that continue it are not reported as well
+				r.endItem()
+			}
 			return
 		}
 		r.item.indent = len(text) - len(content)
@@ -65,9 +76,16 @@ func (r *reader) readLine(text string) {
 		r.item.bad = true
 	case r.item.line > 0 && r.item.bad: // the fault has been reported
 	default:
-		r.report("must begin with a hyphen, as in - { id: ci-1, hash: sha256:..., user: u-17 }, or continue the key above with the same indentation")
+		r.report("must begin with a hyphen and a space, as in - { id: ci-1, hash: sha256:..., user: u-17 }, or continue the key above with the same indentation")
 		r.item.bad = true
 	}
+}
+
+// skipItem reports a key that cannot be read, and passes over the lines that belong to it.
+func (r *reader) skipItem(fault string) {
+	r.endItem()
+	r.report("%s", fault)
+	r.item = item{line: r.line, bad: true}
 }
 
 // isPrintable reports whether a text is UTF-8 of characters that people see, and spaces.
@@ -108,10 +126,15 @@ func (r *reader) readMember(text string) {
 func (r *reader) readFlow(text string) {
 	text = strings.TrimLeft(text, " ")
 	for !strings.HasPrefix(text, "}") {
+		if isEndOfLine(text) {
+			r.badItem("has no } at its end; %s", hyphenRule)
+			return
+		}
 		text = strings.TrimLeft(r.readPair(text, ",}"), " ")
 		switch {
 		case r.item.bad:
 			return
+		case isEndOfLine(text): // reported above
 		case strings.HasPrefix(text, ","):
 			text = strings.TrimLeft(text[1:], " ")
 		case !strings.HasPrefix(text, "}"):
@@ -123,6 +146,9 @@ func (r *reader) readFlow(text string) {
 		r.badItem("has something after the }")
 	}
 }
+
+// isEndOfLine reports whether there is nothing more to read on a line.
+func isEndOfLine(text string) bool { return text == "" || text[0] == '#' }
 
 // readPair reads "name: value" and returns what follows. ends are the characters that end a plain
 // value, besides a space.
@@ -147,7 +173,7 @@ func (r *reader) readPair(text, ends string) (rest string) {
 		r.badItem("%s: is given twice", name)
 		return ""
 	}
-	value, rest, fault := readValue(strings.TrimLeft(rest, " "), ends)
+	value, rest, fault := readValue(strings.TrimLeft(rest, " "), ends, member(m) == expires)
 	if fault != "" {
 		r.badItem("%s: %s", name, fault)
 		return ""
@@ -156,9 +182,9 @@ func (r *reader) readPair(text, ends string) (rest string) {
 	return rest
 }
 
-// readValue reads a value at the beginning of text and returns what follows. fault says why it
-// cannot be read.
-func readValue(text, ends string) (value, rest, fault string) {
+// readValue reads a value at the beginning of text and returns what follows. It may be a date or a
+// time without quotes if isTime is true. fault says why it cannot be read.
+func readValue(text, ends string, isTime bool) (value, rest, fault string) {
 	const unclosed = "has a quote that is not closed on the same line"
 	switch {
 	case strings.HasPrefix(text, `'`):
@@ -195,19 +221,48 @@ func readValue(text, ends string) (value, rest, fault string) {
 	}
 	value, rest = text[:end], text[end:]
 	switch {
-	case value == "" || slices.Contains(nulls, value):
+	case value == "":
 		return "", "", "needs a value"
-	case !isPlain(value):
+	case isTime && yamlTime.MatchString(value):
+	case meansMore(value):
+		return "", "", fmt.Sprintf("must be in quotes, as in \"%s\", because YAML does not read it as text without them", value)
+	case !hasPlainCharacters(value):
 		return "", "", "must be in quotes, because it has a character that may mean something else in YAML"
 	}
 	return value, rest, ""
 }
 
-// nulls are the texts that YAML takes for no value.
-var nulls = []string{"~", "null", "Null", "NULL"}
+// meaningful are the words that YAML 1.1 or 1.2 does not read as text, in any case.
+var meaningful = []string{"~", "null", "true", "false", "yes", "no", "on", "off", "y", "n"}
+
+// yamlNumber matches what YAML 1.1 or 1.2 reads as a number; yamlTime, as a date or a time.
+var (
+	yamlNumber = regexp.MustCompile(`^(?i)[-+]?(0b[01_]+|0o[0-7_]+|0x[0-9a-f_]+|\.inf|\.nan|([0-9][0-9_]*(:[0-5]?[0-9])*(\.[0-9_]*)?|\.[0-9_]+)(e[-+]?[0-9]+)?)$`)
+	yamlTime   = regexp.MustCompile(`^[0-9]{4}-[0-9][0-9]?-[0-9][0-9]?([Tt].*)?$`)
+)
+
+// meansMore reports whether YAML reads a text without quotes as something whose own text may be
+// another one. A whole number in its usual form is not: 17 is 17 to all.
+func meansMore(text string) bool {
+	if len(text) <= len("false") && slices.ContainsFunc(meaningful, func(word string) bool { return strings.EqualFold(text, word) }) {
+		return true
+	}
+	if text == "" || (text[0] < '0' || text[0] > '9') && text[0] != '.' && text[0] != '+' {
+		return false
+	}
+	return !isWholeNumber(text) && yamlNumber.MatchString(text) || yamlTime.MatchString(text)
+}
+
+// isWholeNumber reports whether a text is a number from 0 to what every parser holds exactly.
+func isWholeNumber(text string) bool {
+	return len(text) <= 15 && strings.Trim(text, "0123456789") == "" && (text == "0" || text[0] != '0')
+}
 
 // isPlain reports whether a text needs no quotes.
-func isPlain(text string) bool {
+func isPlain(text string) bool { return hasPlainCharacters(text) && !meansMore(text) }
+
+// hasPlainCharacters reports whether no character of a text needs quotes.
+func hasPlainCharacters(text string) bool {
 	for i, c := range text {
 		if c < utf8.RuneSelf && isAlphanumeric(byte(c)) {
 			continue
@@ -216,7 +271,7 @@ func isPlain(text string) bool {
 			return false
 		}
 	}
-	return text != "" && !strings.HasSuffix(text, ":") && !slices.Contains(nulls, text)
+	return text != "" && !strings.HasSuffix(text, ":")
 }
 
 // FileLine returns the line of a key for the file, which Read reads again as the same. Errors: the
