@@ -37,7 +37,7 @@ func key(c *console) error {
 	}
 	line, err := k.FileLine()
 	if err != nil {
-		return c.usageError("%v", err)
+		return c.usageError("-%v", err) // it begins with the name of a member, and so of a flag
 	}
 	fmt.Fprintf(c.stdout, "%s\n%s\n", text, line)
 	return nil

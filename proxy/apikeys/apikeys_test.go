@@ -222,6 +222,39 @@ func TestTextThatMeansMoreInYAMLNeedsQuotes(t *testing.T) {
 	}
 }
 
+func TestFileLineNamesWhatNoFileCanHave(t *testing.T) {
+	for text, want := range map[string]string{
+		"a\nb":                   "user: must not have line breaks or control characters",
+		"a\x00b":                 "user: must not have line breaks or control characters",
+		"a\u2028b":               "user: must not have line breaks or control characters",
+		"a\xff":                  "user: must be UTF-8",
+		"":                       "user: must have 1 to 256 bytes",
+		strings.Repeat("u", 257): "user: must have at most 256 bytes",
+		New():                    "user: must have 1 to 256 bytes",
+	} {
+		k := NewKey("mg_x")
+		k.ID, k.User = "a", text
+		if _, err := k.FileLine(); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%q: got %v, want %s", text, err, want)
+		}
+	}
+}
+
+func TestFileLineKeepsTheWholeTime(t *testing.T) {
+	for _, text := range []string{"2999-01-01", "2999-01-01T00:00:01Z", "2999-01-01T00:00:00.5Z", "2999-01-01T12:30:00.000000001Z"} {
+		k := NewKey("mg_x")
+		k.ID, k.User = "a", "u"
+		var err error
+		if k.Expires, err = ParseExpiry(text); err != nil {
+			t.Fatal(err)
+		}
+		line := lineOf(t, k)
+		if got := read(t, line).Keys()[0].Expires; !strings.Contains(line, "expires: "+text+" }") || !got.Equal(k.Expires) {
+			t.Errorf("%s: the line is %s, read as %v", text, line, got)
+		}
+	}
+}
+
 // A fault is reported once, and not again for each line that belongs to the key.
 func TestReadReportsAKeyInPiecesOnce(t *testing.T) {
 	for _, file := range []string{"-\n  id: a\n  user: u\n", "  - id: a\n    user: u\n", "- { id: a,\n    user: u }\n", "- { id: a\n  , user: u\n  }\n"} {

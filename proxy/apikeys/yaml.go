@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -275,8 +276,22 @@ func hasPlainCharacters(text string) bool {
 }
 
 // FileLine returns the line of a key for the file, which Read reads again as the same. Errors: the
-// key has something that no file can have; its plan may be any name.
+// key has something that no file can have; its plan may be any name. They begin with the name of
+// what is wrong, as in "user: ".
 func (k *Key) FileLine() (string, error) {
+	for _, v := range []struct {
+		name member
+		text string
+	}{{id, k.ID}, {user, k.User}, {plan, k.Plan}, {org, k.Org}} {
+		switch {
+		case len(v.text) > 256:
+			return "", fmt.Errorf("%s: must have at most 256 bytes", known[v.name])
+		case !utf8.ValidString(v.text):
+			return "", fmt.Errorf("%s: must be UTF-8", known[v.name])
+		case !isPrintable(v.text):
+			return "", fmt.Errorf("%s: must not have line breaks or control characters, or others that cannot be seen", known[v.name])
+		}
+	}
 	line := "- { id: " + quoted(k.ID) + ", hash: " + k.HashText() + ", user: " + quoted(k.User)
 	if k.Plan != "" {
 		line += ", plan: " + quoted(k.Plan)
@@ -303,7 +318,7 @@ func (k *Key) ExpiryText() string {
 	if k.Expires.IsZero() {
 		return ""
 	}
-	text := k.Expires.UTC().Format("2006-01-02T15:04:05Z07:00")
+	text := k.Expires.UTC().Format(time.RFC3339Nano)
 	return strings.TrimSuffix(text, "T00:00:00Z")
 }
 
