@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,13 +18,15 @@ import (
 const (
 	// quietPeriod is how long a folder must be left alone after a change before the files
 	// are read: an editor truncates, writes and renames. In a folder that is never quiet,
-	// they are read after maxQuietWait.
+	// they are read after maxQuietWait: a key must be revoked within a second of the save.
 	quietPeriod  = 100 * time.Millisecond
-	maxQuietWait = time.Second
+	maxQuietWait = 500 * time.Millisecond
 	// pollInterval is for what the system does not report: file systems on a network, a file
 	// that is mounted or linked from another folder, a folder that was replaced or that may be
 	// passed through but not read.
 	pollInterval = 2 * time.Second
+	// hashEvery polls the files are hashed although they look the same: every 30 s.
+	hashEvery = 15
 )
 
 // A fileWatcher notices when the content of files changes. It watches their folders: a
@@ -70,10 +73,15 @@ func (w *fileWatcher) loop(files func() (names []string, hash string), changed f
 	defer poll.Stop()
 	quiet := time.NewTimer(0)
 	defer quiet.Stop()
-	var firstEvent time.Time // since the files were last read; zero: none
+	var (
+		firstEvent time.Time // since the files were last read; zero: none
+		thorough   bool      // hash the files although they may look the same
+		polls      int
+		verified   snapshot
+	)
 	for {
+		names, hash := files()
 		if err == nil {
-			names, _ := files()
 			for _, name := range names {
 				// Each time, for the folder may have been replaced. Where this fails, the poll
 				// remains.
@@ -83,23 +91,74 @@ func (w *fileWatcher) loop(files func() (names []string, hash string), changed f
 		select {
 		case <-w.ended:
 			return
-		case <-watcher.Events:
+		case event := <-watcher.Events:
+			// Other files of the folder, such as a log, may be written to all the time.
+			thorough = thorough || slices.ContainsFunc(names, func(name string) bool { return filepath.Clean(name) == filepath.Clean(event.Name) })
 		case <-watcher.Errors: // an overflow: events were lost
+			thorough = true
 		case <-quiet.C:
-			firstEvent = time.Time{}
-			if names, hash := files(); hashFiles(names) != hash {
+			names, hash = files()
+			if verified.differs(names, hash, thorough) {
 				changed()
 			}
+			firstEvent, thorough = time.Time{}, false
 			continue
 		case <-poll.C:
+			polls++
+			thorough = thorough || polls%hashEvery == 0
 		}
 		if firstEvent.IsZero() {
 			firstEvent = time.Now()
 		}
-		if time.Since(firstEvent) < maxQuietWait {
-			quiet.Reset(quietPeriod)
+		if left := maxQuietWait - time.Since(firstEvent); left > 0 {
+			quiet.Reset(min(quietPeriod, left))
 		}
 	}
+}
+
+// A snapshot is how files looked when they had a hash. To hash a large file of API keys at each poll
+// would take several per cent of a core. The zero value is of no files.
+type snapshot struct {
+	hash  string
+	files []fileState
+}
+
+// A fileState is how a file looked.
+type fileState struct {
+	name string
+	info os.FileInfo // nil: it could not be looked at
+	at   time.Time   // when it was looked at
+}
+
+// differs reports whether files do not have a hash. It does not read files that look as they did when
+// they had it, unless thorough is true.
+func (s *snapshot) differs(names []string, hash string, thorough bool) bool {
+	states := make([]fileState, len(names)) // from before they are read
+	for i, name := range names {
+		states[i] = fileState{name: name, at: time.Now()}
+		states[i].info, _ = os.Stat(name)
+	}
+	if !thorough && hash == s.hash && slices.EqualFunc(s.files, states, fileState.looksAs) {
+		return false
+	}
+	*s = snapshot{}
+	if hashFiles(names) != hash {
+		return true
+	}
+	*s = snapshot{hash, states}
+	return false
+}
+
+// coarsestTime is how long a file may be written to without another time of its last change: FAT
+// counts in steps of two seconds.
+const coarsestTime = 2 * time.Second
+
+// looksAs reports whether a file still looks as before. A file that had only just been written to does
+// not, because a later write may have left the same time.
+func (before fileState) looksAs(now fileState) bool {
+	a, b := before.info, now.info
+	return before.name == now.name && a != nil && b != nil && os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime()) &&
+		before.at.Sub(a.ModTime()) > coarsestTime
 }
 
 // hashFiles returns the SHA-256 of the files' names and contents. If a file cannot be read,
