@@ -218,7 +218,11 @@ func (a *App) Reload() (warnings []string, err error) {
 	log, before := a.options.Log, a.reloader.current.Load()
 	warnings, err = a.reloader.reload()
 	if err != nil {
-		log.Error("the configuration was not reloaded; the previous one stays in force", "faults", faultLines(err))
+		message := "the configuration was not reloaded; the previous one stays in force"
+		if before.cfg.Auth.APIKeys != nil {
+			message += ", and API keys that were removed from the file since then stay valid"
+		}
+		log.Error(message, "faults", faultLines(err))
 		return nil, err
 	}
 	g := a.reloader.current.Load()

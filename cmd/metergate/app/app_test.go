@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -223,6 +224,37 @@ func TestReloadThatFailsChangesNothing(t *testing.T) {
 }
 
 // A reload changes the names for which the admin listener answers.
+// While the file of API keys cannot be loaded, a key that was removed from it is good, and the log
+// says so.
+func TestReloadThatFailsSaysThatRemovedKeysStayValid(t *testing.T) {
+	for _, withKeys := range []bool{true, false} {
+		dir := t.TempDir()
+		keys := filepath.Join(dir, "keys.yaml")
+		if err := os.WriteFile(keys, []byte("[]\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		text := settings{upstream: newTarget(t).URL, limit: 5, dir: filepath.Join(dir, "data")}.yaml()
+		if withKeys {
+			text = strings.Replace(text, "auth: {", fmt.Sprintf("auth: { api_keys: { file: %q },", keys), 1)
+		}
+		var log bytes.Buffer
+		a := New(Options{Config: parse(t, dir, text), Log: slog.New(slog.NewTextHandler(&log, nil)), Load: func() (*config.Config, []string, error) {
+			return nil, nil, errors.New("a fault")
+		}})
+		if err := a.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		_, err := a.Reload()
+		a.Stop()
+		if err == nil {
+			t.Fatal("the configuration was reloaded")
+		}
+		if got := strings.Contains(log.String(), "API keys that were removed from the file since then stay valid"); got != withKeys {
+			t.Errorf("with keys: %v, and the log says %s", withKeys, log.String())
+		}
+	}
+}
+
 func TestReloadChangesAdminHosts(t *testing.T) {
 	upstream, dir := newTarget(t), t.TempDir()
 	text := settings{upstream: upstream.URL, limit: 5}.yaml()
