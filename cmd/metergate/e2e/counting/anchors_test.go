@@ -247,7 +247,7 @@ func TestMembersWithDifferentDaysShareOneMonth(t *testing.T) {
 		}
 	}
 	text := gatewaytest.Administer(t, gateways[0], "PUT", "/admin/orgs/acme/anchor", fmt.Sprintf(`{"anchor": %d}`, (first+2)%28+1))
-	if !strings.Contains(text, fmt.Sprintf(`"from":%q`, end.UTC().Format(time.RFC3339))) || !strings.Contains(text, `"set":true`) {
+	if !strings.Contains(text, fmt.Sprintf(`"from":%q`, end.In(kathmandu).Format(time.RFC3339))) || !strings.Contains(text, `"set":true`) {
 		t.Errorf("an administrator has moved the months of acme: %s", text)
 	}
 }
