@@ -45,6 +45,9 @@ type Reservation struct {
 	// PoolWindows are likewise those of the organisation's pool, one for each of the plan's
 	// PoolPeriods.
 	PoolWindows []Window
+	// Date is the day of the History on which the request counts, that of its admission; 0: there
+	// is no history.
+	Date Date
 	// Unchecked: the store did not answer, and the request was admitted nevertheless.
 	// Whether a unit is held is unknown.
 	Unchecked bool
