@@ -68,8 +68,8 @@ type pendingChange struct {
 // apply makes the change in a transaction that it shares with others. It sets err and changes
 // nothing if the change cannot be made; the transaction goes on without it. It returns the
 // errors of the disk.
-func (w *pendingChange) apply(tx boltfile.Tx, calendar *quota.Calendar, now time.Time) error {
-	c := changeTx{Change: w.change, tx: tx, calendar: calendar, user: w.user, plans: w.plans, held: w.held, now: now}
+func (w *pendingChange) apply(tx boltfile.Tx, keeps retention, now time.Time) error {
+	c := changeTx{Change: w.change, retention: keeps, tx: tx, user: w.user, plans: w.plans, held: w.held, now: now}
 	if w.plans.Terms || w.change.Action == quota.ActionSetAnchor || w.change.Action == quota.ActionClearAnchor {
 		var err error
 		if c.terms, err = quota.ParseTerms(string(tx.Bucket(termsBucket).Get([]byte(w.user)))); err != nil {
@@ -102,9 +102,9 @@ func (s *Store) detectChanges() error {
 // A changeTx is a quota.Change that is being made in a transaction.
 type changeTx struct {
 	quota.Change
+	retention
 	fingerprint string // only if the change has an ID
 	tx          boltfile.Tx
-	calendar    *quota.Calendar
 	user        string
 	plans       quota.PlanChoice
 	terms       quota.Terms // zero if the plans have none
@@ -181,7 +181,7 @@ func (c *changeTx) grant() error {
 	if max(granted.requests, granted.extra) > quota.MaxAmount {
 		return quota.ErrTooLarge
 	}
-	return c.putCounts(grants, key, granted, w)
+	return c.putCounts(grants, key, granted, windowEndsKey(w, key))
 }
 
 func (c *changeTx) reset() error {
@@ -194,7 +194,7 @@ func (c *changeTx) reset() error {
 			}
 		}
 	}
-	return nil
+	return c.resetToday()
 }
 
 func (c *changeTx) setPlan() error {
@@ -225,19 +225,23 @@ func (c *changeTx) setCounts() error {
 		return quota.ErrTooLarge
 	}
 	for endpoint, n := range c.Counts {
-		if err := c.putCounts(used, appendKey(nil, c.user, w.ID, endpoint), amounts{n, c.Extra(endpoint)}, w); err != nil {
+		key := appendKey(nil, c.user, w.ID, endpoint)
+		if err := c.putCounts(used, key, amounts{n, c.Extra(endpoint)}, windowEndsKey(w, key)); err != nil {
 			return err
 		}
 	}
-	return c.putCounts(used, totalKey, total, w)
+	if err := c.putCounts(used, totalKey, total, windowEndsKey(w, totalKey)); err != nil {
+		return err
+	}
+	return c.setToday()
 }
 
-// putCounts sets the numbers of a window. Zeros are deleted.
-func (c *changeTx) putCounts(bucket boltfile.Bucket, key []byte, a amounts, w quota.Window) error {
+// putCounts sets the numbers of a window or a day, and its key in ends. Zeros are deleted.
+func (c *changeTx) putCounts(bucket boltfile.Bucket, key []byte, a amounts, ends []byte) error {
 	if a == (amounts{}) {
 		return bucket.Delete(key)
 	}
-	if err := c.tx.Bucket(endsBucket).Put(windowEndsKey(w, key), nil); err != nil {
+	if err := c.tx.Bucket(endsBucket).Put(ends, nil); err != nil {
 		return err
 	}
 	return putAmounts(c.tx, bucket, key, a)

@@ -7,14 +7,19 @@ import (
 	"metergate/quota/internal/boltfile"
 )
 
-// countUp counts h in each of its windows that is still kept at now. It returns how many keys
-// it has created.
-func countUp(tx boltfile.Tx, h *hold, now time.Time, keep time.Duration) (created int, err error) {
-	created, err = countIn(tx, h, h.user, h.windows, now, keep)
+// countUp counts h in each of its windows that is still kept at now, and on its day. It returns how
+// many keys it has created.
+func countUp(tx boltfile.Tx, h *hold, now time.Time, keeps retention) (created int, err error) {
+	created, err = countIn(tx, h, h.user, h.windows, now, keeps.keep)
+	if err != nil {
+		return created, err
+	}
+	more, err := countDay(tx, h, now, keeps)
+	created += more
 	if err != nil || h.pool == "" {
 		return created, err
 	}
-	more, err := countIn(tx, h, h.pool, h.poolWindows, now, keep)
+	more, err = countIn(tx, h, h.pool, h.poolWindows, now, keeps.keep)
 	return created + more, err
 }
 
@@ -35,12 +40,7 @@ func countIn(tx boltfile.Tx, h *hold, account string, windows []quota.Window, no
 					return created, err
 				}
 			}
-			n.extra += h.charged
-			if !h.isRest {
-				n.requests++
-				n.extra--
-			}
-			if err := putAmounts(tx, used, key, n); err != nil {
+			if err := putAmounts(tx, used, key, n.with(h)); err != nil {
 				return created, err
 			}
 		}

@@ -22,6 +22,7 @@ import (
 //	        an empty endpoint: all of them together
 //	grants  as used -> requests granted to the limit on endpoint, or on all; then, unless it is
 //	        0, units granted
+//	history user 0x00 date (4 bytes) endpoint -> as used, of that day; see history.go
 //	claimed user -> the plan that the user's token claimed when last counted
 //	plans   user -> when the override of the user's plan ends, 0: never; the plan's name
 //	audit   user 0x00 sequence number, time -> a quota.Change as JSON
@@ -33,15 +34,17 @@ import (
 //
 // Bucket ends finds what is to be deleted. If its kind is a quota.Period, the time is the end
 // of a window, and the key is one in used, in grants, or in both. Otherwise the kind is one of
-// those below. There is one key in ends for each key in used, grants, audit, once, claimed and terms,
-// and for each plan override that has an end.
+// those below. There is one key in ends for each key in used, grants, history, audit, once, claimed and
+// terms, and for each plan override that has an end.
 //
 // Format "1" had only meta, used and ends. Format "2" has only single numbers in used and grants;
-// the file gets format "3" with the first second number.
+// the file gets format "3" with the first second number. Bucket history came without a new format: it is
+// made when a history is kept for the first time, and a release that does not know it leaves it alone.
 var (
 	metaBucket    = []byte("meta")
 	usedBucket    = []byte("used")
 	grantsBucket  = []byte("grants")
+	historyBucket = []byte("history")
 	plansBucket   = []byte("plans")
 	claimedBucket = []byte("claimed")
 	auditBucket   = []byte("audit")
@@ -60,6 +63,7 @@ const (
 	// when the key was made.
 	claimedKind byte = 'c'
 	termsKind   byte = 't' // likewise
+	dayKind     byte = 'd' // the time is the date's first second in UTC
 )
 
 const (
@@ -74,8 +78,14 @@ const (
 const cure = "restore it from a backup, or move it away to start with no counts"
 
 // openFile opens or creates the file in dir, and its buckets.
-func openFile(dir string) (*boltfile.File, error) {
-	return boltfile.Open(dir, fileName, boltfile.Options{InUse: ErrInUse, Cure: cure}, createBuckets)
+func openFile(dir string, withHistory bool) (*boltfile.File, error) {
+	return boltfile.Open(dir, fileName, boltfile.Options{InUse: ErrInUse, Cure: cure}, func(tx *bolt.Tx) error {
+		err := createBuckets(tx)
+		if err == nil && withHistory {
+			_, err = tx.CreateBucketIfNotExists(historyBucket)
+		}
+		return err
+	})
 }
 
 // createBuckets creates the buckets of a new file, upgrades an old one, and refuses a format

@@ -29,9 +29,10 @@ type hold struct {
 	// commit is set.
 	endpoint    string
 	isRest      bool
-	units       int64 // the most that it may cost, 0 or more
-	charged     int64 // what it costs, 0 to units; only if commit is set
-	rest        int64 // the units that it leaves held, 0 to units-charged; likewise
+	units       int64      // the most that it may cost, 0 or more
+	charged     int64      // what it costs, 0 to units; only if commit is set
+	rest        int64      // the units that it leaves held, 0 to units-charged; likewise
+	date        quota.Date // the day on which it counts; 0: there is no history
 	windows     []quota.Window
 	poolWindows []quota.Window // those of the pool
 	claimedPlan string         // the plan that the user's token claims; empty: not known
@@ -66,8 +67,11 @@ func (h *hold) heldAfter(write int64, now time.Time) amounts {
 func restID(id string) string { return id + "\x00rest" }
 
 // newRest is the rest of a request.
-func newRest(user, pool, id string, units int64, endpoint string, windows, poolWindows []quota.Window) *hold {
-	return &hold{user: user, pool: pool, id: restID(id), isRest: true, units: units, endpoint: endpoint, windows: windows, poolWindows: poolWindows}
+func newRest(request *hold, units int64) *hold {
+	return &hold{
+		user: request.user, pool: request.pool, id: restID(request.id), isRest: true, units: units, endpoint: request.endpoint,
+		date: request.date, windows: request.windows, poolWindows: request.poolWindows,
+	}
 }
 
 // countsIn reports whether h counts towards an account's counter in the window w. The account is its

@@ -12,7 +12,7 @@ import (
 
 // openRelease opens a copy of the file that a release has written, see testdata/README.md.
 // Its windows are in Berlin's time. The clock stands shortly after the file was written.
-func openRelease(t *testing.T, release string) (*Store, *time.Location) {
+func openRelease(t *testing.T, release string, historyDays int) (*Store, *time.Location) {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata", release, fileName))
 	if err != nil {
@@ -27,7 +27,7 @@ func openRelease(t *testing.T, release string) (*Store, *time.Location) {
 		t.Fatal(err)
 	}
 	now := time.Date(2026, time.November, 29, 11, 10, 0, 0, berlin)
-	return open(t, dir, Options{Calendar: quota.NewCalendar(berlin), Now: func() time.Time { return now }}), berlin
+	return open(t, dir, Options{Calendar: quota.NewCalendar(berlin), HistoryDays: historyDays, Now: func() time.Time { return now }}), berlin
 }
 
 // releasePlans are the plans of the configuration with which the file was written.
@@ -52,7 +52,7 @@ func releasePlans(t *testing.T) (free, pro quota.PlanChoice) {
 // The counts are those of the requests that were made: 2xx count, the 500 does not, and
 // neither does the request that was in flight when the gateway was killed.
 func TestReleaseDataHasItsCounts(t *testing.T) {
-	s, berlin := openRelease(t, "0.1.0")
+	s, berlin := openRelease(t, "0.1.0", 0)
 	free, pro := releasePlans(t)
 	year2025, october := time.Date(2025, 12, 31, 23, 0, 0, 0, berlin), time.Date(2026, 10, 14, 9, 0, 0, 0, berlin)
 	for _, test := range []struct {
@@ -94,7 +94,7 @@ func TestReleaseDataHasItsCounts(t *testing.T) {
 }
 
 func TestReleaseDataHasItsChanges(t *testing.T) {
-	s, _ := openRelease(t, "0.1.0")
+	s, _ := openRelease(t, "0.1.0", 0)
 	free, _ := releasePlans(t)
 	read := func(user string) quota.Snapshot {
 		t.Helper()
@@ -146,7 +146,7 @@ func TestReleaseDataHasItsChanges(t *testing.T) {
 // A gateway of this version goes on counting in the file, and still knows the id of a
 // change that the release has made.
 func TestReleaseDataIsCountedOn(t *testing.T) {
-	s, berlin := openRelease(t, "0.1.0")
+	s, berlin := openRelease(t, "0.1.0", 0)
 	free, pro := releasePlans(t)
 	grant := quota.Change{Action: quota.ActionGrant, Requests: 25, ID: "ticket-17"}
 	snap, err := s.ApplyChange(ctx, "anna", free, grant)
@@ -174,7 +174,7 @@ func TestReleaseDataIsCountedOn(t *testing.T) {
 // Each request that the release has counted is one unit when costs are turned on, and units are
 // counted on from there.
 func TestReleaseDataCountsInUnits(t *testing.T) {
-	s, _ := openRelease(t, "0.1.0")
+	s, _ := openRelease(t, "0.1.0", 0)
 	p, err := quota.NewPlan(quota.PlanOptions{
 		Name: "free", Endpoints: []string{"analyze", "report"}, WarnAt: 80, Costs: map[string]quota.Cost{"report": {Min: 1, Max: 5}},
 		Limits: []quota.Limit{{Amount: 12, Period: quota.Month, Quantity: quota.Units}, {Amount: 100, Period: quota.Month}},

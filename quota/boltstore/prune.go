@@ -11,16 +11,16 @@ import (
 )
 
 // endingKinds are the kinds of keys in endsBucket, in the order in which they are pruned:
-// the windows of each period first.
+// the windows of each period and the days first.
 var endingKinds = func() (kinds []byte) {
 	for _, period := range quota.Periods() {
 		kinds = append(kinds, byte(period))
 	}
-	return append(kinds, auditKind, onceKind, planKind, claimedKind, termsKind)
+	return append(kinds, dayKind, auditKind, onceKind, planKind, claimedKind, termsKind)
 }()
 
 // prune deletes up to limit things that are no longer kept at now.
-func prune(tx boltfile.Tx, now time.Time, keep time.Duration, limit int) error {
+func prune(tx boltfile.Tx, now time.Time, keeps retention, limit int) error {
 	ends := tx.Bucket(endsBucket)
 	cursor := ends.Cursor()
 	for _, kind := range endingKinds {
@@ -30,15 +30,7 @@ func prune(tx boltfile.Tx, now time.Time, keep time.Duration, limit int) error {
 			if k == nil || k[0] != kind {
 				break
 			}
-			end := time.Unix(int64(binary.BigEndian.Uint64(k[1:9])), 0)
-			switch kind {
-			case auditKind, claimedKind, termsKind:
-				end = end.Add(keep)
-			case onceKind, planKind:
-			default:
-				end = quota.Window{Period: quota.Period(kind), End: end}.RetainedUntil(keep)
-			}
-			if now.Before(end) {
+			if keeps.keepsEnding(kind, int64(binary.BigEndian.Uint64(k[1:9])), now) {
 				break
 			}
 			if err := removeExpired(tx, kind, k[9:], now); err != nil {
@@ -52,9 +44,26 @@ func prune(tx boltfile.Tx, now time.Time, keep time.Duration, limit int) error {
 	return nil
 }
 
+// keepsEnding reports whether what a key in ends stands for is kept at now. The seconds are those of the key.
+func (k retention) keepsEnding(kind byte, seconds int64, now time.Time) bool {
+	end := time.Unix(seconds, 0)
+	switch kind {
+	case dayKind:
+		return k.keepsInFile(quota.Date(seconds/secondsPerDay), now)
+	case auditKind, claimedKind, termsKind:
+		end = end.Add(k.keep)
+	case onceKind, planKind:
+	default:
+		end = quota.Window{Period: quota.Period(kind), End: end}.RetainedUntil(k.keep)
+	}
+	return now.Before(end)
+}
+
 // removeExpired deletes what a key in ends stands for.
 func removeExpired(tx boltfile.Tx, kind byte, key []byte, now time.Time) error {
 	switch kind {
+	case dayKind:
+		return tx.Bucket(historyBucket).Delete(key)
 	case auditKind:
 		return tx.Bucket(auditBucket).Delete(key)
 	case onceKind:

@@ -36,7 +36,7 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, 
 	}
 	if h != nil && now.Before(h.leaseEnd) {
 		d.Admitted = true
-		d.Reservation.Windows, d.Reservation.PoolWindows = h.windows, h.poolWindows
+		d.Reservation.Date, d.Reservation.Windows, d.Reservation.PoolWindows = h.date, h.windows, h.poolWindows
 		d.ReportWouldBlock(false, false)
 		return d, nil
 	}
@@ -57,7 +57,7 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, 
 	d.Admitted = true
 	held := &hold{
 		user: r.User, id: r.ID, endpoint: r.Endpoint, units: r.HeldUnits(),
-		windows: d.Reservation.Windows, poolWindows: d.Reservation.PoolWindows, leaseEnd: now.Add(r.Lease),
+		date: d.Reservation.Date, windows: d.Reservation.Windows, poolWindows: d.Reservation.PoolWindows, leaseEnd: now.Add(r.Lease),
 	}
 	if len(held.poolWindows) > 0 {
 		held.pool = quota.PoolOf(r.User)
@@ -127,7 +127,11 @@ func (s *Store) Leave(r *quota.Reservation) {
 
 // newReservation is a reservation for r under the plan p at now.
 func (s *Store) newReservation(r quota.Request, p *quota.Plan, now time.Time) quota.Reservation {
-	return quota.Reservation{
+	reservation := quota.Reservation{
 		Request: r, Plan: p, Windows: s.calendar.WindowsAt(p.Periods(), now), PoolWindows: s.calendar.WindowsAt(p.PoolPeriods(), now),
 	}
+	if s.history > 0 {
+		reservation.Date = s.calendar.DateAt(now)
+	}
+	return reservation
 }

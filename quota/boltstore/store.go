@@ -33,6 +33,9 @@ type Options struct {
 	// Keep is how long the counts of past windows are kept, see quota.Window.RetainedUntil;
 	// 0 means 400 days. It also applies to counts that are already in the file.
 	Keep time.Duration
+	// HistoryDays is for how many days what users have used on each is kept, up to
+	// quota.MaxHistory; 0: no history is kept.
+	HistoryDays int
 	// Now is the clock; nil means time.Now. Tests set the time with it.
 	Now func() time.Time
 	// Log receives errors about the file that do not fail a call; nil: nothing is logged.
@@ -41,10 +44,9 @@ type Options struct {
 
 // A Store is a quota store in a file. It is safe for concurrent use.
 type Store struct {
-	db       *boltfile.File
-	calendar *quota.Calendar
-	keep     time.Duration
-	now      func() time.Time
+	db *boltfile.File
+	retention
+	now func() time.Time
 
 	seed   maphash.Seed
 	shards [256]shard
@@ -79,19 +81,21 @@ func Open(dir string, opt Options) (*Store, error) {
 	if opt.Keep < 0 {
 		return nil, fmt.Errorf("opening store: cannot keep counts for %v", opt.Keep)
 	}
-	db, err := openFile(dir)
+	if opt.HistoryDays < 0 || opt.HistoryDays > quota.MaxHistory {
+		return nil, fmt.Errorf("opening store: cannot keep a history of %d days", opt.HistoryDays)
+	}
+	db, err := openFile(dir, opt.HistoryDays > 0)
 	if err != nil {
 		return nil, fmt.Errorf("opening store: %w", err)
 	}
 	s := &Store{
-		db:       db,
-		calendar: opt.Calendar,
-		keep:     opt.Keep,
-		now:      opt.Now,
-		seed:     maphash.MakeSeed(),
-		dbUpdate: db.Update,
-		dbView:   db.View,
-		closing:  make(chan struct{}),
+		db:        db,
+		retention: retention{opt.Calendar, opt.Keep, opt.HistoryDays},
+		now:       opt.Now,
+		seed:      maphash.MakeSeed(),
+		dbUpdate:  db.Update,
+		dbView:    db.View,
+		closing:   make(chan struct{}),
 	}
 	if s.calendar == nil {
 		s.calendar = quota.NewCalendar(nil)

@@ -53,10 +53,10 @@ func (s *Store) writeBatch(batch []queuedWrite) error {
 		now, created := s.now(), 0
 		for _, w := range batch {
 			if w.change != nil {
-				if err := w.change.apply(tx, s.calendar, now); err != nil {
+				if err := w.change.apply(tx, s.retention, now); err != nil {
 					return err
 				}
-				created += len(w.change.change.Counts) + 2 // their sum, and the entry of the audit log
+				created += 2*len(w.change.change.Counts) + 2 // also of the day; their sum, and the entry of the audit log
 				continue
 			}
 			if w.terms != nil {
@@ -69,7 +69,7 @@ func (s *Store) writeBatch(batch []queuedWrite) error {
 			if w.hold.writeNumber.Load() != 0 {
 				continue // a failed write has left it in the file, see below
 			}
-			n, err := countUp(tx, w.hold, now, s.keep)
+			n, err := countUp(tx, w.hold, now, s.retention)
 			if err != nil {
 				return err
 			}
@@ -77,7 +77,7 @@ func (s *Store) writeBatch(batch []queuedWrite) error {
 			w.hold.writeNumber.Store(number)
 		}
 		// Delete twice as much as was added, so that old keys become fewer.
-		return prune(tx, now, s.keep, 2*created+100)
+		return prune(tx, now, s.retention, 2*created+100)
 	})
 	if err == nil {
 		return nil
@@ -121,7 +121,7 @@ func (s *Store) finishCommit(h *hold, err error) {
 	if err == nil {
 		sh.settle(h.user, h.id)
 		if h.rest > 0 {
-			sh.addHold(newRest(h.user, h.pool, h.id, h.rest, h.endpoint, h.windows, h.poolWindows))
+			sh.addHold(newRest(h, h.rest))
 		}
 	}
 	sh.mu.Unlock()
