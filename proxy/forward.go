@@ -218,6 +218,7 @@ func (f *forwarding) handleResponse(res *http.Response) error {
 	if f.route.Endpoint != "" {
 		usage = f.settle(res)
 	}
+	exposed := res.Header[headerExpose]
 	f.cleanHeaders(res)
 	f.cleanSection(res.Trailer, f.connection) // those that were announced
 	if usage != nil {
@@ -226,11 +227,15 @@ func (f *forwarding) handleResponse(res *http.Response) error {
 	f.reportCost(res.Header)
 	f.announceCost(res.Header)
 	for name, values := range f.gatewayHeaders {
-		if name == "Vary" {
-			values = append(values, res.Header[name]...)
+		switch name {
+		case "Vary":
+			values = mergeLists(values, res.Header[name])
+		case headerExpose: // set only for an origin that CORS allows
+			values = mergeLists(values, exposed)
 		}
 		res.Header[name] = values
 	}
+	askForUnbuffered(res.Header)
 	if f.body != nil && !f.body.complete.Load() && f.in.ProtoMajor == 1 {
 		// The upstream answers before it has read the whole body. net/http would hold the
 		// answer back, see skipBody.

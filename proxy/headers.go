@@ -3,6 +3,7 @@ package proxy
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -51,6 +52,9 @@ func setRetryAfter(h http.Header, seconds int64) {
 
 // usageHeaders are the headers that setUsageHeaders sets, or leaves out.
 var usageHeaders = []string{headerUsage, headerPolicy, headerRateLimit, headerLimit, headerRemaining, headerReset}
+
+// headerExpose lists the headers that a script on another origin may read.
+const headerExpose = "Access-Control-Expose-Headers"
 
 // exposedHeaders are those that a script on another origin may read.
 var exposedHeaders = append([]string{trust.HeaderRequestID, "Retry-After", headerShouldRetry, headerWouldBlock, headerCost, headerPending}, usageHeaders...)
@@ -144,6 +148,40 @@ func (x *exchange) removeGatewayHeaders(h http.Header) {
 		if x.isGatewayHeader(name) {
 			delete(h, name)
 		}
+	}
+}
+
+// mergeLists returns the values of a header whose members are names, such as Vary: those of the
+// gateway, and behind them what an upstream has in addition. It changes neither.
+func mergeLists(gateway, upstream []string) []string {
+	if len(upstream) == 0 {
+		return gateway
+	}
+	var members []string
+	for _, values := range [...][]string{gateway, upstream} {
+		for _, list := range values {
+			for member := range strings.SplitSeq(list, ",") {
+				member = strings.TrimSpace(member)
+				isMember := func(m string) bool { return strings.EqualFold(m, member) }
+				if member != "" && !slices.ContainsFunc(members, isMember) {
+					members = append(members, member)
+				}
+			}
+		}
+	}
+	return []string{strings.Join(members, ", ")}
+}
+
+// askForUnbuffered keeps nginx, in front of the gateway, from holding the events of a stream back,
+// unless the upstream has decided about that itself.
+func askForUnbuffered(h http.Header) {
+	const name = "X-Accel-Buffering"
+	if h[name] != nil || len(h["Content-Type"]) == 0 {
+		return
+	}
+	mediaType, _, _ := strings.Cut(h["Content-Type"][0], ";")
+	if strings.EqualFold(strings.TrimSpace(mediaType), "text/event-stream") {
+		h[name] = []string{"no"}
 	}
 }
 
