@@ -7,8 +7,11 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/net/publicsuffix"
 )
 
 func checkAddress(text string) error {
@@ -79,8 +82,29 @@ func checkOrigin(text string) error {
 		}
 		return nil
 	}
+	if strings.Contains(host, "*") {
+		return checkWildcard(scheme, host)
+	}
 	if !hostRule.MatchString(host) {
 		return err
+	}
+	return nil
+}
+
+// checkWildcard checks the scheme and the host of an origin with a *. Anybody can have a name below
+// a public suffix, such as com, co.uk or vercel.app.
+func checkWildcard(scheme, host string) error {
+	parent, ok := strings.CutPrefix(strings.ToLower(host), "*.")
+	if !ok || !hostRule.MatchString(parent) || !strings.EqualFold(scheme, "https") && !strings.EqualFold(scheme, "http") {
+		return errors.New("may have one *, for the whole first label of an http or https name, such as https://*.example.app")
+	}
+	labels := strings.Split(parent, ".")
+	last := labels[len(labels)-1]
+	switch suffix, _ := publicsuffix.PublicSuffix(parent); {
+	case slices.Contains(labels, ""), strings.Trim(last, "0123456789") == "":
+		return errors.New("must have a name behind the *, such as https://*.example.app")
+	case suffix == parent:
+		return fmt.Errorf("must not allow every name below %s, where others have names as well; write a name of your own behind the *, such as https://*.example.app", parent)
 	}
 	return nil
 }

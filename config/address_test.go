@@ -1,6 +1,9 @@
 package config
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestCheckAddress(t *testing.T) {
 	for _, text := range []string{":0", ":8080", ":65535", "localhost:80", "127.0.0.1:80", "[::1]:80", "[fe80::1%eth0]:80", "my_host.example:1"} {
@@ -27,6 +30,36 @@ func TestParseTarget(t *testing.T) {
 	} {
 		if u, err := parseTarget(text); err == nil {
 			t.Errorf("%q: got %v", text, u)
+		}
+	}
+}
+
+func TestCheckOrigin(t *testing.T) {
+	for _, text := range []string{
+		"*", "https://app.example.com", "http://localhost:5173", "http://127.0.0.1", "http://[::1]:80", "capacitor://localhost", "https://App.Example.com:8443",
+		"https://*.example.app", "https://*.Example.app:8443", "http://*.pr.internal", "https://*.preview.example.co.uk", "https://*.mysite.pages.dev", "https://*.xn--bcher-kva.example",
+	} {
+		if err := checkOrigin(text); err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	for text, want := range map[string]string{
+		"": "an origin such as", "app.example.com": "an origin such as", "https://a/": "an origin such as", "https://a/b": "an origin such as", "https://u@a": "an origin such as",
+		"https://a:": "an origin such as", "https://a:x": "an origin such as", "https://[a]": "an origin such as", "null": "an origin such as", "https://bücher.example": "an origin such as",
+		"https://": "an origin such as",
+
+		"https://*": "whole first label", "https://*:443": "whole first label", "https://*.": "whole first label", "https://a*.example.app": "whole first label",
+		"https://*a.example.app": "whole first label", "https://a.*.example.app": "whole first label", "https://*.*.example.app": "whole first label", "https://**.example.app": "whole first label",
+		"https://*example.app": "whole first label", "capacitor://*.example.app": "whole first label", "*://a.example.app": "an origin such as", "*://*.example.app": "an origin such as",
+		"https://*.example.app:*": "whole first label", "https://u@*.example.app": "whole first label", "https://*.a@example.app": "whole first label", "https://*.example.app/": "whole first label",
+		"https://*.bücher.example": "whole first label", "https://*.[::1]": "whole first label",
+
+		"https://*.com": "below com,", "https://*.COM": "below com,", "https://*.co.uk": "below co.uk,", "https://*.vercel.app": "below vercel.app,", "https://*.github.io": "below github.io,",
+		"https://*.pages.dev:8443": "below pages.dev,", "http://*.localhost:5173": "below localhost,", "https://*.foo.ck": "below foo.ck,",
+		"https://*.com.": "name behind the *", "https://*.example.app.": "name behind the *", "https://*..app": "name behind the *", "https://*.0.0.1": "name behind the *",
+	} {
+		if err := checkOrigin(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want: %s", text, err, want)
 		}
 	}
 }

@@ -116,9 +116,11 @@ type Admin struct {
 // CORS says which other origins may call the gateway from a browser.
 type CORS struct {
 	// The origins, such as https://app.example.com or http://localhost:5173, or "*" for any
-	// origin. At least one.
+	// origin. In https://*.example.app, the * stands for exactly one label, such as the name of a
+	// preview deployment. At least one.
 	AllowedOrigins []string `yaml:"allowed_origins" required:"true" as:"origin"`
-	// Lets browsers send cookies. It must not be used with "*". Tokens do not need it.
+	// Lets browsers send cookies. It must not be used with "*", nor, if there is an auth.cookie, with
+	// a * within an origin. Tokens do not need it.
 	AllowCredentials bool `yaml:"allow_credentials"`
 }
 

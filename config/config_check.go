@@ -105,10 +105,21 @@ func (c *checker) checkCORS() {
 	if c.cfg.CORS == nil || !c.usable(origins) {
 		return
 	}
+	allowed := c.cfg.CORS.AllowedOrigins
 	switch {
-	case len(c.cfg.CORS.AllowedOrigins) == 0:
+	case len(allowed) == 0:
 		c.src.reportAt(origins, "must not be empty; list the origins of your front ends, or remove cors")
-	case c.cfg.CORS.AllowCredentials && slices.Contains(c.cfg.CORS.AllowedOrigins, "*"):
+	case !c.cfg.CORS.AllowCredentials:
+	case slices.Contains(allowed, "*"):
 		c.src.reportAt(credentials, `must not be true with the origin "*", because every site could then act for its visitors; list the origins`)
+	case c.cfg.Auth.Cookie != nil:
+		for i, origin := range allowed {
+			if path := indexPath(origins, i); c.usable(path) && strings.Contains(origin, "*") {
+				c.src.reportAt(path, "must not have a * with auth.cookie and allow_credentials, because every page there could then read what the visitor's cookie gives access to; list the origins")
+			}
+		}
+	}
+	for i, origin := range allowed {
+		allowed[i] = normalOrigin(origin)
 	}
 }

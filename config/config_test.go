@@ -211,7 +211,7 @@ func TestParseReadsEveryKey(t *testing.T) {
 		Upstreams:   upstreamsOfEverything(t),
 		Routes:      routesOfEverything(),
 		CORS: &CORS{
-			AllowedOrigins:   []string{"https://app.example.com", "http://localhost:5173", "http://[::1]:80", "capacitor://localhost"},
+			AllowedOrigins:   []string{"https://app.example.com", "http://localhost:5173", "http://[::1]", "capacitor://localhost"},
 			AllowCredentials: true,
 		},
 		Log: Log{Level: slog.LevelWarn, Format: "text", User: LogHash, SampleSuccesses: 0.25},

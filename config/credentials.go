@@ -18,8 +18,8 @@ type Cookie struct {
 	// The name of the cookie. A name that begins with __Host- keeps other hosts of the same domain
 	// from setting it.
 	Name string `yaml:"name" required:"true" as:"cookiename"`
-	// The origins of the pages that may use the cookie, such as https://app.example.com. A
-	// request without an Origin header must have Sec-Fetch-Site: same-origin. At least one.
+	// The origins of the pages that may use the cookie, such as https://app.example.com, without
+	// any *. A request without an Origin header must have Sec-Fetch-Site: same-origin. At least one.
 	Origins []string `yaml:"origins" required:"true" as:"origin"`
 }
 
@@ -63,8 +63,12 @@ func (c *checker) checkCookie() {
 		c.src.reportAt(originsPath, "must not be empty; list the origins of your front ends, such as https://app.example.com")
 	}
 	for i, origin := range cookie.Origins {
-		if path := indexPath(originsPath, i); c.usable(path) && origin == "*" {
+		switch path := indexPath(originsPath, i); {
+		case !c.usable(path):
+		case origin == "*":
 			c.src.reportAt(path, `must not be "*", because every site could then act for its visitors; list the origins of your front ends`)
+		case strings.Contains(origin, "*"):
+			c.src.reportAt(path, "must not have a *, because every page there, such as the preview of any change, could then act for its visitors; list the origins, and let previews send the token in the Authorization header")
 		}
 		cookie.Origins[i] = normalOrigin(origin)
 	}

@@ -37,6 +37,39 @@ func TestWarningsAboutCookies(t *testing.T) {
 	}
 }
 
+// TestWildcardOrigins: previews may call the gateway with tokens in a header, but nobody may list all
+// pages of a name as those that use a cookie or read what it gives access to.
+func TestWildcardOrigins(t *testing.T) {
+	const (
+		tokens = `{ jwt: { secret: 0123456789abcdef0123456789abcdef } }`
+		cookie = `{ jwt: { secret: 0123456789abcdef0123456789abcdef }, cookie: { name: session, origins: ["https://app.example.app"] } }`
+		any    = `{ jwt: { secret: 0123456789abcdef0123456789abcdef }, cookie: { name: session, origins: ["https://app.example.app", "https://*.example.app"] } }`
+	)
+	for name, c := range map[string]struct{ auth, cors, want string }{
+		"tokens":                  {tokens, `{ allowed_origins: ["https://*.Example.app:443"] }`, ""},
+		"credentials of an API":   {tokens, `{ allowed_origins: ["https://*.example.app"], allow_credentials: true }`, ""},
+		"cookie, own origin":      {cookie, `{ allowed_origins: ["https://*.example.app"] }`, ""},
+		"cookie and credentials":  {cookie, `{ allowed_origins: ["https://app.example.app", "https://*.example.app"], allow_credentials: true }`, "gateway.yaml:2: cors.allowed_origins[1]: must not have a * with auth.cookie and allow_credentials"},
+		"pages that may use it":   {any, `{ allowed_origins: ["https://app.example.app"] }`, "gateway.yaml:1: auth.cookie.origins[1]: must not have a *, because every page there"},
+		"everybody's sites":       {tokens, `{ allowed_origins: ["https://*.vercel.app"] }`, "gateway.yaml:2: cors.allowed_origins[0]: must not allow every name below vercel.app"},
+		"a * that is not a label": {tokens, `{ allowed_origins: ["https://app-*.example.app"] }`, "gateway.yaml:2: cors.allowed_origins[0]: may have one *, for the whole first label"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg, err := Parse("gateway.yaml", []byte(withAuth(c.auth, "\ncors: "+c.cors)), environment)
+			switch {
+			case c.want != "":
+				if err == nil || !strings.HasPrefix(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+					t.Errorf("%v, want: %s", err, c.want)
+				}
+			case err != nil:
+				t.Error(err)
+			case cfg.CORS.AllowedOrigins[0] != "https://*.example.app":
+				t.Errorf("%q", cfg.CORS.AllowedOrigins)
+			}
+		})
+	}
+}
+
 func TestWarningsAboutExpiredKeys(t *testing.T) {
 	const hash = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde"
 	keys := ""

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/rs/cors"
@@ -76,7 +77,8 @@ type Options struct {
 
 // CORS says which other origins may call the gateway from a browser.
 type CORS struct {
-	// AllowedOrigins are origins such as "https://app.example.com", or "*" for any.
+	// AllowedOrigins are origins such as "https://app.example.com", or "*" for any. In
+	// "https://*.example.app", the * stands for one label of a name, whatever it is.
 	AllowedOrigins []string
 	// AllowCredentials allows cookies. It cannot be combined with "*".
 	AllowCredentials bool
@@ -188,14 +190,38 @@ func newCORS(c *CORS) (*cors.Cors, error) {
 	if c.AllowCredentials && slices.Contains(c.AllowedOrigins, "*") {
 		return nil, errors.New("cors: any origin (*) with credentials would let every site act for its visitors")
 	}
-	return cors.New(cors.Options{
+	options := cors.Options{
 		AllowedOrigins:   c.AllowedOrigins,
 		AllowCredentials: c.AllowCredentials,
 		AllowedMethods:   []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"},
 		AllowedHeaders:   []string{"*"},
 		ExposedHeaders:   exposedHeaders,
 		MaxAge:           600, // seconds
-	}), nil
+	}
+	if !slices.Contains(c.AllowedOrigins, "*") {
+		// A * of the library's own patterns stands for any text, also for several labels or "x@".
+		options.AllowOriginFunc = func(origin string) bool {
+			origin = strings.ToLower(origin)
+			return slices.ContainsFunc(c.AllowedOrigins, func(allowed string) bool { return matchesOrigin(allowed, origin) })
+		}
+	}
+	return cors.New(options), nil
+}
+
+// matchesOrigin reports whether an origin in lower case is the allowed one, in which a * may stand
+// for one label of a name.
+func matchesOrigin(allowed, origin string) bool {
+	before, after, wildcard := strings.Cut(strings.ToLower(allowed), "*")
+	if !wildcard {
+		return before == origin
+	}
+	label, found := strings.CutPrefix(origin, before)
+	if !found {
+		return false
+	}
+	label, found = strings.CutSuffix(label, after)
+	isOther := func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '_' }
+	return found && label != "" && !strings.ContainsFunc(label, isOther)
 }
 
 // originFault says why a browser on another origin will not send the request for which it
