@@ -19,6 +19,7 @@ func (c *checker) checkAll() {
 	c.checkMaxInFlight()
 	c.checkAdminToken()
 	c.checkStore()
+	c.checkHistory()
 	c.checkAuth()
 	c.checkUpstreams()
 	c.checkRoutes()

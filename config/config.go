@@ -34,6 +34,8 @@ type Config struct {
 	Admin Admin `yaml:"admin"`
 	// Where the counts are kept.
 	Store Store `yaml:"store"`
+	// Keeps what each user has used on each day, for GET /usage/history. Default: it is not kept.
+	History *History `yaml:"history"`
 	// How users are identified.
 	Auth Auth `yaml:"auth" required:"true"`
 	// The plan of users whose token names no plan, or names one that is not in plans. It
@@ -50,7 +52,7 @@ type Config struct {
 	// What a unit is called in the UI, such as credits. Default: units.
 	UnitName string `yaml:"unit_name" as:"unitname"`
 	// An absolute http or https URL that is sent with the 429 to users who have reached a
-	// limit, for an "upgrade your plan" link. Default: none is sent.
+	// limit, for an "upgrade your plan" link. A plan can have one of its own. Default: none is sent.
 	UpgradeURL string `yaml:"upgrade_url" as:"url"`
 	// The services behind the gateway, by name. At least one; names are like those of plans.
 	Upstreams map[string]Upstream `yaml:"upstreams" required:"true"`

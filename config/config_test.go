@@ -192,6 +192,7 @@ func TestParseReadsEveryKey(t *testing.T) {
 			Protocol: 2, Prefix: "a.b:c_d-e", Timeout: time.Second,
 			OnFailure: Deny, OnDataLoss: DenyAfterLoss, Journal: "/var/lib/metergate/journal", Keep: 36 * time.Hour,
 		},
+		History: &History{Keep: 400 * 24 * time.Hour},
 		Auth: Auth{JWT: []JWT{{
 			Name: "app_1", Secret: "from-a-file-0123456789abcdef0123456789abcdef0123456789abcdef0123", PublicKeyFile: "testdata/key.pem",
 			JWKSURL:    "https://issuer.example:8443/keys?p=1",
@@ -239,7 +240,7 @@ func plansOfEverything() map[string]Plan {
 	return map[string]Plan{
 		"pro":        {Limits: limits, Attempts: &Attempts{Requests: 10000, Per: "second"}, Observe: true},
 		"also_PRO-2": {Limits: limits, Attempts: &Attempts{Requests: 10000, Per: "second"}, Observe: true},
-		"none": {Anchor: "claim", Limits: []Limit{}, Attempts: &Attempts{Requests: 1, Per: "day"}, Shared: []Limit{
+		"none": {Anchor: "claim", UpgradeURL: "http://127.0.0.1:8080/upgrade?from=none", Limits: []Limit{}, Attempts: &Attempts{Requests: 1, Per: "day"}, Shared: []Limit{
 			{Requests: new(int64(0)), Per: quota.Month, Endpoint: "image-analysis"}, {Units: new(int64(9)), Per: quota.Month, Soft: true}, {Units: new(int64(9)), Per: quota.Ever},
 			{Units: new(int64(9)), Per: quota.Day, Carry: "all"},
 		}},
@@ -277,14 +278,14 @@ func upstreamsOfEverything(t *testing.T) map[string]Upstream {
 func routesOfEverything() []Route {
 	return []Route{
 		{Match: "POST /api/image-analysis", Endpoint: "image-analysis", Upstream: "analysis",
-			Timeout: time.Hour, MaxBody: 2_000_000, Observe: true, Line: 89},
+			Timeout: time.Hour, MaxBody: 2_000_000, Observe: true, Line: 91},
 		{Match: "/api/", Upstream: "analysis", Timeout: time.Millisecond, MaxBody: 1, StripPrefix: "/api", Upgrade: true,
-			UserHeader: "X-User", PlanHeader: "X-Plan", DropAuthorization: true, KeepCookie: true, Line: 90},
+			UserHeader: "X-User", PlanHeader: "X-Plan", DropAuthorization: true, KeepCookie: true, Line: 92},
 		{Match: "GET example.com/api/{id}/{$}", Upstream: "analysis", Public: true,
-			Timeout: time.Hour, MaxBody: 2_000_000, Line: 101},
+			Timeout: time.Hour, MaxBody: 2_000_000, Line: 103},
 		{Match: "GET /gr%C3%B6%C3%9Fe/a%20b", Upstream: "unused", StripPrefix: "/gr%C3%B6%C3%9Fe/a%20b",
-			Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30, Line: 108},
-		{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Timeout: time.Hour, MaxBody: 2_000_000, Line: 109},
+			Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30, Line: 110},
+		{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Timeout: time.Hour, MaxBody: 2_000_000, Line: 111},
 	}
 }
 

@@ -36,6 +36,8 @@ type Plan struct {
 	// With observe, limits, attempts and concurrent block nothing: a request that they would refuse is
 	// forwarded, counted, and named in the log, in a metric and in X-Usage-Would-Block.
 	Observe bool `yaml:"mode" oneof:"enforce, observe"`
+	// The link that users of this plan get instead of the upgrade_url at the top. Default: that one.
+	UpgradeURL string `yaml:"upgrade_url" as:"url"`
 }
 
 // A Limit allows a number of requests, or of units, in each window. It has one of the keys requests

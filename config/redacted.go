@@ -155,7 +155,6 @@ func (p ClaimPlans) MarshalYAML() (any, error) {
 
 // durationText writes a duration as people do: 400d, 1h, 250ms.
 func durationText(d time.Duration) string {
-	const day = 24 * time.Hour
 	if d >= day && d%day == 0 {
 		return strconv.FormatInt(int64(d/day), 10) + "d"
 	}

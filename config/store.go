@@ -40,6 +40,30 @@ type Store struct {
 	Keep time.Duration `yaml:"keep" default:"400d" min:"1d"`
 }
 
+// History says for how long it is kept what users have used on each day.
+type History struct {
+	// How many days are kept, today included: whole days, such as 35d. Days begin at midnight in
+	// timezone. Nothing is known of the days before the first start with this key.
+	Keep time.Duration `yaml:"keep" required:"true" min:"1d" max:"400d"`
+}
+
+const day = 24 * time.Hour
+
+// HistoryDays is the number of days that are kept, at most quota.MaxHistory; 0: no history is kept.
+func (c *Config) HistoryDays() int {
+	if c.History == nil {
+		return 0
+	}
+	return int(c.History.Keep / day)
+}
+
+func (c *checker) checkHistory() {
+	const path = "history.keep"
+	if h := c.cfg.History; h != nil && c.usable(path) && h.Keep%day != 0 {
+		c.src.reportAt(path, "must be whole days, such as %dd%s", h.Keep/day, c.src.got(path))
+	}
+}
+
 const embeddedScheme = "embedded:"
 
 // Embedded returns the folder of the embedded store. ok is false if the store is a Redis.

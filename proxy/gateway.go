@@ -60,8 +60,10 @@ type Options struct {
 	MaxInFlight, MaxUserInFlight int
 	// InFlight counts the requests that are being served; nil: a new count.
 	InFlight *InFlight
-	// UpgradeURL is sent with a 429; empty: it is left out.
-	UpgradeURL string
+	// UpgradeURL is sent with a 429, and PlanUpgradeURLs has those that users of some plans get
+	// instead, by the plan's name; empty: it is left out.
+	UpgradeURL      string
+	PlanUpgradeURLs map[string]string
 	// CORS answers browsers on other origins; nil: it is off.
 	CORS *CORS
 	// Streams are the open usage streams; nil: a new set.
@@ -99,7 +101,8 @@ type Gateway struct {
 	proxies     trust.Proxies
 	untrusted   trust.UntrustedHeaders
 	upgradeURL  string
-	reportsCost bool // a route has a cost
+	planURLs    map[string]string // of plans with an upgrade URL of their own
+	reportsCost bool              // a route has a cost
 	via         via
 	cors        *cors.Cors // nil: off
 	streams     *Streams
@@ -133,6 +136,7 @@ func New(o Options) (*Gateway, error) {
 		proxies:         o.TrustedProxies,
 		untrusted:       trust.NewUntrustedHeaders(headersOfUpstreams(o.Routes), o.PassHeaders),
 		upgradeURL:      o.UpgradeURL,
+		planURLs:        o.PlanUpgradeURLs,
 		via:             newVia(),
 		streams:         o.Streams,
 		inFlight:        o.InFlight,
@@ -176,6 +180,11 @@ func New(o Options) (*Gateway, error) {
 		}
 	}
 	return g, nil
+}
+
+// upgradeURLOf returns where users of a plan can upgrade; empty: it is not known.
+func (g *Gateway) upgradeURLOf(p *quota.Plan) string {
+	return cmp.Or(g.planURLs[p.Name()], g.upgradeURL)
 }
 
 // headersOfUpstreams returns the headers that tell upstreams about users, on any route.

@@ -286,10 +286,10 @@ func (x *exchange) limitProblem(e *limitError) problem {
 			}
 		}
 		return problem{Type: "about:blank", Violated: violated, Status: http.StatusForbidden, Reason: reasonNotInPlan, Plan: s.Plan.Name(),
-			Detail: "The " + s.Plan.Name() + " plan does not include " + what + ".", Endpoint: e.endpoint, Usage: &usage, Upgrade: x.g.upgradeURL}
+			Detail: "The " + s.Plan.Name() + " plan does not include " + what + ".", Endpoint: e.endpoint, Usage: &usage, Upgrade: x.g.upgradeURLOf(s.Plan)}
 	}
 	p := problem{Type: typeQuotaExceeded, Title: "Quota exceeded", Status: http.StatusTooManyRequests,
-		Detail: limitDetail(s, refusal.Binding, e.units), Endpoint: e.endpoint, Usage: &usage, Upgrade: x.g.upgradeURL}
+		Detail: limitDetail(s, refusal.Binding, e.units), Endpoint: e.endpoint, Usage: &usage, Upgrade: x.g.upgradeURLOf(s.Plan)}
 	for _, i := range refusal.Violated {
 		p.Violated = append(p.Violated, s.Plan.Limits()[i].Name())
 	}

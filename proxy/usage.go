@@ -54,7 +54,7 @@ type usageObject struct {
 }
 
 func (x *exchange) usageObject(s quota.Snapshot) usageObject {
-	return usageObject{s.Usage(x.account), x.g.upgradeURL}
+	return usageObject{s.Usage(x.account), x.g.upgradeURLOf(s.Plan)}
 }
 
 // answerTrack answers front ends that still report their own calls. The gateway has

@@ -87,6 +87,7 @@ func (b *builder) gateway(g *generation) (*proxy.Gateway, error) {
 		KeepsTerms:      cfg.UsesTerms(),
 		Location:        cfg.Timezone,
 		UpgradeURL:      cfg.UpgradeURL,
+		PlanUpgradeURLs: upgradeURLsOf(cfg),
 		Streams:         b.streams,
 		Metrics:         b.metrics,
 		Log:             b.log,

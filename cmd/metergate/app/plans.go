@@ -49,6 +49,17 @@ func limitOf(l config.Limit) quota.Limit {
 	return quota.Limit{Amount: l.Amount(), Period: l.Per, Endpoint: l.Endpoint, Quantity: l.Quantity(), Soft: l.Soft, Carry: l.CarryAmount()}
 }
 
+// upgradeURLsOf returns the upgrade URLs of the plans that have their own, by the plan's name.
+func upgradeURLsOf(cfg *config.Config) map[string]string {
+	urls := map[string]string{}
+	for name, p := range cfg.Plans {
+		if p.UpgradeURL != "" {
+			urls[name] = p.UpgradeURL
+		}
+	}
+	return urls
+}
+
 // endpointNames returns the endpoints of all routes, each once, sorted.
 func endpointNames(cfg *config.Config) []string {
 	names := map[string]bool{}

@@ -24,6 +24,7 @@ func TestRestartWarningsNameWhatIsKept(t *testing.T) {
 		{"store.on_data_loss", `"embedded:data"`, `"embedded:data", on_data_loss: deny`},
 		{"store.timeout", `"embedded:data"`, `"embedded:data", timeout: 1s`},
 		{"store.protocol", `"embedded:data"`, `"embedded:data", protocol: 2`},
+		{"history.keep", limitLine, limitLine + "\nhistory: { keep: 35d }"},
 		{"timezone", limitLine, limitLine + "\ntimezone: Europe/Zurich"},
 		{"log.format", limitLine, limitLine + "\nlog: { format: text }"},
 		{"", limitLine, limitLine + "\nlog: { level: warn }"},
