@@ -14,16 +14,17 @@ const trackDeprecated = "@1796083200"
 // gatewayRoutes are the gateway's own resources. No configured route is at or below
 // /usage.
 func gatewayRoutes() []*route {
-	return []*route{
+	routes := []*route{
 		{Route: Route{Pattern: "GET /usage"}, answer: (*exchange).answerUsage},
 		{Route: Route{Pattern: "GET /usage/stream"}, answer: (*exchange).answerStream, exempt: true, stream: true},
 		{Route: Route{Pattern: "POST /usage/track"}, answer: (*exchange).answerTrack},
-		{Route: Route{Pattern: "GET /usage/client.js", Public: true}, answer: serveBrowserFile("client.js"), exempt: true},
-		{Route: Route{Pattern: "GET /usage/client.d.ts", Public: true}, answer: serveBrowserFile("client.d.ts"), exempt: true},
-		{Route: Route{Pattern: "GET /usage/meter.js", Public: true}, answer: serveBrowserFile("meter.js"), exempt: true},
 		// So that no configured route with a wildcard matches below /usage.
 		{Route: Route{Pattern: "/usage/", Public: true}, answer: func(x *exchange) { x.fail(errNoRoute) }, exempt: true},
 	}
+	for _, name := range browser.Names() {
+		routes = append(routes, &route{Route: Route{Pattern: "GET /usage/" + name, Public: true}, answer: serveBrowserFile(name), exempt: true})
+	}
+	return routes
 }
 
 // OwnRoutes returns the patterns of the gateway's own resources, such as "GET /usage". They are

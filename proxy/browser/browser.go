@@ -1,7 +1,9 @@
 // Package browser holds what the gateway serves to browsers: client.js, which follows a
-// user's usage, and meter.js, which shows it.
+// user's usage, elements that show it, such as that of meter.js, and react.js for React. They are
+// also the files of an npm package, @metergate/client.
 //
-// Both are ES modules without dependencies, bundled from the sources in src. The bundles
+// All are ES modules, bundled from the sources in src. They import one another, and react.js
+// imports React, but nothing else. The bundles
 // are committed, so building the gateway needs no bundler; after a change of src run
 // go generate. They need no token and may be imported from any origin. A page with a
 // Content-Security-Policy names the gateway in script-src and connect-src, and needs to
@@ -12,14 +14,16 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/base64"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 )
 
 //go:generate go test -run ^TestBundlesAreCurrent$ -update .
 
-//go:embed client.js meter.js client.d.ts
+//go:embed *.js *.d.ts
 var embedded embed.FS
 
 // A file is what Serve sends for one name.
@@ -31,20 +35,27 @@ type file struct {
 
 var files = func() map[string]file {
 	m := map[string]file{}
-	for name, contentType := range map[string]string{
-		"client.js":   "text/javascript; charset=utf-8",
-		"meter.js":    "text/javascript; charset=utf-8",
-		"client.d.ts": "text/plain; charset=utf-8",
-	} {
-		body, err := embedded.ReadFile(name)
+	entries, err := embedded.ReadDir(".")
+	if err != nil {
+		panic("browser: " + err.Error()) // the build would have failed
+	}
+	for _, e := range entries {
+		body, err := embedded.ReadFile(e.Name())
 		if err != nil {
-			panic("browser: " + err.Error()) // the build would have failed
+			panic("browser: " + err.Error())
+		}
+		contentType := "text/plain; charset=utf-8" // types, for people and compilers
+		if strings.HasSuffix(e.Name(), ".js") {
+			contentType = "text/javascript; charset=utf-8"
 		}
 		sum := sha256.Sum256(body)
-		m[name] = file{body, contentType, `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`}
+		m[e.Name()] = file{body, contentType, `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`}
 	}
 	return m
 }()
+
+// Names returns the names of the files, sorted.
+func Names() []string { return slices.Sorted(maps.Keys(files)) }
 
 // Serve answers a GET or HEAD request with the file of that name and returns the status:
 // 200, 304 if the client has the current file, 404 for any other name.

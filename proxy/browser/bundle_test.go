@@ -12,12 +12,12 @@ import (
 	"github.com/evanw/esbuild/pkg/api"
 )
 
-var update = flag.Bool("update", false, "rewrite client.js and meter.js from src")
+var update = flag.Bool("update", false, "rewrite the bundles from src")
 
-// client.js and meter.js are committed, so that nobody needs a bundler to build the
-// gateway. They must be what esbuild makes of src.
+// The bundles are committed, so that nobody needs a bundler to build the gateway. They must be
+// what esbuild makes of the files in src, one of each.
 func TestBundlesAreCurrent(t *testing.T) {
-	for _, name := range []string{"client.js", "meter.js"} {
+	for _, name := range bundles(t) {
 		want := bundle(t, name)
 		if *update {
 			if err := os.WriteFile(name, want, 0o644); err != nil {
@@ -33,6 +33,19 @@ func TestBundlesAreCurrent(t *testing.T) {
 			t.Errorf("%s is not what src gives: run go generate ./proxy/browser and commit the result", name)
 		}
 	}
+}
+
+// bundles returns the names of the bundles.
+func bundles(t *testing.T) (names []string) {
+	t.Helper()
+	sources, err := filepath.Glob("src/*.js")
+	if err != nil || len(sources) < 4 {
+		t.Fatal("the sources are ", sources, err)
+	}
+	for _, source := range sources {
+		names = append(names, filepath.Base(source))
+	}
+	return names
 }
 
 // bundle makes one readable ES module of src/name and what it imports. The comment that
@@ -54,7 +67,7 @@ func bundle(t *testing.T, name string) []byte {
 		Banner:      map[string]string{"js": "// Code generated from src by go generate ./proxy/browser; DO NOT EDIT.\n\n" + guide + "\n"},
 		Plugins: []api.Plugin{
 			{Name: "doc-comments", Setup: withoutDocComments},
-			{Name: "client-served-beside", Setup: withExternalClient},
+			{Name: "served-beside", Setup: withExternalBundles},
 		},
 	})
 	for _, m := range append(result.Errors, result.Warnings...) {
@@ -73,10 +86,17 @@ func withoutDocComments(b api.PluginBuild) {
 	})
 }
 
-// withExternalClient lets meter.js import the client.js that the gateway serves beside it,
-// so that a page which uses both loads it once.
-func withExternalClient(b api.PluginBuild) {
-	b.OnResolve(api.OnResolveOptions{Filter: `^\.\./client\.js$`}, func(api.OnResolveArgs) (api.OnResolveResult, error) {
-		return api.OnResolveResult{Path: "./client.js", External: true}, nil
+// withExternalBundles lets a bundle import the others, which the gateway serves beside it, and React:
+// a page that uses two of them loads what they share once.
+func withExternalBundles(b api.PluginBuild) {
+	b.OnResolve(api.OnResolveOptions{Filter: `.`}, func(a api.OnResolveArgs) (api.OnResolveResult, error) {
+		if a.Path == "react" {
+			return api.OnResolveResult{Path: a.Path, External: true}, nil
+		}
+		file := filepath.Join(a.ResolveDir, a.Path)
+		if a.Kind == api.ResolveEntryPoint || filepath.Base(filepath.Dir(file)) != "src" {
+			return api.OnResolveResult{}, nil
+		}
+		return api.OnResolveResult{Path: "./" + filepath.Base(file), External: true}, nil
 	})
 }

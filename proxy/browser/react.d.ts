@@ -1,0 +1,82 @@
+// Types of react.js, for React 18 and 19.
+
+import type { DetailedHTMLProps, ForwardRefExoticComponent, HTMLAttributes, ReactElement, ReactNode, RefAttributes } from 'react';
+import type { Connection, ConnectionProblem, UsageClient, UsageClientOptions, UsageState } from './client.js';
+import type { Messages } from './messages.js';
+import type { UpgradeEvent, UsageMeter as UsageMeterElement } from './meter.js';
+
+export interface UsageProviderProps {
+  /** As in the options of createUsageClient. Another value makes another client. */
+  baseUrl?: UsageClientOptions['baseUrl'];
+  /** As in the options of createUsageClient. It may be a new function in each render. */
+  getToken?: UsageClientOptions['getToken'];
+  credentials?: UsageClientOptions['credentials'];
+  /** A client that the app has made. The provider then makes none, and does not close it. */
+  client?: UsageClient | null;
+  children?: ReactNode;
+}
+
+/** Gives all components below it one client. It is closed when the provider is unmounted. */
+export function UsageProvider(props: UsageProviderProps): ReactElement;
+
+export interface UsageSnapshot {
+  /** null until the gateway has answered, and while nobody is signed in: see problem. */
+  usage: UsageState | null;
+  /** Why there are no numbers, or no new ones; null: none is known. */
+  problem: ConnectionProblem;
+  connection: Connection;
+  /** null on a server and in the first render. */
+  client: UsageClient | null;
+  /**
+   * Whether a call to an endpoint, or to any if it is left out, would be admitted now. It is also true
+   * while nothing is known. It is another function whenever its answers may have changed.
+   */
+  canSend: (endpoint?: string) => boolean;
+}
+
+/** What the user has used. The component is rendered again after each change. */
+export function useUsage(): UsageSnapshot;
+
+interface ElementProps<E extends HTMLElement> extends Omit<HTMLAttributes<E>, 'children'> {
+  /** The client to follow; default: that of the provider. */
+  client?: UsageClient | null;
+  /** Texts that replace those of the page's language, all or some. */
+  messages?: Partial<Messages>;
+  /** Default: the system's. */
+  theme?: 'light' | 'dark';
+}
+
+export interface UsageMeterProps extends ElementProps<UsageMeterElement> {
+  label?: string;
+  compact?: boolean;
+  /** The endpoints whose price is shown, separated by spaces. */
+  price?: string;
+  /** Takes precedence over the gateway's. */
+  upgradeUrl?: string;
+  /** preventDefault() keeps the upgrade URL from opening. */
+  onUpgrade?: (event: UpgradeEvent) => void;
+  /** With slot="upgrade" they replace the button. */
+  children?: ReactNode;
+}
+
+/** The element <usage-meter>. It is not rendered on a server. */
+export const UsageMeter: ForwardRefExoticComponent<UsageMeterProps & RefAttributes<UsageMeterElement>>;
+
+/** The attributes and properties of an element in JSX. React 18 does not set client and messages. */
+type Intrinsic<E extends HTMLElement, Attributes> = DetailedHTMLProps<HTMLAttributes<E>, E> & Attributes & {
+  class?: string;
+  client?: UsageClient | null;
+  messages?: Partial<Messages>;
+  'base-url'?: string;
+  token?: string;
+  theme?: 'light' | 'dark';
+};
+
+declare module 'react' {
+  // eslint-disable-next-line @typescript-eslint/no-namespace
+  namespace JSX {
+    interface IntrinsicElements {
+      'usage-meter': Intrinsic<UsageMeterElement, { label?: string; compact?: boolean; price?: string; 'upgrade-url'?: string }>;
+    }
+  }
+}

@@ -1,0 +1,22 @@
+// Code generated from src by go generate ./proxy/browser; DO NOT EDIT.
+
+// react.js: the user's usage in React 18 and 19.
+//
+//   import { UsageProvider, useUsage } from '@metergate/client/react';
+//
+//   <UsageProvider baseUrl="https://gateway.example.com" getToken={getToken}>...</UsageProvider>
+//   const { usage, problem, client, canSend, connection } = useUsage();
+//
+// <UsageMeter> shows the element <usage-meter>. An app that does not use it does not load
+// it. On a server nothing is known, and nothing is requested. react.d.ts has the types.
+
+"use client";
+
+// src/react.js
+import { UsageProvider, useUsage } from "./react-provider.js";
+import { UsageMeter } from "./react-meter.js";
+export {
+  UsageMeter,
+  UsageProvider,
+  useUsage
+};

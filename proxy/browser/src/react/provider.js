@@ -1,0 +1,46 @@
+import { createContext, createElement, useContext, useEffect, useInsertionEffect, useMemo, useRef, useState, useSyncExternalStore } from 'react';
+import { createUsageClient } from '../client.js';
+import { Store } from './store.js';
+
+/** @type {import('react').Context<Store | null>} */
+export const StoreContext = createContext(/** @type {Store | null} */ (null));
+
+/**
+ * Gives all components below it one client. getToken may be a new function in each render: the
+ * client calls the last one.
+ * @param {import('../../react.d.ts').UsageProviderProps} props
+ */
+export function UsageProvider({ client, baseUrl, getToken, credentials, children }) {
+  const lastGetToken = useRef(getToken);
+  // Before the effects of all components: one of them may refresh because somebody has signed in.
+  useInsertionEffect(() => { lastGetToken.current = getToken; });
+
+  const [own, setOwn] = useState(/** @type {import('../../client.d.ts').UsageClient | null} */ (null));
+  const base = baseUrl === undefined ? undefined : String(baseUrl);
+  const hasToken = Boolean(getToken);
+  useEffect(() => {
+    if (client) return undefined;
+    const made = createUsageClient({
+      baseUrl: base,
+      credentials,
+      getToken: hasToken ? (options) => lastGetToken.current?.(options) : undefined,
+    });
+    setOwn(made);
+    return () => made.close();
+  }, [client, base, credentials, hasToken]);
+
+  const followed = client ?? own;
+  const store = useMemo(() => new Store(followed), [followed]);
+  return createElement(StoreContext.Provider, { value: store }, children);
+}
+
+/** Stands for the store where there is no provider. A server renders what it can. */
+export const MISSING = Object.assign(new Store(null), {
+  read() { throw new Error('useUsage and the components of react.js need a <UsageProvider> around them'); },
+});
+
+/** @returns {import('../../react.d.ts').UsageSnapshot} */
+export function useUsage() {
+  const { subscribe, read, readOnServer } = useContext(StoreContext) ?? MISSING;
+  return useSyncExternalStore(subscribe, read, readOnServer);
+}
