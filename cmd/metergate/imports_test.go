@@ -68,7 +68,7 @@ var allowedImports = map[string][]string{
 	"cmd/metergate/bench":        nil,
 	"cmd/metergate/e2e/...":      nil,
 	"cmd/metergate/gatewaytest":  {"quota", "quota/testkit"},
-	"proxy/browser/browsertest":  nil,
+	"proxy/browser/browsertest":  {"quota/testkit"},
 	"quota/quotatest":            {"quota"},
 	"quota/redisstore/redistest": {"quota/redisstore/script", "quota/testkit"},
 	"quota/testkit":              nil,

@@ -227,71 +227,43 @@ func pictureFile(t *testing.T) string {
 	return file
 }
 
-// axe checks the page with axe-core, which finds what keeps people with disabilities from
-// using it.
-func axe(t *testing.T, tab *browsertest.Tab, source, state string) {
-	t.Helper()
-	for _, scheme := range []string{"light", "dark"} {
-		// With reduced motion, colours do not change while axe measures them.
-		tab.Media("prefers-color-scheme", scheme, "prefers-reduced-motion", "reduce")
-		tab.Eval("(() => {"+source+"})()", nil)
-		var result struct {
-			Passed int
-			Faults []string
-		}
-		tab.Eval(`axe.run(document, { resultTypes: ['violations'] }).then((r) => ({
-			passed: r.passes.length,
-			faults: r.violations.flatMap((v) => v.nodes.map((n) => v.id + ': ' + n.target.join(' ') + ': ' + n.failureSummary)),
-		}))`, &result)
-		if result.Passed < 15 || len(result.Faults) > 0 {
-			t.Errorf("%s, %s: %d rules passed, faults:\n%s", state, scheme, result.Passed, strings.Join(result.Faults, "\n"))
-		}
-	}
-	tab.Media()
-}
-
 // The page is accessible in each of its states, in both colour schemes.
 func TestDemoPageIsAccessible(t *testing.T) {
-	modules := nodeModules(t)
-	source, err := os.ReadFile(filepath.Join(modules, "axe-core", "axe.min.js"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	b := browsertest.Start(t)
 	tab := openDemo(t, b, startDemo(t), "alice")
 	tab.Want("text('full', 'count')", "0 of 100 used")
-	axe(t, tab, string(source), "empty")
+	tab.WantAccessible("empty")
 
 	tab.Eval("press('Analyze')", nil)
 	tab.Want("text('full', 'count') + text('result-facts').slice(0, 3)", "1 of 100 used200")
 	tab.Eval("document.querySelector('#history details').open = document.querySelector('.raw').open = true", nil)
 	tab.Eval("document.getElementById('full').shadowRoot.querySelector('details').open = true", nil)
-	axe(t, tab, string(source), "ok")
+	tab.WantAccessible("ok")
 	picture(t, tab, "ok")
 
 	tab.Eval("press('Fail with')", nil)
 	tab.Want("text('result-facts').slice(0, 3)", "500")
 	tab.Eval("press('50 at once')", nil)
 	tab.Want("text('result').includes('50 counted.')", "true")
-	axe(t, tab, string(source), "many")
+	tab.WantAccessible("many")
 
 	tab.Eval("document.querySelector('[value=bob]').click()", nil)
 	tab.Want("text('full', 'count')", "0 of 5,000 credits used")
-	axe(t, tab, string(source), "credits")
+	tab.WantAccessible("credits")
 
 	tab.Eval("document.querySelector('[value=carol]').click()", nil)
 	tab.Want("text('full', 'count')", "98 of 100 used")
-	axe(t, tab, string(source), "warning")
+	tab.WantAccessible("warning")
 	picture(t, tab, "warning")
 	for range 3 {
 		tab.Eval("press('Report')", nil)
 	}
 	tab.Want("text('full', 'prompt-title')", "Your last request was refused")
 	tab.Want("document.querySelectorAll('.status.running').length", "0")
-	axe(t, tab, string(source), "refused")
+	tab.WantAccessible("refused")
 	tab.Eval("document.getElementById('full').shadowRoot.querySelector('[part=upgrade-button]').click()", nil)
 	tab.Until("document.querySelector('dialog').open")
-	axe(t, tab, string(source), "upgrade")
+	tab.WantAccessible("upgrade")
 }
 
 // The page finds a demo again that ended and came back with other tokens.

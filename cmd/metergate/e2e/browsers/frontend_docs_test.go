@@ -17,20 +17,6 @@ import (
 	"metergate/quota/testkit"
 )
 
-// nodeModules is the folder of the npm packages that .ci/install installs. Without them the
-// test is skipped, or fails if browsertest.RequireEnv is set.
-func nodeModules(t *testing.T) string {
-	t.Helper()
-	dir := filepath.Join(testkit.ModuleRoot(t), ".ci/npm/node_modules")
-	if _, err := os.Stat(filepath.Join(dir, ".package-lock.json")); err != nil {
-		if os.Getenv(browsertest.RequireEnv) != "" {
-			t.Fatal("the npm packages are not installed: ", err)
-		}
-		t.Skip("run .ci/install for the npm packages")
-	}
-	return dir
-}
-
 var codeBlock = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$")
 
 // snippets returns the code blocks of docs/frontend.md, for a gateway at url: by language
@@ -91,7 +77,7 @@ func write(t *testing.T, file, text string) {
 // an app, and returns its folder.
 func buildReactApp(t *testing.T, gateway string) (dir string) {
 	t.Helper()
-	modules := nodeModules(t)
+	modules := browsertest.NodeModules(t)
 	dir = t.TempDir()
 	byLanguage, byFile := snippets(t, gateway)
 	for name, code := range byFile {
