@@ -83,6 +83,42 @@ export interface Usage {
   stale: boolean;
   as_of: string;
   upgrade_url?: string;
+  /**
+   * When the headline limit will be reached at the pace of the last seven days. null: not before it
+   * renews, or nobody can tell yet. Absent unless the gateway keeps a history.
+   */
+  exhausts_at?: string | null;
+}
+
+/** Requests and, where the gateway reports units, what they were charged. */
+export interface Used {
+  used: number;
+  units?: number;
+}
+
+/** One day in the gateway's time zone. date is like 2026-11-29. */
+export interface UsageDay extends Used {
+  date: string;
+  endpoints: Record<string, Used>;
+}
+
+/** What GET /usage/history answers. */
+export interface UsageHistory {
+  user: string;
+  per: 'day';
+  from: string;
+  to: string;
+  timezone: string;
+  /** Each day of the range, used or not; the oldest first, today last. */
+  days: UsageDay[];
+  stale: boolean;
+  as_of: string;
+}
+
+/** What history rejects with. */
+export interface HistoryError extends Error {
+  /** off: the gateway keeps no history. */
+  problem: Exclude<ConnectionProblem, null> | 'off';
 }
 
 /**
@@ -126,7 +162,11 @@ export interface UsageState extends Usage {
 }
 
 export interface UsageClientOptions {
-  /** The gateway's address; default: where client.js was loaded from. */
+  /**
+   * The gateway's address, such as https://gateway.example.com, or a path such as /gateway; '' and
+   * '/' are the origin of the page. Default: where the gateway has served client.js or, in a
+   * bundle, the origin of the page. Anything else throws an Error.
+   */
   baseUrl?: string | URL;
   /**
    * Returns the token of the user who is signed in, or null. It is called for each request,
@@ -156,13 +196,19 @@ export interface UsageRequestInit extends RequestInit {
 export interface UsageClientEventMap {
   /** After every change. */
   usage: CustomEvent<UsageState>;
-  /** The status turned from ok to warning. */
-  'usage-warning': CustomEvent<UsageState>;
+  /**
+   * One or more limits, also those of endpoints, have reached 80 % (the headline limit: what the
+   * gateway has for `warn_at`) and are not used up. warned has their names.
+   */
+  'usage-warning': CustomEvent<UsageState & { warned: string[] }>;
   /** A call of this tab was refused. */
   'usage-exceeded': CustomEvent<UsageState & Refusal>;
+  /** promptUpgrade was called. */
+  'upgrade-prompt': CustomEvent<UsageState & { endpoint: string | null }>;
   connection: CustomEvent<{ connection: Connection; problem: ConnectionProblem }>;
 }
 
+/** On a server, where there is no page, a client can be made and does nothing. */
 export class UsageClient extends EventTarget {
   constructor(options?: UsageClientOptions);
   /** The last known state; null before the first. Each change makes a new object. */
@@ -190,6 +236,18 @@ export class UsageClient extends EventTarget {
    * X-Usage-Pending, it may be charged so many more when its body has ended.
    */
   fetch: (input: RequestInfo | URL, init?: UsageRequestInit) => Promise<Response>;
+  /**
+   * Reads what was used on each of the last days, today included. Default: 30, or as many as the
+   * gateway keeps. Rejects with a HistoryError.
+   */
+  history: (days?: number) => Promise<UsageHistory>;
+  /**
+   * Dispatches `upgrade-prompt`, which opens what shows upgrades, such as <usage-upgrade>. Call it
+   * when somebody clicks while canSend is false. Without a state it does nothing.
+   */
+  promptUpgrade: (endpoint?: string | null) => void;
+  /** Forgets the last refusal: `refused` becomes null. */
+  dismiss: () => void;
   /** Ends streams, timers and subscriptions. `fetch` still works. */
   close: () => void;
 

@@ -13,6 +13,21 @@
 // client.d.ts has the types.
 
 
+// src/client/base.js
+var SERVED_AT = /^(https?:.*\/)usage\/client\.js(?:[?#]|$)/;
+function gatewayBase(baseUrl) {
+  const text = String(baseUrl ?? SERVED_AT.exec(import.meta.url)?.[1] ?? "/");
+  try {
+    const base = new URL(text || "/", globalThis.document?.baseURI ?? globalThis.location?.href ?? "http://server.invalid");
+    if (!/^(https?:|[./]|$)/i.test(text) || !base.host) throw null;
+    if (!base.pathname.endsWith("/")) base.pathname += "/";
+    base.search = base.hash = "";
+    return base;
+  } catch {
+    throw new Error(`baseUrl is ${JSON.stringify(text)}, but must be an address like https://gateway.example.com or a path like /gateway`);
+  }
+}
+
 // src/client/body.js
 function noticeEnd(response, ended) {
   let reader;
@@ -74,6 +89,9 @@ function identityOf({ user, org = null, plan }) {
 function sameUser(a, b) {
   return a.user === b.user && a.org === b.org;
 }
+function sameIdentity(a, b) {
+  return sameUser(a, b) && a.plan === b.plan;
+}
 function isRefreshOf({ user, org }, known, token) {
   if (known === token) return true;
   const [before, after] = [textClaims(known), textClaims(token)];
@@ -108,6 +126,20 @@ function isUsage(value) {
 function admits(usage, endpoint) {
   return usage.allowed && (usage.endpoints?.[endpoint ?? ""]?.allowed ?? true);
 }
+function keepForecast(usage, known) {
+  const same = known && known.exhausts_at !== void 0 && sameIdentity(identityOf(known), identityOf(usage));
+  return same ? { exhausts_at: known.exhausts_at, ...usage } : usage;
+}
+function statusOf(usage, limit) {
+  if (!limit) return "ok";
+  if (!limit.endpoint && limit.limit === usage.limit && limit.used === usage.used) return usage.status;
+  if (limit.used >= limit.limit) return "blocked";
+  return limit.used * 100 >= limit.limit * 80 ? "warning" : "ok";
+}
+function newlyWarned(before, usage) {
+  const known = new Map(before.limits.map((limit) => [limit.name, limit]));
+  return usage.limits.filter((limit) => statusOf(usage, limit) === "warning" && statusOf(before, known.get(limit.name)) === "ok").map(({ name }) => name);
+}
 var Numbers = class {
   usage = null;
   // Where usage came from.
@@ -125,7 +157,7 @@ var Numbers = class {
       if (usage.stale && !known.stale) this.usage = { ...known, stale: true };
       return false;
     }
-    this.usage = usage;
+    this.usage = keepForecast(usage, known);
     this.source = source;
     this.#heldBackSince = 0;
     const floor = this.#floor;
@@ -481,6 +513,21 @@ var Requests = class {
       limit.end();
     }
   }
+  async history(days) {
+    const limit = startDeadline(this.#core.closed, this.#core.timing.firstEvent);
+    let answer, problem, cause;
+    try {
+      const { response } = await this.send(`usage/history${days === void 0 ? "" : `?days=${days}`}`, limit.signal);
+      answer = await response.json().catch(() => null);
+      if (response.ok && Array.isArray(answer?.days)) return answer;
+      problem = response.status === 404 && answer?.status === 404 ? "off" : "unavailable";
+    } catch (error) {
+      problem = problemOf(cause = error);
+    } finally {
+      limit.end();
+    }
+    throw Object.assign(new Error(answer?.detail ?? problem, { cause }), { problem });
+  }
   async refresh() {
     const { closed } = this.#core;
     if (!closed.aborted) await this.read(closed);
@@ -761,6 +808,8 @@ var State = class {
   problem = null;
   numbers;
   #refused = null;
+  #shown = null;
+  // by the last state
   #subscribers = /* @__PURE__ */ new Set();
   #core;
   #target;
@@ -790,6 +839,13 @@ var State = class {
     else this.publish();
     if (this.current) this.#dispatch("usage-exceeded", { ...this.current, ...refusal });
   }
+  dismiss() {
+    this.#refused = null;
+    this.publish();
+  }
+  promptUpgrade(endpoint) {
+    if (this.current) this.#dispatch("upgrade-prompt", { ...this.current, endpoint });
+  }
   forgetUser() {
     this.#refused = null;
     this.numbers.dropFloor();
@@ -811,6 +867,8 @@ var State = class {
   publish() {
     if (this.#core.closed.aborted) return;
     const before = this.current;
+    const shown = this.#shown;
+    const usage = this.#shown = this.numbers.usage;
     const numbers = this.numbers.current();
     const state = this.current = numbers && {
       ...numbers,
@@ -823,7 +881,8 @@ var State = class {
     for (const fn of [...this.#subscribers]) runGuarded(() => fn(state));
     if (!state) return;
     this.#dispatch("usage", state);
-    if (state.status === "warning" && before?.status === "ok") this.#dispatch("usage-warning", state);
+    const warned = usage && shown ? newlyWarned(shown, usage) : [];
+    if (warned.length) this.#dispatch("usage-warning", { ...state, warned });
   }
   #dispatch(type, detail) {
     runGuarded(() => this.#target.dispatchEvent(new CustomEvent(type, { detail })));
@@ -1172,10 +1231,7 @@ var UsageClient = class extends EventTarget {
   #core;
   constructor({ baseUrl, getToken, credentials, fetch = globalThis.fetch, timing } = {}) {
     super();
-    const base = new URL(baseUrl ?? new URL("..", import.meta.url), globalThis.document?.baseURI);
-    if (!base.pathname.endsWith("/")) base.pathname += "/";
-    base.search = base.hash = "";
-    const core = this.#core = new Core(this, base, { getToken, credentials, send: fetch.bind(globalThis) }, timing);
+    const core = this.#core = new Core(this, gatewayBase(baseUrl), { getToken, credentials, send: fetch.bind(globalThis) }, timing);
     if (typeof document === "undefined") return;
     const { closed: signal, tabs } = core;
     document.addEventListener("visibilitychange", () => tabs.visibilityChanged(), { signal });
@@ -1203,6 +1259,9 @@ var UsageClient = class extends EventTarget {
   };
   close = () => this.#core.close();
   canSend = (endpoint) => !this.current || admits(this.current, endpoint ?? null);
+  history = (days) => this.#core.requests.history(days);
+  promptUpgrade = (endpoint = null) => this.#core.state.promptUpgrade(endpoint);
+  dismiss = () => this.#core.state.dismiss();
   fetch = async (input, init) => this.#core.calls.fetch(input, init);
 };
 export {

@@ -2,6 +2,8 @@ package browser_test
 
 import (
 	"fmt"
+	"net/http"
+	"strings"
 	"testing"
 
 	"metergate/proxy/browser/browsertest"
@@ -20,6 +22,8 @@ func TestClient(t *testing.T) {
 		run  func(*testing.T, *browsertest.Browser, *fakeGateway)
 	}{
 		{"event stream", testEventStreamParser},
+		{"base URL", testBaseURL},
+		{"default base", testDefaultBase},
 		{"token goes only to the gateway", testTokenGoesToGatewayOnly},
 		{"pending calls", testPendingCalls},
 		{"refused calls", testRefusedCalls},
@@ -27,6 +31,10 @@ func TestClient(t *testing.T) {
 		{"older states", testOlderStatesAreIgnored},
 		{"X-Usage", testXUsageHeader},
 		{"events", testEventsAndSubscriptions},
+		{"warnings", testWarningsNameLimits},
+		{"prompt and dismiss", testPromptAndDismiss},
+		{"history", testHistory},
+		{"forecast", testForecastIsKept},
 		{"expired and refused tokens", testExpiredAndRefusedTokens},
 		{"dead and buffered streams", testDeadAndBufferedStreams},
 		{"quiet stream stays open", testQuietStreamStaysOpen},
@@ -110,4 +118,138 @@ func testEventsAndSubscriptions(t *testing.T, b *browsertest.Browser, g *fakeGat
 	g.set(87)
 	tab.Until("client.current.used === 87")
 	tab.Want("n", n)
+}
+
+// usage-warning names the limits that are nearly used up since the last state: the headline limit by the
+// gateway's own word, the others from 80 %.
+func testWarningsNameLimits(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
+	limits := func(month, analyze, day int) (pairs []any) {
+		limit := func(name, endpoint string, used, limit int) map[string]any {
+			l := map[string]any{"name": name, "per": "month", "used": used, "limit": limit, "remaining": max(0, limit-used), "resets_at": nil}
+			if endpoint != "" {
+				l["endpoint"] = endpoint
+			}
+			return l
+		}
+		return []any{"limits", []any{limit("month", "", month, 100), limit("analyze-month", "analyze", analyze, 10), limit("day", "", day, 50)}}
+	}
+	g.set(10, limits(10, 8, 0)...)
+	tab := openClient(t, b, g, "")
+	tab.Eval(`void (window.seen = [], client.addEventListener('usage-warning', e => seen.push(e.detail.used + ' ' + e.detail.warned)))`, nil)
+	tab.Want(shown, "10,0")
+	for _, s := range []struct{ month, analyze, day int }{
+		{11, 7, 0},
+		{12, 8, 39}, // 80 % of the endpoint
+		{13, 9, 40}, // of the day
+		{14, 10, 50},
+		{15, 1, 1},
+		{80, 8, 40},  // all three
+		{81, 9, 41},  // still
+		{2, 7, 2},    // as after a reset
+		{3, 10, 3},   // used up at once: not a warning any more
+		{100, 0, 50}, // likewise
+	} {
+		g.set(s.month, limits(s.month, s.analyze, s.day)...)
+		tab.Want(shown, fmt.Sprintf("%d,0", s.month))
+	}
+	tab.Want("seen.join('; ')", "12 analyze-month; 13 day; 80 month,analyze-month,day")
+	// Where a warning begins is the gateway's configuration: here later than at 80 %.
+	g.set(0)
+	tab.Want(shown, "0,0")
+	g.set(85, "status", "ok")
+	tab.Want(shown, "85,0")
+	g.set(90)
+	tab.Want(shown, "90,0")
+	tab.Want("seen.slice(3).join('; ')", "90 month")
+}
+
+func testPromptAndDismiss(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
+	g.set(100)
+	tab := openPage(t, b, g)
+	tab.Eval(`void (window.client = createUsageClient({ getToken: () => '`+fakeToken(`{"sub":"alice"}`)+`', timing: `+fast+` }), window.seen = [],
+		client.addEventListener('upgrade-prompt', e => seen.push(e.detail.used + ' ' + e.detail.endpoint)),
+		client.dismiss(), client.promptUpgrade('early'))`, nil)
+	tab.Want(shown, "100,0")
+	tab.Eval("(client.promptUpgrade('analyze'), client.promptUpgrade())", nil)
+	tab.Want("seen.join()", "100 analyze,100 null")
+
+	g.answerWith(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(r.URL.Path, "/api/") {
+			return false
+		}
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(429)
+		fmt.Fprintf(w, `{"type":"https://iana.org/assignments/http-problem-types#quota-exceeded","endpoint":"analyze","usage":%s}`, g.usage())
+		return true
+	})
+	tab.Eval("void (window.states = [], client.subscribe(s => states.push(s.refused?.endpoint ?? null)), client.fetch('/api/analyze'))", nil)
+	tab.Want("client.current.refused?.endpoint", "analyze")
+	tab.Eval("client.dismiss()", nil)
+	tab.Want("client.current.refused", "null")
+	tab.Want("states.at(-1)", "null")
+}
+
+func testHistory(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
+	var answer func(w http.ResponseWriter, r *http.Request)
+	g.set(1)
+	tab := openClient(t, b, g, "")
+	tab.Want(shown, "1,0")
+	ask := func(call string, f func(w http.ResponseWriter, r *http.Request)) string {
+		t.Helper()
+		answer = f
+		g.answerWith(func(w http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Path != "/usage/history" {
+				return false
+			}
+			answer(w, r)
+			return true
+		})
+		return tab.String(call + ".then(h => h.days.map(d => d.date + ' ' + d.used).join(), e => [e instanceof Error, e.problem, e.message].join())")
+	}
+	problem := func(status int, detail string) func(w http.ResponseWriter, r *http.Request) {
+		return func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(status)
+			fmt.Fprintf(w, `{"type":"about:blank","status":%d,"detail":%q}`, status, detail)
+		}
+	}
+	days := func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, `{"days":[{"date":%q,"used":12,"endpoints":{}}]}`, r.URL.RawQuery)
+	}
+	for _, test := range []struct {
+		call   string
+		answer func(w http.ResponseWriter, r *http.Request)
+		want   string
+	}{
+		{"client.history()", days, " 12"},
+		{"client.history(7)", days, "days=7 12"},
+		{"client.history(0)", problem(400, "days must be 1 to 35, got 0"), "true,unavailable,days must be 1 to 35, got 0"},
+		{"client.history()", problem(404, "this gateway has no history"), "true,off,this gateway has no history"},
+		{"client.history()", problem(503, "the store does not answer"), "true,unavailable,the store does not answer"},
+		{"client.history()", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(404); w.Write([]byte("<html>")) }, "true,unavailable,unavailable"},
+		{"client.history()", func(w http.ResponseWriter, r *http.Request) { w.Write([]byte("{}")) }, "true,unavailable,unavailable"},
+		{"client.history()", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(401) }, "true,unauthorized,unauthorized"},
+		{"client.history()", func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) }, "true,unreachable,unreachable"},
+		{"createUsageClient({ getToken() { throw 1; } }).history()", days, "true,token,token"},
+	} {
+		if got := ask(test.call, test.answer); got != test.want {
+			t.Errorf("%s: %q, want %q", test.call, got, test.want)
+		}
+	}
+}
+
+// A refusal does not say when the limit would be reached, so what is known stays.
+func testForecastIsKept(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
+	g.set(50, "exhausts_at", "2026-12-01T00:00:00Z")
+	tab := openClient(t, b, g, "")
+	const forecast = "client.current?.used + ' ' + client.current?.exhausts_at"
+	tab.Want(forecast, "50 2026-12-01T00:00:00Z")
+	g.set(51)
+	tab.Want(forecast, "51 2026-12-01T00:00:00Z")
+	g.set(52, "exhausts_at", nil)
+	tab.Want(forecast, "52 null")
+	g.set(53)
+	tab.Want(forecast, "53 null")
+	g.set(54, "plan", "pro") // another plan
+	tab.Want(forecast, "54 undefined")
 }

@@ -51,6 +51,7 @@ func newFakeGateway(t testing.TB) *fakeGateway {
 	}
 	mux.HandleFunc("/usage", g.answer(func(w http.ResponseWriter, r *http.Request) { w.Write(g.usageFor(r)) }))
 	mux.HandleFunc("/usage/stream", g.answer(g.stream))
+	mux.HandleFunc("/usage/history", g.answer(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(404) }))
 	mux.HandleFunc("/api/", g.answer(func(w http.ResponseWriter, r *http.Request) {}))
 	g.Server = httptest.NewServer(mux)
 	t.Cleanup(func() {

@@ -1,3 +1,5 @@
+import { identityOf, sameIdentity } from './identity.js';
+
 /** @typedef {import('../../client.d.ts').Usage} Usage */
 /** @typedef {'stream' | 'read'} Source where a usage object came from */
 
@@ -16,6 +18,41 @@ export function isUsage(value) {
  */
 export function admits(usage, endpoint) {
   return usage.allowed && (usage.endpoints?.[endpoint ?? '']?.allowed ?? true);
+}
+
+/**
+ * A refusal does not say when the limit would be reached. What was last known stays.
+ * @param {Usage} usage
+ * @param {Usage | null} known
+ */
+function keepForecast(usage, known) {
+  const same = known && known.exhausts_at !== undefined && sameIdentity(identityOf(known), identityOf(usage));
+  return same ? { exhausts_at: known.exhausts_at, ...usage } : usage;
+}
+
+/**
+ * How far a limit is used up. Where a warning begins is the gateway's configuration, which shows
+ * only in the status of the headline limit.
+ * @param {Usage} usage
+ * @param {import('../../client.d.ts').LimitUsage | undefined} limit one of usage
+ */
+function statusOf(usage, limit) {
+  if (!limit) return 'ok';
+  if (!limit.endpoint && limit.limit === usage.limit && limit.used === usage.used) return usage.status;
+  if (limit.used >= limit.limit) return 'blocked';
+  return limit.used * 100 >= limit.limit * 80 ? 'warning' : 'ok';
+}
+
+/**
+ * Returns the names of the limits that have turned from ok to warning.
+ * @param {Usage} before
+ * @param {Usage} usage
+ */
+export function newlyWarned(before, usage) {
+  const known = new Map(before.limits.map((limit) => [limit.name, limit]));
+  return usage.limits
+    .filter((limit) => statusOf(usage, limit) === 'warning' && statusOf(before, known.get(limit.name)) === 'ok')
+    .map(({ name }) => name);
 }
 
 /**
@@ -49,7 +86,7 @@ export class Numbers {
       if (usage.stale && !known.stale) this.usage = { ...known, stale: true };
       return false;
     }
-    this.usage = usage;
+    this.usage = keepForecast(usage, known);
     this.source = source;
     this.#heldBackSince = 0;
     const floor = this.#floor;

@@ -112,6 +112,27 @@ export class Requests {
     }
   }
 
+  /**
+   * Reads GET /usage/history.
+   * @param {number} [days]
+   * @returns {Promise<import('../../client.d.ts').UsageHistory>} rejects with a problem
+   */
+  async history(days) {
+    const limit = startDeadline(this.#core.closed, this.#core.timing.firstEvent);
+    /** @type {any} */ let answer, problem, cause;
+    try {
+      const { response } = await this.send(`usage/history${days === undefined ? '' : `?days=${days}`}`, limit.signal);
+      answer = await response.json().catch(() => null);
+      if (response.ok && Array.isArray(answer?.days)) return answer;
+      problem = response.status === 404 && answer?.status === 404 ? 'off' : 'unavailable';
+    } catch (error) {
+      problem = problemOf(cause = error);
+    } finally {
+      limit.end();
+    }
+    throw Object.assign(new Error(answer?.detail ?? problem, { cause }), { problem });
+  }
+
   /** Reads GET /usage, unless the client is closed. */
   async refresh() {
     const { closed } = this.#core;

@@ -1,5 +1,5 @@
 import { runGuarded } from './guarded.js';
-import { admits, Numbers } from './numbers.js';
+import { admits, newlyWarned, Numbers } from './numbers.js';
 
 /**
  * @typedef {import('../../client.d.ts').Usage} Usage
@@ -16,6 +16,7 @@ export class State {
   /** @type {ConnectionProblem} */ problem = null;
   /** @type {Numbers} */ numbers;
   /** @type {Refusal | null} */ #refused = null;
+  /** @type {Usage | null} */ #shown = null; // by the last state
   /** @type {Set<(state: UsageState | null) => void>} */ #subscribers = new Set();
   #core;
   #target;
@@ -67,6 +68,17 @@ export class State {
     if (this.current) this.#dispatch('usage-exceeded', { ...this.current, ...refusal });
   }
 
+  /** Forgets the last refusal. */
+  dismiss() {
+    this.#refused = null;
+    this.publish();
+  }
+
+  /** Asks what shows upgrades to do so. @param {string | null} endpoint */
+  promptUpgrade(endpoint) {
+    if (this.current) this.#dispatch('upgrade-prompt', { ...this.current, endpoint });
+  }
+
   /** Forgets what belongs to the previous user. */
   forgetUser() {
     this.#refused = null;
@@ -95,6 +107,8 @@ export class State {
   publish() {
     if (this.#core.closed.aborted) return;
     const before = this.current;
+    const shown = this.#shown;
+    const usage = this.#shown = this.numbers.usage;
     const numbers = this.numbers.current();
     const state = this.current = numbers && {
       ...numbers,
@@ -107,7 +121,8 @@ export class State {
     for (const fn of [...this.#subscribers]) runGuarded(() => fn(state));
     if (!state) return;
     this.#dispatch('usage', state);
-    if (state.status === 'warning' && before?.status === 'ok') this.#dispatch('usage-warning', state);
+    const warned = usage && shown ? newlyWarned(shown, usage) : [];
+    if (warned.length) this.#dispatch('usage-warning', { ...state, warned });
   }
 
   /** @param {string} type @param {any} detail */

@@ -1,3 +1,4 @@
+import { gatewayBase } from './base.js';
 import { Core } from './core.js';
 import { admits } from './numbers.js';
 
@@ -22,12 +23,8 @@ export class UsageClient extends EventTarget {
   /** @param {UsageClientOptions & { timing?: Partial<Timing> }} [options] timing is for tests */
   constructor({ baseUrl, getToken, credentials, fetch = globalThis.fetch, timing } = {}) {
     super();
-    // The gateway serves this file at /usage/client.js.
-    const base = new URL(baseUrl ?? new URL('..', import.meta.url), globalThis.document?.baseURI);
-    if (!base.pathname.endsWith('/')) base.pathname += '/';
-    base.search = base.hash = '';
-    // Bound now, in case the application later puts this client's fetch in its place.
-    const core = this.#core = new Core(this, base, { getToken, credentials, send: fetch.bind(globalThis) }, timing);
+    // fetch is bound now, in case the application later puts this client's fetch in its place.
+    const core = this.#core = new Core(this, gatewayBase(baseUrl), { getToken, credentials, send: fetch.bind(globalThis) }, timing);
     if (typeof document === 'undefined') return; // rendered on a server
     const { closed: signal, tabs } = core;
     document.addEventListener('visibilitychange', () => tabs.visibilityChanged(), { signal });
@@ -60,6 +57,14 @@ export class UsageClient extends EventTarget {
 
   /** @param {string} [endpoint] */
   canSend = (endpoint) => !this.current || admits(this.current, endpoint ?? null);
+
+  /** @param {number} [days] */
+  history = (days) => this.#core.requests.history(days);
+
+  /** @param {string | null} [endpoint] */
+  promptUpgrade = (endpoint = null) => this.#core.state.promptUpgrade(endpoint);
+
+  dismiss = () => this.#core.state.dismiss();
 
   /** @param {RequestInfo | URL} input @param {import('../../client.d.ts').UsageRequestInit} [init] */
   fetch = async (input, init) => this.#core.calls.fetch(input, init);

@@ -1,0 +1,23 @@
+// The address that the gateway serves client.js at. A pattern, because most bundlers take
+// new URL('..', import.meta.url) for a file that the build must have.
+const SERVED_AT = /^(https?:.*\/)usage\/client\.js(?:[?#]|$)/;
+
+/**
+ * Returns the gateway's address. Its path ends with a slash.
+ * @param {string | URL} [baseUrl] default: where the gateway has served this file or, as in a
+ *   bundle, the origin of the page
+ * @returns {URL}
+ */
+export function gatewayBase(baseUrl) {
+  const text = String(baseUrl ?? SERVED_AT.exec(import.meta.url)?.[1] ?? '/');
+  try {
+    const base = new URL(text || '/', globalThis.document?.baseURI ?? globalThis.location?.href ?? 'http://server.invalid');
+    // What lacks its scheme or its slash would quietly be a path below that of the page.
+    if (!/^(https?:|[./]|$)/i.test(text) || !base.host) throw null;
+    if (!base.pathname.endsWith('/')) base.pathname += '/';
+    base.search = base.hash = '';
+    return base;
+  } catch {
+    throw new Error(`baseUrl is ${JSON.stringify(text)}, but must be an address like https://gateway.example.com or a path like /gateway`);
+  }
+}
