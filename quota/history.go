@@ -18,6 +18,12 @@ func (c *Calendar) DateAt(t time.Time) Date {
 // String returns d like "2026-11-29".
 func (d Date) String() string { return time.Unix(int64(d)*24*60*60, 0).UTC().Format(time.DateOnly) }
 
+// IsKept reports whether a store that keeps a history of so many days, 0: none, has the numbers of d
+// today. It keeps them a day longer than it shows them, so that late counts do not depend on the hour.
+func (d Date) IsKept(days int, today Date) bool {
+	return days > 0 && d > 0 && d >= today-Date(days)
+}
+
 // MaxHistory is the most days that a history can be kept for.
 const MaxHistory = 400
 

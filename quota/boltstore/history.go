@@ -20,10 +20,9 @@ type retention struct {
 	history  int           // see Options.HistoryDays
 }
 
-// keepsDay reports whether the numbers of a day are kept at now. That is a day longer than they are
-// shown, so that late counts do not depend on the hour. While there is no history, none is kept.
+// keepsDay reports whether the numbers of a day are kept at now.
 func (k retention) keepsDay(date quota.Date, now time.Time) bool {
-	return k.history > 0 && date > 0 && date >= k.calendar.DateAt(now)-quota.Date(k.history)
+	return k.history > 0 && date.IsKept(k.history, k.calendar.DateAt(now))
 }
 
 // keepsInFile reports whether the numbers of a day that are in the file stay there at now. While there

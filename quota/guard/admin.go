@@ -23,6 +23,9 @@ func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanCh
 	s.recordResult(call, err)
 	if err == nil {
 		s.ledger.recordSnapshot(user, &snapshot)
+		if change.Action == quota.ActionReset || change.Action == quota.ActionSetCounts {
+			s.ledger.forgetHistory(user)
+		}
 	}
 	return snapshot, err
 }

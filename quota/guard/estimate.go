@@ -91,7 +91,7 @@ func (u *localUsage) addTo(n *quota.Count, c quota.Counter, now time.Time) {
 	if u == nil {
 		return
 	}
-	n.Used += u.unsent[tallyKey{n.Window.ID, c.Endpoint}].used(c.Quantity)
+	n.Used += u.unsent[tallyKey{windowID: n.Window.ID, endpoint: c.Endpoint}].used(c.Quantity)
 	for _, r := range u.running {
 		if now.Before(r.leaseEnd) && r.CountsIn(c.Endpoint, n.Window.ID) {
 			n.Held += r.HeldIn(c.Quantity)

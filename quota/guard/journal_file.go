@@ -38,11 +38,14 @@ const (
 
 // entryValue is the value of an entry.
 type entryValue struct {
-	Endpoint string        `json:"endpoint"`
-	Units    *int64        `json:"units,omitempty"` // charged; absent: 1
-	Rest     int64         `json:"rest,omitempty"`  // of a rest: what was left
-	Windows  []entryWindow `json:"windows"`
-	Pool     []entryWindow `json:"pool,omitempty"` // those of the pool of a member's organisation
+	Endpoint string `json:"endpoint"`
+	Units    *int64 `json:"units,omitempty"` // charged; absent: 1
+	Rest     int64  `json:"rest,omitempty"`  // of a rest: what was left
+	// Date is the day of the history; absent: there is none. A release that does not know it leaves
+	// the count out of the history.
+	Date    quota.Date    `json:"date,omitempty"`
+	Windows []entryWindow `json:"windows"`
+	Pool    []entryWindow `json:"pool,omitempty"` // those of the pool of a member's organisation
 }
 
 type entryWindow struct {
@@ -109,7 +112,7 @@ func entryKey(user, id string) []byte {
 // encodeEntry returns the value of the entry for s. What a request has left held is not in it: nothing
 // is, once its process has died.
 func encodeEntry(s *settlement) ([]byte, error) {
-	value := entryValue{Endpoint: s.Endpoint}
+	value := entryValue{Endpoint: s.Endpoint, Date: s.Date}
 	units := s.ChargedUnits()
 	if s.isRest {
 		units, value.Rest = s.ChargedRest(), s.RestUnits()
@@ -159,6 +162,7 @@ func decodeEntry(key, text []byte, isRest bool) (s settlement, ok bool) {
 		}
 	}
 	s.User, s.ID, s.Endpoint, s.isRest = string(user), string(id), value.Endpoint, isRest
+	s.Date = value.Date
 	s.Windows, s.PoolWindows = decodeWindows(value.Windows), decodeWindows(value.Pool)
 	return s, true
 }

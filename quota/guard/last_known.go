@@ -119,7 +119,7 @@ func (c *lastKnownCache) addReplayed(w *settlement) {
 
 // used is what was used of an account's counter in a window, as last known.
 func (k *lastKnown) used(windowID string, c quota.Counter) int64 {
-	return k.find(windowID, c, quota.Snapshot.UsedIn) + k.replayed[tallyKey{windowID, c.Endpoint}].used(c.Quantity)
+	return k.find(windowID, c, quota.Snapshot.UsedIn) + k.replayed[tallyKey{windowID: windowID, endpoint: c.Endpoint}].used(c.Quantity)
 }
 
 // granted is what was granted to the limit on it.

@@ -20,9 +20,10 @@ type ledger struct {
 
 // A ledgerShard has some of the users.
 type ledgerShard struct {
-	mu    sync.Mutex
-	known lastKnownCache
-	local map[string]*localUsage // by account: of a member and of the pool
+	mu        sync.Mutex
+	known     lastKnownCache
+	histories historyCache
+	local     map[string]*localUsage // by account: of a member and of the pool
 	// attempts has the token buckets of attempts that were made without the store.
 	attempts bucket.Set
 }
@@ -136,6 +137,16 @@ func (l *ledger) leave(r *quota.Reservation) {
 	}
 }
 
+// recordCounted records that the store has counted w and, with its answer, what it reported of the user.
+// It reports whether less is used than before.
+func (l *ledger) recordCounted(w *settlement, s *quota.Snapshot) (fell bool) {
+	sh := l.lockShard(w.User)
+	defer sh.mu.Unlock()
+	sh.endHold(w, false)
+	sh.histories.add(w, s.At)
+	return sh.known.recordSnapshot(w.User, s)
+}
+
 // endHold records that w is counted, or is to be counted: what it was to settle is no longer held. waits:
 // it has to wait for the store.
 func (l *ledger) endHold(w *settlement, waits bool) {
@@ -247,6 +258,7 @@ func (l *ledger) removeUnsent(user string, ws []settlement, counted bool) {
 			continue
 		}
 		sh.known.addReplayed(w)
+		sh.histories.add(w, time.Time{})
 		if shared, ok := w.inPool(); ok {
 			sh.known.addReplayed(&shared)
 		}

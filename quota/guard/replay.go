@@ -192,10 +192,11 @@ func (s *Store) replay(user string) error {
 }
 
 // sendCommits counts commits of one user in the backend, and drops those of which no
-// window is kept any more. It fills in the rests that requests leave held because their responses have
+// window and no day is kept any more. It fills in the rests that requests leave held because their responses have
 // not ended; those of a process that died have.
 func (s *Store) sendCommits(user string, ws []settlement) error {
 	now := s.backend.Now()
+	isKept := func(w quota.Window) bool { return now.Before(w.RetainedUntil(s.keep)) }
 	var kept, dropped []settlement
 	var requests, rests []quota.Reservation
 	for i := range ws {
@@ -203,9 +204,8 @@ func (s *Store) sendCommits(user string, ws []settlement) error {
 		if rest, ok := s.ledger.rest(user, w.ID); ok && !w.isRest {
 			w.Reservation = rest.Reservation
 		}
-		isKept := func(w quota.Window) bool { return now.Before(w.RetainedUntil(s.keep)) }
 		switch {
-		case !slices.ContainsFunc(w.Windows, isKept) && !slices.ContainsFunc(w.PoolWindows, isKept):
+		case !slices.ContainsFunc(w.Windows, isKept) && !slices.ContainsFunc(w.PoolWindows, isKept) && !s.keepsDay(w.Date, now):
 			dropped = append(dropped, *w)
 			s.forgetRest(w)
 			continue
@@ -234,6 +234,11 @@ func (s *Store) sendCommits(user string, ws []settlement) error {
 		s.logs.dropped.Log("dropped", len(dropped), "dropped_in_total", s.stats.dropped.Load())
 	}
 	return nil
+}
+
+// keepsDay reports whether the backend keeps the numbers of a day at now.
+func (s *Store) keepsDay(date quota.Date, now time.Time) bool {
+	return s.historyDays > 0 && date.IsKept(s.historyDays, s.calendar.DateAt(now))
 }
 
 // forgetReplayed lets the backend forget commits that came from the journal some time

@@ -63,9 +63,10 @@ type Options struct {
 	AllowOnFailure bool
 	// Timeout is the longest wait for one answer of the backend.
 	Timeout time.Duration
-	// Calendar and Keep are those of the backend.
-	Calendar *quota.Calendar
-	Keep     time.Duration
+	// Calendar, Keep and HistoryDays are those of the backend.
+	Calendar    *quota.Calendar
+	Keep        time.Duration
+	HistoryDays int
 	// CheckEvery is how often the backend is checked, beside each time that it was connected to.
 	// 0: only when Check is called.
 	CheckEvery time.Duration
@@ -82,6 +83,7 @@ type Store struct {
 	timeout        time.Duration
 	calendar       *quota.Calendar
 	keep           time.Duration
+	historyDays    int
 	log            *slog.Logger
 	logs           logs
 
@@ -109,6 +111,7 @@ func New(o Options) (*Store, error) {
 		timeout:        o.Timeout,
 		calendar:       o.Calendar,
 		keep:           o.Keep,
+		historyDays:    o.HistoryDays,
 		log:            o.Log,
 		breakers:       make([]breaker, o.Backend.Partitions()),
 		ledger:         newLedger(o.Calendar),
@@ -202,6 +205,9 @@ func (s *Store) reservationWithoutAsking(r quota.Request) quota.Reservation {
 	p := r.Plans.Effective(s.ledger.override(r.User, now))
 	terms := s.ledger.terms(r.User, r.Plans, p, now)
 	d := quota.Reservation{Request: r, Plan: p, Windows: terms.WindowsAt(s.calendar, p.Periods(), now)}
+	if s.historyDays > 0 {
+		d.Date = s.calendar.DateAt(now)
+	}
 	if pool := quota.PoolOf(r.User); pool != "" {
 		terms := s.ledger.terms(pool, r.Plans, p, now)
 		d.PoolWindows = terms.WindowsAt(s.calendar, p.PoolPeriods(), now)
@@ -238,8 +244,7 @@ func (s *Store) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapsh
 	if call, err := s.beginSettling(ctx, opCommit, r.User); err == nil {
 		snapshot, err := s.backend.Commit(call, r)
 		if s.recordResult(call, err) {
-			s.ledger.endHold(&settlement{Reservation: *r}, false)
-			s.suspectLoss(s.ledger.recordSnapshot(r.User, snapshot))
+			s.suspectLoss(s.ledger.recordCounted(&settlement{Reservation: *r}, snapshot))
 			return snapshot, nil
 		}
 	}
@@ -254,8 +259,7 @@ func (s *Store) CommitRest(ctx context.Context, r *quota.Reservation) (*quota.Sn
 		if call, err := s.beginSettling(ctx, opCommitRest, r.User); err == nil {
 			snapshot, err := s.backend.CommitRest(call, r)
 			if s.recordResult(call, err) {
-				s.ledger.endHold(rest, false)
-				s.suspectLoss(s.ledger.recordSnapshot(r.User, snapshot))
+				s.suspectLoss(s.ledger.recordCounted(rest, snapshot))
 				return snapshot, nil
 			}
 		}
@@ -374,6 +378,39 @@ func (s *Store) Read(ctx context.Context, user string, plans quota.PlanChoice) (
 		return snapshot, nil
 	}
 	return quota.Snapshot{}, err
+}
+
+// History returns what an account has used on the last days. If the store does not answer, that is what
+// it last reported plus what was counted here since, marked as stale, or the store's error if it was
+// not asked for all of these days before.
+func (s *Store) History(ctx context.Context, account string, days int) (quota.History, error) {
+	backend, ok := s.backend.(historian)
+	if !ok || days < 1 || days > s.historyDays {
+		return quota.History{}, quota.ErrNotKept
+	}
+	call, err := s.beginCallAfterReplay(ctx, opRead, account)
+	if err == nil {
+		var h quota.History
+		h, err = backend.History(call, account, days)
+		if s.recordResult(call, err) {
+			if err == nil {
+				s.ledger.recordHistory(account, &h)
+			}
+			return h, err
+		}
+	}
+	if errors.Is(err, quota.ErrOverloaded) {
+		return quota.History{}, err
+	}
+	if h, ok := s.ledger.history(account, days, s.backend.Now()); ok {
+		return h, nil
+	}
+	return quota.History{}, err
+}
+
+// A historian is a backend that keeps a history.
+type historian interface {
+	History(ctx context.Context, account string, days int) (quota.History, error)
 }
 
 // Watch sends to ch as quota.Store says. It also does so when the store ceases to answer and

@@ -2,10 +2,14 @@ package guard
 
 import "metergate/quota"
 
-// A tally has numbers of one user by window and endpoint; an empty endpoint is the total.
+// A tally has numbers of one user by window and endpoint; an empty endpoint is the total. It also has
+// those of days by endpoint, with a date in place of a window.
 type tally map[tallyKey]amounts
 
-type tallyKey struct{ windowID, endpoint string }
+type tallyKey struct {
+	windowID, endpoint string
+	date               quota.Date
+}
 
 // amounts are requests, and by how much their units exceed their number.
 type amounts struct{ requests, extra int64 }
@@ -15,6 +19,10 @@ func (a amounts) used(q quota.Quantity) int64 {
 		return a.requests + a.extra
 	}
 	return a.requests
+}
+
+func (a amounts) asUsed() quota.Used {
+	return quota.Used{Requests: a.requests, Units: a.used(quota.Units)}
 }
 
 // A settlement is a commit of a request or of its rest.
@@ -44,6 +52,7 @@ func inPool(r *quota.Reservation) (quota.Reservation, bool) {
 	}
 	shared := *r
 	shared.User, shared.Windows, shared.PoolWindows = quota.PoolOf(r.User), r.PoolWindows, nil
+	shared.Date = 0 // pools have no history
 	return shared, true
 }
 
@@ -51,13 +60,19 @@ func inPool(r *quota.Reservation) (quota.Reservation, bool) {
 func (t tally) add(w *settlement, n int64) {
 	counted := w.counted()
 	for _, window := range w.Windows {
-		for _, key := range [...]tallyKey{{window.ID, ""}, {window.ID, w.Endpoint}} {
-			a := t[key]
-			a.requests += n * counted.requests
-			a.extra += n * counted.extra
-			if t[key] = a; a == (amounts{}) {
-				delete(t, key)
-			}
-		}
+		t.addTo(tallyKey{windowID: window.ID}, counted, n)
+		t.addTo(tallyKey{windowID: window.ID, endpoint: w.Endpoint}, counted, n)
+	}
+	if w.Date != 0 {
+		t.addTo(tallyKey{date: w.Date, endpoint: w.Endpoint}, counted, n)
+	}
+}
+
+func (t tally) addTo(key tallyKey, counted amounts, n int64) {
+	a := t[key]
+	a.requests += n * counted.requests
+	a.extra += n * counted.extra
+	if t[key] = a; a == (amounts{}) {
+		delete(t, key)
 	}
 }
