@@ -51,11 +51,12 @@ func openStore(cfg *config.Config, log *slog.Logger) (_ *store, err error) {
 		Timeout:        cfg.Store.Timeout,
 		Calendar:       s.calendar,
 		Keep:           cfg.Store.Keep,
+		HistoryDays:    cfg.HistoryDays(),
 		CheckEvery:     checkEvery,
 		Log:            log,
 	}
 	if dir, ok := cfg.Store.Embedded(); ok {
-		local, err := boltstore.Open(dir, boltstore.Options{Calendar: s.calendar, Keep: cfg.Store.Keep, Log: log})
+		local, err := boltstore.Open(dir, boltstore.Options{Calendar: s.calendar, Keep: cfg.Store.Keep, HistoryDays: cfg.HistoryDays(), Log: log})
 		if err != nil {
 			return nil, err
 		}
