@@ -46,7 +46,7 @@ func newFakeGateway(t testing.TB) *fakeGateway {
 		w.Header().Set("Content-Type", "text/html")
 		w.Write([]byte(emptyPage))
 	})
-	for _, name := range []string{"client.js", "meter.js"} {
+	for _, name := range browser.Names() {
 		mux.HandleFunc("/usage/"+name, func(w http.ResponseWriter, r *http.Request) { browser.Serve(w, r, name) })
 	}
 	mux.HandleFunc("/usage", g.answer(func(w http.ResponseWriter, r *http.Request) { w.Write(g.usageFor(r)) }))

@@ -11,7 +11,8 @@
 // Attributes: base-url (default: where this file came from), token, label, compact,
 // theme (light or dark; default: the system's), price (endpoints, separated by spaces, of
 // which it says what a request costs), upgrade-url (takes precedence over the gateway's).
-// Properties: client (of client.js, to share one), getToken, messages (to translate).
+// Properties: client (of client.js, to share one), getToken, messages (of messages.js, to
+// replace texts). It speaks the language of the lang attribute nearest to it.
 // Event: upgrade, when the user asks for more; preventDefault keeps the upgrade URL from
 // opening. Slot: upgrade, replaces the button. Parts: card, label, plan, count, used,
 // limit, remaining, bar, fill, pending, carried, pool, pool-label, pool-count, pool-bar,
@@ -24,116 +25,13 @@
 
 
 // src/meter/element.js
-import { createUsageClient } from "./client.js";
+import { ClientElement, reflectProperties } from "./elements.js";
 
-// src/meter/dom.js
-function reflect(element, name, value) {
-  if (value === null || value === void 0) element.removeAttribute(name);
-  else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
-}
-function showText(node, text) {
-  node.textContent = text;
-  node.hidden = false;
-}
-function webURL(text) {
-  if (!text) return null;
-  try {
-    const url = new URL(text, document.baseURI);
-    return /^https?:$/.test(url.protocol) ? url.href : null;
-  } catch {
-    return null;
-  }
-}
-
-// src/meter/limits.js
-function lowest(items, rank) {
-  return items.reduce((best, item) => best === void 0 || rank(item) < rank(best) ? item : best, void 0);
-}
-function headlineLimit({ limits }) {
-  return lowest(limits.filter((l) => !l.endpoint), (l) => (l.soft ? 2 : 0) + (l.shared ? 1 : 0));
-}
-function poolLimit(state) {
-  const headline = headlineLimit(state);
-  return lowest(state.limits.filter((l) => l.shared && !l.endpoint && l !== headline), (l) => l.soft ? 1 : 0);
-}
-function endpointLimit({ limits, period }, endpoint) {
-  return lowest(
-    limits.filter((l) => l.endpoint === endpoint && l.per === period.per && !l.shared),
-    (l) => (l.soft ? 2 : 0) + (l.unit === "units" ? 1 : 0)
-  );
-}
-function neededOf({ endpoints, refused }, limit) {
-  return limit.unit === "units" && endpoints[refused?.endpoint ?? ""]?.cost?.max || 1;
-}
-function refusingLimit(state) {
-  const violated = state.limits.filter((l) => state.refused?.violated.includes(l.name));
-  return lowest(violated, (l) => l.used + neededOf(state, l) <= l.limit ? 0 : l.resets_at === null ? -Infinity : -Date.parse(l.resets_at));
-}
-function unitName(state, unit, messages) {
-  return unit === "units" ? state.unit_name ?? messages.units : messages.requests;
-}
-
-// src/meter/messages.js
-var withUnit = (text, unit) => unit ? `${text} ${unit}` : text;
-var amount = (n, unit) => withUnit(n, n === "1" ? unit?.replace(/([^s])s$/, "$1") : unit);
-var forThis = (per) => per === "ever" ? "" : ` for this ${per}`;
-var MESSAGES = {
-  compactLabel: "Usage",
-  compactUnits: (unit) => unit[0].toUpperCase() + unit.slice(1),
-  label: (per) => ({ minute: "Usage this minute", hour: "Usage this hour", day: "Usage today", week: "Usage this week", month: "Usage this month", year: "Usage this year" })[per] ?? "Usage",
-  requests: "requests",
-  units: "units",
-  used: (used, limit, unit) => `${withUnit(`${used} of ${limit}`, unit)} used`,
-  usedOnly: (used, unit) => `${amount(used, unit)} used`,
-  compact: (used, limit, unit) => withUnit(`${used}/${limit}`, unit),
-  remaining: (n) => `${n} left`,
-  carried: (n, unit, per) => `Includes ${amount(n, unit)} from ${per === "day" ? "yesterday" : `last ${per}`}`,
-  running: (n) => `${n} running`,
-  held: (n, unit) => `${amount(n, unit)} held`,
-  price: (endpoint, min, max, unit) => `${endpoint} costs ${min === max ? amount(max, unit) : `${min} to ${amount(max, unit)}`}`,
-  unlimited: "Unlimited",
-  warning: "Almost used up",
-  blocked: "Limit reached",
-  softReached: "Limit reached, not enforced",
-  notIncluded: "Not included in your plan",
-  resets: "Resets",
-  neverRenews: "Does not renew",
-  stale: "Not up to date",
-  staleSince: (time) => `Not up to date. Last updated ${time}`,
-  loading: "Loading usage",
-  unavailable: "Usage is not available right now",
-  unauthorized: "Sign in to see your usage",
-  breakdown: "By endpoint",
-  of: (used, limit, unit) => withUnit(`${used} of ${limit}`, unit),
-  amount,
-  soft: (name) => `${name} (not enforced)`,
-  pool: (per) => ({ minute: "Your organisation this minute", hour: "Your organisation this hour", day: "Your organisation today", week: "Your organisation this week", month: "Your organisation this month", year: "Your organisation this year" })[per] ?? "Your organisation",
-  shared: (name) => `${name}, whole organisation`,
-  perWindow: (endpoint, per) => `${endpoint ?? "All endpoints"}, ${per === "ever" ? "in total" : `this ${per}`}`,
-  promptTitle: "Limit reached",
-  refusedTitle: "Your last request was refused",
-  limitReached: (limit, endpoint, per, unit, shared) => `${shared ? "Your organisation has" : "You have"} used ${limit === "1" ? "the" : "all"} ${amount(limit, endpoint ? `${endpoint} ${unit}` : unit)}${forThis(per)}.`,
-  limitShort: (cost, left, limit, endpoint, per, unit, shared) => `The request may cost ${amount(cost, unit)}, and only ${left} of ${limit}${endpoint ? ` ${endpoint} ${unit}` : ""} ${left === "1" ? "is" : "are"} left${shared ? " to your organisation" : ""}${forThis(per)}.`,
-  limitEmpty: (endpoint) => `Your plan does not include ${endpoint ?? "any requests"}.`,
-  limitHeld: "Requests that are still running may use up the rest. Try again in a moment.",
-  renews: (when) => `Resets ${when}.`,
-  doesNotRenew: "This limit does not renew.",
-  upgrade: "Upgrade"
-};
-function limitText(state, messages, locale) {
-  const headline = headlineLimit(state);
-  const limit = refusingLimit(state) ?? headline;
-  if (!limit) return "";
-  if (limit.limit === 0) return messages.limitEmpty(limit.endpoint);
-  const left = limit.limit - (limit === headline ? Math.max(state.used, limit.used) : limit.used);
-  const needed = neededOf(state, limit);
-  if (needed <= left) return messages.limitHeld;
-  const unit = unitName(state, limit.unit, messages);
-  const reason = left > 0 ? messages.limitShort(locale.number(needed), locale.number(left), locale.number(limit.limit), limit.endpoint, limit.per, unit, limit.shared) : messages.limitReached(locale.number(limit.limit), limit.endpoint, limit.per, unit, limit.shared);
-  return `${reason} ${limit.resets_at ? messages.renews(locale.date(limit.resets_at)) : messages.doesNotRenew}`;
-}
+// src/meter/view.js
+import { headlineLimit as headlineLimit2, limitText, poolLimit as poolLimit2, reflect, showText, unitName as unitName2, webURL } from "./elements.js";
 
 // src/meter/breakdown.js
+import { endpointLimit, headlineLimit, poolLimit, unitName } from "./elements.js";
 var Breakdown = class {
   #list;
   // The list items, by the key of their row.
@@ -142,7 +40,7 @@ var Breakdown = class {
     this.#list = list;
   }
   static rows(state, messages) {
-    const unitOf = (unit) => unit === "units" || state.unit === "units" ? unitName(state, unit, messages) : "";
+    const unitOf = (unit) => (n) => unit === "units" || state.unit === "units" ? unitName(state, unit, messages, n) : "";
     const soft = (name, limit) => limit?.soft ? messages.soft(name) : name;
     const shown = /* @__PURE__ */ new Set([headlineLimit(state), poolLimit(state)]);
     const rows = Object.entries(state.endpoints).map(([name, e]) => {
@@ -171,9 +69,10 @@ var Breakdown = class {
     for (const row of rows) {
       const item = this.#item(row.key);
       const limited = row.limit !== void 0;
-      item.li.className = [row.status, row.unit && "wide"].filter(Boolean).join(" ");
+      item.li.className = [row.status, row.unit() && "wide"].filter(Boolean).join(" ");
       item.name.textContent = row.name;
-      item.value.textContent = limited ? messages.of(locale.number(row.used), locale.number(row.limit), row.unit) : messages.amount(locale.number(row.used), row.unit);
+      const [used, limit] = [locale.count(row.used), limited ? locale.count(row.limit) : null];
+      item.value.textContent = limited ? messages.of(used, limit, row.unit(limit)) : messages.amount(used, row.unit(used));
       const share = row.used / ((limited ? row.limit : total) || 1);
       item.bar.style.setProperty("--_used", `${Math.min(1, share) * 100}%`);
       item.bar.style.setProperty("--_least", row.used > 0 ? "4px" : "0");
@@ -203,95 +102,11 @@ var Breakdown = class {
   }
 };
 
-// src/meter/locale.js
-var formats = /* @__PURE__ */ new Map();
-function format(Kind, locale, options, value) {
-  const key = `${Kind.name} ${locale} ${JSON.stringify(options)}`;
-  if (!formats.has(key)) {
-    let made;
-    try {
-      made = new Kind(locale, options);
-    } catch {
-      made = new Kind(void 0, options);
-    }
-    formats.set(key, made);
-  }
-  return formats.get(key).format(value);
-}
-var Locale = class {
-  #element;
-  constructor(element) {
-    this.#element = element;
-  }
-  get #name() {
-    return this.#element.closest("[lang]")?.lang || void 0;
-  }
-  number(n) {
-    return format(Intl.NumberFormat, this.#name, {}, n);
-  }
-  date(iso, clock = false) {
-    const date = new Date(iso);
-    const now = /* @__PURE__ */ new Date();
-    const time = { hour: "numeric", minute: "2-digit" };
-    const day = { day: "numeric", month: "long", ...date.getFullYear() !== now.getFullYear() && { year: "numeric" } };
-    const today = date.toDateString() === now.toDateString();
-    const midnight = date.getHours() === 0 && date.getMinutes() === 0;
-    const parts = today && (clock || !midnight) ? time : midnight ? day : { ...day, ...time };
-    return format(Intl.DateTimeFormat, this.#name, parts, date);
-  }
-};
-
-// src/meter/theme.js
-var LIGHT = `
-  color-scheme: light;
-  --_background: var(--usage-meter-background, #ffffff);
-  --_border: var(--usage-meter-border-color, #e3e6ea);
-  --_text: var(--usage-meter-text-color, #15181d);
-  --_muted: var(--usage-meter-muted-color, #5b6472);
-  --_track: var(--usage-meter-track-color, #f0f2f5);
-  --_ok: var(--usage-meter-color-ok, #1c8c4e);
-  --_warning: var(--usage-meter-color-warning, #b98100);
-  --_blocked: var(--usage-meter-color-blocked, #d92626);
-  --_warning-text: var(--usage-meter-text-warning, #855700);
-  --_blocked-text: var(--usage-meter-text-blocked, #b91c1c);
-  --_prompt: var(--usage-meter-prompt-background, #f7f8fa);
-  --_button: var(--usage-meter-button-background, #15181d);
-  --_button-text: var(--usage-meter-button-color, #ffffff);
-  --_shadow: var(--usage-meter-shadow, 0 1px 2px rgb(16 24 40 / 5%));
-`;
-var DARK = `
-  color-scheme: dark;
-  --_background: var(--usage-meter-background, #15171c);
-  --_border: var(--usage-meter-border-color, #2a2e36);
-  --_text: var(--usage-meter-text-color, #f1f3f5);
-  --_muted: var(--usage-meter-muted-color, #9aa3b2);
-  --_track: var(--usage-meter-track-color, #262a32);
-  --_ok: var(--usage-meter-color-ok, #3ecf82);
-  --_warning: var(--usage-meter-color-warning, #f2c14e);
-  --_blocked: var(--usage-meter-color-blocked, #f47070);
-  --_warning-text: var(--usage-meter-text-warning, #f2c14e);
-  --_blocked-text: var(--usage-meter-text-blocked, #ff8f8f);
-  --_prompt: var(--usage-meter-prompt-background, #1d2027);
-  --_button: var(--usage-meter-button-background, #f1f3f5);
-  --_button-text: var(--usage-meter-button-color, #15171c);
-  --_shadow: var(--usage-meter-shadow, none);
-`;
+// src/meter/nodes.js
+import { sheetsOf } from "./elements.js";
 
 // src/meter/style.js
 var STYLE = `
-:host {
-  ${LIGHT}
-  display: block;
-  font: 400 14px/1.43 var(--usage-meter-font, system-ui, -apple-system, "Segoe UI", Roboto, sans-serif);
-  font-variant-numeric: tabular-nums;
-  color: var(--_text);
-  text-align: start;
-}
-@media (prefers-color-scheme: dark) { :host(:not([theme="light"])) { ${DARK} } }
-:host([theme="dark"]) { ${DARK} }
-:host([hidden]), [hidden] { display: none !important; }
-* { box-sizing: border-box; margin: 0; }
-
 .card {
   --_status: var(--_ok);
   --_status-text: var(--_muted);
@@ -389,14 +204,6 @@ li.blocked .value { color: var(--_blocked-text); }
 .prompt-title { font-weight: 600; }
 .prompt-text { font-size: 13px; color: var(--_muted); }
 @keyframes appear { from { opacity: 0; transform: translateY(4px); } }
-.button {
-  flex: none; padding: 7px 14px; border-radius: 7px;
-  font: inherit; font-weight: 500; line-height: 20px; text-decoration: none;
-  background: var(--_button); color: var(--_button-text); transition: opacity 150ms;
-}
-.button:hover { opacity: 0.86; }
-:focus-visible { outline: 2px solid var(--usage-meter-focus-color, currentColor); outline-offset: 2px; }
-
 /* Two lines and a bar between them, for a sidebar. */
 :host([compact]) { font-size: 13px; }
 :host([compact]) .card {
@@ -416,33 +223,19 @@ li.blocked .value { color: var(--_blocked-text); }
 :host([compact]) .prompt > div { display: none; }
 :host([compact]) .button { padding: 2px 10px; border-radius: 6px; font-size: 12px; }
 
-.spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
-
-@media (prefers-reduced-motion: reduce) {
-  *, ::before { animation: none !important; transition: none !important; }
-}
 @media (forced-colors: active) {
   .bar, .pool-bar { border: 1px solid CanvasText; background: Canvas; }
   .fill, .dot { forced-color-adjust: none; background-color: CanvasText; }
   .blocked .fill { background-color: Mark; }
   .pending { forced-color-adjust: none; background-color: GrayText; opacity: 1; }
   .prompt { border: 1px solid CanvasText; }
-  .button { border: 1px solid LinkText; }
 }
 `;
-var sheet;
-function styleSheet() {
-  if (!sheet) {
-    sheet = new CSSStyleSheet();
-    sheet.replaceSync(STYLE);
-  }
-  return sheet;
-}
 
 // src/meter/nodes.js
 function buildNodes(element, { onUpgrade, onSlotChange }) {
   const root = element.shadowRoot ?? element.attachShadow({ mode: "open" });
-  root.adoptedStyleSheets = [styleSheet()];
+  root.adoptedStyleSheets = sheetsOf(STYLE);
   const ui = {};
   const bare = (tag, className, ...children) => {
     const node = document.createElement(tag);
@@ -501,7 +294,7 @@ function buildNodes(element, { onUpgrade, onSlotChange }) {
 
 // src/meter/view.js
 function shownStatus(state) {
-  return state.status === "blocked" && headlineLimit(state)?.soft ? "warning" : state.status;
+  return state.status === "blocked" && headlineLimit2(state)?.soft ? "warning" : state.status;
 }
 function describeMeter(bar, values) {
   for (const [name, value] of Object.entries({
@@ -524,7 +317,7 @@ var MeterView = class {
   constructor(element, handlers) {
     this.#element = element;
     this.#ui = buildNodes(element, handlers);
-    this.#locale = new Locale(element);
+    this.#locale = element.locale;
     this.#breakdown = new Breakdown(this.#ui.endpoints);
     this.#say = handlers.say;
   }
@@ -536,8 +329,8 @@ var MeterView = class {
     const m = this.#element.messages;
     const state = client?.current ?? null;
     const compact = this.#element.compact;
-    const unit = state?.unit === "units" ? unitName(state, state.unit, m) : "";
-    const label = this.#element.label ?? (!compact ? m.label(state?.period.per) : unit ? m.compactUnits(unit) : m.compactLabel);
+    const inUnits = state?.unit === "units";
+    const label = this.#element.label ?? (!compact ? m.label(state?.period.per) : inUnits ? m.compactUnits(unitName2(state, "units", m)) : m.compactLabel);
     ui.label.textContent = label;
     if (compact !== (ui.label.parentNode === ui.figures)) (compact ? ui.figures : ui.head).prepend(ui.label);
     ui.head.hidden = compact;
@@ -553,7 +346,7 @@ var MeterView = class {
     ui.card.setAttribute("aria-busy", String(!state && !failed));
     for (const name of ["plan", "remaining", "carried", "status", "reset", "running", "pool", "price", "notice", "prompt", "details"]) ui[name].hidden = true;
     ui.bar.hidden = state !== null && !limited;
-    if (state) this.#showState(state, label, unit);
+    if (state) this.#showState(state, label);
     else this.#showNothing(failed ? client.problem : void 0);
   }
   #showNothing(problem) {
@@ -567,24 +360,27 @@ var MeterView = class {
     if (problem !== void 0) showText(ui.notice, problem === "unauthorized" ? m.unauthorized : m.unavailable);
     this.#shownStatus = null;
   }
-  #showState(state, label, unit) {
+  #showState(state, label) {
     const ui = this.#ui;
     const m = this.#element.messages;
     const locale = this.#locale;
     const compact = this.#element.compact;
-    const { used, limit, pending } = state;
+    const { limit } = state;
     const limited = limit !== null;
     showText(ui.plan, state.plan);
-    const count = limited ? m.used(locale.number(used), locale.number(limit), unit) : m.usedOnly(locale.number(used), unit);
-    const running = !pending ? "" : unit ? m.held(locale.number(pending), compact ? "" : unit) : m.running(locale.number(pending));
+    const inUnits = state.unit === "units";
+    const unitOf = (n) => inUnits ? unitName2(state, "units", m, n) : "";
+    const [used, all, pending] = [state.used, limit ?? 0, state.pending].map((n) => locale.count(n));
+    const count = limited ? m.used(used, all, unitOf(all)) : m.usedOnly(used, unitOf(used));
+    const running = !state.pending ? "" : inUnits ? m.held(pending, compact ? "" : unitOf(pending)) : m.running(pending);
     if (compact) {
-      ui.used.textContent = limited ? m.compact(locale.number(used), locale.number(limit), this.#element.label && unit) : count;
-      ui.limit.textContent = running && `, ${running}`;
+      ui.used.textContent = limited ? m.compact(used, all, this.#element.label && unitOf(all)) : count;
+      ui.limit.textContent = running && m.separator + running;
     } else {
-      const [before, ...after] = count.split(locale.number(used));
-      ui.used.textContent = before + locale.number(used);
-      ui.limit.textContent = after.join(locale.number(used));
-      showText(ui.remaining, limited ? m.remaining(locale.number(state.remaining)) : m.unlimited);
+      const [before, ...after] = count.split(String(used));
+      ui.used.textContent = after.length ? before + used : before;
+      ui.limit.textContent = after.join(String(used));
+      showText(ui.remaining, limited ? m.remaining(locale.count(state.remaining)) : m.unlimited);
       if (running) {
         ui.runningText.data = running;
         ui.running.hidden = false;
@@ -605,19 +401,19 @@ var MeterView = class {
       reflect(ui.time, "datetime", end);
       ui.reset.hidden = false;
     }
-    const carried = this.#carried(headlineLimit(state), unit);
+    const carried = this.#carried(headlineLimit2(state), unitOf);
     if (carried && !compact) showText(ui.carried, carried);
     ui.foot.hidden = compact && !words;
-    this.#fillBar(limit ? Math.min(1, used / limit) : Number(limited), limit ? pending / limit : 0);
+    this.#fillBar(limit ? Math.min(1, state.used / limit) : Number(limited), limit ? state.pending / limit : 0);
     const sentence = [count, carried, running, words, state.stale && m.stale, resets];
-    describeMeter(ui.bar, limit ? { now: Math.min(used, limit), max: limit, label, text: sentence.filter(Boolean).join(", ") } : null);
+    describeMeter(ui.bar, limit ? { now: Math.min(state.used, limit), max: limit, label, text: sentence.filter(Boolean).join(m.separator) } : null);
     if (state.stale) showText(ui.notice, compact ? m.stale : m.staleSince(locale.date(state.as_of, true)));
     this.#showPool(state);
     const prices = this.#prices(state);
     if (prices) showText(ui.price, prices);
     this.#showPrompt(state);
     this.#showBreakdown(state);
-    if (this.#shownStatus !== null && this.#shownStatus !== state.status) this.#say([words, count].filter(Boolean).join(": "));
+    if (this.#shownStatus !== null && this.#shownStatus !== state.status) this.#say(words ? m.statusChanged(words, count) : count);
     this.#shownStatus = state.status;
   }
   #fillBar(used, pending) {
@@ -627,32 +423,37 @@ var MeterView = class {
     bar.style.setProperty("--_pending", `${Math.min(1, pending) * 100}%`);
     part.classList.toggle("some", pending > 0);
   }
-  #carried(limit, unit) {
-    return limit?.carried ? this.#element.messages.carried(this.#locale.number(limit.carried), unit, limit.per) : "";
+  #carried(limit, unitOf) {
+    if (!limit?.carried) return "";
+    const n = this.#locale.count(limit.carried);
+    return this.#element.messages.carried(n, unitOf(n), limit.per);
   }
   #showPool(state) {
     const { pool, "pool-label": label, "pool-count": count, "pool-bar": bar, "pool-carried": note } = this.#ui;
-    const l = poolLimit(state);
+    const l = poolLimit2(state);
     pool.hidden = this.#element.compact || !l;
     if (pool.hidden) return;
     const m = this.#element.messages;
-    const unit = l.unit === "units" || state.unit === "units" ? unitName(state, l.unit, m) : "";
+    const unitOf = (n) => l.unit === "units" || state.unit === "units" ? unitName2(state, l.unit, m, n) : "";
+    const [used, all] = [l.used, l.limit].map((n) => this.#locale.count(n));
     pool.className = `pool ${l.used < l.limit || l.soft ? "ok" : "blocked"}`;
     label.textContent = l.soft ? m.soft(m.pool(l.per)) : m.pool(l.per);
-    count.textContent = m.of(this.#locale.number(l.used), this.#locale.number(l.limit), unit);
+    count.textContent = m.of(used, all, unitOf(all));
     bar.style.setProperty("--_used", `${l.limit ? Math.min(1, l.used / l.limit) * 100 : 100}%`);
     bar.style.setProperty("--_least", l.used > 0 ? "6px" : "0");
-    const carried = this.#carried(l, unit);
+    const carried = this.#carried(l, unitOf);
     showText(note, carried);
     note.hidden = !carried;
-    const sentence = [m.used(this.#locale.number(l.used), this.#locale.number(l.limit), unit), carried];
-    describeMeter(bar, l.limit ? { now: Math.min(l.used, l.limit), max: l.limit, label: label.textContent, text: sentence.filter(Boolean).join(", ") } : null);
+    const sentence = [m.used(used, all, unitOf(all)), carried];
+    describeMeter(bar, l.limit ? { now: Math.min(l.used, l.limit), max: l.limit, label: label.textContent, text: sentence.filter(Boolean).join(m.separator) } : null);
   }
   #prices(state) {
     if (state.limits.length && !state.limits.some((l) => l.unit === "units")) return "";
     const m = this.#element.messages;
-    const unit = unitName(state, "units", m);
-    return (this.#element.price ?? "").split(/\s+/).map((name) => [name, state.endpoints[name]?.cost]).filter(([, cost]) => cost).map(([name, { min, max }]) => m.price(name, this.#locale.number(min), this.#locale.number(max), unit)).join(", ");
+    return (this.#element.price ?? "").split(/\s+/).map((name) => [name, state.endpoints[name]?.cost]).filter(([, cost]) => cost).map(([name, cost]) => {
+      const [min, max] = [cost.min, cost.max].map((n) => this.#locale.count(n));
+      return m.price(name, min, max, unitName2(state, "units", m, max));
+    }).join(m.separator);
   }
   #showPrompt(state) {
     const { slot, prompt, "prompt-title": title, "prompt-text": text, "upgrade-button": button, buttonText } = this.#ui;
@@ -690,157 +491,39 @@ var MeterView = class {
 
 // src/meter/element.js
 var metersOf = /* @__PURE__ */ new WeakMap();
-var UsageMeter = class extends (globalThis.HTMLElement ?? class {
-}) {
-  static observedAttributes = ["base-url", "token", "label", "compact", "price", "upgrade-url"];
-  // The one that is followed.
-  #client = null;
-  // The client that the application has set.
-  #given = null;
-  #getToken = null;
-  #messages = MESSAGES;
-  // Functions that end what was begun for #client.
-  #cleanups = [];
+var UsageMeter = class extends ClientElement {
+  static observedAttributes = [...super.observedAttributes, "label", "compact", "price", "upgrade-url"];
+  static earlyProperties = [...super.earlyProperties, "label", "compact", "price"];
   #view = null;
-  #scheduled = false;
-  // The client, or the settings that it was made from.
-  #followed = null;
-  #followedGetToken = null;
-  // Set properties once the element is connected: a constructor may not set attributes.
-  #earlyProperties = [];
-  constructor() {
-    super();
-    for (const name of ["client", "getToken", "messages", "token", "baseUrl", "label", "compact", "price"]) {
-      if (!Object.hasOwn(this, name)) continue;
-      const value = this[name];
-      delete this[name];
-      this.#earlyProperties.push(() => {
-        this[name] = value;
-      });
-    }
-  }
-  get client() {
-    return this.#given ?? this.#client;
-  }
-  set client(client) {
-    this.#given = client ?? null;
-    this.#scheduleFollow();
-  }
-  get getToken() {
-    return this.#getToken;
-  }
-  set getToken(getToken) {
-    this.#getToken = getToken ?? null;
-    this.#scheduleFollow();
-  }
-  get messages() {
-    return this.#messages;
-  }
-  set messages(messages) {
-    this.#messages = { ...MESSAGES, ...messages };
-    this.#show();
-  }
-  get baseUrl() {
-    return this.getAttribute("base-url");
-  }
-  set baseUrl(value) {
-    reflect(this, "base-url", value);
-  }
-  get token() {
-    return this.getAttribute("token");
-  }
-  set token(value) {
-    reflect(this, "token", value);
-  }
-  get label() {
-    return this.getAttribute("label");
-  }
-  set label(value) {
-    reflect(this, "label", value);
-  }
-  get price() {
-    return this.getAttribute("price");
-  }
-  set price(value) {
-    reflect(this, "price", value);
-  }
+  // The client that is followed.
+  #client = null;
   get compact() {
     return this.hasAttribute("compact");
   }
   set compact(value) {
     this.toggleAttribute("compact", Boolean(value));
   }
-  connectedCallback() {
-    for (const set of this.#earlyProperties.splice(0)) set();
-    this.#view ??= new MeterView(this, {
+  build() {
+    this.#view = new MeterView(this, {
       onUpgrade: (event) => this.#upgrade(event),
-      onSlotChange: () => this.#show(),
+      onSlotChange: () => this.render(this.#client),
       say: (words) => this.#say(words)
     });
-    this.#show();
-    this.#scheduleFollow();
   }
-  disconnectedCallback() {
-    this.#scheduleFollow();
-  }
-  attributeChangedCallback(name, before, after) {
-    if (before === after) return;
-    if (name === "base-url" || name === "token" && !this.#getToken) this.#scheduleFollow();
-    this.#show();
-  }
-  #scheduleFollow() {
-    if (this.#scheduled) return;
-    this.#scheduled = true;
-    queueMicrotask(() => {
-      this.#scheduled = false;
-      if (this.isConnected && !this.#knowsWhom && document.readyState !== "complete") this.#followLater();
-      else this.#follow();
-    });
-  }
-  get #knowsWhom() {
-    return this.#given || this.#getToken || this.token;
-  }
-  #followLater() {
-    const follow = () => this.#follow();
-    document.addEventListener("DOMContentLoaded", follow, { once: true });
-    addEventListener("load", follow, { once: true });
-  }
-  #follow() {
-    const wanted = this.isConnected ? this.#given ?? `${this.baseUrl}
-${this.#getToken ? "" : this.token}` : null;
-    if (wanted === this.#followed && this.#getToken === this.#followedGetToken) return;
-    for (const cleanup of this.#cleanups.splice(0)) cleanup();
-    this.#client = null;
-    this.#followed = wanted;
-    this.#followedGetToken = this.#getToken;
-    this.#view?.forgetStatus();
-    if (wanted === null) return;
-    let client = this.#given;
-    if (!client) {
-      const token = this.token;
-      client = createUsageClient({
-        baseUrl: this.baseUrl ?? void 0,
-        getToken: this.#getToken ?? (token === null ? void 0 : () => token)
-      });
-      this.#cleanups.push(() => client.close());
-    }
+  attach(client) {
     this.#client = client;
+    this.#view.forgetStatus();
     const meters = metersOf.get(client) ?? /* @__PURE__ */ new Set();
     metersOf.set(client, meters.add(this));
     const sayRefused = ({ detail }) => this.#say(this.#view.refusalText(detail));
-    const show = () => this.#show();
-    client.addEventListener("connection", show);
     client.addEventListener("usage-exceeded", sayRefused);
-    this.#cleanups.push(
-      client.subscribe(show),
-      () => client.removeEventListener("connection", show),
+    return [
       () => client.removeEventListener("usage-exceeded", sayRefused),
       () => meters.delete(this)
-    );
-    this.#show();
+    ];
   }
-  #show() {
-    this.#view?.show(this.#client);
+  render(client) {
+    this.#view.show(client);
   }
   #say(words) {
     const [first] = metersOf.get(this.#client) ?? [];
@@ -852,6 +535,7 @@ ${this.#getToken ? "" : this.token}` : null;
     if (!this.dispatchEvent(upgrade)) event.preventDefault();
   }
 };
+reflectProperties(UsageMeter, { label: "label", price: "price" });
 
 // src/meter.js
 if (globalThis.customElements && !customElements.get("usage-meter")) customElements.define("usage-meter", UsageMeter);

@@ -9,7 +9,8 @@
 // Attributes: base-url (default: where this file came from), token, label, compact,
 // theme (light or dark; default: the system's), price (endpoints, separated by spaces, of
 // which it says what a request costs), upgrade-url (takes precedence over the gateway's).
-// Properties: client (of client.js, to share one), getToken, messages (to translate).
+// Properties: client (of client.js, to share one), getToken, messages (of messages.js, to
+// replace texts). It speaks the language of the lang attribute nearest to it.
 // Event: upgrade, when the user asks for more; preventDefault keeps the upgrade URL from
 // opening. Slot: upgrade, replaces the button. Parts: card, label, plan, count, used,
 // limit, remaining, bar, fill, pending, carried, pool, pool-label, pool-count, pool-bar,

@@ -1,4 +1,4 @@
-import { endpointLimit, headlineLimit, poolLimit, unitName } from './limits.js';
+import { endpointLimit, headlineLimit, poolLimit, unitName } from '../elements.js';
 
 /** The list of endpoints, and of the limits that neither a big bar nor an endpoint shows. */
 export class Breakdown {
@@ -13,11 +13,11 @@ export class Breakdown {
 
   /**
    * @param {import('../../client.d.ts').UsageState} state
-   * @param {typeof import('./messages.js').MESSAGES} messages
+   * @param {typeof import('../messages/en.js').en} messages
    */
   static rows(state, messages) {
     // Numbers of another quantity than the big one say what they count.
-    const unitOf = (unit) => (unit === 'units' || state.unit === 'units' ? unitName(state, unit, messages) : '');
+    const unitOf = (unit) => (n) => (unit === 'units' || state.unit === 'units' ? unitName(state, unit, messages, n) : '');
     const soft = (name, limit) => (limit?.soft ? messages.soft(name) : name);
     const shown = new Set([headlineLimit(state), poolLimit(state)]);
     const rows = Object.entries(state.endpoints).map(([name, e]) => {
@@ -41,8 +41,8 @@ export class Breakdown {
   /**
    * @param {ReturnType<typeof Breakdown.rows>} rows
    * @param {number} total the share of a row without a limit is one of this
-   * @param {typeof import('./messages.js').MESSAGES} messages
-   * @param {import('./locale.js').Locale} locale
+   * @param {typeof import('../messages/en.js').en} messages
+   * @param {import('../elements/locale.js').Locale} locale
    */
   show(rows, total, messages, locale) {
     const seen = new Set();
@@ -50,11 +50,10 @@ export class Breakdown {
       const item = this.#item(row.key);
       const limited = row.limit !== undefined;
       // The name of a unit leaves no room for a bar beside it.
-      item.li.className = [row.status, row.unit && 'wide'].filter(Boolean).join(' ');
+      item.li.className = [row.status, row.unit() && 'wide'].filter(Boolean).join(' ');
       item.name.textContent = row.name;
-      item.value.textContent = limited
-        ? messages.of(locale.number(row.used), locale.number(row.limit), row.unit)
-        : messages.amount(locale.number(row.used), row.unit);
+      const [used, limit] = [locale.count(row.used), limited ? locale.count(row.limit) : null];
+      item.value.textContent = limited ? messages.of(used, limit, row.unit(limit)) : messages.amount(used, row.unit(used));
       const share = row.used / ((limited ? row.limit : total) || 1);
       item.bar.style.setProperty('--_used', `${Math.min(1, share) * 100}%`);
       item.bar.style.setProperty('--_least', row.used > 0 ? '4px' : '0');

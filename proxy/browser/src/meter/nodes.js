@@ -1,4 +1,5 @@
-import { styleSheet } from './style.js';
+import { sheetsOf } from '../elements.js';
+import { STYLE } from './style.js';
 
 /**
  * Builds the nodes of a meter in the element's shadow root.
@@ -8,7 +9,7 @@ import { styleSheet } from './style.js';
  */
 export function buildNodes(element, { onUpgrade, onSlotChange }) {
   const root = element.shadowRoot ?? element.attachShadow({ mode: 'open' });
-  root.adoptedStyleSheets = [styleSheet()];
+  root.adoptedStyleSheets = sheetsOf(STYLE);
   const ui = {};
   const bare = (tag, className, ...children) => {
     const node = document.createElement(tag);

@@ -1,19 +1,4 @@
-import { DARK, LIGHT } from './theme.js';
-
-const STYLE = `
-:host {
-  ${LIGHT}
-  display: block;
-  font: 400 14px/1.43 var(--usage-meter-font, system-ui, -apple-system, "Segoe UI", Roboto, sans-serif);
-  font-variant-numeric: tabular-nums;
-  color: var(--_text);
-  text-align: start;
-}
-@media (prefers-color-scheme: dark) { :host(:not([theme="light"])) { ${DARK} } }
-:host([theme="dark"]) { ${DARK} }
-:host([hidden]), [hidden] { display: none !important; }
-* { box-sizing: border-box; margin: 0; }
-
+export const STYLE = `
 .card {
   --_status: var(--_ok);
   --_status-text: var(--_muted);
@@ -111,14 +96,6 @@ li.blocked .value { color: var(--_blocked-text); }
 .prompt-title { font-weight: 600; }
 .prompt-text { font-size: 13px; color: var(--_muted); }
 @keyframes appear { from { opacity: 0; transform: translateY(4px); } }
-.button {
-  flex: none; padding: 7px 14px; border-radius: 7px;
-  font: inherit; font-weight: 500; line-height: 20px; text-decoration: none;
-  background: var(--_button); color: var(--_button-text); transition: opacity 150ms;
-}
-.button:hover { opacity: 0.86; }
-:focus-visible { outline: 2px solid var(--usage-meter-focus-color, currentColor); outline-offset: 2px; }
-
 /* Two lines and a bar between them, for a sidebar. */
 :host([compact]) { font-size: 13px; }
 :host([compact]) .card {
@@ -138,28 +115,11 @@ li.blocked .value { color: var(--_blocked-text); }
 :host([compact]) .prompt > div { display: none; }
 :host([compact]) .button { padding: 2px 10px; border-radius: 6px; font-size: 12px; }
 
-.spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
-
-@media (prefers-reduced-motion: reduce) {
-  *, ::before { animation: none !important; transition: none !important; }
-}
 @media (forced-colors: active) {
   .bar, .pool-bar { border: 1px solid CanvasText; background: Canvas; }
   .fill, .dot { forced-color-adjust: none; background-color: CanvasText; }
   .blocked .fill { background-color: Mark; }
   .pending { forced-color-adjust: none; background-color: GrayText; opacity: 1; }
   .prompt { border: 1px solid CanvasText; }
-  .button { border: 1px solid LinkText; }
 }
 `;
-
-let sheet;
-
-/** The style sheet that all meters of a page share. */
-export function styleSheet() {
-  if (!sheet) {
-    sheet = new CSSStyleSheet();
-    sheet.replaceSync(STYLE);
-  }
-  return sheet;
-}

@@ -1,8 +1,5 @@
+import { headlineLimit, limitText, poolLimit, reflect, showText, unitName, webURL } from '../elements.js';
 import { Breakdown } from './breakdown.js';
-import { reflect, showText, webURL } from './dom.js';
-import { headlineLimit, poolLimit, unitName } from './limits.js';
-import { Locale } from './locale.js';
-import { limitText } from './messages.js';
 import { buildNodes } from './nodes.js';
 
 /** A soft limit that is reached refuses nothing, so it is no reason for alarm. */
@@ -40,7 +37,7 @@ export class MeterView {
   constructor(element, handlers) {
     this.#element = element;
     this.#ui = buildNodes(element, handlers);
-    this.#locale = new Locale(element);
+    this.#locale = element.locale;
     this.#breakdown = new Breakdown(this.#ui.endpoints);
     this.#say = handlers.say;
   }
@@ -54,8 +51,9 @@ export class MeterView {
     const m = this.#element.messages;
     const state = client?.current ?? null;
     const compact = this.#element.compact;
-    const unit = state?.unit === 'units' ? unitName(state, state.unit, m) : '';
-    const label = this.#element.label ?? (!compact ? m.label(state?.period.per) : unit ? m.compactUnits(unit) : m.compactLabel);
+    const inUnits = state?.unit === 'units';
+    const label = this.#element.label
+      ?? (!compact ? m.label(state?.period.per) : inUnits ? m.compactUnits(unitName(state, 'units', m)) : m.compactLabel);
     ui.label.textContent = label;
     // In the compact form the label takes the place of the plan and the big number.
     if (compact !== (ui.label.parentNode === ui.figures)) (compact ? ui.figures : ui.head).prepend(ui.label);
@@ -68,7 +66,7 @@ export class MeterView {
     ui.card.setAttribute('aria-busy', String(!state && !failed));
     for (const name of ['plan', 'remaining', 'carried', 'status', 'reset', 'running', 'pool', 'price', 'notice', 'prompt', 'details']) ui[name].hidden = true;
     ui.bar.hidden = state !== null && !limited;
-    if (state) this.#showState(state, label, unit);
+    if (state) this.#showState(state, label);
     else this.#showNothing(failed ? client.problem : undefined);
   }
 
@@ -88,28 +86,30 @@ export class MeterView {
   /**
    * @param {import('../../client.d.ts').UsageState} state
    * @param {string} label
-   * @param {string} unit of the numbers; empty: requests
    */
-  #showState(state, label, unit) {
+  #showState(state, label) {
     const ui = this.#ui;
     const m = this.#element.messages;
     const locale = this.#locale;
     const compact = this.#element.compact;
-    const { used, limit, pending } = state;
+    const { limit } = state;
     const limited = limit !== null;
     showText(ui.plan, state.plan);
-    const count = limited ? m.used(locale.number(used), locale.number(limit), unit) : m.usedOnly(locale.number(used), unit);
-    const running = !pending ? '' : unit ? m.held(locale.number(pending), compact ? '' : unit) : m.running(locale.number(pending));
+    const inUnits = state.unit === 'units';
+    const unitOf = (n) => (inUnits ? unitName(state, 'units', m, n) : '');
+    const [used, all, pending] = [state.used, limit ?? 0, state.pending].map((n) => locale.count(n));
+    const count = limited ? m.used(used, all, unitOf(all)) : m.usedOnly(used, unitOf(used));
+    const running = !state.pending ? '' : inUnits ? m.held(pending, compact ? '' : unitOf(pending)) : m.running(pending);
     if (compact) {
       // The label names the unit, unless the page has a label of its own.
-      ui.used.textContent = limited ? m.compact(locale.number(used), locale.number(limit), this.#element.label && unit) : count;
-      ui.limit.textContent = running && `, ${running}`;
+      ui.used.textContent = limited ? m.compact(used, all, this.#element.label && unitOf(all)) : count;
+      ui.limit.textContent = running && m.separator + running;
     } else {
       // The number that changes is the big one.
-      const [before, ...after] = count.split(locale.number(used));
-      ui.used.textContent = before + locale.number(used);
-      ui.limit.textContent = after.join(locale.number(used));
-      showText(ui.remaining, limited ? m.remaining(locale.number(state.remaining)) : m.unlimited);
+      const [before, ...after] = count.split(String(used));
+      ui.used.textContent = after.length ? before + used : before;
+      ui.limit.textContent = after.join(String(used));
+      showText(ui.remaining, limited ? m.remaining(locale.count(state.remaining)) : m.unlimited);
       if (running) {
         ui.runningText.data = running;
         ui.running.hidden = false;
@@ -130,12 +130,12 @@ export class MeterView {
       reflect(ui.time, 'datetime', end);
       ui.reset.hidden = false;
     }
-    const carried = this.#carried(headlineLimit(state), unit);
+    const carried = this.#carried(headlineLimit(state), unitOf);
     if (carried && !compact) showText(ui.carried, carried);
     ui.foot.hidden = compact && !words;
-    this.#fillBar(limit ? Math.min(1, used / limit) : Number(limited), limit ? pending / limit : 0);
+    this.#fillBar(limit ? Math.min(1, state.used / limit) : Number(limited), limit ? state.pending / limit : 0);
     const sentence = [count, carried, running, words, state.stale && m.stale, resets];
-    describeMeter(ui.bar, limit ? { now: Math.min(used, limit), max: limit, label, text: sentence.filter(Boolean).join(', ') } : null);
+    describeMeter(ui.bar, limit ? { now: Math.min(state.used, limit), max: limit, label, text: sentence.filter(Boolean).join(m.separator) } : null);
     if (state.stale) showText(ui.notice, compact ? m.stale : m.staleSince(locale.date(state.as_of, true)));
 
     this.#showPool(state);
@@ -143,7 +143,7 @@ export class MeterView {
     if (prices) showText(ui.price, prices);
     this.#showPrompt(state);
     this.#showBreakdown(state);
-    if (this.#shownStatus !== null && this.#shownStatus !== state.status) this.#say([words, count].filter(Boolean).join(': '));
+    if (this.#shownStatus !== null && this.#shownStatus !== state.status) this.#say(words ? m.statusChanged(words, count) : count);
     this.#shownStatus = state.status;
   }
 
@@ -157,8 +157,10 @@ export class MeterView {
   }
 
   /** What a limit contains of the window before; empty: nothing. */
-  #carried(limit, unit) {
-    return limit?.carried ? this.#element.messages.carried(this.#locale.number(limit.carried), unit, limit.per) : '';
+  #carried(limit, unitOf) {
+    if (!limit?.carried) return '';
+    const n = this.#locale.count(limit.carried);
+    return this.#element.messages.carried(n, unitOf(n), limit.per);
   }
 
   /** A second bar, for what all members of the organisation have used. */
@@ -168,17 +170,18 @@ export class MeterView {
     pool.hidden = this.#element.compact || !l;
     if (pool.hidden) return;
     const m = this.#element.messages;
-    const unit = l.unit === 'units' || state.unit === 'units' ? unitName(state, l.unit, m) : '';
+    const unitOf = (n) => (l.unit === 'units' || state.unit === 'units' ? unitName(state, l.unit, m, n) : '');
+    const [used, all] = [l.used, l.limit].map((n) => this.#locale.count(n));
     pool.className = `pool ${l.used < l.limit || l.soft ? 'ok' : 'blocked'}`;
     label.textContent = l.soft ? m.soft(m.pool(l.per)) : m.pool(l.per);
-    count.textContent = m.of(this.#locale.number(l.used), this.#locale.number(l.limit), unit);
+    count.textContent = m.of(used, all, unitOf(all));
     bar.style.setProperty('--_used', `${l.limit ? Math.min(1, l.used / l.limit) * 100 : 100}%`);
     bar.style.setProperty('--_least', l.used > 0 ? '6px' : '0');
-    const carried = this.#carried(l, unit);
+    const carried = this.#carried(l, unitOf);
     showText(note, carried);
     note.hidden = !carried;
-    const sentence = [m.used(this.#locale.number(l.used), this.#locale.number(l.limit), unit), carried];
-    describeMeter(bar, l.limit ? { now: Math.min(l.used, l.limit), max: l.limit, label: label.textContent, text: sentence.filter(Boolean).join(', ') } : null);
+    const sentence = [m.used(used, all, unitOf(all)), carried];
+    describeMeter(bar, l.limit ? { now: Math.min(l.used, l.limit), max: l.limit, label: label.textContent, text: sentence.filter(Boolean).join(m.separator) } : null);
   }
 
   /** What calls cost to the endpoints that the page asks about; empty: nothing to say. */
@@ -186,11 +189,13 @@ export class MeterView {
     // A plan that limits requests only does not look at what they cost.
     if (state.limits.length && !state.limits.some((l) => l.unit === 'units')) return '';
     const m = this.#element.messages;
-    const unit = unitName(state, 'units', m);
     return (this.#element.price ?? '').split(/\s+/).map((name) => [name, state.endpoints[name]?.cost])
       .filter(([, cost]) => cost)
-      .map(([name, { min, max }]) => m.price(name, this.#locale.number(min), this.#locale.number(max), unit))
-      .join(', ');
+      .map(([name, cost]) => {
+        const [min, max] = [cost.min, cost.max].map((n) => this.#locale.count(n));
+        return m.price(name, min, max, unitName(state, 'units', m, max));
+      })
+      .join(m.separator);
   }
 
   #showPrompt(state) {

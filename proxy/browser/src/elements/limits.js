@@ -43,7 +43,36 @@ export function refusingLimit(state) {
     : l.resets_at === null ? -Infinity : -Date.parse(l.resets_at)));
 }
 
-/** What a quantity is called. @param {UsageState} state @param {string | undefined} unit */
-export function unitName(state, unit, messages) {
-  return unit === 'units' ? state.unit_name ?? messages.units : messages.requests;
+/**
+ * What a quantity is called, in the form that a number needs.
+ * @param {UsageState} state @param {string | undefined} unit
+ * @param {import('../messages/wording.js').Count} [n]
+ */
+export function unitName(state, unit, messages, n) {
+  if (unit === 'units' && state.unit_name) return messages.unit(state.unit_name, n);
+  const name = unit === 'units' ? messages.units : messages.requests;
+  return typeof name === 'function' ? name(n) : name;
+}
+
+/**
+ * Says which limit is reached, and when it resets.
+ * @param {UsageState} state
+ * @param {typeof import('../messages/en.js').en} messages
+ * @param {import('./locale.js').Locale} locale
+ */
+export function limitText(state, messages, locale) {
+  const headline = headlineLimit(state);
+  const limit = refusingLimit(state) ?? headline;
+  if (!limit) return '';
+  if (limit.limit === 0) return messages.limitEmpty(limit.endpoint);
+  // X-Usage may be ahead of the list.
+  const left = limit.limit - (limit === headline ? Math.max(state.used, limit.used) : limit.used);
+  const needed = neededOf(state, limit);
+  if (needed <= left) return messages.limitHeld;
+  const [cost, rest, all] = [needed, left, limit.limit].map((n) => locale.count(n));
+  const name = (n) => unitName(state, limit.unit, messages, n);
+  const reason = left > 0
+    ? messages.limitShort(cost, rest, all, limit.endpoint, limit.per, name(cost), limit.shared)
+    : messages.limitReached(all, limit.endpoint, limit.per, name(all), limit.shared);
+  return `${reason} ${limit.resets_at ? messages.renews(locale.date(limit.resets_at)) : messages.doesNotRenew}`;
 }

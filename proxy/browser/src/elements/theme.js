@@ -1,6 +1,6 @@
 // Colours and sizes: an application sets the --usage-meter-* properties, or takes these.
 
-export const LIGHT = `
+const LIGHT = `
   color-scheme: light;
   --_background: var(--usage-meter-background, #ffffff);
   --_border: var(--usage-meter-border-color, #e3e6ea);
@@ -18,7 +18,7 @@ export const LIGHT = `
   --_shadow: var(--usage-meter-shadow, 0 1px 2px rgb(16 24 40 / 5%));
 `;
 
-export const DARK = `
+const DARK = `
   color-scheme: dark;
   --_background: var(--usage-meter-background, #15171c);
   --_border: var(--usage-meter-border-color, #2a2e36);
@@ -35,3 +35,50 @@ export const DARK = `
   --_button-text: var(--usage-meter-button-color, #15171c);
   --_shadow: var(--usage-meter-shadow, none);
 `;
+
+const SHARED = `
+:host {
+  ${LIGHT}
+  display: block;
+  font: 400 14px/1.43 var(--usage-meter-font, system-ui, -apple-system, "Segoe UI", Roboto, sans-serif);
+  font-variant-numeric: tabular-nums;
+  color: var(--_text);
+  text-align: start;
+}
+@media (prefers-color-scheme: dark) { :host(:not([theme="light"])) { ${DARK} } }
+:host([theme="dark"]) { ${DARK} }
+:host([hidden]), [hidden] { display: none !important; }
+* { box-sizing: border-box; margin: 0; }
+
+.button {
+  flex: none; padding: 7px 14px; border-radius: 7px;
+  font: inherit; font-weight: 500; line-height: 20px; text-decoration: none;
+  background: var(--_button); color: var(--_button-text); transition: opacity 150ms;
+}
+.button:hover { opacity: 0.86; }
+:focus-visible { outline: 2px solid var(--usage-meter-focus-color, currentColor); outline-offset: 2px; }
+.spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
+
+@media (prefers-reduced-motion: reduce) {
+  *, ::before, ::after, ::backdrop { animation: none !important; transition: none !important; }
+}
+@media (forced-colors: active) {
+  .button { border: 1px solid LinkText; }
+}
+`;
+
+const sheets = new Map();
+
+/** The style sheet with these rules, which all elements of a page share. @param {string} css */
+function sheetWith(css) {
+  let sheet = sheets.get(css);
+  if (!sheet) {
+    sheet = new CSSStyleSheet();
+    sheet.replaceSync(css);
+    sheets.set(css, sheet);
+  }
+  return sheet;
+}
+
+/** The style sheets of an element: what all elements share, and its own rules. @param {string} css */
+export const sheetsOf = (css) => [sheetWith(SHARED), sheetWith(css)];

@@ -1,0 +1,55 @@
+import { capital, plurals, words } from './wording.js';
+
+const plural = plurals('de');
+const windows = { minute: 'in dieser Minute', hour: 'in dieser Stunde', day: 'heute', week: 'diese Woche', month: 'diesen Monat', year: 'dieses Jahr' };
+const before = { minute: 'aus der letzten Minute', hour: 'aus der letzten Stunde', day: 'von gestern', week: 'aus der letzten Woche', month: 'aus dem letzten Monat', year: 'aus dem letzten Jahr' };
+
+/** German. The parameters are those of en.js. */
+export const de = {
+  separator: ', ',
+  compactLabel: 'Nutzung',
+  compactUnits: (unit) => capital(unit),
+  label: (per) => words('Nutzung', windows[per]),
+  requests: (n) => plural(n, { one: 'Anfrage', other: 'Anfragen' }),
+  units: (n) => plural(n, { one: 'Einheit', other: 'Einheiten' }),
+  unit: (name, n) => name,
+  used: (used, limit, unit) => words(`${used} von ${limit}`, unit, 'verbraucht'),
+  usedOnly: (used, unit) => words(used, unit, 'verbraucht'),
+  compact: (used, limit, unit) => words(`${used}/${limit}`, unit),
+  remaining: (n) => `noch ${n} übrig`,
+  carried: (n, unit, per) => words('Enthält', n, unit, before[per]),
+  running: (n) => plural(n, { one: `${n} läuft`, other: `${n} laufen` }),
+  held: (n, unit) => words(n, unit, 'reserviert'),
+  price: (endpoint, min, max, unit) => words(endpoint, 'kostet', min.value === max.value ? max : `${min} bis ${max}`, unit),
+  unlimited: 'Unbegrenzt',
+  warning: 'Fast aufgebraucht',
+  blocked: 'Limit erreicht',
+  softReached: 'Limit erreicht, wird aber nicht durchgesetzt',
+  notIncluded: 'Nicht in Ihrem Tarif enthalten',
+  resets: 'Neu ab:',
+  neverRenews: 'Erneuert sich nicht',
+  stale: 'Nicht aktuell',
+  staleSince: (time) => `Nicht aktuell. Letzter Stand: ${time}`,
+  unavailable: 'Die Nutzung lässt sich gerade nicht abrufen',
+  unauthorized: 'Melden Sie sich an, um Ihre Nutzung zu sehen',
+  statusChanged: (status, count) => `${status}: ${count}`,
+  breakdown: 'Nach Endpunkt',
+  of: (used, limit, unit) => words(`${used} von ${limit}`, unit),
+  amount: (n, unit) => words(n, unit),
+  soft: (name) => `${name} (nicht durchgesetzt)`,
+  pool: (per) => words('Ihre Organisation', windows[per]),
+  shared: (name) => `${name}, ganze Organisation`,
+  perWindow: (endpoint, per) => `${endpoint ?? 'Alle Endpunkte'}, ${windows[per] ?? 'insgesamt'}`,
+  promptTitle: 'Limit erreicht',
+  refusedTitle: 'Ihre letzte Anfrage wurde abgelehnt',
+  limitReached: (limit, endpoint, per, unit, shared) => words(
+    shared ? 'Ihre Organisation hat' : 'Sie haben', windows[per], plural(limit, { one: `${limit} von ${limit}`, other: `alle ${limit}` }),
+    unit, endpoint && `für ${endpoint}`, 'verbraucht.'),
+  limitShort: (cost, left, limit, endpoint, per, unit, shared) => `${words('Die Anfrage kann', cost, unit, 'kosten, aber', windows[per],
+    plural(left, { one: 'ist', other: 'sind' }), shared && 'für Ihre Organisation', `nur noch ${left} von ${limit}`, endpoint && `für ${endpoint}`, 'übrig')}.`,
+  limitEmpty: (endpoint) => (endpoint ? `Ihr Tarif enthält ${endpoint} nicht.` : 'Ihr Tarif enthält keine Anfragen.'),
+  limitHeld: 'Anfragen, die noch laufen, können den Rest verbrauchen. Versuchen Sie es gleich noch einmal.',
+  renews: (when) => `Neu ab: ${when}.`,
+  doesNotRenew: 'Dieses Limit erneuert sich nicht.',
+  upgrade: 'Upgrade',
+};

@@ -1,0 +1,52 @@
+import { capital, plurals, words } from './wording.js';
+
+const plural = plurals('es');
+const windows = { minute: 'este minuto', hour: 'esta hora', day: 'hoy', week: 'esta semana', month: 'este mes', year: 'este año' };
+const before = { minute: 'del minuto anterior', hour: 'de la hora anterior', day: 'de ayer', week: 'de la semana pasada', month: 'del mes pasado', year: 'del año pasado' };
+
+/** Spanish. The parameters are those of en.js. */
+export const es = {
+  separator: ', ',
+  compactLabel: 'Uso',
+  compactUnits: (unit) => capital(unit),
+  label: (per) => words('Uso', per === 'day' ? 'de hoy' : windows[per] && `de ${windows[per]}`),
+  requests: (n) => plural(n, { one: 'solicitud', other: 'solicitudes' }),
+  units: (n) => plural(n, { one: 'unidad', other: 'unidades' }),
+  unit: (name, n) => name,
+  used: (used, limit, unit) => words(`${used} de ${limit}`, unit),
+  usedOnly: (used, unit) => words(used, unit, 'hasta ahora'),
+  compact: (used, limit, unit) => words(`${used}/${limit}`, unit),
+  remaining: (n) => plural(n, { one: `queda ${n}`, other: `quedan ${n}` }),
+  carried: (n, unit, per) => words('Incluye', n, unit, before[per]),
+  running: (n) => `${n} en curso`,
+  held: (n, unit) => words(n, unit, 'en reserva'),
+  price: (endpoint, min, max, unit) => words(endpoint, 'cuesta', min.value === max.value ? max : `de ${min} a ${max}`, unit),
+  unlimited: 'Sin límite',
+  warning: 'Casi agotado',
+  blocked: 'Límite alcanzado',
+  softReached: 'Límite alcanzado, pero no se aplica',
+  notIncluded: 'No incluido en tu plan',
+  resets: 'Se renueva:',
+  neverRenews: 'No se renueva',
+  stale: 'No actualizado',
+  staleSince: (time) => `No actualizado. Última actualización: ${time}`,
+  unavailable: 'El uso no está disponible en este momento',
+  unauthorized: 'Inicia sesión para ver tu uso',
+  statusChanged: (status, count) => `${status}: ${count}`,
+  breakdown: 'Por endpoint',
+  of: (used, limit, unit) => words(`${used} de ${limit}`, unit),
+  amount: (n, unit) => words(n, unit),
+  soft: (name) => `${name} (no se aplica)`,
+  pool: (per) => words('Tu organización', windows[per]),
+  shared: (name) => `${name}, toda la organización`,
+  perWindow: (endpoint, per) => `${endpoint ?? 'Todos los endpoints'}, ${windows[per] ?? 'en total'}`,
+  promptTitle: 'Límite alcanzado',
+  refusedTitle: 'Tu última solicitud fue rechazada',
+  limitReached: (limit, endpoint, per, unit, shared) => `${words(shared ? 'Tu organización ha usado' : 'Has usado', limit, 'de', limit, unit, endpoint && `para ${endpoint}`, windows[per])}.`,
+  limitShort: (cost, left, limit, endpoint, per, unit, shared) => `La solicitud puede costar ${words(cost, unit)}, y ${shared ? 'a tu organización ' : ''}solo ${words(plural(left, { one: 'queda', other: 'quedan' }), left, 'de', limit, endpoint && `para ${endpoint}`, windows[per])}.`,
+  limitEmpty: (endpoint) => (endpoint ? `Tu plan no incluye ${endpoint}.` : 'Tu plan no incluye solicitudes.'),
+  limitHeld: 'Las solicitudes que siguen en curso pueden agotar el resto. Vuelve a intentarlo en un momento.',
+  renews: (when) => `Se renueva: ${when}.`,
+  doesNotRenew: 'Este límite no se renueva.',
+  upgrade: 'Mejorar plan',
+};

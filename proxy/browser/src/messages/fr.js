@@ -1,0 +1,52 @@
+import { capital, plurals, words } from './wording.js';
+
+const plural = plurals('fr');
+const windows = { minute: 'cette minute', hour: 'cette heure', day: 'aujourd’hui', week: 'cette semaine', month: 'ce mois-ci', year: 'cette année' };
+const before = { minute: 'de la minute précédente', hour: 'de l’heure précédente', day: 'd’hier', week: 'de la semaine dernière', month: 'du mois dernier', year: 'de l’année dernière' };
+
+/** French. The parameters are those of en.js. */
+export const fr = {
+  separator: ', ',
+  compactLabel: 'Utilisation',
+  compactUnits: (unit) => capital(unit),
+  label: (per) => words('Utilisation', windows[per]),
+  requests: (n) => plural(n, { one: 'requête', other: 'requêtes' }),
+  units: (n) => plural(n, { one: 'unité', other: 'unités' }),
+  unit: (name, n) => name,
+  used: (used, limit, unit) => words(`${used} sur ${limit}`, unit),
+  usedOnly: (used, unit) => words(used, unit, 'jusqu’ici'),
+  compact: (used, limit, unit) => words(`${used}/${limit}`, unit),
+  remaining: (n) => `reste ${n}`,
+  carried: (n, unit, per) => words('Dont', n, unit, before[per]),
+  running: (n) => `${n} en cours`,
+  held: (n, unit) => words(n, unit, 'en réserve'),
+  price: (endpoint, min, max, unit) => words(endpoint, 'coûte', min.value === max.value ? max : `de ${min} à ${max}`, unit),
+  unlimited: 'Illimité',
+  warning: 'Presque épuisé',
+  blocked: 'Limite atteinte',
+  softReached: 'Limite atteinte, non appliquée',
+  notIncluded: 'Non inclus dans votre offre',
+  resets: 'Remise à zéro :',
+  neverRenews: 'Ne se renouvelle pas',
+  stale: 'Pas à jour',
+  staleSince: (time) => `Pas à jour. Dernière mise à jour : ${time}`,
+  unavailable: 'L’utilisation n’est pas disponible pour le moment',
+  unauthorized: 'Connectez-vous pour voir votre utilisation',
+  statusChanged: (status, count) => `${status} : ${count}`,
+  breakdown: 'Par point d’accès',
+  of: (used, limit, unit) => words(`${used} sur ${limit}`, unit),
+  amount: (n, unit) => words(n, unit),
+  soft: (name) => `${name} (non appliquée)`,
+  pool: (per) => words('Votre organisation', windows[per]),
+  shared: (name) => `${name}, toute l’organisation`,
+  perWindow: (endpoint, per) => `${endpoint ?? 'Tous les points d’accès'}, ${windows[per] ?? 'au total'}`,
+  promptTitle: 'Limite atteinte',
+  refusedTitle: 'Votre dernière requête a été refusée',
+  limitReached: (limit, endpoint, per, unit, shared) => `${words(shared ? 'Votre organisation a utilisé' : 'Vous avez utilisé', limit, unit, 'sur', limit, endpoint && `pour ${endpoint}`, windows[per])}.`,
+  limitShort: (cost, left, limit, endpoint, per, unit, shared) => `La requête peut coûter ${words(cost, unit)}, et il ne reste${shared ? ' à votre organisation' : ''} que ${words(left, 'sur', limit, endpoint && `pour ${endpoint}`, windows[per])}.`,
+  limitEmpty: (endpoint) => (endpoint ? `Votre offre n’inclut pas ${endpoint}.` : 'Votre offre n’inclut aucune requête.'),
+  limitHeld: 'Des requêtes encore en cours peuvent utiliser le reste. Réessayez dans un instant.',
+  renews: (when) => `Remise à zéro : ${when}.`,
+  doesNotRenew: 'Cette limite ne se renouvelle pas.',
+  upgrade: 'Changer d’offre',
+};
