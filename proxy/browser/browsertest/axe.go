@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/chromedp/chromedp"
-
 	"metergate/quota/testkit"
 )
 
@@ -72,10 +70,4 @@ func (tab *Tab) runAxe(selectors []string) (passed int, faults []string) {
 			n.html, ...n.failureSummary.split('\n')].join('\n    '))),
 	}))`, &result)
 	return result.Passed, result.Faults
-}
-
-// Resize gives the page another size, in CSS pixels.
-func (tab *Tab) Resize(width, height int64) {
-	tab.t.Helper()
-	tab.Do(chromedp.EmulateViewport(width, height))
 }

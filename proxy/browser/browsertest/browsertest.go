@@ -1,4 +1,4 @@
-// Package browsertest runs real browsers in tests: headless chromium, each with its own
+// Package browsertest runs real browsers in tests: headless Chromium and Firefox, each with its own
 // profile.
 package browsertest
 
@@ -12,75 +12,88 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/chromedp/cdproto/cdp"
-	"github.com/chromedp/cdproto/emulation"
-	"github.com/chromedp/cdproto/page"
-	"github.com/chromedp/chromedp"
 )
 
-// RequireEnv is an environment variable. If it is set, a missing chromium fails a test
+// RequireEnv is an environment variable. If it is set, a missing browser fails a test
 // instead of skipping it. make test sets it.
 const RequireEnv = "METERGATE_TEST_REQUIRE"
 
 // patience is how long a page may take to reach the state that a test waits for.
 const patience = 30 * time.Second
 
-// A Browser is a browser process. It ends with its test.
-type Browser struct{ ctx context.Context }
+// A Kind is a kind of browser.
+type Kind string
 
-// Start runs a browser. If none is installed it skips the test, or fails it if RequireEnv
-// is set.
+// The kinds of browsers.
+const (
+	Chromium Kind = "chromium"
+	Firefox  Kind = "firefox"
+)
+
+// Kinds are all kinds.
+var Kinds = []Kind{Chromium, Firefox}
+
+// Start runs Chromium. See Kind.Start.
 func Start(t testing.TB) *Browser {
 	t.Helper()
-	path := executable()
-	if path == "" {
-		if os.Getenv(RequireEnv) != "" {
-			t.Fatal("chromium is not installed")
-		}
-		t.Skip("chromium is not installed")
-	}
-	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
-		chromedp.ExecPath(path),
-		chromedp.UserDataDir(t.TempDir()),
-		chromedp.NoSandbox, // containers run tests as root
-		chromedp.DisableGPU,
-		chromedp.WindowSize(1280, 900),
-		chromedp.Flag("disable-quic", true),
-		chromedp.Flag("disable-component-update", true),
-		chromedp.Flag("lang", "en-US"),
-		chromedp.Env("LANGUAGE=en_US", "TZ=UTC"),
-	)
-	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
-	ctx, _ := chromedp.NewContext(allocator)
-	t.Cleanup(func() {
-		// Wait for the browser to end, so that its profile can be removed.
-		ctx, cancel := context.WithTimeout(ctx, patience)
-		defer cancel()
-		if err := chromedp.Cancel(ctx); err != nil {
-			t.Log("closing the browser:", err)
-		}
-		stop()
-	})
-	if err := chromedp.Do(ctx); err != nil {
-		t.Fatal("starting chromium: ", err)
-	}
-	return &Browser{ctx}
+	return Chromium.Start(t)
 }
 
-func executable() string {
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+// Start runs a browser. If none of its kind is installed it skips the test, or fails it if
+// RequireEnv is set.
+func (k Kind) Start(t testing.TB) *Browser {
+	t.Helper()
+	names, start := []string{"chromium", "chromium-browser", "google-chrome"}, startChromium
+	if k == Firefox {
+		names, start = []string{"firefox-esr", "firefox"}, startFirefox
+	}
+	for _, name := range names {
 		if path, err := exec.LookPath(name); err == nil {
-			return path
+			return &Browser{k, start(t, path)}
 		}
 	}
-	return ""
+	if os.Getenv(RequireEnv) != "" {
+		t.Fatal(k, " is not installed")
+	}
+	t.Skip(k, " is not installed")
+	return nil
+}
+
+// A Browser is a browser process. It ends with its test.
+type Browser struct {
+	Kind    Kind
+	process process
+}
+
+// A process is a running browser.
+type process interface {
+	// open opens an empty tab, which is visible. before is as in Browser.Open. What the page
+	// writes to its console goes to console, which may be called by several goroutines.
+	open(before string, console func(line string)) (page, error)
+}
+
+// A page is an open tab of some browser.
+type page interface {
+	// navigate returns when the page at url has loaded.
+	navigate(ctx context.Context, url string) error
+	// evaluate returns the text that an expression is a promise of.
+	evaluate(ctx context.Context, expression string) (string, error)
+	// media sets features for media queries, as pairs.
+	media(ctx context.Context, features []string) error
+	resize(ctx context.Context, width, height int64) error
+	// freeze stops the page and its timers, as a browser does that saves energy; thaw lets it go on.
+	freeze(ctx context.Context) error
+	thaw(ctx context.Context) error
+	// close closes the tab as a user would.
+	close(ctx context.Context) error
+	// discard ends the tab, whatever state it is in.
+	discard()
 }
 
 // A Tab shows a page. If the test fails, it logs what the page shows and its console.
 type Tab struct {
-	ctx context.Context
-	t   testing.TB
+	page page
+	t    testing.TB
 
 	mu      sync.Mutex
 	console []string
@@ -90,43 +103,42 @@ type Tab struct {
 // page; it may be empty.
 func (b *Browser) Open(t testing.TB, url, before string) *Tab {
 	t.Helper()
-	ctx, cancel := chromedp.NewContext(b.ctx)
-	tab := &Tab{ctx: ctx, t: t}
-	if err := chromedp.Do(ctx); err != nil { // makes the tab; with a timeout the tab would end with it
+	tab := &Tab{t: t}
+	var err error
+	tab.page, err = b.process.open(before, func(line string) {
+		tab.mu.Lock()
+		defer tab.mu.Unlock()
+		tab.console = append(tab.console, line)
+	})
+	if err != nil {
 		t.Fatal("opening a tab: ", err)
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("%s:\n%s\n%s", url, tab.screen(), strings.Join(tab.Console(), "\n"))
+			t.Logf("%s, %s:\n%s\n%s", b.Kind, url, tab.screen(), strings.Join(tab.Console(), "\n"))
 		}
-		cancel()
+		tab.page.discard()
 	})
-	messages := chromedp.Console(ctx)
-	go func() {
-		for m, err := range messages {
-			if err != nil {
-				return
-			}
-			tab.mu.Lock()
-			tab.console = append(tab.console, m.String())
-			tab.mu.Unlock()
-		}
-	}()
-	if before != "" {
-		if _, err := chromedp.Call(ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: before}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	tab.Do(chromedp.Navigate(url))
+	tab.do("opening "+url, func(ctx context.Context) error { return tab.page.navigate(ctx, url) })
 	return tab
+}
+
+// do fails the test if f fails, or takes too long.
+func (tab *Tab) do(what string, f func(ctx context.Context) error) {
+	tab.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := f(ctx); err != nil {
+		tab.t.Fatal(what, ": ", err)
+	}
 }
 
 // screen returns the text that the page shows.
 func (tab *Tab) screen() string {
-	ctx, cancel := context.WithTimeout(tab.ctx, time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	text, _ := chromedp.Run(ctx, chromedp.Evaluate[string](
-		`[document.body.innerText, ...[...document.querySelectorAll('usage-meter')].map(m => m.shadowRoot?.textContent)].join('\n')`))
+	text, _ := tab.page.evaluate(ctx,
+		`(async () => [document.body.innerText, ...[...document.querySelectorAll('usage-meter')].map(m => m.shadowRoot?.textContent)].join('\n'))()`)
 	return text
 }
 
@@ -140,43 +152,41 @@ func (tab *Tab) Console() []string {
 // Close closes the tab as a user would.
 func (tab *Tab) Close() {
 	tab.t.Helper()
-	ctx, cancel := context.WithTimeout(tab.ctx, patience)
-	defer cancel()
-	if _, err := chromedp.Call(ctx, page.Close, cdp.Empty{}); err != nil {
-		tab.t.Fatal("closing a tab: ", err)
-	}
+	tab.do("closing a tab", tab.page.close)
 }
 
-// Do runs chromedp actions.
-func (tab *Tab) Do(actions ...chromedp.Action[chromedp.Void]) {
+// Freeze stops the page and its timers, as browsers do with tabs to save energy, until Thaw. Nothing
+// else can be done with the tab meanwhile.
+func (tab *Tab) Freeze() {
 	tab.t.Helper()
-	ctx, cancel := context.WithTimeout(tab.ctx, patience)
-	defer cancel()
-	if err := chromedp.Do(ctx, actions...); err != nil {
-		tab.t.Fatal("in the browser: ", err)
-	}
+	tab.do("freezing a tab", tab.page.freeze)
+}
+
+// Thaw lets a page go on.
+func (tab *Tab) Thaw() {
+	tab.t.Helper()
+	tab.do("thawing a tab", tab.page.thaw)
 }
 
 // Media sets features for media queries, as pairs: "prefers-color-scheme", "dark", ...
 func (tab *Tab) Media(features ...string) {
 	tab.t.Helper()
-	var p emulation.SetEmulatedMediaParams
-	for pair := range slices.Chunk(features, 2) {
-		p.Features = append(p.Features, &emulation.MediaFeature{Name: pair[0], Value: pair[1]})
-	}
-	if _, err := chromedp.Call(tab.ctx, emulation.SetEmulatedMedia, p); err != nil {
-		tab.t.Fatal(err)
-	}
+	tab.do("setting media features", func(ctx context.Context) error { return tab.page.media(ctx, features) })
+}
+
+// Resize gives the page another size, in CSS pixels.
+func (tab *Tab) Resize(width, height int64) {
+	tab.t.Helper()
+	tab.do("resizing a tab", func(ctx context.Context) error { return tab.page.resize(ctx, width, height) })
 }
 
 // Eval evaluates an expression and, if it is a promise, waits for it. It decodes the value
 // into out, as JSON; out may be nil.
 func (tab *Tab) Eval(expression string, out any) {
 	tab.t.Helper()
-	ctx, cancel := context.WithTimeout(tab.ctx, patience)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	text, err := chromedp.Run(ctx, chromedp.Evaluate[string](
-		"(async () => JSON.stringify(await (\n"+expression+"\n)) ?? 'null')()", chromedp.EvalAwaitPromise))
+	text, err := tab.page.evaluate(ctx, "(async () => JSON.stringify(await (\n"+expression+"\n)) ?? 'null')()")
 	if err != nil {
 		tab.t.Fatalf("%s: %v", expression, err)
 	}
