@@ -54,6 +54,7 @@ type outcome struct {
 	pool        assumed // zero unless the account is a member
 	windows     []quota.Window
 	poolWindows []quota.Window
+	date        quota.Date    // that is assumed; 0: no history is kept
 	at          time.Time     // Redis's time, in the zone of the calendar
 	counts      []quota.Count // one for each counter of the plan
 	// departing is that of places before Redis was asked for one.
@@ -89,11 +90,15 @@ func (o *outcome) fill(s *quota.Snapshot) {
 func (s *Store) layout(q *query, o *outcome, at time.Time) *layout {
 	switch {
 	case q.periods != nil:
-		return newLayout(laidOut{windows: o.account.terms.WindowsAt(s.calendar, q.periods(o.plan), at)}, nil, laidOut{})
+		running := laidOut{windows: o.account.terms.WindowsAt(s.calendar, q.periods(o.plan), at)}
+		if s.history > 0 {
+			running.onDayOf(at, s.calendar)
+		}
+		return newLayout(running, nil, laidOut{})
 	case o.plan == nil:
 		return newLayout(laidOut{}, nil, laidOut{})
 	case q.at.IsZero():
-		return s.layouts.forPlan(o, at, s.calendar)
+		return s.layouts.forPlan(o, at, s.calendar, s.history > 0)
 	}
 	// In the past, no window has to run.
 	return newLayout(laidOut{}, o.plan, layOut(o, s.calendar, q.at))
@@ -115,7 +120,7 @@ func (s *Store) ask(ctx context.Context, q *query, o *outcome) error {
 			unknown = s.choosePlan(ctx, q, o, at)
 		}
 		l := s.layout(q, o, at)
-		o.windows, o.poolWindows = l.windows, l.poolWindows
+		o.windows, o.poolWindows, o.date = l.windows, l.poolWindows, l.date
 		if unknown != nil {
 			return unknown
 		}

@@ -40,8 +40,13 @@ func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanCh
 	case quota.ActionSetCounts:
 		q.periods = func(*quota.Plan) []quota.Period { return []quota.Period{c.Period} }
 	}
+	// A pool has no history.
+	changesToday := quota.ScopeOf(user) != quota.PoolScope && (c.Action == quota.ActionReset || c.Action == quota.ActionSetCounts && c.Period == quota.Day)
 	q.appendArgs = func(args *resp.Args, p *quota.Plan, l *layout) {
 		own := script.ChangeArgs{Change: c, Entry: c, Windows: l.windows, Keep: s.keep}
+		if changesToday && l.date != 0 {
+			own.Date, own.HistoryDays = l.date, s.history
+		}
 		if c.Action == quota.ActionGrant {
 			if i, ok := c.LimitIndex(p); ok {
 				limit := p.Limits()[i]

@@ -15,6 +15,7 @@ import (
 // one of the windows ends, so it is made once and not for each request.
 type layout struct {
 	windows, poolWindows []quota.Window // that are assumed to run
+	date                 quota.Date     // likewise; 0: no history is kept
 	from, till           time.Time      // while all of them run
 	limits               int
 	counts               []quota.Count // for each counter of the plan, without its numbers
@@ -37,13 +38,21 @@ type layout struct {
 type laidOut struct {
 	windows, poolWindows []quota.Window
 	terms, poolTerms     quota.Terms
+	// day is that of the history; zero: it does not matter. date is its date.
+	day  quota.Window
+	date quota.Date
+}
+
+// onDayOf has w include the day of a time for the history.
+func (w *laidOut) onDayOf(at time.Time, calendar *quota.Calendar) {
+	w.day, w.date = calendar.WindowAt(quota.Day, at), calendar.DateAt(at)
 }
 
 // layOut returns the windows of an outcome's plan that contain at.
 func layOut(o *outcome, calendar *quota.Calendar, at time.Time) laidOut {
 	return laidOut{
-		o.account.terms.WindowsAt(calendar, o.plan.Periods(), at), o.pool.terms.WindowsAt(calendar, o.plan.PoolPeriods(), at),
-		o.account.terms, o.pool.terms,
+		windows: o.account.terms.WindowsAt(calendar, o.plan.Periods(), at), poolWindows: o.pool.terms.WindowsAt(calendar, o.plan.PoolPeriods(), at),
+		terms: o.account.terms, poolTerms: o.pool.terms,
 	}
 }
 
@@ -61,8 +70,12 @@ var endOfTime = time.UnixMilli(1 << 52)
 // newLayout lays out the windows that must run, and those in which the counts of a plan are
 // wanted. A nil plan has none.
 func newLayout(running laidOut, p *quota.Plan, wanted laidOut) *layout {
-	l := &layout{from: time.UnixMilli(0), till: endOfTime, windows: running.windows, poolWindows: running.poolWindows}
-	for _, w := range slices.Concat(running.windows, running.poolWindows) {
+	l := &layout{from: time.UnixMilli(0), till: endOfTime, windows: running.windows, poolWindows: running.poolWindows, date: running.date}
+	mustRun := slices.Concat(running.windows, running.poolWindows)
+	if running.date != 0 {
+		mustRun = append(mustRun, running.day)
+	}
+	for _, w := range mustRun {
 		if w.Start.After(l.from) {
 			l.from = w.Start
 		}
@@ -162,8 +175,8 @@ type layoutKey struct {
 	terms, poolTerms string
 }
 
-// forPlan returns the layout of an outcome's plan at a time.
-func (ls *layouts) forPlan(o *outcome, at time.Time, calendar *quota.Calendar) *layout {
+// forPlan returns the layout of an outcome's plan at a time, with its day if there is a history.
+func (ls *layouts) forPlan(o *outcome, at time.Time, calendar *quota.Calendar, withDay bool) *layout {
 	key := layoutKey{o.plan, o.account.termsText, o.pool.termsText}
 	ls.mu.RLock()
 	l := ls.byPlan[key]
@@ -172,6 +185,9 @@ func (ls *layouts) forPlan(o *outcome, at time.Time, calendar *quota.Calendar) *
 		return l
 	}
 	running := layOut(o, calendar, at)
+	if withDay {
+		running.onDayOf(at, calendar)
+	}
 	l = newLayout(running, o.plan, running)
 	ls.mu.Lock()
 	defer ls.mu.Unlock()

@@ -31,7 +31,7 @@ func (s *Store) Reserve(ctx context.Context, request quota.Request) (*quota.Deci
 		r.Waited = true // it has taken its token
 		err = s.ask(ctx, &q, &o)
 	}
-	r.Plan, r.Windows, r.PoolWindows = o.plan, o.windows, o.poolWindows
+	r.Plan, r.Windows, r.PoolWindows, r.Date = o.plan, o.windows, o.poolWindows, o.date
 	if err != nil {
 		return d, err
 	}

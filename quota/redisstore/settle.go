@@ -34,8 +34,9 @@ func (s *Store) Release(ctx context.Context, r *quota.Reservation) (*quota.Snaps
 // settle makes a step of a settlement of r.
 func (s *Store) settle(ctx context.Context, r *quota.Reservation, own script.SettleArgs) (*quota.Snapshot, error) {
 	var o outcome
+	own.Keep, own.HistoryDays = s.keep, s.history
 	q := query{script: own.Script(), user: r.User, plans: r.Plans, settles: true}
-	own.Keep, own.WithPool = s.keep, q.poolAccount() != ""
+	own.WithPool = q.poolAccount() != ""
 	q.appendArgs = func(args *resp.Args, _ *quota.Plan, _ *layout) { own.AppendTo(args) }
 	err := s.ask(ctx, &q, &o)
 	if err != nil {
@@ -57,7 +58,7 @@ func (s *Store) settle(ctx context.Context, r *quota.Reservation, own script.Set
 // takes some hundreds at most, since Redis does nothing else meanwhile. Their Plans may be zero. After
 // an error some of them, or all, may be counted: call it again.
 func (s *Store) Replay(ctx context.Context, user string, requests, rests []quota.Reservation) error {
-	own := script.SettleArgs{Count: true, Keep: s.keep}
+	own := script.SettleArgs{Count: true, Keep: s.keep, HistoryDays: s.history}
 	for i := range requests {
 		own.Reservations = append(own.Reservations, &requests[i])
 	}

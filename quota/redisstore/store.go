@@ -46,6 +46,9 @@ type Options struct {
 	// Keep is how long the counts of past windows stay, see quota.Window.RetainedUntil; 0 means
 	// 400 days.
 	Keep time.Duration
+	// HistoryDays is for how many days what users have used on each is kept, up to
+	// quota.MaxHistory; 0: no history is kept.
+	HistoryDays int
 	// InFlight is the most calls that are under way to one Redis at a time; 0 means 32.
 	// Scripts take microseconds, so more calls would only wait in Redis instead of here.
 	InFlight int
@@ -71,6 +74,7 @@ type Store struct {
 	timeout  time.Duration
 	calendar *quota.Calendar
 	keep     time.Duration
+	history  int // see Options.HistoryDays
 	now      func() time.Time
 	offset   func() time.Duration
 	log      *slog.Logger
@@ -104,11 +108,15 @@ func Open(opt Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the store's URL %w", err)
 	}
+	if opt.HistoryDays < 0 || opt.HistoryDays > quota.MaxHistory {
+		return nil, fmt.Errorf("opening the store: cannot keep a history of %d days", opt.HistoryDays)
+	}
 	s := &Store{
 		prefix:    withDefault(opt.Prefix, "metergate"),
 		timeout:   withDefault(opt.Timeout, 250*time.Millisecond),
 		calendar:  opt.Calendar,
 		keep:      withDefault(opt.Keep, 400*24*time.Hour),
+		history:   opt.HistoryDays,
 		now:       opt.Now,
 		offset:    opt.Offset,
 		log:       opt.Log,

@@ -25,6 +25,7 @@ const (
 	Leave      = "leave"
 	Renew      = "renew"
 	Look       = "look"
+	History    = "history"
 	Terms      = "terms"
 	Check      = "check" // any of them, on a key of the gateway's own
 )
@@ -57,13 +58,15 @@ func (c Command) Script() string {
 		return Leave
 	case script.Renew.Hash():
 		return Renew
+	case script.History.Hash():
+		return History
 	case script.Look.Hash():
 		return Look
 	case script.Terms.Hash():
 		return Terms
 	case script.Keep.Hash():
 		return Keep
-	case script.Settle.Hash(), script.SettleRests.Hash():
+	case script.Settle.Hash(), script.SettleRests.Hash(), script.SettleDays.Hash(), script.SettleRestsAndDays.Hash():
 		keys, _ := strconv.Atoi(c[2])
 		return settleUse(c[3+keys:])
 	}

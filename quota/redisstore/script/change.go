@@ -2,6 +2,7 @@ package script
 
 import (
 	_ "embed"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -16,7 +17,7 @@ import (
 var changeLua string
 
 // Change is change.lua.
-var Change = redis.NewScript(commonLua + activityLua + changeLua)
+var Change = redis.NewScript(commonLua + activityLua + daysLua + changeLua)
 
 // The codes of change.lua when nothing has changed.
 const (
@@ -44,6 +45,10 @@ type ChangeArgs struct {
 	Idle  *Looked
 	// Keep is how long counts and the audit log are kept, see quota.Window.RetainedUntil.
 	Keep time.Duration
+	// Date is that of today, and HistoryDays how long the history is kept, if the change sets or resets
+	// what was used today; 0 and 0: it does not.
+	Date        quota.Date
+	HistoryDays int
 }
 
 // AppendTo appends the arguments.
@@ -62,6 +67,11 @@ func (a *ChangeArgs) AppendTo(args *resp.Args) {
 	args.AddInt(quota.ChangeIDLife.Milliseconds())
 	args.AddInt(quota.MaxChangeIDs)
 	args.AddInt(quota.MaxAmount)
+	if a.Date != 0 {
+		args.AddString(fmt.Sprintf("%d %d", a.Date, dayEnds(a.Date, a.HistoryDays).UnixMilli()))
+	} else {
+		args.AddString("")
+	}
 	args.AddString(string(c.Action))
 	switch c.Action {
 	case quota.ActionGrant:

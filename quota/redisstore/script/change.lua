@@ -12,7 +12,9 @@
 --   ARGV[own + 5]   how long an id is remembered, in ms
 --   ARGV[own + 6]   the most ids that are remembered
 --   ARGV[own + 7]   the most that a grant or a count may come to
---   ARGV[own + 8]   the action: grant, reset, set_plan, clear_plan, set_anchor, clear_anchor or
+--   ARGV[own + 8]   "N ENDS": the date of today, and when its numbers in the history end, in ms; empty:
+--                   there is no history
+--   ARGV[own + 9]   the action: grant, reset, set_plan, clear_plan, set_anchor, clear_anchor or
 --                   set_counts; then its arguments, which stand above its function
 --
 -- Codes: OK; OUTDATED; and, if nothing has changed:
@@ -38,8 +40,9 @@ if pool then -- whose plan override decides about the plan
 end
 local all, last = delete_ended()
 local id, fingerprint, entry = ARGV[own], ARGV[own + 1], ARGV[own + 2]
-local most, action = tonumber(ARGV[own + 7]), ARGV[own + 8]
-local first = own + 9 -- of the action's arguments
+local most, action = tonumber(ARGV[own + 7]), ARGV[own + 9]
+local today, day_ends = string.match(ARGV[own + 8], '^(%d+) (%d+)$')
+local first = own + 10 -- of the action's arguments
 
 if id ~= '' then
   local known = call('HGET', key, 'once/' .. id)
@@ -97,7 +100,7 @@ function actions.grant()
   end
 end
 
--- No arguments. The windows are those to reset.
+-- No arguments. The windows are those to reset. So is today.
 function actions.reset()
   local running = {}
   for i = 1, #windows do
@@ -105,7 +108,8 @@ function actions.reset()
   end
   for i = 1, #all, 2 do
     local window = string.match(all[i], '^used/([^/]+)') or string.match(all[i], '^extra/([^/]+)')
-    if window and running[window] then
+    local date = string.match(all[i], '^day/(%d+)/') or string.match(all[i], '^dayextra/(%d+)/')
+    if window and running[window] or date and date == today then
       call('HDEL', key, all[i])
     end
   end
@@ -147,7 +151,8 @@ end
 actions.clear_anchor = actions.set_anchor
 
 -- Arguments: for each endpoint its name, the requests to set its count to, 0 or more, and by how
--- much their units exceed that. The only window is the one to set.
+-- much their units exceed that. The only window is the one to set. If it is a day, and there is a history,
+-- the date is given.
 function actions.set_counts()
   local window = '/' .. windows[1].id
   local used = tonumber(call('HGET', key, 'used' .. window) or 0)
@@ -166,6 +171,13 @@ function actions.set_counts()
   set_number('used' .. window, used)
   set_number('extra' .. window, extra)
   keep_counts()
+  for i = first, today and last_arg or 0, 3 do
+    local field = 'day/' .. today .. '/' .. ARGV[i]
+    set_number(field, tonumber(ARGV[i + 1]))
+    set_number('dayextra' .. string.sub(field, 4), tonumber(ARGV[i + 2]))
+    note_day(field, tonumber(day_ends))
+    note_ends(tonumber(day_ends), tonumber(day_ends))
+  end
 end
 
 local code = actions[action]()

@@ -30,7 +30,9 @@ var commonLua string
 // name a script, by its SHA-1, and a line of it; nil: there is no such script, or no command.
 func CommandsAt(sha string, line int) (commands []string) {
 	for script, source := range map[*redis.Script]string{
-		Reserve: reserveLua, Settle: settleLua, SettleRests: restsLua + settleLua, Read: readLua, Change: activityLua + changeLua,
+		Reserve: reserveLua, Read: readLua, Change: activityLua + daysLua + changeLua, History: historyLua,
+		Settle: noDays + settleLua, SettleRests: restsLua + noDays + settleLua,
+		SettleDays: daysLua + settleLua, SettleRestsAndDays: restsLua + daysLua + settleLua,
 		Leave: leaveLua, Renew: renewLua, Keep: restsLua + keepLua, Terms: activityLua + termsLua, Look: activityLua + lookLua,
 	} {
 		if script.Hash() != sha {

@@ -30,6 +30,11 @@
 --                         carried into them; absent: the calendar, and nothing
 --   audit                 "UNTIL", and the audit log, newest first: "\nTIME JSON" each
 --   once/ID               "UNTIL FINGERPRINT" of the change that had this id
+--   day/N/E   dayextra/N/E   requests counted on the newest day of the history, and by how much
+--                         their units exceed their number. N is its date, in days since 1970
+--   days                  "UNTIL N E E ...", and the history of the days before, see days.lua: a line "\nE F C,C,..."
+--                         for each endpoint, with the counts "R" or "R+X" of the days from F on, empty:
+--                         0. E E ... are the endpoints that were counted on day N; UNTIL: when its numbers end
 --   retain/W              when the counts and grants of window W end
 --   sweep                 a time before which nothing in the hash ends; in a later format
 --                         anything that is not a number
@@ -236,6 +241,7 @@ local function delete_ended()
   -- The fields that end at the time with which their value begins, by their first word.
   local ending = {
     lease = true, rest = true, place = true, done = true, paid = true, retain = true, once = true, audit = true, plan = true, grants = true,
+    days = true,
   }
   local all = call('HGETALL', key)
   local nearest, last, gone, retained = nil, nil, {}, {}
@@ -269,6 +275,11 @@ local function delete_ended()
           gone[name] = true
         elseif kind == 'plan' or kind == 'place' then
           changed = true
+        elseif kind == 'days' then
+          local date, endpoints = string.match(all[i + 1], '^%d+ (%d+)([^\n]*)')
+          for endpoint in string.gmatch(endpoints or '', '%S+') do
+            call('HDEL', key, 'day/' .. date .. '/' .. endpoint, 'dayextra/' .. date .. '/' .. endpoint)
+          end
         end
       end
     elseif kind == 'attempts' then

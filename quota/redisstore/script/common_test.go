@@ -87,6 +87,12 @@ func TestAppendTo(t *testing.T) {
 			{Request: quota.Request{ID: "A", Endpoint: "analyze", Units: 8, Lease: time.Minute}, Unused: 7, Rest: 7, Windows: []quota.Window{november}, PoolWindows: []quota.Window{november}},
 			{Request: quota.Request{ID: "B", Endpoint: "report", Units: 2, Lease: time.Second}, Unused: 1, Rest: 1}}},
 			[]any{"77", "rest/A", "60000", "7", "analyze 2026-11", "analyze 2026-11", "rest/B", "30000", "1", "report", ""}},
+		{"settle with a history", &SettleArgs{Count: true, Keep: 24 * time.Hour, HistoryDays: 35, WithPool: true, Reservations: []*quota.Reservation{
+			{Request: quota.Request{ID: "A", Endpoint: "analyze"}, Windows: []quota.Window{november}, Date: 20786}, {Request: quota.Request{ID: "B", Endpoint: "report"}}}},
+			[]any{"2", "lease/A", "done/A", "0", "analyze", "1", "2026-11", retained, "0", "day/20786/analyze", "1799107200000",
+				"lease/B", "done/B", "0", "report", "0", "0", "", "0"}},
+		{"release with a history", &SettleArgs{HistoryDays: 35, Reservations: []*quota.Reservation{{Request: quota.Request{ID: "A", Endpoint: "analyze"}, Date: 20786}}},
+			[]any{"1", "lease/A", "done/A", "-", "analyze", "0"}},
 		{"release", &SettleArgs{Reservations: []*quota.Reservation{{Request: quota.Request{ID: "A", Endpoint: "analyze"}}}},
 			[]any{"1", "lease/A", "done/A", "-", "analyze", "0"}},
 	} {

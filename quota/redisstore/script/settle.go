@@ -18,10 +18,13 @@ var settleLua string
 //go:embed rests.lua
 var restsLua string
 
-// Settle is settle.lua for reservations without rests, and SettleRests for any.
+// Settle is settle.lua for reservations without rests and without a history. The others are for those
+// that their names say, and for those without.
 var (
-	Settle      = redis.NewScript(commonLua + settleLua)
-	SettleRests = redis.NewScript(commonLua + restsLua + settleLua)
+	Settle             = redis.NewScript(commonLua + noDays + settleLua)
+	SettleRests        = redis.NewScript(commonLua + restsLua + noDays + settleLua)
+	SettleDays         = redis.NewScript(commonLua + daysLua + settleLua)
+	SettleRestsAndDays = redis.NewScript(commonLua + restsLua + daysLua + settleLua)
 )
 
 // SettleArgs are the arguments of settle.lua, after User and Layout.
@@ -36,15 +39,28 @@ type SettleArgs struct {
 	Rests []*quota.Reservation
 	// WithPool says that the account is a member, and that a PoolBlock follows.
 	WithPool bool
+	// HistoryDays is how many days a history is kept for; 0: there is none.
+	HistoryDays int
 }
 
 // Script is the one to send the arguments to.
 func (a *SettleArgs) Script() *redis.Script {
 	leavesRest := func(r *quota.Reservation) bool { return r.RestUnits() > 0 }
-	if len(a.Rests) > 0 || a.Count && slices.ContainsFunc(a.Reservations, leavesRest) {
+	withRests := len(a.Rests) > 0 || a.Count && slices.ContainsFunc(a.Reservations, leavesRest)
+	switch withDays := a.withDays(); {
+	case withRests && withDays:
+		return SettleRestsAndDays
+	case withRests:
 		return SettleRests
+	case withDays:
+		return SettleDays
 	}
 	return Settle
+}
+
+// withDays says that a reservation may be counted in the history.
+func (a *SettleArgs) withDays() bool {
+	return a.HistoryDays > 0 && (a.Count || len(a.Rests) > 0)
 }
 
 // AppendTo appends the arguments.
@@ -80,6 +96,15 @@ func (a *SettleArgs) appendCounters(args *resp.Args, r *quota.Reservation) {
 	a.appendWindows(args, r.Windows)
 	if a.WithPool {
 		a.appendWindows(args, r.PoolWindows)
+	}
+	switch {
+	case !a.withDays():
+	case r.Date > 0:
+		args.AddString(dayField(r.Date, r.Endpoint))
+		args.AddInt(dayEnds(r.Date, a.HistoryDays).UnixMilli())
+	default:
+		args.AddString("")
+		args.AddInt(0)
 	}
 }
 

@@ -25,10 +25,13 @@
 --       id            the id of a window, which may have ended
 --       retain        when its counts end, in ms; in the past: it is not counted there
 --     p               only with a pool: the number of windows of the pool; then p times the same
+--     day/N/E         only with a history: the field of the day on which it counts; empty: none
+--     ends            likewise: when the numbers of this day end, in ms; in the past: it is not counted there
 --
 -- The marker in the user's hash stands for both hashes: they are settled together.
 --
--- With rests, rests.lua stands before this script.
+-- With rests, rests.lua stands before this script. With a history, days.lua does; without one, a line
+-- that says so.
 --
 -- Codes:
 --
@@ -41,10 +44,11 @@ local LONGEST = 315360000000 -- ms, ten years
 local unheld = false
 
 -- Settles, in one hash, the reservation that begins at ARGV[at] and is not settled yet. held is the
--- value of its first field there, and ARGV[w] the number of its windows there. paid: its rest is settled.
+-- value of its first field there, and ARGV[w] the number of its windows there. ARGV[day] is its day; nil:
+-- there is no history. paid: its rest is settled.
 -- rests is that of add_held. The marker stays until a time or, if that is later, as long as the counts:
 -- settle returns until when.
-local function settle(at, w, held, marker, paid, rests)
+local function settle(at, w, held, marker, paid, rests, day)
   local first, extra, requests, units, life = nil, ARGV[at + 2], '1', nil, nil
   local is_rest = string.byte(ARGV[at]) == 114
   if string.byte(extra) == 43 then
@@ -77,6 +81,13 @@ local function settle(at, w, held, marker, paid, rests)
           call('HSETNX', key, 'retain/' .. ARGV[i], format_time(retain))
         end
         first, marker = math.min(first or retain, retain), math.max(marker, retain)
+      end
+    end
+    if day and ARGV[day] ~= '' then
+      local ends = tonumber(ARGV[day + 1])
+      if ends > now then
+        count_day(ARGV[day], ends, requests, extra)
+        first, marker = math.min(first or ends, ends), math.max(marker, ends)
       end
     end
   end
@@ -125,16 +136,20 @@ for n = 1, tonumber(ARGV[rest]) do
   if paid == nil and not done and string.byte(ARGV[at + 2]) == 43 and string.byte(ARGV[at]) == 108 then
     paid = call('HGET', key, 'paid/' .. string.sub(ARGV[at], 7))
   end
+  local of_pool, day = after, nil
   if pool then
-    if not done and ARGV[after] ~= '0' then
-      switch()
-      marker = settle(at, after, call('HGET', key, ARGV[at]), marker, paid)
-      switch()
-    end
     after = after + 1 + 2 * ARGV[after]
   end
+  if count_day then
+    day, after = after, after + 2
+  end
+  if pool and not done and ARGV[of_pool] ~= '0' then
+    switch()
+    marker = settle(at, of_pool, call('HGET', key, ARGV[at]), marker, paid)
+    switch()
+  end
   if not done then
-    settle(at, w, lease, marker, paid, rests)
+    settle(at, w, lease, marker, paid, rests, day)
   end
   at = after
 end
