@@ -1,6 +1,7 @@
 package boltstore
 
 import (
+	"path/filepath"
 	"testing"
 
 	"metergate/quota"
@@ -10,5 +11,12 @@ import (
 func TestSuite(t *testing.T) {
 	quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quota.Store {
 		return open(t, t.TempDir(), Options{Calendar: calendar, Now: clock.Now})
+	})
+}
+
+func TestHistorySuite(t *testing.T) {
+	dir := t.TempDir()
+	quotatest.RunHistory(t, func(t testing.TB, s quotatest.HistorySetup) quotatest.HistoryStore {
+		return open(t, filepath.Join(dir, s.Data), Options{Calendar: s.Calendar, Keep: s.Keep, HistoryDays: s.HistoryDays, Now: s.Clock.Now})
 	})
 }

@@ -12,13 +12,15 @@ import (
 // A model is what the rules say of one user: it is a store without concurrency, durability or
 // economy.
 type model struct {
-	used         map[string]map[string]int64      // requests, by window ID and endpoint
-	units        map[string]map[string]int64      // what they cost, likewise
-	granted      map[string]map[string]int64      // requests, likewise; an empty endpoint: all
-	grantedUnits map[string]map[string]int64      // likewise
-	holds        map[string]*modelHold            // by reservation ID
-	bucketFullAt map[quota.AttemptLimit]time.Time // when the bucket of a limit is full
+	used         map[string]map[string]int64          // requests, by window ID and endpoint
+	units        map[string]map[string]int64          // what they cost, likewise
+	granted      map[string]map[string]int64          // requests, likewise; an empty endpoint: all
+	grantedUnits map[string]map[string]int64          // likewise
+	holds        map[string]*modelHold                // by reservation ID
+	bucketFullAt map[quota.AttemptLimit]time.Time     // when the bucket of a limit is full
+	days         map[quota.Date]map[string]quota.Used // of the history, by endpoint
 	override     quota.Override
+	isPool       bool
 	pool         *model             // of a member's organisation; nil: the model is not of a member
 	changes      []quota.AuditEntry // newest last
 }
@@ -31,6 +33,7 @@ func newModel() *model {
 		grantedUnits: map[string]map[string]int64{},
 		holds:        map[string]*modelHold{},
 		bucketFullAt: map[quota.AttemptLimit]time.Time{},
+		days:         map[quota.Date]map[string]quota.Used{},
 	}
 }
 
@@ -228,6 +231,7 @@ func (m *model) applyChange(c quota.Change, choice quota.PlanChoice, cal *quota.
 			clear(numbersIn(m.used, period))
 			clear(numbersIn(m.units, period))
 		}
+		clear(m.days[cal.DateAt(now)])
 	case quota.ActionSetPlan:
 		m.override = quota.Override{Plan: c.Plan, Until: c.Until}
 	case quota.ActionClearPlan:
@@ -236,6 +240,11 @@ func (m *model) applyChange(c quota.Change, choice quota.PlanChoice, cal *quota.
 		maps.Copy(numbersIn(m.used, c.Period), c.Counts)
 		maps.Copy(numbersIn(m.units, c.Period), c.Counts)
 		maps.Copy(numbersIn(m.units, c.Period), c.CountUnits)
+		for endpoint, n := range c.Counts {
+			if c.Period == quota.Day && !m.isPool {
+				m.setDay(cal.DateAt(now), endpoint, quota.Used{Requests: n, Units: numbersIn(m.units, c.Period)[endpoint]})
+			}
+		}
 	}
 	m.changes = append(m.changes, quota.AuditEntry{At: now, Change: c})
 	return nil
@@ -250,9 +259,10 @@ func (m *model) commit(r quota.Reservation, now time.Time) {
 func (m *model) count(r quota.Reservation, requests, units int64, now time.Time) {
 	if m.pool != nil {
 		inPool := r
-		inPool.Windows, inPool.PoolWindows = r.PoolWindows, nil
+		inPool.Windows, inPool.PoolWindows, inPool.Date = r.PoolWindows, nil, 0
 		m.pool.count(inPool, requests, units, now)
 	}
+	m.countDay(r, requests, units, now)
 	for _, w := range r.Windows {
 		if !w.RetainedUntil(keep).After(now) {
 			continue

@@ -19,7 +19,7 @@ import (
 // compares every result: 100 times 100 steps, unless the flags -rapid.checks and -rapid.steps
 // say otherwise. A crashed gateway is one whose reservations nobody settles. Leases end, and
 // attempts come back, 5 seconds away from the steps of the clock.
-func testModel(t *testing.T, open Open) {
+func testModel(t *testing.T, historyDays int, open Open) {
 	if steps := flag.Lookup("rapid.steps"); steps.Value.String() == steps.DefValue {
 		steps.Value.Set("100")
 	}
@@ -32,15 +32,16 @@ func testModel(t *testing.T, open Open) {
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		clock.Set(noon)
-		c := &modelCheck{store: store, clock: clock, calendar: calendar, plans: plans, byName: byName, run: quota.NewID(), models: map[string]*model{}}
+		c := &modelCheck{store: store, historyDays: historyDays, clock: clock, calendar: calendar, plans: plans, byName: byName, run: quota.NewID(), models: map[string]*model{}}
 		pool := newModel()
+		pool.isPool = true
 		c.models[c.poolName()] = pool
 		for i := range 2 {
 			c.models[c.userName(i)] = newModel()
 			c.models[c.memberName(i)] = newModel()
 			c.models[c.memberName(i)].pool = pool
 		}
-		t.Repeat(map[string]func(*rapid.T){
+		steps := map[string]func(*rapid.T){
 			"reserve":                   c.reserve,
 			"reserve again":             c.reserveAgain,
 			"commit":                    c.commit,
@@ -50,7 +51,11 @@ func testModel(t *testing.T, open Open) {
 			"audit":                     c.auditLog,
 			"time goes on":              c.advance,
 			"":                          c.read, // after every step
-		})
+		}
+		if historyDays > 0 {
+			steps["history"] = c.readHistory
+		}
+		t.Repeat(steps)
 	})
 }
 
@@ -79,11 +84,12 @@ func modelPlans() []*quota.Plan {
 
 // A modelCheck compares a store with the models of its users.
 type modelCheck struct {
-	store    quota.Store
-	clock    *Clock
-	calendar *quota.Calendar
-	plans    []*quota.Plan
-	byName   map[string]*quota.Plan
+	store       quota.Store
+	historyDays int // of the store; 0: it keeps no history
+	clock       *Clock
+	calendar    *quota.Calendar
+	plans       []*quota.Plan
+	byName      map[string]*quota.Plan
 
 	run    string            // part of the names of its users, who are new to the store
 	models map[string]*model // by user
@@ -193,6 +199,13 @@ func (c *modelCheck) reserve(t *rapid.T) {
 	}
 	if !slices.Equal(d.WouldBlock, wouldBlock) {
 		t.Fatalf("would be blocked by %q, the rules say %q", d.WouldBlock, wouldBlock)
+	}
+	date := quota.Date(0)
+	if c.historyDays > 0 {
+		date = c.calendar.DateAt(c.clock.Now())
+	}
+	if want && d.Reservation.Date != date {
+		t.Fatalf("the request counts on %v, the rules say %v", d.Reservation.Date, date)
 	}
 	if want {
 		d.Reservation.Unused = rapid.Int64Range(0, r.HeldUnits()).Draw(t, "unused")

@@ -144,6 +144,6 @@ func Run(t *testing.T, open Open) {
 	}
 	t.Run("any sequence of calls follows the model", func(t *testing.T) {
 		t.Parallel()
-		testModel(t, open)
+		testModel(t, 0, open)
 	})
 }

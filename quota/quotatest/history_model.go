@@ -1,0 +1,202 @@
+package quotatest
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"metergate/quota"
+)
+
+// modelHistoryDays is the history of the random model: some of its steps leave all days behind.
+const modelHistoryDays = 45
+
+// countDay counts on the day of r, if that is still kept.
+func (m *model) countDay(r quota.Reservation, requests, units int64, now time.Time) {
+	if r.Date == 0 || now.Sub(time.Unix(int64(r.Date)*secondsPerDay, 0)) >= (modelHistoryDays+1)*oneDay {
+		return
+	}
+	m.setDay(r.Date, r.Endpoint, m.days[r.Date][r.Endpoint].Add(quota.Used{Requests: requests, Units: units}))
+}
+
+const secondsPerDay = 24 * 60 * 60
+
+func (m *model) setDay(date quota.Date, endpoint string, u quota.Used) {
+	if m.days[date] == nil {
+		m.days[date] = map[string]quota.Used{}
+	}
+	m.days[date][endpoint] = u
+}
+
+// readHistory compares a history with the model.
+func (c *modelCheck) readHistory(t *rapid.T) {
+	account := c.drawAccount(t)
+	days := rapid.IntRange(1, c.historyDays).Draw(t, "days")
+	h, err := c.store.(HistoryStore).History(context.Background(), account, days)
+	if err != nil {
+		t.Fatal(err)
+	}
+	today := c.calendar.DateAt(c.clock.Now())
+	for i := range days {
+		date := today - quota.Date(days-1-i)
+		if got, want := dayText(h.Days[i].Endpoints), dayText(c.models[account].days[date]); got != want || h.Days[i].Date != date {
+			t.Fatalf("day %v of %q has %s, the rules say %s on %v", h.Days[i].Date, account, got, want, date)
+		}
+	}
+}
+
+// counterDays is how many days testDaysEqualCounters moves its clock through.
+const counterDays = 40
+
+// everyDay has the counters of limits per day, in requests and in units, of each endpoint. The limits
+// refuse nobody.
+var everyDay = func() *quota.Plan {
+	limits := []quota.Limit{{Amount: 1_000, Period: quota.Month, Soft: true}}
+	for _, endpoint := range endpoints {
+		for _, quantity := range []quota.Quantity{quota.Requests, quota.Units} {
+			limits = append(limits, quota.Limit{Amount: quota.MaxAmount, Period: quota.Day, Endpoint: endpoint, Quantity: quantity, Soft: true})
+		}
+	}
+	return NewWeightedPlan("every day", limits...)
+}()
+
+// testDaysEqualCounters makes 1,000 random calls over 40 days. Each day of the history must equal the
+// counters of the plan's limits in that day's windows, whatever was called.
+func testDaysEqualCounters(t *testing.T, open OpenHistory) {
+	newYork, err := time.LoadLocation("America/New_York") // the clock is set back on 1 November
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Date(2026, 10, 20, 12, 0, 30, 0, newYork)
+	h := newHistoryHarness(t, open, HistorySetup{Clock: NewClock(start), Calendar: quota.NewCalendar(newYork), HistoryDays: counterDays + 2})
+	c := &randomCalls{historyHarness: h, rnd: rand.New(rand.NewPCG(21, 6)), accounts: []string{"u", "v", member("u"), member("v")}}
+	const calls = 1_000
+	for i := range calls {
+		c.call()
+		// Whatever the calls do, all days are passed.
+		next := start.Add(time.Duration(i+1) * (counterDays * oneDay / calls))
+		if c.rnd.IntN(5) == 0 && h.clock.Now().Before(next) {
+			c.moveTo(next)
+		}
+		if i%100 == 99 {
+			c.compare()
+		}
+	}
+	c.moveTo(start.Add(counterDays * oneDay))
+	for _, r := range c.running { // what is late counts on its day
+		h.commit(r)
+	}
+	c.compare()
+}
+
+// randomCalls makes calls about reservations that wait for them.
+type randomCalls struct {
+	*historyHarness
+	rnd      *rand.Rand
+	accounts []string
+	running  []quota.Reservation // reserved, and not settled
+	rests    []quota.Reservation // counted, or not yet; their rest is held
+	settled  []quota.Reservation // since the clock was last moved
+}
+
+// moveTo moves the clock to a time near t that is not near midnight.
+func (c *randomCalls) moveTo(t time.Time) {
+	if in := t.In(c.Calendar.Location()); in.Hour() == 23 && in.Minute() >= 58 || in.Hour() == 0 && in.Minute() < 2 {
+		t = t.Add(5 * time.Minute)
+	}
+	c.clock.Set(t)
+	c.settled = nil
+}
+
+// take removes a random reservation from those that wait; false: there is none.
+func (c *randomCalls) take(from *[]quota.Reservation) (r quota.Reservation, ok bool) {
+	if len(*from) == 0 {
+		return r, false
+	}
+	i := c.rnd.IntN(len(*from))
+	r = (*from)[i]
+	*from = slices.Delete(*from, i, i+1)
+	return r, true
+}
+
+func (c *randomCalls) call() {
+	account := c.accounts[c.rnd.IntN(len(c.accounts))]
+	switch n := c.rnd.IntN(20); {
+	case n < 7:
+		r := weighted(account, endpoints[c.rnd.IntN(len(endpoints))], c.rnd.Int64N(6), everyDay)
+		d := c.reserve(r)
+		d.Reservation.Unused = c.rnd.Int64N(r.HeldUnits() + 1)
+		d.Reservation.Rest = c.rnd.Int64N(d.Reservation.Unused + 1)
+		d.Reservation.RestCharged = c.rnd.Int64N(d.Reservation.Rest + 1)
+		c.running = append(c.running, d.Reservation)
+	case n < 13:
+		if r, ok := c.take(&c.running); ok {
+			c.commit(r)
+			c.settled = append(c.settled, r)
+			if r.Rest > 0 {
+				c.rests = append(c.rests, r)
+			}
+		}
+	case n < 15:
+		if r, ok := c.take(&c.rests); ok {
+			c.commitRest(r)
+		}
+	case n < 16:
+		if r, ok := c.take(&c.running); ok {
+			c.release(r)
+		}
+	case n < 17: // calls that are sent twice
+		for _, r := range c.settled {
+			c.commit(r)
+		}
+	case n < 18:
+		c.applyChange(account, everyDay, quota.Change{Action: quota.ActionGrant, Requests: 1 + c.rnd.Int64N(5), Period: quota.Day, Endpoint: "report"})
+	case n < 19:
+		c.set(account)
+	case c.rnd.IntN(3) == 0:
+		c.applyChange(account, everyDay, quota.Change{Action: quota.ActionReset})
+	}
+}
+
+// set sets counts, as an import does.
+func (c *randomCalls) set(account string) {
+	change := quota.Change{Action: quota.ActionSetCounts, Period: []quota.Period{quota.Day, quota.Day, quota.Month, quota.Week}[c.rnd.IntN(4)], Counts: map[string]int64{}}
+	for _, endpoint := range endpoints[:1+c.rnd.IntN(len(endpoints))] {
+		change.Counts[endpoint] = c.rnd.Int64N(8)
+		if n := change.Counts[endpoint]; n > 0 && c.rnd.IntN(2) == 0 {
+			change.CountUnits = map[string]int64{endpoint: c.rnd.Int64N(20)}
+		}
+	}
+	c.applyChange(account, everyDay, change)
+}
+
+// compare compares the histories with the counters.
+func (c *randomCalls) compare() {
+	c.t.Helper()
+	for _, account := range c.accounts {
+		days := c.HistoryDays
+		history, err := c.history.History(context.Background(), account, days)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		for _, d := range history.Days {
+			at := time.Unix(int64(d.Date)*secondsPerDay, 0).UTC()
+			noon := time.Date(at.Year(), at.Month(), at.Day(), 12, 0, 0, 0, c.Calendar.Location())
+			s, err := c.store.ReadAt(context.Background(), account, choiceOf(account, everyDay), noon)
+			if err != nil {
+				c.t.Fatalf("reading %v: %v", d.Date, err)
+			}
+			counted := map[string]quota.Used{}
+			for i, endpoint := range endpoints {
+				counted[endpoint] = quota.Used{Requests: s.Limits[1+2*i].Used, Units: s.Limits[2+2*i].Used}
+			}
+			if got, want := dayText(d.Endpoints), dayText(counted); got != want {
+				c.t.Fatalf("%v of %q is %s in the history, and %s in the counters", d.Date, account, got, want)
+			}
+		}
+	}
+}
