@@ -65,7 +65,7 @@ func newGuardedRedis(t *testing.T, s setup) *guardedRedis {
 	return r
 }
 
-func openJournal(t *testing.T, dir string) *guard.Journal {
+func openJournal(t testing.TB, dir string) *guard.Journal {
 	t.Helper()
 	j, err := guard.OpenJournal(dir)
 	if err != nil {

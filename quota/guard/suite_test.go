@@ -1,6 +1,8 @@
 package guard_test
 
 import (
+	"errors"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -53,5 +55,31 @@ func TestSuite(t *testing.T) {
 			t.Cleanup(func() { backend.Close() })
 			return guarded(t, backend, calendar)
 		})
+	})
+}
+
+// A closingStore is a guarded store that closes its backend as well.
+type closingStore struct {
+	*guard.Store
+	backend interface{ Close() error }
+}
+
+func (s closingStore) Close() error { return errors.Join(s.Store.Close(), s.backend.Close()) }
+
+func TestHistorySuite(t *testing.T) {
+	dir := t.TempDir()
+	quotatest.RunHistory(t, func(t testing.TB, s quotatest.HistorySetup) quotatest.HistoryStore {
+		backend, err := boltstore.Open(filepath.Join(dir, s.Data), boltstore.Options{Calendar: s.Calendar, Now: s.Clock.Now, Keep: s.Keep, HistoryDays: s.HistoryDays})
+		if err != nil {
+			t.Fatal(err)
+		}
+		store, err := guard.New(guard.Options{Backend: backend, Journal: openJournal(t, t.TempDir()), AllowOnFailure: true, Timeout: 20 * time.Second,
+			Calendar: s.Calendar, Keep: s.Keep, HistoryDays: s.HistoryDays})
+		if err != nil {
+			t.Fatal(err)
+		}
+		closing := closingStore{store, backend}
+		t.Cleanup(func() { closing.Close() })
+		return closing
 	})
 }
