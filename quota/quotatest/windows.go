@@ -3,6 +3,7 @@ package quotatest
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,4 +83,54 @@ func testReadAt(t *testing.T, h *harness) {
 	if _, err := h.store.ReadAt(context.Background(), "u", hundredAMonth.OnlyChoice(), november); !errors.Is(err, quota.ErrNotKept) {
 		t.Errorf("no longer kept: error %v, want %v", err, quota.ErrNotKept)
 	}
+}
+
+func testDaysOutliveWindows(t *testing.T, open OpenHistory) {
+	h := newHistoryHarness(t, open, HistorySetup{Keep: time.Hour, HistoryDays: 60})
+	monthly := NewPlan("monthly", quota.Limit{Amount: 500, Period: quota.Month})
+	for range 59 {
+		h.use(1, "u", "report", monthly)
+		h.clock.Advance(oneDay)
+	}
+	h.wantDays("u", 60, strings.Repeat("report 1/1 | ", 59)+"-")
+	if _, err := h.store.ReadAt(context.Background(), "u", monthly.OnlyChoice(), noon); !errors.Is(err, quota.ErrNotKept) {
+		t.Errorf("reading November: error %v, want %v", err, quota.ErrNotKept)
+	}
+	// One who does not come back keeps their days as well.
+	h.clock.Advance(30 * oneDay)
+	h.wantDays("u", 60, strings.Repeat("report 1/1 | ", 29)+strings.Repeat("- | ", 30)+"-")
+}
+
+func testWindowsOutliveDays(t *testing.T, open OpenHistory) {
+	h := newHistoryHarness(t, open, HistorySetup{HistoryDays: 2})
+	p := NewPlan("p", quota.Limit{Amount: 5, Period: quota.Day})
+	for range 10 {
+		h.use(1, "u", "report", p)
+		h.clock.Advance(oneDay)
+	}
+	h.wantDays("u", 2, "report 1/1 | -")
+	for i := range 10 {
+		s, err := h.store.ReadAt(context.Background(), "u", p.OnlyChoice(), noon.Add(time.Duration(i)*oneDay))
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.wantSnapshot(s, "1+0 1+0 [0 0 1]")
+	}
+}
+
+func testUnkeptDays(t *testing.T, open OpenHistory) {
+	h := newHistoryHarness(t, open, HistorySetup{HistoryDays: 7})
+	h.use(1, "u", "report", hundredAMonth)
+	for _, days := range []int{-1, 0, 8, quota.MaxHistory, quota.MaxHistory + 1} {
+		for _, account := range []string{"u", "nobody"} {
+			if got, err := h.history.History(context.Background(), account, days); !errors.Is(err, quota.ErrNotKept) {
+				t.Errorf("a history of %d days: %+v, error %v; want %v", days, got, err, quota.ErrNotKept)
+			}
+		}
+	}
+	h.wantDays("u", 7, "- | - | - | - | - | - | report 1/1")
+	most := newHistoryHarness(t, open, HistorySetup{HistoryDays: quota.MaxHistory})
+	most.use(1, "u", "report", hundredAMonth)
+	most.clock.Advance((quota.MaxHistory - 1) * oneDay)
+	most.wantDays("u", quota.MaxHistory, "report 1/1"+strings.Repeat(" | -", quota.MaxHistory-1))
 }
