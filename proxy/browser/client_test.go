@@ -50,6 +50,7 @@ func TestClient(t *testing.T) {
 		{"close", testCloseEndsEverything},
 		{"page without Web Locks", testPageWithoutLocks},
 		{"meter", testMeterShowsState},
+		{"meter names what is used up", testMeterNamesWhatIsUsedUp},
 		{"meter translates", testMeterTranslates},
 		{"meter shows what was carried", testMeterShowsCarried},
 		{"meter upgrade", testMeterOffersUpgrade},

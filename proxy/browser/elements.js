@@ -1,7 +1,7 @@
 // Code generated from src by go generate ./proxy/browser; DO NOT EDIT.
 
-// What the elements of this gateway share: following a client, language, colours. It is not
-// for applications, and may change with every version.
+// What the elements of this gateway share: following a client, language, limits, colours.
+// It is not for applications, and may change with every version.
 
 
 // src/elements/client-element.js
@@ -25,6 +25,32 @@ function webURL(text) {
   } catch {
     return null;
   }
+}
+function describeMeter(bar, values) {
+  for (const [name, value] of Object.entries({
+    role: values && "meter",
+    "aria-hidden": values ? null : "true",
+    "aria-label": values?.label,
+    "aria-valuemin": values && "0",
+    "aria-valuemax": values?.max,
+    "aria-valuenow": values?.now,
+    "aria-valuetext": values?.text
+  })) reflect(bar, name, value);
+}
+function leadToUpgrade(element, link, state) {
+  const url = webURL(element.getAttribute("upgrade-url") ?? state?.refused?.upgrade_url ?? state?.upgrade_url);
+  reflect(link, "href", url);
+  link.hidden = !url;
+  return Boolean(url);
+}
+function dispatchUpgrade(element, click, state) {
+  const detail = { url: click.currentTarget.href, state };
+  const opens = element.dispatchEvent(new CustomEvent("upgrade", { detail, bubbles: true, composed: true, cancelable: true }));
+  if (!opens) click.preventDefault();
+  return opens;
+}
+function speak(region, words) {
+  region.textContent = region.textContent === words ? `${words} ` : words;
 }
 
 // src/elements/locale.js
@@ -272,30 +298,77 @@ function endpointLimit({ limits, period }, endpoint) {
     (l) => (l.soft ? 2 : 0) + (l.unit === "units" ? 1 : 0)
   );
 }
-function neededOf({ endpoints, refused }, limit) {
-  return limit.unit === "units" && endpoints[refused?.endpoint ?? ""]?.cost?.max || 1;
+function neededOf({ endpoints }, limit, endpoint) {
+  return limit.unit === "units" && endpoints[endpoint ?? ""]?.cost?.max || 1;
 }
-function refusingLimit(state) {
-  const violated = state.limits.filter((l) => state.refused?.violated.includes(l.name));
-  return lowest(violated, (l) => l.used + neededOf(state, l) <= l.limit ? 0 : l.resets_at === null ? -Infinity : -Date.parse(l.resets_at));
+function blockingLimit(state, endpoint) {
+  const tooLittle = (l) => l.used + neededOf(state, l, endpoint) > l.limit;
+  const refused = state.refused?.endpoint === endpoint ? state.refused : null;
+  const blocking = state.limits.filter((l) => refused ? refused.violated.includes(l.name) : !l.soft && tooLittle(l) && (!l.endpoint || l.endpoint === endpoint));
+  return lowest(blocking, (l) => !tooLittle(l) ? 0 : l.resets_at === null ? -Infinity : -Date.parse(l.resets_at));
 }
 function unitName(state, unit, messages2, n) {
   if (unit === "units" && state.unit_name) return messages2.unit(state.unit_name, n);
   const name = unit === "units" ? messages2.units : messages2.requests;
   return typeof name === "function" ? name(n) : name;
 }
-function limitText(state, messages2, locale) {
+function limitReason(state, messages2, locale, endpoint = state.refused?.endpoint ?? null) {
   const headline = headlineLimit(state);
-  const limit = refusingLimit(state) ?? headline;
-  if (!limit) return "";
-  if (limit.limit === 0) return messages2.limitEmpty(limit.endpoint);
+  const limit = blockingLimit(state, endpoint) ?? headline;
+  if (!limit) return null;
+  if (limit.limit === 0) return { kind: "empty", limit, text: messages2.limitEmpty(limit.endpoint), renewal: "" };
   const left = limit.limit - (limit === headline ? Math.max(state.used, limit.used) : limit.used);
-  const needed = neededOf(state, limit);
-  if (needed <= left) return messages2.limitHeld;
+  const needed = neededOf(state, limit, endpoint);
+  if (needed <= left) return { kind: "held", limit, text: messages2.limitHeld, renewal: "" };
   const [cost, rest, all] = [needed, left, limit.limit].map((n) => locale.count(n));
   const name = (n) => unitName(state, limit.unit, messages2, n);
-  const reason = left > 0 ? messages2.limitShort(cost, rest, all, limit.endpoint, limit.per, name(cost), limit.shared) : messages2.limitReached(all, limit.endpoint, limit.per, name(all), limit.shared);
-  return `${reason} ${limit.resets_at ? messages2.renews(locale.date(limit.resets_at)) : messages2.doesNotRenew}`;
+  const text = left > 0 ? messages2.limitShort(cost, rest, all, limit.endpoint, limit.per, name(cost), limit.shared) : messages2.limitReached(all, limit.endpoint, limit.per, name(all), limit.shared);
+  const renewal = limit.resets_at ? messages2.renews(locale.date(limit.resets_at)) : messages2.doesNotRenew;
+  return { kind: left > 0 ? "short" : "reached", limit, text, renewal };
+}
+function limitText(state, messages2, locale) {
+  const { text, renewal } = limitReason(state, messages2, locale) ?? {};
+  return [text, renewal].filter(Boolean).join(" ");
+}
+
+// src/elements/nodes.js
+function nodeBuilder() {
+  const ui = {};
+  const bare = (tag, className, ...children) => {
+    const node = document.createElement(tag);
+    if (className) node.className = className;
+    node.append(...children);
+    return node;
+  };
+  const part = (tag, name, ...children) => {
+    const node = bare(tag, name, ...children);
+    node.setAttribute("part", name);
+    ui[name] = node;
+    return node;
+  };
+  const text = (name) => ui[name] = document.createTextNode("");
+  const spoken = () => {
+    ui.spoken = bare("div", "spoken");
+    ui.spoken.setAttribute("role", "status");
+    return ui.spoken;
+  };
+  const upgradeSlot = (onUpgrade) => {
+    const button = part("a", "upgrade-button", text("buttonText"));
+    button.classList.add("button");
+    button.target = "_blank";
+    button.rel = "noopener";
+    button.addEventListener("click", onUpgrade);
+    ui.slot = bare("slot", "", button);
+    ui.slot.name = "upgrade";
+    return ui.slot;
+  };
+  const cross = (onClick) => {
+    const button = part("button", "dismiss");
+    button.type = "button";
+    button.addEventListener("click", onClick);
+    return button;
+  };
+  return { ui, bare, part, text, spoken, upgradeSlot, cross };
 }
 
 // src/elements/theme.js
@@ -353,6 +426,17 @@ var SHARED = `
   background: var(--_button); color: var(--_button-text); transition: opacity 150ms;
 }
 .button:hover { opacity: 0.86; }
+/* A cross of two lines, so that it needs no text. */
+.dismiss {
+  position: relative; flex: none; width: 24px; height: 24px; padding: 0;
+  border: 0; border-radius: 6px; background: none; color: var(--_muted); font: inherit; cursor: pointer;
+}
+.dismiss:hover { color: var(--_text); background: var(--_track); }
+.dismiss::before, .dismiss::after {
+  content: ""; position: absolute; inset: 11px 6px auto; height: 1.5px; border-radius: 1px;
+  background: currentColor; transform: rotate(45deg);
+}
+.dismiss::after { transform: rotate(-45deg); }
 :focus-visible { outline: 2px solid var(--usage-meter-focus-color, currentColor); outline-offset: 2px; }
 .spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 
@@ -361,6 +445,8 @@ var SHARED = `
 }
 @media (forced-colors: active) {
   .button { border: 1px solid LinkText; }
+  .dismiss { border: 1px solid ButtonText; }
+  .dismiss::before, .dismiss::after { forced-color-adjust: none; background: ButtonText; }
 }
 `;
 var sheets = /* @__PURE__ */ new Map();
@@ -377,16 +463,19 @@ var sheetsOf = (css) => [sheetWith(SHARED), sheetWith(css)];
 export {
   ClientElement,
   Locale,
+  describeMeter,
+  dispatchUpgrade,
   endpointLimit,
   headlineLimit,
+  leadToUpgrade,
+  limitReason,
   limitText,
-  neededOf,
+  nodeBuilder,
   poolLimit,
   reflect,
   reflectProperties,
-  refusingLimit,
   sheetsOf,
   showText,
-  unitName,
-  webURL
+  speak,
+  unitName
 };

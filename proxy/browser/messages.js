@@ -50,7 +50,10 @@ var ar = {
   warning: "أوشك على النفاد",
   blocked: "تم بلوغ الحد",
   softReached: "تم بلوغ الحد، لكنه غير مُلزِم",
+  notEnough: "الرصيد المتبقي لا يكفي",
   notIncluded: "غير مشمول في خطتك",
+  limitOf: (name, status) => `${isolated(name)}: ${status}`,
+  andMore: (text, n) => `${text}، و${n} غير ذلك`,
   resets: "يتجدد:",
   neverRenews: "لا يتجدد",
   stale: "غير محدَّث",
@@ -73,6 +76,7 @@ var ar = {
   limitHeld: "قد تستهلك الطلبات التي لا تزال قيد التنفيذ ما تبقّى. حاول مجددًا بعد قليل.",
   renews: (when) => `يتجدد: ${when}.`,
   doesNotRenew: "هذا الحد لا يتجدد.",
+  dismiss: "إخفاء",
   upgrade: "ترقية الخطة"
 };
 
@@ -100,7 +104,10 @@ var de = {
   warning: "Fast aufgebraucht",
   blocked: "Limit erreicht",
   softReached: "Limit erreicht, wird aber nicht durchgesetzt",
+  notEnough: "Rest reicht nicht",
   notIncluded: "Nicht in Ihrem Tarif enthalten",
+  limitOf: (name, status) => `${name}: ${status}`,
+  andMore: (text, n) => `${text}, und ${n} weitere`,
   resets: "Neu ab:",
   neverRenews: "Erneuert sich nicht",
   stale: "Nicht aktuell",
@@ -141,6 +148,7 @@ var de = {
   limitHeld: "Anfragen, die noch laufen, können den Rest verbrauchen. Versuchen Sie es gleich noch einmal.",
   renews: (when) => `Neu ab: ${when}.`,
   doesNotRenew: "Dieses Limit erneuert sich nicht.",
+  dismiss: "Ausblenden",
   upgrade: "Upgrade"
 };
 
@@ -168,7 +176,10 @@ var en = {
   warning: "Almost used up",
   blocked: "Limit reached",
   softReached: "Limit reached, not enforced",
+  notEnough: "Not enough left",
   notIncluded: "Not included in your plan",
+  limitOf: (name, status) => `${name}: ${status[0].toLowerCase()}${status.slice(1)}`,
+  andMore: (text, n) => `${text}, and ${n} more`,
   resets: "Resets",
   neverRenews: "Does not renew",
   stale: "Not up to date",
@@ -191,6 +202,7 @@ var en = {
   limitHeld: "Requests that are still running may use up the rest. Try again in a moment.",
   renews: (when) => `Resets ${when}.`,
   doesNotRenew: "This limit does not renew.",
+  dismiss: "Dismiss",
   upgrade: "Upgrade"
 };
 
@@ -218,7 +230,10 @@ var es = {
   warning: "Casi agotado",
   blocked: "Límite alcanzado",
   softReached: "Límite alcanzado, pero no se aplica",
+  notEnough: "Saldo insuficiente",
   notIncluded: "No incluido en tu plan",
+  limitOf: (name, status) => `${name}: ${status[0].toLowerCase()}${status.slice(1)}`,
+  andMore: (text, n) => `${text}, y ${n} más`,
   resets: "Se renueva:",
   neverRenews: "No se renueva",
   stale: "No actualizado",
@@ -241,6 +256,7 @@ var es = {
   limitHeld: "Las solicitudes que siguen en curso pueden agotar el resto. Vuelve a intentarlo en un momento.",
   renews: (when) => `Se renueva: ${when}.`,
   doesNotRenew: "Este límite no se renueva.",
+  dismiss: "Descartar",
   upgrade: "Mejorar plan"
 };
 
@@ -268,7 +284,10 @@ var fr = {
   warning: "Presque épuisé",
   blocked: "Limite atteinte",
   softReached: "Limite atteinte, non appliquée",
+  notEnough: "Solde insuffisant",
   notIncluded: "Non inclus dans votre offre",
+  limitOf: (name, status) => `${name} : ${status[0].toLowerCase()}${status.slice(1)}`,
+  andMore: (text, n) => plural5(n, { one: `${text}, et ${n} autre`, other: `${text}, et ${n} autres` }),
   resets: "Remise à zéro :",
   neverRenews: "Ne se renouvelle pas",
   stale: "Pas à jour",
@@ -291,6 +310,7 @@ var fr = {
   limitHeld: "Des requêtes encore en cours peuvent utiliser le reste. Réessayez dans un instant.",
   renews: (when) => `Remise à zéro : ${when}.`,
   doesNotRenew: "Cette limite ne se renouvelle pas.",
+  dismiss: "Masquer",
   upgrade: "Changer d’offre"
 };
 

@@ -16,8 +16,8 @@
 // Event: upgrade, when the user asks for more; preventDefault keeps the upgrade URL from
 // opening. Slot: upgrade, replaces the button. Parts: card, label, plan, count, used,
 // limit, remaining, bar, fill, pending, carried, pool, pool-label, pool-count, pool-bar,
-// pool-carried, status, running, reset, price, notice, details, summary, endpoints, prompt,
-// prompt-title, prompt-text, upgrade-button. Colours and sizes: the --usage-meter-*
+// pool-carried, status, attention, running, reset, price, notice, details, summary, endpoints, prompt,
+// prompt-title, prompt-text, upgrade-button, dismiss. Colours and sizes: the --usage-meter-*
 // properties below.
 //
 // It builds its nodes and its style sheet by script, so a Content-Security-Policy needs
@@ -25,13 +25,44 @@
 
 
 // src/meter/element.js
-import { ClientElement, reflectProperties } from "./elements.js";
+import { ClientElement, dispatchUpgrade, reflectProperties } from "./elements.js";
 
 // src/meter/view.js
-import { headlineLimit as headlineLimit2, limitText, poolLimit as poolLimit2, reflect, showText, unitName as unitName2, webURL } from "./elements.js";
+import { describeMeter, headlineLimit as headlineLimit3, leadToUpgrade, limitText, poolLimit as poolLimit3, reflect, showText, speak, unitName as unitName2 } from "./elements.js";
+
+// src/meter/attention.js
+import { headlineLimit, poolLimit } from "./elements.js";
+var SHORT = ["minute", "hour"];
+function attention(state, messages) {
+  const headline = headlineLimit(state);
+  const pool = poolLimit(state);
+  const byName = /* @__PURE__ */ new Map();
+  const note = (name, status, text) => {
+    if (byName.get(name)?.status !== "blocked") byName.set(name, { status, text });
+  };
+  for (const l of state.limits) {
+    if (l === headline || l.soft || !l.limit) continue;
+    const observed = (l.endpoint ? state.endpoints[l.endpoint]?.allowed : state.allowed) === true;
+    const reached = l.used >= l.limit && !observed;
+    if (!reached && (l.used < l.limit * 0.8 || SHORT.includes(l.per))) continue;
+    const name = l.endpoint ?? (l === pool ? messages.pool(l.per) : messages.perWindow(void 0, l.per));
+    if (reached) note(name, "blocked", messages.limitOf(name, messages.blocked));
+    else note(name, "warning", messages.limitOf(name, l.used < l.limit ? messages.warning : messages.softReached));
+  }
+  if (state.allowed) {
+    for (const [name, e] of Object.entries(state.endpoints)) {
+      if (e.allowed === false && e.limit !== 0) note(name, "blocked", messages.limitOf(name, messages.notEnough));
+    }
+  }
+  const all = [...byName.values()];
+  return [...all.filter((a) => a.status === "blocked"), ...all.filter((a) => a.status === "warning")];
+}
+function attentionText([worst, ...more], messages, locale) {
+  return !worst ? "" : more.length ? messages.andMore(worst.text, locale.count(more.length)) : worst.text;
+}
 
 // src/meter/breakdown.js
-import { endpointLimit, headlineLimit, poolLimit, unitName } from "./elements.js";
+import { endpointLimit, headlineLimit as headlineLimit2, poolLimit as poolLimit2, unitName } from "./elements.js";
 var Breakdown = class {
   #list;
   // The list items, by the key of their row.
@@ -42,7 +73,7 @@ var Breakdown = class {
   static rows(state, messages) {
     const unitOf = (unit) => (n) => unit === "units" || state.unit === "units" ? unitName(state, unit, messages, n) : "";
     const soft = (name, limit) => limit?.soft ? messages.soft(name) : name;
-    const shown = /* @__PURE__ */ new Set([headlineLimit(state), poolLimit(state)]);
+    const shown = /* @__PURE__ */ new Set([headlineLimit2(state), poolLimit2(state)]);
     const rows = Object.entries(state.endpoints).map(([name, e]) => {
       const limit = endpointLimit(state, name);
       shown.add(limit);
@@ -69,10 +100,11 @@ var Breakdown = class {
     for (const row of rows) {
       const item = this.#item(row.key);
       const limited = row.limit !== void 0;
-      item.li.className = [row.status, row.unit() && "wide"].filter(Boolean).join(" ");
+      const notIncluded = row.limit === 0;
+      item.li.className = [!notIncluded && row.status, (row.unit() || notIncluded) && "wide"].filter(Boolean).join(" ");
       item.name.textContent = row.name;
       const [used, limit] = [locale.count(row.used), limited ? locale.count(row.limit) : null];
-      item.value.textContent = limited ? messages.of(used, limit, row.unit(limit)) : messages.amount(used, row.unit(used));
+      item.value.textContent = notIncluded ? messages.notIncluded : limited ? messages.of(used, limit, row.unit(limit)) : messages.amount(used, row.unit(used));
       const share = row.used / ((limited ? row.limit : total) || 1);
       item.bar.style.setProperty("--_used", `${Math.min(1, share) * 100}%`);
       item.bar.style.setProperty("--_least", row.used > 0 ? "4px" : "0");
@@ -103,7 +135,7 @@ var Breakdown = class {
 };
 
 // src/meter/nodes.js
-import { sheetsOf } from "./elements.js";
+import { nodeBuilder, sheetsOf } from "./elements.js";
 
 // src/meter/style.js
 var STYLE = `
@@ -145,7 +177,7 @@ var STYLE = `
 /* Begins under the rounded end of the filled part. */
 .pending {
   width: calc(var(--_pending, 0%) + 6px); margin-inline-start: -6px; visibility: hidden;
-  background-color: color-mix(in srgb, var(--_status) 42%, var(--_track)); border-radius: 0 99px 99px 0;
+  background-color: color-mix(in srgb, var(--_status) 42%, var(--_track)); border-start-end-radius: 99px; border-end-end-radius: 99px;
 }
 .pending.some { visibility: visible; min-width: 12px; animation: breathe 1.6s ease-in-out infinite; }
 .stale .fill { opacity: 0.55; }
@@ -163,6 +195,9 @@ var STYLE = `
 .foot > span:first-child { display: inline-flex; flex-wrap: wrap; gap: 0 12px; }
 .status { display: inline-flex; align-items: center; gap: 6px; font-weight: 500; color: var(--_status-text); }
 .dot { flex: none; width: 8px; height: 8px; border-radius: 50%; background: var(--_status); }
+/* What is used up beside the headline. The card has at most the colour of a warning for it. */
+.attention { overflow-wrap: anywhere; }
+.stale .attention { --_status: var(--_muted); --_status-text: var(--_muted); }
 .running { margin-inline-start: auto; display: inline-flex; align-items: center; gap: 6px; }
 .running .dot { background: var(--_muted); animation: breathe 1.6s ease-in-out infinite; }
 .price, .notice, .carried, .pool-carried { margin-top: 8px; font-size: 13px; color: var(--_muted); }
@@ -175,10 +210,11 @@ summary {
 summary:hover { color: var(--_text); }
 summary::-webkit-details-marker { display: none; }
 summary::before {
-  content: ""; width: 6px; height: 6px; margin: 0 3px 0 1px; flex: none;
+  content: ""; width: 6px; height: 6px; margin-inline: 1px 3px; flex: none;
   border: solid currentColor; border-width: 0 1.5px 1.5px 0;
   transform: rotate(-45deg); transition: transform 150ms;
 }
+summary:dir(rtl)::before { transform: rotate(135deg); }
 details[open] summary::before { transform: rotate(45deg); }
 ul { list-style: none; padding: 8px 0 2px; display: grid; gap: 8px; }
 li { display: grid; grid-template-columns: minmax(0, 1fr) 72px minmax(64px, auto); align-items: center; gap: 12px; }
@@ -201,9 +237,11 @@ li.blocked .value { color: var(--_blocked-text); }
   animation: appear 250ms ease-out;
 }
 .prompt > div { flex: 1 1 180px; }
+.prompt .dismiss { align-self: start; margin-inline-start: auto; }
 .prompt-title { font-weight: 600; }
 .prompt-text { font-size: 13px; color: var(--_muted); }
 @keyframes appear { from { opacity: 0; transform: translateY(4px); } }
+
 /* Two lines and a bar between them, for a sidebar. */
 :host([compact]) { font-size: 13px; }
 :host([compact]) .card {
@@ -219,8 +257,9 @@ li.blocked .value { color: var(--_blocked-text); }
 :host([compact]) .used { font-size: inherit; line-height: inherit; letter-spacing: 0; font-weight: 500; }
 :host([compact]) .bar { height: var(--usage-meter-bar-height, 4px); }
 :host([compact]) .foot, :host([compact]) .price, :host([compact]) .notice { font-size: 12px; }
-:host([compact]) .prompt { margin-inline-start: auto; padding: 0; background: none; }
-:host([compact]) .prompt > div { display: none; }
+:host([compact]) .prompt { flex-wrap: nowrap; gap: 4px; margin-inline-start: auto; padding: 0; background: none; }
+/* The reason is read out, and shown when the mouse rests on the button. */
+:host([compact]) .prompt > div { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 :host([compact]) .button { padding: 2px 10px; border-radius: 6px; font-size: 12px; }
 
 @media (forced-colors: active) {
@@ -233,34 +272,13 @@ li.blocked .value { color: var(--_blocked-text); }
 `;
 
 // src/meter/nodes.js
-function buildNodes(element, { onUpgrade, onSlotChange }) {
+function buildNodes(element, { onUpgrade, onDismiss, onSlotChange }) {
   const root = element.shadowRoot ?? element.attachShadow({ mode: "open" });
   root.adoptedStyleSheets = sheetsOf(STYLE);
-  const ui = {};
-  const bare = (tag, className, ...children) => {
-    const node = document.createElement(tag);
-    if (className) node.className = className;
-    node.append(...children);
-    return node;
-  };
-  const part = (tag, name, ...children) => {
-    const node = bare(tag, name, ...children);
-    node.setAttribute("part", name);
-    ui[name] = node;
-    return node;
-  };
-  const text = (name) => ui[name] = document.createTextNode("");
+  const { ui, bare, part, text, spoken, upgradeSlot, cross } = nodeBuilder();
   const time = ui.time = document.createElement("time");
-  const button = part("a", "upgrade-button", text("buttonText"));
-  button.classList.add("button");
-  button.target = "_blank";
-  button.rel = "noopener";
-  button.addEventListener("click", onUpgrade);
-  const slot = document.createElement("slot");
-  slot.name = "upgrade";
-  slot.append(button);
+  const slot = upgradeSlot(onUpgrade);
   slot.addEventListener("slotchange", onSlotChange);
-  ui.slot = slot;
   const card = part(
     "div",
     "card",
@@ -277,35 +295,31 @@ function buildNodes(element, { onUpgrade, onSlotChange }) {
     ui.foot = bare(
       "div",
       "row foot",
-      bare("span", "", part("span", "status", bare("span", "dot"), text("statusText")), part("span", "reset", text("resetText"), " ", time)),
+      bare(
+        "span",
+        "",
+        part("span", "status", bare("span", "dot"), text("statusText")),
+        part("span", "attention", bare("span", "dot"), text("attentionText")),
+        part("span", "reset", text("resetText"), " ", time)
+      ),
       part("span", "running", bare("span", "dot"), text("runningText"))
     ),
     part("p", "price"),
     part("p", "notice"),
-    part("div", "prompt", bare("div", "", part("p", "prompt-title"), part("p", "prompt-text")), slot),
+    part("div", "prompt", bare("div", "", part("p", "prompt-title"), part("p", "prompt-text")), slot, cross(onDismiss)),
     part("details", "details", part("summary", "summary"), part("ul", "endpoints"))
   );
-  const spoken = bare("div", "spoken");
-  spoken.setAttribute("role", "status");
-  ui.spoken = spoken;
-  root.append(card, spoken);
+  root.append(card, spoken());
   return ui;
 }
 
 // src/meter/view.js
 function shownStatus(state) {
-  return state.status === "blocked" && headlineLimit2(state)?.soft ? "warning" : state.status;
+  return state.status === "blocked" && headlineLimit3(state)?.soft ? "warning" : state.status;
 }
-function describeMeter(bar, values) {
-  for (const [name, value] of Object.entries({
-    role: values && "meter",
-    "aria-hidden": values ? null : "true",
-    "aria-label": values?.label,
-    "aria-valuemin": values && "0",
-    "aria-valuemax": values?.max,
-    "aria-valuenow": values?.now,
-    "aria-valuetext": values?.text
-  })) reflect(bar, name, value);
+function cardStatus(state, others) {
+  const status = state.limit === null ? "ok" : shownStatus(state);
+  return status === "ok" && others.length ? "warning" : status;
 }
 var MeterView = class {
   #element;
@@ -313,7 +327,10 @@ var MeterView = class {
   #locale;
   #breakdown;
   #say;
-  #shownStatus = null;
+  #spokenStatus = null;
+  #spokenOthers = "";
+  // Whether the user has dismissed the prompt. The next refusal shows it again.
+  #dismissed = false;
   constructor(element, handlers) {
     this.#element = element;
     this.#ui = buildNodes(element, handlers);
@@ -322,7 +339,8 @@ var MeterView = class {
     this.#say = handlers.say;
   }
   forgetStatus() {
-    this.#shownStatus = null;
+    this.#spokenStatus = null;
+    this.#dismissed = false;
   }
   show(client) {
     const ui = this.#ui;
@@ -336,17 +354,18 @@ var MeterView = class {
     ui.head.hidden = compact;
     const failed = !state && client?.connection === "offline";
     const limited = state !== null && state.limit !== null;
+    const others = state ? attention(state, m) : [];
     ui.card.className = [
       "card",
-      limited ? shownStatus(state) : "ok",
+      state ? cardStatus(state, others) : "ok",
       state?.stale && "stale",
       !state && "empty",
       !state && !failed && "loading"
     ].filter(Boolean).join(" ");
     ui.card.setAttribute("aria-busy", String(!state && !failed));
-    for (const name of ["plan", "remaining", "carried", "status", "reset", "running", "pool", "price", "notice", "prompt", "details"]) ui[name].hidden = true;
+    for (const name of ["plan", "remaining", "carried", "status", "attention", "reset", "running", "pool", "price", "notice", "prompt", "details"]) ui[name].hidden = true;
     ui.bar.hidden = state !== null && !limited;
-    if (state) this.#showState(state, label);
+    if (state) this.#showState(state, label, others);
     else this.#showNothing(failed ? client.problem : void 0);
   }
   #showNothing(problem) {
@@ -358,9 +377,9 @@ var MeterView = class {
     this.#fillBar(0, 0);
     describeMeter(ui.bar, null);
     if (problem !== void 0) showText(ui.notice, problem === "unauthorized" ? m.unauthorized : m.unavailable);
-    this.#shownStatus = null;
+    this.#spokenStatus = null;
   }
-  #showState(state, label) {
+  #showState(state, label, others) {
     const ui = this.#ui;
     const m = this.#element.messages;
     const locale = this.#locale;
@@ -392,6 +411,12 @@ var MeterView = class {
       ui.statusText.data = words;
       ui.status.hidden = false;
     }
+    const other = shownStatus(state) === "blocked" && !state.allowed ? "" : attentionText(others, m, locale);
+    if (other) {
+      ui.attentionText.data = other;
+      ui.attention.className = `attention status ${others[0].status}`;
+      ui.attention.hidden = false;
+    }
     const { end } = state.period;
     const reset = end ? locale.date(end) : "";
     const resets = end ? `${m.resets} ${reset}` : limited && m.neverRenews;
@@ -401,11 +426,11 @@ var MeterView = class {
       reflect(ui.time, "datetime", end);
       ui.reset.hidden = false;
     }
-    const carried = this.#carried(headlineLimit2(state), unitOf);
+    const carried = this.#carried(headlineLimit3(state), unitOf);
     if (carried && !compact) showText(ui.carried, carried);
-    ui.foot.hidden = compact && !words;
+    ui.foot.hidden = compact && !words && !other;
     this.#fillBar(limit ? Math.min(1, state.used / limit) : Number(limited), limit ? state.pending / limit : 0);
-    const sentence = [count, carried, running, words, state.stale && m.stale, resets];
+    const sentence = [count, carried, running, words, other, state.stale && m.stale, resets];
     describeMeter(ui.bar, limit ? { now: Math.min(state.used, limit), max: limit, label, text: sentence.filter(Boolean).join(m.separator) } : null);
     if (state.stale) showText(ui.notice, compact ? m.stale : m.staleSince(locale.date(state.as_of, true)));
     this.#showPool(state);
@@ -413,8 +438,16 @@ var MeterView = class {
     if (prices) showText(ui.price, prices);
     this.#showPrompt(state);
     this.#showBreakdown(state);
-    if (this.#shownStatus !== null && this.#shownStatus !== state.status) this.#say(words ? m.statusChanged(words, count) : count);
-    this.#shownStatus = state.status;
+    this.#sayChange(state.status, words ? m.statusChanged(words, count) : count, other);
+  }
+  #sayChange(status, words, other) {
+    const changed = [
+      status !== this.#spokenStatus && words,
+      other !== this.#spokenOthers && other
+    ].filter(Boolean);
+    if (this.#spokenStatus !== null && changed.length) this.#say(changed.join(this.#element.messages.separator));
+    this.#spokenStatus = status;
+    this.#spokenOthers = other;
   }
   #fillBar(used, pending) {
     const { bar, pending: part } = this.#ui;
@@ -430,7 +463,7 @@ var MeterView = class {
   }
   #showPool(state) {
     const { pool, "pool-label": label, "pool-count": count, "pool-bar": bar, "pool-carried": note } = this.#ui;
-    const l = poolLimit2(state);
+    const l = poolLimit3(state);
     pool.hidden = this.#element.compact || !l;
     if (pool.hidden) return;
     const m = this.#element.messages;
@@ -456,19 +489,25 @@ var MeterView = class {
     }).join(m.separator);
   }
   #showPrompt(state) {
-    const { slot, prompt, "prompt-title": title, "prompt-text": text, "upgrade-button": button, buttonText } = this.#ui;
+    const { slot, prompt, "prompt-title": title, "prompt-text": text, "upgrade-button": button, buttonText, dismiss } = this.#ui;
     const m = this.#element.messages;
+    const { compact } = this.#element;
     const blocked = state.limit !== null && state.status === "blocked" && !state.allowed;
-    if (!state.refused && !blocked) return;
+    if (state.refused || !blocked) this.#dismissed = false;
+    if (this.#dismissed || !state.refused && !blocked) return;
     prompt.hidden = false;
     title.textContent = state.refused ? m.refusedTitle : state.limit === 0 ? m.notIncluded : m.promptTitle;
-    text.textContent = limitText(state, m, this.#locale);
+    const reason = limitText(state, m, this.#locale);
+    text.textContent = reason;
     buttonText.data = m.upgrade;
-    const url = webURL(this.#element.getAttribute("upgrade-url") ?? state.refused?.upgrade_url ?? state.upgrade_url);
-    if (url) button.href = url;
-    else button.removeAttribute("href");
-    button.hidden = !url;
-    if (this.#element.compact && !url && !slot.assignedNodes().length) prompt.hidden = true;
+    reflect(prompt, "title", compact ? `${title.textContent}. ${reason}` : null);
+    const leads = leadToUpgrade(this.#element, button, state);
+    dismiss.setAttribute("aria-label", m.dismiss);
+    dismiss.hidden = compact && !state.refused;
+    if (compact && !state.refused && !leads && !slot.assignedNodes().length) prompt.hidden = true;
+  }
+  dismiss() {
+    this.#dismissed = true;
   }
   #showBreakdown(state) {
     const { details, summary } = this.#ui;
@@ -484,8 +523,7 @@ var MeterView = class {
     return `${m.refusedTitle}. ${limitText(state, m, this.#locale)}`;
   }
   speak(words) {
-    const { spoken } = this.#ui;
-    spoken.textContent = spoken.textContent === words ? `${words} ` : words;
+    speak(this.#ui.spoken, words);
   }
 };
 
@@ -505,7 +543,8 @@ var UsageMeter = class extends ClientElement {
   }
   build() {
     this.#view = new MeterView(this, {
-      onUpgrade: (event) => this.#upgrade(event),
+      onUpgrade: (event) => dispatchUpgrade(this, event, this.#client?.current ?? null),
+      onDismiss: () => this.#dismiss(),
       onSlotChange: () => this.render(this.#client),
       say: (words) => this.#say(words)
     });
@@ -525,14 +564,14 @@ var UsageMeter = class extends ClientElement {
   render(client) {
     this.#view.show(client);
   }
+  #dismiss() {
+    this.#view.dismiss();
+    this.#client.dismiss?.();
+    this.render(this.#client);
+  }
   #say(words) {
     const [first] = metersOf.get(this.#client) ?? [];
     if (first === this) this.#view.speak(words);
-  }
-  #upgrade(event) {
-    const detail = { url: event.currentTarget.href, state: this.#client?.current ?? null };
-    const upgrade = new CustomEvent("upgrade", { detail, bubbles: true, composed: true, cancelable: true });
-    if (!this.dispatchEvent(upgrade)) event.preventDefault();
   }
 };
 reflectProperties(UsageMeter, { label: "label", price: "price" });

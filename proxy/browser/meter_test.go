@@ -66,7 +66,7 @@ func testMeterShowsState(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
 	g.set(1, "limit", 1, "remaining", 0, "percent", 100, "status", "blocked", "allowed", false, "period", forever, "limits", []any{map[string]any{"name": "ever", "per": "ever", "unit": "units", "used": 1, "limit": 1, "remaining": 0, "resets_at": nil}}, "unit", "units", "unit_name", "credits")
 	tab.Want("text('prompt-text')", "You have used the 1 credit. This limit does not renew.")
 	g.set(42, "limits", []any{map[string]any{"name": "month", "per": "month", "used": 42, "limit": 100, "remaining": 58, "resets_at": "2126-12-01T00:00:00Z"}, ever}, "endpoints", map[string]any{})
-	tab.Want("aria() + [...part('endpoints').children].map(li => li.textContent).join()", "meter|Usage this month|0|42|100|42 of 100 used, Resets December 1, 2126All endpoints, in total100 of 100 units")
+	tab.Want("aria() + [...part('endpoints').children].map(li => li.textContent).join()", "meter|Usage this month|0|42|100|42 of 100 used, All endpoints, in total: limit reached, not enforced, Resets December 1, 2126All endpoints, in total100 of 100 units")
 	tab.Eval("void meter.setAttribute('label', 'My calls')", nil)
 
 	// The breakdown, with the keyboard.
@@ -135,6 +135,72 @@ func testMeterShowsCarried(t *testing.T, b *browsertest.Browser, g *fakeGateway)
 	tab.Want("[text('count'), part('carried').hidden, part('pool-carried').hidden].join()", "42 of 100 used,true,true")
 	set(1, limit("day", 101, 1, "per", "day"))
 	tab.Want("text('carried')", "Includes 1 from yesterday")
+}
+
+// An endpoint at a limit of its own is named at the top, and the card is not green.
+func testMeterNamesWhatIsUsedUp(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
+	endpoint := func(used, limit int, allowed bool) map[string]any {
+		return map[string]any{"used": used, "limit": limit, "remaining": limit - used, "percent": 100, "status": "ok", "allowed": allowed}
+	}
+	limit := func(name, endpoint, per string, used, limit int, more ...any) map[string]any {
+		l := map[string]any{"name": name, "per": per, "used": used, "limit": limit, "remaining": limit - used, "resets_at": "2126-12-01T00:00:00Z"}
+		if endpoint != "" {
+			l["endpoint"] = endpoint
+		}
+		for i := 0; i < len(more); i += 2 {
+			l[more[i].(string)] = more[i+1]
+		}
+		return l
+	}
+	month := limit("month", "", "month", 42, 100)
+	set := func(allowed bool, endpoints map[string]any, limits ...any) {
+		g.set(42, "allowed", allowed, "endpoints", endpoints, "limits", append([]any{month}, limits...))
+	}
+	set(true, map[string]any{"image": endpoint(15, 20, true)}, limit("image", "image", "month", 15, 20))
+	tab := openMeter(t, b, g, "")
+	const top = "[part('card').className, text('status'), text('attention')].join('; ')"
+	tab.Want(top, "card ok; ; ")
+
+	set(true, map[string]any{"image": endpoint(16, 20, true)}, limit("image", "image", "month", 16, 20))
+	tab.Want(top, "card warning; ; image: almost used up")
+	tab.Want("spoken()", "image: almost used up")
+	// The headline is not used up, so its bar is not red.
+	set(true, map[string]any{"image": endpoint(20, 20, false)}, limit("image", "image", "month", 20, 20))
+	tab.Want(top, "card warning; ; image: limit reached")
+	tab.Want("part('attention').className", "attention status blocked")
+	tab.Want("spoken()", "image: limit reached")
+	tab.Want("part('bar').ariaValueText", "42 of 100 used, image: limit reached, Resets December 1, 2126")
+	tab.Eval("void (meter.compact = true)", nil)
+	tab.Want("part('attention').checkVisibility() + text('attention')", "trueimage: limit reached")
+	tab.Eval("void (meter.compact = false)", nil)
+
+	for _, c := range []struct {
+		what      string
+		allowed   bool
+		endpoints map[string]any
+		limits    []any
+		want      string
+	}{
+		{"two endpoints", true, map[string]any{"a": endpoint(9, 10, true), "image": endpoint(20, 20, false)},
+			[]any{limit("a", "a", "month", 9, 10), limit("image", "image", "month", 20, 20)}, "card warning; ; image: limit reached, and 1 more"},
+		{"too little left for an expensive endpoint", true, map[string]any{"image": map[string]any{"used": 1, "cost": map[string]any{"min": 90, "max": 90}, "allowed": false}},
+			nil, "card warning; ; image: not enough left"},
+		{"not in the plan", true, map[string]any{"image": endpoint(0, 0, false)}, []any{limit("image", "image", "month", 0, 0)}, "card ok; ; "},
+		{"soft", true, map[string]any{"image": endpoint(20, 20, true)}, []any{limit("image", "image", "month", 20, 20, "soft", true)}, "card ok; ; "},
+		{"the plan only observes", true, map[string]any{"image": endpoint(20, 20, true)}, []any{limit("image", "image", "month", 20, 20)}, "card warning; ; image: limit reached, not enforced"},
+		{"most of a minute", true, map[string]any{"image": endpoint(9, 10, true)}, []any{limit("image", "image", "minute", 9, 10)}, "card ok; ; "},
+		{"all of a minute", true, map[string]any{"image": endpoint(10, 10, false)}, []any{limit("image", "image", "minute", 10, 10)}, "card warning; ; image: limit reached"},
+		{"the organisation", false, map[string]any{}, []any{limit("shared", "", "month", 500, 500, "shared", true)}, "card warning; ; Your organisation this month: limit reached"},
+	} {
+		set(c.allowed, c.endpoints, c.limits...)
+		tab.Eval("'"+c.what+"'", nil)
+		tab.Want(top, c.want)
+	}
+	g.set(100, "endpoints", map[string]any{"image": endpoint(20, 20, false)}, "limits", []any{limit("month", "", "month", 100, 100), limit("image", "image", "month", 20, 20)})
+	tab.Want(top, "card blocked; Limit reached; ")
+	if log := tab.Console(); len(log) > 0 {
+		t.Errorf("the console has %q", log)
+	}
 }
 
 func testMeterTranslates(t *testing.T, b *browsertest.Browser, g *fakeGateway) {

@@ -14,8 +14,8 @@
 // Event: upgrade, when the user asks for more; preventDefault keeps the upgrade URL from
 // opening. Slot: upgrade, replaces the button. Parts: card, label, plan, count, used,
 // limit, remaining, bar, fill, pending, carried, pool, pool-label, pool-count, pool-bar,
-// pool-carried, status, running, reset, price, notice, details, summary, endpoints, prompt,
-// prompt-title, prompt-text, upgrade-button. Colours and sizes: the --usage-meter-*
+// pool-carried, status, attention, running, reset, price, notice, details, summary, endpoints, prompt,
+// prompt-title, prompt-text, upgrade-button, dismiss. Colours and sizes: the --usage-meter-*
 // properties below.
 //
 // It builds its nodes and its style sheet by script, so a Content-Security-Policy needs

@@ -31,15 +31,24 @@ export function endpointLimit({ limits, period }, endpoint) {
     (l) => (l.soft ? 2 : 0) + (l.unit === 'units' ? 1 : 0));
 }
 
-/** What the refused call may use up of a limit. @param {UsageState} state @param {LimitUsage} limit */
-export function neededOf({ endpoints, refused }, limit) {
-  return (limit.unit === 'units' && endpoints[refused?.endpoint ?? '']?.cost?.max) || 1;
+/** What a call may use up of a limit. @param {UsageState} state @param {LimitUsage} limit @param {string | null} endpoint */
+function neededOf({ endpoints }, limit, endpoint) {
+  return (limit.unit === 'units' && endpoints[endpoint ?? '']?.cost?.max) || 1;
 }
 
-/** Of the limits that refused the last call, the one that keeps such calls out the longest. @param {UsageState} state */
-export function refusingLimit(state) {
-  const violated = state.limits.filter((l) => state.refused?.violated.includes(l.name));
-  return lowest(violated, (l) => (l.used + neededOf(state, l) <= l.limit ? 0 // running calls hold the rest
+/**
+ * Of the limits that keep calls out, the one that does so the longest: of those that refused the
+ * last call, if that was one to the endpoint, and else of those that have too little left.
+ * @param {UsageState} state
+ * @param {string | null} endpoint null: any
+ */
+function blockingLimit(state, endpoint) {
+  const tooLittle = (l) => l.used + neededOf(state, l, endpoint) > l.limit;
+  const refused = state.refused?.endpoint === endpoint ? state.refused : null;
+  const blocking = state.limits.filter((l) => (refused
+    ? refused.violated.includes(l.name)
+    : !l.soft && tooLittle(l) && (!l.endpoint || l.endpoint === endpoint)));
+  return lowest(blocking, (l) => (!tooLittle(l) ? 0 // running calls hold the rest
     : l.resets_at === null ? -Infinity : -Date.parse(l.resets_at)));
 }
 
@@ -55,24 +64,34 @@ export function unitName(state, unit, messages, n) {
 }
 
 /**
- * Says which limit is reached, and when it resets.
+ * Says which limit keeps calls out, and when it resets.
  * @param {UsageState} state
  * @param {typeof import('../messages/en.js').en} messages
  * @param {import('./locale.js').Locale} locale
+ * @param {string | null} [endpoint] null: any; default: that of the refused call
+ * @returns {{ kind: 'empty' | 'held' | 'short' | 'reached', limit: LimitUsage, text: string, renewal: string } | null}
+ *   null: the plan has no limit
  */
-export function limitText(state, messages, locale) {
+export function limitReason(state, messages, locale, endpoint = state.refused?.endpoint ?? null) {
   const headline = headlineLimit(state);
-  const limit = refusingLimit(state) ?? headline;
-  if (!limit) return '';
-  if (limit.limit === 0) return messages.limitEmpty(limit.endpoint);
+  const limit = blockingLimit(state, endpoint) ?? headline;
+  if (!limit) return null;
+  if (limit.limit === 0) return { kind: 'empty', limit, text: messages.limitEmpty(limit.endpoint), renewal: '' };
   // X-Usage may be ahead of the list.
   const left = limit.limit - (limit === headline ? Math.max(state.used, limit.used) : limit.used);
-  const needed = neededOf(state, limit);
-  if (needed <= left) return messages.limitHeld;
+  const needed = neededOf(state, limit, endpoint);
+  if (needed <= left) return { kind: 'held', limit, text: messages.limitHeld, renewal: '' };
   const [cost, rest, all] = [needed, left, limit.limit].map((n) => locale.count(n));
   const name = (n) => unitName(state, limit.unit, messages, n);
-  const reason = left > 0
+  const text = left > 0
     ? messages.limitShort(cost, rest, all, limit.endpoint, limit.per, name(cost), limit.shared)
     : messages.limitReached(all, limit.endpoint, limit.per, name(all), limit.shared);
-  return `${reason} ${limit.resets_at ? messages.renews(locale.date(limit.resets_at)) : messages.doesNotRenew}`;
+  const renewal = limit.resets_at ? messages.renews(locale.date(limit.resets_at)) : messages.doesNotRenew;
+  return { kind: left > 0 ? 'short' : 'reached', limit, text, renewal };
+}
+
+/** The same as one text; empty: the plan has no limit. */
+export function limitText(state, messages, locale) {
+  const { text, renewal } = limitReason(state, messages, locale) ?? {};
+  return [text, renewal].filter(Boolean).join(' ');
 }

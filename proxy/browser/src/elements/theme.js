@@ -56,6 +56,17 @@ const SHARED = `
   background: var(--_button); color: var(--_button-text); transition: opacity 150ms;
 }
 .button:hover { opacity: 0.86; }
+/* A cross of two lines, so that it needs no text. */
+.dismiss {
+  position: relative; flex: none; width: 24px; height: 24px; padding: 0;
+  border: 0; border-radius: 6px; background: none; color: var(--_muted); font: inherit; cursor: pointer;
+}
+.dismiss:hover { color: var(--_text); background: var(--_track); }
+.dismiss::before, .dismiss::after {
+  content: ""; position: absolute; inset: 11px 6px auto; height: 1.5px; border-radius: 1px;
+  background: currentColor; transform: rotate(45deg);
+}
+.dismiss::after { transform: rotate(-45deg); }
 :focus-visible { outline: 2px solid var(--usage-meter-focus-color, currentColor); outline-offset: 2px; }
 .spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 
@@ -64,6 +75,8 @@ const SHARED = `
 }
 @media (forced-colors: active) {
   .button { border: 1px solid LinkText; }
+  .dismiss { border: 1px solid ButtonText; }
+  .dismiss::before, .dismiss::after { forced-color-adjust: none; background: ButtonText; }
 }
 `;
 

@@ -35,7 +35,10 @@ export const ar = {
   warning: 'أوشك على النفاد',
   blocked: 'تم بلوغ الحد',
   softReached: 'تم بلوغ الحد، لكنه غير مُلزِم',
+  notEnough: 'الرصيد المتبقي لا يكفي',
   notIncluded: 'غير مشمول في خطتك',
+  limitOf: (name, status) => `${isolated(name)}: ${status}`,
+  andMore: (text, n) => `${text}، و${n} غير ذلك`,
   resets: 'يتجدد:',
   neverRenews: 'لا يتجدد',
   stale: 'غير محدَّث',
@@ -58,5 +61,6 @@ export const ar = {
   limitHeld: 'قد تستهلك الطلبات التي لا تزال قيد التنفيذ ما تبقّى. حاول مجددًا بعد قليل.',
   renews: (when) => `يتجدد: ${when}.`,
   doesNotRenew: 'هذا الحد لا يتجدد.',
+  dismiss: 'إخفاء',
   upgrade: 'ترقية الخطة',
 };

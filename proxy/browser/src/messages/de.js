@@ -25,7 +25,10 @@ export const de = {
   warning: 'Fast aufgebraucht',
   blocked: 'Limit erreicht',
   softReached: 'Limit erreicht, wird aber nicht durchgesetzt',
+  notEnough: 'Rest reicht nicht',
   notIncluded: 'Nicht in Ihrem Tarif enthalten',
+  limitOf: (name, status) => `${name}: ${status}`,
+  andMore: (text, n) => `${text}, und ${n} weitere`,
   resets: 'Neu ab:',
   neverRenews: 'Erneuert sich nicht',
   stale: 'Nicht aktuell',
@@ -51,5 +54,6 @@ export const de = {
   limitHeld: 'Anfragen, die noch laufen, können den Rest verbrauchen. Versuchen Sie es gleich noch einmal.',
   renews: (when) => `Neu ab: ${when}.`,
   doesNotRenew: 'Dieses Limit erneuert sich nicht.',
+  dismiss: 'Ausblenden',
   upgrade: 'Upgrade',
 };

@@ -29,7 +29,10 @@ export const en = {
   warning: 'Almost used up',
   blocked: 'Limit reached',
   softReached: 'Limit reached, not enforced',
+  notEnough: 'Not enough left',
   notIncluded: 'Not included in your plan',
+  limitOf: (name, status) => `${name}: ${status[0].toLowerCase()}${status.slice(1)}`,
+  andMore: (text, n) => `${text}, and ${n} more`,
   resets: 'Resets',
   neverRenews: 'Does not renew',
   stale: 'Not up to date',
@@ -52,5 +55,6 @@ export const en = {
   limitHeld: 'Requests that are still running may use up the rest. Try again in a moment.',
   renews: (when) => `Resets ${when}.`,
   doesNotRenew: 'This limit does not renew.',
+  dismiss: 'Dismiss',
   upgrade: 'Upgrade',
 };

@@ -25,7 +25,10 @@ export const es = {
   warning: 'Casi agotado',
   blocked: 'Límite alcanzado',
   softReached: 'Límite alcanzado, pero no se aplica',
+  notEnough: 'Saldo insuficiente',
   notIncluded: 'No incluido en tu plan',
+  limitOf: (name, status) => `${name}: ${status[0].toLowerCase()}${status.slice(1)}`,
+  andMore: (text, n) => `${text}, y ${n} más`,
   resets: 'Se renueva:',
   neverRenews: 'No se renueva',
   stale: 'No actualizado',
@@ -48,5 +51,6 @@ export const es = {
   limitHeld: 'Las solicitudes que siguen en curso pueden agotar el resto. Vuelve a intentarlo en un momento.',
   renews: (when) => `Se renueva: ${when}.`,
   doesNotRenew: 'Este límite no se renueva.',
+  dismiss: 'Descartar',
   upgrade: 'Mejorar plan',
 };

@@ -25,7 +25,10 @@ export const fr = {
   warning: 'Presque épuisé',
   blocked: 'Limite atteinte',
   softReached: 'Limite atteinte, non appliquée',
+  notEnough: 'Solde insuffisant',
   notIncluded: 'Non inclus dans votre offre',
+  limitOf: (name, status) => `${name} : ${status[0].toLowerCase()}${status.slice(1)}`,
+  andMore: (text, n) => plural(n, { one: `${text}, et ${n} autre`, other: `${text}, et ${n} autres` }),
   resets: 'Remise à zéro :',
   neverRenews: 'Ne se renouvelle pas',
   stale: 'Pas à jour',
@@ -48,5 +51,6 @@ export const fr = {
   limitHeld: 'Des requêtes encore en cours peuvent utiliser le reste. Réessayez dans un instant.',
   renews: (when) => `Remise à zéro : ${when}.`,
   doesNotRenew: 'Cette limite ne se renouvelle pas.',
+  dismiss: 'Masquer',
   upgrade: 'Changer d’offre',
 };

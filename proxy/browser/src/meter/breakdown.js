@@ -50,10 +50,12 @@ export class Breakdown {
       const item = this.#item(row.key);
       const limited = row.limit !== undefined;
       // The name of a unit leaves no room for a bar beside it.
-      item.li.className = [row.status, row.unit() && 'wide'].filter(Boolean).join(' ');
+      // A plan without an endpoint is no alarm.
+      const notIncluded = row.limit === 0;
+      item.li.className = [!notIncluded && row.status, (row.unit() || notIncluded) && 'wide'].filter(Boolean).join(' ');
       item.name.textContent = row.name;
       const [used, limit] = [locale.count(row.used), limited ? locale.count(row.limit) : null];
-      item.value.textContent = limited ? messages.of(used, limit, row.unit(limit)) : messages.amount(used, row.unit(used));
+      item.value.textContent = notIncluded ? messages.notIncluded : limited ? messages.of(used, limit, row.unit(limit)) : messages.amount(used, row.unit(used));
       const share = row.used / ((limited ? row.limit : total) || 1);
       item.bar.style.setProperty('--_used', `${Math.min(1, share) * 100}%`);
       item.bar.style.setProperty('--_least', row.used > 0 ? '4px' : '0');

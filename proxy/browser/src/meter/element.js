@@ -1,4 +1,4 @@
-import { ClientElement, reflectProperties } from '../elements.js';
+import { ClientElement, dispatchUpgrade, reflectProperties } from '../elements.js';
 import { MeterView } from './view.js';
 
 /** The meters of each client: only the first of them speaks. */
@@ -17,7 +17,8 @@ export class UsageMeter extends ClientElement {
 
   build() {
     this.#view = new MeterView(this, {
-      onUpgrade: (event) => this.#upgrade(event),
+      onUpgrade: (event) => dispatchUpgrade(this, event, this.#client?.current ?? null),
+      onDismiss: () => this.#dismiss(),
       onSlotChange: () => this.render(this.#client),
       say: (words) => this.#say(words),
     });
@@ -38,15 +39,15 @@ export class UsageMeter extends ClientElement {
 
   render(client) { this.#view.show(client); }
 
+  #dismiss() {
+    this.#view.dismiss();
+    this.#client.dismiss?.();
+    this.render(this.#client);
+  }
+
   #say(words) {
     const [first] = metersOf.get(this.#client) ?? [];
     if (first === this) this.#view.speak(words);
-  }
-
-  #upgrade(event) {
-    const detail = { url: event.currentTarget.href, state: this.#client?.current ?? null };
-    const upgrade = new CustomEvent('upgrade', { detail, bubbles: true, composed: true, cancelable: true });
-    if (!this.dispatchEvent(upgrade)) event.preventDefault();
   }
 }
 

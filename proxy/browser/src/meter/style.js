@@ -37,7 +37,7 @@ export const STYLE = `
 /* Begins under the rounded end of the filled part. */
 .pending {
   width: calc(var(--_pending, 0%) + 6px); margin-inline-start: -6px; visibility: hidden;
-  background-color: color-mix(in srgb, var(--_status) 42%, var(--_track)); border-radius: 0 99px 99px 0;
+  background-color: color-mix(in srgb, var(--_status) 42%, var(--_track)); border-start-end-radius: 99px; border-end-end-radius: 99px;
 }
 .pending.some { visibility: visible; min-width: 12px; animation: breathe 1.6s ease-in-out infinite; }
 .stale .fill { opacity: 0.55; }
@@ -55,6 +55,9 @@ export const STYLE = `
 .foot > span:first-child { display: inline-flex; flex-wrap: wrap; gap: 0 12px; }
 .status { display: inline-flex; align-items: center; gap: 6px; font-weight: 500; color: var(--_status-text); }
 .dot { flex: none; width: 8px; height: 8px; border-radius: 50%; background: var(--_status); }
+/* What is used up beside the headline. The card has at most the colour of a warning for it. */
+.attention { overflow-wrap: anywhere; }
+.stale .attention { --_status: var(--_muted); --_status-text: var(--_muted); }
 .running { margin-inline-start: auto; display: inline-flex; align-items: center; gap: 6px; }
 .running .dot { background: var(--_muted); animation: breathe 1.6s ease-in-out infinite; }
 .price, .notice, .carried, .pool-carried { margin-top: 8px; font-size: 13px; color: var(--_muted); }
@@ -67,10 +70,11 @@ summary {
 summary:hover { color: var(--_text); }
 summary::-webkit-details-marker { display: none; }
 summary::before {
-  content: ""; width: 6px; height: 6px; margin: 0 3px 0 1px; flex: none;
+  content: ""; width: 6px; height: 6px; margin-inline: 1px 3px; flex: none;
   border: solid currentColor; border-width: 0 1.5px 1.5px 0;
   transform: rotate(-45deg); transition: transform 150ms;
 }
+summary:dir(rtl)::before { transform: rotate(135deg); }
 details[open] summary::before { transform: rotate(45deg); }
 ul { list-style: none; padding: 8px 0 2px; display: grid; gap: 8px; }
 li { display: grid; grid-template-columns: minmax(0, 1fr) 72px minmax(64px, auto); align-items: center; gap: 12px; }
@@ -93,9 +97,11 @@ li.blocked .value { color: var(--_blocked-text); }
   animation: appear 250ms ease-out;
 }
 .prompt > div { flex: 1 1 180px; }
+.prompt .dismiss { align-self: start; margin-inline-start: auto; }
 .prompt-title { font-weight: 600; }
 .prompt-text { font-size: 13px; color: var(--_muted); }
 @keyframes appear { from { opacity: 0; transform: translateY(4px); } }
+
 /* Two lines and a bar between them, for a sidebar. */
 :host([compact]) { font-size: 13px; }
 :host([compact]) .card {
@@ -111,8 +117,9 @@ li.blocked .value { color: var(--_blocked-text); }
 :host([compact]) .used { font-size: inherit; line-height: inherit; letter-spacing: 0; font-weight: 500; }
 :host([compact]) .bar { height: var(--usage-meter-bar-height, 4px); }
 :host([compact]) .foot, :host([compact]) .price, :host([compact]) .notice { font-size: 12px; }
-:host([compact]) .prompt { margin-inline-start: auto; padding: 0; background: none; }
-:host([compact]) .prompt > div { display: none; }
+:host([compact]) .prompt { flex-wrap: nowrap; gap: 4px; margin-inline-start: auto; padding: 0; background: none; }
+/* The reason is read out, and shown when the mouse rests on the button. */
+:host([compact]) .prompt > div { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 :host([compact]) .button { padding: 2px 10px; border-radius: 6px; font-size: 12px; }
 
 @media (forced-colors: active) {

@@ -1,4 +1,5 @@
-import { headlineLimit, limitText, poolLimit, reflect, showText, unitName, webURL } from '../elements.js';
+import { describeMeter, headlineLimit, leadToUpgrade, limitText, poolLimit, reflect, showText, speak, unitName } from '../elements.js';
+import { attention, attentionText } from './attention.js';
 import { Breakdown } from './breakdown.js';
 import { buildNodes } from './nodes.js';
 
@@ -7,17 +8,13 @@ function shownStatus(state) {
   return state.status === 'blocked' && headlineLimit(state)?.soft ? 'warning' : state.status;
 }
 
-/** For assistive technology. A meter needs a range: without one the bar is decoration. */
-function describeMeter(bar, values) {
-  for (const [name, value] of Object.entries({
-    role: values && 'meter',
-    'aria-hidden': values ? null : 'true',
-    'aria-label': values?.label,
-    'aria-valuemin': values && '0',
-    'aria-valuemax': values?.max,
-    'aria-valuenow': values?.now,
-    'aria-valuetext': values?.text,
-  })) reflect(bar, name, value);
+/**
+ * The colour of the card. Red is for a headline that refuses calls, so that the big number does
+ * not lie. What is refused beside it makes the card yellow, and the words below the bar red.
+ */
+function cardStatus(state, others) {
+  const status = state.limit === null ? 'ok' : shownStatus(state);
+  return status === 'ok' && others.length ? 'warning' : status;
 }
 
 /** Shows states in the nodes of an element. */
@@ -27,11 +24,14 @@ export class MeterView {
   #locale;
   #breakdown;
   #say;
-  #shownStatus = null;
+  #spokenStatus = null;
+  #spokenOthers = '';
+  // Whether the user has dismissed the prompt. The next refusal shows it again.
+  #dismissed = false;
 
   /**
    * @param {import('./element.js').UsageMeter} element
-   * @param {{ onUpgrade: (event: Event) => void, onSlotChange: () => void, say: (words: string) => void }} handlers
+   * @param {{ onUpgrade: (event: Event) => void, onDismiss: () => void, onSlotChange: () => void, say: (words: string) => void }} handlers
    *   say speaks a change of the status
    */
   constructor(element, handlers) {
@@ -43,7 +43,10 @@ export class MeterView {
   }
 
   /** Another client is followed: its first status is not a change. */
-  forgetStatus() { this.#shownStatus = null; }
+  forgetStatus() {
+    this.#spokenStatus = null;
+    this.#dismissed = false;
+  }
 
   /** @param {import('../../client.d.ts').UsageClient | null} client */
   show(client) {
@@ -61,12 +64,13 @@ export class MeterView {
 
     const failed = !state && client?.connection === 'offline';
     const limited = state !== null && state.limit !== null;
-    ui.card.className = ['card', limited ? shownStatus(state) : 'ok', state?.stale && 'stale',
+    const others = state ? attention(state, m) : [];
+    ui.card.className = ['card', state ? cardStatus(state, others) : 'ok', state?.stale && 'stale',
       !state && 'empty', !state && !failed && 'loading'].filter(Boolean).join(' ');
     ui.card.setAttribute('aria-busy', String(!state && !failed));
-    for (const name of ['plan', 'remaining', 'carried', 'status', 'reset', 'running', 'pool', 'price', 'notice', 'prompt', 'details']) ui[name].hidden = true;
+    for (const name of ['plan', 'remaining', 'carried', 'status', 'attention', 'reset', 'running', 'pool', 'price', 'notice', 'prompt', 'details']) ui[name].hidden = true;
     ui.bar.hidden = state !== null && !limited;
-    if (state) this.#showState(state, label);
+    if (state) this.#showState(state, label, others);
     else this.#showNothing(failed ? client.problem : undefined);
   }
 
@@ -80,14 +84,15 @@ export class MeterView {
     this.#fillBar(0, 0);
     describeMeter(ui.bar, null);
     if (problem !== undefined) showText(ui.notice, problem === 'unauthorized' ? m.unauthorized : m.unavailable);
-    this.#shownStatus = null;
+    this.#spokenStatus = null;
   }
 
   /**
    * @param {import('../../client.d.ts').UsageState} state
    * @param {string} label
+   * @param {ReturnType<typeof attention>} others
    */
-  #showState(state, label) {
+  #showState(state, label, others) {
     const ui = this.#ui;
     const m = this.#element.messages;
     const locale = this.#locale;
@@ -121,6 +126,13 @@ export class MeterView {
       ui.statusText.data = words;
       ui.status.hidden = false;
     }
+    // Once nothing is admitted, it does not matter what else is used up.
+    const other = shownStatus(state) === 'blocked' && !state.allowed ? '' : attentionText(others, m, locale);
+    if (other) {
+      ui.attentionText.data = other;
+      ui.attention.className = `attention status ${others[0].status}`;
+      ui.attention.hidden = false;
+    }
     const { end } = state.period;
     const reset = end ? locale.date(end) : '';
     const resets = end ? `${m.resets} ${reset}` : limited && m.neverRenews;
@@ -132,9 +144,9 @@ export class MeterView {
     }
     const carried = this.#carried(headlineLimit(state), unitOf);
     if (carried && !compact) showText(ui.carried, carried);
-    ui.foot.hidden = compact && !words;
+    ui.foot.hidden = compact && !words && !other;
     this.#fillBar(limit ? Math.min(1, state.used / limit) : Number(limited), limit ? state.pending / limit : 0);
-    const sentence = [count, carried, running, words, state.stale && m.stale, resets];
+    const sentence = [count, carried, running, words, other, state.stale && m.stale, resets];
     describeMeter(ui.bar, limit ? { now: Math.min(state.used, limit), max: limit, label, text: sentence.filter(Boolean).join(m.separator) } : null);
     if (state.stale) showText(ui.notice, compact ? m.stale : m.staleSince(locale.date(state.as_of, true)));
 
@@ -143,8 +155,18 @@ export class MeterView {
     if (prices) showText(ui.price, prices);
     this.#showPrompt(state);
     this.#showBreakdown(state);
-    if (this.#shownStatus !== null && this.#shownStatus !== state.status) this.#say(words ? m.statusChanged(words, count) : count);
-    this.#shownStatus = state.status;
+    this.#sayChange(state.status, words ? m.statusChanged(words, count) : count, other);
+  }
+
+  /** Speaks what has changed since the last state, unless this is the first. */
+  #sayChange(status, words, other) {
+    const changed = [
+      status !== this.#spokenStatus && words,
+      other !== this.#spokenOthers && other,
+    ].filter(Boolean);
+    if (this.#spokenStatus !== null && changed.length) this.#say(changed.join(this.#element.messages.separator));
+    this.#spokenStatus = status;
+    this.#spokenOthers = other;
   }
 
   /** @param {number} used share of the limit, 0 to 1 @param {number} pending likewise */
@@ -199,22 +221,29 @@ export class MeterView {
   }
 
   #showPrompt(state) {
-    const { slot, prompt, 'prompt-title': title, 'prompt-text': text, 'upgrade-button': button, buttonText } = this.#ui;
+    const { slot, prompt, 'prompt-title': title, 'prompt-text': text, 'upgrade-button': button, buttonText, dismiss } = this.#ui;
     const m = this.#element.messages;
+    const { compact } = this.#element;
     // If calls are still allowed at the limit, the plan only observes: no upgrade is needed.
     const blocked = state.limit !== null && state.status === 'blocked' && !state.allowed;
-    if (!state.refused && !blocked) return;
+    if (state.refused || !blocked) this.#dismissed = false;
+    if (this.#dismissed || (!state.refused && !blocked)) return;
     prompt.hidden = false;
     title.textContent = state.refused ? m.refusedTitle : state.limit === 0 ? m.notIncluded : m.promptTitle;
-    text.textContent = limitText(state, m, this.#locale);
+    const reason = limitText(state, m, this.#locale);
+    text.textContent = reason;
     buttonText.data = m.upgrade;
-    const url = webURL(this.#element.getAttribute('upgrade-url') ?? state.refused?.upgrade_url ?? state.upgrade_url);
-    if (url) button.href = url;
-    else button.removeAttribute('href');
-    button.hidden = !url;
-    // The compact form shows only the button, so without one there is nothing to show.
-    if (this.#element.compact && !url && !slot.assignedNodes().length) prompt.hidden = true;
+    // The compact form has no room for the reason.
+    reflect(prompt, 'title', compact ? `${title.textContent}. ${reason}` : null);
+    const leads = leadToUpgrade(this.#element, button, state);
+    dismiss.setAttribute('aria-label', m.dismiss);
+    // The compact form says "Limit reached" anyway. Without a button it has nothing to add.
+    dismiss.hidden = compact && !state.refused;
+    if (compact && !state.refused && !leads && !slot.assignedNodes().length) prompt.hidden = true;
   }
+
+  /** Hides the prompt, until the next refusal. */
+  dismiss() { this.#dismissed = true; }
 
   #showBreakdown(state) {
     const { details, summary } = this.#ui;
@@ -233,9 +262,5 @@ export class MeterView {
   }
 
   /** Has a screen reader speak. @param {string} words */
-  speak(words) {
-    const { spoken } = this.#ui;
-    // The same words twice would not be spoken twice.
-    spoken.textContent = spoken.textContent === words ? `${words}\u00a0` : words;
-  }
+  speak(words) { speak(this.#ui.spoken, words); }
 }
