@@ -46,6 +46,8 @@ type Options struct {
 	KeepsTerms bool
 	// Location is the time zone in which the day of a token's anchor counts; nil: UTC.
 	Location *time.Location
+	// HistoryDays is for how many days the store keeps a history; 0: it keeps none.
+	HistoryDays int
 	// Routes of the configuration; the gateway adds its own below /usage. nil: none.
 	Routes []Route
 	// TrustedProxies are the networks of the operator's own proxies, which are believed
@@ -97,6 +99,7 @@ type Gateway struct {
 	defaultPlan *quota.Plan
 	keepsTerms  bool
 	location    *time.Location
+	historyDays int
 	router      *router
 	proxies     trust.Proxies
 	untrusted   trust.UntrustedHeaders
@@ -133,6 +136,7 @@ func New(o Options) (*Gateway, error) {
 		defaultPlan:     o.Plans[o.DefaultPlan],
 		keepsTerms:      o.KeepsTerms,
 		location:        cmp.Or(o.Location, time.UTC),
+		historyDays:     o.HistoryDays,
 		proxies:         o.TrustedProxies,
 		untrusted:       trust.NewUntrustedHeaders(headersOfUpstreams(o.Routes), o.PassHeaders),
 		upgradeURL:      o.UpgradeURL,

@@ -123,6 +123,9 @@ const reasonNotInPlan = "not_in_plan"
 // reasonCrossSite is the reason of a 403: another site may have sent the request.
 const reasonCrossSite = "cross_site"
 
+// reasonNoHistory is the reason of a 404: the configuration has no history.
+const reasonNoHistory = "no_history"
+
 // reasonConcurrency is the reason of a 429: too many requests of the user are running.
 const reasonConcurrency = "concurrency"
 
@@ -164,6 +167,10 @@ func (x *exchange) problemOf(err error) problem {
 		return plainProblem(http.StatusBadRequest, "Send this request without a body.")
 	case errors.Is(err, errBodyIncomplete):
 		return plainProblem(http.StatusBadRequest, "The request body is malformed or incomplete. The request was not counted.")
+	case errors.Is(err, errNoHistory):
+		p := plainProblem(http.StatusNotFound, "This gateway keeps no history. Its operator can set history.keep in the configuration.")
+		p.Reason = reasonNoHistory
+		return p
 	case errors.As(err, &badToken):
 		h.Set("WWW-Authenticate", badToken.Challenge())
 		return plainProblem(http.StatusUnauthorized, sentence(badToken.Error()))
@@ -245,7 +252,7 @@ func byteSize(n int64) string {
 
 // isMalformed: the error's text is meant for clients.
 func isMalformed(err error) bool {
-	return errors.Is(err, urlpath.ErrNotCanonical) || errors.Is(err, urlpath.ErrBadHost) || errors.Is(err, errFraming)
+	return errors.As(err, new(daysError)) || errors.Is(err, urlpath.ErrNotCanonical) || errors.Is(err, urlpath.ErrBadHost) || errors.Is(err, errFraming)
 }
 
 func isNotFound(err error) bool {
@@ -272,7 +279,7 @@ func capacityProblem(h http.Header, retryAfter, detail string) problem {
 // request at all.
 func (x *exchange) limitProblem(e *limitError) problem {
 	s := e.snapshot
-	refusal, usage := s.Refusal(e.endpoint, e.units), s.Usage(e.account)
+	refusal, usage := s.Refusal(e.endpoint, e.units), x.refusedUsage(s)
 	if refusal.NotInPlan {
 		what := "any requests"
 		if !slices.ContainsFunc(refusal.Violated, func(i int) bool { return s.Plan.Limits()[i].Endpoint == "" && s.Allowance(i) == 0 }) {
@@ -286,10 +293,10 @@ func (x *exchange) limitProblem(e *limitError) problem {
 			}
 		}
 		return problem{Type: "about:blank", Violated: violated, Status: http.StatusForbidden, Reason: reasonNotInPlan, Plan: s.Plan.Name(),
-			Detail: "The " + s.Plan.Name() + " plan does not include " + what + ".", Endpoint: e.endpoint, Usage: &usage, Upgrade: x.g.upgradeURLOf(s.Plan)}
+			Detail: "The " + s.Plan.Name() + " plan does not include " + what + ".", Endpoint: e.endpoint, Usage: usage, Upgrade: x.g.upgradeURLOf(s.Plan)}
 	}
 	p := problem{Type: typeQuotaExceeded, Title: "Quota exceeded", Status: http.StatusTooManyRequests,
-		Detail: limitDetail(s, refusal.Binding, e.units), Endpoint: e.endpoint, Usage: &usage, Upgrade: x.g.upgradeURLOf(s.Plan)}
+		Detail: limitDetail(s, refusal.Binding, e.units), Endpoint: e.endpoint, Usage: usage, Upgrade: x.g.upgradeURLOf(s.Plan)}
 	for _, i := range refusal.Violated {
 		p.Violated = append(p.Violated, s.Plan.Limits()[i].Name())
 	}
@@ -369,24 +376,24 @@ func amountIs(n int64) string {
 // concurrencyProblem is the 429 of a user with too many requests running. It has nothing to do with
 // what was used, so an upgrade prompt would mislead.
 func (x *exchange) concurrencyProblem(e *concurrencyError) problem {
-	plan, usage := e.snapshot.Plan, e.snapshot.Usage(e.account)
+	plan, usage := e.snapshot.Plan, x.refusedUsage(e.snapshot)
 	x.reportUsage(x.w.Header(), e.snapshot, -1)
 	setRetryAfter(x.w.Header(), 1)
 	return problem{Type: "about:blank", Status: http.StatusTooManyRequests, Reason: reasonConcurrency,
 		Detail: "You already have " + amount(plan.ConcurrencyLimit().Requests, "requests") + " running, and the " + plan.Name() +
 			" plan allows no more at once. Try again when one of them has finished. This request was not counted.",
-		Endpoint: e.endpoint, Usage: &usage}
+		Endpoint: e.endpoint, Usage: usage}
 }
 
 // attemptsProblem is the 429 of a user who has made too many attempts. It has nothing to
 // do with the plan's limits, so an upgrade would not help.
 func (x *exchange) attemptsProblem(e *attemptsError) problem {
-	plan, usage := e.snapshot.Plan, e.snapshot.Usage(e.account)
+	plan, usage := e.snapshot.Plan, x.refusedUsage(e.snapshot)
 	wait := int64((e.wait + time.Second - 1) / time.Second)
 	setUsageHeaders(x.w.Header(), e.endpoint, e.snapshot, -1)
 	setRetryAfter(x.w.Header(), wait)
 	return problem{Type: typeAbnormalUsage, Title: "Too many attempts", Status: http.StatusTooManyRequests,
 		Detail: "The " + plan.Name() + " plan lets you try " + plan.AttemptLimit().String() +
 			", including requests that fail or are refused. This request was not counted. Try again in " + strconv.FormatInt(wait, 10) + " s.",
-		Endpoint: e.endpoint, Usage: &usage}
+		Endpoint: e.endpoint, Usage: usage}
 }

@@ -19,6 +19,7 @@ type Store interface {
 	Forget(*quota.Reservation)
 	Watch(user string, ch chan<- struct{}) (stop func())
 	Read(ctx context.Context, user string, plans quota.PlanChoice) (quota.Snapshot, error)
+	History(ctx context.Context, user string, days int) (quota.History, error)
 }
 
 // A measuredStore reports how long the calls of a Store take.
@@ -54,4 +55,9 @@ func (s *measuredStore) Release(ctx context.Context, r *quota.Reservation) (*quo
 func (s *measuredStore) Read(ctx context.Context, user string, plans quota.PlanChoice) (quota.Snapshot, error) {
 	defer s.recordCall("read", time.Now())
 	return s.Store.Read(ctx, user, plans)
+}
+
+func (s *measuredStore) History(ctx context.Context, user string, days int) (quota.History, error) {
+	defer s.recordCall("history", time.Now())
+	return s.Store.History(ctx, user, days)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"metergate/proxy/credential"
+	"metergate/quota"
 )
 
 var (
@@ -62,7 +63,7 @@ func (x *exchange) answerStream() {
 	}
 	e := eventWriter{w: x.w, control: http.NewResponseController(x.w)}
 	e.write("retry: 1000\n\n")
-	e.writeUsage(x.usageObject(s))
+	x.writeUsage(&e, &s)
 
 	now := time.Now()
 	schedule := streamSchedule{expires: x.user.Expires, pacedAt: now, readAt: now.Add(rereadAfter(&s, rand.Float64()))}
@@ -111,9 +112,21 @@ func (x *exchange) answerStream() {
 func (x *exchange) sendUsage(e *eventWriter) time.Time {
 	s, err := x.g.store.Read(x.in.Context(), x.account, x.plans)
 	if err == nil { // otherwise nothing is known any more, and the client keeps what it has
-		e.writeUsage(x.usageObject(s))
+		x.writeUsage(e, &s)
 	}
 	return time.Now().Add(rereadAfter(&s, rand.Float64()))
+}
+
+// writeUsage sends the usage object, unless nothing but its time and its forecast would be new.
+func (x *exchange) writeUsage(e *eventWriter, s *quota.Snapshot) {
+	u := x.usageObject(s)
+	asOf := u.AsOf
+	u.AsOf = time.Time{}
+	if same := marshal(u); !bytes.Equal(same, e.last) {
+		e.last = same
+		u.AsOf, u.ExhaustsAt = asOf, x.forecast(s)
+		e.write("event: usage\ndata: " + string(marshal(u)) + "\n\n")
+	}
 }
 
 // tokenIsRefused reports whether the token has become bad: its issuer may have withdrawn
@@ -149,7 +162,7 @@ type eventWriter struct {
 	control *http.ResponseController
 	err     error
 	written time.Time // when something was last written
-	last    []byte    // the usage object that was last sent, without its time
+	last    []byte    // the usage object that was last sent, without its time and its forecast
 }
 
 func (e *eventWriter) write(text string) {
@@ -162,16 +175,6 @@ func (e *eventWriter) write(text string) {
 		e.err = e.control.Flush()
 	}
 	e.written = time.Now()
-}
-
-// writeUsage sends the object, unless nothing but its time has changed.
-func (e *eventWriter) writeUsage(u usageObject) {
-	full := marshal(u)
-	u.AsOf = time.Time{}
-	if same := marshal(u); !bytes.Equal(same, e.last) {
-		e.last = same
-		e.write("event: usage\ndata: " + string(full) + "\n\n")
-	}
 }
 
 // writeEnd says why nothing will follow.

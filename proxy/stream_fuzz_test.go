@@ -20,12 +20,12 @@ func FuzzStreamEvents(f *testing.F) {
 		user = strings.ReplaceAll(user, "\x1f", "") // no id has it
 		x, s := fuzzExchange(t, user, plan, 100, 20, used, 0, 4, 1_800_000_000)
 		x.g.upgradeURL, x.account = upgrade, user
-		object := x.usageObject(s)
+		object := x.usageObject(&s)
 		w := httptest.NewRecorder()
 		e := eventWriter{w: w, control: http.NewResponseController(w)}
 		e.write("retry: 1000\n\n")
-		e.writeUsage(object)
-		e.writeUsage(object) // as before: not sent
+		x.writeUsage(&e, &s)
+		x.writeUsage(&e, &s) // as before: not sent
 		e.write(":\n\n")
 		e.writeEnd(endReload)
 		if e.err != nil {

@@ -1,6 +1,10 @@
 package quota
 
-import "time"
+import (
+	"encoding/json"
+	"strconv"
+	"time"
+)
 
 // A Date is a day in the time zone of a Calendar: the number of days since 1 January 1970. It is 0
 // where no history is kept.
@@ -132,4 +136,102 @@ func (h History) ExhaustsAt(s Snapshot) (at time.Time, ok bool) {
 		return at, false
 	}
 	return s.At.Add(time.Duration(seconds * float64(time.Second))), true
+}
+
+// ForecastNeedsHistory reports whether ExhaustsAt of s depends on the history: something is left of the
+// headline limit, and it is the account's own.
+func (s Snapshot) ForecastNeedsHistory() bool {
+	i, ok := s.Plan.Headline()
+	return ok && !s.Plan.limits[i].Shared && s.Limits[i].Used < s.Allowance(i)
+}
+
+// Forecast returns what ExhaustsAt says of s, as the usage object has it.
+func (h History) Forecast(s Snapshot) *Forecast {
+	f := new(Forecast)
+	if at, ok := h.ExhaustsAt(s); ok {
+		f.At = at.Truncate(time.Millisecond)
+	}
+	return f
+}
+
+// A Forecast is when nothing will be left of the headline limit. Zero, in JSON null: not before the
+// limit renews, or nobody can tell.
+type Forecast struct{ At time.Time }
+
+// MarshalJSON implements json.Marshaler.
+func (f Forecast) MarshalJSON() ([]byte, error) {
+	if f.At.IsZero() {
+		return []byte("null"), nil
+	}
+	return json.Marshal(f.At)
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (f *Forecast) UnmarshalJSON(text []byte) error { return json.Unmarshal(text, &f.At) }
+
+// defaultHistoryDays is how many days a history is read for if nobody says; fewer if fewer are kept.
+const defaultHistoryDays = 30
+
+// ParseHistoryDays reads for how many days a history is asked for: 1 to those that are kept. Empty means
+// 30, or all if fewer are kept.
+func ParseHistoryDays(text string, kept int) (days int, ok bool) {
+	if text == "" {
+		return min(defaultHistoryDays, kept), true
+	}
+	days, err := strconv.Atoi(text)
+	return days, err == nil && text == strconv.Itoa(days) && 1 <= days && days <= kept
+}
+
+// HistoryUsage is the response to GET /usage/history.
+type HistoryUsage struct {
+	User     string     `json:"user"`
+	Org      string     `json:"org,omitempty"` // the user's organisation
+	Period   Period     `json:"per"`           // always Day
+	From     string     `json:"from"`          // the dates of the first day and of the last
+	To       string     `json:"to"`
+	Timezone string     `json:"timezone"` // in which days begin and end
+	Days     []DayTotal `json:"days"`     // every day from From to To
+	Stale    bool       `json:"stale"`    // the store did not answer: the last known numbers
+	AsOf     time.Time  `json:"as_of"`
+}
+
+// A DayTotal is what was used on one day. Endpoints that were not used are left out; some may not be
+// in the configuration any more.
+type DayTotal struct {
+	Date string `json:"date"`
+	AmountUsed
+	Endpoints map[string]AmountUsed `json:"endpoints"`
+}
+
+// An AmountUsed is a Used for clients.
+type AmountUsed struct {
+	Used  int64  `json:"used"`            // requests
+	Units *int64 `json:"units,omitempty"` // what they cost; nil unless the plan ReportsUnits
+}
+
+// Usage computes the response to GET /usage/history of the account whose history h is. withUnits
+// says whether it has the units.
+func (h History) Usage(account string, zone *time.Location, withUnits bool) HistoryUsage {
+	amount := func(u Used) AmountUsed {
+		if withUnits {
+			return AmountUsed{u.Requests, &u.Units}
+		}
+		return AmountUsed{Used: u.Requests}
+	}
+	org, user := SplitAccount(account)
+	u := HistoryUsage{
+		User: user, Org: org, Period: Day, Timezone: zone.String(), Days: make([]DayTotal, 0, len(h.Days)),
+		Stale: h.Stale, AsOf: h.At.Truncate(time.Millisecond),
+	}
+	for _, d := range h.Days {
+		day := DayTotal{Date: d.Date.String(), AmountUsed: amount(d.Total()), Endpoints: make(map[string]AmountUsed, len(d.Endpoints))}
+		for name, used := range d.Endpoints {
+			day.Endpoints[name] = amount(used)
+		}
+		u.Days = append(u.Days, day)
+	}
+	if n := len(u.Days); n > 0 {
+		u.From, u.To = u.Days[0].Date, u.Days[n-1].Date
+	}
+	return u
 }

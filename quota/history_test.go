@@ -1,6 +1,7 @@
 package quota_test
 
 import (
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -93,5 +94,48 @@ func TestExhaustsAt(t *testing.T) {
 				t.Errorf("ExhaustsAt = %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// A forecast is null where nobody can tell. What depends on no history needs none.
+func TestForecast(t *testing.T) {
+	at := instant(t, "2026-11-10T12:00:00.123456Z")
+	shared := limit(month, 100)
+	shared.Shared = true
+	for _, tt := range []struct {
+		name  string
+		limit quota.Limit
+		used  int64
+		needs bool
+		want  string
+	}{
+		{"something left, no history", limit(month, 100), 99, true, "null"},
+		{"nothing left", limit(month, 100), 100, false, `"2026-11-10T12:00:00.123Z"`},
+		{"more used than allowed", limit(month, 100), 101, false, `"2026-11-10T12:00:00.123Z"`},
+		{"something left that is shared", shared, 99, false, "null"},
+		{"nothing left that is shared", shared, 100, false, `"2026-11-10T12:00:00.123Z"`},
+		{"no headline limit", limit(imageMonth, 10), 9, false, "null"},
+	} {
+		p := newPlan(t, tt.limit)
+		s := snapshot(p, at, tallies{p.Counters()[0]: {used: tt.used}})
+		text, err := json.Marshal(quota.History{}.Forecast(s))
+		if needs := s.ForecastNeedsHistory(); string(text) != tt.want || err != nil || needs != tt.needs {
+			t.Errorf("%s: %s, error %v, needs a history: %v; want %s and %v", tt.name, text, err, needs, tt.want, tt.needs)
+		}
+		var read quota.Forecast
+		if err := json.Unmarshal(text, &read); err != nil || read != *(quota.History{}).Forecast(s) {
+			t.Errorf("%s: %s is read as %v, error %v", tt.name, text, read, err)
+		}
+	}
+}
+
+func TestParseHistoryDays(t *testing.T) {
+	for text, want := range map[string]int{"": 30, "1": 1, "35": 35, "0": 0, "36": 0, "-1": 0, "07": 0, "+7": 0, "7.0": 0, " 7": 0, "x": 0} {
+		if days, ok := quota.ParseHistoryDays(text, 35); ok != (want > 0) || ok && days != want {
+			t.Errorf("%q of 35: %d, %v, want %d", text, days, ok, want)
+		}
+	}
+	if days, ok := quota.ParseHistoryDays("", 7); days != 7 || !ok {
+		t.Errorf("of 7: %d, %v", days, ok)
 	}
 }

@@ -32,8 +32,10 @@ type Usage struct {
 	Period    UsagePeriod              `json:"period"`
 	Endpoints map[string]EndpointUsage `json:"endpoints"` // every endpoint of the configuration
 	Limits    []LimitUsage             `json:"limits"`
-	Stale     bool                     `json:"stale"` // the store did not answer: the last known numbers
-	AsOf      time.Time                `json:"as_of"`
+	// ExhaustsAt is absent where no history is kept, and where it would cost a call of the store.
+	ExhaustsAt *Forecast `json:"exhausts_at,omitempty"`
+	Stale      bool      `json:"stale"` // the store did not answer: the last known numbers
+	AsOf       time.Time `json:"as_of"`
 }
 
 // UsagePeriod is the window that Usage reports on.

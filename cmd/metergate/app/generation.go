@@ -88,6 +88,7 @@ func (b *builder) gateway(g *generation) (*proxy.Gateway, error) {
 		Location:        cfg.Timezone,
 		UpgradeURL:      cfg.UpgradeURL,
 		PlanUpgradeURLs: upgradeURLsOf(cfg),
+		HistoryDays:     cfg.HistoryDays(),
 		Streams:         b.streams,
 		Metrics:         b.metrics,
 		Log:             b.log,

@@ -82,3 +82,41 @@ plans:
 		check("after a reload", want)
 	}
 }
+
+// The history is kept for as long as the configuration said at the start, also after a reload.
+func TestHistoryIsKeptAsConfigured(t *testing.T) {
+	dir := t.TempDir()
+	text := settings{upstream: newTarget(t).URL, limit: 100, more: "timezone: Europe/Berlin"}.yaml()
+	wanted := parse(t, dir, text+"\nhistory: { keep: 7d }")
+	a := New(Options{Config: wanted, Log: quiet(), Load: func() (*config.Config, []string, error) { return wanted, nil, nil }})
+	if err := a.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer a.Stop()
+	url, token := "http://"+a.PublicAddr().String(), testkit.Token("u", "")
+	for _, more := range []string{"\nhistory: { keep: 7d }", "\nhistory: { keep: 35d }", ""} {
+		wanted = parse(t, dir, text+more)
+		if _, err := a.Reload(); err != nil {
+			t.Fatal(err)
+		}
+		if status, _ := ask(t, "POST", url+"/api/", token); status != 200 {
+			t.Fatalf("a request: %d", status)
+		}
+		status, history := ask(t, "GET", url+"/usage/history", token)
+		if days, _ := history["days"].([]any); status != 200 || len(days) != 7 || history["timezone"] != "Europe/Berlin" {
+			t.Errorf("after a reload with %q: %d %v", more, status, history)
+		}
+		if status, _ := ask(t, "GET", url+"/usage/history?days=8", token); status != 400 {
+			t.Errorf("eight days after a reload with %q: %d", more, status)
+		}
+	}
+	_, history := ask(t, "GET", url+"/usage/history", token)
+	var used float64
+	for _, day := range history["days"].([]any) {
+		used += day.(map[string]any)["used"].(float64) // midnight may have passed
+	}
+	_, usage := ask(t, "GET", url+"/usage", token)
+	if forecast, ok := usage["exhausts_at"]; used != 3 || usage["used"] != 3.0 || !ok || forecast != nil {
+		t.Errorf("the history is %v, the usage %v", history, usage)
+	}
+}

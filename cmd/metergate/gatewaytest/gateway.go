@@ -60,6 +60,16 @@ func StartWithAdminAPI(t testing.TB, store, upstream string, env ...string) *Pro
 	return startFile(t, env, text).Process
 }
 
+const historyYAML = "history: { keep: 35d }\n"
+
+// StartWithHistory is StartWithAdminAPI where a history of 35 days is kept.
+func StartWithHistory(t testing.TB, store, upstream string, env ...string) *Process {
+	t.Helper()
+	text := strings.Replace(historyYAML+BasicYAML, "admin: { listen: 127.0.0.1:0 }", `admin: { listen: 127.0.0.1:0, token: "`+AdminToken+`" }`, 1)
+	env = append([]string{"STORE=" + store, "UPSTREAM=" + upstream, "LEVEL=info", "JOURNAL=" + t.TempDir()}, env...)
+	return startFile(t, env, text).Process
+}
+
 // StartWithUnits is StartWithAdminAPI where image-analysis costs 5 units, and analyze up to 20, by
 // the response's X-Cost. The plan credits has 100 units a month, and top-up has 100 for ever. The
 // plan pool shares 100 units a month. The plan three allows 3 requests at once, and so does three-at-once, which lets no other wait; one-at-once
@@ -89,22 +99,22 @@ func StartWithAnchors(t testing.TB, store, upstream string, env ...string) *Proc
 // team a member has 10 requests a month, and all members together 100, of which 50 to image-analysis.
 func StartWithOrganisations(t testing.TB, store, upstream string, env ...string) *Process {
 	t.Helper()
-	return startWithOrganisations(t, "", "", store, upstream, env)
+	return startWithOrganisations(t, "", "", "", store, upstream, env)
 }
 
-// StartWithOrganisationsAndAnchors is StartWithOrganisations where months can begin on other days, and
-// members have a limit of their own on image-analysis.
+// StartWithOrganisationsAndAnchors is StartWithOrganisations where months can begin on other days,
+// members have a limit of their own on image-analysis, and a history is kept.
 func StartWithOrganisationsAndAnchors(t testing.TB, store, upstream string, env ...string) *Process {
 	t.Helper()
-	return startWithOrganisations(t, "    anchor: calendar\n", ", { requests: 5, per: month, endpoint: image-analysis }", store, upstream, env)
+	return startWithOrganisations(t, historyYAML, "    anchor: calendar\n", ", { requests: 5, per: month, endpoint: image-analysis }", store, upstream, env)
 }
 
-// startWithOrganisations adds keys and limits to the plan team.
-func startWithOrganisations(t testing.TB, keys, limits, store, upstream string, env []string) *Process {
+// startWithOrganisations adds lines at the top, and keys and limits to the plan team.
+func startWithOrganisations(t testing.TB, top, keys, limits, store, upstream string, env []string) *Process {
 	t.Helper()
 	text := strings.Replace(BasicYAML, "admin: { listen: 127.0.0.1:0 }", `admin: { listen: 127.0.0.1:0, token: "`+AdminToken+`" }`, 1)
 	text = strings.Replace(text, "algorithms: [HS256] }", "algorithms: [HS256], claims: { org: org } }", 1)
-	text = strings.Replace(text, "plans:\n", "plans:\n  team:\n"+keys+"    limits: [{ requests: 10, per: month }"+limits+"]\n"+
+	text = strings.Replace(text, "plans:\n", top+"plans:\n  team:\n"+keys+"    limits: [{ requests: 10, per: month }"+limits+"]\n"+
 		"    shared: [{ requests: 100, per: month }, { requests: 50, per: month, endpoint: image-analysis }]\n", 1)
 	env = append([]string{"STORE=" + store, "UPSTREAM=" + upstream, "LEVEL=info", "JOURNAL=" + t.TempDir()}, env...)
 	return startFile(t, env, text).Process

@@ -226,7 +226,7 @@ func TestOpenAPIDescribesGateway(t *testing.T) {
 	g := gateways{
 		on:   gatewaytest.StartWithOrganisationsAndAnchors(t, "embedded:"+t.TempDir(), upstream.URL),
 		off:  gatewaytest.StartGateway(t, "embedded:"+t.TempDir(), upstream.URL, "JOURNAL="+t.TempDir()),
-		down: gatewaytest.StartWithAdminAPI(t, "redis://127.0.0.1:1", upstream.URL),
+		down: gatewaytest.StartWithHistory(t, "redis://127.0.0.1:1", upstream.URL),
 	}
 	// The example of a grant is for a limit of these plans: a shared one, and one of each member.
 	gatewaytest.Administer(t, g.on, "PUT", "/admin/orgs/acme/plan", `{"plan":"team"}`)
@@ -355,6 +355,10 @@ func moreRequests(g gateways) []apiRequest {
 		{g.on, "POST", onlyUser + "/reset", "", 400, `{"x":1}`, admin},
 		{g.on, "GET", "/usage", "", 401, "", nil},
 		{g.on, "GET", "/usage/stream", "", 400, "x", user},
+		{g.on, "GET", "/usage/history", "", 401, "", nil},
+		{g.on, "GET", "/usage/history", "?days=36", 400, "", user},
+		{g.off, "GET", "/usage/history", "", 404, "", user},
+		{g.down, "GET", "/usage/history", "", 503, "", user},
 		{g.down, "GET", "/usage", "", 503, "", user},
 		{g.down, "GET", "/usage/stream", "", 503, "", user},
 		{g.down, "POST", "/usage/track", "", 503, "", user},

@@ -323,29 +323,33 @@ func TestPagesShowValidConfigurations(t *testing.T) {
 	}
 }
 
-// TestUsageObjectOfThePageIsComplete checks that the object in docs/http.md has the members
-// of quota.Usage, and upgrade_url, which the gateway adds.
-func TestUsageObjectOfThePageIsComplete(t *testing.T) {
+// TestObjectsOfThePageAreComplete checks that the objects in docs/http.md have the members of
+// quota.Usage, with upgrade_url, which the gateway adds, and without exhausts_at, which is optional;
+// and those of quota.HistoryUsage.
+func TestObjectsOfThePageAreComplete(t *testing.T) {
 	blocks := codeBlocks(t, "docs/http.md", "json")
-	if len(blocks) != 1 {
+	if len(blocks) != 2 {
 		t.Fatalf("%d JSON blocks", len(blocks))
 	}
-	var usage quota.Usage
-	var shown, complete map[string]any
-	for _, to := range []any{&usage, &shown} {
-		if err := json.Unmarshal([]byte(blocks[0]), to); err != nil {
+	for i, object := range []any{new(quota.Usage), new(quota.HistoryUsage)} {
+		var shown, complete map[string]any
+		for _, to := range []any{object, &shown} {
+			if err := json.Unmarshal([]byte(blocks[i]), to); err != nil {
+				t.Fatal(err)
+			}
+		}
+		encoded, err := json.Marshal(object)
+		if err == nil {
+			err = json.Unmarshal(encoded, &complete)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	encoded, err := json.Marshal(usage)
-	if err == nil {
-		err = json.Unmarshal(encoded, &complete)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	complete["upgrade_url"] = "https://example.com/pricing"
-	if diff := cmp.Diff(complete, shown); diff != "" {
-		t.Errorf("quota.Usage (-) and docs/http.md (+) differ:\n%s", diff)
+		if i == 0 {
+			complete["upgrade_url"] = "https://example.com/pricing"
+		}
+		if diff := cmp.Diff(complete, shown); diff != "" {
+			t.Errorf("%T (-) and docs/http.md (+) differ:\n%s", object, diff)
+		}
 	}
 }
