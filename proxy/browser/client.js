@@ -92,31 +92,31 @@ function sameUser(a, b) {
 function sameIdentity(a, b) {
   return sameUser(a, b) && a.plan === b.plan;
 }
-function isRefreshOf({ user, org }, known, token) {
-  if (known === token) return true;
-  const [before, after] = [textClaims(known), textClaims(token)];
-  return [user, org].every((value) => {
-    if (value === null) return true;
-    const places = [...before].filter(([, text]) => text === value);
-    return places.length > 0 && places.every(([place]) => after.get(place) === value);
-  });
+var TELLING = /^\/(sub|iss|o\/.*)$|org|tenant/i;
+function identityClaims({ user, org }, token) {
+  const claims = readClaims(token);
+  const values = [claims.get("/sub") === user ? void 0 : user, org];
+  const telling = [...claims].filter(([place, value]) => TELLING.test(place) || values.includes(value));
+  return [user, org ?? user].every((value) => telling.some((claim) => claim[1] === value)) ? JSON.stringify(telling.sort()) : null;
 }
-function textClaims(token) {
-  const texts = /* @__PURE__ */ new Map();
-  const collect = (value, path) => {
-    if (typeof value === "string") texts.set(JSON.stringify(path), value);
-    else if (value && typeof value === "object") {
-      for (const name of Object.keys(value)) collect(value[name], [...path, name]);
-    }
+function isRefreshOf(identity, known, token) {
+  const claims = identityClaims(identity, known);
+  return known === token || claims !== null && claims === identityClaims(identity, token);
+}
+function readClaims(token) {
+  const claims = /* @__PURE__ */ new Map();
+  const collect = (value, place) => {
+    if (value && typeof value === "object") {
+      for (const name of Object.keys(value)) collect(value[name], `${place}/${name}`);
+    } else claims.set(place, String(value));
   };
   try {
     const payload = (token ?? "").split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
     const bytes = Uint8Array.from(atob(payload), (c) => c.charCodeAt(0));
-    collect(JSON.parse(new TextDecoder().decode(bytes)), []);
+    collect(JSON.parse(new TextDecoder().decode(bytes)), "");
   } catch {
-    texts.clear();
   }
-  return texts;
+  return claims;
 }
 
 // src/client/numbers.js

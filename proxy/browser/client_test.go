@@ -44,6 +44,7 @@ func TestClient(t *testing.T) {
 		{"frozen leader is replaced", testFrozenLeaderIsReplaced},
 		{"hidden tabs", testHiddenTabsPause},
 		{"user changes", testUserChanges},
+		{"refreshed token", testRefreshedTokenKeepsNumbers},
 		{"late answers of the previous user", testLateAnswersOfPreviousUser},
 		{"late token of the previous user", testLateTokenOfPreviousUser},
 		{"user changes behind a cached page", testUserChangesBehindCachedPage},

@@ -21,46 +21,57 @@ export function sameIdentity(a, b) {
   return sameUser(a, b) && a.plan === b.plan;
 }
 
+/** The places of claims that tell people and organisations apart, whatever the gateway makes of them. */
+const TELLING = /^\/(sub|iss|o\/.*)$|org|tenant/i;
+
 /**
- * Reports whether a new token is certainly of the same user as a known one, whose user the
- * gateway has named. So the numbers can stay while the gateway is asked about the new token.
+ * Returns what a token says about who its user is, as text; null: not enough. Two tokens with the same
+ * text are certainly of the same user, whatever else they claim. So the numbers can stay when a token
+ * is refreshed.
  *
- * The gateway takes the user, and the organisation, from claims in fixed places. Where these
- * places are is not known here, but each is one of those where the known token has the value.
- * If the new token has it in all of them, it has it in the right one.
+ * The gateway takes the user, and the organisation, from claims in fixed places. Where these places
+ * are is not known here, but each is one of those where a token has the value. If another token has
+ * it in all of them, it has it in the right one.
+ * @param {Identity} identity that the gateway has named for one of the tokens
+ * @param {string | null} token
+ */
+export function identityClaims({ user, org }, token) {
+  const claims = readClaims(token);
+  // A name that happens to be the subject may change.
+  const values = [claims.get('/sub') === user ? undefined : user, org];
+  const telling = [...claims].filter(([place, value]) => TELLING.test(place) || values.includes(value));
+  return [user, org ?? user].every((value) => telling.some((claim) => claim[1] === value)) ? JSON.stringify(telling.sort()) : null;
+}
+
+/**
+ * Reports whether a new token is certainly of the same user as a known one.
  * @param {Identity} identity that the gateway has named for the known token
  * @param {string | null} known
  * @param {string | null} token
  */
-export function isRefreshOf({ user, org }, known, token) {
-  if (known === token) return true;
-  const [before, after] = [textClaims(known), textClaims(token)];
-  return [user, org].every((value) => {
-    if (value === null) return true;
-    const places = [...before].filter(([, text]) => text === value);
-    return places.length > 0 && places.every(([place]) => after.get(place) === value);
-  });
+export function isRefreshOf(identity, known, token) {
+  const claims = identityClaims(identity, known);
+  return known === token || (claims !== null && claims === identityClaims(identity, token));
 }
 
 /**
- * Returns the texts in a token's claims by their places. The token is not verified.
+ * Returns the texts and numbers in a token's claims by their places, such as /sub. The token is not
+ * verified.
  * @param {string | null} token
  * @returns {Map<string, string>} empty if the token cannot be read
  */
-function textClaims(token) {
-  const texts = new Map();
-  const collect = (value, path) => {
-    if (typeof value === 'string') texts.set(JSON.stringify(path), value);
-    else if (value && typeof value === 'object') {
-      for (const name of Object.keys(value)) collect(value[name], [...path, name]);
-    }
+function readClaims(token) {
+  const claims = new Map();
+  /** @param {any} value @param {string} place */
+  const collect = (value, place) => {
+    if (value && typeof value === 'object') {
+      for (const name of Object.keys(value)) collect(value[name], `${place}/${name}`);
+    } else claims.set(place, String(value));
   };
   try {
     const payload = (token ?? '').split('.')[1].replaceAll('-', '+').replaceAll('_', '/');
     const bytes = Uint8Array.from(atob(payload), (c) => c.charCodeAt(0));
-    collect(JSON.parse(new TextDecoder().decode(bytes)), []);
-  } catch {
-    texts.clear();
-  }
-  return texts;
+    collect(JSON.parse(new TextDecoder().decode(bytes)), '');
+  } catch { /* not a JWT */ }
+  return claims;
 }
