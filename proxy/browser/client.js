@@ -278,6 +278,11 @@ function untilVisible(signal) {
 // src/client/fetch.js
 var NOT_IN_PLAN = "not_in_plan";
 var QUOTA_EXCEEDED = "http-problem-types#quota-exceeded";
+function copyToRepeat(input, request, init) {
+  if (!request || init?.body) return init?.duplex ? null : input;
+  const inMemory = !request.body || /json|text|urlencoded/.test(request.headers.get("Content-Type") ?? "");
+  return inMemory ? request.clone() : null;
+}
 var CallFetcher = class {
   #unmetered = /* @__PURE__ */ new Set();
   #sawUsageHeader = false;
@@ -286,7 +291,7 @@ var CallFetcher = class {
     this.#core = core;
   }
   async fetch(input, init) {
-    const { closed, credentials, pending, requests, send } = this.#core;
+    const { closed, credentials, getToken, pending, requests, send } = this.#core;
     const request = typeof input === "object" && input && "headers" in input ? input : null;
     let url;
     try {
@@ -298,12 +303,27 @@ var CallFetcher = class {
     if (headers.has("Authorization")) return send(input, init);
     const route = `${(init?.method ?? request?.method ?? "GET").toUpperCase()} ${url.pathname}`;
     const counts = !this.#isUsageAPI(url) && !this.#unmetered.has(route) && !closed.aborted;
-    const { token, session } = await unlessAborted(requests.token(false), init?.signal ?? request?.signal);
-    if (token) headers.set("Authorization", `Bearer ${token}`);
+    const signal = init?.signal ?? request?.signal;
+    let { token, session } = await unlessAborted(requests.token(false), signal);
+    const unchosen = !request || request.credentials === "same-origin";
+    const sendWith = (from) => {
+      if (token) headers.set("Authorization", `Bearer ${token}`);
+      return send(from, { ...credentials && unchosen && { credentials }, ...init, headers });
+    };
     let call = counts && session ? pending.begin(route, init?.usageEndpoint) : null;
     try {
-      const unchosen = !request || request.credentials === "same-origin";
-      const response = await send(input, { ...credentials && unchosen && { credentials }, ...init, headers });
+      const again = token && getToken ? copyToRepeat(input, request, init) : null;
+      let response = await sendWith(input);
+      if (response.status === 401 && again) {
+        const another = await unlessAborted(requests.renew(token), signal).catch(() => null);
+        signal?.throwIfAborted();
+        const identity = another?.session?.identity;
+        if (another?.token && another.token !== token && (!session?.identity || identity && sameUser(session.identity, identity))) {
+          response.body?.cancel();
+          ({ token, session } = another);
+          response = await sendWith(again);
+        }
+      }
       const answered = call;
       call = null;
       let answer = response;
@@ -454,6 +474,7 @@ var Requests = class {
   // getToken has been called so often, and this call of it is the last that has answered.
   #asked = 0;
   #answered = 0;
+  #renewal = null;
   constructor(core) {
     this.#core = core;
   }
@@ -467,6 +488,14 @@ var Requests = class {
     }
     return { token, session: tabs.session?.token === token ? tabs.session : null };
   }
+  async renew(refused) {
+    const { session } = this.#core.tabs;
+    if (session && session.token !== refused) return { token: session.token, session };
+    this.#renewal ??= this.token(true).finally(() => {
+      this.#renewal = null;
+    });
+    return this.#renewal;
+  }
   async send(path, signal, { accept = "application/json", refresh = false, first } = {}) {
     const { base, credentials, getToken, send } = this.#core;
     const url = new URL(path, base);
@@ -475,15 +504,15 @@ var Requests = class {
       const headers = { Accept: accept, ...token2 && { Authorization: `Bearer ${token2}` } };
       return send(url, { headers, signal, cache: "no-store", ...credentials && { credentials } });
     };
-    const askToken = (again) => unlessAborted(this.token(again).catch((cause) => {
+    const patiently = (answer) => unlessAborted(answer.catch((cause) => {
       throw new TokenError("getToken", { cause });
     }), signal);
-    let { token, session } = first ? { token: first.token, session: first } : await askToken(refresh);
+    let { token, session } = first ? { token: first.token, session: first } : await patiently(this.token(refresh));
     if (getToken && !token) throw new Unauthorized();
     let response = await sendWith(token);
     if (response.status === 401 && getToken) {
       response.body?.cancel();
-      const another = await askToken(true);
+      const another = await patiently(this.renew(token));
       if (!another.token || another.token === token) throw new Unauthorized();
       ({ token, session } = another);
       response = await sendWith(token);

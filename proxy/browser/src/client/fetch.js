@@ -8,6 +8,19 @@ const NOT_IN_PLAN = 'not_in_plan';
 const QUOTA_EXCEEDED = 'http-problem-types#quota-exceeded';
 
 /**
+ * Returns what to send if a call has to be repeated; null: its body can be sent only once, or it would
+ * have to be kept in memory for that.
+ * @param {RequestInfo | URL} input
+ * @param {Request | null} request input, if it is one
+ * @param {RequestInit & { duplex?: string }} [init]
+ */
+function copyToRepeat(input, request, init) {
+  if (!request || init?.body) return init?.duplex ? null : input; // without duplex, fetch takes no stream
+  const inMemory = !request.body || /json|text|urlencoded/.test(request.headers.get('Content-Type') ?? '');
+  return inMemory ? request.clone() : null;
+}
+
+/**
  * The application's calls. They get the token, show as pending until their response
  * begins or, if its body tells their cost, has ended, and their responses tell how far the count is. Calls that bring a token of their
  * own pass through untouched: they may be another user's.
@@ -29,7 +42,7 @@ export class CallFetcher {
    * @returns {Promise<Response>}
    */
   async fetch(input, init) {
-    const { closed, credentials, pending, requests, send } = this.#core;
+    const { closed, credentials, getToken, pending, requests, send } = this.#core;
     const request = typeof input === 'object' && input && 'headers' in input ? input : null;
     let url;
     try {
@@ -41,14 +54,30 @@ export class CallFetcher {
 
     const route = `${(init?.method ?? request?.method ?? 'GET').toUpperCase()} ${url.pathname}`;
     const counts = !this.#isUsageAPI(url) && !this.#unmetered.has(route) && !closed.aborted;
-    const { token, session } = await unlessAborted(requests.token(false), init?.signal ?? request?.signal);
-    if (token) headers.set('Authorization', `Bearer ${token}`);
+    const signal = init?.signal ?? request?.signal;
+    let { token, session } = await unlessAborted(requests.token(false), signal);
+    // A Request says same-origin unless the application has chosen something else.
+    const unchosen = !request || request.credentials === 'same-origin';
+    const sendWith = (/** @type {RequestInfo | URL} */ from) => {
+      if (token) headers.set('Authorization', `Bearer ${token}`);
+      return send(from, { ...(credentials && unchosen && { credentials }), ...init, headers });
+    };
     // Not before the token is known: the call may be the first of another user.
     let call = counts && session ? pending.begin(route, init?.usageEndpoint) : null;
     try {
-      // A Request says same-origin unless the application has chosen something else.
-      const unchosen = !request || request.credentials === 'same-origin';
-      const response = await send(input, { ...(credentials && unchosen && { credentials }), ...init, headers });
+      const again = token && getToken ? copyToRepeat(input, request, init) : null;
+      let response = await sendWith(input);
+      if (response.status === 401 && again) {
+        // If the application has no other token of this user, it gets the 401.
+        const another = await unlessAborted(requests.renew(token), signal).catch(() => null);
+        signal?.throwIfAborted();
+        const identity = another?.session?.identity;
+        if (another?.token && another.token !== token && (!session?.identity || (identity && sameUser(session.identity, identity)))) {
+          response.body?.cancel();
+          ({ token, session } = another);
+          response = await sendWith(again);
+        }
+      }
       // The gateway counts before it sends the status line, so the count has moved by now.
       const answered = call;
       call = null;

@@ -23,6 +23,7 @@ export class Requests {
   // getToken has been called so often, and this call of it is the last that has answered.
   #asked = 0;
   #answered = 0;
+  /** @type {ReturnType<Requests['token']> | null} */ #renewal = null;
 
   /** @param {import('./core.js').Core} core */
   constructor(core) {
@@ -49,6 +50,18 @@ export class Requests {
   }
 
   /**
+   * Gets another token in place of one that was refused or has expired. However many requests it was
+   * refused to, the application is asked once: a refresh token is often good for one use.
+   * @param {string | null} refused
+   */
+  async renew(refused) {
+    const { session } = this.#core.tabs;
+    if (session && session.token !== refused) return { token: session.token, session };
+    this.#renewal ??= this.token(true).finally(() => { this.#renewal = null; });
+    return this.#renewal;
+  }
+
+  /**
    * Sends a usage request. After a 401 it asks for another token and tries once more.
    * @param {string} path
    * @param {AbortSignal} signal
@@ -65,16 +78,16 @@ export class Requests {
       const headers = { Accept: accept, ...(token && { Authorization: `Bearer ${token}` }) };
       return send(url, { headers, signal, cache: 'no-store', ...(credentials && { credentials }) });
     };
-    /** @param {boolean} again */
-    const askToken = (again) => unlessAborted(this.token(again).catch((cause) => {
+    /** @param {ReturnType<Requests['token']>} answer */
+    const patiently = (answer) => unlessAborted(answer.catch((cause) => {
       throw new TokenError('getToken', { cause });
     }), signal);
-    let { token, session } = first ? { token: first.token, session: first } : await askToken(refresh);
+    let { token, session } = first ? { token: first.token, session: first } : await patiently(this.token(refresh));
     if (getToken && !token) throw new Unauthorized();
     let response = await sendWith(token);
     if (response.status === 401 && getToken) {
       response.body?.cancel();
-      const another = await askToken(true);
+      const another = await patiently(this.renew(token));
       if (!another.token || another.token === token) throw new Unauthorized();
       ({ token, session } = another);
       response = await sendWith(token);
