@@ -181,6 +181,12 @@ export interface UsageClientOptions {
    * Default: cookies are sent to the same origin.
    */
   credentials?: RequestCredentials;
+  /**
+   * Reads the numbers every 10 seconds, alone, instead of sharing a stream with other tabs. Without it, a
+   * client that has no document, as in a worker, follows nothing: only `fetch`, `refresh` and `history` ask
+   * the gateway.
+   */
+  poll?: boolean;
   /** Sends the requests; default: window.fetch. */
   fetch?: typeof globalThis.fetch;
 }

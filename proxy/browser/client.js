@@ -153,7 +153,7 @@ var Numbers = class {
   }
   accept(usage, source) {
     const known = this.usage;
-    if (known && known.user === usage.user && this.#isOlder(usage, source)) {
+    if (known && this.source && known.user === usage.user && this.#isOlder(usage, source)) {
       if (usage.stale && !known.stale) this.usage = { ...known, stale: true };
       return false;
     }
@@ -164,6 +164,10 @@ var Numbers = class {
     const sameLimit = usage.period.start === floor?.start && usage.plan === known?.plan;
     if (floor && (usage.used >= floor.used || !sameLimit)) this.dropFloor();
     return true;
+  }
+  restore(usage) {
+    this.usage = { ...usage, stale: true };
+    this.source = null;
   }
   forget() {
     this.usage = null;
@@ -262,14 +266,15 @@ function sleep(ms, signal) {
   });
 }
 function untilVisible(signal) {
+  const { document: document2 } = globalThis;
   return new Promise((resolve) => {
     const check = () => {
-      if (document.hidden && !signal.aborted) return;
-      document.removeEventListener("visibilitychange", check);
+      if (document2?.hidden && !signal.aborted) return;
+      document2?.removeEventListener("visibilitychange", check);
       signal.removeEventListener("abort", check);
       resolve();
     };
-    document.addEventListener("visibilitychange", check);
+    document2?.addEventListener("visibilitychange", check);
     signal.addEventListener("abort", check);
     check();
   });
@@ -497,7 +502,7 @@ var Requests = class {
     return this.#renewal;
   }
   async send(path, signal, { accept = "application/json", refresh = false, first } = {}) {
-    const { base, credentials, getToken, send } = this.#core;
+    const { base, credentials, getToken, send, tabs } = this.#core;
     const url = new URL(path, base);
     const sendWith = (token2) => {
       signal.throwIfAborted();
@@ -507,7 +512,7 @@ var Requests = class {
     const patiently = (answer) => unlessAborted(answer.catch((cause) => {
       throw new TokenError("getToken", { cause });
     }), signal);
-    let { token, session } = first ? { token: first.token, session: first } : await patiently(this.token(refresh));
+    let { token, session } = first ? { token: first.token, session: first } : await patiently(refresh ? this.renew(tabs.session?.token ?? null) : this.token(false));
     if (getToken && !token) throw new Unauthorized();
     let response = await sendWith(token);
     if (response.status === 401 && getToken) {
@@ -590,8 +595,10 @@ var TIMING = {
   // how long the stream may take to confirm X-Usage
   grace: 5e3,
   // a hidden tab that becomes visible again by then keeps its turn
-  leaderLost: 45e3
-  // after this much silence from the leading tab another one takes over
+  leaderSilent: 4e3,
+  // then a tab asks the leading one for a sign; after three times, and up to a fifth more, it takes over
+  leadersAnswer: 100
+  // wait for other tabs to say that they stream, where there are no locks
 };
 function backoff(timing, failures) {
   return Math.random() * Math.min(timing.backoffMax, timing.backoff * 2 ** failures);
@@ -608,6 +615,12 @@ var Follower = class {
     const poller = new Poller((pollSignal) => this.#poll(session, pollSignal), signal, timing.poll);
     let failures = 0;
     let refresh = false;
+    if (!session.streams) {
+      poller.start();
+      await new Promise((resolve) => {
+        signal.addEventListener("abort", resolve);
+      });
+    }
     while (!signal.aborted) {
       const end = await this.#stream(session, signal, poller, refresh);
       if (signal.aborted) return;
@@ -685,6 +698,7 @@ var Follower = class {
     const back = !problem && state.connection === "offline";
     state.setConnection(problem ? "offline" : "polling", problem);
     session.post(tabs.report(state.connection));
+    tabs.countLeaders(session);
     if (back) session.wake();
   }
 };
@@ -875,6 +889,11 @@ var State = class {
   promptUpgrade(endpoint) {
     if (this.current) this.#dispatch("upgrade-prompt", { ...this.current, endpoint });
   }
+  restore(usage) {
+    if (this.numbers.usage) return;
+    this.numbers.restore(usage);
+    this.publish();
+  }
   forgetUser() {
     this.#refused = null;
     this.numbers.dropFloor();
@@ -922,6 +941,33 @@ var State = class {
   }
 };
 
+// src/client/memory.js
+var keyOf = ({ base }) => `metergate-usage ${base.href}`;
+function keepNumbers(core) {
+  const { state: { numbers: { usage } }, tabs: { session } } = core;
+  const claims = session?.identity && identityClaims(session.identity, session.token);
+  if (!usage || !claims) return;
+  try {
+    sessionStorage.setItem(keyOf(core), JSON.stringify({ claims, usage }));
+  } catch {
+  }
+}
+function keptNumbers(core, token) {
+  try {
+    const { claims, usage } = JSON.parse(sessionStorage.getItem(keyOf(core)) ?? "");
+    if (isUsage(usage) && claims && claims === identityClaims(identityOf(usage), token)) return usage;
+  } catch {
+  }
+  dropKeptNumbers(core);
+  return null;
+}
+function dropKeptNumbers(core) {
+  try {
+    sessionStorage.removeItem(keyOf(core));
+  } catch {
+  }
+}
+
 // src/client/session.js
 var Session = class {
   #controller = new AbortController();
@@ -930,6 +976,9 @@ var Session = class {
   #wakers = /* @__PURE__ */ new Set();
   channel = null;
   leading = false;
+  streams = false;
+  // the present turn, or else polls
+  leaders = /* @__PURE__ */ new Map();
   // Whether the next turn takes the lock from its holder.
   steal = false;
   // Whom the gateway counts for.
@@ -942,14 +991,17 @@ var Session = class {
   get signal() {
     return this.#controller.signal;
   }
-  share(identity, gateway) {
+  share(identity, gateway, open) {
     this.identity = identity;
     this.name = `metergate-usage ${gateway} ${JSON.stringify([identity.user, identity.org, identity.plan])}`;
-    if (!globalThis.navigator?.locks || typeof BroadcastChannel !== "function") return;
+    if (!open || typeof BroadcastChannel !== "function") return;
     try {
       this.channel = new BroadcastChannel(this.name);
     } catch {
     }
+  }
+  get locks() {
+    return this.channel && (globalThis.navigator?.locks ?? null);
   }
   post(message) {
     try {
@@ -1037,7 +1089,7 @@ var Tabs = class {
   }
   useToken(token) {
     if (this.#core.closed.aborted) return;
-    if (typeof document === "undefined") return;
+    if (!this.#core.follows) return;
     const before = this.session ?? this.#last;
     const identity = before?.identity ?? null;
     const same = before?.token === token || identity && isRefreshOf(identity, before?.token ?? null, token);
@@ -1050,6 +1102,7 @@ var Tabs = class {
     this.#begin(token, same ? identity : null);
   }
   #forgetUser() {
+    dropKeptNumbers(this.#core);
     this.#core.pending.userChanged();
     this.#core.state.forgetUser();
   }
@@ -1060,19 +1113,22 @@ var Tabs = class {
   }
   async #identify(session) {
     const { requests, state, timing } = this.#core;
+    const kept = keptNumbers(this.#core, session.token);
+    if (kept) session.after(timing.impatience, () => state.restore(kept));
     for (let first = session; ; first = void 0) {
       await untilVisible(session.signal);
       if (session.signal.aborted || session.identity) return;
       const problem = await requests.read(session.signal, first);
       if (session.signal.aborted || session.identity) return;
+      if (kept && problem !== "unauthorized") state.restore(kept);
       if (problem) state.setConnection("offline", problem);
       await session.nap(backoff(timing, ++this.#failures), session.signal);
     }
   }
   #share(session, identity) {
-    const { base, pending } = this.#core;
+    const { base, pending, poll } = this.#core;
     this.#failures = 0;
-    session.share(identity, base.href);
+    session.share(identity, base.href, !poll);
     if (session.channel) {
       session.channel.onmessage = (e) => this.#hear(session, e.data);
       session.post({ type: "hello" });
@@ -1101,14 +1157,15 @@ var Tabs = class {
     this.#begin(session.token, identity);
   }
   async #takeTurns(session) {
-    const locks = globalThis.navigator?.locks;
     while (!session.signal.aborted) {
       await untilVisible(session.signal);
       const turn = session.beginTurn();
       const lead = () => this.#lead(session, turn.signal);
+      const { locks } = session;
       this.#watchLeader(session);
       try {
-        if (!session.channel || !locks) {
+        if (!locks) {
+          if (session.channel) await sleep(this.#core.timing.leadersAnswer, turn.signal);
           await lead();
         } else if (session.steal) {
           session.steal = false;
@@ -1128,12 +1185,22 @@ var Tabs = class {
     const { follower, state } = this.#core;
     if (signal.aborted) return;
     session.leading = true;
+    session.streams = this.#mayStream(session);
     session.cancelTimer("leader");
     await follower.follow(session, signal);
     session.leading = false;
     if (session.signal.aborted || !document.hidden) return;
     state.setConnection("idle");
     session.post(this.report("idle"));
+  }
+  #mayStream({ channel, leaders, locks }) {
+    if (this.#core.poll) return false;
+    if (locks || !channel) return true;
+    const older = [...leaders].filter(([id, heard]) => id < this.#core.id && Date.now() - heard < 45e3);
+    return older.length < 2;
+  }
+  countLeaders(session) {
+    if (session.leading && session.streams !== this.#mayStream(session)) session.endTurn();
   }
   visibilityChanged() {
     const { requests, timing } = this.#core;
@@ -1152,7 +1219,7 @@ var Tabs = class {
   async #pauseUnlessWatched() {
     const session = this.session;
     if (!session?.inTurn || !document.hidden) return;
-    if (session.leading && session.channel && this.#core.state.connection === "live") {
+    if (session.leading && session.locks && this.#core.state.connection === "live") {
       const { pending = [] } = await navigator.locks.query();
       if (!document.hidden || session.signal.aborted) return;
       if (pending.some((lock) => lock.name === session.name)) {
@@ -1164,10 +1231,15 @@ var Tabs = class {
     session.endTurn();
     session.post({ type: "hidden" });
   }
-  #watchLeader(session) {
-    if (!session.channel || session.leading) return;
-    session.after(this.#core.timing.leaderLost * (1 + Math.random() / 3), () => {
+  #watchLeader(session, asked = 0) {
+    if (!session.locks || session.leading) return;
+    session.after(this.#core.timing.leaderSilent * (1 + Math.random() / 5), () => {
       if (session.leading || document.hidden) return;
+      if (asked < 2) {
+        session.post({ type: "hello" });
+        this.#watchLeader(session, asked + 1);
+        return;
+      }
       session.steal = true;
       session.endTurn();
     }, "leader");
@@ -1176,18 +1248,16 @@ var Tabs = class {
     const { pending, requests, state } = this.#core;
     if (session !== this.session || !session.identity || !message) return;
     const usage = isUsage(message.usage) && sameUser(identityOf(message.usage), session.identity) ? message.usage : null;
+    if (usage) state.learn(usage, message.source);
     if (message.lead) {
+      if (message.connection === "idle") session.leaders.delete(message.id);
+      else session.leaders.set(message.id, Date.now());
+      this.countLeaders(session);
       this.#watchLeader(session);
-      if (!session.leading) {
-        if (usage) state.learn(usage, message.source);
-        state.setConnection(message.connection, message.problem);
-      }
+      if (!session.leading) state.setConnection(message.connection, message.problem);
       return;
     }
     switch (message.type) {
-      case "usage":
-        if (usage) state.learn(usage, message.source);
-        break;
       case "moved":
         requests.read(session.signal);
         break;
@@ -1199,6 +1269,8 @@ var Tabs = class {
         pending.setOther(message);
         break;
       case "left":
+        session.leaders.delete(message.id);
+        this.countLeaders(session);
         pending.removeOther(message.id);
         this.#pauseUnlessWatched();
         break;
@@ -1214,9 +1286,10 @@ var Tabs = class {
   }
   report(connection) {
     const { numbers, problem } = this.#core.state;
-    return { lead: true, usage: numbers.usage, source: numbers.source, connection, problem };
+    return { lead: true, id: this.#core.id, usage: numbers.usage, source: numbers.source, connection, problem };
   }
   close() {
+    if (this.session) dropKeptNumbers(this.#core);
     this.endSession();
     clearTimeout(this.#graceTimer);
   }
@@ -1226,12 +1299,14 @@ var Tabs = class {
 var Core = class {
   #life = new AbortController();
   closed = this.#life.signal;
-  id = Math.random().toString(36).slice(2) + Date.now().toString(36);
-  constructor(target, base, { getToken, credentials, send }, timing) {
+  id = Date.now().toString(36) + Math.random().toString(36).slice(2);
+  constructor(target, base, { getToken, credentials, poll, send }, timing) {
     this.base = base;
     this.getToken = getToken;
     this.credentials = credentials;
     this.send = send;
+    this.poll = poll;
+    this.follows = poll || typeof document !== "undefined";
     this.timing = { ...TIMING, ...timing };
     this.state = new State(this, target);
     this.prices = new Prices(this);
@@ -1243,10 +1318,9 @@ var Core = class {
   }
   close() {
     if (this.closed.aborted) return;
-    this.tabs.endSession();
+    this.tabs.close();
     this.#life.abort();
     this.requests.close();
-    this.tabs.close();
     this.pending.close();
     this.state.close();
   }
@@ -1258,15 +1332,19 @@ function createUsageClient(options) {
 }
 var UsageClient = class extends EventTarget {
   #core;
-  constructor({ baseUrl, getToken, credentials, fetch = globalThis.fetch, timing } = {}) {
+  constructor({ baseUrl, getToken, credentials, fetch = globalThis.fetch, poll = false, timing } = {}) {
     super();
-    const core = this.#core = new Core(this, gatewayBase(baseUrl), { getToken, credentials, send: fetch.bind(globalThis) }, timing);
-    if (typeof document === "undefined") return;
+    const core = this.#core = new Core(this, gatewayBase(baseUrl), { getToken, credentials, poll, send: fetch.bind(globalThis) }, timing);
+    if (!core.follows) return;
     const { closed: signal, tabs } = core;
-    document.addEventListener("visibilitychange", () => tabs.visibilityChanged(), { signal });
-    window.addEventListener("online", () => tabs.session?.wake(), { signal });
-    window.addEventListener("pagehide", () => tabs.endSession(), { signal });
-    window.addEventListener("pageshow", (e) => e.persisted && tabs.start(), { signal });
+    const on = (target, type, handle) => target?.addEventListener?.(type, handle, { signal });
+    on(globalThis.document, "visibilitychange", () => tabs.visibilityChanged());
+    on(globalThis, "online", () => tabs.session?.wake());
+    on(globalThis, "pagehide", () => {
+      keepNumbers(core);
+      tabs.endSession();
+    });
+    on(globalThis, "pageshow", (e) => e.persisted && tabs.start());
     queueMicrotask(() => tabs.start());
   }
   get current() {

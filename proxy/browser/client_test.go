@@ -11,7 +11,7 @@ import (
 
 // fast is a timing with short retries. Waits for others stay long enough for a busy
 // machine; the tests of those shorten them.
-const fast = `{ poll: 100, firstEvent: 5000, impatience: 5000, dead: 5000, backoff: 20, backoffMax: 100, settled: 100, floor: 300, grace: 50, leaderLost: 10_000 }`
+const fast = `{ poll: 100, firstEvent: 5000, impatience: 5000, dead: 5000, backoff: 20, backoffMax: 100, settled: 100, floor: 300, grace: 50, leaderSilent: 3_000, leadersAnswer: 50 }`
 
 // The tests share one browser. Each has its own gateway, and so its own origin, channel
 // and lock.
@@ -44,6 +44,11 @@ func TestClient(t *testing.T) {
 		{"polling without a stream", testPollingWithoutStream},
 		{"gateway gone and back", testGatewayGoneAndBack},
 		{"tabs share a stream", testTabsShareStream},
+		{"numbers are kept over a reload", testNumbersAreKept},
+		{"nobody sees another's kept numbers", testKeptNumbersOfOthers},
+		{"bad storage", testBadStorage},
+		{"worker polls", testWorkerPolls},
+		{"leader that answers stays", testLeaderThatAnswersStays},
 		{"frozen leader is replaced", testFrozenLeaderIsReplaced},
 		{"hidden tabs", testHiddenTabsPause},
 		{"user changes", testUserChanges},

@@ -146,6 +146,13 @@ func (g *fakeGateway) streams() (open, opened int) {
 	return g.open, g.opened
 }
 
+// countStream counts a stream that a test answers by itself.
+func (g *fakeGateway) countStream() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.opened++
+}
+
 func (g *fakeGateway) requests() []string {
 	g.mu.Lock()
 	defer g.mu.Unlock()

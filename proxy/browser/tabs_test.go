@@ -60,7 +60,7 @@ func testFrozenLeaderIsReplaced(t *testing.T, b *browsertest.Browser, g *fakeGat
 	frozen.Want("client.connection", "live")
 	// This tab holds the lock but is silent.
 	frozen.Eval("void (BroadcastChannel.prototype.postMessage = () => {})", nil)
-	tab := openClient(t, b, g, "timing: { ..."+fast+", impatience: 100, leaderLost: 300 }")
+	tab := openClient(t, b, g, "timing: { ..."+fast+", impatience: 100, leaderSilent: 100 }")
 	g.set(2)
 	tab.Want("client.connection + client.current?.used", "live2")
 	testkit.Eventually(t, "the frozen tab has given up its stream", func() bool { open, _ := g.streams(); return open == 1 })
@@ -189,24 +189,77 @@ func testCloseEndsEverything(t *testing.T, b *browsertest.Browser, g *fakeGatewa
 	}
 }
 
-// A page on plain HTTP has no Web Locks.
+// A page on plain HTTP has no Web Locks. Browsers open six connections to a host for all of its tabs, so two
+// tabs stream and the others poll.
 func testPageWithoutLocks(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
 	g.set(1)
-	for n := range 2 {
+	var tabs []*browsertest.Tab
+	for n := range 4 {
 		tab := b.Open(t, g.URL, "Object.defineProperty(Navigator.prototype, 'locks', { value: undefined })")
 		tab.Until("window.ready")
 		tab.Eval("void (window.client = createUsageClient({ getToken: () => 'opaque', timing: "+fast+" }))", nil)
-		tab.Want("client.connection + client.current?.used", "live1")
-		if open, _ := g.streams(); open != n+1 {
-			t.Errorf("%d streams, want %d", open, n+1)
+		tab.Want("client.connection", []string{"live", "live", "polling", "polling"}[n])
+		tabs = append(tabs, tab)
+	}
+	wantStreams := func(want int) {
+		t.Helper()
+		testkit.Eventually(t, fmt.Sprint(want, " streams"), func() bool { open, _ := g.streams(); return open == want })
+	}
+	wantStreams(2)
+	g.set(2)
+	for _, tab := range tabs {
+		tab.Want("client.current.used", "2")
+	}
+	// A tab that closes lets another one stream, and so does one that is hidden. It still shows the numbers.
+	tabs[0].Close()
+	tabs[2].Want("client.connection", "live")
+	tabs[1].Eval(hide+"(true)", nil)
+	tabs[3].Want("client.connection", "live")
+	wantStreams(2)
+	g.set(3)
+	for _, tab := range tabs[1:] {
+		tab.Want("client.connection + client.current.used", "live3")
+	}
+	// The oldest goes first when it is back.
+	tabs[1].Eval(hide+"(false)", nil)
+	tabs[3].Want("client.connection", "polling")
+	wantStreams(2)
+	// One that dies without a word is forgotten.
+	tabs[3].Eval("void (Date.now = () => new Date().getTime() + 60_000)", nil)
+	tabs[3].Want("client.connection", "live")
+	tabs[3].Close()
+	// Alone and hidden, nobody streams.
+	tabs[1].Eval(hide+"(true)", nil)
+	tabs[2].Eval(hide+"(true)", nil)
+	wantStreams(0)
+	tabs[2].Want("client.connection", "idle")
+	tabs[2].Eval(hide+"(false)", nil)
+	tabs[2].Want("client.connection + client.current.used", "live3")
+}
+
+// A hidden tab may lead for a visible one. Its timers run late, but it answers.
+func testLeaderThatAnswersStays(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
+	g.set(1)
+	g.answerWith(func(w http.ResponseWriter, r *http.Request) bool { // one event, and then silence
+		if r.URL.Path != "/usage/stream" {
+			return false
 		}
-		if n == 0 {
-			continue
-		}
-		tab.Eval(hide+"(true)", nil)
-		tab.Want("client.connection", "idle")
-		g.set(2)
-		tab.Eval(hide+"(false)", nil)
-		tab.Want("client.connection + client.current?.used", "live2")
+		g.countStream()
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprintf(w, "event: usage\ndata: %s\n\n", g.usage())
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+		return true
+	})
+	leader := openClient(t, b, g, "timing: { ..."+fast+", dead: 60_000 }")
+	leader.Want("client.connection", "live")
+	tab := openPage(t, b, g)
+	tab.Eval(`void (window.hellos = 0, window.post = BroadcastChannel.prototype.postMessage,
+		BroadcastChannel.prototype.postMessage = function (m) { if (m.type === 'hello') hellos++; return post.call(this, m); },
+		window.client = createUsageClient({ getToken: () => '`+fakeToken(`{"sub":"alice"}`)+`', timing: { ...`+fast+`, leaderSilent: 100 } }))`, nil)
+	tab.Until("hellos > 10")
+	tab.Want("client.connection", "live")
+	if _, opened := g.streams(); opened != 1 {
+		t.Errorf("%d streams, want 1", opened)
 	}
 }

@@ -11,21 +11,24 @@ import { TIMING } from './timing.js';
 export class Core {
   #life = new AbortController();
   /** @type {AbortSignal} aborted by close */ closed = this.#life.signal;
-  /** Tells the tabs apart. */
-  id = Math.random().toString(36).slice(2) + Date.now().toString(36);
+  /** Tells the tabs apart, and which is older. */
+  id = Date.now().toString(36) + Math.random().toString(36).slice(2);
 
   /**
    * @param {EventTarget} target gets the events
    * @param {URL} base of the gateway; its path ends with a slash
-   * @param {Pick<import('../../client.d.ts').UsageClientOptions, 'getToken' | 'credentials'> & { send: typeof fetch }} access
+   * @param {Pick<import('../../client.d.ts').UsageClientOptions, 'getToken' | 'credentials' | 'poll'> & { send: typeof fetch }} access
    *   how requests are sent, and what they say about the user
    * @param {Partial<typeof TIMING>} [timing]
    */
-  constructor(target, base, { getToken, credentials, send }, timing) {
+  constructor(target, base, { getToken, credentials, poll, send }, timing) {
     this.base = base;
     this.getToken = getToken;
     this.credentials = credentials;
     this.send = send;
+    this.poll = poll;
+    // On a server nobody watches.
+    this.follows = poll || typeof document !== 'undefined';
     this.timing = { ...TIMING, ...timing };
     this.state = new State(this, target);
     this.prices = new Prices(this);
@@ -38,10 +41,9 @@ export class Core {
 
   close() {
     if (this.closed.aborted) return;
-    this.tabs.endSession();
+    this.tabs.close();
     this.#life.abort();
     this.requests.close();
-    this.tabs.close();
     this.pending.close();
     this.state.close();
   }

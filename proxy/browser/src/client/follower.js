@@ -27,6 +27,10 @@ export class Follower {
     const poller = new Poller((pollSignal) => this.#poll(session, pollSignal), signal, timing.poll);
     let failures = 0;
     let refresh = false;
+    if (!session.streams) {
+      poller.start();
+      await new Promise((resolve) => { signal.addEventListener('abort', resolve); });
+    }
     while (!signal.aborted) {
       const end = await this.#stream(session, signal, poller, refresh);
       if (signal.aborted) return;
@@ -115,6 +119,7 @@ export class Follower {
     const back = !problem && state.connection === 'offline';
     state.setConnection(problem ? 'offline' : 'polling', problem);
     session.post(tabs.report(state.connection));
+    tabs.countLeaders(session);
     if (back) session.wake(); // the gateway answers again, so a stream may work as well
   }
 }

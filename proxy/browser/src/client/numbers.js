@@ -81,7 +81,7 @@ export class Numbers {
    */
   accept(usage, source) {
     const known = this.usage;
-    if (known && known.user === usage.user && this.#isOlder(usage, source)) {
+    if (known && this.source && known.user === usage.user && this.#isOlder(usage, source)) {
       // Its numbers are not news. That the gateway has lost its store is.
       if (usage.stale && !known.stale) this.usage = { ...known, stale: true };
       return false;
@@ -93,6 +93,12 @@ export class Numbers {
     const sameLimit = usage.period.start === floor?.start && usage.plan === known?.plan;
     if (floor && (usage.used >= floor.used || !sameLimit)) this.dropFloor();
     return true;
+  }
+
+  /** Takes a usage object that was kept. Any other replaces it. @param {Usage} usage */
+  restore(usage) {
+    this.usage = { ...usage, stale: true };
+    this.source = null;
   }
 
   /** Forgets the usage object. */

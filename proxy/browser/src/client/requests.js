@@ -70,7 +70,7 @@ export class Requests {
    * @returns {Promise<{ response: Response, session: Session | null }>} session is that of the token
    */
   async send(path, signal, { accept = 'application/json', refresh = false, first } = {}) {
-    const { base, credentials, getToken, send } = this.#core;
+    const { base, credentials, getToken, send, tabs } = this.#core;
     const url = new URL(path, base);
     /** @param {string | null} token */
     const sendWith = (token) => {
@@ -82,7 +82,7 @@ export class Requests {
     const patiently = (answer) => unlessAborted(answer.catch((cause) => {
       throw new TokenError('getToken', { cause });
     }), signal);
-    let { token, session } = first ? { token: first.token, session: first } : await patiently(this.token(refresh));
+    let { token, session } = first ? { token: first.token, session: first } : await patiently(refresh ? this.renew(tabs.session?.token ?? null) : this.token(false));
     if (getToken && !token) throw new Unauthorized();
     let response = await sendWith(token);
     if (response.status === 401 && getToken) {

@@ -12,6 +12,8 @@ export class Session {
   #wakers = new Set();
   /** @type {BroadcastChannel | null} null: nothing is shared */ channel = null;
   leading = false;
+  streams = false; // the present turn, or else polls
+  /** @type {Map<string, number>} the other leading tabs, and when they were last heard of */ leaders = new Map();
   // Whether the next turn takes the lock from its holder.
   steal = false;
 
@@ -31,15 +33,19 @@ export class Session {
    * Opens the channel to the other tabs, where a page may have one.
    * @param {import('./identity.js').Identity} identity
    * @param {string} gateway its address
+   * @param {boolean} open
    */
-  share(identity, gateway) {
+  share(identity, gateway, open) {
     this.identity = identity;
     this.name = `metergate-usage ${gateway} ${JSON.stringify([identity.user, identity.org, identity.plan])}`;
-    if (!globalThis.navigator?.locks || typeof BroadcastChannel !== 'function') return;
+    if (!open || typeof BroadcastChannel !== 'function') return;
     try {
       this.channel = new BroadcastChannel(this.name);
     } catch { /* a sandboxed frame */ }
   }
+
+  /** Null: nothing is shared, or the page is not from a secure origin. */
+  get locks() { return this.channel && (globalThis.navigator?.locks ?? null); }
 
   /** @param {any} message */
   post(message) {

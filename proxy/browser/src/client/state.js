@@ -79,6 +79,13 @@ export class State {
     if (this.current) this.#dispatch('upgrade-prompt', { ...this.current, endpoint });
   }
 
+  /** Shows kept numbers until others are known. @param {Usage} usage */
+  restore(usage) {
+    if (this.numbers.usage) return;
+    this.numbers.restore(usage);
+    this.publish();
+  }
+
   /** Forgets what belongs to the previous user. */
   forgetUser() {
     this.#refused = null;

@@ -1,4 +1,5 @@
 import { identityOf, isRefreshOf, sameUser } from './identity.js';
+import { dropKeptNumbers, keptNumbers } from './memory.js';
 import { isUsage } from './numbers.js';
 import { Session } from './session.js';
 import { backoff } from './timing.js';
@@ -53,7 +54,7 @@ export class Tabs {
    */
   useToken(token) {
     if (this.#core.closed.aborted) return;
-    if (typeof document === 'undefined') return; // on a server nobody watches a stream
+    if (!this.#core.follows) return;
     const before = this.session ?? this.#last;
     const identity = before?.identity ?? null;
     const same = before?.token === token || (identity && isRefreshOf(identity, before?.token ?? null, token));
@@ -67,6 +68,7 @@ export class Tabs {
   }
 
   #forgetUser() {
+    dropKeptNumbers(this.#core);
     this.#core.pending.userChanged();
     this.#core.state.forgetUser();
   }
@@ -84,6 +86,8 @@ export class Tabs {
    */
   async #identify(session) {
     const { requests, state, timing } = this.#core;
+    const kept = keptNumbers(this.#core, session.token);
+    if (kept) session.after(timing.impatience, () => state.restore(kept));
     for (let first = /** @type {Session | undefined} */ (session); ; first = undefined) {
       await untilVisible(session.signal);
       if (session.signal.aborted || session.identity) return;
@@ -91,6 +95,7 @@ export class Tabs {
       // one would otherwise have to survive getToken({ refresh: false }).
       const problem = await requests.read(session.signal, first);
       if (session.signal.aborted || session.identity) return;
+      if (kept && problem !== 'unauthorized') state.restore(kept);
       if (problem) state.setConnection('offline', problem);
       await session.nap(backoff(timing, ++this.#failures), session.signal);
     }
@@ -98,9 +103,9 @@ export class Tabs {
 
   /** Joins the other tabs of the user. @param {Session} session @param {import('./identity.js').Identity} identity */
   #share(session, identity) {
-    const { base, pending } = this.#core;
+    const { base, pending, poll } = this.#core;
     this.#failures = 0;
-    session.share(identity, base.href);
+    session.share(identity, base.href, !poll);
     if (session.channel) {
       session.channel.onmessage = (e) => this.#hear(session, e.data);
       session.post({ type: 'hello' });
@@ -147,14 +152,15 @@ export class Tabs {
    * @param {Session} session
    */
   async #takeTurns(session) {
-    const locks = globalThis.navigator?.locks;
     while (!session.signal.aborted) {
       await untilVisible(session.signal);
       const turn = session.beginTurn();
       const lead = () => this.#lead(session, turn.signal);
+      const { locks } = session;
       this.#watchLeader(session);
       try {
-        if (!session.channel || !locks) {
+        if (!locks) {
+          if (session.channel) await sleep(this.#core.timing.leadersAnswer, turn.signal);
           await lead();
         } else if (session.steal) {
           session.steal = false;
@@ -181,12 +187,30 @@ export class Tabs {
     const { follower, state } = this.#core;
     if (signal.aborted) return;
     session.leading = true;
+    session.streams = this.#mayStream(session);
     session.cancelTimer('leader');
     await follower.follow(session, signal);
     session.leading = false;
     if (session.signal.aborted || !document.hidden) return;
     state.setConnection('idle');
     session.post(this.report('idle'));
+  }
+
+  /**
+   * With locks, one tab leads, and streams. Without, as on a page of plain HTTP, each visible one leads.
+   * Browsers open six connections to a host that speaks HTTP/1.1, so only the two oldest tabs stream.
+   * @param {Session} session
+   */
+  #mayStream({ channel, leaders, locks }) {
+    if (this.#core.poll) return false;
+    if (locks || !channel) return true;
+    const older = [...leaders].filter(([id, heard]) => id < this.#core.id && Date.now() - heard < 45_000);
+    return older.length < 2;
+  }
+
+  /** A tab that streams ends it, or one that polls begins, if others have come or gone. @param {Session} session */
+  countLeaders(session) {
+    if (session.leading && session.streams !== this.#mayStream(session)) session.endTurn();
   }
 
   visibilityChanged() {
@@ -208,7 +232,7 @@ export class Tabs {
     const session = this.session;
     if (!session?.inTurn || !document.hidden) return;
     // Timers of hidden tabs run late: such a tab may stream for others, but not poll.
-    if (session.leading && session.channel && this.#core.state.connection === 'live') {
+    if (session.leading && session.locks && this.#core.state.connection === 'live') {
       const { pending = [] } = await navigator.locks.query();
       if (!document.hidden || session.signal.aborted) return;
       if (pending.some((lock) => lock.name === session.name)) {
@@ -222,13 +246,19 @@ export class Tabs {
   }
 
   /**
-   * Takes over from a silent leader: its tab may be frozen.
-   * @param {Session} session
+   * Takes over from a silent leader: its tab may be frozen. Before, it is asked for a sign, since timers
+   * of a hidden tab run late, but messages reach it.
+   * @param {Session} session @param {number} [asked] so often
    */
-  #watchLeader(session) {
-    if (!session.channel || session.leading) return;
-    session.after(this.#core.timing.leaderLost * (1 + Math.random() / 3), () => {
+  #watchLeader(session, asked = 0) {
+    if (!session.locks || session.leading) return;
+    session.after(this.#core.timing.leaderSilent * (1 + Math.random() / 5), () => {
       if (session.leading || document.hidden) return;
+      if (asked < 2) {
+        session.post({ type: 'hello' });
+        this.#watchLeader(session, asked + 1);
+        return;
+      }
       session.steal = true;
       session.endTurn();
     }, 'leader');
@@ -239,19 +269,17 @@ export class Tabs {
     const { pending, requests, state } = this.#core;
     if (session !== this.session || !session.identity || !message) return;
     const usage = isUsage(message.usage) && sameUser(identityOf(message.usage), session.identity) ? message.usage : null;
+    // The numbers come first, so that old ones never show as up to date.
+    if (usage) state.learn(usage, message.source);
     if (message.lead) {
+      if (message.connection === 'idle') session.leaders.delete(message.id);
+      else session.leaders.set(message.id, Date.now());
+      this.countLeaders(session);
       this.#watchLeader(session);
-      if (!session.leading) {
-        // The numbers come first, so that old ones never show as up to date.
-        if (usage) state.learn(usage, message.source);
-        state.setConnection(message.connection, message.problem);
-      }
+      if (!session.leading) state.setConnection(message.connection, message.problem);
       return;
     }
     switch (message.type) {
-      case 'usage':
-        if (usage) state.learn(usage, message.source);
-        break;
       case 'moved': // the answer to this tab's token may have changed as well
         requests.read(session.signal);
         break;
@@ -263,6 +291,8 @@ export class Tabs {
         pending.setOther(message);
         break;
       case 'left':
+        session.leaders.delete(message.id);
+        this.countLeaders(session);
         pending.removeOther(message.id);
         this.#pauseUnlessWatched();
         break;
@@ -282,10 +312,11 @@ export class Tabs {
   /** The leader's message to the other tabs. */
   report(connection) {
     const { numbers, problem } = this.#core.state;
-    return { lead: true, usage: numbers.usage, source: numbers.source, connection, problem };
+    return { lead: true, id: this.#core.id, usage: numbers.usage, source: numbers.source, connection, problem };
   }
 
   close() {
+    if (this.session) dropKeptNumbers(this.#core);
     this.endSession();
     clearTimeout(this.#graceTimer);
   }

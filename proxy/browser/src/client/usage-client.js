@@ -1,5 +1,6 @@
 import { gatewayBase } from './base.js';
 import { Core } from './core.js';
+import { keepNumbers } from './memory.js';
 import { admits } from './numbers.js';
 
 /**
@@ -21,17 +22,22 @@ export class UsageClient extends EventTarget {
   /** @type {Core} */ #core;
 
   /** @param {UsageClientOptions & { timing?: Partial<Timing> }} [options] timing is for tests */
-  constructor({ baseUrl, getToken, credentials, fetch = globalThis.fetch, timing } = {}) {
+  constructor({ baseUrl, getToken, credentials, fetch = globalThis.fetch, poll = false, timing } = {}) {
     super();
     // fetch is bound now, in case the application later puts this client's fetch in its place.
-    const core = this.#core = new Core(this, gatewayBase(baseUrl), { getToken, credentials, send: fetch.bind(globalThis) }, timing);
-    if (typeof document === 'undefined') return; // rendered on a server
+    const core = this.#core = new Core(this, gatewayBase(baseUrl), { getToken, credentials, poll, send: fetch.bind(globalThis) }, timing);
+    if (!core.follows) return;
     const { closed: signal, tabs } = core;
-    document.addEventListener('visibilitychange', () => tabs.visibilityChanged(), { signal });
-    window.addEventListener('online', () => tabs.session?.wake(), { signal });
+    /** @param {EventTarget | undefined} target @param {string} type @param {(event: any) => void} handle */
+    const on = (target, type, handle) => target?.addEventListener?.(type, handle, { signal });
+    on(globalThis.document, 'visibilitychange', () => tabs.visibilityChanged());
+    on(globalThis, 'online', () => tabs.session?.wake());
     // A page that holds a lock or a connection cannot enter the back/forward cache.
-    window.addEventListener('pagehide', () => tabs.endSession(), { signal });
-    window.addEventListener('pageshow', (e) => e.persisted && tabs.start(), { signal });
+    on(globalThis, 'pagehide', () => {
+      keepNumbers(core);
+      tabs.endSession();
+    });
+    on(globalThis, 'pageshow', (e) => e.persisted && tabs.start());
     queueMicrotask(() => tabs.start());
   }
 

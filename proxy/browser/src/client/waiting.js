@@ -73,18 +73,19 @@ export function sleep(ms, signal) {
 }
 
 /**
- * Waits until the tab is visible.
+ * Waits until the tab is visible. A worker always is.
  * @param {AbortSignal} signal ends the wait early
  */
 export function untilVisible(signal) {
+  const { document } = globalThis;
   return /** @type {Promise<void>} */ (new Promise((resolve) => {
     const check = () => {
-      if (document.hidden && !signal.aborted) return;
-      document.removeEventListener('visibilitychange', check);
+      if (document?.hidden && !signal.aborted) return;
+      document?.removeEventListener('visibilitychange', check);
       signal.removeEventListener('abort', check);
       resolve();
     };
-    document.addEventListener('visibilitychange', check);
+    document?.addEventListener('visibilitychange', check);
     signal.addEventListener('abort', check);
     check();
   }));
