@@ -1,0 +1,48 @@
+import { ClientElement, reflectProperties } from '../elements.js';
+import { HistoryFeed, TIMING } from './feed.js';
+import { ChartView } from './view.js';
+
+const MOST_DAYS = 400;
+
+/** Shows what was used on each of the last days. */
+export class UsageChart extends ClientElement {
+  static observedAttributes = [...super.observedAttributes, 'days', 'label'];
+  static earlyProperties = [...super.earlyProperties, 'days', 'label'];
+  /** For tests. */
+  static timing = TIMING;
+
+  /** @type {ChartView} */ #view;
+  /** @type {HistoryFeed | null} */ #feed = null;
+
+  /** How many days are shown: 30 unless the attribute says a number from 1 to 400. */
+  get days() {
+    const days = Number(this.getAttribute('days') || 30);
+    return Number.isInteger(days) && days >= 1 && days <= MOST_DAYS ? days : 30;
+  }
+  set days(days) { this.setAttribute('days', String(days)); }
+
+  build() { this.#view = new ChartView(this); }
+
+  attach(client) {
+    const feed = this.#feed = new HistoryFeed(client, () => this.days, () => this.render(client));
+    return [() => {
+      feed.close();
+      this.#feed = null;
+    }];
+  }
+
+  attributeChangedCallback(name, before, after) {
+    if (name === 'days' && before !== after) this.#feed?.readAgain();
+    super.attributeChangedCallback(name, before, after);
+  }
+
+  render(client) {
+    const state = client?.current ?? null;
+    this.#feed?.follow(state);
+    const { history = null, problem = null } = this.#feed ?? {};
+    const unreachable = !state && client?.connection === 'offline';
+    this.#view.show(state, history, problem ?? (unreachable ? client.problem ?? 'unreachable' : null));
+  }
+}
+
+reflectProperties(UsageChart, { label: 'label' });
