@@ -19,19 +19,20 @@ import (
 // A firefox is a running Firefox, which speaks WebDriver BiDi.
 type firefox struct{ *bidi }
 
-// firefoxPrefs keep Firefox from asking its vendor for anything, and give each tab a process of its
-// own, which can be stopped.
+// firefoxPrefs keep Firefox from asking its vendor for anything, and sites for icons. Pages of one site
+// have up to four processes.
 const firefoxPrefs = `
 user_pref("app.normandy.enabled", false);
 user_pref("app.update.disabledForTesting", true);
 user_pref("browser.aboutConfig.showWarning", false);
+user_pref("browser.chrome.site_icons", false);
 user_pref("browser.backup.scheduled.enabled", false);
 user_pref("browser.safebrowsing.malware.enabled", false);
 user_pref("browser.safebrowsing.phishing.enabled", false);
 user_pref("browser.search.update", false);
 user_pref("datareporting.policy.dataSubmissionEnabled", false);
 user_pref("dom.ipc.keepProcessesAlive.webIsolated.max", 0);
-user_pref("dom.ipc.processCount.webIsolated", 100);
+user_pref("dom.ipc.processCount.webIsolated", 4);
 user_pref("extensions.getAddons.cache.enabled", false);
 user_pref("extensions.update.enabled", false);
 user_pref("intl.accept_languages", "en-US, en");
@@ -131,44 +132,59 @@ func (p *firefoxPage) resize(ctx context.Context, width, height int64) error {
 	return p.call(ctx, "browsingContext.setViewport", object{"context": p.context, "viewport": object{"width": width, "height": height}}, nil)
 }
 
-// freeze stops the process of the page. There is no other tab in it: see firefoxPrefs.
+// freeze stops the process of the page. The first four tabs of a site have processes of their own.
 func (p *firefoxPage) freeze(ctx context.Context) error {
-	window, err := p.chromeWindow(ctx)
+	processes, err := p.processes(ctx)
 	if err != nil {
 		return err
 	}
-	text, err := p.evaluateIn(ctx, object{"context": window}, "Promise.resolve(String(gBrowser.selectedBrowser.browsingContext.currentWindowGlobal.osPid))")
-	if err != nil {
-		return err
-	}
-	if p.frozen, err = strconv.Atoi(text); err != nil {
-		return err
-	}
-	return syscall.Kill(p.frozen, syscall.SIGSTOP)
-}
-
-// chromeWindow returns the browsing context of the window that the page is in. It belongs to Firefox
-// itself, whose scripts know the processes of pages.
-func (p *firefoxPage) chromeWindow(ctx context.Context) (string, error) {
-	type tree struct {
-		Contexts []struct{ Context, ClientWindow string }
-	}
-	var tab, windows tree
-	if err := p.call(ctx, "browsingContext.getTree", object{"root": p.context}, &tab); err != nil {
-		return "", err
-	}
-	if err := p.call(ctx, "browsingContext.getTree", object{"moz:scope": "chrome"}, &windows); err != nil {
-		return "", err
-	}
-	for _, w := range windows.Contexts {
-		if len(tab.Contexts) == 1 && w.ClientWindow == tab.Contexts[0].ClientWindow {
-			return w.Context, nil
+	pid := processes[p.context]
+	for other, id := range processes {
+		if other != p.context && id == pid {
+			return errors.New("another tab has the same process")
 		}
 	}
-	return "", errors.New("the tab has no window")
+	p.frozen = pid
+	return syscall.Kill(pid, syscall.SIGSTOP)
+}
+
+// processes returns the process of each tab.
+func (p *firefoxPage) processes(ctx context.Context) (map[string]int, error) {
+	var tabs, windows struct {
+		Contexts []struct{ Context, ClientWindow string }
+	}
+	if err := p.call(ctx, "browsingContext.getTree", object{"maxDepth": 0}, &tabs); err != nil {
+		return nil, err
+	}
+	// These windows belong to Firefox itself, whose scripts know the processes of pages.
+	if err := p.call(ctx, "browsingContext.getTree", object{"moz:scope": "chrome", "maxDepth": 0}, &windows); err != nil {
+		return nil, err
+	}
+	found := map[string]int{}
+	for _, tab := range tabs.Contexts {
+		for _, window := range windows.Contexts {
+			if window.ClientWindow != tab.ClientWindow {
+				continue
+			}
+			text, err := p.evaluateIn(ctx, object{"context": window.Context}, "Promise.resolve(String(gBrowser.selectedBrowser.browsingContext.currentWindowGlobal.osPid))")
+			if err != nil {
+				return nil, err
+			}
+			if found[tab.Context], err = strconv.Atoi(text); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if found[p.context] <= 0 { // a signal to 0 or less would reach others
+		return nil, errors.New("the tab has no process")
+	}
+	return found, nil
 }
 
 func (p *firefoxPage) thaw(context.Context) error {
+	if p.frozen == 0 {
+		return errors.New("the tab is not frozen")
+	}
 	pid := p.frozen
 	p.frozen = 0
 	return syscall.Kill(pid, syscall.SIGCONT)

@@ -151,24 +151,34 @@ type twoGateways struct {
 	one, two *gatewaytest.Process
 }
 
+// inEachBrowser runs a test in Chromium and in Firefox.
+func inEachBrowser(t *testing.T, test func(t *testing.T, b *browsertest.Browser)) {
+	for _, kind := range browsertest.Kinds {
+		t.Run(string(kind), func(t *testing.T) { test(t, kind.Start(t)) })
+	}
+}
+
 // The elements of meter.js show the usage that the gateways count.
 func TestElementsShowUsage(t *testing.T) {
-	g := &twoGateways{frontEnd: newFrontEnd(t), browser: browsertest.Start(t)}
-	g.one, _ = g.gateway(t)
-	g.two, _ = g.gateway(t)
-	for name, test := range map[string]func(*twoGateways, *testing.T){
-		"the bar follows the calls":          (*twoGateways).barFollowsCalls,
-		"a failed call":                      (*twoGateways).failedCallIsNotCounted,
-		"tabs and browsers agree":            (*twoGateways).tabsAndBrowsersAgree,
-		"without a limit":                    (*twoGateways).noLimit,
-		"a stream that is blocked":           (*twoGateways).blockedStream,
-		"a gateway that goes and comes back": (*twoGateways).gatewayComesBack,
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test(g, t)
-		})
-	}
+	inEachBrowser(t, func(t *testing.T, b *browsertest.Browser) {
+		g := &twoGateways{frontEnd: newFrontEnd(t), browser: b}
+		g.one, _ = g.gateway(t)
+		g.two, _ = g.gateway(t)
+		for name, test := range map[string]func(*twoGateways, *testing.T){
+			"the bar follows the calls":          (*twoGateways).barFollowsCalls,
+			"a failed call":                      (*twoGateways).failedCallIsNotCounted,
+			"without a limit":                    (*twoGateways).noLimit,
+			"a stream that is blocked":           (*twoGateways).blockedStream,
+			"a gateway that goes and comes back": (*twoGateways).gatewayComesBack,
+			"many tabs":                          (*twoGateways).manyTabs,
+			"two devices":                        (*twoGateways).devicesAgreeSoon,
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				test(g, t)
+			})
+		}
+	})
 }
 
 // The bar, its colour and its texts follow the calls. The 101st is refused, and the page
@@ -231,20 +241,6 @@ func (g *twoGateways) failedCallIsNotCounted(t *testing.T) {
 	tab.Want("full.client.refresh().then(s => s.used)", "42")
 }
 
-// Tabs and browsers, on two gateways, show the same count.
-func (g *twoGateways) tabsAndBrowsersAgree(t *testing.T) {
-	use(t, g.one, "agrees", 5)
-	tabs := []*browsertest.Tab{g.open(t, g.browser, g.one.URL, "agrees", "free"), g.open(t, g.browser, g.one.URL, "agrees", "free"),
-		g.open(t, browsertest.Start(t), g.two.URL, "agrees", "free")}
-	for i, caller := range tabs {
-		caller.Want("call().then(r => r.headers.get('X-Usage'))", fmt.Sprint(6+i, "/100"))
-		for _, tab := range tabs {
-			tab.Want("text('count')", fmt.Sprint(6+i, " of 100 used"))
-			tab.Want("full.client.connection", "live")
-		}
-	}
-}
-
 // A plan without a limit shows the count and no bar.
 func (g *twoGateways) noLimit(t *testing.T) {
 	tab := g.open(t, g.browser, g.two.URL, "free of limits", "unlimited")
@@ -252,8 +248,9 @@ func (g *twoGateways) noLimit(t *testing.T) {
 	tab.Want("text('count') + text('remaining') + part('bar').role", "1 usedUnlimitednull")
 }
 
-// Where streams are blocked, the elements poll.
-func (g *twoGateways) blockedStream(t *testing.T) {
+// withoutStreams is the address of a proxy that passes everything but streams on to the first gateway.
+func (g *twoGateways) withoutStreams(t *testing.T) string {
+	t.Helper()
 	target, err := url.Parse(g.one.URL)
 	if err != nil {
 		t.Fatal(err)
@@ -268,7 +265,12 @@ func (g *twoGateways) blockedStream(t *testing.T) {
 		pass.ServeHTTP(w, r)
 	}))
 	t.Cleanup(proxy.Close)
-	tab := g.open(t, g.browser, proxy.URL, "polls", "free")
+	return proxy.URL
+}
+
+// Where streams are blocked, the elements poll.
+func (g *twoGateways) blockedStream(t *testing.T) {
+	tab := g.open(t, g.browser, g.withoutStreams(t), "polls", "free")
 	tab.Want("full.client.connection + text('count')", "polling0 of 100 used")
 	use(t, g.two, "polls", 3)
 	tab.Want("text('count')", "3 of 100 used")
@@ -291,28 +293,6 @@ func (g *twoGateways) gatewayComesBack(t *testing.T) {
 	gatewaytest.Start(t, append([]string{"LISTEN=" + strings.TrimPrefix(p.URL, "http://")}, g.env...), "serve", "-config", file).WaitUntilServing()
 	tab.Want("text('notice') + text('count')", "11 of 100 used")
 	tab.Want("full.client.connection", "live")
-}
-
-// A browser opens one stream, however many tabs and elements there are.
-func TestTabsShareOneStream(t *testing.T) {
-	b := browsertest.Start(t)
-	f := newFrontEnd(t)
-	p, _ := f.gateway(t)
-	var tabs []*browsertest.Tab
-	for range 2 {
-		tab := f.open(t, b, p.URL, "shares", "free")
-		tab.Want("full.client.connection + small.client.connection", "livelive")
-		tabs = append(tabs, tab)
-	}
-	if n := streamsOf(t, p); n != "1" {
-		t.Errorf("%s streams are open, want 1", n)
-	}
-	tabs[0].Close()
-	use(t, p, "shares", 1)
-	tabs[1].Want("text('count')", "1 of 100 used")
-	testkit.EventuallyWithin(t, time.Minute, "one stream", func() bool { return streamsOf(t, p) == "1" })
-	tabs[1].Close()
-	testkit.EventuallyWithin(t, time.Minute, "no stream", func() bool { return streamsOf(t, p) == "0" })
 }
 
 // BenchmarkBrowser reports how long it takes until a page shows a call that succeeded on

@@ -1,4 +1,4 @@
-// Package browsers proves, in Chromium, that front ends work: the elements and the client
+// Package browsers proves, in Chromium and Firefox, that front ends work: the elements and the client
 // of the gateway, the examples of docs/frontend.md, and the page of the demo.
 package browsers
 

@@ -24,7 +24,7 @@ type peopleSite struct {
 	browser *browsertest.Browser
 }
 
-func newPeopleSite(t *testing.T) *peopleSite {
+func newPeopleSite(t *testing.T, b *browsertest.Browser) *peopleSite {
 	t.Helper()
 	text := strings.NewReplacer(
 		"algorithms: [HS256]", "algorithms: [HS256], claims: { user: profile.email }",
@@ -53,7 +53,7 @@ window.streams = () => performance.getEntriesByType('resource').filter((e) => e.
 </script>`, gateway.URL)
 	}))
 	t.Cleanup(pages.Close)
-	return &peopleSite{gateway.Process, pages.URL, browsertest.Start(t)}
+	return &peopleSite{gateway.Process, pages.URL, b}
 }
 
 // person makes a token. All have the same subject unless claims, as pairs of name and value,
@@ -105,8 +105,10 @@ const (
 
 // The numbers of the page are those of the user who is signed in, whatever the subjects of
 // tokens are, and whatever other tokens the application uses.
-func TestClientShowsItsOwnUser(t *testing.T) {
-	s := newPeopleSite(t)
+func TestClientShowsItsOwnUser(t *testing.T) { inEachBrowser(t, testClientShowsItsOwnUser) }
+
+func testClientShowsItsOwnUser(t *testing.T, b *browsertest.Browser) {
+	s := newPeopleSite(t, b)
 	for name, test := range map[string]func(*peopleSite, *testing.T){
 		"a token of the caller's own":        (*peopleSite).callersOwnToken,
 		"another user signs in":              (*peopleSite).anotherUserSignsIn,

@@ -1,0 +1,82 @@
+package browsers
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"metergate/proxy/browser/browsertest"
+	"metergate/quota/testkit"
+)
+
+// openTabs opens a user's page in several tabs, and waits until all of them are live.
+func (g *twoGateways) openTabs(t *testing.T, gateway, user string, n int) (tabs []*browsertest.Tab) {
+	t.Helper()
+	for range n {
+		tabs = append(tabs, g.open(t, g.browser, gateway, user, "free"))
+	}
+	for _, tab := range tabs {
+		tab.Want("full.client.connection + small.client.connection", "livelive")
+	}
+	return tabs
+}
+
+// A browser opens one stream, however many tabs and elements there are, and all of them show each
+// call. When the tab that streams is closed, another one does.
+func (g *twoGateways) manyTabs(t *testing.T) {
+	p, _ := g.gateway(t)
+	tabs := g.openTabs(t, p.URL, "tabs", 20)
+	if n := streamsOf(t, p); n != "1" {
+		t.Errorf("%s streams are open, want 1", n)
+	}
+	tabs[7].Want("call().then(r => r.status)", "200")
+	for _, tab := range tabs {
+		tab.Want("text('count') + full.client.connection", "1 of 100 usedlive")
+	}
+	tabs[0].Close()
+	use(t, g.two, "tabs", 1)
+	for _, tab := range tabs[1:] {
+		tab.Want("text('count') + full.client.connection", "2 of 100 usedlive")
+	}
+	testkit.EventuallyWithin(t, time.Minute, "one stream", func() bool { return streamsOf(t, p) == "1" })
+	for _, tab := range tabs[1:] {
+		tab.Close()
+	}
+	testkit.EventuallyWithin(t, time.Minute, "no stream", func() bool { return streamsOf(t, p) == "0" })
+}
+
+// soon is how long other devices may take to show a call.
+const soon = 10 * time.Second
+
+// Another device shows each call within ten seconds, on another gateway, where it streams as well as
+// where it polls. A call that is late because this machine is busy is followed by another one.
+func (g *twoGateways) devicesAgreeSoon(t *testing.T) {
+	phone := browsertest.Start(t)
+	tabs := map[string]*browsertest.Tab{
+		"live":    g.open(t, phone, g.two.URL, "devices", "free"),
+		"polling": g.open(t, phone, g.withoutStreams(t), "devices", "free"),
+	}
+	for connection, tab := range tabs {
+		tab.Want("full.client.connection", connection)
+		tab.Eval(`void (window.shown = {}, new MutationObserver(() => shown[parseInt(text('used'))] ??= Date.now())
+			.observe(part('used'), { childList: true, characterData: true, subtree: true }))`, nil)
+	}
+	caller := g.open(t, g.browser, g.one.URL, "devices", "free")
+	for connection, tab := range tabs {
+		best := time.Hour
+		used := 0
+		for range 3 {
+			caller.Eval("call().then(r => +r.headers.get('X-Usage').split('/')[0])", &used)
+			called := time.Now()
+			tab.Until(fmt.Sprintf("shown[%d]", used))
+			var at int64
+			tab.Eval(fmt.Sprintf("shown[%d]", used), &at)
+			if best = min(best, time.UnixMilli(at).Sub(called)); best <= soon {
+				break
+			}
+		}
+		if best > soon {
+			t.Errorf("%s: the other device showed a call after %v, want at most %v", connection, best, soon)
+		}
+	}
+}
