@@ -43,6 +43,8 @@ type Store interface {
 	//     without a second hold or token. An ID that was settled MUST return ErrSettled, for
 	//     at least ten minutes or until Forget.
 	//   - The hold MUST end by itself when its Lease has run out.
+	//   - Where the store keeps a history, the Reservation's Date MUST be today's by the store's clock, and 0
+	//     where it keeps none.
 	//
 	// The Decision is never nil. With an error its Reservation still says what to
 	// release, or to commit if the request is let through without an answer. A refusal
@@ -54,7 +56,8 @@ type Store interface {
 	// back in the same step. It MUST count once, however often and however late it is called, and
 	// also when nothing is held any more. It counts nothing in windows that are no
 	// longer kept, see Window.RetainedUntil. After a Release of the same ID, it MUST
-	// change nothing.
+	// change nothing. In the same step it counts on the reservation's Date, if the history of that day
+	// is kept, see Date.IsKept, also when none of the windows is.
 	//
 	// RestUnits are not given back: in the same step they become a hold of their own, of units and no
 	// request, in the windows of the reservation. It stays until CommitRest, however long that
@@ -76,8 +79,8 @@ type Store interface {
 	// ChargedRest units into a count, in the windows of the reservation, and gives the others back
 	// in the same step. It counts no request. It MUST have its effect once, however often and however
 	// late it is called, also before the Commit of the same ID, and when nothing is held any
-	// more. Like Commit, it counts nothing in windows that are no longer kept. It MUST NOT be
-	// called for a reservation that was released, nor for one without RestUnits.
+	// more. Like Commit, it counts on the reservation's Date as well, and nothing in windows and on days
+	// that are no longer kept. It MUST NOT be called for a reservation that was released, nor for one without RestUnits.
 	//
 	// The Snapshot is the user's state afterwards, nil with an error. The error is never one
 	// that StoreResponded recognises.
@@ -106,6 +109,11 @@ type Store interface {
 	// over, nothing is held. It returns ErrNotKept when the report period's window has
 	// not begun or is no longer kept.
 	ReadAt(ctx context.Context, user string, plans PlanChoice, at time.Time) (Snapshot, error)
+
+	// History returns what the account has used on each of the last days, of which there are 1 to as
+	// many as the store keeps; for others ErrNotKept. A day MUST have the numbers that the counters of
+	// limits per day on each endpoint would have, see History. A pool has used nothing.
+	History(ctx context.Context, account string, days int) (History, error)
 
 	// ApplyChange makes an administrator's change and adds it to the user's audit log, in
 	// one atomic step. A Change whose ID was applied within ChangeIDLife MUST change

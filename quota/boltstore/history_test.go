@@ -143,6 +143,18 @@ func TestDayIsCountedWithItsWindows(t *testing.T) {
 	}
 }
 
+// A request that is reserved again after midnight is that of the day before.
+func TestRepeatedReserveKeepsItsDay(t *testing.T) {
+	clock, p := quotatest.NewClock(time.Date(2026, 11, 17, 23, 59, 59, 0, time.UTC)), plan(50)
+	s, r := open(t, t.TempDir(), Options{Now: clock.Now, HistoryDays: 2}), request("u", p)
+	admit(t, s, r)
+	clock.Advance(2 * time.Second)
+	count(t, s, admit(t, s, r))
+	if got, want := usedEach(t, s, "u", 2), "[{1 1} {0 0}]"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 func TestReleaseDataGetsAHistory(t *testing.T) {
 	s, _ := openRelease(t, "0.1.0", 30)
 	free, _ := releasePlans(t)

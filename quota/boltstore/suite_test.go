@@ -16,7 +16,7 @@ func TestSuite(t *testing.T) {
 
 func TestHistorySuite(t *testing.T) {
 	dir := t.TempDir()
-	quotatest.RunHistory(t, func(t testing.TB, s quotatest.HistorySetup) quotatest.HistoryStore {
+	quotatest.RunHistory(t, func(t testing.TB, s quotatest.HistorySetup) quota.Store {
 		return open(t, filepath.Join(dir, s.Data), Options{Calendar: s.Calendar, Keep: s.Keep, HistoryDays: s.HistoryDays, Now: s.Clock.Now})
 	})
 }

@@ -384,14 +384,13 @@ func (s *Store) Read(ctx context.Context, user string, plans quota.PlanChoice) (
 // it last reported plus what was counted here since, marked as stale, or the store's error if it was
 // not asked for all of these days before.
 func (s *Store) History(ctx context.Context, account string, days int) (quota.History, error) {
-	backend, ok := s.backend.(historian)
-	if !ok || days < 1 || days > s.historyDays {
+	if days < 1 || days > s.historyDays {
 		return quota.History{}, quota.ErrNotKept
 	}
 	call, err := s.beginCallAfterReplay(ctx, opRead, account)
 	if err == nil {
 		var h quota.History
-		h, err = backend.History(call, account, days)
+		h, err = s.backend.History(call, account, days)
 		if s.recordResult(call, err) {
 			if err == nil {
 				s.ledger.recordHistory(account, &h)
@@ -406,11 +405,6 @@ func (s *Store) History(ctx context.Context, account string, days int) (quota.Hi
 		return h, nil
 	}
 	return quota.History{}, err
-}
-
-// A historian is a backend that keeps a history.
-type historian interface {
-	History(ctx context.Context, account string, days int) (quota.History, error)
 }
 
 // Watch sends to ch as quota.Store says. It also does so when the store ceases to answer and

@@ -68,7 +68,7 @@ func (s closingStore) Close() error { return errors.Join(s.Store.Close(), s.back
 
 func TestHistorySuite(t *testing.T) {
 	dir := t.TempDir()
-	quotatest.RunHistory(t, func(t testing.TB, s quotatest.HistorySetup) quotatest.HistoryStore {
+	quotatest.RunHistory(t, func(t testing.TB, s quotatest.HistorySetup) quota.Store {
 		backend, err := boltstore.Open(filepath.Join(dir, s.Data), boltstore.Options{Calendar: s.Calendar, Now: s.Clock.Now, Keep: s.Keep, HistoryDays: s.HistoryDays})
 		if err != nil {
 			t.Fatal(err)

@@ -36,7 +36,7 @@ func (m *model) setDay(date quota.Date, endpoint string, u quota.Used) {
 func (c *modelCheck) readHistory(t *rapid.T) {
 	account := c.drawAccount(t)
 	days := rapid.IntRange(1, c.historyDays).Draw(t, "days")
-	h, err := c.store.(HistoryStore).History(context.Background(), account, days)
+	h, err := c.store.History(context.Background(), account, days)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +179,7 @@ func (c *randomCalls) compare() {
 	c.t.Helper()
 	for _, account := range c.accounts {
 		days := c.HistoryDays
-		history, err := c.history.History(context.Background(), account, days)
+		history, err := c.store.History(context.Background(), account, days)
 		if err != nil {
 			c.t.Fatal(err)
 		}

@@ -123,7 +123,7 @@ func testUnkeptDays(t *testing.T, open OpenHistory) {
 	h.use(1, "u", "report", hundredAMonth)
 	for _, days := range []int{-1, 0, 8, quota.MaxHistory, quota.MaxHistory + 1} {
 		for _, account := range []string{"u", "nobody"} {
-			if got, err := h.history.History(context.Background(), account, days); !errors.Is(err, quota.ErrNotKept) {
+			if got, err := h.store.History(context.Background(), account, days); !errors.Is(err, quota.ErrNotKept) {
 				t.Errorf("a history of %d days: %+v, error %v; want %v", days, got, err, quota.ErrNotKept)
 			}
 		}

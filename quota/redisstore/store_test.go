@@ -73,6 +73,9 @@ func (g *gateways) ApplyChange(ctx context.Context, user string, plans quota.Pla
 func (g *gateways) ReadAt(ctx context.Context, user string, plans quota.PlanChoice, at time.Time) (quota.Snapshot, error) {
 	return g.nextStore().ReadAt(ctx, user, plans, at)
 }
+func (g *gateways) History(ctx context.Context, account string, days int) (quota.History, error) {
+	return g.nextStore().History(ctx, account, days)
+}
 func (g *gateways) ClaimedPlan(ctx context.Context, user string) (string, error) {
 	return g.nextStore().ClaimedPlan(ctx, user)
 }
@@ -119,5 +122,39 @@ func TestSuiteMiniredis(t *testing.T) {
 	url := "redis://" + miniredis.RunT(t).Addr()
 	quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quota.Store {
 		return open(t, url, clock, calendar)
+	})
+}
+
+// openForHistory opens a store for quotatest.RunHistory, whose clock is wrong.
+func openForHistory(t testing.TB, url string, s quotatest.HistorySetup, wrong time.Duration) *redisstore.Store {
+	t.Helper()
+	store, err := redisstore.Open(redisstore.Options{
+		URL: url, Prefix: "test-" + s.Data, Timeout: patient, Calendar: s.Calendar, Keep: s.Keep, HistoryDays: s.HistoryDays,
+		Now:    func() time.Time { return s.Clock.Now().Add(wrong) },
+		Offset: s.Clock.Offset,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	return store
+}
+
+func TestHistorySuite(t *testing.T) {
+	url := redistest.Start(t).URL()
+	quotatest.RunHistory(t, func(t testing.TB, s quotatest.HistorySetup) quota.Store {
+		return openForHistory(t, url, s, 0)
+	})
+}
+
+// Days are those of Redis's clock, whichever gateway counts and reads.
+func TestHistorySuiteWithWrongClocks(t *testing.T) {
+	url := redistest.Start(t).URL()
+	quotatest.RunHistory(t, func(t testing.TB, s quotatest.HistorySetup) quota.Store {
+		g := new(gateways)
+		for _, wrong := range []time.Duration{-10 * time.Minute, 0, 10 * time.Minute} {
+			g.all = append(g.all, openForHistory(t, url, s, wrong))
+		}
+		return g
 	})
 }

@@ -94,6 +94,8 @@ func redisOptions(cfg *config.Config) (redisstore.Options, error) {
 		Prefix:   cfg.Store.Prefix,
 		Timeout:  cfg.Store.Timeout,
 		Keep:     cfg.Store.Keep,
+
+		HistoryDays: cfg.HistoryDays(),
 	}, err
 }
 
