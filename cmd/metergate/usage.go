@@ -19,9 +19,16 @@ func usage(c *console) error {
 	f := c.flags()
 	admin, asJSON := adminFlag(f), jsonFlag(f)
 	at := f.String("at", "", "the `WINDOW` to look at, such as 2026-10 (default: the running windows)")
+	days := f.String("days", "", "print the history of `N` days instead: what was used on each")
 	who, _, err := c.parseAccount(f)
 	if err != nil {
 		return err
+	}
+	switch {
+	case *days != "" && *at != "":
+		return c.usageError("-days and -at cannot be used together")
+	case *days != "" && who.user == "":
+		return c.usageError("an organisation has no history; name one of its members")
 	}
 	client, err := newAdminClient(*admin)
 	if err != nil {
@@ -31,12 +38,57 @@ func usage(c *console) error {
 	if *at != "" {
 		path += "?at=" + url.QueryEscape(*at)
 	}
+	if *days != "" {
+		path = who.path("history") + "?days=" + url.QueryEscape(*days)
+	}
 	text, err := client.read(adminRequest{method: http.MethodGet, path: path})
 	if err != nil {
 		return c.asUsage(err)
 	}
+	if *days != "" {
+		return c.showHistory(text, *asJSON)
+	}
 	return c.showUser(text, *asJSON)
 }
+
+// showHistory prints a quota.HistoryUsage in JSON, either as it is or for people.
+func (c *console) showHistory(text []byte, asJSON bool) error {
+	if asJSON {
+		_, err := c.stdout.Write(text)
+		return err
+	}
+	var h quota.HistoryUsage
+	if err := decodeResponse(text, &h); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.stdout, "%s, %s to %s in %s\n", account{h.Org, h.User}, h.From, h.To, h.Timezone)
+	if h.Stale {
+		fmt.Fprintln(c.stdout, staleNote)
+	}
+	fmt.Fprintln(c.stdout)
+	t := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
+	units := slices.ContainsFunc(h.Days, func(d quota.DayTotal) bool { return d.Units != nil })
+	header := "DATE\tUSED\t"
+	if units {
+		header += "UNITS\t"
+	}
+	fmt.Fprintln(t, header+"ENDPOINTS")
+	for _, d := range h.Days {
+		fmt.Fprintf(t, "%s\t%d\t", d.Date, d.Used)
+		if d.Units != nil {
+			fmt.Fprintf(t, "%d\t", *d.Units)
+		}
+		var endpoints []string
+		for _, name := range slices.Sorted(maps.Keys(d.Endpoints)) {
+			endpoints = append(endpoints, fmt.Sprintf("%s %d", name, d.Endpoints[name].Used))
+		}
+		fmt.Fprintln(t, cmp.Or(strings.Join(endpoints, ", "), "-"))
+	}
+	return t.Flush()
+}
+
+// staleNote says that numbers are from an outage.
+const staleNote = "the store does not answer: these are the last known numbers"
 
 // An adminUser is what the admin API returns about a user.
 type adminUser struct {
@@ -107,7 +159,7 @@ func (u *adminUser) print(w io.Writer) {
 	}
 	fmt.Fprintf(w, "%s: %d of %s used, %d in flight, %s\n", window, u.Used, limit, u.InFlight, u.Status)
 	if u.Stale {
-		fmt.Fprintln(w, "the store does not answer: these are the last known numbers")
+		fmt.Fprintln(w, staleNote)
 	}
 	if len(u.Limits) > 0 {
 		fmt.Fprintln(w)

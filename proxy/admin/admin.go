@@ -33,6 +33,8 @@ type Options struct {
 	// Store keeps what users have used; nil: nothing is served at /admin/users, /admin/orgs and
 	// /admin/counts. It needs Gateway, Calendar and Clock.
 	Store Store
+	// HistoryDays is for how many days the store keeps a history; 0: it keeps none.
+	HistoryDays int
 	// Calendar is the store's.
 	Calendar *quota.Calendar
 	// Clock is the store's.

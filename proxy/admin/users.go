@@ -21,6 +21,7 @@ type Store interface {
 	ClaimedPlan(ctx context.Context, user string) (plan string, err error)
 	ApplyChange(ctx context.Context, user string, plans quota.PlanChoice, change quota.Change) (quota.Snapshot, error)
 	AuditLog(ctx context.Context, user string) ([]quota.AuditEntry, error)
+	History(ctx context.Context, user string, days int) (quota.History, error)
 	ScanUsers(ctx context.Context, windows quota.WindowQuery, yield func(quota.UserUsage) error) error
 	ScanMembers(ctx context.Context, org string, windows quota.WindowQuery, yield func(quota.UserUsage) error) error
 }
@@ -38,6 +39,7 @@ const (
 	usersPrefix    = "/admin/users"
 	orgsPrefix     = "/admin/orgs"
 	membersSegment = "members"
+	historySegment = "history"
 )
 
 // The methods of the resources below usersPrefix and orgsPrefix: of all users, of one user, and of one
@@ -45,21 +47,23 @@ const (
 var (
 	allUsers = methods{"GET": (*userRequest).listUsers}
 	oneUser  = map[string]methods{
-		"":       {"GET": (*userRequest).getUser},
-		"anchor": {"PUT": (*userRequest).putAnchor, "DELETE": (*userRequest).deleteAnchor},
-		"audit":  {"GET": (*userRequest).getAudit},
-		"counts": {"PUT": (*userRequest).putCounts},
-		"grants": {"POST": (*userRequest).postGrant},
-		"plan":   {"PUT": (*userRequest).putPlan, "DELETE": (*userRequest).deletePlan},
-		"reset":  {"POST": (*userRequest).postReset},
+		"":             {"GET": (*userRequest).getUser},
+		"anchor":       {"PUT": (*userRequest).putAnchor, "DELETE": (*userRequest).deleteAnchor},
+		"audit":        {"GET": (*userRequest).getAudit},
+		"counts":       {"PUT": (*userRequest).putCounts},
+		"grants":       {"POST": (*userRequest).postGrant},
+		historySegment: {"GET": (*userRequest).getHistory},
+		"plan":         {"PUT": (*userRequest).putPlan, "DELETE": (*userRequest).deletePlan},
+		"reset":        {"POST": (*userRequest).postReset},
 	}
 	oneOrg = withMembers(oneUser)
 )
 
-// withMembers returns the resources of a user, which an organisation has as well, and the list of its
-// members.
+// withMembers returns the resources of a user, which an organisation has as well but for the history,
+// and the list of its members.
 func withMembers(resources map[string]methods) map[string]methods {
 	resources = maps.Clone(resources)
+	delete(resources, historySegment)
 	resources[membersSegment] = methods{"GET": (*userRequest).listUsers}
 	return resources
 }
@@ -99,7 +103,7 @@ func (c *userRequest) resource() (methods, error) {
 		found := oneUser[what]
 		if found == nil || id == "" || strings.HasSuffix(path, "/") {
 			return nil, requestError{status: http.StatusNotFound, detail: "Nothing is here. " +
-				"The path is /admin/users/{user}, optionally followed by /anchor, /audit, /counts, /grants, /plan or /reset; write a slash in the user's id as %2F."}
+				"The path is /admin/users/{user}, optionally followed by /anchor, /audit, /counts, /grants, /history, /plan or /reset; write a slash in the user's id as %2F."}
 		}
 		return found, c.setAccount("", id)
 	}
@@ -115,7 +119,7 @@ func (c *userRequest) resource() (methods, error) {
 	if found == nil || org == "" || strings.HasSuffix(path, "/") {
 		return nil, requestError{status: http.StatusNotFound, detail: "Nothing is here. " +
 			"The path is /admin/orgs/{org} or /admin/orgs/{org}/members/{user}, optionally followed by /anchor, /audit, /counts, /grants, /plan or /reset, " +
-			"or /admin/orgs/{org}/members; write a slash in an id as %2F."}
+			"or /admin/orgs/{org}/members, or /admin/orgs/{org}/members/{user}/history; write a slash in an id as %2F."}
 	}
 	return found, c.setAccount(org, user)
 }
@@ -315,5 +319,28 @@ func (c *userRequest) getAudit() error {
 		Org     string             `json:"org,omitempty"`
 		Entries []quota.AuditEntry `json:"entries"` // the newest first
 	}{user, org, entries})
+	return nil
+}
+
+// getHistory serves GET /admin/users/{user}/history. An organisation has none: what its members share,
+// they have used.
+func (c *userRequest) getHistory() error {
+	query, err := c.queryParams("days")
+	if err != nil {
+		return err
+	}
+	if c.HistoryDays == 0 {
+		return requestError{status: http.StatusNotFound, detail: "No history is kept. Set history.keep in the configuration, and restart the gateway."}
+	}
+	text, given := query["days"]
+	days, ok := quota.ParseHistoryDays(text, c.HistoryDays)
+	if !ok || given && text == "" {
+		return badRequest("days: must be a whole number from 1 to %d, got %.80q", c.HistoryDays, text)
+	}
+	h, err := c.Store.History(c.r.Context(), c.account, days)
+	if err != nil {
+		return err
+	}
+	writeJSON(c.w, http.StatusOK, h.Usage(c.account, c.Calendar.Location(), c.Gateway.PlansFor("").Claimed.ReportsUnits()))
 	return nil
 }

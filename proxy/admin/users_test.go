@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"metergate/proxy/admin"
 	"metergate/quota"
+	"metergate/quota/boltstore"
 )
 
 // Every change shows in the user's state, and in the audit log.
@@ -157,4 +159,40 @@ func TestIDsThatLookLikePaths(t *testing.T) {
 		r.refused(400, "user's id", "POST", path+"/reset", "")
 	}
 	r.refused(404, "Nothing is here", "GET", "/admin/usersx", "")
+}
+
+// Support staff see what the user sees, also of members, and of users who have used nothing.
+func TestHistoryOfUser(t *testing.T) {
+	store, err := boltstore.Open(t.TempDir(), boltstore.Options{HistoryDays: 35, Now: func() time.Time { return noon }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	r := newTestAPI(t, func(o *admin.Options) { o.Store, o.Clock, o.HistoryDays = store, store, 35 })
+	for _, account := range []string{"/admin/users/u-17", "/admin/orgs/acme/members/u-17", "/admin/orgs/acme"} {
+		r.ok("PUT", account+"/counts", `{"per":"day","endpoints":{"analyze":7}}`)
+	}
+	for path, want := range map[string]string{
+		"/admin/users/u-17/history?days=2": `{"user":"u-17","per":"day","from":"2026-11-23","to":"2026-11-24","timezone":"UTC","days":[` +
+			`{"date":"2026-11-23","used":0,"endpoints":{}},{"date":"2026-11-24","used":7,"endpoints":{"analyze":{"used":7}}}],"stale":false,"as_of":"2026-11-24T12:00:00Z"}`,
+		"/admin/orgs/acme/members/u-17/history?days=1": `{"user":"u-17","org":"acme","per":"day","from":"2026-11-24","to":"2026-11-24","timezone":"UTC","days":[` +
+			`{"date":"2026-11-24","used":7,"endpoints":{"analyze":{"used":7}}}],"stale":false,"as_of":"2026-11-24T12:00:00Z"}`,
+		"/admin/users/never/history?days=1": `{"user":"never","per":"day","from":"2026-11-24","to":"2026-11-24","timezone":"UTC","days":[` +
+			`{"date":"2026-11-24","used":0,"endpoints":{}}],"stale":false,"as_of":"2026-11-24T12:00:00Z"}`,
+	} {
+		if status, _, text := r.do("GET", path, ""); status != 200 || strings.TrimSpace(text) != want {
+			t.Errorf("%s: %d %s\nwant %s", path, status, text, want)
+		}
+	}
+	if _, _, text := r.do("GET", "/admin/users/u-17/history", ""); strings.Count(text, `"date"`) != 30 {
+		t.Errorf("without days: %s", text)
+	}
+	for _, days := range []string{"0", "36", "x", "", "07"} {
+		r.refused(400, "days: must be a whole number from 1 to 35", "GET", "/admin/users/u-17/history?days="+days, "")
+	}
+	r.refused(400, "days is given twice", "GET", "/admin/users/u-17/history?days=7&days=7", "")
+	r.refused(400, `unknown parameter "at"`, "GET", "/admin/users/u-17/history?at=2026", "")
+	r.refused(405, "GET, HEAD", "DELETE", "/admin/users/u-17/history", "")
+	r.refused(404, "Nothing is here", "GET", "/admin/orgs/acme/history", "")
+	newTestAPI(t).refused(404, "history.keep", "GET", "/admin/users/u-17/history", "")
 }

@@ -165,13 +165,14 @@ func (a *App) publicServer() *http.Server {
 
 func (a *App) adminServer(registry *prometheus.Registry) *http.Server {
 	return newAdminServer(admin.Handler(admin.Options{
-		Probes:   probes{a},
-		Gateway:  adminView{a},
-		Registry: registry,
-		Log:      a.options.Log,
-		Store:    a.store,
-		Calendar: a.store.calendar,
-		Clock:    a.store.clock,
+		Probes:      probes{a},
+		Gateway:     adminView{a},
+		Registry:    registry,
+		Log:         a.options.Log,
+		Store:       a.store,
+		HistoryDays: a.options.Config.HistoryDays(),
+		Calendar:    a.store.calendar,
+		Clock:       a.store.clock,
 	}), errorLog(a.options.Log))
 }
 

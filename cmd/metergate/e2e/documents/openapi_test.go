@@ -364,6 +364,8 @@ func moreRequests(g gateways) []apiRequest {
 		{g.down, "POST", "/usage/track", "", 503, "", user},
 		{g.down, "GET", onlyUser, "", 503, "", admin},
 		{g.down, "GET", onlyUser + "/audit", "", 503, "", admin},
+		{g.on, "GET", onlyUser + "/history", "?days=x", 400, "", admin},
+		{g.down, "GET", onlyUser + "/history", "", 503, "", admin},
 		{g.down, "GET", "/admin/users", "", 503, "", admin},
 		{g.down, "POST", onlyUser + "/grants", "", 503, `{"requests":5}`, admin},
 	}
