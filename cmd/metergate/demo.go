@@ -31,12 +31,14 @@ type demoUser struct {
 	name, plan string
 	about      string // for the page
 	left       int64  // requests left of the plan's first limit at the start; 0: all of them
+	samples    int    // how much is used on the sample days, see addSampleDays
 }
 
 var (
-	alice = demoUser{name: "alice", plan: "free", about: "100 requests a month"}
-	bob   = demoUser{name: "bob", plan: "pro", about: "5,000 credits a month"}
-	carol = demoUser{name: "carol", plan: "free", about: "starts with 2 requests left", left: 2}
+	alice     = demoUser{name: "alice", plan: "free", about: "100 requests a month", samples: 2}
+	bob       = demoUser{name: "bob", plan: "pro", about: "5,000 credits a month", samples: 8}
+	carol     = demoUser{name: "carol", plan: "free", about: "starts with 2 requests left", left: 2, samples: 2}
+	demoUsers = []demoUser{alice, bob, carol}
 )
 
 func demo(c *console) error {
@@ -108,7 +110,7 @@ func demoGateway(c *console, listen, dir, kept string) error {
 	if err := a.Start(context.Background()); err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
-	if err := useUp(a.Store(), cfg, carol); err != nil {
+	if err := errors.Join(useUp(a.Store(), cfg, carol), addSampleDays(a.Store(), cfg, demoUsers)); err != nil {
 		return errors.Join(err, a.Stop())
 	}
 	tokens := map[string]string{}
@@ -133,7 +135,7 @@ func serveAPI(l net.Listener, h http.Handler) *http.Server {
 
 // signDemoUsers signs a token for each user that is valid for a day.
 func signDemoUsers(cfg *config.Config) (users []demoapi.User, err error) {
-	for _, u := range []demoUser{alice, bob, carol} {
+	for _, u := range demoUsers {
 		token, err := signToken(cfg, "", tokenHolder{user: u.name, plan: u.plan}, 24*time.Hour)
 		if err != nil {
 			return nil, err
@@ -232,6 +234,8 @@ Three users, with tokens for a day:
             %s
   carol     free, with two requests left at the first start
             %s
+
+Their charts begin with sample days: made-up requests before today, which count for no limit.
 
 Paste these into another terminal. Each ends with the usage line that the UI shows.
 
