@@ -5,7 +5,7 @@ RUN go mod download
 COPY . .
 ARG VERSION=""
 ARG COMMIT=""
-RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=${VERSION} -X main.commit=${COMMIT}" -o /out/metergate ./cmd/metergate
+RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=${VERSION} -X main.commit=${COMMIT} -X metergate/proxy/browser.version=${VERSION}" -o /out/metergate ./cmd/metergate
 # The shipped gateway.yaml keeps its data in ./data, relative to itself. In the image that
 # is a link to the volume.
 RUN mkdir -p /out/data /out/etc && install -m 644 gateway.yaml /out/etc/ && ln -s /var/lib/metergate /out/etc/data

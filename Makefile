@@ -15,7 +15,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
 build: ## build ./metergate, static
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)' -o metergate ./cmd/metergate
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X metergate/proxy/browser.version=$(VERSION)' -o metergate ./cmd/metergate
 
 dist: build ## build the archive of a release in dist/: the program and what its operators need
 	mkdir -p dist

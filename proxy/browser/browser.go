@@ -1,11 +1,10 @@
 // Package browser holds what the gateway serves to browsers: client.js, which follows a
 // user's usage, elements that show it, such as that of meter.js, and react.js for React. They are
-// also the files of an npm package, @metergate/client.
+// also the files of an npm package, @metergate/client, which the gateway serves as client.tgz.
 //
 // All are ES modules, bundled from the sources in src. They import one another, and react.js
-// imports React, but nothing else. The bundles
-// are committed, so building the gateway needs no bundler; after a change of src run
-// go generate. They need no token and may be imported from any origin. A page with a
+// imports React, but nothing else. The bundles are committed, so building the gateway needs no
+// bundler; after a change of src run go generate. They need no token and may be imported from any origin. A page with a
 // Content-Security-Policy names the gateway in script-src and connect-src, and needs to
 // allow nothing inline.
 package browser
@@ -16,6 +15,7 @@ import (
 	"encoding/base64"
 	"maps"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,7 +23,7 @@ import (
 
 //go:generate go test -run ^TestBundlesAreCurrent$ -update .
 
-//go:embed *.js *.d.ts
+//go:embed *.js *.d.ts package.json README.md
 var embedded embed.FS
 
 // A file is what Serve sends for one name.
@@ -44,24 +44,31 @@ var files = func() map[string]file {
 		if err != nil {
 			panic("browser: " + err.Error())
 		}
-		contentType := "text/plain; charset=utf-8" // types, for people and compilers
-		if strings.HasSuffix(e.Name(), ".js") {
-			contentType = "text/javascript; charset=utf-8"
+		switch filepath.Ext(e.Name()) {
+		case ".js":
+			m[e.Name()] = newFile(body, "text/javascript; charset=utf-8")
+		case ".ts":
+			m[e.Name()] = newFile(body, "text/plain; charset=utf-8") // for people and compilers
 		}
-		sum := sha256.Sum256(body)
-		m[e.Name()] = file{body, contentType, `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`}
 	}
 	return m
 }()
 
-// Names returns the names of the files, sorted.
-func Names() []string { return slices.Sorted(maps.Keys(files)) }
+func newFile(body []byte, contentType string) file {
+	sum := sha256.Sum256(body)
+	return file{body, contentType, `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`}
+}
+
+// Names returns the names of all files.
+func Names() []string { return append(slices.Sorted(maps.Keys(files)), Archive) }
 
 // Serve answers a GET or HEAD request with the file of that name and returns the status:
 // 200, 304 if the client has the current file, 404 for any other name.
 func Serve(w http.ResponseWriter, r *http.Request, name string) int {
 	f, ok := files[name]
-	if !ok {
+	if name == Archive {
+		f = archive()
+	} else if !ok {
 		http.NotFound(w, r)
 		return http.StatusNotFound
 	}

@@ -34,7 +34,7 @@ func TestServeSetsHeadersAndETags(t *testing.T) {
 		t.Fatal("the files are ", names)
 	}
 	for _, name := range browser.Names() {
-		contentType := map[string]string{".js": "text/javascript; charset=utf-8", ".ts": "text/plain; charset=utf-8"}[filepath.Ext(name)]
+		contentType := map[string]string{".js": "text/javascript; charset=utf-8", ".ts": "text/plain; charset=utf-8", ".tgz": "application/gzip"}[filepath.Ext(name)]
 		res := serve("GET", name)
 		size := bodyLen(res)
 		for field, want := range map[string]string{
