@@ -7,13 +7,13 @@ import type { UpgradeEvent, UsageMeter as UsageMeterElement } from './meter.js';
 
 export interface UsageProviderProps {
   /** As in the options of createUsageClient. Another value makes another client. */
-  baseUrl?: UsageClientOptions['baseUrl'];
+  baseUrl?: UsageClientOptions['baseUrl'] | undefined;
   /** As in the options of createUsageClient. It may be a new function in each render. */
-  getToken?: UsageClientOptions['getToken'];
-  credentials?: UsageClientOptions['credentials'];
+  getToken?: UsageClientOptions['getToken'] | undefined;
+  credentials?: UsageClientOptions['credentials'] | undefined;
   /** A client that the app has made. The provider then makes none, and does not close it. */
-  client?: UsageClient | null;
-  children?: ReactNode;
+  client?: UsageClient | null | undefined;
+  children?: ReactNode | undefined;
 }
 
 /** Gives all components below it one client. It is closed when the provider is unmounted. */
@@ -39,24 +39,24 @@ export function useUsage(): UsageSnapshot;
 
 interface ElementProps<E extends HTMLElement> extends Omit<HTMLAttributes<E>, 'children'> {
   /** The client to follow; default: that of the provider. */
-  client?: UsageClient | null;
+  client?: UsageClient | null | undefined;
   /** Texts that replace those of the page's language, all or some. */
-  messages?: Partial<Messages>;
+  messages?: Partial<Messages> | undefined;
   /** Default: the system's. */
-  theme?: 'light' | 'dark';
+  theme?: 'light' | 'dark' | undefined;
 }
 
 export interface UsageMeterProps extends ElementProps<UsageMeterElement> {
-  label?: string;
-  compact?: boolean;
+  label?: string | undefined;
+  compact?: boolean | undefined;
   /** The endpoints whose price is shown, separated by spaces. */
-  price?: string;
+  price?: string | undefined;
   /** Takes precedence over the gateway's. */
-  upgradeUrl?: string;
+  upgradeUrl?: string | undefined;
   /** preventDefault() keeps the upgrade URL from opening. */
-  onUpgrade?: (event: UpgradeEvent) => void;
+  onUpgrade?: ((event: UpgradeEvent) => void) | undefined;
   /** With slot="upgrade" they replace the button. */
-  children?: ReactNode;
+  children?: ReactNode | undefined;
 }
 
 /** The element <usage-meter>. It is not rendered on a server. */
@@ -64,12 +64,12 @@ export const UsageMeter: ForwardRefExoticComponent<UsageMeterProps & RefAttribut
 
 /** The attributes and properties of an element in JSX. React 18 does not set client and messages. */
 type Intrinsic<E extends HTMLElement, Attributes> = DetailedHTMLProps<HTMLAttributes<E>, E> & Attributes & {
-  class?: string;
-  client?: UsageClient | null;
-  messages?: Partial<Messages>;
+  class?: string | undefined;
+  client?: UsageClient | null | undefined;
+  messages?: Partial<Messages> | undefined;
   'base-url'?: string;
-  token?: string;
-  theme?: 'light' | 'dark';
+  token?: string | undefined;
+  theme?: 'light' | 'dark' | undefined;
 };
 
 declare module 'react' {

@@ -14,7 +14,18 @@ import (
 // the test, or fails it if RequireEnv is set.
 func NodeModules(t testing.TB) string {
 	t.Helper()
-	dir := filepath.Join(testkit.ModuleRoot(t), ".ci/npm/node_modules")
+	return nodeModulesIn(t, ".ci/npm")
+}
+
+// Bundlers is the same for those that build and check the app of docs/frontend.md.
+func Bundlers(t testing.TB) string {
+	t.Helper()
+	return nodeModulesIn(t, ".ci/bundlers")
+}
+
+func nodeModulesIn(t testing.TB, folder string) string {
+	t.Helper()
+	dir := filepath.Join(testkit.ModuleRoot(t), folder, "node_modules")
 	if _, err := os.Stat(filepath.Join(dir, ".package-lock.json")); err != nil {
 		if os.Getenv(RequireEnv) != "" {
 			t.Fatal("the npm packages are not installed: ", err)
