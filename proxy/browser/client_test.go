@@ -63,7 +63,12 @@ func TestClient(t *testing.T) {
 		{"meter translates", testMeterTranslates},
 		{"meter shows what was carried", testMeterShowsCarried},
 		{"meter upgrade", testMeterOffersUpgrade},
-		{"meter contrast", testMeterContrast},
+		{"meter refusal is dismissed", testMeterRefusalIsDismissed},
+		{"upgrade", testUpgradeOpens},
+		{"upgrade closes by itself", testUpgradeClosesByItself},
+		{"upgrade accessibility", testUpgradeIsAccessible},
+		{"messages", testMessagesAreComplete},
+		{"meter accessibility", testMeterIsAccessible},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, b, newFakeGateway(t)) })
 	}

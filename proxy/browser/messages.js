@@ -96,7 +96,14 @@ var ar = {
   renews: (when) => `يتجدد: ${when}.`,
   doesNotRenew: "هذا الحد لا يتجدد.",
   dismiss: "إخفاء",
-  upgrade: "ترقية الخطة"
+  upgrade: "ترقية الخطة",
+  upgradeTitle: "ترقية الخطة",
+  upgradeText: "مع خطة أكبر يمكنك إرسال المزيد من الطلبات.",
+  upgradeHeldTitle: "ما تبقّى قيد الاستخدام",
+  upgradeAdmittedTitle: "يمكنك المتابعة",
+  upgradeAdmittedText: "أصبحت طلباتك مقبولة من جديد.",
+  upgradeNotNow: "ليس الآن",
+  upgradeClose: "إغلاق"
 };
 
 // src/messages/de.js
@@ -187,7 +194,14 @@ var de = {
   renews: (when) => `Neu ab: ${when}.`,
   doesNotRenew: "Dieses Limit erneuert sich nicht.",
   dismiss: "Ausblenden",
-  upgrade: "Upgrade"
+  upgrade: "Upgrade",
+  upgradeTitle: "Tarif erweitern",
+  upgradeText: "Mit einem größeren Tarif können Sie mehr Anfragen senden.",
+  upgradeHeldTitle: "Der Rest ist gerade belegt",
+  upgradeAdmittedTitle: "Es geht weiter",
+  upgradeAdmittedText: "Ihre Anfragen werden wieder angenommen.",
+  upgradeNotNow: "Nicht jetzt",
+  upgradeClose: "Schließen"
 };
 
 // src/messages/en.js
@@ -260,7 +274,14 @@ var en = {
   renews: (when) => `Resets ${when}.`,
   doesNotRenew: "This limit does not renew.",
   dismiss: "Dismiss",
-  upgrade: "Upgrade"
+  upgrade: "Upgrade",
+  upgradeTitle: "Upgrade your plan",
+  upgradeText: "With a larger plan you can send more requests.",
+  upgradeHeldTitle: "The rest is in use",
+  upgradeAdmittedTitle: "You can continue",
+  upgradeAdmittedText: "Your requests are accepted again.",
+  upgradeNotNow: "Not now",
+  upgradeClose: "Close"
 };
 
 // src/messages/es.js
@@ -333,7 +354,14 @@ var es = {
   renews: (when) => `Se renueva: ${when}.`,
   doesNotRenew: "Este límite no se renueva.",
   dismiss: "Descartar",
-  upgrade: "Mejorar plan"
+  upgrade: "Mejorar plan",
+  upgradeTitle: "Mejora tu plan",
+  upgradeText: "Con un plan mayor puedes enviar más solicitudes.",
+  upgradeHeldTitle: "El resto está en uso",
+  upgradeAdmittedTitle: "Puedes continuar",
+  upgradeAdmittedText: "Tus solicitudes se aceptan de nuevo.",
+  upgradeNotNow: "Ahora no",
+  upgradeClose: "Cerrar"
 };
 
 // src/messages/fr.js
@@ -406,7 +434,14 @@ var fr = {
   renews: (when) => `Remise à zéro : ${when}.`,
   doesNotRenew: "Cette limite ne se renouvelle pas.",
   dismiss: "Masquer",
-  upgrade: "Changer d’offre"
+  upgrade: "Changer d’offre",
+  upgradeTitle: "Changer d’offre",
+  upgradeText: "Avec une offre plus grande, vous pouvez envoyer plus de requêtes.",
+  upgradeHeldTitle: "Le reste est en cours d’utilisation",
+  upgradeAdmittedTitle: "Vous pouvez continuer",
+  upgradeAdmittedText: "Vos requêtes sont de nouveau acceptées.",
+  upgradeNotNow: "Pas maintenant",
+  upgradeClose: "Fermer"
 };
 
 // src/messages.js

@@ -233,13 +233,14 @@ li.blocked .value { color: var(--_blocked-text); }
 
 .prompt {
   display: flex; flex-wrap: wrap; align-items: center; justify-content: space-between; gap: 12px;
-  margin-top: 16px; padding: 12px 14px; border-radius: 8px; background: var(--_prompt);
+  position: relative; margin-top: 16px; padding: 12px 14px; padding-inline-end: 38px;
+  border-radius: 8px; background: var(--_prompt);
   animation: appear 250ms ease-out;
 }
 .prompt > div { flex: 1 1 180px; }
-.prompt .dismiss { align-self: start; margin-inline-start: auto; }
+.prompt .dismiss { position: absolute; inset-block-start: 8px; inset-inline-end: 8px; }
 .prompt-title { font-weight: 600; }
-.prompt-text { font-size: 13px; color: var(--_muted); }
+.prompt-text { margin-top: 2px; font-size: 13px; color: var(--_muted); }
 @keyframes appear { from { opacity: 0; transform: translateY(4px); } }
 
 /* Two lines and a bar between them, for a sidebar. */
@@ -258,6 +259,7 @@ li.blocked .value { color: var(--_blocked-text); }
 :host([compact]) .bar { height: var(--usage-meter-bar-height, 4px); }
 :host([compact]) .foot, :host([compact]) .price, :host([compact]) .notice { font-size: 12px; }
 :host([compact]) .prompt { flex-wrap: nowrap; gap: 4px; margin-inline-start: auto; padding: 0; background: none; }
+:host([compact]) .dismiss { position: relative; inset: auto; }
 /* The reason is read out, and shown when the mouse rests on the button. */
 :host([compact]) .prompt > div { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 :host([compact]) .button { padding: 2px 10px; border-radius: 6px; font-size: 12px; }

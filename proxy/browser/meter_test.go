@@ -236,6 +236,43 @@ func testMeterOffersUpgrade(t *testing.T, b *browsertest.Browser, g *fakeGateway
 	tab.Want("button.checkVisibility()", "false")
 }
 
+// A refusal can be dismissed. The next one shows again.
+func testMeterRefusalIsDismissed(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
+	tab := b.Open(t, serveGallery(t)+"/refusal.html", "")
+	tab.Until("window.ready")
+	const shown = "(part('prompt').checkVisibility() && part('prompt-title').innerText)"
+	tab.Want(shown, "false")
+	tab.Eval("client.refuse(refused, usage(42, { images: 20 }))", nil)
+	tab.Want(shown, "Your last request was refused")
+	tab.Want("part('dismiss').getAttribute('aria-label')", "Dismiss")
+	tab.Eval("part('dismiss').focus()", nil)
+	tab.Do(chromedp.KeyEvent(kb.Enter))
+	tab.Want(shown+" + ' ' + client.current.refused", "false null")
+	tab.Eval("client.refuse(refused)", nil)
+	tab.Want(shown, "Your last request was refused")
+
+	// What keeps all calls out is hidden as well, until the next refusal or the next limit.
+	tab.Eval("client.refuse(month, usage(100))", nil)
+	tab.Eval("part('dismiss').click()", nil)
+	tab.Want(shown, "false")
+	tab.Eval("client.show(usage(100))", nil)
+	tab.Want(shown, "false")
+	tab.Eval("client.refuse(month, usage(100))", nil)
+	tab.Want(shown, "Your last request was refused")
+	tab.Eval("(part('dismiss').click(), client.show(usage(10)), client.show(usage(100)))", nil)
+	tab.Want(shown, "Limit reached")
+
+	// The compact form says why it offers an upgrade, also to the mouse.
+	tab.Eval("void (meter.compact = true, client.refuse({ ...month, upgrade_url: null }, usage(100)))", nil)
+	tab.Want("[part('prompt').title, part('prompt-text').checkVisibility(), part('dismiss').checkVisibility()].join('; ')",
+		"Your last request was refused. You have used all 100 requests for this month. Resets "+tab.String("meter.locale.date(end)")+".; true; true")
+	tab.Eval("part('dismiss').click()", nil)
+	tab.Want("part('prompt').checkVisibility() + ' ' + part('status').innerText", "false Limit reached")
+	if log := tab.Console(); len(log) > 0 {
+		t.Errorf("the console has %q", log)
+	}
+}
+
 // contrast finds texts and bars with too little contrast (WCAG 2.2, 1.4.3 and 1.4.11).
 const contrast = `((meters) => {
 	const rgb = (c) => c.match(/[\d.]+/g).map(Number);
@@ -258,21 +295,32 @@ const contrast = `((meters) => {
 	return faults;
 })([...document.querySelectorAll('usage-meter')])`
 
-func testMeterContrast(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
-	tab := b.Open(t, serveGallery(t), "")
-	tab.Until("window.ready")
-	for _, scheme := range []string{"light", "dark"} {
-		tab.Media("prefers-color-scheme", scheme, "prefers-reduced-motion", "reduce")
-		var faults []string
-		tab.Eval(contrast, &faults)
-		if len(faults) > 0 {
-			t.Errorf("%s: %q", scheme, faults)
+// The meter is accessible in all its states and languages. axe does not look at the contrast of bars,
+// nor whether texts have room.
+func testMeterIsAccessible(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
+	gallery := serveGallery(t)
+	for _, lang := range languages {
+		tab := b.Open(t, gallery+"/gallery.html?lang="+lang, "")
+		tab.Until("window.ready")
+		if lang == "en" || lang == "ar" { // the other languages differ in words alone
+			tab.WantAccessible("meters, " + lang)
 		}
-		shot(t, tab, scheme)
-	}
-	tab.Media("forced-colors", "active", "prefers-reduced-motion", "reduce")
-	shot(t, tab, "forced-colors")
-	if log := tab.Console(); len(log) > 0 {
-		t.Errorf("the console has %q", log)
+		shot(t, tab, "meters-"+lang)
+		for _, scheme := range []string{"light", "dark"} {
+			tab.Media("prefers-color-scheme", scheme, "prefers-reduced-motion", "reduce")
+			var faults []string
+			tab.Eval(contrast, &faults)
+			if len(faults) > 0 {
+				t.Errorf("%s, %s: %q", lang, scheme, faults)
+			}
+		}
+		tab.Want(`[...document.querySelectorAll('usage-meter')].filter(m => {
+			const card = m.shadowRoot.querySelector('.card');
+			return card.scrollWidth > card.clientWidth;
+		}).map(m => m.shadowRoot.querySelector('.card').innerText).join('; ')`, "")
+		if log := tab.Console(); len(log) > 0 {
+			t.Errorf("%s: the console has %q", lang, log)
+		}
+		tab.Close()
 	}
 }

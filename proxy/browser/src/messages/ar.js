@@ -82,4 +82,11 @@ export const ar = {
   doesNotRenew: 'هذا الحد لا يتجدد.',
   dismiss: 'إخفاء',
   upgrade: 'ترقية الخطة',
+  upgradeTitle: 'ترقية الخطة',
+  upgradeText: 'مع خطة أكبر يمكنك إرسال المزيد من الطلبات.',
+  upgradeHeldTitle: 'ما تبقّى قيد الاستخدام',
+  upgradeAdmittedTitle: 'يمكنك المتابعة',
+  upgradeAdmittedText: 'أصبحت طلباتك مقبولة من جديد.',
+  upgradeNotNow: 'ليس الآن',
+  upgradeClose: 'إغلاق',
 };

@@ -75,4 +75,11 @@ export const de = {
   doesNotRenew: 'Dieses Limit erneuert sich nicht.',
   dismiss: 'Ausblenden',
   upgrade: 'Upgrade',
+  upgradeTitle: 'Tarif erweitern',
+  upgradeText: 'Mit einem größeren Tarif können Sie mehr Anfragen senden.',
+  upgradeHeldTitle: 'Der Rest ist gerade belegt',
+  upgradeAdmittedTitle: 'Es geht weiter',
+  upgradeAdmittedText: 'Ihre Anfragen werden wieder angenommen.',
+  upgradeNotNow: 'Nicht jetzt',
+  upgradeClose: 'Schließen',
 };

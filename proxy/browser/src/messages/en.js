@@ -76,4 +76,11 @@ export const en = {
   doesNotRenew: 'This limit does not renew.',
   dismiss: 'Dismiss',
   upgrade: 'Upgrade',
+  upgradeTitle: 'Upgrade your plan',
+  upgradeText: 'With a larger plan you can send more requests.',
+  upgradeHeldTitle: 'The rest is in use',
+  upgradeAdmittedTitle: 'You can continue',
+  upgradeAdmittedText: 'Your requests are accepted again.',
+  upgradeNotNow: 'Not now',
+  upgradeClose: 'Close',
 };

@@ -72,4 +72,11 @@ export const es = {
   doesNotRenew: 'Este límite no se renueva.',
   dismiss: 'Descartar',
   upgrade: 'Mejorar plan',
+  upgradeTitle: 'Mejora tu plan',
+  upgradeText: 'Con un plan mayor puedes enviar más solicitudes.',
+  upgradeHeldTitle: 'El resto está en uso',
+  upgradeAdmittedTitle: 'Puedes continuar',
+  upgradeAdmittedText: 'Tus solicitudes se aceptan de nuevo.',
+  upgradeNotNow: 'Ahora no',
+  upgradeClose: 'Cerrar',
 };

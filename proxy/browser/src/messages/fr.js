@@ -72,4 +72,11 @@ export const fr = {
   doesNotRenew: 'Cette limite ne se renouvelle pas.',
   dismiss: 'Masquer',
   upgrade: 'Changer d’offre',
+  upgradeTitle: 'Changer d’offre',
+  upgradeText: 'Avec une offre plus grande, vous pouvez envoyer plus de requêtes.',
+  upgradeHeldTitle: 'Le reste est en cours d’utilisation',
+  upgradeAdmittedTitle: 'Vous pouvez continuer',
+  upgradeAdmittedText: 'Vos requêtes sont de nouveau acceptées.',
+  upgradeNotNow: 'Pas maintenant',
+  upgradeClose: 'Fermer',
 };
