@@ -568,7 +568,7 @@ var UsageMeter = class extends ClientElement {
   }
   #dismiss() {
     this.#view.dismiss();
-    this.#client.dismiss?.();
+    this.#client.dismiss();
     this.render(this.#client);
   }
   #say(words) {

@@ -41,7 +41,7 @@ export class UsageMeter extends ClientElement {
 
   #dismiss() {
     this.#view.dismiss();
-    this.#client.dismiss?.();
+    this.#client.dismiss();
     this.render(this.#client);
   }
 
