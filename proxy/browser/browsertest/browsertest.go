@@ -76,6 +76,7 @@ type process interface {
 type page interface {
 	// navigate returns when the page at url has loaded.
 	navigate(ctx context.Context, url string) error
+	reload(ctx context.Context) error
 	// evaluate returns the text that an expression is a promise of.
 	evaluate(ctx context.Context, expression string) (string, error)
 	// media sets features for media queries, as pairs.
@@ -153,6 +154,12 @@ func (tab *Tab) Console() []string {
 func (tab *Tab) Close() {
 	tab.t.Helper()
 	tab.do("closing a tab", tab.page.close)
+}
+
+// Reload loads the page again.
+func (tab *Tab) Reload() {
+	tab.t.Helper()
+	tab.do("reloading a page", tab.page.reload)
 }
 
 // Freeze stops the page and its timers, as browsers do with tabs to save energy, until Thaw. Nothing

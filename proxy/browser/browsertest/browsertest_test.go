@@ -41,6 +41,13 @@ func testTabs(t *testing.T, b *Browser, url string) {
 	if _, err := tab.page.evaluate(t.Context(), "(async () => { throw new Error('why') })()"); err == nil || !strings.Contains(err.Error(), "why") {
 		t.Errorf("an error of the page: %v", err)
 	}
+	var loaded, again float64
+	tab.Eval("performance.timeOrigin", &loaded)
+	tab.Reload()
+	tab.Eval("performance.timeOrigin", &again)
+	if again <= loaded || tab.String("window.said") != "für" {
+		t.Errorf("the page was not loaded again, or without what runs before its scripts")
+	}
 	tab.Resize(375, 700)
 	tab.Want("[innerWidth, innerHeight].join()", "375,700")
 	other := b.Open(t, url, "")

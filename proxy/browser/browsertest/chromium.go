@@ -92,6 +92,8 @@ func (p *chromiumPage) navigate(ctx context.Context, url string) error {
 	return p.do(ctx, chromedp.Navigate(url))
 }
 
+func (p *chromiumPage) reload(ctx context.Context) error { return p.do(ctx, chromedp.Reload()) }
+
 func (p *chromiumPage) evaluate(ctx context.Context, expression string) (text string, err error) {
 	err = p.do(ctx, func(ctx context.Context, target *chromedp.Target) (none chromedp.Void, err error) {
 		text, err = chromedp.Evaluate[string](expression, chromedp.EvalAwaitPromise)(ctx, target)

@@ -121,6 +121,10 @@ func (p *firefoxPage) navigate(ctx context.Context, url string) error {
 	return p.call(ctx, "browsingContext.navigate", object{"context": p.context, "url": url, "wait": "complete"}, nil)
 }
 
+func (p *firefoxPage) reload(ctx context.Context) error {
+	return p.call(ctx, "browsingContext.reload", object{"context": p.context, "wait": "complete"}, nil)
+}
+
 func (p *firefoxPage) evaluate(ctx context.Context, expression string) (string, error) {
 	return p.evaluateIn(ctx, object{"context": p.context}, expression)
 }

@@ -2,9 +2,13 @@ package browsers
 
 import (
 	"fmt"
+	"net/url"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"metergate/cmd/metergate/gatewaytest"
 	"metergate/proxy/browser/browsertest"
 	"metergate/quota/testkit"
 )
@@ -43,6 +47,41 @@ func (g *twoGateways) manyTabs(t *testing.T) {
 		tab.Close()
 	}
 	testkit.EventuallyWithin(t, time.Minute, "no stream", func() bool { return streamsOf(t, p) == "0" })
+}
+
+// Browsers freeze tabs to save energy, also the one that streams for the others. Those show new
+// calls all the same. The frozen tab does so as soon as it goes on.
+func (g *twoGateways) frozenTab(t *testing.T) {
+	p, _ := g.gateway(t)
+	tabs := g.openTabs(t, p.URL, "frozen", 3)
+	tabs[0].Freeze() // it was the first, so it streams
+	use(t, g.two, "frozen", 1)
+	for _, tab := range tabs[1:] {
+		tab.Want("text('count') + full.client.connection", "1 of 100 usedlive")
+	}
+	tabs[0].Thaw()
+	use(t, g.two, "frozen", 1)
+	for _, tab := range tabs {
+		tab.Want("text('count') + full.client.connection", "2 of 100 usedlive")
+	}
+	testkit.EventuallyWithin(t, time.Minute, "one stream", func() bool { return streamsOf(t, p) == "1" })
+}
+
+// After a reload in an outage, the page shows the last numbers and that they may be old. Its scripts do
+// not come from the gateway that is away.
+func (g *twoGateways) reloadInOutage(t *testing.T) {
+	p, file := g.gateway(t)
+	use(t, p, "reloads", 9)
+	tab := g.openPage(t, g.browser, url.Values{"gateway": {p.URL}, "scripts": {g.two.URL}, "token": {testkit.Token("reloads", "free")}})
+	tab.Want("text('count') + full.client.connection", "9 of 100 usedlive")
+	p.Signal(syscall.SIGTERM)
+	<-p.Done()
+	tab.Reload()
+	tab.Until("window.full?.client?.current")
+	tab.Want("text('notice').startsWith('Not up to date') + text('count') + part('card').className", "true9 of 100 usedcard ok stale")
+	use(t, g.two, "reloads", 1)
+	gatewaytest.Start(t, append([]string{"LISTEN=" + strings.TrimPrefix(p.URL, "http://")}, g.env...), "serve", "-config", file).WaitUntilServing()
+	tab.Want("text('notice') + text('count') + full.client.connection", "10 of 100 usedlive")
 }
 
 // soon is how long other devices may take to show a call.

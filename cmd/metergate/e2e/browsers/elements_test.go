@@ -1,6 +1,7 @@
 package browsers
 
 import (
+	"cmp"
 	"fmt"
 	"html"
 	"io"
@@ -70,16 +71,18 @@ func newFrontEnd(t testing.TB) *frontEnd {
 	return f
 }
 
-// servePages serves a page with two elements. Its query has the gateway and the token.
+// servePages serves a page with two elements. Its query has the gateway, the token and, if the scripts
+// are not to come from that gateway, where they come from.
 func (f *frontEnd) servePages(t testing.TB) {
 	f.pages = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		gateway, token := html.EscapeString(r.FormValue("gateway")), html.EscapeString(r.FormValue("token"))
+		scripts := cmp.Or(html.EscapeString(r.FormValue("scripts")), gateway)
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		w.Header().Set("Content-Security-Policy", "default-src 'none'; script-src "+gateway+"; connect-src "+gateway+"; require-trusted-types-for 'script'")
+		w.Header().Set("Content-Security-Policy", "default-src 'none'; script-src "+scripts+"; connect-src "+gateway+"; require-trusted-types-for 'script'")
 		fmt.Fprintf(w, `<!doctype html><html lang="en"><title>A front end</title>
 <script type="module" src="%[1]s/usage/meter.js"></script>
-<usage-meter id="full" token="%[2]s"></usage-meter>
-<usage-meter id="small" compact token="%[2]s"></usage-meter>`, gateway, token)
+<usage-meter id="full" base-url="%[2]s" token="%[3]s"></usage-meter>
+<usage-meter id="small" compact base-url="%[2]s" token="%[3]s"></usage-meter>`, scripts, gateway, token)
 	}))
 	t.Cleanup(f.pages.Close)
 }
@@ -103,7 +106,12 @@ func (f *frontEnd) open(t testing.TB, b *browsertest.Browser, gateway, user, pla
 // openWithToken opens the page of the user of a token.
 func (f *frontEnd) openWithToken(t testing.TB, b *browsertest.Browser, gateway, token string) *browsertest.Tab {
 	t.Helper()
-	query := url.Values{"gateway": {gateway}, "token": {token}}
+	return f.openPage(t, b, url.Values{"gateway": {gateway}, "token": {token}})
+}
+
+// openPage opens a page with a query of servePages.
+func (f *frontEnd) openPage(t testing.TB, b *browsertest.Browser, query url.Values) *browsertest.Tab {
+	t.Helper()
 	tab := b.Open(t, f.pages.URL+"/?"+query.Encode(), `
 		addEventListener('DOMContentLoaded', () => {
 			window.part = (name, id = 'full') => document.getElementById(id).shadowRoot.querySelector('[part="' + name + '"]');
@@ -164,12 +172,14 @@ func TestElementsShowUsage(t *testing.T) {
 		g := &twoGateways{frontEnd: newFrontEnd(t), browser: b}
 		g.one, _ = g.gateway(t)
 		g.two, _ = g.gateway(t)
+		t.Run("a frozen tab", g.frozenTab) // before others: Firefox has few processes for one site
 		for name, test := range map[string]func(*twoGateways, *testing.T){
 			"the bar follows the calls":          (*twoGateways).barFollowsCalls,
 			"a failed call":                      (*twoGateways).failedCallIsNotCounted,
 			"without a limit":                    (*twoGateways).noLimit,
 			"a stream that is blocked":           (*twoGateways).blockedStream,
 			"a gateway that goes and comes back": (*twoGateways).gatewayComesBack,
+			"a reload while the gateway is away": (*twoGateways).reloadInOutage,
 			"many tabs":                          (*twoGateways).manyTabs,
 			"two devices":                        (*twoGateways).devicesAgreeSoon,
 		} {
