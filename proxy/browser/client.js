@@ -1262,7 +1262,7 @@ var Tabs = class {
         requests.read(session.signal);
         break;
       case "hello":
-        if (session.leading) session.post(this.report(state.connection));
+        session.after(0, () => session.leading && session.post(this.report(state.connection)), "sign");
         if (pending.mine.units) pending.tell();
         break;
       case "pending":

@@ -284,7 +284,8 @@ export class Tabs {
         requests.read(session.signal);
         break;
       case 'hello':
-        if (session.leading) session.post(this.report(state.connection));
+        // From a timer: Chromium passes messages to a frozen page, but runs no timer of it and reads no stream.
+        session.after(0, () => session.leading && session.post(this.report(state.connection)), 'sign');
         if (pending.mine.units) pending.tell();
         break;
       case 'pending':
