@@ -1,6 +1,7 @@
 // Types of react.js, for React 18 and 19.
 
 import type { DetailedHTMLProps, ForwardRefExoticComponent, HTMLAttributes, ReactElement, ReactNode, RefAttributes } from 'react';
+import type { UsageChart as UsageChartElement } from './chart.js';
 import type { Connection, ConnectionProblem, UsageClient, UsageClientOptions, UsageState } from './client.js';
 import type { Messages } from './messages.js';
 import type { UpgradeEvent, UsageMeter as UsageMeterElement } from './meter.js';
@@ -62,6 +63,15 @@ export interface UsageMeterProps extends ElementProps<UsageMeterElement> {
 /** The element <usage-meter>. It is not rendered on a server. */
 export const UsageMeter: ForwardRefExoticComponent<UsageMeterProps & RefAttributes<UsageMeterElement>>;
 
+export interface UsageChartProps extends ElementProps<UsageChartElement> {
+  label?: string | undefined;
+  /** 1 to 400, at most as many as the gateway keeps. Default: 30. */
+  days?: number | undefined;
+}
+
+/** The element <usage-chart>. It is not rendered on a server. */
+export const UsageChart: ForwardRefExoticComponent<UsageChartProps & RefAttributes<UsageChartElement>>;
+
 /** The attributes and properties of an element in JSX. React 18 does not set client and messages. */
 type Intrinsic<E extends HTMLElement, Attributes> = DetailedHTMLProps<HTMLAttributes<E>, E> & Attributes & {
   class?: string | undefined;
@@ -76,6 +86,7 @@ declare module 'react' {
   // eslint-disable-next-line @typescript-eslint/no-namespace
   namespace JSX {
     interface IntrinsicElements {
+      'usage-chart': Intrinsic<UsageChartElement, { label?: string; days?: number }>;
       'usage-meter': Intrinsic<UsageMeterElement, { label?: string; compact?: boolean; price?: string; 'upgrade-url'?: string }>;
     }
   }

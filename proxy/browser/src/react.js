@@ -5,10 +5,11 @@
 //   <UsageProvider baseUrl="https://gateway.example.com" getToken={getToken}>...</UsageProvider>
 //   const { usage, problem, client, canSend, connection } = useUsage();
 //
-// <UsageMeter> shows the element <usage-meter>. An app that does not use it does not load
-// it. On a server nothing is known, and nothing is requested. react.d.ts has the types.
+// <UsageMeter> and <UsageChart> show the elements <usage-meter> and <usage-chart>. An app that does not
+// use one of them does not load it. On a server nothing is known, and nothing is requested. react.d.ts has the types.
 
 'use client';
 
 export { UsageProvider, useUsage } from './react-provider.js';
+export { UsageChart } from './react-chart.js';
 export { UsageMeter } from './react-meter.js';

@@ -114,8 +114,13 @@ func TestReactApp(t *testing.T) {
 			testBuiltApp(t, p, b, servePages(t, dist), build.dist)
 		})
 	}
+	for _, react := range []string{"18", "19"} {
+		t.Run("rendered on a server by React "+react, func(t *testing.T) { testAppFromServer(t, p, b, app, react) })
+		t.Run("provider in React "+react, func(t *testing.T) { testProvider(t, p, b, app, react) })
+	}
 	t.Run("in use", func(t *testing.T) { testAppInUse(t, p, b, servePages(t, filepath.Join(app.dir, "dist-vite"))) })
 	t.Run("before", func(t *testing.T) { testAppBefore(t, p, b, servePages(t, filepath.Join(app.dir, "dist-vite"))) })
+	t.Run("without the gateway", func(t *testing.T) { testAppWithoutGateway(t, p, b, servePages(t, filepath.Join(app.dir, "dist-vite"))) })
 }
 
 // appScript has what the tests ask of a page with the app.
@@ -179,6 +184,19 @@ func testAppInUse(t *testing.T, p *gatewaytest.Process, b *browsertest.Browser, 
 
 	signedOut := b.Open(t, pages, appScript)
 	signedOut.Want("document.querySelector('p').innerText", "Sign in to see your usage.")
+}
+
+// testAppWithoutGateway ends the gateway, while the app is open and before.
+func testAppWithoutGateway(t *testing.T, p *gatewaytest.Process, b *browsertest.Browser, pages string) {
+	page := pages + "/?token=" + testkit.Token("without", "free")
+	tab := b.Open(t, page, appScript)
+	tab.Want("title()", "0 of 100")
+	p.Kill()
+	tab.Eval("say('Hello')", nil)
+	tab.Want("said() + ', ' + title()", "No connection. Try again in a moment., 0 of 100")
+
+	late := b.Open(t, pages+"/?token="+testkit.Token("late", "free"), appScript)
+	late.Want("document.querySelector('p').innerText", "Usage is not available right now.")
 }
 
 // testAppBefore uses the app that counts by itself, with the gateway in front of its API.

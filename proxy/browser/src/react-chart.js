@@ -1,0 +1,6 @@
+// react-chart.js is the part of react.js that shows <usage-chart>.
+
+import './chart.js';
+import { componentOf } from './react-provider.js';
+
+export const UsageChart = componentOf('usage-chart', 'UsageChart');
