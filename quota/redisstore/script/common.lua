@@ -247,8 +247,12 @@ local function delete_ended()
   local nearest, last, gone, retained = nil, nil, {}, {}
   local sums, found = {}, {} -- the fields heldextra, places and rests: as they must be; those that there are
   local deletable = {} -- the kinds of counts to look at
+  local match, byte = string.match, string.byte
   for i = 1, #all, 2 do
-    local kind, name = string.match(all[i], '^(%a+)/?(.*)$')
+    local kind, name = nil, nil
+    if byte(all[i], 4) ~= 47 then -- not day/N/E
+      kind, name = match(all[i], '^(%a+)/?(.*)$')
+    end
     local at = ending[kind] and time_of(all[i + 1]) or 0 -- 0: it does not end by itself
     if at > 0 then
       if at > now then

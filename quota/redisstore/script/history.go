@@ -20,7 +20,7 @@ var historyLua string
 var daysLua string
 
 // noDays stands before settle.lua in place of days.lua.
-const noDays = "local count_day = nil\n"
+const noDays = "local note_day = nil\n"
 
 // History is history.lua, which has no arguments after User and Layout. ParseHistory reads the text of
 // its reply.
@@ -60,7 +60,7 @@ func ParseHistory(text string) (map[quota.Date]map[string]quota.Used, error) {
 	}
 	used := make(map[quota.Date]map[string]quota.Used)
 	for line := range strings.Lines(lines) {
-		words := strings.SplitN(strings.TrimSuffix(line, "\n"), " ", 3)
+		words := strings.SplitN(strings.TrimRight(line, " \n"), " ", 3)
 		if len(words) < 3 || words[0] == "" {
 			return nil, fmt.Errorf("it has the line %.100q", line)
 		}

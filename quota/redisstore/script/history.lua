@@ -1,8 +1,8 @@
 -- Returns the history of an account. It has no arguments of its own (history.go). days.lua does not stand
 -- before it.
 --
--- The code is always OUTDATED, and its text is the plan override; then the field days; then a line for each
--- endpoint of the newest day, as in days.
+-- The code is always OUTDATED, and its text is the plan override; then the field days, maybe with blanks at
+-- its end; then a line for each endpoint of the newest day, as in days.
 
 read_fields()
 terms = call('HGET', key, 'days') or ''

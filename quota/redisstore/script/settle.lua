@@ -86,7 +86,13 @@ local function settle(at, w, held, marker, paid, rests, day)
     if day and ARGV[day] ~= '' then
       local ends = tonumber(ARGV[day + 1])
       if ends > now then
-        count_day(ARGV[day], ends, requests, extra)
+        local is_first = requests and call('HINCRBY', key, ARGV[day], requests) == 1
+        if extra ~= '0' then
+          is_first = call('HINCRBY', key, 'dayextra' .. string.sub(ARGV[day], 4), extra) == tonumber(extra) or is_first
+        end
+        if is_first then
+          note_day(ARGV[day], ends)
+        end
         first, marker = math.min(first or ends, ends), math.max(marker, ends)
       end
     end
@@ -140,7 +146,7 @@ for n = 1, tonumber(ARGV[rest]) do
   if pool then
     after = after + 1 + 2 * ARGV[after]
   end
-  if count_day then
+  if note_day then
     day, after = after, after + 2
   end
   if pool and not done and ARGV[of_pool] ~= '0' then
