@@ -144,6 +144,8 @@ export interface Refusal {
   upgrade_url: string | null;
   /** Seconds until a call may succeed. */
   retry_after: number | null;
+  /** When the call was made, as Date.now(): calls that are refused together were made together. */
+  sent_at: number;
 }
 
 export interface UsageState extends Usage {

@@ -309,6 +309,7 @@ var CallFetcher = class {
     const route = `${(init?.method ?? request?.method ?? "GET").toUpperCase()} ${url.pathname}`;
     const counts = !this.#isUsageAPI(url) && !this.#unmetered.has(route) && !closed.aborted;
     const signal = init?.signal ?? request?.signal;
+    const sentAt = Date.now();
     let { token, session } = await unlessAborted(requests.token(false), signal);
     const unchosen = !request || request.credentials === "same-origin";
     const sendWith = (from) => {
@@ -333,7 +334,7 @@ var CallFetcher = class {
       call = null;
       let answer = response;
       runGuarded(() => {
-        answer = this.#readResponse(route, answered, response, session);
+        answer = this.#readResponse(route, answered, response, session, sentAt);
       });
       return answer;
     } finally {
@@ -348,7 +349,7 @@ var CallFetcher = class {
     const path = url.pathname.slice(this.#core.base.pathname.length);
     return path === "usage" || path.startsWith("usage/");
   }
-  #readResponse(route, call, response, session) {
+  #readResponse(route, call, response, session, sentAt) {
     const { getToken, pending, prices, requests, state, tabs } = this.#core;
     const ours = (!response.redirected || this.#isOfGateway(new URL(response.url))) && session === tabs.session;
     const header = ours ? response.headers.get("X-Usage") : null;
@@ -377,12 +378,12 @@ var CallFetcher = class {
     }
     if (response.ok && state.connection !== "live") requests.refreshSoon(50);
     if (ours && (response.status === 429 || response.status === 403) && response.headers.get("Content-Type")?.startsWith("application/problem+json")) {
-      this.#readRefusal(route, response.clone(), session).catch(() => {
+      this.#readRefusal(route, response.clone(), session, sentAt).catch(() => {
       });
     }
     return answer;
   }
-  async #readRefusal(route, response, session) {
+  async #readRefusal(route, response, session, sentAt) {
     const { prices, state, tabs } = this.#core;
     const problem = await response.json();
     if (typeof problem.endpoint === "string") prices.learnEndpoint(route, problem.endpoint);
@@ -396,7 +397,8 @@ var CallFetcher = class {
       reason: problem.reason ?? null,
       detail: problem.detail ?? "",
       upgrade_url: problem.upgrade_url ?? null,
-      retry_after: Number(response.headers.get("Retry-After")) || null
+      retry_after: Number(response.headers.get("Retry-After")) || null,
+      sent_at: sentAt
     }, usage, session);
   }
 };

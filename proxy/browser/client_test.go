@@ -65,6 +65,7 @@ func TestClient(t *testing.T) {
 		{"meter upgrade", testMeterOffersUpgrade},
 		{"meter refusal is dismissed", testMeterRefusalIsDismissed},
 		{"upgrade", testUpgradeOpens},
+		{"upgrade opens once for calls that run together", testUpgradeAndRunningCalls},
 		{"upgrade closes by itself", testUpgradeClosesByItself},
 		{"upgrade accessibility", testUpgradeIsAccessible},
 		{"messages", testMessagesAreComplete},

@@ -2,6 +2,7 @@ package browser_test
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -121,6 +122,49 @@ func testUpgradeOpensOnceForManyRefusals(t *testing.T, tab *browsertest.Tab) {
 	tab.Eval("client.dispatchEvent(new CustomEvent('upgrade-prompt', { detail: { ...client.current, endpoint: null } }))", nil)
 	tab.Want("dialog.open + ' ' + text('prompt-title')", "true Limit reached")
 	tab.Eval("dialog.close()", nil)
+}
+
+// Calls that ran when the user closed the dialog do not open it again. A later call does.
+func testUpgradeAndRunningCalls(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
+	g.set(100)
+	answer := held(g)
+	refuse := func() {
+		answer <- func(w http.ResponseWriter) {
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(429)
+			fmt.Fprintf(w, `{"type":"https://iana.org/assignments/http-problem-types#quota-exceeded","status":429,"endpoint":"analyze","violated-policies":["month"],"usage":%s}`, g.usage())
+		}
+	}
+	tab := openClient(t, b, g, "")
+	tab.Want(shown, "100,0")
+	tab.Eval(`(async () => {
+		await import('/usage/upgrade.js');
+		window.dialog = document.createElement('usage-upgrade');
+		window.refusals = 0;
+		window.opened = 0;
+		client.addEventListener('usage-exceeded', () => refusals++);
+		dialog.client = client;
+		document.body.append(dialog);
+		new MutationObserver(() => { opened += dialog.open; }).observe(dialog.shadowRoot.querySelector('dialog'), { attributeFilter: ['open'] });
+		for (let i = 0; i < 3; i++) client.fetch('/api/analyze');
+	})()`, nil)
+	tab.Want(shown, "100,3")
+	refuse()
+	tab.Want("[refusals, opened, dialog.open].join()", "1,1,true")
+	tab.Eval("dialog.close()", nil)
+	refuse()
+	refuse()
+	tab.Want("[refusals, opened, dialog.open].join()", "3,1,false")
+	tab.Eval("void client.fetch('/api/analyze')", nil)
+	refuse()
+	tab.Want("[refusals, opened, dialog.open].join()", "4,2,true")
+	tab.Eval("dialog.close()", nil)
+	tab.Eval("client.promptUpgrade('analyze')", nil)
+	tab.Want("[refusals, opened, dialog.open].join()", "4,3,true")
+	// A grant.
+	g.set(50)
+	tab.Want("dialog.open", "false")
+	tab.Eval("client.close()", nil)
 }
 
 // The dialog closes when calls are admitted again, unless the user is doing something in it.

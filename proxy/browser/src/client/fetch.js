@@ -55,6 +55,7 @@ export class CallFetcher {
     const route = `${(init?.method ?? request?.method ?? 'GET').toUpperCase()} ${url.pathname}`;
     const counts = !this.#isUsageAPI(url) && !this.#unmetered.has(route) && !closed.aborted;
     const signal = init?.signal ?? request?.signal;
+    const sentAt = Date.now();
     let { token, session } = await unlessAborted(requests.token(false), signal);
     // A Request says same-origin unless the application has chosen something else.
     const unchosen = !request || request.credentials === 'same-origin';
@@ -82,7 +83,7 @@ export class CallFetcher {
       const answered = call;
       call = null;
       let answer = response;
-      runGuarded(() => { answer = this.#readResponse(route, answered, response, session); });
+      runGuarded(() => { answer = this.#readResponse(route, answered, response, session, sentAt); });
       return answer;
     } finally {
       if (call) pending.end(call);
@@ -106,9 +107,10 @@ export class CallFetcher {
    * @param {import('./pending.js').Call | null} call null: it does not show as pending
    * @param {Response} response
    * @param {import('./session.js').Session | null} session of the call's token
+   * @param {number} sentAt when the application made the call
    * @returns {Response} for the application
    */
-  #readResponse(route, call, response, session) {
+  #readResponse(route, call, response, session, sentAt) {
     const { getToken, pending, prices, requests, state, tabs } = this.#core;
     // Ignore answers of other servers, and those that were meant for another user.
     const ours = (!response.redirected || this.#isOfGateway(new URL(response.url))) && session === tabs.session;
@@ -140,13 +142,13 @@ export class CallFetcher {
     }
     if (response.ok && state.connection !== 'live') requests.refreshSoon(50);
     if (ours && (response.status === 429 || response.status === 403) && response.headers.get('Content-Type')?.startsWith('application/problem+json')) {
-      this.#readRefusal(route, response.clone(), session).catch(() => {}); // a body that broke off
+      this.#readRefusal(route, response.clone(), session, sentAt).catch(() => {}); // a body that broke off
     }
     return answer;
   }
 
-  /** @param {string} route @param {Response} response a copy @param {import('./session.js').Session | null} session */
-  async #readRefusal(route, response, session) {
+  /** @param {string} route @param {Response} response a copy @param {import('./session.js').Session | null} session @param {number} sentAt */
+  async #readRefusal(route, response, session, sentAt) {
     const { prices, state, tabs } = this.#core;
     const problem = await response.json();
     if (typeof problem.endpoint === 'string') prices.learnEndpoint(route, problem.endpoint);
@@ -161,6 +163,7 @@ export class CallFetcher {
       detail: problem.detail ?? '',
       upgrade_url: problem.upgrade_url ?? null,
       retry_after: Number(response.headers.get('Retry-After')) || null,
+      sent_at: sentAt,
     }, usage, session);
   }
 }
