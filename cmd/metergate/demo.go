@@ -36,7 +36,7 @@ type demoUser struct {
 
 var (
 	alice     = demoUser{name: "alice", plan: "free", about: "100 requests a month", samples: 2}
-	bob       = demoUser{name: "bob", plan: "pro", about: "5,000 credits a month", samples: 8}
+	bob       = demoUser{name: "bob", plan: "pro", about: "5,000 credits a month", samples: 16}
 	carol     = demoUser{name: "carol", plan: "free", about: "starts with 2 requests left", left: 2, samples: 2}
 	demoUsers = []demoUser{alice, bob, carol}
 )

@@ -23,6 +23,8 @@ func TestPageAndUsersAreServed(t *testing.T) {
 		"/":                   "text/html; charset=utf-8",
 		"/demo/dashboard.js":  "text/javascript; charset=utf-8",
 		"/demo/results.js":    "text/javascript; charset=utf-8",
+		"/demo/session.js":    "text/javascript; charset=utf-8",
+		"/demo/usage.js":      "text/javascript; charset=utf-8",
 		"/demo/dashboard.css": "text/css; charset=utf-8",
 		"/demo/icon.svg":      "image/svg+xml",
 	} {

@@ -1,7 +1,8 @@
-// The dashboard of `metergate demo`. Everything it knows about the usage comes from
-// client.js; it does not count itself.
-import { createUsageClient } from '/usage/client.js';
-import { capital, h, number, plural, RESULTS } from './results.js';
+// The dashboard of `metergate demo`: a playground to send requests. What it has to do with the usage
+// stands in usage.js.
+import { capital, h, plural, RESULTS } from './results.js';
+import { allUsers, chooseUser, currentUser, isUser, loadUsers } from './session.js';
+import { post, showPrices, usage } from './usage.js';
 
 const $ = (id) => document.getElementById(id);
 const clock = new Intl.DateTimeFormat('en', { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
@@ -10,42 +11,13 @@ const USAGE_HEADERS = [
   'X-Usage', 'X-Usage-Cost', 'X-Usage-Pending', 'RateLimit', 'RateLimit-Policy', 'X-RateLimit-Limit', 'X-RateLimit-Remaining',
   'X-RateLimit-Reset', 'Retry-After', 'X-Should-Retry', 'X-Request-Id',
 ];
-const MAX_HISTORY = 50; // requests
+const MAX_ENTRIES = 50; // requests
 
 // The signed-in user.
 
-/** @type {Map<string, { name: string, plan: string, about: string, token: string }>} */
-let users = new Map();
-let user = null; // name of the one who is signed in
-let loading = null;
-
-/** Loads the users and their tokens. A restarted demo has different tokens. */
-function loadUsers() {
-  loading ??= (async () => {
-    try {
-      const response = await fetch('/demo/users.json', { cache: 'no-store' });
-      if (!response.ok) throw new Error(`/demo/users.json: ${response.status}`);
-      users = new Map((await response.json()).map((u) => [u.name, u]));
-    } finally {
-      loading = null;
-    }
-  })();
-  return loading;
-}
-
-const usage = createUsageClient({
-  baseUrl: '/',
-  getToken: async ({ refresh }) => {
-    if (refresh || !users.size) await loadUsers();
-    user ??= users.has(location.hash.slice(1)) ? location.hash.slice(1) : [...users.keys()][0];
-    return users.get(user)?.token ?? null;
-  },
-});
-for (const id of ['full', 'small']) $(id).client = usage;
-
 function showUsers() {
-  $('users').replaceChildren(...[...users.values()].map((u) => h('label', { className: 'user' },
-    h('input', { type: 'radio', name: 'user', value: u.name, checked: u.name === user, change: () => signIn(u.name) }),
+  $('users').replaceChildren(...allUsers().map((u) => h('label', { className: 'user' },
+    h('input', { type: 'radio', name: 'user', value: u.name, checked: u.name === currentUser(), change: () => signIn(u.name) }),
     h('span', { className: 'face', ariaHidden: 'true' }, capital(u.name)[0]),
     h('span', { className: 'name' }, u.name),
     h('span', { className: 'plan' }, u.plan),
@@ -54,7 +26,7 @@ function showUsers() {
 }
 
 function signIn(name) {
-  user = name;
+  chooseUser(name);
   history.replaceState(null, '', `#${name}`);
   for (const input of $('users').querySelectorAll('input')) input.checked = input.value === name;
   usage.refresh();
@@ -63,7 +35,7 @@ function signIn(name) {
 
 addEventListener('hashchange', () => {
   const name = location.hash.slice(1);
-  if (users.has(name) && name !== user) signIn(name);
+  if (isUser(name) && name !== currentUser()) signIn(name);
 });
 
 // The connection and the title of the page.
@@ -78,7 +50,7 @@ function showConnection() {
   $('banner').textContent = !offline ? ''
     : problem === 'unauthorized' ? 'The gateway does not accept the token. If you restarted the demo, reload the page.'
     : `The gateway does not answer.${current ? ' The numbers are the last known ones.' : ''} Is metergate demo still running? The page reconnects by itself.`;
-  if (!users.size) {
+  if (!allUsers().length) {
     if (offline) $('users').replaceChildren(h('p', { className: 'dim' }, 'No users yet: the gateway has not answered.'));
     return;
   }
@@ -86,22 +58,10 @@ function showConnection() {
   for (const button of document.querySelectorAll('.compose button')) button.disabled = false;
 }
 
-/** Puts the price of a call on its button, if the user's plan limits units and the call costs more than one. */
-function showPrices(state) {
-  const counted = state?.limits.some((limit) => limit.unit === 'units');
-  for (const button of document.querySelectorAll('[data-call]')) {
-    const { min, max } = (counted && state.endpoints[button.dataset.call]?.cost) || { max: 1 };
-    const text = max > 1 ? `${min < max ? 'up to ' : ''}${number.format(max)} ${state.unit_name}` : '';
-    const price = button.querySelector('.price') ?? button.appendChild(h('span', { className: 'price' }));
-    if (price.textContent !== text) price.textContent = text;
-    price.hidden = !text;
-  }
-}
-
 usage.addEventListener('connection', showConnection);
 usage.subscribe((state) => {
   showConnection();
-  showPrices(state);
+  showPrices(document.querySelectorAll('[data-call]'), state);
   document.title = state ? `${state.used}${state.limit === null ? '' : `/${state.limit}`} · Metergate demo` : 'Metergate demo';
 });
 
@@ -111,16 +71,16 @@ function say(words) {
   speaking = setTimeout(() => { $('spoken').textContent = words; }, 300);
 }
 
-// Requests. The history has an entry for each, and one for a burst.
+// Requests. The list has an entry for each, and one for a burst.
 
 let entries = [];
 let shown = null; // the entry whose result is shown
 let lastId = 0;
 
 function addEntry(properties) {
-  const entry = { id: ++lastId, user, at: new Date(), unit: usage.current?.unit, status: null, ms: null, fields: {}, ...properties };
+  const entry = { id: ++lastId, user: currentUser(), at: new Date(), unit: usage.current?.unit, status: null, ms: null, fields: {}, ...properties };
   entry.item = h('li', { className: 'new' });
-  entries = [entry, ...entries].slice(0, MAX_HISTORY);
+  entries = [entry, ...entries].slice(0, MAX_ENTRIES);
   shown = entry;
   show(entry);
   return entry;
@@ -135,13 +95,8 @@ const headersOf = (response) => Object.fromEntries(
  */
 async function send(endpoint, path, body, type, read) {
   const started = performance.now();
-  const attempt = () => usage.fetch(path, { method: 'POST', body, headers: { 'Content-Type': type }, usageEndpoint: endpoint });
   try {
-    let response = await attempt();
-    if (response.status === 401) { // the demo was restarted
-      await loadUsers();
-      response = await attempt();
-    }
+    const response = await post(path, body, type, endpoint);
     const fields = headersOf(response);
     if (read && response.headers.get('Content-Type') === 'text/event-stream') {
       return { status: response.status, fields, answer: await read(response), ms: performance.now() - started };
@@ -265,9 +220,9 @@ function showSoon(entry) {
 function show(entry) {
   showItem(entry);
   const items = entries.map((e) => e.item);
-  if ($('history').children.length !== items.length || $('history').firstElementChild !== items[0]) $('history').replaceChildren(...items);
-  $('history-empty').hidden = entries.length > 0;
-  $('history-columns').hidden = $('clear').hidden = !entries.length;
+  if ($('requests').children.length !== items.length || $('requests').firstElementChild !== items[0]) $('requests').replaceChildren(...items);
+  $('requests-empty').hidden = entries.length > 0;
+  $('requests-columns').hidden = $('clear').hidden = !entries.length;
   if (entry === shown) showResult(entry);
 }
 
@@ -472,18 +427,18 @@ $('sample-text').addEventListener('click', () => {
 });
 $('clear').addEventListener('click', () => {
   entries = [];
-  $('history').replaceChildren();
-  $('history-empty').hidden = false;
-  $('history-columns').hidden = $('clear').hidden = true;
-  $('history-title').tabIndex = -1;
-  $('history-title').focus();
+  $('requests').replaceChildren();
+  $('requests-empty').hidden = false;
+  $('requests-columns').hidden = $('clear').hidden = true;
+  $('requests-title').tabIndex = -1;
+  $('requests-title').focus();
 });
 
 // A real product would open its pricing page. Here it offers to sign in on the pro plan.
 document.addEventListener('upgrade', (event) => {
   event.preventDefault();
   $('upgrade-url').textContent = event.detail.url;
-  $('upgrade-switch').hidden = user === 'bob';
+  $('upgrade-switch').hidden = currentUser() === 'bob';
   $('upgrade').showModal();
 });
 $('upgrade').addEventListener('close', () => {

@@ -44,7 +44,7 @@ func openDemo(t *testing.T, b *browsertest.Browser, url, user string) *browserte
 			return shown.checkVisibility() ? shown.innerText.trim().replace(/\s+/g, ' ') : '';
 		};
 		window.press = (name) => [...document.querySelectorAll('button')].find((b) => b.firstChild.textContent.trim() === name && !b.disabled).click();
-		window.rows = () => [...document.querySelectorAll('#history summary')].map((s) => s.innerText.trim().replace(/\s+/g, ' '));`)
+		window.rows = () => [...document.querySelectorAll('#requests summary')].map((s) => s.innerText.trim().replace(/\s+/g, ' '));`)
 	tab.Want("text('connection')", "Live")
 	tab.Want("document.querySelector('[name=user]:checked').value", user)
 	return tab
@@ -67,7 +67,7 @@ func TestDemoPageShowsCalls(t *testing.T) {
 	var loads, now float64
 	tab.Eval("performance.timeOrigin", &loads)
 	tab.Want("text('full', 'count')", "0 of 100 used")
-	tab.Want("text('history-empty').startsWith('Your requests appear here')", "true")
+	tab.Want("text('requests-empty').startsWith('Your requests appear here')", "true")
 	picture(t, tab, "empty")
 	if lines := tab.Console(); len(lines) > 0 {
 		t.Errorf("the console has %q", lines)
@@ -148,6 +148,32 @@ func makeSlowAndManyCalls(t *testing.T, tab *browsertest.Tab) {
 	tab.Eval("press('50 at once')", nil)
 	tab.Want("text('full', 'count') + text('result').includes('43 counted, 7 refused.')", "100 of 100 usedtrue")
 	tab.Want("text('full', 'prompt-title')", "Your last request was refused")
+	// However many were refused, one dialog says so.
+	tab.Until("document.querySelector('usage-upgrade').open")
+}
+
+// The chart has the numbers of the gateway, and follows the calls of today.
+func TestDemoPageShowsDays(t *testing.T) {
+	tab := openDemo(t, browsertest.Start(t), startDemo(t), "alice")
+	tab.Eval("(async () => { (await import('/usage/chart.js')).UsageChart.timing.between = 100; })()", nil)
+	tab.Eval(`void (window.days = () => [...document.getElementById('days').shadowRoot.querySelectorAll('tbody tr')].map((row) => [...row.children].slice(1).map((cell) => +cell.textContent)),
+		window.answer = async () => {
+			const [{ token }] = await (await fetch('/demo/users.json')).json();
+			const { days } = await (await fetch('/usage/history?days=30', { headers: { Authorization: 'Bearer ' + token } })).json();
+			const endpoints = [...new Set(days.flatMap((day) => Object.keys(day.endpoints)))].sort();
+			return days.map((day) => [day.used, ...endpoints.map((name) => day.endpoints[name]?.used ?? 0)]);
+		})`, nil)
+	tab.Until("JSON.stringify(days()) === JSON.stringify(await answer())")
+	tab.Want("days().length + ' ' + days().at(-1)[0]", "30 0")
+	tab.Want("days().filter(([used]) => used > 0).length > 15", "true") // sample days
+	tab.Want("text('full', 'count')", "0 of 100 used")
+	tab.Eval("press('Analyze'), press('Report')", nil)
+	tab.Want("text('full', 'count') + ' ' + days().at(-1)[0]", "2 of 100 used 2")
+	tab.Until("JSON.stringify(days()) === JSON.stringify(await answer())")
+	// Another user has other days, in credits.
+	tab.Eval("document.querySelector('[value=bob]').click()", nil)
+	tab.Until("/ credits/.test(text('days', 'count'))")
+	wantQuietConsole(t, tab)
 }
 
 // The page changes its user. At the limit it leads to a bigger plan.
@@ -174,8 +200,10 @@ func TestDemoPageChangesUsers(t *testing.T) {
 	tab.Want("text('result').includes('Refused. The request did not reach the API. X-Usage is 100/100.')", "true")
 	tab.Want("/^429 report 100.100 Retry-After: \\d+ /.test(rows()[0])", "true")
 	picture(t, tab, "refused")
-	// The prompt leads to a bigger plan.
-	tab.Eval("document.getElementById('full').shadowRoot.querySelector('[part=upgrade-button]').click()", nil)
+	// The dialog leads to a bigger plan.
+	tab.Until("document.querySelector('usage-upgrade').open")
+	picture(t, tab, "dialog")
+	tab.Eval("document.querySelector('usage-upgrade').shadowRoot.querySelector('[part=upgrade-button]').click()", nil)
 	tab.Want("text('upgrade-url')", "https://example.com/pricing")
 	picture(t, tab, "upgrade")
 	tab.Eval("press('Continue as bob, on the pro plan')", nil)
@@ -236,7 +264,7 @@ func TestDemoPageIsAccessible(t *testing.T) {
 
 	tab.Eval("press('Analyze')", nil)
 	tab.Want("text('full', 'count') + text('result-facts').slice(0, 3)", "1 of 100 used200")
-	tab.Eval("document.querySelector('#history details').open = document.querySelector('.raw').open = true", nil)
+	tab.Eval("document.querySelector('#requests details').open = document.querySelector('.raw').open = true", nil)
 	tab.Eval("document.getElementById('full').shadowRoot.querySelector('details').open = true", nil)
 	tab.WantAccessible("ok")
 	picture(t, tab, "ok")
@@ -261,7 +289,8 @@ func TestDemoPageIsAccessible(t *testing.T) {
 	tab.Want("text('full', 'prompt-title')", "Your last request was refused")
 	tab.Want("document.querySelectorAll('.status.running').length", "0")
 	tab.WantAccessible("refused")
-	tab.Eval("document.getElementById('full').shadowRoot.querySelector('[part=upgrade-button]').click()", nil)
+	tab.Until("document.querySelector('usage-upgrade').open")
+	tab.Eval("document.querySelector('usage-upgrade').shadowRoot.querySelector('[part=upgrade-button]').click()", nil)
 	tab.Until("document.querySelector('dialog').open")
 	tab.WantAccessible("upgrade")
 }

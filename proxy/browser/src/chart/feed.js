@@ -62,8 +62,8 @@ export class HistoryFeed {
       this.#reading = false;
     }
     if (!state) return;
-    // Numbers that the gateway only remembers do not say what the history has. They are
-    // followed by others.
+    // In an outage of the store the numbers change, and the history may not. It is read again when
+    // they are current.
     const used = `${state.used} ${state.stale}`;
     if (used === this.#used || this.problem === 'off') return;
     this.#used = used;
