@@ -196,11 +196,14 @@ function forecast(state, history) {
 
 // src/chart/scale.js
 function ticks(most) {
-  let best = [];
-  for (let power = Math.max(1, 10 ** (Math.floor(Math.log10(most)) - 1)); !best.length; power *= 10) {
-    for (const step of [power, 2 * power, 5 * power]) {
-      const lines = Math.ceil(most / step);
-      if (lines <= 4 && (!best.length || lines * step < best.at(-1))) best = Array.from({ length: lines }, (_, i) => (i + 1) * step);
+  let best = [1, 2];
+  let end = most <= 2 ? 2 : Infinity;
+  for (let power = Math.max(1, 10 ** (Math.floor(Math.log10(most)) - 1)); power <= most; power *= 10) {
+    for (const step of [1, 2, 2.5, 5].map((n) => n * power).filter(Number.isInteger)) {
+      const lines = Math.max(2, Math.ceil(most / step));
+      if (lines > 4 || lines * step >= end) continue;
+      end = lines * step;
+      best = Array.from({ length: lines }, (_, i) => (i + 1) * step);
     }
   }
   return best;
@@ -413,7 +416,8 @@ svg { display: block; }
 @keyframes breathe { 50% { opacity: 0.5; } }
 .stale .series { opacity: 0.55; }
 .pace-line { stroke: var(--_text); stroke-width: 1.5; stroke-dasharray: 4 3; }
-.pace-edge { stroke: var(--_background); stroke-width: 3.5; opacity: 0.8; }
+/* Keeps the line visible on bars. */
+.pace-edge { stroke: var(--_background); stroke-width: 3.5; stroke-dasharray: 4 3; }
 @media not (forced-colors: active) {
   .s0 { fill: var(--_s0); }
   .s1 { fill: var(--_s1); }
@@ -453,7 +457,7 @@ li svg { flex: none; align-self: start; margin-top: 3px; }
   .grid, .base { stroke: GrayText; }
   .band { fill: Highlight; fill-opacity: 0.35; }
   .pace-line { stroke: CanvasText; }
-  .pace-edge { stroke: Canvas; opacity: 1; }
+  .pace-edge { stroke: Canvas; }
   .ghost { fill: GrayText; }
   .plot text { fill: CanvasText; }
   .forecast .dot { forced-color-adjust: none; background: CanvasText; }

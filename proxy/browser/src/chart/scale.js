@@ -1,14 +1,17 @@
 /**
- * Returns the values of the lines of a scale from 0, at most four above it. The last one is
- * the end of the scale.
- * @param {number} most that is to be shown, more than 0
+ * Returns the values of the lines of a scale from 0: two to four, which are whole numbers. The
+ * last one is the end of the scale.
+ * @param {number} most that is to be shown, at least 1
  */
 export function ticks(most) {
-  let best = [];
-  for (let power = Math.max(1, 10 ** (Math.floor(Math.log10(most)) - 1)); !best.length; power *= 10) {
-    for (const step of [power, 2 * power, 5 * power]) {
-      const lines = Math.ceil(most / step);
-      if (lines <= 4 && (!best.length || lines * step < best.at(-1))) best = Array.from({ length: lines }, (_, i) => (i + 1) * step);
+  let best = [1, 2];
+  let end = most <= 2 ? 2 : Infinity;
+  for (let power = Math.max(1, 10 ** (Math.floor(Math.log10(most)) - 1)); power <= most; power *= 10) {
+    for (const step of [1, 2, 2.5, 5].map((n) => n * power).filter(Number.isInteger)) {
+      const lines = Math.max(2, Math.ceil(most / step));
+      if (lines > 4 || lines * step >= end) continue;
+      end = lines * step;
+      best = Array.from({ length: lines }, (_, i) => (i + 1) * step);
     }
   }
   return best;

@@ -48,7 +48,8 @@ svg { display: block; }
 @keyframes breathe { 50% { opacity: 0.5; } }
 .stale .series { opacity: 0.55; }
 .pace-line { stroke: var(--_text); stroke-width: 1.5; stroke-dasharray: 4 3; }
-.pace-edge { stroke: var(--_background); stroke-width: 3.5; opacity: 0.8; }
+/* Keeps the line visible on bars. */
+.pace-edge { stroke: var(--_background); stroke-width: 3.5; stroke-dasharray: 4 3; }
 @media not (forced-colors: active) {
   .s0 { fill: var(--_s0); }
   .s1 { fill: var(--_s1); }
@@ -88,7 +89,7 @@ li svg { flex: none; align-self: start; margin-top: 3px; }
   .grid, .base { stroke: GrayText; }
   .band { fill: Highlight; fill-opacity: 0.35; }
   .pace-line { stroke: CanvasText; }
-  .pace-edge { stroke: Canvas; opacity: 1; }
+  .pace-edge { stroke: Canvas; }
   .ghost { fill: GrayText; }
   .plot text { fill: CanvasText; }
   .forecast .dot { forced-color-adjust: none; background: CanvasText; }
