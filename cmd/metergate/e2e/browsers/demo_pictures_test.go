@@ -53,6 +53,7 @@ func TestDemoScreenshots(t *testing.T) {
 	tab := openDemo(t, b, startDemo(t), "alice")
 	tab.Do(chromedp.EmulateViewport(1280, 800, chromedp.EmulateScale(2)))
 	tab.Eval(`(async () => {
+		(await import('/usage/chart.js')).UsageChart.timing.between = 100;
 		const [{ token }] = await (await fetch('/demo/users.json')).json();
 		for (const [name, n] of Object.entries({ analyze: 21, report: 9, drill: 8 })) {
 			for (let i = 0; i < n; i++) await fetch('/api/' + name, { method: 'POST', body: 'One text of many, and another one.', headers: { Authorization: 'Bearer ' + token } });
@@ -70,6 +71,7 @@ func TestDemoScreenshots(t *testing.T) {
 	tab.Want("text('full', 'running')", "1 running")
 	tab.Eval("press('Redact')", nil)
 	tab.Want("text('full', 'count')", "41 of 100 used")
+	tab.Want("document.getElementById('days').shadowRoot.querySelector('tbody tr:last-child td').textContent", "41")
 	for _, scheme := range []string{"light", "dark"} {
 		tab.Media("prefers-color-scheme", scheme, "prefers-reduced-motion", "reduce")
 		savePicture(t, tab, filepath.Join(*screenshots, "demo-"+scheme+".png"))
