@@ -21,7 +21,7 @@ import (
 	"strings"
 )
 
-//go:generate go test -run ^TestBundlesAreCurrent$ -update .
+//go:generate go test -run ^(TestBundlesAreCurrent|TestTypesHaveEveryMessage)$ -update .
 
 //go:embed *.js *.d.ts package.json README.md
 var embedded embed.FS

@@ -1,8 +1,80 @@
-// Types of messages.js: the texts of the elements.
+// Types of messages.js: the texts of the elements. Code generated from src by go generate ./proxy/browser; DO NOT EDIT.
 
-/** A text, or a function that makes one. */
-// eslint-disable-next-line @typescript-eslint/no-explicit-any
-export type Message = string | ((...values: any[]) => string);
+/** The texts of one language. A number n reads as the language writes it, and n.value is the number. */
+export interface Messages {
+  separator: string;
+  compactLabel: string;
+  compactUnits: (unit: any) => string;
+  label: (per: any) => string;
+  requests: (n: any) => string;
+  units: (n: any) => string;
+  unit: (name: any, n: any) => string;
+  used: (used: any, limit: any, unit: any) => string;
+  usedOnly: (used: any, unit: any) => string;
+  compact: (used: any, limit: any, unit: any) => string;
+  remaining: (n: any) => string;
+  carried: (n: any, unit: any, per: any) => string;
+  running: (n: any) => string;
+  held: (n: any, unit: any) => string;
+  price: (endpoint: any, min: any, max: any, unit: any) => string;
+  unlimited: string;
+  warning: string;
+  blocked: string;
+  softReached: string;
+  notEnough: string;
+  notIncluded: string;
+  limitOf: (name: any, status: any) => string;
+  andMore: (text: any, n: any) => string;
+  resets: string;
+  neverRenews: string;
+  stale: string;
+  staleSince: (time: any) => string;
+  unavailable: string;
+  unauthorized: string;
+  statusChanged: (status: any, count: any) => string;
+  breakdown: string;
+  of: (used: any, limit: any, unit: any) => string;
+  amount: (n: any, unit: any) => string;
+  soft: (name: any) => string;
+  pool: (per: any) => string;
+  shared: (name: any) => string;
+  perWindow: (endpoint: any, per: any) => string;
+  chartLabel: string;
+  chartRange: (days: any) => string;
+  chartToday: string;
+  chartDate: string;
+  chartTotal: string;
+  chartOther: string;
+  chartDay: (date: any, amount: any) => string;
+  chartCaption: (unit: any, from: any, to: any) => string;
+  chartSummary: (amount: any, from: any, to: any) => string;
+  chartPace: string;
+  chartPaceAbove: string;
+  chartDailyLimit: string;
+  chartPerDay: (n: any) => string;
+  chartExhausts: (date: any) => string;
+  chartExhaustsToday: (time: any) => string;
+  chartLasts: (date: any) => string;
+  chartReached: string;
+  chartEmpty: string;
+  chartOff: string;
+  promptTitle: string;
+  refusedTitle: string;
+  limitReached: (limit: any, endpoint: any, per: any, unit: any, shared: any) => string;
+  limitShort: (cost: any, left: any, limit: any, endpoint: any, per: any, unit: any, shared: any) => string;
+  limitEmpty: (endpoint: any) => string;
+  limitHeld: string;
+  renews: (when: any) => string;
+  doesNotRenew: string;
+  dismiss: string;
+  upgrade: string;
+  upgradeTitle: string;
+  upgradeText: string;
+  upgradeHeldTitle: string;
+  upgradeAdmittedTitle: string;
+  upgradeAdmittedText: string;
+  upgradeNotNow: string;
+  upgradeClose: string;
+}
 
-/** The texts of one language, by their names. */
-export type Messages = Record<string, Message>;
+export const messages: Record<'en' | 'de' | 'fr' | 'es' | 'ar', Messages>;
