@@ -5,6 +5,7 @@ import type { UsageChart as UsageChartElement } from './chart.js';
 import type { Connection, ConnectionProblem, UsageClient, UsageClientOptions, UsageState } from './client.js';
 import type { Messages } from './messages.js';
 import type { UpgradeEvent, UsageMeter as UsageMeterElement } from './meter.js';
+import type { UsageUpgrade as UsageUpgradeElement } from './upgrade.js';
 
 export interface UsageProviderProps {
   /** As in the options of createUsageClient. Another value makes another client. */
@@ -38,7 +39,7 @@ export interface UsageSnapshot {
 /** What the user has used. The component is rendered again after each change. */
 export function useUsage(): UsageSnapshot;
 
-interface ElementProps<E extends HTMLElement> extends Omit<HTMLAttributes<E>, 'children'> {
+interface ElementProps<E extends HTMLElement> extends Omit<HTMLAttributes<E>, 'children' | 'onClose'> {
   /** The client to follow; default: that of the provider. */
   client?: UsageClient | null | undefined;
   /** Texts that replace those of the page's language, all or some. */
@@ -72,6 +73,22 @@ export interface UsageChartProps extends ElementProps<UsageChartElement> {
 /** The element <usage-chart>. It is not rendered on a server. */
 export const UsageChart: ForwardRefExoticComponent<UsageChartProps & RefAttributes<UsageChartElement>>;
 
+export interface UpgradeDialogProps extends ElementProps<UsageUpgradeElement> {
+  /** Takes precedence over the gateway's. */
+  upgradeUrl?: string | undefined;
+  /** The user follows the link. After preventDefault() it does not open, and the dialog closes. */
+  onUpgrade?: ((event: UpgradeEvent) => void) | undefined;
+  onClose?: ((event: Event) => void) | undefined;
+  /** With slot="upgrade" they replace the button. */
+  children?: ReactNode | undefined;
+}
+
+/**
+ * The element <usage-upgrade>: a dialog, which opens when a call is refused, and when promptUpgrade of the
+ * client is called. It is not rendered on a server.
+ */
+export const UpgradeDialog: ForwardRefExoticComponent<UpgradeDialogProps & RefAttributes<UsageUpgradeElement>>;
+
 /** The attributes and properties of an element in JSX. React 18 does not set client and messages. */
 type Intrinsic<E extends HTMLElement, Attributes> = DetailedHTMLProps<HTMLAttributes<E>, E> & Attributes & {
   class?: string | undefined;
@@ -88,6 +105,7 @@ declare module 'react' {
     interface IntrinsicElements {
       'usage-chart': Intrinsic<UsageChartElement, { label?: string; days?: number }>;
       'usage-meter': Intrinsic<UsageMeterElement, { label?: string; compact?: boolean; price?: string; 'upgrade-url'?: string }>;
+      'usage-upgrade': Intrinsic<UsageUpgradeElement, { 'upgrade-url'?: string }>;
     }
   }
 }

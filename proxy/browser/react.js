@@ -7,16 +7,18 @@
 //   <UsageProvider baseUrl="https://gateway.example.com" getToken={getToken}>...</UsageProvider>
 //   const { usage, problem, client, canSend, connection } = useUsage();
 //
-// <UsageMeter> and <UsageChart> show the elements <usage-meter> and <usage-chart>. An app that does not
-// use one of them does not load it. On a server nothing is known, and nothing is requested. react.d.ts has the types.
+// <UsageMeter>, <UsageChart> and <UpgradeDialog> show the elements <usage-meter>, <usage-chart> and
+// <usage-upgrade>. An app that does not use one of them does not load it. On a server nothing is known, and nothing is requested. react.d.ts has the types.
 
 "use client";
 
 // src/react.js
 import { UsageProvider, useUsage } from "./react-provider.js";
+import { UpgradeDialog } from "./react-upgrade.js";
 import { UsageChart } from "./react-chart.js";
 import { UsageMeter } from "./react-meter.js";
 export {
+  UpgradeDialog,
   UsageChart,
   UsageMeter,
   UsageProvider,

@@ -53,7 +53,7 @@ func docsGateway(t *testing.T) *gatewaytest.Process {
 	}))
 	t.Cleanup(upstream.Close)
 	file := filepath.Join(t.TempDir(), "gateway.yaml")
-	testkit.WriteFile(t, file, browserYAML)
+	testkit.WriteFile(t, file, browserYAML+"history: { keep: 35d }\n")
 	return gatewaytest.StartFile(t, []string{"STORE=embedded:" + t.TempDir(), "UPSTREAM=" + upstream.URL}, file).Process
 }
 

@@ -133,6 +133,7 @@ const appScript = `
 		document.querySelector('button').click();
 	};
 	window.said = () => document.querySelector('output').innerText;
+	window.dialog = () => document.querySelector('usage-upgrade').shadowRoot.querySelector('dialog');
 	window.small = () => document.querySelector('usage-meter')?.shadowRoot.querySelector('[part=count]').innerText;`
 
 // testBuiltApp looks at what every build must do: count, and stop at the limit.
@@ -144,6 +145,12 @@ func testBuiltApp(t *testing.T, p *gatewaytest.Process, b *browsertest.Browser, 
 		tab.Eval("say('Hello')", nil)
 		tab.Want("title() + ', ' + small() + ', ' + said()", want+" of 100, "+want+"/100, answered")
 	}
+	// The button can be pressed, so that the dialog can say why nothing happens.
+	tab.Want("(({ disabled, ariaDisabled }) => disabled + ',' + ariaDisabled)(document.querySelector('button'))", "false,true")
+	tab.Want("dialog().open", "false")
+	tab.Eval("say('One more')", nil)
+	tab.Want("dialog().open + ', ' + dialog().querySelector('[part=prompt-title]').innerText", "true, Limit reached")
+	tab.Want("title()", "100 of 100")
 	checkConsole(t, tab)
 }
 
