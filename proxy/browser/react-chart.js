@@ -5,7 +5,7 @@
 
 // src/react-chart.js
 import "./chart.js";
-import { componentOf } from "./react-provider.js";
+import { componentOf } from "./react-component.js";
 var UsageChart = componentOf("usage-chart", "UsageChart");
 export {
   UsageChart

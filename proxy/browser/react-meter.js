@@ -5,7 +5,7 @@
 
 // src/react-meter.js
 import "./meter.js";
-import { componentOf } from "./react-provider.js";
+import { componentOf } from "./react-component.js";
 var UsageMeter = componentOf("usage-meter", "UsageMeter");
 export {
   UsageMeter

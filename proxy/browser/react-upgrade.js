@@ -5,7 +5,7 @@
 
 // src/react-upgrade.js
 import "./upgrade.js";
-import { componentOf } from "./react-provider.js";
+import { componentOf } from "./react-component.js";
 var UpgradeDialog = componentOf("usage-upgrade", "UpgradeDialog");
 export {
   UpgradeDialog

@@ -114,6 +114,7 @@ func TestReactApp(t *testing.T) {
 			testBuiltApp(t, p, b, servePages(t, dist), build.dist)
 		})
 	}
+	t.Run("hook alone", func(t *testing.T) { testHookAlone(t, app) })
 	for _, react := range []string{"18", "19"} {
 		t.Run("rendered on a server by React "+react, func(t *testing.T) { testAppFromServer(t, p, b, app, react) })
 		t.Run("provider in React "+react, func(t *testing.T) { testProvider(t, p, b, app, react) })
@@ -152,6 +153,28 @@ func testBuiltApp(t *testing.T, p *gatewaytest.Process, b *browsertest.Browser, 
 	tab.Want("dialog().open + ', ' + dialog().querySelector('[part=prompt-title]').innerText", "true, Limit reached")
 	tab.Want("title()", "100 of 100")
 	checkConsole(t, tab)
+}
+
+// testHookAlone builds an app that uses the hook and no element: it loads none.
+func testHookAlone(t *testing.T, app reactApp) {
+	for out, command := range map[string][]string{
+		"hook-webpack/main.js": {"node", "webpack.mjs", "hook-webpack", "./server/hook.tsx"},
+		"hook-rspack/main.js":  {"node", "rspack.mjs", "hook-rspack", "./server/hook.tsx"},
+		"hook-vite/hook.js":    {"rolldown", "server/hook.tsx", "--dir", "hook-vite", "--platform", "browser"}, // as in Vite
+	} {
+		app.run(t, command[0], command[1:]...)
+		text, err := os.ReadFile(filepath.Join(app.dir, out))
+		if err != nil {
+			t.Fatal(err)
+		}
+		code := string(text)
+		if !strings.Contains(code, "usage/stream") {
+			t.Errorf("%s has no client", out)
+		}
+		if strings.Contains(code, "usage-meter") || strings.Contains(code, "customElements.define(") {
+			t.Errorf("%s has an element that the app does not use", out)
+		}
+	}
 }
 
 // checkConsole fails the test if the console of a page has more than it should.

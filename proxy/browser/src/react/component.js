@@ -1,5 +1,5 @@
 import { createElement, forwardRef, useContext, useEffect, useImperativeHandle, useLayoutEffect, useRef, useSyncExternalStore } from 'react';
-import { MISSING, StoreContext } from './provider.js';
+import { MISSING, StoreContext } from '../react-provider.js';
 
 // On a server, React 18 warns of useLayoutEffect.
 const useCommitEffect = typeof document === 'undefined' ? useEffect : useLayoutEffect;

@@ -1,6 +1,8 @@
 import { createContext, createElement, useContext, useEffect, useInsertionEffect, useMemo, useRef, useState, useSyncExternalStore } from 'react';
 import { createUsageClient } from '../client.js';
-import { Store } from './store.js';
+import { createStore, readOnServer } from './store.js';
+
+/** @typedef {ReturnType<typeof createStore>} Store */
 
 /** @type {import('react').Context<Store | null>} */
 export const StoreContext = createContext(/** @type {Store | null} */ (null));
@@ -16,10 +18,10 @@ export function UsageProvider({ client, baseUrl, getToken, credentials, children
   useInsertionEffect(() => { lastGetToken.current = getToken; });
 
   const [own, setOwn] = useState(/** @type {import('../../client.d.ts').UsageClient | null} */ (null));
-  const base = baseUrl === undefined ? undefined : String(baseUrl);
+  const base = baseUrl && String(baseUrl);
   const hasToken = Boolean(getToken);
   useEffect(() => {
-    if (client) return undefined;
+    if (client) return;
     const made = createUsageClient({
       baseUrl: base,
       credentials,
@@ -30,17 +32,18 @@ export function UsageProvider({ client, baseUrl, getToken, credentials, children
   }, [client, base, credentials, hasToken]);
 
   const followed = client ?? own;
-  const store = useMemo(() => new Store(followed), [followed]);
+  const store = useMemo(() => createStore(followed), [followed]);
   return createElement(StoreContext.Provider, { value: store }, children);
 }
 
 /** Stands for the store where there is no provider. A server renders what it can. */
-export const MISSING = Object.assign(new Store(null), {
-  read() { throw new Error('useUsage and the components of react.js need a <UsageProvider> around them'); },
-});
+export const MISSING = {
+  ...createStore(null),
+  read() { throw new Error('put a <UsageProvider> around this component'); },
+};
 
 /** @returns {import('../../react.d.ts').UsageSnapshot} */
 export function useUsage() {
-  const { subscribe, read, readOnServer } = useContext(StoreContext) ?? MISSING;
+  const { subscribe, read } = useContext(StoreContext) ?? MISSING;
   return useSyncExternalStore(subscribe, read, readOnServer);
 }

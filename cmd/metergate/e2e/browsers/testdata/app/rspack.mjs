@@ -1,11 +1,11 @@
-// rspack.mjs OUT: builds the app with Rspack.
+// rspack.mjs OUT [ENTRY]: builds the app, or another, with Rspack.
 import path from 'node:path';
 import { rspack } from '@rspack/core';
 
 const swc = { jsc: { parser: { syntax: 'typescript', tsx: true }, transform: { react: { runtime: 'automatic' } } } };
 const config = {
   mode: 'production',
-  entry: './src/main.tsx',
+  entry: process.argv[3] ?? './src/main.tsx',
   output: { path: path.resolve(process.argv[2]), filename: 'main.js' },
   resolve: { extensions: ['.tsx', '.ts', '.js'] },
   performance: { hints: false },

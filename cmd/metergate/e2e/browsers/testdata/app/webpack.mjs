@@ -1,10 +1,10 @@
-// webpack.mjs OUT: builds the app with webpack.
+// webpack.mjs OUT [ENTRY]: builds the app, or another, with webpack.
 import path from 'node:path';
 import webpack from 'webpack';
 
 const config = {
   mode: 'production',
-  entry: './src/main.tsx',
+  entry: process.argv[3] ?? './src/main.tsx',
   output: { path: path.resolve(process.argv[2]), filename: 'main.js' },
   resolve: { extensions: ['.tsx', '.ts', '.js'] },
   performance: { hints: false },

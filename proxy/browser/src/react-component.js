@@ -1,0 +1,3 @@
+// react-component.js is what the components of react.js share.
+
+export { componentOf } from './react/component.js';
