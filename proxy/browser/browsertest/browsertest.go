@@ -67,9 +67,10 @@ type Browser struct {
 
 // A process is a running browser.
 type process interface {
-	// open opens an empty tab, which is visible. before is as in Browser.Open. What the page
-	// writes to its console goes to console, which may be called by several goroutines.
-	open(before string, console func(line string)) (page, error)
+	// open opens an empty tab, in a window of its own or in that of another tab, which it then hides.
+	// before is as in Browser.Open. What the page writes to its console goes to console, which may be
+	// called by several goroutines.
+	open(before string, behind page, console func(line string)) (page, error)
 }
 
 // A page is an open tab of some browser.
@@ -93,8 +94,9 @@ type page interface {
 
 // A Tab shows a page. If the test fails, it logs what the page shows and its console.
 type Tab struct {
-	page page
-	t    testing.TB
+	browser *Browser
+	page    page
+	t       testing.TB
 
 	mu      sync.Mutex
 	console []string
@@ -104,9 +106,21 @@ type Tab struct {
 // page; it may be empty.
 func (b *Browser) Open(t testing.TB, url, before string) *Tab {
 	t.Helper()
-	tab := &Tab{t: t}
+	return b.open(t, url, before, nil)
+}
+
+// OpenInFront opens a URL like Browser.Open, but in a tab of the same window, in front of this one. In
+// Firefox this one is then hidden; a headless Chromium shows all tabs.
+func (tab *Tab) OpenInFront(url, before string) *Tab {
+	tab.t.Helper()
+	return tab.browser.open(tab.t, url, before, tab.page)
+}
+
+func (b *Browser) open(t testing.TB, url, before string, behind page) *Tab {
+	t.Helper()
+	tab := &Tab{browser: b, t: t}
 	var err error
-	tab.page, err = b.process.open(before, func(line string) {
+	tab.page, err = b.process.open(before, behind, func(line string) {
 		tab.mu.Lock()
 		defer tab.mu.Unlock()
 		tab.console = append(tab.console, line)
@@ -217,10 +231,12 @@ func (tab *Tab) String(expression string) string {
 func (tab *Tab) Want(expression, want string) {
 	tab.t.Helper()
 	var got string
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	pause := 5 * time.Millisecond
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); pause = min(pause*3/2, 100*time.Millisecond) {
 		if got = tab.String(expression); got == want {
 			return
 		}
+		time.Sleep(pause)
 	}
 	tab.t.Fatalf("%s is %q after %v, want %q", expression, got, patience, want)
 }

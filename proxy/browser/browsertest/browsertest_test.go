@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -52,6 +53,11 @@ func testTabs(t *testing.T, b *Browser, url string) {
 	tab.Want("[innerWidth, innerHeight].join()", "375,700")
 	other := b.Open(t, url, "")
 	other.Want("document.hidden + String(window.said)", "falseundefined")
+	front := tab.OpenInFront(url, "window.said = 'later';")
+	front.Want("document.hidden + window.said", "falselater")
+	tab.Want("document.hidden", strconv.FormatBool(b.Kind == Firefox))
+	front.Close()
+	tab.Want("document.hidden", "false")
 	tab.Close()
 	other.Want("document.hidden", "false")
 }

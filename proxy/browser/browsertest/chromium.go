@@ -44,7 +44,7 @@ func startChromium(t testing.TB, path string) process {
 	return chromium{ctx}
 }
 
-func (c chromium) open(before string, console func(string)) (page, error) {
+func (c chromium) open(before string, _ page, console func(string)) (page, error) {
 	ctx, cancel := chromedp.NewContext(c.ctx)
 	p := &chromiumPage{ctx, cancel}
 	if err := chromedp.Do(ctx); err != nil { // makes the tab; with a timeout the tab would end with it

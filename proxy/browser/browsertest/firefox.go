@@ -93,12 +93,15 @@ func bidiURL(output io.Reader) (string, error) {
 	return "", fmt.Errorf("it ended: %s", strings.Join(read, "\n"))
 }
 
-func (f firefox) open(before string, console func(string)) (page, error) {
+func (f firefox) open(before string, behind page, console func(string)) (page, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var created struct{ Context string }
-	// A tab behind another one would be hidden.
-	if err := f.call(ctx, "browsingContext.create", object{"type": "window"}, &created); err != nil {
+	where := object{"type": "window"}
+	if behind, ok := behind.(*firefoxPage); ok {
+		where = object{"type": "tab", "referenceContext": behind.context}
+	}
+	if err := f.call(ctx, "browsingContext.create", where, &created); err != nil {
 		return nil, err
 	}
 	p := &firefoxPage{bidi: f.bidi, context: created.Context}
@@ -110,7 +113,7 @@ func (f firefox) open(before string, console func(string)) (page, error) {
 	return p, f.call(ctx, "script.addPreloadScript", script, nil)
 }
 
-// A firefoxPage is a tab of Firefox, alone in a window.
+// A firefoxPage is a tab of Firefox.
 type firefoxPage struct {
 	*bidi
 	context string // the id of its browsing context

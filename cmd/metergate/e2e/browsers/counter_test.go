@@ -13,23 +13,18 @@ import (
 	"metergate/quota/testkit"
 )
 
-// openTabs opens a user's page in several tabs, and waits until all of them are live.
-func (g *twoGateways) openTabs(t *testing.T, gateway, user string, n int) (tabs []*browsertest.Tab) {
-	t.Helper()
-	for range n {
-		tabs = append(tabs, g.open(t, g.browser, gateway, user, "free"))
-	}
-	for _, tab := range tabs {
-		tab.Want("full.client.connection + small.client.connection", "livelive")
-	}
-	return tabs
-}
-
 // A browser opens one stream, however many tabs and elements there are, and all of them show each
 // call. When the tab that streams is closed, another one does.
 func (g *twoGateways) manyTabs(t *testing.T) {
 	p, _ := g.gateway(t)
-	tabs := g.openTabs(t, p.URL, "tabs", 20)
+	tabs := []*browsertest.Tab{g.open(t, g.browser, p.URL, "tabs", "free")}
+	url := tabs[0].String("location.href")
+	for n := range 20 {
+		if n > 0 {
+			tabs = append(tabs, tabs[n-1].OpenInFront(url, pageScript))
+		}
+		tabs[n].Want("window.full?.client?.connection + window.small?.client?.connection", "livelive")
+	}
 	if n := streamsOf(t, p); n != "1" {
 		t.Errorf("%s streams are open, want 1", n)
 	}
@@ -53,7 +48,12 @@ func (g *twoGateways) manyTabs(t *testing.T) {
 // calls all the same. The frozen tab does so as soon as it goes on.
 func (g *twoGateways) frozenTab(t *testing.T) {
 	p, _ := g.gateway(t)
-	tabs := g.openTabs(t, p.URL, "frozen", 3)
+	var tabs []*browsertest.Tab
+	for range 3 {
+		tab := g.open(t, g.browser, p.URL, "frozen", "free")
+		tab.Want("full.client.connection", "live")
+		tabs = append(tabs, tab)
+	}
 	tabs[0].Freeze() // it was the first, so it streams
 	use(t, g.two, "frozen", 1)
 	for _, tab := range tabs[1:] {

@@ -109,18 +109,21 @@ func (f *frontEnd) openWithToken(t testing.TB, b *browsertest.Browser, gateway, 
 	return f.openPage(t, b, url.Values{"gateway": {gateway}, "token": {token}})
 }
 
+// pageScript defines what tests use in a page of servePages.
+const pageScript = `
+	addEventListener('DOMContentLoaded', () => {
+		window.part = (name, id = 'full') => document.getElementById(id).shadowRoot.querySelector('[part="' + name + '"]');
+		window.text = (name, id) => part(name, id).checkVisibility() ? part(name, id).innerText : '';
+		window.colour = () => getComputedStyle(part('fill')).backgroundColor;
+		window.call = (body) => full.client.fetch(full.client.baseUrl + 'api/analyze', { method: 'POST', body });
+		window.loads = performance.timeOrigin;
+	});
+	addEventListener('securitypolicyviolation', (e) => console.error('violates ' + e.violatedDirective + ' ' + e.blockedURI));`
+
 // openPage opens a page with a query of servePages.
 func (f *frontEnd) openPage(t testing.TB, b *browsertest.Browser, query url.Values) *browsertest.Tab {
 	t.Helper()
-	tab := b.Open(t, f.pages.URL+"/?"+query.Encode(), `
-		addEventListener('DOMContentLoaded', () => {
-			window.part = (name, id = 'full') => document.getElementById(id).shadowRoot.querySelector('[part="' + name + '"]');
-			window.text = (name, id) => part(name, id).checkVisibility() ? part(name, id).innerText : '';
-			window.colour = () => getComputedStyle(part('fill')).backgroundColor;
-			window.call = (body) => full.client.fetch(full.client.baseUrl + 'api/analyze', { method: 'POST', body });
-			window.loads = performance.timeOrigin;
-		});
-		addEventListener('securitypolicyviolation', (e) => console.error('violates ' + e.violatedDirective + ' ' + e.blockedURI));`)
+	tab := b.Open(t, f.pages.URL+"/?"+query.Encode(), pageScript)
 	tab.Until("window.full?.client?.current")
 	return tab
 }
