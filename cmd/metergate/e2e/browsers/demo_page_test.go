@@ -255,46 +255,6 @@ func pictureFile(t *testing.T) string {
 	return file
 }
 
-// The page is accessible in each of its states, in both colour schemes.
-func TestDemoPageIsAccessible(t *testing.T) {
-	b := browsertest.Start(t)
-	tab := openDemo(t, b, startDemo(t), "alice")
-	tab.Want("text('full', 'count')", "0 of 100 used")
-	tab.WantAccessible("empty")
-
-	tab.Eval("press('Analyze')", nil)
-	tab.Want("text('full', 'count') + text('result-facts').slice(0, 3)", "1 of 100 used200")
-	tab.Eval("document.querySelector('#requests details').open = document.querySelector('.raw').open = true", nil)
-	tab.Eval("document.getElementById('full').shadowRoot.querySelector('details').open = true", nil)
-	tab.WantAccessible("ok")
-	picture(t, tab, "ok")
-
-	tab.Eval("press('Fail with')", nil)
-	tab.Want("text('result-facts').slice(0, 3)", "500")
-	tab.Eval("press('50 at once')", nil)
-	tab.Want("text('result').includes('50 counted.')", "true")
-	tab.WantAccessible("many")
-
-	tab.Eval("document.querySelector('[value=bob]').click()", nil)
-	tab.Want("text('full', 'count')", "0 of 5,000 credits used")
-	tab.WantAccessible("credits")
-
-	tab.Eval("document.querySelector('[value=carol]').click()", nil)
-	tab.Want("text('full', 'count')", "98 of 100 used")
-	tab.WantAccessible("warning")
-	picture(t, tab, "warning")
-	for range 3 {
-		tab.Eval("press('Report')", nil)
-	}
-	tab.Want("text('full', 'prompt-title')", "Your last request was refused")
-	tab.Want("document.querySelectorAll('.status.running').length", "0")
-	tab.WantAccessible("refused")
-	tab.Until("document.querySelector('usage-upgrade').open")
-	tab.Eval("document.querySelector('usage-upgrade').shadowRoot.querySelector('[part=upgrade-button]').click()", nil)
-	tab.Until("document.querySelector('dialog').open")
-	tab.WantAccessible("upgrade")
-}
-
 // The page finds a demo again that ended and came back with other tokens.
 func TestDemoPageRecovers(t *testing.T) {
 	b := browsertest.Start(t)
