@@ -1,70 +1,79 @@
 // Types of messages.js: the texts of the elements. Code generated from src by go generate ./proxy/browser; DO NOT EDIT.
 
-/** The texts of one language. A number n reads as the language writes it, and n.value is the number. */
+import type { Per } from './client.js';
+
+/** A number. In a text, such as "${n} left", it reads as the user's language writes it. */
+export interface Count {
+  /** For Intl.PluralRules. */
+  readonly value: number;
+  toString(): string;
+}
+
+/** The texts of one language. docs/texts.md says what they get. */
 export interface Messages {
   separator: string;
   compactLabel: string;
-  compactUnits: (unit: any) => string;
-  label: (per: any) => string;
-  requests: (n: any) => string;
-  units: (n: any) => string;
-  unit: (name: any, n: any) => string;
-  used: (used: any, limit: any, unit: any) => string;
-  usedOnly: (used: any, unit: any) => string;
-  compact: (used: any, limit: any, unit: any) => string;
-  remaining: (n: any) => string;
-  carried: (n: any, unit: any, per: any) => string;
-  running: (n: any) => string;
-  held: (n: any, unit: any) => string;
-  price: (endpoint: any, min: any, max: any, unit: any) => string;
+  compactUnits: (unit: string) => string;
+  label: (per: Per | undefined) => string;
+  requests: (n: Count | undefined) => string;
+  units: (n: Count | undefined) => string;
+  unit: (name: string, n: Count | undefined) => string;
+  used: (used: Count, limit: Count, unit: string) => string;
+  usedOnly: (used: Count, unit: string) => string;
+  compact: (used: Count, limit: Count, unit: string) => string;
+  remaining: (n: Count) => string;
+  carried: (n: Count, unit: string, per: Per) => string;
+  running: (n: Count) => string;
+  held: (n: Count, unit: string) => string;
+  price: (endpoint: string, min: Count, max: Count, unit: string) => string;
   unlimited: string;
   warning: string;
   blocked: string;
   softReached: string;
   notEnough: string;
   notIncluded: string;
-  limitOf: (name: any, status: any) => string;
-  andMore: (text: any, n: any) => string;
+  limitOf: (name: string, status: string) => string;
+  andMore: (text: string, n: Count) => string;
   resets: string;
   neverRenews: string;
   stale: string;
-  staleSince: (time: any) => string;
+  staleSince: (time: string) => string;
   unavailable: string;
   unauthorized: string;
-  statusChanged: (status: any, count: any) => string;
+  statusChanged: (status: string, count: string) => string;
   breakdown: string;
-  of: (used: any, limit: any, unit: any) => string;
-  amount: (n: any, unit: any) => string;
-  soft: (name: any) => string;
-  pool: (per: any) => string;
-  shared: (name: any) => string;
-  perWindow: (endpoint: any, per: any) => string;
+  of: (used: Count, limit: Count, unit: string) => string;
+  amount: (n: Count, unit: string) => string;
+  soft: (name: string) => string;
+  pool: (per: Per) => string;
+  shared: (name: string) => string;
+  perWindow: (endpoint: string | undefined, per: Per) => string;
   chartLabel: string;
-  chartRange: (days: any) => string;
+  chartRange: (days: Count) => string;
   chartToday: string;
   chartDate: string;
   chartTotal: string;
   chartOther: string;
-  chartDay: (date: any, amount: any) => string;
-  chartCaption: (unit: any, from: any, to: any) => string;
-  chartSummary: (amount: any, from: any, to: any) => string;
+  chartDay: (date: string, amount: string) => string;
+  chartCaption: (unit: string, from: string, to: string) => string;
+  chartSummary: (amount: string, from: string, to: string) => string;
   chartPace: string;
   chartPaceAbove: string;
   chartDailyLimit: string;
-  chartPerDay: (n: any) => string;
-  chartExhausts: (date: any) => string;
-  chartExhaustsToday: (time: any) => string;
-  chartLasts: (date: any) => string;
+  chartPerDay: (n: string) => string;
+  chartExhausts: (date: string) => string;
+  chartExhaustsToday: (time: string) => string;
+  chartLasts: (date: string) => string;
   chartReached: string;
   chartEmpty: string;
   chartOff: string;
   promptTitle: string;
   refusedTitle: string;
-  limitReached: (limit: any, endpoint: any, per: any, unit: any, shared: any) => string;
-  limitShort: (cost: any, left: any, limit: any, endpoint: any, per: any, unit: any, shared: any) => string;
-  limitEmpty: (endpoint: any) => string;
+  limitReached: (limit: Count, endpoint: string | undefined, per: Per, unit: string, shared: true | undefined) => string;
+  limitShort: (cost: Count, left: Count, limit: Count, endpoint: string | undefined, per: Per, unit: string, shared: true | undefined) => string;
+  limitEmpty: (endpoint: string | null | undefined) => string;
   limitHeld: string;
-  renews: (when: any) => string;
+  renews: (when: string) => string;
   doesNotRenew: string;
   dismiss: string;
   upgrade: string;

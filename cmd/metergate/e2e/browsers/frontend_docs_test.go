@@ -79,7 +79,7 @@ func TestHTMLExampleWorks(t *testing.T) {
 	byLanguage, _ := snippets(t, p.URL)
 	b := browsertest.Start(t)
 	readme := testkit.ReadFile(t, "README.md")
-	blocks := byLanguage["html"]
+	blocks := byLanguage["html"][:1]
 	for _, block := range codeBlock.FindAllStringSubmatch(string(readme), -1) {
 		if block[1] == "html" {
 			blocks = append(blocks, strings.ReplaceAll(block[2], "https://gateway.example.com", p.URL))
@@ -107,6 +107,34 @@ func TestHTMLExampleWorks(t *testing.T) {
 			tab.Want("document.querySelector('#refused').innerText.endsWith('Upgrade: https://example.com/pricing')", "true")
 		}
 	}
+}
+
+// The pages of the dialog and of the texts work, which stand behind that of the chart.
+func TestHTMLOfDialogAndTextsWorks(t *testing.T) {
+	p := docsGateway(t)
+	byLanguage, _ := snippets(t, p.URL)
+	b := browsertest.Start(t)
+	open := func(block int, user string) *browsertest.Tab {
+		dir := t.TempDir()
+		write(t, filepath.Join(dir, "index.html"), `<!doctype html><html lang="en"><title>A page</title><link rel="icon" href="data:,">`+byLanguage["html"][block])
+		return b.Open(t, servePages(t, dir), `
+			sessionStorage.setItem('token', '`+testkit.Token(user, "free")+`');
+			window.part = (element, name) => document.querySelector(element).shadowRoot?.querySelector('[part~=' + name + ']');`)
+	}
+	use(t, p, "dialog", 99)
+	tab := open(2, "dialog")
+	tab.Until("customElements.get('usage-upgrade') && document.querySelector('usage-upgrade').client?.current")
+	tab.Eval("document.querySelector('button').click()", nil)
+	tab.Want("document.querySelector('usage-upgrade').client.current.used", "100")
+	tab.Want("document.querySelector('usage-upgrade').open", "false")
+	tab.Eval("document.querySelector('button').click()", nil)
+	tab.Want("part('usage-upgrade', 'prompt-text')?.innerText", "You have used all 100 requests for this month.")
+	tab.Want("part('usage-upgrade', 'upgrade-button').href", "https://example.com/pricing")
+
+	use(t, p, "texts", 42)
+	tab = open(3, "texts")
+	tab.Want("['label', 'count', 'remaining'].map((name) => part('usage-meter', name)?.innerText).join('; ').replace(/ +/g, ' ')",
+		"Gebruik deze maand; 42 van 100 gebruikt; nog 58")
 }
 
 // The curl commands of docs/frontend.md print what the page says.
