@@ -24,6 +24,14 @@ func TestCluster(t *testing.T) {
 			})
 		})
 	})
+	t.Run("history suite", func(t *testing.T) {
+		quotatest.RunHistory(t, func(t testing.TB, h quotatest.HistorySetup) quota.Store {
+			return openWith(t, Options{
+				URL: c.URL(), Prefix: "test-" + h.Data, Timeout: patient, Calendar: h.Calendar, Keep: h.Keep, HistoryDays: h.HistoryDays,
+				Now: h.Clock.Now, Offset: h.Clock.Offset,
+			})
+		})
+	})
 	t.Run("three gateways admit exactly the limit", func(t *testing.T) { testThreeGateways(t, c) })
 	t.Run("a slot moves while it is used", func(t *testing.T) { testSlotMove(t, c) })
 	t.Run("the slot of an organisation moves while it is used", func(t *testing.T) { testOrgMoves(t, c) })
@@ -37,7 +45,7 @@ func TestCluster(t *testing.T) {
 }
 
 func testThreeGateways(t *testing.T, c *redistest.Cluster) {
-	stores := []*Store{openStore(t, c.URL()), openStore(t, c.URL()), openStore(t, c.URL())}
+	stores := []*Store{openWithHistory(t, c.URL()), openWithHistory(t, c.URL()), openWithHistory(t, c.URL())}
 	var wait sync.WaitGroup
 	var admitted atomic.Int64
 	for i := range 1000 {
@@ -65,6 +73,7 @@ func testThreeGateways(t *testing.T, c *redistest.Cluster) {
 		if err != nil || snap.Total.Used != 100 || snap.Total.Held != 0 {
 			t.Errorf("gateway %d: %d used, %d held (error %v), want 100 and 0", i, snap.Total.Used, snap.Total.Held, err)
 		}
+		wantHistory(t, s, "three", 100)
 	}
 }
 

@@ -36,7 +36,7 @@ type failoverTest struct {
 }
 
 func newFailoverTest(t testing.TB, url string) *failoverTest {
-	s := openWith(t, Options{URL: url, Timeout: time.Second})
+	s := openWith(t, Options{URL: url, Timeout: time.Second, HistoryDays: historyDays})
 	return &failoverTest{t, s, "u-" + quota.NewID(), quotatest.NewPlan("p", quota.Limit{Amount: 1e6, Period: quota.Month})}
 }
 
@@ -117,6 +117,7 @@ func (f *failoverTest) wantState(when string, used, held int64) {
 	if err != nil || n.Used != used || n.Held != held {
 		f.t.Errorf("%s: %d used, %d held (error %v), want %d and %d", when, n.Used, n.Held, err, used, held)
 	}
+	wantHistory(f.t, f.store, f.user, used)
 }
 
 // openConnections opens so many connections to one Redis, and leaves them idle.

@@ -106,12 +106,12 @@ func repeat(t testing.TB, call func(quota.Reservation) error, r quota.Reservatio
 func TestLostRepliesCountOnce(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)
-	direct := openStore(t, redis.URL()) // not through the faultProxy
+	direct := openWithHistory(t, redis.URL()) // not through the faultProxy
 	for i, loss := range replyLosses {
 		t.Run(loss.name, func(t *testing.T) {
 			t.Parallel()
 			c := redistest.StartFaultProxy(t, redis.Addr)
-			s := openWith(t, Options{URL: c.URL(), Timeout: short})
+			s := openWith(t, Options{URL: c.URL(), Timeout: short, HistoryDays: historyDays})
 			commit := func(r quota.Reservation) error { _, err := s.Commit(ctx, &r); return err }
 			release := func(r quota.Reservation) error { _, err := s.Release(ctx, &r); return err }
 			for n, settle := range []func(quota.Reservation) error{commit, release} {
@@ -176,9 +176,9 @@ func testLostReserve(t *testing.T, s, direct *Store, c *redistest.FaultProxy, lo
 func TestLateReserveOfAReleasedIDHoldsNothing(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)
-	direct := openStore(t, redis.URL())
+	direct := openWithHistory(t, redis.URL())
 	c := redistest.StartFaultProxy(t, redis.Addr)
-	s := openWith(t, Options{URL: c.URL(), Timeout: short})
+	s := openWith(t, Options{URL: c.URL(), Timeout: short, HistoryDays: historyDays})
 	mustReserve(t, direct, "other") // loads the script
 	goOn, ran := make(chan bool), make(chan string, 1)
 	c.OnCommand(func(cmd redistest.Command) redistest.Fate {
@@ -213,7 +213,7 @@ func TestLateReserveOfAReleasedIDHoldsNothing(t *testing.T) {
 func TestCallsToAStoppedRedisAreHarmless(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)
-	s, direct := openWith(t, Options{URL: redis.URL(), Timeout: short}), openStore(t, redis.URL())
+	s, direct := openWith(t, Options{URL: redis.URL(), Timeout: short, HistoryDays: historyDays}), openWithHistory(t, redis.URL())
 	admitted := mustReserve(t, direct, "other")
 	redis.Pause()
 	var d *quota.Decision
@@ -236,7 +236,7 @@ func TestCallsToAStoppedRedisAreHarmless(t *testing.T) {
 func TestForgottenScriptsAreSentAgain(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
-	s := openStore(t, redis.URL())
+	s := openWithHistory(t, redis.URL())
 	flush := func() {
 		if err := commands(s).ScriptFlush(ctx).Err(); err != nil {
 			t.Fatal(err)
@@ -269,7 +269,7 @@ func TestForgottenScriptsAreSentAgain(t *testing.T) {
 func TestOverloadIsNotAFaultOfRedis(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)
-	direct := openStore(t, redis.URL())
+	direct := openWithHistory(t, redis.URL())
 	mustReserve(t, direct, "other") // loads the script
 	c := redistest.StartFaultProxy(t, redis.Addr)
 	s := openWith(t, Options{URL: c.URL(), Timeout: time.Minute, InFlight: 2})

@@ -27,6 +27,15 @@ func openStore(t testing.TB, url string) *Store {
 	return openWith(t, Options{URL: url, Timeout: patient})
 }
 
+// historyDays is how many days stores of tests keep, if they keep a history.
+const historyDays = 35
+
+// openWithHistory is openStore for a store that keeps a history.
+func openWithHistory(t testing.TB, url string) *Store {
+	t.Helper()
+	return openWith(t, Options{URL: url, Timeout: patient, HistoryDays: historyDays})
+}
+
 // openWith opens a store for the time of a test.
 func openWith(t testing.TB, opt Options) *Store {
 	t.Helper()
@@ -71,12 +80,29 @@ func mustReserve(t testing.TB, s *Store, user string) quota.Reservation {
 	return d.Reservation
 }
 
-// wantState compares what Redis has of a user.
+// wantState compares what Redis has of a user. A history has all that is used.
 func wantState(t testing.TB, s *Store, user string, used, held int64) {
 	t.Helper()
 	snap, err := s.Read(ctx, user, plan.OnlyChoice())
 	if err != nil || snap.Total.Used != used || snap.Total.Held != held {
 		t.Errorf("%d used, %d held (error %v), want %d and %d", snap.Total.Used, snap.Total.Held, err, used, held)
+	}
+	wantHistory(t, s, user, used)
+}
+
+// wantHistory compares the history of an account, if the store keeps one, with all that was used.
+func wantHistory(t testing.TB, s *Store, account string, used int64) {
+	t.Helper()
+	if s.history == 0 {
+		return
+	}
+	sum := int64(0)
+	h, err := s.History(ctx, account, s.history)
+	for _, d := range h.Days {
+		sum += d.Total().Requests
+	}
+	if err != nil || sum != used {
+		t.Errorf("the history of %q has %d requests (error %v), want %d", account, sum, err, used)
 	}
 }
 

@@ -31,9 +31,6 @@ func BenchmarkHistory(b *testing.B) {
 	})
 }
 
-// historyDays is how long the benchmarks keep a history. As many days are in it.
-const historyDays = 35
-
 // A historyBench has users who make requests to three endpoints.
 type historyBench struct {
 	b     *testing.B

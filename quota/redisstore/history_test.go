@@ -35,11 +35,14 @@ func eachRedis(t *testing.T, test func(t *testing.T, url string)) {
 	t.Run("miniredis", func(t *testing.T) { test(t, "redis://"+miniredis.RunT(t).Addr()) })
 }
 
+// unlimited is the plan of the requests of use.
+var unlimited = quotatest.NewPlan("unlimited")
+
 // use makes requests that succeed.
 func use(t testing.TB, s *Store, user, endpoint string, n int) {
 	t.Helper()
 	for range n {
-		r := newRequest(user)
+		r := requestBy(unlimited, user)
 		r.Endpoint = endpoint
 		d, err := s.Reserve(ctx, r)
 		if err == nil {

@@ -92,6 +92,7 @@ func (c *crowd) wantExactly(n int64) {
 		if want := c.members[i].Load(); own.Used != want || want > 3 || own.Held != 0 || shared.Used != n || shared.Held != 0 {
 			c.t.Errorf("%s: member %d has %d used and %d held, %d admitted; the pool %d and %d", c.org, i, own.Used, own.Held, want, shared.Used, shared.Held)
 		}
+		wantHistory(c.t, c.stores[0], r.User, c.members[i].Load())
 	}
 }
 
@@ -110,7 +111,7 @@ func TestMembersThroughTwoGateways(t *testing.T) {
 // testOrgMoves checks the same while the slot of an organisation moves. A node that has the key of a
 // member, but not that of the pool, has the gateways try again until the other key is there.
 func testOrgMoves(t *testing.T, cluster *redistest.Cluster) {
-	stores := []*Store{openStore(t, cluster.URL()), openStore(t, cluster.URL())}
+	stores := []*Store{openWithHistory(t, cluster.URL()), openWithHistory(t, cluster.URL())}
 	triedAgain := func() (n int) {
 		for _, node := range cluster.Nodes {
 			var count int

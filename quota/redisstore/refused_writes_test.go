@@ -27,7 +27,7 @@ func userHash(t testing.TB, s *Store, user string) map[string]string {
 func TestReplicaRefusesWritesAndReads(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t, "--replica-read-only", "yes")
-	s := openStore(t, redis.URL())
+	s := openWithHistory(t, redis.URL())
 	admitted := [2]quota.Reservation{mustReserve(t, s, "u"), mustReserve(t, s, "u")}
 	before := userHash(t, s, "u")
 	// Nobody listens there.
@@ -85,7 +85,7 @@ func setMemory(t testing.TB, s *Store, limit string) {
 func TestOutOfMemorySettlesWhatIsHeld(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t, "--maxmemory-policy", "noeviction")
-	s := openStore(t, redis.URL())
+	s := openWithHistory(t, redis.URL())
 	held := [2]quota.Reservation{mustReserve(t, s, "u"), mustReserve(t, s, "u")}
 	neverReserved := newRequest("v")
 	setMemory(t, s, "1")
@@ -122,7 +122,7 @@ func TestOutOfMemoryCommitAfterTheLease(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t, "--maxmemory-policy", "noeviction")
 	ahead := atomic.Int64{} // ms
-	s := openWith(t, Options{URL: redis.URL(), Timeout: patient,
+	s := openWith(t, Options{URL: redis.URL(), Timeout: patient, HistoryDays: historyDays,
 		Offset: func() time.Duration { return time.Duration(ahead.Load()) * time.Millisecond }})
 	counted := mustReserve(t, s, "u")
 	if _, err := s.Commit(ctx, &counted); err != nil {
@@ -157,7 +157,7 @@ func TestCallsFollowAnAddressToTheNewMaster(t *testing.T) {
 	t.Parallel()
 	old, next := redistest.Start(t), redistest.Start(t)
 	balancer := redistest.StartFaultProxy(t, old.Addr)
-	s := openStore(t, balancer.URL())
+	s := openWithHistory(t, balancer.URL())
 	for range 2 { // the first call has Redis learn the script
 		r := mustReserve(t, s, "u")
 		if _, err := s.Commit(ctx, &r); err != nil {
@@ -183,5 +183,5 @@ func TestCallsFollowAnAddressToTheNewMaster(t *testing.T) {
 	if err := s.Probe(ctx, "u"); err != nil {
 		t.Errorf("probe: %v", err)
 	}
-	wantState(t, openStore(t, next.URL()), "u", 3, 1)
+	wantState(t, openWithHistory(t, next.URL()), "u", 3, 1)
 }

@@ -102,7 +102,7 @@ func (m *slotMoveTest) awaitProgress() {
 // have moved, for those that have not, and for those that do not exist yet.
 func testSlotMove(t *testing.T, c *redistest.Cluster) {
 	const limit = 300
-	stores := []*Store{openStore(t, c.URL()), openStore(t, c.URL())}
+	stores := []*Store{openWithHistory(t, c.URL()), openWithHistory(t, c.URL())}
 	m := &slotMoveTest{
 		t: t, stores: stores, plan: quotatest.NewPlan("p", quota.Limit{Amount: limit, Period: quota.Month}), limit: limit,
 		users: usersOfOneSlot(stores[0], 5), counted: make([]atomic.Int64, 5),
@@ -148,5 +148,6 @@ func (m *slotMoveTest) wantExactlyTheLimit() {
 		if n := m.counted[i].Load(); err != nil || n != m.limit || snap.Total.Used != m.limit || snap.Total.Held != 0 {
 			m.t.Errorf("%s: %d committed, %d used, %d held (error %v), want %d, %[6]d and 0", user, n, snap.Total.Used, snap.Total.Held, err, m.limit)
 		}
+		wantHistory(m.t, m.stores[0], user, m.limit)
 	}
 }
