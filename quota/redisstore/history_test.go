@@ -119,6 +119,13 @@ func TestHistoryHasEachDay(t *testing.T) {
 		want(5, "- - - - -")
 		use(t, s, "u", "analyze", 1)
 		want(5, "- - - - 1")
+		for range 20 {
+			use(t, s, "u", "analyze", 1)
+			clock.Advance(day)
+		}
+		if text := commands(s).HGet(ctx, key(s, "u"), "days").Val(); strings.Count(text, ",") > 7 {
+			t.Errorf("of 5 days Redis has %q", text)
+		}
 		for _, days := range []int{-1, 0, 6} {
 			if _, err := s.History(ctx, "u", days); !errors.Is(err, quota.ErrNotKept) {
 				t.Errorf("a history of %d days: error %v", days, err)
