@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -135,6 +136,27 @@ func TestHTMLOfDialogAndTextsWorks(t *testing.T) {
 	tab = open(3, "texts")
 	tab.Want("['label', 'count', 'remaining'].map((name) => part('usage-meter', name)?.innerText).join('; ').replace(/ +/g, ' ')",
 		"Gebruik deze maand; 42 van 100 gebruikt; nog 58")
+}
+
+// The HTML of the chart in docs/frontend.md shows the days of a user.
+func TestHTMLChartExampleWorks(t *testing.T) {
+	p := docsGateway(t)
+	byLanguage, _ := snippets(t, p.URL)
+	i := slices.IndexFunc(byLanguage["html"], func(block string) bool { return strings.Contains(block, "<usage-chart") })
+	if i < 0 {
+		t.Fatal("no block of HTML has a chart")
+	}
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "index.html"), `<!doctype html><html lang="en"><title>A page</title><link rel="icon" href="data:,">`+byLanguage["html"][i])
+	use(t, p, "chart", 3)
+	tab := browsertest.Start(t).Open(t, servePages(t, dir), `
+		window.session = { token: '`+testkit.Token("chart", "free")+`' };
+		window.chart = (selector) => document.querySelector('usage-chart').shadowRoot?.querySelector(selector)?.innerText;`)
+	tab.Want("chart('[part=count]') + chart('[part=when]')", "3 requestsLast 30 days")
+	tab.Want("chart('tbody tr:last-child').split(/\\s+/).slice(-2).join()", "3,3")
+	if log := tab.Console(); len(log) > 0 {
+		t.Errorf("the console has %q", log)
+	}
 }
 
 // The curl commands of docs/frontend.md print what the page says.
