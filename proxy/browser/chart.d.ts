@@ -16,7 +16,7 @@ export class UsageChart extends HTMLElement {
   set messages(messages: Partial<Messages> | null | undefined);
   baseUrl: string | null;
   token: string | null;
-  /** How many days are shown, 1 to 400, at most as many as the gateway keeps. Default: 30. */
+  /** How many days are shown, 1 to 400. Default: 30, or as many as the gateway keeps if that is fewer. */
   days: number;
   label: string | null;
 }

@@ -96,13 +96,8 @@ var HistoryFeed = class {
     this.#due = null;
     this.#reading = true;
     this.#lastBegin = performance.now();
-    let history = null;
-    let problem = null;
-    try {
-      history = await this.#client.history(this.#days());
-    } catch (error) {
-      problem = error?.problem ?? "unavailable";
-    }
+    let { history, problem } = await this.#ask(this.#days());
+    if (problem === "unavailable" && this.#days() && epoch === this.#epoch) ({ history, problem } = await this.#ask());
     if (epoch !== this.#epoch) return;
     this.#reading = false;
     this.problem = problem;
@@ -110,6 +105,13 @@ var HistoryFeed = class {
     if (problem && problem !== "off") this.#due ??= this.#lastBegin + TIMING.retry;
     this.#onChange();
     this.#schedule();
+  }
+  async #ask(days) {
+    try {
+      return { history: await this.#client.history(days), problem: null };
+    } catch (error) {
+      return { history: null, problem: error?.problem ?? "unavailable" };
+    }
   }
   #lookForNewDay() {
     const { history } = this;
@@ -567,7 +569,8 @@ var ChartView = class {
     const loading = !data && problem === null;
     const empty = data?.total === 0;
     const drawn = data !== null && !empty;
-    ui.card.className = ["card", loading && "loading", !drawn && !loading && "without", data && (state.stale || problem) && "stale"].filter(Boolean).join(" ");
+    const old = data && (state.stale || history.stale || problem);
+    ui.card.className = ["card", loading && "loading", !drawn && !loading && "without", old && "stale"].filter(Boolean).join(" ");
     ui.card.setAttribute("aria-busy", String(loading));
     ui.label.textContent = this.#element.label ?? m.chartLabel;
     ui.figures.hidden = ui.behind.hidden = !data;
@@ -575,7 +578,7 @@ var ChartView = class {
     ui.legend.hidden = !drawn;
     ui.notice.hidden = ui.forecast.hidden = true;
     if (empty) showText(ui.notice, m.chartEmpty);
-    else if (data && (state.stale || problem)) showText(ui.notice, m.staleSince(this.#element.locale.date(history.as_of, true)));
+    else if (old) showText(ui.notice, m.staleSince(this.#element.locale.date(history.as_of, true)));
     else if (!data && !loading) showText(ui.notice, { off: m.chartOff, unauthorized: m.unauthorized }[problem] ?? m.unavailable);
     if (data) this.#describe(history);
     if (drawn) {
@@ -717,6 +720,7 @@ var ChartView = class {
 };
 
 // src/chart/element.js
+var DEFAULT_DAYS = 30;
 var MOST_DAYS = 400;
 var UsageChart = class extends ClientElement {
   static observedAttributes = [...super.observedAttributes, "days", "label"];
@@ -725,17 +729,20 @@ var UsageChart = class extends ClientElement {
   #view;
   #feed = null;
   get days() {
-    const days = Number(this.getAttribute("days") || 30);
-    return Number.isInteger(days) && days >= 1 && days <= MOST_DAYS ? days : 30;
+    return this.#wantedDays ?? DEFAULT_DAYS;
   }
   set days(days) {
     this.setAttribute("days", String(days));
+  }
+  get #wantedDays() {
+    const days = Number(this.getAttribute("days"));
+    return Number.isInteger(days) && days >= 1 && days <= MOST_DAYS ? days : void 0;
   }
   build() {
     this.#view = new ChartView(this);
   }
   attach(client) {
-    const feed = this.#feed = new HistoryFeed(client, () => this.days, () => this.render(client));
+    const feed = this.#feed = new HistoryFeed(client, () => this.#wantedDays, () => this.render(client));
     return [() => {
       feed.close();
       this.#feed = null;

@@ -27,7 +27,7 @@ func openFollowing(t *testing.T, b *browsertest.Browser, url, timing string) *br
 		const client = Object.assign(new EventTarget(), {
 			current: { ...current, used }, connection: 'live', problem: null,
 			subscribe(fn) { listeners.add(fn); fn(client.current); return () => listeners.delete(fn); },
-			async history(days) { calls.push({ days, at: performance.now() }); return answer(); },
+			async history(days) { calls.push({ days, at: performance.now() }); return answer(days); },
 		});
 		window.set = (n, more) => {
 			used = n;
@@ -45,7 +45,8 @@ func openFollowing(t *testing.T, b *browsertest.Browser, url, timing string) *br
 
 func testChartFollowsUsage(t *testing.T, b *browsertest.Browser, url string) {
 	tab := openFollowing(t, b, url, "{}")
-	tab.Want("today() + calls.map((c) => c.days)", "130")
+	// The gateway decides how many days there are, unless the page does.
+	tab.Want("today() + typeof calls[0].days", "1undefined")
 	// A state in which nothing was used needs no reading; many changes need few.
 	tab.Eval("set(1, { in_flight: 1 })", nil)
 	tab.Eval(`(async () => {
@@ -101,6 +102,18 @@ func testChartReadsAgainAfterFailure(t *testing.T, b *browsertest.Browser, url s
 	tab.Eval("void (window.made = calls.length, set(4))", nil)
 	tab.Eval("new Promise((done) => { setTimeout(done, 300); })", nil)
 	tab.Want("calls.length - made", "0")
+}
+
+// A page may want more days than the gateway keeps: it gets what there is.
+func testChartShowsFewerDays(t *testing.T, b *browsertest.Browser, url string) {
+	tab := openFollowing(t, b, url, "{}")
+	tab.Want("today()", "1")
+	tab.Eval(`void (window.all30 = answer, answer = (days) => {
+		if (days > 30) throw Object.assign(new Error(), { problem: 'unavailable' });
+		return all30();
+	}, $('chart').days = 90, set(2))`, nil)
+	tab.Want("today() + text('chart', 'notice') + text('chart', 'when')", "2Last 30 days")
+	tab.Want("calls.slice(-2).map((call) => String(call.days)).join()", "90,undefined")
 }
 
 // The last day is today, also if nothing is used on it.

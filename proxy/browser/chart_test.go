@@ -34,6 +34,7 @@ func TestChart(t *testing.T) {
 		{"follows the usage", testChartFollowsUsage},
 		{"another user", testChartForgetsUser},
 		{"failures", testChartReadsAgainAfterFailure},
+		{"fewer days", testChartShowsFewerDays},
 		{"a new day", testChartShowsNewDay},
 		{"a hidden page", testChartWaitsWhileHidden},
 	} {

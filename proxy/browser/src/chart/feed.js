@@ -32,7 +32,7 @@ export class HistoryFeed {
 
   /**
    * @param {import('../../client.d.ts').UsageClient} client
-   * @param {() => number} days
+   * @param {() => number | undefined} days undefined: as many as the gateway wants to tell
    * @param {() => void} onChange of history or problem
    */
   constructor(client, days, onChange) {
@@ -96,13 +96,9 @@ export class HistoryFeed {
     this.#due = null;
     this.#reading = true;
     this.#lastBegin = performance.now();
-    let history = null;
-    let problem = null;
-    try {
-      history = await this.#client.history(this.#days());
-    } catch (error) {
-      problem = error?.problem ?? 'unavailable';
-    }
+    let { history, problem } = await this.#ask(this.#days());
+    // The gateway may not keep that many days, or no longer.
+    if (problem === 'unavailable' && this.#days() && epoch === this.#epoch) ({ history, problem } = await this.#ask());
     if (epoch !== this.#epoch) return;
     this.#reading = false;
     this.problem = problem;
@@ -110,6 +106,15 @@ export class HistoryFeed {
     if (problem && problem !== 'off') this.#due ??= this.#lastBegin + TIMING.retry;
     this.#onChange();
     this.#schedule();
+  }
+
+  /** @param {number} [days] @returns {Promise<{ history: UsageHistory | null, problem: ConnectionProblem | 'off' }>} */
+  async #ask(days) {
+    try {
+      return { history: await this.#client.history(days), problem: null };
+    } catch (error) {
+      return { history: null, problem: error?.problem ?? 'unavailable' };
+    }
   }
 
   #lookForNewDay() {

@@ -56,7 +56,8 @@ export class ChartView {
     const loading = !data && problem === null;
     const empty = data?.total === 0;
     const drawn = data !== null && !empty;
-    ui.card.className = ['card', loading && 'loading', !drawn && !loading && 'without', data && (state.stale || problem) && 'stale'].filter(Boolean).join(' ');
+    const old = data && (state.stale || history.stale || problem);
+    ui.card.className = ['card', loading && 'loading', !drawn && !loading && 'without', old && 'stale'].filter(Boolean).join(' ');
     ui.card.setAttribute('aria-busy', String(loading));
     ui.label.textContent = this.#element.label ?? m.chartLabel;
     ui.figures.hidden = ui.behind.hidden = !data;
@@ -64,7 +65,7 @@ export class ChartView {
     ui.legend.hidden = !drawn;
     ui.notice.hidden = ui.forecast.hidden = true;
     if (empty) showText(ui.notice, m.chartEmpty);
-    else if (data && (state.stale || problem)) showText(ui.notice, m.staleSince(this.#element.locale.date(history.as_of, true)));
+    else if (old) showText(ui.notice, m.staleSince(this.#element.locale.date(history.as_of, true)));
     else if (!data && !loading) showText(ui.notice, { off: m.chartOff, unauthorized: m.unauthorized }[problem] ?? m.unavailable);
     if (data) this.#describe(history);
     if (drawn) {
