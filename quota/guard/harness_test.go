@@ -37,6 +37,7 @@ type setup struct {
 	connections int
 	now         func() time.Time
 	keep        time.Duration
+	history     int // days
 }
 
 func newGuardedRedis(t *testing.T, s setup) *guardedRedis {
@@ -54,13 +55,13 @@ func newGuardedRedis(t *testing.T, s setup) *guardedRedis {
 		offset = func() time.Duration { return time.Until(s.now()) }
 	}
 	backend, err := redisstore.Open(redisstore.Options{URL: r.faultProxy.URL(), Timeout: s.timeout,
-		InFlight: s.connections, Now: s.now, Offset: offset, Keep: s.keep})
+		InFlight: s.connections, Now: s.now, Offset: offset, Keep: s.keep, HistoryDays: s.history})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { backend.Close() })
 	r.options = guard.Options{Backend: backend, Journal: openJournal(t, t.TempDir()), AllowOnFailure: s.allow,
-		Timeout: s.timeout, Calendar: quota.NewCalendar(nil), Keep: s.keep}
+		Timeout: s.timeout, Calendar: quota.NewCalendar(nil), Keep: s.keep, HistoryDays: s.history}
 	r.Store = open(t, r.options)
 	return r
 }

@@ -196,7 +196,7 @@ func TestReleaseIsSentAfterOutage(t *testing.T) {
 // Outages begin and end while many requests run. Every commit that returned is counted once.
 func TestOutagesLoseNoCount(t *testing.T) {
 	unlimited := quotatest.NewPlan("enterprise")
-	r := newGuardedRedis(t, setup{allow: true})
+	r := newGuardedRedis(t, setup{allow: true, history: 2})
 	var counted [4]atomic.Int64
 	var wait sync.WaitGroup
 	stop := make(chan struct{})
@@ -237,5 +237,8 @@ func TestOutagesLoseNoCount(t *testing.T) {
 	r.waitForReplay()
 	for user := range counted {
 		r.wantState(fmt.Sprint("user-", user), unlimited, fmt.Sprintf("%d+0", counted[user].Load()))
+		if h, err := r.History(ctx, fmt.Sprint("user-", user), 2); err != nil || h.Days[0].Total().Add(h.Days[1].Total()).Requests != counted[user].Load() {
+			t.Errorf("the history of user %d is %+v, error %v; want %d", user, h.Days, err, counted[user].Load())
+		}
 	}
 }
