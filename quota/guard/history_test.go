@@ -105,17 +105,19 @@ func TestHistoryOverMidnightInOutage(t *testing.T) {
 	r := newGuardedRedis(t, s)
 	unlimited := quotatest.NewWeightedPlan("unlimited", quota.Limit{Amount: 1000, Period: quota.Month, Shared: true})
 	member := quota.MemberAccount("acme", "u")
-	r.wantDays(member, 1, "0/0")
-	first := r.admit(member, unlimited)
+	pool := quota.PoolAccount("acme")
+	r.wantDays(member, 3, "0/0 0/0 0/0")
+	r.wantDays(pool, 3, "0/0 0/0 0/0")
+	first := &r.reserveMemberBy(unlimited, "u").Reservation
 	r.beginOutage()
-	second := r.admit(member, unlimited) // unchecked
+	second := &r.reserveMemberBy(unlimited, "u").Reservation // unchecked
 	second.Units, second.Unused, second.Rest, second.RestCharged = 9, 8, 8, 5
 	clock.Advance(10 * time.Minute)
-	r.wantDays(member, 2, "0/0 0/0 stale")
 	r.commit(first)
 	r.commit(second)
-	r.use(1, member, unlimited)
+	r.commit(&r.reserveMemberBy(unlimited, "u").Reservation)
 	r.wantDays(member, 2, "2/2 1/1 stale")
+	r.wantDays(pool, 2, "0/0 0/0 stale")
 	if _, err := r.CommitRest(ctx, second); err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +128,7 @@ func TestHistoryOverMidnightInOutage(t *testing.T) {
 	r.waitForReplay()
 	r.wantDays(member, 3, "2/7 1/1 0/0")
 	r.wantDays("u", 1, "0/0")
-	r.wantDays(quota.PoolAccount("acme"), 3, "0/0 0/0 0/0")
+	r.wantDays(pool, 3, "0/0 0/0 0/0")
 }
 
 // A gateway that is started on the journal days later sends the counts to their days, as long as either

@@ -49,7 +49,7 @@ func (f *flakyStore) Forget(r *quota.Reservation) {
 func openFlaky(t *testing.T) (*Store, *flakyStore, *Journal, *quotatest.Clock) {
 	t.Helper()
 	clock := quotatest.NewClock(time.Date(2026, time.November, 17, 12, 0, 32, 0, time.UTC))
-	local, err := boltstore.Open(t.TempDir(), boltstore.Options{Now: clock.Now})
+	local, err := boltstore.Open(t.TempDir(), boltstore.Options{Now: clock.Now, HistoryDays: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func openFlaky(t *testing.T) (*Store, *flakyStore, *Journal, *quotatest.Clock) {
 	}
 	backend := &flakyStore{Store: local}
 	s, err := New(Options{Backend: backend, Journal: journal, Timeout: time.Second,
-		Calendar: quota.NewCalendar(nil), Keep: 24 * time.Hour})
+		Calendar: quota.NewCalendar(nil), Keep: 24 * time.Hour, HistoryDays: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,6 +100,27 @@ func TestReplayedCommitsAreForgotten(t *testing.T) {
 	s.forgetReplayed()
 	if n := backend.forgotten.Load(); n != 1 {
 		t.Errorf("forgotten %d times", n)
+	}
+}
+
+// What the journal took is in the next history, like in the next usage.
+func TestHistoryHasWhatWaits(t *testing.T) {
+	s, backend, _, _ := openFlaky(t)
+	plan := quotatest.NewPlan("p")
+	for i := range int64(50) {
+		d, err := s.Reserve(context.Background(), quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Plans: plan.OnlyChoice(), Lease: time.Minute})
+		if err != nil || !d.Admitted {
+			t.Fatal(d.Admitted, err)
+		}
+		backend.fail.Store(true)
+		if _, err := s.Commit(context.Background(), &d.Reservation); err != nil {
+			t.Fatal(err)
+		}
+		backend.fail.Store(false)
+		h, err := s.History(context.Background(), "u", 1)
+		if err != nil || h.Stale || h.Days[0].Total().Requests != i+1 {
+			t.Fatalf("history %+v, stale %v, error %v; want %d", h.Days, h.Stale, err, i+1)
+		}
 	}
 }
 
