@@ -61,6 +61,7 @@ func TestClient(t *testing.T) {
 		{"meter", testMeterShowsState},
 		{"meter names what is used up", testMeterNamesWhatIsUsedUp},
 		{"meter translates", testMeterTranslates},
+		{"meter speaks languages", testMeterSpeaksLanguages},
 		{"meter shows what was carried", testMeterShowsCarried},
 		{"meter upgrade", testMeterOffersUpgrade},
 		{"meter refusal is dismissed", testMeterRefusalIsDismissed},

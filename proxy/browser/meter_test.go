@@ -212,6 +212,43 @@ func testMeterTranslates(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
 	tab.Want("part('reset').querySelector('time').dateTime", "2126-12-01T00:00:00Z")
 }
 
+// The language is that of the nearest lang attribute, also around a component that the element is in, and
+// changes with it.
+func testMeterSpeaksLanguages(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
+	g.set(1, "limit", 2000, "remaining", 1999, "unit", "units", "endpoints", map[string]any{"analyze": map[string]any{"used": 1, "units": 1}})
+	tab := openMeter(t, b, g, "")
+	for _, c := range []struct{ lang, want string }{
+		{"en", "1 of 2,000 units used; 1,999 left; Resets December 1, 2126"},
+		{"de-AT", "1 von 2 000 Einheiten verbraucht; noch 1 999 übrig; Neu ab: 1. Dezember 2126"},
+		{"fr", "1 sur 2 000 unités; reste 1 999; Remise à zéro : 1 décembre 2126"},
+		{"es", "1 de 2000 unidades; quedan 1999; Se renueva: 1 de diciembre de 2126"},
+		{"nl", "1 of 2.000 units used; 1.999 left; Resets 1 december 2126"}, // no texts of its own
+		{"not a language", "1 of 2,000 units used; 1,999 left; Resets December 1, 2126"},
+	} {
+		tab.Eval("document.documentElement.lang = '"+c.lang+"'", nil)
+		tab.Want("[text('count'), text('remaining'), text('reset')].join('; ').replace(/[\\s\u202f]/g, ' ')", c.want)
+	}
+	tab.Eval("document.documentElement.lang = 'ar'", nil)
+	tab.Want("text('label')", "الاستخدام هذا الشهر")
+	tab.Eval("void (document.body.lang = 'de')", nil)
+	tab.Want("text('label')", "Nutzung diesen Monat")
+	tab.Eval("void (meter.lang = 'fr')", nil)
+	tab.Want("text('label')", "Utilisation ce mois-ci")
+	tab.Eval("void (meter.messages = { label: () => 'Appels' })", nil)
+	tab.Want("text('label') + text('remaining').slice(0, 5)", "Appelsreste")
+	// A text of the page's own remains in another language.
+	tab.Eval("void (meter.lang = 'es')", nil)
+	tab.Want("text('label') + text('remaining').slice(0, 6)", "Appelsquedan")
+	tab.Eval("void (meter.messages = null)", nil)
+	tab.Want("text('label')", "Uso de este mes")
+	// In the shadow root of a component, which is in a part of the page in another language.
+	tab.Eval(`void (meter.removeAttribute('lang'), window.outer = document.createElement('div'), outer.lang = 'es', document.body.append(outer), outer.attachShadow({ mode: 'open' }).append(meter))`, nil)
+	tab.Want("text('label')", "Uso de este mes")
+	if log := tab.Console(); len(log) > 0 {
+		t.Errorf("the console has %q", log)
+	}
+}
+
 func testMeterOffersUpgrade(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
 	g.set(100)
 	tab := openMeter(t, b, g, "")
