@@ -66,6 +66,7 @@ func TestClient(t *testing.T) {
 		{"meter upgrade", testMeterOffersUpgrade},
 		{"meter refusal is dismissed", testMeterRefusalIsDismissed},
 		{"upgrade", testUpgradeOpens},
+		{"upgrade closes", testUpgradeCloses},
 		{"upgrade opens once for calls that run together", testUpgradeAndRunningCalls},
 		{"upgrade closes by itself", testUpgradeClosesByItself},
 		{"upgrade accessibility", testUpgradeIsAccessible},
