@@ -51,7 +51,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	b.read += int64(n)
 	if err == io.EOF {
 		b.complete.Store(true)
-	} else if b.w == nil && isReset(err) {
+	} else if err != nil && b.w == nil && isReset(err) {
 		b.gone.Store(!b.closed.Load())
 	} else if err != nil {
 		var network net.Error // also when the cutoff has ended the read
@@ -80,7 +80,7 @@ func (e streamReset) Error() string { return "the stream was reset" }
 // stream, or its connection ended. net/http has no type for the latter.
 func isReset(err error) bool {
 	var reset streamReset
-	return errors.As(err, &reset) || err != nil && err.Error() == "client disconnected"
+	return errors.As(err, &reset) || err.Error() == "client disconnected"
 }
 
 // Close ends a Read that is under way: the client may hold its body back for ever. The

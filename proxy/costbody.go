@@ -33,6 +33,15 @@ var (
 	errReadOnStop = errors.New("the client left, and the gateway stopped before the body ended")
 )
 
+// A costReading is what a forwarding knows about a cost that the response's body reports.
+type costReading struct {
+	ctx            context.Context // of the request to the upstream
+	cancel         context.CancelCauseFunc
+	unfollowClient func() bool // ends what happens when the client goes; false: it has gone
+	costBody       *costBody   // nil: the body reports no cost
+	trailsCost     bool        // the final cost follows in a trailer
+}
+
 // A costBody is the body of a response that reports what its request cost.
 type costBody struct {
 	io.ReadCloser

@@ -162,16 +162,22 @@ func (x *exchange) serve() (err error) {
 		if err := x.reserve(); err != nil {
 			return err
 		}
-		// If forward panics before it has settled the reservation, or the rest of it.
-		defer x.release(releasedOther)
-		defer x.commitRest()
+		x.forwardReserved(upgrade)
+		return nil
 	case x.route.PlanHeader != "":
 		x.lookUpPlan()
 	}
-	// Settles the reservation once the upstream's status is known, before the client
-	// sees it.
 	x.forward(upgrade)
 	return nil
+}
+
+// forwardReserved forwards a request with a reservation, which is settled once the upstream's status is
+// known, before the client sees it. The defers are for a forward that panics before it has settled the
+// reservation, or the rest of it. In serve, whose returns are many, they would be slower.
+func (x *exchange) forwardReserved(upgrade bool) {
+	defer x.release(releasedOther)
+	defer x.commitRest()
+	x.forward(upgrade)
 }
 
 // logNearMatch tells the operator of the first near match of each route. The access log has

@@ -66,13 +66,7 @@ type forwarding struct {
 	connection     []string // the Connection header of the upstream's response
 	costHeader     []string // the header of that response that reports the cost
 	sentAt         time.Time
-
-	// These are for a cost that the response's body reports, see costbody.go.
-	ctx            context.Context // of the request to the upstream
-	cancel         context.CancelCauseFunc
-	unfollowClient func() bool // ends what happens when the client goes; false: it has gone
-	costBody       *costBody   // nil: the body reports no cost
-	trailsCost     bool        // the final cost follows in a trailer
+	*costReading   // nil unless the bodies of the route's responses report the cost
 }
 
 // forward sends the request to the upstream and its response to the client. In
@@ -87,7 +81,7 @@ func (x *exchange) forward(upgrade bool) {
 	ctx, cancel := context.WithCancelCause(client)
 	defer cancel(nil)
 	if x.route.Cost.isInBody() {
-		f.ctx, f.cancel = ctx, cancel
+		f.costReading = &costReading{ctx: ctx, cancel: cancel}
 		f.followClient()
 		defer f.endCost()
 	}
@@ -115,7 +109,7 @@ func (x *exchange) forward(upgrade bool) {
 	f.sentAt = time.Now()
 	proxy.ServeHTTP(x.w, in)
 	f.cleanTrailers()
-	if f.trailsCost {
+	if f.costReading != nil && f.trailsCost {
 		f.reportCost(f.w.Header())
 	}
 }
