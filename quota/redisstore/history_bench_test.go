@@ -25,11 +25,15 @@ func BenchmarkHistory(b *testing.B) {
 	b.Run("units", func(b *testing.B) {
 		benchmarkHistoryTime(b, quotatest.NewWeightedPlan("one", quota.Limit{Amount: quota.MaxAmount, Period: quota.Month, Quantity: quota.Units}), 20)
 	})
-	b.Run("bytes", func(b *testing.B) { benchmarkHistoryBytes(b) })
-	b.Run("bytes of lists", func(b *testing.B) {
-		benchmarkHistoryBytes(b, "--hash-max-listpack-entries", "512", "--hash-max-listpack-value", "512")
+	b.Run("requests, in lists", func(b *testing.B) {
+		benchmarkHistoryTime(b, quotatest.NewPlan("one", quota.Limit{Amount: quota.MaxAmount, Period: quota.Month}), 1, largeLists...)
 	})
+	b.Run("bytes", func(b *testing.B) { benchmarkHistoryBytes(b) })
+	b.Run("bytes, in lists", func(b *testing.B) { benchmarkHistoryBytes(b, largeLists...) })
 }
+
+// largeLists has Redis keep the hashes with a history as lists.
+var largeLists = []string{"--hash-max-listpack-entries", "512", "--hash-max-listpack-value", "512"}
 
 // A historyBench has users who make requests to three endpoints.
 type historyBench struct {
@@ -105,10 +109,10 @@ func (h *historyBench) spendDays(s *Store, group string, users, days int) {
 // benchmarkHistoryTime compares users without a history with those whose first day of it this is, and with
 // those who have all days of it. In each round, the first requests of the users come after their leases have
 // ended, so that each sweeps; further ones follow.
-func benchmarkHistoryTime(b *testing.B, p *quota.Plan, units int64) {
+func benchmarkHistoryTime(b *testing.B, p *quota.Plan, units int64, redisArgs ...string) {
 	const users, rounds = 200, 60
 	for b.Loop() {
-		h := newHistoryBench(b, p, units)
+		h := newHistoryBench(b, p, units, redisArgs...)
 		type group struct {
 			name         string
 			store        *Store
