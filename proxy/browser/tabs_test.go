@@ -255,7 +255,7 @@ func testLeaderThatAnswersStays(t *testing.T, b *browsertest.Browser, g *fakeGat
 	leader.Want("client.connection", "live")
 	tab := openPage(t, b, g)
 	tab.Eval(`void (window.hellos = 0, window.post = BroadcastChannel.prototype.postMessage,
-		BroadcastChannel.prototype.postMessage = function (m) { if (m.type === 'hello') hellos++; return post.call(this, m); },
+		BroadcastChannel.prototype.postMessage = function (m) { if (m.hello) hellos++; return post.call(this, m); },
 		window.client = createUsageClient({ getToken: () => '`+fakeToken(`{"sub":"alice"}`)+`', timing: { ...`+fast+`, leaderSilent: 100 } }))`, nil)
 	tab.Until("hellos > 10")
 	tab.Want("client.connection", "live")

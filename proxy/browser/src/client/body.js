@@ -2,38 +2,32 @@
  * Returns the same response, and calls ended once its body has been read to the end, has been cancelled or
  * has broken off. Nothing is read that the application does not read.
  * @param {Response} response with a body
- * @param {() => void} ended
+ * @param {() => void} ended what has happened already must not happen twice
  * @returns {Response}
  */
 export function noticeEnd(response, ended) {
   /** @type {ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>} */ let reader;
-  let open = true;
-  const end = () => {
-    if (open) ended();
-    open = false;
-  };
   const source = {
     /** @param {any} controller */
     async pull(controller) {
       try {
         const { done, value } = await reader.read();
         if (!done) return controller.enqueue(value);
-        end();
+        ended();
         controller.close();
         controller.byobRequest?.respond(0); // otherwise a read into the caller's buffer would never end
       } catch (error) {
-        end();
+        ended();
         throw error;
       }
     },
     /** @param {any} reason */
     cancel(reason) {
-      end();
+      ended();
       return reader.cancel(reason);
     },
   };
-  const { status, statusText, headers } = response;
-  const copy = new Response(streamOf(source), { status, statusText, headers });
+  const copy = new Response(streamOf(source), response);
   reader = /** @type {any} */ (response.body).getReader();
   return imitate(copy, response);
 }
@@ -49,10 +43,10 @@ function streamOf(source) {
 
 /**
  * Gives a response, and its clones, what one that is made by hand does not know.
- * @param {Response} copy @param {Pick<Response, 'url' | 'redirected' | 'type'>} original
+ * @param {Response} copy @param {Response} original
  */
-function imitate(copy, { url, redirected, type }) {
-  for (const [name, value] of Object.entries({ url, redirected, type })) Object.defineProperty(copy, name, { value });
-  copy.clone = () => imitate(Response.prototype.clone.call(copy), { url, redirected, type });
+function imitate(copy, original) {
+  for (const name of /** @type {const} */ (['url', 'redirected', 'type'])) Object.defineProperty(copy, name, { value: original[name] });
+  copy.clone = () => imitate(Response.prototype.clone.call(copy), original);
   return copy;
 }

@@ -1,50 +1,77 @@
-import { CallFetcher } from './fetch.js';
-import { Follower } from './follower.js';
-import { PendingCalls } from './pending.js';
-import { Prices } from './prices.js';
-import { Requests } from './requests.js';
-import { State } from './state.js';
-import { Tabs } from './tabs.js';
 import { TIMING } from './timing.js';
 
-/** The parts of a client and what they share. Each part reaches the others through it. */
+/**
+ * @typedef {import('../../client.d.ts').Usage} Usage
+ * @typedef {import('../../client.d.ts').UsageState} UsageState
+ * @typedef {import('../../client.d.ts').UsageClientOptions} UsageClientOptions
+ */
+
+/** What the parts of a client share: its settings, and what it knows. */
 export class Core {
-  #life = new AbortController();
-  /** @type {AbortSignal} aborted by close */ closed = this.#life.signal;
   /** Tells the tabs apart, and which is older. */
   id = Date.now().toString(36) + Math.random().toString(36).slice(2);
+  #life = new AbortController();
+  /** @type {AbortSignal} aborted by end */ closed = this.#life.signal;
+
+  // Shown to the application, see state.js.
+  /** @type {UsageState | null} */ current = null;
+  /** @type {import('../../client.d.ts').Connection} */ connection = 'idle';
+  /** @type {import('../../client.d.ts').ConnectionProblem} */ problem = null;
+  /** @type {import('../../client.d.ts').Refusal | null} */ refused = null;
+  /** @type {Set<(state: UsageState | null) => void>} */ subscribers = new Set();
+  /** @type {Usage | null} the one that current was made of */ shown = null;
+
+  // The newest numbers, see numbers.js.
+  /** @type {Usage | null} */ usage = null;
+  /** @type {import('./numbers.js').Source} */ source = null;
+  heldBackSince = 0; // since when every arriving object has been older than usage
+  /** @type {{ used: number, limit: number | null, start: string | null, timer: any } | null} */ floor = null;
+
+  // The calls that are running, see pending.js.
+  /** @type {Set<import('./pending.js').Call>} of this tab */ calls = new Set();
+  era = 0; // how often the user has changed: calls of the previous one are not shown to the next
+  /** @type {Map<string, { count: number, units: number, at: number }>} */ callsElsewhere = new Map();
+  /** @type {any} */ callsTimer;
+
+  // What they cost, see prices.js.
+  /** @type {Map<string, string[]>} the endpoints that a route, as "METHOD path", may count under */ candidates = new Map();
+  /** @type {Usage['endpoints']} as last looked at */ endpoints = {};
+  costs = ''; // of all endpoints, as text
+
+  // The token, see requests.js: getToken has been called so often, and that call of it is the last that
+  // has answered.
+  asked = 0;
+  answered = 0;
+  /** @type {ReturnType<import('./requests.js').askToken> | null} */ renewal = null;
+  /** @type {any} */ refreshTimer;
+
+  // The tabs, see tabs.js.
+  /** @type {import('./session.js').Session | null} */ session = null;
+  /** @type {import('./session.js').Session | null} after the present one has ended */ lastSession = null;
+  failures = 0; // how often in a row the gateway has not named the user
+  /** @type {any} */ graceTimer;
+
+  // Routes that are not metered, see fetch.js.
+  /** @type {Set<string>} */ unmetered = new Set();
+  sawUsageHeader = false;
 
   /**
    * @param {EventTarget} target gets the events
    * @param {URL} base of the gateway; its path ends with a slash
-   * @param {Pick<import('../../client.d.ts').UsageClientOptions, 'getToken' | 'credentials' | 'poll'> & { send: typeof fetch }} access
-   *   how requests are sent, and what they say about the user
+   * @param {Pick<UsageClientOptions, 'getToken' | 'credentials' | 'poll'> & { send: typeof fetch }} options
    * @param {Partial<typeof TIMING>} [timing]
    */
   constructor(target, base, { getToken, credentials, poll, send }, timing) {
+    this.target = target;
     this.base = base;
     this.getToken = getToken;
     this.credentials = credentials;
-    this.send = send;
     this.poll = poll;
+    this.send = send;
     // On a server nobody watches.
     this.follows = poll || typeof document !== 'undefined';
     this.timing = { ...TIMING, ...timing };
-    this.state = new State(this, target);
-    this.prices = new Prices(this);
-    this.pending = new PendingCalls(this);
-    this.requests = new Requests(this);
-    this.tabs = new Tabs(this);
-    this.follower = new Follower(this);
-    this.calls = new CallFetcher(this);
   }
 
-  close() {
-    if (this.closed.aborted) return;
-    this.tabs.close();
-    this.#life.abort();
-    this.requests.close();
-    this.pending.close();
-    this.state.close();
-  }
+  end() { this.#life.abort(); }
 }

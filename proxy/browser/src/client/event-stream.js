@@ -8,8 +8,6 @@ export class EventStreamParser {
   #decoder = new TextDecoder();
   // The beginning of a line whose end has not arrived yet.
   #line = '';
-  // Whether the last chunk ended with CR: a leading LF belongs to that line end.
-  #afterCR = false;
   #type = '';
   #data = '';
 
@@ -20,29 +18,19 @@ export class EventStreamParser {
 
   /** @param {Uint8Array} bytes */
   push(bytes) {
-    let text = this.#decoder.decode(bytes, { stream: true });
-    if (text === '') return;
-    if (this.#afterCR && text[0] === '\n') text = text.slice(1);
-    this.#afterCR = text === '' ? false : text.endsWith('\r');
-    const lines = (this.#line + text).split(/\r\n|\n|\r/);
+    // A CR at the end waits: an LF may follow, which would belong to it.
+    const lines = (this.#line + this.#decoder.decode(bytes, { stream: true })).split(/\r\n|\n|\r(?=[^\n])/);
     this.#line = /** @type {string} */ (lines.pop());
-    for (const line of lines) this.#parseLine(line);
-    if (this.#line.length + this.#data.length > 1 << 20) throw new Error('an event without an end');
-  }
-
-  /** @param {string} line */
-  #parseLine(line) {
-    if (line === '') {
+    for (const line of lines) {
+      // A comment has a field without a name.
+      const [, field, value] = /** @type {string[]} */ (/^([^:]*):? ?(.*)/s.exec(line));
+      if (field === 'event') this.#type = value;
+      if (field === 'data') this.#data += `${value}\n`;
+      if (line) continue;
       const [type, data] = [this.#type || 'message', this.#data];
       this.#type = this.#data = '';
-      if (data !== '') this.onEvent(type, data.slice(0, -1));
-      return;
+      if (data) this.onEvent(type, data.slice(0, -1));
     }
-    const colon = line.indexOf(':');
-    if (colon === 0) return; // a comment
-    const field = colon < 0 ? line : line.slice(0, colon);
-    const value = colon < 0 ? '' : line.slice(line[colon + 1] === ' ' ? colon + 2 : colon + 1);
-    if (field === 'event') this.#type = value;
-    if (field === 'data') this.#data += `${value}\n`;
+    if (this.#line.length + this.#data.length > 1 << 20) throw new Error('an event without an end');
   }
 }

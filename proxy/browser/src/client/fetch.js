@@ -1,11 +1,18 @@
 import { noticeEnd } from './body.js';
-import { runGuarded } from './guarded.js';
-import { identityOf, sameUser } from './identity.js';
-import { isUsage } from './numbers.js';
-import { unlessAborted } from './waiting.js';
+import { sameUser } from './identity.js';
+import { isUsage, raiseFloor } from './numbers.js';
+import { awaitRest, beginCall, endCall, endWithNumbers } from './pending.js';
+import { learnCharge, learnEndpoints } from './prices.js';
+import { askToken, readSoon, renewToken } from './requests.js';
+import { refuse } from './state.js';
+import { runGuarded, unlessAborted } from './waiting.js';
 
-const NOT_IN_PLAN = 'not_in_plan';
-const QUOTA_EXCEEDED = 'http-problem-types#quota-exceeded';
+/** @typedef {import('./core.js').Core} Core */
+/** @typedef {import('./session.js').Session} Session */
+
+// The application's calls. They get the token, show as pending until their response
+// begins or, if its body tells their cost, has ended, and their responses tell how far the count is.
+// Calls that bring a token of their own pass through untouched: they may be another user's.
 
 /**
  * Returns what to send if a call has to be repeated; null: its body can be sent only once, or it would
@@ -21,149 +28,116 @@ function copyToRepeat(input, request, init) {
 }
 
 /**
- * The application's calls. They get the token, show as pending until their response
- * begins or, if its body tells their cost, has ended, and their responses tell how far the count is. Calls that bring a token of their
- * own pass through untouched: they may be another user's.
+ * @param {Core} core
+ * @param {RequestInfo | URL} input
+ * @param {import('../../client.d.ts').UsageRequestInit} [init]
+ * @returns {Promise<Response>}
  */
-export class CallFetcher {
-  /** Calls, as "METHOD path", that succeeded without X-Usage: they are not metered. */
-  #unmetered = new Set();
-  #sawUsageHeader = false;
-  #core;
+export async function fetchMetered(core, input, init) {
+  const { closed, credentials, getToken, send, unmetered } = core;
+  const request = typeof input === 'object' && input && 'headers' in input ? input : null;
+  let url;
+  try {
+    url = new URL(request ? request.url : String(input), globalThis.document?.baseURI);
+  } catch { /* fetch reports it better */ }
+  if (!url || !isOfGateway(core, url)) return send(input, init);
+  const headers = new Headers(init?.headers ?? request?.headers);
+  if (headers.has('Authorization')) return send(input, init);
 
-  /** @param {import('./core.js').Core} core */
-  constructor(core) {
-    this.#core = core;
-  }
-
-  /**
-   * @param {RequestInfo | URL} input
-   * @param {import('../../client.d.ts').UsageRequestInit} [init]
-   * @returns {Promise<Response>}
-   */
-  async fetch(input, init) {
-    const { closed, credentials, getToken, pending, requests, send } = this.#core;
-    const request = typeof input === 'object' && input && 'headers' in input ? input : null;
-    let url;
-    try {
-      url = new URL(request ? request.url : String(input), globalThis.document?.baseURI);
-    } catch { /* fetch reports it better */ }
-    if (!url || !this.#isOfGateway(url)) return send(input, init);
-    const headers = new Headers(init?.headers ?? request?.headers);
-    if (headers.has('Authorization')) return send(input, init);
-
-    const route = `${(init?.method ?? request?.method ?? 'GET').toUpperCase()} ${url.pathname}`;
-    const counts = !this.#isUsageAPI(url) && !this.#unmetered.has(route) && !closed.aborted;
-    const signal = init?.signal ?? request?.signal;
-    const sentAt = Date.now();
-    let { token, session } = await unlessAborted(requests.token(false), signal);
-    // A Request says same-origin unless the application has chosen something else.
-    const unchosen = !request || request.credentials === 'same-origin';
-    const sendWith = (/** @type {RequestInfo | URL} */ from) => {
-      if (token) headers.set('Authorization', `Bearer ${token}`);
-      return send(from, { ...(credentials && unchosen && { credentials }), ...init, headers });
-    };
-    // Not before the token is known: the call may be the first of another user.
-    let call = counts && session ? pending.begin(route, init?.usageEndpoint) : null;
-    try {
-      const again = token && getToken ? copyToRepeat(input, request, init) : null;
-      let response = await sendWith(input);
-      if (response.status === 401 && again) {
-        // If the application has no other token of this user, it gets the 401.
-        const another = await unlessAborted(requests.renew(token), signal).catch(() => null);
-        signal?.throwIfAborted();
-        const identity = another?.session?.identity;
-        if (another?.token && another.token !== token && (!session?.identity || (identity && sameUser(session.identity, identity)))) {
-          response.body?.cancel();
-          ({ token, session } = another);
-          response = await sendWith(again);
-        }
+  const route = `${(init?.method ?? request?.method ?? 'GET').toUpperCase()} ${url.pathname}`;
+  // The usage API is never metered.
+  const isUsageAPI = /^usage(\/|$)/.test(url.pathname.slice(core.base.pathname.length));
+  const counts = !isUsageAPI && !unmetered.has(route) && !closed.aborted;
+  const signal = init?.signal ?? request?.signal;
+  let { token, session } = await unlessAborted(askToken(core, false), signal);
+  // A Request says same-origin unless the application has chosen something else.
+  const unchosen = !request || request.credentials === 'same-origin';
+  const sendWithToken = (/** @type {RequestInfo | URL} */ from) => {
+    if (token) headers.set('Authorization', `Bearer ${token}`);
+    return send(from, { ...(credentials && unchosen && { credentials }), ...init, headers });
+  };
+  // Not before the token is known: the call may be the first of another user.
+  const call = counts && session ? beginCall(core, route, init?.usageEndpoint) : null;
+  try {
+    const again = token && getToken ? copyToRepeat(input, request, init) : null;
+    let response = await sendWithToken(input);
+    if (response.status === 401 && again) {
+      // If the application has no other token of this user, it gets the 401.
+      const another = await unlessAborted(renewToken(core, token), signal).catch(() => null);
+      signal?.throwIfAborted();
+      const known = session?.identity;
+      const named = another?.session?.identity;
+      if (another?.token && another.token !== token && (!known || (named && sameUser(known, named)))) {
+        response.body?.cancel();
+        ({ token, session } = another);
+        response = await sendWithToken(again);
       }
-      // The gateway counts before it sends the status line, so the count has moved by now.
-      const answered = call;
-      call = null;
-      let answer = response;
-      runGuarded(() => { answer = this.#readResponse(route, answered, response, session, sentAt); });
-      return answer;
-    } finally {
-      if (call) pending.end(call);
     }
-  }
-
-  /** @param {URL} url */
-  #isOfGateway(url) {
-    const { base } = this.#core;
-    return url.origin === base.origin && `${url.pathname}/`.startsWith(base.pathname);
-  }
-
-  /** The usage API is never metered. @param {URL} url under the gateway's base */
-  #isUsageAPI(url) {
-    const path = url.pathname.slice(this.#core.base.pathname.length);
-    return path === 'usage' || path.startsWith('usage/');
-  }
-
-  /**
-   * @param {string} route
-   * @param {import('./pending.js').Call | null} call null: it does not show as pending
-   * @param {Response} response
-   * @param {import('./session.js').Session | null} session of the call's token
-   * @param {number} sentAt when the application made the call
-   * @returns {Response} for the application
-   */
-  #readResponse(route, call, response, session, sentAt) {
-    const { getToken, pending, prices, requests, state, tabs } = this.#core;
-    // Ignore answers of other servers, and those that were meant for another user.
-    const ours = (!response.redirected || this.#isOfGateway(new URL(response.url))) && session === tabs.session;
-    const header = ours ? response.headers.get('X-Usage') : null;
-    const [, used, limit] = /^(\d+)\/(\d+|unlimited)$/.exec(header ?? '') ?? [];
-    if (used !== undefined) {
-      this.#sawUsageHeader = true;
-      this.#unmetered.delete(route);
-      // Without getToken nothing tells whom the call was made for.
-      if (response.ok && getToken) state.numbers.raiseFloor(Number(used), limit === 'unlimited' ? null : Number(limit));
-    } else if (response.ok && this.#sawUsageHeader && this.#unmetered.size < 100) {
-      this.#unmetered.add(route);
-    }
-    const number = (/** @type {string} */ name) => Number((ours && response.ok && /^\d+$/.exec(response.headers.get(name) ?? '')?.[0]) || NaN);
     let answer = response;
-    if (call) {
-      const [cost, rest] = [number('X-Usage-Cost'), number('X-Usage-Pending')];
-      if (cost >= 0) prices.learnCharge(call, cost, rest || 0);
-      // Either also publishes the raised number.
-      if (rest > 0 && response.body) {
-        pending.awaitRest(call, rest);
-        answer = noticeEnd(response, () => {
-          pending.endWithNumbers(call);
-          if (state.connection !== 'live') requests.refreshSoon(50);
-        });
-      } else {
-        pending.end(call);
-      }
-    }
-    if (response.ok && state.connection !== 'live') requests.refreshSoon(50);
-    if (ours && (response.status === 429 || response.status === 403) && response.headers.get('Content-Type')?.startsWith('application/problem+json')) {
-      this.#readRefusal(route, response.clone(), session, sentAt).catch(() => {}); // a body that broke off
-    }
+    // The gateway counts before it sends the status line, so the count has moved by now.
+    runGuarded(() => { answer = readResponse(core, route, call, response, session); });
     return answer;
+  } finally {
+    if (call && call.rest === undefined) endCall(core, call);
   }
+}
 
-  /** @param {string} route @param {Response} response a copy @param {import('./session.js').Session | null} session @param {number} sentAt */
-  async #readRefusal(route, response, session, sentAt) {
-    const { prices, state, tabs } = this.#core;
-    const problem = await response.json();
-    if (typeof problem.endpoint === 'string') prices.learnEndpoint(route, problem.endpoint);
-    const refused = problem.reason === NOT_IN_PLAN || String(problem.type).endsWith(QUOTA_EXCEEDED);
-    if (!refused || session !== tabs.session) return;
-    const usage = isUsage(problem.usage) ? problem.usage : null;
-    if (usage && session?.identity && !sameUser(identityOf(usage), session.identity)) return;
-    state.refuse({
-      endpoint: problem.endpoint ?? null,
-      violated: problem['violated-policies'] ?? [],
-      reason: problem.reason ?? null,
-      detail: problem.detail ?? '',
-      upgrade_url: problem.upgrade_url ?? null,
-      retry_after: Number(response.headers.get('Retry-After')) || null,
-      sent_at: sentAt,
-    }, usage, session);
+/** @param {Core} core @param {URL} url */
+function isOfGateway({ base }, url) {
+  return url.origin === base.origin && `${url.pathname}/`.startsWith(base.pathname);
+}
+
+/**
+ * @param {Core} core
+ * @param {string} route
+ * @param {import('./pending.js').Call | null} call null: it does not show as pending
+ * @param {Response} response
+ * @param {Session | null} session of the call's token
+ * @returns {Response} for the application
+ */
+function readResponse(core, route, call, response, session) {
+  const { connection, getToken, unmetered } = core;
+  // Ignore answers of other servers, and those that were meant for another user.
+  const ours = (!response.redirected || isOfGateway(core, new URL(response.url))) && session === core.session;
+  const header = (/** @type {string} */ name) => (ours && response.headers.get(name)) || '';
+  const [, used, limit] = /^(\d+)\/(\d+|unlimited)$/.exec(header('X-Usage')) ?? [];
+  if (used) {
+    core.sawUsageHeader = true;
+    unmetered.delete(route);
+    // Without getToken nothing tells whom the call was made for.
+    if (response.ok && getToken) raiseFloor(core, Number(used), limit === 'unlimited' ? null : Number(limit));
+  } else if (response.ok && core.sawUsageHeader && unmetered.size < 100) {
+    unmetered.add(route);
   }
+  const [cost, rest] = ['X-Usage-Cost', 'X-Usage-Pending'].map((name) => /^\d+$/.test(header(name)) && response.ok ? Number(header(name)) : NaN);
+  if (response.ok && connection !== 'live') readSoon(core);
+  if ((response.status === 429 || response.status === 403) && header('Content-Type').startsWith('application/problem+json')) {
+    readRefusal(core, route, response.clone(), session).catch(() => {}); // a body that broke off
+  }
+  if (!call) return response;
+  if (cost >= 0) learnCharge(core, call, cost, rest || 0);
+  if (!(rest > 0) || !response.body) return response;
+  awaitRest(core, call, rest);
+  return noticeEnd(response, () => {
+    endWithNumbers(core, call);
+    if (core.connection !== 'live') readSoon(core);
+  });
+}
+
+/** @param {Core} core @param {string} route @param {Response} response a copy @param {Session | null} session */
+async function readRefusal(core, route, response, session) {
+  const problem = await response.json();
+  const { detail = '', endpoint = null, reason = null, type, upgrade_url = null, usage } = problem;
+  if (endpoint) learnEndpoints(core, route, [endpoint]);
+  const refused = reason === 'not_in_plan' || String(type).endsWith('http-problem-types#quota-exceeded');
+  const named = isUsage(usage) ? usage : null;
+  if (!refused || session !== core.session || (named && session?.identity && !sameUser(named, session.identity))) return;
+  refuse(core, {
+    endpoint,
+    violated: problem['violated-policies'] ?? [],
+    reason,
+    detail,
+    upgrade_url,
+    retry_after: Number(response.headers.get('Retry-After')) || null,
+  }, named, session);
 }

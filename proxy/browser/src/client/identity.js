@@ -1,25 +1,11 @@
-/** @typedef {import('../../client.d.ts').Usage} Usage */
-
 /**
  * Whom the gateway counts for, and by which plan. Only a usage object says it: which claims
  * of a token hold the user and the plan is the gateway's configuration.
- * @typedef {{ user: string, org: string | null, plan: string }} Identity
+ * @typedef {Pick<import('../../client.d.ts').Usage, 'user' | 'org' | 'plan'>} Identity
  */
 
-/** @param {Usage & { org?: string }} usage @returns {Identity} */
-export function identityOf({ user, org = null, plan }) {
-  return { user, org, plan };
-}
-
 /** Reports whether both have the same counts. @param {Identity} a @param {Identity} b */
-export function sameUser(a, b) {
-  return a.user === b.user && a.org === b.org;
-}
-
-/** Reports whether both have the same counts and limits. @param {Identity} a @param {Identity} b */
-export function sameIdentity(a, b) {
-  return sameUser(a, b) && a.plan === b.plan;
-}
+export const sameUser = (a, b) => a.user === b.user && a.org === b.org;
 
 /** The places of claims that tell people and organisations apart, whatever the gateway makes of them. */
 const TELLING = /^\/(sub|iss|o\/.*)$|org|tenant/i;
@@ -51,7 +37,7 @@ export function identityClaims({ user, org }, token) {
  */
 export function isRefreshOf(identity, known, token) {
   const claims = identityClaims(identity, known);
-  return known === token || (claims !== null && claims === identityClaims(identity, token));
+  return claims !== null && claims === identityClaims(identity, token);
 }
 
 /**
@@ -64,9 +50,8 @@ function readClaims(token) {
   const claims = new Map();
   /** @param {any} value @param {string} place */
   const collect = (value, place) => {
-    if (value && typeof value === 'object') {
-      for (const name of Object.keys(value)) collect(value[name], `${place}/${name}`);
-    } else claims.set(place, String(value));
+    if (typeof value !== 'object') claims.set(place, String(value));
+    else for (const name of Object.keys(value ?? {})) collect(value[name], `${place}/${name}`);
   };
   try {
     const payload = (token ?? '').split('.')[1].replaceAll('-', '+').replaceAll('_', '/');

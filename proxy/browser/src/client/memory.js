@@ -1,4 +1,4 @@
-import { identityClaims, identityOf } from './identity.js';
+import { identityClaims } from './identity.js';
 import { isUsage } from './numbers.js';
 
 /** @typedef {import('./core.js').Core} Core */
@@ -7,17 +7,20 @@ import { isUsage } from './numbers.js';
 // the tab's own storage, and only where the token tells whose they are. A page may not have storage, or it
 // may be full: then nothing is kept.
 
-/** @param {Core} core */
-const keyOf = ({ base }) => `metergate-usage ${base.href}`;
+/** @param {Core} core @param {(storage: Storage, key: string) => any} use */
+function withStorage({ base }, use) {
+  try {
+    return use(sessionStorage, `metergate-usage ${base.href}`);
+  } catch {
+    return null;
+  }
+}
 
 /** Keeps the numbers of the present user. @param {Core} core */
 export function keepNumbers(core) {
-  const { state: { numbers: { usage } }, tabs: { session } } = core;
+  const { session, usage } = core;
   const claims = session?.identity && identityClaims(session.identity, session.token);
-  if (!usage || !claims) return;
-  try {
-    sessionStorage.setItem(keyOf(core), JSON.stringify({ claims, usage }));
-  } catch { /* see above */ }
+  if (usage && claims) withStorage(core, (storage, key) => storage.setItem(key, JSON.stringify({ claims, usage })));
 }
 
 /**
@@ -26,17 +29,15 @@ export function keepNumbers(core) {
  * @returns {import('../../client.d.ts').Usage | null}
  */
 export function keptNumbers(core, token) {
-  try {
-    const { claims, usage } = JSON.parse(sessionStorage.getItem(keyOf(core)) ?? '');
-    if (isUsage(usage) && claims && claims === identityClaims(identityOf(usage), token)) return usage;
-  } catch { /* see above */ }
-  dropKeptNumbers(core);
-  return null;
+  const usage = withStorage(core, (storage, key) => {
+    const { claims, usage } = JSON.parse(storage.getItem(key) ?? '');
+    return isUsage(usage) && claims && claims === identityClaims(usage, token) && usage;
+  });
+  if (!usage) dropKeptNumbers(core);
+  return usage;
 }
 
 /** @param {Core} core */
 export function dropKeptNumbers(core) {
-  try {
-    sessionStorage.removeItem(keyOf(core));
-  } catch { /* see above */ }
+  withStorage(core, (storage, key) => storage.removeItem(key));
 }

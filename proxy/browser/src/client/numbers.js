@@ -1,7 +1,13 @@
-import { identityOf, sameIdentity } from './identity.js';
+import { sameUser } from './identity.js';
+import { read } from './requests.js';
+import { publish } from './state.js';
 
 /** @typedef {import('../../client.d.ts').Usage} Usage */
-/** @typedef {'stream' | 'read'} Source where a usage object came from */
+/** @typedef {import('./core.js').Core} Core */
+/** @typedef {'stream' | 'read' | null} Source where a usage object came from; null: it was kept, see memory.js */
+
+// The newest numbers that are known: the last usage object, and the lower bound ("floor")
+// that the X-Usage header of a later response sets.
 
 /**
  * @param {any} value
@@ -14,20 +20,10 @@ export function isUsage(value) {
 /**
  * Reports whether another call would be admitted.
  * @param {Usage} usage
- * @param {string | null} endpoint null: any
+ * @param {string | null} [endpoint] none: any
  */
 export function admits(usage, endpoint) {
   return usage.allowed && (usage.endpoints?.[endpoint ?? '']?.allowed ?? true);
-}
-
-/**
- * A refusal does not say when the limit would be reached. What was last known stays.
- * @param {Usage} usage
- * @param {Usage | null} known
- */
-function keepForecast(usage, known) {
-  const same = known && known.exhausts_at !== undefined && sameIdentity(identityOf(known), identityOf(usage));
-  return same ? { exhausts_at: known.exhausts_at, ...usage } : usage;
 }
 
 /**
@@ -49,121 +45,87 @@ function statusOf(usage, limit) {
  * @param {Usage} usage
  */
 export function newlyWarned(before, usage) {
-  const known = new Map(before.limits.map((limit) => [limit.name, limit]));
   return usage.limits
-    .filter((limit) => statusOf(usage, limit) === 'warning' && statusOf(before, known.get(limit.name)) === 'ok')
+    .filter((limit) => statusOf(usage, limit) === 'warning' && statusOf(before, before.limits.find(({ name }) => name === limit.name)) === 'ok')
     .map(({ name }) => name);
 }
 
 /**
- * The newest numbers that are known: the last usage object, and the lower bound ("floor")
- * that the X-Usage header of a later response sets.
+ * Takes a usage object unless it is older than the known one.
+ * @param {Core} core
+ * @param {Usage} usage
+ * @param {Source} source
+ * @returns {boolean} whether it was taken
  */
-export class Numbers {
-  /** @type {Usage | null} */ usage = null;
-  // Where usage came from.
-  /** @type {Source | null} */ source = null;
-  // Since when every arriving object has been older than usage.
-  #heldBackSince = 0;
-  /** @type {{ used: number, limit: number | null, start: string, timer: any } | null} */ #floor = null;
-  #core;
-
-  /** @param {import('./core.js').Core} core */
-  constructor(core) {
-    this.#core = core;
+export function acceptNumbers(core, usage, source) {
+  const { floor, usage: known } = core;
+  if (known && core.source && known.user === usage.user && isOlder(core, known, usage, source)) {
+    // Its numbers are not news. That the gateway has lost its store is.
+    if (usage.stale && !known.stale) core.usage = { ...known, stale: true };
+    return false;
   }
+  const samePlan = known && known.plan === usage.plan;
+  // A refusal does not say when the limit would be reached. What was last known stays.
+  const forecast = samePlan && sameUser(known, usage) && known.exhausts_at !== undefined && { exhausts_at: known.exhausts_at };
+  core.usage = { ...forecast, ...usage };
+  core.source = source;
+  core.heldBackSince = 0;
+  if (usage.used >= (floor?.used ?? 0) || usage.period.start !== floor?.start || !samePlan) dropFloor(core);
+  return true;
+}
 
-  /**
-   * Takes a usage object unless it is older than the known one.
-   * @param {Usage} usage
-   * @param {Source} source
-   * @returns {boolean} whether it was taken
-   */
-  accept(usage, source) {
-    const known = this.usage;
-    if (known && this.source && known.user === usage.user && this.#isOlder(usage, source)) {
-      // Its numbers are not news. That the gateway has lost its store is.
-      if (usage.stale && !known.stale) this.usage = { ...known, stale: true };
-      return false;
-    }
-    this.usage = keepForecast(usage, known);
-    this.source = source;
-    this.#heldBackSince = 0;
-    const floor = this.#floor;
-    const sameLimit = usage.period.start === floor?.start && usage.plan === known?.plan;
-    if (floor && (usage.used >= floor.used || !sameLimit)) this.dropFloor();
-    return true;
-  }
+/** @param {Core} core @param {Usage} known @param {Usage} usage @param {Source} source */
+function isOlder(core, known, usage, source) {
+  const age = Date.parse(known.as_of) - Date.parse(usage.as_of);
+  // The order of two answers from different places within one millisecond is unknown.
+  const older = age > 0 || (age === 0 && source !== core.source && usage.used < known.used);
+  // A gateway without its store reports what it saw itself. Another may have seen more.
+  if (usage.stale) return older || (usage.used < known.used && usage.period.start === known.period.start);
+  if (!older) return false;
+  // If the store's clock was set back, the number would otherwise stand still for as long.
+  core.heldBackSince ||= Date.now();
+  return Date.now() - core.heldBackSince < 30_000;
+}
 
-  /** Takes a usage object that was kept. Any other replaces it. @param {Usage} usage */
-  restore(usage) {
-    this.usage = { ...usage, stale: true };
-    this.source = null;
-  }
+/**
+ * Takes the numbers of X-Usage. They carry no time, so they only ever raise the count,
+ * and the next event of the stream, or a read, has to confirm them.
+ * @param {Core} core
+ * @param {number} used
+ * @param {number | null} limit null: unlimited
+ */
+export function raiseFloor(core, used, limit) {
+  const { usage } = core;
+  if (!usage || used <= usage.used || used <= (core.floor?.used ?? 0)) return;
+  dropFloor(core);
+  const floor = core.floor = { used, limit, start: usage.period.start, timer: undefined };
+  floor.timer = setTimeout(async () => {
+    await read(core, core.closed);
+    if (core.floor !== floor) return;
+    core.floor = null;
+    publish(core);
+  }, core.timing.floor);
+}
 
-  /** Forgets the usage object. */
-  forget() { this.usage = null; }
+/** @param {Core} core */
+export function dropFloor(core) {
+  clearTimeout(core.floor?.timer);
+  core.floor = null;
+}
 
-  /** @param {Usage} usage @param {Source} source */
-  #isOlder(usage, source) {
-    const known = /** @type {Usage} */ (this.usage);
-    const age = Date.parse(known.as_of) - Date.parse(usage.as_of);
-    // The order of two answers from different places within one millisecond is unknown.
-    const older = age > 0 || (age === 0 && source !== this.source && usage.used < known.used);
-    // A gateway without its store reports what it saw itself. Another may have seen more.
-    if (usage.stale) return older || (usage.used < known.used && usage.period.start === known.period.start);
-    if (!older) return false;
-    // If the store's clock was set back, the number would otherwise stand still for as long.
-    this.#heldBackSince ||= Date.now();
-    return Date.now() - this.#heldBackSince < 30_000;
-  }
-
-  /**
-   * Takes the numbers of X-Usage. They carry no time, so they only ever raise the count,
-   * and the next event of the stream, or a read, has to confirm them.
-   * @param {number} used
-   * @param {number | null} limit null: unlimited
-   */
-  raiseFloor(used, limit) {
-    const usage = this.usage;
-    if (!usage || used <= usage.used || used <= (this.#floor?.used ?? 0)) return;
-    clearTimeout(this.#floor?.timer);
-    const floor = this.#floor = { used, limit, start: usage.period.start, timer: undefined };
-    floor.timer = setTimeout(async () => {
-      await this.#core.requests.read(this.#core.closed);
-      if (this.#floor === floor) {
-        this.#floor = null;
-        this.#core.state.publish();
-      }
-    }, this.#core.timing.floor);
-  }
-
-  dropFloor() {
-    clearTimeout(this.#floor?.timer);
-    this.#floor = null;
-  }
-
-  /** The usage object with the floor applied; null: nothing is known. */
-  current() {
-    const usage = this.usage;
-    return usage && { ...usage, ...this.#aboveFloor(usage) };
-  }
-
-  /** @param {Usage} usage */
-  #aboveFloor(usage) {
-    const floor = this.#floor;
-    if (!floor) return {};
-    const { used, limit } = floor;
-    if (limit === null) return { used };
-    const blocked = used >= limit;
-    return {
-      used,
-      limit,
-      remaining: Math.max(0, limit - used),
-      percent: limit ? Math.floor((used * 100) / limit) : 100,
-      status: blocked ? 'blocked' : usage.status,
-      // If calls are allowed although the limit is reached, the plan only observes.
-      allowed: usage.allowed && (!blocked || usage.status === 'blocked'),
-    };
-  }
+/** Returns what is above the usage object. @param {Core} core @param {Usage} usage */
+export function aboveFloor({ floor }, usage) {
+  if (!floor) return {};
+  const { used, limit } = floor;
+  if (limit === null) return { used };
+  const blocked = used >= limit;
+  return {
+    used,
+    limit,
+    remaining: Math.max(0, limit - used),
+    percent: limit ? Math.floor((used * 100) / limit) : 100,
+    status: blocked ? 'blocked' : usage.status,
+    // If calls are allowed although the limit is reached, the plan only observes.
+    allowed: usage.allowed && (!blocked || usage.status === 'blocked'),
+  };
 }

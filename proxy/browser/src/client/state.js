@@ -1,144 +1,113 @@
-import { runGuarded } from './guarded.js';
-import { admits, newlyWarned, Numbers } from './numbers.js';
+import { acceptNumbers, aboveFloor, admits, dropFloor, newlyWarned } from './numbers.js';
+import { numbersChanged, pendingTotal } from './pending.js';
+import { learn } from './tabs.js';
+import { runGuarded } from './waiting.js';
 
 /**
  * @typedef {import('../../client.d.ts').Usage} Usage
- * @typedef {import('../../client.d.ts').UsageState} UsageState
- * @typedef {import('../../client.d.ts').Connection} Connection
- * @typedef {import('../../client.d.ts').ConnectionProblem} ConnectionProblem
  * @typedef {import('../../client.d.ts').Refusal} Refusal
+ * @typedef {import('./core.js').Core} Core
  */
 
-/** What the application sees, and who has subscribed to it. */
-export class State {
-  /** @type {UsageState | null} */ current = null;
-  /** @type {Connection} */ connection = 'idle';
-  /** @type {ConnectionProblem} */ problem = null;
-  /** @type {Numbers} */ numbers;
-  /** @type {Refusal | null} */ #refused = null;
-  /** @type {Usage | null} */ #shown = null; // by the last state
-  /** @type {Set<(state: UsageState | null) => void>} */ #subscribers = new Set();
-  #core;
-  #target;
+// What the application sees, and who has subscribed to it.
 
-  /**
-   * @param {import('./core.js').Core} core
-   * @param {EventTarget} target gets the events
-   */
-  constructor(core, target) {
-    this.#core = core;
-    this.#target = target;
-    this.numbers = new Numbers(core);
-  }
+/** @param {Core} core @param {(state: import('../../client.d.ts').UsageState | null) => void} fn */
+export function subscribe(core, fn) {
+  const subscriber = (/** @type {any} */ state) => fn(state); // the same fn may subscribe twice
+  core.subscribers.add(subscriber);
+  if (core.current) runGuarded(() => subscriber(core.current));
+  return () => { core.subscribers.delete(subscriber); };
+}
 
-  /** @param {(state: UsageState | null) => void} fn */
-  subscribe(fn) {
-    const subscriber = (state) => fn(state); // the same fn may subscribe twice
-    this.#subscribers.add(subscriber);
-    if (this.current) runGuarded(() => subscriber(this.current));
-    return () => { this.#subscribers.delete(subscriber); };
-  }
+/**
+ * Takes a usage object of the present user, if it is not older than the known one, and
+ * shows the state.
+ * @param {Core} core
+ * @param {Usage} usage
+ * @param {import('./numbers.js').Source} source
+ * @param {boolean} [keepRefused]
+ * @returns {boolean} whether it was taken
+ */
+export function takeNumbers(core, usage, source, keepRefused) {
+  const accepted = acceptNumbers(core, usage, source);
+  if (accepted && !keepRefused && core.refused && admits(usage, core.refused.endpoint)) core.refused = null;
+  // Later, so that other tabs learn the numbers before they learn that a call is over.
+  if (accepted) queueMicrotask(() => numbersChanged(core, usage.in_flight === 0 && !usage.stale));
+  publish(core);
+  return accepted;
+}
 
-  /**
-   * Takes a usage object of the present user, if it is not older than the known one, and
-   * shows the state.
-   * @param {Usage} usage
-   * @param {import('./numbers.js').Source} source
-   * @returns {boolean} whether it was taken
-   */
-  learn(usage, source, { keepRefused = false } = {}) {
-    const accepted = this.numbers.accept(usage, source);
-    if (accepted && !keepRefused && this.#refused && admits(usage, this.#refused.endpoint)) this.#refused = null;
-    // Later, so that other tabs learn the numbers before they learn that a call is over.
-    if (accepted) queueMicrotask(() => this.#core.pending.numbersChanged(usage.in_flight === 0 && !usage.stale));
-    this.publish();
-    return accepted;
-  }
+/** Shows kept numbers until others are known. @param {Core} core @param {Usage} usage */
+export function restore(core, usage) {
+  if (core.usage) return;
+  core.usage = { ...usage, stale: true };
+  core.source = null;
+  publish(core);
+}
 
-  /**
-   * Shows that a call was refused for a limit.
-   * @param {Refusal} refusal
-   * @param {Usage | null} usage at that time, if the answer had it
-   * @param {import('./session.js').Session | null} session that the call was made in
-   */
-  refuse(refusal, usage, session) {
-    this.#refused = refusal;
-    if (usage) this.#core.tabs.learn(session, usage, 'read', { keepRefused: true });
-    else this.publish();
-    if (this.current) this.#dispatch('usage-exceeded', { ...this.current, ...refusal });
-  }
+/**
+ * Shows that a call was refused for a limit.
+ * @param {Core} core
+ * @param {Refusal} refusal
+ * @param {Usage | null} usage at that time, if the answer had it
+ * @param {import('./session.js').Session | null} session that the call was made in
+ */
+export function refuse(core, refusal, usage, session) {
+  core.refused = refusal;
+  if (usage) learn(core, session, usage, 'read', true);
+  else publish(core);
+  if (core.current) dispatch(core, 'usage-exceeded', { ...core.current, ...refusal });
+}
 
-  /** Forgets the last refusal. */
-  dismiss() {
-    this.#refused = null;
-    this.publish();
-  }
+/** @param {Core} core */
+export function dismiss(core) {
+  core.refused = null;
+  publish(core);
+}
 
-  /** Asks what shows upgrades to do so. @param {string | null} endpoint */
-  promptUpgrade(endpoint) {
-    if (this.current) this.#dispatch('upgrade-prompt', { ...this.current, endpoint });
-  }
+/** Forgets what belongs to the previous user. @param {Core} core */
+export function forgetNumbers(core) {
+  dropFloor(core);
+  core.usage = null;
+  dismiss(core);
+}
 
-  /** Shows kept numbers until others are known. @param {Usage} usage */
-  restore(usage) {
-    if (this.numbers.usage) return;
-    this.numbers.restore(usage);
-    this.publish();
-  }
+/**
+ * @param {Core} core
+ * @param {import('../../client.d.ts').Connection} connection
+ * @param {import('../../client.d.ts').ConnectionProblem} [problem]
+ * @param {boolean} [quietly] it is published with the numbers that have arrived
+ */
+export function setConnection(core, connection, problem = null, quietly = false) {
+  if (core.connection === connection && core.problem === problem) return;
+  core.connection = connection;
+  core.problem = problem;
+  dispatch(core, 'connection', { connection, problem });
+  if (!quietly) publish(core);
+}
 
-  /** Forgets what belongs to the previous user. */
-  forgetUser() {
-    this.#refused = null;
-    this.numbers.dropFloor();
-    this.numbers.forget();
-    this.publish();
-  }
+/** Makes a new state object and hands it to all subscribers. @param {Core} core */
+export function publish(core) {
+  if (core.closed.aborted) return;
+  const { connection, current: before, refused, shown, usage } = core;
+  core.shown = usage;
+  const state = core.current = usage && {
+    ...usage,
+    .../** @type {any} */ (aboveFloor(core, usage)),
+    pending: pendingTotal(core),
+    stale: usage.stale || connection === 'offline',
+    connection,
+    refused,
+  };
+  if (!state && !before) return;
+  for (const fn of [...core.subscribers]) runGuarded(() => fn(state));
+  if (!state) return;
+  dispatch(core, 'usage', state);
+  const warned = usage && shown ? newlyWarned(shown, usage) : [];
+  if (warned.length) dispatch(core, 'usage-warning', { ...state, warned });
+}
 
-  /** @param {Connection} connection @param {ConnectionProblem} [problem] */
-  setConnection(connection, problem = null) {
-    if (this.connection === connection && this.problem === problem) return;
-    this.connection = connection;
-    this.problem = problem;
-    this.#dispatch('connection', { connection, problem });
-    this.publish();
-  }
-
-  /** Sets the connection to live. It is published with the numbers that have arrived. */
-  goLive() {
-    this.connection = 'live';
-    this.problem = null;
-    this.#dispatch('connection', { connection: 'live', problem: null });
-  }
-
-  /** Makes a new state object and hands it to all subscribers. */
-  publish() {
-    if (this.#core.closed.aborted) return;
-    const before = this.current;
-    const shown = this.#shown;
-    const usage = this.#shown = this.numbers.usage;
-    const numbers = this.numbers.current();
-    const state = this.current = numbers && {
-      ...numbers,
-      pending: this.#core.pending.total(),
-      stale: numbers.stale || this.connection === 'offline',
-      connection: this.connection,
-      refused: this.#refused,
-    };
-    if (!state && !before) return;
-    for (const fn of [...this.#subscribers]) runGuarded(() => fn(state));
-    if (!state) return;
-    this.#dispatch('usage', state);
-    const warned = usage && shown ? newlyWarned(shown, usage) : [];
-    if (warned.length) this.#dispatch('usage-warning', { ...state, warned });
-  }
-
-  /** @param {string} type @param {any} detail */
-  #dispatch(type, detail) {
-    runGuarded(() => this.#target.dispatchEvent(new CustomEvent(type, { detail })));
-  }
-
-  close() {
-    this.numbers.dropFloor();
-    this.#subscribers.clear();
-  }
+/** @param {Core} core @param {string} type @param {any} detail */
+export function dispatch({ target }, type, detail) {
+  runGuarded(() => { target.dispatchEvent(new CustomEvent(type, { detail })); });
 }

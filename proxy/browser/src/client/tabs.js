@@ -1,324 +1,291 @@
-import { identityOf, isRefreshOf, sameUser } from './identity.js';
+import { follow } from './follower.js';
+import { isRefreshOf, sameUser } from './identity.js';
 import { dropKeptNumbers, keptNumbers } from './memory.js';
 import { isUsage } from './numbers.js';
+import { pendingHere, setPendingElsewhere } from './pending.js';
+import { askToken, read } from './requests.js';
 import { Session } from './session.js';
+import { forgetNumbers, restore, setConnection, takeNumbers } from './state.js';
 import { backoff } from './timing.js';
-import { sleep, untilVisible } from './waiting.js';
+import { isHidden, sleep, untilVisible } from './waiting.js';
+
+/** @typedef {import('./core.js').Core} Core */
+/** @typedef {import('./identity.js').Identity} Identity */
+
+// How tabs share one stream. The tabs of one gateway, user and plan, as the gateway has named
+// them in its answer to each tab's own token, talk on a BroadcastChannel and queue for a Web Lock,
+// both with the same name. The tab that holds the lock leads: it streams, or polls, and tells the
+// others. Hidden tabs listen but do not queue, so every request that waits for the lock comes from a
+// visible tab.
+
+/** Begins a session as soon as getToken answers. @param {Core} core */
+export async function start(core) {
+  for (let failures = 0; !core.session && !core.closed.aborted; failures++) {
+    try {
+      await askToken(core, false);
+    } catch {
+      setConnection(core, 'offline', 'token');
+      await sleep(backoff(core.timing, failures), core.closed);
+    }
+  }
+}
+
+/** @param {Core} core */
+export function endSession(core) {
+  const { session } = core;
+  clearTimeout(core.graceTimer);
+  if (!session) return;
+  tell(core, { lead: false, count: 0, units: 0, paused: true });
+  core.session = null;
+  core.lastSession = session;
+  session.end();
+  for (const id of core.callsElsewhere.keys()) setPendingElsewhere(core, id, 0, 0);
+}
 
 /**
- * How tabs share one stream. The tabs of one gateway, user and plan, as the gateway has named
- * them in its answer to each tab's own token, talk on a BroadcastChannel and queue for a Web Lock, both with the same name. The tab that holds
- * the lock leads: it streams, or polls, and tells the others. Hidden tabs listen but do
- * not queue, so every request that waits for the lock comes from a visible tab.
+ * Begins another session, unless the token is certainly of the same user as the last one.
+ * @param {Core} core
+ * @param {string | null} token
  */
-export class Tabs {
-  /** @type {Session | null} */ session = null;
-  // The session before, after the present one has ended.
-  /** @type {Session | null} */ #last = null;
-  // How often in a row the gateway has not named the user.
-  #failures = 0;
-  #graceTimer;
-  #core;
-
-  /** @param {import('./core.js').Core} core */
-  constructor(core) {
-    this.#core = core;
+export function useToken(core, token) {
+  if (core.closed.aborted || !core.follows) return;
+  const before = core.session ?? core.lastSession;
+  const identity = before?.identity;
+  const same = before && (before.token === token || (identity && isRefreshOf(identity, before.token, token)));
+  if (core.session && same) {
+    core.session.token = token;
+    return;
   }
+  endSession(core);
+  if (before && !same) forgetUser(core);
+  begin(core, token, same ? identity : null);
+}
 
-  /** Begins a session as soon as getToken answers. */
-  async start() {
-    const { closed, requests, state, timing } = this.#core;
-    for (let failures = 0; !this.session && !closed.aborted; failures++) {
-      try {
-        await requests.token(false);
-      } catch {
-        state.setConnection('offline', 'token');
-        await sleep(backoff(timing, failures), closed);
+/** @param {Core} core */
+function forgetUser(core) {
+  dropKeptNumbers(core);
+  core.era++;
+  forgetNumbers(core);
+}
+
+/** @param {Core} core @param {string | null} token @param {Identity | null} [identity] none: it is to be asked for */
+function begin(core, token, identity) {
+  const session = core.session = new Session(token);
+  if (identity) share(core, session, identity);
+  else identify(core, session);
+}
+
+/**
+ * Reads the usage until the gateway has named the user.
+ * @param {Core} core
+ * @param {Session} session
+ */
+async function identify(core, session) {
+  const { signal } = session;
+  const kept = keptNumbers(core, session.token);
+  const showKept = () => { if (kept && !signal.aborted) restore(core, kept); };
+  if (kept) sleep(core.timing.impatience, signal).then(showKept);
+  for (let first = /** @type {Session | undefined} */ (session); ; first = undefined) {
+    await untilVisible(signal);
+    if (signal.aborted || session.identity) return;
+    // The first time without asking for the token again: a token that replaces a refused
+    // one would otherwise have to survive getToken({ refresh: false }).
+    const problem = await read(core, signal, first);
+    if (signal.aborted || session.identity) return;
+    if (problem !== 'unauthorized') showKept();
+    if (problem) setConnection(core, 'offline', problem);
+    await session.nap(backoff(core.timing, ++core.failures), signal);
+  }
+}
+
+/** Joins the other tabs of the user. @param {Core} core @param {Session} session @param {Identity} identity */
+function share(core, session, identity) {
+  const { user, org, plan } = session.identity = identity;
+  core.failures = 0;
+  session.name = `metergate-tabs ${core.base.href} ${JSON.stringify([user, org, plan])}`;
+  try {
+    if (!core.poll) session.channel = new BroadcastChannel(session.name);
+  } catch { /* a sandboxed frame, or an old browser */ }
+  if (session.channel) session.channel.onmessage = (e) => hear(core, session, e.data);
+  tell(core, { hello: true });
+  session.wake();
+  takeTurns(core, session);
+}
+
+/**
+ * Takes a usage object that the gateway has sent for the token of a session. It says who
+ * the user is, and so with whom the session is shared.
+ * @param {Core} core
+ * @param {Session | null} session
+ * @param {import('../../client.d.ts').Usage} usage
+ * @param {import('./numbers.js').Source} source
+ * @param {boolean} [keepRefused]
+ */
+export function learn(core, session, usage, source, keepRefused) {
+  if (session !== core.session) return;
+  if (session && !session.identity) share(core, session, usage);
+  if (session?.identity && !sameUser(session.identity, usage)) {
+    // The token is not what identifies the user: a proxy may do so by a cookie.
+    forgetUser(core);
+    move(core, session, usage);
+  }
+  const accepted = takeNumbers(core, usage, source, keepRefused);
+  // A gateway without its store may not know the plan.
+  if (accepted && !usage.stale && core.session?.identity && core.session.identity.plan !== usage.plan) {
+    move(core, core.session, usage);
+  }
+  tell(core);
+}
+
+/** Leaves for the tabs of another user or plan. @param {Core} core @param {Session} session @param {Identity} identity */
+function move(core, session, identity) {
+  if (session.leading) tell(core, { moved: true });
+  endSession(core);
+  begin(core, session.token, identity);
+}
+
+/**
+ * Leads whenever this tab is visible and no other tab leads.
+ * @param {Core} core
+ * @param {Session} session
+ */
+async function takeTurns(core, session) {
+  while (!session.signal.aborted) {
+    await untilVisible(session.signal);
+    const { locks, name } = session;
+    const signal = session.beginTurn();
+    const takeTurn = () => lead(core, session, signal);
+    watchLeader(core, session);
+    try {
+      if (locks) {
+        const options = session.steal ? { steal: true } : { signal };
+        session.steal = false;
+        await locks.request(name, options, takeTurn);
+      } else {
+        if (session.channel) await sleep(core.timing.leadersAnswer, signal);
+        await takeTurn();
       }
+    } catch (error) {
+      // AbortError: the turn was given up, or another tab has stolen the lock. With any
+      // other error this page may not use locks.
+      if (/** @type {any} */ (error)?.name !== 'AbortError') session.unshare();
+    } finally {
+      session.endTurn();
+      session.leading = false;
     }
   }
+}
 
-  endSession() {
-    const session = this.session;
-    if (!session) return;
-    this.session = null;
-    this.#last = session;
-    session.post({ type: 'left', id: this.#core.id });
-    session.end();
-    this.#core.pending.clearOthers();
+/**
+ * Streams, or polls, until the turn ends.
+ * @param {Core} core @param {Session} session @param {AbortSignal} signal
+ */
+async function lead(core, session, signal) {
+  if (signal.aborted) return;
+  session.leading = true;
+  session.streams = mayStream(core, session);
+  clearTimeout(session.leaderTimer);
+  await follow(core, session, signal);
+  session.leading = false;
+  if (session.signal.aborted || !isHidden()) return;
+  setConnection(core, 'idle');
+  tell(core, { lead: true });
+}
+
+/**
+ * With locks, one tab leads, and streams. Without, as on a page of plain HTTP, each visible one leads.
+ * Browsers open six connections to a host that speaks HTTP/1.1, so only the two oldest tabs stream.
+ * @param {Core} core
+ * @param {Session} session
+ */
+function mayStream({ id, poll }, { channel, leaders, locks }) {
+  const older = [...leaders].filter(([other, heard]) => other < id && Date.now() - heard < 45_000);
+  return !poll && Boolean(locks || !channel || older.length < 2);
+}
+
+/** A tab that streams ends it, or one that polls begins, if others have come or gone. @param {Core} core @param {Session} session */
+export function countLeaders(core, session) {
+  if (session.leading && session.streams !== mayStream(core, session)) session.endTurn();
+}
+
+/** @param {Core} core */
+export function visibilityChanged(core) {
+  const { session } = core;
+  clearTimeout(core.graceTimer);
+  if (isHidden()) core.graceTimer = setTimeout(pauseUnlessWatched, core.timing.grace, core);
+  else if (session) {
+    session.wake();
+    watchLeader(core, session);
+    askToken(core, false).catch(() => {}); // the user may have signed in or out in another tab
   }
+}
 
-  /**
-   * Begins another session, unless the token is certainly of the same user as the last one.
-   * @param {string | null} token
-   */
-  useToken(token) {
-    if (this.#core.closed.aborted) return;
-    if (!this.#core.follows) return;
-    const before = this.session ?? this.#last;
-    const identity = before?.identity ?? null;
-    const same = before?.token === token || (identity && isRefreshOf(identity, before?.token ?? null, token));
-    if (this.session && same) {
-      this.session.token = token;
+/** A hidden tab gives up its turn, unless it leads for a visible one. @param {Core} core */
+async function pauseUnlessWatched(core) {
+  const { session } = core;
+  if (!session?.inTurn || !isHidden()) return;
+  // Timers of hidden tabs run late: such a tab may stream for others, but not poll.
+  if (session.leading && session.locks && core.connection === 'live') {
+    const { pending = [] } = await session.locks.query();
+    if (!isHidden() || session.signal.aborted) return;
+    if (pending.some((lock) => lock.name === session.name)) {
+      clearTimeout(core.graceTimer);
+      core.graceTimer = setTimeout(pauseUnlessWatched, 60_000, core);
       return;
     }
-    this.endSession();
-    if (before && !same) this.#forgetUser();
-    this.#begin(token, same ? identity : null);
   }
+  session.endTurn();
+  tell(core, { lead: false, paused: true });
+}
 
-  #forgetUser() {
-    dropKeptNumbers(this.#core);
-    this.#core.pending.userChanged();
-    this.#core.state.forgetUser();
-  }
-
-  /** @param {string | null} token @param {import('./identity.js').Identity | null} identity null: to be asked for */
-  #begin(token, identity) {
-    const session = this.session = new Session(token);
-    if (identity) this.#share(session, identity);
-    else this.#identify(session);
-  }
-
-  /**
-   * Reads the usage until the gateway has named the user.
-   * @param {Session} session
-   */
-  async #identify(session) {
-    const { requests, state, timing } = this.#core;
-    const kept = keptNumbers(this.#core, session.token);
-    if (kept) session.after(timing.impatience, () => state.restore(kept));
-    for (let first = /** @type {Session | undefined} */ (session); ; first = undefined) {
-      await untilVisible(session.signal);
-      if (session.signal.aborted || session.identity) return;
-      // The first time without asking for the token again: a token that replaces a refused
-      // one would otherwise have to survive getToken({ refresh: false }).
-      const problem = await requests.read(session.signal, first);
-      if (session.signal.aborted || session.identity) return;
-      if (kept && problem !== 'unauthorized') state.restore(kept);
-      if (problem) state.setConnection('offline', problem);
-      await session.nap(backoff(timing, ++this.#failures), session.signal);
-    }
-  }
-
-  /** Joins the other tabs of the user. @param {Session} session @param {import('./identity.js').Identity} identity */
-  #share(session, identity) {
-    const { base, pending, poll } = this.#core;
-    this.#failures = 0;
-    session.share(identity, base.href, !poll);
-    if (session.channel) {
-      session.channel.onmessage = (e) => this.#hear(session, e.data);
-      session.post({ type: 'hello' });
-    }
-    if (pending.mine.count) pending.tell();
-    session.wake();
-    this.#takeTurns(session);
-  }
-
-  /**
-   * Takes a usage object that the gateway has sent for the token of a session. It says who
-   * the user is, and so with whom the session is shared.
-   * @param {Session | null} session
-   * @param {import('../../client.d.ts').Usage} usage
-   * @param {import('./numbers.js').Source} source
-   * @param {{ keepRefused?: boolean }} [options]
-   */
-  learn(session, usage, source, options) {
-    if (session !== this.session) return;
-    const identity = identityOf(usage);
-    if (session && !session.identity) this.#share(session, identity);
-    if (session?.identity && !sameUser(session.identity, identity)) {
-      // The token is not what identifies the user: a proxy may do so by a cookie.
-      this.#forgetUser();
-      this.#move(session, identity);
-    }
-    const accepted = this.#core.state.learn(usage, source, options);
-    // A gateway without its store may not know the plan.
-    if (accepted && !usage.stale && this.session?.identity && this.session.identity.plan !== identity.plan) {
-      this.#move(this.session, identity);
-    }
-    this.#tellUsage();
-  }
-
-  /** Leaves for the tabs of another user or plan. @param {Session} session @param {import('./identity.js').Identity} identity */
-  #move(session, identity) {
-    if (session.leading) session.post({ type: 'moved' });
-    this.endSession();
-    this.#begin(session.token, identity);
-  }
-
-  /**
-   * Leads whenever this tab is visible and no other tab leads.
-   * @param {Session} session
-   */
-  async #takeTurns(session) {
-    while (!session.signal.aborted) {
-      await untilVisible(session.signal);
-      const turn = session.beginTurn();
-      const lead = () => this.#lead(session, turn.signal);
-      const { locks } = session;
-      this.#watchLeader(session);
-      try {
-        if (!locks) {
-          if (session.channel) await sleep(this.#core.timing.leadersAnswer, turn.signal);
-          await lead();
-        } else if (session.steal) {
-          session.steal = false;
-          await locks.request(session.name, { steal: true }, lead);
-        } else {
-          await locks.request(session.name, { signal: turn.signal }, lead);
-        }
-      } catch (error) {
-        // AbortError: the turn was given up, or another tab has stolen the lock. With any
-        // other error this page may not use locks.
-        if (error?.name !== 'AbortError') session.unshare();
-      } finally {
-        turn.abort();
-        session.leading = false;
-      }
-    }
-  }
-
-  /**
-   * Streams, or polls, until the turn ends.
-   * @param {Session} session @param {AbortSignal} signal
-   */
-  async #lead(session, signal) {
-    const { follower, state } = this.#core;
-    if (signal.aborted) return;
-    session.leading = true;
-    session.streams = this.#mayStream(session);
-    session.cancelTimer('leader');
-    await follower.follow(session, signal);
-    session.leading = false;
-    if (session.signal.aborted || !document.hidden) return;
-    state.setConnection('idle');
-    session.post(this.report('idle'));
-  }
-
-  /**
-   * With locks, one tab leads, and streams. Without, as on a page of plain HTTP, each visible one leads.
-   * Browsers open six connections to a host that speaks HTTP/1.1, so only the two oldest tabs stream.
-   * @param {Session} session
-   */
-  #mayStream({ channel, leaders, locks }) {
-    if (this.#core.poll) return false;
-    if (locks || !channel) return true;
-    const older = [...leaders].filter(([id, heard]) => id < this.#core.id && Date.now() - heard < 45_000);
-    return older.length < 2;
-  }
-
-  /** A tab that streams ends it, or one that polls begins, if others have come or gone. @param {Session} session */
-  countLeaders(session) {
-    if (session.leading && session.streams !== this.#mayStream(session)) session.endTurn();
-  }
-
-  visibilityChanged() {
-    const { requests, timing } = this.#core;
-    clearTimeout(this.#graceTimer);
-    if (document.hidden) {
-      this.#graceTimer = setTimeout(() => this.#pauseUnlessWatched(), timing.grace);
-      return;
-    }
-    const session = this.session;
-    if (!session) return;
-    session.wake();
-    this.#watchLeader(session);
-    requests.token(false).catch(() => {}); // the user may have signed in or out in another tab
-  }
-
-  /** A hidden tab gives up its turn, unless it leads for a visible one. */
-  async #pauseUnlessWatched() {
-    const session = this.session;
-    if (!session?.inTurn || !document.hidden) return;
-    // Timers of hidden tabs run late: such a tab may stream for others, but not poll.
-    if (session.leading && session.locks && this.#core.state.connection === 'live') {
-      const { pending = [] } = await navigator.locks.query();
-      if (!document.hidden || session.signal.aborted) return;
-      if (pending.some((lock) => lock.name === session.name)) {
-        clearTimeout(this.#graceTimer);
-        this.#graceTimer = setTimeout(() => this.#pauseUnlessWatched(), 60_000);
-        return;
-      }
-    }
-    session.endTurn();
-    session.post({ type: 'hidden' });
-  }
-
-  /**
-   * Takes over from a silent leader: its tab may be frozen. Before, it is asked for a sign, since timers
-   * of a hidden tab run late, but messages reach it.
-   * @param {Session} session @param {number} [asked] so often
-   */
-  #watchLeader(session, asked = 0) {
-    if (!session.locks || session.leading) return;
-    session.after(this.#core.timing.leaderSilent * (1 + Math.random() / 5), () => {
-      if (session.leading || document.hidden) return;
-      if (asked < 2) {
-        session.post({ type: 'hello' });
-        this.#watchLeader(session, asked + 1);
-        return;
-      }
+/**
+ * Takes over from a silent leader: its tab may be frozen. Before, it is asked for a sign, since timers
+ * of a hidden tab run late, but messages reach it.
+ * @param {Core} core
+ * @param {Session} session
+ * @param {number} [asked] so often
+ */
+function watchLeader(core, session, asked = 0) {
+  clearTimeout(session.leaderTimer);
+  if (!session.locks || session.leading) return;
+  session.leaderTimer = setTimeout(() => {
+    if (session.leading || isHidden()) return;
+    if (asked < 2) {
+      tell(core, { hello: true });
+      watchLeader(core, session, asked + 1);
+    } else {
       session.steal = true;
       session.endTurn();
-    }, 'leader');
-  }
-
-  /** Takes a message of another tab. @param {Session} session @param {any} message */
-  #hear(session, message) {
-    const { pending, requests, state } = this.#core;
-    if (session !== this.session || !session.identity || !message) return;
-    const usage = isUsage(message.usage) && sameUser(identityOf(message.usage), session.identity) ? message.usage : null;
-    // The numbers come first, so that old ones never show as up to date.
-    if (usage) state.learn(usage, message.source);
-    if (message.lead) {
-      if (message.connection === 'idle') session.leaders.delete(message.id);
-      else session.leaders.set(message.id, Date.now());
-      this.countLeaders(session);
-      this.#watchLeader(session);
-      if (!session.leading) state.setConnection(message.connection, message.problem);
-      return;
     }
-    switch (message.type) {
-      case 'moved': // the answer to this tab's token may have changed as well
-        requests.read(session.signal);
-        break;
-      case 'hello':
-        // From a timer: Chromium passes messages to a frozen page, but runs no timer of it and reads no stream.
-        session.after(0, () => session.leading && session.post(this.report(state.connection)), 'sign');
-        if (pending.mine.units) pending.tell();
-        break;
-      case 'pending':
-        pending.setOther(message);
-        break;
-      case 'left':
-        session.leaders.delete(message.id);
-        this.countLeaders(session);
-        pending.removeOther(message.id);
-        this.#pauseUnlessWatched();
-        break;
-      case 'hidden':
-        this.#pauseUnlessWatched();
-    }
-  }
+  }, core.timing.leaderSilent * (1 + Math.random() / 5));
+}
 
-  /** Tells the other tabs the numbers of this one. */
-  #tellUsage() {
-    const { session } = this;
-    const { connection, numbers } = this.#core.state;
-    if (session?.leading) session.post(this.report(connection));
-    else session?.post({ type: 'usage', usage: numbers.usage, source: numbers.source });
-  }
+/**
+ * Tells the other tabs what this one knows.
+ * @param {Core} core
+ * @param {{ lead?: boolean, count?: number, units?: number, hello?: boolean, moved?: boolean, paused?: boolean }} [more]
+ *   hello: it wants to know what they know; moved: its user, or the plan, is another now; paused: it
+ *   does not lead any more, nor wait to
+ */
+export function tell(core, more) {
+  const { connection, id, problem, session, source, usage } = core;
+  session?.channel?.postMessage({ id, lead: session.leading, usage, source, connection, problem, ...pendingHere(core), ...more });
+}
 
-  /** The leader's message to the other tabs. */
-  report(connection) {
-    const { numbers, problem } = this.#core.state;
-    return { lead: true, id: this.#core.id, usage: numbers.usage, source: numbers.source, connection, problem };
+/** Takes a message of another tab, see tell. @param {Core} core @param {Session} session @param {any} message */
+function hear(core, session, { id, lead, usage, source, connection, problem, count, units, hello, moved, paused }) {
+  if (session !== core.session || !session.identity) return;
+  // The numbers come first, so that old ones never show as up to date, and calls are not missed.
+  if (isUsage(usage) && source && sameUser(usage, session.identity)) takeNumbers(core, usage, source);
+  setPendingElsewhere(core, id, count, units);
+  if (lead && connection !== 'idle') session.leaders.set(id, Date.now());
+  else session.leaders.delete(id);
+  countLeaders(core, session);
+  if (lead) {
+    watchLeader(core, session);
+    if (!session.leading) setConnection(core, connection, problem);
   }
-
-  close() {
-    if (this.session) dropKeptNumbers(this.#core);
-    this.endSession();
-    clearTimeout(this.#graceTimer);
-  }
+  if (hello && (session.leading || core.calls.size)) tell(core);
+  if (moved) read(core, session.signal); // the answer to this tab's token may have changed as well
+  if (paused) pauseUnlessWatched(core);
 }

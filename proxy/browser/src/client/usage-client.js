@@ -1,7 +1,11 @@
 import { gatewayBase } from './base.js';
 import { Core } from './core.js';
-import { keepNumbers } from './memory.js';
-import { admits } from './numbers.js';
+import { fetchMetered } from './fetch.js';
+import { dropKeptNumbers, keepNumbers } from './memory.js';
+import { admits, dropFloor } from './numbers.js';
+import { read, readHistory } from './requests.js';
+import { dismiss, dispatch, subscribe } from './state.js';
+import { endSession, start, visibilityChanged } from './tabs.js';
 
 /**
  * @typedef {import('../../client.d.ts').UsageState} UsageState
@@ -13,9 +17,7 @@ import { admits } from './numbers.js';
  * @param {UsageClientOptions & { timing?: Partial<Timing> }} [options]
  * @returns {UsageClient}
  */
-export function createUsageClient(options) {
-  return new UsageClient(options);
-}
+export const createUsageClient = (options) => new UsageClient(options);
 
 /** The public face of a client. client.d.ts describes it. */
 export class UsageClient extends EventTarget {
@@ -27,51 +29,61 @@ export class UsageClient extends EventTarget {
     // fetch is bound now, in case the application later puts this client's fetch in its place.
     const core = this.#core = new Core(this, gatewayBase(baseUrl), { getToken, credentials, poll, send: fetch.bind(globalThis) }, timing);
     if (!core.follows) return;
-    const { closed: signal, tabs } = core;
     /** @param {EventTarget | undefined} target @param {string} type @param {(event: any) => void} handle */
-    const on = (target, type, handle) => target?.addEventListener?.(type, handle, { signal });
-    on(globalThis.document, 'visibilitychange', () => tabs.visibilityChanged());
-    on(globalThis, 'online', () => tabs.session?.wake());
+    const on = (target, type, handle) => target?.addEventListener?.(type, handle, { signal: core.closed });
+    on(globalThis.document, 'visibilitychange', () => visibilityChanged(core));
+    on(globalThis, 'online', () => core.session?.wake());
     // A page that holds a lock or a connection cannot enter the back/forward cache.
     on(globalThis, 'pagehide', () => {
       keepNumbers(core);
-      tabs.endSession();
+      endSession(core);
     });
-    on(globalThis, 'pageshow', (e) => e.persisted && tabs.start());
-    queueMicrotask(() => tabs.start());
+    on(globalThis, 'pageshow', (e) => e.persisted && start(core));
+    queueMicrotask(() => start(core));
   }
 
-  get current() { return this.#core.state.current; }
+  get current() { return this.#core.current; }
 
-  get connection() { return this.#core.state.connection; }
+  get connection() { return this.#core.connection; }
 
-  get problem() { return this.#core.state.problem; }
+  get problem() { return this.#core.problem; }
 
   get baseUrl() { return this.#core.base.href; }
 
   /** @param {(state: UsageState | null) => void} fn */
-  subscribe = (fn) => this.#core.state.subscribe(fn);
+  subscribe = (fn) => subscribe(this.#core, fn);
 
   /** @returns {Promise<UsageState | null>} */
   refresh = async () => {
-    await this.#core.requests.refresh();
+    const { closed } = this.#core;
+    if (!closed.aborted) await read(this.#core, closed);
     return this.current;
   };
 
   /** Ends streams, timers and locks. `fetch` still works, but its calls no longer show as pending. */
-  close = () => this.#core.close();
+  close = () => {
+    const core = this.#core;
+    if (core.session) dropKeptNumbers(core);
+    endSession(core);
+    core.end();
+    dropFloor(core);
+    clearInterval(core.callsTimer);
+    core.subscribers.clear();
+  };
 
   /** @param {string} [endpoint] */
-  canSend = (endpoint) => !this.current || admits(this.current, endpoint ?? null);
+  canSend = (endpoint) => !this.current || admits(this.current, endpoint);
 
   /** @param {number} [days] */
-  history = (days) => this.#core.requests.history(days);
+  history = (days) => readHistory(this.#core, days);
 
   /** @param {string | null} [endpoint] */
-  promptUpgrade = (endpoint = null) => this.#core.state.promptUpgrade(endpoint);
+  promptUpgrade = (endpoint = null) => {
+    if (this.current) dispatch(this.#core, 'upgrade-prompt', { ...this.current, endpoint });
+  };
 
-  dismiss = () => this.#core.state.dismiss();
+  dismiss = () => dismiss(this.#core);
 
   /** @param {RequestInfo | URL} input @param {import('../../client.d.ts').UsageRequestInit} [init] */
-  fetch = async (input, init) => this.#core.calls.fetch(input, init);
+  fetch = (input, init) => fetchMetered(this.#core, input, init);
 }

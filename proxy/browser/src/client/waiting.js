@@ -1,42 +1,50 @@
 // Helpers for waiting that can be aborted.
 
 /**
- * Aborts the controller when the signal is aborted.
+ * Makes a controller that is aborted with the signal. Once it is aborted, the signal knows it no more.
  * @param {AbortSignal} signal
- * @param {AbortController} controller
- * @returns {() => void} stops relaying
  */
-export function relayAbort(signal, controller) {
+export function childOf(signal) {
+  const controller = new AbortController();
   const abort = () => controller.abort(signal.reason);
   if (signal.aborted) abort();
-  signal.addEventListener('abort', abort);
-  return () => signal.removeEventListener('abort', abort);
+  signal.addEventListener('abort', abort, { signal: controller.signal });
+  return controller;
+}
+
+/** @param {AbortSignal} signal */
+export function untilAborted(signal) {
+  return /** @type {Promise<void>} */ (new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener('abort', () => resolve());
+  }));
 }
 
 /**
- * Makes a signal that aborts with the given one, or by itself after some time.
+ * Makes a signal that is aborted with the given one, or by itself after some time.
  * @param {AbortSignal} signal
  * @param {number} ms
  */
 export function startDeadline(signal, ms) {
-  const controller = new AbortController();
-  const stopRelaying = relayAbort(signal, controller);
-  let timer = setTimeout(() => controller.abort(), ms);
-  return {
-    signal: controller.signal,
-    /** @param {number} more milliseconds from now */
-    extend(more) {
-      clearTimeout(timer);
-      timer = setTimeout(() => controller.abort(), more);
-    },
-    /** Also closes what is still being received. */
-    end() {
-      clearTimeout(timer);
-      stopRelaying();
-      controller.abort();
-    },
+  const controller = childOf(signal);
+  let timer = 0;
+  /** Begins again. */
+  const extend = (/** @type {number} */ more) => {
+    clearTimeout(timer);
+    timer = setTimeout(end, more);
   };
+  /** Also closes what is still being received. */
+  const end = () => controller.abort();
+  controller.signal.addEventListener('abort', () => clearTimeout(timer));
+  if (!signal.aborted) extend(ms);
+  return { signal: controller.signal, extend, end };
 }
+
+/**
+ * @param {number} ms
+ * @param {AbortSignal} signal ends the sleep early
+ */
+export const sleep = (ms, signal) => untilAborted(startDeadline(signal, ms).signal);
 
 /**
  * The promise, unless the signal is aborted first: then it rejects with the signal's reason.
@@ -45,48 +53,39 @@ export function startDeadline(signal, ms) {
  * @param {AbortSignal | null} [signal]
  * @returns {Promise<T>}
  */
-export function unlessAborted(promise, signal) {
+export async function unlessAborted(promise, signal) {
   if (!signal) return promise;
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(signal.reason);
-    if (signal.aborted) abort();
-    signal.addEventListener('abort', abort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
-  });
+  const wait = childOf(signal);
+  try {
+    return await Promise.race([promise, untilAborted(wait.signal).then(() => { throw signal.reason; })]);
+  } finally {
+    wait.abort();
+  }
 }
 
-/**
- * @param {number} ms
- * @param {AbortSignal} signal ends the sleep early
- */
-export function sleep(ms, signal) {
-  return /** @type {Promise<void>} */ (new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    if (signal.aborted) done();
-    signal.addEventListener('abort', done);
-  }));
-}
+export const isHidden = () => Boolean(globalThis.document?.hidden); // a worker never is
 
 /**
- * Waits until the tab is visible. A worker always is.
+ * Waits until the tab is visible.
  * @param {AbortSignal} signal ends the wait early
  */
-export function untilVisible(signal) {
-  const { document } = globalThis;
-  return /** @type {Promise<void>} */ (new Promise((resolve) => {
-    const check = () => {
-      if (document?.hidden && !signal.aborted) return;
-      document?.removeEventListener('visibilitychange', check);
-      signal.removeEventListener('abort', check);
-      resolve();
-    };
-    document?.addEventListener('visibilitychange', check);
-    signal.addEventListener('abort', check);
-    check();
-  }));
+export async function untilVisible(signal) {
+  const wait = childOf(signal);
+  if (!isHidden()) return;
+  document.addEventListener('visibilitychange', () => isHidden() || wait.abort(), { signal: wait.signal });
+  await untilAborted(wait.signal);
+}
+
+/**
+ * Runs code of the application. Its exceptions are its own: they go to the console and
+ * do not disturb the client.
+ * @param {() => void} fn
+ */
+export function runGuarded(fn) {
+  try {
+    fn();
+  } catch (error) {
+    if (typeof reportError === 'function') reportError(error);
+    else console.error(error);
+  }
 }
