@@ -24,7 +24,7 @@ function gatewayBase(baseUrl) {
     base.search = base.hash = "";
     return base;
   } catch {
-    throw new Error(`baseUrl is ${JSON.stringify(text)}, but must be an address like https://gateway.example.com or a path like /gateway`);
+    throw new Error(`baseUrl must be an https URL or a path like /gateway, not ${JSON.stringify(text)}`);
   }
 }
 
@@ -155,7 +155,7 @@ function imitate(copy, original) {
 }
 
 // src/client/identity.js
-var sameUser = (a, b) => a.user === b.user && a.org === b.org;
+var sameUser = (a, b) => a.user === b?.user && a.org === b.org;
 var TELLING = /^\/(sub|iss|o\/.*)$|org|tenant/i;
 function identityClaims({ user, org }, token) {
   const claims = readClaims(token);
@@ -211,7 +211,6 @@ var EventStreamParser = class {
 };
 
 // src/client/prices.js
-var MOST_ROUTES = 100;
 function readCosts(core) {
   const { endpoints = {} } = core.usage ?? {};
   if (endpoints !== core.endpoints) {
@@ -237,9 +236,9 @@ function learnCharge(core, { route, costs }, charged, rest) {
   }));
 }
 function learnEndpoints({ candidates }, route, names) {
-  candidates.delete(route);
+  if (candidates.size > 100) candidates.clear();
   if (names.length) candidates.set(route, names);
-  if (candidates.size > MOST_ROUTES) candidates.delete(candidates.keys().next().value ?? "");
+  else candidates.delete(route);
 }
 
 // src/client/pending.js
@@ -355,8 +354,9 @@ function runGuarded(fn) {
   try {
     fn();
   } catch (error) {
-    if (typeof reportError === "function") reportError(error);
-    else console.error(error);
+    queueMicrotask(() => {
+      throw error;
+    });
   }
 }
 
@@ -370,10 +370,13 @@ function subscribe(core, fn) {
   };
 }
 function takeNumbers(core, usage, source, keepRefused) {
+  const before = core.usage;
   const accepted = acceptNumbers(core, usage, source);
   if (accepted && !keepRefused && core.refused && admits(usage, core.refused.endpoint)) core.refused = null;
   if (accepted) queueMicrotask(() => numbersChanged(core, usage.in_flight === 0 && !usage.stale));
   publish(core);
+  const warned = accepted && before ? newlyWarned(before, usage) : [];
+  if (warned.length) dispatch(core, "usage-warning", { ...core.current, warned });
   return accepted;
 }
 function restore(core, usage) {
@@ -406,8 +409,7 @@ function setConnection(core, connection, problem = null, quietly = false) {
 }
 function publish(core) {
   if (core.closed.aborted) return;
-  const { connection, current: before, refused, shown, usage } = core;
-  core.shown = usage;
+  const { connection, current: before, refused, usage } = core;
   const state = core.current = usage && {
     ...usage,
     ...aboveFloor(core, usage),
@@ -418,10 +420,7 @@ function publish(core) {
   };
   if (!state && !before) return;
   for (const fn of [...core.subscribers]) runGuarded(() => fn(state));
-  if (!state) return;
-  dispatch(core, "usage", state);
-  const warned = usage && shown ? newlyWarned(shown, usage) : [];
-  if (warned.length) dispatch(core, "usage-warning", { ...state, warned });
+  if (state) dispatch(core, "usage", state);
 }
 function dispatch({ target }, type, detail) {
   runGuarded(() => {
@@ -510,8 +509,8 @@ async function stream(core, session, signal, poller, refresh) {
   } finally {
     clearTimeout(impatience);
     limit.end();
-    const lived = end.started && Date.now() - end.started;
-    end.good = lived >= (end.reason ? Math.min(1e3, timing.settled) : timing.settled) && lived > 0;
+    const lived = Date.now() - (end.started || Infinity);
+    end.good = lived >= timing.settled || end.reason !== "" && lived >= 1e3;
   }
   return end;
 }
@@ -842,18 +841,25 @@ async function sendRequest(core, path, signal, { accept = "application/json", re
   }
   throw failure("unauthorized");
 }
-async function read(core, signal, first) {
+async function ask(core, path, signal, first) {
   const limit = startDeadline(signal, core.timing.firstEvent);
   try {
-    const { response, session } = await sendRequest(core, "usage", limit.signal, { first });
-    const usage = response.ok && await response.json();
-    if (!isUsage(usage)) return "unavailable";
-    if (!signal.aborted) learn(core, session, usage, "read");
+    const { response, session } = await sendRequest(core, path, limit.signal, { first });
+    return { status: response.status, session, answer: await response.json().catch(() => null) };
+  } catch (error) {
+    throw failure(problemOf(error), error);
+  } finally {
+    limit.end();
+  }
+}
+async function read(core, signal, first) {
+  try {
+    const { answer, session } = await ask(core, "usage", signal, first);
+    if (!isUsage(answer)) return "unavailable";
+    if (!signal.aborted) learn(core, session, answer, "read");
     return null;
   } catch (error) {
     return problemOf(error);
-  } finally {
-    limit.end();
   }
 }
 function readSoon(core) {
@@ -861,22 +867,14 @@ function readSoon(core) {
   core.refreshTimer = setTimeout(() => core.closed.aborted || read(core, core.closed), 50);
 }
 async function readHistory(core, days) {
-  const limit = startDeadline(core.closed, core.timing.firstEvent);
-  try {
-    const { response } = await sendRequest(core, `usage/history${days === void 0 ? "" : `?days=${days}`}`, limit.signal);
-    const answer = await response.json().catch(() => null);
-    if (response.ok && Array.isArray(answer?.days)) return answer;
-    throw failure(response.status === 404 && answer?.status === 404 ? "off" : "unavailable", null, answer?.detail);
-  } catch (error) {
-    throw error?.problem ? error : failure("unreachable", error);
-  } finally {
-    limit.end();
-  }
+  const { answer, status } = await ask(core, `usage/history${days === void 0 ? "" : `?days=${days}`}`, core.closed);
+  if (Array.isArray(answer?.days)) return answer;
+  throw failure(status === 404 && answer ? "off" : "unavailable", answer, answer?.detail);
 }
 
 // src/client/numbers.js
 function isUsage(value) {
-  return typeof value?.used === "number" && typeof value.as_of === "string" && typeof value.period === "object";
+  return typeof value?.used === "number" && value.as_of && value.period;
 }
 function admits(usage, endpoint) {
   return usage.allowed && (usage.endpoints?.[endpoint ?? ""]?.allowed ?? true);
@@ -979,8 +977,7 @@ async function fetchMetered(core, input, init) {
       const another = await unlessAborted(renewToken(core, token), signal).catch(() => null);
       signal?.throwIfAborted();
       const known = session?.identity;
-      const named = another?.session?.identity;
-      if (another?.token && another.token !== token && (!known || named && sameUser(known, named))) {
+      if (another?.token && another.token !== token && (!known || sameUser(known, another.session?.identity))) {
         response.body?.cancel();
         ({ token, session } = another);
         response = await sendWithToken(again);

@@ -18,6 +18,6 @@ export function gatewayBase(baseUrl) {
     base.search = base.hash = '';
     return base;
   } catch {
-    throw new Error(`baseUrl is ${JSON.stringify(text)}, but must be an address like https://gateway.example.com or a path like /gateway`);
+    throw new Error(`baseUrl must be an https URL or a path like /gateway, not ${JSON.stringify(text)}`);
   }
 }

@@ -66,8 +66,7 @@ export async function fetchMetered(core, input, init) {
       const another = await unlessAborted(renewToken(core, token), signal).catch(() => null);
       signal?.throwIfAborted();
       const known = session?.identity;
-      const named = another?.session?.identity;
-      if (another?.token && another.token !== token && (!known || (named && sameUser(known, named)))) {
+      if (another?.token && another.token !== token && (!known || sameUser(known, another.session?.identity))) {
         response.body?.cancel();
         ({ token, session } = another);
         response = await sendWithToken(again);

@@ -106,8 +106,8 @@ async function stream(core, session, signal, poller, refresh) {
   } finally {
     clearTimeout(impatience);
     limit.end();
-    const lived = end.started && Date.now() - end.started;
-    end.good = lived >= (end.reason ? Math.min(1_000, timing.settled) : timing.settled) && lived > 0;
+    const lived = Date.now() - (end.started || Infinity);
+    end.good = lived >= timing.settled || (end.reason !== '' && lived >= 1_000);
   }
   return end;
 }

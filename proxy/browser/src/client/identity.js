@@ -4,8 +4,8 @@
  * @typedef {Pick<import('../../client.d.ts').Usage, 'user' | 'org' | 'plan'>} Identity
  */
 
-/** Reports whether both have the same counts. @param {Identity} a @param {Identity} b */
-export const sameUser = (a, b) => a.user === b.user && a.org === b.org;
+/** Reports whether both have the same counts. @param {Identity} a @param {Identity} [b] */
+export const sameUser = (a, b) => a.user === b?.user && a.org === b.org;
 
 /** The places of claims that tell people and organisations apart, whatever the gateway makes of them. */
 const TELLING = /^\/(sub|iss|o\/.*)$|org|tenant/i;

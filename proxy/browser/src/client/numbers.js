@@ -14,7 +14,7 @@ import { publish } from './state.js';
  * @returns {value is Usage}
  */
 export function isUsage(value) {
-  return typeof value?.used === 'number' && typeof value.as_of === 'string' && typeof value.period === 'object';
+  return typeof value?.used === 'number' && value.as_of && value.period;
 }
 
 /**

@@ -1,5 +1,3 @@
-const MOST_ROUTES = 100;
-
 /** @typedef {import('./core.js').Core} Core */
 /** @typedef {import('./pending.js').Call} Call */
 
@@ -44,7 +42,7 @@ export function learnCharge(core, { route, costs }, charged, rest) {
 
 /** @param {Core} core @param {string} route @param {string[]} names none: they contradict each other */
 export function learnEndpoints({ candidates }, route, names) {
-  candidates.delete(route); // the last learned stands at the end
+  if (candidates.size > 100) candidates.clear(); // as with an id in each path
   if (names.length) candidates.set(route, names);
-  if (candidates.size > MOST_ROUTES) candidates.delete(candidates.keys().next().value ?? '');
+  else candidates.delete(route);
 }

@@ -82,6 +82,25 @@ export async function sendRequest(core, path, signal, { accept = 'application/js
 }
 
 /**
+ * Sends a usage request, and reads its answer: JSON, or null.
+ * @param {Core} core
+ * @param {string} path
+ * @param {AbortSignal} signal
+ * @param {Session} [first] see sendRequest
+ */
+async function ask(core, path, signal, first) {
+  const limit = startDeadline(signal, core.timing.firstEvent);
+  try {
+    const { response, session } = await sendRequest(core, path, limit.signal, { first });
+    return { status: response.status, session, answer: await response.json().catch(() => null) };
+  } catch (error) {
+    throw failure(problemOf(error), error);
+  } finally {
+    limit.end();
+  }
+}
+
+/**
  * Reads GET /usage.
  * @param {Core} core
  * @param {AbortSignal} signal
@@ -89,17 +108,13 @@ export async function sendRequest(core, path, signal, { accept = 'application/js
  * @returns {Promise<ConnectionProblem>} null: it was answered
  */
 export async function read(core, signal, first) {
-  const limit = startDeadline(signal, core.timing.firstEvent);
   try {
-    const { response, session } = await sendRequest(core, 'usage', limit.signal, { first });
-    const usage = response.ok && await response.json();
-    if (!isUsage(usage)) return 'unavailable';
-    if (!signal.aborted) learn(core, session, usage, 'read');
+    const { answer, session } = await ask(core, 'usage', signal, first);
+    if (!isUsage(answer)) return 'unavailable';
+    if (!signal.aborted) learn(core, session, answer, 'read');
     return null;
   } catch (error) {
     return problemOf(error);
-  } finally {
-    limit.end();
   }
 }
 
@@ -116,15 +131,7 @@ export function readSoon(core) {
  * @returns {Promise<import('../../client.d.ts').UsageHistory>} rejects with a problem
  */
 export async function readHistory(core, days) {
-  const limit = startDeadline(core.closed, core.timing.firstEvent);
-  try {
-    const { response } = await sendRequest(core, `usage/history${days === undefined ? '' : `?days=${days}`}`, limit.signal);
-    const answer = await response.json().catch(() => null);
-    if (response.ok && Array.isArray(answer?.days)) return answer;
-    throw failure(response.status === 404 && answer?.status === 404 ? 'off' : 'unavailable', null, answer?.detail);
-  } catch (error) {
-    throw /** @type {any} */ (error)?.problem ? error : failure('unreachable', error);
-  } finally {
-    limit.end();
-  }
+  const { answer, status } = await ask(core, `usage/history${days === undefined ? '' : `?days=${days}`}`, core.closed);
+  if (Array.isArray(answer?.days)) return answer;
+  throw failure(status === 404 && answer ? 'off' : 'unavailable', answer, answer?.detail);
 }

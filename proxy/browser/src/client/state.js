@@ -29,11 +29,14 @@ export function subscribe(core, fn) {
  * @returns {boolean} whether it was taken
  */
 export function takeNumbers(core, usage, source, keepRefused) {
+  const before = core.usage;
   const accepted = acceptNumbers(core, usage, source);
   if (accepted && !keepRefused && core.refused && admits(usage, core.refused.endpoint)) core.refused = null;
   // Later, so that other tabs learn the numbers before they learn that a call is over.
   if (accepted) queueMicrotask(() => numbersChanged(core, usage.in_flight === 0 && !usage.stale));
   publish(core);
+  const warned = accepted && before ? newlyWarned(before, usage) : [];
+  if (warned.length) dispatch(core, 'usage-warning', { ...core.current, warned });
   return accepted;
 }
 
@@ -89,8 +92,7 @@ export function setConnection(core, connection, problem = null, quietly = false)
 /** Makes a new state object and hands it to all subscribers. @param {Core} core */
 export function publish(core) {
   if (core.closed.aborted) return;
-  const { connection, current: before, refused, shown, usage } = core;
-  core.shown = usage;
+  const { connection, current: before, refused, usage } = core;
   const state = core.current = usage && {
     ...usage,
     .../** @type {any} */ (aboveFloor(core, usage)),
@@ -101,10 +103,7 @@ export function publish(core) {
   };
   if (!state && !before) return;
   for (const fn of [...core.subscribers]) runGuarded(() => fn(state));
-  if (!state) return;
-  dispatch(core, 'usage', state);
-  const warned = usage && shown ? newlyWarned(shown, usage) : [];
-  if (warned.length) dispatch(core, 'usage-warning', { ...state, warned });
+  if (state) dispatch(core, 'usage', state);
 }
 
 /** @param {Core} core @param {string} type @param {any} detail */

@@ -85,7 +85,6 @@ export function runGuarded(fn) {
   try {
     fn();
   } catch (error) {
-    if (typeof reportError === 'function') reportError(error);
-    else console.error(error);
+    queueMicrotask(() => { throw error; });
   }
 }
