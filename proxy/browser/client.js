@@ -15,10 +15,11 @@
 
 // src/client/base.js
 var SERVED_AT = /^(https?:.*\/)usage\/client\.js(?:[?#]|$)/;
+var pageURL = () => globalThis.document?.baseURI ?? globalThis.location?.href;
 function gatewayBase(baseUrl) {
   const text = String(baseUrl ?? SERVED_AT.exec(import.meta.url)?.[1] ?? "/");
   try {
-    const base = new URL(text || "/", globalThis.document?.baseURI ?? globalThis.location?.href ?? "http://server.invalid");
+    const base = new URL(text || "/", pageURL() ?? "http://server.invalid");
     if (!/^(https?:|[./]|$)/i.test(text) || !base.host) throw null;
     if (!base.pathname.endsWith("/")) base.pathname += "/";
     base.search = base.hash = "";
@@ -48,73 +49,62 @@ var TIMING = {
   // how long the stream may take to confirm X-Usage
   grace: 5e3,
   // a hidden tab that becomes visible again by then keeps its turn
-  leaderSilent: 4e3,
+  leaderSilent: 4e3
   // then a tab asks the leading one for a sign; after three times, and up to a fifth more, it takes over
-  leadersAnswer: 100
-  // wait for other tabs to say that they stream, where there are no locks
 };
 function backoff(timing, failures) {
   return Math.random() * Math.min(timing.backoffMax, timing.backoff * 2 ** failures);
 }
 
 // src/client/core.js
-var Core = class {
-  id = Date.now().toString(36) + Math.random().toString(36).slice(2);
-  #life = new AbortController();
-  closed = this.#life.signal;
-  // Shown to the application, see state.js.
-  current = null;
-  connection = "idle";
-  problem = null;
-  refused = null;
-  subscribers = /* @__PURE__ */ new Set();
-  shown = null;
-  // The newest numbers, see numbers.js.
-  usage = null;
-  source = null;
-  heldBackSince = 0;
-  // since when every arriving object has been older than usage
-  floor = null;
-  // The calls that are running, see pending.js.
-  calls = /* @__PURE__ */ new Set();
-  era = 0;
-  // how often the user has changed: calls of the previous one are not shown to the next
-  callsElsewhere = /* @__PURE__ */ new Map();
-  callsTimer;
-  // What they cost, see prices.js.
-  candidates = /* @__PURE__ */ new Map();
-  endpoints = {};
-  costs = "";
-  // of all endpoints, as text
-  // The token, see requests.js: getToken has been called so often, and that call of it is the last that
-  // has answered.
-  asked = 0;
-  answered = 0;
-  renewal = null;
-  refreshTimer;
-  // The tabs, see tabs.js.
-  session = null;
-  lastSession = null;
-  failures = 0;
-  // how often in a row the gateway has not named the user
-  graceTimer;
-  // Routes that are not metered, see fetch.js.
-  unmetered = /* @__PURE__ */ new Set();
-  sawUsageHeader = false;
-  constructor(target, base, { getToken, credentials, poll: poll2, send }, timing) {
-    this.target = target;
-    this.base = base;
-    this.getToken = getToken;
-    this.credentials = credentials;
-    this.poll = poll2;
-    this.send = send;
-    this.follows = poll2 || typeof document !== "undefined";
-    this.timing = { ...TIMING, ...timing };
-  }
-  end() {
-    this.#life.abort();
-  }
-};
+function newCore(target, base, { getToken, credentials, poll: poll2, send, timing }) {
+  const life = new AbortController();
+  return {
+    target,
+    base,
+    getToken,
+    credentials,
+    poll: poll2,
+    send,
+    timing: { ...TIMING, ...timing },
+    life,
+    closed: life.signal,
+    id: `${Date.now()}${Math.random()}`,
+    // On a server nobody watches.
+    follows: poll2 || typeof document !== "undefined",
+    // Shown to the application, see state.js.
+    current: null,
+    connection: "idle",
+    problem: null,
+    refused: null,
+    subscribers: /* @__PURE__ */ new Set(),
+    // The newest numbers, see numbers.js. heldBackSince: since when every arriving object has been older.
+    usage: null,
+    heldBackSince: 0,
+    floor: null,
+    // The running calls of this tab, and of the others, see pending.js.
+    calls: /* @__PURE__ */ new Set(),
+    otherCalls: /* @__PURE__ */ new Map(),
+    callsTimer: 0,
+    // The endpoints that a route, as "METHOD path", may count under, and the costs of all, as text: see prices.js.
+    candidates: /* @__PURE__ */ new Map(),
+    costs: "",
+    // getToken has been called so often, and that call of it is the last that has answered: see requests.js.
+    asked: 0,
+    answered: 0,
+    renewal: null,
+    readTimer: 0,
+    // See tabs.js. lastSession: after the present one has ended; failures: how often in a row the gateway
+    // has not named the user.
+    session: null,
+    lastSession: null,
+    failures: 0,
+    graceTimer: 0,
+    // Routes that are not metered, see fetch.js.
+    unmetered: /* @__PURE__ */ new Set(),
+    sawUsageHeader: false
+  };
+}
 
 // src/client/body.js
 function noticeEnd(response, ended) {
@@ -210,101 +200,6 @@ var EventStreamParser = class {
   }
 };
 
-// src/client/prices.js
-function readCosts(core) {
-  const { endpoints = {} } = core.usage ?? {};
-  if (endpoints !== core.endpoints) {
-    core.endpoints = endpoints;
-    const costs = JSON.stringify(Object.entries(endpoints).map(([name, { cost }]) => [name, cost]));
-    if (costs !== core.costs) core.candidates.clear();
-    core.costs = costs;
-  }
-  return core.costs;
-}
-function priceOf(core, { route, endpoint = "" }) {
-  readCosts(core);
-  const { candidates, endpoints } = core;
-  const names = endpoints[endpoint]?.cost ? [endpoint] : candidates.get(route) ?? Object.keys(endpoints);
-  return names.length ? Math.min(...names.map((name) => endpoints[name]?.cost?.max ?? 1)) : 1;
-}
-function learnCharge(core, { route, costs }, charged, rest) {
-  if (costs !== readCosts(core)) return;
-  const { candidates, endpoints } = core;
-  learnEndpoints(core, route, (candidates.get(route) ?? Object.keys(endpoints)).filter((name) => {
-    const { min, max } = endpoints[name]?.cost ?? { min: 1, max: 1 };
-    return rest ? min === charged && max === charged + rest : min <= charged && charged <= max;
-  }));
-}
-function learnEndpoints({ candidates }, route, names) {
-  if (candidates.size > 100) candidates.clear();
-  if (names.length) candidates.set(route, names);
-  else candidates.delete(route);
-}
-
-// src/client/pending.js
-function pendingHere(core) {
-  const calls = [...core.calls].filter((call) => call.era === core.era);
-  return {
-    count: calls.filter((call) => call.rest === void 0).length,
-    units: calls.reduce((sum, call) => sum + (call.rest ?? priceOf(core, call)), 0)
-  };
-}
-function pendingTotal(core) {
-  const quantity = core.usage?.unit === "units" ? "units" : "count";
-  return [pendingHere(core), ...core.callsElsewhere.values()].reduce((sum, calls) => sum + calls[quantity], 0);
-}
-function beginCall(core, route, endpoint) {
-  const call = { era: core.era, route, endpoint, costs: readCosts(core) };
-  core.calls.add(call);
-  callsChanged(core);
-  return call;
-}
-function awaitRest(core, call, rest) {
-  call.rest = rest;
-  call.since = Date.now();
-  callsChanged(core);
-}
-function endWithNumbers(core, call) {
-  if (core.usage?.in_flight === 0) return endCall(core, call);
-  call.over = true;
-  setTimeout(async () => {
-    if (!core.calls.has(call) || core.closed.aborted) return;
-    await read(core, core.closed);
-    endCall(core, call);
-  }, core.timing.floor);
-}
-function numbersChanged(core, nothingHeld) {
-  for (const call of core.calls) {
-    const forgotten = nothingHeld && call.rest !== void 0 && Date.now() - (call.since ?? 0) > 5e3;
-    if (call.over || forgotten) endCall(core, call);
-  }
-}
-function endCall(core, call) {
-  if (core.calls.delete(call)) callsChanged(core);
-}
-function setPendingElsewhere(core, id, count, units) {
-  if (!count && !units && !core.callsElsewhere.delete(id)) return;
-  if (count || units) core.callsElsewhere.set(id, { count, units, at: Date.now() });
-  watchCalls(core);
-  publish(core);
-}
-function callsChanged(core) {
-  tell(core);
-  watchCalls(core);
-  publish(core);
-}
-function watchCalls(core) {
-  const { calls, callsElsewhere, closed } = core;
-  clearInterval(core.callsTimer);
-  if (!calls.size && !callsElsewhere.size || closed.aborted) return;
-  core.callsTimer = setInterval(() => {
-    for (const [id, { at }] of callsElsewhere) {
-      if (Date.now() - at > 9e4) callsElsewhere.delete(id);
-    }
-    callsChanged(core);
-  }, 2e4);
-}
-
 // src/client/waiting.js
 function childOf(signal) {
   const controller = new AbortController();
@@ -352,12 +247,149 @@ async function untilVisible(signal) {
 }
 function runGuarded(fn) {
   try {
-    fn();
+    return fn();
   } catch (error) {
     queueMicrotask(() => {
       throw error;
     });
   }
+}
+
+// src/client/session.js
+function newSession(token) {
+  const life = new AbortController();
+  return {
+    token,
+    life,
+    signal: life.signal,
+    turn: null,
+    naps: /* @__PURE__ */ new Set(),
+    channel: null,
+    locks: null,
+    leading: false,
+    streams: false,
+    // the present turn, or else polls
+    leaders: /* @__PURE__ */ new Map(),
+    // Whether the next turn takes the lock from its holder.
+    steal: false,
+    leaderTimer: 0,
+    // Whom the gateway counts for.
+    identity: null,
+    // Of the channel and the lock.
+    name: ""
+  };
+}
+async function nap({ naps }, ms, signal) {
+  const deadline = startDeadline(signal, ms);
+  naps.add(deadline);
+  await untilAborted(deadline.signal);
+  naps.delete(deadline);
+}
+function wake(session) {
+  for (const { end } of session?.naps ?? []) end();
+}
+function beginTurn(session) {
+  session.turn = childOf(session.signal);
+  return session.turn.signal;
+}
+function endTurn(session) {
+  session.turn?.abort();
+  session.turn = null;
+}
+function unshare(session) {
+  session.channel?.close();
+  session.channel = session.locks = null;
+}
+
+// src/client/prices.js
+var endpointsOf = (core) => core.usage?.endpoints ?? {};
+function readCosts(core) {
+  const costs = JSON.stringify(Object.entries(endpointsOf(core)).map(([name, { cost }]) => [name, cost]));
+  if (costs !== core.costs) core.candidates.clear();
+  core.costs = costs;
+  return costs;
+}
+function priceOf(core, { route, endpoint = "" }) {
+  const endpoints = endpointsOf(core);
+  const names = endpoints[endpoint]?.cost ? [endpoint] : core.candidates.get(route) ?? Object.keys(endpoints);
+  return names.length ? Math.min(...names.map((name) => endpoints[name]?.cost?.max ?? 1)) : 1;
+}
+function learnCharge(core, { route, costs }, charged, rest) {
+  if (costs !== readCosts(core)) return;
+  const endpoints = endpointsOf(core);
+  learnEndpoints(core, route, (core.candidates.get(route) ?? Object.keys(endpoints)).filter((name) => {
+    const { min, max } = endpoints[name]?.cost ?? { min: 1, max: 1 };
+    return rest ? min === charged && max === charged + rest : min <= charged && charged <= max;
+  }));
+}
+function learnEndpoints({ candidates }, route, names) {
+  if (candidates.size > 100) candidates.clear();
+  if (names.length) candidates.set(route, names);
+  else candidates.delete(route);
+}
+
+// src/client/pending.js
+function pendingHere(core) {
+  readCosts(core);
+  const calls = [...core.calls];
+  return {
+    count: calls.filter((call) => call.rest === void 0).length,
+    units: calls.reduce((sum, call) => sum + (call.rest ?? priceOf(core, call)), 0)
+  };
+}
+function pendingTotal(core) {
+  const quantity = core.usage?.unit === "units" ? "units" : "count";
+  return [pendingHere(core), ...core.otherCalls.values()].reduce((sum, calls) => sum + calls[quantity], 0);
+}
+function beginCall(core, route, endpoint) {
+  const call = { route, endpoint, costs: readCosts(core) };
+  core.calls.add(call);
+  callsChanged(core);
+  return call;
+}
+function awaitRest(core, call, rest) {
+  call.rest = rest;
+  call.since = Date.now();
+  callsChanged(core);
+}
+function endWithNumbers(core, call) {
+  if (core.usage?.in_flight === 0) return endCall(core, call);
+  call.over = true;
+  setTimeout(async () => {
+    if (core.calls.has(call)) await read(core);
+    endCall(core, call);
+  }, core.timing.floor);
+}
+function numbersChanged(core, nothingHeld) {
+  for (const call of core.calls) {
+    const forgotten = nothingHeld && call.rest !== void 0 && Date.now() - (call.since ?? 0) > 5e3;
+    if (call.over || forgotten) endCall(core, call);
+  }
+}
+function endCall(core, call) {
+  if (core.calls.delete(call)) callsChanged(core);
+}
+function setPendingElsewhere(core, id, count, units) {
+  if (!count && !units && !core.otherCalls.delete(id)) return;
+  if (count || units) core.otherCalls.set(id, { count, units, at: Date.now() });
+  watchCalls(core);
+  publish(core);
+}
+function callsChanged(core) {
+  tell(core);
+  watchCalls(core);
+  publish(core);
+}
+function watchCalls(core) {
+  const { calls, otherCalls, closed } = core;
+  clearInterval(core.callsTimer);
+  if (!calls.size && !otherCalls.size || closed.aborted) return;
+  core.callsTimer = setInterval(() => {
+    for (const [id, { at }] of otherCalls) {
+      if (Date.now() - at > 9e4) otherCalls.delete(id);
+    }
+    callsChanged(core);
+  }, 2e4);
 }
 
 // src/client/state.js
@@ -369,10 +401,10 @@ function subscribe(core, fn) {
     core.subscribers.delete(subscriber);
   };
 }
-function takeNumbers(core, usage, source, keepRefused) {
+function takeNumbers(core, usage) {
   const before = core.usage;
-  const accepted = acceptNumbers(core, usage, source);
-  if (accepted && !keepRefused && core.refused && admits(usage, core.refused.endpoint)) core.refused = null;
+  const accepted = acceptNumbers(core, usage);
+  if (accepted && core.refused && admits(usage, core.refused.endpoint)) core.refused = null;
   if (accepted) queueMicrotask(() => numbersChanged(core, usage.in_flight === 0 && !usage.stale));
   publish(core);
   const warned = accepted && before ? newlyWarned(before, usage) : [];
@@ -382,13 +414,12 @@ function takeNumbers(core, usage, source, keepRefused) {
 function restore(core, usage) {
   if (core.usage) return;
   core.usage = { ...usage, stale: true };
-  core.source = null;
   publish(core);
 }
 function refuse(core, refusal, usage, session) {
+  if (usage) learn(core, session, usage);
   core.refused = refusal;
-  if (usage) learn(core, session, usage, "read", true);
-  else publish(core);
+  publish(core);
   if (core.current) dispatch(core, "usage-exceeded", { ...core.current, ...refusal });
 }
 function dismiss(core) {
@@ -432,87 +463,84 @@ function dispatch({ target }, type, detail) {
 async function follow(core, session, signal) {
   const { timing } = core;
   let polling = null;
-  const poller = {
-    async start() {
-      if (polling || signal.aborted) return;
-      polling = childOf(signal);
-      for (const own = polling.signal; !own.aborted; ) {
-        await poll(core, session, own);
-        await sleep(timing.poll * (0.9 + Math.random() / 5), own);
-      }
-    },
-    stop() {
-      polling?.abort();
-      polling = null;
+  const startPolling = async () => {
+    if (polling || signal.aborted) return;
+    polling = childOf(signal);
+    for (const own = polling.signal; !own.aborted; ) {
+      await poll(core, session, own);
+      await sleep(timing.poll * (0.9 + Math.random() / 5), own);
     }
   };
+  const stopPolling = () => {
+    polling?.abort();
+    polling = null;
+  };
   if (!session.streams) {
-    poller.start();
+    startPolling();
     await untilAborted(signal);
   }
   let failures = 0;
-  let refresh = false;
+  let expired = false;
   while (!signal.aborted) {
-    const end = await stream(core, session, signal, poller, refresh);
+    const impatience = setTimeout(startPolling, timing.impatience);
+    const end = await stream(core, session, signal, expired, () => {
+      clearTimeout(impatience);
+      stopPolling();
+    });
+    clearTimeout(impatience);
     if (signal.aborted) return;
-    refresh = end.reason === "token_expired";
+    expired = end.reason === "token_expired";
     failures = end.good ? 0 : failures + 1;
-    if (refresh && end.good) continue;
+    if (expired && end.good) continue;
     if (end.problem === "unauthorized" || end.problem === "token") {
-      poller.stop();
+      stopPolling();
       setConnection(core, "offline", end.problem);
       tell(core);
-    } else if (!end.started || failures > 1) {
-      poller.start();
+    } else if (!end.began || failures > 1) {
+      startPolling();
     }
-    await session.nap(Math.max(end.retryAfter, backoff(timing, failures)), signal);
+    await nap(session, Math.max(end.retryAfter, backoff(timing, failures)), signal);
   }
 }
-async function stream(core, session, signal, poller, refresh) {
-  const { timing } = core;
-  const end = { started: 0, good: false, reason: "", problem: null, retryAfter: 0 };
-  const limit = startDeadline(signal, timing.firstEvent);
-  const impatience = setTimeout(poller.start, timing.impatience);
-  let told = false;
+async function stream(core, session, signal, refresh, begun) {
+  const { dead, firstEvent, settled } = core.timing;
+  const limit = startDeadline(signal, firstEvent);
+  let [began, reason, retryAfter, told] = [0, "", 0, false];
+  let problem = null;
   const parser = new EventStreamParser((type, data) => {
     const event = JSON.parse(data);
-    if (type === "end") end.reason = event.reason;
+    if (type === "end") reason = event.reason;
     if (type !== "usage" || !isUsage(event)) return;
     told = true;
-    if (!end.started) {
-      end.started = Date.now();
-      clearTimeout(impatience);
-      poller.stop();
+    if (!began) {
+      began = Date.now();
+      begun();
       setConnection(core, "live", null, true);
     }
-    learn(core, session, event, "stream");
+    learn(core, session, event);
   });
   try {
     const { response, session: answered } = await sendRequest(core, "usage/stream", limit.signal, { accept: "text/event-stream", refresh });
-    if (answered !== session) return end;
-    if (!response.ok || !response.body || !response.headers.get("Content-Type")?.startsWith("text/event-stream")) {
-      end.retryAfter = Math.min(600, Number(response.headers.get("Retry-After")) || 0) * 1e3;
-      end.problem = "unavailable";
-      return end;
+    const { body, headers, ok } = response;
+    const reader = ok && headers.get("Content-Type")?.startsWith("text/event-stream") && body?.getReader();
+    if (!reader) {
+      retryAfter = Math.min(600, Number(headers.get("Retry-After")) || 0) * 1e3;
+      problem = "unavailable";
     }
-    const reader = response.body.getReader();
-    while (!end.reason) {
+    while (reader && answered === session && !reason) {
       const { done, value } = await reader.read();
       if (done) break;
       told = false;
       parser.push(value);
-      if (end.started) limit.extend(timing.dead);
+      if (began) limit.extend(dead);
       if (!told) tell(core);
     }
   } catch (error) {
-    end.problem = problemOf(error);
-  } finally {
-    clearTimeout(impatience);
-    limit.end();
-    const lived = Date.now() - (end.started || Infinity);
-    end.good = lived >= timing.settled || end.reason !== "" && lived >= 1e3;
+    problem = problemOf(error);
   }
-  return end;
+  limit.end();
+  const lived = began ? Date.now() - began : -1;
+  return { began, reason, problem, retryAfter, good: lived >= settled || reason !== "" && lived >= 1e3 };
 }
 async function poll(core, session, signal) {
   const problem = await read(core, signal);
@@ -521,7 +549,7 @@ async function poll(core, session, signal) {
   setConnection(core, problem ? "offline" : "polling", problem);
   tell(core);
   countLeaders(core, session);
-  if (back) session.wake();
+  if (back) wake(session);
 }
 
 // src/client/memory.js
@@ -549,60 +577,6 @@ function dropKeptNumbers(core) {
   withStorage(core, (storage, key) => storage.removeItem(key));
 }
 
-// src/client/session.js
-var Session = class {
-  #life = new AbortController();
-  signal = this.#life.signal;
-  #turn = this.#life;
-  #naps = /* @__PURE__ */ new Set();
-  channel = null;
-  leading = false;
-  streams = false;
-  // the present turn, or else polls
-  leaders = /* @__PURE__ */ new Map();
-  // Whether the next turn takes the lock from its holder.
-  steal = false;
-  leaderTimer;
-  // Whom the gateway counts for.
-  identity = null;
-  // Of the channel and the lock.
-  name = "";
-  constructor(token) {
-    this.token = token;
-  }
-  get locks() {
-    return this.channel && globalThis.navigator?.locks;
-  }
-  async nap(ms, signal) {
-    const nap = startDeadline(signal, ms);
-    this.#naps.add(nap);
-    await untilAborted(nap.signal);
-    this.#naps.delete(nap);
-  }
-  wake() {
-    for (const nap of this.#naps) nap.end();
-  }
-  beginTurn() {
-    this.#turn = childOf(this.signal);
-    return this.#turn.signal;
-  }
-  get inTurn() {
-    return this.#turn !== this.#life && !this.#turn.signal.aborted;
-  }
-  endTurn() {
-    this.#turn.abort();
-  }
-  unshare() {
-    this.channel?.close();
-    this.channel = null;
-  }
-  end() {
-    this.#life.abort();
-    clearTimeout(this.leaderTimer);
-    this.unshare();
-  }
-};
-
 // src/client/tabs.js
 async function start(core) {
   for (let failures = 0; !core.session && !core.closed.aborted; failures++) {
@@ -621,8 +595,12 @@ function endSession(core) {
   tell(core, { lead: false, count: 0, units: 0, paused: true });
   core.session = null;
   core.lastSession = session;
-  session.end();
-  for (const id of core.callsElsewhere.keys()) setPendingElsewhere(core, id, 0, 0);
+  session.life.abort();
+  clearTimeout(session.leaderTimer);
+  unshare(session);
+  if (!core.otherCalls.size) return;
+  core.otherCalls.clear();
+  publish(core);
 }
 function useToken(core, token) {
   if (core.closed.aborted || !core.follows) return;
@@ -639,11 +617,11 @@ function useToken(core, token) {
 }
 function forgetUser(core) {
   dropKeptNumbers(core);
-  core.era++;
+  core.calls.clear();
   forgetNumbers(core);
 }
 function begin(core, token, identity) {
-  const session = core.session = new Session(token);
+  const session = core.session = newSession(token);
   if (identity) share(core, session, identity);
   else identify(core, session);
 }
@@ -661,7 +639,7 @@ async function identify(core, session) {
     if (signal.aborted || session.identity) return;
     if (problem !== "unauthorized") showKept();
     if (problem) setConnection(core, "offline", problem);
-    await session.nap(backoff(core.timing, ++core.failures), signal);
+    await nap(session, backoff(core.timing, ++core.failures), signal);
   }
 }
 function share(core, session, identity) {
@@ -672,26 +650,28 @@ function share(core, session, identity) {
     if (!core.poll) session.channel = new BroadcastChannel(session.name);
   } catch {
   }
-  if (session.channel) session.channel.onmessage = (e) => hear(core, session, e.data);
+  if (session.channel) {
+    session.channel.onmessage = (e) => hear(core, session, e.data);
+    session.locks = navigator.locks;
+  }
   tell(core, { hello: true });
-  session.wake();
+  wake(session);
   takeTurns(core, session);
 }
-function learn(core, session, usage, source, keepRefused) {
+function learn(core, session, usage) {
   if (session !== core.session) return;
   if (session && !session.identity) share(core, session, usage);
   if (session?.identity && !sameUser(session.identity, usage)) {
     forgetUser(core);
     move(core, session, usage);
   }
-  const accepted = takeNumbers(core, usage, source, keepRefused);
+  const accepted = takeNumbers(core, usage);
   if (accepted && !usage.stale && core.session?.identity && core.session.identity.plan !== usage.plan) {
     move(core, core.session, usage);
   }
   tell(core);
 }
 function move(core, session, identity) {
-  if (session.leading) tell(core, { moved: true });
   endSession(core);
   begin(core, session.token, identity);
 }
@@ -699,7 +679,7 @@ async function takeTurns(core, session) {
   while (!session.signal.aborted) {
     await untilVisible(session.signal);
     const { locks, name } = session;
-    const signal = session.beginTurn();
+    const signal = beginTurn(session);
     const takeTurn = () => lead(core, session, signal);
     watchLeader(core, session);
     try {
@@ -708,13 +688,13 @@ async function takeTurns(core, session) {
         session.steal = false;
         await locks.request(name, options, takeTurn);
       } else {
-        if (session.channel) await sleep(core.timing.leadersAnswer, signal);
+        if (session.channel) await sleep(100, signal);
         await takeTurn();
       }
     } catch (error) {
-      if (error?.name !== "AbortError") session.unshare();
+      if (error?.name !== "AbortError") unshare(session);
     } finally {
-      session.endTurn();
+      endTurn(session);
       session.leading = false;
     }
   }
@@ -735,14 +715,14 @@ function mayStream({ id, poll: poll2 }, { channel, leaders, locks }) {
   return !poll2 && Boolean(locks || !channel || older.length < 2);
 }
 function countLeaders(core, session) {
-  if (session.leading && session.streams !== mayStream(core, session)) session.endTurn();
+  if (session.leading && session.streams !== mayStream(core, session)) endTurn(session);
 }
 function visibilityChanged(core) {
   const { session } = core;
   clearTimeout(core.graceTimer);
   if (isHidden()) core.graceTimer = setTimeout(pauseUnlessWatched, core.timing.grace, core);
   else if (session) {
-    session.wake();
+    wake(session);
     watchLeader(core, session);
     askToken(core, false).catch(() => {
     });
@@ -750,7 +730,7 @@ function visibilityChanged(core) {
 }
 async function pauseUnlessWatched(core) {
   const { session } = core;
-  if (!session?.inTurn || !isHidden()) return;
+  if (!session?.turn || !isHidden()) return;
   if (session.leading && session.locks && core.connection === "live") {
     const { pending = [] } = await session.locks.query();
     if (!isHidden() || session.signal.aborted) return;
@@ -760,7 +740,7 @@ async function pauseUnlessWatched(core) {
       return;
     }
   }
-  session.endTurn();
+  endTurn(session);
   tell(core, { lead: false, paused: true });
 }
 function watchLeader(core, session, asked = 0) {
@@ -773,17 +753,17 @@ function watchLeader(core, session, asked = 0) {
       watchLeader(core, session, asked + 1);
     } else {
       session.steal = true;
-      session.endTurn();
+      endTurn(session);
     }
   }, core.timing.leaderSilent * (1 + Math.random() / 5));
 }
 function tell(core, more) {
-  const { connection, id, problem, session, source, usage } = core;
-  session?.channel?.postMessage({ id, lead: session.leading, usage, source, connection, problem, ...pendingHere(core), ...more });
+  const { connection, id, problem, session, usage } = core;
+  session?.channel?.postMessage({ id, lead: session.leading, usage, connection, problem, ...pendingHere(core), ...more });
 }
-function hear(core, session, { id, lead: lead2, usage, source, connection, problem, count, units, hello, moved, paused }) {
+function hear(core, session, { id, lead: lead2, usage, connection, problem, count, units, hello, paused }) {
   if (session !== core.session || !session.identity) return;
-  if (isUsage(usage) && source && sameUser(usage, session.identity)) takeNumbers(core, usage, source);
+  if (usage && sameUser(usage, session.identity)) takeNumbers(core, usage);
   setPendingElsewhere(core, id, count, units);
   if (lead2 && connection !== "idle") session.leaders.set(id, Date.now());
   else session.leaders.delete(id);
@@ -792,8 +772,7 @@ function hear(core, session, { id, lead: lead2, usage, source, connection, probl
     watchLeader(core, session);
     if (!session.leading) setConnection(core, connection, problem);
   }
-  if (hello && (session.leading || core.calls.size)) tell(core);
-  if (moved) read(core, session.signal);
+  if (hello && (session.leading || core.calls.size)) setTimeout(tell, 0, core);
   if (paused) pauseUnlessWatched(core);
 }
 
@@ -852,23 +831,25 @@ async function ask(core, path, signal, first) {
     limit.end();
   }
 }
-async function read(core, signal, first) {
+async function read(core, signal = core.closed, first) {
+  if (signal.aborted) return "unreachable";
   try {
     const { answer, session } = await ask(core, "usage", signal, first);
     if (!isUsage(answer)) return "unavailable";
-    if (!signal.aborted) learn(core, session, answer, "read");
+    if (!signal.aborted) learn(core, session, answer);
     return null;
   } catch (error) {
     return problemOf(error);
   }
 }
 function readSoon(core) {
-  clearTimeout(core.refreshTimer);
-  core.refreshTimer = setTimeout(() => core.closed.aborted || read(core, core.closed), 50);
+  if (core.connection === "live") return;
+  clearTimeout(core.readTimer);
+  core.readTimer = setTimeout(read, 50, core);
 }
 async function readHistory(core, days) {
   const { answer, status } = await ask(core, `usage/history${days === void 0 ? "" : `?days=${days}`}`, core.closed);
-  if (Array.isArray(answer?.days)) return answer;
+  if (answer?.days) return answer;
   throw failure(status === 404 && answer ? "off" : "unavailable", answer, answer?.detail);
 }
 
@@ -888,35 +869,35 @@ function statusOf(usage, limit) {
 function newlyWarned(before, usage) {
   return usage.limits.filter((limit) => statusOf(usage, limit) === "warning" && statusOf(before, before.limits.find(({ name }) => name === limit.name)) === "ok").map(({ name }) => name);
 }
-function acceptNumbers(core, usage, source) {
+function acceptNumbers(core, usage) {
   const { floor, usage: known } = core;
-  if (known && core.source && known.user === usage.user && isOlder(core, known, usage, source)) {
+  if (known && known.user === usage.user && isOlder(core, known, usage)) {
     if (usage.stale && !known.stale) core.usage = { ...known, stale: true };
     return false;
   }
   const samePlan = known && known.plan === usage.plan;
   const forecast = samePlan && sameUser(known, usage) && known.exhausts_at !== void 0 && { exhausts_at: known.exhausts_at };
   core.usage = { ...forecast, ...usage };
-  core.source = source;
   core.heldBackSince = 0;
   if (usage.used >= (floor?.used ?? 0) || usage.period.start !== floor?.start || !samePlan) dropFloor(core);
   return true;
 }
-function isOlder(core, known, usage, source) {
+function isOlder(core, known, usage) {
+  if (known.stale && !usage.stale) return false;
   const age = Date.parse(known.as_of) - Date.parse(usage.as_of);
-  const older = age > 0 || age === 0 && source !== core.source && usage.used < known.used;
+  const older = age > 0 || age === 0 && usage.used < known.used;
   if (usage.stale) return older || usage.used < known.used && usage.period.start === known.period.start;
   if (!older) return false;
   core.heldBackSince ||= Date.now();
   return Date.now() - core.heldBackSince < 3e4;
 }
-function raiseFloor(core, used, limit) {
+function raiseFloor(core, used) {
   const { usage } = core;
   if (!usage || used <= usage.used || used <= (core.floor?.used ?? 0)) return;
   dropFloor(core);
-  const floor = core.floor = { used, limit, start: usage.period.start, timer: void 0 };
+  const floor = core.floor = { used, start: usage.period.start, timer: void 0 };
   floor.timer = setTimeout(async () => {
-    await read(core, core.closed);
+    await read(core);
     if (core.floor !== floor) return;
     core.floor = null;
     publish(core);
@@ -928,17 +909,17 @@ function dropFloor(core) {
 }
 function aboveFloor({ floor }, usage) {
   if (!floor) return {};
-  const { used, limit } = floor;
+  const { used } = floor;
+  const { allowed, limit, status } = usage;
   if (limit === null) return { used };
   const blocked = used >= limit;
   return {
     used,
-    limit,
     remaining: Math.max(0, limit - used),
     percent: limit ? Math.floor(used * 100 / limit) : 100,
-    status: blocked ? "blocked" : usage.status,
+    status: blocked ? "blocked" : status,
     // If calls are allowed although the limit is reached, the plan only observes.
-    allowed: usage.allowed && (!blocked || usage.status === "blocked")
+    allowed: allowed && (!blocked || status === "blocked")
   };
 }
 
@@ -949,25 +930,24 @@ function copyToRepeat(input, request, init) {
   return inMemory ? request.clone() : null;
 }
 async function fetchMetered(core, input, init) {
-  const { closed, credentials, getToken, send, unmetered } = core;
-  const request = typeof input === "object" && input && "headers" in input ? input : null;
+  const { credentials, getToken, send } = core;
+  const request = input?.headers ? input : null;
+  const given = (name) => init?.[name] ?? request?.[name];
+  const headers = new Headers(given("headers"));
   let url;
   try {
-    url = new URL(request ? request.url : String(input), globalThis.document?.baseURI);
+    url = new URL(request?.url ?? input, pageURL());
   } catch {
   }
-  if (!url || !isOfGateway(core, url)) return send(input, init);
-  const headers = new Headers(init?.headers ?? request?.headers);
-  if (headers.has("Authorization")) return send(input, init);
-  const route = `${(init?.method ?? request?.method ?? "GET").toUpperCase()} ${url.pathname}`;
-  const isUsageAPI = /^usage(\/|$)/.test(url.pathname.slice(core.base.pathname.length));
-  const counts = !isUsageAPI && !unmetered.has(route) && !closed.aborted;
-  const signal = init?.signal ?? request?.signal;
+  if (!url || !isOfGateway(core, url) || headers.has("Authorization")) return send(input, init);
+  const route = `${(given("method") ?? "GET").toUpperCase()} ${url.pathname}`;
+  const counts = !/^usage(\/|$)/.test(url.pathname.slice(core.base.pathname.length)) && !core.unmetered.has(route) && !core.closed.aborted;
+  const signal = given("signal");
   let { token, session } = await unlessAborted(askToken(core, false), signal);
-  const unchosen = !request || request.credentials === "same-origin";
   const sendWithToken = (from) => {
     if (token) headers.set("Authorization", `Bearer ${token}`);
-    return send(from, { ...credentials && unchosen && { credentials }, ...init, headers });
+    const unchosen = credentials && (!request || request.credentials === "same-origin");
+    return send(from, { ...unchosen && { credentials }, ...init, headers });
   };
   const call = counts && session ? beginCall(core, route, init?.usageEndpoint) : null;
   try {
@@ -983,11 +963,7 @@ async function fetchMetered(core, input, init) {
         response = await sendWithToken(again);
       }
     }
-    let answer = response;
-    runGuarded(() => {
-      answer = readResponse(core, route, call, response, session);
-    });
-    return answer;
+    return runGuarded(() => readResponse(core, route, call, response, session)) ?? response;
   } finally {
     if (call && call.rest === void 0) endCall(core, call);
   }
@@ -996,47 +972,43 @@ function isOfGateway({ base }, url) {
   return url.origin === base.origin && `${url.pathname}/`.startsWith(base.pathname);
 }
 function readResponse(core, route, call, response, session) {
-  const { connection, getToken, unmetered } = core;
+  const { getToken, unmetered } = core;
   const ours = (!response.redirected || isOfGateway(core, new URL(response.url))) && session === core.session;
   const header = (name) => ours && response.headers.get(name) || "";
-  const [, used, limit] = /^(\d+)\/(\d+|unlimited)$/.exec(header("X-Usage")) ?? [];
+  const [, used] = /^(\d+)\//.exec(header("X-Usage")) ?? [];
   if (used) {
     core.sawUsageHeader = true;
     unmetered.delete(route);
-    if (response.ok && getToken) raiseFloor(core, Number(used), limit === "unlimited" ? null : Number(limit));
+    if (response.ok && getToken) raiseFloor(core, Number(used));
   } else if (response.ok && core.sawUsageHeader && unmetered.size < 100) {
     unmetered.add(route);
   }
-  const [cost, rest] = ["X-Usage-Cost", "X-Usage-Pending"].map((name) => /^\d+$/.test(header(name)) && response.ok ? Number(header(name)) : NaN);
-  if (response.ok && connection !== "live") readSoon(core);
-  if ((response.status === 429 || response.status === 403) && header("Content-Type").startsWith("application/problem+json")) {
-    readRefusal(core, route, response.clone(), session).catch(() => {
-    });
+  if (!response.ok) {
+    if (header("Content-Type").startsWith("application/problem+json")) {
+      readRefusal(core, route, response.clone(), session).catch(() => {
+      });
+    }
+    return response;
   }
-  if (!call) return response;
-  if (cost >= 0) learnCharge(core, call, cost, rest || 0);
-  if (!(rest > 0) || !response.body) return response;
+  readSoon(core);
+  const cost = parseInt(header("X-Usage-Cost"), 10);
+  const rest = parseInt(header("X-Usage-Pending"), 10) || 0;
+  if (call && cost >= 0) learnCharge(core, call, cost, rest);
+  if (!call || !rest || !response.body) return response;
   awaitRest(core, call, rest);
   return noticeEnd(response, () => {
     endWithNumbers(core, call);
-    if (core.connection !== "live") readSoon(core);
+    readSoon(core);
   });
 }
 async function readRefusal(core, route, response, session) {
-  const problem = await response.json();
-  const { detail = "", endpoint = null, reason = null, type, upgrade_url = null, usage } = problem;
+  const { detail = "", endpoint = null, reason = null, type, upgrade_url = null, usage, "violated-policies": violated = [] } = await response.json();
   if (endpoint) learnEndpoints(core, route, [endpoint]);
   const refused = reason === "not_in_plan" || String(type).endsWith("http-problem-types#quota-exceeded");
   const named = isUsage(usage) ? usage : null;
   if (!refused || session !== core.session || named && session?.identity && !sameUser(named, session.identity)) return;
-  refuse(core, {
-    endpoint,
-    violated: problem["violated-policies"] ?? [],
-    reason,
-    detail,
-    upgrade_url,
-    retry_after: Number(response.headers.get("Retry-After")) || null
-  }, named, session);
+  const retry_after = Number(response.headers.get("Retry-After")) || null;
+  refuse(core, { endpoint, violated, reason, detail, upgrade_url, retry_after }, named, session);
 }
 
 // src/client/usage-client.js
@@ -1045,11 +1017,11 @@ var UsageClient = class extends EventTarget {
   #core;
   constructor({ baseUrl, getToken, credentials, fetch = globalThis.fetch, poll: poll2 = false, timing } = {}) {
     super();
-    const core = this.#core = new Core(this, gatewayBase(baseUrl), { getToken, credentials, poll: poll2, send: fetch.bind(globalThis) }, timing);
+    const core = this.#core = newCore(this, gatewayBase(baseUrl), { getToken, credentials, poll: poll2, send: fetch.bind(globalThis), timing });
     if (!core.follows) return;
     const on = (target, type, handle) => target?.addEventListener?.(type, handle, { signal: core.closed });
     on(globalThis.document, "visibilitychange", () => visibilityChanged(core));
-    on(globalThis, "online", () => core.session?.wake());
+    on(globalThis, "online", () => wake(core.session));
     on(globalThis, "pagehide", () => {
       keepNumbers(core);
       endSession(core);
@@ -1071,18 +1043,15 @@ var UsageClient = class extends EventTarget {
   }
   subscribe = (fn) => subscribe(this.#core, fn);
   refresh = async () => {
-    const { closed } = this.#core;
-    if (!closed.aborted) await read(this.#core, closed);
+    await read(this.#core);
     return this.current;
   };
   close = () => {
     const core = this.#core;
     if (core.session) dropKeptNumbers(core);
     endSession(core);
-    core.end();
-    dropFloor(core);
+    core.life.abort();
     clearInterval(core.callsTimer);
-    core.subscribers.clear();
   };
   canSend = (endpoint) => !this.current || admits(this.current, endpoint);
   history = (days) => readHistory(this.#core, days);

@@ -2,6 +2,9 @@
 // new URL('..', import.meta.url) for a file that the build must have.
 const SERVED_AT = /^(https?:.*\/)usage\/client\.js(?:[?#]|$)/;
 
+/** What a page's paths are relative to. A worker has no document, and a server has neither. */
+export const pageURL = () => globalThis.document?.baseURI ?? globalThis.location?.href;
+
 /**
  * Returns the gateway's address. Its path ends with a slash.
  * @param {string | URL} [baseUrl] default: where the gateway has served this file or, as in a
@@ -11,7 +14,7 @@ const SERVED_AT = /^(https?:.*\/)usage\/client\.js(?:[?#]|$)/;
 export function gatewayBase(baseUrl) {
   const text = String(baseUrl ?? SERVED_AT.exec(import.meta.url)?.[1] ?? '/');
   try {
-    const base = new URL(text || '/', globalThis.document?.baseURI ?? globalThis.location?.href ?? 'http://server.invalid');
+    const base = new URL(text || '/', pageURL() ?? 'http://server.invalid');
     // What lacks its scheme or its slash would quietly be a path below that of the page.
     if (!/^(https?:|[./]|$)/i.test(text) || !base.host) throw null;
     if (!base.pathname.endsWith('/')) base.pathname += '/';

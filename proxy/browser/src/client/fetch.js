@@ -1,3 +1,4 @@
+import { pageURL } from './base.js';
 import { noticeEnd } from './body.js';
 import { sameUser } from './identity.js';
 import { isUsage, raiseFloor } from './numbers.js';
@@ -34,27 +35,27 @@ function copyToRepeat(input, request, init) {
  * @returns {Promise<Response>}
  */
 export async function fetchMetered(core, input, init) {
-  const { closed, credentials, getToken, send, unmetered } = core;
-  const request = typeof input === 'object' && input && 'headers' in input ? input : null;
+  const { credentials, getToken, send } = core;
+  const request = /** @type {any} */ (input)?.headers ? /** @type {Request} */ (input) : null;
+  /** @param {'headers' | 'method' | 'signal'} name @returns {any} */
+  const given = (name) => init?.[name] ?? request?.[name];
+  const headers = new Headers(given('headers'));
   let url;
   try {
-    url = new URL(request ? request.url : String(input), globalThis.document?.baseURI);
+    url = new URL(request?.url ?? input, pageURL());
   } catch { /* fetch reports it better */ }
-  if (!url || !isOfGateway(core, url)) return send(input, init);
-  const headers = new Headers(init?.headers ?? request?.headers);
-  if (headers.has('Authorization')) return send(input, init);
+  if (!url || !isOfGateway(core, url) || headers.has('Authorization')) return send(input, init);
 
-  const route = `${(init?.method ?? request?.method ?? 'GET').toUpperCase()} ${url.pathname}`;
+  const route = `${(given('method') ?? 'GET').toUpperCase()} ${url.pathname}`;
   // The usage API is never metered.
-  const isUsageAPI = /^usage(\/|$)/.test(url.pathname.slice(core.base.pathname.length));
-  const counts = !isUsageAPI && !unmetered.has(route) && !closed.aborted;
-  const signal = init?.signal ?? request?.signal;
+  const counts = !/^usage(\/|$)/.test(url.pathname.slice(core.base.pathname.length)) && !core.unmetered.has(route) && !core.closed.aborted;
+  const signal = given('signal');
   let { token, session } = await unlessAborted(askToken(core, false), signal);
-  // A Request says same-origin unless the application has chosen something else.
-  const unchosen = !request || request.credentials === 'same-origin';
   const sendWithToken = (/** @type {RequestInfo | URL} */ from) => {
     if (token) headers.set('Authorization', `Bearer ${token}`);
-    return send(from, { ...(credentials && unchosen && { credentials }), ...init, headers });
+    // A Request says same-origin unless the application has chosen something else.
+    const unchosen = credentials && (!request || request.credentials === 'same-origin');
+    return send(from, { ...(unchosen && { credentials }), ...init, headers });
   };
   // Not before the token is known: the call may be the first of another user.
   const call = counts && session ? beginCall(core, route, init?.usageEndpoint) : null;
@@ -72,10 +73,8 @@ export async function fetchMetered(core, input, init) {
         response = await sendWithToken(again);
       }
     }
-    let answer = response;
     // The gateway counts before it sends the status line, so the count has moved by now.
-    runGuarded(() => { answer = readResponse(core, route, call, response, session); });
-    return answer;
+    return runGuarded(() => readResponse(core, route, call, response, session)) ?? response;
   } finally {
     if (call && call.rest === undefined) endCall(core, call);
   }
@@ -95,48 +94,44 @@ function isOfGateway({ base }, url) {
  * @returns {Response} for the application
  */
 function readResponse(core, route, call, response, session) {
-  const { connection, getToken, unmetered } = core;
+  const { getToken, unmetered } = core;
   // Ignore answers of other servers, and those that were meant for another user.
   const ours = (!response.redirected || isOfGateway(core, new URL(response.url))) && session === core.session;
   const header = (/** @type {string} */ name) => (ours && response.headers.get(name)) || '';
-  const [, used, limit] = /^(\d+)\/(\d+|unlimited)$/.exec(header('X-Usage')) ?? [];
+  const [, used] = /^(\d+)\//.exec(header('X-Usage')) ?? [];
   if (used) {
     core.sawUsageHeader = true;
     unmetered.delete(route);
     // Without getToken nothing tells whom the call was made for.
-    if (response.ok && getToken) raiseFloor(core, Number(used), limit === 'unlimited' ? null : Number(limit));
+    if (response.ok && getToken) raiseFloor(core, Number(used));
   } else if (response.ok && core.sawUsageHeader && unmetered.size < 100) {
     unmetered.add(route);
   }
-  const [cost, rest] = ['X-Usage-Cost', 'X-Usage-Pending'].map((name) => /^\d+$/.test(header(name)) && response.ok ? Number(header(name)) : NaN);
-  if (response.ok && connection !== 'live') readSoon(core);
-  if ((response.status === 429 || response.status === 403) && header('Content-Type').startsWith('application/problem+json')) {
-    readRefusal(core, route, response.clone(), session).catch(() => {}); // a body that broke off
+  if (!response.ok) {
+    if (header('Content-Type').startsWith('application/problem+json')) {
+      readRefusal(core, route, response.clone(), session).catch(() => {}); // a body that broke off
+    }
+    return response;
   }
-  if (!call) return response;
-  if (cost >= 0) learnCharge(core, call, cost, rest || 0);
-  if (!(rest > 0) || !response.body) return response;
+  readSoon(core);
+  const cost = parseInt(header('X-Usage-Cost'), 10);
+  const rest = parseInt(header('X-Usage-Pending'), 10) || 0;
+  if (call && cost >= 0) learnCharge(core, call, cost, rest);
+  if (!call || !rest || !response.body) return response;
   awaitRest(core, call, rest);
   return noticeEnd(response, () => {
     endWithNumbers(core, call);
-    if (core.connection !== 'live') readSoon(core);
+    readSoon(core);
   });
 }
 
 /** @param {Core} core @param {string} route @param {Response} response a copy @param {Session | null} session */
 async function readRefusal(core, route, response, session) {
-  const problem = await response.json();
-  const { detail = '', endpoint = null, reason = null, type, upgrade_url = null, usage } = problem;
+  const { detail = '', endpoint = null, reason = null, type, upgrade_url = null, usage, 'violated-policies': violated = [] } = await response.json();
   if (endpoint) learnEndpoints(core, route, [endpoint]);
   const refused = reason === 'not_in_plan' || String(type).endsWith('http-problem-types#quota-exceeded');
   const named = isUsage(usage) ? usage : null;
   if (!refused || session !== core.session || (named && session?.identity && !sameUser(named, session.identity))) return;
-  refuse(core, {
-    endpoint,
-    violated: problem['violated-policies'] ?? [],
-    reason,
-    detail,
-    upgrade_url,
-    retry_after: Number(response.headers.get('Retry-After')) || null,
-  }, named, session);
+  const retry_after = Number(response.headers.get('Retry-After')) || null;
+  refuse(core, { endpoint, violated, reason, detail, upgrade_url, retry_after }, named, session);
 }

@@ -4,7 +4,6 @@ import { publish } from './state.js';
 
 /** @typedef {import('../../client.d.ts').Usage} Usage */
 /** @typedef {import('./core.js').Core} Core */
-/** @typedef {'stream' | 'read' | null} Source where a usage object came from; null: it was kept, see memory.js */
 
 // The newest numbers that are known: the last usage object, and the lower bound ("floor")
 // that the X-Usage header of a later response sets.
@@ -54,12 +53,11 @@ export function newlyWarned(before, usage) {
  * Takes a usage object unless it is older than the known one.
  * @param {Core} core
  * @param {Usage} usage
- * @param {Source} source
  * @returns {boolean} whether it was taken
  */
-export function acceptNumbers(core, usage, source) {
+export function acceptNumbers(core, usage) {
   const { floor, usage: known } = core;
-  if (known && core.source && known.user === usage.user && isOlder(core, known, usage, source)) {
+  if (known && known.user === usage.user && isOlder(core, known, usage)) {
     // Its numbers are not news. That the gateway has lost its store is.
     if (usage.stale && !known.stale) core.usage = { ...known, stale: true };
     return false;
@@ -68,17 +66,17 @@ export function acceptNumbers(core, usage, source) {
   // A refusal does not say when the limit would be reached. What was last known stays.
   const forecast = samePlan && sameUser(known, usage) && known.exhausts_at !== undefined && { exhausts_at: known.exhausts_at };
   core.usage = { ...forecast, ...usage };
-  core.source = source;
   core.heldBackSince = 0;
   if (usage.used >= (floor?.used ?? 0) || usage.period.start !== floor?.start || !samePlan) dropFloor(core);
   return true;
 }
 
-/** @param {Core} core @param {Usage} known @param {Usage} usage @param {Source} source */
-function isOlder(core, known, usage, source) {
+/** @param {Core} core @param {Usage} known @param {Usage} usage */
+function isOlder(core, known, usage) {
+  if (known.stale && !usage.stale) return false;
   const age = Date.parse(known.as_of) - Date.parse(usage.as_of);
-  // The order of two answers from different places within one millisecond is unknown.
-  const older = age > 0 || (age === 0 && source !== core.source && usage.used < known.used);
+  // The order of two answers within one millisecond is unknown.
+  const older = age > 0 || (age === 0 && usage.used < known.used);
   // A gateway without its store reports what it saw itself. Another may have seen more.
   if (usage.stale) return older || (usage.used < known.used && usage.period.start === known.period.start);
   if (!older) return false;
@@ -92,15 +90,14 @@ function isOlder(core, known, usage, source) {
  * and the next event of the stream, or a read, has to confirm them.
  * @param {Core} core
  * @param {number} used
- * @param {number | null} limit null: unlimited
  */
-export function raiseFloor(core, used, limit) {
+export function raiseFloor(core, used) {
   const { usage } = core;
   if (!usage || used <= usage.used || used <= (core.floor?.used ?? 0)) return;
   dropFloor(core);
-  const floor = core.floor = { used, limit, start: usage.period.start, timer: undefined };
+  const floor = core.floor = { used, start: usage.period.start, timer: undefined };
   floor.timer = setTimeout(async () => {
-    await read(core, core.closed);
+    await read(core);
     if (core.floor !== floor) return;
     core.floor = null;
     publish(core);
@@ -116,16 +113,16 @@ export function dropFloor(core) {
 /** Returns what is above the usage object. @param {Core} core @param {Usage} usage */
 export function aboveFloor({ floor }, usage) {
   if (!floor) return {};
-  const { used, limit } = floor;
+  const { used } = floor;
+  const { allowed, limit, status } = usage;
   if (limit === null) return { used };
   const blocked = used >= limit;
   return {
     used,
-    limit,
     remaining: Math.max(0, limit - used),
     percent: limit ? Math.floor((used * 100) / limit) : 100,
-    status: blocked ? 'blocked' : usage.status,
+    status: blocked ? 'blocked' : status,
     // If calls are allowed although the limit is reached, the plan only observes.
-    allowed: usage.allowed && (!blocked || usage.status === 'blocked'),
+    allowed: allowed && (!blocked || status === 'blocked'),
   };
 }

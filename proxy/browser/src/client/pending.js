@@ -7,9 +7,8 @@ import { tell } from './tabs.js';
 
 /**
  * A running call of this tab.
- * @typedef {{ era: number, route: string, endpoint?: string, costs: string, rest?: number, since?: number, over?: boolean }} Call era in
- *   which it was made, see Core; endpoint as the caller has named it; costs as they
- *   were known then, see prices.js; rest: it is counted, and may cost so many units more at its
+ * @typedef {{ route: string, endpoint?: string, costs: string, rest?: number, since?: number, over?: boolean }} Call endpoint
+ *   as the caller has named it; costs as they were known when it was made, see prices.js; rest: it is counted, and may cost so many units more at its
  *   end; since: when it was counted; over: its body has ended
  */
 
@@ -18,7 +17,8 @@ import { tell } from './tabs.js';
 
 /** The running calls of this tab. @param {Core} core */
 export function pendingHere(core) {
-  const calls = [...core.calls].filter((call) => call.era === core.era);
+  readCosts(core); // forgets what is out of date
+  const calls = [...core.calls];
   return {
     count: calls.filter((call) => call.rest === undefined).length,
     units: calls.reduce((sum, call) => sum + (call.rest ?? priceOf(core, call)), 0),
@@ -28,12 +28,12 @@ export function pendingHere(core) {
 /** What all of them may add to `used`. @param {Core} core */
 export function pendingTotal(core) {
   const quantity = core.usage?.unit === 'units' ? 'units' : 'count';
-  return [pendingHere(core), ...core.callsElsewhere.values()].reduce((sum, calls) => sum + calls[quantity], 0);
+  return [pendingHere(core), ...core.otherCalls.values()].reduce((sum, calls) => sum + calls[quantity], 0);
 }
 
 /** @param {Core} core @param {string} route @param {string} [endpoint] @returns {Call} */
 export function beginCall(core, route, endpoint) {
-  const call = { era: core.era, route, endpoint, costs: readCosts(core) };
+  const call = { route, endpoint, costs: readCosts(core) };
   core.calls.add(call);
   callsChanged(core);
   return call;
@@ -51,8 +51,7 @@ export function endWithNumbers(core, call) {
   if (core.usage?.in_flight === 0) return endCall(core, call);
   call.over = true;
   setTimeout(async () => {
-    if (!core.calls.has(call) || core.closed.aborted) return;
-    await read(core, core.closed);
+    if (core.calls.has(call)) await read(core);
     endCall(core, call); // in case the gateway does not answer
   }, core.timing.floor);
 }
@@ -80,8 +79,8 @@ export function endCall(core, call) {
  * @param {Core} core @param {string} id of the tab @param {number} count @param {number} units
  */
 export function setPendingElsewhere(core, id, count, units) {
-  if (!count && !units && !core.callsElsewhere.delete(id)) return;
-  if (count || units) core.callsElsewhere.set(id, { count, units, at: Date.now() });
+  if (!count && !units && !core.otherCalls.delete(id)) return;
+  if (count || units) core.otherCalls.set(id, { count, units, at: Date.now() });
   watchCalls(core);
   publish(core);
 }
@@ -95,12 +94,12 @@ function callsChanged(core) {
 
 /** While calls run, repeats what they are, and forgets tabs that died with theirs. @param {Core} core */
 function watchCalls(core) {
-  const { calls, callsElsewhere, closed } = core;
+  const { calls, otherCalls, closed } = core;
   clearInterval(core.callsTimer);
-  if ((!calls.size && !callsElsewhere.size) || closed.aborted) return;
+  if ((!calls.size && !otherCalls.size) || closed.aborted) return;
   core.callsTimer = setInterval(() => {
-    for (const [id, { at }] of callsElsewhere) {
-      if (Date.now() - at > 90_000) callsElsewhere.delete(id); // timers of hidden tabs run once a minute
+    for (const [id, { at }] of otherCalls) {
+      if (Date.now() - at > 90_000) otherCalls.delete(id); // timers of hidden tabs run once a minute
     }
     callsChanged(core);
   }, 20_000);

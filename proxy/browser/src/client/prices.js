@@ -6,23 +6,21 @@
 // the cheapest endpoint that is left is taken. So the price is never more than what the
 // gateway holds, and while a call runs it can only rise.
 
+/** @param {Core} core */
+const endpointsOf = (core) => core.usage?.endpoints ?? {};
+
 /** The costs that are known now, as text. If they have changed, what was learned by them is forgotten. @param {Core} core */
 export function readCosts(core) {
-  const { endpoints = {} } = core.usage ?? {};
-  if (endpoints !== core.endpoints) {
-    core.endpoints = endpoints;
-    const costs = JSON.stringify(Object.entries(endpoints).map(([name, { cost }]) => [name, cost]));
-    if (costs !== core.costs) core.candidates.clear();
-    core.costs = costs;
-  }
-  return core.costs;
+  const costs = JSON.stringify(Object.entries(endpointsOf(core)).map(([name, { cost }]) => [name, cost]));
+  if (costs !== core.costs) core.candidates.clear();
+  core.costs = costs;
+  return costs;
 }
 
 /** @param {Core} core @param {Call} call @returns {number} */
 export function priceOf(core, { route, endpoint = '' }) {
-  readCosts(core); // forgets what is out of date
-  const { candidates, endpoints } = core;
-  const names = endpoints[endpoint]?.cost ? [endpoint] : candidates.get(route) ?? Object.keys(endpoints);
+  const endpoints = endpointsOf(core);
+  const names = endpoints[endpoint]?.cost ? [endpoint] : core.candidates.get(route) ?? Object.keys(endpoints);
   return names.length ? Math.min(...names.map((name) => endpoints[name]?.cost?.max ?? 1)) : 1;
 }
 
@@ -33,8 +31,8 @@ export function priceOf(core, { route, endpoint = '' }) {
  */
 export function learnCharge(core, { route, costs }, charged, rest) {
   if (costs !== readCosts(core)) return;
-  const { candidates, endpoints } = core;
-  learnEndpoints(core, route, (candidates.get(route) ?? Object.keys(endpoints)).filter((name) => {
+  const endpoints = endpointsOf(core);
+  learnEndpoints(core, route, (core.candidates.get(route) ?? Object.keys(endpoints)).filter((name) => {
     const { min, max } = endpoints[name]?.cost ?? { min: 1, max: 1 };
     return rest ? min === charged && max === charged + rest : min <= charged && charged <= max;
   }));

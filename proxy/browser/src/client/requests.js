@@ -103,25 +103,27 @@ async function ask(core, path, signal, first) {
 /**
  * Reads GET /usage.
  * @param {Core} core
- * @param {AbortSignal} signal
+ * @param {AbortSignal} [signal]
  * @param {Session} [first] see sendRequest
  * @returns {Promise<ConnectionProblem>} null: it was answered
  */
-export async function read(core, signal, first) {
+export async function read(core, signal = core.closed, first) {
+  if (signal.aborted) return 'unreachable';
   try {
     const { answer, session } = await ask(core, 'usage', signal, first);
     if (!isUsage(answer)) return 'unavailable';
-    if (!signal.aborted) learn(core, session, answer, 'read');
+    if (!signal.aborted) learn(core, session, answer);
     return null;
   } catch (error) {
     return problemOf(error);
   }
 }
 
-/** Reads the numbers once after some time, however often it is called. @param {Core} core */
+/** Where no stream brings the numbers, reads them soon: once, however often it is called. @param {Core} core */
 export function readSoon(core) {
-  clearTimeout(core.refreshTimer);
-  core.refreshTimer = setTimeout(() => core.closed.aborted || read(core, core.closed), 50);
+  if (core.connection === 'live') return;
+  clearTimeout(core.readTimer);
+  core.readTimer = setTimeout(read, 50, core);
 }
 
 /**
@@ -132,6 +134,6 @@ export function readSoon(core) {
  */
 export async function readHistory(core, days) {
   const { answer, status } = await ask(core, `usage/history${days === undefined ? '' : `?days=${days}`}`, core.closed);
-  if (Array.isArray(answer?.days)) return answer;
+  if (answer?.days) return answer;
   throw failure(status === 404 && answer ? 'off' : 'unavailable', answer, answer?.detail);
 }

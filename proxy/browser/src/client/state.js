@@ -24,14 +24,12 @@ export function subscribe(core, fn) {
  * shows the state.
  * @param {Core} core
  * @param {Usage} usage
- * @param {import('./numbers.js').Source} source
- * @param {boolean} [keepRefused]
  * @returns {boolean} whether it was taken
  */
-export function takeNumbers(core, usage, source, keepRefused) {
+export function takeNumbers(core, usage) {
   const before = core.usage;
-  const accepted = acceptNumbers(core, usage, source);
-  if (accepted && !keepRefused && core.refused && admits(usage, core.refused.endpoint)) core.refused = null;
+  const accepted = acceptNumbers(core, usage);
+  if (accepted && core.refused && admits(usage, core.refused.endpoint)) core.refused = null;
   // Later, so that other tabs learn the numbers before they learn that a call is over.
   if (accepted) queueMicrotask(() => numbersChanged(core, usage.in_flight === 0 && !usage.stale));
   publish(core);
@@ -44,7 +42,6 @@ export function takeNumbers(core, usage, source, keepRefused) {
 export function restore(core, usage) {
   if (core.usage) return;
   core.usage = { ...usage, stale: true };
-  core.source = null;
   publish(core);
 }
 
@@ -56,9 +53,9 @@ export function restore(core, usage) {
  * @param {import('./session.js').Session | null} session that the call was made in
  */
 export function refuse(core, refusal, usage, session) {
+  if (usage) learn(core, session, usage);
   core.refused = refusal;
-  if (usage) learn(core, session, usage, 'read', true);
-  else publish(core);
+  publish(core);
   if (core.current) dispatch(core, 'usage-exceeded', { ...core.current, ...refusal });
 }
 

@@ -1,11 +1,10 @@
 import { follow } from './follower.js';
 import { isRefreshOf, sameUser } from './identity.js';
 import { dropKeptNumbers, keptNumbers } from './memory.js';
-import { isUsage } from './numbers.js';
 import { pendingHere, setPendingElsewhere } from './pending.js';
 import { askToken, read } from './requests.js';
-import { Session } from './session.js';
-import { forgetNumbers, restore, setConnection, takeNumbers } from './state.js';
+import { beginTurn, endTurn, nap, newSession, unshare, wake } from './session.js';
+import { forgetNumbers, publish, restore, setConnection, takeNumbers } from './state.js';
 import { backoff } from './timing.js';
 import { isHidden, sleep, untilVisible } from './waiting.js';
 
@@ -38,8 +37,12 @@ export function endSession(core) {
   tell(core, { lead: false, count: 0, units: 0, paused: true });
   core.session = null;
   core.lastSession = session;
-  session.end();
-  for (const id of core.callsElsewhere.keys()) setPendingElsewhere(core, id, 0, 0);
+  session.life.abort();
+  clearTimeout(session.leaderTimer);
+  unshare(session);
+  if (!core.otherCalls.size) return;
+  core.otherCalls.clear();
+  publish(core);
 }
 
 /**
@@ -64,13 +67,13 @@ export function useToken(core, token) {
 /** @param {Core} core */
 function forgetUser(core) {
   dropKeptNumbers(core);
-  core.era++;
+  core.calls.clear(); // those of the previous one are not shown to the next
   forgetNumbers(core);
 }
 
 /** @param {Core} core @param {string | null} token @param {Identity | null} [identity] none: it is to be asked for */
 function begin(core, token, identity) {
-  const session = core.session = new Session(token);
+  const session = core.session = newSession(token);
   if (identity) share(core, session, identity);
   else identify(core, session);
 }
@@ -94,7 +97,7 @@ async function identify(core, session) {
     if (signal.aborted || session.identity) return;
     if (problem !== 'unauthorized') showKept();
     if (problem) setConnection(core, 'offline', problem);
-    await session.nap(backoff(core.timing, ++core.failures), signal);
+    await nap(session, backoff(core.timing, ++core.failures), signal);
   }
 }
 
@@ -106,9 +109,12 @@ function share(core, session, identity) {
   try {
     if (!core.poll) session.channel = new BroadcastChannel(session.name);
   } catch { /* a sandboxed frame, or an old browser */ }
-  if (session.channel) session.channel.onmessage = (e) => hear(core, session, e.data);
+  if (session.channel) {
+    session.channel.onmessage = (e) => hear(core, session, e.data);
+    session.locks = navigator.locks;
+  }
   tell(core, { hello: true });
-  session.wake();
+  wake(session);
   takeTurns(core, session);
 }
 
@@ -118,10 +124,8 @@ function share(core, session, identity) {
  * @param {Core} core
  * @param {Session | null} session
  * @param {import('../../client.d.ts').Usage} usage
- * @param {import('./numbers.js').Source} source
- * @param {boolean} [keepRefused]
  */
-export function learn(core, session, usage, source, keepRefused) {
+export function learn(core, session, usage) {
   if (session !== core.session) return;
   if (session && !session.identity) share(core, session, usage);
   if (session?.identity && !sameUser(session.identity, usage)) {
@@ -129,7 +133,7 @@ export function learn(core, session, usage, source, keepRefused) {
     forgetUser(core);
     move(core, session, usage);
   }
-  const accepted = takeNumbers(core, usage, source, keepRefused);
+  const accepted = takeNumbers(core, usage);
   // A gateway without its store may not know the plan.
   if (accepted && !usage.stale && core.session?.identity && core.session.identity.plan !== usage.plan) {
     move(core, core.session, usage);
@@ -139,7 +143,6 @@ export function learn(core, session, usage, source, keepRefused) {
 
 /** Leaves for the tabs of another user or plan. @param {Core} core @param {Session} session @param {Identity} identity */
 function move(core, session, identity) {
-  if (session.leading) tell(core, { moved: true });
   endSession(core);
   begin(core, session.token, identity);
 }
@@ -153,7 +156,7 @@ async function takeTurns(core, session) {
   while (!session.signal.aborted) {
     await untilVisible(session.signal);
     const { locks, name } = session;
-    const signal = session.beginTurn();
+    const signal = beginTurn(session);
     const takeTurn = () => lead(core, session, signal);
     watchLeader(core, session);
     try {
@@ -162,15 +165,16 @@ async function takeTurns(core, session) {
         session.steal = false;
         await locks.request(name, options, takeTurn);
       } else {
-        if (session.channel) await sleep(core.timing.leadersAnswer, signal);
+        // Others that stream have said so by then.
+        if (session.channel) await sleep(100, signal);
         await takeTurn();
       }
     } catch (error) {
       // AbortError: the turn was given up, or another tab has stolen the lock. With any
       // other error this page may not use locks.
-      if (/** @type {any} */ (error)?.name !== 'AbortError') session.unshare();
+      if (/** @type {any} */ (error)?.name !== 'AbortError') unshare(session);
     } finally {
-      session.endTurn();
+      endTurn(session);
       session.leading = false;
     }
   }
@@ -205,7 +209,7 @@ function mayStream({ id, poll }, { channel, leaders, locks }) {
 
 /** A tab that streams ends it, or one that polls begins, if others have come or gone. @param {Core} core @param {Session} session */
 export function countLeaders(core, session) {
-  if (session.leading && session.streams !== mayStream(core, session)) session.endTurn();
+  if (session.leading && session.streams !== mayStream(core, session)) endTurn(session);
 }
 
 /** @param {Core} core */
@@ -214,7 +218,7 @@ export function visibilityChanged(core) {
   clearTimeout(core.graceTimer);
   if (isHidden()) core.graceTimer = setTimeout(pauseUnlessWatched, core.timing.grace, core);
   else if (session) {
-    session.wake();
+    wake(session);
     watchLeader(core, session);
     askToken(core, false).catch(() => {}); // the user may have signed in or out in another tab
   }
@@ -223,7 +227,7 @@ export function visibilityChanged(core) {
 /** A hidden tab gives up its turn, unless it leads for a visible one. @param {Core} core */
 async function pauseUnlessWatched(core) {
   const { session } = core;
-  if (!session?.inTurn || !isHidden()) return;
+  if (!session?.turn || !isHidden()) return;
   // Timers of hidden tabs run late: such a tab may stream for others, but not poll.
   if (session.leading && session.locks && core.connection === 'live') {
     const { pending = [] } = await session.locks.query();
@@ -234,7 +238,7 @@ async function pauseUnlessWatched(core) {
       return;
     }
   }
-  session.endTurn();
+  endTurn(session);
   tell(core, { lead: false, paused: true });
 }
 
@@ -255,7 +259,7 @@ function watchLeader(core, session, asked = 0) {
       watchLeader(core, session, asked + 1);
     } else {
       session.steal = true;
-      session.endTurn();
+      endTurn(session);
     }
   }, core.timing.leaderSilent * (1 + Math.random() / 5));
 }
@@ -263,20 +267,19 @@ function watchLeader(core, session, asked = 0) {
 /**
  * Tells the other tabs what this one knows.
  * @param {Core} core
- * @param {{ lead?: boolean, count?: number, units?: number, hello?: boolean, moved?: boolean, paused?: boolean }} [more]
- *   hello: it wants to know what they know; moved: its user, or the plan, is another now; paused: it
- *   does not lead any more, nor wait to
+ * @param {{ lead?: boolean, count?: number, units?: number, hello?: boolean, paused?: boolean }} [more]
+ *   hello: it wants to know what they know; paused: it does not lead any more, nor wait to
  */
 export function tell(core, more) {
-  const { connection, id, problem, session, source, usage } = core;
-  session?.channel?.postMessage({ id, lead: session.leading, usage, source, connection, problem, ...pendingHere(core), ...more });
+  const { connection, id, problem, session, usage } = core;
+  session?.channel?.postMessage({ id, lead: session.leading, usage, connection, problem, ...pendingHere(core), ...more });
 }
 
 /** Takes a message of another tab, see tell. @param {Core} core @param {Session} session @param {any} message */
-function hear(core, session, { id, lead, usage, source, connection, problem, count, units, hello, moved, paused }) {
+function hear(core, session, { id, lead, usage, connection, problem, count, units, hello, paused }) {
   if (session !== core.session || !session.identity) return;
   // The numbers come first, so that old ones never show as up to date, and calls are not missed.
-  if (isUsage(usage) && source && sameUser(usage, session.identity)) takeNumbers(core, usage, source);
+  if (usage && sameUser(usage, session.identity)) takeNumbers(core, usage);
   setPendingElsewhere(core, id, count, units);
   if (lead && connection !== 'idle') session.leaders.set(id, Date.now());
   else session.leaders.delete(id);
@@ -285,7 +288,7 @@ function hear(core, session, { id, lead, usage, source, connection, problem, cou
     watchLeader(core, session);
     if (!session.leading) setConnection(core, connection, problem);
   }
-  if (hello && (session.leading || core.calls.size)) tell(core);
-  if (moved) read(core, session.signal); // the answer to this tab's token may have changed as well
+  // From a timer: Chromium passes messages to a frozen page, but runs no timer of it and reads no stream.
+  if (hello && (session.leading || core.calls.size)) setTimeout(tell, 0, core);
   if (paused) pauseUnlessWatched(core);
 }

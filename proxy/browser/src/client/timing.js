@@ -10,7 +10,6 @@ export const TIMING = {
   floor: 2_000, // how long the stream may take to confirm X-Usage
   grace: 5_000, // a hidden tab that becomes visible again by then keeps its turn
   leaderSilent: 4_000, // then a tab asks the leading one for a sign; after three times, and up to a fifth more, it takes over
-  leadersAnswer: 100, // wait for other tabs to say that they stream, where there are no locks
 };
 
 /**

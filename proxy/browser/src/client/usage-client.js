@@ -1,9 +1,10 @@
 import { gatewayBase } from './base.js';
-import { Core } from './core.js';
+import { newCore } from './core.js';
 import { fetchMetered } from './fetch.js';
 import { dropKeptNumbers, keepNumbers } from './memory.js';
-import { admits, dropFloor } from './numbers.js';
+import { admits } from './numbers.js';
 import { read, readHistory } from './requests.js';
+import { wake } from './session.js';
 import { dismiss, dispatch, subscribe } from './state.js';
 import { endSession, start, visibilityChanged } from './tabs.js';
 
@@ -21,18 +22,18 @@ export const createUsageClient = (options) => new UsageClient(options);
 
 /** The public face of a client. client.d.ts describes it. */
 export class UsageClient extends EventTarget {
-  /** @type {Core} */ #core;
+  /** @type {import('./core.js').Core} */ #core;
 
   /** @param {UsageClientOptions & { timing?: Partial<Timing> }} [options] timing is for tests */
   constructor({ baseUrl, getToken, credentials, fetch = globalThis.fetch, poll = false, timing } = {}) {
     super();
     // fetch is bound now, in case the application later puts this client's fetch in its place.
-    const core = this.#core = new Core(this, gatewayBase(baseUrl), { getToken, credentials, poll, send: fetch.bind(globalThis) }, timing);
+    const core = this.#core = newCore(this, gatewayBase(baseUrl), { getToken, credentials, poll, send: fetch.bind(globalThis), timing });
     if (!core.follows) return;
     /** @param {EventTarget | undefined} target @param {string} type @param {(event: any) => void} handle */
     const on = (target, type, handle) => target?.addEventListener?.(type, handle, { signal: core.closed });
     on(globalThis.document, 'visibilitychange', () => visibilityChanged(core));
-    on(globalThis, 'online', () => core.session?.wake());
+    on(globalThis, 'online', () => wake(core.session));
     // A page that holds a lock or a connection cannot enter the back/forward cache.
     on(globalThis, 'pagehide', () => {
       keepNumbers(core);
@@ -55,8 +56,7 @@ export class UsageClient extends EventTarget {
 
   /** @returns {Promise<UsageState | null>} */
   refresh = async () => {
-    const { closed } = this.#core;
-    if (!closed.aborted) await read(this.#core, closed);
+    await read(this.#core);
     return this.current;
   };
 
@@ -65,10 +65,8 @@ export class UsageClient extends EventTarget {
     const core = this.#core;
     if (core.session) dropKeptNumbers(core);
     endSession(core);
-    core.end();
-    dropFloor(core);
+    core.life.abort();
     clearInterval(core.callsTimer);
-    core.subscribers.clear();
   };
 
   /** @param {string} [endpoint] */

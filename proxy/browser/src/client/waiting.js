@@ -79,11 +79,12 @@ export async function untilVisible(signal) {
 /**
  * Runs code of the application. Its exceptions are its own: they go to the console and
  * do not disturb the client.
- * @param {() => void} fn
+ * @template T
+ * @param {() => T} fn
  */
 export function runGuarded(fn) {
   try {
-    fn();
+    return fn();
   } catch (error) {
     queueMicrotask(() => { throw error; });
   }
