@@ -943,6 +943,7 @@ async function fetchMetered(core, input, init) {
   const route = `${(given("method") ?? "GET").toUpperCase()} ${url.pathname}`;
   const counts = !/^usage(\/|$)/.test(url.pathname.slice(core.base.pathname.length)) && !core.unmetered.has(route) && !core.closed.aborted;
   const signal = given("signal");
+  const sent_at = Date.now();
   let { token, session } = await unlessAborted(askToken(core, false), signal);
   const sendWithToken = (from) => {
     if (token) headers.set("Authorization", `Bearer ${token}`);
@@ -963,7 +964,7 @@ async function fetchMetered(core, input, init) {
         response = await sendWithToken(again);
       }
     }
-    return runGuarded(() => readResponse(core, route, call, response, session)) ?? response;
+    return runGuarded(() => readResponse(core, route, call, response, session, sent_at)) ?? response;
   } finally {
     if (call && call.rest === void 0) endCall(core, call);
   }
@@ -971,7 +972,7 @@ async function fetchMetered(core, input, init) {
 function isOfGateway({ base }, url) {
   return url.origin === base.origin && `${url.pathname}/`.startsWith(base.pathname);
 }
-function readResponse(core, route, call, response, session) {
+function readResponse(core, route, call, response, session, sent_at) {
   const { getToken, unmetered } = core;
   const ours = (!response.redirected || isOfGateway(core, new URL(response.url))) && session === core.session;
   const header = (name) => ours && response.headers.get(name) || "";
@@ -985,7 +986,7 @@ function readResponse(core, route, call, response, session) {
   }
   if (!response.ok) {
     if (header("Content-Type").startsWith("application/problem+json")) {
-      readRefusal(core, route, response.clone(), session).catch(() => {
+      readRefusal(core, route, response.clone(), session, sent_at).catch(() => {
       });
     }
     return response;
@@ -1001,14 +1002,14 @@ function readResponse(core, route, call, response, session) {
     readSoon(core);
   });
 }
-async function readRefusal(core, route, response, session) {
+async function readRefusal(core, route, response, session, sent_at) {
   const { detail = "", endpoint = null, reason = null, type, upgrade_url = null, usage, "violated-policies": violated = [] } = await response.json();
   if (endpoint) learnEndpoints(core, route, [endpoint]);
   const refused = reason === "not_in_plan" || String(type).endsWith("http-problem-types#quota-exceeded");
   const named = isUsage(usage) ? usage : null;
   if (!refused || session !== core.session || named && session?.identity && !sameUser(named, session.identity)) return;
   const retry_after = Number(response.headers.get("Retry-After")) || null;
-  refuse(core, { endpoint, violated, reason, detail, upgrade_url, retry_after }, named, session);
+  refuse(core, { endpoint, violated, reason, detail, upgrade_url, retry_after, sent_at }, named, session);
 }
 
 // src/client/usage-client.js

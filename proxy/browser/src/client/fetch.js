@@ -50,6 +50,7 @@ export async function fetchMetered(core, input, init) {
   // The usage API is never metered.
   const counts = !/^usage(\/|$)/.test(url.pathname.slice(core.base.pathname.length)) && !core.unmetered.has(route) && !core.closed.aborted;
   const signal = given('signal');
+  const sent_at = Date.now(); // for the application, the call begins here
   let { token, session } = await unlessAborted(askToken(core, false), signal);
   const sendWithToken = (/** @type {RequestInfo | URL} */ from) => {
     if (token) headers.set('Authorization', `Bearer ${token}`);
@@ -74,7 +75,7 @@ export async function fetchMetered(core, input, init) {
       }
     }
     // The gateway counts before it sends the status line, so the count has moved by now.
-    return runGuarded(() => readResponse(core, route, call, response, session)) ?? response;
+    return runGuarded(() => readResponse(core, route, call, response, session, sent_at)) ?? response;
   } finally {
     if (call && call.rest === undefined) endCall(core, call);
   }
@@ -91,9 +92,10 @@ function isOfGateway({ base }, url) {
  * @param {import('./pending.js').Call | null} call null: it does not show as pending
  * @param {Response} response
  * @param {Session | null} session of the call's token
+ * @param {number} sent_at when the application made the call
  * @returns {Response} for the application
  */
-function readResponse(core, route, call, response, session) {
+function readResponse(core, route, call, response, session, sent_at) {
   const { getToken, unmetered } = core;
   // Ignore answers of other servers, and those that were meant for another user.
   const ours = (!response.redirected || isOfGateway(core, new URL(response.url))) && session === core.session;
@@ -109,7 +111,7 @@ function readResponse(core, route, call, response, session) {
   }
   if (!response.ok) {
     if (header('Content-Type').startsWith('application/problem+json')) {
-      readRefusal(core, route, response.clone(), session).catch(() => {}); // a body that broke off
+      readRefusal(core, route, response.clone(), session, sent_at).catch(() => {}); // a body that broke off
     }
     return response;
   }
@@ -125,13 +127,13 @@ function readResponse(core, route, call, response, session) {
   });
 }
 
-/** @param {Core} core @param {string} route @param {Response} response a copy @param {Session | null} session */
-async function readRefusal(core, route, response, session) {
+/** @param {Core} core @param {string} route @param {Response} response a copy @param {Session | null} session @param {number} sent_at */
+async function readRefusal(core, route, response, session, sent_at) {
   const { detail = '', endpoint = null, reason = null, type, upgrade_url = null, usage, 'violated-policies': violated = [] } = await response.json();
   if (endpoint) learnEndpoints(core, route, [endpoint]);
   const refused = reason === 'not_in_plan' || String(type).endsWith('http-problem-types#quota-exceeded');
   const named = isUsage(usage) ? usage : null;
   if (!refused || session !== core.session || (named && session?.identity && !sameUser(named, session.identity))) return;
   const retry_after = Number(response.headers.get('Retry-After')) || null;
-  refuse(core, { endpoint, violated, reason, detail, upgrade_url, retry_after }, named, session);
+  refuse(core, { endpoint, violated, reason, detail, upgrade_url, retry_after, sent_at }, named, session);
 }
