@@ -49,7 +49,7 @@ func testBaseURL(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
 	}
 	for _, nonsense := range []string{"api.example.com", "gateway", "localhost:8080", "https://", "ftp://api.example.com", "javascript:1", "data:,x", "undefined", "null", "[object Object]"} {
 		tab.Want(fmt.Sprintf("(() => { try { return createUsageClient({ baseUrl: %q }).baseUrl; } catch (e) { return e.constructor === Error && e.message; } })()", nonsense),
-			fmt.Sprintf("baseUrl must be an https URL or a path like /gateway, not %q", nonsense))
+			fmt.Sprintf("baseUrl must be a URL or a path like /gateway, not \"%s\"", nonsense))
 	}
 }
 

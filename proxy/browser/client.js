@@ -25,7 +25,7 @@ function gatewayBase(baseUrl) {
     base.search = base.hash = "";
     return base;
   } catch {
-    throw new Error(`baseUrl must be an https URL or a path like /gateway, not ${JSON.stringify(text)}`);
+    throw new Error(`baseUrl must be a URL or a path like /gateway, not "${text}"`);
   }
 }
 
@@ -40,9 +40,7 @@ var TIMING = {
   dead: 4e4,
   // a stream without a byte for this long is dead; the gateway sends one every 15 s
   backoff: 1e3,
-  // upper bound of the wait before the first retry; it doubles with each failure
-  backoffMax: 3e4,
-  // up to this
+  // upper bound of the wait before the first retry; it doubles with each failure, up to 30 times as much
   settled: 1e4,
   // a stream that lasted this long was a good one
   floor: 2e3,
@@ -52,8 +50,8 @@ var TIMING = {
   leaderSilent: 4e3
   // then a tab asks the leading one for a sign; after three times, and up to a fifth more, it takes over
 };
-function backoff(timing, failures) {
-  return Math.random() * Math.min(timing.backoffMax, timing.backoff * 2 ** failures);
+function backoff({ timing }, failures) {
+  return Math.random() * timing.backoff * Math.min(30, 2 ** failures);
 }
 
 // src/client/core.js
@@ -71,7 +69,7 @@ function newCore(target, base, { getToken, credentials, poll: poll2, send, timin
     closed: life.signal,
     id: `${Date.now()}${Math.random()}`,
     // On a server nobody watches.
-    follows: poll2 || typeof document !== "undefined",
+    follows: Boolean(poll2 || globalThis.document),
     // Shown to the application, see state.js.
     current: null,
     connection: "idle",
@@ -101,8 +99,7 @@ function newCore(target, base, { getToken, credentials, poll: poll2, send, timin
     failures: 0,
     graceTimer: 0,
     // Routes that are not metered, see fetch.js.
-    unmetered: /* @__PURE__ */ new Set(),
-    sawUsageHeader: false
+    unmetered: /* @__PURE__ */ new Set()
   };
 }
 
@@ -161,10 +158,10 @@ function readClaims(token) {
   const claims = /* @__PURE__ */ new Map();
   const collect = (value, place) => {
     if (typeof value !== "object") claims.set(place, String(value));
-    else for (const name of Object.keys(value ?? {})) collect(value[name], `${place}/${name}`);
+    else for (const name in value) collect(value[name], `${place}/${name}`);
   };
   try {
-    const payload = (token ?? "").split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
+    const payload = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
     const bytes = Uint8Array.from(atob(payload), (c) => c.charCodeAt(0));
     collect(JSON.parse(new TextDecoder().decode(bytes)), "");
   } catch {
@@ -196,7 +193,6 @@ var EventStreamParser = class {
       this.#type = this.#data = "";
       if (data) this.onEvent(type, data.slice(0, -1));
     }
-    if (this.#line.length + this.#data.length > 1 << 20) throw new Error("an event without an end");
   }
 };
 
@@ -369,9 +365,10 @@ function numbersChanged(core, nothingHeld) {
 function endCall(core, call) {
   if (core.calls.delete(call)) callsChanged(core);
 }
-function setPendingElsewhere(core, id, count, units) {
-  if (!count && !units && !core.otherCalls.delete(id)) return;
-  if (count || units) core.otherCalls.set(id, { count, units, at: Date.now() });
+function setPendingElsewhere(core, id, pending) {
+  const some = pending && (pending.count || pending.units);
+  if (!some && !core.otherCalls.delete(id)) return;
+  if (some) core.otherCalls.set(id, { ...pending, at: Date.now() });
   watchCalls(core);
   publish(core);
 }
@@ -393,14 +390,6 @@ function watchCalls(core) {
 }
 
 // src/client/state.js
-function subscribe(core, fn) {
-  const subscriber = (state) => fn(state);
-  core.subscribers.add(subscriber);
-  if (core.current) runGuarded(() => subscriber(core.current));
-  return () => {
-    core.subscribers.delete(subscriber);
-  };
-}
 function takeNumbers(core, usage) {
   const before = core.usage;
   const accepted = acceptNumbers(core, usage);
@@ -410,11 +399,6 @@ function takeNumbers(core, usage) {
   const warned = accepted && before ? newlyWarned(before, usage) : [];
   if (warned.length) dispatch(core, "usage-warning", { ...core.current, warned });
   return accepted;
-}
-function restore(core, usage) {
-  if (core.usage) return;
-  core.usage = { ...usage, stale: true };
-  publish(core);
 }
 function refuse(core, refusal, usage, session) {
   if (usage) learn(core, session, usage);
@@ -499,7 +483,7 @@ async function follow(core, session, signal) {
     } else if (!end.began || failures > 1) {
       startPolling();
     }
-    await nap(session, Math.max(end.retryAfter, backoff(timing, failures)), signal);
+    await nap(session, Math.max(end.retryAfter * 1e3, backoff(core, failures)), signal);
   }
 }
 async function stream(core, session, signal, refresh, begun) {
@@ -520,11 +504,11 @@ async function stream(core, session, signal, refresh, begun) {
     learn(core, session, event);
   });
   try {
-    const { response, session: answered } = await sendRequest(core, "usage/stream", limit.signal, { accept: "text/event-stream", refresh });
+    const { response, session: answered } = await sendRequest(core, "usage/stream", limit.signal, { refresh });
     const { body, headers, ok } = response;
-    const reader = ok && headers.get("Content-Type")?.startsWith("text/event-stream") && body?.getReader();
+    const reader = ok && /^text\/event-stream/.test(headers.get("Content-Type") ?? "") && body?.getReader();
     if (!reader) {
-      retryAfter = Math.min(600, Number(headers.get("Retry-After")) || 0) * 1e3;
+      retryAfter = Math.min(600, Number(headers.get("Retry-After")) || 0);
       problem = "unavailable";
     }
     while (reader && answered === session && !reason) {
@@ -584,19 +568,17 @@ async function start(core) {
       await askToken(core, false);
     } catch {
       setConnection(core, "offline", "token");
-      await sleep(backoff(core.timing, failures), core.closed);
+      await sleep(backoff(core, failures), core.closed);
     }
   }
 }
 function endSession(core) {
   const { session } = core;
-  clearTimeout(core.graceTimer);
   if (!session) return;
-  tell(core, { lead: false, count: 0, units: 0, paused: true });
+  tell(core, { lead: false, pending: null, paused: true });
   core.session = null;
   core.lastSession = session;
   session.life.abort();
-  clearTimeout(session.leaderTimer);
   unshare(session);
   if (!core.otherCalls.size) return;
   core.otherCalls.clear();
@@ -629,7 +611,9 @@ async function identify(core, session) {
   const { signal } = session;
   const kept = keptNumbers(core, session.token);
   const showKept = () => {
-    if (kept && !signal.aborted) restore(core, kept);
+    if (!kept || signal.aborted || core.usage) return;
+    core.usage = { ...kept, stale: true };
+    publish(core);
   };
   if (kept) sleep(core.timing.impatience, signal).then(showKept);
   for (let first = session; ; first = void 0) {
@@ -639,7 +623,7 @@ async function identify(core, session) {
     if (signal.aborted || session.identity) return;
     if (problem !== "unauthorized") showKept();
     if (problem) setConnection(core, "offline", problem);
-    await nap(session, backoff(core.timing, ++core.failures), signal);
+    await nap(session, backoff(core, ++core.failures), signal);
   }
 }
 function share(core, session, identity) {
@@ -647,12 +631,12 @@ function share(core, session, identity) {
   core.failures = 0;
   session.name = `metergate-tabs ${core.base.href} ${JSON.stringify([user, org, plan])}`;
   try {
-    if (!core.poll) session.channel = new BroadcastChannel(session.name);
+    if (!core.poll) {
+      session.channel = new BroadcastChannel(session.name);
+      session.channel.onmessage = (e) => hear(core, session, e.data);
+      session.locks = navigator.locks;
+    }
   } catch {
-  }
-  if (session.channel) {
-    session.channel.onmessage = (e) => hear(core, session, e.data);
-    session.locks = navigator.locks;
   }
   tell(core, { hello: true });
   wake(session);
@@ -680,16 +664,25 @@ async function takeTurns(core, session) {
     await untilVisible(session.signal);
     const { locks, name } = session;
     const signal = beginTurn(session);
-    const takeTurn = () => lead(core, session, signal);
+    const lead = async () => {
+      if (signal.aborted) return;
+      session.leading = true;
+      session.streams = mayStream(core, session);
+      await follow(core, session, signal);
+      session.leading = false;
+      if (session.signal.aborted || !isHidden()) return;
+      setConnection(core, "idle");
+      tell(core, { lead: true });
+    };
     watchLeader(core, session);
     try {
       if (locks) {
         const options = session.steal ? { steal: true } : { signal };
         session.steal = false;
-        await locks.request(name, options, takeTurn);
+        await locks.request(name, options, lead);
       } else {
         if (session.channel) await sleep(100, signal);
-        await takeTurn();
+        await lead();
       }
     } catch (error) {
       if (error?.name !== "AbortError") unshare(session);
@@ -698,17 +691,6 @@ async function takeTurns(core, session) {
       session.leading = false;
     }
   }
-}
-async function lead(core, session, signal) {
-  if (signal.aborted) return;
-  session.leading = true;
-  session.streams = mayStream(core, session);
-  clearTimeout(session.leaderTimer);
-  await follow(core, session, signal);
-  session.leading = false;
-  if (session.signal.aborted || !isHidden()) return;
-  setConnection(core, "idle");
-  tell(core, { lead: true });
 }
 function mayStream({ id, poll: poll2 }, { channel, leaders, locks }) {
   const older = [...leaders].filter(([other, heard]) => other < id && Date.now() - heard < 45e3);
@@ -719,14 +701,17 @@ function countLeaders(core, session) {
 }
 function visibilityChanged(core) {
   const { session } = core;
-  clearTimeout(core.graceTimer);
-  if (isHidden()) core.graceTimer = setTimeout(pauseUnlessWatched, core.timing.grace, core);
+  if (isHidden()) pauseLater(core, core.timing.grace);
   else if (session) {
     wake(session);
     watchLeader(core, session);
     askToken(core, false).catch(() => {
     });
   }
+}
+function pauseLater(core, ms) {
+  clearTimeout(core.graceTimer);
+  core.graceTimer = setTimeout(pauseUnlessWatched, ms, core);
 }
 async function pauseUnlessWatched(core) {
   const { session } = core;
@@ -735,8 +720,7 @@ async function pauseUnlessWatched(core) {
     const { pending = [] } = await session.locks.query();
     if (!isHidden() || session.signal.aborted) return;
     if (pending.some((lock) => lock.name === session.name)) {
-      clearTimeout(core.graceTimer);
-      core.graceTimer = setTimeout(pauseUnlessWatched, 6e4, core);
+      pauseLater(core, 6e4);
       return;
     }
   }
@@ -759,16 +743,16 @@ function watchLeader(core, session, asked = 0) {
 }
 function tell(core, more) {
   const { connection, id, problem, session, usage } = core;
-  session?.channel?.postMessage({ id, lead: session.leading, usage, connection, problem, ...pendingHere(core), ...more });
+  session?.channel?.postMessage({ id, lead: session.leading, usage, connection, problem, pending: pendingHere(core), ...more });
 }
-function hear(core, session, { id, lead: lead2, usage, connection, problem, count, units, hello, paused }) {
+function hear(core, session, { id, lead, usage, connection, problem, pending, hello, paused }) {
   if (session !== core.session || !session.identity) return;
   if (usage && sameUser(usage, session.identity)) takeNumbers(core, usage);
-  setPendingElsewhere(core, id, count, units);
-  if (lead2 && connection !== "idle") session.leaders.set(id, Date.now());
+  setPendingElsewhere(core, id, pending);
+  if (lead && connection !== "idle") session.leaders.set(id, Date.now());
   else session.leaders.delete(id);
   countLeaders(core, session);
-  if (lead2) {
+  if (lead) {
     watchLeader(core, session);
     if (!session.leading) setConnection(core, connection, problem);
   }
@@ -777,7 +761,7 @@ function hear(core, session, { id, lead: lead2, usage, connection, problem, coun
 }
 
 // src/client/requests.js
-var failure = (problem, cause, text = problem) => Object.assign(new Error(text, { cause }), { problem });
+var failure = (problem, text = problem) => Object.assign(new Error(text), { problem });
 var problemOf = (error) => error?.problem ?? "unreachable";
 async function askToken(core, refresh) {
   const asked = ++core.asked;
@@ -796,20 +780,20 @@ async function renewToken(core, refused) {
   });
   return core.renewal;
 }
-async function sendRequest(core, path, signal, { accept = "application/json", refresh, first } = {}) {
+async function sendRequest(core, path, signal, { refresh, first } = {}) {
   const { base, credentials, getToken, send } = core;
-  const patiently = (answer) => unlessAborted(answer.catch((cause) => {
-    throw failure("token", cause);
+  const patiently = (answer) => unlessAborted(answer.catch(() => {
+    throw failure("token");
   }), signal);
   let { token, session } = first ? { token: first.token, session: first } : await patiently(refresh ? renewToken(core, core.session?.token) : askToken(core, false));
   for (let again = Boolean(getToken); ; again = false) {
     if (getToken && !token) break;
     signal.throwIfAborted();
     const response = await send(new URL(path, base), {
-      headers: { Accept: accept, ...token && { Authorization: `Bearer ${token}` } },
+      ...token && { headers: { Authorization: `Bearer ${token}` } },
+      ...credentials && { credentials },
       signal,
-      cache: "no-store",
-      ...credentials && { credentials }
+      cache: "no-store"
     });
     if (response.status !== 401) return { response, session };
     response.body?.cancel();
@@ -826,7 +810,7 @@ async function ask(core, path, signal, first) {
     const { response, session } = await sendRequest(core, path, limit.signal, { first });
     return { status: response.status, session, answer: await response.json().catch(() => null) };
   } catch (error) {
-    throw failure(problemOf(error), error);
+    throw failure(problemOf(error));
   } finally {
     limit.end();
   }
@@ -850,15 +834,15 @@ function readSoon(core) {
 async function readHistory(core, days) {
   const { answer, status } = await ask(core, `usage/history${days === void 0 ? "" : `?days=${days}`}`, core.closed);
   if (answer?.days) return answer;
-  throw failure(status === 404 && answer ? "off" : "unavailable", answer, answer?.detail);
+  throw failure(status === 404 && answer ? "off" : "unavailable", answer?.detail);
 }
 
 // src/client/numbers.js
 function isUsage(value) {
-  return typeof value?.used === "number" && value.as_of && value.period;
+  return Boolean(value?.as_of && value.period);
 }
 function admits(usage, endpoint) {
-  return usage.allowed && (usage.endpoints?.[endpoint ?? ""]?.allowed ?? true);
+  return usage.allowed && (usage.endpoints[endpoint ?? ""]?.allowed ?? true);
 }
 function statusOf(usage, limit) {
   if (!limit) return "ok";
@@ -870,16 +854,15 @@ function newlyWarned(before, usage) {
   return usage.limits.filter((limit) => statusOf(usage, limit) === "warning" && statusOf(before, before.limits.find(({ name }) => name === limit.name)) === "ok").map(({ name }) => name);
 }
 function acceptNumbers(core, usage) {
-  const { floor, usage: known } = core;
-  if (known && known.user === usage.user && isOlder(core, known, usage)) {
+  const known = core.usage;
+  if (known && isOlder(core, known, usage)) {
     if (usage.stale && !known.stale) core.usage = { ...known, stale: true };
     return false;
   }
-  const samePlan = known && known.plan === usage.plan;
-  const forecast = samePlan && sameUser(known, usage) && known.exhausts_at !== void 0 && { exhausts_at: known.exhausts_at };
+  const forecast = known?.plan === usage.plan && "exhausts_at" in known && { exhausts_at: known.exhausts_at };
   core.usage = { ...forecast, ...usage };
   core.heldBackSince = 0;
-  if (usage.used >= (floor?.used ?? 0) || usage.period.start !== floor?.start || !samePlan) dropFloor(core);
+  if (core.floor && usage.used >= core.floor.used) dropFloor(core);
   return true;
 }
 function isOlder(core, known, usage) {
@@ -895,11 +878,10 @@ function raiseFloor(core, used) {
   const { usage } = core;
   if (!usage || used <= usage.used || used <= (core.floor?.used ?? 0)) return;
   dropFloor(core);
-  const floor = core.floor = { used, start: usage.period.start, timer: void 0 };
+  const floor = core.floor = { used, timer: 0 };
   floor.timer = setTimeout(async () => {
     await read(core);
-    if (core.floor !== floor) return;
-    core.floor = null;
+    if (core.floor === floor) core.floor = null;
     publish(core);
   }, core.timing.floor);
 }
@@ -973,24 +955,19 @@ function isOfGateway({ base }, url) {
   return url.origin === base.origin && `${url.pathname}/`.startsWith(base.pathname);
 }
 function readResponse(core, route, call, response, session, sent_at) {
-  const { getToken, unmetered } = core;
   const ours = (!response.redirected || isOfGateway(core, new URL(response.url))) && session === core.session;
   const header = (name) => ours && response.headers.get(name) || "";
-  const [, used] = /^(\d+)\//.exec(header("X-Usage")) ?? [];
-  if (used) {
-    core.sawUsageHeader = true;
-    unmetered.delete(route);
-    if (response.ok && getToken) raiseFloor(core, Number(used));
-  } else if (response.ok && core.sawUsageHeader && unmetered.size < 100) {
-    unmetered.add(route);
-  }
+  const used = parseInt(header("X-Usage"), 10);
+  if (used >= 0) core.unmetered.delete(route);
   if (!response.ok) {
-    if (header("Content-Type").startsWith("application/problem+json")) {
+    if (/^application\/problem\+json/.test(header("Content-Type"))) {
       readRefusal(core, route, response.clone(), session, sent_at).catch(() => {
       });
     }
     return response;
   }
+  if (used >= 0 && core.getToken) raiseFloor(core, used);
+  if (!(used >= 0)) core.unmetered.add(route);
   readSoon(core);
   const cost = parseInt(header("X-Usage-Cost"), 10);
   const rest = parseInt(header("X-Usage-Pending"), 10) || 0;
@@ -1005,7 +982,7 @@ function readResponse(core, route, call, response, session, sent_at) {
 async function readRefusal(core, route, response, session, sent_at) {
   const { detail = "", endpoint = null, reason = null, type, upgrade_url = null, usage, "violated-policies": violated = [] } = await response.json();
   if (endpoint) learnEndpoints(core, route, [endpoint]);
-  const refused = reason === "not_in_plan" || String(type).endsWith("http-problem-types#quota-exceeded");
+  const refused = reason === "not_in_plan" || /#quota-exceeded$/.test(type);
   const named = isUsage(usage) ? usage : null;
   if (!refused || session !== core.session || named && session?.identity && !sameUser(named, session.identity)) return;
   const retry_after = Number(response.headers.get("Retry-After")) || null;
@@ -1042,7 +1019,15 @@ var UsageClient = class extends EventTarget {
   get baseUrl() {
     return this.#core.base.href;
   }
-  subscribe = (fn) => subscribe(this.#core, fn);
+  subscribe = (fn) => {
+    const { current, subscribers } = this.#core;
+    const subscriber = (state) => fn(state);
+    subscribers.add(subscriber);
+    if (current) runGuarded(() => subscriber(current));
+    return () => {
+      subscribers.delete(subscriber);
+    };
+  };
   refresh = async () => {
     await read(this.#core);
     return this.current;

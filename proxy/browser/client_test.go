@@ -11,7 +11,7 @@ import (
 
 // fast is a timing with short retries. Waits for others stay long enough for a busy
 // machine; the tests of those shorten them.
-const fast = `{ poll: 100, firstEvent: 5000, impatience: 5000, dead: 5000, backoff: 20, backoffMax: 100, settled: 100, floor: 300, grace: 50, leaderSilent: 3_000 }`
+const fast = `{ poll: 100, firstEvent: 5000, impatience: 5000, dead: 5000, backoff: 10, settled: 100, floor: 300, grace: 50, leaderSilent: 3_000 }`
 
 // The tests share one browser. Each has its own gateway, and so its own origin, channel
 // and lock.

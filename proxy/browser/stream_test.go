@@ -57,7 +57,7 @@ func testExpiredAndRefusedTokens(t *testing.T, b *browsertest.Browser, g *fakeGa
 		return true
 	})
 	tab := openPage(t, b, g)
-	tab.Eval(fmt.Sprintf(`void (window.asked = [], window.client = createUsageClient({ timing: { ...%s, backoff: 60_000, backoffMax: 60_000, settled: 0 },
+	tab.Eval(fmt.Sprintf(`void (window.asked = [], window.client = createUsageClient({ timing: { ...%s, backoff: 60_000, settled: 0 },
 		getToken({ refresh }) { asked.push(refresh); return refresh ? '%s' : '%s'; } }),
 		window.states = [], client.subscribe(s => states.push(s.connection + s.stale)))`, fast, second, first), nil)
 	tab.Want("client.connection", "live")

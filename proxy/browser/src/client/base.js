@@ -21,6 +21,6 @@ export function gatewayBase(baseUrl) {
     base.search = base.hash = '';
     return base;
   } catch {
-    throw new Error(`baseUrl must be an https URL or a path like /gateway, not ${JSON.stringify(text)}`);
+    throw new Error(`baseUrl must be a URL or a path like /gateway, not "${text}"`);
   }
 }

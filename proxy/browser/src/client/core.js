@@ -29,7 +29,7 @@ export function newCore(target, base, { getToken, credentials, poll, send, timin
     /** Tells the tabs apart, and which is older. */
     id: `${Date.now()}${Math.random()}`,
     // On a server nobody watches.
-    follows: poll || typeof document !== 'undefined',
+    follows: Boolean(poll || globalThis.document),
 
     // Shown to the application, see state.js.
     current: /** @type {UsageState | null} */ (null),
@@ -41,7 +41,7 @@ export function newCore(target, base, { getToken, credentials, poll, send, timin
     // The newest numbers, see numbers.js. heldBackSince: since when every arriving object has been older.
     usage: /** @type {Usage | null} */ (null),
     heldBackSince: 0,
-    floor: /** @type {{ used: number, start: string | null, timer: any } | null} */ (null),
+    floor: /** @type {{ used: number, timer: any } | null} */ (null),
 
     // The running calls of this tab, and of the others, see pending.js.
     calls: /** @type {Set<import('./pending.js').Call>} */ (new Set()),
@@ -67,6 +67,5 @@ export function newCore(target, base, { getToken, credentials, poll, send, timin
 
     // Routes that are not metered, see fetch.js.
     unmetered: /** @type {Set<string>} */ (new Set()),
-    sawUsageHeader: false,
   };
 }

@@ -96,25 +96,20 @@ function isOfGateway({ base }, url) {
  * @returns {Response} for the application
  */
 function readResponse(core, route, call, response, session, sent_at) {
-  const { getToken, unmetered } = core;
   // Ignore answers of other servers, and those that were meant for another user.
   const ours = (!response.redirected || isOfGateway(core, new URL(response.url))) && session === core.session;
   const header = (/** @type {string} */ name) => (ours && response.headers.get(name)) || '';
-  const [, used] = /^(\d+)\//.exec(header('X-Usage')) ?? [];
-  if (used) {
-    core.sawUsageHeader = true;
-    unmetered.delete(route);
-    // Without getToken nothing tells whom the call was made for.
-    if (response.ok && getToken) raiseFloor(core, Number(used));
-  } else if (response.ok && core.sawUsageHeader && unmetered.size < 100) {
-    unmetered.add(route);
-  }
+  const used = parseInt(header('X-Usage'), 10);
+  if (used >= 0) core.unmetered.delete(route);
   if (!response.ok) {
-    if (header('Content-Type').startsWith('application/problem+json')) {
+    if (/^application\/problem\+json/.test(header('Content-Type'))) {
       readRefusal(core, route, response.clone(), session, sent_at).catch(() => {}); // a body that broke off
     }
     return response;
   }
+  // Without getToken nothing tells whom the call was made for.
+  if (used >= 0 && core.getToken) raiseFloor(core, used);
+  if (!(used >= 0)) core.unmetered.add(route);
   readSoon(core);
   const cost = parseInt(header('X-Usage-Cost'), 10);
   const rest = parseInt(header('X-Usage-Pending'), 10) || 0;
@@ -131,7 +126,7 @@ function readResponse(core, route, call, response, session, sent_at) {
 async function readRefusal(core, route, response, session, sent_at) {
   const { detail = '', endpoint = null, reason = null, type, upgrade_url = null, usage, 'violated-policies': violated = [] } = await response.json();
   if (endpoint) learnEndpoints(core, route, [endpoint]);
-  const refused = reason === 'not_in_plan' || String(type).endsWith('http-problem-types#quota-exceeded');
+  const refused = reason === 'not_in_plan' || /#quota-exceeded$/.test(type);
   const named = isUsage(usage) ? usage : null;
   if (!refused || session !== core.session || (named && session?.identity && !sameUser(named, session.identity))) return;
   const retry_after = Number(response.headers.get('Retry-After')) || null;

@@ -57,7 +57,7 @@ export async function follow(core, session, signal) {
       startPolling();
     }
     // The numbers are out of date only once a retry fails, not as soon as a stream ends.
-    await nap(session, Math.max(end.retryAfter, backoff(timing, failures)), signal);
+    await nap(session, Math.max(end.retryAfter * 1000, backoff(core, failures)), signal);
   }
 }
 
@@ -87,11 +87,11 @@ async function stream(core, session, signal, refresh, begun) {
     learn(core, session, event);
   });
   try {
-    const { response, session: answered } = await sendRequest(core, 'usage/stream', limit.signal, { accept: 'text/event-stream', refresh });
+    const { response, session: answered } = await sendRequest(core, 'usage/stream', limit.signal, { refresh });
     const { body, headers, ok } = response;
-    const reader = ok && headers.get('Content-Type')?.startsWith('text/event-stream') && body?.getReader();
+    const reader = ok && /^text\/event-stream/.test(headers.get('Content-Type') ?? '') && body?.getReader();
     if (!reader) {
-      retryAfter = Math.min(600, Number(headers.get('Retry-After')) || 0) * 1000;
+      retryAfter = Math.min(600, Number(headers.get('Retry-After')) || 0);
       problem = 'unavailable';
     }
     // Not a stream for a token that is not the last one any more.

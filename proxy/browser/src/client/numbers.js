@@ -1,4 +1,3 @@
-import { sameUser } from './identity.js';
 import { read } from './requests.js';
 import { publish } from './state.js';
 
@@ -13,7 +12,7 @@ import { publish } from './state.js';
  * @returns {value is Usage}
  */
 export function isUsage(value) {
-  return typeof value?.used === 'number' && value.as_of && value.period;
+  return Boolean(value?.as_of && value.period);
 }
 
 /**
@@ -22,7 +21,7 @@ export function isUsage(value) {
  * @param {string | null} [endpoint] none: any
  */
 export function admits(usage, endpoint) {
-  return usage.allowed && (usage.endpoints?.[endpoint ?? '']?.allowed ?? true);
+  return usage.allowed && (usage.endpoints[endpoint ?? '']?.allowed ?? true);
 }
 
 /**
@@ -56,18 +55,17 @@ export function newlyWarned(before, usage) {
  * @returns {boolean} whether it was taken
  */
 export function acceptNumbers(core, usage) {
-  const { floor, usage: known } = core;
-  if (known && known.user === usage.user && isOlder(core, known, usage)) {
+  const known = core.usage;
+  if (known && isOlder(core, known, usage)) {
     // Its numbers are not news. That the gateway has lost its store is.
     if (usage.stale && !known.stale) core.usage = { ...known, stale: true };
     return false;
   }
-  const samePlan = known && known.plan === usage.plan;
   // A refusal does not say when the limit would be reached. What was last known stays.
-  const forecast = samePlan && sameUser(known, usage) && known.exhausts_at !== undefined && { exhausts_at: known.exhausts_at };
+  const forecast = known?.plan === usage.plan && 'exhausts_at' in known && { exhausts_at: known.exhausts_at };
   core.usage = { ...forecast, ...usage };
   core.heldBackSince = 0;
-  if (usage.used >= (floor?.used ?? 0) || usage.period.start !== floor?.start || !samePlan) dropFloor(core);
+  if (core.floor && usage.used >= core.floor.used) dropFloor(core);
   return true;
 }
 
@@ -95,11 +93,10 @@ export function raiseFloor(core, used) {
   const { usage } = core;
   if (!usage || used <= usage.used || used <= (core.floor?.used ?? 0)) return;
   dropFloor(core);
-  const floor = core.floor = { used, start: usage.period.start, timer: undefined };
+  const floor = core.floor = { used, timer: 0 };
   floor.timer = setTimeout(async () => {
     await read(core);
-    if (core.floor !== floor) return;
-    core.floor = null;
+    if (core.floor === floor) core.floor = null;
     publish(core);
   }, core.timing.floor);
 }

@@ -76,11 +76,12 @@ export function endCall(core, call) {
 
 /**
  * Takes what another tab has told.
- * @param {Core} core @param {string} id of the tab @param {number} count @param {number} units
+ * @param {Core} core @param {string} id of the tab @param {ReturnType<typeof pendingHere> | null} pending
  */
-export function setPendingElsewhere(core, id, count, units) {
-  if (!count && !units && !core.otherCalls.delete(id)) return;
-  if (count || units) core.otherCalls.set(id, { count, units, at: Date.now() });
+export function setPendingElsewhere(core, id, pending) {
+  const some = pending && (pending.count || pending.units);
+  if (!some && !core.otherCalls.delete(id)) return;
+  if (some) core.otherCalls.set(id, { ...pending, at: Date.now() });
   watchCalls(core);
   publish(core);
 }

@@ -9,8 +9,8 @@ import { startDeadline, unlessAborted } from './waiting.js';
 
 // The client's own requests, and the token that they carry.
 
-/** @param {string} problem @param {any} [cause] @param {string} [text] */
-const failure = (problem, cause, text = problem) => Object.assign(new Error(text, { cause }), { problem });
+/** @param {string} problem @param {string} [text] */
+const failure = (problem, text = problem) => Object.assign(new Error(text), { problem });
 
 /** @param {any} error @returns {Exclude<ConnectionProblem, null>} */
 export const problemOf = (error) => error?.problem ?? 'unreachable';
@@ -52,24 +52,24 @@ export async function renewToken(core, refused) {
  * @param {Core} core
  * @param {string} path
  * @param {AbortSignal} signal
- * @param {{ accept?: string, refresh?: boolean, first?: Session }} [options] with first, its
+ * @param {{ refresh?: boolean, first?: Session }} [options] with first, its
  *   token is used before the application is asked for one
  * @returns {Promise<{ response: Response, session: Session | null }>} session is that of the token
  */
-export async function sendRequest(core, path, signal, { accept = 'application/json', refresh, first } = {}) {
+export async function sendRequest(core, path, signal, { refresh, first } = {}) {
   const { base, credentials, getToken, send } = core;
   /** @param {Promise<TokenAnswer>} answer @returns {Promise<TokenAnswer>} */
-  const patiently = (answer) => unlessAborted(answer.catch((cause) => { throw failure('token', cause); }), signal);
+  const patiently = (answer) => unlessAborted(answer.catch(() => { throw failure('token'); }), signal);
   let { token, session } = first ? { token: first.token, session: first }
     : await patiently(refresh ? renewToken(core, core.session?.token) : askToken(core, false));
   for (let again = Boolean(getToken); ; again = false) {
     if (getToken && !token) break;
     signal.throwIfAborted();
     const response = await send(new URL(path, base), {
-      headers: { Accept: accept, ...(token && { Authorization: `Bearer ${token}` }) },
+      ...(token && { headers: { Authorization: `Bearer ${token}` } }),
+      ...(credentials && { credentials }),
       signal,
       cache: 'no-store',
-      ...(credentials && { credentials }),
     });
     if (response.status !== 401) return { response, session };
     response.body?.cancel();
@@ -94,7 +94,7 @@ async function ask(core, path, signal, first) {
     const { response, session } = await sendRequest(core, path, limit.signal, { first });
     return { status: response.status, session, answer: await response.json().catch(() => null) };
   } catch (error) {
-    throw failure(problemOf(error), error);
+    throw failure(problemOf(error));
   } finally {
     limit.end();
   }
@@ -135,5 +135,5 @@ export function readSoon(core) {
 export async function readHistory(core, days) {
   const { answer, status } = await ask(core, `usage/history${days === undefined ? '' : `?days=${days}`}`, core.closed);
   if (answer?.days) return answer;
-  throw failure(status === 404 && answer ? 'off' : 'unavailable', answer, answer?.detail);
+  throw failure(status === 404 && answer ? 'off' : 'unavailable', answer?.detail);
 }

@@ -11,14 +11,6 @@ import { runGuarded } from './waiting.js';
 
 // What the application sees, and who has subscribed to it.
 
-/** @param {Core} core @param {(state: import('../../client.d.ts').UsageState | null) => void} fn */
-export function subscribe(core, fn) {
-  const subscriber = (/** @type {any} */ state) => fn(state); // the same fn may subscribe twice
-  core.subscribers.add(subscriber);
-  if (core.current) runGuarded(() => subscriber(core.current));
-  return () => { core.subscribers.delete(subscriber); };
-}
-
 /**
  * Takes a usage object of the present user, if it is not older than the known one, and
  * shows the state.
@@ -36,13 +28,6 @@ export function takeNumbers(core, usage) {
   const warned = accepted && before ? newlyWarned(before, usage) : [];
   if (warned.length) dispatch(core, 'usage-warning', { ...core.current, warned });
   return accepted;
-}
-
-/** Shows kept numbers until others are known. @param {Core} core @param {Usage} usage */
-export function restore(core, usage) {
-  if (core.usage) return;
-  core.usage = { ...usage, stale: true };
-  publish(core);
 }
 
 /**

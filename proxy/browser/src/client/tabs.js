@@ -4,7 +4,7 @@ import { dropKeptNumbers, keptNumbers } from './memory.js';
 import { pendingHere, setPendingElsewhere } from './pending.js';
 import { askToken, read } from './requests.js';
 import { beginTurn, endTurn, nap, newSession, unshare, wake } from './session.js';
-import { forgetNumbers, publish, restore, setConnection, takeNumbers } from './state.js';
+import { forgetNumbers, publish, setConnection, takeNumbers } from './state.js';
 import { backoff } from './timing.js';
 import { isHidden, sleep, untilVisible } from './waiting.js';
 
@@ -24,7 +24,7 @@ export async function start(core) {
       await askToken(core, false);
     } catch {
       setConnection(core, 'offline', 'token');
-      await sleep(backoff(core.timing, failures), core.closed);
+      await sleep(backoff(core, failures), core.closed);
     }
   }
 }
@@ -32,13 +32,11 @@ export async function start(core) {
 /** @param {Core} core */
 export function endSession(core) {
   const { session } = core;
-  clearTimeout(core.graceTimer);
   if (!session) return;
-  tell(core, { lead: false, count: 0, units: 0, paused: true });
+  tell(core, { lead: false, pending: null, paused: true });
   core.session = null;
   core.lastSession = session;
   session.life.abort();
-  clearTimeout(session.leaderTimer);
   unshare(session);
   if (!core.otherCalls.size) return;
   core.otherCalls.clear();
@@ -86,7 +84,11 @@ function begin(core, token, identity) {
 async function identify(core, session) {
   const { signal } = session;
   const kept = keptNumbers(core, session.token);
-  const showKept = () => { if (kept && !signal.aborted) restore(core, kept); };
+  const showKept = () => {
+    if (!kept || signal.aborted || core.usage) return;
+    core.usage = { ...kept, stale: true };
+    publish(core);
+  };
   if (kept) sleep(core.timing.impatience, signal).then(showKept);
   for (let first = /** @type {Session | undefined} */ (session); ; first = undefined) {
     await untilVisible(signal);
@@ -97,7 +99,7 @@ async function identify(core, session) {
     if (signal.aborted || session.identity) return;
     if (problem !== 'unauthorized') showKept();
     if (problem) setConnection(core, 'offline', problem);
-    await nap(session, backoff(core.timing, ++core.failures), signal);
+    await nap(session, backoff(core, ++core.failures), signal);
   }
 }
 
@@ -107,12 +109,12 @@ function share(core, session, identity) {
   core.failures = 0;
   session.name = `metergate-tabs ${core.base.href} ${JSON.stringify([user, org, plan])}`;
   try {
-    if (!core.poll) session.channel = new BroadcastChannel(session.name);
+    if (!core.poll) {
+      session.channel = new BroadcastChannel(session.name);
+      session.channel.onmessage = (e) => hear(core, session, e.data);
+      session.locks = navigator.locks;
+    }
   } catch { /* a sandboxed frame, or an old browser */ }
-  if (session.channel) {
-    session.channel.onmessage = (e) => hear(core, session, e.data);
-    session.locks = navigator.locks;
-  }
   tell(core, { hello: true });
   wake(session);
   takeTurns(core, session);
@@ -157,17 +159,26 @@ async function takeTurns(core, session) {
     await untilVisible(session.signal);
     const { locks, name } = session;
     const signal = beginTurn(session);
-    const takeTurn = () => lead(core, session, signal);
+    const lead = async () => {
+      if (signal.aborted) return;
+      session.leading = true;
+      session.streams = mayStream(core, session);
+      await follow(core, session, signal);
+      session.leading = false;
+      if (session.signal.aborted || !isHidden()) return;
+      setConnection(core, 'idle');
+      tell(core, { lead: true });
+    };
     watchLeader(core, session);
     try {
       if (locks) {
         const options = session.steal ? { steal: true } : { signal };
         session.steal = false;
-        await locks.request(name, options, takeTurn);
+        await locks.request(name, options, lead);
       } else {
         // Others that stream have said so by then.
         if (session.channel) await sleep(100, signal);
-        await takeTurn();
+        await lead();
       }
     } catch (error) {
       // AbortError: the turn was given up, or another tab has stolen the lock. With any
@@ -178,22 +189,6 @@ async function takeTurns(core, session) {
       session.leading = false;
     }
   }
-}
-
-/**
- * Streams, or polls, until the turn ends.
- * @param {Core} core @param {Session} session @param {AbortSignal} signal
- */
-async function lead(core, session, signal) {
-  if (signal.aborted) return;
-  session.leading = true;
-  session.streams = mayStream(core, session);
-  clearTimeout(session.leaderTimer);
-  await follow(core, session, signal);
-  session.leading = false;
-  if (session.signal.aborted || !isHidden()) return;
-  setConnection(core, 'idle');
-  tell(core, { lead: true });
 }
 
 /**
@@ -215,13 +210,18 @@ export function countLeaders(core, session) {
 /** @param {Core} core */
 export function visibilityChanged(core) {
   const { session } = core;
-  clearTimeout(core.graceTimer);
-  if (isHidden()) core.graceTimer = setTimeout(pauseUnlessWatched, core.timing.grace, core);
+  if (isHidden()) pauseLater(core, core.timing.grace);
   else if (session) {
     wake(session);
     watchLeader(core, session);
     askToken(core, false).catch(() => {}); // the user may have signed in or out in another tab
   }
+}
+
+/** @param {Core} core @param {number} ms */
+function pauseLater(core, ms) {
+  clearTimeout(core.graceTimer);
+  core.graceTimer = setTimeout(pauseUnlessWatched, ms, core);
 }
 
 /** A hidden tab gives up its turn, unless it leads for a visible one. @param {Core} core */
@@ -233,8 +233,7 @@ async function pauseUnlessWatched(core) {
     const { pending = [] } = await session.locks.query();
     if (!isHidden() || session.signal.aborted) return;
     if (pending.some((lock) => lock.name === session.name)) {
-      clearTimeout(core.graceTimer);
-      core.graceTimer = setTimeout(pauseUnlessWatched, 60_000, core);
+      pauseLater(core, 60_000);
       return;
     }
   }
@@ -267,20 +266,20 @@ function watchLeader(core, session, asked = 0) {
 /**
  * Tells the other tabs what this one knows.
  * @param {Core} core
- * @param {{ lead?: boolean, count?: number, units?: number, hello?: boolean, paused?: boolean }} [more]
+ * @param {{ lead?: boolean, pending?: null, hello?: boolean, paused?: boolean }} [more]
  *   hello: it wants to know what they know; paused: it does not lead any more, nor wait to
  */
 export function tell(core, more) {
   const { connection, id, problem, session, usage } = core;
-  session?.channel?.postMessage({ id, lead: session.leading, usage, connection, problem, ...pendingHere(core), ...more });
+  session?.channel?.postMessage({ id, lead: session.leading, usage, connection, problem, pending: pendingHere(core), ...more });
 }
 
 /** Takes a message of another tab, see tell. @param {Core} core @param {Session} session @param {any} message */
-function hear(core, session, { id, lead, usage, connection, problem, count, units, hello, paused }) {
+function hear(core, session, { id, lead, usage, connection, problem, pending, hello, paused }) {
   if (session !== core.session || !session.identity) return;
   // The numbers come first, so that old ones never show as up to date, and calls are not missed.
   if (usage && sameUser(usage, session.identity)) takeNumbers(core, usage);
-  setPendingElsewhere(core, id, count, units);
+  setPendingElsewhere(core, id, pending);
   if (lead && connection !== 'idle') session.leaders.set(id, Date.now());
   else session.leaders.delete(id);
   countLeaders(core, session);

@@ -4,8 +4,7 @@ export const TIMING = {
   firstEvent: 10_000, // a stream that has sent no event by then is being buffered on its way
   impatience: 2_000, // wait for the stream's first event; after that GET /usage is read as well
   dead: 40_000, // a stream without a byte for this long is dead; the gateway sends one every 15 s
-  backoff: 1_000, // upper bound of the wait before the first retry; it doubles with each failure
-  backoffMax: 30_000, // up to this
+  backoff: 1_000, // upper bound of the wait before the first retry; it doubles with each failure, up to 30 times as much
   settled: 10_000, // a stream that lasted this long was a good one
   floor: 2_000, // how long the stream may take to confirm X-Usage
   grace: 5_000, // a hidden tab that becomes visible again by then keeps its turn
@@ -14,9 +13,9 @@ export const TIMING = {
 
 /**
  * How long to wait before the next attempt: exponential backoff with full jitter.
- * @param {typeof TIMING} timing
+ * @param {{ timing: typeof TIMING }} core
  * @param {number} failures in a row
  */
-export function backoff(timing, failures) {
-  return Math.random() * Math.min(timing.backoffMax, timing.backoff * 2 ** failures);
+export function backoff({ timing }, failures) {
+  return Math.random() * timing.backoff * Math.min(30, 2 ** failures);
 }

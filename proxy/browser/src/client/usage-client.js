@@ -5,8 +5,9 @@ import { dropKeptNumbers, keepNumbers } from './memory.js';
 import { admits } from './numbers.js';
 import { read, readHistory } from './requests.js';
 import { wake } from './session.js';
-import { dismiss, dispatch, subscribe } from './state.js';
+import { dismiss, dispatch } from './state.js';
 import { endSession, start, visibilityChanged } from './tabs.js';
+import { runGuarded } from './waiting.js';
 
 /**
  * @typedef {import('../../client.d.ts').UsageState} UsageState
@@ -52,7 +53,13 @@ export class UsageClient extends EventTarget {
   get baseUrl() { return this.#core.base.href; }
 
   /** @param {(state: UsageState | null) => void} fn */
-  subscribe = (fn) => subscribe(this.#core, fn);
+  subscribe = (fn) => {
+    const { current, subscribers } = this.#core;
+    const subscriber = (/** @type {any} */ state) => fn(state); // the same fn may subscribe twice
+    subscribers.add(subscriber);
+    if (current) runGuarded(() => subscriber(current));
+    return () => { subscribers.delete(subscriber); };
+  };
 
   /** @returns {Promise<UsageState | null>} */
   refresh = async () => {
