@@ -219,7 +219,7 @@ func testMeterSpeaksLanguages(t *testing.T, b *browsertest.Browser, g *fakeGatew
 	tab := openMeter(t, b, g, "")
 	for _, c := range []struct{ lang, want string }{
 		{"en", "1 of 2,000 units used; 1,999 left; Resets December 1, 2126"},
-		{"de-AT", "1 von 2 000 Einheiten verbraucht; noch 1 999 übrig; Neu ab: 1. Dezember 2126"},
+		{"de-AT", "1 von 2 000 Einheiten verbraucht; noch 1 999; Neu ab: 1. Dezember 2126"},
 		{"fr", "1 sur 2 000 unités; reste 1 999; Remise à zéro : 1 décembre 2126"},
 		{"es", "1 de 2000 unidades; quedan 1999; Se renueva: 1 de diciembre de 2126"},
 		{"nl", "1 of 2.000 units used; 1.999 left; Resets 1 december 2126"}, // no texts of its own
@@ -241,6 +241,11 @@ func testMeterSpeaksLanguages(t *testing.T, b *browsertest.Browser, g *fakeGatew
 	tab.Want("text('label') + text('remaining').slice(0, 6)", "Appelsquedan")
 	tab.Eval("void (meter.messages = null)", nil)
 	tab.Want("text('label')", "Uso de este mes")
+	// The bar grows from where lines begin, and its end is round.
+	for dir, want := range map[string]string{"ltr": "0px 99px", "rtl": "99px 0px"} {
+		tab.Eval("document.documentElement.dir = '"+dir+"'", nil)
+		tab.Want("getComputedStyle(part('pending')).borderTopLeftRadius + ' ' + getComputedStyle(part('pending')).borderBottomRightRadius", want)
+	}
 	// In the shadow root of a component, which is in a part of the page in another language.
 	tab.Eval(`void (meter.removeAttribute('lang'), window.outer = document.createElement('div'), outer.lang = 'es', document.body.append(outer), outer.attachShadow({ mode: 'open' }).append(meter))`, nil)
 	tab.Want("text('label')", "Uso de este mes")
