@@ -272,8 +272,8 @@ func testChartForecast(t *testing.T, b *browsertest.Browser, url string) {
 	} {
 		tab.Want("text('"+id+"', 'forecast')", want)
 	}
-	tab.Eval("void (window.today = new Date(), today.setHours(23, 59, 0), window.show = (more) => { const { client } = $('sidebar'); $('sidebar').client = Object.assign(new EventTarget(), client, { current: { ...client.current, ...more } }); })", nil)
-	tab.Eval("show({ exhausts_at: today.toISOString() })", nil)
+	tab.Eval("void (window.Date = class extends Date { constructor(...when) { super(...(when.length ? when : ['2024-11-29T12:00:00Z'])); } }, window.show = (more) => { const { client } = $('sidebar'); $('sidebar').client = Object.assign(new EventTarget(), client, { current: { ...client.current, ...more } }); })", nil)
+	tab.Eval("show({ exhausts_at: '2024-11-29T23:59:00Z' })", nil)
 	tab.Want("text('sidebar', 'forecast')", "At this pace, the limit is reached today at 11:59 PM.")
 	// The gateway keeps no history of today's numbers yet, or makes no forecast.
 	tab.Eval("show({ exhausts_at: undefined })", nil)
