@@ -60,7 +60,7 @@ func StartWithAdminAPI(t testing.TB, store, upstream string, env ...string) *Pro
 	return startFile(t, env, text).Process
 }
 
-const historyYAML = "history: { keep: 35d }\n"
+const historyYAML = "history: { keep: 35d }\ntimezone: \"${ZONE:-UTC}\"\n"
 
 // StartWithHistory is StartWithAdminAPI where a history of 35 days is kept.
 func StartWithHistory(t testing.TB, store, upstream string, env ...string) *Process {

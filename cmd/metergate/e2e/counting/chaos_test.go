@@ -27,6 +27,7 @@ import (
 //
 //   - what clients saw succeed <= counted <= what the upstream sent as a success, and so for units:
 //     what clients were told <= charged <= what the upstream's successes cost;
+//   - the days of the history have what is counted and charged;
 //   - nothing is held, and no place taken, once the leases have ended;
 //   - with on_failure deny, counted <= limit. With allow the count may exceed the limit
 //     by the units that were admitted while the store did not answer, and by no others;
@@ -311,6 +312,7 @@ func (c *chaos) judge(onFailure string) {
 		counted, charged := countsOf(h, "")
 		table.judge(c.T, u, counted, charged, allowed)
 		for _, s := range c.sites {
+			wantDays(c.T, s.now.Load(), u, counted, charged)
 			usage, _ := usage(s.now.Load(), u)
 			requests, units := countsOf(h, usage.Period.Start.Format("2006-01"))
 			if want := map[bool]int64{false: requests, true: units}[u.Units > 0]; usage.Used != want {

@@ -283,6 +283,7 @@ func TestKillUnderLoad(t *testing.T) {
 		})
 		counted, charged := countsOf(hashOf(t, redis.Addr, u.User), "")
 		table.judge(t, u, counted, charged, 0)
+		wantDays(t, other, u, counted, charged)
 		if u.Limit > 0 {
 			want := u.Limit - counted
 			if admitted := fill(client, token, int(want)+20, gateway.now.Load(), other); admitted != want {

@@ -22,6 +22,7 @@ shutdown_timeout: 20s
 admin: { listen: 127.0.0.1:0 }
 store: { url: "${STORE}", on_failure: "${ON_FAILURE:-deny}", timeout: "${STORE_TIMEOUT:-10s}" }
 auth: { jwt: { secret: "` + testkit.Secret + `", algorithms: [HS256] } }
+history: { keep: 35d }
 default_plan: twenty
 plans:
   twenty:    { limits: [{ requests: 20, per: month }] }
