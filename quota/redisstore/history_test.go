@@ -51,7 +51,6 @@ func use(t testing.TB, s *Store, user, endpoint string, n int) {
 		if err != nil || !d.Admitted {
 			t.Fatalf("admitted %v, error %v", d.Admitted, err)
 		}
-		s.Forget(&d.Reservation)
 	}
 }
 
@@ -194,7 +193,7 @@ func TestLateCountsReachTheirDay(t *testing.T) {
 func TestHistoryFollowsRandomCalls(t *testing.T) {
 	eachRedis(t, func(t *testing.T, url string) {
 		for _, account := range []string{"u", quota.MemberAccount("acme", "u")} {
-			for seed := range uint64(4) {
+			for seed := range uint64(2) {
 				testRandomHistory(t, url, account, rand.New(rand.NewPCG(seed, 21)))
 			}
 		}
