@@ -50,7 +50,7 @@ lint: format vet ## check format, vet, go.mod
 
 # For the go tool, ./... does not include folders that begin with a dot.
 format:
-	@files=$$(gofmt -l $$(find . -path ./.tools -prune -o -name '*.go' -print)); \
+	@files=$$(gofmt -l $$(find . \( -path ./.tools -o -name node_modules \) -prune -o -name '*.go' -print)); \
 	if [ -n "$$files" ]; then echo "gofmt these:"; echo "$$files"; exit 1; fi
 
 vet:

@@ -103,7 +103,7 @@ func TestArchiveHasAllFiles(t *testing.T) {
 }
 
 // What an app with the provider and the hook loads, minified, and compressed as servers do it.
-const maxHookSize = 10240
+const maxHookSize = 8192
 
 // An app that uses the hook alone loads the client and the hook, and no element.
 func TestHookIsSmall(t *testing.T) {
