@@ -397,13 +397,6 @@ func TestRefusedAfterWaitGetsItsAnswer(t *testing.T) {
 	}
 }
 
-// withoutHistory is a store without a history.
-type withoutHistory struct{ *redisstore.Store }
-
-func (withoutHistory) History(context.Context, string, int) (quota.History, error) {
-	return quota.History{}, quota.ErrNotKept
-}
-
 // TestConcurrencyAcrossGateways: two gateways on one Redis never let more than the bound through,
 // and everybody who can wait passes.
 func TestConcurrencyAcrossGateways(t *testing.T) {
@@ -415,7 +408,7 @@ func TestConcurrencyAcrossGateways(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { s.Close() })
-		return withConcurrency(t, up, quota.ConcurrencyLimit{Requests: 3, Wait: 30 * time.Second}, setup{store: withoutHistory{s}})
+		return withConcurrency(t, up, quota.ConcurrencyLimit{Requests: 3, Wait: 30 * time.Second}, setup{store: s})
 	}
 	a, b := gatewayOn(), gatewayOn()
 	var statuses []<-chan int
