@@ -41,7 +41,7 @@ type answer struct {
 
 // dialBidi begins a session that reports what pages write to their consoles.
 func dialBidi(url string) (*bidi, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), startPatience)
 	defer cancel()
 	conn, _, err := websocket.Dial(ctx, url+"/session", nil)
 	if err != nil {

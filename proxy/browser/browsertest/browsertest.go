@@ -18,8 +18,11 @@ import (
 // instead of skipping it. make test sets it.
 const RequireEnv = "METERGATE_TEST_REQUIRE"
 
-// patience is how long a page may take to reach the state that a test waits for.
-const patience = 30 * time.Second
+// How long a test waits on a machine that is busy with others.
+const (
+	patience      = time.Minute     // for a page to reach a state
+	startPatience = 3 * time.Minute // for a browser to start
+)
 
 // A Kind is a kind of browser.
 type Kind string
