@@ -153,6 +153,9 @@ func testBuiltApp(t *testing.T, p *gatewaytest.Process, b *browsertest.Browser, 
 	tab.Want("dialog().open + ', ' + dialog().querySelector('[part=prompt-title]').innerText", "true, Limit reached")
 	tab.Want("title()", "100 of 100")
 	checkConsole(t, tab)
+	if user == "dist-vite" { // all builds show the same
+		tab.WantAccessible("the app at the limit", "#root")
+	}
 }
 
 // testHookAlone builds an app that uses the hook and no element: it loads none.
@@ -205,6 +208,7 @@ func testAppInUse(t *testing.T, p *gatewaytest.Process, b *browsertest.Browser, 
 	tab.Eval("say('wait')", nil)
 	tab.Want("title() + ', ' + small()", "1 of 100, 1 running, 1/100, 1 running")
 	tab.Want("title() + ', ' + small()", "2 of 100, 2/100")
+	tab.WantAccessible("the app of docs/frontend.md", "#root")
 	if n := streamsOf(t, p); n != "1" {
 		t.Errorf("%s streams are open, want 1", n)
 	}
@@ -214,6 +218,7 @@ func testAppInUse(t *testing.T, p *gatewaytest.Process, b *browsertest.Browser, 
 
 	signedOut := b.Open(t, pages, appScript)
 	signedOut.Want("document.querySelector('p').innerText", "Sign in to see your usage.")
+	signedOut.WantAccessible("the app, signed out", "#root")
 }
 
 // testAppWithoutGateway ends the gateway, while the app is open and before.
@@ -227,6 +232,7 @@ func testAppWithoutGateway(t *testing.T, p *gatewaytest.Process, b *browsertest.
 
 	late := b.Open(t, pages+"/?token="+testkit.Token("late", "free"), appScript)
 	late.Want("document.querySelector('p').innerText", "Usage is not available right now.")
+	late.WantAccessible("the app without the gateway", "#root")
 }
 
 // testAppBefore uses the app that counts by itself, with the gateway in front of its API.
