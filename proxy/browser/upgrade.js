@@ -227,6 +227,7 @@ var UsageUpgrade = class extends ClientElement {
     this.#endpoint = endpoint;
     this.#wasBlocked = false;
     this.#inUse = false;
+    this.#closedAt = 0;
     this.#show(this.#client);
     this.#view.open();
   }
@@ -246,7 +247,7 @@ var UsageUpgrade = class extends ClientElement {
       },
       close: () => this.close(),
       onClose: () => {
-        this.#closedAt = Date.now();
+        this.#closedAt ||= Date.now();
         this.dispatchEvent(new Event("close"));
       }
     });

@@ -29,6 +29,7 @@ export class UsageUpgrade extends ClientElement {
     this.#endpoint = endpoint;
     this.#wasBlocked = false;
     this.#inUse = false;
+    this.#closedAt = 0;
     // What it says has to be there when a screen reader begins to read.
     this.#show(this.#client);
     this.#view.open();
@@ -49,7 +50,7 @@ export class UsageUpgrade extends ClientElement {
       onUse: () => { this.#inUse = true; },
       close: () => this.close(),
       onClose: () => {
-        this.#closedAt = Date.now();
+        this.#closedAt ||= Date.now(); // the user may have closed it, and this event comes late
         this.dispatchEvent(new Event('close'));
       },
     });
