@@ -208,13 +208,11 @@ func testPromptAndDismiss(t *testing.T, b *browsertest.Browser, g *fakeGateway) 
 }
 
 func testHistory(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
-	var answer func(w http.ResponseWriter, r *http.Request)
 	g.set(1)
 	tab := openClient(t, b, g, "")
 	tab.Want(shown, "1,0")
-	ask := func(call string, f func(w http.ResponseWriter, r *http.Request)) string {
+	ask := func(call string, answer func(w http.ResponseWriter, r *http.Request)) string {
 		t.Helper()
-		answer = f
 		g.answerWith(func(w http.ResponseWriter, r *http.Request) bool {
 			if r.URL.Path != "/usage/history" {
 				return false
