@@ -29,7 +29,7 @@ func snippets(t *testing.T, url string) (byLanguage map[string][]string, byFile 
 	for _, block := range codeBlock.FindAllStringSubmatch(string(text), -1) {
 		code := strings.ReplaceAll(block[2], "https://gateway.example.com", url)
 		byLanguage[block[1]] = append(byLanguage[block[1]], code)
-		if name, found := strings.CutPrefix(code, "// "); found {
+		if name, found := strings.CutPrefix(code, "// "); found && !strings.HasPrefix(name, "@") {
 			name, _, _ = strings.Cut(name, "\n")
 			byFile[name] = code
 		}

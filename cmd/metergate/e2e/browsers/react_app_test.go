@@ -117,6 +117,10 @@ func TestReactApp(t *testing.T) {
 			testBuiltApp(t, p, b, servePages(t, dist), build.dist)
 		})
 	}
+	t.Run("tests with Vitest", func(t *testing.T) {
+		write(t, filepath.Join(app.dir, "src", "Chat.test.jsx"), recipes(t, p.URL)["Tests with Vitest"])
+		app.run(t, "vitest", "run")
+	})
 	t.Run("hook alone", func(t *testing.T) { testHookAlone(t, app) })
 	for _, react := range []string{"18", "19"} {
 		t.Run("rendered on a server by React "+react, func(t *testing.T) { testAppFromServer(t, p, b, app, react) })
