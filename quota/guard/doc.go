@@ -15,7 +15,7 @@
 //   - A release, and the release of a reserve whose answer was lost, is retried in the
 //     background until the lease has run out anyway.
 //   - A history is the last known one, and what was counted here since. Of an account that was not asked
-//     for, it is the store's error: a chart of zeros would be wrong.
+//     for on this day, it is the store's error: a chart of zeros would be wrong.
 //   - A read returns the last known numbers, marked as stale. The plan that an administrator
 //     has set and the units that were granted apply as last known.
 //   - An administrator's change fails with the store's error. Nothing of it is kept.

@@ -121,13 +121,13 @@ func (l *ledger) forgetHistory(account string) {
 }
 
 // history is what an account has used on the last days, as far as is known without the store: what it
-// last reported, and what this gateway has counted since. It returns false if the store was never asked
-// for all of these days: zeros would be wrong.
+// last reported, and what this gateway has counted since. It returns false if the store has not
+// reported all of these days, today included: zeros would be wrong, as other gateways may have counted.
 func (l *ledger) history(account string, days int, now time.Time) (h quota.History, ok bool) {
 	sh := l.lockShard(account)
 	defer sh.mu.Unlock()
-	k := sh.histories.get(account)
-	if k == nil || k.oldest > l.calendar.DateAt(now)-quota.Date(days-1) {
+	k, today := sh.histories.get(account), l.calendar.DateAt(now)
+	if k == nil || k.newest < today || k.oldest > today-quota.Date(days-1) {
 		return h, false
 	}
 	used := make(map[quota.Date]map[string]quota.Used)

@@ -382,7 +382,7 @@ func (s *Store) Read(ctx context.Context, user string, plans quota.PlanChoice) (
 
 // History returns what an account has used on the last days. If the store does not answer, that is what
 // it last reported plus what was counted here since, marked as stale, or the store's error if it was
-// not asked for all of these days before.
+// not asked for all of these days before, today included.
 func (s *Store) History(ctx context.Context, account string, days int) (quota.History, error) {
 	if days < 1 || days > s.historyDays {
 		return quota.History{}, quota.ErrNotKept
