@@ -100,14 +100,14 @@ func NewHistory(c *Calendar, at time.Time, days int, used map[Date]map[string]Us
 
 // Bounds of a forecast.
 const (
-	// PaceDays is how many days a forecast looks at, today included.
+	// PaceDays is how many days a forecast looks at, today included, if so many are kept.
 	PaceDays = 7
 	// minToJudge is the fewest requests in these days that a forecast is made from.
 	minToJudge = 10
 )
 
 // ExhaustsAt returns when nothing will be left of the headline limit of s at the pace of the last
-// PaceDays, which must be in h: s.At if nothing is left now. It returns false if that is after the
+// PaceDays, or of all days of h if it has fewer: s.At if nothing is left now. It returns false if that is after the
 // end of the limit's window, if there are too few requests to judge by, and if there is no headline limit
 // or members share it: a history says nothing about other members.
 func (h History) ExhaustsAt(s Snapshot) (at time.Time, ok bool) {
@@ -123,14 +123,15 @@ func (h History) ExhaustsAt(s Snapshot) (at time.Time, ok bool) {
 		return at, false
 	}
 	var sum Used
-	for _, d := range h.Days[max(0, len(h.Days)-PaceDays):] {
+	days := h.Days[max(0, len(h.Days)-PaceDays):]
+	for _, d := range days {
 		sum = sum.Add(d.Total())
 	}
 	used := sum.In(s.Plan.HeadlineQuantity())
 	if sum.Requests < minToJudge || used <= 0 {
 		return at, false
 	}
-	seconds := float64(left) / float64(used) * PaceDays * 24 * 60 * 60
+	seconds := float64(left) / float64(used) * float64(len(days)) * 24 * 60 * 60
 	end := s.Limits[i].Window.End
 	if seconds >= end.Sub(s.At).Seconds() {
 		return at, false

@@ -97,6 +97,23 @@ func TestExhaustsAt(t *testing.T) {
 	}
 }
 
+// Where fewer days are kept, the pace is that of these days.
+func TestExhaustsAtOfFewDays(t *testing.T) {
+	at, cal := instant(t, "2026-11-10T12:00:00Z"), quota.NewCalendar(nil)
+	p := newPlan(t, limit(month, 100))
+	s := snapshot(p, at, tallies{p.Counters()[0]: {used: 80}})
+	used := map[quota.Date]map[string]quota.Used{}
+	for i := range quota.Date(quota.PaceDays) {
+		used[cal.DateAt(at)-i] = map[string]quota.Used{"analyze": {Requests: 10, Units: 10}}
+	}
+	for days := 1; days <= quota.PaceDays; days++ {
+		when, ok := quota.NewHistory(cal, at, days, used).ExhaustsAt(s)
+		if want := at.AddDate(0, 0, 2); !ok || !when.Equal(want) {
+			t.Errorf("with %d days: %v, %v; want %v", days, when, ok, want)
+		}
+	}
+}
+
 // A forecast is null where nobody can tell. What depends on no history needs none.
 func TestForecast(t *testing.T) {
 	at := instant(t, "2026-11-10T12:00:00.123456Z")
