@@ -26,6 +26,7 @@ type historyStore struct {
 	now   atomic.Pointer[time.Time]
 	reads atomic.Int64
 	down  atomic.Bool
+	stale atomic.Bool // what Read returns is
 }
 
 func newHistoryStore(t *testing.T, days int) *historyStore {
@@ -42,6 +43,12 @@ func newHistoryStore(t *testing.T, days int) *historyStore {
 }
 
 func (s *historyStore) setTime(at time.Time) { s.now.Store(&at) }
+
+func (s *historyStore) Read(ctx context.Context, user string, plans quota.PlanChoice) (quota.Snapshot, error) {
+	snapshot, err := s.Store.Read(ctx, user, plans)
+	snapshot.Stale = s.stale.Load()
+	return snapshot, err
+}
 
 func (s *historyStore) History(ctx context.Context, user string, days int) (quota.History, error) {
 	s.reads.Add(1)
@@ -240,6 +247,22 @@ func TestHistoryThatCannotBeReadIs503(t *testing.T) {
 	}
 	if e, _ := r.stream(token("u", "")).next(); !strings.Contains(e.data, `"exhausts_at":null,`) {
 		t.Errorf("the stream sends %+v", e)
+	}
+}
+
+// TestStaleUsageReadsNoHistory: a store that does not answer is waited for once.
+func TestStaleUsageReadsNoHistory(t *testing.T) {
+	store := newHistoryStore(t, 35)
+	r := newTestGateway(t, setup{store: store, change: keeping(35)})
+	store.stale.Store(true)
+	if body := r.do(token("u", ""), "GET", "/usage", nil).body; !strings.Contains(body, `"exhausts_at":null,`) || !strings.Contains(body, `"stale":true`) {
+		t.Error(body)
+	}
+	if e, _ := r.stream(token("u", "")).next(); !strings.Contains(e.data, `"exhausts_at":null,`) {
+		t.Errorf("the stream sends %+v", e)
+	}
+	if n := store.reads.Load(); n != 0 {
+		t.Errorf("the history was read %d times, want 0", n)
 	}
 }
 

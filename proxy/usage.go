@@ -76,13 +76,14 @@ func (x *exchange) refusedUsage(s *quota.Snapshot) *quota.Usage {
 }
 
 // forecast returns when nothing will be left of the headline limit of s; nil: no history is kept. If
-// the history cannot be read, nobody can tell.
+// the history cannot be read, nobody can tell. A store that has just not answered is not asked again:
+// the client would wait for it twice.
 func (x *exchange) forecast(s *quota.Snapshot) *quota.Forecast {
 	if x.g.historyDays == 0 {
 		return nil
 	}
 	var h quota.History
-	if s.ForecastNeedsHistory() {
+	if s.ForecastNeedsHistory() && !s.Stale {
 		h, _ = x.g.store.History(x.in.Context(), x.account, min(quota.PaceDays, x.g.historyDays)) // empty with an error
 	}
 	return h.Forecast(*s)
