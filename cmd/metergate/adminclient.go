@@ -193,11 +193,12 @@ func (c *adminClient) send(ctx context.Context, r adminRequest) (*http.Response,
 	text, _ := io.ReadAll(io.LimitReader(res.Body, 1<<20))
 	var problem struct {
 		Detail string `json:"detail"`
+		Reason string `json:"reason"`
 	}
 	if json.Unmarshal(text, &problem) != nil || problem.Detail == "" {
 		problem.Detail = "The gateway answers " + res.Status + "."
 	}
-	return nil, &errRefused{text, res.StatusCode, flagWords.Replace(strings.TrimPrefix(problem.Detail, "body: "))}
+	return nil, &errRefused{text, res.StatusCode, problem.Reason, flagWords.Replace(strings.TrimPrefix(problem.Detail, "body: "))}
 }
 
 // flagWords replaces the admin API's header by the flag that sets it.
@@ -239,14 +240,15 @@ func decodeResponse(text []byte, into any) error {
 type errRefused struct {
 	body   []byte
 	status int
+	reason string // for programs; empty: none
 	detail string
 }
 
 func (e *errRefused) Error() string {
-	switch e.status {
-	case http.StatusUnauthorized:
+	switch {
+	case e.status == http.StatusUnauthorized:
 		return "the token in " + tokenVariable + " is not the admin.token of the gateway"
-	case http.StatusNotFound:
+	case e.status == http.StatusNotFound && e.reason == "": // with a reason, it is the right listener
 		return e.detail + " Is -admin the gateway's admin listener?"
 	}
 	return e.detail

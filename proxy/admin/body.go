@@ -115,7 +115,7 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return nil, requestError{http.StatusRequestEntityTooLarge, fmt.Sprintf("The body may have at most %d bytes.", maxChangeBytes)}
+		return nil, requestError{status: http.StatusRequestEntityTooLarge, detail: fmt.Sprintf("The body may have at most %d bytes.", maxChangeBytes)}
 	case err != nil:
 		return nil, badRequest("body: ended early")
 	}
@@ -125,7 +125,7 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 // checkContentType returns an error unless the body has a media type.
 func checkContentType(contentType, want string) error {
 	if kind, _, err := mime.ParseMediaType(contentType); err != nil || kind != want {
-		return requestError{http.StatusUnsupportedMediaType, fmt.Sprintf("Content-Type must be %s, got %.80q.", want, contentType)}
+		return requestError{status: http.StatusUnsupportedMediaType, detail: fmt.Sprintf("Content-Type must be %s, got %.80q.", want, contentType)}
 	}
 	return nil
 }

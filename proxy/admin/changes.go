@@ -186,7 +186,7 @@ func (c *userRequest) decodeBody(required bool, targets members) error {
 		return err
 	}
 	if err := targets.decode(text); err != nil {
-		return requestError{http.StatusBadRequest, "body: " + err.Error()}
+		return requestError{status: http.StatusBadRequest, detail: "body: " + err.Error()}
 	}
 	return nil
 }

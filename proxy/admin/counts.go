@@ -93,7 +93,7 @@ func (c *userRequest) readCounts(change quota.Change) ([]userCounts, error) {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return nil, requestError{http.StatusRequestEntityTooLarge, fmt.Sprintf("The body may have at most %d bytes and %d users. Send more requests.", maxBodyBytes, maxUsersPerRequest)}
+		return nil, requestError{status: http.StatusRequestEntityTooLarge, detail: fmt.Sprintf("The body may have at most %d bytes and %d users. Send more requests.", maxBodyBytes, maxUsersPerRequest)}
 	case err != nil:
 		return nil, badRequest("body: ended early")
 	}
@@ -146,7 +146,7 @@ func (c *userRequest) applyCounts(lines []userCounts, change quota.Change) error
 	if quota.StoreResponded(err) {
 		detail, status = err.Error()+".", http.StatusUnprocessableEntity
 	}
-	return requestError{status, fmt.Sprintf("%s The counts of %d of %d users are set. Send all of them again: counts are set, not added.", detail, done, len(lines))}
+	return requestError{status: status, detail: fmt.Sprintf("%s The counts of %d of %d users are set. Send all of them again: counts are set, not added.", detail, done, len(lines))}
 }
 
 // eachLine calls do with the lines, countsAtOnce at a time, until one fails. done is for how many it

@@ -12,6 +12,11 @@ import (
 
 // writeProblem answers with a problem document (RFC 9457); faults may be nil.
 func writeProblem(w http.ResponseWriter, status int, detail string, faults []string) {
+	writeProblemFor(w, status, "", detail, faults)
+}
+
+// writeProblemFor is writeProblem with a reason, a word for programs.
+func writeProblemFor(w http.ResponseWriter, status int, reason, detail string, faults []string) {
 	kind := "about:blank"
 	if status == http.StatusServiceUnavailable {
 		kind = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
@@ -23,8 +28,9 @@ func writeProblem(w http.ResponseWriter, status int, detail string, faults []str
 		Title  string   `json:"title"`
 		Status int      `json:"status"`
 		Detail string   `json:"detail"`
+		Reason string   `json:"reason,omitempty"`
 		Faults []string `json:"faults,omitempty"`
-	}{kind, http.StatusText(status), status, detail, faults})
+	}{kind, http.StatusText(status), status, detail, reason, faults})
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {
@@ -41,16 +47,17 @@ func write(w http.ResponseWriter, status int, v any) {
 type requestError struct {
 	status int
 	detail string
+	reason string // for programs; empty: none
 }
 
 func (e requestError) Error() string { return e.detail }
 
 func badRequest(format string, args ...any) error {
-	return requestError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
+	return requestError{status: http.StatusBadRequest, detail: fmt.Sprintf(format, args...)}
 }
 
 func unprocessable(format string, args ...any) error {
-	return requestError{http.StatusUnprocessableEntity, fmt.Sprintf(format, args...)}
+	return requestError{status: http.StatusUnprocessableEntity, detail: fmt.Sprintf(format, args...)}
 }
 
 // writeError answers with the problem document for an error.
@@ -58,7 +65,7 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	var refused requestError
 	switch {
 	case errors.As(err, &refused):
-		writeProblem(w, refused.status, refused.detail, nil)
+		writeProblemFor(w, refused.status, refused.reason, refused.detail, nil)
 	case errors.Is(err, quota.ErrInvalidChange):
 		writeProblem(w, http.StatusBadRequest, invalidChangeText(err), nil)
 	case errors.Is(err, quota.ErrIDConflict):

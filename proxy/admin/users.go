@@ -330,7 +330,8 @@ func (c *userRequest) getHistory() error {
 		return err
 	}
 	if c.HistoryDays == 0 {
-		return requestError{status: http.StatusNotFound, detail: "No history is kept. Set history.keep in the configuration, and restart the gateway."}
+		return requestError{status: http.StatusNotFound, reason: "no_history",
+			detail: "No history is kept. Set history.keep in the configuration, and restart the gateway."}
 	}
 	text, given := query["days"]
 	days, ok := quota.ParseHistoryDays(text, c.HistoryDays)

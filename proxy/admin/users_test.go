@@ -194,5 +194,9 @@ func TestHistoryOfUser(t *testing.T) {
 	r.refused(400, `unknown parameter "at"`, "GET", "/admin/users/u-17/history?at=2026", "")
 	r.refused(405, "GET, HEAD", "DELETE", "/admin/users/u-17/history", "")
 	r.refused(404, "Nothing is here", "GET", "/admin/orgs/acme/history", "")
-	newTestAPI(t).refused(404, "history.keep", "GET", "/admin/users/u-17/history", "")
+	without := newTestAPI(t)
+	without.refused(404, "history.keep", "GET", "/admin/users/u-17/history", "")
+	if _, _, text := without.do("GET", "/admin/users/u-17/history", ""); !strings.Contains(text, `"reason":"no_history"`) {
+		t.Error(text)
+	}
 }
