@@ -37,6 +37,7 @@ import { describeMeter, headlineLimit, leadToUpgrade, limitReason, nodeBuilder, 
 var STYLE = `
 :host { display: contents; }
 dialog {
+  visibility: visible; /* whatever it is in: an open dialog that is not seen blocks the page */
   margin: auto; width: min(420px, calc(100% - 32px)); max-width: none; max-height: calc(100% - 32px);
   padding: 0; overflow: auto; overscroll-behavior: contain;
   background: var(--_background); color: inherit;
@@ -131,11 +132,14 @@ function buildNodes(element, { onUpgrade, onSlotChange, close }) {
 var UpgradeView = class {
   #element;
   #ui;
+  #sight;
   constructor(element, handlers) {
     this.#element = element;
     const ui = this.#ui = buildNodes(element, handlers);
     const { dialog } = ui;
     dialog.addEventListener("close", handlers.onClose);
+    this.#sight = new ResizeObserver(handlers.onRendered);
+    this.watch();
     const use = (event) => {
       if (!event.composedPath().includes(ui.slot)) handlers.onUse();
     };
@@ -151,6 +155,14 @@ var UpgradeView = class {
   }
   get dialog() {
     return this.#ui.dialog;
+  }
+  get rendered() {
+    const { spoken } = this.#ui;
+    return spoken.checkVisibility?.() ?? spoken.getClientRects().length > 0;
+  }
+  watch() {
+    this.#sight.unobserve(this.#ui.spoken);
+    this.#sight.observe(this.#ui.spoken);
   }
   open() {
     this.dialog.showModal();
@@ -205,12 +217,15 @@ var UpgradeView = class {
 };
 
 // src/upgrade/element.js
+var groupOf = /* @__PURE__ */ new WeakMap();
+var newGroup = () => ({ dialogs: /* @__PURE__ */ new Set(), waiting: null });
 var UsageUpgrade = class extends ClientElement {
   static observedAttributes = [...super.observedAttributes, "upgrade-url"];
   static earlyProperties = [...super.earlyProperties, "upgradeUrl"];
   #view = null;
   // The client that is followed.
   #client = null;
+  #group = newGroup();
   // What the user wanted to call; null: anything.
   #endpoint = null;
   // Whether calls were kept out since the dialog opened.
@@ -223,7 +238,13 @@ var UsageUpgrade = class extends ClientElement {
     return this.#view?.dialog.open ?? false;
   }
   show(endpoint = null) {
-    if (!this.isConnected || this.open) return;
+    if (!this.isConnected || [this, ...this.#group.dialogs].some((dialog) => dialog.open)) return;
+    if (!this.#view.rendered) {
+      this.#group.waiting = { endpoint };
+      for (const dialog of [this, ...this.#group.dialogs]) dialog.#view?.watch();
+      return;
+    }
+    this.#group.waiting = null;
     this.#endpoint = endpoint;
     this.#wasBlocked = false;
     this.#inUse = false;
@@ -242,6 +263,7 @@ var UsageUpgrade = class extends ClientElement {
         if (!dispatchUpgrade(this, event, this.#client?.current ?? null)) this.close();
       },
       onSlotChange: () => this.render(this.#client),
+      onRendered: () => this.#followSight(),
       onUse: () => {
         this.#inUse = true;
       },
@@ -255,10 +277,15 @@ var UsageUpgrade = class extends ClientElement {
   attach(client) {
     this.#client = client;
     this.#closedAt = 0;
+    const group = this.#group = groupOf.get(client) ?? newGroup();
+    groupOf.set(client, group);
+    group.dialogs.add(this);
     const refused = ({ detail }) => {
-      if (!(detail.sent_at < this.#closedAt)) this.show(detail.endpoint);
+      if (this.#isFirst && !(detail.sent_at < this.#closedAt)) this.show(detail.endpoint);
     };
-    const prompted = ({ detail }) => this.show(detail.endpoint);
+    const prompted = ({ detail }) => {
+      if (this.#isFirst) this.show(detail.endpoint);
+    };
     client.addEventListener("usage-exceeded", refused);
     client.addEventListener("upgrade-prompt", prompted);
     return [
@@ -267,8 +294,27 @@ var UsageUpgrade = class extends ClientElement {
       () => {
         this.#client = null;
         this.close();
+        group.dialogs.delete(this);
+        if (!group.dialogs.size) group.waiting = null;
+        this.#group = newGroup();
       }
     ];
+  }
+  get #isFirst() {
+    const dialogs = [...this.#group.dialogs];
+    return (dialogs.find((dialog) => dialog.#view?.rendered) ?? dialogs[0]) === this;
+  }
+  #followSight() {
+    const group = this.#group;
+    if (!this.#view.rendered) {
+      if (!this.open) return;
+      this.close();
+      group.waiting = { endpoint: this.#endpoint };
+    } else if (group.waiting && this.#isFirst) {
+      const { endpoint } = group.waiting;
+      group.waiting = null;
+      if (keepsOut(this.#client, endpoint)) this.show(endpoint);
+    }
   }
   disconnectedCallback() {
     super.disconnectedCallback();
@@ -282,8 +328,7 @@ var UsageUpgrade = class extends ClientElement {
   }
   #show(client) {
     const state = client?.current ?? null;
-    const refused = state?.refused && (this.#endpoint === null || state.refused.endpoint === this.#endpoint);
-    const blocked = Boolean(refused) || Boolean(state && !client.canSend(this.#endpoint ?? void 0));
+    const blocked = keepsOut(client, this.#endpoint);
     this.#wasBlocked ||= blocked;
     if (blocked || !this.#wasBlocked) this.#view.show(state, this.#endpoint, blocked);
     else if (this.#inUse) this.#view.showAdmitted(state);
@@ -293,6 +338,12 @@ var UsageUpgrade = class extends ClientElement {
     }
   }
 };
+function keepsOut(client, endpoint) {
+  const state = client?.current;
+  if (!state) return false;
+  const refused = state.refused && (endpoint === null || state.refused.endpoint === endpoint);
+  return Boolean(refused) || !client.canSend(endpoint ?? void 0);
+}
 reflectProperties(UsageUpgrade, { upgradeUrl: "upgrade-url" });
 
 // src/upgrade.js

@@ -1,6 +1,7 @@
 export const STYLE = `
 :host { display: contents; }
 dialog {
+  visibility: visible; /* whatever it is in: an open dialog that is not seen blocks the page */
   margin: auto; width: min(420px, calc(100% - 32px)); max-width: none; max-height: calc(100% - 32px);
   padding: 0; overflow: auto; overscroll-behavior: contain;
   background: var(--_background); color: inherit;

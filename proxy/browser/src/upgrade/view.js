@@ -2,7 +2,8 @@ import { describeMeter, headlineLimit, leadToUpgrade, limitReason, nodeBuilder, 
 import { STYLE } from './style.js';
 
 /**
- * @typedef {{ onUpgrade: (event: Event) => void, onSlotChange: () => void, onUse: () => void, close: () => void, onClose: () => void }} Handlers
+ * @typedef {{ onUpgrade: (event: Event) => void, onSlotChange: () => void, onUse: () => void, onRendered: () => void, close: () => void, onClose: () => void }} Handlers
+ *   onRendered: the element has come into sight, or gone, as with display: none
  *   onUse: the user has pressed a key or clicked in the dialog, other than on the link
  */
 
@@ -40,6 +41,7 @@ function buildNodes(element, { onUpgrade, onSlotChange, close }) {
 export class UpgradeView {
   #element;
   #ui;
+  #sight;
 
   /** @param {import('./element.js').UsageUpgrade} element @param {Handlers} handlers */
   constructor(element, handlers) {
@@ -47,6 +49,9 @@ export class UpgradeView {
     const ui = this.#ui = buildNodes(element, handlers);
     const { dialog } = ui;
     dialog.addEventListener('close', handlers.onClose);
+    // The dialog has no size while it is closed, and the element never has one. This node always has.
+    this.#sight = new ResizeObserver(handlers.onRendered);
+    this.watch();
     const use = (event) => {
       if (!event.composedPath().includes(ui.slot)) handlers.onUse();
     };
@@ -64,6 +69,18 @@ export class UpgradeView {
 
   /** @returns {HTMLDialogElement} */
   get dialog() { return this.#ui.dialog; }
+
+  /** Whether an open dialog is seen. One that is not would block the page all the same. */
+  get rendered() {
+    const { spoken } = this.#ui;
+    return spoken.checkVisibility?.() ?? spoken.getClientRects().length > 0;
+  }
+
+  /** Calls onRendered when the element comes into sight, also if it was in sight until just now. */
+  watch() {
+    this.#sight.unobserve(this.#ui.spoken);
+    this.#sight.observe(this.#ui.spoken);
+  }
 
   open() {
     this.dialog.showModal();
