@@ -18,11 +18,12 @@ function componentOf(tag, name) {
     const client = given ?? shared;
     const element = useRef(null);
     const shown = Boolean(client);
+    const replaced = useRef(false);
     useImperativeHandle(ref, () => element.current, [shown]);
     const rest = { ...props };
     for (const prop of [...Object.keys(ATTRIBUTES), ...Object.keys(EVENTS)]) delete rest[prop];
     useCommitEffect(() => {
-      if (shown) setProperties(element.current, { client, messages });
+      if (shown) setProperties(element.current, { client, messages, replaced });
     }, [shown, client, messages]);
     useCommitEffect(() => {
       if (shown) setAttributes(element.current, props);
@@ -33,9 +34,10 @@ function componentOf(tag, name) {
   render.displayName = name;
   return forwardRef(render);
 }
-function setProperties(node, { client, messages }) {
+function setProperties(node, { client, messages, replaced }) {
   if (node.client !== client) node.client = client;
-  if (messages) node.messages = messages;
+  if (messages || replaced.current) node.messages = messages ?? null;
+  replaced.current = Boolean(messages);
 }
 function setAttributes(node, props) {
   for (const [prop, attribute] of Object.entries(ATTRIBUTES)) {

@@ -24,13 +24,15 @@ export function componentOf(tag, name) {
     const client = given ?? shared;
     const element = useRef(/** @type {any} */ (null));
     const shown = Boolean(client);
+    // Whether it was given messages the last time.
+    const replaced = useRef(false);
     useImperativeHandle(ref, () => element.current, [shown]);
 
     const rest = { ...props };
     for (const prop of [...Object.keys(ATTRIBUTES), ...Object.keys(EVENTS)]) delete rest[prop];
     useCommitEffect(() => {
       // At once: an element without a client makes one of its own in a microtask.
-      if (shown) setProperties(element.current, { client, messages });
+      if (shown) setProperties(element.current, { client, messages, replaced });
     }, [shown, client, messages]);
     useCommitEffect(() => {
       if (shown) setAttributes(element.current, props);
@@ -43,9 +45,10 @@ export function componentOf(tag, name) {
 }
 
 /** @param {any} node @param {Record<string, any>} properties */
-function setProperties(node, { client, messages }) {
+function setProperties(node, { client, messages, replaced }) {
   if (node.client !== client) node.client = client;
-  if (messages) node.messages = messages;
+  if (messages || replaced.current) node.messages = messages ?? null;
+  replaced.current = Boolean(messages);
 }
 
 /** @param {HTMLElement} node @param {Record<string, any>} props */
