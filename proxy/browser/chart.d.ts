@@ -16,6 +16,8 @@ export class UsageChart extends HTMLElement {
   set messages(messages: Partial<Messages> | null | undefined);
   baseUrl: string | null;
   token: string | null;
+  /** null: as the system. */
+  theme: 'light' | 'dark' | null;
   /** How many days are shown, 1 to 400. Default: 30, or as many as the gateway keeps if that is fewer. */
   days: number;
   label: string | null;

@@ -68,6 +68,8 @@ func TestClient(t *testing.T) {
 		{"upgrade", testUpgradeOpens},
 		{"upgrade closes", testUpgradeCloses},
 		{"upgrade opens once for calls that run together", testUpgradeAndRunningCalls},
+		{"upgrade in a hidden part", testUpgradeInHiddenPart},
+		{"upgrade opens one of many", testUpgradeOpensOneOfMany},
 		{"upgrade closes by itself", testUpgradeClosesByItself},
 		{"upgrade accessibility", testUpgradeIsAccessible},
 		{"messages", testMessagesAreComplete},

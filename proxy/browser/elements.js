@@ -58,13 +58,7 @@ var formats = /* @__PURE__ */ new Map();
 function formatOf(Kind, locale, options) {
   const key = `${Kind.name} ${locale} ${JSON.stringify(options)}`;
   if (!formats.has(key)) {
-    let made;
-    try {
-      made = new Kind(locale, options);
-    } catch {
-      made = new Kind("en", options);
-    }
-    formats.set(key, made);
+    formats.set(key, new Kind(locale, options));
   }
   return formats.get(key);
 }
@@ -74,6 +68,15 @@ function nearestLang(element) {
     if (lang !== void 0) return lang;
   }
   return "";
+}
+function tagOf(lang) {
+  const tag = lang.replaceAll("_", "-");
+  try {
+    Intl.getCanonicalLocales(tag);
+    return tag;
+  } catch {
+    return "en";
+  }
 }
 var Count = class {
   constructor(value, text) {
@@ -91,12 +94,12 @@ var Locale = class {
   }
   get tag() {
     const lang = nearestLang(this.#element);
-    if (lang) return lang;
+    if (lang) return tagOf(lang);
     const own = globalThis.navigator?.language ?? "";
     return /^en\b/.test(own) ? own : "en";
   }
   get language() {
-    return this.tag.toLowerCase().split(/[-_]/)[0];
+    return this.tag.toLowerCase().split("-")[0];
   }
   count(n) {
     return new Count(n, formatOf(Intl.NumberFormat, this.tag, {}).format(n));
@@ -105,7 +108,9 @@ var Locale = class {
     return formatOf(Intl.NumberFormat, this.tag, options).format(n);
   }
   formatDate(date, options) {
-    return formatOf(Intl.DateTimeFormat, this.tag, options).format(date);
+    const format = formatOf(Intl.DateTimeFormat, this.tag, options);
+    if (this.language !== "fr") return format.format(date);
+    return format.formatToParts(date).map(({ type, value }) => type === "day" && value === "1" ? "1er" : value).join("");
   }
   date(iso, clock = false) {
     const date = new Date(iso);
@@ -131,11 +136,30 @@ function followLanguage(fn) {
   };
 }
 
+// src/elements/texts.js
+var warned = /* @__PURE__ */ new Set();
+function withOwnTexts(texts, own) {
+  const all = { ...texts };
+  for (const [name, text] of Object.entries(own)) {
+    if (!Object.hasOwn(texts, name)) warnOnce(name);
+    else if (text !== void 0 && text !== null) {
+      const say = typeof text === "function" ? (...values) => String(text(...values) ?? "") : () => String(text);
+      all[name] = typeof texts[name] === "function" ? say : say();
+    }
+  }
+  return all;
+}
+function warnOnce(name) {
+  if (warned.has(name)) return;
+  warned.add(name);
+  console.warn(`metergate: the elements have no text "${name}", so it is not used. docs/texts.md of Metergate lists the names that messages may have.`);
+}
+
 // src/elements/client-element.js
 var ClientElement = class extends (globalThis.HTMLElement ?? class {
 }) {
   static observedAttributes = ["base-url", "token", "lang"];
-  static earlyProperties = ["client", "getToken", "messages", "token", "baseUrl"];
+  static earlyProperties = ["client", "getToken", "messages", "token", "baseUrl", "theme"];
   locale = new Locale(this);
   // The one that is followed.
   #client = null;
@@ -192,7 +216,7 @@ var ClientElement = class extends (globalThis.HTMLElement ?? class {
   get messages() {
     const { language } = this.locale;
     if (!this.#texts || language !== this.#textsLanguage) {
-      this.#texts = { ...messages[language] ?? messages.en, ...this.#ownTexts };
+      this.#texts = withOwnTexts(messages[language] ?? messages.en, this.#ownTexts);
       this.#textsLanguage = language;
     }
     return this.#texts;
@@ -279,7 +303,7 @@ function reflectProperties(Element, attributes) {
     });
   }
 }
-reflectProperties(ClientElement, { baseUrl: "base-url", token: "token" });
+reflectProperties(ClientElement, { baseUrl: "base-url", token: "token", theme: "theme" });
 
 // src/elements/limits.js
 function lowest(items, rank) {
@@ -309,8 +333,7 @@ function blockingLimit(state, endpoint) {
 }
 function unitName(state, unit, messages2, n) {
   if (unit === "units" && state.unit_name) return messages2.unit(state.unit_name, n);
-  const name = unit === "units" ? messages2.units : messages2.requests;
-  return typeof name === "function" ? name(n) : name;
+  return unit === "units" ? messages2.units(n) : messages2.requests(n);
 }
 function limitReason(state, messages2, locale, endpoint = state.refused?.endpoint ?? null) {
   const headline = headlineLimit(state);

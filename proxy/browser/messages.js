@@ -6,10 +6,10 @@
 //   document.querySelector('usage-meter').messages = { ...messages.de, upgrade: 'Mehr davon' };
 //
 // An element takes the language of the lang attribute nearest to it, or else English. Its
-// property messages replaces texts: some of them, or all for another language. A text is a
-// string, or a function that returns one. A number comes to it as an object that reads as
-// the user's language writes it, `${n}` is "1,234", and n.value is the number, for
-// Intl.PluralRules.
+// property messages replaces texts: some of them, or all for another language. Each text of
+// yours may be a string, or a function that returns one. A number comes to it as an object
+// that reads as the user's language writes it, `${n}` is "1,234", and n.value is the number,
+// for Intl.PluralRules. undefined leaves a text as it is.
 
 
 // src/messages/wording.js
@@ -230,7 +230,7 @@ var en = {
   softReached: "Limit reached, not enforced",
   notEnough: "Not enough left",
   notIncluded: "Not included in your plan",
-  limitOf: (name, status) => `${name}: ${status[0].toLowerCase()}${status.slice(1)}`,
+  limitOf: (name, status) => `${name}: ${status.slice(0, 1).toLowerCase()}${status.slice(1)}`,
   andMore: (text, n) => `${text}, and ${n} more`,
   resets: "Resets",
   neverRenews: "Does not renew",
@@ -310,7 +310,7 @@ var es = {
   softReached: "Límite alcanzado, pero no se aplica",
   notEnough: "Saldo insuficiente",
   notIncluded: "No incluido en tu plan",
-  limitOf: (name, status) => `${name}: ${status[0].toLowerCase()}${status.slice(1)}`,
+  limitOf: (name, status) => `${name}: ${status.slice(0, 1).toLowerCase()}${status.slice(1)}`,
   andMore: (text, n) => `${text}, y ${n} más`,
   resets: "Se renueva:",
   neverRenews: "No se renueva",
@@ -340,7 +340,7 @@ var es = {
   chartDailyLimit: "Límite diario",
   chartPerDay: (n) => `${n} al día`,
   chartExhausts: (date) => `A este ritmo, el límite se alcanza el ${date}.`,
-  chartExhaustsToday: (time) => `A este ritmo, el límite se alcanza hoy a las ${time}.`,
+  chartExhaustsToday: (time) => `A este ritmo, el límite se alcanza hoy a ${/^0?1\D/.test(time) ? "la" : "las"} ${time}.`,
   chartLasts: (date) => `A este ritmo, el límite alcanza hasta que se renueve el ${date}.`,
   chartReached: "Se ha alcanzado el límite.",
   chartEmpty: "Sin uso todavía",
@@ -348,7 +348,7 @@ var es = {
   promptTitle: "Límite alcanzado",
   refusedTitle: "Tu última solicitud fue rechazada",
   limitReached: (limit, endpoint, per, unit, shared) => `${words(shared ? "Tu organización ha usado" : "Has usado", limit, "de", limit, unit, endpoint && `para ${endpoint}`, windows4[per])}.`,
-  limitShort: (cost, left, limit, endpoint, per, unit, shared) => `La solicitud puede costar ${words(cost, unit)}, y ${shared ? "a tu organización " : ""}solo ${words(plural4(left, { one: "queda", other: "quedan" }), left, "de", limit, endpoint && `para ${endpoint}`, windows4[per])}.`,
+  limitShort: (cost, left, limit, endpoint, per, unit, shared) => `La solicitud puede costar ${words(cost, unit)}, y ${shared ? "a tu organización solo le" : "solo"} ${words(plural4(left, { one: "queda", other: "quedan" }), left, "de", limit, endpoint && `para ${endpoint}`, windows4[per])}.`,
   limitEmpty: (endpoint) => endpoint ? `Tu plan no incluye ${endpoint}.` : "Tu plan no incluye solicitudes.",
   limitHeld: "Las solicitudes que siguen en curso pueden agotar el resto. Vuelve a intentarlo en un momento.",
   renews: (when) => `Se renueva: ${when}.`,
@@ -390,7 +390,7 @@ var fr = {
   softReached: "Limite atteinte, non appliquée",
   notEnough: "Solde insuffisant",
   notIncluded: "Non inclus dans votre offre",
-  limitOf: (name, status) => `${name} : ${status[0].toLowerCase()}${status.slice(1)}`,
+  limitOf: (name, status) => `${name} : ${status.slice(0, 1).toLowerCase()}${status.slice(1)}`,
   andMore: (text, n) => plural5(n, { one: `${text}, et ${n} autre`, other: `${text}, et ${n} autres` }),
   resets: "Remise à zéro :",
   neverRenews: "Ne se renouvelle pas",
@@ -428,7 +428,7 @@ var fr = {
   promptTitle: "Limite atteinte",
   refusedTitle: "Votre dernière requête a été refusée",
   limitReached: (limit, endpoint, per, unit, shared) => `${words(shared ? "Votre organisation a utilisé" : "Vous avez utilisé", limit, unit, "sur", limit, endpoint && `pour ${endpoint}`, windows5[per])}.`,
-  limitShort: (cost, left, limit, endpoint, per, unit, shared) => `La requête peut coûter ${words(cost, unit)}, et il ne reste${shared ? " à votre organisation" : ""} que ${words(left, "sur", limit, endpoint && `pour ${endpoint}`, windows5[per])}.`,
+  limitShort: (cost, left, limit, endpoint, per, unit, shared) => `La requête peut coûter ${words(cost, unit)}, et il n’en reste${shared ? " à votre organisation" : ""} que ${words(left, "sur", limit, endpoint && `pour ${endpoint}`, windows5[per])}.`,
   limitEmpty: (endpoint) => endpoint ? `Votre offre n’inclut pas ${endpoint}.` : "Votre offre n’inclut aucune requête.",
   limitHeld: "Des requêtes encore en cours peuvent utiliser le reste. Réessayez dans un instant.",
   renews: (when) => `Remise à zéro : ${when}.`,

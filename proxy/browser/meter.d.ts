@@ -23,9 +23,13 @@ export class UsageMeter extends HTMLElement {
   set messages(messages: Partial<Messages> | null | undefined);
   baseUrl: string | null;
   token: string | null;
+  /** null: as the system. */
+  theme: 'light' | 'dark' | null;
   label: string | null;
   /** The endpoints whose price is shown, separated by spaces. */
   price: string | null;
+  /** Takes precedence over the gateway's. */
+  upgradeUrl: string | null;
   compact: boolean;
 
   addEventListener<K extends keyof UsageMeterEventMap>(

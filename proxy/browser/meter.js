@@ -12,7 +12,7 @@
 // theme (light or dark; default: the system's), price (endpoints, separated by spaces, of
 // which it says what a request costs), upgrade-url (takes precedence over the gateway's).
 // Properties: client (of client.js, to share one), getToken, messages (of messages.js, to
-// replace texts). It speaks the language of the lang attribute nearest to it.
+// replace texts), and one for each attribute, such as upgradeUrl. It speaks the language of the lang attribute nearest to it.
 // Event: upgrade, when the user asks for more; preventDefault keeps the upgrade URL from
 // opening. Slot: upgrade, replaces the button. Parts: card, label, plan, count, used,
 // limit, remaining, bar, fill, pending, carried, pool, pool-label, pool-count, pool-bar,
@@ -533,7 +533,7 @@ var MeterView = class {
 var metersOf = /* @__PURE__ */ new WeakMap();
 var UsageMeter = class extends ClientElement {
   static observedAttributes = [...super.observedAttributes, "label", "compact", "price", "upgrade-url"];
-  static earlyProperties = [...super.earlyProperties, "label", "compact", "price"];
+  static earlyProperties = [...super.earlyProperties, "label", "compact", "price", "upgradeUrl"];
   #view = null;
   // The client that is followed.
   #client = null;
@@ -576,7 +576,7 @@ var UsageMeter = class extends ClientElement {
     if (first === this) this.#view.speak(words);
   }
 };
-reflectProperties(UsageMeter, { label: "label", price: "price" });
+reflectProperties(UsageMeter, { label: "label", price: "price", upgradeUrl: "upgrade-url" });
 
 // src/meter.js
 if (globalThis.customElements && !customElements.get("usage-meter")) customElements.define("usage-meter", UsageMeter);

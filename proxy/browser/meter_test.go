@@ -220,7 +220,8 @@ func testMeterSpeaksLanguages(t *testing.T, b *browsertest.Browser, g *fakeGatew
 	for _, c := range []struct{ lang, want string }{
 		{"en", "1 of 2,000 units used; 1,999 left; Resets December 1, 2126"},
 		{"de-AT", "1 von 2 000 Einheiten verbraucht; noch 1 999; Neu ab: 1. Dezember 2126"},
-		{"fr", "1 sur 2 000 unités; reste 1 999; Remise à zéro : 1 décembre 2126"},
+		{"fr", "1 sur 2 000 unités; reste 1 999; Remise à zéro : 1er décembre 2126"},
+		{"de_DE", "1 von 2.000 Einheiten verbraucht; noch 1.999; Neu ab: 1. Dezember 2126"},
 		{"es", "1 de 2000 unidades; quedan 1999; Se renueva: 1 de diciembre de 2126"},
 		{"nl", "1 of 2.000 units used; 1.999 left; Resets 1 december 2126"}, // no texts of its own
 		{"not a language", "1 of 2,000 units used; 1,999 left; Resets December 1, 2126"},
@@ -241,6 +242,7 @@ func testMeterSpeaksLanguages(t *testing.T, b *browsertest.Browser, g *fakeGatew
 	tab.Want("text('label') + text('remaining').slice(0, 6)", "Appelsquedan")
 	tab.Eval("void (meter.messages = null)", nil)
 	tab.Want("text('label')", "Uso de este mes")
+	testMeterTakesAnyTexts(t, tab)
 	// The bar grows from where lines begin, and its end is round.
 	for dir, want := range map[string]string{"ltr": "0px 99px", "rtl": "99px 0px"} {
 		tab.Eval("document.documentElement.dir = '"+dir+"'", nil)
@@ -252,6 +254,24 @@ func testMeterSpeaksLanguages(t *testing.T, b *browsertest.Browser, g *fakeGatew
 	if log := tab.Console(); len(log) > 0 {
 		t.Errorf("the console has %q", log)
 	}
+}
+
+// A text of the page may be of the other kind, missing or unknown: the meter shows the others.
+func testMeterTakesAnyTexts(t *testing.T, tab *browsertest.Tab) {
+	t.Helper()
+	tab.Eval("void (meter.lang = 'en', meter.messages = { label: 'Quota', used: undefined, remaining: () => null, resets: () => 'New on', blocked: '', units: 'points' })", nil)
+	tab.Want("[text('label'), text('count'), text('remaining'), text('reset')].join('; ')", "Quota; 1 of 2,000 points used; ; New on December 1, 2126")
+	tab.Eval(`(() => {
+		const { warn } = console;
+		window.warnings = [];
+		console.warn = (text) => warnings.push(text);
+		meter.messages = { labell: 'Quota', label: 'Calls' };
+		meter.messages = { labell: 'Quota', label: 'Uses' };
+		console.warn = warn;
+	})()`, nil)
+	tab.Want("text('label')", "Uses")
+	tab.Want("warnings.join()", `metergate: the elements have no text "labell", so it is not used. docs/texts.md of Metergate lists the names that messages may have.`)
+	tab.Eval("void (meter.lang = 'es', meter.messages = null)", nil)
 }
 
 func testMeterOffersUpgrade(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
@@ -266,7 +286,8 @@ func testMeterOffersUpgrade(t *testing.T, b *browsertest.Browser, g *fakeGateway
 	tab.Want("text('prompt-title') + part('upgrade-button').hidden", "Limit reachedtrue")
 	tab.Eval("void meter.setAttribute('upgrade-url', 'javascript:alert(1)')", nil)
 	tab.Want("part('upgrade-button').hidden", "true")
-	tab.Eval("void meter.setAttribute('upgrade-url', '/pricing')", nil)
+	tab.Eval("void (meter.upgradeUrl = '/pricing', meter.theme = 'dark')", nil)
+	tab.Want("meter.getAttribute('theme') + meter.getAttribute('upgrade-url')", "dark/pricing")
 	tab.Want("[part('upgrade-button').href, part('upgrade-button').target, part('upgrade-button').rel, part('upgrade-button').hidden].join()", g.URL+"/pricing,_blank,noopener,false")
 	tab.Eval("void (window.seen = [], addEventListener('upgrade', e => { e.preventDefault(); seen.push(e.detail.url + ' ' + e.detail.state.used) }), addEventListener('click', e => seen.push(e.defaultPrevented)))", nil)
 	tab.Eval("void (part('upgrade-button').focus(), part('upgrade-button').click())", nil)

@@ -24,6 +24,8 @@ export class UsageUpgrade extends HTMLElement {
   set messages(messages: Partial<Messages> | null | undefined);
   baseUrl: string | null;
   token: string | null;
+  /** null: as the system. */
+  theme: 'light' | 'dark' | null;
   /** Takes precedence over the gateway's. */
   upgradeUrl: string | null;
   /** Whether the dialog is shown. */

@@ -162,6 +162,60 @@ func testUpgradeAndRunningCalls(t *testing.T, b *browsertest.Browser, g *fakeGat
 	tab.Eval("client.close()", nil)
 }
 
+// A dialog that is not seen would block the page: it opens once it is rendered, if calls are still kept out.
+func testUpgradeInHiddenPart(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
+	tab := openUpgrade(t, b, serveGallery(t), "en")
+	tab.Eval("void (window.around = document.createElement('div'), dialog.before(around), around.append(dialog))", nil)
+	for _, hide := range []string{"around.style.display = 'none'", "dialog.hidden = true, dialog.style.display = 'none'"} {
+		const showAgain = "void (around.style.display = '', dialog.hidden = false, dialog.style.display = '')"
+		tab.Eval("void ("+hide+")", nil)
+		tab.Eval("enter('reached')", nil)
+		tab.Want("dialog.open + ' ' + document.querySelectorAll(':modal').length", "false 0")
+		tab.Eval(showAgain, nil)
+		tab.Want("dialog.open + ' ' + text('prompt-title')", "true Limit reached")
+		// It goes with the part that it is in, and comes back.
+		tab.Eval("void ("+hide+")", nil)
+		tab.Want("dialog.open", "false")
+		tab.Eval(showAgain, nil)
+		tab.Want("dialog.open", "true")
+		tab.Eval("void ("+hide+")", nil)
+		tab.Want("dialog.open", "false")
+		tab.Eval("client.show(usage(10))", nil)
+		tab.Eval(showAgain, nil)
+		tab.Eval("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))", nil)
+		tab.Want("dialog.open", "false")
+	}
+	tab.Eval("void (around.style.visibility = 'hidden')", nil)
+	tab.Eval("enter('reached')", nil)
+	tab.Want("dialog.open + ' ' + getComputedStyle(part('dialog')).visibility", "true visible")
+}
+
+// Of the dialogs of a client, the first that is rendered opens, alone.
+func testUpgradeOpensOneOfMany(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
+	tab := openUpgrade(t, b, serveGallery(t), "en")
+	tab.Eval(`(async () => {
+		await enter('prompted');
+		dialog.close();
+		window.second = document.createElement('usage-upgrade');
+		second.client = client;
+		document.body.append(second);
+		await Promise.resolve();
+	})()`, nil)
+	tab.Eval("states.reached(client)", nil)
+	tab.Want("dialog.open + ' ' + second.open", "true false")
+	tab.Eval("second.show()", nil)
+	tab.Want("dialog.open + ' ' + second.open", "true false")
+	tab.Eval("void (dialog.close(), dialog.style.display = 'none')", nil)
+	tab.Eval("client.refuse({ ...month, sent_at: Date.now() + 1000 })", nil)
+	tab.Want("dialog.open + ' ' + second.open", "false true")
+	tab.Eval("void (second.style.display = 'none')", nil)
+	tab.Want("dialog.open + ' ' + second.open", "false false")
+	tab.Eval("void (dialog.style.display = '')", nil)
+	tab.Want("dialog.open + ' ' + second.open", "true false")
+	tab.Eval("second.remove()", nil)
+	tab.Want("dialog.open", "true")
+}
+
 // The dialog closes when calls are admitted again, unless the user is doing something in it.
 func testUpgradeClosesByItself(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
 	tab := openUpgrade(t, b, serveGallery(t), "en")
@@ -261,6 +315,16 @@ func testMessagesAreComplete(t *testing.T, b *browsertest.Browser, g *fakeGatewa
 		}
 		return [...new Set(faults)].join('; ');
 	})`, "")
+	tab.Want(`import('/usage/messages.js').then(({ messages: { fr, es } }) => {
+		const n = (value) => ({ value, toString: () => String(value) });
+		return [fr, es].flatMap((texts) => [undefined, true].map((shared) => texts.limitShort(n(5), n(2), n(100), undefined, 'ever', '', shared)))
+			.concat(es.chartExhaustsToday('1:05'), es.chartExhaustsToday('11:05')).join('\n');
+	})`, `La requête peut coûter 5, et il n’en reste que 2 sur 100.
+La requête peut coûter 5, et il n’en reste à votre organisation que 2 sur 100.
+La solicitud puede costar 5, y solo quedan 2 de 100.
+La solicitud puede costar 5, y a tu organización solo le quedan 2 de 100.
+A este ritmo, el límite se alcanza hoy a la 1:05.
+A este ritmo, el límite se alcanza hoy a las 11:05.`)
 	// Arabic has six forms.
 	tab.Want(`import('/usage/messages.js').then(({ messages: { ar } }) => [0, 1, 2, 3, 11, 100].map((value) => {
 		const n = { value, toString: () => String(value) };

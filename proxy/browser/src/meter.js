@@ -10,7 +10,7 @@
 // theme (light or dark; default: the system's), price (endpoints, separated by spaces, of
 // which it says what a request costs), upgrade-url (takes precedence over the gateway's).
 // Properties: client (of client.js, to share one), getToken, messages (of messages.js, to
-// replace texts). It speaks the language of the lang attribute nearest to it.
+// replace texts), and one for each attribute, such as upgradeUrl. It speaks the language of the lang attribute nearest to it.
 // Event: upgrade, when the user asks for more; preventDefault keeps the upgrade URL from
 // opening. Slot: upgrade, replaces the button. Parts: card, label, plan, count, used,
 // limit, remaining, bar, fill, pending, carried, pool, pool-label, pool-count, pool-bar,

@@ -2,6 +2,7 @@ import { createUsageClient } from '../client.js';
 import { messages } from '../messages.js';
 import { reflect } from './dom.js';
 import { Locale, followLanguage } from './locale.js';
+import { withOwnTexts } from './texts.js';
 
 /**
  * An element that follows a client: one that the page gives it, or its own. A subclass
@@ -11,7 +12,7 @@ import { Locale, followLanguage } from './locale.js';
 export class ClientElement extends (globalThis.HTMLElement ?? class {}) {
   static observedAttributes = ['base-url', 'token', 'lang'];
   /** What a page may set before the class is defined. */
-  static earlyProperties = ['client', 'getToken', 'messages', 'token', 'baseUrl'];
+  static earlyProperties = ['client', 'getToken', 'messages', 'token', 'baseUrl', 'theme'];
 
   /** Numbers and dates in the language of the element. */
   locale = new Locale(this);
@@ -80,7 +81,7 @@ export class ClientElement extends (globalThis.HTMLElement ?? class {}) {
   get messages() {
     const { language } = this.locale;
     if (!this.#texts || language !== this.#textsLanguage) {
-      this.#texts = { ...messages[language] ?? messages.en, ...this.#ownTexts };
+      this.#texts = withOwnTexts(messages[language] ?? messages.en, this.#ownTexts);
       this.#textsLanguage = language;
     }
     return this.#texts;
@@ -182,4 +183,4 @@ export function reflectProperties(Element, attributes) {
   }
 }
 
-reflectProperties(ClientElement, { baseUrl: 'base-url', token: 'token' });
+reflectProperties(ClientElement, { baseUrl: 'base-url', token: 'token', theme: 'theme' });

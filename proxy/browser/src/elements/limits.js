@@ -59,8 +59,7 @@ function blockingLimit(state, endpoint) {
  */
 export function unitName(state, unit, messages, n) {
   if (unit === 'units' && state.unit_name) return messages.unit(state.unit_name, n);
-  const name = unit === 'units' ? messages.units : messages.requests;
-  return typeof name === 'function' ? name(n) : name;
+  return unit === 'units' ? messages.units(n) : messages.requests(n);
 }
 
 /**

@@ -4,13 +4,7 @@ const formats = new Map();
 function formatOf(Kind, locale, options) {
   const key = `${Kind.name} ${locale} ${JSON.stringify(options)}`;
   if (!formats.has(key)) {
-    let made;
-    try {
-      made = new Kind(locale, options);
-    } catch { // the lang attribute is not a language
-      made = new Kind('en', options);
-    }
-    formats.set(key, made);
+    formats.set(key, new Kind(locale, options));
   }
   return formats.get(key);
 }
@@ -22,6 +16,17 @@ function nearestLang(element) {
     if (lang !== undefined) return lang;
   }
   return '';
+}
+
+/** A language as Intl takes it, also of de_DE; of what is not a language, English. */
+function tagOf(lang) {
+  const tag = lang.replaceAll('_', '-');
+  try {
+    Intl.getCanonicalLocales(tag);
+    return tag;
+  } catch {
+    return 'en';
+  }
 }
 
 /** A number as the user's language writes it. */
@@ -47,13 +52,13 @@ export class Locale {
   /** The language with its region, for Intl: that of the page, or else English. */
   get tag() {
     const lang = nearestLang(this.#element);
-    if (lang) return lang;
+    if (lang) return tagOf(lang);
     const own = globalThis.navigator?.language ?? '';
     return /^en\b/.test(own) ? own : 'en';
   }
 
   /** The language alone, such as de. */
-  get language() { return this.tag.toLowerCase().split(/[-_]/)[0]; }
+  get language() { return this.tag.toLowerCase().split('-')[0]; }
 
   /** @param {number} n */
   count(n) { return new Count(n, formatOf(Intl.NumberFormat, this.tag, {}).format(n)); }
@@ -62,7 +67,12 @@ export class Locale {
   number(n, options = {}) { return formatOf(Intl.NumberFormat, this.tag, options).format(n); }
 
   /** @param {Date} date @param {Intl.DateTimeFormatOptions} options */
-  formatDate(date, options) { return formatOf(Intl.DateTimeFormat, this.tag, options).format(date); }
+  formatDate(date, options) {
+    const format = formatOf(Intl.DateTimeFormat, this.tag, options);
+    if (this.language !== 'fr') return format.format(date);
+    // Intl does not know that the first of a month is "1er".
+    return format.formatToParts(date).map(({ type, value }) => (type === 'day' && value === '1' ? '1er' : value)).join('');
+  }
 
   /**
    * The day, and the time unless that is midnight here.

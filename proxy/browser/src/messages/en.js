@@ -31,7 +31,7 @@ export const en = {
   softReached: 'Limit reached, not enforced',
   notEnough: 'Not enough left',
   notIncluded: 'Not included in your plan',
-  limitOf: (name, status) => `${name}: ${status[0].toLowerCase()}${status.slice(1)}`,
+  limitOf: (name, status) => `${name}: ${status.slice(0, 1).toLowerCase()}${status.slice(1)}`,
   andMore: (text, n) => `${text}, and ${n} more`,
   resets: 'Resets',
   neverRenews: 'Does not renew',

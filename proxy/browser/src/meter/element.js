@@ -6,7 +6,7 @@ const metersOf = new WeakMap();
 
 export class UsageMeter extends ClientElement {
   static observedAttributes = [...super.observedAttributes, 'label', 'compact', 'price', 'upgrade-url'];
-  static earlyProperties = [...super.earlyProperties, 'label', 'compact', 'price'];
+  static earlyProperties = [...super.earlyProperties, 'label', 'compact', 'price', 'upgradeUrl'];
 
   #view = null;
   // The client that is followed.
@@ -52,4 +52,4 @@ export class UsageMeter extends ClientElement {
 }
 
 // price: the endpoints whose price is shown, separated by spaces.
-reflectProperties(UsageMeter, { label: 'label', price: 'price' });
+reflectProperties(UsageMeter, { label: 'label', price: 'price', upgradeUrl: 'upgrade-url' });
