@@ -189,6 +189,54 @@ func TestDamagedHistory(t *testing.T) {
 	}
 }
 
+// A damaged count of a day does not keep a request from being counted once, and begins anew.
+func TestDamagedDayIsCountedAnew(t *testing.T) {
+	url := redistest.Start(t).URL()
+	for i, damaged := range []string{"xx", "", "1.5", "9223372036854775807", "nan"} {
+		clock := quotatest.NewClock(noon)
+		s := openHistory(t, url, clock, 5)
+		user := fmt.Sprint("user-", i)
+		damage := func() {
+			t.Helper()
+			for _, field := range []string{"day", "dayextra"} {
+				field = fmt.Sprintf("%s/%d/analyze", field, s.calendar.DateAt(clock.Now()))
+				if err := commands(s).HSet(ctx, key(s, user), field, damaged).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		charge := func() {
+			t.Helper()
+			r := requestBy(unlimited, user)
+			r.Units = 3
+			d, err := s.Reserve(ctx, r)
+			if err != nil || !d.Admitted {
+				t.Fatal(d.Admitted, err)
+			}
+			if _, err := s.Commit(ctx, &d.Reservation); err != nil {
+				t.Errorf("%q: %v", damaged, err)
+			}
+		}
+		charge()
+		damage()
+		charge()
+		charge()
+		if got := historyOf(t, s, user, 1); got != "2+4" {
+			t.Errorf("%q: the history is %q", damaged, got)
+		}
+		month := "used/" + s.calendar.WindowAt(quota.Month, clock.Now()).ID
+		if got := commands(s).HGet(ctx, key(s, user), month).Val(); got != "3" {
+			t.Errorf("%q: %s requests are counted, want 3", damaged, got)
+		}
+		damage()
+		clock.Advance(day)
+		charge()
+		if got := historyOf(t, s, user, 2); got != "- 1+2" {
+			t.Errorf("%q: on the next day, the history is %q", damaged, got)
+		}
+	}
+}
+
 func TestHistoryDaysAreChecked(t *testing.T) {
 	for _, days := range []int{-1, quota.MaxHistory + 1} {
 		if s, err := Open(Options{URL: "redis://127.0.0.1:1", HistoryDays: days}); err == nil {

@@ -40,6 +40,12 @@ local function move_counts(lines, date, names, oldest)
     end
   end
 
+  -- Returns the count in a field: 0 if there is none, or if it is damaged.
+  local function count_in(value)
+    local n = tonumber(string.match(value or '', '^-?%d+$') or 0)
+    return math.abs(n) < 2 ^ 53 and n or 0
+  end
+
   local fields = {}
   for i = 1, #names do
     fields[2 * i - 1] = 'day/' .. format_time(date) .. '/' .. names[i]
@@ -55,7 +61,7 @@ local function move_counts(lines, date, names, oldest)
     end
   end
   for i = 1, #names do
-    local name, requests, extra = names[i], tonumber(counts[2 * i - 1] or 0), tonumber(counts[2 * i] or 0)
+    local name, requests, extra = names[i], math.max(0, count_in(counts[2 * i - 1])), count_in(counts[2 * i])
     if requests ~= 0 or extra ~= 0 then
       if not by_name[name] then
         by_name[name] = { name, date, '' }
@@ -105,4 +111,16 @@ local function note_day(field, ends)
     lines = move_counts(lines, over, names, math.floor((now - (ends - DAY * date)) / DAY) + 1)
   end
   call('HSET', key, 'days', string.format(LONG, head .. endpoints .. lines))
+end
+
+-- Adds n to a field of a day, and returns whether nothing had been counted there. A field that is damaged, or
+-- too large, begins anew: the request is already counted in its windows, and an error would have the gateway
+-- send it again.
+local function count_on_day(field, n)
+  local sum = redis.pcall('HINCRBY', key, field, n)
+  if type(sum) == 'table' then
+    call('HSET', key, field, n)
+    return true
+  end
+  return sum - n == 0
 end

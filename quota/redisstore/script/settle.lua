@@ -86,9 +86,9 @@ local function settle(at, w, held, marker, paid, rests, day)
     if day and ARGV[day] ~= '' then
       local ends = tonumber(ARGV[day + 1])
       if ends > now then
-        local is_first = requests and call('HINCRBY', key, ARGV[day], requests) == 1
+        local is_first = requests and count_on_day(ARGV[day], requests)
         if extra ~= '0' then
-          is_first = call('HINCRBY', key, 'dayextra' .. string.sub(ARGV[day], 4), extra) == tonumber(extra) or is_first
+          is_first = count_on_day('dayextra' .. string.sub(ARGV[day], 4), extra) or is_first
         end
         if is_first then
           note_day(ARGV[day], ends)
