@@ -45,6 +45,7 @@ var historyCases = map[string]func(*testing.T, OpenHistory){
 	"a reset clears today":                    testResetToday,
 	"grants and other windows leave days":     testGrantsLeaveDays,
 	"counts of a day are set":                 testSetDay,
+	"today may be before the newest day":      testDateMovesBack,
 	"late counts reach their day":             testLateDay,
 	"a count without windows reaches its day": testDayWithoutWindows,
 	"days are kept longer than windows":       testDaysOutliveWindows,
@@ -349,6 +350,42 @@ func testResetToday(t *testing.T, open OpenHistory) {
 	h.wantDays("u", 2, "analyze 1/4 report 3/3 | report 1/1")
 	h.applyChange("u", hundredAMonth, quota.Change{Action: quota.ActionReset})
 	h.wantDays("u", 2, "analyze 1/4 report 3/3 | -")
+}
+
+// The date moves back when the time zone moves west.
+func testDateMovesBack(t *testing.T, open OpenHistory) {
+	east, err := time.LoadLocation("Pacific/Kiritimati") // where it is the next day already
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHistoryHarness(t, open, HistorySetup{Calendar: quota.NewCalendar(east)})
+	h.clock.Advance(-oneDay)
+	h.use(4, "u", "report", hundredAMonth) // what is today later on
+	h.clock.Advance(oneDay)
+	h.use(5, "u", "report", hundredAMonth)
+	h.use(5, "u", "analyze", hundredAMonth)
+	h.Calendar = quota.NewCalendar(nil)
+	h.reopen(h.HistoryDays)
+	h.use(2, "u", "report", hundredAMonth)
+	h.use(1, "u", "analyze", hundredAMonth)
+	h.wantDays("u", 2, "- | analyze 1/1 report 6/6")
+	for range 2 {
+		h.applyChange("u", hundredAMonth, quota.Change{Action: quota.ActionSetCounts, Period: quota.Day,
+			Counts: map[string]int64{"report": 7, "removed": 2}, CountUnits: map[string]int64{"report": 9}})
+		h.wantDays("u", 2, "- | analyze 1/1 removed 2/2 report 7/9")
+	}
+	h.applyChange("u", hundredAMonth, quota.Change{Action: quota.ActionSetCounts, Period: quota.Day, Counts: map[string]int64{"report": 0, "removed": 1}})
+	h.wantDays("u", 2, "- | analyze 1/1 removed 1/1")
+	h.use(1, "u", "report", hundredAMonth)
+	h.applyChange("u", hundredAMonth, quota.Change{Action: quota.ActionReset})
+	h.wantDays("u", 2, "- | -")
+	h.use(3, "u", "report", hundredAMonth)
+	h.clock.Advance(oneDay)
+	h.use(1, "u", "report", hundredAMonth)
+	h.wantDays("u", 2, "report 3/3 | analyze 5/5 report 6/6")
+	h.clock.Advance(oneDay)
+	h.use(1, "u", "report", hundredAMonth)
+	h.wantDays("u", 4, "- | report 3/3 | analyze 5/5 report 6/6 | report 1/1")
 }
 
 func testGrantsLeaveDays(t *testing.T, open OpenHistory) {

@@ -79,6 +79,28 @@ local function set_number(field, n)
   end
 end
 
+-- Removes from the lines of days what was counted of an endpoint today; nil: of all endpoints. It is there if a
+-- later day is the newest one: the time zone has moved west, or Redis's clock was ahead.
+local function clear_lines(endpoint)
+  local days = string.gsub(call('HGET', key, 'days') or '', ' +$', '')
+  local left = string.gsub(days, '\n(%S+) (%d+) ([^\n]*)', function(name, date, counts)
+    if endpoint and name ~= endpoint then
+      return nil -- as it is
+    end
+    date = tonumber(date)
+    local first = date
+    counts = string.gsub(counts .. ',', '[^,]*,', function()
+      date = date + 1
+      return date - 1 == tonumber(today) and ',' or nil
+    end)
+    counts = string.gsub(counts, ',+$', '')
+    return counts == '' and '' or '\n' .. name .. ' ' .. format_time(first) .. ' ' .. counts
+  end)
+  if left ~= days then
+    call('HSET', key, 'days', string.format(LONG, left))
+  end
+end
+
 -- Each action returns a code if it changes nothing, and nil if it has changed something.
 local actions = {}
 
@@ -112,6 +134,9 @@ function actions.reset()
     if window and running[window] or date and date == today then
       call('HDEL', key, all[i])
     end
+  end
+  if today then
+    clear_lines()
   end
 end
 
@@ -175,6 +200,7 @@ function actions.set_counts()
     local field = 'day/' .. today .. '/' .. ARGV[i]
     set_number(field, tonumber(ARGV[i + 1]))
     set_number('dayextra' .. string.sub(field, 4), tonumber(ARGV[i + 2]))
+    clear_lines(ARGV[i])
     note_day(field, tonumber(day_ends))
     note_ends(tonumber(day_ends), tonumber(day_ends))
   end
