@@ -129,7 +129,7 @@ export type Connection = 'idle' | 'live' | 'polling' | 'offline';
 
 /**
  * unreachable: no answer. unavailable: an answer without usage numbers. unauthorized: the
- * token was refused, or there is none. token: getToken failed.
+ * token was refused, or there is none. token: getToken failed, or has not answered for 10 seconds.
  */
 export type ConnectionProblem = null | 'unreachable' | 'unavailable' | 'unauthorized' | 'token';
 
@@ -174,7 +174,9 @@ export interface UsageClientOptions {
    * Returns the token of the user who is signed in, or null. It is called for each request,
    * so it should be fast. Whose token it is, the gateway says: until it has answered, a token
    * that may be another user's makes the state null. `refresh` is true if the last token was refused or has expired.
-   * Without getToken no Authorization header is sent: leave it out if the token is in a cookie.
+   * If it does not answer within 10 seconds, a call that was refused gets its 401.
+   * Without getToken no Authorization header is sent: leave it out if the token is in a cookie. Then a 401 of
+   * the gateway makes the state null, and a tab that becomes visible asks whose the cookie is.
    */
   getToken?: (options: { refresh: boolean }) => string | null | undefined | Promise<string | null | undefined>;
   /**

@@ -69,35 +69,28 @@ function newCore(target, base, { getToken, credentials, poll: poll2, send, timin
     closed: life.signal,
     id: `${Date.now()}${Math.random()}`,
     // On a server nobody watches.
-    follows: Boolean(poll2 || globalThis.document),
+    follows: poll2 || globalThis.document,
     // Shown to the application, see state.js.
     current: null,
     connection: "idle",
     problem: null,
     refused: null,
     subscribers: /* @__PURE__ */ new Set(),
-    // The newest numbers, see numbers.js. heldBackSince: since when every arriving object has been older.
+    // The newest numbers, see numbers.js.
     usage: null,
-    heldBackSince: 0,
-    floor: null,
     // The running calls of this tab, and of the others, see pending.js.
     calls: /* @__PURE__ */ new Set(),
     otherCalls: /* @__PURE__ */ new Map(),
-    callsTimer: 0,
     // The endpoints that a route, as "METHOD path", may count under, and the costs of all, as text: see prices.js.
     candidates: /* @__PURE__ */ new Map(),
     costs: "",
     // getToken has been called so often, and that call of it is the last that has answered: see requests.js.
     asked: 0,
     answered: 0,
-    renewal: null,
-    readTimer: 0,
-    // See tabs.js. lastSession: after the present one has ended; failures: how often in a row the gateway
+    // See tabs.js. failures: how often in a row the gateway
     // has not named the user.
     session: null,
-    lastSession: null,
     failures: 0,
-    graceTimer: 0,
     // Routes that are not metered, see fetch.js.
     unmetered: /* @__PURE__ */ new Set()
   };
@@ -144,15 +137,16 @@ function imitate(copy, original) {
 // src/client/identity.js
 var sameUser = (a, b) => a.user === b?.user && a.org === b.org;
 var TELLING = /^\/(sub|iss|o\/.*)$|org|tenant/i;
-function identityClaims({ user, org }, token) {
+function identityClaims(identity, token) {
   const claims = readClaims(token);
+  const { user, org } = identity ?? { user: claims.get("/sub") };
   const values = [claims.get("/sub") === user ? void 0 : user, org];
   const telling = [...claims].filter(([place, value]) => TELLING.test(place) || values.includes(value));
   return [user, org ?? user].every((value) => telling.some((claim) => claim[1] === value)) ? JSON.stringify(telling.sort()) : null;
 }
 function isRefreshOf(identity, known, token) {
   const claims = identityClaims(identity, known);
-  return claims !== null && claims === identityClaims(identity, token);
+  return claims && claims === identityClaims(identity, token);
 }
 function readClaims(token) {
   const claims = /* @__PURE__ */ new Map();
@@ -234,7 +228,11 @@ async function unlessAborted(promise, signal) {
     wait.abort();
   }
 }
-var isHidden = () => Boolean(globalThis.document?.hidden);
+function within(ms, promise) {
+  const { signal, end } = startDeadline(new AbortController().signal, ms);
+  return unlessAborted(promise, signal).finally(end);
+}
+var isHidden = () => globalThis.document?.hidden;
 async function untilVisible(signal) {
   const wait = childOf(signal);
   if (!isHidden()) return;
@@ -258,21 +256,8 @@ function newSession(token) {
     token,
     life,
     signal: life.signal,
-    turn: null,
     naps: /* @__PURE__ */ new Set(),
-    channel: null,
-    locks: null,
-    leading: false,
-    streams: false,
-    // the present turn, or else polls
-    leaders: /* @__PURE__ */ new Map(),
-    // Whether the next turn takes the lock from its holder.
-    steal: false,
-    leaderTimer: 0,
-    // Whom the gateway counts for.
-    identity: null,
-    // Of the channel and the lock.
-    name: ""
+    leaders: /* @__PURE__ */ new Map()
   };
 }
 async function nap({ naps }, ms, signal) {
@@ -554,7 +539,7 @@ function keptNumbers(core, token) {
     const { claims, usage: usage2 } = JSON.parse(storage.getItem(key) ?? "");
     return isUsage(usage2) && claims && claims === identityClaims(usage2, token) && usage2;
   });
-  if (!usage) dropKeptNumbers(core);
+  if (!usage && token) dropKeptNumbers(core);
   return usage;
 }
 function dropKeptNumbers(core) {
@@ -563,19 +548,18 @@ function dropKeptNumbers(core) {
 
 // src/client/tabs.js
 async function start(core) {
+  setConnection(core, "idle");
+  const failed = () => core.session || core.closed.aborted || setConnection(core, "offline", "token");
   for (let failures = 0; !core.session && !core.closed.aborted; failures++) {
-    try {
-      await askToken(core, false);
-    } catch {
-      setConnection(core, "offline", "token");
-      await sleep(backoff(core, failures), core.closed);
-    }
+    const answer = askToken(core, false);
+    within(core.timing.firstEvent, answer).catch(failed);
+    await answer.catch(() => sleep(backoff(core, failures), core.closed));
   }
 }
-function endSession(core) {
+function endSession(core, moved) {
   const { session } = core;
   if (!session) return;
-  tell(core, { lead: false, pending: null, paused: true });
+  tell(core, { lead: false, pending: null, paused: true, moved });
   core.session = null;
   core.lastSession = session;
   session.life.abort();
@@ -594,11 +578,11 @@ function useToken(core, token) {
     return;
   }
   endSession(core);
-  if (before && !same) forgetUser(core);
+  if (before && !same) forgetUser(core, before.token);
   begin(core, token, same ? identity : null);
 }
-function forgetUser(core) {
-  dropKeptNumbers(core);
+function forgetUser(core, known = true) {
+  if (known) dropKeptNumbers(core);
   core.calls.clear();
   forgetNumbers(core);
 }
@@ -655,8 +639,14 @@ function learn(core, session, usage) {
   }
   tell(core);
 }
+function signedOut(core, session) {
+  if (session !== core.session || !session?.identity) return;
+  forgetUser(core);
+  move(core, session, null);
+  setConnection(core, "offline", "unauthorized");
+}
 function move(core, session, identity) {
-  endSession(core);
+  endSession(core, true);
   begin(core, session.token, identity);
 }
 async function takeTurns(core, session) {
@@ -699,14 +689,18 @@ function mayStream({ id, poll: poll2 }, { channel, leaders, locks }) {
 function countLeaders(core, session) {
   if (session.leading && session.streams !== mayStream(core, session)) endTurn(session);
 }
+function checkUser(core) {
+  if (core.getToken) askToken(core, false).catch(() => {
+  });
+  else if (core.session?.identity) read(core);
+}
 function visibilityChanged(core) {
   const { session } = core;
   if (isHidden()) pauseLater(core, core.timing.grace);
   else if (session) {
     wake(session);
     watchLeader(core, session);
-    askToken(core, false).catch(() => {
-    });
+    checkUser(core);
   }
 }
 function pauseLater(core, ms) {
@@ -745,7 +739,7 @@ function tell(core, more) {
   const { connection, id, problem, session, usage } = core;
   session?.channel?.postMessage({ id, lead: session.leading, usage, connection, problem, pending: pendingHere(core), ...more });
 }
-function hear(core, session, { id, lead, usage, connection, problem, pending, hello, paused }) {
+function hear(core, session, { id, lead, usage, connection, problem, pending, hello, paused, moved }) {
   if (session !== core.session || !session.identity) return;
   if (usage && sameUser(usage, session.identity)) takeNumbers(core, usage);
   setPendingElsewhere(core, id, pending);
@@ -758,6 +752,7 @@ function hear(core, session, { id, lead, usage, connection, problem, pending, he
   }
   if (hello && (session.leading || core.calls.size)) setTimeout(tell, 0, core);
   if (paused) pauseUnlessWatched(core);
+  if (moved) checkUser(core);
 }
 
 // src/client/requests.js
@@ -775,7 +770,7 @@ async function askToken(core, refresh) {
 async function renewToken(core, refused) {
   const { session } = core;
   if (session && session.token !== refused) return { token: session.token, session };
-  core.renewal ??= askToken(core, true).finally(() => {
+  core.renewal ??= within(core.timing.firstEvent, askToken(core, true)).finally(() => {
     core.renewal = null;
   });
   return core.renewal;
@@ -786,7 +781,7 @@ async function sendRequest(core, path, signal, { refresh, first } = {}) {
     throw failure("token");
   }), signal);
   let { token, session } = first ? { token: first.token, session: first } : await patiently(refresh ? renewToken(core, core.session?.token) : askToken(core, false));
-  for (let again = Boolean(getToken); ; again = false) {
+  for (let again = !!getToken; ; again = false) {
     if (getToken && !token) break;
     signal.throwIfAborted();
     const response = await send(new URL(path, base), {
@@ -802,6 +797,7 @@ async function sendRequest(core, path, signal, { refresh, first } = {}) {
     ({ token, session } = await patiently(renewToken(core, refused)));
     if (token === refused) break;
   }
+  if (!getToken) signedOut(core, session);
   throw failure("unauthorized");
 }
 async function ask(core, path, signal, first) {
@@ -940,7 +936,7 @@ async function fetchMetered(core, input, init) {
       const another = await unlessAborted(renewToken(core, token), signal).catch(() => null);
       signal?.throwIfAborted();
       const known = session?.identity;
-      if (another?.token && another.token !== token && (!known || sameUser(known, another.session?.identity))) {
+      if (another?.token && another.token !== token && (known ? sameUser(known, another.session?.identity) : isRefreshOf(null, token, another.token))) {
         response.body?.cancel();
         ({ token, session } = another);
         response = await sendWithToken(again);
@@ -957,9 +953,10 @@ function isOfGateway({ base }, url) {
 function readResponse(core, route, call, response, session, sent_at) {
   const ours = (!response.redirected || isOfGateway(core, new URL(response.url))) && session === core.session;
   const header = (name) => ours && response.headers.get(name) || "";
-  const used = parseInt(header("X-Usage"), 10);
+  const used = parseInt(header("X-Usage"));
   if (used >= 0) core.unmetered.delete(route);
   if (!response.ok) {
+    if (response.status === 401 && !core.getToken) read(core);
     if (/^application\/problem\+json/.test(header("Content-Type"))) {
       readRefusal(core, route, response.clone(), session, sent_at).catch(() => {
       });
@@ -969,8 +966,8 @@ function readResponse(core, route, call, response, session, sent_at) {
   if (used >= 0 && core.getToken) raiseFloor(core, used);
   if (!(used >= 0)) core.unmetered.add(route);
   readSoon(core);
-  const cost = parseInt(header("X-Usage-Cost"), 10);
-  const rest = parseInt(header("X-Usage-Pending"), 10) || 0;
+  const cost = parseInt(header("X-Usage-Cost"));
+  const rest = parseInt(header("X-Usage-Pending")) || 0;
   if (call && cost >= 0) learnCharge(core, call, cost, rest);
   if (!call || !rest || !response.body) return response;
   awaitRest(core, call, rest);
@@ -984,9 +981,19 @@ async function readRefusal(core, route, response, session, sent_at) {
   if (endpoint) learnEndpoints(core, route, [endpoint]);
   const refused = reason === "not_in_plan" || /#quota-exceeded$/.test(type);
   const named = isUsage(usage) ? usage : null;
-  if (!refused || session !== core.session || named && session?.identity && !sameUser(named, session.identity)) return;
-  const retry_after = Number(response.headers.get("Retry-After")) || null;
-  refuse(core, { endpoint, violated, reason, detail, upgrade_url, retry_after, sent_at }, named, session);
+  if (!refused || session !== core.session) return;
+  const ofAnother = () => named && core.usage && !sameUser(named, core.usage);
+  if (ofAnother()) await read(core);
+  if (ofAnother()) return;
+  refuse(core, {
+    endpoint,
+    violated,
+    reason,
+    detail,
+    upgrade_url,
+    sent_at,
+    retry_after: Number(response.headers.get("Retry-After")) || null
+  }, named, core.session);
 }
 
 // src/client/usage-client.js
@@ -1004,7 +1011,7 @@ var UsageClient = class extends EventTarget {
       keepNumbers(core);
       endSession(core);
     });
-    on(globalThis, "pageshow", (e) => e.persisted && start(core));
+    on(globalThis, "pageshow", (e) => e.persisted && start(core).then(() => checkUser(core)));
     queueMicrotask(() => start(core));
   }
   get current() {

@@ -89,6 +89,13 @@ func testKeptNumbersOfOthers(t *testing.T, b *browsertest.Browser, g *fakeGatewa
 		if seen := tab.String("seen.join()"); seen != "" {
 			t.Errorf("%s: saw the numbers of %s", name, seen)
 		}
+		if token == "" {
+			// Many applications have no token yet when the page begins.
+			tab.Eval("(window.token = '"+alice+"', client.refresh().then(() => 0))", nil)
+			tab.Want(state, "alice,42,true,offline,unreachable")
+			tab.Eval("(window.token = '', client.refresh().then(() => 0))", nil)
+			tab.Want(state, ",,,offline,unauthorized")
+		}
 		tab.Want(kept, "")
 	}
 

@@ -5,7 +5,15 @@ import { TIMING } from './timing.js';
  * @typedef {import('../../client.d.ts').UsageState} UsageState
  * @typedef {import('../../client.d.ts').UsageClientOptions} UsageClientOptions
  * @typedef {import('./session.js').Session} Session
- * @typedef {ReturnType<typeof newCore>} Core
+ * @typedef {ReturnType<typeof newCore> & Later} Core
+ * @typedef {object} Later what a client does not have at its beginning
+ * @property {any} [callsTimer] see pending.js
+ * @property {any} [readTimer] see requests.js
+ * @property {any} [graceTimer] see tabs.js
+ * @property {ReturnType<typeof import('./requests.js').askToken> | null} [renewal] see requests.js
+ * @property {Session | null} [lastSession] after the present one has ended, see tabs.js
+ * @property {number} [heldBackSince] since when every arriving object has been older, see numbers.js
+ * @property {{ used: number, timer: any } | null} [floor] see numbers.js
  */
 
 /**
@@ -29,7 +37,7 @@ export function newCore(target, base, { getToken, credentials, poll, send, timin
     /** Tells the tabs apart, and which is older. */
     id: `${Date.now()}${Math.random()}`,
     // On a server nobody watches.
-    follows: Boolean(poll || globalThis.document),
+    follows: poll || globalThis.document,
 
     // Shown to the application, see state.js.
     current: /** @type {UsageState | null} */ (null),
@@ -38,15 +46,12 @@ export function newCore(target, base, { getToken, credentials, poll, send, timin
     refused: /** @type {import('../../client.d.ts').Refusal | null} */ (null),
     subscribers: /** @type {Set<(state: UsageState | null) => void>} */ (new Set()),
 
-    // The newest numbers, see numbers.js. heldBackSince: since when every arriving object has been older.
+    // The newest numbers, see numbers.js.
     usage: /** @type {Usage | null} */ (null),
-    heldBackSince: 0,
-    floor: /** @type {{ used: number, timer: any } | null} */ (null),
 
     // The running calls of this tab, and of the others, see pending.js.
     calls: /** @type {Set<import('./pending.js').Call>} */ (new Set()),
     otherCalls: /** @type {Map<string, { count: number, units: number, at: number }>} */ (new Map()),
-    callsTimer: /** @type {any} */ (0),
 
     // The endpoints that a route, as "METHOD path", may count under, and the costs of all, as text: see prices.js.
     candidates: /** @type {Map<string, string[]>} */ (new Map()),
@@ -55,15 +60,11 @@ export function newCore(target, base, { getToken, credentials, poll, send, timin
     // getToken has been called so often, and that call of it is the last that has answered: see requests.js.
     asked: 0,
     answered: 0,
-    renewal: /** @type {ReturnType<import('./requests.js').askToken> | null} */ (null),
-    readTimer: /** @type {any} */ (0),
 
-    // See tabs.js. lastSession: after the present one has ended; failures: how often in a row the gateway
+    // See tabs.js. failures: how often in a row the gateway
     // has not named the user.
     session: /** @type {Session | null} */ (null),
-    lastSession: /** @type {Session | null} */ (null),
     failures: 0,
-    graceTimer: /** @type {any} */ (0),
 
     // Routes that are not metered, see fetch.js.
     unmetered: /** @type {Set<string>} */ (new Set()),

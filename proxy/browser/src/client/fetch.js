@@ -1,10 +1,10 @@
 import { pageURL } from './base.js';
 import { noticeEnd } from './body.js';
-import { sameUser } from './identity.js';
+import { isRefreshOf, sameUser } from './identity.js';
 import { isUsage, raiseFloor } from './numbers.js';
 import { awaitRest, beginCall, endCall, endWithNumbers } from './pending.js';
 import { learnCharge, learnEndpoints } from './prices.js';
-import { askToken, readSoon, renewToken } from './requests.js';
+import { askToken, read, readSoon, renewToken } from './requests.js';
 import { refuse } from './state.js';
 import { runGuarded, unlessAborted } from './waiting.js';
 
@@ -68,7 +68,7 @@ export async function fetchMetered(core, input, init) {
       const another = await unlessAborted(renewToken(core, token), signal).catch(() => null);
       signal?.throwIfAborted();
       const known = session?.identity;
-      if (another?.token && another.token !== token && (!known || sameUser(known, another.session?.identity))) {
+      if (another?.token && another.token !== token && (known ? sameUser(known, another.session?.identity) : isRefreshOf(null, token, another.token))) {
         response.body?.cancel();
         ({ token, session } = another);
         response = await sendWithToken(again);
@@ -99,9 +99,10 @@ function readResponse(core, route, call, response, session, sent_at) {
   // Ignore answers of other servers, and those that were meant for another user.
   const ours = (!response.redirected || isOfGateway(core, new URL(response.url))) && session === core.session;
   const header = (/** @type {string} */ name) => (ours && response.headers.get(name)) || '';
-  const used = parseInt(header('X-Usage'), 10);
+  const used = parseInt(header('X-Usage'));
   if (used >= 0) core.unmetered.delete(route);
   if (!response.ok) {
+    if (response.status === 401 && !core.getToken) read(core); // tells whether somebody is still signed in
     if (/^application\/problem\+json/.test(header('Content-Type'))) {
       readRefusal(core, route, response.clone(), session, sent_at).catch(() => {}); // a body that broke off
     }
@@ -111,8 +112,8 @@ function readResponse(core, route, call, response, session, sent_at) {
   if (used >= 0 && core.getToken) raiseFloor(core, used);
   if (!(used >= 0)) core.unmetered.add(route);
   readSoon(core);
-  const cost = parseInt(header('X-Usage-Cost'), 10);
-  const rest = parseInt(header('X-Usage-Pending'), 10) || 0;
+  const cost = parseInt(header('X-Usage-Cost'));
+  const rest = parseInt(header('X-Usage-Pending')) || 0;
   if (call && cost >= 0) learnCharge(core, call, cost, rest);
   if (!call || !rest || !response.body) return response;
   awaitRest(core, call, rest);
@@ -128,7 +129,13 @@ async function readRefusal(core, route, response, session, sent_at) {
   if (endpoint) learnEndpoints(core, route, [endpoint]);
   const refused = reason === 'not_in_plan' || /#quota-exceeded$/.test(type);
   const named = isUsage(usage) ? usage : null;
-  if (!refused || session !== core.session || (named && session?.identity && !sameUser(named, session.identity))) return;
-  const retry_after = Number(response.headers.get('Retry-After')) || null;
-  refuse(core, { endpoint, violated, reason, detail, upgrade_url, retry_after, sent_at }, named, session);
+  if (!refused || session !== core.session) return;
+  const ofAnother = () => named && core.usage && !sameUser(named, core.usage);
+  // Somebody else may have signed in, by a cookie.
+  if (ofAnother()) await read(core);
+  if (ofAnother()) return;
+  refuse(core, {
+    endpoint, violated, reason, detail, upgrade_url, sent_at,
+    retry_after: Number(response.headers.get('Retry-After')) || null,
+  }, named, core.session);
 }

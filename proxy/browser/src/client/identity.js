@@ -18,11 +18,13 @@ const TELLING = /^\/(sub|iss|o\/.*)$|org|tenant/i;
  * The gateway takes the user, and the organisation, from claims in fixed places. Where these places
  * are is not known here, but each is one of those where a token has the value. If another token has
  * it in all of them, it has it in the right one.
- * @param {Identity} identity that the gateway has named for one of the tokens
+ * @param {Identity | null} identity that the gateway has named for one of the tokens; null: none so far, then
+ *   the user is the subject
  * @param {string | null} token
  */
-export function identityClaims({ user, org }, token) {
+export function identityClaims(identity, token) {
   const claims = readClaims(token);
+  const { user, org } = identity ?? { user: claims.get('/sub') };
   // A name that happens to be the subject may change.
   const values = [claims.get('/sub') === user ? undefined : user, org];
   const telling = [...claims].filter(([place, value]) => TELLING.test(place) || values.includes(value));
@@ -31,13 +33,13 @@ export function identityClaims({ user, org }, token) {
 
 /**
  * Reports whether a new token is certainly of the same user as a known one.
- * @param {Identity} identity that the gateway has named for the known token
+ * @param {Identity | null} identity see identityClaims
  * @param {string | null} known
  * @param {string | null} token
  */
 export function isRefreshOf(identity, known, token) {
   const claims = identityClaims(identity, known);
-  return claims !== null && claims === identityClaims(identity, token);
+  return claims && claims === identityClaims(identity, token);
 }
 
 /**

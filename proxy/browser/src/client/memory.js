@@ -24,7 +24,8 @@ export function keepNumbers(core) {
 }
 
 /**
- * Returns what was kept for the user of a token, and forgets what is another's.
+ * Returns what was kept for the user of a token, and forgets what is another's. An
+ * application may have no token yet when the page begins.
  * @param {Core} core @param {string | null} token
  * @returns {import('../../client.d.ts').Usage | null}
  */
@@ -33,7 +34,7 @@ export function keptNumbers(core, token) {
     const { claims, usage } = JSON.parse(storage.getItem(key) ?? '');
     return isUsage(usage) && claims && claims === identityClaims(usage, token) && usage;
   });
-  if (!usage) dropKeptNumbers(core);
+  if (!usage && token) dropKeptNumbers(core);
   return usage;
 }
 

@@ -1,6 +1,6 @@
 import { isUsage } from './numbers.js';
-import { learn, useToken } from './tabs.js';
-import { startDeadline, unlessAborted } from './waiting.js';
+import { learn, signedOut, useToken } from './tabs.js';
+import { startDeadline, unlessAborted, within } from './waiting.js';
 
 /** @typedef {import('./core.js').Core} Core */
 /** @typedef {import('./session.js').Session} Session */
@@ -35,7 +35,8 @@ export async function askToken(core, refresh) {
 
 /**
  * Gets another token in place of one that was refused or has expired. However many requests it was
- * refused to, the application is asked once: a refresh token is often good for one use.
+ * refused to, the application is asked once: a refresh token is often good for one use. An answer that
+ * comes too late is taken for later requests.
  * @param {Core} core
  * @param {string | null | undefined} refused
  * @returns {Promise<TokenAnswer>}
@@ -43,7 +44,7 @@ export async function askToken(core, refresh) {
 export async function renewToken(core, refused) {
   const { session } = core;
   if (session && session.token !== refused) return { token: session.token, session };
-  core.renewal ??= askToken(core, true).finally(() => { core.renewal = null; });
+  core.renewal ??= within(core.timing.firstEvent, askToken(core, true)).finally(() => { core.renewal = null; });
   return core.renewal;
 }
 
@@ -62,7 +63,7 @@ export async function sendRequest(core, path, signal, { refresh, first } = {}) {
   const patiently = (answer) => unlessAborted(answer.catch(() => { throw failure('token'); }), signal);
   let { token, session } = first ? { token: first.token, session: first }
     : await patiently(refresh ? renewToken(core, core.session?.token) : askToken(core, false));
-  for (let again = Boolean(getToken); ; again = false) {
+  for (let again = !!getToken; ; again = false) {
     if (getToken && !token) break;
     signal.throwIfAborted();
     const response = await send(new URL(path, base), {
@@ -78,6 +79,7 @@ export async function sendRequest(core, path, signal, { refresh, first } = {}) {
     ({ token, session } = await patiently(renewToken(core, refused)));
     if (token === refused) break;
   }
+  if (!getToken) signedOut(core, session);
   throw failure('unauthorized');
 }
 

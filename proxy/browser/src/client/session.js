@@ -4,7 +4,17 @@ import { childOf, startDeadline, untilAborted } from './waiting.js';
  * What lasts as long as the user and the plan stay the same: the channel, the turns, the
  * timers. It begins with a token, alone. Once the gateway has named the token's user, the
  * session is shared with the other tabs of that user.
- * @typedef {ReturnType<typeof newSession>} Session
+ * @typedef {ReturnType<typeof newSession> & Later} Session
+ * @typedef {object} Later what it does not have at its beginning
+ * @property {AbortController | null} [turn] in which this tab leads, or waits to
+ * @property {BroadcastChannel | null} [channel] none: nothing is shared
+ * @property {LockManager | null} [locks] none: nothing is shared, or the page is not from a secure origin
+ * @property {boolean} [leading]
+ * @property {boolean} [streams] the present turn, or else polls
+ * @property {boolean} [steal] whether the next turn takes the lock from its holder
+ * @property {any} [leaderTimer]
+ * @property {string} [name] of the channel and the lock
+ * @property {import('./identity.js').Identity} [identity] whom the gateway counts for; none: it has not said so yet
  */
 
 /** @param {string | null} token the last one; null: there is none */
@@ -14,20 +24,8 @@ export function newSession(token) {
     token,
     life,
     signal: life.signal,
-    turn: /** @type {AbortController | null} in which this tab leads, or waits to */ (null),
     naps: /** @type {Set<{ end: () => void }>} */ (new Set()),
-    channel: /** @type {BroadcastChannel | null} null: nothing is shared */ (null),
-    /** @type {LockManager | null | undefined} none: nothing is shared, or the page is not from a secure origin */ locks: null,
-    leading: false,
-    streams: false, // the present turn, or else polls
     leaders: /** @type {Map<string, number>} the other leading tabs, and when they were last heard of */ (new Map()),
-    // Whether the next turn takes the lock from its holder.
-    steal: false,
-    leaderTimer: /** @type {any} */ (0),
-    // Whom the gateway counts for.
-    identity: /** @type {import('./identity.js').Identity | null} null: it has not said so yet */ (null),
-    // Of the channel and the lock.
-    name: '',
   };
 }
 

@@ -6,7 +6,7 @@ import { askToken, read } from './requests.js';
 import { beginTurn, endTurn, nap, newSession, unshare, wake } from './session.js';
 import { forgetNumbers, publish, setConnection, takeNumbers } from './state.js';
 import { backoff } from './timing.js';
-import { isHidden, sleep, untilVisible } from './waiting.js';
+import { isHidden, sleep, untilVisible, within } from './waiting.js';
 
 /** @typedef {import('./core.js').Core} Core */
 /** @typedef {import('./identity.js').Identity} Identity */
@@ -19,21 +19,20 @@ import { isHidden, sleep, untilVisible } from './waiting.js';
 
 /** Begins a session as soon as getToken answers. @param {Core} core */
 export async function start(core) {
+  setConnection(core, 'idle'); // a page that comes back has followed nothing meanwhile
+  const failed = () => core.session || core.closed.aborted || setConnection(core, 'offline', 'token');
   for (let failures = 0; !core.session && !core.closed.aborted; failures++) {
-    try {
-      await askToken(core, false);
-    } catch {
-      setConnection(core, 'offline', 'token');
-      await sleep(backoff(core, failures), core.closed);
-    }
+    const answer = askToken(core, false);
+    within(core.timing.firstEvent, answer).catch(failed);
+    await answer.catch(() => sleep(backoff(core, failures), core.closed));
   }
 }
 
-/** @param {Core} core */
-export function endSession(core) {
+/** @param {Core} core @param {boolean} [moved] the gateway has named another user or plan */
+export function endSession(core, moved) {
   const { session } = core;
   if (!session) return;
-  tell(core, { lead: false, pending: null, paused: true });
+  tell(core, { lead: false, pending: null, paused: true, moved });
   core.session = null;
   core.lastSession = session;
   session.life.abort();
@@ -58,13 +57,13 @@ export function useToken(core, token) {
     return;
   }
   endSession(core);
-  if (before && !same) forgetUser(core);
+  if (before && !same) forgetUser(core, before.token);
   begin(core, token, same ? identity : null);
 }
 
-/** @param {Core} core */
-function forgetUser(core) {
-  dropKeptNumbers(core);
+/** @param {Core} core @param {any} [known] there was a user */
+function forgetUser(core, known = true) {
+  if (known) dropKeptNumbers(core);
   core.calls.clear(); // those of the previous one are not shown to the next
   forgetNumbers(core);
 }
@@ -143,9 +142,20 @@ export function learn(core, session, usage) {
   tell(core);
 }
 
-/** Leaves for the tabs of another user or plan. @param {Core} core @param {Session} session @param {Identity} identity */
+/**
+ * Without a token, a refused request alone says that nobody is signed in any more.
+ * @param {Core} core @param {Session | null} session of the request
+ */
+export function signedOut(core, session) {
+  if (session !== core.session || !session?.identity) return;
+  forgetUser(core);
+  move(core, session, null);
+  setConnection(core, 'offline', 'unauthorized');
+}
+
+/** Leaves for the tabs of another user or plan. @param {Core} core @param {Session} session @param {Identity | null} identity */
 function move(core, session, identity) {
-  endSession(core);
+  endSession(core, true);
   begin(core, session.token, identity);
 }
 
@@ -207,6 +217,13 @@ export function countLeaders(core, session) {
   if (session.leading && session.streams !== mayStream(core, session)) endTurn(session);
 }
 
+/** The user may have signed in or out in another tab. @param {Core} core */
+export function checkUser(core) {
+  // Only the gateway can tell whose a cookie is.
+  if (core.getToken) askToken(core, false).catch(() => {});
+  else if (core.session?.identity) read(core);
+}
+
 /** @param {Core} core */
 export function visibilityChanged(core) {
   const { session } = core;
@@ -214,7 +231,7 @@ export function visibilityChanged(core) {
   else if (session) {
     wake(session);
     watchLeader(core, session);
-    askToken(core, false).catch(() => {}); // the user may have signed in or out in another tab
+    checkUser(core);
   }
 }
 
@@ -266,8 +283,9 @@ function watchLeader(core, session, asked = 0) {
 /**
  * Tells the other tabs what this one knows.
  * @param {Core} core
- * @param {{ lead?: boolean, pending?: null, hello?: boolean, paused?: boolean }} [more]
- *   hello: it wants to know what they know; paused: it does not lead any more, nor wait to
+ * @param {{ lead?: boolean, pending?: null, hello?: boolean, paused?: boolean, moved?: boolean }} [more]
+ *   hello: it wants to know what they know; paused: it does not lead any more, nor wait to; moved: the user or
+ *   the plan is another
  */
 export function tell(core, more) {
   const { connection, id, problem, session, usage } = core;
@@ -275,7 +293,7 @@ export function tell(core, more) {
 }
 
 /** Takes a message of another tab, see tell. @param {Core} core @param {Session} session @param {any} message */
-function hear(core, session, { id, lead, usage, connection, problem, pending, hello, paused }) {
+function hear(core, session, { id, lead, usage, connection, problem, pending, hello, paused, moved }) {
   if (session !== core.session || !session.identity) return;
   // The numbers come first, so that old ones never show as up to date, and calls are not missed.
   if (usage && sameUser(usage, session.identity)) takeNumbers(core, usage);
@@ -290,4 +308,5 @@ function hear(core, session, { id, lead, usage, connection, problem, pending, he
   // From a timer: Chromium passes messages to a frozen page, but runs no timer of it and reads no stream.
   if (hello && (session.leading || core.calls.size)) setTimeout(tell, 0, core);
   if (paused) pauseUnlessWatched(core);
+  if (moved) checkUser(core);
 }

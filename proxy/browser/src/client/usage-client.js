@@ -6,7 +6,7 @@ import { admits } from './numbers.js';
 import { read, readHistory } from './requests.js';
 import { wake } from './session.js';
 import { dismiss, dispatch } from './state.js';
-import { endSession, start, visibilityChanged } from './tabs.js';
+import { checkUser, endSession, start, visibilityChanged } from './tabs.js';
 import { runGuarded } from './waiting.js';
 
 /**
@@ -40,7 +40,7 @@ export class UsageClient extends EventTarget {
       keepNumbers(core);
       endSession(core);
     });
-    on(globalThis, 'pageshow', (e) => e.persisted && start(core));
+    on(globalThis, 'pageshow', (e) => e.persisted && start(core).then(() => checkUser(core)));
     queueMicrotask(() => start(core));
   }
 

@@ -63,7 +63,18 @@ export async function unlessAborted(promise, signal) {
   }
 }
 
-export const isHidden = () => Boolean(globalThis.document?.hidden); // a worker never is
+/**
+ * The promise, unless it takes too long: then it rejects.
+ * @template T
+ * @param {number} ms
+ * @param {Promise<T>} promise
+ */
+export function within(ms, promise) {
+  const { signal, end } = startDeadline(new AbortController().signal, ms);
+  return unlessAborted(promise, signal).finally(end);
+}
+
+export const isHidden = () => globalThis.document?.hidden; // a worker never is
 
 /**
  * Waits until the tab is visible.
