@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -35,6 +36,8 @@ func TestSecurityHeadersOfOwnAnswersOnly(t *testing.T) {
 		"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 		"X-Content-Type-Options":  "nosniff",
 	}
+	stream := maps.Clone(own)
+	stream["Cache-Control"] = "no-store, no-transform"
 	script := map[string]string{
 		"Cache-Control":                "no-cache",
 		"Cross-Origin-Resource-Policy": "cross-origin",
@@ -49,7 +52,7 @@ func TestSecurityHeadersOfOwnAnswersOnly(t *testing.T) {
 		{alice, "GET", "/usage", "", 200, own},
 		{alice, "HEAD", "/usage", "", 200, own},
 		{alice, "POST", "/usage/track", "", 200, own},
-		{alice, "HEAD", "/usage/stream", "", 200, own},
+		{alice, "HEAD", "/usage/stream", "", 200, stream},
 		{"", "GET", "/usage/client.js", "", 200, script},
 		{"", "GET", "/usage/meter.js", "", 200, script},
 		{"", "GET", "/usage/client.d.ts", "", 200, script},

@@ -56,6 +56,7 @@ func (x *exchange) answerStream() {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("X-Accel-Buffering", "no") // nginx would buffer the events
 	setSecurityHeaders(h)
+	h.Set("Cache-Control", "no-store, no-transform") // a proxy that compresses would buffer them
 	x.record.status = http.StatusOK
 	x.w.WriteHeader(http.StatusOK)
 	if x.in.Method == http.MethodHead {

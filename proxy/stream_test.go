@@ -108,7 +108,7 @@ func TestStreamSendsEachChange(t *testing.T) {
 	r := newTestGateway(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) { <-release }})
 	tok := token("u", "")
 	s := r.stream(tok)
-	if s.res.StatusCode != 200 || s.res.Header.Get("Content-Type") != "text/event-stream" || s.res.Header.Get("Cache-Control") != "no-store" {
+	if s.res.StatusCode != 200 || s.res.Header.Get("Content-Type") != "text/event-stream" || s.res.Header.Get("Cache-Control") != "no-store, no-transform" {
 		t.Errorf("%s %v", s.res.Status, s.res.Header)
 	}
 	first, now := s.usage(), r.usage("u", "")

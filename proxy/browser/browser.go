@@ -23,7 +23,7 @@ import (
 
 //go:generate go test -run ^(TestBundlesAreCurrent|TestTypesHaveEveryMessage)$ -update .
 
-//go:embed *.js *.d.ts package.json README.md
+//go:embed *.js *.d.ts package.json README.md LICENSE
 var embedded embed.FS
 
 // A file is what Serve sends for one name.

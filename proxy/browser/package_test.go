@@ -18,6 +18,7 @@ import (
 	"github.com/evanw/esbuild/pkg/api"
 
 	"metergate/proxy/browser"
+	"metergate/quota/testkit"
 )
 
 // internal are the bundles that only other bundles import.
@@ -93,8 +94,12 @@ func TestArchiveHasAllFiles(t *testing.T) {
 		}
 		names = append(names, name)
 	}
+	project := testkit.ReadFile(t, "LICENSE")
+	if license, err := os.ReadFile("LICENSE"); err != nil || !bytes.Equal(license, project) {
+		t.Errorf("LICENSE is another than that of the project: %v", err)
+	}
 	want := slices.DeleteFunc(browser.Names(), func(name string) bool { return name == browser.Archive })
-	want = append(want, "package.json", "README.md")
+	want = append(want, "package.json", "README.md", "LICENSE")
 	slices.Sort(want)
 	slices.Sort(names)
 	if !slices.Equal(names, want) {

@@ -30,7 +30,7 @@ export function showPrices(buttons, state) {
   for (const button of buttons) {
     const { min, max } = (counted && state.endpoints[button.dataset.call]?.cost) || { max: 1 };
     const price = button.querySelector('.price');
-    price.textContent = max > 1 ? `${min < max ? 'up to ' : ''}${max} ${state.unit_name}` : '';
+    price.textContent = max > 1 ? `${min < max ? 'up to ' : ''}${max} ${state.unit_name ?? 'units'}` : '';
     price.hidden = !price.textContent;
   }
 }
