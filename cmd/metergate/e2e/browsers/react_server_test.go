@@ -78,12 +78,15 @@ func testProvider(t *testing.T, p *gatewaytest.Process, b *browsertest.Browser, 
 	tab.Want(shown, "first "+react+" 1 fine live")
 	// A compiler that keeps what canSend has answered asks again.
 	tab.Want("answers() > "+answers, "true")
+	count := "document.querySelector('usage-meter').shadowRoot.querySelector('[part=used]').textContent"
+	tab.Want(count, "Some")
 	for range 5 {
 		tab.Eval("render()", nil)
 	}
 	tab.Want("times", "5")
 	tab.Want("(({ className, dataset, label, compact }) => [className, dataset.times, label, compact, !!document.querySelector('usage-meter').getAttribute('upgrade-url')].join())(document.querySelector('usage-meter'))",
 		"small,5,Calls,true,false")
+	tab.Want(count, "1/100")
 	// Strict mode makes two clients, and closes one of them at once. No render made another.
 	tab.Want("clients() <= 2", "true")
 

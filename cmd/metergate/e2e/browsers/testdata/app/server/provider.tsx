@@ -8,6 +8,7 @@ import { gateway } from '../src/session';
 
 const clients = new Set<UsageClient>();
 const answers = new Set<unknown>();
+const texts = { compact: () => 'Some' };
 
 function Watch({ token }: { token: string | null }) {
   const { usage, problem, client, canSend, connection } = useUsage();
@@ -40,7 +41,7 @@ function Page() {
     <>
       <UsageProvider baseUrl={gateway} getToken={() => token}>
         <Watch token={token} />
-        <UsageMeter compact label="Calls" className="small" data-times={times} upgradeUrl={times > 2 ? undefined : 'https://example.com/more'} />
+        <UsageMeter compact label="Calls" className="small" data-times={times} upgradeUrl={times > 2 ? undefined : 'https://example.com/more'} messages={times > 2 ? undefined : texts} />
       </UsageProvider>
       <Boundary><Watch token={null} /></Boundary>
     </>
