@@ -218,7 +218,7 @@ export interface UsageClientEventMap {
   connection: CustomEvent<{ connection: Connection; problem: ConnectionProblem }>;
 }
 
-/** On a server, where there is no page, a client can be made and does nothing. */
+/** On a server, where there is no page, a client follows nothing: fetch, refresh and history ask the gateway. */
 export class UsageClient extends EventTarget {
   constructor(options?: UsageClientOptions);
   /** The last known state; null before the first. Each change makes a new object. */

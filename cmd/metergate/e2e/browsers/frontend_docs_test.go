@@ -105,7 +105,13 @@ func TestHTMLExampleWorks(t *testing.T) {
 		tab.Eval("document.querySelector('button').click()", nil)
 		tab.Want("document.querySelector('usage-meter').shadowRoot.querySelector('[part=prompt-title]').innerText", "Your last request was refused")
 		if i == 0 {
-			tab.Want("document.querySelector('#refused').innerText.endsWith('Upgrade: https://example.com/pricing')", "true")
+			said := "document.querySelector('#refused').innerText"
+			tab.Want(said+".endsWith('Upgrade: https://example.com/pricing')", "true")
+			tab.Eval("sessionStorage.setItem('token', 'bad')", nil)
+			tab.Eval("void document.querySelector('usage-meter').client.refresh()", nil)
+			tab.Want(said, "") // nobody is signed in any more
+			tab.Eval("document.querySelector('button').click()", nil)
+			tab.Want(said, "Sign in first.")
 		}
 	}
 }
@@ -150,7 +156,7 @@ func TestHTMLChartExampleWorks(t *testing.T) {
 	write(t, filepath.Join(dir, "index.html"), `<!doctype html><html lang="en"><title>A page</title><link rel="icon" href="data:,">`+byLanguage["html"][i])
 	use(t, p, "chart", 3)
 	tab := browsertest.Start(t).Open(t, servePages(t, dir), `
-		window.session = { token: '`+testkit.Token("chart", "free")+`' };
+		sessionStorage.setItem('token', '`+testkit.Token("chart", "free")+`');
 		window.chart = (selector) => document.querySelector('usage-chart').shadowRoot?.querySelector(selector)?.innerText;`)
 	tab.Want("chart('[part=count]') + chart('[part=when]')", "3 requestsLast 30 days")
 	tab.Want("chart('tbody tr:last-child').split(/\\s+/).slice(-2).join()", "3,3")

@@ -40,6 +40,8 @@ func newReactApp(t *testing.T, gateway string) reactApp {
 	write(t, filepath.Join(dir, "src", "session.ts"), fmt.Sprintf(`
 export const gateway = %q;
 export const getToken = () => new URLSearchParams(location.search).get('token');`, gateway))
+	// What used the old hook has the right types with the new one.
+	write(t, filepath.Join(dir, "before", "ChatMoved.tsx"), strings.Replace(byFile["before/Chat.tsx"], "./useApiUsage", "../src/useApiUsage", 1))
 	app := reactApp{dir}
 	app.run(t, "bash", "-ec", byLanguage["sh"][0])
 	return app

@@ -10,6 +10,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/evanw/esbuild/pkg/api"
+	"github.com/golang-jwt/jwt/v5"
 
 	"metergate/cmd/metergate/gatewaytest"
 	"metergate/proxy/browser/browsertest"
@@ -78,9 +82,12 @@ func TestRecipesWork(t *testing.T) {
 			}
 			write(t, filepath.Join(dir, "package.json"), `{ "type": "module" }`)
 			// The token that the page has at first has expired.
-			write(t, filepath.Join(dir, "session.js"), fmt.Sprintf(`let token = 'expired';
-export const getToken = ({ refresh }) => { if (refresh) token = %q; return token; };`, testkit.Token("recipe "+heading, "free")))
-			write(t, filepath.Join(dir, "recipe.js"), code)
+			user := "recipe " + heading
+			expired := testkit.SignedToken(jwt.MapClaims{"sub": user, "plan": "free", "exp": time.Now().Add(-time.Hour).Unix()})
+			write(t, filepath.Join(dir, "session.js"), fmt.Sprintf(`let token = %q;
+export const getToken = ({ refresh }) => { if (refresh) token = %q; return token; };`, expired, testkit.Token(user, "free")))
+			plain := api.Transform(code, api.TransformOptions{Loader: api.LoaderTS})
+			write(t, filepath.Join(dir, "recipe.js"), string(plain.Code))
 			write(t, filepath.Join(dir, "use.js"), fmt.Sprintf(`import * as recipe from './recipe.js';
 const answers = [%[1]s, %[1]s];
 const usage = await recipe.client.refresh();
