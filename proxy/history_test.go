@@ -155,8 +155,8 @@ func TestHistoryNamesItsBounds(t *testing.T) {
 	}
 }
 
-// TestHistoryIsOff: without history there is none, nothing asks the store for it, and the usage object
-// does not mention when the limit will be reached.
+// TestHistoryIsOff: without the key history, /usage/history is 404, nothing asks the store for a history,
+// and the usage object does not say when the limit will be reached.
 func TestHistoryIsOff(t *testing.T) {
 	store := newHistoryStore(t, 0)
 	r := newTestGateway(t, setup{store: store})

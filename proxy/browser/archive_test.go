@@ -2,7 +2,7 @@ package browser
 
 import "testing"
 
-// npm refuses what is no semantic version.
+// npm refuses a version that is not a semantic one.
 func TestNPMVersionIsSemantic(t *testing.T) {
 	for described, want := range map[string]string{
 		"":                         "0.0.0",

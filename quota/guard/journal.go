@@ -13,7 +13,7 @@ import (
 )
 
 // ErrInUse: another process has the journal open.
-var ErrInUse = errors.New("in use by another process; each gateway needs a journal folder of its own")
+var ErrInUse = errors.New("in use by another process")
 
 var errClosed = errors.New("the journal is closed")
 

@@ -35,7 +35,7 @@ func ask(t *testing.T, method, url, token string) (status int, body map[string]a
 }
 
 // A plan's own upgrade_url replaces the one for all plans wherever that shows. A reload changes
-// both, and without either there is none.
+// both. Without them, answers have no URL.
 func TestPlanHasItsOwnUpgradeURL(t *testing.T) {
 	const plans = `
 default_plan: free

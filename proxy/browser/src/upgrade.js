@@ -12,9 +12,9 @@
 // are refused at once open it once. After the user has closed it, it opens again when a call
 // is refused that was sent later.
 //
-// It closes by itself when calls are admitted again, as after an upgrade in another tab, so
-// that nobody has to close what is no longer true. A user who has pressed a key or clicked
-// inside it, other than on the link, is not interrupted: it then stays, and says so.
+// It closes by itself when calls are admitted again, as after an upgrade in another tab. If the
+// user has pressed a key in it, or clicked on anything but the link, it stays and says that
+// calls are admitted again.
 //
 // Attributes: base-url, token, theme (light or dark; default: the system's), upgrade-url
 // (takes precedence over the gateway's). Properties: client, getToken, messages (of

@@ -77,7 +77,7 @@ export function assignColors(shown, known) {
  * days it comes from. Days that stay above this line use up the limit too early, which is
  * seen without reading a number. The sentence with the date says it exactly.
  * @param {UsageState} state
- * @returns {number | null} null: there is none to compare a user's days with
+ * @returns {number | null} null: the limit says nothing about the days of one user
  */
 export function evenPace(state) {
   const { limit, period: { start, end } } = state;

@@ -11,8 +11,8 @@ import { childOf, sleep, startDeadline, untilAborted } from './waiting.js';
 /** @typedef {import('./session.js').Session} Session */
 
 /**
- * Follows the usage for the tab that leads: by one stream after the other until the turn ends, or by
- * polling where there is none.
+ * Follows the usage for the tab that leads: by one stream after the other, until the turn ends. Where no
+ * stream can be opened, it polls.
  * @param {Core} core
  * @param {Session} session
  * @param {AbortSignal} signal ends the turn

@@ -17,7 +17,7 @@ import { childOf, startDeadline, untilAborted } from './waiting.js';
  * @property {import('./identity.js').Identity} [identity] whom the gateway counts for; none: it has not said so yet
  */
 
-/** @param {string | null} token the last one; null: there is none */
+/** @param {string | null} token the last one; null: nobody is signed in, or the client has no getToken */
 export function newSession(token) {
   const life = new AbortController();
   return {

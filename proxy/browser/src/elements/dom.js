@@ -15,7 +15,7 @@ export function showText(node, text) {
   node.hidden = false;
 }
 
-/** A URL that a link may lead to, absolute; null: it is none. */
+/** The absolute form of a URL that a link may lead to; null: a link may not lead there. */
 export function webURL(text) {
   if (!text) return null;
   try {
