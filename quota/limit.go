@@ -1,5 +1,7 @@
 package quota
 
+import "math"
+
 // MaxAmount is the largest limit, the largest count and the largest grant, in requests or
 // units. It keeps the arithmetic exact in stores that compute with 53 bits, such as Redis's
 // Lua.
@@ -76,4 +78,31 @@ type Counter struct {
 	// Shared: it is one of the pool of a member's organisation, and not of the member. No other
 	// account has such counters: the numbers of a pool are its own.
 	Shared bool
+}
+
+// MaxCost is the most units that one request can cost.
+const MaxCost = 1_000_000_000
+
+// A Cost says what a request may be charged, in units. The zero value is one unit.
+type Cost struct {
+	Min int64 `json:"min"` // charged at least, when the request succeeds: 0 to Max
+	Max int64 `json:"max"` // held before the request is forwarded, and charged at most: 1 to MaxCost; 0 stands for 1
+}
+
+// MaxUnits is what a request with this cost holds: Max, at least 1.
+func (c Cost) MaxUnits() int64 { return max(1, c.Max) }
+
+// Charge returns what a request is charged of which the upstream has reported an amount, if
+// one unit stands for each so many of it: min(Max, max(Min, reported/each rounded up)).
+// reported must be 0 or more, each 1 or more. math.MaxInt64 stands for amounts without a bound, and
+// is charged Max.
+func (c Cost) Charge(reported, each int64) int64 {
+	if reported == math.MaxInt64 {
+		return c.MaxUnits()
+	}
+	units := reported / each
+	if reported%each > 0 {
+		units++
+	}
+	return min(c.MaxUnits(), max(c.Min, units))
 }

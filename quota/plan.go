@@ -23,6 +23,7 @@ type Plan struct {
 	costs        map[string]Cost
 	unitName     string
 	warnAt       int64
+	notifyAt     []int
 	headline     int    // index into limits, -1: none
 	reportPeriod Period // see PlanOptions
 	periods      []Period
@@ -55,6 +56,9 @@ type PlanOptions struct {
 	Anchor AnchorMode
 	// WarnAt is the percentage of a limit from which the status is StatusWarning, 1 to 100.
 	WarnAt int
+	// NotifyAt has the thresholds whose Crossings stores record, in percent of each limit, 1 to MaxThreshold; empty:
+	// they record none.
+	NotifyAt []int
 	// ReportPeriod is the period that usage is reported over; 0: that of the headline
 	// limit, or the month if there is none.
 	ReportPeriod Period
@@ -118,6 +122,11 @@ func newPlan(o PlanOptions, scope Scope) (*Plan, error) {
 	if err := o.Concurrent.validate(); err != nil {
 		return nil, fmt.Errorf("plan %s: concurrent: %w", name, err)
 	}
+	for _, t := range o.NotifyAt {
+		if t < 1 || t > MaxThreshold {
+			return nil, fmt.Errorf("plan %s: thresholds of notifications must be 1 to %d percent, got %d", name, MaxThreshold, t)
+		}
+	}
 	p := &Plan{
 		name:         name,
 		limits:       slices.Clone(limits),
@@ -130,6 +139,7 @@ func newPlan(o PlanOptions, scope Scope) (*Plan, error) {
 		costs:        maps.Clone(o.Costs),
 		unitName:     o.UnitName,
 		warnAt:       int64(o.WarnAt),
+		notifyAt:     slices.Compact(slices.Sorted(slices.Values(o.NotifyAt))),
 		reportPeriod: o.ReportPeriod,
 		headline:     headlineOf(limits),
 	}
@@ -204,7 +214,7 @@ func (p *Plan) Endpoints() []string { return p.endpoints }
 // ForPeriod is p for reading windows of one period: it has only the limits of that
 // period, and reports usage over it. It must not be used to reserve.
 func (p *Plan) ForPeriod(period Period) *Plan {
-	o := PlanOptions{Name: p.name, Endpoints: p.endpoints, Costs: p.costs, UnitName: p.unitName, WarnAt: int(p.warnAt), ReportPeriod: period, Anchor: p.anchor}
+	o := PlanOptions{Name: p.name, Endpoints: p.endpoints, Costs: p.costs, UnitName: p.unitName, WarnAt: int(p.warnAt), NotifyAt: p.notifyAt, ReportPeriod: period, Anchor: p.anchor}
 	for _, l := range p.limits {
 		if l.Period == period {
 			o.Limits = append(o.Limits, l)
@@ -237,6 +247,10 @@ func (p *Plan) Cost(endpoint string) Cost {
 
 // UnitName is what a number of units is called: PlanOptions.UnitName, or "units".
 func (p *Plan) UnitName() string { return cmp.Or(p.unitName, Units.String()) }
+
+// NotifyAt has the thresholds at which stores record Crossings, ascending, in percent; empty: there are
+// none. Callers must not modify the slice.
+func (p *Plan) NotifyAt() []int { return p.notifyAt }
 
 // ReportsUnits reports whether the usage of the plan is reported in units as well, see
 // PlanOptions.Costs.

@@ -48,6 +48,8 @@ type Reservation struct {
 	// Date is the day of the History on which the request counts, that of its admission; 0: there
 	// is no history.
 	Date Date
+	// BillHour is likewise the hour in which the request counts for the Bills; 0: nothing is kept for them.
+	BillHour BillHour
 	// Unchecked: the store did not answer, and the request was admitted nevertheless.
 	// Whether a unit is held is unknown.
 	Unchecked bool

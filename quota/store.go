@@ -44,7 +44,7 @@ type Store interface {
 	//     at least ten minutes or until Forget.
 	//   - The hold MUST end by itself when its Lease has run out.
 	//   - Where the store keeps a history, the Reservation's Date MUST be today's by the store's clock, and 0
-	//     where it keeps none.
+	//     where it keeps none. Likewise its BillHour, where counts are kept for billing.
 	//
 	// The Decision is never nil. With an error its Reservation still says what to
 	// release, or to commit if the request is let through without an answer. A refusal
@@ -57,7 +57,11 @@ type Store interface {
 	// also when nothing is held any more. It counts nothing in windows that are no
 	// longer kept, see Window.RetainedUntil. After a Release of the same ID, it MUST
 	// change nothing. In the same step it counts on the reservation's Date, if the history of that day
-	// is kept, see Date.IsKept, also when none of the windows is.
+	// is kept, see Date.IsKept, also when none of the windows is; and likewise in its BillHour, for the Bills.
+	//
+	// If the effective plan has NotifyAt, what the step counts may reach thresholds of its limits, in the
+	// windows of the reservation. Then the same step records a Crossing, for the account or, if the limit is
+	// shared, for the pool. CommitRest and ApplyChange do so as well.
 	//
 	// RestUnits are not given back: in the same step they become a hold of their own, of units and no
 	// request, in the windows of the reservation. It stays until CommitRest, however long that
@@ -137,6 +141,9 @@ type Store interface {
 
 	// ScanMembers is ScanUsers for the members of one organisation.
 	ScanMembers(ctx context.Context, org string, windows WindowQuery, yield func(UserUsage) error) error
+
+	Crossings
+	Bills
 }
 
 // StoreDiagnostics is what a store reports about itself to the operator.

@@ -36,6 +36,9 @@ type Options struct {
 	// HistoryDays is for how many days what users have used on each is kept, up to
 	// quota.MaxHistory; 0: no history is kept.
 	HistoryDays int
+	// BillingHours is for how many hours what users have used in each is kept for quota.Bills, up to
+	// quota.MaxBillingHours; 0: for none.
+	BillingHours int
 	// Now is the clock; nil means time.Now. Tests set the time with it.
 	Now func() time.Time
 	// Log receives errors about the file that do not fail a call; nil: nothing is logged.
@@ -83,6 +86,9 @@ func Open(dir string, opt Options) (*Store, error) {
 	}
 	if opt.HistoryDays < 0 || opt.HistoryDays > quota.MaxHistory {
 		return nil, fmt.Errorf("opening store: cannot keep a history of %d days", opt.HistoryDays)
+	}
+	if opt.BillingHours < 0 || opt.BillingHours > quota.MaxBillingHours {
+		return nil, fmt.Errorf("opening store: cannot keep %d hours for billing", opt.BillingHours)
 	}
 	db, err := openFile(dir, opt.HistoryDays > 0)
 	if err != nil {

@@ -43,9 +43,11 @@ type entryValue struct {
 	Rest     int64  `json:"rest,omitempty"`  // of a rest: what was left
 	// Date is the day of the history; absent: there is none. A release that does not know it leaves
 	// the count out of the history.
-	Date    quota.Date    `json:"date,omitempty"`
-	Windows []entryWindow `json:"windows"`
-	Pool    []entryWindow `json:"pool,omitempty"` // those of the pool of a member's organisation
+	Date quota.Date `json:"date,omitempty"`
+	// Hour is likewise that of the bills.
+	Hour    quota.BillHour `json:"hour,omitempty"`
+	Windows []entryWindow  `json:"windows"`
+	Pool    []entryWindow  `json:"pool,omitempty"` // those of the pool of a member's organisation
 }
 
 type entryWindow struct {
@@ -112,7 +114,7 @@ func entryKey(user, id string) []byte {
 // encodeEntry returns the value of the entry for s. What a request has left held is not in it: nothing
 // is, once its process has died.
 func encodeEntry(s *settlement) ([]byte, error) {
-	value := entryValue{Endpoint: s.Endpoint, Date: s.Date}
+	value := entryValue{Endpoint: s.Endpoint, Date: s.Date, Hour: s.BillHour}
 	units := s.ChargedUnits()
 	if s.isRest {
 		units, value.Rest = s.ChargedRest(), s.RestUnits()
@@ -162,7 +164,7 @@ func decodeEntry(key, text []byte, isRest bool) (s settlement, ok bool) {
 		}
 	}
 	s.User, s.ID, s.Endpoint, s.isRest = string(user), string(id), value.Endpoint, isRest
-	s.Date = value.Date
+	s.Date, s.BillHour = value.Date, value.Hour
 	s.Windows, s.PoolWindows = decodeWindows(value.Windows), decodeWindows(value.Pool)
 	return s, true
 }

@@ -205,7 +205,7 @@ func (s *Store) sendCommits(user string, ws []settlement) error {
 			w.Reservation = rest.Reservation
 		}
 		switch {
-		case !slices.ContainsFunc(w.Windows, isKept) && !slices.ContainsFunc(w.PoolWindows, isKept) && !s.keepsDay(w.Date, now):
+		case !slices.ContainsFunc(w.Windows, isKept) && !slices.ContainsFunc(w.PoolWindows, isKept) && !s.keepsDay(w.Date, now) && !w.BillHour.IsKept(s.billingHours, quota.BillHourAt(now)):
 			dropped = append(dropped, *w)
 			s.forgetRest(w)
 			continue

@@ -67,6 +67,12 @@ type Options struct {
 	Calendar    *quota.Calendar
 	Keep        time.Duration
 	HistoryDays int
+	// BillingHours is that of the backend as well.
+	BillingHours int
+	// PlansFor returns the plans that may apply to an account whose token claimed a plan of this name when it
+	// was last counted, empty: unknown. It is asked for accounts whose counts are replayed, so that they reach
+	// thresholds; nil: nothing is notified of any.
+	PlansFor func(account, claimed string) quota.PlanChoice
 	// CheckEvery is how often the backend is checked, beside each time that it was connected to.
 	// 0: only when Check is called.
 	CheckEvery time.Duration
@@ -84,6 +90,8 @@ type Store struct {
 	calendar       *quota.Calendar
 	keep           time.Duration
 	historyDays    int
+	billingHours   int
+	plansFor       func(account, claimed string) quota.PlanChoice
 	log            *slog.Logger
 	logs           logs
 
@@ -112,6 +120,8 @@ func New(o Options) (*Store, error) {
 		calendar:       o.Calendar,
 		keep:           o.Keep,
 		historyDays:    o.HistoryDays,
+		billingHours:   o.BillingHours,
+		plansFor:       o.PlansFor,
 		log:            o.Log,
 		breakers:       make([]breaker, o.Backend.Partitions()),
 		ledger:         newLedger(o.Calendar),
@@ -207,6 +217,9 @@ func (s *Store) reservationWithoutAsking(r quota.Request) quota.Reservation {
 	d := quota.Reservation{Request: r, Plan: p, Windows: terms.WindowsAt(s.calendar, p.Periods(), now)}
 	if s.historyDays > 0 {
 		d.Date = s.calendar.DateAt(now)
+	}
+	if s.billingHours > 0 {
+		d.BillHour = quota.BillHourAt(now)
 	}
 	if pool := quota.PoolOf(r.User); pool != "" {
 		terms := s.ledger.terms(pool, r.Plans, p, now)

@@ -12,6 +12,7 @@
 package redisstore
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"hash/maphash"
@@ -19,6 +20,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"metergate/quota"
 	"metergate/quota/redisstore/redisclient"
@@ -49,6 +52,9 @@ type Options struct {
 	// HistoryDays is for how many days what users have used on each is kept, up to
 	// quota.MaxHistory; 0: no history is kept.
 	HistoryDays int
+	// BillingHours is for how many hours what users have used in each is kept for quota.Bills, up to
+	// quota.MaxBillingHours; 0: for none.
+	BillingHours int
 	// InFlight is the most calls that are under way to one Redis at a time; 0 means 32.
 	// Scripts take microseconds, so more calls would only wait in Redis instead of here.
 	InFlight int
@@ -110,6 +116,9 @@ func Open(opt Options) (*Store, error) {
 	}
 	if opt.HistoryDays < 0 || opt.HistoryDays > quota.MaxHistory {
 		return nil, fmt.Errorf("opening the store: cannot keep a history of %d days", opt.HistoryDays)
+	}
+	if opt.BillingHours < 0 || opt.BillingHours > quota.MaxBillingHours {
+		return nil, fmt.Errorf("opening the store: cannot keep %d hours for billing", opt.BillingHours)
 	}
 	s := &Store{
 		prefix:    withDefault(opt.Prefix, "metergate"),
@@ -196,3 +205,21 @@ func (s *Store) Partition(user string) int {
 
 // Now returns Redis's time as last seen.
 func (s *Store) Now() time.Time { return s.now().Add(time.Duration(s.redisAhead.Load())) }
+
+// onConnect is called with each new connection for scripts before it serves any: what is at the
+// other end may not be what was there before. An error refuses the connection.
+func (s *Store) onConnect(ctx context.Context, c *redis.Client) error {
+	if err := s.checkConnection(ctx, c); err != nil {
+		return err
+	}
+	select {
+	case s.connects <- struct{}{}:
+	default: // nobody has received the last one yet
+	}
+	s.places.renewSoon()
+	return nil
+}
+
+// Connects returns a channel that receives after the gateway has connected to a Redis, for the
+// first time or again. It has room for one: several connections may show as one.
+func (s *Store) Connects() <-chan struct{} { return s.connects }

@@ -88,6 +88,24 @@ func (g *gateways) ScanUsers(ctx context.Context, windows quota.WindowQuery, yie
 func (g *gateways) ScanMembers(ctx context.Context, org string, windows quota.WindowQuery, yield func(quota.UserUsage) error) error {
 	return g.nextStore().ScanMembers(ctx, org, windows, yield)
 }
+func (g *gateways) ClaimCrossings(ctx context.Context, most int) (quota.CrossingClaims, error) {
+	return g.nextStore().ClaimCrossings(ctx, most)
+}
+func (g *gateways) CrossingsOf(ctx context.Context, account string) ([]quota.Crossing, error) {
+	return g.nextStore().CrossingsOf(ctx, account)
+}
+func (g *gateways) EndCrossings(ctx context.Context, account string, ids []string) error {
+	return g.nextStore().EndCrossings(ctx, account, ids)
+}
+func (g *gateways) EndClaim(ctx context.Context, claim quota.CrossingClaim, again time.Duration) error {
+	return g.nextStore().EndClaim(ctx, claim, again)
+}
+func (g *gateways) ScanBills(ctx context.Context, q quota.BillQuery, yield func(quota.AccountBills) error) error {
+	return g.nextStore().ScanBills(ctx, q, yield)
+}
+func (g *gateways) EndBills(ctx context.Context, account string, bills []quota.Bill) error {
+	return g.nextStore().EndBills(ctx, account, bills)
+}
 func (g *gateways) Watch(user string, ch chan<- struct{}) (stop func()) {
 	return g.nextStore().Watch(user, ch)
 }

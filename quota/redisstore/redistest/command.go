@@ -66,7 +66,8 @@ func (c Command) Script() string {
 		return Terms
 	case script.Keep.Hash():
 		return Keep
-	case script.Settle.Hash(), script.SettleRests.Hash(), script.SettleDays.Hash(), script.SettleRestsAndDays.Hash():
+	}
+	if script.IsSettle(sha) {
 		keys, _ := strconv.Atoi(c[2])
 		return settleUse(c[3+keys:])
 	}

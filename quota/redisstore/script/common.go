@@ -29,12 +29,14 @@ var commonLua string
 // CommandsAt returns the names of the commands that a line of a script calls, as replies of Redis
 // name a script, by its SHA-1, and a line of it; nil: there is no such script, or no command.
 func CommandsAt(sha string, line int) (commands []string) {
-	for script, source := range map[*redis.Script]string{
+	sources := map[*redis.Script]string{
 		Reserve: reserveLua, Read: readLua, Change: activityLua + daysLua + changeLua, History: historyLua,
-		Settle: noDays + settleLua, SettleRests: restsLua + noDays + settleLua,
-		SettleDays: daysLua + settleLua, SettleRestsAndDays: restsLua + daysLua + settleLua,
 		Leave: leaveLua, Renew: renewLua, Keep: restsLua + keepLua, Terms: activityLua + termsLua, Look: activityLua + lookLua,
-	} {
+	}
+	for kind, script := range settleScripts {
+		sources[script] = settleSource(kind)
+	}
+	for script, source := range sources {
 		if script.Hash() != sha {
 			continue
 		}

@@ -18,14 +18,42 @@ var settleLua string
 //go:embed rests.lua
 var restsLua string
 
-// Settle is settle.lua for reservations without rests and without a history. The others are for those
-// that their names say, and for those without.
-var (
-	Settle             = redis.NewScript(commonLua + noDays + settleLua)
-	SettleRests        = redis.NewScript(commonLua + restsLua + noDays + settleLua)
-	SettleDays         = redis.NewScript(commonLua + daysLua + settleLua)
-	SettleRestsAndDays = redis.NewScript(commonLua + restsLua + daysLua + settleLua)
+// What a settlement may have to do besides counting. A script that need not do it does not pay for it.
+const (
+	settleRests = 1 << iota // it leaves rests, or settles them
+	settleDays              // it counts in a history
+	settleKinds             // the number of kinds of settle.lua
 )
+
+// settleScripts has settle.lua with what stands before it, by what it has to do.
+var settleScripts = func() (scripts [settleKinds]*redis.Script) {
+	for kind := range scripts {
+		scripts[kind] = redis.NewScript(commonLua + settleSource(kind))
+	}
+	return scripts
+}()
+
+// Settle is settle.lua that only counts.
+var Settle = settleScripts[0]
+
+// settleSource is settle.lua with what stands between it and common.lua.
+func settleSource(kind int) string {
+	source := ""
+	if kind&settleRests != 0 {
+		source += restsLua
+	}
+	if kind&settleDays != 0 {
+		source += daysLua
+	} else {
+		source += noDays
+	}
+	return source + settleLua
+}
+
+// IsSettle reports whether a script with this SHA-1 is a settle.lua.
+func IsSettle(sha string) bool {
+	return slices.ContainsFunc(settleScripts[:], func(s *redis.Script) bool { return s.Hash() == sha })
+}
 
 // SettleArgs are the arguments of settle.lua, after User and Layout.
 type SettleArgs struct {
@@ -47,15 +75,14 @@ type SettleArgs struct {
 func (a *SettleArgs) Script() *redis.Script {
 	leavesRest := func(r *quota.Reservation) bool { return r.RestUnits() > 0 }
 	withRests := len(a.Rests) > 0 || a.Count && slices.ContainsFunc(a.Reservations, leavesRest)
-	switch withDays := a.withDays(); {
-	case withRests && withDays:
-		return SettleRestsAndDays
-	case withRests:
-		return SettleRests
-	case withDays:
-		return SettleDays
+	kind := 0
+	if withRests {
+		kind |= settleRests
 	}
-	return Settle
+	if a.withDays() {
+		kind |= settleDays
+	}
+	return settleScripts[kind]
 }
 
 // withDays says that a reservation may be counted in the history.
