@@ -305,8 +305,8 @@ function inWords(seconds) {
 
 // The image: a sample, until the user chooses another.
 
-let image = null; // the file to send
-let picture = null; // a canvas that shows it
+// A promise of the file to send and a canvas that shows it: browsers take a while to draw an image.
+let image;
 
 /** Draws an image on a canvas that is at most that large. */
 function drawScaled(source, width, height, most = 640) {
@@ -316,7 +316,14 @@ function drawScaled(source, width, height, most = 640) {
   return canvas;
 }
 
-function showImage(name, facts) {
+/** Shows what was chosen, once it is drawn, unless something else was chosen in the meantime. */
+async function useImage(chosen) {
+  image = chosen;
+  const { file, picture, facts } = await chosen;
+  if (image === chosen) showImage(file.name, facts, picture);
+}
+
+function showImage(name, facts, picture) {
   $('image-name').textContent = name;
   $('image-facts').textContent = facts;
   const { width, height } = $('thumbnail');
@@ -329,19 +336,17 @@ function showImage(name, facts) {
 
 const size = (bytes) => (bytes < 1000 ? `${bytes} bytes` : bytes < 1e6 ? `${Math.round(bytes / 1000)} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
 
-async function takeImage(file) {
-  image = file;
+async function drawFile(file) {
   try {
     const bitmap = await createImageBitmap(file);
-    picture = drawScaled(bitmap, bitmap.width, bitmap.height);
-    showImage(file.name, `${bitmap.width} × ${bitmap.height}, ${size(file.size)}`);
+    const { width, height } = bitmap;
+    return { file, picture: drawScaled(bitmap, width, height), facts: `${width} × ${height}, ${size(file.size)}` };
   } catch { // the API will report it
-    picture = h('canvas', { width: 0, height: 0 });
-    showImage(file.name, `${size(file.size)}, not an image that this browser can show`);
+    return { file, picture: h('canvas', { width: 0, height: 0 }), facts: `${size(file.size)}, not an image that this browser can show` };
   }
 }
 
-async function sampleImage() {
+async function drawSample() {
   const canvas = h('canvas', { width: 480, height: 270 });
   const c = canvas.getContext('2d');
   const fill = (colours, from, to) => {
@@ -364,13 +369,12 @@ async function sampleImage() {
     c.fill();
   }
   const blob = await new Promise((done) => { canvas.toBlob(done, 'image/png'); });
-  if (image) return; // the user has chosen one in the meantime
-  image = new File([blob], 'sunrise.png', { type: 'image/png' });
-  picture = canvas;
-  showImage(image.name, `480 × 270, ${size(image.size)}`);
+  const file = new File([blob], 'sunrise.png', { type: 'image/png' });
+  return { file, picture: canvas, facts: `480 × 270, ${size(file.size)}` };
 }
 
-$('file').addEventListener('change', ({ target }) => { if (target.files[0]) takeImage(target.files[0]); });
+useImage(drawSample());
+$('file').addEventListener('change', ({ target }) => { if (target.files[0]) useImage(drawFile(target.files[0])); });
 // Without this, a file dropped beside the zone would replace the page.
 addEventListener('dragover', (event) => event.preventDefault());
 addEventListener('drop', (event) => event.preventDefault());
@@ -381,15 +385,15 @@ $('drop').addEventListener('dragleave', (event) => {
 $('drop').addEventListener('drop', (event) => {
   $('drop').classList.remove('over-it');
   const [file] = event.dataTransfer.files;
-  if (file) takeImage(file);
+  if (file) useImage(drawFile(file));
 });
 
-function analyzeImage() {
+async function analyzeImage() {
+  const { file, picture } = await image;
   const form = new FormData();
-  form.append('image', image);
-  // The browser makes the Content-Type of a form.
-  const encoded = new Response(form);
-  return encoded.blob().then((body) => sendOne('image-analysis', { body, type: encoded.headers.get('Content-Type'), picture }));
+  form.append('image', file);
+  const encoded = new Response(form); // it makes the Content-Type of the form
+  await sendOne('image-analysis', { body: await encoded.blob(), type: encoded.headers.get('Content-Type'), picture });
 }
 
 // Buttons.
@@ -445,5 +449,3 @@ $('upgrade').addEventListener('close', () => {
   if ($('upgrade').returnValue === 'switch') signIn('bob');
   $('upgrade').returnValue = '';
 });
-
-sampleImage();

@@ -33,10 +33,10 @@ func startDemo(t *testing.T) (url string) {
 	return found[1]
 }
 
-// openDemo opens the page as one of the users.
-func openDemo(t *testing.T, b *browsertest.Browser, url, user string) *browsertest.Tab {
+// openDemo opens the page as one of the users. The scripts in before run before those of the page.
+func openDemo(t *testing.T, b *browsertest.Browser, url, user string, before ...string) *browsertest.Tab {
 	t.Helper()
-	tab := b.Open(t, url+"/#"+user, `
+	tab := b.Open(t, url+"/#"+user, strings.Join(before, "\n")+`
 		addEventListener('securitypolicyviolation', (e) => console.error('violates ' + e.violatedDirective + ' ' + e.blockedURI));
 		window.text = (id, part) => {
 			const node = document.getElementById(id);
@@ -173,6 +173,53 @@ func TestDemoPageShowsDays(t *testing.T) {
 	// Another user has other days, in credits.
 	tab.Eval("document.querySelector('[value=bob]').click()", nil)
 	tab.Until("/ credits/.test(text('days', 'count'))")
+	wantQuietConsole(t, tab)
+}
+
+// Browsers take a while to draw an image, and longer if they are busy. A request that is made before that
+// waits for it, and sends the image that was chosen last.
+func TestDemoPageWaitsForImages(t *testing.T) {
+	tab := openDemo(t, browsertest.Start(t), startDemo(t), "alice", `
+		window.held = []; // images that are being drawn
+		window.hold = (name) => new Promise((go) => held.push({ name, go }));
+		HTMLCanvasElement.prototype.toBlob = ((toBlob) => async function (...args) {
+			await hold('the sample');
+			toBlob.apply(this, args);
+		})(HTMLCanvasElement.prototype.toBlob);
+		window.createImageBitmap = ((create) => async (file) => {
+			await hold(file.name);
+			return create(file).finally(() => { window.last = file.name; });
+		})(createImageBitmap);
+		window.choose = (name, width, height) => {
+			const canvas = new OffscreenCanvas(width, height);
+			canvas.getContext('2d').fillRect(0, 0, width, height);
+			return canvas.convertToBlob().then((blob) => {
+				const data = new DataTransfer();
+				data.items.add(new File([blob], name, { type: blob.type }));
+				document.getElementById('drop').dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));
+			});
+		};`)
+	sent := "(({ width, height }) => width + ' × ' + height)(document.querySelector('#result canvas'))"
+	tab.Want("held.map((h) => h.name).join()", "the sample")
+	tab.Eval("press('Analyze image')", nil)
+	tab.Want("document.querySelector('[data-call=image-analysis]').ariaBusy + ' ' + rows().length", "true 0")
+	tab.Eval("held[0].go()", nil)
+	tab.Want("text('full', 'count')", "1 of 100 used")
+	tab.Until("document.querySelector('#result canvas')")
+	tab.Want(sent+" + ' ' + text('result').includes('480 × 270')", "480 × 270 true")
+
+	tab.Eval("choose('first.png', 30, 20)", nil)
+	tab.Eval("choose('second.png', 50, 40)", nil)
+	tab.Want("held.slice(1).map((h) => h.name).join()", "first.png,second.png")
+	tab.Eval("press('Analyze image')", nil)
+	tab.Eval("held[2].go()", nil)
+	tab.Want("text('full', 'count') + ' ' + text('image-name')", "2 of 100 used second.png")
+	tab.Until("document.querySelector('#result canvas')")
+	tab.Want(sent+" + ' ' + text('result').includes('50 × 40')", "50 × 40 true")
+	tab.Eval("held[1].go()", nil)
+	tab.Want("last", "first.png")
+	tab.Eval("press('Analyze image')", nil)
+	tab.Want("text('full', 'count') + ' ' + text('image-name')", "3 of 100 used second.png")
 	wantQuietConsole(t, tab)
 }
 
