@@ -32,7 +32,7 @@ function Page() {
   const [times, setTimes] = useState(0);
   Object.assign(window, {
     signIn: setToken,
-    render: () => { setTimes(times + 1); },
+    render: () => { setTimes((n) => n + 1); },
     clients: () => clients.size,
     answers: () => answers.size,
     times,
