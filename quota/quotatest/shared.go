@@ -226,34 +226,3 @@ func testConcurrentMembers(t *testing.T, h *harness) {
 	}
 	h.wantState(acme, p, "100+0 100+0 [100 0 0]")
 }
-
-// A watcher of the pool is notified of what every member does, and one of a member of nothing that
-// another does.
-func testWatchPool(t *testing.T, h *harness) {
-	pool, other := make(chan struct{}, 1), make(chan struct{}, 1)
-	defer h.store.Watch(acme, pool)()
-	defer h.store.Watch(member("b"), other)()
-	wait := func(what string, do func()) {
-		t.Helper()
-		for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
-			do()
-			select {
-			case <-pool:
-				return
-			case <-time.After(100 * time.Millisecond): // it may begin to listen a little later
-			}
-		}
-		t.Fatalf("no notification of %s within 30 s", what)
-	}
-	p := NewPlan("team", quota.Limit{Amount: 1000, Period: quota.Month, Shared: true})
-	wait("a member's request", func() { h.release(h.admit(member("a"), "analyze", p)) })
-	for len(other) > 0 { // of the beginning
-		<-other
-	}
-	for range 3 {
-		wait("a member's count", func() { h.use(1, member("a"), "analyze", p) })
-	}
-	if len(other) > 0 {
-		t.Error("a member is notified of another one's requests")
-	}
-}
