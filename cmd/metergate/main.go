@@ -1,7 +1,7 @@
 // Command metergate is a metering reverse proxy: it checks quotas, forwards requests to an
 // API and counts those that succeed. README.md says how to use it.
 //
-// This package has the commands. Each is in a file of its own and knows flags, signals
+// This package has the commands. Most are in a file of their own. They know flags, signals
 // and exit statuses. Package app is the gateway that the commands serve and demo run.
 package main
 
