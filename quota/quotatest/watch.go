@@ -97,8 +97,8 @@ func (w *watcher) wantMisses(what string, do func()) {
 func testWatch(t *testing.T, h *harness) {
 	u, v := h.watch("u"), h.watch("v")
 	var r quota.Reservation
-	hold := func() { r = h.admit("u", "analyze", hundredAMonth) }
-	use := func() { h.use(1, "u", "analyze", hundredAMonth) }
+	hold := func() { r = h.admit("u", "analyze", watched) }
+	use := func() { h.use(1, "u", "analyze", watched) }
 	u.wantHears("a reserve", hold)
 	u.wantHears("a commit", func() { h.commit(r) })
 	u.wantHears("a second reserve", hold)
