@@ -39,8 +39,8 @@ type Store interface {
 	//   - A request in observe mode MUST be admitted, even above a limit and without a
 	//     token. It takes a token where there is one.
 	//   - A request that it refuses MUST change no count and no hold.
-	//   - An ID that is held MUST be admitted again, in the windows that it is held in,
-	//     without a second hold or token. An ID that was settled MUST return ErrSettled, for
+	//   - An ID that is held MUST be admitted again, in the windows that it is held in and with its
+	//     Date and BillHour, without a second hold or token. An ID that was settled MUST return ErrSettled, for
 	//     at least ten minutes or until Forget.
 	//   - The hold MUST end by itself when its Lease has run out.
 	//   - Where the store keeps a history, the Reservation's Date MUST be today's by the store's clock, and 0

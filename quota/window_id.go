@@ -53,6 +53,21 @@ func (c *Calendar) OwnWindow(id string) (period Period, at time.Time, ok bool) {
 	return 0, at, false
 }
 
+// WindowByID returns the window with this ID that an account with these terms has or had. If the terms
+// do not have a month or year of its own, its end is where it would be without a change of anchor.
+func (t Terms) WindowByID(c *Calendar, id string) (Window, error) {
+	period, at, own := c.OwnWindow(id)
+	if !own {
+		return c.WindowByID(id)
+	}
+	w := t.WindowAt(c, period, at)
+	if w.ID != id {
+		w = anchorSpans{{anchor: AnchorOn(at)}}.windowAt(period, at)
+		w.ID = id
+	}
+	return w, nil
+}
+
 // instantIn returns an instant in the window with this ID, which must have the form of an
 // ID of the period.
 func (c *Calendar) instantIn(period Period, id string) (time.Time, error) {

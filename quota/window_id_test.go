@@ -66,3 +66,27 @@ func TestWindowByIDReadsShortForms(t *testing.T) {
 		}
 	}
 }
+
+// Every window of an account is found by its ID, as long as its terms say which there are. Without them
+// it has its ID and start.
+func TestTermsFindEveryWindow(t *testing.T) {
+	c := quota.NewCalendar(nil)
+	rapid.Check(t, func(t *rapid.T) {
+		at := time.Unix(rapid.Int64Range(1_000_000_000, 2_000_000_000).Draw(t, "at"), 0)
+		var terms quota.Terms
+		for range rapid.IntRange(1, 3).Draw(t, "anchors") {
+			a := quota.NewAnchor(rapid.IntRange(1, 31).Draw(t, "day"), time.Month(rapid.IntRange(0, 12).Draw(t, "month")))
+			terms = terms.SetAnchor(&a, c, at, quota.Activity{Held: true})
+			at = at.Add(time.Duration(rapid.IntRange(0, 500).Draw(t, "days")) * 24 * time.Hour)
+		}
+		period := rapid.SampledFrom(periods).Draw(t, "period")
+		want := terms.WindowAt(c, period, at)
+		if got, err := terms.WindowByID(c, want.ID); err != nil || got != want {
+			t.Fatalf("%s is found as %+v, error %v; want %+v", want.ID, got, err, want)
+		}
+		got, err := quota.Terms{}.WindowByID(c, want.ID)
+		if err != nil || got.ID != want.ID || got.Period != want.Period || !got.End.After(got.Start) {
+			t.Fatalf("without terms, %s is found as %+v, error %v", want.ID, got, err)
+		}
+	})
+}

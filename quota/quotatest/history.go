@@ -269,7 +269,7 @@ func testDayOfAdmission(t *testing.T, open OpenHistory) {
 	r := h.admit("u", "report", hundredAMonth)
 	h.clock.Advance(20 * time.Second)
 	h.wantDays("u", 2, "- | -")
-	h.commit(r)
+	h.commit(h.reserveAgain(r))
 	h.use(2, "u", "report", hundredAMonth)
 	h.wantDays("u", 2, "report 1/1 | report 2/2")
 }

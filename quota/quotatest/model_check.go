@@ -239,6 +239,9 @@ func (c *modelCheck) reserveAgain(t *rapid.T) {
 		if err != nil || !d.Admitted {
 			t.Fatalf("admitted %v (error %v), but it is held", d.Admitted, err)
 		}
+		if got, want := whereHeld(d.Reservation), whereHeld(h.reservation); got != want {
+			t.Fatalf("a reserve that is repeated is held in %s, want %s", got, want)
+		}
 		c.wantSnapshot(t, user, h.reservation.Plans, d.Snapshot)
 	default:
 		c.wantAttemptWait(t, d, wait)

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"time"
 
 	"metergate/quota"
 	"metergate/quota/redisstore/resp"
@@ -35,6 +36,9 @@ func (s *Store) Reserve(ctx context.Context, request quota.Request) (*quota.Deci
 	if err != nil {
 		return d, err
 	}
+	if o.reply.Code == script.Held {
+		s.fillHeld(r, &o)
+	}
 	if o.reply.Admitted() && o.plan.ConcurrencyLimit().Requests > 0 {
 		s.places.add(r.User, r.ID)
 	}
@@ -64,4 +68,31 @@ func (o *outcome) decide(d *quota.Decision) error {
 		return quota.ErrSettled
 	}
 	return nil
+}
+
+// fillHeld fills in the windows, the date and the hour of a request that is held already. Others may run
+// now, and another plan may apply.
+func (s *Store) fillHeld(r *quota.Reservation, o *outcome) {
+	ends, held := script.ParseLease(o.reply.Lease)
+	_, heldInPool := script.ParseLease(o.reply.PoolLease)
+	r.Windows = s.windowsByID(o.account.terms, held)
+	r.PoolWindows = s.windowsByID(o.pool.terms, heldInPool)
+	began := ends.Add(-r.Lease.Truncate(time.Millisecond))
+	if r.Date != 0 {
+		r.Date = s.calendar.DateAt(began)
+	}
+	if r.BillHour != 0 {
+		r.BillHour = quota.BillHourAt(began)
+	}
+}
+
+// windowsByID returns the windows of a lease. Hours and minutes of another time zone are left out: here
+// they limit nothing.
+func (s *Store) windowsByID(terms quota.Terms, ids []string) (windows []quota.Window) {
+	for _, id := range ids {
+		if w, err := terms.WindowByID(s.calendar, id); err == nil {
+			windows = append(windows, w)
+		}
+	}
+	return windows
 }

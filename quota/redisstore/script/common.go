@@ -188,6 +188,8 @@ type Reply struct {
 	Assumed, PoolAssumed string
 	// AttemptWait is how long until the user has an attempt again; only with Throttled.
 	AttemptWait time.Duration
+	// Lease is that of the request, and PoolLease that in the pool, empty: there is none; only with Held.
+	Lease, PoolLease string
 	// Numbers has used and held for each pair of the Layout, used for each other counter of it, and
 	// then, unless nothing is granted, what is granted to each limit.
 	Numbers []int64
@@ -197,8 +199,8 @@ type Reply struct {
 func ParseReply(reply *resp.Reply, numbers, limits int) (Reply, error) {
 	n := reply.Numbers
 	var r Reply
-	if len(n) > 3 && Code(n[0]) == Throttled {
-		r.AttemptWait = time.Duration(n[len(n)-1]) * time.Microsecond
+	if len(n) > 3 && (Code(n[0]) == Throttled || Code(n[0]) == Held) {
+		r.AttemptWait = time.Duration(n[len(n)-1]) * time.Microsecond // a lease is a text, and 0 here
 		n = n[:len(n)-1]
 	}
 	want := 3 + numbers
@@ -206,6 +208,11 @@ func ParseReply(reply *resp.Reply, numbers, limits int) (Reply, error) {
 		return Reply{}, fmt.Errorf("a script of the store returned %d values, want %d", len(reply.Numbers), want)
 	}
 	r.Code, r.Time, r.Expired, r.Numbers = Code(n[0]), time.UnixMilli(n[1]), n[2], n[3:]
-	r.Assumed, r.PoolAssumed, _ = strings.Cut(reply.Text, poolSeparator)
+	text, ofPool, _ := strings.Cut(reply.Text, poolSeparator)
+	if r.Code == Held {
+		r.Lease, r.PoolLease = text, ofPool
+	} else {
+		r.Assumed, r.PoolAssumed = text, ofPool
+	}
 	return r, nil
 }

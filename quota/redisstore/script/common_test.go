@@ -28,6 +28,10 @@ func TestParseReply(t *testing.T) {
 			want: &Reply{Code: Throttled, Time: time.UnixMilli(7), AttemptWait: 1500 * time.Microsecond, Numbers: []int64{1, 2, 3, 4, 50}}},
 		{name: "outdated", numbers: []int64{2, 7, 1, 0}, text: "0 pro",
 			want: &Reply{Code: Outdated, Time: time.UnixMilli(7), Expired: 1, Assumed: "0 pro", Numbers: []int64{0}}},
+		{name: "held", numbers: []int64{7, 9, 0, 1, 2, 3, 4, 0}, text: "1796083200000 analyze 2026-11",
+			want: &Reply{Code: Held, Time: time.UnixMilli(9), Lease: "1796083200000 analyze 2026-11", Numbers: []int64{1, 2, 3, 4}}},
+		{name: "held in a pool, with grants", numbers: []int64{7, 9, 0, 1, 2, 3, 4, 50, 0}, text: "8 a 2026\x1e8 a 2026-11",
+			want: &Reply{Code: Held, Time: time.UnixMilli(9), Lease: "8 a 2026", PoolLease: "8 a 2026-11", Numbers: []int64{1, 2, 3, 4, 50}}},
 		{name: "too few numbers", numbers: []int64{0, 7, 0, 1, 2}},
 		{name: "too many values", numbers: []int64{0, 7, 0, 1, 2, 3, 4, 50, 60}},
 		{name: "no time", numbers: []int64{0}},
@@ -44,6 +48,25 @@ func TestParseReply(t *testing.T) {
 				t.Errorf("%s: -want +got:\n%s", c.name, diff)
 			}
 		}
+	}
+}
+
+func TestParseLease(t *testing.T) {
+	for lease, want := range map[string]struct {
+		ends    int64
+		windows []string
+	}{
+		"1796083200000 analyze 2026-11 2026-11-30":  {1796083200000, []string{"2026-11", "2026-11-30"}},
+		"1796083200000+-1 analyze month-2026-11-15": {1796083200000, []string{"month-2026-11-15"}},
+		"1796083200000+7 analyze":                   {1796083200000, []string{}},
+	} {
+		ends, windows := ParseLease(lease)
+		if diff := cmp.Diff(want.windows, windows); diff != "" || ends.UnixMilli() != want.ends {
+			t.Errorf("%q ends at %v, want %d; windows -want +got:\n%s", lease, ends.UnixMilli(), want.ends, diff)
+		}
+	}
+	if _, windows := ParseLease(""); windows != nil {
+		t.Errorf("no lease has the windows %q", windows)
 	}
 }
 

@@ -3,6 +3,7 @@ package script
 import (
 	_ "embed"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -88,6 +89,18 @@ func heldIn(endpoint string, windows []quota.Window) string {
 		endpoint += " " + w.ID
 	}
 	return endpoint
+}
+
+// ParseLease returns when a lease ends, and the ids of the windows in which it holds its request. An
+// empty lease holds nothing.
+func ParseLease(lease string) (ends time.Time, windows []string) {
+	words := strings.Fields(lease)
+	if len(words) < 2 {
+		return ends, nil
+	}
+	at, _, _ := strings.Cut(words[0], "+")
+	ms, _ := strconv.ParseInt(at, 10, 64)
+	return time.UnixMilli(ms), words[2:]
 }
 
 // Admitted reports whether a reply of reserve.lua says that the request is held.

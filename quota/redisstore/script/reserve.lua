@@ -29,7 +29,8 @@
 --   REFUSED    a limit is reached
 --   OUTDATED
 --   SETTLED    the id was committed or released before; nothing is held
---   HELD       the id is held already
+--   HELD       the id is held already; the reply ends with its lease, which says in which windows:
+--              others may run now. With KEYS[2], byte 30 and the lease in the pool follow, empty: none
 --   THROTTLED  no attempt is left; the reply ends with one more number: the time until there
 --              is one, in µs
 --   EXHAUSTED  admitted as with OK, because the request is only observed, but no attempt is
@@ -52,7 +53,12 @@ if found[own + 1] then
   return reply_with(SETTLED, found, FOUND)
 end
 if found[own] then
-  return reply_with(HELD, found, FOUND)
+  local reply, leases = reply_with(HELD, found, FOUND), found[own]
+  if pool then
+    leases = leases .. '\30' .. (call('HGET', pool, ARGV[rest]) or '')
+  end
+  reply[#reply + 1] = leases
+  return reply
 end
 
 -- Takes one attempt, or finds the time until there is one. This is AttemptLimit.TakeToken of package
