@@ -66,4 +66,9 @@ type AccountBills struct {
 	Bills   []Bill
 }
 
+// Wants reports whether q is about an hour that a store, which keeps so many hours, has at now.
+func (q BillQuery) Wants(h BillHour, hours int, now BillHour) bool {
+	return h >= q.Since && h < q.Before && h.IsKept(hours, now)
+}
+
 func formatInt(n int64) string { return strconv.FormatInt(n, 10) }

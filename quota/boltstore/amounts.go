@@ -7,11 +7,11 @@ import (
 	"metergate/quota/internal/boltfile"
 )
 
-// amounts is a value of used, history or grants: 8 bytes, or 16 if the second number is not 0. It is also what
+// amounts is a value of used, history, bills or grants: 8 bytes, or 16 if the second number is not 0. It is also what
 // a hold holds.
 type amounts struct {
 	requests int64
-	// extra is, in used, in history and of a hold, by how much the units of the requests exceed their number; it
+	// extra is, in used, in history, in bills and of a hold, by how much the units of the requests exceed their number; it
 	// can be negative. In grants it is the units granted.
 	extra int64
 }
@@ -28,7 +28,7 @@ func decodeAmounts(value []byte) (a amounts) {
 	return a
 }
 
-// used is what was used of a quantity, if a is from used or history, or what is held.
+// used is what was used of a quantity, if a is from used, history or bills, or what is held.
 func (a amounts) used(q quota.Quantity) int64 {
 	if q == quota.Units {
 		return a.requests + a.extra
@@ -54,7 +54,7 @@ func (a amounts) granted(q quota.Quantity) int64 {
 	return a.requests
 }
 
-// putAmounts sets a value of used, history or grants. The first one with two numbers changes the format of
+// putAmounts sets a value of used, history, bills or grants. The first one with two numbers changes the format of
 // the file, so that a release that knows only one refuses it.
 func putAmounts(tx boltfile.Tx, bucket boltfile.Bucket, key []byte, a amounts) error {
 	value := binary.BigEndian.AppendUint64(make([]byte, 0, 16), uint64(a.requests))

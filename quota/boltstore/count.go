@@ -7,7 +7,7 @@ import (
 	"metergate/quota/internal/boltfile"
 )
 
-// countUp counts h in each of its windows that is still kept at now, and on its day. It returns how
+// countUp counts h in each of its windows that is still kept at now, on its day and in its hour. It returns how
 // many keys it has created.
 func countUp(tx boltfile.Tx, h *hold, now time.Time, keeps retention) (created int, err error) {
 	created, err = countIn(tx, h, h.user, h.windows, now, keeps.keep)
@@ -15,6 +15,11 @@ func countUp(tx boltfile.Tx, h *hold, now time.Time, keeps retention) (created i
 		return created, err
 	}
 	more, err := countDay(tx, h, now, keeps)
+	created += more
+	if err != nil {
+		return created, err
+	}
+	more, err = countHour(tx, h, now, keeps)
 	created += more
 	if err != nil || h.pool == "" {
 		return created, err

@@ -23,6 +23,9 @@ import (
 //	grants  as used -> requests granted to the limit on endpoint, or on all; then, unless it is
 //	        0, units granted
 //	history user 0x00 date (4 bytes) endpoint -> as used, of that day; see history.go
+//	bills   user 0x00 hour (4 bytes) revision (8 bytes) endpoint -> as used, of that hour: a quota.Bill; with
+//	        revision 0 what is counted and in no bill yet; see bills.go
+//	revisions user -> the last revision of a bill; when it was made, in seconds
 //	claimed user -> the plan that the user's token claimed when last counted
 //	plans   user -> when the override of the user's plan ends, 0: never; the plan's name
 //	audit   user 0x00 sequence number, time -> a quota.Change as JSON
@@ -34,24 +37,27 @@ import (
 //
 // Bucket ends finds what is to be deleted. If its kind is a quota.Period, the time is the end
 // of a window, and the key is one in used, in grants, or in both. Otherwise the kind is one of
-// those below. There is one key in ends for each key in used, grants, history, audit, once, claimed and
-// terms, and for each plan override that has an end.
+// those below. There is one key in ends for each key in used, grants, history, bills, revisions, audit,
+// once, claimed and terms, and for each plan override that has an end.
 //
 // Format "1" had only meta, used and ends. Format "2" has only single numbers in used and grants;
-// the file gets format "3" with the first second number. Bucket history came without a new format: it is
-// made when a history is kept for the first time, and a release that does not know it leaves it alone.
+// the file gets format "3" with the first second number. Buckets history, bills and revisions came without
+// a new format: they are made when they are needed for the first time, and a release that does not know them leaves
+// them alone.
 var (
-	metaBucket    = []byte("meta")
-	usedBucket    = []byte("used")
-	grantsBucket  = []byte("grants")
-	historyBucket = []byte("history")
-	plansBucket   = []byte("plans")
-	claimedBucket = []byte("claimed")
-	auditBucket   = []byte("audit")
-	termsBucket   = []byte("terms")
-	onceBucket    = []byte("once")
-	endsBucket    = []byte("ends")
-	formatKey     = []byte("format")
+	metaBucket      = []byte("meta")
+	usedBucket      = []byte("used")
+	grantsBucket    = []byte("grants")
+	historyBucket   = []byte("history")
+	billsBucket     = []byte("bills")
+	revisionsBucket = []byte("revisions")
+	plansBucket     = []byte("plans")
+	claimedBucket   = []byte("claimed")
+	auditBucket     = []byte("audit")
+	termsBucket     = []byte("terms")
+	onceBucket      = []byte("once")
+	endsBucket      = []byte("ends")
+	formatKey       = []byte("format")
 )
 
 // Kinds of keys in ends, other than a quota.Period.
@@ -61,9 +67,11 @@ const (
 	planKind  byte = 'p' // the time is the end of the override, rounded up
 	// claimedKind: the time is the end of the longest window in which the user was counted
 	// when the key was made.
-	claimedKind byte = 'c'
-	termsKind   byte = 't' // likewise
-	dayKind     byte = 'd' // the time is the date's first second in UTC
+	claimedKind  byte = 'c'
+	termsKind    byte = 't' // likewise
+	dayKind      byte = 'd' // the time is the date's first second in UTC
+	hourKind     byte = 'h' // of bills; the time is the first second of the hour
+	revisionKind byte = 'r' // the time is when the last bill was made
 )
 
 const (
@@ -78,11 +86,17 @@ const (
 const cure = "restore it from a backup, or move it away to start with no counts"
 
 // openFile opens or creates the file in dir, and its buckets.
-func openFile(dir string, withHistory bool) (*boltfile.File, error) {
+func openFile(dir string, withHistory, withBills bool) (*boltfile.File, error) {
 	return boltfile.Open(dir, fileName, boltfile.Options{InUse: ErrInUse, Cure: cure}, func(tx *bolt.Tx) error {
 		err := createBuckets(tx)
 		if err == nil && withHistory {
 			_, err = tx.CreateBucketIfNotExists(historyBucket)
+		}
+		if err == nil && withBills {
+			_, err = tx.CreateBucketIfNotExists(billsBucket)
+		}
+		if err == nil && withBills {
+			_, err = tx.CreateBucketIfNotExists(revisionsBucket)
 		}
 		return err
 	})

@@ -18,6 +18,7 @@ type retention struct {
 	calendar *quota.Calendar
 	keep     time.Duration // see Options.Keep
 	history  int           // see Options.HistoryDays
+	billing  int           // see Options.BillingHours
 }
 
 // keepsDay reports whether the numbers of a day are kept at now.

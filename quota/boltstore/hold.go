@@ -29,10 +29,11 @@ type hold struct {
 	// commit is set.
 	endpoint    string
 	isRest      bool
-	units       int64      // the most that it may cost, 0 or more
-	charged     int64      // what it costs, 0 to units; only if commit is set
-	rest        int64      // the units that it leaves held, 0 to units-charged; likewise
-	date        quota.Date // the day on which it counts; 0: there is no history
+	units       int64          // the most that it may cost, 0 or more
+	charged     int64          // what it costs, 0 to units; only if commit is set
+	rest        int64          // the units that it leaves held, 0 to units-charged; likewise
+	date        quota.Date     // the day on which it counts; 0: there is no history
+	hour        quota.BillHour // likewise for bills; 0: nothing is kept for them
 	windows     []quota.Window
 	poolWindows []quota.Window // those of the pool
 	claimedPlan string         // the plan that the user's token claims; empty: not known
@@ -70,7 +71,7 @@ func restID(id string) string { return id + "\x00rest" }
 func newRest(request *hold, units int64) *hold {
 	return &hold{
 		user: request.user, pool: request.pool, id: restID(request.id), isRest: true, units: units, endpoint: request.endpoint,
-		date: request.date, windows: request.windows, poolWindows: request.poolWindows,
+		date: request.date, hour: request.hour, windows: request.windows, poolWindows: request.poolWindows,
 	}
 }
 

@@ -11,12 +11,12 @@ import (
 )
 
 // endingKinds are the kinds of keys in endsBucket, in the order in which they are pruned:
-// the windows of each period and the days first.
+// the windows of each period, the days and the hours first.
 var endingKinds = func() (kinds []byte) {
 	for _, period := range quota.Periods() {
 		kinds = append(kinds, byte(period))
 	}
-	return append(kinds, dayKind, auditKind, onceKind, planKind, claimedKind, termsKind)
+	return append(kinds, dayKind, hourKind, revisionKind, auditKind, onceKind, planKind, claimedKind, termsKind)
 }()
 
 // prune deletes up to limit things that are no longer kept at now.
@@ -50,6 +50,10 @@ func (k retention) keepsEnding(kind byte, seconds int64, now time.Time) bool {
 	switch kind {
 	case dayKind:
 		return k.keepsInFile(quota.Date(seconds/secondsPerDay), now)
+	case hourKind:
+		return k.keepsBills(quota.BillHour(seconds/secondsPerHour), now)
+	case revisionKind:
+		end = end.Add(revisionLife)
 	case auditKind, claimedKind, termsKind:
 		end = end.Add(k.keep)
 	case onceKind, planKind:
@@ -64,6 +68,10 @@ func removeExpired(tx boltfile.Tx, kind byte, key []byte, now time.Time) error {
 	switch kind {
 	case dayKind:
 		return tx.Bucket(historyBucket).Delete(key)
+	case hourKind:
+		return tx.Bucket(billsBucket).Delete(key)
+	case revisionKind:
+		return tx.Bucket(revisionsBucket).Delete(key)
 	case auditKind:
 		return tx.Bucket(auditBucket).Delete(key)
 	case onceKind:

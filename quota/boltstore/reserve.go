@@ -36,7 +36,8 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, 
 	}
 	if h != nil && now.Before(h.leaseEnd) {
 		d.Admitted = true
-		d.Reservation.Date, d.Reservation.Windows, d.Reservation.PoolWindows = h.date, h.windows, h.poolWindows
+		d.Reservation.Date, d.Reservation.BillHour = h.date, h.hour
+		d.Reservation.Windows, d.Reservation.PoolWindows = h.windows, h.poolWindows
 		d.ReportWouldBlock(false, false)
 		return d, nil
 	}
@@ -57,7 +58,7 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, 
 	d.Admitted = true
 	held := &hold{
 		user: r.User, id: r.ID, endpoint: r.Endpoint, units: r.HeldUnits(),
-		date: d.Reservation.Date, windows: d.Reservation.Windows, poolWindows: d.Reservation.PoolWindows, leaseEnd: now.Add(r.Lease),
+		date: d.Reservation.Date, hour: d.Reservation.BillHour, windows: d.Reservation.Windows, poolWindows: d.Reservation.PoolWindows, leaseEnd: now.Add(r.Lease),
 	}
 	if len(held.poolWindows) > 0 {
 		held.pool = quota.PoolOf(r.User)
@@ -132,6 +133,9 @@ func (s *Store) newReservation(r quota.Request, p *quota.Plan, now time.Time) qu
 	}
 	if s.history > 0 {
 		reservation.Date = s.calendar.DateAt(now)
+	}
+	if s.billing > 0 {
+		reservation.BillHour = quota.BillHourAt(now)
 	}
 	return reservation
 }

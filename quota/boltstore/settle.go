@@ -49,7 +49,7 @@ func (s *Store) startCommit(r *quota.Reservation) (*pendingCommit, error) {
 		}
 		sh.addHold(h)
 		h.poolWindows = r.PoolWindows
-		h.endpoint, h.date, h.windows = r.Endpoint, r.Date, r.Windows
+		h.endpoint, h.date, h.hour, h.windows = r.Endpoint, r.Date, r.BillHour, r.Windows
 		h.units, h.charged, h.rest = r.HeldUnits(), r.ChargedUnits(), r.RestUnits()
 		if h.rest > 0 && sh.hasRestTaken(r.User, r.ID) {
 			h.units, h.rest = h.units-h.rest, 0
@@ -118,7 +118,7 @@ func (s *Store) queueRest(sh *shard, r *quota.Reservation, request *hold) *pendi
 		if len(r.PoolWindows) > 0 {
 			pool = quota.PoolOf(r.User)
 		}
-		h = newRest(&hold{user: r.User, pool: pool, id: r.ID, endpoint: r.Endpoint, date: r.Date, windows: r.Windows, poolWindows: r.PoolWindows}, r.RestUnits())
+		h = newRest(&hold{user: r.User, pool: pool, id: r.ID, endpoint: r.Endpoint, date: r.Date, hour: r.BillHour, windows: r.Windows, poolWindows: r.PoolWindows}, r.RestUnits())
 		if request != nil {
 			request.units -= h.units
 			request.rest = 0

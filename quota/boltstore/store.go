@@ -90,13 +90,13 @@ func Open(dir string, opt Options) (*Store, error) {
 	if opt.BillingHours < 0 || opt.BillingHours > quota.MaxBillingHours {
 		return nil, fmt.Errorf("opening store: cannot keep %d hours for billing", opt.BillingHours)
 	}
-	db, err := openFile(dir, opt.HistoryDays > 0)
+	db, err := openFile(dir, opt.HistoryDays > 0, opt.BillingHours > 0)
 	if err != nil {
 		return nil, fmt.Errorf("opening store: %w", err)
 	}
 	s := &Store{
 		db:        db,
-		retention: retention{opt.Calendar, opt.Keep, opt.HistoryDays},
+		retention: retention{opt.Calendar, opt.Keep, opt.HistoryDays, opt.BillingHours},
 		now:       opt.Now,
 		seed:      maphash.MakeSeed(),
 		dbUpdate:  db.Update,

@@ -20,3 +20,10 @@ func TestHistorySuite(t *testing.T) {
 		return open(t, filepath.Join(dir, s.Data), Options{Calendar: s.Calendar, Keep: s.Keep, HistoryDays: s.HistoryDays, Now: s.Clock.Now})
 	})
 }
+
+func TestBillsSuite(t *testing.T) {
+	dir := t.TempDir()
+	quotatest.RunBills(t, func(t testing.TB, s quotatest.BillsSetup) quota.Store {
+		return open(t, filepath.Join(dir, s.Data), Options{Keep: s.Keep, BillingHours: s.BillingHours, HistoryDays: s.HistoryDays, Now: s.Clock.Now})
+	})
+}

@@ -2,17 +2,20 @@ package boltstore
 
 import (
 	"fmt"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 
 	"metergate/quota/internal/boltfile"
 )
 
-// A queuedWrite is a hold to be counted, a change to be made, or terms to be set; the others are nil.
+// A queuedWrite is a hold to be counted, a change to be made, terms to be set, or another write; the others
+// are nil.
 type queuedWrite struct {
 	hold   *hold
 	change *pendingChange
 	terms  *pendingTerms
+	other  *pendingWrite
 }
 
 // runWriter brings to disk what is queued until the queue is closed. A single write is made at
@@ -35,12 +38,40 @@ func (s *Store) runWriter() {
 				s.endTermsWrite(w.terms.user, w.terms.done)
 				continue
 			}
+			if w.other != nil {
+				w.other.err = err
+				close(w.other.done)
+				continue
+			}
 			if err != nil {
 				w.change.err = err
 			}
 			s.endTermsWrite(w.change.user, w.change.done)
 		}
 	}
+}
+
+// A pendingWrite is a write that waits for the writer, and what its caller waits for.
+type pendingWrite struct {
+	apply func(tx boltfile.Tx, now time.Time) (created int, err error) // returns how many keys it has created
+	done  chan struct{}                                                // closed when err is final
+	err   error
+}
+
+// write makes a write, and returns when it is on disk or has failed. Writes that arrive while the disk is busy
+// share one, so an error of apply fails other calls as well.
+func (s *Store) write(apply func(boltfile.Tx, time.Time) (created int, err error)) error {
+	sh, _, err := s.lockUser("") // only to check for ErrClosed
+	if err != nil {
+		return err
+	}
+	s.calls.Add(1) // Close waits for it
+	defer s.calls.Done()
+	sh.mu.Unlock()
+	w := &pendingWrite{apply: apply, done: make(chan struct{})}
+	s.queue.Add(queuedWrite{other: w})
+	<-w.done
+	return w.err
 }
 
 // writeBatch makes one write of a batch. It returns when the write is on disk or has failed.
@@ -64,6 +95,14 @@ func (s *Store) writeBatch(batch []queuedWrite) error {
 					return err
 				}
 				created += 2
+				continue
+			}
+			if w.other != nil {
+				n, err := w.other.apply(tx, now)
+				if err != nil {
+					return err
+				}
+				created += n
 				continue
 			}
 			if w.hold.writeNumber.Load() != 0 {

@@ -113,12 +113,12 @@ func (c *randomCalls) moveTo(t time.Time) {
 	c.settled = nil
 }
 
-// take removes a random reservation from those that wait; false: there is none.
-func (c *randomCalls) take(from *[]quota.Reservation) (r quota.Reservation, ok bool) {
+// takeRandom removes a random reservation from those that wait; false: there is none.
+func takeRandom(rnd *rand.Rand, from *[]quota.Reservation) (r quota.Reservation, ok bool) {
 	if len(*from) == 0 {
 		return r, false
 	}
-	i := c.rnd.IntN(len(*from))
+	i := rnd.IntN(len(*from))
 	r = (*from)[i]
 	*from = slices.Delete(*from, i, i+1)
 	return r, true
@@ -135,7 +135,7 @@ func (c *randomCalls) call() {
 		d.Reservation.RestCharged = c.rnd.Int64N(d.Reservation.Rest + 1)
 		c.running = append(c.running, d.Reservation)
 	case n < 13:
-		if r, ok := c.take(&c.running); ok {
+		if r, ok := takeRandom(c.rnd, &c.running); ok {
 			c.commit(r)
 			c.settled = append(c.settled, r)
 			if r.Rest > 0 {
@@ -143,11 +143,11 @@ func (c *randomCalls) call() {
 			}
 		}
 	case n < 15:
-		if r, ok := c.take(&c.rests); ok {
+		if r, ok := takeRandom(c.rnd, &c.rests); ok {
 			c.commitRest(r)
 		}
 	case n < 16:
-		if r, ok := c.take(&c.running); ok {
+		if r, ok := takeRandom(c.rnd, &c.running); ok {
 			c.release(r)
 		}
 	case n < 17: // calls that are sent twice
