@@ -20,6 +20,7 @@ func (c *checker) checkAll() {
 	c.checkAdminToken()
 	c.checkStore()
 	c.checkHistory()
+	c.checkBilling()
 	c.checkAuth()
 	c.checkUpstreams()
 	c.checkRoutes()

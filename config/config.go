@@ -36,6 +36,9 @@ type Config struct {
 	Store Store `yaml:"store"`
 	// Keeps what each user has used on each day, for GET /usage/history. Default: it is not kept.
 	History *History `yaml:"history"`
+	// Keeps what each user has used in each hour until it is billed, for "metergate bill". Default: it
+	// is not kept.
+	Billing *Billing `yaml:"billing"`
 	// How users are identified.
 	Auth Auth `yaml:"auth" required:"true"`
 	// The plan of users whose token names no plan, or names one that is not in plans. It

@@ -193,6 +193,7 @@ func TestParseReadsEveryKey(t *testing.T) {
 			OnFailure: Deny, OnDataLoss: DenyAfterLoss, Journal: "/var/lib/metergate/journal", Keep: 36 * time.Hour,
 		},
 		History: &History{Keep: 400 * 24 * time.Hour},
+		Billing: &Billing{Keep: 35 * 24 * time.Hour},
 		Auth: Auth{JWT: []JWT{{
 			Name: "app_1", Secret: "from-a-file-0123456789abcdef0123456789abcdef0123456789abcdef0123", PublicKeyFile: "testdata/key.pem",
 			JWKSURL:    "https://issuer.example:8443/keys?p=1",

@@ -431,7 +431,7 @@ func readAsJSON(file string) (any, error) {
 // beyondSchema are the files of testdata/bad with faults that a schema cannot see: these
 // concern several values, other files, or the spelling of a value.
 var beyondSchema = []string{
-	"algorithms-hmac", "algorithms-key", "api-keys", "api-keys-file", "claim-plans-unknown", "claims", "claims-url", "claims-within", "cookie-keep", "cookie-without-tokens", "cors-credentials",
+	"algorithms-hmac", "algorithms-key", "api-keys", "api-keys-file", "billing-bounds", "billing-hours", "billing-long", "claim-plans-unknown", "claims", "claims-url", "claims-within", "cookie-keep", "cookie-without-tokens", "cors-credentials",
 	"duplicate-key", "empty-secret", "history-days", "issuers", "jwks-key", "jwks-key-unused", "jwks-unused", "listen-shared", "listen-tls", "log-sample-exponent", "log-sample-infinite", "max-in-flight-user", "merge-key", "odd-keys", "public-key-private",
 	"routes-conflict", "routes-usage", "same-limit", "second-document", "secret-comma-twice", "secret-file-folder",
 	"secret-file-short", "short-secret", "store-cluster", "store-cluster-empty", "store-cluster-port",

@@ -47,6 +47,13 @@ type History struct {
 	Keep time.Duration `yaml:"keep" required:"true" min:"1d" max:"400d"`
 }
 
+// Billing says for how long it is kept for billing what users have used in each hour.
+type Billing struct {
+	// How long an hour is kept that is not billed yet: whole hours. What arrives later for it, or is not
+	// billed by then, is never billed. Hours are those of UTC.
+	Keep time.Duration `yaml:"keep" default:"7d" min:"1d" max:"35d"`
+}
+
 const day = 24 * time.Hour
 
 // HistoryDays is the number of days that are kept, at most quota.MaxHistory; 0: no history is kept.
@@ -61,6 +68,21 @@ func (c *checker) checkHistory() {
 	const path = "history.keep"
 	if h := c.cfg.History; h != nil && c.usable(path) && h.Keep%day != 0 {
 		c.src.reportAt(path, "must be whole days, such as %dd%s", h.Keep/day, c.src.got(path))
+	}
+}
+
+// BillingHours is the number of hours that are kept for billing, at most quota.MaxBillingHours; 0: none is.
+func (c *Config) BillingHours() int {
+	if c.Billing == nil {
+		return 0
+	}
+	return int(c.Billing.Keep / time.Hour)
+}
+
+func (c *checker) checkBilling() {
+	const path = "billing.keep"
+	if b := c.cfg.Billing; b != nil && c.usable(path) && b.Keep%time.Hour != 0 {
+		c.src.reportAt(path, "must be whole hours, such as %dh%s", b.Keep/time.Hour, c.src.got(path))
 	}
 }
 

@@ -68,7 +68,7 @@ func (s *Store) AuditLog(ctx context.Context, user string) ([]quota.AuditEntry, 
 // have. It fails at once if any circuit breaker is open, since some users could not be read.
 // A scan that fails opens no circuit breaker.
 func (s *Store) ScanUsers(ctx context.Context, windows quota.WindowQuery, yield func(quota.UserUsage) error) error {
-	return s.scan(yield, s.openError, func(yield func(quota.UserUsage) error) error {
+	return scan(s, yield, s.openError, func(yield func(quota.UserUsage) error) error {
 		return s.backend.ScanUsers(ctx, windows, yield)
 	})
 }
@@ -76,20 +76,20 @@ func (s *Store) ScanUsers(ctx context.Context, windows quota.WindowQuery, yield 
 // ScanMembers is ScanUsers for the members of one organisation, whose counts are in one part of the
 // backend.
 func (s *Store) ScanMembers(ctx context.Context, org string, windows quota.WindowQuery, yield func(quota.UserUsage) error) error {
-	return s.scan(yield, s.breaker(quota.PoolAccount(org)).openError, func(yield func(quota.UserUsage) error) error {
+	return scan(s, yield, s.breaker(quota.PoolAccount(org)).openError, func(yield func(quota.UserUsage) error) error {
 		return s.backend.ScanMembers(ctx, org, windows, yield)
 	})
 }
 
 // scan scans the backend unless openError returns an error.
-func (s *Store) scan(yield func(quota.UserUsage) error, openError func() error, scan func(func(quota.UserUsage) error) error) error {
+func scan[T any](s *Store, yield func(T) error, openError func() error, scan func(func(T) error) error) error {
 	if err := openError(); err != nil {
 		s.stats.failed[opScan].Add(1)
 		return err
 	}
 	yieldFailed := false
-	err := scan(func(u quota.UserUsage) error {
-		err := yield(u)
+	err := scan(func(found T) error {
+		err := yield(found)
 		yieldFailed = err != nil
 		return err
 	})

@@ -36,18 +36,22 @@ func (s *Store) EndClaim(ctx context.Context, claim quota.CrossingClaim, again t
 	return s.tell(ctx, claim.Account, func(ctx context.Context) error { return s.backend.EndClaim(ctx, claim, again) })
 }
 
-// ScanBills scans the backend, see quota.Bills. It fails at once if any circuit breaker is open, since
-// some accounts could not be read.
+// ScanBills scans the backend, see quota.Bills. It does not include what the journals have: that goes into
+// later bills. It fails at once if any circuit breaker is open, since some accounts could not be read.
 func (s *Store) ScanBills(ctx context.Context, q quota.BillQuery, yield func(quota.AccountBills) error) error {
-	if err := s.openError(); err != nil {
-		s.stats.failed[opScan].Add(1)
-		return err
+	if s.billingHours == 0 {
+		return quota.ErrNotKept
 	}
-	return s.backend.ScanBills(ctx, q, yield)
+	return scan(s, yield, s.openError, func(yield func(quota.AccountBills) error) error {
+		return s.backend.ScanBills(ctx, q, yield)
+	})
 }
 
 // EndBills tells the backend, see quota.Bills.
 func (s *Store) EndBills(ctx context.Context, account string, bills []quota.Bill) error {
+	if s.billingHours == 0 {
+		return quota.ErrNotKept
+	}
 	return s.tell(ctx, account, func(ctx context.Context) error { return s.backend.EndBills(ctx, account, bills) })
 }
 

@@ -83,3 +83,21 @@ func TestHistorySuite(t *testing.T) {
 		return closing
 	})
 }
+
+func TestBillsSuite(t *testing.T) {
+	dir := t.TempDir()
+	quotatest.RunBills(t, func(t testing.TB, s quotatest.BillsSetup) quota.Store {
+		backend, err := boltstore.Open(filepath.Join(dir, s.Data), boltstore.Options{Now: s.Clock.Now, Keep: s.Keep, BillingHours: s.BillingHours, HistoryDays: s.HistoryDays})
+		if err != nil {
+			t.Fatal(err)
+		}
+		store, err := guard.New(guard.Options{Backend: backend, Journal: openJournal(t, t.TempDir()), AllowOnFailure: true, Timeout: 20 * time.Second,
+			Calendar: quota.NewCalendar(nil), Keep: s.Keep, HistoryDays: s.HistoryDays, BillingHours: s.BillingHours})
+		if err != nil {
+			t.Fatal(err)
+		}
+		closing := closingStore{store, backend}
+		t.Cleanup(func() { closing.Close() })
+		return closing
+	})
+}

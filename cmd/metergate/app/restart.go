@@ -20,6 +20,7 @@ func restartWarnings(running, wanted *config.Config) (warnings []string) {
 		{"tls (on or off)", (running.TLS != nil) == (wanted.TLS != nil)},
 		{"admin.listen", running.Admin.Listen == wanted.Admin.Listen},
 		{"history.keep", running.HistoryDays() == wanted.HistoryDays()},
+		{"billing.keep", running.BillingHours() == wanted.BillingHours()},
 		{"timezone", running.Timezone.String() == wanted.Timezone.String()},
 		{"log.format", running.Log.Format == wanted.Log.Format},
 	}
@@ -44,7 +45,8 @@ func restartWarnings(running, wanted *config.Config) (warnings []string) {
 func keepUntilRestart(running, wanted *config.Config) *config.Config {
 	c := *wanted
 	c.IdleTimeout = running.IdleTimeout
-	c.Listen, c.Store, c.History, c.Timezone = running.Listen, running.Store, running.History, running.Timezone
+	c.Listen, c.Store, c.Timezone = running.Listen, running.Store, running.Timezone
+	c.History, c.Billing = running.History, running.Billing
 	if running.Store.URL == wanted.Store.URL {
 		c.Store.TLS = wanted.Store.TLS
 	}

@@ -25,6 +25,7 @@ func TestRestartWarningsNameWhatIsKept(t *testing.T) {
 		{"store.timeout", `"embedded:data"`, `"embedded:data", timeout: 1s`},
 		{"store.protocol", `"embedded:data"`, `"embedded:data", protocol: 2`},
 		{"history.keep", limitLine, limitLine + "\nhistory: { keep: 35d }"},
+		{"billing.keep", limitLine, limitLine + "\nbilling: {}"},
 		{"timezone", limitLine, limitLine + "\ntimezone: Europe/Zurich"},
 		{"log.format", limitLine, limitLine + "\nlog: { format: text }"},
 		{"", limitLine, limitLine + "\nlog: { level: warn }"},

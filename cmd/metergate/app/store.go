@@ -52,11 +52,14 @@ func openStore(cfg *config.Config, log *slog.Logger) (_ *store, err error) {
 		Calendar:       s.calendar,
 		Keep:           cfg.Store.Keep,
 		HistoryDays:    cfg.HistoryDays(),
+		BillingHours:   cfg.BillingHours(),
 		CheckEvery:     checkEvery,
 		Log:            log,
 	}
 	if dir, ok := cfg.Store.Embedded(); ok {
-		local, err := boltstore.Open(dir, boltstore.Options{Calendar: s.calendar, Keep: cfg.Store.Keep, HistoryDays: cfg.HistoryDays(), Log: log})
+		local, err := boltstore.Open(dir, boltstore.Options{
+			Calendar: s.calendar, Keep: cfg.Store.Keep, HistoryDays: cfg.HistoryDays(), BillingHours: cfg.BillingHours(), Log: log,
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -95,7 +98,8 @@ func redisOptions(cfg *config.Config) (redisstore.Options, error) {
 		Timeout:  cfg.Store.Timeout,
 		Keep:     cfg.Store.Keep,
 
-		HistoryDays: cfg.HistoryDays(),
+		HistoryDays:  cfg.HistoryDays(),
+		BillingHours: cfg.BillingHours(),
 	}, err
 }
 
