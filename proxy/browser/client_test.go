@@ -46,6 +46,7 @@ func TestClient(t *testing.T) {
 		{"tabs share a stream", testTabsShareStream},
 		{"numbers are kept over a reload", testNumbersAreKept},
 		{"nobody sees another's kept numbers", testKeptNumbersOfOthers},
+		{"kept numbers stay with their client", testKeptNumbersStayWithTheirClient},
 		{"bad storage", testBadStorage},
 		{"worker polls", testWorkerPolls},
 		{"leader that answers stays", testLeaderThatAnswersStays},
