@@ -15,7 +15,8 @@ import (
 // "status N metergate ..." expects exit status N. $ADMIN and $OTHER are the addresses of two
 // gateways whose admin API needs $TOKEN; $ADMIN_HOST_PORT is the first one without its scheme.
 // $UNITS is that of one whose requests cost units, and $ORGS of one with organisations. $ANCHORS is that of one whose
-// users' months begin on days of their own, and $HISTORY of one that keeps a history. $MONTH is the id of the current month.
+// users' months begin on days of their own, and $HISTORY of one that keeps a history. $MOVED and $COMPARED are those of
+// gateways that only one script uses; they count units. $MONTH is the id of the current month.
 func TestCommandScripts(t *testing.T) {
 	gateway := gatewaytest.StartWithAdminAPI(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")
 	other := gatewaytest.StartWithAdminAPI(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")
@@ -23,6 +24,8 @@ func TestCommandScripts(t *testing.T) {
 	units := gatewaytest.StartWithUnits(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")
 	anchors := gatewaytest.StartWithAnchors(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")
 	history := gatewaytest.StartWithHistory(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")
+	moved := gatewaytest.StartWithUnits(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")
+	compared := gatewaytest.StartWithUnits(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
@@ -33,6 +36,8 @@ func TestCommandScripts(t *testing.T) {
 			env.Setenv("ORGS", orgs.Admin)
 			env.Setenv("ANCHORS", anchors.Admin)
 			env.Setenv("HISTORY", history.Admin)
+			env.Setenv("MOVED", moved.Admin)
+			env.Setenv("COMPARED", compared.Admin)
 			env.Setenv("TOKEN", gatewaytest.AdminToken)
 			env.Setenv("MONTH", time.Now().UTC().Format("2006-01"))
 			return nil
