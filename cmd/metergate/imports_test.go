@@ -52,6 +52,7 @@ var allowedImports = map[string][]string{
 	"quota":           nil,
 	"quota/boltstore": {"quota", "quota/internal/boltfile", "quota/internal/bucket", "quota/internal/hub", "quota/internal/queue"},
 	"quota/guard":     {"quota", "quota/internal/boltfile", "quota/internal/bucket", "quota/internal/hub", "quota/internal/queue", "quota/ratelog"},
+	"quota/notify":    {"quota", "quota/ratelog"},
 	"quota/redisstore": {"quota", "quota/internal/hub", "quota/internal/queue", "quota/redisstore/redisclient",
 		"quota/redisstore/redisurl", "quota/redisstore/resp", "quota/redisstore/script"},
 	"quota/redisstore/redisclient": {"quota", "quota/redisstore/redisurl", "quota/redisstore/resp"},
