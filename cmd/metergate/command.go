@@ -46,6 +46,7 @@ func commands() []command {
 		{"export", "-at WINDOW [-org O] [-per P] [-format csv|jsonl]", "list what all users have used in a window", export},
 		{"accept-data", "", "go on with the counts that Redis has, after it has lost some", acceptData},
 		{"plan-check", "[-config NEW] [-n 20]", "list whom the limits of another configuration would block now", planCheck},
+		{"notify", "-test [-config FILE]", "send a test event to the receiver of notifications, and say what it answers", notifyReceiver},
 		{"healthcheck", "[-config FILE | -admin URL] [-wait 10s]", "exit 0 if the gateway is ready", healthcheck},
 		{"version", "", "print the version", printVersion},
 	}

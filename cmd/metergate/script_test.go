@@ -1,12 +1,17 @@
 package main
 
 import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"metergate/cmd/metergate/gatewaytest"
 )
@@ -16,7 +21,8 @@ import (
 // gateways whose admin API needs $TOKEN; $ADMIN_HOST_PORT is the first one without its scheme.
 // $UNITS is that of one whose requests cost units, and $ORGS of one with organisations. $ANCHORS is that of one whose
 // users' months begin on days of their own, and $HISTORY of one that keeps a history. $MOVED and $COMPARED are those of
-// gateways that only one script uses; they count units. $MONTH is the id of the current month.
+// gateways that only one script uses; they count units. $HOOK is a
+// receiver of notifications. $MONTH is the id of the current month.
 func TestCommandScripts(t *testing.T) {
 	gateway := gatewaytest.StartWithAdminAPI(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")
 	other := gatewaytest.StartWithAdminAPI(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")
@@ -26,6 +32,7 @@ func TestCommandScripts(t *testing.T) {
 	history := gatewaytest.StartWithHistory(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")
 	moved := gatewaytest.StartWithUnits(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")
 	compared := gatewaytest.StartWithUnits(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")
+	hook := startHook(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
@@ -38,6 +45,7 @@ func TestCommandScripts(t *testing.T) {
 			env.Setenv("HISTORY", history.Admin)
 			env.Setenv("MOVED", moved.Admin)
 			env.Setenv("COMPARED", compared.Admin)
+			env.Setenv("HOOK", hook.URL)
 			env.Setenv("TOKEN", gatewaytest.AdminToken)
 			env.Setenv("MONTH", time.Now().UTC().Format("2006-01"))
 			return nil
@@ -60,4 +68,29 @@ func TestCommandScripts(t *testing.T) {
 			},
 		},
 	})
+}
+
+// startHook starts a receiver of notifications. It accepts signed events at /accept, and none elsewhere.
+func startHook(t *testing.T) *httptest.Server {
+	t.Helper()
+	webhook, err := standardwebhooks.NewWebhook("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /accept", func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil || webhook.Verify(body, r.Header) != nil || !bytes.Contains(body, []byte(`{"type":"usage.test",`)) {
+			http.Error(w, "no matching signature", http.StatusUnauthorized)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	mux.HandleFunc("/refuse", func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "out of \"paper\"\nand of ink", http.StatusInternalServerError)
+	})
+	mux.Handle("/moved", http.RedirectHandler("/accept", http.StatusPermanentRedirect))
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	return server
 }
