@@ -30,8 +30,8 @@ type Options struct {
 	Registry *prometheus.Registry
 	// Log receives a warning when somebody guesses the token; nil: no log.
 	Log *slog.Logger
-	// Store keeps what users have used; nil: nothing is served at /admin/users, /admin/orgs and
-	// /admin/counts. It needs Gateway, Calendar and Clock.
+	// Store keeps what users have used; nil: nothing is served at /admin/users, /admin/orgs,
+	// /admin/counts and /admin/bills. It needs Gateway, Calendar and Clock.
 	Store Store
 	// HistoryDays is for how many days the store keeps a history; 0: it keeps none.
 	HistoryDays int
@@ -132,6 +132,9 @@ func (h *handler) resources() []resource {
 		{"POST /admin/reload", h.Gateway != nil, h.requireToken(h.postReload)},
 		{"POST /admin/data/accept", h.Gateway != nil, h.requireToken(h.postAcceptData)},
 		{"PUT /admin/counts", h.Store != nil, h.requireToken(h.putCounts)},
+		{"GET /admin/bills", h.Store != nil, h.requireToken(h.getBills)},
+		{"POST /admin/bills", h.Store != nil, h.requireToken(h.postBills)},
+		{"POST /admin/bills/sent", h.Store != nil, h.requireToken(h.postBillsSent)},
 	}
 }
 

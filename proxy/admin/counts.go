@@ -17,7 +17,7 @@ import (
 const (
 	// maxUsersPerRequest bounds the users in one request, so that it ends within writeTimeout.
 	maxUsersPerRequest = 1000
-	// countsAtOnce is how many users' counts are sent to the store at a time. The embedded
+	// countsAtOnce is how many users' counts, or bills, are sent to the store at a time. The embedded
 	// store brings them to disk in one write.
 	countsAtOnce = 64
 )
@@ -151,7 +151,7 @@ func (c *userRequest) applyCounts(lines []userCounts, change quota.Change) error
 
 // eachLine calls do with the lines, countsAtOnce at a time, until one fails. done is for how many it
 // succeeded.
-func eachLine(lines []userCounts, do func(userCounts) error) (done int, err error) {
+func eachLine[T any](lines []T, do func(T) error) (done int, err error) {
 	var next, succeeded atomic.Int64
 	var failed atomic.Pointer[error]
 	var workers sync.WaitGroup

@@ -24,6 +24,7 @@ type Store interface {
 	History(ctx context.Context, user string, days int) (quota.History, error)
 	ScanUsers(ctx context.Context, windows quota.WindowQuery, yield func(quota.UserUsage) error) error
 	ScanMembers(ctx context.Context, org string, windows quota.WindowQuery, yield func(quota.UserUsage) error) error
+	quota.Bills
 }
 
 // A userRequest is a request about an account, see quota.MemberAccount, or about all users if

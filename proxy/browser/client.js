@@ -622,7 +622,7 @@ function share(core, session, identity) {
     }
   } catch {
   }
-  tell(core, { hello: true, usage: null });
+  tell(core, { hello: true });
   wake(session);
   takeTurns(core, session);
 }

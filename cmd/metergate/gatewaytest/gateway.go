@@ -103,10 +103,18 @@ func StartWithOrganisations(t testing.TB, store, upstream string, env ...string)
 }
 
 // StartWithOrganisationsAndAnchors is StartWithOrganisations where months can begin on other days,
-// members have a limit of their own on image-analysis, and a history is kept.
+// members have a limit of their own on image-analysis, a history is kept, and hours are kept for billing.
 func StartWithOrganisationsAndAnchors(t testing.TB, store, upstream string, env ...string) *Process {
 	t.Helper()
-	return startWithOrganisations(t, historyYAML, "    anchor: calendar\n", ", { requests: 5, per: month, endpoint: image-analysis }", store, upstream, env)
+	return startWithOrganisations(t, historyYAML+billingYAML, "    anchor: calendar\n", ", { requests: 5, per: month, endpoint: image-analysis }", store, upstream, env)
+}
+
+const billingYAML = "billing: { keep: 35d }\n"
+
+// StartWithBilling is StartWithOrganisations where hours are kept for billing.
+func StartWithBilling(t testing.TB, store, upstream string, env ...string) *Process {
+	t.Helper()
+	return startWithOrganisations(t, billingYAML, "", "", store, upstream, env)
 }
 
 // startWithOrganisations adds lines at the top, and keys and limits to the plan team.

@@ -132,30 +132,35 @@ func (d *apiDocument) check(route *routers.Route, res reply) {
 		d.Errorf("%s: %v", what, err)
 	}
 	if res.Header.Get("Content-Type") == "application/jsonl" {
-		d.checkListedUsers(res.body)
+		d.checkLines(res.Request.URL.Path, res.body)
 	}
 }
 
-// checkListedUsers validates the lines of a list of users.
-func (d *apiDocument) checkListedUsers(lines string) {
+// checkLines validates the lines of a list of users or bills.
+func (d *apiDocument) checkLines(path, lines string) {
 	d.Helper()
+	schema := "ListedUser"
+	if strings.HasPrefix(path, "/admin/bills") {
+		schema = "BillLine"
+	}
 	for line := range strings.Lines(lines) {
-		var user any
-		if err := json.Unmarshal([]byte(line), &user); err != nil {
+		var entry any
+		if err := json.Unmarshal([]byte(line), &entry); err != nil {
 			d.Errorf("%v in %s", err, line)
 			return
 		}
-		if err := d.doc.Components.Schemas["ListedUser"].Value.VisitJSON(user, openapi3.EnableJSONSchema2020()); err != nil {
-			d.Errorf("a listed user: %v", err)
+		if err := d.doc.Components.Schemas[schema].Value.VisitJSON(entry, openapi3.EnableJSONSchema2020()); err != nil {
+			d.Errorf("a line of %s: %v", path, err)
 		}
 	}
 }
 
 // gateways are those that the operations of the document are tried on.
 type gateways struct {
-	on   *gatewaytest.Process // with an admin API
-	off  *gatewaytest.Process // without
-	down *gatewaytest.Process // with an admin API, and a Redis that is not there
+	on    *gatewaytest.Process // with an admin API
+	plain *gatewaytest.Process // with an admin API, and nothing that is off by default
+	off   *gatewaytest.Process // without
+	down  *gatewaytest.Process // with an admin API, and a Redis that is not there
 }
 
 // An apiRequest is a request to an operation, and the status that it must get. The
@@ -224,9 +229,10 @@ func TestOpenAPIDescribesGateway(t *testing.T) {
 	defer upstream.Close()
 	d := loadAPI(t)
 	g := gateways{
-		on:   gatewaytest.StartWithOrganisationsAndAnchors(t, "embedded:"+t.TempDir(), upstream.URL),
-		off:  gatewaytest.StartGateway(t, "embedded:"+t.TempDir(), upstream.URL, "JOURNAL="+t.TempDir()),
-		down: gatewaytest.StartWithHistory(t, "redis://127.0.0.1:1", upstream.URL),
+		on:    gatewaytest.StartWithOrganisationsAndAnchors(t, "embedded:"+t.TempDir(), upstream.URL),
+		plain: gatewaytest.StartWithAdminAPI(t, "embedded:"+t.TempDir(), upstream.URL),
+		off:   gatewaytest.StartGateway(t, "embedded:"+t.TempDir(), upstream.URL, "JOURNAL="+t.TempDir()),
+		down:  gatewaytest.StartWithHistory(t, "redis://127.0.0.1:1", upstream.URL),
 	}
 	// The example of a grant is for a limit of these plans: a shared one, and one of each member.
 	gatewaytest.Administer(t, g.on, "PUT", "/admin/orgs/acme/plan", `{"plan":"team"}`)
@@ -365,6 +371,9 @@ func moreRequests(g gateways) []apiRequest {
 		{g.down, "GET", onlyUser, "", 503, "", admin},
 		{g.down, "GET", onlyUser + "/audit", "", 503, "", admin},
 		{g.on, "GET", onlyUser + "/history", "?days=x", 400, "", admin},
+		{g.on, "GET", "/admin/bills", "?since=x", 400, "", admin},
+		{g.on, "POST", "/admin/bills/sent", "", 413, strings.Repeat(" ", 1<<20+1), []string{adminHeader, "Content-Type: application/jsonl"}},
+		{g.plain, "GET", "/admin/bills", "", 404, "", admin},
 		{g.down, "GET", onlyUser + "/history", "", 503, "", admin},
 		{g.down, "GET", "/admin/users", "", 503, "", admin},
 		{g.down, "POST", onlyUser + "/grants", "", 503, `{"requests":5}`, admin},
@@ -415,14 +424,14 @@ func TestOpenAPIIsValid(t *testing.T) {
 		t.Error(err)
 	}
 	lists := 0
-	d.operations(func(_, _ string, operation *openapi3.Operation) {
+	d.operations(func(_, path string, operation *openapi3.Operation) {
 		if res := operation.Responses.Status(200); res != nil && res.Value.Content["application/jsonl"] != nil {
 			lists++
-			d.checkListedUsers(res.Value.Content["application/jsonl"].Example.(string))
+			d.checkLines(path, res.Value.Content["application/jsonl"].Example.(string))
 		}
 	})
 	if lists == 0 {
-		t.Error("no operation has an example of listed users")
+		t.Error("no operation has an example of a list")
 	}
 }
 
