@@ -60,11 +60,11 @@ func checkText(text, as string) error {
 		if text != "" && !quota.IsName(text) {
 			return errors.New("must have 1 to 64 letters, digits, - and _")
 		}
-	case "jwks", "webhook":
-		if text == "" && as == "jwks" {
+	case "jwks":
+		if text == "" {
 			return nil // the same as no key
 		}
-		return checkPrivate(text)
+		return checkJWKS(text)
 	case "mediatype":
 		if text != "" {
 			return jwtrules.CheckType(text)

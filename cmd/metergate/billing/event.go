@@ -1,0 +1,85 @@
+package billing
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Bill is what a user has used of an endpoint in an hour, or a part of that, as the admin API lists it.
+type Bill struct {
+	User     string    `json:"user"`
+	Org      string    `json:"org,omitempty"` // empty: none
+	Endpoint string    `json:"endpoint"`
+	Hour     time.Time `json:"hour"` // its start, in UTC
+	Revision int64     `json:"revision"`
+	Requests int64     `json:"requests"`
+	Units    int64     `json:"units"`
+}
+
+// String names the bill in messages.
+func (b Bill) String() string {
+	who := "user " + strconv.Quote(b.User)
+	if b.Org != "" {
+		who += " of organisation " + strconv.Quote(b.Org)
+	}
+	return who + ", " + b.Endpoint + ", " + b.Hour.UTC().Format("2006-01-02T15:04Z") + ", revision " + strconv.FormatInt(b.Revision, 10)
+}
+
+// ID is the id of the bill's event, 35 letters and digits. It is the same each time, and differs between
+// sources: the names of installations that send to the same receiver.
+func (b Bill) ID(source string) string {
+	sum := sha256.Sum256([]byte(strings.Join([]string{source, b.Org, b.User, b.Endpoint, b.Hour.UTC().Format(time.RFC3339), strconv.FormatInt(b.Revision, 10)}, "\n")))
+	return "mg_" + hex.EncodeToString(sum[:16])
+}
+
+// An event is a bill on its way to a receiver.
+type event struct {
+	bill     Bill
+	id       string
+	customer string // whom the receiver bills
+	code     string // what it calls the endpoint; empty: it has no name of its own
+	// silent: there is nothing to send, and the bill is done with.
+	silent bool
+}
+
+// NotBilled is the customer or the code of what is not billed: nothing is sent, and the bill is done with.
+const NotBilled = ""
+
+// anyKey is the key of Options.Customers and Options.Codes for all others.
+const anyKey = "*"
+
+// look returns the value of a key, or else the one for all others.
+func look(m map[string]string, key string) (value string, ok bool) {
+	if value, ok = m[key]; !ok {
+		value, ok = m[anyKey]
+	}
+	return value, ok
+}
+
+// newEvent makes the event of a bill. It returns why there can be none; empty: there is one.
+func (s *Sender) newEvent(b Bill) (e event, fault string) {
+	e = event{bill: b, id: b.ID(s.Source), customer: b.User}
+	if s.ByOrg && b.Org != "" {
+		e.customer = b.Org
+	}
+	code, mapped := look(s.Codes, b.Endpoint)
+	if e.code = code; mapped && code == NotBilled {
+		e.silent = true
+		return e, ""
+	}
+	if s.Customers != nil {
+		customer, known := look(s.Customers, e.customer)
+		if !known {
+			return e, "there is no customer for " + strconv.Quote(e.customer)
+		}
+		if e.customer = customer; customer == NotBilled {
+			e.silent = true
+			return e, ""
+		}
+	}
+	s.receiver.prepare(&e)
+	return e, ""
+}
