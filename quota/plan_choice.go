@@ -36,6 +36,23 @@ func (c PlanChoice) Effective(o Override) *Plan {
 	return c.Claimed.ForScope(c.Scope)
 }
 
+// Notifies reports whether a plan that may apply has thresholds, see Plan.NotifyAt. It does not if the
+// plans are not known.
+func (c PlanChoice) Notifies() bool {
+	if c.Claimed == nil {
+		return false
+	}
+	if len(c.Claimed.notifyAt) > 0 {
+		return true
+	}
+	for _, p := range c.ByName {
+		if len(p.notifyAt) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // anyAnchor reports whether p or another plan that may apply to somebody has an AnchorMode.
 func (c PlanChoice) anyAnchor(p *Plan, mode AnchorMode) bool {
 	if p.anchor == mode {

@@ -62,7 +62,7 @@ func (p *Plan) NewSnapshot(at time.Time, counts []Count) Snapshot {
 		if !at.Before(counts[i].Window.End) {
 			counts[i].Held = 0
 		}
-		if p.soft && i < n && p.limits[i].Soft && p.hasHardLimitOn(p.counters[i]) {
+		if p.soft && i < n && !p.GrantsRaise(i) {
 			counts[i].Granted = 0
 		}
 	}
@@ -79,13 +79,18 @@ func (p *Plan) NewSnapshot(at time.Time, counts []Count) Snapshot {
 	return s
 }
 
-func (p *Plan) hasHardLimitOn(c Counter) bool {
-	for i, l := range p.limits {
-		if !l.Soft && p.counters[i] == c {
-			return true
+// GrantsRaise reports whether what was granted raises limit i of the plan: it raises a soft limit only if no hard
+// limit has its counter.
+func (p *Plan) GrantsRaise(i int) bool {
+	if !p.limits[i].Soft {
+		return true
+	}
+	for j, l := range p.limits {
+		if !l.Soft && p.counters[j] == p.counters[i] {
+			return false
 		}
 	}
-	return false
+	return true
 }
 
 // GrantedIn returns what was granted in a window to the limit on a counter. It returns false

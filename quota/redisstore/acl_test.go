@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"metergate/quota"
 	"metergate/quota/quotatest"
@@ -73,6 +74,7 @@ func TestACLOfTheManualIsTheLeast(t *testing.T) {
 		t.Error("ping:", err)
 	}
 	testkit.Receive(t, "the mark of the data is known", saved)
+	deliverCrossing(t, s)
 	stats := server.Do("INFO", "commandstats").(string)
 	for _, word := range args {
 		if command, ok := strings.CutPrefix(word.(string), "+"); ok && !strings.Contains(stats, "cmdstat_"+command+":") {
@@ -82,6 +84,40 @@ func TestACLOfTheManualIsTheLeast(t *testing.T) {
 	log := server.Do("ACL", "LOG").([]any)
 	for _, entry := range log {
 		t.Errorf("Redis refused: %v", entry)
+	}
+}
+
+// deliverCrossing takes a count to a threshold, and does what delivers that.
+func deliverCrossing(t *testing.T, s *redisstore.Store) {
+	t.Helper()
+	p, err := quota.NewPlan(quota.PlanOptions{Name: "p", Limits: []quota.Limit{{Amount: 1, Period: quota.Month}}, Endpoints: []string{"analyze"}, WarnAt: 80, NotifyAt: []int{100}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.Background()
+	d, err := s.Reserve(ctx, quota.Request{ID: quota.NewID(), User: "u", Endpoint: "analyze", Plans: p.OnlyChoice(), Lease: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Commit(ctx, &d.Reservation); err != nil {
+		t.Fatal(err)
+	}
+	var claims quota.CrossingClaims
+	testkit.Eventually(t, "the crossing can be claimed", func() bool {
+		if claims, err = s.ClaimCrossings(ctx, 10); err != nil {
+			t.Fatal(err)
+		}
+		return len(claims.Claims) == 1
+	})
+	crossings, err := s.CrossingsOf(ctx, "u")
+	if err != nil || len(crossings) != 1 {
+		t.Fatal(crossings, err)
+	}
+	if err := s.EndCrossings(ctx, "u", []string{crossings[0].ID}); err != nil {
+		t.Error(err)
+	}
+	if err := s.EndClaim(ctx, claims.Claims[0], 0); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -34,6 +34,9 @@ type query struct {
 	// appendArgs appends the script's own arguments; nil: it has none. It is called again
 	// when an assumption was wrong. Windows are those that are assumed to run.
 	appendArgs func(args *resp.Args, p *quota.Plan, l *layout)
+	// beforeRepeat is called before it is sent again; nil: nothing need be done.
+	beforeRepeat func()
+	try          int // how often it was sent before
 }
 
 // poolAccount returns the account of the pool that the query is about as well; empty: none is. The pool
@@ -57,6 +60,8 @@ type outcome struct {
 	date        quota.Date    // that is assumed; 0: no history is kept
 	at          time.Time     // Redis's time, in the zone of the calendar
 	counts      []quota.Count // one for each counter of the plan
+	// recorded are the accounts of which the query has recorded a crossing.
+	recorded []string
 	// departing is that of places before Redis was asked for one.
 	departing <-chan struct{}
 }
@@ -114,7 +119,10 @@ const askTries = 10
 func (s *Store) ask(ctx context.Context, q *query, o *outcome) error {
 	at := s.Now()
 	o.account, o.pool = s.assume(q, q.user), s.assume(q, q.poolAccount())
-	for range askTries {
+	for q.try = range askTries {
+		if q.try > 0 && q.beforeRepeat != nil {
+			q.beforeRepeat()
+		}
 		var unknown error // the terms could not be read
 		if q.plans.Claimed != nil {
 			unknown = s.choosePlan(ctx, q, o, at)
@@ -143,6 +151,12 @@ func (s *Store) ask(ctx context.Context, q *query, o *outcome) error {
 			return err
 		}
 		at = received
+		if reply.Recorded {
+			o.recorded = append(o.recorded, o.account.account)
+		}
+		if reply.RecordedInPool {
+			o.recorded = append(o.recorded, o.pool.account)
+		}
 		if reply.Code == script.Outdated {
 			if q.plans.Claimed != nil {
 				s.learn(&o.account, reply.Assumed)

@@ -25,7 +25,8 @@ func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanCh
 		return s.Read(ctx, user, plans)
 	}
 	q := query{script: script.Change, user: user}
-	if plans.Terms { // the windows depend on the account
+	alerts := changesAlerts(c) && plans.Notifies()
+	if plans.Terms || alerts { // the windows, or the thresholds, depend on the account
 		q.plans = plans
 		q.plans.Anchor = nil
 		q.periods = func(*quota.Plan) []quota.Period { return nil } // the script returns no counts
@@ -61,13 +62,66 @@ func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanCh
 		own.AppendTo(args)
 	}
 	var o outcome
-	if err := s.ask(ctx, &q, &o); err != nil {
+	if alerts {
+		s.addChangeAlerts(ctx, &q, plans, c, &o)
+	}
+	err := s.ask(ctx, &q, &o)
+	s.index.noteRecorded(o.recorded)
+	if err != nil {
 		return quota.Snapshot{}, err
 	}
 	if err := o.reply.ChangeError(); err != nil {
 		return quota.Snapshot{}, err
 	}
 	return s.Read(ctx, user, plans)
+}
+
+// changesAlerts reports whether a change may take a count to a threshold, or below one.
+func changesAlerts(c quota.Change) bool {
+	switch c.Action {
+	case quota.ActionReset, quota.ActionSetCounts, quota.ActionSetPlan, quota.ActionClearPlan:
+		return true
+	}
+	return false
+}
+
+// addChangeAlerts has the query of a change record crossings, of the account's own limits.
+func (s *Store) addChangeAlerts(ctx context.Context, q *query, plans quota.PlanChoice, c quota.Change, o *outcome) {
+	q.script = script.ChangeAlerting
+	appendArgs, setsPlan := q.appendArgs, c.Action == quota.ActionSetPlan || c.Action == quota.ActionClearPlan
+	if c.Action != quota.ActionReset {
+		s.index.expect(ctx, q.user)
+	}
+	q.appendArgs = func(args *resp.Args, p *quota.Plan, l *layout) {
+		appendArgs(args, p, l)
+		at, after := s.Now(), p
+		if setsPlan {
+			override := quota.Override{Plan: c.Plan, Until: c.Until}.ActiveAt(at)
+			after = plans.Effective(override.Or(o.pool.override))
+		}
+		script.AppendAlerts(args, script.SettleIfRight, after.NotifyAt(), func() {
+			for i, limit := range after.Limits() {
+				if c.Action == quota.ActionReset || c.Action == quota.ActionSetCounts && limit.Period != c.Period || after.Counters()[i].Shared {
+					continue
+				}
+				w := o.account.terms.WindowAt(s.calendar, limit.Period, at)
+				if c.Action == quota.ActionSetCounts {
+					w = l.windows[0]
+				}
+				allows := func(limit quota.Limit) int64 {
+					carried, _ := o.account.terms.Carried(w.ID, limit)
+					return limit.AllowedIn(w) + carried
+				}
+				alert := script.Alert{Plan: after, Limit: i, Window: w, Allowed: allows(limit), Changes: setsPlan, Before: -1}
+				for j, before := range p.Limits() {
+					if before.Name() == limit.Name() && !p.Counters()[j].Shared {
+						alert.Before = allows(before)
+					}
+				}
+				alert.AppendTo(args)
+			}
+		})
+	}
 }
 
 // changeAnchor sets the anchor of an account, or clears it.

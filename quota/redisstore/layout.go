@@ -31,6 +31,8 @@ type layout struct {
 	// allowed is what each limit of the plan allows in its window, without grants.
 	allowed []int64
 	args    resp.Args
+	// alerts has, for each limit, its script.Alert in the window, encoded; nil: the plan has no thresholds.
+	alerts []resp.Args
 }
 
 // laidOut has windows of the account and of its pool, one for each period of a plan, and the terms
@@ -121,6 +123,16 @@ func newLayout(running laidOut, p *quota.Plan, wanted laidOut) *layout {
 	encoded := script.Layout{From: l.from, Till: l.till, Counters: l.inRedis, Limits: l.limits, Pairs: l.pairs}
 	l.numbers = encoded.Numbers()
 	encoded.AppendTo(&l.args)
+	if p != nil && len(p.NotifyAt()) > 0 {
+		l.alerts = make([]resp.Args, l.limits)
+		for i := range l.limits {
+			alert := script.Alert{Plan: p, Limit: i, Window: l.counts[i].Window, Allowed: l.allowed[i], Pair: i + 1}
+			if l.extra[i] >= 0 {
+				alert.RequestsPair = l.requests[i] + 1
+			}
+			alert.AppendTo(&l.alerts[i])
+		}
+	}
 	return l
 }
 

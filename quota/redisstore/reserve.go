@@ -42,7 +42,13 @@ func (s *Store) Reserve(ctx context.Context, request quota.Request) (*quota.Deci
 	if o.reply.Admitted() && o.plan.ConcurrencyLimit().Requests > 0 {
 		s.places.add(r.User, r.ID)
 	}
-	return d, o.decide(d)
+	if err := o.decide(d); err != nil {
+		return d, err
+	}
+	if d.Admitted && len(o.plan.NotifyAt()) > 0 {
+		s.expectCrossings(ctx, d, o.reply.Code == script.Held)
+	}
+	return d, nil
 }
 
 // decide fills in what the script said about a request. Error: quota.ErrSettled.

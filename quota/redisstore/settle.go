@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"slices"
 
 	"metergate/quota"
 	"metergate/quota/redisstore/resp"
@@ -33,12 +34,7 @@ func (s *Store) Release(ctx context.Context, r *quota.Reservation) (*quota.Snaps
 
 // settle makes a step of a settlement of r.
 func (s *Store) settle(ctx context.Context, r *quota.Reservation, own script.SettleArgs) (*quota.Snapshot, error) {
-	var o outcome
-	own.Keep, own.HistoryDays = s.keep, s.history
-	q := query{script: own.Script(), user: r.User, plans: r.Plans, settles: true}
-	own.WithPool = q.poolAccount() != ""
-	q.appendArgs = func(args *resp.Args, _ *quota.Plan, _ *layout) { own.AppendTo(args) }
-	err := s.ask(ctx, &q, &o)
+	o, err := s.askToSettle(ctx, r.User, r.Plans, &own)
 	if err != nil {
 		return nil, err
 	}
@@ -47,28 +43,122 @@ func (s *Store) settle(ctx context.Context, r *quota.Reservation, own script.Set
 		s.CheckData()
 	}
 	if own.Count {
-		s.noteFirstUse(ctx, r, &o)
+		s.noteFirstUse(ctx, r, o)
 	}
 	snapshot := new(quota.Snapshot)
 	o.fill(snapshot)
 	return snapshot, nil
 }
 
-// Replay commits several reservations of one user, and the rests of several, in one round trip. It
-// takes some hundreds at most, since Redis does nothing else meanwhile. Their Plans may be zero. After
-// an error some of them, or all, may be counted: call it again.
-func (s *Store) Replay(ctx context.Context, user string, requests, rests []quota.Reservation) error {
-	own := script.SettleArgs{Count: true, Keep: s.keep, HistoryDays: s.history}
-	for i := range requests {
-		own.Reservations = append(own.Reservations, &requests[i])
-	}
-	for i := range rests {
-		own.Rests = append(own.Rests, &rests[i])
-	}
-	q := query{script: own.Script(), user: user, settles: true}
+// askToSettle runs a query that settles reservations of one user. With an error, some may be settled.
+func (s *Store) askToSettle(ctx context.Context, user string, plans quota.PlanChoice, own *script.SettleArgs) (*outcome, error) {
+	own.Keep, own.HistoryDays, own.Notifies = s.keep, s.history, plans.Notifies()
+	o := new(outcome)
+	q := query{script: own.Script(), user: user, plans: plans, settles: true}
 	own.WithPool = q.poolAccount() != ""
 	q.appendArgs = func(args *resp.Args, _ *quota.Plan, _ *layout) { own.AppendTo(args) }
-	if err := s.ask(ctx, &q, new(outcome)); err != nil {
+	if own.WithAlerts() {
+		s.addAlerts(ctx, &q, own, o)
+	}
+	err := s.ask(ctx, &q, o)
+	s.index.noteRecorded(o.recorded)
+	return o, err
+}
+
+// addAlerts has a query that counts record crossings. The account is put into the index before it may have one,
+// unless the Reserve of a request that is held has done so.
+func (s *Store) addAlerts(ctx context.Context, q *query, own *script.SettleArgs, o *outcome) {
+	pool, isHeld := q.poolAccount(), len(own.Reservations)+len(own.Rests) == 1
+	for _, r := range slices.Concat(own.Reservations, own.Rests) {
+		isHeld = isHeld && !r.Unchecked
+	}
+	if !isHeld {
+		s.index.expect(ctx, q.user, pool)
+	}
+	q.beforeRepeat = func() { s.index.expect(ctx, q.user, pool) }
+	q.appendArgs = func(args *resp.Args, p *quota.Plan, l *layout) {
+		own.AppendTo(args)
+		caution := script.SettleIfRight
+		switch {
+		case q.try == askTries-1:
+			caution = script.SettleInAnyCase
+		case q.try == 0 && isHeld:
+			caution = script.SettleIfRightAndHeld
+		}
+		script.AppendAlerts(args, caution, p.NotifyAt(), func() {
+			var done []alertPlace // only of several reservations
+			several := len(own.Reservations)+len(own.Rests) > 1
+			for i := range l.alerts {
+				for _, reservations := range [...][]*quota.Reservation{own.Reservations, own.Rests} {
+					for _, r := range reservations {
+						w, ok := countedIn(r, p, i)
+						if !ok || several && slices.Contains(done, alertPlace{i, w.ID}) {
+							continue
+						}
+						if several {
+							done = append(done, alertPlace{i, w.ID})
+						}
+						appendAlert(args, p, i, w, l, o)
+					}
+				}
+			}
+		})
+	}
+}
+
+// An alertPlace is a limit of a plan, by index, and a window.
+type alertPlace struct {
+	limit  int
+	window string
+}
+
+// countedIn returns the window of limit i of a plan in which a reservation counts; false: in none.
+func countedIn(r *quota.Reservation, p *quota.Plan, i int) (quota.Window, bool) {
+	limit, windows := p.Limits()[i], r.Windows
+	if p.Counters()[i].Shared {
+		windows = r.PoolWindows
+	}
+	if limit.AppliesTo(r.Endpoint) {
+		for _, w := range windows {
+			if w.Period == limit.Period {
+				return w, true
+			}
+		}
+	}
+	return quota.Window{}, false
+}
+
+// appendAlert appends the alert of limit i of a plan in a window, which may be over.
+func appendAlert(args *resp.Args, p *quota.Plan, i int, w quota.Window, l *layout, o *outcome) {
+	if w.ID == l.counts[i].Window.ID {
+		args.AddAll(&l.alerts[i])
+		return
+	}
+	terms := &o.account.terms
+	if p.Counters()[i].Shared {
+		terms = &o.pool.terms
+	}
+	carried, _ := terms.Carried(w.ID, p.Limits()[i])
+	alert := script.Alert{Plan: p, Limit: i, Window: w, Allowed: p.Limits()[i].AllowedIn(w) + carried}
+	alert.AppendTo(args)
+}
+
+// Replay commits several reservations of one user, and the rests of several, in one round trip. It
+// takes some hundreds at most, since Redis does nothing else meanwhile. Their Plans may be zero: then they reach no
+// thresholds. After an error some of them, or all, may be counted: call it again.
+func (s *Store) Replay(ctx context.Context, user string, requests, rests []quota.Reservation) error {
+	own := script.SettleArgs{Count: true}
+	var plans quota.PlanChoice
+	for i := range requests {
+		own.Reservations, plans = append(own.Reservations, &requests[i]), requests[i].Plans
+	}
+	for i := range rests {
+		own.Rests, plans = append(own.Rests, &rests[i]), rests[i].Plans
+	}
+	if !plans.Notifies() {
+		plans = quota.PlanChoice{} // no count matters
+	}
+	if _, err := s.askToSettle(ctx, user, plans, &own); err != nil {
 		return err
 	}
 	for i := range requests {

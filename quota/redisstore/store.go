@@ -97,6 +97,7 @@ type Store struct {
 	connects  chan struct{} // see Connects
 	places    places
 	rests     rests
+	index     crossingIndex
 
 	weaknesses       weaknesses
 	subscribeChecked atomic.Bool // see checkAnnouncements
@@ -152,6 +153,7 @@ func Open(opt Options) (*Store, error) {
 	if err := s.loadIdentity(); err != nil {
 		return nil, err
 	}
+	s.index = crossingIndex{store: s, wake: make(chan struct{}, 1), expected: map[string]time.Time{}, unlisted: map[string]time.Time{}}
 	s.client = redisclient.New(redisclient.Options{
 		Location: location, TLS: opt.TLS, Protocol: opt.Protocol,
 		Timeout: s.timeout, InFlight: withDefault(opt.InFlight, 32), Now: s.now,
@@ -161,6 +163,7 @@ func Open(opt Options) (*Store, error) {
 	background.Go(s.deleteMarkersUntilClosed)
 	background.Go(s.renewPlacesUntilClosed)
 	background.Go(s.giveBackPlaces)
+	background.Go(s.index.listUntilClosed)
 	if opt.Memory != nil {
 		background.Go(s.watchData)
 	}

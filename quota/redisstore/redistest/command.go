@@ -27,6 +27,8 @@ const (
 	Look       = "look"
 	History    = "history"
 	Terms      = "terms"
+	Events     = "events"
+	Claims     = "claims"
 	Check      = "check" // any of them, on a key of the gateway's own
 )
 
@@ -52,7 +54,7 @@ func (c Command) Script() string {
 		return Read
 	case script.Reserve.Hash():
 		return Reserve
-	case script.Change.Hash():
+	case script.Change.Hash(), script.ChangeAlerting.Hash():
 		return Change
 	case script.Leave.Hash():
 		return Leave
@@ -66,6 +68,10 @@ func (c Command) Script() string {
 		return Terms
 	case script.Keep.Hash():
 		return Keep
+	case script.Events.Hash():
+		return Events
+	case script.Claims.Hash():
+		return Claims
 	}
 	if script.IsSettle(sha) {
 		keys, _ := strconv.Atoi(c[2])

@@ -16,8 +16,12 @@ import (
 //go:embed change.lua
 var changeLua string
 
-// Change is change.lua.
-var Change = redis.NewScript(commonLua + activityLua + daysLua + changeLua)
+// Change is change.lua, and ChangeAlerting the same where plans have thresholds: AppendAlerts follows its arguments.
+var (
+	Change         = redis.NewScript(commonLua + changeSource + noCrossings + changeLua)
+	ChangeAlerting = redis.NewScript(commonLua + changeSource + crossingsLua + changeLua)
+	changeSource   = activityLua + daysLua
+)
 
 // The codes of change.lua when nothing has changed.
 const (

@@ -24,6 +24,10 @@
 --   NOLIMIT   the plan has no such limit
 --   TOOMANY   a grant or a count would exceed the most
 --
+-- RECORDED of crossings.lua may be added to OK. It stands before this script if plans have thresholds; otherwise a line
+-- that says so. Then the thresholds are those of the plan before the change, or of set_plan and clear_plan
+-- those of the plan after it; and the limits are the account's own ones that the change may take to a threshold.
+--
 -- It takes no fields of counts (ARGV[6] is 0).
 
 local CONFLICT, IDS, NOLIMIT, TOOMANY = 10, 11, 12, 13
@@ -68,6 +72,13 @@ local function keep_counts()
   local retain = windows[1].retain
   call('HSETNX', key, 'retain/' .. windows[1].id, format_time(retain))
   note_ends(retain, retain)
+end
+
+-- Notes that counts of a window were taken down: if they reach a threshold again, that is another crossing.
+local function rearm(window)
+  if record_crossings and first_alert > highest then
+    call('HINCRBY', key, 'rearmed/' .. window, 1)
+  end
 end
 
 -- Sets a number. A 0 is deleted, to save memory.
@@ -134,6 +145,9 @@ function actions.reset()
     if window and running[window] or date and date == today then
       call('HDEL', key, all[i])
     end
+    if running[string.match(all[i], '^used/([^/]+)$')] then
+      rearm(window)
+    end
   end
   if today then
     clear_lines()
@@ -182,9 +196,11 @@ function actions.set_counts()
   local window = '/' .. windows[1].id
   local used = tonumber(call('HGET', key, 'used' .. window) or 0)
   local extra = tonumber(call('HGET', key, 'extra' .. window) or 0)
+  local lower = false
   for i = first, last_arg, 3 do
-    used = used + ARGV[i + 1] - (call('HGET', key, 'used' .. window .. '/' .. ARGV[i]) or 0)
-    extra = extra + ARGV[i + 2] - (call('HGET', key, 'extra' .. window .. '/' .. ARGV[i]) or 0)
+    local requests = ARGV[i + 1] - (call('HGET', key, 'used' .. window .. '/' .. ARGV[i]) or 0)
+    local more = ARGV[i + 2] - (call('HGET', key, 'extra' .. window .. '/' .. ARGV[i]) or 0)
+    used, extra, lower = used + requests, extra + more, lower or requests < 0 or requests + more < 0
   end
   if used > most or used + extra > most then
     return TOOMANY
@@ -196,6 +212,9 @@ function actions.set_counts()
   set_number('used' .. window, used)
   set_number('extra' .. window, extra)
   keep_counts()
+  if lower then
+    rearm(windows[1].id)
+  end
   for i = first, today and last_arg or 0, 3 do
     local field = 'day/' .. today .. '/' .. ARGV[i]
     set_number(field, tonumber(ARGV[i + 1]))
@@ -206,10 +225,15 @@ function actions.set_counts()
   end
 end
 
+local before = {} -- what is used of each limit, by its first argument
+for at = first_alert or 1, last_alert_arg or 0, ALERT_ARGS do
+  before[at] = read_limit(at)
+end
 local code = actions[action]()
 if code then
   return reply_with(code, {}, 1)
 end
+local crossings = record_crossings and record_crossings({}, before) or 0
 
 -- The audit log stays as long as its newest entry. A gateway that reads it leaves out the
 -- entries that are too old.
@@ -237,4 +261,4 @@ if last then
   keep_key_until(last) -- the key may have had no expiry until now
 end
 changed = true
-return reply_with(OK, {}, 1)
+return reply_with(OK + crossings, {}, 1)

@@ -30,17 +30,22 @@ var commonLua string
 // name a script, by its SHA-1, and a line of it; nil: there is no such script, or no command.
 func CommandsAt(sha string, line int) (commands []string) {
 	sources := map[*redis.Script]string{
-		Reserve: reserveLua, Read: readLua, Change: activityLua + daysLua + changeLua, History: historyLua,
+		Reserve: reserveLua, Read: readLua, Change: changeSource + noCrossings + changeLua, History: historyLua,
+		ChangeAlerting: changeSource + crossingsLua + changeLua, Events: activityLua + eventsLua,
 		Leave: leaveLua, Renew: renewLua, Keep: restsLua + keepLua, Terms: activityLua + termsLua, Look: activityLua + lookLua,
 	}
 	for kind, script := range settleScripts {
 		sources[script] = settleSource(kind)
 	}
+	for script := range sources {
+		sources[script] = commonLua + sources[script]
+	}
+	sources[Claims] = claimsLua
 	for script, source := range sources {
 		if script.Hash() != sha {
 			continue
 		}
-		lines := strings.Split(commonLua+source, "\n")
+		lines := strings.Split(source, "\n")
 		if line < 1 || line > len(lines) {
 			return nil
 		}
@@ -69,6 +74,12 @@ const (
 	Held
 	Crowded
 	Overfull
+)
+
+// What crossings.lua adds to a code.
+const (
+	recorded       Code = 100 // a crossing of the account was recorded
+	recordedInPool Code = 200 // one of the pool
 )
 
 // CommonArgs are what every script is told about the user and the clock: ARGV[1] to ARGV[3].
@@ -193,12 +204,19 @@ type Reply struct {
 	// Numbers has used and held for each pair of the Layout, used for each other counter of it, and
 	// then, unless nothing is granted, what is granted to each limit.
 	Numbers []int64
+	// Recorded says that a crossing of the account was recorded, and RecordedInPool one of the pool.
+	Recorded, RecordedInPool bool
 }
 
 // ParseReply reads the reply to a script that was given a Layout with so many numbers and limits.
 func ParseReply(reply *resp.Reply, numbers, limits int) (Reply, error) {
 	n := reply.Numbers
 	var r Reply
+	if len(n) > 0 && Code(n[0]) >= recorded {
+		r.RecordedInPool = Code(n[0]) >= recordedInPool
+		r.Recorded = Code(n[0])%recordedInPool >= recorded
+		n[0] %= int64(recorded)
+	}
 	if len(n) > 3 && (Code(n[0]) == Throttled || Code(n[0]) == Held) {
 		r.AttemptWait = time.Duration(n[len(n)-1]) * time.Microsecond // a lease is a text, and 0 here
 		n = n[:len(n)-1]

@@ -35,6 +35,10 @@
 --   days                  "UNTIL N E E ...", and the history of the days before, see days.lua: a line "\nE F C,C,..."
 --                         for each endpoint, with the counts "R" or "R+X" of the days from F on, empty:
 --                         0. E E ... are the endpoints that were counted on day N; UNTIL: when its numbers end
+--   events                "UNTIL", and the crossings that nobody has delivered yet, the oldest first: a line
+--                         "\nID TIME USED ALLOWANCE THRESHOLD JSON" each, see quota.Crossing
+--   rearmed/W             how often a reset, or counts that were set, have taken counts of window W down while the
+--                         plan had thresholds; absent: 0
 --   retain/W              when the counts and grants of window W end
 --   sweep                 a time before which nothing in the hash ends; in a later format
 --                         anything that is not a number
@@ -46,7 +50,9 @@
 -- uses Redis's own expiry. A key with a plan override that has no end has no expiry either.
 --
 -- The format changes when a gateway of format 1 would misread what is there. A new field that
--- it may ignore needs no new format. Release 0.1.0 knows no extra, heldextra, unitgrant, place,
+-- it may ignore needs no new format. What release 0.1.0 counts crosses no threshold, as that release has none, and spoils none
+-- of those after it: what a call crosses follows from the counts alone. Events and rearmed that it
+-- leaves after their end are read by nobody, and go with the next sweep of another release. Release 0.1.0 knows no extra, heldextra, unitgrant, place,
 -- places, rest, rests and paid, and does not keep them up to date when it deletes what has ended. So
 -- delete_ended works them out again from the leases, rests and places that are there. To read the field format in each call would cost Redis
 -- 0.1 µs, 2 % of read.lua. So a later format also puts something into sweep that is not a
@@ -241,7 +247,7 @@ local function delete_ended()
   -- The fields that end at the time with which their value begins, by their first word.
   local ending = {
     lease = true, rest = true, place = true, done = true, paid = true, retain = true, once = true, audit = true, plan = true, grants = true,
-    days = true,
+    days = true, events = true,
   }
   local all = call('HGETALL', key)
   local nearest, last, gone, retained = nil, nil, {}, {}
@@ -295,17 +301,17 @@ local function delete_ended()
       end
     elseif kind == 'heldextra' or kind == 'places' or kind == 'rests' then
       found[#found + 1] = all[i]
-    elseif kind == 'extra' then
-      deletable.extra = true
+    elseif kind == 'extra' or kind == 'rearmed' then
+      deletable[kind] = true
     end
   end
   if next(gone) then
-    deletable = { used = true, grant = true, unitgrant = true, extra = true }
+    deletable = { used = true, grant = true, unitgrant = true, extra = true, rearmed = true }
   end
   if next(deletable) then
     for i = 1, #all, 2 do
       local kind, window = string.match(all[i], '^(%a+)/([^/]+)')
-      if deletable[kind] and (gone[window] or kind == 'extra' and not retained[window]) then
+      if deletable[kind] and (gone[window] or (kind == 'extra' or kind == 'rearmed') and not retained[window]) then
         call('HDEL', key, all[i])
       end
     end

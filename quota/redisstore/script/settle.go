@@ -20,9 +20,10 @@ var restsLua string
 
 // What a settlement may have to do besides counting. A script that need not do it does not pay for it.
 const (
-	settleRests = 1 << iota // it leaves rests, or settles them
-	settleDays              // it counts in a history
-	settleKinds             // the number of kinds of settle.lua
+	settleRests  = 1 << iota // it leaves rests, or settles them
+	settleDays               // it counts in a history
+	settleAlerts             // plans have thresholds
+	settleKinds              // the number of kinds of settle.lua
 )
 
 // settleScripts has settle.lua with what stands before it, by what it has to do.
@@ -47,6 +48,11 @@ func settleSource(kind int) string {
 	} else {
 		source += noDays
 	}
+	if kind&settleAlerts != 0 {
+		source += crossingsLua
+	} else {
+		source += noCrossings
+	}
 	return source + settleLua
 }
 
@@ -69,6 +75,8 @@ type SettleArgs struct {
 	WithPool bool
 	// HistoryDays is how many days a history is kept for; 0: there is none.
 	HistoryDays int
+	// Notifies says that plans have thresholds, and that AppendAlerts follows. It matters if something is counted.
+	Notifies bool
 }
 
 // Script is the one to send the arguments to.
@@ -82,6 +90,9 @@ func (a *SettleArgs) Script() *redis.Script {
 	if a.withDays() {
 		kind |= settleDays
 	}
+	if a.WithAlerts() {
+		kind |= settleAlerts
+	}
 	return settleScripts[kind]
 }
 
@@ -89,6 +100,9 @@ func (a *SettleArgs) Script() *redis.Script {
 func (a *SettleArgs) withDays() bool {
 	return a.HistoryDays > 0 && (a.Count || len(a.Rests) > 0)
 }
+
+// WithAlerts says that AppendAlerts follows.
+func (a *SettleArgs) WithAlerts() bool { return a.Notifies && (a.Count || len(a.Rests) > 0) }
 
 // AppendTo appends the arguments.
 func (a *SettleArgs) AppendTo(args *resp.Args) {

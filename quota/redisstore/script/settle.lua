@@ -31,13 +31,18 @@
 -- The marker in the user's hash stands for both hashes: they are settled together.
 --
 -- With rests, rests.lua stands before this script. With a history, days.lua does; without one, a line
--- that says so.
+-- that says so. Likewise crossings.lua, if plans have thresholds. How cautious the script is matters only then:
 --
--- Codes:
+--   2  it settles nothing if an assumption is wrong, or if the first reservation is not held any more: then the account
+--      may be missing in the index of claims.lua
+--   1  it settles nothing if an assumption is wrong: the thresholds may be others
+--   0  it settles in any case
+--
+-- Codes; RECORDED and RECORDED_IN_POOL of crossings.lua may be added:
 --
 --   OK
 --   UNHELD    as OK, and one was counted that was not held any more
---   OUTDATED  the reservations are settled all the same
+--   OUTDATED  the reservations are settled all the same, unless the script is cautious
 
 local LONGEST = 315360000000 -- ms, ten years
 
@@ -81,6 +86,9 @@ local function settle(at, w, held, marker, paid, rests, day)
           call('HSETNX', key, 'retain/' .. ARGV[i], format_time(retain))
         end
         first, marker = math.min(first or retain, retain), math.max(marker, retain)
+        if note_added then
+          note_added(ARGV[i], ARGV[at + 3], requests, extra)
+        end
       end
     end
     if day and ARGV[day] ~= '' then
@@ -132,6 +140,9 @@ local lease, done, rests, paid = found[FOUND], found[FOUND + 1], found[FOUND + 2
 if pool then
   read_pool()
 end
+if caution and caution ~= '0' and (outdated or caution == '2' and not lease and not done) then
+  return reply_outdated()
+end
 for n = 1, tonumber(ARGV[rest]) do
   if n > 1 then
     found = call('HMGET', key, ARGV[at], ARGV[at + 1])
@@ -160,11 +171,14 @@ for n = 1, tonumber(ARGV[rest]) do
   at = after
 end
 
-if outdated then
+if outdated and not record_crossings then
   return reply_outdated()
 end
 local counts = rest > 8 and call('HMGET', key, unpack(ARGV, 8, rest - 1)) or {}
 if pool then
   read_pool(counts, 1)
 end
-return reply_with(unheld and UNHELD or OK, counts, 1)
+local crossings = record_crossings and record_crossings(counts) or 0
+local reply = outdated and reply_outdated() or reply_with(unheld and UNHELD or OK, counts, 1)
+reply[1] = reply[1] + crossings
+return reply
