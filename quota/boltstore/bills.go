@@ -133,15 +133,13 @@ func (s *Store) countBilled(ctx context.Context) (total int64, err error) {
 
 // readFile reads the file. Errors are ErrClosed and those of the disk.
 func (s *Store) readFile(read func(tx *bolt.Tx, now time.Time) error) error {
-	sh, now, err := s.lockUser("") // only to check for ErrClosed
+	now, err := s.beginCall()
 	if err != nil {
 		return err
 	}
-	s.calls.Add(1) // Close waits for it
 	defer s.calls.Done()
-	sh.mu.Unlock()
 	if err := s.dbView(func(tx *bolt.Tx) error { return read(tx, now) }); err != nil {
-		return fmt.Errorf("reading bills: %w", err)
+		return fmt.Errorf("reading %s: %w", s.db.Path(), err)
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"time"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -68,8 +67,9 @@ type pendingChange struct {
 // apply makes the change in a transaction that it shares with others. It sets err and changes
 // nothing if the change cannot be made; the transaction goes on without it. It returns the
 // errors of the disk.
-func (w *pendingChange) apply(tx boltfile.Tx, keeps retention, now time.Time) error {
-	c := changeTx{Change: w.change, retention: keeps, tx: tx, user: w.user, plans: w.plans, held: w.held, now: now}
+func (w *pendingChange) apply(crossings *crossingRecorder) error {
+	tx := crossings.tx
+	c := changeTx{Change: w.change, crossingRecorder: crossings, user: w.user, plans: w.plans, held: w.held}
 	if w.plans.Terms || w.change.Action == quota.ActionSetAnchor || w.change.Action == quota.ActionClearAnchor {
 		var err error
 		if c.terms, err = quota.ParseTerms(string(tx.Bucket(termsBucket).Get([]byte(w.user)))); err != nil {
@@ -102,14 +102,12 @@ func (s *Store) detectChanges() error {
 // A changeTx is a quota.Change that is being made in a transaction.
 type changeTx struct {
 	quota.Change
-	retention
+	*crossingRecorder
 	fingerprint string // only if the change has an ID
-	tx          boltfile.Tx
 	user        string
 	plans       quota.PlanChoice
 	terms       quota.Terms // zero if the plans have none
 	held        bool        // a request of the user is held
-	now         time.Time
 }
 
 // apply makes the change and records it, unless it was made before. After an error of package
@@ -120,6 +118,7 @@ func (c *changeTx) apply() error {
 			return err // without one, the empty write brings to disk what a failed write has left
 		}
 	}
+	before := c.limits()
 	var err error
 	switch c.Action {
 	case quota.ActionGrant:
@@ -138,7 +137,16 @@ func (c *changeTx) apply() error {
 	if err != nil {
 		return err
 	}
+	if err := c.recordReached(before); err != nil {
+		return err
+	}
 	return c.record()
+}
+
+// plan is the one that applies to the account.
+func (c *changeTx) plan() *quota.Plan {
+	own, pool := readOverrides(c.tx.Bucket(plansBucket).Bucket, c.user, c.now)
+	return c.plans.Effective(own.Or(pool))
 }
 
 // wasApplied reports whether a change with this ID was made before. Errors are
@@ -165,8 +173,7 @@ func (c *changeTx) wasApplied() (bool, error) {
 }
 
 func (c *changeTx) grant() error {
-	own, pool := readOverrides(c.tx.Bucket(plansBucket).Bucket, c.user, c.now)
-	p := c.plans.Effective(own.Or(pool))
+	p := c.plan()
 	i, ok := c.LimitIndex(p)
 	if !ok {
 		return quota.ErrNoSuchLimit
@@ -187,9 +194,15 @@ func (c *changeTx) grant() error {
 func (c *changeTx) reset() error {
 	used := c.tx.Bucket(usedBucket)
 	for _, per := range quota.Periods() {
-		prefix := appendKey(nil, c.user, c.terms.WindowAt(c.calendar, per, c.now).ID, "")
-		for _, key := range keysWithPrefix(used.Bucket, prefix) {
+		w := c.terms.WindowAt(c.calendar, per, c.now)
+		keys := keysWithPrefix(used.Bucket, appendKey(nil, c.user, w.ID, ""))
+		for _, key := range keys {
 			if err := used.Delete(key); err != nil {
+				return err
+			}
+		}
+		if len(keys) > 0 {
+			if err := c.rearm(w); err != nil {
 				return err
 			}
 		}
@@ -215,11 +228,12 @@ func (c *changeTx) setPlan() error {
 func (c *changeTx) setCounts() error {
 	used, w := c.tx.Bucket(usedBucket), c.terms.WindowAt(c.calendar, c.Period, c.now)
 	totalKey := appendKey(nil, c.user, w.ID, "")
-	total := decodeAmounts(used.Get(totalKey))
+	total, lower := decodeAmounts(used.Get(totalKey)), false
 	for endpoint, n := range c.Counts {
 		before := decodeAmounts(used.Get(appendKey(nil, c.user, w.ID, endpoint)))
 		total.requests += n - before.requests
 		total.extra += c.Extra(endpoint) - before.extra
+		lower = lower || n < before.requests || n+c.Extra(endpoint) < before.used(quota.Units)
 	}
 	if max(total.requests, total.requests+total.extra) > quota.MaxAmount {
 		return quota.ErrTooLarge
@@ -232,6 +246,11 @@ func (c *changeTx) setCounts() error {
 	}
 	if err := c.putCounts(used, totalKey, total, windowEndsKey(w, totalKey)); err != nil {
 		return err
+	}
+	if lower {
+		if err := c.rearm(w); err != nil {
+			return err
+		}
 	}
 	return c.setToday()
 }

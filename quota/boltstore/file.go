@@ -31,19 +31,21 @@ import (
 //	audit   user 0x00 sequence number, time -> a quota.Change as JSON
 //	terms   user -> quota.Terms as text, see terms.go
 //	once    user 0x00 ID of a change -> until when it is recognised; its fingerprint
+//	crossings user 0x00 sequence number -> a quota.Crossing as JSON, see crossings.go
+//	rearmed as used, of all endpoints -> how often counts of the window were taken down
 //	ends    kind (1 byte), time in seconds, key -> nothing
 //
 // Users, windows, endpoints and IDs have no control characters, so 0x00 ends them.
 //
 // Bucket ends finds what is to be deleted. If its kind is a quota.Period, the time is the end
-// of a window, and the key is one in used, in grants, or in both. Otherwise the kind is one of
-// those below. There is one key in ends for each key in used, grants, history, bills, revisions, audit,
-// once, claimed and terms, and for each plan override that has an end.
+// of a window, and the key is one in used, in grants, in rearmed, or in several. Otherwise the kind is
+// one of those below. There is one key in ends for each key in used, grants, history, bills, revisions, audit,
+// once, claimed, terms, crossings and rearmed, and for each plan override that has an end.
 //
 // Format "1" had only meta, used and ends. Format "2" has only single numbers in used and grants;
 // the file gets format "3" with the first second number. Buckets history, bills and revisions came without
 // a new format: they are made when they are needed for the first time, and a release that does not know them leaves
-// them alone.
+// them alone. So it does with crossings and rearmed, which are made when the file is opened.
 var (
 	metaBucket      = []byte("meta")
 	usedBucket      = []byte("used")
@@ -56,6 +58,8 @@ var (
 	auditBucket     = []byte("audit")
 	termsBucket     = []byte("terms")
 	onceBucket      = []byte("once")
+	crossingsBucket = []byte("crossings")
+	rearmedBucket   = []byte("rearmed")
 	endsBucket      = []byte("ends")
 	formatKey       = []byte("format")
 )
@@ -72,6 +76,8 @@ const (
 	dayKind      byte = 'd' // the time is the date's first second in UTC
 	hourKind     byte = 'h' // of bills; the time is the first second of the hour
 	revisionKind byte = 'r' // the time is when the last bill was made
+	// crossingKind: the time is quota.CrossingLife after the crossing was recorded, rounded up.
+	crossingKind byte = 'x'
 )
 
 const (
@@ -119,7 +125,7 @@ func createBuckets(tx *bolt.Tx) error {
 	}
 	switch got := meta.Get(formatKey); string(got) {
 	case format, formatUnits:
-		for _, name := range [][]byte{claimedBucket, termsBucket} { // the first files of this format lack them
+		for _, name := range [][]byte{claimedBucket, termsBucket, crossingsBucket, rearmedBucket} { // the first files of this format lack them
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
@@ -134,7 +140,7 @@ func createBuckets(tx *bolt.Tx) error {
 
 // upgrade adds what format 2 has and format 1 did not.
 func upgrade(tx *bolt.Tx) error {
-	for _, name := range [][]byte{grantsBucket, plansBucket, claimedBucket, termsBucket, auditBucket, onceBucket} {
+	for _, name := range [][]byte{grantsBucket, plansBucket, claimedBucket, termsBucket, auditBucket, onceBucket, crossingsBucket, rearmedBucket} {
 		if _, err := tx.CreateBucket(name); err != nil {
 			return err
 		}

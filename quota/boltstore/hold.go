@@ -37,8 +37,10 @@ type hold struct {
 	windows     []quota.Window
 	poolWindows []quota.Window // those of the pool
 	claimedPlan string         // the plan that the user's token claims; empty: not known
-	leaseEnd    time.Time      // zero: it was not reserved here
-	commit      *pendingCommit // the commit under way, or nil
+	// notifies are the plans that may apply; nil: none of them has thresholds.
+	notifies *quota.PlanChoice
+	leaseEnd time.Time      // zero: it was not reserved here
+	commit   *pendingCommit // the commit under way, or nil
 	// writeNumber is the number of the write that counts it; 0: none does. It stays if that
 	// write failed but can be seen nevertheless, see Store.writeBatch.
 	writeNumber atomic.Int64
@@ -72,6 +74,14 @@ func newRest(request *hold, units int64) *hold {
 	return &hold{
 		user: request.user, pool: request.pool, id: restID(request.id), isRest: true, units: units, endpoint: request.endpoint,
 		date: request.date, hour: request.hour, windows: request.windows, poolWindows: request.poolWindows,
+		notifies: request.notifies,
+	}
+}
+
+// setPlans sets the plans by whose thresholds h is counted.
+func (h *hold) setPlans(plans quota.PlanChoice) {
+	if h.notifies = nil; plans.Notifies() {
+		h.notifies = &plans
 	}
 }
 

@@ -16,7 +16,7 @@ var endingKinds = func() (kinds []byte) {
 	for _, period := range quota.Periods() {
 		kinds = append(kinds, byte(period))
 	}
-	return append(kinds, dayKind, hourKind, revisionKind, auditKind, onceKind, planKind, claimedKind, termsKind)
+	return append(kinds, dayKind, hourKind, revisionKind, auditKind, onceKind, planKind, claimedKind, termsKind, crossingKind)
 }()
 
 // prune deletes up to limit things that are no longer kept at now.
@@ -56,7 +56,7 @@ func (k retention) keepsEnding(kind byte, seconds int64, now time.Time) bool {
 		end = end.Add(revisionLife)
 	case auditKind, claimedKind, termsKind:
 		end = end.Add(k.keep)
-	case onceKind, planKind:
+	case onceKind, planKind, crossingKind:
 	default:
 		end = quota.Window{Period: quota.Period(kind), End: end}.RetainedUntil(k.keep)
 	}
@@ -74,6 +74,8 @@ func removeExpired(tx boltfile.Tx, kind byte, key []byte, now time.Time) error {
 		return tx.Bucket(revisionsBucket).Delete(key)
 	case auditKind:
 		return tx.Bucket(auditBucket).Delete(key)
+	case crossingKind:
+		return tx.Bucket(crossingsBucket).Delete(key)
 	case onceKind:
 		// The ID may have been used again since and end later. The same goes for an override.
 		if once := tx.Bucket(onceBucket); decodeNumber(once.Get(key)) <= now.UnixMilli() {
@@ -96,8 +98,10 @@ func removeExpired(tx boltfile.Tx, kind byte, key []byte, now time.Time) error {
 		}
 		return tx.Bucket(claimedBucket).Delete(key)
 	}
-	if err := tx.Bucket(usedBucket).Delete(key); err != nil {
-		return err
+	for _, bucket := range [][]byte{usedBucket, grantsBucket, rearmedBucket} {
+		if err := tx.Bucket(bucket).Delete(key); err != nil {
+			return err
+		}
 	}
-	return tx.Bucket(grantsBucket).Delete(key)
+	return nil
 }

@@ -49,13 +49,11 @@ func (s *Store) scan(ctx context.Context, prefix string, windows quota.WindowQue
 // usersFrom returns users of a window whose accounts have a prefix, from the key of used on, and the
 // key to continue from; nil if there are no more users.
 func (s *Store) usersFrom(from []byte, prefix string, windows quota.WindowQuery) (users []quota.UserUsage, next []byte, err error) {
-	sh, now, err := s.lockUser("") // only to check for ErrClosed
+	now, err := s.beginCall()
 	if err != nil {
 		return nil, nil, err
 	}
-	s.calls.Add(1) // Close waits for it
 	defer s.calls.Done()
-	sh.mu.Unlock()
 	if !s.isKept(s.calendar.WindowAt(windows.Period, windows.At), now) {
 		return nil, nil, quota.ErrNotKept
 	}

@@ -57,6 +57,7 @@ func (s *Store) startCommit(r *quota.Reservation) (*pendingCommit, error) {
 		if r.Plans.Claimed != nil {
 			h.claimedPlan = r.Plans.Claimed.Name()
 		}
+		h.setPlans(r.Plans)
 		h.commit = &pendingCommit{done: make(chan struct{})}
 		s.queue.Add(queuedWrite{hold: h})
 	}
@@ -133,6 +134,7 @@ func (s *Store) queueRest(sh *shard, r *quota.Reservation, request *hold) *pendi
 		s.notify(r.User, h.pool)
 		return nil
 	}
+	h.setPlans(r.Plans)
 	h.commit = &pendingCommit{done: make(chan struct{})}
 	s.queue.Add(queuedWrite{hold: h})
 	return h.commit

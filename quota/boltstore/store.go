@@ -62,6 +62,8 @@ type Store struct {
 	// hasGrants and hasOverrides: the file has, or has had, grants and overrides. Before the
 	// first one, reads do not look for them.
 	hasGrants, hasOverrides atomic.Bool
+	// crossings are those that nobody has ended.
+	crossings crossingIndex
 	// writeMu is held during a write, and until its number has been compared.
 	writeMu sync.Mutex
 	// lastWrite points to the result of the last write; nil: there was none.
@@ -112,7 +114,7 @@ func Open(dir string, opt Options) (*Store, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	if err := s.detectChanges(); err != nil {
+	if err := errors.Join(s.detectChanges(), s.findCrossings()); err != nil {
 		db.Close()
 		return nil, fmt.Errorf("opening store: %w", err)
 	}
@@ -196,4 +198,16 @@ func (s *Store) lockUser(user string) (*shard, time.Time, error) {
 	}
 	sh.sweep(now)
 	return sh, now, nil
+}
+
+// beginCall begins a call that is about no shard, and returns the time; or ErrClosed. Without an error, the
+// caller must call s.calls.Done, for which Close waits.
+func (s *Store) beginCall() (time.Time, error) {
+	sh, now, err := s.lockUser("")
+	if err != nil {
+		return now, err
+	}
+	s.calls.Add(1)
+	sh.mu.Unlock()
+	return now, nil
 }

@@ -27,3 +27,9 @@ func TestBillsSuite(t *testing.T) {
 		return open(t, filepath.Join(dir, s.Data), Options{Keep: s.Keep, BillingHours: s.BillingHours, HistoryDays: s.HistoryDays, Now: s.Clock.Now})
 	})
 }
+
+func TestCrossingsSuite(t *testing.T) {
+	quotatest.RunCrossings(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quota.Store {
+		return open(t, t.TempDir(), Options{Calendar: calendar, Now: clock.Now})
+	})
+}

@@ -61,13 +61,10 @@ type pendingWrite struct {
 // write makes a write, and returns when it is on disk or has failed. Writes that arrive while the disk is busy
 // share one, so an error of apply fails other calls as well.
 func (s *Store) write(apply func(boltfile.Tx, time.Time) (created int, err error)) error {
-	sh, _, err := s.lockUser("") // only to check for ErrClosed
-	if err != nil {
+	if _, err := s.beginCall(); err != nil {
 		return err
 	}
-	s.calls.Add(1) // Close waits for it
 	defer s.calls.Done()
-	sh.mu.Unlock()
 	w := &pendingWrite{apply: apply, done: make(chan struct{})}
 	s.queue.Add(queuedWrite{other: w})
 	<-w.done
@@ -79,12 +76,14 @@ func (s *Store) writeBatch(batch []queuedWrite) error {
 	s.writeMu.Lock()
 	defer s.writeMu.Unlock()
 	var number int64
+	var crossed []string // the accounts that have crossings since this write
 	err := s.dbUpdate(func(tx boltfile.Tx) error {
 		number = s.db.Number(tx.Tx)
 		now, created := s.now(), 0
+		crossings := crossingRecorder{tx: tx, retention: s.retention, now: now}
 		for _, w := range batch {
 			if w.change != nil {
-				if err := w.change.apply(tx, s.retention, now); err != nil {
+				if err := w.change.apply(&crossings); err != nil {
 					return err
 				}
 				created += 2*len(w.change.change.Counts) + 2 // also of the day; their sum, and the entry of the audit log
@@ -113,11 +112,18 @@ func (s *Store) writeBatch(batch []queuedWrite) error {
 				return err
 			}
 			created += n
+			if err := crossings.recordHold(w.hold); err != nil {
+				return err
+			}
 			w.hold.writeNumber.Store(number)
 		}
+		crossed = crossings.accounts
+		created += 2 * len(crossed)
 		// Delete twice as much as was added, so that old keys become fewer.
 		return prune(tx, now, s.retention, 2*created+100)
 	})
+	// Of a write that failed, they may be seen as well. An account without any is found out when it is claimed.
+	s.crossings.add(crossed, s.now())
 	if err == nil {
 		return nil
 	}

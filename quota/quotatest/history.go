@@ -65,7 +65,7 @@ func RunHistory(t *testing.T, open OpenHistory) {
 	}
 	t.Run("any sequence of calls follows the model", func(t *testing.T) {
 		t.Parallel()
-		testModel(t, modelHistoryDays, func(t testing.TB, clock *Clock, calendar *quota.Calendar) quota.Store {
+		testModel(t, modelSetup{historyDays: modelHistoryDays}, func(t testing.TB, clock *Clock, calendar *quota.Calendar) quota.Store {
 			return open(t, HistorySetup{Clock: clock, Calendar: calendar, Keep: keep, HistoryDays: modelHistoryDays, Data: quota.NewID()})
 		})
 	})

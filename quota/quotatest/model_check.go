@@ -19,20 +19,20 @@ import (
 // compares every result: 100 times 100 steps, unless the flags -rapid.checks and -rapid.steps
 // say otherwise. A crashed gateway is one whose reservations nobody settles. Leases end, and
 // attempts come back, 5 seconds away from the steps of the clock.
-func testModel(t *testing.T, historyDays int, open Open) {
+func testModel(t *testing.T, setup modelSetup, open Open) {
 	if steps := flag.Lookup("rapid.steps"); steps.Value.String() == steps.DefValue {
 		steps.Value.Set("100")
 	}
 	clock, calendar := NewClock(noon), quota.NewCalendar(nil)
 	store := open(t, clock, calendar)
-	plans := modelPlans()
+	plans := modelPlans(setup.notifyAt)
 	byName := map[string]*quota.Plan{}
 	for _, p := range plans {
 		byName[p.Name()] = p
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		clock.Set(noon)
-		c := &modelCheck{store: store, historyDays: historyDays, clock: clock, calendar: calendar, plans: plans, byName: byName, run: quota.NewID(), models: map[string]*model{}}
+		c := &modelCheck{store: store, modelSetup: setup, clock: clock, calendar: calendar, plans: plans, byName: byName, run: quota.NewID(), models: map[string]*model{}}
 		pool := newModel()
 		pool.isPool = true
 		c.models[c.poolName()] = pool
@@ -52,44 +52,62 @@ func testModel(t *testing.T, historyDays int, open Open) {
 			"time goes on":              c.advance,
 			"":                          c.read, // after every step
 		}
-		if historyDays > 0 {
+		if setup.historyDays > 0 {
 			steps["history"] = c.readHistory
+		}
+		if len(setup.notifyAt) > 0 {
+			c.crossings = &crossingModel{modelCheck: c, waiting: map[string][]quota.Crossing{}, rearmed: map[string]map[string]int64{}}
+			steps["crossings"] = c.crossings.read
+			steps["end crossings"] = c.crossings.end
 		}
 		t.Repeat(steps)
 	})
 }
 
-// modelPlans are the plans of the model's users.
-func modelPlans() []*quota.Plan {
-	return []*quota.Plan{
-		NewAttemptLimitedPlan("small", quota.AttemptLimit{Requests: 3, Per: 3 * 105 * time.Second}, quota.Limit{Amount: 4, Period: quota.Month},
-			quota.Limit{Amount: 2, Period: quota.Minute}, quota.Limit{Amount: 2, Period: quota.Day, Endpoint: "report"}),
+// A modelSetup says what the store does beside counting.
+type modelSetup struct {
+	historyDays int   // it keeps a history; 0: it keeps none
+	notifyAt    []int // the thresholds of all plans; nil: they have none
+}
+
+// modelPlans are the plans of the model's users, with thresholds.
+func modelPlans(notifyAt []int) (plans []*quota.Plan) {
+	for _, o := range []quota.PlanOptions{
+		{Name: "small", Attempts: quota.AttemptLimit{Requests: 3, Per: 3 * 105 * time.Second}, Limits: []quota.Limit{
+			{Amount: 4, Period: quota.Month}, {Amount: 2, Period: quota.Minute}, {Amount: 2, Period: quota.Day, Endpoint: "report"}}},
 		// Other numbers for the same counters: limits that are changed while in use.
-		NewAttemptLimitedPlan("lowered", quota.AttemptLimit{Requests: 2, Per: 70 * time.Second}, quota.Limit{Amount: 2, Period: quota.Month}),
-		NewPlan("raised", quota.Limit{Amount: 6, Period: quota.Month},
-			quota.Limit{Amount: 3, Period: quota.Minute}, quota.Limit{Amount: 1, Period: quota.Day, Endpoint: "report"}),
-		NewPlan("other", quota.Limit{Amount: 3, Period: quota.Week}, quota.Limit{Amount: 5, Period: quota.Ever, Endpoint: "report"}, quota.Limit{Amount: 3, Period: quota.Hour, Endpoint: "analyze"}),
-		NewAttemptLimitedPlan("unlimited", quota.AttemptLimit{Requests: 1, Per: 15 * time.Minute}),
-		NewObservingPlan("observing", quota.AttemptLimit{Requests: 2, Per: 70 * time.Second}, quota.Limit{Amount: 2, Period: quota.Month},
-			quota.Limit{Amount: 1, Period: quota.Minute}, quota.Limit{Amount: 1, Period: quota.Day, Endpoint: "report"}),
-		NewWeightedPlan("weighted", quota.Limit{Amount: 9, Period: quota.Month, Quantity: quota.Units}, quota.Limit{Amount: 6, Period: quota.Month},
-			quota.Limit{Amount: 4, Period: quota.Day, Endpoint: "analyze", Quantity: quota.Units}),
-		NewWeightedPlan("soft", quota.Limit{Amount: 2, Period: quota.Month, Quantity: quota.Units, Soft: true}, quota.Limit{Amount: 1, Period: quota.Month, Soft: true},
-			quota.Limit{Amount: 5, Period: quota.Week}),
-		NewWeightedPlan("team", quota.Limit{Amount: 4, Period: quota.Month, Shared: true}, quota.Limit{Amount: 3, Period: quota.Month},
-			quota.Limit{Amount: 7, Period: quota.Day, Quantity: quota.Units, Shared: true}, quota.Limit{Amount: 2, Period: quota.Minute, Endpoint: "report", Shared: true},
-			quota.Limit{Amount: 5, Period: quota.Day, Quantity: quota.Units, Soft: true, Shared: true}),
+		{Name: "lowered", Attempts: quota.AttemptLimit{Requests: 2, Per: 70 * time.Second}, Limits: []quota.Limit{{Amount: 2, Period: quota.Month}}},
+		{Name: "raised", Limits: []quota.Limit{
+			{Amount: 6, Period: quota.Month}, {Amount: 3, Period: quota.Minute}, {Amount: 1, Period: quota.Day, Endpoint: "report"}}},
+		{Name: "other", Limits: []quota.Limit{
+			{Amount: 3, Period: quota.Week}, {Amount: 5, Period: quota.Ever, Endpoint: "report"}, {Amount: 3, Period: quota.Hour, Endpoint: "analyze"}}},
+		{Name: "unlimited", Attempts: quota.AttemptLimit{Requests: 1, Per: 15 * time.Minute}},
+		{Name: "observing", Observe: true, Attempts: quota.AttemptLimit{Requests: 2, Per: 70 * time.Second}, Limits: []quota.Limit{
+			{Amount: 2, Period: quota.Month}, {Amount: 1, Period: quota.Minute}, {Amount: 1, Period: quota.Day, Endpoint: "report"}}},
+		{Name: "weighted", Costs: weights, Limits: []quota.Limit{
+			{Amount: 9, Period: quota.Month, Quantity: quota.Units}, {Amount: 6, Period: quota.Month},
+			{Amount: 4, Period: quota.Day, Endpoint: "analyze", Quantity: quota.Units}}},
+		{Name: "soft", Costs: weights, Limits: []quota.Limit{
+			{Amount: 2, Period: quota.Month, Quantity: quota.Units, Soft: true}, {Amount: 1, Period: quota.Month, Soft: true}, {Amount: 5, Period: quota.Week}}},
+		{Name: "team", Costs: weights, Limits: []quota.Limit{
+			{Amount: 4, Period: quota.Month, Shared: true}, {Amount: 3, Period: quota.Month}, {Amount: 7, Period: quota.Day, Quantity: quota.Units, Shared: true},
+			{Amount: 2, Period: quota.Minute, Endpoint: "report", Shared: true}, {Amount: 5, Period: quota.Day, Quantity: quota.Units, Soft: true, Shared: true}}},
+	} {
+		o.NotifyAt = notifyAt
+		plans = append(plans, mustPlan(o))
 	}
+	return plans
 }
 
 // A modelCheck compares a store with the models of its users.
 type modelCheck struct {
-	store       quota.Store
-	historyDays int // of the store; 0: it keeps no history
-	clock       *Clock
-	calendar    *quota.Calendar
-	plans       []*quota.Plan
-	byName      map[string]*quota.Plan
+	modelSetup
+	store     quota.Store
+	clock     *Clock
+	calendar  *quota.Calendar
+	plans     []*quota.Plan
+	byName    map[string]*quota.Plan
+	crossings *crossingModel // nil: the plans have no thresholds
 
 	run    string            // part of the names of its users, who are new to the store
 	models map[string]*model // by user
@@ -256,13 +274,14 @@ func (c *modelCheck) commit(t *rapid.T) {
 	user := c.drawUser(t)
 	h := c.drawHold(t, user)
 	if h.settled.IsZero() {
-		c.models[user].commit(h.reservation, c.clock.Now())
+		c.crossings.note(user, h.reservation.Plans, &h.reservation, func() { c.models[user].commit(h.reservation, c.clock.Now()) })
 		h.settle(c.clock.Now(), true)
 	}
 	s, err := c.store.Commit(context.Background(), &h.reservation)
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.crossings.check(t, user)
 	c.wantSnapshot(t, user, h.reservation.Plans, *s)
 }
 
@@ -278,13 +297,14 @@ func (c *modelCheck) commitRest(t *rapid.T) {
 
 func (c *modelCheck) settleRest(t *rapid.T, user string, h *modelHold) {
 	if r := h.reservation; h.restSettled.IsZero() {
-		c.models[user].count(r, 0, r.RestCharged, c.clock.Now())
+		c.crossings.note(user, r.Plans, &r, func() { c.models[user].count(r, 0, r.RestCharged, c.clock.Now()) })
 		h.settleRest(c.clock.Now())
 	}
 	s, err := c.store.CommitRest(context.Background(), &h.reservation)
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.crossings.check(t, user)
 	c.wantSnapshot(t, user, h.reservation.Plans, *s)
 }
 
@@ -341,7 +361,8 @@ func (c *modelCheck) applyChange(t *rapid.T) {
 	user := c.drawAccount(t)
 	choice := c.drawChoice(t, user)
 	change := c.drawChange(t)
-	want := c.models[user].applyChange(change, choice, c.calendar, c.clock.Now())
+	var want error
+	c.crossings.note(user, choice, nil, func() { want = c.models[user].applyChange(change, choice, c.calendar, c.clock.Now()) })
 	s, err := c.store.ApplyChange(context.Background(), user, choice, change)
 	if !errors.Is(err, want) {
 		t.Fatalf("%+v: error %v, the rules say %v", change, err, want)
@@ -349,6 +370,7 @@ func (c *modelCheck) applyChange(t *rapid.T) {
 	if err == nil {
 		c.wantSnapshot(t, user, choice, s)
 	}
+	c.crossings.check(t, user)
 }
 
 func (c *modelCheck) auditLog(t *rapid.T) {
@@ -385,6 +407,9 @@ func (c *modelCheck) advance(t *rapid.T) {
 				c.settleRest(t, user, h)
 			}
 		}
+	}
+	if step >= 24*time.Hour {
+		c.crossings.endAll(t) // none is there when its life ends
 	}
 	c.clock.Advance(step)
 }

@@ -147,6 +147,6 @@ func Run(t *testing.T, open Open) {
 	}
 	t.Run("any sequence of calls follows the model", func(t *testing.T) {
 		t.Parallel()
-		testModel(t, 0, open)
+		testModel(t, modelSetup{}, open)
 	})
 }
