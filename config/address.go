@@ -128,9 +128,9 @@ func parseHTTP(text string) (*url.URL, error) {
 	return u, nil
 }
 
-// checkJWKS checks the URL of a key set. It must be https, since anybody who can change the
-// keys on their way can sign tokens.
-func checkJWKS(text string) error {
+// checkPrivate checks a URL that must be https: that of a key set, since anybody who can change the
+// keys on their way can sign tokens, or that of a webhook, which gets the ids of users.
+func checkPrivate(text string) error {
 	u, err := parseHTTP(text)
 	if err != nil {
 		return err

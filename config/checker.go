@@ -21,6 +21,7 @@ func (c *checker) checkAll() {
 	c.checkStore()
 	c.checkHistory()
 	c.checkBilling()
+	c.checkNotify()
 	c.checkAuth()
 	c.checkUpstreams()
 	c.checkRoutes()

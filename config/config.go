@@ -39,6 +39,8 @@ type Config struct {
 	// Keeps what each user has used in each hour until it is billed, for "metergate bill". Default: it
 	// is not kept.
 	Billing *Billing `yaml:"billing"`
+	// Sends an event to a webhook when a user reaches a percentage of a limit. Default: none is sent.
+	Notify *Notify `yaml:"notify"`
 	// How users are identified.
 	Auth Auth `yaml:"auth" required:"true"`
 	// The plan of users whose token names no plan, or names one that is not in plans. It
@@ -116,6 +118,21 @@ type Admin struct {
 	// in listen. A request whose Host header has another name is answered 421: a page in
 	// the operator's browser may have sent it (DNS rebinding). Default: none.
 	Hosts []string `yaml:"hosts" as:"servername"`
+}
+
+// Notify says who hears of it when a user reaches a percentage of a limit, by an event as Standard
+// Webhooks describes it.
+type Notify struct {
+	// The URL of your receiver, to which each event is sent with POST: https, or http on this machine.
+	// Redirects are not followed.
+	URL string `yaml:"url" required:"true" as:"webhook"`
+	// The secret by which the receiver knows that an event comes from the gateway: whsec_, followed by 24 to 64
+	// random bytes in base64. While you change it, write the new one and the old one with a space
+	// between them: the events are then signed with both.
+	Secret Secret `yaml:"secret" required:"true" as:"signing"`
+	// The thresholds, in percent of what each limit allows. Only soft limits get above 100. At most 20.
+	// Default: 80 and 100.
+	At []int `yaml:"at" min:"1" max:"1000"`
 }
 
 // CORS says which other origins may call the gateway from a browser.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/base64"
 	"net"
 	"net/netip"
 	"slices"
@@ -74,6 +75,53 @@ func (c *checker) checkAdminToken() {
 	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
 		c.src.reportAt(path, "must be printable ASCII without spaces, because it is sent in a header; make one with: openssl rand -hex 32")
 	}
+}
+
+// maxThresholds bounds what a store has to compare with each count.
+const maxThresholds = 20
+
+func (c *checker) checkNotify() {
+	const secret, at = "notify.secret", "notify.at"
+	n := c.cfg.Notify
+	if n == nil || c.src.failed["notify"] {
+		return
+	}
+	if !c.src.failed[secret] && c.src.given(secret) && !areSigningSecrets(string(n.Secret)) {
+		c.src.reportAt(secret, "must be whsec_ followed by 24 to 64 random bytes in base64, or two of these with a space between them; make one with: "+makeSigningSecret)
+	}
+	if !c.src.given(at) {
+		n.At = []int{80, 100}
+	}
+	switch count := len(n.At); {
+	case c.src.failed[at]:
+	case count == 0:
+		c.src.reportAt(at, "must not be empty; list percentages such as [80, 100], or remove the key")
+	case count > maxThresholds:
+		c.src.reportAt(at, "must have at most %d thresholds, got %d", maxThresholds, count)
+	}
+	for i, percent := range n.At {
+		path := indexPath(at, i)
+		if first := slices.Index(n.At, percent); first < i && c.usable(path, indexPath(at, first)) {
+			c.src.reportAt(path, "is the same as %s; keep one of them%s", indexPath(at, first), c.src.got(path))
+		}
+	}
+}
+
+// SigningSecrets returns the secrets with which each event is signed: the one to use from now on, and
+// the one before it while it is being changed.
+func (n *Notify) SigningSecrets() []string { return strings.Fields(string(n.Secret)) }
+
+// areSigningSecrets checks the text of notify.secret.
+func areSigningSecrets(text string) bool {
+	secrets := strings.Fields(text)
+	for _, s := range secrets {
+		encoded, found := strings.CutPrefix(s, "whsec_")
+		key, err := base64.StdEncoding.Strict().DecodeString(encoded)
+		if !found || err != nil || len(key) < 24 || len(key) > 64 {
+			return false
+		}
+	}
+	return len(secrets) == 1 || len(secrets) == 2
 }
 
 // sameHost reports whether two hosts have an address in common, as far as that is known

@@ -194,6 +194,8 @@ func TestParseReadsEveryKey(t *testing.T) {
 		},
 		History: &History{Keep: 400 * 24 * time.Hour},
 		Billing: &Billing{Keep: 35 * 24 * time.Hour},
+		Notify: &Notify{URL: "https://hooks.example:8443/metergate?p=1", At: []int{1000, 1},
+			Secret: "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE= whsec_b2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xk"},
 		Auth: Auth{JWT: []JWT{{
 			Name: "app_1", Secret: "from-a-file-0123456789abcdef0123456789abcdef0123456789abcdef0123", PublicKeyFile: "testdata/key.pem",
 			JWKSURL:    "https://issuer.example:8443/keys?p=1",
@@ -217,7 +219,7 @@ func TestParseReadsEveryKey(t *testing.T) {
 			AllowCredentials: true,
 		},
 		Log: Log{Level: slog.LevelWarn, Format: "text", User: LogHash, SampleSuccesses: 0.25},
-		Files: []string{"testdata/good/everything.yaml", "testdata/secret.txt", "testdata/tls/client.pem", "testdata/tls/client.key",
+		Files: []string{"testdata/good/everything.yaml", "testdata/signing.txt", "testdata/secret.txt", "testdata/tls/client.pem", "testdata/tls/client.key",
 			"testdata/tls/ca.pem", "testdata/tls/client.pem", "testdata/tls/client.key",
 			"testdata/keys.txt", "testdata/key.pem", "testdata/tls/ca.pem", "testdata/tls/client.pem", "testdata/tls/client.key"},
 	}
@@ -279,14 +281,14 @@ func upstreamsOfEverything(t *testing.T) map[string]Upstream {
 func routesOfEverything() []Route {
 	return []Route{
 		{Match: "POST /api/image-analysis", Endpoint: "image-analysis", Upstream: "analysis",
-			Timeout: time.Hour, MaxBody: 2_000_000, Observe: true, Line: 91},
+			Timeout: time.Hour, MaxBody: 2_000_000, Observe: true, Line: 92},
 		{Match: "/api/", Upstream: "analysis", Timeout: time.Millisecond, MaxBody: 1, StripPrefix: "/api", Upgrade: true,
-			UserHeader: "X-User", PlanHeader: "X-Plan", DropAuthorization: true, KeepCookie: true, Line: 92},
+			UserHeader: "X-User", PlanHeader: "X-Plan", DropAuthorization: true, KeepCookie: true, Line: 93},
 		{Match: "GET example.com/api/{id}/{$}", Upstream: "analysis", Public: true,
-			Timeout: time.Hour, MaxBody: 2_000_000, Line: 103},
+			Timeout: time.Hour, MaxBody: 2_000_000, Line: 104},
 		{Match: "GET /gr%C3%B6%C3%9Fe/a%20b", Upstream: "unused", StripPrefix: "/gr%C3%B6%C3%9Fe/a%20b",
-			Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30, Line: 110},
-		{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Timeout: time.Hour, MaxBody: 2_000_000, Line: 111},
+			Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30, Line: 111},
+		{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Timeout: time.Hour, MaxBody: 2_000_000, Line: 112},
 	}
 }
 
@@ -358,7 +360,8 @@ func TestShippedFileCommentsOutValidKeys(t *testing.T) {
 		t.Fatalf("only %d", n)
 	}
 	_, err = Parse("../gateway.yaml", commented.ReplaceAll(data, []byte("$1$2")), func(name string) (string, bool) {
-		return map[string]string{"JWT_SECRET": strings.Repeat("5f", 32)}[name], name == "JWT_SECRET"
+		v, ok := map[string]string{"JWT_SECRET": strings.Repeat("5f", 32), "WEBHOOK_SECRET": "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"}[name]
+		return v, ok
 	})
 	var faults Errors
 	if !errors.As(err, &faults) {

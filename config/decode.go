@@ -270,7 +270,7 @@ func mustConvert(text string, v reflect.Value, tag reflect.StructTag) {
 
 // decodeScalar decodes a single value.
 func (d *decoder) decodeScalar(n *yaml.Node, v reflect.Value, path string, line int, tag reflect.StructTag) {
-	n, ok := d.expandScalar(n, path, line, v.Type() == reflect.TypeFor[Secret]() && tag.Get("as") != "store")
+	n, ok := d.expandScalar(n, path, line, commandFor(v.Type(), tag))
 	if !ok {
 		return
 	}
@@ -279,8 +279,8 @@ func (d *decoder) decodeScalar(n *yaml.Node, v reflect.Value, path string, line 
 	if !secret {
 		shown = d.src.positions[path].text
 	}
-	if tag.Get("as") == "jwks" && strings.Contains(shown, "?") {
-		shown = "" // a query may hold a key
+	if hidesQuery(tag) && strings.Contains(shown, "?") {
+		shown = ""
 	}
 	d.src.positions[path] = position{path, line, shown}
 	if n.Value == "" && v.Kind() != reflect.String {
@@ -299,10 +299,22 @@ func (d *decoder) decodeScalar(n *yaml.Node, v reflect.Value, path string, line 
 	v.Set(into)
 }
 
+// commandFor returns the command that makes a value of a key that is a secret; empty: there is none.
+func commandFor(t reflect.Type, tag reflect.StructTag) string {
+	switch as := tag.Get("as"); {
+	case t != reflect.TypeFor[Secret]() || as == "store":
+		return ""
+	case as == "signing":
+		return makeSigningSecret
+	}
+	return makeSecret
+}
+
 // expandScalar replaces the variables of a scalar and notes its text as the file has it. The
 // expanded text gets its type anew: it may be a number, even within the quotes that YAML
-// requires around ${...} in brackets. secret: the value must not be written into the file.
-func (d *decoder) expandScalar(n *yaml.Node, path string, line int, secret bool) (_ *yaml.Node, ok bool) {
+// requires around ${...} in brackets. If the value must not be written into the file, makeWith is the
+// command that makes one.
+func (d *decoder) expandScalar(n *yaml.Node, path string, line int, makeWith string) (_ *yaml.Node, ok bool) {
 	if n.Kind != yaml.ScalarNode {
 		d.src.report(path, line, "must be a single value, got %s", kindOf(n))
 		return nil, false
@@ -310,8 +322,8 @@ func (d *decoder) expandScalar(n *yaml.Node, path string, line int, secret bool)
 	text, expanded, err := expand(n.Value, d.lookup)
 	var unset unsetError
 	switch {
-	case secret && errors.As(err, &unset):
-		d.src.report(path, line, "%s", unset.forSecret(path[strings.LastIndexByte(path, '.')+1:]))
+	case makeWith != "" && errors.As(err, &unset):
+		d.src.report(path, line, "%s", unset.forSecret(path[strings.LastIndexByte(path, '.')+1:], makeWith))
 		return nil, false
 	case err != nil:
 		d.src.report(path, line, "%v", err)

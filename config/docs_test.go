@@ -161,7 +161,8 @@ func TestDocsHaveValidExampleOfEveryKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = Parse(docsFile, data, func(name string) (string, bool) {
-			return map[string]string{"JWT_SECRET": planted}[name], name == "JWT_SECRET"
+			v, ok := map[string]string{"JWT_SECRET": planted, "WEBHOOK_SECRET": "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"}[name]
+			return v, ok
 		})
 		if faults, ok := err.(Errors); ok {
 			for _, fault := range faults {

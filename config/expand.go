@@ -76,6 +76,12 @@ func (e unsetError) Error() string {
 
 // forSecret returns the message for the value of a key that has a secret, which does not
 // belong in the file.
-func (e unsetError) forSecret(key string) string {
-	return fmt.Sprintf("the environment variable %s is not set; set it, or use %s_file (openssl rand -hex 32 makes a secret)", string(e), key)
+func (e unsetError) forSecret(key, make string) string {
+	return fmt.Sprintf("the environment variable %s is not set; set it, or use %s_file (%s makes a secret)", string(e), key, make)
 }
+
+// The commands that make a secret: any one, and one of a webhook.
+const (
+	makeSecret        = "openssl rand -hex 32"
+	makeSigningSecret = "echo whsec_$(openssl rand -base64 32)"
+)

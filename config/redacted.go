@@ -100,7 +100,7 @@ func redactedScalar(v reflect.Value, tag reflect.StructTag) any {
 		}
 		return x
 	}
-	if tag.Get("as") == "jwks" { // a query may hold a key
+	if hidesQuery(tag) {
 		if before, _, found := strings.Cut(v.String(), "?"); found {
 			return textOrNil(before + "?[redacted]")
 		}
@@ -115,6 +115,11 @@ func redactedScalar(v reflect.Value, tag reflect.StructTag) any {
 		return v.Int()
 	}
 	return textOrNil(v.String())
+}
+
+// hidesQuery reports whether the query of a key's URL may hold a secret.
+func hidesQuery(tag reflect.StructTag) bool {
+	return tag.Get("as") == "jwks" || tag.Get("as") == "webhook"
 }
 
 // MarshalJSON writes the mapping in its order, as a file would have it.

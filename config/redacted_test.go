@@ -45,7 +45,14 @@ func TestRedactedIsTheConfigurationWithoutSecrets(t *testing.T) {
 			secrets := map[string]string{
 				"secret": string(signing), "token": string(want.Admin.Token), "url": string(want.Store.URL),
 			}
-			again := strings.ReplaceAll(string(text), "?[redacted]", "?p=1") // of a jwks_url
+			again := strings.ReplaceAll(string(text), "?[redacted]", "?p=1") // of jwks_url and notify.url
+			if n := want.Notify; n != nil {
+				if strings.Contains(string(text), string(n.Secret)) {
+					t.Errorf("shows notify.secret: %s", text)
+				}
+				before, after, _ := strings.Cut(again, `"notify":`)
+				again = before + `"notify":` + strings.Replace(after, `"[redacted]"`, `"`+string(n.Secret)+`"`, 1)
+			}
 			for key, secret := range secrets {
 				name := filepath.Join(t.TempDir(), key)
 				if err := os.WriteFile(name, []byte(secret), 0o600); err != nil {

@@ -154,6 +154,15 @@ var scalarRules = map[string]scalarRule{
 	"jwks": {label: "URL", pattern: `^((https://|http://(localhost|127\.[0-9.]+|\[::1\])(:|/|\?|$))[^@#]*)?$`,
 		good: []any{"", "https://a", "https://a:8443/b?c=d", "http://localhost/", "http://127.0.0.1:80/", "http://[::1]:80"},
 		bad:  []any{"a", "ftp://a", "http://a/", "http://localhost.example/", "https://u@a/", "https://a/#b"}},
+	"signing": {label: "`whsec_` and 24 to 64 bytes in base64", pattern: `^\s*whsec_[A-Za-z0-9+/]{31,86}={0,2}(\s+whsec_[A-Za-z0-9+/]{31,86}={0,2})?\s*$`,
+		good: []any{"whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz", "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNA== whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"},
+		bad:  []any{"", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz", "whsec_MDEyMzQ1", "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkw MTIz"},
+		check: func(text string) error {
+			if !areSigningSecrets(text) {
+				return errors.New("not a signing secret")
+			}
+			return nil
+		}},
 	"mediatype": {label: "media type", pattern: `^(([A-Za-z0-9!#$&^_.+-]{1,127}/)?[A-Za-z0-9!#$&^_.+-]{1,127})?$`,
 		good: []any{"", "at+jwt", "application/at+jwt"}, bad: []any{"at jwt", "a/b/c", "a/"}},
 	"origin": {label: "origin or `*`", pattern: `^(\*|[A-Za-z][A-Za-z0-9+.-]*://[^/?#@]+)$`,
@@ -192,6 +201,9 @@ var scalarRules = map[string]scalarRule{
 		}},
 	"unitname": {label: "1 to 32 bytes of text", other: "number", noEmpty: true,
 		good: []any{"credits", json.Number("7")}, bad: []any{""}},
+	"webhook": {label: "URL", pattern: `^(https://|http://(localhost|127\.[0-9.]+|\[::1\])(:|/|\?|$))[^@#]*$`,
+		good: []any{"https://a", "https://a:8443/b?c=d", "http://localhost/", "http://127.0.0.1:80/", "http://[::1]:80"},
+		bad:  []any{"", "a", "ftp://a", "http://a/", "http://localhost.example/", "https://u@a/", "https://a/#b"}},
 	"url": {label: "URL", pattern: `^$|^[Hh][Tt][Tt][Pp][Ss]?://[^/?#]`,
 		good: []any{"", "https://a/?b"}, bad: []any{"a", "ftp://a"}},
 }

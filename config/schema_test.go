@@ -30,6 +30,7 @@ var schemaRules = map[string]string{
 	"ClientTLS": `{"dependentRequired": {"cert_file": ["key_file"], "key_file": ["cert_file"]}}`,
 	"Limit":     `{"oneOf": [{"required": ["requests"]}, {"required": ["units"]}]}`,
 	"Cost":      `{"dependentRequired": {"min": ["from"], "each": ["from"], "missing": ["from"]}}`,
+	"Notify":    `{"anyOf": [{"required": ["secret"]}, {"required": ["secret_file"]}]}`,
 	"Store": `{
 		"if": {"required": ["tls"]},
 		"then": {"anyOf": [{"required": ["url_file"]}, {"required": ["url"], "properties": {"url": {"pattern": "^rediss|\\$\\{"}}}]}}`,
@@ -47,6 +48,7 @@ var listRules = map[string]map[string]any{
 	"JWT.Algorithms":        {"minItems": 1, "uniqueItems": true},
 	"Upstream.Targets":      {"minItems": 1},
 	"CORS.AllowedOrigins":   {"minItems": 1},
+	"Notify.At":             {"minItems": 1, "maxItems": maxThresholds, "uniqueItems": true},
 }
 
 // A schemaBuilder makes the JSON Schema of the types.
@@ -91,7 +93,7 @@ func (b *schemaBuilder) structure(typ reflect.Type) map[string]any {
 			property["default"] = b.scalarOf(f, text)
 		}
 		properties[key] = property
-		if f.Tag.Get("required") != "" {
+		if f.Tag.Get("required") != "" && f.Type != reflect.TypeFor[Secret]() { // schemaRules know of its file
 			required = append(required, key)
 		}
 		if f.Type == reflect.TypeFor[Secret]() {

@@ -60,11 +60,11 @@ func checkText(text, as string) error {
 		if text != "" && !quota.IsName(text) {
 			return errors.New("must have 1 to 64 letters, digits, - and _")
 		}
-	case "jwks":
-		if text == "" {
+	case "jwks", "webhook":
+		if text == "" && as == "jwks" {
 			return nil // the same as no key
 		}
-		return checkJWKS(text)
+		return checkPrivate(text)
 	case "mediatype":
 		if text != "" {
 			return jwtrules.CheckType(text)

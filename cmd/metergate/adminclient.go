@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -105,17 +104,6 @@ func (a account) String() string {
 		return "organisation " + a.org
 	}
 	return "user " + a.user + " of organisation " + a.org
-}
-
-// quoted is String with the ids in quotation marks.
-func (a account) quoted() string {
-	if a.user != "" {
-		a.user = strconv.Quote(a.user)
-	}
-	if a.org != "" {
-		a.org = strconv.Quote(a.org)
-	}
-	return a.String()
 }
 
 // compare orders accounts by organisation and user.

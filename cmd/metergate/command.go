@@ -41,11 +41,13 @@ func commands() []command {
 		{"anchor", "USER DAY [-org O] [-reason R]", "choose the day on which a user's months begin, whatever the token says", anchor},
 		{"anchor-clear", "USER [-org O] [-reason R]", "end what was chosen with anchor: the plan decides again", anchorClear},
 		{"audit", "USER [-org O] [-json]", "show what administrators have changed about a user", audit},
-		{"import", "FILE|- [-per month]", "set counts from a CSV of user, endpoint, used; running it twice changes nothing", importCounts},
+		{"import", "FILE|-... [-per month] [-format dynamodb -map user=A,used=A,endpoint=A]", "set counts from files of another counter: CSV or DynamoDB; running it twice changes nothing", importCounts},
+		{"compare", "FILE|-... [-at WINDOW] [-tolerance N] [-format dynamodb -map user=A,used=A]", "show where the numbers of another counter differ", compare},
 		{"export", "-at WINDOW [-org O] [-per P] [-format csv|jsonl]", "list what all users have used in a window", export},
 		{"bill", "-to RECEIVER [-url URL] [-since HOUR] [-dry-run]", "send the counts of the hours that are over to OpenMeter, Stripe, Lago or another service", bill},
 		{"accept-data", "", "go on with the counts that Redis has, after it has lost some", acceptData},
 		{"plan-check", "[-config NEW] [-n 20]", "list whom the limits of another configuration would block now", planCheck},
+		{"notify", "-test [-config FILE]", "send a test event to the receiver of notifications, and say what it answers", notifyReceiver},
 		{"healthcheck", "[-config FILE | -admin URL] [-wait 10s]", "exit 0 if the gateway is ready", healthcheck},
 		{"version", "", "print the version", printVersion},
 	}
@@ -91,6 +93,9 @@ func (e errUsage) Error() string { return string(e) }
 // errShown means that the user has already been told what is wrong with the call.
 var errShown = errors.New("wrong usage")
 
+// errDiffers means that the command has found what it is to find, and shown it.
+var errDiffers = errors.New("numbers differ")
+
 // exitStatus prints an error and returns the status to exit with.
 func exitStatus(err error, stderr io.Writer) int {
 	var usage errUsage
@@ -98,6 +103,8 @@ func exitStatus(err error, stderr io.Writer) int {
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return exitDone
+	case errors.Is(err, errDiffers):
+		return exitFailed
 	case errors.Is(err, errShown):
 		return exitUsage
 	case errors.As(err, &faults):

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"maps"
@@ -13,14 +15,15 @@ import (
 	"strings"
 	"time"
 
+	"metergate/cmd/metergate/counterfile"
 	"metergate/quota"
 )
 
 func importCounts(c *console) error {
 	f := c.flags()
-	admin := adminFlag(f)
+	admin, from := adminFlag(f), counterFlags(f)
 	perText := f.String("per", "month", "the running `WINDOW` that the counts are for: "+quota.PeriodNames)
-	args, err := c.parse(f, "FILE")
+	names, err := c.parseAny(f)
 	if err != nil {
 		return err
 	}
@@ -28,50 +31,146 @@ func importCounts(c *console) error {
 	if err := per.UnmarshalText([]byte(*perText)); err != nil {
 		return c.usageError("-per %v", err)
 	}
+	if err := c.checkCounters(names, from); err != nil {
+		return err
+	}
+	if from.mapping != nil && !from.mapping.HasEndpoint() {
+		return c.usageError("-map: %v", counterfile.ErrNoEndpoint)
+	}
 	client, err := newAdminClient(*admin)
 	if err != nil {
 		return err
 	}
-	name, text := args[0], []byte(nil)
-	if name == "-" {
-		name = "stdin"
-		text, err = io.ReadAll(os.Stdin)
-	} else {
-		text, err = os.ReadFile(name)
+	var running quota.Window
+	if from.mapping != nil && from.mapping.HasWindow() {
+		if running, err = client.window(url.Values{"per": {per.String()}}); err != nil {
+			return err
+		}
 	}
+	read, err := c.readCounters(names, from, counterfile.Options{Window: running})
 	if err != nil {
-		return c.usageError("%v", err)
+		return err
 	}
-	users, faults := parseCounts(text)
-	if len(faults) == 0 {
+	faults := &read.Faults
+	if len(faults.List) == 0 {
 		endpoints, err := client.endpoints()
 		if err != nil {
 			return err
 		}
-		faults = unknownEndpoints(users, endpoints)
+		addUnknownEndpoints(faults, read.Users, endpoints)
 	}
-	if len(faults) == 0 {
-		if faults, err = client.otherWindows(users, per); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+	if len(faults.List) == 0 {
+		if err = client.addOtherWindows(faults, read.Users, per); err != nil {
+			return fmt.Errorf("%s: %w", strings.Join(names, ", "), err)
 		}
 	}
-	if len(faults) > 0 {
-		slices.SortStableFunc(faults, func(a, b csvFault) int { return a.line - b.line })
-		for _, fault := range faults {
-			fmt.Fprintf(c.stderr, "%s:%d: %s\n", name, fault.line, fault.text)
-		}
-		return errShown
+	if len(faults.List) > 0 {
+		return c.showFaults(faults)
 	}
-	counts, err := client.sendCounts(users, per, c.stderr)
+	counts, err := client.sendCounts(read.Users, per, c.stderr)
 	if err != nil {
-		return fmt.Errorf("%s: %w\nImport the file again: counts are set, not added", name, err)
+		return fmt.Errorf("%s: %w\nImport the same again: counts are set, not added", strings.Join(names, ", "), err)
 	}
 	window := "the running " + per.String()
 	if per == quota.Ever {
 		window = "the window " + per.String()
 	}
-	fmt.Fprintf(c.stdout, "imported %s of %s into %s\n", plural(counts, "count"), plural(len(users), "user"), window)
+	fmt.Fprintf(c.stdout, "imported %s of %s into %s\n", plural(counts, "count"), plural(len(read.Users), "user"), window)
+	c.showSkipped(read, running)
 	return nil
+}
+
+// counterSource says how the files of another counter are read.
+type counterSource struct {
+	format  string
+	maps    string // as given with -map
+	mapping *counterfile.Mapping
+	sum     bool
+}
+
+// counterFlags adds -format, -map and -sum.
+func counterFlags(f *flag.FlagSet) *counterSource {
+	s := &counterSource{}
+	f.StringVar(&s.format, "format", "csv", "`FORMAT` of the files: csv, or dynamodb for an export of a table to S3, its folder, or the output of aws dynamodb scan")
+	f.Func("map", "which attributes of DynamoDB have what: `user=A,used=A`, and endpoint=A (or endpoint=@NAME for all rows), org=A, units=A, window=A to read only the rows of one window", func(text string) error {
+		if s.maps != "" {
+			s.maps += ","
+		}
+		s.maps += text
+		return nil
+	})
+	f.BoolVar(&s.sum, "sum", false, "add up the rows of one user and endpoint")
+	return s
+}
+
+// checkCounters checks the names of files and how they are to be read.
+func (c *console) checkCounters(names []string, from *counterSource) (err error) {
+	switch {
+	case len(names) == 0:
+		return c.usageError("FILE is needed")
+	case from.format != "csv" && from.format != "dynamodb":
+		return c.usageError("-format must be csv or dynamodb, got %q", from.format)
+	case from.format == "csv" && from.maps != "":
+		return c.usageError("-map is for -format dynamodb; the first line of a CSV names its columns")
+	case from.format == "dynamodb" && from.maps == "":
+		return c.usageError("-format dynamodb needs -map %s", counterfile.MappingForm)
+	case from.maps != "":
+		if from.mapping, err = counterfile.ParseMapping(from.maps); err != nil {
+			return c.usageError("-map: %v", err)
+		}
+	}
+	return nil
+}
+
+// readCounters reads files.
+func (c *console) readCounters(names []string, from *counterSource, o counterfile.Options) (*counterfile.Result, error) {
+	o.Mapping, o.Sum, o.Stdin = from.mapping, from.sum, os.Stdin
+	read, err := counterfile.Read(names, o)
+	if err != nil {
+		return nil, c.usageError("%v", err)
+	}
+	return read, nil
+}
+
+// window returns the window of the calendar that a query of the admin API names.
+func (c *adminClient) window(query url.Values) (quota.Window, error) {
+	var u adminUser
+	err := c.readJSON(adminRequest{method: http.MethodGet, path: account{user: "import"}.path("") + "?" + query.Encode()}, &u)
+	if err != nil {
+		return quota.Window{}, err
+	}
+	w := quota.Window{ID: u.Window, Period: u.Period.Period}
+	if u.Period.Start != nil && u.Period.End != nil {
+		w.Start, w.End = *u.Period.Start, *u.Period.End
+	}
+	return w, nil
+}
+
+// showFaults prints what is wrong with files, in the order of the files and their lines.
+func (c *console) showFaults(faults *counterfile.Faults) error {
+	order := map[string]int{}
+	for _, fault := range faults.List {
+		if _, known := order[fault.File]; !known {
+			order[fault.File] = len(order)
+		}
+	}
+	slices.SortStableFunc(faults.List, func(a, b counterfile.Fault) int {
+		return cmp.Or(order[a.File]-order[b.File], a.Line-b.Line)
+	})
+	for _, fault := range faults.List {
+		fmt.Fprintln(c.stderr, fault)
+	}
+	if faults.More > 0 {
+		fmt.Fprintf(c.stderr, "and %s more\n", plural(faults.More, "fault"))
+	}
+	return errShown
+}
+
+// showSkipped says how many rows were not read.
+func (c *console) showSkipped(read *counterfile.Result, window quota.Window) {
+	if read.Skipped > 0 {
+		fmt.Fprintf(c.stdout, "skipped %s of other windows than %s\n", plural(read.Skipped, "row"), window.ID)
+	}
 }
 
 const (
@@ -88,9 +187,11 @@ const (
 
 // sendCounts sets the counts of users in the running window of a period, and returns how many
 // counts there were. It tells progress how far it is.
-func (c *adminClient) sendCounts(users []*userCounts, per quota.Period, progress io.Writer) (counts int, err error) {
+func (c *adminClient) sendCounts(users []*counterfile.UserCounts, per quota.Period, progress io.Writer) (counts int, err error) {
 	// Neighbours in the order of the embedded store share pages of its file.
-	slices.SortFunc(users, func(a, b *userCounts) int { return a.account.compare(b.account) })
+	slices.SortFunc(users, func(a, b *counterfile.UserCounts) int {
+		return cmp.Or(strings.Compare(a.Account.Org, b.Account.Org), strings.Compare(a.Account.User, b.Account.User))
+	})
 	path := countsPath(url.Values{"per": {per.String()}, "reason": {"import"}})
 	type part struct {
 		users, counts int
@@ -137,12 +238,12 @@ var errEarlierRelease = errors.New("the gateway is of an earlier release; import
 
 func countsPath(query url.Values) string { return "/admin/counts?" + query.Encode() }
 
-// otherWindows returns a fault for each count that the file has of another window than the one that
+// addOtherWindows adds a fault for each count that the file has of another window than the one that
 // is running for its account. Only the gateway knows that window. Nothing is changed.
-func (c *adminClient) otherWindows(users []*userCounts, per quota.Period) (faults []csvFault, err error) {
-	var rest []*userCounts
+func (c *adminClient) addOtherWindows(faults *counterfile.Faults, users []*counterfile.UserCounts, per quota.Period) error {
+	var rest []*counterfile.UserCounts
 	for _, u := range users {
-		if !u.window.isZero() {
+		if !u.Window.IsZero() {
 			rest = append(rest, u)
 		}
 	}
@@ -159,63 +260,63 @@ func (c *adminClient) otherWindows(users []*userCounts, per quota.Period) (fault
 		switch {
 		case err == nil:
 		case !errors.As(err, &refused):
-			return nil, err
+			return err
 		case refused.status == http.StatusNotFound, refused.status == http.StatusBadRequest && strings.Contains(refused.detail, `"dry_run"`):
-			return nil, errEarlierRelease
+			return errEarlierRelease
 		case json.Unmarshal(refused.body, &problem) != nil || len(problem.OtherWindows) == 0:
-			return nil, err
+			return err
 		}
 		for _, other := range problem.OtherWindows {
 			if other.Line < 1 || other.Line > n {
-				return nil, err
+				return err
 			}
-			u, running := rest[other.Line-1], "the running "+per.String()+" is "+fileWindow{other.Start, other.End}.String()
+			u, running := rest[other.Line-1], "the running "+per.String()+" is "+counterfile.Bounds{Start: other.Start, End: other.End}.String()
 			if per == quota.Ever {
 				running = "the window ever has no start and no end"
 			}
-			for _, count := range u.counts {
-				faults = append(faults, csvFault{count.line, fmt.Sprintf("%s has a count of the window %s, but %s; export the running window, or remove the columns start and end to import into it on purpose",
-					u.account.quoted(), u.window, running)})
+			for _, count := range u.Counts {
+				faults.Add(count.Place, "%s has a count of the window %s, but %s; export the running window, or remove the columns start and end to import into it on purpose",
+					u.Account, u.Window, running)
 			}
 		}
 		rest = rest[n:]
 	}
-	return faults, nil
+	return nil
 }
 
 // encodeCounts returns a request's body with the first of the users, how many these are and how
 // many counts they have.
-func encodeCounts(users []*userCounts) (body []byte, n, counts int) {
+func encodeCounts(users []*counterfile.UserCounts) (body []byte, n, counts int) {
 	for _, u := range users {
 		if n == importUsers || len(body) > importBytes {
 			break
 		}
-		endpoints, units := make(map[string]int64, len(u.counts)), map[string]int64{}
-		for _, c := range u.counts {
-			endpoints[c.endpoint] = c.used
-			if c.units >= 0 {
-				units[c.endpoint] = c.units
+		endpoints, units := make(map[string]int64, len(u.Counts)), map[string]int64{}
+		for _, c := range u.Counts {
+			endpoints[c.Endpoint] = c.Used
+			if c.Units >= 0 {
+				units[c.Endpoint] = c.Units
 			}
 		}
-		members := map[string]any{"user": u.account.user, "endpoints": endpoints}
-		if u.account.org != "" {
-			members["org"] = u.account.org
+		members := map[string]any{"user": u.Account.User, "endpoints": endpoints}
+		if u.Account.Org != "" {
+			members["org"] = u.Account.Org
 		}
 		if len(units) > 0 {
 			members["units"] = units
 		}
-		if !u.window.start.IsZero() {
-			members["start"] = u.window.start
+		if !u.Window.Start.IsZero() {
+			members["start"] = u.Window.Start
 		}
-		if !u.window.end.IsZero() {
-			members["end"] = u.window.end
+		if !u.Window.End.IsZero() {
+			members["end"] = u.Window.End
 		}
 		line, err := json.Marshal(members)
 		if err != nil {
 			panic(err) // strings and numbers always marshal
 		}
 		body = append(append(body, line...), '\n')
-		n, counts = n+1, counts+len(u.counts)
+		n, counts = n+1, counts+len(u.Counts)
 	}
 	return body, n, counts
 }
@@ -228,16 +329,14 @@ func (c *adminClient) endpoints() (map[string]quota.EndpointUsage, error) {
 	return u.Endpoints, err
 }
 
-// unknownEndpoints returns a fault for each count of an endpoint that the gateway does
-// not have. Nobody would ever see such a count.
-func unknownEndpoints(users []*userCounts, endpoints map[string]quota.EndpointUsage) (faults []csvFault) {
+// addUnknownEndpoints adds a fault for each count of an endpoint that the gateway does not have. Nobody
+// would ever see such a count.
+func addUnknownEndpoints(faults *counterfile.Faults, users []*counterfile.UserCounts, endpoints map[string]quota.EndpointUsage) {
 	for _, u := range users {
-		for _, c := range u.counts {
-			if _, ok := endpoints[c.endpoint]; !ok {
-				faults = append(faults, csvFault{c.line, fmt.Sprintf("no route of the gateway counts under %q; %s",
-					c.endpoint, quota.ListNames("endpoint", slices.Sorted(maps.Keys(endpoints))))})
+		for _, c := range u.Counts {
+			if _, ok := endpoints[c.Endpoint]; !ok {
+				faults.Add(c.Place, "no route of the gateway counts under %q; %s", c.Endpoint, quota.ListNames("endpoint", slices.Sorted(maps.Keys(endpoints))))
 			}
 		}
 	}
-	return faults
 }

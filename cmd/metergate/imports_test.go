@@ -25,12 +25,13 @@ type listedPackage struct {
 // imports nothing of ours. config knows no proxy and no store. It imports the packages that
 // hold a rule which it shares with them, and these import none of ours.
 var allowedImports = map[string][]string{
-	"cmd/metergate": {"cmd/metergate/app", "cmd/metergate/billing", "cmd/metergate/demoapi", "cmd/metergate/host", "config", "proxy/apikeys", "proxy/jwtauth/jwtrules", "quota", "quota/guard"},
+	"cmd/metergate": {"cmd/metergate/app", "cmd/metergate/billing", "cmd/metergate/counterfile", "cmd/metergate/demoapi", "cmd/metergate/host", "config", "proxy/apikeys", "proxy/jwtauth/jwtrules", "quota", "quota/guard", "quota/notify"},
 	"cmd/metergate/app": {"cmd/metergate/host", "quota/ratelog", "config", "proxy", "proxy/admin", "proxy/apikeys", "proxy/jwtauth", "proxy/routetable", "proxy/upstream",
-		"quota", "quota/boltstore", "quota/guard", "quota/redisstore"},
-	"cmd/metergate/billing": nil,
-	"cmd/metergate/demoapi": nil,
-	"cmd/metergate/host":    nil,
+		"quota", "quota/boltstore", "quota/guard", "quota/notify", "quota/redisstore"},
+	"cmd/metergate/billing":     nil,
+	"cmd/metergate/counterfile": {"quota"},
+	"cmd/metergate/demoapi":     nil,
+	"cmd/metergate/host":        nil,
 
 	"config": {"proxy/apikeys", "proxy/jwtauth/jwtrules", "proxy/reported", "proxy/urlpath", "quota", "quota/redisstore/redisurl"},
 
@@ -52,6 +53,7 @@ var allowedImports = map[string][]string{
 	"quota":           nil,
 	"quota/boltstore": {"quota", "quota/internal/boltfile", "quota/internal/bucket", "quota/internal/hub", "quota/internal/queue"},
 	"quota/guard":     {"quota", "quota/internal/boltfile", "quota/internal/bucket", "quota/internal/hub", "quota/internal/queue", "quota/ratelog"},
+	"quota/notify":    {"quota", "quota/ratelog"},
 	"quota/redisstore": {"quota", "quota/internal/hub", "quota/internal/queue", "quota/redisstore/redisclient",
 		"quota/redisstore/redisurl", "quota/redisstore/resp", "quota/redisstore/script"},
 	"quota/redisstore/redisclient": {"quota", "quota/redisstore/redisurl", "quota/redisstore/resp"},

@@ -1,12 +1,17 @@
 package main
 
 import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"metergate/cmd/metergate/billing/billingtest"
 	"metergate/cmd/metergate/gatewaytest"
@@ -18,7 +23,8 @@ import (
 // "status N metergate ..." expects exit status N. $ADMIN and $OTHER are the addresses of two
 // gateways whose admin API needs $TOKEN; $ADMIN_HOST_PORT is the first one without its scheme.
 // $UNITS is that of one whose requests cost units, and $ORGS of one with organisations. $ANCHORS is that of one whose
-// users' months begin on days of their own, and $HISTORY of one that keeps a history. $MONTH is the id of the current month.
+// users' months begin on days of their own, and $HISTORY of one that keeps a history. $MOVED and $COMPARED are those of
+// gateways that only one script uses; they count units. $HOOK is a receiver of notifications. $MONTH is the id of the current month.
 // $BILLS is that of one that has bills, see startWithBills; $OPENMETER, $STRIPE, $LAGO and $EVENTS are receivers, whose token is $BILL_TOKEN.
 func TestCommandScripts(t *testing.T) {
 	gateway := gatewaytest.StartWithAdminAPI(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")
@@ -33,6 +39,9 @@ func TestCommandScripts(t *testing.T) {
 		receivers[variable] = billingtest.Start(t, to)
 	}
 	receivers["LAGO"].Refuses = func(e billingtest.Event) bool { return e.Customer == "u-18" }
+	moved := gatewaytest.StartWithUnits(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")
+	compared := gatewaytest.StartWithUnits(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")
+	hook := startHook(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
@@ -48,6 +57,9 @@ func TestCommandScripts(t *testing.T) {
 			for variable, r := range receivers {
 				env.Setenv(variable, r.URL)
 			}
+			env.Setenv("MOVED", moved.Admin)
+			env.Setenv("COMPARED", compared.Admin)
+			env.Setenv("HOOK", hook.URL)
 			env.Setenv("TOKEN", gatewaytest.AdminToken)
 			env.Setenv("MONTH", time.Now().UTC().Format("2006-01"))
 			return nil
@@ -103,4 +115,29 @@ func startWithBills(t *testing.T) *gatewaytest.Process {
 		t.Fatal(err)
 	}
 	return gatewaytest.StartWithBilling(t, "embedded:"+dir, "http://127.0.0.1:1")
+}
+
+// startHook starts a receiver of notifications. It accepts signed events at /accept, and none elsewhere.
+func startHook(t *testing.T) *httptest.Server {
+	t.Helper()
+	webhook, err := standardwebhooks.NewWebhook("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /accept", func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil || webhook.Verify(body, r.Header) != nil || !bytes.Contains(body, []byte(`{"type":"usage.test",`)) {
+			http.Error(w, "no matching signature", http.StatusUnauthorized)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	mux.HandleFunc("/refuse", func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "out of \"paper\"\nand of ink", http.StatusInternalServerError)
+	})
+	mux.Handle("/moved", http.RedirectHandler("/accept", http.StatusPermanentRedirect))
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	return server
 }

@@ -70,7 +70,7 @@ const shown = "[client.current?.used, client.current?.pending].join()"
 func testPendingCalls(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
 	g.set(42)
 	answer := held(g)
-	tab := openClient(t, b, g, "")
+	tab := openClient(t, b, g, "timing: { ..."+fast+", floor: 60_000 }")
 	tab.Want(shown, "42,0")
 	tab.Eval("void (window.call = client.fetch('/api/analyze', { method: 'POST', body: 'x' }))", nil)
 	tab.Want(shown, "42,1")
@@ -221,9 +221,14 @@ func testFaultsDoNotBreakCalls(t *testing.T, b *browsertest.Browser, g *fakeGate
 func testXUsageHeader(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
 	g.set(42)
 	answer := held(g)
-	tab := openClient(t, b, g, "")
+	open := func(floor string) *browsertest.Tab {
+		t.Helper()
+		tab := openClient(t, b, g, "timing: { ..."+fast+", floor: "+floor+" }", "window.seen = [], client.subscribe(s => seen.push(s.used))")
+		tab.Want("client.connection", "live")
+		return tab
+	}
+	tab := open("60_000")
 	tab.Want(shown, "42,0")
-	tab.Eval("void (window.seen = [], client.subscribe(s => seen.push(s.used)))", nil)
 	call := func(field string) {
 		t.Helper()
 		tab.Eval("void (window.call = client.fetch('/api/analyze'))", nil)
@@ -239,7 +244,11 @@ func testXUsageHeader(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
 	call("100/100")
 	tab.Want("[client.current.used, client.current.status, client.current.remaining, client.current.percent].join()", "100,blocked,0,100")
 	tab.Want("[...new Set(seen)].join()", "42,45,100")
+	tab.Close()
 	// If nothing confirms the number, the client asks the gateway and believes it.
+	tab = open("300")
+	call("100/100")
+	tab.Until("seen.includes(100)")
 	tab.Want(shown, "45,0")
 	// A plan in observe mode may be over its limit, and its user is still allowed.
 	g.set(150, "allowed", true)

@@ -622,7 +622,7 @@ function share(core, session, identity) {
     }
   } catch {
   }
-  tell(core, { hello: true });
+  tell(core, { hello: true, usage: null });
   wake(session);
   takeTurns(core, session);
 }

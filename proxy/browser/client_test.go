@@ -46,6 +46,7 @@ func TestClient(t *testing.T) {
 		{"tabs share a stream", testTabsShareStream},
 		{"numbers are kept over a reload", testNumbersAreKept},
 		{"nobody sees another's kept numbers", testKeptNumbersOfOthers},
+		{"kept numbers stay with their client", testKeptNumbersStayWithTheirClient},
 		{"bad storage", testBadStorage},
 		{"worker polls", testWorkerPolls},
 		{"leader that answers stays", testLeaderThatAnswersStays},
@@ -90,18 +91,34 @@ func openPage(t *testing.T, b *browsertest.Browser, g *fakeGateway) *browsertest
 	return tab
 }
 
-// openClient opens a page with a client for the user alice, in the variable `client`.
-func openClient(t *testing.T, b *browsertest.Browser, g *fakeGateway, options string) *browsertest.Tab {
+// slowTimers is a script for Browser.Open. Timers of slow milliseconds or more run when the test calls
+// elapse(), so that no machine is too busy for them.
+const slowTimers = `
+	window.slow = 1e6;
+	window.waiting = new Map();
+	window.lastTimer = 1e9; // ids of these timers follow each other
+	window.setTimeout = ((set) => (run, ms, ...args) => {
+		if (!(ms >= slow)) return set(run, ms, ...args);
+		waiting.set(++lastTimer, () => run(...args));
+		return lastTimer;
+	})(setTimeout);
+	window.clearTimeout = ((clear) => (id) => waiting.delete(id) || clear(id))(clearTimeout);
+	window.elapse = () => { for (const [id, run] of [...waiting]) if (waiting.delete(id)) run(); };`
+
+// openClient opens a page with a client for the user alice, in the variable `client`. Expressions in then
+// are evaluated before the client begins.
+func openClient(t *testing.T, b *browsertest.Browser, g *fakeGateway, options string, then ...string) *browsertest.Tab {
 	t.Helper()
 	tab := openPage(t, b, g)
-	tab.Eval(`void (window.client = createUsageClient({ getToken: () => '`+fakeToken(`{"sub":"alice"}`)+`', timing: `+fast+`, `+options+` }))`, nil)
+	create := `window.client = createUsageClient({ getToken: () => '` + fakeToken(`{"sub":"alice"}`) + `', timing: ` + fast + `, ` + options + ` })`
+	tab.Eval("void ("+strings.Join(append([]string{create}, then...), ", ")+")", nil)
 	return tab
 }
 
 func testOlderStatesAreIgnored(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
 	g.set(50, "as_of", "2026-11-23T12:00:10.000Z")
 	tab := openClient(t, b, g, "")
-	tab.Want(shown, "50,0")
+	tab.Want(shown+" + client.connection", "50,0live")
 	tab.Eval("void (window.seen = [], client.subscribe(s => seen.push(s.used + (s.stale ? ' stale' : ''))))", nil)
 	for _, s := range []struct {
 		used  int
@@ -123,10 +140,9 @@ func testOlderStatesAreIgnored(t *testing.T, b *browsertest.Browser, g *fakeGate
 
 func testEventsAndSubscriptions(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
 	g.set(79)
-	tab := openClient(t, b, g, "")
-	tab.Eval(`void (window.seen = [], ['usage-warning', 'usage-exceeded', 'connection'].forEach(type =>
-		client.addEventListener(type, e => seen.push(type + ' ' + (e.detail.used ?? e.detail.connection)))))`, nil)
-	tab.Want(shown, "79,0")
+	tab := openClient(t, b, g, "", `window.seen = [], ['usage-warning', 'usage-exceeded', 'connection'].forEach(type =>
+		client.addEventListener(type, e => seen.push(type + ' ' + (e.detail.used ?? e.detail.connection))))`)
+	tab.Want(shown+" + client.connection", "79,0live")
 	for _, used := range []int{80, 81, 100, 90, 10, 85} {
 		g.set(used)
 		tab.Want("client.current.used", fmt.Sprint(used))

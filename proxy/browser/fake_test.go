@@ -24,6 +24,7 @@ type fakeGateway struct {
 	usedBy  map[string]int // by user, instead of used
 	extra   map[string]any // replace members of the usage object
 	changed chan struct{}  // closed at each change
+	last    time.Time      // as_of of the last usage object
 	open    int            // streams that are open
 	opened  int            // streams that have been opened
 	asked   []string       // "METHOD path Authorization" of each request under /usage and /api
@@ -106,13 +107,19 @@ func (g *fakeGateway) usageOf(user, plan string) []byte {
 	case used >= 80:
 		status = "warning"
 	}
+	// Each object is later than the one before, as those of one stream are, so that a count may go down.
+	if now := time.Now().UTC().Truncate(time.Millisecond); now.After(g.last) {
+		g.last = now
+	} else {
+		g.last = g.last.Add(time.Millisecond)
+	}
 	u := map[string]any{
 		"user": user, "plan": plan, "used": used, "limit": 100, "remaining": max(0, 100-used),
 		"in_flight": 0, "percent": used, "status": status, "allowed": used < 100,
 		"period":    map[string]any{"per": "month", "start": "2026-11-01T00:00:00Z", "end": "2126-12-01T00:00:00Z"},
 		"endpoints": map[string]any{"analyze": map[string]any{"used": used}, "report": map[string]any{"used": 0}},
 		"limits":    []any{map[string]any{"name": "month", "per": "month", "used": used, "limit": 100, "remaining": max(0, 100-used), "resets_at": "2126-12-01T00:00:00Z"}},
-		"stale":     false, "as_of": time.Now().UTC().Format("2006-01-02T15:04:05.000Z07:00"),
+		"stale":     false, "as_of": g.last.Format("2006-01-02T15:04:05.000Z07:00"),
 	}
 	maps.Copy(u, g.extra)
 	b, err := json.Marshal(u)

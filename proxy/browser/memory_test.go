@@ -122,6 +122,29 @@ func testKeptNumbersOfOthers(t *testing.T, b *browsertest.Browser, g *fakeGatewa
 	tab.Want(kept, "")
 }
 
+// A client that shows kept numbers when the gateway is back, and hears so later than another one, leaves
+// the numbers of the other one as they are.
+func testKeptNumbersStayWithTheirClient(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
+	g.set(42)
+	alice := fakeToken(`{"iss":"i","sub":"alice"}`)
+	tab := openPage(t, b, g)
+	reload(tab, g, alice)
+	tab.Want(state, "alice,42,false,live,")
+	down(g)
+	reload(tab, g, alice)
+	tab.Eval(fmt.Sprintf(`void (window.late = createUsageClient({ getToken: () => '%s', timing: %s, fetch: (...a) => window.held ?? fetch(...a) }))`, alice, fast), nil)
+	tab.Want(state+" + late.current?.stale + late.connection", "alice,42,true,offline,unreachabletrueoffline")
+	tab.Eval("void (window.held = new Promise((resolve) => { window.release = resolve; }))", nil)
+	g.set(43)
+	g.answerWith(nil)
+	tab.Want(state, "alice,43,false,live,")
+	tab.Eval("void (window.stale = [], client.subscribe((s) => stale.push(s.stale)), window.held = undefined, release(new Response(null, { status: 503 })))", nil)
+	tab.Want("[late.current?.used, late.current?.stale, late.connection].join()", "43,false,live")
+	g.set(44)
+	tab.Want(state, "alice,44,false,live,")
+	tab.Want("stale.includes(true)", "false")
+}
+
 // A page may have no storage, or it may be full, and anything may stand in it.
 func testBadStorage(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
 	alice := fakeToken(`{"sub":"alice"}`)

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"metergate/proxy/browser/browsertest"
 )
@@ -129,6 +128,7 @@ func testDeadAndBufferedStreams(t *testing.T, b *browsertest.Browser, g *fakeGat
 func testQuietStreamStaysOpen(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
 	g.set(1)
 	opened := make(chan struct{}, 10)
+	more := make(chan struct{})
 	g.answerWith(func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path != "/usage/stream" {
 			return false
@@ -138,18 +138,22 @@ func testQuietStreamStaysOpen(t *testing.T, b *browsertest.Browser, g *fakeGatew
 		fmt.Fprintf(w, "event: usage\ndata: %s\n\n", g.usage())
 		w.(http.Flusher).Flush()
 		select {
-		case <-time.After(600 * time.Millisecond):
+		case <-more:
 		case <-r.Context().Done():
 			return true
 		}
-		g.set(2)
 		fmt.Fprintf(w, "event: usage\ndata: %s\n\n", g.usage())
 		w.(http.Flusher).Flush()
 		<-r.Context().Done()
 		return true
 	})
-	tab := openPage(t, b, g)
-	tab.Eval("void (window.client = createUsageClient({ getToken: () => 'opaque', timing: { ..."+fast+", firstEvent: 300 } }))", nil)
+	tab := b.Open(t, g.URL, slowTimers)
+	tab.Until("window.ready")
+	tab.Eval("void (window.client = createUsageClient({ getToken: () => 'opaque', timing: { ..."+fast+", firstEvent: slow } }))", nil)
+	tab.Want("client.connection + client.current?.used", "live1")
+	tab.Eval("elapse()", nil)
+	g.set(2)
+	close(more)
 	tab.Want("client.connection + client.current?.used", "live2")
 	if len(opened) != 1 {
 		t.Errorf("%d streams, want 1", len(opened))

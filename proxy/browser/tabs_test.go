@@ -224,17 +224,20 @@ func testPageWithoutLocks(t *testing.T, b *browsertest.Browser, g *fakeGateway) 
 	tabs[1].Eval(hide+"(false)", nil)
 	tabs[3].Want("client.connection", "polling")
 	wantStreams(2)
-	// One that dies without a word is forgotten.
+	// One that dies without a word is forgotten, once it has been silent for long.
+	tabs[2].Eval("void (BroadcastChannel.prototype.postMessage = () => {})", nil)
+	tabs[2].Close()
+	wantStreams(1)
 	tabs[3].Eval("void (Date.now = () => new Date().getTime() + 60_000)", nil)
+	wantStreams(2)
 	tabs[3].Want("client.connection", "live")
-	tabs[3].Close()
 	// Alone and hidden, nobody streams.
 	tabs[1].Eval(hide+"(true)", nil)
-	tabs[2].Eval(hide+"(true)", nil)
+	tabs[3].Eval(hide+"(true)", nil)
 	wantStreams(0)
-	tabs[2].Want("client.connection", "idle")
-	tabs[2].Eval(hide+"(false)", nil)
-	tabs[2].Want("client.connection + client.current.used", "live3")
+	tabs[3].Want("client.connection", "idle")
+	tabs[3].Eval(hide+"(false)", nil)
+	tabs[3].Want("client.connection + client.current.used", "live3")
 }
 
 // A hidden tab may lead for a visible one. Its timers run late, but it answers.
@@ -253,11 +256,14 @@ func testLeaderThatAnswersStays(t *testing.T, b *browsertest.Browser, g *fakeGat
 	})
 	leader := openClient(t, b, g, "timing: { ..."+fast+", dead: 60_000 }")
 	leader.Want("client.connection", "live")
-	tab := openPage(t, b, g)
-	tab.Eval(`void (window.hellos = 0, window.post = BroadcastChannel.prototype.postMessage,
-		BroadcastChannel.prototype.postMessage = function (m) { if (m.hello) hellos++; return post.call(this, m); },
-		window.client = createUsageClient({ getToken: () => '`+fakeToken(`{"sub":"alice"}`)+`', timing: { ...`+fast+`, leaderSilent: 100 } }))`, nil)
-	tab.Until("hellos > 10")
+	tab := b.Open(t, g.URL, slowTimers)
+	tab.Until("window.ready")
+	tab.Eval(`void (window.client = createUsageClient({ getToken: () => '`+fakeToken(`{"sub":"alice"}`)+`', timing: { ...`+fast+`, leaderSilent: slow } }))`, nil)
+	tab.Want("client.connection + waiting.size", "live1")
+	for range 5 { // after three without an answer it would lead
+		tab.Eval("void (window.asked = lastTimer, elapse())", nil)
+		tab.Until("lastTimer > asked + 1") // it has waited anew for an answer, and after the answer
+	}
 	tab.Want("client.connection", "live")
 	if _, opened := g.streams(); opened != 1 {
 		t.Errorf("%d streams, want 1", opened)

@@ -43,6 +43,7 @@ import (
 	"metergate/proxy/admin"
 	"metergate/proxy/upstream"
 	"metergate/quota/guard"
+	"metergate/quota/notify"
 )
 
 // Options are what an App is made of.
@@ -66,6 +67,7 @@ type Options struct {
 type App struct {
 	options  Options
 	store    *store
+	sender   *notify.Sender
 	streams  *proxy.Streams
 	reloader *reloader
 	cleanups cleanups
@@ -98,6 +100,8 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return fmt.Errorf("opening the store: %w", err)
 	}
 	a.cleanups.add("store", func(context.Context) error { return a.store.Close() })
+	a.sender = notify.New(notify.Options{Store: a.store, StoreNow: a.store.clock.Now, Log: log})
+	a.cleanups.add("notifications", a.sender.Stop)
 	registry := prometheus.NewRegistry()
 	if err := a.build(ctx, registry); err != nil {
 		return err
@@ -130,6 +134,8 @@ func (a *App) build(ctx context.Context, registry *prometheus.Registry) error {
 	b := &builder{
 		store:               a.store,
 		redis:               a.store.redis,
+		plans:               &a.store.plans,
+		sender:              a.sender,
 		streams:             a.streams,
 		inFlight:            proxy.NewInFlight(),
 		metrics:             proxy.NewMetrics(registry),
@@ -145,6 +151,7 @@ func (a *App) build(ctx context.Context, registry *prometheus.Registry) error {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		buildInfo(a.options.Version, a.options.Commit),
 		storeMetrics{a.store}, openStreams(a.streams), targetMetrics{a.reloader})
+	registry.MustRegister(notificationMetrics{a})
 	registry.MustRegister(a.reloader.metrics()...)
 	if a.options.Config.TLS != nil {
 		registry.MustRegister(certificateExpiry(a.reloader))

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 
@@ -12,6 +13,7 @@ import (
 	"metergate/config"
 	"metergate/proxy"
 	"metergate/proxy/upstream"
+	"metergate/quota/notify"
 	"metergate/quota/redisstore"
 )
 
@@ -25,6 +27,7 @@ type generation struct {
 	storeTLS    *tls.Config      // for new connections to Redis; nil: the defaults
 	upstreams   map[string]*upstream.Pool
 	auth        authenticator
+	receiver    *notify.Receiver // of notifications; nil: none are sent
 	gateway     *proxy.Gateway
 }
 
@@ -32,6 +35,8 @@ type generation struct {
 type builder struct {
 	store    proxy.Store
 	redis    *redisstore.Store // nil: the store is another one
+	plans    *claimedPlans     // of the store
+	sender   *notify.Sender
 	streams  *proxy.Streams
 	inFlight *proxy.InFlight
 	metrics  *proxy.Metrics
@@ -64,6 +69,9 @@ func (b *builder) build(ctx context.Context, cfg *config.Config, before *generat
 	}
 	if g.auth, err = buildAuthenticator(ctx, cfg, before, b.log); err != nil {
 		return nil, err
+	}
+	if g.receiver, err = buildReceiver(cfg, before); err != nil {
+		return nil, fmt.Errorf("notify: %w", err)
 	}
 	if g.gateway, err = b.gateway(g); err != nil {
 		return nil, err

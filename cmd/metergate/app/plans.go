@@ -24,7 +24,8 @@ func Plans(cfg *config.Config) (map[string]*quota.Plan, error) {
 			shared.Shared = true
 			limits = append(limits, shared)
 		}
-		o := quota.PlanOptions{Name: name, Limits: limits, Observe: p.Observe, Endpoints: endpoints, Costs: costs, WarnAt: cfg.WarnAt, Anchor: anchorModes[p.Anchor]}
+		o := quota.PlanOptions{Name: name, Limits: limits, Observe: p.Observe, Endpoints: endpoints, Costs: costs, WarnAt: cfg.WarnAt, Anchor: anchorModes[p.Anchor],
+			NotifyAt: thresholdsOf(cfg)}
 		if costs != nil {
 			o.UnitName = cfg.UnitName
 		}

@@ -165,6 +165,10 @@ func (r *reloader) swap(g, before *generation) {
 	}
 	r.builder.apply(g.capacity)
 	r.current.Store(g)
+	r.builder.plans.set(g.gateway.PlansFor)
+	if before == nil || before.receiver != g.receiver {
+		r.builder.sender.SetReceiver(g.receiver)
+	}
 	r.builder.streams.Follow(g.gateway)
 	if before != nil {
 		before.retire(g)

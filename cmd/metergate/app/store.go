@@ -27,6 +27,7 @@ type store struct {
 	redis    *redisstore.Store // the backend, if it is Redis
 	calendar *quota.Calendar
 	clock    admin.Clock
+	plans    claimedPlans
 }
 
 // A backendStore is what the gateway asks of the store behind the guard, other than
@@ -46,6 +47,9 @@ const checkEvery = 2 * time.Second
 // openStore opens the store of a configuration. Redis need not be reachable.
 func openStore(cfg *config.Config, log *slog.Logger) (_ *store, err error) {
 	s := &store{calendar: quota.NewCalendar(cfg.Timezone)}
+	if err := s.plans.setFrom(cfg); err != nil {
+		return nil, err
+	}
 	o := guard.Options{
 		AllowOnFailure: cfg.Store.OnFailure == config.Allow,
 		Timeout:        cfg.Store.Timeout,
@@ -81,6 +85,7 @@ func openStore(cfg *config.Config, log *slog.Logger) (_ *store, err error) {
 		o.Backend, s.backend, s.redis = backend, backend, backend
 	}
 	s.clock = o.Backend
+	o.PlansFor = s.plans.forAccount
 	if s.Store, err = guard.New(o); err != nil {
 		return nil, errors.Join(err, s.backend.Close())
 	}

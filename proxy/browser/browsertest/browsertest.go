@@ -5,6 +5,7 @@ package browsertest
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"slices"
@@ -208,38 +209,49 @@ func (tab *Tab) Resize(width, height int64) {
 // into out, as JSON; out may be nil.
 func (tab *Tab) Eval(expression string, out any) {
 	tab.t.Helper()
+	if err := tab.eval(expression, out); err != nil {
+		tab.t.Fatalf("%s: %v", expression, err)
+	}
+}
+
+func (tab *Tab) eval(expression string, out any) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	text, err := tab.page.evaluate(ctx, "(async () => JSON.stringify(await (\n"+expression+"\n)) ?? 'null')()")
-	if err != nil {
-		tab.t.Fatalf("%s: %v", expression, err)
-	}
-	if out == nil {
-		return
+	if err != nil || out == nil {
+		return err
 	}
 	if err := json.Unmarshal([]byte(text), out); err != nil {
-		tab.t.Fatalf("%s is %s: %v", expression, text, err)
+		return fmt.Errorf("it is %s: %w", text, err)
 	}
+	return nil
 }
 
 // String returns the value of an expression as a string.
 func (tab *Tab) String(expression string) string {
 	tab.t.Helper()
 	var s string
-	tab.Eval("(async () => String(await ("+expression+")))()", &s)
+	tab.Eval(asString(expression), &s)
 	return s
 }
 
-// Want waits until the value of an expression, as a string, is the wanted one.
+func asString(expression string) string { return "(async () => String(await (" + expression + ")))()" }
+
+// Want waits until the value of an expression, as a string, is the wanted one. Meanwhile, the expression
+// may throw: what it looks at may not be there yet, and the page may be about to leave.
 func (tab *Tab) Want(expression, want string) {
 	tab.t.Helper()
 	var got string
+	var err error
 	pause := 5 * time.Millisecond
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); pause = min(pause*3/2, 100*time.Millisecond) {
-		if got = tab.String(expression); got == want {
+		if err = tab.eval(asString(expression), &got); err == nil && got == want {
 			return
 		}
 		time.Sleep(pause)
+	}
+	if err != nil {
+		tab.t.Fatalf("%s: %v after %v, want %q", expression, err, patience, want)
 	}
 	tab.t.Fatalf("%s is %q after %v, want %q", expression, got, patience, want)
 }

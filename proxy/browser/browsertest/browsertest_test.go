@@ -17,7 +17,10 @@ func TestBrowsers(t *testing.T) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Header().Set("Content-Security-Policy", "script-src 'nonce-1'; require-trusted-types-for 'script'")
 		w.Write([]byte(`<!doctype html><html lang="en"><title>A page</title><p>für 日本</p>
-<script nonce="1">window.ticks = [], setInterval(() => ticks.push(Date.now()), 10), console.log('before said', window.said)</script>`))
+<script nonce="1">window.ticks = [], setInterval(() => ticks.push(Date.now()), 10), console.log('before said', window.said);
+const tabs = new BroadcastChannel('tabs');
+tabs.onmessage = () => { window.otherIsFrozen = true; };
+document.addEventListener('freeze', () => tabs.postMessage(''));</script>`))
 	}))
 	t.Cleanup(page.Close)
 	for _, k := range Kinds {
@@ -34,6 +37,8 @@ func testTabs(t *testing.T, b *Browser, url string) {
 	tab.Want("document.hidden + document.querySelector('p').innerText", "falsefür 日本")
 	tab.Until("Promise.resolve(ticks.length > 3)")
 	testkit.Eventually(t, "the console", func() bool { return strings.Contains(strings.Join(tab.Console(), "\n"), "before said für") })
+	tab.Eval("void setTimeout(() => { window.late = { a: 1 }; }, 50)", nil)
+	tab.Want("late.a", "1")
 	var object struct{ A []int }
 	tab.Eval("({ a: [1, 2] })", &object)
 	if len(object.A) != 2 {
@@ -67,6 +72,9 @@ func testFrozenTabs(t *testing.T, b *Browser, url string) {
 	tab, other := b.Open(t, url, ""), b.Open(t, url, "")
 	tab.Until("ticks.length")
 	tab.Freeze()
+	if b.Kind == Chromium { // whose answer may come before it has done so
+		other.Until("window.otherIsFrozen")
+	}
 	var from, to int64
 	other.Eval("(window.from = ticks.length, Date.now())", &from)
 	other.Until("ticks.length > from + 20")

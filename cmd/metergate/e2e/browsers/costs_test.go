@@ -135,10 +135,11 @@ func (s *creditsSite) callsArePendingUntilTheirBodiesEnd(t *testing.T) {
 	for _, tab := range []*browsertest.Tab{tab, other} {
 		tab.Eval(`void (window.sums = [], full.client.subscribe((s) => { if (sums.at(-1) !== s.used + s.pending) sums.push(s.used + s.pending); }))`, nil)
 	}
-	want := func(used, pending int) {
+	// held is what the gateway says that it holds: so its numbers have arrived.
+	want := func(used, pending, held int) {
 		t.Helper()
 		for _, tab := range []*browsertest.Tab{tab, other} {
-			tab.Want("[full.client.current.used, full.client.current.pending].join()", fmt.Sprint(used, ",", pending))
+			tab.Want("[full.client.current.used, full.client.current.pending, full.client.current.in_flight].join()", fmt.Sprint(used, ",", pending, ",", held))
 		}
 	}
 	send := func() {
@@ -147,10 +148,10 @@ func (s *creditsSite) callsArePendingUntilTheirBodiesEnd(t *testing.T) {
 		tab.Want("sent.then((r) => [r.status, r.url.endsWith('/api/chat'), r.type, r.headers.get('X-Usage-Cost'), r.headers.get('X-Usage-Pending')].join())", "200,true,cors,2,18")
 	}
 	send()
-	want(2, 18)
+	want(2, 18, 18)
 	tab.Eval("void sent.then((r) => [r.clone(), r]).then(([c, r]) => Promise.all([c.text(), r.json(), c.url])).then(([text, json, url]) => { window.got = text + json.usage.total + url.endsWith('/api/chat'); })", nil)
 	s.cost <- "7"
-	want(7, 0)
+	want(7, 0, 0)
 	tab.Want("window.got", `{"text":"","usage":{"total":7}}7true`)
 	for _, tab := range []*browsertest.Tab{tab, other} {
 		tab.Want("sums.at(-1) + ' ' + sums.slice(1).every((sum) => sum >= 7)", "7 true")
@@ -158,22 +159,22 @@ func (s *creditsSite) callsArePendingUntilTheirBodiesEnd(t *testing.T) {
 	// So it is in browsers that have no streams of bytes.
 	tab.Eval("void (window.Stream = ReadableStream, window.ReadableStream = class extends Stream { constructor(s, o) { if (s.type) throw new RangeError(s.type); super(s, o); } })", nil)
 	send()
-	want(9, 18)
+	want(9, 18, 18)
 	tab.Eval("void sent.then((r) => r.json()).then((json) => { window.got = json.usage.total; })", nil)
 	s.cost <- "8"
-	want(15, 0)
+	want(15, 0, 0)
 	tab.Want("window.got", "8")
 	tab.Eval("void (window.ReadableStream = Stream)", nil)
 	// A call that is cancelled, or aborted while it is read, is pending no more. The gateway reads on.
 	used := 15
 	for _, end := range []string{"r.body.cancel()", "(r.text().catch(() => {}), leave.abort())", "r.body.getReader({ mode: 'byob' }).cancel()"} {
 		send()
-		want(used+2, 18)
+		want(used+2, 18, 18)
 		tab.Eval("void sent.then((r) => "+end+")", nil)
-		want(used+2, 0)
+		want(used+2, 0, 18)
 		s.cost <- "5"
 		used += 5
-		want(used, 0)
+		want(used, 0, 0)
 	}
 }
 

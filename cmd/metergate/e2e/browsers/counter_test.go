@@ -25,9 +25,7 @@ func (g *twoGateways) manyTabs(t *testing.T) {
 		}
 		tabs[n].Want("window.full?.client?.connection + window.small?.client?.connection", "livelive")
 	}
-	if n := streamsOf(t, p); n != "1" {
-		t.Errorf("%s streams are open, want 1", n)
-	}
+	wantStreams(t, p, "1")
 	tabs[7].Want("call().then(r => r.status)", "200")
 	for _, tab := range tabs {
 		tab.Want("text('count') + full.client.connection", "1 of 100 usedlive")
@@ -37,11 +35,11 @@ func (g *twoGateways) manyTabs(t *testing.T) {
 	for _, tab := range tabs[1:] {
 		tab.Want("text('count') + full.client.connection", "2 of 100 usedlive")
 	}
-	testkit.EventuallyWithin(t, time.Minute, "one stream", func() bool { return streamsOf(t, p) == "1" })
+	wantStreams(t, p, "1")
 	for _, tab := range tabs[1:] {
 		tab.Close()
 	}
-	testkit.EventuallyWithin(t, time.Minute, "no stream", func() bool { return streamsOf(t, p) == "0" })
+	wantStreams(t, p, "0")
 }
 
 // Browsers freeze tabs to save energy, also the one that streams for the others. Those show new
@@ -64,7 +62,7 @@ func (g *twoGateways) frozenTab(t *testing.T) {
 	for _, tab := range tabs {
 		tab.Want("text('count') + full.client.connection", "2 of 100 usedlive")
 	}
-	testkit.EventuallyWithin(t, time.Minute, "one stream", func() bool { return streamsOf(t, p) == "1" })
+	wantStreams(t, p, "1")
 }
 
 // After a reload in an outage, the page shows the last numbers and that they may be old. Its scripts do

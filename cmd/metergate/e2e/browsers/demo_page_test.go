@@ -135,9 +135,17 @@ func analyzeImages(t *testing.T, tab *browsertest.Tab) {
 // the limit.
 func makeSlowAndManyCalls(t *testing.T, tab *browsertest.Tab) {
 	t.Helper()
+	// What the page shows meanwhile is recorded: a busy machine may look at it too late.
+	tab.Eval(`(() => {
+		window.shown = [];
+		const note = new MutationObserver(() => shown.push(text('full', 'running') + text('small', 'count'), 'busy: ' + document.getElementById('slow').ariaBusy));
+		for (const node of [document, document.getElementById('full').shadowRoot, document.getElementById('small').shadowRoot]) {
+			note.observe(node, { subtree: true, childList: true, characterData: true, attributes: true });
+		}
+	})()`, nil)
 	tab.Eval("press('Take 3 seconds')", nil)
-	tab.Want("text('full', 'running') + text('small', 'count')", "1 running6/100, 1 running")
-	tab.Want("document.getElementById('slow').ariaBusy", "true")
+	tab.Until("shown.includes('1 running6/100, 1 running')")
+	tab.Until("shown.includes('busy: true')")
 	picture(t, tab, "pending")
 	tab.Want("text('full', 'count') + text('full', 'running')", "7 of 100 used")
 
@@ -270,15 +278,25 @@ func TestDemoPageStreamsChat(t *testing.T) {
 		const said = document.querySelector('#result .quote')?.innerText;
 		if (said) seen.push(document.querySelector('.verdict').innerText.trim() + ' ' + text('full', 'count') + ' ' + said);
 	}).observe(document.getElementById('result'), { childList: true }))`, nil)
-	tab.Eval("press('Chat')", nil)
-	tab.Until("document.querySelector('.verdict')?.innerText.startsWith('Counted. X-Usage-Cost was 1')")
-	tab.Want("seen.some((s) => /^Counted so far. X-Usage-Cost is 1. .* 1 of 5,000 credits used I have read/.test(s))", "true")
-	var tokens int
-	tab.Eval("+document.querySelector('#result .figures dd').innerText", &tokens)
-	if tokens <= 40 {
-		t.Fatalf("%d tokens, too few to tell its price from the least", tokens)
+	used := 0
+	for try := range 3 { // a machine may be so busy that the page first looks when all has arrived
+		tab.Eval("press('Chat')", nil)
+		tab.Want("rows().length + ' ' + document.querySelector('.verdict').innerText.startsWith('Counted. X-Usage-Cost was 1')", fmt.Sprint(try+1, " true"))
+		var tokens int
+		tab.Eval("+document.querySelector('#result .figures dd').innerText", &tokens)
+		if tokens <= 40 {
+			t.Fatalf("%d tokens, too few to tell its price from the least", tokens)
+		}
+		atFirst := fmt.Sprintf("seen.some((s) => /^Counted so far. X-Usage-Cost is 1. .* %d of 5,000 credits used I have read/.test(s))", used+1)
+		used += (tokens + 19) / 20
+		tab.Want("text('full', 'count')", fmt.Sprint(used, " of 5,000 credits used"))
+		if tab.String(atFirst) == "true" {
+			break
+		}
+		if try == 2 {
+			t.Errorf("the page has shown %s", tab.String("seen.join('; ')"))
+		}
 	}
-	tab.Want("text('full', 'count')", fmt.Sprint((tokens+19)/20, " of 5,000 credits used"))
 	picture(t, tab, "chat")
 	wantQuietConsole(t, tab)
 }

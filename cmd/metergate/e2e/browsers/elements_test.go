@@ -149,6 +149,12 @@ func streamsOf(t *testing.T, p *gatewaytest.Process) string {
 	return found[1]
 }
 
+// wantStreams waits until a gateway has so many streams open. It sees a little later that one has ended.
+func wantStreams(t *testing.T, p *gatewaytest.Process, n string) {
+	t.Helper()
+	testkit.EventuallyWithin(t, time.Minute, n+" open streams", func() bool { return streamsOf(t, p) == n })
+}
+
 const (
 	green  = "rgb(28, 140, 78)"
 	yellow = "rgb(185, 129, 0)"

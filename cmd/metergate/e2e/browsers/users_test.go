@@ -93,7 +93,7 @@ func (s *peopleSite) use(t *testing.T, token string, n int) {
 
 func (s *peopleSite) wantStreams(t *testing.T, n string) {
 	t.Helper()
-	testkit.EventuallyWithin(t, time.Minute, n+" streams", func() bool { return streamsOf(t, s.Process) == n })
+	wantStreams(t, s.Process, n)
 }
 
 const (

@@ -80,7 +80,7 @@ func (p *pastes) run(script string) (printed string, state *os.ProcessState) {
 // withAdmin gives the commands that call the admin API the address that the gateway has here;
 // by default it is the one that the pages have.
 func (p *pastes) withAdmin(script string) string {
-	command := regexp.MustCompile(`(?m)^( *)metergate (usage|org|grant|reset|plan|plan-clear|audit|import|export|plan-check) `)
+	command := regexp.MustCompile(`(?m)^( *)metergate (usage|org|grant|reset|plan|plan-clear|audit|import|compare|export|plan-check) `)
 	return command.ReplaceAllString(script, "${1}metergate $2 -admin "+p.ports.Replace("http://127.0.0.1:9090")+" ")
 }
 

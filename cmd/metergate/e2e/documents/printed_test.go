@@ -310,7 +310,8 @@ func TestPagesShowValidConfigurations(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err = config.Parse(name, text, func(variable string) (string, bool) {
-				return map[string]string{"JWT_SECRET": testkit.Secret}[variable], variable == "JWT_SECRET"
+				value, ok := map[string]string{"JWT_SECRET": testkit.Secret, "WEBHOOK_SECRET": "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"}[variable]
+				return value, ok
 			})
 			if err != nil && !strings.Contains(err.Error(), "auth.api_keys.file: cannot read this file") { // an example's file does not exist
 				t.Errorf("%s: %v\n%s", name, err, block)

@@ -114,7 +114,8 @@ function share(core, session, identity) {
       session.locks = navigator.locks;
     }
   } catch { /* a sandboxed frame, or an old browser */ }
-  tell(core, { hello: true });
+  // Without numbers: those that were kept over a reload are older than what the others have.
+  tell(core, { hello: true, usage: null });
   wake(session);
   takeTurns(core, session);
 }
@@ -283,7 +284,7 @@ function watchLeader(core, session, asked = 0) {
 /**
  * Tells the other tabs what this one knows.
  * @param {Core} core
- * @param {{ lead?: boolean, pending?: null, hello?: boolean, paused?: boolean, moved?: boolean }} [more]
+ * @param {{ lead?: boolean, usage?: null, pending?: null, hello?: boolean, paused?: boolean, moved?: boolean }} [more]
  *   hello: it wants to know what they know; paused: it does not lead any more, nor wait to; moved: the user or
  *   the plan is another
  */
