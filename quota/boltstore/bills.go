@@ -105,8 +105,11 @@ func (s *Store) ScanBills(ctx context.Context, q quota.BillQuery, yield func(quo
 			}
 		}
 		from = step.next
-		if done += step.accounts; q.Progress != nil {
-			q.Progress(done, max(done, total))
+		if done, total = done+step.accounts, max(done+step.accounts, total); from == nil {
+			total = done // fewer are there by now
+		}
+		if q.Progress != nil {
+			q.Progress(done, total)
 		}
 	}
 	return nil

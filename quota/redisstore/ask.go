@@ -57,9 +57,10 @@ type outcome struct {
 	pool        assumed // zero unless the account is a member
 	windows     []quota.Window
 	poolWindows []quota.Window
-	date        quota.Date    // that is assumed; 0: no history is kept
-	at          time.Time     // Redis's time, in the zone of the calendar
-	counts      []quota.Count // one for each counter of the plan
+	date        quota.Date     // that is assumed; 0: no history is kept
+	hour        quota.BillHour // likewise; 0: nothing is kept for bills
+	at          time.Time      // Redis's time, in the zone of the calendar
+	counts      []quota.Count  // one for each counter of the plan
 	// recorded are the accounts of which the query has recorded a crossing.
 	recorded []string
 	// departing is that of places before Redis was asked for one.
@@ -103,7 +104,7 @@ func (s *Store) layout(q *query, o *outcome, at time.Time) *layout {
 	case o.plan == nil:
 		return newLayout(laidOut{}, nil, laidOut{})
 	case q.at.IsZero():
-		return s.layouts.forPlan(o, at, s.calendar, s.history > 0)
+		return s.layouts.forPlan(o, at, s.calendar, s.history > 0, s.billing > 0)
 	}
 	// In the past, no window has to run.
 	return newLayout(laidOut{}, o.plan, layOut(o, s.calendar, q.at))
@@ -128,7 +129,7 @@ func (s *Store) ask(ctx context.Context, q *query, o *outcome) error {
 			unknown = s.choosePlan(ctx, q, o, at)
 		}
 		l := s.layout(q, o, at)
-		o.windows, o.poolWindows, o.date = l.windows, l.poolWindows, l.date
+		o.windows, o.poolWindows, o.date, o.hour = l.windows, l.poolWindows, l.date, l.hour
 		if unknown != nil {
 			return unknown
 		}
@@ -207,18 +208,23 @@ func overrideIn(text string) quota.Override {
 // call sends a script once, about the account and the pool of an outcome. It returns the reply and its
 // time, in the calendar's zone.
 func (s *Store) call(ctx context.Context, sc *redis.Script, o *outcome, l *layout, appendArgs func(*resp.Args)) (script.Reply, time.Time, error) {
-	args := argsPool.Get().(*resp.Args)
-	defer argsPool.Put(args)
-	args.Reset()
-	common := script.CommonArgs{Offset: s.offset(), ID: o.account.account, Assumed: o.account.text}
-	common.AppendTo(args)
-	args.AddAll(&l.args)
-	appendArgs(args)
 	poolKey := ""
 	if o.pool.account != "" {
 		poolKey = script.Key(s.prefix, o.pool.account)
 	}
-	raw, err := s.client.Run(ctx, sc, script.Key(s.prefix, o.account.account), poolKey, args)
+	common := script.CommonArgs{Offset: s.offset(), ID: o.account.account, Assumed: o.account.text}
+	return s.callKeys(ctx, sc, script.Key(s.prefix, o.account.account), poolKey, common, l, appendArgs)
+}
+
+// callKeys is call for a key, and for a second one unless that is empty.
+func (s *Store) callKeys(ctx context.Context, sc *redis.Script, key, poolKey string, common script.CommonArgs, l *layout, appendArgs func(*resp.Args)) (script.Reply, time.Time, error) {
+	args := argsPool.Get().(*resp.Args)
+	defer argsPool.Put(args)
+	args.Reset()
+	common.AppendTo(args)
+	args.AddAll(&l.args)
+	appendArgs(args)
+	raw, err := s.client.Run(ctx, sc, key, poolKey, args)
 	if err != nil {
 		return script.Reply{}, time.Time{}, s.explain(err)
 	}

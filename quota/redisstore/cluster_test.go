@@ -32,6 +32,14 @@ func TestCluster(t *testing.T) {
 			})
 		})
 	})
+	t.Run("bills suite", func(t *testing.T) {
+		quotatest.RunBills(t, func(t testing.TB, b quotatest.BillsSetup) quota.Store {
+			return openWith(t, Options{
+				URL: c.URL(), Prefix: "test-" + b.Data, Timeout: patient, Keep: b.Keep, HistoryDays: b.HistoryDays, BillingHours: b.BillingHours,
+				Now: b.Clock.Now, Offset: b.Clock.Offset,
+			})
+		})
+	})
 	t.Run("three gateways admit exactly the limit", func(t *testing.T) { testThreeGateways(t, c) })
 	t.Run("a slot moves while it is used", func(t *testing.T) { testSlotMove(t, c) })
 	t.Run("the slot of an organisation moves while it is used", func(t *testing.T) { testOrgMoves(t, c) })

@@ -16,6 +16,7 @@ import (
 type layout struct {
 	windows, poolWindows []quota.Window // that are assumed to run
 	date                 quota.Date     // likewise; 0: no history is kept
+	hour                 quota.BillHour // likewise; 0: nothing is kept for bills
 	from, till           time.Time      // while all of them run
 	limits               int
 	counts               []quota.Count // for each counter of the plan, without its numbers
@@ -43,6 +44,8 @@ type laidOut struct {
 	// day is that of the history; zero: it does not matter. date is its date.
 	day  quota.Window
 	date quota.Date
+	// hour is that for bills; 0: it does not matter.
+	hour quota.BillHour
 }
 
 // onDayOf has w include the day of a time for the history.
@@ -72,10 +75,13 @@ var endOfTime = time.UnixMilli(1 << 52)
 // newLayout lays out the windows that must run, and those in which the counts of a plan are
 // wanted. A nil plan has none.
 func newLayout(running laidOut, p *quota.Plan, wanted laidOut) *layout {
-	l := &layout{from: time.UnixMilli(0), till: endOfTime, windows: running.windows, poolWindows: running.poolWindows, date: running.date}
+	l := &layout{from: time.UnixMilli(0), till: endOfTime, windows: running.windows, poolWindows: running.poolWindows, date: running.date, hour: running.hour}
 	mustRun := slices.Concat(running.windows, running.poolWindows)
 	if running.date != 0 {
 		mustRun = append(mustRun, running.day)
+	}
+	if running.hour != 0 {
+		mustRun = append(mustRun, quota.Window{Start: running.hour.Start(), End: (running.hour + 1).Start()})
 	}
 	for _, w := range mustRun {
 		if w.Start.After(l.from) {
@@ -187,8 +193,9 @@ type layoutKey struct {
 	terms, poolTerms string
 }
 
-// forPlan returns the layout of an outcome's plan at a time, with its day if there is a history.
-func (ls *layouts) forPlan(o *outcome, at time.Time, calendar *quota.Calendar, withDay bool) *layout {
+// forPlan returns the layout of an outcome's plan at a time, with its day if there is a history, and with its
+// hour if there are bills.
+func (ls *layouts) forPlan(o *outcome, at time.Time, calendar *quota.Calendar, withDay, withHour bool) *layout {
 	key := layoutKey{o.plan, o.account.termsText, o.pool.termsText}
 	ls.mu.RLock()
 	l := ls.byPlan[key]
@@ -199,6 +206,9 @@ func (ls *layouts) forPlan(o *outcome, at time.Time, calendar *quota.Calendar, w
 	running := layOut(o, calendar, at)
 	if withDay {
 		running.onDayOf(at, calendar)
+	}
+	if withHour {
+		running.hour = quota.BillHourAt(at)
 	}
 	l = newLayout(running, o.plan, running)
 	ls.mu.Lock()

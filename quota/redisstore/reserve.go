@@ -32,7 +32,7 @@ func (s *Store) Reserve(ctx context.Context, request quota.Request) (*quota.Deci
 		r.Waited = true // it has taken its token
 		err = s.ask(ctx, &q, &o)
 	}
-	r.Plan, r.Windows, r.PoolWindows, r.Date = o.plan, o.windows, o.poolWindows, o.date
+	r.Plan, r.Windows, r.PoolWindows, r.Date, r.BillHour = o.plan, o.windows, o.poolWindows, o.date, o.hour
 	if err != nil {
 		return d, err
 	}

@@ -65,9 +65,10 @@ func (s *Store) scan(ctx context.Context, masters []*redis.Client, pattern strin
 	if now.Before(w.Start) || !now.Before(w.RetainedUntil(s.keep)) {
 		return quota.ErrNotKept
 	}
-	sc := scan{s, pattern, windows, w, now, map[[16]byte]struct{}{}, yield}
+	sc := scan{s, windows, w, now, map[[16]byte]struct{}{}, yield}
 	for _, master := range masters {
-		if err := sc.scanMaster(ctx, master); err != nil {
+		err := s.eachKeys(ctx, master, pattern, func(keys []string) error { return sc.yieldUsers(ctx, keys) })
+		if err != nil {
 			return err
 		}
 	}
@@ -93,7 +94,6 @@ func (s *Store) masters(ctx context.Context) ([]*redis.Client, error) {
 // A scan looks for the users of a window.
 type scan struct {
 	store   *Store
-	pattern string // of their keys
 	windows quota.WindowQuery
 	window  quota.Window // of accounts without windows of their own
 	now     time.Time    // by Redis's clock, when the scan began
@@ -109,27 +109,28 @@ type scanPage struct {
 	cursor uint64 // for the next page; 0: this was the last
 }
 
-// scanMaster yields the users that one master has.
-func (sc *scan) scanMaster(ctx context.Context, master *redis.Client) error {
+// eachKeys calls visit with the keys of a pattern that one master has, some at a time; with some of them more
+// than once.
+func (s *Store) eachKeys(ctx context.Context, master *redis.Client, pattern string, visit func(keys []string) error) error {
 	// A cursor means nothing to another process.
-	process, err := sc.processID(ctx, master)
+	process, err := s.processID(ctx, master)
 	if err != nil {
 		return err
 	}
 	for cursor, more := uint64(0), true; more; {
-		page, err := doPatiently(ctx, sc.store, func(ctx context.Context, _ redis.UniversalClient) (p scanPage, err error) {
-			p.keys, p.cursor, err = master.Scan(ctx, cursor, sc.pattern, scanCount).Result()
+		page, err := doPatiently(ctx, s, func(ctx context.Context, _ redis.UniversalClient) (p scanPage, err error) {
+			p.keys, p.cursor, err = master.Scan(ctx, cursor, pattern, scanCount).Result()
 			return p, err
 		})
 		if err != nil {
 			return fmt.Errorf("looking for users: %w", err)
 		}
-		if err := sc.yieldUsers(ctx, page.keys); err != nil {
+		if err := visit(page.keys); err != nil {
 			return err
 		}
 		cursor, more = page.cursor, page.cursor != 0
 	}
-	again, err := sc.processID(ctx, master)
+	again, err := s.processID(ctx, master)
 	if err == nil && again != process {
 		err = errors.New("another Redis took over during the scan, which has missed users: start it again")
 	}
@@ -137,8 +138,8 @@ func (sc *scan) scanMaster(ctx context.Context, master *redis.Client) error {
 }
 
 // processID returns the run id of the Redis behind a client; empty: it does not say.
-func (sc *scan) processID(ctx context.Context, master *redis.Client) (string, error) {
-	return doPatiently(ctx, sc.store, func(ctx context.Context, _ redis.UniversalClient) (string, error) {
+func (s *Store) processID(ctx context.Context, master *redis.Client) (string, error) {
+	return doPatiently(ctx, s, func(ctx context.Context, _ redis.UniversalClient) (string, error) {
 		id := serverInfo(ctx, master, "server")["run_id"]
 		return id, ctx.Err()
 	})

@@ -113,7 +113,7 @@ func TestUsersYieldsARepeatedKeyOnce(t *testing.T) {
 	settleUnits(t, s, "v", 2)
 	var found []string
 	now := time.Now()
-	sc := scan{s, "", quota.WindowQuery{Period: quota.Month, At: now}, s.calendar.WindowAt(quota.Month, now), now, map[[16]byte]struct{}{}, func(u quota.UserUsage) error {
+	sc := scan{s, quota.WindowQuery{Period: quota.Month, At: now}, s.calendar.WindowAt(quota.Month, now), now, map[[16]byte]struct{}{}, func(u quota.UserUsage) error {
 		found = append(found, u.User)
 		return nil
 	}}

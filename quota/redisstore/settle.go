@@ -52,7 +52,7 @@ func (s *Store) settle(ctx context.Context, r *quota.Reservation, own script.Set
 
 // askToSettle runs a query that settles reservations of one user. With an error, some may be settled.
 func (s *Store) askToSettle(ctx context.Context, user string, plans quota.PlanChoice, own *script.SettleArgs) (*outcome, error) {
-	own.Keep, own.HistoryDays, own.Notifies = s.keep, s.history, plans.Notifies()
+	own.Keep, own.HistoryDays, own.BillingHours, own.Notifies = s.keep, s.history, s.billing, plans.Notifies()
 	o := new(outcome)
 	q := query{script: own.Script(), user: user, plans: plans, settles: true}
 	own.WithPool = q.poolAccount() != ""

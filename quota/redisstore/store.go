@@ -81,6 +81,7 @@ type Store struct {
 	calendar *quota.Calendar
 	keep     time.Duration
 	history  int // see Options.HistoryDays
+	billing  int // see Options.BillingHours
 	now      func() time.Time
 	offset   func() time.Duration
 	log      *slog.Logger
@@ -127,6 +128,7 @@ func Open(opt Options) (*Store, error) {
 		calendar:  opt.Calendar,
 		keep:      withDefault(opt.Keep, 400*24*time.Hour),
 		history:   opt.HistoryDays,
+		billing:   opt.BillingHours,
 		now:       opt.Now,
 		offset:    opt.Offset,
 		log:       opt.Log,

@@ -176,3 +176,35 @@ func TestHistorySuiteWithWrongClocks(t *testing.T) {
 		return g
 	})
 }
+
+// openForBills opens a store for quotatest.RunBills, whose clock is wrong.
+func openForBills(t testing.TB, url string, s quotatest.BillsSetup, wrong time.Duration) *redisstore.Store {
+	t.Helper()
+	store, err := redisstore.Open(redisstore.Options{
+		URL: url, Prefix: "test-" + s.Data, Timeout: patient, Keep: s.Keep, HistoryDays: s.HistoryDays, BillingHours: s.BillingHours,
+		Now:    func() time.Time { return s.Clock.Now().Add(wrong) },
+		Offset: s.Clock.Offset,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	return store
+}
+
+func TestBillsSuite(t *testing.T) {
+	url := redistest.Start(t).URL()
+	quotatest.RunBills(t, func(t testing.TB, s quotatest.BillsSetup) quota.Store { return openForBills(t, url, s, 0) })
+}
+
+// Hours are those of Redis's clock, whichever gateway counts and bills.
+func TestBillsSuiteWithWrongClocks(t *testing.T) {
+	url := redistest.Start(t).URL()
+	quotatest.RunBills(t, func(t testing.TB, s quotatest.BillsSetup) quota.Store {
+		g := new(gateways)
+		for _, wrong := range []time.Duration{-10 * time.Minute, 0, 10 * time.Minute} {
+			g.all = append(g.all, openForBills(t, url, s, wrong))
+		}
+		return g
+	})
+}

@@ -32,6 +32,7 @@ func CommandsAt(sha string, line int) (commands []string) {
 	sources := map[*redis.Script]string{
 		Reserve: reserveLua, Read: readLua, Change: changeSource + noCrossings + changeLua, History: historyLua,
 		ChangeAlerting: changeSource + crossingsLua + changeLua, Events: activityLua + eventsLua,
+		Bill: hoursLua + billLua, EndBills: hoursLua + endBillsLua,
 		Leave: leaveLua, Renew: renewLua, Keep: restsLua + keepLua, Terms: activityLua + termsLua, Look: activityLua + lookLua,
 	}
 	for kind, script := range settleScripts {

@@ -39,6 +39,12 @@
 --                         "\nID TIME USED ALLOWANCE THRESHOLD JSON" each, see quota.Crossing
 --   rearmed/W             how often a reset, or counts that were set, have taken counts of window W down while the
 --                         plan had thresholds; absent: 0
+--   bill/H/E   billextra/H/E   requests counted in the newest hour for bills, and by how much their units exceed
+--                         their number; they are in no bill yet. H is the hour of UTC, in hours since 1970
+--   bills                 "UNTIL R H E E ...": R is the last revision of a bill, 0: there was none; E E ... are the
+--                         endpoints that were counted in hour H; UNTIL: when all of this ends. Then lines, see
+--                         hours.lua: "\nH E C" for what was counted in an earlier hour and is in no bill yet, C as in
+--                         days; "\n#H E C R" for a bill that was made and not ended
 --   retain/W              when the counts and grants of window W end
 --   sweep                 a time before which nothing in the hash ends; in a later format
 --                         anything that is not a number
@@ -247,7 +253,7 @@ local function delete_ended()
   -- The fields that end at the time with which their value begins, by their first word.
   local ending = {
     lease = true, rest = true, place = true, done = true, paid = true, retain = true, once = true, audit = true, plan = true, grants = true,
-    days = true, events = true,
+    days = true, bills = true, events = true,
   }
   local all = call('HGETALL', key)
   local nearest, last, gone, retained = nil, nil, {}, {}
@@ -285,10 +291,11 @@ local function delete_ended()
           gone[name] = true
         elseif kind == 'plan' or kind == 'place' then
           changed = true
-        elseif kind == 'days' then
-          local date, endpoints = string.match(all[i + 1], '^%d+ (%d+)([^\n]*)')
+        elseif kind == 'days' or kind == 'bills' then
+          local newest, endpoints = string.match(all[i + 1], kind == 'days' and '^%d+ (%d+)([^\n]*)' or '^%d+ %d+ (%d+)([^\n]*)')
           for endpoint in string.gmatch(endpoints or '', '%S+') do
-            call('HDEL', key, 'day/' .. date .. '/' .. endpoint, 'dayextra/' .. date .. '/' .. endpoint)
+            local word, name = string.sub(kind, 1, -2), '/' .. newest .. '/' .. endpoint
+            call('HDEL', key, word .. name, word .. 'extra' .. name)
           end
         end
       end

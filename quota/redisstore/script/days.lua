@@ -112,15 +112,3 @@ local function note_day(field, ends)
   end
   call('HSET', key, 'days', string.format(LONG, head .. endpoints .. lines))
 end
-
--- Adds n to a field of a day, and returns whether nothing had been counted there. A field that is damaged, or
--- too large, begins anew: the request is already counted in its windows, and an error would have the gateway
--- send it again.
-local function count_on_day(field, n)
-  local sum = redis.pcall('HINCRBY', key, field, n)
-  if type(sum) == 'table' then
-    call('HSET', key, field, n)
-    return true
-  end
-  return sum - n == 0
-end

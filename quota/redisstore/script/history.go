@@ -19,9 +19,6 @@ var historyLua string
 //go:embed days.lua
 var daysLua string
 
-// noDays stands before settle.lua in place of days.lua.
-const noDays = "local note_day, count_on_day = nil, nil\n"
-
 // History is history.lua, which has no arguments after User and Layout. ParseHistory reads the text of
 // its reply.
 var History = redis.NewScript(commonLua + historyLua)

@@ -18,10 +18,21 @@ var settleLua string
 //go:embed rests.lua
 var restsLua string
 
+//go:embed tally.lua
+var tallyLua string
+
+// What stands before settle.lua in place of tally.lua, days.lua and hours.lua.
+const (
+	noTally = "local count_both = nil\n"
+	noDays  = "local note_day = nil\n"
+	noHours = "local note_hour = nil\n"
+)
+
 // What a settlement may have to do besides counting. A script that need not do it does not pay for it.
 const (
 	settleRests  = 1 << iota // it leaves rests, or settles them
 	settleDays               // it counts in a history
+	settleHours              // it counts for bills
 	settleAlerts             // plans have thresholds
 	settleKinds              // the number of kinds of settle.lua
 )
@@ -43,10 +54,20 @@ func settleSource(kind int) string {
 	if kind&settleRests != 0 {
 		source += restsLua
 	}
+	if kind&(settleDays|settleHours) != 0 {
+		source += tallyLua
+	} else {
+		source += noTally
+	}
 	if kind&settleDays != 0 {
 		source += daysLua
 	} else {
 		source += noDays
+	}
+	if kind&settleHours != 0 {
+		source += hoursLua
+	} else {
+		source += noHours
 	}
 	if kind&settleAlerts != 0 {
 		source += crossingsLua
@@ -75,6 +96,8 @@ type SettleArgs struct {
 	WithPool bool
 	// HistoryDays is how many days a history is kept for; 0: there is none.
 	HistoryDays int
+	// BillingHours is how many hours are kept for bills; 0: none is.
+	BillingHours int
 	// Notifies says that plans have thresholds, and that AppendAlerts follows. It matters if something is counted.
 	Notifies bool
 }
@@ -90,6 +113,9 @@ func (a *SettleArgs) Script() *redis.Script {
 	if a.withDays() {
 		kind |= settleDays
 	}
+	if a.withHours() {
+		kind |= settleHours
+	}
 	if a.WithAlerts() {
 		kind |= settleAlerts
 	}
@@ -99,6 +125,11 @@ func (a *SettleArgs) Script() *redis.Script {
 // withDays says that a reservation may be counted in the history.
 func (a *SettleArgs) withDays() bool {
 	return a.HistoryDays > 0 && (a.Count || len(a.Rests) > 0)
+}
+
+// withHours says likewise that one may be counted for bills.
+func (a *SettleArgs) withHours() bool {
+	return a.BillingHours > 0 && (a.Count || len(a.Rests) > 0)
 }
 
 // WithAlerts says that AppendAlerts follows.
@@ -143,6 +174,15 @@ func (a *SettleArgs) appendCounters(args *resp.Args, r *quota.Reservation) {
 	case r.Date > 0:
 		args.AddString(dayField(r.Date, r.Endpoint))
 		args.AddInt(dayEnds(r.Date, a.HistoryDays).UnixMilli())
+	default:
+		args.AddString("")
+		args.AddInt(0)
+	}
+	switch {
+	case !a.withHours():
+	case r.BillHour > 0:
+		args.AddString(hourField(r.BillHour, r.Endpoint))
+		args.AddInt(hourEnds(r.BillHour, a.BillingHours).UnixMilli())
 	default:
 		args.AddString("")
 		args.AddInt(0)

@@ -27,11 +27,14 @@
 --     p               only with a pool: the number of windows of the pool; then p times the same
 --     day/N/E         only with a history: the field of the day on which it counts; empty: none
 --     ends            likewise: when the numbers of this day end, in ms; in the past: it is not counted there
+--     bill/H/E        only with bills: the field of the hour in which it counts; empty: none
+--     ends            likewise
 --
 -- The marker in the user's hash stands for both hashes: they are settled together.
 --
--- With rests, rests.lua stands before this script. With a history, days.lua does; without one, a line
--- that says so. Likewise crossings.lua, if plans have thresholds. How cautious the script is matters only then:
+-- With rests, rests.lua stands before this script. With a history, days.lua does, with bills hours.lua, and if plans
+-- have thresholds crossings.lua; without one of them, a line that says so. How cautious the script is matters only
+-- with thresholds:
 --
 --   2  it settles nothing if an assumption is wrong, or if the first reservation is not held any more: then the account
 --      may be missing in the index of claims.lua
@@ -49,11 +52,11 @@ local LONGEST = 315360000000 -- ms, ten years
 local unheld = false
 
 -- Settles, in one hash, the reservation that begins at ARGV[at] and is not settled yet. held is the
--- value of its first field there, and ARGV[w] the number of its windows there. ARGV[day] is its day; nil:
--- there is no history. paid: its rest is settled.
+-- value of its first field there, and ARGV[w] the number of its windows there. ARGV[day] is its day, and
+-- ARGV[bill] its hour; nil: there is no history, and there are no bills. paid: its rest is settled.
 -- rests is that of add_held. The marker stays until a time or, if that is later, as long as the counts:
 -- settle returns until when.
-local function settle(at, w, held, marker, paid, rests, day)
+local function settle(at, w, held, marker, paid, rests, day, bill)
   local first, extra, requests, units, life = nil, ARGV[at + 2], '1', nil, nil
   local is_rest = string.byte(ARGV[at]) == 114
   if string.byte(extra) == 43 then
@@ -94,12 +97,17 @@ local function settle(at, w, held, marker, paid, rests, day)
     if day and ARGV[day] ~= '' then
       local ends = tonumber(ARGV[day + 1])
       if ends > now then
-        local is_first = requests and count_on_day(ARGV[day], requests)
-        if extra ~= '0' then
-          is_first = count_on_day('dayextra' .. string.sub(ARGV[day], 4), extra) or is_first
-        end
-        if is_first then
+        if count_both(ARGV[day], requests, extra) then
           note_day(ARGV[day], ends)
+        end
+        first, marker = math.min(first or ends, ends), math.max(marker, ends)
+      end
+    end
+    if bill and ARGV[bill] ~= '' then
+      local ends = tonumber(ARGV[bill + 1])
+      if ends > now then
+        if count_both(ARGV[bill], requests, extra) then
+          note_hour(ARGV[bill], ends)
         end
         first, marker = math.min(first or ends, ends), math.max(marker, ends)
       end
@@ -153,12 +161,15 @@ for n = 1, tonumber(ARGV[rest]) do
   if paid == nil and not done and string.byte(ARGV[at + 2]) == 43 and string.byte(ARGV[at]) == 108 then
     paid = call('HGET', key, 'paid/' .. string.sub(ARGV[at], 7))
   end
-  local of_pool, day = after, nil
+  local of_pool, day, bill = after, nil, nil
   if pool then
     after = after + 1 + 2 * ARGV[after]
   end
   if note_day then
     day, after = after, after + 2
+  end
+  if note_hour then
+    bill, after = after, after + 2
   end
   if pool and not done and ARGV[of_pool] ~= '0' then
     switch()
@@ -166,7 +177,7 @@ for n = 1, tonumber(ARGV[rest]) do
     switch()
   end
   if not done then
-    settle(at, w, lease, marker, paid, rests, day)
+    settle(at, w, lease, marker, paid, rests, day, bill)
   end
   at = after
 end
