@@ -135,7 +135,7 @@ end
 
 -- No arguments. The windows are those to reset. So is today.
 function actions.reset()
-  local running = {}
+  local running, fallen = {}, {}
   for i = 1, #windows do
     running[windows[i].id] = true
   end
@@ -144,10 +144,13 @@ function actions.reset()
     local date = string.match(all[i], '^day/(%d+)/') or string.match(all[i], '^dayextra/(%d+)/')
     if window and running[window] or date and date == today then
       call('HDEL', key, all[i])
+      if window then
+        fallen[window] = true
+      end
     end
-    if running[string.match(all[i], '^used/([^/]+)$')] then
-      rearm(window)
-    end
+  end
+  for window in pairs(fallen) do
+    rearm(window)
   end
   if today then
     clear_lines()
