@@ -53,16 +53,21 @@ var crossingCases = map[string]func(*testing.T, *crossingHarness){
 
 // RunCrossings is Run for what a store records where plans have thresholds.
 func RunCrossings(t *testing.T, open Open) {
+	RunCrossingCases(t, open)
+	t.Run("any sequence of calls follows the model", func(t *testing.T) {
+		t.Parallel()
+		testModel(t, modelSetup{notifyAt: []int{50, 80, 100, 200}}, open)
+	})
+}
+
+// RunCrossingCases is RunCrossings without the model: it takes seconds.
+func RunCrossingCases(t *testing.T, open Open) {
 	for name, test := range crossingCases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			test(t, &crossingHarness{newHarness(t, open, noon), map[string]bool{}})
 		})
 	}
-	t.Run("any sequence of calls follows the model", func(t *testing.T) {
-		t.Parallel()
-		testModel(t, modelSetup{notifyAt: []int{50, 80, 100, 200}}, open)
-	})
 }
 
 // A crossingHarness is a harness for crossings.

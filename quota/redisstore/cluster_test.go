@@ -40,6 +40,13 @@ func TestCluster(t *testing.T) {
 			})
 		})
 	})
+	t.Run("crossings suite", func(t *testing.T) {
+		quotatest.RunCrossingCases(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quota.Store {
+			return openWith(t, Options{
+				URL: c.URL(), Prefix: "test-" + quota.NewID(), Timeout: patient, Calendar: calendar, Now: clock.Now, Offset: clock.Offset,
+			})
+		})
+	})
 	t.Run("three gateways admit exactly the limit", func(t *testing.T) { testThreeGateways(t, c) })
 	t.Run("a slot moves while it is used", func(t *testing.T) { testSlotMove(t, c) })
 	t.Run("the slot of an organisation moves while it is used", func(t *testing.T) { testOrgMoves(t, c) })

@@ -148,15 +148,18 @@ func appendAlert(args *resp.Args, p *quota.Plan, i int, w quota.Window, l *layou
 // thresholds. After an error some of them, or all, may be counted: call it again.
 func (s *Store) Replay(ctx context.Context, user string, requests, rests []quota.Reservation) error {
 	own := script.SettleArgs{Count: true}
-	var plans quota.PlanChoice
 	for i := range requests {
-		own.Reservations, plans = append(own.Reservations, &requests[i]), requests[i].Plans
+		own.Reservations = append(own.Reservations, &requests[i])
 	}
 	for i := range rests {
-		own.Rests, plans = append(own.Rests, &rests[i]), rests[i].Plans
+		own.Rests = append(own.Rests, &rests[i])
 	}
-	if !plans.Notifies() {
-		plans = quota.PlanChoice{} // no count matters
+	var plans quota.PlanChoice // zero: no count matters
+	for _, r := range slices.Concat(own.Reservations, own.Rests) {
+		if r.Plans.Notifies() {
+			plans = r.Plans
+			break
+		}
 	}
 	if _, err := s.askToSettle(ctx, user, plans, &own); err != nil {
 		return err

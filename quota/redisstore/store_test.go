@@ -88,6 +88,9 @@ func (g *gateways) ScanUsers(ctx context.Context, windows quota.WindowQuery, yie
 func (g *gateways) ScanMembers(ctx context.Context, org string, windows quota.WindowQuery, yield func(quota.UserUsage) error) error {
 	return g.nextStore().ScanMembers(ctx, org, windows, yield)
 }
+func (g *gateways) Replay(ctx context.Context, user string, requests, rests []quota.Reservation) error {
+	return g.nextStore().Replay(ctx, user, requests, rests)
+}
 func (g *gateways) ClaimCrossings(ctx context.Context, most int) (quota.CrossingClaims, error) {
 	return g.nextStore().ClaimCrossings(ctx, most)
 }
@@ -117,20 +120,41 @@ func (g *gateways) Forget(r *quota.Reservation) { g.answering(r).Forget(r) }
 func TestSuiteWithWrongClocks(t *testing.T) {
 	url := redistest.Start(t).URL()
 	quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quota.Store {
-		g, prefix := new(gateways), "test-"+quota.NewID()
-		for _, wrong := range []time.Duration{-10 * time.Minute, 0, 10 * time.Minute} {
-			s, err := redisstore.Open(redisstore.Options{
-				URL: url, Prefix: prefix, Timeout: patient, Calendar: calendar,
-				Now:    func() time.Time { return clock.Now().Add(wrong) },
-				Offset: clock.Offset,
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { s.Close() })
-			g.all = append(g.all, s)
+		return openGateways(t, url, clock, calendar)
+	})
+}
+
+// openGateways opens three gateways whose clocks are ten minutes slow, right and ten minutes fast.
+func openGateways(t testing.TB, url string, clock *quotatest.Clock, calendar *quota.Calendar) *gateways {
+	t.Helper()
+	g, prefix := new(gateways), "test-"+quota.NewID()
+	for _, wrong := range []time.Duration{-10 * time.Minute, 0, 10 * time.Minute} {
+		s, err := redisstore.Open(redisstore.Options{
+			URL: url, Prefix: prefix, Timeout: patient, Calendar: calendar,
+			Now:    func() time.Time { return clock.Now().Add(wrong) },
+			Offset: clock.Offset,
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
-		return g
+		t.Cleanup(func() { s.Close() })
+		g.all = append(g.all, s)
+	}
+	return g
+}
+
+func TestCrossingsSuite(t *testing.T) {
+	url := redistest.Start(t).URL()
+	quotatest.RunCrossings(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quota.Store {
+		return open(t, url, clock, calendar)
+	})
+}
+
+// Crossings are those of all gateways together, and their times those of Redis.
+func TestCrossingsSuiteWithWrongClocks(t *testing.T) {
+	url := redistest.Start(t).URL()
+	quotatest.RunCrossingCases(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quota.Store {
+		return openGateways(t, url, clock, calendar)
 	})
 }
 
