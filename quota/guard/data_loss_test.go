@@ -3,6 +3,7 @@ package guard_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -22,13 +23,13 @@ func newDenyingRedis(t *testing.T) (*guardedRedis, *redisstore.Store) {
 	r := &guardedRedis{t: t, redis: redistest.Start(t)}
 	r.faultProxy = redistest.StartFaultProxy(t, r.redis.Addr)
 	journal := openJournal(t, t.TempDir())
-	backend, err := redisstore.Open(redisstore.Options{URL: r.faultProxy.URL(), Timeout: 20 * time.Second, Memory: journal, RefuseDataLoss: true})
+	backend, err := redisstore.Open(redisstore.Options{URL: r.faultProxy.URL(), Timeout: 20 * time.Second, Memory: journal, RefuseDataLoss: true, BillingHours: 48})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { backend.Close() })
 	r.options = guard.Options{Backend: backend, Journal: journal, AllowOnFailure: true, Timeout: 20 * time.Second,
-		Calendar: quota.NewCalendar(nil), Keep: 400 * 24 * time.Hour}
+		Calendar: quota.NewCalendar(nil), Keep: 400 * 24 * time.Hour, BillingHours: 48}
 	r.Store = open(t, r.options)
 	testkit.Eventually(t, "the data are known", func() bool {
 		note, err := journal.LoadNote("redis identity of metergate")
@@ -55,8 +56,17 @@ func TestFallenCountShowsLostData(t *testing.T) {
 	}
 	r.commit(inFlight) // waits
 	r.wantState("v", five, "0+0")
+	bills := func() error {
+		return errors.Join(r.ScanBills(ctx, quota.BillQuery{}, func(quota.AccountBills) error { return nil }), r.EndBills(ctx, "u", nil))
+	}
+	if err := bills(); err == nil || !strings.Contains(err.Error(), backend.DataLost().Error()) {
+		t.Errorf("bills while the data are lost: error %v", err)
+	}
 	if n, err := backend.AcceptData(ctx); n != 1 || err != nil {
 		t.Fatalf("accepted %d, error %v", n, err)
+	}
+	if err := bills(); err != nil {
+		t.Errorf("bills of the data that were accepted: %v", err)
 	}
 	r.waitForReplay()
 	r.use(1, "v", five)

@@ -38,6 +38,7 @@ type setup struct {
 	now         func() time.Time
 	keep        time.Duration
 	history     int // days
+	billing     int // hours
 }
 
 func newGuardedRedis(t *testing.T, s setup) *guardedRedis {
@@ -55,13 +56,13 @@ func newGuardedRedis(t *testing.T, s setup) *guardedRedis {
 		offset = func() time.Duration { return time.Until(s.now()) }
 	}
 	backend, err := redisstore.Open(redisstore.Options{URL: r.faultProxy.URL(), Timeout: s.timeout,
-		InFlight: s.connections, Now: s.now, Offset: offset, Keep: s.keep, HistoryDays: s.history})
+		InFlight: s.connections, Now: s.now, Offset: offset, Keep: s.keep, HistoryDays: s.history, BillingHours: s.billing})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { backend.Close() })
 	r.options = guard.Options{Backend: backend, Journal: openJournal(t, t.TempDir()), AllowOnFailure: s.allow,
-		Timeout: s.timeout, Calendar: quota.NewCalendar(nil), Keep: s.keep, HistoryDays: s.history}
+		Timeout: s.timeout, Calendar: quota.NewCalendar(nil), Keep: s.keep, HistoryDays: s.history, BillingHours: s.billing}
 	r.Store = open(t, r.options)
 	return r
 }

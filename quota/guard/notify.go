@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -37,12 +38,14 @@ func (s *Store) EndClaim(ctx context.Context, claim quota.CrossingClaim, again t
 }
 
 // ScanBills scans the backend, see quota.Bills. It does not include what the journals have: that goes into
-// later bills. It fails at once if any circuit breaker is open, since some accounts could not be read.
+// later bills. It fails at once if any circuit breaker is open, since some accounts could not be read, and while
+// data are lost: the right ones may come back.
 func (s *Store) ScanBills(ctx context.Context, q quota.BillQuery, yield func(quota.AccountBills) error) error {
 	if s.billingHours == 0 {
 		return quota.ErrNotKept
 	}
-	return scan(s, yield, s.openError, func(yield func(quota.AccountBills) error) error {
+	isReady := func() error { return cmp.Or(s.backend.DataLost(), s.openError()) }
+	return scan(s, yield, isReady, func(yield func(quota.AccountBills) error) error {
 		return s.backend.ScanBills(ctx, q, yield)
 	})
 }
@@ -51,6 +54,9 @@ func (s *Store) ScanBills(ctx context.Context, q quota.BillQuery, yield func(quo
 func (s *Store) EndBills(ctx context.Context, account string, bills []quota.Bill) error {
 	if s.billingHours == 0 {
 		return quota.ErrNotKept
+	}
+	if err := s.backend.DataLost(); err != nil {
+		return err
 	}
 	return s.tell(ctx, account, func(ctx context.Context) error { return s.backend.EndBills(ctx, account, bills) })
 }
