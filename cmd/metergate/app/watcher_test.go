@@ -1,12 +1,16 @@
 package app
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
+
+	"metergate/quota/testkit"
 )
 
 func writeFile(t *testing.T, name, text string, changed time.Time) {
@@ -35,7 +39,8 @@ func TestSnapshotHashesFilesThatLookDifferent(t *testing.T) {
 		"the size":                {long, func(t *testing.T, name string) { writeFile(t, name, "three", long) }, false, true},
 		"neither":                 {long, func(t *testing.T, name string) { writeFile(t, name, "two", long) }, false, false}, // not read
 		"neither, looked at well": {long, func(t *testing.T, name string) { writeFile(t, name, "two", long) }, true, true},
-		"neither, just written to": {time.Now(), func(t *testing.T, name string) {
+		// On a busy machine the look may come late.
+		"neither, just written to": {time.Now().Add(time.Minute), func(t *testing.T, name string) {
 			info, err := os.Stat(name)
 			if err != nil {
 				t.Fatal(err)
@@ -93,36 +98,56 @@ func watched(t *testing.T, name string) <-chan time.Time {
 	return noticed
 }
 
+// wantNoticedWithin makes changes until one is noticed within a time. Where the machine is busy the first may
+// take longer; where the watcher is wrong each does.
+func wantNoticedWithin(t *testing.T, bound time.Duration, noticed <-chan time.Time, change func(text string)) {
+	t.Helper()
+	var took time.Duration
+	for i := range 10 {
+		saved := time.Now()
+		change(fmt.Sprint("n", i, "x")) // as long as "one"
+		for took = -1; took < 0; {      // before that, one before may have been noticed once more
+			took = testkit.Receive(t, "the change is noticed", noticed).Sub(saved)
+		}
+		if took <= bound {
+			return
+		}
+	}
+	t.Errorf("the tenth change was noticed after %v, want %v at most", took, bound)
+}
+
 // A log in the same folder, which is written to all the time, does not hide a change for long.
 func TestWatcherNoticesAChangeInABusyFolder(t *testing.T) {
 	dir := t.TempDir()
 	name := filepath.Join(dir, "keys.yaml")
 	writeFile(t, name, "one", time.Now().Add(-time.Hour))
 	noticed := watched(t, name)
-	saved := time.Now()
-	writeFile(t, name, "two", saved)
-	for {
-		select {
-		case at := <-noticed:
-			if took := at.Sub(saved); took > 850*time.Millisecond {
-				t.Errorf("noticed after %v", took)
+	stop := make(chan struct{})
+	var logging sync.WaitGroup
+	defer logging.Wait()
+	defer close(stop)
+	logging.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(20 * time.Millisecond):
+				os.WriteFile(filepath.Join(dir, "access.log"), []byte(time.Now().String()), 0o600)
 			}
-			return
-		case <-time.After(20 * time.Millisecond):
-			writeFile(t, filepath.Join(dir, "access.log"), "x", time.Now())
 		}
-	}
+	})
+	wantNoticedWithin(t, 850*time.Millisecond, noticed, func(text string) { writeFile(t, name, text, time.Now()) })
 }
 
 // A change is noticed at once however it is made, also if the file looks as before.
 func TestWatcherNoticesEachWayToChangeAFile(t *testing.T) {
 	long := time.Now().Add(-time.Hour).Truncate(time.Second)
-	for way, change := range map[string]func(t *testing.T, dir string){
-		"written, with the same time": func(t *testing.T, dir string) { writeFile(t, filepath.Join(dir, "v1", "keys.yaml"), "two", long) },
-		"a ConfigMap": func(t *testing.T, dir string) {
-			os.Mkdir(filepath.Join(dir, "v2"), 0o700)
-			writeFile(t, filepath.Join(dir, "v2", "keys.yaml"), "two", long)
-			if err := os.Symlink("v2", filepath.Join(dir, "..data_tmp")); err != nil {
+	for way, change := range map[string]func(t *testing.T, dir, text string){
+		"written, with the same time": func(t *testing.T, dir, text string) { writeFile(t, filepath.Join(dir, "v1", "keys.yaml"), text, long) },
+		"a ConfigMap": func(t *testing.T, dir, text string) {
+			os.Mkdir(filepath.Join(dir, text), 0o700)
+			writeFile(t, filepath.Join(dir, text, "keys.yaml"), text, long)
+			if err := os.Symlink(text, filepath.Join(dir, "..data_tmp")); err != nil {
 				t.Fatal(err)
 			}
 			if err := os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")); err != nil {
@@ -143,17 +168,7 @@ func TestWatcherNoticesEachWayToChangeAFile(t *testing.T) {
 					}
 				}
 			}
-			noticed := watched(t, name)
-			saved := time.Now()
-			change(t, dir)
-			select {
-			case at := <-noticed:
-				if took := at.Sub(saved); took > time.Second {
-					t.Errorf("noticed after %v", took)
-				}
-			case <-time.After(5 * time.Second):
-				t.Error("not noticed")
-			}
+			wantNoticedWithin(t, time.Second, watched(t, name), func(text string) { change(t, dir, text) })
 		})
 	}
 }
