@@ -15,6 +15,7 @@ import (
 
 	"metergate/quota"
 	"metergate/quota/redisstore/redistest"
+	"metergate/quota/testkit"
 )
 
 // TestRunGetsItsOwnReply checks that whatever is late or lost, a caller who gets a reply gets
@@ -189,14 +190,16 @@ func TestSilentConnectionIsRetired(t *testing.T) {
 		mustEcho(t, c)
 	}
 	p := c.router.routes[0].Load()
-	faultProxy.DropReplies(true)
+	var dropped atomic.Int64
+	faultProxy.OnReply(func(redistest.Command, string) redistest.Fate { dropped.Add(1); return redistest.Drop })
 	for range 2 { // takes all places
-		hurried, cancel := context.WithTimeout(ctx, time.Millisecond)
+		hurried, cancel := context.WithTimeout(ctx, short/5) // it must be enough to send the call
 		if _, err := callEcho(hurried, c, 1); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("error %v, want %v", err, context.DeadlineExceeded)
 		}
 		cancel()
 	}
+	testkit.Eventually(t, "a reply is dropped, and with it all that follow", func() bool { return dropped.Load() > 0 })
 	faultProxy.Heal()
 	select {
 	case <-p.retired:
