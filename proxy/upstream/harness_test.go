@@ -148,8 +148,10 @@ type network struct {
 type host struct {
 	name  string
 	conns chan net.Conn
-	up    bool
-	end   chan bool // closed to end a stream
+	// closed: it listens no more. A transport may still dial then, for a request that has ended.
+	closed chan struct{}
+	up     bool
+	end    chan bool // closed to end a stream
 	// hold, if not nil, delays connections until it is closed.
 	hold  chan bool
 	dials int
@@ -164,7 +166,7 @@ type host struct {
 func newNetwork(t *testing.T, names ...string) *network {
 	n := &network{hosts: map[string]*host{}}
 	for _, name := range names {
-		h := &host{name: name, conns: make(chan net.Conn), end: make(chan bool), up: true, status: 200, health: 200}
+		h := &host{name: name, conns: make(chan net.Conn), closed: make(chan struct{}), end: make(chan bool), up: true, status: 200, health: 200}
 		n.hosts[name] = h
 		s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			n.mu.Lock()
@@ -210,12 +212,15 @@ func (n *network) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 	if hold != nil {
 		<-hold
 	}
-	if !up {
-		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+	if up {
+		ours, theirs := net.Pipe()
+		select {
+		case h.conns <- theirs:
+			return ours, nil
+		case <-h.closed:
+		}
 	}
-	ours, theirs := net.Pipe()
-	h.conns <- theirs
-	return ours, nil
+	return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 }
 
 // pool makes a Pool of hosts.
@@ -250,11 +255,13 @@ func (n *network) counts(name string) (dials, gets int) {
 }
 
 func (h *host) Accept() (net.Conn, error) {
-	c, ok := <-h.conns
-	if !ok {
+	select {
+	case c := <-h.conns:
+		return c, nil
+	case <-h.closed:
 		return nil, net.ErrClosed
 	}
-	return c, nil
 }
-func (h *host) Close() error   { close(h.conns); return nil }
+
+func (h *host) Close() error   { close(h.closed); return nil }
 func (h *host) Addr() net.Addr { return &net.UnixAddr{Name: h.name} }
