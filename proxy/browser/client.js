@@ -31,8 +31,8 @@ function gatewayBase(baseUrl) {
 
 // src/client/timing.js
 var TIMING = {
-  poll: 1e4,
-  // between two reads where there is no stream
+  poll: 8e3,
+  // between two reads where there is no stream; up to a fifth more, so at most the documented 10 s
   firstEvent: 1e4,
   // a stream that has sent no event by then is being buffered on its way
   impatience: 2e3,
@@ -437,7 +437,7 @@ async function follow(core, session, signal) {
     polling = childOf(signal);
     for (const own = polling.signal; !own.aborted; ) {
       await poll(core, session, own);
-      await sleep(timing.poll * (0.9 + Math.random() / 5), own);
+      await sleep(timing.poll * (1 + Math.random() / 5), own);
     }
   };
   const stopPolling = () => {
@@ -622,7 +622,7 @@ function share(core, session, identity) {
     }
   } catch {
   }
-  tell(core, { hello: true, usage: null });
+  tell(core, { hello: true });
   wake(session);
   takeTurns(core, session);
 }
@@ -741,7 +741,7 @@ function tell(core, more) {
 }
 function hear(core, session, { id, lead, usage, connection, problem, pending, hello, paused, moved }) {
   if (session !== core.session || !session.identity) return;
-  if (usage && sameUser(usage, session.identity)) takeNumbers(core, usage);
+  if (usage && !hello && sameUser(usage, session.identity)) takeNumbers(core, usage);
   setPendingElsewhere(core, id, pending);
   if (lead && connection !== "idle") session.leaders.set(id, Date.now());
   else session.leaders.delete(id);

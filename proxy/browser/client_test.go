@@ -42,6 +42,7 @@ func TestClient(t *testing.T) {
 		{"dead and buffered streams", testDeadAndBufferedStreams},
 		{"quiet stream stays open", testQuietStreamStaysOpen},
 		{"polling without a stream", testPollingWithoutStream},
+		{"polls in time", testPollsInTime},
 		{"gateway gone and back", testGatewayGoneAndBack},
 		{"tabs share a stream", testTabsShareStream},
 		{"numbers are kept over a reload", testNumbersAreKept},
@@ -99,11 +100,11 @@ const slowTimers = `
 	window.lastTimer = 1e9; // ids of these timers follow each other
 	window.setTimeout = ((set) => (run, ms, ...args) => {
 		if (!(ms >= slow)) return set(run, ms, ...args);
-		waiting.set(++lastTimer, () => run(...args));
+		waiting.set(++lastTimer, { ms, run: () => run(...args) });
 		return lastTimer;
 	})(setTimeout);
 	window.clearTimeout = ((clear) => (id) => waiting.delete(id) || clear(id))(clearTimeout);
-	window.elapse = () => { for (const [id, run] of [...waiting]) if (waiting.delete(id)) run(); };`
+	window.elapse = () => { for (const [id, { run }] of [...waiting]) if (waiting.delete(id)) run(); };`
 
 // openClient opens a page with a client for the user alice, in the variable `client`. Expressions in then
 // are evaluated before the client begins.

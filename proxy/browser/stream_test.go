@@ -187,6 +187,24 @@ func testPollingWithoutStream(t *testing.T, b *browsertest.Browser, g *fakeGatew
 	}
 }
 
+// Polls are spread, but never farther apart than the 10 seconds that docs/frontend.md promises.
+func testPollsInTime(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
+	for _, random := range []string{"0", "0.999999"} {
+		tab := b.Open(t, g.URL, slowTimers+"Math.random = () => "+random+"; slow = 6_000;")
+		tab.Until("window.ready")
+		tab.Eval("void (window.client = createUsageClient({ getToken: () => 'opaque', poll: true, timing: (({ poll, ...others }) => others)("+fast+") }))", nil)
+		g.set(0)
+		for used := range 3 {
+			tab.Want("client.current?.used", fmt.Sprint(used))
+			tab.Want("waiting.size", "1")
+			tab.Want("[...waiting.values()].every(({ ms }) => ms <= 10_000)", "true")
+			g.set(used + 1)
+			tab.Eval("elapse()", nil)
+		}
+		tab.Close()
+	}
+}
+
 func testGatewayGoneAndBack(t *testing.T, b *browsertest.Browser, g *fakeGateway) {
 	g.set(7)
 	tab := openClient(t, b, g, "")

@@ -25,7 +25,7 @@ export async function follow(core, session, signal) {
     polling = childOf(signal);
     for (const own = polling.signal; !own.aborted;) {
       await poll(core, session, own);
-      await sleep(timing.poll * (0.9 + Math.random() / 5), own); // spread tabs and users
+      await sleep(timing.poll * (1 + Math.random() / 5), own); // spread tabs and users
     }
   };
   const stopPolling = () => {

@@ -114,8 +114,7 @@ function share(core, session, identity) {
       session.locks = navigator.locks;
     }
   } catch { /* a sandboxed frame, or an old browser */ }
-  // Without numbers: those that were kept over a reload are older than what the others have.
-  tell(core, { hello: true, usage: null });
+  tell(core, { hello: true });
   wake(session);
   takeTurns(core, session);
 }
@@ -284,7 +283,7 @@ function watchLeader(core, session, asked = 0) {
 /**
  * Tells the other tabs what this one knows.
  * @param {Core} core
- * @param {{ lead?: boolean, usage?: null, pending?: null, hello?: boolean, paused?: boolean, moved?: boolean }} [more]
+ * @param {{ lead?: boolean, pending?: null, hello?: boolean, paused?: boolean, moved?: boolean }} [more]
  *   hello: it wants to know what they know; paused: it does not lead any more, nor wait to; moved: the user or
  *   the plan is another
  */
@@ -296,8 +295,9 @@ export function tell(core, more) {
 /** Takes a message of another tab, see tell. @param {Core} core @param {Session} session @param {any} message */
 function hear(core, session, { id, lead, usage, connection, problem, pending, hello, paused, moved }) {
   if (session !== core.session || !session.identity) return;
-  // The numbers come first, so that old ones never show as up to date, and calls are not missed.
-  if (usage && sameUser(usage, session.identity)) takeNumbers(core, usage);
+  // The numbers come first, so that old ones never show as up to date, and calls are not missed. Those of
+  // a tab that has just come may have been kept over a reload: their mark as old ones is not the gateway's.
+  if (usage && !hello && sameUser(usage, session.identity)) takeNumbers(core, usage);
   setPendingElsewhere(core, id, pending);
   if (lead && connection !== 'idle') session.leaders.set(id, Date.now());
   else session.leaders.delete(id);
