@@ -130,7 +130,7 @@ var catchAlls = map[string]struct{ route, prefix string }{
 const nearYAML = `
 listen: 127.0.0.1:0
 admin: { listen: 127.0.0.1:0 }
-store: { url: "embedded:data" }
+store: { url: "embedded:data", timeout: 20s }
 auth: { jwt: { secret: "` + testkit.Secret + `", algorithms: [HS256] } }
 default_plan: free
 plans: { free: { limits: [{ requests: 100000, per: month }] } }
