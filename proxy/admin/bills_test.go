@@ -140,7 +140,9 @@ func TestListOfBillsThatBreaksOff(t *testing.T) {
 	if text, err := io.ReadAll(res.Body); err == nil || strings.Contains(string(text), "end") {
 		t.Errorf("error %v: %s", err, text)
 	}
+	s.mu.Lock() // the handler may not have returned
 	s.breaks = 1
+	s.mu.Unlock()
 	r.refused(503, "The store does not answer", "POST", "/admin/bills", "")
 }
 
