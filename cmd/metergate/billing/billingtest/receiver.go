@@ -48,7 +48,7 @@ type Event struct {
 	Amount
 }
 
-// A Receiver takes events. Set its functions before the first request.
+// A Receiver takes events. Set its fields before the first request.
 type Receiver struct {
 	URL string
 	// Fault chooses what goes wrong with a request; nil: nothing.
@@ -86,6 +86,13 @@ func Start(t testing.TB, to string) *Receiver {
 		server.Close()
 	})
 	return r
+}
+
+// Heal ends all faults.
+func (r *Receiver) Heal() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Fault = nil
 }
 
 // Events returns all events that were taken, by their ids.

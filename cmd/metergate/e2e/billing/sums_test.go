@@ -1,0 +1,81 @@
+package billing
+
+import (
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"metergate/cmd/metergate/gatewaytest"
+	"metergate/quota/testkit"
+)
+
+// Hours pass in which users send requests, some of which are counted hours later, and on Redis in which it cannot be
+// reached for hours. Meanwhile metergate bill runs again and again, killed at random, also two at
+// once, against a receiver that fails. In the end, the events that were accepted add up to what was counted, for
+// each user, endpoint and hour.
+func TestBillsAddUpToCounts(t *testing.T) {
+	for _, c := range []struct {
+		name, to string
+		onRedis  bool
+	}{
+		{"embedded to OpenMeter", "openmeter", false},
+		{"embedded to Stripe", "stripe", false},
+		{"Redis to Lago", "lago", true},
+		{"Redis to CloudEvents", "cloudevents", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, c.to, c.onRedis)
+			faulty(w.receiver)
+			users, hours := gatewaytest.Times(50, 1000), gatewaytest.Times(8, 48)
+			done := make(chan struct{})
+			var billing sync.WaitGroup
+			for range 2 {
+				billing.Go(func() { w.keepBilling(done) })
+			}
+			outage := 0 // hours that it still takes
+			for hour := range hours {
+				switch {
+				case !c.onRedis:
+				case outage == 1:
+					w.network.RefuseConnections(false)
+				case outage == 0 && hour > 0 && hour < hours-3 && w.random.IntN(4) == 0:
+					w.network.RefuseConnections(true)
+					w.network.CutConnections()
+					outage = 2 + w.random.IntN(3)
+				}
+				outage = max(0, outage-1)
+				w.use(hour, users, users)
+				w.countLate(hour)
+				w.clock.Advance(time.Hour)
+			}
+			if c.onRedis {
+				w.network.RefuseConnections(false)
+			}
+			w.countLate(2 * hours)
+			close(done)
+			billing.Wait()
+			w.receiver.Heal()
+			w.clock.Advance(time.Hour)
+			testkit.EventuallyWithin(t, 2*time.Minute, "the journal is replayed", func() bool { return w.store.Stats().Backlog == 0 && w.store.Check(t.Context()) == nil })
+			billAll(t, func() string { return w.admin }, w.to, w.receiver)
+			w.wantSums()
+		})
+	}
+}
+
+// keepBilling runs metergate bill until done, and kills most of its runs.
+func (w *world) keepBilling(done <-chan struct{}) {
+	for {
+		p := w.bill("-retry", "2s")
+		select {
+		case <-done:
+			p.Kill()
+			return
+		case <-p.Done():
+		case <-time.After(rand.N(300 * time.Millisecond)):
+			p.Kill()
+		}
+	}
+}
