@@ -34,11 +34,12 @@ chaos: ## ten minutes of faults on two gateways and a Redis
 	@.ci/install
 	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate/e2e/counting -race -v -run '^TestChaos$$' -timeout 25m -chaos 10m
 
-long: ## run what takes too long for make test: 100 kills, 1000 reloads, 200,000 steps on the model, Next.js with webpack
+long: ## run what takes too long for make test: 100 kills, 1000 reloads, 48 hours of bills, 200,000 steps on the model, Next.js with webpack
 	@.ci/install
 	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate/e2e/counting ./cmd/metergate/e2e/reloading -race -v -run 'TestKill|TestUpstreamSwap|TestBrokenFiles|TestTargetDies' -timeout 30m -long
 	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate/e2e/browsers -race -v -run '^TestReactApp$$' -timeout 30m -long
 	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate/e2e/notifications -race -v -run '^TestChaos' -timeout 30m -long
+	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate/e2e/billing -race -v -timeout 30m -long
 	METERGATE_TEST_REQUIRE=1 go test ./quota/boltstore ./quota/redisstore -race -run '^TestSuite' -timeout 30m -rapid.checks 2000
 
 # Without the race detector, which needs memory itself.

@@ -34,13 +34,14 @@ func TestBillsAddUpToCounts(t *testing.T) {
 			for range 2 {
 				billing.Go(func() { w.keepBilling(done) })
 			}
-			outage := 0 // hours that it still takes
+			outage, outages := 0, 0 // hours that it still takes; how many there were
 			for hour := range hours {
 				switch {
 				case !c.onRedis:
 				case outage == 1:
 					w.network.RefuseConnections(false)
-				case outage == 0 && hour > 0 && hour < hours-3 && w.random.IntN(4) == 0:
+				case outage == 0 && hour > 0 && hour < hours-3 && (outages == 0 || w.random.IntN(6) == 0):
+					outages++
 					w.network.RefuseConnections(true)
 					w.network.CutConnections()
 					outage = 2 + w.random.IntN(3)
@@ -51,6 +52,7 @@ func TestBillsAddUpToCounts(t *testing.T) {
 				w.clock.Advance(time.Hour)
 			}
 			if c.onRedis {
+				t.Logf("%d outages of Redis", outages)
 				w.network.RefuseConnections(false)
 			}
 			w.countLate(2 * hours)
@@ -74,7 +76,7 @@ func (w *world) keepBilling(done <-chan struct{}) {
 			p.Kill()
 			return
 		case <-p.Done():
-		case <-time.After(rand.N(300 * time.Millisecond)):
+		case <-time.After(rand.N(500 * time.Millisecond)):
 			p.Kill()
 		}
 	}
