@@ -133,7 +133,7 @@ func TestLostRepliesCountOnce(t *testing.T) {
 				wantError(t, end, func() error { return settle(r) })
 				c.Heal()
 				if loss.runs {
-					wantState(t, direct, user, used, 0)
+					waitForState(t, direct, user, used, 0)
 				} else {
 					wantState(t, direct, user, 0, 1)
 				}
@@ -164,7 +164,7 @@ func testLostReserve(t *testing.T, s, direct *Store, c *redistest.FaultProxy, lo
 	if d.Admitted || len(d.Reservation.Windows) != 1 {
 		t.Errorf("reserve without a reply: admitted %v, windows %v", d.Admitted, d.Reservation.Windows)
 	}
-	wantState(t, direct, user, 0, held)
+	waitForState(t, direct, user, 0, held)
 	for range 2 {
 		repeat(t, settle, d.Reservation)
 		wantState(t, direct, user, used, 0)
@@ -179,7 +179,7 @@ func TestLateReserveOfAReleasedIDHoldsNothing(t *testing.T) {
 	direct := openWithHistory(t, redis.URL())
 	c := redistest.StartFaultProxy(t, redis.Addr)
 	s := openWith(t, Options{URL: c.URL(), Timeout: short, HistoryDays: historyDays})
-	mustReserve(t, direct, "other") // loads the script
+	testkit.Eventually(t, "a connection, and a script that Redis knows", func() bool { _, err := s.Reserve(ctx, newRequest("other")); return err == nil })
 	goOn, ran := make(chan bool), make(chan string, 1)
 	c.OnCommand(func(cmd redistest.Command) redistest.Fate {
 		if cmd.Script() == redistest.Reserve {
@@ -202,7 +202,7 @@ func TestLateReserveOfAReleasedIDHoldsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	close(goOn)
-	if reply := <-ran; strings.Split(reply, "\r\n")[1] != fmt.Sprintf(":%d", script.Settled) {
+	if reply := testkit.Receive(t, "the late reply", ran); strings.Split(reply, "\r\n")[1] != fmt.Sprintf(":%d", script.Settled) {
 		t.Errorf("the reply to the late reserve is %q, want the code for settled", reply)
 	}
 	wantState(t, direct, "u", 0, 0)

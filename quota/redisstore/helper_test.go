@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"metergate/quota"
 	"metergate/quota/quotatest"
 	"metergate/quota/redisstore/script"
+	"metergate/quota/testkit"
 )
 
 var (
@@ -87,6 +89,16 @@ func wantState(t testing.TB, s *Store, user string, used, held int64) {
 	if err != nil || snap.Total.Used != used || snap.Total.Held != held {
 		t.Errorf("%d used, %d held (error %v), want %d and %d", snap.Total.Used, snap.Total.Held, err, used, held)
 	}
+	wantHistory(t, s, user, used)
+}
+
+// waitForState waits until a user has a state, because a call that was not answered may still be on its way.
+func waitForState(t testing.TB, s *Store, user string, used, held int64) {
+	t.Helper()
+	testkit.Eventually(t, fmt.Sprintf("%d used, %d held", used, held), func() bool {
+		snap, err := s.Read(ctx, user, plan.OnlyChoice())
+		return err == nil && snap.Total.Used == used && snap.Total.Held == held
+	})
 	wantHistory(t, s, user, used)
 }
 
