@@ -19,8 +19,9 @@ build: ## build ./metergate, static
 
 dist: build ## build the archive of a release in dist/: the program and what its operators need
 	mkdir -p dist
+	env -u GOOS -u GOARCH go run -ldflags '-X metergate/proxy/browser.version=$(VERSION)' ./proxy/browser/writepackage >dist/metergate-client.tgz
 	tar -czf "dist/metergate-$(VERSION)-$$(go env GOOS)-$$(go env GOARCH).tar.gz" \
-		metergate LICENSE THIRD_PARTY_NOTICES README.md gateway.yaml config/gateway.schema.json deploy docs
+		metergate LICENSE THIRD_PARTY_NOTICES README.md gateway.yaml config/gateway.schema.json deploy docs -C dist metergate-client.tgz
 
 # With METERGATE_TEST_REQUIRE a test fails, instead of being skipped, when a program that
 # it needs is not installed. gotest fails on any other skip.

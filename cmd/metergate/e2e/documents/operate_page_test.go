@@ -136,16 +136,16 @@ func TestMakeBuildsStaticProgram(t *testing.T) {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
-	build := exec.Command("make", "dist", "VERSION=v0", "COMMIT=c")
+	build := exec.Command("make", "dist", "VERSION=v1.2.3", "COMMIT=c")
 	build.Dir = dir
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	program := filepath.Join(dir, "metergate")
-	if out, err := exec.Command(program, "version").CombinedOutput(); err != nil || !strings.HasPrefix(string(out), "metergate v0, commit c, go") {
+	if out, err := exec.Command(program, "version").CombinedOutput(); err != nil || !strings.HasPrefix(string(out), "metergate v1.2.3, commit c, go") {
 		t.Errorf("error %v: %s", err, out)
 	}
-	archives, err := filepath.Glob(filepath.Join(dir, "dist", "metergate-v0-*.tar.gz"))
+	archives, err := filepath.Glob(filepath.Join(dir, "dist", "metergate-v1.2.3-*.tar.gz"))
 	if err != nil || len(archives) != 1 {
 		t.Fatalf("error %v, archives %v", err, archives)
 	}
@@ -153,10 +153,14 @@ func TestMakeBuildsStaticProgram(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"metergate", "gateway.yaml", unitFile, manifestFile, "deploy/prometheus/alerts.yml", operatePage, "LICENSE"} {
+	for _, name := range []string{"metergate", "gateway.yaml", unitFile, manifestFile, "deploy/prometheus/alerts.yml", operatePage, "LICENSE", "metergate-client.tgz"} {
 		if !strings.Contains("\n"+string(list), "\n"+name+"\n") {
 			t.Errorf("the archive has no %s", name)
 		}
+	}
+	manifest, err := exec.Command("bash", "-c", "set -o pipefail; tar -xzOf \"$1\" metergate-client.tgz | tar -xzO package/package.json", "bash", archives[0]).Output()
+	if err != nil || !strings.Contains(string(manifest), `"version": "1.2.3"`) {
+		t.Errorf("error %v: the npm package in the archive has another version than the release:\n%s", err, manifest)
 	}
 	file, err := elf.Open(program)
 	if err != nil {
