@@ -63,7 +63,9 @@ func TestStepsCrossEachThresholdOnce(t *testing.T) {
 		allowance := rapid.Int64Range(1, 3*MaxAmount).Draw(t, "allowance")
 		at := rapid.SliceOfNDistinct(rapid.IntRange(1, MaxThreshold), 1, 5, rapid.ID).Draw(t, "at")
 		slices.Sort(at)
-		isReached := func(count int64, threshold int) bool { return float64(count)/float64(allowance) >= float64(threshold)/100 }
+		isReached := func(count int64, threshold int) bool {
+			return float64(count)/float64(allowance) >= float64(threshold)/100
+		}
 		before, highest := int64(0), 0
 		for range rapid.IntRange(1, 10).Draw(t, "steps") {
 			// Steps that end exactly at a threshold, rounded up and down, and others.

@@ -101,10 +101,13 @@ func wantClosed(t *testing.T, s *Store, r *quota.Reservation) {
 			_, err := s.ApplyChange(ctx, "u", r.Plans, quota.Change{Action: quota.ActionReset})
 			return err
 		},
-		"ReadAt":      func() error { _, err := s.ReadAt(ctx, "u", r.Plans, noon); return err },
-		"ClaimedPlan": func() error { _, err := s.ClaimedPlan(ctx, "u"); return err },
-		"AuditLog":    func() error { _, err := s.AuditLog(ctx, "u"); return err },
-		"ScanUsers":   func() error { return s.ScanUsers(ctx, quota.WindowQuery{Period: quota.Month, At: noon}, nil) },
+		"ReadAt":         func() error { _, err := s.ReadAt(ctx, "u", r.Plans, noon); return err },
+		"ClaimedPlan":    func() error { _, err := s.ClaimedPlan(ctx, "u"); return err },
+		"AuditLog":       func() error { _, err := s.AuditLog(ctx, "u"); return err },
+		"ClaimCrossings": func() error { _, err := s.ClaimCrossings(ctx, 1); return err },
+		"CrossingsOf":    func() error { _, err := s.CrossingsOf(ctx, "u"); return err },
+		"EndCrossings":   func() error { return s.EndCrossings(ctx, "u", []string{"msg_1"}) },
+		"ScanUsers":      func() error { return s.ScanUsers(ctx, quota.WindowQuery{Period: quota.Month, At: noon}, nil) },
 	} {
 		if err := call(); !errors.Is(err, ErrClosed) {
 			t.Errorf("%s after Close: %v, want %v", name, err, ErrClosed)

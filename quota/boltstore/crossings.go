@@ -265,6 +265,9 @@ type crossingAccount struct {
 
 // add adds accounts that have new crossings. They are due at once, unless they are claimed.
 func (x *crossingIndex) add(accounts []string, now time.Time) {
+	if len(accounts) == 0 {
+		return
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.accounts == nil {

@@ -76,11 +76,11 @@ func (s *Store) writeBatch(batch []queuedWrite) error {
 	s.writeMu.Lock()
 	defer s.writeMu.Unlock()
 	var number int64
-	var crossed []string // the accounts that have crossings since this write
+	var crossings crossingRecorder
 	err := s.dbUpdate(func(tx boltfile.Tx) error {
 		number = s.db.Number(tx.Tx)
 		now, created := s.now(), 0
-		crossings := crossingRecorder{tx: tx, retention: s.retention, now: now}
+		crossings = crossingRecorder{tx: tx, retention: s.retention, now: now}
 		for _, w := range batch {
 			if w.change != nil {
 				if err := w.change.apply(&crossings); err != nil {
@@ -117,13 +117,12 @@ func (s *Store) writeBatch(batch []queuedWrite) error {
 			}
 			w.hold.writeNumber.Store(number)
 		}
-		crossed = crossings.accounts
-		created += 2 * len(crossed)
+		created += 2 * len(crossings.accounts)
 		// Delete twice as much as was added, so that old keys become fewer.
 		return prune(tx, now, s.retention, 2*created+100)
 	})
 	// Of a write that failed, they may be seen as well. An account without any is found out when it is claimed.
-	s.crossings.add(crossed, s.now())
+	s.crossings.add(crossings.accounts, crossings.now)
 	if err == nil {
 		return nil
 	}

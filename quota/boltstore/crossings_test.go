@@ -1,0 +1,237 @@
+package boltstore
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"metergate/quota"
+	"metergate/quota/internal/boltfile"
+	"metergate/quota/quotatest"
+)
+
+// four allows four requests a month, and notifies at each.
+var four = quotatest.NewNotifyingPlan("four", []int{25, 50, 75, 100}, quota.Limit{Amount: 4, Period: quota.Month})
+
+// wantCrossings compares the thresholds of an account's crossings, in their order.
+func wantCrossings(t *testing.T, s *Store, account string, want ...int) (crossings []quota.Crossing) {
+	t.Helper()
+	crossings, err := s.CrossingsOf(ctx, account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []int
+	for _, c := range crossings {
+		got = append(got, c.Threshold)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the crossings of %s are at %v, want %v", account, got, want)
+	}
+	return crossings
+}
+
+func TestCrossingsSurviveRestart(t *testing.T) {
+	dir, clock := t.TempDir(), quotatest.NewClock(noon)
+	s := open(t, dir, Options{Now: clock.Now})
+	for _, user := range []string{"u", "v", "none"} {
+		count(t, s, admit(t, s, request(user, four)))
+		clock.Advance(time.Second)
+	}
+	none := wantCrossings(t, s, "none", 25)
+	if err := s.EndCrossings(ctx, "none", []string{none[0].ID}); err != nil {
+		t.Fatal(err)
+	}
+	applyChange(t, s, "u", four, quota.Change{Action: quota.ActionReset})
+	before := wantCrossings(t, s, "u", 25)
+	wantClaimed(t, s, 3) // one whose crossings are ended is looked at once more
+	wantClaims(t, s, 0, 3)
+	s.Close()
+
+	s = open(t, dir, Options{Now: clock.Now})
+	if after := wantCrossings(t, s, "u", 25); after[0] != before[0] {
+		t.Errorf("the crossing is %+v, and was %+v", after[0], before[0])
+	}
+	claims := wantClaims(t, s, 2, 2)
+	if claims.Claims[0].Account != "u" || !claims.Oldest.Equal(noon) {
+		t.Errorf("the claims are %+v; u has waited longest, since %v", claims, noon)
+	}
+	// The reset is known still.
+	count(t, s, admit(t, s, request("u", four)))
+	after := wantCrossings(t, s, "u", 25, 25)
+	if want := quota.CrossingID("u", "month", "2026-11", 25, 4, 1); after[1].ID != want {
+		t.Errorf("after the reset the ID is %s, want %s", after[1].ID, want)
+	}
+}
+
+// wantClaims claims accounts and checks how many there are, and how many wait.
+func wantClaims(t *testing.T, s *Store, claimed, waiting int) quota.CrossingClaims {
+	t.Helper()
+	claims, err := s.ClaimCrossings(ctx, 1000)
+	if err != nil || len(claims.Claims) != claimed || claims.Waiting != int64(waiting) {
+		t.Fatalf("the claims are %+v, error %v; want %d, and %d that wait", claims, err, claimed, waiting)
+	}
+	return claims
+}
+
+// Without the count there is no crossing.
+func TestFailedWriteCrossesNothing(t *testing.T) {
+	s := open(t, t.TempDir(), Options{Now: func() time.Time { return noon }})
+	writing, disk := slowDisk(s)
+	answer := func(err error) { <-writing; disk <- err }
+	broken := errors.New("broken")
+	r := admit(t, s, request("u", four))
+	for range 2 {
+		go answer(broken)
+		if _, err := s.Commit(ctx, &r); !errors.Is(err, broken) {
+			t.Errorf("Commit: %v, want %v", err, broken)
+		}
+		wantCrossings(t, s, "u")
+	}
+	// Whoever claims the account finds nothing.
+	for _, claim := range wantClaims(t, s, 1, 1).Claims {
+		if err := s.EndClaim(ctx, claim, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantClaims(t, s, 0, 0)
+	go answer(nil)
+	count(t, s, r)
+	id := wantCrossings(t, s, "u", 25)[0].ID
+	claim := wantClaims(t, s, 1, 1).Claims[0]
+
+	go answer(broken)
+	if err := s.EndCrossings(ctx, "u", []string{id}); !errors.Is(err, broken) {
+		t.Errorf("EndCrossings: %v, want %v", err, broken)
+	}
+	wantCrossings(t, s, "u", 25)
+	go answer(nil)
+	if err := s.EndCrossings(ctx, "u", []string{id}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.EndClaim(ctx, claim, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	wantCrossings(t, s, "u")
+	wantClaims(t, s, 0, 0)
+}
+
+// A crossing of a write that every reader sees and a crash may undo is there at once, and once.
+func TestWriteThatFailsInSyncCrossesOnce(t *testing.T) {
+	s := open(t, t.TempDir(), Options{Now: func() time.Time { return noon }})
+	broken := errors.New("broken")
+	s.dbUpdate = func(fn func(boltfile.Tx) error) error { return errors.Join(s.db.Update(fn), broken) }
+	r := admit(t, s, request("u", four))
+	for range 2 {
+		if _, err := s.Commit(ctx, &r); !errors.Is(err, broken) {
+			t.Errorf("Commit: %v, want %v", err, broken)
+		}
+		wantCrossings(t, s, "u", 25)
+	}
+	wantClaims(t, s, 1, 1)
+	s.dbUpdate = s.db.Update
+	count(t, s, r)
+	wantCrossings(t, s, "u", 25)
+}
+
+// A crossing that is recorded while its account's claim ends is claimed again.
+func TestCrossingRacesWithEndOfClaim(t *testing.T) {
+	s := open(t, t.TempDir(), Options{Now: func() time.Time { return noon }})
+	p := quotatest.NewNotifyingPlan("p", []int{100}, quota.Limit{Amount: 1, Period: quota.Month})
+	for i := range 50 {
+		user := fmt.Sprint("user-", i)
+		count(t, s, admit(t, s, request(user, p)))
+		claim := wantClaims(t, s, 1, 1).Claims[0]
+		first := wantCrossings(t, s, user, 100)
+		if err := s.EndCrossings(ctx, user, []string{first[0].ID}); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error)
+		go func() {
+			_, err := s.ApplyChange(ctx, user, p.OnlyChoice(), quota.Change{Action: quota.ActionReset})
+			if err == nil {
+				_, err = s.ApplyChange(ctx, user, p.OnlyChoice(), quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"report": 1}})
+			}
+			done <- err
+		}()
+		if err := s.EndClaim(ctx, claim, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		again := wantClaims(t, s, 1, 1).Claims[0]
+		second := wantCrossings(t, s, user, 100)
+		if err := errors.Join(s.EndCrossings(ctx, user, []string{second[0].ID}), s.EndClaim(ctx, again, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What nobody ends is deleted after its life, and what is known of resets with the window.
+func TestPruneDeletesCrossings(t *testing.T) {
+	clock := quotatest.NewClock(noon)
+	s := open(t, t.TempDir(), Options{Now: clock.Now, Keep: 24 * time.Hour})
+	for _, user := range []string{"u", "v"} {
+		count(t, s, admit(t, s, request(user, four)))
+		applyChange(t, s, user, four, quota.Change{Action: quota.ActionReset})
+	}
+	other := func() { count(t, s, admit(t, s, request("other", plan(1000)))) } // whose write prunes
+	clock.Advance(quota.CrossingLife - time.Minute)
+	other()
+	if got := countKeys(t, s, crossingsBucket); got != 2 {
+		t.Errorf("there are %d crossings, want 2", got)
+	}
+	clock.Advance(2 * time.Minute)
+	other()
+	if crossings, rearmed := countKeys(t, s, crossingsBucket), countKeys(t, s, rearmedBucket); crossings != 0 || rearmed != 2 {
+		t.Errorf("after the life of crossings, there are %d and %d of resets, want 0 and 2", crossings, rearmed)
+	}
+	clock.Advance(30 * 24 * time.Hour)
+	other()
+	if rearmed := countKeys(t, s, rearmedBucket); rearmed != 0 {
+		t.Errorf("after the window, there are %d of resets, want 0", rearmed)
+	}
+	// An end leaves nothing.
+	clock.Set(noon)
+	ends := countKeys(t, s, endsBucket)
+	count(t, s, admit(t, s, request("w", four)))
+	with := countKeys(t, s, endsBucket)
+	if err := s.EndCrossings(ctx, "w", []string{wantCrossings(t, s, "w", 25)[0].ID}); err != nil {
+		t.Fatal(err)
+	}
+	if without := countKeys(t, s, endsBucket); without != with-1 || with <= ends+1 {
+		t.Errorf("ends has %d keys, %d with a crossing, and %d after it was ended", ends, with, without)
+	}
+}
+
+// One record that cannot be read stops neither counts nor the others.
+func TestUnreadableCrossing(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, Options{Now: func() time.Time { return noon }})
+	count(t, s, admit(t, s, request("u", four)))
+	s.Close()
+	edit(t, s.db.Path(), func(tx *bolt.Tx) error {
+		return tx.Bucket(crossingsBucket).Put(append(userKey("u", ""), 0, 0, 0, 0, 0, 0, 0, 0), []byte("{"))
+	})
+	s = open(t, dir, Options{Now: func() time.Time { return noon }})
+	count(t, s, admit(t, s, request("u", four)))
+	wantCrossings(t, s, "u", 25, 50)
+	wantClaims(t, s, 1, 1)
+}
+
+// Without thresholds, nothing is kept for them.
+func TestNoThresholdsKeepNothing(t *testing.T) {
+	s := open(t, t.TempDir(), Options{Now: func() time.Time { return noon }})
+	for range 4 {
+		count(t, s, admit(t, s, request("u", plan(4))))
+	}
+	applyChange(t, s, "u", plan(4), quota.Change{Action: quota.ActionReset})
+	if crossings, rearmed := countKeys(t, s, crossingsBucket), countKeys(t, s, rearmedBucket); crossings != 0 || rearmed != 0 {
+		t.Errorf("there are %d crossings, and %d of resets", crossings, rearmed)
+	}
+	wantClaims(t, s, 0, 0)
+}
