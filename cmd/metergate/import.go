@@ -60,7 +60,15 @@ func importCounts(c *console) error {
 		addUnknownEndpoints(faults, read.Users, endpoints)
 	}
 	if len(faults.List) == 0 {
-		if err = client.addOtherWindows(faults, read.Users, per); err != nil {
+		cure := "export the running window, or remove the columns start and end to import into it on purpose"
+		if from.mapping != nil && from.mapping.HasWindow() && per != quota.Ever {
+			// The running window of a user may be another, or begin before all is sent.
+			cure = "leave window out of -map to import into it on purpose"
+			for _, u := range read.Users {
+				u.Window = counterfile.Bounds{Start: running.Start, End: running.End}
+			}
+		}
+		if err = client.addOtherWindows(faults, read.Users, per, cure); err != nil {
 			return fmt.Errorf("%s: %w", strings.Join(names, ", "), err)
 		}
 	}
@@ -125,6 +133,13 @@ func (c *console) checkCounters(names []string, from *counterSource) (err error)
 // readCounters reads files.
 func (c *console) readCounters(names []string, from *counterSource, o counterfile.Options) (*counterfile.Result, error) {
 	o.Mapping, o.Sum, o.Stdin = from.mapping, from.sum, os.Stdin
+	told := time.Now()
+	o.Progress = func(rows int) {
+		if time.Since(told) >= progressEvery {
+			told = time.Now()
+			fmt.Fprintf(c.stderr, "read %d rows\n", rows)
+		}
+	}
 	read, err := counterfile.Read(names, o)
 	if err != nil {
 		return nil, c.usageError("%v", err)
@@ -181,7 +196,7 @@ const (
 	// importRequests is how many requests are under way: while one is on its way to disk,
 	// the gateway reads the next.
 	importRequests = 2
-	// progressEvery is the time between two lines about a long import.
+	// progressEvery is the time between two lines about what takes long.
 	progressEvery = 5 * time.Second
 )
 
@@ -239,8 +254,9 @@ var errEarlierRelease = errors.New("the gateway is of an earlier release; import
 func countsPath(query url.Values) string { return "/admin/counts?" + query.Encode() }
 
 // addOtherWindows adds a fault for each count that the file has of another window than the one that
-// is running for its account. Only the gateway knows that window. Nothing is changed.
-func (c *adminClient) addOtherWindows(faults *counterfile.Faults, users []*counterfile.UserCounts, per quota.Period) error {
+// is running for its account, and says how that can be cured. Only the gateway knows that window. Nothing is
+// changed.
+func (c *adminClient) addOtherWindows(faults *counterfile.Faults, users []*counterfile.UserCounts, per quota.Period, cure string) error {
 	var rest []*counterfile.UserCounts
 	for _, u := range users {
 		if !u.Window.IsZero() {
@@ -275,8 +291,7 @@ func (c *adminClient) addOtherWindows(faults *counterfile.Faults, users []*count
 				running = "the window ever has no start and no end"
 			}
 			for _, count := range u.Counts {
-				faults.Add(count.Place, "%s has a count of the window %s, but %s; export the running window, or remove the columns start and end to import into it on purpose",
-					u.Account, u.Window, running)
+				faults.Add(count.Place, "%s has a count of the window %s, but %s; %s", u.Account, u.Window, running, cure)
 			}
 		}
 		rest = rest[n:]

@@ -126,6 +126,8 @@ type Options struct {
 	Sum bool
 	// AllowTotals allows files that have no endpoints: their counts are of all together.
 	AllowTotals bool
+	// Progress, if it is not nil, is told now and then how many rows have been read.
+	Progress func(rows int)
 	// Stdin is the file "-".
 	Stdin io.Reader
 }
@@ -173,6 +175,18 @@ type reader struct {
 	unended   Place             // a page of a scan after which there are more; zero: none
 	ended     bool              // there is a page after which there are none
 	rows      int               // of the current file
+	allRows   int
+}
+
+// progressRows is after how many rows Options.Progress is called.
+const progressRows = 10_000
+
+// countRow counts a row, whatever it has.
+func (r *reader) countRow() {
+	r.rows++
+	if r.allRows++; r.Progress != nil && r.allRows%progressRows == 0 {
+		r.Progress(r.allRows)
+	}
 }
 
 // readInput reads one file.

@@ -269,6 +269,15 @@ func TestReadKeepsOnlyCounts(t *testing.T) {
 	}
 }
 
+func TestReadTellsProgress(t *testing.T) {
+	var told []int
+	o := Options{Mapping: mapping(t, usual), Sum: true, Progress: func(rows int) { told = append(told, rows) }}
+	read(t, strings.NewReader(strings.Repeat(item("u", "a", "1")+"\n", 2*progressRows+1)), o)
+	if !slices.Equal(told, []int{progressRows, 2 * progressRows}) {
+		t.Errorf("told %v", told)
+	}
+}
+
 // FuzzRead: whatever a file has, reading it in other portions or packed finds the same; faults have a
 // line of the file; and what is read can be written as another file and read again.
 func FuzzRead(f *testing.F) {

@@ -31,6 +31,7 @@ func (r *reader) readCSV(name string, text io.Reader) {
 			r.Faults.Add(Place{name, line}, "%v", cause)
 			return // what follows cannot be split into fields
 		}
+		r.countRow()
 		line, _ = lines.FieldPos(0)
 		at := Place{name, line}
 		if first {

@@ -139,7 +139,7 @@ func (d *dynamoReader) readItem() error {
 	if err := d.json.Decode(&text); err != nil {
 		return err
 	}
-	d.rows++
+	d.countRow()
 	at := Place{d.name, d.lines.lineAt(d.json.InputOffset() - int64(len(text)))}
 	var attributes map[string]json.RawMessage
 	switch err := json.Unmarshal(text, &attributes); {
