@@ -264,7 +264,7 @@ func (r *run) settle(ctx context.Context, events []event) {
 
 const (
 	noteTries   = 4
-	noteTimeout = 10 * time.Second
+	noteTimeout = 30 * time.Second
 )
 
 // note notes deliveries, also once the run is stopped.

@@ -61,7 +61,7 @@ func TestBillsAddUpToCounts(t *testing.T) {
 			w.receiver.Heal()
 			w.clock.Advance(time.Hour)
 			testkit.EventuallyWithin(t, 2*time.Minute, "the journal is replayed", func() bool { return w.store.Stats().Backlog == 0 && w.store.Check(t.Context()) == nil })
-			billAll(t, func() string { return w.admin }, w.to, w.receiver)
+			billAll(t, w.admin, w.to, w.receiver)
 			w.wantSums()
 		})
 	}

@@ -235,10 +235,10 @@ func startBill(t testing.TB, admin, to string, receiver *billingtest.Receiver, a
 }
 
 // billAll runs metergate bill until it has nothing more to send.
-func billAll(t testing.TB, admin func() string, to string, receiver *billingtest.Receiver) {
+func billAll(t testing.TB, admin, to string, receiver *billingtest.Receiver) {
 	t.Helper()
 	testkit.EventuallyWithin(t, 2*time.Minute, "everything is billed", func() bool {
-		p := startBill(t, admin(), to, receiver)
+		p := startBill(t, admin, to, receiver)
 		return p.Wait() == 0 && strings.HasPrefix(p.Output(), "sent 0 events of 0 users: ")
 	})
 }
