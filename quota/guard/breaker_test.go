@@ -20,7 +20,7 @@ import (
 // a free connection.
 func TestOpenBreakerKeepsCallsFromStore(t *testing.T) {
 	r := newGuardedRedis(t, setup{timeout: time.Second, connections: 8})
-	r.use(1, "u", five)
+	r.warmUp()
 	var calls, probes atomic.Int64
 	r.faultProxy.OnCommand(func(c redistest.Command) redistest.Fate {
 		if c.Script() == redistest.Check {

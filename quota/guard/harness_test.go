@@ -31,9 +31,13 @@ type guardedRedis struct {
 	*guard.Store
 }
 
+// patient is a timeout that no working Redis needs, however busy the machine. Where a connection is cut or
+// refused, nothing waits for it.
+const patient = 20 * time.Second
+
 type setup struct {
 	allow       bool          // admit requests in an outage
-	timeout     time.Duration // 0: 2 s
+	timeout     time.Duration // 0: patient
 	connections int
 	now         func() time.Time
 	keep        time.Duration
@@ -44,7 +48,7 @@ type setup struct {
 func newGuardedRedis(t *testing.T, s setup) *guardedRedis {
 	t.Helper()
 	if s.timeout == 0 {
-		s.timeout = 2 * time.Second
+		s.timeout = patient
 	}
 	if s.keep == 0 {
 		s.keep = 400 * 24 * time.Hour
@@ -96,6 +100,20 @@ func (r *guardedRedis) endOutage() { r.faultProxy.Heal() }
 
 func request(user string, p *quota.Plan) quota.Request {
 	return quota.Request{ID: quota.NewID(), User: user, Endpoint: "analyze", Plans: p.OnlyChoice(), Lease: 5 * time.Minute}
+}
+
+// warmUp waits until calls are answered within a short timeout: then there is a connection, and Redis knows
+// the scripts.
+func (r *guardedRedis) warmUp() {
+	r.t.Helper()
+	testkit.Eventually(r.t, "calls are answered in time", func() bool {
+		d, err := r.Reserve(ctx, request("warm-up", five))
+		if err != nil || !d.Admitted {
+			return false
+		}
+		_, err = r.Release(ctx, &d.Reservation)
+		return err == nil && r.Stats().OpenBreakers == 0
+	})
 }
 
 // admit reserves a unit, which must be available.

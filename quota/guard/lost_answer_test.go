@@ -10,12 +10,19 @@ import (
 
 // A commit that Redis has carried out, but whose answer is lost, counts once.
 func TestCommitWithLostAnswerCountsOnce(t *testing.T) {
-	for name, fate := range map[string]redistest.Fate{"never comes": redistest.Drop, "connection cut": redistest.Cut} {
+	for name, c := range map[string]struct {
+		fate    redistest.Fate
+		timeout time.Duration
+	}{
+		"never comes":    {redistest.Drop, 2 * time.Second},
+		"connection cut": {redistest.Cut, patient},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newGuardedRedis(t, setup{timeout: time.Second})
+			r := newGuardedRedis(t, setup{timeout: c.timeout})
+			r.warmUp()
 			res := r.admit("u", five)
-			r.faultProxy.OnReply(func(redistest.Command, string) redistest.Fate { return fate })
+			r.faultProxy.OnReply(func(redistest.Command, string) redistest.Fate { return c.fate })
 			if got := numbers(r.commit(res)); got != "1+0 stale" {
 				t.Errorf("state %s, want 1+0 stale", got)
 			}
@@ -28,7 +35,7 @@ func TestCommitWithLostAnswerCountsOnce(t *testing.T) {
 
 // A reserve whose answer was lost does not hold its unit until the lease ends.
 func TestReserveWithLostAnswerIsReleased(t *testing.T) {
-	r := newGuardedRedis(t, setup{timeout: time.Second})
+	r := newGuardedRedis(t, setup{})
 	r.use(1, "u", five)
 	r.faultProxy.OnReply(func(redistest.Command, string) redistest.Fate { return redistest.Cut })
 	if _, err := r.Reserve(ctx, request("u", five)); err == nil {
@@ -41,7 +48,7 @@ func TestReserveWithLostAnswerIsReleased(t *testing.T) {
 // If a reserve whose answer was lost is admitted nevertheless, its unit may be held. The commit
 // settles it, and it counts once.
 func TestUncheckedReserveWithLostAnswerCountsOnce(t *testing.T) {
-	r := newGuardedRedis(t, setup{allow: true, timeout: time.Second})
+	r := newGuardedRedis(t, setup{allow: true})
 	r.use(1, "u", five)
 	r.faultProxy.OnReply(func(redistest.Command, string) redistest.Fate { return redistest.Cut })
 	res := r.admit("u", five)

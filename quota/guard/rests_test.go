@@ -142,7 +142,7 @@ func TestStepsWithLostAnswerCountOnce(t *testing.T) {
 		for name, user := range usersWithRests {
 			t.Run(lost+" of a "+name, func(t *testing.T) {
 				t.Parallel()
-				r := newGuardedRedis(t, setup{timeout: time.Second})
+				r := newGuardedRedis(t, setup{})
 				res := r.admitRest(user)
 				r.faultProxy.OnReply(func(cmd redistest.Command, reply string) redistest.Fate {
 					if cmd.Script() == lost && reply[0] != '-' {
@@ -232,7 +232,7 @@ func TestJournalOfRestsIsReplayedByNextProcess(t *testing.T) {
 						t.Fatal(err)
 					}
 					network := redistest.StartFaultProxy(t, r.redis.Addr)
-					backend, err := redisstore.Open(redisstore.Options{URL: network.URL(), Timeout: 2 * time.Second})
+					backend, err := redisstore.Open(redisstore.Options{URL: network.URL(), Timeout: patient})
 					if err != nil {
 						t.Fatal(err)
 					}
