@@ -109,6 +109,7 @@ func BenchmarkBills(b *testing.B) {
 	b.Run("units", func(b *testing.B) {
 		benchmarkBillsTime(b, quotatest.NewWeightedPlan("one", quota.Limit{Amount: quota.MaxAmount, Period: quota.Month, Quantity: quota.Units}), 20)
 	})
+	b.Run("first of an hour", benchmarkFirstOfAnHour)
 	b.Run("bytes", benchmarkBillsBytes)
 }
 
@@ -167,6 +168,36 @@ func benchmarkBillsTime(b *testing.B, p *quota.Plan, units int64) {
 		for _, g := range groups {
 			b.ReportMetric(median(g.runs), g.name+"-µs")
 			b.ReportMetric(median(g.sweeps), g.name+"-sweeping-µs")
+		}
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+// benchmarkFirstOfAnHour measures the first request of a user in an hour, which also sweeps.
+func benchmarkFirstOfAnHour(b *testing.B) {
+	const users, rounds = 100, 9
+	for b.Loop() {
+		h := newBillsBench(b, quotatest.NewPlan("one", quota.Limit{Amount: quota.MaxAmount, Period: quota.Month}), 1)
+		for _, g := range []struct {
+			name  string
+			store *Store
+			hours int
+		}{{"off", h.without, 1}, {"hour", h.with, 1}, {"day", h.with, 24}, {"week", h.with, billingHours}} {
+			h.begin()
+			h.spendHours(g.store, g.name, users, g.hours)
+			var first []float64
+			for turn := range rounds {
+				h.request(g.store, g.name, users, turn, func(requests func()) {
+					before := processorTime(b, g.store)
+					requests()
+					first = append(first, (processorTime(b, g.store)-before)/users)
+				})
+				for other := range 2 {
+					h.request(g.store, g.name, users, turn+1+other, func(requests func()) { requests() })
+				}
+				h.advance(time.Hour)
+			}
+			b.ReportMetric(median(first), g.name+"-µs")
 		}
 	}
 	b.ReportMetric(0, "ns/op")

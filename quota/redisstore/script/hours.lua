@@ -10,20 +10,25 @@ local LONG_BILLS = '%-65s' -- the format of the field bills: blanks follow it if
 
 -- Returns the field bills as a table; nil: it is not there, or is damaged.
 local function parse_bills(text)
-  local till, revision, newest, endpoints, lines = string.match(string.gsub(text or '', ' +$', ''), '^(%d+) (%d+) (%d+)([^\n]*)(.*)$')
+  if text and #text == 65 then -- only then there may be blanks
+    text = string.gsub(text, ' +$', '')
+  end
+  local till, revision, newest, endpoints, lines = string.match(text or '', '^(%d+) (%d+) (%d+)([^\n]*)(.*)$')
   if till then
     return { till = tonumber(till), revision = tonumber(revision), newest = tonumber(newest), endpoints = endpoints, lines = lines }
   end
 end
 
--- Sets the field bills. Lines of hours that end by now are left out; hours is how many are kept.
+-- Sets the field bills. With hours, which is how many are kept, lines of those that end by now are left out.
 local function write_bills(bills, hours)
-  local oldest = math.floor(now / HOUR) - hours
-  local lines = string.gsub(bills.lines, '\n#?(%d+)[^\n]*', function(hour)
-    if tonumber(hour) <= oldest then
-      return ''
-    end
-  end)
+  local oldest, lines = hours and math.floor(now / HOUR) - hours, bills.lines
+  if oldest then
+    lines = string.gsub(lines, '\n#?(%d+)[^\n]*', function(hour)
+      if tonumber(hour) <= oldest then
+        return ''
+      end
+    end)
+  end
   call('HSET', key, 'bills', string.format(LONG_BILLS, format_time(bills.till) .. ' ' .. format_time(bills.revision) .. ' ' ..
     format_time(bills.newest) .. bills.endpoints .. lines))
 end
@@ -77,6 +82,7 @@ local function note_hour(field, ends)
   hour = tonumber(hour)
   local bills = parse_bills(call('HGET', key, 'bills')) or { till = ends, revision = 0, newest = hour, endpoints = '', lines = '' }
   bills.till = math.max(bills.till, ends)
+  local hours = nil -- with many lines, to leave some out takes longer than the rest, so it is done once a day
   if hour == bills.newest then
     if not string.find(bills.endpoints .. ' ', ' ' .. endpoint .. ' ', 1, true) then
       bills.endpoints = bills.endpoints .. ' ' .. endpoint
@@ -84,8 +90,11 @@ local function note_hour(field, ends)
   elseif hour < bills.newest then -- it is late
     bills.lines = move_hour(bills.lines, hour, endpoint)
   else
+    if math.floor(hour / 24) > math.floor(bills.newest / 24) then
+      hours = math.floor(ends / HOUR) - hour
+    end
     bills.lines = move_hour(bills.lines, bills.newest, bills.endpoints)
     bills.newest, bills.endpoints = hour, ' ' .. endpoint
   end
-  write_bills(bills, math.floor(ends / HOUR) - hour)
+  write_bills(bills, hours)
 end
