@@ -19,6 +19,8 @@
 //   - A read returns the last known numbers, marked as stale. The plan that an administrator
 //     has set and the units that were granted apply as last known.
 //   - An administrator's change fails with the store's error. Nothing of it is kept.
+//   - What a count has crossed, see quota.Crossing, is recorded when the count is replayed: by the plan that
+//     the user's token claimed. The notifications that wait in the store go out when it is back.
 //
 // # How an outage begins and ends
 //

@@ -45,9 +45,12 @@ type entryValue struct {
 	// the count out of the history.
 	Date quota.Date `json:"date,omitempty"`
 	// Hour is likewise that of the bills.
-	Hour    quota.BillHour `json:"hour,omitempty"`
-	Windows []entryWindow  `json:"windows"`
-	Pool    []entryWindow  `json:"pool,omitempty"` // those of the pool of a member's organisation
+	Hour quota.BillHour `json:"hour,omitempty"`
+	// Plan is the one that the user's token claims, where plans have thresholds. A release that does not know it
+	// asks the store.
+	Plan    string        `json:"plan,omitempty"`
+	Windows []entryWindow `json:"windows"`
+	Pool    []entryWindow `json:"pool,omitempty"` // those of the pool of a member's organisation
 }
 
 type entryWindow struct {
@@ -115,6 +118,9 @@ func entryKey(user, id string) []byte {
 // is, once its process has died.
 func encodeEntry(s *settlement) ([]byte, error) {
 	value := entryValue{Endpoint: s.Endpoint, Date: s.Date, Hour: s.BillHour}
+	if s.Plans.Notifies() {
+		value.Plan = s.Plans.Claimed.Name()
+	}
 	units := s.ChargedUnits()
 	if s.isRest {
 		units, value.Rest = s.ChargedRest(), s.RestUnits()
@@ -164,7 +170,7 @@ func decodeEntry(key, text []byte, isRest bool) (s settlement, ok bool) {
 		}
 	}
 	s.User, s.ID, s.Endpoint, s.isRest = string(user), string(id), value.Endpoint, isRest
-	s.Date, s.BillHour = value.Date, value.Hour
+	s.Date, s.BillHour, s.claimed = value.Date, value.Hour, value.Plan
 	s.Windows, s.PoolWindows = decodeWindows(value.Windows), decodeWindows(value.Pool)
 	return s, true
 }

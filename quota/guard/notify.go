@@ -8,33 +8,54 @@ import (
 	"metergate/quota"
 )
 
-// ClaimCrossings asks the backend, see quota.Crossings. It fails at once if any circuit breaker is open.
-func (s *Store) ClaimCrossings(ctx context.Context, most int) (quota.CrossingClaims, error) {
-	if err := s.openError(); err != nil {
-		return quota.CrossingClaims{}, err
+// Notifications are delivered in the background. Calls for them fail at once while the circuit breaker is open,
+// and open none: nobody waits for them, and one for an account may also need another part of the backend.
+
+// ClaimCrossings asks the backend, see quota.Crossings. It fails at once if all circuit breakers are open.
+func (s *Store) ClaimCrossings(ctx context.Context, most int) (claims quota.CrossingClaims, err error) {
+	for i := range s.breakers {
+		if err = s.breakers[i].openError(); err == nil {
+			break
+		}
 	}
-	return s.backend.ClaimCrossings(ctx, most)
+	if err == nil {
+		claims, err = s.backend.ClaimCrossings(ctx, most)
+	}
+	if err != nil {
+		s.stats.failed[opRead].Add(1)
+	}
+	return claims, err
 }
 
-// CrossingsOf asks the backend, see quota.Crossings.
-func (s *Store) CrossingsOf(ctx context.Context, account string) ([]quota.Crossing, error) {
-	call, err := s.beginCall(ctx, opRead, account)
-	if err != nil {
-		return nil, err
-	}
-	crossings, err := s.backend.CrossingsOf(call, account)
-	s.recordResult(call, err)
+// CrossingsOf asks the backend, see quota.Crossings. It does not include what the journals will reach.
+func (s *Store) CrossingsOf(ctx context.Context, account string) (crossings []quota.Crossing, err error) {
+	err = s.ask(ctx, opRead, account, func(ctx context.Context) (err error) {
+		crossings, err = s.backend.CrossingsOf(ctx, account)
+		return err
+	})
 	return crossings, err
 }
 
 // EndCrossings tells the backend, see quota.Crossings.
 func (s *Store) EndCrossings(ctx context.Context, account string, ids []string) error {
-	return s.tell(ctx, account, func(ctx context.Context) error { return s.backend.EndCrossings(ctx, account, ids) })
+	return s.ask(ctx, opChange, account, func(ctx context.Context) error { return s.backend.EndCrossings(ctx, account, ids) })
 }
 
 // EndClaim tells the backend, see quota.Crossings.
 func (s *Store) EndClaim(ctx context.Context, claim quota.CrossingClaim, again time.Duration) error {
-	return s.tell(ctx, claim.Account, func(ctx context.Context) error { return s.backend.EndClaim(ctx, claim, again) })
+	return s.ask(ctx, opChange, claim.Account, func(ctx context.Context) error { return s.backend.EndClaim(ctx, claim, again) })
+}
+
+// ask makes a call about an account that has no effect on its circuit breaker.
+func (s *Store) ask(ctx context.Context, op operation, account string, do func(context.Context) error) error {
+	call, err := s.beginCall(ctx, op, account)
+	if err != nil {
+		return err
+	}
+	if err = do(call); !quota.StoreResponded(err) {
+		s.stats.failed[op].Add(1)
+	}
+	return err
 }
 
 // ScanBills scans the backend, see quota.Bills. It does not include what the journals have: that goes into

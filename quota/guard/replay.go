@@ -198,7 +198,6 @@ func (s *Store) sendCommits(user string, ws []settlement) error {
 	now := s.backend.Now()
 	isKept := func(w quota.Window) bool { return now.Before(w.RetainedUntil(s.keep)) }
 	var kept, dropped []settlement
-	var requests, rests []quota.Reservation
 	for i := range ws {
 		w := &ws[i]
 		if rest, ok := s.ledger.rest(user, w.ID); ok && !w.isRest {
@@ -208,22 +207,12 @@ func (s *Store) sendCommits(user string, ws []settlement) error {
 		case !slices.ContainsFunc(w.Windows, isKept) && !slices.ContainsFunc(w.PoolWindows, isKept) && !s.keepsDay(w.Date, now) && !w.BillHour.IsKept(s.billingHours, quota.BillHourAt(now)):
 			dropped = append(dropped, *w)
 			s.forgetRest(w)
-			continue
-		case w.isRest:
-			rests = append(rests, w.Reservation)
 		default:
-			requests = append(requests, w.Reservation)
+			kept = append(kept, *w)
 		}
-		kept = append(kept, *w)
 	}
-	if len(kept) > 0 {
-		call, err := s.beginSettling(context.Background(), opReplay, user)
-		if err != nil {
-			return err
-		}
-		if err = s.backend.Replay(call, user, requests, rests); !s.recordResult(call, err) {
-			return err
-		}
+	if err := s.sendKept(user, kept); err != nil {
+		return err
 	}
 	s.ledger.removeUnsent(user, kept, true)
 	s.ledger.removeUnsent(user, dropped, false)
@@ -232,6 +221,64 @@ func (s *Store) sendCommits(user string, ws []settlement) error {
 	s.stats.backlog.Add(-int64(len(ws)))
 	if len(dropped) > 0 {
 		s.logs.dropped.Log("dropped", len(dropped), "dropped_in_total", s.stats.dropped.Load())
+	}
+	return nil
+}
+
+// sendKept counts commits of one user in the backend.
+func (s *Store) sendKept(user string, ws []settlement) error {
+	if len(ws) == 0 {
+		return nil
+	}
+	if err := s.findPlans(user, ws); err != nil {
+		return err
+	}
+	var requests, rests []quota.Reservation
+	for i := range ws {
+		if w := &ws[i]; w.isRest {
+			rests = append(rests, w.Reservation)
+		} else {
+			requests = append(requests, w.Reservation)
+		}
+	}
+	call, err := s.beginSettling(context.Background(), opReplay, user)
+	if err != nil {
+		return err
+	}
+	if err = s.backend.Replay(call, user, requests, rests); !s.recordResult(call, err) {
+		return err
+	}
+	return nil
+}
+
+// findPlans fills in the plans of commits that come from the journal, if there are thresholds to reach. The
+// plan that a token claimed stands in the journal or, if an older release has written it, in the backend.
+func (s *Store) findPlans(user string, ws []settlement) error {
+	if s.plansFor == nil || !s.plansFor(user, "").Notifies() {
+		return nil
+	}
+	asked, stored := false, ""
+	for i := range ws {
+		w := &ws[i]
+		if w.Plans.Claimed != nil {
+			continue // it was in memory
+		}
+		claimed := w.claimed
+		if claimed == "" && !asked {
+			call, err := s.beginSettling(context.Background(), opReplay, user)
+			if err != nil {
+				return err
+			}
+			stored, err = s.backend.ClaimedPlan(call, user)
+			if !s.recordResult(call, err) {
+				return err
+			}
+			asked = true
+		}
+		if claimed == "" {
+			claimed = stored
+		}
+		w.Plans = s.plansFor(user, claimed)
 	}
 	return nil
 }

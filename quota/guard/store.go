@@ -267,7 +267,7 @@ func (s *Store) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapsh
 // CommitRest settles the rest of r, likewise. If the commit of r had to wait for the store, so has this
 // one: they reach it in their order, and it recognises both for as long as copies of either may arrive.
 func (s *Store) CommitRest(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
-	rest := &settlement{*r, true}
+	rest := &settlement{Reservation: *r, isRest: true}
 	if !s.ledger.hasWaited(r) {
 		if call, err := s.beginSettling(ctx, opCommitRest, r.User); err == nil {
 			snapshot, err := s.backend.CommitRest(call, r)
@@ -367,7 +367,7 @@ func (s *Store) Leave(r *quota.Reservation) {
 // Forget passes the call on to the backend.
 func (s *Store) Forget(r *quota.Reservation) {
 	if r.RestUnits() > 0 {
-		s.ledger.endHold(&settlement{*r, true}, false) // if CommitRest came first
+		s.ledger.endHold(&settlement{Reservation: *r, isRest: true}, false) // if CommitRest came first
 	}
 	s.backend.Forget(r)
 }

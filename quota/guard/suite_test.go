@@ -16,6 +16,13 @@ import (
 
 // A guarded store passes the same suite as the store behind it.
 func TestSuite(t *testing.T) {
+	onBothStores(t, quotatest.Run)
+}
+
+func TestCrossingsSuite(t *testing.T) { onBothStores(t, quotatest.RunCrossings) }
+
+// onBothStores runs a suite for guarded stores on Redis and on a file.
+func onBothStores(t *testing.T, run func(*testing.T, quotatest.Open)) {
 	url := redistest.Start(t).URL()
 	guarded := func(t testing.TB, backend guard.Backend, calendar *quota.Calendar) quota.Store {
 		j, err := guard.OpenJournal(t.TempDir())
@@ -36,7 +43,7 @@ func TestSuite(t *testing.T) {
 		return s
 	}
 	t.Run("redis", func(t *testing.T) {
-		quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quota.Store {
+		run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quota.Store {
 			backend, err := redisstore.Open(redisstore.Options{URL: url, Prefix: "test-" + quota.NewID(), Timeout: 20 * time.Second,
 				Calendar: calendar, Now: clock.Now, Offset: clock.Offset})
 			if err != nil {
@@ -47,7 +54,7 @@ func TestSuite(t *testing.T) {
 		})
 	})
 	t.Run("bolt", func(t *testing.T) {
-		quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quota.Store {
+		run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quota.Store {
 			backend, err := boltstore.Open(t.TempDir(), boltstore.Options{Calendar: calendar, Now: clock.Now})
 			if err != nil {
 				t.Fatal(err)

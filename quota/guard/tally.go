@@ -29,6 +29,9 @@ func (a amounts) asUsed() quota.Used {
 type settlement struct {
 	quota.Reservation
 	isRest bool
+	// claimed is the name of the plan that the user's token claimed, if it comes from the journal; empty: it
+	// is not known. Then the Reservation has no Plans.
+	claimed string
 }
 
 // counted is what the settlement counts.
@@ -42,7 +45,7 @@ func (w *settlement) counted() amounts {
 // inPool returns what a settlement of a member is in the pool of the organisation; false: nothing.
 func (w *settlement) inPool() (settlement, bool) {
 	shared, ok := inPool(&w.Reservation)
-	return settlement{shared, w.isRest}, ok
+	return settlement{Reservation: shared, isRest: w.isRest}, ok
 }
 
 // inPool returns what a reservation of a member is in the pool of the organisation; false: nothing.
