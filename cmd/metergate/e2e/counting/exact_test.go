@@ -149,7 +149,7 @@ func TestRequestTakesTwoRoundTrips(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer upstream.Close()
 	redis := redistest.Start(t)
-	gateway := gatewaytest.StartGateway(t, redis.URL(), upstream.URL)
+	gateway := gatewaytest.StartGateway(t, redis.URL(), upstream.URL, gatewaytest.Patient)
 	token := testkit.Token("u", "free")
 	do := func(method, path string) {
 		req, _ := http.NewRequest(method, gateway.URL+path, nil)
@@ -187,7 +187,7 @@ func TestUploadsTakeLittleMemory(t *testing.T) {
 	}))
 	defer upstream.Close()
 	redis := redistest.Start(t)
-	gateway := gatewaytest.StartGateway(t, redis.URL(), upstream.URL)
+	gateway := gatewaytest.StartGateway(t, redis.URL(), upstream.URL, gatewaytest.Patient)
 	token := testkit.Token("u", "enterprise")
 	upload := func() {
 		req, _ := http.NewRequest("POST", gateway.URL+"/api/image-analysis", io.LimitReader(gatewaytest.Zeros{}, size))

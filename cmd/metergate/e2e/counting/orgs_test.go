@@ -112,7 +112,7 @@ func TestOrganisationsInOutage(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer upstream.Close()
 	redis := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
-	dies := gatewaytest.StartWithOrganisations(t, redis.URL(), upstream.URL, "ON_FAILURE=allow")
+	dies := gatewaytest.StartWithOrganisations(t, redis.URL(), upstream.URL, "ON_FAILURE=allow", gatewaytest.Patient)
 	other := gatewaytest.StartWithOrganisations(t, redis.URL(), upstream.URL, gatewaytest.Patient)
 	client := gatewaytest.NewClient(t)
 	call := func(g *gatewaytest.Process) {

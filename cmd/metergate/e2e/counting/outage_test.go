@@ -94,8 +94,8 @@ func TestOutageKeepsCounts(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer upstream.Close()
 	redis := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
-	allow := gatewaytest.StartGateway(t, redis.URL(), upstream.URL, "ON_FAILURE=allow")
-	deny := gatewaytest.StartGateway(t, redis.URL(), upstream.URL, "ON_FAILURE=deny")
+	allow := gatewaytest.StartGateway(t, redis.URL(), upstream.URL, "ON_FAILURE=allow", gatewaytest.Patient)
+	deny := gatewaytest.StartGateway(t, redis.URL(), upstream.URL, "ON_FAILURE=deny", gatewaytest.Patient)
 	token := testkit.Token("u", "free")
 	post := func(g *gatewaytest.Process) *http.Response {
 		req, _ := http.NewRequest("POST", g.URL+"/api/analyze", nil)
