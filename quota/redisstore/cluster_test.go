@@ -50,6 +50,7 @@ func TestCluster(t *testing.T) {
 	t.Run("three gateways admit exactly the limit", func(t *testing.T) { testThreeGateways(t, c) })
 	t.Run("a slot moves while it is used", func(t *testing.T) { testSlotMove(t, c) })
 	t.Run("the slot of an organisation moves while it is used", func(t *testing.T) { testOrgMoves(t, c) })
+	t.Run("the slot of the index moves while it is used", func(t *testing.T) { testIndexMoves(t, c) })
 	t.Run("nodes have names, or only ports", func(t *testing.T) { testClusterEndpoints(t, c) })
 	t.Run("every master is checked", func(t *testing.T) {
 		c.Nodes[0].Do("CONFIG", "SET", "save", "3600 1")

@@ -41,7 +41,8 @@ type crossingIndex struct {
 
 	mu       sync.Mutex
 	expected map[string]time.Time // when each account was put there, by the gateway's clock
-	failedAt time.Time            // when that failed last, likewise
+	forgot   int                  // how often expected was forgotten
+	failedAt time.Time            // when Redis last did not put one there for a request, by the gateway's clock
 	failing  bool                 // it was logged that it fails
 	// unlisted has the accounts to put there, and when a crossing of each was recorded; zero: it may have one soon.
 	unlisted map[string]time.Time
@@ -80,23 +81,40 @@ func (x *crossingIndex) expect(ctx context.Context, accounts ...string) {
 			missing[account] = time.Time{}
 		}
 	}
-	waits := now.Sub(x.failedAt).Abs() < expectEvery
+	waits, forgot := now.Sub(x.failedAt).Abs() < expectEvery, x.forgot
 	x.mu.Unlock()
 	if len(missing) == 0 {
 		return
 	}
-	if waits || x.list(ctx, missing) != nil {
+	if waits {
 		x.listLater(missing)
 		return
 	}
+	err := x.list(ctx, missing)
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if err != nil {
+		x.failedAt = now
+		x.addUnlisted(missing)
+		return
+	}
+	if forgot != x.forgot {
+		return
+	}
 	if len(x.expected) >= maxExpected {
 		clear(x.expected)
 	}
 	for account := range missing {
 		x.expected[account] = now
 	}
+}
+
+// forget has accounts put into the index again: there is a new connection, maybe to a replica that lacks some.
+func (x *crossingIndex) forget() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	clear(x.expected)
+	x.forgot++
 }
 
 // noteRecorded has the gateways look at once at accounts of which a crossing was recorded.
@@ -114,13 +132,18 @@ func (x *crossingIndex) noteRecorded(accounts []string) {
 // listLater has accounts put into the index in the background.
 func (x *crossingIndex) listLater(accounts map[string]time.Time) {
 	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.addUnlisted(accounts)
+}
+
+// addUnlisted is listLater for a caller who holds x.mu.
+func (x *crossingIndex) addUnlisted(accounts map[string]time.Time) {
 	for account, recorded := range accounts {
 		if before, ok := x.unlisted[account]; ok && (recorded.IsZero() || !before.IsZero()) || len(x.unlisted) >= maxUnlisted {
 			continue
 		}
 		x.unlisted[account] = recorded
 	}
-	x.mu.Unlock()
 	select {
 	case x.wake <- struct{}{}:
 	default:
@@ -173,9 +196,7 @@ func (x *crossingIndex) list(ctx context.Context, accounts map[string]time.Time)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	was := x.failing
-	if x.failing = err != nil; x.failing {
-		x.failedAt = x.store.now()
-	}
+	x.failing = err != nil
 	switch {
 	case x.failing && !was:
 		x.store.log.Warn("Redis does not note that users have reached thresholds; the notifications may be late", "error", err)

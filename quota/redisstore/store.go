@@ -222,6 +222,7 @@ func (s *Store) onConnect(ctx context.Context, c *redis.Client) error {
 	default: // nobody has received the last one yet
 	}
 	s.places.renewSoon()
+	s.index.forget()
 	return nil
 }
 
