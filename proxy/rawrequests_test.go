@@ -140,6 +140,7 @@ var meteredLine = regexp.MustCompile(`^(POST /api/(analyze|image-analysis)|(GET|
 // A requestCase is one connection of testdata/requests.
 type requestCase struct {
 	name   string
+	token  string // made once: the same token a second later is another one
 	steps  []requestStep
 	expect []expectation
 	closed bool
@@ -158,7 +159,7 @@ type expectation struct {
 
 // unescape returns the bytes that a line of a case stands for.
 func (c *requestCase) unescape(t *testing.T, s string) string {
-	auth := "Authorization: Bearer " + token(c.name, "")
+	auth := "Authorization: Bearer " + c.token
 	s = strings.NewReplacer("{usual}", `Host: api.example\r\n`+auth, "{auth}", auth).Replace(s)
 	s = regexp.MustCompile(`\{(\d+)\*([^}]*)\}`).ReplaceAllStringFunc(s, func(m string) string {
 		n, text, _ := strings.Cut(m[1:len(m)-1], "*")
@@ -190,6 +191,7 @@ func readRequestCases(t *testing.T, file string) (cases []*requestCase) {
 				bad("the previous case does not say how its connection ends")
 			}
 			c, ended = &requestCase{name: strings.TrimSuffix(filepath.Base(file), ".txt") + ": " + name}, false
+			c.token = token(c.name, "")
 			cases = append(cases, c)
 			continue
 		}
