@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"metergate/cmd/metergate/gatewaytest"
+	"metergate/quota/redisstore/redistest"
 	"metergate/quota/testkit"
 )
 
@@ -101,4 +102,17 @@ func TestDeadReceiverCostsUsersNothing(t *testing.T) {
 	if status := gatewaytest.Post(http.DefaultClient, g.URL+"/api/analyze", testkit.Token("u-x", "free")); status != 200 {
 		t.Errorf("status %d", status)
 	}
+}
+
+// Counts that wait in the journal while Redis does not answer reach thresholds when they are replayed.
+func TestCountsFromTheJournalAreNotified(t *testing.T) {
+	t.Parallel()
+	r, redis := startReceiver(t), redistest.Start(t)
+	g := start(t, redis.URL(), configuration(notifyAt(r.URL, secret, "[80, 100]")), "STORE_TIMEOUT=1s", "ON_FAILURE=allow")
+	call(t, 79, "/api/analyze", testkit.Token("u-1", "free"), g)
+	redis.Pause()
+	call(t, 1, "/api/analyze", testkit.Token("u-1", "free"), g)
+	redis.Resume()
+	r.mustGet(t, "u-1: month at 80%, 80 of 100 requests")
+	mustBeSettled(t, g)
 }
