@@ -70,7 +70,7 @@ func CrossingID(account, limit, windowID string, threshold int, allowance, rearm
 // and loses none. What is claimed twice has the same ID.
 type Crossings interface {
 	// ClaimCrossings returns up to so many accounts that have crossings, or may have some soon, and that
-	// nobody has claimed. They belong to the caller for ClaimLife.
+	// nobody has claimed. They belong to the caller for ClaimLife. With 0, only the numbers are asked for.
 	ClaimCrossings(ctx context.Context, most int) (CrossingClaims, error)
 	// CrossingsOf returns the crossings of an account, the oldest first; none is no error.
 	CrossingsOf(ctx context.Context, account string) ([]Crossing, error)
