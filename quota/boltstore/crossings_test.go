@@ -171,6 +171,24 @@ func TestCrossingRacesWithEndOfClaim(t *testing.T) {
 	}
 }
 
+// A crossing during a claim leaves the account to whoever has claimed it.
+func TestCrossingLeavesClaim(t *testing.T) {
+	clock := quotatest.NewClock(noon)
+	s := open(t, t.TempDir(), Options{Now: clock.Now})
+	count(t, s, admit(t, s, request("u", four)))
+	claim := wantClaims(t, s, 1, 1).Claims[0]
+	count(t, s, admit(t, s, request("u", four)))
+	wantClaims(t, s, 0, 1)
+	if err := s.EndClaim(ctx, claim, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	wantClaims(t, s, 0, 1)
+	count(t, s, admit(t, s, request("u", four)))
+	wantClaims(t, s, 1, 1)
+	clock.Advance(quota.ClaimLife)
+	wantClaims(t, s, 1, 1)
+}
+
 // What nobody ends is deleted after its life, and what is known of resets with the window.
 func TestPruneDeletesCrossings(t *testing.T) {
 	clock := quotatest.NewClock(noon)

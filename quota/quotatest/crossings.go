@@ -270,6 +270,8 @@ func testNothingOfNothing(t *testing.T, h *crossingHarness) {
 	h.wantCrossings("u")
 	h.commit(h.passObserved(observedRequest("u", "report", p), "month"))
 	h.wantCrossings("u", "day-soft 50% 2/4")
+	h.applyChange("u", p, quota.Change{Action: quota.ActionGrant, Requests: 2, Period: quota.Month}) // it is 2 of 2 then
+	h.wantCrossings("u")
 }
 
 func testCrossingsOfLimits(t *testing.T, h *crossingHarness) {

@@ -217,16 +217,18 @@ func testCrossingWaitsOnce(t *testing.T, h *crossingHarness) {
 // A count in a window that is over crosses it; the running one has other counts. One that is not kept is not
 // counted.
 func testLateCrossing(t *testing.T, h *crossingHarness) {
-	p := NewNotifyingPlan("p", atMost, quota.Limit{Amount: 2, Period: quota.Month}, quota.Limit{Amount: 1, Period: quota.Minute})
+	p := NewNotifyingPlan("p", atMost, quota.Limit{Amount: 4, Period: quota.Month}, quota.Limit{Amount: 2, Period: quota.Minute})
+	h.use(1, "u", "report", p)
+	h.wantCrossings("u", "minute 50% 1/2")
 	r := h.admit("u", "report", p)
 	h.clock.Set(day(time.December, 20))
 	h.commit(r)
 	if got := h.crossings("u"); len(got) == 1 && !got[0].ResetsAt.Equal(time.Date(2026, time.December, 1, 0, 0, 0, 0, time.UTC)) {
 		t.Errorf("the crossing is %+v, want it in November", got[0])
 	}
-	h.wantCrossings("u", "month 50% 1/2")
-	h.use(1, "u", "report", p)
-	h.wantCrossings("u", "month 50% 1/2", "minute 100% 1/1")
+	h.wantCrossings("u", "month 50% 2/4")
+	h.use(2, "u", "report", p)
+	h.wantCrossings("u", "month 50% 2/4", "minute 50% 1/2", "minute 100% 2/2")
 }
 
 func testReplayedCrossings(t *testing.T, h *crossingHarness) {
