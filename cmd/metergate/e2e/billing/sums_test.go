@@ -1,7 +1,10 @@
 package billing
 
 import (
+	"context"
 	"math/rand/v2"
+	"os"
+	"os/exec"
 	"sync"
 	"testing"
 	"time"
@@ -30,10 +33,10 @@ func TestBillsAddUpToCounts(t *testing.T) {
 			w := newWorld(t, c.to, c.onRedis)
 			faulty(w.receiver)
 			users, hours := gatewaytest.Times(50, 1000), gatewaytest.Times(8, 48)
-			done := make(chan struct{})
+			ctx, done := context.WithCancel(t.Context())
 			var billing sync.WaitGroup
 			for range 2 {
-				billing.Go(func() { w.keepBilling(done) })
+				billing.Go(func() { w.keepBilling(ctx) })
 			}
 			outage, outages := 0, 0 // hours that it still takes; how many there were
 			for hour := range hours {
@@ -57,7 +60,7 @@ func TestBillsAddUpToCounts(t *testing.T) {
 				w.network.RefuseConnections(false)
 			}
 			w.countLate(2 * hours)
-			close(done)
+			done()
 			billing.Wait()
 			w.receiver.Heal()
 			w.clock.Advance(time.Hour)
@@ -68,17 +71,17 @@ func TestBillsAddUpToCounts(t *testing.T) {
 	}
 }
 
-// keepBilling runs metergate bill until done, and kills most of its runs.
-func (w *world) keepBilling(done <-chan struct{}) {
-	for {
-		p := w.bill("-retry", "2s")
-		select {
-		case <-done:
-			p.Kill()
-			return
-		case <-p.Done():
-		case <-time.After(rand.N(500 * time.Millisecond)):
-			p.Kill()
+// keepBilling runs metergate bill until the context ends, and kills most of its runs.
+func (w *world) keepBilling(ctx context.Context) {
+	for ctx.Err() == nil {
+		life := rand.N(500 * time.Millisecond)
+		if rand.IntN(4) == 0 {
+			life = time.Minute
 		}
+		run, cancel := context.WithTimeout(ctx, life)
+		cmd := exec.CommandContext(run, gatewaytest.Program(), billArgs(w.admin, w.to, w.receiver, "-retry", "2s")...)
+		cmd.Env = append(os.Environ(), billEnv...)
+		cmd.Run() // most end by a signal
+		cancel()
 	}
 }

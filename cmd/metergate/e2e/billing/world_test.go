@@ -222,22 +222,22 @@ func (w *world) countLate(hour int) {
 	}
 }
 
-// bill starts metergate bill.
-func (w *world) bill(args ...string) *gatewaytest.Process {
-	w.Helper()
-	return startBill(w, w.admin, w.to, w.receiver, args...)
+var billEnv = []string{"METERGATE_ADMIN_TOKEN=" + gatewaytest.AdminToken, "METERGATE_BILL_TOKEN=" + billingtest.Token}
+
+func billArgs(admin, to string, receiver *billingtest.Receiver, more ...string) []string {
+	return append([]string{"bill", "-to", to, "-url", receiver.URL, "-admin", admin, "-rate", "10000"}, more...)
 }
 
-func startBill(t testing.TB, admin, to string, receiver *billingtest.Receiver, args ...string) *gatewaytest.Process {
+func startBill(t testing.TB, admin, to string, receiver *billingtest.Receiver, more ...string) *gatewaytest.Process {
 	t.Helper()
-	env := []string{"METERGATE_ADMIN_TOKEN=" + gatewaytest.AdminToken, "METERGATE_BILL_TOKEN=" + billingtest.Token}
-	return gatewaytest.Start(t, env, append([]string{"bill", "-to", to, "-url", receiver.URL, "-admin", admin, "-rate", "10000"}, args...)...)
+	return gatewaytest.Start(t, billEnv, billArgs(admin, to, receiver, more...)...)
 }
 
 // billAll runs metergate bill until it has nothing more to send.
 func billAll(t testing.TB, admin, to string, receiver *billingtest.Receiver) {
 	t.Helper()
-	testkit.EventuallyWithin(t, 2*time.Minute, "everything is billed", func() bool {
+	limit := time.Duration(gatewaytest.Times(2, 20)) * time.Minute
+	testkit.EventuallyWithin(t, limit, "everything is billed", func() bool {
 		p := startBill(t, admin, to, receiver)
 		return p.Wait() == 0 && strings.HasPrefix(p.Output(), "sent 0 events of 0 users: ")
 	})
