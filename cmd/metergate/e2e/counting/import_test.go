@@ -67,7 +67,7 @@ func TestImportLosesNothingInAKill(t *testing.T) {
 			})
 			p.Kill()
 			said := regexp.MustCompile(`stopped after (\d+) of 10000 users: `)
-			if code := importing.Wait(); code != 1 || !said.MatchString(importing.Output()) || !strings.Contains(importing.Output(), "Import the file again") {
+			if code := importing.Wait(); code != 1 || !said.MatchString(importing.Output()) || !strings.Contains(importing.Output(), "Import the same again") {
 				t.Fatalf("import ended with %d: %s", code, importing.Output())
 			}
 			told, _ := strconv.Atoi(said.FindStringSubmatch(importing.Output())[1])
