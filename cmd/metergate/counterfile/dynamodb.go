@@ -62,7 +62,6 @@ const errNotObject = errShape(`must be an object like {"Item": {...}} or {"Items
 // readObject reads an object with an item, or a page of a scan. At the end of the file it returns
 // io.EOF.
 func (d *dynamoReader) readObject() error {
-	d.json.More() // moves on to where the object begins, for place
 	if start, err := d.json.Token(); err != nil {
 		return err
 	} else if start != json.Delim('{') {
