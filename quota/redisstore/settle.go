@@ -34,8 +34,8 @@ func (s *Store) Release(ctx context.Context, r *quota.Reservation) (*quota.Snaps
 
 // settle makes a step of a settlement of r.
 func (s *Store) settle(ctx context.Context, r *quota.Reservation, own script.SettleArgs) (*quota.Snapshot, error) {
-	o, err := s.askToSettle(ctx, r.User, r.Plans, &own)
-	if err != nil {
+	var o outcome
+	if err := s.askToSettle(ctx, r.User, r.Plans, &own, &o); err != nil {
 		return nil, err
 	}
 	if o.reply.Code == script.Unheld && !r.Unchecked {
@@ -43,7 +43,7 @@ func (s *Store) settle(ctx context.Context, r *quota.Reservation, own script.Set
 		s.CheckData()
 	}
 	if own.Count {
-		s.noteFirstUse(ctx, r, o)
+		s.noteFirstUse(ctx, r, &o)
 	}
 	snapshot := new(quota.Snapshot)
 	o.fill(snapshot)
@@ -51,18 +51,21 @@ func (s *Store) settle(ctx context.Context, r *quota.Reservation, own script.Set
 }
 
 // askToSettle runs a query that settles reservations of one user. With an error, some may be settled.
-func (s *Store) askToSettle(ctx context.Context, user string, plans quota.PlanChoice, own *script.SettleArgs) (*outcome, error) {
+func (s *Store) askToSettle(ctx context.Context, user string, plans quota.PlanChoice, own *script.SettleArgs, o *outcome) error {
 	own.Keep, own.HistoryDays, own.BillingHours, own.Notifies = s.keep, s.history, s.billing, plans.Notifies()
-	o := new(outcome)
 	q := query{script: own.Script(), user: user, plans: plans, settles: true}
 	own.WithPool = q.poolAccount() != ""
-	q.appendArgs = func(args *resp.Args, _ *quota.Plan, _ *layout) { own.AppendTo(args) }
 	if own.WithAlerts() {
-		s.addAlerts(ctx, &q, own, o)
+		// What its closures share is on the heap. The others need not be.
+		notifying, found := q, new(outcome)
+		s.addAlerts(ctx, &notifying, own, found)
+		err := s.ask(ctx, &notifying, found)
+		s.index.noteRecorded(found.recorded)
+		*o = *found
+		return err
 	}
-	err := s.ask(ctx, &q, o)
-	s.index.noteRecorded(o.recorded)
-	return o, err
+	q.appendArgs = func(args *resp.Args, _ *quota.Plan, _ *layout) { own.AppendTo(args) }
+	return s.ask(ctx, &q, o)
 }
 
 // addAlerts has a query that counts record crossings. The account is put into the index before it may have one,
@@ -161,7 +164,7 @@ func (s *Store) Replay(ctx context.Context, user string, requests, rests []quota
 			break
 		}
 	}
-	if _, err := s.askToSettle(ctx, user, plans, &own); err != nil {
+	if err := s.askToSettle(ctx, user, plans, &own, new(outcome)); err != nil {
 		return err
 	}
 	for i := range requests {
