@@ -308,3 +308,42 @@ func TestBillsSurviveAKilledRedis(t *testing.T) {
 		t.Errorf("%d requests were billed, want %d", sum, 2*users)
 	}
 }
+
+// Redis may return a key again, in the same reply or in a later one.
+func TestBillsYieldARepeatedKeyOnce(t *testing.T) {
+	clock := quotatest.NewClock(noon)
+	s := openBilling(t, redistest.Start(t).URL(), clock, 48)
+	use(t, s, "u", "analyze", 1)
+	use(t, s, "v", "analyze", 1)
+	clock.Advance(time.Hour)
+	var found []string
+	sc := billScan{store: s, query: quota.BillQuery{Before: quota.BillHourAt(clock.Now())}, found: map[[16]byte]struct{}{}, yield: func(a quota.AccountBills) error {
+		found = append(found, a.Account)
+		return nil
+	}}
+	for _, keys := range [][]string{{key(s, "u"), key(s, "u")}, {key(s, "u")}, {key(s, "v"), key(s, "u")}} {
+		if err := sc.yieldBills(ctx, keys); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if fmt.Sprint(found) != "[u v]" {
+		t.Errorf("found %v, want u and v once", found)
+	}
+}
+
+// A count that comes when its hour is not kept any more leaves nothing in Redis.
+func TestCountOfAnEndedHourIsNotKept(t *testing.T) {
+	clock := quotatest.NewClock(noon)
+	s := openBilling(t, redistest.Start(t).URL(), clock, 24)
+	r := mustReserve(t, s, "u")
+	clock.Advance(24 * time.Hour)
+	if _, err := s.Commit(ctx, &r); err != nil {
+		t.Fatal(err)
+	}
+	wantState(t, s, "u", 1, 0)
+	for field := range userHash(t, s, "u") {
+		if strings.HasPrefix(field, "bill") {
+			t.Errorf("Redis has the field %s", field)
+		}
+	}
+}
