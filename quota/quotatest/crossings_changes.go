@@ -102,6 +102,10 @@ func testSetCountsCross(t *testing.T, h *crossingHarness) {
 	h.wantCrossings("u", "report-month 100% 4/4")
 	set(quota.Month, count(4, 4), map[string]int64{"analyze": 46})
 	h.wantCrossings("u", "month-units 50% 50/100")
+	set(quota.Month, count(4, 4), map[string]int64{"analyze": 10}) // the units alone fall
+	h.wantCrossings("u")
+	set(quota.Month, count(4, 4), map[string]int64{"analyze": 47})
+	h.wantCrossings("u", "month-units 50% 51/100")
 	// Taken down, they reach it again: by a count that is set, and by a request.
 	set(quota.Month, count(0, 4), nil)
 	h.wantCrossings("u")
