@@ -81,7 +81,8 @@ func newRest(request *hold, units int64) *hold {
 // setPlans sets the plans by whose thresholds h is counted.
 func (h *hold) setPlans(plans quota.PlanChoice) {
 	if h.notifies = nil; plans.Notifies() {
-		h.notifies = &plans
+		kept := plans // so that the argument is not allocated where nothing is notified
+		h.notifies = &kept
 	}
 }
 

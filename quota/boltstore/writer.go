@@ -75,15 +75,17 @@ func (s *Store) write(apply func(boltfile.Tx, time.Time) (created int, err error
 func (s *Store) writeBatch(batch []queuedWrite) error {
 	s.writeMu.Lock()
 	defer s.writeMu.Unlock()
-	var number int64
-	var crossings crossingRecorder
+	var write struct { // one allocation
+		number    int64
+		crossings crossingRecorder
+	}
 	err := s.dbUpdate(func(tx boltfile.Tx) error {
-		number = s.db.Number(tx.Tx)
+		write.number = s.db.Number(tx.Tx)
 		now, created := s.now(), 0
-		crossings = crossingRecorder{tx: tx, retention: s.retention, now: now}
+		write.crossings = crossingRecorder{tx: tx, retention: s.retention, now: now}
 		for _, w := range batch {
 			if w.change != nil {
-				if err := w.change.apply(&crossings); err != nil {
+				if err := w.change.apply(&write.crossings); err != nil {
 					return err
 				}
 				created += 2*len(w.change.change.Counts) + 2 // also of the day; their sum, and the entry of the audit log
@@ -112,17 +114,17 @@ func (s *Store) writeBatch(batch []queuedWrite) error {
 				return err
 			}
 			created += n
-			if err := crossings.recordHold(w.hold); err != nil {
+			if err := write.crossings.recordHold(w.hold); err != nil {
 				return err
 			}
-			w.hold.writeNumber.Store(number)
+			w.hold.writeNumber.Store(write.number)
 		}
-		created += 2 * len(crossings.accounts)
+		created += 2 * len(write.crossings.accounts)
 		// Delete twice as much as was added, so that old keys become fewer.
 		return prune(tx, now, s.retention, 2*created+100)
 	})
 	// Of a write that failed, they may be seen as well. An account without any is found out when it is claimed.
-	s.crossings.add(crossings.accounts, crossings.now)
+	s.crossings.add(write.crossings.accounts, write.crossings.now)
 	if err == nil {
 		return nil
 	}
@@ -134,10 +136,10 @@ func (s *Store) writeBatch(batch []queuedWrite) error {
 	// failure the holds lose the number and are held as before.
 	seen := int64(0)
 	s.db.View(func(tx *bolt.Tx) error { seen = s.db.Number(tx); return nil })
-	if number > seen {
+	if write.number > seen {
 		for _, w := range batch {
 			if w.hold != nil {
-				w.hold.writeNumber.CompareAndSwap(number, 0)
+				w.hold.writeNumber.CompareAndSwap(write.number, 0)
 			}
 		}
 	}
