@@ -123,7 +123,7 @@ export interface HistoryError extends Error {
 
 /**
  * idle: nothing is open, at the start and in hidden tabs. live: the gateway pushes changes.
- * polling: the client reads every 10 seconds. offline: no answer; the state is stale.
+ * polling: the client reads at least every 10 seconds. offline: no answer; the state is stale.
  */
 export type Connection = 'idle' | 'live' | 'polling' | 'offline';
 
@@ -186,7 +186,7 @@ export interface UsageClientOptions {
    */
   credentials?: RequestCredentials;
   /**
-   * Reads the numbers every 10 seconds, alone, instead of sharing a stream with other tabs. Without it, a
+   * Reads the numbers at least every 10 seconds, alone, instead of sharing a stream with other tabs. Without it, a
    * client that has no document, as in a worker, follows nothing: only `fetch`, `refresh` and `history` ask
    * the gateway.
    */
