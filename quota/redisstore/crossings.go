@@ -150,8 +150,8 @@ func (x *crossingIndex) addUnlisted(accounts map[string]time.Time) {
 	}
 }
 
-// takeUnlisted removes and returns some accounts that wait to be put into the index.
-func (x *crossingIndex) takeUnlisted() map[string]time.Time {
+// someUnlisted returns some accounts that wait to be put into the index.
+func (x *crossingIndex) someUnlisted() map[string]time.Time {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	some := make(map[string]time.Time)
@@ -160,9 +160,19 @@ func (x *crossingIndex) takeUnlisted() map[string]time.Time {
 			break
 		}
 		some[account] = recorded
-		delete(x.unlisted, account)
 	}
 	return some
+}
+
+// removeUnlisted removes accounts that were put into the index, unless more is known of them since.
+func (x *crossingIndex) removeUnlisted(accounts map[string]time.Time) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for account, recorded := range accounts {
+		if x.unlisted[account].Equal(recorded) {
+			delete(x.unlisted, account)
+		}
+	}
 }
 
 // listUntilClosed puts accounts into the index until the store closes, and then those that are left.
@@ -173,19 +183,19 @@ func (x *crossingIndex) listUntilClosed() {
 		case <-x.store.closing:
 			closing = true
 		}
-		for accounts := x.takeUnlisted(); len(accounts) > 0; accounts = x.takeUnlisted() {
+		for accounts := x.someUnlisted(); len(accounts) > 0; accounts = x.someUnlisted() {
 			if x.list(context.Background(), accounts) == nil {
+				x.removeUnlisted(accounts)
 				continue
 			}
 			if closing {
 				return
 			}
-			x.listLater(accounts)
 			select {
 			case <-time.After(listPause):
 			case <-x.store.closing:
+				closing = true
 			}
-			break
 		}
 	}
 }

@@ -147,7 +147,7 @@ func TestCrossingsInFailover(t *testing.T) {
 		c.users = append(c.users, fmt.Sprint("u", i))
 	}
 	for _, network := range networks {
-		c.stores = append(c.stores, openWith(t, Options{URL: network.URL(), Timeout: time.Second, Now: clock.Now, Offset: clock.Offset}))
+		c.stores = append(c.stores, openWith(t, Options{URL: network.URL(), Timeout: patient, Now: clock.Now, Offset: clock.Offset}))
 	}
 	d := &deliverer{delivered: map[string]map[string]int{}}
 	used := make(chan struct{})
@@ -176,6 +176,7 @@ func TestCrossingsInFailover(t *testing.T) {
 	clock.Advance(2 * time.Minute)
 	testkit.Eventually(t, "the index has what it lacked", func() bool { return c.stores[0].index.isListed() && c.stores[1].index.isListed() })
 	c.awaitProgress(250)
+	testkit.Eventually(t, "its index is complete", c.stores[0].index.isListed)
 	networks[0].RefuseConnections(true)
 	networks[0].CutConnections()
 	c.mu.Lock()
