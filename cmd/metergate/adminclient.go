@@ -32,6 +32,7 @@ const adminTimeout = 30 * time.Second
 type adminClient struct {
 	base, token string
 	client      http.Client
+	patience    time.Duration // for which putCounts repeats a request
 }
 
 // An adminRequest is a request to the admin API.

@@ -23,6 +23,9 @@ func importCounts(c *console) error {
 	f := c.flags()
 	admin, from := adminFlag(f), counterFlags(f)
 	perText := f.String("per", "month", "the running `WINDOW` that the counts are for: "+quota.PeriodNames)
+	keepPools := f.Bool("keep-pools", false, "leave what organisations have used as it is, for files that do not have all members")
+	replace := f.Bool("replace", false, "set the endpoints to 0 for which an account of the files has no row")
+	patience := f.Duration("retry-for", 3*time.Minute, "how `LONG` to go on while the gateway or its store does not answer")
 	names, err := c.parseAny(f)
 	if err != nil {
 		return err
@@ -30,6 +33,9 @@ func importCounts(c *console) error {
 	var per quota.Period
 	if err := per.UnmarshalText([]byte(*perText)); err != nil {
 		return c.usageError("-per %v", err)
+	}
+	if *patience < 0 {
+		return c.usageError("-retry-for must not be negative")
 	}
 	if err := c.checkCounters(names, from); err != nil {
 		return err
@@ -41,6 +47,7 @@ func importCounts(c *console) error {
 	if err != nil {
 		return err
 	}
+	client.patience = *patience
 	var running quota.Window
 	if from.mapping != nil && from.mapping.HasWindow() {
 		if running, err = client.window(url.Values{"per": {per.String()}}); err != nil {
@@ -51,41 +58,79 @@ func importCounts(c *console) error {
 	if err != nil {
 		return err
 	}
-	faults := &read.Faults
-	if len(faults.List) == 0 {
-		endpoints, err := client.endpoints()
-		if err != nil {
-			return err
-		}
-		addUnknownEndpoints(faults, read.Users, endpoints)
+	counts, users := 0, len(read.Users)
+	for _, u := range read.Users {
+		counts += len(u.Counts)
 	}
-	if len(faults.List) == 0 {
-		cure := "export the running window, or remove the columns start and end to import into it on purpose"
-		if from.mapping != nil && from.mapping.HasWindow() && per != quota.Ever {
-			// The running window of a user may be another, or begin before all is sent.
-			cure = "leave window out of -map to import into it on purpose"
-			for _, u := range read.Users {
-				u.Window = counterfile.Bounds{Start: running.Start, End: running.End}
-			}
-		}
-		if err = client.addOtherWindows(faults, read.Users, per, cure); err != nil {
-			return fmt.Errorf("%s: %w", strings.Join(names, ", "), err)
-		}
+	pools, poolsLeftOut := 0, 0
+	if !*keepPools {
+		pools, poolsLeftOut = read.AddPools()
 	}
-	if len(faults.List) > 0 {
-		return c.showFaults(faults)
+	if err := client.checkCounts(read, per, running, *replace, c.stderr); err != nil {
+		return fmt.Errorf("%s: %w", strings.Join(names, ", "), err)
 	}
-	counts, err := client.sendCounts(read.Users, per, c.stderr)
-	if err != nil {
+	if len(read.Faults.List) > 0 {
+		return c.showFaults(&read.Faults)
+	}
+	if err := client.sendCounts(read.Users, per, c.stderr); err != nil {
 		return fmt.Errorf("%s: %w\nImport the same again: counts are set, not added", strings.Join(names, ", "), err)
 	}
 	window := "the running " + per.String()
 	if per == quota.Ever {
 		window = "the window " + per.String()
 	}
-	fmt.Fprintf(c.stdout, "imported %s of %s into %s\n", plural(counts, "count"), plural(len(read.Users), "user"), window)
+	fmt.Fprintf(c.stdout, "imported %s of %s into %s\n", plural(counts, "count"), plural(users, "user"), window)
+	c.showPools(pools, poolsLeftOut)
 	c.showSkipped(read, running)
 	return nil
+}
+
+// showPools says what became of the organisations that have no row of their own.
+func (c *console) showPools(set, leftOut int) {
+	if set > 0 {
+		fmt.Fprintf(c.stdout, "set the counts of %s to the sum of their members\n", plural(set, "organisation"))
+	}
+	if leftOut > 0 {
+		fmt.Fprintf(c.stdout, "left the counts of %s as they are, because the members' rows have a start or an end; add rows with org and an empty user\n", plural(leftOut, "organisation"))
+	}
+}
+
+// checkCounts adds a fault for each count that the gateway would not take or nobody would see. With
+// replace it also adds a count of 0 for each endpoint of which an account has none. Nothing is changed.
+func (c *adminClient) checkCounts(read *counterfile.Result, per quota.Period, running quota.Window, replace bool, progress io.Writer) error {
+	if len(read.Faults.List) > 0 {
+		return nil
+	}
+	endpoints, err := c.endpoints()
+	if err != nil {
+		return err
+	}
+	if addUnknownEndpoints(&read.Faults, read.Users, endpoints); len(read.Faults.List) > 0 {
+		return nil
+	}
+	if replace {
+		addZeros(read.Users, slices.Sorted(maps.Keys(endpoints)))
+	}
+	cure := "export the running window, or remove the columns start and end to import into it on purpose"
+	if !running.Start.IsZero() {
+		// The running window of a user may be another, or begin before all is sent.
+		cure = "leave window out of -map to import into it on purpose"
+		for _, u := range read.Users {
+			u.Window = counterfile.Bounds{Start: running.Start, End: running.End}
+		}
+	}
+	return c.addOtherWindows(&read.Faults, read.Users, per, cure, progress)
+}
+
+// addZeros adds a count of 0 for each endpoint of which an account has none.
+func addZeros(users []*counterfile.UserCounts, endpoints []string) {
+	for _, u := range users {
+		for _, name := range endpoints {
+			if !slices.ContainsFunc(u.Counts, func(count counterfile.Count) bool { return count.Endpoint == name }) {
+				u.Counts = append(u.Counts, counterfile.Count{Endpoint: name, Units: -1, Place: u.Counts[0].Place})
+			}
+		}
+	}
 }
 
 // counterSource says how the files of another counter are read.
@@ -134,12 +179,7 @@ func (c *console) checkCounters(names []string, from *counterSource) (err error)
 func (c *console) readCounters(names []string, from *counterSource, o counterfile.Options) (*counterfile.Result, error) {
 	o.Mapping, o.Sum, o.Stdin = from.mapping, from.sum, os.Stdin
 	told := time.Now()
-	o.Progress = func(rows int) {
-		if time.Since(told) >= progressEvery {
-			told = time.Now()
-			fmt.Fprintf(c.stderr, "read %d rows\n", rows)
-		}
-	}
+	o.Progress = func(rows int) { tellProgress(c.stderr, &told, "read %d rows", rows) }
 	read, err := counterfile.Read(names, o)
 	if err != nil {
 		return nil, c.usageError("%v", err)
@@ -200,27 +240,23 @@ const (
 	progressEvery = 5 * time.Second
 )
 
-// sendCounts sets the counts of users in the running window of a period, and returns how many
-// counts there were. It tells progress how far it is.
-func (c *adminClient) sendCounts(users []*counterfile.UserCounts, per quota.Period, progress io.Writer) (counts int, err error) {
+// sendCounts sets the counts of users in the running window of a period. It tells progress how far it is.
+func (c *adminClient) sendCounts(users []*counterfile.UserCounts, per quota.Period, progress io.Writer) (err error) {
 	// Neighbours in the order of the embedded store share pages of its file.
 	slices.SortFunc(users, func(a, b *counterfile.UserCounts) int {
 		return cmp.Or(strings.Compare(a.Account.Org, b.Account.Org), strings.Compare(a.Account.User, b.Account.User))
 	})
 	path := countsPath(url.Values{"per": {per.String()}, "reason": {"import"}})
 	type part struct {
-		users, counts int
-		err           error
+		users int
+		err   error
 	}
 	results := make(chan part, importRequests)
 	begun, done, told := 0, 0, time.Now()
 	for running := 0; ; {
 		if begun < len(users) && running < importRequests && err == nil {
-			body, n, sum := encodeCounts(users[begun:])
-			go func() {
-				_, err := c.read(adminRequest{method: http.MethodPut, path: path, lines: body})
-				results <- part{n, sum, err}
-			}()
+			body, n := encodeCounts(users[begun:])
+			go func() { results <- part{n, c.putCounts(path, body)} }()
 			begun += n
 			running++
 			continue
@@ -234,19 +270,46 @@ func (c *adminClient) sendCounts(users []*counterfile.UserCounts, per quota.Peri
 			err = p.err
 			continue
 		}
-		done, counts = done+p.users, counts+p.counts
-		if time.Since(told) >= progressEvery {
-			told = time.Now()
-			fmt.Fprintf(progress, "imported %d of %d users\n", done, len(users))
-		}
+		done += p.users
+		tellProgress(progress, &told, "imported %d of %d users", done, len(users))
 	}
 	if refused := (*errRefused)(nil); errors.As(err, &refused) && refused.status == http.StatusNotFound {
 		err = errEarlierRelease
 	}
 	if err != nil {
-		return counts, fmt.Errorf("stopped after %d of %d users: %w", done, len(users), err)
+		return fmt.Errorf("stopped after %d of %d users: %w", done, len(users), err)
 	}
-	return counts, nil
+	return nil
+}
+
+// tellProgress prints how far a command is, unless it has done so in the last seconds.
+func tellProgress(w io.Writer, told *time.Time, format string, args ...any) {
+	if time.Since(*told) >= progressEvery {
+		*told = time.Now()
+		fmt.Fprintf(w, format+"\n", args...)
+	}
+}
+
+// putCounts sends counts, again and again while the gateway or its store does not answer: counts are
+// set, so it does not matter which of them were set before.
+func (c *adminClient) putCounts(path string, body []byte) error {
+	begun := time.Now()
+	for pause := 200 * time.Millisecond; ; pause = min(2*pause, 10*time.Second) {
+		_, err := c.read(adminRequest{method: http.MethodPut, path: path, lines: body})
+		var refused *errRefused
+		switch {
+		case err == nil:
+			return nil
+		case errors.As(err, &refused) && refused.status != http.StatusBadGateway && refused.status != http.StatusServiceUnavailable && refused.status != http.StatusGatewayTimeout:
+			return err
+		case time.Since(begun)+pause > c.patience:
+			if refused != nil { // its advice is for who sends requests by hand
+				err = errors.New(strings.TrimSuffix(strings.SplitAfter(refused.detail, ". ")[0], " "))
+			}
+			return fmt.Errorf("gave up after %s: %w", time.Since(begun).Round(time.Second), err)
+		}
+		time.Sleep(pause)
+	}
 }
 
 var errEarlierRelease = errors.New("the gateway is of an earlier release; import with the command of that release")
@@ -256,16 +319,18 @@ func countsPath(query url.Values) string { return "/admin/counts?" + query.Encod
 // addOtherWindows adds a fault for each count that the file has of another window than the one that
 // is running for its account, and says how that can be cured. Only the gateway knows that window. Nothing is
 // changed.
-func (c *adminClient) addOtherWindows(faults *counterfile.Faults, users []*counterfile.UserCounts, per quota.Period, cure string) error {
+func (c *adminClient) addOtherWindows(faults *counterfile.Faults, users []*counterfile.UserCounts, per quota.Period, cure string, progress io.Writer) error {
 	var rest []*counterfile.UserCounts
 	for _, u := range users {
 		if !u.Window.IsZero() {
 			rest = append(rest, u)
 		}
 	}
+	all, told := len(rest), time.Now()
 	for path := countsPath(url.Values{"per": {per.String()}, "dry_run": {"true"}}); len(rest) > 0; {
-		body, n, _ := encodeCounts(rest)
-		_, err := c.read(adminRequest{method: http.MethodPut, path: path, lines: body})
+		tellProgress(progress, &told, "checked %d of %d users", all-len(rest), all)
+		body, n := encodeCounts(rest)
+		err := c.putCounts(path, body)
 		var refused *errRefused
 		var problem struct {
 			OtherWindows []struct {
@@ -299,9 +364,8 @@ func (c *adminClient) addOtherWindows(faults *counterfile.Faults, users []*count
 	return nil
 }
 
-// encodeCounts returns a request's body with the first of the users, how many these are and how
-// many counts they have.
-func encodeCounts(users []*counterfile.UserCounts) (body []byte, n, counts int) {
+// encodeCounts returns a request's body with the first of the users, and how many these are.
+func encodeCounts(users []*counterfile.UserCounts) (body []byte, n int) {
 	for _, u := range users {
 		if n == importUsers || len(body) > importBytes {
 			break
@@ -331,9 +395,9 @@ func encodeCounts(users []*counterfile.UserCounts) (body []byte, n, counts int) 
 			panic(err) // strings and numbers always marshal
 		}
 		body = append(append(body, line...), '\n')
-		n, counts = n+1, counts+len(u.Counts)
+		n++
 	}
-	return body, n, counts
+	return body, n
 }
 
 // endpoints returns the endpoints of the gateway's configuration. The admin API lists

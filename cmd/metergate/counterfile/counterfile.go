@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -87,6 +88,8 @@ type UserCounts struct {
 	Account Account
 	Counts  []Count // of different endpoints; of the first line first
 	Window  Bounds  // of all counts
+	// Derived: no row of the files is of this organisation. Its counts are the sum of its members'.
+	Derived bool
 }
 
 // Bounds are those of the window of a count as the file has them, in the columns that export writes.
@@ -172,8 +175,7 @@ type reader struct {
 	filter    *windowFilter     // nil: all rows are of one window
 	skipped   Place             // a row that was skipped
 	skippedOf string            // the window of that row
-	unended   Place             // a page of a scan after which there are more; zero: none
-	ended     bool              // there is a page after which there are none
+	unended   Place             // the last page of a scan so far, if there are more after it; else zero
 	rows      int               // of the current file
 	allRows   int
 }
@@ -189,6 +191,9 @@ func (r *reader) countRow() {
 	}
 }
 
+// startOfJSON matches what a CSV cannot begin with.
+var startOfJSON = regexp.MustCompile(`^\s*[{\[]\s*(["{]|$)`)
+
 // readInput reads one file.
 func (r *reader) readInput(in input) error {
 	file, err := in.open(r.Stdin)
@@ -200,13 +205,17 @@ func (r *reader) readInput(in input) error {
 	if start, _ := text.Peek(2); bytes.Equal(start, []byte{0x1f, 0x8b}) {
 		unpacked, err := gzip.NewReader(text)
 		if err != nil {
-			r.Faults.Add(Place{File: in.name}, "cannot unpack it: %v", err)
+			r.Faults.Add(Place{File: in.name}, "cannot unpack it: %v", readable(err))
 			return nil
 		}
 		text = bufio.NewReaderSize(unpacked, 64<<10)
 	}
 	r.rows = 0
-	if fault := unreadable(text); fault != "" {
+	fault := unreadable(text)
+	if start, _ := text.Peek(64); fault == "" && r.Mapping == nil && startOfJSON.Match(start) {
+		fault = "is JSON; an export or a scan of a DynamoDB table needs -format dynamodb and -map " + MappingForm
+	}
+	if fault != "" {
 		r.Faults.Add(Place{in.name, 1}, "%s", fault)
 		return nil
 	}
@@ -221,6 +230,14 @@ func (r *reader) readInput(in input) error {
 		r.Faults.Add(Place{File: in.name}, "items found: %d, and %s says %d; copy the export again", r.rows, in.manifest, in.items)
 	}
 	return nil
+}
+
+// readable is an error of reading a file, in words that say what to do.
+func readable(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		return errors.New("the file ends too early; copy it again")
+	}
+	return err
 }
 
 // unreadable says what is wrong with a file whose text cannot be read at all. It skips a byte order
@@ -240,9 +257,9 @@ func unreadable(text *bufio.Reader) string {
 
 // finish checks what all files have together.
 func (r *reader) finish(inputs []input) {
-	if r.unended != (Place{}) && !r.ended {
+	if r.unended != (Place{}) {
 		r.Faults.Add(r.unended, "the scan goes on after this page, and no file has its last one; "+
-			`scan without --max-items and --no-paginate, or add the pages that are missing`)
+			`scan without --max-items and --no-paginate, or add the pages that are missing, in their order`)
 	}
 	if len(r.Users) > 0 || len(r.Faults.List) > 0 {
 		return
@@ -339,10 +356,7 @@ func (r *reader) addTo(c *Count, at Place, who Account, used, units int64) {
 		r.Faults.Add(at, "%s already has a count of %s, %s%s", who, of, c.Place.from(at), cure)
 		return
 	}
-	if c.Units >= 0 || units >= 0 {
-		c.Units = orUsed(c.Units, c.Used) + orUsed(units, used)
-	}
-	c.Used += used
+	c.join(used, units)
 	if c.Used > quota.MaxAmount || c.Units > quota.MaxAmount {
 		r.Faults.Add(at, "the sum of %s is more than %d", who, int64(quota.MaxAmount))
 		c.Used, c.Units = 0, -1

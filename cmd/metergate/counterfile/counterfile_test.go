@@ -61,7 +61,7 @@ func TestParseMappingRefuses(t *testing.T) {
 		"user=,used=b":                   "user has no attribute",
 		"user=a,user=b":                  "user is there twice",
 		"user=a":                         "used is missing; write used=ATTRIBUTE",
-		"used=a":                         "user is missing; write user=ATTRIBUTE",
+		"used=a":                         "user is missing; write user=ATTRIBUTE or, if each item is of a whole organisation, org=ATTRIBUTE",
 		"user=a,used=b,limit=c":          `there is no "limit"; it may have user, used, endpoint, org, units and window`,
 		"user=@u,used=b":                 "user=@u: only endpoint and org can have a value that is the same for all rows",
 		"user=a,used=b,window=@2026-11":  "window=@2026-11: only endpoint and org can have a value that is the same for all rows",

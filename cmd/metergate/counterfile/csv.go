@@ -3,6 +3,7 @@ package counterfile
 import (
 	"encoding/csv"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -28,13 +29,17 @@ func (r *reader) readCSV(name string, text io.Reader) {
 			if errors.As(err, &at) {
 				line, cause = at.Line, at.Err
 			}
-			r.Faults.Add(Place{name, line}, "%v", cause)
+			r.Faults.Add(Place{name, line}, "%v", readable(cause))
 			return // what follows cannot be split into fields
 		}
 		r.countRow()
 		line, _ = lines.FieldPos(0)
 		at := Place{name, line}
 		if first {
+			if fault := incompleteHeader(fields, r.AllowTotals); fault != "" {
+				r.Faults.Add(at, "%s", fault)
+				return
+			}
 			header := r.headerColumns(fields)
 			if header != nil {
 				column, columns = header, len(fields)
@@ -75,6 +80,30 @@ func (r *reader) readCSV(name string, text io.Reader) {
 			r.add(at, row{Account{field("org"), field("user")}, field("endpoint"), strings.TrimSpace(field("used")), strings.TrimSpace(field("units")), Bounds{start, end}})
 		}
 	}
+}
+
+// incompleteHeader says what is wrong with a header that lacks a needed column.
+func incompleteHeader(fields []string, allowTotals bool) string {
+	has := map[string]bool{}
+	for _, name := range fields {
+		has[strings.ToLower(strings.TrimSpace(name))] = true
+	}
+	// An id may be "user", so one name alone does not make a header.
+	if !has["user"] && !has["used"] || len(fields) == 3 && isNumber(fields[2]) {
+		return ""
+	}
+	for _, name := range []string{"user", "endpoint", "used"} {
+		if !has[name] && (name != "endpoint" || !allowTotals) {
+			return fmt.Sprintf("the header has no column %s; it has %s", name, strings.Join(fields, ", "))
+		}
+	}
+	return ""
+}
+
+// isNumber reports whether a field is a count.
+func isNumber(field string) bool {
+	_, err := wholeNumber(strings.TrimSpace(field))
+	return err == nil
 }
 
 // headerColumns returns which column is which if fields are a header, else nil.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -43,7 +44,7 @@ func (d *dynamoReader) place() Place { return Place{d.name, d.lines.lineAt(d.jso
 func (d *dynamoReader) explain(err error) string {
 	switch syntax := (*json.SyntaxError)(nil); {
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return "the file ends too early; copy it again"
+		return readable(err).Error()
 	case errors.As(err, &syntax) && d.rows == 0:
 		return fmt.Sprintf("is not JSON: %v; a CSV file needs -format csv", err)
 	case errors.As(err, &syntax):
@@ -99,10 +100,8 @@ func (d *dynamoReader) readObject() error {
 	switch {
 	case !hasItems:
 		d.Faults.Add(at, `there is neither "Item", as in an export to S3, nor "Items", as in the output of aws dynamodb scan`)
-	case isPage && goesOn != (Place{}):
-		d.unended = goesOn
 	case isPage:
-		d.ended = true
+		d.unended = goesOn
 	}
 	return nil
 }
@@ -184,7 +183,7 @@ func (m *Mapping) row(attributes map[string]json.RawMessage, filter *windowFilte
 		needed bool
 	}{
 		{m.user, &r.account.User, true}, {m.used, &r.used, true}, {m.endpoint, &r.endpoint, true},
-		{m.org, &r.account.Org, false}, {m.units, &r.units, false},
+		{m.org, &r.account.Org, m.user.isZero()}, {m.units, &r.units, false},
 	} {
 		if part.isZero() {
 			continue
@@ -219,6 +218,9 @@ func (s source) text(attributes map[string]json.RawMessage, needed bool) (string
 		if json.Unmarshal(value, &text) != nil || text == nil {
 			return "", fmt.Errorf("%s is no attribute of DynamoDB; it must be like {%q: %q}", s.name, kind, map[string]string{"S": "u-17", "N": "42"}[kind])
 		}
+		if loneSurrogate(value) {
+			return "", fmt.Errorf("%s has half of a UTF-16 pair, %.80s, which is no character", s.name, value)
+		}
 		return *text, nil
 	case kind == "M":
 		var contained map[string]json.RawMessage
@@ -231,6 +233,30 @@ func (s source) text(attributes map[string]json.RawMessage, needed bool) (string
 		return "", fmt.Errorf("%s is %s (type %s); it must be a string or a number", s.name, name, kind)
 	}
 	return "", fmt.Errorf("%s has the type %.20q, which DynamoDB does not have", s.name, kind)
+}
+
+// loneSurrogate reports whether a JSON string escapes half of a UTF-16 pair. Decoding replaces it, so
+// that different ids would become one.
+func loneSurrogate(text []byte) bool {
+	high := false // the escape before is the first half of a pair
+	for i := 0; i < len(text); i++ {
+		unit := int64(0)
+		width := 1
+		if text[i] == '\\' && i+1 < len(text) {
+			width = 2
+			if text[i+1] == 'u' && i+6 <= len(text) {
+				unit, _ = strconv.ParseInt(string(text[i+2:i+6]), 16, 64)
+				width = 6
+			}
+		}
+		low := unit >= 0xdc00 && unit < 0xe000
+		if high != low {
+			return true
+		}
+		high = unit >= 0xd800 && unit < 0xdc00
+		i += width - 1
+	}
+	return high
 }
 
 // find returns the type and the value of the attribute; an empty kind: the item does not have it.

@@ -19,13 +19,14 @@ const manifestName = "manifest-files.json"
 
 // An input is one file to read.
 type input struct {
-	name     string // "-" is stdin
+	name     string
+	stdin    bool
 	items    int    // that the manifest says it has; -1: unknown
 	manifest string // that lists the file; empty: none
 }
 
 func (in input) open(stdin io.Reader) (io.ReadCloser, error) {
-	if in.name == "stdin" {
+	if in.stdin {
 		return io.NopCloser(stdin), nil
 	}
 	return os.Open(in.name)
@@ -35,7 +36,7 @@ func (in input) open(stdin io.Reader) (io.ReadCloser, error) {
 func findInputs(names []string, folders bool) (inputs []input, err error) {
 	for _, name := range names {
 		if name == "-" {
-			inputs = append(inputs, input{"stdin", -1, ""})
+			inputs = append(inputs, input{name: "stdin", stdin: true, items: -1})
 			continue
 		}
 		info, err := os.Stat(name)
@@ -51,20 +52,24 @@ func findInputs(names []string, folders bool) (inputs []input, err error) {
 		case folders && filepath.Base(name) == manifestName:
 			found, err = exportInputs(name)
 		default:
-			found = []input{{name, -1, ""}}
+			found = []input{{name: name, items: -1}}
 		}
 		if err != nil {
 			return nil, err
 		}
 		inputs = append(inputs, found...)
 	}
-	seen := map[string]bool{}
+	type source struct {
+		file  string
+		stdin bool
+	}
+	seen := map[source]bool{}
 	for _, in := range inputs {
-		if file := filepath.Clean(in.name); seen[file] {
+		from := source{filepath.Clean(in.name), in.stdin}
+		if seen[from] {
 			return nil, fmt.Errorf("%s is named twice", in.name)
-		} else {
-			seen[file] = true
 		}
+		seen[from] = true
 	}
 	return inputs, nil
 }
@@ -84,7 +89,7 @@ func folderInputs(folder string) ([]input, error) {
 		case base == "manifest-summary.json":
 			incomplete = append(incomplete, name)
 		case isDataName(base):
-			files = append(files, input{name, -1, ""})
+			files = append(files, input{name: name, items: -1})
 		}
 		return nil
 	})
@@ -138,7 +143,7 @@ func exportInputs(manifest string) (inputs []input, err error) {
 		if entry.ItemCount != nil {
 			items = *entry.ItemCount
 		}
-		inputs = append(inputs, input{name, items, manifest})
+		inputs = append(inputs, input{name: name, items: items, manifest: manifest})
 	}
 	if len(inputs) == 0 {
 		return nil, fmt.Errorf("%s lists no files", manifest)

@@ -46,10 +46,11 @@ func ParseMapping(text string) (*Mapping, error) {
 		}
 		*to = source{value, fixed}
 	}
-	for _, key := range []string{"user", "used"} {
-		if parts[key].isZero() {
-			return nil, fmt.Errorf("%s is missing; write %s=ATTRIBUTE", key, key)
-		}
+	switch {
+	case m.user.isZero() && m.org.isZero():
+		return nil, errors.New("user is missing; write user=ATTRIBUTE or, if each item is of a whole organisation, org=ATTRIBUTE")
+	case m.used.isZero():
+		return nil, errors.New("used is missing; write used=ATTRIBUTE")
 	}
 	return m, nil
 }
