@@ -2,6 +2,7 @@ package billing
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -32,6 +33,9 @@ func (r *run) deliver(ctx context.Context, batch []event) (delivered []Bill) {
 		parts = parts[:len(parts)-1]
 		if ctx.Err() != nil {
 			r.count(func(report *Report) { report.Unsent += int64(len(p.events)) })
+			continue
+		}
+		if p.events = r.withoutGivenUp(p.events); len(p.events) == 0 {
 			continue
 		}
 		v, err := r.post(ctx, p)
@@ -87,6 +91,7 @@ func (r *run) take(events []event) (bills []Bill) {
 		for _, e := range events {
 			bills = append(bills, e.bill)
 			report.add(e.bill)
+			r.endpoint(e).taken = true
 		}
 		r.lastTaken = time.Now()
 	})
@@ -118,17 +123,44 @@ func (r *run) sort(events []event, v verdict) (delivered []Bill, rest []event) {
 	return delivered, rest
 }
 
-// refuse counts an event as refused. If nothing else happens, the run ends: then it is not about the events.
+// refuse counts an event as refused. An endpoint of which many customers are refused and none is taken is
+// given up: then it is not about the customers. One customer alone gives up nothing.
 func (r *run) refuse(e event, v verdict) {
-	hopeless := false
 	r.count(func(report *Report) {
 		report.refuse(e.bill, v.text)
-		r.refusals++
-		hopeless = report.Events == 0 && r.refusals >= maxRefusals
+		of := r.endpoint(e)
+		if of.taken || of.givenUp {
+			return
+		}
+		if of.refused[e.customer] = true; len(of.refused) == maxRefused {
+			of.givenUp = true
+			report.Stopped = errors.Join(report.Stopped, fmt.Errorf("%s takes nothing of the endpoint %s: %s", r.To, e.bill.Endpoint, v.text))
+		}
 	})
-	if hopeless {
-		r.stop(fmt.Errorf("%s takes nothing: %s", r.To, v.text))
+}
+
+// endpoint returns what is known of the event's endpoint. The lock is held.
+func (r *run) endpoint(e event) *endpoint {
+	of := r.endpoints[e.bill.Endpoint]
+	if of == nil {
+		of = &endpoint{refused: map[string]bool{}}
+		r.endpoints[e.bill.Endpoint] = of
 	}
+	return of
+}
+
+// withoutGivenUp returns the events that are still to be sent, and counts the others.
+func (r *run) withoutGivenUp(events []event) (rest []event) {
+	r.count(func(report *Report) {
+		for _, e := range events {
+			if r.endpoint(e).givenUp {
+				report.Unsent++
+			} else {
+				rest = append(rest, e)
+			}
+		}
+	})
+	return rest
 }
 
 // post sends a part, again and again while the receiver neither takes nor refuses it. When the time is

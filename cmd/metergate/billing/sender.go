@@ -44,8 +44,8 @@ const (
 	attemptTimeout = 30 * time.Second
 	// batchBills is how many bills a worker takes at a time, and notes as delivered at a time.
 	batchBills = 100
-	// maxRefusals is after how many refusals a run ends, if nothing was taken by then.
-	maxRefusals = 100
+	// maxRefused is after how many customers an endpoint is given up if no event of it was taken by then.
+	maxRefused = 100
 	// maxFaults bounds the Faults of a Report.
 	maxFaults = 20
 )
@@ -135,9 +135,16 @@ type run struct {
 	mu       sync.Mutex
 	report   Report
 	progress func(Report)
-	// lastTaken is when the receiver last took an event, and refusals how many it has refused.
+	// lastTaken is when the receiver last took an event.
 	lastTaken time.Time
-	refusals  int
+	endpoints map[string]*endpoint
+}
+
+// An endpoint says what the receiver makes of the events of an endpoint.
+type endpoint struct {
+	taken   bool            // one at least
+	refused map[string]bool // customers, while none is taken
+	givenUp bool
 }
 
 // Send sends bills, and notes them as delivered in parts. progress is told now and then how far it is; it
@@ -146,16 +153,16 @@ type run struct {
 func (s *Sender) Send(ctx context.Context, bills iter.Seq2[Bill, error], notes Notebook, progress func(Report)) Report {
 	sending, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	r := &run{Sender: s, notes: notes, pace: newPace(s.Rate), stop: stop, seed: maphash.MakeSeed(), progress: progress}
-	var queues [workers]chan event
+	r := &run{Sender: s, notes: notes, pace: newPace(s.Rate), stop: stop, seed: maphash.MakeSeed(), progress: progress, endpoints: map[string]*endpoint{}}
+	var queues [workers]queue
 	var working sync.WaitGroup
 	for i := range queues {
-		queues[i] = make(chan event, batchBills)
+		queues[i] = queue{make(chan event, batchBills), make(chan struct{}, 1)}
 		working.Go(func() { r.work(sending, queues[i]) })
 	}
 	r.read(ctx, sending, bills, &queues)
 	for _, queue := range queues {
-		close(queue)
+		close(queue.events)
 	}
 	working.Wait()
 	if err := context.Cause(sending); err != nil {
@@ -165,7 +172,7 @@ func (s *Sender) Send(ctx context.Context, bills iter.Seq2[Bill, error], notes N
 }
 
 // read reads all bills, also those that are not sent any more, to count them.
-func (r *run) read(ctx, sending context.Context, bills iter.Seq2[Bill, error], queues *[workers]chan event) {
+func (r *run) read(ctx, sending context.Context, bills iter.Seq2[Bill, error], queues *[workers]queue) {
 	var last Bill
 	for b, err := range bills {
 		if ctx.Err() != nil {
@@ -191,7 +198,36 @@ func (r *run) read(ctx, sending context.Context, bills iter.Seq2[Bill, error], q
 		}
 		// All events of a customer are one worker's: Stripe takes one at a time. A worker takes events also when
 		// it cannot send them any more.
-		queues[maphash.String(r.seed, e.customer)%workers] <- e
+		queues[maphash.String(r.seed, e.customer)%workers].put(e, func() {
+			for _, q := range queues {
+				q.askToFlush()
+			}
+		}, r.firstBackoff)
+	}
+}
+
+// A queue has the events of a worker.
+type queue struct {
+	events chan event
+	flush  chan struct{} // asks the worker to send what it has
+}
+
+// put adds an event. If there is no room for a while, it calls blocked, as events of others must not wait for
+// this worker.
+func (q queue) put(e event, blocked func(), patience time.Duration) {
+	select {
+	case q.events <- e:
+		return
+	case <-time.After(patience):
+	}
+	blocked()
+	q.events <- e
+}
+
+func (q queue) askToFlush() {
+	select {
+	case q.flush <- struct{}{}:
+	default: // it is asked already
 	}
 }
 
@@ -227,15 +263,23 @@ func (r *Report) refuse(b Bill, why string) {
 }
 
 // work sends the events of a queue.
-func (r *run) work(ctx context.Context, queue <-chan event) {
+func (r *run) work(ctx context.Context, q queue) {
 	batch := make([]event, 0, batchBills)
-	for e := range queue {
-		if batch = append(batch, e); len(batch) == batchBills {
-			r.settle(ctx, batch)
-			batch = batch[:0]
+	for {
+		select {
+		case e, more := <-q.events:
+			if !more {
+				r.settle(ctx, batch)
+				return
+			}
+			if batch = append(batch, e); len(batch) < batchBills {
+				continue
+			}
+		case <-q.flush:
 		}
+		r.settle(ctx, batch)
+		batch = batch[:0]
 	}
-	r.settle(ctx, batch)
 }
 
 // settle sends events and notes what was delivered.

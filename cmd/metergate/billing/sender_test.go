@@ -245,18 +245,18 @@ func TestRunEndsIfNothingIsTaken(t *testing.T) {
 		{"down", answer(503), 0, `TO has taken nothing for [0-9]+s: 503 Service Unavailable: no, thank you`},
 		{"busy for long", answer(429, "Retry-After: 3600"), time.Minute, `TO wants to be left alone for 1h0m0s: 429 Too Many Requests: no, thank you`},
 		{"broken", answer(500), 0, `TO has taken nothing for [0-9]+s: 500 Internal Server Error: no, thank you`},
-		{"refuses all", answer(400), time.Minute, `TO takes nothing: 400 Bad Request: no, thank you`},
+		{"refuses all", answer(400), time.Minute, `TO takes nothing of the endpoint analyze: 400 Bad Request: no, thank you`},
 		{"drops connections", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 0, `TO has taken nothing for [0-9]+s: Post`},
 	} {
 		for _, to := range allReceivers {
 			server := httptest.NewUnstartedServer(c)
 			server.Config.ErrorLog = nil
 			server.Start()
-			notes, bills := &notebook{}, newBills(40)
+			notes, bills := &notebook{}, newBills(120)
 			report := newSender(t, Options{To: to, URL: server.URL, Retry: c.retry}).Send(t.Context(), list(bills...), notes, nil)
 			server.Close()
 			want := strings.Replace(c.want, "TO", to, 1)
-			if report.Stopped == nil || !regexp.MustCompile(want).MatchString(report.Stopped.Error()) || report.Events > 0 || report.Unsent+report.Refused != 120 || report.Refused > 0 && c.name != "refuses all" || len(notes.rest(bills)) != 120 {
+			if report.Stopped == nil || !regexp.MustCompile(want).MatchString(report.Stopped.Error()) || report.Events > 0 || report.Unsent+report.Refused != 360 || report.Refused > 0 && c.name != "refuses all" || len(notes.rest(bills)) != 360 {
 				t.Errorf("%s, %s: %+v; want %s", c.name, to, report, want)
 			}
 		}
