@@ -130,7 +130,8 @@ type Notify struct {
 	// random bytes in base64. While you change it, write the new one and the old one with a space
 	// between them: the events are then signed with both.
 	Secret Secret `yaml:"secret" required:"true" as:"signing"`
-	// The thresholds, in percent of what each limit allows. Only soft limits get above 100. At most 20.
+	// The thresholds, in percent of what each limit allows. Soft limits get above 100, and so do hard
+	// ones with mode: observe, by a smaller plan, by an import or in an outage. At most 20.
 	// Default: 80 and 100.
 	At []int `yaml:"at" min:"1" max:"1000"`
 }

@@ -15,8 +15,10 @@ import (
 // What counts is what is used, not what is held. There is one for each limit, window and threshold. If one
 // step reaches several thresholds, there is one for the highest alone. A threshold can be reached again once
 // a reset, or counts that are set, have taken the count below it, or once a grant, another plan or another
-// configuration has changed what the limit allows. A limit that is lowered, or a smaller plan in the token,
-// reaches nothing by itself: the next threshold does.
+// configuration has changed what the limit allows. A plan that is set or cleared reaches what the account's own
+// limits have reached under it, and had not under the plan before. A limit that is lowered, a smaller plan in the
+// token, an override that ends by its time, and for a member an override of their pool reach nothing by
+// themselves: the next threshold does.
 type Crossing struct {
 	// ID is the same for the same crossing, whoever records it, see CrossingID.
 	ID      string
@@ -35,7 +37,8 @@ type Crossing struct {
 func (c Crossing) Percent() int64 { return c.Used * 100 / max(1, c.Allowance) }
 
 const (
-	// MaxThreshold is the highest threshold in percent. Only soft limits get above 100.
+	// MaxThreshold is the highest threshold in percent. Soft limits get above 100, and so do hard ones that are
+	// observed, by a smaller plan, by counts that are set, and by requests that were admitted in an outage.
 	MaxThreshold = 1000
 	// CrossingLife is how long a store keeps a Crossing that nobody ends.
 	CrossingLife = 8 * 24 * time.Hour
@@ -55,8 +58,10 @@ func CrossedThreshold(before, after, allowance int64, thresholds []int) (crossed
 }
 
 // CrossingID returns the ID of a crossing. rearmed is how often a reset, or counts that were set, have
-// taken counts of the window down; it is in the ID so that the crossing after that is another one, and so is
-// the allowance. A store that has lost the crossing finds the same ID when it counts again.
+// taken counts of the window down, or a plan that was set or cleared has made the account count by another one; it
+// is in the ID so that the crossing after that is another one, and so is the allowance. It is not counted while
+// plans have no thresholds: what is reached after that can have the ID of a crossing of before. A store that has
+// lost the crossing finds the same ID when it counts again.
 func CrossingID(account, limit, windowID string, threshold int, allowance, rearmed int64) string {
 	sum := sha1.Sum([]byte(strings.Join([]string{account, limit, windowID, formatInt(int64(threshold)), formatInt(allowance), formatInt(rearmed)}, "\n")))
 	return "msg_" + hex.EncodeToString(sum[:])

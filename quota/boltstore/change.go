@@ -119,28 +119,35 @@ func (c *changeTx) apply() error {
 		}
 	}
 	before := c.limits()
-	var err error
-	switch c.Action {
-	case quota.ActionGrant:
-		err = c.grant()
-	case quota.ActionReset:
-		err = c.reset()
-	case quota.ActionSetPlan:
-		err = c.setPlan()
-	case quota.ActionClearPlan:
-		err = c.tx.Bucket(plansBucket).Delete([]byte(c.user))
-	case quota.ActionSetAnchor, quota.ActionClearAnchor:
-		err = c.setAnchor()
-	case quota.ActionSetCounts:
-		err = c.setCounts()
+	if err := c.change(); err != nil {
+		return err
 	}
-	if err != nil {
+	if err := c.rearmCounted(before.Plan); err != nil {
 		return err
 	}
 	if err := c.recordReached(before); err != nil {
 		return err
 	}
 	return c.record()
+}
+
+// change makes the change.
+func (c *changeTx) change() error {
+	switch c.Action {
+	case quota.ActionGrant:
+		return c.grant()
+	case quota.ActionReset:
+		return c.reset()
+	case quota.ActionSetPlan:
+		return c.setPlan()
+	case quota.ActionClearPlan:
+		return c.tx.Bucket(plansBucket).Delete([]byte(c.user))
+	case quota.ActionSetAnchor, quota.ActionClearAnchor:
+		return c.setAnchor()
+	case quota.ActionSetCounts:
+		return c.setCounts()
+	}
+	return nil
 }
 
 // plan is the one that applies to the account.

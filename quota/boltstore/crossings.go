@@ -186,6 +186,32 @@ func (c *changeTx) rearm(w quota.Window) error {
 	if !c.plans.Notifies() || len(c.plan().NotifyAt()) == 0 {
 		return nil
 	}
+	return c.countRearmed(w)
+}
+
+// rearmCounted notes that the account counts by another plan than the one before, nil: none of the plans has
+// thresholds. What its counts have reached, or reach, under that is another crossing.
+func (c *changeTx) rearmCounted(before *quota.Plan) error {
+	if before == nil || c.Action != quota.ActionSetPlan && c.Action != quota.ActionClearPlan {
+		return nil
+	}
+	after := c.plan()
+	if after.Name() == before.Name() || len(before.NotifyAt())+len(after.NotifyAt()) == 0 {
+		return nil
+	}
+	for _, per := range quota.Periods() {
+		w := c.terms.WindowAt(c.calendar, per, c.now)
+		if decodeAmounts(c.tx.Bucket(usedBucket).Get(appendKey(nil, c.user, w.ID, ""))) == (amounts{}) {
+			continue
+		}
+		if err := c.countRearmed(w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *changeTx) countRearmed(w quota.Window) error {
 	rearmed, key := c.tx.Bucket(rearmedBucket), appendKey(nil, c.user, w.ID, "")
 	if err := c.tx.Bucket(endsBucket).Put(windowEndsKey(w, key), nil); err != nil {
 		return err

@@ -32,7 +32,7 @@ import (
 //	terms   user -> quota.Terms as text, see terms.go
 //	once    user 0x00 ID of a change -> until when it is recognised; its fingerprint
 //	crossings user 0x00 sequence number -> a quota.Crossing as JSON, see crossings.go
-//	rearmed as used, of all endpoints -> how often counts of the window were taken down
+//	rearmed as used, of all endpoints -> how often counts of the window were taken down, or given another plan
 //	ends    kind (1 byte), time in seconds, key -> nothing
 //
 // Users, windows, endpoints and IDs have no control characters, so 0x00 ends them.

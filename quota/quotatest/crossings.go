@@ -40,6 +40,7 @@ var crossingCases = map[string]func(*testing.T, *crossingHarness){
 	"counts that are set cross and arm again":    testSetCountsCross,
 	"another plan crosses":                       testSetPlanCrosses,
 	"another plan of a pool crosses":             testSetPlanOfPoolCrosses,
+	"another plan and back crosses anew":         testSetPlanArms,
 	"what waits is not recorded again":           testCrossingWaitsOnce,
 	"crossings are ended":                        testEndCrossings,
 	"crossings that nobody ends are dropped":     testCrossingLife,

@@ -131,9 +131,11 @@ func testSetCountsCross(t *testing.T, h *crossingHarness) {
 
 // overridden has plans that administrators set.
 var overridden = map[string]*quota.Plan{
-	"small": NewNotifyingPlan("small", atMost, quota.Limit{Amount: 10, Period: quota.Month}),
-	"large": NewNotifyingPlan("large", atMost, quota.Limit{Amount: 100, Period: quota.Month}, quota.Limit{Amount: 6, Period: quota.Month, Endpoint: "report", Soft: true}),
-	"team":  NewNotifyingPlan("team", atMost, quota.Limit{Amount: 100, Period: quota.Month}, quota.Limit{Amount: 8, Period: quota.Month, Shared: true}),
+	"small":    NewNotifyingPlan("small", atMost, quota.Limit{Amount: 10, Period: quota.Month}),
+	"large":    NewNotifyingPlan("large", atMost, quota.Limit{Amount: 100, Period: quota.Month}, quota.Limit{Amount: 6, Period: quota.Month, Endpoint: "report", Soft: true}),
+	"team":     NewNotifyingPlan("team", atMost, quota.Limit{Amount: 100, Period: quota.Month}, quota.Limit{Amount: 8, Period: quota.Month, Shared: true}),
+	"big-team": NewNotifyingPlan("big-team", atMost, quota.Limit{Amount: 80, Period: quota.Month, Shared: true}),
+	"silent":   NewNotifyingPlan("silent", nil, quota.Limit{Amount: 100, Period: quota.Month}),
 }
 
 // changeOf makes a change to an account whose token claims one of the plans.
@@ -198,23 +200,47 @@ func testSetPlanOfPoolCrosses(t *testing.T, h *crossingHarness) {
 	h.wantCrossings(globex, "shared-month 80% 7/8")
 }
 
-// What is reached again without another ID waits once, as it was first.
+// After another plan and back, what is reached is another crossing: with its own ID.
+func testSetPlanArms(t *testing.T, h *crossingHarness) {
+	globex := quota.PoolAccount("globex")
+	for account, limit := range map[string]string{"u": "month 50% ", globex: "shared-month 80% "} {
+		claimed, big, counts, want := "small", "large", int64(5), []string{limit + "5/10", limit + "5/10"}
+		if account == globex {
+			claimed, big, counts, want = "team", "big-team", 7, []string{limit + "7/8", limit + "7/8"}
+		}
+		h.changeOf(account, claimed, quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"analyze": counts}})
+		h.wantWaiting(account, want[0])
+		for range 2 { // by the same plan, it reaches nothing, and is the same crossing
+			h.changeOf(account, claimed, quota.Change{Action: quota.ActionSetPlan, Plan: claimed})
+			h.wantWaiting(account, want[0])
+		}
+		h.changeOf(account, claimed, quota.Change{Action: quota.ActionSetPlan, Plan: big})
+		h.wantWaiting(account, want[0])
+		h.changeOf(account, claimed, quota.Change{Action: quota.ActionClearPlan})
+		h.wantWaiting(account, want...)
+		if got := h.crossings(account); len(got) == 2 && got[0].ID == got[1].ID {
+			t.Errorf("both crossings of %q are %s", account, got[0].ID)
+		}
+		h.end(account, h.crossings(account)...)
+		h.changeOf(account, claimed, quota.Change{Action: quota.ActionSetPlan, Plan: "silent"}) // which has no thresholds
+		h.wantCrossings(account)
+		h.changeOf(account, claimed, quota.Change{Action: quota.ActionSetPlan, Plan: claimed})
+		h.wantCrossings(account, want[0])
+	}
+}
+
+// What is reached again without another ID waits once, as it was first: a reset while the plan has no
+// thresholds is not noted.
 func testCrossingWaitsOnce(t *testing.T, h *crossingHarness) {
+	silent := NewNotifyingPlan("small", nil, quota.Limit{Amount: 10, Period: quota.Month})
 	h.use(5, "u", "report", overridden["small"])
 	first := h.crossings("u")
-	h.changeOf("u", "small", quota.Change{Action: quota.ActionSetPlan, Plan: "large"})
-	r := request("u", "report", overridden["small"])
-	r.Plans.ByName = overridden
-	h.commit(h.reserve(r).Reservation)
-	h.changeOf("u", "small", quota.Change{Action: quota.ActionClearPlan})
-	var months []quota.Crossing
-	for _, c := range h.crossings("u") {
-		if c.Limit == "month" {
-			months = append(months, c)
-		}
-	}
-	if len(first) != 1 || len(months) != 1 || months[0].ID != first[0].ID || months[0].Used != 5 || !months[0].At.Equal(first[0].At) {
-		t.Errorf("the crossings of the month are %+v, first %+v", months, first)
+	h.applyChange("u", silent, quota.Change{Action: quota.ActionReset})
+	h.use(4, "u", "report", silent)
+	h.use(2, "u", "report", overridden["small"])
+	again := h.crossings("u")
+	if len(first) != 1 || len(again) != 1 || again[0].ID != first[0].ID || again[0].Used != 5 || !again[0].At.Equal(first[0].At) {
+		t.Errorf("the crossings are %+v, first %+v", again, first)
 	}
 }
 

@@ -39,10 +39,10 @@ func (c *crossingModel) note(account string, choice quota.PlanChoice, r *quota.R
 		step()
 		return
 	}
-	before, counts := c.states(account, choice, r), c.counts(account)
+	before, counts, plan := c.states(account, choice, r), c.counts(account), c.plan(account, choice)
 	step()
 	if r == nil {
-		c.noteFallen(account, counts, c.counts(account))
+		c.noteFallen(account, counts, c.counts(account), c.plan(account, choice) != plan)
 	}
 	for _, after := range c.states(account, choice, r) {
 		was := slices.IndexFunc(before, func(s limitState) bool { return s.account == after.account && s.limit.Name() == after.limit.Name() })
@@ -60,7 +60,7 @@ func (c *crossingModel) note(account string, choice quota.PlanChoice, r *quota.R
 
 // states has the limits that a step is about.
 func (c *crossingModel) states(account string, choice quota.PlanChoice, r *quota.Reservation) (states []limitState) {
-	p := c.models[account].snapshot(choice, c.calendar, c.clock.Now()).Plan
+	p := c.plan(account, choice)
 	for i, l := range p.Limits() {
 		s := limitState{account: account, plan: p, limit: l, window: c.calendar.WindowAt(l.Period, c.clock.Now())}
 		isShared := p.Counters()[i].Shared
@@ -100,6 +100,10 @@ func (c *crossingModel) states(account string, choice quota.PlanChoice, r *quota
 	return states
 }
 
+func (c *crossingModel) plan(account string, choice quota.PlanChoice) *quota.Plan {
+	return c.models[account].snapshot(choice, c.calendar, c.clock.Now()).Plan
+}
+
 // counts has the counts of an account in its running windows, of requests and of units.
 func (c *crossingModel) counts(account string) map[string][2]map[string]int64 {
 	counts := map[string][2]map[string]int64{}
@@ -110,13 +114,14 @@ func (c *crossingModel) counts(account string) map[string][2]map[string]int64 {
 	return counts
 }
 
-// noteFallen notes in which windows a count is lower than before.
-func (c *crossingModel) noteFallen(account string, before, after map[string][2]map[string]int64) {
+// noteFallen notes in which windows a count is lower than before or, if the plan is another one, in which there are
+// counts.
+func (c *crossingModel) noteFallen(account string, before, after map[string][2]map[string]int64, otherPlan bool) {
 	for id := range before {
 		fallen := false
 		for i := range 2 {
 			for endpoint, n := range before[id][i] {
-				fallen = fallen || after[id][i][endpoint] < n
+				fallen = fallen || after[id][i][endpoint] < n || otherPlan && n > 0
 			}
 		}
 		if fallen {

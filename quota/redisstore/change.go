@@ -26,6 +26,7 @@ func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanCh
 	}
 	q := query{script: script.Change, user: user}
 	alerts := changesAlerts(c) && plans.Notifies()
+	var o outcome
 	if plans.Terms || alerts { // the windows, or the thresholds, depend on the account
 		q.plans = plans
 		q.plans.Anchor = nil
@@ -41,7 +42,11 @@ func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanCh
 			return nil
 		}
 	case quota.ActionReset:
-		q.periods = func(*quota.Plan) []quota.Period { all := quota.Periods(); return all[:] }
+		q.periods = allPeriods
+	case quota.ActionSetPlan, quota.ActionClearPlan:
+		if alerts {
+			q.periods = allPeriods
+		}
 	case quota.ActionSetCounts:
 		q.periods = func(*quota.Plan) []quota.Period { return []quota.Period{c.Period} }
 	}
@@ -59,9 +64,13 @@ func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanCh
 				own.Entry.Period = limit.Period
 			}
 		}
+		if alerts && setsPlan(c) {
+			if after := s.planAfter(p, plans, c, &o); after.Name() == p.Name() || len(p.NotifyAt())+len(after.NotifyAt()) == 0 {
+				own.Windows = nil
+			}
+		}
 		own.AppendTo(args)
 	}
-	var o outcome
 	if alerts {
 		s.addChangeAlerts(ctx, &q, plans, c, &o)
 	}
@@ -76,6 +85,24 @@ func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanCh
 	return s.Read(ctx, user, plans)
 }
 
+func allPeriods(*quota.Plan) []quota.Period {
+	all := quota.Periods()
+	return all[:]
+}
+
+func setsPlan(c quota.Change) bool {
+	return c.Action == quota.ActionSetPlan || c.Action == quota.ActionClearPlan
+}
+
+// planAfter is the plan that applies after a change, if p applies before it.
+func (s *Store) planAfter(p *quota.Plan, plans quota.PlanChoice, c quota.Change, o *outcome) *quota.Plan {
+	if !setsPlan(c) {
+		return p
+	}
+	override := quota.Override{Plan: c.Plan, Until: c.Until}.ActiveAt(s.Now())
+	return plans.Effective(override.Or(o.pool.override))
+}
+
 // changesAlerts reports whether a change may take a count to a threshold, or below one.
 func changesAlerts(c quota.Change) bool {
 	switch c.Action {
@@ -88,17 +115,13 @@ func changesAlerts(c quota.Change) bool {
 // addChangeAlerts has the query of a change record crossings, of the account's own limits.
 func (s *Store) addChangeAlerts(ctx context.Context, q *query, plans quota.PlanChoice, c quota.Change, o *outcome) {
 	q.script = script.ChangeAlerting
-	appendArgs, setsPlan := q.appendArgs, c.Action == quota.ActionSetPlan || c.Action == quota.ActionClearPlan
+	appendArgs := q.appendArgs
 	if c.Action != quota.ActionReset {
 		s.index.expect(ctx, q.user)
 	}
 	q.appendArgs = func(args *resp.Args, p *quota.Plan, l *layout) {
 		appendArgs(args, p, l)
-		at, after := s.Now(), p
-		if setsPlan {
-			override := quota.Override{Plan: c.Plan, Until: c.Until}.ActiveAt(at)
-			after = plans.Effective(override.Or(o.pool.override))
-		}
+		at, after := s.Now(), s.planAfter(p, plans, c, o)
 		script.AppendAlerts(args, script.SettleIfRight, after.NotifyAt(), func() {
 			for i, limit := range after.Limits() {
 				if c.Action == quota.ActionReset || c.Action == quota.ActionSetCounts && limit.Period != c.Period || after.Counters()[i].Shared {
@@ -112,7 +135,7 @@ func (s *Store) addChangeAlerts(ctx context.Context, q *query, plans quota.PlanC
 					carried, _ := o.account.terms.Carried(w.ID, limit)
 					return limit.AllowedIn(w) + carried
 				}
-				alert := script.Alert{Plan: after, Limit: i, Window: w, Allowed: allows(limit), Changes: setsPlan, Before: -1}
+				alert := script.Alert{Plan: after, Limit: i, Window: w, Allowed: allows(limit), Changes: setsPlan(c), Before: -1}
 				for j, before := range p.Limits() {
 					if before.Name() == limit.Name() && !p.Counters()[j].Shared {
 						alert.Before = allows(before)

@@ -38,7 +38,8 @@ type ChangeArgs struct {
 	// Entry is Change as the audit log records it: of a grant with the limit's Period.
 	Entry quota.Change
 	// Windows are those that the change concerns and the Layout assumes to run: of a grant
-	// the limit's, of a reset all that run, of counts the one to set, otherwise none.
+	// the limit's, of a reset all that run, of counts the one to set, of another plan all that run if one of
+	// the two has thresholds, otherwise none.
 	Windows []quota.Window
 	// GrantField is that of the limit to grant to, see GrantField; empty: the plan has no such
 	// limit. Only for a grant.

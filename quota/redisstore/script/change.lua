@@ -81,6 +81,17 @@ local function rearm(window)
   end
 end
 
+-- Notes that the account counts by another plan: what its counts have reached, or reach, under that is another
+-- crossing. The windows are those that run, or there are none if the plan stays, or has no thresholds.
+local function rearm_counted()
+  for i = 1, #windows do
+    local counts = call('HMGET', key, 'used/' .. windows[i].id, 'extra/' .. windows[i].id)
+    if tonumber(counts[1] or 0) ~= 0 or tonumber(counts[2] or 0) ~= 0 then
+      call('HINCRBY', key, 'rearmed/' .. windows[i].id, 1)
+    end
+  end
+end
+
 -- Sets a number. A 0 is deleted, to save memory.
 local function set_number(field, n)
   if n ~= 0 then
@@ -157,8 +168,9 @@ function actions.reset()
   end
 end
 
--- Arguments: when the override ends, in ms, 0: never; the plan's name.
+-- Arguments: when the override ends, in ms, 0: never; the plan's name. The windows are those to re-arm.
 function actions.set_plan()
+  rearm_counted()
   local till = tonumber(ARGV[first])
   forever = till == 0
   if forever then
@@ -172,8 +184,9 @@ function actions.set_plan()
   end
 end
 
--- No arguments.
+-- No arguments. The windows are those to re-arm.
 function actions.clear_plan()
+  rearm_counted()
   forever = false
   call('HDEL', key, 'plan')
 end

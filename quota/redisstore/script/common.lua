@@ -37,8 +37,8 @@
 --                         0. E E ... are the endpoints that were counted on day N; UNTIL: when its numbers end
 --   events                "UNTIL", and the crossings that nobody has delivered yet, the oldest first: a line
 --                         "\nID TIME USED ALLOWANCE THRESHOLD JSON" each, see quota.Crossing
---   rearmed/W             how often a reset, or counts that were set, have taken counts of window W down while the
---                         plan had thresholds; absent: 0
+--   rearmed/W             how often a reset, or counts that were set, have taken counts of window W down, or
+--                         its counts were given another plan, while that or the one before had thresholds; absent: 0
 --   bill/H/E   billextra/H/E   requests counted in the newest hour for bills, and by how much their units exceed
 --                         their number; they are in no bill yet. H is the hour of UTC, in hours since 1970
 --   bills                 "UNTIL R H E E ...": R is the last revision of a bill, 0: there was none; E E ... are the
