@@ -2,12 +2,10 @@ package boltstore
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
 	"slices"
-	"sync"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -275,40 +273,6 @@ func (s *Store) EndCrossings(ctx context.Context, account string, ids []string) 
 	})
 }
 
-// A crossingIndex knows which accounts have crossings, and who has claimed them. The zero value is empty.
-type crossingIndex struct {
-	mu       sync.Mutex
-	accounts map[string]*crossingAccount
-	token    int64 // of the last claim
-}
-
-type crossingAccount struct {
-	oldest  time.Time // when the first of its crossings was recorded
-	due     time.Time // from when on it can be claimed
-	claimed bool
-	token   int64 // of the claim
-}
-
-// add adds accounts that have new crossings. They are due at once, unless they are claimed.
-func (x *crossingIndex) add(accounts []string, now time.Time) {
-	if len(accounts) == 0 {
-		return
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.accounts == nil {
-		x.accounts = make(map[string]*crossingAccount)
-	}
-	for _, account := range accounts {
-		switch a := x.accounts[account]; {
-		case a == nil:
-			x.accounts[account] = &crossingAccount{oldest: now, due: now}
-		case !a.claimed:
-			a.due = now
-		}
-	}
-}
-
 // findCrossings reads which accounts have crossings.
 func (s *Store) findCrossings() error {
 	return s.dbView(func(tx *bolt.Tx) error {
@@ -323,8 +287,8 @@ func (s *Store) findCrossings() error {
 	})
 }
 
-// ClaimCrossings claims the accounts whose crossings are the oldest, see quota.Crossings. Errors are
-// ErrClosed and that of ctx.
+// ClaimCrossings claims the accounts that were due first, see quota.Crossings. Errors are ErrClosed and that
+// of ctx.
 func (s *Store) ClaimCrossings(ctx context.Context, most int) (claims quota.CrossingClaims, err error) {
 	if err := ctx.Err(); err != nil {
 		return claims, err
@@ -334,28 +298,7 @@ func (s *Store) ClaimCrossings(ctx context.Context, most int) (claims quota.Cros
 		return claims, err
 	}
 	defer s.calls.Done()
-	x := &s.crossings
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	var due []string
-	for account, a := range x.accounts {
-		if claims.Waiting++; claims.Oldest.IsZero() || a.oldest.Before(claims.Oldest) {
-			claims.Oldest = a.oldest
-		}
-		if !now.Before(a.due) {
-			due = append(due, account)
-		}
-	}
-	slices.SortFunc(due, func(a, b string) int {
-		return cmp.Or(x.accounts[a].oldest.Compare(x.accounts[b].oldest), cmp.Compare(a, b))
-	})
-	for _, account := range due[:min(len(due), max(0, most))] {
-		x.token++
-		a := x.accounts[account]
-		a.claimed, a.token, a.due = true, x.token, now.Add(quota.ClaimLife)
-		claims.Claims = append(claims.Claims, quota.CrossingClaim{Account: account, Token: x.token})
-	}
-	return claims, nil
+	return s.crossings.claim(most, now), nil
 }
 
 // EndClaim ends a claim, see quota.Crossings. Errors are ErrClosed and those of ctx and of the disk.
@@ -363,22 +306,24 @@ func (s *Store) EndClaim(ctx context.Context, claim quota.CrossingClaim, again t
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	// The writer adds accounts after their write can be seen. So one whose crossings are not seen here
-	// is added after it was removed.
-	x := &s.crossings
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	a := x.accounts[claim.Account]
-	if a == nil || !a.claimed || a.token != claim.Token {
+	added, isClaimed := s.crossings.countAdded(claim)
+	if !isClaimed {
 		return nil
 	}
-	return s.readFile(func(tx *bolt.Tx, now time.Time) error {
-		left := readCrossings(tx, claim.Account, now)
-		if len(left) == 0 {
-			delete(x.accounts, claim.Account)
-			return nil
-		}
-		a.claimed, a.oldest, a.due = false, left[0].At, now.Add(max(0, again))
+	// The writer takes the lock of the index, so the file is read without it.
+	var left []storedCrossing
+	var now time.Time
+	err := s.readFile(func(tx *bolt.Tx, at time.Time) error {
+		left, now = readCrossings(tx, claim.Account, at), at
 		return nil
 	})
+	switch {
+	case err != nil:
+		return err
+	case len(left) == 0:
+		s.crossings.remove(claim, added, now)
+	default:
+		s.crossings.release(claim, left[0].At, now.Add(max(0, again)))
+	}
+	return nil
 }

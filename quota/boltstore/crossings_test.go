@@ -3,6 +3,7 @@ package boltstore
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -167,6 +168,110 @@ func TestCrossingRacesWithEndOfClaim(t *testing.T) {
 		second := wantCrossings(t, s, user, 100)
 		if err := errors.Join(s.EndCrossings(ctx, user, []string{second[0].ID}), s.EndClaim(ctx, again, 0)); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// A crossing that is recorded just after the end of a claim has read the file is claimed again. The writer does
+// not wait for that reading.
+func TestCrossingRightAfterEndOfClaimReads(t *testing.T) {
+	s := open(t, t.TempDir(), Options{Now: func() time.Time { return noon }})
+	count(t, s, admit(t, s, request("u", four)))
+	claim := wantClaims(t, s, 1, 1).Claims[0]
+	if err := s.EndCrossings(ctx, "u", []string{wantCrossings(t, s, "u", 25)[0].ID}); err != nil {
+		t.Fatal(err)
+	}
+	r := admit(t, s, request("u", four))
+	view := s.dbView
+	s.dbView = func(fn func(*bolt.Tx) error) error {
+		err := view(fn)
+		s.dbView = view // for the commit
+		counted := make(chan error, 1)
+		go func() { _, err := s.Commit(ctx, &r); counted <- err }()
+		select {
+		case countErr := <-counted:
+			return errors.Join(err, countErr)
+		case <-time.After(30 * time.Second):
+			return errors.New("the writer waits for the end of the claim")
+		}
+	}
+	if err := s.EndClaim(ctx, claim, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	wantCrossings(t, s, "u", 50)
+	wantClaims(t, s, 1, 1)
+}
+
+// The account that was due first is claimed first, however often it crosses while it waits.
+func TestClaimsInOrderOfDue(t *testing.T) {
+	clock := quotatest.NewClock(noon)
+	s := open(t, t.TempDir(), Options{Now: clock.Now})
+	for _, user := range []string{"c", "b", "a", "c"} {
+		count(t, s, admit(t, s, request(user, four)))
+		clock.Advance(time.Second)
+	}
+	claimAll := func(want ...string) (claims []quota.CrossingClaim) {
+		t.Helper()
+		for _, user := range want {
+			c, err := s.ClaimCrossings(ctx, 1)
+			if err != nil || len(c.Claims) != 1 || c.Claims[0].Account != user || c.Waiting != 3 || !c.Oldest.Equal(noon) {
+				t.Fatalf("the claims are %+v, error %v; want %s of 3 accounts, the first since %v", c, err, user, noon)
+			}
+			claims = append(claims, c.Claims[0])
+		}
+		wantClaims(t, s, 0, 3)
+		return claims
+	}
+	again := map[string]time.Duration{"b": time.Minute, "c": 2 * time.Minute, "a": 3 * time.Minute}
+	for _, claim := range claimAll("c", "b", "a") {
+		if err := s.EndClaim(ctx, claim, again[claim.Account]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantClaims(t, s, 0, 3)
+	clock.Advance(time.Hour)
+	claimAll("b", "c", "a")
+	// These claims end at once, so the account that has waited longest is the first.
+	clock.Advance(quota.ClaimLife)
+	claimAll("c", "b", "a")
+}
+
+// Whatever happens to its accounts, the index finds the first that is due and the one that has waited longest.
+func TestCrossingIndexFindsFirst(t *testing.T) {
+	var x crossingIndex
+	random := rand.New(rand.NewPCG(1, 2))
+	now := noon
+	claimed := []quota.CrossingClaim{}
+	for range 3000 {
+		now = now.Add(time.Duration(random.IntN(500)) * time.Millisecond)
+		x.add([]string{fmt.Sprint("u", random.IntN(200))}, now)
+		var nextDue, since time.Time
+		for _, a := range x.accounts {
+			if nextDue.IsZero() || a.times[due].Before(nextDue) {
+				nextDue = a.times[due]
+			}
+			if since.IsZero() || a.times[oldest].Before(since) {
+				since = a.times[oldest]
+			}
+		}
+		isDue, waiting := !now.Before(nextDue), int64(len(x.accounts))
+		if first := x.byDue.accounts[0].times[due]; !first.Equal(nextDue) {
+			t.Fatalf("the first is due at %v, want %v", first, nextDue)
+		}
+		claims := x.claim(1, now)
+		if claims.Waiting != waiting || !claims.Oldest.Equal(since) || len(claims.Claims) == 1 != isDue {
+			t.Fatalf("the claims are %+v, want the oldest of %d since %v, and whether one is due %v", claims, waiting, since, isDue)
+		}
+		claimed = append(claimed, claims.Claims...)
+		for random.IntN(3) == 0 && len(claimed) > 0 {
+			i := random.IntN(len(claimed))
+			added, _ := x.countAdded(claimed[i])
+			if random.IntN(2) == 0 {
+				x.remove(claimed[i], added, now)
+			} else {
+				x.release(claimed[i], now, now.Add(time.Duration(random.IntN(60))*time.Second))
+			}
+			claimed = slices.Delete(claimed, i, i+1)
 		}
 	}
 }
