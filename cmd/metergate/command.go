@@ -14,9 +14,10 @@ import (
 
 // Exit statuses.
 const (
-	exitDone   = 0
-	exitFailed = 1 // while running
-	exitUsage  = 2 // wrong usage, or an invalid configuration
+	exitDone    = 0
+	exitFailed  = 1 // while running
+	exitUsage   = 2 // wrong usage, or an invalid configuration
+	exitDiffers = 3 // compare has found differences
 )
 
 // A command is one word behind "metergate".
@@ -104,7 +105,7 @@ func exitStatus(err error, stderr io.Writer) int {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return exitDone
 	case errors.Is(err, errDiffers):
-		return exitFailed
+		return exitDiffers
 	case errors.Is(err, errShown):
 		return exitUsage
 	case errors.As(err, &faults):

@@ -56,14 +56,25 @@ func compare(c *console) error {
 	if err != nil {
 		return err
 	}
+	if *at == "" && !read.Totals && len(read.Faults.List) == 0 { // a window that is over may have endpoints of that time
+		endpoints, err := client.endpoints()
+		if err != nil {
+			return err
+		}
+		addUnknownEndpoints(&read.Faults, read.Users, endpoints)
+	}
+	read.AddPools()
 	if len(read.Faults.List) > 0 {
 		return c.showFaults(&read.Faults)
 	}
-	found := newComparison(read, *tolerance)
-	if err := found.compareWith(client, query); err != nil {
+	found := newComparison(read, *tolerance, *most, window)
+	if err := found.compareWith(client, query, c.stderr); err != nil {
 		return err
 	}
-	found.print(c.stdout, *most, fmt.Sprintf("%s %s", window.Period, window.ID))
+	if found.listed == 0 && window.Period != quota.Month {
+		fmt.Fprintf(c.stderr, "metergate: nobody has a count of the %s %s here: it is counted only where a limit of a plan is per %s; leave -per out to compare months\n", window.Period, window.ID, window.Period)
+	}
+	found.print(c.stdout)
 	c.showSkipped(read, window)
 	if found.differ > 0 {
 		return errDiffers
@@ -108,24 +119,33 @@ func (d *difference) size() int64 { return max(d.here-d.file, d.file-d.here) }
 // A comparison finds where a file and the gateway differ.
 type comparison struct {
 	totals    bool // the file does not tell endpoints apart
+	bounded   bool // the file says when the windows of users begin and end
+	window    quota.Window
 	tolerance int64
+	most      int                                 // differences to keep; 0: all
 	file      map[account]*counterfile.UserCounts // which no user of the gateway was compared with yet
 
-	found                               []difference
-	users, differ, onlyHere, onlyInFile int
-	here, inFile                        int64 // requests of all
+	found                        []difference // the largest, and some more
+	left                         int          // of those that were found
+	listed                       int          // rows of the gateway's list
+	users, orgs                  int
+	differ, onlyHere, onlyInFile int
+	otherMonths                  map[account]bool // whose windows are not that of the calendar
+	here, inFile                 int64            // requests of all
 }
 
-func newComparison(read *counterfile.Result, tolerance int64) *comparison {
-	c := &comparison{totals: read.Totals, tolerance: tolerance, file: make(map[account]*counterfile.UserCounts, len(read.Users))}
+func newComparison(read *counterfile.Result, tolerance int64, most int, window quota.Window) *comparison {
+	c := &comparison{totals: read.Totals, tolerance: tolerance, most: most, window: window, otherMonths: map[account]bool{},
+		file: make(map[account]*counterfile.UserCounts, len(read.Users))}
 	for _, u := range read.Users {
+		c.bounded = c.bounded || !u.Window.IsZero()
 		c.file[account{u.Account.Org, u.Account.User}] = u
 	}
 	return c
 }
 
 // compareWith compares with what the gateway has in the window that a query of the admin API names.
-func (c *comparison) compareWith(client *adminClient, query url.Values) error {
+func (c *comparison) compareWith(client *adminClient, query url.Values, progress io.Writer) error {
 	query = maps.Clone(query)
 	query.Set("format", "jsonl")
 	res, err := client.send(context.Background(), adminRequest{method: http.MethodGet, path: "/admin/users?" + query.Encode()})
@@ -135,6 +155,7 @@ func (c *comparison) compareWith(client *adminClient, query url.Values) error {
 	defer res.Body.Close()
 	// With windows of their own, users may have two in one month of the calendar.
 	several := map[account]amounts{}
+	told := time.Now()
 	for dec := json.NewDecoder(res.Body); ; {
 		var row listedUser
 		if err := dec.Decode(&row); errors.Is(err, io.EOF) {
@@ -142,7 +163,14 @@ func (c *comparison) compareWith(client *adminClient, query url.Values) error {
 		} else if err != nil {
 			return fmt.Errorf("the list of users broke off: %w", err)
 		}
+		c.listed++
+		tellProgress(progress, &told, "compared %d users", c.listed)
 		who := account{row.Org, row.User}
+		if !c.bounded && !row.isOf(counterfile.Bounds{Start: c.window.Start, End: c.window.End}) {
+			c.otherMonths[who] = true
+			delete(c.file, who)
+			continue
+		}
 		used := row.amounts(c.totals)
 		switch u := c.file[who]; {
 		case u != nil && !row.isOf(u.Window): // the file has the counts of the user's other window
@@ -174,6 +202,11 @@ func (c *comparison) compareRest(client *adminClient, query url.Values) error {
 		if err := client.readJSON(adminRequest{method: http.MethodGet, path: who.path("") + "?" + query.Encode()}, &pool); err != nil {
 			return err
 		}
+		if start := pool.Period.Start; start != nil && !c.window.Start.IsZero() && !start.Equal(c.window.Start) {
+			c.otherMonths[who] = true
+			delete(c.file, who)
+			continue
+		}
 		row := listedUser{Endpoints: map[string]int64{}}
 		for name, e := range pool.Endpoints {
 			row.Endpoints[name] = e.Used
@@ -183,6 +216,10 @@ func (c *comparison) compareRest(client *adminClient, query url.Values) error {
 				}
 				row.Units[name] = *e.Units
 			}
+		}
+		if c.file[who].Derived && pool.Used == 0 && len(pool.Limits) == 0 {
+			delete(c.file, who) // no plan has made the members share anything
+			continue
 		}
 		c.compareUser(who, row.amounts(c.totals))
 	}
@@ -222,7 +259,11 @@ func (u *listedUser) isOf(b counterfile.Bounds) bool {
 func (c *comparison) compareUser(who account, here amounts) {
 	u := c.file[who]
 	delete(c.file, who)
-	c.users++
+	if who.user == "" {
+		c.orgs++
+	} else {
+		c.users++
+	}
 	onlyHere, onlyInFile := u == nil, here == nil
 	inFile := amounts{}
 	if u != nil {
@@ -240,17 +281,17 @@ func (c *comparison) compareUser(who account, here amounts) {
 		}
 		endpoints[endpoint] = used
 	}
-	before := len(c.found)
+	differs := false
 	for endpoint := range endpoints {
 		a, b := here[endpoint], inFile[endpoint]
 		d := difference{account: who, endpoint: endpoint, here: a.requests, file: b.requests, onlyHere: onlyHere, onlyInFile: onlyInFile}
-		c.add(d)
+		differs = c.add(d) || differs
 		if u != nil && here != nil && a.units >= 0 && b.units >= 0 {
 			d.units, d.here, d.file = true, a.units, b.units
-			c.add(d)
+			differs = c.add(d) || differs
 		}
 	}
-	if len(c.found) == before {
+	if !differs {
 		return
 	}
 	c.differ++
@@ -262,26 +303,40 @@ func (c *comparison) compareUser(who account, here amounts) {
 	}
 }
 
-// add adds a difference, if it is one.
-func (c *comparison) add(d difference) {
-	if d.size() > c.tolerance {
-		c.found = append(c.found, d)
+// spareDifferences is how many more differences than asked for are kept before they are sorted.
+const spareDifferences = 10_000
+
+// add adds a difference, and reports whether it is one.
+func (c *comparison) add(d difference) bool {
+	if d.size() <= c.tolerance {
+		return false
 	}
+	c.found = append(c.found, d)
+	if c.most > 0 && len(c.found) == c.most+spareDifferences {
+		c.keepLargest()
+	}
+	return true
 }
 
-// print writes at most so many differences, or all if most is 0, and a summary.
-func (c *comparison) print(w io.Writer, most int, window string) {
+// keepLargest sorts the differences, and keeps no more than are shown.
+func (c *comparison) keepLargest() {
 	slices.SortFunc(c.found, func(a, b difference) int {
 		return cmp.Or(cmp.Compare(b.size(), a.size()), a.account.compare(b.account), strings.Compare(a.endpoint, b.endpoint))
 	})
-	shown := c.found
-	if most > 0 && len(shown) > most {
-		shown = shown[:most]
+	if c.most > 0 && len(c.found) > c.most {
+		c.left += len(c.found) - c.most
+		c.found = c.found[:c.most]
 	}
+}
+
+// print writes the largest differences, and a summary.
+func (c *comparison) print(w io.Writer) {
+	c.keepLargest()
+	shown := c.found
 	if len(shown) > 0 {
 		printDifferences(w, shown)
-		if n := len(c.found) - len(shown); n > 0 {
-			fmt.Fprintf(w, "and %d more; -n 0 shows all\n", n)
+		if c.left > 0 {
+			fmt.Fprintf(w, "and %d more; -n 0 shows all\n", c.left)
 		}
 		fmt.Fprintln(w)
 	}
@@ -289,9 +344,16 @@ func (c *comparison) print(w io.Writer, most int, window string) {
 	if c.tolerance > 0 {
 		equal = fmt.Sprintf("agree within %d", c.tolerance)
 	}
-	fmt.Fprintf(w, "%s: of %s, %d %s and %d differ (%d only here, %d only in the file)\n",
-		window, plural(c.users, "user"), c.users-c.differ, equal, c.differ, c.onlyHere, c.onlyInFile)
+	of := plural(c.users, "user")
+	if c.orgs > 0 {
+		of += " and " + plural(c.orgs, "organisation")
+	}
+	fmt.Fprintf(w, "%s %s: of %s, %d %s and %d differ (%d only here, %d only in the file)\n",
+		c.window.Period, c.window.ID, of, c.users+c.orgs-c.differ, equal, c.differ, c.onlyHere, c.onlyInFile)
 	fmt.Fprintf(w, "all together: %s here, %d in the file\n", plural(int(c.here), "request"), c.inFile)
+	if n := len(c.otherMonths); n > 0 {
+		fmt.Fprintf(w, "left out %s whose %s begins on a day of its own\n", plural(n, "account"), c.window.Period)
+	}
 }
 
 func printDifferences(w io.Writer, shown []difference) {

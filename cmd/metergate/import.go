@@ -82,6 +82,21 @@ func importCounts(c *console) error {
 	fmt.Fprintf(c.stdout, "imported %s of %s into %s\n", plural(counts, "count"), plural(users, "user"), window)
 	c.showPools(pools, poolsLeftOut)
 	c.showSkipped(read, running)
+	return c.warnOfNoLimit(client, read.Users[0], per)
+}
+
+// warnOfNoLimit warns if no limit of a user counts by the period. The month is shown even then.
+func (c *console) warnOfNoLimit(client *adminClient, of *counterfile.UserCounts, per quota.Period) error {
+	if per == quota.Month {
+		return nil
+	}
+	who, u := account{of.Account.Org, of.Account.User}, quota.Usage{}
+	if err := client.readJSON(adminRequest{method: http.MethodGet, path: who.path("")}, &u); err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(u.Limits, func(l quota.LimitUsage) bool { return l.Period == per }) {
+		fmt.Fprintf(c.stderr, "metergate: no limit of the plan %s, which %s has, is per %s; without -per, counts are imported into the month\n", u.Plan, who, per)
+	}
 	return nil
 }
 
