@@ -64,8 +64,8 @@ const (
 	LogUserOmit
 )
 
-// nameOf returns what stands for a user or an organisation in the log; empty: nothing.
-func (l LogUser) nameOf(id string) string {
+// NameOf returns what stands for a user or an organisation in the log; empty: nothing.
+func (l LogUser) NameOf(id string) string {
 	switch {
 	case l == LogUserOmit || id == "":
 		return ""
@@ -158,8 +158,8 @@ func (a *attributes) addRequest(x *exchange, user LogUser, duration time.Duratio
 	}
 	a.addNumber("status", int64(r.status))
 	a.addText("issuer", x.user.Issuer)
-	a.addText("user", user.nameOf(x.user.User))
-	a.addText("org", user.nameOf(x.user.Org))
+	a.addText("user", user.NameOf(x.user.User))
+	a.addText("org", user.NameOf(x.user.Org))
 	a.addText("api_key", x.user.APIKey)
 	if r.usage != nil {
 		a.addText("plan", r.usage.Plan.Name())

@@ -23,7 +23,7 @@ func notifyReceiver(c *console) error {
 	if !*test {
 		return c.usageError("needs -test, which sends a test event; the gateway sends the others by itself")
 	}
-	cfg, err := loadOnly(*file, "notify")
+	cfg, err := loadOnly(*file, "notify", "timezone")
 	if err != nil {
 		return err
 	}
@@ -36,10 +36,10 @@ func notifyReceiver(c *console) error {
 	}
 	id := make([]byte, 8)
 	rand.Read(id) // never fails
-	threshold := cfg.Notify.At[0]
+	threshold, now := cfg.Notify.At[0], time.Now()
 	event := notify.NewTestEvent(quota.Crossing{
-		ID: "msg_test_" + hex.EncodeToString(id), Account: "test", At: time.Now(), Plan: "test", Limit: "month", Unit: "requests",
-		Used: int64(threshold), Allowance: 100, Threshold: threshold, ResetsAt: time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 1, 0),
+		ID: "msg_test_" + hex.EncodeToString(id), Account: "test", At: now, Plan: "test", Limit: "month", Unit: "requests",
+		Used: int64(threshold), Allowance: 100, Threshold: threshold, ResetsAt: quota.NewCalendar(cfg.Timezone).WindowAt(quota.Month, now).End,
 	})
 	shown, _, _ := strings.Cut(cfg.Notify.URL, "?") // a query may hold a key
 	answer, err := receiver.Post(context.Background(), event)
@@ -47,6 +47,9 @@ func notifyReceiver(c *console) error {
 		said, _, _ := strings.Cut(strings.TrimSpace(answer.Body), "\n")
 		if said != "" {
 			err = fmt.Errorf("%w and says %.200q", err, said)
+		}
+		if answer.IsUnauthorized() {
+			err = fmt.Errorf("%w; check that the receiver has the same secret as notify.secret", err)
 		}
 		return fmt.Errorf("%s: %w", shown, err)
 	}

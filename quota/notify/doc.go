@@ -19,5 +19,6 @@
 //
 // If several events in a row fail, whatever account they are of, the receiver is taken for dead, see
 // [health]: one event after the other is tried, and the others wait where they are. So a dead
-// receiver costs a request now and then, and no memory.
+// receiver costs a request now and then, and no memory. An event that the receiver refuses for what it says, such
+// as with 422, does not count: it waits alone.
 package notify

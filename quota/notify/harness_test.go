@@ -59,6 +59,7 @@ type memory struct {
 	again     map[string][]time.Duration // what EndClaim was told
 	claimed   int                        // accounts, in all
 	fails     bool
+	keeps     bool           // EndCrossings and EndClaim fail
 	ended     map[string]int // by the id of a crossing
 }
 
@@ -125,6 +126,9 @@ func (m *memory) CrossingsOf(_ context.Context, account string) ([]quota.Crossin
 func (m *memory) EndCrossings(_ context.Context, account string, ids []string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.keeps {
+		return io.ErrUnexpectedEOF
+	}
 	m.crossings[account] = slices.DeleteFunc(m.crossings[account], func(c quota.Crossing) bool { return slices.Contains(ids, c.ID) })
 	for _, id := range ids {
 		m.ended[id]++
@@ -136,6 +140,9 @@ func (m *memory) EndClaim(_ context.Context, c quota.CrossingClaim, again time.D
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.again[c.Account] = append(m.again[c.Account], again)
+	if m.keeps {
+		return io.ErrUnexpectedEOF
+	}
 	if m.tokens[c.Account] != c.Token {
 		return nil
 	}
@@ -143,6 +150,13 @@ func (m *memory) EndClaim(_ context.Context, c quota.CrossingClaim, again time.D
 		delete(m.due, c.Account)
 	}
 	return nil
+}
+
+// setKeeps makes the store drop nothing, or as usual.
+func (m *memory) setKeeps(keeps bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.keeps = keeps
 }
 
 // waiting is how many accounts have crossings.
@@ -173,6 +187,8 @@ type hook struct {
 	*httptest.Server
 	secret string
 	answer http.HandlerFunc // nil: 204. It may be called at the same time by several requests
+	// answerTo is answer for what depends on the event.
+	answerTo func(w http.ResponseWriter, e received)
 
 	mu  sync.Mutex
 	got []received
@@ -189,7 +205,11 @@ func newHook(t *testing.T, answer http.HandlerFunc) *hook {
 
 func (h *hook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
-	h.note(r, body)
+	e := h.note(r, body)
+	if h.answerTo != nil {
+		h.answerTo(w, e)
+		return
+	}
 	if h.answer == nil {
 		w.WriteHeader(http.StatusNoContent)
 		return
@@ -197,7 +217,7 @@ func (h *hook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.answer(w, r)
 }
 
-func (h *hook) note(r *http.Request, body []byte) {
+func (h *hook) note(r *http.Request, body []byte) received {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	verifier, err := standardwebhooks.NewWebhook(h.secret)
@@ -221,6 +241,7 @@ func (h *hook) note(r *http.Request, body []byte) {
 		h.bad = append(h.bad, fmt.Sprint(r.Method, r.Header))
 	}
 	h.got = append(h.got, e)
+	return e
 }
 
 func (h *hook) events() []received {
@@ -266,7 +287,10 @@ func newBench(t *testing.T, url string) *bench {
 
 func (b *bench) newSender(url string) *Sender {
 	b.Helper()
-	s := New(Options{Store: b.store, StoreNow: b.Now, Now: b.Now, PollEvery: 5 * time.Millisecond, Log: slog.New(slog.NewTextHandler(b.log, nil))})
+	s := New(Options{
+		Store: b.store, StoreNow: b.Now, Now: b.Now, PollEvery: 5 * time.Millisecond, Log: slog.New(slog.NewTextHandler(b.log, nil)),
+		NameOf: func(id string) string { return "name-of-" + id },
+	})
 	s.SetReceiver(receiverAt(b.T, url))
 	b.Cleanup(func() { s.Stop(context.Background()) })
 	return s

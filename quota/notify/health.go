@@ -16,14 +16,15 @@ const (
 
 // health says whether the receiver is to get events. It is dead after some failures in a row, or once it has said
 // with Retry-After that it wants to be left alone. A dead receiver gets one event at a time; the first that it
-// accepts makes it alive.
+// accepts makes it alive. So does the first that it refuses for what the event says, see [Answer.refusesEvent].
 type health struct {
 	now func() time.Time
 
 	mu       sync.Mutex
 	failures int // in a row
 	dead     bool
-	since    time.Time // when it was found dead
+	wasDead  bool      // it was dead, or the receiver before it, and no event was accepted since then
+	since    time.Time // when it was found dead, or took the place of another
 	probes   int       // that have failed since then
 	next     time.Time // when it may be tried again
 }
@@ -56,12 +57,24 @@ func (h *health) mayPost(isProbe bool) bool {
 func (h *health) succeeded(sent time.Time) (revived bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.dead && sent.Before(h.since) {
-		return false // it was accepted before the receiver failed
+	if sent.Before(h.since) {
+		return false // it was accepted before the receiver failed, or by the one before
 	}
-	revived = h.dead
-	h.failures, h.dead, h.probes = 0, false, 0
+	revived = h.dead || h.wasDead
+	h.failures, h.dead, h.wasDead, h.probes = 0, false, false, 0
 	return revived
+}
+
+// refused notes that an event that was sent at a time was refused for what it says. A receiver that can tell is
+// alive. It reports whether it was dead.
+func (h *health) refused(sent time.Time) (revived bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.dead || sent.Before(h.since) {
+		return false
+	}
+	h.failures, h.dead, h.wasDead, h.probes = 0, false, true, 0
+	return true
 }
 
 // failed notes that an event that was sent at a time was not accepted, and what Retry-After says. It reports
@@ -70,13 +83,14 @@ func (h *health) failed(sent time.Time, retryAfter time.Duration) (died bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := h.now()
-	h.failures++
-	switch {
-	case h.dead && sent.Before(h.since): // it was on its way when the receiver was found dead
-		if until := now.Add(retryAfter); until.After(h.next) {
+	if sent.Before(h.since) { // it was on its way when the receiver was found dead, or was another one
+		if until := now.Add(retryAfter); h.dead && until.After(h.next) {
 			h.next = until
 		}
 		return false
+	}
+	h.failures++
+	switch {
 	case !h.dead && retryAfter == 0 && h.failures < failuresInARow:
 		return false
 	case !h.dead:
@@ -93,5 +107,6 @@ func (h *health) failed(sent time.Time, retryAfter time.Duration) (died bool) {
 func (h *health) forget() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.failures, h.dead, h.probes = 0, false, 0
+	h.wasDead = h.wasDead || h.dead
+	h.failures, h.dead, h.probes, h.since = 0, false, 0, h.now()
 }

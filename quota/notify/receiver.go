@@ -62,8 +62,25 @@ type Answer struct {
 	Body   string // the beginning of its body
 	Took   time.Duration
 
-	accepted   bool
+	code       int           // such as 204; 0: there was no answer
 	retryAfter time.Duration // 0: it does not say
+}
+
+// IsUnauthorized reports whether the receiver does not take the gateway for the sender: it may have another secret.
+func (a Answer) IsUnauthorized() bool {
+	return a.code == http.StatusUnauthorized || a.code == http.StatusForbidden
+}
+
+// refusesEvent reports whether the receiver did not accept an event for what it says, such as with 400 or 422.
+// Another event may be accepted. All other failures are those of the receiver: it is down or overloaded, or its
+// address or the secret is wrong.
+func (a Answer) refusesEvent() bool {
+	switch a.code {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusGone,
+		http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return false
+	}
+	return a.code/100 == 4 && a.retryAfter == 0
 }
 
 // Post sends an event. The error says why it was not accepted, without the URL, which may have a
@@ -89,12 +106,12 @@ func (r *Receiver) Post(ctx context.Context, e Event) (Answer, error) {
 	}
 	defer res.Body.Close()
 	body, _ := io.ReadAll(io.LimitReader(res.Body, maxAnswer)) // the status has decided
-	a := Answer{Status: strings.TrimSpace(res.Status), Body: string(body), Took: time.Since(began), accepted: res.StatusCode/100 == 2}
-	if a.accepted {
+	a := Answer{Status: strings.TrimSpace(res.Status), Body: string(body), Took: time.Since(began), code: res.StatusCode}
+	if a.code/100 == 2 {
 		return a, nil
 	}
 	a.retryAfter = parseRetryAfter(res.Header.Get("Retry-After"), time.Now())
-	if res.StatusCode/100 == 3 {
+	if a.code/100 == 3 {
 		return a, fmt.Errorf("it answers %s, and redirects are not followed", a.Status)
 	}
 	return a, fmt.Errorf("it answers %s", a.Status)

@@ -39,6 +39,8 @@ type Options struct {
 	PollEvery time.Duration
 	// Now is the time by the gateway's clock; nil: time.Now.
 	Now func() time.Time
+	// NameOf returns what stands for a user or an organisation in the log; nil or an empty text: nothing.
+	NameOf func(id string) string
 }
 
 // A Sender delivers crossings. Create it with New.
@@ -48,6 +50,7 @@ type Sender struct {
 	now       func() time.Time
 	pollEvery time.Duration
 	log       *slog.Logger
+	nameOf    func(id string) string
 	lines     logLines
 
 	receiver atomic.Pointer[Receiver]
@@ -80,12 +83,12 @@ type claimed struct {
 	isProbe bool
 }
 
-type logLines struct{ failed, died, revived, gaveUp, store *ratelog.Line }
+type logLines struct{ failed, died, revived, store, notDropped, notGivenUp, notReleased *ratelog.Line }
 
 // New returns a Sender that sends nothing until SetReceiver.
 func New(o Options) *Sender {
 	s := &Sender{
-		store: o.Store, storeNow: o.StoreNow, now: o.Now, pollEvery: o.PollEvery, log: o.Log,
+		store: o.Store, storeNow: o.StoreNow, now: o.Now, pollEvery: o.PollEvery, log: o.Log, nameOf: o.NameOf,
 		failures: failureCounts{},
 		queue:    make(chan claimed, claimsAtOnce),
 		wake:     make(chan struct{}, 1),
@@ -100,6 +103,9 @@ func New(o Options) *Sender {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	if s.nameOf == nil {
+		s.nameOf = func(string) string { return "" }
+	}
 	s.health.now = s.now
 	s.postUntil, s.endPosts = context.WithCancel(context.Background())
 	line := func(level slog.Level, message string) *ratelog.Line {
@@ -109,8 +115,11 @@ func New(o Options) *Sender {
 		failed:  line(slog.LevelWarn, "a notification was not delivered; it will be sent again"),
 		died:    line(slog.LevelWarn, "the receiver of notifications does not accept them; they wait in the store"),
 		revived: line(slog.LevelInfo, "the receiver of notifications accepts them again"),
-		gaveUp:  line(slog.LevelError, "a notification was given up, because the receiver has not accepted it for 24 hours"),
 		store:   line(slog.LevelWarn, "the store does not say which notifications are to be sent"),
+
+		notDropped:  line(slog.LevelWarn, "a notification was delivered, but the store did not drop it; it may be sent again"),
+		notGivenUp:  line(slog.LevelWarn, "a notification is too old to be sent, but the store did not drop it; the gateway tries again"),
+		notReleased: line(slog.LevelWarn, "the store did not release the notifications of a user; what is left of them is sent after 30 seconds"),
 	}
 	return s
 }
@@ -229,7 +238,7 @@ func (s *Sender) work() {
 		again := s.deliver(c)
 		ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 		if err := s.store.EndClaim(ctx, c.CrossingClaim, again); err != nil {
-			s.lines.store.Log("error", err) // the claim ends by itself
+			s.lines.notReleased.Log("error", err) // the claim ends by itself
 		}
 		cancel()
 		if s.pending.Add(-1) <= claimsAtOnce/2 && s.more.Load() {
@@ -262,10 +271,7 @@ func (s *Sender) deliver(c claimed) (again time.Duration) {
 	for _, crossing := range crossings {
 		age := s.storeNow().Sub(crossing.At)
 		if age > giveUpAfter {
-			if s.end(crossing) {
-				s.stats.gaveUp.Add(1)
-				s.lines.gaveUp.Log("id", crossing.ID, "limit", crossing.Limit, "threshold", crossing.Threshold)
-			}
+			s.giveUp(crossing)
 			continue
 		}
 		receiver := s.receiver.Load()
@@ -279,7 +285,8 @@ func (s *Sender) deliver(c claimed) (again time.Duration) {
 			}
 			return max(retryAfter, s.delay(c.Account, age))
 		}
-		if !s.end(crossing) {
+		if err := s.end(crossing); err != nil {
+			s.lines.notDropped.Log("id", crossing.ID, "error", err)
 			return s.delay(c.Account, age)
 		}
 	}
@@ -307,22 +314,43 @@ func (s *Sender) post(receiver *Receiver, c quota.Crossing) (delivered bool, ret
 	default:
 		s.stats.failed.Add(1)
 		s.lines.failed.Log("id", c.ID, "error", err)
-		if s.health.failed(sent, answer.retryAfter) {
+		if answer.refusesEvent() {
+			if s.health.refused(sent) {
+				s.ask()
+			}
+		} else if s.health.failed(sent, answer.retryAfter) {
 			s.lines.died.Log("error", err)
 		}
 	}
 	return err == nil, answer.retryAfter
 }
 
+// giveUp drops a crossing that is too old. Each has a line in the log: it is all that is left of the event.
+func (s *Sender) giveUp(c quota.Crossing) {
+	if err := s.end(c); err != nil {
+		s.lines.notGivenUp.Log("id", c.ID, "error", err)
+		return
+	}
+	attributes := []any{"id", c.ID}
+	org, user := quota.SplitAccount(c.Account)
+	for _, who := range []struct{ key, id string }{{"user", user}, {"org", org}} {
+		if name := s.nameOf(who.id); who.id != "" && name != "" {
+			attributes = append(attributes, who.key, name)
+		}
+	}
+	attributes = append(attributes, "limit", c.Limit, "threshold", c.Threshold)
+	if !c.ResetsAt.IsZero() {
+		attributes = append(attributes, "resets_at", c.ResetsAt.UTC())
+	}
+	s.log.Error("a notification was given up, because the receiver has not accepted it for 24 hours", attributes...)
+	s.stats.gaveUp.Add(1)
+}
+
 // end takes a crossing out of the store.
-func (s *Sender) end(c quota.Crossing) bool {
+func (s *Sender) end(c quota.Crossing) error {
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
-	err := s.store.EndCrossings(ctx, c.Account, []string{c.ID})
-	if err != nil {
-		s.lines.store.Log("error", err)
-	}
-	return err == nil
+	return s.store.EndCrossings(ctx, c.Account, []string{c.ID})
 }
 
 // delay counts a failure of an account, and returns how long it has to wait.

@@ -227,7 +227,7 @@ func TestGivesUpAfterADay(t *testing.T) {
 	b.Add(time.Hour + time.Second)
 	b.untilLater("the old ones are given up", func() bool { return b.store.waiting() == 1 })
 	b.until("the numbers show it", func() bool { st := b.sender.Stats(); return st.GaveUp == 100 && st.Sent == 0 && st.Waiting == 1 })
-	if log := b.log.String(); !strings.Contains(log, "for 24 hours") || strings.Contains(log, "u-1") {
+	if log := b.log.String(); strings.Count(log, "for 24 hours") != 100 || !strings.Contains(log, "user=name-of-u-1 ") {
 		t.Error(log)
 	}
 }

@@ -100,7 +100,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 		return fmt.Errorf("opening the store: %w", err)
 	}
 	a.cleanups.add("store", func(context.Context) error { return a.store.Close() })
-	a.sender = notify.New(notify.Options{Store: a.store, StoreNow: a.store.clock.Now, Log: log})
+	a.sender = notify.New(notify.Options{Store: a.store, StoreNow: a.store.clock.Now, Log: log, NameOf: a.nameInLog})
 	a.cleanups.add("notifications", a.sender.Stop)
 	registry := prometheus.NewRegistry()
 	if err := a.build(ctx, registry); err != nil {

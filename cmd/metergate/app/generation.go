@@ -105,7 +105,7 @@ func (b *builder) gateway(g *generation) (*proxy.Gateway, error) {
 		InFlight:        b.inFlight,
 		MaxInFlight:     cfg.MaxInFlight.Total,
 		MaxUserInFlight: cfg.MaxInFlight.PerUser,
-		LogUser:         map[config.LogUser]proxy.LogUser{config.LogHash: proxy.LogUserHash, config.LogOmit: proxy.LogUserOmit}[cfg.Log.User],
+		LogUser:         logUser(cfg),
 		QuietSuccesses:  1 - cfg.Log.SampleSuccesses,
 	}
 	for _, r := range cfg.Routes {

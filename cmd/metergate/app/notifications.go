@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"metergate/config"
+	"metergate/proxy"
 	"metergate/quota"
 	"metergate/quota/notify"
 )
@@ -22,6 +23,16 @@ func buildReceiver(cfg *config.Config, before *generation) (*notify.Receiver, er
 		return before.receiver, nil
 	}
 	return notify.NewReceiver(n.URL, n.SigningSecrets())
+}
+
+// nameInLog returns what stands for a user or an organisation in the log, by the configuration in force.
+func (a *App) nameInLog(id string) string {
+	return logUser(a.reloader.current.Load().cfg).NameOf(id)
+}
+
+// logUser returns how a configuration names users in the log.
+func logUser(cfg *config.Config) proxy.LogUser {
+	return map[config.LogUser]proxy.LogUser{config.LogHash: proxy.LogUserHash, config.LogOmit: proxy.LogUserOmit}[cfg.Log.User]
 }
 
 // thresholdsOf returns the percentages of limits that are notified.
