@@ -24,11 +24,12 @@ dist: build ## build the archive of a release in dist/: the program and what its
 		metergate LICENSE THIRD_PARTY_NOTICES README.md gateway.yaml config/gateway.schema.json deploy docs -C dist metergate-client.tgz
 
 # With METERGATE_TEST_REQUIRE a test fails, instead of being skipped, when a program that
-# it needs is not installed. gotest fails on any other skip.
+# it needs is not installed. gotest fails on any other skip. Many tests wait more than they compute, so three
+# packages at a time keep two cores busy.
 test: ## install what the tests need and run all of them, with the race detector
 	@.ci/install
 	@$(MAKE) --no-print-directory format vet
-	METERGATE_TEST_REQUIRE=1 go run ./.ci/gotest -race -timeout 12m ./... ./.ci/gotest
+	METERGATE_TEST_REQUIRE=1 go run ./.ci/gotest -race -p 3 -timeout 12m ./... ./.ci/gotest
 
 # The flags of a package's tests, such as -chaos, must follow the name of the package.
 chaos: ## ten minutes of faults on two gateways and a Redis
