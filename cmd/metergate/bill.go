@@ -278,8 +278,8 @@ func (c *console) printFaults(r billing.Report) {
 	for _, fault := range r.Faults {
 		fmt.Fprintf(c.stderr, "not billed: %s\n", fault)
 	}
-	if more := r.Refused - int64(len(r.Faults)); more > 0 {
-		fmt.Fprintf(c.stderr, "and %d more\n", more)
+	if r.MoreFaults > 0 {
+		fmt.Fprintf(c.stderr, "and %s more\n", plural(int(r.MoreFaults), "event"))
 	}
 }
 

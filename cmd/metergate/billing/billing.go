@@ -7,6 +7,7 @@
 //	lago.go         Lago's events
 //	sender.go       batches, workers, retries
 //	post.go         one batch: sends it until it is settled
+//	faults.go       which events were refused
 //	progress.go     how far a run is, on a terminal
 //	pace.go         the rate of requests, and pauses that a receiver asks for
 //

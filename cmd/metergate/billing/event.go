@@ -19,15 +19,6 @@ type Bill struct {
 	Units    int64     `json:"units"`
 }
 
-// String names the bill in messages.
-func (b Bill) String() string {
-	who := "user " + strconv.Quote(b.User)
-	if b.Org != "" {
-		who += " of organisation " + strconv.Quote(b.Org)
-	}
-	return who + ", " + b.Endpoint + ", " + b.Hour.UTC().Format("2006-01-02T15:04Z") + ", revision " + strconv.FormatInt(b.Revision, 10)
-}
-
 // ID is the id of the bill's event, 35 letters and digits. It is the same each time, and differs between
 // sources: the names of installations that send to the same receiver.
 func (b Bill) ID(source string) string {
@@ -57,6 +48,17 @@ func look(m map[string]string, key string) (value string, ok bool) {
 		value, ok = m[anyKey]
 	}
 	return value, ok
+}
+
+// billed names in messages whom a bill is for.
+func (s *Sender) billed(b Bill) string {
+	switch {
+	case b.Org == "":
+		return "user " + strconv.Quote(b.User)
+	case s.ByOrg:
+		return "organisation " + strconv.Quote(b.Org)
+	}
+	return "user " + strconv.Quote(b.User) + " of organisation " + strconv.Quote(b.Org)
 }
 
 // newEvent makes the event of a bill. It returns why there can be none; empty: there is one.

@@ -127,7 +127,7 @@ func (r *run) sort(events []event, v verdict) (delivered []Bill, rest []event) {
 // given up: then it is not about the customers. One customer alone gives up nothing.
 func (r *run) refuse(e event, v verdict) {
 	r.count(func(report *Report) {
-		report.refuse(e.bill, v.text)
+		report.refuse(r.billed(e.bill), e.bill, v.text)
 		of := r.endpoint(e)
 		if of.taken || of.givenUp {
 			return

@@ -1,6 +1,7 @@
 package billing
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -8,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"metergate/cmd/metergate/billing/billingtest"
 	"metergate/quota/testkit"
@@ -88,5 +91,31 @@ func TestSlowCustomerHoldsUpNoOther(t *testing.T) {
 	})
 	if !report.Complete() {
 		t.Errorf("%+v", report)
+	}
+}
+
+// Refused events of a customer are one line, and so is an answer that many customers get.
+func TestFaultsSayWhomTheyAreAbout(t *testing.T) {
+	var f faults
+	for _, b := range hoursOf(1, 320) {
+		f.add(`user "u-1"`, b, "400 deleted")
+	}
+	for u := range 30 {
+		f.add(fmt.Sprint("user ", u), newBill(u), "400 no meter")
+	}
+	for u := range 30 {
+		f.add("user", newBill(u), fmt.Sprint("no customer for ", u))
+	}
+	lines, more := f.lines()
+	if len(lines) != 20 || more != 12 {
+		t.Fatalf("%q and %d", lines, more)
+	}
+	want := []string{
+		`user "u-1": 320 events of analyze, 2026-11-29T14:00Z to 2026-12-12T21:00Z: 400 deleted`,
+		"user 0; user 1; user 2; user 3; user 4 and 25 more: 30 events of analyze, 2026-11-29T14:00Z: 400 no meter",
+		"user: 1 event of analyze, 2026-11-29T14:00Z: no customer for 0",
+	}
+	if diff := cmp.Diff(want, lines[:3]); diff != "" {
+		t.Error(diff)
 	}
 }

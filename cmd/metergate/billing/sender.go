@@ -46,8 +46,6 @@ const (
 	batchBills = 100
 	// maxRefused is after how many customers an endpoint is given up if no event of it was taken by then.
 	maxRefused = 100
-	// maxFaults bounds the Faults of a Report.
-	maxFaults = 20
 )
 
 // A Notebook is where deliveries are noted, so that they are not sent again.
@@ -114,9 +112,13 @@ type Report struct {
 	Refused                 int64 // events that the receiver will not take, or that have no customer
 	Unsent                  int64 // events that were not delivered
 	Unnoted                 int64 // bills that are done with, and not noted
-	Faults                  []string
+	// Faults are lines about refused events, and MoreFaults is how many events there is no line about.
+	Faults     []string
+	MoreFaults int64
 	// Stopped is why the run ended before all was sent; nil: it did not.
 	Stopped error
+
+	faults faults
 }
 
 // Complete reports whether nothing is missing.
@@ -168,6 +170,7 @@ func (s *Sender) Send(ctx context.Context, bills iter.Seq2[Bill, error], notes N
 	if err := context.Cause(sending); err != nil {
 		r.report.Stopped = errors.Join(r.report.Stopped, err)
 	}
+	r.report.Faults, r.report.MoreFaults = r.report.faults.lines()
 	return r.report
 }
 
@@ -187,7 +190,7 @@ func (r *run) read(ctx, sending context.Context, bills iter.Seq2[Bill, error], q
 			report.addUser(last, b)
 			switch {
 			case fault != "":
-				report.refuse(b, fault)
+				report.refuse(r.billed(b), b, fault)
 			case sending.Err() != nil && !e.silent:
 				report.Unsent++
 			}
@@ -256,10 +259,9 @@ func (r *Report) add(b Bill) {
 }
 
 // refuse counts an event that is not taken, and says why.
-func (r *Report) refuse(b Bill, why string) {
-	if r.Refused++; len(r.Faults) < maxFaults {
-		r.Faults = append(r.Faults, b.String()+": "+why)
-	}
+func (r *Report) refuse(who string, b Bill, why string) {
+	r.Refused++
+	r.faults.add(who, b, why)
 }
 
 // work sends the events of a queue.
@@ -339,7 +341,7 @@ func (s *Sender) Show(w io.Writer, bills iter.Seq2[Bill, error]) (report Report,
 		e, fault := s.newEvent(b)
 		switch {
 		case fault != "":
-			report.refuse(b, fault)
+			report.refuse(s.billed(b), b, fault)
 		case e.silent:
 			report.NotBilled++
 		default:
@@ -349,5 +351,6 @@ func (s *Sender) Show(w io.Writer, bills iter.Seq2[Bill, error]) (report Report,
 			}
 		}
 	}
+	report.Faults, report.MoreFaults = report.faults.lines()
 	return report, nil
 }

@@ -185,7 +185,7 @@ func TestRefusedEventHoldsUpNoOther(t *testing.T) {
 		if len(rest) != 4 || rest[0].User != "u-7" || !rest[0].Hour.Equal(hour) || rest[3].User != "u-8" {
 			t.Errorf("%s: not noted: %v", to, rest)
 		}
-		if faults := strings.Join(report.Faults, "\n"); !strings.Contains(faults, `user "u-7", analyze, 2026-11-29T14:00Z, revision 1: 4`) || !strings.Contains(faults, "to") {
+		if faults := strings.Join(report.Faults, "\n"); !strings.Contains(faults, `user "u-7": 1 event of analyze, 2026-11-29T14:00Z: 4`) || !strings.Contains(faults, `user "u-8": 3 events of analyze, 2026-11-29T14:00Z to 2026-11-29T16:00Z: 4`) || len(report.Faults) != 2 {
 			t.Errorf("%s: %s", to, faults)
 		}
 		// Once the receiver takes them, the next run brings them.
@@ -214,7 +214,7 @@ func TestEventThatBreaksTheReceiver(t *testing.T) {
 		}))
 		defer front.Close()
 		report := newSender(t, Options{To: to, URL: front.URL}).Send(t.Context(), list(bills...), notes, nil)
-		if report.Refused != 1 || report.Events != 8 || !broken.Load() || len(report.Faults) != 1 || !strings.HasSuffix(report.Faults[0], "revision 1: 500 Internal Server Error") {
+		if report.Refused != 1 || report.Events != 8 || !broken.Load() || len(report.Faults) != 1 || !strings.HasSuffix(report.Faults[0], ": 500 Internal Server Error") {
 			t.Errorf("%s: %+v", to, report)
 		}
 		wantSums(t, r, to, append(bills[:4:4], bills[5:]...))
@@ -370,7 +370,7 @@ func TestUnbilledBills(t *testing.T) {
 	bills := []Bill{paid, unpaid, nothing, free, stranger}
 	s := newSender(t, Options{To: "stripe", URL: r.URL, Customers: map[string]string{"u-1": "cus_1", "u-2": NotBilled}, Codes: map[string]string{"report": NotBilled, "*": "calls"}})
 	report := s.Send(t.Context(), list(bills...), notes, nil)
-	if report.Events != 1 || report.NotBilled != 3 || report.Refused != 1 || report.Users != 3 || report.Faults[0] != stranger.String()+`: there is no customer for "u-3"` {
+	if report.Events != 1 || report.NotBilled != 3 || report.Refused != 1 || report.Users != 3 || report.Faults[0] != `user "u-3": 1 event of analyze, 2026-11-29T14:00Z: there is no customer for "u-3"` {
 		t.Errorf("%+v", report)
 	}
 	if rest := notes.rest(bills); len(rest) != 1 || rest[0] != stranger {
