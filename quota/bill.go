@@ -55,7 +55,7 @@ type BillQuery struct {
 	Since, Before BillHour
 	// DryRun makes no bills: it yields the ones that there are, and those that would be made.
 	DryRun bool
-	// Progress is told now and then how many accounts of how many were looked at, both roughly; nil:
+	// Progress is told at the start and now and then how many accounts of how many were looked at, both roughly; nil:
 	// nobody is.
 	Progress func(done, total int64)
 }

@@ -89,6 +89,7 @@ func (s *Store) ScanBills(ctx context.Context, q quota.BillQuery, yield func(quo
 		if total, err = s.countBilled(ctx); err != nil {
 			return err
 		}
+		q.Progress(0, total)
 	}
 	done := int64(0)
 	for from := []byte{}; from != nil; {

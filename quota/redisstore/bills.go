@@ -38,6 +38,7 @@ func (s *Store) ScanBills(ctx context.Context, q quota.BillQuery, yield func(quo
 		for _, master := range masters {
 			sc.total += countKeys(ctx, master)
 		}
+		q.Progress(0, sc.total)
 	}
 	for _, master := range masters {
 		err := s.eachKeys(ctx, master, script.KeyPattern(s.prefix), func(keys []string) error { return sc.yieldBills(ctx, keys) })

@@ -39,6 +39,9 @@ type event struct {
 // NotBilled is the customer or the code of what is not billed: nothing is sent, and the bill is done with.
 const NotBilled = ""
 
+// ownID is the customer of those who have the same id at the receiver.
+const ownID = "*"
+
 // anyKey is the key of Options.Customers and Options.Codes for all others.
 const anyKey = "*"
 
@@ -77,9 +80,13 @@ func (s *Sender) newEvent(b Bill) (e event, fault string) {
 		if !known {
 			return e, "there is no customer for " + strconv.Quote(e.customer)
 		}
-		if e.customer = customer; customer == NotBilled {
+		switch customer {
+		case NotBilled:
 			e.silent = true
 			return e, ""
+		case ownID:
+		default:
+			e.customer = customer
 		}
 	}
 	s.receiver.prepare(&e)

@@ -32,11 +32,12 @@ func isTerminal(w io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// Looked says how many accounts the gateway has looked at, of how many.
+// Looked says how many accounts the gateway has looked at, of how many. It says so now and then: Sent tells what
+// was read since.
 func (p *Progress) Looked(done, total int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.done, p.total = done, total
+	p.done, p.total = max(p.done, done), total
 	p.show()
 }
 
@@ -44,7 +45,7 @@ func (p *Progress) Looked(done, total int64) {
 func (p *Progress) Sent(r Report) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.events = r.Events
+	p.events, p.done = r.Events, max(p.done, r.Users)
 	p.show()
 }
 
@@ -55,7 +56,7 @@ func (p *Progress) show() {
 	p.shown = time.Now()
 	of := ""
 	if p.total > 0 {
-		of = fmt.Sprintf(" of about %d", p.total)
+		of = fmt.Sprintf(" of about %d", max(p.total, p.done))
 	}
 	fmt.Fprintf(p.w, "\r\x1b[K%d%s users looked at, %d events sent", p.done, of, p.events)
 }

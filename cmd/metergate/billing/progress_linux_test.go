@@ -38,7 +38,7 @@ func TestProgressOnTerminal(t *testing.T) {
 	p := NewProgress(terminal)
 	p.Looked(3, 1200)
 	p.Clear()
-	p.Sent(Report{Events: 8})
+	p.Sent(Report{Events: 8, Users: 5})
 	p.Clear()
 	p.Clear()
 	fmt.Fprint(terminal, "sent all")
@@ -50,7 +50,7 @@ func TestProgressOnTerminal(t *testing.T) {
 		}
 		got += string(buf[:n])
 	}
-	want := "\r\x1b[K3 of about 1200 users looked at, 0 events sent\r\x1b[K\r\x1b[K3 of about 1200 users looked at, 8 events sent\r\x1b[Ksent all"
+	want := "\r\x1b[K3 of about 1200 users looked at, 0 events sent\r\x1b[K\r\x1b[K5 of about 1200 users looked at, 8 events sent\r\x1b[Ksent all"
 	if got != want {
 		t.Errorf("%q, want %q", got, want)
 	}

@@ -94,6 +94,23 @@ func TestSlowCustomerHoldsUpNoOther(t *testing.T) {
 	}
 }
 
+// With the line *,* those who are not in the file keep their ids.
+func TestCustomersThatKeepTheirIDs(t *testing.T) {
+	r, notes := billingtest.Start(t, "stripe"), &notebook{}
+	s := newSender(t, Options{To: "stripe", URL: r.URL, Customers: map[string]string{"u-1": "cus_1", "u-2": NotBilled, "*": "*"}})
+	report := s.Send(t.Context(), list(newBill(1), newBill(2), newBill(3)), notes, nil)
+	if !report.Complete() || report.Events != 2 || report.NotBilled != 1 {
+		t.Errorf("%+v", report)
+	}
+	customers := map[string]bool{}
+	for _, e := range r.Events() {
+		customers[e.Customer] = true
+	}
+	if diff := cmp.Diff(map[string]bool{"cus_1": true, "u-3": true}, customers); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // Refused events of a customer are one line, and so is an answer that many customers get.
 func TestFaultsSayWhomTheyAreAbout(t *testing.T) {
 	var f faults

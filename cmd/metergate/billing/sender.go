@@ -25,7 +25,7 @@ type Options struct {
 	// Units sends units to receivers that take one amount, in place of requests.
 	Units bool
 	// Customers are the receiver's ids of users or organisations; nil: their own ids. The key "*" is for all
-	// others. NotBilled as a value: see there.
+	// others. NotBilled and ownID as values: see there.
 	Customers map[string]string
 	// Codes are likewise the receiver's names of endpoints. Those that are not there have the usual one.
 	Codes map[string]string
