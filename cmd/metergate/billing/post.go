@@ -57,14 +57,14 @@ func (r *run) deliver(ctx context.Context, batch []event) (delivered []Bill) {
 		case v.kind == again:
 			failed, last = append(failed, p.events[0]), v
 			if len(failed) == maxFailed && !r.tookSince(began) {
-				r.stop(r.tookNothing(time.Since(began), last))
+				r.stop(r.tookNothing(time.Since(began), last, failed[len(failed)-1]))
 			}
 		default:
 			r.refuse(p.events[0], v)
 		}
 	}
 	if len(failed) > 0 && !r.tookSince(began) { // then it is not about these events
-		r.stop(r.tookNothing(time.Since(began), last))
+		r.stop(r.tookNothing(time.Since(began), last, failed[len(failed)-1]))
 		r.count(func(report *Report) { report.Unsent += int64(len(failed)) })
 		return delivered
 	}
@@ -81,8 +81,16 @@ func (r *run) tookSince(t time.Time) bool {
 	return r.lastTaken.After(t)
 }
 
-func (r *run) tookNothing(d time.Duration, v verdict) error {
-	return fmt.Errorf("%s has taken nothing for %s: %s", r.To, d.Round(time.Second), v.text)
+// tookNothing says how long a receiver took nothing, and which event was tried last.
+func (r *run) tookNothing(d time.Duration, v verdict, e event) error {
+	r.mu.Lock()
+	before := r.report.Events
+	r.mu.Unlock()
+	text := fmt.Sprintf("%s has taken nothing for %s: %s", r.To, d.Round(time.Second), v.text)
+	if before > 0 {
+		text += fmt.Sprintf("; it took %d before, and an event of %s, %s, %s may be to blame", before, r.billed(e.bill), e.bill.Endpoint, hourText(e.bill.Hour))
+	}
+	return errors.New(text)
 }
 
 // take counts events as delivered.
@@ -168,6 +176,7 @@ func (r *run) withoutGivenUp(events []event) (rest []event) {
 // instead of a verdict of hopeless.
 func (r *run) post(ctx context.Context, p part) (verdict, error) {
 	began := time.Now()
+	broke := false // an event may be to blame
 	for failures := 1; ; failures++ {
 		if err := r.pace.next(ctx); err != nil {
 			return verdict{}, err
@@ -182,15 +191,16 @@ func (r *run) post(ctx context.Context, p part) (verdict, error) {
 		case v.kind != again, p.once && v.answered:
 			return v, nil
 		}
+		broke = broke || v.answered
 		wait := max(v.wait, r.backoff(failures))
 		if tried := time.Since(began); tried+wait > r.Retry {
-			if v.answered && (len(p.events) > 1 || r.tookSince(began)) {
+			if broke && (len(p.events) > 1 || r.tookSince(began)) {
 				return v, nil
 			}
 			if v.wait > 0 {
-				return v, fmt.Errorf("%s wants to be left alone for %s: %s", r.To, v.wait.Round(time.Second), v.text)
+				return v, fmt.Errorf("%s wants to be left alone for %s, after %s of trying: %s", r.To, v.wait.Round(time.Second), tried.Round(time.Second), v.text)
 			}
-			return v, r.tookNothing(tried, v)
+			return v, r.tookNothing(tried, v, p.events[0])
 		}
 		if v.wait > 0 {
 			r.pace.pause(v.wait)

@@ -111,6 +111,15 @@ func TestCustomersThatKeepTheirIDs(t *testing.T) {
 	}
 }
 
+// The reason to stop tells what was taken before, and at which event it was.
+func TestTookNothingNamesTheEvent(t *testing.T) {
+	r := run{Sender: newSender(t, Options{To: "stripe", URL: "http://127.0.0.1:1"}), report: Report{Events: 280}}
+	err := r.tookNothing(5*time.Second, verdict{text: "500 no"}, event{bill: newBill(1)})
+	if want := `stripe has taken nothing for 5s: 500 no; it took 280 before, and an event of user "u-1", analyze, 2026-11-29T14:00Z may be to blame`; err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+}
+
 // Refused events of a customer are one line, and so is an answer that many customers get.
 func TestFaultsSayWhomTheyAreAbout(t *testing.T) {
 	var f faults

@@ -243,7 +243,7 @@ func TestRunEndsIfNothingIsTaken(t *testing.T) {
 		{"wrong address", answer(404), time.Minute, `TO answers 404 Not Found: no, thank you`},
 		{"redirect", answer(308, "Location: https://elsewhere.example/"), time.Minute, `308 Permanent Redirect: no, thank you: it redirects to "https://elsewhere.example/", which is not followed`},
 		{"down", answer(503), 0, `TO has taken nothing for [0-9]+s: 503 Service Unavailable: no, thank you`},
-		{"busy for long", answer(429, "Retry-After: 3600"), time.Minute, `TO wants to be left alone for 1h0m0s: 429 Too Many Requests: no, thank you`},
+		{"busy for long", answer(429, "Retry-After: 3600"), time.Minute, `TO wants to be left alone for 1h0m0s, after [0-9]+s of trying: 429 Too Many Requests: no, thank you`},
 		{"broken", answer(500), 0, `TO has taken nothing for [0-9]+s: 500 Internal Server Error: no, thank you`},
 		{"refuses all", answer(400), time.Minute, `TO takes nothing of the endpoint analyze: 400 Bad Request: no, thank you`},
 		{"drops connections", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 0, `TO has taken nothing for [0-9]+s: Post`},
