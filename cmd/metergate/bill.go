@@ -250,7 +250,10 @@ func (c *console) showBills(s *billing.Sender, bills iter.Seq2[billing.Bill, err
 	out := bufio.NewWriter(c.stdout)
 	report, err := s.Show(out, bills)
 	p.Clear()
-	if err = errors.Join(err, out.Flush()); err != nil {
+	if flushed := out.Flush(); err == nil { // else it may be the same error
+		err = flushed
+	}
+	if err != nil {
 		return c.asUsage(err)
 	}
 	c.printFaults(report)
