@@ -23,7 +23,7 @@ func importCounts(c *console) error {
 	f := c.flags()
 	admin, from := adminFlag(f), counterFlags(f)
 	perText := f.String("per", "month", "the running `WINDOW` that the counts are for: "+quota.PeriodNames)
-	keepPools := f.Bool("keep-pools", false, "leave what organisations have used as it is, for files that do not have all members")
+	orgs := f.String("orgs", "", "what becomes of organisations without a row of their own: `sum` sets their counts to the sum of their members' rows, keep leaves them as they are (default: sum with -format dynamodb, keep with csv)")
 	replace := f.Bool("replace", false, "set the endpoints to 0 for which an account of the files has no row")
 	patience := f.Duration("retry-for", 3*time.Minute, "how `LONG` to go on while the gateway or its store does not answer")
 	names, err := c.parseAny(f)
@@ -33,6 +33,9 @@ func importCounts(c *console) error {
 	var per quota.Period
 	if err := per.UnmarshalText([]byte(*perText)); err != nil {
 		return c.usageError("-per %v", err)
+	}
+	if !slices.Contains([]string{"", "sum", "keep"}, *orgs) {
+		return c.usageError("-orgs must be sum or keep, got %q", *orgs)
 	}
 	if *patience < 0 {
 		return c.usageError("-retry-for must not be negative")
@@ -63,7 +66,7 @@ func importCounts(c *console) error {
 		counts += len(u.Counts)
 	}
 	pools, poolsLeftOut := 0, 0
-	if !*keepPools {
+	if *orgs == "sum" || *orgs == "" && from.mapping != nil {
 		pools, poolsLeftOut = read.AddPools()
 	}
 	if err := client.checkCounts(read, per, running, *replace, c.stderr); err != nil {
