@@ -299,7 +299,7 @@ func (d *decoder) decodeScalar(n *yaml.Node, v reflect.Value, path string, line 
 	v.Set(into)
 }
 
-// commandFor returns the command that makes a value of a key that is a secret; empty: there is none.
+// commandFor returns the command that makes a value for a key that holds a secret. It is empty if no command does.
 func commandFor(t reflect.Type, tag reflect.StructTag) string {
 	switch as := tag.Get("as"); {
 	case t != reflect.TypeFor[Secret]() || as == "store":

@@ -57,11 +57,11 @@ func CrossedThreshold(before, after, allowance int64, thresholds []int) (crossed
 	return crossed
 }
 
-// CrossingID returns the ID of a crossing. rearmed is how often a reset, or counts that were set, have
-// taken counts of the window down, or a plan that was set or cleared has made the account count by another one; it
-// is in the ID so that the crossing after that is another one, and so is the allowance. It is not counted while
-// plans have no thresholds: what is reached after that can have the ID of a crossing of before. A store that has
-// lost the crossing finds the same ID when it counts again.
+// CrossingID returns the ID of a crossing. rearmed counts, for the window, the resets and the imports that took its
+// counts down, and the changes of the plan by an administrator. It and the allowance are part of the ID, so that
+// whatever is crossed after such a change has an ID of its own. Without thresholds, nothing is added to rearmed:
+// if thresholds are configured again, an ID can come back. A store that has lost a crossing makes the same ID
+// when it counts again.
 func CrossingID(account, limit, windowID string, threshold int, allowance, rearmed int64) string {
 	sum := sha1.Sum([]byte(strings.Join([]string{account, limit, windowID, formatInt(int64(threshold)), formatInt(allowance), formatInt(rearmed)}, "\n")))
 	return "msg_" + hex.EncodeToString(sum[:])
@@ -91,7 +91,7 @@ type Crossings interface {
 type CrossingClaims struct {
 	Claims []CrossingClaim
 	// Waiting is how many accounts have crossings, claimed or not, and Oldest when the first of these was
-	// recorded, zero if there are none. Both are of when the store was asked, and roughly right.
+	// recorded; it is zero if no account has any. Both are about right at the time of the call.
 	Waiting int64
 	Oldest  time.Time
 }

@@ -136,7 +136,7 @@ func parseHour(text string) (t time.Time, err error) {
 	return t, fmt.Errorf("must be a day or a time, such as 2026-11-01 or 2026-11-01T14:00:00Z, got %q", text)
 }
 
-// readBillToken reads the receiver's token; empty: there is none.
+// readBillToken reads the receiver's token. It is empty if none was given.
 func readBillToken(file string) (string, error) {
 	token := os.Getenv(billTokenVariable)
 	if file != "" {

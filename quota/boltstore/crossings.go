@@ -89,8 +89,8 @@ func (r *crossingRecorder) readLimits(p *quota.Plan, terms bool, place func(quot
 	return p.NewSnapshot(r.now, counts)
 }
 
-// add records the crossing of a threshold of limit i of a snapshot; 0: there is none. One that is waiting
-// already stays as it is.
+// add records that limit i of a snapshot has crossed a threshold. With a threshold of 0, it records nothing. A
+// crossing that is waiting already stays as it is.
 func (r *crossingRecorder) add(account string, s quota.Snapshot, i, threshold int) error {
 	if threshold == 0 {
 		return nil

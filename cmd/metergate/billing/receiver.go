@@ -29,7 +29,7 @@ type receiver interface {
 // properties of a receiver.
 type properties struct {
 	name       string
-	defaultURL string // empty: there is none
+	defaultURL string // empty if -url must be given
 	path       string // what is added to a URL without a path
 	needsToken bool
 	most       int     // events in a request

@@ -200,7 +200,7 @@ type Reply struct {
 	Assumed, PoolAssumed string
 	// AttemptWait is how long until the user has an attempt again; only with Throttled.
 	AttemptWait time.Duration
-	// Lease is that of the request, and PoolLease that in the pool, empty: there is none; only with Held.
+	// Lease is that of the request, and PoolLease the one in its pool, empty without a pool. Both come only with Held.
 	Lease, PoolLease string
 	// Numbers has used and held for each pair of the Layout, used for each other counter of it, and
 	// then, unless nothing is granted, what is granted to each limit.

@@ -132,7 +132,7 @@ func (a *EventsArgs) AppendTo(args *resp.Args) {
 // A Left is what events.lua has left.
 type Left struct {
 	Held   int64     // leases and rests
-	Oldest time.Time // when the oldest crossing was recorded; zero: there are none
+	Oldest time.Time // when the oldest crossing was recorded; zero if none is left
 }
 
 // ParseLeft reads the text of a reply of events.lua.

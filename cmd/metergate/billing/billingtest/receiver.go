@@ -55,7 +55,7 @@ type Receiver struct {
 	Fault func() Fault
 	// Refuses reports whether the receiver refuses an event for ever; nil: none.
 	Refuses func(Event) bool
-	// RetryAfter is the header of a 429 in seconds; 0: there is none.
+	// RetryAfter is the header Retry-After of a 429, in seconds. With 0, it has no such header.
 	RetryAfter int
 
 	t      testing.TB
