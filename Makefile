@@ -25,11 +25,13 @@ dist: build ## build the archive of a release in dist/: the program and what its
 
 # With METERGATE_TEST_REQUIRE a test fails, instead of being skipped, when a program that
 # it needs is not installed. gotest fails on any other skip. Many tests wait more than they compute, so three
-# packages at a time keep two cores busy.
+# packages at a time keep two cores busy. The packages that take longest come first, so that none of them runs alone at the end.
+LONGEST := ./quota/redisstore ./cmd/metergate/e2e/browsers ./cmd/metergate/e2e/counting ./cmd/metergate ./proxy ./proxy/browser ./quota/guard
+
 test: ## install what the tests need and run all of them, with the race detector
 	@.ci/install
 	@$(MAKE) --no-print-directory format vet
-	METERGATE_TEST_REQUIRE=1 go run ./.ci/gotest -race -p 3 -timeout 12m ./... ./.ci/gotest
+	METERGATE_TEST_REQUIRE=1 go run ./.ci/gotest -race -p 3 -timeout 12m $(LONGEST) ./... ./.ci/gotest
 
 # The flags of a package's tests, such as -chaos, must follow the name of the package.
 chaos: ## ten minutes of faults on two gateways and a Redis
