@@ -27,6 +27,9 @@ const noticesFile = "THIRD_PARTY_NOTICES"
 // noticesPlatforms are those whose modules the notices cover.
 var noticesPlatforms = []string{"linux/amd64", "linux/arm64", "darwin/arm64", "windows/amd64"}
 
+// vendoredFolders are those of the software in the program that is not a Go module, by name and version.
+var vendoredFolders = map[string]string{"uPlot 1.6.32": "proxy/admin/console/page/uplot-1.6.32"}
+
 // licenseFile matches the names of files that a copy of a module must come with.
 var licenseFile = regexp.MustCompile(`(?i)^(licen[cs]e|copying|notice|patents|third[_-]party)([._-].*)?$`)
 
@@ -99,6 +102,9 @@ func thirdPartyNotices(t *testing.T) []byte {
 		if !found {
 			t.Errorf("%s has no licence file: find out whether it may be distributed", owner)
 		}
+	}
+	for name, folder := range vendoredFolders {
+		add(name, filepath.Join(testkit.ModuleRoot(t), folder, "LICENSE"))
 	}
 	add("the Go standard library and runtime", filepath.Join(goroot(t), "LICENSE"))
 
