@@ -13,6 +13,10 @@ type Config struct {
 	// How long requests in flight may take to finish when the gateway stops. Default: the
 	// longest timeout of all upstreams and routes, plus 10s.
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout" min:"1ms" max:"1d"`
+	// How long the gateway goes on as before when it is told to stop. Only GET /readyz answers 503
+	// meanwhile, and responses over HTTP/1.1 say "Connection: close", so that load balancers and
+	// clients move away before the port is closed. shutdown_timeout begins when it is over.
+	ShutdownDelay time.Duration `yaml:"shutdown_delay" default:"0s" min:"0s" max:"5m"`
 	// How long a client's connection may wait for its next request. Behind a load balancer it
 	// must be longer than the load balancer keeps an unused connection, so that the gateway
 	// does not close one that is about to be used.

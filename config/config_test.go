@@ -175,6 +175,7 @@ func TestParseReadsEveryKey(t *testing.T) {
 	want := &Config{
 		Listen:          "[::1]:0",
 		ShutdownTimeout: 90 * time.Second,
+		ShutdownDelay:   10 * time.Second,
 		IdleTimeout:     24 * time.Hour,
 		TLS: &TLS{CertFile: "testdata/tls/client.pem", KeyFile: "testdata/tls/client.key",
 			Digest: digest(t, "testdata/tls/client.pem", "testdata/tls/client.key")},

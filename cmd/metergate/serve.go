@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 	_ "time/tzdata" // the container has no time zones
 
 	"metergate/cmd/metergate/app"
@@ -69,6 +70,16 @@ func runUntil(signals <-chan os.Signal, a *app.App, log *slog.Logger) error {
 	select {
 	case failed = <-a.Failed():
 	case s := <-signals:
+		if delay := a.ShutdownDelay(); delay > 0 {
+			a.Leave()
+			log.Info("leaving: /readyz answers 503, and requests are served on", "signal", s.String(), "shutdown_delay", delay.String())
+			select {
+			case failed = <-a.Failed():
+			case <-signals:
+				return errCutOff
+			case <-time.After(delay):
+			}
+		}
 		log.Info("draining", "signal", s.String(), "timeout", a.ShutdownTimeout().String())
 	}
 	done := make(chan error, 1)
@@ -77,6 +88,8 @@ func runUntil(signals <-chan os.Signal, a *app.App, log *slog.Logger) error {
 	case err := <-done:
 		return errors.Join(failed, err)
 	case <-signals:
-		return errors.Join(failed, errors.New("stopped by a second signal; requests in flight were cut off"))
+		return errors.Join(failed, errCutOff)
 	}
 }
+
+var errCutOff = errors.New("stopped by a second signal; requests in flight were cut off")

@@ -165,7 +165,7 @@ func (a *App) publicServer() *http.Server {
 	if a.options.Config.TLS != nil {
 		certificate = func() *tls.Certificate { return a.reloader.current.Load().certificate }
 	}
-	s := newPublicServer(a.reloader, a.options.Config.IdleTimeout, certificate, errorLog(a.options.Log))
+	s := newPublicServer(a.closeWhileLeaving(a.reloader), a.options.Config.IdleTimeout, certificate, errorLog(a.options.Log))
 	s.RegisterOnShutdown(a.streams.End)
 	return s
 }
@@ -210,12 +210,14 @@ func (a *App) Failed() <-chan error { return a.failed }
 
 // ShutdownTimeout is how long Stop lets requests in flight run, by the configuration in
 // force.
-func (a *App) ShutdownTimeout() time.Duration {
-	cfg := a.options.Config
+func (a *App) ShutdownTimeout() time.Duration { return a.configInForce().ShutdownTimeout }
+
+// configInForce is the configuration in force, or the one to start with.
+func (a *App) configInForce() *config.Config {
 	if a.reloader != nil && a.reloader.current.Load() != nil {
-		cfg = a.reloader.current.Load().cfg
+		return a.reloader.current.Load().cfg
 	}
-	return cfg.ShutdownTimeout
+	return a.options.Config
 }
 
 // Reload loads the configuration again, puts it in force and logs how it went. With an
@@ -247,6 +249,13 @@ func (a *App) Reload() (warnings []string, err error) {
 	return warnings, nil
 }
 
+// ShutdownDelay is how long the gateway should serve on after Leave, by the configuration in force.
+func (a *App) ShutdownDelay() time.Duration { return a.configInForce().ShutdownDelay }
+
+// Leave tells load balancers and clients to move away, and goes on serving: /readyz answers 503, and
+// responses over HTTP/1.1 close their connections. Stop should follow after ShutdownDelay.
+func (a *App) Leave() { a.draining.Store(true) }
+
 // stopGrace is what the other clean-ups may take after the requests in flight have used
 // up the shutdown timeout.
 const stopGrace = 5 * time.Second
@@ -255,7 +264,7 @@ const stopGrace = 5 * time.Second
 // until the shutdown timeout, then their connections are closed. Everything that was
 // started is stopped, in reverse order. A second Stop does nothing.
 func (a *App) Stop() error {
-	a.draining.Store(true)
+	a.Leave()
 	// A fresh context: the one that Start got may have ended.
 	ctx, cancel := context.WithTimeout(context.Background(), a.ShutdownTimeout()+stopGrace)
 	defer cancel()

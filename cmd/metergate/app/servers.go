@@ -129,6 +129,18 @@ func (a *App) serve(name string, s *http.Server, l net.Listener, stop func(conte
 	})
 }
 
+// closeWhileLeaving has responses over HTTP/1.1 close their connections once the gateway is to be stopped,
+// so that the next request of the client goes elsewhere. Idle connections stay open: a request may be on
+// its way on one. A connection of HTTP/2 ends when the listener is shut down, with the requests on it.
+func (a *App) closeWhileLeaving(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if a.draining.Load() && r.ProtoMajor == 1 && r.Header.Get("Upgrade") == "" {
+			w.Header().Set("Connection", "close")
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
 // drain lets the requests of a server end. When the shutdown timeout is over, it closes
 // their connections and returns an error.
 //

@@ -165,10 +165,11 @@ func StartReloadable(t testing.TB, upstream string) *Reloadable {
 	return StartWith(t, ReloadYAML(upstream, 100))
 }
 
-// StartWith runs a gateway with a configuration and waits until it serves.
-func StartWith(t testing.TB, text string) *Reloadable {
+// StartWith runs a gateway with a configuration and waits until it serves. env is added to its
+// environment.
+func StartWith(t testing.TB, text string, env ...string) *Reloadable {
 	t.Helper()
-	return startFile(t, nil, text)
+	return startFile(t, env, text)
 }
 
 func startFile(t testing.TB, env []string, text string) *Reloadable {

@@ -180,7 +180,10 @@ func (m *manifest) checkConfiguration(pod corev1.PodTemplateSpec, container core
 	if got := pod.Annotations["prometheus.io/port"]; got != fmt.Sprint(ports["admin"]) {
 		m.Errorf("Prometheus scrapes port %q, and the admin listener has %d", got, ports["admin"])
 	}
-	stop := time.Duration(container.Lifecycle.PreStop.Sleep.Seconds)*time.Second + cfg.ShutdownTimeout
+	if cfg.ShutdownDelay < 5*time.Second {
+		m.Errorf("shutdown_delay is %v; nodes need some seconds until they send nothing more to the pod", cfg.ShutdownDelay)
+	}
+	stop := cfg.ShutdownDelay + cfg.ShutdownTimeout
 	if grace := time.Duration(*pod.Spec.TerminationGracePeriodSeconds) * time.Second; grace <= stop {
 		m.Errorf("the gateway may take %v to stop, and Kubernetes kills it after %v", stop, grace)
 	}
