@@ -17,7 +17,7 @@ func (c *checker) checkAll() {
 	c.checkTrustedProxies()
 	c.checkPassHeaders()
 	c.checkMaxInFlight()
-	c.checkAdminToken()
+	c.checkAdminTokens()
 	c.checkStore()
 	c.checkHistory()
 	c.checkBilling()

@@ -117,6 +117,10 @@ type Admin struct {
 	// The token that the admin API asks for: at least 16 bytes of printable ASCII without
 	// spaces. With fewer than 32, the log and metergate validate warn. Default: none, and the admin API answers 403.
 	Token Secret `yaml:"token" as:"token"`
+	// A second token, for people who may look and not change anything: it can do what reads, in the
+	// admin API and in the console, and gets 403 for everything else. The rules are those of token, from which
+	// it must differ, and without which it cannot be set. Default: none.
+	ViewerToken Secret `yaml:"viewer_token" as:"token"`
 	// Names for which the admin listener answers, such as the service name under which
 	// Prometheus reaches it. It always answers for addresses, for localhost and for the name
 	// in listen. A request whose Host header has another name is answered 421: a page in

@@ -54,27 +54,46 @@ func (c *checker) checkMaxInFlight() {
 	}
 }
 
-// The least length of the admin API's token, and the length below which it is a warning. A
+// The least length of a token of the admin API, and the length below which it is a warning. A
 // token of 32 random characters cannot be guessed online, however many guesses are made.
 const (
 	minTokenBytes  = 16
 	safeTokenBytes = 32
 )
 
-func (c *checker) checkAdminToken() {
-	const path = "admin.token"
-	token := string(c.cfg.Admin.Token)
-	if c.src.failed["admin"] || c.src.failed[path] {
+func (c *checker) checkAdminTokens() {
+	const adminPath, viewerPath = "admin.token", "admin.viewer_token"
+	if c.src.failed["admin"] {
 		return
+	}
+	admin, viewer := c.cfg.Admin.Token, c.cfg.Admin.ViewerToken
+	adminOK := c.checkAdminToken(adminPath, admin, "to turn the admin API off")
+	viewerOK := c.checkAdminToken(viewerPath, viewer, "if nobody needs a token that only reads")
+	switch {
+	case !adminOK || !viewerOK || viewer == "":
+	case admin == "":
+		c.src.reportAt(viewerPath, "needs admin.token: without it the admin API is off; set both, or remove this key")
+	case admin == viewer:
+		c.src.reportAt(viewerPath, "must differ from admin.token, or whoever has it can change everything; make one with: openssl rand -hex 32")
+	}
+}
+
+// checkAdminToken checks a token of the admin API by itself. without says what it is for to remove the key.
+func (c *checker) checkAdminToken(path string, token Secret, without string) (ok bool) {
+	if c.src.failed[path] {
+		return false
 	}
 	switch n := len(token); {
 	case n == 0 && c.src.positions[path].path == path+fileSuffix:
-		c.src.reportAt(path, "is empty; put a token into this file, or remove the key to turn the admin API off")
+		c.src.reportAt(path, "is empty; put a token into this file, or remove the key %s", without)
 	case n > 0 && n < minTokenBytes:
 		c.src.reportAt(path, "must have at least %d bytes, got %d; make one with: openssl rand -hex 32", minTokenBytes, n)
-	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
+	case strings.ContainsFunc(string(token), func(r rune) bool { return r <= ' ' || r > '~' }):
 		c.src.reportAt(path, "must be printable ASCII without spaces, because it is sent in a header; make one with: openssl rand -hex 32")
+	default:
+		return true
 	}
+	return false
 }
 
 // maxThresholds bounds what a store has to compare with each count.

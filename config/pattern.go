@@ -66,7 +66,7 @@ func checkMethod(method string) error {
 
 // Warnings names what is valid and probably not meant: a pattern whose method is close to a
 // usual one, such as POSTT, one whose first segment was taken for a host, such as "POST
-// api/items", a cost that no user of a plan can pay, a short token of the admin API, shared
+// api/items", a cost that no user of a plan can pay, short tokens of the admin API, shared
 // limits that can apply to nobody, and claims that no plan uses.
 func (c *Config) Warnings() (warnings []string) {
 	warn := func(i int, format string, args ...any) {
@@ -84,8 +84,13 @@ func (c *Config) Warnings() (warnings []string) {
 		}
 	}
 	warnings = append(warnings, c.costWarnings()...)
-	if n := len(c.Admin.Token); n > 0 && n < safeTokenBytes {
-		warnings = append(warnings, fmt.Sprintf("admin.token: has %d bytes, and may be guessed; make one that cannot with: openssl rand -hex 32", n))
+	for _, token := range []struct {
+		key   string
+		value Secret
+	}{{"admin.token", c.Admin.Token}, {"admin.viewer_token", c.Admin.ViewerToken}} {
+		if n := len(token.value); n > 0 && n < safeTokenBytes {
+			warnings = append(warnings, fmt.Sprintf("%s: has %d bytes, and may be guessed; make one that cannot with: openssl rand -hex 32", token.key, n))
+		}
 	}
 	return slices.Concat(warnings, c.claimWarnings(), c.authWarnings())
 }

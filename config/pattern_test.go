@@ -63,6 +63,10 @@ func TestShortAdminTokenIsWarning(t *testing.T) {
 		if got := strings.Join(cfg.Warnings(), "\n"); got != want {
 			t.Errorf("%q: warnings %q, want %q", token, got, want)
 		}
+		cfg = &Config{Admin: Admin{ViewerToken: Secret(token)}}
+		if got := strings.Join(cfg.Warnings(), "\n"); got != strings.Replace(want, "admin.token", "admin.viewer_token", 1) {
+			t.Errorf("%q for viewers: warnings %q", token, got)
+		}
 	}
 }
 

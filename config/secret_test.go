@@ -84,7 +84,7 @@ func TestErrorsShowNoSecrets(t *testing.T) {
 	// Each of these is followed by a value.
 	fields := []string{
 		"auth: { jwt: { secret: ", "auth: { jwt: { secret_file: ", "store: { url: ", "store: { url_file: ",
-		"admin: { token: ", "admin: { token_file: ", "upstreams: { api: { tls: { key_file: ",
+		"admin: { token: ", "admin: { token_file: ", "admin: { token: 0123456789abcdef, viewer_token: ", "upstreams: { api: { tls: { key_file: ",
 		"notify: { secret: ", "notify: { secret_file: ", "notify:\n  secret: ",
 		"auth:\n  jwt:\n    secret: ", "auth:\n  jwt:\n    secret_file: ", "store:\n  url: ", "store:\n  url_file: ",
 	}

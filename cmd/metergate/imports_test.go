@@ -37,7 +37,7 @@ var allowedImports = map[string][]string{
 
 	"proxy": {"proxy/apikeys", "proxy/browser", "proxy/credential", "proxy/jwtauth", "proxy/reported", "proxy/routetable", "proxy/trust", "proxy/turns", "proxy/upstream",
 		"proxy/urlpath", "quota", "quota/ratelog"},
-	"proxy/admin":                {"quota"},
+	"proxy/admin":                {"proxy/admin/console", "quota"},
 	"proxy/admin/console":        nil,
 	"proxy/apikeys":              {"quota"},
 	"proxy/browser":              nil,

@@ -40,7 +40,7 @@ func serve(c *console) error {
 	a.LogStart()
 	go func() {
 		for range hangup {
-			a.Reload()
+			a.ReloadFor("SIGHUP")
 		}
 	}()
 	return runUntil(stopped, a, log)

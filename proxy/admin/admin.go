@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"metergate/proxy/admin/console"
 	"metergate/quota"
 )
 
@@ -39,6 +40,8 @@ type Options struct {
 	Calendar *quota.Calendar
 	// Clock is the store's.
 	Clock Clock
+	// Actions is the list to which the actions of administrators are added; nil: a list of its own.
+	Actions *Actions
 }
 
 // Probes say whether the gateway can serve requests. The methods are called
@@ -57,8 +60,8 @@ type Probes interface {
 // A Gateway is what the admin API shows and changes. The methods are called
 // concurrently.
 type Gateway interface {
-	// AdminToken returns the token that the admin API asks for; empty: the API answers 403.
-	AdminToken() string
+	// Tokens returns the tokens that the admin API asks for.
+	Tokens() Tokens
 	// AdminHosts returns the names for which the listener answers, besides loopback names
 	// and addresses.
 	AdminHosts() []string
@@ -100,16 +103,20 @@ type handler struct {
 	wrongHostLogged atomic.Bool
 }
 
-// Handler serves GET /livez, /readyz and /metrics, and the admin API below /admin/.
+// Handler serves GET /livez, /readyz and /metrics, the admin API below /admin/, and the console, which
+// is a page for it.
 func Handler(o Options) http.Handler {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Actions == nil {
+		o.Actions = new(Actions)
 	}
 	h := &handler{Options: o, wrongTokens: newWrongTokens(o.Log), refused: newRefusedCounter(o.Registry)}
 	mux := http.NewServeMux()
 	for _, r := range h.resources() {
 		if r.on {
-			mux.Handle(r.pattern, r.serve)
+			mux.Handle(r.pattern, h.guard(r))
 		}
 	}
 	return withBounds(h.knownHostsOnly(sameOriginOnly(h.route(mux))))
@@ -119,30 +126,56 @@ func Handler(o Options) http.Handler {
 type resource struct {
 	pattern string
 	on      bool
-	serve   http.Handler
+	// role is the least that may use it. What only reads is for viewers, unless it shows more than they
+	// should see.
+	role role
+	// action is its name in the list of actions and in the log; empty: it changes nothing.
+	action string
+	serve  http.HandlerFunc
 }
 
-// resources are all but those at and below usersPrefix and orgsPrefix.
+// resources are all but those at and below usersPrefix and orgsPrefix, which viewers may read and
+// administrators change. Changes there are in the audit logs of users.
 func (h *handler) resources() []resource {
+	gateway, store := h.Gateway != nil, h.Store != nil
 	return []resource{
-		{"GET /livez", true, http.HandlerFunc(h.livez)},
-		{"GET /readyz", true, http.HandlerFunc(h.readyz)},
-		{"GET /metrics", h.Registry != nil, promhttp.HandlerFor(h.Registry, promhttp.HandlerOpts{})},
-		{"GET /admin/config", h.Gateway != nil, h.requireToken(h.getConfig)},
-		{"POST /admin/reload", h.Gateway != nil, h.requireToken(h.postReload)},
-		{"POST /admin/data/accept", h.Gateway != nil, h.requireToken(h.postAcceptData)},
-		{"PUT /admin/counts", h.Store != nil, h.requireToken(h.putCounts)},
-		{"GET /admin/bills", h.Store != nil, h.requireToken(h.getBills)},
-		{"POST /admin/bills", h.Store != nil, h.requireToken(h.postBills)},
-		{"POST /admin/bills/sent", h.Store != nil, h.requireToken(h.postBillsSent)},
+		{"GET /livez", true, anyone, "", h.livez},
+		{"GET /readyz", true, anyone, "", h.readyz},
+		{"GET /metrics", h.Registry != nil, anyone, "", promhttp.HandlerFor(h.Registry, promhttp.HandlerOpts{}).ServeHTTP},
+		{"GET /{$}", gateway, anyone, "", consolePage.ServeHTTP},
+		{"GET /console/{file...}", gateway, anyone, "", consolePage.ServeHTTP},
+		{"GET /admin/audit", gateway, viewer, "", h.getActions},
+		{"GET /admin/config", gateway, viewer, "", h.getConfig},
+		{"POST /admin/reload", gateway, administrator, "reload", h.postReload},
+		{"POST /admin/data/accept", gateway, administrator, "accept data", h.postAcceptData},
+		{"PUT /admin/counts", store, administrator, "import counts", h.putCounts},
+		{"GET /admin/bills", store, viewer, "", h.getBills},
+		{"POST /admin/bills", store, administrator, "make bills", h.postBills},
+		{"POST /admin/bills/sent", store, administrator, "end bills", h.postBillsSent},
 	}
 }
+
+// guard returns the handler of a resource, with its role and its action.
+func (h *handler) guard(r resource) http.HandlerFunc {
+	serve := r.serve
+	if r.action != "" {
+		serve = h.audited(r.action, serve)
+	}
+	return h.requireRole(r.role, serve)
+}
+
+// consolePage serves the files of the console. They hold no data: their scripts ask the admin API for
+// that, with a token.
+var consolePage = console.Handler()
+
+// patternEnds are parts of a pattern of http.ServeMux that [Routes] leaves out.
+var patternEnds = strings.NewReplacer("{$}", "", "...}", "}")
 
 // Routes returns a pattern for each resource that a [Handler] with all Options serves, such as
 // "GET /admin/users/{user}/plan".
 func Routes() (patterns []string) {
 	for _, r := range new(handler).resources() {
-		patterns = append(patterns, r.pattern)
+		patterns = append(patterns, patternEnds.Replace(r.pattern))
 	}
 	add := func(path string, resources map[string]methods) {
 		for segment, methods := range resources {
@@ -165,7 +198,7 @@ func Routes() (patterns []string) {
 
 // route sends requests at and below usersPrefix and orgsPrefix to serveAccounts, and the rest to mux.
 func (h *handler) route(mux *http.ServeMux) http.Handler {
-	serveAccounts := h.requireToken(h.serveAccounts)
+	serveAccounts := h.requireRoleToChange(h.serveAccounts)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if isAccountPath(r) && h.Store != nil {
 			serveAccounts(w, r)
@@ -231,12 +264,17 @@ func (h *handler) getConfig(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, h.Gateway.EffectiveConfig())
 }
 
-func (h *handler) postReload(w http.ResponseWriter, _ *http.Request) {
+func (h *handler) postReload(w http.ResponseWriter, r *http.Request) {
+	if err := h.reasonOf(w, r); err != nil {
+		writeError(w, r, err)
+		return
+	}
 	warnings, err := h.Gateway.ReloadConfig()
 	if err != nil {
 		writeProblem(w, http.StatusUnprocessableEntity, "The configuration was refused; the previous one stays in force.", strings.Split(err.Error(), "\n"))
 		return
 	}
+	noteDetail(w, "%s", strings.Join(warnings, "; "))
 	writeJSON(w, http.StatusOK, struct {
 		Status   string   `json:"status"`
 		Warnings []string `json:"warnings,omitempty"` // what needs a restart
@@ -244,6 +282,10 @@ func (h *handler) postReload(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (h *handler) postAcceptData(w http.ResponseWriter, r *http.Request) {
+	if err := h.reasonOf(w, r); err != nil {
+		writeError(w, r, err)
+		return
+	}
 	parts, err := h.Gateway.AcceptData(r.Context())
 	if err != nil {
 		writeProblem(w, http.StatusServiceUnavailable, "The store does not answer; the data are not accepted yet. Try again.", nil)
@@ -253,6 +295,7 @@ func (h *handler) postAcceptData(w http.ResponseWriter, r *http.Request) {
 	if parts == 0 {
 		status = "nothing_lost"
 	}
+	noteDetail(w, "%d parts of the store had lost data", parts)
 	writeJSON(w, http.StatusOK, struct {
 		Status string `json:"status"`
 		Parts  int    `json:"parts"` // masters of Redis whose data were accepted

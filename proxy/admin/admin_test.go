@@ -18,9 +18,12 @@ import (
 	"metergate/quota"
 )
 
-const token = "the-token-of-the-tests"
+const (
+	token       = "the-token-of-the-tests"
+	viewerToken = "the-token-of-the-viewers"
+)
 
-// A listener is the handler with its log, its metrics and a Gateway that counts reloads.
+// A listener is the handler with the warnings in its log, its metrics and a Gateway that counts reloads.
 type listener struct {
 	http.Handler
 	log      bytes.Buffer
@@ -33,12 +36,12 @@ func newListener() *listener {
 	l.Handler = Handler(Options{
 		Gateway:  l,
 		Registry: l.registry,
-		Log:      slog.New(slog.NewTextHandler(&l.log, nil)),
+		Log:      slog.New(slog.NewTextHandler(&l.log, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	return l
 }
 
-func (l *listener) AdminToken() string                      { return token }
+func (l *listener) Tokens() Tokens                          { return Tokens{token, viewerToken} }
 func (l *listener) AdminHosts() []string                    { return []string{"example.com"} }
 func (l *listener) ReloadConfig() ([]string, error)         { l.reloads.Add(1); return nil, nil }
 func (l *listener) AcceptData(context.Context) (int, error) { return 0, nil }
@@ -102,7 +105,7 @@ func TestSecurityHeaders(t *testing.T) {
 		{"GET", "/admin/reload", token, 405},
 		{"OPTIONS", "/admin/reload", token, 405},
 		{"GET", "/nowhere", "", 404},
-		{"GET", "/", "", 404},
+		{"GET", "/x", "", 404},
 	} {
 		r := httptest.NewRequest(c.method, c.path, nil)
 		r.Header.Set("Origin", "http://example.com") // the same origin
@@ -126,6 +129,76 @@ func TestSecurityHeaders(t *testing.T) {
 			if got := w.Header().Get(name); got != want {
 				t.Errorf("%s %s: %s is %q, want %q", c.method, c.path, name, got, want)
 			}
+		}
+	}
+}
+
+// The page of the console comes from a link or a bookmark as well, and no other site can read or show it.
+func TestConsoleIsServedToItsOwnOrigin(t *testing.T) {
+	l := newListener()
+	for _, c := range []struct {
+		path, host, name, value string
+		status                  int
+	}{
+		{"/", "127.0.0.1:9090", "", "", 200},
+		{"/", "127.0.0.1:9090", "Sec-Fetch-Site", "none", 200},       // a bookmark
+		{"/", "127.0.0.1:9090", "Sec-Fetch-Site", "cross-site", 200}, // a link; it cannot be read, nor framed
+		{"/console/icon.svg", "127.0.0.1:9090", "Sec-Fetch-Site", "same-origin", 200},
+		{"/console/nothing.svg", "127.0.0.1:9090", "", "", 404},
+		{"/", "evil.example", "", "", 421},
+		{"/console/icon.svg", "evil.example", "", "", 421},
+	} {
+		for _, method := range []string{"GET", "HEAD"} {
+			r := httptest.NewRequest(method, c.path, nil)
+			r.Host = c.host
+			if c.name != "" {
+				r.Header.Set(c.name, c.value)
+			}
+			w := httptest.NewRecorder()
+			l.ServeHTTP(w, r)
+			h := w.Header()
+			if w.Code != c.status || h.Get("Cross-Origin-Resource-Policy") != "same-origin" || h.Get("Access-Control-Allow-Origin") != "" ||
+				!strings.Contains(h.Get("Content-Security-Policy"), "frame-ancestors 'none'") || h.Get("X-Content-Type-Options") != "nosniff" {
+				t.Errorf("%s %s at %s with %s %s: %d %v", method, c.path, c.host, c.name, c.value, w.Code, h)
+			}
+		}
+	}
+	r := httptest.NewRequest("POST", "/", nil)
+	w := httptest.NewRecorder()
+	if l.ServeHTTP(w, r); w.Code != 405 || w.Header().Get("Allow") != "GET, HEAD" {
+		t.Errorf("POST /: %d %v", w.Code, w.Header())
+	}
+}
+
+// An action has one line in the log, which has no token.
+func TestActionsAreLogged(t *testing.T) {
+	l, log := newListener(), new(bytes.Buffer)
+	l.Handler = Handler(Options{Gateway: l, Log: slog.New(slog.NewTextHandler(log, nil))})
+	l.want(t, "10.0.0.1:1000", token, 200, "")
+	l.want(t, "10.0.0.1:1000", viewerToken, 403, "")
+	const line = `level=INFO msg="administrator's action" action=reload from=10.0.0.1 detail="" reason="" outcome=done`
+	if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, line) {
+		t.Errorf("the log is\n%s", text)
+	}
+}
+
+// A reload may exchange the tokens, or take the viewers' away.
+func TestTokensAreThoseInForce(t *testing.T) {
+	for _, c := range []struct {
+		tokens Tokens
+		token  string
+		want   role
+	}{
+		{Tokens{token, viewerToken}, token, administrator},
+		{Tokens{token, viewerToken}, viewerToken, viewer},
+		{Tokens{viewerToken, token}, token, viewer},
+		{Tokens{token, ""}, viewerToken, 0},
+		{Tokens{token, ""}, "", 0},
+		{Tokens{token, token}, token, administrator},
+		{Tokens{"", viewerToken}, "", 0},
+	} {
+		if got := c.tokens.roleOf(c.token); got != c.want {
+			t.Errorf("%q of %+v: %d, want %d", c.token, c.tokens, got, c.want)
 		}
 	}
 }

@@ -11,12 +11,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"metergate/proxy/admin"
 	"metergate/quota"
 	"metergate/quota/boltstore"
 )
 
-const token = "a token of operators"
+const (
+	token       = "a token of operators"
+	viewerToken = "a token of viewers"
+)
 
 var noon = time.Date(2026, time.November, 24, 12, 0, 0, 0, time.UTC)
 
@@ -72,10 +77,15 @@ type gateway struct {
 	// What AcceptData returns.
 	lostParts int
 	acceptErr error
+	// What ReloadConfig returns.
+	reloadWarnings []string
+	reloadErr      error
 }
 
-func (g *gateway) AdminToken() string                      { return g.token }
-func (g *gateway) ReloadConfig() ([]string, error)         { return nil, nil }
+func withRegistry(o *admin.Options) { o.Registry = prometheus.NewRegistry() }
+
+func (g *gateway) Tokens() admin.Tokens                    { return admin.Tokens{Admin: g.token, Viewer: viewerToken} }
+func (g *gateway) ReloadConfig() ([]string, error)         { return g.reloadWarnings, g.reloadErr }
 func (g *gateway) AdminHosts() []string                    { return []string{"example.com"} }
 func (g *gateway) AcceptData(context.Context) (int, error) { return g.lostParts, g.acceptErr }
 func (g *gateway) EffectiveConfig() any                    { return nil }

@@ -96,6 +96,7 @@ func (c *userRequest) writeBills(q quota.BillQuery) error {
 	}
 	q.Progress = list.progress
 	err := c.Store.ScanBills(c.r.Context(), q, list.add)
+	noteDetail(c.w, "%d bills listed", list.bills)
 	if err == nil {
 		err = list.end()
 	}
@@ -113,6 +114,7 @@ type billList struct {
 	mu      sync.Mutex
 	started bool
 	flushed time.Time
+	bills   int
 }
 
 func (l *billList) start() {
@@ -138,6 +140,7 @@ func (l *billList) add(of quota.AccountBills) error {
 		if err := l.writeLine(billLine{user, org, b.Endpoint, b.Hour.Start(), b.Revision, b.Used.Requests, b.Used.Units}); err != nil {
 			return err
 		}
+		l.bills++
 	}
 	return l.flush()
 }
@@ -202,6 +205,7 @@ func (c *userRequest) endBills() (bills int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	noteDetail(c.w, "%d bills of %d users", bills, len(accounts))
 	done, err := eachLine(accounts, func(of accountBills) error { return c.Store.EndBills(c.r.Context(), of.account, of.bills) })
 	if err != nil && !errors.Is(err, quota.ErrNotKept) {
 		return 0, requestError{status: http.StatusServiceUnavailable, detail: fmt.Sprintf("The store does not answer. The bills of %d of %d users are noted as sent. Send all of them again.", done, len(accounts))}

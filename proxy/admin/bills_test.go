@@ -70,13 +70,13 @@ func (s *billStore) EndBills(_ context.Context, account string, ended []quota.Bi
 
 var eleven = quota.BillHourAt(noon) - 1
 
-func newBillsAPI(t *testing.T) (*testAPI, *billStore) {
+func newBillsAPI(t *testing.T, change ...func(*admin.Options)) (*testAPI, *billStore) {
 	t.Helper()
 	s := &billStore{bills: map[string][]quota.Bill{
 		"u-17":                             {{Endpoint: "analyze", Hour: eleven, Revision: 1, Used: quota.Used{Requests: 12, Units: 40}}, {Endpoint: "analyze", Hour: eleven, Revision: 2, Used: quota.Used{Units: 3}}},
 		quota.MemberAccount("acme", "<b>"): {{Endpoint: "image-analysis", Hour: eleven - 1, Revision: 7, Used: quota.Used{Requests: 1, Units: 5}}},
 	}}
-	return newTestAPI(t, func(o *admin.Options) { s.Store, o.Store = o.Store, s }), s
+	return newTestAPI(t, append(change, func(o *admin.Options) { s.Store, o.Store = o.Store, s })...), s
 }
 
 const (

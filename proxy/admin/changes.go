@@ -97,7 +97,7 @@ func (c *userRequest) applyChange(change quota.Change, plan string) error {
 	if change.ID, err = c.idempotencyKey(); err != nil {
 		return err
 	}
-	change.By = c.remoteHost()
+	change.By = remoteHost(c.r)
 	if err := change.Validate(c.account); err != nil {
 		return err
 	}

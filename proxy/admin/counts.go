@@ -58,13 +58,17 @@ func (c *userRequest) setAllCounts() (users, counts int, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	change := quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, By: c.remoteHost(), Reason: query["reason"]}
+	change := quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, By: remoteHost(c.r), Reason: query["reason"]}
 	if per, ok := query["per"]; ok {
 		if err := change.Period.UnmarshalText([]byte(per)); err != nil {
 			return 0, 0, badRequest("query: per: %v", err)
 		}
 	}
+	noteReason(c.w, change.Reason)
 	dryRun := query["dry_run"]
+	if dryRun == "true" {
+		noteNoChange(c.w)
+	}
 	if dryRun != "" && dryRun != "true" && dryRun != "false" {
 		return 0, 0, badRequest("query: dry_run: must be true or false, got %.80q", dryRun)
 	}
@@ -78,6 +82,7 @@ func (c *userRequest) setAllCounts() (users, counts int, err error) {
 	for _, line := range lines {
 		counts += len(line.counts)
 	}
+	noteDetail(c.w, "%d counts of %d users, per %s", counts, len(lines), change.Period)
 	if err := c.checkWindows(lines, change.Period); err != nil || dryRun == "true" {
 		return len(lines), counts, err
 	}

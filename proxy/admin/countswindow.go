@@ -33,6 +33,7 @@ func (e *otherWindowsError) Error() string {
 func (e *otherWindowsError) write(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "application/problem+json")
 	const status = http.StatusConflict
+	noteProblem(w, status, e.Error(), nil)
 	write(w, status, struct {
 		Type         string        `json:"type"`
 		Title        string        `json:"title"`

@@ -22,6 +22,7 @@ func writeProblemFor(w http.ResponseWriter, status int, reason, detail string, f
 		kind = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
 		w.Header().Set("Retry-After", "1")
 	}
+	noteProblem(w, status, detail, faults)
 	w.Header().Set("Content-Type", "application/problem+json")
 	write(w, status, struct {
 		Type   string   `json:"type"`

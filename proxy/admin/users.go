@@ -3,7 +3,6 @@ package admin
 import (
 	"context"
 	"maps"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -259,15 +258,6 @@ func checkPlanExists(field, plan string, plans quota.PlanChoice) error {
 		return unprocessable("%s: there is no plan %.80q; %s", field, plan, quota.ListNames("plan", slices.Sorted(maps.Keys(plans.ByName))))
 	}
 	return nil
-}
-
-// remoteHost identifies who makes the request. Only the address is known.
-func (c *userRequest) remoteHost() string {
-	host, _, err := net.SplitHostPort(c.r.RemoteAddr)
-	if err != nil {
-		return c.r.RemoteAddr
-	}
-	return host
 }
 
 // getUser serves GET /admin/users/{user}.

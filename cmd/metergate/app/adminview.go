@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 
+	"metergate/proxy/admin"
 	"metergate/proxy/apikeys"
 	"metergate/quota"
 )
@@ -11,15 +12,17 @@ import (
 // adminView implements admin.Gateway, always with the configuration in force.
 type adminView struct{ app *App }
 
-func (v adminView) AdminToken() string {
-	return string(v.app.reloader.current.Load().cfg.Admin.Token)
+// Tokens are both from one configuration: a reload may exchange them.
+func (v adminView) Tokens() admin.Tokens {
+	cfg := v.app.reloader.current.Load().cfg.Admin
+	return admin.Tokens{Admin: string(cfg.Token), Viewer: string(cfg.ViewerToken)}
 }
 
 // AdminHosts are admin.hosts, and the name in admin.listen if it has one.
 func (v adminView) AdminHosts() []string {
-	admin := v.app.reloader.current.Load().cfg.Admin
-	host, _, _ := net.SplitHostPort(admin.Listen)
-	return append([]string{host}, admin.Hosts...)
+	cfg := v.app.reloader.current.Load().cfg.Admin
+	host, _, _ := net.SplitHostPort(cfg.Listen)
+	return append([]string{host}, cfg.Hosts...)
 }
 
 func (v adminView) ReloadConfig() ([]string, error) { return v.app.Reload() }

@@ -31,6 +31,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -71,6 +72,7 @@ type App struct {
 	streams  *proxy.Streams
 	reloader *reloader
 	cleanups cleanups
+	actions  admin.Actions
 
 	publicAddr, adminAddr net.Addr
 	public, admin         *listener
@@ -123,7 +125,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	a.serve("public listener", publicServer, a.public, a.drain)
 	a.warn(ctx)
 	if a.options.Load != nil {
-		a.reloader.watch(func() { a.Reload() }, log)
+		a.reloader.watch(func() { a.ReloadFor("file") }, log)
 		a.cleanups.add("configuration watch", func(context.Context) error { a.reloader.endWatch(); return nil })
 	}
 	return nil
@@ -180,6 +182,7 @@ func (a *App) adminServer(registry *prometheus.Registry) *http.Server {
 		HistoryDays: a.options.Config.HistoryDays(),
 		Calendar:    a.store.calendar,
 		Clock:       a.store.clock,
+		Actions:     &a.actions,
 	}), errorLog(a.options.Log))
 }
 
@@ -255,6 +258,13 @@ func (a *App) ShutdownDelay() time.Duration { return a.configInForce().ShutdownD
 // Leave tells load balancers and clients to move away, and goes on serving: /readyz answers 503, and
 // responses over HTTP/1.1 close their connections. Stop should follow after ShutdownDelay.
 func (a *App) Leave() { a.draining.Store(true) }
+
+// ReloadFor is Reload for something other than an administrator's request, such as SIGHUP. It is in the
+// list of actions as well.
+func (a *App) ReloadFor(from string) {
+	warnings, err := a.Reload()
+	a.actions.Add(admin.Action{Action: "reload", From: from, Detail: strings.Join(warnings, "; "), Outcome: admin.OutcomeOf(err)})
+}
 
 // stopGrace is what the other clean-ups may take after the requests in flight have used
 // up the shutdown timeout.

@@ -287,7 +287,9 @@ func TestPublicServerEndsIdleConnections(t *testing.T) {
 // tokenOnly is an admin.Gateway that does nothing but check the token.
 type tokenOnly struct{ admin.Gateway }
 
-func (tokenOnly) AdminToken() string              { return "an-admin-token-for-tests-0123456789" }
+func (tokenOnly) Tokens() admin.Tokens {
+	return admin.Tokens{Admin: "an-admin-token-for-tests-0123456789"}
+}
 func (tokenOnly) ReloadConfig() ([]string, error) { return nil, nil }
 
 // The admin server has bounds as well, but a list of all users may take an hour.

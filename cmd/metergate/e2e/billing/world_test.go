@@ -101,7 +101,7 @@ var endpoints = []string{"analyze", "report", "chat"}
 // adminGateway is what the admin API asks of a gateway.
 type adminGateway struct{ plans quota.PlanChoice }
 
-func (adminGateway) AdminToken() string                      { return gatewaytest.AdminToken }
+func (adminGateway) Tokens() admin.Tokens                    { return admin.Tokens{Admin: gatewaytest.AdminToken} }
 func (adminGateway) AdminHosts() []string                    { return nil }
 func (adminGateway) ReloadConfig() ([]string, error)         { return nil, nil }
 func (adminGateway) AcceptData(context.Context) (int, error) { return 0, nil }

@@ -46,7 +46,7 @@ func parseAPI(t *testing.T, text []byte) *apiDocument {
 		t.Fatal(err)
 	}
 	// These bodies are described as strings.
-	for _, kind := range []string{"text/javascript", "text/event-stream", "text/csv", "application/jsonl"} {
+	for _, kind := range []string{"image/svg+xml", "text/html", "text/javascript", "text/event-stream", "text/csv", "application/jsonl"} {
 		openapi3filter.RegisterBodyDecoder(kind, openapi3filter.PlainBodyDecoder)
 	}
 	return &apiDocument{T: t, doc: doc, answered: map[string]bool{}, produced: map[string]bool{}}
@@ -179,7 +179,7 @@ func (d *apiDocument) send(r apiRequest) reply {
 	if strings.HasPrefix(r.path, "/usage") || strings.HasPrefix(r.path, "/api") {
 		url = r.gateway.URL
 	}
-	url += strings.NewReplacer("{user}", "u-17", "{org}", "acme", "{file}", "client.js").Replace(r.path) + r.query
+	url += strings.NewReplacer("/console/{file}", "/console/icon.svg", "{user}", "u-17", "{org}", "acme", "{file}", "client.js").Replace(r.path) + r.query
 	req, err := http.NewRequest(r.method, url, strings.NewReader(r.body))
 	if err != nil {
 		d.Fatal(err)

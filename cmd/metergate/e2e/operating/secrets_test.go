@@ -21,7 +21,7 @@ import (
 const secretYAML = `
 listen: 127.0.0.1:0
 shutdown_timeout: 5s
-admin: { listen: 127.0.0.1:0, token: "${ADMIN_TOKEN}" }
+admin: { listen: 127.0.0.1:0, token: "${ADMIN_TOKEN}", viewer_token: "${VIEWER_TOKEN}" }
 store: { url: "redis://${REDIS_USER}:${REDIS_PASSWORD}@${REDIS}/0", journal: journal, timeout: 100ms }
 auth:
   jwt:
@@ -52,6 +52,8 @@ const (
 	plantedBadAPIKey  = "mg_planted7unknownapikey0123456789"
 	plantedCookie     = "planted-8-cookie"
 	plantedQueryToken = "planted-9-query-token"
+
+	plantedViewerToken = "planted-10-viewer-token"
 )
 
 // plantedKeyFile has the API key that is planted.
@@ -116,7 +118,7 @@ func TestSecretsStayInside(t *testing.T) {
 	defer keys.Close()
 	redis := redistest.Start(t, "--requirepass", "another-password")
 	s := &secretive{T: t, file: filepath.Join(t.TempDir(), "gateway.yaml"), env: []string{
-		"JWT_SECRET=" + plantedJWTSecret, "ADMIN_TOKEN=" + plantedAdminToken, "METERGATE_ADMIN_TOKEN=" + plantedAdminToken,
+		"JWT_SECRET=" + plantedJWTSecret, "ADMIN_TOKEN=" + plantedAdminToken, "VIEWER_TOKEN=" + plantedViewerToken, "METERGATE_ADMIN_TOKEN=" + plantedAdminToken,
 		"REDIS_USER=default", "REDIS_PASSWORD=" + plantedPassword, "REDIS=" + redis.Addr, "KEYS=" + keys.URL, "UPSTREAM=" + upstream.URL}}
 	testkit.WriteFile(t, s.file, secretYAML)
 	keyFile := filepath.Join(filepath.Dir(s.file), "keys.yaml")
@@ -139,7 +141,7 @@ func TestSecretsStayInside(t *testing.T) {
 	s.gateway.Wait()
 	for what, text := range map[string]string{"the responses": s.said.String(), "the log": s.gateway.Output()} {
 		for _, planted := range []string{plantedJWTSecret[:20], plantedAdminToken, plantedPassword, plantedGuess, plantedKeysKey, signature,
-			plantedAPIKey[3:], plantedBadAPIKey[3:], plantedCookie, plantedQueryToken} {
+			plantedAPIKey[3:], plantedBadAPIKey[3:], plantedCookie, plantedQueryToken, plantedViewerToken} {
 			if i := strings.Index(text, planted); i >= 0 {
 				t.Errorf("%s: %s is in ...%s...", what, planted, text[max(0, i-300):min(len(text), i+300)])
 			}
@@ -226,7 +228,11 @@ func (s *secretive) readAdminListener() {
 		s.request("GET", url+"/admin/config", "Authorization", "Bearer "+plantedGuess)
 	}
 	s.request("GET", url+"/admin/config", "Authorization", "Bearer "+plantedAdminToken)
-	if !strings.Contains(s.said.String(), `"token":"[redacted]"`) || !strings.Contains(s.said.String(), `"default_plan":"free"`) {
+	s.request("POST", url+"/admin/reload", "Authorization", "Bearer "+plantedViewerToken)
+	for _, path := range []string{"/admin/config", "/admin/audit"} {
+		s.request("GET", url+path, "Authorization", "Bearer "+plantedViewerToken)
+	}
+	if !strings.Contains(s.said.String(), `"token":"[redacted]","viewer_token":"[redacted]"`) || !strings.Contains(s.said.String(), `"default_plan":"free"`) {
 		s.Error("GET /admin/config does not show the configuration")
 	}
 }
@@ -246,6 +252,7 @@ func (s *secretive) loadBrokenFiles() {
 		{`"${JWT_SECRET}"`, "!" + plantedJWTSecret},
 		{`secret: "${JWT_SECRET}"`, `secret_file: "${JWT_SECRET}"`},
 		{`"${ADMIN_TOKEN}"`, `"${ADMIN_TOKEN} with a blank"`},
+		{`"${VIEWER_TOKEN}"`, `"${ADMIN_TOKEN}"`},
 		{`@${REDIS}/0`, `@${REDIS}/zero`},
 		{`:${REDIS_PASSWORD}@`, `:${REDIS_PASSWORD}#%zz@`},
 		{`"redis://`, `"amqp://`},

@@ -309,6 +309,53 @@ func TestChangesAreNoticed(t *testing.T) {
 	})
 }
 
+// The list of actions has the reloads that no administrator asked for, also those that failed. The tokens
+// are those of the file as it is now.
+func TestReloadsAreActions(t *testing.T) {
+	g := gatewaytest.StartReloadable(t, "http://127.0.0.1:9")
+	const viewer, second = "a-token-for-viewers-0123456789abcdef", "another-token-for-viewers-0123456789"
+	with := func(token string) string {
+		return strings.Replace(gatewaytest.ReloadYAML("http://127.0.0.1:9", 100), "admin: {", "admin: { viewer_token: "+token+",", 1)
+	}
+	actions := func(token string) (status int, entries []struct{ Action, From, Outcome string }) {
+		status, text := gatewaytest.Get(g.Admin+"/admin/audit", token)
+		var list struct{ Entries json.RawMessage }
+		if json.Unmarshal([]byte(text), &list) == nil {
+			json.Unmarshal(list.Entries, &entries)
+		}
+		return status, entries
+	}
+	newest := func(from, outcome string) func() bool {
+		return func() bool {
+			_, entries := actions(gatewaytest.AdminToken)
+			return len(entries) > 0 && entries[0].Action == "reload" && entries[0].From == from && strings.HasPrefix(entries[0].Outcome, outcome)
+		}
+	}
+	g.Save(with(viewer))
+	testkit.EventuallyWithin(t, time.Minute, "a reload because of the file", newest("file", "done"))
+	g.Signal(syscall.SIGHUP)
+	testkit.EventuallyWithin(t, time.Minute, "a reload because of the signal", newest("SIGHUP", "done"))
+	if status, _ := actions(viewer); status != 200 {
+		t.Errorf("the viewer reads the list: %d", status)
+	}
+	if status, text := g.Reload(viewer); status != 403 || !strings.Contains(text, `"reason":"read_only"`) {
+		t.Errorf("the viewer reloads: %d %s", status, text)
+	}
+	g.Save(with(gatewaytest.AdminToken))
+	testkit.EventuallyWithin(t, time.Minute, "the same token twice", newest("file", "refused: "))
+	if status, _ := actions(viewer); status != 200 {
+		t.Errorf("the viewer after a reload that failed: %d", status)
+	}
+	g.Save(with(second))
+	testkit.EventuallyWithin(t, time.Minute, "another token", newest("file", "done"))
+	if status, _ := actions(second); status != 200 {
+		t.Errorf("the viewer with the new token: %d", status)
+	}
+	if status, _ := actions(viewer); status != 401 {
+		t.Errorf("the viewer with the token of before: %d", status)
+	}
+}
+
 // An open response of the upstream and an open stream of usage survive reloads. The
 // stream continues with the new limits.
 func TestStreamsOutliveReloads(t *testing.T) {
