@@ -142,6 +142,14 @@ type Store interface {
 	// ScanMembers is ScanUsers for the members of one organisation.
 	ScanMembers(ctx context.Context, org string, windows WindowQuery, yield func(UserUsage) error) error
 
+	// ScanSnapshots calls yield for each user, and each member of an organisation, of whom the store
+	// keeps a count, a grant or a plan override, with what Read would return of them at that moment. It
+	// may yield others whom it has seen. What the members of an organisation share may be from an earlier
+	// moment of the scan: it is read once for many of them. Otherwise the scan is as ScanUsers, but its
+	// memory MUST NOT grow with the number of users. So a user whose data move to another part of the
+	// store during the scan may be yielded twice, or not at all.
+	ScanSnapshots(ctx context.Context, query SnapshotQuery, yield func(UserSnapshot) error) error
+
 	Crossings
 	Bills
 }

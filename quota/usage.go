@@ -248,3 +248,32 @@ type UserUsage struct {
 	// it can be negative. Endpoints of which each request cost one unit are missing.
 	Extra map[string]int64
 }
+
+// A SnapshotQuery says whose snapshots a scan of accounts reads.
+type SnapshotQuery struct {
+	// Org: only the members of this organisation; empty: everybody.
+	Org string
+	// Plans returns the plans that may apply to a user whose token last claimed a plan; empty: none is
+	// known. They have no Anchor, and the store fills in the Scope.
+	Plans func(claimed string) PlanChoice
+	// Wanted is asked once about each account that the scan comes to, before anything else is read of
+	// it, and reports whether its snapshot is wanted; nil: all are.
+	Wanted func(account string) bool
+}
+
+// PlansOf returns the plans that may apply to an account whose token last claimed a plan.
+func (q *SnapshotQuery) PlansOf(account, claimed string) PlanChoice {
+	plans := q.Plans(claimed)
+	plans.Scope = ScopeOf(account)
+	return plans
+}
+
+// Wants reports whether the snapshot of an account is wanted.
+func (q *SnapshotQuery) Wants(account string) bool { return q.Wanted == nil || q.Wanted(account) }
+
+// UserSnapshot is the state of one account, as a scan of all of them reports it.
+type UserSnapshot struct {
+	Account     string // of a user or a member, see MemberAccount
+	ClaimedPlan string // as in UserUsage
+	Snapshot    Snapshot
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"strings"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -107,4 +108,79 @@ func readEndpoints(cursor *bolt.Cursor, u *quota.UserUsage, prefix []byte) {
 			u.Extra[endpoint] = n.extra
 		}
 	}
+}
+
+// ScanSnapshots calls yield for each user of whom something is kept, see quota.Store, in the order of
+// their accounts. It finds them in steps of some hundred, and then reads each like Read.
+func (s *Store) ScanSnapshots(ctx context.Context, query quota.SnapshotQuery, yield func(quota.UserSnapshot) error) error {
+	prefix := ""
+	if query.Org != "" {
+		prefix = quota.PoolAccount(query.Org)
+	}
+	for from := []byte(prefix); from != nil; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		var found []quota.UserSnapshot
+		var err error
+		if found, from, err = s.accountsFrom(from, prefix, &query); err != nil {
+			return err
+		}
+		for _, u := range found {
+			if u.Snapshot, err = s.Read(ctx, u.Account, query.PlansOf(u.Account, u.ClaimedPlan)); err != nil {
+				return err
+			}
+			if err := yield(u); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// accountsFrom returns wanted accounts with a prefix, from the key of used on and without their snapshots,
+// and the key to continue from; nil if there are no more.
+func (s *Store) accountsFrom(from []byte, prefix string, query *quota.SnapshotQuery) (found []quota.UserSnapshot, next []byte, err error) {
+	if _, err := s.beginCall(); err != nil {
+		return nil, nil, err
+	}
+	defer s.calls.Done()
+	err = s.dbView(func(tx *bolt.Tx) error {
+		var cursors []*bolt.Cursor
+		for _, name := range [][]byte{usedBucket, grantsBucket, plansBucket} {
+			cursors = append(cursors, tx.Bucket(name).Cursor())
+		}
+		next = from
+		for range usersPerRead {
+			account, ok := firstAccount(cursors, next)
+			if !ok || !strings.HasPrefix(account, prefix) {
+				next = nil
+				return nil
+			}
+			if _, user := quota.SplitAccount(account); user != "" && query.Wants(account) {
+				found = append(found, quota.UserSnapshot{Account: account, ClaimedPlan: string(tx.Bucket(claimedBucket).Get([]byte(account)))})
+			}
+			next = append([]byte(account), 1) // after all keys of this account
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading users: %w", err)
+	}
+	return found, next, nil
+}
+
+// firstAccount returns the first account, from a key on, of those with which the keys of some buckets begin.
+func firstAccount(cursors []*bolt.Cursor, from []byte) (account string, ok bool) {
+	for _, c := range cursors {
+		k, _ := c.Seek(from)
+		if k == nil {
+			continue
+		}
+		k, _, _ = bytes.Cut(k, []byte{0})
+		if !ok || string(k) < account {
+			account, ok = string(k), true
+		}
+	}
+	return account, ok
 }

@@ -81,6 +81,17 @@ func (s *Store) ScanMembers(ctx context.Context, org string, windows quota.Windo
 	})
 }
 
+// ScanSnapshots scans the backend like ScanUsers.
+func (s *Store) ScanSnapshots(ctx context.Context, query quota.SnapshotQuery, yield func(quota.UserSnapshot) error) error {
+	openError := s.openError
+	if query.Org != "" {
+		openError = s.breaker(quota.PoolAccount(query.Org)).openError
+	}
+	return scan(s, yield, openError, func(yield func(quota.UserSnapshot) error) error {
+		return s.backend.ScanSnapshots(ctx, query, yield)
+	})
+}
+
 // scan scans the backend unless openError returns an error.
 func scan[T any](s *Store, yield func(T) error, openError func() error, scan func(func(T) error) error) error {
 	if err := openError(); err != nil {

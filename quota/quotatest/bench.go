@@ -29,6 +29,20 @@ func Benchmark(b *testing.B, s quota.Store) {
 	b.Run("refused", bench.measureRefused)
 	b.Run("read", bench.measureRead)
 	b.Run("parallel request", bench.measureParallelRequests)
+	b.Run("scan of 10000", bench.measureScan)
+}
+
+// measureScan measures a scan of the snapshots of 10,000 users.
+func (s *storeBenchmark) measureScan(b *testing.B) {
+	h := &harness{t: b, store: s.store}
+	h.useByManyUsers(10_000)
+	for b.Loop() {
+		n := 0
+		if err := s.store.ScanSnapshots(context.Background(), quota.SnapshotQuery{Plans: func(string) quota.PlanChoice { return s.plan.OnlyChoice() }},
+			func(quota.UserSnapshot) error { n++; return nil }); err != nil || n < 10_000 {
+			b.Fatalf("%d users, error %v", n, err)
+		}
+	}
 }
 
 type storeBenchmark struct {

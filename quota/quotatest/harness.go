@@ -21,7 +21,7 @@ const keep = 400 * 24 * time.Hour
 
 // A harness is a store with helpers that fail the test on an error.
 type harness struct {
-	t     *testing.T
+	t     testing.TB
 	clock *Clock
 	store quota.Store
 }

@@ -61,6 +61,7 @@ func testModel(t *testing.T, setup modelSetup, open Open) {
 			steps["end crossings"] = c.crossings.end
 		}
 		t.Repeat(steps)
+		c.checkScan(t)
 	})
 }
 

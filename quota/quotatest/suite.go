@@ -100,6 +100,7 @@ var cases = map[string]func(*testing.T, *harness){
 
 	// Organisations.
 	"members of organisations are scanned":     testScanMembers,
+	"snapshots of all users are scanned":       testScanSnapshots,
 	"members are held to shared limits":        testSharedLimits,
 	"a hold in a pool ends with its lease":     testSharedHoldEndsWithLease,
 	"units are shared":                         testSharedUnits,

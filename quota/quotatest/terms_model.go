@@ -38,6 +38,7 @@ func testTermsModel(t *testing.T, h *harness) {
 				m.commit(t, m.reserve(t, plans))
 			}
 		}
+		m.checkScan(t)
 	})
 }
 

@@ -31,36 +31,48 @@ const (
 // the scan began may be left out, and so may one whose slot moves in a cluster. It fails if
 // another master has taken over meanwhile.
 func (s *Store) ScanUsers(ctx context.Context, windows quota.WindowQuery, yield func(quota.UserUsage) error) error {
-	masters, err := retry(ctx, func() ([]*redis.Client, error) { return s.masters(ctx) })
-	if err != nil {
-		return err
-	}
-	return s.scan(ctx, masters, script.KeyPattern(s.prefix), windows, yield)
+	return s.scan(ctx, "", windows, yield)
 }
 
 // ScanMembers implements quota.Store. It is ScanUsers on the master that has the organisation.
 func (s *Store) ScanMembers(ctx context.Context, org string, windows quota.WindowQuery, yield func(quota.UserUsage) error) error {
+	return s.scan(ctx, org, windows, yield)
+}
+
+// scanScope returns the masters that have the members of an organisation, or of an empty one all users,
+// with the pattern of their keys.
+func (s *Store) scanScope(ctx context.Context, org string) (masters []*redis.Client, pattern string, err error) {
+	if org == "" {
+		masters, err = retry(ctx, func() ([]*redis.Client, error) { return s.masters(ctx) })
+		return masters, script.KeyPattern(s.prefix), err
+	}
 	master, err := doPatiently(ctx, s, func(ctx context.Context, r redis.UniversalClient) (*redis.Client, error) {
 		if cluster, ok := r.(*redis.ClusterClient); ok {
 			return cluster.MasterForKey(ctx, script.Key(s.prefix, quota.PoolAccount(org)))
 		}
 		return r.(*redis.Client), nil
 	})
-	if err != nil {
-		return err
-	}
-	return s.scan(ctx, []*redis.Client{master}, script.MemberPattern(s.prefix, org), windows, yield)
+	return []*redis.Client{master}, script.MemberPattern(s.prefix, org), err
 }
 
-// scan yields the users that some masters have under keys of a pattern.
-func (s *Store) scan(ctx context.Context, masters []*redis.Client, pattern string, windows quota.WindowQuery, yield func(quota.UserUsage) error) error {
+// redisTime returns the time of a Redis.
+func (s *Store) redisTime(ctx context.Context, master *redis.Client) (time.Time, error) {
 	now, err := doPatiently(ctx, s, func(ctx context.Context, _ redis.UniversalClient) (time.Time, error) {
-		return masters[0].Time(ctx).Result()
+		return master.Time(ctx).Result()
 	})
+	return now.Add(s.offset()), err
+}
+
+// scan yields the members of an organisation or, of an empty one, all users.
+func (s *Store) scan(ctx context.Context, org string, windows quota.WindowQuery, yield func(quota.UserUsage) error) error {
+	masters, pattern, err := s.scanScope(ctx, org)
 	if err != nil {
 		return err
 	}
-	now = now.Add(s.offset())
+	now, err := s.redisTime(ctx, masters[0])
+	if err != nil {
+		return err
+	}
 	w := s.calendar.WindowAt(windows.Period, windows.At)
 	if now.Before(w.Start) || !now.Before(w.RetainedUntil(s.keep)) {
 		return quota.ErrNotKept

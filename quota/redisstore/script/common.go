@@ -134,13 +134,10 @@ func (l *Layout) AppendTo(args *resp.Args) {
 	args.AddInt(int64(l.Numbers()))
 	args.AddInt(int64(l.Limits))
 	for i, c := range l.Counters {
-		used, held := "used/", "held/"
-		if c.Extra {
-			used, held = "extra/", "heldextra/"
-		}
-		args.AddString(used + c.Name)
+		used, held := c.Fields()
+		args.AddString(used)
 		if i < l.Pairs {
-			args.AddString(held + c.Name)
+			args.AddString(held)
 		}
 	}
 }
@@ -152,6 +149,14 @@ type Counter struct {
 	Extra bool
 	// Shared: of the pool of a member's organisation.
 	Shared bool
+}
+
+// Fields returns the fields with what is used and with what is held.
+func (c Counter) Fields() (used, held string) {
+	if c.Extra {
+		return "extra/" + c.Name, "heldextra/" + c.Name
+	}
+	return "used/" + c.Name, "held/" + c.Name
 }
 
 // A PoolBlock is what a script on a member's hash and on the pool of the organisation is told about

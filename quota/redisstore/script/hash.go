@@ -17,6 +17,8 @@ const (
 	FieldPlan    = "plan"
 	FieldAudit   = "audit"
 	FieldTerms   = "terms"
+	FieldSweep   = "sweep"
+	FieldGrants  = "grants"
 )
 
 // CheckFormat returns an error if a user's hash has a format that this version does not know.
