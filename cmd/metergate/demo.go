@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -104,7 +105,8 @@ func demoGateway(c *console, listen, dir, kept string) error {
 	if err != nil {
 		return err
 	}
-	defer serveAPI(l, demoapi.WithPage(users)).Close()
+	console := new(atomic.Pointer[string]) // its URL, which is known when the gateway has started
+	defer serveAPI(l, demoapi.WithPage(users, console.Load)).Close()
 	log := demoLog(c.stderr)
 	a := newApp(app.Options{Config: cfg, Log: log})
 	if err := a.Start(context.Background()); err != nil {
@@ -113,6 +115,8 @@ func demoGateway(c *console, listen, dir, kept string) error {
 	if err := errors.Join(useUp(a.Store(), cfg, carol), addSampleDays(a.Store(), cfg, demoUsers)); err != nil {
 		return errors.Join(err, a.Stop())
 	}
+	consoleURL := "http://" + a.AdminAddr().String() + "/"
+	console.Store(&consoleURL)
 	tokens := map[string]string{}
 	for _, u := range users {
 		tokens[u.Name] = u.Token
@@ -122,6 +126,7 @@ func demoGateway(c *console, listen, dir, kept string) error {
 		api:     "http://" + l.Addr().String(),
 		admin:   "http://" + a.AdminAddr().String(),
 		counts:  kept,
+		token:   string(cfg.Admin.Token), viewerToken: string(cfg.Admin.ViewerToken),
 	}, tokens)
 	return runUntil(stopped, a, log)
 }
@@ -152,8 +157,8 @@ func demoConfig(listen, dir, upstream string) (*config.Config, error) {
 	}
 	vars := map[string]string{
 		"LISTEN": listen, "DATA": dir, "UPSTREAM": upstream,
-		// 52 random characters, so that nobody else can sign tokens for the demo.
-		"SECRET": quota.NewID() + quota.NewID(),
+		// 52 random characters each, so that nobody else can sign tokens for the demo or use its console.
+		"SECRET": quota.NewID() + quota.NewID(), "ADMIN_TOKEN": quota.NewID() + quota.NewID(), "VIEWER_TOKEN": quota.NewID() + quota.NewID(),
 	}
 	return config.Parse("demo.yaml", demoYAML, func(name string) (string, bool) {
 		value, ok := vars[name]
@@ -213,6 +218,7 @@ const chatRequest = `{"stream":true,"stream_options":{"include_usage":true},"mes
 type demoPlaces struct {
 	gateway, api, admin string // URLs
 	counts              string
+	token, viewerToken  string // of the console
 }
 
 // printDemo says what can be done with the demo; tokens are those of its users.
@@ -223,7 +229,7 @@ func printDemo(w io.Writer, at demoPlaces, tokens map[string]string) {
 
   gateway   %s
   API       %s (behind it)
-  admin     %s (/readyz, /metrics)
+  admin     %s (the console, /readyz, /metrics)
   counts    %s
 
 Three users, with tokens for a day:
@@ -236,6 +242,12 @@ Three users, with tokens for a day:
             %s
 
 Their charts begin with sample days: made-up requests before today, which count for no limit.
+
+The console, for those who run a gateway, is at the admin address. Sign in there with a token:
+
+  %s/
+  change    %s
+  only see  %s
 
 Paste these into another terminal. Each ends with the usage line that the UI shows.
 
@@ -256,7 +268,7 @@ for i in 1 2 3; do %s; done
 
 Ctrl-C stops the demo. A line for each request:
 
-`, at.gateway, at.gateway, at.api, at.admin, at.counts, tokens["alice"], tokens["bob"], tokens["carol"],
+`, at.gateway, at.gateway, at.api, at.admin, at.counts, tokens["alice"], tokens["bob"], tokens["carol"], at.admin, at.token, at.viewerToken,
 		curlLine(at.gateway+"/api/analyze", tokens["alice"], `-d 'Metergate counts what succeeds and nothing else.' `),
 		curlLine(at.gateway+"/api/analyze?fail=500", tokens["alice"], `-d 'This one fails.' `),
 		pixels,

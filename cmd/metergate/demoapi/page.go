@@ -30,11 +30,23 @@ type User struct {
 //	GET /                 the page
 //	GET /demo/            its files
 //	GET /demo/users.json  the users
-func WithPage(users []User) http.Handler {
+//	GET /demo/console     leads to the gateway's console
+//
+// console returns the URL of the console; nil: it is not known yet.
+func WithPage(users []User, console func() *string) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", Handler())
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { servePage(w, r, "index.html") })
 	mux.HandleFunc("GET /demo/{file}", func(w http.ResponseWriter, r *http.Request) { servePage(w, r, r.PathValue("file")) })
+	mux.HandleFunc("GET /demo/console", func(w http.ResponseWriter, r *http.Request) {
+		url := console()
+		if url == nil {
+			http.Error(w, "the gateway is still starting", http.StatusServiceUnavailable)
+			return
+		}
+		w.Header().Set("Cache-Control", "no-store") // its port is another one after a restart
+		http.Redirect(w, r, *url, http.StatusFound)
+	})
 	mux.HandleFunc("GET /demo/users.json", func(w http.ResponseWriter, r *http.Request) {
 		// The demo's gateway allows any origin, but only the page may have the tokens.
 		if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" {

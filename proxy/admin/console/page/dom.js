@@ -70,7 +70,7 @@ export function table({ caption, head, rows, numbers = [] }) {
     if (numbers.includes(i)) element.classList.add('number');
     return element;
   };
-  return scrollBox(caption, h('table', null,
+  return scrollBox(caption, h('table', { className: head.length > 3 ? 'many' : '' },
     h('caption', { className: 'hidden' }, caption),
     h('thead', null, h('tr', null, head.map(cell('th')))),
     h('tbody', null, rows.map((row) => h('tr', null, row.map(cell('td')))))));

@@ -64,7 +64,7 @@ export function showUsers({ main, signal, session, route }) {
   const list = h('table', { className: 'users', 'aria-describedby': 'users-status' },
     h('caption', { className: 'hidden' }, 'Users'),
     h('thead', null, h('tr', null, heads, h('th', { scope: 'col', className: 'wide' }, 'Status'))), body);
-  const found = h('div', null, list);
+  const found = h('div', { className: 'found' }, list);
   const pages = h('div', { className: 'buttons body', hidden: true });
   const openOrg = h('a', { className: 'button small', hidden: true }, 'Open the organisation');
   main.append(
