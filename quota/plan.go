@@ -211,10 +211,19 @@ func (p *Plan) Limits() []Limit { return p.limits }
 // Endpoints returns all endpoints, sorted. Callers must not modify the slice.
 func (p *Plan) Endpoints() []string { return p.endpoints }
 
+// options are those by which p was made.
+func (p *Plan) options() PlanOptions {
+	return PlanOptions{
+		Name: p.name, Limits: p.limits, Attempts: p.attempts, Concurrent: p.concurrent, Observe: p.observe, Endpoints: p.endpoints, Costs: p.costs,
+		UnitName: p.unitName, Anchor: p.anchor, WarnAt: int(p.warnAt), NotifyAt: p.notifyAt, ReportPeriod: p.reportPeriod,
+	}
+}
+
 // ForPeriod is p for reading windows of one period: it has only the limits of that
 // period, and reports usage over it. It must not be used to reserve.
 func (p *Plan) ForPeriod(period Period) *Plan {
-	o := PlanOptions{Name: p.name, Endpoints: p.endpoints, Costs: p.costs, UnitName: p.unitName, WarnAt: int(p.warnAt), NotifyAt: p.notifyAt, ReportPeriod: period, Anchor: p.anchor}
+	o := p.options()
+	o.Limits, o.Attempts, o.Concurrent, o.Observe, o.ReportPeriod = nil, AttemptLimit{}, ConcurrencyLimit{}, false, period
 	for _, l := range p.limits {
 		if l.Period == period {
 			o.Limits = append(o.Limits, l)
@@ -227,6 +236,13 @@ func (p *Plan) ForPeriod(period Period) *Plan {
 	return narrowed
 }
 
+// WithLimits is p with other limits, and over the same report period.
+func (p *Plan) WithLimits(limits []Limit) (*Plan, error) {
+	o := p.options()
+	o.Limits, o.ReportPeriod = limits, p.ReportPeriod()
+	return NewPlan(o)
+}
+
 // AttemptLimit is how often a user of the plan may try.
 func (p *Plan) AttemptLimit() AttemptLimit { return p.attempts }
 
@@ -235,6 +251,9 @@ func (p *Plan) ConcurrencyLimit() ConcurrencyLimit { return p.concurrent }
 
 // Anchor says on which day the months and years of the plan's users begin.
 func (p *Plan) Anchor() AnchorMode { return p.anchor }
+
+// Observes reports whether the plan is in observe mode: it refuses nothing.
+func (p *Plan) Observes() bool { return p.observe }
 
 // Cost is what a request to endpoint may be charged. If several routes count under the
 // endpoint, it spans what they cost.

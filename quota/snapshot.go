@@ -143,6 +143,20 @@ func (s Snapshot) Allowance(i int) int64 {
 	return s.Plan.limits[i].AllowedIn(s.Limits[i].Window) + s.Limits[i].Granted + s.Limits[i].Carried
 }
 
+// Nearest returns the hard limit, as an index, of which the largest part is used, and that part in percent,
+// rounded down. It is over 100 after a limit was lowered. It returns false if the plan has no hard limit.
+func (s Snapshot) Nearest() (limit int, percent int64, ok bool) {
+	for i, l := range s.Plan.limits {
+		if of := percentOf(s.Limits[i].Used, s.Allowance(i)); !l.Soft && (!ok || of > percent) {
+			limit, percent, ok = i, of, true
+		}
+	}
+	return limit, percent, ok
+}
+
+// StatusOf says how close the user is to limit i of the plan.
+func (s Snapshot) StatusOf(i int) Status { return s.Plan.status(s.Limits[i].Used, s.Allowance(i)) }
+
 // AllowedIn is what the limit allows in a window of its period, without grants and what is carried:
 // its part of the amount, rounded down, if a change of anchor has made the window shorter.
 func (l Limit) AllowedIn(w Window) int64 { return w.part(l.Amount) }

@@ -10,12 +10,13 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strings"
 	"text/tabwriter"
+	"time"
 
 	"metergate/cmd/metergate/app"
 	"metergate/config"
 	"metergate/quota"
+	"metergate/quota/plancheck"
 )
 
 // planCheck lists whom the limits of another configuration would block now. The plans
@@ -50,25 +51,15 @@ func planCheck(c *console) error {
 type planCheckResult struct {
 	soft    bool // a plan has soft limits
 	costs   bool // a request may cost more than one unit
-	byPlan  map[string]*planCount
+	byPlan  map[string]*plancheck.Count
 	blocked []blockedUser // sorted by name
 }
-
-// A planCount counts the users of one plan. above are above a soft limit, blocked or not.
-type planCount struct{ users, blocked, onEndpoint, above int }
 
 // A blockedUser is a user whose next request a limit would refuse, or one to some endpoint.
 type blockedUser struct {
 	account account
 	plan    *quota.Plan
-	reached []reachedLimit
-	usage   *usedUser
-}
-
-// A reachedLimit is a limit that leaves a user too little for another request.
-type reachedLimit struct {
-	quota.Limit
-	endpoints []string // the requests to which it refuses; nil: it refuses all
+	reached []plancheck.Reached
 }
 
 // checkPlans compares what all users have used with the plans of a configuration.
@@ -77,51 +68,45 @@ func (c *adminClient) checkPlans(cfg *config.Config) (*planCheckResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	users, err := c.usersNow(limitPeriods(plans))
+	probing, err := plancheck.Probing(plans)
+	if err != nil {
+		return nil, err
+	}
+	users, err := c.usersNow(plancheck.Periods(plans))
 	if err != nil {
 		return nil, err
 	}
 	if err := c.addPools(users, plans); err != nil {
 		return nil, err
 	}
-	result := &planCheckResult{byPlan: map[string]*planCount{}}
+	result := &planCheckResult{byPlan: map[string]*plancheck.Count{}}
 	for name, p := range plans {
-		result.byPlan[name] = new(planCount)
+		result.byPlan[name] = new(plancheck.Count)
 		result.soft = result.soft || slices.ContainsFunc(p.Limits(), func(l quota.Limit) bool { return l.Soft })
 		result.costs = result.costs || slices.ContainsFunc(p.Endpoints(), func(e string) bool { return p.Cost(e).MaxUnits() > 1 })
 	}
 	for _, who := range slices.SortedFunc(maps.Keys(users), account.compare) {
 		u := users[who]
-		p := plans[u.planName(plans, cfg.DefaultPlan)].ForScope(who.scope())
-		count := result.byPlan[p.Name()]
-		count.users++
-		reached, above := u.reachedLimits(p), u.isAboveSoftLimit(p)
-		if len(reached) > 0 || above {
+		p := probing[u.planName(plans, cfg.DefaultPlan)].ForScope(who.scope())
+		found := plancheck.Check(u.snapshot(p))
+		if len(found.Reached) > 0 || found.AboveSoft {
 			// Only now ask for the user's grants: few users are near their limits.
 			if err := c.addGrants(who, u); err != nil {
 				return nil, err
 			}
-			reached, above = u.reachedLimits(p), u.isAboveSoftLimit(p)
+			found = plancheck.Check(u.snapshot(p))
 		}
-		if above {
-			count.above++
+		result.byPlan[p.Name()].Add(&found)
+		if len(found.Reached) > 0 {
+			result.blocked = append(result.blocked, blockedUser{who, p, found.Reached})
 		}
-		if len(reached) == 0 {
-			continue
-		}
-		if slices.ContainsFunc(reached, func(l reachedLimit) bool { return l.endpoints == nil }) {
-			count.blocked++
-		} else {
-			count.onEndpoint++
-		}
-		result.blocked = append(result.blocked, blockedUser{who, p, reached, u})
 	}
 	return result, nil
 }
 
 // print writes at most so many users, or all if most is 0.
 func (r *planCheckResult) print(w io.Writer, most int) {
-	var sum planCount
+	var sum plancheck.Count
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name, users, blocked, onEndpoint, above any) {
 		fmt.Fprintf(t, "%v\t%v\t%v\t%v", name, users, blocked, onEndpoint)
@@ -133,13 +118,13 @@ func (r *planCheckResult) print(w io.Writer, most int) {
 	row("PLAN", "USERS", "BLOCKED", "BLOCKED ON AN ENDPOINT", "ABOVE A SOFT LIMIT")
 	for _, name := range slices.Sorted(maps.Keys(r.byPlan)) {
 		n := r.byPlan[name]
-		row(name, n.users, n.blocked, n.onEndpoint, n.above)
-		sum.users, sum.blocked, sum.onEndpoint, sum.above = sum.users+n.users, sum.blocked+n.blocked, sum.onEndpoint+n.onEndpoint, sum.above+n.above
+		row(name, n.Users, n.Blocked, n.OnEndpoint, n.AboveSoft)
+		sum.Users, sum.Blocked, sum.OnEndpoint, sum.AboveSoft = sum.Users+n.Users, sum.Blocked+n.Blocked, sum.OnEndpoint+n.OnEndpoint, sum.AboveSoft+n.AboveSoft
 	}
 	t.Flush()
-	fmt.Fprintf(w, "\nof %s with something counted now, %d would be blocked, and %d more on an endpoint\n", plural(sum.users, "user"), sum.blocked, sum.onEndpoint)
+	fmt.Fprintf(w, "\nof %s with something counted now, %d would be blocked, and %d more on an endpoint\n", plural(sum.Users, "user"), sum.Blocked, sum.OnEndpoint)
 	if r.soft {
-		fmt.Fprintf(w, "%d would be above a soft limit, which refuses nothing\n", sum.above)
+		fmt.Fprintf(w, "%d would be above a soft limit, which refuses nothing\n", sum.AboveSoft)
 	}
 	if len(r.blocked) == 0 {
 		return
@@ -164,27 +149,15 @@ func (r *planCheckResult) print(w io.Writer, most int) {
 		}
 		for _, l := range b.reached {
 			if r.costs {
-				refused = "\t" + l.refused(b.plan)
+				refused = "\t" + l.Refused(b.plan)
 			}
-			fmt.Fprintf(t, "%s%s\t%s\t%s\t%d\t%d%s\n", org, b.account.user, b.plan.Name(), l.Name(), b.usage.used(l.Limit), b.usage.allowance(l.Limit), refused)
+			fmt.Fprintf(t, "%s%s\t%s\t%s\t%d\t%d%s\n", org, b.account.user, b.plan.Name(), l.Name(), l.Used, l.Of, refused)
 		}
 	}
 	t.Flush()
 	if n := len(r.blocked) - len(shown); n > 0 {
 		fmt.Fprintf(w, "and %d more; -n 0 shows all\n", n)
 	}
-}
-
-// limitPeriods returns the periods of all limits, and the month: it is counted for users
-// without a limit too.
-func limitPeriods(plans map[string]*quota.Plan) []quota.Period {
-	periods := map[quota.Period]bool{quota.Month: true}
-	for _, p := range plans {
-		for _, l := range p.Limits() {
-			periods[l.Period] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(periods))
 }
 
 // A usedUser is what one user has used in the running windows.
@@ -211,106 +184,38 @@ func (u *usedUser) planName(plans map[string]*quota.Plan, byDefault string) stri
 	return byDefault
 }
 
-// used returns what the user has used of a limit.
-func (u *usedUser) used(l quota.Limit) int64 {
-	if l.Shared {
-		if u.pool == nil {
-			return 0
+// snapshot lays out by a plan what the user has used. Of the windows it knows only that they run.
+func (u *usedUser) snapshot(p *quota.Plan) quota.Snapshot {
+	counts := make([]quota.Count, len(p.Counters()))
+	for i, c := range p.Counters() {
+		switch {
+		case !c.Shared:
+			counts[i].Used = u.used(c)
+		case u.pool != nil:
+			counts[i].Used = u.pool.used(c)
 		}
-		l.Shared = false
-		return u.pool.used(l)
+		if i < len(p.Limits()) {
+			l := p.Limits()[i]
+			counts[i].Granted, counts[i].Carried = u.granted[c], min(l.Amount, l.Carry, u.carried[c])
+		}
 	}
-	used := u.endpoints[l.Period][l.Endpoint]
-	if l.Endpoint == "" {
-		used = u.total[l.Period]
+	return p.NewSnapshot(time.Time{}, counts)
+}
+
+// used returns what the user has used of a counter.
+func (u *usedUser) used(c quota.Counter) int64 {
+	used := u.endpoints[c.Period][c.Endpoint]
+	if c.Endpoint == "" {
+		used = u.total[c.Period]
 	}
-	if l.Quantity == quota.Units {
-		for endpoint, extra := range u.extra[l.Period] {
-			if l.AppliesTo(endpoint) {
+	if c.Quantity == quota.Units {
+		for endpoint, extra := range u.extra[c.Period] {
+			if c.Endpoint == "" || c.Endpoint == endpoint {
 				used += extra
 			}
 		}
 	}
 	return used
-}
-
-// allowance returns a hard limit with what was granted to the user, and carried, on top of it.
-func (u *usedUser) allowance(l quota.Limit) int64 {
-	return l.Amount + u.granted[l.Counter()] + min(l.Carry, u.carried[l.Counter()])
-}
-
-// reachedLimits returns the limits of a plan that have no room for the next request, which may cost
-// what its endpoint says, see quota.Snapshot.Admits. An endpoint that the user has not used does not
-// count: they would not notice.
-func (u *usedUser) reachedLimits(p *quota.Plan) (reached []reachedLimit) {
-	for _, l := range p.Limits() {
-		if l.Soft {
-			continue
-		}
-		left, r := u.allowance(l)-u.used(l), reachedLimit{Limit: l}
-		all := l.Endpoint == "" && (left < 1 || len(p.Endpoints()) > 0)
-		for _, endpoint := range p.Endpoints() {
-			switch {
-			case !l.AppliesTo(endpoint):
-			case amountOf(l, p.Cost(endpoint)) <= left:
-				all = false
-			case u.hasUsed(endpoint):
-				r.endpoints = append(r.endpoints, endpoint)
-			}
-		}
-		if all {
-			r.endpoints = nil
-		}
-		if all || r.endpoints != nil {
-			reached = append(reached, r)
-		}
-	}
-	return reached
-}
-
-// amountOf is what a request with this cost must find in a limit.
-func amountOf(l quota.Limit, c quota.Cost) int64 {
-	if l.Quantity == quota.Units {
-		return c.MaxUnits()
-	}
-	return 1
-}
-
-// refused says which requests the limit refuses.
-func (r *reachedLimit) refused(p *quota.Plan) string {
-	if r.endpoints == nil {
-		return "all"
-	}
-	var texts []string
-	for _, endpoint := range r.endpoints {
-		if cost := amountOf(r.Limit, p.Cost(endpoint)); cost > 1 {
-			endpoint += fmt.Sprintf(" (costs %d)", cost)
-		}
-		texts = append(texts, endpoint)
-	}
-	return strings.Join(texts, ", ")
-}
-
-// hasUsed reports whether the user has used an endpoint in one of the running windows.
-func (u *usedUser) hasUsed(endpoint string) bool {
-	for _, endpoints := range u.endpoints {
-		if endpoints[endpoint] > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// isAboveSoftLimit reports whether the user has used more than a soft limit says. What was granted
-// raises it only if no hard limit has its counter, see Plan.NewSnapshot.
-func (u *usedUser) isAboveSoftLimit(p *quota.Plan) bool {
-	return slices.ContainsFunc(p.Limits(), func(l quota.Limit) bool {
-		allowed := u.allowance(l)
-		if slices.ContainsFunc(p.Limits(), func(hard quota.Limit) bool { return !hard.Soft && hard.Counter() == l.Counter() }) {
-			allowed = l.Amount
-		}
-		return l.Soft && u.used(l) > allowed
-	})
 }
 
 // usersNow lists all users with what they have used in the running windows of periods.
