@@ -18,6 +18,9 @@ var (
 	ErrOverloaded = errors.New("too many requests are waiting for the store")
 )
 
+// ErrNoSpace: the disk of the store has too little room for a copy of its file.
+var ErrNoSpace = errors.New("no backup was made")
+
 // Errors about a Change, or about reading the past. Nothing has changed.
 var (
 	// ErrInvalidChange: a field of the Change is wrong; the error says which.

@@ -46,6 +46,7 @@ func commands() []command {
 		{"compare", "FILE|-... [-at WINDOW] [-tolerance N] [-format dynamodb -map user=A,used=A]", "show where the numbers of another counter differ", compare},
 		{"export", "-at WINDOW [-org O] [-per P] [-format csv|jsonl]", "list what all users have used in a window", export},
 		{"bill", "-to RECEIVER [-url URL] [-since HOUR] [-dry-run]", "send the counts of the hours that are over to OpenMeter, Stripe, Lago or another service", bill},
+		{"backup", "[-admin URL] [-force] FILE|-", "save a copy of the embedded store while the gateway runs", backup},
 		{"accept-data", "", "go on with the counts that Redis has, after it has lost some", acceptData},
 		{"plan-check", "[-config NEW] [-n 20]", "list whom the limits of another configuration would block now", planCheck},
 		{"notify", "-test [-config FILE]", "send a test event to the receiver of notifications, and say what it answers", notifyReceiver},

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -42,6 +43,8 @@ type Options struct {
 	Clock Clock
 	// Actions is the list to which the actions of administrators are added; nil: a list of its own.
 	Actions *Actions
+	// Backups makes the copies that GET /admin/backup sends; nil: it answers 501.
+	Backups Backups
 }
 
 // Probes say whether the gateway can serve requests. The methods are called
@@ -101,6 +104,8 @@ type handler struct {
 	refused     *prometheus.CounterVec // by reason
 	// wrongHostLogged is set when the log has a line about a name in Host.
 	wrongHostLogged atomic.Bool
+	// backingUp is held while a backup is made and sent.
+	backingUp sync.Mutex
 }
 
 // Handler serves GET /livez, /readyz and /metrics, the admin API below /admin/, and the console, which
@@ -148,6 +153,7 @@ func (h *handler) resources() []resource {
 		{"GET /admin/config", gateway, viewer, "", h.getConfig},
 		{"POST /admin/reload", gateway, administrator, "reload", h.postReload},
 		{"POST /admin/data/accept", gateway, administrator, "accept data", h.postAcceptData},
+		{"GET /admin/backup", gateway, administrator, "backup", h.getBackup},
 		{"PUT /admin/counts", store, administrator, "import counts", h.putCounts},
 		{"GET /admin/bills", store, viewer, "", h.getBills},
 		{"POST /admin/bills", store, administrator, "make bills", h.postBills},

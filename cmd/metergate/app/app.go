@@ -173,7 +173,12 @@ func (a *App) publicServer() *http.Server {
 }
 
 func (a *App) adminServer(registry *prometheus.Registry) *http.Server {
+	var backups admin.Backups
+	if a.store.local != nil {
+		backups = a.store.local
+	}
 	return newAdminServer(admin.Handler(admin.Options{
+		Backups:     backups,
 		Probes:      probes{a},
 		Gateway:     adminView{a},
 		Registry:    registry,

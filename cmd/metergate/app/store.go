@@ -25,6 +25,7 @@ type store struct {
 	*guard.Store
 	backend  backendStore
 	redis    *redisstore.Store // the backend, if it is Redis
+	local    *boltstore.Store  // the backend, if it is the embedded store
 	calendar *quota.Calendar
 	clock    admin.Clock
 	plans    claimedPlans
@@ -67,7 +68,7 @@ func openStore(cfg *config.Config, log *slog.Logger) (_ *store, err error) {
 		if err != nil {
 			return nil, err
 		}
-		o.Backend, s.backend = local, local
+		o.Backend, s.backend, s.local = local, local, local
 	} else {
 		options, err := redisOptions(cfg)
 		if err != nil {

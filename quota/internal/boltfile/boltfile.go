@@ -116,6 +116,7 @@ func Open(dir, name string, o Options, prepare func(*bolt.Tx) error) (*File, err
 	}
 	syncFolder(dir)
 	os.Remove(f.path + ".compact") // of a process that was killed
+	os.Remove(f.path + ".backup")
 	return f, nil
 }
 

@@ -2,6 +2,7 @@ package boltfile
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -44,7 +45,7 @@ const (
 type compaction struct {
 	changed keySet // since they were last copied; guarded by writing; nil: there is no compaction
 
-	running   sync.Mutex
+	running   sync.Mutex    // held while the file is copied
 	closing   chan struct{} // closed by Close
 	tasks     sync.WaitGroup
 	compactAt atomic.Int64 // not before then, in seconds since 1970
@@ -124,12 +125,23 @@ func (f *File) compactIfWorth(log *slog.Logger) {
 // compact compacts the file. It returns for how long writers had to wait.
 func (f *File) compact() (waited time.Duration, err error) {
 	path := f.path + ".compact"
+	err = f.copyWhole(context.Background(), path, func(to *handle) error {
+		waited, err = f.changeOver(to, path)
+		return err
+	})
+	return waited, err
+}
+
+// copyWhole writes all keys to a new file, in place of one that is there, while others read and write. When few
+// are left that were changed since, it calls finish, which copies those while writers wait. After an error the
+// new file is gone. The caller holds f.running.
+func (f *File) copyWhole(ctx context.Context, path string, finish func(to *handle) error) (err error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return 0, err
+		return err
 	}
 	to, err := openCopy(path)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	f.writing.Lock()
 	f.changed = keySet{}
@@ -143,22 +155,30 @@ func (f *File) compact() (waited time.Duration, err error) {
 			os.Remove(path)
 		}
 	}()
-	if err := f.copyBuckets(to); err != nil {
-		return 0, err
+	if err := f.copyBuckets(ctx, to); err != nil {
+		return err
 	}
 	for range copyRounds {
 		changed := f.takeChanged()
 		if err := f.copyKeys(to, changed); err != nil {
-			return 0, err
+			return err
 		}
 		if changed.len() <= lastKeys {
-			return f.changeOver(to, path)
+			return finish(to)
 		}
-		if f.isClosing() {
-			return 0, errClosing
+		if err := f.stopCause(ctx); err != nil {
+			return err
 		}
 	}
-	return 0, errBusy
+	return errBusy
+}
+
+// stopCause is why a copy is to stop: the file is being closed, or the context has ended; nil: it goes on.
+func (f *File) stopCause(ctx context.Context) error {
+	if f.isClosing() {
+		return errClosing
+	}
+	return ctx.Err()
 }
 
 // takeChanged returns the keys that were changed since they were last taken. All writes that
@@ -185,7 +205,7 @@ type entry struct{ bucket, key, value []byte }
 
 // copyBuckets copies all keys. It pauses for as long as it works, so that it takes no more than
 // half of what the disk can do.
-func (f *File) copyBuckets(to *handle) error {
+func (f *File) copyBuckets(ctx context.Context, to *handle) error {
 	var names [][]byte
 	err := f.View(func(tx *bolt.Tx) error {
 		return tx.ForEach(func(name []byte, _ *bolt.Bucket) error { names = append(names, bytes.Clone(name)); return nil })
@@ -226,6 +246,8 @@ func (f *File) copyBuckets(to *handle) error {
 			case <-time.After(time.Since(start)):
 			case <-f.closing:
 				return errClosing
+			case <-ctx.Done():
+				return ctx.Err()
 			}
 		}
 		copied[string(name)] = true
@@ -276,28 +298,14 @@ func (f *File) changeOver(to *handle, path string) (waited time.Duration, err er
 	f.writing.Lock()
 	defer f.writing.Unlock()
 	start := time.Now()
-	if err := f.checkPath(); err != nil {
-		return 0, err
-	}
-	if err := f.copyKeys(to, f.changed); err != nil {
+	if err := f.copyRest(to); err != nil {
 		return 0, err
 	}
 	from := f.current.Load()
-	var last int64
-	err = f.View(func(tx *bolt.Tx) error {
-		last = f.Number(tx)
-		return to.write(func(copied *bolt.Tx) error {
-			to.earlier = last - int64(copied.ID())
-			return tx.ForEach(func(name []byte, b *bolt.Bucket) error { return copied.Bucket(name).SetSequence(b.Sequence()) })
-		})
-	})
-	if err == nil && f.isClosing() {
-		err = errClosing
+	if f.isClosing() {
+		return 0, errClosing
 	}
-	if err == nil {
-		err = os.Rename(path, f.path)
-	}
-	if err != nil {
+	if err := os.Rename(path, f.path); err != nil {
 		return 0, err
 	}
 	syncFolder(filepath.Dir(f.path))
@@ -310,6 +318,23 @@ func (f *File) changeOver(to *handle, path string) (waited time.Duration, err er
 		f.superseded.Delete(from.db)
 	})
 	return time.Since(start), nil
+}
+
+// copyRest copies what is left: then the copy is equal. The caller holds f.writing.
+func (f *File) copyRest(to *handle) error {
+	if err := f.checkPath(); err != nil {
+		return err
+	}
+	if err := f.copyKeys(to, f.changed); err != nil {
+		return err
+	}
+	return f.View(func(tx *bolt.Tx) error {
+		last := f.Number(tx)
+		return to.write(func(copied *bolt.Tx) error {
+			to.earlier = last - int64(copied.ID())
+			return tx.ForEach(func(name []byte, b *bolt.Bucket) error { return copied.Bucket(name).SetSequence(b.Sequence()) })
+		})
+	})
 }
 
 // openCopy opens a new file for a copy. Its faults say nothing about the file that is copied.

@@ -46,7 +46,7 @@ func parseAPI(t *testing.T, text []byte) *apiDocument {
 		t.Fatal(err)
 	}
 	// These bodies are described as strings.
-	for _, kind := range []string{"image/svg+xml", "text/html", "text/javascript", "text/event-stream", "text/csv", "application/jsonl"} {
+	for _, kind := range []string{"image/svg+xml", "text/html", "text/javascript", "text/event-stream", "text/csv", "application/jsonl", "application/octet-stream"} {
 		openapi3filter.RegisterBodyDecoder(kind, openapi3filter.PlainBodyDecoder)
 	}
 	return &apiDocument{T: t, doc: doc, answered: map[string]bool{}, produced: map[string]bool{}}
@@ -374,6 +374,7 @@ func moreRequests(g gateways) []apiRequest {
 		{g.on, "GET", "/admin/bills", "?since=x", 400, "", admin},
 		{g.on, "POST", "/admin/bills/sent", "", 413, strings.Repeat(" ", 1<<20+1), []string{adminHeader, "Content-Type: application/jsonl"}},
 		{g.plain, "GET", "/admin/bills", "", 404, "", admin},
+		{g.down, "GET", "/admin/backup", "", 501, "", admin},
 		{g.down, "GET", onlyUser + "/history", "", 503, "", admin},
 		{g.down, "GET", "/admin/users", "", 503, "", admin},
 		{g.down, "POST", onlyUser + "/grants", "", 503, `{"requests":5}`, admin},
