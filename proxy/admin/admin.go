@@ -27,6 +27,8 @@ type Options struct {
 	// Gateway is what the admin API shows and reloads; nil: the API answers 403, and
 	// /admin/config, /admin/reload and /admin/data/accept are 404.
 	Gateway Gateway
+	// Upstreams are what /admin/upstreams shows and drains; nil: it is 404. It needs Gateway.
+	Upstreams Upstreams
 	// Registry has the metrics that /metrics serves, and gets the handler's own; nil:
 	// /metrics is 404.
 	Registry *prometheus.Registry
@@ -142,7 +144,7 @@ type resource struct {
 // resources are all but those at and below usersPrefix and orgsPrefix, which viewers may read and
 // administrators change. Changes there are in the audit logs of users.
 func (h *handler) resources() []resource {
-	gateway, store := h.Gateway != nil, h.Store != nil
+	gateway, store, upstreams := h.Gateway != nil, h.Store != nil, h.Upstreams != nil
 	return []resource{
 		{"GET /livez", true, anyone, "", h.livez},
 		{"GET /readyz", true, anyone, "", h.readyz},
@@ -154,6 +156,9 @@ func (h *handler) resources() []resource {
 		{"POST /admin/reload", gateway, administrator, "reload", h.postReload},
 		{"POST /admin/data/accept", gateway, administrator, "accept data", h.postAcceptData},
 		{"GET /admin/backup", gateway, administrator, "backup", h.getBackup},
+		{"GET /admin/upstreams", upstreams, viewer, "", h.getUpstreams},
+		{"POST /admin/upstreams/{upstream}/drain", upstreams, administrator, "drain", h.setDrained(true)},
+		{"POST /admin/upstreams/{upstream}/undrain", upstreams, administrator, "undrain", h.setDrained(false)},
 		{"PUT /admin/counts", store, administrator, "import counts", h.putCounts},
 		{"GET /admin/bills", store, viewer, "", h.getBills},
 		{"POST /admin/bills", store, administrator, "make bills", h.postBills},

@@ -57,7 +57,7 @@ func newTestAPI(t *testing.T, change ...func(*admin.Options)) *testAPI {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.bolt.Close() })
-	o := admin.Options{Gateway: &gateway{token: token, plans: r.plans}, Store: r.bolt, Calendar: calendar, Clock: r.bolt, Backups: r.bolt}
+	o := admin.Options{Gateway: &gateway{token: token, plans: r.plans}, Store: r.bolt, Calendar: calendar, Clock: r.bolt, Backups: r.bolt, Upstreams: &upstreams{}}
 	for _, f := range change {
 		f(&o)
 	}

@@ -9,15 +9,35 @@ type candidate struct {
 	trial bool  // its ejection has run out; picking it makes the request a trial
 }
 
-// pickTarget picks a target other than exclude, which may be nil. It returns nil if the
-// health checks find none healthy. If trial is true, recordOutcome must be called.
+// pickTarget picks a target other than exclude, which may be nil. It returns nil if there is
+// none that is healthy and not drained. The request is in flight from then on: requestEnded
+// must be called. If trial is true, so must recordOutcome.
 func (p *Pool) pickTarget(exclude *target) (t *target, trial bool) {
+	for {
+		if t, trial = p.chooseTarget(exclude); t == nil {
+			return nil, false
+		}
+		p.inFlight.Add(1)
+		t.inFlight.Add(1)
+		// After the request was counted, so that a drained target on which none is counted
+		// gets none.
+		if !t.isOut() {
+			return t, trial
+		}
+		if trial {
+			t.onTrial.Store(false)
+		}
+		p.requestEnded(t)
+	}
+}
+
+func (p *Pool) chooseTarget(exclude *target) (t *target, trial bool) {
 	for {
 		var room [8]candidate // on the stack, except for large pools
 		candidates := room[:0]
 		now := p.now()
 		for _, t := range p.targets {
-			if t == exclude || t.unhealthy.Load() {
+			if t == exclude || t.unhealthy.Load() || t.isOut() {
 				continue
 			}
 			if share, trial := t.shareAt(now); share > 0 {
@@ -107,7 +127,7 @@ func (p *Pool) roundRobin(candidates []candidate) candidate {
 // the one whose ejection lies furthest back.
 func (p *Pool) leastRecentlyEjected(exclude *target) (oldest *target, trial bool) {
 	for _, t := range p.targets {
-		if t == exclude || t.unhealthy.Load() {
+		if t == exclude || t.unhealthy.Load() || t.isOut() {
 			continue
 		}
 		if oldest == nil || t.lastEjected.Load() < oldest.lastEjected.Load() {

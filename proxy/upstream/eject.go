@@ -14,8 +14,8 @@ import "time"
 //	+20 s         trial succeeds    back with 10 % of its share
 //	+10 s                           back with all of it
 //
-// The last target is never ejected: there must be another that is healthy and not
-// ejected. If the health checks then take out that other one, pickTarget picks the target
+// The last target is never ejected: there must be another that is healthy, not drained and
+// not ejected. If the health checks then take out that other one, pickTarget picks the target
 // that was ejected least recently.
 
 const (
@@ -118,10 +118,10 @@ func (p *Pool) eject(t *target, trial bool) {
 	p.options.Log.Warn("target ejected", "target", t.name, "for", length)
 }
 
-// hasAlternative reports whether a target other than t is healthy and not ejected.
+// hasAlternative reports whether a target other than t is healthy, not ejected and not drained.
 func (p *Pool) hasAlternative(t *target) bool {
 	for _, other := range p.targets {
-		if other != t && !other.unhealthy.Load() && other.ejectedUntil.Load() == 0 {
+		if other != t && !other.unhealthy.Load() && other.ejectedUntil.Load() == 0 && !other.isOut() {
 			return true
 		}
 	}

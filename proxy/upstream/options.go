@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 )
 
@@ -20,8 +21,11 @@ type Target struct {
 	// of every request. It must not have a user, query or fragment.
 	URL *url.URL
 	// Weight is the target's share of the requests, relative to the other targets: 1 to
-	// 1000; 0 means 1. To give a target no requests, leave it out.
+	// 1000; 0 means 1.
 	Weight int
+	// Off gives the target no requests and no health checks. Those that still run on it,
+	// because the pool before had it on, are counted. At least one target must be on.
+	Off bool
 }
 
 // A Balance is the method that picks one of several targets.
@@ -96,6 +100,9 @@ func (o Options) validate() error {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	if len(o.Targets) == 0 {
 		fault("targets: at least one is required")
+	}
+	if len(o.Targets) > 0 && !slices.ContainsFunc(o.Targets, func(t Target) bool { return !t.Off }) {
+		fault("targets: at least one must be on")
 	}
 	seen := map[string]bool{}
 	for i, t := range o.Targets {

@@ -5,11 +5,12 @@
 //
 //	pick a target → build its request → send it → perhaps retry on another target
 //
-// Three things limit what a target gets:
+// Four things limit what a target gets:
 //
 //   - active health checks ask each target whether it is healthy (health.go);
 //   - passive ejection takes out a target whose requests fail (eject.go);
-//   - slow start gives a target that comes back a small, growing share (eject.go).
+//   - slow start gives a target that comes back a small, growing share (eject.go);
+//   - an operator can drain a target (drain.go).
 //
 // The load balancing among the others is in balance.go.
 //
@@ -30,8 +31,9 @@ import (
 	"time"
 )
 
-// ErrNoTarget means that the health checks find no target healthy. Nothing was sent.
-var ErrNoTarget = errors.New("no target is healthy")
+// ErrNoTarget means that each target is drained, or unhealthy according to the health checks.
+// Nothing was sent.
+var ErrNoTarget = errors.New("no target can serve: each is unhealthy or drained")
 
 // A Pool sends requests to the targets of one upstream. Its targets do not change: a
 // reload makes another Pool. All methods may be called concurrently.
@@ -41,6 +43,8 @@ type Pool struct {
 	transport   *http.Transport
 	mayUseHTTP2 bool      // there is an https target
 	created     time.Time // moments count from here
+
+	inFlight atomic.Int64 // requests, on all targets
 
 	roundRobinMu sync.Mutex // guards the targets' credit
 	// mu guards changes of the targets' state. A request takes it only when a target
@@ -63,9 +67,12 @@ type target struct {
 	name          string // the URL, for logs
 	prefix        string // the URL's path without a trailing slash
 	escapedPrefix string // the same, escaped
-	weight        int64
+	weight        int64  // 0: it gets nothing
 
-	inFlight  atomic.Int64
+	// Shared with the targets of this name in the pools before and after:
+	inFlight *atomic.Int64
+	drain    *atomic.Pointer[drain] // has nil while the target is not drained
+
 	unhealthy atomic.Bool // according to the health checks
 
 	connectionErrors atomic.Int64 // in a row
@@ -97,19 +104,26 @@ func New(o Options) (*Pool, error) {
 	}
 	for _, t := range o.Targets {
 		p.mayUseHTTP2 = p.mayUseHTTP2 || t.URL.Scheme == "https"
+		weight := int64(max(t.Weight, 1))
+		if t.Off {
+			weight = 0
+		}
 		p.targets = append(p.targets, &target{
 			url:           t.URL,
 			name:          t.URL.String(),
 			prefix:        strings.TrimSuffix(t.URL.Path, "/"),
 			escapedPrefix: strings.TrimSuffix(t.URL.EscapedPath(), "/"),
-			weight:        int64(max(t.Weight, 1)),
+			weight:        weight,
+			inFlight:      new(atomic.Int64),
+			drain:         new(atomic.Pointer[drain]),
 		})
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p, nil
 }
 
-// AdoptState takes over the health and the ejections of the targets that both pools have.
+// AdoptState takes over the health, the ejections, the drains and the count of running
+// requests of the targets that both pools have.
 // It must be called before Start and before any request.
 func (p *Pool) AdoptState(from *Pool) {
 	from.mu.Lock()
@@ -120,6 +134,7 @@ func (p *Pool) AdoptState(from *Pool) {
 			if old.name != t.name {
 				continue
 			}
+			t.inFlight, t.drain = old.inFlight, old.drain
 			t.unhealthy.Store(old.unhealthy.Load() && p.options.Health != nil)
 			t.connectionErrors.Store(old.connectionErrors.Load())
 			t.serverErrors.Store(old.serverErrors.Load())
@@ -129,6 +144,7 @@ func (p *Pool) AdoptState(from *Pool) {
 			t.doublings, t.lastReadmitted, t.checkErr = old.doublings, old.lastReadmitted, old.checkErr
 		}
 	}
+	p.endDrainsIfAll()
 }
 
 // Start begins the health checks, if there is Options.Health; each target is checked at
@@ -141,6 +157,9 @@ func (p *Pool) Start() {
 			return
 		}
 		for _, t := range p.targets {
+			if t.weight == 0 {
+				continue
+			}
 			p.checkers.Go(func() { p.runHealthChecks(t) })
 		}
 	})
@@ -160,16 +179,14 @@ func (p *Pool) Retire() {
 
 // requestEnded is called once for each request that was counted as in flight.
 func (p *Pool) requestEnded(t *target) {
-	t.inFlight.Add(-1)
-	if !p.retired.Load() {
-		return
-	}
-	for _, t := range p.targets {
-		if t.inFlight.Load() > 0 {
-			return
+	if t.inFlight.Add(-1) == 0 {
+		if d := t.drain.Load(); d != nil {
+			d.requestEnded(p.options.Log, t.name)
 		}
 	}
-	p.closeIdle()
+	if p.inFlight.Add(-1) == 0 && p.retired.Load() {
+		p.closeIdle()
+	}
 }
 
 func (p *Pool) closeIdle() {
@@ -182,7 +199,9 @@ func (p *Pool) closeIdle() {
 // A Status is the state of a target.
 type Status struct {
 	URL    string
-	Weight int
+	Weight int // 0: it is off
+	// Share is the part of the requests that it gets now, 0 to 1.
+	Share float64
 	// Healthy is the verdict of the health checks; true without checks.
 	Healthy bool
 	// CheckError is why the last check failed; nil: it succeeded, or there was none.
@@ -190,7 +209,10 @@ type Status struct {
 	// EjectedUntil is when an ejected target may be tried again. It may be in the past
 	// if no request has tried yet. Zero: the target is not ejected.
 	EjectedUntil time.Time
-	// InFlight counts requests whose response body has not been closed.
+	// Drained is nil while the target is not drained.
+	Drained *Drain
+	// InFlight counts requests whose response body has not been closed, also those of the
+	// pools before.
 	InFlight int
 }
 
@@ -198,7 +220,7 @@ type Status struct {
 func (p *Pool) Targets() []Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	all := make([]Status, len(p.targets))
+	all, total, now := make([]Status, len(p.targets)), int64(0), p.now()
 	for i, t := range p.targets {
 		all[i] = Status{
 			URL:        t.name,
@@ -210,6 +232,16 @@ func (p *Pool) Targets() []Status {
 		if until := t.ejectedUntil.Load(); until != 0 {
 			all[i].EjectedUntil = p.created.Add(time.Duration(until))
 		}
+		if d := t.drain.Load(); d != nil {
+			all[i].Drained = &d.Drain
+		}
+		if share, trial := t.shareAt(now); !trial && !t.unhealthy.Load() && !t.isOut() {
+			all[i].Share = float64(share)
+			total += share
+		}
+	}
+	for i := range all {
+		all[i].Share /= float64(max(total, 1))
 	}
 	return all
 }

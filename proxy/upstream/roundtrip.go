@@ -91,7 +91,6 @@ func (rt *roundTrip) send(t *target, trial bool) (res *http.Response, err error,
 		out.GetBody = rt.upload.claim
 	}
 
-	t.inFlight.Add(1)
 	end := func() {
 		if a.cancel != nil {
 			a.cancel(nil)

@@ -180,6 +180,7 @@ func (a *App) adminServer(registry *prometheus.Registry) *http.Server {
 	return newAdminServer(admin.Handler(admin.Options{
 		Backups:     backups,
 		Probes:      probes{a},
+		Upstreams:   upstreamsView{a.reloader},
 		Gateway:     adminView{a},
 		Registry:    registry,
 		Log:         a.options.Log,

@@ -161,14 +161,17 @@ type targetMetrics struct{ reloader *reloader }
 
 var (
 	targetUpDesc = prometheus.NewDesc("metergate_upstream_target_up",
-		"1 if a target gets requests, 0 if a failed health check or an ejection keeps it out.", []string{"upstream", "target"}, nil)
+		"1 if a target gets requests, 0 if a failed health check, an ejection or a drain keeps it out.", []string{"upstream", "target"}, nil)
+	targetDrainedDesc = prometheus.NewDesc("metergate_upstream_target_drained",
+		"1 if an operator has drained a target, otherwise 0.", []string{"upstream", "target"}, nil)
 	targetInFlightDesc = prometheus.NewDesc("metergate_upstream_target_requests_in_flight",
-		"Requests that a target is serving.", []string{"upstream", "target"}, nil)
+		"Requests that a target is serving, also one of weight 0.", []string{"upstream", "target"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (m targetMetrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- targetUpDesc
+	ch <- targetDrainedDesc
 	ch <- targetInFlightDesc
 }
 
@@ -176,12 +179,19 @@ func (m targetMetrics) Describe(ch chan<- *prometheus.Desc) {
 func (m targetMetrics) Collect(ch chan<- prometheus.Metric) {
 	for name, pool := range m.reloader.current.Load().upstreams {
 		for _, t := range pool.Targets() {
-			up := 0.0
-			if t.Healthy && t.EjectedUntil.IsZero() {
+			ch <- prometheus.MustNewConstMetric(targetInFlightDesc, prometheus.GaugeValue, float64(t.InFlight), name, t.URL)
+			if t.Weight == 0 {
+				continue
+			}
+			up, drained := 0.0, 0.0
+			switch {
+			case t.Drained != nil:
+				drained = 1
+			case t.Healthy && t.EjectedUntil.IsZero():
 				up = 1
 			}
 			ch <- prometheus.MustNewConstMetric(targetUpDesc, prometheus.GaugeValue, up, name, t.URL)
-			ch <- prometheus.MustNewConstMetric(targetInFlightDesc, prometheus.GaugeValue, float64(t.InFlight), name, t.URL)
+			ch <- prometheus.MustNewConstMetric(targetDrainedDesc, prometheus.GaugeValue, drained, name, t.URL)
 		}
 	}
 }

@@ -34,9 +34,11 @@ type reloader struct {
 
 	mu      sync.Mutex // held during a reload
 	stopped bool       // no more reloads
-	ctx     context.Context
-	cancel  context.CancelFunc // makes a reload give up
-	watcher fileWatcher
+	// swapping is held while a generation takes the place of another, and while a target is drained.
+	swapping sync.Mutex
+	ctx      context.Context
+	cancel   context.CancelFunc // makes a reload give up
+	watcher  fileWatcher
 
 	successful, loadedAt prometheus.Gauge
 	loadedHash           *prometheus.GaugeVec
@@ -146,6 +148,8 @@ func (r *reloader) loadUnchanged() (cfg *config.Config, attempt loadAttempt, err
 // swap starts a generation, puts it in force and retires what it does not share with the
 // one before; before is nil at the start. It cannot fail.
 func (r *reloader) swap(g, before *generation) {
+	r.swapping.Lock()
+	defer r.swapping.Unlock()
 	for name, pool := range g.upstreams {
 		if before != nil && before.upstreams[name] != nil && before.upstreams[name] != pool {
 			pool.AdoptState(before.upstreams[name])

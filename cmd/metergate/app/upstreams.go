@@ -1,12 +1,17 @@
 package app
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"reflect"
+	"slices"
+	"strings"
 	"time"
 
 	"metergate/config"
+	"metergate/proxy/admin"
 	"metergate/proxy/upstream"
 )
 
@@ -47,9 +52,7 @@ func poolOptions(cfg *config.Config, name string) (upstream.Options, error) {
 		DialTimeout: min(10*time.Second, max(100*time.Millisecond, shortestTimeout(cfg, name)/3)),
 	}
 	for _, t := range u.Targets {
-		if t.Weight > 0 {
-			o.Targets = append(o.Targets, upstream.Target{URL: t.URL, Weight: t.Weight})
-		}
+		o.Targets = append(o.Targets, upstream.Target{URL: t.URL, Weight: t.Weight, Off: t.Weight == 0})
 	}
 	if u.Balance == config.RoundRobin {
 		o.Balance = upstream.RoundRobin
@@ -83,4 +86,75 @@ func shortestTimeout(cfg *config.Config, name string) time.Duration {
 func samePool(a, b config.Upstream) bool {
 	a.Timeout, a.MaxBody = b.Timeout, b.MaxBody
 	return reflect.DeepEqual(a, b)
+}
+
+// upstreamsView implements admin.Upstreams, with the configuration in force.
+type upstreamsView struct{ reloader *reloader }
+
+func (v upstreamsView) List() []admin.Upstream {
+	g := v.reloader.current.Load()
+	all := []admin.Upstream{}
+	for _, name := range slices.Sorted(maps.Keys(g.upstreams)) {
+		all = append(all, g.showUpstream(name))
+	}
+	return all
+}
+
+func (v upstreamsView) SetDrained(name, url string, drained bool, by admin.TargetDrain) (admin.Upstream, bool, error) {
+	// A reload meanwhile could take out the target that is to serve instead.
+	v.reloader.swapping.Lock()
+	defer v.reloader.swapping.Unlock()
+	g := v.reloader.current.Load()
+	pool := g.upstreams[name]
+	if pool == nil {
+		return admin.Upstream{}, false, admin.ErrNoUpstream
+	}
+	set := pool.Undrain
+	if drained {
+		set = pool.Drain
+	}
+	changed, err := set(url, upstream.Drain{Since: by.Since, From: by.From, Reason: by.Reason})
+	switch {
+	case errors.Is(err, upstream.ErrUnknownTarget):
+		err = admin.ErrNoTarget
+	case errors.Is(err, upstream.ErrLastTarget):
+		err = admin.ErrLastTarget
+	}
+	return g.showUpstream(name), changed, err
+}
+
+func (g *generation) showUpstream(name string) admin.Upstream {
+	u := g.cfg.Upstreams[name]
+	shown := admin.Upstream{Name: name, Balance: string(u.Balance), Timeout: u.Timeout.String()}
+	for _, t := range g.upstreams[name].Targets() {
+		target := admin.UpstreamTarget{URL: t.URL, Weight: t.Weight, Share: t.Share, Healthy: t.Healthy, InFlight: t.InFlight}
+		if t.CheckError != nil {
+			target.CheckError = t.CheckError.Error()
+		}
+		if !t.EjectedUntil.IsZero() {
+			until := t.EjectedUntil.UTC()
+			target.EjectedUntil = &until
+		}
+		if d := t.Drained; d != nil {
+			target.Drained = &admin.TargetDrain{Since: d.Since, From: d.From, Reason: d.Reason}
+		}
+		shown.Targets = append(shown.Targets, target)
+	}
+	shown.YAML = targetsYAML(shown)
+	return shown
+}
+
+// targetsYAML writes the targets of an upstream as the configuration has them, with weight 0 for those
+// that are drained.
+func targetsYAML(u admin.Upstream) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "upstreams:\n  %s:\n    targets:\n", u.Name)
+	for _, t := range u.Targets {
+		weight := t.Weight
+		if t.Drained != nil {
+			weight = 0
+		}
+		fmt.Fprintf(&b, "      - { url: %q, weight: %d }\n", strings.ReplaceAll(t.URL, "$", "$$"), weight)
+	}
+	return b.String()
 }

@@ -160,6 +160,7 @@ type gateways struct {
 	on    *gatewaytest.Process // with an admin API
 	plain *gatewaytest.Process // with an admin API, and nothing that is off by default
 	off   *gatewaytest.Process // without
+	two   *gatewaytest.Process // with an admin API, and with another target, 10.0.0.1:9000
 	down  *gatewaytest.Process // with an admin API, and a Redis that is not there
 }
 
@@ -179,7 +180,7 @@ func (d *apiDocument) send(r apiRequest) reply {
 	if strings.HasPrefix(r.path, "/usage") || strings.HasPrefix(r.path, "/api") {
 		url = r.gateway.URL
 	}
-	url += strings.NewReplacer("/console/{file}", "/console/icon.svg", "{user}", "u-17", "{org}", "acme", "{file}", "client.js").Replace(r.path) + r.query
+	url += strings.NewReplacer("/console/{file}", "/console/icon.svg", "{user}", "u-17", "{org}", "acme", "{file}", "client.js", "{upstream}", "analysis").Replace(r.path) + r.query
 	req, err := http.NewRequest(r.method, url, strings.NewReader(r.body))
 	if err != nil {
 		d.Fatal(err)
@@ -232,6 +233,7 @@ func TestOpenAPIDescribesGateway(t *testing.T) {
 		on:    gatewaytest.StartWithOrganisationsAndAnchors(t, "embedded:"+t.TempDir(), upstream.URL),
 		plain: gatewaytest.StartWithAdminAPI(t, "embedded:"+t.TempDir(), upstream.URL),
 		off:   gatewaytest.StartGateway(t, "embedded:"+t.TempDir(), upstream.URL, "JOURNAL="+t.TempDir()),
+		two:   startWithTwoTargets(t, upstream.URL),
 		down:  gatewaytest.StartWithHistory(t, "redis://127.0.0.1:1", upstream.URL),
 	}
 	// The example of a grant is for a limit of these plans: a shared one, and one of each member.
@@ -242,9 +244,12 @@ func TestOpenAPIDescribesGateway(t *testing.T) {
 	})
 	d.tryMetered(g.on)
 	d.tryCrowded(g.on, arrived, goOn)
-	for _, r := range moreRequests(g) {
+	for _, r := range moreRequests(g, upstream.URL) {
 		d.try(r)
 	}
+	const drain = "/admin/upstreams/{upstream}/drain"
+	other := strings.Replace(drain, "{upstream}", "other", 1)
+	d.checkReply("POST", drain, d.send(apiRequest{g.two, "POST", other, "", 404, `{"url":"http://10.0.0.1:9000"}`, []string{adminHeader}}))
 	d.tryFiles(g.on)
 	d.tryWrongTokens(g.down)
 	d.tryCookie(upstream.URL)
@@ -289,9 +294,22 @@ func (d *apiDocument) tryExample(g gateways, method, path string, operation *ope
 		d.try(apiRequest{g.on, method, path, "", 200, body, with(userHeader())})
 		return
 	}
-	d.try(apiRequest{g.on, method, path, "", 200, body, with(adminHeader)})
+	on := g.on
+	if strings.HasPrefix(path, "/admin/upstreams") {
+		on = g.two
+	}
+	d.try(apiRequest{on, method, path, "", 200, body, with(adminHeader)})
 	d.try(apiRequest{g.off, method, path, "", 403, body, with(adminHeader)})
 	d.try(apiRequest{g.on, method, path, "", 401, body, headers})
+}
+
+func startWithTwoTargets(t *testing.T, upstream string) *gatewaytest.Process {
+	t.Helper()
+	text := strings.Replace(gatewaytest.BasicYAML, "admin: { listen: 127.0.0.1:0 }", `admin: { listen: 127.0.0.1:0, token: "`+gatewaytest.AdminToken+`" }`, 1)
+	text = strings.Replace(text, `{ url: "${UPSTREAM}" }`, `{ url: "${UPSTREAM}" }, { url: "http://10.0.0.1:9000" }`, 1)
+	file := filepath.Join(t.TempDir(), "gateway.yaml")
+	testkit.WriteFile(t, file, text)
+	return gatewaytest.StartFile(t, []string{"STORE=embedded:data", "UPSTREAM=" + upstream, "LEVEL=info"}, file).Process
 }
 
 // tryMetered sends a request that is counted, and one over the limit.
@@ -347,7 +365,7 @@ func (d *apiDocument) tryCrowded(g *gatewaytest.Process, arrived, goOn chan stru
 const onlyUser = "/admin/users/{user}"
 
 // moreRequests are those that show the remaining responses of the document.
-func moreRequests(g gateways) []apiRequest {
+func moreRequests(g gateways, upstream string) []apiRequest {
 	admin, user := []string{adminHeader}, []string{userHeader()}
 	once := []string{adminHeader, "Idempotency-Key: k"}
 	return []apiRequest{
@@ -375,6 +393,8 @@ func moreRequests(g gateways) []apiRequest {
 		{g.on, "POST", "/admin/bills/sent", "", 413, strings.Repeat(" ", 1<<20+1), []string{adminHeader, "Content-Type: application/jsonl"}},
 		{g.plain, "GET", "/admin/bills", "", 404, "", admin},
 		{g.down, "GET", "/admin/backup", "", 501, "", admin},
+		{g.on, "POST", "/admin/upstreams/{upstream}/drain", "", 409, fmt.Sprintf(`{"url":%q}`, upstream), admin},
+		{g.on, "POST", "/admin/upstreams/{upstream}/drain", "", 422, `{"url":"http://10.0.0.1:9000"}`, admin},
 		{g.down, "GET", onlyUser + "/history", "", 503, "", admin},
 		{g.down, "GET", "/admin/users", "", 503, "", admin},
 		{g.down, "POST", onlyUser + "/grants", "", 503, `{"requests":5}`, admin},

@@ -15,12 +15,13 @@ import (
 const operatePage = "docs/operate.md"
 
 // notPasted are the commands of docs/operate.md that this machine cannot run, and why.
-// Others check what they use: TestDockerComposeAcceptsFile, TestImageHealthCheckFollowsAdminListener
+// Others check what they use: TestSwapUpstream, TestDockerComposeAcceptsFile, TestImageHealthCheckFollowsAdminListener
 // and TestKubernetesManifestIsValid.
 var notPasted = map[string]string{
 	"make build":     "TestMakeBuildsStaticProgram runs it",
 	"docker compose": "needs Docker",
 	"kubectl":        "needs Kubernetes",
+	"/drain":         "TestSwapUpstream does the same",
 }
 
 // The commands of docs/operate.md work as they are pasted into one shell, and a second time,

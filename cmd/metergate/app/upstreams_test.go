@@ -1,0 +1,199 @@
+package app
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"metergate/config"
+	"metergate/proxy/admin"
+	"metergate/quota/testkit"
+)
+
+// A runningApp is an App whose configuration a test changes. Everything under /api/ is for users of the
+// plan free.
+type runningApp struct {
+	*testing.T
+	*App
+	file string
+}
+
+const testAdminToken = "an-admin-token-for-tests-0123456789"
+
+// startApp starts an App whose only upstream, api, has settings such as "targets: [...]".
+func startApp(t *testing.T, upstream string, log *slog.Logger) *runningApp {
+	t.Helper()
+	r := &runningApp{T: t, file: filepath.Join(t.TempDir(), "gateway.yaml")}
+	r.write(upstream)
+	cfg, _, err := config.LoadFiles(r.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.App = New(Options{Config: cfg, Log: log, Load: func() (*config.Config, []string, error) { return config.LoadFiles(r.file) }})
+	if err := r.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Stop() })
+	return r
+}
+
+func (r *runningApp) write(upstream string) {
+	r.Helper()
+	text := settings{upstream: "http://placeholder", limit: 1_000_000}.yaml()
+	text = strings.Replace(text, `targets: [{ url: "http://placeholder" }]`, upstream, 1)
+	text = strings.Replace(text, `admin: { listen: "127.0.0.1:0"`, `admin: { listen: "127.0.0.1:0", token: "`+testAdminToken+`"`, 1)
+	if err := os.WriteFile(r.file, []byte(text), 0o600); err != nil {
+		r.Fatal(err)
+	}
+}
+
+func (r *runningApp) reload(upstream string) {
+	r.Helper()
+	r.write(upstream)
+	if _, err := r.Reload(); err != nil {
+		r.Fatal(err)
+	}
+}
+
+// request sends a request of a user and returns the response with its body unread.
+func (r *runningApp) request(user, path string) *http.Response {
+	r.Helper()
+	req, _ := http.NewRequestWithContext(r.Context(), "GET", "http://"+r.PublicAddr().String()+path, nil)
+	req.Header.Set("Authorization", "Bearer "+testkit.Token(user, "free"))
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		r.Fatal(err)
+	}
+	return res
+}
+
+// answer sends a request of a user and returns the body of the response, which must be 200.
+func (r *runningApp) answer(user string) string {
+	r.Helper()
+	res := r.request(user, "/api/x")
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != 200 {
+		r.Fatalf("status %d, error %v: %s", res.StatusCode, err, body)
+	}
+	return string(body)
+}
+
+// administer calls the admin API.
+func (r *runningApp) administer(status int, method, path, body string) string {
+	r.Helper()
+	req, _ := http.NewRequestWithContext(r.Context(), method, "http://"+r.AdminAddr().String()+path, strings.NewReader(body))
+	req.Header.Set("Authorization", "Bearer "+testAdminToken)
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, _ := io.ReadAll(res.Body)
+	if res.StatusCode != status {
+		r.Fatalf("%s %s: status %d, want %d: %s", method, path, res.StatusCode, status, text)
+	}
+	return string(text)
+}
+
+// targets returns the targets of the upstream api.
+func (r *runningApp) targets() []admin.UpstreamTarget {
+	r.Helper()
+	var list struct{ Upstreams []admin.Upstream }
+	if err := json.Unmarshal([]byte(r.administer(200, "GET", "/admin/upstreams", "")), &list); err != nil || len(list.Upstreams) != 1 {
+		r.Fatalf("%v: %+v", err, list)
+	}
+	return list.Upstreams[0].Targets
+}
+
+// An upstream is swapped as docs/operate.md says: drain the old target, wait for its last request,
+// paste the YAML.
+func TestSwapUpstream(t *testing.T) {
+	goOn := make(chan struct{})
+	serve := func(name string) string {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/api/stream" {
+				w.(http.Flusher).Flush()
+				<-goOn
+			}
+			io.WriteString(w, name)
+		}))
+		t.Cleanup(s.Close)
+		return s.URL
+	}
+	a, b := serve("a"), serve("b")
+	var log bytes.Buffer
+	var r *runningApp
+	only := func(name string) {
+		t.Helper()
+		for range 10 {
+			if got := r.answer("u"); got != name {
+				t.Fatalf("%s answered, want %s", got, name)
+			}
+		}
+	}
+	r = startApp(t, fmt.Sprintf("targets: [{ url: %q }]", a), slog.New(slog.NewTextHandler(&log, nil)))
+	defer func() { r.Stop(); t.Logf("log:\n%s", log.String()) }()
+	stream := r.request("u", "/api/stream")
+	refused := r.administer(409, "POST", "/admin/upstreams/api/drain", fmt.Sprintf(`{"url":%q}`, a))
+	if !strings.Contains(refused, `"reason":"last_target"`) {
+		t.Error(refused)
+	}
+	both := fmt.Sprintf("targets: [{ url: %q }, { url: %q }], balance: round_robin", a, b)
+	r.reload(both)
+	drained := r.administer(200, "POST", "/admin/upstreams/api/drain", fmt.Sprintf(`{"url":%q,"reason":"swap"}`, a))
+	only("b")
+	if got := r.targets(); got[0].InFlight != 1 || got[0].Drained == nil || got[0].Drained.Reason != "swap" || got[0].Share != 0 || got[1].Share != 1 {
+		t.Errorf("%+v", got)
+	}
+	if ready := r.administer(200, "GET", "/readyz", ""); !strings.Contains(ready, `"upstream api":"ok"`) {
+		t.Error(ready)
+	}
+	r.reload(strings.Replace(both, "balance: round_robin", "balance: least_in_flight", 1))
+	only("b")
+	metrics := r.administer(200, "GET", "/metrics", "")
+	for _, want := range []string{"up{target=%q,upstream=\"api\"} 0", "drained{target=%q,upstream=\"api\"} 1", "requests_in_flight{target=%q,upstream=\"api\"} 1"} {
+		if want = "metergate_upstream_target_" + fmt.Sprintf(want, a); !strings.Contains(metrics, want) {
+			t.Errorf("the metrics do not have %s", want)
+		}
+	}
+
+	// What the answer says to paste means the same.
+	var u admin.Upstream
+	json.Unmarshal([]byte(drained), &u)
+	_, list, _ := strings.Cut(u.YAML, "    targets:\n")
+	var lines []string
+	for line := range strings.Lines(list) {
+		lines = append(lines, strings.TrimPrefix(strings.TrimSpace(line), "- "))
+	}
+	r.reload("targets: [" + strings.Join(lines, ", ") + "]")
+	if got := r.targets(); got[0].Weight != 0 || got[0].InFlight != 1 || got[0].Drained == nil {
+		t.Errorf("%s: %+v", u.YAML, got)
+	}
+	only("b")
+	r.administer(422, "POST", "/admin/upstreams/api/drain", fmt.Sprintf(`{"url":%q}`, a))
+	close(goOn)
+	if text, err := io.ReadAll(stream.Body); string(text) != "a" || err != nil {
+		t.Errorf("the stream ended with %q, %v", text, err)
+	}
+	stream.Body.Close()
+	testkit.Eventually(t, "no request is in flight on the old target", func() bool { return r.targets()[0].InFlight == 0 })
+
+	r.reload(fmt.Sprintf("targets: [{ url: %q }]", b))
+	r.reload(both)
+	if got := r.targets(); got[0].Drained != nil {
+		t.Errorf("gone and back, the target is still drained: %+v", got)
+	}
+	r.administer(200, "POST", "/admin/upstreams/api/drain", fmt.Sprintf(`{"url":%q}`, a))
+	r.administer(200, "POST", "/admin/upstreams/api/undrain", fmt.Sprintf(`{"url":%q}`, a))
+	testkit.Eventually(t, "the undrained target serves", func() bool { return r.answer("u") == "a" })
+}
