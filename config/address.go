@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"net/url"
@@ -10,10 +11,67 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
+	"unicode"
 
 	"golang.org/x/net/publicsuffix"
 )
 
+// A ListenAddress is what a listener listens on.
+type ListenAddress struct {
+	Network string      // one of the constants
+	Address string      // HOST:PORT, the path of a socket, or the name of one of systemd's; empty: its only one
+	Mode    fs.FileMode // the permissions of a Unix socket
+}
+
+// The networks of a ListenAddress.
+const (
+	ListenTCP     = "tcp"
+	ListenUnix    = "unix"
+	ListenSystemd = "systemd"
+)
+
+// defaultSocketMode lets the user and the group of the gateway connect to its Unix socket.
+const defaultSocketMode = 0o660
+
+var (
+	socketNameRule = regexp.MustCompile(`^[A-Za-z0-9._@-]{1,255}$`)
+	socketModeRule = regexp.MustCompile(`^mode=0[67][0-7]{2}$`)
+)
+
+// ParseListen reads the value of listen or admin.listen.
+func ParseListen(text string) (ListenAddress, error) {
+	if name, ok := strings.CutPrefix(text, "systemd:"); ok || text == ListenSystemd {
+		if ok && !socketNameRule.MatchString(name) {
+			return ListenAddress{}, errors.New("must be systemd, or systemd:NAME with the FileDescriptorName of a socket unit")
+		}
+		return ListenAddress{Network: ListenSystemd, Address: strings.TrimPrefix(name, ListenSystemd)}, nil
+	}
+	if path, ok := strings.CutPrefix(text, "unix:"); ok {
+		return parseUnixListen(path)
+	}
+	return ListenAddress{Network: ListenTCP, Address: text}, checkAddress(text)
+}
+
+func parseUnixListen(path string) (ListenAddress, error) {
+	path, query, found := strings.Cut(path, "?")
+	a := ListenAddress{ListenUnix, path, defaultSocketMode}
+	most := len(syscall.RawSockaddrUnix{}.Path) - 1
+	switch {
+	case !strings.HasPrefix(path, "/") || strings.HasSuffix(path, "/") || strings.ContainsFunc(path, unicode.IsControl):
+		return a, errors.New("must be unix: and the absolute path of a socket, such as unix:/run/metergate/metergate.sock")
+	case len(path) > most:
+		return a, fmt.Errorf("must have a path of at most %d bytes, which is what the system allows for a socket, and has %d", most, len(path))
+	case found && !socketModeRule.MatchString(query):
+		return a, errors.New("must have nothing behind the path, or ?mode= with the permissions of the socket, such as ?mode=0660; its owner must be able to read and write")
+	case found:
+		mode, _ := strconv.ParseUint(strings.TrimPrefix(query, "mode="), 8, 16)
+		a.Mode = fs.FileMode(mode)
+	}
+	return a, nil
+}
+
+// checkAddress checks an address of TCP.
 func checkAddress(text string) error {
 	host, port, err := net.SplitHostPort(text)
 	if err != nil {

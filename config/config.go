@@ -8,7 +8,9 @@ import (
 
 // Config is a checked configuration with all defaults filled in.
 type Config struct {
-	// The address of the public listener. Without a HOST it listens on all interfaces.
+	// Where the public listener takes connections: HOST:PORT, or :PORT for all interfaces;
+	// unix:PATH for a Unix socket, with the permissions of ?mode=0660, which is the default; or
+	// systemd or systemd:NAME for a socket of a socket unit of systemd.
 	Listen string `yaml:"listen" default:":8080" as:"address"`
 	// How long requests in flight may take to finish when the gateway stops. Default: the
 	// longest timeout of all upstreams and routes, plus 10s.
@@ -26,7 +28,8 @@ type Config struct {
 	TLS *TLS `yaml:"tls"`
 	// The networks or single addresses of the proxies in front of the gateway, each once.
 	// The gateway believes the X-Forwarded-* and X-Request-Id headers of requests from
-	// there, and removes them from all other requests. /0 is refused. Default: none.
+	// there, and removes them from all other requests. unix stands for whoever can connect to the
+	// Unix socket of listen. /0 is refused. Default: none.
 	TrustedProxies []netip.Prefix `yaml:"trusted_proxies"`
 	// Request headers that reach upstreams from any client, although frameworks believe that
 	// a proxy wrote them, and the gateway would remove them. Name a header only if no upstream
@@ -111,8 +114,8 @@ type MaxInFlight struct {
 // Admin is the listener for health, metrics and the admin API. Health and metrics need no
 // token: keep this listener off public networks.
 type Admin struct {
-	// The address of the admin listener. It must not overlap with the address of the public
-	// listener.
+	// Where the admin listener takes connections, in any of the forms of listen. It must not be
+	// where the public listener does.
 	Listen string `yaml:"listen" default:"127.0.0.1:9090" as:"address"`
 	// The token that the admin API asks for: at least 16 bytes of printable ASCII without
 	// spaces. With fewer than 32, the log and metergate validate warn. Default: none, and the admin API answers 403.

@@ -12,14 +12,24 @@ func (c *checker) checkListeners() {
 	if c.src.failed["listen"] || c.src.failed["admin"] || c.src.failed["admin.listen"] {
 		return
 	}
-	host, port, _ := net.SplitHostPort(c.cfg.Listen)
-	adminHost, adminPort, _ := net.SplitHostPort(c.cfg.Admin.Listen)
-	if port == adminPort && port != "0" && sameHost(host, adminHost) {
-		path := "admin.listen"
-		if !c.src.given(path) {
-			path = "listen"
+	public, _ := ParseListen(c.cfg.Listen)
+	admin, _ := ParseListen(c.cfg.Admin.Listen)
+	path := "admin.listen"
+	if !c.src.given(path) {
+		path = "listen"
+	}
+	switch {
+	case public.Network != admin.Network:
+	case public.Network == ListenUnix && public.Address == admin.Address:
+		c.src.reportAt(path, "listen and admin.listen must have different sockets; both have %s", public.Address)
+	case public.Network == ListenSystemd && (public.Address == admin.Address || public.Address == "" || admin.Address == ""):
+		c.src.reportAt(path, "listen and admin.listen must name different sockets, such as systemd:http and systemd:admin")
+	case public.Network == ListenTCP:
+		host, port, _ := net.SplitHostPort(public.Address)
+		adminHost, adminPort, _ := net.SplitHostPort(admin.Address)
+		if port == adminPort && port != "0" && sameHost(host, adminHost) {
+			c.src.reportAt(path, "listen and admin.listen must have different ports; both have %s", port)
 		}
-		c.src.reportAt(path, "listen and admin.listen must have different ports; both have %s", port)
 	}
 }
 

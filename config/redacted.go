@@ -88,6 +88,9 @@ func redactedScalar(v reflect.Value, tag reflect.StructTag) any {
 	case *time.Location:
 		return x.String()
 	case netip.Prefix:
+		if !x.IsValid() {
+			return networkUnix
+		}
 		return x.String()
 	case *url.URL:
 		return x.String()

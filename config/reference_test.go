@@ -128,8 +128,10 @@ type scalarRule struct {
 // scalarRules are the rules by the tag "as".
 var scalarRules = map[string]scalarRule{
 	"": {label: "text", other: "number", good: []any{"a", json.Number("7")}},
-	"address": {label: "HOST:PORT or :PORT", pattern: `^[^/@ ]*:[0-9]{1,5}$`,
-		good: []any{":80", "[::1]:0"}, bad: []any{"80", "a", "http://a:80"}},
+	"address": {label: "HOST:PORT, :PORT, `unix:PATH`, `systemd` or `systemd:NAME`",
+		pattern: `^([^/@ ]*:[0-9]{1,5}|unix:/[^?]*[^?/](\?mode=0[67][0-7]{2})?|systemd(:[A-Za-z0-9._@-]{1,255})?)$`,
+		good:    []any{":80", "[::1]:0", "unix:/run/a.sock", "unix:/run/a.sock?mode=0600", "systemd", "systemd:http"},
+		bad:     []any{"80", "a", "http://a:80", "unix:a", "unix:/", "unix:/a?mode=660", "unix:/a?mode=0060", "unix:/a?b", "systemd:", "systemd:a b"}},
 	"claim": {label: "path of a claim", pattern: `^([^.\\]|\\[.\\])+(\.([^.\\]|\\[.\\])+)*$`, other: "number",
 		good: []any{"app.plan", `https://a\.b/c`, `a\\b`}, bad: []any{"app..plan", ".a", "", `a\b`, `a\`}},
 	"carry": {label: "1 to 1000000000000, or `all`", words: []string{carryAll}, pattern: `^[1-9][0-9]{0,12}$`, other: "integer",
@@ -212,9 +214,9 @@ var scalarRules = map[string]scalarRule{
 var typeRules = map[reflect.Type]scalarRule{
 	durationType: {label: "duration", pattern: `^([0-9]+d|([0-9]+d)?(([0-9]*\.)?[0-9]+(ns|us|µs|ms|s|m|h))+)$`,
 		bad: []any{json.Number("5"), "5", "soon", "-1s", "1d-12h"}},
-	prefixType: {label: "network or IP address",
-		pattern: `^([0-9]{1,3}(\.[0-9]{1,3}){3}(/[1-9][0-9]?)?|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*(/[1-9][0-9]{0,2})?)$`,
-		good:    []any{"10.0.0.0/8", "192.0.2.7", "2001:db8::/32", "::1"},
+	prefixType: {label: "network, IP address or `unix`",
+		pattern: `^(unix|[0-9]{1,3}(\.[0-9]{1,3}){3}(/[1-9][0-9]?)?|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*(/[1-9][0-9]{0,2})?)$`,
+		good:    []any{"10.0.0.0/8", "192.0.2.7", "2001:db8::/32", "::1", "unix"},
 		bad:     []any{"10.0.0.0/0", "::/0", "10.0.0.0-10.0.0.9", "proxy", "fe80::1%eth0", ""}},
 	urlType: {label: "URL", pattern: `^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@]+(/[^?#]*)?$`,
 		good: []any{"http://a", "https://[::1]:80/b/"}, bad: []any{"a", "ftp://a", "http://a?b", "http://u@a", "http://a#b"}},

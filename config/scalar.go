@@ -185,8 +185,15 @@ func parseZone(text string) (*time.Location, error) {
 	return loc, nil
 }
 
+// networkUnix is how a list of networks names those who connect to a Unix socket. As a netip.Prefix it is
+// the zero value, which contains no address.
+const networkUnix = "unix"
+
 // parseNetwork reads a network. A single address becomes a network of one.
 func parseNetwork(text string) (netip.Prefix, error) {
+	if text == networkUnix {
+		return netip.Prefix{}, nil
+	}
 	p, err := netip.ParsePrefix(text)
 	if a, addrErr := netip.ParseAddr(text); addrErr == nil {
 		p, err = netip.PrefixFrom(a, a.BitLen()), nil
@@ -196,7 +203,7 @@ func parseNetwork(text string) (netip.Prefix, error) {
 	}
 	switch {
 	case err != nil:
-		return p, errors.New("must be a network such as 10.0.0.0/8 or 2001:db8::/32, or an IP address")
+		return p, errors.New("must be a network such as 10.0.0.0/8 or 2001:db8::/32, an IP address, or unix")
 	case p.Addr().Is4In6():
 		return p, errors.New("must be written as IPv4, such as 10.0.0.0/8")
 	case p.Bits() == 0:

@@ -28,7 +28,8 @@ var (
 func checkText(text, as string) error {
 	switch as {
 	case "address":
-		return checkAddress(text)
+		_, err := ParseListen(text)
+		return err
 	case "algorithm":
 		return oneOf(text, jwtrules.Algorithms()...)
 	case "carry":

@@ -9,12 +9,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
 	"time"
 
+	"metergate/config"
 	"metergate/quota"
 )
 
@@ -45,7 +47,7 @@ type adminRequest struct {
 
 // adminFlag adds -admin.
 func adminFlag(f *flag.FlagSet) *string {
-	return f.String("admin", defaultAdmin, "`URL` of the admin listener; the token is taken from "+tokenVariable)
+	return f.String("admin", defaultAdmin, "`URL` of the admin listener, or unix:PATH of its socket; the token is taken from "+tokenVariable)
 }
 
 // jsonFlag adds -json.
@@ -59,17 +61,35 @@ func reasonFlag(f *flag.FlagSet) *string {
 }
 
 func newAdminClient(base string) (*adminClient, error) {
+	base, transport, err := reachAdmin(base)
+	if err != nil {
+		return nil, errUsage("-admin: " + err.Error())
+	}
 	u, err := url.Parse(base)
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "":
-		return nil, errUsage("-admin: must be a URL like http://127.0.0.1:9090")
+		return nil, errUsage("-admin: must be a URL like http://127.0.0.1:9090, or unix: and the path of a socket")
 	case os.Getenv(tokenVariable) == "":
 		return nil, errUsage(tokenVariable + " is not set: it must be the admin.token of the gateway")
 	}
 	c := &adminClient{base: strings.TrimSuffix(base, "/"), token: os.Getenv(tokenVariable)}
+	c.client.Transport = transport
 	// A redirect must not carry the token to another host.
 	c.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return c, nil
+}
+
+// reachAdmin returns the URL of an admin listener, and how to send requests to it. It is given a URL, or
+// unix: and the path of a socket.
+func reachAdmin(base string) (string, http.RoundTripper, error) {
+	if !strings.HasPrefix(base, "unix:") {
+		return base, http.DefaultTransport, nil
+	}
+	address, err := config.ParseListen(base)
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", address.Address)
+	}
+	return "http://localhost", &http.Transport{DialContext: dial, DisableKeepAlives: true}, err
 }
 
 // orgFlag adds -org.

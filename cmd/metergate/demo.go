@@ -19,6 +19,7 @@ import (
 
 	"metergate/cmd/metergate/app"
 	"metergate/cmd/metergate/demoapi"
+	"metergate/cmd/metergate/sockets"
 	"metergate/config"
 	"metergate/quota"
 	"metergate/quota/guard"
@@ -78,7 +79,7 @@ func demoAPI(c *console, address string) error {
 	stopped := stopSignals()
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return fmt.Errorf("demo: %w", app.ListenError("-upstream", address, err))
+		return fmt.Errorf("demo: %w", sockets.ListenError("-upstream", address, err))
 	}
 	api := serveAPI(l, demoapi.Handler())
 	fmt.Fprintf(c.stdout, "The analysis API serves on http://%s\n", l.Addr())
@@ -97,6 +98,9 @@ func demoGateway(c *console, listen, dir, kept string) error {
 		return err
 	}
 	defer l.Close()
+	if address, err := config.ParseListen(listen); err == nil && address.Network != config.ListenTCP {
+		return errUsage("demo: -listen must be HOST:PORT or :PORT, which a browser can reach")
+	}
 	cfg, err := demoConfig(listen, dir, "http://"+l.Addr().String())
 	if err != nil {
 		return errUsage(err.Error())

@@ -26,7 +26,7 @@ const (
 func healthcheck(c *console) error {
 	f := c.flags()
 	file := configFlag(f)
-	admin := f.String("admin", "", "`URL` of the admin listener (default: admin.listen of the configuration)")
+	admin := f.String("admin", "", "`URL` of the admin listener, or unix:PATH of its socket (default: admin.listen of the configuration)")
 	wait := f.Duration("wait", 0, "ask again until the gateway is ready, for this `TIME` at most, such as 10s")
 	if _, err := c.parse(f); err != nil {
 		return err
@@ -45,13 +45,18 @@ func healthcheck(c *console) error {
 			return err
 		}
 	}
-	ready := strings.TrimSuffix(base, "/") + "/readyz"
-	if _, err := http.NewRequest(http.MethodGet, ready, nil); err != nil {
+	url, transport, err := reachAdmin(base)
+	ready := strings.TrimSuffix(url, "/") + "/readyz"
+	if err == nil {
+		_, err = http.NewRequest(http.MethodGet, ready, nil)
+	}
+	if err != nil {
 		return c.usageError("-admin: %v", err)
 	}
+	client := &http.Client{Transport: transport}
 	deadline := time.Now().Add(*wait)
 	for {
-		body, err := askReady(ready)
+		body, err := askReady(client, ready)
 		if err == nil {
 			_, err = c.stdout.Write(body)
 			return err
@@ -66,7 +71,7 @@ func healthcheck(c *console) error {
 	}
 }
 
-// configuredAdmin returns the URL of the admin listener of a configuration; named says that
+// configuredAdmin returns the URL or the socket of the admin listener of a configuration; named says that
 // the user has given the file. A gateway goes on when its file has become faulty, and must
 // not be taken for dead then: the default address is asked instead, with a warning.
 func (c *console) configuredAdmin(file string, named bool) (string, error) {
@@ -77,7 +82,14 @@ func (c *console) configuredAdmin(file string, named bool) (string, error) {
 		}
 		return defaultAdmin, nil
 	}
-	host, port, _ := net.SplitHostPort(cfg.Admin.Listen)
+	address, _ := config.ParseListen(cfg.Admin.Listen)
+	switch address.Network {
+	case config.ListenUnix:
+		return cfg.Admin.Listen, nil
+	case config.ListenSystemd:
+		return "", c.usageError("admin.listen in %s is a socket of systemd; find its address with: systemctl list-sockets; and give it as -admin URL or -admin unix:PATH", file)
+	}
+	host, port, _ := net.SplitHostPort(address.Address)
 	if port == "0" {
 		return "", c.usageError("admin.listen in %s has port 0, which the system replaces; find the address in the log, and give it as -admin URL", file)
 	}
@@ -89,14 +101,14 @@ func (c *console) configuredAdmin(file string, named bool) (string, error) {
 
 // askReady returns the answer of a gateway that is ready, and otherwise the reason why it
 // is not.
-func askReady(url string) ([]byte, error) {
+func askReady(client *http.Client, url string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), healthTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := client.Do(req)
 	if err != nil {
 		return nil, err
 	}

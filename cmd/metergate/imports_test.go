@@ -25,13 +25,14 @@ type listedPackage struct {
 // imports nothing of ours. config knows no proxy and no store. It imports the packages that
 // hold a rule which it shares with them, and these import none of ours.
 var allowedImports = map[string][]string{
-	"cmd/metergate": {"cmd/metergate/app", "cmd/metergate/billing", "cmd/metergate/counterfile", "cmd/metergate/demoapi", "cmd/metergate/host", "cmd/metergate/storefile", "config", "proxy/apikeys", "proxy/jwtauth/jwtrules", "quota", "quota/guard", "quota/notify", "quota/plancheck"},
-	"cmd/metergate/app": {"cmd/metergate/host", "quota/ratelog", "config", "proxy", "proxy/admin", "proxy/apikeys", "proxy/jwtauth", "proxy/routetable", "proxy/upstream",
+	"cmd/metergate": {"cmd/metergate/app", "cmd/metergate/billing", "cmd/metergate/counterfile", "cmd/metergate/demoapi", "cmd/metergate/host", "cmd/metergate/sockets", "cmd/metergate/storefile", "config", "proxy/apikeys", "proxy/jwtauth/jwtrules", "quota", "quota/guard", "quota/notify", "quota/plancheck"},
+	"cmd/metergate/app": {"cmd/metergate/host", "cmd/metergate/sockets", "quota/ratelog", "config", "proxy", "proxy/admin", "proxy/apikeys", "proxy/jwtauth", "proxy/routetable", "proxy/upstream",
 		"quota", "quota/boltstore", "quota/guard", "quota/notify", "quota/redisstore"},
 	"cmd/metergate/billing":     nil,
 	"cmd/metergate/counterfile": {"quota"},
 	"cmd/metergate/demoapi":     nil,
 	"cmd/metergate/host":        nil,
+	"cmd/metergate/sockets":     {"config"},
 	"cmd/metergate/storefile":   {"quota/boltstore"},
 
 	"config": {"proxy/apikeys", "proxy/jwtauth/jwtrules", "proxy/reported", "proxy/urlpath", "quota", "quota/redisstore/redisurl"},

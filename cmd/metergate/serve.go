@@ -7,12 +7,14 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 	_ "time/tzdata" // the container has no time zones
 
 	"metergate/cmd/metergate/app"
 	"metergate/cmd/metergate/host"
+	"metergate/cmd/metergate/sockets"
 	"metergate/config"
 )
 
@@ -32,18 +34,28 @@ func serve(c *console) error {
 	stopped := stopSignals()
 	hangup := make(chan os.Signal, 1) // one slot: many SIGHUPs become one reload
 	signal.Notify(hangup, syscall.SIGHUP)
-	a := newApp(app.Options{Config: cfg, Log: log, Level: level, Limits: limits,
+	a := newApp(app.Options{Config: cfg, Log: log, Level: level, Limits: limits, Sockets: sockets.FromEnvironment(),
 		Load: func() (*config.Config, []string, error) { return config.LoadFiles(*file) }})
 	if err := a.Start(context.Background()); err != nil {
 		return err
 	}
 	a.LogStart()
+	notifySystemd(log, "READY=1")
 	go func() {
 		for range hangup {
+			notifySystemd(log, "RELOADING=1")
 			a.ReloadFor("SIGHUP")
+			notifySystemd(log, "READY=1")
 		}
 	}()
 	return runUntil(stopped, a, log)
+}
+
+// notifySystemd tells systemd about the state of the gateway.
+func notifySystemd(log *slog.Logger, state ...string) {
+	if err := sockets.Notify(state...); err != nil {
+		log.Warn("systemd could not be told the state of the gateway", "state", strings.Join(state, " "), "error", err)
+	}
 }
 
 // newApp returns a gateway that knows the version of this program. What net/http says about
@@ -70,6 +82,7 @@ func runUntil(signals <-chan os.Signal, a *app.App, log *slog.Logger) error {
 	select {
 	case failed = <-a.Failed():
 	case s := <-signals:
+		notifySystemd(log, "STOPPING=1")
 		if delay := a.ShutdownDelay(); delay > 0 {
 			a.Leave()
 			log.Info("leaving: /readyz answers 503, and requests are served on", "signal", s.String(), "shutdown_delay", delay.String())

@@ -27,7 +27,8 @@ import (
 // maxHops limits how many addresses of a chain are read, beginning with the nearest.
 const maxHops = 100
 
-// Proxies are the networks of the operator's own proxies.
+// Proxies are the networks of the operator's own proxies. The zero Prefix stands for those who connect to
+// a Unix socket: they have no address.
 type Proxies []netip.Prefix
 
 func (p Proxies) contains(a netip.Addr) bool {
@@ -48,14 +49,18 @@ type Origin struct {
 // OriginOf finds out where a request comes from.
 func (p Proxies) OriginOf(r *http.Request) Origin {
 	peer := addressOf(r.RemoteAddr)
+	var client netip.Addr
+	var chain []string // nearest first
 	switch {
-	case !peer.IsValid():
+	case !peer.IsValid() && !slices.Contains(p, netip.Prefix{}):
 		return Origin{}
+	case !peer.IsValid():
 	case !p.contains(peer):
 		text := peer.String()
 		return Origin{Client: text, chain: text}
+	default:
+		client, chain = peer, []string{peer.String()}
 	}
-	client, chain := peer, []string{peer.String()} // nearest first
 	left := maxHops
 	for entry := range fromTheRight(r.Header["X-Forwarded-For"]) {
 		if left--; left < 0 {
@@ -69,12 +74,16 @@ func (p Proxies) OriginOf(r *http.Request) Origin {
 			break // "unknown" and the like: nothing to the left of it can be trusted
 		}
 		chain = append(chain, hop.String())
-		if p.contains(client) {
+		if !client.IsValid() || p.contains(client) {
 			client = hop
 		}
 	}
 	slices.Reverse(chain)
-	return Origin{trusted: true, Client: client.String(), chain: strings.Join(chain, ", ")}
+	o := Origin{trusted: true, chain: strings.Join(chain, ", ")}
+	if client.IsValid() {
+		o.Client = client.String()
+	}
+	return o
 }
 
 // fromTheRight yields the elements of a header's lines, the last one first.

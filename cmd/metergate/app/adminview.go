@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 
+	"metergate/config"
 	"metergate/proxy/admin"
 	"metergate/proxy/apikeys"
 	"metergate/quota"
@@ -21,8 +22,11 @@ func (v adminView) Tokens() admin.Tokens {
 // AdminHosts are admin.hosts, and the name in admin.listen if it has one.
 func (v adminView) AdminHosts() []string {
 	cfg := v.app.reloader.current.Load().cfg.Admin
-	host, _, _ := net.SplitHostPort(cfg.Listen)
-	return append([]string{host}, cfg.Hosts...)
+	if address, _ := config.ParseListen(cfg.Listen); address.Network == config.ListenTCP {
+		host, _, _ := net.SplitHostPort(address.Address)
+		return append([]string{host}, cfg.Hosts...)
+	}
+	return cfg.Hosts
 }
 
 func (v adminView) ReloadConfig() ([]string, error) { return v.app.Reload() }

@@ -39,6 +39,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"metergate/cmd/metergate/host"
+	"metergate/cmd/metergate/sockets"
 	"metergate/config"
 	"metergate/proxy"
 	"metergate/proxy/admin"
@@ -60,6 +61,8 @@ type Options struct {
 	Level *slog.LevelVar
 	// Limits are what the process may use; zero: nothing limits it.
 	Limits host.Limits
+	// Sockets opens what the gateway listens on; nil: the process has been given no sockets.
+	Sockets *sockets.Set
 	// Version and Commit are shown in the metric metergate_build_info.
 	Version, Commit string
 }
@@ -200,6 +203,9 @@ func (a *App) warn(ctx context.Context) {
 		log.Warn(warning)
 	}
 	g := a.reloader.current.Load()
+	for _, name := range a.options.Sockets.Unused() {
+		log.Warn("systemd has passed a socket that neither listen nor admin.listen uses; clients that connect to it wait for ever", "socket", name)
+	}
 	for _, warning := range slices.Concat(g.capacity.warnings, g.cfg.Warnings(), certificateWarnings(g.cfg, g.certificate, time.Now())) {
 		log.Warn(warning)
 	}

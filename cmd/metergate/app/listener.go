@@ -65,7 +65,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &acceptedConn{TCPConn: conn.(*net.TCPConn), listener: l}
+	c := l.counted(conn)
 	if l.open.Add(1); !l.full() {
 		return c, nil
 	}
@@ -151,17 +151,44 @@ func (l *listener) keepAliveIfRoom() {
 	}
 }
 
-// An acceptedConn is a connection that its listener counts until it is closed.
-type acceptedConn struct {
-	*net.TCPConn
+// counted returns a connection that l counts until it is closed.
+func (l *listener) counted(conn net.Conn) net.Conn {
+	if unix, ok := conn.(*net.UnixConn); ok {
+		return &unixConn{unix, count{listener: l}}
+	}
+	return &tcpConn{conn.(*net.TCPConn), count{listener: l}}
+}
+
+// A count is that of one open connection.
+type count struct {
 	listener *listener
 	closed   atomic.Bool
 }
 
-func (c *acceptedConn) Close() error {
-	err := c.TCPConn.Close()
+func (c *count) end() {
 	if c.closed.CompareAndSwap(false, true) {
 		c.listener.connectionClosed()
 	}
-	return err
+}
+
+// These two embed what they count, because net/http and the kernel do more with it than with a net.Conn.
+type (
+	tcpConn struct {
+		*net.TCPConn
+		count
+	}
+	unixConn struct {
+		*net.UnixConn
+		count
+	}
+)
+
+func (c *tcpConn) Close() error {
+	defer c.end()
+	return c.TCPConn.Close()
+}
+
+func (c *unixConn) Close() error {
+	defer c.end()
+	return c.UnixConn.Close()
 }

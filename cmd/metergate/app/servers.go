@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -77,34 +76,19 @@ func newAdminServer(h http.Handler, errorLog *log.Logger) *http.Server {
 // errorLog is where net/http reports faults of clients.
 func errorLog(l *slog.Logger) *log.Logger { return slog.NewLogLogger(l.Handler(), slog.LevelDebug) }
 
-// listen takes an address for a server; setting is the name of its setting, for errors. most
-// bounds the connections.
+// listen opens the socket of a server; setting is the name of its setting. most bounds the connections.
 func (a *App) listen(setting, address string, s *http.Server, most *atomic.Int64) (*listener, error) {
-	l, err := net.Listen("tcp", address)
+	socket, err := a.options.Sockets.Open(setting, address)
 	if err != nil {
-		return nil, ListenError(setting, address, err)
+		return nil, err
 	}
 	a.cleanups.add("socket of "+setting, func(context.Context) error {
-		if err := l.Close(); !errors.Is(err, net.ErrClosed) { // the server closes it, too
+		if err := socket.Close(); !errors.Is(err, net.ErrClosed) {
 			return err
 		}
 		return nil
 	})
-	return newListener(l, s, setting, most, a.options.Log), nil
-}
-
-// ListenError says what to do about an address that cannot be listened on. setting is the
-// name of its setting or flag.
-func ListenError(setting, address string, err error) error {
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("%s: %s: %w; stop the other program, or set %s to another address", setting, address, syscall.EADDRINUSE, setting)
-	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return fmt.Errorf("%s: %s: %w; set %s to an address of this machine", setting, address, syscall.EADDRNOTAVAIL, setting)
-	case errors.Is(err, syscall.EACCES):
-		return fmt.Errorf("%s: %s: %w; allow the program to use the port (CAP_NET_BIND_SERVICE), or set %s to a port from 1024", setting, address, syscall.EACCES, setting)
-	}
-	return fmt.Errorf("%s: %w", setting, err)
+	return newListener(socket, s, setting, most, a.options.Log), nil
 }
 
 // serve serves l in the background, with TLS where s has it, until stop has shut s down.

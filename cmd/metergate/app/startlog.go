@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"metergate/cmd/metergate/sockets"
 	"metergate/config"
 )
 
@@ -38,7 +39,7 @@ func (a *App) LogStart() {
 		room = append(room, "open_files", limits.Descriptors)
 	}
 	log.Info("capacity", room...)
-	log.Info("serving", "listen", a.publicAddr.String(), "tls", cfg.TLS != nil, "admin", a.adminAddr.String(),
+	log.Info("serving", "listen", sockets.Text(a.publicAddr), "tls", cfg.TLS != nil, "admin", sockets.Text(a.adminAddr),
 		"admin_api", cfg.Admin.Token != "", "plans", len(cfg.Plans), "routes", len(cfg.Routes))
 }
 

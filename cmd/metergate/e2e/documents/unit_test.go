@@ -14,7 +14,10 @@ import (
 	"metergate/quota/testkit"
 )
 
-const unitFile = "deploy/metergate.service"
+const (
+	unitFile   = "deploy/metergate.service"
+	socketFile = "deploy/metergate.socket"
+)
 
 // unitSettings returns the values of a setting of the systemd unit.
 func unitSettings(t *testing.T, name string) (values []string) {
@@ -25,7 +28,7 @@ func unitSettings(t *testing.T, name string) (values []string) {
 	return values
 }
 
-// systemd accepts the unit, with and without the drop-in that docs/operate.md shows.
+// systemd accepts the units, the service with and without the drop-in that docs/operate.md shows.
 func TestSystemdAcceptsUnit(t *testing.T) {
 	analyze := findProgram(t, "systemd-analyze")
 	unit := strings.ReplaceAll(string(testkit.ReadFile(t, unitFile)), "/usr/local/bin/metergate", gatewaytest.Program())
@@ -39,13 +42,16 @@ func TestSystemdAcceptsUnit(t *testing.T) {
 		t.Error("docs/operate.md has no drop-in for ports below 1024")
 	}
 	for _, dropIn := range []string{"", dropIn} {
-		file := filepath.Join(t.TempDir(), filepath.Base(unitFile))
+		dir := t.TempDir()
+		file := filepath.Join(dir, filepath.Base(unitFile))
 		testkit.WriteFile(t, file, unit)
+		socket := filepath.Join(dir, filepath.Base(socketFile))
+		testkit.WriteFile(t, socket, testkit.ReadFile(t, socketFile))
 		if err := os.Mkdir(file+".d", 0o700); err != nil {
 			t.Fatal(err)
 		}
 		testkit.WriteFile(t, filepath.Join(file+".d", "override.conf"), dropIn)
-		out, err := exec.Command(analyze, "verify", "--man=no", file).CombinedOutput()
+		out, err := exec.Command(analyze, "verify", "--man=no", file, socket).CombinedOutput()
 		if err != nil || len(out) > 0 {
 			t.Errorf("error %v, with the drop-in %q:\n%s", err, dropIn, out)
 		}

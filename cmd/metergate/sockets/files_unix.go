@@ -1,0 +1,46 @@
+//go:build unix
+
+package sockets
+
+import (
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"syscall"
+)
+
+// lockFolder waits until no other process has locked a folder. A folder that cannot be read is not
+// locked.
+func lockFolder(dir string) (unlock func(), err error) {
+	folder, err := os.Open(dir)
+	if errors.Is(err, fs.ErrPermission) {
+		return func() {}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(folder.Fd()), syscall.LOCK_EX); err != nil {
+		folder.Close()
+		return nil, err
+	}
+	return func() { folder.Close() }, nil
+}
+
+// setSocketMode sets the permissions of the file that the socket will get, where the system can.
+func setSocketMode(fd uintptr, mode fs.FileMode) { syscall.Fchmod(int(fd), uint32(mode)) }
+
+// listenerOf returns the listener of a socket that listens.
+func listenerOf(f *os.File) (net.Listener, error) {
+	listens, err := syscall.GetsockoptInt(int(f.Fd()), syscall.SOL_SOCKET, syscall.SO_ACCEPTCONN)
+	if err != nil || listens == 0 {
+		return nil, errors.New("it is not a socket that listens for streams")
+	}
+	l, err := net.FileListener(f)
+	if unix, ok := l.(*net.UnixListener); ok {
+		unix.SetUnlinkOnClose(false)
+	}
+	return l, err
+}
+
+func closeOnExec(fd uintptr) { syscall.CloseOnExec(int(fd)) }
