@@ -205,7 +205,7 @@ func TestPodMonitorFindsGateways(t *testing.T) {
 			PodMetricsEndpoints []struct{ Port, Path, Interval string } `yaml:"podMetricsEndpoints"`
 		}
 	}
-	dec := yaml.NewDecoder(bytes.NewReader(testkit.ReadFile(t, "deploy/prometheus/podmonitor.yaml")))
+	dec := yaml.NewDecoder(bytes.NewReader(testkit.ReadFile(t, components+"/podmonitor/podmonitor.yaml")))
 	dec.KnownFields(true)
 	if err := dec.Decode(&monitor); err != nil {
 		t.Fatal(err)
