@@ -81,6 +81,9 @@ func (f *InFlight) WaitForCosts(ctx context.Context) error {
 // learn what they cost, those of now and of later. What they cost is missing then.
 func (f *InFlight) StopReadingOn() { f.stop() }
 
+// Running is how many requests are being served.
+func (f *InFlight) Running() int { return int(f.total.Load()) }
+
 // LastRefused is when a request was last refused because too many were running in total or
 // without a token.
 func (f *InFlight) LastRefused() time.Time { return time.Unix(0, f.refusedAt.Load()) }

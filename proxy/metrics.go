@@ -29,7 +29,9 @@ type Metrics struct {
 	unsettled   prometheus.Counter
 	storeTime   *prometheus.HistogramVec
 	unknownPlan prometheus.Counter
-	tokens      *prometheus.CounterVec
+	// unauthorized counts requests that were answered 401 by the gateway.
+	unauthorized prometheus.Counter
+	tokens       *prometheus.CounterVec
 	// overloaded counts requests that found no free place, see inflight.go.
 	overloaded *prometheus.CounterVec
 }
@@ -76,6 +78,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Help: "Successful requests that neither the store nor the journal recorded. They are counted only if the process keeps running until the store answers."}),
 		unknownPlan: f.NewCounter(prometheus.CounterOpts{Name: "metergate_unknown_plan_total",
 			Help: "Requests whose token names a plan that the configuration does not have or does not map; they get the default plan."}),
+		unauthorized: f.NewCounter(prometheus.CounterOpts{Name: "metergate_unauthorized_total",
+			Help: "Requests that the gateway answered 401: they had no token, or one that is not accepted."}),
 		tokens: f.NewCounterVec(prometheus.CounterOpts{Name: "metergate_tokens_total",
 			Help: "Tokens judged, by the name of their issuer and by outcome: accepted, refused, unavailable (the issuer's keys are not available). Only issuers with a name."},
 			[]string{"issuer", "outcome"}),

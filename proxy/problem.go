@@ -172,6 +172,7 @@ func (x *exchange) problemOf(err error) problem {
 		p.Reason = reasonNoHistory
 		return p
 	case errors.As(err, &badToken):
+		x.g.metrics.unauthorized.Inc()
 		h.Set("WWW-Authenticate", badToken.Challenge())
 		return plainProblem(http.StatusUnauthorized, sentence(badToken.Error()))
 	case errors.As(err, &crossSite):

@@ -26,7 +26,7 @@ type listedPackage struct {
 // hold a rule which it shares with them, and these import none of ours.
 var allowedImports = map[string][]string{
 	"cmd/metergate": {"cmd/metergate/app", "cmd/metergate/billing", "cmd/metergate/counterfile", "cmd/metergate/demoapi", "cmd/metergate/host", "cmd/metergate/sockets", "cmd/metergate/storefile", "config", "proxy/apikeys", "proxy/jwtauth/jwtrules", "quota", "quota/guard", "quota/notify", "quota/plancheck"},
-	"cmd/metergate/app": {"cmd/metergate/host", "cmd/metergate/sockets", "quota/ratelog", "config", "proxy", "proxy/admin", "proxy/apikeys", "proxy/jwtauth", "proxy/routetable", "proxy/upstream",
+	"cmd/metergate/app": {"cmd/metergate/host", "cmd/metergate/sockets", "quota/ratelog", "config", "proxy", "proxy/admin", "proxy/admin/recent", "proxy/apikeys", "proxy/jwtauth", "proxy/routetable", "proxy/upstream",
 		"quota", "quota/boltstore", "quota/guard", "quota/notify", "quota/redisstore"},
 	"cmd/metergate/billing":     nil,
 	"cmd/metergate/counterfile": {"quota"},
@@ -39,8 +39,9 @@ var allowedImports = map[string][]string{
 
 	"proxy": {"proxy/apikeys", "proxy/browser", "proxy/credential", "proxy/jwtauth", "proxy/reported", "proxy/routetable", "proxy/trust", "proxy/turns", "proxy/upstream",
 		"proxy/urlpath", "quota", "quota/ratelog"},
-	"proxy/admin":                {"proxy/admin/console", "quota"},
+	"proxy/admin":                {"proxy/admin/console", "proxy/admin/recent", "quota"},
 	"proxy/admin/console":        nil,
+	"proxy/admin/recent":         nil,
 	"proxy/apikeys":              {"quota"},
 	"proxy/browser":              nil,
 	"proxy/browser/writepackage": {"proxy/browser"},

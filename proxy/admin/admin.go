@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"metergate/proxy/admin/console"
+	"metergate/proxy/admin/recent"
 	"metergate/quota"
 )
 
@@ -43,6 +44,13 @@ type Options struct {
 	Calendar *quota.Calendar
 	// Clock is the store's.
 	Clock Clock
+	// Monitor is what the overview shows; nil: /admin/session, /admin/overview and /admin/events are 404.
+	// It needs Gateway and Recent.
+	Monitor Monitor
+	// Recent has the last hour.
+	Recent *recent.Sampler
+	// Streams counts the streams of /admin/events; nil: a count of its own, which nobody ends.
+	Streams *Streams
 	// Actions is the list to which the actions of administrators are added; nil: a list of its own.
 	Actions *Actions
 	// Backups makes the copies that GET /admin/backup sends; nil: it answers 501.
@@ -119,6 +127,9 @@ func Handler(o Options) http.Handler {
 	if o.Actions == nil {
 		o.Actions = new(Actions)
 	}
+	if o.Streams == nil {
+		o.Streams = new(Streams)
+	}
 	h := &handler{Options: o, wrongTokens: newWrongTokens(o.Log), refused: newRefusedCounter(o.Registry)}
 	mux := http.NewServeMux()
 	for _, r := range h.resources() {
@@ -144,7 +155,7 @@ type resource struct {
 // resources are all but those at and below usersPrefix and orgsPrefix, which viewers may read and
 // administrators change. Changes there are in the audit logs of users.
 func (h *handler) resources() []resource {
-	gateway, store, upstreams := h.Gateway != nil, h.Store != nil, h.Upstreams != nil
+	gateway, store, monitor, upstreams := h.Gateway != nil, h.Store != nil, h.Monitor != nil, h.Upstreams != nil
 	return []resource{
 		{"GET /livez", true, anyone, "", h.livez},
 		{"GET /readyz", true, anyone, "", h.readyz},
@@ -152,6 +163,9 @@ func (h *handler) resources() []resource {
 		{"GET /{$}", gateway, anyone, "", consolePage.ServeHTTP},
 		{"GET /console/{file...}", gateway, anyone, "", consolePage.ServeHTTP},
 		{"GET /admin/audit", gateway, viewer, "", h.getActions},
+		{"GET /admin/session", monitor, viewer, "", h.getSession},
+		{"GET /admin/overview", monitor, viewer, "", h.getOverview},
+		{"GET /admin/events", monitor, viewer, "", h.getEvents},
 		{"GET /admin/config", gateway, viewer, "", h.getConfig},
 		{"POST /admin/reload", gateway, administrator, "reload", h.postReload},
 		{"POST /admin/data/accept", gateway, administrator, "accept data", h.postAcceptData},

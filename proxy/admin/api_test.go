@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"metergate/proxy/admin"
+	"metergate/proxy/admin/recent"
 	"metergate/quota"
 	"metergate/quota/boltstore"
 )
@@ -82,7 +83,16 @@ type gateway struct {
 	reloadErr      error
 }
 
-func withRegistry(o *admin.Options) { o.Registry = prometheus.NewRegistry() }
+// monitor is a gateway that has nothing to show.
+type monitor struct{}
+
+func (monitor) Session() admin.Session   { return admin.Session{Version: "1.2.3"} }
+func (monitor) Overview() admin.Overview { return admin.Overview{} }
+
+func withMonitor(o *admin.Options) {
+	o.Registry = prometheus.NewRegistry()
+	o.Monitor, o.Recent = monitor{}, recent.New(o.Registry)
+}
 
 func (g *gateway) Tokens() admin.Tokens                    { return admin.Tokens{Admin: g.token, Viewer: viewerToken} }
 func (g *gateway) ReloadConfig() ([]string, error)         { return g.reloadWarnings, g.reloadErr }

@@ -3,7 +3,6 @@ package admin
 import (
 	"context"
 	"net/http"
-	"sync"
 	"time"
 )
 
@@ -32,26 +31,30 @@ func (h *handler) readyz(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// runChecks runs all checks at once and returns "ok" or the fault for each name.
+// runChecks runs all checks at once and returns "ok" or the fault for each name. It returns in
+// checkTimeout, also if a check does not.
 func runChecks(ctx context.Context, checks map[string]func(context.Context) error) map[string]string {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	var (
-		mu      sync.Mutex
-		wait    sync.WaitGroup
-		results = map[string]string{}
-	)
+	type result struct{ name, text string }
+	done, results := make(chan result, len(checks)), map[string]string{}
 	for name, check := range checks {
-		wait.Go(func() {
-			result := "ok"
+		results[name] = "it does not answer within " + checkTimeout.String()
+		go func() {
+			text := "ok"
 			if err := check(ctx); err != nil {
-				result = err.Error()
+				text = err.Error()
 			}
-			mu.Lock()
-			defer mu.Unlock()
-			results[name] = result
-		})
+			done <- result{name, text}
+		}()
 	}
-	wait.Wait()
+	for range checks {
+		select {
+		case r := <-done:
+			results[r.name] = r.text
+		case <-ctx.Done():
+			return results
+		}
+	}
 	return results
 }

@@ -60,11 +60,14 @@ type TargetDrain struct {
 	Reason string    `json:"reason"`
 }
 
+// An UpstreamList is the answer to GET /admin/upstreams.
+type UpstreamList struct {
+	Upstreams []Upstream `json:"upstreams"`
+}
+
 // getUpstreams serves GET /admin/upstreams.
 func (h *handler) getUpstreams(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, struct {
-		Upstreams []Upstream `json:"upstreams"`
-	}{h.Upstreams.List()})
+	writeJSON(w, http.StatusOK, UpstreamList{h.Upstreams.List()})
 }
 
 // setDrained serves POST /admin/upstreams/{upstream}/drain and /undrain.

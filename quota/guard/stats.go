@@ -1,11 +1,17 @@
 package guard
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
-// Stats are numbers of a Store. All but OpenBreakers and Backlog count since New.
+// Stats are numbers of a Store. All but OpenBreakers, Backlog and BacklogSince count since New.
 type Stats struct {
 	OpenBreakers int   // circuit breakers that are open now
 	Backlog      int64 // counts that wait for the store now
+	// BacklogSince is when the first count had to wait after none did; zero: none waits. Counts that a
+	// journal had at the start wait since then.
+	BacklogSince time.Time
 	Journaled    int64 // counts that were written to the journal
 	Replayed     int64 // counts that were sent to the store later
 	Dropped      int64 // counts that were discarded because their windows are no longer kept
@@ -44,6 +50,7 @@ var operationNames = [operations]string{"reserve", "commit", "commit_rest", "rel
 type stats struct {
 	failed                                                          [operations]atomic.Int64
 	backlog, journaled, replayed, dropped, unchecked, journalErrors atomic.Int64
+	backlogSince                                                    atomic.Int64 // in Unix nanoseconds, if there is a backlog
 }
 
 // Stats returns the present numbers.
@@ -56,6 +63,9 @@ func (s *Store) Stats() Stats {
 		Unchecked:     s.stats.unchecked.Load(),
 		JournalErrors: s.stats.journalErrors.Load(),
 		FailedCalls:   map[string]int64{},
+	}
+	if since := s.stats.backlogSince.Load(); st.Backlog > 0 && since > 0 {
+		st.BacklogSince = time.Unix(0, since)
 	}
 	for op := range operations {
 		st.FailedCalls[operationNames[op]] = s.stats.failed[op].Load()

@@ -325,7 +325,9 @@ func (s *Store) notify(user string) {
 // noteUnsent notes a commit that waits for the store.
 func (s *Store) noteUnsent(w *settlement) {
 	s.ledger.addUnsent(w)
-	s.stats.backlog.Add(1)
+	if s.stats.backlog.Add(1) == 1 {
+		s.stats.backlogSince.Store(time.Now().UnixNano())
+	}
 }
 
 // lastKnown is what is known without the store of the user of r.

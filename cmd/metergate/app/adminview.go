@@ -2,7 +2,12 @@ package app
 
 import (
 	"context"
+	"maps"
 	"net"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
 
 	"metergate/config"
 	"metergate/proxy/admin"
@@ -10,7 +15,7 @@ import (
 	"metergate/quota"
 )
 
-// adminView implements admin.Gateway, always with the configuration in force.
+// adminView implements admin.Gateway and admin.Monitor, always with the configuration in force.
 type adminView struct{ app *App }
 
 // Tokens are both from one configuration: a reload may exchange them.
@@ -80,4 +85,64 @@ func (v adminView) PlansFor(claim string) quota.PlanChoice {
 
 func (v adminView) HasOrganisations() bool {
 	return v.app.reloader.current.Load().cfg.Auth.HasOrganisations()
+}
+
+// Session is what the console has to know.
+func (v adminView) Session() admin.Session {
+	g := v.app.reloader.current.Load()
+	plan := g.gateway.PlansFor("").Claimed
+	return admin.Session{
+		Version:     v.app.options.Version,
+		HistoryDays: v.app.options.Config.HistoryDays(),
+		Orgs:        g.cfg.Auth.HasOrganisations(),
+		Units:       plan.ReportsUnits(),
+		UnitName:    plan.UnitName(),
+		Timezone:    g.cfg.Timezone.String(),
+		WarnAt:      g.cfg.WarnAt,
+		Endpoints:   append([]string{}, plan.Endpoints()...),
+		Plans:       slices.Sorted(maps.Keys(g.cfg.Plans)),
+	}
+}
+
+// Overview reads what is in memory. No part of it asks the store.
+func (v adminView) Overview() admin.Overview {
+	a, g := v.app, v.app.reloader.current.Load()
+	stats := a.store.Stats()
+	o := admin.Overview{
+		Gateway: admin.GatewayState{Version: a.options.Version, Commit: a.options.Commit, Go: runtime.Version(),
+			StartedAt: a.startedAt, Host: a.host, PID: os.Getpid(), Draining: a.draining.Load()},
+		Config: a.reloader.state(),
+		Store:  admin.StoreState{Kind: storeKind(g.cfg.Store), OK: a.store.Store.Fault() == nil, Faults: []string{}},
+		Open:   admin.OpenState{Requests: a.reloader.builder.inFlight.Running(), Streams: a.streams.Open(), Connections: int(a.public.open.Load())},
+	}
+	for _, fault := range []error{a.store.fault(), a.store.backend.DataFault()} {
+		if fault != nil {
+			o.Store.Faults = append(o.Store.Faults, strings.Split(fault.Error(), "\n")...)
+		}
+	}
+	if _, embedded := g.cfg.Store.Embedded(); embedded {
+		o.Store.FileSize, o.Store.FileFree = a.store.backend.FileSpace()
+		return o
+	}
+	o.Store.Breaker = "closed"
+	if stats.OpenBreakers > 0 {
+		o.Store.Breaker = "open"
+	}
+	o.Journal = &admin.JournalState{Waiting: stats.Backlog, Bytes: stats.JournalSize}
+	if since := stats.BacklogSince.UTC(); !stats.BacklogSince.IsZero() {
+		o.Journal.OldestAt = &since
+	}
+	return o
+}
+
+// storeKind says what a gateway counts in.
+func storeKind(s config.Store) string {
+	if _, embedded := s.Embedded(); embedded {
+		return "embedded"
+	}
+	scheme, _, _ := strings.Cut(string(s.URL), "://")
+	if _, kind, found := strings.Cut(scheme, "+"); found {
+		return kind
+	}
+	return "redis"
 }

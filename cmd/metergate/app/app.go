@@ -30,6 +30,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -43,6 +44,7 @@ import (
 	"metergate/config"
 	"metergate/proxy"
 	"metergate/proxy/admin"
+	"metergate/proxy/admin/recent"
 	"metergate/proxy/upstream"
 	"metergate/quota/guard"
 	"metergate/quota/notify"
@@ -76,6 +78,11 @@ type App struct {
 	reloader *reloader
 	cleanups cleanups
 	actions  admin.Actions
+	events   admin.Streams
+	recent   *recent.Sampler
+
+	startedAt time.Time
+	host      string // its name
 
 	publicAddr, adminAddr net.Addr
 	public, admin         *listener
@@ -101,6 +108,8 @@ func (a *App) Start(ctx context.Context) (err error) {
 		}
 	}()
 	cfg, log := a.options.Config, a.options.Log
+	a.startedAt = time.Now().UTC()
+	a.host, _ = os.Hostname()
 	if a.store, err = openStore(cfg, log); err != nil {
 		return fmt.Errorf("opening the store: %w", err)
 	}
@@ -122,9 +131,13 @@ func (a *App) Start(ctx context.Context) (err error) {
 	registry.MustRegister(connectionMetrics{a})
 
 	a.store.Check(ctx) // before there are requests; it logs a fault
+	a.cleanups.add("recent metrics", func(context.Context) error { a.recent.Set(false); return nil })
 	a.reloader.start()
 	a.cleanups.add("upstreams and key set", a.reloader.stop)
-	a.serve("admin listener", adminServer, a.admin, closeServer)
+	a.serve("admin listener", adminServer, a.admin, func(ctx context.Context, s *http.Server) error {
+		a.events.End()
+		return closeServer(ctx, s)
+	})
 	a.serve("public listener", publicServer, a.public, a.drain)
 	a.warn(ctx)
 	if a.options.Load != nil {
@@ -136,12 +149,14 @@ func (a *App) Start(ctx context.Context) (err error) {
 
 // build makes the first generation, which serves nothing yet, and registers the metrics.
 func (a *App) build(ctx context.Context, registry *prometheus.Registry) error {
+	a.recent = recent.New(registry)
 	b := &builder{
 		store:               a.store,
 		redis:               a.store.redis,
 		plans:               &a.store.plans,
 		sender:              a.sender,
 		streams:             a.streams,
+		recent:              a.recent,
 		inFlight:            proxy.NewInFlight(),
 		metrics:             proxy.NewMetrics(registry),
 		log:                 a.options.Log,
@@ -191,6 +206,9 @@ func (a *App) adminServer(registry *prometheus.Registry) *http.Server {
 		HistoryDays: a.options.Config.HistoryDays(),
 		Calendar:    a.store.calendar,
 		Clock:       a.store.clock,
+		Monitor:     adminView{a},
+		Recent:      a.recent,
+		Streams:     &a.events,
 		Actions:     &a.actions,
 	}), errorLog(a.options.Log))
 }
@@ -206,9 +224,11 @@ func (a *App) warn(ctx context.Context) {
 	for _, name := range a.options.Sockets.Unused() {
 		log.Warn("systemd has passed a socket that neither listen nor admin.listen uses; clients that connect to it wait for ever", "socket", name)
 	}
-	for _, warning := range slices.Concat(g.capacity.warnings, g.cfg.Warnings(), certificateWarnings(g.cfg, g.certificate, time.Now())) {
+	warnings := slices.Concat(g.capacity.warnings, g.cfg.Warnings(), certificateWarnings(g.cfg, g.certificate, time.Now()))
+	for _, warning := range warnings {
 		log.Warn(warning)
 	}
+	a.reloader.warnings.CompareAndSwap(nil, &warnings) // unless there was a reload already
 }
 
 // PublicAddr is the address that clients connect to. It is nil before Start.

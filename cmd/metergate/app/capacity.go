@@ -5,6 +5,7 @@ import (
 
 	"metergate/cmd/metergate/host"
 	"metergate/config"
+	"metergate/proxy/admin"
 )
 
 // What a gateway needs, in bytes. Measured with and without TLS, with the kernel's part: a
@@ -26,7 +27,8 @@ const (
 	// ownDescriptors are for the files and the connections of the gateway itself: store,
 	// journal, log, configuration, key server, and the admin listener.
 	ownDescriptors = 64
-	// maxAdminConnections bounds the connections to the admin listener.
+	// maxAdminConnections bounds the connections to the admin listener, without those of streams of events.
+	// There are none of these without a token.
 	maxAdminConnections = 16
 	// fewRequests is a bound that deserves a warning, if it follows from the descriptors.
 	fewRequests = 1000
@@ -84,7 +86,11 @@ func (c *capacity) fitDescriptors(cfg *config.Config, descriptors, targets int) 
 	if descriptors == 0 {
 		return
 	}
-	own := ownDescriptors + targets // each may have a health check under way
+	eventStreams := 0
+	if cfg.Admin.Token != "" {
+		eventStreams = admin.MaxEventStreams
+	}
+	own := ownDescriptors + targets + eventStreams // each target may have a health check under way
 	needed := own + 2*c.requests
 	fit := max(1, (descriptors-own)/2)
 	if c.requests > fit {
@@ -95,7 +101,7 @@ func (c *capacity) fitDescriptors(cfg *config.Config, descriptors, targets int) 
 		}
 		c.requests = fit
 	}
-	c.adminConnections, c.upstreamConnections = maxAdminConnections, c.requests+targets
+	c.adminConnections, c.upstreamConnections = maxAdminConnections+eventStreams, c.requests+targets
 	most := max(fit, descriptors-own-c.requests)
 	if c.connections == 0 || c.connections > most {
 		c.connections = most

@@ -52,3 +52,15 @@ func TestCapacityFitsMemoryAndDescriptors(t *testing.T) {
 		})
 	}
 }
+
+// Streams of events have descriptors of their own, so that they keep no health check waiting. Without a
+// token there are none.
+func TestCapacityHasRoomForEvents(t *testing.T) {
+	cfg := &config.Config{MaxInFlight: config.MaxInFlight{Total: 10_000, Automatic: true}}
+	without := capacityOf(cfg, host.Limits{Descriptors: 1024})
+	cfg.Admin.Token = "a token"
+	with := capacityOf(cfg, host.Limits{Descriptors: 1024})
+	if without.requests != 480 || with.requests != 464 || without.adminConnections != 16 || with.adminConnections != 48 {
+		t.Errorf("without a token %+v, with one %+v", without, with)
+	}
+}

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"metergate/cmd/metergate/host"
 	"metergate/config"
 	"metergate/proxy"
+	"metergate/proxy/admin/recent"
 	"metergate/proxy/upstream"
 	"metergate/quota/notify"
 	"metergate/quota/redisstore"
@@ -22,6 +24,7 @@ import (
 type generation struct {
 	cfg         *config.Config
 	hash        string           // of the configuration's files
+	loadedAt    time.Time        // when these were read
 	capacity    capacity         // cfg has its bound of requests
 	certificate *tls.Certificate // of the public listener; nil: no TLS
 	storeTLS    *tls.Config      // for new connections to Redis; nil: the defaults
@@ -38,6 +41,7 @@ type builder struct {
 	plans    *claimedPlans     // of the store
 	sender   *notify.Sender
 	streams  *proxy.Streams
+	recent   *recent.Sampler
 	inFlight *proxy.InFlight
 	metrics  *proxy.Metrics
 	log      *slog.Logger

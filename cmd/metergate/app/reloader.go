@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"metergate/config"
+	"metergate/proxy/admin"
 )
 
 var (
@@ -27,6 +28,8 @@ type reloader struct {
 	// lastLoad is about the latest attempt to load, whatever asked for it and however it
 	// ended.
 	lastLoad atomic.Pointer[loadAttempt]
+	// warnings are about the configuration in force.
+	warnings atomic.Pointer[[]string]
 
 	builder *builder
 	load    func() (*config.Config, []string, error) // nil: there is nothing to load
@@ -50,6 +53,7 @@ type loadAttempt struct {
 	files []string
 	hash  string
 	err   error // why the configuration was refused; nil: it is in force, or not yet judged
+	at    time.Time
 }
 
 func newReloader(b *builder, load func() (*config.Config, []string, error), level *slog.LevelVar) *reloader {
@@ -84,12 +88,12 @@ func (r *reloader) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 
 // build builds the first generation and starts nothing.
 func (r *reloader) build(ctx context.Context, cfg *config.Config) error {
-	attempt := &loadAttempt{files: cfg.Files, hash: hashFiles(cfg.Files)}
+	attempt := &loadAttempt{files: cfg.Files, hash: hashFiles(cfg.Files), at: time.Now()}
 	g, err := r.builder.build(ctx, cfg, nil)
 	if err != nil {
 		return err
 	}
-	g.hash = attempt.hash
+	g.hash, g.loadedAt = attempt.hash, attempt.at
 	r.lastLoad.Store(attempt)
 	r.current.Store(g)
 	return nil
@@ -117,15 +121,17 @@ func (r *reloader) reload() (warnings []string, err error) {
 		g, err = r.builder.build(r.ctx, cfg, before)
 	}
 	if err != nil {
-		r.lastLoad.Store(&loadAttempt{attempt.files, attempt.hash, err})
+		r.lastLoad.Store(&loadAttempt{attempt.files, attempt.hash, err, attempt.at})
 		r.successful.Set(0)
 		r.reloads.WithLabelValues("failure").Inc()
 		return nil, err
 	}
-	g.hash = attempt.hash
+	g.hash, g.loadedAt = attempt.hash, attempt.at
 	r.swap(g, before)
 	r.reloads.WithLabelValues("success").Inc()
-	return slices.Concat(restartWarnings(before.cfg, cfg), g.capacity.warnings, cfg.Warnings(), certificateWarnings(g.cfg, g.certificate, time.Now())), nil
+	warnings = slices.Concat(restartWarnings(before.cfg, cfg), g.capacity.warnings, cfg.Warnings(), certificateWarnings(g.cfg, g.certificate, time.Now()))
+	r.warnings.Store(&warnings)
+	return warnings, nil
 }
 
 // loadUnchanged loads until the files have the same content before and after, so that
@@ -133,6 +139,7 @@ func (r *reloader) reload() (warnings []string, err error) {
 // the time, the watcher soon asks for another reload.
 func (r *reloader) loadUnchanged() (cfg *config.Config, attempt loadAttempt, err error) {
 	files := r.lastLoad.Load().files
+	attempt.at = time.Now()
 	for range 5 {
 		before := hashFiles(files)
 		cfg, attempt.files, err = r.load()
@@ -174,6 +181,7 @@ func (r *reloader) swap(g, before *generation) {
 		r.builder.sender.SetReceiver(g.receiver)
 	}
 	r.builder.streams.Follow(g.gateway)
+	r.builder.recent.Set(g.cfg.Admin.Token != "") // nobody else can read what it keeps
 	if before != nil {
 		before.retire(g)
 	}
@@ -254,6 +262,22 @@ func (r *reloader) fault() error {
 		more = fmt.Sprintf(" (and %d more; see the log)", n)
 	}
 	return fmt.Errorf("refused, and the previous one stays in force: %s%s", lines[0], more)
+}
+
+// state is what the overview shows of the configuration.
+func (r *reloader) state() admin.ConfigState {
+	g, last := r.current.Load(), r.lastLoad.Load()
+	s := admin.ConfigState{Hash: g.hash, LoadedAt: g.loadedAt.UTC(), Warnings: []string{}}
+	if len(g.cfg.Files) > 0 {
+		s.File = g.cfg.Files[0]
+	}
+	if last.err != nil {
+		s.LastFault = &admin.ConfigFault{At: last.at.UTC(), Lines: faultLines(last.err)}
+	}
+	if warnings := r.warnings.Load(); warnings != nil {
+		s.Warnings = append(s.Warnings, *warnings...)
+	}
+	return s
 }
 
 // faultLines returns what is wrong with a configuration, a line for each fault.
