@@ -135,7 +135,7 @@ func TestParseFillsInDefaults(t *testing.T) {
 		Upstreams: map[string]Upstream{"api": {
 			Targets: []Target{{URL: address(t, "http://127.0.0.1:9000"), Weight: 1}}, Balance: LeastInFlight,
 			Eject: Eject{ConnectFailures: 3, For: 10 * time.Second}, Host: HostTarget,
-			Timeout: 2 * time.Minute, IdleTimeout: 90 * time.Second, MaxBody: 33554432,
+			Timeout: 2 * time.Minute, IdleTimeout: 90 * time.Second, MaxConnectionAge: time.Minute, MaxBody: 33554432,
 		}},
 		Routes: []Route{{Match: "/", Upstream: "api", Timeout: 2 * time.Minute, MaxBody: 33554432, Line: 7}},
 		Log:    Log{Level: slog.LevelInfo, Format: "json", User: LogPlain, SampleSuccesses: 1},
@@ -272,13 +272,13 @@ func upstreamsOfEverything(t *testing.T) map[string]Upstream {
 				ServerName: "api.internal",
 				Digest:     digest(t, "testdata/tls/ca.pem", "testdata/tls/client.pem", "testdata/tls/client.key"),
 			},
-			Host: "api.internal:8443", Timeout: time.Hour, IdleTimeout: 100 * time.Millisecond, MaxBody: 2_000_000,
+			Host: "api.internal:8443", Timeout: time.Hour, IdleTimeout: 100 * time.Millisecond, MaxConnectionAge: time.Second, MaxBody: 2_000_000,
 		},
 		"unused": {
 			Targets: []Target{{URL: address(t, "http://[::1]:9000"), Weight: 1}}, Balance: LeastInFlight,
 			Health: &Health{Path: "/", Interval: time.Second, Timeout: time.Second},
 			Eject:  Eject{ConnectFailures: 1, For: 10 * time.Second}, Host: HostClient,
-			Timeout: 1500 * time.Millisecond, IdleTimeout: 90 * time.Second, MaxBody: 1 << 30,
+			Timeout: 1500 * time.Millisecond, IdleTimeout: 90 * time.Second, MaxConnectionAge: time.Minute, MaxBody: 1 << 30,
 		},
 	}
 }
@@ -286,14 +286,14 @@ func upstreamsOfEverything(t *testing.T) map[string]Upstream {
 func routesOfEverything() []Route {
 	return []Route{
 		{Match: "POST /api/image-analysis", Endpoint: "image-analysis", Upstream: "analysis",
-			Timeout: time.Hour, MaxBody: 2_000_000, Observe: true, Line: 92},
+			Timeout: time.Hour, MaxBody: 2_000_000, Observe: true, Line: 93},
 		{Match: "/api/", Upstream: "analysis", Timeout: time.Millisecond, MaxBody: 1, StripPrefix: "/api", Upgrade: true,
-			UserHeader: "X-User", PlanHeader: "X-Plan", DropAuthorization: true, KeepCookie: true, Line: 93},
+			UserHeader: "X-User", PlanHeader: "X-Plan", DropAuthorization: true, KeepCookie: true, Line: 94},
 		{Match: "GET example.com/api/{id}/{$}", Upstream: "analysis", Public: true,
-			Timeout: time.Hour, MaxBody: 2_000_000, Line: 104},
+			Timeout: time.Hour, MaxBody: 2_000_000, Line: 105},
 		{Match: "GET /gr%C3%B6%C3%9Fe/a%20b", Upstream: "unused", StripPrefix: "/gr%C3%B6%C3%9Fe/a%20b",
-			Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30, Line: 111},
-		{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Timeout: time.Hour, MaxBody: 2_000_000, Line: 112},
+			Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30, Line: 112},
+		{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Timeout: time.Hour, MaxBody: 2_000_000, Line: 113},
 	}
 }
 

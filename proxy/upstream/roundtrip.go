@@ -106,14 +106,17 @@ func (rt *roundTrip) send(t *target, trial bool) (res *http.Response, err error,
 		out.GetBody = rt.upload.claim
 	}
 
+	c := p.cohortForRequest()
+	c.inFlight.Add(1)
 	end := func() {
 		if a.cancel != nil {
 			a.cancel(nil)
 		}
 		a.span.End()
+		c.requestEnded()
 		p.requestEnded(t)
 	}
-	res, err = p.transport.RoundTrip(out)
+	res, err = c.transport.RoundTrip(out)
 	if err == nil {
 		res, err = rt.accept(t, trial, a, res, end)
 		return res, err, false
