@@ -42,6 +42,7 @@ long: ## run what takes too long for make test: 100 kills, 1000 reloads, 48 hour
 	@.ci/install
 	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate/e2e/counting ./cmd/metergate/e2e/reloading -race -v -run 'TestKill|TestUpstreamSwap|TestBrokenFiles|TestTargetDies' -timeout 30m -long
 	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate/e2e/browsers -race -v -run '^TestReactApp$$' -timeout 30m -long
+	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate/e2e/console -race -v -run '^TestFirstUsers' -timeout 30m -long
 	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate/e2e/notifications -race -v -run '^TestChaos' -timeout 30m -long
 	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate/e2e/billing -race -v -timeout 30m -long
 	METERGATE_TEST_REQUIRE=1 go test ./quota/boltstore ./quota/redisstore -race -run '^TestSuite' -timeout 30m -rapid.checks 2000
@@ -80,8 +81,9 @@ fuzz: ## run each fuzz target for FUZZTIME=60s
 	done
 
 # The page uses the font Inter. If it is not installed, the pictures show another font.
-screenshots: ## make the pictures of the demo in docs/
+screenshots: ## make the pictures of the demo and of its console in docs/
 	go test ./cmd/metergate/e2e/browsers -count 1 -run '^TestDemoScreenshots$$' -screenshots "$(CURDIR)/docs"
+	go test ./cmd/metergate/e2e/console -count 1 -run '^TestConsoleScreenshots$$' -screenshots "$(CURDIR)/docs"
 
 clean: ## remove what was built
 	rm -rf metergate dist

@@ -22,7 +22,6 @@ func (c *checker) checkAll() {
 	c.checkHistory()
 	c.checkBilling()
 	c.checkNotify()
-	c.checkTracing()
 	c.checkAuth()
 	c.checkUpstreams()
 	c.checkRoutes()

@@ -48,10 +48,7 @@ func (p *Pool) runHealthChecks(t *target) {
 func (p *Pool) checkOnce(req *http.Request) error {
 	ctx, cancel := context.WithTimeout(p.ctx, p.options.Health.Timeout)
 	defer cancel()
-	c := p.cohortForRequest()
-	c.inFlight.Add(1)
-	defer c.requestEnded()
-	res, err := c.transport.RoundTrip(req.WithContext(ctx))
+	res, err := p.transport.RoundTrip(req.WithContext(ctx))
 	if err != nil {
 		return err
 	}

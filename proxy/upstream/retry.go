@@ -10,8 +10,6 @@ import (
 	"net/http/httptrace"
 	"strings"
 	"sync/atomic"
-
-	"metergate/proxy/tracing"
 )
 
 // When a request is retried.
@@ -84,9 +82,8 @@ const (
 type attempt struct {
 	httptrace.ClientTrace
 	stage  atomic.Int32
-	conn   *targetConn   // the one it got last; nil: none, or one of HTTP/2
-	upload *upload       // nil: no body
-	span   *tracing.Span // nil: it has none
+	conn   *targetConn // the one it got last; nil: none, or one of HTTP/2
+	upload *upload     // nil: no body
 
 	// For a request that must not be sent twice, to a target that may use HTTP/2.
 	cancel  context.CancelCauseFunc // nil: not needed

@@ -1,14 +1,15 @@
 // One user, or one organisation: limits, history, plan, audit log, and what can be changed about them.
-import { call, events, ignoreAbort } from './api.js';
+import { call, events } from './api.js';
 import { clearPlan, grant, grantable, reset, setPlan } from './changes.js';
 import { chart } from './charts.js';
-import { badge, bar, card, empty, failure, ghosts, h, heading, say, slot, table } from './dom.js';
+import { badge, bar, card, empty, endGhosts, failure, ghosts, h, heading, say, slot, table } from './dom.js';
 import { amountName, dateText, number, percent, plural, time } from './format.js';
 import { grantsOf, limitKey, limitRow } from './limits.js';
 import { accountPath, isUnreachable, orgLink, userLink, usersLink } from './route.js';
 import { statusBadge } from './users.js';
 
 const historyDays = 30;
+const lookEvery = 3000; // ms
 
 function showLimits({ user, warnAt, unitName }) {
   const grants = grantsOf(user);
@@ -64,7 +65,7 @@ function auditText(e, unitName) {
 function showAudit({ entries, unitName }) {
   if (!entries.length) return empty('Nothing was changed', 'Grants, resets and plans that administrators choose appear here, with their reasons.');
   return table({
-    caption: 'What administrators have changed', head: ['When', 'Change', 'Reason', 'From'],
+    caption: 'What administrators have changed', head: ['When', 'Change', 'Reason', 'From'], many: true,
     rows: entries.map((e) => [time(e.at), [h('b', null, actionNames[e.action] ?? e.action), ' ', h('span', { className: 'id' }, auditText(e, unitName))],
       h('span', { className: 'id' }, e.reason ?? ''), e.by ?? '']),
   });
@@ -72,31 +73,39 @@ function showAudit({ entries, unitName }) {
 
 /** The history as a chart with a table; without one, how to have it. */
 function historyCard(path, session, signal) {
-  const body = h('div', { className: 'body' });
-  const title = `History of ${plural(Math.min(historyDays, session.history_days || historyDays), 'day')}`;
-  const element = card(title, null, body);
+  const days = Math.min(historyDays, session.history_days || historyDays);
+  const body = h('div', { className: 'body' }, ghosts());
+  const element = card(`History of ${plural(days, 'day')}`, null, body);
   if (!session.history_days) {
     body.replaceChildren(empty('No history is kept', 'Set history.keep in gateway.yaml and restart the gateway. Days are counted from then on.'));
-    return { element, load: async () => {} };
+    return { element, read: async () => null, show() {} };
   }
-  const drawn = chart({ title: `${session.units ? session.unit_name || 'Units' : 'Requests'} on each day`, lines: [{ label: session.units ? session.unit_name || 'units' : 'requests', ink: 'ink-a' }], format: number, bars: true, signal });
-  const endpoints = slot(h('div'), (days) => {
-    const used = days.filter((d) => d.used);
-    if (!used.length) return h('p', { className: 'dim small' }, 'Nothing was used on these days.');
-    return h('details', { className: 'numbers' }, h('summary', null, 'Show endpoints by day'), table({
-      caption: 'Used on each day, by endpoint', head: ['Day', 'Requests', 'By endpoint'], numbers: [1],
-      rows: used.toReversed().map((d) => [dateText(d.date), number(d.used), Object.entries(d.endpoints).filter(([, e]) => e.used).map(([name, e]) => `${name} ${number(e.used)}`).join(', ')]),
-    }));
-  });
-  body.replaceChildren(drawn, endpoints);
+  let drawn, unit;
+  const endpoints = slot(h('div'), showDays);
   return {
     element,
-    async load() {
-      const history = await call(`${path}/history`, { query: { days: Math.min(historyDays, session.history_days) }, signal });
-      drawn.show(history.days.map((d) => Date.parse(`${d.date}T00:00:00Z`) / 1000), [history.days.map((d) => d.units ?? d.used)]);
+    read: () => call(`${path}/history`, { query: { days }, signal }),
+    /** Shows the history in the unit of the user's headline limit. */
+    show(history, user) {
+      if (!drawn || unit !== user.unit) {
+        unit = user.unit;
+        const name = amountName(unit, session.unit_name);
+        drawn = chart({ title: `${name} on each day`, lines: [{ label: name, ink: 'ink-a' }], format: number, bars: true, signal });
+        body.replaceChildren(drawn, endpoints);
+      }
+      drawn.show(history.days.map((d) => Date.parse(`${d.date}T00:00:00Z`) / 1000), [history.days.map((d) => (unit === 'units' ? d.units ?? d.used : d.used))]);
       endpoints.show(history.days);
     },
   };
+}
+
+function showDays(days) {
+  const used = days.filter((d) => d.used);
+  if (!used.length) return h('p', { className: 'dim small' }, 'Nothing was used on these days.');
+  return h('details', { className: 'numbers' }, h('summary', null, 'Show endpoints by day'), table({
+    caption: 'Used on each day, by endpoint', head: ['Day', 'Requests', 'By endpoint'], numbers: [1],
+    rows: used.toReversed().map((d) => [dateText(d.date), number(d.used), Object.entries(d.endpoints).filter(([, e]) => e.used).map(([name, e]) => `${name} ${number(e.used)}`).join(', ')]),
+  }));
 }
 
 function showMembers({ page, org }) {
@@ -118,6 +127,10 @@ async function readPlans(signal) {
   }
   return [];
 }
+
+/** A user without the time of the answer, which alone is no reason to draw anything again. */
+const timeless = ({ as_of: _, ...rest }) => rest;
+const known = (user) => JSON.stringify(timeless(user));
 
 export function showAccount({ main, signal, session, live, route, admin }) {
   const [org, id] = route.ids;
@@ -152,11 +165,11 @@ export function showAccount({ main, signal, session, live, route, admin }) {
     current = user;
     plan.textContent = user.plan;
     plan.hidden = false;
-    const { as_of: _, ...known } = user; // the time alone is no reason to draw anything again
-    note.show(known);
-    limits.show({ user: known, warnAt, unitName });
-    facts.show({ user: known, isOrg, unitName });
-    endpoints.show({ user: known, unitName });
+    const rest = timeless(user);
+    note.show(rest);
+    limits.show({ user: rest, warnAt, unitName });
+    facts.show({ user: rest, isOrg, unitName });
+    endpoints.show({ user: rest, unitName });
     buttons.show(user);
   }
 
@@ -177,7 +190,8 @@ export function showAccount({ main, signal, session, live, route, admin }) {
   }
 
   async function change(run) {
-    const done = await run({ user: current, name, path, session, plans: () => readPlans(signal) });
+    let plans = null;
+    const done = await run({ user: current, name, path, session, plans: () => (plans ??= readPlans(signal)) });
     if (!done || signal.aborted) return;
     showUser(done.after);
     say(done.text);
@@ -194,14 +208,16 @@ export function showAccount({ main, signal, session, live, route, admin }) {
     }
     busy = true;
     try {
-      const [user, log] = await Promise.all([call(path, { signal }), call(`${path}/audit`, { signal }), history?.load()]);
+      const [user, log, days] = await Promise.all([call(path, { signal }), call(`${path}/audit`, { signal }), history?.read()]);
       fault.replaceChildren();
       showUser(user);
+      if (days) history.show(days, user);
       audit.show({ entries: log.entries, unitName });
       if (members) await readMembers();
     } catch (error) {
-      ignoreAbort(error);
-      if (!signal.aborted) fault.replaceChildren(failure(error, load));
+      if (signal.aborted) return;
+      fault.replaceChildren(failure(error, load));
+      endGhosts(main);
     } finally {
       busy = false;
       if (again && !signal.aborted) {
@@ -219,7 +235,19 @@ export function showAccount({ main, signal, session, live, route, admin }) {
     }
   }
 
-  live.addEventListener('overview', load, { signal });
+  /** Looks whether anything has changed, with one short request. */
+  async function look() {
+    if (busy || !current || document.visibilityState === 'hidden' || live.state !== 'live') return;
+    try {
+      const user = await call(path, { signal });
+      if (known(user) !== known(current)) load();
+    } catch (error) {
+      if (!signal.aborted) load(); // it shows what is wrong
+    }
+  }
+
+  const timer = setInterval(look, lookEvery);
+  signal.addEventListener('abort', () => clearInterval(timer), { once: true });
   live.addEventListener('state', () => { if (live.state === 'live') load(); }, { signal });
   load();
 }

@@ -19,7 +19,6 @@ let onRefused = () => {};
 export const whenRefused = (callback) => { onRefused = callback; };
 
 const isAbort = (error) => error?.name === 'AbortError';
-export const ignoreAbort = (error) => { if (!isAbort(error)) throw error; };
 
 function address(path, query) {
   const url = new URL(`admin/${path}`, document.baseURI);
@@ -44,10 +43,14 @@ async function send(path, { query, signal, accept, method = 'GET', body, key, to
   }
   if (response.ok) return response;
   const problem = await readProblem(response);
-  const isOff = problem.status === 403 && problem.reason !== 'read_only' && /admin\.token/.test(problem.message);
-  if (!quiet && (problem.status === 401 || problem.status === 429 && token !== getToken() || isOff)) onRefused(problem);
+  if (!quiet && isAboutToken(problem)) onRefused(problem);
   throw problem;
 }
+
+/** Reports whether the gateway refuses whatever is sent with this token. */
+const isAboutToken = ({ status, reason, message }) => status === 401
+  || status === 403 && reason !== 'read_only' && message.includes('admin.token is not set')
+  || status === 429 && message.startsWith('The token is wrong'); // after many wrong tokens, in place of 401
 
 async function readProblem(response) {
   const { status } = response;

@@ -28,7 +28,7 @@ function show(view, { focus = true } = {}) {
   main.replaceChildren();
   scrollTo(0, 0);
   view(main, leaving.signal);
-  if (focus) (main.querySelector('h1') ?? main).focus({ preventScroll: true });
+  if (focus) (main.querySelector('#token') ?? main.querySelector('h1') ?? main).focus({ preventScroll: true });
 }
 
 function navigate(options) {

@@ -30,11 +30,12 @@ export function field(label, input, { hint, check = () => '' } = {}) {
 }
 
 export function reasonField() {
-  return field('Reason', h('input', { type: 'text', maxLength: maxReason, autocomplete: 'off', required: true }), {
+  const reason = field('Reason', h('input', { type: 'text', maxLength: maxReason, autocomplete: 'off', required: true }), {
     hint: 'Colleagues read it in the audit log.',
     check: (text) => (!text.trim() ? 'Say why: the change is recorded with its reason.'
       : new TextEncoder().encode(text.trim()).length > maxReason ? `At most ${number(maxReason)} bytes.` : ''),
   });
+  return Object.assign(reason, { changesNothing: true }); // of what will happen
 }
 
 /**
@@ -48,7 +49,7 @@ export function ask({ title, about, fields, effect, label, submit }) {
   const fault = h('div', { role: 'alert' });
   const send = h('button', { className: 'button first' });
   const cancel = h('button', { type: 'button', className: 'button', click: () => dialog.close() }, 'Cancel');
-  const form = h('form', { noValidate: true, submit: onSubmit, input: showEffect, change: showEffect },
+  const form = h('form', { noValidate: true, submit: onSubmit, input: onInput, change: onInput },
     fields.map((f) => f.element), what, fault, h('div', { className: 'buttons' }, send, cancel));
   const dialog = h('dialog', { 'aria-labelledby': id }, h('h2', { id }, title), about ? h('p', { className: 'dim' }, about) : null, form);
 
@@ -63,6 +64,12 @@ export function ask({ title, about, fields, effect, label, submit }) {
       shown = [`What will happen is not known: ${error.message}`];
     }
     if (mine === turn) what.replaceChildren(h('h3', null, 'What will happen'), h('ul', null, shown.map((text) => h('li', null, text))));
+  }
+
+  function onInput({ target }) {
+    const changed = fields.find((f) => f.input === target);
+    if (target.ariaInvalid) changed?.isGood();
+    if (!changed?.changesNothing) showEffect();
   }
 
   return new Promise((done) => {

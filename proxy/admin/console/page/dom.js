@@ -55,6 +55,11 @@ export const ghosts = (n = 4) => h('div', { className: 'ghosts', ariaBusy: 'true
 
 export const empty = (title, text) => h('p', { className: 'empty' }, h('b', null, title), text);
 
+/** Puts a word where something could not be loaded. */
+export function endGhosts(within) {
+  for (const lines of within.querySelectorAll('.ghosts')) lines.replaceWith(h('p', { className: 'empty' }, 'Not loaded'));
+}
+
 /** What went wrong, and a way to try again. */
 export function failure(error, retry) {
   return h('div', { className: 'banner bad', role: 'alert' },
@@ -63,14 +68,17 @@ export function failure(error, retry) {
     retry ? h('button', { type: 'button', className: 'button small', click: retry }, 'Try again') : null);
 }
 
-/** A table in a box of its own, which scrolls sideways where it must. head: texts, or elements. */
-export function table({ caption, head, rows, numbers = [] }) {
+/**
+ * A table in a box of its own, which scrolls sideways where it must. numbers: the columns that are set to the
+ * end. many: it needs more room than a phone has.
+ */
+export function table({ caption, head, rows, numbers = [], many = head.length > 4 }) {
   const cell = (tag) => (content, i) => {
     const element = content instanceof HTMLTableCellElement ? content : h(tag, tag === 'th' ? { scope: 'col' } : null, content);
     if (numbers.includes(i)) element.classList.add('number');
     return element;
   };
-  return scrollBox(caption, h('table', { className: head.length > 3 ? 'many' : '' },
+  return scrollBox(caption, h('table', { className: many ? 'many' : '' },
     h('caption', { className: 'hidden' }, caption),
     h('thead', null, h('tr', null, head.map(cell('th')))),
     h('tbody', null, rows.map((row) => h('tr', null, row.map(cell('td')))))));

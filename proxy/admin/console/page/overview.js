@@ -1,9 +1,9 @@
 // The overview: does everything work, and what has happened in the last hour?
-import { call, ignoreAbort } from './api.js';
+import { call } from './api.js';
 import { chart } from './charts.js';
-import { badge, card, empty, failure, ghosts, h, heading, slot, table } from './dom.js';
+import { badge, card, empty, endGhosts, failure, ghosts, h, heading, slot, table } from './dom.js';
 import { bytes, decimal, millis, number, plural, time } from './format.js';
-import { targetRows, targetHead } from './targets.js';
+import { targetRows, targetHead, upstreamsOf } from './targets.js';
 
 const points = 360; // of a series: an hour, every 10 s
 
@@ -15,13 +15,13 @@ function faultsOf(o) {
   for (const [name, text] of Object.entries(o.checks ?? {})) {
     if (text !== 'ok' && !(name === 'store' && o.store && !o.store.ok)) faults.push(`${name}: ${text}`);
   }
-  for (const upstream of o.upstreams?.upstreams ?? []) {
+  for (const upstream of upstreamsOf(o)) {
     for (const target of upstream.targets) {
       if (!target.healthy) faults.push(`${upstream.name}: ${target.url} is not healthy${target.check_error ? `: ${target.check_error}` : ''}.`);
       else if (target.ejected_until) faults.push(`${upstream.name}: ${target.url} gets no requests for the moment, because it has failed.`);
     }
   }
-  if (o.journal?.waiting) faults.push(`${plural(o.journal.waiting, 'count')} wait in the journal for the store.`);
+  if (o.journal?.waiting) faults.push(`${plural(o.journal.waiting, 'count')} ${o.journal.waiting === 1 ? 'waits' : 'wait'} in the journal for the store.`);
   if (o.config?.last_fault) faults.push('The last change of the configuration was refused. The one before stays in force.');
   return [...new Set(faults)];
 }
@@ -32,8 +32,8 @@ function showState(o) {
     return h('div', { className: 'banner bad' }, h('p', null, h('b', null, faults.length === 1 ? 'One thing needs a look' : `${faults.length} things need a look`)),
       h('ul', null, faults.map((text) => h('li', null, text))));
   }
-  const targets = (o.upstreams?.upstreams ?? []).flatMap((u) => u.targets);
-  return h('div', { className: 'banner ok' }, h('p', null, `Everything works: the configuration, the store, and ${targets.length === 1 ? 'the one target' : `all ${targets.length} targets`} of the upstreams.`));
+  const n = upstreamsOf(o).reduce((all, u) => all + u.targets.length, 0);
+  return h('div', { className: 'banner ok' }, h('p', null, `Everything works: the configuration, the store${n ? `, and ${n === 1 ? 'the target' : `all ${n} targets`} of the upstreams` : ''}.`));
 }
 
 const figure = (name, value, about, tone = '') => h('div', null, h('dt', null, name), h('dd', { className: tone }, value, about ? h('span', { className: 'about' }, about) : null));
@@ -63,7 +63,7 @@ function showStore({ store = {}, journal }) {
     store.faults?.length ? ['Faults', store.faults.join('; ')] : null,
     store.breaker && ['Circuit breaker', store.breaker === 'closed' ? 'closed: calls reach the store' : store.breaker === 'open' ? 'open: the store is left alone for a moment' : 'half-open: one call tries the store'],
     store.file_size ? ['File', `${bytes(store.file_size)}${store.file_free ? `, ${bytes(store.file_free)} of it free` : ''}`] : null,
-    journal ? ['Journal', journal.waiting ? [plural(journal.waiting, 'count'), ` wait, ${bytes(journal.bytes)}`, journal.oldest_at ? [', the oldest from ', time(journal.oldest_at, 'time')] : ''] : 'empty: nothing waits for the store'] : ['Journal', 'not used with this store']);
+    journal ? ['Journal', journal.waiting ? [plural(journal.waiting, 'count'), ` ${journal.waiting === 1 ? 'waits' : 'wait'}, ${bytes(journal.bytes)}`, journal.oldest_at ? [', the oldest from ', time(journal.oldest_at, 'time')] : ''] : 'empty: nothing waits for the store'] : ['Journal', 'not used with this store']);
 }
 
 function showConfig({ config = {}, gateway = {} }) {
@@ -147,7 +147,7 @@ export function showOverview({ main, signal, live }) {
     figures.show({ hour: o.hour, open: o.open });
     store.show({ store: o.store, journal: o.journal });
     config.show({ config: o.config, gateway: o.gateway });
-    targets.show(o.upstreams?.upstreams ?? []);
+    targets.show(upstreamsOf(o));
   }
   function showSeries() {
     const times = series.times();
@@ -167,8 +167,9 @@ export function showOverview({ main, signal, live }) {
       actions.show(audit);
       loaded = true;
     } catch (error) {
-      ignoreAbort(error);
-      if (!signal.aborted) fault.replaceChildren(failure(error, load));
+      if (signal.aborted) return;
+      fault.replaceChildren(failure(error, load));
+      endGhosts(main);
     }
   }
   live.addEventListener('overview', ({ detail }) => {

@@ -1,6 +1,6 @@
 // Plans: their limits, how much their users have used, and whom another number would block. Nothing here
 // changes a plan: the configuration file does.
-import { events, ignoreAbort } from './api.js';
+import { events } from './api.js';
 import { histogram } from './charts.js';
 import { card, empty, failure, ghosts, h, heading, newID, slot, snippet, table } from './dom.js';
 import { number, plural, time } from './format.js';
@@ -111,7 +111,6 @@ export function showPlans({ main, signal, session, route }) {
         if (data.done && !data.plans.length) list.replaceChildren(h('div', { className: 'card' }, empty('No plans', 'The configuration has none.')));
       }
     } catch (error) {
-      ignoreAbort(error);
       if (signal.aborted) return;
       if (!cards.size) list.replaceChildren();
       status.textContent = '';
@@ -157,7 +156,6 @@ export function showPlans({ main, signal, session, route }) {
         if (data.done) document.getElementById('spoken').textContent = result.querySelector('.banner').textContent;
       }
     } catch (error) {
-      ignoreAbort(error);
       if (!own.signal.aborted && !signal.aborted) result.replaceChildren(failure(error, check));
     }
   }

@@ -2,6 +2,9 @@
 import { badge, bar, h } from './dom.js';
 import { number, share, time } from './format.js';
 
+/** The upstreams of an overview. */
+export const upstreamsOf = ({ upstreams }) => upstreams?.upstreams ?? upstreams ?? [];
+
 export const targetHead = (upstream) => [`Targets of ${upstream}`, 'Weight', 'Share', 'State', 'Running'];
 
 /** What a target is doing: a badge, and why. */

@@ -1,10 +1,10 @@
 // Upstreams: where requests go. A target can be drained here, for this gateway and for a while; the file
 // stays the only truth.
-import { call, ignoreAbort } from './api.js';
+import { call } from './api.js';
 import { ask, reasonField } from './changes.js';
-import { card, empty, failure, ghosts, h, heading, say, slot, snippet, table } from './dom.js';
+import { card, empty, endGhosts, failure, ghosts, h, heading, say, slot, snippet, table } from './dom.js';
 import { number, plural, share } from './format.js';
-import { targetHead, targetRows } from './targets.js';
+import { targetHead, targetRows, upstreamsOf } from './targets.js';
 
 /** The share of the requests that each target would get, by its weight, if one of them got none. */
 function without(upstream, url) {
@@ -104,12 +104,13 @@ export function showUpstreams({ main, signal, live, admin }) {
       fault.replaceChildren();
       show(upstreams);
     } catch (error) {
-      ignoreAbort(error);
-      if (!signal.aborted) fault.replaceChildren(failure(error, load));
+      if (signal.aborted) return;
+      fault.replaceChildren(failure(error, load));
+      endGhosts(main);
     }
   }
 
-  live.addEventListener('overview', ({ detail }) => { if (detail.upstreams?.upstreams) show(detail.upstreams.upstreams); }, { signal });
+  live.addEventListener('overview', ({ detail }) => { show(upstreamsOf(detail)); }, { signal });
   live.addEventListener('state', () => { if (live.state === 'live') load(); }, { signal });
   load();
 }

@@ -1,6 +1,6 @@
 // Finding users: search, sort and filter. The gateway reads its store and streams what it has found so
 // far, so the first users are there at once, however many there are.
-import { events, ignoreAbort } from './api.js';
+import { events } from './api.js';
 import { badge, bar, card, empty, failure, ghosts, h, heading, newID } from './dom.js';
 import { amountName, number, percent, plural, time } from './format.js';
 import { orgLink, userLink, usersLink } from './route.js';
@@ -146,7 +146,6 @@ export function showUsers({ main, signal, session, route }) {
       if (!last?.done) throw new Error('The list broke off before all users were read.');
       document.getElementById('spoken').textContent = `${plural(last.matched, 'user')} found.`;
     } catch (error) {
-      ignoreAbort(error);
       if (own.signal.aborted || signal.aborted) return;
       found.querySelector('.ghosts')?.remove();
       list.hidden = !last;
