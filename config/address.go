@@ -205,6 +205,20 @@ func checkPrivate(text string) error {
 	return nil
 }
 
+// checkCollector checks the URL of a collector of spans.
+func checkCollector(text string) error {
+	u, err := parseHTTP(text)
+	switch {
+	case err != nil:
+		return err
+	case u.User != nil:
+		return errors.New("must not have a user or a password; give the collector's token in tracing.headers")
+	case u.RawQuery != "" || u.ForceQuery || strings.Contains(text, "#"):
+		return errors.New("must not have a query (?) or a fragment (#)")
+	}
+	return nil
+}
+
 // parseTarget reads the URL of a target.
 func parseTarget(text string) (*url.URL, error) {
 	u, err := parseHTTP(text)

@@ -22,6 +22,7 @@ func (c *checker) checkAll() {
 	c.checkHistory()
 	c.checkBilling()
 	c.checkNotify()
+	c.checkTracing()
 	c.checkAuth()
 	c.checkUpstreams()
 	c.checkRoutes()

@@ -48,6 +48,8 @@ type Config struct {
 	Billing *Billing `yaml:"billing"`
 	// Sends an event to a webhook when a user reaches a percentage of a limit. Default: none is sent.
 	Notify *Notify `yaml:"notify"`
+	// Sends spans of requests to an OpenTelemetry collector. Default: nothing is traced.
+	Tracing *Tracing `yaml:"tracing"`
 	// How users are identified.
 	Auth Auth `yaml:"auth" required:"true"`
 	// The plan of users whose token names no plan, or names one that is not in plans. It
@@ -145,6 +147,26 @@ type Notify struct {
 	// ones with mode: observe, by a smaller plan, by an import or in an outage. At most 20.
 	// Default: 80 and 100.
 	At []int `yaml:"at" min:"1" max:"1000"`
+}
+
+// Tracing says where the spans of requests are sent, with OTLP over HTTP, and of which requests.
+type Tracing struct {
+	// The http or https URL of an OpenTelemetry collector, or of another program that takes OTLP over HTTP.
+	// Spans are sent to /v1/traces below it, or to the URL itself if it ends with /v1/traces.
+	URL string `yaml:"url" required:"true" as:"collector"`
+	// The share of requests that are traced; 0.1 is one in ten. A request from one of trusted_proxies
+	// with a traceparent header is traced if its sampled flag is set.
+	Sample float64 `yaml:"sample" default:"0.1" min:"0" max:"1"`
+	// The name of this service in traces (service.name).
+	Service string `yaml:"service" default:"metergate" as:"service"`
+	// Headers that the collector asks for, such as Authorization=Bearer%20abc,X-Tenant=shop: as in the
+	// variable OTEL_EXPORTER_OTLP_HEADERS, with a % code for a space, a comma or a percent sign in a value.
+	// Default: none.
+	Headers Secret `yaml:"headers" as:"otlpheaders"`
+	// How long the collector may take to answer. A slow collector delays no request.
+	Timeout time.Duration `yaml:"timeout" default:"10s" min:"100ms" max:"1m"`
+	// How to speak TLS to an https URL. Default: trust the system's authorities and show no certificate.
+	TLS *ClientTLS `yaml:"tls"`
 }
 
 // CORS says which other origins may call the gateway from a browser.

@@ -2,10 +2,15 @@ package config
 
 import (
 	"encoding/base64"
+	"errors"
 	"net"
+	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 func (c *checker) checkListeners() {
@@ -151,6 +156,77 @@ func areSigningSecrets(text string) bool {
 		}
 	}
 	return len(secrets) == 1 || len(secrets) == 2
+}
+
+func (c *checker) checkTracing() {
+	const address, headers, tls = "tracing.url", "tracing.headers", "tracing.tls"
+	t := c.cfg.Tracing
+	if t == nil || c.src.failed["tracing"] {
+		return
+	}
+	if !c.src.failed[headers] {
+		if err := checkTraceHeaders(string(t.Headers)); err != nil {
+			c.src.reportAt(headers, "%v", err)
+		}
+	}
+	if t.TLS == nil || c.src.failed[tls] {
+		return
+	}
+	c.checkClientTLS(tls, t.TLS)
+	if c.usable(address) && !strings.HasPrefix(strings.ToLower(t.URL), "https:") {
+		c.src.reportAt(tls, "is only for an https URL; change the URL, or remove tls")
+	}
+}
+
+// Endpoint is the URL that spans are sent to.
+func (t *Tracing) Endpoint() string {
+	const path = "/v1/traces"
+	return strings.TrimSuffix(strings.TrimRight(t.URL, "/"), path) + path
+}
+
+// RequestHeaders are the headers of requests to the collector, with the values in clear text.
+func (t *Tracing) RequestHeaders() http.Header {
+	h, _ := parseTraceHeaders(string(t.Headers)) // checked
+	return h
+}
+
+// parseTraceHeaders reads headers as OTEL_EXPORTER_OTLP_HEADERS has them. Errors do not show them.
+func parseTraceHeaders(text string) (http.Header, error) {
+	h := http.Header{}
+	for pair := range strings.SplitSeq(text, ",") {
+		if pair = strings.TrimSpace(pair); pair == "" {
+			continue
+		}
+		name, encoded, found := strings.Cut(pair, "=")
+		value, err := url.PathUnescape(strings.TrimSpace(encoded))
+		if name = strings.TrimSpace(name); !found || err != nil || !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
+			return nil, errors.New("must be NAME=VALUE, with a comma between two of them, and with % codes in the values, such as Authorization=Bearer%20abc")
+		}
+		if name = http.CanonicalHeaderKey(name); slices.Contains(setTraceHeaders, name) || h[name] != nil {
+			return nil, errors.New("must not have a header that the gateway sets itself (" + strings.Join(setTraceHeaders, ", ") + "), nor one twice")
+		}
+		h.Set(name, value)
+	}
+	return h, nil
+}
+
+// setTraceHeaders are those of every request to a collector.
+var setTraceHeaders = []string{"Content-Type", "Content-Encoding", "Content-Length", "Host", "Transfer-Encoding", "Connection"}
+
+func checkTraceHeaders(text string) error {
+	_, err := parseTraceHeaders(text)
+	return err
+}
+
+// tracingWarnings names a collector's port that speaks another protocol.
+func (c *Config) tracingWarnings() []string {
+	if c.Tracing == nil {
+		return nil
+	}
+	if u, err := url.Parse(c.Tracing.URL); err != nil || u.Port() != "4317" {
+		return nil
+	}
+	return []string{"tracing.url: 4317 is usually the port of OTLP over gRPC, which the gateway does not speak; OTLP over HTTP is usually 4318"}
 }
 
 // sameHost reports whether two hosts have an address in common, as far as that is known

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
@@ -134,7 +135,7 @@ func TestParseFillsInDefaults(t *testing.T) {
 		Upstreams: map[string]Upstream{"api": {
 			Targets: []Target{{URL: address(t, "http://127.0.0.1:9000"), Weight: 1}}, Balance: LeastInFlight,
 			Eject: Eject{ConnectFailures: 3, For: 10 * time.Second}, Host: HostTarget,
-			Timeout: 2 * time.Minute, IdleTimeout: 90 * time.Second, MaxBody: 33554432,
+			Timeout: 2 * time.Minute, IdleTimeout: 90 * time.Second, MaxConnectionAge: time.Minute, MaxBody: 33554432,
 		}},
 		Routes: []Route{{Match: "/", Upstream: "api", Timeout: 2 * time.Minute, MaxBody: 33554432, Line: 7}},
 		Log:    Log{Level: slog.LevelInfo, Format: "json", User: LogPlain, SampleSuccesses: 1},
@@ -197,6 +198,9 @@ func TestParseReadsEveryKey(t *testing.T) {
 		Billing: &Billing{Keep: 35 * 24 * time.Hour},
 		Notify: &Notify{URL: "https://hooks.example:8443/metergate?p=1", At: []int{1000, 1},
 			Secret: "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE= whsec_b2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xk"},
+		Tracing: &Tracing{URL: "https://collector.example:4318/otlp/", Sample: 1, Service: "shop/gateway",
+			Headers: "authorization=Bearer%20a%2Cb,x-tenant=shop", Timeout: 100 * time.Millisecond,
+			TLS: &ClientTLS{CAFile: "testdata/tls/ca.pem", Digest: digest(t, "testdata/tls/ca.pem")}},
 		Auth: Auth{JWT: []JWT{{
 			Name: "app_1", Secret: "from-a-file-0123456789abcdef0123456789abcdef0123456789abcdef0123", PublicKeyFile: "testdata/key.pem",
 			JWKSURL:    "https://issuer.example:8443/keys?p=1",
@@ -221,7 +225,7 @@ func TestParseReadsEveryKey(t *testing.T) {
 		},
 		Log: Log{Level: slog.LevelWarn, Format: "text", User: LogHash, SampleSuccesses: 0.25},
 		Files: []string{"testdata/good/everything.yaml", "testdata/signing.txt", "testdata/secret.txt", "testdata/tls/client.pem", "testdata/tls/client.key",
-			"testdata/tls/ca.pem", "testdata/tls/client.pem", "testdata/tls/client.key",
+			"testdata/tls/ca.pem", "testdata/tls/client.pem", "testdata/tls/client.key", "testdata/tls/ca.pem",
 			"testdata/keys.txt", "testdata/key.pem", "testdata/tls/ca.pem", "testdata/tls/client.pem", "testdata/tls/client.key"},
 	}
 	if diff := cmp.Diff(want, cfg, compare...); diff != "" {
@@ -268,13 +272,13 @@ func upstreamsOfEverything(t *testing.T) map[string]Upstream {
 				ServerName: "api.internal",
 				Digest:     digest(t, "testdata/tls/ca.pem", "testdata/tls/client.pem", "testdata/tls/client.key"),
 			},
-			Host: "api.internal:8443", Timeout: time.Hour, IdleTimeout: 100 * time.Millisecond, MaxBody: 2_000_000,
+			Host: "api.internal:8443", Timeout: time.Hour, IdleTimeout: 100 * time.Millisecond, MaxConnectionAge: time.Second, MaxBody: 2_000_000,
 		},
 		"unused": {
 			Targets: []Target{{URL: address(t, "http://[::1]:9000"), Weight: 1}}, Balance: LeastInFlight,
 			Health: &Health{Path: "/", Interval: time.Second, Timeout: time.Second},
 			Eject:  Eject{ConnectFailures: 1, For: 10 * time.Second}, Host: HostClient,
-			Timeout: 1500 * time.Millisecond, IdleTimeout: 90 * time.Second, MaxBody: 1 << 30,
+			Timeout: 1500 * time.Millisecond, IdleTimeout: 90 * time.Second, MaxConnectionAge: time.Minute, MaxBody: 1 << 30,
 		},
 	}
 }
@@ -282,14 +286,14 @@ func upstreamsOfEverything(t *testing.T) map[string]Upstream {
 func routesOfEverything() []Route {
 	return []Route{
 		{Match: "POST /api/image-analysis", Endpoint: "image-analysis", Upstream: "analysis",
-			Timeout: time.Hour, MaxBody: 2_000_000, Observe: true, Line: 92},
+			Timeout: time.Hour, MaxBody: 2_000_000, Observe: true, Line: 93},
 		{Match: "/api/", Upstream: "analysis", Timeout: time.Millisecond, MaxBody: 1, StripPrefix: "/api", Upgrade: true,
-			UserHeader: "X-User", PlanHeader: "X-Plan", DropAuthorization: true, KeepCookie: true, Line: 93},
+			UserHeader: "X-User", PlanHeader: "X-Plan", DropAuthorization: true, KeepCookie: true, Line: 94},
 		{Match: "GET example.com/api/{id}/{$}", Upstream: "analysis", Public: true,
-			Timeout: time.Hour, MaxBody: 2_000_000, Line: 104},
+			Timeout: time.Hour, MaxBody: 2_000_000, Line: 105},
 		{Match: "GET /gr%C3%B6%C3%9Fe/a%20b", Upstream: "unused", StripPrefix: "/gr%C3%B6%C3%9Fe/a%20b",
-			Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30, Line: 111},
-		{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Timeout: time.Hour, MaxBody: 2_000_000, Line: 112},
+			Timeout: 1500 * time.Millisecond, MaxBody: 1 << 30, Line: 112},
+		{Match: "PURGE /usages/{rest...}", Upstream: "analysis", Timeout: time.Hour, MaxBody: 2_000_000, Line: 113},
 	}
 }
 
@@ -390,5 +394,32 @@ func TestLoadFailsWithoutAReadableFile(t *testing.T) {
 		if cfg, err := Load(file); err == nil || cfg != nil || errors.As(err, &faults) {
 			t.Errorf("%s: %v, %v", file, cfg, err)
 		}
+	}
+}
+
+func TestTracingEndpointAndHeaders(t *testing.T) {
+	for url, want := range map[string]string{
+		"http://collector:4318":               "http://collector:4318/v1/traces",
+		"http://collector:4318/":              "http://collector:4318/v1/traces",
+		"https://api.example/otlp":            "https://api.example/otlp/v1/traces",
+		"https://api.example/otlp/v1/traces":  "https://api.example/otlp/v1/traces",
+		"https://api.example/otlp/v1/traces/": "https://api.example/otlp/v1/traces",
+	} {
+		if got := (&Tracing{URL: url}).Endpoint(); got != want {
+			t.Errorf("%s: %s, want %s", url, got, want)
+		}
+	}
+	got := (&Tracing{Headers: " authorization = Bearer%20a%2Cb+c , x-tenant=shop=1,"}).RequestHeaders()
+	if diff := cmp.Diff(http.Header{"Authorization": {"Bearer a,b+c"}, "X-Tenant": {"shop=1"}}, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	for _, text := range []string{"a", "a=%zz", "a b=c", "=c", "a=%0d%0ab: c", "host=x", "a=1,A=2"} {
+		if err := checkTraceHeaders(text); err == nil || strings.Contains(err.Error(), "%zz") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	port := &Config{Tracing: &Tracing{URL: "http://collector:4317"}}
+	if got := port.tracingWarnings(); len(got) != 1 || !strings.Contains(got[0], "4318") {
+		t.Errorf("%q", got)
 	}
 }

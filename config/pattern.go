@@ -67,7 +67,7 @@ func checkMethod(method string) error {
 // Warnings names what is valid and probably not meant: a pattern whose method is close to a
 // usual one, such as POSTT, one whose first segment was taken for a host, such as "POST
 // api/items", a cost that no user of a plan can pay, short tokens of the admin API, shared
-// limits that can apply to nobody, and claims that no plan uses.
+// limits that can apply to nobody, claims that no plan uses, and a collector's port for gRPC.
 func (c *Config) Warnings() (warnings []string) {
 	warn := func(i int, format string, args ...any) {
 		warnings = append(warnings, fmt.Sprintf("routes[%d].match (line %d): %s", i, c.Routes[i].Line, fmt.Sprintf(format, args...)))
@@ -92,7 +92,7 @@ func (c *Config) Warnings() (warnings []string) {
 			warnings = append(warnings, fmt.Sprintf("%s: has %d bytes, and may be guessed; make one that cannot with: openssl rand -hex 32", token.key, n))
 		}
 	}
-	return slices.Concat(warnings, c.claimWarnings(), c.authWarnings())
+	return slices.Concat(warnings, c.claimWarnings(), c.authWarnings(), c.tracingWarnings())
 }
 
 // claimWarnings names claims that no plan uses, and limits that need a claim which is not named.

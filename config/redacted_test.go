@@ -45,6 +45,12 @@ func TestRedactedIsTheConfigurationWithoutSecrets(t *testing.T) {
 			secrets := map[string]string{
 				"secret": string(signing), "token": string(want.Admin.Token), "url": string(want.Store.URL),
 			}
+			if want.Tracing != nil {
+				secrets["headers"] = string(want.Tracing.Headers)
+				if strings.Contains(string(text), "Bearer") {
+					t.Errorf("shows tracing.headers: %s", text)
+				}
+			}
 			again := strings.ReplaceAll(string(text), "?[redacted]", "?p=1") // of jwks_url and notify.url
 			if n := want.Notify; n != nil {
 				if strings.Contains(string(text), string(n.Secret)) {

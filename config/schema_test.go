@@ -439,7 +439,7 @@ var beyondSchema = []string{
 	"secret-file-short", "short-secret", "store-cluster", "store-cluster-empty", "store-cluster-port",
 	"store-database", "store-host", "store-password", "store-port", "store-sentinel", "store-sentinel-database", "store-tls-files",
 	"syntax", "syntax-open-quote", "syntax-tab", "syntax-unquoted-variable", "syntax-utf8", "timezone-unknown",
-	"token-file-empty", "trusted-proxies-odd", "unknown-anchor", "viewer-alone", "viewer-same", "viewer-same-file",
+	"token-file-empty", "tracing-tls", "trusted-proxies-odd", "unknown-anchor", "viewer-alone", "viewer-same", "viewer-same-file",
 }
 
 func TestSchemaAcceptsGoodFilesAndRefusesBadOnes(t *testing.T) {

@@ -86,6 +86,7 @@ func TestErrorsShowNoSecrets(t *testing.T) {
 		"auth: { jwt: { secret: ", "auth: { jwt: { secret_file: ", "store: { url: ", "store: { url_file: ",
 		"admin: { token: ", "admin: { token_file: ", "admin: { token: 0123456789abcdef, viewer_token: ", "upstreams: { api: { tls: { key_file: ",
 		"notify: { secret: ", "notify: { secret_file: ", "notify:\n  secret: ",
+		"tracing: { headers: ", "tracing: { headers_file: ", "tracing: { headers: a=", "tracing:\n  headers: ",
 		"auth:\n  jwt:\n    secret: ", "auth:\n  jwt:\n    secret_file: ", "store:\n  url: ", "store:\n  url_file: ",
 	}
 	beside := "\nlisten: ${S}\nwarn_at: ${S}\nupgrade_url: http://u:${S}@\nstore2: ${S}\ntimezone: ${S}\ndefault_plan: ${S}\n"

@@ -37,6 +37,8 @@ func checkText(text, as string) error {
 	case "claim":
 		_, err := jwtrules.ParseClaimPath(text)
 		return err
+	case "collector":
+		return checkCollector(text)
 	case "cookiename":
 		return checkCookieName(text)
 	case "costsource":
@@ -45,13 +47,9 @@ func checkText(text, as string) error {
 		if !endpointRule.MatchString(text) {
 			return errors.New("must have 1 to 64 of a-z, 0-9 and -")
 		}
-	case "file":
+	case "file", "folder":
 		if text == "" {
-			return errors.New("must be the name of a file")
-		}
-	case "folder":
-		if text == "" {
-			return errors.New("must be the name of a folder")
+			return fmt.Errorf("must be the name of a %s", as)
 		}
 	case "header":
 		return checkHeader(text)
@@ -82,6 +80,8 @@ func checkText(text, as string) error {
 		if !prefixRule.MatchString(text) {
 			return errors.New("must have 1 to 64 letters, digits and any of _ . : -")
 		}
+	case "service":
+		return checkServiceName(text)
 	case "servername":
 		if _, err := netip.ParseAddr(text); err != nil && !hostRule.MatchString(text) {
 			return errors.New("must be a name or an IP address, without a port")
@@ -118,6 +118,14 @@ func checkCookieName(text string) error {
 func checkParameter(text string) error {
 	if text != "" && !cookieRule.MatchString(text) {
 		return errors.New("must be the name of a parameter, 1 to 64 letters, digits and any of _ - . , such as access_token")
+	}
+	return nil
+}
+
+// checkServiceName checks the name of the gateway in traces.
+func checkServiceName(text string) error {
+	if text == "" || len(text) > 255 || !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
+		return errors.New("must have 1 to 255 bytes and no control characters, such as metergate")
 	}
 	return nil
 }

@@ -29,6 +29,9 @@ type Upstream struct {
 	// How long an unused connection to a target is kept. It must be shorter than the target
 	// keeps one, so that no request is sent on a connection that the target is closing.
 	IdleTimeout time.Duration `yaml:"idle_timeout" default:"90s" min:"100ms" max:"1h"`
+	// The age from which a connection to a target gets no more requests. So a changed DNS name
+	// takes effect within this time. With 0s the age has no bound; otherwise it is at least 1s.
+	MaxConnectionAge time.Duration `yaml:"max_connection_age" default:"60s" min:"0s" max:"1d"`
 	// The largest body of a request. A larger one is answered 413. Routes can have their own.
 	MaxBody int64 `yaml:"max_body" default:"32MiB" min:"1" as:"size"`
 }

@@ -23,6 +23,9 @@ func (c *checker) checkUpstreams() {
 		c.checkTargets(path+".targets", u.Targets)
 		c.checkHealth(path+".health", u.Health)
 		c.checkUpstreamTLS(path, u)
+		if age := path + ".max_connection_age"; !c.src.failed[age] && u.MaxConnectionAge > 0 && u.MaxConnectionAge < time.Second {
+			c.src.reportAt(age, "must be 0s for no bound, or at least 1s, so that connections are not made all the time%s", c.src.got(age))
+		}
 	}
 }
 

@@ -9,11 +9,14 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"metergate/proxy/trust"
+	"metergate/proxy/jwtauth"
+	"metergate/proxy/tracing"
+	"metergate/proxy/urlpath"
 	"metergate/quota"
 )
 
@@ -111,6 +114,14 @@ func (l *accessLog) write(x *exchange, duration time.Duration) {
 // isGatewayFailure reports whether the gateway answered 5xx itself, or did not answer.
 func (r *record) isGatewayFailure() bool { return r.err != nil && r.status >= 500 || r.status == 0 }
 
+// loggedDecision is the decision, or "overload" for a request that found no free place.
+func (r *record) loggedDecision() string {
+	if errors.Is(r.err, errTotalInFlight) || errors.Is(r.err, errUserInFlight) {
+		return "overload"
+	}
+	return r.decision
+}
+
 // skips reports whether a request is one of the successes that get no line. The request
 // id decides, so that a second gateway behind this one chooses the same requests, and so
 // that anybody can tell afterwards.
@@ -148,7 +159,14 @@ func (a *attributes) addMilliseconds(key string, d time.Duration) {
 func (a *attributes) addRequest(x *exchange, user LogUser, duration time.Duration) {
 	r := &x.record
 	a.addText("request_id", x.id)
-	a.addText("trace_id", trust.TraceID(x.in.Header))
+	if x.span == nil {
+		a.addText("trace_id", tracing.TraceID(x.in.Header))
+	} else {
+		a.addText("trace_id", x.span.TraceID())
+		if x.span.IsSampled() {
+			a.addText("span_id", x.span.ID())
+		}
+	}
 	a.addText("client", x.origin.Client)
 	a.addText("method", truncate(x.in.Method, maxLoggedMethod))
 	a.addText("path", truncate(x.in.URL.EscapedPath(), maxLogged))
@@ -167,11 +185,7 @@ func (a *attributes) addRequest(x *exchange, user LogUser, duration time.Duratio
 		a.addText("plan", x.plan.Name())
 	}
 	a.addText("unknown_plan", truncate(x.unknownPlan(), maxLoggedPlan))
-	if errors.Is(r.err, errTotalInFlight) || errors.Is(r.err, errUserInFlight) {
-		a.addText("decision", "overload")
-	} else {
-		a.addText("decision", r.decision)
-	}
+	a.addText("decision", r.loggedDecision())
 	a.addText("would_block", strings.Join(r.wouldBlock, ","))
 	if r.usage != nil {
 		a.addNumber("used", r.usage.Total.Used)
@@ -213,4 +227,131 @@ func truncate(text string, bytes int) string {
 		return text
 	}
 	return text[:bytes] + "..."
+}
+
+// The span of a request says what the access log says. Neither has a token, a query or a body.
+
+// startSpan starts the span of the request. Calls of the store find it in their context.
+func (x *exchange) startSpan() {
+	x.span = x.g.tracer.StartRequest(x.in.Header, x.origin.IsTrusted())
+	if x.span.IsSampled() {
+		x.in = x.in.WithContext(tracing.NewContext(x.in.Context(), x.span))
+	}
+}
+
+// endSpan describes the request by the semantic conventions of OpenTelemetry for HTTP servers, and ends
+// its span.
+func (x *exchange) endSpan() {
+	defer x.span.End()
+	if !x.span.IsSampled() {
+		return
+	}
+	s, r, method := x.span, &x.record, knownMethod(x.in.Method)
+	if method == "other" {
+		s.Text("http.request.method_original", truncate(x.in.Method, maxLoggedMethod))
+		method = "_OTHER"
+	}
+	s.Text("http.request.method", method)
+	name := strings.Replace(method, "_OTHER", "HTTP", 1)
+	if x.route != nil {
+		_, _, path := urlpath.SplitPattern(x.route.Pattern)
+		s.Text("http.route", path)
+		name += " " + path
+	}
+	s.Name(name)
+	scheme := "http"
+	if x.in.TLS != nil {
+		scheme = "https"
+	}
+	s.Text("url.scheme", scheme)
+	s.Text("url.path", truncate(x.in.URL.EscapedPath(), maxLogged))
+	s.Text("network.protocol.version", strings.TrimSuffix(strings.TrimPrefix(x.in.Proto, "HTTP/"), ".0"))
+	s.Text("client.address", x.origin.Client)
+	s.Text("metergate.request_id", x.id)
+	x.describeUser()
+	if r.usage != nil {
+		s.Text("metergate.plan", r.usage.Plan.Name())
+	} else if x.plan != nil {
+		s.Text("metergate.plan", x.plan.Name())
+	}
+	if x.route != nil && x.route.Endpoint != "" {
+		s.Text("metergate.endpoint", x.route.Endpoint)
+		s.Text("metergate.decision", r.loggedDecision())
+		s.Text("metergate.would_block", strings.Join(r.wouldBlock, ","))
+		if x.g.reportsCost {
+			s.Number("metergate.cost", r.charged)
+		}
+	}
+	x.describeOutcome()
+}
+
+// describeUser names the user as the access log does.
+func (x *exchange) describeUser() {
+	key := "user.id"
+	if x.g.accessLog.user == LogUserHash {
+		key = "user.hash"
+	}
+	x.span.Text(key, x.g.accessLog.user.NameOf(x.user.User))
+	x.span.Text("metergate.org", x.g.accessLog.user.NameOf(x.user.Org))
+	x.span.Text("metergate.api_key", x.user.APIKey)
+	x.span.Text("metergate.issuer", x.user.Issuer)
+}
+
+// describeOutcome sets the status of the span: a server fails with 5xx, and with a response that breaks off.
+func (x *exchange) describeOutcome() {
+	s, r, text := x.span, &x.record, ""
+	if r.err != nil {
+		text = truncate(r.err.Error(), maxLogged)
+	}
+	if r.status > 0 {
+		s.Number("http.response.status_code", int64(r.status))
+	}
+	switch {
+	case !r.completed:
+		s.Fail("aborted", text)
+	case r.status >= 500:
+		s.Fail(strconv.Itoa(r.status), text)
+	default:
+		s.Text("metergate.refusal", text)
+	}
+}
+
+// endReserve describes a decision, and ends its span.
+func (x *exchange) endReserve(s *tracing.Span) {
+	if s == nil {
+		return
+	}
+	s.Text("metergate.decision", x.record.decision)
+	if x.plan != nil {
+		s.Text("metergate.plan", x.plan.Name())
+	}
+	if x.record.waited > 0 {
+		s.Number("metergate.waited_ms", x.record.waited.Milliseconds())
+	}
+	if x.record.decision == "error" {
+		s.Fail("store", "the store did not answer")
+	}
+	s.End()
+}
+
+// describeRefusal says why a request is not authenticated. That is a failure only of those who cannot tell.
+func describeRefusal(s *tracing.Span, err error) {
+	switch {
+	case s == nil:
+	case errors.Is(err, jwtauth.ErrNoKeys):
+		s.Fail("no_keys", truncate(err.Error(), maxLogged))
+	default:
+		s.Text("metergate.refusal", truncate(err.Error(), maxLogged))
+	}
+}
+
+// describeSettlement says what became of a reservation.
+func describeSettlement(s *tracing.Span, r *quota.Reservation, after *quota.Snapshot, err error, succeeded bool) {
+	switch {
+	case err != nil:
+		s.Fail("store", truncate(err.Error(), maxLogged))
+	case succeeded && after.Stale: // package guard has it
+		s.Flag("metergate.journal")
+	}
+	s.Text("metergate.reservation", r.ID)
 }

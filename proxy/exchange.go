@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"metergate/proxy/credential"
+	"metergate/proxy/tracing"
 	"metergate/proxy/trust"
 	"metergate/proxy/urlpath"
 	"metergate/quota"
@@ -39,8 +40,9 @@ type exchange struct {
 	reserved    bool
 	restHeld    bool
 	unanswered  bool
-	running     bool        // the reservation has a place of the plan's ConcurrencyLimit
-	forwarding  *forwarding // nil until the request is forwarded
+	running     bool          // the reservation has a place of the plan's ConcurrencyLimit
+	forwarding  *forwarding   // nil until the request is forwarded
+	span        *tracing.Span // nil: nothing is traced
 	record      record
 }
 
@@ -48,6 +50,9 @@ func (g *Gateway) newExchange(w http.ResponseWriter, r *http.Request) *exchange 
 	x := &exchange{g: g, in: r, origin: g.proxies.OriginOf(r)}
 	if x.id = x.origin.RequestID(r); x.id == "" {
 		x.id = quota.NewID()
+	}
+	if g.tracer != nil {
+		x.startSpan()
 	}
 	x.w = &responseWriter{ResponseWriter: w, x: x}
 	x.w.clearWriteDeadline() // the server's WriteTimeout is only for its own answers
@@ -83,6 +88,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		x.endReadAhead()
 		g.accessLog.write(x, duration)
+		if x.span != nil {
+			x.endSpan()
+		}
 		if lingers {
 			x.linger()
 			g.metrics.inFlight.Dec()
@@ -194,12 +202,15 @@ func (x *exchange) logNearMatch(err error) {
 // authenticate finds out who the user is. Errors: those of identify.
 func (x *exchange) authenticate() error {
 	defer stopwatch(&x.record.auth)()
+	span := x.span.Start("authenticate")
+	defer span.End()
 	user, err := x.g.identify(x.in, x.route)
 	if user.Issuer != "" {
 		x.g.metrics.recordToken(user.Issuer, err)
 	}
 	if err != nil {
 		x.user.Issuer = user.Issuer
+		describeRefusal(span, err)
 		return err
 	}
 	x.setUser(user)

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"metergate/proxy/tracing"
 	"metergate/proxy/trust"
 	"metergate/proxy/upstream"
 	"metergate/proxy/urlpath"
@@ -118,11 +119,23 @@ func (x *exchange) forward(upgrade bool) {
 // headers that it names, before handleResponse is called. An upstream may name the one that tells
 // the cost: it is for the gateway alone.
 func (f *forwarding) RoundTrip(out *http.Request) (*http.Response, error) {
-	res, err := f.route.Upstream.RoundTrip(out)
+	res, err := f.sendOut(out)
 	if err == nil {
 		f.connection, f.costHeader = res.Header["Connection"], res.Header[f.route.Cost.Header]
 	}
 	return res, err
+}
+
+// A tracedTransport makes a span of each try to send a request.
+type tracedTransport interface {
+	RoundTripTraced(*http.Request, *tracing.Span) (*http.Response, error)
+}
+
+func (f *forwarding) sendOut(out *http.Request) (*http.Response, error) {
+	if t, ok := f.route.Upstream.(tracedTransport); ok && f.span != nil {
+		return t.RoundTripTraced(out, f.span)
+	}
+	return f.route.Upstream.RoundTrip(out)
 }
 
 func (f *forwarding) setGatewayHeadersAside() {

@@ -17,6 +17,7 @@ import (
 	"metergate/proxy/apikeys"
 	"metergate/proxy/credential"
 	"metergate/proxy/jwtauth"
+	"metergate/proxy/tracing"
 	"metergate/proxy/trust"
 	"metergate/quota"
 	"metergate/quota/ratelog"
@@ -71,7 +72,9 @@ type Options struct {
 	// Streams are the open usage streams; nil: a new set.
 	Streams *Streams
 	Metrics *Metrics
-	Log     *slog.Logger
+	// Tracer makes spans of requests; nil: there are none.
+	Tracer *tracing.Tracer
+	Log    *slog.Logger
 	// LogUser is how the access log names users; zero: by their ids.
 	LogUser LogUser
 	// QuietSuccesses is the share of 2xx responses that get no line in the access log, 0 to
@@ -116,6 +119,7 @@ type Gateway struct {
 	stall, lingerTimeout, lingerPause time.Duration
 
 	metrics   *Metrics
+	tracer    *tracing.Tracer // nil: nothing is traced
 	log       *slog.Logger
 	errorLog  *log.Logger // of net/http
 	accessLog accessLog
@@ -128,7 +132,7 @@ type Gateway struct {
 // credentials.
 func New(o Options) (*Gateway, error) {
 	g := &Gateway{
-		store:           &measuredStore{o.Store, o.Metrics},
+		store:           &measuredStore{o.Store, o.Metrics, o.Tracer != nil},
 		verifier:        o.Verifier,
 		apiKeys:         o.APIKeys,
 		sources:         credential.Sources{APIKeys: o.APIKeys != nil, Cookie: o.Cookie, Origins: o.CookieOrigins, QueryParam: o.QueryParam},
@@ -150,6 +154,7 @@ func New(o Options) (*Gateway, error) {
 		lingerTimeout:   lingerTimeout,
 		lingerPause:     lingerPause,
 		metrics:         o.Metrics,
+		tracer:          o.Tracer,
 		log:             o.Log,
 		errorLog:        slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 		accessLog:       accessLog{o.Log, o.LogUser, o.QuietSuccesses},

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"metergate/proxy/jwtauth"
+	"metergate/proxy/tracing"
 	"metergate/quota"
 )
 
@@ -145,9 +146,9 @@ func (x *exchange) recordMetrics(duration time.Duration) {
 	}
 	m := x.g.metrics
 	m.requests.WithLabelValues(route, knownMethod(x.in.Method), code).Inc()
-	m.duration.WithLabelValues(route).Observe(duration.Seconds())
+	observe(m.duration.WithLabelValues(route), duration, x.span)
 	if x.record.upstream > 0 {
-		m.upstream.WithLabelValues(x.route.UpstreamName).Observe(x.record.upstream.Seconds())
+		observe(m.upstream.WithLabelValues(x.route.UpstreamName), x.record.upstream, x.span)
 	}
 	if x.unknownPlan() != "" {
 		m.unknownPlan.Inc()
@@ -155,6 +156,16 @@ func (x *exchange) recordMetrics(duration time.Duration) {
 	if x.record.decision != "" {
 		m.decisions.WithLabelValues(plan, x.record.decision).Inc()
 	}
+}
+
+// observe adds a duration to a histogram. If span is sampled, its trace becomes the exemplar of the
+// duration's bucket.
+func observe(histogram prometheus.Observer, d time.Duration, span *tracing.Span) {
+	if h, ok := histogram.(prometheus.ExemplarObserver); ok && span.IsSampled() {
+		h.ObserveWithExemplar(d.Seconds(), prometheus.Labels{"trace_id": span.TraceID()})
+		return
+	}
+	histogram.Observe(d.Seconds())
 }
 
 // knownMethod keeps invented methods out of the labels.

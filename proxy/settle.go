@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"time"
 
+	"metergate/proxy/tracing"
 	"metergate/quota"
 )
 
@@ -39,6 +40,7 @@ var releaseReasons = []releaseReason{released3xx, released4xx, released5xx, rele
 //     requests in a loop (CVE-2023-44487) do not cost the store any work.
 func (x *exchange) reserve() error {
 	defer stopwatch(&x.record.reserve)()
+	defer x.endReserve(x.span.Start("reserve"))
 	if x.in.Context().Err() != nil {
 		return errClientGone
 	}
@@ -113,11 +115,13 @@ func (x *exchange) commit() *quota.Snapshot {
 		return nil
 	}
 	defer stopwatch(&x.record.settle)()
+	span := x.span.Start("settle")
+	defer span.End()
 	s, err := x.g.store.Commit(x.settleContext(), &x.reservation)
 	if x.restHeld = x.reservation.RestUnits() > 0; x.restHeld {
 		x.g.inFlight.unknownCosts.Add(1)
 	}
-	if !x.endReservation(s, err, true) {
+	if !x.endReservation(span, s, err, true) {
 		return nil
 	}
 	x.g.metrics.counted.WithLabelValues(x.route.Endpoint).Inc()
@@ -132,11 +136,13 @@ func (x *exchange) commitRest() {
 		return
 	}
 	start := time.Now()
+	span := x.span.Start("settle rest")
+	defer span.End()
 	s, err := x.g.store.CommitRest(x.settleContext(), &x.reservation)
 	x.restHeld = false
 	defer x.g.inFlight.unknownCosts.Add(-1)
 	x.record.settle += time.Since(start)
-	if x.endReservation(s, err, true) {
+	if x.endReservation(span, s, err, true) {
 		x.record.usage = s
 		x.addCharged(x.reservation.ChargedRest())
 	}
@@ -157,8 +163,11 @@ func (x *exchange) release(reason releaseReason) *quota.Snapshot {
 		return nil
 	}
 	defer stopwatch(&x.record.settle)()
+	span := x.span.Start("settle")
+	defer span.End()
 	s, err := x.g.store.Release(x.settleContext(), &x.reservation)
-	if !x.endReservation(s, err, false) {
+	span.Text("metergate.released", string(reason))
+	if !x.endReservation(span, s, err, false) {
 		return nil
 	}
 	x.g.metrics.released.WithLabelValues(string(reason)).Inc()
@@ -168,9 +177,12 @@ func (x *exchange) release(reason releaseReason) *quota.Snapshot {
 // endReservation takes note of the store's answer to a Commit, CommitRest or Release, and reports
 // whether it was good. It is called only after the store's call: if that panics, the
 // reservation still has to be settled.
-func (x *exchange) endReservation(s *quota.Snapshot, err error, succeeded bool) bool {
+func (x *exchange) endReservation(span *tracing.Span, s *quota.Snapshot, err error, succeeded bool) bool {
 	x.reserved = false
 	r := &x.reservation
+	if span != nil {
+		describeSettlement(span, r, s, err, succeeded)
+	}
 	if err != nil {
 		x.unanswered = true
 		x.g.metrics.unsettled.Inc()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"metergate/proxy/tracing"
 	"metergate/quota"
 )
 
@@ -25,39 +26,44 @@ type Store interface {
 // A measuredStore reports how long the calls of a Store take.
 type measuredStore struct {
 	Store
-	m *Metrics
+	m      *Metrics
+	traced bool // the context of a call may have a span
 }
 
-func (s *measuredStore) recordCall(operation string, start time.Time) {
-	s.m.storeTime.WithLabelValues(operation).Observe(time.Since(start).Seconds())
+func (s *measuredStore) recordCall(ctx context.Context, operation string, start time.Time) {
+	var span *tracing.Span
+	if s.traced {
+		span = tracing.FromContext(ctx)
+	}
+	observe(s.m.storeTime.WithLabelValues(operation), time.Since(start), span)
 }
 
 func (s *measuredStore) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, error) {
-	defer s.recordCall("reserve", time.Now())
+	defer s.recordCall(ctx, "reserve", time.Now())
 	return s.Store.Reserve(ctx, r)
 }
 
 func (s *measuredStore) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
-	defer s.recordCall("commit", time.Now())
+	defer s.recordCall(ctx, "commit", time.Now())
 	return s.Store.Commit(ctx, r)
 }
 
 func (s *measuredStore) CommitRest(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
-	defer s.recordCall("commit_rest", time.Now())
+	defer s.recordCall(ctx, "commit_rest", time.Now())
 	return s.Store.CommitRest(ctx, r)
 }
 
 func (s *measuredStore) Release(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
-	defer s.recordCall("release", time.Now())
+	defer s.recordCall(ctx, "release", time.Now())
 	return s.Store.Release(ctx, r)
 }
 
 func (s *measuredStore) Read(ctx context.Context, user string, plans quota.PlanChoice) (quota.Snapshot, error) {
-	defer s.recordCall("read", time.Now())
+	defer s.recordCall(ctx, "read", time.Now())
 	return s.Store.Read(ctx, user, plans)
 }
 
 func (s *measuredStore) History(ctx context.Context, user string, days int) (quota.History, error) {
-	defer s.recordCall("history", time.Now())
+	defer s.recordCall(ctx, "history", time.Now())
 	return s.Store.History(ctx, user, days)
 }

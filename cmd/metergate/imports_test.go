@@ -26,7 +26,7 @@ type listedPackage struct {
 // hold a rule which it shares with them, and these import none of ours.
 var allowedImports = map[string][]string{
 	"cmd/metergate": {"cmd/metergate/app", "cmd/metergate/billing", "cmd/metergate/counterfile", "cmd/metergate/demoapi", "cmd/metergate/host", "cmd/metergate/sockets", "cmd/metergate/storefile", "config", "proxy/apikeys", "proxy/jwtauth/jwtrules", "quota", "quota/guard", "quota/notify", "quota/plancheck"},
-	"cmd/metergate/app": {"cmd/metergate/host", "cmd/metergate/sockets", "quota/ratelog", "config", "proxy", "proxy/admin", "proxy/admin/recent", "proxy/apikeys", "proxy/jwtauth", "proxy/routetable", "proxy/upstream",
+	"cmd/metergate/app": {"cmd/metergate/host", "cmd/metergate/sockets", "quota/ratelog", "config", "proxy", "proxy/admin", "proxy/admin/recent", "proxy/apikeys", "proxy/jwtauth", "proxy/routetable", "proxy/tracing", "proxy/upstream",
 		"quota", "quota/boltstore", "quota/guard", "quota/notify", "quota/redisstore"},
 	"cmd/metergate/billing":     nil,
 	"cmd/metergate/counterfile": {"quota"},
@@ -37,7 +37,7 @@ var allowedImports = map[string][]string{
 
 	"config": {"proxy/apikeys", "proxy/jwtauth/jwtrules", "proxy/reported", "proxy/urlpath", "quota", "quota/redisstore/redisurl"},
 
-	"proxy": {"proxy/apikeys", "proxy/browser", "proxy/credential", "proxy/jwtauth", "proxy/reported", "proxy/routetable", "proxy/trust", "proxy/turns", "proxy/upstream",
+	"proxy": {"proxy/apikeys", "proxy/browser", "proxy/credential", "proxy/jwtauth", "proxy/reported", "proxy/routetable", "proxy/tracing", "proxy/trust", "proxy/turns", "proxy/upstream",
 		"proxy/urlpath", "quota", "quota/ratelog"},
 	"proxy/admin":                {"proxy/admin/console", "proxy/admin/recent", "quota"},
 	"proxy/admin/console":        nil,
@@ -50,9 +50,10 @@ var allowedImports = map[string][]string{
 	"proxy/jwtauth/jwtrules":     nil,
 	"proxy/reported":             nil,
 	"proxy/routetable":           {"proxy/urlpath"},
+	"proxy/tracing":              nil,
 	"proxy/trust":                nil,
 	"proxy/turns":                nil,
-	"proxy/upstream":             nil,
+	"proxy/upstream":             {"proxy/tracing"},
 	"proxy/urlpath":              nil,
 
 	"quota":           nil,
@@ -79,6 +80,7 @@ var allowedImports = map[string][]string{
 	"cmd/metergate/billing/billingtest": nil,
 	"cmd/metergate/gatewaytest":         {"quota", "quota/testkit"},
 	"proxy/browser/browsertest":         {"quota/testkit"},
+	"proxy/tracing/tracingtest":         {"quota/testkit"},
 	"quota/quotatest":                   {"quota"},
 	"quota/redisstore/redistest":        {"quota/redisstore/script", "quota/testkit"},
 	"quota/testkit":                     nil,
@@ -107,6 +109,11 @@ func TestImportsPointOneWay(t *testing.T) {
 	for row := range allowedImports {
 		if !seen[row] {
 			t.Errorf("allowedImports names %s, which does not exist", row)
+		}
+	}
+	for path, p := range packages {
+		if !strings.HasPrefix(path, "metergate/proxy/tracing") && slices.ContainsFunc(p.Imports, func(i string) bool { return strings.HasPrefix(i, "go.opentelemetry.io/") }) {
+			t.Errorf("%s imports OpenTelemetry; only proxy/tracing may", path)
 		}
 	}
 	for _, dep := range packages["metergate/quota"].Deps {

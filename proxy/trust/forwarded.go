@@ -46,6 +46,9 @@ type Origin struct {
 	chain string
 }
 
+// IsTrusted reports whether one of the operator's proxies has sent the request.
+func (o Origin) IsTrusted() bool { return o.trusted }
+
 // OriginOf finds out where a request comes from.
 func (p Proxies) OriginOf(r *http.Request) Origin {
 	peer := addressOf(r.RemoteAddr)

@@ -17,7 +17,6 @@ func (p *Pool) pickTarget(exclude *target) (t *target, trial bool) {
 		if t, trial = p.chooseTarget(exclude); t == nil {
 			return nil, false
 		}
-		p.inFlight.Add(1)
 		t.inFlight.Add(1)
 		// After the request was counted, so that a drained target on which none is counted
 		// gets none.

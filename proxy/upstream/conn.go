@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"syscall"
@@ -15,6 +16,8 @@ import (
 // A dialer connects to targets.
 type dialer struct {
 	net.Dialer
+	names       *nameBook
+	log         *slog.Logger
 	connections *Connections
 	tls         *tls.Config
 	// handshakeTimeout bounds a TLS handshake.
@@ -23,18 +26,23 @@ type dialer struct {
 
 func newDialer(o Options) *dialer {
 	d := &dialer{
-		Dialer:           net.Dialer{Timeout: o.DialTimeout, KeepAlive: 30 * time.Second},
+		Dialer:           net.Dialer{Timeout: o.DialTimeout, KeepAlive: 30 * time.Second, Resolver: o.Resolver},
+		names:            newNameBook(),
+		log:              o.Log,
 		connections:      o.Connections,
 		tls:              cmp.Or(o.TLS, &tls.Config{}).Clone(),
 		handshakeTimeout: o.DialTimeout,
 	}
 	d.tls.NextProtos = []string{"h2", "http/1.1"}
+	if d.tls.ClientSessionCache == nil { // connections are renewed all the time
+		d.tls.ClientSessionCache = tls.NewLRUClientSessionCache(0)
+	}
 	return d
 }
 
 // dial connects to a target without TLS.
 func (d *dialer) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	c, err := d.connections.dial(ctx, &d.Dialer, network, addr)
+	c, err := d.connections.dial(ctx, d, network, addr)
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +52,7 @@ func (d *dialer) dial(ctx context.Context, network, addr string) (net.Conn, erro
 // dialTLS connects to a target with TLS. The connection is a *tls.Conn if the target
 // speaks HTTP/2, as http.Transport requires.
 func (d *dialer) dialTLS(ctx context.Context, network, addr string) (net.Conn, error) {
-	c, err := d.connections.dial(ctx, &d.Dialer, network, addr)
+	c, err := d.connections.dial(ctx, d, network, addr)
 	if err != nil {
 		return nil, err
 	}

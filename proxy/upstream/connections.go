@@ -36,9 +36,9 @@ func (c *Connections) Open() int { return int(c.open.Load()) }
 
 // dial opens a connection and counts it until it is closed. Error: ErrNoConnection, or that of
 // the network. c may be nil: nothing is counted.
-func (c *Connections) dial(ctx context.Context, d *net.Dialer, network, addr string) (net.Conn, error) {
+func (c *Connections) dial(ctx context.Context, d *dialer, network, addr string) (net.Conn, error) {
 	if c == nil {
-		return d.DialContext(ctx, network, addr)
+		return d.names.dial(ctx, &d.Dialer, network, addr, d.log)
 	}
 	if !c.take() {
 		c.closeIdle()
@@ -46,7 +46,7 @@ func (c *Connections) dial(ctx context.Context, d *net.Dialer, network, addr str
 			return nil, fmt.Errorf("%w: %d are open, and none of them is idle", ErrNoConnection, c.Open())
 		}
 	}
-	conn, err := d.DialContext(ctx, network, addr)
+	conn, err := d.names.dial(ctx, &d.Dialer, network, addr, d.log)
 	if err != nil {
 		c.open.Add(-1)
 		if isShortage(err) {
@@ -90,7 +90,7 @@ func (c *Connections) closeIdle() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for p := range c.pools {
-		p.transport.CloseIdleConnections()
+		p.closeIdle()
 	}
 }
 

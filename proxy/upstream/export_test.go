@@ -4,12 +4,29 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"time"
 )
 
 // SetDial makes a Pool connect through a test's own network.
 func (p *Pool) SetDial(dial func(ctx context.Context, network, addr string) (net.Conn, error)) {
-	p.transport.DialContext = dial
+	p.changeTransports(func(t *http.Transport) { t.DialContext = dial })
 }
 
 // AnswerAll makes rt answer every request to an http target.
-func (p *Pool) AnswerAll(rt http.RoundTripper) { p.transport.RegisterProtocol("http", rt) }
+func (p *Pool) AnswerAll(rt http.RoundTripper) {
+	p.changeTransports(func(t *http.Transport) { t.RegisterProtocol("http", rt) })
+}
+
+// changeTransports must be called before any request.
+func (p *Pool) changeTransports(change func(*http.Transport)) {
+	newTransport := p.newTransport
+	p.newTransport = func() *http.Transport {
+		t := newTransport()
+		change(t)
+		return t
+	}
+	p.cohorts.Store(p.newCohorts(p.newCohort(), p.now()))
+}
+
+// SetRetryNameAfter sets how long a failed lookup is not repeated.
+func (p *Pool) SetRetryNameAfter(d time.Duration) { p.names.retryAfter = d }

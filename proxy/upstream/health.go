@@ -48,7 +48,10 @@ func (p *Pool) runHealthChecks(t *target) {
 func (p *Pool) checkOnce(req *http.Request) error {
 	ctx, cancel := context.WithTimeout(p.ctx, p.options.Health.Timeout)
 	defer cancel()
-	res, err := p.transport.RoundTrip(req.WithContext(ctx))
+	c := p.cohortForRequest()
+	c.inFlight.Add(1)
+	defer c.requestEnded()
+	res, err := c.transport.RoundTrip(req.WithContext(ctx))
 	if err != nil {
 		return err
 	}

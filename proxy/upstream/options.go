@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -88,6 +89,12 @@ type Options struct {
 	DialTimeout time.Duration
 	// IdleTimeout is how long an unused connection is kept; 0 means 90 s.
 	IdleTimeout time.Duration
+	// MaxConnectionAge is the age from which a connection gets no new requests; it is closed
+	// when the last one on it has ended. So a changed DNS name takes effect within this time.
+	// 0: no bound.
+	MaxConnectionAge time.Duration
+	// Resolver finds the addresses of names; nil: net.DefaultResolver.
+	Resolver *net.Resolver
 	// Connections bounds the connections of several pools together; nil: there is no bound.
 	Connections *Connections
 	// Log reports targets that are taken out or come back; nil: no log.
@@ -141,6 +148,9 @@ func (o Options) validate() error {
 	if o.IdleTimeout < 0 {
 		fault("idle timeout: must not be negative")
 	}
+	if o.MaxConnectionAge < 0 {
+		fault("maximum connection age: must not be negative")
+	}
 	return errors.Join(faults...)
 }
 
@@ -176,8 +186,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-func newTransport(o Options) *http.Transport {
-	d := newDialer(o)
+func newTransport(o Options, d *dialer) *http.Transport {
 	return &http.Transport{
 		// No Proxy, so requests go to the target whatever HTTP_PROXY says.
 		DialContext:           d.dial,

@@ -17,7 +17,7 @@
 // A request is sent twice only where that is safe: retry.go has the rules, and how they
 // relate to net/http's own retries. conn.go saves the response of a target that answers
 // before it has read the whole request, and keeps each response with its request. head.go
-// makes up for what net/http hides of a response.
+// makes up for what net/http hides of a response. cohort.go bounds the age of connections.
 package upstream
 
 import (
@@ -40,17 +40,20 @@ var ErrNoTarget = errors.New("no target can serve: each is unhealthy or drained"
 type Pool struct {
 	options     Options // with defaults
 	targets     []*target
-	transport   *http.Transport
 	mayUseHTTP2 bool      // there is an https target
 	created     time.Time // moments count from here
 
-	inFlight atomic.Int64 // requests, on all targets
+	cohorts      atomic.Pointer[cohorts]
+	newTransport func() *http.Transport
+	names        *nameBook // of the transports' dialer
+	// rotating guards changes of cohorts, and retired.
+	rotating sync.Mutex
+	retired  bool
 
 	roundRobinMu sync.Mutex // guards the targets' credit
 	// mu guards changes of the targets' state. A request takes it only when a target
 	// has failed or recovered.
 	mu       sync.Mutex
-	retired  atomic.Bool
 	ctx      context.Context // of the health checks
 	cancel   context.CancelFunc
 	start    sync.Once
@@ -97,11 +100,14 @@ func New(o Options) (*Pool, error) {
 		return nil, err
 	}
 	o = o.withDefaults()
+	d := newDialer(o)
 	p := &Pool{
-		options:   o,
-		transport: newTransport(o),
-		created:   time.Now(),
+		options:      o,
+		names:        d.names,
+		newTransport: func() *http.Transport { return newTransport(o, d) },
+		created:      time.Now(),
 	}
+	p.cohorts.Store(p.newCohorts(p.newCohort(), p.now()))
 	for _, t := range o.Targets {
 		p.mayUseHTTP2 = p.mayUseHTTP2 || t.URL.Scheme == "https"
 		weight := int64(max(t.Weight, 1))
@@ -122,7 +128,7 @@ func New(o Options) (*Pool, error) {
 	return p, nil
 }
 
-// AdoptState takes over the health, the ejections, the drains and the count of running
+// AdoptState takes over the last addresses of names, and the health, the ejections, the drains and the count of running
 // requests of the targets that both pools have.
 // It must be called before Start and before any request.
 func (p *Pool) AdoptState(from *Pool) {
@@ -145,6 +151,7 @@ func (p *Pool) AdoptState(from *Pool) {
 		}
 	}
 	p.endDrainsIfAll()
+	p.names.adopt(from.names)
 }
 
 // Start begins the health checks, if there is Options.Health; each target is checked at
@@ -170,30 +177,19 @@ func (p *Pool) Start() {
 // a late request is still served.
 func (p *Pool) Retire() {
 	p.start.Do(func() {}) // a later Start does nothing
-	p.retired.Store(true)
 	p.cancel()
 	p.checkers.Wait() // not for long: their requests have been canceled
-	p.closeIdle()
+	p.retireCohorts()
 	p.options.Connections.remove(p)
 }
 
-// requestEnded is called once for each request that was counted as in flight.
+// requestEnded is called once for each request that pickTarget has counted.
 func (p *Pool) requestEnded(t *target) {
 	if t.inFlight.Add(-1) == 0 {
 		if d := t.drain.Load(); d != nil {
 			d.requestEnded(p.options.Log, t.name)
 		}
 	}
-	if p.inFlight.Add(-1) == 0 && p.retired.Load() {
-		p.closeIdle()
-	}
-}
-
-func (p *Pool) closeIdle() {
-	p.transport.CloseIdleConnections()
-	// An HTTP/2 stream whose client is gone counts for a moment longer, so its connection
-	// is not idle yet.
-	time.AfterFunc(time.Second, p.transport.CloseIdleConnections)
 }
 
 // A Status is the state of a target.

@@ -10,6 +10,8 @@ import (
 	"net/http/httptrace"
 	"strings"
 	"sync/atomic"
+
+	"metergate/proxy/tracing"
 )
 
 // When a request is retried.
@@ -82,8 +84,9 @@ const (
 type attempt struct {
 	httptrace.ClientTrace
 	stage  atomic.Int32
-	conn   *targetConn // the one it got last; nil: none, or one of HTTP/2
-	upload *upload     // nil: no body
+	conn   *targetConn   // the one it got last; nil: none, or one of HTTP/2
+	upload *upload       // nil: no body
+	span   *tracing.Span // nil: it has none
 
 	// For a request that must not be sent twice, to a target that may use HTTP/2.
 	cancel  context.CancelCauseFunc // nil: not needed

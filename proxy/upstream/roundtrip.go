@@ -7,6 +7,10 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strconv"
+	"strings"
+
+	"metergate/proxy/tracing"
 )
 
 // RoundTrip sends a request to one of the targets, and perhaps retries it on another:
@@ -18,8 +22,14 @@ import (
 //
 // The error is ErrNoTarget, or a *TargetError that wraps ErrNoConnection, the context's, one of reading the request's body, one of the
 // connection to the target, or says that the response is malformed.
-func (p *Pool) RoundTrip(req *http.Request) (res *http.Response, err error) {
-	rt := roundTrip{pool: p, original: req, header: req.Header, repeatable: isRepeatable(req)}
+func (p *Pool) RoundTrip(req *http.Request) (*http.Response, error) {
+	return p.RoundTripTraced(req, nil)
+}
+
+// RoundTripTraced is RoundTrip with a span for each try, which ends with the response's body. The targets get
+// the try as the parent of theirs. span is the request's; nil: nothing is traced.
+func (p *Pool) RoundTripTraced(req *http.Request, span *tracing.Span) (res *http.Response, err error) {
+	rt := roundTrip{pool: p, original: req, header: req.Header, repeatable: isRepeatable(req), span: span}
 	if !rt.repeatable {
 		rt.header = hideIdempotencyKeys(req.Header)
 	}
@@ -67,6 +77,8 @@ type roundTrip struct {
 	header     http.Header // the original's, without the keys that make net/http retry
 	upload     *upload     // nil: no body
 	repeatable bool
+	span       *tracing.Span // of the request; nil: nothing is traced
+	tries      int64         // so far
 }
 
 // send sends the request to a target. If retry is true, it failed and may be retried on
@@ -83,6 +95,9 @@ func (rt *roundTrip) send(t *target, trial bool) (res *http.Response, err error,
 	a.GotFirstResponseByte = func() { a.stage.Store(stageResponded) }
 	out := rt.original.WithContext(httptrace.WithClientTrace(ctx, &a.ClientTrace))
 	out.URL, out.Header, out.GetBody = t.urlOf(rt.original.URL), rt.header, nil
+	if rt.span != nil {
+		rt.startTry(a, out)
+	}
 	if !p.options.KeepHost {
 		out.Host = p.options.Host
 	}
@@ -91,16 +106,23 @@ func (rt *roundTrip) send(t *target, trial bool) (res *http.Response, err error,
 		out.GetBody = rt.upload.claim
 	}
 
+	c := p.cohortForRequest()
+	c.inFlight.Add(1)
 	end := func() {
 		if a.cancel != nil {
 			a.cancel(nil)
 		}
+		a.span.End()
+		c.requestEnded()
 		p.requestEnded(t)
 	}
-	res, err = p.transport.RoundTrip(out)
+	res, err = c.transport.RoundTrip(out)
 	if err == nil {
-		res, err = rt.accept(t, trial, a.conn, res, end)
+		res, err = rt.accept(t, trial, a, res, end)
 		return res, err, false
+	}
+	if a.span != nil {
+		describeFailure(a.span, rt.original.Context(), err)
 	}
 
 	stage := a.stage.Load()
@@ -135,14 +157,18 @@ func (rt *roundTrip) send(t *target, trial bool) (res *http.Response, err error,
 	return nil, err, retry
 }
 
-// accept records that the target has answered, and checks the response. conn is nil with
+// accept records that the target has answered, and checks the response. a.conn is nil with
 // HTTP/2. The request ends, which is end, with the response's body.
-func (rt *roundTrip) accept(t *target, trial bool, conn *targetConn, res *http.Response, end func()) (*http.Response, error) {
+func (rt *roundTrip) accept(t *target, trial bool, a *attempt, res *http.Response, end func()) (*http.Response, error) {
+	conn := a.conn
 	err := checkResponse(res, conn != nil)
 	if conn != nil {
 		if head := conn.endRecord(); err == nil {
 			err = restoreHead(res, head)
 		}
+	}
+	if a.span != nil {
+		describeAnswer(a.span, res, err)
 	}
 	if err != nil {
 		res.Body.Close()
@@ -180,4 +206,47 @@ func (t *target) urlOf(u *url.URL) *url.URL {
 		out.RawPath = t.escapedPrefix + u.EscapedPath()
 	}
 	return out
+}
+
+// startTry starts the span of an attempt, and has its request name it as the parent.
+func (rt *roundTrip) startTry(a *attempt, out *http.Request) {
+	a.span, out.Header = rt.span.StartTry(out.Header)
+	if s := a.span; s != nil {
+		s.Text("http.request.method", out.Method)
+		s.Text("url.full", out.URL.Scheme+"://"+out.URL.Host+out.URL.EscapedPath()) // the query may have a token
+		s.Text("server.address", out.URL.Hostname())
+		if port, err := strconv.ParseInt(out.URL.Port(), 10, 32); err == nil {
+			s.Number("server.port", port)
+		} else if out.URL.Scheme == "https" {
+			s.Number("server.port", 443)
+		} else {
+			s.Number("server.port", 80)
+		}
+		if rt.tries > 0 {
+			s.Number("http.request.resend_count", rt.tries)
+		}
+	}
+	rt.tries++
+}
+
+// describeAnswer describes the response to an attempt, by the semantic conventions of OpenTelemetry for HTTP
+// clients: for these, 4xx is a failure as well.
+func describeAnswer(s *tracing.Span, res *http.Response, malformed error) {
+	s.Number("http.response.status_code", int64(res.StatusCode))
+	s.Text("network.protocol.version", strings.TrimSuffix(strings.TrimPrefix(res.Proto, "HTTP/"), ".0"))
+	switch {
+	case malformed != nil:
+		s.Fail("malformed", malformed.Error())
+	case res.StatusCode >= 400:
+		s.Fail(strconv.Itoa(res.StatusCode), "")
+	}
+}
+
+// describeFailure says why an attempt got no response.
+func describeFailure(s *tracing.Span, ctx context.Context, err error) {
+	if cause := context.Cause(ctx); cause != nil { // the time was up, or nobody waits for the response
+		s.Fail("canceled", cause.Error())
+		return
+	}
+	s.Fail("connection", err.Error())
 }

@@ -45,6 +45,7 @@ import (
 	"metergate/proxy"
 	"metergate/proxy/admin"
 	"metergate/proxy/admin/recent"
+	"metergate/proxy/tracing"
 	"metergate/proxy/upstream"
 	"metergate/quota/guard"
 	"metergate/quota/notify"
@@ -159,10 +160,13 @@ func (a *App) build(ctx context.Context, registry *prometheus.Registry) error {
 		recent:              a.recent,
 		inFlight:            proxy.NewInFlight(),
 		metrics:             proxy.NewMetrics(registry),
+		traces:              tracing.NewExporter(tracing.ExporterOptions{Log: a.options.Log}),
+		version:             a.options.Version,
 		log:                 a.options.Log,
 		limits:              a.options.Limits,
 		upstreamConnections: upstream.NewConnections(),
 	}
+	a.cleanups.add("traces", b.traces.Stop)
 	a.reloader = newReloader(b, a.options.Load, a.options.Level)
 	if err := a.reloader.build(ctx, a.options.Config); err != nil {
 		return err
@@ -171,7 +175,7 @@ func (a *App) build(ctx context.Context, registry *prometheus.Registry) error {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		buildInfo(a.options.Version, a.options.Commit),
 		storeMetrics{a.store}, openStreams(a.streams), targetMetrics{a.reloader})
-	registry.MustRegister(notificationMetrics{a})
+	registry.MustRegister(notificationMetrics{a}, traceMetrics{a})
 	registry.MustRegister(a.reloader.metrics()...)
 	if a.options.Config.TLS != nil {
 		registry.MustRegister(certificateExpiry(a.reloader))

@@ -14,6 +14,7 @@ import (
 	"metergate/config"
 	"metergate/proxy"
 	"metergate/proxy/admin/recent"
+	"metergate/proxy/tracing"
 	"metergate/proxy/upstream"
 	"metergate/quota/notify"
 	"metergate/quota/redisstore"
@@ -31,6 +32,7 @@ type generation struct {
 	upstreams   map[string]*upstream.Pool
 	auth        authenticator
 	receiver    *notify.Receiver // of notifications; nil: none are sent
+	traced      traced
 	gateway     *proxy.Gateway
 }
 
@@ -44,7 +46,9 @@ type builder struct {
 	recent   *recent.Sampler
 	inFlight *proxy.InFlight
 	metrics  *proxy.Metrics
+	traces   *tracing.Exporter
 	log      *slog.Logger
+	version  string // of this program
 
 	limits host.Limits
 	// Connections of clients to each listener; 0: no bound.
@@ -77,6 +81,9 @@ func (b *builder) build(ctx context.Context, cfg *config.Config, before *generat
 	if g.receiver, err = buildReceiver(cfg, before); err != nil {
 		return nil, fmt.Errorf("notify: %w", err)
 	}
+	if g.traced, err = b.buildTracing(cfg, before); err != nil {
+		return nil, err
+	}
 	if g.gateway, err = b.gateway(g); err != nil {
 		return nil, err
 	}
@@ -103,6 +110,7 @@ func (b *builder) gateway(g *generation) (*proxy.Gateway, error) {
 		HistoryDays:     cfg.HistoryDays(),
 		Streams:         b.streams,
 		Metrics:         b.metrics,
+		Tracer:          g.traced.tracer,
 		Log:             b.log,
 		TrustedProxies:  cfg.TrustedProxies,
 		PassHeaders:     cfg.PassHeaders,
@@ -135,7 +143,8 @@ func (b *builder) gateway(g *generation) (*proxy.Gateway, error) {
 // Check reports faults that only show when a gateway is built from a configuration, such
 // as a key that does not fit its algorithm.
 func Check(cfg *config.Config) error {
-	b := &builder{metrics: proxy.NewMetrics(prometheus.NewRegistry()), log: slog.New(slog.DiscardHandler)}
+	log := slog.New(slog.DiscardHandler)
+	b := &builder{metrics: proxy.NewMetrics(prometheus.NewRegistry()), traces: tracing.NewExporter(tracing.ExporterOptions{Log: log}), log: log}
 	_, err := b.build(context.Background(), cfg, nil)
 	return err
 }

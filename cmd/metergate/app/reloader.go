@@ -174,6 +174,7 @@ func (r *reloader) swap(g, before *generation) {
 	if r.level != nil {
 		r.level.Set(g.cfg.Log.Level)
 	}
+	r.builder.traces.SetCollector(g.traced.collector)
 	r.builder.apply(g.capacity)
 	r.current.Store(g)
 	r.builder.plans.set(g.gateway.PlansFor)

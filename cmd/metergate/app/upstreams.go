@@ -47,7 +47,7 @@ func poolOptions(cfg *config.Config, name string) (upstream.Options, error) {
 	o := upstream.Options{
 		Ejection:    upstream.Ejection{ConnectionErrors: u.Eject.ConnectFailures, ServerErrors: u.Eject.ServerErrors, For: u.Eject.For},
 		TLS:         tlsConfig,
-		IdleTimeout: u.IdleTimeout,
+		IdleTimeout: u.IdleTimeout, MaxConnectionAge: u.MaxConnectionAge,
 		// A third of a request's time, so that there is time left to try another target.
 		DialTimeout: min(10*time.Second, max(100*time.Millisecond, shortestTimeout(cfg, name)/3)),
 	}

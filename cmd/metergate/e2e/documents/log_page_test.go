@@ -67,6 +67,7 @@ func TestLogPageListsAttributes(t *testing.T) {
 			text := strings.Replace(gatewaytest.ReloadYAML(api.URL, 0), "per: month }]", "per: month }], mode: observe", 1)
 			text = strings.Replace(text, "enterprise: { limits: [] }", "enterprise: { concurrent: { requests: 1, wait: 20ms } }", 1)
 			text = strings.Replace(text, "algorithms: [HS256] }", "algorithms: [HS256], name: app, claims: { org: org } }, api_keys: { file: "+keys+" }", 1)
+			text += "\ntracing: { url: \"http://127.0.0.1:9\", sample: 1 }\n"
 			g.Save(strings.Replace(text, "endpoint: analyze,", "endpoint: analyze, cost: 2,", 1))
 			if status, body := g.Reload(gatewaytest.AdminToken); status != 200 {
 				t.Fatalf("reload: %d %s", status, body)
