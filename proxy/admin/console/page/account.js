@@ -1,5 +1,5 @@
 // One user, or one organisation: limits, history, plan, audit log, and what can be changed about them.
-import { call, events } from './api.js';
+import { call, pages } from './api.js';
 import { clearPlan, grant, grantable, reset, setPlan } from './changes.js';
 import { chart } from './charts.js';
 import { badge, bar, card, empty, endGhosts, failure, ghosts, h, heading, say, slot, table } from './dom.js';
@@ -121,7 +121,7 @@ function showMembers({ page, org }) {
 async function readPlans(signal) {
   const own = new AbortController();
   try {
-    for await (const { data } of events('plans', { signal: AbortSignal.any([signal, own.signal]) })) return data.plans;
+    for await (const page of pages('plans', { signal: AbortSignal.any([signal, own.signal]) })) return page.plans;
   } finally {
     own.abort();
   }
@@ -229,7 +229,7 @@ export function showAccount({ main, signal, session, live, route, admin }) {
 
   async function readMembers() {
     let shown = false;
-    for await (const { data: page } of events('search/users', { query: { org, limit: 20 }, signal })) {
+    for await (const page of pages('search/users', { query: { org, limit: 20 }, signal })) {
       if (page.done || !shown) members.show({ org, page: { users: page.users, matched: page.matched, done: page.done } });
       shown = page.done || page.users.length > 0;
     }

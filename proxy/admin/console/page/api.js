@@ -100,6 +100,18 @@ export async function* events(path, { onAlive = () => {}, ...options } = {}) {
   }
 }
 
+/** Yields what a search has found so far, again and again until it is done. */
+export async function* pages(path, options) {
+  let done = false;
+  for await (const { event, data } of events(path, options)) {
+    if (event === 'error') throw new Problem(data.detail);
+    if (event !== 'page') continue;
+    ({ done } = data);
+    yield data;
+  }
+  if (!done) throw new Problem('The search broke off before all users were read.');
+}
+
 // Not every browser can iterate over a stream.
 async function* chunks(stream) {
   const reader = stream.getReader();

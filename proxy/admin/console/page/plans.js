@@ -1,6 +1,6 @@
 // Plans: their limits, how much their users have used, and whom another number would block. Nothing here
 // changes a plan: the configuration file does.
-import { events } from './api.js';
+import { pages } from './api.js';
 import { histogram } from './charts.js';
 import { card, empty, failure, ghosts, h, heading, newID, slot, snippet, table } from './dom.js';
 import { number, plural, time } from './format.js';
@@ -90,7 +90,7 @@ export function showPlans({ main, signal, session, route }) {
     if (!shown) {
       const facts = slot(h('div', { className: 'stack' }), (plan) => planFacts(plan, session));
       const then = slot(h('div'), (found) => found && h('p', { className: `banner ${found.then > found.now ? 'bad' : 'ok'}` }, `With ${found.trying > 1 ? 'these numbers' : 'this number'}: ${number(found.then)} blocked, now ${number(found.now)}. `, h('button', { type: 'button', className: 'quiet', 'data-key': 'details', click: () => { whatIf.scrollIntoView(); whatIf.querySelector('h2').focus(); } }, 'Show whom')));
-      const about = [p.concurrent && `${number(p.concurrent.requests ?? p.concurrent)} at once`, p.anchor && p.anchor !== 'calendar' && (p.anchor === 'claim' ? 'months begin on the customer’s own day' : 'months begin on the day of first use')].filter(Boolean).join(', ');
+      const about = [p.observe && 'observe: refuses nothing', p.concurrent && `${number(p.concurrent)} at once`, p.anchor && p.anchor !== 'calendar' && (p.anchor === 'claim' ? 'months begin on the customer’s own day' : 'months begin on the day of first use')].filter(Boolean).join(', ');
       const element = card(p.name, { aside: p.name === defaultPlan ? h('span', { className: 'tag' }, 'default') : null }, h('div', { className: 'body stack' },
         limitFields(p, session, tried, onTry), then, about ? h('p', { className: 'small dim' }, about) : null, facts));
       shown = { element, facts, then };
@@ -103,7 +103,7 @@ export function showPlans({ main, signal, session, route }) {
   async function load() {
     fault.replaceChildren();
     try {
-      for await (const { data } of events('plans', { signal })) {
+      for await (const data of pages('plans', { signal })) {
         if (!cards.size) list.replaceChildren();
         for (const p of data.plans) showPlan(p, data.default_plan);
         showThen();
@@ -149,7 +149,7 @@ export function showPlans({ main, signal, session, route }) {
     }
     if (!result.childElementCount) result.replaceChildren(ghosts(2));
     try {
-      for await (const { data } of events('plans/check', { query: settings(), signal: AbortSignal.any([signal, own.signal]) })) {
+      for await (const data of pages('plans/check', { query: settings(), signal: AbortSignal.any([signal, own.signal]) })) {
         result.replaceChildren(...showCheck(data).filter(Boolean));
         checked = data;
         showThen();

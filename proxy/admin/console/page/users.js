@@ -1,6 +1,6 @@
 // Finding users: search, sort and filter. The gateway reads its store and streams what it has found so
 // far, so the first users are there at once, however many there are.
-import { events } from './api.js';
+import { pages } from './api.js';
 import { badge, bar, card, empty, failure, ghosts, h, heading, newID } from './dom.js';
 import { amountName, number, percent, plural, time } from './format.js';
 import { orgLink, userLink, usersLink } from './route.js';
@@ -65,13 +65,13 @@ export function showUsers({ main, signal, session, route }) {
     h('caption', { className: 'hidden' }, 'Users'),
     h('thead', null, h('tr', null, heads, h('th', { scope: 'col', className: 'wide' }, 'Status'))), body);
   const found = h('div', { className: 'found' }, list);
-  const pages = h('div', { className: 'buttons body', hidden: true });
+  const turn = h('div', { className: 'buttons body', hidden: true });
   const openOrg = h('a', { className: 'button small', hidden: true }, 'Open the organisation');
   main.append(
     heading('Users', h('p', null, 'Everybody of whom something is counted in a running window.')),
     h('form', { className: 'filters', role: 'search', submit: (event) => { event.preventDefault(); change(); } },
       field('Search', q), org ? field('Organisation', org) : null, field('Plan', plan), field('Show', state)),
-    card('Users', { aside: h('span', { className: 'buttons' }, openOrg, status) }, found, pages));
+    card('Users', { aside: h('span', { className: 'buttons' }, openOrg, status) }, found, turn));
 
   function showWanted() {
     columns.forEach((column, i) => {
@@ -120,10 +120,10 @@ export function showUsers({ main, signal, session, route }) {
       ? [`${plural(page.matched, 'user')} of ${number(page.scanned)}, as of `, time(page.as_of, 'time')]
       : [`${plural(page.scanned, 'user')} read, ${number(page.matched)} found so far …`]));
     list.ariaBusy = page.done ? null : 'true';
-    pages.replaceChildren(...[
+    turn.replaceChildren(...[
       wanted.after ? h('a', { className: 'button', href: usersLink(query({ after: '' })) }, 'First page') : null,
       page.next ? h('a', { className: 'button', href: usersLink(query({ after: page.next })) }, 'Next page') : null].filter(Boolean));
-    pages.hidden = !pages.childElementCount;
+    turn.hidden = !turn.childElementCount;
   }
 
   let loading;
@@ -139,11 +139,10 @@ export function showUsers({ main, signal, session, route }) {
     status.textContent = 'Reading users …';
     let last = null;
     try {
-      for await (const { data } of events('search/users', { query: { ...query(), limit }, signal: AbortSignal.any([signal, own.signal]) })) {
-        last = data;
-        showPage(data);
+      for await (const page of pages('search/users', { query: { ...query(), limit }, signal: AbortSignal.any([signal, own.signal]) })) {
+        last = page;
+        showPage(page);
       }
-      if (!last?.done) throw new Error('The list broke off before all users were read.');
       document.getElementById('spoken').textContent = `${plural(last.matched, 'user')} found.`;
     } catch (error) {
       if (own.signal.aborted || signal.aborted) return;
