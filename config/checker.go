@@ -14,7 +14,8 @@ type checker struct {
 func (c *checker) checkAll() {
 	c.checkListeners()
 	c.checkTLS()
-	c.checkTrustedProxies()
+	c.checkNetworks("trusted_proxies", c.cfg.TrustedProxies)
+	c.checkNetworks("proxy_protocol", c.cfg.ProxyProtocol)
 	c.checkPassHeaders()
 	c.checkMaxInFlight()
 	c.checkAdminTokens()

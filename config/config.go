@@ -31,6 +31,12 @@ type Config struct {
 	// there, and removes them from all other requests. unix stands for whoever can connect to the
 	// Unix socket of listen. /0 is refused. Default: none.
 	TrustedProxies []netip.Prefix `yaml:"trusted_proxies"`
+	// The networks or single addresses of load balancers that begin each connection with a header of the
+	// PROXY protocol, version 1 or 2, each once. The address in the header is then that of the client
+	// everywhere. From there the header is required: without it, the connection is closed. From all other
+	// addresses it is a malformed request. unix stands for whoever can connect to the Unix socket of
+	// listen. /0 is refused. Default: none.
+	ProxyProtocol []netip.Prefix `yaml:"proxy_protocol"`
 	// Request headers that reach upstreams from any client, although frameworks believe that
 	// a proxy wrote them, and the gateway would remove them. Name a header only if no upstream
 	// believes it. Not allowed are those that the gateway sets itself. Default: none.

@@ -38,11 +38,12 @@ func (c *checker) checkListeners() {
 	}
 }
 
-func (c *checker) checkTrustedProxies() {
-	for i, p := range c.cfg.TrustedProxies {
-		path := indexPath("trusted_proxies", i)
-		if first := slices.Index(c.cfg.TrustedProxies, p); first < i && c.usable(path) {
-			c.src.reportAt(path, "is the same as %s; keep one of them%s", indexPath("trusted_proxies", first), c.src.got(path))
+// checkNetworks checks a list of networks.
+func (c *checker) checkNetworks(key string, networks []netip.Prefix) {
+	for i, p := range networks {
+		path := indexPath(key, i)
+		if first := slices.Index(networks, p); first < i && c.usable(path, indexPath(key, first)) {
+			c.src.reportAt(path, "is the same as %s; keep one of them%s", indexPath(key, first), c.src.got(path))
 		}
 	}
 }

@@ -182,8 +182,9 @@ func TestParseReadsEveryKey(t *testing.T) {
 			Digest: digest(t, "testdata/tls/client.pem", "testdata/tls/client.key")},
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"),
 			netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("::1/128")},
-		MaxInFlight: MaxInFlight{Total: 1_000_000},
-		Admin:       Admin{Listen: "localhost:9091", Token: "0123456789abcdef"},
+		ProxyProtocol: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), {}},
+		MaxInFlight:   MaxInFlight{Total: 1_000_000},
+		Admin:         Admin{Listen: "localhost:9091", Token: "0123456789abcdef"},
 		Store: Store{
 			URL: "rediss://user:p%23ss@redis.example:6380/3",
 			TLS: &ClientTLS{

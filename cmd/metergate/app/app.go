@@ -30,6 +30,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -128,6 +129,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if a.admin, err = a.listen("admin.listen", cfg.Admin.Listen, adminServer, &a.reloader.builder.maxAdminConnections); err != nil {
 		return err
 	}
+	a.public.proxies = func() []netip.Prefix { return a.reloader.current.Load().cfg.ProxyProtocol }
 	a.publicAddr, a.adminAddr = a.public.Addr(), a.admin.Addr()
 	registry.MustRegister(connectionMetrics{a})
 

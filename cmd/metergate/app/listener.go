@@ -5,11 +5,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
+	"metergate/cmd/metergate/sockets"
 	"metergate/quota/ratelog"
 )
 
@@ -35,7 +37,9 @@ type listener struct {
 	open   atomic.Int64  // connections that the server has, and the one that waits
 	closed chan struct{}
 	close  func() error
-	room   chan struct{} // receives when a connection was closed
+	// proxies are the networks whose connections begin with a header of the PROXY protocol; nil: none.
+	proxies func() []netip.Prefix
+	room    chan struct{} // receives when a connection was closed
 
 	waiting  atomic.Bool // a connection waits for room
 	shedding atomic.Bool // the server keeps no connection open between requests
@@ -44,6 +48,7 @@ type listener struct {
 	troubleAt             atomic.Int64 // when a client had to wait, in Unix nanoseconds
 	lastError             atomic.Pointer[string]
 	errorLines, fullLines *ratelog.Line
+	headerLines           *ratelog.Line
 }
 
 // newListener makes l the listener of a server. setting is the name of its setting; most
@@ -53,6 +58,7 @@ func newListener(l net.Listener, s *http.Server, setting string, most *atomic.In
 	b := &listener{Listener: l, server: s, most: most, closed: make(chan struct{}), room: make(chan struct{}, 1),
 		errorLines: ratelog.New(log, slog.LevelError, "a connection could not be accepted"),
 		fullLines:  ratelog.New(log, slog.LevelWarn, "clients wait: as many connections are open as this gateway has room for")}
+	b.headerLines = ratelog.New(log, slog.LevelWarn, "a connection was closed: its peer is in proxy_protocol, and it does not begin with a header of the PROXY protocol")
 	b.close = sync.OnceValue(func() error { close(b.closed); return l.Close() })
 	return b
 }
@@ -67,7 +73,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 	c := l.counted(conn)
 	if l.open.Add(1); !l.full() {
-		return c, nil
+		return l.withHeader(c), nil
 	}
 	l.fullLines.Log("max", l.most.Load())
 	l.waiting.Store(true)
@@ -87,7 +93,19 @@ func (l *listener) Accept() (net.Conn, error) {
 			return nil, net.ErrClosed
 		}
 	}
-	return c, nil
+	return l.withHeader(c), nil
+}
+
+// withHeader returns a connection that begins with a header of the PROXY protocol if its peer has to send
+// one.
+func (l *listener) withHeader(c net.Conn) net.Conn {
+	if l.proxies == nil || !sockets.IsFrom(l.proxies(), c.RemoteAddr()) {
+		return c
+	}
+	peer := sockets.Text(c.RemoteAddr())
+	return sockets.NewProxied(c, sockets.HeaderTimeout, func(err error) {
+		l.headerLines.Log("peer", peer, "error", err)
+	})
 }
 
 // full reports whether more connections are open than the bound allows.
