@@ -10,8 +10,9 @@ type Upstream struct {
 	// The addresses of the service, at least one. Each URL once, and not all with weight 0.
 	Targets []Target `yaml:"targets" required:"true"`
 	// Which target a request goes to: of two at random, the one with fewer requests in flight
-	// (least_in_flight), or each target in turn (round_robin). Both respect the weights.
-	Balance Balance `yaml:"balance" default:"least_in_flight" oneof:"least_in_flight, round_robin"`
+	// (least_in_flight), each target in turn (round_robin), or always the same for a user (user).
+	// All respect the weights. Requests without a user go by least_in_flight.
+	Balance Balance `yaml:"balance" default:"least_in_flight" oneof:"least_in_flight, round_robin, user"`
 	// Asks each target at regular intervals whether it is healthy. Default: no health checks.
 	Health *Health `yaml:"health"`
 	// Keeps requests away from targets on which requests fail.
@@ -45,10 +46,11 @@ const (
 // Balance is a way to choose between targets.
 type Balance string
 
-// The ways to choose between targets. Both give each target its share by weight.
+// The ways to choose between targets. All give each target its share by weight.
 const (
 	LeastInFlight Balance = "least_in_flight" // of two at random, the one with fewer requests in flight
 	RoundRobin    Balance = "round_robin"     // in turn
+	ByUser        Balance = "user"            // the same for a user
 )
 
 // A Target is one address of an upstream.

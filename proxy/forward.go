@@ -126,14 +126,15 @@ func (f *forwarding) RoundTrip(out *http.Request) (*http.Response, error) {
 	return res, err
 }
 
-// A tracedTransport makes a span of each try to send a request.
-type tracedTransport interface {
-	RoundTripTraced(*http.Request, *tracing.Span) (*http.Response, error)
+// A userTransport may choose the target by the user, whose account may be empty, and makes a span of each try to
+// send a request.
+type userTransport interface {
+	RoundTripFor(out *http.Request, account string, span *tracing.Span) (*http.Response, error)
 }
 
 func (f *forwarding) sendOut(out *http.Request) (*http.Response, error) {
-	if t, ok := f.route.Upstream.(tracedTransport); ok && f.span != nil {
-		return t.RoundTripTraced(out, f.span)
+	if t, ok := f.route.Upstream.(userTransport); ok {
+		return t.RoundTripFor(out, f.account, f.span)
 	}
 	return f.route.Upstream.RoundTrip(out)
 }

@@ -12,9 +12,9 @@ type candidate struct {
 // pickTarget picks a target other than exclude, which may be nil. It returns nil if there is
 // none that is healthy and not drained. The request is in flight from then on: requestEnded
 // must be called. If trial is true, so must recordOutcome.
-func (p *Pool) pickTarget(exclude *target) (t *target, trial bool) {
+func (p *Pool) pickTarget(exclude *target, user userKey) (t *target, trial bool) {
 	for {
-		if t, trial = p.chooseTarget(exclude); t == nil {
+		if t, trial = p.chooseTarget(exclude, user); t == nil {
 			return nil, false
 		}
 		t.inFlight.Add(1)
@@ -30,7 +30,7 @@ func (p *Pool) pickTarget(exclude *target) (t *target, trial bool) {
 	}
 }
 
-func (p *Pool) chooseTarget(exclude *target) (t *target, trial bool) {
+func (p *Pool) chooseTarget(exclude *target, user userKey) (t *target, trial bool) {
 	for {
 		var room [8]candidate // on the stack, except for large pools
 		candidates := room[:0]
@@ -49,6 +49,8 @@ func (p *Pool) chooseTarget(exclude *target) (t *target, trial bool) {
 		c := candidates[0]
 		switch {
 		case len(candidates) == 1:
+		case user != 0:
+			c = highestScore(candidates, user)
 		case p.options.Balance == RoundRobin:
 			c = p.roundRobin(candidates)
 		default:

@@ -27,7 +27,7 @@ func BenchmarkOverhead(b *testing.B) {
 	transport := new(http.Transport)
 	transport.RegisterProtocol("http", answer)
 	bench(b, "transport", transport, "http://a")
-	for i, name := range []string{upstream.LeastInFlight: "least in flight", upstream.RoundRobin: "round robin"} {
+	for i, name := range []string{upstream.LeastInFlight: "least in flight", upstream.RoundRobin: "round robin", upstream.ByUser: "by user"} {
 		p := newPool(b, upstream.Options{Balance: upstream.Balance(i)}, "http://a", "http://b", "http://c")
 		p.AnswerAll(answer)
 		bench(b, name, p, "http://a")
@@ -50,7 +50,13 @@ func bench(b *testing.B, name string, rt http.RoundTripper, url string) {
 				for pb.Next() {
 					req := newRequest("POST", "/api/analyze", body)
 					req.URL.Host = host
-					res, err := rt.RoundTrip(req)
+					var res *http.Response
+					var err error
+					if p, ok := rt.(*upstream.Pool); ok {
+						res, err = p.RoundTripFor(req, "u-17", nil)
+					} else {
+						res, err = rt.RoundTrip(req)
+					}
 					if err != nil {
 						b.Error(err)
 						return

@@ -30,3 +30,18 @@ func (p *Pool) changeTransports(change func(*http.Transport)) {
 
 // SetRetryNameAfter sets how long a failed lookup is not repeated.
 func (p *Pool) SetRetryNameAfter(d time.Duration) { p.names.retryAfter = d }
+
+// TargetFor returns the URL of the target that a user's request goes to; empty: there is none.
+func (p *Pool) TargetFor(user string) string {
+	if t, _ := p.chooseTarget(nil, p.keyOf(user)); t != nil {
+		return t.name
+	}
+	return ""
+}
+
+// TargetsFor returns that of TargetFor, and the one on which the request is retried.
+func (p *Pool) TargetsFor(user string) (first, second string) {
+	t, _ := p.chooseTarget(nil, p.keyOf(user))
+	other, _ := p.chooseTarget(t, p.keyOf(user))
+	return t.name, other.name
+}

@@ -40,6 +40,9 @@ const (
 	// RoundRobin is nginx's smooth weighted round robin: the targets take turns, each as
 	// often as its weight says and spread evenly. Weights 5, 1, 1 give a a b a c a a.
 	RoundRobin
+	// ByUser sends the requests of a user to the same target for as long as it can be picked:
+	// rendezvous.go says how. Requests without a user go by LeastInFlight.
+	ByUser
 )
 
 // Health configures active health checks.
@@ -125,7 +128,7 @@ func (o Options) validate() error {
 			fault("targets[%d].weight: must be 1 to %d, got %d", i, maxWeight, t.Weight)
 		}
 	}
-	if o.Balance != LeastInFlight && o.Balance != RoundRobin {
+	if o.Balance < LeastInFlight || o.Balance > ByUser {
 		fault("balance: unknown method %d", o.Balance)
 	}
 	if o.Host != "" && o.KeepHost {

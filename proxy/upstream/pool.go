@@ -12,7 +12,7 @@
 //   - slow start gives a target that comes back a small, growing share (eject.go);
 //   - an operator can drain a target (drain.go).
 //
-// The load balancing among the others is in balance.go.
+// The load balancing among the others is in balance.go and rendezvous.go.
 //
 // A request is sent twice only where that is safe: retry.go has the rules, and how they
 // relate to net/http's own retries. conn.go saves the response of a target that answers
@@ -70,6 +70,7 @@ type target struct {
 	name          string // the URL, for logs
 	prefix        string // the URL's path without a trailing slash
 	escapedPrefix string // the same, escaped
+	hash          uint64 // of the name
 	weight        int64  // 0: it gets nothing
 
 	// Shared with the targets of this name in the pools before and after:
@@ -117,6 +118,7 @@ func New(o Options) (*Pool, error) {
 		p.targets = append(p.targets, &target{
 			url:           t.URL,
 			name:          t.URL.String(),
+			hash:          fnv1a(t.URL.String()),
 			prefix:        strings.TrimSuffix(t.URL.Path, "/"),
 			escapedPrefix: strings.TrimSuffix(t.URL.EscapedPath(), "/"),
 			weight:        weight,

@@ -23,12 +23,14 @@ import (
 // The error is ErrNoTarget, or a *TargetError that wraps ErrNoConnection, the context's, one of reading the request's body, one of the
 // connection to the target, or says that the response is malformed.
 func (p *Pool) RoundTrip(req *http.Request) (*http.Response, error) {
-	return p.RoundTripTraced(req, nil)
+	return p.RoundTripFor(req, "", nil)
 }
 
-// RoundTripTraced is RoundTrip with a span for each try, which ends with the response's body. The targets get
-// the try as the parent of theirs. span is the request's; nil: nothing is traced.
-func (p *Pool) RoundTripTraced(req *http.Request, span *tracing.Span) (res *http.Response, err error) {
+// RoundTripFor is RoundTrip for a user, whom the balance ByUser needs; empty: there is none. It makes a span
+// for each try, which ends with the response's body. The targets get the try as the parent of theirs. span is the
+// request's; nil: nothing is traced.
+func (p *Pool) RoundTripFor(req *http.Request, user string, span *tracing.Span) (res *http.Response, err error) {
+	key := p.keyOf(user)
 	rt := roundTrip{pool: p, original: req, header: req.Header, repeatable: isRepeatable(req), span: span}
 	if !rt.repeatable {
 		rt.header = hideIdempotencyKeys(req.Header)
@@ -37,7 +39,7 @@ func (p *Pool) RoundTripTraced(req *http.Request, span *tracing.Span) (res *http
 		rt.upload = &upload{body: req.Body, ctx: req.Context()}
 		defer func() { rt.upload.finish(err != nil) }()
 	}
-	t, trial := p.pickTarget(nil)
+	t, trial := p.pickTarget(nil, key)
 	if t == nil {
 		return nil, ErrNoTarget
 	}
@@ -45,7 +47,7 @@ func (p *Pool) RoundTripTraced(req *http.Request, span *tracing.Span) (res *http
 	if !retry {
 		return res, t.failed(err)
 	}
-	other, trial := p.pickTarget(t)
+	other, trial := p.pickTarget(t, key)
 	if other == nil {
 		return nil, t.failed(err)
 	}

@@ -54,8 +54,11 @@ func poolOptions(cfg *config.Config, name string) (upstream.Options, error) {
 	for _, t := range u.Targets {
 		o.Targets = append(o.Targets, upstream.Target{URL: t.URL, Weight: t.Weight, Off: t.Weight == 0})
 	}
-	if u.Balance == config.RoundRobin {
+	switch u.Balance {
+	case config.RoundRobin:
 		o.Balance = upstream.RoundRobin
+	case config.ByUser:
+		o.Balance = upstream.ByUser
 	}
 	if h := u.Health; h != nil {
 		o.Health = &upstream.Health{Path: h.Path, Interval: h.Interval, Timeout: h.Timeout}

@@ -197,3 +197,58 @@ func TestSwapUpstream(t *testing.T) {
 	r.administer(200, "POST", "/admin/upstreams/api/undrain", fmt.Sprintf(`{"url":%q}`, a))
 	testkit.Eventually(t, "the undrained target serves", func() bool { return r.answer("u") == "a" })
 }
+
+// With balance: user, the user that the token names stays on one target: on every gateway, after a
+// reload and after a restart. A larger weight of the canary takes users to it, and none from it.
+func TestUserStaysOnTarget(t *testing.T) {
+	var urls []string
+	for _, name := range []string{"a", "b", "canary"} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, name) }))
+		t.Cleanup(s.Close)
+		urls = append(urls, s.URL)
+	}
+	settings := func(canary int) string {
+		return fmt.Sprintf("targets: [{ url: %q, weight: 4 }, { url: %q, weight: 4 }, { url: %q, weight: %d }], balance: user", urls[0], urls[1], urls[2], canary)
+	}
+	one, two := startApp(t, settings(2), quiet()), startApp(t, settings(2), quiet())
+	answers := func(r *runningApp) map[string]string {
+		got := map[string]string{}
+		for range 3 {
+			for i := range 40 {
+				user := fmt.Sprint("user-", i)
+				answer := r.answer(user)
+				if before := got[user]; before != "" && answer != before {
+					t.Errorf("%s went to %s, then to %s", user, before, answer)
+				}
+				got[user] = answer
+			}
+		}
+		return got
+	}
+	before, other := answers(one), answers(two)
+	for user, target := range before {
+		if other[user] != target {
+			t.Errorf("%s goes to %s on one gateway and to %s on the other", user, target, other[user])
+		}
+	}
+	two.reload(settings(8))
+	moved := 0
+	for user, target := range answers(two) {
+		if target != before[user] {
+			moved++
+			if target != "canary" {
+				t.Errorf("with a larger canary %s moved from %s to %s", user, before[user], target)
+			}
+		}
+	}
+	if moved == 0 {
+		t.Error("a larger canary got no users")
+	}
+	one.Stop()
+	again := startApp(t, settings(2), quiet())
+	for user, target := range answers(again) {
+		if target != before[user] {
+			t.Errorf("after a restart %s goes to %s, before to %s", user, target, before[user])
+		}
+	}
+}
