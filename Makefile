@@ -5,23 +5,36 @@ SHELL := bash
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
 FUZZTIME ?= 60s
+PROGRAM  ?= metergate
 
 # git refuses to read a clone that belongs to another user, and go build would fail with it.
 export GOFLAGS := -buildvcs=false $(GOFLAGS)
 
-.PHONY: help build dist test chaos long soak lint format vet bench growth fuzz screenshots clean
+.PHONY: help build dist release root test chaos long soak lint format vet bench growth fuzz screenshots clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
 build: ## build ./metergate, static
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X metergate/proxy/browser.version=$(VERSION)' -o metergate ./cmd/metergate
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X metergate/proxy/browser.version=$(VERSION)' -o $(PROGRAM) ./cmd/metergate
 
-dist: build ## build the archive of a release in dist/: the program and what its operators need
-	mkdir -p dist
-	env -u GOOS -u GOARCH go run -ldflags '-X metergate/proxy/browser.version=$(VERSION)' ./proxy/browser/writepackage >dist/metergate-client.tgz
-	tar -czf "dist/metergate-$(VERSION)-$$(go env GOOS)-$$(go env GOARCH).tar.gz" \
-		metergate LICENSE THIRD_PARTY_NOTICES README.md gateway.yaml config/gateway.schema.json deploy docs -C dist metergate-client.tgz
+RELEASE = env -u GOOS -u GOARCH -u CGO_ENABLED go run -C .ci/release .
+
+dist: ## build the archive of a release in dist/, of what is here: the program and what its operators need
+	$(RELEASE) -trial -archives -version '$(VERSION)' -commit '$(COMMIT)' -platforms "$$(go env GOOS)/$$(go env GOARCH)"
+
+# TRIAL=1 builds a commit without a tag, and files that are not committed.
+release: ## build a release of the tagged commit in dist/; docs/release.md explains it
+	$(RELEASE) $(if $(TRIAL),-trial) $(if $(PLATFORMS),-platforms '$(PLATFORMS)') $(if $(filter command line,$(origin VERSION)),-version '$(VERSION)')
+
+# The Dockerfile and make release put these files into the image. The shipped gateway.yaml keeps its
+# data in ./data, relative to itself. In the image that is a link to the volume.
+root:
+	$(MAKE) build PROGRAM=$(ROOT)/metergate
+	install -d $(ROOT)/etc $(ROOT)/doc $(ROOT)/data
+	install -m 644 gateway.yaml $(ROOT)/etc/
+	ln -s /var/lib/metergate $(ROOT)/etc/data
+	install -m 644 LICENSE THIRD_PARTY_NOTICES $(ROOT)/doc/
 
 # With METERGATE_TEST_REQUIRE a test fails, instead of being skipped, when a program that
 # it needs is not installed. gotest fails on any other skip. Many tests wait more than they compute, so three
@@ -44,6 +57,7 @@ long: ## run what takes too long for make test: 100 kills, 1000 reloads, 48 hour
 	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate/e2e/browsers -race -v -run '^TestReactApp$$' -timeout 30m -long
 	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate/e2e/console -race -v -run '^TestFirstUsers' -timeout 30m -long
 	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate/e2e/notifications -race -v -run '^TestChaos' -timeout 30m -long
+	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate/e2e/releasing -race -v -timeout 30m -long
 	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate/e2e/billing -race -v -timeout 30m -long
 	METERGATE_TEST_REQUIRE=1 go test ./quota/boltstore ./quota/redisstore -race -run '^TestSuite' -timeout 30m -rapid.checks 2000
 
@@ -62,6 +76,8 @@ format:
 
 vet:
 	go vet ./... ./.ci/gotest
+	go vet -C .ci/kubernetes .
+	go vet -C .ci/release .
 
 # BENCH passes flags to the benchmarks of whole processes, such as "-rounds 3 -round 1s".
 # nginx, HAProxy and Caddy are measured if they are installed.

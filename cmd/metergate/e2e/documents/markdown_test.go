@@ -30,7 +30,7 @@ type markdownPage struct {
 }
 
 // markdownPages returns every Markdown file of the repository by its path, without
-// those of other people's packages and of folders that begin with a dot.
+// those of other people's packages, of a release that was built, and of folders that begin with a dot.
 func markdownPages(t *testing.T) map[string]markdownPage {
 	t.Helper()
 	pages := map[string]markdownPage{}
@@ -38,7 +38,7 @@ func markdownPages(t *testing.T) map[string]markdownPage {
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && file != repositoryRoot && strings.HasPrefix(d.Name(), "."):
+		case d.IsDir() && file != repositoryRoot && (strings.HasPrefix(d.Name(), ".") || d.Name() == "dist"):
 			return fs.SkipDir
 		case d.IsDir() || filepath.Ext(file) != ".md":
 			return nil

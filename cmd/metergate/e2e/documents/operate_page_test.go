@@ -1,10 +1,8 @@
 package documents
 
 import (
-	"debug/elf"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,10 +16,11 @@ const operatePage = "docs/operate.md"
 // Others check what they use: TestSwapUpstream, TestDockerComposeAcceptsFile, TestImageHealthCheckFollowsAdminListener
 // and TestKubernetesManifestIsValid.
 var notPasted = map[string]string{
-	"make build":     "TestMakeBuildsStaticProgram runs it",
-	"docker compose": "needs Docker",
-	"kubectl":        "needs Kubernetes",
-	"/drain":         "TestSwapUpstream does the same",
+	"sha256sum":  "TestReleaseIsComplete runs it",
+	"make build": "make release runs it",
+	"docker":     "needs Docker",
+	"kubectl":    "needs Kubernetes",
+	"/drain":     "TestSwapUpstream does the same",
 }
 
 // The commands of docs/operate.md work as they are pasted into one shell, and a second time,
@@ -118,60 +117,6 @@ func (p *pastes) standIn(name, script string) {
 	p.Helper()
 	if err := os.WriteFile(filepath.Join(p.dir, "stand-ins", name), []byte("#!/bin/bash\n"+script+"\n"), 0o700); err != nil {
 		p.Fatal(err)
-	}
-}
-
-// "make dist" makes one static program, as "make build" does, and an archive that has it together
-// with the files that docs/operate.md uses.
-func TestMakeBuildsStaticProgram(t *testing.T) {
-	dir := t.TempDir()
-	entries, err := os.ReadDir(repositoryRoot)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), ".") || e.Name() == "metergate" {
-			continue
-		}
-		if out, err := exec.Command("cp", "-r", filepath.Join(repositoryRoot, e.Name()), dir).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-	}
-	build := exec.Command("make", "dist", "VERSION=v1.2.3", "COMMIT=c")
-	build.Dir = dir
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	program := filepath.Join(dir, "metergate")
-	if out, err := exec.Command(program, "version").CombinedOutput(); err != nil || !strings.HasPrefix(string(out), "metergate v1.2.3, commit c, go") {
-		t.Errorf("error %v: %s", err, out)
-	}
-	archives, err := filepath.Glob(filepath.Join(dir, "dist", "metergate-v1.2.3-*.tar.gz"))
-	if err != nil || len(archives) != 1 {
-		t.Fatalf("error %v, archives %v", err, archives)
-	}
-	list, err := exec.Command("tar", "-tzf", archives[0]).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"metergate", "gateway.yaml", unitFile, manifestFile, "deploy/prometheus/alerts.yml", operatePage, "LICENSE", "metergate-client.tgz"} {
-		if !strings.Contains("\n"+string(list), "\n"+name+"\n") {
-			t.Errorf("the archive has no %s", name)
-		}
-	}
-	manifest, err := exec.Command("bash", "-c", "set -o pipefail; tar -xzOf \"$1\" metergate-client.tgz | tar -xzO package/package.json", "bash", archives[0]).Output()
-	if err != nil || !strings.Contains(string(manifest), `"version": "1.2.3"`) {
-		t.Errorf("error %v: the npm package in the archive has another version than the release:\n%s", err, manifest)
-	}
-	file, err := elf.Open(program)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	for _, part := range file.Progs {
-		if part.Type == elf.PT_INTERP {
-			t.Error("the program needs a dynamic loader")
-		}
 	}
 }
 
