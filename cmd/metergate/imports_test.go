@@ -116,6 +116,11 @@ func TestImportsPointOneWay(t *testing.T) {
 			t.Errorf("%s imports OpenTelemetry; only proxy/tracing may", path)
 		}
 	}
+	for _, dep := range packages["metergate/cmd/metergate"].Deps {
+		if dep == "net/http/pprof" || strings.HasPrefix(dep, "google.golang.org/grpc") {
+			t.Errorf("the program contains %s", dep)
+		}
+	}
 	for _, dep := range packages["metergate/quota"].Deps {
 		if dep == "net/http" || dep == "net" {
 			t.Errorf("metergate/quota depends on %s: the domain is arithmetic", dep)

@@ -116,6 +116,7 @@ type handler struct {
 	wrongHostLogged atomic.Bool
 	// backingUp is held while a backup is made and sent.
 	backingUp sync.Mutex
+	profiler  profiler
 }
 
 // Handler serves GET /livez, /readyz and /metrics, the admin API below /admin/, and the console, which
@@ -159,7 +160,7 @@ func (h *handler) resources() []resource {
 	return []resource{
 		{"GET /livez", true, anyone, "", h.livez},
 		{"GET /readyz", true, anyone, "", h.readyz},
-		{"GET /metrics", h.Registry != nil, anyone, "", promhttp.HandlerFor(h.Registry, promhttp.HandlerOpts{}).ServeHTTP},
+		{"GET /metrics", h.Registry != nil, anyone, "", promhttp.HandlerFor(h.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true}).ServeHTTP},
 		{"GET /{$}", gateway, anyone, "", consolePage.ServeHTTP},
 		{"GET /console/{file...}", gateway, anyone, "", consolePage.ServeHTTP},
 		{"GET /admin/audit", gateway, viewer, "", h.getActions},
@@ -169,6 +170,8 @@ func (h *handler) resources() []resource {
 		{"GET /admin/config", gateway, viewer, "", h.getConfig},
 		{"POST /admin/reload", gateway, administrator, "reload", h.postReload},
 		{"POST /admin/data/accept", gateway, administrator, "accept data", h.postAcceptData},
+		// Administrators only: a profile slows the gateway down, and shows the inside of the program.
+		{"GET /debug/pprof/{profile}", gateway, administrator, "", h.getProfile},
 		{"GET /admin/backup", gateway, administrator, "backup", h.getBackup},
 		{"GET /admin/upstreams", upstreams, viewer, "", h.getUpstreams},
 		{"POST /admin/upstreams/{upstream}/drain", upstreams, administrator, "drain", h.setDrained(true)},

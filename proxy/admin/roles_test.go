@@ -47,6 +47,7 @@ func decisions() map[string]decision {
 		"PUT /admin/counts":             {least: "admin", log: "/admin/audit", kind: jsonLines, body: `{"user":"u-1","endpoints":{"analyze":3}}`},
 		"GET /admin/orgs/{org}/members": {least: "viewer"},
 	}
+	d["GET /debug/pprof/{profile}"] = decision{least: "admin"} // it slows the gateway down
 	d["GET /admin/upstreams"] = decision{least: "viewer"}
 	d["POST /admin/upstreams/{upstream}/drain"] = decision{least: "admin", log: "/admin/audit", body: `{"url":"http://10.0.0.1","reason":"kernel"}`}
 	d["POST /admin/upstreams/{upstream}/undrain"] = decision{least: "admin", log: "/admin/audit", body: `{"url":"http://10.0.0.1"}`}
@@ -73,7 +74,7 @@ func decisions() map[string]decision {
 func (r *testAPI) ask(route, query, token string, d decision) (status int, text string) {
 	r.Helper()
 	method, path, _ := strings.Cut(route, " ")
-	path = strings.NewReplacer("{user}", "u-2", "{org}", "acme", "{file}", "icon.svg", "{upstream}", "api").Replace(path)
+	path = strings.NewReplacer("{user}", "u-2", "{org}", "acme", "{file}", "icon.svg", "{upstream}", "api", "{profile}", "heap").Replace(path)
 	req, err := http.NewRequestWithContext(r.Context(), method, r.url+path+query, strings.NewReader(d.body))
 	if err != nil {
 		r.Fatal(err)
