@@ -180,7 +180,7 @@ func (d *apiDocument) send(r apiRequest) reply {
 	if strings.HasPrefix(r.path, "/usage") || strings.HasPrefix(r.path, "/api") {
 		url = r.gateway.URL
 	}
-	url += strings.NewReplacer("/console/{file}", "/console/icon.svg", "{user}", "u-17", "{org}", "acme", "{file}", "client.js", "{upstream}", "analysis").Replace(r.path) + r.query
+	url += strings.NewReplacer("/console/{file}", "/console/icon.svg", "{user}", "u-17", "{org}", "acme", "{file}", "client.js", "{profile}", "heap", "{upstream}", "analysis").Replace(r.path) + r.query
 	req, err := http.NewRequest(r.method, url, strings.NewReader(r.body))
 	if err != nil {
 		d.Fatal(err)
@@ -290,7 +290,7 @@ func (d *apiDocument) tryExample(g gateways, method, path string, operation *ope
 		}
 	}
 	with := func(token string) []string { return append([]string{token}, headers...) }
-	if !strings.HasPrefix(path, "/admin") {
+	if !strings.HasPrefix(path, "/admin") && !strings.HasPrefix(path, "/debug") {
 		d.try(apiRequest{g.on, method, path, "", 200, body, with(userHeader())})
 		return
 	}
@@ -393,6 +393,7 @@ func moreRequests(g gateways, upstream string) []apiRequest {
 		{g.on, "POST", "/admin/bills/sent", "", 413, strings.Repeat(" ", 1<<20+1), []string{adminHeader, "Content-Type: application/jsonl"}},
 		{g.plain, "GET", "/admin/bills", "", 404, "", admin},
 		{g.down, "GET", "/admin/backup", "", 501, "", admin},
+		{g.on, "GET", "/debug/pprof/{profile}", "?debug=x", 400, "", admin},
 		{g.on, "POST", "/admin/upstreams/{upstream}/drain", "", 409, fmt.Sprintf(`{"url":%q}`, upstream), admin},
 		{g.on, "POST", "/admin/upstreams/{upstream}/drain", "", 422, `{"url":"http://10.0.0.1:9000"}`, admin},
 		{g.down, "GET", onlyUser + "/history", "", 503, "", admin},
