@@ -256,7 +256,7 @@ type errRefused struct {
 func (e *errRefused) Error() string {
 	switch {
 	case e.status == http.StatusUnauthorized:
-		return "the token in " + tokenVariable + " is not the admin.token of the gateway"
+		return "the gateway does not accept the token in " + tokenVariable + ": it must be its admin.token or, for what only reads, its admin.viewer_token"
 	case e.status == http.StatusNotFound && e.reason == "": // with a reason, it is the right listener
 		return e.detail + " Is -admin the gateway's admin listener?"
 	}

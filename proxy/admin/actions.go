@@ -50,7 +50,7 @@ func (a *Actions) Add(action Action) {
 		*text = oneLine(*text)
 	}
 	if action.At.IsZero() {
-		action.At = time.Now().UTC()
+		action.At = time.Now().UTC().Truncate(time.Millisecond)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -181,13 +181,16 @@ func (h *handler) audited(action string, serve http.HandlerFunc) http.HandlerFun
 	}
 }
 
-// remoteHost identifies who makes a request. Only the address is known.
+// remoteHost identifies who makes a request. Only the address is known; a client of a Unix socket has none.
 func remoteHost(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
+	switch {
+	case err == nil:
+		return host
+	case r.RemoteAddr == "" || r.RemoteAddr == "@":
+		return "unix socket"
 	}
-	return host
+	return r.RemoteAddr
 }
 
 // reasonOf returns the parameter reason, which changes of a user have as well. No other is allowed.

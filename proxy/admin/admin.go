@@ -49,8 +49,8 @@ type Options struct {
 	Monitor Monitor
 	// Recent has the last hour.
 	Recent *recent.Sampler
-	// Streams counts the streams of /admin/events; nil: a count of its own, which nobody ends.
-	Streams *Streams
+	// EventStreams counts the streams of /admin/events; nil: a count of its own, which nobody ends.
+	EventStreams *EventStreams
 	// Actions is the list to which the actions of administrators are added; nil: a list of its own.
 	Actions *Actions
 	// Backups makes the copies that GET /admin/backup sends; nil: it answers 501.
@@ -128,8 +128,8 @@ func Handler(o Options) http.Handler {
 	if o.Actions == nil {
 		o.Actions = new(Actions)
 	}
-	if o.Streams == nil {
-		o.Streams = new(Streams)
+	if o.EventStreams == nil {
+		o.EventStreams = new(EventStreams)
 	}
 	h := &handler{Options: o, wrongTokens: newWrongTokens(o.Log), refused: newRefusedCounter(o.Registry)}
 	mux := http.NewServeMux()

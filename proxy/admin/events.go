@@ -17,13 +17,13 @@ const (
 	// eventsAlive is the longest time in which a stream writes nothing: proxies and clients give up on
 	// connections that are silent.
 	eventsAlive = 15 * time.Second
-	// eventsEndGrace bounds how long Streams.End waits.
+	// eventsEndGrace bounds how long EventStreams.End waits.
 	eventsEndGrace = time.Second
 )
 
-// Streams are the open streams of GET /admin/events. The zero value has none open. The methods may be
+// EventStreams are the open streams of GET /admin/events. The zero value has none open. The methods may be
 // called concurrently.
-type Streams struct {
+type EventStreams struct {
 	mu    sync.Mutex
 	open  int
 	ended chan struct{} // closed by End; nil: no stream was opened, and End was not called
@@ -33,7 +33,7 @@ type Streams struct {
 
 // add counts a stream, and returns a channel that is closed when it should end. ok is false if there are
 // too many, or no more are to come.
-func (s *Streams) add() (ended <-chan struct{}, ok bool) {
+func (s *EventStreams) add() (ended <-chan struct{}, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.over || s.open == MaxEventStreams {
@@ -47,7 +47,7 @@ func (s *Streams) add() (ended <-chan struct{}, ok bool) {
 	return s.ended, true
 }
 
-func (s *Streams) remove() {
+func (s *EventStreams) remove() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.open--
@@ -56,7 +56,7 @@ func (s *Streams) remove() {
 
 // End tells the clients of all streams that the gateway stops, and waits a moment until they have been
 // told. No stream can be opened after it.
-func (s *Streams) End() {
+func (s *EventStreams) End() {
 	s.mu.Lock()
 	if !s.over && s.ended != nil {
 		close(s.ended)
@@ -82,12 +82,12 @@ const (
 
 // getEvents serves GET /admin/events: the overview as server-sent events, whenever it has changed.
 func (h *handler) getEvents(w http.ResponseWriter, r *http.Request) {
-	ended, ok := h.Streams.add()
+	ended, ok := h.EventStreams.add()
 	if !ok {
 		writeProblem(w, http.StatusServiceUnavailable, fmt.Sprintf("%d streams of events are open already, or the gateway stops. Use GET /admin/overview instead.", MaxEventStreams), nil)
 		return
 	}
-	defer h.Streams.remove()
+	defer h.EventStreams.remove()
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store, no-transform") // a proxy that compressed it would hold events back
 	w.Header().Set("X-Accel-Buffering", "no")                 // nor may nginx

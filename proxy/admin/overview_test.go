@@ -20,7 +20,7 @@ import (
 // A watched is a gateway that a test changes while it is watched.
 type watched struct {
 	*listener
-	streams Streams
+	streams EventStreams
 
 	mu     sync.Mutex
 	tokens Tokens
@@ -30,7 +30,7 @@ type watched struct {
 
 func newWatched() *watched {
 	w := &watched{listener: newListener(), tokens: Tokens{token, viewerToken}}
-	w.Handler = Handler(Options{Gateway: w, Probes: w, Monitor: w, Recent: recent.New(prometheus.NewRegistry()), Streams: &w.streams})
+	w.Handler = Handler(Options{Gateway: w, Probes: w, Monitor: w, Recent: recent.New(prometheus.NewRegistry()), EventStreams: &w.streams})
 	return w
 }
 
@@ -47,19 +47,44 @@ func (w *watched) set(change func()) {
 	change()
 }
 
+// A stream is a ResponseWriter whose body can be read while it is written.
+type stream struct {
+	header http.Header
+
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (s *stream) Header() http.Header { return s.header }
+func (s *stream) WriteHeader(int)     {}
+func (s *stream) Flush()              {}
+
+func (s *stream) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+// take returns what was written since the last call.
+func (s *stream) take() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.text.Reset()
+	return s.text.String()
+}
+
 // open requests a path, and returns what was answered so far and whether the answer has ended.
 func (w *watched) open(ctx context.Context, path, token string) (text func() string, ended func() bool) {
 	r := httptest.NewRequestWithContext(ctx, "GET", path, nil)
 	r.Header.Set("Authorization", "Bearer "+token)
-	res, done := httptest.NewRecorder(), make(chan struct{})
+	res, done := &stream{header: http.Header{}}, make(chan struct{})
 	go func() {
 		defer close(done)
 		w.ServeHTTP(res, r)
 	}()
 	text = func() string {
 		synctest.Wait()
-		defer res.Body.Reset()
-		return res.Body.String()
+		return res.take()
 	}
 	return text, func() bool {
 		synctest.Wait()

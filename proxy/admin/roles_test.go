@@ -187,7 +187,7 @@ func TestEveryChangeLeavesOneEntry(t *testing.T) {
 // The list says what an action was about, why it was done and what came of it.
 func TestActionsSayWhatHappened(t *testing.T) {
 	g := new(gateway)
-	r := newWholeAPI(t, func(o *admin.Options) { g = o.Gateway.(*gateway) })
+	r, bills := newBillsAPI(t, func(o *admin.Options) { g = o.Gateway.(*gateway) })
 	want := func(detail, reason, outcome string) {
 		t.Helper()
 		if e := r.entries("/admin/audit")[0]; e.Detail != detail || e.Reason != reason || e.Outcome != outcome {
@@ -218,6 +218,14 @@ func TestActionsSayWhatHappened(t *testing.T) {
 	want("3 counts of 2 users, per month", "move", "done")
 	r.do("POST", "/admin/bills", "")
 	want("3 bills listed", "", "done")
+	bills.breaks = 2
+	req, _ := http.NewRequest("POST", r.url+"/admin/bills", nil)
+	req.Header.Set("Authorization", "Bearer "+token)
+	if res, err := http.DefaultClient.Do(req); err == nil { // the list may break off before its first byte
+		io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+	}
+	want("1 bills listed", "", "failed: the response broke off")
 }
 
 // An import in many requests leaves the other actions in the list.

@@ -33,6 +33,7 @@ func TestWrongTokensAreSlowedDown(t *testing.T) {
 		l.want(t, "10.0.0.1:1000", "wrong-11", 429, "40")
 		l.want(t, "[::ffff:10.0.0.1]:1", "wrong-12", 429, "40") // the same address
 		l.want(t, "10.0.0.1:2000", token, 200, "")
+		l.want(t, "10.0.0.1:2000", viewerToken, 403, "") // a right token as well
 		l.want(t, "10.0.0.1:2000", "", 401, "")
 		l.want(t, "10.0.0.2:1000", "wrong", 401, "")
 		l.want(t, "10.0.0.2:1000", token, 200, "")

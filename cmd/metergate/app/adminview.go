@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"metergate/config"
 	"metergate/proxy/admin"
@@ -129,7 +130,7 @@ func (v adminView) Overview() admin.Overview {
 		o.Store.Breaker = "open"
 	}
 	o.Journal = &admin.JournalState{Waiting: stats.Backlog, Bytes: stats.JournalSize}
-	if since := stats.BacklogSince.UTC(); !stats.BacklogSince.IsZero() {
+	if since := stats.BacklogSince.UTC().Truncate(time.Millisecond); !stats.BacklogSince.IsZero() {
 		o.Journal.OldestAt = &since
 	}
 	return o

@@ -80,7 +80,7 @@ type App struct {
 	reloader *reloader
 	cleanups cleanups
 	actions  admin.Actions
-	events   admin.Streams
+	events   admin.EventStreams
 	recent   *recent.Sampler
 
 	startedAt time.Time
@@ -110,7 +110,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 		}
 	}()
 	cfg, log := a.options.Config, a.options.Log
-	a.startedAt = time.Now().UTC()
+	a.startedAt = time.Now().UTC().Truncate(time.Millisecond)
 	a.host, _ = os.Hostname()
 	if a.store, err = openStore(cfg, log); err != nil {
 		return fmt.Errorf("opening the store: %w", err)
@@ -202,20 +202,20 @@ func (a *App) adminServer(registry *prometheus.Registry) *http.Server {
 		backups = a.store.local
 	}
 	return newAdminServer(admin.Handler(admin.Options{
-		Backups:     backups,
-		Probes:      probes{a},
-		Upstreams:   upstreamsView{a.reloader},
-		Gateway:     adminView{a},
-		Registry:    registry,
-		Log:         a.options.Log,
-		Store:       a.store,
-		HistoryDays: a.options.Config.HistoryDays(),
-		Calendar:    a.store.calendar,
-		Clock:       a.store.clock,
-		Monitor:     adminView{a},
-		Recent:      a.recent,
-		Streams:     &a.events,
-		Actions:     &a.actions,
+		Backups:      backups,
+		Probes:       probes{a},
+		Upstreams:    upstreamsView{a.reloader},
+		Gateway:      adminView{a},
+		Registry:     registry,
+		Log:          a.options.Log,
+		Store:        a.store,
+		HistoryDays:  a.options.Config.HistoryDays(),
+		Calendar:     a.store.calendar,
+		Clock:        a.store.clock,
+		Monitor:      adminView{a},
+		Recent:       a.recent,
+		EventStreams: &a.events,
+		Actions:      &a.actions,
 	}), errorLog(a.options.Log))
 }
 

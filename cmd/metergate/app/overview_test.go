@@ -126,7 +126,7 @@ func TestOverviewOfEmbeddedStore(t *testing.T) {
 	}
 	w.save(w.text + "warn_at: 70\n")
 	w.ReloadFor("SIGHUP")
-	if again := w.overview().Config; again.LastFault != nil || again.Hash == c.Hash || !again.LoadedAt.After(c.LoadedAt) {
+	if again := w.overview().Config; again.LastFault != nil || again.Hash == c.Hash || again.LoadedAt.Before(c.LoadedAt) {
 		t.Errorf("after the fault: %+v", again)
 	}
 }

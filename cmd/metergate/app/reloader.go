@@ -268,12 +268,12 @@ func (r *reloader) fault() error {
 // state is what the overview shows of the configuration.
 func (r *reloader) state() admin.ConfigState {
 	g, last := r.current.Load(), r.lastLoad.Load()
-	s := admin.ConfigState{Hash: g.hash, LoadedAt: g.loadedAt.UTC(), Warnings: []string{}}
+	s := admin.ConfigState{Hash: g.hash, LoadedAt: g.loadedAt.UTC().Truncate(time.Millisecond), Warnings: []string{}}
 	if len(g.cfg.Files) > 0 {
 		s.File = g.cfg.Files[0]
 	}
 	if last.err != nil {
-		s.LastFault = &admin.ConfigFault{At: last.at.UTC(), Lines: faultLines(last.err)}
+		s.LastFault = &admin.ConfigFault{At: last.at.UTC().Truncate(time.Millisecond), Lines: faultLines(last.err)}
 	}
 	if warnings := r.warnings.Load(); warnings != nil {
 		s.Warnings = append(s.Warnings, *warnings...)
