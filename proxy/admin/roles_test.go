@@ -216,6 +216,10 @@ func TestActionsSayWhatHappened(t *testing.T) {
 	}
 	r.do("PUT", "/admin/counts?reason=move", lines, jsonLines)
 	want("3 counts of 2 users, per month", "move", "done")
+	r.do("PUT", "/admin/counts", `{"user":"u-1","endpoints":{"analyze":3},"start":"2026-10-01T00:00:00Z","end":"2026-11-01T00:00:00Z"}`, jsonLines)
+	if e := r.entries("/admin/audit")[0]; !strings.HasPrefix(e.Outcome, "refused: line 1: ") {
+		t.Errorf("counts of another window: %+v", e)
+	}
 	r.do("POST", "/admin/bills", "")
 	want("3 bills listed", "", "done")
 	bills.breaks = 2
