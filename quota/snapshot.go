@@ -147,7 +147,7 @@ func (s Snapshot) Allowance(i int) int64 {
 // rounded down. It is over 100 after a limit was lowered. It returns false if the plan has no hard limit.
 func (s Snapshot) Nearest() (limit int, percent int64, ok bool) {
 	for i, l := range s.Plan.limits {
-		if of := percentOf(s.Limits[i].Used, s.Allowance(i)); !l.Soft && (!ok || of > percent) {
+		if of := Percent(s.Limits[i].Used, s.Allowance(i)); !l.Soft && (!ok || of > percent) {
 			limit, percent, ok = i, of, true
 		}
 	}

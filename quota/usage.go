@@ -108,7 +108,7 @@ func (s Snapshot) Usage(account string) Usage {
 	for i, l := range p.limits {
 		c := s.Limits[i]
 		limit := s.Allowance(i)
-		left, percent := Remaining(c.Used, limit), percentOf(c.Used, limit)
+		left, percent := Remaining(c.Used, limit), Percent(c.Used, limit)
 		lu := LimitUsage{
 			Name: l.Name(), Endpoint: l.Endpoint, Period: l.Period, Unit: p.unitText(l.Quantity), Soft: l.Soft, Shared: l.Shared,
 			Used: c.Used, Limit: limit, Remaining: left,
@@ -160,7 +160,7 @@ func (s Snapshot) endpointUsage(i int) EndpointUsage {
 	}
 	if shown >= 0 {
 		used, limit := s.Limits[shown].Used, s.Allowance(shown)
-		left, percent := Remaining(used, limit), percentOf(used, limit)
+		left, percent := Remaining(used, limit), Percent(used, limit)
 		e.Limit, e.Remaining, e.Percent = &limit, &left, &percent
 		e.Status = p.status(used, limit)
 		if p.limits[shown].Quantity == Units {
@@ -185,8 +185,8 @@ func (l Limit) showsBefore(other Limit) bool {
 // Remaining is what is left of a limit, never negative.
 func Remaining(used, limit int64) int64 { return max(0, limit-used) }
 
-// percentOf rounds down. A limit of 0 is fully used.
-func percentOf(used, limit int64) int64 {
+// Percent is what was used of a limit in percent. It rounds down. A limit of 0 is fully used.
+func Percent(used, limit int64) int64 {
 	if limit == 0 {
 		return 100
 	}

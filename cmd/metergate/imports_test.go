@@ -39,9 +39,10 @@ var allowedImports = map[string][]string{
 
 	"proxy": {"proxy/apikeys", "proxy/browser", "proxy/credential", "proxy/jwtauth", "proxy/reported", "proxy/routetable", "proxy/tracing", "proxy/trust", "proxy/turns", "proxy/upstream",
 		"proxy/urlpath", "quota", "quota/ratelog"},
-	"proxy/admin":                {"proxy/admin/console", "proxy/admin/recent", "quota"},
+	"proxy/admin":                {"proxy/admin/console", "proxy/admin/recent", "proxy/admin/scans", "quota", "quota/plancheck"},
 	"proxy/admin/console":        nil,
 	"proxy/admin/recent":         nil,
+	"proxy/admin/scans":          {"quota", "quota/plancheck"},
 	"proxy/apikeys":              {"quota"},
 	"proxy/browser":              nil,
 	"proxy/browser/writepackage": {"proxy/browser"},

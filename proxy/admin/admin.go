@@ -17,6 +17,7 @@ import (
 
 	"metergate/proxy/admin/console"
 	"metergate/proxy/admin/recent"
+	"metergate/proxy/admin/scans"
 	"metergate/quota"
 )
 
@@ -112,6 +113,7 @@ type handler struct {
 	Options
 	wrongTokens *wrongTokens
 	refused     *prometheus.CounterVec // by reason
+	scans       *scans.Scans           // nil without a Store
 	// wrongHostLogged is set when the log has a line about a name in Host.
 	wrongHostLogged atomic.Bool
 	// backingUp is held while a backup is made and sent.
@@ -132,6 +134,9 @@ func Handler(o Options) http.Handler {
 		o.EventStreams = new(EventStreams)
 	}
 	h := &handler{Options: o, wrongTokens: newWrongTokens(o.Log), refused: newRefusedCounter(o.Registry)}
+	if o.Store != nil {
+		h.scans = scans.New(o.Store, o.Clock)
+	}
 	mux := http.NewServeMux()
 	for _, r := range h.resources() {
 		if r.on {
@@ -168,6 +173,9 @@ func (h *handler) resources() []resource {
 		{"GET /admin/overview", monitor, viewer, "", h.getOverview},
 		{"GET /admin/events", monitor, viewer, "", h.getEvents},
 		{"GET /admin/config", gateway, viewer, "", h.getConfig},
+		{"GET /admin/plans", store, viewer, "", h.getPlans},
+		{"GET /admin/plans/check", store, viewer, "", h.getPlanCheck},
+		{"GET /admin/search/users", store, viewer, "", h.getSearch},
 		{"POST /admin/reload", gateway, administrator, "reload", h.postReload},
 		{"POST /admin/data/accept", gateway, administrator, "accept data", h.postAcceptData},
 		// Administrators only: a profile slows the gateway down, and shows the inside of the program.
@@ -228,6 +236,9 @@ func Routes() (patterns []string) {
 func (h *handler) route(mux *http.ServeMux) http.Handler {
 	serveAccounts := h.requireRoleToChange(h.serveAccounts)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if h.scans != nil && r.Method != http.MethodGet && r.Method != http.MethodHead {
+			defer h.scans.Changed()
+		}
 		if isAccountPath(r) && h.Store != nil {
 			serveAccounts(w, r)
 			return

@@ -23,6 +23,7 @@ type Store interface {
 	History(ctx context.Context, user string, days int) (quota.History, error)
 	ScanUsers(ctx context.Context, windows quota.WindowQuery, yield func(quota.UserUsage) error) error
 	ScanMembers(ctx context.Context, org string, windows quota.WindowQuery, yield func(quota.UserUsage) error) error
+	ScanSnapshots(ctx context.Context, query quota.SnapshotQuery, yield func(quota.UserSnapshot) error) error
 	quota.Bills
 }
 

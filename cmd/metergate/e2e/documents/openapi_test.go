@@ -326,6 +326,13 @@ func (d *apiDocument) tryMetered(g *gatewaytest.Process) {
 		{g, "GET", "/admin/users", "", 200, "", []string{adminHeader}},
 		{g, "GET", "/admin/orgs/{org}/members", "", 200, "", []string{adminHeader}},
 		{g, "GET", "/admin/users", "?format=csv", 200, "", []string{adminHeader}},
+		{g, "GET", "/admin/search/users", "?q=U-1&sort=used&limit=1", 200, "", []string{adminHeader}},
+		{g, "GET", "/admin/search/users", "", 200, "", []string{adminHeader, "Accept: text/event-stream"}},
+		{g, "GET", "/admin/search/users", "?state=full", 400, "", []string{adminHeader}},
+		{g, "GET", "/admin/search/users", "?plan=gold", 422, "", []string{adminHeader}},
+		{g, "GET", "/admin/plans/check", "?set=free/month=1", 200, "", []string{adminHeader}},
+		{g, "GET", "/admin/plans/check", "?set=free", 400, "", []string{adminHeader}},
+		{g, "GET", "/admin/plans/check", "?set=free/decade=1", 422, "", []string{adminHeader}},
 		{g, "DELETE", onlyUser + "/plan", "", 200, "", []string{adminHeader}},
 	} {
 		d.try(r)
@@ -398,6 +405,7 @@ func moreRequests(g gateways, upstream string) []apiRequest {
 		{g.on, "POST", "/admin/upstreams/{upstream}/drain", "", 422, `{"url":"http://10.0.0.1:9000"}`, admin},
 		{g.down, "GET", onlyUser + "/history", "", 503, "", admin},
 		{g.down, "GET", "/admin/users", "", 503, "", admin},
+		{g.down, "GET", "/admin/search/users", "", 503, "", admin},
 		{g.down, "POST", onlyUser + "/grants", "", 503, `{"requests":5}`, admin},
 	}
 }
