@@ -18,7 +18,7 @@ help: ## list the targets
 build: ## build ./metergate, static
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X metergate/proxy/browser.version=$(VERSION)' -o $(PROGRAM) ./cmd/metergate
 
-RELEASE = env -u GOOS -u GOARCH -u CGO_ENABLED go run -C .ci/release .
+RELEASE = env -u GOOS -u GOARCH -u CGO_ENABLED go run -C .ci/release -trimpath .
 
 dist: ## build the archive of a release in dist/, of what is here: the program and what its operators need
 	$(RELEASE) -trial -archives -version '$(VERSION)' -commit '$(COMMIT)' -platforms "$$(go env GOOS)/$$(go env GOARCH)"
@@ -30,6 +30,7 @@ release: ## build a release of the tagged commit in dist/; docs/release.md expla
 # The Dockerfile and make release put these files into the image. The shipped gateway.yaml keeps its
 # data in ./data, relative to itself. In the image that is a link to the volume.
 root:
+	@[ -n "$(ROOT)" ] || { echo "say where: make root ROOT=FOLDER" >&2; exit 1; }
 	$(MAKE) build PROGRAM=$(ROOT)/metergate
 	install -d $(ROOT)/etc $(ROOT)/doc $(ROOT)/data
 	install -m 644 gateway.yaml $(ROOT)/etc/

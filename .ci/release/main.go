@@ -191,7 +191,7 @@ func (r *release) write(name string, fill func(io.Writer) error) error {
 }
 
 func (r *release) npmPackage(w io.Writer) error {
-	cmd := r.command("go", "run", "-ldflags", "-X metergate/proxy/browser.version="+r.version, "./proxy/browser/writepackage")
+	cmd := r.command("go", "run", "-trimpath", "-ldflags", "-X metergate/proxy/browser.version="+r.version, "./proxy/browser/writepackage")
 	cmd.Stdout, cmd.Stderr = w, os.Stderr
 	return cmd.Run()
 }
