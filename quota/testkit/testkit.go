@@ -7,6 +7,7 @@ package testkit
 import (
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -160,6 +161,25 @@ func ReadFile(t testing.TB, path string) []byte {
 		t.Fatal(err)
 	}
 	return data
+}
+
+// DependOn tells the go command that a test depends on all files below folders of the module.
+// It takes a cached result otherwise when only a program that the test starts has read or
+// compiled them.
+func DependOn(t testing.TB, folders ...string) {
+	t.Helper()
+	for _, folder := range folders {
+		// The go command records which folders a test reads, and later compares what is in them.
+		err := filepath.WalkDir(filepath.Join(ModuleRoot(t), folder), func(_ string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() && d.Name() == "node_modules" {
+				return fs.SkipDir
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // ModuleRoot is the folder of this module's go.mod.

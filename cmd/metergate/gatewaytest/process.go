@@ -30,7 +30,10 @@ import (
 	"metergate/quota/testkit"
 )
 
-var program string
+var (
+	program         string
+	dependOnProgram sync.Once
+)
 
 // Program is the path of the program, which [Main] has built as users build it: without
 // the race detector.
@@ -92,6 +95,7 @@ func Start(t testing.TB, env []string, args ...string) *Process {
 // another user, or with limits. The command must become the program, by exec.
 func StartCommand(t testing.TB, cmd *exec.Cmd) *Process {
 	t.Helper()
+	dependOnProgram.Do(func() { testkit.DependOn(t, "cmd/metergate", "config", "proxy", "quota") })
 	p := &Process{T: t, Cmd: cmd, output: output{changed: make(chan struct{})}, done: make(chan struct{})}
 	p.Cmd.Stdout, p.Cmd.Stderr = &p.output, &p.output
 	if err := p.Cmd.Start(); err != nil {

@@ -54,6 +54,7 @@ var buildChecker = sync.OnceValues(func() (program string, err error) {
 // objects as YAML, or the faults.
 func checkManifests(t *testing.T, paths ...string) ([]byte, error) {
 	t.Helper()
+	testkit.DependOn(t, "deploy", ".ci/kubernetes")
 	program, err := buildChecker()
 	if err != nil {
 		if os.Getenv(redistest.RequireEnv) != "" {

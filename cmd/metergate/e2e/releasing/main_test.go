@@ -137,6 +137,10 @@ var buildOnce = sync.OnceValues(func() (*source, error) { return build("first") 
 // released returns the release that the tests share.
 func released(t *testing.T) *source {
 	t.Helper()
+	testkit.DependOn(t, ".ci/release", "cmd", "config", "deploy", "docs", "proxy", "quota")
+	for _, name := range []string{"Dockerfile", "Makefile", "go.mod", "gateway.yaml"} {
+		testkit.ReadFile(t, name)
+	}
 	s, err := buildOnce()
 	if err != nil {
 		if os.Getenv(redistest.RequireEnv) == "" && strings.Contains(err.Error(), "no required module provides") {
