@@ -3,6 +3,8 @@ import { h, table } from './dom.js';
 import { clockText, dateText, decimal, number, timeText } from './format.js';
 
 const height = 150;
+const day = 86_400; // s
+const shortest = 600; // s that a chart of values over time covers at least
 
 /** The value of a colour of base.css in the scheme that is used. A canvas cannot read it itself. */
 function colour(name) {
@@ -43,7 +45,8 @@ export function chart({ title, lines, format = decimal, bars = false, signal }) 
       while (i > 0 && series.every((s) => s[i] === null || s[i] === undefined)) i--;
     }
     values.forEach((element, n) => { element.textContent = format(series[n][i]); });
-    at.textContent = times.length ? `${index === null || index === undefined ? (bars ? '' : 'at ') : 'at '}${timeName(times[i])}` : '';
+    const when = bars || !times.length ? '' : 'at ';
+    at.textContent = times.length ? `${when}${timeName(times[i])}` : 'the first numbers come within ten seconds';
   }
 
   function draw() {
@@ -58,7 +61,7 @@ export function chart({ title, lines, format = decimal, bars = false, signal }) 
       width: box.clientWidth, height, padding: [8, 8, 0, 0], legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { show: !bars } },
       tzDate: bars ? (t) => window.uPlot.tzDate(new Date(t * 1000), 'Etc/UTC') : undefined,
-      scales: { x: { time: true, range: bars ? (_, min, max) => [min - 43200, max + 43200] : undefined }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] } },
+      scales: { x: { time: true, range: bars ? (_, min, max) => [min - day / 2, max + day / 2] : latest }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] } },
       axes: [
         { ...axis, grid: { show: false }, size: 26, space: 64, values: (_, splits) => splits.map((t) => (bars ? dateText(new Date(t * 1000).toISOString().slice(0, 10)) : clockText(t))) },
         { ...axis, size: 52, space: 28, values: (_, splits) => splits.map((v) => (bars && v % 1 ? '' : format(v))) },
@@ -106,6 +109,9 @@ export function chart({ title, lines, format = decimal, bars = false, signal }) 
     },
   });
 }
+
+/** The range of a chart of values over time; without values, that until now. */
+const latest = (_, min, max) => (max === null ? [Date.now() / 1000 - shortest, Date.now() / 1000] : [Math.min(min, max - shortest), max]);
 
 /** A colour that lets most of what is behind it through. */
 const faint = (rgb) => rgb.replace(/^rgb\((.*)\)$/, 'rgba($1, 0.1)');

@@ -40,11 +40,11 @@ const figure = (name, value, about, tone = '') => h('div', null, h('dt', null, n
 
 const part = (of, all) => (all ? `${decimal(Math.round(of / all * 1000) / 10)}%` : '');
 
-function showFigures({ hour = {}, open = {} }) {
+function showFigures({ hour = {}, open = {}, seconds }) {
   const refused = Object.values(hour.refused ?? {}).reduce((a, b) => a + b, 0);
   const reasons = Object.entries(hour.refused ?? {}).filter(([, n]) => n).map(([name, n]) => `${number(n)} ${name}`).join(', ');
   return h('dl', { className: 'figures' },
-    figure('Requests', number(hour.requests), `${decimal((hour.requests ?? 0) / 3600)} a second`),
+    figure('Requests', number(hour.requests), `${decimal((hour.requests ?? 0) / seconds)} a second`),
     figure('Admitted', number(hour.admitted), 'metered requests'),
     figure('Refused', number(refused), reasons || 'by a limit', refused ? 'warn' : ''),
     figure('Errors', number(hour['5xx']), `5xx${hour.requests ? `, ${part(hour['5xx'], hour.requests)} of all` : ''}`, hour['5xx'] ? 'bad' : ''),
@@ -70,7 +70,7 @@ function showConfig({ config = {}, gateway = {} }) {
   return [facts(
     ['File', h('code', null, config.file ?? '–'), ' ', badge(config.last_fault ? 'bad' : 'ok', config.last_fault ? 'last change refused' : 'in force')],
     ['Loaded', config.loaded_at ? time(config.loaded_at) : '–', config.hash ? [', hash ', h('code', null, config.hash.slice(0, 12))] : ''],
-    ['Gateway', `${gateway.version ?? ''}${gateway.commit ? ` (${gateway.commit.slice(0, 9)})` : ''}, on ${gateway.host ?? '–'}, process ${gateway.pid ?? '–'}`],
+    ['Gateway', `${gateway.version ?? ''}${/^[0-9a-f]{7,}$/.test(gateway.commit) ? ` (${gateway.commit.slice(0, 9)})` : ''}, on ${gateway.host ?? '–'}, process ${gateway.pid ?? '–'}`],
     ['Up since', gateway.started_at ? time(gateway.started_at) : '–']),
   config.last_fault ? h('div', { className: 'banner bad' }, h('p', null, 'Refused at ', time(config.last_fault.at, 'time'), ':'), h('ul', null, (config.last_fault.lines ?? []).map((line) => h('li', null, line)))) : null,
   config.warnings?.length ? h('div', { className: 'banner warn' }, h('ul', null, config.warnings.map((line) => h('li', null, line)))) : null];
@@ -144,7 +144,9 @@ export function showOverview({ main, signal, live }) {
   const series = new Series();
   function showNow(o) {
     state.show(o);
-    figures.show({ hour: o.hour, open: o.open });
+    // A gateway that runs for less than an hour has no hour yet. Tens of seconds are as exact as its numbers.
+    const up = Math.ceil((Date.now() - new Date(o.gateway?.started_at).getTime()) / 10_000) * 10;
+    figures.show({ hour: o.hour, open: o.open, seconds: Math.max(10, Math.min(3600, up || 3600)) });
     store.show({ store: o.store, journal: o.journal });
     config.show({ config: o.config, gateway: o.gateway });
     targets.show(upstreamsOf(o));
