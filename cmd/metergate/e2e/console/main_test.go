@@ -15,11 +15,43 @@ import (
 
 func TestMain(m *testing.M) { gatewaytest.Main(m) }
 
+// A world is a gateway with users of all kinds, and a browser to look at it.
+type world struct {
+	*gatewaytest.Reloadable
+	browser *browsertest.Browser
+}
+
+// TestConsole has what can share a gateway and a browser. Those that change something change what the
+// others do not look at.
+func TestConsole(t *testing.T) {
+	w := world{startGateway(t), browsertest.Start(t)}
+	importUsers(t, w.Process, users)
+	send(t, w.Process, "analyze", testkit.Token(hostile, hostile))
+	send(t, w.Process, "image-analysis", testkit.MemberToken(hostileOrg, hostile, "team"))
+	t.Run("keyboard grants requests", w.testKeyboard) // keys go to the tab in front, so it is alone
+	for name, test := range map[string]func(*testing.T){
+		"views are accessible":         w.testViews,
+		"views have addresses":         w.testAddresses,
+		"viewer changes nothing":       w.testViewer,
+		"plans say whom they block":    w.testWhatIf,
+		"target is drained":            w.testDrain,
+		"token stays in tab":           w.testToken,
+		"is live":                      w.testLive,
+		"views say that store is down": w.testStoreDown,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t)
+		})
+	}
+}
+
 const (
 	viewerToken = "a-viewer-token-for-tests-0123456789"
 	// hostile is HTML that would run if the page took it for HTML.
-	hostile = `<img src=x onerror="window.harmed=true">`
-	// users is how many have counts in the gateway of world.
+	hostile    = `<img src=x onerror="window.harmed=true">`
+	hostileOrg = `acme <b onclick="window.harmed=true">& sons</b>`
+	// users is how many have counts in the gateway of TestConsole.
 	users = 2000
 )
 
@@ -53,14 +85,14 @@ func startGateway(t testing.TB, env ...string) *gatewaytest.Reloadable {
 	return gatewaytest.StartWith(t, consoleYAML, append([]string{"UPSTREAM=" + first.URL, "SECOND=" + second.URL}, env...)...)
 }
 
-// importUsers gives n users, from u-00000 on, counts from 0 to 100 requests.
+// importUsers gives n users, from u-00000 on, counts from 1 to 100 requests.
 func importUsers(t testing.TB, g *gatewaytest.Process, n int) {
 	t.Helper()
 	const batch = 1000
 	for from := 0; from < n; from += batch {
 		var lines strings.Builder
 		for i := from; i < min(n, from+batch); i++ {
-			fmt.Fprintf(&lines, "{\"user\": \"u-%05d\", \"endpoints\": {\"analyze\": %d}}\n", i, i%101)
+			fmt.Fprintf(&lines, "{\"user\": \"u-%05d\", \"endpoints\": {\"analyze\": %d}}\n", i, i%100+1)
 		}
 		r, err := http.NewRequest("PUT", g.Admin+"/admin/counts?per=month&reason=test", strings.NewReader(lines.String()))
 		if err != nil {

@@ -3,16 +3,21 @@ package console
 import (
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
 	"metergate/cmd/metergate/gatewaytest"
-	"metergate/proxy/browser/browsertest"
+	"metergate/quota/redisstore/redistest"
+	"metergate/quota/testkit"
 )
 
 // The token is kept for the tab and is nowhere else. A token that is no longer right leads back to signing in.
-func TestSignInKeepsTokenInTab(t *testing.T) {
-	b, g := browsertest.Start(t), startGateway(t)
-	p := open(t, b, g.Process, "", "#/users/u-1")
+func (w world) testToken(t *testing.T) {
+	g := startGateway(t)
+	p := open(t, w.browser, g.Process, "", "#/users/u-1")
 	p.Until("document.activeElement.id === 'token'")
 	p.Want("document.activeElement.type + document.activeElement.autocomplete", "passwordoff")
 	for range 11 {
@@ -48,17 +53,87 @@ func TestSignInKeepsTokenInTab(t *testing.T) {
 	p.Want("location.hash", "#/users/u-1")
 
 	off := gatewaytest.StartWith(t, strings.NewReplacer("token: \"${ADMIN_TOKEN:-"+gatewaytest.AdminToken+"}\", viewer_token: \"${VIEWER_TOKEN:-"+viewerToken+"}\"", "token: ''").Replace(consoleYAML), "UPSTREAM=http://127.0.0.1:9", "SECOND=http://127.0.0.1:9/b")
-	p = open(t, b, off.Process, "", "")
+	p = open(t, w.browser, off.Process, "", "")
 	p.Eval("fill('Token', 'any'), press('Sign in')", nil)
 	p.Until("shown('.banner').startsWith('Nobody can sign in: this gateway has no admin.token.')")
 }
 
+// tabTo presses Tab, or Shift and Tab, until what has the focus fits an expression.
+func (p page) tabTo(t *testing.T, expression string, back bool) {
+	t.Helper()
+	for range 60 {
+		if p.String("Boolean(((e) => "+expression+")(document.activeElement))") == "true" {
+			return
+		}
+		if back {
+			p.Do(chromedp.KeyEvent(kb.Tab, chromedp.KeyModifiers(chromedp.ModifierShift)))
+		} else {
+			p.Do(chromedp.KeyEvent(kb.Tab))
+		}
+	}
+	t.Fatalf("Tab does not lead to what fits %s", expression)
+}
+
+// Signing in, finding a user and granting requests needs no mouse. The dialog says in numbers what will
+// happen, and the grant is made once, however often it is sent.
+func (w world) testKeyboard(t *testing.T) {
+	gatewaytest.Administer(t, w.Process, "PUT", "/admin/users/zoe/counts", `{"per": "month", "endpoints": {"analyze": 100}}`)
+	p := open(t, w.browser, w.Process, "", "")
+	p.Until("document.activeElement.id === 'token'")
+	p.Do(chromedp.KeyEvent(gatewaytest.AdminToken + kb.Enter))
+	p.Want("shown('h1') + document.activeElement.tagName", "OverviewH1")
+	p.tabTo(t, "e.innerText === 'Users'", true)
+	p.Do(chromedp.KeyEvent(kb.Enter))
+	p.Want("shown('h1') + document.activeElement.tagName", "UsersH1")
+	p.tabTo(t, "e.type === 'search'", false)
+	p.Do(chromedp.KeyEvent("zoe"))
+	p.Want("shown('.users tbody th a')", "zoe")
+	p.tabTo(t, "e.innerText === 'zoe'", false)
+	p.Do(chromedp.KeyEvent(kb.Enter))
+	p.Want("shown('h1') + shown('[data-limit=month] .left')", "zoe freenone left: blocked")
+	p.tabTo(t, "e.innerText === 'Grant more'", false)
+	p.Do(chromedp.KeyEvent(kb.Enter))
+	p.Want("document.activeElement.tagName + document.querySelector('.effect li').innerText", "SELECTmonth: 100 of 100 used; the limit becomes 150, so 50 are left.")
+	p.tabTo(t, "e.type === 'number'", false)
+	p.Do(chromedp.KeyEvent(kb.ArrowUp))
+	p.Want("document.querySelector('.effect li').innerText + document.querySelector('dialog .first').innerText", "month: 100 of 100 used; the limit becomes 151, so 51 are left.Grant 51 requests")
+	// Without a reason nothing is sent.
+	p.Do(chromedp.KeyEvent(kb.Enter))
+	p.Want("shown('dialog .fault') + document.activeElement.type", "Say why: the change is recorded with its reason.text")
+	// The answer is lost, so the person sends the grant again.
+	p.Eval(`void (window.realFetch = fetch, window.sent = [], window.fetch = async (...args) => {
+		const response = await realFetch(...args);
+		if (args[1]?.method !== 'POST') return response;
+		sent.push(args[1].headers['Idempotency-Key']);
+		if (sent.length === 1) throw new TypeError('lost');
+		return response;
+	})`, nil)
+	p.Do(chromedp.KeyEvent("a bad week" + kb.Enter))
+	p.Want("shown('dialog .banner')", "The gateway does not answer. It may be stopped, or unreachable from here.")
+	p.Do(chromedp.KeyEvent(kb.Enter))
+	p.Want("shown('[data-limit=month] .left') + shown('[data-limit=month] .tag')", "51 left51 granted")
+	p.Want("sent.length + String(sent[0] === sent[1])", "2true")
+	p.Want("document.activeElement.innerText + document.getElementById('spoken').textContent", "Grant moreGranted 51 requests to zoe.")
+	p.Want("shown('section:last-of-type tbody tr').includes('Grant 51 requests, month a bad week')", "true")
+
+	// The other changes, by their names.
+	p.Eval("press('Change the plan'), fill('Plan', 'pro'), fill('Reason', 'pays now')", nil)
+	p.Want("[...document.querySelectorAll('.effect li')].some((li) => li.innerText === 'month: 100 of 151 used; the limit becomes 1,051, so 951 are left.')", "true")
+	p.Eval("press('Change the plan to pro')", nil)
+	p.Want("shown('h1') + shown('[data-limit=month] .left')", "zoe pro951 left")
+	p.Eval("press('Reset'), fill('Reason', 'our fault')", nil)
+	p.Want("document.querySelector('.effect li').innerText", "month: 100 of 1,051 used; becomes 0, so 1,051 are left.")
+	p.Eval("press('Reset to 0')", nil)
+	p.Want("shown('[data-limit=month] .left')", "1,051 left")
+	p.Eval("press('Clear the chosen plan'), fill('Reason', 'left')", nil)
+	p.Eval("press('Clear the plan')", nil)
+	p.Want("shown('h1') + named('Clear the chosen plan').length", "zoe free0")
+}
+
 // A viewer sees everything, finds no button that changes anything, and is refused by the gateway as well.
-func TestViewerChangesNothing(t *testing.T) {
-	b, g := browsertest.Start(t), startGateway(t)
-	importUsers(t, g.Process, 10)
-	p := open(t, b, g.Process, viewerToken, "#/users/u-00007")
-	p.Until("shown('[data-limit=month]').includes('7 of 100')")
+func (w world) testViewer(t *testing.T) {
+	p := open(t, w.browser, w.Process, viewerToken, "#/users/u-00007")
+	p.Until("shown('[data-limit=month]').includes('8 of 100')")
 	p.Until("shown('main').includes('You are signed in as viewer, who can see everything and change nothing.')")
 	p.wantLoaded()
 	p.Want("[...document.querySelectorAll('main button')].map((b) => b.innerText).join()", "")
@@ -70,10 +145,50 @@ func TestViewerChangesNothing(t *testing.T) {
 	}
 }
 
+// What happens shows without loading the page again: on the page of a user, in the overview, and that the
+// gateway is gone and comes back.
+func (w world) testLive(t *testing.T) {
+	g := startGateway(t, "ADMIN="+testkit.FreeAddress(t))
+	overview := open(t, w.browser, g.Process, gatewaytest.AdminToken, "#/overview")
+	overview.Want("shown('#live') + shown('dt:first-child + dd').includes('0')", "Livetrue")
+	p := open(t, w.browser, g.Process, gatewaytest.AdminToken, "#/users/u-1")
+	p.Until("shown('[data-limit=month]').includes('0 of 100')")
+	send(t, g.Process, "analyze", testkit.Token("u-1", "free"))
+	p.Until("shown('[data-limit=month]').includes('1 of 100')")
+	overview.Until("shown('.figures').startsWith('Requests 1 ')")
+
+	g.Signal(syscall.SIGTERM)
+	<-g.Done()
+	p.Until("/^Not live since \\d\\d:\\d\\d:\\d\\d$/.test(shown('#live'))")
+	p.Eval("void (location.hash = '#/users')", nil)
+	p.Until("shown('.banner').startsWith('The gateway does not answer.') && named('Try again').length === 1")
+	g.Restart()
+	p.Want("shown('#live')", "Live")
+	p.Eval("press('Try again')", nil)
+	p.Want("shown('.users tbody th a')", "u-1")
+}
+
+// When the store is down, every view says so, and shows what is known.
+func (w world) testStoreDown(t *testing.T) {
+	redis := redistest.Start(t)
+	g := startGateway(t, "STORE="+redis.URL(), "STORE_TIMEOUT=250ms")
+	send(t, g.Process, "analyze", testkit.Token("u-1", "free"))
+	p := open(t, w.browser, g.Process, gatewaytest.AdminToken, "#/users/u-1")
+	p.Until("shown('[data-limit=month]').includes('1 of 100')")
+	redis.Stop()
+	p.goTo("#/overview", "Overview")
+	p.Until("shown('.banner.bad').includes('The store does not work')")
+	p.wantAccessible(t, "overview without a store")
+	for _, view := range []string{"#/users", "#/plans", "#/users/u-2"} {
+		p.Eval("void (location.hash = '"+view+"')", nil)
+		p.Until("/store/i.test(shown('.banner'))")
+	}
+	p.wantAccessible(t, "user without a store")
+}
+
 // A target is drained with a reason, after the page has said what will happen.
-func TestTargetIsDrained(t *testing.T) {
-	b, g := browsertest.Start(t), startGateway(t)
-	p := open(t, b, g.Process, gatewaytest.AdminToken, "#/upstreams")
+func (w world) testDrain(t *testing.T) {
+	p := open(t, w.browser, w.Process, gatewaytest.AdminToken, "#/upstreams")
 	p.Until("document.querySelectorAll('main tbody tr').length === 2")
 	p.Until("shown('main tbody tr:first-child').includes('75%')")
 	p.Eval("document.querySelector('tbody button').click(), fill('Reason', 'new kernel')", nil)

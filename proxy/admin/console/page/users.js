@@ -139,7 +139,7 @@ export function showUsers({ main, signal, session, route }) {
     status.textContent = 'Reading users …';
     let last = null;
     try {
-      for await (const page of pages('search/users', { query: { ...query(), limit }, signal: AbortSignal.any([signal, own.signal]) })) {
+      for await (const page of pages('search/users', { query: { ...query(), sort: wanted.sort, order: wanted.order, limit }, signal: AbortSignal.any([signal, own.signal]) })) {
         last = page;
         showPage(page);
       }
