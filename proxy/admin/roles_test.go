@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"metergate/proxy/admin"
+	"metergate/quota/testkit"
 )
 
 // A decision says who may use a route, with a request that succeeds.
@@ -158,6 +159,9 @@ func TestRolesOfAllRoutes(t *testing.T) {
 func TestEveryChangeLeavesOneEntry(t *testing.T) {
 	r := newWholeAPI(t)
 	decided := decisions()
+	document, page := string(testkit.ReadFile(t, "docs/openapi.yaml")), string(testkit.ReadFile(t, "docs/admin.md"))
+	_, known, _ := strings.Cut(document, `action: { description: "what was done", enum: [`)
+	known, _, _ = strings.Cut(known, "]")
 	for _, route := range admin.Routes() {
 		d := decided[route]
 		if d.log == "" {
@@ -174,6 +178,9 @@ func TestEveryChangeLeavesOneEntry(t *testing.T) {
 		}
 		if d.log != "/admin/audit" {
 			continue
+		}
+		if action := entries[0].Action; !slices.Contains(strings.Split(known, ", "), action) || !strings.Contains(page, "`"+action+"`") {
+			t.Errorf("%s: docs/openapi.yaml and docs/admin.md do not both have the action %q", route, action)
 		}
 		if entries[0].Outcome != "done" {
 			t.Errorf("%s: outcome %q", route, entries[0].Outcome)
