@@ -16,6 +16,9 @@ import (
 // AdminToken is the token of the admin API in all configurations here that turn it on.
 const AdminToken = "an-admin-token-for-tests-0123456789"
 
+// ViewerToken is the token for what reads, where a configuration here has one.
+const ViewerToken = "a-viewer-token-for-tests-0123456789"
+
 // BasicYAML is a configuration on free ports. Its variables come from the environment.
 const BasicYAML = `
 listen: 127.0.0.1:0
@@ -117,10 +120,10 @@ func StartWithBilling(t testing.TB, store, upstream string, env ...string) *Proc
 	return startWithOrganisations(t, billingYAML, "", "", store, upstream, env)
 }
 
-// startWithOrganisations adds lines at the top, and keys and limits to the plan team.
+// startWithOrganisations adds lines at the top, keys and limits to the plan team, and the token for viewers.
 func startWithOrganisations(t testing.TB, top, keys, limits, store, upstream string, env []string) *Process {
 	t.Helper()
-	text := strings.Replace(BasicYAML, "admin: { listen: 127.0.0.1:0 }", `admin: { listen: 127.0.0.1:0, token: "`+AdminToken+`" }`, 1)
+	text := strings.Replace(BasicYAML, "admin: { listen: 127.0.0.1:0 }", `admin: { listen: 127.0.0.1:0, token: "`+AdminToken+`", viewer_token: "`+ViewerToken+`" }`, 1)
 	text = strings.Replace(text, "algorithms: [HS256] }", "algorithms: [HS256], claims: { org: org } }", 1)
 	text = strings.Replace(text, "plans:\n", top+"plans:\n  team:\n"+keys+"    limits: [{ requests: 10, per: month }"+limits+"]\n"+
 		"    shared: [{ requests: 100, per: month }, { requests: 50, per: month, endpoint: image-analysis }]\n", 1)

@@ -271,7 +271,7 @@ const adminHeader = "Authorization: Bearer " + gatewaytest.AdminToken
 func userHeader() string { return "Authorization: Bearer " + testkit.Token("u-17", "free") }
 
 // tryExample sends the example of an operation's body, or no body. The admin API must
-// refuse it where it is off, and without a token.
+// refuse it where it is off, and without a token, and serve viewers what the document says.
 func (d *apiDocument) tryExample(g gateways, method, path string, operation *openapi3.Operation) {
 	d.Helper()
 	body, headers := "", []string(nil)
@@ -301,6 +301,11 @@ func (d *apiDocument) tryExample(g gateways, method, path string, operation *ope
 	d.try(apiRequest{on, method, path, "", 200, body, with(adminHeader)})
 	d.try(apiRequest{g.off, method, path, "", 403, body, with(adminHeader)})
 	d.try(apiRequest{g.on, method, path, "", 401, body, headers})
+	forViewers := 403
+	if slices.ContainsFunc(*operation.Security, func(s openapi3.SecurityRequirement) bool { return s["viewerToken"] != nil }) {
+		forViewers = 200
+	}
+	d.try(apiRequest{g.on, method, path, "", forViewers, body, with("Authorization: Bearer " + gatewaytest.ViewerToken)})
 }
 
 func startWithTwoTargets(t *testing.T, upstream string) *gatewaytest.Process {
