@@ -85,6 +85,12 @@ func (c *Collector) send(ctx context.Context, spans []sdktrace.ReadOnlySpan) err
 	return &sendError{err: err}
 }
 
+// Check asks the collector to take no spans, with the headers of all requests. The error says why it does not.
+func (c *Collector) Check(ctx context.Context) error {
+	defer c.close()
+	return upload{c}.UploadTraces(ctx, nil)
+}
+
 // close closes the connections that wait for another request.
 func (c *Collector) close() { c.client.CloseIdleConnections() }
 

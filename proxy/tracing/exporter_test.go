@@ -285,3 +285,36 @@ func TestExporterChangesCollector(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// A collector can be tried without spans.
+func TestCollectorCheck(t *testing.T) {
+	receiver := tracingtest.Start(t)
+	c := collectorAt(receiver.URL)
+	if err := c.Check(t.Context()); err != nil || len(receiver.Requests()) != 1 {
+		t.Errorf("%v, %d requests", err, len(receiver.Requests()))
+	}
+	receiver.Answer(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) })
+	if err := c.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "401") {
+		t.Error(err)
+	}
+	receiver.Close()
+	if err := c.Check(t.Context()); err == nil {
+		t.Error("a collector that is gone is there")
+	}
+}
+
+// A text that is not UTF-8 does not keep the spans beside it from being sent: protobuf takes no such texts.
+func TestExporterSendsTextThatIsNotUTF8(t *testing.T) {
+	receiver := tracingtest.Start(t)
+	e, tracer, _ := newExporter(t)
+	e.SetCollector(collectorAt(receiver.URL))
+	request := tracer.StartRequest(nil, false)
+	request.Name("GET /\xff")
+	request.Text("text", "a\xffb")
+	request.Fail("kind\xff", "c\xff")
+	request.End()
+	server, _ := receiver.Trace(t, request.TraceID())
+	if server.Name != "GET /\uFFFD" || server.Texts()["text"] != "a\uFFFDb" || server.Status.Message != "c\uFFFD" {
+		t.Errorf("%v, %v", server, server.Status)
+	}
+}

@@ -27,6 +27,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -139,16 +140,19 @@ func (s *Span) ID() string {
 // Name names the span anew.
 func (s *Span) Name(name string) {
 	if s != nil {
-		s.span.SetName(name)
+		s.span.SetName(valid(name))
 	}
 }
 
 // Text sets an attribute, unless its value is empty.
 func (s *Span) Text(key, value string) {
 	if s != nil && value != "" {
-		s.span.SetAttributes(attribute.String(key, value))
+		s.span.SetAttributes(attribute.String(key, valid(value)))
 	}
 }
+
+// valid makes a text UTF-8: for one that is not, protobuf refuses the whole batch.
+func valid(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
 
 // Number sets an attribute.
 func (s *Span) Number(key string, value int64) {
@@ -167,8 +171,8 @@ func (s *Span) Flag(key string) {
 // Fail marks the span as failed; kind is for programs, text for people, and may be empty.
 func (s *Span) Fail(kind, text string) {
 	if s != nil {
-		s.span.SetStatus(codes.Error, text)
-		s.span.SetAttributes(semconv.ErrorTypeKey.String(kind))
+		s.span.SetStatus(codes.Error, valid(text))
+		s.span.SetAttributes(semconv.ErrorTypeKey.String(valid(kind)))
 	}
 }
 

@@ -29,8 +29,8 @@ type Reached struct {
 	Err      error    // nil: it can be reached
 }
 
-// CheckOnline tries to reach everything that a gateway with this configuration depends
-// on: the store, the key servers and each target. It calls report after each of them.
+// CheckOnline tries to reach everything that a gateway with this configuration talks
+// to: the store, the key servers, each target and the collector of spans. It calls report after each of them.
 func CheckOnline(ctx context.Context, cfg *config.Config, report func(Reached)) {
 	store := Reached{Part: "store"}
 	store.Warnings, store.Err = reachStore(ctx, cfg)
@@ -53,6 +53,20 @@ func CheckOnline(ctx context.Context, cfg *config.Config, report func(Reached)) 
 			})
 		}
 	}
+	if t := cfg.Tracing; t != nil {
+		report(Reached{Part: fmt.Sprintf("tracing.url (%s)", t.Endpoint()), Err: reachCollector(ctx, t)})
+	}
+}
+
+// reachCollector sends no spans to the collector, which answers all the same.
+func reachCollector(ctx context.Context, t *config.Tracing) error {
+	c, err := newCollector(t, "validate")
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
+	defer cancel()
+	return c.Check(ctx)
 }
 
 // reachStore has Redis count. An error says why it does not, or what else is wrong with it. The embedded store is not opened, because a gateway may be

@@ -26,17 +26,24 @@ func (b *builder) buildTracing(cfg *config.Config, before *generation) (t traced
 	case before != nil && reflect.DeepEqual(before.cfg.Tracing, c):
 		return before.traced, nil
 	}
-	tls, err := c.TLS.Client()
-	if err != nil {
-		return traced{}, fmt.Errorf("tracing.tls: %w", err)
+	if t.collector, err = newCollector(c, b.version); err != nil {
+		return traced{}, err
 	}
 	if t.tracer, err = b.traces.NewTracer(tracing.TracerOptions{Service: c.Service, Version: b.version, Sample: c.Sample}); err != nil {
 		return traced{}, fmt.Errorf("tracing: %w", err)
 	}
-	t.collector = tracing.NewCollector(tracing.CollectorOptions{
-		URL: c.Endpoint(), Header: c.RequestHeaders(), UserAgent: "metergate/" + b.version, Timeout: c.Timeout, TLS: tls,
-	})
 	return t, nil
+}
+
+// newCollector returns the collector of a configuration.
+func newCollector(c *config.Tracing, version string) (*tracing.Collector, error) {
+	tls, err := c.TLS.Client()
+	if err != nil {
+		return nil, fmt.Errorf("tracing.tls: %w", err)
+	}
+	return tracing.NewCollector(tracing.CollectorOptions{
+		URL: c.Endpoint(), Header: c.RequestHeaders(), UserAgent: "metergate/" + version, Timeout: c.Timeout, TLS: tls,
+	}), nil
 }
 
 // traceMetrics are about the spans that the gateway sends, where it sends any.
