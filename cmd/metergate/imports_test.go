@@ -25,7 +25,7 @@ type listedPackage struct {
 // imports nothing of ours. config knows no proxy and no store. It imports the packages that
 // hold a rule which it shares with them, and these import none of ours.
 var allowedImports = map[string][]string{
-	"cmd/metergate": {"cmd/metergate/app", "cmd/metergate/billing", "cmd/metergate/counterfile", "cmd/metergate/demoapi", "cmd/metergate/host", "cmd/metergate/sockets", "cmd/metergate/storefile", "config", "proxy/apikeys", "proxy/jwtauth/jwtrules", "quota", "quota/guard", "quota/notify", "quota/plancheck"},
+	"cmd/metergate": {"cmd/metergate/app", "cmd/metergate/billing", "cmd/metergate/counterfile", "cmd/metergate/demoapi", "cmd/metergate/host", "cmd/metergate/sockets", "cmd/metergate/storefile", "config", "proxy/apikeys", "proxy/jwtauth/jwtrules", "quota", "quota/guard", "quota/notify", "quota/plancheck", "quota/record"},
 	"cmd/metergate/app": {"cmd/metergate/host", "cmd/metergate/sockets", "quota/ratelog", "config", "proxy", "proxy/admin", "proxy/admin/recent", "proxy/apikeys", "proxy/jwtauth", "proxy/routetable", "proxy/tracing", "proxy/upstream",
 		"quota", "quota/boltstore", "quota/guard", "quota/notify", "quota/redisstore"},
 	"cmd/metergate/billing":     nil,
@@ -33,7 +33,7 @@ var allowedImports = map[string][]string{
 	"cmd/metergate/demoapi":     nil,
 	"cmd/metergate/host":        nil,
 	"cmd/metergate/sockets":     {"config"},
-	"cmd/metergate/storefile":   {"quota/boltstore"},
+	"cmd/metergate/storefile":   {"quota", "quota/boltstore", "quota/record", "quota/redisstore", "quota/redisstore/redisurl"},
 
 	"config": {"proxy/apikeys", "proxy/jwtauth/jwtrules", "proxy/reported", "proxy/urlpath", "quota", "quota/redisstore/redisurl"},
 
@@ -58,15 +58,16 @@ var allowedImports = map[string][]string{
 	"proxy/urlpath":              nil,
 
 	"quota":           nil,
-	"quota/boltstore": {"quota", "quota/internal/boltfile", "quota/internal/bucket", "quota/internal/hub", "quota/internal/queue"},
+	"quota/boltstore": {"quota", "quota/internal/boltfile", "quota/internal/bucket", "quota/internal/hub", "quota/internal/queue", "quota/record"},
 	"quota/guard":     {"quota", "quota/internal/boltfile", "quota/internal/bucket", "quota/internal/hub", "quota/internal/queue", "quota/ratelog"},
 	"quota/notify":    {"quota", "quota/ratelog"},
-	"quota/redisstore": {"quota", "quota/internal/hub", "quota/internal/queue", "quota/redisstore/redisclient",
+	"quota/record":    {"quota"},
+	"quota/redisstore": {"quota", "quota/internal/hub", "quota/internal/queue", "quota/record", "quota/redisstore/redisclient",
 		"quota/redisstore/redisurl", "quota/redisstore/resp", "quota/redisstore/script"},
 	"quota/redisstore/redisclient": {"quota", "quota/redisstore/redisurl", "quota/redisstore/resp"},
 	"quota/redisstore/redisurl":    nil,
 	"quota/redisstore/resp":        nil,
-	"quota/redisstore/script":      {"quota", "quota/redisstore/resp"},
+	"quota/redisstore/script":      {"quota", "quota/record", "quota/redisstore/resp"},
 	"quota/internal/boltfile":      nil,
 	"quota/internal/bucket":        {"quota"},
 	"quota/internal/hub":           nil,
@@ -83,6 +84,7 @@ var allowedImports = map[string][]string{
 	"proxy/browser/browsertest":         {"quota/testkit"},
 	"proxy/tracing/tracingtest":         {"quota/testkit"},
 	"quota/quotatest":                   {"quota"},
+	"quota/record/recordtest":           {"quota", "quota/quotatest", "quota/record"},
 	"quota/redisstore/redistest":        {"quota/redisstore/script", "quota/testkit"},
 	"quota/testkit":                     nil,
 }

@@ -104,6 +104,8 @@ type Store struct {
 	subscribeChecked atomic.Bool // see checkAnnouncements
 	redisUser        string      // for advice
 
+	refusesHeld bool // see RefuseHeld
+
 	closing chan struct{} // closed when Close begins
 	close   func() error
 }

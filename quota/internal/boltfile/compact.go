@@ -332,7 +332,13 @@ func (f *File) copyRest(to *handle) error {
 		last := f.Number(tx)
 		return to.write(func(copied *bolt.Tx) error {
 			to.earlier = last - int64(copied.ID())
-			return tx.ForEach(func(name []byte, b *bolt.Bucket) error { return copied.Bucket(name).SetSequence(b.Sequence()) })
+			return tx.ForEach(func(name []byte, b *bolt.Bucket) error {
+				to, err := copied.CreateBucketIfNotExists(name)
+				if err != nil {
+					return err
+				}
+				return to.SetSequence(b.Sequence())
+			})
 		})
 	})
 }
@@ -362,9 +368,11 @@ func (h *handle) write(fn func(*bolt.Tx) error) (err error) {
 func (h *handle) put(entries []entry) error {
 	return h.write(func(tx *bolt.Tx) error {
 		for _, e := range entries {
-			b := tx.Bucket(e.bucket)
+			b, err := tx.CreateBucketIfNotExists(e.bucket) // it may be new
+			if err != nil {
+				return err
+			}
 			b.FillPercent = 0.9 // most keys come in their order
-			var err error
 			if e.value == nil {
 				err = b.Delete(e.key)
 			} else {

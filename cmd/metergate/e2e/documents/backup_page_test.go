@@ -9,13 +9,14 @@ import (
 	"testing"
 
 	"metergate/cmd/metergate/gatewaytest"
+	"metergate/quota/redisstore/redistest"
 	"metergate/quota/testkit"
 )
 
 // The commands of docs/backup.md print what the page shows, in its order. The gateway runs for those that ask it,
 // and is stopped for the others.
 func TestBackupPageCommandsWork(t *testing.T) {
-	p := newPastes(t)
+	p, redis := newPastes(t), redistest.Start(t)
 	start := func() *gatewaytest.Process {
 		return gatewaytest.StartWithAdminAPI(t, "embedded:"+filepath.Join(p.dir, "data"), "http://127.0.0.1:1")
 	}
@@ -36,6 +37,7 @@ func TestBackupPageCommandsWork(t *testing.T) {
 		if gateway != nil {
 			script = regexp.MustCompile(`(?m)^metergate (backup)`).ReplaceAllString(script, "metergate $1 -admin "+gateway.Admin)
 		}
+		script = strings.ReplaceAll(script, "redis://127.0.0.1:6379", redis.URL())
 		cmd := exec.Command("bash", "-ec", script)
 		cmd.Dir, cmd.Env = p.dir, append(os.Environ(), "PATH="+p.dir+":"+os.Getenv("PATH"), "METERGATE_ADMIN_TOKEN="+gatewaytest.AdminToken)
 		out, err := cmd.CombinedOutput()
@@ -46,7 +48,7 @@ func TestBackupPageCommandsWork(t *testing.T) {
 			t.Errorf("the page shows\n%s\nand\n%s\nprinted\n%s", shown, script, out)
 		}
 	}
-	if commands < 2 {
+	if commands < 4 {
 		t.Errorf("the page has only %d commands", commands)
 	}
 	if gateway = start(); used(gateway) != 42 {
