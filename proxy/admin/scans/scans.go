@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -262,6 +263,7 @@ func (s *Scans) scan(ctx context.Context, sc *scan) (err error) {
 		return wanted == nil || wanted(account)
 	}
 	add := func(u quota.UserSnapshot) error {
+		runtime.Gosched() // requests go first
 		sc.mu.Lock()
 		defer sc.mu.Unlock()
 		sc.found.add(u)
