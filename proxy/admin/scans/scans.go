@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -28,6 +27,8 @@ const (
 	freshFor, keptFor = time.Second, 15 * time.Second
 	// maxKept is how many answers are kept.
 	maxKept = 8
+	// workFor and restFor have a scan leave processors to requests: after so long it rests.
+	workFor, restFor = 4 * time.Millisecond, 4 * time.Millisecond
 	// firstPage and nextPages are when somebody who waits is told what was found so far.
 	firstPage, nextPages = 250 * time.Millisecond, 500 * time.Millisecond
 )
@@ -262,8 +263,12 @@ func (s *Scans) scan(ctx context.Context, sc *scan) (err error) {
 		sc.scanned.Add(1)
 		return wanted == nil || wanted(account)
 	}
+	resumed := time.Now()
 	add := func(u quota.UserSnapshot) error {
-		runtime.Gosched() // requests go first
+		if time.Since(resumed) > workFor {
+			time.Sleep(restFor)
+			resumed = time.Now()
+		}
 		sc.mu.Lock()
 		defer sc.mu.Unlock()
 		sc.found.add(u)
