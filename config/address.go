@@ -56,12 +56,10 @@ func ParseListen(text string) (ListenAddress, error) {
 func parseUnixListen(path string) (ListenAddress, error) {
 	path, query, found := strings.Cut(path, "?")
 	a := ListenAddress{ListenUnix, path, defaultSocketMode}
-	most := len(syscall.RawSockaddrUnix{}.Path) - 1
+	if err := checkSocketPath(path, "unix:/run/metergate/metergate.sock"); err != nil {
+		return a, err
+	}
 	switch {
-	case !strings.HasPrefix(path, "/") || strings.HasSuffix(path, "/") || strings.ContainsFunc(path, unicode.IsControl):
-		return a, errors.New("must be unix: and the absolute path of a socket, such as unix:/run/metergate/metergate.sock")
-	case len(path) > most:
-		return a, fmt.Errorf("must have a path of at most %d bytes, which is what the system allows for a socket, and has %d", most, len(path))
 	case found && !socketModeRule.MatchString(query):
 		return a, errors.New("must have nothing behind the path, or ?mode= with the permissions of the socket, such as ?mode=0660; its owner must be able to read and write")
 	case found:
@@ -69,6 +67,17 @@ func parseUnixListen(path string) (ListenAddress, error) {
 		a.Mode = fs.FileMode(mode)
 	}
 	return a, nil
+}
+
+func checkSocketPath(path, example string) error {
+	most := len(syscall.RawSockaddrUnix{}.Path) - 1
+	switch {
+	case !strings.HasPrefix(path, "/") || strings.HasSuffix(path, "/") || strings.ContainsFunc(path, unicode.IsControl):
+		return fmt.Errorf("must be unix: and the absolute path of a socket, such as %s", example)
+	case len(path) > most:
+		return fmt.Errorf("must have a path of at most %d bytes, which is what the system allows for a socket, and has %d", most, len(path))
+	}
+	return nil
 }
 
 // checkAddress checks an address of TCP.
@@ -221,7 +230,27 @@ func checkCollector(text string) error {
 
 // parseTarget reads the URL of a target.
 func parseTarget(text string) (*url.URL, error) {
+	if path, ok := strings.CutPrefix(text, "unix:"); ok {
+		if strings.ContainsAny(path, "?#") {
+			return nil, errors.New("must not have anything behind the path of the socket, and no ? or # in it")
+		}
+		if rest, ok := strings.CutPrefix(path, "///"); ok { // unix:///run/api.sock
+			path = "/" + rest
+		} else if strings.HasPrefix(path, "//") {
+			return nil, errors.New("must have one slash before the path of the socket: unix:" + path[1:])
+		}
+		return &url.URL{Scheme: "unix", Path: path, OmitHost: true}, checkSocketPath(path, "unix:/run/api.sock")
+	}
+	web, h2c := strings.CutPrefix(text, "h2c://")
+	if h2c {
+		text = "http://" + web
+	} else if !httpScheme.MatchString(text) {
+		return nil, errors.New("must be a URL that begins with http://, https:// or h2c://, or unix: and the path of a socket")
+	}
 	u, err := parseHTTP(text)
+	if h2c && err == nil {
+		u.Scheme = "h2c"
+	}
 	switch {
 	case err != nil:
 		return nil, err

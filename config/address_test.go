@@ -19,14 +19,14 @@ func TestCheckAddress(t *testing.T) {
 }
 
 func TestParseTarget(t *testing.T) {
-	for _, text := range []string{"http://h", "http://h/", "https://h:8443/a/b/", "http://127.0.0.1:9000", "http://[::1]:9000/x", "HTTP://h"} {
+	for _, text := range []string{"http://h", "http://h/", "https://h:8443/a/b/", "http://127.0.0.1:9000", "http://[::1]:9000/x", "HTTP://h", "h2c://h:50051", "h2c://h/v1/", "unix:/run/api.sock", "unix:///run/api.sock", "unix:/run/a b%20c"} {
 		if _, err := parseTarget(text); err != nil {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
 	for _, text := range []string{
 		"", "h", "h:80", "//h", "/a", "http:h", "http://", "http:///a", "http://:80", "ftp://h", "http://h:0", "http://h:65536", "http://h:x",
-		"http://h?", "http://h?a", "http://h#", "http://h#a", "http://u@h", "http://u:p@h", "http://h /", "http://%zz",
+		"http://h?", "http://h?a", "http://h#", "http://h#a", "http://u@h", "http://u:p@h", "http://h /", "http://%zz", "h2c:h", "h2c://", "h2c://h:0", "h2c://h?a", "h2c://u@h", "unix:", "unix:/", "unix:a.sock", "unix://run/a.sock", "unix:/a/", "unix:/a?b", "unix:/a#b", "unix:@a", "unix:/" + strings.Repeat("x", 107), "unix+h2c:/a",
 	} {
 		if u, err := parseTarget(text); err == nil {
 			t.Errorf("%q: got %v", text, u)

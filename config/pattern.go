@@ -92,7 +92,7 @@ func (c *Config) Warnings() (warnings []string) {
 			warnings = append(warnings, fmt.Sprintf("%s: has %d bytes, and may be guessed; make one that cannot with: openssl rand -hex 32", token.key, n))
 		}
 	}
-	return slices.Concat(warnings, c.claimWarnings(), c.authWarnings(), c.tracingWarnings())
+	return slices.Concat(warnings, c.claimWarnings(), c.authWarnings(), c.tracingWarnings(), c.socketWarnings())
 }
 
 // claimWarnings names claims that no plan uses, and limits that need a claim which is not named.

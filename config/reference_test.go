@@ -225,8 +225,9 @@ var typeRules = map[reflect.Type]scalarRule{
 		pattern: `^(unix|[0-9]{1,3}(\.[0-9]{1,3}){3}(/[1-9][0-9]?)?|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*(/[1-9][0-9]{0,2})?)$`,
 		good:    []any{"10.0.0.0/8", "192.0.2.7", "2001:db8::/32", "::1", "unix"},
 		bad:     []any{"10.0.0.0/0", "::/0", "10.0.0.0-10.0.0.9", "proxy", "fe80::1%eth0", ""}},
-	urlType: {label: "URL", pattern: `^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@]+(/[^?#]*)?$`,
-		good: []any{"http://a", "https://[::1]:80/b/"}, bad: []any{"a", "ftp://a", "http://a?b", "http://u@a", "http://a#b"}},
+	urlType: {label: "URL or `unix:PATH`", pattern: `^([Hh][Tt][Tt][Pp][Ss]?|h2c)://[^/?#@]+(/[^?#]*)?$|^unix:/[^?#]*[^?#/]$`,
+		good: []any{"http://a", "https://[::1]:80/b/", "h2c://a:50051", "unix:/run/api.sock"},
+		bad:  []any{"a", "ftp://a", "http://a?b", "http://u@a", "http://a#b", "h2c://a?b", "unix:a", "unix:/", "unix:/a?b"}},
 	locationType: {label: "time zone", good: []any{"UTC", "Europe/Berlin"}, bad: []any{"Local"}},
 }
 

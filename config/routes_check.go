@@ -77,6 +77,13 @@ func (c *checker) checkRouteChoices(path string, r *Route) {
 	if r.Upgrade && r.Endpoint != "" {
 		c.src.reportAt(path+".upgrade", "allow is only for a route without an endpoint; nothing can be counted after a switch of protocols")
 	}
+	if r.Upgrade {
+		for i, t := range c.cfg.Upstreams[r.Upstream].Targets {
+			if t.URL != nil && t.URL.Scheme == "h2c" {
+				c.src.reportAt(path+".upgrade", "allow needs targets that speak HTTP/1.1, and %s is h2c", indexPath(joinPath("upstreams", r.Upstream)+".targets", i))
+			}
+		}
+	}
 	if r.Observe && r.Endpoint == "" && !c.src.failed[path+".endpoint"] {
 		c.src.reportAt(path+".mode", "observe is only for a route with an endpoint; without one nothing is limited")
 	}

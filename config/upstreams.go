@@ -20,8 +20,8 @@ type Upstream struct {
 	// How to speak TLS to https targets; at least one target must be https. Default: trust the
 	// system's authorities and show no certificate.
 	TLS *ClientTLS `yaml:"tls"`
-	// The Host header of requests to the targets: the host of the target's URL (target), the
-	// host that the client sent (client), or the same name or IP address for all requests,
+	// The Host header of requests to the targets: the host of the target's URL (target; on a
+	// Unix socket localhost), the host that the client sent (client), or the same name or IP address for all requests,
 	// with or without a port.
 	Host string `yaml:"host" default:"target" as:"host"`
 	// The longest time from the admission of a request to the headers of its final response.
@@ -55,8 +55,10 @@ const (
 
 // A Target is one address of an upstream.
 type Target struct {
-	// An http or https URL with a host. Its path is put in front of the path of every
-	// request. It must not have a query, a fragment, a user or a password.
+	// An http, https or h2c URL with a host. Its path is put in front of the path of every
+	// request. It must not have a query, a fragment, a user or a password. h2c is HTTP/2
+	// without TLS, as for gRPC. Or unix: and the absolute path of a socket, on which the
+	// gateway speaks HTTP/1.1.
 	URL *url.URL `yaml:"url" required:"true"`
 	// The share of the requests, relative to the weights of the other targets. With 0 the
 	// target gets no new requests.

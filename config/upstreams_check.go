@@ -1,9 +1,11 @@
 package config
 
 import (
+	"fmt"
 	"maps"
 	"net"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -61,8 +63,13 @@ func (c *checker) checkTargets(path string, targets []Target) {
 // addressOf returns a URL in one form for all the ways in which it can be written.
 func addressOf(u *url.URL) string {
 	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	switch {
+	case u.Scheme == "unix":
+		return u.String()
+	case port == "" && u.Scheme == "https":
+		port = "443"
+	case port == "":
+		port = "80"
 	}
 	return u.Scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), port) + strings.TrimSuffix(u.EscapedPath(), "/")
 }
@@ -115,4 +122,23 @@ func (c *checker) fillShutdownTimeout() {
 		longest = max(longest, r.Timeout)
 	}
 	c.cfg.ShutdownTimeout = longest + 10*time.Second
+}
+
+// socketWarnings names the sockets of targets that are not there.
+func (c *Config) socketWarnings() (warnings []string) {
+	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
+		for i, t := range c.Upstreams[name].Targets {
+			if t.URL.Scheme != "unix" || t.Weight == 0 {
+				continue
+			}
+			at := indexPath(joinPath("upstreams", name)+".targets", i) + ".url"
+			switch info, err := os.Stat(t.URL.Path); {
+			case err != nil:
+				warnings = append(warnings, fmt.Sprintf("%s: requests fail until there is a socket: %v", at, err))
+			case info.Mode()&os.ModeSocket == 0:
+				warnings = append(warnings, fmt.Sprintf("%s: requests fail, because %s is not a socket", at, t.URL.Path))
+			}
+		}
+	}
+	return warnings
 }

@@ -200,7 +200,11 @@ func (a *attributes) addRequest(x *exchange, user LogUser, duration time.Duratio
 		a.addText("upstream", x.route.UpstreamName)
 	}
 	if t := r.target; t != nil {
-		a.addText("target", t.Scheme+"://"+t.Host)
+		if t.Scheme == "unix" {
+			a.addText("target", "unix:"+t.Path)
+		} else {
+			a.addText("target", t.Scheme+"://"+t.Host)
+		}
 	}
 	sent := r.bytes
 	if x.in.Method == http.MethodHead {

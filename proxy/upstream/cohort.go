@@ -30,8 +30,9 @@ import (
 // A cohort is the connections that were made within a stretch of time.
 type cohort struct {
 	transport *http.Transport
-	inFlight  atomic.Int64 // requests on all targets
-	retired   atomic.Bool  // the next requests go to another cohort
+	h2c       *http.Transport // nil if no target is of h2c
+	inFlight  atomic.Int64    // requests on all targets
+	retired   atomic.Bool     // the next requests go to another cohort
 }
 
 // retire closes idle connections: at once, and when the last request has ended.
@@ -48,10 +49,25 @@ func (c *cohort) requestEnded() {
 }
 
 func (c *cohort) closeIdle() {
-	c.transport.CloseIdleConnections()
+	c.closeIdleNow()
 	// An HTTP/2 stream whose client is gone counts for a moment longer, so its connection
 	// is not idle yet.
-	time.AfterFunc(time.Second, c.transport.CloseIdleConnections)
+	time.AfterFunc(time.Second, c.closeIdleNow)
+}
+
+func (c *cohort) closeIdleNow() {
+	c.transport.CloseIdleConnections()
+	if c.h2c != nil {
+		c.h2c.CloseIdleConnections()
+	}
+}
+
+// roundTrip sends a request to a target.
+func (c *cohort) roundTrip(t *target, req *http.Request) (*http.Response, error) {
+	if t.h2c {
+		return c.h2c.RoundTrip(req)
+	}
+	return c.transport.RoundTrip(req)
 }
 
 // cohorts are those that get requests.
@@ -74,7 +90,14 @@ func (p *Pool) newCohorts(current *cohort, began moment) *cohorts {
 	return &cohorts{current: current, next: p.newCohort(), handover: end - age/shareOfHandover, end: end}
 }
 
-func (p *Pool) newCohort() *cohort { return &cohort{transport: p.newTransport()} }
+func (p *Pool) newCohort() *cohort {
+	c := &cohort{transport: p.newTransport()}
+	if p.hasH2C {
+		c.h2c = p.newTransport()
+		onlyHTTP2(c.h2c)
+	}
+	return c
+}
 
 // cohortForRequest returns a cohort whose connections are not too old.
 func (p *Pool) cohortForRequest() *cohort {
@@ -128,8 +151,8 @@ func (p *Pool) retireCohorts() {
 // closeIdle closes the connections that are idle now.
 func (p *Pool) closeIdle() {
 	s := p.cohorts.Load()
-	s.current.transport.CloseIdleConnections()
+	s.current.closeIdleNow()
 	if s.next != nil {
-		s.next.transport.CloseIdleConnections()
+		s.next.closeIdleNow()
 	}
 }

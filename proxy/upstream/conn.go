@@ -18,6 +18,7 @@ type dialer struct {
 	net.Dialer
 	names       *nameBook
 	log         *slog.Logger
+	sockets     map[string]string // see socketsOf
 	connections *Connections
 	tls         *tls.Config
 	// handshakeTimeout bounds a TLS handshake.

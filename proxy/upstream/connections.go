@@ -38,7 +38,7 @@ func (c *Connections) Open() int { return int(c.open.Load()) }
 // the network. c may be nil: nothing is counted.
 func (c *Connections) dial(ctx context.Context, d *dialer, network, addr string) (net.Conn, error) {
 	if c == nil {
-		return d.names.dial(ctx, &d.Dialer, network, addr, d.log)
+		return d.connect(ctx, network, addr)
 	}
 	if !c.take() {
 		c.closeIdle()
@@ -46,7 +46,7 @@ func (c *Connections) dial(ctx context.Context, d *dialer, network, addr string)
 			return nil, fmt.Errorf("%w: %d are open, and none of them is idle", ErrNoConnection, c.Open())
 		}
 	}
-	conn, err := d.names.dial(ctx, &d.Dialer, network, addr, d.log)
+	conn, err := d.connect(ctx, network, addr)
 	if err != nil {
 		c.open.Add(-1)
 		if isShortage(err) {
@@ -54,7 +54,7 @@ func (c *Connections) dial(ctx context.Context, d *dialer, network, addr string)
 		}
 		return nil, err
 	}
-	return &countedConn{TCPConn: conn.(*net.TCPConn), count: c}, nil
+	return &countedConn{streamConn: conn.(streamConn), count: c}, nil
 }
 
 // take counts a connection, unless that would be one too many.
@@ -104,9 +104,15 @@ func isShortage(err error) bool {
 	return false
 }
 
+// A streamConn is a *net.TCPConn or *net.UnixConn.
+type streamConn interface {
+	net.Conn
+	CloseWrite() error
+}
+
 // A countedConn is a connection that its Connections counts until it is closed.
 type countedConn struct {
-	*net.TCPConn
+	streamConn
 	count  *Connections
 	closed atomic.Bool
 }
@@ -115,5 +121,5 @@ func (c *countedConn) Close() error {
 	if c.closed.CompareAndSwap(false, true) {
 		defer c.count.open.Add(-1)
 	}
-	return c.TCPConn.Close()
+	return c.streamConn.Close()
 }

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,14 +21,14 @@ func (p *Pool) runHealthChecks(t *target) {
 	req := &http.Request{
 		Method: http.MethodGet,
 		URL:    t.urlOf(u),
-		Host:   p.options.Host,
+		Host:   cmp.Or(p.options.Host, t.hostHeader),
 		Header: http.Header{"User-Agent": {"metergate-health"}},
 	}
 	tick := time.NewTicker(p.options.Health.Interval)
 	defer tick.Stop()
 	failed := 0
 	for {
-		err := p.checkOnce(req)
+		err := p.checkOnce(t, req)
 		if p.ctx.Err() != nil {
 			return
 		}
@@ -45,13 +46,13 @@ func (p *Pool) runHealthChecks(t *target) {
 }
 
 // checkOnce sends one check, on the same connections as requests.
-func (p *Pool) checkOnce(req *http.Request) error {
+func (p *Pool) checkOnce(t *target, req *http.Request) error {
 	ctx, cancel := context.WithTimeout(p.ctx, p.options.Health.Timeout)
 	defer cancel()
 	c := p.cohortForRequest()
 	c.inFlight.Add(1)
 	defer c.requestEnded()
-	res, err := c.transport.RoundTrip(req.WithContext(ctx))
+	res, err := c.roundTrip(t, req.WithContext(ctx))
 	if err != nil {
 		return err
 	}

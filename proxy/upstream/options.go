@@ -18,8 +18,9 @@ const maxWeight = 1000
 
 // A Target is one server.
 type Target struct {
-	// URL is an http or https URL with a host. Its path, if any, is put before the path
-	// of every request. It must not have a user, query or fragment.
+	// URL is an http, https or h2c URL with a host. Its path, if any, is put before the path
+	// of every request. It must not have a user, query or fragment. Or it is unix: and the
+	// absolute path of a socket, of at most MaxSocketPath bytes.
 	URL *url.URL
 	// Weight is the target's share of the requests, relative to the other targets: 1 to
 	// 1000; 0 means 1.
@@ -83,7 +84,8 @@ type Options struct {
 	// certificate. Unless ServerName is set, the certificate must name the URL's host,
 	// whatever the Host header says.
 	TLS *tls.Config
-	// Host is the Host header that the targets get; empty: the host of their URL.
+	// Host is the Host header that the targets get; empty: the host of their URL, or localhost on
+	// a Unix socket.
 	Host string
 	// KeepHost forwards the request's own Host header. If that is empty, it is the host
 	// of the request's URL, as everywhere in net/http. It excludes Host.
@@ -155,20 +157,6 @@ func (o Options) validate() error {
 		fault("maximum connection age: must not be negative")
 	}
 	return errors.Join(faults...)
-}
-
-func checkURL(u *url.URL) error {
-	switch {
-	case u == nil:
-		return errors.New("is required")
-	case u.Scheme != "http" && u.Scheme != "https":
-		return fmt.Errorf("must start with http:// or https://, got %q", u.Redacted())
-	case u.Hostname() == "":
-		return fmt.Errorf("must have a host, got %q", u.Redacted())
-	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return fmt.Errorf("must not have a user, query or fragment, got %q", u.Redacted())
-	}
-	return nil
 }
 
 // withDefaults replaces zero values by their defaults.

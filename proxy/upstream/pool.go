@@ -18,6 +18,7 @@
 // relate to net/http's own retries. conn.go saves the response of a target that answers
 // before it has read the whole request, and keeps each response with its request. head.go
 // makes up for what net/http hides of a response. cohort.go bounds the age of connections.
+// schemes.go has the targets that are not http or https.
 package upstream
 
 import (
@@ -25,7 +26,6 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,7 +40,8 @@ var ErrNoTarget = errors.New("no target can serve: each is unhealthy or drained"
 type Pool struct {
 	options     Options // with defaults
 	targets     []*target
-	mayUseHTTP2 bool      // there is an https target
+	mayUseHTTP2 bool      // there is a target of https or h2c
+	hasH2C      bool      // there is a target of h2c
 	created     time.Time // moments count from here
 
 	cohorts      atomic.Pointer[cohorts]
@@ -67,6 +68,10 @@ type moment = int64
 // A target is a Target and its state.
 type target struct {
 	url           *url.URL
+	scheme        string // by which http.Transport knows it: see schemes.go
+	socketHost    string // the same; empty: the URL's
+	hostHeader    string // if it is not the URL's host
+	h2c           bool
 	name          string // the URL, for logs
 	prefix        string // the URL's path without a trailing slash
 	escapedPrefix string // the same, escaped
@@ -108,24 +113,19 @@ func New(o Options) (*Pool, error) {
 		newTransport: func() *http.Transport { return newTransport(o, d) },
 		created:      time.Now(),
 	}
-	p.cohorts.Store(p.newCohorts(p.newCohort(), p.now()))
-	for _, t := range o.Targets {
-		p.mayUseHTTP2 = p.mayUseHTTP2 || t.URL.Scheme == "https"
-		weight := int64(max(t.Weight, 1))
-		if t.Off {
-			weight = 0
+	for i, t := range o.Targets {
+		p.mayUseHTTP2 = p.mayUseHTTP2 || t.URL.Scheme == schemeHTTPS || t.URL.Scheme == schemeH2C
+		p.hasH2C = p.hasH2C || t.URL.Scheme == schemeH2C
+		to := newTarget(i, t)
+		to.hash = fnv1a(to.name)
+		if !t.Off {
+			to.weight = int64(max(t.Weight, 1))
 		}
-		p.targets = append(p.targets, &target{
-			url:           t.URL,
-			name:          t.URL.String(),
-			hash:          fnv1a(t.URL.String()),
-			prefix:        strings.TrimSuffix(t.URL.Path, "/"),
-			escapedPrefix: strings.TrimSuffix(t.URL.EscapedPath(), "/"),
-			weight:        weight,
-			inFlight:      new(atomic.Int64),
-			drain:         new(atomic.Pointer[drain]),
-		})
+		to.inFlight, to.drain = new(atomic.Int64), new(atomic.Pointer[drain])
+		p.targets = append(p.targets, to)
 	}
+	d.sockets = socketsOf(p.targets)
+	p.cohorts.Store(p.newCohorts(p.newCohort(), p.now()))
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p, nil
 }

@@ -136,8 +136,13 @@ func (a *attempt) stopIfSent() bool {
 }
 
 func isHTTP2(c net.Conn) bool {
-	t, ok := c.(*tls.Conn)
-	return ok && t.ConnectionState().NegotiatedProtocol == "h2"
+	switch c := c.(type) {
+	case plainHTTP2Conn:
+		return true
+	case *tls.Conn:
+		return c.ConnectionState().NegotiatedProtocol == "h2"
+	}
+	return false
 }
 
 // wroteHeaders is called when the headers have been written. With HTTP/1 they may still be

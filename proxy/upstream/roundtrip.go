@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -17,8 +18,8 @@ import (
 // retry.go has the rules. The request is not changed. Of its URL only path and query are
 // used; the path is appended to that of the target's URL, byte for byte as
 // URL.EscapedPath returns it. The request is in flight until the response's body is
-// closed. The response's Request is the one that the target answered, so it names the
-// target.
+// closed. The response's Request is the one that the target answered, so its URL names the
+// target; of h2c and unix, it is the target's.
 //
 // The error is ErrNoTarget, or a *TargetError that wraps ErrNoConnection, the context's, one of reading the request's body, one of the
 // connection to the target, or says that the response is malformed.
@@ -98,10 +99,13 @@ func (rt *roundTrip) send(t *target, trial bool) (res *http.Response, err error,
 	out := rt.original.WithContext(httptrace.WithClientTrace(ctx, &a.ClientTrace))
 	out.URL, out.Header, out.GetBody = t.urlOf(rt.original.URL), rt.header, nil
 	if rt.span != nil {
-		rt.startTry(a, out)
+		rt.startTry(a, t, out)
 	}
 	if !p.options.KeepHost {
 		out.Host = p.options.Host
+	}
+	if out.Host == "" {
+		out.Host = t.hostHeader
 	}
 	if rt.upload != nil {
 		out.Body, _ = rt.upload.claim() // no error: this attempt is made only if the body is unread
@@ -118,7 +122,7 @@ func (rt *roundTrip) send(t *target, trial bool) (res *http.Response, err error,
 		c.requestEnded()
 		p.requestEnded(t)
 	}
-	res, err = c.transport.RoundTrip(out)
+	res, err = c.roundTrip(t, out)
 	if err == nil {
 		res, err = rt.accept(t, trial, a, res, end)
 		return res, err, false
@@ -178,6 +182,11 @@ func (rt *roundTrip) accept(t *target, trial bool, a *attempt, res *http.Respons
 		end()
 		return nil, err
 	}
+	if t.scheme != t.url.Scheme {
+		named := *res.Request
+		named.URL = t.url
+		res.Request = &named
+	}
 	how := outcomeResponse
 	if res.StatusCode >= 500 {
 		how = outcomeServerError
@@ -198,7 +207,7 @@ func (rt *roundTrip) accept(t *target, trial bool, a *attempt, res *http.Respons
 // urlOf returns the URL at the target for a request's path and query.
 func (t *target) urlOf(u *url.URL) *url.URL {
 	out := &url.URL{
-		Scheme: t.url.Scheme, Host: t.url.Host,
+		Scheme: t.scheme, Host: cmp.Or(t.socketHost, t.url.Host),
 		Path: u.Path, RawPath: u.RawPath,
 		RawQuery: u.RawQuery, ForceQuery: u.ForceQuery,
 	}
@@ -211,17 +220,23 @@ func (t *target) urlOf(u *url.URL) *url.URL {
 }
 
 // startTry starts the span of an attempt, and has its request name it as the parent.
-func (rt *roundTrip) startTry(a *attempt, out *http.Request) {
+func (rt *roundTrip) startTry(a *attempt, t *target, out *http.Request) {
 	a.span, out.Header = rt.span.StartTry(out.Header)
 	if s := a.span; s != nil {
 		s.Text("http.request.method", out.Method)
-		s.Text("url.full", out.URL.Scheme+"://"+out.URL.Host+out.URL.EscapedPath()) // the query may have a token
-		s.Text("server.address", out.URL.Hostname())
-		if port, err := strconv.ParseInt(out.URL.Port(), 10, 32); err == nil {
+		host, address := out.URL.Host, out.URL.Hostname()
+		if t.url.Scheme == schemeUnix {
+			host, address = t.hostHeader, t.url.Path
+		}
+		s.Text("url.full", out.URL.Scheme+"://"+host+out.URL.EscapedPath()) // the query may have a token
+		s.Text("server.address", address)
+		switch port, err := strconv.ParseInt(out.URL.Port(), 10, 32); {
+		case t.url.Scheme == schemeUnix: // a socket has no port
+		case err == nil:
 			s.Number("server.port", port)
-		} else if out.URL.Scheme == "https" {
+		case out.URL.Scheme == schemeHTTPS:
 			s.Number("server.port", 443)
-		} else {
+		default:
 			s.Number("server.port", 80)
 		}
 		if rt.tries > 0 {

@@ -239,7 +239,7 @@ func TestNewReportsAllFaults(t *testing.T) {
 		Health: &upstream.Health{Path: "healthz", Interval: -1}, Ejection: upstream.Ejection{For: -1},
 	})
 	const all = `targets[0].url: is required
-targets[1].url: must start with http:// or https://, got "ftp://a"
+targets[1].url: must start with http://, https://, h2c:// or unix:, got "ftp://a"
 targets[2].url: must have a host, got "http://:80"
 targets[3].url: must not have a user, query or fragment, got "http://u:xxxxx@a"
 targets[4].url: must not have a user, query or fragment, got "http://a?b"

@@ -103,19 +103,34 @@ func reachTarget(ctx context.Context, u config.Upstream, target *url.URL) error 
 	}
 	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
 	defer cancel()
+	transport := &http.Transport{TLSClientConfig: tlsConfig}
+	defer transport.CloseIdleConnections()
+	network, addr := "tcp", target.Host
+	switch target.Scheme {
+	case "h2c":
+		transport.Protocols = new(http.Protocols)
+		transport.Protocols.SetUnencryptedHTTP2(true)
+	case "unix":
+		network, addr = "unix", target.Path
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, addr)
+		}
+	}
 	if u.Health != nil {
-		return checkHealth(ctx, tlsConfig, target, u.Health.Path)
+		return checkHealth(ctx, transport, target, u.Health.Path)
 	}
-	port := target.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[target.Scheme]
+	if network == "tcp" && target.Port() == "" {
+		port := "80"
+		if target.Scheme == "https" {
+			port = "443"
+		}
+		addr = net.JoinHostPort(target.Hostname(), port)
 	}
-	addr := net.JoinHostPort(target.Hostname(), port)
 	var conn net.Conn
 	if target.Scheme == "https" {
-		conn, err = (&tls.Dialer{Config: tlsConfig}).DialContext(ctx, "tcp", addr)
+		conn, err = (&tls.Dialer{Config: tlsConfig}).DialContext(ctx, network, addr)
 	} else {
-		conn, err = new(net.Dialer).DialContext(ctx, "tcp", addr)
+		conn, err = new(net.Dialer).DialContext(ctx, network, addr)
 	}
 	if err != nil {
 		return err
@@ -123,10 +138,15 @@ func reachTarget(ctx context.Context, u config.Upstream, target *url.URL) error 
 	return conn.Close()
 }
 
-func checkHealth(ctx context.Context, tlsConfig *tls.Config, target *url.URL, path string) error {
-	transport := &http.Transport{TLSClientConfig: tlsConfig}
-	defer transport.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.JoinPath(path).String(), nil)
+func checkHealth(ctx context.Context, transport *http.Transport, target *url.URL, path string) error {
+	web := *target
+	switch target.Scheme {
+	case "h2c":
+		web.Scheme = "http"
+	case "unix":
+		web = url.URL{Scheme: "http", Host: "localhost"}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, web.JoinPath(path).String(), nil)
 	if err != nil {
 		return err
 	}

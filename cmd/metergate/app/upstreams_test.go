@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -249,6 +250,86 @@ func TestUserStaysOnTarget(t *testing.T) {
 	for user, target := range answers(again) {
 		if target != before[user] {
 			t.Errorf("after a restart %s goes to %s, before to %s", user, target, before[user])
+		}
+	}
+}
+
+// Targets of h2c and on Unix sockets serve as others do: trailers pass, the log and the metrics name
+// them, and validate -online reaches them.
+func TestTargetsOfAllSchemes(t *testing.T) {
+	dir, err := os.MkdirTemp("", "mg") // a short path
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "api.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Trailer", "X-Checksum")
+		io.WriteString(w, r.Proto+" "+r.Host)
+		w.(http.Flusher).Flush() // a body of known length has no trailers in HTTP/1
+		w.Header().Set("X-Checksum", "7")
+	})
+	two := httptest.NewUnstartedServer(h)
+	two.Config.Protocols = new(http.Protocols)
+	two.Config.Protocols.SetUnencryptedHTTP2(true)
+	two.Start()
+	t.Cleanup(two.Close)
+	one := httptest.NewUnstartedServer(h)
+	one.Listener.Close()
+	one.Listener = l
+	one.Start()
+	t.Cleanup(one.Close)
+
+	h2c := "h2c" + strings.TrimPrefix(two.URL, "http")
+	var log bytes.Buffer
+	r := startApp(t, fmt.Sprintf("targets: [{ url: %q }, { url: \"unix:%s\" }], balance: round_robin, health: { path: /x, interval: 1s }", h2c, socket), slog.New(slog.NewTextHandler(&log, nil)))
+	got := map[string]int{}
+	for range 10 {
+		res := r.request("u", "/api/x")
+		body, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if err != nil || res.StatusCode != 200 || res.Trailer.Get("X-Checksum") != "7" {
+			t.Errorf("status %d, error %v, trailers %v", res.StatusCode, err, res.Trailer)
+		}
+		got[string(body)]++
+	}
+	if want := two.Listener.Addr().String(); got["HTTP/2.0 "+want] != 5 || got["HTTP/1.1 localhost"] != 5 {
+		t.Errorf("answers: %v", got)
+	}
+	metrics := r.administer(200, "GET", "/metrics", "")
+	for _, target := range []string{h2c, "unix:" + socket} {
+		if want := fmt.Sprintf("metergate_upstream_target_up{target=%q,upstream=\"api\"} 1", target); !strings.Contains(metrics, want) {
+			t.Errorf("the metrics do not have %s", want)
+		}
+	}
+	r.Stop()
+	for _, target := range []string{h2c, "unix:" + socket} {
+		if !strings.Contains(log.String(), " target="+target+" ") {
+			t.Errorf("the log does not have %s:\n%s", target, log.String())
+		}
+	}
+
+	reach := func() (failed []string) {
+		cfg, _, err := config.LoadFiles(r.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		CheckOnline(t.Context(), cfg, func(reached Reached) {
+			if reached.Err != nil {
+				failed = append(failed, reached.Part+": "+reached.Err.Error())
+			}
+		})
+		return failed
+	}
+	for _, health := range []string{"", ", health: { path: /x }"} {
+		r.write(fmt.Sprintf("targets: [{ url: %q }, { url: \"unix:%s\" }, { url: \"unix:%s.gone\" }]%s", h2c, socket, socket, health))
+		want := fmt.Sprintf("upstreams.api.targets[2] (unix:%s.gone): dial unix %s.gone: connect: no such file or directory", socket, socket)
+		if failed := reach(); len(failed) != 1 || failed[0] != want {
+			t.Errorf("with %q: %q; want only %q", health, failed, want)
 		}
 	}
 }

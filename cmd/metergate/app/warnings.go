@@ -73,7 +73,11 @@ func termsOf(cfg *config.Config, r config.Route) *routetable.Terms {
 // targetsOf returns the URLs of a route's targets.
 func targetsOf(cfg *config.Config, r config.Route) (urls []string) {
 	for _, t := range cfg.Upstreams[r.Upstream].Targets {
-		urls = append(urls, strings.TrimSuffix(t.URL.String(), "/"))
+		u := *t.URL
+		if u.Scheme == "h2c" {
+			u.Scheme = "http" // a server may speak both
+		}
+		urls = append(urls, strings.TrimSuffix(u.String(), "/"))
 	}
 	return urls
 }
