@@ -85,6 +85,21 @@ function showLive() {
 }
 live.addEventListener('state', showLive);
 
+// Another configuration may have other plans, and another role for this token.
+let configHash = null;
+live.addEventListener('overview', async ({ detail: { config } }) => {
+  const changed = configHash && configHash !== config?.hash;
+  configHash = config?.hash;
+  if (!changed) return;
+  const before = session;
+  try {
+    const now = await call('session');
+    if (session !== before || !session) return;
+    if (now.role !== session.role) start(now);
+    else session = now; // the next view has it
+  } catch { /* the next change asks again; a refused token leads to signing in */ }
+});
+
 function useTheme(theme) {
   if (theme) document.documentElement.dataset.theme = theme;
   else delete document.documentElement.dataset.theme;

@@ -5,6 +5,7 @@ import { badge, card, empty, endGhosts, failure, ghosts, h, heading, slot, table
 import { bytes, decimal, millis, number, plural, time } from './format.js';
 import { targetRows, targetHead, upstreamsOf } from './targets.js';
 
+const askEvery = 10_000; // ms, while it is not live
 const points = 360; // of a series: an hour, every 10 s
 
 /** What is wrong: texts, the worst first. */
@@ -170,7 +171,7 @@ export function showOverview({ main, signal, live }) {
       loaded = true;
     } catch (error) {
       if (signal.aborted) return;
-      fault.replaceChildren(failure(error, load));
+      if (!fault.textContent.includes(error.message)) fault.replaceChildren(failure(error, load)); // said once
       endGhosts(main);
     }
   }
@@ -185,5 +186,8 @@ export function showOverview({ main, signal, live }) {
   }, { signal });
   // What was missed while it was not live.
   live.addEventListener('state', () => { if (live.state === 'live' && loaded) load(); }, { signal });
+  // Without events, as many consoles are open or a proxy holds them back, it asks.
+  const timer = setInterval(() => { if (live.state === 'off' && document.visibilityState === 'visible') load(); }, askEvery);
+  signal.addEventListener('abort', () => clearInterval(timer), { once: true });
   load();
 }
