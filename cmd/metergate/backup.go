@@ -60,3 +60,53 @@ func backup(c *console) error {
 }
 
 func mebibytes(n int64) float64 { return float64(n) / (1 << 20) }
+
+// shownFaults bounds the faults of one file that check prints.
+const shownFaults = 20
+
+// check looks for faults in the files of a gateway that is stopped.
+func check(c *console) error {
+	args, err := c.parse(c.flags(), "DIR|FILE")
+	if err != nil {
+		return err
+	}
+	checked, err := storefile.Check(args[0])
+	isFaulty := false
+	for _, f := range checked {
+		waiting := ""
+		if f.Journal {
+			waiting = fmt.Sprintf(", %s waiting for Redis", plural(f.Entries, "count"))
+		}
+		if len(f.Faults) == 0 {
+			fmt.Fprintf(c.stdout, "%s: %.1f MiB%s, no faults\n", f.File, mebibytes(f.Bytes), waiting)
+			continue
+		}
+		isFaulty = true
+		fmt.Fprintf(c.stdout, "%s: %s\n", f.File, plural(len(f.Faults), "fault"))
+		for i, fault := range f.Faults {
+			if i == shownFaults {
+				fmt.Fprintf(c.stdout, "  and %d more\n", len(f.Faults)-i)
+				break
+			}
+			fmt.Fprintf(c.stdout, "  %v\n", fault)
+		}
+	}
+	if err == nil && isFaulty {
+		return errDiffers
+	}
+	return err
+}
+
+// compact writes the file of a gateway that is stopped again, without the space that is free in it.
+func compact(c *console) error {
+	args, err := c.parse(c.flags(), "DIR")
+	if err != nil {
+		return err
+	}
+	file, before, after, err := storefile.Compact(args[0])
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.stdout, "%s: %.1f MiB, was %.1f MiB\n", file, mebibytes(after), mebibytes(before))
+	return nil
+}

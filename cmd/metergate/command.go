@@ -17,7 +17,7 @@ const (
 	exitDone    = 0
 	exitFailed  = 1 // while running
 	exitUsage   = 2 // wrong usage, or an invalid configuration
-	exitDiffers = 3 // compare or move has found differences
+	exitDiffers = 3 // compare or move has found differences, or check has found faults
 )
 
 // A command is one word behind "metergate".
@@ -47,6 +47,8 @@ func commands() []command {
 		{"export", "-at WINDOW [-org O] [-per P] [-format csv|jsonl]", "list what all users have used in a window", export},
 		{"bill", "-to RECEIVER [-url URL] [-since HOUR] [-dry-run]", "send the counts of the hours that are over to OpenMeter, Stripe, Lago or another service", bill},
 		{"backup", "[-admin URL] [-force] FILE|-", "save a copy of the embedded store while the gateway runs", backup},
+		{"check", "DIR|FILE", "look for faults in usage.db, journal.db or a backup, while no gateway has it open", check},
+		{"compact", "DIR", "write usage.db again without the space that is free in it, while no gateway has it open", compact},
 		{"move", "-from URL -to URL [-replace] [-verify-only]", "move all users from one store to another while no gateway runs, and compare them", move},
 		{"accept-data", "", "go on with the counts that Redis has, after it has lost some", acceptData},
 		{"plan-check", "[-config NEW] [-n 20]", "list whom the limits of another configuration would block now", planCheck},

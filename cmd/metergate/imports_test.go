@@ -33,7 +33,7 @@ var allowedImports = map[string][]string{
 	"cmd/metergate/demoapi":     nil,
 	"cmd/metergate/host":        nil,
 	"cmd/metergate/sockets":     {"config"},
-	"cmd/metergate/storefile":   {"quota", "quota/boltstore", "quota/record", "quota/redisstore", "quota/redisstore/redisurl"},
+	"cmd/metergate/storefile":   {"quota", "quota/boltstore", "quota/guard", "quota/record", "quota/redisstore", "quota/redisstore/redisurl"},
 
 	"config": {"proxy/apikeys", "proxy/jwtauth/jwtrules", "proxy/reported", "proxy/urlpath", "quota", "quota/redisstore/redisurl"},
 

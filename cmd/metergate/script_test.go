@@ -21,13 +21,14 @@ import (
 
 // The scripts of testdata/script run the program as a shell does. The command
 // "status N metergate ..." expects exit status N. $ADMIN and $OTHER are the addresses of two
-// gateways whose admin API needs $TOKEN; $ADMIN_HOST_PORT is the first one without its scheme.
+// gateways whose admin API needs $TOKEN; $ADMIN_HOST_PORT is the first one without its scheme, and $CHECKED its folder.
 // $UNITS is that of one whose requests cost units, and $ORGS of one with organisations. $ANCHORS is that of one whose
 // users' months begin on days of their own, and $HISTORY of one that keeps a history. $MOVED and $COMPARED are those of
 // gateways that only one script uses; they count units. $HOOK is a receiver of notifications. $MONTH is the id of the current month.
 // $BILLS is that of one that has bills, see startWithBills; $OPENMETER, $STRIPE, $LAGO and $EVENTS are receivers, whose token is $BILL_TOKEN.
 func TestCommandScripts(t *testing.T) {
-	gateway := gatewaytest.StartWithAdminAPI(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")
+	checked := t.TempDir()
+	gateway := gatewaytest.StartWithAdminAPI(t, "embedded:"+checked, "http://127.0.0.1:1")
 	other := gatewaytest.StartWithAdminAPI(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")
 	orgs := gatewaytest.StartWithOrganisations(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")
 	units := gatewaytest.StartWithUnits(t, "embedded:"+t.TempDir(), "http://127.0.0.1:1")
@@ -47,6 +48,7 @@ func TestCommandScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("ADMIN", gateway.Admin)
 			env.Setenv("ADMIN_HOST_PORT", strings.TrimPrefix(gateway.Admin, "http://"))
+			env.Setenv("CHECKED", checked)
 			env.Setenv("OTHER", other.Admin)
 			env.Setenv("UNITS", units.Admin)
 			env.Setenv("ORGS", orgs.Admin)

@@ -1,6 +1,7 @@
 package boltstore
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -169,5 +170,53 @@ func TestExamineFindsFaults(t *testing.T) {
 				t.Errorf("%s at %d: %v", what, at, err)
 			}
 		}
+	}
+}
+
+// CompactFile makes a file smaller and changes nothing in it. One that is in use, or has faults, stays as it is.
+func TestCompactFile(t *testing.T) {
+	dir, p := t.TempDir(), plan(10)
+	file := filepath.Join(dir, fileName)
+	s := open(t, dir, Options{})
+	counts := map[string]int64{}
+	for i := range quota.MaxCountsPerChange {
+		counts[fmt.Sprintf("an-endpoint-with-a-long-name-%d", i)] = 1
+	}
+	for i := range 10 {
+		applyChange(t, s, fmt.Sprint("gone-", i), p, quota.Change{Action: quota.ActionSetCounts, Period: quota.Day, Counts: counts})
+	}
+	for i := range 10 {
+		applyChange(t, s, fmt.Sprint("gone-", i), p, quota.Change{Action: quota.ActionReset})
+	}
+	count(t, s, admit(t, s, request("u-17", p)))
+	if _, _, err := CompactFile(file); !errors.Is(err, ErrInUse) {
+		t.Errorf("a file in use: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	before, after, err := CompactFile(file)
+	if err != nil || after >= before {
+		t.Errorf("%d bytes, were %d; error %v", after, before, err)
+	}
+	if faults, err := Examine(file); len(faults) > 0 || err != nil {
+		t.Errorf("faults %v, error %v", faults, err)
+	}
+	s = open(t, dir, Options{})
+	wantUsage(t, s, "u-17", p, 1, 0)
+	applyChange(t, s, "gone-0", p, quota.Change{Action: quota.ActionReset})
+	if log, err := s.AuditLog(ctx, "gone-0"); err != nil || len(log) != 3 {
+		t.Errorf("the audit log has %d entries, error %v; want 3", len(log), err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	edit(t, file, func(tx *bolt.Tx) error { return tx.Bucket(usedBucket).Put([]byte("x"), nil) })
+	size, _ := os.Stat(file)
+	if _, _, err := CompactFile(file); err == nil || !strings.Contains(err.Error(), `1 faults, the first is: used "x"`) {
+		t.Errorf("a file with a fault: %v", err)
+	}
+	if now, err := os.Stat(file); err != nil || !os.SameFile(size, now) {
+		t.Errorf("the file with a fault was replaced; error %v", err)
 	}
 }

@@ -165,3 +165,20 @@ func examineSums(used *bolt.Bucket, report func(Fault)) {
 	})
 	check()
 }
+
+// CompactFile writes the file at a path again, without the space that is free in it, and returns its size before and after. No gateway may
+// have it open. With faults in it, it stays as it is. Errors are ErrInUse, quota.ErrNoSpace and those of the disk.
+func CompactFile(path string) (before, after int64, err error) {
+	faults, err := Examine(path)
+	if err != nil {
+		return 0, 0, err
+	}
+	if len(faults) > 0 {
+		return 0, 0, fmt.Errorf("%s has %d faults, the first is: %v; it stays as it is; \"metergate check\" lists all", path, len(faults), faults[0])
+	}
+	before, after, err = boltfile.CompactFile(path, ErrInUse)
+	if errors.Is(err, boltfile.ErrNoSpace) {
+		err = fmt.Errorf("the file was not compacted: %w", err)
+	}
+	return before, after, err
+}

@@ -89,7 +89,7 @@ const (
 )
 
 // cure is what the operator can do about a damaged file.
-const cure = "restore it from a backup, or move it away to start with no counts"
+const cure = "restore it from a backup (docs/backup.md says how), or move it away to start with no counts; \"metergate check\" lists what is wrong"
 
 // openFile opens or creates the file in dir, and its buckets.
 func openFile(dir string, withHistory, withBills bool) (*boltfile.File, error) {

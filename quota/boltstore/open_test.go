@@ -69,7 +69,7 @@ func TestOpenRefusesUnusableFiles(t *testing.T) {
 					t.Fatal(err)
 				}
 			},
-			want: "usage.db is damaged (invalid database); restore it from a backup, or move it away to start with no counts",
+			want: "usage.db is damaged (invalid database); restore it from a backup (docs/backup.md says how), or move it away to start with no counts; \"metergate check\" lists what is wrong",
 		},
 		"a negative time to keep": {
 			file: func(*testing.T, string) {},

@@ -48,7 +48,7 @@ func TestBackupPageCommandsWork(t *testing.T) {
 			t.Errorf("the page shows\n%s\nand\n%s\nprinted\n%s", shown, script, out)
 		}
 	}
-	if commands < 4 {
+	if commands < 6 {
 		t.Errorf("the page has only %d commands", commands)
 	}
 	if gateway = start(); used(gateway) != 42 {
