@@ -59,6 +59,7 @@ long: ## run what takes too long for make test: 100 kills, 1000 reloads, 48 hour
 	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate/e2e/console -race -v -run '^TestFirstUsers|^TestFirefox' -timeout 30m -long
 	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate/e2e/notifications -race -v -run '^TestChaos' -timeout 30m -long
 	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate/e2e/releasing -race -v -timeout 30m -long
+	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate/e2e/upgrading -race -v -run '^TestUpgrade' -timeout 30m -long
 	METERGATE_TEST_REQUIRE=1 go test ./cmd/metergate/e2e/billing -race -v -timeout 30m -long
 	METERGATE_TEST_REQUIRE=1 go test ./quota/boltstore ./quota/redisstore -race -run '^TestSuite' -timeout 30m -rapid.checks 2000
 

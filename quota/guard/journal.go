@@ -25,6 +25,8 @@ type Journal struct {
 	writer sync.WaitGroup
 
 	mu sync.RWMutex
+	// beside: the file has another name than it should, because another process has that one open.
+	beside bool
 	// removing has the keys of entries that are removed but may still be in the file.
 	removing map[journalKey]struct{}
 }
@@ -59,13 +61,20 @@ type journalWrite struct {
 // they do not exist. It returns ErrInUse at once if another process has it open, and an
 // error if the folder cannot be written or the file is not a journal of a known format.
 func OpenJournal(dir string) (*Journal, error) {
-	db, err := openJournalFile(dir)
+	db, err := openJournalFile(dir, journalFile)
+	if err == nil {
+		err = addLeftBehind(db)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("opening the journal: %w", err)
 	}
+	return newJournal(db), nil
+}
+
+func newJournal(db *boltfile.File) *Journal {
 	j := &Journal{db: db, removing: map[journalKey]struct{}{}}
 	j.writer.Go(j.runWriter)
-	return j, nil
+	return j
 }
 
 // Close waits for the writes under way and closes the file. A Store closes its journal itself.

@@ -63,10 +63,10 @@ type entryWindow struct {
 // cure is what the operator can do about a damaged file.
 const cure = "move it away, and the gateway starts with an empty journal; the counts in it that Redis does not have yet are lost"
 
-// openJournalFile opens or creates the file in dir, and its buckets. It writes in any case, and
+// openJournalFile opens or creates a file in dir, and its buckets. It writes in any case, and
 // so shows that the folder can be written.
-func openJournalFile(dir string) (*boltfile.File, error) {
-	return boltfile.Open(dir, journalFile, boltfile.Options{InUse: ErrInUse, Cure: cure, Supersede: removeEntries}, createBuckets)
+func openJournalFile(dir, name string) (*boltfile.File, error) {
+	return boltfile.Open(dir, name, boltfile.Options{InUse: ErrInUse, Cure: cure, Supersede: removeEntries}, createBuckets)
 }
 
 // removeEntries empties a journal that was written again, in another file: if its folder was

@@ -1,5 +1,7 @@
 package guard
 
+import "errors"
+
 // watchJournal looks after the journal's file until the Store is closed.
 func (s *Store) watchJournal() {
 	times := int64(0)
@@ -10,6 +12,7 @@ func (s *Store) watchJournal() {
 		}
 		if err == nil {
 			s.journalOutbox()
+			s.takeOverJournal()
 		}
 	})
 }
@@ -34,6 +37,40 @@ func (s *Store) journalOutbox() {
 			return // the next time
 		}
 	}
+}
+
+// takeOverJournal adds the counts of another process that has had the same folder, once it has ended.
+func (s *Store) takeOverJournal() {
+	added, err := s.journal.takeOver()
+	switch {
+	case errors.Is(err, ErrInUse):
+	case err != nil:
+		s.leftBehind.Do(func() {
+			s.log.Error("the journal of the process before cannot be taken over; the counts in it wait until the gateway starts with a good one", "error", err)
+		})
+	case len(added) > 0:
+		s.log.Info("the journal of the process before was taken over", "counts", len(added))
+	}
+	for i := range added {
+		s.noteUnsent(&added[i])
+		s.notify(added[i].User)
+	}
+	if len(added) > 0 {
+		s.outbox.signal()
+	}
+}
+
+// JournalNotes returns what the journal keeps for the next process; nil: there is no journal, or it cannot be
+// read.
+func (s *Store) JournalNotes() map[string][]byte {
+	if s.journal == nil {
+		return nil
+	}
+	notes, err := s.journal.Notes()
+	if err != nil {
+		return nil
+	}
+	return notes
 }
 
 // JournalFault returns why the journal does not take counts, or that its file was deleted or

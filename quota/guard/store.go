@@ -104,6 +104,7 @@ type Store struct {
 
 	replays    singleflight.Group // one for each user, and for each pool
 	unreadable sync.Once          // the journal cannot be read, and that was logged
+	leftBehind sync.Once          // the same of the journal of another process
 	background sync.WaitGroup
 	closing    chan struct{}
 	closeOnce  func() error

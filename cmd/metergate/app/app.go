@@ -67,6 +67,9 @@ type Options struct {
 	Limits host.Limits
 	// Sockets opens what the gateway listens on; nil: the process has been given no sockets.
 	Sockets *sockets.Set
+	// Predecessor is the process that this one takes over from, while both run; nil: there is none, or it
+	// has stopped serving.
+	Predecessor *sockets.Predecessor
 	// Version and Commit are shown in the metric metergate_build_info.
 	Version, Commit string
 }
@@ -88,7 +91,8 @@ type App struct {
 
 	publicAddr, adminAddr net.Addr
 	public, admin         *listener
-	draining              atomic.Bool
+	draining, handingOver atomic.Bool
+	adminServe            *http.Server
 	failed                chan error // has room for both listeners
 }
 
@@ -112,7 +116,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	cfg, log := a.options.Config, a.options.Log
 	a.startedAt = time.Now().UTC().Truncate(time.Millisecond)
 	a.host, _ = os.Hostname()
-	if a.store, err = openStore(cfg, log); err != nil {
+	if a.store, err = openStore(cfg, log, a.options.Predecessor); err != nil {
 		return fmt.Errorf("opening the store: %w", err)
 	}
 	a.cleanups.add("store", func(context.Context) error { return a.store.Close() })
@@ -137,6 +141,10 @@ func (a *App) Start(ctx context.Context) (err error) {
 	a.cleanups.add("recent metrics", func(context.Context) error { a.recent.Set(false); return nil })
 	a.reloader.start()
 	a.cleanups.add("upstreams and key set", a.reloader.stop)
+	if a.options.Predecessor != nil {
+		a.awaitKeys(ctx) // meanwhile the process before serves
+	}
+	a.adminServe = adminServer
 	a.serve("admin listener", adminServer, a.admin, func(ctx context.Context, s *http.Server) error {
 		a.events.End()
 		return closeServer(ctx, s)

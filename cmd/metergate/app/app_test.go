@@ -174,7 +174,7 @@ func TestStopCutsOffRequestsThatDoNotEnd(t *testing.T) {
 	if took := time.Since(began); took > 20*time.Second { // the upstream's timeout would have ended the request
 		t.Errorf("it took %v", took)
 	}
-	if again, err := openStore(parse(t, dir, text), quiet()); err != nil {
+	if again, err := openStore(parse(t, dir, text), quiet(), nil); err != nil {
 		t.Errorf("the store is still open: %v", err)
 	} else {
 		again.Close()

@@ -41,6 +41,8 @@ type listener struct {
 	proxies func() []netip.Prefix
 	room    chan struct{} // receives when a connection was closed
 
+	handsOver atomic.Bool // another process accepts connections from now on
+
 	waiting  atomic.Bool // a connection waits for room
 	shedding atomic.Bool // the server keeps no connection open between requests
 
@@ -89,6 +91,9 @@ func (l *listener) Accept() (net.Conn, error) {
 		case <-l.room:
 		case <-look.C:
 		case <-l.closed:
+			if l.handsOver.Load() {
+				return l.withHeader(c), nil // the successor never sees it
+			}
 			c.Close()
 			return nil, net.ErrClosed
 		}

@@ -102,7 +102,7 @@ func (a *App) serve(name string, s *http.Server, l net.Listener, stop func(conte
 		} else {
 			err = s.Serve(l)
 		}
-		if !errors.Is(err, http.ErrServerClosed) {
+		if !errors.Is(err, http.ErrServerClosed) && !a.handingOver.Load() {
 			a.failed <- fmt.Errorf("%s: %w", name, err)
 		}
 	}()
@@ -115,10 +115,11 @@ func (a *App) serve(name string, s *http.Server, l net.Listener, stop func(conte
 
 // closeWhileLeaving has responses over HTTP/1.1 close their connections once the gateway is to be stopped,
 // so that the next request of the client goes elsewhere. Idle connections stay open: a request may be on
-// its way on one. A connection of HTTP/2 ends when the listener is shut down, with the requests on it.
+// its way on one. A connection of HTTP/2 ends when the listener is shut down, with the requests on it, or,
+// when another process takes over, with the next response, which brings a GOAWAY.
 func (a *App) closeWhileLeaving(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if a.draining.Load() && r.ProtoMajor == 1 && r.Header.Get("Upgrade") == "" {
+		if a.draining.Load() && (r.ProtoMajor == 1 || a.handingOver.Load()) && r.Header.Get("Upgrade") == "" {
 			w.Header().Set("Connection", "close")
 		}
 		h.ServeHTTP(w, r)

@@ -3,6 +3,7 @@ package app
 import (
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 
@@ -40,7 +41,7 @@ func (a *App) LogStart() {
 	}
 	log.Info("capacity", room...)
 	log.Info("serving", "listen", sockets.Text(a.publicAddr), "tls", cfg.TLS != nil, "admin", sockets.Text(a.adminAddr),
-		"admin_api", cfg.Admin.Token != "", "plans", len(cfg.Plans), "routes", len(cfg.Routes))
+		"admin_api", cfg.Admin.Token != "", "plans", len(cfg.Plans), "routes", len(cfg.Routes), "pid", os.Getpid())
 }
 
 // storeLocation says where a store is, without user, password and options.

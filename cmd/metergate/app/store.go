@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"metergate/cmd/metergate/sockets"
 	"metergate/config"
 	"metergate/proxy/admin"
 	"metergate/quota"
@@ -45,8 +46,9 @@ type backendStore interface {
 // without requests.
 const checkEvery = 2 * time.Second
 
-// openStore opens the store of a configuration. Redis need not be reachable.
-func openStore(cfg *config.Config, log *slog.Logger) (_ *store, err error) {
+// openStore opens the store of a configuration. Redis need not be reachable. before is the process that has
+// it open as well, nil: there is none.
+func openStore(cfg *config.Config, log *slog.Logger, before *sockets.Predecessor) (_ *store, err error) {
 	s := &store{calendar: quota.NewCalendar(cfg.Timezone)}
 	if err := s.plans.setFrom(cfg); err != nil {
 		return nil, err
@@ -74,7 +76,12 @@ func openStore(cfg *config.Config, log *slog.Logger) (_ *store, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if o.Journal, err = guard.OpenJournal(cfg.Store.Journal); err != nil {
+		if before != nil {
+			o.Journal, err = guard.OpenJournalBeside(cfg.Store.Journal, before.JournalNotes)
+		} else {
+			o.Journal, err = guard.OpenJournal(cfg.Store.Journal)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("store.journal: %w; each gateway needs a writable folder of its own", err)
 		}
 		options.Calendar, options.Log = s.calendar, log

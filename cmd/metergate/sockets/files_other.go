@@ -16,3 +16,6 @@ func closeOnExec(uintptr)                          {}
 func listenerOf(*os.File) (net.Listener, error) {
 	return nil, errors.New("this system cannot pass sockets to a program")
 }
+
+// NotifyHandover does nothing: this system has no such signal.
+func NotifyHandover(chan<- os.Signal) {}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/signal"
 	"syscall"
 )
 
@@ -44,3 +45,6 @@ func listenerOf(f *os.File) (net.Listener, error) {
 }
 
 func closeOnExec(fd uintptr) { syscall.CloseOnExec(int(fd)) }
+
+// NotifyHandover has ch receive the signal that asks for a successor.
+func NotifyHandover(ch chan<- os.Signal) { signal.Notify(ch, syscall.SIGUSR2) }

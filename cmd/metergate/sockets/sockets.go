@@ -4,6 +4,7 @@
 //	sockets.go    a Set opens sockets, and knows which ones the process has been given
 //	unix.go       Unix sockets: permissions, and files that a dead process has left
 //	systemd.go    sockets of systemd, and what systemd is told (sd_notify(3))
+//	handover.go   a process that takes over from this one, with its sockets
 //	proxied.go    connections that begin with a header of the PROXY protocol
 package sockets
 
@@ -14,6 +15,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"metergate/config"
@@ -24,20 +26,30 @@ import (
 type Set struct {
 	passed []*passedSocket // by systemd
 	fault  error           // why there are none; nil: none were passed
+
+	before *Predecessor           // nil: there is none
+	given  map[string]givenSocket // by setting
+	open   map[string]*Socket     // by setting
+}
+
+func newSet() *Set {
+	return &Set{given: map[string]givenSocket{}, open: map[string]*Socket{}}
 }
 
 // A Socket is what a listener listens on.
 type Socket struct {
 	net.Listener
-	remove func() // its file; nil: it has none, or it belongs to somebody else
-	close  func() error
+	address string      // by the configuration
+	remove  func()      // its file; nil: it has none, or it belongs to somebody else
+	kept    atomic.Bool // the file stays
+	close   func() error
 }
 
 func newSocket(l net.Listener, remove func()) *Socket {
 	s := &Socket{Listener: l, remove: remove}
 	s.close = sync.OnceValue(func() error {
 		err := s.Listener.Close()
-		if s.remove != nil {
+		if s.remove != nil && !s.kept.Load() {
 			s.remove()
 		}
 		return err
@@ -50,29 +62,42 @@ func (s *Socket) Close() error { return s.close() }
 
 // Open opens the socket for a setting, by the address that the configuration has for it.
 func (s *Set) Open(setting, address string) (*Socket, error) {
+	if s == nil {
+		s = newSet()
+	}
 	a, err := config.ParseListen(address)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", setting, err)
 	}
-	switch a.Network {
-	case config.ListenSystemd:
-		l, err := s.fromSystemd(a.Address)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %s: %w", setting, address, err)
+	var remove func()
+	l, err := s.fromGiven(setting, address)
+	switch {
+	case err == nil:
+		if a.Network == config.ListenUnix {
+			remove = removal(a.Address)
 		}
-		return newSocket(l, nil), nil
-	case config.ListenUnix:
-		l, remove, err := listenUnix(a.Address, a.Mode)
-		if err != nil {
-			return nil, listenError(setting, address, err)
+	case !errors.Is(err, errNotGiven):
+		err = fmt.Errorf("%s: the socket of the process before: %w", setting, err)
+	case a.Network == config.ListenSystemd:
+		if l, err = s.fromSystemd(a.Address); err != nil {
+			err = fmt.Errorf("%s: %s: %w", setting, address, err)
 		}
-		return newSocket(l, remove), nil
+	case a.Network == config.ListenUnix:
+		if l, remove, err = listenUnix(a.Address, a.Mode); err != nil {
+			err = listenError(setting, address, err)
+		}
+	default:
+		if l, err = new(net.ListenConfig).Listen(context.Background(), "tcp", a.Address); err != nil {
+			err = ListenError(setting, address, err)
+		}
 	}
-	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", a.Address)
 	if err != nil {
-		return nil, ListenError(setting, address, err)
+		return nil, err
 	}
-	return newSocket(l, nil), nil
+	socket := newSocket(l, remove)
+	socket.address = address
+	s.open[setting] = socket
+	return socket, nil
 }
 
 // ListenError says what to do about an address of TCP that cannot be listened on. setting is the name

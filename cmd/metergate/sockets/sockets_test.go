@@ -125,7 +125,7 @@ func TestParseListenBoundsThePath(t *testing.T) {
 // What systemd passes wrongly, or not at all, is an error that says what to change.
 func TestSystemdSocketErrorsSayWhatToChange(t *testing.T) {
 	set := func(names ...string) *Set {
-		s := &Set{}
+		s := newSet()
 		for _, name := range names {
 			f, err := os.Open(os.DevNull)
 			if err != nil {

@@ -22,7 +22,8 @@ type passedSocket struct {
 // FromEnvironment takes the sockets that the process has been given, and removes the variables that
 // name them: they are not for the processes that this one starts.
 func FromEnvironment() *Set {
-	s := &Set{}
+	s := newSet()
+	s.readHandover()
 	pid, count, names := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES")
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID"} {
 		os.Unsetenv(name)
@@ -54,9 +55,6 @@ func FromEnvironment() *Set {
 // fromSystemd returns the listener of the only socket that systemd has passed, or of the only one with
 // a name.
 func (s *Set) fromSystemd(name string) (net.Listener, error) {
-	if s == nil {
-		s = &Set{}
-	}
 	var found []*passedSocket
 	for _, p := range s.passed {
 		if name == "" || p.name == name {

@@ -33,10 +33,10 @@ func (f *File) Backup(ctx context.Context) (*os.File, error) {
 	}
 	defer f.running.Unlock()
 	size, unused := f.Space()
-	if free, ok := freeSpace(f.path); ok && free < size-unused+spareSpace {
-		return nil, fmt.Errorf("%w: it takes up to %d bytes beside %s, and %d must stay free; there are %d", ErrNoSpace, size-unused, f.path, spareSpace, free)
+	if free, ok := freeSpace(f.Path()); ok && free < size-unused+spareSpace {
+		return nil, fmt.Errorf("%w: it takes up to %d bytes beside %s, and %d must stay free; there are %d", ErrNoSpace, size-unused, f.Path(), spareSpace, free)
 	}
-	path := f.path + ".backup"
+	path := f.Path() + ".backup"
 	err := f.copyWhole(ctx, path, func(to *handle) error {
 		f.writing.Lock()
 		err := f.copyRest(to)
@@ -47,7 +47,7 @@ func (f *File) Backup(ctx context.Context) (*os.File, error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("copying %s: %w", f.path, err)
+		return nil, fmt.Errorf("copying %s: %w", f.Path(), err)
 	}
 	copied, err := os.Open(path)
 	// From now on only the open file keeps it. A system that cannot delete it yet does so at the next Open.

@@ -48,7 +48,7 @@ type Options struct {
 // A File is a bbolt database. It is safe for concurrent use. Open makes one.
 type File struct {
 	Options
-	path    string
+	path    atomic.Pointer[string] // see TakePlace
 	current atomic.Pointer[handle]
 	// superseded maps each *bolt.DB that is no longer current, and may have readers, to the
 	// earlier of its handle.
@@ -93,14 +93,16 @@ func Open(dir, name string, o Options, prepare func(*bolt.Tx) error) (*File, err
 	if o.CompactFrom == 0 {
 		o.CompactFrom = compactFrom
 	}
-	f := &File{Options: o, path: filepath.Join(dir, name), compaction: compaction{closing: make(chan struct{})}}
-	h, err := f.open(f.path)
+	f := &File{Options: o, compaction: compaction{closing: make(chan struct{})}}
+	path := filepath.Join(dir, name)
+	f.path.Store(&path)
+	h, err := f.open(f.Path())
 	f.current.Store(h)
 	if errors.Is(err, bolterrors.ErrTimeout) { // the file is closed already
-		return nil, fmt.Errorf("%s is %w", f.path, o.InUse)
+		return nil, fmt.Errorf("%s is %w", f.Path(), o.InUse)
 	}
 	if err == nil {
-		info, statErr := os.Stat(f.path)
+		info, statErr := os.Stat(f.Path())
 		f.untold = statErr == nil && !os.SameFile(info, h.info)
 		err = f.Update(func(tx Tx) error { return prepare(tx.Tx) })
 	}
@@ -110,13 +112,13 @@ func Open(dir, name string, o Options, prepare func(*bolt.Tx) error) (*File, err
 	if err != nil {
 		_ = f.Close()
 		if f.damage.Load() == nil {
-			err = fmt.Errorf("%s: %w", f.path, err)
+			err = fmt.Errorf("%s: %w", f.Path(), err)
 		}
 		return nil, err
 	}
 	syncFolder(dir)
-	os.Remove(f.path + ".compact") // of a process that was killed
-	os.Remove(f.path + ".backup")
+	os.Remove(f.Path() + ".compact") // of a process that was killed
+	os.Remove(f.Path() + ".backup")
 	return f, nil
 }
 
@@ -202,7 +204,7 @@ func (f *File) catch(before bool, err *error) {
 
 // damaged notes that the file is damaged. The first cause stays.
 func (f *File) damaged(cause any) error {
-	f.damage.CompareAndSwap(nil, &DamagedError{Path: f.path, Cause: fmt.Sprint(cause), Cure: f.Cure})
+	f.damage.CompareAndSwap(nil, &DamagedError{Path: f.Path(), Cause: fmt.Sprint(cause), Cure: f.Cure})
 	return f.damage.Load()
 }
 
@@ -276,7 +278,7 @@ func lockOf[Lock any](db *bolt.DB, field string) *Lock {
 }
 
 // Path is where the file is.
-func (f *File) Path() string { return f.path }
+func (f *File) Path() string { return *f.path.Load() }
 
 // Close closes the file, after the transactions under way. It must be called once. It returns an
 // error if the path does not lead to the file, which then is gone. Of a damaged file it returns

@@ -114,9 +114,9 @@ func (f *File) compactIfWorth(log *slog.Logger) {
 		case errors.Is(err, errClosing):
 		case err != nil:
 			f.compactAt.Store(time.Now().Add(compactRetry).Unix())
-			log.Warn("a file could not be compacted; it is tried again in "+compactRetry.String(), "file", f.path, "bytes", size, "free", free, "error", err)
+			log.Warn("a file could not be compacted; it is tried again in "+compactRetry.String(), "file", f.Path(), "bytes", size, "free", free, "error", err)
 		default:
-			log.Info("a file was compacted", "file", f.path, "bytes_before", size, "bytes", after,
+			log.Info("a file was compacted", "file", f.Path(), "bytes_before", size, "bytes", after,
 				"took", time.Since(start).Round(time.Millisecond).String(), "writers_waited", waited.Round(time.Millisecond).String())
 		}
 	})
@@ -124,7 +124,7 @@ func (f *File) compactIfWorth(log *slog.Logger) {
 
 // compact compacts the file. It returns for how long writers had to wait.
 func (f *File) compact() (waited time.Duration, err error) {
-	path := f.path + ".compact"
+	path := f.Path() + ".compact"
 	err = f.copyWhole(context.Background(), path, func(to *handle) error {
 		waited, err = f.changeOver(to, path)
 		return err
@@ -305,10 +305,10 @@ func (f *File) changeOver(to *handle, path string) (waited time.Duration, err er
 	if f.isClosing() {
 		return 0, errClosing
 	}
-	if err := os.Rename(path, f.path); err != nil {
+	if err := os.Rename(path, f.Path()); err != nil {
 		return 0, err
 	}
-	syncFolder(filepath.Dir(f.path))
+	syncFolder(filepath.Dir(f.Path()))
 	f.superseded.Store(from.db, from.earlier)
 	f.current.Store(to)
 	f.compacted.Add(1)

@@ -73,7 +73,7 @@ func (f *File) checkPath() error {
 	if d := f.damage.Load(); d != nil {
 		return d
 	}
-	info, err := os.Stat(f.path)
+	info, err := os.Stat(f.Path())
 	switch {
 	case f.untold:
 		return nil
@@ -89,7 +89,7 @@ func (f *File) checkPath() error {
 	}
 	if err := f.writeAgain(err == nil); err != nil {
 		f.retryAt = time.Now().Add(checkEvery)
-		return fmt.Errorf("%s was deleted or replaced while the gateway had it open, and cannot be written again: %w", f.path, err)
+		return fmt.Errorf("%s was deleted or replaced while the gateway had it open, and cannot be written again: %w", f.Path(), err)
 	}
 	return nil
 }
@@ -98,27 +98,27 @@ func (f *File) checkPath() error {
 // is another file at the path.
 func (f *File) writeAgain(occupied bool) (err error) {
 	defer f.catch(debug.SetPanicOnFault(true), &err)
-	if err := os.MkdirAll(filepath.Dir(f.path), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(f.Path()), 0o700); err != nil {
 		return err
 	}
-	r := &ReplacedError{Path: f.path, At: time.Now()}
+	r := &ReplacedError{Path: f.Path(), At: time.Now()}
 	if occupied {
-		if isLocked(f.path) {
+		if isLocked(f.Path()) {
 			return f.InUse
 		}
-		r.Aside = fmt.Sprintf("%s.replaced-%s", f.path, r.At.UTC().Format("20060102T150405Z"))
+		r.Aside = fmt.Sprintf("%s.replaced-%s", f.Path(), r.At.UTC().Format("20060102T150405Z"))
 	}
-	copied, old := f.path+".new", f.current.Load()
+	copied, old := f.Path()+".new", f.current.Load()
 	if err := copyTo(copied, old.db); err != nil {
 		os.Remove(copied)
 		return err
 	}
 	h, err := f.open(copied) // it is locked before anybody can find it
 	if err == nil && occupied {
-		err = os.Rename(f.path, r.Aside)
+		err = os.Rename(f.Path(), r.Aside)
 	}
 	if err == nil {
-		err = os.Rename(copied, f.path)
+		err = os.Rename(copied, f.Path())
 	}
 	if err != nil {
 		if h.db != nil {
@@ -127,7 +127,7 @@ func (f *File) writeAgain(occupied bool) (err error) {
 		os.Remove(copied)
 		return err
 	}
-	syncFolder(filepath.Dir(f.path))
+	syncFolder(filepath.Dir(f.Path()))
 	h.earlier = old.earlier // a copy of the pages has the number of the last write
 	f.superseded.Store(old.db, old.earlier)
 	f.current.Store(h)
@@ -236,7 +236,7 @@ func (f *File) Watch(done <-chan struct{}, log *slog.Logger, write func() error,
 		case err != nil && !failed:
 			log.Error("a file cannot be written: what it should keep is only in memory, and lost with the process", "error", err)
 		case err == nil && failed:
-			log.Info("the file can be written again", "file", f.path)
+			log.Info("the file can be written again", "file", f.Path())
 		}
 		failed = err != nil
 		checked(err)
@@ -244,4 +244,34 @@ func (f *File) Watch(done <-chan struct{}, log *slog.Logger, write func() error,
 			f.compactIfWorth(log)
 		}
 	}
+}
+
+// TakePlace gives the file the name of another one in the same folder, which is closed, and is gone then. It
+// is for a file that has all that the other one has. With an error, both are as before.
+func (f *File) TakePlace(other *File) error {
+	f.running.Lock() // not while it is compacted
+	defer f.running.Unlock()
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	if err := f.checkPath(); err != nil {
+		return err
+	}
+	path := other.Path()
+	if err := os.Rename(f.Path(), path); err != nil {
+		return err
+	}
+	syncFolder(filepath.Dir(path))
+	f.path.Store(&path)
+	return other.closeUnnamed()
+}
+
+// Remove removes the file, and closes it.
+func (f *File) Remove() error { return errors.Join(os.Remove(f.Path()), f.closeUnnamed()) }
+
+// closeUnnamed closes the file without a look at what its path leads to now.
+func (f *File) closeUnnamed() error {
+	f.writing.Lock()
+	f.untold = true
+	f.writing.Unlock()
+	return f.Close()
 }
