@@ -169,7 +169,11 @@ func (r *release) writeImage(index v1.ImageIndex, saved []savedImage) error {
 	if err != nil {
 		return err
 	}
-	name := layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": r.version})
+	// Tools name the image by one or the other when they load it.
+	name := layout.WithAnnotations(map[string]string{
+		"org.opencontainers.image.ref.name": "metergate:" + r.version,
+		"io.containerd.image.name":          "docker.io/library/metergate:" + r.version,
+	})
 	if err := written.AppendIndex(index, name); err != nil {
 		return err
 	}

@@ -80,7 +80,7 @@ func loadImages(t *testing.T) map[string]image {
 		files[e.Name] = e.body
 	}
 	top := decode[index](t, files["index.json"])
-	if len(top.Manifests) != 1 || top.Manifests[0].Annotations["org.opencontainers.image.ref.name"] != version {
+	if len(top.Manifests) != 1 || top.Manifests[0].Annotations["org.opencontainers.image.ref.name"] != "metergate:"+version {
 		t.Fatalf("index.json: %+v", top)
 	}
 	list := decode[index](t, files.blob(t, top.Manifests[0]))
