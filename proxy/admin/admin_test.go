@@ -77,11 +77,11 @@ func (l *listener) want(t *testing.T, address, token string, status int, retryAf
 }
 
 // wantRefused compares the metrics of refused requests.
-func (l *listener) wantRefused(t *testing.T, noToken, wrongToken, lockedOut int) {
+func (l *listener) wantRefused(t *testing.T, noToken, wrongToken, lockedOut, readOnly int) {
 	t.Helper()
 	w := httptest.NewRecorder()
 	l.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
-	for reason, want := range map[string]int{"no_token": noToken, "wrong_token": wrongToken, "locked_out": lockedOut} {
+	for reason, want := range map[string]int{"no_token": noToken, "wrong_token": wrongToken, "locked_out": lockedOut, "read_only": readOnly} {
 		if line := fmt.Sprintf("\nmetergate_admin_refused_total{reason=%q} %d\n", reason, want); !strings.Contains(w.Body.String(), line) {
 			t.Errorf("the metrics have no %s:\n%s", line, w.Body)
 		}

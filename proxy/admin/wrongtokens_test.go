@@ -45,7 +45,7 @@ func TestWrongTokensAreSlowedDown(t *testing.T) {
 		}
 		l.want(t, "10.0.0.1:1000", "wrong", 429, "60")
 		l.want(t, "10.0.0.1:1000", token, 200, "")
-		l.wantRefused(t, 41, 21, 4)
+		l.wantRefused(t, 41, 21, 4, 1)
 		if got := l.reloads.Load(); got != 4 {
 			t.Errorf("%d reloads, want 4", got)
 		}
