@@ -129,6 +129,10 @@ type Store interface {
 	// were last admitted or counted; empty when it is not known.
 	ClaimedPlan(ctx context.Context, user string) (plan string, err error)
 
+	// Running returns how many requests of an account have a place, as of its last Read or Reserve, see
+	// ConcurrencyLimit.
+	Running(ctx context.Context, account string) (int64, error)
+
 	// AuditLog returns the changes of a user, the newest first, at most MaxAuditEntries.
 	AuditLog(ctx context.Context, user string) ([]AuditEntry, error)
 

@@ -375,3 +375,20 @@ func TestSearchesAreBounded(t *testing.T) {
 		return status == 200 && strings.Contains(text, `"user":"ab"`)
 	})
 }
+
+// The user object says how many requests run of those that may run at once.
+func TestUserObjectShowsRunningRequests(t *testing.T) {
+	r := newTestAPI(t)
+	two, err := quota.NewPlan(quota.PlanOptions{Name: "two", Concurrent: quota.ConcurrencyLimit{Requests: 2}, Endpoints: []string{"analyze"}, WarnAt: 80})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.plans["two"] = two
+	r.use("u", "two", "analyze")
+	if _, _, text := r.do("GET", "/admin/users/u", ""); !strings.Contains(text, `"concurrent":{"running":1,"limit":2}`) {
+		t.Error(text)
+	}
+	if _, _, text := r.do("GET", "/admin/users/other", ""); strings.Contains(text, "concurrent") {
+		t.Error(text)
+	}
+}

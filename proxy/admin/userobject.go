@@ -15,8 +15,16 @@ type userObject struct {
 	Claimed  *string   `json:"claimed"`  // by the user's token at their last admitted request; null: unknown
 	Override *override `json:"override"` // null: none
 	Granted  []granted `json:"granted"`  // what the limits above contain beyond the plan
+	// Concurrent is nil if any number of requests may run at once, or if the store does not say.
+	Concurrent *concurrentObject `json:"concurrent,omitempty"`
 	// Anchor is nil where months cannot begin on other days.
 	Anchor *anchorObject `json:"anchor,omitempty"`
+}
+
+// A concurrentObject says how many requests run now, of those that may run at once.
+type concurrentObject struct {
+	Running int64 `json:"running"`
+	Limit   int64 `json:"limit"`
 }
 
 type override struct {
@@ -54,6 +62,11 @@ func (c *userRequest) writeUser(s quota.Snapshot, claimed string) error {
 	}
 	if s.Pool != nil && u.Override != nil {
 		u.Override.Shared = s.Override == s.Pool.Override
+	}
+	if limit := s.Plan.ConcurrencyLimit().Requests; limit > 0 {
+		if running, err := c.Store.Running(c.r.Context(), c.account); err == nil {
+			u.Concurrent = &concurrentObject{running, limit}
+		}
 	}
 	for i, l := range s.Plan.Limits() {
 		if n := s.Limits[i].Granted; n > 0 {

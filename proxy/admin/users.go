@@ -18,6 +18,7 @@ type Store interface {
 	Read(ctx context.Context, user string, plans quota.PlanChoice) (quota.Snapshot, error)
 	ReadAt(ctx context.Context, user string, plans quota.PlanChoice, at time.Time) (quota.Snapshot, error)
 	ClaimedPlan(ctx context.Context, user string) (plan string, err error)
+	Running(ctx context.Context, account string) (int64, error)
 	ApplyChange(ctx context.Context, user string, plans quota.PlanChoice, change quota.Change) (quota.Snapshot, error)
 	AuditLog(ctx context.Context, user string) ([]quota.AuditEntry, error)
 	History(ctx context.Context, user string, days int) (quota.History, error)

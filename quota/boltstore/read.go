@@ -150,6 +150,19 @@ func (s *Store) isKept(w quota.Window, now time.Time) bool {
 	return !now.Before(w.Start) && now.Before(w.RetainedUntil(s.keep))
 }
 
+// Running returns how many requests of an account have a place, see quota.Store.
+func (s *Store) Running(ctx context.Context, account string) (int64, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	sh, _, err := s.lockUser(account)
+	if err != nil {
+		return 0, err
+	}
+	defer sh.mu.Unlock()
+	return int64(len(sh.places[account])), nil
+}
+
 // ClaimedPlan returns the name of the plan that the user's token claimed when they were last
 // counted; empty if the store knows none.
 func (s *Store) ClaimedPlan(ctx context.Context, user string) (plan string, err error) {

@@ -53,6 +53,17 @@ func (s *Store) ClaimedPlan(ctx context.Context, user string) (string, error) {
 	return plan, err
 }
 
+// Running asks the backend, see quota.Store.
+func (s *Store) Running(ctx context.Context, account string) (int64, error) {
+	call, err := s.beginCall(ctx, opRead, account)
+	if err != nil {
+		return 0, err
+	}
+	n, err := s.backend.Running(call, account)
+	s.recordResult(call, err)
+	return n, err
+}
+
 // AuditLog asks the backend, see quota.Store.
 func (s *Store) AuditLog(ctx context.Context, user string) ([]quota.AuditEntry, error) {
 	call, err := s.beginCall(ctx, opRead, user)

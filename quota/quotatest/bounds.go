@@ -149,6 +149,11 @@ func testConcurrency(t *testing.T, h *harness) {
 	wantNoPlace()
 	h.wantState("u", p, "0+2 0+2 [0 0 0]")
 	h.admit("v", "report", p)
+	for user, want := range map[string]int64{"u": 2, "v": 1, "nobody": 0} {
+		if n, err := h.store.Running(context.Background(), user); n != want || err != nil {
+			t.Errorf("%d requests of %s run, error %v; want %d", n, user, err, want)
+		}
+	}
 	// The place outlives the settlement.
 	h.commit(a)
 	wantNoPlace()

@@ -40,6 +40,15 @@ func (s *Store) ClaimedPlan(ctx context.Context, user string) (plan string, err 
 	return s.readField(ctx, user, script.FieldClaimed)
 }
 
+// Running implements quota.Store.
+func (s *Store) Running(ctx context.Context, account string) (int64, error) {
+	text, err := s.readField(ctx, account, script.FieldPlaces)
+	if err != nil || text == "" {
+		return 0, err
+	}
+	return parseNumber(text)
+}
+
 // readField returns one field of a user's hash; empty: it is not there. It refuses a hash of
 // another format.
 func (s *Store) readField(ctx context.Context, user, field string) (string, error) {

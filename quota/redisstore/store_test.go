@@ -88,6 +88,9 @@ func (g *gateways) ScanUsers(ctx context.Context, windows quota.WindowQuery, yie
 func (g *gateways) ScanMembers(ctx context.Context, org string, windows quota.WindowQuery, yield func(quota.UserUsage) error) error {
 	return g.nextStore().ScanMembers(ctx, org, windows, yield)
 }
+func (g *gateways) Running(ctx context.Context, account string) (int64, error) {
+	return g.nextStore().Running(ctx, account)
+}
 func (g *gateways) ScanSnapshots(ctx context.Context, query quota.SnapshotQuery, yield func(quota.UserSnapshot) error) error {
 	return g.nextStore().ScanSnapshots(ctx, query, yield)
 }

@@ -19,6 +19,7 @@ const (
 	FieldTerms   = "terms"
 	FieldSweep   = "sweep"
 	FieldGrants  = "grants"
+	FieldPlaces  = "places"
 )
 
 // CheckFormat returns an error if a user's hash has a format that this version does not know.

@@ -68,7 +68,7 @@ export function showUsers({ main, signal, session, route }) {
   const turn = h('div', { className: 'buttons body', hidden: true });
   const openOrg = h('a', { className: 'button small', hidden: true }, 'Open the organisation');
   main.append(
-    heading('Users', h('p', null, 'Everybody of whom something is counted in a running window.')),
+    heading('Users', h('p', null, 'Everybody whom the store knows, also those who have used nothing in the running windows.')),
     h('form', { className: 'filters', role: 'search', submit: (event) => { event.preventDefault(); change(); } },
       field('Search', q), org ? field('Organisation', org) : null, field('Plan', plan), field('Show', state)),
     card('Users', { aside: h('span', { className: 'buttons' }, openOrg, status) }, found, turn));
