@@ -16,6 +16,7 @@ import (
 
 	"metergate/proxy"
 	"metergate/proxy/jwtauth"
+	"metergate/proxy/tracing"
 	"metergate/proxy/upstream"
 	"metergate/quota"
 	"metergate/quota/boltstore"
@@ -58,6 +59,12 @@ func BenchmarkRequest(b *testing.B) {
 		})
 	}
 
+	for name, sample := range map[string]float64{"sampled": 1, "not sampled": 0} {
+		b.Run("no socket traced "+name, func(b *testing.B) {
+			benchTraced(b, plan, sample)
+		})
+	}
+
 	behind := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		io.WriteString(w, "ok")
@@ -73,6 +80,20 @@ func BenchmarkRequest(b *testing.B) {
 		}
 		defer up.Retire()
 		overLoopback(b, name, newBenchGateway(b, plan, stores[name](b), up))
+	}
+}
+
+// benchTraced measures requests with spans, which are made and not sent.
+func benchTraced(b *testing.B, plan *quota.Plan, sample float64) {
+	tracer, err := tracing.NewExporter(tracing.ExporterOptions{Log: slog.New(slog.DiscardHandler)}).NewTracer(tracing.TracerOptions{Sample: sample})
+	if err != nil {
+		b.Fatal(err)
+	}
+	g := newBenchGateway(b, plan, newInstantStore(plan), stubUpstream{}, func(o *proxy.Options) { o.Tracer = tracer })
+	ask := newAsker("http://gateway.test")
+	b.ReportAllocs()
+	for b.Loop() {
+		g.ServeHTTP(benchRecorder{httptest.NewRecorder()}, ask())
 	}
 }
 
@@ -119,18 +140,22 @@ func newAsker(url string) func() *http.Request {
 }
 
 // newBenchGateway logs as the program does.
-func newBenchGateway(b *testing.B, p *quota.Plan, s proxy.Store, up http.RoundTripper) *proxy.Gateway {
+func newBenchGateway(b *testing.B, p *quota.Plan, s proxy.Store, up http.RoundTripper, change ...func(*proxy.Options)) *proxy.Gateway {
 	b.Helper()
 	verifier, err := jwtauth.New(jwtauth.Options{Secret: secret, Algorithms: []string{"HS256"}})
 	if err != nil {
 		b.Fatal(err)
 	}
-	g, err := proxy.New(proxy.Options{
+	o := proxy.Options{
 		Store: s, Verifier: verifier, Plans: map[string]*quota.Plan{p.Name(): p}, DefaultPlan: p.Name(),
 		Routes:  []proxy.Route{{Pattern: "POST /api/analyze", Endpoint: "analyze", Upstream: up, Timeout: time.Minute, MaxBody: 1 << 20}},
 		Metrics: proxy.NewMetrics(prometheus.NewRegistry()),
 		Log:     slog.New(slog.NewJSONHandler(io.Discard, nil)),
-	})
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	g, err := proxy.New(o)
 	if err != nil {
 		b.Fatal(err)
 	}
