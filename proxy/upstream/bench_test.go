@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"metergate/proxy/upstream"
 )
@@ -18,7 +19,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 	transport := &http.Transport{MaxIdleConnsPerHost: 1024, DisableCompression: true}
 	b.Cleanup(transport.CloseIdleConnections)
 	bench(b, "transport", transport, s.URL)
-	bench(b, "pool", newPool(b, upstream.Options{}, s.URL, s.URL+"/2"), s.URL)
+	bench(b, "pool", newPool(b, upstream.Options{MaxConnectionAge: time.Minute}, s.URL, s.URL+"/2"), s.URL)
 }
 
 // What a Pool itself costs, without a network.
@@ -28,7 +29,7 @@ func BenchmarkOverhead(b *testing.B) {
 	transport.RegisterProtocol("http", answer)
 	bench(b, "transport", transport, "http://a")
 	for i, name := range []string{upstream.LeastInFlight: "least in flight", upstream.RoundRobin: "round robin", upstream.ByUser: "by user"} {
-		p := newPool(b, upstream.Options{Balance: upstream.Balance(i)}, "http://a", "http://b", "http://c")
+		p := newPool(b, upstream.Options{Balance: upstream.Balance(i), MaxConnectionAge: time.Minute}, "http://a", "http://b", "http://c")
 		p.AnswerAll(answer)
 		bench(b, name, p, "http://a")
 	}
