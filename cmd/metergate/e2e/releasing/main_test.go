@@ -58,7 +58,7 @@ func platforms() []string {
 // section in CHANGELOG.md.
 type source struct{ dir string }
 
-// newSource makes a source. Two of them have the same commit.
+// newSource makes a source.
 func newSource(dir string) (*source, error) {
 	s := &source{dir}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -120,9 +120,8 @@ func (s *source) runProgram(t *testing.T, args ...string) (string, error) {
 
 func (s *source) file(name string) string { return filepath.Join(s.dir, "dist", name) }
 
-// build makes a source and a release of it.
-func build(name string) (*source, error) {
-	s, err := newSource(filepath.Join(work, name))
+var buildOnce = sync.OnceValues(func() (*source, error) {
+	s, err := newSource(filepath.Join(work, "first"))
 	if err != nil {
 		return nil, err
 	}
@@ -130,9 +129,7 @@ func build(name string) (*source, error) {
 		return nil, fmt.Errorf("make release: %w\n%s", err, out)
 	}
 	return s, nil
-}
-
-var buildOnce = sync.OnceValues(func() (*source, error) { return build("first") })
+})
 
 // released returns the release that the tests share.
 func released(t *testing.T) *source {
