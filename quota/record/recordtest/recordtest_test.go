@@ -19,7 +19,7 @@ import (
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue {
-		checks.Value.Set("6") // each opens four stores
+		checks.Value.Set("4") // each opens four stores
 	}
 	os.Exit(m.Run())
 }
