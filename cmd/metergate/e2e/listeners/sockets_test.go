@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -32,6 +33,20 @@ func through(t *testing.T, path string) *http.Client {
 func socketYAML(listen, admin, more string) string {
 	text := strings.Replace(gatewaytest.BasicYAML, "listen: 127.0.0.1:0\n", "listen: "+listen+"\n"+more, 1)
 	return strings.Replace(text, "admin: { listen: 127.0.0.1:0 }", `admin: { listen: "`+admin+`", token: "`+gatewaytest.AdminToken+`" }`, 1)
+}
+
+// lastPID is the PID in the last line of a log that says that a process serves.
+func lastPID(log string) (pid int) {
+	for text := range strings.Lines(log) {
+		var line struct {
+			Msg string
+			PID int
+		}
+		if json.Unmarshal([]byte(text), &line) == nil && line.Msg == "serving" {
+			pid = line.PID
+		}
+	}
+	return pid
 }
 
 // forwardedFor returns an upstream that sends back what it was told of the client.
@@ -86,8 +101,15 @@ func TestUnixSockets(t *testing.T) {
 	if code, out := gatewaytest.Run(t, env, "serve", "-config", filepath.Join(dir, "other.yaml")); code != 1 || !strings.Contains(out, "listen: unix:"+public+": another program listens there") {
 		t.Errorf("a second gateway: exit status %d: %s", code, out)
 	}
-	gateway.Signal(syscall.SIGTERM)
-	if code := gateway.Wait(); code != 0 {
+	// A successor has the same sockets, and removes their files when it stops.
+	successor := 0
+	gateway.Signal(syscall.SIGUSR2)
+	gateway.WaitForOutput(func(text string) bool { successor = lastPID(text); return strings.Count(text, `"msg":"serving"`) == 2 })
+	if res, err := through(t, admin).Get("http://localhost/readyz"); err != nil || res.StatusCode != 200 {
+		t.Errorf("the successor: %v %v", res, err)
+	}
+	syscall.Kill(successor, syscall.SIGTERM)
+	if code := gateway.Wait(); code != 0 { // which waits for the end of both, by what they print
 		t.Errorf("exit status %d", code)
 	}
 	for _, path := range []string{public, admin} {
@@ -140,7 +162,14 @@ func TestSocketActivation(t *testing.T) {
 	gateway.Signal(syscall.SIGHUP)
 	told("RELOADING=1")
 	told("READY=1")
-	gateway.Signal(syscall.SIGTERM)
+	gateway.Signal(syscall.SIGUSR2)
+	gateway.WaitForOutput(func(text string) bool { return strings.Count(text, `"msg":"serving"`) == 2 })
+	successor := lastPID(gateway.Output())
+	told(fmt.Sprintf("MAINPID=%d\nREADY=1", successor))
+	if status := gatewaytest.Post(http.DefaultClient, "http://"+address+"/api/analyze", testkit.Token("u", "free")); status != 200 {
+		t.Errorf("a request to the successor: status %d", status)
+	}
+	syscall.Kill(successor, syscall.SIGTERM)
 	told("STOPPING=1")
 	if code := gateway.Wait(); code != 0 {
 		t.Errorf("exit status %d", code)
