@@ -38,11 +38,7 @@ const (
 
 // buildChecker builds the program of .ci/kubernetes, which renders and checks manifests.
 var buildChecker = sync.OnceValues(func() (program string, err error) {
-	dir, err := os.MkdirTemp("", "metergate-kubernetes-")
-	if err != nil {
-		return "", err
-	}
-	program = filepath.Join(dir, "kubernetes")
+	program = filepath.Join(filepath.Dir(gatewaytest.Program()), "kubernetes") // which goes with that folder
 	out, err := exec.Command("go", "build", "-C", filepath.Join(repositoryRoot, ".ci/kubernetes"), "-o", program, ".").CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("building .ci/kubernetes: %w\n%s", err, out)
