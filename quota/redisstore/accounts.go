@@ -166,7 +166,8 @@ func (s *Store) DeleteAccounts(ctx context.Context, names []string) error {
 	_, err := doPatiently(ctx, s, func(ctx context.Context, r redis.UniversalClient) (struct{}, error) {
 		_, err := r.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for _, name := range names {
-				p.Del(ctx, script.Key(s.prefix, name))
+				key := script.Key(s.prefix, name)
+				script.Put.Eval(ctx, p, []string{key}, 0, script.ChangesChannel(key))
 			}
 			return nil
 		})
