@@ -317,6 +317,10 @@ func (w *accountWriter) putWindows() error {
 		return fmt.Errorf("%w: account %q: %w", quota.ErrUserData, w.account.Name, err)
 	}
 	for i, window := range windows {
+		total := appendKey(nil, w.account.Name, window.ID, "")
+		if err := w.putKey(usedBucket, total, make([]byte, 8), windowEndsKey(window, total)); err != nil { // see changeTx.putTotal
+			return err
+		}
 		for _, c := range live.Windows[i].Counters {
 			key := appendKey(nil, w.account.Name, window.ID, c.Endpoint)
 			if err := w.putAmounts(usedBucket, key, amounts{c.Requests, c.Extra}, windowEndsKey(window, key)); err != nil {

@@ -202,16 +202,20 @@ func (c *changeTx) reset() error {
 	used := c.tx.Bucket(usedBucket)
 	for _, per := range quota.Periods() {
 		w := c.terms.WindowAt(c.calendar, per, c.now)
-		keys := keysWithPrefix(used.Bucket, appendKey(nil, c.user, w.ID, ""))
-		for _, key := range keys {
+		totalKey := appendKey(nil, c.user, w.ID, "")
+		if decodeAmounts(used.Get(totalKey)) == (amounts{}) {
+			continue
+		}
+		for _, key := range keysWithPrefix(used.Bucket, totalKey) {
 			if err := used.Delete(key); err != nil {
 				return err
 			}
 		}
-		if len(keys) > 0 {
-			if err := c.rearm(w); err != nil {
-				return err
-			}
+		if err := c.putTotal(w, amounts{}); err != nil {
+			return err
+		}
+		if err := c.rearm(w); err != nil {
+			return err
 		}
 	}
 	return c.resetToday()
@@ -251,7 +255,7 @@ func (c *changeTx) setCounts() error {
 			return err
 		}
 	}
-	if err := c.putCounts(used, totalKey, total, windowEndsKey(w, totalKey)); err != nil {
+	if err := c.putTotal(w, total); err != nil {
 		return err
 	}
 	if lower {
@@ -260,6 +264,16 @@ func (c *changeTx) setCounts() error {
 		}
 	}
 	return c.setToday()
+}
+
+// putTotal sets what all endpoints together have used in a window. A zero stays there: the account was counted in the
+// window, so it is not new.
+func (c *changeTx) putTotal(w quota.Window, total amounts) error {
+	key := appendKey(nil, c.user, w.ID, "")
+	if err := c.tx.Bucket(endsBucket).Put(windowEndsKey(w, key), nil); err != nil {
+		return err
+	}
+	return putAmounts(c.tx, c.tx.Bucket(usedBucket), key, total)
 }
 
 // putCounts sets the numbers of a window or a day, and its key in ends. Zeros are deleted.

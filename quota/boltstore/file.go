@@ -19,7 +19,7 @@ import (
 //	meta    "format" -> "2" or "3"
 //	used    user 0x00 window 0x00 endpoint -> number of requests counted; then, unless it is
 //	        0, by how much the units that they were charged exceed it (see amounts);
-//	        an empty endpoint: all of them together
+//	        an empty endpoint: all of them together, 0 after a reset: so the account is not new
 //	grants  as used -> requests granted to the limit on endpoint, or on all; then, unless it is
 //	        0, units granted
 //	history user 0x00 date (4 bytes) endpoint -> as used, of that day; see history.go

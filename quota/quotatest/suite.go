@@ -64,6 +64,7 @@ var cases = map[string]func(*testing.T, *harness){
 	"months begin on a user's own day":        testAnchor,
 	"changes are made where plans have terms": testChangesWithTerms,
 	"a known user keeps the running month":    testAnchorOfKnownUser,
+	"a reset makes no user new":               testAnchorAfterReset,
 	"months begin on the day of first use":    testFirstUse,
 	"an administrator sets the anchor":        testSetAnchor,
 	"a scan shows windows of a user's own":    testScanAnchored,

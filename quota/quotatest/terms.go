@@ -155,6 +155,62 @@ func testAnchorOfKnownUser(t *testing.T, h *harness) {
 	h.wantHeadline("u", on15, "month-2026-12-15 0+0/100 (0)")
 }
 
+// A user whose counts were reset, or set to 0, is not new: the running month stays, and the next one carries what was
+// left of it.
+func testAnchorAfterReset(t *testing.T, h *harness) {
+	reset := quota.Change{Action: quota.ActionReset}
+	setTo0 := quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"analyze": 0}}
+	carrying := NewAnchoredPlan("paid", quota.ClaimAnchor, quota.Limit{Amount: 100, Period: quota.Month, Carry: 20})
+	calendar, on15 := withTerms(carrying, 0), withTerms(carrying, 15)
+	change := func(account string, plans quota.PlanChoice, c quota.Change) {
+		t.Helper()
+		plans.Anchor = nil
+		if _, err := h.store.ApplyChange(context.Background(), account, plans, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for user, c := range map[string]quota.Change{"reset": reset, "set": setTo0} {
+		h.useWith(90, user, calendar)
+		change(user, calendar, c)
+		h.wantHeadline(user, on15, "2026-11 0+0/100 (0)")
+		h.useWith(1, user, on15)
+		change(user, calendar, c)
+		h.wantHeadline(user, on15, "2026-11 0+0/100 (0)")
+	}
+	h.useWith(1, "administered", calendar)
+	change("administered", calendar, reset)
+	change("administered", calendar, quota.Change{Action: quota.ActionSetAnchor, Anchor: "15"})
+	h.wantHeadline("administered", calendar, "2026-11 0+0/100 (0)")
+	firstUse := withTerms(NewAnchoredPlan("first", quota.FirstUseAnchor, quota.Limit{Amount: 100, Period: quota.Month}), 0)
+	h.use(1, "first use", "analyze", hundredAMonth)
+	change("first use", firstUse, reset)
+	h.useWith(1, "first use", firstUse)
+	h.wantHeadline("first use", firstUse, "2026-11 1+0/100 (0)")
+	team := memberTerms(anchoredTeam, 15)
+	h.useWith(1, member("a"), memberTerms(teamPlans["monthly"], 0))
+	for _, account := range []string{member("a"), acme} {
+		plans := team
+		plans.Scope = quota.ScopeOf(account)
+		change(account, plans, reset)
+	}
+	h.wantPair(member("a"), team, "2026-11 0, 2026-11 0/20")
+
+	err := h.store.ScanUsers(context.Background(), quota.WindowQuery{Period: quota.Month, At: h.clock.Now()}, func(u quota.UserUsage) error {
+		if u.User != "first use" {
+			t.Errorf("a scan has %q with %d", u.User, u.Used)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	h.clock.Set(day(time.December, 1))
+	h.wantHeadline("reset", on15, "month-2026-12-01 0+0/66 (20)") // 14 of 30 days
+	h.wantHeadline("set", on15, "month-2026-12-01 0+0/66 (20)")
+	h.clock.Set(day(time.December, 16))
+	h.wantHeadline("administered", calendar, "month-2026-12-15 0+0/120 (20)")
+}
+
 // The first counted request decides; a request that fails does not.
 func testFirstUse(t *testing.T, h *harness) {
 	plans := withTerms(NewAnchoredPlan("paid", quota.FirstUseAnchor, quota.Limit{Amount: 100, Period: quota.Month}), 0)

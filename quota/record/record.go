@@ -57,7 +57,8 @@ type Account struct {
 	Settled       []Settled
 }
 
-// A Window has the counters of one window of the account.
+// A Window has the counters of one window of the account. One without counters says that something was counted in it, or granted
+// for it: the account is not new.
 type Window struct {
 	ID      string // see quota.Window
 	Rearmed int64  // see quota.CrossingID
@@ -151,14 +152,11 @@ func (v View) Normal(a Account, at time.Time) (_ Account, isEmpty bool, err erro
 	if err != nil {
 		return a, false, err
 	}
-	all := a.Windows
-	a.Windows = nil
-	for _, w := range all {
+	a.Windows = slices.Clone(a.Windows)
+	for i := range a.Windows {
+		w := &a.Windows[i]
 		w.Counters = keep(w.Counters, func(c Counter) bool { return c != Counter{Endpoint: c.Endpoint} })
 		slices.SortFunc(w.Counters, func(x, y Counter) int { return cmp.Compare(x.Endpoint, y.Endpoint) })
-		if w.Rearmed != 0 || len(w.Counters) > 0 {
-			a.Windows = append(a.Windows, w)
-		}
 	}
 	slices.SortFunc(a.Windows, func(x, y Window) int { return cmp.Compare(x.ID, y.ID) })
 	slices.SortFunc(a.History, func(x, y Day) int { return cmp.Or(cmp.Compare(x.Date, y.Date), cmp.Compare(x.Endpoint, y.Endpoint)) })

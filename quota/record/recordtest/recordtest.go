@@ -68,12 +68,8 @@ func Run(t *testing.T, from, to Open) {
 	})
 }
 
-// accounts are of all scopes; the last one is a pool, which makes no requests. The counts of the first one are reset. It has
-// windows of the calendar alone: Redis remembers that something was counted in a window until that ends, and the embedded store does
-// until a reset, which can decide when an anchor takes effect.
-var accounts = []string{wasReset, "u-1", "ü 2", quota.MemberAccount("acme", "m-1"), quota.MemberAccount("acme", "m-2"), quota.PoolAccount("acme")}
-
-const wasReset = "reset"
+// accounts are of all scopes; the last one is a pool, which makes no requests.
+var accounts = []string{"u-1", "ü 2", quota.MemberAccount("acme", "m-1"), quota.MemberAccount("acme", "m-2"), quota.PoolAccount("acme")}
 
 var endpoints = []string{"analyze", "image-analysis"}
 
@@ -116,9 +112,6 @@ func (w *world) choice(account string, plan, day int) quota.PlanChoice {
 	c := quota.PlanChoice{Claimed: w.plans[plan], ByName: map[string]*quota.Plan{}, Scope: quota.ScopeOf(account), Terms: true, Anchor: &anchor, NoAnchor: day == 0}
 	for _, p := range w.plans {
 		c.ByName[p.Name()] = p
-	}
-	if account == wasReset {
-		c.Claimed, c.Anchor, c.NoAnchor = w.plans[0], nil, false
 	}
 	return c
 }
@@ -182,14 +175,13 @@ func (w *world) drawChange(t *rapid.T, account string, choice quota.PlanChoice) 
 		{Action: quota.ActionGrant, Units: 7, Period: quota.Ever},
 		{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"analyze": 5}},
 		{Action: quota.ActionSetCounts, Period: quota.Day, Counts: map[string]int64{"analyze": 2, "image-analysis": 1}, CountUnits: map[string]int64{"image-analysis": 3}},
+		{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"analyze": 0, "image-analysis": 0}},
+		{Action: quota.ActionReset},
 		{Action: quota.ActionSetPlan, Plan: "team"},
 		{Action: quota.ActionSetPlan, Plan: "saver", Until: now.Add(40 * 24 * time.Hour).Truncate(time.Millisecond)},
 		{Action: quota.ActionClearPlan},
 		{Action: quota.ActionSetAnchor, Anchor: "15"},
 		{Action: quota.ActionClearAnchor},
-	}
-	if account == wasReset {
-		all = append(all[:5], quota.Change{Action: quota.ActionReset})
 	}
 	if quota.ScopeOf(account) == quota.PoolScope { // whose crossings stores record by other windows where an anchor has cut the running one
 		all = slices.DeleteFunc(all, func(c quota.Change) bool { return c.Action == quota.ActionSetCounts })
