@@ -165,7 +165,18 @@ type state struct {
 		Plan  string
 		Until *time.Time
 	}
-	Granted []struct {
+	Nearest *struct {
+		Limit, Status string
+		Used, Of      int64
+	}
+	BlockedBy []string `json:"blocked_by"`
+	Observe   bool
+	Members   *struct {
+		Limits     []struct{ Name string }
+		Concurrent int64
+	}
+	Concurrent *struct{ Running, Limit int64 }
+	Granted    []struct {
 		Name     string
 		Requests int64
 	}

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"time"
 
+	"metergate/proxy/admin/scans"
 	"metergate/quota"
 )
 
@@ -15,10 +16,28 @@ type userObject struct {
 	Claimed  *string   `json:"claimed"`  // by the user's token at their last admitted request; null: unknown
 	Override *override `json:"override"` // null: none
 	Granted  []granted `json:"granted"`  // what the limits above contain beyond the plan
+	// Nearest and BlockedBy are those of the user's row in a search.
+	Nearest   *nearestLimit `json:"nearest"`
+	BlockedBy []string      `json:"blocked_by"`
+	Observe   bool          `json:"observe,omitempty"` // the plan refuses nothing
+	// Members is nil unless the object is that of an organisation.
+	Members *memberTerms `json:"members,omitempty"`
 	// Concurrent is nil if any number of requests may run at once, or if the store does not say.
 	Concurrent *concurrentObject `json:"concurrent,omitempty"`
 	// Anchor is nil where months cannot begin on other days.
 	Anchor *anchorObject `json:"anchor,omitempty"`
+}
+
+// A nearestLimit is the hard limit of which the largest part is used.
+type nearestLimit struct {
+	scans.NearestRow
+	Status quota.Status `json:"status"`
+}
+
+// memberTerms are what the plan of an organisation allows each of its members, beside what they share.
+type memberTerms struct {
+	Limits     []scans.PlanLimit `json:"limits"`
+	Concurrent int64             `json:"concurrent,omitempty"` // absent: any number
 }
 
 // A concurrentObject says how many requests run now, of those that may run at once.
@@ -60,6 +79,10 @@ func (c *userRequest) writeUser(s quota.Snapshot, claimed string) error {
 	if claimed != "" {
 		u.Claimed = &claimed
 	}
+	u.setStatus(s)
+	if plan := c.Gateway.PlansFor("").ByName[s.Plan.Name()]; plan != nil && quota.ScopeOf(c.account) == quota.PoolScope {
+		u.Members = &memberTerms{scans.MemberLimits(plan), plan.ConcurrencyLimit().Requests}
+	}
 	if s.Pool != nil && u.Override != nil {
 		u.Override.Shared = s.Override == s.Pool.Override
 	}
@@ -79,4 +102,27 @@ func (c *userRequest) writeUser(s quota.Snapshot, claimed string) error {
 	}
 	writeJSON(c.w, http.StatusOK, u)
 	return nil
+}
+
+// setStatus says which limit is nearest, and what blocks.
+func (u *userObject) setStatus(s quota.Snapshot) {
+	status, blockedBy := scans.StatusOf(s)
+	u.BlockedBy, u.Observe = append([]string{}, blockedBy...), s.Plan.Observes()
+	if nearest := scans.NearestOf(s); nearest != nil {
+		u.Nearest = &nearestLimit{*nearest, status}
+	}
+}
+
+// asChosen returns the choice of a user for whom an administrator has chosen the plan of that name.
+func asChosen(plans quota.PlanChoice, name string) (quota.PlanChoice, error) {
+	if err := checkPlanExists("chosen", name, plans); err != nil {
+		return plans, err
+	}
+	chosen, byName := plans.ByName[name], make(map[string]*quota.Plan, 2*len(plans.ByName))
+	for other, p := range plans.ByName {
+		byName[other] = chosen // whatever was chosen before
+		byName["/"+other] = p  // no override has such a name; the plan's anchor still counts
+	}
+	plans.Claimed, plans.ByName = chosen, byName
+	return plans, nil
 }

@@ -264,7 +264,7 @@ func checkPlanExists(field, plan string, plans quota.PlanChoice) error {
 
 // getUser serves GET /admin/users/{user}.
 func (c *userRequest) getUser() error {
-	query, err := c.queryParams("at", "per", "plan")
+	query, err := c.queryParams("at", "per", "plan", "chosen")
 	if err != nil {
 		return err
 	}
@@ -275,6 +275,11 @@ func (c *userRequest) getUser() error {
 	plans, claimed, err := c.userPlans(query["plan"])
 	if err != nil {
 		return err
+	}
+	if chosen := query["chosen"]; chosen != "" {
+		if plans, err = asChosen(plans, chosen); err != nil {
+			return err
+		}
 	}
 	var s quota.Snapshot
 	if w.running {

@@ -53,16 +53,31 @@ var anchorNames = map[quota.AnchorMode]string{quota.ClaimAnchor: "claim", quota.
 func newPlanPage(p *quota.Plan) PlanPage {
 	page := PlanPage{Name: p.Name(), Limits: []PlanLimit{}, Concurrent: p.ConcurrencyLimit().Requests, Anchor: anchorNames[p.Anchor()], Observe: p.Observes()}
 	for _, l := range p.Limits() {
-		limit := PlanLimit{Name: l.Name(), Quantity: l.Quantity.String(), Amount: l.Amount, Period: l.Period, Endpoint: l.Endpoint, Soft: l.Soft, Shared: l.Shared}
-		switch {
-		case l.Carry >= quota.MaxAmount:
-			limit.Carry = "all"
-		case l.Carry > 0:
-			limit.Carry = strconv.FormatInt(l.Carry, 10)
-		}
-		page.Limits = append(page.Limits, limit)
+		page.Limits = append(page.Limits, newPlanLimit(l))
 	}
 	return page
+}
+
+// MemberLimits returns the limits that each member of an organisation with the plan has alone.
+func MemberLimits(p *quota.Plan) []PlanLimit {
+	limits := []PlanLimit{}
+	for _, l := range p.Limits() {
+		if !l.Shared {
+			limits = append(limits, newPlanLimit(l))
+		}
+	}
+	return limits
+}
+
+func newPlanLimit(l quota.Limit) PlanLimit {
+	limit := PlanLimit{Name: l.Name(), Quantity: l.Quantity.String(), Amount: l.Amount, Period: l.Period, Endpoint: l.Endpoint, Soft: l.Soft, Shared: l.Shared}
+	switch {
+	case l.Carry >= quota.MaxAmount:
+		limit.Carry = "all"
+	case l.Carry > 0:
+		limit.Carry = strconv.FormatInt(l.Carry, 10)
+	}
+	return limit
 }
 
 func (p *Plans) key() string          { return "plans" }
@@ -104,7 +119,7 @@ func (t *planTally) add(u quota.UserSnapshot) {
 	}
 	page := t.byPlan[u.Snapshot.Plan.Name()]
 	page.Users++
-	switch status, _ := statusOf(u.Snapshot); status {
+	switch status, _ := StatusOf(u.Snapshot); status {
 	case quota.StatusBlocked:
 		page.Blocked++
 	case quota.StatusWarning:

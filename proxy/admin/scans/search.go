@@ -232,7 +232,7 @@ func (r *searchResult) seed(ctx context.Context, store Store, add func(quota.Use
 // add adds a user, if the search is for them.
 func (r *searchResult) add(u quota.UserSnapshot) {
 	s := u.Snapshot
-	status, blockedBy := statusOf(s)
+	status, blockedBy := StatusOf(s)
 	if r.Plan != "" && s.Plan.Name() != r.Plan || r.State == Blocked && status != quota.StatusBlocked || r.State == Near && status != quota.StatusWarning {
 		return
 	}
@@ -298,9 +298,9 @@ func (r *searchResult) positionOf(u *quota.UserSnapshot) position {
 	return at
 }
 
-// statusOf returns the status of the hard limit that is nearest to being used up, and the names of those
+// StatusOf returns the status of the hard limit that is nearest to being used up, and the names of those
 // of which nothing is left. In observe mode, none blocks.
-func statusOf(s quota.Snapshot) (quota.Status, []string) {
+func StatusOf(s quota.Snapshot) (quota.Status, []string) {
 	i, _, ok := s.Nearest()
 	if !ok {
 		return quota.StatusOK, nil
@@ -334,10 +334,17 @@ func newRow(u *quota.UserSnapshot, at position, status quota.Status, blockedBy [
 		percent := quota.Percent(s.Limits[i].Used, limit)
 		row.Limit, row.Percent = &limit, &percent
 	}
-	if i, percent, ok := s.Nearest(); ok {
-		row.Nearest = &NearestRow{s.Plan.Limits()[i].Name(), s.Limits[i].Used, s.Allowance(i), percent}
-	}
+	row.Nearest = NearestOf(s)
 	return row
+}
+
+// NearestOf returns the hard limit of which the largest part is used; nil: there is none.
+func NearestOf(s quota.Snapshot) *NearestRow {
+	i, percent, ok := s.Nearest()
+	if !ok {
+		return nil
+	}
+	return &NearestRow{s.Plan.Limits()[i].Name(), s.Limits[i].Used, s.Allowance(i), percent}
 }
 
 func (s *Search) keep() time.Duration {
