@@ -44,7 +44,31 @@ func listenerOf(f *os.File) (net.Listener, error) {
 	return l, err
 }
 
+// duplicate returns another descriptor of a listener's socket. The listener's method File would do so as well,
+// but os/exec calls Fd on that file, which puts the socket into blocking mode in all processes that have it.
+// A listener could then not be closed until the next client connects.
+func duplicate(l net.Listener, name string) (*os.File, error) {
+	raw, err := l.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var file *os.File
+	var dupErr error
+	err = raw.Control(func(fd uintptr) {
+		syscall.ForkLock.RLock() // no program that is started meanwhile has the descriptor
+		defer syscall.ForkLock.RUnlock()
+		var other int
+		if other, dupErr = syscall.Dup(int(fd)); dupErr != nil {
+			return
+		}
+		syscall.CloseOnExec(other)
+		file = os.NewFile(uintptr(other), name) // of which Fd leaves the mode as it is
+	})
+	return file, errors.Join(err, os.NewSyscallError("dup", dupErr))
+}
+
 func closeOnExec(fd uintptr) { syscall.CloseOnExec(int(fd)) }
+func setNonblock(fd uintptr) { syscall.SetNonblock(int(fd), true) }
 
 // NotifyHandover has ch receive the signal that asks for a successor.
 func NotifyHandover(ch chan<- os.Signal) { signal.Notify(ch, syscall.SIGUSR2) }

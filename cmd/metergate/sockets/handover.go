@@ -69,7 +69,7 @@ type Successor struct {
 // Release ends that.
 func (s *Set) KeepOpen() error {
 	for setting, socket := range s.open {
-		file, err := socket.Listener.(interface{ File() (*os.File, error) }).File()
+		file, err := duplicate(socket.Listener, setting)
 		if err != nil {
 			s.Release()
 			return fmt.Errorf("%s: %w", setting, err)
@@ -184,6 +184,7 @@ func (s *Set) readHandover() {
 		return os.NewFile(uintptr(fd), name)
 	}
 	for setting, g := range h.Sockets {
+		setNonblock(uintptr(g.FD)) // the process before still accepts connections on it
 		g.file = file(g.FD, setting)
 		s.given[setting] = g
 	}

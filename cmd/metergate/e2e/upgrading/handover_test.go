@@ -349,23 +349,16 @@ func TestUpgradeThatFailsChangesNothing(t *testing.T) {
 				}
 				c.more(20)
 			}
-			script := func(name, text string) string {
-				path := filepath.Join(s.dir, name)
-				if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text), 0o700); err != nil {
-					t.Fatal(err)
-				}
-				return path
-			}
 			testkit.WriteFile(t, file, "listen: nowhere\n")
 			fails("gateway.yaml:1: listen: must be HOST:PORT")
 			testkit.WriteFile(t, file, config)
-			s.install(script("crash", "kill -9 $$\n"))
+			s.install(s.script("crash", "kill -9 $$\n"))
 			fails("signal: killed")
 			s.install(filepath.Join(s.dir, "nothing"))
 			fails("no such file or directory")
 			if name == "embedded" {
 				// It dies when the other process has stopped, which then starts again.
-				s.install(script("late", `say=$(echo "$METERGATE_HANDOVER" | sed 's/.*"say":\([0-9]*\).*/\1/')
+				s.install(s.script("late", `say=$(echo "$METERGATE_HANDOVER" | sed 's/.*"say":\([0-9]*\).*/\1/')
 hear=$(echo "$METERGATE_HANDOVER" | sed 's/.*"hear":\([0-9]*\).*/\1/')
 eval "echo prepared >&$say"
 eval "read go <&$hear"
