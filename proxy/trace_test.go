@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -488,4 +489,27 @@ func exemplars(t *testing.T, registry *prometheus.Registry) map[string][]string 
 		}
 	}
 	return found
+}
+
+// A span keeps little of a request, however long its first line is: the method, the version and the path are parts of it.
+func TestSpanKeepsNoRequestLine(t *testing.T) {
+	receiver, answers := tracingtest.Start(t), make(chan struct{})
+	receiver.Answer(func(http.ResponseWriter, *http.Request) { <-answers })
+	defer close(answers)
+	r := newTestGateway(t, setup{change: tracingTo(t, receiver, 1)})
+	heap := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	path := "/api/analyze/" + strings.Repeat("x", 60_000)
+	r.do("", "GET", path, nil)
+	before := heap()
+	for range 200 {
+		r.do("", "GET", path, nil)
+	}
+	if grown := heap() - before; grown > 4<<20 {
+		t.Errorf("the spans of 200 requests take %d KiB", grown>>10)
+	}
 }

@@ -9,14 +9,19 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"go.opentelemetry.io/otel"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
 const (
-	// queueSize bounds the spans that wait to be sent; one takes 1 to 2 KB. More are dropped.
-	queueSize = 4096
+	// queueSize and queueBytes bound the spans that wait to be sent, those that are being sent included. More are
+	// dropped. A span takes 1 to 2 KB, unless clients send it much text.
+	queueSize  = 4096
+	queueBytes = 16 << 20
+	// spanBytes is what a span takes without its texts, about.
+	spanBytes = 1 << 10
 	// batchSize bounds the spans of a request to the collector.
 	batchSize = 512
 )
@@ -49,6 +54,7 @@ type Exporter struct {
 	ctx      context.Context // of requests to the collector
 	cancel   context.CancelFunc
 
+	waiting                      atomic.Int64 // bytes of the spans in the queue and in the batch
 	sent, full, failed, rejected atomic.Int64
 
 	// These belong to the goroutine that sends.
@@ -136,11 +142,29 @@ func (p processor) OnEnd(s sdktrace.ReadOnlySpan) {
 	if p.collector.Load() == nil {
 		return
 	}
-	select {
-	case p.queue <- s:
-	default:
-		p.full.Add(1)
+	n := sizeOf(s)
+	if p.waiting.Add(n) <= queueBytes {
+		select {
+		case p.queue <- s:
+			return
+		default:
+		}
 	}
+	p.waiting.Add(-n)
+	p.full.Add(1)
+}
+
+// sizeOf returns about how many bytes a span takes.
+func sizeOf(s sdktrace.ReadOnlySpan) int64 {
+	n := spanBytes + len(s.Name()) + len(s.Status().Description)
+	for _, a := range s.Attributes() {
+		n += int(unsafe.Sizeof(a)) + len(a.Value.AsString())
+	}
+	s.SpanContext().TraceState().Walk(func(key, value string) bool {
+		n += int(unsafe.Sizeof(key)+unsafe.Sizeof(value)) + len(key) + len(value)
+		return true
+	})
+	return int64(n)
 }
 
 // Shutdown implements sdktrace.SpanProcessor. Nobody calls it: Stop is for all Tracers.
@@ -155,6 +179,9 @@ func (e *Exporter) run() {
 	batch := make([]sdktrace.ReadOnlySpan, 0, batchSize)
 	send := func() {
 		e.send(batch)
+		for _, s := range batch {
+			e.waiting.Add(-sizeOf(s))
+		}
 		clear(batch) // so that it keeps no spans
 		batch = batch[:0]
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -317,4 +318,45 @@ func TestExporterSendsTextThatIsNotUTF8(t *testing.T) {
 	if server.Name != "GET /\uFFFD" || server.Texts()["text"] != "a\uFFFDb" || server.Status.Message != "c\uFFFD" {
 		t.Errorf("%v, %v", server, server.Status)
 	}
+}
+
+// heapBytes returns what the heap holds after a collection.
+func heapBytes() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// However long the texts are that clients choose, a queue that a collector does not empty stays within its bound.
+func TestFullQueueIsBoundedInBytes(t *testing.T) {
+	receiver, answers := tracingtest.Start(t), make(chan struct{})
+	receiver.Answer(func(http.ResponseWriter, *http.Request) { <-answers })
+	e, tracer, _ := newExporter(t)
+	e.SetCollector(collectorAt(receiver.URL))
+	var state []string
+	for i := range 32 {
+		state = append(state, fmt.Sprintf("m%d=%s%s", i, strings.Repeat("v", 200), strings.Repeat(",", 500)))
+	}
+	before := heapBytes()
+	for n := 0; n <= queueSize && e.Stats().Full == 0; n++ {
+		line := strings.Repeat("x", 20_000)
+		h := http.Header{"Traceparent": {"00-" + traceID + "-" + spanID + "-01"}, "Tracestate": {strings.Join(state, ",")}}
+		s := tracer.StartRequest(h, true)
+		s.Name(line[:4])
+		s.Text("method", line[:4])
+		s.Fail(line[:3], line)
+		for i := range 4 {
+			s.Text(fmt.Sprint(i), line)
+		}
+		s.End()
+	}
+	if grown := heapBytes() - before; grown > queueBytes+queueBytes/4 {
+		t.Errorf("the queue takes %d KiB, want at most %d", grown>>10, queueBytes>>10)
+	}
+	if got := e.Stats(); got.Full == 0 {
+		t.Errorf("%+v", got)
+	}
+	close(answers)
+	testkit.Eventually(t, "an empty queue", func() bool { return e.waiting.Load() == 0 })
 }

@@ -77,6 +77,9 @@ func (p parent) context(h http.Header, sampled bool) trace.SpanContext {
 	c := trace.SpanContextConfig{TraceFlags: (trace.TraceFlags(p.flags) & flagsKnown).WithSampled(sampled), Remote: true}
 	hex.Decode(c.TraceID[:], []byte(p.trace))
 	hex.Decode(c.SpanID[:], []byte(p.span))
-	c.TraceState, _ = trace.ParseTraceState(strings.Join(h[headerState], ","))
+	if lines := h[headerState]; len(lines) > 0 {
+		state, _ := trace.ParseTraceState(strings.Join(lines, ","))
+		c.TraceState, _ = trace.ParseTraceState(state.String()) // keeps nothing else of the lines, such as thousands of commas
+	}
 	return trace.NewSpanContext(c)
 }

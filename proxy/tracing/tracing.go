@@ -50,9 +50,12 @@ type TracerOptions struct {
 	Sample           float64 // the share of requests that are sampled, 0 to 1
 }
 
+// maxText bounds a text of a span, in bytes.
+const maxText = 2048
+
 // spanLimits bound what a span holds, whatever the variables of the SDK say.
 var spanLimits = sdktrace.SpanLimits{
-	AttributeValueLengthLimit: 2048, AttributeValueDepthLimit: 1, AttributeCountLimit: 64,
+	AttributeValueLengthLimit: maxText, AttributeValueDepthLimit: 1, AttributeCountLimit: 64,
 	EventCountLimit: 16, LinkCountLimit: 16, AttributePerEventCountLimit: 16, AttributePerLinkCountLimit: 16,
 }
 
@@ -141,19 +144,27 @@ func (s *Span) ID() string {
 // Name names the span anew.
 func (s *Span) Name(name string) {
 	if s != nil {
-		s.span.SetName(valid(name))
+		s.span.SetName(kept(name))
 	}
 }
 
-// Text sets an attribute, unless its value is empty.
+// Text sets an attribute, unless its value is empty. A long value is cut to 2 KiB.
 func (s *Span) Text(key, value string) {
 	if s != nil && value != "" {
-		s.add(attribute.String(key, valid(value)))
+		s.add(attribute.String(key, kept(value)))
 	}
 }
 
-// valid makes a text UTF-8: for one that is not, protobuf refuses the whole batch.
-func valid(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
+// kept returns what a span keeps of a text: its first maxText bytes, as UTF-8, since protobuf refuses a whole batch
+// for one text that is not. It is a copy, because a part of a text keeps all of it in memory: the method, the path
+// and the version of a request are parts of its first line, which may be as long as all headers.
+func kept(text string) string {
+	const more = "..."
+	if len(text) > maxText {
+		text = text[:maxText-len(more)] + more
+	}
+	return strings.ToValidUTF8(strings.Clone(text), "\uFFFD")
+}
 
 // Number sets an attribute.
 func (s *Span) Number(key string, value int64) {
@@ -172,8 +183,8 @@ func (s *Span) Flag(key string) {
 // Fail marks the span as failed; kind is for programs, text for people, and may be empty.
 func (s *Span) Fail(kind, text string) {
 	if s != nil {
-		s.span.SetStatus(codes.Error, valid(text))
-		s.add(semconv.ErrorTypeKey.String(valid(kind)))
+		s.span.SetStatus(codes.Error, kept(text))
+		s.add(semconv.ErrorTypeKey.String(kept(kind)))
 	}
 }
 
