@@ -18,6 +18,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -83,7 +84,7 @@ func (e *DamagedError) Error() string {
 	return fmt.Sprintf("%s is damaged (%s); %s", e.Path, e.Cause, e.Cure)
 }
 
-// Open opens or creates a file in dir, and dir, with permissions for this user alone. It calls
+// Open opens or creates a file in dir, and dir, with permissions for this user alone (see openOrCreate). It calls
 // prepare in the first write transaction, which is always made, and reads the whole file once,
 // so that damage shows at the start. Errors name the file; one of them is a *DamagedError.
 func Open(dir, name string, o Options, prepare func(*bolt.Tx) error) (*File, error) {
@@ -165,7 +166,7 @@ func (h *handle) options() *bolt.Options {
 		FreelistType: bolt.FreelistMapType,
 		NoStatistics: true, // they cost every reader a shared lock
 		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
-			file, err := os.OpenFile(name, flag, mode)
+			file, err := openOrCreate(name, flag, mode)
 			h.file = file
 			if err == nil {
 				h.info, err = file.Stat()
@@ -173,6 +174,25 @@ func (h *handle) options() *bolt.Options {
 			return file, err
 		},
 	}
+}
+
+// openOrCreate is os.OpenFile. A file that root creates gets the owner of its folder, if possible: a command that
+// an operator runs as root must not leave a file that the gateway's own user cannot open.
+func openOrCreate(name string, flag int, mode os.FileMode) (*os.File, error) {
+	if flag&os.O_CREATE == 0 || os.Geteuid() != 0 {
+		return os.OpenFile(name, flag, mode)
+	}
+	file, err := os.OpenFile(name, flag|os.O_EXCL, mode)
+	if errors.Is(err, fs.ErrExist) {
+		return os.OpenFile(name, flag, mode)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if folder, err := os.Stat(filepath.Dir(name)); err == nil {
+		_ = giveOwner(file, folder)
+	}
+	return file, nil
 }
 
 // readAll reads every page that is in use, and panics, as bbolt does, if keys are not in order.

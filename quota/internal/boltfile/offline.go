@@ -15,8 +15,9 @@ import (
 const compactTxBytes = 8 << 20
 
 // CompactFile writes a file again that nobody has open, without the pages that are free, and returns its size before and after. The new
-// file takes the place of the old one when all keys and values in it were found to be equal, and it is on disk; before
-// that, and after an error, the old one is as it was. The caller has examined it. Errors are inUse, ErrNoSpace and those of the disk.
+// file has the owner and the mode of the old one, and takes its place when all keys and values in it were found to be equal, and it is on
+// disk; before that, and after an error, the old one is as it was. The caller has examined it. Errors are inUse, ErrNoSpace, that
+// this user may not set the owner, and those of the disk.
 func CompactFile(path string, inUse error) (before, after int64, err error) {
 	from, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: 1, ReadOnly: true})
 	if errors.Is(err, bolterrors.ErrTimeout) {
@@ -49,10 +50,19 @@ func CompactFile(path string, inUse error) (before, after int64, err error) {
 	}
 	err = func() (err error) {
 		defer recoverTo(&err)
+		if err := giveOwner(to.file, info); err != nil {
+			return fmt.Errorf("the new file would not belong to the same user: %w; run it as the user of the gateway", err)
+		}
+		if err := to.file.Chmod(info.Mode().Perm()); err != nil {
+			return err
+		}
 		if err := bolt.Compact(to.db, from, compactTxBytes); err != nil {
 			return err
 		}
-		return sameContent(from, to.db)
+		if err := sameContent(from, to.db); err != nil {
+			return err
+		}
+		return to.file.Sync() // the owner as well
 	}()
 	err = errors.Join(err, to.db.Close())
 	if err == nil {
