@@ -109,7 +109,7 @@ func (w world) testKeyboard(t *testing.T) {
 		return response;
 	})`, nil)
 	p.Do(chromedp.KeyEvent("a bad week" + kb.Enter))
-	p.Want("shown('dialog .banner')", "The gateway does not answer. It may be stopped, or unreachable from here.")
+	p.Want("shown('dialog .banner')", "The gateway does not answer. It may be stopped, or unreachable from here. Press again: it is made once.")
 	p.Do(chromedp.KeyEvent(kb.Enter))
 	p.Want("shown('[data-limit=month] .left') + shown('[data-limit=month] .tag')", "51 left51 granted")
 	p.Want("sent.length + String(sent[0] === sent[1])", "2true")
@@ -119,8 +119,14 @@ func (w world) testKeyboard(t *testing.T) {
 	// The other changes, by their names.
 	p.Eval("press('Change the plan'), fill('Plan', 'pro'), fill('Reason', 'pays now')", nil)
 	p.Want("[...document.querySelectorAll('.effect li')].some((li) => li.innerText === 'month: 100 of 151 used; the limit becomes 1,051, so 951 are left.')", "true")
+	p.Until("shown('.effect').includes('minute: 0 of 60 used, so 60 are left. The plan of now does not have this limit.') && shown('.effect').includes('At most 3 requests may run at once. Now 0 run.')")
 	p.Eval("press('Change the plan to pro')", nil)
 	p.Want("shown('h1') + shown('[data-limit=month] .left')", "zoe pro951 left")
+	// It says as much where a plan was chosen before.
+	p.Eval("press('Change the plan'), fill('Plan', 'free')", nil)
+	p.Until("shown('.effect').includes('month: 100 of 1,051 used; the limit becomes 151, so 51 are left. image-analysis-month: 0 of 20 used, so 20 are left.') && shown('.effect').includes('minute: the plan free does not have this limit.')")
+	p.Eval("press('Cancel')", nil)
+	p.Want("document.querySelectorAll('dialog').length", "0")
 	p.Eval("press('Reset'), fill('Reason', 'our fault')", nil)
 	p.Want("document.querySelector('.effect li').innerText", "month: 100 of 1,051 used; becomes 0, so 1,051 are left.")
 	p.Eval("press('Reset to 0')", nil)
@@ -157,15 +163,32 @@ func (w world) testLive(t *testing.T) {
 	p.Until("shown('[data-limit=month]').includes('1 of 100')")
 	overview.Until("shown('.figures').startsWith('Requests 1 ')")
 
+	// The status is that of the nearest limit, as in the list of users.
+	gatewaytest.Administer(t, g.Process, "PUT", "/admin/users/u-1/counts", `{"per": "month", "endpoints": {"image-analysis": 20}}`)
+	p.Until("shown('.facts').includes('blocked nothing is left of image-analysis-month')")
+	overview.Eval(`void (window.realFetch = fetch, window.fetch = (...args) => (String(args[0]).endsWith('/admin/events') ? Promise.reject(new TypeError('no streams')) : realFetch(...args)))`, nil)
+
 	g.Signal(syscall.SIGTERM)
 	<-g.Done()
 	p.Until("/^Not live since \\d\\d:\\d\\d:\\d\\d$/.test(shown('#live'))")
 	p.Eval("void (location.hash = '#/users')", nil)
 	p.Until("shown('.banner').startsWith('The gateway does not answer.') && named('Try again').length === 1")
-	g.Restart()
+	again := g.Restart()
 	p.Want("shown('#live')", "Live")
 	p.Eval("press('Try again')", nil)
 	p.Want("shown('.users tbody th a')", "u-1")
+
+	// Where no stream of events arrives, the page of a user still looks, and so does a dialog.
+	overview.Until("shown('#live').startsWith('Not live since')")
+	overview.goTo("#/users/u-1", "u-1 free")
+	overview.Until("shown('[data-limit=month]').includes('21 of 100') && named('Grant more').length === 1")
+	overview.Eval("press('Grant more')", nil)
+	overview.Until("shown('.effect').includes('month: 21 of 100 used') && /^As of \\d\\d:\\d\\d:\\d\\d\\.$/.test(shown('dialog .as-of'))")
+	send(t, again, "analyze", testkit.Token("u-1", "free"))
+	overview.Until("shown('.effect').includes('month: 22 of 100 used') && shown('[data-limit=month]').includes('22 of 100')")
+	overview.Eval("press('Cancel')", nil)
+	g.Save(strings.Replace(consoleYAML, "free: {", "free: { mode: observe,", 1))
+	overview.Until("shown('.facts').includes('image-analysis-month is used up, but observe refuses nothing') && shown('[data-limit=image-analysis-month] .left') === 'none left, but observe refuses nothing'")
 }
 
 // When the store is down, every view says so, and shows what is known.

@@ -26,7 +26,7 @@ func (w world) testViews(t *testing.T) {
 		{"#/overview", "Overview", "shown('.banner').startsWith('Everything works') && shown('main').includes('Recent actions')"},
 		{"#/users", "Users", "document.querySelectorAll('.users tbody tr').length === 50 && /^2,00\\d users of 2,00\\d, as of/.test(shown('#users-status'))"},
 		{"#/users/" + hostilePath, hostile + " free", fmt.Sprintf("shown('[data-limit=month]').includes('1 of 150 requests used') && shown('main').includes(%q)", "Grant 50 requests, month "+hostile)},
-		{"#/orgs/" + url.PathEscape(hostileOrg), hostileOrg + " team", "shown('.limit').includes('1 of 100 requests used') && shown('main').includes('1 of 1 member')"},
+		{"#/orgs/" + url.PathEscape(hostileOrg), hostileOrg + " team", "shown('.limit').includes('1 of 100 requests used') && shown('main').includes('1 of 1 member') && shown('main').includes('Each member may use 10 requests a month.')"},
 		{"#/orgs/" + url.PathEscape(hostileOrg) + "/members/" + hostilePath, hostile + " team", "shown('.limit').includes('1 of 10 requests used')"},
 		{"#/plans?set=free%2Fmonth%3D50", "Plans", "document.querySelectorAll('.result .snippet').length === 1 && /2,00\\d users read, as of/.test(shown('main'))"},
 		{"#/upstreams", "Upstreams", "document.querySelectorAll('main tbody tr').length === 2"},
@@ -37,6 +37,11 @@ func (w world) testViews(t *testing.T) {
 		p.wantLoaded()
 		p.wantAccessible(t, view.hash)
 		picture(t, p.Tab, view.hash)
+		if view.hash == "#/orgs/"+url.PathEscape(hostileOrg) {
+			p.Eval("press('Change the plan'), fill('Plan', 'free')", nil)
+			p.Until("shown('.effect').includes('It has no shared limits. Each member may use 100 requests a month and 20 requests a month to image-analysis.')")
+			p.Eval("press('Cancel')", nil)
+		}
 		if view.hash == "#/users/"+hostilePath {
 			p.Eval("press('Grant more')", nil)
 			p.Until("document.querySelector('dialog[open] .effect li')")
@@ -89,6 +94,29 @@ func (w world) testAddresses(t *testing.T) {
 	p.Want("shown('.users tbody tr:first-child th a') + named('First page').length", "u-000481")
 	p.Eval("history.back()", nil)
 	p.Want("shown('.users tbody tr:first-child th a')", hostile)
+	p.wantDialogLeft()
+}
+
+// wantDialogLeft leaves a view under a dialog: the dialog is closed, and what it has sent is told.
+func (p page) wantDialogLeft() {
+	p.goTo("#/users/v-1", "v-1 free")
+	p.wantLoaded()
+	p.Eval(`void (window.realFetch = fetch, window.fetch = async (...args) => {
+		if (args[1]?.method === 'POST') await new Promise((done) => { window.letGo = done; });
+		return realFetch(...args);
+	})`, nil)
+	p.Eval("press('Grant more'), fill('Reason', 'late'), press('Grant 50 requests')", nil)
+	p.Until("Boolean(window.letGo)")
+	p.Eval("history.back()", nil)
+	p.Want("shown('h1') + document.querySelectorAll('dialog').length", "Users0")
+	p.wantLoaded()
+	p.Eval("void letGo()", nil)
+	p.Want("document.getElementById('spoken').textContent", "Granted 50 requests to v-1.")
+	p.goTo("#/users/v-1", "v-1 free")
+	p.Until("shown('[data-limit=month] .tag') === '50 granted'")
+	p.Eval("press('Grant more')", nil)
+	p.Eval("press('Sign out')", nil)
+	p.Want("shown('.banner') + document.querySelectorAll('dialog').length", "You are signed out.0")
 }
 
 // What if the limit were another one? The page says whom it would block, and changes nothing.

@@ -1,10 +1,10 @@
 // One user, or one organisation: limits, history, plan, audit log, and what can be changed about them.
 import { call, pages } from './api.js';
-import { clearPlan, grant, grantable, reset, setPlan } from './changes.js';
+import { clearPlan, grant, grantable, refreshDialogs, reset, setPlan } from './changes.js';
 import { chart } from './charts.js';
-import { badge, bar, card, empty, endGhosts, failure, ghosts, h, heading, say, slot, table } from './dom.js';
+import { bar, card, empty, endGhosts, failure, ghosts, h, slot, table } from './dom.js';
 import { amountName, dateText, number, percent, plural, time } from './format.js';
-import { grantsOf, limitKey, limitRow } from './limits.js';
+import { grantsOf, limitKey, limitRow, memberText } from './limits.js';
 import { accountPath, isUnreachable, orgLink, userLink, usersLink } from './route.js';
 import { statusBadge } from './users.js';
 
@@ -13,22 +13,32 @@ const lookEvery = 3000; // ms
 
 function showLimits({ user, warnAt, unitName }) {
   const grants = grantsOf(user);
+  const alone = user.members && memberText(user.members, unitName);
   if (!user.limits.length) {
-    return empty('No limits', `The plan ${user.plan} has none here. ${number(user.used)} ${amountName(user.unit, unitName)} are counted ${user.period?.per === 'ever' ? 'in all' : `this ${user.period?.per ?? 'month'}`}, and none is refused.`);
+    const counted = `${number(user.used)} ${amountName(user.unit, unitName)} are counted ${user.period?.per === 'ever' ? 'in all' : `this ${user.period?.per ?? 'month'}`}.`;
+    return empty(alone ? 'No shared limits' : 'No limits', alone ? `The plan ${user.plan} has none. ${alone} ${counted}` : `The plan ${user.plan} has none here. ${counted}`);
   }
-  return h('ul', { className: 'limits' }, user.limits.map((l) => limitRow(l, {
-    warnAt, unitName, granted: grants.get(limitKey(l)), held: isHeadline(l, user) ? user.in_flight : 0,
-  })));
+  return [h('ul', { className: 'limits' }, user.limits.map((l) => limitRow(l, {
+    warnAt, unitName, granted: grants.get(limitKey(l)), held: isHeadline(l, user) ? user.in_flight : 0, observe: user.observe,
+  }))), alone ? h('p', { className: 'body small dim' }, alone) : null];
 }
 
 const isHeadline = (l, user) => !l.endpoint && !l.soft && l.limit === user.limit && l.used === user.used && l.per === user.period?.per;
+
+/** The status that a search finds the user with, and what it is about. */
+function statusOf({ nearest, observe, blocked_by: blockedBy }) {
+  if (!nearest) return [statusBadge('ok'), ' no limit that refuses'];
+  const { status, limit, used, of, percent: part } = nearest;
+  if (observe && used >= of) return [statusBadge(status), ` ${limit} is used up, but observe refuses nothing`];
+  return [statusBadge(status), blockedBy.length ? ` nothing is left of ${blockedBy.join(', ')}` : ` ${percent(part)} of ${limit}`];
+}
 
 function showFacts({ user, isOrg, unitName }) {
   const running = user.concurrent
     ? [`${number(user.concurrent.running ?? user.concurrent.used ?? 0)} of ${number(user.concurrent.limit ?? user.concurrent.requests)} at once`]
     : [user.in_flight ? `${number(user.in_flight)} of the headline limit held by them` : 'none'];
   const rows = [
-    ['Status', statusBadge(user.status), user.percent === null || user.percent === undefined ? '' : ` ${percent(user.percent)} of the headline limit`],
+    ['Status', ...statusOf(user)],
     isOrg ? null : ['Running requests', ...running],
     ['Plan', user.plan],
     isOrg ? null : ['Token says', user.claimed ?? 'not known: no request was admitted yet', user.claimed ? h('span', { className: 'dim' }, ', at the last admitted request') : ''],
@@ -117,17 +127,6 @@ function showMembers({ page, org }) {
   }), h('p', { className: 'body small dim' }, `${number(page.users.length)} of ${plural(page.matched, 'member')}. `, h('a', { href: usersLink({ org }) }, 'Search all of them'))];
 }
 
-/** The plans with their limits, which are in the first part of the stream. */
-async function readPlans(signal) {
-  const own = new AbortController();
-  try {
-    for await (const page of pages('plans', { signal: AbortSignal.any([signal, own.signal]) })) return page.plans;
-  } finally {
-    own.abort();
-  }
-  return [];
-}
-
 /** A user without the time of the answer, which alone is no reason to draw anything again. */
 const timeless = ({ as_of: _, ...rest }) => rest;
 const known = (user) => JSON.stringify(timeless(user));
@@ -162,7 +161,9 @@ export function showAccount({ main, signal, session, live, route, admin }) {
 
   let current = null;
   function showUser(user) {
+    const changed = !current || known(user) !== known(current);
     current = user;
+    refreshDialogs(changed);
     plan.textContent = user.plan;
     plan.hidden = false;
     const rest = timeless(user);
@@ -190,11 +191,12 @@ export function showAccount({ main, signal, session, live, route, admin }) {
   }
 
   async function change(run) {
-    let plans = null;
-    const done = await run({ user: current, name, path, session, plans: () => (plans ??= readPlans(signal)) });
+    let unread = '';
+    const ready = call(path, { signal }).then(showUser, (error) => { unread = error.message; });
+    const asOf = () => [current.stale || unread ? 'These numbers may be old: they are as of ' : 'As of ', time(current.as_of, 'time'), '.', unread && ` ${unread}`];
+    const done = await run({ latest: () => current, ready, asOf, name, path, session });
     if (!done || signal.aborted) return;
     showUser(done.after);
-    say(done.text);
     if (document.activeElement === document.body) main.querySelector('h1').focus();
     load();
   }
@@ -216,8 +218,7 @@ export function showAccount({ main, signal, session, live, route, admin }) {
       if (members) await readMembers();
     } catch (error) {
       if (signal.aborted) return;
-      fault.replaceChildren(failure(error, load));
-      endGhosts(main);
+      showFault(error);
     } finally {
       busy = false;
       if (again && !signal.aborted) {
@@ -225,6 +226,15 @@ export function showAccount({ main, signal, session, live, route, admin }) {
         load();
       }
     }
+  }
+
+  /** Says what went wrong, once: what is shown already stays, and keeps the focus. */
+  function showFault(error) {
+    if (fault.dataset.message !== error.message || !fault.childElementCount) {
+      fault.dataset.message = error.message;
+      fault.replaceChildren(failure(error, load), ...(current ? [h('p', { className: 'banner warn' }, 'What is shown here is as of ', time(current.as_of, 'time'), '.')] : []));
+    }
+    endGhosts(main);
   }
 
   async function readMembers() {
@@ -235,14 +245,19 @@ export function showAccount({ main, signal, session, live, route, admin }) {
     }
   }
 
-  /** Looks whether anything has changed, with one short request. */
+  let looking = false;
+  /** Looks whether anything has changed, with one short request, whether the console is live or not. */
   async function look() {
-    if (busy || !current || document.visibilityState === 'hidden' || live.state !== 'live') return;
+    if (busy || looking || document.visibilityState === 'hidden') return;
+    looking = true;
     try {
       const user = await call(path, { signal });
-      if (known(user) !== known(current)) load();
+      if (fault.childElementCount || !current || known(user) !== known(current)) load();
+      else showUser(user);
     } catch (error) {
-      if (!signal.aborted) load(); // it shows what is wrong
+      if (!signal.aborted) showFault(error);
+    } finally {
+      looking = false;
     }
   }
 

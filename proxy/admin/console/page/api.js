@@ -48,7 +48,7 @@ async function send(path, { query, signal, accept, method = 'GET', body, key, to
 }
 
 /** Reports whether the gateway refuses whatever is sent with this token. */
-const isAboutToken = ({ status, reason, message }) => status === 401
+export const isAboutToken = ({ status, reason, message }) => status === 401
   || status === 403 && reason !== 'read_only' && message.includes('admin.token is not set')
   || status === 429 && message.startsWith('The token is wrong'); // after many wrong tokens, in place of 401
 

@@ -1,5 +1,6 @@
 // The console's frame: who is signed in, which view is shown, and whether it is live.
 import { call, forgetToken, getToken, whenRefused } from './api.js';
+import { closeDialogs } from './changes.js';
 import { h, heading, empty } from './dom.js';
 import { time, timeText } from './format.js';
 import { Live } from './live.js';
@@ -23,6 +24,7 @@ let leaving = new AbortController(); // ends what the shown view does
 
 function show(view, { focus = true } = {}) {
   leaving.abort();
+  closeDialogs(); // they are about what the view has shown
   leaving = new AbortController();
   const main = $('main');
   main.replaceChildren();

@@ -18,12 +18,24 @@ export function limitText(l, unitName) {
   return `${number(amount)} ${name} ${periods[l.per] ?? `per ${l.per}`}${l.endpoint ? ` to ${l.endpoint}` : ''}`;
 }
 
+const joined = new Intl.ListFormat('en');
+
+/** What a plan allows each member of an organisation alone, beside what they share. */
+export function memberText({ limits, concurrent }, unitName) {
+  const texts = limits.map((l) => `${limitText(l, unitName)}${l.soft ? ' (soft: refuses nobody)' : ''}`);
+  return `${texts.length ? `Each member may use ${joined.format(texts)}.` : 'Members have no limits of their own.'}${concurrent ? ` ${runningText(concurrent, ' of each')}` : ''}`;
+}
+
+/** How many requests may run at once. */
+export const runningText = (limit, whose = '') => `At most ${number(limit)} ${limit === 1 ? 'request' : 'requests'}${whose} may run at once.`;
+
 /** One limit: what is used of it, what is left, and when it renews. */
-export function limitRow(l, { warnAt, unitName, granted, held = 0, showGrant = true }) {
-  const tone = toneOf(l, warnAt);
+export function limitRow(l, { warnAt, unitName, granted, held = 0, showGrant = true, observe = false }) {
+  const close = toneOf(l, warnAt);
+  const tone = observe && close === 'bad' ? 'warn' : close;
   const of = l.limit || 1;
   const tags = [l.shared && 'shared', l.soft && 'soft: refuses nobody', showGrant && granted && `${number(granted)} granted`, l.carried && `${number(l.carried)} carried over`].filter(Boolean);
-  const left = l.soft ? (l.over ? `${number(l.over)} above it` : `${number(l.remaining)} left`) : l.limit === 0 ? 'not in this plan' : l.remaining === 0 ? 'none left: blocked' : `${number(l.remaining)} left`;
+  const left = l.soft ? (l.over ? `${number(l.over)} above it` : `${number(l.remaining)} left`) : observe && l.remaining === 0 ? 'none left, but observe refuses nothing' : l.limit === 0 ? 'not in this plan' : l.remaining === 0 ? 'none left: blocked' : `${number(l.remaining)} left`;
   return h('li', { className: 'limit', 'data-limit': l.name },
     h('div', { className: 'line' },
       h('h3', null, l.name, tags.map((text) => [' ', h('span', { className: 'tag' }, text)])),
@@ -45,7 +57,7 @@ export function changedLimit(l, limit) {
   return `${l.name}: ${number(l.used)} of ${number(l.limit)} used; ${change}, so ${leftText(Math.max(0, limit - l.used))}.`;
 }
 
-const leftText = (n) => (n === 0 ? 'nothing is left' : n === 1 ? '1 is left' : `${number(n)} are left`);
+export const leftText = (n) => (n === 0 ? 'nothing is left' : n === 1 ? '1 is left' : `${number(n)} are left`);
 
 /** The same for what is set back to 0. */
 export const resetLimit = (l) => `${l.name}: ${number(l.used)} of ${number(l.limit)} used; becomes 0, so ${leftText(l.limit)}.`;
