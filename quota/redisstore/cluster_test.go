@@ -18,10 +18,10 @@ func TestCluster(t *testing.T) {
 	c := redistest.StartCluster(t, false)
 	t.Run("suite", func(t *testing.T) {
 		quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quota.Store {
-			return openWith(t, Options{
+			return keepingStore{openWith(t, Options{
 				URL: c.URL(), Prefix: "test-" + quota.NewID(), Timeout: patient, Calendar: calendar, Now: clock.Now,
 				Offset: clock.Offset,
-			})
+			})}
 		})
 	})
 	t.Run("history suite", func(t *testing.T) {

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"archive/tar"
 	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -81,6 +82,14 @@ func unitsOf(s *Store, user string) string {
 
 // keepDue keeps the rests that are due, as the background does from time to time.
 func keepDue(s *Store) { s.eachUser(s.rests.due(s.now(), false), s.keepRests) }
+
+// A keepingStore keeps the rests that are due before each Read: the background does so at any moment.
+type keepingStore struct{ *Store }
+
+func (s keepingStore) Read(ctx context.Context, user string, plans quota.PlanChoice) (quota.Snapshot, error) {
+	keepDue(s.Store)
+	return s.Store.Read(ctx, user, plans)
+}
 
 // TestRestOfDeadGateway: when a gateway has died, what it has charged stays, and the rests come back to
 // the user, and to the members of an organisation.
@@ -275,6 +284,50 @@ func TestRestIsNotTakenAgain(t *testing.T) {
 	wantUnits(t, s, "u", "5+0 1")
 	if s.rests.byUser != nil && len(s.rests.byUser) > 0 {
 		t.Errorf("%v are kept", s.rests.byUser)
+	}
+}
+
+// TestSettledRestIsNotKept: a commit that comes after the release of its request, or after its rest was settled,
+// leaves no rest for the background to take again, neither now nor when the markers have ended.
+func TestSettledRestIsNotKept(t *testing.T) {
+	for _, user := range []string{"u", quota.MemberAccount("acme", "a")} {
+		clock := quotatest.NewClock(time.Date(2026, time.November, 17, 12, 0, 5, 0, time.UTC))
+		s := openAt(t, redistest.Start(t).URL(), clock)
+		released, paid := reserveRest(t, s, user, 5, 0), reserveRest(t, s, user, 6, 2)
+		if _, err := s.Release(ctx, released); err != nil {
+			t.Fatal(err)
+		}
+		settleRest(t, s, paid)
+		clock.Advance(9 * time.Minute) // a call may be repeated for so long
+		for _, r := range []*quota.Reservation{released, paid, released} {
+			if _, err := s.Commit(ctx, r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		open := reserveRest(t, s, user, 4, 1)
+		if err := s.Replay(ctx, user, []quota.Reservation{*released, *open, *paid}, nil); err != nil {
+			t.Fatal(err)
+		}
+		for _, step := range []time.Duration{50 * time.Second, 50 * time.Second, time.Hour} {
+			clock.Advance(step)
+			keepDue(s)
+			wantUnits(t, s, user, "4+3 2")
+		}
+		// A commit that is repeated after an outage finds its rest gone, and has it again.
+		s.rests.remove(open)
+		clock.Advance(2 * time.Minute)
+		wantUnits(t, s, user, "4+0 2")
+		if _, err := s.Commit(ctx, open); err != nil {
+			t.Fatal(err)
+		}
+		clock.Advance(50 * time.Second)
+		keepDue(s)
+		wantUnits(t, s, user, "4+3 2")
+		settleRest(t, s, open)
+		wantUnits(t, s, user, "5+0 2")
+		if len(s.rests.byUser) > 0 {
+			t.Errorf("%v are kept", s.rests.byUser)
+		}
 	}
 }
 

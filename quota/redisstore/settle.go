@@ -11,11 +11,7 @@ import (
 
 // Commit implements quota.Store. The snapshot is by the plan and in the windows of now.
 func (s *Store) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
-	snapshot, err := s.settle(ctx, r, script.SettleArgs{Count: true, Reservations: []*quota.Reservation{r}})
-	if err == nil && r.RestUnits() > 0 {
-		s.rests.add(r, s.now())
-	}
-	return snapshot, err
+	return s.settle(ctx, r, script.SettleArgs{Count: true, Reservations: []*quota.Reservation{r}})
 }
 
 // CommitRest implements quota.Store. The snapshot is by the plan and in the windows of now.
@@ -44,6 +40,9 @@ func (s *Store) settle(ctx context.Context, r *quota.Reservation, own script.Set
 	}
 	if own.Count {
 		s.noteFirstUse(ctx, r, &o)
+		if r.RestUnits() > 0 && !o.reply.NoRest {
+			s.rests.add(r, s.now())
+		}
 	}
 	snapshot := new(quota.Snapshot)
 	o.fill(snapshot)
@@ -164,12 +163,23 @@ func (s *Store) Replay(ctx context.Context, user string, requests, rests []quota
 			break
 		}
 	}
-	if err := s.askToSettle(ctx, user, plans, &own, new(outcome)); err != nil {
+	var o outcome
+	if err := s.askToSettle(ctx, user, plans, &own, &o); err != nil {
 		return err
 	}
-	for i := range requests {
-		if requests[i].RestUnits() > 0 {
-			s.rests.add(&requests[i], s.now())
+	for _, r := range own.Reservations {
+		if r.RestUnits() == 0 {
+			continue
+		}
+		answer := &o
+		if o.reply.NoRest && len(requests) > 1 { // is it this one that leaves none?
+			answer = new(outcome)
+			if err := s.askToSettle(ctx, user, plans, &script.SettleArgs{Count: true, Reservations: []*quota.Reservation{r}}, answer); err != nil {
+				return err
+			}
+		}
+		if !answer.reply.NoRest {
+			s.rests.add(r, s.now())
 		}
 	}
 	for i := range rests {

@@ -81,6 +81,7 @@ const (
 const (
 	recorded       Code = 100 // a crossing of the account was recorded
 	recordedInPool Code = 200 // one of the pool
+	noRest         Code = 400 // see Reply.NoRest
 )
 
 // CommonArgs are what every script is told about the user and the clock: ARGV[1] to ARGV[3].
@@ -212,6 +213,8 @@ type Reply struct {
 	Numbers []int64
 	// Recorded says that a crossing of the account was recorded, and RecordedInPool one of the pool.
 	Recorded, RecordedInPool bool
+	// NoRest says that a reservation which was to leave a rest leaves none.
+	NoRest bool
 }
 
 // ParseReply reads the reply to a script that was given a Layout with so many numbers and limits.
@@ -219,7 +222,8 @@ func ParseReply(reply *resp.Reply, numbers, limits int) (Reply, error) {
 	n := reply.Numbers
 	var r Reply
 	if len(n) > 0 && Code(n[0]) >= recorded {
-		r.RecordedInPool = Code(n[0]) >= recordedInPool
+		r.NoRest = Code(n[0]) >= noRest
+		r.RecordedInPool = Code(n[0])%noRest >= recordedInPool
 		r.Recorded = Code(n[0])%recordedInPool >= recorded
 		n[0] %= int64(recorded)
 	}

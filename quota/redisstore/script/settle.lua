@@ -41,15 +41,17 @@
 --   1  it settles nothing if an assumption is wrong: the thresholds may be others
 --   0  it settles in any case
 --
--- Codes; RECORDED and RECORDED_IN_POOL of crossings.lua may be added:
+-- Codes; RECORDED and RECORDED_IN_POOL of crossings.lua may be added, and 400, NO_REST: one that was to leave a rest
+-- leaves none, because it was given back before, or its rest is settled:
 --
 --   OK
 --   UNHELD    as OK, and one was counted that was not held any more
 --   OUTDATED  the reservations are settled all the same, unless the script is cautious
 
 local LONGEST = 315360000000 -- ms, ten years
+local NO_REST = 400
 
-local unheld = false
+local unheld, no_rest = false, 0
 
 -- Settles, in one hash, the reservation that begins at ARGV[at] and is not settled yet. held is the
 -- value of its first field there, and ARGV[w] the number of its windows there. ARGV[day] is its day, and
@@ -158,8 +160,16 @@ for n = 1, tonumber(ARGV[rest]) do
   end
   local w, marker = at + 4, now + GRACE
   local after = w + 1 + 2 * ARGV[w]
-  if paid == nil and not done and string.byte(ARGV[at + 2]) == 43 and string.byte(ARGV[at]) == 108 then
-    paid = call('HGET', key, 'paid/' .. string.sub(ARGV[at], 7))
+  if string.byte(ARGV[at + 2]) == 43 and string.byte(ARGV[at]) == 108 then
+    local id = string.sub(ARGV[at], 7)
+    if paid == nil then
+      paid = call('HGET', key, 'paid/' .. id)
+    end
+    -- The marker of what was given back ends within GRACE. So does that of a count only if nothing is counted there any
+    -- more. A rest that has ended by itself, or was lost, is left: its gateway takes it again.
+    if paid or done and time_of(done) <= now + GRACE and not call('HGET', key, 'rest/' .. id) then
+      no_rest = NO_REST
+    end
   end
   local of_pool, day, bill = after, nil, nil
   if pool then
@@ -191,5 +201,5 @@ if pool then
 end
 local crossings = record_crossings and record_crossings(counts) or 0
 local reply = outdated and reply_outdated() or reply_with(unheld and UNHELD or OK, counts, 1)
-reply[1] = reply[1] + crossings
+reply[1] = reply[1] + crossings + no_rest
 return reply
