@@ -2,6 +2,7 @@ package sockets
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -57,6 +58,7 @@ func (p *Proxied) readHeader() {
 		p.Conn.SetReadDeadline(time.Now().Add(p.timeout))
 		from := &counter{Reader: p.Conn}
 		buffered := bufio.NewReaderSize(from, headerBuffer)
+		acceptUnspecified(buffered)
 		header, err := proxyproto.Read(buffered)
 		if err != nil {
 			p.err = err
@@ -67,7 +69,7 @@ func (p *Proxied) readHeader() {
 			return
 		}
 		p.Conn.SetReadDeadline(time.Time{})
-		// LOCAL, which is for health checks, and UNKNOWN name no client, nor does a Unix socket.
+		// LOCAL, which is for health checks, UNKNOWN and UNSPEC name no client, nor does a Unix socket.
 		if source, _, ok := header.TCPAddrs(); ok && header.Command.IsProxy() {
 			p.client = source
 		}
@@ -75,6 +77,19 @@ func (p *Proxied) readHeader() {
 			p.rest = buffered
 		}
 	})
+}
+
+// acceptUnspecified makes a header of version 2 with command PROXY and family UNSPEC one of LOCAL, which names no
+// client either. The specification (section 2.2) leaves to the receiver whether it accepts the former. The library does not.
+func acceptUnspecified(r *bufio.Reader) {
+	if first, _ := r.Peek(1); !bytes.HasPrefix(proxyproto.SIGV2, first) {
+		return // of version 1, a whole header may be shorter than what follows
+	}
+	size := len(proxyproto.SIGV2) + 2
+	head, err := r.Peek(size)
+	if err == nil && bytes.HasPrefix(head, proxyproto.SIGV2) && head[size-2] == byte(proxyproto.PROXY) && head[size-1] == byte(proxyproto.UNSPEC) {
+		head[size-2] = byte(proxyproto.LOCAL)
+	}
 }
 
 // RemoteAddr is the address of the client, or else of the load balancer.

@@ -41,6 +41,7 @@ func proxied(t *testing.T, send func(net.Conn)) (*Proxied, *[]error) {
 
 func TestProxiedReadsHeader(t *testing.T) {
 	local := "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"
+	unspecified := "\r\n\r\n\x00\r\nQUIT\n\x21\x00\x00"
 	overUnix := proxyproto.HeaderProxyFromAddrs(2, &net.UnixAddr{Name: "/a", Net: "unix"}, &net.UnixAddr{Name: "/b", Net: "unix"})
 	text, err := overUnix.Format()
 	if err != nil {
@@ -54,6 +55,8 @@ func TestProxiedReadsHeader(t *testing.T) {
 		"version 2, IPv6":            {version2("[2001:db8::9]:4711", 300), "[2001:db8::9]:4711"},
 		"version 2, 4 KiB":           {version2("203.0.113.9:4711", 4000), "203.0.113.9:4711"},
 		"version 2, a health check":  {local, "pipe"},
+		"version 2, no address":      {unspecified + "\x00", "pipe"},
+		"version 2, only other data": {unspecified + "\x05\xe0\x00\x02ab", "pipe"},
 		"version 2, from a socket":   {string(text), "pipe"},
 		"version 1 with the request": {"PROXY TCP4 203.0.113.9 192.0.2.1 4711 80\r\n" + strings.Repeat("more ", 500), "203.0.113.9:4711"},
 	} {
