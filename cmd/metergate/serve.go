@@ -45,6 +45,10 @@ func serve(c *console) error {
 	}
 	go func() {
 		for range hangup {
+			if s.stopping.Load() {
+				log.Warn("this process is stopping; no reload", "signal", "SIGHUP")
+				continue
+			}
 			notifySystemd(log, "RELOADING=1")
 			s.app.Load().ReloadFor("SIGHUP")
 			notifySystemd(log, "READY=1")
@@ -60,6 +64,8 @@ type serving struct {
 	log      *slog.Logger
 	options  app.Options // of app, but for the configuration
 	app      atomic.Pointer[app.App]
+	stopping atomic.Bool          // for good
+	beside   *sockets.Predecessor // that serves on until its requests are finished; nil: there is none
 }
 
 // begin starts to serve, in place of the process before if there is one.
@@ -70,7 +76,7 @@ func (s *serving) begin(cfg *config.Config) error {
 		if folder, embedded := cfg.Store.Embedded(); embedded && before.Uses(folder) {
 			before.AwaitStore()
 		} else {
-			o.Predecessor = before
+			o.Predecessor, s.beside = before, before
 		}
 	}
 	if err := s.start(o, cfg); err != nil {
@@ -104,11 +110,43 @@ func (s *serving) run() error {
 		case err := <-s.app.Load().Failed():
 			return shutDown(s.signals, s.app.Load(), err)
 		case sig := <-s.signals:
+			s.refuseOthers()
 			return stopFor(sig, s.signals, s.app.Load(), s.log)
 		case <-s.upgrades:
 			if done, err := s.upgrade(); done {
 				return err
 			}
+		}
+	}
+}
+
+// refuseOthers refuses the other signals from now on: the process is stopping.
+func (s *serving) refuseOthers() {
+	s.stopping.Store(true)
+	go func() {
+		for range s.upgrades {
+			s.log.Warn("this process is stopping; no upgrade", "signal", "SIGUSR2")
+		}
+	}()
+}
+
+// finish hands over to a successor, lets the requests in flight finish, and stops. The first signal changes
+// nothing for them, and is told to told; the second one cuts them off.
+func (s *serving) finish(a *app.App, beside bool, told func(os.Signal)) error {
+	done := make(chan error, 1)
+	go func() {
+		a.HandOver(beside)
+		done <- a.Stop()
+	}()
+	for first := true; ; first = false {
+		select {
+		case err := <-done:
+			return err
+		case sig := <-s.signals:
+			if !first {
+				return errCutOff
+			}
+			told(sig)
 		}
 	}
 }
@@ -123,6 +161,9 @@ func (s *serving) upgrade() (done bool, err error) {
 	}
 	if os.Getpid() == 1 {
 		return failed(errors.New("this is process 1 of a container, which ends with it; start another container instead"))
+	}
+	if s.beside != nil && s.beside.Runs() {
+		return failed(fmt.Errorf("the process before (pid %d) still finishes its requests; try again when it has ended", s.beside.PID))
 	}
 	program, err := sockets.Program()
 	if err != nil {
@@ -140,6 +181,7 @@ func (s *serving) upgrade() (done bool, err error) {
 	word, sig, err := s.await(next)
 	switch {
 	case sig != nil:
+		s.refuseOthers()
 		return true, stopFor(sig, s.signals, a, s.log)
 	case err != nil:
 		return failed(err)
@@ -149,8 +191,10 @@ func (s *serving) upgrade() (done bool, err error) {
 	s.leaveTo(next)
 	set.Release()
 	s.log.Info("the new process serves; this one finishes its requests", "new_pid", next.PID, "timeout", a.ShutdownTimeout().String())
-	a.HandOver(true)
-	return true, shutDown(s.signals, a, nil)
+	s.refuseOthers()
+	return true, s.finish(a, true, func(sig os.Signal) {
+		s.log.Info("this process finishes its requests already; another signal cuts them off", "signal", sig.String())
+	})
 }
 
 // giveStore is an upgrade where both processes need the same embedded store. Clients wait from when this one
@@ -160,12 +204,16 @@ func (s *serving) giveStore(next *sockets.Successor) (done bool, err error) {
 	s.log.Info("the new process waits for the store; this one finishes its requests, and new connections wait", "new_pid", next.PID, "timeout", a.ShutdownTimeout().String())
 	cfg := a.Config()
 	s.options.Sockets.KeepFiles()
-	a.HandOver(false)
-	if err := shutDown(s.signals, a, nil); err != nil {
-		if errors.Is(err, errCutOff) {
-			next.Kill()
-			return true, err
-		}
+	stop := false
+	err = s.finish(a, false, func(sig os.Signal) {
+		s.log.Info("draining: the upgrade has ended, and another signal cuts the requests off", "signal", sig.String())
+		stop = true
+		next.Kill()
+	})
+	switch {
+	case stop:
+		return true, err
+	case err != nil:
 		s.log.Warn("this process did not stop in time", "error", err)
 	}
 	next.Go()

@@ -32,6 +32,7 @@ type handover struct {
 	Sockets map[string]givenSocket `json:"sockets"` // by setting
 	Say     int                    `json:"say"`     // the pipe to the first process
 	Hear    int                    `json:"hear"`    // the pipe from it
+	PID     int                    `json:"pid"`     // of the first process
 	Given   Given                  `json:"given"`
 }
 
@@ -114,7 +115,7 @@ func (s *Set) StartSuccessor(program string, args []string, given Given) (*Succe
 		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
 		return firstPassed + len(cmd.ExtraFiles) - 1
 	}
-	h := handover{Sockets: map[string]givenSocket{}, Say: add(say), Hear: add(hear), Given: given}
+	h := handover{Sockets: map[string]givenSocket{}, Say: add(say), Hear: add(hear), PID: os.Getpid(), Given: given}
 	for setting, g := range s.given {
 		h.Sockets[setting] = givenSocket{Address: g.Address, FD: add(g.file)}
 	}
@@ -168,8 +169,12 @@ func (n *Successor) Leave() { n.tell.Close() }
 // A Predecessor is the process that this one takes over from.
 type Predecessor struct {
 	Given
+	PID       int
 	say, hear *os.File
 }
+
+// Runs reports whether the process has not ended: it is then the parent of this one.
+func (p *Predecessor) Runs() bool { return os.Getppid() == p.PID }
 
 // readHandover takes what the process before has given.
 func (s *Set) readHandover() {
@@ -188,7 +193,7 @@ func (s *Set) readHandover() {
 		g.file = file(g.FD, setting)
 		s.given[setting] = g
 	}
-	s.before = &Predecessor{h.Given, file(h.Say, "pipe"), file(h.Hear, "pipe")}
+	s.before = &Predecessor{h.Given, h.PID, file(h.Say, "pipe"), file(h.Hear, "pipe")}
 }
 
 // Predecessor is the process before, or nil.

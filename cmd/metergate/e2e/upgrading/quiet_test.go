@@ -3,9 +3,12 @@ package upgrading
 import (
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -71,6 +74,67 @@ func TestUpgradeInSilence(t *testing.T) {
 			s.await("the upgrade failed", 2)
 			s.touchListeners()
 			s.signal(next, syscall.SIGTERM)
+			s.awaitEnd(next)
+		})
+	}
+}
+
+// A process that finishes its requests after an upgrade goes on with that at the first SIGTERM, and refuses
+// what else it is told. Meanwhile its successor begins no upgrade; with the embedded store there is none, and
+// the signal ends the upgrade.
+func TestUpgradeFinishesRequestsDespiteSignals(t *testing.T) {
+	for name, store := range map[string]func(*testing.T) string{
+		"Redis":    func(t *testing.T) string { return redistest.Start(t).URL() },
+		"embedded": func(*testing.T) string { return "embedded:data" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			begun, finish := make(chan bool, 1), make(chan bool)
+			upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+				begun <- true
+				<-finish
+			}))
+			t.Cleanup(upstream.Close)
+			release := sync.OnceFunc(func() { close(finish) })
+			t.Cleanup(release)
+			s := startSuccession(t, store(t), upstream.URL, "")
+			first, status := s.pid(), make(chan int, 1)
+			go func() {
+				client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+				status <- gatewaytest.Post(client, s.url+"/api/analyze", testkit.Token("u", "free"))
+			}()
+			testkit.Receive(t, "the request", begun)
+			s.signal(first, syscall.SIGUSR2)
+			if name == "embedded" {
+				s.await("the new process waits for the store", 1)
+				s.signal(first, syscall.SIGTERM)
+				s.await("the upgrade has ended", 1)
+			} else {
+				next := s.awaitNext()
+				s.await("the new process serves", 1)
+				s.signal(first, syscall.SIGTERM)
+				s.await("this process finishes its requests already", 1)
+				s.signal(first, syscall.SIGUSR2)
+				s.await("this process is stopping; no upgrade", 1)
+				s.signal(first, syscall.SIGHUP)
+				s.await("this process is stopping; no reload", 1)
+				s.signal(next, syscall.SIGUSR2)
+				s.await(fmt.Sprintf("the process before (pid %d) still finishes its requests; try again when it has ended", first), 1)
+			}
+			release()
+			if got := testkit.Receive(t, "the response", status); got != 200 {
+				t.Errorf("status %d, want 200", got)
+			}
+			s.awaitEnd(first)
+			if name == "embedded" {
+				if n := len(s.serving()); n != 1 {
+					t.Errorf("%d processes have served, want 1", n)
+				}
+				return
+			}
+			next := s.pid()
+			s.signal(next, syscall.SIGUSR2)
+			s.awaitNext()
 			s.awaitEnd(next)
 		})
 	}
