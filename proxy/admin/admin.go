@@ -166,13 +166,13 @@ func (h *handler) resources() []resource {
 		{"GET /livez", true, anyone, "", h.livez},
 		{"GET /readyz", true, anyone, "", h.readyz},
 		{"GET /metrics", h.Registry != nil, anyone, "", promhttp.HandlerFor(h.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true}).ServeHTTP},
-		{"GET /{$}", gateway, anyone, "", consolePage.ServeHTTP},
-		{"GET /console/{file...}", gateway, anyone, "", consolePage.ServeHTTP},
-		{"GET /admin/audit", gateway, viewer, "", h.getActions},
-		{"GET /admin/session", monitor, viewer, "", h.getSession},
-		{"GET /admin/overview", monitor, viewer, "", h.getOverview},
-		{"GET /admin/events", monitor, viewer, "", h.getEvents},
-		{"GET /admin/config", gateway, viewer, "", h.getConfig},
+		{"GET /{$}", gateway, anyone, "", serveConsole},
+		{"GET /console/{file...}", gateway, anyone, "", serveConsole},
+		{"GET /admin/audit", gateway, viewer, "", withoutQuery(h.getActions)},
+		{"GET /admin/session", monitor, viewer, "", withoutQuery(h.getSession)},
+		{"GET /admin/overview", monitor, viewer, "", withoutQuery(h.getOverview)},
+		{"GET /admin/events", monitor, viewer, "", withoutQuery(h.getEvents)},
+		{"GET /admin/config", gateway, viewer, "", withoutQuery(h.getConfig)},
 		{"GET /admin/plans", store, viewer, "", h.getPlans},
 		{"GET /admin/plans/check", store, viewer, "", h.getPlanCheck},
 		{"GET /admin/search/users", store, viewer, "", h.getSearch},
@@ -181,7 +181,7 @@ func (h *handler) resources() []resource {
 		// Administrators only: a profile slows the gateway down, and shows the inside of the program.
 		{"GET /debug/pprof/{profile}", gateway, administrator, "", h.getProfile},
 		{"GET /admin/backup", gateway, administrator, "backup", h.getBackup},
-		{"GET /admin/upstreams", upstreams, viewer, "", h.getUpstreams},
+		{"GET /admin/upstreams", upstreams, viewer, "", withoutQuery(h.getUpstreams)},
 		{"POST /admin/upstreams/{upstream}/drain", upstreams, administrator, "drain", h.setDrained(true)},
 		{"POST /admin/upstreams/{upstream}/undrain", upstreams, administrator, "undrain", h.setDrained(false)},
 		{"PUT /admin/counts", store, administrator, "import counts", h.putCounts},
@@ -203,6 +203,25 @@ func (h *handler) guard(r resource) http.HandlerFunc {
 // consolePage serves the files of the console. They hold no data: their scripts ask the admin API for
 // that, with a token.
 var consolePage = console.Handler()
+
+func serveConsole(w http.ResponseWriter, r *http.Request) {
+	if fallback, pattern := consolePage.Handler(r); pattern == "" {
+		writeNoRoute(w, r, fallback)
+		return
+	}
+	consolePage.ServeHTTP(w, r)
+}
+
+// withoutQuery refuses requests with query parameters, so that nobody believes that they have an effect.
+func withoutQuery(serve http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if _, err := (&userRequest{r: r}).queryParams(); err != nil {
+			writeError(w, r, err)
+			return
+		}
+		serve(w, r)
+	}
+}
 
 // patternEnds are parts of a pattern of http.ServeMux that [Routes] leaves out.
 var patternEnds = strings.NewReplacer("{$}", "", "...}", "}")

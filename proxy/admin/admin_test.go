@@ -161,6 +161,9 @@ func TestConsoleIsServedToItsOwnOrigin(t *testing.T) {
 				!strings.Contains(h.Get("Content-Security-Policy"), "frame-ancestors 'none'") || h.Get("X-Content-Type-Options") != "nosniff" {
 				t.Errorf("%s %s at %s with %s %s: %d %v", method, c.path, c.host, c.name, c.value, w.Code, h)
 			}
+			if w.Code >= 400 && h.Get("Content-Type") != "application/problem+json" {
+				t.Errorf("%s %s: %s, want a problem document", method, c.path, h.Get("Content-Type"))
+			}
 		}
 	}
 	r := httptest.NewRequest("POST", "/", nil)

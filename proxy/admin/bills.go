@@ -96,9 +96,11 @@ func (c *userRequest) writeBills(q quota.BillQuery) error {
 	}
 	q.Progress = list.progress
 	err := c.Store.ScanBills(c.r.Context(), q, list.add)
-	noteDetail(c.w, "%d bills listed", list.bills)
 	if err == nil {
 		err = list.end()
+	}
+	if list.started {
+		noteDetail(c.w, "%d bills listed", list.bills)
 	}
 	if err != nil && list.started {
 		panic(http.ErrAbortHandler) // the client must not mistake half a list for the whole

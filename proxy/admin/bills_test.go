@@ -160,6 +160,11 @@ func TestBillsAreNotKept(t *testing.T) {
 		if err := json.Unmarshal([]byte(text), &p); err != nil || status != 404 || p.Reason != "no_billing" || !strings.Contains(p.Detail, "Set billing.keep") {
 			t.Errorf("%v: %d %s", c, status, text)
 		}
+		if c[1] == "/admin/bills" && c[0] == "POST" {
+			if e := r.entries("/admin/audit")[0]; e.Action != "make bills" || e.Detail != "" || !strings.HasPrefix(e.Outcome, "refused: ") {
+				t.Errorf("the list of actions has %+v, want no detail", e)
+			}
+		}
 	}
 }
 

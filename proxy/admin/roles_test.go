@@ -121,6 +121,20 @@ func newWholeAPI(t *testing.T, change ...func(*admin.Options)) *testAPI {
 	return r
 }
 
+// A parameter that a path of the admin API does not take is refused, so that nobody believes that it has
+// an effect.
+func TestUnknownParametersAreRefused(t *testing.T) {
+	r := newWholeAPI(t)
+	for route, d := range decisions() {
+		if !strings.Contains(route, " /admin/") {
+			continue
+		}
+		if status, text := r.ask(route, "?nothing=1", token, d); status != 400 || !strings.Contains(text, "nothing") {
+			t.Errorf("%s?nothing=1: %d %s, want 400", route, status, text)
+		}
+	}
+}
+
 // Every route has a decision, and answers each token by it. What viewers are refused has not happened.
 func TestRolesOfAllRoutes(t *testing.T) {
 	r := newWholeAPI(t)

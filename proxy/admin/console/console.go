@@ -44,7 +44,7 @@ type file struct {
 }
 
 // Handler serves the page at / and its files below /console/. They need no token.
-func Handler() http.Handler {
+func Handler() *http.ServeMux {
 	mux := http.NewServeMux()
 	err := fs.WalkDir(files, "page", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
