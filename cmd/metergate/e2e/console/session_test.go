@@ -162,6 +162,23 @@ func (w world) testLive(t *testing.T) {
 	send(t, g.Process, "analyze", testkit.Token("u-1", "free"))
 	p.Until("shown('[data-limit=month]').includes('1 of 100')")
 	overview.Until("shown('.figures').startsWith('Requests 1 ')")
+	// What somebody has opened stays open, with its focus.
+	p.Until("named('Show endpoints by day').length || document.querySelectorAll('.numbers summary').length === 2")
+	p.Eval("window.last = [...document.querySelectorAll('.numbers summary')].at(-1), last.click(), last.focus()", nil)
+	send(t, g.Process, "analyze", testkit.Token("u-1", "free"))
+	p.Until("shown('[data-limit=month]').includes('2 of 100') && shown('.numbers table').includes('analyze 2')")
+	p.Want("document.activeElement === last && last.parentElement.open", "true")
+	// The numbers of another configuration are shown, and what it has made so is tried no longer.
+	amount := `document.querySelector('[data-limit="free/month"]')?.value`
+	overview.goTo("#/plans?set=free%2Fmonth%3D150&set=pro%2Fmonth%3D900", "Plans")
+	overview.Until(amount + " === '150' && shown('.result .banner')")
+	overview.Want("shown('.plans').includes('100 requests a month')", "true")
+	g.Save(strings.Replace(consoleYAML, "requests: 100, per: month", "requests: 150, per: month", 1))
+	if status, body := g.Reload(gatewaytest.AdminToken); status != 200 {
+		t.Fatal(status, body)
+	}
+	overview.Until("shown('.plans').includes('150 requests a month') && location.hash === '#/plans?set=pro%2Fmonth%3D900'")
+	overview.Want(amount, "150")
 
 	// The status is that of the nearest limit, as in the list of users.
 	gatewaytest.Administer(t, g.Process, "PUT", "/admin/users/u-1/counts", `{"per": "month", "endpoints": {"image-analysis": 20}}`)
@@ -228,6 +245,61 @@ func (w world) testDrain(t *testing.T) {
 	p.Eval("document.querySelector('tbody button').click(), fill('Reason', 'done')", nil)
 	p.Eval("press('Undrain')", nil)
 	p.Until("shown('main tbody tr:first-child').includes('healthy')")
+	w.testFocusStays(t, p)
+	wantUpstreamRules(p)
 	p.goTo("#/overview", "Overview")
 	p.Until("shown('main').includes('new kernel')")
+}
+
+// While a target is drained and undrained elsewhere, the page changes under what has the focus, is open,
+// selected and scrolled, and all of that stays.
+func (w world) testFocusStays(t *testing.T, p page) {
+	p.Resize(375, 800)
+	p.Eval(`window.table = document.querySelector('main .scroll'), window.swap = document.querySelector('main details'), window.text = swap.querySelector('pre'),
+		swap.open = true, swap.querySelector('summary').focus(), getSelection().selectAllChildren(text)`, nil)
+	p.Until("table.tabIndex === 0")
+	p.Eval("table.scrollLeft = 40", nil)
+	second := p.String("document.querySelectorAll('main tbody code')[1].innerText")
+	for i, focused := range []string{"swap.querySelector('summary')", "table", "swap.querySelector('button')"} {
+		p.Eval("window.focused = "+focused+", focused.focus({ preventScroll: true })", nil)
+		change, shown := "drain", "true"
+		if i%2 == 1 {
+			change, shown = "undrain", "false"
+		}
+		gatewaytest.Administer(t, w.Process, "POST", "/admin/upstreams/analysis/"+change, fmt.Sprintf(`{"url": %q, "reason": "test"}`, second))
+		p.Want("shown('main tbody tr:last-child').includes('drained since')", shown)
+		p.Want("[document.activeElement === focused, swap.isConnected && swap.open, table.isConnected && table.scrollLeft, getSelection().toString().trim() === text.textContent.trim()].join()", "true,true,40,true")
+	}
+	gatewaytest.Administer(t, w.Process, "POST", "/admin/upstreams/analysis/undrain", fmt.Sprintf(`{"url": %q, "reason": "test"}`, second))
+	p.Resize(1280, 900)
+	p.Want("shown('main tbody tr:last-child').includes('drained since')", "false")
+	p.Eval("getSelection().empty()", nil)
+}
+
+// wantUpstreamRules asks the page's own functions what they make of upstreams that are hard to have.
+func wantUpstreamRules(p page) {
+	for code, want := range map[string]string{
+		// A weight of 0 stays, the new target gets about 5%, and a $ begins no variable.
+		"upstreams.swapYAML({ name: 'api', targets: [{ url: 'http://a/$x', weight: 3 }, { url: 'http://b', weight: 1 }, { url: 'http://c', weight: 0 }] })": `upstreams:
+  api:
+    targets:
+      - { url: "http://a/$$x", weight: 15 }
+      - { url: "http://b", weight: 5 }
+      - { url: "http://c", weight: 0 }
+      - { url: "http://NEW-HOST:9000", weight: 1 }
+`,
+		"upstreams.swapYAML({ name: 'api', targets: [{ url: 'http://a', weight: 200 }] })": `upstreams:
+  api:
+    targets:
+      - { url: "http://a", weight: 200 }
+      - { url: "http://NEW-HOST:9000", weight: 11 }
+`,
+		// An ejected target takes over nothing.
+		"upstreams.without({ targets: [{ url: 'a', weight: 1 }, { url: 'b', weight: 1, healthy: true, ejected_until: '2026-11-30T07:00:00Z' }, { url: 'c', weight: 1, healthy: true, share: 0.5 }] }, 'a').join()": "c gets 100% of the requests; now it is 50%.",
+		// A target that gets no requests cannot be drained.
+		"upstreams.showUpstream({ name: 'api', yaml: '', targets: [{ url: 'a', weight: 0, healthy: true }, { url: 'b', weight: 1, healthy: true }] }, true).querySelectorAll('tbody button').length":                                              "1",
+		"overview.faultsOf({ upstreams: { upstreams: [{ name: 'api', targets: [{ url: 'http://a', healthy: true, ejected_until: '2026-11-30T07:00:00Z' }] }] }, checks: { 'upstream api': 'http://a is ejected', capacity: 'full' } }).join('|')": "capacity: full|api: http://a gets no requests for the moment, because it has failed.",
+	} {
+		p.Want("Promise.all(['upstreams', 'overview'].map((name) => import(`/console/${name}.js`))).then(([upstreams, overview]) => String("+code+"))", want)
+	}
 }

@@ -133,6 +133,7 @@ func (w world) testWhatIf(t *testing.T) {
 	p.Want("location.hash", "#/plans?set=free%2Fmonth%3D90")
 	p.Until("document.querySelectorAll('.result tbody tr').length > 100 && shown('.result').includes('The first 100 of them')")
 	p.Until("document.querySelector('.result .snippet').textContent.includes('requests: 90')")
+	p.Until("shown('.result').includes('replace the plan free by this one, and keep the other plans.')")
 	p.Reload()
 	p.Until("document.querySelector('.result .snippet')?.textContent.includes('requests: 90')")
 	p.Want(`document.querySelector('[data-limit="free/month"]').value`, "90")

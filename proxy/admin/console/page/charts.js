@@ -1,5 +1,5 @@
 // Charts, drawn by uPlot. Each has its numbers in a table as well, for people who cannot see it.
-import { h, table } from './dom.js';
+import { h, patch, table } from './dom.js';
 import { clockText, dateText, decimal, number, timeText } from './format.js';
 
 const height = 150;
@@ -85,7 +85,7 @@ export function chart({ title, lines, format = decimal, bars = false, signal }) 
       const start = Math.max(0, end - step);
       lastRows.push([timeName(times[end - 1]), ...series.map((s) => format(mean(s.slice(start, end))))]);
     }
-    rows.replaceChildren(table({
+    patch(rows, table({
       caption: title, numbers: lines.map((_, i) => i + 1), rows: lastRows,
       head: [bars ? 'Day' : step > 1 ? 'Until' : 'At', ...lines.map(({ label }) => (step > 1 ? `${label}, mean` : label))],
     }));

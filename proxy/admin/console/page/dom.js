@@ -6,7 +6,7 @@ export function h(tag, properties, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties ?? {})) {
     if (value === null || value === undefined) continue;
-    if (typeof value === 'function') element.addEventListener(name, value);
+    if (typeof value === 'function') listen(element, name, value);
     else if (name in element) element[name] = value;
     else element.setAttribute(name, value);
   }
@@ -14,10 +14,17 @@ export function h(tag, properties, ...children) {
   return element;
 }
 
-/**
- * A place in the page whose content depends on data. It is made again only when the data have changed,
- * so that what has the focus stays, and what is open stays open.
- */
+const listeners = new WeakMap(); // of each element, by the name of the event
+
+/** Gives an element its listener, in place of the one it has. */
+function listen(element, name, listener) {
+  if (!listeners.has(element)) listeners.set(element, {});
+  const own = listeners.get(element);
+  if (!(name in own)) element.addEventListener(name, (event) => own[name]?.(event));
+  own[name] = listener;
+}
+
+/** A place in the page whose content depends on data. What has not changed stays the same element. */
 export function slot(element, render) {
   let last;
   return Object.assign(element, {
@@ -25,11 +32,58 @@ export function slot(element, render) {
       const key = JSON.stringify(data);
       if (key === last) return;
       last = key;
-      const focused = element.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
-      element.replaceChildren(...[render(data)].flat(Infinity).filter(Boolean));
-      if (focused) [...element.querySelectorAll('[data-key]')].find((e) => e.dataset.key === focused)?.focus();
+      patch(element, render(data));
     },
   });
+}
+
+/**
+ * Makes the content of an element like what was rendered. Elements that fit stay, with their focus, selection
+ * and scrolling, and what is open stays open. Among siblings, an element fits one of its kind with the same
+ * data-key; a row of a table has the key of what is in it.
+ */
+export function patch(element, ...rendered) {
+  const focused = element.contains(document.activeElement) ? document.activeElement : null;
+  patchChildren(element, h('div', null, rendered).childNodes);
+  if (focused?.isConnected && focused !== document.activeElement) focused.focus({ preventScroll: true }); // it was moved
+}
+
+function kindOf(node) {
+  if (node.nodeType !== Node.ELEMENT_NODE) return node.nodeName;
+  const key = node.dataset.key ?? (node.tagName === 'TR' ? node.querySelector('[data-key]')?.dataset.key : undefined);
+  return JSON.stringify([node.tagName, node.classList[0], key]);
+}
+
+function patchChildren(element, wanted) {
+  const before = Map.groupBy(element.childNodes, kindOf);
+  const pairs = [...wanted].map((node) => [before.get(kindOf(node))?.shift(), node]);
+  for (const node of [...before.values()].flat()) node.remove();
+  let at = element.firstChild;
+  for (const [old, node] of pairs) {
+    if (old) patchNode(old, node);
+    if (old && old === at) at = at.nextSibling;
+    else element.insertBefore(old ?? node, at);
+  }
+}
+
+/** Reports whether an attribute is of what a person, or the size of the page, has done to an element. */
+const isOfPage = (element, name) => (element.tagName === 'DETAILS' ? name === 'open' : element.className === 'scroll' && scrollNames.includes(name));
+
+function patchNode(old, node) {
+  if (old.nodeType !== Node.ELEMENT_NODE) {
+    if (old.data !== node.data) old.data = node.data;
+    return;
+  }
+  for (const { name } of [...old.attributes]) if (!node.hasAttribute(name) && !isOfPage(old, name)) old.removeAttribute(name);
+  for (const { name, value } of node.attributes) {
+    if (old.getAttribute(name) === value || isOfPage(old, name)) continue;
+    if (name === 'style') old.style.cssText = value; // the page's policy allows no such attribute
+    else old.setAttribute(name, value);
+  }
+  if (node.tagName === 'INPUT' && old.value !== node.value && old !== document.activeElement) old.value = node.value;
+  const own = listeners.get(node) ?? {};
+  for (const name of Object.keys({ ...listeners.get(old), ...own })) listen(old, name, own[name]);
+  patchChildren(old, node.childNodes);
 }
 
 let ids = 0;
@@ -89,18 +143,21 @@ function scrollBox(label, content) {
   const box = h('div', { className: 'scroll' }, content);
   resized.observe(box);
   resized.observe(content);
-  box.label = label;
+  box.dataset.label = label;
   return box;
 }
+
+const scrollNames = ['tabindex', 'role', 'aria-label']; // of a box that scrolls
 
 const resized = new ResizeObserver((entries) => {
   for (const box of new Set(entries.map(({ target }) => target.closest('.scroll')))) {
     if (!box) continue;
     const scrolls = box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight;
-    for (const [name, value] of [['tabindex', '0'], ['role', 'group'], ['aria-label', box.label]]) {
-      if (scrolls) box.setAttribute(name, value);
+    const values = ['0', 'group', box.dataset.label];
+    scrollNames.forEach((name, i) => {
+      if (scrolls) box.setAttribute(name, values[i]);
       else box.removeAttribute(name);
-    }
+    });
   }
 });
 
@@ -116,13 +173,13 @@ export function bar(...parts) {
 /** Text to paste, with a button that copies it. */
 export function snippet(text, label) {
   const shown = h('pre', { className: 'snippet', tabIndex: 0, role: 'group', ariaLabel: label }, text);
-  const button = h('button', { type: 'button', className: 'button small', click: () => copy(shown, text) }, 'Copy');
+  const button = h('button', { type: 'button', className: 'button small', click: ({ currentTarget }) => copy(currentTarget.previousElementSibling) }, 'Copy');
   return h('div', { className: 'copy' }, shown, button);
 }
 
-async function copy(shown, text) {
+async function copy(shown) {
   try {
-    await navigator.clipboard.writeText(text);
+    await navigator.clipboard.writeText(shown.textContent);
     say('Copied.');
   } catch { // browsers give the clipboard only to pages from HTTPS or this machine
     getSelection().selectAllChildren(shown);

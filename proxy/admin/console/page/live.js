@@ -15,6 +15,9 @@ export class Live extends EventTarget {
 
   why = '';
 
+  /** The last overview that has come. There is a new one only when something has changed. */
+  overview = null;
+
   #running = null;
   #wake = () => {};
 
@@ -90,7 +93,9 @@ export class Live extends EventTarget {
       for await (const { event, data } of events('events', { signal: own.signal, onAlive })) {
         onLive();
         this.#set('live');
-        if (event === 'overview') this.dispatchEvent(new CustomEvent('overview', { detail: data }));
+        if (event !== 'overview') continue;
+        this.overview = data;
+        this.dispatchEvent(new CustomEvent('overview', { detail: data }));
       }
     } finally {
       clearTimeout(watch);

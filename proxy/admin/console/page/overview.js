@@ -8,13 +8,18 @@ import { targetRows, targetHead, upstreamsOf } from './targets.js';
 const askEvery = 10_000; // ms, while it is not live
 const points = 360; // of a series: an hour, every 10 s
 
-/** What is wrong: texts, the worst first. */
-function faultsOf(o) {
+/** What is wrong: texts, the worst first. Each fault is told once, though a check may find it as well. */
+export function faultsOf(o) {
   const faults = [];
+  const told = new Set(upstreamsOf(o).map((u) => `upstream ${u.name}`));
+  if (o.config?.last_fault) told.add('configuration');
   if (o.gateway?.draining) faults.push('The gateway is shutting down. It takes no new connections.');
-  if (o.store && !o.store.ok) faults.push(`The store does not work: ${o.store.faults?.join('; ') || 'it does not answer'}.`);
+  if (o.store && !o.store.ok) {
+    told.add('store');
+    faults.push(`The store does not work: ${o.store.faults?.join('; ') || 'it does not answer'}.`);
+  }
   for (const [name, text] of Object.entries(o.checks ?? {})) {
-    if (text !== 'ok' && !(name === 'store' && o.store && !o.store.ok)) faults.push(`${name}: ${text}`);
+    if (text !== 'ok' && !told.has(name)) faults.push(`${name}: ${text}`);
   }
   for (const upstream of upstreamsOf(o)) {
     for (const target of upstream.targets) {
@@ -24,7 +29,7 @@ function faultsOf(o) {
   }
   if (o.journal?.waiting) faults.push(`${plural(o.journal.waiting, 'count')} ${o.journal.waiting === 1 ? 'waits' : 'wait'} in the journal for the store.`);
   if (o.config?.last_fault) faults.push('The last change of the configuration was refused. The one before stays in force.');
-  return [...new Set(faults)];
+  return faults;
 }
 
 function showState(o) {
@@ -123,7 +128,7 @@ export function showOverview({ main, signal, live }) {
   const store = slot(h('div', { className: 'body' }, ghosts(3)), showStore);
   const config = slot(h('div', { className: 'body stack' }, ghosts(3)), showConfig);
   const targets = slot(h('div', null, ghosts(3)), (upstreams) => (upstreams.length
-    ? upstreams.map((u) => h('div', { className: 'part targets' }, table({ caption: `Targets of ${u.name}`, head: targetHead(u.name), numbers: [1, 4], rows: targetRows(u) })))
+    ? upstreams.map((u) => h('div', { className: 'part targets', 'data-key': u.name }, table({ caption: `Targets of ${u.name}`, head: targetHead(u.name), numbers: [1, 4], rows: targetRows(u) })))
     : empty('No upstreams', 'The configuration has none.')));
   const actions = slot(h('div', null, ghosts(2)), showActions);
   const traffic = chart({ title: 'Requests a second in the last hour', lines: [{ label: 'Requests', ink: 'ink-a', fill: true }], signal });

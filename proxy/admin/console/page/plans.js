@@ -2,7 +2,7 @@
 // changes a plan: the configuration file does.
 import { pages } from './api.js';
 import { histogram } from './charts.js';
-import { card, empty, failure, ghosts, h, heading, newID, slot, snippet, table } from './dom.js';
+import { card, empty, failure, ghosts, h, heading, newID, patch, slot, snippet, table } from './dom.js';
 import { number, plural, time } from './format.js';
 import { limitText } from './limits.js';
 import { userLink, usersLink, withQuery } from './route.js';
@@ -20,10 +20,12 @@ function triedIn(query) {
 }
 
 function planFacts(p, session) {
-  const users = (state, n, text, tone) => h('div', null, h('dt', null, text),
+  const linked = (state, n, text, tone) => h('div', null, h('dt', null, text),
     h('dd', { className: n ? tone : '' }, h('a', { href: usersLink({ plan: p.name, ...state }), ariaLabel: `${plural(n, 'user')} of ${p.name}: ${text}` }, number(n))));
-  return [h('dl', { className: 'figures three' }, users({}, p.users, 'Users', ''),
-    users({ state: 'near' }, p.near, `Near, from ${session.warn_at ?? 80}%`, 'warn'), users({ state: 'blocked' }, p.blocked, 'Blocked', 'bad')),
+  // The list of users has also those of whom nothing is counted now. None of them is near a limit or blocked.
+  return [h('dl', { className: 'figures three' }, h('div', null, h('dt', null, 'Users with counts'), h('dd', null, number(p.users))),
+    linked({ state: 'near' }, p.near, `Near, from ${session.warn_at ?? 80}%`, 'warn'), linked({ state: 'blocked' }, p.blocked, 'Blocked', 'bad')),
+  h('p', { className: 'small' }, h('a', { href: usersLink({ plan: p.name }) }, `All users of ${p.name}`)),
   p.limits.some((l) => !l.soft)
     ? h('div', null, h('p', { className: 'small dim' }, 'Users by what they have used of the limit they are nearest to'), histogram(p.histogram, p.name))
     : h('p', { className: 'small dim' }, 'Its users are never refused.')];
@@ -34,21 +36,28 @@ function limitFields(p, session, tried, onTry) {
   if (!p.limits.length) return h('p', { className: 'dim' }, 'No limits: requests are counted, and none is refused.');
   return h('ul', { className: 'amounts' }, p.limits.map((l) => {
     const id = newID(), key = `${p.name}/${l.name}`;
-    const input = h('input', { id, type: 'number', min: 0, max: largest, step: 1, inputMode: 'numeric', value: tried.get(key) ?? l.amount, 'data-limit': key, 'aria-describedby': `${id}-text` });
-    input.addEventListener('input', () => {
-      const good = /^\d{1,16}$/.test(input.value) && Number(input.value) <= largest;
-      if (good) input.removeAttribute('aria-invalid');
-      else input.setAttribute('aria-invalid', 'true');
-      if (good) onTry(key, Number(input.value) === l.amount ? null : Number(input.value));
-    });
-    return h('li', null, h('label', { htmlFor: id }, l.name, l.soft ? [' ', h('span', { className: 'tag' }, 'soft')] : null, l.shared ? [' ', h('span', { className: 'tag' }, 'shared')] : null),
+    const onInput = ({ currentTarget: edited }) => {
+      const good = /^\d{1,16}$/.test(edited.value) && Number(edited.value) <= largest;
+      if (good) edited.removeAttribute('aria-invalid');
+      else edited.setAttribute('aria-invalid', 'true');
+      if (good) onTry(key, Number(edited.value) === l.amount ? null : Number(edited.value));
+    };
+    const input = h('input', { id, type: 'number', min: 0, max: largest, step: 1, inputMode: 'numeric', value: tried.get(key) ?? l.amount, 'data-limit': key, 'aria-describedby': `${id}-text`, input: onInput });
+    return h('li', { 'data-key': key }, h('label', { htmlFor: id }, l.name, l.soft ? [' ', h('span', { className: 'tag' }, 'soft')] : null, l.shared ? [' ', h('span', { className: 'tag' }, 'shared')] : null),
       input, h('span', { className: 'small dim', id: `${id}-text` }, limitText(l, session.unit_name), l.carry ? `, carries ${l.carry === 'all' ? 'all' : number(l.carry)} over` : ''));
   }));
 }
 
 const change = (now, then) => [number(then), now === then ? null : h('span', { className: then > now ? 'up' : 'down' }, ` (${then > now ? '+' : '−'}${number(Math.abs(then - now))})`)];
 
-function showCheck(c) {
+const planOf = (key) => key.slice(0, key.lastIndexOf('/'));
+
+function replaced(tried) {
+  const names = [...new Set([...tried.keys()].map(planOf))].sort();
+  return names.length === 1 ? `the plan ${names[0]} by this one` : `the plans ${names.join(', ')} by these`;
+}
+
+function showCheck(c, tried) {
   const summary = c.newly_blocked || c.freed
     ? `${plural(c.newly_blocked, 'user')} would be blocked who can send requests now, and ${plural(c.freed, 'user')} who ${c.freed === 1 ? 'is' : 'are'} blocked now would be free.`
     : 'Nobody would be blocked who is not blocked now, and nobody freed.';
@@ -69,10 +78,10 @@ function showCheck(c) {
       rows: c.users.map((u) => [[h('a', { href: userLink(u.org, u.user), className: 'id' }, u.user), u.org ? h('span', { className: 'small dim id' }, ` of ${u.org}`) : null].filter(Boolean),
         h('span', { className: 'id' }, u.plan), u.limit, number(u.used), number(u.of), u.endpoints?.length ? u.endpoints.join(', ') : 'all']),
     })) : null,
-    c.done && c.yaml ? h('div', null, h('h3', null, 'To make it so'), h('p', { className: 'small dim' }, 'Put these numbers into gateway.yaml and save it. The gateway notices by itself. The plan keeps its other keys.'), snippet(c.yaml, 'The plans with these numbers, as YAML')) : null];
+    c.done && c.yaml ? h('div', null, h('h3', null, 'To make it so'), h('p', { className: 'small dim' }, `Under plans: in gateway.yaml, replace ${replaced(tried)}, and keep the other plans. Variables are written out here. Save the file; the gateway notices by itself.`), snippet(c.yaml, 'The plans with these numbers, as YAML')) : null];
 }
 
-export function showPlans({ main, signal, session, route }) {
+export function showPlans({ main, signal, session, live, route }) {
   const tried = triedIn(route.query);
   const status = h('p', { className: 'dim small' }, 'Reading users …');
   const fault = h('div');
@@ -90,28 +99,45 @@ export function showPlans({ main, signal, session, route }) {
     if (!shown) {
       const facts = slot(h('div', { className: 'stack' }), (plan) => planFacts(plan, session));
       const then = slot(h('div'), (found) => found && h('p', { className: `banner ${found.then > found.now ? 'bad' : 'ok'}` }, `With ${found.trying > 1 ? 'these numbers' : 'this number'}: ${number(found.then)} blocked, now ${number(found.now)}. `, h('button', { type: 'button', className: 'quiet', 'data-key': 'details', click: () => { whatIf.scrollIntoView(); whatIf.querySelector('h2').focus(); } }, 'Show whom')));
-      const about = [p.observe && 'observe: refuses nothing', p.concurrent && `${number(p.concurrent)} at once`, p.anchor && p.anchor !== 'calendar' && (p.anchor === 'claim' ? 'months begin on the customer’s own day' : 'months begin on the day of first use')].filter(Boolean).join(', ');
-      const element = card(p.name, { aside: p.name === defaultPlan ? h('span', { className: 'tag' }, 'default') : null }, h('div', { className: 'body stack' },
-        limitFields(p, session, tried, onTry), then, about ? h('p', { className: 'small dim' }, about) : null, facts));
-      shown = { element, facts, then };
+      const fields = slot(h('div'), (plan) => limitFields(plan, session, tried, onTry));
+      const about = slot(h('div'), (texts) => texts && h('p', { className: 'small dim' }, texts));
+      const tag = slot(h('span'), (isDefault) => isDefault && h('span', { className: 'tag' }, 'default'));
+      const element = card(p.name, { aside: tag }, h('div', { className: 'body stack' }, fields, then, about, facts));
+      shown = { element, fields, then, about, tag, facts };
       cards.set(p.name, shown);
       list.append(element);
     }
+    shown.limits = p.limits;
+    shown.fields.show({ name: p.name, limits: p.limits });
+    shown.about.show([p.observe && 'observe: refuses nothing', p.concurrent && `${number(p.concurrent)} at once`, p.anchor && p.anchor !== 'calendar' && (p.anchor === 'claim' ? 'months begin on the customer’s own day' : 'months begin on the day of first use')].filter(Boolean).join(', '));
+    shown.tag.show(p.name === defaultPlan);
     shown.facts.show({ name: p.name, users: p.users, near: p.near, blocked: p.blocked, histogram: p.histogram, limits: p.limits });
   }
 
+  function dropPlans(plans) {
+    for (const [name, shown] of cards) {
+      if (plans.some((p) => p.name === name)) continue;
+      shown.element.remove();
+      cards.delete(name);
+    }
+  }
+
+  let loading;
   async function load() {
+    loading?.abort();
+    const own = loading = new AbortController();
     fault.replaceChildren();
     try {
-      for await (const data of pages('plans', { signal })) {
+      for await (const data of pages('plans', { signal: AbortSignal.any([signal, own.signal]) })) {
         if (!cards.size) list.replaceChildren();
+        dropPlans(data.plans);
         for (const p of data.plans) showPlan(p, data.default_plan);
         showThen();
         status.replaceChildren(...(data.done ? [`${plural(data.scanned, 'user')} read, as of `, time(data.as_of, 'time')] : [`${plural(data.scanned, 'user')} read so far …`]));
         if (data.done && !data.plans.length) list.replaceChildren(h('div', { className: 'card' }, empty('No plans', 'The configuration has none.')));
       }
     } catch (error) {
-      if (signal.aborted) return;
+      if (own.signal.aborted || signal.aborted) return;
       if (!cards.size) list.replaceChildren();
       status.textContent = '';
       fault.replaceChildren(failure(error, load));
@@ -132,7 +158,7 @@ export function showPlans({ main, signal, session, route }) {
   function showThen() {
     for (const [name, shown] of cards) {
       const p = checked?.plans.find((plan) => plan.name === name);
-      const trying = [...tried.keys()].filter((key) => key.slice(0, key.lastIndexOf('/')) === name).length;
+      const trying = [...tried.keys()].filter((key) => planOf(key) === name).length;
       shown.then.show(p && trying ? { now: p.blocked_now + p.on_endpoint_now, then: p.blocked_then + p.on_endpoint_then, trying } : null);
     }
   }
@@ -150,7 +176,7 @@ export function showPlans({ main, signal, session, route }) {
     if (!result.childElementCount) result.replaceChildren(ghosts(2));
     try {
       for await (const data of pages('plans/check', { query: settings(), signal: AbortSignal.any([signal, own.signal]) })) {
-        result.replaceChildren(...showCheck(data).filter(Boolean));
+        patch(result, showCheck(data, tried));
         checked = data;
         showThen();
         if (data.done) document.getElementById('spoken').textContent = result.querySelector('.banner').textContent;
@@ -158,6 +184,12 @@ export function showPlans({ main, signal, session, route }) {
     } catch (error) {
       if (!own.signal.aborted && !signal.aborted) result.replaceChildren(failure(error, check));
     }
+  }
+
+  /** Checks by another configuration. What it has made so is no longer tried. */
+  function checkAgain() {
+    for (const [name, { limits }] of cards) for (const l of limits) if (tried.get(`${name}/${l.name}`) === l.amount) tried.delete(`${name}/${l.name}`);
+    if (!signal.aborted) check();
   }
 
   function forget() {
@@ -171,6 +203,13 @@ export function showPlans({ main, signal, session, route }) {
   }
 
   signal.addEventListener('abort', () => clearTimeout(typing), { once: true });
+  // Another configuration may have other plans.
+  let configHash = live.overview?.config?.hash;
+  live.addEventListener('overview', ({ detail: { config } }) => {
+    const changed = configHash && configHash !== config?.hash;
+    configHash = config?.hash;
+    if (changed) load().then(checkAgain);
+  }, { signal });
   load();
   if (tried.size) check();
 }

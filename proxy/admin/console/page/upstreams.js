@@ -7,8 +7,8 @@ import { number, plural, share } from './format.js';
 import { targetHead, targetRows, upstreamsOf } from './targets.js';
 
 /** The share of the requests that each target would get, by its weight, if one of them got none. */
-function without(upstream, url) {
-  const others = upstream.targets.filter((t) => t.url !== url && !t.drained && t.healthy && t.weight > 0);
+export function without(upstream, url) {
+  const others = upstream.targets.filter((t) => t.url !== url && !t.drained && t.healthy && !t.ejected_until && t.weight > 0);
   const sum = others.reduce((all, t) => all + t.weight, 0);
   return others.map((t) => `${t.url} gets ${share(t.weight / sum)} of the requests; now it is ${share(t.share ?? 0)}.`);
 }
@@ -32,46 +32,45 @@ async function undrain(upstream, target) {
     title: `Undrain ${target.url}`,
     fields: [reason],
     label: () => 'Undrain',
-    effect: () => [`It gets requests again by its weight, ${number(target.weight)}${target.weight === 0 ? ', which is none' : ''}.`],
+    effect: () => [`It gets requests again by its weight, ${number(target.weight)}.`],
     submit: () => call(`upstreams/${encodeURIComponent(upstream.name)}/undrain`, { method: 'POST', body: { url: target.url, reason: reason.input.value.trim() } })
       .then((after) => ({ after, text: `${target.url} gets requests again.` })),
   });
 }
 
-const quoted = (text) => JSON.stringify(text); // JSON strings are YAML strings
+/** Text as the configuration reads it. JSON strings are YAML strings; a $ would begin a variable. */
+const quoted = (text) => JSON.stringify(text).replaceAll('$', '$$$$');
 
-/** An upstream with a new target beside those of now. */
-function swapYAML(upstream) {
-  return ['upstreams:', `  ${/^[a-z0-9-]+$/i.test(upstream.name) ? upstream.name : quoted(upstream.name)}:`, '    targets:',
-    ...upstream.targets.map((t) => `      - { url: ${quoted(t.url)}, weight: ${Math.max(1, t.weight) * (upstream.targets.length > 1 ? 1 : 9)} }`),
-    '      - { url: "http://NEW-HOST:9000", weight: 1 }', ''].join('\n');
-}
-
-function drainedYAML(upstream) {
-  return ['upstreams:', `  ${/^[a-z0-9-]+$/i.test(upstream.name) ? upstream.name : quoted(upstream.name)}:`, '    targets:',
-    ...upstream.targets.map((t) => `      - { url: ${quoted(t.url)}, weight: ${t.drained ? 0 : t.weight} }`), ''].join('\n');
+/** An upstream with a new target beside those of now, which gets about 5% of the requests. */
+export function swapYAML({ name, targets }) {
+  const sum = targets.reduce((all, t) => all + t.weight, 0);
+  const scale = Math.ceil(19 / sum); // more than 1 only where all weights are small, so none gets over 1,000
+  return ['upstreams:', `  ${/^[a-z0-9-]+$/i.test(name) ? name : quoted(name)}:`, '    targets:',
+    ...targets.map((t) => `      - { url: ${quoted(t.url)}, weight: ${t.weight * scale} }`),
+    `      - { url: "http://NEW-HOST:9000", weight: ${Math.max(1, Math.round(sum * scale / 19))} }`, ''].join('\n');
 }
 
 function swapText(upstream) {
   return h('details', { className: 'part body' }, h('summary', null, `How to swap a target of ${upstream.name}`), h('ol', { className: 'steps' },
-    h('li', null, 'Add the new target beside the old one, with a small weight. Put this into gateway.yaml and save it; the gateway notices by itself. The upstream keeps its other keys.', snippet(swapYAML(upstream), `${upstream.name} with a new target, as YAML`)),
+    h('li', null, 'Add the new target beside the old one, with a weight for about 5% of the requests. Put this into gateway.yaml and save it; the gateway notices by itself. The upstream keeps its other keys.', snippet(swapYAML(upstream), `${upstream.name} with a new target, as YAML`)),
     h('li', null, 'Watch the new target here and the errors in the overview. Raise its weight when you trust it.'),
     h('li', null, 'Drain the old target here, on each gateway, or give it weight: 0 in the file, which every gateway reads.'),
     h('li', null, 'When nothing runs there any more, remove its line from the file.')));
 }
 
-function showUpstream(u, admin, change) {
+export function showUpstream(u, admin, change) {
   const head = [...targetHead(u.name), ...(admin ? ['Change'] : [])];
   const rows = targetRows(u).map((row, i) => {
     const t = u.targets[i];
     if (!admin) return row;
+    if (t.weight === 0) return [...row, '']; // it gets no requests, so there is nothing to drain
     const text = t.drained ? 'Undrain' : 'Drain';
     return [...row, h('button', { type: 'button', className: 'button small', ariaLabel: `${text} ${t.url}`, 'data-key': `${u.name} ${t.url}`, click: () => change(t.drained ? undrain : drain, u, t) }, text)];
   });
   const about = [`balance: ${u.balance}`, u.timeout && `timeout: ${u.timeout}`].filter(Boolean).join(', ');
-  return card(u.name, { aside: h('span', { className: 'small dim' }, about) },
+  return card(u.name, { 'data-key': u.name, aside: h('span', { className: 'small dim' }, about) },
     h('div', { className: 'targets' }, table({ caption: `Targets of ${u.name}`, head, numbers: [1, 4], rows })),
-    u.targets.some((t) => t.drained) ? h('div', { className: 'part body' }, h('p', { className: 'banner warn' }, 'A drain holds on this gateway only, and not after a restart. To keep it, and to drain on every gateway, put this into gateway.yaml:'), snippet(drainedYAML(u), `${u.name} with weight 0, as YAML`)) : null,
+    u.targets.some((t) => t.drained) ? h('div', { className: 'part body' }, h('p', { className: 'banner warn' }, 'A drain holds on this gateway only, and not after a restart. To keep it, and to drain on every gateway, put this into gateway.yaml:'), snippet(u.yaml, `${u.name} with weight 0, as YAML`)) : null,
     swapText(u));
 }
 
@@ -82,13 +81,6 @@ export function showUpstreams({ main, signal, live, admin }) {
     : h('div', { className: 'card' }, empty('No upstreams', 'The configuration has none.'))));
   main.append(heading('Upstreams', h('p', null, 'Where this gateway sends requests.'),
     admin ? null : h('p', null, 'You are signed in as viewer, who cannot drain a target. Sign in with admin.token for that.')), fault, list);
-
-  const open = () => new Set([...list.querySelectorAll('details[open]')].map((d) => d.querySelector('summary').textContent));
-  function show(upstreams) {
-    const before = open();
-    list.show(upstreams);
-    for (const d of list.querySelectorAll('details')) if (before.has(d.querySelector('summary').textContent)) d.open = true;
-  }
 
   async function change(run, upstream, target) {
     const done = await run(upstream, target);
@@ -102,7 +94,7 @@ export function showUpstreams({ main, signal, live, admin }) {
     try {
       const { upstreams } = await call('upstreams', { signal });
       fault.replaceChildren();
-      show(upstreams);
+      list.show(upstreams);
     } catch (error) {
       if (signal.aborted) return;
       fault.replaceChildren(failure(error, load));
@@ -110,7 +102,7 @@ export function showUpstreams({ main, signal, live, admin }) {
     }
   }
 
-  live.addEventListener('overview', ({ detail }) => { show(upstreamsOf(detail)); }, { signal });
+  live.addEventListener('overview', ({ detail }) => { list.show(upstreamsOf(detail)); }, { signal });
   live.addEventListener('state', () => { if (live.state === 'live') load(); }, { signal });
   load();
 }

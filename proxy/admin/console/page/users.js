@@ -1,7 +1,7 @@
 // Finding users: search, sort and filter. The gateway reads its store and streams what it has found so
 // far, so the first users are there at once, however many there are.
 import { pages } from './api.js';
-import { badge, bar, card, empty, failure, ghosts, h, heading, newID } from './dom.js';
+import { badge, bar, card, empty, failure, ghosts, h, heading, newID, patch } from './dom.js';
 import { amountName, number, percent, plural, time } from './format.js';
 import { orgLink, userLink, usersLink } from './route.js';
 
@@ -105,9 +105,7 @@ export function showUsers({ main, signal, session, route }) {
   state.addEventListener('change', () => change());
 
   function showPage(page) {
-    const focused = body.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
-    body.replaceChildren(...page.users.map((u) => row(u, session)));
-    if (focused) [...body.querySelectorAll('[data-key]')].find((link) => link.dataset.key === focused)?.focus();
+    patch(body, page.users.map((u) => row(u, session)));
     list.hidden = false;
     found.querySelector('.empty, .ghosts')?.remove();
     if (page.done && !page.users.length) {
