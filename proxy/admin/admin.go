@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -116,8 +115,8 @@ type handler struct {
 	scans       *scans.Scans           // nil without a Store
 	// wrongHostLogged is set when the log has a line about a name in Host.
 	wrongHostLogged atomic.Bool
-	// backingUp is held while a backup is made and sent.
-	backingUp sync.Mutex
+	// backingUp is set while a backup is made and sent.
+	backingUp atomic.Bool
 	profiler  profiler
 }
 

@@ -35,16 +35,17 @@ func (h *handler) getBackup(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, http.StatusNotImplemented, noBackups, nil)
 		return
 	}
-	w.Header().Set("Content-Type", "application/octet-stream")
-	if r.Method == http.MethodHead {
-		noteNoChange(w)
-		return
-	}
-	if !h.backingUp.TryLock() {
+	isHead := r.Method == http.MethodHead // which must not get in the way of a GET
+	if isHead && h.backingUp.Load() || !isHead && !h.backingUp.CompareAndSwap(false, true) {
 		writeProblem(w, http.StatusConflict, "Another backup is being made or sent. Try again when it has ended.", nil)
 		return
 	}
-	defer h.backingUp.Unlock()
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if isHead {
+		noteNoChange(w)
+		return
+	}
+	defer h.backingUp.Store(false)
 	// How long it takes depends on the file. net/http would end the request with its read deadline.
 	deadlines := http.NewResponseController(w)
 	deadlines.SetReadDeadline(time.Time{})

@@ -58,6 +58,9 @@ func TestOneBackupAtATime(t *testing.T) {
 	}()
 	<-slow.begun
 	r.refused(http.StatusConflict, "Another backup is being made", "GET", "/admin/backup", "")
+	if status, _, _ := r.do("HEAD", "/admin/backup", ""); status != http.StatusConflict {
+		t.Errorf("HEAD: status %d, want 409 as for GET", status)
+	}
 	cancel()
 	<-slow.ended
 	<-ended
