@@ -196,12 +196,15 @@ func TestExampleOverlaySetsWhatIsYours(t *testing.T) {
 		t.Fatal(err)
 	}
 	objects := decodeObjects(t, rendered)
-	for _, name := range []string{"Namespace metergate", "StatefulSet metergate", "CronJob metergate-bill", "PodMonitor metergate", "NetworkPolicy metergate-bill"} {
+	for _, name := range []string{"Namespace metergate", "StatefulSet metergate", "CronJob metergate-bill", "NetworkPolicy metergate-bill"} {
 		if objects[name] == nil {
 			t.Errorf("there is no %s", name)
 		}
 	}
 	for name, object := range objects {
+		if group, _, _ := strings.Cut(object["apiVersion"].(string), "/"); group == "monitoring.coreos.com" {
+			t.Errorf("a cluster without the Prometheus Operator refuses %s", name)
+		}
 		if namespace := object["metadata"].(map[string]any)["namespace"]; namespace != "metergate" && name != "Namespace metergate" {
 			t.Errorf("%s is in the namespace %v", name, namespace)
 		}
