@@ -11,8 +11,13 @@ import (
 	"time"
 )
 
-// archived are the files and folders of the source that go into each archive.
-var archived = []string{"LICENSE", "THIRD_PARTY_NOTICES", "README.md", "gateway.yaml", "config/gateway.schema.json", "deploy", "docs"}
+// archived are the files and folders of the source that go into each archive: what operators need, and what its
+// pages link to.
+var archived = []string{
+	"LICENSE", "THIRD_PARTY_NOTICES", "README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md",
+	"gateway.yaml", "config/gateway.schema.json", "Dockerfile", "compose.yaml", "deploy", "docs",
+	"proxy/browser/meter.js", "proxy/browser/upgrade.js", "cmd/metergate/demoapi/page/usage.js",
+}
 
 // archive writes a .tar.gz with the program, the files of the source and the npm package.
 func (r *release) archive(w io.Writer, program string) error {

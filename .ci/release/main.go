@@ -22,6 +22,9 @@ import (
 	"time"
 )
 
+// supported are the platforms of a release.
+var supported = []string{"linux/amd64", "linux/arm64", "darwin/amd64", "darwin/arm64"}
+
 func main() {
 	var r release
 	var platforms string
@@ -29,7 +32,7 @@ func main() {
 	flag.StringVar(&r.out, "out", "dist", "the `folder` to write to, below the source")
 	flag.StringVar(&r.version, "version", "", "the version, by default that of git describe")
 	flag.StringVar(&r.commit, "commit", "", "the commit, by default that of git")
-	flag.StringVar(&platforms, "platforms", "linux/amd64,linux/arm64,darwin/amd64,darwin/arm64", "build for these")
+	flag.StringVar(&platforms, "platforms", strings.Join(supported, ","), "build for these")
 	flag.BoolVar(&r.trial, "trial", false, "build what is there, even if it is not a tagged commit")
 	flag.BoolVar(&r.archives, "archives", false, "build the archives and nothing else")
 	flag.Parse()
@@ -57,6 +60,9 @@ func (r *release) run() (err error) {
 		return err
 	}
 	r.out = filepath.Join(r.root, r.out)
+	if err := r.checkPlatforms(); err != nil {
+		return err
+	}
 	if err := r.identify(); err != nil {
 		return err
 	}
@@ -93,6 +99,19 @@ func (r *release) run() (err error) {
 		return err
 	}
 	return r.sums()
+}
+
+// checkPlatforms refuses what a release is not built for. "make dist" builds for the machine, whichever that is.
+func (r *release) checkPlatforms() error {
+	for i, platform := range r.platforms {
+		if !r.archives && !slices.Contains(supported, platform) {
+			return fmt.Errorf("PLATFORMS: %q is not supported: choose from %s", platform, strings.Join(supported, ","))
+		}
+		if slices.Contains(r.platforms[:i], platform) {
+			return fmt.Errorf("PLATFORMS: %s is there twice: name it once", platform)
+		}
+	}
+	return nil
 }
 
 // tag matches the tags of releases.

@@ -12,10 +12,13 @@ var (
 	// heading matches the heading of a version in CHANGELOG.md, and what follows the name.
 	heading = regexp.MustCompile(`(?m)^## \[([^\]]+)\](.*)$`)
 	date    = regexp.MustCompile(`^ - \d{4}-\d\d-\d\d$`)
+	// localLink matches a link to another place of the source.
+	localLink = regexp.MustCompile(`\[([^\[\]]+)\]\([^():]+\)`)
 )
 
 // notes returns the section of CHANGELOG.md about the version; in a trial without such a section,
-// the one about what is not released yet.
+// the one about what is not released yet. Links to files of the source are only text there: the notes
+// are read elsewhere.
 func (r *release) notes() (string, error) {
 	text, err := os.ReadFile(filepath.Join(r.root, "CHANGELOG.md"))
 	if err != nil {
@@ -33,7 +36,7 @@ func (r *release) notes() (string, error) {
 	case !r.trial && body == "":
 		return "", fmt.Errorf("CHANGELOG.md: the section of version %s is empty%s", version, tryIt)
 	}
-	return fmt.Sprintf("# Metergate %s\n\n%s\n", r.version, body), nil
+	return fmt.Sprintf("# Metergate %s\n\n%s\n", r.version, localLink.ReplaceAllString(body, "$1")), nil
 }
 
 // section returns a section of the changelog, without its heading, and what follows the version's

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -70,6 +71,9 @@ func TestReleaseIsComplete(t *testing.T) {
 	if !strings.HasPrefix(notes, "# Metergate "+version+"\n\n### ") || strings.Contains(notes, "\n## ") {
 		t.Errorf("the notes are not one section of CHANGELOG.md: %.200q", notes)
 	}
+	if links := localLinks(notes); len(links) > 0 || !strings.Contains(notes, "See docs/backup.md.") {
+		t.Errorf("the notes, which are read elsewhere, link to files: %q", links)
+	}
 }
 
 // The same commit gives the same bytes, wherever it is built: here in a clone. With -long nothing of the first
@@ -115,6 +119,9 @@ func TestArchiveHasWhatOperatorsNeed(t *testing.T) {
 				t.Errorf("%s: %s has owner %d %q, mode %o, time %v", name, e.Name, e.Uid, e.Uname, e.Mode, e.ModTime)
 			}
 		}
+		for _, fault := range brokenLinks(entries) {
+			t.Errorf("%s: %s", name, fault)
+		}
 		client := unpack(t, find(t, entries, "metergate-client.tgz").body)
 		if text := string(find(t, client, "package/package.json").body); !strings.Contains(text, `"version": "7.8.9"`) {
 			t.Errorf("the npm package has another version than the release: %s", text)
@@ -151,6 +158,44 @@ func TestArchiveHasWhatOperatorsNeed(t *testing.T) {
 			t.Errorf("%s: error %v, %q, want %q", name, err, out, want)
 		}
 	}
+}
+
+var (
+	code     = regexp.MustCompile("(?s)```.*?```|`[^`\n]*`")
+	linkedTo = regexp.MustCompile(`(?:\]\(|(?:src|srcset|href)=")([^)"\s#]+)`)
+)
+
+// localLinks returns the files that a page of Markdown links to.
+func localLinks(text string) (files []string) {
+	for _, m := range linkedTo.FindAllStringSubmatch(code.ReplaceAllString(text, ""), -1) {
+		if !strings.Contains(m[1], ":") {
+			files = append(files, m[1])
+		}
+	}
+	return files
+}
+
+// brokenLinks returns what the pages of an archive link to and the archive does not have.
+func brokenLinks(entries []packed) (faults []string) {
+	links, there := 0, map[string]bool{}
+	for _, e := range entries {
+		there[strings.TrimSuffix(e.Name, "/")] = true
+	}
+	for _, e := range entries {
+		if path.Ext(e.Name) != ".md" {
+			continue
+		}
+		for _, file := range localLinks(string(e.body)) {
+			links++
+			if !there[path.Join(path.Dir(e.Name), file)] {
+				faults = append(faults, fmt.Sprintf("%s links to %s, which is not packed", e.Name, file))
+			}
+		}
+	}
+	if links < 50 {
+		faults = append(faults, fmt.Sprintf("there are only %d links", links))
+	}
+	return faults
 }
 
 // The list of parts is valid, and names each module that is linked and each library in the pages.
@@ -267,6 +312,15 @@ func TestReleaseRefusesWhatIsNotReady(t *testing.T) {
 		testkit.WriteFile(t, path, strings.Replace(text, old, replacement, 1))
 		git("commit", "-qam", "changelog")
 		git("tag", "-fam", "again", version)
+	}
+	for platforms, want := range map[string]string{
+		"plan9/amd64":             `"plan9/amd64" is not supported: choose from linux/amd64,linux/arm64,darwin/amd64,darwin/arm64`,
+		"linux/amd64,":            `"" is not supported`,
+		"linux/amd64,linux/amd64": "linux/amd64 is there twice",
+	} {
+		if out, err := s.runProgram(t, "-trial", "-platforms", platforms); err == nil || !strings.Contains(out, "PLATFORMS: "+want) {
+			t.Errorf("%s: error %v, want %q, got:\n%s", platforms, err, want, out)
+		}
 	}
 	refused("the commit has the tag "+version, "-version", "v1.0.0")
 	s.appendText(t, "README.md", "\n")
