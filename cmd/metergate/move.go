@@ -46,6 +46,7 @@ func (m *movePlace) place(c *console) (p storefile.Place, zone *time.Location, k
 			return p, nil, 0, fmt.Errorf("store.tls: %w", err)
 		}
 		zone, keep = cfg.Timezone, cfg.Store.Keep
+		p.Journal = cfg.Store.Journal
 	case *m.url == "":
 		return p, nil, 0, c.usageError("-%s is needed, or -%s-config", m.name, m.name)
 	default:
@@ -100,12 +101,23 @@ func move(c *console) error {
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if !*verifyOnly {
+		if err := from.CheckJournal(); err != nil {
+			return fmt.Errorf("-from-config: store.journal: %w", err)
+		}
+	}
 	source, closeSource, err := from.OpenSource(ctx, *force)
 	if err != nil {
 		return fmt.Errorf("-from: %w", err)
 	}
 	defer closeSource.Close()
-	target, closeTarget, err := to.OpenTarget(ctx, *force)
+	openTarget := to.OpenTarget
+	if *verifyOnly {
+		openTarget = to.OpenSource // which makes no file
+	} else if err := checkSource(ctx, source); err != nil { // before the target's file is made
+		return err
+	}
+	target, closeTarget, err := openTarget(ctx, *force)
 	if err != nil {
 		return fmt.Errorf("-to: %w", err)
 	}
@@ -134,16 +146,22 @@ func (c *console) moveZone(name string, from, to *time.Location) (*time.Location
 	return cmp.Or(from, to, time.UTC), nil
 }
 
-// copyAccounts copies all accounts to a store that has none, or in place of those that it has.
-func (c *console) copyAccounts(ctx context.Context, m *record.Move, replace bool) error {
-	empty, err := record.IsEmpty(ctx, m.From)
+// checkSource returns an error unless a store to move from has users.
+func checkSource(ctx context.Context, source record.Store) error {
+	empty, err := record.IsEmpty(ctx, source)
 	if err != nil {
 		return fmt.Errorf("-from: %w", err)
 	}
 	if empty {
 		return errors.New("-from: it has no users; is it the right store, and the right prefix?")
 	}
-	if empty, err = record.IsEmpty(ctx, m.To); err != nil {
+	return nil
+}
+
+// copyAccounts copies all accounts to a store that has none, or in place of those that it has.
+func (c *console) copyAccounts(ctx context.Context, m *record.Move, replace bool) error {
+	empty, err := record.IsEmpty(ctx, m.To)
+	if err != nil {
 		return fmt.Errorf("-to: %w", err)
 	}
 	if !empty && !replace {

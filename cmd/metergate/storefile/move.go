@@ -14,6 +14,7 @@ import (
 
 	"metergate/quota"
 	"metergate/quota/boltstore"
+	"metergate/quota/guard"
 	"metergate/quota/record"
 	"metergate/quota/redisstore"
 	"metergate/quota/redisstore/redisurl"
@@ -27,6 +28,7 @@ type Place struct {
 	Protocol int
 	Calendar *quota.Calendar
 	Keep     time.Duration // of counts
+	Journal  string        // the folder in which counts of a gateway wait for the Redis; empty: unknown
 }
 
 // Check returns why the URL cannot be used. It does not show the URL, which may hold a password.
@@ -66,6 +68,34 @@ func (p Place) OpenSource(ctx context.Context, force bool) (record.Store, io.Clo
 // OpenTarget opens a store to move accounts to, likewise.
 func (p Place) OpenTarget(ctx context.Context, force bool) (record.Store, io.Closer, error) {
 	return p.open(ctx, force)
+}
+
+// CheckJournal returns an error if counts wait in the journal, which the store does not have yet.
+func (p Place) CheckJournal() error {
+	if _, ok := p.Embedded(); ok || p.Journal == "" {
+		return nil
+	}
+	files, err := filepath.Glob(filepath.Join(p.Journal, guard.JournalName+"*")) // also that of an upgrade
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		if name := filepath.Base(file); name != guard.JournalName && name != guard.JournalName+".next" {
+			continue
+		}
+		faults, entries, err := guard.ExamineJournal(file)
+		switch {
+		case errors.Is(err, guard.ErrInUse):
+			return fmt.Errorf("%s is open in a running gateway; stop it first", file)
+		case err != nil:
+			return err
+		case len(faults) > 0:
+			return fmt.Errorf("%s is damaged (%v), so counts may wait in it; \"metergate check %s\" lists all; to go on without them, move the file away", file, faults[0], file)
+		case entries > 0:
+			return fmt.Errorf("counts for this store wait in %s: %d; they would be lost: start the gateway until metergate_journal_backlog is 0, stop it, and move again", file, entries)
+		}
+	}
+	return nil
 }
 
 func (p Place) open(ctx context.Context, force bool) (record.Store, io.Closer, error) {

@@ -1,7 +1,10 @@
 package operating
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -53,6 +56,12 @@ func TestMoveBetweenStores(t *testing.T) {
 	p.Wait()
 
 	wantRun(t, 1, "there is no ", "move", "-from", "embedded:"+t.TempDir(), "-to", redis.URL())
+	missing := filepath.Join(t.TempDir(), "missing")
+	wantRun(t, 1, "-from: it has no users", "move", "-from", redis.URL(), "-to", "embedded:"+missing)
+	wantRun(t, 1, "-to: there is no "+missing, "move", "-verify-only", "-from", "embedded:"+first, "-to", "embedded:"+missing)
+	if _, err := os.Stat(missing); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("moves that were refused left %s: %v", missing, err)
+	}
 	wantRun(t, 2, "-from and -to are the same store", "move", "-from", redis.URL(), "-to", redis.URL())
 	wantRun(t, 2, "-to: must be embedded:DIR, redis://", "move", "-from", redis.URL(), "-to", "data")
 	if out := wantRun(t, 0, "all are the same", "move", "-from", "embedded:"+first, "-to", redis.URL()); !strings.HasPrefix(out, "moved 6 accounts\ncompared 6 accounts") {
