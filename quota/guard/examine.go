@@ -14,6 +14,12 @@ import (
 // JournalName is the name of a journal's file in its folder.
 const JournalName = journalFile
 
+// IsJournal reports whether a file is a journal by what is in it, whatever its name is. It is false for one that cannot be read.
+func IsJournal(path string) (is bool) {
+	_, _ = boltfile.Examine(path, ErrInUse, func(tx *bolt.Tx, _ func(boltfile.Fault)) { is = tx.Bucket(entriesBucket) != nil })
+	return is
+}
+
 // ExamineJournal looks for faults in the journal's file at a path, and changes nothing. entries is how many counts wait in it. Errors are
 // ErrInUse and those of the disk.
 func ExamineJournal(path string) (faults []boltfile.Fault, entries int, err error) {

@@ -43,7 +43,7 @@ func Check(path string) (checked []Checked, err error) {
 		}
 	}
 	for _, file := range files {
-		c := Checked{File: file, Journal: filepath.Base(file) == guard.JournalName}
+		c := Checked{File: file, Journal: filepath.Base(file) == guard.JournalName || guard.IsJournal(file)}
 		if info, err = os.Stat(file); err != nil {
 			return checked, err
 		}

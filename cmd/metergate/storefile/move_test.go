@@ -1,6 +1,7 @@
 package storefile
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -41,6 +42,16 @@ func TestCheckJournalFindsWaitingCounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	copied := filepath.Join(t.TempDir(), "journal-copy.db")
+	if err := os.Rename(filepath.Join(dir, guard.JournalName), copied); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := Check(copied); err != nil || len(found) != 1 || !found[0].Journal || found[0].Entries != 1 || len(found[0].Faults) > 0 {
+		t.Errorf("under another name: %+v, error %v; want a sound journal with a count", found, err)
+	}
+	if err := os.Rename(copied, filepath.Join(dir, guard.JournalName)); err != nil {
 		t.Fatal(err)
 	}
 	check("with a count", "start the gateway until metergate_journal_backlog is 0")
