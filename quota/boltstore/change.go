@@ -24,9 +24,15 @@ func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanCh
 		return quota.Snapshot{}, err
 	}
 	w := &pendingChange{user: user, plans: plans, change: c, done: make(chan struct{})}
-	sh, _, err := s.lockForTerms(user)
+	sh, now, err := s.lockForTerms(user)
 	if err != nil {
 		return quota.Snapshot{}, err
+	}
+	if plans.Notifies() {
+		if w.carried, err = s.carriedTerms(sh, user, plans, now); err != nil {
+			sh.mu.Unlock()
+			return quota.Snapshot{}, err
+		}
 	}
 	s.calls.Add(1)
 	w.held = len(sh.holds[user]) > 0
@@ -50,7 +56,7 @@ func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanCh
 	s.watchers.Notify(user)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	now := s.now()
+	now = s.now()
 	return s.snapshot(sh, user, plans, now, now, onlyReading)
 }
 
@@ -59,9 +65,11 @@ type pendingChange struct {
 	user   string
 	plans  quota.PlanChoice
 	change quota.Change
-	held   bool          // a request of the user is held
-	done   chan struct{} // closed when err is final
-	err    error
+	held   bool // a request of the user is held
+	// carried are the terms with what is carried into the running windows; zero unless plans have thresholds.
+	carried quota.Terms
+	done    chan struct{} // closed when err is final
+	err     error
 }
 
 // apply makes the change in a transaction that it shares with others. It sets err and changes
@@ -69,7 +77,7 @@ type pendingChange struct {
 // errors of the disk.
 func (w *pendingChange) apply(crossings *crossingRecorder) error {
 	tx := crossings.tx
-	c := changeTx{Change: w.change, crossingRecorder: crossings, user: w.user, plans: w.plans, held: w.held}
+	c := changeTx{Change: w.change, crossingRecorder: crossings, user: w.user, plans: w.plans, held: w.held, carried: w.carried}
 	if w.plans.Terms || w.change.Action == quota.ActionSetAnchor || w.change.Action == quota.ActionClearAnchor {
 		var err error
 		if c.terms, err = quota.ParseTerms(string(tx.Bucket(termsBucket).Get([]byte(w.user)))); err != nil {
@@ -108,6 +116,7 @@ type changeTx struct {
 	plans       quota.PlanChoice
 	terms       quota.Terms // zero if the plans have none
 	held        bool        // a request of the user is held
+	carried     quota.Terms // see pendingChange
 }
 
 // apply makes the change and records it, unless it was made before. After an error of package

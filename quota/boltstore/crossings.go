@@ -140,12 +140,20 @@ func (c *changeTx) limits() (s quota.Snapshot) {
 	if !c.plans.Notifies() {
 		return s
 	}
-	return c.readLimits(c.plan(), c.plans.Terms, func(counter quota.Counter) (account string, w quota.Window) {
+	s = c.readLimits(c.plan(), c.plans.Terms, func(counter quota.Counter) (account string, w quota.Window) {
 		if counter.Shared {
 			return "", w // it is the pool's
 		}
 		return c.user, c.terms.WindowAt(c.calendar, counter.Period, c.now)
 	})
+	for i, l := range s.Plan.Limits() {
+		if n := &s.Limits[i]; n.Window.ID != "" && c.plans.Terms {
+			if _, known := c.terms.Carried(n.Window.ID, l); !known { // no request has come in this window yet
+				n.Carried, _ = c.carried.Carried(n.Window.ID, l)
+			}
+		}
+	}
+	return s
 }
 
 // recordReached records what is reached after the change, and was not before it: of limits that had

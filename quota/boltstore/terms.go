@@ -76,6 +76,22 @@ func (a *accountTx) countBefore(t quota.Terms, limit quota.Limit, c quota.Counte
 	return count
 }
 
+// carriedTerms returns the terms of an account with what was carried into its running windows, before a change. They
+// are not written: the next request does that.
+func (s *Store) carriedTerms(sh *shard, account string, plans quota.PlanChoice, now time.Time) (t quota.Terms, err error) {
+	if !plans.Terms {
+		return t, nil
+	}
+	plans.Anchor = nil
+	err = s.dbView(func(tx *bolt.Tx) (err error) {
+		own, pool := readOverrides(tx.Bucket(plansBucket), account, now)
+		p := termsPlan(plans.Effective(own.Or(pool)), account, account)
+		t, err = s.termsIn(tx, sh, account, plans, p, now, true, onlyReading)
+		return err
+	})
+	return t, err
+}
+
 // isHeld reports whether a request of the account is held.
 func (a *accountTx) isHeld() bool {
 	for _, h := range a.shard.holds[a.user] {

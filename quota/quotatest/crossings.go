@@ -33,6 +33,7 @@ var crossingCases = map[string]func(*testing.T, *crossingHarness){
 	"a commit in a window that is over crosses":  testLateCrossing,
 	"a replay crosses":                           testReplayedCrossings,
 	"what was carried belongs to the allowance":  testCarriedCrossing,
+	"and when an administrator comes first":      testCarriedCrossingOfChanges,
 	"windows of an account's own are crossed":    testAnchoredCrossing,
 	"a grant arms again":                         testGrantArms,
 	"a reset arms again":                         testResetArms,

@@ -298,6 +298,41 @@ func testCarriedCrossing(t *testing.T, h *crossingHarness) {
 	h.wantCrossings("u", "month 50% 7/14", "month 80% 12/14", "month 100% 14/14")
 }
 
+// What was carried belongs to it also when an administrator's change comes before the first request of the window, to
+// a user, or to a pool whose month an anchor has made short.
+func testCarriedCrossingOfChanges(t *testing.T, h *crossingHarness) {
+	set := func(account string, plans quota.PlanChoice, requests int64, want ...string) {
+		t.Helper()
+		plans.Anchor = nil
+		c := quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"analyze": requests}}
+		if _, err := h.store.ApplyChange(context.Background(), account, plans, c); err != nil {
+			t.Fatal(err)
+		}
+		h.wantCrossings(account, want...)
+	}
+	own := withTerms(NewNotifyingPlan("paid", atMost, quota.Limit{Amount: 10, Period: quota.Month, Carry: 4}), 0)
+	p := mustPlan(quota.PlanOptions{Name: "team", Anchor: quota.ClaimAnchor, NotifyAt: atMost, Limits: []quota.Limit{{Amount: 30, Period: quota.Month, Carry: 9, Shared: true}}})
+	team, asked := withTerms(p, 0), poolTerms(p)
+	team.Scope = quota.MemberScope
+	h.useWith(1, "u", own)
+	h.useWith(1, "u-2", own)
+	h.useWith(1, member("a"), team)
+	if _, err := h.store.ApplyChange(context.Background(), acme, asked, quota.Change{Action: quota.ActionSetAnchor, Anchor: "16"}); err != nil {
+		t.Fatal(err)
+	}
+	h.clock.Set(day(time.December, 1))
+	for _, user := range []string{"u", "u-2"} {
+		set(user, own, 6)
+		set(user, own, 7, "month 50% 7/14")
+		h.clock.Advance(time.Hour)
+		h.useWith(5, user, own)
+		h.wantCrossings(user, "month 80% 12/14")
+	}
+	set(acme, asked, 11) // 15 and 9: 15 of 30 days, and what moves on
+	set(acme, asked, 12, "shared-month 50% 12/24")
+	h.wantHeadline(acme, asked, "month-2026-12-01 12+0/24 (9)")
+}
+
 // A month that an anchor has made short allows its part.
 func testAnchoredCrossing(t *testing.T, h *crossingHarness) {
 	p := mustPlan(quota.PlanOptions{Name: "paid", Anchor: quota.ClaimAnchor, NotifyAt: []int{100}, Limits: []quota.Limit{{Amount: 30, Period: quota.Month}}})

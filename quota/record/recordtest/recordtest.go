@@ -183,9 +183,6 @@ func (w *world) drawChange(t *rapid.T, account string, choice quota.PlanChoice) 
 		{Action: quota.ActionSetAnchor, Anchor: "15"},
 		{Action: quota.ActionClearAnchor},
 	}
-	if quota.ScopeOf(account) == quota.PoolScope { // whose crossings stores record by other windows where an anchor has cut the running one
-		all = slices.DeleteFunc(all, func(c quota.Change) bool { return c.Action == quota.ActionSetCounts })
-	}
 	c := rapid.SampledFrom(all).Draw(t, "change")
 	c.By, c.Reason = "127.0.0.1", "why \"not\""
 	switch {
