@@ -183,6 +183,33 @@ func testAnchorsRace(t *testing.T, h *harness) {
 	}
 }
 
+// An override that has ended since a gateway saw it decides nothing: neither the plan of the member nor the months of the
+// pool, nor the other way round.
+func testEndedOverrideAndAnchor(t *testing.T, h *harness) {
+	until := quota.Change{Action: quota.ActionSetPlan, Plan: "team", Until: h.clock.Now().Add(time.Hour)}
+	ofMember, ofPool := memberTerms(hundredAMonth, 15), memberTerms(hundredAMonth, 15)
+	ofPool.Scope = quota.PoolScope
+	for account, plans := range map[string]quota.PlanChoice{member("a"): ofMember, quota.PoolAccount("other"): ofPool} {
+		if _, err := h.store.ApplyChange(context.Background(), account, plans, until); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.wantPair(member("a"), ofMember, "month-2026-11-15 0, month-2026-11-15 0/20")
+	b := quota.MemberAccount("other", "b")
+	h.wantPair(b, ofMember, "month-2026-11-15 0, month-2026-11-15 0/20")
+	h.clock.Advance(2 * time.Hour)
+	for _, user := range []string{member("a"), b} {
+		d := h.reserve(requestWith(ofMember, user))
+		if terms := d.Snapshot.Terms.String() + d.Snapshot.Pool.Terms.String(); terms != "" {
+			t.Errorf("%q has the terms %q, want none", user, terms)
+		}
+		h.commit(d.Reservation)
+	}
+	on20 := memberTerms(anchoredTeam, 20)
+	h.useWith(1, member("c"), on20) // gives the pool its months
+	h.wantPair(member("c"), on20, "month-2026-10-20 1, month-2026-10-20 1/20")
+}
+
 // What was left of a shared limit moves on once, for all members, and no further.
 func testSharedCarry(t *testing.T, h *harness) {
 	p := NewPlan("team", quota.Limit{Amount: 8, Period: quota.Month, Carry: 2}, quota.Limit{Amount: 20, Period: quota.Month, Carry: 5, Shared: true})

@@ -112,6 +112,7 @@ var cases = map[string]func(*testing.T, *harness){
 	"watchers of a pool are notified":          testWatchPool,
 	"a pool has one anchor":                    testAnchorOfPool,
 	"months of a pool begin on its first use":  testFirstUseOfPool,
+	"an override that has ended moves nothing": testEndedOverrideAndAnchor,
 	"plans share the windows of a pool":        testPlansOfPool,
 	"first requests race with an anchor":       testAnchorsRace,
 	"what was left of a pool is carried over":  testSharedCarry,

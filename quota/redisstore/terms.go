@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"metergate/quota"
@@ -20,10 +21,22 @@ import (
 // termsTries is how often terms are worked out until they are set, or were found to be set.
 const termsTries = 5
 
+// errWrongOverride: the override of a member or of their pool is another one than was assumed. It is corrected.
+var errWrongOverride = errors.New("another plan override was assumed")
+
 // prepareTerms fills in the terms of the accounts of a query.
 func (s *Store) prepareTerms(ctx context.Context, q *query, o *outcome, at time.Time) error {
+	for range termsTries {
+		if err := s.tryToPrepareTerms(ctx, q, o, at); !errors.Is(err, errWrongOverride) {
+			return err
+		}
+	}
+	return quota.ErrContended
+}
+
+func (s *Store) tryToPrepareTerms(ctx context.Context, q *query, o *outcome, at time.Time) error {
 	if o.pool.account == "" {
-		return s.prepareTermsOf(ctx, q, &o.account, q.plans.Effective, at)
+		return s.prepareTermsOf(ctx, q, &o.account, nil, q.plans.Effective, at)
 	}
 	// The shared limits go by the pool's terms, and a member's own limits by theirs.
 	shared, own := q.plans, q.plans
@@ -31,16 +44,18 @@ func (s *Store) prepareTerms(ctx context.Context, q *query, o *outcome, at time.
 	override := overrideIn(o.account.text)
 	effective := func(of quota.Override) *quota.Plan { return own.Effective(of.Or(overrideIn(o.pool.text))) }
 	if q.plans.Effective(override.Or(overrideIn(o.pool.text))).PoolNeedsTerms() {
-		if err := s.prepareTermsOf(ctx, q, &o.pool, func(ofPool quota.Override) *quota.Plan {
+		if err := s.prepareTermsOf(ctx, q, &o.pool, &o.account, func(ofPool quota.Override) *quota.Plan {
 			return shared.Effective(override.Or(ofPool))
-		}, at); err != nil {
+		}, at); errors.Is(err, errWrongOverride) {
+			return err
+		} else if err != nil {
 			s.supposeTerms(q, &o.account, effective, at)
 			return err
 		}
 	} else {
 		o.pool.terms, o.pool.termsText, o.pool.text = quota.Terms{}, "", script.ParseAssumption(o.pool.text).Override
 	}
-	return s.prepareTermsOf(ctx, q, &o.account, effective, at)
+	return s.prepareTermsOf(ctx, q, &o.account, &o.pool, effective, at)
 }
 
 // supposeTerms fills in the terms of an account about which Redis does not answer: those that were last
@@ -56,8 +71,9 @@ func (s *Store) supposeTerms(q *query, a *assumed, effective func(quota.Override
 }
 
 // prepareTermsOf fills in the terms of an account, of which the gateway assumes something, and corrects
-// that if it sees that it is wrong. effective returns the plan that has the limits of the account.
-func (s *Store) prepareTermsOf(ctx context.Context, q *query, a *assumed, effective func(quota.Override) *quota.Plan, at time.Time) error {
+// that if it sees that it is wrong. effective returns the plan that has the limits of the account. The override of
+// other decides about that as well; nil: there is none.
+func (s *Store) prepareTermsOf(ctx context.Context, q *query, a, other *assumed, effective func(quota.Override) *quota.Plan, at time.Time) error {
 	for looked := false; ; looked = true {
 		assumption := script.ParseAssumption(a.text)
 		if !assumption.HasTerms { // they did not matter when the query was last sent
@@ -82,6 +98,17 @@ func (s *Store) prepareTermsOf(ctx context.Context, q *query, a *assumed, effect
 		if found.Assumption != assumption && !looked {
 			s.learn(a, found.Assumption.String())
 			continue
+		}
+		if q.keepsTerms && other != nil { // by a plan that does not apply, wrong terms would be set
+			foundOther, _, err := s.look(ctx, other.account)
+			if err != nil {
+				s.supposeTerms(q, a, effective, at)
+				return err
+			}
+			if foundOther.Override != script.ParseAssumption(other.text).Override {
+				s.learn(other, foundOther.Assumption.String())
+				return errWrongOverride
+			}
 		}
 		return s.changeTerms(ctx, q, a, effective, found, at)
 	}

@@ -401,17 +401,13 @@ func (w *world) wantClaimed(t *rapid.T, s Store) {
 	}
 }
 
-// show shows a snapshot without its time, and that of a member without shared limits: the terms of a pool need not be worked out before
-// its next request. Those limits are in the snapshot of the pool.
+// show shows a snapshot without its time.
 func show(s quota.Snapshot) string {
 	if s.Plan == nil {
 		return "none"
 	}
 	text := fmt.Sprintf("%s by %v on %q", s.Plan.Name(), s.Override, showTerms(s.Terms))
-	for i, c := range append(slices.Clone(s.Limits), s.Total) {
-		if i < len(s.Limits) && s.Plan.Counters()[i].Shared && s.Pool != nil {
-			continue
-		}
+	for _, c := range append(slices.Clone(s.Limits), s.Total) {
 		text += fmt.Sprintf("; %s %d+%d granted %d carried %d until %v", c.Window.ID, c.Used, c.Held, c.Granted, c.Carried, c.Window.End.Unix())
 	}
 	text += fmt.Sprint("; ", s.Endpoints, s.EndpointUnits)
