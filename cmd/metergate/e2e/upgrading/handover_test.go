@@ -159,14 +159,16 @@ func (s *succession) signal(pid int, sig syscall.Signal) {
 	}
 }
 
-// hasEnded reports whether a process has ended; nobody may have waited for it.
+// hasEnded reports whether a process has ended; nobody may have waited for it. While other threads of a zombie
+// still end, it has its children and its files.
 func hasEnded(pid int) bool {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return true
 	}
 	_, state, _ := strings.Cut(string(data), ") ")
-	return strings.HasPrefix(state, "Z")
+	threads, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	return strings.HasPrefix(state, "Z") && len(threads) <= 1
 }
 
 func (s *succession) awaitEnd(pid int) {
