@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -90,7 +91,7 @@ func move(c *console) error {
 	if err != nil {
 		return err
 	}
-	if from.URL == to.URL && from.Prefix == to.Prefix {
+	if isSamePlace(from, to) {
 		return c.usageError("-from and -to are the same store")
 	}
 	if *keepText < 0 || *most < 0 || *replace && *verifyOnly {
@@ -129,6 +130,17 @@ func move(c *console) error {
 		}
 	}
 	return c.compareAccounts(ctx, &m, *most)
+}
+
+// isSamePlace reports whether two stores have the same URL, or the same folder.
+func isSamePlace(from, to storefile.Place) bool {
+	fromDir, isFolder := from.Embedded()
+	if toDir, ok := to.Embedded(); ok && isFolder {
+		a, errA := filepath.Abs(fromDir)
+		b, errB := filepath.Abs(toDir)
+		return errA == nil && errB == nil && a == b
+	}
+	return from.URL == to.URL && from.Prefix == to.Prefix
 }
 
 // moveZone returns the time zone: that of a flag, or of the configurations.
@@ -170,6 +182,9 @@ func (c *console) copyAccounts(ctx context.Context, m *record.Move, replace bool
 	told := time.Now()
 	m.Progress = func(accounts int) { tellProgress(c.stderr, &told, "moved %d accounts", accounts) }
 	accounts, err := m.Copy(ctx, replace)
+	if errors.Is(err, quota.ErrUserData) {
+		return fmt.Errorf("stopped after %s: %w; the source is as it was. If it is about a window, give the timezone of the source with -timezone or -from-config", plural(accounts, "account"), err)
+	}
 	if err != nil {
 		return fmt.Errorf("stopped after %s: %w; the source is as it was: run it again with -replace", plural(accounts, "account"), err)
 	}
@@ -196,6 +211,9 @@ func (c *console) compareAccounts(ctx context.Context, m *record.Move, most int)
 	t.Flush()
 	if err != nil {
 		return fmt.Errorf("comparing: %w", err)
+	}
+	if old := m.TooOld; old != (record.Aged{}) {
+		fmt.Fprintf(c.stdout, "left out as older than %v (see -keep): windows of counts: %d, audit entries: %d\n", m.Keep, old.Windows, old.AuditEntries)
 	}
 	if differ > 0 {
 		if most > 0 && differ > most {

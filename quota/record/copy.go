@@ -31,6 +31,25 @@ type Move struct {
 	View
 	// Progress is told how many accounts were moved or compared; nil: nobody is.
 	Progress func(accounts int)
+	// TooOld is what Compare has found in From that View.Keep leaves out.
+	TooOld Aged
+}
+
+// An Aged is how much of what a store still has is older than it is to be kept.
+type Aged struct{ Windows, AuditEntries int }
+
+// longestKeep is longer than any store.keep that makes sense.
+const longestKeep = 100 * 366 * 24 * time.Hour
+
+// tooOld returns how much of an account only a longer Keep would leave.
+func (v View) tooOld(a Account, at time.Time) (Aged, error) {
+	live, _, err := v.Live(a, at)
+	if err != nil {
+		return Aged{}, err
+	}
+	v.Keep = longestKeep
+	all, _, err := v.Live(a, at)
+	return Aged{len(all.Windows) - len(live.Windows), len(all.Audit) - len(live.Audit)}, err
 }
 
 func (m *Move) tell(accounts int) {
@@ -102,6 +121,12 @@ func (m *Move) Compare(ctx context.Context, differ func(Difference)) (accounts i
 			if what != "" {
 				differ(Difference{a.Name, what})
 			}
+			old, err := m.tooOld(a, now)
+			if err != nil {
+				return fmt.Errorf("account %q: %w", a.Name, err)
+			}
+			m.TooOld.Windows += old.Windows
+			m.TooOld.AuditEntries += old.AuditEntries
 		}
 		accounts += len(some)
 		m.tell(accounts)
