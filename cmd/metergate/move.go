@@ -34,7 +34,8 @@ func movePlaceFlags(f *flag.FlagSet, name, what string) *movePlace {
 	}
 }
 
-// place returns the store that the flags name. zone and keep are what its configuration says; empty and 0: there is none.
+// place returns the store that the flags name. zone and keep are those of its configuration;
+// nil and 0 without a configuration.
 func (m *movePlace) place(c *console) (p storefile.Place, zone *time.Location, keep time.Duration, err error) {
 	switch {
 	case *m.config != "":

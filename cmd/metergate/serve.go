@@ -65,7 +65,7 @@ type serving struct {
 	options  app.Options // of app, but for the configuration
 	app      atomic.Pointer[app.App]
 	stopping atomic.Bool          // for good
-	beside   *sockets.Predecessor // that serves on until its requests are finished; nil: there is none
+	beside   *sockets.Predecessor // the old process, until it has finished its requests; nil: after that, and without an upgrade
 }
 
 // begin starts to serve, in place of the process before if there is one.

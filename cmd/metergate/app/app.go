@@ -67,8 +67,8 @@ type Options struct {
 	Limits host.Limits
 	// Sockets opens what the gateway listens on; nil: the process has been given no sockets.
 	Sockets *sockets.Set
-	// Predecessor is the process that this one takes over from, while both run; nil: there is none, or it
-	// has stopped serving.
+	// Predecessor is the process that this one takes over from while both run. It is nil after a start that is
+	// no upgrade, and if the other process has stopped serving.
 	Predecessor *sockets.Predecessor
 	// Version and Commit are shown in the metric metergate_build_info.
 	Version, Commit string

@@ -27,8 +27,8 @@ const (
 	// ownDescriptors are for the files and the connections of the gateway itself: store,
 	// journal, log, configuration, key server, and the admin listener.
 	ownDescriptors = 64
-	// maxAdminConnections bounds the connections to the admin listener, without those of streams of events.
-	// There are none of these without a token.
+	// maxAdminConnections bounds the connections to the admin listener. Streams of events, which need an admin
+	// token, come on top.
 	maxAdminConnections = 16
 	// fewRequests is a bound that deserves a warning, if it follows from the descriptors.
 	fewRequests = 1000

@@ -53,8 +53,8 @@ func TestCapacityFitsMemoryAndDescriptors(t *testing.T) {
 	}
 }
 
-// Streams of events have descriptors of their own, so that they keep no health check waiting. Without a
-// token there are none.
+// Streams of events have descriptors of their own, so that they keep no health check waiting. Without an
+// admin token, no streams are served and no descriptors are set aside.
 func TestCapacityHasRoomForEvents(t *testing.T) {
 	cfg := &config.Config{MaxInFlight: config.MaxInFlight{Total: 10_000, Automatic: true}}
 	without := capacityOf(cfg, host.Limits{Descriptors: 1024})

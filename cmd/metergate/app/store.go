@@ -46,8 +46,8 @@ type backendStore interface {
 // without requests.
 const checkEvery = 2 * time.Second
 
-// openStore opens the store of a configuration. Redis need not be reachable. before is the process that has
-// it open as well, nil: there is none.
+// openStore opens the store of a configuration. Redis need not be reachable. before is another process that
+// has the store open; nil: no process has.
 func openStore(cfg *config.Config, log *slog.Logger, before *sockets.Predecessor) (_ *store, err error) {
 	s := &store{calendar: quota.NewCalendar(cfg.Timezone)}
 	if err := s.plans.setFrom(cfg); err != nil {

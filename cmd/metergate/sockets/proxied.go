@@ -45,9 +45,9 @@ type Proxied struct {
 	err    error         // why there is no header; the connection is closed then
 }
 
-// NewProxied returns a connection whose header must have arrived within timeout of when it is first asked
-// for. Otherwise, and if it is none, the connection is closed and refused is called, unless the load
-// balancer has only looked whether the port is open.
+// NewProxied returns a connection whose header must arrive within timeout after it is first asked for. If
+// it does not, or is not a valid header, the connection is closed and refused is called. refused is not
+// called if the load balancer has only looked whether the port is open.
 func NewProxied(conn net.Conn, timeout time.Duration, refused func(error)) *Proxied {
 	return &Proxied{Conn: conn, timeout: timeout, refused: refused}
 }

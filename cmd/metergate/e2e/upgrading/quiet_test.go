@@ -79,9 +79,9 @@ func TestUpgradeInSilence(t *testing.T) {
 	}
 }
 
-// A process that finishes its requests after an upgrade goes on with that at the first SIGTERM, and refuses
-// what else it is told. Meanwhile its successor begins no upgrade; with the embedded store there is none, and
-// the signal ends the upgrade.
+// After an upgrade, the old process finishes its requests, also when it gets a SIGTERM, and it refuses to
+// reload or to upgrade. With Redis, its successor refuses a second upgrade meanwhile. With the embedded store
+// no successor serves yet, and the SIGTERM ends the upgrade.
 func TestUpgradeFinishesRequestsDespiteSignals(t *testing.T) {
 	for name, store := range map[string]func(*testing.T) string{
 		"Redis":    func(t *testing.T) string { return redistest.Start(t).URL() },
