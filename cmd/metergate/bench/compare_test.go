@@ -7,26 +7,34 @@ import (
 	"metergate/quota/redisstore/redistest"
 )
 
-// BenchmarkCompare sends the same load straight to an upstream, through plain proxies,
-// and through the gateway on Redis and on its embedded store. For every metered request
-// the gateway verifies a token, reserves and settles in two limits, and sets its headers.
+// BenchmarkCompare sends the same load straight to an upstream, through proxies that only
+// forward, and through proxies that meter, among them the gateway on Redis and on its embedded
+// store. For every metered request the gateway verifies a token, reserves and settles in two
+// limits, and sets its headers. Ratios compare with the bare proxy that keeps its connections;
+// those of Redis' time compare with the minimal pair of scripts.
 func BenchmarkCompare(b *testing.B) {
-	redis := redistest.Start(b)
 	upstream := startRole(b, "upstream, no proxy", "upstream")
-	bare := startRole(b, "bare ReverseProxy", "bare", upstream.url())
-	servers := []*server{upstream, bare, startRole(b, "bare, keeps connections", "tuned", upstream.url())}
-	servers = append(servers, startOthers(b, upstream.url())...)
-	onRedis, _ := startLoaded(b, "metergate, Redis", redis.URL(), upstream.url(), 2, loadPaths(1))
+	servers := []*server{upstream, startBare(b, upstream.url()), startRole(b, "bare, standard transport", "standard", upstream.url())}
+	servers = append(servers, startPeers(b, upstream.url())...)
+	servers = append(servers, startPair(b, upstream.url(), noLimit))
+	onRedis := startOnRedis(b, upstream.url())
 	onBolt, _ := startLoaded(b, "metergate, embedded", "embedded:"+b.TempDir(), upstream.url(), 2, loadPaths(1))
 	servers = append(servers, onRedis, onBolt)
 	for b.Loop() {
 		all := inTurn(b, *rounds, servers, traffic{requests: loadRequests(100, loadPaths(1)...), connections: 32, lasts: *roundFor})
 		fewFailed(b, all)
+		bare := find(all, bareName)
 		show(b, ratioTable(fmt.Sprintf("32 connections, %d rounds of %v", *rounds, *roundFor),
-			[]column{rateColumn, p50Column, p99Column, cpuColumn}, all, all[1]))
+			[]column{cpuColumn, redisColumn.comparedWith(pairName), rateColumn, p50Column, p99Column}, all, bare))
+		redisGoal.measured(find(all, onRedis.name).ratios(bare, cpuColumn), "")
+		scriptGoal.measured(find(all, onRedis.name).ratios(find(all, pairName), redisColumn), "")
+		embeddedGoal.measured(find(all, onBolt.name).ratios(bare, cpuColumn), "")
 	}
 	b.ReportMetric(0, "ns/op") // means nothing here
 }
+
+// noLimit is a limit that no load reaches.
+const noLimit = 1_000_000_000
 
 // BenchmarkRate sends 1,000 requests a second through the bare proxy and through the
 // gateway, without waiting for responses. It shows what users notice of the gateway. The
@@ -35,15 +43,16 @@ func BenchmarkCompare(b *testing.B) {
 func BenchmarkRate(b *testing.B) {
 	redis := redistest.Start(b)
 	upstream := startRole(b, "upstream", "upstream")
-	bare := startRole(b, "bare ReverseProxy", "bare", upstream.url())
 	pings := startRole(b, "bare, two PINGs", "pings", upstream.url(), redis.URL())
-	gateway, _ := startLoaded(b, "metergate, Redis", redis.URL(), upstream.url(), 2, loadPaths(1))
+	pings.redis = processOf(b, redis)
+	servers := []*server{startBare(b, upstream.url()), pings, startOnRedis(b, upstream.url())}
 	f := traffic{requests: loadRequests(100, loadPaths(1)...), connections: 32, rate: 1000, lasts: 5 * *roundFor}
 	for b.Loop() {
-		all := inTurn(b, *rounds, []*server{bare, pings, gateway}, f)
+		all := inTurn(b, *rounds, servers, f)
 		fewFailed(b, all)
 		show(b, differenceTable(fmt.Sprintf("%d requests/s, %d rounds of %v", f.rate, *rounds, f.lasts),
-			[]column{p50Column, p90Column, p99Column, p999Column, cpuColumn, late50Column, late99Column}, all[0], all[1:]...))
+			[]column{p50Column, p90Column, p99Column, p999Column, cpuColumn, redisColumn, late50Column, late99Column}, all[0], all[1:]...))
+		addedGoal.measured(all[2].more(all[1], p50Column), "")
 	}
 	b.ReportMetric(0, "ns/op") // means nothing here
 }

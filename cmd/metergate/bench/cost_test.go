@@ -2,8 +2,6 @@ package bench
 
 import (
 	"fmt"
-	"regexp"
-	"strconv"
 	"testing"
 
 	"metergate/quota/redisstore/redistest"
@@ -49,18 +47,4 @@ func BenchmarkCosts(b *testing.B) {
 		}
 	}
 	b.ReportMetric(0, "ns/op") // means nothing here
-}
-
-// processOf is the process of a Redis.
-func processOf(t testing.TB, redis *redistest.Server) *server {
-	t.Helper()
-	id := regexp.MustCompile(`process_id:(\d+)`).FindStringSubmatch(fmt.Sprint(redis.Do("INFO", "server")))
-	if id == nil {
-		t.Fatal("INFO has no process_id")
-	}
-	pid, err := strconv.Atoi(id[1])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &server{name: "redis-server", address: redis.Addr, pid: pid}
 }

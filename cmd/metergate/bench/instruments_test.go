@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"metergate/quota/redisstore/redistest"
 )
 
 // Tests of the instruments: they must show what really happened.
@@ -213,4 +215,14 @@ func TestCPU(t *testing.T) {
 	if n := s.descriptors(t); n < 4 {
 		t.Errorf("%.0f descriptors are open, and there are stdin, stdout, stderr and one file", n)
 	}
+}
+
+// A proxy that is compared as one that meters must do so: of five requests with a limit of three,
+// three pass, and a failure is not counted.
+func TestPairAndGatewayMeter(t *testing.T) {
+	upstream := startRole(t, "upstream", "upstream")
+	checkMeters(t, startPair(t, upstream.url(), 3), true)
+	gateway, _ := startConfigured(t, "metergate", redistest.Start(t).URL(), upstream.url(),
+		"      - { requests: 3, per: month }\n", "  - { match: \"POST /api/analyze\", endpoint: analyze, upstream: analysis }\n")
+	checkMeters(t, gateway, true)
 }

@@ -126,7 +126,7 @@ func (f traffic) pace(t testing.TB, s *server, free chan *caller) round {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1))
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	cpu, start := s.cpu(t), time.Now()
+	cpu, redis, start := s.cpu(t), s.redisCPU(t), time.Now()
 	for i, at := 0, rand.IntN(len(f.requests)); i < n; i, at = i+1, at+1 {
 		due := start.Add(time.Duration(i) * time.Second / time.Duration(f.rate))
 		pauseUntil(due)
@@ -158,6 +158,7 @@ func (f traffic) pace(t testing.TB, s *server, free chan *caller) round {
 	r := round{
 		rate:   float64(n) / time.Since(start).Seconds(),
 		cpu:    (s.cpu(t) - cpu) / time.Duration(n),
+		redis:  (s.redisCPU(t) - redis) / time.Duration(n),
 		sent:   n,
 		failed: int(failed.Load()),
 	}

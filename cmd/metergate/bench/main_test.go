@@ -4,7 +4,9 @@
 //
 //	server_test.go       the processes, and what they use
 //	roles_test.go        the processes that the test binary plays: upstream, plain proxies
-//	others_test.go       nginx, HAProxy and Caddy, where they are installed
+//	goals_test.go        the goals, and what was measured of them
+//	others_test.go       other proxies, where they are installed
+//	meters_test.go       whether a proxy meters at all
 //	load_test.go         the load: as fast as the server answers, or at a fixed rate
 //	table_test.go        medians and ratios, as tables for docs/performance.md
 //	sample_test.go       memory, goroutines and descriptors at one moment
@@ -24,6 +26,8 @@ package bench
 
 import (
 	"flag"
+	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -39,5 +43,9 @@ var (
 
 func TestMain(m *testing.M) {
 	playRole()
-	gatewaytest.Main(m)
+	code := gatewaytest.Build(m).Run()
+	if table := goalTable(redisGoal, scriptGoal, embeddedGoal, addedGoal, memoryGoal); table != "" {
+		fmt.Printf("\n%s\n", table)
+	}
+	os.Exit(code)
 }

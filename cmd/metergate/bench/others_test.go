@@ -1,113 +1,145 @@
 package bench
 
 import (
+	"crypto/sha1"
+	"encoding/hex"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
+	"text/template"
+
+	"metergate/quota/redisstore/redistest"
+	"metergate/quota/testkit"
 )
 
-// startOthers runs the reverse proxies that are installed here. They write no access log,
-// use one thread where that can be set, and keep their connections to the upstream.
-func startOthers(t testing.TB, upstream string) []*server {
-	t.Helper()
+// A peer is another proxy, which is measured where it is installed. It writes no access log, uses one
+// thread where that can be set, and keeps its connections to the upstream. The table of
+// docs/performance.md says what each one does and does not do.
+type peer struct {
+	name, program string
+	// needs is a file that must exist as well, and install is how it is installed.
+	needs, install string
+	config         string // a template in testdata, executed with a peerConfig; empty: the environment is enough
+	args           func(c peerConfig, file string) []string
+	// meters says that it has a limit for each user, and successesOnly that it counts 2xx only.
+	meters, successesOnly, redis bool
+}
+
+// peerConfig is what the configuration of a peer is made of.
+type peerConfig struct {
+	Dir, Testdata        string // a folder of its own; this package's testdata
+	Address, Host, Port  string // where it listens
+	Upstream             string // HOST:PORT
+	RedisHost, RedisPort string
+	Reserve, Settle      string // the SHA-1 of the minimal pair's scripts
+	Limit                int    // how many requests a user has
+	Secret               string // that tokens are signed with
+}
+
+const luaName = "nginx, Lua, minimal pair"
+
+var peers = []peer{
+	{name: "nginx", program: "nginx", install: "apt-get install nginx-light", config: "nginx.conf", args: nginxArgs},
+	{name: "HAProxy", program: "haproxy", install: "apt-get install haproxy", config: "haproxy.cfg", args: haproxyArgs},
+	{name: "Caddy", program: "caddy", install: "apt-get install caddy", config: "Caddyfile",
+		args: func(_ peerConfig, file string) []string {
+			return []string{"run", "--config", file, "--adapter", "caddyfile"}
+		}},
+	{name: "HAProxy, stick-table", program: "haproxy", install: "apt-get install haproxy", config: "haproxy-stick.cfg", args: haproxyArgs, meters: true},
+	{name: "express-rate-limit, Redis", program: "node", needs: "testdata/express/node_modules/express-rate-limit",
+		install: "npm ci --prefix cmd/metergate/bench/testdata/express",
+		args:    func(c peerConfig, _ string) []string { return []string{filepath.Join(c.Testdata, "express/server.js")} },
+		meters:  true, redis: true},
+	{name: luaName, program: "nginx", needs: "/usr/share/lua/5.1/nginx/redis.lua",
+		install: "apt-get install nginx-light libnginx-mod-http-lua lua-nginx-redis", config: "nginx-lua.conf", args: nginxArgs,
+		meters: true, successesOnly: true, redis: true},
+}
+
+func nginxArgs(c peerConfig, file string) []string {
+	return []string{"-p", c.Dir, "-e", "stderr", "-c", file}
+}
+
+func haproxyArgs(_ peerConfig, file string) []string { return []string{"-db", "-f", file} }
+
+// missing says how to install what a peer needs; empty: it is installed.
+func (p peer) missing() string {
+	_, err := exec.LookPath(p.program)
+	if err == nil && p.needs != "" {
+		_, err = os.Stat(p.needs)
+	}
+	if err == nil {
+		return ""
+	}
+	return p.install
+}
+
+// startPeers runs the peers that are installed. It fails the benchmark if one that is to meter does
+// not.
+func startPeers(b *testing.B, upstream string) []*server {
+	b.Helper()
 	var running []*server
-	for _, other := range []struct {
-		name, program string
-		config        func(dir, address string) string
-		args          func(dir, file string) []string
-	}{
-		{"nginx", "nginx",
-			func(dir, address string) string { return fmt.Sprintf(nginxConf, dir, hostOf(upstream), address) },
-			func(dir, file string) []string { return []string{"-p", dir, "-e", "stderr", "-c", file} }},
-		{"HAProxy", "haproxy",
-			func(_, address string) string { return fmt.Sprintf(haproxyConf, address, hostOf(upstream)) },
-			func(_, file string) []string { return []string{"-db", "-f", file} }},
-		{"Caddy", "caddy",
-			func(_, address string) string {
-				host, port, _ := net.SplitHostPort(address)
-				return fmt.Sprintf(caddyConf, port, host, upstream)
-			},
-			func(_, file string) []string { return []string{"run", "--config", file, "--adapter", "caddyfile"} }},
-	} {
-		program, err := exec.LookPath(other.program)
-		if err != nil {
-			t.Logf("%s is not installed", other.name)
+	for _, p := range peers {
+		if install := p.missing(); install != "" {
+			fmt.Printf("%s is left out, because it is not installed: %s\n", p.name, install)
 			continue
 		}
-		running = append(running, startServer(t, other.name, func(address string) *exec.Cmd {
-			dir := t.TempDir()
-			file := filepath.Join(dir, "config")
-			if err := os.WriteFile(file, []byte(other.config(dir, address)), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			cmd := exec.Command(program, other.args(dir, file)...)
-			cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
-			return cmd
-		}))
+		if p.meters {
+			checkMeters(b, p.start(b, upstream, 3), p.successesOnly)
+		}
+		running = append(running, p.start(b, upstream, noLimit))
 	}
 	return running
 }
 
-// A single process without a master, so that all processor time belongs to one pid.
-const nginxConf = `
-daemon off;
-master_process off;
-worker_processes 1;
-pid %[1]s/pid;
-events { worker_connections 4096; }
-http {
-  access_log off;
-  client_body_temp_path %[1]s/body;
-  proxy_temp_path %[1]s/proxy;
-  fastcgi_temp_path %[1]s/fastcgi;
-  uwsgi_temp_path %[1]s/uwsgi;
-  scgi_temp_path %[1]s/scgi;
-  keepalive_requests 1000000000;
-  upstream analysis { server %[2]s; keepalive 64; keepalive_requests 1000000000; }
-  server {
-    listen %[3]s;
-    location / {
-      proxy_pass http://analysis;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-    }
-  }
+// start runs a peer, with a Redis of its own if it needs one.
+func (p peer) start(t testing.TB, upstream string, limit int) *server {
+	t.Helper()
+	testdata, err := filepath.Abs("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := peerConfig{Testdata: testdata, Upstream: hostOf(upstream), Limit: limit, Secret: testkit.Secret}
+	var store *server
+	if p.redis {
+		redis := redistest.Start(t)
+		store = processOf(t, redis)
+		c.RedisHost, c.RedisPort, _ = net.SplitHostPort(redis.Addr)
+		for source, sum := range map[string]*string{reserveSource: &c.Reserve, settleSource: &c.Settle} {
+			redis.Do("SCRIPT", "LOAD", source)
+			hash := sha1.Sum([]byte(source))
+			*sum = hex.EncodeToString(hash[:])
+		}
+	}
+	s := startServer(t, p.name, func(address string) *exec.Cmd {
+		c := c
+		c.Dir, c.Address = t.TempDir(), address
+		c.Host, c.Port, _ = net.SplitHostPort(address)
+		cmd := exec.Command(p.program, p.args(c, c.write(t, p.config))...)
+		cmd.Env = append(os.Environ(), "HOME="+c.Dir, "XDG_DATA_HOME="+c.Dir, "XDG_CONFIG_HOME="+c.Dir, "NODE_ENV=production",
+			"ADDRESS="+address, "UPSTREAM="+upstream, "REDIS=redis://"+net.JoinHostPort(c.RedisHost, c.RedisPort), fmt.Sprint("LIMIT=", limit), "SECRET="+c.Secret)
+		return cmd
+	})
+	s.redis = store
+	return s
 }
-`
 
-const haproxyConf = `
-global
-  nbthread 1
-  maxconn 4096
-defaults
-  mode http
-  http-reuse always
-  option forwardfor
-  timeout connect 5s
-  timeout client 60s
-  timeout server 60s
-frontend public
-  bind %s
-  default_backend analysis
-backend analysis
-  server one %s
-`
-
-const caddyConf = `
-{
-  admin off
-  auto_https off
+// write makes the configuration from its template, and returns the file.
+func (c peerConfig) write(t testing.TB, name string) string {
+	t.Helper()
+	if name == "" {
+		return ""
+	}
+	var text strings.Builder
+	if err := template.Must(template.ParseFiles(filepath.Join(c.Testdata, name))).Execute(&text, c); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(c.Dir, "config")
+	if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
-http://:%s {
-  bind %s
-  reverse_proxy %s {
-    transport http {
-      keepalive_idle_conns_per_host 1024
-    }
-  }
-}
-`

@@ -1,6 +1,9 @@
 package bench
 
 import (
+	_ "embed"
+	"encoding/base64"
+	"encoding/json"
 	"io"
 	"log"
 	"net/http"
@@ -8,15 +11,18 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"metergate/quota/redisstore/redistest"
 )
 
 // roleEnv makes the test binary play a role instead of running tests: "NAME ADDRESS
-// [UPSTREAM [REDIS]]".
+// [UPSTREAM [REDIS [LIMIT]]]".
 const roleEnv = "METERGATE_TEST_ROLE"
 
 // playRole plays the role that the environment names, and does not return. Without a role
@@ -31,17 +37,19 @@ func playRole() {
 	case "upstream":
 		handler = http.HandlerFunc(serveUpstream)
 	case "bare":
+		handler = bareProxy(role[2], keepingTransport())
+	case "standard":
 		handler = bareProxy(role[2], http.DefaultTransport)
-	case "tuned":
-		handler = bareProxy(role[2], tunedTransport())
 	case "pings":
 		handler = pingingProxy(role[2], role[3])
+	case "pair":
+		handler = pairProxy(role[2], role[3], role[4])
 	}
 	log.Fatal(http.ListenAndServe(role[1], handler))
 }
 
 // serveUpstream answers like a small analysis. With "?wait=2s" it answers after two
-// seconds, and with "?cost=5" it says that the request cost 5 units.
+// seconds, with "?cost=5" it says that the request cost 5 units, and with "?status=500" it fails.
 func serveUpstream(w http.ResponseWriter, r *http.Request) {
 	io.Copy(io.Discard, r.Body)
 	query := r.URL.Query()
@@ -55,11 +63,14 @@ func serveUpstream(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	w.Header().Set("Content-Type", "application/json")
+	if status, err := strconv.Atoi(query.Get("status")); err == nil {
+		w.WriteHeader(status)
+	}
 	io.WriteString(w, `{"words":7,"sentences":1,"language":"en","sentiment":0.25}`)
 }
 
-// bareProxy is the base of the ratios: the proxy of the standard library, which does
-// nothing else.
+// bareProxy is the proxy of the standard library, which only forwards. With keepingTransport
+// it is the base of the ratios.
 func bareProxy(upstream string, transport http.RoundTripper) *httputil.ReverseProxy {
 	target, err := url.Parse(upstream)
 	if err != nil {
@@ -71,20 +82,18 @@ func bareProxy(upstream string, transport http.RoundTripper) *httputil.ReversePr
 	}}
 }
 
-func tunedTransport() *http.Transport {
+// keepingTransport keeps every connection to the upstream, as the gateway does. The standard
+// transport keeps two, and opens the others anew for most requests.
+func keepingTransport() *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.MaxIdleConnsPerHost, t.MaxIdleConns = 1024, 0
+	t.MaxIdleConnsPerHost, t.MaxIdleConns = 1<<14, 0
 	return t
 }
 
 // pingingProxy sends a PING to Redis before each request and after it.
 func pingingProxy(upstream, store string) http.Handler {
-	o, err := redis.ParseURL(store)
-	if err != nil {
-		log.Fatal(err)
-	}
-	client := redis.NewClient(o)
-	proxy := bareProxy(upstream, tunedTransport())
+	client := redisClient(store)
+	proxy := bareProxy(upstream, keepingTransport())
 	proxy.ModifyResponse = func(res *http.Response) error { return client.Ping(res.Request.Context()).Err() }
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := client.Ping(r.Context()).Err(); err != nil {
@@ -93,6 +102,81 @@ func pingingProxy(upstream, store string) http.Handler {
 		}
 		proxy.ServeHTTP(w, r)
 	})
+}
+
+//go:embed testdata/reserve.lua
+var reserveSource string
+
+//go:embed testdata/settle.lua
+var settleSource string
+
+// pairProxy meters with the minimal pair of scripts: it reserves before each request, and counts a
+// 2xx before its response. It is the least that a proxy can do to count exactly, and what the gateway
+// asks of Redis is compared with it. The user is the token: it is not verified.
+func pairProxy(upstream, store, limit string) http.Handler {
+	client := redisClient(store)
+	reserve, settle := redis.NewScript(reserveSource), redis.NewScript(settleSource)
+	const keptSeconds = 31 * 24 * 3600
+	key := func(r *http.Request) []string { return []string{"pair:" + userOf(r)} }
+	proxy := bareProxy(upstream, keepingTransport())
+	proxy.ModifyResponse = func(res *http.Response) error {
+		counts := 0
+		if res.StatusCode/100 == 2 {
+			counts = 1
+		}
+		r := res.Request
+		return settle.Run(r.Context(), client, key(r), counts).Err()
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		taken, err := reserve.Run(r.Context(), client, key(r), limit, keptSeconds).Int()
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		if taken < 0 {
+			http.Error(w, "quota exceeded", http.StatusTooManyRequests)
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	})
+}
+
+// userOf returns the user whom the request's token names, without verifying it.
+func userOf(r *http.Request) string {
+	_, rest, _ := strings.Cut(r.Header.Get("Authorization"), ".")
+	payload, _, _ := strings.Cut(rest, ".")
+	text, _ := base64.RawURLEncoding.DecodeString(payload)
+	var claims struct{ Sub string }
+	json.Unmarshal(text, &claims)
+	return claims.Sub
+}
+
+func redisClient(url string) *redis.Client {
+	o, err := redis.ParseURL(url)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return redis.NewClient(o)
+}
+
+// The rows that others are compared with.
+const (
+	bareName = "bare, keeps connections"
+	pairName = "bare, minimal pair"
+)
+
+func startBare(t testing.TB, upstream string) *server {
+	t.Helper()
+	return startRole(t, bareName, "bare", upstream)
+}
+
+// startPair runs the proxy with the minimal pair on a Redis of its own.
+func startPair(t testing.TB, upstream string, limit int) *server {
+	t.Helper()
+	redis := redistest.Start(t)
+	s := startRole(t, pairName, "pair", upstream, redis.URL(), strconv.Itoa(limit))
+	s.redis = processOf(t, redis)
+	return s
 }
 
 // startRole runs the test binary in a role.

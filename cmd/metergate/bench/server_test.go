@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"metergate/cmd/metergate/gatewaytest"
+	"metergate/quota/redisstore/redistest"
 	"metergate/quota/testkit"
 )
 
@@ -26,7 +27,7 @@ type server struct {
 	address string // HOST:PORT of the listener that the load goes to
 	admin   string // URL of a gateway's admin listener; empty: it is no gateway
 	pid     int
-	redis   *server // the process of the Redis that only this gateway uses; nil: that is not measured
+	redis   *server // the process of the Redis that only this server uses; nil: that is not measured
 }
 
 // url is the address of s as a proxy in front of it needs it.
@@ -133,6 +134,15 @@ func startLoaded(t testing.TB, name, store, upstream string, limits int, paths [
 	return startConfigured(t, name, store, upstream, plan.String(), routes.String(), env...)
 }
 
+// startOnRedis runs a gateway as startLoaded does, on a Redis that only it uses.
+func startOnRedis(t testing.TB, upstream string, env ...string) *server {
+	t.Helper()
+	redis := redistest.Start(t)
+	s, _ := startLoaded(t, "metergate, Redis", redis.URL(), upstream, 2, loadPaths(1), env...)
+	s.redis = processOf(t, redis)
+	return s
+}
+
 // startConfigured runs a gateway with these limits and routes, in YAML, and returns the file with
 // its configuration.
 func startConfigured(t testing.TB, name, store, upstream, limits, routes string, env ...string) (_ *server, file string) {
@@ -151,6 +161,20 @@ func startConfigured(t testing.TB, name, store, upstream, limits, routes string,
 	})
 	s.admin = "http://" + admin
 	return s, file
+}
+
+// processOf is the process of a Redis.
+func processOf(t testing.TB, redis *redistest.Server) *server {
+	t.Helper()
+	id := regexp.MustCompile(`process_id:(\d+)`).FindStringSubmatch(fmt.Sprint(redis.Do("INFO", "server")))
+	if id == nil {
+		t.Fatal("INFO has no process_id")
+	}
+	pid, err := strconv.Atoi(id[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &server{name: "redis-server", address: redis.Addr, pid: pid}
 }
 
 // cpu is the processor time that the process has used, in steps of 10 ms.

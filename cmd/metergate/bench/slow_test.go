@@ -7,20 +7,17 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"metergate/quota/redisstore/redistest"
 )
 
 // BenchmarkSlow keeps 10,000 requests in flight, each of which the upstream answers after
 // two seconds. It shows what the gateway and the bare proxy use for them.
 func BenchmarkSlow(b *testing.B) {
 	inFlight := connectionsThatFit(b, 10_000)
-	redis := redistest.Start(b)
 	upstream := startRole(b, "upstream", "upstream")
-	bare := startRole(b, "bare ReverseProxy", "bare", upstream.url())
+	bare := startBare(b, upstream.url())
 	// On a machine that is too small for 5,000 requests a second they wait longer than
 	// usual, but none should fail for that reason.
-	gateway, _ := startLoaded(b, "metergate, Redis", redis.URL(), upstream.url(), 2, loadPaths(1), "STORE_TIMEOUT=10s")
+	gateway := startOnRedis(b, upstream.url(), "STORE_TIMEOUT=10s")
 	for b.Loop() {
 		rows := [][]string{{fmt.Sprintf("medians of %d samples", slowSamples), "requests in flight", "resident", "heap in use", "goroutines", "descriptors"}}
 		row := func(name string, samples ...sample) {
@@ -46,6 +43,9 @@ func BenchmarkSlow(b *testing.B) {
 		resident := medianOf(func(s sample) float64 { return s.resident })
 		b.ReportMetric(resident/(1<<20), "MiB-resident")
 		b.ReportMetric((resident-idle.resident)/medianOf(func(s sample) float64 { return s.inFlight })/1024, "KiB/request")
+		// What as many requests as the goal speaks of would take.
+		all := valuesOf(seen, func(s sample) float64 { return s.resident * 10_000 / s.inFlight })
+		memoryGoal.measured(all, fmt.Sprintf(", from %s in flight", number(medianOf(func(s sample) float64 { return s.inFlight }))))
 	}
 	b.ReportMetric(0, "ns/op") // means nothing here
 }

@@ -16,7 +16,7 @@ type round struct {
 	p50, p90, p99, p999 time.Duration
 	late50, late99      time.Duration // how late requests were sent; only at a fixed rate
 	cpu                 time.Duration // of the server's process, a request
-	redis               time.Duration // of the process of its Redis, a request; only at full load
+	redis               time.Duration // of the process of its own Redis, a request; 0: it has none
 	sent, failed        int           // requests; those that were not answered with 200
 }
 
@@ -40,9 +40,13 @@ type column struct {
 	name  string
 	value func(round) float64
 	text  func(float64) string
+	some  bool   // only some servers have this figure; of the others it is 0, and not shown
+	base  string // the series whose figures are the base of the ratios; empty: that of the table
 }
 
 func number(v float64) string { return fmt.Sprintf("%.0f", v) }
+
+func ratio(v float64) string { return fmt.Sprintf("%.2f", v) }
 
 // duration formats nanoseconds with three digits.
 func duration(v float64) string {
@@ -60,18 +64,24 @@ func duration(v float64) string {
 }
 
 var (
-	rateColumn   = column{"requests/s", func(r round) float64 { return r.rate }, number}
-	p50Column    = column{"p50", func(r round) float64 { return float64(r.p50) }, duration}
-	p90Column    = column{"p90", func(r round) float64 { return float64(r.p90) }, duration}
-	p99Column    = column{"p99", func(r round) float64 { return float64(r.p99) }, duration}
-	p999Column   = column{"p99.9", func(r round) float64 { return float64(r.p999) }, duration}
-	late50Column = column{"sent late, p50", func(r round) float64 { return float64(r.late50) }, duration}
-	late99Column = column{"sent late, p99", func(r round) float64 { return float64(r.late99) }, duration}
-	cpuColumn    = column{"CPU/request", func(r round) float64 { return float64(r.cpu) }, duration}
-	redisColumn  = column{"Redis", func(r round) float64 { return float64(r.redis) }, duration}
-	bothColumn   = column{"both", func(r round) float64 { return float64(r.cpu + r.redis) }, duration}
-	failedColumn = column{"failed", func(r round) float64 { return float64(r.failed) }, number}
+	rateColumn   = column{name: "requests/s", value: func(r round) float64 { return r.rate }, text: number}
+	p50Column    = column{name: "p50", value: func(r round) float64 { return float64(r.p50) }, text: duration}
+	p90Column    = column{name: "p90", value: func(r round) float64 { return float64(r.p90) }, text: duration}
+	p99Column    = column{name: "p99", value: func(r round) float64 { return float64(r.p99) }, text: duration}
+	p999Column   = column{name: "p99.9", value: func(r round) float64 { return float64(r.p999) }, text: duration}
+	late50Column = column{name: "sent late, p50", value: func(r round) float64 { return float64(r.late50) }, text: duration}
+	late99Column = column{name: "sent late, p99", value: func(r round) float64 { return float64(r.late99) }, text: duration}
+	cpuColumn    = column{name: "CPU/request", value: func(r round) float64 { return float64(r.cpu) }, text: duration}
+	redisColumn  = column{name: "Redis", some: true, value: func(r round) float64 { return float64(r.redis) }, text: duration}
+	bothColumn   = column{name: "both", value: func(r round) float64 { return float64(r.cpu + r.redis) }, text: duration}
+	failedColumn = column{name: "failed", value: func(r round) float64 { return float64(r.failed) }, text: number}
 )
+
+// comparedWith has the ratios of a column compare with another series.
+func (c column) comparedWith(base string) column {
+	c.base = base
+	return c
+}
 
 // A series is the rounds of one server, in the same order as those of the others.
 type series struct {
@@ -88,22 +98,31 @@ func ratioTable(first string, columns []column, all []series, base series) strin
 	for _, s := range all {
 		row := []string{s.name}
 		for _, c := range columns {
-			cell := c.text(median(s.values(c)))
-			if s.name == base.name {
-				row = append(row, cell+spread(s.values(c), c.text))
-				continue
+			base := base
+			if c.base != "" {
+				base = find(all, c.base)
 			}
-			ratios := s.against(base, c, func(a, b float64) float64 { return a / b })
-			// There is no ratio to a median of zero.
-			if median(base.values(c)) > 0 {
-				two := func(v float64) string { return fmt.Sprintf("%.2f", v) }
-				cell += " = " + two(median(ratios)) + spread(ratios, two)
-			}
-			row = append(row, cell)
+			row = append(row, s.cell(c, base))
 		}
 		rows = append(rows, row)
 	}
 	return markdown(rows)
+}
+
+// cell is the figure of a column, with its ratio to base.
+func (s series) cell(c column, base series) string {
+	values := s.values(c)
+	cell := c.text(median(values))
+	switch {
+	case c.some && median(values) == 0:
+		return ""
+	case s.name == base.name:
+		return cell + spread(values, c.text)
+	case median(base.values(c)) == 0: // there is no ratio to zero
+		return cell
+	}
+	ratios := s.ratios(base, c)
+	return cell + " = " + ratio(median(ratios)) + spread(ratios, ratio)
 }
 
 // differenceTable shows medians with the least and the greatest figure. Its last rows
@@ -113,14 +132,14 @@ func differenceTable(first string, columns []column, base series, others ...seri
 	for _, s := range append([]series{base}, others...) {
 		row := []string{s.name}
 		for _, c := range columns {
-			row = append(row, c.text(median(s.values(c)))+spread(s.values(c), c.text))
+			row = append(row, s.cell(c, s))
 		}
 		rows = append(rows, row)
 	}
 	for _, s := range others {
 		row := []string{s.name + ", more"}
 		for _, c := range columns {
-			more := s.against(base, c, func(a, b float64) float64 { return a - b })
+			more := s.more(base, c)
 			row = append(row, c.text(median(more))+spread(more, c.text))
 		}
 		rows = append(rows, row)
@@ -150,6 +169,16 @@ func (s series) against(base series, c column, compare func(a, b float64) float6
 		values[i] = compare(values[i], v)
 	}
 	return values
+}
+
+// more is how much more each round has than the same round of another series.
+func (s series) more(base series, c column) []float64 {
+	return s.against(base, c, func(a, b float64) float64 { return a - b })
+}
+
+// ratios compares each round with the same round of another series.
+func (s series) ratios(base series, c column) []float64 {
+	return s.against(base, c, func(a, b float64) float64 { return a / b })
 }
 
 // median returns the middle value, or the upper of the two in the middle.
