@@ -82,10 +82,10 @@ vet:
 	go vet -C .ci/release .
 
 # BENCH passes flags to the benchmarks of whole processes, such as "-rounds 3 -round 1s".
-# nginx, HAProxy and Caddy are measured if they are installed.
+# Other proxies are measured if they are installed; docs/performance.md says how.
 bench: ## compare the gateway with other proxies, and measure each part of it
 	go test ./proxy/... ./quota/... -run '^$$' -bench . -benchmem -timeout 20m
-	go test ./cmd/metergate/bench -run '^$$' -bench . -skip '^BenchmarkGrowth$$' -benchtime 1x -timeout 20m $(BENCH)
+	go test ./cmd/metergate/bench -run '^$$' -bench . -skip '^BenchmarkGrowth$$|^BenchmarkGenerator$$' -benchtime 1x -timeout 20m $(BENCH)
 	go test ./cmd/metergate/e2e/browsers -run '^$$' -bench . -benchtime 1x -timeout 20m
 
 growth: ## measure what grows with connections, users, limits and routes

@@ -205,11 +205,14 @@ func (c *caller) receive() (status int, err error) {
 		c.hangUp()
 		return 0, err
 	}
-	_, err = io.Copy(io.Discard, res.Body)
-	if err != nil || res.Close {
+	if _, err = io.Copy(io.Discard, res.Body); err != nil {
+		c.hangUp()
+		return 0, err
+	}
+	if res.Close {
 		c.hangUp()
 	}
-	return res.StatusCode, err
+	return res.StatusCode, nil
 }
 
 func (c *caller) hangUp() {

@@ -13,10 +13,12 @@
 //	instruments_test.go  tests of all these instruments
 //
 //	compare_test.go      the gateway and other proxies
+//	connections_test.go  the same by connections and users
 //	cost_test.go         the gateway with and without costs
 //	growth_test.go       connections, users, limits and routes
 //	slow_test.go         ten thousand slow requests at once
 //	stream_test.go       five thousand open streams
+//	generator_test.go    the load compared with wrk
 //	soak_test.go         traffic of all kinds, during which nothing may grow
 //
 // The other proxies stand here and not in a module of their own: the comparison needs

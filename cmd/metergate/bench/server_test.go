@@ -177,22 +177,14 @@ func processOf(t testing.TB, redis *redistest.Server) *server {
 	return &server{name: "redis-server", address: redis.Addr, pid: pid}
 }
 
-// cpu is the processor time that the process has used, in steps of 10 ms.
+// cpu is the processor time that the process has used.
 func (s *server) cpu(t testing.TB) time.Duration {
 	t.Helper()
-	// The name of the process stands in brackets and may contain anything. proc(5) gives
-	// number 3 to the first field after it. utime is number 14, stime 15.
-	stat := s.proc(t, "stat")
-	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
-	var ticks int64
-	for _, field := range fields[14-3 : 16-3] {
-		n, err := strconv.ParseInt(field, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ticks += n
+	used, err := processorTime(s.pid)
+	if err != nil {
+		t.Fatalf("%s: %v", s.name, err)
 	}
-	return time.Duration(ticks) * (time.Second / 100) // USER_HZ is 100 on all of Linux
+	return used
 }
 
 // redisCPU is the processor time that its Redis has used, if that is measured.

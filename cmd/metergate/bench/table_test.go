@@ -125,6 +125,28 @@ func (s series) cell(c column, base series) string {
 	return cell + " = " + ratio(median(ratios)) + spread(ratios, ratio)
 }
 
+// sizeTable shows one figure of several servers, measured at several sizes. The servers are the
+// columns. Those without the figure are left out.
+func sizeTable(first string, c column, sizes []string, all [][]series, base string) string {
+	if c.base != "" {
+		base = c.base
+	}
+	rows := [][]string{{first}}
+	for _, size := range sizes {
+		rows = append(rows, []string{size})
+	}
+	for at, server := range all[0] {
+		if server.cell(c, server) == "" {
+			continue
+		}
+		rows[0] = append(rows[0], server.name)
+		for i, servers := range all {
+			rows[i+1] = append(rows[i+1], servers[at].cell(c, find(servers, base)))
+		}
+	}
+	return markdown(rows)
+}
+
 // differenceTable shows medians with the least and the greatest figure. Its last rows
 // show how much more each of the others has than base in the same round.
 func differenceTable(first string, columns []column, base series, others ...series) string {

@@ -38,7 +38,7 @@ func markdownPages(t *testing.T) map[string]markdownPage {
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && file != repositoryRoot && (strings.HasPrefix(d.Name(), ".") || d.Name() == "dist"):
+		case d.IsDir() && file != repositoryRoot && (strings.HasPrefix(d.Name(), ".") || d.Name() == "dist" || d.Name() == "node_modules"):
 			return fs.SkipDir
 		case d.IsDir() || filepath.Ext(file) != ".md":
 			return nil

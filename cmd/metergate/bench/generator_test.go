@@ -1,0 +1,96 @@
+package bench
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// BenchmarkGenerator compares the load of this package with wrk, in front of the same servers: what
+// each takes of the machine, and what it says of the servers. make bench does not run it.
+func BenchmarkGenerator(b *testing.B) {
+	if _, err := exec.LookPath("wrk"); err != nil {
+		b.Fatal("wrk is not installed: apt-get install wrk")
+	}
+	upstream := startRole(b, "upstream", "upstream")
+	servers := []*server{startBare(b, upstream.url()), startOnRedis(b, upstream.url())}
+	f := traffic{requests: loadRequests(100, loadPaths(1)...), connections: 32, lasts: *roundFor}
+	for b.Loop() {
+		generators := []struct {
+			name string
+			run  func(s *server) (round, time.Duration)
+		}{
+			{"this load", func(s *server) (round, time.Duration) {
+				before := ownTime(b, syscall.RUSAGE_SELF)
+				r := f.run(b, s)
+				return r, ownTime(b, syscall.RUSAGE_SELF) - before
+			}},
+			{"wrk", func(s *server) (round, time.Duration) { return f.runWrk(b, s) }},
+		}
+		all := make([][]series, len(generators))
+		for g := range generators {
+			all[g] = make([]series, len(servers))
+		}
+		for n := range *rounds + 1 {
+			for i, s := range servers {
+				for g, generator := range generators {
+					r, own := generator.run(s)
+					r.late50 = own / time.Duration(r.sent)
+					if all[g][i].name = s.name; n > 0 {
+						all[g][i].rounds = append(all[g][i].rounds, r)
+					}
+				}
+			}
+		}
+		own := late50Column
+		own.name = "of the generator"
+		for g, generator := range generators {
+			show(b, ratioTable(fmt.Sprintf("%s, %d rounds of %v", generator.name, *rounds, *roundFor),
+				[]column{cpuColumn, redisColumn, rateColumn, p50Column, own}, all[g], all[g][0]))
+		}
+	}
+	b.ReportMetric(0, "ns/op") // means nothing here
+}
+
+// ownTime is the processor time that this process or its children have used.
+func ownTime(t testing.TB, who int) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(who, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+var (
+	wrkCount  = regexp.MustCompile(`(\d+) requests in`)
+	wrkRate   = regexp.MustCompile(`Requests/sec:\s+([\d.]+)`)
+	wrkMedian = regexp.MustCompile(`50%\s+(\S+)`)
+)
+
+// runWrk puts the load on s with wrk, in one thread, and returns what wrk itself used as well.
+func (f traffic) runWrk(b *testing.B, s *server) (round, time.Duration) {
+	file := filepath.Join(b.TempDir(), "requests")
+	if err := os.WriteFile(file, bytes.Join(f.requests, []byte{0}), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	cmd := exec.Command("wrk", "-t1", fmt.Sprint("-c", f.connections), "-d", f.lasts.String(), "--latency", "-s", "testdata/wrk.lua", s.url())
+	cmd.Env = append(os.Environ(), "REQUESTS="+file)
+	cpu, redis, own := s.cpu(b), s.redisCPU(b), ownTime(b, syscall.RUSAGE_CHILDREN)
+	printed, err := cmd.CombinedOutput()
+	if err != nil || bytes.Contains(printed, []byte("Non-2xx")) || wrkCount.Find(printed) == nil {
+		b.Fatalf("wrk: %v\n%s", err, printed)
+	}
+	r := round{}
+	r.sent, _ = strconv.Atoi(string(wrkCount.FindSubmatch(printed)[1]))
+	r.rate, _ = strconv.ParseFloat(string(wrkRate.FindSubmatch(printed)[1]), 64)
+	r.p50, _ = time.ParseDuration(string(wrkMedian.FindSubmatch(printed)[1]))
+	r.cpu, r.redis = (s.cpu(b)-cpu)/time.Duration(r.sent), (s.redisCPU(b)-redis)/time.Duration(r.sent)
+	return r, ownTime(b, syscall.RUSAGE_CHILDREN) - own
+}
