@@ -12,6 +12,9 @@
 // layout. Holds are in memory and end with the process, as do the requests that hold. So do the rests
 // of requests that are settled in two steps. The token buckets of attempts are in memory as well.
 //
+// The counts of accounts for which requests come in are also cached in memory, see cache.go. So most
+// requests do not read the file.
+//
 // # Writes
 //
 // A commit or a change returns when it is on disk. Those that arrive at the same time share one

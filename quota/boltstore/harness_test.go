@@ -111,6 +111,9 @@ func applyChange(t testing.TB, s *Store, user string, p *quota.Plan, c quota.Cha
 	return snap
 }
 
+// dropCache makes the next call of s read the file.
+func dropCache(s *Store) { s.cacheGeneration.Add(1) }
+
 // slowDisk makes each write of s announce itself on writing and wait for a value from disk: an
 // error to fail with, or nil to succeed.
 func slowDisk(s *Store) (writing <-chan struct{}, disk chan<- error) {

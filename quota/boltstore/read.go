@@ -44,46 +44,115 @@ func (s *Store) readAt(ctx context.Context, user string, plans quota.PlanChoice,
 // snapshot reads the state of a user as of now, in the windows that contain at. The user's
 // shard sh must be locked.
 func (s *Store) snapshot(sh *shard, user string, plans quota.PlanChoice, now, at time.Time, purpose purpose) (quota.Snapshot, error) {
-	pool := quota.PoolOf(user)
-	var p *quota.Plan
-	var terms, poolTerms quota.Terms
-	var override, poolOverride quota.Override
-	var counts []quota.Count
-	var write int64
-	err := s.dbView(func(tx *bolt.Tx) (err error) {
-		write = s.db.Number(tx)
-		if s.hasOverrides.Load() {
-			override, poolOverride = readOverrides(tx.Bucket(plansBucket), user, now)
+	r := stateReader{store: s, shard: sh, user: user, pool: quota.PoolOf(user), plans: plans, now: now, at: at}
+	sh.cache.renew(s.cacheGeneration.Load(), now)
+	mayCache := !plans.Terms && at.Equal(now)
+	if mayCache {
+		if err := s.db.Damage(); err != nil {
+			return quota.Snapshot{}, fmt.Errorf("reading usage: %w", err)
 		}
-		p = plans.Effective(override.Or(poolOverride))
-		if plans.Terms {
-			isNow := at.Equal(now)
-			if terms, err = s.termsIn(tx, sh, user, plans, termsPlan(p, user, user), now, isNow, purpose); err != nil {
-				return err
-			}
-			if ofPool := termsPlan(p, pool, user); pool != "" && ofPool != nil {
-				if poolTerms, err = s.termsIn(tx, sh, pool, plans, ofPool, now, isNow, purpose); err != nil {
-					return err
-				}
-			}
+		if r.choosePlan(&sh.cache) && r.count(&sh.cache) {
+			return r.snapshot(0), nil
 		}
-		counts = s.countsIn(tx, p, user, pool, &terms, &poolTerms, at)
+	}
+	write, file := int64(0), fileNumbers{}
+	err := s.dbView(func(tx *bolt.Tx) error {
+		write, file = s.db.Number(tx), s.fileNumbers(tx)
+		if mayCache && purpose == reserving {
+			file.read = make(map[string]*cachedAccount, 1)
+		}
+		r.choosePlan(&file)
+		if err := r.readTerms(tx, purpose); err != nil {
+			return err
+		}
+		r.count(&file)
 		return nil
 	})
 	if err != nil {
 		return quota.Snapshot{}, fmt.Errorf("reading usage: %w", err)
 	}
-	// The holds must be read after the file, see hold.
-	sh.addHolds(p, user, false, counts, write, now)
-	if len(p.PoolPeriods()) > 0 {
-		sh.addHolds(p, pool, true, counts, write, now)
+	sh.cache.keep(&file, sh, write)
+	return r.snapshot(write), nil
+}
+
+// A stateReader reads the state of a user. First, each of its fields is set by the method that it is named after.
+type stateReader struct {
+	store      *Store
+	shard      *shard // of the user, locked
+	user, pool string // the pool is empty unless the user is a member
+	plans      quota.PlanChoice
+	now, at    time.Time
+
+	own, ofPool      quota.Override // that are in force
+	plan             *quota.Plan
+	terms, poolTerms quota.Terms
+	counts           []quota.Count
+}
+
+// choosePlan reads the overrides. It returns false if some numbers are missing.
+func (r *stateReader) choosePlan(from numbers) bool {
+	own, ok := from.override(r.user)
+	r.own = own.ActiveAt(r.now)
+	if ok && r.pool != "" {
+		var ofPool quota.Override
+		ofPool, ok = from.override(r.pool)
+		r.ofPool = ofPool.ActiveAt(r.now)
 	}
-	snapshot := p.NewSnapshot(now.In(s.calendar.Location()), counts)
-	snapshot.Override, snapshot.Terms = override.Or(poolOverride), terms
-	if pool != "" {
-		snapshot.Pool = &quota.Pool{Override: poolOverride, Terms: poolTerms}
+	r.plan = r.plans.Effective(r.own.Or(r.ofPool))
+	return ok
+}
+
+// readTerms reads the terms, if the plans have some.
+func (r *stateReader) readTerms(tx *bolt.Tx, purpose purpose) (err error) {
+	if !r.plans.Terms {
+		return nil
 	}
-	return snapshot, nil
+	isNow := r.at.Equal(r.now)
+	if r.terms, err = r.store.termsIn(tx, r.shard, r.user, r.plans, termsPlan(r.plan, r.user, r.user), r.now, isNow, purpose); err != nil {
+		return err
+	}
+	if ofPool := termsPlan(r.plan, r.pool, r.user); r.pool != "" && ofPool != nil {
+		r.poolTerms, err = r.store.termsIn(tx, r.shard, r.pool, r.plans, ofPool, r.now, isNow, purpose)
+	}
+	return err
+}
+
+// count reads the counters of the plan, in the windows that contain at. It returns false if some numbers are missing.
+func (r *stateReader) count(from numbers) bool {
+	p := r.plan
+	r.counts = make([]quota.Count, len(p.Counters()))
+	for i, c := range p.Counters() {
+		account, terms := r.user, &r.terms
+		if c.Shared {
+			account, terms = r.pool, &r.poolTerms
+		}
+		w := terms.WindowAt(r.store.calendar, c.Period, r.at)
+		used, granted, ok := from.counter(account, w.ID, c.Endpoint)
+		if !ok {
+			return false
+		}
+		r.counts[i] = quota.Count{Window: w, Used: used.used(c.Quantity)}
+		if i < len(p.Limits()) {
+			r.counts[i].Granted = granted.granted(c.Quantity)
+			r.counts[i].Carried, _ = terms.Carried(w.ID, p.Limits()[i])
+		}
+	}
+	return true
+}
+
+// snapshot is what was read, and what is held that this write has not counted. The holds must be read after the
+// numbers, see hold.
+func (r *stateReader) snapshot(write int64) quota.Snapshot {
+	r.shard.addHolds(r.plan, r.user, false, r.counts, write, r.now)
+	if len(r.plan.PoolPeriods()) > 0 {
+		r.shard.addHolds(r.plan, r.pool, true, r.counts, write, r.now)
+	}
+	snapshot := r.plan.NewSnapshot(r.now.In(r.store.calendar.Location()), r.counts)
+	snapshot.Override, snapshot.Terms = r.own.Or(r.ofPool), r.terms
+	if r.pool != "" {
+		snapshot.Pool = &quota.Pool{Override: r.ofPool, Terms: r.poolTerms}
+	}
+	return snapshot
 }
 
 // termsIn returns the terms of an account, up to date under the plan p if its running windows are wanted.
@@ -98,34 +167,6 @@ func (s *Store) termsIn(tx *bolt.Tx, sh *shard, account string, plans quota.Plan
 		return terms, errTermsChanged
 	}
 	return after, nil
-}
-
-// countsIn returns what the file has for the counters of a plan, in the windows that contain at.
-func (s *Store) countsIn(tx *bolt.Tx, p *quota.Plan, user, pool string, terms, poolTerms *quota.Terms, at time.Time) []quota.Count {
-	counts := make([]quota.Count, len(p.Counters()))
-	used := tx.Bucket(usedBucket)
-	var grants *bolt.Bucket
-	if s.hasGrants.Load() {
-		grants = tx.Bucket(grantsBucket)
-	}
-	key := make([]byte, 0, 128)
-	for i, c := range p.Counters() {
-		account, terms := user, terms
-		if c.Shared {
-			account, terms = pool, poolTerms
-		}
-		w := terms.WindowAt(s.calendar, c.Period, at)
-		key = appendKey(key[:0], account, w.ID, c.Endpoint)
-		counts[i] = quota.Count{Window: w, Used: decodeAmounts(used.Get(key)).used(c.Quantity)}
-		if i >= len(p.Limits()) {
-			continue
-		}
-		if grants != nil {
-			counts[i].Granted = decodeAmounts(grants.Get(key)).granted(c.Quantity)
-		}
-		counts[i].Carried, _ = terms.Carried(w.ID, p.Limits()[i])
-	}
-	return counts
 }
 
 // addHolds adds what is held of an account to the counts of its counters: those that are shared, or those

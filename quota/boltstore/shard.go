@@ -28,6 +28,7 @@ type shard struct {
 	// termsWrites has the writes of terms that are under way, by account. Until such a channel is closed,
 	// nothing is reserved for the account: it would be reserved by the terms before.
 	termsWrites map[string]chan struct{}
+	cache       cache
 }
 
 // beginTermsWrite notes that the terms of an account are being written.

@@ -62,6 +62,8 @@ type Store struct {
 	// hasGrants and hasOverrides: the file has, or has had, grants and overrides. Before the
 	// first one, reads do not look for them.
 	hasGrants, hasOverrides atomic.Bool
+	// cacheGeneration changes when nothing that is cached is valid any more, see cache.
+	cacheGeneration atomic.Int64
 	// crossings are those that nobody has ended.
 	crossings crossingIndex
 	// writeMu is held during a write, and until its number has been compared.

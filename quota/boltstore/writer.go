@@ -125,6 +125,7 @@ func (s *Store) writeBatch(batch []queuedWrite) error {
 	})
 	// Of a write that failed, they may be seen as well. An account without any is found out when it is claimed.
 	s.crossings.add(write.crossings.accounts, write.crossings.now)
+	s.endCached(batch, err)
 	if err == nil {
 		return nil
 	}
@@ -146,6 +147,23 @@ func (s *Store) writeBatch(batch []queuedWrite) error {
 	return fmt.Errorf("writing to %s: %w", s.db.Path(), err)
 }
 
+// endCached ends what is cached and not valid after the write of a batch.
+func (s *Store) endCached(batch []queuedWrite, err error) {
+	all := err != nil
+	for _, w := range batch {
+		all = all || w.other != nil
+		if w.change != nil {
+			sh := s.userShard(w.change.user)
+			sh.mu.Lock()
+			sh.cache.remove(w.change.user)
+			sh.mu.Unlock()
+		}
+	}
+	if all {
+		s.cacheGeneration.Add(1)
+	}
+}
+
 // endTermsWrite closes done. If it is that of a write of terms, requests for the account go on.
 func (s *Store) endTermsWrite(account string, done chan struct{}) {
 	sh := s.userShard(account)
@@ -165,6 +183,7 @@ func (s *Store) finishCommit(h *hold, err error) {
 	c := h.commit
 	h.commit = nil
 	if err == nil {
+		sh.cache.count(h)
 		sh.settle(h.user, h.id)
 		if h.rest > 0 {
 			sh.addHold(newRest(h, h.rest))

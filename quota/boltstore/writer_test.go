@@ -51,19 +51,29 @@ func testCommitsShareAWrite(t *testing.T) {
 // At every step of a write the unit is seen exactly once. If the lease runs out during the
 // write, the unit is not given to another request.
 func TestCommitShowsUnitOnceAtEveryStep(t *testing.T) {
+	t.Run("from the cache", func(t *testing.T) { testEveryStep(t, func(*Store) {}, 0) })
+	t.Run("from the file", func(t *testing.T) { testEveryStep(t, dropCache, 1) })
+}
+
+// testEveryStep calls before before each call of the store. used is what is used once the write can be seen and
+// the hold still exists.
+func testEveryStep(t *testing.T, before func(*Store), used int64) {
 	clock, p := quotatest.NewClock(noon), plan(2)
 	s := open(t, t.TempDir(), Options{Now: clock.Now})
 	steps := 0
 	check := func(used, held int64) {
 		t.Helper()
 		steps++
+		before(s)
 		wantUsage(t, s, "u", p, used, held)
 		// One more request fits, a second does not.
 		one, two := request("u", p), request("u", p)
+		before(s)
 		d, err := s.Reserve(ctx, one)
 		if err != nil || !d.Admitted || d.Snapshot.Total.Used != used || d.Snapshot.Total.Held != held+1 {
 			t.Errorf("Reserve of the last unit: %+v, error %v", d.Snapshot.Total, err)
 		}
+		before(s)
 		if d, err := s.Reserve(ctx, two); err != nil || d.Admitted {
 			t.Errorf("Reserve over the limit: %+v, error %v", d.Snapshot.Total, err)
 		}
@@ -80,7 +90,7 @@ func TestCommitShowsUnitOnceAtEveryStep(t *testing.T) {
 			check(0, 1) // it has the number of its write, which no reader sees yet
 			return err
 		})
-		check(1, 0) // the write can be seen, and the hold still exists
+		check(used, 1-used) // the write can be seen, and the hold still exists
 		return err
 	}
 	r := admit(t, s, request("u", p))
@@ -106,6 +116,7 @@ func TestReadDuringWriteSeesUnitOnce(t *testing.T) {
 	r, done := admit(t, s, request("u", p)), make(chan error)
 	go func() { _, err := s.Commit(ctx, &r); done <- err }()
 	<-writing
+	dropCache(s)
 	s.dbView = func(fn func(*bolt.Tx) error) error {
 		s.dbView = s.db.View
 		disk <- nil
