@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"metergate/proxy/jsonlog"
 	"metergate/proxy/jwtauth"
 	"metergate/proxy/tracing"
 	"metergate/proxy/urlpath"
@@ -105,7 +106,7 @@ func (l *accessLog) write(x *exchange, duration time.Duration) {
 	}
 	a := attributePool.Get().(*attributes)
 	a.addRequest(x, l.user, duration)
-	l.log.LogAttrs(context.Background(), level, "request", a.list...)
+	jsonlog.Log(l.log, level, "request", a.list)
 	clear(a.list) // so that the pool does not keep what clients sent
 	a.list = a.list[:0]
 	attributePool.Put(a)

@@ -26,7 +26,7 @@ type listedPackage struct {
 // hold a rule which it shares with them, and these import none of ours.
 var allowedImports = map[string][]string{
 	"cmd/metergate": {"cmd/metergate/app", "cmd/metergate/billing", "cmd/metergate/counterfile", "cmd/metergate/demoapi", "cmd/metergate/host", "cmd/metergate/sockets", "cmd/metergate/storefile", "config", "proxy/apikeys", "proxy/jwtauth/jwtrules", "quota", "quota/guard", "quota/notify", "quota/plancheck", "quota/record"},
-	"cmd/metergate/app": {"cmd/metergate/host", "cmd/metergate/sockets", "quota/ratelog", "config", "proxy", "proxy/admin", "proxy/admin/recent", "proxy/apikeys", "proxy/jwtauth", "proxy/routetable", "proxy/tracing", "proxy/upstream",
+	"cmd/metergate/app": {"cmd/metergate/host", "cmd/metergate/sockets", "quota/ratelog", "config", "proxy", "proxy/admin", "proxy/admin/recent", "proxy/apikeys", "proxy/jsonlog", "proxy/jwtauth", "proxy/routetable", "proxy/tracing", "proxy/upstream",
 		"quota", "quota/boltstore", "quota/guard", "quota/notify", "quota/redisstore"},
 	"cmd/metergate/billing":     nil,
 	"cmd/metergate/counterfile": {"quota"},
@@ -37,7 +37,7 @@ var allowedImports = map[string][]string{
 
 	"config": {"proxy/apikeys", "proxy/jwtauth/jwtrules", "proxy/reported", "proxy/urlpath", "quota", "quota/redisstore/redisurl"},
 
-	"proxy": {"proxy/apikeys", "proxy/browser", "proxy/credential", "proxy/jwtauth", "proxy/reported", "proxy/routetable", "proxy/tracing", "proxy/trust", "proxy/turns", "proxy/upstream",
+	"proxy": {"proxy/apikeys", "proxy/browser", "proxy/credential", "proxy/jsonlog", "proxy/jwtauth", "proxy/reported", "proxy/routetable", "proxy/tracing", "proxy/trust", "proxy/turns", "proxy/upstream",
 		"proxy/urlpath", "quota", "quota/ratelog"},
 	"proxy/admin":                {"proxy/admin/console", "proxy/admin/recent", "proxy/admin/scans", "quota", "quota/plancheck"},
 	"proxy/admin/console":        nil,
@@ -47,6 +47,7 @@ var allowedImports = map[string][]string{
 	"proxy/browser":              nil,
 	"proxy/browser/writepackage": {"proxy/browser"},
 	"proxy/credential":           {"proxy/apikeys"},
+	"proxy/jsonlog":              nil,
 	"proxy/jwtauth":              {"proxy/credential", "proxy/jwtauth/jwtrules"},
 	"proxy/jwtauth/jwtrules":     nil,
 	"proxy/reported":             nil,
