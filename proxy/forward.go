@@ -229,31 +229,49 @@ func (f *forwarding) handleResponse(res *http.Response) error {
 	exposed := res.Header[headerExpose]
 	f.cleanHeaders(res)
 	f.cleanSection(res.Trailer, f.connection) // those that were announced
-	if usage != nil {
-		f.reportUsage(res.Header, usage, -1)
-	}
-	f.reportCost(res.Header)
-	f.announceCost(res.Header)
-	for name, values := range f.gatewayHeaders {
-		switch name {
-		case "Vary":
-			values = mergeLists(values, res.Header[name])
-		case headerExpose: // set only for an origin that CORS allows
-			values = mergeLists(values, exposed)
-		}
-		res.Header[name] = values
-	}
 	askForUnbuffered(res.Header)
-	if f.body != nil && !f.body.complete.Load() && f.in.ProtoMajor == 1 {
-		// The upstream answers before it has read the whole body. net/http would hold the
-		// answer back, see skipBody.
-		res.Header.Set("Connection", "close")
-	}
 	if _, ok := res.Header["Content-Type"]; !ok {
 		f.w.Header()["Content-Type"] = nil // otherwise net/http guesses one from the body
 	}
+	h := f.handOver(res)
+	if usage != nil {
+		f.reportUsage(h, usage, -1)
+	}
+	f.reportCost(h)
+	f.announceCost(h)
+	for name, values := range f.gatewayHeaders {
+		switch name {
+		case "Vary":
+			values = mergeLists(values, h[name])
+		case headerExpose: // set only for an origin that CORS allows
+			values = mergeLists(values, exposed)
+		}
+		h[name] = values
+	}
+	if f.body != nil && !f.body.complete.Load() && f.in.ProtoMajor == 1 {
+		// The upstream answers before it has read the whole body. net/http would hold the
+		// answer back, see skipBody.
+		h["Connection"] = []string{"close"}
+	}
 	f.record.status = res.StatusCode
 	return nil
+}
+
+// handOver moves the headers of a final response to those of the client's response, which it returns:
+// ReverseProxy would copy each with allocations of its own. It leaves what ReverseProxy still looks at: the
+// type of the content, and all headers of a 101 response.
+func (f *forwarding) handOver(res *http.Response) http.Header {
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		return res.Header
+	}
+	h := f.w.Header()
+	for name, values := range res.Header {
+		if name != "Content-Type" {
+			h[name] = values
+			delete(res.Header, name)
+		}
+	}
+	return h
 }
 
 // cleanHeaders makes the headers of a final response fit for the client. ReverseProxy has

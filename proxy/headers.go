@@ -51,13 +51,13 @@ func setRetryAfter(h http.Header, seconds int64) {
 }
 
 // usageHeaders are the headers that setUsageHeaders sets, or leaves out.
-var usageHeaders = []string{headerUsage, headerPolicy, headerRateLimit, headerLimit, headerRemaining, headerReset}
+var usageHeaders = [...]string{headerUsage, headerPolicy, headerRateLimit, headerLimit, headerRemaining, headerReset}
 
 // headerExpose lists the headers that a script on another origin may read.
 const headerExpose = "Access-Control-Expose-Headers"
 
 // exposedHeaders are those that a script on another origin may read.
-var exposedHeaders = append([]string{trust.HeaderRequestID, "Retry-After", headerShouldRetry, headerWouldBlock, headerCost, headerPending}, usageHeaders...)
+var exposedHeaders = append([]string{trust.HeaderRequestID, "Retry-After", headerShouldRetry, headerWouldBlock, headerCost, headerPending}, usageHeaders[:]...)
 
 // reportUsage sets the usage headers in h, and records what they say. exceeded is as
 // in setUsageHeaders.
@@ -78,66 +78,118 @@ func (x *exchange) setWouldBlock(limits []string) {
 // endpoint. exceeded is the index of the limit that refused the request, -1 for none.
 func setUsageHeaders(h http.Header, endpoint string, s *quota.Snapshot, exceeded int) {
 	for _, name := range usageHeaders {
-		h.Del(name)
+		delete(h, name)
 	}
+	b := headerBlock{text: make([]byte, 0, 256)}
+	b.text = appendState(b.text, endpoint, s)
+	b.add(headerRateLimit)
+	b.text = appendPolicy(b.text, endpoint, s)
+	b.add(headerPolicy)
+
 	p := s.Plan
-	var policy, state []byte
-	for i, l := range p.Limits() {
+	headline, limited := p.Headline()
+	b.text = append(strconv.AppendInt(b.text, s.Total.Used, 10), '/')
+	if limited {
+		b.text = strconv.AppendInt(b.text, s.Allowance(headline), 10)
+	} else {
+		b.text = append(b.text, "unlimited"...)
+	}
+	b.add(headerUsage)
+
+	shown := exceeded
+	// Many clients stop at X-RateLimit-Remaining: 0, and a soft limit refuses nobody.
+	if shown < 0 && limited && !p.Limits()[headline].Soft {
+		shown = headline
+	}
+	if shown >= 0 {
+		limit, count := s.Allowance(shown), s.Limits[shown]
+		b.text = strconv.AppendInt(b.text, limit, 10)
+		b.add(headerLimit)
+		b.text = strconv.AppendInt(b.text, quota.Remaining(count.Used, limit), 10)
+		b.add(headerRemaining)
+		if count.Window.Renews() {
+			b.text = strconv.AppendInt(b.text, count.Window.End.Unix(), 10)
+			b.add(headerReset)
+		}
+	}
+	b.setIn(h)
+}
+
+// appendState appends the value of the RateLimit header: what is left of each limit that may refuse
+// requests to endpoint.
+func appendState(b []byte, endpoint string, s *quota.Snapshot) []byte {
+	separator := ""
+	for i, l := range s.Plan.Limits() {
 		if l.Soft || !l.AppliesTo(endpoint) {
 			continue
 		}
-		if len(policy) > 0 {
-			policy, state = append(policy, ", "...), append(state, ", "...)
-		}
-		// Names consist of a-z, 0-9 and "-": nothing in them needs quoting.
-		count, limit, name := s.Limits[i], s.Allowance(i), l.Name()
-		policy = append(append(append(policy, '"'), name...), `";q=`...)
-		policy = strconv.AppendInt(policy, limit, 10)
+		count := s.Limits[i]
+		b = append(append(b, separator...), '"')
+		b = append(append(b, l.Name()...), `";r=`...) // a name needs no quoting, see setWouldBlock
+		b = strconv.AppendInt(b, quota.Remaining(count.Used, s.Allowance(i)), 10)
 		if count.Window.Renews() {
-			policy = strconv.AppendInt(append(policy, ";w="...), count.Window.Seconds(), 10)
+			b = strconv.AppendInt(append(b, ";t="...), count.Window.SecondsLeft(s.At), 10)
+		}
+		separator = ", "
+	}
+	return b
+}
+
+// appendPolicy appends the value of the RateLimit-Policy header: these limits, and how many requests may
+// run at once.
+func appendPolicy(b []byte, endpoint string, s *quota.Snapshot) []byte {
+	separator := ""
+	for i, l := range s.Plan.Limits() {
+		if l.Soft || !l.AppliesTo(endpoint) {
+			continue
+		}
+		window := s.Limits[i].Window
+		b = append(append(b, separator...), '"')
+		b = append(append(b, l.Name()...), `";q=`...)
+		b = strconv.AppendInt(b, s.Allowance(i), 10)
+		if window.Renews() {
+			b = strconv.AppendInt(append(b, ";w="...), window.Seconds(), 10)
 		}
 		if l.Quantity == quota.Units {
-			policy = append(policy, `;qu="units"`...)
+			b = append(b, `;qu="units"`...)
 		}
-		state = append(append(append(state, '"'), name...), `";r=`...)
-		state = strconv.AppendInt(state, quota.Remaining(count.Used, limit), 10)
-		if count.Window.Renews() {
-			state = strconv.AppendInt(append(state, ";t="...), count.Window.SecondsLeft(s.At), 10)
-		}
+		separator = ", "
 	}
-	if len(state) > 0 {
-		h.Set(headerRateLimit, string(state))
+	if c := s.Plan.ConcurrencyLimit().Requests; c > 0 {
+		b = append(append(b, separator...), `"concurrent";q=`...)
+		b = append(strconv.AppendInt(b, c, 10), `;qu="concurrent-requests"`...)
 	}
-	if c := p.ConcurrencyLimit().Requests; c > 0 {
-		if len(policy) > 0 {
-			policy = append(policy, ", "...)
-		}
-		policy = append(strconv.AppendInt(append(policy, `"concurrent";q=`...), c, 10), `;qu="concurrent-requests"`...)
-	}
-	if len(policy) > 0 {
-		h.Set(headerPolicy, string(policy))
-	}
+	return b
+}
 
-	used := strconv.FormatInt(s.Total.Used, 10)
-	headline, limited := p.Headline()
-	if limited {
-		h.Set(headerUsage, used+"/"+strconv.FormatInt(s.Allowance(headline), 10))
-	} else {
-		h.Set(headerUsage, used+"/unlimited")
+// A headerBlock makes the values of several headers with one allocation for their texts and one for
+// their slices.
+type headerBlock struct {
+	text    []byte // of all values
+	headers [len(usageHeaders)]struct {
+		name string
+		end  int // of its value in text
 	}
-	shown := exceeded
-	if shown < 0 {
-		// Many clients stop at X-RateLimit-Remaining: 0, and a soft limit refuses nobody.
-		if !limited || p.Limits()[headline].Soft {
-			return
-		}
-		shown = headline
+	n int // headers
+}
+
+// add makes what has been appended to the text since the last call the value of a header, whose name is
+// in canonical form. An empty value is left out.
+func (b *headerBlock) add(name string) {
+	if b.n > 0 && b.headers[b.n-1].end == len(b.text) || len(b.text) == 0 {
+		return
 	}
-	limit, count := s.Allowance(shown), s.Limits[shown]
-	h.Set(headerLimit, strconv.FormatInt(limit, 10))
-	h.Set(headerRemaining, strconv.FormatInt(quota.Remaining(count.Used, limit), 10))
-	if count.Window.Renews() {
-		h.Set(headerReset, strconv.FormatInt(count.Window.End.Unix(), 10))
+	b.headers[b.n].name, b.headers[b.n].end = name, len(b.text)
+	b.n++
+}
+
+// setIn sets the headers in h.
+func (b *headerBlock) setIn(h http.Header) {
+	text, values, start := string(b.text), make([]string, b.n), 0
+	for i, header := range b.headers[:b.n] {
+		values[i] = text[start:header.end]
+		h[header.name] = values[i : i+1 : i+1] // a value that is added later gets a slice of its own
+		start = header.end
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"metergate/proxy/credential"
+	"metergate/proxy/jsonlog"
 	"metergate/quota"
 )
 
@@ -103,7 +104,7 @@ func BenchmarkProblem(b *testing.B) {
 func BenchmarkObserve(b *testing.B) {
 	for _, level := range []slog.Level{slog.LevelInfo, slog.LevelWarn} {
 		b.Run(level.String(), func(b *testing.B) {
-			x := benchExchange(b, slog.New(slog.NewJSONHandler(io.Discard, &slog.HandlerOptions{Level: level})))
+			x := benchExchange(b, slog.New(jsonlog.New(io.Discard, level)))
 			x.w, x.record.status = &responseWriter{ResponseWriter: newSink(), x: x}, 200
 			b.ReportAllocs()
 			for b.Loop() {

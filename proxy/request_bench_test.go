@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"metergate/proxy"
+	"metergate/proxy/jsonlog"
 	"metergate/proxy/jwtauth"
 	"metergate/proxy/tracing"
 	"metergate/proxy/upstream"
@@ -150,7 +151,7 @@ func newBenchGateway(b *testing.B, p *quota.Plan, s proxy.Store, up http.RoundTr
 		Store: s, Verifier: verifier, Plans: map[string]*quota.Plan{p.Name(): p}, DefaultPlan: p.Name(),
 		Routes:  []proxy.Route{{Pattern: "POST /api/analyze", Endpoint: "analyze", Upstream: up, Timeout: time.Minute, MaxBody: 1 << 20}},
 		Metrics: proxy.NewMetrics(prometheus.NewRegistry()),
-		Log:     slog.New(slog.NewJSONHandler(io.Discard, nil)),
+		Log:     slog.New(jsonlog.New(io.Discard, slog.LevelInfo)),
 	}
 	for _, f := range change {
 		f(&o)
