@@ -205,8 +205,11 @@ func (c *newConn) Write(p []byte) (n int, err error) {
 }
 
 func (c *newConn) check(err error) error {
+	if err == nil {
+		return nil // before timeout is allocated: every call comes by
+	}
 	timeout := net.Error(nil)
-	if err == nil || errors.Is(err, net.ErrClosed) || errors.As(err, &timeout) && timeout.Timeout() {
+	if errors.Is(err, net.ErrClosed) || errors.As(err, &timeout) && timeout.Timeout() {
 		return err
 	}
 	if reason := c.refusal.Load(); reason != nil {

@@ -61,16 +61,40 @@ func ReadReply(r *bufio.Reader, reply *Reply) error {
 			reply.Numbers[i] = number
 		case line[0] == '$' && number == -1: // nil in RESP2
 		case line[0] == '$' && number >= 0 && number < maxText:
-			text := make([]byte, number+2)
-			if _, err := io.ReadFull(r, text); err != nil {
+			if err := readText(r, int(number), reply, i); err != nil {
 				return err
 			}
-			reply.SetText(i, string(text[:number]))
 		default:
 			return errProtocol
 		}
 	}
 	return nil
+}
+
+// readText reads a text of so many bytes as element i. Most texts are numbers, and are not copied.
+func readText(r *bufio.Reader, size int, reply *Reply, i int) error {
+	if size+2 > r.Size() {
+		text := make([]byte, size+2)
+		if _, err := io.ReadFull(r, text); err != nil {
+			return err
+		}
+		reply.SetText(i, string(text[:size]))
+		return nil
+	}
+	text, err := r.Peek(size + 2)
+	if err == io.EOF && len(text) > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return err
+	}
+	if n, err := strconv.ParseInt(string(text[:size]), 10, 64); err == nil {
+		reply.Numbers[i] = n
+	} else {
+		reply.SetText(i, string(text[:size]))
+	}
+	_, err = r.Discard(size + 2)
+	return err
 }
 
 // SetText sets element i to a text, or to a number that came as text.

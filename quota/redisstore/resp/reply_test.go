@@ -44,3 +44,22 @@ func TestReadReply(t *testing.T) {
 		}
 	}
 }
+
+// TestReadReplyOfManyTexts reads texts of all sizes about that of the reader's buffer, with what follows.
+func TestReadReplyOfManyTexts(t *testing.T) {
+	for size := range 64 {
+		for _, text := range []string{strings.Repeat("a", size), strings.Repeat("7", min(size, 18))} {
+			r := bufio.NewReaderSize(strings.NewReader(fmt.Sprintf("*2\r\n$%d\r\n%s\r\n:5\r\n*1\r\n:6\r\n", len(text), text)), 16)
+			var first, second Reply
+			if err := ReadReply(r, &first); err != nil {
+				t.Fatalf("%q: %v", text, err)
+			}
+			if err := ReadReply(r, &second); err != nil || second.Numbers[0] != 6 {
+				t.Fatalf("after %q: %v, error %v", text, second, err)
+			}
+			if got := fmt.Sprint(first.Numbers[0], first.Text); first.Numbers[1] != 5 || got != "0"+text && got != text {
+				t.Errorf("%q is read as %v", text, first)
+			}
+		}
+	}
+}

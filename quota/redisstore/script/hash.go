@@ -60,11 +60,17 @@ const memberInfix, poolSuffix = ":member:", ":org"
 
 // tag returns the part of a key that ends with the hash tag of a user or of a pool. No pool has the
 // account of a user.
-func tag(prefix, account string) string { return prefix + ":{" + digest(account) + "}" }
+func tag(prefix, account string) string {
+	key := make([]byte, 0, 128) // stays on the stack: a request makes several keys
+	key = append(append(key, prefix...), ":{"...)
+	return string(append(appendDigest(key, account), '}'))
+}
 
-func digest(id string) string {
+func digest(id string) string { return string(appendDigest(nil, id)) }
+
+func appendDigest(b []byte, id string) []byte {
 	sum := sha256.Sum256([]byte(id))
-	return base64.RawURLEncoding.EncodeToString(sum[:16])
+	return base64.RawURLEncoding.AppendEncode(b, sum[:16])
 }
 
 var digestLen = base64.RawURLEncoding.EncodedLen(16)
