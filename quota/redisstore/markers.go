@@ -27,7 +27,7 @@ const (
 	markerBatch = 1000
 )
 
-// markers holds the fields to delete, by key, in two sets. The young one waits for
+// markers holds the fields to delete, by account, in two sets. The young one waits for
 // another turn, since the client of a cluster that fails over may have sent a call twice.
 type markers struct {
 	mu         sync.Mutex
@@ -35,7 +35,7 @@ type markers struct {
 	n          int // fields in young
 }
 
-func (m *markers) add(key, field string) {
+func (m *markers) add(account, field string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.n >= maxMarkers {
@@ -44,7 +44,7 @@ func (m *markers) add(key, field string) {
 	if m.young == nil {
 		m.young = make(map[string][]string)
 	}
-	m.young[key] = append(m.young[key], field)
+	m.young[account] = append(m.young[account], field)
 	m.n++
 }
 
@@ -55,11 +55,11 @@ func (m *markers) putBack(due map[string][]string) {
 	if m.young == nil {
 		m.young = make(map[string][]string)
 	}
-	for key, fields := range due {
+	for account, fields := range due {
 		if m.n+len(fields) > maxMarkers {
 			return
 		}
-		m.young[key] = append(m.young[key], fields...)
+		m.young[account] = append(m.young[account], fields...)
 		m.n += len(fields)
 	}
 }
@@ -75,11 +75,10 @@ func (m *markers) takeDue() map[string][]string {
 
 // Forget implements quota.Store. The markers go in one of the next turns.
 func (s *Store) Forget(r *quota.Reservation) {
-	key := script.Key(s.prefix, r.User)
-	s.markers.add(key, script.MarkerField(r.ID))
+	s.markers.add(r.User, script.MarkerField(r.ID))
 	if r.RestUnits() > 0 {
 		s.rests.remove(r)
-		s.markers.add(key, script.RestMarkerField(r.ID))
+		s.markers.add(r.User, script.RestMarkerField(r.ID))
 	}
 }
 
@@ -104,13 +103,13 @@ func (s *Store) deleteMarkersUntilClosed() {
 func (s *Store) deleteMarkers(due map[string][]string) {
 	for len(due) > 0 {
 		batch, n := map[string][]string{}, 0
-		for key, fields := range due {
+		for account, fields := range due {
 			some := fields[:min(len(fields), markerBatch-n)]
-			batch[key] = some
+			batch[account] = some
 			if n += len(some); len(some) == len(fields) {
-				delete(due, key)
+				delete(due, account)
 			} else {
-				due[key] = fields[len(some):]
+				due[account] = fields[len(some):]
 			}
 			if n == markerBatch {
 				break
@@ -118,8 +117,8 @@ func (s *Store) deleteMarkers(due map[string][]string) {
 		}
 		err := s.client.Do(context.Background(), func(ctx context.Context, r redis.UniversalClient) error {
 			_, err := r.Pipelined(ctx, func(p redis.Pipeliner) error {
-				for key, fields := range batch {
-					p.HDel(ctx, key, fields...)
+				for account, fields := range batch {
+					p.HDel(ctx, script.Key(s.prefix, account), fields...)
 				}
 				return nil
 			})

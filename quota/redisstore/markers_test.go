@@ -88,7 +88,7 @@ func TestCloseDeletesMarkers(t *testing.T) {
 func TestMarkersToDeleteAreBounded(t *testing.T) {
 	var m markers
 	for i := range maxMarkers + 10 {
-		m.add(fmt.Sprint("key-", i%10), "id")
+		m.add(fmt.Sprint("user-", i%10), "id")
 	}
 	m.takeDue()
 	n := 0
@@ -99,7 +99,7 @@ func TestMarkersToDeleteAreBounded(t *testing.T) {
 		t.Errorf("%d wait, want %d", n, maxMarkers)
 	}
 	if due := m.takeDue(); len(due) != 0 {
-		t.Errorf("%d keys come again", len(due))
+		t.Errorf("%d accounts come again", len(due))
 	}
 }
 
