@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -15,7 +16,8 @@ import (
 // ResponseWriter.
 type requestBody struct {
 	io.ReadCloser
-	w http.ResponseWriter // of a client of HTTP/1; nil with HTTP/2
+	w    http.ResponseWriter // of a client of HTTP/1; nil with HTTP/2
+	hook *ReadHook           // see exchange.readHook
 	// mu is held during a Read: the transport may still read when its response has been sent.
 	mu   sync.Mutex
 	read int64 // bytes
@@ -97,6 +99,52 @@ func (b *requestBody) Close() error {
 		b.mu.Unlock()
 	}
 	return nil
+}
+
+// NotifyBeforeWait is that of upstream.WaitNotifier.
+func (b *requestBody) NotifyBeforeWait(f func()) bool {
+	if b.hook == nil {
+		return false
+	}
+	b.hook.set(f)
+	return true
+}
+
+// A ReadHook lets a request do something before a Read of its body waits for the client. It belongs to
+// the client's connection, which calls BeforeRead before each Read, and tells its requests by WithReadHook.
+type ReadHook struct{ f atomic.Pointer[func()] }
+
+// BeforeRead does what the present request wants to be done.
+func (h *ReadHook) BeforeRead() {
+	if f := h.f.Load(); f != nil {
+		(*f)()
+	}
+}
+
+// set sets what BeforeRead does; nil: nothing.
+func (h *ReadHook) set(f func()) {
+	if f == nil {
+		h.f.Store(nil)
+		return
+	}
+	h.f.Store(&f)
+}
+
+type readHookKey struct{}
+
+// WithReadHook returns the context for the requests of a connection.
+func WithReadHook(ctx context.Context, h *ReadHook) context.Context {
+	return context.WithValue(ctx, readHookKey{}, h)
+}
+
+// readHook returns the ReadHook of the client's connection. It is nil if there is none, or if a Read of the body
+// may wait without a Read of the connection: with HTTP/2, and while the body is read ahead.
+func (x *exchange) readHook() *ReadHook {
+	if _, ahead := x.in.Body.(*bodyAhead); ahead || x.in.ProtoMajor != 1 {
+		return nil
+	}
+	h, _ := x.in.Context().Value(readHookKey{}).(*ReadHook)
+	return h
 }
 
 // endedBroken reports whether the body has ended with an error that is the client's fault. It waits

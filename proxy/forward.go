@@ -92,7 +92,7 @@ func (x *exchange) forward(upgrade bool) {
 	f.setGatewayHeadersAside()
 	in := x.in.WithContext(ctx)
 	if in.ContentLength != 0 {
-		f.body = &requestBody{ReadCloser: in.Body, left: x.route.MaxBody}
+		f.body = &requestBody{ReadCloser: in.Body, left: x.route.MaxBody, hook: x.readHook()}
 		if in.ProtoMajor == 1 {
 			f.body.w = x.w
 		}

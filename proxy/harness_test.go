@@ -139,10 +139,38 @@ func newTestGateway(t *testing.T, s setup) *testGateway {
 	r.gateway.Config.MaxHeaderBytes = 64 << 10
 	r.gateway.Config.ReadHeaderTimeout = 10 * time.Second
 	r.gateway.Config.WriteTimeout = time.Minute
+	r.gateway.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		return proxy.WithReadHook(ctx, &c.(*hookedConn).ReadHook)
+	}
+	r.gateway.Listener = hookedListener{r.gateway.Listener}
 	r.gateway.Start()
 	t.Cleanup(r.gateway.Close)
 	return r
 }
+
+// A hookedListener gives its connections a ReadHook, as the program's listener does.
+type hookedListener struct{ net.Listener }
+
+type hookedConn struct {
+	net.Conn
+	proxy.ReadHook
+}
+
+func (l hookedListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &hookedConn{Conn: c}, nil
+}
+
+func (c *hookedConn) Read(p []byte) (int, error) {
+	c.BeforeRead()
+	return c.Conn.Read(p)
+}
+
+// CloseWrite is that of TCP.
+func (c *hookedConn) CloseWrite() error { return c.Conn.(*net.TCPConn).CloseWrite() }
 
 // storeAt is an embedded store with a clock of its own.
 func storeAt(t *testing.T, now func() time.Time) *boltstore.Store {

@@ -359,6 +359,36 @@ func TestBodyIsNotHeldBackAfterWait(t *testing.T) {
 	}
 }
 
+// TestHeaderIsNotHeldBackAfterWait: the upstream gets the header as soon as the request has its turn, although the
+// client has sent nothing of the body yet.
+func TestHeaderIsNotHeldBackAfterWait(t *testing.T) {
+	up, arrived := newGate(), make(chan string, 1)
+	g := withConcurrency(t, up, quota.ConcurrencyLimit{Requests: 1, Wait: 30 * time.Second}, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-N") == "0" {
+			up.ServeHTTP(w, r)
+			return
+		}
+		arrived <- "the header"
+		io.Copy(w, r.Body)
+	}})
+	first := send(t.Context(), g, 0, nil)
+	up.waitForArrivals(t, 1)
+	conn := g.dial()
+	fmt.Fprintf(conn, "POST /api/analyze HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: 4\r\n\r\n", token("u", "bounded"))
+	waitForWaiting(t, g, 1)
+	up.open <- 200
+	<-first
+	testkit.Receive(t, "the header", arrived)
+	io.WriteString(conn, "text")
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || res.StatusCode != 200 {
+		t.Fatalf("%+v, error %v", res, err)
+	}
+	if body, _ := io.ReadAll(res.Body); string(body) != "text" {
+		t.Errorf("got %q", body)
+	}
+}
+
 // TestMalformedChunksEndTheWait: the client is there, and learns why.
 func TestMalformedChunksEndTheWait(t *testing.T) {
 	up := newGate()

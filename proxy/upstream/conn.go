@@ -95,6 +95,7 @@ type targetConn struct {
 	net.Conn
 	release  sync.Once
 	released chan struct{} // closed when failed writes may return
+	header   heldHeader
 
 	mu      sync.Mutex
 	changed sync.Cond // reading or closed has become true
@@ -164,6 +165,17 @@ func (c *targetConn) Read(p []byte) (int, error) {
 func (c *targetConn) releaseWrites() { c.release.Do(func() { close(c.released) }) }
 
 func (c *targetConn) Write(p []byte) (int, error) {
+	if c.holdBack(p) {
+		return len(p), nil
+	}
+	if err := c.tryWriteHeader(); err != nil {
+		return 0, err
+	}
+	return c.write(p)
+}
+
+// write writes bytes of the present request.
+func (c *targetConn) write(p []byte) (int, error) {
 	c.mu.Lock()
 	c.requested = true
 	c.mu.Unlock()

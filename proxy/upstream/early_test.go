@@ -97,7 +97,7 @@ func TestBrokenUploadWithoutResponseEjects(t *testing.T) {
 // newUpload makes a POST with a body of size bytes.
 func newUpload(size int64) *http.Request {
 	req := newRequest("POST", "/upload", "text")
-	req.Body = io.NopCloser(io.LimitReader(zeros{}, size))
+	req.Body = arrived{io.LimitReader(zeros{}, size)}
 	req.ContentLength = size
 	return req
 }

@@ -12,6 +12,9 @@ func (p *Pool) SetDial(dial func(ctx context.Context, network, addr string) (net
 	p.changeTransports(func(t *http.Transport) { t.DialContext = dial })
 }
 
+// NewTargetConn makes a connection to a target, as a Pool has it.
+func NewTargetConn(c net.Conn) net.Conn { return newTargetConn(c) }
+
 // AnswerAll makes rt answer every request to an http target.
 func (p *Pool) AnswerAll(rt http.RoundTripper) {
 	p.changeTransports(func(t *http.Transport) { t.RegisterProtocol("http", rt) })

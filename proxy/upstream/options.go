@@ -177,6 +177,9 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// bufferSize is the size of each of a connection's two buffers, in bytes.
+const bufferSize = 2 << 10
+
 func newTransport(o Options, d *dialer) *http.Transport {
 	return &http.Transport{
 		// No Proxy, so requests go to the target whatever HTTP_PROXY says.
@@ -189,8 +192,8 @@ func newTransport(o Options, d *dialer) *http.Transport {
 		ForceAttemptHTTP2:     true,
 		// A connection keeps both buffers while it waits for a slow response, so they are
 		// small. Longer bodies bypass them.
-		ReadBufferSize:     2 << 10,
-		WriteBufferSize:    2 << 10,
+		ReadBufferSize:     bufferSize,
+		WriteBufferSize:    bufferSize,
 		DisableCompression: true, // the client gets the encoding that it asked for
 		// An HTTP/2 connection carries many requests. If it is dead but not closed, all of
 		// them would hang until they time out, so pings find out.

@@ -16,8 +16,9 @@
 //
 // A request is sent twice only where that is safe: retry.go has the rules, and how they
 // relate to net/http's own retries. conn.go saves the response of a target that answers
-// before it has read the whole request, and keeps each response with its request. head.go
-// makes up for what net/http hides of a response. cohort.go bounds the age of connections.
+// before it has read the whole request, and keeps each response with its request. hold.go
+// sends a header and a body that has arrived in one write. head.go makes up for what net/http
+// hides of a response. cohort.go bounds the age of connections.
 // schemes.go has the targets that are not http or https.
 package upstream
 

@@ -83,10 +83,11 @@ const (
 // http.Transport from sending it again.
 type attempt struct {
 	httptrace.ClientTrace
-	stage  atomic.Int32
-	conn   *targetConn   // the one it got last; nil: none, or one of HTTP/2
-	upload *upload       // nil: no body
-	span   *tracing.Span // nil: it has none
+	stage    atomic.Int32
+	conn     *targetConn   // the one it got last; nil: none, or one of HTTP/2
+	upload   *upload       // nil: no body
+	notifier WaitNotifier  // the body; nil: the header is not held back
+	span     *tracing.Span // nil: it has none
 
 	// For a request that must not be sent twice, to a target that may use HTTP/2.
 	cancel  context.CancelCauseFunc // nil: not needed

@@ -110,6 +110,7 @@ func (rt *roundTrip) send(t *target, trial bool) (res *http.Response, err error,
 	if rt.upload != nil {
 		out.Body, _ = rt.upload.claim() // no error: this attempt is made only if the body is unread
 		out.GetBody = rt.upload.claim
+		a.notifier = waitNotifier(rt.original)
 	}
 
 	c := p.cohortForRequest()

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"metergate/cmd/metergate/sockets"
+	"metergate/proxy"
 	"metergate/quota/ratelog"
 )
 
@@ -177,9 +179,9 @@ func (l *listener) keepAliveIfRoom() {
 // counted returns a connection that l counts until it is closed.
 func (l *listener) counted(conn net.Conn) net.Conn {
 	if unix, ok := conn.(*net.UnixConn); ok {
-		return &unixConn{unix, count{listener: l}}
+		return &unixConn{UnixConn: unix, count: count{listener: l}}
 	}
-	return &tcpConn{conn.(*net.TCPConn), count{listener: l}}
+	return &tcpConn{TCPConn: conn.(*net.TCPConn), count: count{listener: l}}
 }
 
 // A count is that of one open connection.
@@ -199,10 +201,12 @@ type (
 	tcpConn struct {
 		*net.TCPConn
 		count
+		proxy.ReadHook
 	}
 	unixConn struct {
 		*net.UnixConn
 		count
+		proxy.ReadHook
 	}
 )
 
@@ -214,4 +218,31 @@ func (c *tcpConn) Close() error {
 func (c *unixConn) Close() error {
 	defer c.end()
 	return c.UnixConn.Close()
+}
+
+func (c *tcpConn) Read(p []byte) (int, error) {
+	c.BeforeRead()
+	return c.TCPConn.Read(p)
+}
+
+func (c *unixConn) Read(p []byte) (int, error) {
+	c.BeforeRead()
+	return c.UnixConn.Read(p)
+}
+
+func (c *tcpConn) readHook() *proxy.ReadHook  { return &c.ReadHook }
+func (c *unixConn) readHook() *proxy.ReadHook { return &c.ReadHook }
+
+// withReadHook is the ConnContext of a server with a listener: it tells the requests of their connection's ReadHook.
+func withReadHook(ctx context.Context, c net.Conn) context.Context {
+	for {
+		switch inner := c.(type) {
+		case interface{ readHook() *proxy.ReadHook }:
+			return proxy.WithReadHook(ctx, inner.readHook())
+		case interface{ NetConn() net.Conn }: // TLS, or the PROXY protocol
+			c = inner.NetConn()
+		default:
+			return ctx
+		}
+	}
 }

@@ -23,6 +23,7 @@ import (
 func newPublicServer(h http.Handler, idleTimeout time.Duration, certificate func() *tls.Certificate, errorLog *log.Logger) *http.Server {
 	s := &http.Server{
 		Handler:                      h,
+		ConnContext:                  withReadHook,
 		ReadHeaderTimeout:            10 * time.Second, // also of a TLS handshake
 		WriteTimeout:                 time.Minute,      // of what net/http answers itself; package proxy sets its own
 		IdleTimeout:                  idleTimeout,

@@ -117,6 +117,9 @@ func (p *Proxied) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// NetConn returns the connection itself.
+func (p *Proxied) NetConn() net.Conn { return p.Conn }
+
 // CloseWrite is that of the connection.
 func (p *Proxied) CloseWrite() error {
 	if half, ok := p.Conn.(interface{ CloseWrite() error }); ok {
