@@ -81,7 +81,7 @@ vet:
 	go vet -C .ci/kubernetes .
 	go vet -C .ci/release .
 
-# BENCH passes flags to the benchmarks of whole processes, such as "-rounds 3 -round 1s".
+# BENCH passes flags to the benchmarks of whole processes, such as "-rounds 3".
 # Other proxies are measured if they are installed; docs/performance.md says how.
 bench: ## compare the gateway with other proxies, and measure each part of it
 	go test ./proxy/... ./quota/... -run '^$$' -bench . -benchmem -timeout 20m

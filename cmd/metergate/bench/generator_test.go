@@ -42,15 +42,14 @@ func BenchmarkGenerator(b *testing.B) {
 			for i, s := range servers {
 				for g, generator := range generators {
 					r, own := generator.run(s)
-					r.late50 = own / time.Duration(r.sent)
+					r.own = own / time.Duration(r.sent)
 					if all[g][i].name = s.name; n > 0 {
 						all[g][i].rounds = append(all[g][i].rounds, r)
 					}
 				}
 			}
 		}
-		own := late50Column
-		own.name = "of the generator"
+		own := column{name: "of the load itself", value: func(r round) float64 { return float64(r.own) }, text: duration}
 		for g, generator := range generators {
 			show(b, ratioTable(fmt.Sprintf("%s, %d rounds of %v", generator.name, *rounds, *roundFor),
 				[]column{cpuColumn, redisColumn, rateColumn, p50Column, own}, all[g], all[g][0]))

@@ -57,6 +57,56 @@ func TestTables(t *testing.T) {
 	}
 }
 
+// A column can compare with another row than the others do, and leaves out the servers that do not
+// have its figure.
+func TestTablesOfSomeServers(t *testing.T) {
+	cpu := func(cpu, redis time.Duration) []round { return []round{{cpu: cpu, redis: redis}} }
+	bare, pair, gateway := series{"bare", cpu(100, 0)}, series{"pair", cpu(150, 20)}, series{"gateway", cpu(200, 30)}
+	all := []series{bare, pair, gateway}
+	redis := redisColumn.comparedWith("pair")
+	got := ratioTable("", []column{cpuColumn, redis}, all, bare)
+	want := `|         | CPU/request               | Redis                     |
+|---------|---------------------------|---------------------------|
+| bare    | 0.1 µs (0.1 µs..0.1 µs)   |                           |
+| pair    | 0.15 µs = 1.50 (1.50..1.50) | 0.02 µs (0.02 µs..0.02 µs) |
+| gateway | 0.2 µs = 2.00 (2.00..2.00) | 0.03 µs = 1.50 (1.50..1.50) |
+`
+	if withoutSpaces(got) != withoutSpaces(want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	got = sizeTable("by size", redis, []string{"1", "2"}, [][]series{all, all}, "bare")
+	want = `| by size | pair                       | gateway                     |
+|---------|----------------------------|-----------------------------|
+| 1       | 0.02 µs (0.02 µs..0.02 µs) | 0.03 µs = 1.50 (1.50..1.50) |
+| 2       | 0.02 µs (0.02 µs..0.02 µs) | 0.03 µs = 1.50 (1.50..1.50) |
+`
+	if withoutSpaces(got) != withoutSpaces(want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func withoutSpaces(s string) string { return strings.NewReplacer(" ", "", "-", "").Replace(s) }
+
+// The median decides whether a goal is reached. Goals that were not measured are left out.
+func TestGoals(t *testing.T) {
+	reached := &goal{name: "low", most: 1.25, text: ratio}
+	reached.measured([]float64{1, 1.25, 9}, ", of 3")
+	missed := &goal{name: "high", most: 1.25, text: ratio}
+	missed.measured([]float64{1, 1.26, 1.27}, "")
+	got := goalTable(reached, missed, &goal{name: "unknown", most: 1, text: ratio})
+	want := `| goal               | here                              |
+|--------------------|-----------------------------------|
+| low: at most 1.25  | 1.25 (1.00..9.00), of 3: reached  |
+| high: at most 1.25 | 1.26 (1.00..1.27): not reached    |
+`
+	if withoutSpaces(got) != withoutSpaces(want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if got := goalTable(&goal{name: "unknown"}); got != "" {
+		t.Errorf("a table of nothing:\n%s", got)
+	}
+}
+
 // A server answers none of the first requests until the fiftieth has arrived. A load that
 // waits for answers before it sends more would wait for ever. The first request must take
 // all of the time in which the others were due.

@@ -39,8 +39,8 @@ import (
 // Flags stand behind the package: go test ./cmd/metergate/bench -bench Compare -rounds 3
 var (
 	soakFor  = flag.Duration("soak", 5*time.Second, "how `long` TestSoak puts a load on a gateway; from 1m on it looks for growth")
-	rounds   = flag.Int("rounds", 5, "how `often` a benchmark measures each process")
-	roundFor = flag.Duration("round", 2*time.Second, "how `long` one round takes; at a fixed rate five times as long")
+	rounds   = flag.Int("rounds", 7, "how `often` a benchmark measures each process")
+	roundFor = flag.Duration("round", time.Second, "how `long` one round takes; at a fixed rate five times as long")
 )
 
 func TestMain(m *testing.M) {

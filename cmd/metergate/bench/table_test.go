@@ -17,6 +17,7 @@ type round struct {
 	late50, late99      time.Duration // how late requests were sent; only at a fixed rate
 	cpu                 time.Duration // of the server's process, a request
 	redis               time.Duration // of the process of its own Redis, a request; 0: it has none
+	own                 time.Duration // of the load itself, a request; only in BenchmarkGenerator
 	sent, failed        int           // requests; those that were not answered with 200
 }
 

@@ -6,15 +6,17 @@ const { createProxyMiddleware } = require('http-proxy-middleware')
 const jwt = require('jsonwebtoken')
 const { RedisStore } = require('rate-limit-redis')
 const { createClient } = require('redis')
+const { createSecretKey } = require('crypto')
 const http = require('http')
 
 const { ADDRESS, UPSTREAM, REDIS, LIMIT, SECRET } = process.env
 
 const client = createClient({ url: REDIS })
+const key = createSecretKey(Buffer.from(SECRET)) // given a string, jsonwebtoken first tries it as a public key, each time
 
 function authenticate(req, res, next) {
   try {
-    req.user = jwt.verify(req.headers.authorization.slice('Bearer '.length), SECRET, { algorithms: ['HS256'] }).sub
+    req.user = jwt.verify(req.headers.authorization.slice('Bearer '.length), key, { algorithms: ['HS256'] }).sub
     next()
   } catch {
     res.status(401).end()
@@ -33,6 +35,7 @@ async function main() {
     skipFailedRequests: true,
     requestWasSuccessful: (req, res) => res.statusCode >= 200 && res.statusCode < 300,
     standardHeaders: 'draft-8',
+    legacyHeaders: false,
     store: new RedisStore({ sendCommand: (...args) => client.sendCommand(args) }),
   }))
   app.use(createProxyMiddleware({ target: UPSTREAM, agent: new http.Agent({ keepAlive: true, maxSockets: Infinity, maxFreeSockets: 1024 }), xfwd: true }))
