@@ -32,13 +32,14 @@ func countUp(tx boltfile.Tx, h *hold, now time.Time, keeps retention) (created i
 // countIn is countUp for one account.
 func countIn(tx boltfile.Tx, h *hold, account string, windows []quota.Window, now time.Time, keep time.Duration) (created int, err error) {
 	used, ends, counted := tx.Bucket(usedBucket), tx.Bucket(endsBucket), false
+	var key []byte // bbolt copies it
 	for _, w := range windows {
 		if !now.Before(w.RetainedUntil(keep)) {
 			continue
 		}
 		counted = true
 		for _, endpoint := range []string{"", h.endpoint} {
-			key := appendKey(nil, account, w.ID, endpoint)
+			key = appendKey(key[:0], account, w.ID, endpoint)
 			n := decodeAmounts(used.Get(key))
 			if n == (amounts{}) {
 				created++

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -150,6 +151,7 @@ func upgrade(tx *bolt.Tx) error {
 
 // appendKey appends a key of used and grants to b.
 func appendKey(b []byte, user, window, endpoint string) []byte {
+	b = slices.Grow(b, len(user)+len(window)+len(endpoint)+2)
 	b = append(append(b, user...), 0)
 	b = append(append(b, window...), 0)
 	return append(b, endpoint...)

@@ -46,19 +46,39 @@ func (s *Store) readAt(ctx context.Context, user string, plans quota.PlanChoice,
 func (s *Store) snapshot(sh *shard, user string, plans quota.PlanChoice, now, at time.Time, purpose purpose) (quota.Snapshot, error) {
 	r := stateReader{store: s, shard: sh, user: user, pool: quota.PoolOf(user), plans: plans, now: now, at: at}
 	sh.cache.renew(s.cacheGeneration.Load(), now)
-	mayCache := !plans.Terms && at.Equal(now)
-	if mayCache {
-		if err := s.db.Damage(); err != nil {
-			return quota.Snapshot{}, fmt.Errorf("reading usage: %w", err)
-		}
-		if r.choosePlan(&sh.cache) && r.count(&sh.cache) {
-			return r.snapshot(0), nil
-		}
+	r.mayCache = !plans.Terms && at.Equal(now)
+	if r.mayCache && s.db.Damage() == nil && r.choosePlan(&sh.cache) && r.count(&sh.cache) {
+		return r.snapshot(0), nil
 	}
+	snapshot, err := r.readFile(purpose)
+	if err != nil {
+		return quota.Snapshot{}, fmt.Errorf("reading usage: %w", err)
+	}
+	return snapshot, nil
+}
+
+// A stateReader reads the state of a user. The fields in the second part are set by its methods.
+type stateReader struct {
+	store      *Store
+	shard      *shard // of the user, locked
+	user, pool string // the pool is empty unless the user is a member
+	plans      quota.PlanChoice
+	now, at    time.Time
+	mayCache   bool // all that is read can be cached
+
+	own, ofPool      quota.Override // that are in force
+	plan             *quota.Plan
+	terms, poolTerms quota.Terms
+	counts           []quota.Count
+}
+
+// readFile reads all of it from the file. It has a copy of r, because the transaction would make every r escape to the
+// heap, also where the cache answers.
+func (r stateReader) readFile(purpose purpose) (quota.Snapshot, error) {
 	write, file := int64(0), fileNumbers{}
-	err := s.dbView(func(tx *bolt.Tx) error {
-		write, file = s.db.Number(tx), s.fileNumbers(tx)
-		if mayCache && purpose == reserving {
+	err := r.store.dbView(func(tx *bolt.Tx) error {
+		write, file = r.store.db.Number(tx), r.store.fileNumbers(tx)
+		if r.mayCache && purpose == reserving {
 			file.read = make(map[string]*cachedAccount, 1)
 		}
 		r.choosePlan(&file)
@@ -69,24 +89,10 @@ func (s *Store) snapshot(sh *shard, user string, plans quota.PlanChoice, now, at
 		return nil
 	})
 	if err != nil {
-		return quota.Snapshot{}, fmt.Errorf("reading usage: %w", err)
+		return quota.Snapshot{}, err
 	}
-	sh.cache.keep(&file, sh, write)
+	r.shard.cache.keep(&file, r.shard, write)
 	return r.snapshot(write), nil
-}
-
-// A stateReader reads the state of a user. First, each of its fields is set by the method that it is named after.
-type stateReader struct {
-	store      *Store
-	shard      *shard // of the user, locked
-	user, pool string // the pool is empty unless the user is a member
-	plans      quota.PlanChoice
-	now, at    time.Time
-
-	own, ofPool      quota.Override // that are in force
-	plan             *quota.Plan
-	terms, poolTerms quota.Terms
-	counts           []quota.Count
 }
 
 // choosePlan reads the overrides. It returns false if some numbers are missing.
