@@ -26,9 +26,9 @@ func BenchmarkCompare(b *testing.B) {
 		bare := find(all, bareName)
 		show(b, ratioTable(fmt.Sprintf("32 connections, %d rounds of %v", *rounds, *roundFor),
 			[]column{cpuColumn, redisColumn.comparedWith(pairName), rateColumn, p50Column, p99Column}, all, bare))
-		redisGoal.measured(find(all, onRedis.name).ratios(bare, cpuColumn), "")
-		scriptGoal.measured(find(all, onRedis.name).ratios(find(all, pairName), redisColumn), "")
-		embeddedGoal.measured(find(all, onBolt.name).ratios(bare, cpuColumn), "")
+		redisGoal.measured(b, find(all, onRedis.name).ratios(bare, cpuColumn), "")
+		scriptGoal.measured(b, find(all, onRedis.name).ratios(find(all, pairName), redisColumn), "")
+		embeddedGoal.measured(b, find(all, onBolt.name).ratios(bare, cpuColumn), "")
 	}
 	b.ReportMetric(0, "ns/op") // means nothing here
 }
@@ -52,7 +52,7 @@ func BenchmarkRate(b *testing.B) {
 		fewFailed(b, all)
 		show(b, differenceTable(fmt.Sprintf("%d requests/s, %d rounds of %v", f.rate, *rounds, f.lasts),
 			[]column{p50Column, p90Column, p99Column, p999Column, cpuColumn, redisColumn, late50Column, late99Column}, all[0], all[1:]...))
-		addedGoal.measured(all[2].more(all[1], p50Column), "")
+		addedGoal.measured(b, all[2].more(all[1], p50Column), "")
 	}
 	b.ReportMetric(0, "ns/op") // means nothing here
 }

@@ -3,6 +3,7 @@ package bench
 import (
 	"fmt"
 	"slices"
+	"testing"
 )
 
 // A goal is a bound for the median of a figure. The benchmark that measures the figure reports it,
@@ -22,8 +23,12 @@ var (
 	memoryGoal   = &goal{name: "memory for 10,000 slow requests in flight", most: 500 << 20, text: mebibytes}
 )
 
-// measured records the rounds of a goal's figure, and a remark about them or an empty one.
-func (g *goal) measured(values []float64, remark string) {
+// measured records the rounds of a goal's figure, and a remark about them or an empty one. If the
+// benchmark failed, for example because many requests did, its figures mean nothing.
+func (g *goal) measured(t testing.TB, values []float64, remark string) {
+	if t.Failed() {
+		return
+	}
 	verdict := "not reached"
 	if median(values) <= g.most {
 		verdict = "reached"

@@ -90,9 +90,9 @@ func withoutSpaces(s string) string { return strings.NewReplacer(" ", "", "-", "
 // The median decides whether a goal is reached. Goals that were not measured are left out.
 func TestGoals(t *testing.T) {
 	reached := &goal{name: "low", most: 1.25, text: ratio}
-	reached.measured([]float64{1, 1.25, 9}, ", of 3")
+	reached.measured(t, []float64{1, 1.25, 9}, ", of 3")
 	missed := &goal{name: "high", most: 1.25, text: ratio}
-	missed.measured([]float64{1, 1.26, 1.27}, "")
+	missed.measured(t, []float64{1, 1.26, 1.27}, "")
 	got := goalTable(reached, missed, &goal{name: "unknown", most: 1, text: ratio})
 	want := `| goal               | here                              |
 |--------------------|-----------------------------------|

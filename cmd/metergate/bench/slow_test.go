@@ -45,7 +45,7 @@ func BenchmarkSlow(b *testing.B) {
 		b.ReportMetric((resident-idle.resident)/medianOf(func(s sample) float64 { return s.inFlight })/1024, "KiB/request")
 		// What as many requests as the goal speaks of would take.
 		all := valuesOf(seen, func(s sample) float64 { return s.resident * 10_000 / s.inFlight })
-		memoryGoal.measured(all, fmt.Sprintf(", from %s in flight", number(medianOf(func(s sample) float64 { return s.inFlight }))))
+		memoryGoal.measured(b, all, fmt.Sprintf(", from %s in flight", number(medianOf(func(s sample) float64 { return s.inFlight }))))
 	}
 	b.ReportMetric(0, "ns/op") // means nothing here
 }
