@@ -29,6 +29,9 @@ type query struct {
 	keepsTerms bool
 	// holds is the endpoint of the request that a query holds; empty: it holds none.
 	holds string
+	// settlesOne is the only reservation that a query settles, one that holds no more than a request; nil: there
+	// are others, or it does.
+	settlesOne *quota.Reservation
 	// settles: the query settles reservations, those of a member in the pool as well.
 	settles bool
 	// appendArgs appends the script's own arguments; nil: it has none. It is called again
@@ -100,14 +103,30 @@ func (s *Store) layout(q *query, o *outcome, at time.Time) *layout {
 		if s.history > 0 {
 			running.onDayOf(at, s.calendar)
 		}
-		return newLayout(running, nil, laidOut{})
+		return newLayout(running, nil, laidOut{}, "")
 	case o.plan == nil:
-		return newLayout(laidOut{}, nil, laidOut{})
+		return newLayout(laidOut{}, nil, laidOut{}, "")
 	case q.at.IsZero():
-		return s.layouts.forPlan(o, at, s.calendar, s.history > 0, s.billing > 0)
+		return s.layouts.forPlan(o, q.endpoint(), at, s.calendar, s.history > 0, s.billing > 0)
 	}
 	// In the past, no window has to run.
-	return newLayout(laidOut{}, o.plan, layOut(o, s.calendar, q.at))
+	return newLayout(laidOut{}, o.plan, layOut(o, s.calendar, q.at), "")
+}
+
+// endpoint is that of the request that a query holds or settles; empty: of none, or of several.
+func (q *query) endpoint() string {
+	if q.settlesOne != nil {
+		return q.settlesOne.Endpoint
+	}
+	return q.holds
+}
+
+// reading returns what a query reads of a layout.
+func (q *query) reading(l *layout) *script.Reading {
+	if q.holds != "" {
+		return l.hold
+	}
+	return l.readingToSettle(q.settlesOne)
 }
 
 // askTries is how often a query is sent: once, and again while an assumption is wrong. The terms of a pool
@@ -136,7 +155,7 @@ func (s *Store) ask(ctx context.Context, q *query, o *outcome) error {
 		if q.script == script.Reserve && o.plan.ConcurrencyLimit().Requests > 0 {
 			o.departing = s.places.departing(q.user)
 		}
-		reply, received, err := s.call(ctx, q.script, o, l, func(args *resp.Args) {
+		reply, received, err := s.call(ctx, q.script, o, l, q.reading(l), func(args *resp.Args) {
 			if q.appendArgs != nil {
 				q.appendArgs(args, o.plan, l)
 			}
@@ -207,22 +226,22 @@ func overrideIn(text string) quota.Override {
 
 // call sends a script once, about the account and the pool of an outcome. It returns the reply and its
 // time, in the calendar's zone.
-func (s *Store) call(ctx context.Context, sc *redis.Script, o *outcome, l *layout, appendArgs func(*resp.Args)) (script.Reply, time.Time, error) {
+func (s *Store) call(ctx context.Context, sc *redis.Script, o *outcome, l *layout, reading *script.Reading, appendArgs func(*resp.Args)) (script.Reply, time.Time, error) {
 	poolKey := ""
 	if o.pool.account != "" {
 		poolKey = script.Key(s.prefix, o.pool.account)
 	}
 	common := script.CommonArgs{Offset: s.offset(), ID: o.account.account, Assumed: o.account.text}
-	return s.callKeys(ctx, sc, script.Key(s.prefix, o.account.account), poolKey, common, l, appendArgs)
+	return s.callKeys(ctx, sc, script.Key(s.prefix, o.account.account), poolKey, common, l, reading, appendArgs)
 }
 
 // callKeys is call for a key, and for a second one unless that is empty.
-func (s *Store) callKeys(ctx context.Context, sc *redis.Script, key, poolKey string, common script.CommonArgs, l *layout, appendArgs func(*resp.Args)) (script.Reply, time.Time, error) {
+func (s *Store) callKeys(ctx context.Context, sc *redis.Script, key, poolKey string, common script.CommonArgs, l *layout, reading *script.Reading, appendArgs func(*resp.Args)) (script.Reply, time.Time, error) {
 	args := argsPool.Get().(*resp.Args)
 	defer argsPool.Put(args)
 	args.Reset()
 	common.AppendTo(args)
-	args.AddAll(&l.args)
+	args.AddAll(&reading.Args)
 	appendArgs(args)
 	raw, err := s.client.Run(ctx, sc, key, poolKey, args)
 	if err != nil {
@@ -239,7 +258,7 @@ func (s *Store) callKeys(ctx context.Context, sc *redis.Script, key, poolKey str
 
 // callAlone is call for an account alone, also if it is a member.
 func (s *Store) callAlone(ctx context.Context, sc *redis.Script, account, text string, l *layout, appendArgs func(*resp.Args)) (script.Reply, time.Time, error) {
-	return s.call(ctx, sc, &outcome{account: assumed{account: account, text: text}}, l, appendArgs)
+	return s.call(ctx, sc, &outcome{account: assumed{account: account, text: text}}, l, l.read, appendArgs)
 }
 
 // argsPool holds arguments to use again.

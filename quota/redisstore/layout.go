@@ -31,7 +31,9 @@ type layout struct {
 	numbers int // of all counters
 	// allowed is what each limit of the plan allows in its window, without grants.
 	allowed []int64
-	args    resp.Args
+	// read is what a script reads that returns the counts, hold what reserve.lua reads, and settle what settle.lua
+	// does for one reservation in these windows.
+	read, hold, settle *script.Reading
 	// alerts has, for each limit, its script.Alert in the window, encoded; nil: the plan has no thresholds.
 	alerts []resp.Args
 }
@@ -73,8 +75,9 @@ func (w *laidOut) windowOf(c quota.Counter) (quota.Window, *quota.Terms) {
 var endOfTime = time.UnixMilli(1 << 52)
 
 // newLayout lays out the windows that must run, and those in which the counts of a plan are
-// wanted. A nil plan has none.
-func newLayout(running laidOut, p *quota.Plan, wanted laidOut) *layout {
+// wanted. A nil plan has none. If endpoint is not empty, requests to it are to be held and settled, by an account
+// without a pool.
+func newLayout(running laidOut, p *quota.Plan, wanted laidOut, endpoint string) *layout {
 	l := &layout{from: time.UnixMilli(0), till: endOfTime, windows: running.windows, poolWindows: running.poolWindows, date: running.date, hour: running.hour}
 	mustRun := slices.Concat(running.windows, running.poolWindows)
 	if running.date != 0 {
@@ -128,7 +131,12 @@ func newLayout(running laidOut, p *quota.Plan, wanted laidOut) *layout {
 	}
 	encoded := script.Layout{From: l.from, Till: l.till, Counters: l.inRedis, Limits: l.limits, Pairs: l.pairs}
 	l.numbers = encoded.Numbers()
-	encoded.AppendTo(&l.args)
+	l.read = encoded.Reading(nil)
+	l.hold, l.settle = l.read, l.read
+	if endpoint != "" {
+		l.hold = encoded.Reading(script.HeldFields(endpoint, l.windows))
+		l.settle = encoded.Reading(script.CountedFields(endpoint, l.windows))
+	}
 	if p != nil && len(p.NotifyAt()) > 0 {
 		l.alerts = make([]resp.Args, l.limits)
 		for i := range l.limits {
@@ -140,6 +148,15 @@ func newLayout(running laidOut, p *quota.Plan, wanted laidOut) *layout {
 		}
 	}
 	return l
+}
+
+// readingToSettle returns what is read to settle the only reservation of a query; nil: there are others.
+func (l *layout) readingToSettle(r *quota.Reservation) *script.Reading {
+	sameID := func(a, b quota.Window) bool { return a.ID == b.ID }
+	if r != nil && slices.EqualFunc(r.Windows, l.windows, sameID) {
+		return l.settle
+	}
+	return l.read
 }
 
 // countsOf returns the counts with the numbers that a script has returned. It does not say what
@@ -180,7 +197,7 @@ func windowOfPeriod(per quota.Period, windows []quota.Window) quota.Window {
 // leave theirs behind.
 const maxLayouts = 2048
 
-// layouts holds the last layout of each plan and terms.
+// layouts holds the last layout of each plan, endpoint and terms.
 type layouts struct {
 	mu     sync.RWMutex
 	byPlan map[layoutKey]*layout
@@ -190,13 +207,17 @@ type layouts struct {
 // have the same.
 type layoutKey struct {
 	plan             *quota.Plan
+	endpoint         string // see newLayout
 	terms, poolTerms string
 }
 
-// forPlan returns the layout of an outcome's plan at a time, with its day if there is a history, and with its
-// hour if there are bills.
-func (ls *layouts) forPlan(o *outcome, at time.Time, calendar *quota.Calendar, withDay, withHour bool) *layout {
-	key := layoutKey{o.plan, o.account.termsText, o.pool.termsText}
+// forPlan returns the layout of an outcome's plan for requests to an endpoint at a time, with its day if there is a
+// history, and with its hour if there are bills.
+func (ls *layouts) forPlan(o *outcome, endpoint string, at time.Time, calendar *quota.Calendar, withDay, withHour bool) *layout {
+	if o.pool.account != "" {
+		endpoint = ""
+	}
+	key := layoutKey{o.plan, endpoint, o.account.termsText, o.pool.termsText}
 	ls.mu.RLock()
 	l := ls.byPlan[key]
 	ls.mu.RUnlock()
@@ -210,7 +231,7 @@ func (ls *layouts) forPlan(o *outcome, at time.Time, calendar *quota.Calendar, w
 	if withHour {
 		running.hour = quota.BillHourAt(at)
 	}
-	l = newLayout(running, o.plan, running)
+	l = newLayout(running, o.plan, running, endpoint)
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	if ls.byPlan == nil || len(ls.byPlan) >= maxLayouts {

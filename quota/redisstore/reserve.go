@@ -19,7 +19,7 @@ func (s *Store) Reserve(ctx context.Context, request quota.Request) (*quota.Deci
 		own := script.ReserveArgs{
 			ID: r.ID, Endpoint: r.Endpoint, Lease: r.Lease, Windows: l.windows,
 			Observed: r.InObserveMode(p), Claimed: r.Plans.Claimed.Name(), Units: r.HeldUnits(),
-			Concurrent: p.ConcurrencyLimit(), Limits: p.Limits(), Allowed: l.allowed, RequestsOf: l.requests,
+			Concurrent: p.ConcurrencyLimit(), Limits: p.Limits(), Allowed: l.allowed, RequestsOf: l.requests, Indexes: l.hold.Indexes,
 		}
 		if !r.Waited {
 			own.Attempts = p.AttemptLimit()

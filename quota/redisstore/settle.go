@@ -54,6 +54,10 @@ func (s *Store) askToSettle(ctx context.Context, user string, plans quota.PlanCh
 	own.Keep, own.HistoryDays, own.BillingHours, own.Notifies = s.keep, s.history, s.billing, plans.Notifies()
 	q := query{script: own.Script(), user: user, plans: plans, settles: true}
 	own.WithPool = q.poolAccount() != ""
+	if len(own.Reservations) == 1 && len(own.Rests) == 0 && own.Reservations[0].HeldUnits() == 1 {
+		q.settlesOne = own.Reservations[0]
+	}
+	one := q.settlesOne
 	if own.WithAlerts() {
 		// What its closures share is on the heap. The others need not be.
 		notifying, found := q, new(outcome)
@@ -63,14 +67,17 @@ func (s *Store) askToSettle(ctx context.Context, user string, plans quota.PlanCh
 		*o = *found
 		return err
 	}
-	q.appendArgs = func(args *resp.Args, _ *quota.Plan, _ *layout) { own.AppendTo(args) }
+	q.appendArgs = func(args *resp.Args, _ *quota.Plan, l *layout) {
+		own.Indexes = l.readingToSettle(one).Indexes
+		own.AppendTo(args)
+	}
 	return s.ask(ctx, &q, o)
 }
 
 // addAlerts has a query that counts record crossings. The account is put into the index before it may have one,
 // unless the Reserve of a request that is held has done so.
 func (s *Store) addAlerts(ctx context.Context, q *query, own *script.SettleArgs, o *outcome) {
-	pool, isHeld := q.poolAccount(), len(own.Reservations)+len(own.Rests) == 1
+	one, pool, isHeld := q.settlesOne, q.poolAccount(), len(own.Reservations)+len(own.Rests) == 1
 	for _, r := range slices.Concat(own.Reservations, own.Rests) {
 		isHeld = isHeld && !r.Unchecked
 	}
@@ -79,6 +86,7 @@ func (s *Store) addAlerts(ctx context.Context, q *query, own *script.SettleArgs,
 	}
 	q.beforeRepeat = func() { s.index.expect(ctx, q.user, pool) }
 	q.appendArgs = func(args *resp.Args, p *quota.Plan, l *layout) {
+		own.Indexes = l.readingToSettle(one).Indexes
 		own.AppendTo(args)
 		caution := script.SettleIfRight
 		switch {

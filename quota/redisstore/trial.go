@@ -28,7 +28,7 @@ const checkUser, checkWindow = "check", "check-"
 const checkLife = time.Minute
 
 // noCounts is the layout of a call that wants no counts and assumes no windows.
-var noCounts = newLayout(laidOut{}, nil, laidOut{})
+var noCounts = newLayout(laidOut{}, nil, laidOut{}, "")
 
 // kindKeys is how many keys Check uses to see whether a single Redis has all slots. With half of
 // the slots it would miss that once in 2^64.
@@ -120,7 +120,7 @@ func (s *Store) try(ctx context.Context, key string, sc *redis.Script, ahead tim
 	args.Reset()
 	common := script.CommonArgs{Offset: s.offset() + ahead, ID: checkUser, Assumed: script.AnyOverride}
 	common.AppendTo(args)
-	args.AddAll(&noCounts.args)
+	args.AddAll(&noCounts.read.Args)
 	if own != nil {
 		own.AppendTo(args)
 	}

@@ -123,6 +123,8 @@ type Layout struct {
 	// Pairs is how many of the Counters, from the first, are wanted with what is held: Limits or
 	// more. Of the others, the script returns only what is used.
 	Pairs int
+
+	unreturned []string // fields that are read after those of the Counters, see Reading
 }
 
 // Numbers is how many numbers the script returns for the Counters.
@@ -132,14 +134,10 @@ func (l *Layout) Numbers() int { return len(l.Counters) + l.Pairs }
 func (l *Layout) AppendTo(args *resp.Args) {
 	args.AddInt(l.From.UnixMilli())
 	args.AddInt(l.Till.UnixMilli())
-	args.AddInt(int64(l.Numbers()))
+	args.AddInt(int64(l.Numbers() + len(l.unreturned)))
 	args.AddInt(int64(l.Limits))
-	for i, c := range l.Counters {
-		used, held := c.Fields()
-		args.AddString(used)
-		if i < l.Pairs {
-			args.AddString(held)
-		}
+	for _, field := range append(l.fields(), l.unreturned...) {
+		args.AddString(field)
 	}
 }
 

@@ -1,6 +1,7 @@
 package script
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -92,38 +93,67 @@ func TestAppendTo(t *testing.T) {
 			Units: 8, Concurrent: quota.ConcurrencyLimit{Requests: 3}, RequestsOf: []int{0, 1, 5, 3},
 			Limits: []quota.Limit{{Amount: 100, Period: quota.Month}, {Amount: 7, Period: quota.Month, Endpoint: "report"},
 				{Amount: 500, Period: quota.Month, Quantity: quota.Units}, {Amount: 9, Period: quota.Month, Soft: true}},
-			Allowed: []int64{120, 7, 500, 9}},
-			[]any{"lease/R", "done/R", "attempts/120/500000", "12000", "analyze 2026-11", "120", "500000", "1", "free", "7", "3", "30000",
+			Allowed: []int64{120, 7, 500, 9}, Indexes: "\x01\x05"},
+			[]any{"lease/R", "done/R", "attempts/120/500000", "12000", "analyze 2026-11", "120", "500000", "1", "free", "7", "3", "30000", "\x01\x05",
 				"120", "-1", "500", "-1", "3", "6"}},
 		{"reserve without a bound of attempts", &ReserveArgs{ID: "R", Endpoint: "analyze", Lease: time.Second, Claimed: "free", Units: 1},
-			[]any{"lease/R", "done/R", "rests", "1000", "analyze", "0", "0", "0", "free", "0", "0", "30000"}},
+			[]any{"lease/R", "done/R", "", "1000", "analyze", "0", "0", "0", "free", "0", "0", "30000", ""}},
+		{"reserve units without a bound of attempts", &ReserveArgs{ID: "R", Endpoint: "analyze", Lease: time.Second, Claimed: "free", Units: 2},
+			[]any{"lease/R", "done/R", "rests", "1000", "analyze", "0", "0", "0", "free", "1", "0", "30000", ""}},
 		{"terms", &TermsArgs{Terms: "m=15", Until: time.UnixMilli(77)}, []any{"m=15", "77", "-"}},
 		{"terms of an account with nothing running", &TermsArgs{Terms: "m=15", Until: time.UnixMilli(77), Idle: &Looked{Windows: []string{"2026-11"}}}, []any{"m=15", "77", "1"}},
 		{"settle", &SettleArgs{Count: true, Keep: 24 * time.Hour, Reservations: []*quota.Reservation{
 			{Request: quota.Request{ID: "A", Endpoint: "analyze"}, Windows: []quota.Window{november}}, {Request: quota.Request{ID: "B", Endpoint: "report", Units: 8}, Unused: 5}}},
-			[]any{"2", "lease/A", "done/A", "0", "analyze", "1", "2026-11", retained, "lease/B", "done/B", "2", "report", "0"}},
+			[]any{"lease/A", "done/A", "0", "analyze", "1", "2026-11", retained, "lease/B", "done/B", "2", "report", "0", "2", ""}},
 		{"settle in two steps", &SettleArgs{Count: true, Keep: 24 * time.Hour, WithPool: true, Reservations: []*quota.Reservation{
 			{Request: quota.Request{ID: "A", Endpoint: "analyze", Units: 8, Lease: time.Second}, Unused: 8, Rest: 7, Windows: []quota.Window{november}}},
 			Rests: []*quota.Reservation{{Request: quota.Request{ID: "B", Endpoint: "report", Units: 8, Lease: time.Minute}, Unused: 5, Rest: 5, RestCharged: 2, PoolWindows: []quota.Window{november}}}},
-			[]any{"2", "lease/A", "done/A", "+-1 7 30000", "analyze", "1", "2026-11", retained, "0", "rest/B", "paid/B", "+2 5", "report", "0", "1", "2026-11", retained}},
+			[]any{"lease/A", "done/A", "+-1 7 30000", "analyze", "1", "2026-11", retained, "0", "rest/B", "paid/B", "+2 5", "report", "0", "1", "2026-11", retained, "2", ""}},
 		{"keep", &KeepArgs{RetakeUntil: time.UnixMilli(77), WithPool: true, Rests: []*quota.Reservation{
 			{Request: quota.Request{ID: "A", Endpoint: "analyze", Units: 8, Lease: time.Minute}, Unused: 7, Rest: 7, Windows: []quota.Window{november}, PoolWindows: []quota.Window{november}},
 			{Request: quota.Request{ID: "B", Endpoint: "report", Units: 2, Lease: time.Second}, Unused: 1, Rest: 1}}},
 			[]any{"77", "rest/A", "60000", "7", "analyze 2026-11", "analyze 2026-11", "rest/B", "30000", "1", "report", ""}},
 		{"settle with a history", &SettleArgs{Count: true, Keep: 24 * time.Hour, HistoryDays: 35, WithPool: true, Reservations: []*quota.Reservation{
 			{Request: quota.Request{ID: "A", Endpoint: "analyze"}, Windows: []quota.Window{november}, Date: 20786}, {Request: quota.Request{ID: "B", Endpoint: "report"}}}},
-			[]any{"2", "lease/A", "done/A", "0", "analyze", "1", "2026-11", retained, "0", "day/20786/analyze", "1799107200000",
-				"lease/B", "done/B", "0", "report", "0", "0", "", "0"}},
-		{"release with a history", &SettleArgs{HistoryDays: 35, Reservations: []*quota.Reservation{{Request: quota.Request{ID: "A", Endpoint: "analyze"}, Date: 20786}}},
-			[]any{"1", "lease/A", "done/A", "-", "analyze", "0"}},
-		{"release", &SettleArgs{Reservations: []*quota.Reservation{{Request: quota.Request{ID: "A", Endpoint: "analyze"}}}},
-			[]any{"1", "lease/A", "done/A", "-", "analyze", "0"}},
+			[]any{"lease/A", "done/A", "0", "analyze", "1", "2026-11", retained, "0", "day/20786/analyze", "1799107200000",
+				"lease/B", "done/B", "0", "report", "0", "0", "", "0", "2", ""}},
+		{"release with a history", &SettleArgs{Indexes: "\x02\x03", HistoryDays: 35, Reservations: []*quota.Reservation{{Request: quota.Request{ID: "A", Endpoint: "analyze"}, Date: 20786}}},
+			[]any{"lease/A", "done/A", "-", "analyze", "0", "1", "\x02\x03"}},
+		{"release", &SettleArgs{Indexes: "\x02\x03", Reservations: []*quota.Reservation{{Request: quota.Request{ID: "A", Endpoint: "analyze"}}}},
+			[]any{"lease/A", "done/A", "-", "analyze", "0", "1", "\x02\x03"}},
 	} {
 		var got resp.Args
 		c.args.AppendTo(&got)
 		if diff := cmp.Diff(c.want, got.Values()); diff != "" {
 			t.Errorf("%s: -want +got:\n%s", c.name, diff)
 		}
+	}
+}
+
+// A Reading finds the fields that a script changes among those that are returned, and adds the others.
+func TestReading(t *testing.T) {
+	november := quota.NewCalendar(nil).WindowAt(quota.Month, time.Date(2026, time.November, 29, 0, 0, 0, 0, time.UTC))
+	layout := Layout{From: time.UnixMilli(5), Till: time.UnixMilli(9), Limits: 1, Pairs: 1, Counters: []Counter{{Name: "2026-11"}, {Name: "2026-11/analyze"}}}
+	windows := []quota.Window{november}
+	for _, c := range []struct {
+		name    string
+		reading *Reading
+		args    []any
+		indexes string
+	}{
+		{"counts", layout.Reading(nil), []any{"5", "9", "3", "1", "used/2026-11", "held/2026-11", "used/2026-11/analyze"}, ""},
+		{"to hold", layout.Reading(HeldFields("analyze", windows)), []any{"5", "9", "4", "1", "used/2026-11", "held/2026-11", "used/2026-11/analyze", "held/2026-11/analyze"}, "\x01\x02\x04"},
+		{"to settle", layout.Reading(CountedFields("report", windows)), []any{"5", "9", "5", "1", "used/2026-11", "held/2026-11", "used/2026-11/analyze", "used/2026-11/report", "held/2026-11/report"}, "\x02\x01\x04\x02\x05"},
+	} {
+		if diff := cmp.Diff(c.args, c.reading.Args.Values()); diff != "" || c.reading.Indexes != c.indexes {
+			t.Errorf("%s: indexes %q, want %q; -want +got:\n%s", c.name, c.reading.Indexes, c.indexes, diff)
+		}
+	}
+	for i := range 300 { // more fields than a byte can number
+		layout.Counters = append(layout.Counters, Counter{Name: "2026-11/" + strconv.Itoa(i)})
+	}
+	if r := layout.Reading(HeldFields("analyze", windows)); r.Indexes != "" || r.Args.Len() != 4+layout.Numbers() {
+		t.Errorf("indexes %q of %d arguments", r.Indexes, r.Args.Len())
 	}
 }
 

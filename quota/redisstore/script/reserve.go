@@ -42,6 +42,8 @@ type ReserveArgs struct {
 	// RequestsOf has, for each limit on units, the index of the counter of the Layout with its
 	// requests. It may be nil without such limits.
 	RequestsOf []int
+	// Indexes are those of the Reading.
+	Indexes string
 }
 
 // AppendTo appends the arguments.
@@ -49,10 +51,13 @@ func (a *ReserveArgs) AppendTo(args *resp.Args) {
 	most, interval := a.Attempts.Requests, a.Attempts.TokenInterval().Microseconds()
 	args.AddString(leaseField(a.ID))
 	args.AddString(MarkerField(a.ID))
-	if most > 0 {
+	switch {
+	case most > 0:
 		args.AddString("attempts/" + strconv.FormatInt(most, 10) + "/" + strconv.FormatInt(interval, 10))
-	} else {
+	case a.Units > 1:
 		args.AddString("rests")
+	default:
+		args.AddString("")
 	}
 	args.AddInt(a.Lease.Milliseconds())
 	args.AddString(heldIn(a.Endpoint, a.Windows))
@@ -67,6 +72,7 @@ func (a *ReserveArgs) AppendTo(args *resp.Args) {
 	args.AddInt(a.Units - 1)
 	args.AddInt(a.Concurrent.Requests)
 	args.AddInt(quota.PlaceLease.Milliseconds())
+	args.AddString(a.Indexes)
 	mayRefuse := func(l quota.Limit) bool { return !l.Soft && l.AppliesTo(a.Endpoint) }
 	for i, l := range a.Limits {
 		if mayRefuse(l) {

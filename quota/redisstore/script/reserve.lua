@@ -4,7 +4,7 @@
 --
 --   ARGV[rest]      lease/ID, with the reservation's id
 --   ARGV[rest + 1]  done/ID
---   ARGV[rest + 2]  attempts/N/I; without a bound rests, which is read in its place
+--   ARGV[rest + 2]  attempts/N/I; without a bound rests, which is read in its place; empty: neither is needed
 --   ARGV[rest + 3]  how long the lease lasts, in ms, 1 or more
 --   ARGV[rest + 4]  what it holds: "E W W ...": the endpoint, then the id of each window
 --   ARGV[rest + 5]  N, the attempts that the user may make at once, 1 or more; 0: no bound
@@ -15,7 +15,10 @@
 --   ARGV[rest + 9]  the units that it holds beyond the 1 of a request, 0 to 10^9 - 1
 --   ARGV[rest + 10] C, the requests that may run at once, 1 or more; 0: no bound
 --   ARGV[rest + 11] when its place ends, in ms from now, 1 or more
---   ARGV[rest + 11 + i], i from 1 to l: what limit i allows without grants, 0 or more; -1: it
+--   ARGV[rest + 12] bytes: how many of the last fields of counts are not returned, and then for each window of
+--                   ARGV[rest + 4] i and j: field i of counts is held/W, field j held/W/E. Empty: all are returned,
+--                   and it is not known which they are
+--   ARGV[rest + 12 + i], i from 1 to l: what limit i allows without grants, 0 or more; -1: it
 --                   refuses nothing, because it does not apply to the endpoint or is soft
 --   then, for each limit on units that may refuse the request, its i, and j: pair j of the
 --                   fields has the requests of the limit, to which pair i is what is extra
@@ -41,7 +44,11 @@
 --
 -- The counts are those before the call.
 
-local found = read_fields(unpack(ARGV, 8, rest + 2))
+local last_field, where = ARGV[rest + 2] ~= '' and rest + 2 or rest + 1, ARGV[rest + 12]
+unreturned = string.byte(where) or 0
+local found = read_fields(unpack(ARGV, 8, last_field))
+-- What is counted in a window that runs stays for an hour or more after it, and the key with it.
+local is_kept = found[FOUND] and rest > 8 and ARGV[rest + 3] + 0 < 3600000
 if pool then
   read_pool(found, FOUND)
 end
@@ -63,10 +70,10 @@ end
 
 -- Takes one attempt, or finds the time until there is one. This is AttemptLimit.TakeToken of package
 -- quota. In µs all numbers stay below 2^53.
-local most, interval = tonumber(ARGV[rest + 5]), tonumber(ARGV[rest + 6])
 local full, wait = nil, 0
-if most > 0 then
-  local at, fill = now * 1000 + time[2] % 1000, most * interval
+if ARGV[rest + 5] ~= '0' then
+  local interval = ARGV[rest + 6] + 0
+  local at, fill = now * 1000 + time[2] % 1000, ARGV[rest + 5] * interval
   full = math.max(tonumber(found[own + 2]) or 0, at)
   if full > at + fill + interval then
     full = at + fill - interval
@@ -79,7 +86,7 @@ if most > 0 then
 end
 
 local refused, observed = false, ARGV[rest + 7] == '1'
-local limits, more = rest + 11, ARGV[rest + 9]
+local limits, more = rest + 12, ARGV[rest + 9]
 if not observed then
   if wait > 0 then
     local reply = reply_with(THROTTLED, found, FOUND)
@@ -94,8 +101,8 @@ if not observed then
   for try = 1, 2 do
     local extra_held = false
     refused = false
-    for i = 1, tonumber(ARGV[7]) do
-      local allowed, used = tonumber(ARGV[limits + i]), FOUND + 2 * i - 2
+    for i = 1, ARGV[7] + 0 do
+      local allowed, used = ARGV[limits + i] + 0, FOUND + 2 * i - 2
       if allowed >= 0 then
         local after = (found[used] or 0) + (found[used + 1] or 0) + 1
         local requests = requests_of and requests_of[i]
@@ -112,7 +119,7 @@ if not observed then
       break
     end
     delete_ended()
-    found = read_fields(unpack(ARGV, 8, rest + 2))
+    found = read_fields(unpack(ARGV, 8, last_field))
     if pool then
       read_pool(found, FOUND)
     end
@@ -121,11 +128,15 @@ end
 
 -- Finds out whether a place is left. Every place ends within the time that this one would; if the
 -- next sweep comes later, a release that knows no places has made the last one.
-local concurrent, crowded = tonumber(ARGV[rest + 10]), false
+local concurrent, crowded = ARGV[rest + 10] + 0, false
 if concurrent > 0 and not refused then
   local places = tonumber(call('HGET', key, 'places') or 0)
   if places >= concurrent and (not sweep_at or sweep_at > now + ARGV[rest + 11]) then
     delete_ended()
+    found = read_fields(unpack(ARGV, 8, last_field))
+    if pool then
+      read_pool(found, FOUND)
+    end
     places = tonumber(call('HGET', key, 'places') or 0)
   end
   crowded = places >= concurrent
@@ -141,16 +152,27 @@ end
 
 local expiry = now + ARGV[rest + 3]
 local lease = format_time(expiry) .. (more ~= '0' and '+' .. more or '') .. ' ' .. ARGV[rest + 4]
+-- The table has room for most requests from the beginning: one that grows is copied each time.
+local fields, last = { 'user', ARGV[2], 'claimed', ARGV[rest + 8], ARGV[rest], lease, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil }, 6
 if full then
-  call('HSET', key, 'user', ARGV[2], 'claimed', ARGV[rest + 8], ARGV[rest], lease, ARGV[rest + 2], format_time(full))
+  fields[7], fields[8], last = ARGV[rest + 2], format_time(full), 8
+end
+if where ~= '' and more == '0' then
+  for i = 2, #where do
+    local index = string.byte(where, i)
+    local held = found[FOUND - 1 + index]
+    fields[last + 1], fields[last + 2], last = ARGV[7 + index], held and held + 1 or '1', last + 2
+  end
+  changed = true
+  call('HSET', key, unpack(fields, 1, last))
 else
-  call('HSET', key, 'user', ARGV[2], 'claimed', ARGV[rest + 8], ARGV[rest], lease)
+  call('HSET', key, unpack(fields, 1, last))
+  local rests = nil -- the field, if it was read
+  if ARGV[rest + 2] == 'rests' then
+    rests = found[own + 2]
+  end
+  add_held(lease, '1', rests)
 end
-local rests = nil -- the field, if it was read
-if most == 0 then
-  rests = found[own + 2]
-end
-add_held(lease, '1', rests)
 local first = expiry
 if concurrent > 0 then
   local place_ends = now + ARGV[rest + 11]
@@ -159,7 +181,11 @@ if concurrent > 0 then
   end
   first = math.min(first, place_ends)
 end
-note_ends(first, full and math.max(expiry, full / 1000) or expiry)
+if full and full / 1000 > expiry then
+  note_ends(first, full / 1000)
+else
+  note_ends(first, not is_kept and expiry)
+end
 if pool and ARGV[block + 3] ~= '' then
   switch()
   lease = string.match(lease, '^%S+ ') .. ARGV[block + 3]

@@ -100,6 +100,8 @@ type SettleArgs struct {
 	BillingHours int
 	// Notifies says that plans have thresholds, and that AppendAlerts follows. It matters if something is counted.
 	Notifies bool
+	// Indexes are those of the Reading; not empty only with one reservation, in the windows of the Layout.
+	Indexes string
 }
 
 // Script is the one to send the arguments to.
@@ -137,7 +139,6 @@ func (a *SettleArgs) WithAlerts() bool { return a.Notifies && (a.Count || len(a.
 
 // AppendTo appends the arguments.
 func (a *SettleArgs) AppendTo(args *resp.Args) {
-	args.AddInt(int64(len(a.Reservations) + len(a.Rests)))
 	for _, r := range a.Reservations {
 		args.AddString(leaseField(r.ID))
 		args.AddString(MarkerField(r.ID))
@@ -157,6 +158,8 @@ func (a *SettleArgs) AppendTo(args *resp.Args) {
 		args.AddString(fmt.Sprintf("+%d %d", r.ChargedRest(), r.RestUnits()))
 		a.appendCounters(args, r)
 	}
+	args.AddInt(int64(len(a.Reservations) + len(a.Rests)))
+	args.AddString(a.Indexes)
 }
 
 // RestLife is how long the rest of a request with this lease is held if its gateway does not keep it.

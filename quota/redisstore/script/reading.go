@@ -1,0 +1,72 @@
+package script
+
+import (
+	"slices"
+
+	"metergate/quota"
+	"metergate/quota/redisstore/resp"
+)
+
+// A Reading is what a script reads of the counts: the fields of a Layout and, after them, some that are not
+// returned. With the indexes of those that it changes, the script writes them all in one call instead of one call
+// for each.
+type Reading struct {
+	// Args are those of the Layout, encoded.
+	Args resp.Args
+	// Indexes is the argument of reserve.lua or settle.lua; empty: there are none.
+	Indexes string
+}
+
+// Reading returns the Reading of a Layout in which a script changes some fields.
+func (l Layout) Reading(fields []string) *Reading {
+	r, all := new(Reading), l.fields()
+	indexes := make([]byte, 1, 1+len(fields))
+	for _, field := range fields {
+		i := slices.Index(all, field)
+		if i < 0 {
+			i, all = len(all), append(all, field)
+			l.unreturned = append(l.unreturned, field)
+		}
+		indexes = append(indexes, byte(i+1))
+	}
+	if len(all) > 255 {
+		l.unreturned = nil
+	} else if len(fields) > 0 {
+		indexes[0] = byte(len(l.unreturned))
+		r.Indexes = string(indexes)
+	}
+	l.AppendTo(&r.Args)
+	return r
+}
+
+// fields returns the fields that are returned.
+func (l *Layout) fields() (fields []string) {
+	for i, c := range l.Counters {
+		used, held := c.Fields()
+		fields = append(fields, used)
+		if i < l.Pairs {
+			fields = append(fields, held)
+		}
+	}
+	return fields
+}
+
+// HeldFields returns what reserve.lua changes for a request to an endpoint in some windows.
+func HeldFields(endpoint string, windows []quota.Window) (fields []string) {
+	for _, w := range windows {
+		_, all := Counter{Name: w.ID}.Fields()
+		_, one := Counter{Name: CounterName(w.ID, endpoint)}.Fields()
+		fields = append(fields, all, one)
+	}
+	return fields
+}
+
+// CountedFields returns likewise what settle.lua changes.
+func CountedFields(endpoint string, windows []quota.Window) (fields []string) {
+	for _, w := range windows {
+		used, held := Counter{Name: w.ID}.Fields()
+		usedOne, heldOne := Counter{Name: CounterName(w.ID, endpoint)}.Fields()
+		fields = append(fields, used, usedOne, held, heldOne)
+	}
+	return fields
+}
