@@ -29,8 +29,7 @@ type query struct {
 	keepsTerms bool
 	// holds is the endpoint of the request that a query holds; empty: it holds none.
 	holds string
-	// settlesOne is the only reservation that a query settles, one that holds no more than a request; nil: there
-	// are others, or it does.
+	// settlesOne is the reservation that a query settles if it IsPlain; nil: it is not.
 	settlesOne *quota.Reservation
 	// settles: the query settles reservations, those of a member in the pool as well.
 	settles bool
@@ -113,7 +112,7 @@ func (s *Store) layout(q *query, o *outcome, at time.Time) *layout {
 	return newLayout(laidOut{}, o.plan, layOut(o, s.calendar, q.at), "")
 }
 
-// endpoint is that of the request that a query holds or settles; empty: of none, or of several.
+// endpoint is that of the request that a query holds or plainly settles; empty: there is none.
 func (q *query) endpoint() string {
 	if q.settlesOne != nil {
 		return q.settlesOne.Endpoint

@@ -135,7 +135,7 @@ func newLayout(running laidOut, p *quota.Plan, wanted laidOut, endpoint string) 
 	l.hold, l.settle = l.read, l.read
 	if endpoint != "" {
 		l.hold = encoded.Reading(script.HeldFields(endpoint, l.windows))
-		l.settle = encoded.Reading(script.CountedFields(endpoint, l.windows))
+		l.settle = encoded.Reading(script.CountedFields(endpoint, l.windows, l.date, l.hour))
 	}
 	if p != nil && len(p.NotifyAt()) > 0 {
 		l.alerts = make([]resp.Args, l.limits)
@@ -153,7 +153,7 @@ func newLayout(running laidOut, p *quota.Plan, wanted laidOut, endpoint string) 
 // readingToSettle returns what is read to settle the only reservation of a query; nil: there are others.
 func (l *layout) readingToSettle(r *quota.Reservation) *script.Reading {
 	sameID := func(a, b quota.Window) bool { return a.ID == b.ID }
-	if r != nil && slices.EqualFunc(r.Windows, l.windows, sameID) {
+	if r != nil && slices.EqualFunc(r.Windows, l.windows, sameID) && r.Date == l.date && r.BillHour == l.hour {
 		return l.settle
 	}
 	return l.read

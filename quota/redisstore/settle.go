@@ -54,7 +54,7 @@ func (s *Store) askToSettle(ctx context.Context, user string, plans quota.PlanCh
 	own.Keep, own.HistoryDays, own.BillingHours, own.Notifies = s.keep, s.history, s.billing, plans.Notifies()
 	q := query{script: own.Script(), user: user, plans: plans, settles: true}
 	own.WithPool = q.poolAccount() != ""
-	if len(own.Reservations) == 1 && len(own.Rests) == 0 && own.Reservations[0].HeldUnits() == 1 {
+	if own.IsPlain() {
 		q.settlesOne = own.Reservations[0]
 	}
 	one := q.settlesOne
@@ -77,7 +77,7 @@ func (s *Store) askToSettle(ctx context.Context, user string, plans quota.PlanCh
 // addAlerts has a query that counts record crossings. The account is put into the index before it may have one,
 // unless the Reserve of a request that is held has done so.
 func (s *Store) addAlerts(ctx context.Context, q *query, own *script.SettleArgs, o *outcome) {
-	one, pool, isHeld := q.settlesOne, q.poolAccount(), len(own.Reservations)+len(own.Rests) == 1
+	pool, isHeld := q.poolAccount(), len(own.Reservations)+len(own.Rests) == 1
 	for _, r := range slices.Concat(own.Reservations, own.Rests) {
 		isHeld = isHeld && !r.Unchecked
 	}
@@ -86,7 +86,6 @@ func (s *Store) addAlerts(ctx context.Context, q *query, own *script.SettleArgs,
 	}
 	q.beforeRepeat = func() { s.index.expect(ctx, q.user, pool) }
 	q.appendArgs = func(args *resp.Args, p *quota.Plan, l *layout) {
-		own.Indexes = l.readingToSettle(one).Indexes
 		own.AppendTo(args)
 		caution := script.SettleIfRight
 		switch {

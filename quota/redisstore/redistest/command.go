@@ -81,16 +81,16 @@ func (c Command) Script() string {
 }
 
 // settleUse says what settle.lua is used for with these arguments: its own begin at index
-// rest-1, and the fourth of them is the count of the first reservation.
+// rest-1, and the third of them is the count of the first reservation.
 func settleUse(args []string) string {
 	fields, err := strconv.Atoi(args[5])
 	if err != nil {
 		return ""
 	}
 	switch rest := 7 + fields; {
-	case strings.HasPrefix(args[rest+1], "rest/"):
+	case strings.HasPrefix(args[rest], "rest/"):
 		return CommitRest
-	case args[rest+3] != "-":
+	case args[rest+2] != "-":
 		return Commit
 	}
 	return Release

@@ -24,23 +24,30 @@ import (
 )
 
 //go:embed common.lua
-var commonLua string
+var stateLua string
+
+//go:embed functions.lua
+var functionsLua string
+
+// commonLua stands before each script; before Reserve, something more stands in its middle.
+var commonLua = stateLua + functionsLua
 
 // CommandsAt returns the names of the commands that a line of a script calls, as replies of Redis
 // name a script, by its SHA-1, and a line of it; nil: there is no such script, or no command.
 func CommandsAt(sha string, line int) (commands []string) {
 	sources := map[*redis.Script]string{
-		Reserve: reserveLua, Read: readLua, Change: changeSource + noCrossings + changeLua, History: historyLua,
+		Read: readLua, Change: changeSource + noCrossings + changeLua, History: historyLua,
 		ChangeAlerting: changeSource + crossingsLua + changeLua, Events: activityLua + eventsLua,
 		Bill: hoursLua + billLua, EndBills: hoursLua + endBillsLua,
 		Leave: leaveLua, Renew: renewLua, Keep: restsLua + keepLua, Terms: activityLua + termsLua, Look: activityLua + lookLua,
 	}
-	for kind, script := range settleScripts {
-		sources[script] = settleSource(kind)
-	}
 	for script := range sources {
 		sources[script] = commonLua + sources[script]
 	}
+	for kind, script := range settleScripts {
+		sources[script] = settleSource(kind)
+	}
+	sources[Reserve] = reserveSource
 	sources[Claims] = claimsLua
 	for script, source := range sources {
 		if script.Hash() != sha {

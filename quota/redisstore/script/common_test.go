@@ -143,7 +143,7 @@ func TestReading(t *testing.T) {
 	}{
 		{"counts", layout.Reading(nil), []any{"5", "9", "3", "1", "used/2026-11", "held/2026-11", "used/2026-11/analyze"}, ""},
 		{"to hold", layout.Reading(HeldFields("analyze", windows)), []any{"5", "9", "4", "1", "used/2026-11", "held/2026-11", "used/2026-11/analyze", "held/2026-11/analyze"}, "\x01\x02\x04"},
-		{"to settle", layout.Reading(CountedFields("report", windows)), []any{"5", "9", "5", "1", "used/2026-11", "held/2026-11", "used/2026-11/analyze", "used/2026-11/report", "held/2026-11/report"}, "\x02\x01\x04\x02\x05"},
+		{"to settle", layout.Reading(CountedFields("report", windows, 20786, 0)), []any{"5", "9", "6", "1", "used/2026-11", "held/2026-11", "used/2026-11/analyze", "used/2026-11/report", "held/2026-11/report", "day/20786/report"}, "\x03\x01\x04\x02\x05\x06"},
 	} {
 		if diff := cmp.Diff(c.args, c.reading.Args.Values()); diff != "" || c.reading.Indexes != c.indexes {
 			t.Errorf("%s: indexes %q, want %q; -want +got:\n%s", c.name, c.reading.Indexes, c.indexes, diff)

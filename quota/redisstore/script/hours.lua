@@ -1,7 +1,7 @@
 -- Counts what an account uses in each hour, by endpoint, for the scripts that count or bill it. It stands after
 -- common.lua; a script for which nothing is kept for bills need not pay for it.
 --
--- A request costs one HINCRBY more, two if its units exceed its 1. The first one of an hour moves what the
+-- A request costs no call more, but two HINCRBY if its units exceed its 1. The first one of an hour moves what the
 -- hour before has counted into one field, bills: as with the days of a history, a field for each hour would make
 -- all requests slower. The field is as long as the field days, for the same reason.
 

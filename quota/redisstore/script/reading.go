@@ -61,12 +61,18 @@ func HeldFields(endpoint string, windows []quota.Window) (fields []string) {
 	return fields
 }
 
-// CountedFields returns likewise what settle.lua changes.
-func CountedFields(endpoint string, windows []quota.Window) (fields []string) {
+// CountedFields returns likewise what plainsettle.lua changes. A date of 0 is none, as is an hour of 0.
+func CountedFields(endpoint string, windows []quota.Window, date quota.Date, hour quota.BillHour) (fields []string) {
 	for _, w := range windows {
 		used, held := Counter{Name: w.ID}.Fields()
 		usedOne, heldOne := Counter{Name: CounterName(w.ID, endpoint)}.Fields()
 		fields = append(fields, used, usedOne, held, heldOne)
+	}
+	if date != 0 {
+		fields = append(fields, dayField(date, endpoint))
+	}
+	if hour != 0 {
+		fields = append(fields, hourField(hour, endpoint))
 	}
 	return fields
 }

@@ -15,8 +15,14 @@ import (
 //go:embed reserve.lua
 var reserveLua string
 
+//go:embed plainreserve.lua
+var plainReserveLua string
+
+// reserveSource is reserve.lua with what stands before it.
+var reserveSource = stateLua + plainReserveLua + functionsLua + reserveLua
+
 // Reserve is reserve.lua.
-var Reserve = redis.NewScript(commonLua + reserveLua)
+var Reserve = redis.NewScript(reserveSource)
 
 // ReserveArgs are the arguments of reserve.lua, after User and Layout.
 type ReserveArgs struct {

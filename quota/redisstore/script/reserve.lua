@@ -15,7 +15,7 @@
 --   ARGV[rest + 9]  the units that it holds beyond the 1 of a request, 0 to 10^9 - 1
 --   ARGV[rest + 10] C, the requests that may run at once, 1 or more; 0: no bound
 --   ARGV[rest + 11] when its place ends, in ms from now, 1 or more
---   ARGV[rest + 12] bytes: how many of the last fields of counts are not returned, and then for each window of
+--   ARGV[rest + 12] for plainreserve.lua, bytes: how many of the last fields of counts are not returned, and then for each window of
 --                   ARGV[rest + 4] i and j: field i of counts is held/W, field j held/W/E. Empty: all are returned,
 --                   and it is not known which they are
 --   ARGV[rest + 12 + i], i from 1 to l: what limit i allows without grants, 0 or more; -1: it
@@ -44,18 +44,13 @@
 --
 -- The counts are those before the call.
 
-local last_field, where = ARGV[rest + 2] ~= '' and rest + 2 or rest + 1, ARGV[rest + 12]
-unreturned = string.byte(where) or 0
 local found = read_fields(unpack(ARGV, 8, last_field))
--- What is counted in a window that runs stays for an hour or more after it, and the key with it.
-local is_kept = found[FOUND] and rest > 8 and ARGV[rest + 3] + 0 < 3600000
 if pool then
   read_pool(found, FOUND)
 end
 if outdated then
   return reply_outdated()
 end
-local own = FOUND + ARGV[6]
 if found[own + 1] then
   return reply_with(SETTLED, found, FOUND)
 end
@@ -68,25 +63,7 @@ if found[own] then
   return reply
 end
 
--- Takes one attempt, or finds the time until there is one. This is AttemptLimit.TakeToken of package
--- quota. In µs all numbers stay below 2^53.
-local full, wait = nil, 0
-if ARGV[rest + 5] ~= '0' then
-  local interval = ARGV[rest + 6] + 0
-  local at, fill = now * 1000 + time[2] % 1000, ARGV[rest + 5] * interval
-  full = math.max(tonumber(found[own + 2]) or 0, at)
-  if full > at + fill + interval then
-    full = at + fill - interval
-  end
-  full = full + interval
-  if full > at + fill then
-    wait = full - at - fill
-    full = nil
-  end
-end
-
-local refused, observed = false, ARGV[rest + 7] == '1'
-local limits, more = rest + 12, ARGV[rest + 9]
+local refused = false
 if not observed then
   if wait > 0 then
     local reply = reply_with(THROTTLED, found, FOUND)
@@ -133,10 +110,6 @@ if concurrent > 0 and not refused then
   local places = tonumber(call('HGET', key, 'places') or 0)
   if places >= concurrent and (not sweep_at or sweep_at > now + ARGV[rest + 11]) then
     delete_ended()
-    found = read_fields(unpack(ARGV, 8, last_field))
-    if pool then
-      read_pool(found, FOUND)
-    end
     places = tonumber(call('HGET', key, 'places') or 0)
   end
   crowded = places >= concurrent
@@ -150,29 +123,17 @@ if refused then
   return reply_with(crowded and CROWDED or REFUSED, found, FOUND)
 end
 
-local expiry = now + ARGV[rest + 3]
 local lease = format_time(expiry) .. (more ~= '0' and '+' .. more or '') .. ' ' .. ARGV[rest + 4]
--- The table has room for most requests from the beginning: one that grows is copied each time.
-local fields, last = { 'user', ARGV[2], 'claimed', ARGV[rest + 8], ARGV[rest], lease, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil }, 6
 if full then
-  fields[7], fields[8], last = ARGV[rest + 2], format_time(full), 8
-end
-if where ~= '' and more == '0' then
-  for i = 2, #where do
-    local index = string.byte(where, i)
-    local held = found[FOUND - 1 + index]
-    fields[last + 1], fields[last + 2], last = ARGV[7 + index], held and held + 1 or '1', last + 2
-  end
-  changed = true
-  call('HSET', key, unpack(fields, 1, last))
+  call('HSET', key, 'user', ARGV[2], 'claimed', ARGV[rest + 8], ARGV[rest], lease, ARGV[rest + 2], format_time(full))
 else
-  call('HSET', key, unpack(fields, 1, last))
-  local rests = nil -- the field, if it was read
-  if ARGV[rest + 2] == 'rests' then
-    rests = found[own + 2]
-  end
-  add_held(lease, '1', rests)
+  call('HSET', key, 'user', ARGV[2], 'claimed', ARGV[rest + 8], ARGV[rest], lease)
 end
+local rests = nil -- the field, if it was read
+if ARGV[rest + 2] == 'rests' then
+  rests = found[own + 2]
+end
+add_held(lease, '1', rests)
 local first = expiry
 if concurrent > 0 then
   local place_ends = now + ARGV[rest + 11]
@@ -181,11 +142,7 @@ if concurrent > 0 then
   end
   first = math.min(first, place_ends)
 end
-if full and full / 1000 > expiry then
-  note_ends(first, full / 1000)
-else
-  note_ends(first, not is_kept and expiry)
-end
+note_ends(first, full and math.max(expiry, full / 1000) or expiry)
 if pool and ARGV[block + 3] ~= '' then
   switch()
   lease = string.match(lease, '^%S+ ') .. ARGV[block + 3]

@@ -15,6 +15,9 @@ import (
 //go:embed settle.lua
 var settleLua string
 
+//go:embed plainsettle.lua
+var plainSettleLua string
+
 //go:embed rests.lua
 var restsLua string
 
@@ -40,7 +43,7 @@ const (
 // settleScripts has settle.lua with what stands before it, by what it has to do.
 var settleScripts = func() (scripts [settleKinds]*redis.Script) {
 	for kind := range scripts {
-		scripts[kind] = redis.NewScript(commonLua + settleSource(kind))
+		scripts[kind] = redis.NewScript(settleSource(kind))
 	}
 	return scripts
 }()
@@ -48,9 +51,12 @@ var settleScripts = func() (scripts [settleKinds]*redis.Script) {
 // Settle is settle.lua that only counts.
 var Settle = settleScripts[0]
 
-// settleSource is settle.lua with what stands between it and common.lua.
+// settleSource is settle.lua with what stands before it.
 func settleSource(kind int) string {
-	source := ""
+	source := commonLua
+	if kind&(settleRests|settleAlerts) == 0 {
+		source = stateLua + plainSettleLua + functionsLua
+	}
 	if kind&settleRests != 0 {
 		source += restsLua
 	}
@@ -100,12 +106,20 @@ type SettleArgs struct {
 	BillingHours int
 	// Notifies says that plans have thresholds, and that AppendAlerts follows. It matters if something is counted.
 	Notifies bool
-	// Indexes are those of the Reading; not empty only with one reservation, in the windows of the Layout.
+	// Indexes are those of the Reading, if IsPlain and the reservation is in the windows of the Layout.
 	Indexes string
 }
 
+// IsPlain reports whether plainsettle.lua may do it: count one request of one unit, and nothing else.
+func (a *SettleArgs) IsPlain() bool {
+	return a.Count && len(a.Reservations) == 1 && a.kind()&(settleRests|settleAlerts) == 0 && !a.WithPool && a.Reservations[0].HeldUnits() == 1 && a.Reservations[0].ChargedUnits() == 1
+}
+
 // Script is the one to send the arguments to.
-func (a *SettleArgs) Script() *redis.Script {
+func (a *SettleArgs) Script() *redis.Script { return settleScripts[a.kind()] }
+
+// kind is the index of Script.
+func (a *SettleArgs) kind() int {
 	leavesRest := func(r *quota.Reservation) bool { return r.RestUnits() > 0 }
 	withRests := len(a.Rests) > 0 || a.Count && slices.ContainsFunc(a.Reservations, leavesRest)
 	kind := 0
@@ -121,7 +135,7 @@ func (a *SettleArgs) Script() *redis.Script {
 	if a.WithAlerts() {
 		kind |= settleAlerts
 	}
-	return settleScripts[kind]
+	return kind
 }
 
 // withDays says that a reservation may be counted in the history.

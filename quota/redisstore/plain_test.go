@@ -1,0 +1,129 @@
+package redisstore
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"metergate/quota"
+	"metergate/quota/quotatest"
+	"metergate/quota/redisstore/redistest"
+)
+
+// A plain request makes Redis run so few commands. Whoever needs another one finds it here.
+func TestPlainRequestRunsFewCommands(t *testing.T) {
+	server := redistest.Start(t)
+	limits := []quota.Limit{{Amount: 1000, Period: quota.Month}, {Amount: 1000, Period: quota.Day}}
+	attempts, err := quota.NewPlan(quota.PlanOptions{
+		Name: "attempts", Endpoints: []string{"analyze"}, WarnAt: 80, Limits: limits, Attempts: quota.AttemptLimit{Requests: 1000, Per: time.Second},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := openAt(t, server.URL(), quotatest.NewClock(noon))
+	for _, p := range []*quota.Plan{quotatest.NewPlan("limits", limits...), attempts} {
+		var held []*quota.Reservation
+		for range 3 { // the first requests send the scripts, and note when things end
+			held = append(held, reserveBy(t, s, p, p.Name()))
+		}
+		mustCommit(t, s, held[0])
+		for others := 2; others >= 0; others-- {
+			got := allCommandsOf(t, server, func() { mustCommit(t, s, reserveBy(t, s, p, p.Name())) })
+			want := map[string]int{"evalsha": 2, "time": 2, "hmget": 2, "hset": 2, "hdel": 1, "publish": 2}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s, while %d others are held: -want +got:\n%s", p.Name(), others, diff)
+			}
+			if others > 0 {
+				mustCommit(t, s, held[others])
+			}
+		}
+	}
+}
+
+// Requests of this version and of release 0.1.0 on one hash leave there what those of the release alone would leave.
+func TestPlainRequestsBesideRelease(t *testing.T) {
+	clock := quotatest.NewClock(noon)
+	s := openAt(t, redistest.Start(t).URL(), clock)
+	p := quotatest.NewPlan("free", quota.Limit{Amount: 100_000, Period: quota.Month}, quota.Limit{Amount: 100_000, Period: quota.Day})
+	scripts := releaseScripts(t)
+	release := func(name, user string, own ...any) {
+		t.Helper()
+		args := append([]any{clock.Offset().Milliseconds(), user, "*", 0, int64(1) << 52, 0, 0}, own...)
+		if err := commands(s).Eval(ctx, scripts["common"]+scripts[name], []string{key(s, user)}, args...).Err(); err != nil {
+			t.Fatal(name, err)
+		}
+	}
+	reserve := func(r *quota.Reservation, byRelease bool) {
+		t.Helper()
+		if byRelease {
+			windows := ""
+			for _, w := range r.Windows {
+				windows += " " + w.ID
+			}
+			release("reserve", r.User, "lease/"+r.ID, "done/"+r.ID, "attempts/0/0", r.Lease.Milliseconds(), r.Endpoint+windows, 0, 0, 0, "free")
+		} else if d, err := s.Reserve(ctx, r.Request); err != nil || !d.Admitted {
+			t.Fatal(d.Admitted, err)
+		}
+	}
+	settle := func(r *quota.Reservation, count, byRelease bool) {
+		t.Helper()
+		if byRelease {
+			own := []any{1, "lease/" + r.ID, "done/" + r.ID, map[bool]int{true: 1, false: 0}[count], r.Endpoint, len(r.Windows)}
+			for _, w := range r.Windows {
+				own = append(own, w.ID, w.RetainedUntil(s.keep).UnixMilli())
+			}
+			release("settle", r.User, own...)
+		} else if _, err := settleBy(s, r, count); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hash := func(user string) map[string]string {
+		fields := userHash(t, s, user)
+		for field, value := range fields {
+			switch {
+			case field == "user" || field == "sweep":
+				delete(fields, field)
+			case strings.HasPrefix(field, "lease/"):
+				_, fields[field], _ = strings.Cut(value, " ")
+			case strings.HasPrefix(field, "done/"):
+				fields[field] = ""
+			}
+		}
+		return fields
+	}
+	seed := rand.Uint64()
+	random := rand.New(rand.NewPCG(seed, 0))
+	var held []quota.Reservation
+	for step := range 400 {
+		r, isNew := quota.Reservation{}, len(held) == 0 || random.IntN(2) == 0
+		if isNew {
+			r = quota.Reservation{Request: requestBy(p, ""), Plan: p, Windows: s.calendar.WindowsAt(p.Periods(), clock.Now())}
+			r.Endpoint = []string{"analyze", "report"}[random.IntN(2)]
+			held = append(held, r)
+		} else {
+			i := random.IntN(len(held))
+			r = held[i]
+			held = append(held[:i], held[i+1:]...)
+		}
+		count, mixed := random.IntN(4) > 0, random.IntN(2) == 0
+		for _, user := range []string{"release", "mixed"} {
+			byRelease := user == "release" || mixed
+			if r.User = user; isNew {
+				reserve(&r, byRelease)
+			} else {
+				settle(&r, count, byRelease)
+			}
+		}
+		if diff := cmp.Diff(hash("release"), hash("mixed")); diff != "" {
+			t.Fatalf("seed %d, step %d: -release +mixed:\n%s", seed, step, diff)
+		}
+	}
+	for _, user := range []string{"release", "mixed"} {
+		if life := commands(s).PTTL(ctx, key(s, user)).Val(); life < 400*24*time.Hour {
+			t.Errorf("the key of %s lives for %v", user, life)
+		}
+	}
+}
