@@ -55,7 +55,8 @@ var allowedImports = map[string][]string{
 	"proxy/tracing":              nil,
 	"proxy/trust":                nil,
 	"proxy/turns":                nil,
-	"proxy/upstream":             {"proxy/tracing"},
+	"proxy/upstream":             {"proxy/tracing", "proxy/upstream/direct"},
+	"proxy/upstream/direct":      nil,
 	"proxy/urlpath":              nil,
 
 	"quota":           nil,

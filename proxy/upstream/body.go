@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+
+	"metergate/proxy/upstream/direct"
 )
 
 // ErrUploadCut means that a target closed the connection before it had the whole request.
@@ -102,6 +104,12 @@ func (b *attemptBody) Read(p []byte) (int, error) {
 		b.mu.Unlock()
 	}
 	return n, err
+}
+
+// InMemory makes b a direct.MemoryBody.
+func (b *attemptBody) InMemory() bool {
+	body, ok := b.body.(direct.MemoryBody)
+	return ok && body.InMemory()
 }
 
 func (b *attemptBody) Close() error {

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"metergate/proxy/upstream/direct"
 )
 
 // Maximum connection age.
@@ -29,6 +31,7 @@ import (
 
 // A cohort is the connections that were made within a stretch of time.
 type cohort struct {
+	direct    *direct.Transport // serves what it can, and hands the rest to transport
 	transport *http.Transport
 	h2c       *http.Transport // nil if no target is of h2c
 	inFlight  atomic.Int64    // requests on all targets
@@ -56,6 +59,7 @@ func (c *cohort) closeIdle() {
 }
 
 func (c *cohort) closeIdleNow() {
+	c.direct.CloseIdleConnections()
 	c.transport.CloseIdleConnections()
 	if c.h2c != nil {
 		c.h2c.CloseIdleConnections()
@@ -67,7 +71,7 @@ func (c *cohort) roundTrip(t *target, req *http.Request) (*http.Response, error)
 	if t.h2c {
 		return c.h2c.RoundTrip(req)
 	}
-	return c.transport.RoundTrip(req)
+	return c.direct.RoundTrip(req)
 }
 
 // cohorts are those that get requests.
@@ -92,6 +96,14 @@ func (p *Pool) newCohorts(current *cohort, began moment) *cohorts {
 
 func (p *Pool) newCohort() *cohort {
 	c := &cohort{transport: p.newTransport()}
+	c.direct = &direct.Transport{
+		Dial:        p.dialDirect,
+		Other:       c.transport,
+		Inspect:     restoreHead,
+		IdleTimeout: p.options.IdleTimeout,
+		MaxIdle:     maxIdle,
+		Log:         p.options.Log,
+	}
 	if p.hasH2C {
 		c.h2c = p.newTransport()
 		onlyHTTP2(c.h2c)

@@ -207,3 +207,15 @@ func (c *targetConn) CloseWrite() error {
 	}
 	return errors.ErrUnsupported
 }
+
+// A directConn is a connection of package direct, which has nothing of what a targetConn makes up for: it never reads
+// ahead, and sends no request after bytes that nobody asked for.
+type directConn struct{ streamConn }
+
+func (d *dialer) dialDirect(ctx context.Context, network, addr string) (net.Conn, error) {
+	c, err := d.connections.dial(ctx, d, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	return &directConn{c.(streamConn)}, nil
+}

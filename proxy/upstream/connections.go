@@ -107,6 +107,7 @@ func isShortage(err error) bool {
 // A streamConn is a *net.TCPConn or *net.UnixConn.
 type streamConn interface {
 	net.Conn
+	syscall.Conn
 	CloseWrite() error
 }
 

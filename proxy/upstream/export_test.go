@@ -28,6 +28,7 @@ func (p *Pool) changeTransports(change func(*http.Transport)) {
 		change(t)
 		return t
 	}
+	p.dialDirect = nil
 	p.cohorts.Store(p.newCohorts(p.newCohort(), p.now()))
 }
 

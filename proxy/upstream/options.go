@@ -180,6 +180,10 @@ func (o Options) withDefaults() Options {
 // bufferSize is the size of each of a connection's two buffers, in bytes.
 const bufferSize = 2 << 10
 
+// maxIdle is how many unused connections to a target are kept. With net/http's default of 2,
+// gateways would dial again and again.
+const maxIdle = 1024
+
 func newTransport(o Options, d *dialer) *http.Transport {
 	return &http.Transport{
 		// No Proxy, so requests go to the target whatever HTTP_PROXY says.
@@ -187,8 +191,8 @@ func newTransport(o Options, d *dialer) *http.Transport {
 		DialTLSContext:        d.dialTLS,
 		ExpectContinueTimeout: time.Second,
 		IdleConnTimeout:       o.IdleTimeout,
-		MaxIdleConns:          0,    // no bound over all hosts
-		MaxIdleConnsPerHost:   1024, // with the default of 2 it would dial again and again
+		MaxIdleConns:          0, // no bound over all hosts
+		MaxIdleConnsPerHost:   maxIdle,
 		ForceAttemptHTTP2:     true,
 		// A connection keeps both buffers while it waits for a slow response, so they are
 		// small. Longer bodies bypass them.

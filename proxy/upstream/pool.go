@@ -19,12 +19,14 @@
 // before it has read the whole request, and keeps each response with its request. hold.go
 // sends a header and a body that has arrived in one write. head.go makes up for what net/http
 // hides of a response. cohort.go bounds the age of connections.
+// Package direct sends what it can in the caller's goroutine, http.Transport the rest.
 // schemes.go has the targets that are not http or https.
 package upstream
 
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"net/url"
 	"sync"
@@ -47,7 +49,9 @@ type Pool struct {
 
 	cohorts      atomic.Pointer[cohorts]
 	newTransport func() *http.Transport
-	names        *nameBook // of the transports' dialer
+	// dialDirect connects for package direct.
+	dialDirect func(ctx context.Context, network, addr string) (net.Conn, error)
+	names      *nameBook // of the transports' dialer
 	// rotating guards changes of cohorts, and retired.
 	rotating sync.Mutex
 	retired  bool
@@ -112,6 +116,7 @@ func New(o Options) (*Pool, error) {
 		options:      o,
 		names:        d.names,
 		newTransport: func() *http.Transport { return newTransport(o, d) },
+		dialDirect:   d.dialDirect,
 		created:      time.Now(),
 	}
 	for i, t := range o.Targets {

@@ -84,7 +84,8 @@ const (
 type attempt struct {
 	httptrace.ClientTrace
 	stage    atomic.Int32
-	conn     *targetConn   // the one it got last; nil: none, or one of HTTP/2
+	conn     *targetConn   // the one it got last; nil: none, one of package direct or of HTTP/2
+	http1    bool          // it got one of HTTP/1
 	upload   *upload       // nil: no body
 	notifier WaitNotifier  // the body; nil: the header is not held back
 	span     *tracing.Span // nil: it has none
@@ -114,6 +115,8 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 	if a.conn, _ = info.Conn.(*targetConn); a.conn != nil {
 		a.conn.claim(a)
 	}
+	_, direct := info.Conn.(*directConn)
+	a.http1 = direct || a.conn != nil
 	a.stage.Store(stageSent)
 }
 

@@ -150,7 +150,7 @@ func (rt *roundTrip) send(t *target, trial bool) (res *http.Response, err error,
 		p.recordOutcome(t, trial, outcomeUnknown)
 	case stage == stageNew: // a header that cannot be sent
 		p.recordOutcome(t, trial, outcomeUnknown)
-	case stage == stageResponded && a.conn != nil && !isConnectionError(err): // a malformed response
+	case stage == stageResponded && a.http1 && !isConnectionError(err): // a malformed response
 		p.recordOutcome(t, trial, outcomeServerError)
 	default:
 		p.recordOutcome(t, trial, outcomeConnectionError)
@@ -164,11 +164,11 @@ func (rt *roundTrip) send(t *target, trial bool) (res *http.Response, err error,
 	return nil, err, retry
 }
 
-// accept records that the target has answered, and checks the response. a.conn is nil with
-// HTTP/2. The request ends, which is end, with the response's body.
+// accept records that the target has answered, and checks the response. Package direct
+// has called restoreHead itself. The request ends, which is end, with the response's body.
 func (rt *roundTrip) accept(t *target, trial bool, a *attempt, res *http.Response, end func()) (*http.Response, error) {
 	conn := a.conn
-	err := checkResponse(res, conn != nil)
+	err := checkResponse(res, a.http1)
 	if conn != nil {
 		if head := conn.endRecord(); err == nil {
 			err = restoreHead(res, head)

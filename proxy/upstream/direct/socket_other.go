@@ -1,0 +1,10 @@
+//go:build !linux && !darwin
+
+package direct
+
+import "errors"
+
+const canPeek = false
+
+func peek(uintptr) (int, error)             { return 0, errors.ErrUnsupported }
+func writeNow(uintptr, []byte) (int, error) { return 0, errors.ErrUnsupported }
