@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -16,8 +17,9 @@ import (
 // ResponseWriter.
 type requestBody struct {
 	io.ReadCloser
-	w    http.ResponseWriter // of a client of HTTP/1; nil with HTTP/2
-	hook *ReadHook           // see exchange.readHook
+	w       http.ResponseWriter // of a client of HTTP/1; nil with HTTP/2
+	hook    *ReadHook           // see exchange.readHook
+	arrived bool                // all of it is in memory
 	// mu is held during a Read: the transport may still read when its response has been sent.
 	mu   sync.Mutex
 	read int64 // bytes
@@ -103,22 +105,32 @@ func (b *requestBody) Close() error {
 
 // NotifyBeforeWait is that of upstream.WaitNotifier.
 func (b *requestBody) NotifyBeforeWait(f func()) bool {
-	if b.hook == nil {
+	switch {
+	case b.arrived: // it never waits
+	case b.hook == nil:
 		return false
+	default:
+		b.hook.set(f)
 	}
-	b.hook.set(f)
 	return true
 }
 
 // A ReadHook lets a request do something before a Read of its body waits for the client. It belongs to
 // the client's connection, which calls BeforeRead before each Read, and tells its requests by WithReadHook.
-type ReadHook struct{ f atomic.Pointer[func()] }
+type ReadHook struct {
+	f    atomic.Pointer[func()]
+	shut atomic.Bool // see requestBody.takeArrived
+}
 
-// BeforeRead does what the present request wants to be done.
-func (h *ReadHook) BeforeRead() {
+// BeforeRead does what the present request wants to be done. If it returns false, Read must return nothing at once.
+func (h *ReadHook) BeforeRead() bool {
+	if h.shut.Load() {
+		return false
+	}
 	if f := h.f.Load(); f != nil {
 		(*f)()
 	}
+	return true
 }
 
 // set sets what BeforeRead does; nil: nothing.
@@ -154,6 +166,62 @@ func (b *requestBody) endedBroken() bool {
 	defer b.mu.Unlock()
 	return b.broken.Load()
 }
+
+// maxArrived is how much of a body net/http may have read with the header, in bytes.
+const maxArrived = 4 << 10
+
+// takeArrived takes a short body into memory if it has arrived with the header. Only then the request can be sent
+// without a goroutine that reads it: see package direct.
+func (b *requestBody) takeArrived(r *http.Request) {
+	if b.hook == nil || r.TLS != nil || r.ContentLength < 2 || r.ContentLength > maxArrived || r.Header["Expect"] != nil {
+		return
+	}
+	data := make([]byte, r.ContentLength)
+	most := len(data) - 1
+	b.hook.shut.Store(true)
+	n, err := readUntilEmpty(r.Body, data[:most])
+	b.hook.shut.Store(false)
+	// With the last byte, net/http begins to watch the connection, so it must not be shut any more. A client that
+	// holds back nothing but this byte is waited for.
+	if n == most && err == nil {
+		var last int
+		last, err = r.Body.Read(data[n:])
+		n += last
+	}
+	taken := bytes.NewReader(data[:n])
+	var rest io.Reader = r.Body
+	switch {
+	case n == len(data):
+		b.arrived, b.ReadCloser = true, io.NopCloser(taken)
+		return
+	case err != nil: // net/http's body tells it only once
+		rest = failedReader{err}
+	}
+	b.ReadCloser = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(taken, rest), r.Body}
+}
+
+// readUntilEmpty fills p, or stops when a Read returns nothing.
+func readUntilEmpty(r io.Reader, p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var m int
+		if m, err = r.Read(p[n:]); m == 0 {
+			break
+		}
+		n += m
+	}
+	return n, err
+}
+
+// A failedReader returns its error.
+type failedReader struct{ error }
+
+func (r failedReader) Read([]byte) (int, error) { return 0, r.error }
+
+// InMemory makes b a direct.MemoryBody.
+func (b *requestBody) InMemory() bool { return b.arrived }
 
 // stop closes the body and waits until nothing reads it. What is left is for
 // exchange.linger.

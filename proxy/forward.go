@@ -95,6 +95,7 @@ func (x *exchange) forward(upgrade bool) {
 		f.body = &requestBody{ReadCloser: in.Body, left: x.route.MaxBody, hook: x.readHook()}
 		if in.ProtoMajor == 1 {
 			f.body.w = x.w
+			f.body.takeArrived(in)
 		}
 		in.Body = f.body
 		defer f.body.stop()

@@ -165,7 +165,9 @@ func (l hookedListener) Accept() (net.Conn, error) {
 }
 
 func (c *hookedConn) Read(p []byte) (int, error) {
-	c.BeforeRead()
+	if !c.BeforeRead() {
+		return 0, nil
+	}
 	return c.Conn.Read(p)
 }
 

@@ -221,12 +221,16 @@ func (c *unixConn) Close() error {
 }
 
 func (c *tcpConn) Read(p []byte) (int, error) {
-	c.BeforeRead()
+	if !c.BeforeRead() {
+		return 0, nil
+	}
 	return c.TCPConn.Read(p)
 }
 
 func (c *unixConn) Read(p []byte) (int, error) {
-	c.BeforeRead()
+	if !c.BeforeRead() {
+		return 0, nil
+	}
 	return c.UnixConn.Read(p)
 }
 
