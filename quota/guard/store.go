@@ -156,8 +156,8 @@ func New(o Options) (*Store, error) {
 func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, error) {
 	lost := s.backend.DataLost()
 	if lost != nil {
-		if d := s.reservationWithoutAsking(r); !d.InObserveMode(d.Plan) {
-			return &quota.Decision{Reservation: d}, lost
+		if d := s.refuseAfterLoss(r); d != nil {
+			return d, lost
 		}
 	}
 	call, err := s.beginCallAfterReplay(ctx, opReserve, r.User)
@@ -194,6 +194,18 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, 
 		s.backend.Leave(unanswered)
 	}
 	return d, err
+}
+
+// refuseAfterLoss refuses a request because the backend has lost data; nil: it is in observe mode. If it were inlined, its
+// copy of the reservation would be on the stack while the backend is called.
+//
+//go:noinline
+func (s *Store) refuseAfterLoss(r quota.Request) *quota.Decision {
+	d := s.reservationWithoutAsking(r)
+	if d.InObserveMode(d.Plan) {
+		return nil
+	}
+	return &quota.Decision{Reservation: d}
 }
 
 // suspectLoss has the backend look for a loss of data when less of a user's quota is used than before.
@@ -258,11 +270,19 @@ func (s *Store) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapsh
 	if call, err := s.beginSettling(ctx, opCommit, r.User); err == nil {
 		snapshot, err := s.backend.Commit(call, r)
 		if s.recordResult(call, err) {
-			s.suspectLoss(s.ledger.recordCounted(&settlement{Reservation: *r}, snapshot))
+			s.recordCommit(r, snapshot)
 			return snapshot, nil
 		}
 	}
 	return s.commitLater(&settlement{Reservation: *r})
+}
+
+// recordCommit takes note of a commit that the backend has carried out. If it were inlined, its copy of the reservation
+// would be on the stack while the backend is called, where the stack of a request is deepest.
+//
+//go:noinline
+func (s *Store) recordCommit(r *quota.Reservation, snapshot *quota.Snapshot) {
+	s.suspectLoss(s.ledger.recordCounted(&settlement{Reservation: *r}, snapshot))
 }
 
 // CommitRest settles the rest of r, likewise. If the commit of r had to wait for the store, so has this

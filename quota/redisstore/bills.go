@@ -117,7 +117,8 @@ func (sc *billScan) yieldBills(ctx context.Context, keys []string) error {
 // makeBills makes bills of what the account with some key has counted, and returns those that it has.
 func (s *Store) makeBills(ctx context.Context, key string, q quota.BillQuery) (quota.AccountBills, error) {
 	common := script.CommonArgs{Offset: s.offset(), Assumed: script.AnyOverride}
-	reply, _, err := s.callKeys(ctx, script.Bill, key, "", common, noCounts, noCounts.read, func(args *resp.Args) {
+	var reply script.Reply
+	_, err := s.callKeys(ctx, script.Bill, key, "", common, noCounts, noCounts.read, &reply, func(args *resp.Args) {
 		own := script.BillArgs{BillQuery: q, BillingHours: s.billing}
 		own.AppendTo(args)
 	})

@@ -224,6 +224,13 @@ func (ls *layouts) forPlan(o *outcome, endpoint string, at time.Time, calendar *
 	if l != nil && !at.Before(l.from) && at.Before(l.till) {
 		return l
 	}
+	return ls.add(key, o, at, calendar, withDay, withHour)
+}
+
+// add is forPlan for a layout that is not there. It is not inlined: see outcomes.
+//
+//go:noinline
+func (ls *layouts) add(key layoutKey, o *outcome, at time.Time, calendar *quota.Calendar, withDay, withHour bool) *layout {
 	running := layOut(o, calendar, at)
 	if withDay {
 		running.onDayOf(at, calendar)
@@ -231,7 +238,7 @@ func (ls *layouts) forPlan(o *outcome, endpoint string, at time.Time, calendar *
 	if withHour {
 		running.hour = quota.BillHourAt(at)
 	}
-	l = newLayout(running, o.plan, running, endpoint)
+	l := newLayout(running, o.plan, running, key.endpoint)
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	if ls.byPlan == nil || len(ls.byPlan) >= maxLayouts {

@@ -14,7 +14,8 @@ import (
 func (s *Store) Reserve(ctx context.Context, request quota.Request) (*quota.Decision, error) {
 	d := &quota.Decision{Reservation: quota.Reservation{Request: request}}
 	r := &d.Reservation
-	var o outcome
+	o := outcomes.Get().(*outcome)
+	defer o.free()
 	q := query{script: script.Reserve, user: r.User, plans: r.Plans, keepsTerms: true, holds: r.Endpoint, appendArgs: func(args *resp.Args, p *quota.Plan, l *layout) {
 		own := script.ReserveArgs{
 			ID: r.ID, Endpoint: r.Endpoint, Lease: r.Lease, Windows: l.windows,
@@ -26,18 +27,18 @@ func (s *Store) Reserve(ctx context.Context, request quota.Request) (*quota.Deci
 		}
 		own.AppendTo(args)
 	}}
-	err := s.ask(ctx, &q, &o)
+	err := s.ask(ctx, &q, o)
 	if err == nil && o.reply.Code == script.Crowded && s.awaitDeparture(ctx, o.departing) {
 		// A client that has its response finds the place of that request free.
 		r.Waited = true // it has taken its token
-		err = s.ask(ctx, &q, &o)
+		err = s.ask(ctx, &q, o)
 	}
 	r.Plan, r.Windows, r.PoolWindows, r.Date, r.BillHour = o.plan, o.windows, o.poolWindows, o.date, o.hour
 	if err != nil {
 		return d, err
 	}
 	if o.reply.Code == script.Held {
-		s.fillHeld(r, &o)
+		s.fillHeld(r, o)
 	}
 	if o.reply.Admitted() && o.plan.ConcurrencyLimit().Requests > 0 {
 		s.places.add(r.User, r.ID)

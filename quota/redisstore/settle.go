@@ -11,12 +11,12 @@ import (
 
 // Commit implements quota.Store. The snapshot is by the plan and in the windows of now.
 func (s *Store) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
-	return s.settle(ctx, r, script.SettleArgs{Count: true, Reservations: []*quota.Reservation{r}})
+	return s.settle(ctx, r, &script.SettleArgs{Count: true, Reservations: []*quota.Reservation{r}})
 }
 
 // CommitRest implements quota.Store. The snapshot is by the plan and in the windows of now.
 func (s *Store) CommitRest(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
-	snapshot, err := s.settle(ctx, r, script.SettleArgs{Rests: []*quota.Reservation{r}})
+	snapshot, err := s.settle(ctx, r, &script.SettleArgs{Rests: []*quota.Reservation{r}})
 	if err == nil {
 		s.rests.remove(r)
 	}
@@ -25,13 +25,14 @@ func (s *Store) CommitRest(ctx context.Context, r *quota.Reservation) (*quota.Sn
 
 // Release implements quota.Store. The snapshot is by the plan and in the windows of now.
 func (s *Store) Release(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
-	return s.settle(ctx, r, script.SettleArgs{Reservations: []*quota.Reservation{r}})
+	return s.settle(ctx, r, &script.SettleArgs{Reservations: []*quota.Reservation{r}})
 }
 
 // settle makes a step of a settlement of r.
-func (s *Store) settle(ctx context.Context, r *quota.Reservation, own script.SettleArgs) (*quota.Snapshot, error) {
-	var o outcome
-	if err := s.askToSettle(ctx, r.User, r.Plans, &own, &o); err != nil {
+func (s *Store) settle(ctx context.Context, r *quota.Reservation, own *script.SettleArgs) (*quota.Snapshot, error) {
+	o := outcomes.Get().(*outcome)
+	defer o.free()
+	if err := s.askToSettle(ctx, r.User, r.Plans, own, o); err != nil {
 		return nil, err
 	}
 	if o.reply.Code == script.Unheld && !r.Unchecked {
@@ -39,7 +40,7 @@ func (s *Store) settle(ctx context.Context, r *quota.Reservation, own script.Set
 		s.CheckData()
 	}
 	if own.Count {
-		s.noteFirstUse(ctx, r, &o)
+		s.noteFirstUse(ctx, r, o)
 		if r.RestUnits() > 0 && !o.reply.NoRest {
 			s.rests.add(r, s.now())
 		}
@@ -59,19 +60,26 @@ func (s *Store) askToSettle(ctx context.Context, user string, plans quota.PlanCh
 	}
 	one := q.settlesOne
 	if own.WithAlerts() {
-		// What its closures share is on the heap. The others need not be.
-		notifying, found := q, new(outcome)
-		s.addAlerts(ctx, &notifying, own, found)
-		err := s.ask(ctx, &notifying, found)
-		s.index.noteRecorded(found.recorded)
-		*o = *found
-		return err
+		return s.askToSettleWithAlerts(ctx, &q, own, o)
 	}
 	q.appendArgs = func(args *resp.Args, _ *quota.Plan, l *layout) {
 		own.Indexes = l.readingToSettle(one).Indexes
 		own.AppendTo(args)
 	}
 	return s.ask(ctx, &q, o)
+}
+
+// askToSettleWithAlerts is askToSettle for a query that records crossings. What its closures share is on the heap. That
+// of other queries need not be. It is not inlined: see outcomes.
+//
+//go:noinline
+func (s *Store) askToSettleWithAlerts(ctx context.Context, q *query, own *script.SettleArgs, o *outcome) error {
+	notifying, found := *q, new(outcome)
+	s.addAlerts(ctx, &notifying, own, found)
+	err := s.ask(ctx, &notifying, found)
+	s.index.noteRecorded(found.recorded)
+	*o = *found
+	return err
 }
 
 // addAlerts has a query that counts record crossings. The account is put into the index before it may have one,

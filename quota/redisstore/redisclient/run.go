@@ -60,11 +60,7 @@ func (c *Client) Run(ctx context.Context, script *redis.Script, key, secondKey s
 				return Reply{}, explain(c.location, err)
 			}
 			route.CompareAndSwap(p, nil) // in a cluster the key may be elsewhere
-			keys := []string{key}
-			if secondKey != "" {
-				keys = append(keys, secondKey)
-			}
-			return c.runSourcePatiently(deadlineContext{ctx, call.deadline}, script, keys, args)
+			return c.runSourcePatiently(deadlineContext{ctx, call.deadline}, script, key, secondKey, args)
 		}
 		if err != errRetired {
 			break
@@ -115,7 +111,11 @@ const firstPause, longestPause = 5 * time.Millisecond, 80 * time.Millisecond
 // runSourcePatiently is runSource, again and again while a slot moves: a node that has only one of
 // two keys, or neither, replies TRYAGAIN, and has run nothing. Past the deadline of ctx that is an
 // error like that of a call without an answer.
-func (c *Client) runSourcePatiently(ctx deadlineContext, script *redis.Script, keys []string, args *resp.Args) (Reply, error) {
+func (c *Client) runSourcePatiently(ctx deadlineContext, script *redis.Script, key, secondKey string, args *resp.Args) (Reply, error) {
+	keys := []string{key}
+	if secondKey != "" {
+		keys = append(keys, secondKey)
+	}
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		reply, err := c.runSource(ctx, script, keys, args)
 		if err == nil || !strings.HasPrefix(err.Error(), "TRYAGAIN ") || time.Until(ctx.deadline) <= pause {
