@@ -82,7 +82,6 @@ func TestDamageWhileServingFailsCalls(t *testing.T) {
 				held <- admit(t, s, request("u", p))
 			}
 			zeroPages(t, dir)
-			dropCache(s)
 			wantDamaged := func(what string, err error) {
 				t.Helper()
 				var damaged *boltfile.DamagedError

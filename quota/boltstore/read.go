@@ -47,7 +47,10 @@ func (s *Store) snapshot(sh *shard, user string, plans quota.PlanChoice, now, at
 	r := stateReader{store: s, shard: sh, user: user, pool: quota.PoolOf(user), plans: plans, now: now, at: at}
 	sh.cache.renew(s.cacheGeneration.Load(), now)
 	r.mayCache = !plans.Terms && at.Equal(now)
-	if r.mayCache && s.db.Damage() == nil && r.choosePlan(&sh.cache) && r.count(&sh.cache) {
+	if r.mayCache && r.choosePlan(&sh.cache) && r.count(&sh.cache) {
+		if err := s.checkFile(user, r.counts[0].Window.ID); err != nil {
+			return quota.Snapshot{}, err
+		}
 		return r.snapshot(0), nil
 	}
 	snapshot, err := r.readFile(purpose)
@@ -55,6 +58,20 @@ func (s *Store) snapshot(sh *shard, user string, plans quota.PlanChoice, now, at
 		return quota.Snapshot{}, fmt.Errorf("reading usage: %w", err)
 	}
 	return snapshot, nil
+}
+
+// checkFile looks one key of an account up in the file, so that damage to it is found by the next call, also if that
+// needs nothing else of the file. Otherwise requests would be admitted that cannot be counted.
+func (s *Store) checkFile(account, window string) error {
+	var key [128]byte
+	err := s.db.View(func(tx *bolt.Tx) error {
+		tx.Bucket(usedBucket).Get(appendKey(key[:0], account, window, ""))
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("reading usage: %w", err)
+	}
+	return nil
 }
 
 // A stateReader reads the state of a user. The fields in the second part are set by its methods.
