@@ -28,6 +28,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strings"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -78,6 +79,9 @@ type Span struct {
 	span       trace.Span
 	context    context.Context      // has the span
 	attributes []attribute.KeyValue // set all at once when the span ends, which costs less
+	// began is when the request began. All its spans count their times from it, by the monotonic clock. If each
+	// asked for the time of day, a clock that is set meanwhile would put a step outside its request.
+	began time.Time
 }
 
 // StartRequest starts the span of a request with these headers; trusted says that a trusted proxy sent it.
@@ -91,12 +95,12 @@ func (t *Tracer) StartRequest(h http.Header, trusted bool) *Span {
 		}
 		ctx = trace.ContextWithRemoteSpanContext(ctx, p.context(h, sampled))
 	}
-	return start(ctx, t.tracer, "request", trace.SpanKindServer)
+	return start(ctx, t.tracer, "request", trace.SpanKindServer, time.Now())
 }
 
-func start(ctx context.Context, tracer trace.Tracer, name string, kind trace.SpanKind) *Span {
-	ctx, span := tracer.Start(ctx, name, trace.WithSpanKind(kind))
-	return &Span{tracer: tracer, span: span, context: ctx}
+func start(ctx context.Context, tracer trace.Tracer, name string, kind trace.SpanKind, began time.Time) *Span {
+	ctx, span := tracer.Start(ctx, name, trace.WithSpanKind(kind), trace.WithTimestamp(began.Add(time.Since(began))))
+	return &Span{tracer: tracer, span: span, context: ctx, began: began}
 }
 
 // Start starts a step. It returns nil if the request is not sampled.
@@ -104,7 +108,7 @@ func (s *Span) Start(name string) *Span {
 	if !s.IsSampled() {
 		return nil
 	}
-	return start(s.context, s.tracer, name, trace.SpanKindInternal)
+	return start(s.context, s.tracer, name, trace.SpanKindInternal, s.began)
 }
 
 // StartTry starts a try to send a request with these headers to an upstream. It returns the headers to send,
@@ -115,7 +119,7 @@ func (s *Span) StartTry(h http.Header) (*Span, http.Header) {
 	delete(h, headerState) // that of a malformed traceparent
 	ctx, try := s.context, (*Span)(nil)
 	if s.IsSampled() {
-		try = start(s.context, s.tracer, "upstream", trace.SpanKindClient)
+		try = start(s.context, s.tracer, "upstream", trace.SpanKindClient, s.began)
 		ctx = try.context
 	}
 	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(h))
