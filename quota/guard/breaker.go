@@ -108,14 +108,14 @@ func (b *breaker) probeUser() string {
 // beginCall returns the context for a call to the backend, or why the breaker is open.
 // The context ends when the breaker opens, so that calls that wait for a free connection do
 // not wait in vain. It does not interrupt what has already been sent.
-func (b *breaker) beginCall(ctx context.Context) (callContext, error) {
+func (b *breaker) beginCall(ctx context.Context) (*callContext, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.open {
-		return callContext{}, b.lastErr
+		return nil, b.lastErr
 	}
 	if b.opened == nil {
 		b.opened = make(chan struct{})
 	}
-	return callContext{Context: ctx, breakerOpened: b.opened}, nil
+	return &callContext{Context: ctx, breakerOpened: b.opened}, nil
 }

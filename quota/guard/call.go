@@ -30,12 +30,12 @@ type callContext struct {
 	user string
 }
 
-func (c callContext) Deadline() (time.Time, bool) { return c.deadline, !c.deadline.IsZero() }
+func (c *callContext) Deadline() (time.Time, bool) { return c.deadline, !c.deadline.IsZero() }
 
-func (c callContext) Done() <-chan struct{} { return c.breakerOpened }
+func (c *callContext) Done() <-chan struct{} { return c.breakerOpened }
 
 // Err is also what a backend asks once it has the connection for the call.
-func (c callContext) Err() error {
+func (c *callContext) Err() error {
 	select {
 	case <-c.breakerOpened:
 		return errBreakerOpened
@@ -61,19 +61,20 @@ func (s *Store) openError() error {
 }
 
 // beginCall begins a call for a user, see breaker.beginCall.
-func (s *Store) beginCall(ctx context.Context, op operation, user string) (callContext, error) {
+func (s *Store) beginCall(ctx context.Context, op operation, user string) (*callContext, error) {
 	call, err := s.breaker(user).beginCall(ctx)
 	if err != nil {
 		s.stats.failed[op].Add(1)
+		return nil, err
 	}
 	call.op, call.user = op, user
-	return call, err
+	return call, nil
 }
 
 // beginCallAfterReplay is beginCall after everything that waits for the store has been counted
 // for this user, and for the members of their organisation. The replay and the call together take no
 // longer than the store's timeout.
-func (s *Store) beginCallAfterReplay(ctx context.Context, op operation, user string) (callContext, error) {
+func (s *Store) beginCallAfterReplay(ctx context.Context, op operation, user string) (*callContext, error) {
 	call, err := s.beginCall(ctx, op, user)
 	if err != nil {
 		return call, err
@@ -94,18 +95,21 @@ func (s *Store) beginCallAfterReplay(ctx context.Context, op operation, user str
 
 // beginSettling is beginCall for a call that settles. Settlements wait while the data that they belong
 // to are lost: the right data may come back, and what was sent to others would be gone then.
-func (s *Store) beginSettling(ctx context.Context, op operation, user string) (callContext, error) {
+func (s *Store) beginSettling(ctx context.Context, op operation, user string) (*callContext, error) {
 	if err := s.backend.DataLost(); err != nil {
-		return callContext{}, err
+		return nil, err
 	}
 	call, err := s.beginCall(ctx, op, user)
+	if err != nil {
+		return nil, err
+	}
 	call.data = s.backend
-	return call, err
+	return call, nil
 }
 
 // recordResult records how a call to the backend ended, and reports whether the store
 // answered it. A result that says nothing about the store has no effect on the breaker.
-func (s *Store) recordResult(call callContext, err error) bool {
+func (s *Store) recordResult(call *callContext, err error) bool {
 	b := s.breaker(call.user)
 	if quota.StoreResponded(err) {
 		b.recordSuccess()

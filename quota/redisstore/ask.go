@@ -264,17 +264,17 @@ func (s *Store) call(ctx context.Context, sc *redis.Script, o *outcome, l *layou
 
 // callKeys is call for a key, and for a second one unless that is empty.
 func (s *Store) callKeys(ctx context.Context, sc *redis.Script, key, poolKey string, common script.CommonArgs, l *layout, reading *script.Reading, reply *script.Reply, appendArgs func(*resp.Args)) (time.Time, error) {
-	args := argsPool.Get().(*resp.Args)
-	defer argsPool.Put(args)
+	b := runBuffers.Get().(*runBuffer)
+	defer runBuffers.Put(b)
+	args := &b.args
 	args.Reset()
 	common.AppendTo(args)
 	args.AddAll(&reading.Args)
 	appendArgs(args)
-	raw, err := s.client.Run(ctx, sc, key, poolKey, args)
-	if err != nil {
+	if err := s.client.Run(ctx, sc, key, poolKey, args, &b.reply); err != nil {
 		return time.Time{}, s.explain(err)
 	}
-	return s.readReply(&raw, l, reply)
+	return s.readReply(&b.reply, l, reply)
 }
 
 // readReply reads what Redis replied. It is not inlined: see outcomes.
@@ -298,5 +298,11 @@ func (s *Store) callAlone(ctx context.Context, sc *redis.Script, account, text s
 	return o.reply, at, err
 }
 
-// argsPool holds arguments to use again.
-var argsPool = sync.Pool{New: func() any { return new(resp.Args) }}
+// A runBuffer has the arguments and the reply of a script. On the stack, they would be in the way: see outcomes.
+type runBuffer struct {
+	args  resp.Args
+	reply redisclient.Reply
+}
+
+// runBuffers holds buffers to use again.
+var runBuffers = sync.Pool{New: func() any { return new(runBuffer) }}

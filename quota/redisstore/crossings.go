@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"metergate/quota"
+	"metergate/quota/redisstore/redisclient"
 	"metergate/quota/redisstore/resp"
 	"metergate/quota/redisstore/script"
 )
@@ -218,16 +219,13 @@ func (x *crossingIndex) list(ctx context.Context, accounts map[string]time.Time)
 
 // callClaims runs claims.lua.
 func (s *Store) callClaims(ctx context.Context, appendArgs func(*resp.Args)) (*resp.Reply, error) {
-	args := argsPool.Get().(*resp.Args)
-	defer argsPool.Put(args)
-	args.Reset()
+	args, reply := new(resp.Args), new(redisclient.Reply)
 	appendArgs(args)
 	due, waiting := script.ClaimsKeys(s.prefix)
-	raw, err := s.client.Run(ctx, script.Claims, due, waiting, args)
-	if err != nil {
+	if err := s.client.Run(ctx, script.Claims, due, waiting, args, reply); err != nil {
 		return nil, s.explain(err)
 	}
-	return &raw.Reply, nil
+	return &reply.Reply, nil
 }
 
 // ClaimCrossings implements quota.Store.

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"metergate/quota"
+	"metergate/quota/redisstore/redisclient"
 	"metergate/quota/redisstore/resp"
 	"metergate/quota/redisstore/script"
 )
@@ -115,18 +116,15 @@ func (s *Store) tryCounting(ctx context.Context, key string) error {
 
 // try runs a script on a key of trials. The clock is ahead by so much.
 func (s *Store) try(ctx context.Context, key string, sc *redis.Script, ahead time.Duration, own interface{ AppendTo(*resp.Args) }) (script.Reply, error) {
-	args := argsPool.Get().(*resp.Args)
-	defer argsPool.Put(args)
-	args.Reset()
+	args, reply := new(resp.Args), new(redisclient.Reply)
 	common := script.CommonArgs{Offset: s.offset() + ahead, ID: checkUser, Assumed: script.AnyOverride}
 	common.AppendTo(args)
 	args.AddAll(&noCounts.read.Args)
 	if own != nil {
 		own.AppendTo(args)
 	}
-	raw, err := s.client.Run(ctx, sc, key, "", args)
-	if err != nil {
+	if err := s.client.Run(ctx, sc, key, "", args, reply); err != nil {
 		return script.Reply{}, s.explain(err)
 	}
-	return script.ParseReply(&raw.Reply, 0, 0)
+	return script.ParseReply(&reply.Reply, 0, 0)
 }

@@ -56,7 +56,8 @@ func newClientWith(t testing.TB, url string, opt Options) *Client {
 func callEcho(ctx context.Context, c *Client, n int64) (int64, error) {
 	var args resp.Args
 	args.AddInt(n)
-	reply, err := c.Run(ctx, echo, "key:{1}", "", &args)
+	var reply Reply
+	err := c.Run(ctx, echo, "key:{1}", "", &args, &reply)
 	if err != nil {
 		return 0, err
 	}

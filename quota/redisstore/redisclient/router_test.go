@@ -116,7 +116,7 @@ func TestNothingIsSentAgainAfterContext(t *testing.T) {
 		server, call := redistest.Start(t), &endedContext{Context: ctx}
 		p := redistest.StartFaultProxy(t, server.Addr)
 		c := newClient(t, p.URL(), patient, 8)
-		if _, err := c.Run(ctx, write, "key:{1}", "", new(resp.Args)); err != nil {
+		if err := c.Run(ctx, write, "key:{1}", "", new(resp.Args), new(Reply)); err != nil {
 			t.Fatal(err)
 		}
 		server.Do("DEL", "key:{1}")
@@ -128,7 +128,7 @@ func TestNothingIsSentAgainAfterContext(t *testing.T) {
 			}
 			return redistest.Pass
 		})
-		if _, err := c.Run(call, write, "key:{1}", "", new(resp.Args)); !errors.Is(err, ended) {
+		if err := c.Run(call, write, "key:{1}", "", new(resp.Args), new(Reply)); !errors.Is(err, ended) {
 			t.Errorf("after %s: error %v, want %v", reply, err, ended)
 		}
 		if got := server.Do("EXISTS", "key:{1}"); got != int64(0) {

@@ -19,7 +19,7 @@ type Reply struct {
 }
 
 // Run has Redis run a script on a key, which must have a hash tag (see Slot), and on a second one
-// with the same tag unless that is empty, and returns its reply. args may be used again once Run has
+// with the same tag unless that is empty, and sets reply to what it returned. args may be used again once Run has
 // returned. Run waits as long as the timeout, or until ctx's deadline if that is earlier; before that
 // it may wait for a place while too many scripts are under way. The end of ctx ends only the wait for
 // a place, and keeps the script from being sent afterwards, for the first time or again: it returns
@@ -27,7 +27,7 @@ type Reply struct {
 // that OnConnect has seen. One whose first reply is another error is sent once more by way of go-redis,
 // unless it may have changed something before it failed. For the errors, see
 // "What it guarantees" in the package comment.
-func (c *Client) Run(ctx context.Context, script *redis.Script, key, secondKey string, args *resp.Args) (Reply, error) {
+func (c *Client) Run(ctx context.Context, script *redis.Script, key, secondKey string, args *resp.Args, reply *Reply) error {
 	call := calls.Get().(*scriptCall)
 	call.command = resp.AppendEvalSHA(call.command[:0], script.Hash(), key, secondKey, args)
 	route := c.router.route(key)
@@ -38,15 +38,15 @@ func (c *Client) Run(ctx context.Context, script *redis.Script, key, secondKey s
 			deadline := callDeadline(ctx, c.timeout)
 			ctx = deadlineContext{ctx, deadline}
 			if p, err = c.connectRoute(key, deadline); err != nil {
-				return Reply{}, err
+				return err
 			}
 		}
 		if err := ctx.Err(); err != nil {
-			return Reply{}, err
+			return err
 		}
 		var done bool
 		if done, err = p.run(ctx, call); !done {
-			return Reply{}, c.timeoutError() // the pipeline may still write to call
+			return c.timeoutError() // the pipeline may still write to call
 		}
 		if text, isReply := err.(resp.ErrorReply); isReply {
 			p.conn.renewal.see(err)
@@ -57,21 +57,21 @@ func (c *Client) Run(ctx context.Context, script *redis.Script, key, secondKey s
 				continue
 			}
 			if mayHaveChanged(string(text)) {
-				return Reply{}, explain(c.location, err)
+				return explain(c.location, err)
 			}
 			route.CompareAndSwap(p, nil) // in a cluster the key may be elsewhere
-			return c.runSourcePatiently(deadlineContext{ctx, call.deadline}, script, key, secondKey, args)
+			return c.runSourcePatiently(deadlineContext{ctx, call.deadline}, script, key, secondKey, args, reply)
 		}
 		if err != errRetired {
 			break
 		}
 	}
-	reply := call.reply
+	*reply = call.reply
 	calls.Put(call)
 	if err == errRetired { // three times, and nothing was sent
 		err = quota.ErrOverloaded
 	}
-	return reply, err
+	return err
 }
 
 // sourceOf returns the source of a script, which go-redis only sends.
@@ -111,15 +111,15 @@ const firstPause, longestPause = 5 * time.Millisecond, 80 * time.Millisecond
 // runSourcePatiently is runSource, again and again while a slot moves: a node that has only one of
 // two keys, or neither, replies TRYAGAIN, and has run nothing. Past the deadline of ctx that is an
 // error like that of a call without an answer.
-func (c *Client) runSourcePatiently(ctx deadlineContext, script *redis.Script, key, secondKey string, args *resp.Args) (Reply, error) {
+func (c *Client) runSourcePatiently(ctx deadlineContext, script *redis.Script, key, secondKey string, args *resp.Args, reply *Reply) (err error) {
 	keys := []string{key}
 	if secondKey != "" {
 		keys = append(keys, secondKey)
 	}
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
-		reply, err := c.runSource(ctx, script, keys, args)
+		*reply, err = c.runSource(ctx, script, keys, args)
 		if err == nil || !strings.HasPrefix(err.Error(), "TRYAGAIN ") || time.Until(ctx.deadline) <= pause {
-			return reply, err
+			return err
 		}
 		time.Sleep(pause)
 	}
