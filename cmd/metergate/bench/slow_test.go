@@ -3,10 +3,17 @@ package bench
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"metergate/cmd/metergate/gatewaytest"
+	"metergate/quota/testkit"
 )
 
 // BenchmarkSlow keeps 10,000 requests in flight, each of which the upstream answers after
@@ -51,6 +58,63 @@ func BenchmarkSlow(b *testing.B) {
 }
 
 const slowSamples = 50
+
+// A request that waits for its upstream has two goroutines. That of the request has a stack of 8 KiB, since the deepest
+// call, that of Redis, fits into it; the one of net/http that watches the client has 4 KiB at most. If a stack were too
+// small by a byte, Go would double it for as long as the connection lives.
+func TestStacksOfWaitingRequests(t *testing.T) {
+	const requests, most = 300, 15 << 10 // bytes a request; one of 16 KiB and one of 4 would be 20
+	arrived, open := make(chan bool, requests), make(chan bool)
+	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Has("wait") {
+			arrived <- true
+			<-open
+		}
+	}))
+	defer upstream.Close()
+	defer close(open)
+	s := startOnRedis(t, upstream.URL, "STORE_TIMEOUT=20s")
+	short, waiting := loadRequests(10, loadPaths(1)[0]), loadRequests(10, loadPaths(1)[0]+"?wait")
+	call := func(c *caller, i int) {
+		t.Helper()
+		if status, err := c.call(short[i%10]); status != 200 || err != nil {
+			t.Fatalf("status %d, error %v", status, err)
+		}
+	}
+	first := &caller{address: s.address}
+	defer first.hangUp()
+	call(first, 0) // the gateway has started, and is connected
+	before := stacksOf(t, s)
+	for i := range requests {
+		c := &caller{address: s.address}
+		defer c.hangUp()
+		call(c, i) // no other call writes to Redis at the time, so that each of them does
+		if err := c.send(waiting[i%10]); err != nil {
+			t.Fatal(err)
+		}
+		testkit.Receive(t, "the request reaches the upstream", arrived)
+	}
+	if each := (stacksOf(t, s) - before) / requests; each > most || each < 2<<10 {
+		t.Errorf("a waiting request has %.0f bytes of stacks, want at most %d", each, most)
+	}
+}
+
+var stackMetric = regexp.MustCompile(`(?m)^go_memstats_stack_inuse_bytes (\S+)$`)
+
+// stacksOf is how much a gateway uses for stacks, in bytes.
+func stacksOf(t testing.TB, s *server) float64 {
+	t.Helper()
+	_, body := gatewaytest.Get(s.admin+"/metrics", "")
+	found := stackMetric.FindStringSubmatch(body)
+	if found == nil {
+		t.Fatalf("GET /metrics has no stacks: %s", body)
+	}
+	n, err := strconv.ParseFloat(found[1], 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
 
 // bareSample is what can be measured of a process without metrics. It serves one request
 // on each connection, and has two descriptors for each.
