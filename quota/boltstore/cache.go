@@ -8,15 +8,16 @@ import (
 	"metergate/quota"
 )
 
-// maxCached bounds the counters in the cache of a shard. All shards together need some 20 MiB for them.
-const maxCached = 1024
+// maxCached bounds the counters in the cache of a shard. All shards together need about 17 MiB for them if the ids of
+// users have 36 bytes, and 21 MiB with ids of 200 bytes.
+const maxCached = 512
 
 // A cache has what the file has of those accounts of a shard for which requests were reserved last. Most
-// reads find everything there and leave the file alone. The shard must be locked.
+// reads find everything there. The shard must be locked.
 //
 // A count gets there later than into the file, namely when the writer settles the hold that it has counted.
-// The writer locks the shard for that, so by the cache, a hold that exists is held: no write has counted it. What
-// else changes the file ends what is cached:
+// The writer locks the shard for that. So the cache never has the unit of a hold that still exists. Other changes of
+// the file end what is cached:
 //
 //	a change          what is cached of the account, before a hold of the same write is settled
 //	any other write   everything, likewise
@@ -27,7 +28,7 @@ type cache struct {
 	accounts   map[string]*cachedAccount
 	counters   int       // of all accounts
 	generation int64     // Store.cacheGeneration, when the first account was read
-	now        time.Time // when the cache was last read
+	now        time.Time // when the cache was last read, by the clock on the wall
 }
 
 // A cachedAccount has the counters that the last reader of the file needed.
@@ -46,13 +47,14 @@ type cachedCounter struct {
 // renew empties the cache if it is of another generation, or if the clock was set back: windows that the file keeps
 // no longer may run again.
 func (c *cache) renew(generation int64, now time.Time) {
+	now = now.Round(0) // without the monotonic clock, which nobody sets back
 	if c.generation != generation || now.Before(c.now) {
 		*c = cache{generation: generation}
 	}
 	c.now = now
 }
 
-// override is that of numbers.
+// override returns the cached override of an account, see numbers.
 func (c *cache) override(account string) (o quota.Override, ok bool) {
 	a := c.accounts[account]
 	if a == nil {
@@ -61,7 +63,7 @@ func (c *cache) override(account string) (o quota.Override, ok bool) {
 	return a.override, true
 }
 
-// counter is that of numbers.
+// counter returns cached numbers, see numbers.
 func (c *cache) counter(account, window, endpoint string) (used, granted amounts, ok bool) {
 	a := c.accounts[account]
 	if a == nil {

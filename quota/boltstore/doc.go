@@ -12,8 +12,8 @@
 // layout. Holds are in memory and end with the process, as do the requests that hold. So do the rests
 // of requests that are settled in two steps. The token buckets of attempts are in memory as well.
 //
-// The counts of accounts for which requests come in are also cached in memory, see cache.go. So most
-// requests do not read the file.
+// The counts of accounts for which requests come in are also cached in memory, see cache.go. Most
+// requests look only one key up in the file, to find damage.
 //
 // # Writes
 //

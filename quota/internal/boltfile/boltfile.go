@@ -297,14 +297,6 @@ func lockOf[Lock any](db *bolt.DB, field string) *Lock {
 	return (*Lock)(v.Addr().UnsafePointer())
 }
 
-// Damage returns the *DamagedError of a file in which damage was found; nil: none was.
-func (f *File) Damage() error {
-	if d := f.damage.Load(); d != nil {
-		return d
-	}
-	return nil
-}
-
 // Path is where the file is.
 func (f *File) Path() string { return *f.path.Load() }
 
