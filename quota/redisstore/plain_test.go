@@ -43,6 +43,38 @@ func TestPlainRequestRunsFewCommands(t *testing.T) {
 	}
 }
 
+// A request that cannot be plain, because its user has a plan override or a plan has terms, costs no more than before
+// there were plain ones.
+func TestOtherRequestsRunAsFewCommandsAsBefore(t *testing.T) {
+	server := redistest.Start(t)
+	limits := []quota.Limit{{Amount: 1000, Period: quota.Month}, {Amount: 1000, Period: quota.Day}}
+	s, p := openAt(t, server.URL(), quotatest.NewClock(noon)), quotatest.NewPlan("free", limits...)
+	if _, err := s.ApplyChange(ctx, "u", p.OnlyChoice(), quota.Change{Action: quota.ActionSetPlan, Plan: p.Name()}); err != nil {
+		t.Fatal(err)
+	}
+	withTerms := p.OnlyChoice()
+	withTerms.Terms = true
+	for user, choice := range map[string]quota.PlanChoice{"u": p.OnlyChoice(), "v": withTerms} {
+		serve := func() {
+			t.Helper()
+			r := newRequest(user)
+			r.Plans = choice
+			d, err := s.Reserve(ctx, r)
+			if err != nil || !d.Admitted {
+				t.Fatalf("%+v, %v", d, err)
+			}
+			mustCommit(t, s, &d.Reservation)
+		}
+		serve() // the first request sends the scripts, and notes when things end
+		serve()
+		got := allCommandsOf(t, server, serve)
+		// One HMGET to reserve, and two to settle. With terms, each script reads them as well.
+		if got["hmget"] != 3 || got["hincrby"] != 12 {
+			t.Errorf("%s: %v, want 3 HMGET and 12 HINCRBY", user, got)
+		}
+	}
+}
+
 // Requests of this version and of release 0.1.0 on one hash leave there what those of the release alone would leave.
 func TestPlainRequestsBesideRelease(t *testing.T) {
 	clock := quotatest.NewClock(noon)

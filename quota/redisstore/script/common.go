@@ -29,7 +29,8 @@ var stateLua string
 //go:embed functions.lua
 var functionsLua string
 
-// commonLua stands before each script; before Reserve, something more stands in its middle.
+// commonLua stands before each script. Where requests may be plain, plainreserve.lua or plainsettle.lua stands in its
+// middle.
 var commonLua = stateLua + functionsLua
 
 // CommandsAt returns the names of the commands that a line of a script calls, as replies of Redis
