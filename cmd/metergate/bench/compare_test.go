@@ -16,6 +16,7 @@ func BenchmarkCompare(b *testing.B) {
 	upstream := startRole(b, "upstream, no proxy", "upstream")
 	servers := []*server{upstream, startBare(b, upstream.url()), startRole(b, "bare, standard transport", "standard", upstream.url())}
 	servers = append(servers, startPeers(b, upstream.url())...)
+	checkMeters(b, startPair(b, upstream.url(), 3), true)
 	servers = append(servers, startPair(b, upstream.url(), noLimit))
 	onRedis := startOnRedis(b, upstream.url())
 	onBolt, _ := startLoaded(b, "metergate, embedded", "embedded:"+b.TempDir(), upstream.url(), 2, loadPaths(1))

@@ -16,15 +16,16 @@ func BenchmarkConnections(b *testing.B) {
 			servers = append(servers, p.start(b, upstream.url(), noLimit))
 		}
 	}
+	few, short := max(3, (*rounds+1)/2), *roundFor/2 // there are seven sizes
 	measure := func(users, connections int) []series {
-		f := traffic{requests: loadRequests(users, loadPaths(1)...), connections: connections, lasts: *roundFor / 2}
-		all := inTurn(b, (*rounds+1)/2, servers, f)
+		f := traffic{requests: loadRequests(users, loadPaths(1)...), connections: connections, lasts: short}
+		all := inTurn(b, few, servers, f)
 		fewFailed(b, all)
 		return all
 	}
 	showAll := func(what string, sizes []string, all [][]series) {
 		for _, c := range []column{cpuColumn, redisColumn.comparedWith(pairName), rateColumn, p50Column} {
-			show(b, sizeTable(fmt.Sprintf("%s, by %s", c.name, what), c, sizes, all, bareName))
+			show(b, sizeTable(fmt.Sprintf("%s, %d rounds of %v, by %s", c.name, few, short, what), c, sizes, all, bareName))
 		}
 	}
 	for b.Loop() {

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -83,13 +84,32 @@ func (f traffic) runWrk(b *testing.B, s *server) (round, time.Duration) {
 	cmd.Env = append(os.Environ(), "REQUESTS="+file)
 	cpu, redis, own := s.cpu(b), s.redisCPU(b), ownTime(b, syscall.RUSAGE_CHILDREN)
 	printed, err := cmd.CombinedOutput()
-	if err != nil || bytes.Contains(printed, []byte("Non-2xx")) || wrkCount.Find(printed) == nil {
+	if err != nil || bytes.Contains(printed, []byte("Non-2xx")) {
 		b.Fatalf("wrk: %v\n%s", err, printed)
 	}
-	r := round{}
-	r.sent, _ = strconv.Atoi(string(wrkCount.FindSubmatch(printed)[1]))
-	r.rate, _ = strconv.ParseFloat(string(wrkRate.FindSubmatch(printed)[1]), 64)
-	r.p50, _ = time.ParseDuration(string(wrkMedian.FindSubmatch(printed)[1]))
+	r, err := readWrk(string(printed))
+	if err != nil {
+		b.Fatalf("wrk: %v\n%s", err, printed)
+	}
 	r.cpu, r.redis = (s.cpu(b)-cpu)/time.Duration(r.sent), (s.redisCPU(b)-redis)/time.Duration(r.sent)
 	return r, ownTime(b, syscall.RUSAGE_CHILDREN) - own
+}
+
+// readWrk takes the figures out of what wrk printed.
+func readWrk(printed string) (r round, err error) {
+	count, rate, p50 := wrkCount.FindStringSubmatch(printed), wrkRate.FindStringSubmatch(printed), wrkMedian.FindStringSubmatch(printed)
+	if count == nil || rate == nil || p50 == nil {
+		return r, errors.New("the number of requests, Requests/sec or the median is missing")
+	}
+	var failed [3]error
+	r.sent, failed[0] = strconv.Atoi(count[1])
+	r.rate, failed[1] = strconv.ParseFloat(rate[1], 64)
+	r.p50, failed[2] = time.ParseDuration(p50[1])
+	if err := errors.Join(failed[:]...); err != nil {
+		return r, err
+	}
+	if r.sent == 0 || r.rate == 0 || r.p50 == 0 {
+		return r, errors.New("a figure is 0")
+	}
+	return r, nil
 }

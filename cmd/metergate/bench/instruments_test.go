@@ -274,8 +274,36 @@ func TestCPU(t *testing.T) {
 // three pass, and a failure is not counted.
 func TestPairAndGatewayMeter(t *testing.T) {
 	upstream := startRole(t, "upstream", "upstream")
-	checkMeters(t, startPair(t, upstream.url(), 3), true)
+	pair := startPair(t, upstream.url(), 3)
+	checkMeters(t, pair, true)
+	checkGivesBack(t, pair)
 	gateway, _ := startConfigured(t, "metergate", redistest.Start(t).URL(), upstream.url(),
 		"      - { requests: 3, per: month }\n", "  - { match: \"POST /api/analyze\", endpoint: analyze, upstream: analysis }\n")
 	checkMeters(t, gateway, true)
+	checkGivesBack(t, gateway)
+	checkVerifies(t, gateway)
+}
+
+func TestMedian(t *testing.T) {
+	for _, c := range []struct {
+		values []float64
+		want   float64
+	}{{[]float64{7}, 7}, {[]float64{4, 1}, 2.5}, {[]float64{9, 1, 2}, 2}, {[]float64{10, 1, 4, 2}, 3}} {
+		if got := median(c.values); got != c.want {
+			t.Errorf("the median of %v is %v, want %v", c.values, got, c.want)
+		}
+	}
+}
+
+// What wrk prints must be understood in full.
+func TestReadWrk(t *testing.T) {
+	const good = "     50%    2.50ms\n  800 requests in 1.00s, 1.2MB read\nRequests/sec:    799.50\n"
+	if r, err := readWrk(good); err != nil || r.sent != 800 || r.rate != 799.5 || r.p50 != 2500*time.Microsecond {
+		t.Errorf("%+v, %v", r, err)
+	}
+	for _, bad := range []string{"", strings.Replace(good, "2.50ms", "1.02m.", 1), strings.Replace(good, "800", "0", 1), strings.Replace(good, "2.50ms", "0.00us", 1)} {
+		if r, err := readWrk(bad); err == nil {
+			t.Errorf("no error, but %+v of %q", r, bad)
+		}
+	}
 }

@@ -240,9 +240,13 @@ func loadRequests(users int, paths ...string) [][]byte {
 func loadUser(i int) string { return fmt.Sprint("user-", i) }
 
 func loadRequest(user, path string) []byte {
+	return requestWithToken(testkit.Token(user, "load"), path)
+}
+
+func requestWithToken(token, path string) []byte {
 	const body = "a text of a few words"
 	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s",
-		path, testkit.Token(user, "load"), len(body), body)
+		path, token, len(body), body)
 }
 
 // inTurn puts their traffic on the servers, one after another, round by round. The first

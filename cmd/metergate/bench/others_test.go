@@ -27,6 +27,7 @@ type peer struct {
 	args           func(c peerConfig, file string) []string
 	// meters says that it has a limit for each user, and successesOnly that it counts 2xx only.
 	meters, successesOnly, redis bool
+	verifies                     bool // tokens, with their expiry
 }
 
 // peerConfig is what the configuration of a peer is made of.
@@ -49,11 +50,11 @@ var peers = []peer{
 		args: func(_ peerConfig, file string) []string {
 			return []string{"run", "--config", file, "--adapter", "caddyfile"}
 		}},
-	{name: "HAProxy, stick-table", program: "haproxy", install: "apt-get install haproxy", config: "haproxy-stick.cfg", args: haproxyArgs, meters: true},
+	{name: "HAProxy, stick-table", program: "haproxy", install: "apt-get install haproxy", config: "haproxy-stick.cfg", args: haproxyArgs, meters: true, verifies: true},
 	{name: "express-rate-limit, Redis", program: "node", needs: "testdata/express/node_modules/express-rate-limit",
 		install: "npm ci --prefix cmd/metergate/bench/testdata/express",
 		args:    func(c peerConfig, _ string) []string { return []string{filepath.Join(c.Testdata, "express/server.js")} },
-		meters:  true, redis: true},
+		meters:  true, verifies: true, redis: true},
 	{name: luaName, program: "nginx", needs: "/usr/share/lua/5.1/nginx/redis.lua",
 		install: "apt-get install nginx-light libnginx-mod-http-lua lua-nginx-redis", config: "nginx-lua.conf", args: nginxArgs,
 		meters: true, successesOnly: true, redis: true},
@@ -77,8 +78,8 @@ func (p peer) missing() string {
 	return p.install
 }
 
-// startPeers runs the peers that are installed. It fails the benchmark if one that is to meter does
-// not.
+// startPeers runs the peers that are installed. It fails the benchmark if one that is to meter, or to
+// verify tokens, does not.
 func startPeers(b *testing.B, upstream string) []*server {
 	b.Helper()
 	var running []*server
@@ -88,7 +89,11 @@ func startPeers(b *testing.B, upstream string) []*server {
 			continue
 		}
 		if p.meters {
-			checkMeters(b, p.start(b, upstream, 3), p.successesOnly)
+			s := p.start(b, upstream, 3)
+			checkMeters(b, s, p.successesOnly)
+			if p.verifies {
+				checkVerifies(b, s)
+			}
 		}
 		running = append(running, p.start(b, upstream, noLimit))
 	}

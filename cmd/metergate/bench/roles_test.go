@@ -1,9 +1,12 @@
 package bench
 
 import (
+	"context"
 	_ "embed"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net/http"
@@ -49,7 +52,8 @@ func playRole() {
 }
 
 // serveUpstream answers like a small analysis. With "?wait=2s" it answers after two
-// seconds, with "?cost=5" it says that the request cost 5 units, and with "?status=500" it fails.
+// seconds, with "?cost=5" it says that the request cost 5 units, with "?status=500" it fails, and
+// with "?abort=1" it closes the connection without a response.
 func serveUpstream(w http.ResponseWriter, r *http.Request) {
 	io.Copy(io.Discard, r.Body)
 	query := r.URL.Query()
@@ -61,6 +65,9 @@ func serveUpstream(w http.ResponseWriter, r *http.Request) {
 		case <-time.After(wait):
 		case <-r.Context().Done():
 		}
+	}
+	if query.Has("abort") {
+		panic(http.ErrAbortHandler)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	if status, err := strconv.Atoi(query.Get("status")); err == nil {
@@ -111,21 +118,38 @@ var reserveSource string
 var settleSource string
 
 // pairProxy meters with the minimal pair of scripts: it reserves before each request, and counts a
-// 2xx before its response. It is the least that a proxy can do to count exactly, and what the gateway
+// 2xx before its response. Whatever else happens to a request is not counted. It is the least that a proxy can do to count exactly, and what the gateway
 // asks of Redis is compared with it. The user is the token: it is not verified.
 func pairProxy(upstream, store, limit string) http.Handler {
 	client := redisClient(store)
 	reserve, settle := redis.NewScript(reserveSource), redis.NewScript(settleSource)
 	const keptSeconds = 31 * 24 * 3600
 	key := func(r *http.Request) []string { return []string{"pair:" + userOf(r)} }
+	// The context of a client that has hung up is cancelled, but its request must be settled all the same.
+	settled := func(r *http.Request, counts int) error {
+		return settle.Run(context.WithoutCancel(r.Context()), client, key(r), counts).Err()
+	}
+	unsettled := errors.New("settling failed")
 	proxy := bareProxy(upstream, keepingTransport())
 	proxy.ModifyResponse = func(res *http.Response) error {
 		counts := 0
 		if res.StatusCode/100 == 2 {
 			counts = 1
 		}
-		r := res.Request
-		return settle.Run(r.Context(), client, key(r), counts).Err()
+		if err := settled(res.Request, counts); err != nil {
+			return fmt.Errorf("%w: %w", unsettled, err)
+		}
+		return nil
+	}
+	// There is no response: the upstream failed, or the client hung up.
+	proxy.ErrorHandler = func(w http.ResponseWriter, r *http.Request, err error) {
+		if !errors.Is(err, unsettled) { // else Redis may have settled it: not twice
+			err = settled(r, 0)
+		}
+		if err != nil {
+			log.Print(err)
+		}
+		w.WriteHeader(http.StatusBadGateway)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		taken, err := reserve.Run(r.Context(), client, key(r), limit, keptSeconds).Int()

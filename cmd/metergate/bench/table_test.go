@@ -204,10 +204,11 @@ func (s series) ratios(base series, c column) []float64 {
 	return s.against(base, c, func(a, b float64) float64 { return a / b })
 }
 
-// median returns the middle value, or the upper of the two in the middle.
+// median returns the middle value, or the mean of the two in the middle.
 func median(values []float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
-	return sorted[len(sorted)/2]
+	upper, lower := sorted[len(sorted)/2], sorted[(len(sorted)-1)/2]
+	return lower + (upper-lower)/2
 }
 
 func spread(values []float64, text func(float64) string) string {

@@ -12,6 +12,7 @@ const http = require('http')
 const { ADDRESS, UPSTREAM, REDIS, LIMIT, SECRET } = process.env
 
 const client = createClient({ url: REDIS })
+client.on('error', (err) => console.error(err.message)) // without a listener, the process ends when Redis goes away
 const key = createSecretKey(Buffer.from(SECRET)) // given a string, jsonwebtoken first tries it as a public key, each time
 
 function authenticate(req, res, next) {
