@@ -201,6 +201,8 @@ const maxLayouts = 2048
 type layouts struct {
 	mu     sync.RWMutex
 	byPlan map[layoutKey]*layout
+	// general: no request is plain. Only a test sets it, to compare.
+	general bool
 }
 
 // A layoutKey says whose layout it is. Nearly all accounts have no terms, and many that have some
@@ -216,7 +218,7 @@ type layoutKey struct {
 func (ls *layouts) forPlan(o *outcome, endpoint string, at time.Time, calendar *quota.Calendar, withDay, withHour bool) *layout {
 	// Only accounts without an override and terms are plain. The others share one layout for all endpoints, and
 	// Redis does not read what only a plain request changes.
-	if o.pool.account != "" || o.account.text != "" {
+	if o.pool.account != "" || o.account.text != "" || ls.general {
 		endpoint = ""
 	}
 	key := layoutKey{o.plan, endpoint, o.account.termsText, o.pool.termsText}

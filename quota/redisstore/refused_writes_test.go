@@ -86,6 +86,8 @@ func TestOutOfMemorySettlesWhatIsHeld(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t, "--maxmemory-policy", "noeviction")
 	s := openWithHistory(t, redis.URL())
+	first := mustReserve(t, s, "u") // the commits after the first are plain
+	mustCommit(t, s, &first)
 	held := [2]quota.Reservation{mustReserve(t, s, "u"), mustReserve(t, s, "u")}
 	neverReserved := newRequest("v")
 	setMemory(t, s, "1")
@@ -104,16 +106,16 @@ func TestOutOfMemorySettlesWhatIsHeld(t *testing.T) {
 	if _, err := s.Commit(ctx, &held[0]); err != nil {
 		t.Errorf("commit of a held unit without memory: %v", err)
 	}
-	wantState(t, s, "u", 1, 1)
+	wantState(t, s, "u", 2, 1)
 	if _, err := s.Release(ctx, &held[1]); err != nil {
 		t.Errorf("release of a held unit without memory: %v", err)
 	}
-	wantState(t, s, "u", 1, 0)
+	wantState(t, s, "u", 2, 0)
 	setMemory(t, s, "0")
 	if _, err := s.Reserve(ctx, d.Reservation.Request); err != nil {
 		t.Errorf("reserve with memory again: %v", err)
 	}
-	wantState(t, s, "u", 1, 1)
+	wantState(t, s, "u", 2, 1)
 }
 
 // TestOutOfMemoryCommitAfterTheLease commits a unit whose lease has run out, and that a sweep

@@ -29,7 +29,7 @@ end
 -- Nothing has ended or ends sooner, no assumption is wrong, the id is new, and there are no grants, units, places or
 -- pool. A count in a window that runs stays for an hour or more after the window, and the key with it.
 local sweep = tonumber(read[1] or 0)
-if where ~= '' and more == '0' and not observed and wait == 0 and ARGV[rest + 10] == '0' and last_arg == limits + ARGV[7]
+if where ~= '' and more == '0' and wait == 0 and ARGV[rest + 10] == '0' and last_arg == limits + ARGV[7]
   and sweep and now < sweep and sweep <= expiry and not read[2] and not read[3] and ARGV[3] == '' and now >= ARGV[4] + 0 and now < ARGV[5] + 0
   and not read[own] and not read[own + 1] and read[FOUND] and expiry - now < 3600000 and (not full or full / 1000 <= expiry) then
   local admitted = true

@@ -3,8 +3,8 @@
 -- does the same by the same rules, in more calls.
 --
 -- Nothing has ended, no assumption is wrong, there are no grants, and the lease holds the request in the windows
--- that run. In each of them, and on the day and in the hour, something was counted before. So the key is known to live
--- as long as these counts.
+-- that run. In each of them, and on the day and in the hour, something was counted before. So it is known when these
+-- counts end. The key lives as long as the marker: it need not, if counts were kept for less time before.
 
 local where = ARGV[last_arg]
 if where ~= '' then
@@ -23,12 +23,13 @@ if where ~= '' then
     if not marker or ends > marker + 0 then
       marker = ARGV[i + 1]
     end
-    local before = plain and tonumber(found[FOUND - 1 + string.byte(where, nth)] or nil)
-    plain = before and before % 1 == 0 and before < 1e15 -- or it is damaged
+    local before = plain and found[FOUND - 1 + string.byte(where, nth)]
+    plain = before and before % 1 == 0 and before + 0 < 1e15 -- or it is damaged; a text ends the script here
   end
-  if plain and first and sweep and now < sweep and sweep <= first and marker - now > 600000 and marker - now <= 315360000000
+  if plain and sweep and now < sweep and sweep <= first and marker - now > 600000 and marker - now <= 315360000000
     and not found[2] and not found[3] and assumed_override == '' and not assumed_terms and now >= ARGV[4] + 0 and now < ARGV[5] + 0
-    and lease and string.sub(lease, 14) == windows and not found[FOUND + ARGV[6] + 1] then
+    and lease and string.sub(lease, 14) == windows and not found[FOUND + ARGV[6] + 1]
+    and now + call('PTTL', key) >= marker + 0 then
     local last_where = 1 + 4 * ARGV[w] -- the last index in where of what is counted and held in windows
     -- The tables have room for most requests from the beginning: one that grows is copied each time.
     local gone, last_gone = { ARGV[rest], nil, nil, nil, nil }, 1

@@ -1,0 +1,286 @@
+package redisstore
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"metergate/quota"
+	"metergate/quota/quotatest"
+	"metergate/quota/redisstore/redistest"
+	"metergate/quota/redisstore/script"
+)
+
+// plainreserve.lua and plainsettle.lua repeat rules of reserve.lua and settle.lua. Here all calls for one user take the
+// general scripts, and some of those for another user the plain ones. Both must get the same answers, and leave the
+// same in Redis.
+func TestPlainScriptsDoAsGeneralOnes(t *testing.T) {
+	for name, opt := range map[string]Options{"counts": {}, "history and bills": {HistoryDays: historyDays, BillingHours: 168}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			seed := rand.Uint64()
+			t.Log("seed", seed)
+			comparePlain(t, opt, rand.New(rand.NewPCG(seed, 0)))
+		})
+	}
+}
+
+// comparePlain makes random steps for both users, and begins again with other users and plans from time to time.
+func comparePlain(t *testing.T, opt Options, random *rand.Rand) {
+	clock := quotatest.NewClock(noon)
+	opt.URL, opt.Timeout, opt.Offset = redistest.Start(t).URL(), patient, clock.Offset
+	var lag time.Duration // of the gateways' clocks
+	opt.Now = func() time.Time { return clock.Now().Add(-lag) }
+	general, plain := openWith(t, opt), openWith(t, opt)
+	general.layouts.general = true
+	for turn := range 30 {
+		c := plainComparison{random: random, clock: clock, plans: comparedPlans()}
+		random.Shuffle(len(c.plans), func(i, j int) { c.plans[i], c.plans[j] = c.plans[j], c.plans[i] })
+		c.plans = c.plans[:1+random.IntN(3)]
+		one, other := fmt.Sprint("general-", turn), fmt.Sprint("mixed-", turn)
+		for step := range 60 {
+			lag = time.Duration(random.IntN(3)-1) * time.Minute
+			do := c.step()
+			store := general
+			if random.IntN(3) > 0 {
+				store = plain
+			}
+			want, got := do(general, one), do(store, other)
+			c.keep()
+			diff := cmp.Diff(fmt.Sprint(want), fmt.Sprint(got))
+			diff += cmp.Diff(namelessHash(t, general, one), namelessHash(t, general, other), cmp.Comparer(sameButForTime))
+			if diff != "" {
+				t.Fatalf("turn %d, step %d: -general +mixed:\n%s", turn, step, diff)
+			}
+			wantSweepBeforeEnds(t, general, clock, other)
+		}
+	}
+}
+
+// A plainComparison makes random steps.
+type plainComparison struct {
+	random        *rand.Rand
+	clock         *quotatest.Clock
+	plans         []quota.PlanChoice
+	open, settled []quota.Reservation
+	held          *quota.Reservation // by the last step
+}
+
+// keep notes what the last step has held.
+func (c *plainComparison) keep() {
+	if c.held != nil {
+		c.open = append(c.open, *c.held)
+	}
+	c.held = nil
+}
+
+// step returns what to do next for each of the users. It returns what that answers.
+func (c *plainComparison) step() func(s *Store, user string) any {
+	choice := c.plans[c.random.IntN(len(c.plans))]
+	switch kind := c.random.IntN(100); {
+	case kind < 45:
+		return c.reserve(choice)
+	case kind < 80 && len(c.open)+len(c.settled) > 0:
+		return c.settle(choice)
+	case kind < 88:
+		change := comparedChange(c.random, c.clock.Now())
+		return func(s *Store, user string) any {
+			snapshot, err := s.ApplyChange(ctx, user, choice, change)
+			return []any{err, numbersOf(&snapshot)}
+		}
+	case kind < 90:
+		return func(s *Store, user string) any {
+			snapshot, err := s.Read(ctx, user, choice)
+			return []any{err, numbersOf(&snapshot)}
+		}
+	case kind < 93 && len(c.settled) > 0:
+		r := c.settled[0]
+		c.settled = c.settled[1:]
+		return func(s *Store, user string) any {
+			r.User = user
+			s.Forget(&r)
+			s.deleteMarkers(s.markers.takeDue())
+			s.deleteMarkers(s.markers.takeDue())
+			return nil
+		}
+	}
+	hours := []time.Duration{0, 0, 0, 0, 1, 24, 31 * 24, 401 * 24}[c.random.IntN(8)]
+	c.clock.Advance(hours*time.Hour + time.Duration(1+c.random.IntN(2))*time.Minute)
+	return func(*Store, string) any { return nil }
+}
+
+func (c *plainComparison) reserve(choice quota.PlanChoice) func(s *Store, user string) any {
+	request := quota.Request{ID: quota.NewID(), Endpoint: []string{"analyze", "report"}[c.random.IntN(2)], Plans: choice, Lease: 50 * time.Second}
+	request.Observe, request.Waited = c.random.IntN(20) == 0, c.random.IntN(10) == 0
+	if choice.Claimed.ReportsUnits() {
+		request.Units = c.random.Int64N(4)
+	}
+	isNew := false
+	switch i := c.random.IntN(30); {
+	case i == 0:
+		request.Lease = 50 * time.Hour
+	case i == 1 && len(c.settled) > 0:
+		request.ID = c.settled[0].ID
+	case i == 2 && len(c.open) > 0:
+		request.ID = c.open[0].ID
+	default:
+		isNew = true
+	}
+	unused := c.random.Int64N(request.HeldUnits() + 1)
+	return func(s *Store, user string) any {
+		request.User = user
+		d, err := s.Reserve(ctx, request)
+		s.places.mu.Lock()
+		clear(s.places.byUser) // none is renewed in the background
+		s.places.mu.Unlock()
+		if d.Admitted && isNew {
+			c.held = &d.Reservation
+			c.held.Unused = unused
+		}
+		return []any{err, d.Admitted, d.WouldBlock, d.NoPlace, d.AttemptWait.Round(time.Second), numbersOf(&d.Snapshot)}
+	}
+}
+
+func (c *plainComparison) settle(choice quota.PlanChoice) func(s *Store, user string) any {
+	var r quota.Reservation
+	if len(c.open) == 0 || len(c.settled) > 0 && c.random.IntN(10) == 0 {
+		r = c.settled[c.random.IntN(len(c.settled))]
+	} else {
+		i := c.random.IntN(len(c.open))
+		r = c.open[i]
+		c.open = slices.Delete(c.open, i, i+1)
+		c.settled = append(c.settled, r)
+	}
+	if c.random.IntN(5) == 0 {
+		r.Plans = choice
+	}
+	count, leaves := c.random.IntN(4) > 0, c.random.IntN(3) > 0
+	return func(s *Store, user string) any {
+		r.User = user
+		snapshot, err := settleBy(s, &r, count)
+		if leaves {
+			err = errors.Join(err, s.callPlaces(script.Leave, user, []string{r.ID}))
+		}
+		return []any{err, numbersOf(snapshot)}
+	}
+}
+
+// comparedPlans are plans with all that a plan may have, twice what is plain.
+func comparedPlans() (choices []quota.PlanChoice) {
+	month, day := quota.Limit{Amount: 40, Period: quota.Month}, quota.Limit{Amount: 20, Period: quota.Day}
+	units := quota.Limit{Amount: 9, Period: quota.Day, Quantity: quota.Units}
+	plain := quotatest.NewPlan("plain", month, day)
+	byName := map[string]*quota.Plan{"plain": plain, "pro": quotatest.NewPlan("pro", quota.Limit{Amount: 200, Period: quota.Month})}
+	for _, p := range []*quota.Plan{
+		plain, plain, plain, byName["pro"], quotatest.NewPlan("tight", quota.Limit{Amount: 6, Period: quota.Month}, day),
+		quotatest.NewPlan("minute", month, quota.Limit{Amount: 5, Period: quota.Minute}),
+		quotatest.NewPlan("ever", quota.Limit{Amount: 500, Period: quota.Ever}),
+		quotatest.NewPlan("soft", month, quota.Limit{Amount: 3, Period: quota.Day, Soft: true}),
+		quotatest.NewPlan("endpoint", month, quota.Limit{Amount: 5, Period: quota.Day, Endpoint: "analyze"}),
+		quotatest.NewPlan("unlimited"),
+		quotatest.NewAttemptLimitedPlan("attempts", quota.AttemptLimit{Requests: 3, Per: 97 * time.Second}, month, day),
+		quotatest.NewAttemptLimitedPlan("slow attempts", quota.AttemptLimit{Requests: 9, Per: 86339 * time.Second}, quota.Limit{Amount: 9, Period: quota.Minute}),
+		quotatest.NewObservingPlan("observing", quota.AttemptLimit{Requests: 3, Per: 97 * time.Second}, day),
+		quotatest.NewConcurrentPlan("concurrent", 2, month, day),
+		quotatest.NewWeightedPlan("units", units, month),
+		quotatest.NewWeightedPlan("weighted", month, day),
+	} {
+		choices = append(choices, quota.PlanChoice{Claimed: p, ByName: byName})
+	}
+	anchored, err := quota.NewPlan(quota.PlanOptions{Name: "anchored", Endpoints: plain.Endpoints(), WarnAt: 80, Anchor: quota.ClaimAnchor, Limits: []quota.Limit{month, day}})
+	if err != nil {
+		panic(err)
+	}
+	return append(choices, quota.PlanChoice{Claimed: anchored, Terms: true})
+}
+
+// comparedChange is a change that an administrator may make.
+func comparedChange(random *rand.Rand, now time.Time) quota.Change {
+	switch random.IntN(8) {
+	case 0:
+		return quota.Change{Action: quota.ActionReset}
+	case 2:
+		return quota.Change{Action: quota.ActionGrant, Requests: 1 + random.Int64N(9), Period: quota.Day}
+	case 3:
+		return quota.Change{Action: quota.ActionSetPlan, Plan: "pro"}
+	case 4:
+		return quota.Change{Action: quota.ActionSetPlan, Plan: "pro", Until: now.Add(90 * time.Second)}
+	case 5:
+		return quota.Change{Action: quota.ActionClearPlan}
+	case 6:
+		return quota.Change{Action: quota.ActionSetAnchor, Anchor: strconv.Itoa(1 + random.IntN(28))}
+	}
+	return quota.Change{Action: quota.ActionSetCounts, Period: quota.Month, Counts: map[string]int64{"analyze": random.Int64N(9)}}
+}
+
+// numbersOf returns the numbers of a snapshot.
+func numbersOf(s *quota.Snapshot) any {
+	if s == nil {
+		return nil
+	}
+	return []any{s.Override, s.Limits, s.Total, s.Endpoints, s.EndpointUnits}
+}
+
+// namelessHash returns what Redis has of a user, without the name.
+func namelessHash(t *testing.T, s *Store, user string) map[string]string {
+	t.Helper()
+	fields := userHash(t, s, user)
+	if fields[script.FieldUser] == user {
+		fields[script.FieldUser] = ""
+	}
+	return fields
+}
+
+var times = regexp.MustCompile(`\b\d{13,16}\b`)
+
+// sameButForTime compares two values of a hash whose times may differ by 5 seconds.
+func sameButForTime(a, b string) bool {
+	if times.ReplaceAllString(a, "") != times.ReplaceAllString(b, "") {
+		return false
+	}
+	inA, inB := times.FindAllString(a, -1), times.FindAllString(b, -1)
+	for i := range inA {
+		x, _ := strconv.ParseInt(inA[i][:10], 10, 64)
+		y, _ := strconv.ParseInt(inB[i][:10], 10, 64)
+		if x-y > 5 || y-x > 5 {
+			return false
+		}
+	}
+	return true
+}
+
+// wantSweepBeforeEnds checks that nothing in a user's hash ends before the next sweep, or after Redis deletes the hash.
+func wantSweepBeforeEnds(t *testing.T, s *Store, clock *quotatest.Clock, user string) {
+	t.Helper()
+	left, err := commands(s).Do(ctx, "PTTL", key(s, user)).Int64()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := userHash(t, s, user)
+	sweep, _ := strconv.ParseInt(fields[script.FieldSweep], 10, 64)
+	deleted := clock.Now().UnixMilli() + left
+	for field, value := range fields {
+		kind, _, _ := strings.Cut(field, "/")
+		text := times.FindString(value)
+		if text == "" || !strings.Contains(" lease rest place done paid retain once audit plan grants days bills attempts ", " "+kind+" ") {
+			continue
+		}
+		ends, _ := strconv.ParseInt(text, 10, 64)
+		if kind == "attempts" { // in µs
+			ends /= 1000
+		} else if ends < sweep {
+			t.Fatalf("%s %s ends %d ms before the next sweep", field, value, sweep-ends)
+		}
+		if left >= 0 && ends > deleted { // less: it lives for ever, or is not there
+			t.Fatalf("Redis deletes the hash %d ms before the end of %s %s", ends-deleted, field, value)
+		}
+	}
+}
