@@ -33,7 +33,7 @@ func serve(c *console) error {
 	}
 	log, level := app.NewLog(cfg.Log, c.stderr)
 	limits := host.Read()
-	tuneGC(limits)
+	limits.TuneGC()
 	s := &serving{signals: stopSignals(), upgrades: make(chan os.Signal, 1), log: log, options: app.Options{
 		Log: log, Level: level, Limits: limits, Sockets: sockets.FromEnvironment(),
 		Load: func() (*config.Config, []string, error) { return config.LoadFiles(*file) }}}

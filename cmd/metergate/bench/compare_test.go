@@ -10,11 +10,13 @@ import (
 // BenchmarkCompare sends the same load straight to an upstream, through proxies that only
 // forward, and through proxies that meter, among them the gateway on Redis and on its embedded
 // store. For every metered request the gateway verifies a token, reserves and settles in two
-// limits, and sets its headers. Ratios compare with the bare proxy that keeps its connections;
-// those of Redis' time compare with the minimal pair of scripts.
+// limits, and sets its headers. Ratios compare with the bare proxy that keeps its connections,
+// and once more with one that is tuned as the gateway is; those of Redis' time compare with the minimal
+// pair of scripts.
 func BenchmarkCompare(b *testing.B) {
 	upstream := startRole(b, "upstream, no proxy", "upstream")
-	servers := []*server{upstream, startBare(b, upstream.url()), startRole(b, "bare, standard transport", "standard", upstream.url())}
+	servers := []*server{upstream, startBare(b, upstream.url()), startRole(b, tunedName, "tuned", upstream.url()),
+		startRole(b, "bare, standard transport", "standard", upstream.url())}
 	servers = append(servers, startPeers(b, upstream.url())...)
 	checkMeters(b, startPair(b, upstream.url(), 3), true)
 	servers = append(servers, startPair(b, upstream.url(), noLimit))
@@ -26,10 +28,14 @@ func BenchmarkCompare(b *testing.B) {
 		fewFailed(b, all)
 		bare := find(all, bareName)
 		show(b, ratioTable(fmt.Sprintf("32 connections, %d rounds of %v", *rounds, *roundFor),
-			[]column{cpuColumn, redisColumn.comparedWith(pairName), rateColumn, p50Column, p99Column}, all, bare))
-		redisGoal.measured(b, find(all, onRedis.name).ratios(bare, cpuColumn), "")
+			[]column{cpuColumn, tunedColumn, redisColumn.comparedWith(pairName), rateColumn, p50Column, p99Column}, all, bare))
+		againstTuned := func(name string) string {
+			ratios := find(all, name).ratios(find(all, tunedName), cpuColumn)
+			return fmt.Sprintf("; compared with the tuned one %s%s", ratio(median(ratios)), spread(ratios, ratio))
+		}
+		redisGoal.measured(b, find(all, onRedis.name).ratios(bare, cpuColumn), againstTuned(onRedis.name))
 		scriptGoal.measured(b, find(all, onRedis.name).ratios(find(all, pairName), redisColumn), "")
-		embeddedGoal.measured(b, find(all, onBolt.name).ratios(bare, cpuColumn), "")
+		embeddedGoal.measured(b, find(all, onBolt.name).ratios(bare, cpuColumn), againstTuned(onBolt.name))
 	}
 	b.ReportMetric(0, "ns/op") // means nothing here
 }

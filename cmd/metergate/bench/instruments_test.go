@@ -74,6 +74,12 @@ func TestTablesOfSomeServers(t *testing.T) {
 	if withoutSpaces(got) != withoutSpaces(want) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
+	onlyRatio := column{name: "of bare", value: cpuColumn.value, text: ratio, base: "bare", onlyRatio: true}
+	got = ratioTable("", []column{onlyRatio}, all, pair)
+	want = "| | of bare |\n|-|-|\n| bare | 1 |\n| pair | 1.50 (1.50..1.50) |\n| gateway | 2.00 (2.00..2.00) |\n"
+	if withoutSpaces(got) != withoutSpaces(want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
 	got = sizeTable("by size", redis, []string{"1", "2"}, [][]series{all, all}, "bare")
 	want = `| by size | pair                       | gateway                     |
 |---------|----------------------------|-----------------------------|

@@ -16,11 +16,13 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"metergate/cmd/metergate/host"
 	"metergate/quota/redisstore/redistest"
 )
 
@@ -41,6 +43,9 @@ func playRole() {
 		handler = http.HandlerFunc(serveUpstream)
 	case "bare":
 		handler = bareProxy(role[2], keepingTransport())
+	case "tuned":
+		host.Read().TuneGC()
+		handler = tunedProxy(role[2])
 	case "standard":
 		handler = bareProxy(role[2], http.DefaultTransport)
 	case "pings":
@@ -77,7 +82,7 @@ func serveUpstream(w http.ResponseWriter, r *http.Request) {
 }
 
 // bareProxy is the proxy of the standard library, which only forwards. With keepingTransport
-// it is the base of the ratios.
+// it is the base of the ratios, and tunedProxy is the other one.
 func bareProxy(upstream string, transport http.RoundTripper) *httputil.ReverseProxy {
 	target, err := url.Parse(upstream)
 	if err != nil {
@@ -96,6 +101,29 @@ func keepingTransport() *http.Transport {
 	t.MaxIdleConnsPerHost, t.MaxIdleConns = 1<<14, 0
 	return t
 }
+
+// tunedProxy is a bare proxy that is tuned as the gateway is: it pools the buffers of bodies, and does
+// not ask the upstream for gzip.
+func tunedProxy(upstream string) http.Handler {
+	transport := keepingTransport()
+	transport.DisableCompression = true
+	proxy := bareProxy(upstream, transport)
+	proxy.BufferPool = &bufferPool{}
+	return proxy
+}
+
+// A bufferPool is an httputil.BufferPool. It pools pointers to arrays: with slices, each Put would
+// allocate.
+type bufferPool struct{ pool sync.Pool }
+
+func (p *bufferPool) Get() []byte {
+	if b, ok := p.pool.Get().(*[32 << 10]byte); ok {
+		return b[:]
+	}
+	return make([]byte, 32<<10)
+}
+
+func (p *bufferPool) Put(b []byte) { p.pool.Put((*[32 << 10]byte)(b)) }
 
 // pingingProxy sends a PING to Redis before each request and after it.
 func pingingProxy(upstream, store string) http.Handler {
@@ -185,8 +213,9 @@ func redisClient(url string) *redis.Client {
 
 // The rows that others are compared with.
 const (
-	bareName = "bare, keeps connections"
-	pairName = "bare, minimal pair"
+	bareName  = "bare, keeps connections"
+	tunedName = "bare, tuned"
+	pairName  = "bare, minimal pair"
 )
 
 func startBare(t testing.TB, upstream string) *server {

@@ -43,6 +43,8 @@ type column struct {
 	text  func(float64) string
 	some  bool   // only some servers have this figure; of the others it is 0, and not shown
 	base  string // the series whose figures are the base of the ratios; empty: that of the table
+	// onlyRatio leaves out the figure itself, which another column shows.
+	onlyRatio bool
 }
 
 func number(v float64) string { return fmt.Sprintf("%.0f", v) }
@@ -73,6 +75,7 @@ var (
 	late50Column = column{name: "sent late, p50", value: func(r round) float64 { return float64(r.late50) }, text: duration}
 	late99Column = column{name: "sent late, p99", value: func(r round) float64 { return float64(r.late99) }, text: duration}
 	cpuColumn    = column{name: "CPU/request", value: func(r round) float64 { return float64(r.cpu) }, text: duration}
+	tunedColumn  = column{name: "compared with tuned", value: cpuColumn.value, text: ratio, base: tunedName, onlyRatio: true}
 	redisColumn  = column{name: "Redis", some: true, value: func(r round) float64 { return float64(r.redis) }, text: duration}
 	bothColumn   = column{name: "both", value: func(r round) float64 { return float64(r.cpu + r.redis) }, text: duration}
 	failedColumn = column{name: "failed", value: func(r round) float64 { return float64(r.failed) }, text: number}
@@ -117,12 +120,17 @@ func (s series) cell(c column, base series) string {
 	switch {
 	case c.some && median(values) == 0:
 		return ""
+	case s.name == base.name && c.onlyRatio:
+		return "1"
 	case s.name == base.name:
 		return cell + spread(values, c.text)
 	case median(base.values(c)) == 0: // there is no ratio to zero
 		return cell
 	}
 	ratios := s.ratios(base, c)
+	if c.onlyRatio {
+		return ratio(median(ratios)) + spread(ratios, ratio)
+	}
 	return cell + " = " + ratio(median(ratios)) + spread(ratios, ratio)
 }
 

@@ -1,4 +1,5 @@
-// Package host says how much memory and how many file descriptors this process may use.
+// Package host says how much memory and how many file descriptors this process may use, and tunes
+// the garbage collector to that memory.
 package host
 
 import (
@@ -26,7 +27,7 @@ type Limits struct {
 // for what Go does not see, such as the sockets' buffers.
 const containerShare = 90
 
-// Read reads the limits. It must be called before SetMemoryLimit.
+// Read reads the limits. It must be called before TuneGC.
 func Read() Limits {
 	container, _ := memlimit.FromCgroup()
 	machine, _ := memlimit.FromSystem()
@@ -49,9 +50,9 @@ func Read() Limits {
 	return l
 }
 
-// SetMemoryLimit makes the garbage collector work harder before the container's memory is used
+// setMemoryLimit makes the garbage collector work harder before the container's memory is used
 // up, unless GOMEMLIMIT already does.
-func (l Limits) SetMemoryLimit() {
+func (l Limits) setMemoryLimit() {
 	share := int64(l.Container / 100 * containerShare)
 	if share > 0 && share < debug.SetMemoryLimit(-1) {
 		debug.SetMemoryLimit(share)

@@ -22,11 +22,11 @@ func TestReadTakesTheLeastMemory(t *testing.T) {
 		t.Errorf("with GOMEMLIMIT: %+v", l)
 	}
 	l.Container = 100 << 20
-	if l.SetMemoryLimit(); debug.SetMemoryLimit(-1) != low {
+	if l.setMemoryLimit(); debug.SetMemoryLimit(-1) != low {
 		t.Error("a container raises GOMEMLIMIT")
 	}
 	debug.SetMemoryLimit(math.MaxInt64)
-	if l.SetMemoryLimit(); debug.SetMemoryLimit(-1) != int64(l.Container/100*containerShare) {
+	if l.setMemoryLimit(); debug.SetMemoryLimit(-1) != int64(l.Container/100*containerShare) {
 		t.Errorf("GOMEMLIMIT is %d, want nine tenths of the container's memory", debug.SetMemoryLimit(-1))
 	}
 }

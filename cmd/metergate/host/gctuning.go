@@ -1,16 +1,14 @@
-package main
+package host
 
 import (
 	"os"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
-
-	"metergate/cmd/metergate/host"
 )
 
 // By default, Go collects garbage when the heap has doubled. A gateway uses some 8 MiB,
-// so it would collect many times a second. tuneGC lets garbageAllowance accumulate
+// so it would collect many times a second. TuneGC lets garbageAllowance accumulate
 // instead. Unlike GOGC, the allowance does not grow with the heap: a gateway with many
 // requests in flight takes a third more memory than it needs, and not nine times as much.
 const garbageAllowance = 64 << 20
@@ -21,17 +19,17 @@ const garbageAllowance = 64 << 20
 // processor time.
 const minGOGC, maxGOGC = 30, 800
 
-// tuneGC lets garbageAllowance of garbage accumulate before a collection, or a quarter of
+// TuneGC lets garbageAllowance of garbage accumulate before a collection, or a quarter of
 // a container's memory limit if that is less. It leaves that alone if GOGC is set in the
 // environment. GOMEMLIMIT, or nine tenths of a container's memory, bounds the heap.
-func tuneGC(limits host.Limits) {
-	limits.SetMemoryLimit()
+func (l Limits) TuneGC() {
+	l.setMemoryLimit()
 	if os.Getenv("GOGC") != "" {
 		return
 	}
 	allowance := uint64(garbageAllowance)
-	if limits.Container > 0 {
-		allowance = min(allowance, limits.Container/4)
+	if l.Container > 0 {
+		allowance = min(allowance, l.Container/4)
 	}
 	(&gcTuner{allowance: allowance}).adjust()
 }
