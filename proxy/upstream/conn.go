@@ -209,7 +209,8 @@ func (c *targetConn) CloseWrite() error {
 }
 
 // A directConn is a connection of package direct, which has nothing of what a targetConn makes up for: it never reads
-// ahead, and sends no request after bytes that nobody asked for.
+// ahead, and just before a request it looks for bytes that nobody asked for. Only those that come after this look, before
+// the target has the request, would be taken for its response.
 type directConn struct{ streamConn }
 
 func (d *dialer) dialDirect(ctx context.Context, network, addr string) (net.Conn, error) {

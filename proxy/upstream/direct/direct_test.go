@@ -643,3 +643,53 @@ func TestInspect(t *testing.T) {
 		t.Errorf("error %v, %d connections", err, c.open.Load())
 	}
 }
+
+// A request that is sent again waits for a new connection of its own: one that another request no longer needs may be as
+// dead as the first was.
+func TestRetryTakesNoUsedConnection(t *testing.T) {
+	var conns atomic.Int32
+	answer := make(chan bool)
+	s := listen(t, func(c net.Conn, r *bufio.Reader) {
+		first := conns.Add(1) == 1
+		if _, err := http.ReadRequest(r); err != nil {
+			return
+		}
+		if first {
+			<-answer
+		}
+		io.WriteString(c, ok)
+		http.ReadRequest(r) // and closes
+	})
+	c := newClient(t)
+	ended := make(chan error)
+	get := func() {
+		_, _, err := c.get(t, newRequest("GET", s.address, ""))
+		ended <- err
+	}
+	go get()
+	eventually(t, "the first request has a connection", func() bool { return conns.Load() == 1 })
+	go get()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	dialing, goOn := make(chan bool), make(chan bool)
+	before := func(context.Context) {
+		dialing <- true
+		<-goOn
+	}
+	c.beforeDial.Store(&before)
+	again := make(chan error)
+	go func() {
+		_, _, err := c.get(t, newRequest("GET", s.address, ""))
+		again <- err
+	}()
+	<-dialing
+	close(answer)
+	if err := <-ended; err != nil { // its connection is free
+		t.Error(err)
+	}
+	close(goOn)
+	if err := <-again; err != nil {
+		t.Error(err)
+	}
+}

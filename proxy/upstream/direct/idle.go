@@ -19,9 +19,10 @@ type host struct {
 }
 
 // A dial connects for a request. The request takes whichever comes first: the new connection,
-// or one that another request no longer needs.
+// or, unless it is fresh, one that another request no longer needs.
 type dial struct {
 	host   *host
+	fresh  bool
 	cancel context.CancelFunc
 	got    chan gotConn // of one
 }
@@ -31,7 +32,7 @@ type gotConn struct {
 	err error
 }
 
-// connect returns a connection for a request; if fresh is true, not one that was idle.
+// connect returns a connection for a request; if fresh is true, not one that was used before.
 func (t *Transport) connect(ctx context.Context, trace *httptrace.ClientTrace, addr string, fresh bool) (*conn, error) {
 	if trace != nil && trace.GetConn != nil {
 		trace.GetConn(addr)
@@ -75,7 +76,7 @@ func (t *Transport) takeOrDial(ctx context.Context, addr string, fresh bool) (*c
 	}
 	// It goes on when the request has ended: the next one can use the connection.
 	dialCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	d := &dial{host: h, cancel: cancel, got: make(chan gotConn, 1)}
+	d := &dial{host: h, fresh: fresh, cancel: cancel, got: make(chan gotConn, 1)}
 	h.waiting = append(h.waiting, d)
 	t.dials[d] = struct{}{}
 	t.mu.Unlock()
@@ -124,16 +125,16 @@ func (d *dial) leave() bool {
 	return i >= 0
 }
 
-// release gives a connection to the request that has waited longest, or makes it idle.
+// release gives a connection to the request that has waited longest of those that take a used one, or makes it idle.
 func (t *Transport) release(c *conn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	h := c.host
 	c.reused = true
-	if len(h.waiting) > 0 {
+	if i := slices.IndexFunc(h.waiting, func(d *dial) bool { return !d.fresh }); i >= 0 {
 		c.since = time.Time{}
-		h.waiting[0].got <- gotConn{conn: c}
-		h.waiting = slices.Delete(h.waiting, 0, 1)
+		h.waiting[i].got <- gotConn{conn: c}
+		h.waiting = slices.Delete(h.waiting, i, i+1)
 		return
 	}
 	if t.closeIdle || len(h.idle) >= t.MaxIdle {
