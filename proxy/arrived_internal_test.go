@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"metergate/quota/testkit"
 )
 
 // A gatedConn is a connection with a ReadHook, as the gateway's listener has them.
@@ -19,7 +21,7 @@ type gatedConn struct {
 }
 
 func (c *gatedConn) Read(p []byte) (int, error) {
-	if !c.BeforeRead() {
+	if !c.BeforeRead(len(p)) {
 		return 0, nil
 	}
 	return c.Conn.Read(p)
@@ -38,7 +40,7 @@ func (l gatedListener) Accept() (net.Conn, error) {
 // A short body is in memory if it has come with the header. One that has not is neither waited
 // for nor lost.
 func TestTakeArrived(t *testing.T) {
-	looked, read, gone := make(chan bool), make(chan string), make(chan bool)
+	looked, read, gone := make(chan bool, 1), make(chan string, 1), make(chan bool, 1)
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b := &requestBody{ReadCloser: r.Body, left: 1 << 20, w: w, hook: (&exchange{in: r}).readHook()}
 		b.takeArrived(r)
@@ -71,7 +73,9 @@ func TestTakeArrived(t *testing.T) {
 		{"", "text", "", true},
 		{"", "te", "", true},
 		{"", strings.Repeat("x", 3000), "", true},
-		{"", "t", "", false}, // nothing tells whether the last byte has come
+		{"", "t", "", true},
+		{"", "", "t", false},
+		{"", "tex", "t", false},
 		{"", "", "text", false},
 		{"", "te", "xt", false},
 		{"", long, "", false},
@@ -82,9 +86,10 @@ func TestTakeArrived(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer c.Close()                               // also when the test fails: the server waits for it
 		for i, path := range []string{"/", "/wait"} { // the second request is on the same connection
 			fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n%s\r\n%s", path, len(test.first+test.rest), test.header, test.first)
-			if got := <-looked; got != test.inMemory {
+			if got := testkit.Receive(t, "the handler has looked for the body", looked); got != test.inMemory {
 				t.Errorf("%.20q then %.20q: in memory: %t", test.first, test.rest, got)
 			}
 			io.WriteString(c, test.rest)
@@ -116,7 +121,7 @@ func TestTakeArrived(t *testing.T) {
 		}
 		fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n%s", part)
 		c.(*net.TCPConn).CloseWrite()
-		if <-looked {
+		if testkit.Receive(t, "the handler has looked for the body", looked) {
 			t.Errorf("%q is the whole body", part)
 		}
 		if got, want := <-read, part+io.ErrUnexpectedEOF.Error(); got != want {

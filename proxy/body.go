@@ -122,9 +122,12 @@ type ReadHook struct {
 	shut atomic.Bool // see requestBody.takeArrived
 }
 
-// BeforeRead does what the present request wants to be done. If it returns false, Read must return nothing at once.
-func (h *ReadHook) BeforeRead() bool {
-	if h.shut.Load() {
+// BeforeRead does what the present request wants to be done before a Read of at most size bytes. If it returns false, Read
+// must return nothing at once.
+func (h *ReadHook) BeforeRead(size int) bool {
+	// From the end of a body, net/http watches the connection with a Read of one byte, which must wait. It reads
+	// everything else into a buffer.
+	if size > 1 && h.shut.Load() {
 		return false
 	}
 	if f := h.f.Load(); f != nil {
@@ -173,52 +176,36 @@ const maxArrived = 4 << 10
 // takeArrived takes a short body into memory if it has arrived with the header. Only then the request can be sent
 // without a goroutine that reads it: see package direct.
 func (b *requestBody) takeArrived(r *http.Request) {
-	if b.hook == nil || r.TLS != nil || r.ContentLength < 2 || r.ContentLength > maxArrived || r.Header["Expect"] != nil {
+	if b.hook == nil || r.TLS != nil || r.ContentLength < 1 || r.ContentLength > maxArrived || r.Header["Expect"] != nil {
 		return
 	}
 	data := make([]byte, r.ContentLength)
-	most := len(data) - 1
 	b.hook.shut.Store(true)
-	n, err := readUntilEmpty(r.Body, data[:most])
+	n := readUntilEmpty(r.Body, data)
 	b.hook.shut.Store(false)
-	// With the last byte, net/http begins to watch the connection, so it must not be shut any more. A client that
-	// holds back nothing but this byte is waited for.
-	if n == most && err == nil {
-		var last int
-		last, err = r.Body.Read(data[n:])
-		n += last
-	}
 	taken := bytes.NewReader(data[:n])
-	var rest io.Reader = r.Body
-	switch {
-	case n == len(data):
+	if n == len(data) {
 		b.arrived, b.ReadCloser = true, io.NopCloser(taken)
 		return
-	case err != nil: // net/http's body tells it only once
-		rest = failedReader{err}
 	}
 	b.ReadCloser = struct {
 		io.Reader
 		io.Closer
-	}{io.MultiReader(taken, rest), r.Body}
+	}{io.MultiReader(taken, r.Body), r.Body}
 }
 
-// readUntilEmpty fills p, or stops when a Read returns nothing.
-func readUntilEmpty(r io.Reader, p []byte) (n int, err error) {
-	for n < len(p) && err == nil {
-		var m int
-		if m, err = r.Read(p[n:]); m == 0 {
+// readUntilEmpty fills p, or stops when a Read returns nothing. The only error is io.EOF, with the last byte: the
+// connection, which may have others, is not read.
+func readUntilEmpty(r io.Reader, p []byte) (n int) {
+	for n < len(p) {
+		m, _ := r.Read(p[n:])
+		if m == 0 {
 			break
 		}
 		n += m
 	}
-	return n, err
+	return n
 }
-
-// A failedReader returns its error.
-type failedReader struct{ error }
-
-func (r failedReader) Read([]byte) (int, error) { return 0, r.error }
 
 // InMemory makes b a direct.MemoryBody.
 func (b *requestBody) InMemory() bool { return b.arrived }

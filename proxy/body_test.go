@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"metergate/proxy"
+	"metergate/quota/testkit"
 )
 
 func TestBodyOverMaxBodyAnswers413(t *testing.T) {
@@ -164,4 +165,51 @@ func TestCancelledUploadIsNoMalformedBody(t *testing.T) {
 		t.Errorf("%v reservations of clients that are gone were given back, want %d", n, 2*rounds)
 	}
 	g.want("u", "", 0)
+}
+
+// TestShortBodyIsCutOff: a body that ends too early is the client's fault, however much of it came with the header.
+func TestShortBodyIsCutOff(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	g := newTestGateway(t, setup{change: func(o *proxy.Options) { o.Metrics = proxy.NewMetrics(registry) }})
+	const body = "0123456789"
+	for n := range len(body) {
+		conn := g.dial()
+		fmt.Fprintf(conn, "POST /api/analyze HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s", token("u", ""), len(body), body[:n])
+		conn.(*net.TCPConn).CloseWrite()
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil || res.StatusCode != 400 {
+			t.Errorf("%d of %d bytes: %v, error %v", n, len(body), res, err)
+		}
+	}
+	if n := series(t, registry)[`metergate_released_total{reason="body"}`]; n != float64(len(body)) {
+		t.Errorf("%v reservations were given back because of the body, want %d", n, len(body))
+	}
+	g.want("u", "", 0)
+}
+
+// TestUpstreamGetsAllButTheLastByte: the gateway does not keep a short body that has not wholly arrived.
+func TestUpstreamGetsAllButTheLastByte(t *testing.T) {
+	for _, body := range []string{"1", "0123456789"} {
+		came := make(chan string, 1)
+		g := newTestGateway(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
+			most := make([]byte, len(body)-1)
+			io.ReadFull(r.Body, most)
+			came <- string(most)
+			io.Copy(w, r.Body)
+		}})
+		conn := g.dial()
+		most, last := body[:len(body)-1], body[len(body)-1:]
+		fmt.Fprintf(conn, "POST /api/analyze HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s", token("u", ""), len(body), most)
+		if got := testkit.Receive(t, "the upstream has the request", came); got != most {
+			t.Errorf("the upstream has %q", got)
+		}
+		io.WriteString(conn, last)
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(res.Body); string(got) != last || err != nil {
+			t.Errorf("%s %q, error %v", res.Status, got, err)
+		}
+	}
 }

@@ -165,7 +165,7 @@ func (l hookedListener) Accept() (net.Conn, error) {
 }
 
 func (c *hookedConn) Read(p []byte) (int, error) {
-	if !c.BeforeRead() {
+	if !c.BeforeRead(len(p)) {
 		return 0, nil
 	}
 	return c.Conn.Read(p)

@@ -221,14 +221,14 @@ func (c *unixConn) Close() error {
 }
 
 func (c *tcpConn) Read(p []byte) (int, error) {
-	if !c.BeforeRead() {
+	if !c.BeforeRead(len(p)) {
 		return 0, nil
 	}
 	return c.TCPConn.Read(p)
 }
 
 func (c *unixConn) Read(p []byte) (int, error) {
-	if !c.BeforeRead() {
+	if !c.BeforeRead(len(p)) {
 		return 0, nil
 	}
 	return c.UnixConn.Read(p)
