@@ -46,6 +46,12 @@ func (w *responseWriter) WriteHeader(status int) {
 			return // net/http sends it as soon as the body is read, and the client must not get two
 		}
 		w.x.cleanSection(w.Header(), nil)
+		if w.x.in.ProtoMajor == 2 {
+			// net/http may still read the header when WriteHeader has returned, if the client has reset the stream,
+			// and ReverseProxy changes it. net/http clones the header if it has to remove something from it.
+			w.Header()["Content-Length"] = nil
+			defer delete(w.Header(), "Content-Length")
+		}
 		w.setWriteDeadline()
 		defer w.clearWriteDeadline()
 	}

@@ -2,13 +2,17 @@ package proxy_test
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
+	"net/textproto"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -224,5 +228,40 @@ func TestEndlessSlowBodyIsCutOff(t *testing.T) {
 			closed.Store(true)
 			<-sent
 		})
+	}
+}
+
+// TestResetDuringInformationalResponse: net/http still reads the header of an informational response when the client
+// has reset the stream and the header is made ready for the next response. Only the race detector tells.
+func TestResetDuringInformationalResponse(t *testing.T) {
+	r := newTestGateway(t, setup{upstream: func(w http.ResponseWriter, r *http.Request) {
+		for range 30 {
+			for i := range 60 {
+				w.Header().Set(fmt.Sprint("X-Hint-", i), "v")
+			}
+			w.WriteHeader(http.StatusEarlyHints)
+		}
+	}})
+	client, url := r.secure(2)
+	for round := range 5 {
+		var requests sync.WaitGroup
+		for range 20 {
+			requests.Go(func() {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				hints := 0
+				trace := &httptrace.ClientTrace{Got1xxResponse: func(int, textproto.MIMEHeader) error {
+					if hints++; hints > 5*round {
+						cancel()
+					}
+					return nil
+				}}
+				req, _ := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), "GET", url+"/api/health", nil)
+				if res, err := client.Do(req); err == nil {
+					res.Body.Close()
+				}
+			})
+		}
+		requests.Wait()
 	}
 }
