@@ -132,7 +132,8 @@ func (s *Store) layoutApart(q *query, o *outcome, at time.Time) *layout {
 	return newLayout(laidOut{}, o.plan, layOut(o, s.calendar, q.at), "")
 }
 
-// endpoint is that of the request that a query holds or plainly settles; empty: there is none.
+// endpoint returns the endpoint of the request that a query holds, or of the only one that it settles. It is empty
+// for other queries.
 func (q *query) endpoint() string {
 	if q.settlesOne != nil {
 		return q.settlesOne.Endpoint

@@ -338,7 +338,7 @@ func newRow(u *quota.UserSnapshot, at position, status quota.Status, blockedBy [
 	return row
 }
 
-// NearestOf returns the hard limit of which the largest part is used; nil: there is none.
+// NearestOf returns the hard limit of which the largest part is used. It returns nil for a plan without hard limits.
 func NearestOf(s quota.Snapshot) *NearestRow {
 	i, percent, ok := s.Nearest()
 	if !ok {

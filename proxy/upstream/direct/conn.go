@@ -115,7 +115,7 @@ func (c *conn) await(wait bool) error {
 
 var errNothingYet = errors.New("nothing has come")
 
-// opError is err as package net returns it; nil: there is none.
+// opError wraps an error as package net does. It returns nil for nil.
 func (c *conn) opError(op string, err error) error {
 	if err == nil {
 		return nil

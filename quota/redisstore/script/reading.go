@@ -13,7 +13,8 @@ import (
 type Reading struct {
 	// Args are those of the Layout, encoded.
 	Args resp.Args
-	// Indexes is the argument of reserve.lua or settle.lua; empty: there are none.
+	// Indexes is the argument of that name of reserve.lua or settle.lua. It is empty if the script changes each
+	// field in a call of its own.
 	Indexes string
 }
 
@@ -61,7 +62,8 @@ func HeldFields(endpoint string, windows []quota.Window) (fields []string) {
 	return fields
 }
 
-// CountedFields returns likewise what plainsettle.lua changes. A date of 0 is none, as is an hour of 0.
+// CountedFields returns what plainsettle.lua changes for such a request. Date 0 means that there is no history, and
+// hour 0 that there are no bills.
 func CountedFields(endpoint string, windows []quota.Window, date quota.Date, hour quota.BillHour) (fields []string) {
 	for _, w := range windows {
 		used, held := Counter{Name: w.ID}.Fields()
