@@ -49,6 +49,7 @@ func TestCluster(t *testing.T) {
 	})
 	t.Run("three gateways admit exactly the limit", func(t *testing.T) { testThreeGateways(t, c) })
 	t.Run("a slot moves while it is used", func(t *testing.T) { testSlotMove(t, c) })
+	t.Run("markers stay for longer once a slot has moved", func(t *testing.T) { testMarkersWhileSlotsMove(t, c) })
 	t.Run("the slot of an organisation moves while it is used", func(t *testing.T) { testOrgMoves(t, c) })
 	t.Run("the slot of the index moves while it is used", func(t *testing.T) { testIndexMoves(t, c) })
 	t.Run("nodes have names, or only ports", func(t *testing.T) { testClusterEndpoints(t, c) })

@@ -14,9 +14,9 @@ import (
 // The marker of a settled reservation is there in case a call for it is repeated. If all
 // markers stayed for as long as that may happen, they would fill Redis. But nearly every
 // reservation is settled and answered at the first try. Then no copy of a call is on its way,
-// and the gateway deletes the marker a second or two later, together with those of other users
-// in one round trip of its own. Only the markers of calls without an answer stay, and those of
-// the last few seconds of a gateway that was killed.
+// and the user's next settlement deletes the marker. If none comes, the gateway deletes it a second or
+// two later, together with those of other users in one round trip of its own. Only the markers of calls
+// without an answer stay, and those of the last few seconds of a gateway that was killed.
 
 const (
 	deleteMarkersEvery = time.Second
@@ -25,6 +25,8 @@ const (
 	maxMarkers = 1 << 17
 	// markerBatch bounds a round trip, in fields.
 	markerBatch = 1000
+	// maxForgotten bounds what one settlement deletes: Redis does nothing else meanwhile.
+	maxForgotten = 8
 )
 
 // markers holds the fields to delete, by account, in two sets. The young one waits for
@@ -59,9 +61,39 @@ func (m *markers) putBack(due map[string][]string) {
 		if m.n+len(fields) > maxMarkers {
 			return
 		}
+		if len(fields) == 0 {
+			continue
+		}
 		m.young[account] = append(m.young[account], fields...)
 		m.n += len(fields)
 	}
+}
+
+// take returns some fields of an account for its next settlement to delete, while no call can have been sent twice. A
+// marker of a rest is left: keepRests relies on it for longer.
+func (m *markers) take(account string) []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	fields := takeFrom(m.old, account)
+	if len(fields) == 0 {
+		fields = takeFrom(m.young, account)
+		m.n -= len(fields)
+	}
+	return fields
+}
+
+// takeFrom is take from one set.
+func takeFrom(set map[string][]string, account string) []string {
+	waiting, n := set[account], 0
+	for n < min(len(waiting), maxForgotten) && !script.IsRestMarker(waiting[n]) {
+		n++
+	}
+	if n == len(waiting) {
+		delete(set, account)
+	} else {
+		set[account] = waiting[n:]
+	}
+	return waiting[:n:n]
 }
 
 // takeDue ends a turn: it returns the old set, and the young one becomes old.
@@ -73,7 +105,7 @@ func (m *markers) takeDue() map[string][]string {
 	return due
 }
 
-// Forget implements quota.Store. The markers go in one of the next turns.
+// Forget implements quota.Store. The markers go with the user's next settlement, or in one of the next turns.
 func (s *Store) Forget(r *quota.Reservation) {
 	s.markers.add(r.User, script.MarkerField(r.ID))
 	if r.RestUnits() > 0 {

@@ -8,6 +8,7 @@ import (
 
 	"metergate/quota"
 	"metergate/quota/quotatest"
+	"metergate/quota/redisstore/redisclient"
 	"metergate/quota/redisstore/redistest"
 	"metergate/quota/redisstore/script"
 )
@@ -70,6 +71,103 @@ func TestForgetDeletesMarkersAfterTwoTurns(t *testing.T) {
 		if err != nil || snap.Total.Used != 10 {
 			t.Errorf("%d: %d used after it was settled again (error %v), want 10", i, snap.Total.Used, err)
 		}
+	}
+}
+
+// The next settlement deletes markers of a user that are forgotten, whatever it does, but not too many at once.
+func TestNextSettlementDeletesMarkers(t *testing.T) {
+	server := redistest.Start(t)
+	s := openStore(t, server.URL())
+	limit := quota.Limit{Amount: 1000, Period: quota.Month}
+	notifying, err := quota.NewPlan(quota.PlanOptions{Name: "p", Endpoints: []string{"analyze"}, WarnAt: 80, Limits: []quota.Limit{limit}, NotifyAt: []int{100}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	member := quota.MemberAccount("org", "m")
+	for _, c := range []struct {
+		name, user string
+		plan       *quota.Plan
+		count      bool
+	}{
+		{"plain commit", "u", quotatest.NewPlan("p", limit), true},
+		{"release", "v", quotatest.NewPlan("p", limit), false},
+		{"commit with thresholds", "w", notifying, true},
+		{"commit of a member", member, quotatest.NewPlan("p", limit), true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			settle := func(r *quota.Reservation) {
+				t.Helper()
+				if _, err := settleBy(s, r, c.count); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var settled []*quota.Reservation
+			for range maxForgotten + 3 {
+				r := reserveBy(t, s, c.plan, c.user)
+				settle(r)
+				settled = append(settled, r)
+			}
+			for _, r := range settled[1:] {
+				s.Forget(r)
+			}
+			for _, want := range []int{4, 3} { // always that of settled[0] and of the last one
+				settle(reserveBy(t, s, c.plan, c.user))
+				if n := countMarkers(t, s, c.user); n != want {
+					t.Errorf("%d markers, want %d", n, want)
+				}
+			}
+			before, _ := s.Read(ctx, c.user, c.plan.OnlyChoice())
+			settle(settled[0])
+			if after, _ := s.Read(ctx, c.user, c.plan.OnlyChoice()); before.Total != after.Total {
+				t.Errorf("settled again, %+v became %+v", before.Total, after.Total)
+			}
+		})
+	}
+}
+
+// Markers that a settlement was to delete stay to be deleted if it fails.
+func TestFailedSettlementLeavesMarkers(t *testing.T) {
+	s := openStore(t, redistest.Start(t).URL())
+	first, r := mustReserve(t, s, "u"), mustReserve(t, s, "u")
+	mustCommit(t, s, &first)
+	s.Forget(&first)
+	used := script.UsedFields(r.Windows[0].ID, "")[1]
+	commands(s).HSet(ctx, key(s, "u"), used, "x")
+	if _, err := s.Commit(ctx, &r); err == nil {
+		t.Fatal("no error")
+	}
+	if n := countMarkers(t, s, "u"); n != 1 {
+		t.Fatalf("%d markers, want 1", n)
+	}
+	commands(s).HSet(ctx, key(s, "u"), used, 1)
+	mustCommit(t, s, &r)
+	if n := countMarkers(t, s, "u"); n != 1 { // its own
+		t.Errorf("%d markers, want 1", n)
+	}
+}
+
+// testMarkersWhileSlotsMove: go-redis may send a call twice, so that after one of its calls a settlement deletes no marker.
+func testMarkersWhileSlotsMove(t *testing.T, c *redistest.Cluster) {
+	s := openStore(t, c.URL())
+	settle := func(want int) {
+		t.Helper()
+		r := mustReserve(t, s, "forgotten")
+		mustCommit(t, s, &r)
+		s.Forget(&r)
+		if n := countMarkers(t, s, "forgotten"); n != want {
+			t.Errorf("%d markers, want %d", n, want)
+		}
+	}
+	s.deleteMarkers(s.markers.takeDue())
+	settle(1)
+	settle(1)
+	move := c.StartSlotMove(int(redisclient.Slot(key(s, "forgotten"))))
+	move.MoveKey(key(s, "forgotten"))
+	move.Finish()
+	before := s.markers.n
+	settle(2)
+	if s.markers.n != before+1 {
+		t.Errorf("%d markers wait, want one more than %d", s.markers.n, before)
 	}
 }
 

@@ -163,9 +163,17 @@ func (c *plainComparison) settle(choice quota.PlanChoice) func(s *Store, user st
 	if c.random.IntN(5) == 0 {
 		r.Plans = choice
 	}
+	var forgotten *quota.Reservation // the settlement deletes its marker
+	if c.random.IntN(3) == 0 && len(c.settled) > 0 && c.settled[0].ID != r.ID {
+		forgotten, c.settled = &c.settled[0], c.settled[1:]
+	}
 	count, leaves := c.random.IntN(4) > 0, c.random.IntN(3) > 0
 	return func(s *Store, user string) any {
 		r.User = user
+		if forgotten != nil {
+			forgotten.User = user
+			s.Forget(forgotten)
+		}
 		snapshot, err := settleBy(s, &r, count)
 		if leaves {
 			err = errors.Join(err, s.callPlaces(script.Leave, user, []string{r.ID}))

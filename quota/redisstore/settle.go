@@ -32,7 +32,11 @@ func (s *Store) Release(ctx context.Context, r *quota.Reservation) (*quota.Snaps
 func (s *Store) settle(ctx context.Context, r *quota.Reservation, own *script.SettleArgs) (*quota.Snapshot, error) {
 	o := outcomes.Get().(*outcome)
 	defer o.free()
+	if !s.client.MayRepeat() {
+		own.Forgotten = s.markers.take(r.User)
+	}
 	if err := s.askToSettle(ctx, r.User, r.Plans, own, o); err != nil {
+		s.markers.putBack(map[string][]string{r.User: own.Forgotten})
 		return nil, err
 	}
 	if o.reply.Code == script.Unheld && !r.Unchecked {

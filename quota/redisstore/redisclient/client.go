@@ -99,6 +99,8 @@ type Client struct {
 	onFailure func() // is told that a call failed; does not wait
 	onConnect func(context.Context, *redis.Client) error
 
+	lentAt atomic.Int64 // when a script was last run by way of go-redis, in ns since 1970
+
 	tasks   chan task // to the workers
 	stopped chan struct{}
 	workers sync.WaitGroup

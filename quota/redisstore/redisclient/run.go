@@ -60,6 +60,7 @@ func (c *Client) Run(ctx context.Context, script *redis.Script, key, secondKey s
 				return explain(c.location, err)
 			}
 			route.CompareAndSwap(p, nil) // in a cluster the key may be elsewhere
+			c.lentAt.Store(time.Now().UnixNano())
 			return c.runSourcePatiently(deadlineContext{ctx, call.deadline}, script, key, secondKey, args, reply)
 		}
 		if err != errRetired {
@@ -72,6 +73,12 @@ func (c *Client) Run(ctx context.Context, script *redis.Script, key, secondKey s
 		err = quota.ErrOverloaded
 	}
 	return err
+}
+
+// MayRepeat reports whether a script that has returned may still run once more: go-redis may have sent it to two nodes of a
+// cluster, one of which is slow. It says so for some seconds after any call was made by way of go-redis.
+func (c *Client) MayRepeat() bool {
+	return c.IsCluster() && time.Since(time.Unix(0, c.lentAt.Load())) < c.timeout+2*setupTimeout
 }
 
 // sourceOf returns the source of a script, which go-redis only sends.

@@ -104,11 +104,11 @@ func TestAppendTo(t *testing.T) {
 		{"terms of an account with nothing running", &TermsArgs{Terms: "m=15", Until: time.UnixMilli(77), Idle: &Looked{Windows: []string{"2026-11"}}}, []any{"m=15", "77", "1"}},
 		{"settle", &SettleArgs{Count: true, Keep: 24 * time.Hour, Reservations: []*quota.Reservation{
 			{Request: quota.Request{ID: "A", Endpoint: "analyze"}, Windows: []quota.Window{november}}, {Request: quota.Request{ID: "B", Endpoint: "report", Units: 8}, Unused: 5}}},
-			[]any{"lease/A", "done/A", "0", "analyze", "1", "2026-11", retained, "lease/B", "done/B", "2", "report", "0", "2", ""}},
+			[]any{"lease/A", "done/A", "0", "analyze", "1", "2026-11", retained, "lease/B", "done/B", "2", "report", "0", "0", ""}},
 		{"settle in two steps", &SettleArgs{Count: true, Keep: 24 * time.Hour, WithPool: true, Reservations: []*quota.Reservation{
 			{Request: quota.Request{ID: "A", Endpoint: "analyze", Units: 8, Lease: time.Second}, Unused: 8, Rest: 7, Windows: []quota.Window{november}}},
 			Rests: []*quota.Reservation{{Request: quota.Request{ID: "B", Endpoint: "report", Units: 8, Lease: time.Minute}, Unused: 5, Rest: 5, RestCharged: 2, PoolWindows: []quota.Window{november}}}},
-			[]any{"lease/A", "done/A", "+-1 7 30000", "analyze", "1", "2026-11", retained, "0", "rest/B", "paid/B", "+2 5", "report", "0", "1", "2026-11", retained, "2", ""}},
+			[]any{"lease/A", "done/A", "+-1 7 30000", "analyze", "1", "2026-11", retained, "0", "rest/B", "paid/B", "+2 5", "report", "0", "1", "2026-11", retained, "0", ""}},
 		{"keep", &KeepArgs{RetakeUntil: time.UnixMilli(77), WithPool: true, Rests: []*quota.Reservation{
 			{Request: quota.Request{ID: "A", Endpoint: "analyze", Units: 8, Lease: time.Minute}, Unused: 7, Rest: 7, Windows: []quota.Window{november}, PoolWindows: []quota.Window{november}},
 			{Request: quota.Request{ID: "B", Endpoint: "report", Units: 2, Lease: time.Second}, Unused: 1, Rest: 1}}},
@@ -116,11 +116,11 @@ func TestAppendTo(t *testing.T) {
 		{"settle with a history", &SettleArgs{Count: true, Keep: 24 * time.Hour, HistoryDays: 35, WithPool: true, Reservations: []*quota.Reservation{
 			{Request: quota.Request{ID: "A", Endpoint: "analyze"}, Windows: []quota.Window{november}, Date: 20786}, {Request: quota.Request{ID: "B", Endpoint: "report"}}}},
 			[]any{"lease/A", "done/A", "0", "analyze", "1", "2026-11", retained, "0", "day/20786/analyze", "1799107200000",
-				"lease/B", "done/B", "0", "report", "0", "0", "", "0", "2", ""}},
+				"lease/B", "done/B", "0", "report", "0", "0", "", "0", "0", ""}},
 		{"release with a history", &SettleArgs{Indexes: "\x02\x03", HistoryDays: 35, Reservations: []*quota.Reservation{{Request: quota.Request{ID: "A", Endpoint: "analyze"}, Date: 20786}}},
-			[]any{"lease/A", "done/A", "-", "analyze", "0", "1", "\x02\x03"}},
-		{"release", &SettleArgs{Indexes: "\x02\x03", Reservations: []*quota.Reservation{{Request: quota.Request{ID: "A", Endpoint: "analyze"}}}},
-			[]any{"lease/A", "done/A", "-", "analyze", "0", "1", "\x02\x03"}},
+			[]any{"lease/A", "done/A", "-", "analyze", "0", "0", "\x02\x03"}},
+		{"release", &SettleArgs{Indexes: "\x02\x03", Forgotten: []string{"done/B", "done/C"}, Reservations: []*quota.Reservation{{Request: quota.Request{ID: "A", Endpoint: "analyze"}}}},
+			[]any{"lease/A", "done/A", "-", "analyze", "0", "done/B", "done/C", "2", "\x02\x03"}},
 	} {
 		var got resp.Args
 		c.args.AppendTo(&got)

@@ -137,6 +137,9 @@ func MarkerField(id string) string { return "done/" + id }
 // RestMarkerField returns the field that records that the rest of a reservation is settled.
 func RestMarkerField(id string) string { return "paid/" + id }
 
+// IsRestMarker reports whether a field is one of RestMarkerField.
+func IsRestMarker(field string) bool { return strings.HasPrefix(field, RestMarkerField("")) }
+
 func restField(id string) string { return "rest/" + id }
 
 func leaseField(id string) string { return "lease/" + id }

@@ -11,8 +11,8 @@ if where ~= '' then
   local found = call('HMGET', key, 'sweep', 'plan', 'grants', unpack(ARGV, 8, rest + 1))
   local lease, sweep, plain = found[FOUND + ARGV[6]], tonumber(found[1] or 0), true
   local w, windows, first, marker = rest + 4, ' ' .. ARGV[rest + 3], nil, nil
-  local last_window = w + 2 * ARGV[w]
-  for i = w + 1, last_arg - 3, 2 do -- the windows; then the day and the hour
+  local last_window, forgotten = w + 2 * ARGV[w], last_arg - 1 - ARGV[last_arg - 1]
+  for i = w + 1, forgotten - 2, 2 do -- the windows; then the day and the hour
     local ends, nth = ARGV[i + 1] + 0, 2 * (i - w) -- the index in where of what is counted
     if i < last_window then
       windows = windows .. ' ' .. ARGV[i]
@@ -32,7 +32,7 @@ if where ~= '' then
     and now + call('PTTL', key) >= marker + 0 then
     local last_where = 1 + 4 * ARGV[w] -- the last index in where of what is counted and held in windows
     -- The tables have room for most requests from the beginning: one that grows is copied each time.
-    local gone, last_gone = { ARGV[rest], nil, nil, nil, nil }, 1
+    local gone, last_gone = { ARGV[rest], nil, nil, nil, nil, nil, nil }, 1
     local fields, last = { ARGV[rest + 1], marker, nil, nil, nil, nil, nil, nil, nil, nil }, 2
     for i = 2, #where do
       local index = string.byte(where, i)
@@ -46,6 +46,9 @@ if where ~= '' then
         found[at] = false
         gone[last_gone + 1], last_gone = field, last_gone + 1
       end
+    end
+    for i = forgotten, last_arg - 2 do
+      gone[last_gone + 1], last_gone = ARGV[i], last_gone + 1
     end
     -- This comes first: a Redis that is out of memory refuses to count, but not after this.
     call('HDEL', key, unpack(gone, 1, last_gone))

@@ -98,6 +98,8 @@ type SettleArgs struct {
 	Reservations []*quota.Reservation
 	// Rests are those of the account whose rest is to be counted. There are 1 or more of both.
 	Rests []*quota.Reservation
+	// Forgotten are markers of the account to delete, as MarkerField names them.
+	Forgotten []string
 	// WithPool says that the account is a member, and that a PoolBlock follows.
 	WithPool bool
 	// HistoryDays is how many days a history is kept for; 0: there is none.
@@ -172,7 +174,10 @@ func (a *SettleArgs) AppendTo(args *resp.Args) {
 		args.AddString(fmt.Sprintf("+%d %d", r.ChargedRest(), r.RestUnits()))
 		a.appendCounters(args, r)
 	}
-	args.AddInt(int64(len(a.Reservations) + len(a.Rests)))
+	for _, field := range a.Forgotten {
+		args.AddString(field)
+	}
+	args.AddInt(int64(len(a.Forgotten)))
 	args.AddString(a.Indexes)
 }
 

@@ -14,7 +14,7 @@
 --
 -- Its own arguments (settle.go builds them):
 --
---   ARGV[rest]...     n times, once for each reservation:
+--   ARGV[rest]...     once for each of 1 or more reservations:
 --     lease/ID        with the reservation's id; in the second step rest/ID
 --     done/ID         in the second step paid/ID
 --     extra           count it, and units that exceed its 1 by so much: -1 to 10^9 - 1; -: give
@@ -29,7 +29,8 @@
 --     ends            likewise: when the numbers of this day end, in ms; in the past: it is not counted there
 --     bill/H/E        only with bills: the field of the hour in which it counts; empty: none
 --     ends            likewise
---   ARGV[last_arg - 1]  n, the number of reservations, 1 or more
+--   then, f times, done/ID of another reservation, for which no call can come again: a marker to delete
+--   ARGV[last_arg - 1]  f, 0 or more
 --   ARGV[last_arg]    for plainsettle.lua, bytes: how many of the last fields of counts are not returned, and then for each
 --                     window of the only reservation four numbers i: fields i of counts are used/W, used/W/E, held/W
 --                     and held/W/E; with a history that of day/N/E, and with bills that of bill/H/E. Empty: all are returned, and it is not known which they are
@@ -158,8 +159,9 @@ end
 if caution and caution ~= '0' and (outdated or caution == '2' and not lease and not done) then
   return reply_outdated()
 end
-for n = 1, tonumber(ARGV[last_arg - 1]) do
-  if n > 1 then
+local forgotten = last_arg - 1 - ARGV[last_arg - 1]
+while at < forgotten do
+  if at > rest then
     found = call('HMGET', key, ARGV[at], ARGV[at + 1])
     lease, done, rests, paid = found[1], found[2], nil, nil
   end
@@ -195,6 +197,9 @@ for n = 1, tonumber(ARGV[last_arg - 1]) do
     settle(at, w, lease, marker, paid, rests, day, bill)
   end
   at = after
+end
+if forgotten < last_arg - 1 then
+  call('HDEL', key, unpack(ARGV, forgotten, last_arg - 2))
 end
 
 if outdated and not record_crossings then
