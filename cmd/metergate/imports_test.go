@@ -70,10 +70,11 @@ var allowedImports = map[string][]string{
 	"quota/redisstore/redisurl":    nil,
 	"quota/redisstore/resp":        nil,
 	"quota/redisstore/script":      {"quota", "quota/record", "quota/redisstore/resp"},
-	"quota/internal/boltfile":      nil,
+	"quota/internal/boltfile":      {"quota/internal/redolog"},
 	"quota/internal/bucket":        {"quota"},
 	"quota/internal/hub":           nil,
 	"quota/internal/queue":         nil,
+	"quota/internal/redolog":       nil,
 
 	"quota/plancheck": {"quota"},
 	"quota/ratelog":   nil,

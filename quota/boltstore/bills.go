@@ -142,7 +142,7 @@ func (s *Store) readFile(read func(tx *bolt.Tx, now time.Time) error) error {
 		return err
 	}
 	defer s.calls.Done()
-	if err := s.dbView(func(tx *bolt.Tx) error { return read(tx, now) }); err != nil {
+	if err := s.dbScan(func(tx *bolt.Tx) error { return read(tx, now) }); err != nil {
 		return fmt.Errorf("reading %s: %w", s.db.Path(), err)
 	}
 	return nil

@@ -19,7 +19,7 @@ import (
 // The file is read once for a user who makes requests, and once for a member of an organisation.
 func TestCacheServesFurtherRequests(t *testing.T) {
 	s, reads := open(t, t.TempDir(), Options{}), 0
-	s.dbView = func(fn func(*bolt.Tx) error) error { reads++; return s.db.View(fn) }
+	s.dbView = func(fn func(*bolt.Tx) error) error { reads++; return s.db.Latest(fn) }
 	pooled := plan(100)
 	for i, user := range []string{"u", quota.MemberAccount("org", "a")} {
 		for n := range 5 {
@@ -37,13 +37,13 @@ func TestCacheCountsOnceAfterFailedWrite(t *testing.T) {
 	s, p := open(t, t.TempDir(), Options{}), plan(10)
 	r := admit(t, s, request("u", p))
 	broken := errors.New("broken")
-	s.dbUpdate = func(fn func(boltfile.Tx) error) error { return errors.Join(s.db.Update(fn), broken) }
+	s.dbUpdate = func(fn func(boltfile.Tx) error) error { return errors.Join(s.db.Append(fn), broken) }
 	if _, err := s.Commit(ctx, &r); !errors.Is(err, broken) {
 		t.Fatalf("Commit: %v, want %v", err, broken)
 	}
 	admit(t, s, request("u", p))
 	wantUsage(t, s, "u", p, 1, 1)
-	s.dbUpdate = s.db.Update
+	s.dbUpdate = s.db.Append
 	count(t, s, r)
 	wantUsage(t, s, "u", p, 1, 1)
 }

@@ -135,8 +135,8 @@ func putAmounts(tx boltfile.Tx, bucket boltfile.Bucket, key []byte, a amounts) e
 	value := binary.BigEndian.AppendUint64(make([]byte, 0, 16), uint64(a.requests))
 	if a.extra != 0 {
 		value = binary.BigEndian.AppendUint64(value, uint64(a.extra))
-		if meta := tx.Bucket(metaBucket); string(meta.Get(formatKey)) != formatUnits {
-			if err := meta.Put(formatKey, []byte(formatUnits)); err != nil {
+		if meta := tx.Bucket(metaBucket); plainFormat(meta.Get(formatKey)) != formatUnits { // the file is open, so it has a log
+			if err := meta.Put(formatKey, []byte(formatUnits+loggedSuffix)); err != nil {
 				return err
 			}
 		}

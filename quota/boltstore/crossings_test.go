@@ -124,7 +124,7 @@ func TestFailedWriteCrossesNothing(t *testing.T) {
 func TestWriteThatFailsInSyncCrossesOnce(t *testing.T) {
 	s := open(t, t.TempDir(), Options{Now: func() time.Time { return noon }})
 	broken := errors.New("broken")
-	s.dbUpdate = func(fn func(boltfile.Tx) error) error { return errors.Join(s.db.Update(fn), broken) }
+	s.dbUpdate = func(fn func(boltfile.Tx) error) error { return errors.Join(s.db.Append(fn), broken) }
 	r := admit(t, s, request("u", four))
 	for range 2 {
 		if _, err := s.Commit(ctx, &r); !errors.Is(err, broken) {
@@ -133,7 +133,7 @@ func TestWriteThatFailsInSyncCrossesOnce(t *testing.T) {
 		wantCrossings(t, s, "u", 25)
 	}
 	wantClaims(t, s, 1, 1)
-	s.dbUpdate = s.db.Update
+	s.dbUpdate = s.db.Append
 	count(t, s, r)
 	wantCrossings(t, s, "u", 25)
 }
@@ -182,10 +182,10 @@ func TestCrossingRightAfterEndOfClaimReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := admit(t, s, request("u", four))
-	view := s.dbView
-	s.dbView = func(fn func(*bolt.Tx) error) error {
+	view := s.dbScan
+	s.dbScan = func(fn func(*bolt.Tx) error) error {
 		err := view(fn)
-		s.dbView = view // for the commit
+		s.dbScan = view // for the commit
 		counted := make(chan error, 1)
 		go func() { _, err := s.Commit(ctx, &r); counted <- err }()
 		select {

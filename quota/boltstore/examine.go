@@ -20,8 +20,8 @@ const FileName = fileName
 // A Fault is something that is wrong in a file.
 type Fault = boltfile.Fault
 
-// Examine looks for faults in the file at a path, usage.db or a backup of it, and changes nothing. It reads the
-// whole file. Errors are ErrInUse and those of the disk.
+// Examine looks for faults in the file at a path, usage.db or a backup of it, and in the log that a gateway that was
+// killed has left beside it, and changes nothing. It reads the whole file. Errors are ErrInUse and those of the disk.
 func Examine(path string) ([]Fault, error) {
 	return boltfile.Examine(filepath.Clean(path), ErrInUse, func(tx *bolt.Tx, report func(Fault)) {
 		meta := tx.Bucket(metaBucket)
@@ -29,7 +29,7 @@ func Examine(path string) ([]Fault, error) {
 			report(Fault{Place: "file", What: "it is another program's database: it has no bucket meta"})
 			return
 		}
-		switch got := string(meta.Get(formatKey)); got {
+		switch got := meta.Get(formatKey); plainFormat(got) {
 		case "1", format, formatUnits:
 		default:
 			report(Fault{Place: "meta format", What: fmt.Sprintf("it is %q; this version of the program reads only \"1\", %q and %q", got, format, formatUnits)})
@@ -53,6 +53,7 @@ func Examine(path string) ([]Fault, error) {
 		if used := tx.Bucket(usedBucket); used != nil {
 			examineSums(used, report)
 		}
+		boltfile.ExamineLog(tx, metaBucket, path, report)
 	})
 }
 

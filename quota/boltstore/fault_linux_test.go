@@ -22,7 +22,7 @@ func TestFullDiskLosesNoCount(t *testing.T) {
 	count(t, s, admit(t, s, request("u", p)))
 	r := admit(t, s, request("u", p))
 
-	empty := testkit.FillDisk(t, filepath.Join(dir, "usage.db"))
+	emptyFile, emptyLog := testkit.FillDisk(t, filepath.Join(dir, "usage.db")), testkit.FillDisk(t, filepath.Join(dir, "usage.db.log"))
 	for range 2 {
 		if _, err := s.Commit(ctx, &r); !errors.Is(err, syscall.ENOSPC) {
 			t.Errorf("Commit: %v, want %v", err, syscall.ENOSPC)
@@ -37,7 +37,8 @@ func TestFullDiskLosesNoCount(t *testing.T) {
 		t.Errorf("Ping: %v, want %v", err, syscall.ENOSPC)
 	}
 	other := admit(t, s, request("u", p)) // needs no disk
-	empty()
+	emptyFile()
+	emptyLog()
 
 	count(t, s, other)
 	wantUsage(t, s, "u", p, 2, 1)

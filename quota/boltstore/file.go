@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -17,7 +18,8 @@ import (
 // The file has these buckets. Numbers are 8 bytes, big-endian. Times are milliseconds since
 // 1970 unless seconds are stated.
 //
-//	meta    "format" -> "2" or "3"
+//	meta    "format" -> "2" or "3", and "+log" after it while usage.db.log may have what the file has not; "log": see
+//	        package boltfile
 //	used    user 0x00 window 0x00 endpoint -> number of requests counted; then, unless it is
 //	        0, by how much the units that they were charged exceed it (see amounts);
 //	        an empty endpoint: all of them together, 0 after a reset: so the account is not new
@@ -87,6 +89,8 @@ const (
 	format = "2"
 	// formatUnits is that of a file with units.
 	formatUnits = "3"
+	// loggedSuffix is added to the format while the log may have what the file has not.
+	loggedSuffix = "+log"
 )
 
 // cure is what the operator can do about a damaged file.
@@ -94,7 +98,8 @@ const cure = "restore it from a backup (docs/backup.md says how), or move it awa
 
 // openFile opens or creates the file in dir, and its buckets.
 func openFile(dir string, withHistory, withBills bool) (*boltfile.File, error) {
-	return boltfile.Open(dir, fileName, boltfile.Options{InUse: ErrInUse, Cure: cure}, func(tx *bolt.Tx) error {
+	log := &boltfile.LogOptions{Bucket: metaBucket, Mark: markLogged}
+	return boltfile.Open(dir, fileName, boltfile.Options{InUse: ErrInUse, Cure: cure, Log: log}, func(tx *bolt.Tx) error {
 		err := createBuckets(tx)
 		if err == nil && withHistory {
 			_, err = tx.CreateBucketIfNotExists(historyBucket)
@@ -124,7 +129,7 @@ func createBuckets(tx *bolt.Tx) error {
 		}
 		return upgrade(tx)
 	}
-	switch got := meta.Get(formatKey); string(got) {
+	switch got := meta.Get(formatKey); plainFormat(got) {
 	case format, formatUnits:
 		for _, name := range [][]byte{claimedBucket, termsBucket, crossingsBucket, rearmedBucket} { // the first files of this format lack them
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
@@ -137,6 +142,20 @@ func createBuckets(tx *bolt.Tx) error {
 	default:
 		return fmt.Errorf("the file has format %q, this version of the program reads only \"1\", %q and %q", got, format, formatUnits)
 	}
+}
+
+// plainFormat is a format without loggedSuffix.
+func plainFormat(got []byte) string { return strings.TrimSuffix(string(got), loggedSuffix) }
+
+// markLogged adds loggedSuffix to the format, or takes it away: a release that does not know the log must not open a file
+// that is not whole without it.
+func markLogged(tx *bolt.Tx, open bool) error {
+	meta := tx.Bucket(metaBucket)
+	marked := plainFormat(meta.Get(formatKey))
+	if open {
+		marked += loggedSuffix
+	}
+	return meta.Put(formatKey, []byte(marked))
 }
 
 // upgrade adds what format 2 has and format 1 did not.

@@ -11,7 +11,7 @@ import (
 // A hold is a request that is reserved, or is being counted, or both.
 //
 // To count it, the writer gives it the number of its write, makes the write visible, and then
-// removes the hold. The writer does this without locking the user's shard. bbolt numbers its
+// removes the hold. The writer does this without locking the user's shard. The file numbers its
 // writes, and each reader learns the number of the last write that it sees. A reader that
 // reads the file first and the holds second, both with the user's shard locked, therefore
 // sees each unit in exactly one of the two places:

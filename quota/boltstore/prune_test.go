@@ -103,7 +103,7 @@ func TestCountIsDroppedWhenWindowIsNotKept(t *testing.T) {
 	clock.Set(noon)
 	wantUsage(t, s, "u", p, 1, 0)
 	clock.Set(end)
-	err := s.db.Update(func(tx boltfile.Tx) error {
+	err := s.db.Append(func(tx boltfile.Tx) error {
 		created, err := countUp(tx, &hold{user: "u", windows: two.Windows, endpoint: "report"}, end, s.retention)
 		if created != 0 {
 			t.Errorf("%d keys were created for a window that is not kept", created)

@@ -74,6 +74,15 @@ func (s *Store) checkFile(account, window string) error {
 	return nil
 }
 
+// viewAccount is dbView, for what is about one account. The answer may come from writes that are in memory, so it looks for
+// damage as checkFile does.
+func (s *Store) viewAccount(account string, fn func(*bolt.Tx) error) error {
+	if err := s.dbView(fn); err != nil {
+		return err
+	}
+	return s.checkFile(account, "")
+}
+
 // A stateReader reads the state of a user. The fields in the second part are set by its methods.
 type stateReader struct {
 	store      *Store
@@ -93,7 +102,7 @@ type stateReader struct {
 // heap, also where the cache answers.
 func (r stateReader) readFile(purpose purpose) (quota.Snapshot, error) {
 	write, file := int64(0), fileNumbers{}
-	err := r.store.dbView(func(tx *bolt.Tx) error {
+	err := r.store.viewAccount(r.user, func(tx *bolt.Tx) error {
 		write, file = r.store.db.Number(tx), r.store.fileNumbers(tx)
 		if r.mayCache && purpose == reserving {
 			file.read = make(map[string]*cachedAccount, 1)
@@ -238,7 +247,7 @@ func (s *Store) ClaimedPlan(ctx context.Context, user string) (plan string, err 
 		return "", err
 	}
 	defer sh.mu.Unlock()
-	err = s.dbView(func(tx *bolt.Tx) error {
+	err = s.viewAccount(user, func(tx *bolt.Tx) error {
 		plan = string(tx.Bucket(claimedBucket).Get([]byte(user)))
 		return nil
 	})

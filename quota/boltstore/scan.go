@@ -58,7 +58,7 @@ func (s *Store) usersFrom(from []byte, prefix string, windows quota.WindowQuery)
 	if !s.isKept(s.calendar.WindowAt(windows.Period, windows.At), now) {
 		return nil, nil, quota.ErrNotKept
 	}
-	err = s.dbView(func(tx *bolt.Tx) error {
+	err = s.dbScan(func(tx *bolt.Tx) error {
 		cursor, plans, claimed := tx.Bucket(usedBucket).Cursor(), tx.Bucket(plansBucket), tx.Bucket(claimedBucket)
 		k, _ := cursor.Seek(from)
 		for n := 0; k != nil && n < usersPerRead; n++ {
@@ -145,7 +145,7 @@ func (s *Store) accountsFrom(from []byte, prefix string, query *quota.SnapshotQu
 		return nil, nil, err
 	}
 	defer s.calls.Done()
-	err = s.dbView(func(tx *bolt.Tx) error {
+	err = s.dbScan(func(tx *bolt.Tx) error {
 		var cursors []*bolt.Cursor
 		for _, name := range [][]byte{usedBucket, grantsBucket, plansBucket} {
 			cursors = append(cursors, tx.Bucket(name).Cursor())

@@ -56,9 +56,9 @@ type Store struct {
 
 	queue    queue.Queue[queuedWrite]
 	watchers hub.Hub
-	// dbUpdate and dbView are db.Update and db.View; tests make them slow or let them fail.
-	dbUpdate func(func(boltfile.Tx) error) error
-	dbView   func(func(*bolt.Tx) error) error
+	// dbUpdate, dbView and dbScan are db.Append, db.Latest and db.Scan; tests make them slow or let them fail.
+	dbUpdate       func(func(boltfile.Tx) error) error
+	dbView, dbScan func(func(*bolt.Tx) error) error
 	// hasGrants and hasOverrides: the file has, or has had, grants and overrides. Before the
 	// first one, reads do not look for them.
 	hasGrants, hasOverrides atomic.Bool
@@ -103,8 +103,9 @@ func Open(dir string, opt Options) (*Store, error) {
 		retention: retention{opt.Calendar, opt.Keep, opt.HistoryDays, opt.BillingHours},
 		now:       opt.Now,
 		seed:      maphash.MakeSeed(),
-		dbUpdate:  db.Update,
-		dbView:    db.View,
+		dbUpdate:  db.Append,
+		dbView:    db.Latest,
+		dbScan:    db.Scan,
 		closing:   make(chan struct{}),
 	}
 	if s.calendar == nil {

@@ -136,7 +136,7 @@ func (s *Store) writeBatch(batch []queuedWrite) error {
 	// again, another write brings them to disk without counting them twice. After any other
 	// failure the holds lose the number and are held as before.
 	seen := int64(0)
-	s.db.View(func(tx *bolt.Tx) error { seen = s.db.Number(tx); return nil })
+	s.db.Latest(func(tx *bolt.Tx) error { seen = s.db.Number(tx); return nil })
 	if write.number > seen {
 		for _, w := range batch {
 			if w.hold != nil {

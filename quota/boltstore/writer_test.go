@@ -85,7 +85,7 @@ func testEveryStep(t *testing.T, before func(*Store), used int64) {
 		check(0, 1) // queued
 		clock.Advance(time.Hour)
 		check(0, 1) // its lease is over
-		err := s.db.Update(func(tx boltfile.Tx) error {
+		err := s.db.Append(func(tx boltfile.Tx) error {
 			err := fn(tx)
 			check(0, 1) // it has the number of its write, which no reader sees yet
 			return err
@@ -118,10 +118,10 @@ func TestReadDuringWriteSeesUnitOnce(t *testing.T) {
 	<-writing
 	dropCache(s)
 	s.dbView = func(fn func(*bolt.Tx) error) error {
-		s.dbView = s.db.View
+		s.dbView = s.db.Latest
 		disk <- nil
 		<-visible
-		return s.db.View(fn)
+		return s.db.Latest(fn)
 	}
 	wantUsage(t, s, "u", p, 1, 0)
 	if err := <-done; err != nil {
@@ -230,7 +230,7 @@ func TestFailedWriteKeepsHold(t *testing.T) {
 func TestWriteThatFailsInSyncCountsOnce(t *testing.T) {
 	s, p := open(t, t.TempDir(), Options{Now: func() time.Time { return noon }}), plan(10)
 	broken := errors.New("broken")
-	s.dbUpdate = func(fn func(boltfile.Tx) error) error { return errors.Join(s.db.Update(fn), broken) }
+	s.dbUpdate = func(fn func(boltfile.Tx) error) error { return errors.Join(s.db.Append(fn), broken) }
 	r := admit(t, s, request("u", p))
 	for range 2 {
 		if _, err := s.Commit(ctx, &r); !errors.Is(err, broken) {
@@ -244,7 +244,7 @@ func TestWriteThatFailsInSyncCountsOnce(t *testing.T) {
 	if d, err := s.Reserve(ctx, r.Request); d.Admitted || !errors.Is(err, quota.ErrSettled) {
 		t.Errorf("Reserve: admitted %v, error %v, want %v", d.Admitted, err, quota.ErrSettled)
 	}
-	s.dbUpdate = s.db.Update
+	s.dbUpdate = s.db.Append
 	before := countWrites(t, s)
 	count(t, s, r)
 	if got := countWrites(t, s) - before; got != 1 {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	bolt "go.etcd.io/bbolt"
 )
 
 // spareSpace is how much of the disk a backup leaves free, in bytes. A full disk would stop the writes to
@@ -41,6 +43,9 @@ func (f *File) Backup(ctx context.Context) (*os.File, error) {
 		f.writing.Lock()
 		err := f.copyRest(to)
 		f.writing.Unlock()
+		if err == nil && f.Log != nil {
+			err = to.write(f.withoutLog)
+		}
 		if err == nil {
 			err = to.db.Close()
 		}
@@ -53,4 +58,9 @@ func (f *File) Backup(ctx context.Context) (*os.File, error) {
 	// From now on only the open file keeps it. A system that cannot delete it yet does so at the next Open.
 	_ = os.Remove(path)
 	return copied, err
+}
+
+// withoutLog makes a copy a file that has never had a log: the log of the file it was copied from is not its own.
+func (f *File) withoutLog(tx *bolt.Tx) error {
+	return errors.Join(f.Log.Mark(tx, false), tx.Bucket(f.Log.Bucket).Delete(stampKey))
 }

@@ -44,6 +44,8 @@ type Options struct {
 	// CompactFrom is from how many free bytes on Watch compacts the file, if they are a quarter
 	// of it; 0: 16 MiB.
 	CompactFrom int64
+	// Log says how the file has a log, see logged.go; nil: it has none, and each write is committed.
+	Log *LogOptions
 }
 
 // A File is a bbolt database. It is safe for concurrent use. Open makes one.
@@ -51,15 +53,13 @@ type File struct {
 	Options
 	path    atomic.Pointer[string] // see TakePlace
 	current atomic.Pointer[handle]
-	// superseded maps each *bolt.DB that is no longer current, and may have readers, to the
-	// earlier of its handle.
-	superseded sync.Map
 	// writing is held during a write. bbolt has such a lock as well, but may keep it locked
 	// after a panic, and the next writer would wait for ever.
 	writing sync.Mutex
 	damage  atomic.Pointer[DamagedError]
 	identity
 	compaction
+	logging
 }
 
 // A handle is an open file.
@@ -69,8 +69,6 @@ type handle struct {
 	info os.FileInfo // of file, when it was opened
 	// written is the least size that the file has had since; guarded by File.writing.
 	written int64
-	// earlier is the number of writes that bbolt's numbers of this file do not count.
-	earlier int64
 }
 
 // A DamagedError reports a file in which bbolt found what must not be there.
@@ -105,12 +103,18 @@ func Open(dir, name string, o Options, prepare func(*bolt.Tx) error) (*File, err
 	if err == nil {
 		info, statErr := os.Stat(f.Path())
 		f.untold = statErr == nil && !os.SameFile(info, h.info)
-		err = f.Update(func(tx Tx) error { return prepare(tx.Tx) })
+		err = f.Update(func(tx Tx) error {
+			if err := prepare(tx.Tx); err != nil || f.Log == nil {
+				return err
+			}
+			return f.recover(tx.Tx)
+		})
 	}
 	if err == nil {
 		err = f.View(readAll)
 	}
 	if err != nil {
+		f.Log = nil // it stays as it is
 		_ = f.Close()
 		if f.damage.Load() == nil {
 			err = fmt.Errorf("%s: %w", f.Path(), err)
@@ -120,6 +124,9 @@ func Open(dir, name string, o Options, prepare func(*bolt.Tx) error) (*File, err
 	syncFolder(dir)
 	os.Remove(f.Path() + ".compact") // of a process that was killed
 	os.Remove(f.Path() + ".backup")
+	if f.Log != nil {
+		os.Remove(f.logPath()) // the file has everything by now
+	}
 	return f, nil
 }
 
@@ -229,15 +236,23 @@ func (f *File) damaged(cause any) error {
 }
 
 // Update is bolt.DB.Update. When it returns nil, the write is in the file that the path leads to.
-func (f *File) Update(fn func(Tx) error) error {
+func (f *File) Update(fn func(Tx) error) error { return f.write(fn, true) }
+
+// write makes a write. If it must not be committed, it may be appended to the log.
+func (f *File) write(fn func(Tx) error, commit bool) error {
 	f.writing.Lock()
 	defer f.writing.Unlock()
 	var fnErr error
-	err := f.update(func(tx *bolt.Tx) error {
-		f.current.Load().written = tx.Size()
-		fnErr = fn(Tx{tx, f.changed})
+	noting := func(tx Tx) error {
+		fnErr = fn(tx)
 		return fnErr
-	})
+	}
+	var err error
+	if f.Log != nil {
+		err = f.logWrite(noting, commit)
+	} else {
+		err = f.update(noting)
+	}
 	if err != nil && err == fnErr {
 		return err // the caller's own; nothing was written
 	}
@@ -248,16 +263,20 @@ func (f *File) Update(fn func(Tx) error) error {
 	return err
 }
 
-// update is Update without a look at the path. The caller holds f.writing.
-func (f *File) update(fn func(*bolt.Tx) error) (err error) {
+// update makes a write to a file without a log. The caller holds f.writing.
+func (f *File) update(fn func(Tx) error) (err error) {
 	if d := f.damage.Load(); d != nil {
 		return d
 	}
 	defer f.catch(debug.SetPanicOnFault(true), &err)
-	return f.current.Load().db.Update(fn)
+	h := f.current.Load()
+	return h.db.Update(func(tx *bolt.Tx) error {
+		h.written = tx.Size()
+		return fn(Tx{Tx: tx, changed: f.changed})
+	})
 }
 
-// View is bolt.DB.View.
+// View is bolt.DB.View. It does not see writes that are only in the log, see Latest.
 func (f *File) View(fn func(*bolt.Tx) error) (err error) {
 	if d := f.damage.Load(); d != nil {
 		return d
@@ -315,7 +334,7 @@ func (f *File) Close() error {
 		f.retryAt = time.Time{}
 		err := f.checkPath()
 		f.superseding.Wait()
-		return errors.Join(err, f.current.Load().db.Close())
+		return errors.Join(err, f.endLog(), f.current.Load().db.Close())
 	case h.file != nil:
 		h.file.Close()
 	}

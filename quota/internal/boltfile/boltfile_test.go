@@ -20,12 +20,27 @@ const (
 var (
 	errInUse = errors.New("in use")
 	numbers  = []byte("numbers")
+	meta     = []byte("meta")
 )
 
-func prepare(tx *bolt.Tx) error { _, err := tx.CreateBucketIfNotExists(numbers); return err }
+func prepare(tx *bolt.Tx) error {
+	_, err := tx.CreateBucketIfNotExists(numbers)
+	if err == nil {
+		_, err = tx.CreateBucketIfNotExists(meta)
+	}
+	return err
+}
+
+// logged are the options of a file with a log. While that is open, the bucket meta has a key "open".
+var logged = &LogOptions{Bucket: meta, Mark: func(tx *bolt.Tx, open bool) error {
+	if open {
+		return tx.Bucket(meta).Put([]byte("open"), nil)
+	}
+	return tx.Bucket(meta).Delete([]byte("open"))
+}}
 
 func tryOpen(dir string) (*File, error) {
-	return Open(dir, name, Options{InUse: errInUse, Cure: cure}, prepare)
+	return Open(dir, name, Options{InUse: errInUse, Cure: cure, Log: logged}, prepare)
 }
 
 func open(t testing.TB, dir string) *File {

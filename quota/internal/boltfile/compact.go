@@ -75,6 +75,8 @@ func (f *File) measure() {
 	if err != nil || f.damage.Load() != nil {
 		return
 	}
+	f.txMu.Lock() // a transaction that begins changes the list
+	defer f.txMu.Unlock()
 	pages, ok := freelistOf(h.db)
 	if !ok {
 		return
@@ -159,7 +161,10 @@ func (f *File) copyWhole(ctx context.Context, path string, finish func(to *handl
 		return err
 	}
 	for range copyRounds {
-		changed := f.takeChanged()
+		changed, err := f.takeChanged()
+		if err != nil {
+			return err
+		}
 		if err := f.copyKeys(to, changed); err != nil {
 			return err
 		}
@@ -183,12 +188,15 @@ func (f *File) stopCause(ctx context.Context) error {
 
 // takeChanged returns the keys that were changed since they were last taken. All writes that
 // changed them can be seen.
-func (f *File) takeChanged() keySet {
+func (f *File) takeChanged() (keySet, error) {
 	f.writing.Lock()
 	defer f.writing.Unlock()
+	if err := f.commitAppended(); err != nil {
+		return nil, err
+	}
 	changed := f.changed
 	f.changed = keySet{}
-	return changed
+	return changed, nil
 }
 
 func (f *File) isClosing() bool {
@@ -224,7 +232,10 @@ func (f *File) copyBuckets(ctx context.Context, to *handle) error {
 			start := time.Now()
 			// What follows in this bucket, and the buckets that follow, will be copied as
 			// they are by then.
-			changed := f.takeChanged()
+			changed, err := f.takeChanged()
+			if err != nil {
+				return err
+			}
 			for bucket, keys := range changed {
 				for key := range keys {
 					if !copied[bucket] && (bucket != string(name) || key >= string(from)) {
@@ -309,29 +320,25 @@ func (f *File) changeOver(to *handle, path string) (waited time.Duration, err er
 		return 0, err
 	}
 	syncFolder(filepath.Dir(f.Path()))
-	f.superseded.Store(from.db, from.earlier)
 	f.current.Store(to)
 	f.compacted.Add(1)
 	f.measure()
 	f.tasks.Go(func() { // it waits for readers
 		from.close()
-		f.superseded.Delete(from.db)
 	})
 	return time.Since(start), nil
 }
 
 // copyRest copies what is left: then the copy is equal. The caller holds f.writing.
 func (f *File) copyRest(to *handle) error {
-	if err := f.checkPath(); err != nil {
+	if err := errors.Join(f.checkPath(), f.commitAppended()); err != nil {
 		return err
 	}
 	if err := f.copyKeys(to, f.changed); err != nil {
 		return err
 	}
 	return f.View(func(tx *bolt.Tx) error {
-		last := f.Number(tx)
 		return to.write(func(copied *bolt.Tx) error {
-			to.earlier = last - int64(copied.ID())
 			return tx.ForEach(func(name []byte, b *bolt.Bucket) error {
 				to, err := copied.CreateBucketIfNotExists(name)
 				if err != nil {

@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 // openFrom opens a file that is compacted from so many free bytes on.
 func openFrom(t testing.TB, dir string, free int64) *File {
 	t.Helper()
-	f, err := Open(dir, name, Options{InUse: errInUse, Cure: cure, CompactFrom: free}, prepare)
+	f, err := Open(dir, name, Options{InUse: errInUse, Cure: cure, CompactFrom: free, Log: logged}, prepare)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,11 @@ func TestCompactionKeepsWritesUnderWay(t *testing.T) {
 			for n := 0; !over.Load(); n++ {
 				// Before, between and after the keys of put.
 				key, value := fmt.Sprintf("%08d/%d", random.IntN(filled), w), fmt.Sprint(n)
-				if err := f.Update(func(tx Tx) error {
+				write := f.Update
+				if w%2 == 1 {
+					write = f.Append
+				}
+				if err := write(func(tx Tx) error {
 					if n%4 == 3 {
 						return tx.Bucket(numbers).Delete([]byte(key))
 					}

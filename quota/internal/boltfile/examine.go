@@ -8,6 +8,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"metergate/quota/internal/redolog"
 )
 
 // A Fault is something that is wrong in a file.
@@ -17,6 +19,14 @@ type Fault struct {
 }
 
 func (f Fault) String() string { return f.Place + ": " + f.What }
+
+// ExamineLog reports a log beside a file that does not belong to it, or is damaged. The bucket is that of LogOptions.
+func ExamineLog(tx *bolt.Tx, bucket []byte, path string, report func(Fault)) {
+	s := stampIn(tx, bucket)
+	if _, err := redolog.ReadFile(path+logSuffix, s.id, s.number); err != nil {
+		report(Fault{"log", explainLog(path, err).Error()})
+	}
+}
 
 // maxFaults bounds the faults of one file that Examine returns.
 const maxFaults = 1000

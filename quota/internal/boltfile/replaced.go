@@ -56,13 +56,17 @@ func (e *ReplacedError) Error() string {
 
 // Check looks whether the path leads to the open file. If the file was deleted or replaced, or
 // its folder was renamed, Check writes it again from the one that is still open. A file that is
-// found in its place is moved aside, unless another process has it open. It returns why the path
+// found in its place is moved aside, unless another process has it open. Check also commits what is only in the log. It returns why the path
 // does not lead to the file, or else why the last write failed: what is written now may be gone
 // with the process.
 func (f *File) Check() error {
 	f.writing.Lock()
 	defer f.writing.Unlock()
-	if err := f.checkPath(); err != nil {
+	err := f.checkPath()
+	if err == nil {
+		err = f.commitAppended()
+	}
+	if err != nil {
 		f.setFault(err)
 	}
 	return f.currentFault()
@@ -78,7 +82,7 @@ func (f *File) checkPath() error {
 	case f.untold:
 		return nil
 	case err == nil && os.SameFile(info, f.current.Load().info):
-		return f.checkSize(f.current.Load(), info.Size())
+		return errors.Join(f.checkSize(f.current.Load(), info.Size()), f.checkLog())
 	case err == nil:
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 	default:
@@ -98,6 +102,9 @@ func (f *File) checkPath() error {
 // is another file at the path.
 func (f *File) writeAgain(occupied bool) (err error) {
 	defer f.catch(debug.SetPanicOnFault(true), &err)
+	if err := f.commitAppended(); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(filepath.Dir(f.Path()), 0o700); err != nil {
 		return err
 	}
@@ -128,12 +135,10 @@ func (f *File) writeAgain(occupied bool) (err error) {
 		return err
 	}
 	syncFolder(filepath.Dir(f.Path()))
-	h.earlier = old.earlier // a copy of the pages has the number of the last write
-	f.superseded.Store(old.db, old.earlier)
+	_ = f.closeLog() // its folder may have another name
 	f.current.Store(h)
 	f.superseding.Go(func() { // it waits for readers
 		f.supersede(old.db)
-		f.superseded.Delete(old.db)
 	})
 	f.mu.Lock()
 	defer f.mu.Unlock()

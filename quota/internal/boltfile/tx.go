@@ -1,18 +1,24 @@
 package boltfile
 
-import bolt "go.etcd.io/bbolt"
+import (
+	"encoding/binary"
 
-// A Tx is a write transaction. While the file is compacted, it notes the keys that it changes.
+	bolt "go.etcd.io/bbolt"
+)
+
+// A Tx is a write transaction. It notes the keys that it changes while the file is compacted, and for the log.
 type Tx struct {
 	*bolt.Tx
-	changed keySet // nil: the file is not being compacted
+	changed keySet      // nil: the file is not being compacted
+	changes *changeList // nil: the write is not appended to the log
 }
 
-// A Bucket is a bucket of a Tx. Keys are changed with Put and Delete alone.
+// A Bucket is a bucket of a Tx. It is changed with Put, Delete and NextSequence alone.
 type Bucket struct {
 	*bolt.Bucket
 	name    []byte
 	changed keySet
+	changes *changeList
 }
 
 // A keySet has keys by bucket.
@@ -20,19 +26,38 @@ type keySet map[string]map[string]struct{}
 
 // Bucket returns a bucket, which must exist.
 func (tx Tx) Bucket(name []byte) Bucket {
-	return Bucket{tx.Tx.Bucket(name), name, tx.changed}
+	return Bucket{tx.Tx.Bucket(name), name, tx.changed, tx.changes}
+}
+
+// CreateBucketIfNotExists is bolt.Tx.CreateBucketIfNotExists. The log cannot have it, so the write is committed.
+func (tx Tx) CreateBucketIfNotExists(name []byte) (*bolt.Bucket, error) {
+	if tx.changes != nil {
+		tx.changes.unlogged = true
+	}
+	return tx.Tx.CreateBucketIfNotExists(name)
 }
 
 // Put is bolt.Bucket.Put.
 func (b Bucket) Put(key, value []byte) error {
 	b.changed.add(b.name, key)
+	b.changes.add(putKind, b.name, key, value)
 	return b.Bucket.Put(key, value)
 }
 
 // Delete is bolt.Bucket.Delete.
 func (b Bucket) Delete(key []byte) error {
 	b.changed.add(b.name, key)
+	b.changes.add(deleteKind, b.name, key, nil)
 	return b.Bucket.Delete(key)
+}
+
+// NextSequence is bolt.Bucket.NextSequence.
+func (b Bucket) NextSequence() (uint64, error) {
+	n, err := b.Bucket.NextSequence()
+	if b.changes != nil {
+		b.changes.add(sequenceKind, b.name, nil, binary.BigEndian.AppendUint64(nil, n))
+	}
+	return n, err
 }
 
 func (s keySet) add(bucket, key []byte) {
@@ -53,13 +78,10 @@ func (s keySet) len() (n int) {
 }
 
 // Number is the number of the write that a transaction makes, or of the last one that a reader
-// sees. Unlike bbolt's own number it grows when the file is compacted as well.
+// sees. The file has a log.
 func (f *File) Number(tx *bolt.Tx) int64 {
-	h := f.current.Load()
-	earlier := h.earlier
-	if tx.DB() != h.db { // it began to read before the file was compacted or written again
-		v, _ := f.superseded.Load(tx.DB())
-		earlier = v.(int64)
+	if tx.Writable() {
+		return f.stamp.number
 	}
-	return int64(tx.ID()) + earlier
+	return f.stampOf(tx).number
 }

@@ -184,7 +184,7 @@ func TestEmbeddedStoreOfOrganisationsGoesBack(t *testing.T) {
 	race(t, 3, member, newer)
 	race(t, 4, func(int) string { return anchored("own") }, newer)
 	race(t, 5, func(int) string { return testkit.Token("u", "free") }, newer)
-	newer.Kill()
+	stop(t, newer)
 
 	older := beforeOrgs.start(t, dir, store, upstream.URL)
 	for token, want := range map[string]int64{member(0): 0, anchored("own"): 0, testkit.Token("u", "free"): 5} {

@@ -1,0 +1,430 @@
+package boltfile
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"metergate/quota/internal/redolog"
+)
+
+// A commit of bbolt's writes some seven pages and calls fdatasync twice. A file with a log makes most writes durable with
+// one page and one fdatasync, and commits many of them at once:
+//
+//  1. Append makes a write in a transaction of bbolt's that stays open for the writes that follow. It notes each key that
+//     is set or deleted, and appends these to the log, FILE.log, as one record with the number of the write. Then the
+//     write is durable.
+//  2. A commit brings all of them to the file, with the number of the last one: once a second (Check), when the log is
+//     full, and before anything reads all of the file or takes its place. Then the log begins again.
+//  3. Latest also sees what is not committed yet, View does not.
+//
+// The file has an ID and the number of its last write, see stamp. After a crash, Open makes the writes of the log again
+// whose numbers are higher. That sets keys to values, so it does not matter how many of them the file has already. A record
+// that is not whole was not acknowledged.
+//
+// When a write fails half-way, or the log cannot be written, the open transaction is given up. The next one begins with the
+// same writes again, which are also kept in memory. Since nobody knows what a failed write has left on disk, the write
+// that follows is committed, whereupon the log begins again.
+//
+// While the file is open, Mark has changed it so that a release that does not know the log refuses it.
+
+// LogOptions say how a file has a log.
+type LogOptions struct {
+	// Bucket has the stamp, under the key "log". The function prepare of Open creates it.
+	Bucket []byte
+	// Mark notes in the file whether the log may have writes that the file has not.
+	Mark func(tx *bolt.Tx, open bool) error
+}
+
+var stampKey = []byte("log")
+
+// A stamp tells which records of a log a file has.
+type stamp struct {
+	id     uint64 // of the file, random; 0: it has never had a log
+	number int64  // of the last write
+}
+
+// stampOf reads the stamp.
+func (f *File) stampOf(tx *bolt.Tx) stamp { return stampIn(tx, f.Log.Bucket) }
+
+func stampIn(tx *bolt.Tx, bucket []byte) (s stamp) {
+	if b := tx.Bucket(bucket); b != nil {
+		if v := b.Get(stampKey); len(v) == 16 {
+			s.id, s.number = binary.BigEndian.Uint64(v), int64(binary.BigEndian.Uint64(v[8:]))
+		}
+	}
+	return s
+}
+
+func (s stamp) encode() []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, s.id), uint64(s.number))
+}
+
+// logging is what a File knows about its log.
+type logging struct {
+	// These are guarded by File.writing.
+	log        *redolog.Log // nil: there is none yet
+	retryLogAt time.Time    // no try to create it before then
+	mustCommit bool         // the next write is committed: nobody knows what the last one has left on disk
+
+	// pending: there are appended writes, which View does not see. It is set with txMu held.
+	pending atomic.Bool
+	txMu    sync.Mutex // guards what follows; taken after File.writing
+	tx      *bolt.Tx   // has the appended writes, and perhaps one that is under way; nil: none was begun
+	stamp   stamp      // of tx
+	// appended are the writes in the log, their content is in changes.
+	appended []appendedWrite
+	changes  changeList
+}
+
+// An appendedWrite is a write in the log.
+type appendedWrite struct {
+	number   int64
+	from, to int // in the changes
+}
+
+// logSuffix is added to the path of a file to get that of its log.
+const logSuffix = ".log"
+
+func (f *File) logPath() string { return f.Path() + logSuffix }
+
+// Append is Update for a file with a log: the write is durable, Latest sees it, and View does once it is committed.
+func (f *File) Append(fn func(Tx) error) error { return f.write(fn, f.Log == nil) }
+
+// logWrite makes a write to a file with a log. The caller holds f.writing.
+func (f *File) logWrite(fn func(Tx) error, commit bool) (err error) {
+	if d := f.damage.Load(); d != nil {
+		return d
+	}
+	defer f.catch(debug.SetPanicOnFault(true), &err)
+	commit = commit || !f.isLogReady()
+	w, committed, err := f.makeWrite(fn, commit)
+	if err != nil || committed {
+		return err
+	}
+	err = f.log.Append(f.stamp.id, w.number, f.changes.bytes[w.from:w.to])
+	f.txMu.Lock()
+	defer f.txMu.Unlock()
+	if err != nil {
+		f.mustCommit = true
+		f.giveUp()
+		return err
+	}
+	f.appended = append(f.appended, w)
+	f.pending.Store(true)
+	return nil
+}
+
+// makeWrite makes a write in the open transaction, and commits that if it must or cannot do without. After an error the
+// transaction was given up.
+func (f *File) makeWrite(fn func(Tx) error, commit bool) (w appendedWrite, committed bool, err error) {
+	f.txMu.Lock()
+	defer f.txMu.Unlock()
+	if err := f.begin(); err != nil {
+		return w, false, err
+	}
+	f.stamp.number++
+	w = appendedWrite{number: f.stamp.number, from: len(f.changes.bytes)}
+	tx := Tx{Tx: f.tx, changed: f.changed}
+	if !commit {
+		f.changes.unlogged = false
+		tx.changes = &f.changes
+	}
+	err = fn(tx)
+	w.to = len(f.changes.bytes)
+	if committed = commit || f.changes.unlogged || !f.log.Fits(w.to-w.from); committed && err == nil {
+		err = f.commit()
+	}
+	if err != nil {
+		f.giveUp()
+	}
+	return w, committed, err
+}
+
+// begin begins the open transaction, unless there is one. The caller holds f.txMu.
+func (f *File) begin() error {
+	if f.tx != nil {
+		return nil
+	}
+	tx, err := f.current.Load().db.Begin(true)
+	if err != nil {
+		return err
+	}
+	f.tx = tx
+	f.stamp = f.stampOf(tx)
+	for _, w := range f.appended {
+		if w.number <= f.stamp.number {
+			continue // a commit that failed can be seen nevertheless
+		}
+		if err := applyChanges(tx, f.changes.bytes[w.from:w.to]); err != nil {
+			f.giveUp()
+			return err
+		}
+		f.stamp.number = w.number
+	}
+	return nil
+}
+
+// giveUp gives up the open transaction. The next one has the appended writes again. The caller holds f.txMu.
+func (f *File) giveUp() {
+	if f.tx != nil {
+		_ = f.tx.Rollback() // or a commit that failed has done that
+		f.tx = nil
+	}
+	end := 0
+	if n := len(f.appended); n > 0 {
+		end = f.appended[n-1].to
+	}
+	f.changes.bytes = f.changes.bytes[:end]
+}
+
+// commit commits the open transaction. The caller holds f.writing and f.txMu, and gives it up after an error.
+func (f *File) commit() error {
+	if err := (Tx{Tx: f.tx, changed: f.changed}).Bucket(f.Log.Bucket).Put(stampKey, f.stamp.encode()); err != nil {
+		return err
+	}
+	f.current.Load().written = f.tx.Size()
+	if err := f.tx.Commit(); err != nil {
+		f.mustCommit = true
+		return err
+	}
+	f.tx, f.appended, f.changes.bytes, f.mustCommit = nil, f.appended[:0], f.changes.bytes[:0], false
+	if cap(f.changes.bytes) > 2*redolog.Size { // after a write that was too large for the log
+		f.changes.bytes = nil
+	}
+	f.pending.Store(false)
+	if f.log != nil {
+		f.log.Restart()
+	}
+	return nil
+}
+
+// commitAppended commits what was appended. The caller holds f.writing. Without an error there is no open transaction
+// then.
+func (f *File) commitAppended() (err error) {
+	if !f.pending.Load() {
+		return nil
+	}
+	if d := f.damage.Load(); d != nil {
+		return d
+	}
+	defer f.catch(debug.SetPanicOnFault(true), &err)
+	f.txMu.Lock()
+	defer f.txMu.Unlock()
+	if err = f.begin(); err == nil {
+		err = f.commit()
+	}
+	if err != nil {
+		f.giveUp()
+	}
+	return err
+}
+
+// Latest is View of all writes that were made. Writers wait for it, so it should be short.
+func (f *File) Latest(fn func(*bolt.Tx) error) (err error) {
+	if !f.pending.Load() {
+		return f.View(fn)
+	}
+	if d := f.damage.Load(); d != nil {
+		return d
+	}
+	defer f.catch(debug.SetPanicOnFault(true), &err)
+	f.txMu.Lock()
+	if !f.pending.Load() { // it was committed meanwhile
+		f.txMu.Unlock()
+		return f.View(fn)
+	}
+	defer f.txMu.Unlock()
+	if err := f.begin(); err != nil {
+		return err
+	}
+	return fn(f.tx)
+}
+
+// Scan is Latest for what takes longer. It commits what was appended, so that writers need not wait for it.
+func (f *File) Scan(fn func(*bolt.Tx) error) error {
+	f.writing.Lock()
+	err := f.commitAppended()
+	f.writing.Unlock()
+	if err != nil {
+		return f.Latest(fn)
+	}
+	return f.View(fn)
+}
+
+// isLogReady reports whether a write can be appended to the log, and creates the log if there is none. The caller holds
+// f.writing.
+func (f *File) isLogReady() bool {
+	if f.log != nil || f.mustCommit || time.Now().Before(f.retryLogAt) {
+		return f.log != nil && !f.mustCommit
+	}
+	_ = os.Remove(f.logPath()) // the file has everything, so what is there is not needed
+	file, err := openOrCreate(f.logPath(), os.O_RDWR|os.O_CREATE, 0o600)
+	if err == nil {
+		f.log, err = redolog.Create(file)
+	}
+	if err != nil {
+		f.retryLogAt = time.Now().Add(checkEvery)
+		return false // without a log each write is committed
+	}
+	syncFolder(filepath.Dir(f.logPath()))
+	return true
+}
+
+// checkLog looks whether the path of the log leads to it. If not, what was appended is committed, and the log is created
+// again. The caller holds f.writing.
+func (f *File) checkLog() error {
+	if f.log == nil || f.untold || f.log.IsAt(f.logPath()) {
+		return nil
+	}
+	return f.closeLog()
+}
+
+// closeLog commits what was appended, and closes the log.
+func (f *File) closeLog() error {
+	if f.log == nil {
+		return nil
+	}
+	if err := f.commitAppended(); err != nil {
+		f.mustCommit = true
+		return err
+	}
+	_ = f.log.Close()
+	f.log = nil
+	return nil
+}
+
+// recover makes the writes of a log of a process that was killed again, in the first write after Open, and marks the file.
+func (f *File) recover(tx *bolt.Tx) error {
+	s := f.stampOf(tx)
+	records, err := redolog.ReadFile(f.logPath(), s.id, s.number)
+	if err != nil {
+		return explainLog(f.Path(), err)
+	}
+	for _, r := range records {
+		if err := applyChanges(tx, r.Content); err != nil {
+			return fmt.Errorf("%s: record %d: %w", f.logPath(), r.Number, err)
+		}
+		s.number = r.Number
+	}
+	for s.id == 0 {
+		var random [8]byte
+		rand.Read(random[:]) // never fails
+		s.id = binary.BigEndian.Uint64(random[:])
+	}
+	s.number++
+	f.stamp = s
+	return f.Log.Mark(tx, true)
+}
+
+// explainLog says what the operator can do about the log of a file.
+func explainLog(path string, err error) error {
+	log, name := path+logSuffix, filepath.Base(path)
+	switch {
+	case errors.Is(err, redolog.ErrForeign), errors.Is(err, redolog.ErrGap):
+		return fmt.Errorf("%s does not belong to this %s: %w; if you restored %s from a backup, move %s away, else put back the %s that was beside it", log, name, err, name, log, name)
+	case errors.Is(err, redolog.ErrDamaged):
+		return fmt.Errorf("%s: %w; to go on without the last second before the crash, move it away, else restore %s from a backup", log, err, name)
+	}
+	return err
+}
+
+// endLog commits everything in the last write to the file, which no longer needs its log then. The caller holds
+// f.writing.
+func (f *File) endLog() (err error) {
+	if f.Log == nil {
+		return nil
+	}
+	if err = f.logWrite(func(tx Tx) error { return f.Log.Mark(tx.Tx, false) }, true); err != nil {
+		f.txMu.Lock()
+		f.giveUp() // the log has it
+		f.txMu.Unlock()
+	}
+	if f.log == nil {
+		return err
+	}
+	if err == nil && (f.untold || f.log.IsAt(f.logPath())) {
+		_ = os.Remove(f.logPath()) // one that stays has nothing new
+	}
+	_ = f.log.Close()
+	f.log = nil
+	return err
+}
+
+// A changeList has changes of keys, one after the other: the kind, the bucket, the key and the value.
+type changeList struct {
+	bytes    []byte
+	unlogged bool // there was a change that the list cannot have
+}
+
+const (
+	putKind byte = 'p'
+	// deleteKind has no value.
+	deleteKind byte = 'd'
+	// sequenceKind has no key; the value is the sequence of the bucket.
+	sequenceKind byte = 's'
+)
+
+func (l *changeList) add(kind byte, bucket, key, value []byte) {
+	if l == nil {
+		return
+	}
+	l.bytes = append(l.bytes, kind)
+	for _, part := range [][]byte{bucket, key, value} {
+		l.bytes = append(binary.AppendUvarint(l.bytes, uint64(len(part))), part...)
+	}
+}
+
+var errChange = errors.New("it has an unknown change; a later release may have written it")
+
+// applyChanges makes changes.
+func applyChanges(tx *bolt.Tx, changes []byte) error {
+	var bucket *bolt.Bucket
+	var name []byte
+	for len(changes) > 0 {
+		kind := changes[0]
+		changes = changes[1:]
+		var parts [3][]byte
+		for i := range parts {
+			n, size := binary.Uvarint(changes)
+			if size <= 0 || n > uint64(len(changes)-size) {
+				return errChange
+			}
+			parts[i] = changes[size : size+int(n)]
+			changes = changes[size+int(n):]
+		}
+		if bucket == nil || !bytes.Equal(name, parts[0]) {
+			if name, bucket = parts[0], tx.Bucket(parts[0]); bucket == nil {
+				return fmt.Errorf("the file has no bucket %q", name)
+			}
+		}
+		var err error
+		switch kind {
+		case putKind:
+			err = bucket.Put(parts[1], parts[2])
+		case deleteKind:
+			err = bucket.Delete(parts[1])
+		case sequenceKind:
+			if len(parts[2]) != 8 {
+				return errChange
+			}
+			err = bucket.SetSequence(binary.BigEndian.Uint64(parts[2]))
+		default:
+			err = errChange
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,279 @@
+package boltfile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	bolt "go.etcd.io/bbolt"
+
+	"metergate/quota/internal/redolog"
+)
+
+// crash copies a file and its log as a process that is killed now would leave them, and returns their folder.
+func crash(t testing.TB, f *File) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	for _, path := range []string{f.Path(), f.logPath()} {
+		data, err := os.ReadFile(path)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(dir, filepath.Base(path)), data, 0o600))
+	}
+	return dir
+}
+
+// latest returns the keys of the bucket numbers, as of the last write.
+func latest(t testing.TB, f *File) map[string]string {
+	t.Helper()
+	keys := map[string]string{}
+	must(t, f.Latest(func(tx *bolt.Tx) error {
+		return tx.Bucket(numbers).ForEach(func(k, v []byte) error { keys[string(k)] = string(v); return nil })
+	}))
+	return keys
+}
+
+func appendKey(f *File, key, value string) error {
+	return f.Append(func(tx Tx) error { return tx.Bucket(numbers).Put([]byte(key), []byte(value)) })
+}
+
+// wantRecovered opens what a crash would leave, and checks its keys and that its log is gone.
+func wantRecovered(t *testing.T, f *File, want map[string]string) {
+	t.Helper()
+	dir := crash(t, f)
+	for range 2 { // the second time after a clean Close
+		r := open(t, dir)
+		if got := latest(t, r); !maps.Equal(got, want) {
+			t.Errorf("after a crash there are %d keys, want %d: %v, want %v", len(got), len(want), got, want)
+		}
+		if !maps.Equal(content(t, r), latest(t, r)) {
+			t.Error("View does not see what was recovered")
+		}
+		must(t, r.Close())
+		if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) != 1 {
+			t.Errorf("after Close the folder has %v", left)
+		}
+	}
+}
+
+// Whatever happens to the file in between, each write that was acknowledged is there after a crash, and those that failed
+// are not.
+func TestAppendedWritesSurviveEverything(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	f, want, broken := open(t, t.TempDir()), map[string]string{}, errors.New("broken")
+	sequence := uint64(0)
+	for i := range 400 {
+		next := maps.Clone(want)
+		change := func(tx Tx) error {
+			for range random.IntN(4) {
+				key := fmt.Sprint(random.IntN(30))
+				if delete(next, key); random.IntN(3) == 0 {
+					must(t, tx.Bucket(numbers).Delete([]byte(key)))
+					continue
+				}
+				next[key] = fmt.Sprint(i, strings.Repeat("-", random.IntN(300)))
+				must(t, tx.Bucket(numbers).Put([]byte(key), []byte(next[key])))
+			}
+			return nil
+		}
+		switch what := random.IntN(20); what {
+		case 0:
+			must(t, f.Update(change))
+		case 1, 2:
+			if err := f.Append(func(tx Tx) error { return errors.Join(change(tx), broken) }); !errors.Is(err, broken) {
+				t.Errorf("a write that fails half-way: %v", err)
+			}
+			next = want
+		case 3:
+			must(t, f.Check())
+		case 4:
+			must(t, f.Scan(func(*bolt.Tx) error { return nil }))
+		case 5:
+			_, err := f.compact()
+			must(t, err)
+		case 6:
+			must(t, os.Remove(f.Path()))
+			must(t, f.Append(change))
+		case 7:
+			_ = os.Remove(f.logPath()) // there may be none
+			must(t, f.Append(change))
+		case 8:
+			dir := filepath.Dir(f.Path())
+			must(t, f.Close())
+			f = open(t, dir)
+		case 9:
+			if dir := crash(t, f); i%2 == 0 {
+				must(t, f.Close())
+				f = open(t, dir)
+			}
+		case 10:
+			sequence++
+			must(t, f.Append(func(tx Tx) error { _, err := tx.Bucket(numbers).NextSequence(); return errors.Join(err, change(tx)) }))
+		case 11:
+			must(t, f.Append(func(tx Tx) error {
+				created := fmt.Append(nil, "new ", i)
+				_, err := tx.CreateBucketIfNotExists(created)
+				return errors.Join(err, tx.Bucket(created).Put([]byte("a"), nil), change(tx))
+			}))
+		default:
+			must(t, f.Append(change))
+		}
+		want = next
+		if got := latest(t, f); !maps.Equal(got, want) {
+			t.Fatalf("step %d: there are %d keys, want %d", i, len(got), len(want))
+		}
+		if i%5 == 0 {
+			wantRecovered(t, f, want)
+		}
+	}
+	dir := crash(t, f)
+	must(t, f.Close())
+	r := open(t, dir)
+	defer r.Close()
+	must(t, r.View(func(tx *bolt.Tx) error {
+		if got := tx.Bucket(numbers).Sequence(); got != sequence {
+			t.Errorf("the sequence is %d, want %d", got, sequence)
+		}
+		return nil
+	}))
+}
+
+// A log that is full makes a write a commit. So does a write that is larger than the log.
+func TestFullLogIsCommitted(t *testing.T) {
+	f, want := open(t, t.TempDir()), map[string]string{}
+	defer f.Close()
+	for i := range 10 {
+		want[fmt.Sprint(i)] = strings.Repeat("x", redolog.Size/3)
+		must(t, appendKey(f, fmt.Sprint(i), want[fmt.Sprint(i)]))
+	}
+	want["large"] = strings.Repeat("x", redolog.Size+1)
+	must(t, appendKey(f, "large", want["large"]))
+	want["last"] = ""
+	must(t, appendKey(f, "last", ""))
+	if info, err := os.Stat(f.logPath()); err != nil || info.Size() != redolog.Size {
+		t.Errorf("the log has %d bytes, error %v", info.Size(), err)
+	}
+	wantRecovered(t, f, want)
+}
+
+// A log beside another file, or beside another state of the file, may have what nobody has counted: Open refuses it, and
+// says what to do.
+func TestOpenRefusesAnotherLog(t *testing.T) {
+	f := open(t, t.TempDir())
+	must(t, appendKey(f, "a", "1"))
+	before := crash(t, f)
+	must(t, f.Check())
+	must(t, appendKey(f, "b", "2"))
+	after := crash(t, f)
+	backup, err := f.Backup(context.Background())
+	must(t, err)
+	must(t, f.Close())
+	other := open(t, t.TempDir())
+	must(t, other.Close())
+
+	log, err := os.ReadFile(filepath.Join(after, name+".log"))
+	must(t, err)
+	whole, err := os.ReadFile(filepath.Join(before, name))
+	must(t, err)
+	foreign, err := os.ReadFile(other.Path())
+	must(t, err)
+	two := open(t, t.TempDir())
+	must(t, appendKey(two, "a", "1"))
+	must(t, appendKey(two, "b", "2"))
+	broken := crash(t, two)
+	must(t, two.Close())
+	damagedLog, err := os.ReadFile(filepath.Join(broken, name+".log"))
+	must(t, err)
+	damagedLog[30] ^= 1
+	brokenFile, err := os.ReadFile(filepath.Join(broken, name))
+	must(t, err)
+
+	for what, test := range map[string]struct {
+		data, log []byte
+		want      string
+	}{
+		"an older state":  {whole, log, "move "},
+		"a backup":        {mustReadAll(t, backup), log, "move "},
+		"another file":    {foreign, log, "move "},
+		"a damaged log":   {brokenFile, damagedLog, "is damaged"},
+		"a file that has": {mustRead(t, f.Path()), log, ""},
+	} {
+		t.Run(what, func(t *testing.T) {
+			dir := t.TempDir()
+			must(t, os.WriteFile(filepath.Join(dir, name), test.data, 0o600))
+			must(t, os.WriteFile(filepath.Join(dir, name+".log"), test.log, 0o600))
+			r, err := tryOpen(dir)
+			if test.want == "" {
+				must(t, err)
+				if got := latest(t, r); !maps.Equal(got, map[string]string{"a": "1", "b": "2"}) {
+					t.Errorf("with a log of before its Close, it has %v", got)
+				}
+				must(t, r.Close())
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), filepath.Join(dir, name+".log")) {
+				t.Errorf("Open: %v, want %q", err, test.want)
+			}
+			must(t, os.Remove(filepath.Join(dir, name+".log"))) // the cure
+			r, err = tryOpen(dir)
+			must(t, err)
+			must(t, r.Close())
+		})
+	}
+}
+
+func mustReadAll(t *testing.T, file *os.File) []byte {
+	t.Helper()
+	defer file.Close()
+	data, err := io.ReadAll(file)
+	must(t, err)
+	return data
+}
+
+func mustRead(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	must(t, err)
+	return data
+}
+
+// A file is marked while it is open, and as long as its log may have something. A backup is not.
+func TestFileIsMarkedWhileItHasALog(t *testing.T) {
+	isMarked := func(path string) (marked bool) {
+		db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true})
+		must(t, err)
+		defer db.Close()
+		must(t, db.View(func(tx *bolt.Tx) error { marked = tx.Bucket(meta).Get([]byte("open")) != nil; return nil }))
+		return marked
+	}
+	f := open(t, t.TempDir())
+	must(t, appendKey(f, "a", "1"))
+	if !isMarked(filepath.Join(crash(t, f), name)) {
+		t.Error("a file with a log is not marked")
+	}
+	backup, err := f.Backup(context.Background())
+	must(t, err)
+	path := filepath.Join(t.TempDir(), name)
+	must(t, os.WriteFile(path, mustReadAll(t, backup), 0o600))
+	if isMarked(path) {
+		t.Error("a backup is marked")
+	}
+	must(t, f.Close())
+	if isMarked(f.Path()) {
+		t.Error("a closed file is marked")
+	}
+	r := open(t, filepath.Dir(path))
+	defer r.Close()
+	if got := latest(t, r); got["a"] != "1" {
+		t.Errorf("the backup has %v", got)
+	}
+}
