@@ -6,7 +6,7 @@
 // Client.Run is the hot path. All scripts for one Redis share one connection (a pipeline):
 // they are written as they come, without waiting for earlier replies, and Redis replies in
 // their order. Callers that arrive together share one write. The request itself is written
-// by its caller, so no goroutine has to be woken for it.
+// by its caller, so no goroutine has to be woken for it. A lone caller also reads the reply.
 //
 // Client.Do is for everything else: it lends a connection of go-redis's pool to a function.
 // A script goes this way too when its pipeline cannot serve it, because a cluster has moved its

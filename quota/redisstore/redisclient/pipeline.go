@@ -1,7 +1,6 @@
 package redisclient
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"runtime"
@@ -9,7 +8,6 @@ import (
 	"time"
 
 	"metergate/quota"
-	"metergate/quota/redisstore/resp"
 )
 
 // A pipeline is one connection to one Redis that all scripts share. They are written as
@@ -19,7 +17,7 @@ import (
 //
 // The caller does the writing. When other calls are under way it lets other goroutines run
 // first: those that are about to call add theirs, and one write takes all of them. A lone
-// call has nothing to wait for.
+// call has nothing to wait for. For who reads the replies, see reading.go.
 //
 // A pipeline that breaks, or that owes a reply for longer than the timeout, is retired: it
 // gets no new calls, and the next call makes another one. Calls under way on a pipeline that
@@ -36,10 +34,16 @@ type pipeline struct {
 	sent    chan *scriptCall // these calls, in their order
 	retired chan struct{}    // closed when there are to be no new calls
 
+	in     *inbox
+	handed chan struct{} // has one place: the attendant is the reader now
+	ended  chan struct{} // closed when the pipeline has broken
+
 	mu        sync.Mutex
 	out       []byte // of calls, not yet written
 	spare     []byte // the other buffer, for whoever is writing
 	writing   bool   // a goroutine is writing
+	reading   bool   // there is a reader, see reading.go
+	calls     int    // that were added to sent
 	isRetired bool   // retired is closed
 	err       error  // why the pipeline broke; nil: it has not
 }
@@ -65,12 +69,18 @@ var calls = sync.Pool{New: func() any {
 var errRetired = errors.New("the connection is given up")
 
 // newPipeline takes over a connection on which nothing is under way. The pipeline lives
-// until fail.
+// until fail. It needs an attendant, see attend.
 func newPipeline(conn *renewedConn, c *Client) *pipeline {
-	return &pipeline{
+	p := &pipeline{
 		conn: conn, timeout: c.timeout, now: c.now, onFailure: c.onFailure,
 		places: make(chan struct{}, c.inFlight), sent: make(chan *scriptCall, c.inFlight), retired: make(chan struct{}),
+		in: newInbox(conn), handed: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
+	if !p.in.canLook() {
+		p.reading = true
+		p.handed <- struct{}{}
+	}
+	return p
 }
 
 // run sends a call and waits for the reply, as long as the timeout, or until ctx's deadline
@@ -89,7 +99,11 @@ func (p *pipeline) run(ctx context.Context, c *scriptCall) (done bool, err error
 	}
 	overdue := time.Now().Add(p.timeout)
 	c.deadline = callDeadline(ctx, p.timeout)
-	done, err = await(c.done, c.timer, c.deadline)
+	if p.becomeReader(c) {
+		done, err = p.readUntil(c)
+	} else {
+		done, err = await(c.done, c.timer, c.deadline)
+	}
 	if !done {
 		p.retireIfOverdue(c, overdue)
 	}
@@ -138,8 +152,16 @@ func (p *pipeline) send(c *scriptCall) error {
 		p.mu.Unlock()
 		return errRetired
 	}
+	if !p.reading && len(p.sent) == 0 && p.in.canLook() {
+		if err := p.in.look(); err != nil {
+			p.mu.Unlock()
+			p.fail(err)
+			return errRetired
+		}
+	}
 	p.out = append(p.out, c.command...)
 	p.sent <- c // has room: there are as many places
+	p.calls++
 	writer := !p.writing
 	p.writing = true
 	p.mu.Unlock()
@@ -221,6 +243,7 @@ func (p *pipeline) fail(err error) error {
 	if first {
 		p.onFailure()
 		p.conn.Close()
+		close(p.ended)
 	}
 	for { // no call is added any more
 		select {
@@ -236,27 +259,4 @@ func (p *pipeline) fail(err error) error {
 func (p *pipeline) finish(c *scriptCall, err error) {
 	<-p.places
 	c.done <- err
-}
-
-// read hands out the replies until the pipeline ends.
-func (p *pipeline) read() {
-	r := bufio.NewReaderSize(p.conn, 16<<10)
-	for {
-		if _, err := r.Peek(1); err != nil {
-			p.fail(err)
-			return
-		}
-		select {
-		case c := <-p.sent:
-			err := resp.ReadReply(r, &c.reply.Reply)
-			if _, isReply := err.(resp.ErrorReply); err != nil && !isReply {
-				err = p.fail(err)
-			}
-			c.reply.Received = p.now()
-			p.finish(c, err)
-		default:
-			p.fail(errors.New("a reply to nothing that was sent"))
-			return
-		}
-	}
 }

@@ -24,7 +24,7 @@ type router struct {
 	dialing    singleflight.Group // by the address of a Redis
 	ctx        context.Context    // ends when close is called
 	cancel     context.CancelFunc
-	readers    sync.WaitGroup
+	attendants sync.WaitGroup
 
 	mu        sync.Mutex
 	closed    bool
@@ -153,8 +153,8 @@ func (c *Client) dialPipeline(ctx context.Context, o redis.Options) (*pipeline, 
 	conn.SetDeadline(time.Time{})
 	r.pipelines[p] = o.Addr
 	conn.whenStale(p.retire)
-	r.readers.Go(func() {
-		p.read()
+	r.attendants.Go(func() {
+		p.attend()
 		client.Close()
 		r.mu.Lock()
 		delete(r.pipelines, p)
@@ -173,5 +173,5 @@ func (r *router) close() {
 	for _, p := range open {
 		p.fail(errClosed)
 	}
-	r.readers.Wait()
+	r.attendants.Wait()
 }

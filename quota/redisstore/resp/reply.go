@@ -1,9 +1,8 @@
 package resp
 
 import (
-	"bufio"
+	"bytes"
 	"errors"
-	"io"
 	"strconv"
 )
 
@@ -24,31 +23,36 @@ func (e ErrorReply) Error() string { return string(e) }
 // errProtocol reports bytes that no script of the project returns.
 var errProtocol = errors.New("the reply of Redis is not a list of numbers")
 
-// The longest list and the longest text that a reply may have, so that a broken peer
-// cannot make the gateway allocate without bound.
+// The longest list and the longest text that a reply may have, and about how many bytes in all, so that
+// a broken peer cannot make the gateway allocate without bound.
 const (
 	maxElements = 1 << 16
 	maxText     = 1 << 20 // bytes
+	maxReply    = 4 << 20 // bytes, with what follows
 )
 
-// ReadReply reads one reply into reply. Errors: an ErrorReply, after which the connection
-// can still be used; all others are of the connection, which cannot.
-func ReadReply(r *bufio.Reader, reply *Reply) error {
-	line, err := readLine(r)
-	if err != nil {
-		return err
+// ParseReply reads the reply at the beginning of b into reply. It returns how many bytes the reply has,
+// or 0 if b has only a part of it. Errors: an ErrorReply, after which the connection can still be used;
+// after all others it cannot.
+func ParseReply(b []byte, reply *Reply) (size int, err error) {
+	if len(b) > maxReply {
+		return 0, errProtocol
+	}
+	line, rest, err := cutLine(b)
+	if line == nil {
+		return 0, err
 	}
 	if line[0] == '-' {
-		return ErrorReply(line[1:])
+		return len(b) - len(rest), ErrorReply(line[1:])
 	}
 	n, err := strconv.Atoi(string(line[1:]))
 	if err != nil || line[0] != '*' || n < 0 || n > maxElements {
-		return errProtocol
+		return 0, errProtocol
 	}
-	reply.Numbers = make([]int64, n)
+	reply.Numbers, reply.Text = make([]int64, n), ""
 	for i := range n {
-		if line, err = readLine(r); err != nil {
-			return err
+		if line, rest, err = cutLine(rest); line == nil {
+			return 0, err
 		}
 		if line[0] == '_' && len(line) == 1 {
 			continue // nil in RESP3
@@ -56,45 +60,31 @@ func ReadReply(r *bufio.Reader, reply *Reply) error {
 		number, err := strconv.ParseInt(string(line[1:]), 10, 64)
 		switch {
 		case err != nil:
-			return errProtocol
+			return 0, errProtocol
 		case line[0] == ':':
 			reply.Numbers[i] = number
 		case line[0] == '$' && number == -1: // nil in RESP2
 		case line[0] == '$' && number >= 0 && number < maxText:
-			if err := readText(r, int(number), reply, i); err != nil {
-				return err
+			end := int(number)
+			if len(rest) < end+2 {
+				return 0, nil
 			}
+			reply.setBytes(i, rest[:end])
+			rest = rest[end+2:]
 		default:
-			return errProtocol
+			return 0, errProtocol
 		}
 	}
-	return nil
+	return len(b) - len(rest), nil
 }
 
-// readText reads a text of so many bytes as element i. Most texts are numbers, and are not copied.
-func readText(r *bufio.Reader, size int, reply *Reply, i int) error {
-	if size+2 > r.Size() {
-		text := make([]byte, size+2)
-		if _, err := io.ReadFull(r, text); err != nil {
-			return err
-		}
-		reply.SetText(i, string(text[:size]))
-		return nil
-	}
-	text, err := r.Peek(size + 2)
-	if err == io.EOF && len(text) > 0 {
-		err = io.ErrUnexpectedEOF
-	}
-	if err != nil {
-		return err
-	}
-	if n, err := strconv.ParseInt(string(text[:size]), 10, 64); err == nil {
-		reply.Numbers[i] = n
+// setBytes is SetText. Most texts are numbers, and are not copied.
+func (r *Reply) setBytes(i int, text []byte) {
+	if n, err := strconv.ParseInt(string(text), 10, 64); err == nil {
+		r.Numbers[i] = n
 	} else {
-		reply.SetText(i, string(text[:size]))
+		r.SetText(i, string(text))
 	}
-	_, err = r.Discard(size + 2)
-	return err
 }
 
 // SetText sets element i to a text, or to a number that came as text.
@@ -106,15 +96,15 @@ func (r *Reply) SetText(i int, text string) {
 	r.Numbers[i] = n
 }
 
-// readLine reads a line of at least one byte, and returns it without its end. The line is
-// valid until the next read.
-func readLine(r *bufio.Reader) ([]byte, error) {
-	line, err := r.ReadSlice('\n')
-	if err != nil {
-		return nil, err
+// cutLine returns the first line, of at least one byte and without its end, and what comes after it.
+// line is nil if b has no whole line, or with an error.
+func cutLine(b []byte) (line, rest []byte, err error) {
+	i := bytes.IndexByte(b, '\n')
+	if i < 0 {
+		return nil, nil, nil
 	}
-	if len(line) < 3 || line[len(line)-2] != '\r' {
-		return nil, errProtocol
+	if i < 2 || b[i-1] != '\r' {
+		return nil, nil, errProtocol
 	}
-	return line[:len(line)-2], nil
+	return b[:i-1], b[i+1:], nil
 }

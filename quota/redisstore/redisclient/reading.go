@@ -1,0 +1,218 @@
+package redisclient
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"metergate/quota/redisstore/resp"
+)
+
+// At most one goroutine at a time reads the replies of a pipeline and hands them to the callers. It is
+// the reader:
+//
+//   - A caller who has sent a call and finds no reader becomes the reader until that call is answered. So
+//     a lone caller gets its reply without another goroutine that has to be woken first. If other calls
+//     are under way by then, or if the call is not answered in time, the attendant becomes the reader.
+//   - The attendant is a goroutine of the pipeline. It reads, without a deadline, until no call is under
+//     way. It also becomes the reader when nobody has called for a while, so that somebody notices when
+//     Redis closes an idle connection.
+//
+// During that while there is no reader. Therefore a caller who finds none, and no call under way, looks at
+// the connection before sending. If it was closed, nothing is sent on it.
+//
+// Where the socket cannot be looked at, because of TLS for example, the attendant is always the reader.
+
+// quiet is how long nobody calls, at the least, before the attendant reads. If it were shorter, callers
+// that come again and again would find the attendant reading.
+const quiet = 20 * time.Millisecond
+
+// attend is the attendant. It returns when the pipeline has ended.
+func (p *pipeline) attend() {
+	timer := time.NewTimer(quiet)
+	defer timer.Stop()
+	calls := -1
+	for {
+		select {
+		case <-p.handed:
+		case <-timer.C:
+			timer.Reset(quiet)
+			if !p.becomeQuietReader(&calls) {
+				continue
+			}
+		case <-p.ended:
+			return
+		}
+		p.conn.SetReadDeadline(time.Time{})
+		for idle := false; !idle; idle = p.stopReading() {
+			if err := p.in.fill(); err != nil {
+				p.fail(err)
+				return
+			}
+			if p.deliver() != nil {
+				return
+			}
+		}
+		timer.Reset(quiet)
+	}
+}
+
+// becomeReader reports whether a caller who has sent a call is now the reader.
+func (p *pipeline) becomeReader(c *scriptCall) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	became := !p.reading && len(c.done) == 0 // another reader may have read the reply
+	p.reading = p.reading || became
+	return became
+}
+
+// becomeQuietReader reports whether the attendant is now the reader. It becomes the reader if there is
+// none, and if there were no more calls than the last time.
+func (p *pipeline) becomeQuietReader(calls *int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	became := !p.reading && *calls == p.calls
+	*calls = p.calls
+	p.reading = p.reading || became
+	return became
+}
+
+// stopReading reports whether the reader is no longer the reader. It remains so if calls are under way.
+func (p *pipeline) stopReading() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reading = len(p.sent) > 0 || !p.in.canLook()
+	return !p.reading
+}
+
+// readUntil reads until a call of the caller is answered, or until its deadline. The caller is the reader,
+// and no longer is afterwards. Not done: the call is still under way.
+func (p *pipeline) readUntil(c *scriptCall) (done bool, err error) {
+	p.conn.SetReadDeadline(c.deadline)
+	for late := false; ; {
+		err := p.in.fill()
+		switch {
+		case err == nil:
+			if p.deliver() != nil {
+				return true, <-c.done
+			}
+			if len(c.done) > 0 {
+				if !p.stopReading() {
+					p.handed <- struct{}{}
+				}
+				return true, <-c.done
+			}
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			p.fail(err)
+			return true, <-c.done
+		case late:
+			p.handed <- struct{}{}
+			return false, nil
+		default: // as in await
+			late = true
+			p.conn.SetReadDeadline(time.Now().Add(min(time.Since(c.deadline), maxLate)))
+		}
+	}
+}
+
+// deliver hands out the replies that have come whole. An error means that the pipeline has ended.
+func (p *pipeline) deliver() error {
+	for len(p.in.unread()) > 0 {
+		if len(p.sent) == 0 {
+			return p.fail(errUnsolicited)
+		}
+		var reply resp.Reply
+		size, err := resp.ParseReply(p.in.unread(), &reply)
+		if _, isReply := err.(resp.ErrorReply); err != nil && !isReply {
+			return p.fail(err)
+		}
+		if size == 0 {
+			return nil
+		}
+		p.in.start += size
+		select {
+		case c := <-p.sent:
+			c.reply.Reply, c.reply.Received = reply, p.now()
+			p.finish(c, err)
+		default: // the pipeline has ended meanwhile, and all calls with it
+			return p.fail(errUnsolicited)
+		}
+	}
+	return nil
+}
+
+var errUnsolicited = errors.New("a reply to nothing that was sent")
+
+// An inbox has what has come on a connection and was not handed out yet. Only the reader uses it, or
+// whoever holds the pipeline's lock while there is no reader.
+type inbox struct {
+	conn       net.Conn
+	buf        []byte
+	start, end int // of what is unread
+
+	raw syscall.RawConn // nil: the socket cannot be looked at
+	// What looking needs and finds, made once: it would allocate.
+	looking func(fd uintptr)
+	seen    int
+	failed  error
+}
+
+// inboxSize is how large a buffer is at first, and again after a long reply.
+const inboxSize = 16 << 10 // bytes
+
+func newInbox(conn *renewedConn) *inbox {
+	in := &inbox{conn: conn, buf: make([]byte, inboxSize)}
+	raw, err := conn.SyscallConn()
+	if _, isHidden := raw.(hiddenSocket); canPeek && err == nil && !isHidden {
+		in.raw = raw
+	}
+	in.looking = func(fd uintptr) { in.seen, in.failed = peek(fd) }
+	return in
+}
+
+func (in *inbox) unread() []byte { return in.buf[in.start:in.end] }
+
+// fill reads what has come, or waits until something comes.
+func (in *inbox) fill() error {
+	switch {
+	case in.start == in.end:
+		in.start, in.end = 0, 0
+		if len(in.buf) > inboxSize {
+			in.buf = make([]byte, inboxSize)
+		}
+	case in.end == len(in.buf):
+		unread := in.unread()
+		if in.start == 0 {
+			in.buf = make([]byte, 2*len(in.buf))
+		}
+		in.start, in.end = 0, copy(in.buf, unread)
+	}
+	n, err := in.conn.Read(in.buf[in.end:])
+	in.end += n
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
+func (in *inbox) canLook() bool { return in.raw != nil }
+
+// look returns an error unless the connection is open and nothing has come. Nobody may be reading.
+func (in *inbox) look() error {
+	in.failed = syscall.EAGAIN
+	err := in.raw.Control(in.looking)
+	switch {
+	case err != nil:
+		return err
+	case in.failed == syscall.EAGAIN:
+		return nil
+	case in.failed != nil:
+		return in.failed
+	case in.seen == 0:
+		return io.EOF
+	}
+	return errUnsolicited
+}
