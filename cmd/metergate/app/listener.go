@@ -15,6 +15,7 @@ import (
 	"metergate/cmd/metergate/sockets"
 	"metergate/proxy"
 	"metergate/quota/ratelog"
+	"metergate/quota/rawwrite"
 )
 
 const (
@@ -179,9 +180,9 @@ func (l *listener) keepAliveIfRoom() {
 // counted returns a connection that l counts until it is closed.
 func (l *listener) counted(conn net.Conn) net.Conn {
 	if unix, ok := conn.(*net.UnixConn); ok {
-		return &unixConn{UnixConn: unix, count: count{listener: l}}
+		return &unixConn{UnixConn: unix, count: count{listener: l}, writer: rawwrite.New(conn)}
 	}
-	return &tcpConn{TCPConn: conn.(*net.TCPConn), count: count{listener: l}}
+	return &tcpConn{TCPConn: conn.(*net.TCPConn), count: count{listener: l}, writer: rawwrite.New(conn)}
 }
 
 // A count is that of one open connection.
@@ -202,11 +203,13 @@ type (
 		*net.TCPConn
 		count
 		proxy.ReadHook
+		writer *rawwrite.Writer
 	}
 	unixConn struct {
 		*net.UnixConn
 		count
 		proxy.ReadHook
+		writer *rawwrite.Writer
 	}
 )
 
@@ -233,6 +236,9 @@ func (c *unixConn) Read(p []byte) (int, error) {
 	}
 	return c.UnixConn.Read(p)
 }
+
+func (c *tcpConn) Write(p []byte) (int, error)  { return c.writer.Write(p) }
+func (c *unixConn) Write(p []byte) (int, error) { return c.writer.Write(p) }
 
 func (c *tcpConn) readHook() *proxy.ReadHook  { return &c.ReadHook }
 func (c *unixConn) readHook() *proxy.ReadHook { return &c.ReadHook }

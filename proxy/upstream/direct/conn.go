@@ -11,6 +11,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"metergate/quota/rawwrite"
 )
 
 var (
@@ -51,7 +53,7 @@ func newConn(c net.Conn, h *host) (*conn, error) {
 	}
 	own := &conn{Conn: c, raw: raw, host: h, abort: func() { c.Close() }}
 	own.writing = func(fd uintptr) bool {
-		own.written, own.failed = writeNow(fd, own.message)
+		own.written, own.failed = rawwrite.Now(fd, own.message)
 		return true
 	}
 	own.looking = func(fd uintptr) bool {

@@ -6,5 +6,4 @@ import "errors"
 
 const canPeek = false
 
-func peek(uintptr) (int, error)             { return 0, errors.ErrUnsupported }
-func writeNow(uintptr, []byte) (int, error) { return 0, errors.ErrUnsupported }
+func peek(uintptr) (int, error) { return 0, errors.ErrUnsupported }

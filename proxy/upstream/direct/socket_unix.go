@@ -17,19 +17,3 @@ func peek(fd uintptr) (n int, err error) {
 		}
 	}
 }
-
-// writeNow writes what the socket takes without waiting, perhaps nothing.
-func writeNow(fd uintptr, p []byte) (n int, err error) {
-	for {
-		n, err = syscall.Write(int(fd), p)
-		switch err {
-		case nil:
-			return n, nil
-		case syscall.EINTR:
-		case syscall.EAGAIN:
-			return 0, nil
-		default:
-			return 0, err
-		}
-	}
-}

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"metergate/quota/rawwrite"
 	"metergate/quota/redisstore/redisurl"
 )
 
@@ -96,7 +97,7 @@ func (d *secureDialer) handshake(ctx context.Context, conn net.Conn, addr string
 		return nil, c.explain(err)
 	}
 	// With TLS 1.3 a server refuses a client certificate after the handshake.
-	return &newConn{Conn: c, explain: func(err error) error {
+	return &newConn{Conn: c, writer: rawwrite.New(c), explain: func(err error) error {
 		if !c.asked {
 			return err
 		}
@@ -176,6 +177,7 @@ func explainPlain(addr string, err error) error {
 // nothing, or that it does not want it.
 type newConn struct {
 	net.Conn
+	writer  *rawwrite.Writer
 	explain func(error) error
 	heard   atomic.Bool
 	refusal atomic.Pointer[string] // the server's reason; nil: there is none
@@ -200,7 +202,7 @@ func (c *newConn) Read(p []byte) (n int, err error) {
 const maxRefusal = 200
 
 func (c *newConn) Write(p []byte) (n int, err error) {
-	n, err = c.Conn.Write(p)
+	n, err = c.writer.Write(p)
 	return n, c.check(err)
 }
 
