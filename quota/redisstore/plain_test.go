@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"math/rand/v2"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -81,39 +82,35 @@ func TestOtherRequestsRunAsFewCommandsAsBefore(t *testing.T) {
 	}
 }
 
-// Requests of this version and of release 0.1.0 on one hash leave there what those of the release alone would leave.
+// Requests of this version and of an earlier one on one hash leave there what those of the earlier one alone would leave.
 func TestPlainRequestsBesideRelease(t *testing.T) {
+	t.Run("0.1.0", func(t *testing.T) { compareBeside(t, newRelease) })
+	t.Run("the first plain scripts", func(t *testing.T) { compareBeside(t, newFirstPlain) })
+}
+
+// An earlierVersion has scripts that a store of this version does not send any more.
+type earlierVersion interface {
+	reserve(r *quota.Reservation)
+	settle(r *quota.Reservation, count bool)
+}
+
+func compareBeside(t *testing.T, earlier func(*testing.T, *Store, *quotatest.Clock) earlierVersion) {
 	clock := quotatest.NewClock(noon)
 	s := openAt(t, redistest.Start(t).URL(), clock)
+	before := earlier(t, s, clock)
 	p := quotatest.NewPlan("free", quota.Limit{Amount: 100_000, Period: quota.Month}, quota.Limit{Amount: 100_000, Period: quota.Day})
-	scripts := releaseScripts(t)
-	release := func(name, user string, own ...any) {
+	reserve := func(r *quota.Reservation, byEarlier bool) {
 		t.Helper()
-		args := append([]any{clock.Offset().Milliseconds(), user, "*", 0, int64(1) << 52, 0, 0}, own...)
-		if err := commands(s).Eval(ctx, scripts["common"]+scripts[name], []string{key(s, user)}, args...).Err(); err != nil {
-			t.Fatal(name, err)
-		}
-	}
-	reserve := func(r *quota.Reservation, byRelease bool) {
-		t.Helper()
-		if byRelease {
-			windows := ""
-			for _, w := range r.Windows {
-				windows += " " + w.ID
-			}
-			release("reserve", r.User, "lease/"+r.ID, "done/"+r.ID, "attempts/0/0", r.Lease.Milliseconds(), r.Endpoint+windows, 0, 0, 0, "free")
+		if byEarlier {
+			before.reserve(r)
 		} else if d, err := s.Reserve(ctx, r.Request); err != nil || !d.Admitted {
 			t.Fatal(d.Admitted, err)
 		}
 	}
-	settle := func(r *quota.Reservation, count, byRelease bool) {
+	settle := func(r *quota.Reservation, count, byEarlier bool) {
 		t.Helper()
-		if byRelease {
-			own := []any{1, "lease/" + r.ID, "done/" + r.ID, map[bool]int{true: 1, false: 0}[count], r.Endpoint, len(r.Windows)}
-			for _, w := range r.Windows {
-				own = append(own, w.ID, w.RetainedUntil(s.keep).UnixMilli())
-			}
-			release("settle", r.User, own...)
+		if byEarlier {
+			before.settle(r, count)
 		} else if _, err := settleBy(s, r, count); err != nil {
 			t.Fatal(err)
 		}
@@ -147,23 +144,122 @@ func TestPlainRequestsBesideRelease(t *testing.T) {
 			held = append(held[:i], held[i+1:]...)
 		}
 		count, mixed := random.IntN(4) > 0, random.IntN(2) == 0
-		for _, user := range []string{"release", "mixed"} {
-			byRelease := user == "release" || mixed
+		for _, user := range []string{"earlier", "mixed"} {
+			byEarlier := user == "earlier" || mixed
 			if r.User = user; isNew {
-				reserve(&r, byRelease)
+				reserve(&r, byEarlier)
 			} else {
-				settle(&r, count, byRelease)
+				settle(&r, count, byEarlier)
 			}
 		}
-		if diff := cmp.Diff(hash("release"), hash("mixed")); diff != "" {
-			t.Fatalf("seed %d, step %d: -release +mixed:\n%s", seed, step, diff)
+		if diff := cmp.Diff(hash("earlier"), hash("mixed")); diff != "" {
+			t.Fatalf("seed %d, step %d: -earlier +mixed:\n%s", seed, step, diff)
 		}
 	}
-	for _, user := range []string{"release", "mixed"} {
+	for _, user := range []string{"earlier", "mixed"} {
 		if life := commands(s).PTTL(ctx, key(s, user)).Val(); life < 400*24*time.Hour {
 			t.Errorf("the key of %s lives for %v", user, life)
 		}
 	}
+}
+
+// earlierScripts are those of an earlierVersion, by name.
+type earlierScripts struct {
+	t       *testing.T
+	s       *Store
+	clock   *quotatest.Clock
+	scripts map[string]string
+}
+
+func (e *earlierScripts) run(name, user string, args ...any) {
+	e.t.Helper()
+	args = append([]any{e.clock.Offset().Milliseconds(), user}, args...)
+	if err := commands(e.s).Eval(ctx, e.scripts[name], []string{key(e.s, user)}, args...).Err(); err != nil {
+		e.t.Fatal(name, err)
+	}
+}
+
+// counted are the arguments that say where a reservation counts.
+func (e *earlierScripts) counted(r *quota.Reservation) []any {
+	args := []any{r.Endpoint, len(r.Windows)}
+	for _, w := range r.Windows {
+		args = append(args, w.ID, w.RetainedUntil(e.s.keep).UnixMilli())
+	}
+	return args
+}
+
+// heldBy is what a lease says of a reservation.
+func heldBy(r *quota.Reservation) (held string) {
+	held = r.Endpoint
+	for _, w := range r.Windows {
+		held += " " + w.ID
+	}
+	return held
+}
+
+// A release is release 0.1.0.
+type release struct{ earlierScripts }
+
+func newRelease(t *testing.T, s *Store, clock *quotatest.Clock) earlierVersion {
+	scripts := releaseScripts(t)
+	return &release{earlierScripts{t, s, clock, map[string]string{
+		"reserve": scripts["common"] + scripts["reserve"], "settle": scripts["common"] + scripts["settle"],
+	}}}
+}
+
+func (e *release) reserve(r *quota.Reservation) {
+	e.run("reserve", r.User, "*", 0, int64(1)<<52, 0, 0, "lease/"+r.ID, "done/"+r.ID, "attempts/0/0", r.Lease.Milliseconds(), heldBy(r), 0, 0, 0, "free")
+}
+
+func (e *release) settle(r *quota.Reservation, count bool) {
+	own := []any{"*", 0, int64(1) << 52, 0, 0, 1, "lease/" + r.ID, "done/" + r.ID, map[bool]int{true: 1, false: 0}[count]}
+	e.run("settle", r.User, append(own, e.counted(r)...)...)
+}
+
+// firstPlain has the scripts of testdata/plain.
+type firstPlain struct{ earlierScripts }
+
+func newFirstPlain(t *testing.T, s *Store, clock *quotatest.Clock) earlierVersion {
+	read := func(names ...string) (text string) {
+		for _, name := range names {
+			part, err := os.ReadFile(name + ".lua")
+			if err != nil {
+				t.Fatal(err)
+			}
+			text += string(part)
+		}
+		return text
+	}
+	without := "local count_both, note_day, note_hour, note_added, record_crossings, caution = nil, nil, nil, nil, nil, nil\n"
+	return &firstPlain{earlierScripts{t, s, clock, map[string]string{
+		"reserve": read("script/common", "testdata/plain/plainreserve", "script/functions", "testdata/plain/reserve"),
+		"settle":  read("script/common", "testdata/plain/plainsettle", "script/functions") + without + read("testdata/plain/settle"),
+	}}}
+}
+
+// fields are some fields of the two windows of a reservation.
+func (*firstPlain) fields(r *quota.Reservation, names ...string) []any {
+	args := []any{0, int64(1) << 52, len(names), 2}
+	for _, name := range names {
+		args = append(args, strings.NewReplacer("M", r.Windows[0].ID, "D", r.Windows[1].ID, "E", r.Endpoint).Replace(name))
+	}
+	return args
+}
+
+func (e *firstPlain) reserve(r *quota.Reservation) {
+	args := append([]any{""}, e.fields(r, "used/M", "held/M", "used/D", "held/D", "held/M/E", "held/D/E")...)
+	e.run("reserve", r.User, append(args, "lease/"+r.ID, "done/"+r.ID, "", r.Lease.Milliseconds(), heldBy(r), 0, 0, 0, "free", 0, 0, 30000,
+		"\x02\x02\x05\x04\x06", 100_000, 100_000)...)
+}
+
+func (e *firstPlain) settle(r *quota.Reservation, count bool) {
+	args := append([]any{""}, e.fields(r, "used/M", "held/M", "used/D", "held/D", "used/M/E", "held/M/E", "used/D/E", "held/D/E")...)
+	extra, where := "-", ""
+	if count {
+		extra, where = "0", "\x04\x01\x05\x02\x06\x03\x07\x04\x08"
+	}
+	args = append(args, "lease/"+r.ID, "done/"+r.ID, extra)
+	e.run("settle", r.User, append(append(args, e.counted(r)...), 1, where)...)
 }
 
 // A key lives as long as all that a plain call writes into it, and is swept before any of that ends.
@@ -262,7 +358,9 @@ func TestPlainCallsFindDamage(t *testing.T) {
 
 // A number that Lua cannot count exactly is left to Redis.
 func TestPlainCommitCountsLargeNumbers(t *testing.T) {
-	for before, want := range map[string]string{"9007199254740993": "9007199254740994", "1.5": "1.5"} {
+	for before, want := range map[string]string{
+		"2147483646": "2147483647", "2147483647": "2147483648", "9007199254740993": "9007199254740994", "1.5": "1.5",
+	} {
 		clock := quotatest.NewClock(noon)
 		s := openAt(t, redistest.Start(t).URL(), clock)
 		first, r := mustReserve(t, s, "u"), mustReserve(t, s, "u")
@@ -273,6 +371,18 @@ func TestPlainCommitCountsLargeNumbers(t *testing.T) {
 		_, err := s.Commit(ctx, &r)
 		if got := userHash(t, s, "u")["used/2026-11"]; got != want || (err == nil) != (before != want) {
 			t.Errorf("%s became %s (error %v), want %s", before, got, err, want)
+		}
+	}
+	for before, want := range map[string]string{"12": "11", "4294967297": "4294967296", "2.5": "2.5"} {
+		s := openAt(t, redistest.Start(t).URL(), quotatest.NewClock(noon))
+		first, r := mustReserve(t, s, "u"), mustReserve(t, s, "u")
+		mustCommit(t, s, &first)
+		if err := commands(s).HSet(ctx, key(s, "u"), "held/2026-11", before).Err(); err != nil {
+			t.Fatal(err)
+		}
+		_, err := s.Commit(ctx, &r)
+		if got := userHash(t, s, "u")["held/2026-11"]; got != want || (err == nil) != (before != want) {
+			t.Errorf("%s held became %s (error %v), want %s", before, got, err, want)
 		}
 	}
 }

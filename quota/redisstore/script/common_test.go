@@ -94,12 +94,15 @@ func TestAppendTo(t *testing.T) {
 			Limits: []quota.Limit{{Amount: 100, Period: quota.Month}, {Amount: 7, Period: quota.Month, Endpoint: "report"},
 				{Amount: 500, Period: quota.Month, Quantity: quota.Units}, {Amount: 9, Period: quota.Month, Soft: true}},
 			Allowed: []int64{120, 7, 500, 9}, Indexes: "\x01\x05"},
-			[]any{"lease/R", "done/R", "attempts/120/500000", "12000", "analyze 2026-11", "120", "500000", "1", "free", "7", "3", "30000", "\x01\x05",
+			[]any{"lease/R", "done/R", "attempts/120/500000", "12000", "analyze 2026-11", "120", "500000", "free", "1 7 3 30000", "\x01\x05",
 				"120", "-1", "500", "-1", "3", "6"}},
 		{"reserve without a bound of attempts", &ReserveArgs{ID: "R", Endpoint: "analyze", Lease: time.Second, Claimed: "free", Units: 1},
-			[]any{"lease/R", "done/R", "", "1000", "analyze", "0", "0", "0", "free", "0", "0", "30000", ""}},
+			[]any{"lease/R", "done/R", "", "1000", "analyze", "0", "0", "free", "", ""}},
 		{"reserve units without a bound of attempts", &ReserveArgs{ID: "R", Endpoint: "analyze", Lease: time.Second, Claimed: "free", Units: 2},
-			[]any{"lease/R", "done/R", "rests", "1000", "analyze", "0", "0", "0", "free", "1", "0", "30000", ""}},
+			[]any{"lease/R", "done/R", "rests", "1000", "analyze", "0", "0", "free", "0 1 0 30000", ""}},
+		{"reserve under a limit on units", &ReserveArgs{ID: "R", Endpoint: "analyze", Lease: time.Second, Claimed: "free", Units: 1,
+			Limits: []quota.Limit{{Amount: 5, Period: quota.Month, Quantity: quota.Units, Soft: true}}, Allowed: []int64{5}},
+			[]any{"lease/R", "done/R", "", "1000", "analyze", "0", "0", "free", "0 0 0 30000", "", "-1"}},
 		{"terms", &TermsArgs{Terms: "m=15", Until: time.UnixMilli(77)}, []any{"m=15", "77", "-"}},
 		{"terms of an account with nothing running", &TermsArgs{Terms: "m=15", Until: time.UnixMilli(77), Idle: &Looked{Windows: []string{"2026-11"}}}, []any{"m=15", "77", "1"}},
 		{"settle", &SettleArgs{Count: true, Keep: 24 * time.Hour, Reservations: []*quota.Reservation{
@@ -143,7 +146,7 @@ func TestReading(t *testing.T) {
 	}{
 		{"counts", layout.Reading(nil), []any{"5", "9", "3", "1", "used/2026-11", "held/2026-11", "used/2026-11/analyze"}, ""},
 		{"to hold", layout.Reading(HeldFields("analyze", windows)), []any{"5", "9", "4", "1", "used/2026-11", "held/2026-11", "used/2026-11/analyze", "held/2026-11/analyze"}, "\x01\x02\x04"},
-		{"to settle", layout.Reading(CountedFields("report", windows, 20786, 0)), []any{"5", "9", "6", "1", "used/2026-11", "held/2026-11", "used/2026-11/analyze", "used/2026-11/report", "held/2026-11/report", "day/20786/report"}, "\x03\x01\x04\x02\x05\x06"},
+		{"to settle", layout.Reading(CountedFields("report", windows, 20786, 0)), []any{"5", "9", "6", "1", "used/2026-11", "held/2026-11", "used/2026-11/analyze", "used/2026-11/report", "day/20786/report", "held/2026-11/report"}, "\x03\x01\x04\x05\x02\x06"},
 	} {
 		if diff := cmp.Diff(c.args, c.reading.Args.Values()); diff != "" || c.reading.Indexes != c.indexes {
 			t.Errorf("%s: indexes %q, want %q; -want +got:\n%s", c.name, c.reading.Indexes, c.indexes, diff)

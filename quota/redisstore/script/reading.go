@@ -66,9 +66,9 @@ func HeldFields(endpoint string, windows []quota.Window) (fields []string) {
 // hour 0 that there are no bills.
 func CountedFields(endpoint string, windows []quota.Window, date quota.Date, hour quota.BillHour) (fields []string) {
 	for _, w := range windows {
-		used, held := Counter{Name: w.ID}.Fields()
-		usedOne, heldOne := Counter{Name: CounterName(w.ID, endpoint)}.Fields()
-		fields = append(fields, used, usedOne, held, heldOne)
+		used, _ := Counter{Name: w.ID}.Fields()
+		one, _ := Counter{Name: CounterName(w.ID, endpoint)}.Fields()
+		fields = append(fields, used, one)
 	}
 	if date != 0 {
 		fields = append(fields, dayField(date, endpoint))
@@ -76,5 +76,5 @@ func CountedFields(endpoint string, windows []quota.Window, date quota.Date, hou
 	if hour != 0 {
 		fields = append(fields, hourField(hour, endpoint))
 	}
-	return fields
+	return append(fields, HeldFields(endpoint, windows)...)
 }

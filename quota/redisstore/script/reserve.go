@@ -2,6 +2,8 @@ package script
 
 import (
 	_ "embed"
+	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,11 +17,14 @@ import (
 //go:embed reserve.lua
 var reserveLua string
 
+//go:embed plain.lua
+var plainLua string
+
 //go:embed plainreserve.lua
 var plainReserveLua string
 
 // reserveSource is reserve.lua with what stands before it.
-var reserveSource = stateLua + plainReserveLua + functionsLua + reserveLua
+var reserveSource = stateLua + plainLua + plainReserveLua + functionsLua + reserveLua
 
 // Reserve is reserve.lua.
 var Reserve = redis.NewScript(reserveSource)
@@ -69,15 +74,8 @@ func (a *ReserveArgs) AppendTo(args *resp.Args) {
 	args.AddString(heldIn(a.Endpoint, a.Windows))
 	args.AddInt(most)
 	args.AddInt(interval)
-	if a.Observed {
-		args.AddInt(1)
-	} else {
-		args.AddInt(0)
-	}
 	args.AddString(a.Claimed)
-	args.AddInt(a.Units - 1)
-	args.AddInt(a.Concurrent.Requests)
-	args.AddInt(quota.PlaceLease.Milliseconds())
+	args.AddString(a.options())
 	args.AddString(a.Indexes)
 	mayRefuse := func(l quota.Limit) bool { return !l.Soft && l.AppliesTo(a.Endpoint) }
 	for i, l := range a.Limits {
@@ -93,6 +91,19 @@ func (a *ReserveArgs) AppendTo(args *resp.Args) {
 			args.AddInt(int64(a.RequestsOf[i] + 1))
 		}
 	}
+}
+
+// options is the argument with what few requests need.
+func (a *ReserveArgs) options() string {
+	isOnUnits := func(l quota.Limit) bool { return l.Quantity == quota.Units }
+	if !a.Observed && a.Units <= 1 && a.Concurrent.Requests == 0 && !slices.ContainsFunc(a.Limits, isOnUnits) {
+		return ""
+	}
+	observed := 0
+	if a.Observed {
+		observed = 1
+	}
+	return fmt.Sprint(observed, " ", max(0, a.Units-1), " ", a.Concurrent.Requests, " ", quota.PlaceLease.Milliseconds())
 }
 
 // heldIn is what a lease says about a request to endpoint that is held in some windows.

@@ -10,15 +10,16 @@
 --   ARGV[rest + 5]  N, the attempts that the user may make at once, 1 or more; 0: no bound
 --   ARGV[rest + 6]  I, the time in which one of them comes back, in µs, 1 or more; 0 without
 --                   a bound
---   ARGV[rest + 7]  1: observe only: neither limits nor attempts refuse the request; or 0
---   ARGV[rest + 8]  the name of the plan that the user's token claims, for the field claimed
---   ARGV[rest + 9]  the units that it holds beyond the 1 of a request, 0 to 10^9 - 1
---   ARGV[rest + 10] C, the requests that may run at once, 1 or more; 0: no bound
---   ARGV[rest + 11] when its place ends, in ms from now, 1 or more
---   ARGV[rest + 12] for plainreserve.lua, bytes: how many of the last fields of counts are not returned, and then for each window of
+--   ARGV[rest + 7]  the name of the plan that the user's token claims, for the field claimed
+--   ARGV[rest + 8]  "OBSERVED UNITS C PLACE"; empty: "0 0 0 0", and no limit is on units
+--                     OBSERVED: 1: observe only: neither limits nor attempts refuse the request; or 0
+--                     UNITS: the units that it holds beyond the 1 of a request, 0 to 10^9 - 1
+--                     C: the requests that may run at once, 1 or more; 0: no bound
+--                     PLACE: when its place ends, in ms from now, 1 or more
+--   ARGV[rest + 9]  for plainreserve.lua, bytes: how many of the last fields of counts are not returned, and then for each window of
 --                   ARGV[rest + 4] i and j: field i of counts is held/W, field j held/W/E. Empty: all are returned,
 --                   and it is not known which they are
---   ARGV[rest + 12 + i], i from 1 to l: what limit i allows without grants, 0 or more; -1: it
+--   ARGV[rest + 9 + i], i from 1 to l: what limit i allows without grants, 0 or more; -1: it
 --                   refuses nothing, because it does not apply to the endpoint or is soft
 --   then, for each limit on units that may refuse the request, its i, and j: pair j of the
 --                   fields has the requests of the limit, to which pair i is what is extra
@@ -43,6 +44,9 @@
 --              EXHAUSTED goes before it
 --
 -- The counts are those before the call.
+
+local observed, more, concurrent, place_life = string.match(options, '^(%d) (%d+) (%d+) (%d+)$')
+observed, more, concurrent = observed == '1', more or '0', tonumber(concurrent or 0)
 
 local found = read_fields(unpack(ARGV, 8, last_field))
 if pool then
@@ -92,7 +96,7 @@ if not observed then
     end
     -- Mostly, the lease or rest that holds these units ends before that of this request would. If the
     -- next sweep comes later, a release that knows no units may have made the last one.
-    if not refused or not extra_held or try == 2 or sweep_at and sweep_at <= now + math.max(tonumber(ARGV[rest + 3]), tonumber(ARGV[rest + 11])) then
+    if not refused or not extra_held or try == 2 or sweep_at and sweep_at <= now + math.max(tonumber(ARGV[rest + 3]), tonumber(place_life)) then
       break
     end
     delete_ended()
@@ -105,10 +109,10 @@ end
 
 -- Finds out whether a place is left. Every place ends within the time that this one would; if the
 -- next sweep comes later, a release that knows no places has made the last one.
-local concurrent, crowded = ARGV[rest + 10] + 0, false
+local crowded = false
 if concurrent > 0 and not refused then
   local places = tonumber(call('HGET', key, 'places') or 0)
-  if places >= concurrent and (not sweep_at or sweep_at > now + ARGV[rest + 11]) then
+  if places >= concurrent and (not sweep_at or sweep_at > now + place_life) then
     delete_ended()
     places = tonumber(call('HGET', key, 'places') or 0)
   end
@@ -125,9 +129,9 @@ end
 
 local lease = format_time(expiry) .. (more ~= '0' and '+' .. more or '') .. ' ' .. ARGV[rest + 4]
 if full then
-  call('HSET', key, 'user', ARGV[2], 'claimed', ARGV[rest + 8], ARGV[rest], lease, ARGV[rest + 2], format_time(full))
+  call('HSET', key, 'user', ARGV[2], 'claimed', ARGV[rest + 7], ARGV[rest], lease, ARGV[rest + 2], format_time(full))
 else
-  call('HSET', key, 'user', ARGV[2], 'claimed', ARGV[rest + 8], ARGV[rest], lease)
+  call('HSET', key, 'user', ARGV[2], 'claimed', ARGV[rest + 7], ARGV[rest], lease)
 end
 local rests = nil -- the field, if it was read
 if ARGV[rest + 2] == 'rests' then
@@ -136,7 +140,7 @@ end
 add_held(lease, '1', rests)
 local first = expiry
 if concurrent > 0 then
-  local place_ends = now + ARGV[rest + 11]
+  local place_ends = now + place_life
   if call('HSET', key, 'place/' .. string.sub(ARGV[rest], 7), format_time(place_ends)) == 1 then
     call('HINCRBY', key, 'places', '1')
   end
@@ -146,7 +150,7 @@ note_ends(first, full and math.max(expiry, full / 1000) or expiry)
 if pool and ARGV[block + 3] ~= '' then
   switch()
   lease = string.match(lease, '^%S+ ') .. ARGV[block + 3]
-  call('HSET', key, 'user', ARGV[block], 'claimed', ARGV[rest + 8], ARGV[rest], lease)
+  call('HSET', key, 'user', ARGV[block], 'claimed', ARGV[rest + 7], ARGV[rest], lease)
   add_held(lease, '1')
   note_ends(expiry, expiry)
   switch()

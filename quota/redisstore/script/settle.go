@@ -55,7 +55,7 @@ var Settle = settleScripts[0]
 func settleSource(kind int) string {
 	source := commonLua
 	if kind&(settleRests|settleAlerts) == 0 {
-		source = stateLua + plainSettleLua + functionsLua
+		source = stateLua + plainLua + plainSettleLua + functionsLua
 	}
 	if kind&settleRests != 0 {
 		source += restsLua

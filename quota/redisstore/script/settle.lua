@@ -32,8 +32,9 @@
 --   then, f times, done/ID of another reservation, for which no call can come again: a marker to delete
 --   ARGV[last_arg - 1]  f, 0 or more
 --   ARGV[last_arg]    for plainsettle.lua, bytes: how many of the last fields of counts are not returned, and then for each
---                     window of the only reservation four numbers i: fields i of counts are used/W, used/W/E, held/W
---                     and held/W/E; with a history that of day/N/E, and with bills that of bill/H/E. Empty: all are returned, and it is not known which they are
+--                     window of the only reservation i and j: field i of counts is used/W, field j used/W/E; with a
+--                     history that of day/N/E, and with bills that of bill/H/E; then for each window again those of
+--                     held/W and held/W/E. Empty: all are returned, and it is not known which they are
 --
 -- The marker in the user's hash stands for both hashes: they are settled together.
 --
