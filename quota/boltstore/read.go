@@ -41,23 +41,32 @@ func (s *Store) readAt(ctx context.Context, user string, plans quota.PlanChoice,
 	return s.snapshot(sh, user, plans, now, at, onlyReading)
 }
 
-// snapshot reads the state of a user as of now, in the windows that contain at. The user's
+// snapshot reads the state of a user as of now, in the windows that contain at, and looks for damage. The user's
 // shard sh must be locked.
 func (s *Store) snapshot(sh *shard, user string, plans quota.PlanChoice, now, at time.Time, purpose purpose) (quota.Snapshot, error) {
+	snapshot, isCached, err := s.readSnapshot(sh, user, plans, now, at, purpose)
+	if err == nil && isCached {
+		err = s.checkFile(user, snapshot.Total.Window.ID)
+	}
+	if err != nil {
+		return quota.Snapshot{}, err
+	}
+	return snapshot, nil
+}
+
+// readSnapshot is snapshot. It does not look for damage where the cache has everything.
+func (s *Store) readSnapshot(sh *shard, user string, plans quota.PlanChoice, now, at time.Time, purpose purpose) (snapshot quota.Snapshot, isCached bool, err error) {
 	r := stateReader{store: s, shard: sh, user: user, pool: quota.PoolOf(user), plans: plans, now: now, at: at}
 	sh.cache.renew(s.cacheGeneration.Load(), now)
 	r.mayCache = !plans.Terms && at.Equal(now)
 	if r.mayCache && r.choosePlan(&sh.cache) && r.count(&sh.cache) {
-		if err := s.checkFile(user, r.counts[0].Window.ID); err != nil {
-			return quota.Snapshot{}, err
-		}
-		return r.snapshot(0), nil
+		return r.snapshot(0), true, nil
 	}
-	snapshot, err := r.readFile(purpose)
+	snapshot, err = r.readFile(purpose)
 	if err != nil {
-		return quota.Snapshot{}, fmt.Errorf("reading usage: %w", err)
+		return quota.Snapshot{}, false, fmt.Errorf("reading usage: %w", err)
 	}
-	return snapshot, nil
+	return snapshot, false, nil
 }
 
 // checkFile looks one key of an account up in the file, so that damage to it is found by the next call, also if that

@@ -33,9 +33,6 @@ func (s *Store) replay(ctx context.Context, rs []quota.Reservation, start func(*
 			return err
 		}
 	}
-	if len(rs) > 0 {
-		return s.checkFile(rs[0].User, "") // what is counted in a damaged file is lost
-	}
 	return nil
 }
 

@@ -23,7 +23,7 @@ func (s *Store) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapsh
 	sh := s.userShard(r.User)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	return s.stateAfter(sh, r, s.now())
+	return s.stateAfterCount(sh, r)
 }
 
 // startCommit queues r for the writer, unless it is queued already, and returns the commit
@@ -78,7 +78,7 @@ func (s *Store) CommitRest(ctx context.Context, r *quota.Reservation) (*quota.Sn
 	sh := s.userShard(r.User)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	return s.stateAfter(sh, r, s.now())
+	return s.stateAfterCount(sh, r)
 }
 
 // startRest is startCommit for the rest of r. It waits for a Commit of r that is under way.
@@ -161,7 +161,18 @@ func (s *Store) Release(_ context.Context, r *quota.Reservation) (*quota.Snapsho
 	return s.stateAfter(sh, r, now)
 }
 
-// stateAfter is the state of the user of r after a Commit or a Release of it, nil with an
+// stateAfterCount is the state of the user of r after a Commit of it, nil with an error. The writer has looked for
+// damage. The user's shard sh must be locked.
+func (s *Store) stateAfterCount(sh *shard, r *quota.Reservation) (*quota.Snapshot, error) {
+	now := s.now()
+	snapshot, _, err := s.readSnapshot(sh, r.User, r.Plans, now, now, onlyReading)
+	if err != nil {
+		return nil, err
+	}
+	return &snapshot, nil
+}
+
+// stateAfter is the state of the user of r after a Release of it, nil with an
 // error. The user's shard sh must be locked.
 func (s *Store) stateAfter(sh *shard, r *quota.Reservation, now time.Time) (*quota.Snapshot, error) {
 	snapshot, err := s.snapshot(sh, r.User, r.Plans, now, now, onlyReading)

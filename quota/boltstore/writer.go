@@ -79,6 +79,12 @@ func (s *Store) writeBatch(batch []queuedWrite) error {
 		number    int64
 		crossings crossingRecorder
 	}
+	if h := batch[0].hold; h != nil {
+		// The log could take the counts of a damaged file, which would be lost with it.
+		if err := s.checkFile(h.user, ""); err != nil {
+			return err
+		}
+	}
 	err := s.dbUpdate(func(tx boltfile.Tx) error {
 		write.number = s.db.Number(tx.Tx)
 		now, created := s.now(), 0

@@ -71,7 +71,7 @@ func TestAppendedWritesSurviveEverything(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	f, want, broken := open(t, t.TempDir()), map[string]string{}, errors.New("broken")
 	sequence := uint64(0)
-	for i := range 400 {
+	for i := range 300 {
 		next := maps.Clone(want)
 		change := func(tx Tx) error {
 			for range random.IntN(4) {
@@ -131,7 +131,7 @@ func TestAppendedWritesSurviveEverything(t *testing.T) {
 		if got := latest(t, f); !maps.Equal(got, want) {
 			t.Fatalf("step %d: there are %d keys, want %d", i, len(got), len(want))
 		}
-		if i%5 == 0 {
+		if i%10 == 0 {
 			wantRecovered(t, f, want)
 		}
 	}
