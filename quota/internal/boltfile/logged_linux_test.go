@@ -27,6 +27,17 @@ func TestFullDiskKeepsAppendedWrites(t *testing.T) {
 		t.Errorf("after a failed write: %v, want %v", got, want)
 	}
 	wantRecovered(t, f, want)
+	must(t, appendKey(f, "c", "0")) // it is committed, so it does not need the log
+	want["c"] = "0"
+	if !maps.Equal(content(t, f), want) {
+		t.Error("the write after one that failed was not committed")
+	}
+	mendLog()
+	must(t, appendKey(f, "d", "0"))
+	want["d"] = "0"
+	wantRecovered(t, f, want)
+
+	mendLog = testkit.FillDisk(t, f.logPath())
 	mendFile := testkit.FillDisk(t, f.Path())
 	for range 2 {
 		if err := appendKey(f, "b", "2"); err == nil {
@@ -36,7 +47,7 @@ func TestFullDiskKeepsAppendedWrites(t *testing.T) {
 			t.Error("Check of a file on a full disk returned no error")
 		}
 		if err := f.Scan(func(tx *bolt.Tx) error {
-			if tx.Bucket(numbers).Get([]byte("a")) == nil {
+			if tx.Bucket(numbers).Get([]byte("d")) == nil {
 				t.Error("Scan does not see an appended write")
 			}
 			return nil
