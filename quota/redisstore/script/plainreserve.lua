@@ -29,7 +29,7 @@ end
 
 -- Nothing has ended or ends sooner, no assumption is wrong, the id is new, and there are no grants, units, places or
 -- pool. A count in a window that runs stays for an hour or more after the window, and the key with it. The user's name
--- is there: who has a sweep has one.
+-- is there: each call that notes a sweep has written it before.
 local sweep, last_limit = tonumber(read[1] or 0), limits + argv[7]
 if where ~= '' and wait == 0 and options == '' and last_arg == last_limit
   and sweep and now < sweep and sweep <= expiry and not read[2] and not read[3] and argv[3] == '' and now >= argv[4] + 0 and now < argv[5] + 0
