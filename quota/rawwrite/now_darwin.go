@@ -1,11 +1,14 @@
 package rawwrite
 
-import "syscall"
+import (
+	"errors"
+	"syscall"
+)
 
 const isRaw = false // system calls go through a library
 
-// Now writes what a socket takes without waiting, perhaps nothing. The socket must not block.
-func Now(fd uintptr, p []byte) (int, error) {
+// WriteNow writes what a socket takes without waiting, perhaps nothing. The socket must not block.
+func WriteNow(fd uintptr, p []byte) (int, error) {
 	for {
 		n, err := syscall.Write(int(fd), p)
 		switch err {
@@ -16,6 +19,24 @@ func Now(fd uintptr, p []byte) (int, error) {
 		case syscall.EINTR:
 		default:
 			return 0, err
+		}
+	}
+}
+
+// readNow is only for systems with isRaw.
+func readNow(uintptr, []byte) (int, error) { return 0, errors.ErrUnsupported }
+
+// CanPeek: the system tells what has come without taking it.
+const CanPeek = true
+
+// Peek returns 1 if there is something to read from a socket, and 0 at the end. It leaves it there. Error
+// EAGAIN: nothing has come.
+func Peek(fd uintptr) (n int, err error) {
+	var b [1]byte
+	for {
+		n, _, err = syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		if err != syscall.EINTR {
+			return n, err
 		}
 	}
 }

@@ -6,5 +6,9 @@ import "errors"
 
 const isRaw = false
 
-// Now is only for Linux and macOS.
-func Now(uintptr, []byte) (int, error) { return 0, errors.ErrUnsupported }
+// CanPeek: Peek and WriteNow are only for Linux and macOS.
+const CanPeek = false
+
+func Peek(uintptr) (int, error)             { return 0, errors.ErrUnsupported }
+func WriteNow(uintptr, []byte) (int, error) { return 0, errors.ErrUnsupported }
+func readNow(uintptr, []byte) (int, error)  { return 0, errors.ErrUnsupported }

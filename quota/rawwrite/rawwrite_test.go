@@ -44,7 +44,7 @@ func TestWritesAll(t *testing.T) {
 	for _, network := range []string{"tcp", "unix"} {
 		t.Run(network, func(t *testing.T) {
 			client, server := connected(t, network)
-			w := New(client)
+			w := NewWriter(client)
 			if (w.raw != nil) != isRaw {
 				t.Fatal("the socket is not written to as it should be")
 			}
@@ -72,7 +72,7 @@ func TestWritesAll(t *testing.T) {
 // What two goroutines write is not mixed.
 func TestWritesOneAfterTheOther(t *testing.T) {
 	client, server := connected(t, "tcp")
-	w := New(client)
+	w := NewWriter(client)
 	const size = 4 << 20
 	var writing sync.WaitGroup
 	for _, letter := range []string{"a", "b"} {
@@ -111,7 +111,7 @@ func TestErrorsAreThoseOfTheConnection(t *testing.T) {
 				test.prepare(client, server)
 				write := client.Write
 				if raw {
-					write = New(client).Write
+					write = NewWriter(client).Write
 				}
 				n, err := write(full)
 				if err == nil || n == len(full) {
@@ -144,7 +144,7 @@ func TestWritesToOtherConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := net.Pipe()
 		go func() {
-			New(client).Write([]byte("text"))
+			NewWriter(client).Write([]byte("text"))
 			client.Close()
 		}()
 		if got, err := io.ReadAll(server); string(got) != "text" || err != nil {
@@ -156,15 +156,15 @@ func TestWritesToOtherConnections(t *testing.T) {
 func TestWriteDoesNotAllocate(t *testing.T) {
 	client, server := connected(t, "tcp")
 	go io.Copy(io.Discard, server)
-	w, p := New(client), []byte("text")
+	w, p := NewWriter(client), []byte("text")
 	if n := testing.AllocsPerRun(100, func() { w.Write(p) }); n > 0 {
 		t.Errorf("%v allocations for each Write", n)
 	}
 }
 
-func TestNowDoesNotWait(t *testing.T) {
+func TestWriteNowDoesNotWait(t *testing.T) {
 	if runtime.GOOS != "linux" && runtime.GOOS != "darwin" {
-		t.Skip("Now is not for this system")
+		t.Skip("WriteNow is not for this system")
 	}
 	client, _ := connected(t, "tcp")
 	raw, err := client.(syscall.Conn).SyscallConn()
@@ -174,7 +174,7 @@ func TestNowDoesNotWait(t *testing.T) {
 	chunk := make([]byte, 1<<20)
 	raw.Write(func(fd uintptr) bool {
 		for sent := 0; sent < 64<<20; { // more than a socket takes
-			n, err := Now(fd, chunk)
+			n, err := WriteNow(fd, chunk)
 			if err != nil {
 				t.Error(err)
 			}

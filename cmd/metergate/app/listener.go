@@ -180,9 +180,9 @@ func (l *listener) keepAliveIfRoom() {
 // counted returns a connection that l counts until it is closed.
 func (l *listener) counted(conn net.Conn) net.Conn {
 	if unix, ok := conn.(*net.UnixConn); ok {
-		return &unixConn{UnixConn: unix, count: count{listener: l}, writer: rawwrite.New(conn)}
+		return &unixConn{UnixConn: unix, count: count{listener: l}, writer: rawwrite.NewWriter(conn), reader: rawwrite.NewReader(conn)}
 	}
-	return &tcpConn{TCPConn: conn.(*net.TCPConn), count: count{listener: l}, writer: rawwrite.New(conn)}
+	return &tcpConn{TCPConn: conn.(*net.TCPConn), count: count{listener: l}, writer: rawwrite.NewWriter(conn), reader: rawwrite.NewReader(conn)}
 }
 
 // A count is that of one open connection.
@@ -204,12 +204,14 @@ type (
 		count
 		proxy.ReadHook
 		writer *rawwrite.Writer
+		reader *rawwrite.Reader
 	}
 	unixConn struct {
 		*net.UnixConn
 		count
 		proxy.ReadHook
 		writer *rawwrite.Writer
+		reader *rawwrite.Reader
 	}
 )
 
@@ -227,14 +229,14 @@ func (c *tcpConn) Read(p []byte) (int, error) {
 	if !c.BeforeRead(len(p)) {
 		return 0, nil
 	}
-	return c.TCPConn.Read(p)
+	return c.reader.Read(p)
 }
 
 func (c *unixConn) Read(p []byte) (int, error) {
 	if !c.BeforeRead(len(p)) {
 		return 0, nil
 	}
-	return c.UnixConn.Read(p)
+	return c.reader.Read(p)
 }
 
 func (c *tcpConn) Write(p []byte) (int, error)  { return c.writer.Write(p) }

@@ -24,6 +24,7 @@ var (
 type conn struct {
 	net.Conn
 	raw    syscall.RawConn
+	reader *rawwrite.Reader
 	host   *host
 	abort  func() // closes it
 	reused bool   // it has carried a request before
@@ -52,12 +53,13 @@ func newConn(c net.Conn, h *host) (*conn, error) {
 		return nil, err
 	}
 	own := &conn{Conn: c, raw: raw, host: h, abort: func() { c.Close() }}
+	own.reader = rawwrite.NewReader(c)
 	own.writing = func(fd uintptr) bool {
-		own.written, own.failed = rawwrite.Now(fd, own.message)
+		own.written, own.failed = rawwrite.WriteNow(fd, own.message)
 		return true
 	}
 	own.looking = func(fd uintptr) bool {
-		own.seen, own.failed = peek(fd)
+		own.seen, own.failed = rawwrite.Peek(fd)
 		return own.failed != syscall.EAGAIN || !own.wait
 	}
 	return own, nil
@@ -142,7 +144,7 @@ func newReader() *reader { return new(reader) }
 
 func takeReader(c *conn) *reader {
 	r := readers.Get().(*reader)
-	r.from, r.head = c.Conn, r.head[:0]
+	r.from, r.head = c.reader, r.head[:0]
 	r.Reset((*limited)(r))
 	return r
 }

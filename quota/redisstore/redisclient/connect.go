@@ -72,7 +72,7 @@ func clientOptions(o *redis.Options, secure *secureDialer, timeout time.Duration
 			return nil, err
 		}
 		if secure == nil {
-			return &newConn{Conn: conn, writer: rawwrite.New(conn), explain: func(err error) error { return explainPlain(addr, err) }}, nil
+			return &newConn{Conn: conn, writer: rawwrite.NewWriter(conn), reader: rawwrite.NewReader(conn), explain: func(err error) error { return explainPlain(addr, err) }}, nil
 		}
 		return secure.handshake(ctx, conn, addr)
 	}

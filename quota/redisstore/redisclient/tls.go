@@ -97,7 +97,7 @@ func (d *secureDialer) handshake(ctx context.Context, conn net.Conn, addr string
 		return nil, c.explain(err)
 	}
 	// With TLS 1.3 a server refuses a client certificate after the handshake.
-	return &newConn{Conn: c, writer: rawwrite.New(c), explain: func(err error) error {
+	return &newConn{Conn: c, writer: rawwrite.NewWriter(c), reader: rawwrite.NewReader(c), explain: func(err error) error {
 		if !c.asked {
 			return err
 		}
@@ -178,6 +178,7 @@ func explainPlain(addr string, err error) error {
 type newConn struct {
 	net.Conn
 	writer  *rawwrite.Writer
+	reader  *rawwrite.Reader
 	explain func(error) error
 	heard   atomic.Bool
 	refusal atomic.Pointer[string] // the server's reason; nil: there is none
@@ -188,7 +189,7 @@ type newConn struct {
 var refusals = []string{"-ERR max number of clients", "-DENIED "}
 
 func (c *newConn) Read(p []byte) (n int, err error) {
-	n, err = c.Conn.Read(p)
+	n, err = c.reader.Read(p)
 	if n > 0 && !c.heard.Swap(true) {
 		line, _, _ := strings.Cut(string(p[:min(n, maxRefusal)]), "\r\n")
 		if slices.ContainsFunc(refusals, func(r string) bool { return strings.HasPrefix(line, r) }) {

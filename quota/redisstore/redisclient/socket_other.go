@@ -1,9 +1,0 @@
-//go:build !linux && !darwin
-
-package redisclient
-
-import "errors"
-
-const canPeek = false
-
-func peek(uintptr) (int, error) { return 0, errors.ErrUnsupported }
