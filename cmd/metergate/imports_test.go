@@ -26,7 +26,7 @@ type listedPackage struct {
 // hold a rule which it shares with them, and these import none of ours.
 var allowedImports = map[string][]string{
 	"cmd/metergate": {"cmd/metergate/app", "cmd/metergate/billing", "cmd/metergate/counterfile", "cmd/metergate/demoapi", "cmd/metergate/host", "cmd/metergate/sockets", "cmd/metergate/storefile", "config", "proxy/apikeys", "proxy/jwtauth/jwtrules", "quota", "quota/guard", "quota/notify", "quota/plancheck", "quota/record"},
-	"cmd/metergate/app": {"cmd/metergate/host", "cmd/metergate/sockets", "quota/ratelog", "quota/rawwrite", "config", "proxy", "proxy/admin", "proxy/admin/recent", "proxy/apikeys", "proxy/jsonlog", "proxy/jwtauth", "proxy/routetable", "proxy/tracing", "proxy/upstream",
+	"cmd/metergate/app": {"cmd/metergate/host", "cmd/metergate/sockets", "quota/ratelog", "quota/rawsocket", "config", "proxy", "proxy/admin", "proxy/admin/recent", "proxy/apikeys", "proxy/jsonlog", "proxy/jwtauth", "proxy/routetable", "proxy/tracing", "proxy/upstream",
 		"quota", "quota/boltstore", "quota/guard", "quota/notify", "quota/redisstore"},
 	"cmd/metergate/billing":     nil,
 	"cmd/metergate/counterfile": {"quota"},
@@ -56,7 +56,7 @@ var allowedImports = map[string][]string{
 	"proxy/trust":                nil,
 	"proxy/turns":                nil,
 	"proxy/upstream":             {"proxy/tracing", "proxy/upstream/direct"},
-	"proxy/upstream/direct":      {"quota/rawwrite"},
+	"proxy/upstream/direct":      {"quota/rawsocket"},
 	"proxy/urlpath":              nil,
 
 	"quota":           nil,
@@ -66,7 +66,7 @@ var allowedImports = map[string][]string{
 	"quota/record":    {"quota"},
 	"quota/redisstore": {"quota", "quota/internal/hub", "quota/internal/queue", "quota/record", "quota/redisstore/redisclient",
 		"quota/redisstore/redisurl", "quota/redisstore/resp", "quota/redisstore/script"},
-	"quota/redisstore/redisclient": {"quota", "quota/rawwrite", "quota/redisstore/redisurl", "quota/redisstore/resp"},
+	"quota/redisstore/redisclient": {"quota", "quota/rawsocket", "quota/redisstore/redisurl", "quota/redisstore/resp"},
 	"quota/redisstore/redisurl":    nil,
 	"quota/redisstore/resp":        nil,
 	"quota/redisstore/script":      {"quota", "quota/record", "quota/redisstore/resp"},
@@ -78,7 +78,7 @@ var allowedImports = map[string][]string{
 
 	"quota/plancheck": {"quota"},
 	"quota/ratelog":   nil,
-	"quota/rawwrite":  nil,
+	"quota/rawsocket": nil,
 
 	// What only tests use.
 	"cmd/metergate/bench":               nil,

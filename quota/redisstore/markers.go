@@ -69,8 +69,8 @@ func (m *markers) putBack(due map[string][]string) {
 	}
 }
 
-// take returns some fields of an account for its next settlement to delete, while no call can have been sent twice. A
-// marker of a rest is left: keepRests relies on it for longer.
+// take returns some fields of an account for its next settlement to delete. It must only be called when no call can
+// have been sent twice. A marker of a rest is left: keepRests relies on it for longer.
 func (m *markers) take(account string) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()

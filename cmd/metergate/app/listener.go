@@ -15,7 +15,7 @@ import (
 	"metergate/cmd/metergate/sockets"
 	"metergate/proxy"
 	"metergate/quota/ratelog"
-	"metergate/quota/rawwrite"
+	"metergate/quota/rawsocket"
 )
 
 const (
@@ -180,9 +180,9 @@ func (l *listener) keepAliveIfRoom() {
 // counted returns a connection that l counts until it is closed.
 func (l *listener) counted(conn net.Conn) net.Conn {
 	if unix, ok := conn.(*net.UnixConn); ok {
-		return &unixConn{UnixConn: unix, count: count{listener: l}, writer: rawwrite.NewWriter(conn), reader: rawwrite.NewReader(conn)}
+		return &unixConn{UnixConn: unix, count: count{listener: l}, writer: rawsocket.NewWriter(conn), reader: rawsocket.NewReader(conn)}
 	}
-	return &tcpConn{TCPConn: conn.(*net.TCPConn), count: count{listener: l}, writer: rawwrite.NewWriter(conn), reader: rawwrite.NewReader(conn)}
+	return &tcpConn{TCPConn: conn.(*net.TCPConn), count: count{listener: l}, writer: rawsocket.NewWriter(conn), reader: rawsocket.NewReader(conn)}
 }
 
 // A count is that of one open connection.
@@ -203,15 +203,15 @@ type (
 		*net.TCPConn
 		count
 		proxy.ReadHook
-		writer *rawwrite.Writer
-		reader *rawwrite.Reader
+		writer *rawsocket.Writer
+		reader *rawsocket.Reader
 	}
 	unixConn struct {
 		*net.UnixConn
 		count
 		proxy.ReadHook
-		writer *rawwrite.Writer
-		reader *rawwrite.Reader
+		writer *rawsocket.Writer
+		reader *rawsocket.Reader
 	}
 )
 

@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"metergate/quota/rawwrite"
+	"metergate/quota/rawsocket"
 )
 
 var (
@@ -24,7 +24,7 @@ var (
 type conn struct {
 	net.Conn
 	raw    syscall.RawConn
-	reader *rawwrite.Reader
+	reader *rawsocket.Reader
 	host   *host
 	abort  func() // closes it
 	reused bool   // it has carried a request before
@@ -53,13 +53,13 @@ func newConn(c net.Conn, h *host) (*conn, error) {
 		return nil, err
 	}
 	own := &conn{Conn: c, raw: raw, host: h, abort: func() { c.Close() }}
-	own.reader = rawwrite.NewReader(c)
+	own.reader = rawsocket.NewReader(c)
 	own.writing = func(fd uintptr) bool {
-		own.written, own.failed = rawwrite.WriteNow(fd, own.message)
+		own.written, own.failed = rawsocket.WriteNow(fd, own.message)
 		return true
 	}
 	own.looking = func(fd uintptr) bool {
-		own.seen, own.failed = rawwrite.Peek(fd)
+		own.seen, own.failed = rawsocket.Peek(fd)
 		return own.failed != syscall.EAGAIN || !own.wait
 	}
 	return own, nil

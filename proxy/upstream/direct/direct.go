@@ -31,7 +31,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
-	"metergate/quota/rawwrite"
+	"metergate/quota/rawsocket"
 )
 
 // A Transport sends requests. It must not be copied. All methods may be called concurrently.
@@ -73,7 +73,7 @@ const maxHeader = 10 << 20
 // serves reports whether a request can be served without goroutines. It cannot if something
 // about it is invalid, so that http.Transport says what.
 func (t *Transport) serves(req *http.Request) bool {
-	if !rawwrite.CanPeek || t.Dial == nil || req.URL == nil || req.URL.Scheme != "http" || req.Close || req.Cancel != nil ||
+	if !rawsocket.CanPeek || t.Dial == nil || req.URL == nil || req.URL.Scheme != "http" || req.Close || req.Cancel != nil ||
 		len(req.TransferEncoding) > 0 || req.Trailer != nil || req.Method == http.MethodConnect || req.ContentLength < 0 {
 		return false
 	}

@@ -8,7 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
-	"metergate/quota/rawwrite"
+	"metergate/quota/rawsocket"
 	"metergate/quota/redisstore/redisurl"
 )
 
@@ -72,7 +72,7 @@ func clientOptions(o *redis.Options, secure *secureDialer, timeout time.Duration
 			return nil, err
 		}
 		if secure == nil {
-			return &newConn{Conn: conn, writer: rawwrite.NewWriter(conn), reader: rawwrite.NewReader(conn), explain: func(err error) error { return explainPlain(addr, err) }}, nil
+			return &newConn{Conn: conn, writer: rawsocket.NewWriter(conn), reader: rawsocket.NewReader(conn), explain: func(err error) error { return explainPlain(addr, err) }}, nil
 		}
 		return secure.handshake(ctx, conn, addr)
 	}

@@ -17,7 +17,7 @@ import (
 //
 // The caller does the writing. When other calls are under way it lets other goroutines run
 // first: those that are about to call add theirs, and one write takes all of them. A lone
-// call has nothing to wait for. For who reads the replies, see reading.go.
+// call has nothing to wait for. reading.go says who reads the replies.
 //
 // A pipeline that breaks, or that owes a reply for longer than the timeout, is retired: it
 // gets no new calls, and the next call makes another one. Calls under way on a pipeline that

@@ -8,7 +8,7 @@ import (
 	"syscall"
 	"time"
 
-	"metergate/quota/rawwrite"
+	"metergate/quota/rawsocket"
 	"metergate/quota/redisstore/resp"
 )
 
@@ -167,10 +167,10 @@ const inboxSize = 16 << 10 // bytes
 func newInbox(conn *renewedConn) *inbox {
 	in := &inbox{conn: conn, buf: make([]byte, inboxSize)}
 	raw, err := conn.SyscallConn()
-	if _, isHidden := raw.(hiddenSocket); rawwrite.CanPeek && err == nil && !isHidden {
+	if _, isHidden := raw.(hiddenSocket); rawsocket.CanPeek && err == nil && !isHidden {
 		in.raw = raw
 	}
-	in.looking = func(fd uintptr) { in.seen, in.failed = rawwrite.Peek(fd) }
+	in.looking = func(fd uintptr) { in.seen, in.failed = rawsocket.Peek(fd) }
 	return in
 }
 

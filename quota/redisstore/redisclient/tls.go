@@ -13,7 +13,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
-	"metergate/quota/rawwrite"
+	"metergate/quota/rawsocket"
 	"metergate/quota/redisstore/redisurl"
 )
 
@@ -97,7 +97,7 @@ func (d *secureDialer) handshake(ctx context.Context, conn net.Conn, addr string
 		return nil, c.explain(err)
 	}
 	// With TLS 1.3 a server refuses a client certificate after the handshake.
-	return &newConn{Conn: c, writer: rawwrite.NewWriter(c), reader: rawwrite.NewReader(c), explain: func(err error) error {
+	return &newConn{Conn: c, writer: rawsocket.NewWriter(c), reader: rawsocket.NewReader(c), explain: func(err error) error {
 		if !c.asked {
 			return err
 		}
@@ -177,8 +177,8 @@ func explainPlain(addr string, err error) error {
 // nothing, or that it does not want it.
 type newConn struct {
 	net.Conn
-	writer  *rawwrite.Writer
-	reader  *rawwrite.Reader
+	writer  *rawsocket.Writer
+	reader  *rawsocket.Reader
 	explain func(error) error
 	heard   atomic.Bool
 	refusal atomic.Pointer[string] // the server's reason; nil: there is none

@@ -1,18 +1,21 @@
-// Package rawwrite writes to sockets and reads from them without telling Go's scheduler about the system
+// Package rawsocket writes to sockets and reads from them without telling Go's scheduler about the system
 // call.
 //
-// A system call may wait, so the runtime's monitor (sysmon) watches it. After some 20 µs it gives the
-// processor of the call to another thread, which has to be woken. The first thread then finds no processor when
+// A system call may wait, so the runtime's monitor (sysmon) watches it. After some 20 µs it hands the
+// processor to another thread, which has to be woken. The first thread then finds no processor when
 // the call returns, and the monitor stays awake. A write to a socket often takes that long: it wakes
-// a process, and the system may let that one go first. But it never waits: the socket takes what it
-// has room for. And when nothing happens for a moment the monitor falls asleep, so that the next system
+// a process, and the system may let that process run first. But the write never waits: the socket takes what
+// it has room for. Also, the monitor falls asleep when nothing happens for a moment, and the next system
 // call has to wake it. With 1,000 requests a second, that is the first read of almost every request.
 // docs/performance-notes.md says how much processor time all this saves.
 //
-// Only sockets of package net are written to and read from so. They never block, while files and pipes
+// The price: if the system takes the processor from a thread in the middle of such a call, a stop of the world, such
+// as a garbage collection begins with, has to wait until the thread goes on.
+//
+// Only sockets of package net are written and read this way. They never block, while files and pipes
 // may. The monitor also interrupts goroutines that run for long. It still does: it wakes for every other
 // system call, such as that of the log, and for the next timer.
-package rawwrite
+package rawsocket
 
 import (
 	"io"

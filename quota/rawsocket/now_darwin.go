@@ -1,4 +1,4 @@
-package rawwrite
+package rawsocket
 
 import (
 	"errors"

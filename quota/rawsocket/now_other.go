@@ -1,6 +1,6 @@
 //go:build !linux && !darwin
 
-package rawwrite
+package rawsocket
 
 import "errors"
 
