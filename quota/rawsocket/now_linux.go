@@ -12,6 +12,7 @@ func WriteNow(fd uintptr, p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	beforeWrite(p)
 	for {
 		n, _, err := syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
 		switch err {
@@ -32,6 +33,7 @@ func readNow(fd uintptr, p []byte) (int, error) {
 		n, _, err := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
 		switch err {
 		case 0:
+			afterRead(fd, p[:n])
 			return int(n), nil
 		case syscall.EINTR:
 		default:
@@ -51,6 +53,7 @@ func Peek(fd uintptr) (n int, err error) {
 		n, _, err := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b[0])), 1, syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
 		switch err {
 		case 0:
+			afterRead(fd, nil)
 			return int(n), nil
 		case syscall.EINTR:
 		default:
