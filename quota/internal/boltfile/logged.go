@@ -26,15 +26,16 @@ import (
 //     write is durable.
 //  2. A commit brings all of them to the file, with the number of the last one: once a second (Check), when the log is
 //     full, and before anything reads all of the file or takes its place. Then the log begins again.
-//  3. Latest also sees what is not committed yet, View does not.
+//  3. Latest also sees what is not committed yet, View does not. So Latest may see a write whose record is on its way to
+//     the disk, and may still fail. Its number tells: no other write gets it.
 //
-// The file has an ID and the number of its last write, see stamp. After a crash, Open makes the writes of the log again
-// whose numbers are higher. That sets keys to values, so it does not matter how many of them the file has already. A record
+// The file has an ID and the number of its last write, see stamp. After a crash, Open repeats those writes of the log that
+// have higher numbers. That sets keys to values, so it does not matter how many of them the file has already. A record
 // that is not whole was not acknowledged.
 //
 // When a write fails half-way, or the log cannot be written, the open transaction is given up. The next one begins with the
 // same writes again, which are also kept in memory. Since nobody knows what a failed write has left on disk, the write
-// that follows is committed, whereupon the log begins again.
+// that follows is committed, with a number that the failed one did not have, and the log begins again.
 //
 // While the file is open, Mark has changed it so that a release that does not know the log refuses it.
 
@@ -44,6 +45,8 @@ type LogOptions struct {
 	Bucket []byte
 	// Mark notes in the file whether the log may have writes that the file has not.
 	Mark func(tx *bolt.Tx, open bool) error
+	// Sync brings a record to disk; nil: fdatasync.
+	Sync func(*os.File) error
 }
 
 var stampKey = []byte("log")
@@ -75,6 +78,7 @@ type logging struct {
 	// These are guarded by File.writing.
 	log        *redolog.Log // nil: there is none yet
 	retryLogAt time.Time    // no try to create it before then
+	tried      int64        // the highest number of a write that failed: a reader, or the log, may have it, so no other write gets it
 	mustCommit bool         // the next write is committed: nobody knows what the last one has left on disk
 
 	// pending: there are appended writes, which View does not see. It is set with txMu held.
@@ -116,7 +120,7 @@ func (f *File) logWrite(fn func(Tx) error, commit bool) (err error) {
 	f.txMu.Lock()
 	defer f.txMu.Unlock()
 	if err != nil {
-		f.mustCommit = true
+		f.mustCommit, f.tried = true, w.number
 		f.giveUp()
 		return err
 	}
@@ -133,7 +137,7 @@ func (f *File) makeWrite(fn func(Tx) error, commit bool) (w appendedWrite, commi
 	if err := f.begin(); err != nil {
 		return w, false, err
 	}
-	f.stamp.number++
+	f.stamp.number = max(f.stamp.number, f.tried) + 1
 	w = appendedWrite{number: f.stamp.number, from: len(f.changes.bytes)}
 	tx := Tx{Tx: f.tx, changed: f.changed}
 	if !commit {
@@ -190,12 +194,13 @@ func (f *File) giveUp() {
 
 // commit commits the open transaction. The caller holds f.writing and f.txMu, and gives it up after an error.
 func (f *File) commit() error {
+	f.stamp.number = max(f.stamp.number, f.tried)
 	if err := (Tx{Tx: f.tx, changed: f.changed}).Bucket(f.Log.Bucket).Put(stampKey, f.stamp.encode()); err != nil {
 		return err
 	}
 	f.current.Load().written = f.tx.Size()
 	if err := f.tx.Commit(); err != nil {
-		f.mustCommit = true
+		f.mustCommit, f.tried = true, f.stamp.number
 		return err
 	}
 	f.tx, f.appended, f.changes.bytes, f.mustCommit = nil, f.appended[:0], f.changes.bytes[:0], false
@@ -271,7 +276,7 @@ func (f *File) isLogReady() bool {
 	_ = os.Remove(f.logPath()) // the file has everything, so what is there is not needed
 	file, err := openOrCreate(f.logPath(), os.O_RDWR|os.O_CREATE, 0o600)
 	if err == nil {
-		f.log, err = redolog.Create(file)
+		f.log, err = redolog.Create(file, f.Log.Sync)
 	}
 	if err != nil {
 		f.retryLogAt = time.Now().Add(checkEvery)

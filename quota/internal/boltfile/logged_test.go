@@ -277,3 +277,86 @@ func TestFileIsMarkedWhileItHasALog(t *testing.T) {
 		t.Errorf("the backup has %v", got)
 	}
 }
+
+// openSyncing opens a file whose log is brought to disk by sync, and makes the log.
+func openSyncing(t *testing.T, sync func(*os.File) error) *File {
+	t.Helper()
+	o := *logged
+	o.Sync = sync
+	f, err := Open(t.TempDir(), name, Options{InUse: errInUse, Cure: cure, Log: &o}, prepare)
+	must(t, err)
+	must(t, appendKey(f, "a", "1"))
+	return f
+}
+
+// A reader may have seen a write that fails. No later write gets its number, or the reader would take that one for seen.
+func TestNumberOfFailedWriteIsNotUsedAgain(t *testing.T) {
+	var f *File
+	broken, fails, seen := errors.New("broken"), false, int64(0)
+	f = openSyncing(t, func(*os.File) error {
+		if !fails {
+			return nil
+		}
+		fails = false
+		must(t, f.Latest(func(tx *bolt.Tx) error {
+			if tx.Bucket(numbers).Get([]byte("b")) != nil {
+				seen = f.Number(tx)
+			}
+			return nil
+		}))
+		return broken
+	})
+	defer f.Close()
+	for _, checked := range []bool{false, true} {
+		must(t, appendKey(f, "a", "2"))
+		fails = true
+		if err := appendKey(f, "b", "1"); !errors.Is(err, broken) || seen == 0 {
+			t.Fatalf("the write: %v; a reader saw it as number %d", err, seen)
+		}
+		if checked {
+			_ = f.Check() // it commits what was before, and returns why the last write failed
+		}
+		must(t, f.Append(func(tx Tx) error {
+			if n := f.Number(tx.Tx); n <= seen {
+				t.Errorf("a write has number %d, after a failed one with number %d", n, seen)
+			}
+			return nil
+		}))
+	}
+}
+
+// What fdatasync failed to bring to disk may be there nevertheless. It is not taken in after the next commit, and does not
+// look like damage to a log that was torn.
+func TestFailedRecordIsNotTakenIn(t *testing.T) {
+	broken, fails := errors.New("broken"), false
+	f := openSyncing(t, func(*os.File) error {
+		if fails {
+			fails = false
+			return broken
+		}
+		return nil
+	})
+	defer f.Close()
+	must(t, appendKey(f, "b", "1"))
+	must(t, appendKey(f, "c", "1"))
+	fails = true
+	if err := appendKey(f, "d", "1"); !errors.Is(err, broken) {
+		t.Fatal(err)
+	}
+	_ = f.Check() // it returns why the last write failed
+	want := map[string]string{"a": "1", "b": "1", "c": "1"}
+	wantRecovered(t, f, want)
+
+	must(t, appendKey(f, "e", "1"))
+	dir := crash(t, f)
+	path := filepath.Join(dir, filepath.Base(f.logPath()))
+	log := mustRead(t, path)
+	log[30] ^= 1 // what of the record for e is on disk
+	must(t, os.WriteFile(path, log, 0o600))
+	r, err := tryOpen(dir)
+	must(t, err)
+	defer r.Close()
+	if got := latest(t, r); !maps.Equal(got, want) {
+		t.Errorf("with a torn record: %v, want %v", got, want)
+	}
+}

@@ -32,7 +32,7 @@ var (
 	ErrForeign = errors.New("its records belong to another database")
 	// ErrGap: records are missing between the state of the database and the first one.
 	ErrGap = errors.New("its records continue a later state of the database")
-	// ErrDamaged: a record is missing or damaged that another one follows.
+	// ErrDamaged: a record is missing or damaged, and another one follows it.
 	ErrDamaged = errors.New("a record in it is damaged")
 )
 
@@ -44,16 +44,20 @@ type Log struct {
 	info os.FileInfo
 	next int64  // where the next record goes
 	page []byte // that is written
+	sync func(*os.File) error
 }
 
 // Create makes a log in a file that was opened for reading and writing, and brings its size to disk. It closes the file
-// after an error.
-func Create(file *os.File) (l *Log, err error) {
+// after an error. Append brings records to disk with sync; nil: fdatasync.
+func Create(file *os.File, sync func(*os.File) error) (l *Log, err error) {
 	_, err = file.WriteAt(make([]byte, Size), 0)
 	if err == nil {
 		err = file.Sync()
 	}
-	l = &Log{file: file}
+	if sync == nil {
+		sync = syncData
+	}
+	l = &Log{file: file, sync: sync}
 	if err == nil {
 		l.info, err = file.Stat()
 	}
@@ -85,7 +89,7 @@ func (l *Log) Append(database uint64, number int64, content []byte) error {
 	if _, err := l.file.WriteAt(b, l.next); err != nil {
 		return err
 	}
-	if err := syncData(l.file); err != nil {
+	if err := l.sync(l.file); err != nil {
 		return err
 	}
 	l.next += int64(len(b))
@@ -126,7 +130,7 @@ func ReadFile(path string, database uint64, after int64) ([]Record, error) {
 }
 
 // Read returns the records that a database, whose last write has the number after, does not have yet. It leaves out a last
-// record that is not whole: nobody was told that it is on disk. Errors are ErrForeign, ErrGap and ErrDamaged.
+// record that is not whole: as a rule nobody was told that it is on disk. One that was damaged later looks the same. Errors are ErrForeign, ErrGap and ErrDamaged.
 func Read(log []byte, database uint64, after int64) (records []Record, err error) {
 	last, from := after, 0
 	for from < len(log) {

@@ -19,7 +19,7 @@ func create(t testing.TB) (l *Log, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l, err = Create(file); err != nil {
+	if l, err = Create(file, nil); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
