@@ -113,7 +113,7 @@ func (s *serving) run() error {
 			s.refuseOthers()
 			return stopFor(sig, s.signals, s.app.Load(), s.log)
 		case <-s.upgrades:
-			if done, err := s.upgrade(); done {
+			if done, err := s.upgrade(); done || err != nil {
 				return err
 			}
 		}
@@ -152,7 +152,7 @@ func (s *serving) finish(a *app.App, beside bool, told func(os.Signal)) error {
 }
 
 // upgrade starts the program again, as it is on disk now, and lets it take over. It is not done if the new
-// process does not come to serve: this one then serves on.
+// process does not come to serve: this one then serves on. After an error it cannot.
 func (s *serving) upgrade() (done bool, err error) {
 	failed := func(err error) (bool, error) {
 		s.options.Sockets.Release()

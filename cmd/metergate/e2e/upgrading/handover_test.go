@@ -360,12 +360,7 @@ func TestUpgradeThatFailsChangesNothing(t *testing.T) {
 			fails("no such file or directory")
 			if name == "embedded" {
 				// It dies when the other process has stopped, which then starts again.
-				s.install(s.script("late", `say=$(echo "$METERGATE_HANDOVER" | sed 's/.*"say":\([0-9]*\).*/\1/')
-hear=$(echo "$METERGATE_HANDOVER" | sed 's/.*"hear":\([0-9]*\).*/\1/')
-eval "echo prepared >&$say"
-eval "read go <&$hear"
-exit 7
-`))
+				s.install(s.dyingProgram(""))
 				fails("this process starts again")
 				if s.awaitNext() != first {
 					t.Error("another process serves")
@@ -388,6 +383,28 @@ exit 7
 				t.Errorf("%d processes have served, want %d", n, s.served)
 			}
 		})
+	}
+}
+
+// dyingProgram says that it is prepared, and ends when the process before it has stopped, after some commands.
+func (s *succession) dyingProgram(commands string) string {
+	return s.script("late", `say=$(echo "$METERGATE_HANDOVER" | sed 's/.*"say":\([0-9]*\).*/\1/')
+hear=$(echo "$METERGATE_HANDOVER" | sed 's/.*"hear":\([0-9]*\).*/\1/')
+eval "echo prepared >&$say"
+eval "read go <&$hear"
+`+commands+"\nexit 7\n")
+}
+
+// A process that can neither hand over nor start again ends, and says why.
+func TestUpgradeWithoutAWayBackEnds(t *testing.T) {
+	t.Parallel()
+	s := startSuccession(t, "embedded:data", gatewaytest.StartUpstream(t, "ok").URL, "")
+	first := s.pid()
+	s.install(s.dyingProgram("echo something else >" + filepath.Join(s.dir, "data", "usage.db")))
+	s.signal(first, syscall.SIGUSR2)
+	s.awaitEnd(first)
+	if text := s.withoutRequests(); !strings.Contains(text, "this process starts again") || !strings.Contains(text, "usage.db is damaged") {
+		t.Error("the log does not say why the process ended")
 	}
 }
 
