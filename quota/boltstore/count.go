@@ -1,6 +1,7 @@
 package boltstore
 
 import (
+	"bytes"
 	"encoding/binary"
 	"time"
 
@@ -135,8 +136,9 @@ func putAmounts(tx boltfile.Tx, bucket boltfile.Bucket, key []byte, a amounts) e
 	value := binary.BigEndian.AppendUint64(make([]byte, 0, 16), uint64(a.requests))
 	if a.extra != 0 {
 		value = binary.BigEndian.AppendUint64(value, uint64(a.extra))
-		if meta := tx.Bucket(metaBucket); plainFormat(meta.Get(formatKey)) != formatUnits { // the file is open, so it has a log
-			if err := meta.Put(formatKey, []byte(formatUnits+loggedSuffix)); err != nil {
+		meta := tx.Bucket(metaBucket)
+		if got := meta.Get(formatKey); plainFormat(got) != formatUnits {
+			if err := meta.Put(formatKey, bytes.Replace(got, []byte(format), []byte(formatUnits), 1)); err != nil {
 				return err
 			}
 		}

@@ -17,7 +17,7 @@
 //
 // # Writes
 //
-// A commit or a change returns when it is on disk: in the log usage.db.log, which has what was written since usage.db was
+// A commit or a change returns when it is on disk: in the log usage.db-log, which has what was written since usage.db was
 // last committed, at most a second ago (see package boltfile). Those that arrive at the same time share one
 // write, see writer.go. A hold that is being counted carries the number of the write that counts
 // it, so that a reader sees its unit either as held or as used, never as both or as neither, see

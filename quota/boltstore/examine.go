@@ -53,7 +53,7 @@ func Examine(path string) ([]Fault, error) {
 		if used := tx.Bucket(usedBucket); used != nil {
 			examineSums(used, report)
 		}
-		boltfile.ExamineLog(tx, metaBucket, path, report)
+		boltfile.ExamineLog(tx, logOptions, path, report)
 	})
 }
 

@@ -22,7 +22,7 @@ func TestFullDiskLosesNoCount(t *testing.T) {
 	count(t, s, admit(t, s, request("u", p)))
 	r := admit(t, s, request("u", p))
 
-	emptyFile, emptyLog := testkit.FillDisk(t, filepath.Join(dir, "usage.db")), testkit.FillDisk(t, filepath.Join(dir, "usage.db.log"))
+	emptyFile, emptyLog := testkit.FillDisk(t, filepath.Join(dir, "usage.db")), testkit.FillDisk(t, filepath.Join(dir, "usage.db-log"))
 	for range 2 {
 		if _, err := s.Commit(ctx, &r); !errors.Is(err, syscall.ENOSPC) {
 			t.Errorf("Commit: %v, want %v", err, syscall.ENOSPC)

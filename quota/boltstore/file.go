@@ -18,7 +18,7 @@ import (
 // The file has these buckets. Numbers are 8 bytes, big-endian. Times are milliseconds since
 // 1970 unless seconds are stated.
 //
-//	meta    "format" -> "2" or "3", and "+log" after it while usage.db.log may have what the file has not; "log": see
+//	meta    "format" -> "2" or "3", and "+log" after it while usage.db-log may have what the file has not; "log": see
 //	        package boltfile
 //	used    user 0x00 window 0x00 endpoint -> number of requests counted; then, unless it is
 //	        0, by how much the units that they were charged exceed it (see amounts);
@@ -96,10 +96,12 @@ const (
 // cure is what the operator can do about a damaged file.
 const cure = "restore it from a backup (docs/backup.md says how), or move it away to start with no counts; \"metergate check\" lists what is wrong"
 
+var logOptions = boltfile.LogOptions{Bucket: metaBucket, Mark: markLogged, IsMarked: isLogged}
+
 // openFile opens or creates the file in dir, and its buckets.
 func openFile(dir string, withHistory, withBills bool) (*boltfile.File, error) {
-	log := &boltfile.LogOptions{Bucket: metaBucket, Mark: markLogged}
-	return boltfile.Open(dir, fileName, boltfile.Options{InUse: ErrInUse, Cure: cure, Log: log}, func(tx *bolt.Tx) error {
+	log := logOptions
+	return boltfile.Open(dir, fileName, boltfile.Options{InUse: ErrInUse, Cure: cure, Log: &log}, func(tx *bolt.Tx) error {
 		err := createBuckets(tx)
 		if err == nil && withHistory {
 			_, err = tx.CreateBucketIfNotExists(historyBucket)
@@ -149,13 +151,17 @@ func plainFormat(got []byte) string { return strings.TrimSuffix(string(got), log
 
 // markLogged adds loggedSuffix to the format, or takes it away: a release that does not know the log must not open a file
 // that is not whole without it.
-func markLogged(tx *bolt.Tx, open bool) error {
+func markLogged(tx boltfile.Tx, marked bool) error {
 	meta := tx.Bucket(metaBucket)
-	marked := plainFormat(meta.Get(formatKey))
-	if open {
-		marked += loggedSuffix
+	got := plainFormat(meta.Get(formatKey))
+	if marked {
+		got += loggedSuffix
 	}
-	return meta.Put(formatKey, []byte(marked))
+	return meta.Put(formatKey, []byte(got))
+}
+
+func isLogged(tx *bolt.Tx) bool {
+	return bytes.HasSuffix(tx.Bucket(metaBucket).Get(formatKey), []byte(loggedSuffix))
 }
 
 // upgrade adds what format 2 has and format 1 did not.

@@ -17,7 +17,7 @@ import (
 func killedFile(t *testing.T, s *Store) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
-	for _, path := range []string{s.db.Path(), s.db.Path() + ".log"} {
+	for _, path := range []string{s.db.Path(), s.db.Path() + "-log"} {
 		data, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -51,7 +51,7 @@ func TestCountsInTheLogSurviveAKill(t *testing.T) {
 	for i := range 30 {
 		count(t, s, admit(t, s, request(fmt.Sprint("user-", i%3), p)))
 	}
-	if info, err := os.Stat(s.db.Path() + ".log"); err != nil || info.Mode().Perm() != 0o600 {
+	if info, err := os.Stat(s.db.Path() + "-log"); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the log has mode %v, error %v", info.Mode(), err)
 	}
 	dir := killedFile(t, s)
@@ -76,7 +76,7 @@ func TestCountsInTheLogSurviveAKill(t *testing.T) {
 		t.Errorf("after Close the format is %q, want %q", got, format)
 	}
 
-	log, err := os.ReadFile(s.db.Path() + ".log")
+	log, err := os.ReadFile(s.db.Path() + "-log")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,11 +85,11 @@ func TestCountsInTheLogSurviveAKill(t *testing.T) {
 	if err := o.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(other, FileName+".log"), log, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(other, FileName+"-log"), log, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	faults, err := Examine(filepath.Join(other, FileName))
-	if err != nil || len(faults) != 1 || !strings.Contains(faults[0].What, "usage.db.log does not belong to this usage.db") {
+	if err != nil || len(faults) != 1 || !strings.Contains(faults[0].What, "usage.db-log does not belong to this usage.db") {
 		t.Errorf("with another log: faults %v, error %v", faults, err)
 	}
 	if _, err := Open(other, Options{}); err == nil || !strings.Contains(err.Error(), "if you restored usage.db from a backup, move ") {

@@ -83,7 +83,7 @@ func (s *Store) checkFile(account, window string) error {
 	return nil
 }
 
-// viewAccount is dbView, for what is about one account. The answer may come from writes that are in memory, so it looks for
+// viewAccount is dbView for one account. The answer may come from writes that are in memory, so it looks for
 // damage as checkFile does.
 func (s *Store) viewAccount(account string, fn func(*bolt.Tx) error) error {
 	if err := s.dbView(fn); err != nil {

@@ -60,7 +60,7 @@ func (f *File) Backup(ctx context.Context) (*os.File, error) {
 	return copied, err
 }
 
-// withoutLog makes a copy a file that has never had a log: the log of the file it was copied from is not its own.
+// withoutLog makes a copy look like a file that has never had a log: the log of the file it was copied from is not its own.
 func (f *File) withoutLog(tx *bolt.Tx) error {
-	return errors.Join(f.Log.Mark(tx, false), tx.Bucket(f.Log.Bucket).Delete(stampKey))
+	return errors.Join(f.Log.Mark(Tx{Tx: tx}, false), tx.Bucket(f.Log.Bucket).Delete(stampKey))
 }

@@ -125,6 +125,7 @@ func Open(dir, name string, o Options, prepare func(*bolt.Tx) error) (*File, err
 	os.Remove(f.Path() + ".compact") // of a process that was killed
 	os.Remove(f.Path() + ".backup")
 	if f.Log != nil {
+		f.mark = noMark
 		os.Remove(f.logPath()) // the file has everything by now
 	}
 	return f, nil

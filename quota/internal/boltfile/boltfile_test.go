@@ -31,13 +31,17 @@ func prepare(tx *bolt.Tx) error {
 	return err
 }
 
-// logged are the options of a file with a log. While that is open, the bucket meta has a key "open".
-var logged = &LogOptions{Bucket: meta, Mark: func(tx *bolt.Tx, open bool) error {
-	if open {
-		return tx.Bucket(meta).Put([]byte("open"), nil)
-	}
-	return tx.Bucket(meta).Delete([]byte("open"))
-}}
+// logged are the options of a file with a log. While that is needed, the bucket meta has a key "marked".
+var logged = &LogOptions{
+	Bucket: meta,
+	Mark: func(tx Tx, marked bool) error {
+		if marked {
+			return tx.Bucket(meta).Put([]byte("marked"), nil)
+		}
+		return tx.Bucket(meta).Delete([]byte("marked"))
+	},
+	IsMarked: func(tx *bolt.Tx) bool { return tx.Bucket(meta).Get([]byte("marked")) != nil },
+}
 
 func tryOpen(dir string) (*File, error) {
 	return Open(dir, name, Options{InUse: errInUse, Cure: cure, Log: logged}, prepare)

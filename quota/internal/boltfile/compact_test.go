@@ -212,6 +212,7 @@ func TestCompactionKeepsWritesUnderWay(t *testing.T) {
 	over.Store(true)
 	writing.Wait()
 	reading.Wait()
+	must(t, f.Check()) // commits the last ones
 	got := content(t, f)
 	for w := range writers {
 		for key, value := range want[w] {

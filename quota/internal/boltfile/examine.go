@@ -8,8 +8,6 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
-
-	"metergate/quota/internal/redolog"
 )
 
 // A Fault is something that is wrong in a file.
@@ -20,11 +18,10 @@ type Fault struct {
 
 func (f Fault) String() string { return f.Place + ": " + f.What }
 
-// ExamineLog reports a log beside a file that does not belong to it, or is damaged. The bucket is that of LogOptions.
-func ExamineLog(tx *bolt.Tx, bucket []byte, path string, report func(Fault)) {
-	s := stampIn(tx, bucket)
-	if _, err := redolog.ReadFile(path+logSuffix, s.id, s.number); err != nil {
-		report(Fault{"log", explainLog(path, err).Error()})
+// ExamineLog reports a log beside a file that does not belong to it or is damaged, and one that is missing.
+func ExamineLog(tx *bolt.Tx, o LogOptions, path string, report func(Fault)) {
+	if _, _, err := readLog(tx, o, path); err != nil {
+		report(Fault{"log", err.Error()})
 	}
 }
 

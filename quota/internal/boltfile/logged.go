@@ -1,11 +1,11 @@
 package boltfile
 
 import (
-	"bytes"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -22,7 +22,7 @@ import (
 // one page and one fdatasync, and commits many of them at once:
 //
 //  1. Append makes a write in a transaction of bbolt's that stays open for the writes that follow. It notes each key that
-//     is set or deleted, and appends these to the log, FILE.log, as one record with the number of the write. Then the
+//     is set or deleted, and appends these to the log, FILE-log, as one record with the number of the write. Then the
 //     write is durable.
 //  2. A commit brings all of them to the file, with the number of the last one: once a second (Check), when the log is
 //     full, and before anything reads all of the file or takes its place. Then the log begins again.
@@ -37,16 +37,21 @@ import (
 // same writes again, which are also kept in memory. Since nobody knows what a failed write has left on disk, the write
 // that follows is committed, with a number that the failed one did not have, and the log begins again.
 //
-// While the file is open, Mark has changed it so that a release that does not know the log refuses it.
+// While the log may have what the file has not, Mark has changed the file: a release that does not know the log refuses
+// it, and this one refuses it without the log. The mark is on disk before the first record of a log. A file that was
+// opened is not marked before the first Append.
 
 // LogOptions say how a file has a log.
 type LogOptions struct {
 	// Bucket has the stamp, under the key "log". The function prepare of Open creates it.
 	Bucket []byte
-	// Mark notes in the file whether the log may have writes that the file has not.
-	Mark func(tx *bolt.Tx, open bool) error
-	// Sync brings a record to disk; nil: fdatasync.
+	// Mark notes in the file whether the log may have writes that the file has not, and IsMarked reads that.
+	Mark     func(tx Tx, marked bool) error
+	IsMarked func(tx *bolt.Tx) bool
+	// Sync brings a log to disk; nil: fdatasync.
 	Sync func(*os.File) error
+	// Spare is how many bytes of the disk stay free when a log is created; 0: 64 MiB.
+	Spare int64
 }
 
 var stampKey = []byte("log")
@@ -80,6 +85,7 @@ type logging struct {
 	retryLogAt time.Time    // no try to create it before then
 	tried      int64        // the highest number of a write that failed: a reader, or the log, may have it, so no other write gets it
 	mustCommit bool         // the next write is committed: nobody knows what the last one has left on disk
+	mark       markState    // of the file on disk
 
 	// pending: there are appended writes, which View does not see. It is set with txMu held.
 	pending atomic.Bool
@@ -91,6 +97,15 @@ type logging struct {
 	changes  changeList
 }
 
+// A markState is whether a file is marked.
+type markState int
+
+const (
+	unknownMark markState = iota // a write that would have changed it has failed
+	noMark
+	hasMark
+)
+
 // An appendedWrite is a write in the log.
 type appendedWrite struct {
 	number   int64
@@ -98,7 +113,10 @@ type appendedWrite struct {
 }
 
 // logSuffix is added to the path of a file to get that of its log.
-const logSuffix = ".log"
+const logSuffix = "-log" // what deletes or truncates *.log leaves it alone
+
+// retryLogAfter is how long each write is committed after a log could not be created.
+const retryLogAfter = time.Minute
 
 func (f *File) logPath() string { return f.Path() + logSuffix }
 
@@ -112,6 +130,9 @@ func (f *File) logWrite(fn func(Tx) error, commit bool) (err error) {
 	}
 	defer f.catch(debug.SetPanicOnFault(true), &err)
 	commit = commit || !f.isLogReady()
+	if !commit && f.mark != hasMark {
+		return f.writeMark(hasMark, fn)
+	}
 	w, committed, err := f.makeWrite(fn, commit)
 	if err != nil || committed {
 		return err
@@ -235,7 +256,8 @@ func (f *File) commitAppended() (err error) {
 	return err
 }
 
-// Latest is View of all writes that were made. Writers wait for it, so it should be short.
+// Latest is View of all writes that were made. Writers wait for it, so it should be short. It waits for a commit that is
+// under way, and so for the disk.
 func (f *File) Latest(fn func(*bolt.Tx) error) (err error) {
 	if !f.pending.Load() {
 		return f.View(fn)
@@ -267,6 +289,30 @@ func (f *File) Scan(fn func(*bolt.Tx) error) error {
 	return f.View(fn)
 }
 
+// writeMark makes a write and commits it, with the mark of the file. The caller holds f.writing.
+func (f *File) writeMark(mark markState, fn func(Tx) error) error {
+	f.mark = unknownMark
+	err := f.logWrite(func(tx Tx) error {
+		if err := fn(tx); err != nil {
+			return err
+		}
+		return f.Log.Mark(tx, mark == hasMark)
+	}, true)
+	if err == nil {
+		f.mark = mark
+	}
+	return err
+}
+
+// commitAll commits what was appended, and takes the mark away: the file does not need its log. The caller holds
+// f.writing.
+func (f *File) commitAll() error {
+	if f.Log == nil || f.mark == noMark && !f.pending.Load() {
+		return nil
+	}
+	return f.writeMark(noMark, func(Tx) error { return nil })
+}
+
 // isLogReady reports whether a write can be appended to the log, and creates the log if there is none. The caller holds
 // f.writing.
 func (f *File) isLogReady() bool {
@@ -274,16 +320,33 @@ func (f *File) isLogReady() bool {
 		return f.log != nil && !f.mustCommit
 	}
 	_ = os.Remove(f.logPath()) // the file has everything, so what is there is not needed
-	file, err := openOrCreate(f.logPath(), os.O_RDWR|os.O_CREATE, 0o600)
-	if err == nil {
-		f.log, err = redolog.Create(file, f.Log.Sync)
-	}
-	if err != nil {
-		f.retryLogAt = time.Now().Add(checkEvery)
+	var err error
+	if f.log, err = f.createLog(); err != nil {
+		f.retryLogAt = time.Now().Add(retryLogAfter)
 		return false // without a log each write is committed
 	}
 	syncFolder(filepath.Dir(f.logPath()))
 	return true
+}
+
+// createLog creates the log, unless it would take the last space of the disk: the file itself may need that.
+func (f *File) createLog() (*redolog.Log, error) {
+	spare := f.Log.Spare
+	if spare == 0 {
+		spare = spareSpace
+	}
+	if free, ok := freeSpace(f.Path()); ok && free < redolog.Size+spare {
+		return nil, ErrNoSpace
+	}
+	file, err := openOrCreate(f.logPath(), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	log, err := redolog.Create(file, f.Log.Sync)
+	if err != nil {
+		_ = os.Remove(f.logPath()) // part of it may be there
+	}
+	return log, err
 }
 
 // checkLog looks whether the path of the log leads to it. If not, what was appended is committed, and the log is created
@@ -300,7 +363,7 @@ func (f *File) closeLog() error {
 	if f.log == nil {
 		return nil
 	}
-	if err := f.commitAppended(); err != nil {
+	if err := f.commitAll(); err != nil {
 		f.mustCommit = true
 		return err
 	}
@@ -309,12 +372,12 @@ func (f *File) closeLog() error {
 	return nil
 }
 
-// recover makes the writes of a log of a process that was killed again, in the first write after Open, and marks the file.
+// recover repeats the writes in the log of a killed process. It is part of the first write after Open, after which the
+// file has everything.
 func (f *File) recover(tx *bolt.Tx) error {
-	s := f.stampOf(tx)
-	records, err := redolog.ReadFile(f.logPath(), s.id, s.number)
+	s, records, err := readLog(tx, *f.Log, f.Path())
 	if err != nil {
-		return explainLog(f.Path(), err)
+		return err
 	}
 	for _, r := range records {
 		if err := applyChanges(tx, r.Content); err != nil {
@@ -329,28 +392,41 @@ func (f *File) recover(tx *bolt.Tx) error {
 	}
 	s.number++
 	f.stamp = s
-	return f.Log.Mark(tx, true)
+	return f.Log.Mark(Tx{Tx: tx}, false)
+}
+
+// readLog reads the stamp of a file, and the records of its log that the file does not have.
+func readLog(tx *bolt.Tx, o LogOptions, path string) (stamp, []redolog.Record, error) {
+	s := stampIn(tx, o.Bucket)
+	records, err := redolog.ReadFile(path+logSuffix, s.id, s.number)
+	if !o.IsMarked(tx) && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, redolog.ErrCut)) {
+		err = nil // there is none, or its process was killed while it created it
+	}
+	return s, records, explainLog(path, err)
 }
 
 // explainLog says what the operator can do about the log of a file.
 func explainLog(path string, err error) error {
 	log, name := path+logSuffix, filepath.Base(path)
+	goOn := fmt.Sprintf("to go on without the last second before the crash, run \"echo %s >%s\"", redolog.Lost, log)
 	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s is missing, and %s lacks what is in it: put it back; %s", log, name, goOn)
 	case errors.Is(err, redolog.ErrForeign), errors.Is(err, redolog.ErrGap):
-		return fmt.Errorf("%s does not belong to this %s: %w; if you restored %s from a backup, move %s away, else put back the %s that was beside it", log, name, err, name, log, name)
-	case errors.Is(err, redolog.ErrDamaged):
-		return fmt.Errorf("%s: %w; to go on without the last second before the crash, move it away, else restore %s from a backup", log, err, name)
+		return fmt.Errorf("%s does not belong to this %s: %w; if you restored %s from a backup, move %s away, otherwise put back the %s that was beside it", log, name, err, name, log, name)
+	case errors.Is(err, redolog.ErrDamaged), errors.Is(err, redolog.ErrCut):
+		return fmt.Errorf("%s: %w; restore %s from a backup, and move the log away; or, %s", log, err, name, goOn)
+	case errors.Is(err, redolog.ErrNotLog):
+		return fmt.Errorf("%s: %w; move it away", log, err)
 	}
 	return err
 }
 
 // endLog commits everything in the last write to the file, which no longer needs its log then. The caller holds
 // f.writing.
-func (f *File) endLog() (err error) {
-	if f.Log == nil {
-		return nil
-	}
-	if err = f.logWrite(func(tx Tx) error { return f.Log.Mark(tx.Tx, false) }, true); err != nil {
+func (f *File) endLog() error {
+	err := f.commitAll()
+	if err != nil {
 		f.txMu.Lock()
 		f.giveUp() // the log has it
 		f.txMu.Unlock()
@@ -364,72 +440,4 @@ func (f *File) endLog() (err error) {
 	_ = f.log.Close()
 	f.log = nil
 	return err
-}
-
-// A changeList has changes of keys, one after the other: the kind, the bucket, the key and the value.
-type changeList struct {
-	bytes    []byte
-	unlogged bool // there was a change that the list cannot have
-}
-
-const (
-	putKind byte = 'p'
-	// deleteKind has no value.
-	deleteKind byte = 'd'
-	// sequenceKind has no key; the value is the sequence of the bucket.
-	sequenceKind byte = 's'
-)
-
-func (l *changeList) add(kind byte, bucket, key, value []byte) {
-	if l == nil {
-		return
-	}
-	l.bytes = append(l.bytes, kind)
-	for _, part := range [][]byte{bucket, key, value} {
-		l.bytes = append(binary.AppendUvarint(l.bytes, uint64(len(part))), part...)
-	}
-}
-
-var errChange = errors.New("it has an unknown change; a later release may have written it")
-
-// applyChanges makes changes.
-func applyChanges(tx *bolt.Tx, changes []byte) error {
-	var bucket *bolt.Bucket
-	var name []byte
-	for len(changes) > 0 {
-		kind := changes[0]
-		changes = changes[1:]
-		var parts [3][]byte
-		for i := range parts {
-			n, size := binary.Uvarint(changes)
-			if size <= 0 || n > uint64(len(changes)-size) {
-				return errChange
-			}
-			parts[i] = changes[size : size+int(n)]
-			changes = changes[size+int(n):]
-		}
-		if bucket == nil || !bytes.Equal(name, parts[0]) {
-			if name, bucket = parts[0], tx.Bucket(parts[0]); bucket == nil {
-				return fmt.Errorf("the file has no bucket %q", name)
-			}
-		}
-		var err error
-		switch kind {
-		case putKind:
-			err = bucket.Put(parts[1], parts[2])
-		case deleteKind:
-			err = bucket.Delete(parts[1])
-		case sequenceKind:
-			if len(parts[2]) != 8 {
-				return errChange
-			}
-			err = bucket.SetSequence(binary.BigEndian.Uint64(parts[2]))
-		default:
-			err = errChange
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

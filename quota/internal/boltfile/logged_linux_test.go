@@ -3,6 +3,8 @@ package boltfile
 import (
 	"maps"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 
 	bolt "go.etcd.io/bbolt"
@@ -93,5 +95,14 @@ func TestCloseOnFullDiskLeavesTheLog(t *testing.T) {
 	defer f.Close()
 	if got := latest(t, f); got["a"] != "1" {
 		t.Errorf("after Close: %v", got)
+	}
+}
+
+// A pipe in place of the log is refused, and nothing waits for somebody who writes to it.
+func TestPipeIsNoLog(t *testing.T) {
+	dir := t.TempDir()
+	must(t, syscall.Mkfifo(filepath.Join(dir, name+logSuffix), 0o600))
+	if _, err := tryOpen(dir); err == nil || !strings.Contains(err.Error(), "it is not a log") {
+		t.Errorf("Open: %v", err)
 	}
 }

@@ -171,6 +171,7 @@ func TestOpenRefusesAnotherLog(t *testing.T) {
 	f := open(t, t.TempDir())
 	must(t, appendKey(f, "a", "1"))
 	before := crash(t, f)
+	must(t, appendKey(f, "a", "1"))
 	must(t, f.Check())
 	must(t, appendKey(f, "b", "2"))
 	after := crash(t, f)
@@ -180,18 +181,19 @@ func TestOpenRefusesAnotherLog(t *testing.T) {
 	other := open(t, t.TempDir())
 	must(t, other.Close())
 
-	log, err := os.ReadFile(filepath.Join(after, name+".log"))
+	log, err := os.ReadFile(filepath.Join(after, name+logSuffix))
 	must(t, err)
 	whole, err := os.ReadFile(filepath.Join(before, name))
 	must(t, err)
 	foreign, err := os.ReadFile(other.Path())
 	must(t, err)
 	two := open(t, t.TempDir())
-	must(t, appendKey(two, "a", "1"))
-	must(t, appendKey(two, "b", "2"))
+	for _, key := range []string{"a", "b", "c"} { // the first is committed with the mark
+		must(t, appendKey(two, key, ""))
+	}
 	broken := crash(t, two)
 	must(t, two.Close())
-	damagedLog, err := os.ReadFile(filepath.Join(broken, name+".log"))
+	damagedLog, err := os.ReadFile(filepath.Join(broken, name+logSuffix))
 	must(t, err)
 	damagedLog[30] ^= 1
 	brokenFile, err := os.ReadFile(filepath.Join(broken, name))
@@ -210,7 +212,7 @@ func TestOpenRefusesAnotherLog(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			dir := t.TempDir()
 			must(t, os.WriteFile(filepath.Join(dir, name), test.data, 0o600))
-			must(t, os.WriteFile(filepath.Join(dir, name+".log"), test.log, 0o600))
+			must(t, os.WriteFile(filepath.Join(dir, name+logSuffix), test.log, 0o600))
 			r, err := tryOpen(dir)
 			if test.want == "" {
 				must(t, err)
@@ -220,10 +222,10 @@ func TestOpenRefusesAnotherLog(t *testing.T) {
 				must(t, r.Close())
 				return
 			}
-			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), filepath.Join(dir, name+".log")) {
+			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), filepath.Join(dir, name+logSuffix)) {
 				t.Errorf("Open: %v, want %q", err, test.want)
 			}
-			must(t, os.Remove(filepath.Join(dir, name+".log"))) // the cure
+			must(t, os.WriteFile(filepath.Join(dir, name+logSuffix), []byte("lost\n"), 0o600)) // the cure
 			r, err = tryOpen(dir)
 			must(t, err)
 			must(t, r.Close())
@@ -246,19 +248,26 @@ func mustRead(t *testing.T, path string) []byte {
 	return data
 }
 
-// A file is marked while it is open, and as long as its log may have something. A backup is not.
+// A file is marked as long as its log may have something. One that was only opened is not, nor is a backup.
 func TestFileIsMarkedWhileItHasALog(t *testing.T) {
 	isMarked := func(path string) (marked bool) {
 		db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true})
 		must(t, err)
 		defer db.Close()
-		must(t, db.View(func(tx *bolt.Tx) error { marked = tx.Bucket(meta).Get([]byte("open")) != nil; return nil }))
+		must(t, db.View(func(tx *bolt.Tx) error { marked = logged.IsMarked(tx); return nil }))
 		return marked
 	}
 	f := open(t, t.TempDir())
+	if isMarked(filepath.Join(crash(t, f), name)) {
+		t.Error("a file that was only opened is marked")
+	}
 	must(t, appendKey(f, "a", "1"))
-	if !isMarked(filepath.Join(crash(t, f), name)) {
+	killed := crash(t, f)
+	if !isMarked(filepath.Join(killed, name)) {
 		t.Error("a file with a log is not marked")
+	}
+	if isMarked(filepath.Join(crash(t, open(t, killed)), name)) {
+		t.Error("a file that has taken in its log is marked")
 	}
 	backup, err := f.Backup(context.Background())
 	must(t, err)
@@ -358,5 +367,115 @@ func TestFailedRecordIsNotTakenIn(t *testing.T) {
 	defer r.Close()
 	if got := latest(t, r); !maps.Equal(got, want) {
 		t.Errorf("with a torn record: %v, want %v", got, want)
+	}
+}
+
+// A log that cannot be created takes no room from the file, to which each write is committed then. It is not tried again
+// with each write.
+func TestLogThatCannotBeCreated(t *testing.T) {
+	tried := 0
+	full := *logged
+	full.Sync = func(*os.File) error { tried++; return errors.New("no space left") }
+	small := *logged
+	small.Spare = 1 << 60
+	for what, o := range map[string]*LogOptions{"it cannot be written": &full, "too little is free": &small} {
+		t.Run(what, func(t *testing.T) {
+			dir := t.TempDir()
+			f, err := Open(dir, name, Options{InUse: errInUse, Cure: cure, Log: o}, prepare)
+			must(t, err)
+			want := map[string]string{}
+			for i := range 3 {
+				want[fmt.Sprint(i)] = ""
+				must(t, appendKey(f, fmt.Sprint(i), ""))
+				if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) != 1 || !maps.Equal(content(t, f), want) {
+					t.Errorf("the folder has %v, the file %v", left, content(t, f))
+				}
+			}
+			if tried > 1 {
+				t.Errorf("tried %d times in a second", tried)
+			}
+			wantRecovered(t, f, want)
+
+			f.Log, f.retryLogAt = logged, f.retryLogAt.Add(-retryLogAfter) // a minute later
+			must(t, appendKey(f, "4", ""))
+			if _, err := os.Stat(f.logPath()); err != nil {
+				t.Error(err)
+			}
+			must(t, f.Close())
+			if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) != 1 {
+				t.Errorf("after Close the folder has %v", left)
+			}
+		})
+	}
+}
+
+// A log that another program cuts is given up with the next write, or when Check looks.
+func TestLogThatIsCut(t *testing.T) {
+	for what, size := range map[string]int64{"empty": 0, "half": redolog.Size / 2} {
+		t.Run(what, func(t *testing.T) {
+			f := open(t, t.TempDir())
+			defer f.Close()
+			want := map[string]string{}
+			for i := range 4 {
+				want[fmt.Sprint(i)] = ""
+				must(t, appendKey(f, fmt.Sprint(i), ""))
+				must(t, os.Truncate(f.logPath(), size))
+				if i%2 == 0 {
+					must(t, f.Check())
+				} else {
+					want[fmt.Sprint(i, " next")] = ""
+					must(t, appendKey(f, fmt.Sprint(i, " next"), ""))
+				}
+				wantRecovered(t, f, want)
+			}
+		})
+	}
+}
+
+// Without its log, or with something else in its place, a marked file does not open: it lacks what was in the log. A file
+// that is not marked has everything.
+func TestOpenNeedsTheLogOfAMarkedFile(t *testing.T) {
+	f := open(t, t.TempDir())
+	must(t, appendKey(f, "a", "1"))
+	marked := mustRead(t, filepath.Join(crash(t, f), name))
+	log := mustRead(t, f.logPath())
+	must(t, f.Close())
+	whole := mustRead(t, f.Path())
+	for what, test := range map[string]struct {
+		log      []byte // nil: there is none
+		wantRead string // of a marked file; the error
+		isWhole  bool   // a file that is not marked opens beside it
+	}{
+		"missing":   {nil, "is missing", true},
+		"empty":     {[]byte{}, "it was cut", true},
+		"cut":       {log[:len(log)/2], "it was cut", true},
+		"too large": {append(log[:len(log):len(log)], 0), "it is not a log", false},
+	} {
+		t.Run(what, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, name+logSuffix)
+			if test.log != nil {
+				must(t, os.WriteFile(path, test.log, 0o600))
+			}
+			must(t, os.WriteFile(filepath.Join(dir, name), marked, 0o600))
+			_, err := tryOpen(dir)
+			if err == nil || !strings.Contains(err.Error(), test.wantRead) || !strings.Contains(err.Error(), path) {
+				t.Errorf("Open: %v, want %q", err, test.wantRead)
+			}
+			faults, err := Examine(filepath.Join(dir, name), errInUse, func(tx *bolt.Tx, report func(Fault)) {
+				ExamineLog(tx, *logged, filepath.Join(dir, name), report)
+			})
+			if err != nil || len(faults) != 1 || !strings.Contains(faults[0].What, test.wantRead) {
+				t.Errorf("Examine: %v, error %v", faults, err)
+			}
+			if test.isWhole {
+				must(t, os.WriteFile(filepath.Join(dir, name), whole, 0o600))
+			} else {
+				must(t, os.WriteFile(path, []byte("lost\n"), 0o600)) // the cure
+			}
+			r, err := tryOpen(dir)
+			must(t, err)
+			must(t, r.Close())
+		})
 	}
 }

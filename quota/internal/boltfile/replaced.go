@@ -102,7 +102,7 @@ func (f *File) checkPath() error {
 // is another file at the path.
 func (f *File) writeAgain(occupied bool) (err error) {
 	defer f.catch(debug.SetPanicOnFault(true), &err)
-	if err := f.commitAppended(); err != nil {
+	if err := f.commitAll(); err != nil { // the new file has no log yet
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(f.Path()), 0o700); err != nil {

@@ -12,6 +12,7 @@
 package redolog
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -24,6 +25,8 @@ const (
 	Size       = 1 << 20
 	pageSize   = 4096
 	headerSize = 24
+	// Lost is all that is in a file that an operator puts in place of a log that is lost: it has no records.
+	Lost = "lost"
 )
 
 // Errors of Read.
@@ -34,6 +37,10 @@ var (
 	ErrGap = errors.New("its records continue a later state of the database")
 	// ErrDamaged: a record is missing or damaged, and another one follows it.
 	ErrDamaged = errors.New("a record in it is damaged")
+	// ErrCut: the file is smaller than a log. Only ReadFile returns it.
+	ErrCut = errors.New("it was cut, or not created whole")
+	// ErrNotLog: it is not a file, or larger than a log. Only ReadFile returns it.
+	ErrNotLog = errors.New("it is not a log")
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -48,14 +55,14 @@ type Log struct {
 }
 
 // Create makes a log in a file that was opened for reading and writing, and brings its size to disk. It closes the file
-// after an error. Append brings records to disk with sync; nil: fdatasync.
+// after an error. What is written is brought to disk with sync; nil: fdatasync.
 func Create(file *os.File, sync func(*os.File) error) (l *Log, err error) {
-	_, err = file.WriteAt(make([]byte, Size), 0)
-	if err == nil {
-		err = file.Sync()
-	}
 	if sync == nil {
 		sync = syncData
+	}
+	_, err = file.WriteAt(make([]byte, Size), 0)
+	if err == nil {
+		err = sync(file)
 	}
 	l = &Log{file: file, sync: sync}
 	if err == nil {
@@ -99,13 +106,13 @@ func (l *Log) Append(database uint64, number int64, content []byte) error {
 // Restart makes the next record the first one. All others must be in the database by then, on disk.
 func (l *Log) Restart() { l.next = 0 }
 
-// IsAt reports whether a path leads to the log. It is true if that cannot be found out.
+// IsAt reports whether a path leads to the log, and nothing has cut it. It is true if that cannot be found out.
 func (l *Log) IsAt(path string) bool {
 	info, err := os.Stat(path)
 	if err != nil {
 		return !errors.Is(err, os.ErrNotExist)
 	}
-	return os.SameFile(info, l.info)
+	return os.SameFile(info, l.info) && info.Size() >= Size
 }
 
 // Close closes the file.
@@ -117,14 +124,23 @@ type Record struct {
 	Content []byte
 }
 
-// ReadFile is Read of a file. One that does not exist has no records.
+// ReadFile is Read of a file. It also returns ErrCut, ErrNotLog, and the errors of the system.
 func ReadFile(path string, database uint64, after int64) ([]Record, error) {
-	data, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
+	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > Size {
+		return nil, fmt.Errorf("%w: a log is a file of %d bytes", ErrNotLog, Size)
+	}
+	data, err := os.ReadFile(path)
+	switch {
+	case err != nil:
+		return nil, err
+	case string(bytes.TrimSpace(data)) == Lost:
+		return nil, nil
+	case len(data) < Size:
+		return nil, fmt.Errorf("%w: it has %d bytes of %d", ErrCut, len(data), Size)
 	}
 	return Read(data, database, after)
 }

@@ -257,6 +257,11 @@ func TestUpgradeOfEmbeddedStore(t *testing.T) {
 	plain := before
 	plain.release = false
 	newer := plain.start(t, dir, store, upstream.URL)
+	newer.Kill() // before it has counted: there is no log yet
+	older = before.start(t, dir, store, upstream.URL)
+	older.Kill()
+	newer = plain.start(t, dir, store, upstream.URL)
+	call(client, newer, "", "u", "free")
 	newer.Kill()
 	wantRefused := func(formats ...string) {
 		t.Helper()
@@ -270,8 +275,7 @@ func TestUpgradeOfEmbeddedStore(t *testing.T) {
 	}
 	wantRefused("2+log")
 	newer = plain.start(t, dir, store, upstream.URL)
-	call(client, newer, "", "u", "free")
-	stop(t, newer)
+	newer.Kill() // it has taken in the log
 	older = before.start(t, dir, store, upstream.URL)
 	call(client, older, "", "u", "free")
 	wantUsed(t, older, "u", "free", 5, -1)
