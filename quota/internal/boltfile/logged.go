@@ -358,7 +358,7 @@ func (f *File) checkLog() error {
 	return f.closeLog()
 }
 
-// closeLog commits what was appended, and closes the log.
+// closeLog commits what was appended, and closes the log. It removes what is at its path: the file does not need it.
 func (f *File) closeLog() error {
 	if f.log == nil {
 		return nil
@@ -369,6 +369,7 @@ func (f *File) closeLog() error {
 	}
 	_ = f.log.Close()
 	f.log = nil
+	_ = os.Remove(f.logPath())
 	return nil
 }
 

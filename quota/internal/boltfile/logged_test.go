@@ -414,7 +414,6 @@ func TestLogThatIsCut(t *testing.T) {
 	for what, size := range map[string]int64{"empty": 0, "half": redolog.Size / 2} {
 		t.Run(what, func(t *testing.T) {
 			f := open(t, t.TempDir())
-			defer f.Close()
 			want := map[string]string{}
 			for i := range 4 {
 				want[fmt.Sprint(i)] = ""
@@ -427,6 +426,12 @@ func TestLogThatIsCut(t *testing.T) {
 					must(t, appendKey(f, fmt.Sprint(i, " next"), ""))
 				}
 				wantRecovered(t, f, want)
+			}
+			must(t, appendKey(f, "last", ""))
+			must(t, os.Truncate(f.logPath(), size))
+			must(t, f.Close())
+			if _, err := os.Stat(f.logPath()); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("after Close, the log: %v", err)
 			}
 		})
 	}
