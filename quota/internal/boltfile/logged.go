@@ -18,11 +18,11 @@ import (
 	"metergate/quota/internal/redolog"
 )
 
-// A commit of bbolt's writes some seven pages and calls fdatasync twice. A file with a log makes most writes durable with
+// For a commit, bbolt writes some seven pages and calls fdatasync twice. A file with a log makes most writes durable with
 // one page and one fdatasync, and commits many of them at once:
 //
-//  1. Append makes a write in a transaction of bbolt's that stays open for the writes that follow. It notes each key that
-//     is set or deleted, and appends these to the log, FILE-log, as one record with the number of the write. Then the
+//  1. Append makes a write in a transaction of bbolt, which stays open for the writes that follow. Append notes each key that
+//     is set or deleted, and appends them to the log, FILE-log, as one record with the number of the write. Then the
 //     write is durable.
 //  2. A commit brings all of them to the file, with the number of the last one: once a second (Check), when the log is
 //     full, and before anything reads all of the file or takes its place. Then the log begins again.
@@ -30,8 +30,8 @@ import (
 //     the disk, and may still fail. Its number tells: no other write gets it.
 //
 // The file has an ID and the number of its last write, see stamp. After a crash, Open repeats those writes of the log that
-// have higher numbers. That sets keys to values, so it does not matter how many of them the file has already. A record
-// that is not whole was not acknowledged.
+// have higher numbers. That sets keys to values, so it does not matter how many of them the file has already. If the last
+// record is not whole, its write was not acknowledged, unless the disk has damaged it since.
 //
 // When a write fails half-way, or the log cannot be written, the open transaction is given up. The next one begins with the
 // same writes again, which are also kept in memory. Since nobody knows what a failed write has left on disk, the write

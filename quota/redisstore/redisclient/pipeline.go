@@ -152,7 +152,7 @@ func (p *pipeline) send(c *scriptCall) error {
 		p.mu.Unlock()
 		return errRetired
 	}
-	if !p.reading && len(p.sent) == 0 && p.in.canLook() {
+	if len(p.sent) == 0 && p.in.canLook() {
 		if err := p.in.look(); err != nil {
 			p.mu.Unlock()
 			p.fail(err)

@@ -22,8 +22,8 @@ import (
 //     way. It also becomes the reader when nobody has called for a while, so that somebody notices when
 //     Redis closes an idle connection.
 //
-// During that while there is no reader. Therefore a caller who finds none, and no call under way, looks at
-// the connection before sending. If it was closed, nothing is sent on it.
+// During that while there is no reader, and an attendant that reads may not have run yet. Therefore a caller who finds
+// no call under way looks at the connection before sending. If it was closed, nothing is sent on it.
 //
 // Where the socket cannot be looked at, because of TLS for example, the attendant is always the reader.
 
@@ -147,8 +147,8 @@ func (p *pipeline) deliver() error {
 
 var errUnsolicited = errors.New("a reply to nothing that was sent")
 
-// An inbox has what has come on a connection and was not handed out yet. Only the reader uses it, or
-// whoever holds the pipeline's lock while there is no reader.
+// An inbox has what has come on a connection and was not handed out yet. Only the reader uses it. Only whoever holds
+// the pipeline's lock looks.
 type inbox struct {
 	conn       net.Conn
 	buf        []byte
@@ -201,7 +201,7 @@ func (in *inbox) fill() error {
 
 func (in *inbox) canLook() bool { return in.raw != nil }
 
-// look returns an error unless the connection is open and nothing has come. Nobody may be reading.
+// look returns an error unless the connection is open and nothing has come. No call may be under way.
 func (in *inbox) look() error {
 	in.failed = syscall.EAGAIN
 	err := in.raw.Control(in.looking)

@@ -185,12 +185,14 @@ func TestLoneCallersReadThemselves(t *testing.T) {
 }
 
 // TestClosedConnectionCostsNoCall checks that a call is not sent on a connection that was closed, or on which
-// Redis has said something unasked, while nobody read.
+// Redis has said something unasked, while nobody read, or while the attendant reads but has not run since.
 func TestClosedConnectionCostsNoCall(t *testing.T) {
 	t.Parallel()
+	closeIt := func(server net.Conn) { server.Close() }
 	for name, spoil := range map[string]func(server net.Conn){
-		"closed":      func(server net.Conn) { server.Close() },
-		"unsolicited": func(server net.Conn) { io.WriteString(server, "*1\r\n:1\r\n") },
+		"closed":                      closeIt,
+		"closed while somebody reads": closeIt,
+		"unsolicited":                 func(server net.Conn) { io.WriteString(server, "*1\r\n:1\r\n") },
 	} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -211,6 +213,7 @@ func TestClosedConnectionCostsNoCall(t *testing.T) {
 		if err := p.in.look(); err != nil {
 			t.Fatalf("%s: an open connection is taken for a closed one: %v", name, err)
 		}
+		p.reading = strings.HasSuffix(name, "reads")
 		spoil(server) // and no attendant reads
 		testkit.Eventually(t, name, func() bool { return p.in.look() != nil })
 		c := &scriptCall{command: []byte("0\n"), done: make(chan error, 1), timer: time.NewTimer(time.Hour)}
