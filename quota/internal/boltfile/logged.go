@@ -81,7 +81,7 @@ func (s stamp) encode() []byte {
 // logging is what a File knows about its log.
 type logging struct {
 	// These are guarded by File.writing.
-	log        *redolog.Log // nil: there is none yet
+	log        *redolog.Log // nil until it is created
 	retryLogAt time.Time    // no try to create it before then
 	tried      int64        // the highest number of a write that failed: a reader, or the log, may have it, so no other write gets it
 	mustCommit bool         // the next write is committed: nobody knows what the last one has left on disk
@@ -313,13 +313,13 @@ func (f *File) commitAll() error {
 	return f.writeMark(noMark, func(Tx) error { return nil })
 }
 
-// isLogReady reports whether a write can be appended to the log, and creates the log if there is none. The caller holds
+// isLogReady reports whether a write can be appended to the log. It creates the log if necessary. The caller holds
 // f.writing.
 func (f *File) isLogReady() bool {
 	if f.log != nil || f.mustCommit || time.Now().Before(f.retryLogAt) {
 		return f.log != nil && !f.mustCommit
 	}
-	_ = os.Remove(f.logPath()) // the file has everything, so what is there is not needed
+	_ = os.Remove(f.logPath()) // the file already has all writes
 	var err error
 	if f.log, err = f.createLog(); err != nil {
 		f.retryLogAt = time.Now().Add(retryLogAfter)
@@ -401,7 +401,7 @@ func readLog(tx *bolt.Tx, o LogOptions, path string) (stamp, []redolog.Record, e
 	s := stampIn(tx, o.Bucket)
 	records, err := redolog.ReadFile(path+logSuffix, s.id, s.number)
 	if !o.IsMarked(tx) && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, redolog.ErrCut)) {
-		err = nil // there is none, or its process was killed while it created it
+		err = nil // the file needs no log, or a process was killed while creating it
 	}
 	return s, records, explainLog(path, err)
 }

@@ -447,7 +447,7 @@ func TestOpenNeedsTheLogOfAMarkedFile(t *testing.T) {
 	must(t, f.Close())
 	whole := mustRead(t, f.Path())
 	for what, test := range map[string]struct {
-		log      []byte // nil: there is none
+		log      []byte // nil: no log
 		wantRead string // of a marked file; the error
 		isWhole  bool   // a file that is not marked opens beside it
 	}{

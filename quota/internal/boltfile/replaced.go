@@ -56,9 +56,9 @@ func (e *ReplacedError) Error() string {
 
 // Check looks whether the path leads to the open file. If the file was deleted or replaced, or
 // its folder was renamed, Check writes it again from the one that is still open. A file that is
-// found in its place is moved aside, unless another process has it open. Check also commits what is only in the log. It returns why the path
-// does not lead to the file, or else why the last write failed: what is written now may be gone
-// with the process.
+// found in its place is moved aside, unless another process has it open. Check also commits what is only
+// in the log. It returns why the path does not lead to the file, or else why the last write failed: what is
+// written now may be gone with the process.
 func (f *File) Check() error {
 	f.writing.Lock()
 	defer f.writing.Unlock()

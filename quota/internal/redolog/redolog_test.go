@@ -81,7 +81,7 @@ func TestReadLeavesOutWhatTheDatabaseHas(t *testing.T) {
 	wantRecords(t, log, 12)
 	wantRecords(t, log, 100)
 
-	// After a restart, those that are left of before are not read, however many records the database has.
+	// After a restart, the records from before it are not read, whatever number the database has.
 	l.Restart()
 	for n := int64(13); n < 16; n++ {
 		fill(t, l, n, n)
