@@ -61,7 +61,9 @@ func (c *Client) Run(ctx context.Context, script *redis.Script, key, secondKey s
 			}
 			route.CompareAndSwap(p, nil) // in a cluster the key may be elsewhere
 			c.lentAt.Store(time.Now().UnixNano())
-			return c.runSourcePatiently(deadlineContext{ctx, call.deadline}, script, key, secondKey, args, reply)
+			err := c.runSourcePatiently(deadlineContext{ctx, call.deadline}, script, key, secondKey, args, reply)
+			c.lentAt.Store(time.Now().UnixNano()) // it may have waited to be sent
+			return err
 		}
 		if err != errRetired {
 			break
