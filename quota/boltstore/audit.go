@@ -8,9 +8,8 @@ import (
 	"slices"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
-
 	"metergate/quota"
+	"metergate/quota/internal/boltfile"
 )
 
 // record adds the change to the audit log, and its ID to those that are recognised.
@@ -58,7 +57,7 @@ func (s *Store) AuditLog(ctx context.Context, user string) (entries []quota.Audi
 		return nil, err
 	}
 	defer sh.mu.Unlock()
-	err = s.dbView(func(tx *bolt.Tx) error {
+	err = s.dbView(func(tx boltfile.Reader) error {
 		cursor, prefix := tx.Bucket(auditBucket).Cursor(), userKey(user, "")
 		for k, v := cursor.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = cursor.Next() {
 			at := auditKeyTime(k)

@@ -45,7 +45,7 @@ func TestNoBillsWithoutBillingHours(t *testing.T) {
 	}
 	r.BillHour = quota.BillHourAt(s.Now()) // the gateway billed before it was started again
 	count(t, s, r)
-	s.db.Latest(func(tx *bolt.Tx) error {
+	s.db.Scan(func(tx *bolt.Tx) error {
 		if tx.Bucket(billsBucket) != nil || tx.Bucket(revisionsBucket) != nil {
 			t.Error("the file has bills")
 		}
@@ -123,7 +123,7 @@ func TestPruneDeletesOldHours(t *testing.T) {
 		if revisions := countKeys(t, s, revisionsBucket); revisions != 0 {
 			t.Errorf("kept for %v: then, %d revisions, want 0", keep, revisions)
 		}
-		s.db.Latest(func(tx *bolt.Tx) error {
+		s.db.Scan(func(tx *bolt.Tx) error {
 			return tx.Bucket(endsBucket).ForEach(func(k, _ []byte) error {
 				if k[0] == revisionKind {
 					t.Errorf("kept for %v: ends has %q", keep, k)
@@ -200,7 +200,7 @@ func TestReleaseDataGetsBills(t *testing.T) {
 	count(t, s, admit(t, s, quota.Request{ID: quota.NewID(), User: "anna", Endpoint: "report", Plans: free, Lease: time.Minute}))
 	clock.Advance(time.Hour)
 	wantBills(t, s, "anna", "1#1 ")
-	s.db.Latest(func(tx *bolt.Tx) error {
+	s.db.Scan(func(tx *bolt.Tx) error {
 		if got := tx.Bucket(metaBucket).Get(formatKey); plainFormat(got) != format {
 			t.Errorf("the file has format %q, want %q", got, format)
 		}

@@ -3,9 +3,8 @@ package boltstore
 import (
 	"time"
 
-	bolt "go.etcd.io/bbolt"
-
 	"metergate/quota"
+	"metergate/quota/internal/boltfile"
 )
 
 // maxCached bounds the counters in the cache of a shard. All shards together need about 17 MiB for them if the ids of
@@ -141,26 +140,28 @@ type numbers interface {
 
 // fileNumbers are those of a transaction.
 type fileNumbers struct {
-	used          *bolt.Bucket
-	grants, plans *bolt.Bucket // nil: the file has never had any
-	key           []byte
+	used boltfile.ReadBucket
+	// grants and plans count only if the file has, or has had, any.
+	grants, plans       boltfile.ReadBucket
+	hasGrants, hasPlans bool
+	key                 []byte
 	// read has what was read, by account; nil: that is not kept.
 	read map[string]*cachedAccount
 }
 
-func (s *Store) fileNumbers(tx *bolt.Tx) fileNumbers {
-	f := fileNumbers{used: tx.Bucket(usedBucket), key: make([]byte, 0, 128)}
-	if s.hasGrants.Load() {
+func (s *Store) fileNumbers(tx boltfile.Reader) fileNumbers {
+	f := fileNumbers{used: tx.Bucket(usedBucket), hasGrants: s.hasGrants.Load(), hasPlans: s.hasOverrides.Load(), key: make([]byte, 0, 128)}
+	if f.hasGrants {
 		f.grants = tx.Bucket(grantsBucket)
 	}
-	if s.hasOverrides.Load() {
+	if f.hasPlans {
 		f.plans = tx.Bucket(plansBucket)
 	}
 	return f
 }
 
 func (f *fileNumbers) override(account string) (o quota.Override, ok bool) {
-	if f.plans != nil {
+	if f.hasPlans {
 		o = readOverride(f.plans, []byte(account))
 	}
 	if f.read != nil {
@@ -172,7 +173,7 @@ func (f *fileNumbers) override(account string) (o quota.Override, ok bool) {
 func (f *fileNumbers) counter(account, window, endpoint string) (used, granted amounts, ok bool) {
 	f.key = appendKey(f.key[:0], account, window, endpoint)
 	used = decodeAmounts(f.used.Get(f.key))
-	if f.grants != nil {
+	if f.hasGrants {
 		granted = decodeAmounts(f.grants.Get(f.key))
 	}
 	if a := f.read[account]; a != nil {

@@ -6,8 +6,6 @@ import (
 	"testing"
 	"testing/synctest"
 
-	bolt "go.etcd.io/bbolt"
-
 	"metergate/quota"
 	"metergate/quota/internal/boltfile"
 	"metergate/quota/record"
@@ -19,7 +17,7 @@ import (
 // The file is read once for a user who makes requests, and once for a member of an organisation.
 func TestCacheServesFurtherRequests(t *testing.T) {
 	s, reads := open(t, t.TempDir(), Options{}), 0
-	s.dbView = func(fn func(*bolt.Tx) error) error { reads++; return s.db.Latest(fn) }
+	s.dbView = func(fn func(boltfile.Reader) error) error { reads++; return s.db.Latest(fn) }
 	pooled := plan(100)
 	for i, user := range []string{"u", quota.MemberAccount("org", "a")} {
 		for n := range 5 {

@@ -24,7 +24,7 @@ func (s *Store) ApplyChange(ctx context.Context, user string, plans quota.PlanCh
 		return quota.Snapshot{}, err
 	}
 	w := &pendingChange{user: user, plans: plans, change: c, done: make(chan struct{})}
-	sh, now, err := s.lockForTerms(user)
+	sh, now, err := s.lockForTerms(&termsWait{ctx: ctx}, user)
 	if err != nil {
 		return quota.Snapshot{}, err
 	}
@@ -98,7 +98,7 @@ func (w *pendingChange) apply(crossings *crossingRecorder) error {
 
 // detectChanges finds out whether the file has grants and overrides.
 func (s *Store) detectChanges() error {
-	return s.dbView(func(tx *bolt.Tx) error {
+	return s.db.View(func(tx *bolt.Tx) error {
 		grant, _ := tx.Bucket(grantsBucket).Cursor().First()
 		plan, _ := tx.Bucket(plansBucket).Cursor().First()
 		s.hasGrants.Store(grant != nil)
@@ -161,7 +161,7 @@ func (c *changeTx) change() error {
 
 // plan is the one that applies to the account.
 func (c *changeTx) plan() *quota.Plan {
-	own, pool := readOverrides(c.tx.Bucket(plansBucket).Bucket, c.user, c.now)
+	own, pool := readOverrides(c.tx.Bucket(plansBucket), c.user, c.now)
 	return c.plans.Effective(own.Or(pool))
 }
 

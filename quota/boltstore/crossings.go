@@ -30,7 +30,7 @@ func (r *crossingRecorder) recordHold(h *hold) error {
 	if h.notifies == nil {
 		return nil
 	}
-	own, pool := readOverrides(r.tx.Bucket(plansBucket).Bucket, h.user, r.now)
+	own, pool := readOverrides(r.tx.Bucket(plansBucket), h.user, r.now)
 	p := h.notifies.Effective(own.Or(pool))
 	if len(p.NotifyAt()) == 0 {
 		return nil
@@ -283,7 +283,7 @@ func (s *Store) EndCrossings(ctx context.Context, account string, ids []string) 
 
 // findCrossings reads which accounts have crossings.
 func (s *Store) findCrossings() error {
-	return s.dbView(func(tx *bolt.Tx) error {
+	return s.db.View(func(tx *bolt.Tx) error {
 		return tx.Bucket(crossingsBucket).ForEach(func(k, v []byte) error {
 			account, _, _ := bytes.Cut(k, []byte{0})
 			var c quota.Crossing

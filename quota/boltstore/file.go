@@ -205,7 +205,7 @@ func decodeNumber(value []byte) int64 {
 }
 
 // readOverride reads a user's override, which may have ended.
-func readOverride(plans *bolt.Bucket, user []byte) (o quota.Override) {
+func readOverride(plans getter, user []byte) (o quota.Override) {
 	value := plans.Get(user)
 	if len(value) < 8 {
 		return o
@@ -217,9 +217,12 @@ func readOverride(plans *bolt.Bucket, user []byte) (o quota.Override) {
 	return o
 }
 
+// A getter is a bucket that is read.
+type getter interface{ Get(key []byte) []byte }
+
 // readOverrides reads the overrides of an account and of the pool of a member's organisation that are in
 // force at now.
-func readOverrides(plans *bolt.Bucket, account string, now time.Time) (own, pool quota.Override) {
+func readOverrides(plans getter, account string, now time.Time) (own, pool quota.Override) {
 	own = readOverride(plans, []byte(account)).ActiveAt(now)
 	if name := quota.PoolOf(account); name != "" {
 		pool = readOverride(plans, []byte(name)).ActiveAt(now)

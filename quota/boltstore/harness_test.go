@@ -72,7 +72,7 @@ func wantUsage(t testing.TB, s *Store, user string, p *quota.Plan, used, held in
 // countWrites is the number of writes that the file has seen.
 func countWrites(t testing.TB, s *Store) (n int) {
 	t.Helper()
-	if err := s.db.Latest(func(tx *bolt.Tx) error { n = int(s.db.Number(tx)); return nil }); err != nil {
+	if err := s.db.Latest(func(tx boltfile.Reader) error { n = int(tx.Number); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	return n
@@ -93,8 +93,12 @@ func edit(t *testing.T, path string, change func(*bolt.Tx) error) {
 // countKeys returns how many keys a bucket has.
 func countKeys(t testing.TB, s *Store, bucket []byte) (n int) {
 	t.Helper()
-	err := s.db.Latest(func(tx *bolt.Tx) error {
-		return tx.Bucket(bucket).ForEach(func(_, _ []byte) error { n++; return nil })
+	err := s.db.Latest(func(tx boltfile.Reader) error {
+		cursor := tx.Bucket(bucket).Cursor()
+		for k, _ := cursor.Seek(nil); k != nil; k, _ = cursor.Next() {
+			n++
+		}
+		return nil
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
-
 	"metergate/quota"
 	"metergate/quota/internal/boltfile"
 )
@@ -109,7 +107,7 @@ func (s *Store) History(ctx context.Context, account string, days int) (quota.Hi
 	defer sh.mu.Unlock()
 	used := make(map[quota.Date]map[string]quota.Used)
 	today := s.calendar.DateAt(now)
-	err = s.dbView(func(tx *bolt.Tx) error {
+	err = s.dbView(func(tx boltfile.Reader) error {
 		prefix, cursor := append([]byte(account), 0), tx.Bucket(historyBucket).Cursor()
 		k, v := cursor.Seek(appendDayKey(nil, account, today-quota.Date(days-1)))
 		for ; bytes.HasPrefix(k, prefix); k, v = cursor.Next() {

@@ -38,7 +38,7 @@ func TestNoHistoryWithoutHistoryDays(t *testing.T) {
 	count(t, s, r)
 	applyChange(t, s, "u", p, quota.Change{Action: quota.ActionSetCounts, Period: quota.Day, Counts: map[string]int64{"report": 2}})
 	applyChange(t, s, "u", p, quota.Change{Action: quota.ActionReset})
-	s.db.Latest(func(tx *bolt.Tx) error {
+	s.db.Scan(func(tx *bolt.Tx) error {
 		if tx.Bucket(historyBucket) != nil {
 			t.Error("the file has a history")
 		}
@@ -163,7 +163,7 @@ func TestReleaseDataGetsAHistory(t *testing.T) {
 	if got := usedEach(t, s, "anna", 2); got != "[{0 0} {1 1}]" {
 		t.Errorf("history %s, want one request today", got)
 	}
-	s.db.Latest(func(tx *bolt.Tx) error {
+	s.db.Scan(func(tx *bolt.Tx) error {
 		if got := tx.Bucket(metaBucket).Get(formatKey); plainFormat(got) != format {
 			t.Errorf("the file has format %q, want %q", got, format)
 		}

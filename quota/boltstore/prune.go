@@ -83,7 +83,7 @@ func removeExpired(tx boltfile.Tx, kind byte, key []byte, now time.Time) error {
 		}
 		return nil
 	case planKind:
-		if plans := tx.Bucket(plansBucket); readOverride(plans.Bucket, key).ActiveAt(now) == (quota.Override{}) {
+		if plans := tx.Bucket(plansBucket); readOverride(plans, key).ActiveAt(now) == (quota.Override{}) {
 			return plans.Delete(key)
 		}
 		return nil

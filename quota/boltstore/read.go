@@ -8,6 +8,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"metergate/quota"
+	"metergate/quota/internal/boltfile"
 )
 
 // Read returns the user's present state, see quota.Store. Errors are ErrClosed and those of
@@ -85,7 +86,7 @@ func (s *Store) checkFile(account, window string) error {
 
 // viewAccount is dbView for one account. The answer may come from writes that are in memory, so it looks for
 // damage as checkFile does.
-func (s *Store) viewAccount(account string, fn func(*bolt.Tx) error) error {
+func (s *Store) viewAccount(account string, fn func(boltfile.Reader) error) error {
 	if err := s.dbView(fn); err != nil {
 		return err
 	}
@@ -111,8 +112,8 @@ type stateReader struct {
 // heap, also where the cache answers.
 func (r stateReader) readFile(purpose purpose) (quota.Snapshot, error) {
 	write, file := int64(0), fileNumbers{}
-	err := r.store.viewAccount(r.user, func(tx *bolt.Tx) error {
-		write, file = r.store.db.Number(tx), r.store.fileNumbers(tx)
+	err := r.store.viewAccount(r.user, func(tx boltfile.Reader) error {
+		write, file = tx.Number, r.store.fileNumbers(tx)
 		if r.mayCache && purpose == reserving {
 			file.read = make(map[string]*cachedAccount, 1)
 		}
@@ -144,7 +145,7 @@ func (r *stateReader) choosePlan(from numbers) bool {
 }
 
 // readTerms reads the terms, if the plans have some.
-func (r *stateReader) readTerms(tx *bolt.Tx, purpose purpose) (err error) {
+func (r *stateReader) readTerms(tx boltfile.Reader, purpose purpose) (err error) {
 	if !r.plans.Terms {
 		return nil
 	}
@@ -197,7 +198,7 @@ func (r *stateReader) snapshot(write int64) quota.Snapshot {
 }
 
 // termsIn returns the terms of an account, up to date under the plan p if its running windows are wanted.
-func (s *Store) termsIn(tx *bolt.Tx, sh *shard, account string, plans quota.PlanChoice, p *quota.Plan, now time.Time, isNow bool, purpose purpose) (quota.Terms, error) {
+func (s *Store) termsIn(tx boltfile.Reader, sh *shard, account string, plans quota.PlanChoice, p *quota.Plan, now time.Time, isNow bool, purpose purpose) (quota.Terms, error) {
 	a := accountTx{s, tx, sh, account, now}
 	terms, err := a.stored()
 	if err != nil || !isNow {
@@ -256,7 +257,7 @@ func (s *Store) ClaimedPlan(ctx context.Context, user string) (plan string, err 
 		return "", err
 	}
 	defer sh.mu.Unlock()
-	err = s.viewAccount(user, func(tx *bolt.Tx) error {
+	err = s.viewAccount(user, func(tx boltfile.Reader) error {
 		plan = string(tx.Bucket(claimedBucket).Get([]byte(user)))
 		return nil
 	})

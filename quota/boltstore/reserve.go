@@ -8,15 +8,15 @@ import (
 	"metergate/quota"
 )
 
-// Reserve holds r, see quota.Store. Nothing is written to disk. Errors are
-// quota.ErrSettled, ErrClosed, and those of ctx and of the disk; the request then holds
-// nothing more than before.
+// Reserve holds r, see quota.Store. Nothing is written to disk, except for terms that have changed. Errors are
+// quota.ErrSettled, ErrClosed, those of ctx and of the disk, and context.DeadlineExceeded, see Options.Timeout; the
+// request then holds nothing more than before.
 func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, error) {
 	if err := ctx.Err(); err != nil {
 		return &quota.Decision{Reservation: s.newReservation(r, r.Plans.Effective(quota.Override{}), s.now())}, err
 	}
 	d := new(quota.Decision)
-	sh, now, err := s.lockToReserve(r, &d.Snapshot)
+	sh, now, err := s.lockToReserve(ctx, r, &d.Snapshot)
 	d.Reservation = s.newReservation(r, r.Plans.Effective(quota.Override{}), now)
 	if err != nil {
 		return d, err
@@ -80,10 +80,10 @@ func (s *Store) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, 
 
 // lockToReserve locks the shard of the user of r, and reads their state by terms that are in the file. It
 // leaves the shard unlocked with an error.
-func (s *Store) lockToReserve(r quota.Request, snapshot *quota.Snapshot) (*shard, time.Time, error) {
-	pool := quota.PoolOf(r.User)
+func (s *Store) lockToReserve(ctx context.Context, r quota.Request, snapshot *quota.Snapshot) (*shard, time.Time, error) {
+	pool, wait := quota.PoolOf(r.User), termsWait{ctx: ctx, timeout: s.timeout}
 	for range termsTries {
-		if err := s.keepTerms(r.User, r.Plans, reserving); err != nil {
+		if err := s.keepTerms(&wait, r.User, r.Plans, reserving); err != nil {
 			return nil, s.now(), err
 		}
 		sh, now, err := s.lockUser(r.User)
@@ -92,7 +92,9 @@ func (s *Store) lockToReserve(r quota.Request, snapshot *quota.Snapshot) (*shard
 		}
 		if write := sh.termsWrite(r.User, pool); write != nil {
 			sh.mu.Unlock()
-			<-write
+			if err := wait.until(write); err != nil {
+				return nil, now, err
+			}
 			continue
 		}
 		*snapshot, err = s.snapshot(sh, r.User, r.Plans, now, now, reserving)

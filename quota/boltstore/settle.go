@@ -19,7 +19,7 @@ func (s *Store) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapsh
 	if err := c.wait(ctx); err != nil {
 		return nil, err
 	}
-	s.noteFirstUse(r)
+	s.noteFirstUse(ctx, r)
 	sh := s.userShard(r.User)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()

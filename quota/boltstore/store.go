@@ -39,6 +39,8 @@ type Options struct {
 	// BillingHours is for how many hours what users have used in each is kept for quota.Bills, up to
 	// quota.MaxBillingHours; 0: for none.
 	BillingHours int
+	// Timeout is how long Reserve waits at most until the terms of an account are on disk; 0: as long as that takes.
+	Timeout time.Duration
 	// Now is the clock; nil means time.Now. Tests set the time with it.
 	Now func() time.Time
 	// Log receives errors about the file that do not fail a call; nil: nothing is logged.
@@ -49,7 +51,8 @@ type Options struct {
 type Store struct {
 	db *boltfile.File
 	retention
-	now func() time.Time
+	timeout time.Duration // see Options.Timeout
+	now     func() time.Time
 
 	seed   maphash.Seed
 	shards [256]shard
@@ -57,8 +60,9 @@ type Store struct {
 	queue    queue.Queue[queuedWrite]
 	watchers hub.Hub
 	// dbUpdate, dbView and dbScan are db.Append, db.Latest and db.Scan; tests make them slow or let them fail.
-	dbUpdate       func(func(boltfile.Tx) error) error
-	dbView, dbScan func(func(*bolt.Tx) error) error
+	dbUpdate func(func(boltfile.Tx) error) error
+	dbView   func(func(boltfile.Reader) error) error
+	dbScan   func(func(*bolt.Tx) error) error
 	// hasGrants and hasOverrides: the file has, or has had, grants and overrides. Before the
 	// first one, reads do not look for them.
 	hasGrants, hasOverrides atomic.Bool
@@ -101,6 +105,7 @@ func Open(dir string, opt Options) (*Store, error) {
 	s := &Store{
 		db:        db,
 		retention: retention{opt.Calendar, opt.Keep, opt.HistoryDays, opt.BillingHours},
+		timeout:   opt.Timeout,
 		now:       opt.Now,
 		seed:      maphash.MakeSeed(),
 		dbUpdate:  db.Append,

@@ -2,10 +2,9 @@ package boltstore
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 
 	"metergate/quota"
 	"metergate/quota/internal/boltfile"
@@ -27,7 +26,7 @@ const (
 // An accountTx is an account as a reader of the file sees it. Its shard is locked.
 type accountTx struct {
 	store *Store
-	tx    *bolt.Tx
+	tx    boltfile.Reader
 	shard *shard
 	user  string
 	now   time.Time
@@ -67,7 +66,7 @@ func (a *accountTx) countBefore(t quota.Terms, limit quota.Limit, c quota.Counte
 		Used:    decodeAmounts(a.tx.Bucket(usedBucket).Get(key)).used(limit.Quantity),
 		Granted: decodeAmounts(a.tx.Bucket(grantsBucket).Get(key)).granted(limit.Quantity),
 	}
-	write := a.store.db.Number(a.tx)
+	write := a.tx.Number
 	for _, h := range a.shard.holds[a.user] {
 		if h.countsIn(a.user, c, w) {
 			count.Held += h.heldAfter(write, a.now).used(c.Quantity)
@@ -83,7 +82,7 @@ func (s *Store) carriedTerms(sh *shard, account string, plans quota.PlanChoice, 
 		return t, nil
 	}
 	plans.Anchor = nil
-	err = s.dbView(func(tx *bolt.Tx) (err error) {
+	err = s.dbView(func(tx boltfile.Reader) (err error) {
 		own, pool := readOverrides(tx.Bucket(plansBucket), account, now)
 		p := termsPlan(plans.Effective(own.Or(pool)), account, account)
 		t, err = s.termsIn(tx, sh, account, plans, p, now, true, onlyReading)
@@ -104,7 +103,7 @@ func (a *accountTx) isHeld() bool {
 
 // windowsWithCounts returns the IDs of the windows in which something is counted of, or granted to, a
 // user.
-func windowsWithCounts(tx *bolt.Tx, user string) (ids []string) {
+func windowsWithCounts(tx boltfile.Reader, user string) (ids []string) {
 	prefix := userKey(user, "")
 	for _, name := range [][]byte{usedBucket, grantsBucket} {
 		cursor := tx.Bucket(name).Cursor()
@@ -122,29 +121,29 @@ const termsTries = 100
 
 // keepTerms writes the terms of an account, and of its pool, if they are not up to date. The plans say
 // whether there are terms at all.
-func (s *Store) keepTerms(user string, plans quota.PlanChoice, purpose purpose) error {
+func (s *Store) keepTerms(wait *termsWait, user string, plans quota.PlanChoice, purpose purpose) error {
 	if !plans.Terms {
 		return nil
 	}
 	if pool := quota.PoolOf(user); pool != "" {
-		if err := s.keepTermsOf(pool, user, plans, purpose); err != nil {
+		if err := s.keepTermsOf(wait, pool, user, plans, purpose); err != nil {
 			return err
 		}
 	}
-	return s.keepTermsOf(user, user, plans, purpose)
+	return s.keepTermsOf(wait, user, user, plans, purpose)
 }
 
 // keepTermsOf is keepTerms for one account that a request of a user is about: their own or their pool.
-func (s *Store) keepTermsOf(account, user string, plans quota.PlanChoice, purpose purpose) error {
+func (s *Store) keepTermsOf(wait *termsWait, account, user string, plans quota.PlanChoice, purpose purpose) error {
 	for range termsTries {
-		sh, now, err := s.lockForTerms(account)
+		sh, now, err := s.lockForTerms(wait, account)
 		if err != nil {
 			return err
 		}
 		var before, after quota.Terms
 		var p *quota.Plan
 		counted, changed := 0, false
-		err = s.dbView(func(tx *bolt.Tx) (err error) {
+		err = s.dbView(func(tx boltfile.Reader) (err error) {
 			a := accountTx{s, tx, sh, account, now}
 			if before, err = a.stored(); err != nil {
 				return err
@@ -169,8 +168,11 @@ func (s *Store) keepTermsOf(account, user string, plans quota.PlanChoice, purpos
 		sh.beginTermsWrite(account, w.done)
 		sh.mu.Unlock()
 		s.queue.Add(queuedWrite{terms: w})
-		<-w.done
+		err = wait.until(w.done) // without its caller, the write goes on
 		s.calls.Done()
+		if err != nil {
+			return err
+		}
 		if w.err != nil || purpose == counting {
 			return w.err
 		}
@@ -195,9 +197,9 @@ func termsPlan(p *quota.Plan, account, user string) *quota.Plan {
 
 // noteFirstUse notes the day of the first counted request of an account, right after it was counted.
 // What fails is made up for by the next request.
-func (s *Store) noteFirstUse(r *quota.Reservation) {
+func (s *Store) noteFirstUse(ctx context.Context, r *quota.Reservation) {
 	if r.Plan != nil && r.Plan.Anchor() == quota.FirstUseAnchor {
-		_ = s.keepTerms(r.User, r.Plans, counting)
+		_ = s.keepTerms(&termsWait{ctx: ctx, timeout: s.timeout}, r.User, r.Plans, counting)
 	}
 }
 
@@ -206,7 +208,7 @@ func (s *Store) noteFirstUse(r *quota.Reservation) {
 var errTermsChanged = errors.New("the terms of the user have changed")
 
 // lockForTerms is lockUser once no terms of the account are being written.
-func (s *Store) lockForTerms(account string) (*shard, time.Time, error) {
+func (s *Store) lockForTerms(wait *termsWait, account string) (*shard, time.Time, error) {
 	for {
 		sh, now, err := s.lockUser(account)
 		if err != nil {
@@ -217,7 +219,31 @@ func (s *Store) lockForTerms(account string) (*shard, time.Time, error) {
 			return sh, now, nil
 		}
 		sh.mu.Unlock()
-		<-write
+		if err := wait.until(write); err != nil {
+			return nil, now, err
+		}
+	}
+}
+
+// A termsWait bounds how long one call waits for the disk until terms are written.
+type termsWait struct {
+	ctx     context.Context
+	timeout time.Duration    // 0: there is none
+	expired <-chan time.Time // nil: it has not waited yet
+}
+
+// until waits until a write has ended. Errors are those of the context, and context.DeadlineExceeded after the timeout.
+func (w *termsWait) until(written <-chan struct{}) error {
+	if w.expired == nil && w.timeout > 0 {
+		w.expired = time.After(w.timeout)
+	}
+	select {
+	case <-written:
+		return nil
+	case <-w.ctx.Done():
+		return w.ctx.Err()
+	case <-w.expired:
+		return context.DeadlineExceeded
 	}
 }
 
@@ -239,7 +265,7 @@ func (w *pendingTerms) apply(tx boltfile.Tx, calendar *quota.Calendar, now time.
 	if string(tx.Bucket(termsBucket).Get([]byte(w.user))) != w.before {
 		return nil // another one was faster
 	}
-	if w.movesRunning && len(windowsWithCounts(tx.Tx, w.user)) != w.windows {
+	if w.movesRunning && len(windowsWithCounts(tx.Reader(), w.user)) != w.windows {
 		return nil // an administrator or a late count was faster
 	}
 	return putTerms(tx, w.user, w.after, calendar, now)
@@ -264,6 +290,6 @@ func putTerms(tx boltfile.Tx, user string, t quota.Terms, calendar *quota.Calend
 // setAnchor sets or clears the anchor.
 func (c *changeTx) setAnchor() error {
 	a, _ := c.SetsAnchor(c.calendar.Location())
-	activity := quota.Activity{Windows: windowsWithCounts(c.tx.Tx, c.user), Held: c.held}
+	activity := quota.Activity{Windows: windowsWithCounts(c.tx.Reader(), c.user), Held: c.held}
 	return putTerms(c.tx, c.user, c.terms.SetAnchor(a, c.calendar, c.now, activity), c.calendar, c.now)
 }

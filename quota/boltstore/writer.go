@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
-
 	"metergate/quota/internal/boltfile"
 )
 
@@ -142,7 +140,7 @@ func (s *Store) writeBatch(batch []queuedWrite) error {
 	// again, another write brings them to disk without counting them twice. After any other
 	// failure the holds lose the number and are held as before.
 	seen := int64(0)
-	s.db.Latest(func(tx *bolt.Tx) error { seen = s.db.Number(tx); return nil })
+	s.db.Latest(func(tx boltfile.Reader) error { seen = tx.Number; return nil })
 	if write.number > seen {
 		for _, w := range batch {
 			if w.hold != nil {

@@ -8,8 +8,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
-
 	"metergate/quota"
 	"metergate/quota/internal/boltfile"
 	"metergate/quota/quotatest"
@@ -117,7 +115,7 @@ func TestReadDuringWriteSeesUnitOnce(t *testing.T) {
 	go func() { _, err := s.Commit(ctx, &r); done <- err }()
 	<-writing
 	dropCache(s)
-	s.dbView = func(fn func(*bolt.Tx) error) error {
+	s.dbView = func(fn func(boltfile.Reader) error) error {
 		s.dbView = s.db.Latest
 		disk <- nil
 		<-visible

@@ -65,7 +65,8 @@ func openStore(cfg *config.Config, log *slog.Logger, before *sockets.Predecessor
 	}
 	if dir, ok := cfg.Store.Embedded(); ok {
 		local, err := boltstore.Open(dir, boltstore.Options{
-			Calendar: s.calendar, Keep: cfg.Store.Keep, HistoryDays: cfg.HistoryDays(), BillingHours: cfg.BillingHours(), Log: log,
+			Calendar: s.calendar, Keep: cfg.Store.Keep, HistoryDays: cfg.HistoryDays(), BillingHours: cfg.BillingHours(),
+			Timeout: cfg.Store.Timeout, Log: log,
 		})
 		if err != nil {
 			return nil, err

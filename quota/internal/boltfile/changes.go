@@ -35,10 +35,8 @@ func (l *changeList) add(kind byte, bucket, key, value []byte) {
 
 var errChange = errors.New("it has an unknown change; a later release may have written it")
 
-// applyChanges makes changes.
-func applyChanges(tx *bolt.Tx, changes []byte) error {
-	var bucket *bolt.Bucket
-	var name []byte
+// eachChange calls visit for each change, in their order, until it returns an error. What a kind does not have is empty.
+func eachChange(changes []byte, visit func(kind byte, bucket, key, value []byte) error) error {
 	for len(changes) > 0 {
 		kind := changes[0]
 		changes = changes[1:]
@@ -51,28 +49,33 @@ func applyChanges(tx *bolt.Tx, changes []byte) error {
 			parts[i] = changes[size : size+int(n)]
 			changes = changes[size+int(n):]
 		}
-		if bucket == nil || !bytes.Equal(name, parts[0]) {
-			if name, bucket = parts[0], tx.Bucket(parts[0]); bucket == nil {
-				return fmt.Errorf("the file has no bucket %q", name)
-			}
-		}
-		var err error
-		switch kind {
-		case putKind:
-			err = bucket.Put(parts[1], parts[2])
-		case deleteKind:
-			err = bucket.Delete(parts[1])
-		case sequenceKind:
-			if len(parts[2]) != 8 {
-				return errChange
-			}
-			err = bucket.SetSequence(binary.BigEndian.Uint64(parts[2]))
-		default:
-			err = errChange
-		}
-		if err != nil {
+		if err := visit(kind, parts[0], parts[1], parts[2]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// applyChanges makes changes.
+func applyChanges(tx *bolt.Tx, changes []byte) error {
+	var bucket *bolt.Bucket
+	var name []byte
+	return eachChange(changes, func(kind byte, in, key, value []byte) error {
+		if bucket == nil || !bytes.Equal(name, in) {
+			if name, bucket = in, tx.Bucket(in); bucket == nil {
+				return fmt.Errorf("the file has no bucket %q", name)
+			}
+		}
+		switch kind {
+		case putKind:
+			return bucket.Put(key, value)
+		case deleteKind:
+			return bucket.Delete(key)
+		case sequenceKind:
+			if len(value) == 8 {
+				return bucket.SetSequence(binary.BigEndian.Uint64(value))
+			}
+		}
+		return errChange
+	})
 }

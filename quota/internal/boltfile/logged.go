@@ -27,7 +27,8 @@ import (
 //  2. A commit brings all of them to the file, with the number of the last one: once a second (Check), when the log is
 //     full, and before anything reads all of the file or takes its place. Then the log begins again.
 //  3. Latest also sees what is not committed yet, View does not. So Latest may see a write whose record is on its way to
-//     the disk, and may still fail. Its number tells: no other write gets it.
+//     the disk, and may still fail. Its number tells: no other write gets it. Latest never waits for the disk: during a
+//     commit it reads the commit before, and over it what was appended since, see Reader.
 //
 // The file has an ID and the number of its last write, see stamp. After a crash, Open repeats those writes of the log that
 // have higher numbers. That sets keys to values, so it does not matter how many of them the file has already. If the last
@@ -92,9 +93,12 @@ type logging struct {
 	txMu    sync.Mutex // guards what follows; taken after File.writing
 	tx      *bolt.Tx   // has the appended writes, and perhaps one that is under way; nil: none was begun
 	stamp   stamp      // of tx
+	// committing has the appended writes while tx is being committed. Then only the writer may use tx.
+	committing *overlay
 	// appended are the writes in the log, their content is in changes.
 	appended []appendedWrite
 	changes  changeList
+	isShared bool // a Reader may have the changes
 }
 
 // A markState is whether a file is marked.
@@ -213,26 +217,39 @@ func (f *File) giveUp() {
 	f.changes.bytes = f.changes.bytes[:end]
 }
 
-// commit commits the open transaction. The caller holds f.writing and f.txMu, and gives it up after an error.
+// commit commits the open transaction. The caller holds f.writing and f.txMu, and gives it up after an error. Others may
+// read meanwhile, see Latest.
 func (f *File) commit() error {
 	f.stamp.number = max(f.stamp.number, f.tried)
 	if err := (Tx{Tx: f.tx, changed: f.changed}).Bucket(f.Log.Bucket).Put(stampKey, f.stamp.encode()); err != nil {
 		return err
 	}
 	f.current.Load().written = f.tx.Size()
-	if err := f.tx.Commit(); err != nil {
+	if err := f.commitOpen(); err != nil {
 		f.mustCommit, f.tried = true, f.stamp.number
 		return err
 	}
 	f.tx, f.appended, f.changes.bytes, f.mustCommit = nil, f.appended[:0], f.changes.bytes[:0], false
-	if cap(f.changes.bytes) > 2*redolog.Size { // after a write that was too large for the log
-		f.changes.bytes = nil
+	if f.isShared || cap(f.changes.bytes) > 2*redolog.Size { // the latter after a write that was too large for the log
+		f.changes.bytes, f.isShared = nil, false
 	}
 	f.pending.Store(false)
 	if f.log != nil {
 		f.log.Restart()
 	}
 	return nil
+}
+
+// commitOpen commits the open transaction without holding f.txMu, which the caller holds.
+func (f *File) commitOpen() error {
+	f.committing = &overlay{}
+	if n := len(f.appended); n > 0 {
+		f.committing.number, f.committing.changes = f.appended[n-1].number, f.changes.bytes[:f.appended[n-1].to]
+	}
+	defer func() { f.committing = nil }()
+	f.txMu.Unlock()
+	defer f.txMu.Lock() // also if bbolt panics
+	return f.tx.Commit()
 }
 
 // commitAppended commits what was appended. The caller holds f.writing. Without an error there is no open transaction
@@ -254,39 +271,6 @@ func (f *File) commitAppended() (err error) {
 		f.giveUp()
 	}
 	return err
-}
-
-// Latest is View of all writes that were made. Writers wait for it, so it should be short. It waits for a commit that is
-// under way, and so for the disk.
-func (f *File) Latest(fn func(*bolt.Tx) error) (err error) {
-	if !f.pending.Load() {
-		return f.View(fn)
-	}
-	if d := f.damage.Load(); d != nil {
-		return d
-	}
-	defer f.catch(debug.SetPanicOnFault(true), &err)
-	f.txMu.Lock()
-	if !f.pending.Load() { // it was committed meanwhile
-		f.txMu.Unlock()
-		return f.View(fn)
-	}
-	defer f.txMu.Unlock()
-	if err := f.begin(); err != nil {
-		return err
-	}
-	return fn(f.tx)
-}
-
-// Scan is Latest for what takes longer. It commits what was appended, so that writers need not wait for it.
-func (f *File) Scan(fn func(*bolt.Tx) error) error {
-	f.writing.Lock()
-	err := f.commitAppended()
-	f.writing.Unlock()
-	if err != nil {
-		return f.Latest(fn)
-	}
-	return f.View(fn)
 }
 
 // writeMark makes a write and commits it, with the mark of the file. The caller holds f.writing.

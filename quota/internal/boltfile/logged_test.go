@@ -36,8 +36,12 @@ func crash(t testing.TB, f *File) (dir string) {
 func latest(t testing.TB, f *File) map[string]string {
 	t.Helper()
 	keys := map[string]string{}
-	must(t, f.Latest(func(tx *bolt.Tx) error {
-		return tx.Bucket(numbers).ForEach(func(k, v []byte) error { keys[string(k)] = string(v); return nil })
+	must(t, f.Latest(func(tx Reader) error {
+		cursor := tx.Bucket(numbers).Cursor()
+		for k, v := cursor.Seek(nil); k != nil; k, v = cursor.Next() {
+			keys[string(k)] = string(v)
+		}
+		return nil
 	}))
 	return keys
 }
@@ -307,9 +311,9 @@ func TestNumberOfFailedWriteIsNotUsedAgain(t *testing.T) {
 			return nil
 		}
 		fails = false
-		must(t, f.Latest(func(tx *bolt.Tx) error {
+		must(t, f.Latest(func(tx Reader) error {
 			if tx.Bucket(numbers).Get([]byte("b")) != nil {
-				seen = f.Number(tx)
+				seen = tx.Number
 			}
 			return nil
 		}))

@@ -24,6 +24,9 @@ type Bucket struct {
 // A keySet has keys by bucket.
 type keySet map[string]map[string]struct{}
 
+// Reader reads what the transaction has written so far. It has no Number.
+func (tx Tx) Reader() Reader { return Reader{tx: tx.Tx} }
+
 // Bucket returns a bucket, which must exist.
 func (tx Tx) Bucket(name []byte) Bucket {
 	return Bucket{tx.Tx.Bucket(name), name, tx.changed, tx.changes}
