@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"errors"
-	"maps"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -62,8 +61,8 @@ type forwarding struct {
 	body    *requestBody // nil if there is none
 	// gatewayHeaders are the response headers that were set before forwarding. They are
 	// kept here because ReverseProxy clears the ResponseWriter's headers after an
-	// informational response (1xx).
-	gatewayHeaders http.Header
+	// informational response (1xx). Mostly it is one, for which a map would be large.
+	gatewayHeaders []headerValues
 	connection     []string // the Connection header of the upstream's response
 	costHeader     []string // the header of that response that reports the cost
 	sentAt         time.Time
@@ -140,9 +139,19 @@ func (f *forwarding) sendOut(out *http.Request) (*http.Response, error) {
 	return f.route.Upstream.RoundTrip(out)
 }
 
+// headerValues are the values of one header.
+type headerValues struct {
+	name   string
+	values []string
+}
+
 func (f *forwarding) setGatewayHeadersAside() {
-	f.gatewayHeaders = maps.Clone(f.w.Header())
-	clear(f.w.Header())
+	h := f.w.Header()
+	f.gatewayHeaders = make([]headerValues, 0, len(h))
+	for name, values := range h {
+		f.gatewayHeaders = append(f.gatewayHeaders, headerValues{name, values})
+	}
+	clear(h)
 }
 
 // rewriteRequest makes the request that the upstream gets.
@@ -240,14 +249,15 @@ func (f *forwarding) handleResponse(res *http.Response) error {
 	}
 	f.reportCost(h)
 	f.announceCost(h)
-	for name, values := range f.gatewayHeaders {
-		switch name {
+	for _, own := range f.gatewayHeaders {
+		values := own.values
+		switch own.name {
 		case "Vary":
-			values = mergeLists(values, h[name])
+			values = mergeLists(values, h["Vary"])
 		case headerExpose: // set only for an origin that CORS allows
 			values = mergeLists(values, exposed)
 		}
-		h[name] = values
+		h[own.name] = values
 	}
 	if f.body != nil && !f.body.complete.Load() && f.in.ProtoMajor == 1 {
 		// The upstream answers before it has read the whole body. net/http would hold the
@@ -322,8 +332,8 @@ func (f *forwarding) handleError(_ http.ResponseWriter, out *http.Request, err e
 	err, reason := f.explain(err, out)
 	h := f.w.Header()
 	clear(h)
-	for name, values := range f.gatewayHeaders {
-		h[name] = values
+	for _, own := range f.gatewayHeaders {
+		h[own.name] = own.values
 	}
 	if s := f.release(reason); s != nil {
 		f.reportUsage(h, s, -1)
