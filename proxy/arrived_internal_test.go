@@ -130,3 +130,18 @@ func TestTakeArrived(t *testing.T) {
 		c.Close()
 	}
 }
+
+// What was read of a body in memory does not stay there while the request waits for its response.
+func TestArrivedBodyIsFreedOnceRead(t *testing.T) {
+	r := httptest.NewRequest("POST", "/", strings.NewReader("text"))
+	b := &requestBody{ReadCloser: r.Body, left: 1 << 20, hook: new(ReadHook)}
+	b.takeArrived(r)
+	for _, want := range []string{"text", ""} { // the transport may look for the end once more
+		if got, err := io.ReadAll(b); string(got) != want || err != nil {
+			t.Errorf("read %q, %v; want %q", got, err, want)
+		}
+	}
+	if !b.InMemory() || b.ReadCloser != http.NoBody {
+		t.Errorf("in memory: %t, and the body still has %T", b.InMemory(), b.ReadCloser)
+	}
+}

@@ -55,6 +55,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	b.read += int64(n)
 	if err == io.EOF {
 		b.complete.Store(true)
+		if b.arrived {
+			b.ReadCloser = http.NoBody // what was read need not stay in memory until the response
+		}
 	} else if err != nil && b.w == nil && isReset(err) {
 		b.gone.Store(!b.closed.Load())
 	} else if err != nil {

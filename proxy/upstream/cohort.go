@@ -66,12 +66,12 @@ func (c *cohort) closeIdleNow() {
 	}
 }
 
-// roundTrip sends a request to a target.
-func (c *cohort) roundTrip(t *target, req *http.Request) (*http.Response, error) {
+// roundTrip sends a request to a target. sent may be called, see direct.Transport.Send.
+func (c *cohort) roundTrip(t *target, req *http.Request, sent func()) (*http.Response, error) {
 	if t.h2c {
 		return c.h2c.RoundTrip(req)
 	}
-	return c.direct.RoundTrip(req)
+	return c.direct.Send(req, sent)
 }
 
 // cohorts are those that get requests.

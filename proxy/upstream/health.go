@@ -52,7 +52,7 @@ func (p *Pool) checkOnce(t *target, req *http.Request) error {
 	c := p.cohortForRequest()
 	c.inFlight.Add(1)
 	defer c.requestEnded()
-	res, err := c.roundTrip(t, req.WithContext(ctx))
+	res, err := c.roundTrip(t, req.WithContext(ctx), func() {})
 	if err != nil {
 		return err
 	}

@@ -10,13 +10,16 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"weak"
 
 	"metergate/proxy/upstream"
+	"metergate/quota/testkit"
 )
 
 // With roundRobin the first target gets the first request.
@@ -368,4 +371,48 @@ func serveRaw(t testing.TB, handle func(net.Conn)) (addr string) {
 	})
 	t.Cleanup(func() { l.Close(); running.Wait() })
 	return l.Addr().String()
+}
+
+// A request that is sent to another target has its header, although it may have lost it to save memory.
+func TestRetriedRequestHasItsHeader(t *testing.T) {
+	var got []string
+	alive := serve(t, func(_ http.ResponseWriter, r *http.Request) { got = append(got, r.Method+" "+r.Header.Get("X-A")) })
+	broken := serve(t, abort)
+	for _, c := range []struct{ method, first string }{
+		{"POST", refused(t)}, // not sent
+		{"PUT", broken.URL},  // sent
+	} {
+		got = nil
+		p := newPool(t, roundRobin, c.first, alive.URL)
+		res, err := p.RoundTripFor(newRequest(c.method, "/", "", "X-A: a"), "", nil)
+		if err != nil {
+			t.Fatalf("%s: %v", c.method, err)
+		}
+		res.Body.Close()
+		if want := c.method + " a"; len(got) != 1 || got[0] != want {
+			t.Errorf("the other target got %q, want %q", got, want)
+		}
+	}
+}
+
+// While a request waits for its response, the memory of its header is free, unless it may be sent again.
+func TestHeaderOfSentRequestIsFreed(t *testing.T) {
+	arrived, open := make(chan bool), make(chan bool)
+	slow := serve(t, func(http.ResponseWriter, *http.Request) { arrived <- true; <-open })
+	p := newPool(t, roundRobin, slow.URL)
+	req := newRequest("POST", "/", "", "X-A: a")
+	kept := weak.Make(&req.Header["X-A"][0])
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	defer close(open)
+	waiting.Go(func() {
+		res, err := p.RoundTripFor(req, "", nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		res.Body.Close()
+	})
+	testkit.Receive(t, "the request reaches the target", arrived)
+	testkit.Eventually(t, "the header is freed", func() bool { runtime.GC(); return kept.Value() == nil })
 }

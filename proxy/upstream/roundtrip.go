@@ -24,12 +24,14 @@ import (
 // The error is ErrNoTarget, or a *TargetError that wraps ErrNoConnection, the context's, one of reading the request's body, one of the
 // connection to the target, or says that the response is malformed.
 func (p *Pool) RoundTrip(req *http.Request) (*http.Response, error) {
-	return p.RoundTripFor(req, "", nil)
+	return p.RoundTripFor(req.WithContext(req.Context()), "", nil)
 }
 
 // RoundTripFor is RoundTrip for a user, whom the balance ByUser needs; empty: there is none. It makes a span
 // for each try, which ends with the response's body. The targets get the try as the parent of theirs. span is the
 // request's; nil: nothing is traced.
+//
+// The request may lose its Header once it was sent, so that the Header does not stay in memory until the response.
 func (p *Pool) RoundTripFor(req *http.Request, user string, span *tracing.Span) (res *http.Response, err error) {
 	key := p.keyOf(user)
 	rt := roundTrip{pool: p, original: req, header: req.Header, repeatable: isRepeatable(req), span: span}
@@ -123,7 +125,7 @@ func (rt *roundTrip) send(t *target, trial bool) (res *http.Response, err error,
 		c.requestEnded()
 		p.requestEnded(t)
 	}
-	res, err = c.roundTrip(t, out)
+	res, err = c.roundTrip(t, out, func() { rt.freeHeader(out) })
 	if err == nil {
 		res, err = rt.accept(t, trial, a, res, end)
 		return res, err, false
@@ -162,6 +164,13 @@ func (rt *roundTrip) send(t *target, trial bool) (res *http.Response, err error,
 	}
 	end()
 	return nil, err, retry
+}
+
+// freeHeader lets the header of an attempt that was sent go, unless the request may be sent again.
+func (rt *roundTrip) freeHeader(out *http.Request) {
+	if !rt.repeatable {
+		out.Header, rt.header, rt.original.Header = nil, nil, nil
+	}
 }
 
 // accept records that the target has answered, and checks the response. Package direct

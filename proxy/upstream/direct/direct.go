@@ -122,11 +122,18 @@ func isASCII(s string) bool {
 // net/http: the connection had been used before, no byte of a response came, and nothing of the
 // request was sent, or it has no body and is idempotent.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	return t.Send(req, func() {})
+}
+
+// Send is RoundTrip. Before it waits for the response, it calls sent, in the same goroutine, if some
+// of the request was sent. A request that Send does not send again may lose its Header then. It never
+// calls sent for a request that it hands to Other.
+func (t *Transport) Send(req *http.Request, sent func()) (*http.Response, error) {
 	if !t.serves(req) {
 		return t.Other.RoundTrip(req)
 	}
 	ctx := req.Context()
-	e := &exchange{t: t, req: req, trace: httptrace.ContextClientTrace(ctx)}
+	e := &exchange{t: t, req: req, trace: httptrace.ContextClientTrace(ctx), sent: sent}
 	defer e.freeMessage()
 	for again := false; ; again = true {
 		err := context.Cause(ctx)
@@ -197,6 +204,7 @@ type exchange struct {
 	trace     *httptrace.ClientTrace // may be nil
 	message   *bytes.Buffer          // the request as it is sent, until some of it was
 	stop      func() bool            // ends that the context's end closes the connection; false: it has
+	sent      func()                 // to be called then
 	begun     bool                   // something of the request was sent
 	responded bool                   // the first byte has come
 }
@@ -246,6 +254,7 @@ func (e *exchange) respond() (*http.Response, error) {
 	var sendErr error
 	if e.begun, sendErr = e.c.send(e.message.Bytes()); e.begun {
 		e.freeMessage()
+		e.sent()
 	}
 	// A server may answer, and close before it has read the whole request.
 	if err := e.c.await(sendErr == nil); err != nil {
