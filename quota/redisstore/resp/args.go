@@ -5,7 +5,7 @@ import (
 	"strconv"
 )
 
-// Args are the arguments of a script, already encoded. The zero value has none. Args must
+// Args are the arguments of a script or function, already encoded. The zero value has none. Args must
 // not be used by several goroutines at once.
 type Args struct {
 	n       int
@@ -14,11 +14,16 @@ type Args struct {
 
 // AddString adds one argument.
 func (a *Args) AddString(s string) {
+	a.begin(len(s))
+	a.encoded = append(a.encoded, s...)
+	a.encoded = append(a.encoded, "\r\n"...)
+}
+
+// begin begins one argument of so many bytes.
+func (a *Args) begin(size int) {
 	a.n++
 	a.encoded = append(a.encoded, '$')
-	a.encoded = strconv.AppendInt(a.encoded, int64(len(s)), 10)
-	a.encoded = append(a.encoded, "\r\n"...)
-	a.encoded = append(a.encoded, s...)
+	a.encoded = strconv.AppendInt(a.encoded, int64(size), 10)
 	a.encoded = append(a.encoded, "\r\n"...)
 }
 
@@ -32,6 +37,14 @@ func (a *Args) AddInt(n int64) {
 func (a *Args) AddAll(more *Args) {
 	a.n += more.n
 	a.encoded = append(a.encoded, more.encoded...)
+}
+
+// AddArgs adds other arguments, in their encoded form, as a single one. A function can compare it with
+// that of an earlier call, and decode it only if it differs.
+func (a *Args) AddArgs(inner *Args) {
+	a.begin(len(inner.encoded))
+	a.encoded = append(a.encoded, inner.encoded...)
+	a.encoded = append(a.encoded, "\r\n"...)
 }
 
 // Reset removes all arguments and keeps the memory for the next ones.
@@ -61,6 +74,11 @@ func AppendEvalSHA(b []byte, sha, key, secondKey string, args *Args) []byte {
 // AppendEval appends the command that runs a script with this source, which Redis keeps, likewise.
 func AppendEval(b []byte, source, key, secondKey string, args *Args) []byte {
 	return appendScript(b, "EVAL", source, key, secondKey, args)
+}
+
+// AppendFCall appends the command that calls a function on a key.
+func AppendFCall(b []byte, function, key string, args *Args) []byte {
+	return appendScript(b, "FCALL", function, key, "", args)
 }
 
 func appendScript(b []byte, command, script, key, secondKey string, args *Args) []byte {

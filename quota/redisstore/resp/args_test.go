@@ -37,3 +37,24 @@ func TestAppendEvalSHA(t *testing.T) {
 		t.Errorf("after Reset the values are %q", got)
 	}
 }
+
+// TestAddArgs checks that arguments within arguments are one argument, whatever is in them.
+func TestAddArgs(t *testing.T) {
+	var inner, args Args
+	args.AddArgs(&inner)
+	inner.AddString("a\r\nb\x00")
+	inner.AddInt(7)
+	args.AddInt(1)
+	args.AddArgs(&inner)
+	args.AddString("last")
+	encoded := "$5\r\na\r\nb\x00\r\n$1\r\n7\r\n"
+	if got, want := args.Values(), []any{"", "1", encoded, "last"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("the values are %q, want %q", got, want)
+	}
+	got := string(AppendFCall([]byte("before"), "f", "m:{k}", &args))
+	want := "before*8\r\n$5\r\nFCALL\r\n$1\r\nf\r\n$1\r\n1\r\n$5\r\nm:{k}\r\n" +
+		"$0\r\n\r\n$1\r\n1\r\n$18\r\n" + encoded + "\r\n$4\r\nlast\r\n"
+	if got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -1,4 +1,4 @@
-// Package resp encodes calls of Lua scripts in Redis's protocol (RESP) and decodes their
+// Package resp encodes calls of Lua scripts and functions in Redis's protocol (RESP) and decodes their
 // replies.
 //
 // go-redis can do both. But it boxes each argument, and a request to the gateway sends
