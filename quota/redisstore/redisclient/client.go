@@ -1,5 +1,5 @@
-// Package redisclient runs the scripts of many callers on one Redis, a Redis Cluster or a
-// Redis behind Sentinels, and keeps its promises about time while any of these fail.
+// Package redisclient runs the scripts and functions of many callers on one Redis, a Redis Cluster
+// or a Redis behind Sentinels, and keeps its promises about time while any of these fail.
 //
 // # Two ways to Redis
 //
@@ -7,6 +7,11 @@
 // they are written as they come, without waiting for earlier replies, and Redis replies in
 // their order. Callers that arrive together share one write. The request itself is written
 // by its caller, so no goroutine has to be woken for it. A lone caller also reads the reply.
+//
+// Client.Call is the same for a function of a library, which Redis 7 and later keep. Unlike a script, a
+// function can keep what it has computed for the next call. Each new connection of a pipeline loads
+// the library if Redis does not have it. Where there are no functions, Call says so, and its caller
+// runs a script.
 //
 // Client.Do is for everything else: it lends a connection of go-redis's pool to a function.
 // A script goes this way too when its pipeline cannot serve it, because a cluster has moved its
@@ -33,7 +38,7 @@
 //   - A script is sent once. If Redis does not know it, it is sent once more with its source, on the
 //     same connection. If the reply is another error that comes before the script has written
 //     anything, it is sent once more by way of go-redis: a cluster may have moved the key. Scripts
-//     must be safe to run twice.
+//     must be safe to run twice. A function is sent once, and never by way of go-redis.
 //   - After an error the script may have run, may still run later, or may never run. Only
 //     after quota.ErrOverloaded, or if the context was cancelled, it was certainly not sent.
 //     The end of its context does not stop a script that has been sent.
@@ -63,8 +68,8 @@ import (
 	"metergate/quota/redisstore/redisurl"
 )
 
-// Options say where Redis is and how long to wait for it. All fields but TLS, Protocol and
-// OnConnect are required.
+// Options say where Redis is and how long to wait for it. All fields but TLS, Protocol,
+// OnConnect and Library are required.
 type Options struct {
 	Location redisurl.Location
 	// TLS is for connections to a Location with TLS, see SetTLS.
@@ -85,19 +90,24 @@ type Options struct {
 	// this connection, and must not be used after OnConnect has returned. An error refuses the
 	// connection: calls that wait for it fail with the error.
 	OnConnect func(context.Context, *redis.Client) error
+	// Library has the functions for Call. It is loaded once OnConnect has accepted a connection.
+	Library Library
 }
 
 // Client is a client of one Redis, or of one cluster. It is safe for concurrent use.
 type Client struct {
-	redis     redis.UniversalClient
-	location  redisurl.Location
-	secure    *secureDialer // nil: no TLS
-	router    *router
-	timeout   time.Duration
-	now       func() time.Time
-	inFlight  int
-	onFailure func() // is told that a call failed; does not wait
-	onConnect func(context.Context, *redis.Client) error
+	redis         redis.UniversalClient
+	location      redisurl.Location
+	secure        *secureDialer // nil: no TLS
+	router        *router
+	timeout       time.Duration
+	now           func() time.Time
+	inFlight      int
+	onFailure     func() // is told that a call failed; does not wait
+	onConnect     func(context.Context, *redis.Client) error
+	library       Library
+	libraryPause  time.Duration // the constant, except in tests
+	libraryBreaks atomic.Int64  // how many connections have broken while they loaded the library
 
 	lentAt atomic.Int64 // when a script was last run by way of go-redis, in ns since 1970
 
@@ -131,7 +141,7 @@ func New(opt Options) *Client {
 	logging.Disable()
 	c := &Client{
 		location: opt.Location, timeout: opt.Timeout, now: opt.Now, inFlight: opt.InFlight, onConnect: opt.OnConnect,
-		tasks: make(chan task), stopped: make(chan struct{}),
+		library: opt.Library, libraryPause: libraryPause, tasks: make(chan task), stopped: make(chan struct{}),
 	}
 	if c.onConnect == nil {
 		c.onConnect = func(context.Context, *redis.Client) error { return nil }
@@ -222,7 +232,7 @@ func (c *Client) Do(ctx context.Context, fn func(context.Context, redis.Universa
 	if errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) {
 		return quota.ErrOverloaded
 	}
-	return explain(c.location, err)
+	return c.explain(err)
 }
 
 // EachMaster runs fn, as Do does, for every master: of a cluster for all of them at once.

@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
-
-	"metergate/quota/redisstore/redisurl"
 )
 
 // A WrongKindError reports a server of another kind than the URL says: a node of a cluster, a
@@ -38,11 +36,11 @@ const (
 )
 
 // explain returns err, as a *WrongKindError if it shows that the server is of another kind.
-func explain(l redisurl.Location, err error) error {
+func (c *Client) explain(err error) error {
 	if err == nil || !IsReply(err) {
 		return err
 	}
-	text := strings.ToLower(err.Error())
+	l, text := &c.location, strings.ToLower(err.Error())
 	advice := ""
 	switch single := !l.Cluster && l.Master == ""; {
 	case !l.Cluster && (strings.HasPrefix(text, "moved ") || strings.HasPrefix(text, "ask ")):
@@ -84,7 +82,7 @@ func (c *Client) CheckKind(ctx context.Context, server *redis.Client, keys []str
 			}
 			return nil
 		})
-		if wrong := (*WrongKindError)(nil); errors.As(explain(c.location, err), &wrong) {
+		if wrong := (*WrongKindError)(nil); errors.As(c.explain(err), &wrong) {
 			return wrong
 		}
 		return err

@@ -30,6 +30,9 @@ type pipeline struct {
 	// onFailure is told that the pipeline has broken or was retired; it does not wait.
 	onFailure func()
 
+	began     time.Time
+	functions functions
+
 	places  chan struct{}    // one for each call that Redis has not answered
 	sent    chan *scriptCall // these calls, in their order
 	retired chan struct{}    // closed when there are to be no new calls
@@ -48,7 +51,7 @@ type pipeline struct {
 	err       error  // why the pipeline broke; nil: it has not
 }
 
-// A scriptCall is a script that Redis is to run.
+// A scriptCall is a script or function that Redis is to run.
 type scriptCall struct {
 	command  []byte     // as it is sent
 	done     chan error // has one place
@@ -72,7 +75,7 @@ var errRetired = errors.New("the connection is given up")
 // until fail. It needs an attendant, see attend.
 func newPipeline(conn *renewedConn, c *Client) *pipeline {
 	p := &pipeline{
-		conn: conn, timeout: c.timeout, now: c.now, onFailure: c.onFailure,
+		conn: conn, timeout: c.timeout, now: c.now, onFailure: c.onFailure, began: time.Now(),
 		places: make(chan struct{}, c.inFlight), sent: make(chan *scriptCall, c.inFlight), retired: make(chan struct{}),
 		in: newInbox(conn), handed: make(chan struct{}, 1), ended: make(chan struct{}),
 	}

@@ -18,7 +18,8 @@ import (
 // A renewal makes the connections to one address of a Redis anew after a reply that concerns
 // the connection, see isConnectionFault: a name, a load balancer or a proxy may lead new
 // connections to a Redis that works, while the open ones stay with one that does not. go-redis
-// keeps such connections in its pool for ever.
+// keeps such connections in its pool for ever. Call has connections made anew when the library is no
+// longer there.
 //
 // All connections that are open by then become stale, since they have most likely the same
 // fault. An idle one is closed when go-redis looks at it before the next use. One in use is

@@ -86,7 +86,7 @@ func (c *Client) connectRoute(key string, deadline time.Time) (*pipeline, error)
 			return nil, errClosed
 		}
 		if result.Err != nil {
-			return nil, explain(c.location, result.Err)
+			return nil, c.explain(result.Err)
 		}
 		return result.Val.(*pipeline), nil
 	case <-timer.C:
@@ -111,7 +111,7 @@ func (c *Client) pipelineFor(key string) (*pipeline, error) {
 		if p := c.router.usablePipeline(o.Addr); p != nil {
 			return p, nil
 		}
-		return c.dialPipeline(ctx, o)
+		return c.dialPipeline(ctx, o, c.library.Name != "")
 	})
 	if err != nil {
 		return nil, err
@@ -119,10 +119,10 @@ func (c *Client) pipelineFor(key string) (*pipeline, error) {
 	return p.(*pipeline), nil
 }
 
-// dialPipeline connects to one Redis. go-redis does the handshake that the options want:
+// dialPipeline connects to one Redis, with or without the library. go-redis does the handshake that the options want:
 // it knows of passwords, databases and protocol versions.
-func (c *Client) dialPipeline(ctx context.Context, o redis.Options) (*pipeline, error) {
-	dial := o.Dialer
+func (c *Client) dialPipeline(ctx context.Context, o redis.Options, withLibrary bool) (*pipeline, error) {
+	again, dial := o, o.Dialer
 	var conn *renewedConn
 	o.PoolSize, o.PipelinePoolSize = 1, -1
 	o.MaxRetries = -1 // go-redis has turned the first -1 into 0, which it would now take for 3
@@ -137,12 +137,25 @@ func (c *Client) dialPipeline(ctx context.Context, o redis.Options) (*pipeline, 
 	if err == nil {
 		err = c.onConnect(ctx, client)
 	}
+	var state functions
+	if err == nil && withLibrary {
+		if err = c.loadLibrary(ctx, client, &state); err != nil && !IsReply(err) {
+			client.Close()
+			p, err := c.dialPipeline(ctx, again, false)
+			if err == nil {
+				p.functions.retryAt.Store(state.retryAt.Load())
+			}
+			return p, err
+		}
+	}
 	if err != nil {
 		client.Close()
 		return nil, err
 	}
 	// Now the connection is idle, and go-redis does not come back to it.
 	p := newPipeline(conn, c)
+	p.functions.callable.Store(state.callable.Load())
+	p.functions.retryAt.Store(state.retryAt.Load())
 	r := c.router
 	r.mu.Lock()
 	defer r.mu.Unlock()

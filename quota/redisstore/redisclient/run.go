@@ -12,10 +12,11 @@ import (
 	"metergate/quota/redisstore/resp"
 )
 
-// A Reply is what a script returned, and when, by the gateway's clock.
+// A Reply is what a script or function returned, and when, by the gateway's clock.
 type Reply struct {
 	resp.Reply
 	Sent, Received time.Time
+	deadline       time.Time // by which Call waited for it, see Instead
 }
 
 // Run has Redis run a script on a key, which must have a hash tag (see Slot), and on a second one
@@ -30,51 +31,59 @@ type Reply struct {
 func (c *Client) Run(ctx context.Context, script *redis.Script, key, secondKey string, args *resp.Args, reply *Reply) error {
 	call := calls.Get().(*scriptCall)
 	call.command = resp.AppendEvalSHA(call.command[:0], script.Hash(), key, secondKey, args)
+	p, err := c.runInPipeline(ctx, key, call, false)
+	text, isReply := err.(resp.ErrorReply)
+	if isReply && strings.HasPrefix(string(text), "NOSCRIPT ") {
+		call.command = resp.AppendEval(call.command[:0], sourceOf(script), key, secondKey, args)
+		p, err = c.runInPipeline(deadlineContext{ctx, call.deadline}, key, call, false)
+		text, isReply = err.(resp.ErrorReply)
+	}
+	if p == nil {
+		return err
+	}
+	if isReply {
+		p.conn.renewal.see(err)
+		if mayHaveChanged(string(text)) {
+			return c.explain(err)
+		}
+		c.router.route(key).CompareAndSwap(p, nil) // in a cluster the key may be elsewhere
+		return c.runSourcePatiently(deadlineContext{ctx, call.deadline}, script, key, secondKey, args, reply)
+	}
+	*reply = call.reply
+	calls.Put(call)
+	return err
+}
+
+// runInPipeline has a call sent by the pipeline for a key, and returns once it is done, see Run. It returns
+// the pipeline, with an error as well. If that is nil, nobody may look at the call any more. isFunction: the
+// call is not sent where functions cannot be called, and the error is errNoFunctions.
+func (c *Client) runInPipeline(ctx context.Context, key string, call *scriptCall, isFunction bool) (*pipeline, error) {
 	route := c.router.route(key)
-	err, withSource := errRetired, false
-	for tries := 3; tries > 0; tries-- {
+	for range 3 {
 		p := route.Load()
 		if p == nil || !p.usable() {
 			deadline := callDeadline(ctx, c.timeout)
 			ctx = deadlineContext{ctx, deadline}
+			var err error
 			if p, err = c.connectRoute(key, deadline); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		if err := ctx.Err(); err != nil {
-			return err
+			return nil, err
 		}
-		var done bool
-		if done, err = p.run(ctx, call); !done {
-			return c.timeoutError() // the pipeline may still write to call
+		if isFunction && !p.functions.callable.Load() {
+			return p, errNoFunctions
 		}
-		if text, isReply := err.(resp.ErrorReply); isReply {
-			p.conn.renewal.see(err)
-			ctx = deadlineContext{ctx, call.deadline}
-			if strings.HasPrefix(string(text), "NOSCRIPT ") && !withSource {
-				call.command = resp.AppendEval(call.command[:0], sourceOf(script), key, secondKey, args)
-				withSource, tries = true, tries+1
-				continue
-			}
-			if mayHaveChanged(string(text)) {
-				return explain(c.location, err)
-			}
-			route.CompareAndSwap(p, nil) // in a cluster the key may be elsewhere
-			c.lentAt.Store(time.Now().UnixNano())
-			err := c.runSourcePatiently(deadlineContext{ctx, call.deadline}, script, key, secondKey, args, reply)
-			c.lentAt.Store(time.Now().UnixNano()) // it may have waited to be sent
-			return err
+		done, err := p.run(ctx, call)
+		if !done {
+			return nil, c.timeoutError() // the pipeline may still write to call
 		}
 		if err != errRetired {
-			break
+			return p, err
 		}
 	}
-	*reply = call.reply
-	calls.Put(call)
-	if err == errRetired { // three times, and nothing was sent
-		err = quota.ErrOverloaded
-	}
-	return err
+	return nil, quota.ErrOverloaded // nothing was sent
 }
 
 // MayRepeat reports whether a script that has returned may still run once more: go-redis may have sent it to two nodes of a
@@ -100,17 +109,17 @@ func (r *sourceReader) Eval(_ context.Context, source string, _ []string, _ ...a
 	return nil
 }
 
-// mayHaveChanged reports whether an error reply may come from the middle of a script, such as that
-// its user may not use a command. Redis does not undo what the script has done by then, so to run
-// it again could count twice.
+// mayHaveChanged reports whether an error reply may come from the middle of a script or of a function, such
+// as that its user may not use a command. Redis does not undo what has been done by then, so to run it
+// again could count twice.
 func mayHaveChanged(reply string) bool {
-	if !strings.Contains(reply, "user_script") { // from before the script
+	if !strings.Contains(reply, "user_script") && !strings.Contains(reply, "user_function") { // from before it
 		return false
 	}
 	return !slices.ContainsFunc(refusedAtFirstWrite, func(word string) bool { return strings.Contains(reply, word) })
 }
 
-// refusedAtFirstWrite are words of replies to the first command of a script that would write.
+// refusedAtFirstWrite are words of replies to the first command of a script or function that would write.
 var refusedAtFirstWrite = []string{"READONLY ", "LOADING ", "MASTERDOWN ", "CLUSTERDOWN ", "NOREPLICAS ", "MISCONF "}
 
 // firstPause and longestPause bound the pause before a call is made again for which Redis was not
@@ -121,6 +130,8 @@ const firstPause, longestPause = 5 * time.Millisecond, 80 * time.Millisecond
 // two keys, or neither, replies TRYAGAIN, and has run nothing. Past the deadline of ctx that is an
 // error like that of a call without an answer.
 func (c *Client) runSourcePatiently(ctx deadlineContext, script *redis.Script, key, secondKey string, args *resp.Args, reply *Reply) (err error) {
+	c.lentAt.Store(time.Now().UnixNano())
+	defer func() { c.lentAt.Store(time.Now().UnixNano()) }() // it may have waited to be sent
 	keys := []string{key}
 	if secondKey != "" {
 		keys = append(keys, secondKey)
