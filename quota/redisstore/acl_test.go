@@ -40,7 +40,7 @@ func TestACLOfTheManualIsTheLeast(t *testing.T) {
 		t.Fatal("docs/operate.md has no ACL SETUSER")
 	}
 	server := redistest.Start(t)
-	server.Needs(t, "6.2", "ACL for channels")
+	server.Needs(t, "7.0", "functions")
 	var args []any
 	for word := range strings.FieldsSeq(strings.Replace(string(line), "PASSWORD", "secret", 1)) {
 		args = append(args, word)

@@ -37,6 +37,10 @@ type query struct {
 	// appendArgs appends the script's own arguments; nil: it has none. It is called again
 	// when an assumption was wrong. Windows are those that are assumed to run.
 	appendArgs func(args *resp.Args, p *quota.Plan, l *layout)
+	// appendPlain appends the arguments of a function of script.Library after the offset, and returns its name; empty: the
+	// query is not plain. nil: it never is.
+	appendPlain func(args, terms *resp.Args, p *quota.Plan, l *layout) (function string)
+	lease       time.Duration // of the request that a query with appendPlain is about
 	// beforeRepeat is called before it is sent again; nil: nothing need be done.
 	beforeRepeat func()
 	try          int // how often it was sent before
@@ -176,19 +180,25 @@ func (s *Store) ask(ctx context.Context, q *query, o *outcome) error {
 		if q.script == script.Reserve && o.plan.ConcurrencyLimit().Requests > 0 {
 			o.departing = s.places.departing(q.user)
 		}
-		received, err := s.call(ctx, q.script, o, l, q.reading(l), func(args *resp.Args) {
-			if q.appendArgs != nil {
-				q.appendArgs(args, o.plan, l)
-			}
-			if o.pool.account != "" {
-				q.appendPool(args, o, l)
-			}
-		})
+		received, called, rest, err := s.callPlain(ctx, q, o, l)
+		if !called && err == nil {
+			received, err = s.call(rest, q.script, o, l, q.reading(l), func(args *resp.Args) {
+				if q.appendArgs != nil {
+					q.appendArgs(args, o.plan, l)
+				}
+				if o.pool.account != "" {
+					q.appendPool(args, o, l)
+				}
+			})
+		}
 		if err != nil {
 			return err
 		}
 		at = received
 		reply := &o.reply
+		if q.holds != "" && !called {
+			s.plain.note(q.user, l, reply)
+		}
 		if reply.Recorded {
 			o.recorded = append(o.recorded, o.account.account)
 		}
@@ -301,8 +311,8 @@ func (s *Store) callAlone(ctx context.Context, sc *redis.Script, account, text s
 
 // A runBuffer has the arguments and the reply of a script. On the stack, they would be in the way: see outcomes.
 type runBuffer struct {
-	args  resp.Args
-	reply redisclient.Reply
+	args, terms resp.Args
+	reply       redisclient.Reply
 }
 
 // runBuffers holds buffers to use again.

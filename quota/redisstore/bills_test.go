@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"testing"
 	"time"
 
@@ -277,12 +277,17 @@ func TestBillsSurviveAKilledRedis(t *testing.T) {
 			return nil
 		})
 	}
-	var replies atomic.Int64
+	// Each connection lasts longer than the one before, so that none is cut at the same step for ever.
+	var mu sync.Mutex
+	replies, lasts := 0, 7
 	faultProxy.OnReply(func(redistest.Command, string) redistest.Fate {
-		if replies.Add(1)%7 == 0 {
-			return redistest.Cut
+		mu.Lock()
+		defer mu.Unlock()
+		if replies++; replies < lasts {
+			return redistest.Pass
 		}
-		return redistest.Pass
+		replies, lasts = 0, lasts+1
+		return redistest.Cut
 	})
 	restarted := false
 	for range 20 {

@@ -349,7 +349,7 @@ func TestThresholdsCostOthersNothing(t *testing.T) {
 	for _, user := range []string{"u", quota.MemberAccount("acme", "u")} {
 		ran := func(p *quota.Plan) map[string]int {
 			server := redistest.Start(t)
-			s := openStore(t, server.URL())
+			s := openWith(t, Options{URL: server.URL(), Timeout: patient, scriptsOnly: true})
 			request := func() {
 				r := reserveBy(t, s, p, user)
 				rest := *reserveBy(t, s, p, user)

@@ -55,6 +55,20 @@ func openAt(t testing.TB, url string, clock *quotatest.Clock) *Store {
 	return openWith(t, Options{URL: url, Timeout: patient, Now: clock.Now, Offset: clock.Offset})
 }
 
+// openLike is openAt for a store with other options as well.
+func openLike(t testing.TB, opt Options, url string, clock *quotatest.Clock) *Store {
+	t.Helper()
+	opt.URL, opt.Timeout, opt.Now, opt.Offset = url, patient, clock.Now, clock.Offset
+	return openWith(t, opt)
+}
+
+// withFunctionsAndWithout runs a test for stores by which functions of Redis serve plain requests, and for those that
+// only have scripts.
+func withFunctionsAndWithout(t *testing.T, test func(t *testing.T, opt Options)) {
+	t.Run("functions", func(t *testing.T) { test(t, Options{functionsFirst: true}) })
+	t.Run("scripts", func(t *testing.T) { test(t, Options{scriptsOnly: true}) })
+}
+
 // commands returns the store's own go-redis client, to look into Redis.
 func commands(s *Store) (client redis.UniversalClient) {
 	s.client.Do(ctx, func(_ context.Context, r redis.UniversalClient) error { client = r; return nil })

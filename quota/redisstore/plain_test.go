@@ -18,6 +18,16 @@ import (
 
 // A plain request makes Redis run so few commands. Whoever needs another one finds it here.
 func TestPlainRequestRunsFewCommands(t *testing.T) {
+	withFunctionsAndWithout(t, func(t *testing.T, opt Options) {
+		command := "evalsha"
+		if !opt.scriptsOnly {
+			command = "fcall"
+		}
+		testPlainRequestRunsFewCommands(t, opt, command)
+	})
+}
+
+func testPlainRequestRunsFewCommands(t *testing.T, opt Options, command string) {
 	server := redistest.Start(t)
 	limits := []quota.Limit{{Amount: 1000, Period: quota.Month}, {Amount: 1000, Period: quota.Day}}
 	attempts, err := quota.NewPlan(quota.PlanOptions{
@@ -26,20 +36,21 @@ func TestPlainRequestRunsFewCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := openAt(t, server.URL(), quotatest.NewClock(noon))
+	s := openLike(t, opt, server.URL(), quotatest.NewClock(noon))
 	for _, p := range []*quota.Plan{quotatest.NewPlan("limits", limits...), attempts} {
 		var held []*quota.Reservation
 		for range 3 { // the first requests send the scripts, and note when things end
 			held = append(held, reserveBy(t, s, p, p.Name()))
 		}
 		mustCommit(t, s, held[0])
+		mustCommit(t, s, reserveBy(t, s, p, p.Name())) // from now on, functions serve what is plain
 		for others := 2; others >= 0; others-- {
 			got := allCommandsOf(t, server, func() {
 				r := reserveBy(t, s, p, p.Name())
 				mustCommit(t, s, r)
 				s.Forget(r) // the next commit deletes its marker in the same HDEL
 			})
-			want := map[string]int{"evalsha": 2, "time": 2, "hmget": 2, "hset": 2, "hdel": 1, "publish": 2, "pttl": 1}
+			want := map[string]int{command: 2, "time": 2, "hmget": 2, "hset": 2, "hdel": 1, "publish": 2, "pttl": 1}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("%s, while %d others are held: -want +got:\n%s", p.Name(), others, diff)
 			}
@@ -86,8 +97,10 @@ func TestOtherRequestsRunAsFewCommandsAsBefore(t *testing.T) {
 
 // Requests of this version and of an earlier one on one hash leave there what those of the earlier one alone would leave.
 func TestPlainRequestsBesideRelease(t *testing.T) {
-	t.Run("0.1.0", func(t *testing.T) { compareBeside(t, newRelease) })
-	t.Run("the first plain scripts", func(t *testing.T) { compareBeside(t, newFirstPlain) })
+	withFunctionsAndWithout(t, func(t *testing.T, opt Options) {
+		t.Run("0.1.0", func(t *testing.T) { compareBeside(t, opt, newRelease) })
+		t.Run("the first plain scripts", func(t *testing.T) { compareBeside(t, opt, newFirstPlain) })
+	})
 }
 
 // An earlierVersion has scripts that a store of this version does not send any more.
@@ -96,9 +109,9 @@ type earlierVersion interface {
 	settle(r *quota.Reservation, count bool)
 }
 
-func compareBeside(t *testing.T, earlier func(*testing.T, *Store, *quotatest.Clock) earlierVersion) {
+func compareBeside(t *testing.T, opt Options, earlier func(*testing.T, *Store, *quotatest.Clock) earlierVersion) {
 	clock := quotatest.NewClock(noon)
-	s := openAt(t, redistest.Start(t).URL(), clock)
+	s := openLike(t, opt, redistest.Start(t).URL(), clock)
 	before := earlier(t, s, clock)
 	p := quotatest.NewPlan("free", quota.Limit{Amount: 100_000, Period: quota.Month}, quota.Limit{Amount: 100_000, Period: quota.Day})
 	reserve := func(r *quota.Reservation, byEarlier bool) {
@@ -121,7 +134,7 @@ func compareBeside(t *testing.T, earlier func(*testing.T, *Store, *quotatest.Clo
 		fields := userHash(t, s, user)
 		for field, value := range fields {
 			switch {
-			case field == "user" || field == "sweep":
+			case field == "user" || field == "sweep" || field == "long":
 				delete(fields, field)
 			case strings.HasPrefix(field, "lease/"):
 				_, fields[field], _ = strings.Cut(value, " ")
@@ -265,7 +278,9 @@ func (e *firstPlain) settle(r *quota.Reservation, count bool) {
 }
 
 // A key lives as long as all that a plain call writes into it, and is swept before any of that ends.
-func TestPlainCallsKeepTheKey(t *testing.T) {
+func TestPlainCallsKeepTheKey(t *testing.T) { withFunctionsAndWithout(t, testPlainCallsKeepTheKey) }
+
+func testPlainCallsKeepTheKey(t *testing.T, opt Options) {
 	const day = 24 * time.Hour
 	month := quotatest.NewPlan("month", quota.Limit{Amount: 100, Period: quota.Month})
 	minute := quotatest.NewAttemptLimitedPlan("minute", quota.AttemptLimit{Requests: 100, Per: time.Second}, quota.Limit{Amount: 100, Period: quota.Minute})
@@ -287,7 +302,7 @@ func TestPlainCallsKeepTheKey(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			clock, server := quotatest.NewClock(time.Date(2026, time.November, 30, 23, 59, 5, 0, time.UTC)), redistest.Start(t)
 			for i, keep := range []time.Duration{c.keep, c.keepAfter, c.keepAfter} {
-				s := openWith(t, Options{URL: server.URL(), Timeout: patient, Now: clock.Now, Offset: clock.Offset, Keep: keep})
+				s := openLike(t, Options{Keep: keep, scriptsOnly: opt.scriptsOnly, functionsFirst: opt.functionsFirst}, server.URL(), clock)
 				request := requestBy(c.plan, "u")
 				if i > 0 {
 					request.Lease = c.leaseAfter
@@ -311,8 +326,10 @@ func TestPlainCallsKeepTheKey(t *testing.T) {
 }
 
 // Where no sweep is noted, it is: a hash without one is never swept.
-func TestPlainCallsNoteTheSweep(t *testing.T) {
-	s := openStore(t, redistest.Start(t).URL())
+func TestPlainCallsNoteTheSweep(t *testing.T) { withFunctionsAndWithout(t, testPlainCallsNoteTheSweep) }
+
+func testPlainCallsNoteTheSweep(t *testing.T, opt Options) {
+	s := openLike(t, opt, redistest.Start(t).URL(), quotatest.NewClock(time.Now()))
 	first, r := mustReserve(t, s, "u"), mustReserve(t, s, "u")
 	mustCommit(t, s, &first)
 	for what, call := range map[string]func(){"reserve": func() { mustReserve(t, s, "u") }, "commit": func() { mustCommit(t, s, &r) }} {
@@ -324,8 +341,10 @@ func TestPlainCallsNoteTheSweep(t *testing.T) {
 }
 
 // A request that is settled is not counted, even if it is still held.
-func TestPlainCommitCountsOnce(t *testing.T) {
-	s := openStore(t, redistest.Start(t).URL())
+func TestPlainCommitCountsOnce(t *testing.T) { withFunctionsAndWithout(t, testPlainCommitCountsOnce) }
+
+func testPlainCommitCountsOnce(t *testing.T, opt Options) {
+	s := openLike(t, opt, redistest.Start(t).URL(), quotatest.NewClock(time.Now()))
 	first, r := mustReserve(t, s, "u"), mustReserve(t, s, "u")
 	mustCommit(t, s, &first)
 	ends := time.Now().Add(time.Hour).UnixMilli()
@@ -337,10 +356,12 @@ func TestPlainCommitCountsOnce(t *testing.T) {
 }
 
 // A count that is no number fails a plain call before it has changed anything.
-func TestPlainCallsFindDamage(t *testing.T) {
+func TestPlainCallsFindDamage(t *testing.T) { withFunctionsAndWithout(t, testPlainCallsFindDamage) }
+
+func testPlainCallsFindDamage(t *testing.T, opt Options) {
 	for _, field := range []string{"used/2026-11", "used/2026-11/analyze", "held/2026-11", "held/2026-11/analyze"} {
 		clock := quotatest.NewClock(noon)
-		s := openAt(t, redistest.Start(t).URL(), clock)
+		s := openLike(t, opt, redistest.Start(t).URL(), clock)
 		first, r := mustReserve(t, s, "u"), mustReserve(t, s, "u")
 		mustCommit(t, s, &first)
 		if err := commands(s).HSet(ctx, key(s, "u"), field, "x").Err(); err != nil {
@@ -360,11 +381,15 @@ func TestPlainCallsFindDamage(t *testing.T) {
 
 // A number that Lua cannot count exactly is left to Redis.
 func TestPlainCommitCountsLargeNumbers(t *testing.T) {
+	withFunctionsAndWithout(t, testPlainCommitCountsLargeNumbers)
+}
+
+func testPlainCommitCountsLargeNumbers(t *testing.T, opt Options) {
 	for before, want := range map[string]string{
 		"2147483646": "2147483647", "2147483647": "2147483648", "9007199254740993": "9007199254740994", "1.5": "1.5",
 	} {
 		clock := quotatest.NewClock(noon)
-		s := openAt(t, redistest.Start(t).URL(), clock)
+		s := openLike(t, opt, redistest.Start(t).URL(), clock)
 		first, r := mustReserve(t, s, "u"), mustReserve(t, s, "u")
 		mustCommit(t, s, &first)
 		if err := commands(s).HSet(ctx, key(s, "u"), "used/2026-11", before).Err(); err != nil {
@@ -376,7 +401,7 @@ func TestPlainCommitCountsLargeNumbers(t *testing.T) {
 		}
 	}
 	for before, want := range map[string]string{"12": "11", "4294967297": "4294967296", "2.5": "2.5"} {
-		s := openAt(t, redistest.Start(t).URL(), quotatest.NewClock(noon))
+		s := openLike(t, opt, redistest.Start(t).URL(), quotatest.NewClock(noon))
 		first, r := mustReserve(t, s, "u"), mustReserve(t, s, "u")
 		mustCommit(t, s, &first)
 		if err := commands(s).HSet(ctx, key(s, "u"), "held/2026-11", before).Err(); err != nil {
@@ -386,5 +411,81 @@ func TestPlainCommitCountsLargeNumbers(t *testing.T) {
 		if got := userHash(t, s, "u")["held/2026-11"]; got != want || (err == nil) != (before != want) {
 			t.Errorf("%s held became %s (error %v), want %s", before, got, err, want)
 		}
+	}
+}
+
+// The hash of a user with many requests within ten seconds becomes a table, which Redis reads faster. That of others
+// stays a list, which takes less memory.
+func TestBusyUserGetsATable(t *testing.T) {
+	server := redistest.Start(t)
+	server.Needs(t, "7.0", "functions")
+	clock := quotatest.NewClock(noon)
+	s := openAt(t, server.URL(), clock)
+	serve := func(user string, n int) {
+		t.Helper()
+		for range n {
+			r := mustReserve(t, s, user)
+			mustCommit(t, s, &r)
+		}
+	}
+	serve("busy", 60)
+	serve("quiet", 40)
+	clock.Advance(11 * time.Second)
+	serve("quiet", 40)
+	for user, want := range map[string]string{"busy": "hashtable", "quiet": "listpack"} {
+		if got := commands(s).ObjectEncoding(ctx, key(s, user)).Val(); got != want {
+			t.Errorf("Redis keeps the hash of the %s user as a %s, want a %s", user, got, want)
+		}
+	}
+	wantState(t, s, "busy", 60, 0)
+}
+
+// Functions decode what is the same for many requests once. What they keep of that is bounded.
+func TestFunctionsKeepFewTerms(t *testing.T) {
+	server := redistest.Start(t)
+	server.Needs(t, "7.0", "functions")
+	s := openStore(t, server.URL())
+	request := requestBy(quotatest.NewPlan("large", quota.Limit{Amount: 100_000, Period: quota.Month}), "u")
+	const requests, most = 4000, 3 << 20 // bytes; each request has terms of its own, of some 3 KiB
+	for i := range requests {
+		request.ID, request.Lease = quota.NewID(), time.Minute+time.Duration(i)*time.Millisecond
+		d, err := s.Reserve(ctx, request)
+		if err != nil || !d.Admitted {
+			t.Fatal(d.Admitted, err)
+		}
+		mustCommit(t, s, &d.Reservation)
+		s.Forget(&d.Reservation)
+	}
+	if got, _ := strconv.Atoi(commands(s).InfoMap(ctx, "memory").Item("Memory", "used_memory_vm_functions")); got > most {
+		t.Errorf("the functions have taken %d bytes, want at most %d", got, most)
+	}
+	wantState(t, s, "u", requests, 0)
+}
+
+// Where functions do nothing for a user, few calls of them are made.
+func TestFewCallsAreInVain(t *testing.T) {
+	server := redistest.Start(t)
+	server.Needs(t, "7.0", "functions")
+	elsewhere := quotatest.NewPlan("elsewhere", quota.Limit{Amount: 100, Period: quota.Day, Endpoint: "report"}, quota.Limit{Amount: 1000, Period: quota.Month})
+	ever := quotatest.NewPlan("ever", quota.Limit{Amount: 1000, Period: quota.Ever})
+	for _, p := range []*quota.Plan{elsewhere, ever} {
+		s := openStore(t, server.URL())
+		serve := func() {
+			for range 200 {
+				mustCommit(t, s, reserveBy(t, s, p, p.Name()))
+			}
+		}
+		if got := allCommandsOf(t, server, serve); got["evalsha"] < 180 || got["fcall"]-(400-got["evalsha"]) > 30 {
+			t.Errorf("%s: %v, want few calls of functions in vain", p.Name(), got)
+		}
+	}
+	plain := quotatest.NewPlan("plain", quota.Limit{Amount: 1000, Period: quota.Month}, quota.Limit{Amount: 1000, Period: quota.Day})
+	s := openStore(t, server.URL())
+	if got := allCommandsOf(t, server, func() {
+		for range 200 {
+			mustCommit(t, s, reserveBy(t, s, plain, "plain"))
+		}
+	}); got["evalsha"] > 20 {
+		t.Errorf("%v, want functions to serve nearly all", got)
 	}
 }

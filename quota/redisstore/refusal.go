@@ -102,10 +102,15 @@ var (
 	unknownCommand   = regexp.MustCompile("unknown command ['`]?([a-z|]+)")
 	forbiddenCommand = regexp.MustCompile(`permissions? to run the '([a-z|]+)' command`)
 	scriptLine       = regexp.MustCompile(`([0-9a-f]{40})\D.*@user_script: ?(\d+)`)
+	functionLine     = regexp.MustCompile(`@user_function: ?(\d+)`)
 )
 
-// commandsIn returns the commands of the line of a script that a reply names; nil: it names none.
+// commandsIn returns the commands of the line of a script, or of the library, that a reply names; nil: it names none.
 func commandsIn(reply string) []string {
+	if m := functionLine.FindStringSubmatch(reply); m != nil {
+		line, _ := strconv.Atoi(m[1])
+		return script.LibraryCommandsAt(line)
+	}
 	m := scriptLine.FindStringSubmatch(reply)
 	if m == nil {
 		return nil

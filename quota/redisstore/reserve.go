@@ -16,8 +16,9 @@ func (s *Store) Reserve(ctx context.Context, request quota.Request) (*quota.Deci
 	r := &d.Reservation
 	o := outcomes.Get().(*outcome)
 	defer o.free()
-	q := query{script: script.Reserve, user: r.User, plans: r.Plans, keepsTerms: true, holds: r.Endpoint, appendArgs: func(args *resp.Args, p *quota.Plan, l *layout) {
-		own := script.ReserveArgs{
+	q := query{script: script.Reserve, user: r.User, plans: r.Plans, keepsTerms: true, holds: r.Endpoint, lease: r.Lease}
+	argsOf := func(p *quota.Plan, l *layout) (own script.ReserveArgs) {
+		own = script.ReserveArgs{
 			ID: r.ID, Endpoint: r.Endpoint, Lease: r.Lease, Windows: l.windows,
 			Observed: r.InObserveMode(p), Claimed: r.Plans.Claimed.Name(), Units: r.HeldUnits(),
 			Concurrent: p.ConcurrencyLimit(), Limits: p.Limits(), Allowed: l.allowed, RequestsOf: l.requests, Indexes: l.hold.Indexes,
@@ -25,8 +26,19 @@ func (s *Store) Reserve(ctx context.Context, request quota.Request) (*quota.Deci
 		if !r.Waited {
 			own.Attempts = p.AttemptLimit()
 		}
+		return own
+	}
+	q.appendArgs = func(args *resp.Args, p *quota.Plan, l *layout) {
+		own := argsOf(p, l)
 		own.AppendTo(args)
-	}}
+	}
+	q.appendPlain = func(args, terms *resp.Args, p *quota.Plan, l *layout) string {
+		own := argsOf(p, l)
+		if !own.AppendPlain(args, terms, &l.hold.Args) {
+			return ""
+		}
+		return script.ReserveFunction
+	}
 	err := s.ask(ctx, &q, o)
 	if err == nil && o.reply.Code == script.Crowded && s.awaitDeparture(ctx, o.departing) {
 		// A client that has its response finds the place of that request free.

@@ -77,6 +77,16 @@ func (s *Store) askToSettle(ctx context.Context, user string, plans quota.PlanCh
 		own.Indexes = l.readingToSettle(one).Indexes
 		own.AppendTo(args)
 	}
+	if one != nil {
+		q.lease = one.Lease
+		q.appendPlain = func(args, terms *resp.Args, _ *quota.Plan, l *layout) string {
+			reading := l.readingToSettle(one)
+			if own.Indexes = reading.Indexes; !own.AppendPlain(args, terms, &reading.Args, nil) {
+				return ""
+			}
+			return script.SettleFunction
+		}
+	}
 	return s.ask(ctx, &q, o)
 }
 
@@ -104,7 +114,20 @@ func (s *Store) addAlerts(ctx context.Context, q *query, own *script.SettleArgs,
 		s.index.expect(ctx, q.user, pool)
 	}
 	q.beforeRepeat = func() { s.index.expect(ctx, q.user, pool) }
+	one := q.settlesOne
+	if one != nil {
+		q.lease = one.Lease
+		q.appendPlain = func(args, terms *resp.Args, p *quota.Plan, l *layout) string {
+			reading := l.readingToSettle(one)
+			crossings, ok := l.crossingsOf(one, p)
+			if own.Indexes = reading.Indexes; !ok || !own.AppendPlain(args, terms, &reading.Args, crossings) {
+				return ""
+			}
+			return script.SettleFunction
+		}
+	}
 	q.appendArgs = func(args *resp.Args, p *quota.Plan, l *layout) {
+		own.Indexes = l.readingToSettle(one).Indexes
 		own.AppendTo(args)
 		caution := script.SettleIfRight
 		switch {
@@ -154,6 +177,25 @@ func countedIn(r *quota.Reservation, p *quota.Plan, i int) (quota.Window, bool) 
 		}
 	}
 	return quota.Window{}, false
+}
+
+// crossingsOf returns with which counts the request of a reservation, which is counted in the windows of the layout, crosses thresholds of a
+// plan. Not ok: that depends on more.
+func (l *layout) crossingsOf(r *quota.Reservation, p *quota.Plan) (crossings []script.Crossing, ok bool) {
+	for i := range l.alerts {
+		if _, isCounted := countedIn(r, p, i); !isCounted {
+			continue
+		}
+		if p.Limits()[i].Quantity != quota.Requests {
+			return nil, false
+		}
+		for _, percent := range p.NotifyAt() {
+			if l.allowed[i] > 0 {
+				crossings = append(crossings, script.Crossing{Pair: slices.Index(l.inRedis, l.inRedis[i]) + 1, Count: (int64(percent)*l.allowed[i] + 99) / 100})
+			}
+		}
+	}
+	return crossings, true
 }
 
 // appendAlert appends the alert of limit i of a plan in a window, which may be over.

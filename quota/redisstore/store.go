@@ -70,6 +70,9 @@ type Options struct {
 	RefuseDataLoss bool
 	// Offset is added to Redis's clock; nil means 0. Tests move time with it.
 	Offset func() time.Duration
+
+	// Only tests set these: no functions of Redis are used, or they are tried for all users.
+	scriptsOnly, functionsFirst bool
 }
 
 // Store is a quota store in Redis. It is safe for concurrent use. Open makes one.
@@ -91,6 +94,7 @@ type Store struct {
 	expired    atomic.Int64 // see ExpiredHolds
 
 	overrides overrides
+	plain     plainUsers
 	layouts   layouts
 	markers   markers
 	watchers  watchers
@@ -135,6 +139,7 @@ func Open(opt Options) (*Store, error) {
 		offset:    opt.Offset,
 		log:       opt.Log,
 		overrides: overrides{seed: maphash.MakeSeed()},
+		plain:     plainUsers{seed: maphash.MakeSeed(), all: opt.functionsFirst},
 		connects:  make(chan struct{}, 1),
 		places:    places{missing: make(chan struct{}, 1)},
 		identity:  identity{memory: opt.Memory, refuses: opt.RefuseDataLoss},
@@ -158,8 +163,12 @@ func Open(opt Options) (*Store, error) {
 		return nil, err
 	}
 	s.index = crossingIndex{store: s, wake: make(chan struct{}, 1), expected: map[string]time.Time{}, unlisted: map[string]time.Time{}}
+	library := redisclient.Library{Name: script.LibraryName, Source: script.LibrarySource}
+	if opt.scriptsOnly {
+		library = redisclient.Library{}
+	}
 	s.client = redisclient.New(redisclient.Options{
-		Location: location, TLS: opt.TLS, Protocol: opt.Protocol,
+		Library: library, Location: location, TLS: opt.TLS, Protocol: opt.Protocol,
 		Timeout: s.timeout, InFlight: withDefault(opt.InFlight, 32), Now: s.now,
 		OnConnect: s.onConnect,
 	})

@@ -32,8 +32,8 @@ const (
 	Check      = "check" // any of them, on a key of the gateway's own
 )
 
-// Script says which script of redisstore a command runs; empty: none of them. It goes by the
-// SHA-1 of the script.
+// Script says which script of redisstore a command runs, or which one a function stands for; empty: none of them. It goes
+// by the SHA-1 of the script, or by the name of the function.
 func (c Command) Script() string {
 	if len(c) < 4 {
 		return ""
@@ -43,6 +43,8 @@ func (c Command) Script() string {
 	}
 	sha := ""
 	switch strings.ToLower(c[0]) {
+	case "fcall":
+		return map[string]string{script.ReserveFunction: Reserve, script.SettleFunction: Commit}[c[1]]
 	case "evalsha":
 		sha = c[1]
 	case "eval":

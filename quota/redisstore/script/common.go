@@ -51,16 +51,21 @@ func CommandsAt(sha string, line int) (commands []string) {
 	sources[Reserve] = reserveSource
 	sources[Claims] = claimsLua
 	for script, source := range sources {
-		if script.Hash() != sha {
-			continue
+		if script.Hash() == sha {
+			return commandsOn(source, line)
 		}
-		lines := strings.Split(source, "\n")
-		if line < 1 || line > len(lines) {
-			return nil
-		}
-		for _, call := range calls.FindAllStringSubmatch(lines[line-1], -1) {
-			commands = append(commands, call[1])
-		}
+	}
+	return nil
+}
+
+// commandsOn returns the names of the commands that a line of a source calls.
+func commandsOn(source string, line int) (commands []string) {
+	lines := strings.Split(source, "\n")
+	if line < 1 || line > len(lines) {
+		return nil
+	}
+	for _, call := range calls.FindAllStringSubmatch(lines[line-1], -1) {
+		commands = append(commands, call[1])
 	}
 	return commands
 }

@@ -1,20 +1,28 @@
--- Reads what reserve.lua reads, takes an attempt, and holds the request if nothing about it is rare. It stands between
--- common.lua and functions.lua: to create the functions would take Redis a fifth more. What is rare goes on in
--- reserve.lua, which does the same by the same rules, in more calls.
+-- Takes an attempt, and holds the request if nothing about it is rare, or refuses it. It does what reserve.lua does, by
+-- the same rules, in fewer calls; what is rare, it leaves to that script. It stands in the function of library.lua, and in the script
+-- between common.lua and functions.lua: to create the functions would take Redis a fifth more. Both give it:
+--
+--   is_plain      the gateway assumes no override and no terms, and there are no units, places, pool, and nothing is observed
+--   now, micros   Redis's clock with the offset, in ms, and the µs of its second
+--   from, till    ARGV[4] and ARGV[5], see common.lua
+--   read          what HMGET has found: sweep, plan and grants, then, in any order:
+--                 read[before + i]          field i of counts, i from 1 to m
+--                 read[own], read[own + 1]  lease/ID and done/ID
+--                 read[bucket]              attempts/N/I; anything without a bound
+--   names, name   names[name + i] is the name of field i
+--   indexes       ARGV[rest + 9] of reserve.lua, as a list of numbers
+--   allowances, allowance, l   allowances[allowance + i] is what limit i of l allows, ARGV[rest + 9 + i]
+--   lease_name, bucket_name, life, holds, most, interval, claimed
+--                 ARGV[rest] and ARGV[rest + 2] to ARGV[rest + 7]
 
-local last_field, limits, where = argv[rest + 2] ~= '' and rest + 2 or rest + 1, rest + 9, argv[rest + 9]
-local expiry, options = now + argv[rest + 3], argv[rest + 8]
-unreturned = byte(where) or 0
-read = call('HMGET', key, 'sweep', 'plan', 'grants', unpack(argv, 8, last_field))
-local own = rest - 4 -- the index of lease/ID in it
+local expiry = now + life
 
 -- Takes one attempt, or finds the time until there is one. This is AttemptLimit.TakeToken of package
 -- quota. In µs all numbers stay below 2^53.
 local full, wait = nil, 0
-if argv[rest + 5] ~= '0' then
-  local interval = argv[rest + 6] + 0
-  local at, fill = now * 1000 + micros % 1000, argv[rest + 5] * interval
-  full = tonumber(read[own + 2]) or 0
+if most > 0 then
+  local at, fill = now * 1000 + micros % 1000, most * interval
+  full = tonumber(read[bucket]) or 0
   if full < at then
     full = at
   elseif full > at + fill + interval then
@@ -27,39 +35,52 @@ if argv[rest + 5] ~= '0' then
   end
 end
 
--- Nothing has ended or ends sooner, no assumption is wrong, the id is new, and there are no grants, units, places or
--- pool. A count in a window that runs stays for an hour or more after the window, and the key with it. The user's name
--- is there: each call that notes a sweep has written it before.
-local sweep, last_limit = tonumber(read[1] or 0), limits + argv[7]
-if where ~= '' and wait == 0 and options == '' and last_arg == last_limit
-  and sweep and now < sweep and sweep <= expiry and not read[2] and not read[3] and argv[3] == '' and now >= argv[4] + 0 and now < argv[5] + 0
-  and not read[own] and not read[own + 1] and read[FOUND] and expiry - now < 3600000 and (not full or full / 1000 <= expiry) then
-  local admitted, used = true, FOUND
-  for i = limits + 1, last_limit do
-    local allowed = argv[i] + 0
-    admitted = admitted and (allowed < 0 or (read[used] or 0) + (read[used + 1] or 0) < allowed)
+-- Nothing has ended or ends sooner, no assumption is wrong, the id is new, and there are no grants. A count in a window that
+-- runs stays for an hour or more after the window, and the key with it. The user's name is there: each call that notes a
+-- sweep has written it before.
+local sweep = tonumber(read[1] or 0)
+if is_plain and sweep and now < sweep and sweep <= expiry and not read[2] and not read[3] and now >= from and now < till
+  and not read[own] and not read[own + 1] and read[before + 1] and expiry - now < 3600000 and (not full or full / 1000 <= expiry) then
+  local code, used = OK, before
+  for i = 1, l do
+    local allowed = allowances[allowance + i] + 0
+    if allowed >= 0 and (read[used + 1] or 0) + (read[used + 2] or 0) >= allowed then
+      code = REFUSED
+    end
     used = used + 2
   end
-  if admitted then
+  if wait > 0 then
+    code = THROTTLED
+  end
+  -- The table has room for most requests from the beginning: one that grows is copied each time. %d may have 32 bits.
+  local fields, last = { nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil }, 0
+  if full then
+    local low = full % 100000000
+    fields[1], fields[2], last = bucket_name, format('%d%08d', (full - low) / 100000000, low), 2
+  end
+  if code == OK then
     local ms = expiry % 1000000
-    -- The table has room for most requests from the beginning: one that grows is copied each time. %d may have 32 bits.
-    local fields, last = { 'claimed', argv[rest + 7], argv[rest], format('%d%06d ', (expiry - ms) / 1000000, ms) .. argv[rest + 4], nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil }, 4
-    if full then
-      local low = full % 100000000
-      fields[5], fields[6], last = argv[rest + 2], format('%d%08d', (full - low) / 100000000, low), 6
-    end
-    local indexes = { byte(where, 2, -1) }
-    for i = 1, #indexes do
+    fields[last + 1], fields[last + 2], fields[last + 3], fields[last + 4] = 'claimed', claimed, lease_name, format('%d%06d ', (expiry - ms) / 1000000, ms) .. holds
+    last = last + 4
+    for i = 2, #indexes do
       local index = indexes[i]
-      local held = read[FOUND - 1 + index]
+      local held = read[before + index]
       if held then
         held = held + 1
         held = held % 1 == 0 and held <= MOST and format('%d', held) or held
       end
-      fields[last + 1], fields[last + 2], last = argv[7 + index], held or '1', last + 2
+      fields[last + 1], fields[last + 2], last = names[name + index], held or '1', last + 2
     end
-    call('HSET', key, unpack(fields, 1, last))
-    redis.pcall('PUBLISH', key .. ':changes', '')
-    return { OK, now, expired, unpack(read, FOUND, own - 1 - unreturned) }
   end
+  if last > 0 then
+    call('HSET', key, unpack(fields, 1, last))
+  end
+  if code == OK then
+    redis.pcall('PUBLISH', key .. ':changes', '')
+  end
+  local reply = { code, now, 0, unpack(read, before + 1, before + m - indexes[1]) }
+  if wait > 0 then
+    reply[#reply + 1] = wait
+  end
+  return reply
 end

@@ -23,8 +23,11 @@ var plainLua string
 //go:embed plainreserve.lua
 var plainReserveLua string
 
+//go:embed plainreserveargs.lua
+var plainReserveArgsLua string
+
 // reserveSource is reserve.lua with what stands before it.
-var reserveSource = stateLua + plainLua + plainReserveLua + functionsLua + reserveLua
+var reserveSource = stateLua + plainLua + plainReserveArgsLua + plainReserveLua + functionsLua + reserveLua
 
 // Reserve is reserve.lua.
 var Reserve = redis.NewScript(reserveSource)
@@ -59,9 +62,14 @@ type ReserveArgs struct {
 
 // AppendTo appends the arguments.
 func (a *ReserveArgs) AppendTo(args *resp.Args) {
-	most, interval := a.Attempts.Requests, a.Attempts.TokenInterval().Microseconds()
 	args.AddString(leaseField(a.ID))
 	args.AddString(MarkerField(a.ID))
+	a.appendAfterID(args)
+}
+
+// appendAfterID appends those that do not depend on the ID.
+func (a *ReserveArgs) appendAfterID(args *resp.Args) {
+	most, interval := a.Attempts.Requests, a.Attempts.TokenInterval().Microseconds()
 	switch {
 	case most > 0:
 		args.AddString("attempts/" + strconv.FormatInt(most, 10) + "/" + strconv.FormatInt(interval, 10))

@@ -18,6 +18,9 @@ var settleLua string
 //go:embed plainsettle.lua
 var plainSettleLua string
 
+//go:embed plainsettleargs.lua
+var plainSettleArgsLua string
+
 //go:embed rests.lua
 var restsLua string
 
@@ -55,7 +58,7 @@ var Settle = settleScripts[0]
 func settleSource(kind int) string {
 	source := commonLua
 	if kind&(settleRests|settleAlerts) == 0 {
-		source = stateLua + plainLua + plainSettleLua + functionsLua
+		source = stateLua + plainLua + plainSettleArgsLua + plainSettleLua + functionsLua
 	}
 	if kind&settleRests != 0 {
 		source += restsLua
@@ -112,9 +115,10 @@ type SettleArgs struct {
 	Indexes string
 }
 
-// IsPlain reports whether plainsettle.lua may do it: count one request of one unit, and nothing else.
+// IsPlain reports whether plainsettle.lua may do it: count one request of one unit, and nothing else. In a script it may not
+// if there are thresholds.
 func (a *SettleArgs) IsPlain() bool {
-	return a.Count && len(a.Reservations) == 1 && a.kind()&(settleRests|settleAlerts) == 0 && !a.WithPool && a.Reservations[0].HeldUnits() == 1 && a.Reservations[0].ChargedUnits() == 1
+	return a.Count && len(a.Reservations) == 1 && a.kind()&settleRests == 0 && !a.WithPool && a.Reservations[0].HeldUnits() == 1 && a.Reservations[0].ChargedUnits() == 1
 }
 
 // Script is the one to send the arguments to.

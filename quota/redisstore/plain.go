@@ -1,0 +1,103 @@
+package redisstore
+
+import (
+	"context"
+	"hash/maphash"
+	"sync/atomic"
+	"time"
+
+	"metergate/quota/redisstore/redisclient"
+	"metergate/quota/redisstore/script"
+)
+
+// plainUsers tells whose requests are probably plain: then a function of Redis serves them, see library.lua, and otherwise a script
+// does. Either way the outcome is the same. What is not plain costs a function's call in vain, and most of it can be
+// told before: the first request of a window, and the first one after a lease, when Redis looks for what has ended.
+// Users share slots, so a slot may say something wrong.
+type plainUsers struct {
+	all   bool // all are, for tests
+	seed  maphash.Seed
+	slots [1 << 13]plainSlot
+}
+
+type plainSlot struct {
+	since atomic.Int64 // when a script has served a user and found everything plain, in ms since 1970; 0: never
+	// vain has how many calls in a row were in vain, to reserve and to settle. From mostVain on, it goes on with the calls that were not
+	// made, and one in tryEvery is.
+	vain [2]atomic.Int32
+}
+
+const mostVain, tryEvery = 2, 32
+
+func (p *plainUsers) slot(user string) *plainSlot {
+	return &p.slots[maphash.String(p.seed, user)%uint64(len(p.slots))]
+}
+
+// isProbablyPlain reports whether a function should be tried first. Within a lease of the last script that was served, little
+// has ended.
+func (p *plainUsers) isProbablyPlain(user string, lease time.Duration, now time.Time, vain int) bool {
+	slot := p.slot(user)
+	age := now.UnixMilli() - slot.since.Load()
+	switch {
+	case p.all:
+		return true
+	case age < 0 || age >= lease.Milliseconds():
+		return false
+	case slot.vain[vain].Load() < mostVain:
+		return true
+	}
+	return slot.vain[vain].Add(1)%tryEvery == 0
+}
+
+// learn notes whether a call was in vain.
+func (p *plainUsers) learn(user string, vain int, wasInVain bool) {
+	v := &p.slot(user).vain[vain]
+	switch n := v.Load(); {
+	case !wasInVain && n > 0:
+		v.Store(0)
+	case wasInVain && n < mostVain:
+		v.Add(1)
+	}
+}
+
+// note notes what a script has found that has reserved for a user.
+func (p *plainUsers) note(user string, l *layout, reply *script.Reply) {
+	since := reply.Time.UnixMilli()
+	if reply.Code != script.OK || len(reply.Numbers) != l.numbers || !l.hold.AllCounted(reply.Numbers[:l.numbers]) {
+		since = 0
+	}
+	p.slot(user).since.Store(since)
+}
+
+// callPlain has a function serve a query, as call has a script do. Not called: the query is not plain, as far as is known, or
+// Redis has no such function. Then nothing was done, and the script must be called, with the context rest.
+func (s *Store) callPlain(ctx context.Context, q *query, o *outcome, l *layout) (at time.Time, called bool, rest context.Context, err error) {
+	vain := 0
+	if q.settles {
+		vain = 1
+	}
+	if q.appendPlain == nil || !s.plain.isProbablyPlain(q.user, q.lease, s.Now(), vain) {
+		return at, false, ctx, nil
+	}
+	b := runBuffers.Get().(*runBuffer)
+	defer runBuffers.Put(b)
+	b.args.Reset()
+	b.args.AddInt(s.offset().Milliseconds())
+	function := q.appendPlain(&b.args, &b.terms, o.plan, l)
+	if function == "" {
+		return at, false, ctx, nil
+	}
+	called, err = s.client.Call(ctx, function, script.Key(s.prefix, q.user), &b.args, &b.reply)
+	switch {
+	case err != nil:
+		return at, true, nil, s.explain(err)
+	case !called:
+		return at, false, redisclient.Instead(ctx, &b.reply), nil
+	case script.IsRare(&b.reply.Reply):
+		s.plain.learn(q.user, vain, true)
+		return at, false, redisclient.Instead(ctx, &b.reply), nil
+	}
+	s.plain.learn(q.user, vain, false)
+	at, err = s.readReply(&b.reply, l, &o.reply)
+	return at, true, nil, err
+}
