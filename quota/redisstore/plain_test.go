@@ -29,6 +29,9 @@ func TestPlainRequestRunsFewCommands(t *testing.T) {
 
 func testPlainRequestRunsFewCommands(t *testing.T, opt Options, command string) {
 	server := redistest.Start(t)
+	if command == "fcall" {
+		server.Needs(t, "7.0", "functions")
+	}
 	limits := []quota.Limit{{Amount: 1000, Period: quota.Month}, {Amount: 1000, Period: quota.Day}}
 	attempts, err := quota.NewPlan(quota.PlanOptions{
 		Name: "attempts", Endpoints: []string{"analyze"}, WarnAt: 80, Limits: limits, Attempts: quota.AttemptLimit{Requests: 1000, Per: time.Second},

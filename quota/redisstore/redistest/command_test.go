@@ -19,7 +19,9 @@ import (
 // TestScriptNamesWhatTheStoreRuns has a store run each script twice: the first time it sends
 // the source of a script, afterwards only its SHA-1.
 func TestScriptNamesWhatTheStoreRuns(t *testing.T) {
-	c := StartFaultProxy(t, Start(t).Addr)
+	server := Start(t)
+	server.Needs(t, "7.0", "functions")
+	c := StartFaultProxy(t, server.Addr)
 	s, err := redisstore.Open(redisstore.Options{URL: c.URL(), Timeout: 20 * time.Second})
 	if err != nil {
 		t.Fatal(err)

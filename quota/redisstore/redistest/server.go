@@ -102,14 +102,19 @@ func program() string {
 // "6.2". Forks of Redis say which version they stand for. what is what the server lacks.
 func (s *Server) Needs(t testing.TB, version, what string) {
 	t.Helper()
-	got := s.info("INFO", "server")["redis_version"]
-	if !olderVersion(got, version) {
+	if s.Has(version) {
 		return
 	}
+	got := s.info("INFO", "server")["redis_version"]
 	if os.Getenv(ServerEnv) == "" {
 		t.Fatalf("redis-server %s has no %s, which the test needs", got, what)
 	}
 	t.Skipf("%s stands for Redis %s, which has no %s: it came with Redis %s", program(), got, what, version)
+}
+
+// Has reports whether the server is of a version of Redis, such as "6.2", or of a later one.
+func (s *Server) Has(version string) bool {
+	return !olderVersion(s.info("INFO", "server")["redis_version"], version)
 }
 
 // olderVersion compares two versions, number by number.
