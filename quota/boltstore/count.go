@@ -33,7 +33,8 @@ func countUp(tx boltfile.Tx, h *hold, now time.Time, keeps retention) (created i
 // countIn is countUp for one account.
 func countIn(tx boltfile.Tx, h *hold, account string, windows []quota.Window, now time.Time, keep time.Duration) (created int, err error) {
 	used, ends, counted := tx.Bucket(usedBucket), tx.Bucket(endsBucket), false
-	var key []byte // bbolt copies it
+	cursor := used.Cursor() // Get would make one for each key
+	var key []byte          // bbolt copies it
 	for _, w := range windows {
 		if !now.Before(w.RetainedUntil(keep)) {
 			continue
@@ -41,7 +42,10 @@ func countIn(tx boltfile.Tx, h *hold, account string, windows []quota.Window, no
 		counted = true
 		for _, endpoint := range []string{"", h.endpoint} {
 			key = appendKey(key[:0], account, w.ID, endpoint)
-			n := decodeAmounts(used.Get(key))
+			n := amounts{}
+			if k, value := cursor.Seek(key); bytes.Equal(k, key) {
+				n = decodeAmounts(value)
+			}
 			if n == (amounts{}) {
 				created++
 				if err := ends.Put(windowEndsKey(w, key), nil); err != nil {
