@@ -10,10 +10,10 @@ import (
 	"metergate/quota/redisstore/script"
 )
 
-// plainUsers tells whose requests are probably plain: then a function of Redis serves them, see library.lua, and otherwise a script
-// does. Either way the outcome is the same. What is not plain costs a function's call in vain, and most of it can be
-// told before: the first request of a window, and the first one after a lease, when Redis looks for what has ended.
-// Users share slots, so a slot may say something wrong.
+// plainUsers tells whose requests are probably plain. A function of Redis serves those, see library.lua, and a script serves
+// the others. The outcome is the same, but to call a function for a request that is not plain is a call in vain. Most of
+// these are known before: the first request of a window, and the first one after a lease, when Redis looks for what has
+// ended. Several users share a slot, so it may be wrong.
 type plainUsers struct {
 	all   bool // all are, for tests
 	seed  maphash.Seed
@@ -33,8 +33,8 @@ func (p *plainUsers) slot(user string) *plainSlot {
 	return &p.slots[maphash.String(p.seed, user)%uint64(len(p.slots))]
 }
 
-// isProbablyPlain reports whether a function should be tried first. Within a lease of the last script that was served, little
-// has ended.
+// isProbablyPlain reports whether a function should be tried first: a script has found everything plain, less than a lease
+// ago. Since then little has ended.
 func (p *plainUsers) isProbablyPlain(user string, lease time.Duration, now time.Time, vain int) bool {
 	slot := p.slot(user)
 	age := now.UnixMilli() - slot.since.Load()

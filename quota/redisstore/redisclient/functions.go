@@ -23,9 +23,9 @@ type Library struct {
 	Source string
 }
 
-// libraryPause is how old a connection is before a new one is made only to load the library. A proxy may load it on
-// another Redis than the one that is to call its functions. If a proxy closes the connection instead, or never answers,
-// the pause doubles each time, up to longestLibraryPause.
+// Where functions cannot be called for now, the connection is made anew after libraryPause, to load the library. A proxy
+// may have loaded it on another Redis than the one that is to call its functions. If a proxy closes the connection
+// instead, or never answers, the pause doubles each time, up to longestLibraryPause.
 const libraryPause, longestLibraryPause = time.Minute, time.Hour
 
 // load has the Redis at the other end of a connection load the library unless it is there. It reports

@@ -386,6 +386,31 @@ func TestFaultWhileLoadingRefusesConnection(t *testing.T) {
 	wantCalled(t, c, "set1", "key:{1}", 9, 1)
 }
 
+// TestLibraryIsLoadedOnceRedisCan checks that a connection that was made while Redis took no writes, but not one whose user may
+// not load a library, is made anew after a while.
+func TestLibraryIsLoadedOnceRedisCan(t *testing.T) {
+	t.Parallel()
+	server := startWithFunctions(t, "--maxmemory-policy", "noeviction")
+	server.Do("CONFIG", "SET", "maxmemory", 1)
+	c := newLibraryClient(t, server.URL(), patient)
+	wantNotCalled(t, c)
+	server.Do("CONFIG", "SET", "maxmemory", 0)
+	state := &c.router.routes[0].Load().functions
+	if state.retryAt.Load() == 0 {
+		t.Fatal("it is never loaded")
+	}
+	state.retryAt.Store(1) // the pause is over
+	wantNotCalled(t, c)
+	wantCalled(t, c, "set1", "key:{1}", 9, 1)
+	server.Do("ACL", "SETUSER", "store", "on", ">secret", "~*", "&*", "+@all", "-function|load")
+	forbidden := newLibraryClient(t, "redis://store:secret@"+server.Addr, patient)
+	server.Do("FUNCTION", "FLUSH")
+	wantNotCalled(t, forbidden)
+	if at := forbidden.router.routes[0].Load().functions.retryAt.Load(); at != 0 {
+		t.Errorf("a library that may not be loaded is tried again at %d", at)
+	}
+}
+
 // TestScriptInsteadHasTheSameTime checks that a function and a script that is run instead have the time of one call.
 func TestScriptInsteadHasTheSameTime(t *testing.T) {
 	t.Parallel()

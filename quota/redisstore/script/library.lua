@@ -1,6 +1,6 @@
 #!lua name=LIBRARY
 -- The functions that serve plain requests. Unlike a script, a function of Redis can keep what it has computed for the next
--- call. So what is the same for many requests, their terms, comes as one argument, and is decoded once.
+-- call. So everything that is the same for many requests comes as one argument, their terms. It is decoded once.
 --
 -- They work on the hash KEYS[1] of a user who has no pool, and for whom the gateway assumes no override and no
 -- terms. Their arguments are:

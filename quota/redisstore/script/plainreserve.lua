@@ -1,6 +1,7 @@
--- Takes an attempt, and holds the request if nothing about it is rare, or refuses it. It does what reserve.lua does, by
--- the same rules, in fewer calls; what is rare, it leaves to that script. It stands in the function of library.lua, and in the script
--- between common.lua and functions.lua: to create the functions would take Redis a fifth more. Both give it:
+-- Takes an attempt, and holds the request or refuses it, unless something about it is rare. It does what reserve.lua does,
+-- by the same rules, in fewer calls. A rare request is left to reserve.lua. These lines are part of a function of
+-- library.lua, and of the script, where they stand between common.lua and functions.lua: to create those functions first
+-- would take Redis a fifth more. Both give them:
 --
 --   is_plain      the gateway assumes no override and no terms, and there are no units, places, pool, and nothing is observed
 --   now, micros   Redis's clock with the offset, in ms, and the µs of its second

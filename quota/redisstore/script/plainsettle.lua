@@ -1,5 +1,5 @@
--- Counts one reservation of one unit as settle.lua does, if nothing about it is rare; what is, it leaves to that script. It
--- stands where plainreserve.lua stands. Both places give it:
+-- Counts one reservation of one unit as settle.lua does, unless something about it is rare. A rare one is left to
+-- settle.lua. These lines stand in the same places as those of plainreserve.lua, which give them:
 --
 --   is_plain      the gateway assumes no override and no terms
 --   now, from, till, before, own, names, name, m   as for plainreserve.lua; found is its read
