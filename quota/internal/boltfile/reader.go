@@ -19,7 +19,7 @@ type Reader struct {
 }
 
 // Latest reads all writes that were made. Writers wait for it, so it should be short. It does not wait for a commit that
-// is under way, and so not for the disk.
+// is under way, and so not for the disk; only while bbolt hands the page of meta data to the system, no read begins.
 func (f *File) Latest(fn func(Reader) error) (err error) {
 	if f.Log == nil || !f.pending.Load() {
 		return f.viewUnder(nil, fn)
