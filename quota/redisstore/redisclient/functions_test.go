@@ -99,8 +99,10 @@ func TestCallKeepsValues(t *testing.T) {
 	if run, failed, _ := countCommands(server, "function|load"); run != 2 || failed != 1 {
 		t.Errorf("the library was sent %d times, and refused %d times, want 2 and 1", run, failed)
 	}
-	if n := server.ScriptCalls(); n > 0 {
-		t.Errorf("%d scripts were sent", n)
+	for _, command := range []string{"eval", "evalsha"} {
+		if n, _, _ := countCommands(server, command); n > 0 {
+			t.Errorf("%s was sent %d times", command, n)
+		}
 	}
 }
 

@@ -253,7 +253,7 @@ func (s *Server) start() error {
 	return errors.New("no reply to PING within 30 s")
 }
 
-// ScriptCalls returns how many scripts the server has been asked to run so far.
+// ScriptCalls returns how many scripts and functions the server has been asked to run so far.
 func (s *Server) ScriptCalls() int {
 	s.t.Helper()
 	conn, err := s.dial(10 * time.Second)
@@ -267,7 +267,7 @@ func (s *Server) ScriptCalls() int {
 		s.t.Fatal(err)
 	}
 	total := 0
-	for _, m := range regexp.MustCompile(`cmdstat_eval(?:sha)?:calls=(\d+)`).FindAllSubmatch(text, -1) {
+	for _, m := range regexp.MustCompile(`cmdstat_(?:eval|evalsha|fcall):calls=(\d+)`).FindAllSubmatch(text, -1) {
 		n, _ := strconv.Atoi(string(m[1]))
 		total += n
 	}
