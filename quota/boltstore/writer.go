@@ -83,7 +83,20 @@ func (s *Store) writeBatch(batch []queuedWrite) error {
 			return err
 		}
 	}
+	// A disk that fails at the very end leaves a write that every reader sees, but that a
+	// crash may undo. Its holds keep their number: they count as used. When they are committed
+	// again, another write brings them to disk without counting them twice. After any other
+	// failure the holds lose the number and are held as before. The next commit of the file has
+	// that number or a higher one, so this happens before it.
+	giveBack := func(seen int64) {
+		for _, w := range batch {
+			if w.hold != nil && write.number > seen {
+				w.hold.writeNumber.CompareAndSwap(write.number, 0)
+			}
+		}
+	}
 	err := s.dbUpdate(func(tx boltfile.Tx) error {
+		tx.IfItFails(giveBack)
 		write.number = s.db.Number(tx.Tx)
 		now, created := s.now(), 0
 		write.crossings = crossingRecorder{tx: tx, retention: s.retention, now: now}
@@ -132,21 +145,6 @@ func (s *Store) writeBatch(batch []queuedWrite) error {
 	s.endCached(batch, err)
 	if err == nil {
 		return nil
-	}
-	// The next write has the same number as the one that failed; writeMu makes it wait.
-	//
-	// A disk that fails at the very end leaves a write that every reader sees, but that a
-	// crash may undo. Its holds keep their number: they count as used. When they are committed
-	// again, another write brings them to disk without counting them twice. After any other
-	// failure the holds lose the number and are held as before.
-	seen := int64(0)
-	s.db.Latest(func(tx boltfile.Reader) error { seen = tx.Number; return nil })
-	if write.number > seen {
-		for _, w := range batch {
-			if w.hold != nil {
-				w.hold.writeNumber.CompareAndSwap(write.number, 0)
-			}
-		}
 	}
 	return fmt.Errorf("writing to %s: %w", s.db.Path(), err)
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -249,5 +251,50 @@ func TestWriteThatFailsInSyncCountsOnce(t *testing.T) {
 		t.Errorf("the commit that succeeded took %d writes, want 1 that brings the count to disk", got)
 	}
 	count(t, s, r)
+	wantUsage(t, s, "u", p, 1, 0)
+}
+
+// openFailing opens a store that brings its log to disk by sync.
+func openFailing(t *testing.T, sync func() error) *Store {
+	s := open(t, t.TempDir(), Options{Now: func() time.Time { return noon }})
+	o := *s.db.Log
+	o.Sync = func(*os.File) error { return sync() }
+	s.db.Log = &o
+	return s
+}
+
+// A write fails, and before the writer asks what can be seen of it, the look at the file that comes once a second commits
+// what was appended before. The write is not counted by that, and its request can be counted later.
+func TestFailedWriteIsNotTakenForTheNextCommit(t *testing.T) {
+	var fails atomic.Bool
+	broken := errors.New("broken")
+	s := openFailing(t, func() error {
+		if fails.CompareAndSwap(true, false) {
+			return broken
+		}
+		return nil
+	})
+	p := plan(10)
+	for range 3 {
+		count(t, s, admit(t, s, request("other", p)))
+	}
+	r := admit(t, s, request("u", p))
+	s.dbUpdate = func(fn func(boltfile.Tx) error) error {
+		err := s.db.Append(fn)
+		if err != nil {
+			s.db.Check() // as File.Watch does once a second, in its own goroutine
+			dropCache(s)
+			wantUsage(t, s, "u", p, 0, 1) // it is held all the time
+		}
+		return err
+	}
+	fails.Store(true)
+	if _, err := s.Commit(ctx, &r); !errors.Is(err, broken) {
+		t.Fatalf("Commit: %v", err)
+	}
+	dropCache(s)
+	wantUsage(t, s, "u", p, 0, 1)
+	count(t, s, r) // again
+	dropCache(s)
 	wantUsage(t, s, "u", p, 1, 0)
 }

@@ -55,8 +55,9 @@ type File struct {
 	current atomic.Pointer[handle]
 	// writing is held during a write. bbolt has such a lock as well, but may keep it locked
 	// after a panic, and the next writer would wait for ever.
-	writing sync.Mutex
-	damage  atomic.Pointer[DamagedError]
+	writing   sync.Mutex
+	ifItFails func(seen int64) // of the write under way, see Tx.IfItFails
+	damage    atomic.Pointer[DamagedError]
 	identity
 	compaction
 	logging
@@ -243,6 +244,7 @@ func (f *File) Update(fn func(Tx) error) error { return f.write(fn, true) }
 func (f *File) write(fn func(Tx) error, commit bool) error {
 	f.writing.Lock()
 	defer f.writing.Unlock()
+	f.ifItFails = nil
 	var fnErr error
 	noting := func(tx Tx) error {
 		fnErr = fn(tx)
@@ -254,13 +256,17 @@ func (f *File) write(fn func(Tx) error, commit bool) error {
 	} else {
 		err = f.update(noting)
 	}
-	if err != nil && err == fnErr {
-		return err // the caller's own; nothing was written
+	if err == nil || err != fnErr { // else it is the caller's own; nothing was written
+		if err == nil {
+			err = f.checkPath()
+		}
+		f.setFault(err)
 	}
-	if err == nil {
-		err = f.checkPath()
+	if err != nil && f.ifItFails != nil {
+		seen := int64(0)
+		f.Latest(func(r Reader) error { seen = r.Number; return nil })
+		f.ifItFails(seen)
 	}
-	f.setFault(err)
 	return err
 }
 
@@ -273,7 +279,7 @@ func (f *File) update(fn func(Tx) error) (err error) {
 	h := f.current.Load()
 	return h.db.Update(func(tx *bolt.Tx) error {
 		h.written = tx.Size()
-		return fn(Tx{Tx: tx, changed: f.changed})
+		return fn(Tx{Tx: tx, changed: f.changed, file: f})
 	})
 }
 

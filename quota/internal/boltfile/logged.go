@@ -27,7 +27,7 @@ import (
 //  2. A commit brings all of them to the file, with the number of the last one: once a second (Check), when the log is
 //     full, and before anything reads all of the file or takes its place. Then the log begins again.
 //  3. Latest also sees what is not committed yet, View does not. So Latest may see a write whose record is on its way to
-//     the disk, and may still fail. Its number tells: no other write gets it. Latest never waits for the disk: during a
+//     the disk, and may still fail. Its number tells: no other write gets it. Latest does not wait until a commit is on disk: during a
 //     commit it reads the commit before, and over it what was appended since, see Reader.
 //
 // The file has an ID and the number of its last write, see stamp. After a crash, Open repeats those writes of the log that
@@ -164,7 +164,7 @@ func (f *File) makeWrite(fn func(Tx) error, commit bool) (w appendedWrite, commi
 	}
 	f.stamp.number = max(f.stamp.number, f.tried) + 1
 	w = appendedWrite{number: f.stamp.number, from: len(f.changes.bytes)}
-	tx := Tx{Tx: f.tx, changed: f.changed}
+	tx := Tx{Tx: f.tx, changed: f.changed, file: f}
 	if !commit {
 		f.changes.unlogged = false
 		tx.changes = &f.changes
@@ -221,7 +221,7 @@ func (f *File) giveUp() {
 // read meanwhile, see Latest.
 func (f *File) commit() error {
 	f.stamp.number = max(f.stamp.number, f.tried)
-	if err := (Tx{Tx: f.tx, changed: f.changed}).Bucket(f.Log.Bucket).Put(stampKey, f.stamp.encode()); err != nil {
+	if err := (Tx{Tx: f.tx, changed: f.changed, file: f}).Bucket(f.Log.Bucket).Put(stampKey, f.stamp.encode()); err != nil {
 		return err
 	}
 	f.current.Load().written = f.tx.Size()

@@ -11,7 +11,12 @@ type Tx struct {
 	*bolt.Tx
 	changed keySet      // nil: the file is not being compacted
 	changes *changeList // nil: the write is not appended to the log
+	file    *File
 }
+
+// IfItFails has fn called if the write fails, before anything else is written or committed. seen is the number of the last write
+// that readers see then: they may see this one all the same.
+func (tx Tx) IfItFails(fn func(seen int64)) { tx.file.ifItFails = fn }
 
 // A Bucket is a bucket of a Tx. It is changed with Put, Delete and NextSequence alone.
 type Bucket struct {
