@@ -45,7 +45,7 @@ func comparePlain(t *testing.T, opt Options, random *rand.Rand) {
 	opt.Now = func() time.Time { return clock.Now().Add(-time.Duration(lag.Load()) * time.Minute) }
 	general, plain := openWith(t, opt), openWith(t, opt)
 	general.layouts.general = true
-	for turn := range 12 {
+	for turn := range 5 {
 		c := plainComparison{random: random, clock: clock, plans: comparedPlans()}
 		random.Shuffle(len(c.plans), func(i, j int) { c.plans[i], c.plans[j] = c.plans[j], c.plans[i] })
 		c.plans = c.plans[:1+random.IntN(3)]

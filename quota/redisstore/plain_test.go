@@ -150,7 +150,7 @@ func compareBeside(t *testing.T, opt Options, earlier func(*testing.T, *Store, *
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 0))
 	var held []quota.Reservation
-	for step := range 400 {
+	for step := range 200 {
 		r, isNew := quota.Reservation{}, len(held) == 0 || random.IntN(2) == 0
 		if isNew {
 			r = quota.Reservation{Request: requestBy(p, ""), Plan: p, Windows: s.calendar.WindowsAt(p.Periods(), clock.Now())}
@@ -449,7 +449,7 @@ func TestFunctionsKeepFewTerms(t *testing.T) {
 	server.Needs(t, "7.0", "functions")
 	s := openStore(t, server.URL())
 	request := requestBy(quotatest.NewPlan("large", quota.Limit{Amount: 100_000, Period: quota.Month}), "u")
-	const requests, most = 4000, 3 << 20 // bytes; each request has terms of its own, of some 3 KiB
+	const requests, most = 2500, 5 << 19 // bytes; each request has terms of its own, of some 3 KiB
 	for i := range requests {
 		request.ID, request.Lease = quota.NewID(), time.Minute+time.Duration(i)*time.Millisecond
 		d, err := s.Reserve(ctx, request)

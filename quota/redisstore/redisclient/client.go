@@ -107,7 +107,8 @@ type Client struct {
 	onConnect     func(context.Context, *redis.Client) error
 	library       Library
 	libraryPause  time.Duration // the constant, except in tests
-	libraryBreaks atomic.Int64  // how many connections have broken while they loaded the library
+	libraryBreaks atomic.Int64  // how many connections in a row have broken while they loaded the library
+	libraryAt     atomic.Int64  // then, when a connection may load it again, in ns since 1970
 
 	lentAt atomic.Int64 // when a script was last run by way of go-redis, in ns since 1970
 

@@ -57,22 +57,21 @@ type functions struct {
 	retryAt  atomic.Int64 // when a new connection is worth a try, in ns since 1970; 0: never
 }
 
-// loadLibrary loads the library on a new connection, for which it waits half as long as for a call. After an error the connection must
-// not be used.
+// loadLibrary loads the library on a new connection, for which it waits half as long as for a call. After an error the
+// connection must not be used. If it has broken, the next ones do without the library until libraryAt.
 func (c *Client) loadLibrary(ctx context.Context, server *redis.Client, state *functions) error {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout/2)
 	defer cancel()
 	loaded, isForNow, err := c.library.load(ctx, server)
 	state.callable.Store(loaded)
-	pause := c.libraryPause
 	switch {
-	case err != nil:
-		pause = min(longestLibraryPause, pause<<min(c.libraryBreaks.Add(1), 10))
+	case err != nil && !IsReply(err):
+		pause := min(longestLibraryPause, c.libraryPause<<min(c.libraryBreaks.Add(1), 10))
+		c.libraryAt.Store(time.Now().Add(pause).UnixNano())
 	case loaded:
 		c.libraryBreaks.Store(0)
-	}
-	if isForNow || err != nil {
-		state.retryAt.Store(time.Now().Add(pause).UnixNano())
+	case isForNow:
+		state.retryAt.Store(time.Now().Add(c.libraryPause).UnixNano())
 	}
 	return err
 }

@@ -202,7 +202,8 @@ func TestConnectionThatBreaksOverLibrary(t *testing.T) {
 				if pause, want := time.Until(time.Unix(0, state().retryAt.Load())), 2*time.Minute<<i; pause > want || pause < want-time.Minute {
 					t.Errorf("the library is loaded again in %v, want %v", pause, want)
 				}
-				state().retryAt.Store(1) // the pause is over
+				c.libraryAt.Store(1) // the pause is over
+				state().retryAt.Store(1)
 				wantNotCalled(t, c)
 				testkit.Eventually(t, "there is a new connection", func() bool {
 					mustEcho(t, c)
@@ -213,6 +214,7 @@ func TestConnectionThatBreaksOverLibrary(t *testing.T) {
 				c.router.routes[0].Load().conn.renewal.mu.Unlock()
 			}
 			p.OnCommand(nil)
+			c.libraryAt.Store(1)
 			state().retryAt.Store(1)
 			wantNotCalled(t, c)
 			wantCalled(t, c, "set1", "key:{1}", 9, 1)

@@ -111,7 +111,7 @@ func (c *Client) pipelineFor(key string) (*pipeline, error) {
 		if p := c.router.usablePipeline(o.Addr); p != nil {
 			return p, nil
 		}
-		return c.dialPipeline(ctx, o, c.library.Name != "")
+		return c.dialPipeline(ctx, o)
 	})
 	if err != nil {
 		return nil, err
@@ -119,9 +119,9 @@ func (c *Client) pipelineFor(key string) (*pipeline, error) {
 	return p.(*pipeline), nil
 }
 
-// dialPipeline connects to one Redis, with or without the library. go-redis does the handshake that the options want:
+// dialPipeline connects to one Redis. go-redis does the handshake that the options want:
 // it knows of passwords, databases and protocol versions.
-func (c *Client) dialPipeline(ctx context.Context, o redis.Options, withLibrary bool) (*pipeline, error) {
+func (c *Client) dialPipeline(ctx context.Context, o redis.Options) (*pipeline, error) {
 	again, dial := o, o.Dialer
 	var conn *renewedConn
 	o.PoolSize, o.PipelinePoolSize = 1, -1
@@ -138,14 +138,14 @@ func (c *Client) dialPipeline(ctx context.Context, o redis.Options, withLibrary 
 		err = c.onConnect(ctx, client)
 	}
 	var state functions
-	if err == nil && withLibrary {
+	switch at := c.libraryAt.Load(); {
+	case err != nil || c.library.Name == "":
+	case time.Now().UnixNano() < at:
+		state.retryAt.Store(at)
+	default:
 		if err = c.loadLibrary(ctx, client, &state); err != nil && !IsReply(err) {
 			client.Close()
-			p, err := c.dialPipeline(ctx, again, false)
-			if err == nil {
-				p.functions.retryAt.Store(state.retryAt.Load())
-			}
-			return p, err
+			return c.dialPipeline(ctx, again) // without the library
 		}
 	}
 	if err != nil {
