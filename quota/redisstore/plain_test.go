@@ -3,6 +3,7 @@ package redisstore
 import (
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -340,6 +341,34 @@ func testPlainCallsNoteTheSweep(t *testing.T, opt Options) {
 		if call(); userHash(t, s, "u")[script.FieldSweep] == "" {
 			t.Errorf("no sweep is noted after %s", what)
 		}
+	}
+}
+
+// A sweep that is noted for a time after the first of the counts ends is noted anew.
+func TestPlainCommitNotesAnEarlierSweep(t *testing.T) {
+	withFunctionsAndWithout(t, testPlainCommitNotesAnEarlierSweep)
+}
+
+func testPlainCommitNotesAnEarlierSweep(t *testing.T, opt Options) {
+	clock := quotatest.NewClock(noon)
+	s := openLike(t, opt, redistest.Start(t).URL(), clock)
+	p := quotatest.NewPlan("p", quota.Limit{Amount: 100, Period: quota.Month}, quota.Limit{Amount: 100, Period: quota.Day})
+	mustCommit(t, s, reserveBy(t, s, p, "u"))
+	r := reserveBy(t, s, p, "u")
+	var ends []string // of the counts of the day and of the month
+	for field, value := range userHash(t, s, "u") {
+		if strings.HasPrefix(field, "retain/") {
+			ends = append(ends, value)
+		}
+	}
+	slices.Sort(ends)
+	if len(ends) != 2 || ends[0] == ends[1] {
+		t.Fatalf("the counts end at %v, want two times", ends)
+	}
+	commands(s).HSet(ctx, key(s, "u"), script.FieldSweep, ends[1])
+	mustCommit(t, s, r)
+	if got := userHash(t, s, "u")[script.FieldSweep]; got > ends[0] {
+		t.Errorf("the next sweep is at %s, after the end of counts at %s", got, ends[0])
 	}
 }
 
