@@ -96,15 +96,17 @@ func (c *Client) Call(ctx context.Context, function, key string, args *resp.Args
 	if p == nil {
 		return true, err
 	}
-	*reply = call.reply
-	reply.deadline = call.deadline
-	calls.Put(call)
 	if err == errNoFunctions {
+		reply.deadline = time.Time{} // that of call is of an earlier one
+		calls.Put(call)
 		if at := p.functions.retryAt.Load(); at != 0 && time.Now().UnixNano() >= at {
 			p.conn.renewal.renew() // the new connection loads the library
 		}
 		return false, nil
 	}
+	*reply = call.reply
+	reply.deadline = call.deadline
+	calls.Put(call)
 	text, isReply := err.(resp.ErrorReply)
 	if !isReply {
 		return true, err

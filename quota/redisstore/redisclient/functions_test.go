@@ -435,6 +435,22 @@ func TestScriptInsteadHasTheSameTime(t *testing.T) {
 	}
 }
 
+// TestScriptHasAllTimeIfNothingWasCalled checks that a script has the time of a call of its own where no function was sent.
+func TestScriptHasAllTimeIfNothingWasCalled(t *testing.T) {
+	t.Parallel()
+	c := newLibraryClient(t, "redis://"+miniredis.RunT(t).Addr(), patient)
+	for range 20 {
+		mustEcho(t, c) // what it used is used again
+		reply := new(Reply)
+		if called, err := c.Call(ctx, "echo1", "key:{1}", new(resp.Args), reply); called || err != nil {
+			t.Fatalf("called %v, error %v, want neither", called, err)
+		}
+		if deadline, ok := Instead(ctx, reply).Deadline(); ok {
+			t.Fatalf("the script must end at %v", deadline)
+		}
+	}
+}
+
 // TestCallLooksAtContext checks that a call is not sent if its context has ended.
 func TestCallLooksAtContext(t *testing.T) {
 	t.Parallel()
