@@ -228,7 +228,7 @@ func (s *Store) lockForTerms(wait *termsWait, account string) (*shard, time.Time
 // A termsWait bounds how long one call waits for the disk until terms are written.
 type termsWait struct {
 	ctx     context.Context
-	timeout time.Duration    // 0: there is none
+	timeout time.Duration    // 0: no timeout
 	expired <-chan time.Time // nil: it has not waited yet
 }
 

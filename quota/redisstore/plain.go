@@ -22,8 +22,8 @@ type plainUsers struct {
 
 type plainSlot struct {
 	since atomic.Int64 // when a script has served a user and found everything plain, in ms since 1970; 0: never
-	// vain has how many calls in a row were in vain, to reserve and to settle. From mostVain on, it goes on with the calls that were not
-	// made, and one in tryEvery is.
+	// vain counts calls in a row that were in vain: to reserve, and to settle. From mostVain on, only one in tryEvery is
+	// made, and vain also counts those that are not.
 	vain [2]atomic.Int32
 }
 

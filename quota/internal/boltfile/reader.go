@@ -42,7 +42,7 @@ func (f *File) Latest(fn func(Reader) error) (err error) {
 	return fn(Reader{tx: f.tx, Number: f.stamp.number})
 }
 
-// viewUnder is View of the file under an overlay; nil: there is none.
+// viewUnder reads the last commit, with an overlay on top of it unless that is nil.
 func (f *File) viewUnder(over *overlay, fn func(Reader) error) error {
 	return f.View(func(tx *bolt.Tx) error {
 		r := Reader{tx: tx}
@@ -115,7 +115,7 @@ type ReadCursor struct {
 	key  []byte // the last one that was returned
 }
 
-// Seek returns the first key from this one on, and its value; nil if there is none.
+// Seek returns the first key that is not before the given one, and its value. After the last key, both are nil.
 func (c *ReadCursor) Seek(key []byte) (k, v []byte) {
 	k, v = c.base.Seek(key)
 	i, _ := slices.BinarySearchFunc(c.over, key, keyChange.compare)

@@ -97,14 +97,20 @@ local function terms_to_settle(terms, items, at)
   terms.is_plain = terms.first ~= nil
 end
 
-local function reserve(keys, argv)
-  local key, terms = keys[1], kept[argv[2]] or terms_of(argv[2], terms_to_reserve)
+-- Returns Redis's clock with an offset, in ms, and the µs of its second.
+local function clock(offset)
   local time = call('TIME')
   local micros = time[2] + 0
   local now = time[1] * 1000 + (micros - micros % 1000) / 1000
-  if argv[1] ~= '0' then
-    now = now + argv[1]
+  if offset ~= '0' then
+    now = now + offset
   end
+  return now, micros
+end
+
+local function reserve(keys, argv)
+  local key, terms = keys[1], kept[argv[2]] or terms_of(argv[2], terms_to_reserve)
+  local now, micros = clock(argv[1])
   local from, till, m, l, names, indexes, allowances = terms.from, terms.till, terms.m, terms.l, terms.names, terms.indexes, terms.allowances
   local bucket_name, life, holds, most, interval, claimed = terms.bucket_name, terms.life, terms.holds, terms.most, terms.interval, terms.claimed
   local is_plain, name, allowance, lease_name, own, before, bucket, read = true, 0, 0, argv[3], 4, 5, nil, nil
@@ -120,12 +126,7 @@ end
 
 local function settle(keys, argv)
   local key, terms = keys[1], kept[argv[2]] or terms_of(argv[2], terms_to_settle)
-  local time = call('TIME')
-  local micros = time[2] + 0
-  local now = time[1] * 1000 + (micros - micros % 1000) / 1000
-  if argv[1] ~= '0' then
-    now = now + argv[1]
-  end
+  local now = clock(argv[1])
   local from, till, m, names, indexes, windows, held_in = terms.from, terms.till, terms.m, terms.names, terms.indexes, terms.windows, terms.held_in
   local first, marker, marker_text, is_plain = terms.first, terms.marker, terms.marker_text, terms.is_plain
   local name, lease_name, marker_name, own, before, forgotten, last_forgotten = 0, argv[3], argv[4], 4, 5, 5, #argv
