@@ -38,6 +38,27 @@ func useStore(t testing.TB, s *Store) {
 	}
 }
 
+// TestFunctionsOverTLS checks that functions serve plain requests over TLS as well, and that a new connection after a
+// break can call them at once.
+func TestFunctionsOverTLS(t *testing.T) {
+	a := redistest.NewAuthority(t)
+	server := redistest.StartTLS(t, a)
+	server.Needs(t, "7.0", "functions")
+	s := openWith(t, Options{URL: server.URL(), TLS: a.ClientTLS(a.Client), Timeout: patient})
+	useStore(t, s)
+	useStore(t, s) // a script finds that these users are plain: they have counts now
+	for _, when := range []string{"on the first connection", "on a new connection"} {
+		if got := allCommandsOf(t, server, func() { useStore(t, s) }); got["fcall"] != 60 || got["evalsha"] != 0 {
+			t.Errorf("%s: %v, want 60 calls of functions and none of scripts", when, got)
+		}
+		server.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+		testkit.Eventually(t, "a new connection answers", func() bool {
+			_, err := s.Reserve(ctx, newRequest("another"))
+			return err == nil
+		})
+	}
+}
+
 func TestClusterOverTLS(t *testing.T) {
 	a := redistest.NewAuthority(t)
 	c := redistest.StartTLSCluster(t, a)
