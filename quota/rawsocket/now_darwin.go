@@ -1,9 +1,6 @@
 package rawsocket
 
-import (
-	"errors"
-	"syscall"
-)
+import "syscall"
 
 const isRaw = false // system calls go through a library
 
@@ -23,8 +20,16 @@ func WriteNow(fd uintptr, p []byte) (int, error) {
 	}
 }
 
-// readNow is only for systems with isRaw.
-func readNow(uintptr, []byte) (int, error) { return 0, errors.ErrUnsupported }
+// ReadNow reads what has come: 0 bytes at the end. Error EAGAIN: nothing has come. The socket must not block, and p must
+// not be empty.
+func ReadNow(fd uintptr, p []byte) (int, error) {
+	for {
+		n, err := syscall.Read(int(fd), p)
+		if err != syscall.EINTR {
+			return max(0, n), err
+		}
+	}
+}
 
 // CanPeek: the system tells what has come without taking it.
 const CanPeek = true

@@ -27,8 +27,9 @@ func WriteNow(fd uintptr, p []byte) (int, error) {
 	}
 }
 
-// readNow reads what has come: 0 bytes at the end. Error EAGAIN: nothing has come.
-func readNow(fd uintptr, p []byte) (int, error) {
+// ReadNow reads what has come: 0 bytes at the end. Error EAGAIN: nothing has come. The socket must not block, and p must
+// not be empty.
+func ReadNow(fd uintptr, p []byte) (int, error) {
 	for {
 		n, _, err := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
 		switch err {

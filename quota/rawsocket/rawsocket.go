@@ -134,6 +134,6 @@ func (r *Reader) Read(p []byte) (int, error) {
 
 // readWhatHasCome is called again whenever something comes.
 func (r *Reader) readWhatHasCome(fd uintptr) (done bool) {
-	r.n, r.err = readNow(fd, r.into)
+	r.n, r.err = ReadNow(fd, r.into)
 	return r.err != syscall.EAGAIN
 }

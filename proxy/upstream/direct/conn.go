@@ -34,9 +34,12 @@ type conn struct {
 
 	// What raw's callbacks need and find. They are made once, because each would allocate.
 	writing       func(fd uintptr) bool
+	receiving     func(fd uintptr) bool
 	looking       func(fd uintptr) bool
 	message       []byte
 	wait          bool
+	fd            uintptr // during receiving
+	received      *reader
 	written, seen int
 	failed        error
 }
@@ -58,9 +61,19 @@ func newConn(c net.Conn, h *host) (*conn, error) {
 		own.written, own.failed = rawsocket.WriteNow(fd, own.message)
 		return true
 	}
+	own.receiving = func(fd uintptr) bool {
+		r := takeReader(own) // only for now: a request that waits holds no buffer
+		own.fd, r.from = fd, (*arrived)(own)
+		if _, own.failed = r.Peek(1); own.failed != nil {
+			freeReader(r)
+			return own.failed != syscall.EAGAIN || !own.wait
+		}
+		own.received, r.from = r, own.reader
+		return true
+	}
 	own.looking = func(fd uintptr) bool {
 		own.seen, own.failed = rawsocket.Peek(fd)
-		return own.failed != syscall.EAGAIN || !own.wait
+		return true
 	}
 	return own, nil
 }
@@ -99,22 +112,39 @@ func (c *conn) sentAll() bool {
 	}
 }
 
-// await waits for something to read, and leaves it there. With wait false it only looks.
+// receive waits for the beginning of a response, and returns a reader that has it. With wait false it does not wait.
 // Error: nothing will come, or errNothingYet.
-func (c *conn) await(wait bool) error {
+func (c *conn) receive(wait bool) (*reader, error) {
 	c.wait = wait
+	err := c.raw.Read(c.receiving)
+	if err == nil {
+		err = c.readError()
+	}
+	r := c.received
+	c.received = nil
+	return r, err
+}
+
+// look returns nil if there is something to read, which it leaves there. Error: nothing will come, or errNothingYet.
+func (c *conn) look() error {
 	if err := c.raw.Read(c.looking); err != nil {
 		return err
 	}
-	switch {
-	case c.failed == syscall.EAGAIN:
-		return errNothingYet
-	case c.failed != nil:
-		return c.opError("read", c.failed)
-	case c.seen == 0:
+	if c.failed == nil && c.seen == 0 {
 		return io.EOF
 	}
-	return nil
+	return c.readError()
+}
+
+// readError returns why receiving or looking found nothing; nil: it found something.
+func (c *conn) readError() error {
+	switch c.failed {
+	case syscall.EAGAIN:
+		return errNothingYet
+	case io.EOF:
+		return io.EOF
+	}
+	return c.opError("read", c.failed)
 }
 
 var errNothingYet = errors.New("nothing has come")
@@ -144,7 +174,7 @@ func newReader() *reader { return new(reader) }
 
 func takeReader(c *conn) *reader {
 	r := readers.Get().(*reader)
-	r.from, r.head = c.reader, r.head[:0]
+	r.from, r.left, r.head = c.reader, maxHeader, r.head[:0]
 	r.Reset((*limited)(r))
 	return r
 }
@@ -167,5 +197,16 @@ func (l *limited) Read(p []byte) (int, error) {
 		l.head = append(l.head, p[:n]...)
 	}
 	l.left -= int64(n)
+	return n, err
+}
+
+// An arrived reads what has come on a connection, during receiving. Error EAGAIN: nothing has come.
+type arrived conn
+
+func (a *arrived) Read(p []byte) (int, error) {
+	n, err := rawsocket.ReadNow(a.fd, p)
+	if n == 0 && err == nil {
+		err = io.EOF
+	}
 	return n, err
 }

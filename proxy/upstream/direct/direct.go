@@ -257,14 +257,14 @@ func (e *exchange) respond() (*http.Response, error) {
 		e.sent()
 	}
 	// A server may answer, and close before it has read the whole request.
-	if err := e.c.await(sendErr == nil); err != nil {
+	r, err := e.c.receive(sendErr == nil)
+	if err != nil {
 		return nil, cmp.Or(sendErr, err)
 	}
 	e.responded = true
 	if e.trace != nil && e.trace.GotFirstResponseByte != nil {
 		e.trace.GotFirstResponseByte()
 	}
-	r := takeReader(e.c)
 	res, err := e.read(r)
 	if err == nil && e.t.Inspect != nil {
 		err = e.t.Inspect(res, r.head)
@@ -285,7 +285,7 @@ func (e *exchange) respond() (*http.Response, error) {
 
 // read reads the final response's header, and that of all informational responses before.
 func (e *exchange) read(r *reader) (*http.Response, error) {
-	for r.left = maxHeader; ; {
+	for {
 		res, err := http.ReadResponse(&r.Reader, e.req)
 		switch {
 		case err != nil && r.left <= 0:

@@ -167,7 +167,7 @@ func (t *Transport) sweep() {
 
 // keep closes a connection that cannot carry another request. It reports whether it can.
 func (t *Transport) keep(c *conn, idleFor time.Duration) bool {
-	err := c.await(false)
+	err := c.look()
 	if err == errNothingYet && idleFor < t.IdleTimeout {
 		return true
 	}
