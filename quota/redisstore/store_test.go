@@ -2,6 +2,7 @@ package redisstore_test
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -41,8 +42,9 @@ func TestSuite(t *testing.T) {
 
 // gateways are several stores on one Redis. Each call goes to the next of them.
 type gateways struct {
-	all  []*redisstore.Store
-	next atomic.Int64
+	all        []*redisstore.Store
+	next       atomic.Int64
+	reservedBy sync.Map // the *redisstore.Store by the ID of a reservation
 }
 
 func (g *gateways) nextStore() *redisstore.Store { return g.all[int(g.next.Add(1))%len(g.all)] }
@@ -53,7 +55,9 @@ func (g *gateways) answering(r *quota.Reservation) *redisstore.Store {
 }
 
 func (g *gateways) Reserve(ctx context.Context, r quota.Request) (*quota.Decision, error) {
-	return g.nextStore().Reserve(ctx, r)
+	s := g.nextStore()
+	g.reservedBy.Store(r.ID, s)
+	return s.Reserve(ctx, r)
 }
 func (g *gateways) Commit(ctx context.Context, r *quota.Reservation) (*quota.Snapshot, error) {
 	return g.answering(r).Commit(ctx, r)
@@ -118,8 +122,14 @@ func (g *gateways) EndBills(ctx context.Context, account string, bills []quota.B
 func (g *gateways) Watch(user string, ch chan<- struct{}) (stop func()) {
 	return g.nextStore().Watch(user, ch)
 }
-func (g *gateways) Leave(r *quota.Reservation)  { g.nextStore().Leave(r) }
 func (g *gateways) Forget(r *quota.Reservation) { g.answering(r).Forget(r) }
+
+// Leave is for the gateway that runs the request: it renews the place until then.
+func (g *gateways) Leave(r *quota.Reservation) {
+	if s, ok := g.reservedBy.Load(r.ID); ok {
+		s.(*redisstore.Store).Leave(r)
+	}
+}
 
 // TestSuiteWithWrongClocks runs the suite on three gateways whose clocks are ten minutes slow,
 // right and ten minutes fast: only Redis's time matters.
