@@ -2,6 +2,8 @@ package redisstore_test
 
 import (
 	"context"
+	"flag"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -175,8 +177,15 @@ func TestCrossingsSuiteWithWrongClocks(t *testing.T) {
 }
 
 // TestSuiteMiniredis runs the suite where no redis-server is installed. The clock of miniredis
-// does not move by itself, and keys do not expire.
+// does not move by itself, and keys do not expire. It compiles a script at each call, which is slow,
+// so the models draw a fifth of the sequences.
 func TestSuiteMiniredis(t *testing.T) {
+	checks := flag.Lookup("rapid.checks").Value
+	before := checks.String()
+	if n, err := strconv.Atoi(before); err == nil {
+		checks.Set(strconv.Itoa(n / 5))
+	}
+	t.Cleanup(func() { checks.Set(before) })
 	url := "redis://" + miniredis.RunT(t).Addr()
 	quotatest.Run(t, func(t testing.TB, clock *quotatest.Clock, calendar *quota.Calendar) quota.Store {
 		return open(t, url, clock, calendar)
