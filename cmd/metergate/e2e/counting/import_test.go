@@ -59,7 +59,7 @@ func TestImportLosesNothingInAKill(t *testing.T) {
 			t.Parallel()
 			file, env := writeCounts(t), []string{"METERGATE_ADMIN_TOKEN=" + gatewaytest.AdminToken}
 			p := gatewaytest.StartWithAdminAPI(t, store(t), "http://127.0.0.1:1", gatewaytest.Patient)
-			importing := gatewaytest.Start(t, env, "import", "-admin", p.Admin, file)
+			importing := gatewaytest.Start(t, env, "import", "-retry-for", "5s", "-admin", p.Admin, file)
 			// The last user of the first request: they go in the order of their names.
 			testkit.Eventually(t, "a part is imported", func() bool {
 				_, body := gatewaytest.Get(p.Admin+"/admin/users/user-00999", gatewaytest.AdminToken)
