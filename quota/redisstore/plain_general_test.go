@@ -310,3 +310,39 @@ func wantSweepBeforeEnds(t *testing.T, s *Store, clock *quotatest.Clock, user st
 		}
 	}
 }
+
+// Counts of any length are followed by the next numbers.
+func TestPlainCallsCountOn(t *testing.T) { withFunctionsAndWithout(t, testPlainCallsCountOn) }
+
+func testPlainCallsCountOn(t *testing.T, opt Options) {
+	s := openLike(t, opt, redistest.Start(t).URL(), quotatest.NewClock(noon))
+	p := quotatest.NewPlan("p", quota.Limit{Amount: 10_000_000_000, Period: quota.Month})
+	mustCommit(t, s, reserveBy(t, s, p, "u"))
+	for _, c := range [][]string{{"8", "9", "10", "11"}, {"9998", "9999", "10000", "10001"}, {"2147483646", "2147483647", "2147483648", "2147483649"}} {
+		for range 2 { // the second time, the texts are kept
+			for _, field := range []string{"used/2026-11", "used/2026-11/analyze"} {
+				commands(s).HSet(ctx, key(s, "u"), field, c[0])
+			}
+			for _, want := range c[1:] {
+				mustCommit(t, s, reserveBy(t, s, p, "u"))
+				if hash := userHash(t, s, "u"); hash["used/2026-11"] != want || hash["used/2026-11/analyze"] != want {
+					t.Fatalf("%s and %s, want %s", hash["used/2026-11"], hash["used/2026-11/analyze"], want)
+				}
+			}
+			var held []*quota.Reservation
+			for range 12 {
+				held = append(held, reserveBy(t, s, p, "u"))
+			}
+			for i, r := range held {
+				mustCommit(t, s, r)
+				want := strconv.Itoa(11 - i)
+				if want == "0" {
+					want = ""
+				}
+				if hash := userHash(t, s, "u"); hash["held/2026-11"] != want || hash["held/2026-11/analyze"] != want {
+					t.Fatalf("%q and %q held, want %q", hash["held/2026-11"], hash["held/2026-11/analyze"], want)
+				}
+			}
+		}
+	}
+}

@@ -18,123 +18,159 @@
 -- They reply as the scripts do, or {RARE, now, 0}: then they have done nothing, and the request is one for the script.
 
 local OK, REFUSED, THROTTLED, RARE = 0, 1, 5, 10
+local GRACE = 600000 -- ms; longer than a call can be on its way
 local MOST = 2147483647 -- what %d can make a text of in any Redis
+local FOUND = 4 -- the index of the first field of counts in what is read
 local KEPT = 500 -- terms, of some KiB each
 
 -- Redis has these once a function is called, but not while it loads the library.
-local call, byte, format = nil, nil, nil
+local call, byte, sub, format, unpack, tonumber = nil, nil, nil, nil, nil, nil
 
-local kept, number_kept = {}, 0 -- by text
+local kept, number_kept = {}, 0 -- what new_reserve and new_settle have returned, by the text of the terms
+
+-- The texts of numbers up to 9,999, each with that of the next number, or of the one before. To work one out takes as long as to
+-- read two fields.
+local next_of, previous_of = {}, {}
 
 -- Redis keeps a hash of few short fields as a list, and looks for each field from its beginning. As a table, it takes two to three
 -- times the memory, and a request less time. A field too long for a list makes a table of the hash of a user who is
 -- counted BUSY times within PERIOD, in ms.
-local BUSY, PERIOD, MOST_SEEN = 50, 10000, 10000
+local BUSY, PERIOD = 50, 10000
 local LONG = '65 bytes, one more than a list takes by default: this is a table.'
-local seen, number_seen, seen_until = {}, 0, 0 -- how often a key was counted in this period, at most for so many keys
 
-local function is_busy(key, now)
-  if now >= seen_until or now < seen_until - PERIOD then -- the clock may jump
-    seen, number_seen, seen_until = {}, 0, now + PERIOD
+-- What is known of at most MOST_SEEN users, by key. It only saves time:
+--
+--   times, since   how often the user was counted, and since when, for at most PERIOD
+--   channel        the one on which changes of the user are announced
+--   sweep_text, sweep   the field sweep when it was last read, and as a number
+local MOST_SEEN = 10000
+local seen, number_seen = {}, 0
+
+local function see(key)
+  if number_seen == MOST_SEEN then
+    seen, number_seen = {}, 0
   end
-  local times = seen[key]
-  if times then
-    seen[key] = times + 1
-    return times == BUSY
-  end
-  if number_seen < MOST_SEEN then
-    seen[key], number_seen = 1, number_seen + 1
-  end
+  seen[key], number_seen = { times = 0, since = 0, channel = key .. ':changes', sweep_text = '', sweep = 0 }, number_seen + 1
+  return seen[key]
 end
 
--- Returns the terms of a text, which decode makes of its items. What is kept only saves time: it can be lost at any moment.
-local function terms_of(text, decode)
-  call, byte, format = redis.call, string.byte, string.format
+-- Returns the function that serves requests by the terms of a text: new makes it of their items. What is kept only saves time: it
+-- can be lost at any moment.
+local function keep(text, new)
+  call, byte, sub, format, unpack, tonumber = redis.call, string.byte, string.sub, string.format, _G.unpack, _G.tonumber
   local items, at = {}, 1
   while at <= #text do
     local size, start = string.match(text, '^%$(%d+)\r\n()', at)
-    items[#items + 1] = string.sub(text, start, start + size - 1)
+    items[#items + 1] = sub(text, start, start + size - 1)
     at = start + size + 2
   end
-  local terms = { from = items[1] + 0, till = items[2] + 0, m = items[3] + 0, l = items[4] + 0, names = { unpack(items, 5, 4 + items[3]) } }
-  decode(terms, items, 5 + terms.m)
   if number_kept == KEPT then
     kept, number_kept = {}, 0
   end
-  kept[text], number_kept = terms, number_kept + 1
-  return terms
+  kept[text], number_kept = new(items, items[1] + 0, items[2] + 0, items[3] + 0, 5 + items[3]), number_kept + 1
+  return kept[text]
 end
 
-local function terms_to_reserve(terms, items, at)
-  terms.bucket_name, terms.life, terms.holds = items[at], items[at + 1] + 0, items[at + 2]
-  terms.most, terms.interval, terms.claimed = items[at + 3] + 0, items[at + 4] + 0, items[at + 5]
-  terms.indexes, terms.allowances = { byte(items[at + 7], 1, -1) }, {}
-  for i = 1, terms.l do
-    terms.allowances[i] = items[at + 7 + i] + 0
+-- The functions that new_reserve and new_settle return use the same tables in each call, and overwrite what differs. In
+-- reading and fields they find the names that are always the same.
+
+local function new_reserve(items, from, till, m, at)
+  local life, holds, most, interval = items[at + 1] + 0, items[at + 2], items[at + 3] + 0, items[at + 4] + 0
+  local own, is_plain, indexes, allowances, first_limit, last_limit = FOUND + m, true, { byte(items[at + 7], 1, -1) }, {}, 1, items[4] + 0
+  for i = 1, last_limit do
+    allowances[i] = items[at + 7 + i] + 0
+  end
+  local lease_at, marker_at = own + 1, own + 2
+  local reading, last_read = { '', 'sweep', 'plan', 'grants', unpack(items, 5, 4 + m) }, most > 0 and own + 3 or own + 2
+  reading[own + 3] = items[at]
+  local fields = { items[at], '', 'claimed', items[at + 5], '', '' }
+  for i = 2, #indexes do
+    fields[2 * i + 3], fields[2 * i + 4] = items[4 + indexes[i]], ''
+  end
+  return function(key, argv)
+    local time = call('TIME')
+    local micros = time[2] + 0
+    local now = time[1] * 1000 + (micros - micros % 1000) / 1000
+    if argv[1] ~= '0' then
+      now = now + argv[1]
+    end
+    fields[5] = argv[3]
+    reading[1] = key
+    reading[lease_at] = argv[3]
+    reading[marker_at] = argv[4]
+    local read = call('HMGET', unpack(reading, 1, last_read))
+    local user = seen[key] or see(key)
+    local sweep, channel = user.sweep, user.channel
+    if read[1] ~= user.sweep_text then
+      sweep = tonumber(read[1] or 0)
+      user.sweep_text, user.sweep = read[1], sweep
+    end
+PLAINRESERVE
+    return { RARE, now, 0 }
   end
 end
 
-local function terms_to_settle(terms, items, at)
-  terms.indexes = { byte(items[at], 1, -1) }
+local function new_settle(items, from, till, m, at)
+  local indexes, crossing = { byte(items[at], 1, -1) }, nil
   for i = at + 2, at + 2 * items[at + 1], 2 do
     local index = items[i] + 0
-    terms.crossing = terms.crossing or {}
-    terms.crossing[index] = terms.crossing[index] or {}
-    terms.crossing[index][items[i + 1]] = true
+    crossing = crossing or {}
+    crossing[index] = crossing[index] or {}
+    crossing[index][items[i + 1]] = true
   end
   at = at + 2 + 2 * items[at + 1]
-  terms.windows, terms.held_in, terms.marker = items[at + 1] + 0, ' ' .. items[at], 0
+  local windows, held_in, first, marker, marker_text, retain = items[at + 1] + 0, ' ' .. items[at], nil, 0, nil, nil
   for i = at + 2, #items, 2 do -- the windows; then the day and the hour
-    local ends = items[i + 1] + 0
-    if i < at + 2 + 2 * terms.windows then
-      terms.held_in = terms.held_in .. ' ' .. items[i]
+    local ends, is_window = items[i + 1] + 0, i < at + 2 + 2 * windows
+    if is_window then
+      held_in = held_in .. ' ' .. items[i]
     end
-    terms.first = math.min(terms.first or ends, ends)
-    if ends > terms.marker then
-      terms.marker, terms.marker_text = ends, items[i + 1]
+    first = math.min(first or ends, ends)
+    if ends > marker then
+      marker, marker_text, retain = ends, items[i + 1], is_window and 'retain/' .. items[i] or nil
     end
   end
-  terms.is_plain = terms.first ~= nil
-end
-
--- Returns Redis's clock with an offset, in ms, and the µs of its second.
-local function clock(offset)
-  local time = call('TIME')
-  local micros = time[2] + 0
-  local now = time[1] * 1000 + (micros - micros % 1000) / 1000
-  if offset ~= '0' then
-    now = now + offset
+  local is_plain, own, names, name, forgotten = first ~= nil, FOUND + m, items, 4, 5
+  local lease_at, marker_at = own + 1, own + 2
+  local reading, last_read = { '', 'sweep', 'plan', 'grants', unpack(items, 5, 4 + m) }, retain and own + 3 or own + 2
+  reading[own + 3] = retain
+  local fields, gone = { '', marker_text or '' }, { '' }
+  for i = 2, #indexes - 2 * windows do
+    fields[2 * i - 1], fields[2 * i] = items[4 + indexes[i]], ''
   end
-  return now, micros
-end
-
-local function reserve(keys, argv)
-  local key, terms = keys[1], kept[argv[2]] or terms_of(argv[2], terms_to_reserve)
-  local now, micros = clock(argv[1])
-  local from, till, m, l, names, indexes, allowances = terms.from, terms.till, terms.m, terms.l, terms.names, terms.indexes, terms.allowances
-  local bucket_name, life, holds, most, interval, claimed = terms.bucket_name, terms.life, terms.holds, terms.most, terms.interval, terms.claimed
-  local is_plain, name, allowance, lease_name, own, before, bucket, read = true, 0, 0, argv[3], 4, 5, nil, nil
-  if most > 0 then
-    bucket, own, before = 4, 5, 6
-    read = call('HMGET', key, 'sweep', 'plan', 'grants', bucket_name, lease_name, argv[4], unpack(names, 1, m))
-  else
-    read = call('HMGET', key, 'sweep', 'plan', 'grants', lease_name, argv[4], unpack(names, 1, m))
-  end
-PLAINRESERVE
-  return { RARE, now, 0 }
-end
-
-local function settle(keys, argv)
-  local key, terms = keys[1], kept[argv[2]] or terms_of(argv[2], terms_to_settle)
-  local now = clock(argv[1])
-  local from, till, m, names, indexes, windows, held_in = terms.from, terms.till, terms.m, terms.names, terms.indexes, terms.windows, terms.held_in
-  local first, marker, marker_text, is_plain = terms.first, terms.marker, terms.marker_text, terms.is_plain
-  local name, lease_name, marker_name, own, before, forgotten, last_forgotten = 0, argv[3], argv[4], 4, 5, 5, #argv
-  local long, crossing = is_busy(key, now) and LONG, terms.crossing
-  local found = call('HMGET', key, 'sweep', 'plan', 'grants', lease_name, marker_name, unpack(names, 1, m))
+  return function(key, argv)
+    local time = call('TIME')
+    local micros = time[2] + 0
+    local now = time[1] * 1000 + (micros - micros % 1000) / 1000
+    if argv[1] ~= '0' then
+      now = now + argv[1]
+    end
+    local last_forgotten = #argv
+    gone[1] = argv[3]
+    fields[1] = argv[4]
+    reading[1] = key
+    reading[lease_at] = argv[3]
+    reading[marker_at] = argv[4]
+    local found = call('HMGET', unpack(reading, 1, last_read))
+    local user = seen[key] or see(key)
+    local sweep, channel, retained = user.sweep, user.channel, found[own + 2]
+    if found[1] ~= user.sweep_text then
+      sweep = tonumber(found[1] or 0)
+      user.sweep_text, user.sweep = found[1], sweep
+    end
+    if now < user.since or now >= user.since + PERIOD then -- the clock may jump
+      user.since, user.times = now, 0
+    end
+    user.times = user.times + 1
+    local long = user.times == BUSY and LONG
 PLAINSETTLE
-  return { RARE, now, 0 }
+    return { RARE, now, 0 }
+  end
 end
 
-redis.register_function('LIBRARY_reserve', reserve)
-redis.register_function('LIBRARY_settle', settle)
+redis.register_function('LIBRARY_reserve', function(keys, argv)
+  return (kept[argv[2]] or keep(argv[2], new_reserve))(keys[1], argv)
+end)
+redis.register_function('LIBRARY_settle', function(keys, argv)
+  return (kept[argv[2]] or keep(argv[2], new_settle))(keys[1], argv)
+end)

@@ -6,15 +6,17 @@
 --   is_plain      the gateway assumes no override and no terms, and there are no units, places, pool, and nothing is observed
 --   now, micros   Redis's clock with the offset, in ms, and the µs of its second
 --   from, till    ARGV[4] and ARGV[5], see common.lua
---   read          what HMGET has found: sweep, plan and grants, then, in any order:
---                 read[before + i]          field i of counts, i from 1 to m
+--   read          what HMGET has found: sweep, plan and grants, the fields of counts, field i as read[3 + i], and then:
 --                 read[own], read[own + 1]  lease/ID and done/ID
---                 read[bucket]              attempts/N/I; anything without a bound
---   names, name   names[name + i] is the name of field i
+--                 read[own + 2]             attempts/N/I; anything without a bound
+--   sweep         read[1] as a number, 0 if it is not there; nil: it is none
 --   indexes       ARGV[rest + 9] of reserve.lua, as a list of numbers
---   allowances, allowance, l   allowances[allowance + i] is what limit i of l allows, ARGV[rest + 9 + i]
---   lease_name, bucket_name, life, holds, most, interval, claimed
---                 ARGV[rest] and ARGV[rest + 2] to ARGV[rest + 7]
+--   allowances    allowances[i] is what a limit allows, for i from first_limit to last_limit
+--   fields        names and values to set: attempts/N/I, claimed, lease/ID, and the fields that indexes[2], indexes[3] ... say. The
+--                 values of all but claimed are still missing
+--   life, holds, most, interval   ARGV[rest + 3] to ARGV[rest + 6]
+--   channel       the one on which changes of the user are announced; nil: it is not known
+--   next_of       texts of numbers, and those of the next numbers; nil: none are kept
 
 local expiry = now + life
 
@@ -23,7 +25,7 @@ local expiry = now + life
 local full, wait = nil, 0
 if most > 0 then
   local at, fill = now * 1000 + micros % 1000, most * interval
-  full = tonumber(read[bucket]) or 0
+  full = tonumber(read[own + 2]) or 0
   if full < at then
     full = at
   elseif full > at + fill + interval then
@@ -39,13 +41,12 @@ end
 -- Nothing has ended or ends sooner, no assumption is wrong, the id is new, and there are no grants. A count in a window that
 -- runs stays for an hour or more after the window, and the key with it. The user's name is there: each call that notes a
 -- sweep has written it before.
-local sweep = tonumber(read[1] or 0)
 if is_plain and sweep and now < sweep and sweep <= expiry and not read[2] and not read[3] and now >= from and now < till
-  and not read[own] and not read[own + 1] and read[before + 1] and expiry - now < 3600000 and (not full or full / 1000 <= expiry) then
-  local code, used = OK, before
-  for i = 1, l do
-    local allowed = allowances[allowance + i] + 0
-    if allowed >= 0 and (read[used + 1] or 0) + (read[used + 2] or 0) >= allowed then
+  and not read[own] and not read[own + 1] and read[FOUND] and expiry - now < 3600000 and (not full or full / 1000 <= expiry) then
+  local code, used = OK, FOUND
+  for i = first_limit, last_limit do
+    local allowed = allowances[i] + 0
+    if allowed >= 0 and (read[used] or 0) + (read[used + 1] or 0) >= allowed then
       code = REFUSED
     end
     used = used + 2
@@ -53,35 +54,35 @@ if is_plain and sweep and now < sweep and sweep <= expiry and not read[2] and no
   if wait > 0 then
     code = THROTTLED
   end
-  -- The table has room for most requests from the beginning: one that grows is copied each time. %d may have 32 bits.
-  local fields, last = { nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil }, 0
-  if full then
+  if full then -- %d may have 32 bits
     local low = full % 100000000
-    fields[1], fields[2], last = bucket_name, format('%d%08d', (full - low) / 100000000, low), 2
+    fields[2] = format('%d%08d', (full - low) / 100000000, low)
   end
   if code == OK then
     local ms = expiry % 1000000
-    fields[last + 1], fields[last + 2], fields[last + 3], fields[last + 4] = 'claimed', claimed, lease_name, format('%d%06d ', (expiry - ms) / 1000000, ms) .. holds
-    last = last + 4
+    fields[6] = format('%d%06d ', (expiry - ms) / 1000000, ms) .. holds
     for i = 2, #indexes do
-      local index = indexes[i]
-      local held = read[before + index]
+      local held, after = read[3 + indexes[i]], '1'
       if held then
-        held = held + 1
-        held = held % 1 == 0 and held <= MOST and format('%d', held) or held
+        after = next_of and next_of[held]
+        if not after then
+          after = held + 1
+          after = after % 1 == 0 and after <= MOST and format('%d', after) or after
+        end
       end
-      fields[last + 1], fields[last + 2], last = names[name + index], held or '1', last + 2
+      fields[2 * i + 4] = after
     end
+    call('HSET', key, unpack(fields, full and 1 or 3, 2 * #indexes + 4))
+    redis.pcall('PUBLISH', channel or key .. ':changes', '')
+  elseif full then
+    call('HSET', key, fields[1], fields[2])
   end
-  if last > 0 then
-    call('HSET', key, unpack(fields, 1, last))
-  end
-  if code == OK then
-    redis.pcall('PUBLISH', key .. ':changes', '')
-  end
-  local reply = { code, now, 0, unpack(read, before + 1, before + m - indexes[1]) }
+  -- The reply is what was read, with three other values before the counts, and without the fields that are not returned.
+  read[1], read[2], read[3] = code, now, 0
+  local after = own - indexes[1]
+  read[after], read[after + 1] = nil, nil
   if wait > 0 then
-    reply[#reply + 1] = wait
+    read[after] = wait
   end
-  return reply
+  return read
 end

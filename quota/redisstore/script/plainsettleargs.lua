@@ -1,13 +1,15 @@
 -- Gives plainsettle.lua, which stands after it, what that takes.
 
-local where = argv[last_arg]
+local where, sub = argv[last_arg], string.sub
 local is_plain = where ~= '' and assumed_override == '' and not assumed_terms
-local found, windows, held_in, first, marker, marker_text = {}, 0, nil, 0, 0, nil
+local found, indexes, fields, gone, sweep = nil, nil, nil, nil, nil
+local windows, held_in, first, marker, marker_text, retained = 0, nil, nil, 0, nil, nil
 local forgotten, last_forgotten = last_arg - 1 - argv[last_arg - 1], last_arg - 2
 if is_plain then
   found = call('HMGET', key, 'sweep', 'plan', 'grants', unpack(argv, 8, rest + 1))
+  sweep = tonumber(found[1] or 0)
   local w = rest + 4
-  windows, held_in, first = argv[w] + 0, ' ' .. argv[rest + 3], nil
+  windows, held_in = argv[w] + 0, ' ' .. argv[rest + 3]
   for i = w + 1, forgotten - 2, 2 do -- the windows; then the day and the hour
     local ends = argv[i + 1] + 0
     if i <= w + 2 * windows then
@@ -21,7 +23,13 @@ if is_plain then
     end
   end
   is_plain = marker_text
+  indexes = { byte(where, 1, -1) }
+  -- The tables have room for most requests from the beginning: one that grows is copied each time.
+  gone = { argv[rest], nil, nil, nil, nil, nil, nil, nil }
+  fields = { argv[rest + 1], marker_text, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil }
+  for i = 2, #indexes - 2 * windows do
+    fields[2 * i - 1] = argv[7 + indexes[i]]
+  end
 end
-local from, till, m = argv[4] + 0, argv[5] + 0, argv[6] + 0
-local before, own, names, name = FOUND - 1, FOUND + m, argv, 7
-local indexes, lease_name, marker_name, crossing, long = { byte(where, 1, -1) }, argv[rest], argv[rest + 1], nil, nil
+local from, till, own, names, name = argv[4] + 0, argv[5] + 0, rest - 8 + FOUND, argv, 7
+local crossing, long, channel, next_of, previous_of = nil, nil, nil, nil, nil
