@@ -153,6 +153,7 @@ func Open(opt Options) (*Store, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
+	s.plain.base = s.now()
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

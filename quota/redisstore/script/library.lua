@@ -5,7 +5,8 @@
 -- They work on the hash KEYS[1] of a user who has no pool, and for whom the gateway assumes no override and no
 -- terms. Their arguments are:
 --
---   ARGV[1]   offset to add to Redis's clock, in ms, any whole number; 0 except in tests
+--   ARGV[1]   to reserve, offset to add to Redis's clock, in ms, any whole number; 0 except in tests. To settle, a time that the clock
+--             with this offset has reached, in ms
 --   ARGV[2]   arguments of reserve.lua or settle.lua, encoded as they are in a command, "$LENGTH\r\nTEXT\r\n" each: ARGV[4] to ARGV[7 + m]
 --             of common.lua; then, to reserve, all from ARGV[rest + 2] on, or, to settle:
 --               indexes   the last of settle.lua's own arguments
@@ -110,6 +111,12 @@ PLAINRESERVE
   end
 end
 
+-- To settle, now is a time that Redis's clock has reached: the time of a reserve, and what has passed since on the gateway's clock. A
+-- call that was delayed does what it would have done in time. What has ended meanwhile is left to the next sweep; if another call
+-- has swept it, the lease or a count is missing, and the script serves the request. The marker stays for GRACE after any call on
+-- its way, because it stays for twice that after now. If the clock was put back, or a Redis whose clock is behind has taken over, now is
+-- too late: then more is left to the script than need be. Only the reply depends on from and till, and the gateway does
+-- not take its time for that of Redis.
 local function new_settle(items, from, till, m, at)
   local indexes, crossing = { byte(items[at], 1, -1) }, nil
   for i = at + 2, at + 2 * items[at + 1], 2 do
@@ -139,13 +146,7 @@ local function new_settle(items, from, till, m, at)
     fields[2 * i - 1], fields[2 * i] = items[4 + indexes[i]], ''
   end
   return function(key, argv)
-    local time = call('TIME')
-    local micros = time[2] + 0
-    local now = time[1] * 1000 + (micros - micros % 1000) / 1000
-    if argv[1] ~= '0' then
-      now = now + argv[1]
-    end
-    local last_forgotten = #argv
+    local now, last_forgotten = argv[1] + 0, #argv
     gone[1] = argv[3]
     fields[1] = argv[4]
     reading[1] = key

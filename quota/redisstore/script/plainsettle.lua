@@ -18,9 +18,10 @@
 
 -- Nothing has ended, no assumption is wrong, there are no grants, no threshold is reached, and the lease holds the request in the windows
 -- that run. In each of them, and on the day and in the hour, something was counted before. So it is known when these
--- counts end. The key lives as long as the marker: it need not, if counts were kept for less time before.
+-- counts end. The key lives as long as the marker: it need not, if counts were kept for less time before. Of
+-- the clock, library.lua says what matters here.
 local lease = is_plain and found[own]
-if lease and sweep and now < sweep and sweep <= first and marker - now > GRACE and marker - now <= 315360000000
+if lease and sweep and now < sweep and sweep <= first and marker - now > 2 * GRACE and marker - now <= 315360000000
   and not found[2] and not found[3] and now >= from and now < till
   and sub(lease, 14) == held_in and not found[own + 1] then
   local plain, last_counted, last_gone = true, #indexes - 2 * windows, 1
