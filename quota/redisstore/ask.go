@@ -39,7 +39,7 @@ type query struct {
 	appendArgs func(args *resp.Args, p *quota.Plan, l *layout)
 	// appendPlain appends the arguments of a function of script.Library after the offset, and returns its name; empty: the
 	// query is not plain. nil: it never is.
-	appendPlain func(args, terms *resp.Args, p *quota.Plan, l *layout) (function string)
+	appendPlain func(args *resp.Args, p *quota.Plan, l *layout) (function string)
 	lease       time.Duration // of the request that a query with appendPlain is about
 	// beforeRepeat is called before it is sent again; nil: nothing need be done.
 	beforeRepeat func()
@@ -316,8 +316,8 @@ func (s *Store) callAlone(ctx context.Context, sc *redis.Script, account, text s
 
 // A runBuffer has the arguments and the reply of a script. On the stack, they would be in the way: see outcomes.
 type runBuffer struct {
-	args, terms resp.Args
-	reply       redisclient.Reply
+	args  resp.Args
+	reply redisclient.Reply
 }
 
 // runBuffers holds buffers to use again.

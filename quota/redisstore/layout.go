@@ -3,6 +3,7 @@ package redisstore
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"metergate/quota"
@@ -36,6 +37,9 @@ type layout struct {
 	read, hold, settle *script.Reading
 	// alerts has, for each limit, its script.Alert in the window, encoded; nil: the plan has no thresholds.
 	alerts []resp.Args
+	// heldTerms and settledTerms are those of the last calls of functions, see plain.go; nil: there was none.
+	heldTerms    atomic.Pointer[heldTerms]
+	settledTerms atomic.Pointer[resp.Args]
 }
 
 // laidOut has windows of the account and of its pool, one for each period of a plan, and the terms
@@ -152,8 +156,7 @@ func newLayout(running laidOut, p *quota.Plan, wanted laidOut, endpoint string) 
 
 // readingToSettle returns what is read to settle the only reservation of a query; nil: there are others.
 func (l *layout) readingToSettle(r *quota.Reservation) *script.Reading {
-	sameID := func(a, b quota.Window) bool { return a.ID == b.ID }
-	if r != nil && slices.EqualFunc(r.Windows, l.windows, sameID) && r.Date == l.date && r.BillHour == l.hour {
+	if r != nil && slices.Equal(r.Windows, l.windows) && r.Date == l.date && r.BillHour == l.hour {
 		return l.settle
 	}
 	return l.read

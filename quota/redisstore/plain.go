@@ -6,7 +6,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"metergate/quota"
 	"metergate/quota/redisstore/redisclient"
+	"metergate/quota/redisstore/resp"
 	"metergate/quota/redisstore/script"
 )
 
@@ -102,7 +104,7 @@ func (s *Store) callPlain(ctx context.Context, q *query, o *outcome, l *layout) 
 	defer runBuffers.Put(b)
 	b.args.Reset()
 	b.args.AddInt(clock)
-	function := q.appendPlain(&b.args, &b.terms, o.plan, l)
+	function := q.appendPlain(&b.args, o.plan, l)
 	if function == "" {
 		return at, false, ctx, nil
 	}
@@ -119,4 +121,60 @@ func (s *Store) callPlain(ctx context.Context, q *query, o *outcome, l *layout) 
 	s.plain.learn(q.user, vain, false)
 	at, err = s.readReply(&b.reply, l, &o.reply, !q.settles)
 	return at, true, nil, err
+}
+
+// heldTerms are what a function is told of a request to hold that is the same for many: all with the same layout, lease and
+// waited. Users without an override, whose requests alone are plain, claim the plan of the layout.
+type heldTerms struct {
+	lease  time.Duration
+	waited bool
+	text   *resp.Args // nil: such requests are not plain
+}
+
+// termsToHold returns what a function is told of a request to hold. nil: it is not plain.
+func (l *layout) termsToHold(r *quota.Reservation, p *quota.Plan) *resp.Args {
+	if r.InObserveMode(p) || r.HeldUnits() > 1 {
+		return nil
+	}
+	kept := l.heldTerms.Load()
+	if kept == nil || kept.lease != r.Lease || kept.waited != r.Waited {
+		kept = l.makeTermsToHold(r, p)
+	}
+	return kept.text
+}
+
+// makeTermsToHold is not inlined: see outcomes.
+//
+//go:noinline
+func (l *layout) makeTermsToHold(r *quota.Reservation, p *quota.Plan) *heldTerms {
+	own := reserveArgs(r, p, l)
+	made := &heldTerms{lease: r.Lease, waited: r.Waited, text: own.PlainTerms(&l.hold.Args)}
+	l.heldTerms.Store(made)
+	return made
+}
+
+// termsToSettle returns what a function is told of the only reservation of a plain settlement, which is the same for all with
+// the same layout. nil: it depends on more.
+func (l *layout) termsToSettle(own *script.SettleArgs, p *quota.Plan) *resp.Args {
+	if l.readingToSettle(own.Reservations[0]).Indexes == "" {
+		return nil
+	}
+	if kept := l.settledTerms.Load(); kept != nil {
+		return kept
+	}
+	return l.makeTermsToSettle(own, p)
+}
+
+// makeTermsToSettle is not inlined: see outcomes.
+//
+//go:noinline
+func (l *layout) makeTermsToSettle(own *script.SettleArgs, p *quota.Plan) *resp.Args {
+	crossings, ok := l.crossingsOf(own.Reservations[0], p)
+	if !ok {
+		return nil
+	}
+	own.Indexes = l.settle.Indexes
+	made := own.PlainTerms(&l.settle.Args, crossings)
+	l.settledTerms.Store(made)
+	return made
 }

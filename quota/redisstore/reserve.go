@@ -17,26 +17,16 @@ func (s *Store) Reserve(ctx context.Context, request quota.Request) (*quota.Deci
 	o := outcomes.Get().(*outcome)
 	defer o.free()
 	q := query{script: script.Reserve, user: r.User, plans: r.Plans, keepsTerms: true, holds: r.Endpoint, lease: r.Lease}
-	argsOf := func(p *quota.Plan, l *layout) (own script.ReserveArgs) {
-		own = script.ReserveArgs{
-			ID: r.ID, Endpoint: r.Endpoint, Lease: r.Lease, Windows: l.windows,
-			Observed: r.InObserveMode(p), Claimed: r.Plans.Claimed.Name(), Units: r.HeldUnits(),
-			Concurrent: p.ConcurrencyLimit(), Limits: p.Limits(), Allowed: l.allowed, RequestsOf: l.requests, Indexes: l.hold.Indexes,
-		}
-		if !r.Waited {
-			own.Attempts = p.AttemptLimit()
-		}
-		return own
-	}
 	q.appendArgs = func(args *resp.Args, p *quota.Plan, l *layout) {
-		own := argsOf(p, l)
+		own := reserveArgs(r, p, l)
 		own.AppendTo(args)
 	}
-	q.appendPlain = func(args, terms *resp.Args, p *quota.Plan, l *layout) string {
-		own := argsOf(p, l)
-		if !own.AppendPlain(args, terms, &l.hold.Args) {
+	q.appendPlain = func(args *resp.Args, p *quota.Plan, l *layout) string {
+		terms := l.termsToHold(r, p)
+		if terms == nil {
 			return ""
 		}
+		script.AppendPlain(args, terms, r.ID, nil)
 		return script.ReserveFunction
 	}
 	err := s.ask(ctx, &q, o)
@@ -62,6 +52,19 @@ func (s *Store) Reserve(ctx context.Context, request quota.Request) (*quota.Deci
 		s.expectCrossings(ctx, d, o.reply.Code == script.Held)
 	}
 	return d, nil
+}
+
+// reserveArgs returns what reserve.lua is told of a request, by a plan and its layout.
+func reserveArgs(r *quota.Reservation, p *quota.Plan, l *layout) (own script.ReserveArgs) {
+	own = script.ReserveArgs{
+		ID: r.ID, Endpoint: r.Endpoint, Lease: r.Lease, Windows: l.windows,
+		Observed: r.InObserveMode(p), Claimed: r.Plans.Claimed.Name(), Units: r.HeldUnits(),
+		Concurrent: p.ConcurrencyLimit(), Limits: p.Limits(), Allowed: l.allowed, RequestsOf: l.requests, Indexes: l.hold.Indexes,
+	}
+	if !r.Waited {
+		own.Attempts = p.AttemptLimit()
+	}
+	return own
 }
 
 // decide fills in what the script said about a request. Error: quota.ErrSettled.

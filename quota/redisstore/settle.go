@@ -70,22 +70,23 @@ func (s *Store) askToSettle(ctx context.Context, user string, plans quota.PlanCh
 		q.settlesOne = own.Reservations[0]
 	}
 	one := q.settlesOne
+	if one != nil {
+		q.lease = one.Lease
+		q.appendPlain = func(args *resp.Args, p *quota.Plan, l *layout) string {
+			terms := l.termsToSettle(own, p)
+			if terms == nil {
+				return ""
+			}
+			script.AppendPlain(args, terms, one.ID, own.Forgotten)
+			return script.SettleFunction
+		}
+	}
 	if own.WithAlerts() {
 		return s.askToSettleWithAlerts(ctx, &q, own, o)
 	}
 	q.appendArgs = func(args *resp.Args, _ *quota.Plan, l *layout) {
 		own.Indexes = l.readingToSettle(one).Indexes
 		own.AppendTo(args)
-	}
-	if one != nil {
-		q.lease = one.Lease
-		q.appendPlain = func(args, terms *resp.Args, _ *quota.Plan, l *layout) string {
-			reading := l.readingToSettle(one)
-			if own.Indexes = reading.Indexes; !own.AppendPlain(args, terms, &reading.Args, nil) {
-				return ""
-			}
-			return script.SettleFunction
-		}
 	}
 	return s.ask(ctx, &q, o)
 }
@@ -114,20 +115,8 @@ func (s *Store) addAlerts(ctx context.Context, q *query, own *script.SettleArgs,
 		s.index.expect(ctx, q.user, pool)
 	}
 	q.beforeRepeat = func() { s.index.expect(ctx, q.user, pool) }
-	one := q.settlesOne
-	if one != nil {
-		q.lease = one.Lease
-		q.appendPlain = func(args, terms *resp.Args, p *quota.Plan, l *layout) string {
-			reading := l.readingToSettle(one)
-			crossings, ok := l.crossingsOf(one, p)
-			if own.Indexes = reading.Indexes; !ok || !own.AppendPlain(args, terms, &reading.Args, crossings) {
-				return ""
-			}
-			return script.SettleFunction
-		}
-	}
 	q.appendArgs = func(args *resp.Args, p *quota.Plan, l *layout) {
-		own.Indexes = l.readingToSettle(one).Indexes
+		own.Indexes = l.readingToSettle(q.settlesOne).Indexes
 		own.AppendTo(args)
 		caution := script.SettleIfRight
 		switch {

@@ -39,12 +39,12 @@ func (a *Args) AddAll(more *Args) {
 	a.encoded = append(a.encoded, more.encoded...)
 }
 
-// AddArgs adds other arguments, in their encoded form, as a single one. A function can compare it with
-// that of an earlier call, and decode it only if it differs.
-func (a *Args) AddArgs(inner *Args) {
-	a.begin(len(inner.encoded))
-	a.encoded = append(a.encoded, inner.encoded...)
-	a.encoded = append(a.encoded, "\r\n"...)
+// AsOne returns the arguments, in their encoded form, as a single one. A function can compare it with that of an
+// earlier call, and decode it only if it differs.
+func (a *Args) AsOne() *Args {
+	one := new(Args)
+	one.AddString(string(a.encoded))
+	return one
 }
 
 // Reset removes all arguments and keeps the memory for the next ones.

@@ -38,14 +38,14 @@ func TestAppendEvalSHA(t *testing.T) {
 	}
 }
 
-// TestAddArgs checks that arguments within arguments are one argument, whatever is in them.
-func TestAddArgs(t *testing.T) {
+// TestAsOne checks that arguments within arguments are one argument, whatever is in them.
+func TestAsOne(t *testing.T) {
 	var inner, args Args
-	args.AddArgs(&inner)
+	args.AddAll(inner.AsOne())
 	inner.AddString("a\r\nb\x00")
 	inner.AddInt(7)
 	args.AddInt(1)
-	args.AddArgs(&inner)
+	args.AddAll(inner.AsOne())
 	args.AddString("last")
 	encoded := "$5\r\na\r\nb\x00\r\n$1\r\n7\r\n"
 	if got, want := args.Values(), []any{"", "1", encoded, "last"}; !reflect.DeepEqual(got, want) {

@@ -38,19 +38,16 @@ func librarySource(name string) string {
 // LibraryCommandsAt is CommandsAt for a line of the library.
 func LibraryCommandsAt(line int) (commands []string) { return commandsOn(LibrarySource, line) }
 
-// AppendPlain appends the arguments of the ReserveFunction after the offset. It reports whether the request may be plain;
-// if not, it appends nothing. terms is memory to use.
-func (a *ReserveArgs) AppendPlain(args, terms *resp.Args, layout *resp.Args) bool {
+// PlainTerms returns, as one argument, what the ReserveFunction is told that is the same for many requests. It does not depend
+// on the ID. nil: the request is not plain.
+func (a *ReserveArgs) PlainTerms(layout *resp.Args) *resp.Args {
 	if a.Indexes == "" || a.options() != "" {
-		return false
+		return nil
 	}
-	terms.Reset()
+	var terms resp.Args
 	terms.AddAll(layout)
-	a.appendAfterID(terms)
-	args.AddArgs(terms)
-	args.AddString(leaseField(a.ID))
-	args.AddString(MarkerField(a.ID))
-	return true
+	a.appendAfterID(&terms)
+	return terms.AsOne()
 }
 
 // A Crossing says that a limit reaches a threshold with a count.
@@ -59,13 +56,12 @@ type Crossing struct {
 	Count int64
 }
 
-// AppendPlain appends likewise the arguments of the SettleFunction. It leaves to the script what makes one of the crossings.
-func (a *SettleArgs) AppendPlain(args, terms *resp.Args, layout *resp.Args, crossings []Crossing) bool {
+// PlainTerms returns likewise what the SettleFunction is told. It leaves to the script what makes one of the crossings.
+func (a *SettleArgs) PlainTerms(layout *resp.Args, crossings []Crossing) *resp.Args {
 	if a.Indexes == "" || !a.IsPlain() {
-		return false
+		return nil
 	}
-	r := a.Reservations[0]
-	terms.Reset()
+	var terms resp.Args
 	terms.AddAll(layout)
 	terms.AddString(a.Indexes)
 	terms.AddInt(int64(len(crossings)))
@@ -73,12 +69,17 @@ func (a *SettleArgs) AppendPlain(args, terms *resp.Args, layout *resp.Args, cros
 		terms.AddInt(int64(2*c.Pair - 1))
 		terms.AddInt(c.Count)
 	}
-	a.appendCounters(terms, r)
-	args.AddArgs(terms)
-	args.AddString(leaseField(r.ID))
-	args.AddString(MarkerField(r.ID))
-	for _, field := range a.Forgotten {
+	a.appendCounters(&terms, a.Reservations[0])
+	return terms.AsOne()
+}
+
+// AppendPlain appends the arguments of a function after the offset, for a reservation with this ID. Only the
+// SettleFunction takes forgotten, see SettleArgs.
+func AppendPlain(args, terms *resp.Args, id string, forgotten []string) {
+	args.AddAll(terms)
+	args.AddString(leaseField(id))
+	args.AddString(MarkerField(id))
+	for _, field := range forgotten {
 		args.AddString(field)
 	}
-	return true
 }
