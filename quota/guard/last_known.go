@@ -107,14 +107,9 @@ func (k *lastKnown) othersThan(p *quota.Plan) (others []quota.Snapshot) {
 
 // addReplayed records that a replay has counted w for its account.
 func (c *lastKnownCache) addReplayed(w *settlement) {
-	k := c.get(w.User)
-	if k == nil {
-		return
+	if k := c.get(w.User); k != nil {
+		k.replayed.add(w, 1)
 	}
-	if k.replayed == nil {
-		k.replayed = tally{}
-	}
-	k.replayed.add(w, 1)
 }
 
 // used is what was used of an account's counter in a window, as last known.

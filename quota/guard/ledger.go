@@ -74,7 +74,7 @@ func (sh *ledgerShard) ensureLocal(user string) *localUsage {
 	}
 	u := sh.local[user]
 	if u == nil {
-		u = &localUsage{unsent: tally{}, running: map[string]runningRequest{}}
+		u = &localUsage{running: map[string]runningRequest{}}
 		sh.local[user] = u
 	}
 	return u

@@ -3,7 +3,7 @@ package guard
 import "metergate/quota"
 
 // A tally has numbers of one user by window and endpoint; an empty endpoint is the total. It also has
-// those of days by endpoint, with a date in place of a window.
+// those of days by endpoint, with a date in place of a window. nil has none.
 type tally map[tallyKey]amounts
 
 type tallyKey struct {
@@ -60,7 +60,10 @@ func inPool(r *quota.Reservation) (quota.Reservation, bool) {
 }
 
 // add adds what w counts, n times, to every number that it counts in.
-func (t tally) add(w *settlement, n int64) {
+func (t *tally) add(w *settlement, n int64) {
+	if *t == nil {
+		*t = tally{}
+	}
 	counted := w.counted()
 	for _, window := range w.Windows {
 		t.addTo(tallyKey{windowID: window.ID}, counted, n)

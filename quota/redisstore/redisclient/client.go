@@ -224,7 +224,7 @@ func (c *Client) Do(ctx context.Context, fn func(context.Context, redis.Universa
 			return errClosed
 		}
 	}
-	deadline := callDeadline(ctx, c.timeout)
+	deadline := earlierDeadline(ctx, time.Now().Add(c.timeout))
 	timer := time.NewTimer(time.Hour)
 	done, err := await(t.done, timer, deadline)
 	if !done {
@@ -290,9 +290,8 @@ func (c *Client) KeyOnEachMaster(ctx context.Context, key func(n int) string) ([
 	return keys, nil
 }
 
-// callDeadline returns when a call that is sent now must be answered.
-func callDeadline(ctx context.Context, timeout time.Duration) time.Time {
-	end := time.Now().Add(timeout)
+// earlierDeadline returns a time, or ctx's deadline if that is earlier.
+func earlierDeadline(ctx context.Context, end time.Time) time.Time {
 	if d, ok := ctx.Deadline(); ok && d.Before(end) {
 		end = d
 	}

@@ -101,7 +101,7 @@ func (p *pipeline) run(ctx context.Context, c *scriptCall) (done bool, err error
 		return true, err
 	}
 	overdue := time.Now().Add(p.timeout)
-	c.deadline = callDeadline(ctx, p.timeout)
+	c.deadline = earlierDeadline(ctx, overdue)
 	if p.becomeReader(c) {
 		done, err = p.readUntil(c)
 	} else {

@@ -62,7 +62,7 @@ func (c *Client) runInPipeline(ctx context.Context, key string, call *scriptCall
 	for range 3 {
 		p := route.Load()
 		if p == nil || !p.usable() {
-			deadline := callDeadline(ctx, c.timeout)
+			deadline := earlierDeadline(ctx, time.Now().Add(c.timeout))
 			ctx = deadlineContext{ctx, deadline}
 			var err error
 			if p, err = c.connectRoute(key, deadline); err != nil {
