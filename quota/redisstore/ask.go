@@ -196,11 +196,8 @@ func (s *Store) ask(ctx context.Context, q *query, o *outcome) error {
 		}
 		at = received
 		reply := &o.reply
-		if q.holds != "" {
-			s.plain.see(q.user, reply.Time, s.now())
-			if !called {
-				s.plain.note(q.user, l, reply)
-			}
+		if q.holds != "" && !called {
+			s.plain.note(q.user, l, reply)
 		}
 		if reply.Recorded {
 			o.recorded = append(o.recorded, o.account.account)
@@ -288,22 +285,20 @@ func (s *Store) callKeys(ctx context.Context, sc *redis.Script, key, poolKey str
 	if err := s.client.Run(ctx, sc, key, poolKey, args, &b.reply); err != nil {
 		return time.Time{}, s.explain(err)
 	}
-	return s.readReply(&b.reply, l, reply, true)
+	return s.readReply(&b.reply, l, reply)
 }
 
-// readReply reads what Redis replied. hasTime: its time is that of Redis's clock. It is not inlined: see outcomes.
+// readReply reads what Redis replied. It is not inlined: see outcomes.
 //
 //go:noinline
-func (s *Store) readReply(raw *redisclient.Reply, l *layout, reply *script.Reply, hasTime bool) (time.Time, error) {
+func (s *Store) readReply(raw *redisclient.Reply, l *layout, reply *script.Reply) (time.Time, error) {
 	read, err := script.ParseReply(&raw.Reply, l.numbers, l.limits)
 	if err != nil {
 		return time.Time{}, err
 	}
 	*reply = read
 	s.expired.Add(read.Expired)
-	if hasTime {
-		s.redisAhead.Store(int64(read.Time.Sub(raw.Sent.Add(raw.Received.Sub(raw.Sent) / 2))))
-	}
+	s.redisAhead.Store(int64(read.Time.Sub(raw.Sent.Add(raw.Received.Sub(raw.Sent) / 2))))
 	return read.Time.In(s.calendar.Location()), nil
 }
 

@@ -19,7 +19,6 @@ import (
 type plainUsers struct {
 	all   bool // all are, for tests
 	seed  maphash.Seed
-	base  time.Time // by the gateway's clock, when the store was opened
 	slots [1 << 13]plainSlot
 }
 
@@ -28,9 +27,6 @@ type plainSlot struct {
 	// vain counts calls in a row that were in vain: to reserve, and to settle. From mostVain on, only one in tryEvery is
 	// made, and vain also counts those that are not.
 	vain [2]atomic.Int32
-	// clock is a time that Redis's clock had reached for a user when this gateway had the reply to a reserve, less the time from the
-	// base until then, in ns since 1970; 0: there was none.
-	clock atomic.Int64
 }
 
 const mostVain, tryEvery = 2, 32
@@ -75,35 +71,20 @@ func (p *plainUsers) note(user string, l *layout, reply *script.Reply) {
 	p.slot(user).since.Store(since)
 }
 
-// see notes the time of a reply to a reserve, of which the gateway knows now.
-func (p *plainUsers) see(user string, redis, now time.Time) {
-	p.slot(user).clock.Store(redis.UnixNano() - int64(now.Sub(p.base)))
-}
-
-// reached returns a time that Redis's clock for a user has reached, at the least; 0: none is known. The time that has passed since the reserve is
-// that of the monotonic clock.
-func (p *plainUsers) reached(user string, now time.Time) (ms int64) {
-	clock := p.slot(user).clock.Load()
-	if clock == 0 {
-		return 0
-	}
-	return (clock + int64(now.Sub(p.base))) / 1e6
-}
-
 // callPlain has a function serve a query, as call has a script do. Not called: the query is not plain, as far as is known, or
 // Redis has no such function. Then nothing was done, and the script must be called, with the context rest.
 func (s *Store) callPlain(ctx context.Context, q *query, o *outcome, l *layout) (at time.Time, called bool, rest context.Context, err error) {
-	vain, clock := 0, s.offset().Milliseconds()
+	vain := 0
 	if q.settles {
-		vain, clock = 1, s.plain.reached(q.user, s.now())
+		vain = 1
 	}
-	if q.appendPlain == nil || q.settles && clock == 0 || !s.plain.isProbablyPlain(q.user, q.lease, s.Now(), vain) {
+	if q.appendPlain == nil || !s.plain.isProbablyPlain(q.user, q.lease, s.Now(), vain) {
 		return at, false, ctx, nil
 	}
 	b := runBuffers.Get().(*runBuffer)
 	defer runBuffers.Put(b)
 	b.args.Reset()
-	b.args.AddInt(clock)
+	b.args.AddInt(s.offset().Milliseconds())
 	function := q.appendPlain(&b.args, o.plan, l)
 	if function == "" {
 		return at, false, ctx, nil
@@ -119,7 +100,7 @@ func (s *Store) callPlain(ctx context.Context, q *query, o *outcome, l *layout) 
 		return at, false, redisclient.Instead(ctx, &b.reply), nil
 	}
 	s.plain.learn(q.user, vain, false)
-	at, err = s.readReply(&b.reply, l, &o.reply, !q.settles)
+	at, err = s.readReply(&b.reply, l, &o.reply)
 	return at, true, nil, err
 }
 

@@ -153,7 +153,6 @@ func Open(opt Options) (*Store, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	s.plain.base = s.now()
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

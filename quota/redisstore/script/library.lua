@@ -5,8 +5,7 @@
 -- They work on the hash KEYS[1] of a user who has no pool, and for whom the gateway assumes no override and no
 -- terms. Their arguments are:
 --
---   ARGV[1]   to reserve, offset to add to Redis's clock, in ms, any whole number; 0 except in tests. To settle, a time that the clock
---             with this offset has reached, in ms
+--   ARGV[1]   offset to add to Redis's clock, in ms, any whole number; 0 except in tests
 --   ARGV[2]   arguments of reserve.lua or settle.lua, encoded as they are in a command, "$LENGTH\r\nTEXT\r\n" each: ARGV[4] to ARGV[7 + m]
 --             of common.lua; then, to reserve, all from ARGV[rest + 2] on, or, to settle:
 --               indexes   the last of settle.lua's own arguments
@@ -72,6 +71,17 @@ local function keep(text, new)
   return kept[text]
 end
 
+-- Returns Redis's clock with an offset, in ms, and the µs of its second.
+local function clock(offset)
+  local time = call('TIME')
+  local micros = time[2] + 0
+  local now = time[1] * 1000 + (micros - micros % 1000) / 1000
+  if offset ~= '0' then
+    now = now + offset
+  end
+  return now, micros
+end
+
 -- The functions that new_reserve and new_settle return use the same tables in each call, and overwrite what differs. In
 -- reading and fields they find the names that are always the same.
 
@@ -89,12 +99,7 @@ local function new_reserve(items, from, till, m, at)
     fields[2 * i + 3], fields[2 * i + 4] = items[4 + indexes[i]], ''
   end
   return function(key, argv)
-    local time = call('TIME')
-    local micros = time[2] + 0
-    local now = time[1] * 1000 + (micros - micros % 1000) / 1000
-    if argv[1] ~= '0' then
-      now = now + argv[1]
-    end
+    local now, micros = clock(argv[1])
     fields[5] = argv[3]
     reading[1] = key
     reading[lease_at] = argv[3]
@@ -111,12 +116,6 @@ PLAINRESERVE
   end
 end
 
--- To settle, now is a time that Redis's clock has reached: the time of a reserve, and what has passed since on the gateway's clock. A
--- call that was delayed does what it would have done in time. What has ended meanwhile is left to the next sweep; if another call
--- has swept it, the lease or a count is missing, and the script serves the request. The marker stays for GRACE after any call on
--- its way, because it stays for twice that after now. If the clock was put back, or a Redis whose clock is behind has taken over, now is
--- too late: then more is left to the script than need be. Only the reply depends on from and till, and the gateway does
--- not take its time for that of Redis.
 local function new_settle(items, from, till, m, at)
   local indexes, crossing = { byte(items[at], 1, -1) }, nil
   for i = at + 2, at + 2 * items[at + 1], 2 do
@@ -126,27 +125,26 @@ local function new_settle(items, from, till, m, at)
     crossing[index][items[i + 1]] = true
   end
   at = at + 2 + 2 * items[at + 1]
-  local windows, held_in, first, marker, marker_text, retain = items[at + 1] + 0, ' ' .. items[at], nil, 0, nil, nil
+  local windows, held_in, first, marker, marker_text = items[at + 1] + 0, ' ' .. items[at], nil, 0, nil
   for i = at + 2, #items, 2 do -- the windows; then the day and the hour
-    local ends, is_window = items[i + 1] + 0, i < at + 2 + 2 * windows
-    if is_window then
+    local ends = items[i + 1] + 0
+    if i < at + 2 + 2 * windows then
       held_in = held_in .. ' ' .. items[i]
     end
     first = math.min(first or ends, ends)
     if ends > marker then
-      marker, marker_text, retain = ends, items[i + 1], is_window and 'retain/' .. items[i] or nil
+      marker, marker_text = ends, items[i + 1]
     end
   end
   local is_plain, own, names, name, forgotten = first ~= nil, FOUND + m, items, 4, 5
   local lease_at, marker_at = own + 1, own + 2
-  local reading, last_read = { '', 'sweep', 'plan', 'grants', unpack(items, 5, 4 + m) }, retain and own + 3 or own + 2
-  reading[own + 3] = retain
+  local reading, last_read = { '', 'sweep', 'plan', 'grants', unpack(items, 5, 4 + m) }, own + 2
   local fields, gone = { '', marker_text or '' }, { '' }
   for i = 2, #indexes - 2 * windows do
     fields[2 * i - 1], fields[2 * i] = items[4 + indexes[i]], ''
   end
   return function(key, argv)
-    local now, last_forgotten = argv[1] + 0, #argv
+    local now, last_forgotten = clock(argv[1]), #argv
     gone[1] = argv[3]
     fields[1] = argv[4]
     reading[1] = key
@@ -154,7 +152,7 @@ local function new_settle(items, from, till, m, at)
     reading[marker_at] = argv[4]
     local found = call('HMGET', unpack(reading, 1, last_read))
     local user = seen[key] or see(key)
-    local sweep, channel, retained = user.sweep, user.channel, found[own + 2]
+    local sweep, channel = user.sweep, user.channel
     if found[1] ~= user.sweep_text then
       sweep = tonumber(found[1] or 0)
       user.sweep_text, user.sweep = found[1], sweep

@@ -5,7 +5,6 @@
 --   now, from, till, sweep, own, indexes, channel, next_of   as for plainreserve.lua; indexes are the last argument of settle.lua
 --                 before that of a pool, and found is what is read there
 --   previous_of   likewise, texts of numbers and those of the numbers before them
---   retained      the field retain of the window whose counts end last, if it was read. Whoever sets it keeps the key for longer
 --   windows       how many windows the reservation has
 --   held_in       what its lease says after its time: " E W W ..."
 --   first         when the first of the counts ends that the request adds to
@@ -18,10 +17,10 @@
 
 -- Nothing has ended, no assumption is wrong, there are no grants, no threshold is reached, and the lease holds the request in the windows
 -- that run. In each of them, and on the day and in the hour, something was counted before. So it is known when these
--- counts end. The key lives as long as the marker: it need not, if counts were kept for less time before. Of
--- the clock, library.lua says what matters here.
+-- counts end. The key lives as long as the marker: it need not, if counts were kept for less time before, or if somebody
+-- has changed when it expires.
 local lease = is_plain and found[own]
-if lease and sweep and now < sweep and sweep <= first and marker - now > 2 * GRACE and marker - now <= 315360000000
+if lease and sweep and now < sweep and sweep <= first and marker - now > GRACE and marker - now <= 315360000000
   and not found[2] and not found[3] and now >= from and now < till
   and sub(lease, 14) == held_in and not found[own + 1] then
   local plain, last_counted, last_gone = true, #indexes - 2 * windows, 1
@@ -75,7 +74,7 @@ if lease and sweep and now < sweep and sweep <= first and marker - now > 2 * GRA
       gone[last_gone] = names[name + index]
     end
   end
-  if plain and (retained == marker_text or now + call('PTTL', key) >= marker) then
+  if plain and now + call('PTTL', key) >= marker then
     for i = forgotten, last_forgotten do
       last_gone = last_gone + 1
       gone[last_gone] = argv[i]
