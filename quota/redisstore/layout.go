@@ -196,7 +196,7 @@ func windowOfPeriod(per quota.Period, windows []quota.Window) quota.Window {
 	panic("redisstore: no window per " + per.String())
 }
 
-// maxLayouts bounds the layouts that are kept, of 2 KiB each with one endpoint and 10 KiB with 25. Plans that a reload has replaced
+// maxLayouts bounds the layouts that are kept, of a few KiB each with one endpoint and 10 KiB with 25. Plans that a reload has replaced
 // leave theirs behind.
 const maxLayouts = 2048
 

@@ -5,8 +5,8 @@ import (
 	"strconv"
 )
 
-// Args are the arguments of a script or function, already encoded. The zero value has none. Args must
-// not be used by several goroutines at once.
+// Args are the arguments of a script or function, already encoded. The zero value has none. Several
+// goroutines may use Args at once only if none of them changes it.
 type Args struct {
 	n       int
 	encoded []byte
