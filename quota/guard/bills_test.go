@@ -78,8 +78,7 @@ func TestJournalKeepsHours(t *testing.T) {
 	r.use(1, "u", minutes)
 	r.beginOutage()
 	r.use(2, "u", minutes)
-	clock.Advance(10 * time.Hour)
-	r.endOutage()
+	r.endOutageAfter(10*time.Hour, clock)
 	r.waitForReplay()
 	if got := r.bills("u"); got != "-10 3/3 #1" {
 		t.Errorf("the bills are %s", got)
@@ -89,8 +88,7 @@ func TestJournalKeepsHours(t *testing.T) {
 	}
 	r.beginOutage()
 	r.use(1, "u", minutes)
-	clock.Advance(49 * time.Hour)
-	r.endOutage()
+	r.endOutageAfter(49*time.Hour, clock)
 	r.waitForReplay()
 	if dropped := r.Stats().Dropped; dropped != 1 {
 		t.Errorf("%d counts were dropped, want that of an hour that is not kept any more", dropped)

@@ -27,6 +27,7 @@ type guardedRedis struct {
 	t          *testing.T
 	redis      *redistest.Server
 	faultProxy *redistest.FaultProxy
+	journal    string // its folder
 	options    guard.Options
 	*guard.Store
 }
@@ -53,7 +54,7 @@ func newGuardedRedis(t *testing.T, s setup) *guardedRedis {
 	if s.keep == 0 {
 		s.keep = 400 * 24 * time.Hour
 	}
-	r := &guardedRedis{t: t, redis: redistest.Start(t)}
+	r := &guardedRedis{t: t, redis: redistest.Start(t), journal: t.TempDir()}
 	r.faultProxy = redistest.StartFaultProxy(t, r.redis.Addr)
 	var offset func() time.Duration
 	if s.now != nil {
@@ -65,7 +66,7 @@ func newGuardedRedis(t *testing.T, s setup) *guardedRedis {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { backend.Close() })
-	r.options = guard.Options{Backend: backend, Journal: openJournal(t, t.TempDir()), AllowOnFailure: s.allow,
+	r.options = guard.Options{Backend: backend, Journal: openJournal(t, r.journal), AllowOnFailure: s.allow,
 		Timeout: s.timeout, Calendar: quota.NewCalendar(nil), Keep: s.keep, HistoryDays: s.history, BillingHours: s.billing}
 	r.Store = open(t, r.options)
 	return r
@@ -97,6 +98,17 @@ func (r *guardedRedis) beginOutage() {
 }
 
 func (r *guardedRedis) endOutage() { r.faultProxy.Heal() }
+
+// endOutageAfter lets time pass while the gateway is stopped, and starts it when the outage has ended. A replay that is
+// under way while the clock jumps would decide by the time before.
+func (r *guardedRedis) endOutageAfter(d time.Duration, clock *quotatest.Clock) {
+	r.t.Helper()
+	r.Store.Close()
+	clock.Advance(d)
+	r.endOutage()
+	r.options.Journal = openJournal(r.t, r.journal)
+	r.Store = open(r.t, r.options)
+}
 
 func request(user string, p *quota.Plan) quota.Request {
 	return quota.Request{ID: quota.NewID(), User: user, Endpoint: "analyze", Plans: p.OnlyChoice(), Lease: 5 * time.Minute}

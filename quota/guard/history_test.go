@@ -179,8 +179,7 @@ func TestJournalDropsDaysThatAreNotKept(t *testing.T) {
 		daily := quotatest.NewPlan("daily", quota.Limit{Amount: 1000, Period: quota.Day})
 		r.beginOutage()
 		r.use(2, "u", daily)
-		clock.Advance(3 * 24 * time.Hour)
-		r.endOutage()
+		r.endOutageAfter(3*24*time.Hour, clock)
 		r.waitForReplay()
 		if st := r.Stats(); st.Replayed != 0 || st.Dropped != 2 {
 			t.Errorf("with %d days: %d replayed, %d dropped; want 0 and 2", history, st.Replayed, st.Dropped)

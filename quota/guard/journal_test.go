@@ -102,8 +102,7 @@ func TestReplayDropsCountsNoLongerKept(t *testing.T) {
 	r.beginOutage()
 	r.use(2, "u", perMinute)
 	r.use(1, "v", five)
-	clock.Advance(3 * time.Hour) // minutes are kept for two hours
-	r.endOutage()
+	r.endOutageAfter(3*time.Hour, clock) // minutes are kept for two hours
 	r.waitForReplay()
 	if st := r.Stats(); st.Dropped != 2 || st.Replayed != 1 {
 		t.Errorf("%d dropped, %d replayed; want 2 and 1", st.Dropped, st.Replayed)
