@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -43,6 +44,7 @@ type listener struct {
 	// proxies are the networks whose connections begin with a header of the PROXY protocol; nil: none.
 	proxies func() []netip.Prefix
 	room    chan struct{} // receives when a connection was closed
+	tls     bool
 
 	handsOver atomic.Bool // another process accepts connections from now on
 
@@ -60,7 +62,7 @@ type listener struct {
 // bounds its connections, and may change; 0: it does not.
 func newListener(l net.Listener, s *http.Server, setting string, most *atomic.Int64, log *slog.Logger) *listener {
 	log = log.With("listener", setting)
-	b := &listener{Listener: l, server: s, most: most, closed: make(chan struct{}), room: make(chan struct{}, 1),
+	b := &listener{Listener: l, server: s, most: most, tls: s.TLSConfig != nil, closed: make(chan struct{}), room: make(chan struct{}, 1),
 		errorLines: ratelog.New(log, slog.LevelError, "a connection could not be accepted"),
 		fullLines:  ratelog.New(log, slog.LevelWarn, "clients wait: as many connections are open as this gateway has room for")}
 	b.headerLines = ratelog.New(log, slog.LevelWarn, "a connection was closed: its peer is in proxy_protocol, and it does not begin with a header of the PROXY protocol")
@@ -104,10 +106,15 @@ func (l *listener) Accept() (net.Conn, error) {
 	return l.withHeader(c), nil
 }
 
+// wantsHeader reports whether a connection has to begin with a header of the PROXY protocol.
+func (l *listener) wantsHeader(c net.Conn) bool {
+	return l.proxies != nil && sockets.IsFrom(l.proxies(), c.RemoteAddr())
+}
+
 // withHeader returns a connection that begins with a header of the PROXY protocol if its peer has to send
 // one.
 func (l *listener) withHeader(c net.Conn) net.Conn {
-	if l.proxies == nil || !sockets.IsFrom(l.proxies(), c.RemoteAddr()) {
+	if !l.wantsHeader(c) {
 		return c
 	}
 	peer := sockets.Text(c.RemoteAddr())
@@ -179,10 +186,45 @@ func (l *listener) keepAliveIfRoom() {
 
 // counted returns a connection that l counts until it is closed.
 func (l *listener) counted(conn net.Conn) net.Conn {
-	if unix, ok := conn.(*net.UnixConn); ok {
-		return &unixConn{UnixConn: unix, count: count{listener: l}, writer: rawsocket.NewWriter(conn), reader: rawsocket.NewReader(conn)}
+	var first firstByte
+	if !l.tls && !l.wantsHeader(conn) {
+		first.wait = l.server.IdleTimeout
 	}
-	return &tcpConn{TCPConn: conn.(*net.TCPConn), count: count{listener: l}, writer: rawsocket.NewWriter(conn), reader: rawsocket.NewReader(conn)}
+	if unix, ok := conn.(*net.UnixConn); ok {
+		return &unixConn{UnixConn: unix, count: count{listener: l}, first: first, writer: rawsocket.NewWriter(conn), reader: rawsocket.NewReader(conn)}
+	}
+	return &tcpConn{TCPConn: conn.(*net.TCPConn), count: count{listener: l}, first: first, writer: rawsocket.NewWriter(conn), reader: rawsocket.NewReader(conn)}
+}
+
+// A firstByte lets a client open a connection before it has a request, as browsers and pools of connections do. Until its
+// first byte has come, such a connection may wait as long as one may wait for its next request. With net/http alone
+// it has only the time for a header, and so it could be closed just when it is used. With TLS and after a header of the
+// PROXY protocol it still has only that time.
+type firstByte struct {
+	wait   time.Duration // 0: as with net/http alone
+	came   bool
+	header time.Duration // the time for the header, from the first byte on; 0: without bound
+}
+
+// deadline returns the read deadline to set in place of t.
+func (f *firstByte) deadline(t time.Time, l *listener) time.Time {
+	left := time.Until(t)
+	if f.came || f.wait <= left || left <= 0 || l.shedding.Load() {
+		return t
+	}
+	f.header = left
+	return time.Now().Add(f.wait)
+}
+
+// read notes the result of a read from c. From the first byte on, the header has its own time.
+func (f *firstByte) read(n int, err error, c interface{ SetReadDeadline(time.Time) error }) (int, error) {
+	if n > 0 && !f.came {
+		f.came = true
+		if f.header > 0 {
+			err = cmp.Or(err, c.SetReadDeadline(time.Now().Add(f.header)))
+		}
+	}
+	return n, err
 }
 
 // A count is that of one open connection.
@@ -203,6 +245,7 @@ type (
 		*net.TCPConn
 		count
 		proxy.ReadHook
+		first  firstByte
 		writer *rawsocket.Writer
 		reader *rawsocket.Reader
 	}
@@ -210,6 +253,7 @@ type (
 		*net.UnixConn
 		count
 		proxy.ReadHook
+		first  firstByte
 		writer *rawsocket.Writer
 		reader *rawsocket.Reader
 	}
@@ -229,14 +273,24 @@ func (c *tcpConn) Read(p []byte) (int, error) {
 	if !c.BeforeRead(len(p)) {
 		return 0, nil
 	}
-	return c.reader.Read(p)
+	n, err := c.reader.Read(p)
+	return c.first.read(n, err, c.TCPConn)
 }
 
 func (c *unixConn) Read(p []byte) (int, error) {
 	if !c.BeforeRead(len(p)) {
 		return 0, nil
 	}
-	return c.reader.Read(p)
+	n, err := c.reader.Read(p)
+	return c.first.read(n, err, c.UnixConn)
+}
+
+func (c *tcpConn) SetReadDeadline(t time.Time) error {
+	return c.TCPConn.SetReadDeadline(c.first.deadline(t, c.listener))
+}
+
+func (c *unixConn) SetReadDeadline(t time.Time) error {
+	return c.UnixConn.SetReadDeadline(c.first.deadline(t, c.listener))
 }
 
 func (c *tcpConn) Write(p []byte) (int, error)  { return c.writer.Write(p) }

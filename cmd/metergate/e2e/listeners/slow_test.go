@@ -42,6 +42,27 @@ func TestSlowHeaderIsCutOff(t *testing.T) {
 	}
 }
 
+// A connection that was opened before there is a request may wait for longer than a header may take.
+func TestNewConnectionMayWait(t *testing.T) {
+	t.Parallel() // it takes longer than the ten seconds that a header has
+	upstream := gatewaytest.StartUpstream(t, "ok")
+	g := gatewaytest.StartWith(t, gatewaytest.ReloadYAML(upstream.URL, 100))
+	conn, err := net.Dial("tcp", strings.TrimPrefix(g.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetReadDeadline(time.Now().Add(12 * time.Second))
+	if n, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("%d bytes, error %v; want a connection that stays open", n, err)
+	}
+	conn.SetDeadline(time.Now().Add(time.Minute))
+	io.WriteString(conn, "GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	if text, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(text), "HTTP/1.1 404 ") {
+		t.Errorf("%.100q, error %v", text, err)
+	}
+}
+
 // idle_timeout is how long a connection may wait for its next request.
 func TestIdleTimeoutOfClients(t *testing.T) {
 	upstream := gatewaytest.StartUpstream(t, "ok")
