@@ -187,7 +187,8 @@ func (l *listener) keepAliveIfRoom() {
 // counted returns a connection that l counts until it is closed.
 func (l *listener) counted(conn net.Conn) net.Conn {
 	var first firstByte
-	if !l.tls && !l.wantsHeader(conn) {
+	// A ReadTimeout of the server would begin before the first byte.
+	if !l.tls && l.server.ReadTimeout == 0 && !l.wantsHeader(conn) {
 		first.wait = l.server.IdleTimeout
 	}
 	if unix, ok := conn.(*net.UnixConn); ok {
@@ -208,8 +209,11 @@ type firstByte struct {
 
 // deadline returns the read deadline to set in place of t.
 func (f *firstByte) deadline(t time.Time, l *listener) time.Time {
+	if f.came || f.wait == 0 {
+		return t
+	}
 	left := time.Until(t)
-	if f.came || f.wait <= left || left <= 0 || l.shedding.Load() {
+	if left <= 0 || left >= f.wait || l.shedding.Load() {
 		return t
 	}
 	f.header = left
