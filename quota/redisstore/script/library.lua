@@ -82,6 +82,16 @@ local function clock(offset)
   return now, micros
 end
 
+-- Returns what HMGET finds of a user, and what is known of them. reading has the arguments of HMGET, the first is still missing.
+local function read_user(key, reading, last_read)
+  reading[1] = key
+  local found, user = call('HMGET', unpack(reading, 1, last_read)), seen[key] or see(key)
+  if found[1] ~= user.sweep_text then
+    user.sweep_text, user.sweep = found[1], tonumber(found[1] or 0)
+  end
+  return found, user
+end
+
 -- The functions that new_reserve and new_settle return use the same tables in each call, and overwrite what differs. In
 -- reading and fields they find the names that are always the same.
 
@@ -101,16 +111,10 @@ local function new_reserve(items, from, till, m, at)
   return function(key, argv)
     local now, micros = clock(argv[1])
     fields[5] = argv[3]
-    reading[1] = key
     reading[lease_at] = argv[3]
     reading[marker_at] = argv[4]
-    local read = call('HMGET', unpack(reading, 1, last_read))
-    local user = seen[key] or see(key)
+    local read, user = read_user(key, reading, last_read)
     local sweep, channel = user.sweep, user.channel
-    if read[1] ~= user.sweep_text then
-      sweep = tonumber(read[1] or 0)
-      user.sweep_text, user.sweep = read[1], sweep
-    end
 PLAINRESERVE
     return { RARE, now, 0 }
   end
@@ -147,16 +151,10 @@ local function new_settle(items, from, till, m, at)
     local now, last_forgotten = clock(argv[1]), #argv
     gone[1] = argv[3]
     fields[1] = argv[4]
-    reading[1] = key
     reading[lease_at] = argv[3]
     reading[marker_at] = argv[4]
-    local found = call('HMGET', unpack(reading, 1, last_read))
-    local user = seen[key] or see(key)
+    local found, user = read_user(key, reading, last_read)
     local sweep, channel = user.sweep, user.channel
-    if found[1] ~= user.sweep_text then
-      sweep = tonumber(found[1] or 0)
-      user.sweep_text, user.sweep = found[1], sweep
-    end
     if now < user.since or now >= user.since + PERIOD then -- the clock may jump
       user.since, user.times = now, 0
     end

@@ -9,7 +9,7 @@
 --   read          what HMGET has found: sweep, plan and grants, the fields of counts, field i as read[3 + i], and then:
 --                 read[own], read[own + 1]  lease/ID and done/ID
 --                 read[own + 2]             attempts/N/I; anything without a bound
---   sweep         read[1] as a number, 0 if it is not there; nil: it is none
+--   sweep         read[1] as a number; 0: there is no such field; nil: it is not a number
 --   indexes       ARGV[rest + 9] of reserve.lua, as a list of numbers
 --   allowances    allowances[i] is what a limit allows, for i from first_limit to last_limit
 --   fields        names and values to set: attempts/N/I, claimed, lease/ID, and the fields that indexes[2], indexes[3] ... say. The
