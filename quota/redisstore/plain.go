@@ -104,8 +104,9 @@ func (s *Store) callPlain(ctx context.Context, q *query, o *outcome, l *layout) 
 	return at, true, nil, err
 }
 
-// heldTerms are what a function is told of a request to hold that is the same for many: all with the same layout, lease and
-// waited. Users without an override, whose requests alone are plain, claim the plan of the layout.
+// heldTerms are the arguments of the ReserveFunction that are the same for all requests with the same layout, lease and
+// waited. The plan that a token claims is one of them: only users without an override have plain requests, so it is the
+// plan of the layout.
 type heldTerms struct {
 	lease  time.Duration
 	waited bool
@@ -134,8 +135,8 @@ func (l *layout) makeTermsToHold(r *quota.Reservation, p *quota.Plan) *heldTerms
 	return made
 }
 
-// termsToSettle returns what a function is told of the only reservation of a plain settlement, which is the same for all with
-// the same layout. nil: it depends on more.
+// termsToSettle returns the arguments of the SettleFunction that are the same for all plain settlements of one reservation
+// with this layout. nil: this settlement is another one.
 func (l *layout) termsToSettle(own *script.SettleArgs, p *quota.Plan) *resp.Args {
 	if l.readingToSettle(own.Reservations[0]).Indexes == "" {
 		return nil

@@ -198,9 +198,9 @@ func (l *listener) counted(conn net.Conn) net.Conn {
 }
 
 // A firstByte lets a client open a connection before it has a request, as browsers and pools of connections do. Until its
-// first byte has come, such a connection may wait as long as one may wait for its next request. With net/http alone
-// it has only the time for a header, and so it could be closed just when it is used. With TLS and after a header of the
-// PROXY protocol it still has only that time.
+// first byte has come, such a connection may wait as long as one may wait for its next request. net/http alone
+// gives it only the time for a header, and so may close it just when it is used. Over TLS, and after a header of the PROXY
+// protocol, a connection still has only that time.
 type firstByte struct {
 	wait   time.Duration // 0: as with net/http alone
 	came   bool

@@ -38,8 +38,8 @@ func librarySource(name string) string {
 // LibraryCommandsAt is CommandsAt for a line of the library.
 func LibraryCommandsAt(line int) (commands []string) { return commandsOn(LibrarySource, line) }
 
-// PlainTerms returns, as one argument, what the ReserveFunction is told that is the same for many requests. It does not depend
-// on the ID. nil: the request is not plain.
+// PlainTerms returns, as one argument, all arguments of the ReserveFunction that do not depend on the ID. nil: the request is
+// not plain.
 func (a *ReserveArgs) PlainTerms(layout *resp.Args) *resp.Args {
 	if a.Indexes == "" || a.options() != "" {
 		return nil
@@ -56,7 +56,7 @@ type Crossing struct {
 	Count int64
 }
 
-// PlainTerms returns likewise what the SettleFunction is told. It leaves to the script what makes one of the crossings.
+// PlainTerms does the same for the SettleFunction, which leaves a request that makes one of the crossings to the script.
 func (a *SettleArgs) PlainTerms(layout *resp.Args, crossings []Crossing) *resp.Args {
 	if a.Indexes == "" || !a.IsPlain() {
 		return nil

@@ -28,8 +28,8 @@ local call, byte, sub, format, unpack, tonumber = nil, nil, nil, nil, nil, nil
 
 local kept, number_kept = {}, 0 -- what new_reserve and new_settle have returned, by the text of the terms
 
--- The texts of numbers up to 9,999, each with that of the next number, or of the one before. To work one out takes as long as to
--- read two fields.
+-- The texts of numbers up to 9,999, each with that of the next number, or of the one before. Working one out takes as long as
+-- reading two fields.
 local next_of, previous_of = {}, {}
 
 -- Redis keeps a hash of few short fields as a list, and looks for each field from its beginning. As a table, it takes two to three
@@ -82,7 +82,7 @@ local function clock(offset)
   return now, micros
 end
 
--- Returns what HMGET finds of a user, and what is known of them. reading has the arguments of HMGET, the first is still missing.
+-- Returns what HMGET finds of a user, and what is known of them. reading has the arguments of HMGET but for the key.
 local function read_user(key, reading, last_read)
   reading[1] = key
   local found, user = call('HMGET', unpack(reading, 1, last_read)), seen[key] or see(key)

@@ -17,8 +17,8 @@
 
 -- Nothing has ended, no assumption is wrong, there are no grants, no threshold is reached, and the lease holds the request in the windows
 -- that run. In each of them, and on the day and in the hour, something was counted before. So it is known when these
--- counts end. The key lives as long as the marker: it need not, if counts were kept for less time before, or if somebody
--- has changed when it expires.
+-- counts end. The key must live as long as the marker. It may not, if counts were kept for less time before, or
+-- if somebody has changed when it expires.
 local lease = is_plain and found[own]
 if lease and sweep and now < sweep and sweep <= first and marker - now > GRACE and marker - now <= 315360000000
   and not found[2] and not found[3] and now >= from and now < till
@@ -39,7 +39,7 @@ if lease and sweep and now < sweep and sweep <= first and marker - now > GRACE a
         break
       end
       after = format('%d', after)
-      if next_of and count and #count < 5 then -- so they are 10,000 at most
+      if next_of and count and #count < 5 then -- so few are kept
         next_of[count] = after
       end
     end
