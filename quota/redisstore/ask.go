@@ -37,9 +37,9 @@ type query struct {
 	// appendArgs appends the script's own arguments; nil: it has none. It is called again
 	// when an assumption was wrong. Windows are those that are assumed to run.
 	appendArgs func(args *resp.Args, p *quota.Plan, l *layout)
-	// appendPlain appends the arguments of a function of script.Library after the offset, and returns its name; empty: the
-	// query is not plain. nil: it never is.
-	appendPlain func(args *resp.Args, p *quota.Plan, l *layout) (function string)
+	// appendPlain appends what only this call of the function of script.Library is told, and returns what others are told as well;
+	// nil: the query is not plain. A nil function: it never is.
+	appendPlain func(own *resp.Args, p *quota.Plan, l *layout) (terms *resp.Args)
 	lease       time.Duration // of the request that a query with appendPlain is about
 	// beforeRepeat is called before it is sent again; nil: nothing need be done.
 	beforeRepeat func()

@@ -84,12 +84,11 @@ func (s *Store) callPlain(ctx context.Context, q *query, o *outcome, l *layout) 
 	b := runBuffers.Get().(*runBuffer)
 	defer runBuffers.Put(b)
 	b.args.Reset()
-	b.args.AddInt(s.offset().Milliseconds())
-	function := q.appendPlain(&b.args, o.plan, l)
-	if function == "" {
+	terms := q.appendPlain(&b.args, o.plan, l)
+	if terms == nil {
 		return at, false, ctx, nil
 	}
-	called, err = s.client.Call(ctx, function, script.Key(s.prefix, q.user), &b.args, &b.reply)
+	called, err = s.client.Call(ctx, script.Key(s.prefix, q.user), s.offset().Milliseconds(), terms, &b.args, &b.reply)
 	switch {
 	case err != nil:
 		return at, true, nil, s.explain(err)
@@ -104,7 +103,7 @@ func (s *Store) callPlain(ctx context.Context, q *query, o *outcome, l *layout) 
 	return at, true, nil, err
 }
 
-// heldTerms are the arguments of the ReserveFunction that are the same for all requests with the same layout, lease and
+// heldTerms are what a function is told of a request to hold that is the same for all requests with the same layout, lease and
 // waited. The plan that a token claims is one of them: only users without an override have plain requests, so it is the
 // plan of the layout.
 type heldTerms struct {
@@ -135,7 +134,7 @@ func (l *layout) makeTermsToHold(r *quota.Reservation, p *quota.Plan) *heldTerms
 	return made
 }
 
-// termsToSettle returns the arguments of the SettleFunction that are the same for all plain settlements of one reservation
+// termsToSettle returns what a function is told that is the same for all plain settlements of one reservation
 // with this layout. nil: this settlement is another one.
 func (l *layout) termsToSettle(own *script.SettleArgs, p *quota.Plan) *resp.Args {
 	if l.readingToSettle(own.Reservations[0]).Indexes == "" {

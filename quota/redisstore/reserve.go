@@ -21,13 +21,9 @@ func (s *Store) Reserve(ctx context.Context, request quota.Request) (*quota.Deci
 		own := reserveArgs(r, p, l)
 		own.AppendTo(args)
 	}
-	q.appendPlain = func(args *resp.Args, p *quota.Plan, l *layout) string {
-		terms := l.termsToHold(r, p)
-		if terms == nil {
-			return ""
-		}
-		script.AppendPlain(args, terms, r.ID, nil)
-		return script.ReserveFunction
+	q.appendPlain = func(own *resp.Args, p *quota.Plan, l *layout) *resp.Args {
+		script.AppendPlain(own, r.ID, nil)
+		return l.termsToHold(r, p)
 	}
 	err := s.ask(ctx, &q, o)
 	if err == nil && o.reply.Code == script.Crowded && s.awaitDeparture(ctx, o.departing) {

@@ -72,13 +72,9 @@ func (s *Store) askToSettle(ctx context.Context, user string, plans quota.PlanCh
 	one := q.settlesOne
 	if one != nil {
 		q.lease = one.Lease
-		q.appendPlain = func(args *resp.Args, p *quota.Plan, l *layout) string {
-			terms := l.termsToSettle(own, p)
-			if terms == nil {
-				return ""
-			}
-			script.AppendPlain(args, terms, one.ID, own.Forgotten)
-			return script.SettleFunction
+		q.appendPlain = func(args *resp.Args, p *quota.Plan, l *layout) *resp.Args {
+			script.AppendPlain(args, one.ID, own.Forgotten)
+			return l.termsToSettle(own, p)
 		}
 	}
 	if own.WithAlerts() {

@@ -163,7 +163,7 @@ func Open(opt Options) (*Store, error) {
 		return nil, err
 	}
 	s.index = crossingIndex{store: s, wake: make(chan struct{}, 1), expected: map[string]time.Time{}, unlisted: map[string]time.Time{}}
-	library := redisclient.Library{Name: script.LibraryName, Source: script.LibrarySource}
+	library := redisclient.Library{Name: script.LibraryName, Source: script.LibrarySource, Function: script.LibraryName}
 	if opt.scriptsOnly {
 		library = redisclient.Library{}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"metergate/quota"
 	"metergate/quota/redisstore/resp"
 )
 
@@ -21,6 +22,11 @@ type Library struct {
 	Name string
 	// Source is in Lua, and begins with "#!lua name=NAME\n".
 	Source string
+	// Function is the one that serves calls, with the arguments of resp.AppendFCall. It returns to a single call a list of
+	// numbers, or fails. To several it returns a list with what each of them returns, in their order: a list of
+	// numbers, or an error that says user_function, as each error of a function does. A call that has failed, or
+	// whose command has, may be made once more.
+	Function string
 }
 
 // Where functions cannot be called for now, the connection is made anew after libraryPause, to load the library. A proxy
@@ -54,6 +60,7 @@ func (l Library) load(ctx context.Context, server *redis.Client) (loaded, isForN
 // functions says whether those of the client's library can be called on a connection.
 type functions struct {
 	callable atomic.Bool  // as far as is known
+	oneByOne atomic.Bool  // each call has to be a command of its own
 	retryAt  atomic.Int64 // when a new connection is worth a try, in ns since 1970; 0: never
 }
 
@@ -79,25 +86,42 @@ func (c *Client) loadLibrary(ctx context.Context, server *redis.Client, state *f
 // errNoFunctions reports that no functions can be called on a connection. Nothing was sent.
 var errNoFunctions = errors.New("functions cannot be called")
 
-// Call has Redis call a function of Options.Library on a key, as Run has it run a script: with the same
-// waits and the same errors. The function must not return an error reply of its own, but fail.
+// Call has Redis call the function of Options.Library on a key, as Run has it run a script: with the same
+// waits and the same errors. See resp.AppendFCall for shared, terms and own. The terms must not change any more. own may be
+// used again once Call has returned. Calls with the same shared may be sent together.
 //
 // Not called, without an error: this Redis has no functions, its user may not use them, the library is
 // no longer there, or Redis refused the call before the function began, for example because the key is
 // on another node, or because it takes no writes. Nothing has changed then. The caller runs a script
 // instead, and Run finds out why.
-func (c *Client) Call(ctx context.Context, function, key string, args *resp.Args, reply *Reply) (called bool, err error) {
+func (c *Client) Call(ctx context.Context, key string, shared int64, terms, own *resp.Args, reply *Reply) (called bool, err error) {
 	if c.library.Name == "" {
 		return false, nil
 	}
 	call := calls.Get().(*scriptCall)
-	call.command = resp.AppendFCall(call.command[:0], function, key, args)
+	call.command = call.command[:0]
+	call.Key, call.Terms, call.shared, call.alone, call.hadCompany = key, terms, shared, false, false
+	call.Own.Reset()
+	call.Own.AddAll(own)
 	p, err := c.runInPipeline(ctx, key, call, true)
+	if text, isReply := err.(resp.ErrorReply); isReply && call.hadCompany {
+		call.alone = true
+		sender, errAlone := c.runInPipeline(deadlineContext{ctx, call.deadline}, key, call, true)
+		if errAlone == nil && isUnfit(string(text)) {
+			sender.functions.oneByOne.Store(true)
+		}
+		if errAlone != quota.ErrOverloaded && (errAlone == nil || errAlone != ctx.Err()) { // it was sent
+			p, err = sender, errAlone
+		}
+	}
 	if p == nil {
 		return true, err
 	}
 	if err == errNoFunctions {
 		reply.deadline = time.Time{} // that of call is of an earlier one
+		if call.alone {
+			reply.deadline = call.deadline
+		}
 		calls.Put(call)
 		if at := p.functions.retryAt.Load(); at != 0 && time.Now().UnixNano() >= at {
 			p.conn.renewal.renew() // the new connection loads the library
@@ -135,8 +159,14 @@ func (p *pipeline) learnFromRefusal(reply string, pause time.Duration) {
 	case strings.HasPrefix(reply, "ERR Function not found"):
 		p.functions.retryAt.Store(p.began.Add(pause).UnixNano())
 		p.functions.callable.Store(false)
-	case strings.HasPrefix(reply, "ERR "), strings.HasPrefix(reply, "NOPERM "):
+	case isUnfit(reply):
 		// This Redis has no FCALL, or its user may not use it. It would refuse each call.
 		p.functions.callable.Store(false)
 	}
+}
+
+// isUnfit reports whether a reply refuses a command for good, and not for what the data or the server are like now.
+func isUnfit(reply string) bool {
+	word, _, _ := strings.Cut(reply, " ")
+	return word == "ERR" || word == "NOPERM" || word == "CROSSSLOT"
 }

@@ -18,15 +18,38 @@ import (
 	"metergate/quota/testkit"
 )
 
-// library has functions for tests: add keeps a sum between calls, echo returns its argument, set writes its
-// argument to its key, and halfway does so before it fails.
-var library = Library{Name: "test1", Source: `#!lua name=test1
+// library has a function for tests, which does what its terms say: add keeps a sum between calls, echo returns its argument, set
+// writes its argument to its key, and halfway adds to its key before it fails.
+var library = Library{Name: "test1", Function: "serve1", Source: `#!lua name=test1
 local sum = 0
-redis.register_function('add1', function(_, args) sum = sum + args[1] return {sum} end)
-redis.register_function('echo1', function(_, args) return {tonumber(args[1])} end)
-redis.register_function('set1', function(keys, args) redis.call('SET', keys[1], args[1]) return {1} end)
-redis.register_function('halfway1', function(keys, args) redis.call('INCRBY', keys[1], args[1]) redis.call('SET') return {1} end)
+local serve = {
+  add = function(_, n) sum = sum + n return {sum} end,
+  echo = function(_, n) return {tonumber(n)} end,
+  set = function(key, n) redis.call('SET', key, n) return {1} end,
+  halfway = function(key, n) redis.call('INCRBY', key, n) redis.call('SET') return {1} end,
+}
+redis.register_function('serve1', function(keys, args)
+  if #keys == 1 then
+    return serve[args[2]](keys[1], args[3])
+  end
+  local replies, own = {}, 3 + args[2]:byte(1)
+  for i, key in ipairs(keys) do
+    local terms, number = args[2]:byte(2 * i, 2 * i + 1)
+    local served, reply = pcall(serve[args[2 + terms]], key, args[own])
+    replies[i], own = served and reply or {err = 'FAILED beside others, in user_function'}, own + number
+  end
+  return replies
+end)
 `}
+
+// terms has the terms of the library, which calls share.
+var terms = map[string]*resp.Args{"add": termsOf("add"), "echo": termsOf("echo"), "set": termsOf("set"), "halfway": termsOf("halfway")}
+
+func termsOf(text string) *resp.Args {
+	t := new(resp.Args)
+	t.AddString(text)
+	return t
+}
 
 // startWithFunctions starts a Redis that has functions.
 func startWithFunctions(t testing.TB, args ...string) *redistest.Server {
@@ -47,7 +70,7 @@ func callFunction(ctx context.Context, c *Client, function, key string, n int64)
 	var args resp.Args
 	args.AddInt(n)
 	var reply Reply
-	called, err = c.Call(ctx, function, key, &args, &reply)
+	called, err = c.Call(ctx, key, 0, terms[function], &args, &reply)
 	if called && err == nil {
 		got = reply.Numbers[0]
 	}
@@ -65,7 +88,7 @@ func wantCalled(t testing.TB, c *Client, function, key string, n, want int64) {
 // wantNotCalled checks that a function is not called, and that a script runs instead.
 func wantNotCalled(t testing.TB, c *Client) {
 	t.Helper()
-	if _, called, err := callFunction(ctx, c, "set1", "key:{1}", 8); called || err != nil {
+	if _, called, err := callFunction(ctx, c, "set", "key:{1}", 8); called || err != nil {
 		t.Fatalf("called %v, error %v, want neither", called, err)
 	}
 	mustEcho(t, c)
@@ -90,12 +113,12 @@ func TestCallKeepsValues(t *testing.T) {
 	server := startWithFunctions(t)
 	first := newLibraryClient(t, server.URL(), patient)
 	before := countConnections(server)
-	wantCalled(t, first, "add1", "key:{1}", 3, 3)
-	wantCalled(t, first, "add1", "key:{1}", 4, 7)
+	wantCalled(t, first, "add", "key:{1}", 3, 3)
+	wantCalled(t, first, "add", "key:{1}", 4, 7)
 	if n := countConnections(server) - before - 1; n != 1 {
 		t.Errorf("%d connections, want 1", n)
 	}
-	wantCalled(t, newLibraryClient(t, server.URL(), patient), "add1", "key:{1}", 5, 12)
+	wantCalled(t, newLibraryClient(t, server.URL(), patient), "add", "key:{1}", 5, 12)
 	if run, failed, _ := countCommands(server, "function|load"); run != 2 || failed != 1 {
 		t.Errorf("the library was sent %d times, and refused %d times, want 2 and 1", run, failed)
 	}
@@ -113,7 +136,7 @@ func TestCallGetsItsOwnReply(t *testing.T) {
 	var wait sync.WaitGroup
 	for i := range int64(400) {
 		wait.Go(func() {
-			if got, called, err := callFunction(ctx, c, "echo1", "key:{1}", i); got != i || !called || err != nil {
+			if got, called, err := callFunction(ctx, c, "echo", "key:{1}", i); got != i || !called || err != nil {
 				t.Errorf("the call of %d got %d, called %v, error %v", i, got, called, err)
 			}
 		})
@@ -139,7 +162,7 @@ func TestNoLibraryIsNeverLoaded(t *testing.T) {
 		sent = append(sent, strings.ToLower(cmd[0]))
 		return redistest.Pass
 	})
-	if called, err := c.Call(ctx, "echo1", "key:{1}", new(resp.Args), new(Reply)); called || err != nil {
+	if called, err := c.Call(ctx, "key:{1}", 0, terms["echo"], new(resp.Args), new(Reply)); called || err != nil {
 		t.Errorf("called %v, error %v", called, err)
 	}
 	if c.router.routes[0].Load() != nil {
@@ -159,7 +182,7 @@ func TestLostLibraryIsLoadedAgain(t *testing.T) {
 	t.Parallel()
 	server := startWithFunctions(t)
 	c := newLibraryClient(t, server.URL(), patient)
-	wantCalled(t, c, "add1", "key:{1}", 1, 1)
+	wantCalled(t, c, "add", "key:{1}", 1, 1)
 	before := countConnections(server)
 	server.Do("FUNCTION", "FLUSH")
 	for range 3 {
@@ -170,7 +193,7 @@ func TestLostLibraryIsLoadedAgain(t *testing.T) {
 	}
 	c.router.routes[0].Load().functions.retryAt.Store(1) // the minute has passed
 	wantNotCalled(t, c)
-	wantCalled(t, c, "add1", "key:{1}", 2, 2)
+	wantCalled(t, c, "add", "key:{1}", 2, 2)
 	if n := countConnections(server) - before - 2; n != 1 { // one for each command of the test
 		t.Errorf("%d more connections, want 1", n)
 	}
@@ -217,7 +240,7 @@ func TestConnectionThatBreaksOverLibrary(t *testing.T) {
 			c.libraryAt.Store(1)
 			state().retryAt.Store(1)
 			wantNotCalled(t, c)
-			wantCalled(t, c, "set1", "key:{1}", 9, 1)
+			wantCalled(t, c, "set", "key:{1}", 9, 1)
 		})
 	}
 }
@@ -272,7 +295,7 @@ func TestCallOnReplica(t *testing.T) {
 	t.Parallel()
 	server := startWithFunctions(t)
 	c := newLibraryClient(t, server.URL(), patient)
-	wantCalled(t, c, "set1", "key:{1}", 7, 1)
+	wantCalled(t, c, "set", "key:{1}", 7, 1)
 	server.Do("REPLICAOF", "127.0.0.1", "1") // nobody listens there
 	wantNotCalled(t, c)
 	late := newLibraryClient(t, server.URL(), patient)
@@ -283,7 +306,7 @@ func TestCallOnReplica(t *testing.T) {
 		t.Error("a connection to a replica does not stay")
 	}
 	server.Do("REPLICAOF", "NO", "ONE")
-	wantCalled(t, c, "set1", "key:{1}", 7, 1)
+	wantCalled(t, c, "set", "key:{1}", 7, 1)
 }
 
 // TestCallWithoutMemory checks that a Redis without memory refuses the function before it begins, and that it
@@ -292,7 +315,7 @@ func TestCallWithoutMemory(t *testing.T) {
 	t.Parallel()
 	server := startWithFunctions(t)
 	c := newLibraryClient(t, server.URL(), patient)
-	wantCalled(t, c, "set1", "key:{1}", 7, 1)
+	wantCalled(t, c, "set", "key:{1}", 7, 1)
 	server.Do("CONFIG", "SET", "maxmemory", "1")
 	wantNotCalled(t, c)
 	wantNotCalled(t, newLibraryClient(t, server.URL(), patient))
@@ -301,7 +324,7 @@ func TestCallWithoutMemory(t *testing.T) {
 		t.Errorf("the key is %v, want 7", got)
 	}
 	p := c.router.routes[0].Load()
-	wantCalled(t, c, "set1", "key:{1}", 9, 1)
+	wantCalled(t, c, "set", "key:{1}", 9, 1)
 	if c.router.routes[0].Load() != p {
 		t.Error("the connection was made anew")
 	}
@@ -313,14 +336,14 @@ func TestCallReturnsErrorOfFunction(t *testing.T) {
 	t.Parallel()
 	server := startWithFunctions(t)
 	c := newLibraryClient(t, server.URL(), patient)
-	_, called, err := callFunction(ctx, c, "halfway1", "key:{1}", 2)
+	_, called, err := callFunction(ctx, c, "halfway", "key:{1}", 2)
 	if !called || !IsReply(err) || !strings.Contains(err.Error(), "user_function") {
 		t.Errorf("called %v, error %v, want that of the function", called, err)
 	}
 	if got := server.Do("GET", "key:{1}"); got != "2" {
 		t.Errorf("the key is %v, want 2", got)
 	}
-	wantCalled(t, c, "set1", "key:{1}", 7, 1)
+	wantCalled(t, c, "set", "key:{1}", 7, 1)
 }
 
 // TestFunctionRefusedAtFirstWrite: Redis 7 refuses such a function before it begins, but says so in the same
@@ -346,7 +369,7 @@ func TestCallIsBounded(t *testing.T) {
 	wantTimeout := func(t *testing.T, c *Client) {
 		t.Helper()
 		start := time.Now()
-		_, called, err := callFunction(ctx, c, "set1", "key:{1}", 8)
+		_, called, err := callFunction(ctx, c, "set", "key:{1}", 8)
 		if !called || !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > bound {
 			t.Errorf("called %v, error %v after %v, want %v", called, err, time.Since(start), context.DeadlineExceeded)
 		}
@@ -354,7 +377,7 @@ func TestCallIsBounded(t *testing.T) {
 	wantWorks := func(t *testing.T, c *Client) {
 		t.Helper()
 		testkit.Eventually(t, "it works again", func() bool {
-			_, called, err := callFunction(ctx, c, "set1", "key:{1}", 9)
+			_, called, err := callFunction(ctx, c, "set", "key:{1}", 9)
 			return called && err == nil
 		})
 	}
@@ -383,11 +406,11 @@ func TestFaultWhileLoadingRefusesConnection(t *testing.T) {
 		return redistest.Pass
 	})
 	c := newLibraryClient(t, p.URL(), patient)
-	if _, called, err := callFunction(ctx, c, "set1", "key:{1}", 8); !called || err == nil || err.Error() != faultReplies[0] {
+	if _, called, err := callFunction(ctx, c, "set", "key:{1}", 8); !called || err == nil || err.Error() != faultReplies[0] {
 		t.Errorf("called %v, error %v, want %s", called, err, faultReplies[0])
 	}
 	p.OnCommand(nil)
-	wantCalled(t, c, "set1", "key:{1}", 9, 1)
+	wantCalled(t, c, "set", "key:{1}", 9, 1)
 }
 
 // TestLibraryIsLoadedOnceRedisCan checks that a connection that was made while Redis took no writes, but not one whose user may
@@ -405,7 +428,7 @@ func TestLibraryIsLoadedOnceRedisCan(t *testing.T) {
 	}
 	state.retryAt.Store(1) // the pause is over
 	wantNotCalled(t, c)
-	wantCalled(t, c, "set1", "key:{1}", 9, 1)
+	wantCalled(t, c, "set", "key:{1}", 9, 1)
 	server.Do("ACL", "SETUSER", "store", "on", ">secret", "~*", "&*", "+@all", "-function|load")
 	forbidden := newLibraryClient(t, "redis://store:secret@"+server.Addr, patient)
 	server.Do("FUNCTION", "FLUSH")
@@ -419,10 +442,10 @@ func TestLibraryIsLoadedOnceRedisCan(t *testing.T) {
 func TestScriptInsteadHasTheSameTime(t *testing.T) {
 	t.Parallel()
 	c := newLibraryClient(t, startWithFunctions(t).URL(), patient)
-	wantCalled(t, c, "add1", "key:{1}", 1, 1)
+	wantCalled(t, c, "add", "key:{1}", 1, 1)
 	reply, err := new(Reply), error(nil)
 	before := time.Now()
-	if _, err = c.Call(ctx, "echo1", "key:{1}", new(resp.Args), reply); err != nil {
+	if _, err = c.Call(ctx, "key:{1}", 0, terms["echo"], new(resp.Args), reply); err != nil {
 		t.Fatal(err)
 	}
 	after := time.Now()
@@ -442,7 +465,7 @@ func TestScriptHasAllTimeIfNothingWasCalled(t *testing.T) {
 	for range 20 {
 		mustEcho(t, c) // what it used is used again
 		reply := new(Reply)
-		if called, err := c.Call(ctx, "echo1", "key:{1}", new(resp.Args), reply); called || err != nil {
+		if called, err := c.Call(ctx, "key:{1}", 0, terms["echo"], new(resp.Args), reply); called || err != nil {
 			t.Fatalf("called %v, error %v, want neither", called, err)
 		}
 		if deadline, ok := Instead(ctx, reply).Deadline(); ok {
@@ -458,7 +481,7 @@ func TestCallLooksAtContext(t *testing.T) {
 	c := newLibraryClient(t, server.URL(), patient)
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
-	if _, called, err := callFunction(ended, c, "set1", "key:{1}", 8); !called || !errors.Is(err, context.Canceled) {
+	if _, called, err := callFunction(ended, c, "set", "key:{1}", 8); !called || !errors.Is(err, context.Canceled) {
 		t.Errorf("called %v, error %v, want %v", called, err, context.Canceled)
 	}
 	if run, _, _ := countCommands(server, "fcall"); run > 0 {
@@ -478,15 +501,15 @@ func TestCallInCluster(t *testing.T) {
 		t.Fatalf("the keys are %q, error %v", keys, err)
 	}
 	for _, key := range keys {
-		wantCalled(t, c, "add1", key, 5, 5) // each master has a sum of its own
+		wantCalled(t, c, "add", key, 5, 5) // each master has a sum of its own
 	}
 	key := "key:{1}" // that of echo
-	wantCalled(t, c, "set1", key, 7, 1)
+	wantCalled(t, c, "set", key, 7, 1)
 	move := cluster.StartSlotMove(int(Slot(key)))
 	move.Finish()
 	wantNotCalled(t, c)
 	testkit.Eventually(t, "the new master is called", func() bool { // go-redis learns of it in the background
-		_, called, err := callFunction(ctx, c, "set1", key, 9)
+		_, called, err := callFunction(ctx, c, "set", key, 9)
 		if !called {
 			mustEcho(t, c)
 		}
@@ -504,12 +527,12 @@ func TestCallAfterFailover(t *testing.T) {
 	g := redistest.StartSentinel(t, "")
 	g.Servers[0].Needs(t, "7", "functions")
 	c := newLibraryClient(t, g.URL(), patient)
-	wantCalled(t, c, "set1", "key:{1}", 7, 1)
+	wantCalled(t, c, "set", "key:{1}", 7, 1)
 	old := g.Master()
 	old.AwaitReplication("key:{1}")
 	g.Failover()
 	testkit.Eventually(t, "the new master is called", func() bool {
-		_, called, err := callFunction(ctx, c, "set1", "key:{1}", 9)
+		_, called, err := callFunction(ctx, c, "set", "key:{1}", 9)
 		return called && err == nil && g.Master().Do("GET", "key:{1}") == "9"
 	})
 	if run, failed, _ := countCommands(g.Master(), "function|load"); run < 2 || failed != run-1 {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"metergate/quota"
+	"metergate/quota/redisstore/resp"
 )
 
 // A pipeline is one connection to one Redis that all scripts share. They are written as
@@ -17,7 +18,8 @@ import (
 //
 // The caller does the writing. When other calls are under way it lets other goroutines run
 // first: those that are about to call add theirs, and one write takes all of them. A lone
-// call has nothing to wait for. reading.go says who reads the replies.
+// call has nothing to wait for. Calls of functions that are written together are one command, see
+// batch.go. reading.go says who reads the replies.
 //
 // A pipeline that breaks, or that owes a reply for longer than the timeout, is retired: it
 // gets no new calls, and the next call makes another one. Calls under way on a pipeline that
@@ -32,28 +34,32 @@ type pipeline struct {
 
 	began     time.Time
 	functions functions
+	function  string // that serves calls
 
-	places  chan struct{}    // one for each call that Redis has not answered
-	sent    chan *scriptCall // these calls, in their order
-	retired chan struct{}    // closed when there are to be no new calls
+	places  chan struct{} // one for each call that Redis has not answered
+	sent    chan *batch   // these calls, in their order, but for those that wait
+	retired chan struct{} // closed when there are to be no new calls
 
 	in     *inbox
 	handed chan struct{} // has one place: the attendant is the reader now
 	ended  chan struct{} // closed when the pipeline has broken
 
+	answers []resp.Answer // for the reader
+
 	mu        sync.Mutex
-	out       []byte // of calls, not yet written
-	spare     []byte // the other buffer, for whoever is writing
-	writing   bool   // a goroutine is writing
-	reading   bool   // there is a reader, see reading.go
-	calls     int    // that were added to sent
-	isRetired bool   // retired is closed
-	err       error  // why the pipeline broke; nil: it has not
+	waiting   []*scriptCall // for the next write
+	out       []byte        // what is written
+	writing   bool          // a goroutine is writing, or about to
+	reading   bool          // there is a reader, see reading.go
+	calls     int           // that were sent
+	isRetired bool          // retired is closed
+	err       error         // why the pipeline broke; nil: it has not
 }
 
 // A scriptCall is a script or function that Redis is to run.
 type scriptCall struct {
-	command  []byte     // as it is sent
+	command []byte // of a script, as it is sent; empty: this is a call of a function
+	functionCall
 	done     chan error // has one place
 	timer    *time.Timer
 	deadline time.Time // when the reply has to be there
@@ -75,8 +81,8 @@ var errRetired = errors.New("the connection is given up")
 // until fail. It needs an attendant, see attend.
 func newPipeline(conn *renewedConn, c *Client) *pipeline {
 	p := &pipeline{
-		conn: conn, timeout: c.timeout, now: c.now, onFailure: c.onFailure, began: time.Now(),
-		places: make(chan struct{}, c.inFlight), sent: make(chan *scriptCall, c.inFlight), retired: make(chan struct{}),
+		conn: conn, timeout: c.timeout, now: c.now, onFailure: c.onFailure, began: time.Now(), function: c.library.Function,
+		places: make(chan struct{}, c.inFlight), sent: make(chan *batch, c.inFlight), retired: make(chan struct{}),
 		in: newInbox(conn), handed: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
 	if !p.in.canLook() {
@@ -155,15 +161,14 @@ func (p *pipeline) send(c *scriptCall) error {
 		p.mu.Unlock()
 		return errRetired
 	}
-	if len(p.sent) == 0 && p.in.canLook() {
+	if !p.owesReply() && p.in.canLook() {
 		if err := p.in.look(); err != nil {
 			p.mu.Unlock()
 			p.fail(err)
 			return errRetired
 		}
 	}
-	p.out = append(p.out, c.command...)
-	p.sent <- c // has room: there are as many places
+	p.waiting = append(p.waiting, c)
 	p.calls++
 	writer := !p.writing
 	p.writing = true
@@ -184,21 +189,23 @@ func (p *pipeline) send(c *scriptCall) error {
 	return nil
 }
 
-// write writes what there is, and reports whether there is more by then. If not, the next
+// owesReply reports whether any call is not answered yet. The caller holds p.mu.
+func (p *pipeline) owesReply() bool { return len(p.sent)+len(p.waiting) > 0 }
+
+// write writes the calls that wait, and reports whether there are more by then. If not, the next
 // call needs a new writer.
 func (p *pipeline) write() (more bool) {
 	p.mu.Lock()
-	out := p.out
-	p.out = p.spare[:0]
+	p.out = p.out[:0]
+	p.gather()
 	p.mu.Unlock()
 	p.conn.SetWriteDeadline(time.Now().Add(p.timeout))
-	if _, err := p.conn.Write(out); err != nil {
+	if _, err := p.conn.Write(p.out); err != nil {
 		p.fail(err)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.spare = out
-	p.writing = len(p.out) > 0 && p.err == nil
+	p.writing = len(p.waiting) > 0
 	return p.writing
 }
 
@@ -242,16 +249,23 @@ func (p *pipeline) fail(err error) error {
 	}
 	p.retireLocked()
 	err = p.err
+	waiting := p.waiting
+	p.waiting = nil
 	p.mu.Unlock()
 	if first {
 		p.onFailure()
 		p.conn.Close()
 		close(p.ended)
 	}
+	for _, c := range waiting {
+		p.finish(c, err)
+	}
 	for { // no call is added any more
 		select {
-		case c := <-p.sent:
-			p.finish(c, err)
+		case b := <-p.sent:
+			for _, c := range b.calls {
+				p.finish(c, err)
+			}
 		default:
 			return err
 		}

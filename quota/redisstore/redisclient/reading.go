@@ -85,7 +85,7 @@ func (p *pipeline) becomeQuietReader(calls *int) bool {
 func (p *pipeline) stopReading() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.reading = len(p.sent) > 0 || !p.in.canLook()
+	p.reading = p.owesReply() || !p.in.canLook()
 	return !p.reading
 }
 
@@ -125,9 +125,8 @@ func (p *pipeline) deliver() error {
 		if len(p.sent) == 0 {
 			return p.fail(errUnsolicited)
 		}
-		var reply resp.Reply
-		size, err := resp.ParseReply(p.in.unread(), &reply)
-		if _, isReply := err.(resp.ErrorReply); err != nil && !isReply {
+		answers, size, err := resp.ParseAnswers(p.in.unread(), p.answers[:0])
+		if err != nil {
 			return p.fail(err)
 		}
 		if size == 0 {
@@ -135,14 +134,40 @@ func (p *pipeline) deliver() error {
 		}
 		p.in.start += size
 		select {
-		case c := <-p.sent:
-			c.reply.Reply, c.reply.Received = reply, p.now()
-			p.finish(c, err)
+		case b := <-p.sent:
+			err = p.answer(b, answers)
 		default: // the pipeline has ended meanwhile, and all calls with it
 			return p.fail(errUnsolicited)
 		}
+		clear(answers)
+		p.answers = answers
+		if err != nil {
+			return p.fail(err)
+		}
 	}
 	return nil
+}
+
+// answer ends the calls of a batch. One answer that is an error is that to all of them.
+func (p *pipeline) answer(b *batch, answers []resp.Answer) (err error) {
+	isRefused := len(answers) == 1 && answers[0].Err != nil
+	if len(answers) != len(b.calls) && !isRefused {
+		err = p.fail(errUnsolicited)
+	}
+	received := p.now()
+	for i, c := range b.calls {
+		switch {
+		case err != nil:
+			p.finish(c, err)
+		case isRefused:
+			p.finish(c, answers[0].Err)
+		default:
+			c.reply.Reply, c.reply.Received = answers[i].Reply, received
+			p.finish(c, answers[i].Err)
+		}
+	}
+	b.free()
+	return err
 }
 
 var errUnsolicited = errors.New("a reply to nothing that was sent")

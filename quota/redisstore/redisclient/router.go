@@ -155,6 +155,7 @@ func (c *Client) dialPipeline(ctx context.Context, o redis.Options) (*pipeline, 
 	// Now the connection is idle, and go-redis does not come back to it.
 	p := newPipeline(conn, c)
 	p.functions.callable.Store(state.callable.Load())
+	p.functions.oneByOne.Store(c.IsCluster()) // users have slots of their own
 	p.functions.retryAt.Store(state.retryAt.Load())
 	r := c.router
 	r.mu.Lock()

@@ -33,7 +33,7 @@ const (
 )
 
 // Script says which script of redisstore a command runs, or which one a function stands for; empty: none of them. It goes
-// by the SHA-1 of the script, or by the name of the function.
+// by the SHA-1 of the script, or by the terms of the first call of the function.
 func (c Command) Script() string {
 	if len(c) < 4 {
 		return ""
@@ -44,7 +44,7 @@ func (c Command) Script() string {
 	sha := ""
 	switch strings.ToLower(c[0]) {
 	case "fcall":
-		return map[string]string{script.ReserveFunction: Reserve, script.SettleFunction: Commit}[c[1]]
+		return c.function()
 	case "evalsha":
 		sha = c[1]
 	case "eval":
@@ -80,6 +80,23 @@ func (c Command) Script() string {
 		return settleUse(c[3+keys:])
 	}
 	return ""
+}
+
+// function says which script the first call of a command with calls of a function stands for.
+func (c Command) function() string {
+	if c[1] != script.LibraryName {
+		return ""
+	}
+	keys, _ := strconv.Atoi(c[2])
+	args := c[3+keys:]
+	terms := args[1]
+	if keys > 1 {
+		terms = args[1+args[1][1]]
+	}
+	if strings.HasPrefix(terms, "$7\r\nreserve\r\n") {
+		return Reserve
+	}
+	return Commit
 }
 
 // settleUse says what settle.lua is used for with these arguments: its own begin at index

@@ -76,26 +76,26 @@ func AppendEval(b []byte, source, key, secondKey string, args *Args) []byte {
 	return appendScript(b, "EVAL", source, key, secondKey, args)
 }
 
-// AppendFCall appends the command that calls a function on a key.
-func AppendFCall(b []byte, function, key string, args *Args) []byte {
-	return appendScript(b, "FCALL", function, key, "", args)
-}
-
 func appendScript(b []byte, command, script, key, secondKey string, args *Args) []byte {
-	head := Args{encoded: b}
 	keys := 1
 	if secondKey != "" {
 		keys = 2
 	}
-	head.encoded = append(head.encoded, '*')
-	head.encoded = strconv.AppendInt(head.encoded, int64(3+keys+args.n), 10)
-	head.encoded = append(head.encoded, "\r\n"...)
-	head.AddString(command)
-	head.AddString(script)
-	head.AddInt(int64(keys))
+	head := beginScript(b, command, script, keys, args.n)
 	head.AddString(key)
 	if keys == 2 {
 		head.AddString(secondKey)
 	}
 	return append(head.encoded, args.encoded...)
+}
+
+// beginScript begins a command that runs a script or function, up to its keys.
+func beginScript(b []byte, command, script string, keys, args int) Args {
+	b = append(b, '*')
+	b = strconv.AppendInt(b, int64(3+keys+args), 10)
+	head := Args{encoded: append(b, "\r\n"...)}
+	head.AddString(command)
+	head.AddString(script)
+	head.AddInt(int64(keys))
+	return head
 }

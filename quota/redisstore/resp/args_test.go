@@ -1,7 +1,10 @@
 package resp
 
 import (
+	"fmt"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -51,10 +54,57 @@ func TestAsOne(t *testing.T) {
 	if got, want := args.Values(), []any{"", "1", encoded, "last"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("the values are %q, want %q", got, want)
 	}
-	got := string(AppendFCall([]byte("before"), "f", "m:{k}", &args))
-	want := "before*8\r\n$5\r\nFCALL\r\n$1\r\nf\r\n$1\r\n1\r\n$5\r\nm:{k}\r\n" +
-		"$0\r\n\r\n$1\r\n1\r\n$18\r\n" + encoded + "\r\n$4\r\nlast\r\n"
-	if got != want {
-		t.Errorf("got %q, want %q", got, want)
+}
+
+// TestAppendFCall checks that a command has what calls have in common once, and the rest in their order.
+func TestAppendFCall(t *testing.T) {
+	var a, b Args
+	a.AddString("terms a")
+	b.AddString("terms b")
+	call := func(key string, terms *Args, own ...string) *Call {
+		c := &Call{Key: key, Terms: terms}
+		for _, s := range own {
+			c.Own.AddString(s)
+		}
+		return c
+	}
+	command := func(args ...string) string {
+		text := fmt.Sprintf("before*%d\r\n", len(args))
+		for _, s := range args {
+			text += fmt.Sprintf("$%d\r\n%s\r\n", len(s), s)
+		}
+		return text
+	}
+	for name, test := range map[string]struct {
+		calls []*Call
+		want  string
+	}{
+		"one": {
+			[]*Call{call("k", &a, "x", "y")},
+			command("FCALL", "f", "1", "k", "-5", "terms a", "x", "y"),
+		},
+		"without arguments": {
+			[]*Call{call("k", &b)},
+			command("FCALL", "f", "1", "k", "-5", "terms b"),
+		},
+		"several": {
+			[]*Call{call("k1", &a, "x"), call("k2", &b, "y", "z"), call("k3", &b), call("k1", &a, "w")},
+			command("FCALL", "f", "4", "k1", "k2", "k3", "k1", "-5", "\x02\x01\x01\x02\x02\x02\x00\x01\x01", "terms a", "terms b", "x", "y", "z", "w"),
+		},
+	} {
+		if got := string(AppendFCall([]byte("before"), "f", -5, test.calls)); got != test.want {
+			t.Errorf("%s: got %q, want %q", name, got, test.want)
+		}
+	}
+	most, keys, terms, shape := []*Call(nil), []string(nil), []string(nil), []byte{MostCalls}
+	for i := range MostCalls {
+		own := new(Args)
+		own.AddInt(int64(i))
+		most = append(most, call("k", own))
+		keys, terms, shape = append(keys, "k"), append(terms, strconv.Itoa(i)), append(shape, byte(i+1), 0)
+	}
+	want := command(slices.Concat([]string{"FCALL", "f", strconv.Itoa(MostCalls)}, keys, []string{"0", string(shape)}, terms)...)
+	if got := string(AppendFCall([]byte("before"), "f", 0, most)); got != want {
+		t.Errorf("the most calls: got %q, want %q", got, want)
 	}
 }

@@ -31,13 +31,55 @@ const (
 	maxReply    = 4 << 20 // bytes, with what follows
 )
 
-// ParseReply reads the reply at the beginning of b into reply. It returns how many bytes the reply has,
+// An Answer is the reply to one call: a Reply, or an ErrorReply.
+type Answer struct {
+	Reply
+	Err error // nil, or an ErrorReply
+}
+
+// ParseAnswers reads the reply at the beginning of b and appends what it answers: a list of lists is a list of
+// answers, and anything else is one. It returns how many bytes the reply has, or 0 if b has only a part of it. After an error the
+// connection cannot be used.
+func ParseAnswers(b []byte, answers []Answer) (all []Answer, size int, err error) {
+	if len(b) > maxReply {
+		return answers, 0, errProtocol
+	}
+	line, after, err := cutLine(b)
+	if line == nil {
+		return answers, 0, err
+	}
+	n, rest := 1, b
+	if line[0] == '*' {
+		elements, err := elementsIn(line)
+		switch {
+		case err != nil:
+			return answers, 0, err
+		case elements > 0 && len(after) == 0:
+			return answers, 0, nil // the next byte says what this is
+		case elements > MostCalls && (after[0] == '*' || after[0] == '-'):
+			return answers, 0, errProtocol
+		case elements > 0 && (after[0] == '*' || after[0] == '-'):
+			n, rest = elements, after
+		}
+	}
+	all = answers
+	for range n {
+		var a Answer
+		size, err := parseReply(rest, &a.Reply)
+		if reply, isReply := err.(ErrorReply); isReply {
+			a.Err = reply
+		} else if err != nil || size == 0 {
+			return answers, 0, err
+		}
+		all, rest = append(all, a), rest[size:]
+	}
+	return all, len(b) - len(rest), nil
+}
+
+// parseReply reads the reply at the beginning of b into reply. It returns how many bytes the reply has,
 // or 0 if b has only a part of it. Errors: an ErrorReply, after which the connection can still be used;
 // after all others it cannot.
-func ParseReply(b []byte, reply *Reply) (size int, err error) {
-	if len(b) > maxReply {
-		return 0, errProtocol
-	}
+func parseReply(b []byte, reply *Reply) (size int, err error) {
 	line, rest, err := cutLine(b)
 	if line == nil {
 		return 0, err
@@ -45,9 +87,9 @@ func ParseReply(b []byte, reply *Reply) (size int, err error) {
 	if line[0] == '-' {
 		return len(b) - len(rest), ErrorReply(line[1:])
 	}
-	n, err := strconv.Atoi(string(line[1:]))
-	if err != nil || line[0] != '*' || n < 0 || n > maxElements {
-		return 0, errProtocol
+	n, err := elementsIn(line)
+	if err != nil {
+		return 0, err
 	}
 	reply.Numbers, reply.Text = make([]int64, n), ""
 	for i := range n {
@@ -76,6 +118,15 @@ func ParseReply(b []byte, reply *Reply) (size int, err error) {
 		}
 	}
 	return len(b) - len(rest), nil
+}
+
+// elementsIn returns how many elements the list has that begins with a line.
+func elementsIn(line []byte) (int, error) {
+	n, err := strconv.Atoi(string(line[1:]))
+	if err != nil || line[0] != '*' || n < 0 || n > maxElements {
+		return 0, errProtocol
+	}
+	return n, nil
 }
 
 // setBytes is SetText. Most texts are numbers, and are not copied.

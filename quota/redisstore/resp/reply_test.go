@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestParseReply(t *testing.T) {
+func TestParseAnswers(t *testing.T) {
 	for _, c := range []struct {
 		text string
 		want string // numbers and text, or the error
@@ -20,7 +20,19 @@ func TestParseReply(t *testing.T) {
 		{":1\r\n", errProtocol.Error()},
 		{"+OK\r\n", errProtocol.Error()},
 		{"*-1\r\n", errProtocol.Error()},
-		{"*1\r\n*0\r\n", errProtocol.Error()},
+		{"*1\r\n*0\r\n", "[] "},
+		{"*1\r\n*2\r\n:1\r\n:2\r\n", "[1 2] "},
+		{"*3\r\n*1\r\n:1\r\n*2\r\n$1\r\na\r\n:3\r\n*0\r\n", "[1] , [0 3] a, [] "},
+		{"*2\r\n-ERR no\r\n*1\r\n:7\r\n", "ERR no, [7] "},
+		{"*2\r\n*1\r\n:7\r\n-ERR no\r\n", "[7] , ERR no"},
+		{"*2\r\n*1\r\n:7\r\n:8\r\n", errProtocol.Error()},
+		{"*2\r\n:7\r\n*1\r\n:8\r\n", errProtocol.Error()},
+		{"*1\r\n*1\r\n*1\r\n:8\r\n", errProtocol.Error()},
+		{"*33\r\n*0\r\n", errProtocol.Error()},
+		{"*x\r\n*0\r\n", errProtocol.Error()},
+		{"*2\r\n*1\r\n:7\r\n", "a part"},
+		{"*2\r\n*1\r\n:7\r\n*1\r\n:", "a part"},
+		{"*1\r\n", "a part"},
 		{"*4\r\n:1\r\n$-1\r\n_\r\n$2\r\n42\r\n", "[1 0 0 42] "},
 		{"*1\r\n$-2\r\n", errProtocol.Error()},
 		{"*1\r\n_1\r\n", errProtocol.Error()},
@@ -32,19 +44,17 @@ func TestParseReply(t *testing.T) {
 		{"*1\r\n$5\r\nab", "a part"},
 		{"*1", "a part"},
 	} {
-		var r Reply
 		got := ""
-		size, err := ParseReply([]byte(c.text), &r)
-		_, isReply := err.(ErrorReply)
+		answers, size, err := ParseAnswers([]byte(c.text), []Answer{{}})
 		switch {
 		case err != nil:
 			got = err.Error()
 		case size == 0:
 			got = "a part"
 		default:
-			got = fmt.Sprint(r.Numbers, " ", r.Text)
+			got = textOf(answers[1:])
 		}
-		if (err == nil || isReply) && got != "a part" && size != len(c.text) {
+		if err == nil && got != "a part" && size != len(c.text) {
 			t.Errorf("%q: %d bytes are read, want %d", c.text, size, len(c.text))
 		}
 		if got != c.want {
@@ -53,29 +63,47 @@ func TestParseReply(t *testing.T) {
 	}
 }
 
-// TestParseReplyNeedsTheWholeReply checks that no part of a reply is taken for the whole, and that what
+// textOf returns numbers and text of each answer, or its error.
+func textOf(answers []Answer) string {
+	var texts []string
+	for _, a := range answers {
+		if a.Err != nil {
+			texts = append(texts, a.Err.Error())
+		} else {
+			texts = append(texts, fmt.Sprint(a.Numbers, " ", a.Text))
+		}
+	}
+	return strings.Join(texts, ", ")
+}
+
+// TestParseAnswersNeedsTheWholeReply checks that no part of a reply is taken for the whole, and that what
 // follows a reply is not looked at.
-func TestParseReplyNeedsTheWholeReply(t *testing.T) {
-	texts := []string{"-ERR no\r\n", "*0\r\n", "*3\r\n:1\r\n$-1\r\n_\r\n"}
+func TestParseAnswersNeedsTheWholeReply(t *testing.T) {
+	texts := []string{
+		"-ERR no\r\n", "*0\r\n", "*3\r\n:1\r\n$-1\r\n_\r\n", "*1\r\n*0\r\n",
+		"*3\r\n*2\r\n$1\r\na\r\n:3\r\n-ERR no\r\n*0\r\n", "*2\r\n-ERR no\r\n*1\r\n:7\r\n",
+	}
 	for size := range 40 {
 		texts = append(texts, fmt.Sprintf("*2\r\n$%d\r\n%s\r\n:5\r\n", size, strings.Repeat("a", size)))
 	}
 	for _, text := range texts {
-		var want, got Reply
-		_, wantErr := ParseReply([]byte(text), &want)
+		want, _, err := ParseAnswers([]byte(text), nil)
+		if err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
 		for n := range len(text) {
-			if size, err := ParseReply([]byte(text[:n]), &got); size != 0 || err != nil {
-				t.Fatalf("%q is read as a reply of %d bytes, error %v", text[:n], size, err)
+			if got, size, err := ParseAnswers([]byte(text[:n]), nil); size != 0 || err != nil || len(got) > 0 {
+				t.Fatalf("%q is read as %v of %d bytes, error %v", text[:n], got, size, err)
 			}
 		}
-		got = Reply{}
-		size, err := ParseReply([]byte(text+"*1\r\n:6\r\n"), &got)
-		if size != len(text) || err != wantErr || !reflect.DeepEqual(got, want) {
-			t.Errorf("%q and more is read as %v of %d bytes, error %v", text, got, size, err)
+		for _, next := range []string{"*1\r\n:6\r\n", "*1\r\n*1\r\n:6\r\n", "-ERR no\r\n"} {
+			if got, size, err := ParseAnswers([]byte(text+next), nil); size != len(text) || err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("%q and more is read as %v of %d bytes, error %v", text, got, size, err)
+			}
 		}
 	}
 	endless := "*2\r\n$1048575\r\n" + strings.Repeat("a", maxText-1) + "\r\n$" + strings.Repeat("0", maxReply)
-	if size, err := ParseReply([]byte(endless), new(Reply)); err != errProtocol {
+	if _, size, err := ParseAnswers([]byte(endless), nil); err != errProtocol {
 		t.Errorf("%d bytes that are no whole reply are read as one of %d bytes, error %v", len(endless), size, err)
 	}
 }

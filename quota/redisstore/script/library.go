@@ -22,12 +22,6 @@ var LibraryName = func() string {
 // LibrarySource is library.lua with plainreserve.lua and plainsettle.lua in it.
 var LibrarySource = librarySource(LibraryName)
 
-// The functions of the library. Their replies are those of the scripts, or begin with Rare.
-var (
-	ReserveFunction = LibraryName + "_reserve"
-	SettleFunction  = LibraryName + "_settle"
-)
-
 // IsRare reports whether a function has done nothing, because the request is not plain.
 func IsRare(reply *resp.Reply) bool { return len(reply.Numbers) > 0 && reply.Numbers[0] == 10 }
 
@@ -38,13 +32,20 @@ func librarySource(name string) string {
 // LibraryCommandsAt is CommandsAt for a line of the library.
 func LibraryCommandsAt(line int) (commands []string) { return commandsOn(LibrarySource, line) }
 
-// PlainTerms returns, as one argument, all arguments of the ReserveFunction that do not depend on the ID. nil: the request is
-// not plain.
+// The first of the terms says what a call of the library's function is for.
+const (
+	toReserve = "reserve"
+	toSettle  = "settle"
+)
+
+// PlainTerms returns, as one argument, all that the library's function is told of a request to hold that does not depend
+// on the ID. nil: the request is not plain.
 func (a *ReserveArgs) PlainTerms(layout *resp.Args) *resp.Args {
 	if a.Indexes == "" || a.options() != "" {
 		return nil
 	}
 	var terms resp.Args
+	terms.AddString(toReserve)
 	terms.AddAll(layout)
 	a.appendAfterID(&terms)
 	return terms.AsOne()
@@ -56,12 +57,13 @@ type Crossing struct {
 	Count int64
 }
 
-// PlainTerms does the same for the SettleFunction, which leaves a request that makes one of the crossings to the script.
+// PlainTerms does the same for a request to count. One that makes one of the crossings is left to the script.
 func (a *SettleArgs) PlainTerms(layout *resp.Args, crossings []Crossing) *resp.Args {
 	if a.Indexes == "" || !a.IsPlain() {
 		return nil
 	}
 	var terms resp.Args
+	terms.AddString(toSettle)
 	terms.AddAll(layout)
 	terms.AddString(a.Indexes)
 	terms.AddInt(int64(len(crossings)))
@@ -73,13 +75,12 @@ func (a *SettleArgs) PlainTerms(layout *resp.Args, crossings []Crossing) *resp.A
 	return terms.AsOne()
 }
 
-// AppendPlain appends the arguments of a function after the offset, for a reservation with this ID. Only the
-// SettleFunction takes forgotten, see SettleArgs.
-func AppendPlain(args, terms *resp.Args, id string, forgotten []string) {
-	args.AddAll(terms)
-	args.AddString(leaseField(id))
-	args.AddString(MarkerField(id))
+// AppendPlain appends what the library's function is told of a reservation with this ID alone. Only to settle are
+// there any to be forgotten, see SettleArgs.
+func AppendPlain(own *resp.Args, id string, forgotten []string) {
+	own.AddString(leaseField(id))
+	own.AddString(MarkerField(id))
 	for _, field := range forgotten {
-		args.AddString(field)
+		own.AddString(field)
 	}
 }

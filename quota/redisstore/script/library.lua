@@ -1,21 +1,21 @@
 #!lua name=LIBRARY
--- The functions that serve plain requests. Unlike a script, a function of Redis can keep what it has computed for the next
+-- The function that serves plain requests. Unlike a script, a function of Redis can keep what it has computed for the next
 -- call. So everything that is the same for many requests comes as one argument, their terms. It is decoded once.
 --
--- They work on the hash KEYS[1] of a user who has no pool, and for whom the gateway assumes no override and no
--- terms. Their arguments are:
+-- One call of the function serves several requests, see AppendFCall of package resp. Each works on the hash of a user
+-- who has no pool, and for whom the gateway assumes no override and no terms. The arguments are:
 --
---   ARGV[1]   offset to add to Redis's clock, in ms, any whole number; 0 except in tests
---   ARGV[2]   arguments of reserve.lua or settle.lua, encoded as they are in a command, "$LENGTH\r\nTEXT\r\n" each: ARGV[4] to ARGV[7 + m]
---             of common.lua; then, to reserve, all from ARGV[rest + 2] on, or, to settle:
+--   shared    offset to add to Redis's clock, in ms, any whole number; 0 except in tests
+--   terms     arguments of reserve.lua or settle.lua, encoded as they are in a command, "$LENGTH\r\nTEXT\r\n" each: "reserve" or
+--             "settle"; ARGV[4] to ARGV[7 + m] of common.lua; then, to reserve, all from ARGV[rest + 2] on, or, to settle:
 --               indexes   the last of settle.lua's own arguments
 --               n         0 or more; then n times i and C: a threshold is reached when field i of counts reaches C
 --               endpoint  and w and what follows, to the last argument of the reservation
---   ARGV[3]   lease/ID, with the reservation's id
---   ARGV[4]   done/ID
---   ARGV[5]...   only to settle: done/ID of others, for which no call can come again: markers to delete
+--   own       lease/ID, with the reservation's id; done/ID; then, only to settle, done/ID of others, for which no call can
+--             come again: markers to delete
 --
--- They reply as the scripts do, or {RARE, now, 0}: then they have done nothing, and the request is one for the script.
+-- The reply to each request is that of the script, or {RARE, now, 0}: then nothing was done, and the request is one for the
+-- script. It is FAILED for a request that has failed beside others.
 
 local OK, REFUSED, THROTTLED, RARE = 0, 1, 5, 10
 local GRACE = 600000 -- ms; longer than a call can be on its way
@@ -24,7 +24,7 @@ local FOUND = 4 -- the index of the first field of counts in what is read
 local KEPT = 500 -- terms, of some KiB each
 
 -- Redis has these once a function is called, but not while it loads the library.
-local call, byte, sub, format, unpack, tonumber = nil, nil, nil, nil, nil, nil
+local call, byte, sub, format, unpack, tonumber, pcall = nil, nil, nil, nil, nil, nil, nil
 
 local kept, number_kept = {}, 0 -- what new_reserve and new_settle have returned, by the text of the terms
 
@@ -52,23 +52,6 @@ local function see(key)
   end
   seen[key], number_seen = { times = 0, since = 0, channel = key .. ':changes', sweep_text = '', sweep = 0 }, number_seen + 1
   return seen[key]
-end
-
--- Returns the function that serves requests by the terms of a text: new makes it of their items. What is kept only saves time: it
--- can be lost at any moment.
-local function keep(text, new)
-  call, byte, sub, format, unpack, tonumber = redis.call, string.byte, string.sub, string.format, _G.unpack, _G.tonumber
-  local items, at = {}, 1
-  while at <= #text do
-    local size, start = string.match(text, '^%$(%d+)\r\n()', at)
-    items[#items + 1] = sub(text, start, start + size - 1)
-    at = start + size + 2
-  end
-  if number_kept == KEPT then
-    kept, number_kept = {}, 0
-  end
-  kept[text], number_kept = new(items, items[1] + 0, items[2] + 0, items[3] + 0, 5 + items[3]), number_kept + 1
-  return kept[text]
 end
 
 -- Returns Redis's clock with an offset, in ms, and the µs of its second.
@@ -108,11 +91,10 @@ local function new_reserve(items, from, till, m, at)
   for i = 2, #indexes do
     fields[2 * i + 3], fields[2 * i + 4] = items[4 + indexes[i]], ''
   end
-  return function(key, argv)
-    local now, micros = clock(argv[1])
-    fields[5] = argv[3]
-    reading[lease_at] = argv[3]
-    reading[marker_at] = argv[4]
+  return function(key, now, micros, argv, lease)
+    fields[5] = argv[lease]
+    reading[lease_at] = argv[lease]
+    reading[marker_at] = argv[lease + 1]
     local read, user = read_user(key, reading, last_read)
     local sweep, channel = user.sweep, user.channel
 PLAINRESERVE
@@ -140,19 +122,19 @@ local function new_settle(items, from, till, m, at)
       marker, marker_text = ends, items[i + 1]
     end
   end
-  local is_plain, own, names, name, forgotten = first ~= nil, FOUND + m, items, 4, 5
+  local is_plain, own, names, name = first ~= nil, FOUND + m, items, 4
   local lease_at, marker_at = own + 1, own + 2
   local reading, last_read = { '', 'sweep', 'plan', 'grants', unpack(items, 5, 4 + m) }, own + 2
   local fields, gone = { '', marker_text or '' }, { '' }
   for i = 2, #indexes - 2 * windows do
     fields[2 * i - 1], fields[2 * i] = items[4 + indexes[i]], ''
   end
-  return function(key, argv)
-    local now, last_forgotten = clock(argv[1]), #argv
-    gone[1] = argv[3]
-    fields[1] = argv[4]
-    reading[lease_at] = argv[3]
-    reading[marker_at] = argv[4]
+  return function(key, now, _, argv, lease, last_forgotten)
+    local forgotten = lease + 2
+    gone[1] = argv[lease]
+    fields[1] = argv[lease + 1]
+    reading[lease_at] = argv[lease]
+    reading[marker_at] = argv[lease + 1]
     local found, user = read_user(key, reading, last_read)
     local sweep, channel = user.sweep, user.channel
     if now < user.since or now >= user.since + PERIOD then -- the clock may jump
@@ -165,9 +147,42 @@ PLAINSETTLE
   end
 end
 
-redis.register_function('LIBRARY_reserve', function(keys, argv)
-  return (kept[argv[2]] or keep(argv[2], new_reserve))(keys[1], argv)
-end)
-redis.register_function('LIBRARY_settle', function(keys, argv)
-  return (kept[argv[2]] or keep(argv[2], new_settle))(keys[1], argv)
+-- Returns the function that serves requests by the terms of a text: new makes it of their items. What is kept only saves time: it
+-- can be lost at any moment.
+local function keep(text)
+  local items, at = {}, 1
+  while at <= #text do
+    local size, start = string.match(text, '^%$(%d+)\r\n()', at)
+    items[#items + 1] = sub(text, start, start + size - 1)
+    at = start + size + 2
+  end
+  if number_kept == KEPT then
+    kept, number_kept = {}, 0
+  end
+  local new = table.remove(items, 1) == 'reserve' and new_reserve or new_settle
+  kept[text], number_kept = new(items, items[1] + 0, items[2] + 0, items[3] + 0, 5 + items[3]), number_kept + 1
+  return kept[text]
+end
+
+local replies = {}
+local FAILED = { err = 'FAILED beside others, in user_function' }
+
+redis.register_function('LIBRARY', function(keys, argv)
+  if not call then
+    call, byte, sub, format, unpack, tonumber, pcall = redis.call, string.byte, string.sub, string.format, _G.unpack, _G.tonumber, _G.pcall
+  end
+  local now, micros = clock(argv[1])
+  if #keys == 1 then
+    return (kept[argv[2]] or keep(argv[2]))(keys[1], now, micros, argv, 3, #argv)
+  end
+  local shape = argv[2]
+  local own = 3 + byte(shape)
+  for i, key in ipairs(keys) do
+    local terms, number_own = byte(shape, 2 * i, 2 * i + 1)
+    local text, next_own = argv[2 + terms], own + number_own
+    local is_served, reply = pcall(kept[text] or keep(text), key, now, micros, argv, own, next_own - 1)
+    replies[i], own = is_served and reply or FAILED, next_own
+  end
+  replies[#keys + 1] = nil
+  return replies
 end)

@@ -1,0 +1,74 @@
+package redisclient
+
+import (
+	"sync"
+
+	"metergate/quota/redisstore/resp"
+)
+
+// Calls of functions that are written together are one command. So Redis reads and checks one command, and enters Lua
+// once, and what calls have in common is sent once. They do what they would do one by one, in the same order.
+//
+// Not every Redis takes such a command: a node of a cluster refuses keys of several slots. And a call that fails beside
+// others does not say why. So a call that was sent with others, and gets an error, is sent once more, alone. If that
+// works although the command was refused, later calls on this connection are sent one by one. So are all calls to a
+// Redis Cluster.
+
+// A functionCall is what the pipeline has to know of a call of a function.
+type functionCall struct {
+	resp.Call
+	shared     int64
+	alone      bool // it must not be sent with others
+	hadCompany bool // it was sent with others
+}
+
+// A batch is one command, and the calls that it answers: that of a script, or some of the function.
+type batch struct{ calls []*scriptCall }
+
+var batches = sync.Pool{New: func() any { return new(batch) }}
+
+// free gives b back to batches. Its calls were answered.
+func (b *batch) free() {
+	clear(b.calls)
+	b.calls = b.calls[:0]
+	batches.Put(b)
+}
+
+// gather makes batches of the calls that wait, to write and to read the replies to. The caller holds p.mu.
+func (p *pipeline) gather() {
+	for rest := p.waiting; len(rest) > 0; {
+		b := batches.Get().(*batch)
+		b.calls = append(b.calls, rest[:p.together(rest)]...)
+		rest = rest[len(b.calls):]
+		p.out = p.appendBatch(p.out, b)
+		p.sent <- b // has room: there are as many places
+	}
+	clear(p.waiting)
+	p.waiting = p.waiting[:0]
+}
+
+// together returns how many of some calls, from the first one on, are one command.
+func (p *pipeline) together(calls []*scriptCall) int {
+	first := calls[0]
+	if len(first.command) > 0 || first.alone || p.functions.oneByOne.Load() {
+		return 1
+	}
+	n := 1
+	for n < min(len(calls), resp.MostCalls) && len(calls[n].command) == 0 && !calls[n].alone && calls[n].shared == first.shared {
+		n++
+	}
+	return n
+}
+
+func (p *pipeline) appendBatch(b []byte, of *batch) []byte {
+	first := of.calls[0]
+	if len(first.command) > 0 {
+		return append(b, first.command...)
+	}
+	var calls [resp.MostCalls]*resp.Call
+	for i, c := range of.calls {
+		c.hadCompany = len(of.calls) > 1
+		calls[i] = &c.Call
+	}
+	return resp.AppendFCall(b, p.function, first.shared, calls[:len(of.calls)])
+}
