@@ -14,7 +14,7 @@ import (
 )
 
 // Many requests at once are served by one command of Redis. Each counts for its own user and for nobody else, whatever is
-// wrong with others: here some users have a key that is not a hash.
+// wrong with others: here some users have damaged data.
 func TestRequestsServedTogetherCountForTheirUsers(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -28,17 +28,26 @@ func TestRequestsServedTogetherCountForTheirUsers(t *testing.T) {
 		mustCommit(t, s, reserveBy(t, s, p, user(i)))
 		used[i].Add(1)
 	}
-	for i := range damaged {
-		server.Do("DEL", key(s, user(i)))
-		server.Do("SET", key(s, user(i)), "not a hash")
+	damage := [damaged]struct {
+		commands [][]any
+		error    string
+	}{
+		{[][]any{{"DEL", key(s, user(0))}, {"SET", key(s, user(0)), "not a hash"}}, "WRONGTYPE Operation"},
+		{[][]any{{"DEL", key(s, user(1))}, {"LPUSH", key(s, user(1)), "not a hash"}}, "WRONGTYPE Operation"},
+		{[][]any{{"HSET", key(s, user(2)), "used/2026-11", "not a number"}}, "attempt to perform arithmetic"},
+	}
+	for _, d := range damage {
+		for _, command := range d.commands {
+			server.Do(command...)
+		}
 	}
 	var requests atomic.Int64
 	serve := func(i int, count bool) {
 		d, err := s.Reserve(ctx, requestBy(p, user(i)))
 		switch requests.Add(1); {
 		case i < damaged:
-			if err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
-				t.Errorf("a damaged user: admitted %v, error %v", d.Admitted, err)
+			if err == nil || !strings.Contains(err.Error(), damage[i].error) {
+				t.Errorf("user %d: admitted %v, error %v, want %s", i, d.Admitted, err, damage[i].error)
 			}
 		case err != nil:
 			t.Errorf("user %d: %v", i, err)
@@ -76,11 +85,6 @@ func TestRequestsServedTogetherCountForTheirUsers(t *testing.T) {
 			if strings.HasPrefix(field, "lease/") {
 				t.Errorf("user %d still has %s", i, field)
 			}
-		}
-	}
-	for i := range damaged {
-		if got := server.Do("GET", key(s, user(i))); got != "not a hash" {
-			t.Errorf("the key of a damaged user is %v", got)
 		}
 	}
 }

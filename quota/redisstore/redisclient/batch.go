@@ -9,16 +9,13 @@ import (
 // Calls of functions that are written together are one command. So Redis reads and checks one command, and enters Lua
 // once, and what calls have in common is sent once. They do what they would do one by one, in the same order.
 //
-// Not every Redis takes such a command: a node of a cluster refuses keys of several slots. And a call that fails beside
-// others does not say why. So a call that was sent with others, and gets an error, is sent once more, alone. If that
-// works although the command was refused, later calls on this connection are sent one by one. So are all calls to a
-// Redis Cluster.
+// Not every Redis takes such a command: a node of a cluster refuses keys of several slots. Once one was refused that may
+// be taken with a single call, later calls on this connection are sent one by one. So are all calls to a Redis Cluster.
 
 // A functionCall is what the pipeline has to know of a call of a function.
 type functionCall struct {
 	resp.Call
 	shared     int64
-	alone      bool // it must not be sent with others
 	hadCompany bool // it was sent with others
 }
 
@@ -50,11 +47,11 @@ func (p *pipeline) gather() {
 // together returns how many of some calls, from the first one on, are one command.
 func (p *pipeline) together(calls []*scriptCall) int {
 	first := calls[0]
-	if len(first.command) > 0 || first.alone || p.functions.oneByOne.Load() {
+	if len(first.command) > 0 || p.functions.oneByOne.Load() {
 		return 1
 	}
 	n := 1
-	for n < min(len(calls), resp.MostCalls) && len(calls[n].command) == 0 && !calls[n].alone && calls[n].shared == first.shared {
+	for n < min(len(calls), resp.MostCalls) && len(calls[n].command) == 0 && calls[n].shared == first.shared {
 		n++
 	}
 	return n

@@ -38,8 +38,7 @@
 //   - A script is sent once. If Redis does not know it, it is sent once more with its source, on the
 //     same connection. If the reply is another error that comes before the script has written
 //     anything, it is sent once more by way of go-redis: a cluster may have moved the key. Scripts
-//     must be safe to run twice, and so must functions: one that gets an error, and was sent with others, is sent once
-//     more, alone. A function is never sent by way of go-redis.
+//     must be safe to run twice. A function is sent once, and never by way of go-redis.
 //   - After an error the script may have run, may still run later, or may never run. Only
 //     after quota.ErrOverloaded, or if the context was cancelled, it was certainly not sent.
 //     The end of its context does not stop a script that has been sent.

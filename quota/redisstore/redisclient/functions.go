@@ -9,7 +9,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"metergate/quota"
 	"metergate/quota/redisstore/resp"
 )
 
@@ -24,8 +23,7 @@ type Library struct {
 	Source string
 	// Function is the one that serves calls, with the arguments of resp.AppendFCall. It returns to a single call a list of
 	// numbers, or fails. To several it returns a list with what each of them returns, in their order: a list of
-	// numbers, or an error that says user_function, as each error of a function does. A call that has failed, or
-	// whose command has, may be made once more.
+	// numbers, or an error that says user_function, as Redis does when a function fails.
 	Function string
 }
 
@@ -100,28 +98,15 @@ func (c *Client) Call(ctx context.Context, key string, shared int64, terms, own 
 	}
 	call := calls.Get().(*scriptCall)
 	call.command = call.command[:0]
-	call.Key, call.Terms, call.shared, call.alone, call.hadCompany = key, terms, shared, false, false
+	call.Key, call.Terms, call.shared = key, terms, shared
 	call.Own.Reset()
 	call.Own.AddAll(own)
 	p, err := c.runInPipeline(ctx, key, call, true)
-	if text, isReply := err.(resp.ErrorReply); isReply && call.hadCompany {
-		call.alone = true
-		sender, errAlone := c.runInPipeline(deadlineContext{ctx, call.deadline}, key, call, true)
-		if errAlone == nil && isUnfit(string(text)) {
-			sender.functions.oneByOne.Store(true)
-		}
-		if errAlone != quota.ErrOverloaded && (errAlone == nil || errAlone != ctx.Err()) { // it was sent
-			p, err = sender, errAlone
-		}
-	}
 	if p == nil {
 		return true, err
 	}
 	if err == errNoFunctions {
 		reply.deadline = time.Time{} // that of call is of an earlier one
-		if call.alone {
-			reply.deadline = call.deadline
-		}
 		calls.Put(call)
 		if at := p.functions.retryAt.Load(); at != 0 && time.Now().UnixNano() >= at {
 			p.conn.renewal.renew() // the new connection loads the library
@@ -130,6 +115,7 @@ func (c *Client) Call(ctx context.Context, key string, shared int64, terms, own 
 	}
 	*reply = call.reply
 	reply.deadline = call.deadline
+	hadCompany := call.hadCompany
 	calls.Put(call)
 	text, isReply := err.(resp.ErrorReply)
 	if !isReply {
@@ -139,7 +125,7 @@ func (c *Client) Call(ctx context.Context, key string, shared int64, terms, own 
 		p.conn.renewal.see(err)
 		return true, c.explain(err)
 	}
-	p.learnFromRefusal(string(text), c.libraryPause)
+	p.learnFromRefusal(string(text), hadCompany, c.libraryPause)
 	return false, nil
 }
 
@@ -152,21 +138,18 @@ func Instead(ctx context.Context, reply *Reply) context.Context {
 	return deadlineContext{ctx, reply.deadline}
 }
 
-// learnFromRefusal draws the conclusions from a reply that refuses to call a function. Most such replies
-// concern scripts as well, and Run sees them next.
-func (p *pipeline) learnFromRefusal(reply string, pause time.Duration) {
+// learnFromRefusal draws the conclusions from a reply that refuses to call a function, for one call or together with others.
+// Most such replies concern scripts as well, and Run sees them next.
+func (p *pipeline) learnFromRefusal(reply string, together bool, pause time.Duration) {
+	word, _, _ := strings.Cut(reply, " ")
 	switch {
 	case strings.HasPrefix(reply, "ERR Function not found"):
 		p.functions.retryAt.Store(p.began.Add(pause).UnixNano())
 		p.functions.callable.Store(false)
-	case isUnfit(reply):
+	case together && (word == "CROSSSLOT" || word == "ERR" || word == "NOPERM"):
+		p.functions.oneByOne.Store(true) // each call alone may be taken
+	case word == "ERR", word == "NOPERM":
 		// This Redis has no FCALL, or its user may not use it. It would refuse each call.
 		p.functions.callable.Store(false)
 	}
-}
-
-// isUnfit reports whether a reply refuses a command for good, and not for what the data or the server are like now.
-func isUnfit(reply string) bool {
-	word, _, _ := strings.Cut(reply, " ")
-	return word == "ERR" || word == "NOPERM" || word == "CROSSSLOT"
 }

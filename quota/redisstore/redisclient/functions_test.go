@@ -36,7 +36,7 @@ redis.register_function('serve1', function(keys, args)
   for i, key in ipairs(keys) do
     local terms, number = args[2]:byte(2 * i, 2 * i + 1)
     local served, reply = pcall(serve[args[2 + terms]], key, args[own])
-    replies[i], own = served and reply or {err = 'FAILED beside others, in user_function'}, own + number
+    replies[i], own = served and reply or {err = reply .. ' in user_function'}, own + number
   end
   return replies
 end)

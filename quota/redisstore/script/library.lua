@@ -15,7 +15,7 @@
 --             come again: markers to delete
 --
 -- The reply to each request is that of the script, or {RARE, now, 0}: then nothing was done, and the request is one for the
--- script. It is FAILED for a request that has failed beside others.
+-- script. A request that fails does no harm to those that are served with it.
 
 local OK, REFUSED, THROTTLED, RARE = 0, 1, 5, 10
 local GRACE = 600000 -- ms; longer than a call can be on its way
@@ -165,7 +165,6 @@ local function keep(text)
 end
 
 local replies = {}
-local FAILED = { err = 'FAILED beside others, in user_function' }
 
 redis.register_function('LIBRARY', function(keys, argv)
   if not call then
@@ -181,7 +180,10 @@ redis.register_function('LIBRARY', function(keys, argv)
     local terms, number_own = byte(shape, 2 * i, 2 * i + 1)
     local text, next_own = argv[2 + terms], own + number_own
     local is_served, reply = pcall(kept[text] or keep(text), key, now, micros, argv, own, next_own - 1)
-    replies[i], own = is_served and reply or FAILED, next_own
+    if not is_served then -- the error of a lone request has a line as well
+      reply = { err = (string.find(reply, '^%u+ ') and '' or 'ERR ') .. reply .. ' script: LIBRARY, on @user_function.' }
+    end
+    replies[i], own = reply, next_own
   end
   replies[#keys + 1] = nil
   return replies
