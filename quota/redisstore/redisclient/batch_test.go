@@ -3,6 +3,8 @@ package redisclient
 import (
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -228,5 +230,34 @@ func TestReplyToOtherCalls(t *testing.T) {
 			together(t, c, []func(){call, call, call})
 			wantCalled(t, c, "set", "key:{1}", 1, 1)
 		})
+	}
+}
+
+// TestReplyAfterTheEndIsNobodys checks a connection that breaks for whoever writes while the reader has the reply to the first of two
+// commands. The second one must not get it.
+func TestReplyAfterTheEndIsNobodys(t *testing.T) {
+	t.Parallel()
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	p := newPipeline(&renewedConn{Conn: ours, renewal: new(renewal)}, &Client{timeout: patient, now: time.Now, onFailure: func() {}, inFlight: 2})
+	var calls [2]*scriptCall
+	for i := range calls {
+		calls[i] = &scriptCall{done: make(chan error, 1)}
+		p.places <- struct{}{}
+		p.sent <- &batch{calls: calls[i : i+1]}
+	}
+	p.in.end = copy(p.in.buf, "*1\r\n:1\r\n")
+	// As far as fail is when it has taken the first command.
+	p.mu.Lock()
+	p.err = &quota.BrokenConnectionError{Err: io.ErrUnexpectedEOF}
+	p.mu.Unlock()
+	p.finish((<-p.sent).calls[0], p.err)
+	if err := p.deliver(); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("the reader ends with %v", err)
+	}
+	for i, c := range calls {
+		if err := <-c.done; !errors.Is(err, io.ErrUnexpectedEOF) || len(c.reply.Numbers) > 0 {
+			t.Errorf("call %d ends with %v, error %v, want %v", i, c.reply.Numbers, err, io.ErrUnexpectedEOF)
+		}
 	}
 }

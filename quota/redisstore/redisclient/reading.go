@@ -133,12 +133,11 @@ func (p *pipeline) deliver() error {
 			return nil
 		}
 		p.in.start += size
-		select {
-		case b := <-p.sent:
-			err = p.answer(b, answers)
-		default: // the pipeline has ended meanwhile, and all calls with it
+		b := p.next()
+		if b == nil {
 			return p.fail(errUnsolicited)
 		}
+		err = p.answer(b, answers)
 		clear(answers)
 		p.answers = answers
 		if err != nil {
@@ -146,6 +145,17 @@ func (p *pipeline) deliver() error {
 		}
 	}
 	return nil
+}
+
+// next returns what the next reply answers, and that was sent. nil: the pipeline has ended meanwhile. Then fail ends what was sent,
+// and what is left may be what a later reply would answer.
+func (p *pipeline) next() *batch {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil {
+		return nil
+	}
+	return <-p.sent
 }
 
 // answer ends the calls of a batch. One answer that is an error is that to all of them.
