@@ -8,10 +8,10 @@
 // their order. Callers that arrive together share one write. The request itself is written
 // by its caller, so no goroutine has to be woken for it. A lone caller also reads the reply.
 //
-// Client.Call is the same for a function of a library, which Redis 7 and later keep. Unlike a script, a
-// function can keep what it has computed for the next call, and calls that are written together are one command. Each new connection of a pipeline loads
-// the library if Redis does not have it. Where there are no functions, Call says so, and its caller
-// runs a script.
+// Client.Call is the same for the function of a library, which Redis 7 and later keep. Unlike a script, it
+// can keep what it has computed for the next call. Calls that are written together are one command. Each new
+// connection of a pipeline loads the library if Redis does not have it. Where there are no functions, Call says so, and
+// its caller runs a script.
 //
 // Client.Do is for everything else: it lends a connection of go-redis's pool to a function.
 // A script goes this way too when its pipeline cannot serve it, because a cluster has moved its

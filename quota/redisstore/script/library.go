@@ -12,8 +12,8 @@ import (
 //go:embed library.lua
 var libraryLua string
 
-// LibraryName is the name of the library. Each version of the library has another name, because gateways of two versions
-// use one Redis during an upgrade.
+// LibraryName is the name of the library, and of its function. Each version of the library has another name, because
+// gateways of two versions use one Redis during an upgrade.
 var LibraryName = func() string {
 	sum := sha1.Sum([]byte(librarySource("")))
 	return "metergate_" + hex.EncodeToString(sum[:8])
