@@ -116,8 +116,8 @@ func (s *Store) Forget(r *quota.Reservation) {
 
 // deleteMarkersUntilClosed deletes markers from time to time, and when the store closes all
 // that are left.
-func (s *Store) deleteMarkersUntilClosed() {
-	tick := time.NewTicker(deleteMarkersEvery)
+func (s *Store) deleteMarkersUntilClosed(every time.Duration) {
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		select {

@@ -42,7 +42,7 @@ func countMarkers(t testing.TB, s *Store, user string) (n int) {
 }
 
 func TestForgetDeletesMarkersAfterTwoTurns(t *testing.T) {
-	s := openStore(t, redistest.Start(t).URL())
+	s := openWith(t, Options{URL: redistest.Start(t).URL(), Timeout: patient, markersEvery: time.Hour})
 	var remembered []quota.Reservation
 	for user := range 3 {
 		name := fmt.Sprint("user-", user)

@@ -351,7 +351,7 @@ func TestCommitFindsKeptRest(t *testing.T) {
 
 // TestForgetDropsBothMarkers: of a request that was settled in two steps.
 func TestForgetDropsBothMarkers(t *testing.T) {
-	s := openStore(t, redistest.Start(t).URL())
+	s := openWith(t, Options{URL: redistest.Start(t).URL(), Timeout: patient, markersEvery: time.Hour})
 	markers := func() []string {
 		return slices.Concat(releaseIDs(t, s, "u", "done/"), releaseIDs(t, s, "u", "paid/"))
 	}

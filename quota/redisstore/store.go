@@ -73,6 +73,7 @@ type Options struct {
 
 	// Only tests set these: no functions of Redis are used, or they are tried for all users.
 	scriptsOnly, functionsFirst bool
+	markersEvery                time.Duration // in place of deleteMarkersEvery; 0: not
 }
 
 // Store is a quota store in Redis. It is safe for concurrent use. Open makes one.
@@ -173,7 +174,7 @@ func Open(opt Options) (*Store, error) {
 		OnConnect: s.onConnect,
 	})
 	var background sync.WaitGroup
-	background.Go(s.deleteMarkersUntilClosed)
+	background.Go(func() { s.deleteMarkersUntilClosed(withDefault(opt.markersEvery, deleteMarkersEvery)) })
 	background.Go(s.renewPlacesUntilClosed)
 	background.Go(s.giveBackPlaces)
 	background.Go(s.index.listUntilClosed)

@@ -62,10 +62,12 @@ func (p *pipeline) appendBatch(b []byte, of *batch) []byte {
 	if len(first.command) > 0 {
 		return append(b, first.command...)
 	}
-	var calls [resp.MostCalls]*resp.Call
-	for i, c := range of.calls {
+	p.called = p.called[:0]
+	for _, c := range of.calls {
 		c.hadCompany = len(of.calls) > 1
-		calls[i] = &c.Call
+		p.called = append(p.called, &c.Call)
 	}
-	return resp.AppendFCall(b, p.function, first.shared, calls[:len(of.calls)])
+	b = p.encoder.Append(b, p.function, first.shared, p.called)
+	clear(p.called)
+	return b
 }

@@ -21,7 +21,7 @@ type Library struct {
 	Name string
 	// Source is in Lua, and begins with "#!lua name=NAME\n".
 	Source string
-	// Function is the one that serves calls, with the arguments of resp.AppendFCall. It returns to a single call a list of
+	// Function is the one that serves calls, with the arguments of resp.FCallEncoder. It returns to a single call a list of
 	// numbers, or fails. To several it returns a list with what each of them returns, in their order: a list of
 	// numbers, or an error that says user_function, as Redis does when a function fails.
 	Function string
@@ -85,7 +85,7 @@ func (c *Client) loadLibrary(ctx context.Context, server *redis.Client, state *f
 var errNoFunctions = errors.New("functions cannot be called")
 
 // Call has Redis call the function of Options.Library on a key, as Run has it run a script: with the same
-// waits and the same errors. See resp.AppendFCall for shared, terms and own. The terms must not change any more. own may be
+// waits and the same errors. See resp.FCallEncoder for shared, terms and own. The terms must not change any more. own may be
 // used again once Call has returned. Calls with the same shared may be sent together.
 //
 // Not called, without an error: this Redis has no functions, its user may not use them, the library is

@@ -49,11 +49,13 @@ type pipeline struct {
 	mu        sync.Mutex
 	waiting   []*scriptCall // for the next write
 	out       []byte        // what is written
-	writing   bool          // a goroutine is writing, or about to
-	reading   bool          // there is a reader, see reading.go
-	calls     int           // that were sent
-	isRetired bool          // retired is closed
-	err       error         // why the pipeline broke; nil: it has not
+	encoder   resp.FCallEncoder
+	called    []*resp.Call // for the encoder
+	writing   bool         // a goroutine is writing, or about to
+	reading   bool         // there is a reader, see reading.go
+	calls     int          // that were sent
+	isRetired bool         // retired is closed
+	err       error        // why the pipeline broke; nil: it has not
 }
 
 // A scriptCall is a script or function that Redis is to run.

@@ -56,8 +56,9 @@ func TestAsOne(t *testing.T) {
 	}
 }
 
-// TestAppendFCall checks that a command has what calls have in common once, and the rest in their order.
-func TestAppendFCall(t *testing.T) {
+// TestFCallEncoder checks that a command has what calls have in common once, and the rest in their order.
+func TestFCallEncoder(t *testing.T) {
+	var encoder FCallEncoder
 	var a, b Args
 	a.AddString("terms a")
 	b.AddString("terms b")
@@ -92,7 +93,7 @@ func TestAppendFCall(t *testing.T) {
 			command("FCALL", "f", "4", "k1", "k2", "k3", "k1", "-5", "\x02\x01\x01\x02\x02\x02\x00\x01\x01", "terms a", "terms b", "x", "y", "z", "w"),
 		},
 	} {
-		if got := string(AppendFCall([]byte("before"), "f", -5, test.calls)); got != test.want {
+		if got := string(encoder.Append([]byte("before"), "f", -5, test.calls)); got != test.want {
 			t.Errorf("%s: got %q, want %q", name, got, test.want)
 		}
 	}
@@ -104,7 +105,7 @@ func TestAppendFCall(t *testing.T) {
 		keys, terms, shape = append(keys, "k"), append(terms, strconv.Itoa(i)), append(shape, byte(i+1), 0)
 	}
 	want := command(slices.Concat([]string{"FCALL", "f", strconv.Itoa(MostCalls)}, keys, []string{"0", string(shape)}, terms)...)
-	if got := string(AppendFCall([]byte("before"), "f", 0, most)); got != want {
+	if got := string(encoder.Append([]byte("before"), "f", 0, most)); got != want {
 		t.Errorf("the most calls: got %q, want %q", got, want)
 	}
 }

@@ -1,5 +1,7 @@
 package resp
 
+import "slices"
+
 // MostCalls is the number of calls that one FCALL may have.
 const MostCalls = 32
 
@@ -11,7 +13,14 @@ type Call struct {
 	Own   Args // at most 255
 }
 
-// AppendFCall appends the command that has a function serve calls, 1 to MostCalls. Its keys are those of the calls, in
+// An FCallEncoder makes commands of calls. It keeps what it needs for that: on the stack, it would be in the way of requests that wait.
+// The zero value is ready. It is not safe for concurrent use.
+type FCallEncoder struct {
+	shape []byte
+	terms []*Args
+}
+
+// Append appends the command that has a function serve calls, 1 to MostCalls. Its keys are those of the calls, in
 // their order. For a single call, its arguments are shared, in decimal, the terms, and the call's own arguments. For several
 // they are:
 //
@@ -19,7 +28,7 @@ type Call struct {
 //	ARGV[2]      in bytes: how many terms there are; then for each call which of them are its terms, from 1 on, and
 //	             how many arguments it has of its own
 //	ARGV[3]...   the terms, each once; then the own arguments of the first call, of the second one, and so on
-func AppendFCall(b []byte, function string, shared int64, calls []*Call) []byte {
+func (e *FCallEncoder) Append(b []byte, function string, shared int64, calls []*Call) []byte {
 	if len(calls) == 1 {
 		c := calls[0]
 		command := beginScript(b, "FCALL", function, 1, 2+c.Own.n)
@@ -29,36 +38,30 @@ func AppendFCall(b []byte, function string, shared int64, calls []*Call) []byte 
 		command.AddAll(&c.Own)
 		return command.encoded
 	}
-	var (
-		shape    [1 + 2*MostCalls]byte
-		terms    [MostCalls]*Args
-		numTerms int
-		own      int
-	)
-	for i, c := range calls {
-		t := 0
-		for t < numTerms && terms[t] != c.Terms {
-			t++
+	e.shape, e.terms = append(e.shape[:0], 0), e.terms[:0]
+	own := 0
+	for _, c := range calls {
+		t := slices.Index(e.terms, c.Terms)
+		if t < 0 {
+			t, e.terms = len(e.terms), append(e.terms, c.Terms)
 		}
-		if t == numTerms {
-			terms[t] = c.Terms
-			numTerms++
-		}
-		shape[1+2*i], shape[2+2*i] = byte(t+1), byte(c.Own.n)
+		e.shape = append(e.shape, byte(t+1), byte(c.Own.n))
 		own += c.Own.n
 	}
-	shape[0] = byte(numTerms)
-	command := beginScript(b, "FCALL", function, len(calls), 2+numTerms+own)
+	e.shape[0] = byte(len(e.terms))
+	command := beginScript(b, "FCALL", function, len(calls), 2+len(e.terms)+own)
 	for _, c := range calls {
 		command.AddString(c.Key)
 	}
 	command.AddInt(shared)
-	command.AddString(string(shape[:1+2*len(calls)]))
-	for _, t := range terms[:numTerms] {
+	command.begin(len(e.shape))
+	command.encoded = append(append(command.encoded, e.shape...), "\r\n"...)
+	for _, t := range e.terms {
 		command.AddAll(t)
 	}
 	for _, c := range calls {
 		command.AddAll(&c.Own)
 	}
+	clear(e.terms) // layouts come and go
 	return command.encoded
 }

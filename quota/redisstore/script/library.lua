@@ -2,7 +2,7 @@
 -- The function that serves plain requests. Unlike a script, a function of Redis can keep what it has computed for the next
 -- call. So everything that is the same for many requests comes as one argument, their terms. It is decoded once.
 --
--- One call of the function serves several requests, see AppendFCall of package resp. Each works on the hash of a user
+-- One call of the function serves several requests, see FCallEncoder of package resp. Each works on the hash of a user
 -- who has no pool, and for whom the gateway assumes no override and no terms. The arguments are:
 --
 --   shared    offset to add to Redis's clock, in ms, any whole number; 0 except in tests
