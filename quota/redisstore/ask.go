@@ -37,8 +37,8 @@ type query struct {
 	// appendArgs appends the script's own arguments; nil: it has none. It is called again
 	// when an assumption was wrong. Windows are those that are assumed to run.
 	appendArgs func(args *resp.Args, p *quota.Plan, l *layout)
-	// appendPlain appends what only this call of the function of script.Library is told, and returns what others are told as well;
-	// nil: the query is not plain. A nil function: it never is.
+	// appendPlain appends what the function of script.Library is told for this query alone, and returns the terms. It
+	// returns nil if the query is not plain. If appendPlain itself is nil, the query never is.
 	appendPlain func(own *resp.Args, p *quota.Plan, l *layout) (terms *resp.Args)
 	lease       time.Duration // of the request that a query with appendPlain is about
 	// beforeRepeat is called before it is sent again; nil: nothing need be done.

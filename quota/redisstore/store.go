@@ -71,9 +71,10 @@ type Options struct {
 	// Offset is added to Redis's clock; nil means 0. Tests move time with it.
 	Offset func() time.Duration
 
-	// Only tests set these: no functions of Redis are used, or they are tried for all users.
-	scriptsOnly, functionsFirst bool
-	markersEvery                time.Duration // in place of deleteMarkersEvery; 0: not
+	// Only tests set these.
+	scriptsOnly    bool          // no functions of Redis are used
+	functionsFirst bool          // functions are tried for all users
+	markersEvery   time.Duration // replaces deleteMarkersEvery unless it is 0
 }
 
 // Store is a quota store in Redis. It is safe for concurrent use. Open makes one.

@@ -9,8 +9,8 @@ import (
 // Calls of functions that are written together are one command. So Redis reads and checks one command, and enters Lua
 // once, and what calls have in common is sent once. They do what they would do one by one, in the same order.
 //
-// Not every Redis takes such a command: a node of a cluster refuses keys of several slots. Once one was refused that may
-// be taken with a single call, later calls on this connection are sent one by one. So are all calls to a Redis Cluster.
+// Not every Redis takes such a command: a node of a cluster refuses keys of several slots. After a refusal that may be
+// due to that, later calls on this connection are sent one by one. So are all calls to a Redis Cluster.
 
 // A functionCall is what the pipeline has to know of a call of a function.
 type functionCall struct {
@@ -19,7 +19,7 @@ type functionCall struct {
 	hadCompany bool // it was sent with others
 }
 
-// A batch is one command, and the calls that it answers: that of a script, or some of the function.
+// A batch has the calls that one command makes: a single one of a script, or one or more of the function.
 type batch struct{ calls []*scriptCall }
 
 var batches = sync.Pool{New: func() any { return new(batch) }}
@@ -31,7 +31,7 @@ func (b *batch) free() {
 	batches.Put(b)
 }
 
-// gather makes batches of the calls that wait, to write and to read the replies to. The caller holds p.mu.
+// gather makes batches of the calls that wait: it encodes them to be written, and notes them as sent. The caller holds p.mu.
 func (p *pipeline) gather() {
 	for rest := p.waiting; len(rest) > 0; {
 		b := batches.Get().(*batch)
@@ -44,7 +44,7 @@ func (p *pipeline) gather() {
 	p.waiting = p.waiting[:0]
 }
 
-// together returns how many of some calls, from the first one on, are one command.
+// together returns how many of the calls at the beginning of a list can be one command.
 func (p *pipeline) together(calls []*scriptCall) int {
 	first := calls[0]
 	if len(first.command) > 0 || p.functions.oneByOne.Load() {
@@ -57,6 +57,7 @@ func (p *pipeline) together(calls []*scriptCall) int {
 	return n
 }
 
+// appendBatch appends the command of a batch.
 func (p *pipeline) appendBatch(b []byte, of *batch) []byte {
 	first := of.calls[0]
 	if len(first.command) > 0 {

@@ -247,7 +247,7 @@ func TestReplyAfterTheEndIsNobodys(t *testing.T) {
 		p.sent <- &batch{calls: calls[i : i+1]}
 	}
 	p.in.end = copy(p.in.buf, "*1\r\n:1\r\n")
-	// As far as fail is when it has taken the first command.
+	// This is what fail has done when it has taken the first command.
 	p.mu.Lock()
 	p.err = &quota.BrokenConnectionError{Err: io.ErrUnexpectedEOF}
 	p.mu.Unlock()

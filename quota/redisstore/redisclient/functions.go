@@ -21,9 +21,9 @@ type Library struct {
 	Name string
 	// Source is in Lua, and begins with "#!lua name=NAME\n".
 	Source string
-	// Function is the one that serves calls, with the arguments of resp.FCallEncoder. It returns to a single call a list of
-	// numbers, or fails. To several it returns a list with what each of them returns, in their order: a list of
-	// numbers, or an error that says user_function, as Redis does when a function fails.
+	// Function is the name of the function that serves calls. resp.FCallEncoder says what it is given. A single call it answers
+	// with a list of numbers, or fails. Several it answers with a list that has, for each call in their order, a list of
+	// numbers or an error. Such an error must contain user_function, as those of Redis do when a function fails.
 	Function string
 }
 
@@ -85,8 +85,8 @@ func (c *Client) loadLibrary(ctx context.Context, server *redis.Client, state *f
 var errNoFunctions = errors.New("functions cannot be called")
 
 // Call has Redis call the function of Options.Library on a key, as Run has it run a script: with the same
-// waits and the same errors. See resp.FCallEncoder for shared, terms and own. The terms must not change any more. own may be
-// used again once Call has returned. Calls with the same shared may be sent together.
+// waits and the same errors. resp.FCallEncoder says what shared, terms and own are. The terms must not change any more. own may be
+// used again once Call has returned. Only calls with the same shared are sent together.
 //
 // Not called, without an error: this Redis has no functions, its user may not use them, the library is
 // no longer there, or Redis refused the call before the function began, for example because the key is
@@ -138,8 +138,8 @@ func Instead(ctx context.Context, reply *Reply) context.Context {
 	return deadlineContext{ctx, reply.deadline}
 }
 
-// learnFromRefusal draws the conclusions from a reply that refuses to call a function, for one call or together with others.
-// Most such replies concern scripts as well, and Run sees them next.
+// learnFromRefusal draws the conclusions from a reply that refuses to call a function. together: the command had several
+// calls. Most such replies concern scripts as well, and Run sees them next.
 func (p *pipeline) learnFromRefusal(reply string, together bool, pause time.Duration) {
 	word, _, _ := strings.Cut(reply, " ")
 	switch {

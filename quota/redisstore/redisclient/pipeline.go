@@ -37,20 +37,20 @@ type pipeline struct {
 	function  string // that serves calls
 
 	places  chan struct{} // one for each call that Redis has not answered
-	sent    chan *batch   // these calls, in their order, but for those that wait
+	sent    chan *batch   // these calls, in their order, without those in waiting
 	retired chan struct{} // closed when there are to be no new calls
 
 	in     *inbox
 	handed chan struct{} // has one place: the attendant is the reader now
 	ended  chan struct{} // closed when the pipeline has broken
 
-	answers []resp.Answer // for the reader
+	answers []resp.Answer // memory for the reader
 
 	mu        sync.Mutex
 	waiting   []*scriptCall // for the next write
 	out       []byte        // what is written
 	encoder   resp.FCallEncoder
-	called    []*resp.Call // for the encoder
+	called    []*resp.Call // memory for what the encoder is given
 	writing   bool         // a goroutine is writing, or about to
 	reading   bool         // there is a reader, see reading.go
 	calls     int          // that were sent

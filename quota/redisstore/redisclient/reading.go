@@ -141,14 +141,14 @@ func (p *pipeline) deliver() error {
 		clear(answers)
 		p.answers = answers
 		if err != nil {
-			return p.fail(err)
+			return err
 		}
 	}
 	return nil
 }
 
-// next returns what the next reply answers, and that was sent. nil: the pipeline has ended meanwhile. Then fail ends what was sent,
-// and what is left may be what a later reply would answer.
+// next returns the batch that the next reply answers. The caller is the reader, and knows that one was sent. nil: the
+// pipeline has ended. Then fail takes the batches, and the first that is left may belong to a later reply.
 func (p *pipeline) next() *batch {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -158,7 +158,7 @@ func (p *pipeline) next() *batch {
 	return <-p.sent
 }
 
-// answer ends the calls of a batch. One answer that is an error is that to all of them.
+// answer ends the calls of a batch. A single error answers all of them. An error that it returns means that the pipeline has ended.
 func (p *pipeline) answer(b *batch, answers []resp.Answer) (err error) {
 	isRefused := len(answers) == 1 && answers[0].Err != nil
 	if len(answers) != len(b.calls) && !isRefused {

@@ -2,27 +2,27 @@ package resp
 
 import "slices"
 
-// MostCalls is the number of calls that one FCALL may have.
+// MostCalls bounds how many calls are one command: Redis does nothing else meanwhile.
 const MostCalls = 32
 
-// A Call is what one call of a function is about.
+// A Call is a call of a function on a key.
 type Call struct {
 	Key string
 	// Terms are one argument that is the same for many calls. They must not change.
 	Terms *Args
-	Own   Args // at most 255
+	Own   Args // the arguments of this call alone, at most 255
 }
 
-// An FCallEncoder makes commands of calls. It keeps what it needs for that: on the stack, it would be in the way of requests that wait.
-// The zero value is ready. It is not safe for concurrent use.
+// An FCallEncoder encodes calls as one command. It keeps the memory that it needs for that, which would make the stack of a waiting
+// request larger. The zero value is ready. It is not safe for concurrent use.
 type FCallEncoder struct {
 	shape []byte
 	terms []*Args
 }
 
-// Append appends the command that has a function serve calls, 1 to MostCalls. Its keys are those of the calls, in
-// their order. For a single call, its arguments are shared, in decimal, the terms, and the call's own arguments. For several
-// they are:
+// Append appends the command that has a function serve 1 to MostCalls calls. Its keys are those of the calls, in
+// their order. shared is one more argument, a number that the calls have in common. With a single call, the arguments
+// are shared, the terms, and the call's own arguments. With several they are:
 //
 //	ARGV[1]      shared
 //	ARGV[2]      in bytes: how many terms there are; then for each call which of them are its terms, from 1 on, and

@@ -37,8 +37,8 @@ type Answer struct {
 	Err error // nil, or an ErrorReply
 }
 
-// ParseAnswers reads the reply at the beginning of b and appends what it answers: a list of lists is a list of
-// answers, and anything else is one. It returns how many bytes the reply has, or 0 if b has only a part of it. After an error the
+// ParseAnswers reads the reply at the beginning of b and appends its answers: one for each element of a list of lists,
+// otherwise a single one. It returns how many bytes the reply has, or 0 if b has only a part of it. After an error the
 // connection cannot be used.
 func ParseAnswers(b []byte, answers []Answer) (all []Answer, size int, err error) {
 	if len(b) > maxReply {

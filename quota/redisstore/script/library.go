@@ -75,8 +75,8 @@ func (a *SettleArgs) PlainTerms(layout *resp.Args, crossings []Crossing) *resp.A
 	return terms.AsOne()
 }
 
-// AppendPlain appends what the library's function is told of a reservation with this ID alone. Only to settle are
-// there any to be forgotten, see SettleArgs.
+// AppendPlain appends what the library's function is told of one reservation alone. Only a call to settle may have
+// fields to forget, see SettleArgs.
 func AppendPlain(own *resp.Args, id string, forgotten []string) {
 	own.AddString(leaseField(id))
 	own.AddString(MarkerField(id))
