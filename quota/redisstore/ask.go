@@ -40,7 +40,6 @@ type query struct {
 	// appendPlain appends what the function of script.Library is told for this query alone, and returns the terms. It
 	// returns nil if the query is not plain. If appendPlain itself is nil, the query never is.
 	appendPlain func(own *resp.Args, p *quota.Plan, l *layout) (terms *resp.Args)
-	lease       time.Duration // of the request that a query with appendPlain is about
 	// beforeRepeat is called before it is sent again; nil: nothing need be done.
 	beforeRepeat func()
 	try          int // how often it was sent before
@@ -196,7 +195,7 @@ func (s *Store) ask(ctx context.Context, q *query, o *outcome) error {
 		}
 		at = received
 		reply := &o.reply
-		if q.holds != "" && !called {
+		if q.appendPlain != nil && o.plan != nil && !called {
 			s.plain.note(q.user, l, reply)
 		}
 		if reply.Recorded {

@@ -14,8 +14,8 @@ import (
 
 // plainUsers tells whose requests are probably plain. A function of Redis serves those, see library.lua, and a script serves
 // the others. The outcome is the same, but to call a function for a request that is not plain is a call in vain. Most of
-// these are known before: the first request of a window, and the first one after a lease, when Redis looks for what has
-// ended. Several users share a slot, so it may be wrong.
+// these are known before: the first request of a user, and those that have a script delete what has ended. Several users
+// share a slot, so it may be wrong.
 type plainUsers struct {
 	all   bool // all are, for tests
 	seed  maphash.Seed
@@ -23,7 +23,7 @@ type plainUsers struct {
 }
 
 type plainSlot struct {
-	since atomic.Int64 // when a script has served a user and found everything plain, in ms since 1970; 0: never
+	since atomic.Int64 // when a script has served a user and found something counted, in ms since 1970; 0: never
 	// vain counts calls in a row that were in vain: to reserve, and to settle. From mostVain on, only one in tryEvery is
 	// made, and vain also counts those that are not.
 	vain [2]atomic.Int32
@@ -31,19 +31,22 @@ type plainSlot struct {
 
 const mostVain, tryEvery = 2, 32
 
+// overdue is OVERDUE of library.lua.
+const overdue = time.Hour
+
 func (p *plainUsers) slot(user string) *plainSlot {
 	return &p.slots[maphash.String(p.seed, user)%uint64(len(p.slots))]
 }
 
-// isProbablyPlain reports whether a function should be tried first: a script has found everything plain, less than a lease
-// ago. Since then little has ended.
-func (p *plainUsers) isProbablyPlain(user string, lease time.Duration, now time.Time, vain int) bool {
+// isProbablyPlain reports whether a function should be tried first: a script has found something counted, so short a time ago
+// that a function need not leave it to a script to delete what has ended since.
+func (p *plainUsers) isProbablyPlain(user string, now time.Time, vain int) bool {
 	slot := p.slot(user)
 	age := now.UnixMilli() - slot.since.Load()
 	switch {
 	case p.all:
 		return true
-	case age < 0 || age >= lease.Milliseconds():
+	case age < 0 || age >= overdue.Milliseconds():
 		return false
 	case slot.vain[vain].Load() < mostVain:
 		return true
@@ -62,13 +65,24 @@ func (p *plainUsers) learn(user string, vain int, wasInVain bool) {
 	}
 }
 
-// note notes what a script has found that has reserved for a user.
+// note notes what a script has found that has held a request of a user or counted one.
 func (p *plainUsers) note(user string, l *layout, reply *script.Reply) {
 	since := reply.Time.UnixMilli()
-	if reply.Code != script.OK || len(reply.Numbers) != l.numbers || !l.hold.AllCounted(reply.Numbers[:l.numbers]) {
+	if reply.Code != script.OK || len(reply.Numbers) != l.numbers || !l.isCounted(reply.Numbers) {
 		since = 0
 	}
 	p.slot(user).since.Store(since)
+}
+
+// isCounted reports whether numbers that a script has returned say that something is counted in a window of a limit or, without
+// limits, in that of the total.
+func (l *layout) isCounted(numbers []int64) bool {
+	for i := 0; i < 2*max(1, l.limits) && i < len(numbers); i += 2 {
+		if numbers[i] != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // callPlain has a function serve a query, as call has a script do. Not called: the query is not plain, as far as is known, or
@@ -78,7 +92,7 @@ func (s *Store) callPlain(ctx context.Context, q *query, o *outcome, l *layout) 
 	if q.settles {
 		vain = 1
 	}
-	if q.appendPlain == nil || !s.plain.isProbablyPlain(q.user, q.lease, s.Now(), vain) {
+	if q.appendPlain == nil || !s.plain.isProbablyPlain(q.user, s.Now(), vain) {
 		return at, false, ctx, nil
 	}
 	b := runBuffers.Get().(*runBuffer)

@@ -16,7 +16,7 @@ func (s *Store) Reserve(ctx context.Context, request quota.Request) (*quota.Deci
 	r := &d.Reservation
 	o := outcomes.Get().(*outcome)
 	defer o.free()
-	q := query{script: script.Reserve, user: r.User, plans: r.Plans, keepsTerms: true, holds: r.Endpoint, lease: r.Lease}
+	q := query{script: script.Reserve, user: r.User, plans: r.Plans, keepsTerms: true, holds: r.Endpoint}
 	q.appendArgs = func(args *resp.Args, p *quota.Plan, l *layout) {
 		own := reserveArgs(r, p, l)
 		own.AppendTo(args)

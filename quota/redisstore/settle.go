@@ -71,7 +71,6 @@ func (s *Store) askToSettle(ctx context.Context, user string, plans quota.PlanCh
 	}
 	one := q.settlesOne
 	if one != nil {
-		q.lease = one.Lease
 		q.appendPlain = func(args *resp.Args, p *quota.Plan, l *layout) *resp.Args {
 			script.AppendPlain(args, one.ID, own.Forgotten)
 			return l.termsToSettle(own, p)

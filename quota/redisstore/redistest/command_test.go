@@ -63,7 +63,7 @@ func TestScriptNamesWhatTheStoreRuns(t *testing.T) {
 		}
 	}
 	once := []string{
-		"evalsha reserve", "evalsha commit", "evalsha reserve", "evalsha release", "fcall reserve", "evalsha commit",
+		"evalsha reserve", "evalsha commit", "fcall reserve", "evalsha release", "fcall reserve", "evalsha commit",
 		"fcall reserve", "evalsha commit", "evalsha commit-rest", "evalsha read", "evalsha change", "evalsha read", // a change reads afterwards
 	}
 	// The reset has made the next request rare, which the function is the first to see.

@@ -49,7 +49,8 @@
 --   retain/W              when the counts and grants of window W end
 --   sweep                 a time before which nothing in the hash ends; in a later format
 --                         anything that is not a number
---   long                  of no meaning: a field so long that Redis keeps the hash as a table, see library.lua
+--   long                  of no meaning: a field so long that Redis keeps the hash as a table. Users who are busy get
+--                         it, see library.lua, and those of whom there are many fields, see functions.lua
 --   attempts/N/I          when the user's bucket of N attempts, of which one comes back
 --                         every I µs, is full again, in µs; absent, or in the past: it is
 --

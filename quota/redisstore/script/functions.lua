@@ -110,12 +110,14 @@ local function delete_ended()
     days = true, bills = true, events = true,
   }
   local all = call('HGETALL', key)
-  local nearest, last, gone, retained = nil, nil, {}, {}
+  local nearest, last, gone, retained, deleted = nil, nil, {}, {}, {}
+  local is_table = false -- Redis keeps the hash as a table: a value is longer than a list takes by default
   local sums, found = {}, {} -- the fields heldextra, places and rests: as they must be; those that there are
   local deletable = {} -- the kinds of counts to look at
   local match, byte = string.match, string.byte
   for i = 1, #all, 2 do
     local kind, name = nil, nil
+    is_table = is_table or #all[i + 1] > 64
     if byte(all[i], 4) ~= 47 then -- not day/N/E
       kind, name = match(all[i], '^(%a+)/?(.*)$')
     end
@@ -134,8 +136,11 @@ local function delete_ended()
           retained[name] = true
         end
       else
-        call('HDEL', key, all[i])
+        if kind ~= 'lease' then
+          deleted[#deleted + 1] = all[i]
+        end
         if kind == 'lease' then
+          call('HDEL', key, all[i]) -- This comes first: a Redis that is out of memory refuses to count, but not after this.
           expired = expired + 1
           add_held((string.gsub(all[i + 1], '^(%d+)%+%S+', '%1')), '-1') -- of its units, see sums
         elseif kind == 'rest' then
@@ -149,7 +154,8 @@ local function delete_ended()
           local newest, endpoints = string.match(all[i + 1], kind == 'days' and '^%d+ (%d+)([^\n]*)' or '^%d+ %d+ (%d+)([^\n]*)')
           for endpoint in string.gmatch(endpoints or '', '%S+') do
             local word, name = string.sub(kind, 1, -2), '/' .. newest .. '/' .. endpoint
-            call('HDEL', key, word .. name, word .. 'extra' .. name)
+            deleted[#deleted + 1] = word .. name
+            deleted[#deleted + 1] = word .. 'extra' .. name
           end
         end
       end
@@ -158,7 +164,7 @@ local function delete_ended()
       if full > now then
         last = math.max(last or full, full)
       else
-        call('HDEL', key, all[i])
+        deleted[#deleted + 1] = all[i]
       end
     elseif kind == 'heldextra' or kind == 'places' or kind == 'rests' then
       found[#found + 1] = all[i]
@@ -173,14 +179,17 @@ local function delete_ended()
     for i = 1, #all, 2 do
       local kind, window = string.match(all[i], '^(%a+)/([^/]+)')
       if deletable[kind] and (gone[window] or (kind == 'extra' or kind == 'rearmed') and not retained[window]) then
-        call('HDEL', key, all[i])
+        deleted[#deleted + 1] = all[i]
       end
     end
   end
   for i = 1, #found do
     if not sums[found[i]] then
-      call('HDEL', key, found[i])
+      deleted[#deleted + 1] = found[i]
     end
+  end
+  for i = 1, #deleted, 1000 do -- Lua can pass on some thousands at most
+    call('HDEL', key, unpack(deleted, i, math.min(i + 999, #deleted)))
   end
   for field, n in pairs(sums) do
     call('HSET', key, field, format_time(n))
@@ -188,6 +197,9 @@ local function delete_ended()
   sweep_at = nearest
   if nearest then
     call('HSET', key, 'sweep', format_time(nearest))
+    if #all / 2 - #deleted > 64 and not is_table then -- as a list, so many fields take longer to read than all else
+      call('HSET', key, 'long', string.rep('-', 65))
+    end
   else
     call('HDEL', key, 'sweep')
   end

@@ -20,6 +20,7 @@
 local OK, REFUSED, THROTTLED, RARE = 0, 1, 5, 10
 local GRACE = 600000 -- ms; longer than a call can be on its way
 local MOST = 2147483647 -- what %d can make a text of in any Redis
+local OVERDUE = 3600000 -- ms; how long what has ended may wait to be deleted
 local FOUND = 4 -- the index of the first field of counts in what is read
 local KEPT = 500 -- terms, of some KiB each
 
@@ -111,7 +112,7 @@ local function new_settle(items, from, till, m, at)
     crossing[index][items[i + 1]] = true
   end
   at = at + 2 + 2 * items[at + 1]
-  local windows, held_in, first, marker, marker_text = items[at + 1] + 0, ' ' .. items[at], nil, 0, nil
+  local windows, held_in, first, marker, marker_text, ids, id_at = items[at + 1] + 0, ' ' .. items[at], nil, 0, nil, items, at
   for i = at + 2, #items, 2 do -- the windows; then the day and the hour
     local ends = items[i + 1] + 0
     if i < at + 2 + 2 * windows then

@@ -38,11 +38,23 @@ if most > 0 then
   end
 end
 
--- Nothing has ended or ends sooner, no assumption is wrong, the id is new, and there are no grants. A count in a window that
--- runs stays for an hour or more after the window, and the key with it. The user's name is there: each call that notes a
--- sweep has written it before.
-if is_plain and sweep and now < sweep and sweep <= expiry and not read[2] and not read[3] and now >= from and now < till
-  and not read[own] and not read[own + 1] and read[FOUND] and expiry - now < 3600000 and (not full or full / 1000 <= expiry) then
+-- From the time sweep on, something may have ended. That does not matter to this request if nothing is held in the windows
+-- that run, and stays until a script deletes it. So most requests after a pause are plain.
+local is_free = true
+for i = 2, is_plain and sweep and now >= sweep and #indexes or 0, 2 do
+  is_free = is_free and not read[3 + indexes[i]]
+end
+
+-- A count in a window that runs stays for an hour or more after the window, and the key with it.
+local is_counted = read[FOUND]
+for i = FOUND + 2, is_counted and 0 or FOUND + 2 * (last_limit - first_limit), 2 do
+  is_counted = is_counted or read[i]
+end
+
+-- No assumption is wrong, the id is new, and there are no grants. The user's name is there: each call that notes a sweep has
+-- written it before.
+if is_plain and is_free and sweep and now < sweep + OVERDUE and not read[2] and not read[3] and now >= from and now < till
+  and not read[own] and not read[own + 1] and is_counted and expiry - now < 3600000 and (not full or full / 1000 <= expiry) then
   local code, used = OK, FOUND
   for i = first_limit, last_limit do
     local allowed = allowances[i] + 0
@@ -59,8 +71,9 @@ if is_plain and sweep and now < sweep and sweep <= expiry and not read[2] and no
     fields[2] = format('%d%08d', (full - low) / 100000000, low)
   end
   if code == OK then
-    local ms = expiry % 1000000
-    fields[6] = format('%d%06d ', (expiry - ms) / 1000000, ms) .. holds
+    local ms, last = expiry % 1000000, 2 * #indexes + 4
+    local text = format('%d%06d', (expiry - ms) / 1000000, ms)
+    fields[6] = text .. ' ' .. holds
     for i = 2, #indexes do
       local held, after = read[3 + indexes[i]], '1'
       if held then
@@ -72,7 +85,10 @@ if is_plain and sweep and now < sweep and sweep <= expiry and not read[2] and no
       end
       fields[2 * i + 4] = after
     end
-    call('HSET', key, unpack(fields, full and 1 or 3, 2 * #indexes + 4))
+    if sweep > expiry then
+      fields[last + 1], fields[last + 2], last = 'sweep', text, last + 2
+    end
+    call('HSET', key, unpack(fields, full and 1 or 3, last))
     redis.pcall('PUBLISH', channel or key .. ':changes', '')
   elseif full then
     call('HSET', key, fields[1], fields[2])

@@ -7,6 +7,7 @@
 --   previous_of   likewise, texts of numbers and those of the numbers before them
 --   windows       how many windows the reservation has
 --   held_in       what its lease says after its time: " E W W ..."
+--   ids, id_at    ids[id_at + 2 * i] is the id of its window i, ids[id_at + 2 * i + 1] when the counts there end
 --   first         when the first of the counts ends that the request adds to
 --   marker, marker_text   when the last of them ends
 --   names         names[name + i] is the name of field i of counts
@@ -15,15 +16,15 @@
 --   crossing      crossing[i][C]: a threshold is reached when field i of counts reaches C; nil: none ever is
 --   long          a value for the field long; nil, false: it stays as it is
 
--- Nothing has ended, no assumption is wrong, there are no grants, no threshold is reached, and the lease holds the request in the windows
--- that run. In each of them, and on the day and in the hour, something was counted before. So it is known when these
--- counts end. The key must live as long as the marker. It may not, if counts were kept for less time before, or
--- if somebody has changed when it expires.
+-- No assumption is wrong, there are no grants, no threshold is reached, and the lease holds the request in the windows that run. On
+-- the day and in the hour, something was counted before. From the time sweep on, this request must be the only one that is
+-- held, for the reason that plainreserve.lua has. The key must live as long as the marker. It may not, if counts were kept for
+-- less time before, or if somebody has changed when it expires.
 local lease = is_plain and found[own]
-if lease and sweep and now < sweep and sweep <= first and marker - now > GRACE and marker - now <= 315360000000
-  and not found[2] and not found[3] and now >= from and now < till
-  and sub(lease, 14) == held_in and not found[own + 1] then
-  local plain, last_counted, last_gone = true, #indexes - 2 * windows, 1
+if lease and sweep and now < sweep + OVERDUE and sweep <= first and now < first
+  and marker - now > GRACE and marker - now <= 315360000000 and not found[2] and not found[3] and now >= from and now < till
+  and sub(lease, 14) == held_in and not found[own + 1] and (now < sweep or now < sub(lease, 1, 13) + 0) then
+  local plain, last_counted, last_gone, begun = true, #indexes - 2 * windows, 1, nil
   for i = 2, last_counted do -- what is counted
     local index = indexes[i]
     local count = found[3 + index]
@@ -31,8 +32,12 @@ if lease and sweep and now < sweep and sweep <= first and marker - now > GRACE a
     if not after then
       if count then
         after = count + 1 -- a text ends the call here
-      elseif i <= 2 * windows + 1 and i % 2 == 1 then -- the endpoint's first one in a window
+      elseif i <= 2 * windows + 1 then -- the first one in a window, or of the endpoint there
         after = 1
+        if i % 2 == 0 then
+          begun = begun or {}
+          begun[#begun + 1] = id_at + i
+        end
       end
       if not after or after % 1 ~= 0 or after > MOST then
         plain = false
@@ -56,6 +61,7 @@ if lease and sweep and now < sweep and sweep <= first and marker - now > GRACE a
     local count = found[3 + index] or '1'
     local after = false
     if count ~= '1' then
+      plain = plain and now < sweep
       after = previous_of and previous_of[count]
       if not after then
         after = count - 1
@@ -85,6 +91,9 @@ if lease and sweep and now < sweep and sweep <= first and marker - now > GRACE a
     -- This comes first: a Redis that is out of memory refuses to count, but not after this.
     call('HDEL', key, unpack(gone, 1, last_gone))
     call('HSET', key, unpack(fields, 1, last))
+    for i = 1, begun and #begun or 0 do
+      call('HSETNX', key, 'retain/' .. ids[begun[i]], ids[begun[i] + 1])
+    end
     redis.pcall('PUBLISH', channel or key .. ':changes', '')
     found[1], found[2], found[3], found[own - indexes[1]] = OK, now, 0, nil
     return found

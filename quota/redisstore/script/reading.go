@@ -40,17 +40,6 @@ func (l Layout) Reading(fields []string) *Reading {
 	return r
 }
 
-// AllCounted reports whether something is counted in each window of a request that was held, as far as the numbers tell
-// which its script has returned.
-func (r *Reading) AllCounted(numbers []int64) bool {
-	for i := 1; i < len(r.Indexes); i += 2 { // of held/W, which used/W stands before
-		if held := int(r.Indexes[i]) - 1; held < len(numbers) && numbers[held-1] == 0 {
-			return false
-		}
-	}
-	return true
-}
-
 // fields returns the fields that are returned.
 func (l *Layout) fields() (fields []string) {
 	for i, c := range l.Counters {
