@@ -30,6 +30,8 @@ type query struct {
 	keepsTerms bool
 	// holds is the endpoint of the request that a query holds; empty: it holds none.
 	holds string
+	// weighted: that request holds more than one unit.
+	weighted bool
 	// settlesOne is the reservation that a query settles if it IsPlain; nil: it is not.
 	settlesOne *quota.Reservation
 	// settles: the query settles reservations, those of a member in the pool as well.
@@ -112,7 +114,7 @@ func (o *outcome) fill(s *quota.Snapshot) {
 // layout returns what a query needs of the plan of an outcome, which may be nil.
 func (s *Store) layout(q *query, o *outcome, at time.Time) *layout {
 	if o.plan != nil && q.periods == nil && q.at.IsZero() {
-		return s.layouts.forPlan(o, q.endpoint(), at, s.calendar, s.history > 0, s.billing > 0)
+		return s.layouts.forPlan(o, q.plainRequests(), at, s.calendar, s.history > 0, s.billing > 0)
 	}
 	return s.layoutApart(q, o, at)
 }
@@ -127,21 +129,20 @@ func (s *Store) layoutApart(q *query, o *outcome, at time.Time) *layout {
 		if s.history > 0 {
 			running.onDayOf(at, s.calendar)
 		}
-		return newLayout(running, nil, laidOut{}, "")
+		return newLayout(running, nil, laidOut{}, plainRequests{})
 	case o.plan == nil:
-		return newLayout(laidOut{}, nil, laidOut{}, "")
+		return newLayout(laidOut{}, nil, laidOut{}, plainRequests{})
 	}
 	// In the past, no window has to run.
-	return newLayout(laidOut{}, o.plan, layOut(o, s.calendar, q.at), "")
+	return newLayout(laidOut{}, o.plan, layOut(o, s.calendar, q.at), plainRequests{})
 }
 
-// endpoint returns the endpoint of the request that a query holds, or of the only one that it settles. It is empty
-// for other queries.
-func (q *query) endpoint() string {
+// plainRequests returns what the request that a query holds is, or the only one that it settles; zero for other queries.
+func (q *query) plainRequests() plainRequests {
 	if q.settlesOne != nil {
-		return q.settlesOne.Endpoint
+		return plainRequests{q.settlesOne.Endpoint, q.settlesOne.HeldUnits() > 1}
 	}
-	return q.holds
+	return plainRequests{q.holds, q.weighted}
 }
 
 // reading returns what a query reads of a layout.

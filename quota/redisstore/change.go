@@ -163,7 +163,7 @@ func (s *Store) changeAnchor(ctx context.Context, user string, a *quota.Anchor, 
 		if before.MovesRunning(after, s.calendar, at) {
 			own.Idle = &found
 		}
-		l := newLayout(laidOut{windows: before.WindowsAt(s.calendar, []quota.Period{quota.Month, quota.Year}, at)}, nil, laidOut{}, "")
+		l := newLayout(laidOut{windows: before.WindowsAt(s.calendar, []quota.Period{quota.Month, quota.Year}, at)}, nil, laidOut{}, plainRequests{})
 		reply, _, err := s.callAlone(ctx, script.Change, user, found.Assumption.String(), l, own.AppendTo)
 		if err != nil {
 			return err

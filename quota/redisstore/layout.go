@@ -79,9 +79,9 @@ func (w *laidOut) windowOf(c quota.Counter) (quota.Window, *quota.Terms) {
 var endOfTime = time.UnixMilli(1 << 52)
 
 // newLayout lays out the windows that must run, and those in which the counts of a plan are
-// wanted. A nil plan has none. If endpoint is not empty, requests to it are to be held and settled, by an account
-// without a pool.
-func newLayout(running laidOut, p *quota.Plan, wanted laidOut, endpoint string) *layout {
+// wanted. A nil plan has none. If plain has an endpoint, such requests are to be held and settled, by an account without a
+// pool.
+func newLayout(running laidOut, p *quota.Plan, wanted laidOut, plain plainRequests) *layout {
 	l := &layout{from: time.UnixMilli(0), till: endOfTime, windows: running.windows, poolWindows: running.poolWindows, date: running.date, hour: running.hour}
 	mustRun := slices.Concat(running.windows, running.poolWindows)
 	if running.date != 0 {
@@ -137,9 +137,9 @@ func newLayout(running laidOut, p *quota.Plan, wanted laidOut, endpoint string) 
 	l.numbers = encoded.Numbers()
 	l.read = encoded.Reading(nil)
 	l.hold, l.settle = l.read, l.read
-	if endpoint != "" {
-		l.hold = encoded.Reading(script.HeldFields(endpoint, l.windows))
-		l.settle = encoded.Reading(script.CountedFields(endpoint, l.windows, l.date, l.hour))
+	if plain.endpoint != "" {
+		l.hold = encoded.Reading(script.HeldFields(plain.endpoint, l.windows, plain.weighted))
+		l.settle = encoded.Reading(script.CountedFields(plain.endpoint, l.windows, l.date, l.hour, plain.weighted))
 	}
 	if p != nil && len(p.NotifyAt()) > 0 {
 		l.alerts = make([]resp.Args, l.limits)
@@ -212,19 +212,26 @@ type layouts struct {
 // have the same.
 type layoutKey struct {
 	plan             *quota.Plan
-	endpoint         string // see newLayout
+	plain            plainRequests
 	terms, poolTerms string
 }
 
-// forPlan returns the layout of an outcome's plan for requests to an endpoint at a time, with its day if there is a
-// history, and with its hour if there are bills.
-func (ls *layouts) forPlan(o *outcome, endpoint string, at time.Time, calendar *quota.Calendar, withDay, withHour bool) *layout {
+// plainRequests are requests that may be plain: those to an endpoint, weighted ones, which hold more than one unit, or others.
+// The zero value is none.
+type plainRequests struct {
+	endpoint string
+	weighted bool
+}
+
+// forPlan returns the layout of an outcome's plan for some requests at a time, with its day if there is a history, and
+// with its hour if there are bills.
+func (ls *layouts) forPlan(o *outcome, plain plainRequests, at time.Time, calendar *quota.Calendar, withDay, withHour bool) *layout {
 	// Only accounts without an override and terms are plain. The others share one layout for all endpoints, and
 	// Redis does not read what only a plain request changes.
 	if o.pool.account != "" || o.account.text != "" || ls.general {
-		endpoint = ""
+		plain = plainRequests{}
 	}
-	key := layoutKey{o.plan, endpoint, o.account.termsText, o.pool.termsText}
+	key := layoutKey{o.plan, plain, o.account.termsText, o.pool.termsText}
 	ls.mu.RLock()
 	l := ls.byPlan[key]
 	ls.mu.RUnlock()
@@ -245,7 +252,7 @@ func (ls *layouts) add(key layoutKey, o *outcome, at time.Time, calendar *quota.
 	if withHour {
 		running.hour = quota.BillHourAt(at)
 	}
-	l := newLayout(running, o.plan, running, key.endpoint)
+	l := newLayout(running, o.plan, running, key.plain)
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	if ls.byPlan == nil || len(ls.byPlan) >= maxLayouts {

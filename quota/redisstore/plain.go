@@ -117,22 +117,23 @@ func (s *Store) callPlain(ctx context.Context, q *query, o *outcome, l *layout) 
 	return at, true, nil, err
 }
 
-// heldTerms are what a function is told of a request to hold that is the same for all requests with the same layout, lease and
-// waited. The plan that a token claims is one of them: only users without an override have plain requests, so it is the
+// heldTerms are what a function is told of a request to hold that is the same for all requests with the same layout, lease, units
+// and waited. The plan that a token claims is one of them: only users without an override have plain requests, so it is the
 // plan of the layout.
 type heldTerms struct {
 	lease  time.Duration
+	units  int64
 	waited bool
 	text   *resp.Args // nil: such requests are not plain
 }
 
 // termsToHold returns what a function is told of a request to hold. nil: it is not plain.
 func (l *layout) termsToHold(r *quota.Reservation, p *quota.Plan) *resp.Args {
-	if r.InObserveMode(p) || r.HeldUnits() > 1 {
+	if r.InObserveMode(p) {
 		return nil
 	}
 	kept := l.heldTerms.Load()
-	if kept == nil || kept.lease != r.Lease || kept.waited != r.Waited {
+	if kept == nil || kept.lease != r.Lease || kept.units != r.HeldUnits() || kept.waited != r.Waited {
 		kept = l.makeTermsToHold(r, p)
 	}
 	return kept.text
@@ -143,7 +144,7 @@ func (l *layout) termsToHold(r *quota.Reservation, p *quota.Plan) *resp.Args {
 //go:noinline
 func (l *layout) makeTermsToHold(r *quota.Reservation, p *quota.Plan) *heldTerms {
 	own := reserveArgs(r, p, l)
-	made := &heldTerms{lease: r.Lease, waited: r.Waited, text: own.PlainTerms(&l.hold.Args)}
+	made := &heldTerms{lease: r.Lease, units: r.HeldUnits(), waited: r.Waited, text: own.PlainTerms(&l.hold.Args)}
 	l.heldTerms.Store(made)
 	return made
 }

@@ -517,3 +517,93 @@ func TestFewCallsAreInVain(t *testing.T) {
 		t.Errorf("%v, want functions to serve nearly all", got)
 	}
 }
+
+// A request with a cost runs as few commands as one without.
+func TestRequestWithACostIsPlain(t *testing.T) {
+	withFunctionsAndWithout(t, func(t *testing.T, opt Options) {
+		server := redistest.Start(t)
+		command := "evalsha"
+		if !opt.scriptsOnly {
+			server.Needs(t, "7.0", "functions")
+			command = "fcall"
+		}
+		opt.HistoryDays, opt.BillingHours = historyDays, 168
+		s := openLike(t, opt, server.URL(), quotatest.NewClock(noon))
+		p := quotatest.NewWeightedPlan("units", quota.Limit{Amount: 1000, Period: quota.Month, Quantity: quota.Units}, quota.Limit{Amount: 1000, Period: quota.Day})
+		hold := func() *quota.Reservation {
+			request := requestBy(p, "u")
+			request.Units = 20
+			d, err := s.Reserve(ctx, request)
+			if err != nil || !d.Admitted {
+				t.Fatal(d.Admitted, err)
+			}
+			d.Reservation.Unused = 15
+			return &d.Reservation
+		}
+		mustCommit(t, s, hold()) // the first request of a user is not plain
+		held := []*quota.Reservation{hold(), hold()}
+		for others := 2; others >= 0; others-- {
+			got := allCommandsOf(t, server, func() {
+				r := hold()
+				mustCommit(t, s, r)
+				s.Forget(r) // the next commit deletes its marker in the same HDEL
+			})
+			want := map[string]int{command: 2, "time": 2, "hmget": 2, "hset": 2, "hdel": 1, "publish": 2, "pttl": 1}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("while %d others are held: -want +got:\n%s", others, diff)
+			}
+			heldExtra := ""
+			if others > 0 {
+				heldExtra = strconv.Itoa(19 * others)
+			}
+			counted := 1 + (2-others)*2 + 1
+			hash := userHash(t, s, "u")
+			for _, name := range []string{"2026-11", "2026-11/analyze", "2026-11-29", "2026-11-29/analyze"} {
+				if hash["used/"+name] != strconv.Itoa(counted) || hash["extra/"+name] != strconv.Itoa(4*counted) || hash["heldextra/"+name] != heldExtra {
+					t.Errorf("%s: %s requests and %s more units are counted, %q are held, want %d, %d and %q", name,
+						hash["used/"+name], hash["extra/"+name], hash["heldextra/"+name], counted, 4*counted, heldExtra)
+				}
+			}
+			for field, value := range hash {
+				if strings.HasPrefix(field, "dayextra/") && value != strconv.Itoa(4*counted) || strings.HasPrefix(field, "billextra/") && value != strconv.Itoa(4*counted) {
+					t.Errorf("%s is %s, want %d", field, value, 4*counted)
+				}
+			}
+			if others > 0 {
+				mustCommit(t, s, held[others-1])
+			}
+		}
+		s.markers.takeDue() // the last marker is not deleted in the background
+		s.markers.takeDue()
+	})
+}
+
+// What is no number on the day or in the hour begins anew, also in a plain call: the request counts in its windows, whatever
+// is shown of the day.
+func TestPlainCommitCountsADamagedDayAnew(t *testing.T) {
+	withFunctionsAndWithout(t, func(t *testing.T, opt Options) {
+		opt.HistoryDays, opt.BillingHours = historyDays, 168
+		s := openLike(t, opt, redistest.Start(t).URL(), quotatest.NewClock(noon))
+		first, r := mustReserve(t, s, "u"), mustReserve(t, s, "u")
+		mustCommit(t, s, &first)
+		var damaged []string
+		for field := range userHash(t, s, "u") {
+			if strings.HasPrefix(field, "day/") || strings.HasPrefix(field, "bill/") {
+				damaged = append(damaged, field)
+				commands(s).HSet(ctx, key(s, "u"), field, "x")
+			}
+		}
+		mustCommit(t, s, &r)
+		for _, field := range damaged {
+			if got := userHash(t, s, "u")[field]; got != "1" {
+				t.Errorf("%s is %q, want 1", field, got)
+			}
+		}
+		if len(damaged) != 2 {
+			t.Errorf("%v were damaged, want a day and an hour", damaged)
+		}
+		if got := userHash(t, s, "u")["used/2026-11"]; got != "2" {
+			t.Errorf("%q requests are counted, want 2", got)
+		}
+	})
+}

@@ -16,13 +16,13 @@ func (s *Store) Reserve(ctx context.Context, request quota.Request) (*quota.Deci
 	r := &d.Reservation
 	o := outcomes.Get().(*outcome)
 	defer o.free()
-	q := query{script: script.Reserve, user: r.User, plans: r.Plans, keepsTerms: true, holds: r.Endpoint}
+	q := query{script: script.Reserve, user: r.User, plans: r.Plans, keepsTerms: true, holds: r.Endpoint, weighted: r.HeldUnits() > 1}
 	q.appendArgs = func(args *resp.Args, p *quota.Plan, l *layout) {
 		own := reserveArgs(r, p, l)
 		own.AppendTo(args)
 	}
 	q.appendPlain = func(own *resp.Args, p *quota.Plan, l *layout) *resp.Args {
-		script.AppendPlain(own, r.ID, nil)
+		script.AppendPlain(own, r.ID)
 		return l.termsToHold(r, p)
 	}
 	err := s.ask(ctx, &q, o)

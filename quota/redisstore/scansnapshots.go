@@ -285,7 +285,7 @@ func (sc *snapshotScan) layoutOf(o *outcome, now time.Time) *scanLayout {
 		return l
 	}
 	wanted := layOut(o, sc.store.calendar, now)
-	l := &scanLayout{layout: newLayout(wanted, o.plan, wanted, "")}
+	l := &scanLayout{layout: newLayout(wanted, o.plan, wanted, plainRequests{})}
 	n := 0
 	add := func(field string, shared bool) {
 		if shared {

@@ -72,7 +72,7 @@ func (s *Store) askToSettle(ctx context.Context, user string, plans quota.PlanCh
 	one := q.settlesOne
 	if one != nil {
 		q.appendPlain = func(args *resp.Args, p *quota.Plan, l *layout) *resp.Args {
-			script.AppendPlain(args, one.ID, own.Forgotten)
+			own.AppendPlain(args)
 			return l.termsToSettle(own, p)
 		}
 	}

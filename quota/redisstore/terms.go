@@ -175,7 +175,7 @@ func (s *Store) carryOver(ctx context.Context, user string, p *quota.Plan, terms
 	for _, period := range p.Periods() {
 		before = append(before, terms.WindowBefore(s.calendar, period, at))
 	}
-	l := newLayout(laidOut{}, p, laidOut{windows: before, terms: terms}, "")
+	l := newLayout(laidOut{}, p, laidOut{windows: before, terms: terms}, plainRequests{})
 	reply, _, err := s.callAlone(ctx, script.Read, user, script.AnyOverride, l, func(*resp.Args) {})
 	if err != nil {
 		return terms, err
@@ -192,7 +192,7 @@ func (s *Store) carryOver(ctx context.Context, user string, p *quota.Plan, terms
 func (s *Store) setTerms(ctx context.Context, user string, p *quota.Plan, found *script.Looked, before, terms quota.Terms, at time.Time) (bool, error) {
 	periods := append([]quota.Period{quota.Month, quota.Year}, p.Periods()...)
 	running := append(before.WindowsAt(s.calendar, periods, at), terms.WindowsAt(s.calendar, periods, at)...)
-	l := newLayout(laidOut{windows: running}, nil, laidOut{}, "")
+	l := newLayout(laidOut{windows: running}, nil, laidOut{}, plainRequests{})
 	own := script.TermsArgs{Terms: terms.String(), Until: latestEnd(running).Add(s.keep)}
 	if before.MovesRunning(terms, s.calendar, at) {
 		own.Idle = found

@@ -29,7 +29,7 @@ const checkUser, checkWindow = "check", "check-"
 const checkLife = time.Minute
 
 // noCounts is the layout of a call that wants no counts and assumes no windows.
-var noCounts = newLayout(laidOut{}, nil, laidOut{}, "")
+var noCounts = newLayout(laidOut{}, nil, laidOut{}, plainRequests{})
 
 // kindKeys is how many keys Check uses to see whether a single Redis has all slots. With half of
 // the slots it would miss that once in 2^64.

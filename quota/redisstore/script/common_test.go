@@ -145,8 +145,8 @@ func TestReading(t *testing.T) {
 		indexes string
 	}{
 		{"counts", layout.Reading(nil), []any{"5", "9", "3", "1", "used/2026-11", "held/2026-11", "used/2026-11/analyze"}, ""},
-		{"to hold", layout.Reading(HeldFields("analyze", windows)), []any{"5", "9", "4", "1", "used/2026-11", "held/2026-11", "used/2026-11/analyze", "held/2026-11/analyze"}, "\x01\x02\x04"},
-		{"to settle", layout.Reading(CountedFields("report", windows, 20786, 0)), []any{"5", "9", "6", "1", "used/2026-11", "held/2026-11", "used/2026-11/analyze", "used/2026-11/report", "day/20786/report", "held/2026-11/report"}, "\x03\x01\x04\x05\x02\x06"},
+		{"to hold", layout.Reading(HeldFields("analyze", windows, false)), []any{"5", "9", "4", "1", "used/2026-11", "held/2026-11", "used/2026-11/analyze", "held/2026-11/analyze"}, "\x01\x02\x04"},
+		{"to settle", layout.Reading(CountedFields("report", windows, 20786, 0, false)), []any{"5", "9", "6", "1", "used/2026-11", "held/2026-11", "used/2026-11/analyze", "used/2026-11/report", "day/20786/report", "held/2026-11/report"}, "\x03\x01\x04\x05\x02\x06"},
 	} {
 		if diff := cmp.Diff(c.args, c.reading.Args.Values()); diff != "" || c.reading.Indexes != c.indexes {
 			t.Errorf("%s: indexes %q, want %q; -want +got:\n%s", c.name, c.reading.Indexes, c.indexes, diff)
@@ -155,7 +155,7 @@ func TestReading(t *testing.T) {
 	for i := range 300 { // more fields than a byte can number
 		layout.Counters = append(layout.Counters, Counter{Name: "2026-11/" + strconv.Itoa(i)})
 	}
-	if r := layout.Reading(HeldFields("analyze", windows)); r.Indexes != "" || r.Args.Len() != 4+layout.Numbers() {
+	if r := layout.Reading(HeldFields("analyze", windows, false)); r.Indexes != "" || r.Args.Len() != 4+layout.Numbers() {
 		t.Errorf("indexes %q of %d arguments", r.Indexes, r.Args.Len())
 	}
 }

@@ -41,7 +41,7 @@ const (
 // PlainTerms returns, as one argument, all that the library's function is told of a request to hold that does not depend
 // on the ID. nil: the request is not plain.
 func (a *ReserveArgs) PlainTerms(layout *resp.Args) *resp.Args {
-	if a.Indexes == "" || a.options() != "" {
+	if a.Indexes == "" || a.Observed || a.Concurrent.Requests > 0 {
 		return nil
 	}
 	var terms resp.Args
@@ -75,11 +75,19 @@ func (a *SettleArgs) PlainTerms(layout *resp.Args, crossings []Crossing) *resp.A
 	return terms.AsOne()
 }
 
-// AppendPlain appends what the library's function is told of one reservation alone. Only a call to settle may have
-// fields to forget, see SettleArgs.
-func AppendPlain(own *resp.Args, id string, forgotten []string) {
+// AppendPlain appends what the library's function is told of a reservation to hold alone.
+func AppendPlain(own *resp.Args, id string) {
 	own.AddString(leaseField(id))
 	own.AddString(MarkerField(id))
+}
+
+// AppendPlain does the same for the only reservation to settle.
+func (a *SettleArgs) AppendPlain(own *resp.Args) {
+	r, forgotten := a.Reservations[0], a.Forgotten
+	AppendPlain(own, r.ID)
+	if r.HeldUnits() > 1 {
+		own.AddInt(r.ChargedUnits() - 1)
+	}
 	for _, field := range forgotten {
 		own.AddString(field)
 	}

@@ -11,8 +11,8 @@
 --               indexes   the last of settle.lua's own arguments
 --               n         0 or more; then n times i and C: a threshold is reached when field i of counts reaches C
 --               endpoint  and w and what follows, to the last argument of the reservation
---   own       lease/ID, with the reservation's id; done/ID; then, only to settle, done/ID of others, for which no call can
---             come again: markers to delete
+--   own       lease/ID, with the reservation's id; done/ID; then, only to settle, extra as in settle.lua if the request holds
+--             units beyond its 1; and done/ID of others, for which no call can come again: markers to delete
 --
 -- The reply to each request is that of the script, or {RARE, now, 0}: then nothing was done, and the request is one for the
 -- script. A request that fails does no harm to those that are served with it.
@@ -82,8 +82,14 @@ end
 local function new_reserve(items, from, till, m, at)
   local life, holds, most, interval = items[at + 1] + 0, items[at + 2], items[at + 3] + 0, items[at + 4] + 0
   local own, is_plain, indexes, allowances, first_limit, last_limit = FOUND + m, true, { byte(items[at + 7], 1, -1) }, {}, 1, items[4] + 0
+  local more, requests_of = items[at + 6] == '' and 0 or string.match(items[at + 6], '^0 (%d+) 0 ') + 0, nil
+  local names, name, half = items, 4, more > 0 and (#indexes - 1) / 2 or #indexes - 1
   for i = 1, last_limit do
     allowances[i] = items[at + 7 + i] + 0
+  end
+  for i = at + 8 + last_limit, #items, 2 do
+    requests_of = requests_of or {}
+    requests_of[items[i] + 0] = FOUND + 2 * items[i + 1] - 2
   end
   local lease_at, marker_at = own + 1, own + 2
   local reading, last_read = { '', 'sweep', 'plan', 'grants', unpack(items, 5, 4 + m) }, most > 0 and own + 3 or own + 2
@@ -113,25 +119,30 @@ local function new_settle(items, from, till, m, at)
   end
   at = at + 2 + 2 * items[at + 1]
   local windows, held_in, first, marker, marker_text, ids, id_at = items[at + 1] + 0, ' ' .. items[at], nil, 0, nil, items, at
+  local last_counted = 1
   for i = at + 2, #items, 2 do -- the windows; then the day and the hour
     local ends = items[i + 1] + 0
+    last_counted = last_counted + 1
     if i < at + 2 + 2 * windows then
-      held_in = held_in .. ' ' .. items[i]
+      held_in, last_counted = held_in .. ' ' .. items[i], last_counted + 1
     end
     first = math.min(first or ends, ends)
     if ends > marker then
       marker, marker_text = ends, items[i + 1]
     end
   end
-  local is_plain, own, names, name = first ~= nil, FOUND + m, items, 4
+  local is_plain, is_weighted, own, names, name = first ~= nil, #indexes > last_counted + 2 * windows, FOUND + m, items, 4
   local lease_at, marker_at = own + 1, own + 2
   local reading, last_read = { '', 'sweep', 'plan', 'grants', unpack(items, 5, 4 + m) }, own + 2
   local fields, gone = { '', marker_text or '' }, { '' }
-  for i = 2, #indexes - 2 * windows do
+  for i = 2, last_counted do
     fields[2 * i - 1], fields[2 * i] = items[4 + indexes[i]], ''
   end
   return function(key, now, _, argv, lease, last_forgotten)
-    local forgotten = lease + 2
+    local extra, forgotten = 0, lease + 2
+    if is_weighted then
+      extra, forgotten = argv[lease + 2] + 0, lease + 3
+    end
     gone[1] = argv[lease]
     fields[1] = argv[lease + 1]
     reading[lease_at] = argv[lease]

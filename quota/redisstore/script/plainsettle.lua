@@ -1,4 +1,4 @@
--- Counts one reservation of one unit as settle.lua does, unless something about it is rare. A rare one is left to
+-- Counts one reservation as settle.lua does, unless something about it is rare. A rare one is left to
 -- settle.lua. These lines stand in the same places as those of plainreserve.lua, which give them:
 --
 --   is_plain      the gateway assumes no override and no terms
@@ -6,7 +6,10 @@
 --                 before that of a pool, and found is what is read there
 --   previous_of   likewise, texts of numbers and those of the numbers before them
 --   windows       how many windows the reservation has
---   held_in       what its lease says after its time: " E W W ..."
+--   last_counted   the index in indexes of the last count that the request adds to
+--   is_weighted   the request holds units beyond its 1: then indexes also say their fields
+--   extra         the units that it is charged beyond its 1, -1 or more
+--   held_in       what its lease says after its time, and after "+N" if it holds units: " E W W ..."
 --   ids, id_at    ids[id_at + 2 * i] is the id of its window i, ids[id_at + 2 * i + 1] when the counts there end
 --   first         when the first of the counts ends that the request adds to
 --   marker, marker_text   when the last of them ends
@@ -20,17 +23,28 @@
 -- the day and in the hour, something was counted before. From the time sweep on, this request must be the only one that is
 -- held, for the reason that plainreserve.lua has. The key must live as long as the marker. It may not, if counts were kept for
 -- less time before, or if somebody has changed when it expires.
-local lease = is_plain and found[own]
+local lease, more, holds = is_plain and found[own], nil, nil
+if lease and is_weighted then
+  more, holds = string.match(lease, '^%+(%d+)(.*)$', 14)
+elseif lease then
+  holds = sub(lease, 14)
+end
 if lease and sweep and now < sweep + OVERDUE and sweep <= first and now < first
   and marker - now > GRACE and marker - now <= 315360000000 and not found[2] and not found[3] and now >= from and now < till
-  and sub(lease, 14) == held_in and not found[own + 1] and (now < sweep or now < sub(lease, 1, 13) + 0) then
-  local plain, last_counted, last_gone, begun = true, #indexes - 2 * windows, 1, nil
-  for i = 2, last_counted do -- what is counted
+  and holds == held_in and not found[own + 1] and (now < sweep or now < sub(lease, 1, 13) + 0) then
+  local plain, last_gone, begun = true, 1, nil
+  for i = 1, now >= sweep and not is_weighted and own - FOUND or 0 do
+    plain = plain and not (found[3 + i] and sub(names[name + i], 1, 9) == 'heldextra')
+  end
+  for i = 2, plain and last_counted or 0 do -- what is counted
     local index = indexes[i]
     local count = found[3 + index]
     local after = next_of and next_of[count]
     if not after then
-      if count then
+      if count and i > 2 * windows + 1 then -- what is no number there begins anew
+        after = tonumber(count)
+        after = after and after + 1
+      elseif count then
         after = count + 1 -- a text ends the call here
       elseif i <= 2 * windows + 1 then -- the first one in a window, or of the endpoint there
         after = 1
@@ -55,8 +69,22 @@ if lease and sweep and now < sweep + OVERDUE and sweep <= first and now < first
     found[3 + index] = after
     fields[2 * i] = after
   end
-  local last = 2 * last_counted
-  for i = last_counted + 1, plain and #indexes or 0 do -- what is held
+  local last, at = 2 * last_counted, last_counted
+  if is_weighted then
+    for i = at + 1, plain and extra ~= 0 and 2 * at - 1 or 0 do -- the units of what is counted
+      local index = indexes[i]
+      local after = tonumber(found[3 + index] or 0)
+      after = after and after + extra
+      if not after or after % 1 ~= 0 or after > MOST or after < -MOST then
+        plain = false
+        break
+      end
+      after = format('%d', after)
+      found[3 + index], fields[last + 1], fields[last + 2], last = after, names[name + index], after, last + 2
+    end
+    at = 2 * at - 1
+  end
+  for i = at + 1, plain and at + 2 * windows or 0 do -- what is held
     local index = indexes[i]
     local count = found[3 + index] or '1'
     local after = false
@@ -78,6 +106,21 @@ if lease and sweep and now < sweep + OVERDUE and sweep <= first and now < first
     else
       last_gone = last_gone + 1
       gone[last_gone] = names[name + index]
+    end
+  end
+  for i = at + 2 * windows + 1, plain and #indexes or 0 do -- the units of that
+    local index = indexes[i]
+    local count = found[3 + index]
+    if not count then
+      plain = false
+    elseif found[3 + indexes[i - 2 * windows]] then
+      local after = count - more
+      plain = plain and after % 1 == 0 and after <= MOST and after >= -MOST
+      after = format('%d', after)
+      found[3 + index], fields[last + 1], fields[last + 2], last = after, names[name + index], after, last + 2
+    else -- no other request is held, so all of these units must be those of this one
+      plain, last_gone = plain and count + 0 == more + 0, last_gone + 1
+      found[3 + index], gone[last_gone] = false, names[name + index]
     end
   end
   if plain and now + call('PTTL', key) >= marker then

@@ -2,6 +2,7 @@ package script
 
 import (
 	"slices"
+	"strings"
 
 	"metergate/quota"
 	"metergate/quota/redisstore/resp"
@@ -52,29 +53,50 @@ func (l *Layout) fields() (fields []string) {
 	return fields
 }
 
-// HeldFields returns what reserve.lua changes for a request to an endpoint in some windows.
-func HeldFields(endpoint string, windows []quota.Window) (fields []string) {
-	for _, w := range windows {
-		_, all := Counter{Name: w.ID}.Fields()
-		_, one := Counter{Name: CounterName(w.ID, endpoint)}.Fields()
-		fields = append(fields, all, one)
+// HeldFields returns what reserve.lua changes for a request to an endpoint in some windows. A weighted request holds more than
+// one unit.
+func HeldFields(endpoint string, windows []quota.Window, weighted bool) (fields []string) {
+	for _, extra := range []bool{false, true}[:parts(weighted)] {
+		for _, w := range windows {
+			_, all := Counter{Name: w.ID, Extra: extra}.Fields()
+			_, one := Counter{Name: CounterName(w.ID, endpoint), Extra: extra}.Fields()
+			fields = append(fields, all, one)
+		}
 	}
 	return fields
 }
 
 // CountedFields returns what plainsettle.lua changes for such a request. Date 0 means that there is no history, and
 // hour 0 that there are no bills.
-func CountedFields(endpoint string, windows []quota.Window, date quota.Date, hour quota.BillHour) (fields []string) {
-	for _, w := range windows {
-		used, _ := Counter{Name: w.ID}.Fields()
-		one, _ := Counter{Name: CounterName(w.ID, endpoint)}.Fields()
-		fields = append(fields, used, one)
+func CountedFields(endpoint string, windows []quota.Window, date quota.Date, hour quota.BillHour, weighted bool) (fields []string) {
+	for _, extra := range []bool{false, true}[:parts(weighted)] {
+		for _, w := range windows {
+			used, _ := Counter{Name: w.ID, Extra: extra}.Fields()
+			one, _ := Counter{Name: CounterName(w.ID, endpoint), Extra: extra}.Fields()
+			fields = append(fields, used, one)
+		}
+		var days []string
+		if date != 0 {
+			days = append(days, dayField(date, endpoint))
+		}
+		if hour != 0 {
+			days = append(days, hourField(hour, endpoint))
+		}
+		for _, field := range days {
+			if extra {
+				field = strings.Replace(field, "/", "extra/", 1)
+			}
+			fields = append(fields, field)
+		}
 	}
-	if date != 0 {
-		fields = append(fields, dayField(date, endpoint))
+	return append(fields, HeldFields(endpoint, windows, weighted)...)
+}
+
+// parts is how many numbers Redis has of each count: that of the requests and, if they are weighted, by how much their units
+// exceed it.
+func parts(weighted bool) int {
+	if weighted {
+		return 2
 	}
-	if hour != 0 {
-		fields = append(fields, hourField(hour, endpoint))
-	}
-	return append(fields, HeldFields(endpoint, windows)...)
+	return 1
 }

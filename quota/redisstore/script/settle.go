@@ -115,10 +115,14 @@ type SettleArgs struct {
 	Indexes string
 }
 
-// IsPlain reports whether plainsettle.lua may do it: count one request of one unit, and nothing else. In a script it may not
-// if there are thresholds.
+// IsPlain reports whether plainsettle.lua may do it: count one request, and nothing else. In a script it may not if there are
+// thresholds.
 func (a *SettleArgs) IsPlain() bool {
-	return a.Count && len(a.Reservations) == 1 && a.kind()&settleRests == 0 && !a.WithPool && a.Reservations[0].HeldUnits() == 1 && a.Reservations[0].ChargedUnits() == 1
+	if !a.Count || len(a.Reservations) != 1 || a.kind()&settleRests != 0 || a.WithPool {
+		return false
+	}
+	r := a.Reservations[0]
+	return r.HeldUnits() > 1 || r.ChargedUnits() == 1
 }
 
 // Script is the one to send the arguments to.
