@@ -32,10 +32,11 @@ type query struct {
 	holds string
 	// weighted: that request holds more than one unit.
 	weighted bool
-	// settlesOne is the reservation that a query settles if it IsPlain; nil: it is not.
+	// settlesOne is script.SettleArgs.PlainOne of a query that settles. generally: only a function settles it in a plain way.
 	settlesOne *quota.Reservation
+	generally  bool
 	// settles: the query settles reservations, those of a member in the pool as well.
-	settles bool
+	settles, settlesRest bool
 	// appendArgs appends the script's own arguments; nil: it has none. It is called again
 	// when an assumption was wrong. Windows are those that are assumed to run.
 	appendArgs func(args *resp.Args, p *quota.Plan, l *layout)
@@ -149,6 +150,9 @@ func (q *query) plainRequests() plainRequests {
 func (q *query) reading(l *layout) *script.Reading {
 	if q.holds != "" {
 		return l.hold
+	}
+	if q.generally {
+		return l.read
 	}
 	return l.readingToSettle(q.settlesOne)
 }

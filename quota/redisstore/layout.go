@@ -37,9 +37,10 @@ type layout struct {
 	read, hold, settle *script.Reading
 	// alerts has, for each limit, its script.Alert in the window, encoded; nil: the plan has no thresholds.
 	alerts []resp.Args
-	// heldTerms and settledTerms are those of the last calls of functions, see plain.go; nil: there was none.
+	// heldTerms and settledTerms are those of the last calls of functions, see plain.go; nil: there was none. The second settledTerms are
+	// those of rests.
 	heldTerms    atomic.Pointer[heldTerms]
-	settledTerms atomic.Pointer[resp.Args]
+	settledTerms [2]atomic.Pointer[resp.Args]
 }
 
 // laidOut has windows of the account and of its pool, one for each period of a plan, and the terms

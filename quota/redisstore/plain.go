@@ -24,9 +24,9 @@ type plainUsers struct {
 
 type plainSlot struct {
 	since atomic.Int64 // when a script has served a user and found something counted, in ms since 1970; 0: never
-	// vain counts calls in a row that were in vain: to reserve, and to settle. From mostVain on, only one in tryEvery is
-	// made, and vain also counts those that are not.
-	vain [2]atomic.Int32
+	// vain counts calls in a row that were in vain: to reserve, to settle, and to settle a rest. From mostVain on, only one in
+	// tryEvery is made, and vain also counts those that are not.
+	vain [3]atomic.Int32
 }
 
 const mostVain, tryEvery = 2, 32
@@ -89,7 +89,10 @@ func (l *layout) isCounted(numbers []int64) bool {
 // Redis has no such function. Then nothing was done, and the script must be called, with the context rest.
 func (s *Store) callPlain(ctx context.Context, q *query, o *outcome, l *layout) (at time.Time, called bool, rest context.Context, err error) {
 	vain := 0
-	if q.settles {
+	switch {
+	case q.settlesRest:
+		vain = 2
+	case q.settles:
 		vain = 1
 	}
 	if q.appendPlain == nil || !s.plain.isProbablyPlain(q.user, s.Now(), vain) {
@@ -150,27 +153,28 @@ func (l *layout) makeTermsToHold(r *quota.Reservation, p *quota.Plan) *heldTerms
 }
 
 // termsToSettle returns what a function is told that is the same for all plain settlements of one reservation
-// with this layout. nil: this settlement is another one.
+// with this layout, or of one rest. nil: this settlement is another one.
 func (l *layout) termsToSettle(own *script.SettleArgs, p *quota.Plan) *resp.Args {
-	if l.readingToSettle(own.Reservations[0]).Indexes == "" {
+	if l.readingToSettle(own.PlainOne()).Indexes == "" {
 		return nil
 	}
-	if kept := l.settledTerms.Load(); kept != nil {
+	terms := &l.settledTerms[len(own.Rests)]
+	if kept := terms.Load(); kept != nil {
 		return kept
 	}
-	return l.makeTermsToSettle(own, p)
+	made := l.makeTermsToSettle(own, p)
+	terms.Store(made)
+	return made
 }
 
 // makeTermsToSettle is not inlined: see outcomes.
 //
 //go:noinline
 func (l *layout) makeTermsToSettle(own *script.SettleArgs, p *quota.Plan) *resp.Args {
-	crossings, ok := l.crossingsOf(own.Reservations[0], p)
+	crossings, ok := l.crossingsOf(own.PlainOne(), p)
 	if !ok {
 		return nil
 	}
 	own.Indexes = l.settle.Indexes
-	made := own.PlainTerms(&l.settle.Args, crossings)
-	l.settledTerms.Store(made)
-	return made
+	return own.PlainTerms(&l.settle.Args, crossings)
 }

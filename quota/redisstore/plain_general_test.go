@@ -110,7 +110,7 @@ func (c *plainComparison) step() func(s *Store, user string) any {
 	switch kind := c.random.IntN(100); {
 	case kind < 45:
 		return c.reserve(choice)
-	case kind < 78 && len(c.open)+len(c.settled) > 0:
+	case kind < 74 && len(c.open)+len(c.settled) > 0:
 		return c.settle(choice)
 	case kind < 80 && len(c.rests) > 0:
 		r := c.rests[0]
@@ -165,7 +165,7 @@ func (c *plainComparison) reserve(choice quota.PlanChoice) func(s *Store, user s
 		isNew = true
 	}
 	unused, rest, restCharged := c.random.Int64N(request.HeldUnits()+1), int64(0), int64(0)
-	if unused > 0 && c.random.IntN(8) == 0 {
+	if unused > 0 && c.random.IntN(3) == 0 {
 		rest = 1 + c.random.Int64N(unused)
 		restCharged = c.random.Int64N(rest + 1)
 	}

@@ -607,3 +607,69 @@ func TestPlainCommitCountsADamagedDayAnew(t *testing.T) {
 		}
 	})
 }
+
+// So does one whose cost is known only from the body: it holds what it may still cost, and is settled in a second step.
+func TestRequestWithARestIsPlain(t *testing.T) {
+	server := redistest.Start(t)
+	server.Needs(t, "7.0", "functions")
+	s := openLike(t, Options{functionsFirst: true, HistoryDays: historyDays, BillingHours: 168}, server.URL(), quotatest.NewClock(noon))
+	p := quotatest.NewWeightedPlan("units", quota.Limit{Amount: 1000, Period: quota.Month, Quantity: quota.Units}, quota.Limit{Amount: 1000, Period: quota.Day})
+	begin := func() *quota.Reservation {
+		request := requestBy(p, "u")
+		request.Units = 20
+		d, err := s.Reserve(ctx, request)
+		if err != nil || !d.Admitted {
+			t.Fatal(d.Admitted, err)
+		}
+		d.Reservation.Unused, d.Reservation.Rest, d.Reservation.RestCharged = 18, 15, 5
+		return &d.Reservation
+	}
+	end := func(r *quota.Reservation) {
+		if _, err := s.CommitRest(ctx, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(what string, used, extra int, heldExtra, rests string) {
+		t.Helper()
+		hash := userHash(t, s, "u")
+		for _, name := range []string{"2026-11", "2026-11/analyze", "2026-11-29", "2026-11-29/analyze"} {
+			if hash["used/"+name] != strconv.Itoa(used) || hash["extra/"+name] != strconv.Itoa(extra) || hash["heldextra/"+name] != heldExtra || hash["held/"+name] != "" {
+				t.Errorf("%s: in %s, %s requests and %s more units are counted, %q and %q are held, want %d, %d, none and %q", what, name,
+					hash["used/"+name], hash["extra/"+name], hash["held/"+name], hash["heldextra/"+name], used, extra, heldExtra)
+			}
+		}
+		if hash["rests"] != rests {
+			t.Errorf("%s: %q rests, want %q", what, hash["rests"], rests)
+		}
+		for field, value := range hash {
+			if (strings.HasPrefix(field, "dayextra/") || strings.HasPrefix(field, "billextra/")) && value != strconv.Itoa(extra) {
+				t.Errorf("%s: %s is %s, want %d", what, field, value, extra)
+			}
+		}
+	}
+	first := begin() // the first request of a user is not plain
+	mustCommit(t, s, first)
+	end(first)
+	want("after the first request", 1, 6, "", "")
+	var r, other *quota.Reservation
+	got := allCommandsOf(t, server, func() {
+		r = begin()
+		mustCommit(t, s, r)
+	})
+	want("after the first step", 2, 7, "15", "1")
+	if diff := cmp.Diff(map[string]int{"fcall": 2, "time": 2, "hmget": 2, "hset": 2, "hdel": 1, "publish": 2, "pttl": 1}, got); diff != "" {
+		t.Errorf("to begin: -want +got:\n%s", diff)
+	}
+	other = begin() // a script serves it: units are held, and no request
+	mustCommit(t, s, other)
+	want("beside another rest", 3, 8, "30", "2")
+	for i, held := range []string{"15", ""} {
+		got = allCommandsOf(t, server, func() { end([]*quota.Reservation{r, other}[i]) })
+		if diff := cmp.Diff(map[string]int{"fcall": 1, "time": 1, "hmget": 1, "hset": 1, "hdel": 1, "publish": 1, "pttl": 1}, got); diff != "" {
+			t.Errorf("to end: -want +got:\n%s", diff)
+		}
+		want("after a second step", 3, 13+5*i, held, []string{"1", ""}[i])
+	}
+	end(other) // once more
+	want("after a repeated call", 3, 18, "", "")
+}

@@ -64,13 +64,10 @@ func (s *Store) putMarkersBack(user string, fields []string) {
 // askToSettle runs a query that settles reservations of one user. With an error, some may be settled.
 func (s *Store) askToSettle(ctx context.Context, user string, plans quota.PlanChoice, own *script.SettleArgs, o *outcome) error {
 	own.Keep, own.HistoryDays, own.BillingHours, own.Notifies = s.keep, s.history, s.billing, plans.Notifies()
-	q := query{script: own.Script(), user: user, plans: plans, settles: true}
+	q := query{script: own.Script(), user: user, plans: plans, settles: true, settlesRest: len(own.Rests) > 0}
 	own.WithPool = q.poolAccount() != ""
-	if own.IsPlain() {
-		q.settlesOne = own.Reservations[0]
-	}
-	one := q.settlesOne
-	if one != nil {
+	q.settlesOne, q.generally = own.PlainOne(), !own.IsPlain()
+	if q.settlesOne != nil {
 		q.appendPlain = func(args *resp.Args, p *quota.Plan, l *layout) *resp.Args {
 			own.AppendPlain(args)
 			return l.termsToSettle(own, p)
@@ -80,7 +77,7 @@ func (s *Store) askToSettle(ctx context.Context, user string, plans quota.PlanCh
 		return s.askToSettleWithAlerts(ctx, &q, own, o)
 	}
 	q.appendArgs = func(args *resp.Args, _ *quota.Plan, l *layout) {
-		own.Indexes = l.readingToSettle(one).Indexes
+		own.Indexes = q.reading(l).Indexes
 		own.AppendTo(args)
 	}
 	return s.ask(ctx, &q, o)
@@ -111,7 +108,7 @@ func (s *Store) addAlerts(ctx context.Context, q *query, own *script.SettleArgs,
 	}
 	q.beforeRepeat = func() { s.index.expect(ctx, q.user, pool) }
 	q.appendArgs = func(args *resp.Args, p *quota.Plan, l *layout) {
-		own.Indexes = l.readingToSettle(q.settlesOne).Indexes
+		own.Indexes = q.reading(l).Indexes
 		own.AppendTo(args)
 		caution := script.SettleIfRight
 		switch {

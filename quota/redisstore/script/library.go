@@ -26,7 +26,7 @@ var LibrarySource = librarySource(LibraryName)
 func IsRare(reply *resp.Reply) bool { return len(reply.Numbers) > 0 && reply.Numbers[0] == 10 }
 
 func librarySource(name string) string {
-	return strings.NewReplacer("LIBRARY", name, "PLAINRESERVE", plainReserveLua, "PLAINSETTLE", plainSettleLua).Replace(libraryLua)
+	return strings.NewReplacer("LIBRARY", name, "PLAINRESERVE", plainReserveLua, "PLAINSETTLE", plainSettleLua, "PLAINREST", plainRestLua).Replace(libraryLua)
 }
 
 // LibraryCommandsAt is CommandsAt for a line of the library.
@@ -36,6 +36,7 @@ func LibraryCommandsAt(line int) (commands []string) { return commandsOn(Library
 const (
 	toReserve = "reserve"
 	toSettle  = "settle"
+	toRest    = "rest"
 )
 
 // PlainTerms returns, as one argument, all that the library's function is told of a request to hold that does not depend
@@ -59,11 +60,16 @@ type Crossing struct {
 
 // PlainTerms does the same for a request to count. One that makes one of the crossings is left to the script.
 func (a *SettleArgs) PlainTerms(layout *resp.Args, crossings []Crossing) *resp.Args {
-	if a.Indexes == "" || !a.IsPlain() {
+	one := a.PlainOne()
+	if a.Indexes == "" || one == nil {
 		return nil
 	}
 	var terms resp.Args
-	terms.AddString(toSettle)
+	if len(a.Rests) > 0 {
+		terms.AddString(toRest)
+	} else {
+		terms.AddString(toSettle)
+	}
 	terms.AddAll(layout)
 	terms.AddString(a.Indexes)
 	terms.AddInt(int64(len(crossings)))
@@ -71,7 +77,7 @@ func (a *SettleArgs) PlainTerms(layout *resp.Args, crossings []Crossing) *resp.A
 		terms.AddInt(int64(2*c.Pair - 1))
 		terms.AddInt(c.Count)
 	}
-	a.appendCounters(&terms, a.Reservations[0])
+	a.appendCounters(&terms, one)
 	return terms.AsOne()
 }
 
@@ -83,12 +89,15 @@ func AppendPlain(own *resp.Args, id string) {
 
 // AppendPlain does the same for the only reservation to settle.
 func (a *SettleArgs) AppendPlain(own *resp.Args) {
-	r, forgotten := a.Reservations[0], a.Forgotten
-	AppendPlain(own, r.ID)
-	if r.HeldUnits() > 1 {
-		own.AddInt(r.ChargedUnits() - 1)
+	switch {
+	case len(a.Rests) > 0:
+		appendRest(own, a.Rests[0])
+	case a.Reservations[0].HeldUnits() > 1:
+		a.appendReservation(own, a.Reservations[0])
+	default:
+		AppendPlain(own, a.Reservations[0].ID)
 	}
-	for _, field := range forgotten {
+	for _, field := range a.Forgotten {
 		own.AddString(field)
 	}
 }

@@ -6,13 +6,14 @@
 -- who has no pool, and for whom the gateway assumes no override and no terms. The arguments are:
 --
 --   shared    offset to add to Redis's clock, in ms, any whole number; 0 except in tests
---   terms     arguments of reserve.lua or settle.lua, encoded as they are in a command, "$LENGTH\r\nTEXT\r\n" each: "reserve" or
---             "settle"; ARGV[4] to ARGV[7 + m] of common.lua; then, to reserve, all from ARGV[rest + 2] on, or, to settle:
+--   terms     arguments of reserve.lua or settle.lua, encoded as they are in a command, "$LENGTH\r\nTEXT\r\n" each: "reserve",
+--             "settle", or "rest", which settles a rest; ARGV[4] to ARGV[7 + m] of common.lua; then, to reserve, all from ARGV[rest + 2] on, or, otherwise:
 --               indexes   the last of settle.lua's own arguments
 --               n         0 or more; then n times i and C: a threshold is reached when field i of counts reaches C
 --               endpoint  and w and what follows, to the last argument of the reservation
---   own       lease/ID, with the reservation's id; done/ID; then, only to settle, extra as in settle.lua if the request holds
---             units beyond its 1; and done/ID of others, for which no call can come again: markers to delete
+--   own       lease/ID, with the reservation's id, and done/ID; or rest/ID and paid/ID; then, unless it reserves, extra as in
+--             settle.lua if the request holds units beyond its 1, and done/ID of others, for which no call can come again:
+--             markers to delete
 --
 -- The reply to each request is that of the script, or {RARE, now, 0}: then nothing was done, and the request is one for the
 -- script. A request that fails does no harm to those that are served with it.
@@ -109,17 +110,9 @@ PLAINRESERVE
   end
 end
 
-local function new_settle(items, from, till, m, at)
-  local indexes, crossing = { byte(items[at], 1, -1) }, nil
-  for i = at + 2, at + 2 * items[at + 1], 2 do
-    local index = items[i] + 0
-    crossing = crossing or {}
-    crossing[index] = crossing[index] or {}
-    crossing[index][items[i + 1]] = true
-  end
-  at = at + 2 + 2 * items[at + 1]
-  local windows, held_in, first, marker, marker_text, ids, id_at = items[at + 1] + 0, ' ' .. items[at], nil, 0, nil, items, at
-  local last_counted = 1
+-- Returns what plainsettle.lua is given of windows, from the item that has the endpoint.
+local function read_windows(items, at)
+  local windows, last_counted, held_in, first, marker, marker_text = items[at + 1] + 0, 1, ' ' .. items[at], nil, 0, nil
   for i = at + 2, #items, 2 do -- the windows; then the day and the hour
     local ends = items[i + 1] + 0
     last_counted = last_counted + 1
@@ -131,6 +124,20 @@ local function new_settle(items, from, till, m, at)
       marker, marker_text = ends, items[i + 1]
     end
   end
+  return windows, last_counted, held_in, first, marker, marker_text
+end
+
+local function new_settle(items, from, till, m, at)
+  local indexes, crossing = { byte(items[at], 1, -1) }, nil
+  for i = at + 2, at + 2 * items[at + 1], 2 do
+    local index = items[i] + 0
+    crossing = crossing or {}
+    crossing[index] = crossing[index] or {}
+    crossing[index][items[i + 1]] = true
+  end
+  at = at + 2 + 2 * items[at + 1]
+  local windows, last_counted, held_in, first, marker, marker_text = read_windows(items, at)
+  local ids, id_at = items, at
   local is_plain, is_weighted, own, names, name = first ~= nil, #indexes > last_counted + 2 * windows, FOUND + m, items, 4
   local lease_at, marker_at = own + 1, own + 2
   local reading, last_read = { '', 'sweep', 'plan', 'grants', unpack(items, 5, 4 + m) }, own + 2
@@ -139,15 +146,21 @@ local function new_settle(items, from, till, m, at)
     fields[2 * i - 1], fields[2 * i] = items[4 + indexes[i]], ''
   end
   return function(key, now, _, argv, lease, last_forgotten)
-    local extra, forgotten = 0, lease + 2
+    local extra, forgotten, last, rest_units, rest_life, rest_field = 0, lease + 2, last_read, nil, nil, nil
     if is_weighted then
-      extra, forgotten = argv[lease + 2] + 0, lease + 3
+      extra, forgotten = argv[lease + 2], lease + 3
+      if byte(extra) == 43 then
+        extra, rest_units, rest_life = string.match(extra, '^%+(%-?%d+) (%d+) (%d+)$')
+        rest_units, rest_life, rest_field, last = rest_units + 0, rest_life + 0, 'rest/' .. sub(argv[lease], 7), last_read + 3
+        reading[own + 3], reading[own + 4], reading[own + 5] = 'rests', 'paid/' .. sub(argv[lease], 7), rest_field
+      end
+      extra = extra + 0
     end
     gone[1] = argv[lease]
     fields[1] = argv[lease + 1]
     reading[lease_at] = argv[lease]
     reading[marker_at] = argv[lease + 1]
-    local found, user = read_user(key, reading, last_read)
+    local found, user = read_user(key, reading, last)
     local sweep, channel = user.sweep, user.channel
     if now < user.since or now >= user.since + PERIOD then -- the clock may jump
       user.since, user.times = now, 0
@@ -158,6 +171,27 @@ PLAINSETTLE
     return { RARE, now, 0 }
   end
 end
+
+local function new_rest(items, from, till, m, at)
+  local indexes = { byte(items[at], 1, -1) }
+  at = at + 2 + 2 * items[at + 1]
+  local windows, last_counted, held_in, first, marker, marker_text = read_windows(items, at)
+  local is_plain, own, names, name = first ~= nil, FOUND + m, items, 4
+  local reading = { '', 'sweep', 'plan', 'grants', unpack(items, 5, 4 + m) }
+  reading[own + 3] = 'rests'
+  local fields, gone = { '', marker_text or '' }, { '' }
+  return function(key, now, _, argv, at_rest, last_forgotten)
+    local forgotten, charged, held = at_rest + 3, string.match(argv[at_rest + 2], '^%+(%d+) (%d+)$')
+    gone[1], fields[1] = argv[at_rest], argv[at_rest + 1]
+    reading[own + 1], reading[own + 2] = argv[at_rest], argv[at_rest + 1]
+    local found, user = read_user(key, reading, own + 3)
+    local sweep, channel = user.sweep, user.channel
+PLAINREST
+    return { RARE, now, 0 }
+  end
+end
+
+local news = { reserve = new_reserve, settle = new_settle, rest = new_rest }
 
 -- Returns the function that serves requests by the terms of a text: new makes it of their items. What is kept only saves time: it
 -- can be lost at any moment.
@@ -171,7 +205,7 @@ local function keep(text)
   if number_kept == KEPT then
     kept, number_kept = {}, 0
   end
-  local new = table.remove(items, 1) == 'reserve' and new_reserve or new_settle
+  local new = news[table.remove(items, 1)]
   kept[text], number_kept = new(items, items[1] + 0, items[2] + 0, items[3] + 0, 5 + items[3]), number_kept + 1
   return kept[text]
 end

@@ -9,6 +9,8 @@
 --   last_counted   the index in indexes of the last count that the request adds to
 --   is_weighted   the request holds units beyond its 1: then indexes also say their fields
 --   extra         the units that it is charged beyond its 1, -1 or more
+--   rest_units    the units of the rest that it leaves; nil: it leaves none. Then found[own + 2] to found[own + 4] are rests, paid/ID and
+--                 rest/ID, rest_life is how long the rest is held, in ms, and rest_field is rest/ID
 --   held_in       what its lease says after its time, and after "+N" if it holds units: " E W W ..."
 --   ids, id_at    ids[id_at + 2 * i] is the id of its window i, ids[id_at + 2 * i + 1] when the counts there end
 --   first         when the first of the counts ends that the request adds to
@@ -31,7 +33,8 @@ elseif lease then
 end
 if lease and sweep and now < sweep + OVERDUE and sweep <= first and now < first
   and marker - now > GRACE and marker - now <= 315360000000 and not found[2] and not found[3] and now >= from and now < till
-  and holds == held_in and not found[own + 1] and (now < sweep or now < sub(lease, 1, 13) + 0) then
+  and holds == held_in and not found[own + 1] and (now < sweep or now < sub(lease, 1, 13) + 0)
+  and not (rest_units and (found[own + 3] or found[own + 4] or sweep > now + rest_life or now + rest_life > marker or found[own + 2] and now >= sweep)) then
   local plain, last_gone, begun = true, 1, nil
   for i = 1, now >= sweep and not is_weighted and own - FOUND or 0 do
     plain = plain and not (found[3 + i] and sub(names[name + i], 1, 9) == 'heldextra')
@@ -113,8 +116,11 @@ if lease and sweep and now < sweep + OVERDUE and sweep <= first and now < first
     local count = found[3 + index]
     if not count then
       plain = false
-    elseif found[3 + indexes[i - 2 * windows]] then
-      local after = count - more
+    elseif rest_units or found[3 + indexes[i - 2 * windows]] then
+      local after = count - more + (rest_units or 0)
+      if not found[3 + indexes[i - 2 * windows]] and not found[own + 2] then -- no other request or rest is held
+        plain = plain and count + 0 == more + 0
+      end
       plain = plain and after % 1 == 0 and after <= MOST and after >= -MOST
       after = format('%d', after)
       found[3 + index], fields[last + 1], fields[last + 2], last = after, names[name + index], after, last + 2
@@ -122,6 +128,12 @@ if lease and sweep and now < sweep + OVERDUE and sweep <= first and now < first
       plain, last_gone = plain and count + 0 == more + 0, last_gone + 1
       found[3 + index], gone[last_gone] = false, names[name + index]
     end
+  end
+  if plain and rest_units then
+    local ends, rests = now + rest_life, (found[own + 2] or 0) + 1
+    local ms = ends % 1000000
+    fields[last + 1], fields[last + 2] = rest_field, format('%d%06d+%d', (ends - ms) / 1000000, ms, rest_units) .. held_in
+    fields[last + 3], fields[last + 4], last = 'rests', format('%d', rests), last + 4
   end
   if plain and now + call('PTTL', key) >= marker then
     for i = forgotten, last_forgotten do

@@ -4,7 +4,7 @@ local where, sub = argv[last_arg], string.sub
 local is_plain = where ~= '' and assumed_override == '' and not assumed_terms
 local found, indexes, fields, gone, sweep = nil, nil, nil, nil, nil
 local windows, last_counted, held_in, first, marker, marker_text, ids, id_at = 0, 1, nil, nil, 0, nil, argv, rest + 3
-local is_weighted, extra = false, nil
+local is_weighted, extra, rest_units, rest_life, rest_field = false, nil, nil, nil, nil
 local forgotten, last_forgotten = last_arg - 1 - argv[last_arg - 1], last_arg - 2
 if is_plain then
   found = call('HMGET', key, 'sweep', 'plan', 'grants', unpack(argv, 8, rest + 1))

@@ -18,6 +18,9 @@ var settleLua string
 //go:embed plainsettle.lua
 var plainSettleLua string
 
+//go:embed plainrest.lua
+var plainRestLua string
+
 //go:embed plainsettleargs.lua
 var plainSettleArgsLua string
 
@@ -57,7 +60,7 @@ var Settle = settleScripts[0]
 // settleSource is settle.lua with what stands before it.
 func settleSource(kind int) string {
 	source := commonLua
-	if kind&(settleRests|settleAlerts) == 0 {
+	if hasPlain(kind) {
 		source = stateLua + plainLua + plainSettleArgsLua + plainSettleLua + functionsLua
 	}
 	if kind&settleRests != 0 {
@@ -111,19 +114,28 @@ type SettleArgs struct {
 	BillingHours int
 	// Notifies says that plans have thresholds, and that AppendAlerts follows. It matters if something is counted.
 	Notifies bool
-	// Indexes are those of the Reading, if IsPlain and the reservation is in the windows of the Layout.
+	// Indexes are those of the Reading, if there is a PlainOne and it is in the windows of the Layout.
 	Indexes string
 }
 
-// IsPlain reports whether plainsettle.lua may do it: count one request, and nothing else. In a script it may not if there are
-// thresholds.
-func (a *SettleArgs) IsPlain() bool {
-	if !a.Count || len(a.Reservations) != 1 || a.kind()&settleRests != 0 || a.WithPool {
-		return false
+// PlainOne returns the reservation whose settlement may be plain: plainsettle.lua may count it, or plainrest.lua settle its rest. nil:
+// there is none. Of those that hold a single unit, only those that are charged it are plain.
+func (a *SettleArgs) PlainOne() *quota.Reservation {
+	switch {
+	case a.WithPool || len(a.Reservations)+len(a.Rests) != 1:
+	case len(a.Rests) > 0 && a.Rests[0].HeldUnits() > 1:
+		return a.Rests[0]
+	case len(a.Rests) == 0 && a.Count && (a.Reservations[0].HeldUnits() > 1 || a.Reservations[0].ChargedUnits() == 1):
+		return a.Reservations[0]
 	}
-	r := a.Reservations[0]
-	return r.HeldUnits() > 1 || r.ChargedUnits() == 1
+	return nil
 }
+
+// IsPlain reports whether there is a PlainOne and its script has plainsettle.lua.
+func (a *SettleArgs) IsPlain() bool { return a.PlainOne() != nil && hasPlain(a.kind()) }
+
+// hasPlain reports whether plainsettle.lua stands in a kind of settle.lua.
+func hasPlain(kind int) bool { return kind&(settleRests|settleAlerts) == 0 }
 
 // Script is the one to send the arguments to.
 func (a *SettleArgs) Script() *redis.Script { return settleScripts[a.kind()] }
@@ -164,22 +176,11 @@ func (a *SettleArgs) WithAlerts() bool { return a.Notifies && (a.Count || len(a.
 // AppendTo appends the arguments.
 func (a *SettleArgs) AppendTo(args *resp.Args) {
 	for _, r := range a.Reservations {
-		args.AddString(leaseField(r.ID))
-		args.AddString(MarkerField(r.ID))
-		switch extra, rest := r.ChargedUnits()-1, r.RestUnits(); {
-		case !a.Count:
-			args.AddString("-")
-		case rest > 0:
-			args.AddString(fmt.Sprintf("+%d %d %d", extra, rest, RestLife(r.Lease).Milliseconds()))
-		default:
-			args.AddInt(extra)
-		}
+		a.appendReservation(args, r)
 		a.appendCounters(args, r)
 	}
 	for _, r := range a.Rests {
-		args.AddString(restField(r.ID))
-		args.AddString(RestMarkerField(r.ID))
-		args.AddString(fmt.Sprintf("+%d %d", r.ChargedRest(), r.RestUnits()))
+		appendRest(args, r)
 		a.appendCounters(args, r)
 	}
 	for _, field := range a.Forgotten {
@@ -187,6 +188,27 @@ func (a *SettleArgs) AppendTo(args *resp.Args) {
 	}
 	args.AddInt(int64(len(a.Forgotten)))
 	args.AddString(a.Indexes)
+}
+
+// appendReservation appends lease/ID, done/ID and extra.
+func (a *SettleArgs) appendReservation(args *resp.Args, r *quota.Reservation) {
+	args.AddString(leaseField(r.ID))
+	args.AddString(MarkerField(r.ID))
+	switch extra, rest := r.ChargedUnits()-1, r.RestUnits(); {
+	case !a.Count:
+		args.AddString("-")
+	case rest > 0:
+		args.AddString(fmt.Sprintf("+%d %d %d", extra, rest, RestLife(r.Lease).Milliseconds()))
+	default:
+		args.AddInt(extra)
+	}
+}
+
+// appendRest appends the same for a rest.
+func appendRest(args *resp.Args, r *quota.Reservation) {
+	args.AddString(restField(r.ID))
+	args.AddString(RestMarkerField(r.ID))
+	args.AddString(fmt.Sprintf("+%d %d", r.ChargedRest(), r.RestUnits()))
 }
 
 // RestLife is how long the rest of a request with this lease is held if its gateway does not keep it.
