@@ -77,8 +77,8 @@ func (p *plainUsers) note(user string, l *layout, reply *script.Reply) {
 // isCounted reports whether numbers that a script has returned say that something is counted in a window of a limit or, without
 // limits, in that of the total.
 func (l *layout) isCounted(numbers []int64) bool {
-	for i := 0; i < 2*max(1, l.limits) && i < len(numbers); i += 2 {
-		if numbers[i] != 0 {
+	for _, requests := range l.requests[:max(1, l.limits)] {
+		if numbers[2*requests] != 0 {
 			return true
 		}
 	}

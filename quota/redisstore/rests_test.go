@@ -437,6 +437,27 @@ func TestRestSettledWithoutReply(t *testing.T) {
 	}
 }
 
+// What is damaged where units are held delays the second step by one try, whoever serves it.
+func TestDamagedRestIsSettled(t *testing.T) {
+	withFunctionsAndWithout(t, func(t *testing.T, opt Options) {
+		for _, field := range []string{"rests", "heldextra/2026-11", "heldextra/2026-11/analyze"} {
+			s := openLike(t, opt, redistest.Start(t).URL(), quotatest.NewClock(noon))
+			settleRest(t, s, leaveRest(t, s, "u", 9, 4))
+			r := leaveRest(t, s, "u", 9, 4)
+			if err := commands(s).HSet(ctx, key(s, "u"), field, "x").Err(); err != nil {
+				t.Fatal(err)
+			}
+			_, first := s.CommitRest(ctx, r)
+			if _, err := s.CommitRest(ctx, r); err != nil {
+				t.Errorf("%s is damaged: %v, then %v", field, first, err)
+			}
+			if got := userHash(t, s, "u")["extra/2026-11"]; got != "8" {
+				t.Errorf("%s is damaged: %q more units are counted, want 8", field, got)
+			}
+		}
+	})
+}
+
 // TestOutOfMemorySettlesRest: a rest that is held can be settled, because that frees memory first. What
 // fails does nothing.
 func TestOutOfMemorySettlesRest(t *testing.T) {

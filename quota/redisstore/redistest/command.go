@@ -93,8 +93,11 @@ func (c Command) function() string {
 	if keys > 1 {
 		terms = args[1+args[1][1]]
 	}
-	if strings.HasPrefix(terms, "$7\r\nreserve\r\n") {
+	switch {
+	case strings.HasPrefix(terms, "$7\r\nreserve\r\n"):
 		return Reserve
+	case strings.HasPrefix(terms, "$4\r\nrest\r\n"):
+		return CommitRest
 	}
 	return Commit
 }

@@ -19,7 +19,7 @@ var LibraryName = func() string {
 	return "metergate_" + hex.EncodeToString(sum[:8])
 }()
 
-// LibrarySource is library.lua with plainreserve.lua and plainsettle.lua in it.
+// LibrarySource is library.lua with plainreserve.lua, plainsettle.lua and plainrest.lua in it.
 var LibrarySource = librarySource(LibraryName)
 
 // IsRare reports whether a function has done nothing, because the request is not plain.

@@ -28,7 +28,7 @@ local KEPT = 500 -- terms, of some KiB each
 -- Redis has these once a function is called, but not while it loads the library.
 local call, byte, sub, format, unpack, tonumber, pcall = nil, nil, nil, nil, nil, nil, nil
 
-local kept, number_kept = {}, 0 -- what new_reserve and new_settle have returned, by the text of the terms
+local kept, number_kept = {}, 0 -- what new_reserve, new_settle and new_rest have returned, by the text of the terms
 
 -- The texts of numbers up to 9,999, each with that of the next number, or of the one before. Working one out takes as long as
 -- reading two fields.
@@ -77,7 +77,7 @@ local function read_user(key, reading, last_read)
   return found, user
 end
 
--- The functions that new_reserve and new_settle return use the same tables in each call, and overwrite what differs. In
+-- The functions that new_reserve, new_settle and new_rest return use the same tables in each call, and overwrite what differs. In
 -- reading and fields they find the names that are always the same.
 
 local function new_reserve(items, from, till, m, at)

@@ -55,8 +55,8 @@ end
 
 -- A count in a window that runs stays for an hour or more after the window, and the key with it.
 local is_counted = read[FOUND]
-for i = FOUND + 2, is_counted and 0 or FOUND + 2 * (last_limit - first_limit), 2 do
-  is_counted = is_counted or read[i]
+for i = 1, is_counted and 0 or last_limit - first_limit + 1 do
+  is_counted = is_counted or read[requests_of and requests_of[i] or FOUND + 2 * i - 2]
 end
 
 -- No assumption is wrong, the id is new, and there are no grants. The user's name is there: each call that notes a sweep has

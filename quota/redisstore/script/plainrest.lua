@@ -38,7 +38,8 @@ if rest and sweep and now < sweep + OVERDUE and sweep <= first and now < first
       index, taken = own - 1, 1 -- found[own + 2]
     end
     local count = found[3 + index]
-    local after = count and count - taken
+    local after = count and tonumber(count)
+    after = after and after - taken
     if not after or after % 1 ~= 0 or after < 0 or after > MOST or after > 0 and now >= sweep then
       plain = false
       break

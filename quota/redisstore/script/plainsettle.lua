@@ -113,27 +113,28 @@ if lease and sweep and now < sweep + OVERDUE and sweep <= first and now < first
   end
   for i = at + 2 * windows + 1, plain and #indexes or 0 do -- the units of that
     local index = indexes[i]
-    local count = found[3 + index]
+    local count = found[3 + index] and tonumber(found[3 + index])
     if not count then
       plain = false
     elseif rest_units or found[3 + indexes[i - 2 * windows]] then
       local after = count - more + (rest_units or 0)
       if not found[3 + indexes[i - 2 * windows]] and not found[own + 2] then -- no other request or rest is held
-        plain = plain and count + 0 == more + 0
+        plain = plain and count == more + 0
       end
       plain = plain and after % 1 == 0 and after <= MOST and after >= -MOST
       after = format('%d', after)
       found[3 + index], fields[last + 1], fields[last + 2], last = after, names[name + index], after, last + 2
     else -- no other request is held, so all of these units must be those of this one
-      plain, last_gone = plain and count + 0 == more + 0, last_gone + 1
+      plain, last_gone = plain and count == more + 0, last_gone + 1
       found[3 + index], gone[last_gone] = false, names[name + index]
     end
   end
   if plain and rest_units then
-    local ends, rests = now + rest_life, (found[own + 2] or 0) + 1
+    local ends, rests = now + rest_life, tonumber(found[own + 2] or 0)
+    plain = rests
     local ms = ends % 1000000
     fields[last + 1], fields[last + 2] = rest_field, format('%d%06d+%d', (ends - ms) / 1000000, ms, rest_units) .. held_in
-    fields[last + 3], fields[last + 4], last = 'rests', format('%d', rests), last + 4
+    fields[last + 3], fields[last + 4], last = 'rests', format('%d', (rests or 0) + 1), last + 4
   end
   if plain and now + call('PTTL', key) >= marker then
     for i = forgotten, last_forgotten do
