@@ -680,3 +680,19 @@ func TestRequestWithARestIsPlain(t *testing.T) {
 	end(other) // once more
 	want("after a repeated call", 3, 18, "", "")
 }
+
+// A lease whose time is no number can be counted, also after a pause.
+func TestPlainCommitCountsADamagedLease(t *testing.T) {
+	withFunctionsAndWithout(t, func(t *testing.T, opt Options) {
+		clock := quotatest.NewClock(noon)
+		s := openLike(t, opt, redistest.Start(t).URL(), clock)
+		for range 2 {
+			mustCommit(t, s, reserveBy(t, s, plan, "u"))
+		}
+		r := reserveBy(t, s, plan, "u")
+		field := "lease/" + r.ID
+		commands(s).HSet(ctx, key(s, "u"), field, "x"+userHash(t, s, "u")[field][1:])
+		clock.Advance(2 * time.Minute)
+		mustCommit(t, s, r)
+	})
+}

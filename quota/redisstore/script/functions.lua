@@ -197,7 +197,7 @@ local function delete_ended()
   sweep_at = nearest
   if nearest then
     call('HSET', key, 'sweep', format_time(nearest))
-    if #all / 2 - #deleted > 64 and not is_table then -- as a list, so many fields take longer to read than all else
+    if #all / 2 - #deleted > 128 and not is_table then -- as a list, so many fields take longer to read than all else
       call('HSET', key, 'long', string.rep('-', 65))
     end
   else

@@ -42,8 +42,8 @@ if most > 0 then
   end
 end
 
--- From the time sweep on, something may have ended. That does not matter to this request if nothing is held in the windows
--- that run, and stays until a script deletes it. So most requests after a pause are plain.
+-- From the time sweep on, something may have ended. What has ended does not matter to this request if nothing is held in the
+-- windows that run. It stays until a script deletes it. So most requests after a pause are plain.
 local is_free = true
 for i = 1, is_plain and sweep and now >= sweep and m or 0 do
   is_free = is_free and not (read[3 + i] and byte(names[name + i]) == 104) -- held or heldextra
@@ -53,7 +53,7 @@ for i = half + 2, is_plain and more > 0 and #indexes or 0 do
   is_free = is_free and (not read[3 + indexes[i]] or read[3 + indexes[i - half]])
 end
 
--- A count in a window that runs stays for an hour or more after the window, and the key with it.
+-- A count in a window that runs stays for an hour or more after the window, and the key with it. So the key outlives the lease.
 local is_counted = read[FOUND]
 for i = 1, is_counted and 0 or last_limit - first_limit + 1 do
   is_counted = is_counted or read[requests_of and requests_of[i] or FOUND + 2 * i - 2]

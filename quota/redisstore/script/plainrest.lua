@@ -13,7 +13,7 @@ if rest then
 end
 if rest and sweep and now < sweep + OVERDUE and sweep <= first and now < first
   and marker - now > GRACE and marker - now <= 315360000000 and not found[2] and not found[3] and now >= from and now < till
-  and holds == held_in and units == held and not found[own + 1] and found[own + 2] and (now < sweep or now < sub(rest, 1, 13) + 0) then
+  and holds == held_in and units == held and not found[own + 1] and found[own + 2] and (now < sweep or now < (tonumber(sub(rest, 1, 13)) or 0)) then
   local plain, last, last_gone, added = true, 2, 1, charged + 0
   for i = 1, now >= sweep and own - FOUND or 0 do
     plain = plain and not (found[3 + i] and sub(names[name + i], 1, 5) == 'held/')

@@ -22,8 +22,8 @@
 --   long          a value for the field long; nil, false: it stays as it is
 
 -- No assumption is wrong, there are no grants, no threshold is reached, and the lease holds the request in the windows that run. On
--- the day and in the hour, something was counted before. From the time sweep on, this request must be the only one that is
--- held, for the reason that plainreserve.lua has. The key must live as long as the marker. It may not, if counts were kept for
+-- the day and in the hour, something was counted before. From the time sweep on, this request must be all that is held, and no rest
+-- may hold units that are returned, for the reason that plainreserve.lua has. The key must live as long as the marker. It may not, if counts were kept for
 -- less time before, or if somebody has changed when it expires.
 local lease, more, holds = is_plain and found[own], nil, nil
 if lease and is_weighted then
@@ -33,7 +33,7 @@ elseif lease then
 end
 if lease and sweep and now < sweep + OVERDUE and sweep <= first and now < first
   and marker - now > GRACE and marker - now <= 315360000000 and not found[2] and not found[3] and now >= from and now < till
-  and holds == held_in and not found[own + 1] and (now < sweep or now < sub(lease, 1, 13) + 0)
+  and holds == held_in and not found[own + 1] and (now < sweep or now < (tonumber(sub(lease, 1, 13)) or 0))
   and not (rest_units and (found[own + 3] or found[own + 4] or sweep > now + rest_life or now + rest_life > marker or found[own + 2] and now >= sweep)) then
   local plain, last_gone, begun = true, 1, nil
   for i = 1, now >= sweep and not is_weighted and own - FOUND or 0 do
