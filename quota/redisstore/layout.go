@@ -218,7 +218,7 @@ type layoutKey struct {
 }
 
 // plainRequests are requests that may be plain: those to an endpoint, weighted ones, which hold more than one unit, or others.
-// The zero value is none.
+// The zero value stands for all others.
 type plainRequests struct {
 	endpoint string
 	weighted bool

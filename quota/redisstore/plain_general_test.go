@@ -176,6 +176,9 @@ func (c *plainComparison) reserve(choice quota.PlanChoice) func(s *Store, user s
 		s.places.mu.Lock()
 		clear(s.places.byUser) // none is renewed in the background
 		s.places.mu.Unlock()
+		s.rests.mu.Lock()
+		clear(s.rests.byUser) // nor kept
+		s.rests.mu.Unlock()
 		if d.Admitted && isNew {
 			c.held = &d.Reservation
 			c.held.Unused, c.held.Rest, c.held.RestCharged = unused, rest, restCharged

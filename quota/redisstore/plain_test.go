@@ -538,14 +538,9 @@ func TestRequestWithACostIsPlain(t *testing.T) {
 		s := openLike(t, opt, server.URL(), quotatest.NewClock(noon))
 		p := quotatest.NewWeightedPlan("units", quota.Limit{Amount: 1000, Period: quota.Month, Quantity: quota.Units}, quota.Limit{Amount: 1000, Period: quota.Day})
 		hold := func() *quota.Reservation {
-			request := requestBy(p, "u")
-			request.Units = 20
-			d, err := s.Reserve(ctx, request)
-			if err != nil || !d.Admitted {
-				t.Fatal(d.Admitted, err)
-			}
-			d.Reservation.Unused = 15
-			return &d.Reservation
+			r := reserveUnits(t, s, p, 20)
+			r.Unused = 15
+			return r
 		}
 		mustCommit(t, s, hold()) // the first request of a user is not plain
 		held := []*quota.Reservation{hold(), hold()}
@@ -622,14 +617,9 @@ func TestRequestWithARestIsPlain(t *testing.T) {
 	s := openLike(t, Options{functionsFirst: true, HistoryDays: historyDays, BillingHours: 168}, server.URL(), quotatest.NewClock(noon))
 	p := quotatest.NewWeightedPlan("units", quota.Limit{Amount: 1000, Period: quota.Month, Quantity: quota.Units}, quota.Limit{Amount: 1000, Period: quota.Day})
 	begin := func() *quota.Reservation {
-		request := requestBy(p, "u")
-		request.Units = 20
-		d, err := s.Reserve(ctx, request)
-		if err != nil || !d.Admitted {
-			t.Fatal(d.Admitted, err)
-		}
-		d.Reservation.Unused, d.Reservation.Rest, d.Reservation.RestCharged = 18, 15, 5
-		return &d.Reservation
+		r := reserveUnits(t, s, p, 20)
+		r.Unused, r.Rest, r.RestCharged = 18, 15, 5
+		return r
 	}
 	end := func(r *quota.Reservation) {
 		if _, err := s.CommitRest(ctx, r); err != nil {
@@ -695,4 +685,70 @@ func TestPlainCommitCountsADamagedLease(t *testing.T) {
 		clock.Advance(2 * time.Minute)
 		mustCommit(t, s, r)
 	})
+}
+
+// reserveUnits reserves a request of the user "u" that may cost so much.
+func reserveUnits(t *testing.T, s *Store, p *quota.Plan, units int64) *quota.Reservation {
+	t.Helper()
+	request := requestBy(p, "u")
+	request.Units = units
+	d, err := s.Reserve(ctx, request)
+	if err != nil || !d.Admitted {
+		t.Fatal(d.Admitted, err)
+	}
+	return &d.Reservation
+}
+
+// Release 0.1.0 knows no units, and leaves them behind when it gives a request back. They hold nothing: neither are they added to, nor does
+// a reply have them once they may have ended.
+func TestUnitsThatNobodyHolds(t *testing.T) {
+	withFunctionsAndWithout(t, func(t *testing.T, opt Options) {
+		clock := quotatest.NewClock(noon)
+		s := openLike(t, opt, redistest.Start(t).URL(), clock)
+		month := quota.Limit{Amount: 1000, Period: quota.Month, Quantity: quota.Units}
+		ofReport := month
+		ofReport.Endpoint = "report"
+		p := quotatest.NewWeightedPlan("units", month, ofReport)
+		mustCommit(t, s, reserveUnits(t, s, p, 5))
+		commands(s).HSet(ctx, key(s, "u"), "heldextra/2026-11", "7", "heldextra/2026-11/analyze", "7", "heldextra/2026-11/report", "7")
+		r := reserveUnits(t, s, p, 20)
+		if hash := userHash(t, s, "u"); hash["heldextra/2026-11"] != "19" || hash["heldextra/2026-11/analyze"] != "19" {
+			t.Errorf("%s and %s more units are held, want 19", hash["heldextra/2026-11"], hash["heldextra/2026-11/analyze"])
+		}
+		commands(s).HSet(ctx, key(s, "u"), "sweep", clock.Now().UnixMilli()-1000)
+		snapshot, err := s.Commit(ctx, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if held := snapshot.Limits[1].Held; held != 0 {
+			t.Errorf("%d units of report are held, want none", held)
+		}
+	})
+}
+
+// Units are counted exactly beyond 2^31 as well, and by functions.
+func TestManyUnitsArePlain(t *testing.T) {
+	server := redistest.Start(t)
+	server.Needs(t, "7.0", "functions")
+	s := openLike(t, Options{functionsFirst: true}, server.URL(), quotatest.NewClock(noon))
+	p := quotatest.NewWeightedPlan("units", quota.Limit{Amount: quota.MaxAmount, Period: quota.Month, Quantity: quota.Units})
+	const units = 1_000_000_000
+	mustCommit(t, s, reserveUnits(t, s, p, units))
+	got := allCommandsOf(t, server, func() {
+		for range 3 {
+			var held []*quota.Reservation
+			for range 4 {
+				held = append(held, reserveUnits(t, s, p, units))
+			}
+			for _, r := range held {
+				mustCommit(t, s, r)
+			}
+		}
+	})
+	if got["evalsha"] > 0 {
+		t.Errorf("%v, want functions to serve all", got)
+	}
+	if hash := userHash(t, s, "u"); hash["extra/2026-11"] != "12999999987" || hash["heldextra/2026-11"] != "" {
+		t.Errorf("%s more units are counted and %q held, want 12999999987 and none", hash["extra/2026-11"], hash["heldextra/2026-11"])
+	}
 }

@@ -1,8 +1,8 @@
 -- Counts the history of an account, by day and endpoint, for the scripts that change or read it. It stands
 -- after common.lua; a script for which no history is kept need not pay for it.
 --
--- A request costs no call more, but two HINCRBY if its units exceed its 1. The first one of a day moves what the day
--- before has counted into one field, days. With a field for each of 35 days, Redis took 10 % longer to
+-- A plain request costs no call more. In settle.lua, units beyond the 1 of a request cost two HINCRBY. The first request of a
+-- day moves what the day before has counted into one field, days. With a field for each of 35 days, Redis took 10 % longer to
 -- serve a request, and a third longer to sweep.
 --
 -- The field days always has 65 bytes or more: then Redis keeps the hash as a table (see docs/scale.md), in

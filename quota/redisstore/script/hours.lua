@@ -1,9 +1,9 @@
 -- Counts what an account uses in each hour, by endpoint, for the scripts that count or bill it. It stands after
 -- common.lua; a script for which nothing is kept for bills need not pay for it.
 --
--- A request costs no call more, but two HINCRBY if its units exceed its 1. The first one of an hour moves what the
--- hour before has counted into one field, bills: as with the days of a history, a field for each hour would make
--- all requests slower. The field is as long as the field days, for the same reason.
+-- A plain request costs no call more. In settle.lua, units beyond the 1 of a request cost two HINCRBY. The first request of an
+-- hour moves what the hour before has counted into one field, bills: as with the days of a history, a field for each hour would
+-- make all requests slower. The field is as long as the field days, for the same reason.
 
 local HOUR = 3600000 -- ms
 local LONG_BILLS = '%-65s' -- the format of the field bills: blanks follow it if it is shorter

@@ -21,6 +21,7 @@
 local OK, REFUSED, THROTTLED, RARE = 0, 1, 5, 10
 local GRACE = 600000 -- ms; longer than a call can be on its way
 local MOST = 2147483647 -- what %d can make a text of in any Redis
+local MOST_UNITS = 9007199254740991 -- what a number of Lua is exact up to
 local OVERDUE = 3600000 -- ms; how long what has ended may wait to be deleted
 local FOUND = 4 -- the index of the first field of counts in what is read
 local KEPT = 500 -- terms, of some KiB each

@@ -15,7 +15,7 @@
 --   half          how many of them say held/W or held/W/E. With more, as many that say heldextra/W or heldextra/W/E follow
 --   more          the units that the request holds beyond its 1
 --   allowances    allowances[i] is what a limit allows, for i from first_limit to last_limit
---   requests_of   requests_of[i]: limit i, from 1 on, is on units, and this is the index in read of its requests; nil: none is
+--   requests_of   requests_of[i] is the index in read of the requests of limit i, from 1 on, if that is on units; nil: no limit is
 --   fields        names and values to set: attempts/N/I, claimed, lease/ID, and the fields that indexes[2], indexes[3] ... say. The
 --                 values of all but claimed are still missing
 --   life, holds, most, interval   ARGV[rest + 3] to ARGV[rest + 6]

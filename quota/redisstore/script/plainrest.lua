@@ -14,24 +14,14 @@ end
 if rest and sweep and now < sweep + OVERDUE and sweep <= first and now < first
   and marker - now > GRACE and marker - now <= 315360000000 and not found[2] and not found[3] and now >= from and now < till
   and holds == held_in and units == held and not found[own + 1] and found[own + 2] and (now < sweep or now < (tonumber(sub(rest, 1, 13)) or 0)) then
-  local plain, last, last_gone, added = true, 2, 1, charged + 0
+  local plain, last, last_gone, extra = true, 2, 1, charged + 0
   for i = 1, now >= sweep and own - FOUND or 0 do
     plain = plain and not (found[3 + i] and sub(names[name + i], 1, 5) == 'held/')
   end
   for i = 2, last_counted do -- the request is counted there, and it is known when these counts end
     plain = plain and found[3 + indexes[i]]
   end
-  for i = last_counted + 1, plain and added ~= 0 and 2 * last_counted - 1 or 0 do -- the units of what is counted
-    local index = indexes[i]
-    local after = tonumber(found[3 + index] or 0)
-    after = after and after + added
-    if not after or after % 1 ~= 0 or after > MOST or after < -MOST then
-      plain = false
-      break
-    end
-    after = format('%d', after)
-    found[3 + index], fields[last + 1], fields[last + 2], last = after, names[name + index], after, last + 2
-  end
+ADDUNITS
   for i = 2 * last_counted + 2 * windows, plain and #indexes + 1 or 0 do -- the units of what is held, and then the number of rests
     local index, taken = indexes[i], units
     if not index then
@@ -40,13 +30,13 @@ if rest and sweep and now < sweep + OVERDUE and sweep <= first and now < first
     local count = found[3 + index]
     local after = count and tonumber(count)
     after = after and after - taken
-    if not after or after % 1 ~= 0 or after < 0 or after > MOST or after > 0 and now >= sweep then
+    if not after or after % 1 ~= 0 or after < 0 or after > 0 and now >= sweep then
       plain = false
       break
     end
     local field = indexes[i] and names[name + index] or 'rests'
     if after > 0 then
-      after = format('%d', after)
+      after = format(after > MOST and '%.0f' or '%d', after)
       fields[last + 1], fields[last + 2], last = field, after, last + 2
     else
       after, last_gone = false, last_gone + 1

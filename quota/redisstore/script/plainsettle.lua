@@ -9,8 +9,8 @@
 --   last_counted   the index in indexes of the last count that the request adds to
 --   is_weighted   the request holds units beyond its 1: then indexes also say their fields
 --   extra         the units that it is charged beyond its 1, -1 or more
---   rest_units    the units of the rest that it leaves; nil: it leaves none. Then found[own + 2] to found[own + 4] are rests, paid/ID and
---                 rest/ID, rest_life is how long the rest is held, in ms, and rest_field is rest/ID
+--   rest_units    the units of the rest that it leaves; nil: it leaves none. If it leaves one, found[own + 2] to found[own + 4] are
+--                 rests, paid/ID and rest/ID, rest_life is how long the rest is held, in ms, and rest_field is rest/ID
 --   held_in       what its lease says after its time, and after "+N" if it holds units: " E W W ..."
 --   ids, id_at    ids[id_at + 2 * i] is the id of its window i, ids[id_at + 2 * i + 1] when the counts there end
 --   first         when the first of the counts ends that the request adds to
@@ -22,9 +22,9 @@
 --   long          a value for the field long; nil, false: it stays as it is
 
 -- No assumption is wrong, there are no grants, no threshold is reached, and the lease holds the request in the windows that run. On
--- the day and in the hour, something was counted before. From the time sweep on, this request must be all that is held, and no rest
--- may hold units that are returned, for the reason that plainreserve.lua has. The key must live as long as the marker. It may not, if counts were kept for
--- less time before, or if somebody has changed when it expires.
+-- the day and in the hour, something was counted before. From the time sweep on, this request must be all that is held in
+-- the windows, and no rest may hold units there, for the reason that plainreserve.lua has. The key must live as long as the
+-- marker. It may not, if counts were kept for less time before, or if somebody has changed when it expires.
 local lease, more, holds = is_plain and found[own], nil, nil
 if lease and is_weighted then
   more, holds = string.match(lease, '^%+(%d+)(.*)$', 14)
@@ -36,15 +36,16 @@ if lease and sweep and now < sweep + OVERDUE and sweep <= first and now < first
   and holds == held_in and not found[own + 1] and (now < sweep or now < (tonumber(sub(lease, 1, 13)) or 0))
   and not (rest_units and (found[own + 3] or found[own + 4] or sweep > now + rest_life or now + rest_life > marker or found[own + 2] and now >= sweep)) then
   local plain, last_gone, begun = true, 1, nil
-  for i = 1, now >= sweep and not is_weighted and own - FOUND or 0 do
-    plain = plain and not (found[3 + i] and sub(names[name + i], 1, 9) == 'heldextra')
+  for i = 1, now >= sweep and own - FOUND or 0 do
+    local has_others = found[3 + i] and found[3 + i] ~= more
+    plain = plain and not (has_others and sub(names[name + i], 1, 9) == 'heldextra')
   end
   for i = 2, plain and last_counted or 0 do -- what is counted
     local index = indexes[i]
     local count = found[3 + index]
     local after = next_of and next_of[count]
     if not after then
-      if count and i > 2 * windows + 1 then -- what is no number there begins anew
+      if count and i > 2 * windows + 1 then -- settle.lua begins what is damaged there anew
         after = tonumber(count)
         after = after and after + 1
       elseif count then
@@ -74,17 +75,7 @@ if lease and sweep and now < sweep + OVERDUE and sweep <= first and now < first
   end
   local last, at = 2 * last_counted, last_counted
   if is_weighted then
-    for i = at + 1, plain and extra ~= 0 and 2 * at - 1 or 0 do -- the units of what is counted
-      local index = indexes[i]
-      local after = tonumber(found[3 + index] or 0)
-      after = after and after + extra
-      if not after or after % 1 ~= 0 or after > MOST or after < -MOST then
-        plain = false
-        break
-      end
-      after = format('%d', after)
-      found[3 + index], fields[last + 1], fields[last + 2], last = after, names[name + index], after, last + 2
-    end
+ADDUNITS
     at = 2 * at - 1
   end
   for i = at + 1, plain and at + 2 * windows or 0 do -- what is held
@@ -112,22 +103,22 @@ if lease and sweep and now < sweep + OVERDUE and sweep <= first and now < first
     end
   end
   for i = at + 2 * windows + 1, plain and #indexes or 0 do -- the units of that
-    local index = indexes[i]
-    local count = found[3 + index] and tonumber(found[3 + index])
-    if not count then
+    local index, is_alone = indexes[i], not found[3 + indexes[i - 2 * windows]] and not found[own + 2]
+    local left = found[3 + index] and tonumber(found[3 + index])
+    left = left and left - more -- what others hold
+    if not left or left % 1 ~= 0 or left < 0 or left > 0 and is_alone then
       plain = false
-    elseif rest_units or found[3 + indexes[i - 2 * windows]] then
-      local after = count - more + (rest_units or 0)
-      if not found[3 + indexes[i - 2 * windows]] and not found[own + 2] then -- no other request or rest is held
-        plain = plain and count == more + 0
-      end
-      plain = plain and after % 1 == 0 and after <= MOST and after >= -MOST
-      after = format('%d', after)
-      found[3 + index], fields[last + 1], fields[last + 2], last = after, names[name + index], after, last + 2
-    else -- no other request is held, so all of these units must be those of this one
-      plain, last_gone = plain and count == more + 0, last_gone + 1
-      found[3 + index], gone[last_gone] = false, names[name + index]
+      break
     end
+    left = left + (rest_units or 0)
+    if left > 0 then
+      left = format(left > MOST and '%.0f' or '%d', left)
+      fields[last + 1], fields[last + 2], last = names[name + index], left, last + 2
+    else
+      left, last_gone = false, last_gone + 1
+      gone[last_gone] = names[name + index]
+    end
+    found[3 + index] = left
   end
   if plain and rest_units then
     local ends, rests = now + rest_life, tonumber(found[own + 2] or 0)

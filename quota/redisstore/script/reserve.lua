@@ -17,7 +17,8 @@
 --                     C: the requests that may run at once, 1 or more; 0: no bound
 --                     PLACE: when its place ends, in ms from now, 1 or more
 --   ARGV[rest + 9]  for plainreserve.lua, bytes: how many of the last fields of counts are not returned, and then for each window of
---                   ARGV[rest + 4] i and j: field i of counts is held/W, field j held/W/E. Empty: all are returned,
+--                   ARGV[rest + 4] i and j: field i of counts is held/W, field j held/W/E; for a request that holds more than 1 unit,
+--                   those of heldextra/W and heldextra/W/E follow. Empty: all are returned,
 --                   and it is not known which they are
 --   ARGV[rest + 9 + i], i from 1 to l: what limit i allows without grants, 0 or more; -1: it
 --                   refuses nothing, because it does not apply to the endpoint or is soft

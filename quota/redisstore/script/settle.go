@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -16,10 +17,18 @@ import (
 var settleLua string
 
 //go:embed plainsettle.lua
-var plainSettleLua string
+var plainSettleText string
+
+//go:embed plainunits.lua
+var plainUnitsLua string
 
 //go:embed plainrest.lua
-var plainRestLua string
+var plainRestText string
+
+// plainunits.lua stands in both.
+var plainSettleLua, plainRestLua = withUnits(plainSettleText), withUnits(plainRestText)
+
+func withUnits(text string) string { return strings.Replace(text, "ADDUNITS\n", plainUnitsLua, 1) }
 
 //go:embed plainsettleargs.lua
 var plainSettleArgsLua string
@@ -118,8 +127,8 @@ type SettleArgs struct {
 	Indexes string
 }
 
-// PlainOne returns the reservation whose settlement may be plain: plainsettle.lua may count it, or plainrest.lua settle its rest. nil:
-// there is none. Of those that hold a single unit, only those that are charged it are plain.
+// PlainOne returns the reservation whose settlement may be plain: plainsettle.lua counts it, or plainrest.lua settles its rest. It
+// returns nil if there is none. A request that holds one unit is plain only if it is charged that unit.
 func (a *SettleArgs) PlainOne() *quota.Reservation {
 	switch {
 	case a.WithPool || len(a.Reservations)+len(a.Rests) != 1:

@@ -33,8 +33,9 @@
 --   ARGV[last_arg - 1]  f, 0 or more
 --   ARGV[last_arg]    for plainsettle.lua, bytes: how many of the last fields of counts are not returned, and then for each
 --                     window of the only reservation i and j: field i of counts is used/W, field j used/W/E; with a
---                     history that of day/N/E, and with bills that of bill/H/E; then for each window again those of
---                     held/W and held/W/E. Empty: all are returned, and it is not known which they are
+--                     history that of day/N/E, and with bills that of bill/H/E; if the request holds more than 1 unit, those of
+--                     extra/W and so on in the same order; then for each window again those of held/W and held/W/E, and for
+--                     such a request those of heldextra/W and heldextra/W/E. Empty: all are returned, and it is not known which they are
 --
 -- The marker in the user's hash stands for both hashes: they are settled together.
 --
