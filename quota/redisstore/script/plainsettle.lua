@@ -73,6 +73,7 @@ if lease and sweep and now < sweep + OVERDUE and sweep <= first and now < first
     found[3 + index] = after
     fields[2 * i] = after
   end
+  plain = plain and not (begun and #begun == windows) -- otherwise nothing has kept the key for long enough
   local last, at = 2 * last_counted, last_counted
   if is_weighted then
 ADDUNITS
