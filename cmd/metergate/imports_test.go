@@ -26,7 +26,7 @@ type listedPackage struct {
 // hold a rule which it shares with them, and these import none of ours.
 var allowedImports = map[string][]string{
 	"cmd/metergate": {"cmd/metergate/app", "cmd/metergate/billing", "cmd/metergate/counterfile", "cmd/metergate/demoapi", "cmd/metergate/host", "cmd/metergate/sockets", "cmd/metergate/storefile", "config", "proxy/apikeys", "proxy/jwtauth/jwtrules", "quota", "quota/guard", "quota/notify", "quota/plancheck", "quota/record"},
-	"cmd/metergate/app": {"cmd/metergate/host", "cmd/metergate/sockets", "quota/ratelog", "quota/rawsocket", "config", "proxy", "proxy/admin", "proxy/admin/recent", "proxy/apikeys", "proxy/jsonlog", "proxy/jwtauth", "proxy/routetable", "proxy/tracing", "proxy/upstream",
+	"cmd/metergate/app": {"cmd/metergate/host", "cmd/metergate/sockets", "quota/blocking", "quota/ratelog", "quota/rawsocket", "config", "proxy", "proxy/admin", "proxy/admin/recent", "proxy/apikeys", "proxy/jsonlog", "proxy/jwtauth", "proxy/routetable", "proxy/tracing", "proxy/upstream",
 		"quota", "quota/boltstore", "quota/guard", "quota/notify", "quota/redisstore"},
 	"cmd/metergate/billing":     nil,
 	"cmd/metergate/counterfile": {"quota"},
@@ -74,10 +74,11 @@ var allowedImports = map[string][]string{
 	"quota/internal/bucket":        {"quota"},
 	"quota/internal/hub":           nil,
 	"quota/internal/queue":         nil,
-	"quota/internal/redolog":       nil,
+	"quota/internal/redolog":       {"quota/blocking"},
 
 	"quota/plancheck": {"quota"},
 	"quota/ratelog":   nil,
+	"quota/blocking":  nil,
 	"quota/rawsocket": nil,
 
 	// What only tests use.

@@ -31,7 +31,8 @@ func serve(c *console) error {
 	if err != nil {
 		return err
 	}
-	log, level := app.NewLog(cfg.Log, c.stderr)
+	log, level, flush := app.NewLog(cfg.Log, c.stderr)
+	defer flush()
 	limits := host.Read()
 	limits.TuneGC()
 	s := &serving{signals: stopSignals(), upgrades: make(chan os.Signal, 1), log: log, options: app.Options{

@@ -20,38 +20,34 @@ import (
 // WithGroup, is only a slog.JSONHandler.
 type Handler struct {
 	*slog.JSONHandler
-	w *lockedWriter
+	lines *lineWriter
 }
 
-// New returns a Handler that writes lines of a level or above to w, one line a Write.
+// New returns a Handler that writes lines of a level or above to w, one or several whole lines a Write.
 func New(w io.Writer, level slog.Leveler) *Handler {
-	locked := &lockedWriter{w: w}
-	return &Handler{slog.NewJSONHandler(locked, &slog.HandlerOptions{Level: level}), locked}
+	lines := &lineWriter{w: w, turn: make(chan struct{}, 1)}
+	return &Handler{slog.NewJSONHandler(lines, &slog.HandlerOptions{Level: level}), lines}
 }
 
-// lockedWriter keeps the lines of both ways apart.
-type lockedWriter struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-func (w *lockedWriter) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.w.Write(p)
-}
-
-// lines holds buffers to use again.
-var lines = sync.Pool{New: func() any {
+// buffers are to be used again.
+var buffers = sync.Pool{New: func() any {
 	line := make([]byte, 0, 1<<10)
 	return &line
 }}
 
-// Log is log.LogAttrs, and shorter if the handler of log is a Handler. It does not keep attrs.
+// Log is log.LogAttrs, but if the handler of log is a Handler it is shorter, and does not wait until the line is
+// written. The order of lines is kept. Log does not keep attrs.
 func Log(log *slog.Logger, level slog.Level, message string, attrs []slog.Attr) {
 	h, ok := log.Handler().(*Handler)
 	if !ok || !h.log(level, message, attrs) {
 		log.LogAttrs(context.Background(), level, message, attrs...)
+	}
+}
+
+// Flush returns when all lines of log are written. Whoever ends the process calls it.
+func Flush(log *slog.Logger) {
+	if h, ok := log.Handler().(*Handler); ok {
+		h.lines.Write(nil)
 	}
 }
 
@@ -60,10 +56,10 @@ func (h *Handler) log(level slog.Level, message string, attrs []slog.Attr) (ok b
 	if !h.Enabled(context.Background(), level) {
 		return true
 	}
-	line := lines.Get().(*[]byte)
-	defer lines.Put(line)
+	line := buffers.Get().(*[]byte)
+	defer buffers.Put(line)
 	if *line, ok = appendLine((*line)[:0], time.Now(), level, message, attrs); ok {
-		h.w.Write(*line) // slog.Logger ignores its errors as well
+		h.lines.add(*line)
 	}
 	return ok
 }

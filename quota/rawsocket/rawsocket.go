@@ -13,8 +13,8 @@
 // as a garbage collection begins with, has to wait until the thread goes on.
 //
 // Only sockets of package net are written and read this way. They never block, while files and pipes
-// may. The monitor also interrupts goroutines that run for long. It still does: it wakes for every other
-// system call, such as that of the log, and for the next timer.
+// may: see package blocking. The monitor also interrupts goroutines that run for long. It still does: it wakes for every other
+// system call, and for the next timer.
 package rawsocket
 
 import (

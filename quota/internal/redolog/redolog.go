@@ -18,6 +18,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"os"
+
+	"metergate/quota/blocking"
 )
 
 const (
@@ -58,7 +60,7 @@ type Log struct {
 // after an error. What is written is brought to disk with sync; nil: fdatasync.
 func Create(file *os.File, sync func(*os.File) error) (l *Log, err error) {
 	if sync == nil {
-		sync = syncData
+		sync = blocking.Sync
 	}
 	_, err = file.WriteAt(make([]byte, Size), 0)
 	if err == nil {

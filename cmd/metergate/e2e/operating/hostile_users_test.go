@@ -353,7 +353,7 @@ func TestHostileUsersStayApart(t *testing.T) {
 func TestTextLogEscapesHostileUsers(t *testing.T) {
 	for _, user := range hostileUsers {
 		var text strings.Builder
-		log, _ := app.NewLog(config.Log{Format: "text"}, &text)
+		log, _, _ := app.NewLog(config.Log{Format: "text"}, &text)
 		log.Info("request", slog.String("user", user), slog.String("plan", "free"))
 		line, more, _ := strings.Cut(text.String(), "\n")
 		if more != "" || !strings.HasSuffix(line, " plan=free") || strings.Count(line, " plan=") != 1+strings.Count(user, " plan=") ||
