@@ -25,16 +25,21 @@ type lineWriter struct {
 	mu      sync.Mutex
 	pending []byte // lines that wait
 	awaited bool   // a goroutine will write them
+	queued  int    // calls of add that found no room, and are not done yet
 }
 
 // add has a line written soon, by another goroutine. Lines that come before that goroutine runs, or while it waits for its turn, are
 // written together. If too many wait, add writes them itself: what cannot be written fast enough slows down those who
-// cause it.
+// cause it. As long as one of them waits for its turn, no other line goes before its.
 func (w *lineWriter) add(line []byte) {
 	w.mu.Lock()
-	if len(w.pending)+len(line) > maxPending {
+	if w.queued > 0 || len(w.pending)+len(line) > maxPending {
+		w.queued++
 		w.mu.Unlock()
 		w.Write(line)
+		w.mu.Lock()
+		w.queued--
+		w.mu.Unlock()
 		return
 	}
 	w.pending = append(w.pending, line...)

@@ -187,6 +187,33 @@ func TestLinesThatWaitAreBounded(t *testing.T) {
 	})
 }
 
+// Otherwise those that wait would be overtaken again and again, and a few would wait for seconds.
+func TestNoLineOvertakesOneThatWaitsForItsTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, w := heldLog(t)
+		Log(log, slog.LevelInfo, "first", nil)
+		synctest.Wait() // it is being written
+		full := strings.Repeat("x", maxPending-100)
+		Log(log, slog.LevelInfo, full, nil)
+		synctest.Wait()
+		go Log(log, slog.LevelInfo, "waits", nil)
+		synctest.Wait()
+		w.let(1) // now all that was pending is being written
+		go Log(log, slog.LevelInfo, "later", nil)
+		synctest.Wait()
+		close(w.next)
+		synctest.Wait()
+		if got := messages(t, w.done); len(got) != 4 || fmt.Sprint(got[2:]) != "[waits later]" {
+			t.Errorf("%d lines were written, the last ones are %.100q, want waits and later", len(got), got[2:])
+		}
+		Log(log, slog.LevelInfo, "soon", nil) // and does not wait any more
+		synctest.Wait()
+		if got := messages(t, w.done); got[len(got)-1] != "soon" {
+			t.Error("a line after that is not written")
+		}
+	})
+}
+
 func TestLinesAfterAFailedWriteAreWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, w := heldLog(t)
