@@ -30,7 +30,7 @@ type lineWriter struct {
 
 // add has a line written soon, by another goroutine. Lines that come before that goroutine runs, or while it waits for its turn, are
 // written together. If too many wait, add writes them itself: what cannot be written fast enough slows down those who
-// cause it. As long as one of them waits for its turn, no other line goes before its.
+// cause it. While one of them waits for its turn, later lines queue behind it.
 func (w *lineWriter) add(line []byte) {
 	w.mu.Lock()
 	if w.queued > 0 || len(w.pending)+len(line) > maxPending {

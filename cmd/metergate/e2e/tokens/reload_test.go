@@ -60,7 +60,7 @@ func TestReloadKeepsTheCostOfOpenStreams(t *testing.T) {
 		a := strings.Index(tokensYAML, "cost: {")
 		g.Save(tokensYAML[:a] + c.cost + tokensYAML[a+strings.Index(tokensYAML[a:], "\n"):])
 		g.Signal(syscall.SIGHUP)
-		g.WaitForOutput(func(text string) bool { // the gateway may see a change and the signal one after the other
+		g.WaitForOutput(func(text string) bool { // the watcher of the file and the signal can both reload one change
 			hashes := map[string]bool{}
 			for _, reload := range reloaded.FindAllString(text, -1) {
 				hashes[reload] = true
