@@ -41,7 +41,8 @@ func TestPlainScriptsDoAsGeneralOnes(t *testing.T) {
 func comparePlain(t *testing.T, opt Options, random *rand.Rand) {
 	clock := quotatest.NewClock(noon)
 	opt.URL, opt.Timeout, opt.Offset = redistest.Start(t).URL(), patient, clock.Offset
-	var lag atomic.Int64 // of the gateways' clocks, in minutes
+	opt.neverRenews, opt.markersEvery = true, time.Hour // nothing happens between the calls for the two users
+	var lag atomic.Int64                                // of the gateways' clocks, in minutes
 	opt.Now = func() time.Time { return clock.Now().Add(-time.Duration(lag.Load()) * time.Minute) }
 	general, plain := openWith(t, opt), openWith(t, opt)
 	general.layouts.general = true
@@ -173,12 +174,6 @@ func (c *plainComparison) reserve(choice quota.PlanChoice) func(s *Store, user s
 	return func(s *Store, user string) any {
 		request.User = user
 		d, err := s.Reserve(ctx, request)
-		s.places.mu.Lock()
-		clear(s.places.byUser) // none is renewed in the background
-		s.places.mu.Unlock()
-		s.rests.mu.Lock()
-		clear(s.rests.byUser) // nor kept
-		s.rests.mu.Unlock()
 		if d.Admitted && isNew {
 			c.held = &d.Reservation
 			c.held.Unused, c.held.Rest, c.held.RestCharged = unused, rest, restCharged

@@ -75,6 +75,7 @@ type Options struct {
 	scriptsOnly    bool          // no functions of Redis are used
 	functionsFirst bool          // functions are tried for all users
 	markersEvery   time.Duration // replaces deleteMarkersEvery unless it is 0
+	neverRenews    bool          // places are not renewed, and rests not kept, in the background
 }
 
 // Store is a quota store in Redis. It is safe for concurrent use. Open makes one.
@@ -176,7 +177,9 @@ func Open(opt Options) (*Store, error) {
 	})
 	var background sync.WaitGroup
 	background.Go(func() { s.deleteMarkersUntilClosed(withDefault(opt.markersEvery, deleteMarkersEvery)) })
-	background.Go(s.renewPlacesUntilClosed)
+	if !opt.neverRenews {
+		background.Go(s.renewPlacesUntilClosed)
+	}
 	background.Go(s.giveBackPlaces)
 	background.Go(s.index.listUntilClosed)
 	if opt.Memory != nil {
