@@ -70,7 +70,7 @@ var allowedImports = map[string][]string{
 	"quota/redisstore/redisurl":    nil,
 	"quota/redisstore/resp":        nil,
 	"quota/redisstore/script":      {"quota", "quota/record", "quota/redisstore/resp"},
-	"quota/internal/boltfile":      {"quota/internal/redolog"},
+	"quota/internal/boltfile":      {"quota/blocking", "quota/internal/redolog"},
 	"quota/internal/bucket":        {"quota"},
 	"quota/internal/hub":           nil,
 	"quota/internal/queue":         nil,

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"metergate/quota/blocking"
 	"metergate/quota/testkit"
 )
@@ -45,24 +47,26 @@ func createBlockingPipe(t *testing.T) (pipe, end *os.File) {
 }
 
 // Meanwhile garbage is collected: that looks at the stacks of goroutines that wait for the disk.
-func TestSyncReturnsWhatTheSystemSays(t *testing.T) {
+func TestWriteAndSyncWhileGarbageIsCollected(t *testing.T) {
 	file := createFile(t)
-	_, end := createPipe(t)
 	var callers sync.WaitGroup
-	for range 8 {
+	for i := range 8 {
 		callers.Go(func() {
 			for range 20 {
-				if err := blocking.Sync(file); err != nil {
-					t.Errorf("a file: %v", err)
-				}
-				if err := blocking.Sync(end); !errors.Is(err, syscall.EINVAL) {
-					t.Errorf("a pipe, which cannot be synced: %v", err)
+				if err := blocking.WriteAndSync(file, bytes.Repeat([]byte{'a' + byte(i)}, 100), int64(100*i)); err != nil {
+					t.Error(err)
 				}
 				runtime.GC()
 			}
 		})
 	}
 	callers.Wait()
+	b, err := os.ReadFile(file.Name())
+	for i := range 8 {
+		if want := bytes.Repeat([]byte{'a' + byte(i)}, 100); len(b) != 800 || !bytes.Equal(b[100*i:100*i+100], want) {
+			t.Fatalf("the file has %q: %v", b, err)
+		}
+	}
 }
 
 func TestWriteIsWhole(t *testing.T) {
@@ -98,6 +102,122 @@ func TestWriteIsWhole(t *testing.T) {
 			t.Errorf("the file has %d bytes, want %d: %v", len(b), len(text), err)
 		}
 	})
+}
+
+func TestWriteAndSyncWritesAtItsPlace(t *testing.T) {
+	file := createFile(t)
+	writes := []struct {
+		text string
+		at   int64
+	}{{"0123456789", 0}, {"abc", 4}, {"", 2}, {"end", 10}, {"far away", 5 << 30}}
+	for _, w := range writes {
+		if err := blocking.WriteAndSync(file, []byte(w.text), w.at); err != nil {
+			t.Errorf("%q at %d: %v", w.text, w.at, err)
+		}
+	}
+	for _, w := range []struct {
+		text string
+		at   int64
+	}{{"0123abc789end", 0}, {"\x00far away", 5<<30 - 1}} {
+		b := make([]byte, len(w.text))
+		if _, err := file.ReadAt(b, w.at); err != nil || string(b) != w.text {
+			t.Errorf("%q at %d, want %q: %v", b, w.at, w.text, err)
+		}
+	}
+	if info, err := file.Stat(); err != nil || info.Size() != 5<<30+8 {
+		t.Errorf("the file has %d bytes: %v", info.Size(), err)
+	}
+}
+
+func TestWriteAndSyncHasTheErrorsOfTheSystem(t *testing.T) {
+	closed := createFile(t)
+	closed.Close()
+	_, pipe := createPipe(t)
+	reading, err := os.Open(createFile(t).Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reading.Close()
+	small, err := unix.MemfdCreate("small", unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed := os.NewFile(uintptr(small), "small")
+	defer sealed.Close()
+	if _, err := unix.FcntlInt(uintptr(small), unix.F_ADD_SEALS, unix.F_SEAL_WRITE); err != nil {
+		t.Fatal(err)
+	}
+	unsynced, err := os.OpenFile("/dev/null", os.O_WRONLY, 0) // takes all, and cannot be synced
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unsynced.Close()
+	for name, c := range map[string]struct {
+		file *os.File
+		want error
+	}{
+		"closed": {closed, os.ErrClosed}, "a pipe": {pipe, syscall.ESPIPE}, "open for reading": {reading, syscall.EBADF},
+		"sealed": {sealed, syscall.EPERM}, "written, not synced": {unsynced, syscall.EINVAL},
+	} {
+		if err := blocking.WriteAndSync(c.file, []byte("text"), 0); !errors.Is(err, c.want) {
+			t.Errorf("%s: the error is %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+// Meanwhile garbage is collected: that looks at the stacks of goroutines that wait for the disk.
+func TestLeadsToSaysWhatOsStatDoes(t *testing.T) {
+	file, other := createFile(t), createFile(t)
+	if _, err := file.WriteString("four"); err != nil {
+		t.Fatal(err)
+	}
+	known, err := file.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	link, moved, inFile := filepath.Join(folder, "link"), filepath.Join(folder, "moved"), filepath.Join(file.Name(), "x")
+	if err := errors.Join(os.Symlink(file.Name(), link), os.Link(file.Name(), moved)); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		path string
+		is   bool
+		size int64
+		err  error
+	}{
+		"its path": {file.Name(), true, 4, nil}, "a link": {link, true, 4, nil}, "another name": {moved, true, 4, nil},
+		"another file": {other.Name(), false, 0, nil}, "none": {file.Name() + "x", false, 0, os.ErrNotExist},
+		"no folder": {inFile, false, 0, syscall.ENOTDIR}, "no path": {"a\x00b", false, 0, syscall.EINVAL},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var callers sync.WaitGroup
+			for range 4 {
+				callers.Go(func() {
+					for range 10 {
+						is, size, err := blocking.LeadsTo(c.path, known)
+						if is != c.is || size != c.size || !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
+							t.Errorf("%t, %d bytes, %v, want %t, %d and %v", is, size, err, c.is, c.size, c.err)
+						}
+						runtime.GC()
+					}
+				})
+			}
+			callers.Wait()
+		})
+	}
+	if err := file.Truncate(1); err != nil {
+		t.Fatal(err)
+	}
+	if is, size, err := blocking.LeadsTo(file.Name(), known); !is || size != 1 || err != nil {
+		t.Errorf("after a cut: %t, %d bytes, %v", is, size, err)
+	}
+	if err := os.Rename(other.Name(), file.Name()); err != nil {
+		t.Fatal(err)
+	}
+	if is, _, err := blocking.LeadsTo(file.Name(), known); is || err != nil {
+		t.Errorf("after another file took its place: %t, %v", is, err)
+	}
 }
 
 func TestWriteHasTheErrorsOfTheFile(t *testing.T) {

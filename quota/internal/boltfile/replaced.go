@@ -14,6 +14,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"metergate/quota/blocking"
 )
 
 const (
@@ -77,12 +79,13 @@ func (f *File) checkPath() error {
 	if d := f.damage.Load(); d != nil {
 		return d
 	}
-	info, err := os.Stat(f.Path())
-	switch {
-	case f.untold:
+	if f.untold {
 		return nil
-	case err == nil && os.SameFile(info, f.current.Load().info):
-		return errors.Join(f.checkSize(f.current.Load(), info.Size()), f.checkLog())
+	}
+	is, size, err := blocking.LeadsTo(f.Path(), f.current.Load().info)
+	switch {
+	case is:
+		return errors.Join(f.checkSize(f.current.Load(), size), f.checkLog())
 	case err == nil:
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 	default:

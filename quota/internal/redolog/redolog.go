@@ -51,22 +51,16 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 type Log struct {
 	file *os.File
 	info os.FileInfo
-	next int64  // where the next record goes
-	page []byte // that is written
-	sync func(*os.File) error
+	next int64                // where the next record goes
+	page []byte               // that is written
+	sync func(*os.File) error // nil: fdatasync
 }
 
 // Create makes a log in a file that was opened for reading and writing, and brings its size to disk. It closes the file
 // after an error. What is written is brought to disk with sync; nil: fdatasync.
 func Create(file *os.File, sync func(*os.File) error) (l *Log, err error) {
-	if sync == nil {
-		sync = blocking.Sync
-	}
-	_, err = file.WriteAt(make([]byte, Size), 0)
-	if err == nil {
-		err = sync(file)
-	}
 	l = &Log{file: file, sync: sync}
+	err = l.write(make([]byte, Size), 0)
 	if err == nil {
 		l.info, err = file.Stat()
 	}
@@ -95,14 +89,22 @@ func (l *Log) Append(database uint64, number int64, content []byte) error {
 	binary.BigEndian.PutUint32(b, crc32.Checksum(b[4:], castagnoli))
 	b = append(b, make([]byte, pages(len(content))-int64(len(b)))...)
 	l.page = b
-	if _, err := l.file.WriteAt(b, l.next); err != nil {
-		return err
-	}
-	if err := l.sync(l.file); err != nil {
+	if err := l.write(b, l.next); err != nil {
 		return err
 	}
 	l.next += int64(len(b))
 	return nil
+}
+
+// write returns when p is on disk.
+func (l *Log) write(p []byte, at int64) error {
+	if l.sync == nil {
+		return blocking.WriteAndSync(l.file, p, at)
+	}
+	if _, err := l.file.WriteAt(p, at); err != nil {
+		return err
+	}
+	return l.sync(l.file)
 }
 
 // Restart makes the next record the first one. All others must be in the database by then, on disk.
@@ -110,11 +112,11 @@ func (l *Log) Restart() { l.next = 0 }
 
 // IsAt reports whether a path leads to the log, and nothing has cut it. It is true if that cannot be found out.
 func (l *Log) IsAt(path string) bool {
-	info, err := os.Stat(path)
+	is, size, err := blocking.LeadsTo(path, l.info)
 	if err != nil {
 		return !errors.Is(err, os.ErrNotExist)
 	}
-	return os.SameFile(info, l.info) && info.Size() >= Size
+	return is && size >= Size
 }
 
 // Close closes the file.
