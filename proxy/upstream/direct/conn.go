@@ -3,6 +3,7 @@ package direct
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -33,15 +34,14 @@ type conn struct {
 	rest chan error
 
 	// What raw's callbacks need and find. They are made once, because each would allocate.
-	writing       func(fd uintptr) bool
-	receiving     func(fd uintptr) bool
-	looking       func(fd uintptr) bool
-	message       []byte
-	wait          bool
-	fd            uintptr // during receiving
-	received      *reader
-	written, seen int
-	failed        error
+	exchanging func(fd uintptr) bool
+	looking    func(fd uintptr) bool
+	sending    *exchange // until its request is sent
+	sendErr    error
+	fd         uintptr // during exchanging
+	received   *reader
+	seen       int
+	failed     error
 }
 
 func newConn(c net.Conn, h *host) (*conn, error) {
@@ -57,20 +57,7 @@ func newConn(c net.Conn, h *host) (*conn, error) {
 	}
 	own := &conn{Conn: c, raw: raw, host: h, abort: func() { c.Close() }}
 	own.reader = rawsocket.NewReader(c)
-	own.writing = func(fd uintptr) bool {
-		own.written, own.failed = rawsocket.WriteNow(fd, own.message)
-		return true
-	}
-	own.receiving = func(fd uintptr) bool {
-		r := takeReader(own) // only for now: a request that waits holds no buffer
-		own.fd, r.from = fd, (*arrived)(own)
-		if _, own.failed = r.Peek(1); own.failed != nil {
-			freeReader(r)
-			return own.failed != syscall.EAGAIN || !own.wait
-		}
-		own.received, r.from = r, own.reader
-		return true
-	}
+	own.exchanging = own.tryExchange
 	own.looking = func(fd uintptr) bool {
 		own.seen, own.failed = rawsocket.Peek(fd)
 		return true
@@ -78,25 +65,65 @@ func newConn(c net.Conn, h *host) (*conn, error) {
 	return own, nil
 }
 
-// send writes a request, or what of it the socket takes at once. A goroutine writes the rest:
-// the server may answer before it reads it. begun is false if nothing was or will be sent.
-func (c *conn) send(p []byte) (begun bool, err error) {
-	c.rest, c.message, c.written, c.failed = nil, p, 0, nil
-	err = c.raw.Write(c.writing)
-	c.message = nil
+// exchange sends a request, and waits for the beginning of a response. It returns a reader that has it.
+//
+// Error errStale: nothing was sent, because something has come on the connection since it was last used, or its end.
+func (c *conn) exchange(e *exchange) (*reader, error) {
+	c.sending, c.rest, c.sendErr = e, nil, nil
+	err := c.raw.Read(c.exchanging)
 	if err == nil {
-		err = c.opError("write", c.failed)
+		err = c.readError()
 	}
-	if err != nil || c.written == len(p) {
-		return c.written > 0, err
+	r := c.received
+	c.sending, c.received = nil, nil
+	if err != nil {
+		return nil, cmp.Or(c.sendErr, err)
 	}
-	rest, done := bytes.Clone(p[c.written:]), make(chan error, 1)
-	c.rest = done
-	go func() {
-		_, err := c.Conn.Write(rest)
-		done <- err
-	}()
-	return true, nil
+	return r, nil // also if not all of the request was sent: a server may answer before it has read that
+}
+
+// tryExchange goes as far as it can without waiting. It is called again when something has come since the first call began.
+func (c *conn) tryExchange(fd uintptr) (done bool) {
+	if e := c.sending; e != nil {
+		c.sending = nil
+		if c.reused {
+			if _, c.failed = rawsocket.Peek(fd); c.failed != syscall.EAGAIN {
+				c.failed = errStale
+				return true
+			}
+		}
+		c.send(fd, e)
+		if c.reused && c.sendErr == nil {
+			return false // nothing had come before
+		}
+	}
+	r := takeReader(c) // only for now: a request that waits holds no buffer
+	c.fd, r.from = fd, (*arrived)(c)
+	if _, c.failed = r.Peek(1); c.failed != nil {
+		freeReader(r)
+		return c.failed != syscall.EAGAIN || c.sendErr != nil
+	}
+	c.received, r.from = r, c.reader
+	return true
+}
+
+// send writes a request, or what of it the socket takes at once. A goroutine writes the rest:
+// the server may answer before it reads it.
+func (c *conn) send(fd uintptr, e *exchange) {
+	p := e.message.Bytes()
+	n, err := rawsocket.WriteNow(fd, p)
+	c.sendErr = c.opError("write", err)
+	if err == nil && n < len(p) {
+		rest, done := bytes.Clone(p[n:]), make(chan error, 1)
+		c.rest = done
+		go func() {
+			_, err := c.Conn.Write(rest)
+			done <- err
+		}()
+	}
+	if n > 0 || err == nil {
+		e.hasBegun()
+	}
 }
 
 // sentAll reports whether the whole request was sent.
@@ -112,19 +139,6 @@ func (c *conn) sentAll() bool {
 	}
 }
 
-// receive waits for the beginning of a response, and returns a reader that has it. With wait false it does not wait.
-// Error: nothing will come, or errNothingYet.
-func (c *conn) receive(wait bool) (*reader, error) {
-	c.wait = wait
-	err := c.raw.Read(c.receiving)
-	if err == nil {
-		err = c.readError()
-	}
-	r := c.received
-	c.received = nil
-	return r, err
-}
-
 // look returns nil if there is something to read, which it leaves there. Error: nothing will come, or errNothingYet.
 func (c *conn) look() error {
 	if err := c.raw.Read(c.looking); err != nil {
@@ -136,18 +150,21 @@ func (c *conn) look() error {
 	return c.readError()
 }
 
-// readError returns why receiving or looking found nothing; nil: it found something.
+// readError returns why an exchange or a look found nothing; nil: it found something.
 func (c *conn) readError() error {
 	switch c.failed {
 	case syscall.EAGAIN:
 		return errNothingYet
-	case io.EOF:
-		return io.EOF
+	case io.EOF, errStale:
+		return c.failed
 	}
 	return c.opError("read", c.failed)
 }
 
-var errNothingYet = errors.New("nothing has come")
+var (
+	errNothingYet = errors.New("nothing has come")
+	errStale      = errors.New("the connection cannot carry another request")
+)
 
 // opError wraps an error as package net does. It returns nil for nil.
 func (c *conn) opError(op string, err error) error {
@@ -200,7 +217,7 @@ func (l *limited) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// An arrived reads what has come on a connection, during receiving. Error EAGAIN: nothing has come.
+// An arrived reads what has come on a connection, during exchanging. Error EAGAIN: nothing has come.
 type arrived conn
 
 func (a *arrived) Read(p []byte) (int, error) {

@@ -17,7 +17,6 @@ package direct
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -135,7 +134,8 @@ func (t *Transport) Send(req *http.Request, sent func()) (*http.Response, error)
 	ctx := req.Context()
 	e := &exchange{t: t, req: req, trace: httptrace.ContextClientTrace(ctx), sent: sent}
 	defer e.freeMessage()
-	for again := false; ; again = true {
+	again := false
+	for {
 		err := context.Cause(ctx)
 		if err == nil {
 			e.c, err = t.connect(ctx, e.trace, addrOf(req.URL), again)
@@ -148,10 +148,14 @@ func (t *Transport) Send(req *http.Request, sent func()) (*http.Response, error)
 		if err == nil {
 			return res, nil
 		}
+		if err == errStale {
+			continue
+		}
 		unsent := e.message != nil // the connection took nothing of it
 		if again || !e.c.reused || e.responded || ctx.Err() != nil || !unsent && !(e.begun && isReplayable(req)) {
 			return nil, err
 		}
+		again = true
 	}
 }
 
@@ -238,6 +242,9 @@ func (e *exchange) do() (*http.Response, error) {
 	res, err := e.respond()
 	if err != nil {
 		e.stop()
+		if err == errStale {
+			e.t.discard(e.c)
+		}
 		e.c.Close()
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
@@ -251,15 +258,10 @@ func (e *exchange) respond() (*http.Response, error) {
 	if err := e.writeMessage(); err != nil {
 		return nil, err
 	}
-	var sendErr error
-	if e.begun, sendErr = e.c.send(e.message.Bytes()); e.begun {
-		e.freeMessage()
-		e.sent()
-	}
-	// A server may answer, and close before it has read the whole request.
-	r, err := e.c.receive(sendErr == nil)
+	e.begun = false
+	r, err := e.c.exchange(e)
 	if err != nil {
-		return nil, cmp.Or(sendErr, err)
+		return nil, err
 	}
 	e.responded = true
 	if e.trace != nil && e.trace.GotFirstResponseByte != nil {
@@ -274,13 +276,20 @@ func (e *exchange) respond() (*http.Response, error) {
 		return nil, err
 	}
 	b := &body{exchange: e, from: res.Body, r: r}
-	b.reusable = sendErr == nil && !res.Close && res.ProtoAtLeast(1, 1) && res.StatusCode >= 200
+	b.reusable = e.c.sendErr == nil && !res.Close && res.ProtoAtLeast(1, 1) && res.StatusCode >= 200
 	if res.Body == http.NoBody {
 		b.end()
 	} else {
 		res.Body = b
 	}
 	return res, nil
+}
+
+// hasBegun notes that some of the request was sent.
+func (e *exchange) hasBegun() {
+	e.begun = true
+	e.freeMessage()
+	e.sent()
 }
 
 // read reads the final response's header, and that of all informational responses before.

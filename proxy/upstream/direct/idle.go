@@ -46,7 +46,8 @@ func (t *Transport) connect(ctx context.Context, trace *httptrace.ClientTrace, a
 		if !c.since.IsZero() {
 			info.WasIdle, info.IdleTime = true, time.Since(c.since)
 		}
-		if c.reused && !t.keep(c, info.IdleTime) {
+		if info.WasIdle && info.IdleTime >= t.IdleTimeout {
+			t.discard(c)
 			continue
 		}
 		if trace != nil && trace.GotConn != nil {
@@ -165,19 +166,24 @@ func (t *Transport) sweep() {
 	}
 }
 
-// keep closes a connection that cannot carry another request. It reports whether it can.
+// keep discards a connection that cannot carry another request. It reports whether it can.
 func (t *Transport) keep(c *conn, idleFor time.Duration) bool {
-	err := c.look()
-	if err == errNothingYet && idleFor < t.IdleTimeout {
+	if c.look() == errNothingYet && idleFor < t.IdleTimeout {
 		return true
 	}
-	if err == nil { // the server has sent something, which would be taken for the next response
+	t.discard(c)
+	return false
+}
+
+// discard closes an unused connection. If its server has sent something, which would be taken for the next response, that is
+// logged.
+func (t *Transport) discard(c *conn) {
+	if c.look() == nil {
 		text := make([]byte, maxLogged)
 		n, _ := c.Conn.Read(text) // does not wait
 		t.logUnsolicited(c, text[:n])
 	}
 	c.Close()
-	return false
 }
 
 // maxLogged is how much the log has of what a server sends unasked, in bytes.
