@@ -99,8 +99,8 @@ func (w *pendingChange) apply(crossings *crossingRecorder) error {
 // detectChanges finds out whether the file has grants and overrides.
 func (s *Store) detectChanges() error {
 	return s.db.View(func(tx *bolt.Tx) error {
-		grant, _ := tx.Bucket(grantsBucket).Cursor().First()
-		plan, _ := tx.Bucket(plansBucket).Cursor().First()
+		grant, _ := tx.Bucket(grantsBucket).Cursor().Seek(nil)
+		plan, _ := tx.Bucket(plansBucket).Cursor().Seek(nil)
 		s.hasGrants.Store(grant != nil)
 		s.hasOverrides.Store(plan != nil)
 		return nil

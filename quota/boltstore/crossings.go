@@ -284,7 +284,7 @@ func (s *Store) EndCrossings(ctx context.Context, account string, ids []string) 
 // findCrossings reads which accounts have crossings.
 func (s *Store) findCrossings() error {
 	return s.db.View(func(tx *bolt.Tx) error {
-		return tx.Bucket(crossingsBucket).ForEach(func(k, v []byte) error {
+		return boltfile.ForEach(tx.Bucket(crossingsBucket), func(k, v []byte) error {
 			account, _, _ := bytes.Cut(k, []byte{0})
 			var c quota.Crossing
 			if json.Unmarshal(v, &c) == nil {

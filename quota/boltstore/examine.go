@@ -41,7 +41,7 @@ func Examine(path string) ([]Fault, error) {
 				report(Fault{Place: "bucket " + string(name), What: "it is unknown; a later release may have written it"})
 				return nil
 			}
-			return b.ForEach(func(k, v []byte) error {
+			return boltfile.ForEach(b, func(k, v []byte) error {
 				if v == nil {
 					report(Fault{Place: placeOf(name, k), What: "a bucket stands where a value should"})
 				} else if err := examine(k, v); err != nil {
@@ -146,7 +146,7 @@ func examineSums(used *bolt.Bucket, report func(Fault)) {
 		}
 		total, sum = amounts{}, amounts{}
 	}
-	_ = used.ForEach(func(k, v []byte) error {
+	_ = boltfile.ForEach(used, func(k, v []byte) error {
 		last := bytes.LastIndexByte(k, 0)
 		if last < 0 || len(v) != 8 && len(v) != 16 {
 			return nil // a fault already

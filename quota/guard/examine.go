@@ -42,7 +42,7 @@ func ExamineJournal(path string) (faults []boltfile.Fault, entries int, err erro
 				report(boltfile.Fault{Place: "bucket " + string(name), What: "it is unknown; a later release may have written it"})
 				return nil
 			}
-			return b.ForEach(func(k, v []byte) error {
+			return boltfile.ForEach(b, func(k, v []byte) error {
 				entries++
 				if err := examineEntry(k, v); err != nil {
 					report(boltfile.Fault{Place: fmt.Sprintf("%s %q", name, bytes.ReplaceAll(k, []byte{0}, []byte(" "))), What: err.Error()})

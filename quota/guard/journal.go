@@ -204,7 +204,7 @@ func (j *Journal) userEntries(user string, limit int) (ss []settlement, err erro
 func (j *Journal) forEach(f func(*settlement)) error {
 	return j.db.View(func(tx *bolt.Tx) error {
 		for _, isRest := range []bool{false, true} {
-			err := tx.Bucket(journalKey{isRest: isRest}.bucket()).ForEach(func(k, v []byte) error {
+			err := boltfile.ForEach(tx.Bucket(journalKey{isRest: isRest}.bucket()), func(k, v []byte) error {
 				if s, ok := decodeEntry(k, v, isRest); ok {
 					f(&s)
 				}

@@ -57,7 +57,7 @@ func OpenJournalBeside(dir string, notes map[string][]byte) (*Journal, error) {
 func (j *Journal) Notes() (map[string][]byte, error) {
 	notes := map[string][]byte{}
 	err := j.db.View(func(tx *bolt.Tx) error {
-		return tx.Bucket(metaBucket).ForEach(func(k, v []byte) error {
+		return boltfile.ForEach(tx.Bucket(metaBucket), func(k, v []byte) error {
 			if name, ok := bytes.CutPrefix(k, []byte(notePrefix)); ok {
 				notes[string(name)] = bytes.Clone(v)
 			}
@@ -127,7 +127,7 @@ func takeFile(dir, name string, db *boltfile.File, finish func(other *boltfile.F
 func copyEntries(to boltfile.Tx, from *bolt.Tx) (added []settlement, err error) {
 	for _, isRest := range []bool{false, true} {
 		bucket := journalKey{isRest: isRest}.bucket()
-		err := from.Bucket(bucket).ForEach(func(k, v []byte) error {
+		err := boltfile.ForEach(from.Bucket(bucket), func(k, v []byte) error {
 			if to.Bucket(bucket).Get(k) != nil {
 				return nil
 			}
@@ -145,7 +145,7 @@ func copyEntries(to boltfile.Tx, from *bolt.Tx) (added []settlement, err error) 
 
 // copyNotes copies all notes.
 func copyNotes(to boltfile.Tx, from *bolt.Tx) error {
-	return from.Bucket(metaBucket).ForEach(func(k, v []byte) error {
+	return boltfile.ForEach(from.Bucket(metaBucket), func(k, v []byte) error {
 		if !bytes.HasPrefix(k, []byte(notePrefix)) {
 			return nil
 		}

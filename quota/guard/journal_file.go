@@ -86,7 +86,7 @@ func removeEntries(tx *bolt.Tx) error {
 // putFormat notes the format that the file has.
 func putFormat(tx *bolt.Tx) error {
 	is := format
-	if first, _ := tx.Bucket(restsBucket).Cursor().First(); first != nil {
+	if first, _ := tx.Bucket(restsBucket).Cursor().Seek(nil); first != nil {
 		is = formatRests
 	}
 	return tx.Bucket(metaBucket).Put(formatKey, []byte(is))

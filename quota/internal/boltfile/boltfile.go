@@ -208,7 +208,7 @@ func openOrCreate(name string, flag int, mode os.FileMode) (*os.File, error) {
 func readAll(tx *bolt.Tx) error {
 	return tx.ForEach(func(name []byte, b *bolt.Bucket) error {
 		var previous []byte
-		return b.ForEach(func(k, _ []byte) error {
+		return ForEach(b, func(k, _ []byte) error {
 			if bytes.Compare(k, previous) <= 0 {
 				panic(fmt.Sprintf("the keys of %q are out of order", name))
 			}
@@ -216,6 +216,18 @@ func readAll(tx *bolt.Tx) error {
 			return nil
 		})
 	})
+}
+
+// ForEach is b.ForEach. That and Cursor.First take all memory if damage has zeroed a small bucket, which has no page of its own:
+// they follow it to itself for ever. Cursor.Seek panics, see File.
+func ForEach(b *bolt.Bucket, fn func(k, v []byte) error) error {
+	c := b.Cursor()
+	for k, v := c.Seek(nil); k != nil; k, v = c.Next() {
+		if err := fn(k, v); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // catch is deferred. It turns a panic, or a fault of memory, into an error. Its first argument

@@ -1,6 +1,7 @@
 package boltfile
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -157,6 +158,28 @@ func TestDamagedFileIsAnError(t *testing.T) {
 	}
 	if damaged < pages {
 		t.Errorf("only %d of %d files show that they are damaged", damaged, 6*pages)
+	}
+}
+
+// bbolt would follow the page of such a bucket to itself until all memory is taken.
+func TestForEachEndsInASmallBucketThatIsZeroed(t *testing.T) {
+	data, page := wholeFile(t), os.Getpagesize()
+	for p := data; len(p) > 0; p = p[page:] {
+		if _, after, found := bytes.Cut(p[:page], meta); found { // a page with buckets has a small one after its name
+			clear(after[:48]) // its header, that of its page, and its first element
+		}
+	}
+	path := filepath.Join(t.TempDir(), name)
+	must(t, os.WriteFile(path, data, 0o600))
+	db, err := bolt.Open(path, 0o600, nil)
+	must(t, err)
+	defer db.Close()
+	err = db.View(func(tx *bolt.Tx) (err error) {
+		defer recoverTo(&err)
+		return ForEach(tx.Bucket(meta), func(k, v []byte) error { return nil })
+	})
+	if err == nil || !strings.Contains(err.Error(), "invalid page type") {
+		t.Errorf("the error is %v", err)
 	}
 }
 

@@ -88,8 +88,8 @@ func sameContent(from, to *bolt.DB) error {
 					return fmt.Errorf("the copy has another bucket %q", name)
 				}
 				c := other.Cursor()
-				k, v := c.First()
-				err := bucket.ForEach(func(key, value []byte) error {
+				k, v := c.Seek(nil)
+				err := ForEach(bucket, func(key, value []byte) error {
 					if !bytes.Equal(k, key) || !bytes.Equal(v, value) {
 						return fmt.Errorf("the copy differs in the bucket %q", name)
 					}
