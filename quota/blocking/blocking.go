@@ -20,25 +20,53 @@ func Write(file *os.File, p []byte) (int, error) {
 	return n + rest, err
 }
 
-// WriteAndSync is file.WriteAt and file.Sync, but the times of the file may stay as they are on the disk.
-func WriteAndSync(file *os.File, p []byte, at int64) error {
-	if isWritten, err := tryWriteAndSync(file, p, at); isWritten {
+// WriteAndSync is file.WriteAt, file.Sync and LookAt, but the times of the file may stay as they are on the disk.
+// After an error, nobody may have looked.
+func WriteAndSync(file *os.File, p []byte, at int64, looks []Look) error {
+	if isWritten, err := tryWriteAndSync(file, p, at, looks); isWritten {
+		finish(looks)
 		return err
 	}
 	if _, err := file.WriteAt(p, at); err != nil {
 		return err
 	}
-	return file.Sync()
+	if err := file.Sync(); err != nil {
+		return err
+	}
+	LookAt(looks)
+	return nil
 }
 
-// LeadsTo reports whether a path leads to a file, and the size of the file it leads to. The errors are those of os.Stat.
-func LeadsTo(path string, file os.FileInfo) (is bool, size int64, err error) {
-	if size, is := tryStat(path, file); is {
-		return true, size, nil
+// A Look is a look at where a path leads.
+type Look struct {
+	Path string
+	File os.FileInfo // that the path should lead to
+
+	// What LookAt has seen:
+
+	Leads bool  // the path leads to the file
+	Size  int64 // in bytes, of what the path leads to
+	Err   error // of os.Stat
+}
+
+// LookAt takes all looks.
+func LookAt(looks []Look) {
+	tryLooks(looks)
+	finish(looks)
+}
+
+// finish looks as package os does where no file was seen to be in its place.
+func finish(looks []Look) {
+	for i := range looks {
+		l := &looks[i]
+		if l.Leads {
+			continue
+		}
+		found, err := os.Stat(l.Path)
+		if err != nil {
+			l.Size, l.Err = 0, err
+			continue
+		}
+		l.Leads, l.Size = os.SameFile(found, l.File), found.Size()
 	}
-	found, err := os.Stat(path)
-	if err != nil {
-		return false, 0, err
-	}
-	return os.SameFile(found, file), found.Size(), nil
 }

@@ -53,7 +53,7 @@ func TestWriteAndSyncWhileGarbageIsCollected(t *testing.T) {
 	for i := range 8 {
 		callers.Go(func() {
 			for range 20 {
-				if err := blocking.WriteAndSync(file, bytes.Repeat([]byte{'a' + byte(i)}, 100), int64(100*i)); err != nil {
+				if err := blocking.WriteAndSync(file, bytes.Repeat([]byte{'a' + byte(i)}, 100), int64(100*i), nil); err != nil {
 					t.Error(err)
 				}
 				runtime.GC()
@@ -111,7 +111,7 @@ func TestWriteAndSyncWritesAtItsPlace(t *testing.T) {
 		at   int64
 	}{{"0123456789", 0}, {"abc", 4}, {"", 2}, {"end", 10}, {"far away", 5 << 30}}
 	for _, w := range writes {
-		if err := blocking.WriteAndSync(file, []byte(w.text), w.at); err != nil {
+		if err := blocking.WriteAndSync(file, []byte(w.text), w.at, nil); err != nil {
 			t.Errorf("%q at %d: %v", w.text, w.at, err)
 		}
 	}
@@ -159,17 +159,19 @@ func TestWriteAndSyncHasTheErrorsOfTheSystem(t *testing.T) {
 		"closed": {closed, os.ErrClosed}, "a pipe": {pipe, syscall.ESPIPE}, "open for reading": {reading, syscall.EBADF},
 		"sealed": {sealed, syscall.EPERM}, "written, not synced": {unsynced, syscall.EINVAL},
 	} {
-		if err := blocking.WriteAndSync(c.file, []byte("text"), 0); !errors.Is(err, c.want) {
+		if err := blocking.WriteAndSync(c.file, []byte("text"), 0, nil); !errors.Is(err, c.want) {
 			t.Errorf("%s: the error is %v, want %v", name, err, c.want)
 		}
 	}
 }
 
 // Meanwhile garbage is collected: that looks at the stacks of goroutines that wait for the disk.
-func TestLeadsToSaysWhatOsStatDoes(t *testing.T) {
+func TestLookSaysWhatPackageOsDoes(t *testing.T) {
 	file, other := createFile(t), createFile(t)
-	if _, err := file.WriteString("four"); err != nil {
-		t.Fatal(err)
+	for _, f := range []*os.File{file, other} {
+		if _, err := f.WriteString("four"); err != nil {
+			t.Fatal(err)
+		}
 	}
 	known, err := file.Stat()
 	if err != nil {
@@ -187,7 +189,7 @@ func TestLeadsToSaysWhatOsStatDoes(t *testing.T) {
 		err  error
 	}{
 		"its path": {file.Name(), true, 4, nil}, "a link": {link, true, 4, nil}, "another name": {moved, true, 4, nil},
-		"another file": {other.Name(), false, 0, nil}, "none": {file.Name() + "x", false, 0, os.ErrNotExist},
+		"another file": {other.Name(), false, 4, nil}, "none": {file.Name() + "x", false, 0, os.ErrNotExist},
 		"no folder": {inFile, false, 0, syscall.ENOTDIR}, "no path": {"a\x00b", false, 0, syscall.EINVAL},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -195,9 +197,15 @@ func TestLeadsToSaysWhatOsStatDoes(t *testing.T) {
 			for range 4 {
 				callers.Go(func() {
 					for range 10 {
-						is, size, err := blocking.LeadsTo(c.path, known)
-						if is != c.is || size != c.size || !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
-							t.Errorf("%t, %d bytes, %v, want %t, %d and %v", is, size, err, c.is, c.size, c.err)
+						looks := []blocking.Look{{Path: c.path, File: known}, {Path: c.path, File: known}}
+						blocking.LookAt(looks[:1])
+						if err := blocking.WriteAndSync(other, []byte("text"), 0, looks[1:]); err != nil {
+							t.Error(err)
+						}
+						for _, l := range looks {
+							if l.Leads != c.is || l.Size != c.size || !errors.Is(l.Err, c.err) || (l.Err == nil) != (c.err == nil) {
+								t.Errorf("%t, %d bytes, %v, want %t, %d and %v", l.Leads, l.Size, l.Err, c.is, c.size, c.err)
+							}
 						}
 						runtime.GC()
 					}
@@ -209,14 +217,16 @@ func TestLeadsToSaysWhatOsStatDoes(t *testing.T) {
 	if err := file.Truncate(1); err != nil {
 		t.Fatal(err)
 	}
-	if is, size, err := blocking.LeadsTo(file.Name(), known); !is || size != 1 || err != nil {
-		t.Errorf("after a cut: %t, %d bytes, %v", is, size, err)
+	looks := []blocking.Look{{Path: file.Name(), File: known}}
+	if blocking.LookAt(looks); !looks[0].Leads || looks[0].Size != 1 {
+		t.Errorf("after a cut: %+v", looks[0])
 	}
 	if err := os.Rename(other.Name(), file.Name()); err != nil {
 		t.Fatal(err)
 	}
-	if is, _, err := blocking.LeadsTo(file.Name(), known); is || err != nil {
-		t.Errorf("after another file took its place: %t, %v", is, err)
+	looks[0].Leads = false
+	if blocking.LookAt(looks); looks[0].Leads || looks[0].Size != 4 || looks[0].Err != nil {
+		t.Errorf("after another file took its place: %+v", looks[0])
 	}
 }
 

@@ -30,6 +30,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"metergate/quota/blocking"
 )
 
 // Options say how to open a file. InUse and Cure are required.
@@ -262,15 +264,16 @@ func (f *File) write(fn func(Tx) error, commit bool) error {
 		fnErr = fn(tx)
 		return fnErr
 	}
+	var looks []blocking.Look
 	var err error
 	if f.Log != nil {
-		err = f.logWrite(noting, commit)
+		looks, err = f.logWrite(noting, commit)
 	} else {
 		err = f.update(noting)
 	}
 	if err == nil || err != fnErr { // else it is the caller's own; nothing was written
 		if err == nil {
-			err = f.checkPath()
+			err = f.checkPath(looks)
 		}
 		f.setFault(err)
 	}
@@ -351,7 +354,7 @@ func (f *File) Close() error {
 		f.writing.Lock()
 		defer f.writing.Unlock()
 		f.retryAt = time.Time{}
-		err := f.checkPath()
+		err := f.checkPath(nil)
 		f.superseding.Wait()
 		return errors.Join(err, f.endLog(), f.current.Load().db.Close())
 	case h.file != nil:

@@ -331,7 +331,7 @@ func (f *File) changeOver(to *handle, path string) (waited time.Duration, err er
 
 // copyRest copies what is left: then the copy is equal. The caller holds f.writing.
 func (f *File) copyRest(to *handle) error {
-	if err := errors.Join(f.checkPath(), f.commitAppended()); err != nil {
+	if err := errors.Join(f.checkPath(nil), f.commitAppended()); err != nil {
 		return err
 	}
 	if err := f.copyKeys(to, f.changed); err != nil {

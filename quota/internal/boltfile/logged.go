@@ -15,6 +15,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"metergate/quota/blocking"
 	"metergate/quota/internal/redolog"
 )
 
@@ -127,31 +128,33 @@ func (f *File) logPath() string { return f.Path() + logSuffix }
 // Append is Update for a file with a log: the write is durable, Latest sees it, and View does once it is committed.
 func (f *File) Append(fn func(Tx) error) error { return f.write(fn, f.Log == nil) }
 
-// logWrite makes a write to a file with a log. The caller holds f.writing.
-func (f *File) logWrite(fn func(Tx) error, commit bool) (err error) {
+// logWrite makes a write to a file with a log. If it appends that to the log, it returns looks that were taken after that, else
+// nil. The caller holds f.writing.
+func (f *File) logWrite(fn func(Tx) error, commit bool) (looks []blocking.Look, err error) {
 	if d := f.damage.Load(); d != nil {
-		return d
+		return nil, d
 	}
 	defer f.catch(debug.SetPanicOnFault(true), &err)
 	commit = commit || !f.isLogReady()
 	if !commit && f.mark != hasMark {
-		return f.writeMark(hasMark, fn)
+		return nil, f.writeMark(hasMark, fn)
 	}
 	w, committed, err := f.makeWrite(fn, commit)
 	if err != nil || committed {
-		return err
+		return nil, err
 	}
-	err = f.log.Append(f.stamp.id, w.number, f.changes.bytes[w.from:w.to])
+	looks = f.looks()
+	err = f.log.Append(f.stamp.id, w.number, f.changes.bytes[w.from:w.to], looks)
 	f.txMu.Lock()
 	defer f.txMu.Unlock()
 	if err != nil {
 		f.mustCommit, f.tried = true, w.number
 		f.giveUp()
-		return err
+		return nil, err
 	}
 	f.appended = append(f.appended, w)
 	f.pending.Store(true)
-	return nil
+	return looks, nil
 }
 
 // makeWrite makes a write in the open transaction, and commits that if it must or cannot do without. After an error the
@@ -276,7 +279,7 @@ func (f *File) commitAppended() (err error) {
 // writeMark makes a write and commits it, with the mark of the file. The caller holds f.writing.
 func (f *File) writeMark(mark markState, fn func(Tx) error) error {
 	f.mark = unknownMark
-	err := f.logWrite(func(tx Tx) error {
+	_, err := f.logWrite(func(tx Tx) error {
 		if err := fn(tx); err != nil {
 			return err
 		}
@@ -333,10 +336,10 @@ func (f *File) createLog() (*redolog.Log, error) {
 	return log, err
 }
 
-// checkLog looks whether the path of the log leads to it. If not, what was appended is committed, and the log is created
-// again. The caller holds f.writing.
-func (f *File) checkLog() error {
-	if f.log == nil || f.untold || f.log.IsAt(f.logPath()) {
+// checkLog reads the look at the path of the log, if there is one. If the log is not there, what was appended is committed, and
+// the log is created again. The caller holds f.writing.
+func (f *File) checkLog(looks []blocking.Look) error {
+	if f.log == nil || len(looks) == 0 || redolog.IsThere(looks[0]) {
 		return nil
 	}
 	return f.closeLog()
@@ -419,7 +422,9 @@ func (f *File) endLog() error {
 	if f.log == nil {
 		return err
 	}
-	if err == nil && (f.untold || f.log.IsAt(f.logPath())) {
+	looks := f.looks()
+	blocking.LookAt(looks)
+	if err == nil && (f.untold || redolog.IsThere(looks[1])) {
 		_ = os.Remove(f.logPath()) // one that stays has nothing new
 	}
 	_ = f.log.Close()

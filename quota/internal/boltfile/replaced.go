@@ -64,7 +64,7 @@ func (e *ReplacedError) Error() string {
 func (f *File) Check() error {
 	f.writing.Lock()
 	defer f.writing.Unlock()
-	err := f.checkPath()
+	err := f.checkPath(nil)
 	if err == nil {
 		err = f.commitAppended()
 	}
@@ -74,18 +74,32 @@ func (f *File) Check() error {
 	return f.currentFault()
 }
 
-// checkPath looks at the path, as Check does. The caller holds f.writing.
-func (f *File) checkPath() error {
+// looks returns looks at the paths of the file and of its log, if it has one. The caller holds f.writing.
+func (f *File) looks() []blocking.Look {
+	looks := []blocking.Look{{Path: f.Path(), File: f.current.Load().info}}
+	if f.log != nil {
+		looks = append(looks, f.log.Look(f.logPath()))
+	}
+	return looks
+}
+
+// checkPath looks at the path, as Check does, unless there are looks that were taken after the last write. The caller holds
+// f.writing.
+func (f *File) checkPath(taken []blocking.Look) error {
 	if d := f.damage.Load(); d != nil {
 		return d
 	}
 	if f.untold {
 		return nil
 	}
-	is, size, err := blocking.LeadsTo(f.Path(), f.current.Load().info)
+	if taken == nil {
+		taken = f.looks()
+		blocking.LookAt(taken)
+	}
+	own, err := taken[0], taken[0].Err
 	switch {
-	case is:
-		return errors.Join(f.checkSize(f.current.Load(), size), f.checkLog())
+	case own.Leads:
+		return errors.Join(f.checkSize(f.current.Load(), own.Size), f.checkLog(taken[1:]))
 	case err == nil:
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 	default:
@@ -261,7 +275,7 @@ func (f *File) TakePlace(other *File) error {
 	defer f.running.Unlock()
 	f.writing.Lock()
 	defer f.writing.Unlock()
-	if err := f.checkPath(); err != nil {
+	if err := f.checkPath(nil); err != nil {
 		return err
 	}
 	path := other.Path()

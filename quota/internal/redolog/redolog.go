@@ -60,7 +60,7 @@ type Log struct {
 // after an error. What is written is brought to disk with sync; nil: fdatasync.
 func Create(file *os.File, sync func(*os.File) error) (l *Log, err error) {
 	l = &Log{file: file, sync: sync}
-	err = l.write(make([]byte, Size), 0)
+	err = l.write(make([]byte, Size), 0, nil)
 	if err == nil {
 		l.info, err = file.Stat()
 	}
@@ -78,9 +78,9 @@ func pages(content int) int64 {
 	return (int64(content) + headerSize + pageSize - 1) / pageSize * pageSize
 }
 
-// Append writes a record, which must fit, and returns when it is on disk. After an error it may be there or not; the
-// next record takes its place.
-func (l *Log) Append(database uint64, number int64, content []byte) error {
+// Append writes a record, which must fit, and returns when it is on disk. After that it takes the looks. After an error the
+// record may be there or not; the next one takes its place.
+func (l *Log) Append(database uint64, number int64, content []byte, looks []blocking.Look) error {
 	b := append(l.page[:0], make([]byte, headerSize)...)
 	binary.BigEndian.PutUint32(b[4:], uint32(len(content)))
 	binary.BigEndian.PutUint64(b[8:], database)
@@ -89,34 +89,40 @@ func (l *Log) Append(database uint64, number int64, content []byte) error {
 	binary.BigEndian.PutUint32(b, crc32.Checksum(b[4:], castagnoli))
 	b = append(b, make([]byte, pages(len(content))-int64(len(b)))...)
 	l.page = b
-	if err := l.write(b, l.next); err != nil {
+	if err := l.write(b, l.next, looks); err != nil {
 		return err
 	}
 	l.next += int64(len(b))
 	return nil
 }
 
-// write returns when p is on disk.
-func (l *Log) write(p []byte, at int64) error {
+// write returns when p is on disk and the looks are taken.
+func (l *Log) write(p []byte, at int64, looks []blocking.Look) error {
 	if l.sync == nil {
-		return blocking.WriteAndSync(l.file, p, at)
+		return blocking.WriteAndSync(l.file, p, at, looks)
 	}
-	if _, err := l.file.WriteAt(p, at); err != nil {
-		return err
+	_, err := l.file.WriteAt(p, at)
+	if err == nil {
+		err = l.sync(l.file)
 	}
-	return l.sync(l.file)
+	if err == nil {
+		blocking.LookAt(looks)
+	}
+	return err
 }
 
 // Restart makes the next record the first one. All others must be in the database by then, on disk.
 func (l *Log) Restart() { l.next = 0 }
 
-// IsAt reports whether a path leads to the log, and nothing has cut it. It is true if that cannot be found out.
-func (l *Log) IsAt(path string) bool {
-	is, size, err := blocking.LeadsTo(path, l.info)
-	if err != nil {
-		return !errors.Is(err, os.ErrNotExist)
+// Look returns a look at a path that should lead to the log.
+func (l *Log) Look(path string) blocking.Look { return blocking.Look{Path: path, File: l.info} }
+
+// IsThere reports whether a look has found the log, and nothing has cut it. It is true if that could not be found out.
+func IsThere(look blocking.Look) bool {
+	if look.Err != nil {
+		return !errors.Is(look.Err, os.ErrNotExist)
 	}
-	return is && size >= Size
+	return look.Leads && look.Size >= Size
 }
 
 // Close closes the file.

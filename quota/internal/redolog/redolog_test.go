@@ -31,7 +31,7 @@ func create(t testing.TB) (l *Log, path string) {
 func fill(t testing.TB, l *Log, from, to int64) {
 	t.Helper()
 	for n := from; n <= to; n++ {
-		if err := l.Append(database, n, content(n)); err != nil {
+		if err := l.Append(database, n, content(n), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -157,7 +157,7 @@ func TestAppendAfterAnErrorTakesThePlace(t *testing.T) {
 	}
 	writable := l.file
 	l.file = file
-	if err := l.Append(database, 8, content(8)); err == nil {
+	if err := l.Append(database, 8, content(8), nil); err == nil {
 		t.Error("Append to a file that cannot be written returned no error")
 	}
 	file.Close()
@@ -174,7 +174,7 @@ func TestFits(t *testing.T) {
 	n := int64(0)
 	for l.Fits(1) {
 		n++
-		if err := l.Append(database, n, []byte{1}); err != nil {
+		if err := l.Append(database, n, []byte{1}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
