@@ -37,7 +37,7 @@ func WriteAndSync(file *os.File, p []byte, at int64, looks []Look) error {
 	return nil
 }
 
-// A Look is a look at where a path leads.
+// A Look is a look at where a path leads. It is taken once.
 type Look struct {
 	Path string
 	File os.FileInfo // that the path should lead to
